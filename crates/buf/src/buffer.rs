@@ -1,0 +1,198 @@
+//! A buffer with one owner.
+
+use std::fmt;
+
+use crate::{Bytes, pool};
+
+/// Pooled memory with a filled part: bytes are added at its end and consumed at its start.
+///
+/// The memory is initialised and of fixed size, at least what was asked for; dropping the buffer gives it back to the
+/// thread's pool.
+pub struct Buf {
+    memory: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Buf {
+    /// A buffer that holds nothing and has no memory.
+    pub fn empty() -> Buf {
+        Buf { memory: Box::default(), start: 0, end: 0 }
+    }
+
+    /// An empty buffer for at least `size` bytes.
+    pub fn with_capacity(size: usize) -> Buf {
+        Buf { memory: pool::take(size), start: 0, end: 0 }
+    }
+
+    /// Wraps memory of which `start..end` is filled.
+    ///
+    /// # Panics
+    /// If the range isn't inside the memory.
+    pub fn from_memory(memory: Box<[u8]>, start: usize, end: usize) -> Buf {
+        assert!(start <= end && end <= memory.len(), "the filled part lies inside the memory");
+        Buf { memory, start, end }
+    }
+
+    /// Takes the memory out, for a driver that lends it to the kernel.
+    pub fn into_memory(mut self) -> Box<[u8]> {
+        std::mem::take(&mut self.memory)
+    }
+
+    /// The filled part.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.memory[self.start..self.end]
+    }
+
+    /// The filled part, to change in place.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.end]
+    }
+
+    /// The number of filled bytes.
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether nothing is filled.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// The size of the memory.
+    pub fn capacity(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// How many bytes can still be added.
+    pub fn room(&self) -> usize {
+        self.memory.len() - self.end
+    }
+
+    /// The unfilled end of the memory, to write into; [`Buf::filled`] then says how much was written.
+    pub fn room_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.end..]
+    }
+
+    /// Counts `n` more bytes, written through [`Buf::room_mut`], as filled.
+    ///
+    /// # Panics
+    /// If there is no room for `n` bytes.
+    pub fn filled(&mut self, n: usize) {
+        assert!(n <= self.room(), "no more is filled than there is room");
+        self.end += n;
+    }
+
+    /// Drops `n` bytes from the start of the filled part.
+    ///
+    /// # Panics
+    /// If fewer are filled.
+    pub fn consume(&mut self, n: usize) {
+        assert!(n <= self.len(), "no more is consumed than is filled");
+        self.start += n;
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Forgets the filled part.
+    pub fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
+    }
+
+    /// Adds bytes at the end; takes larger memory if there is no room for them.
+    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len());
+        self.memory[self.end..self.end + bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+
+    /// Makes room for at least `n` more bytes, by moving what is filled to the front or into larger memory.
+    pub fn reserve(&mut self, n: usize) {
+        if self.room() >= n {
+            return;
+        }
+        let len = self.len();
+        if self.memory.len() - len >= n {
+            self.memory.copy_within(self.start..self.end, 0);
+        } else {
+            let mut memory = pool::take((len + n).max(self.memory.len() * 2));
+            memory[..len].copy_from_slice(self.as_slice());
+            pool::give(std::mem::replace(&mut self.memory, memory));
+        }
+        (self.start, self.end) = (0, len);
+    }
+
+    /// Makes what is filled immutable and shareable.
+    pub fn freeze(self) -> Bytes {
+        Bytes::from(self)
+    }
+}
+
+impl Drop for Buf {
+    fn drop(&mut self) {
+        pool::give(std::mem::take(&mut self.memory));
+    }
+}
+
+impl std::ops::Deref for Buf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+impl std::io::Write for Buf {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Buf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buf(\"{}\")", self.as_slice().escape_ascii())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fills_and_consumes() {
+        let mut buf = Buf::with_capacity(4);
+        assert_eq!(buf.capacity(), 1024);
+        buf.extend_from_slice(b"hello world");
+        buf.consume(6);
+        assert_eq!(&buf[..], b"world");
+        buf.consume(5);
+        assert_eq!(buf.room(), 1024);
+    }
+
+    #[test]
+    fn grows_and_moves() {
+        let mut buf = Buf::with_capacity(1024);
+        buf.extend_from_slice(&[1; 1000]);
+        buf.consume(900);
+        buf.extend_from_slice(&[2; 900]);
+        assert_eq!(buf.capacity(), 1024, "what is filled moves to the front first");
+        buf.extend_from_slice(&[3; 2000]);
+        assert_eq!(buf.len(), 3000);
+        assert_eq!((buf[0], buf[100], buf[2999]), (1, 2, 3));
+    }
+
+    #[test]
+    fn memory_returns_to_the_pool() {
+        let address = {
+            let buf = Buf::with_capacity(32 << 10);
+            buf.memory.as_ptr()
+        };
+        assert_eq!(Buf::with_capacity(32 << 10).memory.as_ptr(), address);
+    }
+}

@@ -1,0 +1,15 @@
+//! Buffers, chains, byte strings, parsing of sizes and times, escaping.
+//!
+//! Everything a connection reads lands in a [`Buf`]: memory from a pool of the thread, owned by one place at a time.
+//! Once nothing is written to it any more it is frozen into [`Bytes`], which are cheap to clone and to slice. What a
+//! connection sends is a [`Chain`] of pieces: bytes and ranges of files.
+#![forbid(unsafe_code)]
+
+mod buffer;
+mod bytes;
+mod chain;
+mod pool;
+
+pub use buffer::Buf;
+pub use bytes::Bytes;
+pub use chain::{Chain, FileRange, Piece};

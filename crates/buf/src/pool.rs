@@ -1,0 +1,45 @@
+//! The thread's store of free buffer memory, one list for each power of two.
+//!
+//! What a buffer gives back is kept up to [`KEEP_BYTES`] a size, so that a burst doesn't hold its memory for ever.
+
+use std::cell::RefCell;
+
+/// The smallest memory that is pooled; smaller requests get this much.
+const MIN_SHIFT: u32 = 10;
+/// The largest memory that is pooled; larger requests are allocated and freed as they come.
+const MAX_SHIFT: u32 = 16;
+/// How much free memory each size keeps, in bytes.
+const KEEP_BYTES: usize = 1 << 20;
+
+type Lists = [Vec<Box<[u8]>>; (MAX_SHIFT - MIN_SHIFT + 1) as usize];
+
+thread_local! {
+    static FREE: RefCell<Lists> = const { RefCell::new([const { Vec::new() }; (MAX_SHIFT - MIN_SHIFT + 1) as usize]) };
+}
+
+/// Memory of at least `size` bytes; its contents are whatever its last user left.
+pub(crate) fn take(size: usize) -> Box<[u8]> {
+    let shift = size.max(1).next_power_of_two().trailing_zeros().max(MIN_SHIFT);
+    if shift > MAX_SHIFT {
+        return vec![0; size].into_boxed_slice();
+    }
+    FREE.try_with(|lists| lists.borrow_mut()[(shift - MIN_SHIFT) as usize].pop())
+        .ok()
+        .flatten()
+        .unwrap_or_else(|| vec![0; 1 << shift].into_boxed_slice())
+}
+
+/// Takes back what [`take`] gave.
+pub(crate) fn give(memory: Box<[u8]>) {
+    let size = memory.len();
+    if !size.is_power_of_two() || !(MIN_SHIFT..=MAX_SHIFT).contains(&size.trailing_zeros()) {
+        return;
+    }
+    // A thread that is ending has no list any more: then the memory is simply freed.
+    let _ = FREE.try_with(|lists| {
+        let list = &mut lists.borrow_mut()[(size.trailing_zeros() - MIN_SHIFT) as usize];
+        if list.len() < KEEP_BYTES / size {
+            list.push(memory);
+        }
+    });
+}

@@ -1,0 +1,2 @@
+//! Modules that http and stream share.
+#![forbid(unsafe_code)]

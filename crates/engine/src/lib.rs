@@ -1,0 +1,2 @@
+//! Cycles, listeners, master, workers, logs.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Variables, compiled templates, regexes with captures, lookup tables.
+#![forbid(unsafe_code)]

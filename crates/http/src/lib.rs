@@ -1,0 +1,2 @@
+//! HTTP: locations, requests, responses, sessions, proxying, modules.
+#![forbid(unsafe_code)]

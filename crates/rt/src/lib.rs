@@ -1,0 +1,1 @@
+//! The event loop: executor, timers, clock, drivers, connections, file threads.

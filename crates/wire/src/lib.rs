@@ -1,0 +1,2 @@
+//! Protocols without input and output.
+#![forbid(unsafe_code)]
