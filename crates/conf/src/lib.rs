@@ -1,2 +1,22 @@
 //! The configuration language: lexer, includes, directive tables, values, diagnostics.
+//!
+//! A configuration is read in three steps, each whole before the next begins:
+//!
+//! 1. [`parse`](parse::parse) turns text into a tree of [`Directive`]s, with includes in place.
+//! 2. The [`Loader`] walks the tree. Each directive is found in the [`Registry`] by its name and context; its row
+//!    checks the arguments and writes the value into the raw configuration of its level.
+//! 3. Inheritance: [`Sets::resolve`] turns the raw configuration of a level and the resolved one of its parent into
+//!    what the program reads at run time.
+//!
+//! A module describes its directives with [`table!`]; one row is parsing, checks, inheritance and manual.
 #![forbid(unsafe_code)]
+
+mod error;
+mod loader;
+pub mod table;
+mod tree;
+
+pub use error::{Error, Result};
+pub use loader::{Env, Frame, Loader, Registry, Store, once};
+pub use table::{Args, Conf, Context, Level, RawSet, Row, Set, Sets, Table};
+pub use tree::{Directive, FileId, Source, Sources, Span, Word};
