@@ -1,0 +1,1 @@
+//! Lookup tables: names, networks, shares.
