@@ -130,6 +130,27 @@ mod tests {
         }
     }
 
+    /// Answers of nginx with a hundred shares of 1 %.
+    #[test]
+    fn hashes_are_those_of_nginx() {
+        let mut split = Split::new();
+        (0..100).for_each(|i| split.add("1%", i).expect("a share"));
+        for (key, expect) in [
+            ("", 0),
+            ("a", 57),
+            ("ab", 10),
+            ("abc", 7),
+            ("abcd", 15),
+            ("abcde", 37),
+            ("hello", 89),
+            ("127.0.0.1", 71),
+            ("192.168.0.1AAA", 25),
+            ("The_quick_brown_fox", 42),
+        ] {
+            assert_eq!(split.lookup(key.as_bytes()), Some(&expect), "{key}");
+        }
+    }
+
     #[test]
     fn errors() {
         for (shares, expect) in [
