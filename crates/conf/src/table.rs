@@ -165,7 +165,7 @@ pub struct Table {
     /// Makes an empty raw configuration.
     pub new_raw: fn() -> Box<dyn Any>,
     /// Inheritance: the raw configuration of a level (if anything was set there) and its parent's resolved one.
-    pub resolve: fn(Option<&mut dyn Any>, Option<&dyn Any>, &mut Loader<'_>) -> Result<Rc<dyn Any>>,
+    pub resolve: Resolver,
     /// Tells the configuration's type its slot.
     pub set_slot: fn(usize),
 }
