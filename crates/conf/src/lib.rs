@@ -13,11 +13,13 @@
 
 mod error;
 mod files;
+mod hints;
 mod lexer;
 mod loader;
 pub mod parse;
 pub mod table;
 mod tree;
+pub mod values;
 
 pub use error::{Error, Result};
 pub use files::{Files, MemoryFiles, glob_matches};

@@ -273,7 +273,7 @@ impl Parser<'_> {
 }
 
 #[cfg(unix)]
-fn path_of(text: &[u8]) -> &Path {
+pub(crate) fn path_of(text: &[u8]) -> &Path {
     use std::os::unix::ffi::OsStrExt;
     Path::new(std::ffi::OsStr::from_bytes(text))
 }
