@@ -11,11 +11,13 @@
 //! A module describes its directives with [`table!`]; one row is parsing, checks, inheritance and manual.
 #![forbid(unsafe_code)]
 
+pub mod diag;
 mod error;
 mod files;
 mod hints;
 mod lexer;
 mod loader;
+pub mod manual;
 pub mod parse;
 pub mod table;
 mod tree;
