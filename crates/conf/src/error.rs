@@ -37,6 +37,12 @@ impl Error {
         Error::at(&directive.name, message)
     }
 
+    /// An error about the whole of a block, at the line of its closing brace: `no servers are inside upstream`.
+    pub fn in_block(directive: &Directive, message: impl Into<String>) -> Error {
+        let span = Span { line: directive.close.line, ..directive.name.span };
+        Error::place(span, message)
+    }
+
     /// The same error with a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Error {

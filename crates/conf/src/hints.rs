@@ -1,5 +1,6 @@
 //! What may help whoever reads an error: the name that was meant, the place where a directive may stand, its form.
 
+use crate::manual::INCLUDE;
 use crate::{Context, Directive, Registry, Row, Word};
 
 /// Directives of nginx and its relatives: name, product, modules, sorted by name.
@@ -37,15 +38,16 @@ fn known(name: &str) -> Option<(&'static str, &'static str)> {
 }
 
 /// The name most like this one; one that is allowed in the context is preferred.
-fn similar<'r>(registry: &'r Registry, context: Context, name: &str) -> Option<&'r str> {
+fn similar(registry: &Registry, context: Context, name: &str) -> Option<String> {
     // A third of the letters may differ.
     let most = (name.chars().count() / 3).clamp(1, 4);
     let rows = registry.tables().iter().flat_map(|table| &table.rows);
-    rows.filter(|row| row.name.len().abs_diff(name.len()) <= 2 * most)
+    rows.chain([&INCLUDE])
+        .filter(|row| row.name.len().abs_diff(name.len()) <= 2 * most)
         .map(|row| (distance(name, &row.name), !row.contexts.meets(context), &*row.name))
         .filter(|&(distance, elsewhere, _)| distance <= if elsewhere { most.min(2) } else { most })
         .min()
-        .map(|(_, _, near)| near)
+        .map(|(_, _, near)| near.to_owned())
 }
 
 /// How many letters have to be changed, added, taken away or swapped with their neighbour.

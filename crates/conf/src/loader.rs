@@ -98,6 +98,9 @@ impl Store {
     }
 }
 
+/// How many errors get a hint for an unknown name: finding it means looking at every name there is.
+const MAX_HINTS: usize = 100;
+
 /// A configuration being read.
 pub struct Loader<'r> {
     registry: &'r Registry,
@@ -200,6 +203,9 @@ impl<'r> Loader<'r> {
             };
         }
         let error = Error::on(directive, format!("unknown directive \"{}\"", directive.name.lossy()));
+        if self.errors.len() >= MAX_HINTS {
+            return error;
+        }
         match hints::unknown(self.registry, self.context, &directive.name) {
             Some(hint) => error.hint(hint),
             None => error,

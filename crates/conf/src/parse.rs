@@ -90,15 +90,16 @@ impl State {
         let spoilt = std::mem::take(&mut self.spoilt);
         let mut words = self.words.drain(..);
         let name = words.next()?;
-        let directive = Directive { name, args: words.collect(), block: None, end };
+        let directive = Directive { name, args: words.collect(), block: None, end, close: Span::default() };
         (!spoilt).then_some(directive)
     }
 
-    fn close(&mut self) {
+    fn close(&mut self, close: Span) {
         let Some(mut block) = self.blocks.pop() else { return };
         block.body.shrink_to_fit();
         if let Some(mut head) = block.head {
             head.block = Some(block.body);
+            head.close = close;
             self.body().push(head);
         }
     }
@@ -157,7 +158,7 @@ impl Parser<'_> {
             }
         }
         while !state.blocks.is_empty() {
-            state.close();
+            state.close(lexer.last());
         }
         self.open.pop();
         state.done
@@ -192,7 +193,7 @@ impl Parser<'_> {
             self.add(state, directive);
         }
         if !state.blocks.is_empty() {
-            state.close();
+            state.close(end);
         } else if last.is_none() && !spoilt {
             let error = Error::place(end, "unexpected \"}\"");
             self.errors.push(error.hint("no block of this file is open here: is there a \"}\" too many above?"));
