@@ -22,6 +22,11 @@ impl Error {
         Error { message: message.into(), span: None, hint: None }
     }
 
+    /// An error at a place.
+    pub fn place(span: Span, message: impl Into<String>) -> Error {
+        Error { message: message.into(), span: Some(span), hint: None }
+    }
+
     /// An error at a word. nginx reports the line on which the directive ends: [`crate::Loader`] sees to that.
     pub fn at(word: &Word, message: impl Into<String>) -> Error {
         Error { message: message.into(), span: Some(word.span), hint: None }
@@ -30,6 +35,12 @@ impl Error {
     /// An error at a directive's name.
     pub fn on(directive: &Directive, message: impl Into<String>) -> Error {
         Error::at(&directive.name, message)
+    }
+
+    /// An error about the whole of a block, at the line of its closing brace: `no servers are inside upstream`.
+    pub fn in_block(directive: &Directive, message: impl Into<String>) -> Error {
+        let span = Span { line: directive.close.line, ..directive.name.span };
+        Error::place(span, message)
     }
 
     /// The same error with a hint.
