@@ -1,2 +1,13 @@
 //! Protocols without input and output.
+//!
+//! Everything here turns bytes into facts and facts into bytes. It reads no clock, opens nothing, and allocates only
+//! where its caller hands it something to fill. Parsers keep their position: they may be called again with more bytes
+//! after the same prefix, and give the same answer however the input was split.
 #![forbid(unsafe_code)]
+
+mod class;
+pub mod h1;
+mod span;
+pub mod uri;
+
+pub use span::Span;
