@@ -5,13 +5,17 @@
 //! a second call repeats at most one line. [`RequestHead::framing`] then applies the rules that need all header lines.
 //! The body, if chunked, goes through a [`ChunkedDecoder`].
 
+mod chunked;
 mod error;
 mod fields;
 mod known;
 mod request;
 mod request_line;
+mod response;
 
+pub use chunked::{ChunkEvent, ChunkedDecoder, ChunkedError, LAST_CHUNK, chunk_head};
 pub use error::{RequestError, Stage};
 pub use fields::{FieldsError, HeaderSpan, parse_fields};
 pub use known::KnownHeader;
 pub use request::{BodyFraming, Connection, Limits, Method, Parsed, RequestHead, RequestParser};
+pub use response::{ResponseError, ResponseHead, ResponseParser, UpstreamFraming};
