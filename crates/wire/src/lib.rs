@@ -5,8 +5,12 @@
 //! after the same prefix, and give the same answer however the input was split.
 #![forbid(unsafe_code)]
 
+pub mod accept;
 mod class;
+pub mod date;
+pub mod etag;
 pub mod h1;
+pub mod range;
 mod span;
 pub mod uri;
 
