@@ -22,6 +22,11 @@ impl Error {
         Error { message: message.into(), span: None, hint: None }
     }
 
+    /// An error at a place.
+    pub fn place(span: Span, message: impl Into<String>) -> Error {
+        Error { message: message.into(), span: Some(span), hint: None }
+    }
+
     /// An error at a word. nginx reports the line on which the directive ends: [`crate::Loader`] sees to that.
     pub fn at(word: &Word, message: impl Into<String>) -> Error {
         Error { message: message.into(), span: Some(word.span), hint: None }

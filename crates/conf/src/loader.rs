@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use crate::{Args, Conf, Context, Directive, Error, RawSet, Result, Row, Sources, Table, table};
+use crate::{Conf, Context, Directive, Error, RawSet, Result, Row, Sources, Table, hints, table};
 
 /// Every table of the program, found by a directive's name.
 #[derive(Default)]
@@ -160,6 +160,14 @@ impl<'r> Loader<'r> {
         (self.frame, self.context) = outer;
     }
 
+    /// Gathers a warning, at the line on which the directive ends.
+    pub fn warn(&mut self, directive: &Directive, mut warning: Error) {
+        if let Some(span) = &mut warning.span {
+            span.line = span.line.max(directive.end.line);
+        }
+        self.warnings.push(warning);
+    }
+
     fn directive(&mut self, directive: &Directive) -> Result<()> {
         let registry = self.registry;
         let name = directive.name.lossy();
@@ -168,9 +176,10 @@ impl<'r> Loader<'r> {
             return Err(self.unknown(directive));
         }
         let Some((slot, row)) = rows.find(|(_, row)| row.contexts.meets(self.context)) else {
-            return Err(Error::on(directive, format!("\"{name}\" directive is not allowed here")));
+            let error = Error::on(directive, format!("\"{name}\" directive is not allowed here"));
+            return Err(error.hint(hints::misplaced(registry.rows(&name).map(|(_, row)| row))));
         };
-        check_args(directive, &row.args)?;
+        check_args(directive, row)?;
         let table = &registry.tables[slot];
         let level = self.frame.levels[table.level as usize].clone();
         if row.kind == "block" {
@@ -183,26 +192,54 @@ impl<'r> Loader<'r> {
     }
 
     fn unknown(&self, directive: &Directive) -> Error {
-        Error::on(directive, format!("unknown directive \"{}\"", directive.name.lossy()))
+        // The parser leaves only those includes in the tree that are not well formed.
+        if directive.name == "include" {
+            return match directive.block {
+                Some(_) => not_terminated(directive),
+                None => wrong_count(directive).hint("its form is \"include file | mask;\""),
+            };
+        }
+        let error = Error::on(directive, format!("unknown directive \"{}\"", directive.name.lossy()));
+        match hints::unknown(self.registry, self.context, &directive.name) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
     }
 }
 
-/// Whether the directive has what its row says.
-fn check_args(directive: &Directive, args: &Args) -> Result<()> {
-    let name = directive.name.lossy();
+/// Whether the directive has what its row says. A flag's value is checked by its parser, after the check for
+/// duplicates, as nginx does.
+fn check_args(directive: &Directive, row: &Row) -> Result<()> {
+    let args = &row.args;
     if args.block && directive.block.is_none() {
-        return Err(Error::on(directive, format!("directive \"{name}\" has no opening \"{{\"")));
+        let error = Error::on(directive, format!("directive \"{}\" has no opening \"{{\"", directive.name.lossy()));
+        return Err(error.hint(hints::arity(directive, row)));
     }
     if !args.block && directive.block.is_some() {
-        return Err(Error::on(directive, format!("directive \"{name}\" is not terminated by \";\"")));
+        return Err(not_terminated(directive));
     }
     if !args.count.contains(&directive.args.len()) {
-        return Err(Error::on(directive, format!("invalid number of arguments in \"{name}\" directive")));
+        return Err(wrong_count(directive).hint(hints::arity(directive, row)));
     }
     Ok(())
+}
+
+fn not_terminated(directive: &Directive) -> Error {
+    let error = Error::on(directive, format!("directive \"{}\" is not terminated by \";\"", directive.name.lossy()));
+    match hints::stray_block(directive) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+fn wrong_count(directive: &Directive) -> Error {
+    Error::on(directive, format!("invalid number of arguments in \"{}\" directive", directive.name.lossy()))
 }
 
 /// For rows that keep one value and are written by hand: the error if it is already there.
 pub fn once<T>(value: &Option<T>, directive: &Directive) -> Result<()> {
     if value.is_some() { Err(table::duplicate(directive)) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,6 +61,15 @@ impl Context {
         self.0 & other.0 != 0
     }
 
+    /// The names of these contexts, as manuals list them.
+    pub fn describe(self) -> String {
+        if self == Context::ANY {
+            return "any context".to_owned();
+        }
+        let names = Context::NAMES.iter().filter(|(context, _)| self.meets(*context));
+        names.map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
+    }
+
     /// Both together; `|` in constants.
     pub const fn or(self, other: Context) -> Context {
         Context(self.0 | other.0)
@@ -103,6 +112,23 @@ impl Args {
     /// `n` or more.
     pub const fn at_least(n: usize) -> Args {
         Args { count: n..=usize::MAX, block: false, flag: false }
+    }
+
+    /// How a directive of that name is written: `gzip on | off;`, `root arg;`, `server { ... }`.
+    pub fn form(&self, name: &str) -> String {
+        let (low, high) = (*self.count.start(), *self.count.end());
+        let mut form = name.to_owned();
+        if self.flag {
+            form.push_str(" on | off");
+        } else {
+            // More than four optional arguments are as good as any number.
+            let most = if high > low.saturating_add(4) { low } else { high };
+            form.push_str(&" arg".repeat(low));
+            form.push_str(&" [arg]".repeat(most - low));
+            form.push_str(if most < high { " ..." } else { "" });
+        }
+        form.push_str(if self.block { " { ... }" } else { ";" });
+        form
     }
 
     /// The same, followed by a block.
@@ -165,7 +191,7 @@ pub struct Table {
     /// Makes an empty raw configuration.
     pub new_raw: fn() -> Box<dyn Any>,
     /// Inheritance: the raw configuration of a level (if anything was set there) and its parent's resolved one.
-    pub resolve: fn(Option<&mut dyn Any>, Option<&dyn Any>, &mut Loader<'_>) -> Result<Rc<dyn Any>>,
+    pub resolve: Resolver,
     /// Tells the configuration's type its slot.
     pub set_slot: fn(usize),
 }
