@@ -9,7 +9,7 @@ use crate::core_conf::{CoreConf, ErrlogConf, Owner, ThreadPoolConf, find_owner};
 use crate::event_conf::{EpollConf, EventConf, Events};
 use crate::files::SystemFiles;
 use crate::listening::{self, Listening, Opening};
-use crate::log::{self, ErrorLog, Level, Log, LogFiles, Target};
+use crate::log::{ErrorLog, Level, Log, LogFiles, Target};
 use crate::module::{App, BuildContext, Module};
 use crate::personality::personality;
 use crate::pid_file;
@@ -307,9 +307,4 @@ fn wanted(apps: &[Rc<dyn App>]) -> Vec<(usize, usize, crate::module::Listen)> {
         one.listens().into_iter().enumerate().map(move |(index, listen)| (app, index, listen)).collect::<Vec<_>>()
     };
     apps.iter().enumerate().flat_map(listens).collect()
-}
-
-/// The log of the process, for code that has no cycle at hand.
-pub fn log_now() -> Log {
-    log::current()
 }

@@ -54,73 +54,14 @@ fn is_pattern(text: &[u8]) -> bool {
 fn matching(folder: &Path, pattern: &[u8]) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
     let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let mut names: Vec<_> = names
-        .filter(|name| {
-            let name = name.as_encoded_bytes();
-            (name.first() != Some(&b'.') || pattern.first() == Some(&b'.')) && matches(pattern, name)
-        })
-        .collect();
+    let mut names: Vec<_> = names.filter(|name| conf::glob_matches(pattern, name.as_encoded_bytes())).collect();
     names.sort();
     names.into_iter().map(|name| folder.join(name)).collect()
-}
-
-/// Whether a name matches a pattern of `*`, `?`, `[…]` and `\`.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    let Some((&first, rest)) = pattern.split_first() else { return name.is_empty() };
-    match (first, name.split_first()) {
-        (b'*', _) => (0..=name.len()).any(|skip| matches(rest, &name[skip..])),
-        (_, None) => false,
-        (b'?', Some((_, name))) => matches(rest, name),
-        (b'[', Some((&byte, after))) => match class(rest, byte) {
-            Some((hit, rest)) => hit && matches(rest, after),
-            None => byte == b'[' && matches(rest, after),
-        },
-        (b'\\', Some((&byte, name))) if !rest.is_empty() => byte == rest[0] && matches(&rest[1..], name),
-        (first, Some((&byte, name))) => first == byte && matches(rest, name),
-    }
-}
-
-/// What follows `[`: whether the byte is in the class, and what follows the `]`.
-fn class(pattern: &[u8], byte: u8) -> Option<(bool, &[u8])> {
-    let negated = matches!(pattern.first(), Some(b'!' | b'^'));
-    let mut at = usize::from(negated);
-    let (start, mut hit) = (at, false);
-    loop {
-        match *pattern.get(at)? {
-            b']' if at > start => return Some((hit != negated, &pattern[at + 1..])),
-            low if pattern.get(at + 1) == Some(&b'-') && pattern.get(at + 2).is_some_and(|&high| high != b']') => {
-                hit |= (low..=pattern[at + 2]).contains(&byte);
-                at += 3;
-            }
-            same => {
-                hit |= same == byte;
-                at += 1;
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns() {
-        for (pattern, name, expect) in [
-            ("*.conf", "a.conf", true),
-            ("*.conf", "a.conf~", false),
-            ("a?c", "abc", true),
-            ("[a-c]x", "bx", true),
-            ("[!a-c]x", "bx", false),
-            ("[]x]", "]", true),
-            ("[x", "[x", true),
-            ("a\\*", "a*", true),
-            ("*", "", true),
-            ("a*b*c", "aXbYc", true),
-        ] {
-            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), expect, "{pattern} {name}");
-        }
-    }
 
     #[test]
     fn sorted_and_without_dot_files() {

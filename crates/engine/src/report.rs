@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use conf::diag::Style;
 use conf::{Error, Sources};
 
 use crate::log::{self, Level, Log};
@@ -51,10 +52,10 @@ impl Reporter {
     pub fn configuration(&self, level: Level, sources: &Sources, errors: &[Error]) {
         for error in errors {
             if self.stderr {
-                eprint!("{}", conf::diag::render(personality().name, level.name(), sources, error));
+                eprint!("{}", conf::diag::render(error, level.name(), sources, style()));
             }
             if !(self.stderr && self.log.is_stderr()) {
-                self.log.write(level, None, format_args!("{}", conf::diag::line(sources, error)));
+                self.log.write(level, None, format_args!("{}", conf::diag::message(error, sources)));
             }
         }
     }
@@ -63,6 +64,11 @@ impl Reporter {
     pub fn install(&self) {
         log::set_current(self.log.clone());
     }
+}
+
+fn style() -> Style<'static> {
+    let color = os::io::isatty(2) && std::env::var_os("NO_COLOR").is_none();
+    Style { program: personality().name, snippets: true, color }
 }
 
 /// Makes panics leave an `[alert]` line in the log instead of nothing.

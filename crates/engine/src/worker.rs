@@ -1,6 +1,7 @@
 //! A worker: one event loop that accepts and serves.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::cell::Cell;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use crate::core_conf::CoreConf;
@@ -71,7 +72,7 @@ pub fn serve(birth: Birth, role: Role) -> End {
         let wall = rt::wall();
         (wall.secs, wall.msec)
     });
-    install_hooks();
+    RUNNING.set(true);
     let end = runtime.block_on(main_task(birth, role));
     crate::log!(log::current(), Notice, "exit");
     end
@@ -90,18 +91,16 @@ async fn main_task(birth: Birth, role: Role) -> End {
     for app in &cycle.apps {
         app.clone().start_worker(&context);
     }
-    let listeners = match listen(&cycle, number) {
-        Ok(listeners) => listeners,
-        Err(message) => {
-            crate::log!(log::current(), Emerg, "{message}");
-            return End::Fatal;
-        }
-    };
+    let stop = Rc::new(rt::Event::default());
+    if let Err(message) = listen(&cycle, number, &stop) {
+        crate::log!(log::current(), Emerg, "{message}");
+        return End::Fatal;
+    }
     if let Some(channel) = &channel {
-        let _ = os::channel::send(std::os::fd::AsRawFd::as_raw_fd(channel), &[READY], &[]);
+        let _ = os::channel::send(channel.as_raw_fd(), &[READY], &[]);
     }
     loop {
-        let signal = signals.recv().await;
+        let Ok(signal) = signals.recv().await else { break };
         let action = match role {
             Role::Worker => signals::of_worker(signal.number),
             Role::Single => signals::of_master(signal.number),
@@ -116,7 +115,7 @@ async fn main_task(birth: Birth, role: Role) -> End {
             }
             Action::Quit => {
                 crate::log!(log::current(), Notice, "gracefully shutting down");
-                quit(&cycle, listeners, &signals, role).await;
+                quit(&cycle, &stop, &signals, role).await;
                 break;
             }
             Action::Reopen => reopen(&cycle, role),
@@ -141,10 +140,9 @@ fn reopen(cycle: &Cycle, role: Role) {
 }
 
 /// Finishes what runs: returns when all connections are done, the time is over, or a signal says to stop at once.
-async fn quit(cycle: &Rc<Cycle>, listeners: Vec<Rc<rt::Listener>>, signals: &rt::Signals, role: Role) {
+async fn quit(cycle: &Rc<Cycle>, stop: &rt::Event, signals: &rt::Signals, role: Role) {
     os::title::set(&format!("{}: worker process is shutting down", personality().name));
-    listeners.iter().for_each(|listener| listener.close());
-    drop(listeners);
+    stop.notify();
     cycle.apps.iter().for_each(|app| app.quit());
     let timeout = cycle.core().worker_shutdown_timeout_ms;
     let deadline = (timeout > 0).then(|| rt::now_ms() + timeout);
@@ -163,7 +161,7 @@ async fn quit(cycle: &Rc<Cycle>, listeners: Vec<Rc<rt::Listener>>, signals: &rt:
     };
     let told = async {
         loop {
-            let signal = signals.recv().await;
+            let Ok(signal) = signals.recv().await else { break };
             let action = signals::of_worker(signal.number);
             match action {
                 Action::Terminate => {
@@ -191,31 +189,34 @@ async fn first_of(one: impl Future<Output = ()>, other: impl Future<Output = ()>
     .await;
 }
 
-/// Starts a task for each listening socket.
-fn listen(cycle: &Rc<Cycle>, worker: usize) -> Result<Vec<Rc<rt::Listener>>, String> {
+/// Starts a task for each listening socket; all end, and close their sockets, when `stop` happens.
+fn listen(cycle: &Rc<Cycle>, worker: usize, stop: &Rc<rt::Event>) -> Result<(), String> {
     let event = cycle.event();
-    let mut listeners = Vec::new();
     for listening in cycle.listening.iter().filter(|listening| !listening.listen.options.datagram) {
         let Some(fd) = listening.socket(worker) else { continue };
         let fd = fd.as_fd().try_clone_to_owned().map_err(|error| format!("dup() failed{}", Errno(&error)))?;
         let options = rt::AcceptOptions {
             exclusive: cycle.core().worker_processes > 1 && !listening.listen.options.reuseport,
             multi_accept: event.multi_accept,
+            deferred: listening.listen.options.deferred,
+            delay_ms: event.accept_mutex_delay_ms,
             ..rt::AcceptOptions::default()
         };
         let listener = rt::Listener::new(fd, options)
-            .map(Rc::new)
             .map_err(|error| format!("listening on {} failed{}", listening.listen.addr, Errno(&error)))?;
-        listeners.push(listener.clone());
         let Some(app) = cycle.apps.get(listening.app).cloned() else { continue };
         let index = listening.index;
+        let stop = stop.clone();
         rt::spawn(async move {
-            while let Ok((stream, peer)) = listener.accept().await {
-                app.clone().accept(index, stream, peer);
-            }
+            let accepting = async {
+                while let Ok((stream, peer)) = listener.accept().await {
+                    app.clone().accept(index, stream, peer);
+                }
+            };
+            first_of(accepting, stop.wait()).await;
         });
     }
-    Ok(listeners)
+    Ok(())
 }
 
 fn new_runtime(cycle: &Cycle) -> Result<rt::Runtime, String> {
@@ -224,8 +225,8 @@ fn new_runtime(cycle: &Cycle) -> Result<rt::Runtime, String> {
     let options = rt::Options {
         driver,
         connections: event.worker_connections,
-        multi_accept: event.multi_accept,
-        timer_resolution_ms: cycle.core().timer_resolution_ms as u32,
+        timer_resolution_ms: u32::try_from(cycle.core().timer_resolution_ms).unwrap_or(u32::MAX),
+        hook: Some(Rc::new(report)),
         ..rt::Options::default()
     };
     rt::Runtime::new(options).map_err(|error| {
@@ -234,17 +235,20 @@ fn new_runtime(cycle: &Cycle) -> Result<rt::Runtime, String> {
     })
 }
 
-fn install_hooks() {
-    rt::set_panic_hook(|message| crate::log!(log::current(), Alert, "a task failed: {message}"));
-    rt::set_notice_hook(|notice| match notice {
-        rt::Notice::Exhausted(limit) => {
-            crate::log!(log::current(), Alert, "{limit} worker_connections are not enough");
+/// What the loop reports goes to the log.
+fn report(report: rt::Report<'_>) {
+    let log = log::current();
+    match report {
+        rt::Report::Panic(message) => crate::log!(log, Alert, "a task failed: {message}"),
+        rt::Report::NotEnoughConnections(limit) => {
+            crate::log!(log, Alert, "{limit} worker_connections are not enough");
         }
-        rt::Notice::Accept(error) => {
-            let level = if error.kind() == std::io::ErrorKind::ConnectionAborted { Level::Error } else { Level::Crit };
-            log::current().write(level, None, format_args!("accept4() failed{}", Errno(error)));
+        rt::Report::Accept { error, paused } => {
+            let level = if paused { Level::Crit } else { Level::Alert };
+            log.write(level, None, format_args!("accept4() failed{}", Errno(error)));
         }
-    });
+        rt::Report::Driver(error) => crate::log!(log, Alert, "waiting for events failed{}", Errno(error)),
+    }
 }
 
 /// Limits, user, processors, folder.
@@ -299,9 +303,13 @@ fn warn(call: &str, result: std::io::Result<()>) {
     }
 }
 
+thread_local! {
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Calls a function later, if an event loop runs; at once otherwise.
 pub fn after(ms: u64, f: impl FnOnce() + 'static) {
-    if !rt::is_running() {
+    if !RUNNING.get() {
         f();
         return;
     }

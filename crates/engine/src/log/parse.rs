@@ -46,9 +46,9 @@ pub fn parse_target(loader: &mut Loader<'_>, directive: &Directive, word: &Word)
         return Ok(Target::Syslog(Rc::new(parse_syslog(directive, parameters)?)));
     }
     if let Some(size) = word.text.strip_prefix(b"memory:") {
-        let size = buf::parse::size(size).filter(|&size| size > 0);
+        let size = buf::parse::parse_size(size).filter(|&size| size > 0);
         let size = size.ok_or_else(|| Error::at(word, format!("invalid buffer size \"{}\"", word.lossy())))?;
-        return Ok(Target::Memory(Rc::new(Memory::new(size))));
+        return Ok(Target::Memory(Rc::new(Memory::new(size as usize))));
     }
     let path = full_path(loader, &word.text);
     Ok(Target::File(loader.store.entry::<LogFiles>().get(&path)))
