@@ -1,6 +1,6 @@
 //! Bytes to words, semicolons and braces.
 //!
-//! The rules are nginx's: a word ends at white space, `;` or `{`; a brace right after `$` belongs to the word; `}` and
+//! The rules are nginx's: a word ends at white space, `;` or `{`; braces right after `$` belong to the word; `}` and
 //! quotes inside a word are ordinary. A word that begins with a quote ends with the same quote, and white space, `;`,
 //! `{` or `)` has to follow. A backslash protects the next character; `\"`, `\'`, `\\`, `\t`, `\r` and `\n` become that
 //! character, before all others the backslash stays. nginx also refuses comments of more than 4095 bytes; we don't.
@@ -102,19 +102,18 @@ impl<'t> Lexer<'t> {
 
     fn bare(&mut self) -> Result<Token, Error> {
         let (start, line) = (self.at, self.line);
-        // Where the last escape ended: a dollar that is escaped keeps no brace.
-        let mut escape_end = 0;
+        let mut escaped = false;
         while let Some(&byte) = self.text.get(self.at) {
-            if !ENDS_OR_ESCAPES[usize::from(byte)] {
+            if !STOPS[usize::from(byte)] {
                 self.at += 1;
                 continue;
             }
             match byte {
                 b'\\' => {
+                    escaped = true;
                     self.skip_escape();
-                    escape_end = self.at;
                 }
-                b'{' if self.at > escape_end && self.text[..self.at].ends_with(b"$") => self.at += 1,
+                b'$' => self.skip_dollar(),
                 _ => break,
             }
         }
@@ -123,7 +122,7 @@ impl<'t> Lexer<'t> {
         if raw.len() + 1 > WORD_ROOM {
             return Err(too_long(raw, span));
         }
-        Ok(Token::Word(Word { text: unescape(raw, escape_end > 0), span, quoted: false }))
+        Ok(Token::Word(Word { text: unescape(raw, escaped), span, quoted: false }))
     }
 
     fn quoted(&mut self, quote: u8) -> Result<Token, Error> {
@@ -173,6 +172,14 @@ impl<'t> Lexer<'t> {
         self.at = (self.at + 2).min(self.text.len());
     }
 
+    /// Passes a dollar and the braces that belong to it.
+    fn skip_dollar(&mut self) {
+        self.at += 1;
+        while self.text.get(self.at) == Some(&b'{') {
+            self.at += 1;
+        }
+    }
+
     fn span(&self, start: usize, end: usize, line: u32) -> Span {
         // Texts are shorter than 4 GiB: `parse` sees to it.
         Span { file: self.file, line, start: start as u32, end: end as u32 }
@@ -180,9 +187,9 @@ impl<'t> Lexer<'t> {
 }
 
 /// The bytes at which the scan of a bare word has to look.
-const ENDS_OR_ESCAPES: [bool; 256] = {
+const STOPS: [bool; 256] = {
     let mut table = [false; 256];
-    let bytes = b" \t\r\n;{\\";
+    let bytes = b" \t\r\n;{\\$";
     let mut i = 0;
     while i < bytes.len() {
         table[bytes[i] as usize] = true;
@@ -254,6 +261,8 @@ mod tests {
         check("$${b}{", &["$${b}", "{"]);
         check("a$ {", &["a$", "{"]);
         check("$\"{b}", &["$\"", "{", "b}"]);
+        check("${{b{", &["${{b", "{"]);
+        check(r"$\{{", &[r"$\{", "{"]);
         check("a${b {", &["a${b", "{"]);
         check(r"\${b", &["\\$", "{", "b"]);
         check(r"a\\${b", &["a\\${b"]);

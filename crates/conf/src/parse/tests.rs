@@ -99,3 +99,90 @@ fn limits() {
     assert_eq!(chain(10), [""; 0]);
     assert_eq!(chain(200).len(), 1);
 }
+
+mod properties {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A directive as text, with every word quoted, and the same in the form of `show`.
+    fn quoted(text: &str) -> String {
+        format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    }
+
+    fn directives() -> impl Strategy<Value = Vec<Directive>> {
+        let word =
+            "[a-z ;{}$#\"'\\\\\n\u{e4}]{0,8}".prop_map(|text| Word { text: text.into_bytes(), ..Word::default() });
+        let plain = vec(word, 1..4).prop_map(|mut args| {
+            // A name that can't be taken for an include.
+            let mut name = args.remove(0);
+            name.text.push(b'x');
+            Directive { name, args, ..Directive::default() }
+        });
+        let with_block = plain.prop_recursive(3, 24, 4, |inner| {
+            (inner.clone(), vec(inner, 0..4)).prop_map(|(head, block)| Directive { block: Some(block), ..head })
+        });
+        vec(with_block, 0..5)
+    }
+
+    fn write(directives: &[Directive], out: &mut String) {
+        for directive in directives {
+            for word in [&directive.name].into_iter().chain(&directive.args) {
+                out.push_str(&quoted(&word.lossy()));
+                out.push(' ');
+            }
+            match &directive.block {
+                Some(block) => {
+                    out.push('{');
+                    write(block, out);
+                    out.push_str("}\n");
+                }
+                None => out.push(';'),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(tree in directives()) {
+            let mut text = String::new();
+            write(&tree, &mut text);
+            let (found, errors) = load_all(&[("/c/m", &text)], None);
+            prop_assert_eq!(errors, Vec::<String>::new());
+            prop_assert_eq!(found, show(&tree));
+        }
+
+        #[test]
+        fn any_text_is_read(text in "([a-c$;{}#\"'\\\\ \n]|include m|\\PC){0,60}", global in any::<bool>()) {
+            let files = MemoryFiles::new([("/c/m", text.as_str()), ("/c/n", "a { b; }")]);
+            let env = Env { conf_prefix: "/c/".into(), ..Env::default() };
+            let (sources, directives, mut errors) = load(&files, Path::new("/c/m"), global.then_some(text.as_str()), &env);
+            sources.sort(&mut errors);
+            let style = crate::diag::Style { program: "nginx", snippets: true, color: false };
+            crate::diag::errors(&errors, &sources, style);
+            inside(&directives, &sources);
+        }
+
+        #[test]
+        fn any_value_is_read(text in "[0-9kmgwdhsMy ]{0,12}") {
+            let all = [buf::parse::parse_number, buf::parse::parse_size, buf::parse::parse_offset,
+                buf::parse::parse_msec, buf::parse::parse_sec];
+            for parse in all {
+                prop_assert!(parse(text.as_bytes()).is_none_or(|value| i64::try_from(value).is_ok()));
+            }
+        }
+    }
+
+    /// Every span lies inside its file.
+    fn inside(directives: &[Directive], sources: &Sources) {
+        for directive in directives {
+            let words = [&directive.name].into_iter().chain(&directive.args).map(|word| word.span);
+            for span in words.chain([directive.end]) {
+                let len = sources.file(span).expect("a span has a file").text.len();
+                assert!(span.start < span.end && span.end as usize <= len, "{span:?} {len}");
+            }
+            inside(directive.block.as_deref().unwrap_or_default(), sources);
+        }
+    }
+}
