@@ -9,7 +9,7 @@ use crate::core_conf::{CoreConf, ErrlogConf, Owner, ThreadPoolConf, find_owner};
 use crate::event_conf::{EpollConf, EventConf, Events};
 use crate::files::SystemFiles;
 use crate::listening::{self, Listening, Opening};
-use crate::log::{ErrorLog, Level, Log, LogFiles, Target};
+use crate::log::{Errno, ErrorLog, Level, Log, LogFiles, Target};
 use crate::module::{App, BuildContext, Module};
 use crate::personality::personality;
 use crate::pid_file;
@@ -110,6 +110,22 @@ pub struct Cycle {
     pub sources: Sources,
     /// The prefix.
     pub prefix: PathBuf,
+    /// What all workers share, over reloads.
+    pub shared: Rc<Shared>,
+}
+
+/// Memory that all workers of all cycles share.
+pub struct Shared {
+    /// The lock of `accept_mutex`.
+    pub accept: shm::TryLock,
+    /// Numbers connections.
+    pub serial: shm::Counter,
+}
+
+impl Shared {
+    fn new() -> std::io::Result<Shared> {
+        Ok(Shared { accept: shm::TryLock::new()?, serial: shm::Counters::new(&["connections"])?.get("connections") })
+    }
 }
 
 impl Cycle {
@@ -257,20 +273,21 @@ fn log_of(main: &Set, loader: &mut Loader<'_>, program: &Program) -> Log {
 }
 
 /// Opens files and sockets.
-fn open(
-    read: Read,
-    program: &Program,
-    purpose: Purpose,
-    old: Option<&Cycle>,
-    reporter: &Reporter,
-) -> Option<Cycle> {
+fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Reporter) -> Option<Cycle> {
     let Read { main, events, log, log_files, apps, sources } = read;
     let Some(events) = events else {
         reporter.say(Level::Emerg, "no \"events\" section in configuration");
         return None;
     };
-    let mut cycle =
-        Cycle { main, events, log, log_files, apps, listening: Vec::new(), sources, prefix: program.prefix.clone() };
+    let shared = match old.map_or_else(|| Shared::new().map(Rc::new), |old| Ok(old.shared.clone())) {
+        Ok(shared) => shared,
+        Err(error) => {
+            reporter.say(Level::Alert, &format!("mmap(MAP_ANON|MAP_SHARED) failed{}", Errno(&error)));
+            return None;
+        }
+    };
+    let (listening, prefix) = (Vec::new(), program.prefix.clone());
+    let mut cycle = Cycle { main, events, log, log_files, apps, listening, sources, prefix, shared };
     if purpose == Purpose::Signal {
         // What it has to say goes to the configuration's log if that can be written.
         let _ = cycle.log_files.open_all();
