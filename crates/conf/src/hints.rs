@@ -1,5 +1,6 @@
 //! What may help whoever reads an error: the name that was meant, the place where a directive may stand, its form.
 
+use crate::manual::INCLUDE;
 use crate::{Context, Directive, Registry, Row, Word};
 
 /// Directives of nginx and its relatives: name, product, modules, sorted by name.
@@ -37,15 +38,16 @@ fn known(name: &str) -> Option<(&'static str, &'static str)> {
 }
 
 /// The name most like this one; one that is allowed in the context is preferred.
-fn similar<'r>(registry: &'r Registry, context: Context, name: &str) -> Option<&'r str> {
+fn similar(registry: &Registry, context: Context, name: &str) -> Option<String> {
     // A third of the letters may differ.
     let most = (name.chars().count() / 3).clamp(1, 4);
     let rows = registry.tables().iter().flat_map(|table| &table.rows);
-    rows.filter(|row| row.name.len().abs_diff(name.len()) <= 2 * most)
+    rows.chain([&INCLUDE])
+        .filter(|row| row.name.len().abs_diff(name.len()) <= 2 * most)
         .map(|row| (distance(name, &row.name), !row.contexts.meets(context), &*row.name))
         .filter(|&(distance, elsewhere, _)| distance <= if elsewhere { most.min(2) } else { most })
         .min()
-        .map(|(_, _, near)| near)
+        .map(|(_, _, near)| near.to_owned())
 }
 
 /// How many letters have to be changed, added, taken away or swapped with their neighbour.
@@ -74,24 +76,16 @@ pub(crate) fn misplaced<'r>(rows: impl Iterator<Item = &'r Row>) -> String {
     format!("it may stand in: {}", all.describe())
 }
 
-/// The form of a directive, and the semicolon that may be missing in front of a line break.
-pub(crate) fn arity(directive: &Directive, row: &Row) -> String {
-    let form = format!("its form is \"{}\"", row.args.form(&row.name));
-    let words = [&directive.name].into_iter().chain(&directive.args).collect::<Vec<_>>();
-    let lines = words.windows(2).find(|pair| pair[0].span.line < pair[1].span.line);
-    match lines {
-        Some(pair) if directive.args.len() > *row.args.count.end() => {
-            format!("{form}; is a \";\" missing at the end of line {}?", pair[0].span.line)
-        }
-        _ => form,
-    }
+/// How a directive is written.
+pub(crate) fn form(row: &Row) -> String {
+    format!("its form is \"{}\"", row.args.form(&row.name))
 }
 
-/// The same for a directive that has a block and shouldn't.
-pub(crate) fn stray_block(directive: &Directive) -> Option<String> {
-    let words = [&directive.name].into_iter().chain(&directive.args).collect::<Vec<_>>();
-    let pair = words.windows(2).find(|pair| pair[0].span.line < pair[1].span.line)?;
-    Some(format!("is a \";\" missing at the end of line {}?", pair[0].span.line))
+/// The last word in front of a line break in a directive: there a semicolon may be missing.
+pub(crate) fn line_break(directive: &Directive) -> Option<&Word> {
+    let words = [&directive.name].into_iter().chain(&directive.args);
+    let next_words = &directive.args;
+    words.zip(next_words).find(|(word, next)| word.span.line < next.span.line).map(|(word, _)| word)
 }
 
 #[cfg(test)]

@@ -1,22 +1,43 @@
 //! The reference manual, out of the tables: for `--explain NAME`, `--dump-directives` and the pages in `docs`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::{Args, Registry, Row, Table};
+use crate::{Args, Context, Registry, Row};
+
+/// The directive that the language itself has: the parser puts in its place what it includes.
+pub(crate) const INCLUDE: Row = Row {
+    name: Cow::Borrowed("include"),
+    doc: " Includes another file, or all files that match a mask, in its place.\n A relative name starts at the folder of \
+          the main configuration file.\n",
+    contexts: Context::ANY,
+    args: Args::exactly(1),
+    default: "",
+    kind: "also",
+    set: |_, _, _| Ok(()),
+};
+const INCLUDE_MODULE: &str = "ngx_core_module";
+
+/// Every directive with its module, in the order of the modules.
+fn entries(registry: &Registry) -> impl Iterator<Item = (&'static str, Cow<'_, Row>)> {
+    let rows =
+        registry.tables().iter().flat_map(|table| table.rows.iter().map(|row| (table.module, Cow::Borrowed(row))));
+    [(INCLUDE_MODULE, Cow::Owned(INCLUDE))].into_iter().chain(rows)
+}
 
 /// What `--explain NAME` prints, or nothing if no table has the name. A name may stand in several modules.
 pub fn explain(registry: &Registry, name: &str) -> Option<String> {
-    let tables = registry.tables();
-    let found: Vec<String> = registry.rows(name).map(|(slot, row)| entry(&tables[slot], row)).collect();
+    let found: Vec<String> =
+        entries(registry).filter(|(_, row)| row.name == name).map(|(module, row)| entry(module, &row)).collect();
     (!found.is_empty()).then(|| found.join("\n"))
 }
 
-fn entry(table: &Table, row: &Row) -> String {
+fn entry(module: &str, row: &Row) -> String {
     let mut out = String::new();
     out.push_str(&format!("Syntax:   {}\n", row.args.form(&row.name)));
     out.push_str(&format!("Default:  {}\n", default(row)));
     out.push_str(&format!("Context:  {}\n", row.contexts.describe()));
-    out.push_str(&format!("Module:   {}\n\n", table.module));
+    out.push_str(&format!("Module:   {module}\n\n"));
     for line in doc(row).lines() {
         out.push_str(&format!("    {line}\n"));
     }
@@ -39,14 +60,11 @@ fn doc(row: &Row) -> String {
 /// A heading and a line for each directive, with tabs between the fields: what `--dump-directives` prints.
 pub fn dump(registry: &Registry) -> String {
     let mut out = "module\tname\tcontexts\targs\ttype\tdefault\tdoc\n".to_owned();
-    for table in registry.tables() {
-        for row in &table.rows {
-            let doc = doc(row).replace(['\n', '\t'], " ");
-            let fields =
-                [table.module, &row.name, &row.contexts.describe(), &arity(&row.args), row.kind, row.default, &doc];
-            out.push_str(&fields.join("\t"));
-            out.push('\n');
-        }
+    for (module, row) in entries(registry) {
+        let doc = doc(&row).replace(['\n', '\t'], " ");
+        let fields = [module, &row.name, &row.contexts.describe(), &arity(&row.args), row.kind, row.default, &doc];
+        out.push_str(&fields.join("\t"));
+        out.push('\n');
     }
     out
 }
@@ -69,16 +87,14 @@ fn arity(args: &Args) -> String {
 /// One page of the manual for each module, as Markdown.
 pub fn pages(registry: &Registry) -> BTreeMap<&'static str, String> {
     let mut pages = BTreeMap::new();
-    for table in registry.tables() {
-        let page = pages.entry(table.module).or_insert_with(|| format!("# {}\n", table.module));
-        for row in &table.rows {
-            let (form, default, contexts) = (row.args.form(&row.name), default(row), row.contexts.describe());
-            page.push_str(&format!("\n## {}\n\n", row.name));
-            page.push_str("| | |\n|---|---|\n");
-            page.push_str(&format!("| Syntax | `{}` |\n", form.replace('|', "\\|")));
-            page.push_str(&format!("| Default | `{}` |\n", default.replace('|', "\\|")));
-            page.push_str(&format!("| Context | {contexts} |\n\n{}\n", doc(row)));
-        }
+    for (module, row) in entries(registry) {
+        let page = pages.entry(module).or_insert_with(|| format!("# {module}\n"));
+        let (form, default, contexts) = (row.args.form(&row.name), default(&row), row.contexts.describe());
+        page.push_str(&format!("\n## {}\n\n", row.name));
+        page.push_str("| | |\n|---|---|\n");
+        page.push_str(&format!("| Syntax | `{}` |\n", form.replace('|', "\\|")));
+        page.push_str(&format!("| Default | `{}` |\n", default.replace('|', "\\|")));
+        page.push_str(&format!("| Context | {contexts} |\n\n{}\n", doc(&row)));
     }
     pages
 }
@@ -121,6 +137,8 @@ mod tests {
     #[test]
     fn dumps() {
         let text = "module\tname\tcontexts\targs\ttype\tdefault\tdoc\n\
+                    ngx_core_module\tinclude\tany context\t1\talso\t\tIncludes another file, or all files that match a \
+                    mask, in its place. A relative name starts at the folder of the main configuration file.\n\
                     ngx_test_module\tgzip\thttp, if in location\tflag\tscalar\toff\tCompresses responses. Costs time.\n\
                     ngx_test_module\thttp\tmain\tblock:0|1\tblock\t\tA block.\n";
         assert_eq!(dump(&registry()), text);

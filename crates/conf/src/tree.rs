@@ -1,6 +1,7 @@
 //! The tree that a configuration's text becomes.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use crate::Error;
@@ -63,9 +64,16 @@ pub struct Directive {
     pub block: Option<Vec<Directive>>,
     /// Where it ends (its semicolon or opening brace): nginx reports most errors at this line.
     pub end: Span,
+    /// The brace that closes its block, where it has one: nginx reports what a block lacks at this line.
+    pub close: Span,
 }
 
 impl Directive {
+    /// What stands in its block; nothing if it has none.
+    pub fn children(&self) -> &[Directive] {
+        self.block.as_deref().unwrap_or_default()
+    }
+
     /// The argument at `index`.
     ///
     /// # Panics
@@ -126,7 +134,8 @@ impl Sources {
     /// same error twice. Errors at no place come last.
     pub fn sort(&self, errors: &mut Vec<Error>) {
         errors.sort_by_cached_key(|error| (error.span.is_none(), error.span.map(|span| self.way_to(span))));
-        errors.dedup();
+        let mut seen = HashSet::new();
+        errors.retain(|error| seen.insert((error.span.map(|span| (span.file.0, span.start)), error.message.clone())));
     }
 
     /// The offsets of the includes that lead to a place, then its own.
@@ -158,9 +167,10 @@ mod tests {
         let mut errors: Vec<Error> =
             [span(1, 20), span(2, 7), span(1, 5), span(2, 7), span(0, 30)].map(|span| Error::place(span, "x")).into();
         errors.insert(0, Error::new("at no place"));
+        errors.insert(2, Error::place(span(2, 7), "y"));
         sources.sort(&mut errors);
         let order: Vec<_> = errors.iter().map(|error| error.span.map(|span| (span.file.0, span.start))).collect();
-        assert_eq!(order, [Some((0, 30)), Some((1, 5)), Some((2, 7)), Some((1, 20)), None]);
+        assert_eq!(order, [Some((0, 30)), Some((1, 5)), Some((2, 7)), Some((2, 7)), Some((1, 20)), None]);
         assert_eq!(sources.place(span(1, 5)), " in main:1");
         assert_eq!(sources.dump(), b"# configuration file main:\nx\n# configuration file part:\nx\n");
     }

@@ -19,13 +19,13 @@ crate::table! {
 
 fn http(loader: &mut Loader<'_>, directive: &Directive) -> Result<()> {
     let frame = loader.frame().nested(Level::Main);
-    loader.block(directive.block.as_deref().unwrap_or_default(), Context::HTTP, frame);
+    loader.block(directive.children(), Context::HTTP, frame);
     Ok(())
 }
 
 fn server(loader: &mut Loader<'_>, directive: &Directive) -> Result<()> {
     let frame = loader.frame().nested(Level::Server);
-    loader.block(directive.block.as_deref().unwrap_or_default(), Context::SERVER, frame);
+    loader.block(directive.children(), Context::SERVER, frame);
     Ok(())
 }
 
@@ -57,13 +57,13 @@ fn finds_errors() {
     check(
         "http { root a\n gzip on;\n gzip; }",
         &[
-            "2: invalid number of arguments in \"root\" directive (its form is \"root arg;\"; is a \";\" missing at the end of line 1?)",
+            "2: invalid number of arguments in \"root\" directive (is a \";\" missing here?)",
             "3: invalid number of arguments in \"gzip\" directive (its form is \"gzip on | off;\")",
         ],
     );
     check(
         "http { root a\n server {\n} }",
-        &["2: directive \"root\" is not terminated by \";\" (is a \";\" missing at the end of line 1?)"],
+        &["2: directive \"root\" is not terminated by \";\" (is a \";\" missing here?)"],
     );
 }
 
@@ -71,6 +71,7 @@ fn finds_errors() {
 fn names_what_was_meant() {
     check("http { gzpi on; }", &["1: unknown directive \"gzpi\" (did you mean \"gzip\"?)"]);
     check("htpp { }", &["1: unknown directive \"htpp\" (did you mean \"http\"?)"]);
+    check("inlcude x;", &["1: unknown directive \"inlcude\" (did you mean \"include\"?)"]);
     check("zzz;", &["1: unknown directive \"zzz\""]);
     let has = "nginx has this directive (module ngx_http_fastcgi_module), Tidegate does not have it yet";
     check("http { fastcgi_pass a; }", &[&format!("1: unknown directive \"fastcgi_pass\" ({has})")]);
@@ -98,7 +99,7 @@ fn gathers_errors_in_order() {
         &[
             "1: unknown directive \"foofoo\"",
             "3: unknown directive \"barbar\"",
-            "4: unexpected \"}\" (is a \";\" missing at the end of line 4?)",
+            "4: unexpected \"}\" (is a \";\" missing here?)",
             "5: unexpected \"}\" (no block of this file is open here: is there a \"}\" too many above?)",
         ],
     );

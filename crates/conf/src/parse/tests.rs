@@ -178,11 +178,12 @@ mod properties {
     fn inside(directives: &[Directive], sources: &Sources) {
         for directive in directives {
             let words = [&directive.name].into_iter().chain(&directive.args).map(|word| word.span);
-            for span in words.chain([directive.end]) {
+            let close = directive.block.is_some().then_some(directive.close);
+            for span in words.chain([directive.end]).chain(close) {
                 let len = sources.file(span).expect("a span has a file").text.len();
                 assert!(span.start < span.end && span.end as usize <= len, "{span:?} {len}");
             }
-            inside(directive.block.as_deref().unwrap_or_default(), sources);
+            inside(directive.children(), sources);
         }
     }
 }
