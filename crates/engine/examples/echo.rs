@@ -29,8 +29,8 @@ fn parse_listen(_: &mut EchoRaw, loader: &mut Loader<'_>, directive: &Directive)
         (None, Ok(addr)) => os::SockAddr::V4(addr),
         (None, Err(_)) => return Err(Error::on(directive, format!("invalid address \"{text}\""))),
     };
-    let mut options = os::socket::ListenOptions::default();
-    options.reuseport = directive.args.get(1).is_some_and(|word| word == "reuseport");
+    let reuseport = directive.args.get(1).is_some_and(|word| word == "reuseport");
+    let options = os::socket::ListenOptions { reuseport, ..Default::default() };
     loader.store.entry::<Listens>().0.push(Listen { addr, options });
     Ok(())
 }

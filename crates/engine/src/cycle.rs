@@ -199,13 +199,13 @@ fn read(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Rep
     loader.errors = errors;
     let frame = Frame::default();
     loader.block(&directives, Context::MAIN, frame.clone());
-    let result = build(&mut loader, &frame, program, old, reporter);
+    let result = build(&mut loader, &frame, program, old);
     if let Err(error) = &result {
         loader.errors.push(error.clone());
     }
     reporter.configuration(Level::Warn, &loader.sources, &loader.warnings);
     reporter.configuration(Level::Emerg, &loader.sources, &loader.errors);
-    let Ok((main, log, apps)) = result else { return None };
+    let Ok(Built { main, log, apps }) = result else { return None };
     if !loader.errors.is_empty() {
         return None;
     }
@@ -225,14 +225,15 @@ fn parse(program: &Program, env: &conf::Env) -> (Sources, Vec<conf::Directive>, 
     }
 }
 
+/// What comes of the outermost level.
+struct Built {
+    main: Set,
+    log: Log,
+    apps: Vec<Rc<dyn App>>,
+}
+
 /// Inheritance of the outermost level, then the modules build. With errors found so far nothing is built.
-fn build(
-    loader: &mut Loader<'_>,
-    frame: &Frame,
-    program: &Program,
-    old: Option<&Cycle>,
-    reporter: &Reporter,
-) -> conf::Result<(Set, Log, Vec<Rc<dyn App>>)> {
+fn build(loader: &mut Loader<'_>, frame: &Frame, program: &Program, old: Option<&Cycle>) -> conf::Result<Built> {
     let main = {
         let mut raw = frame.levels[ConfLevel::Main as usize].borrow_mut();
         Sets::resolve(Context::MAIN, ConfLevel::Main, &mut raw, None, loader)?
@@ -245,7 +246,7 @@ fn build(
             loader.store.entry::<Events>().0.as_ref().map_or(0, |set| set.get::<EventConf>().worker_connections);
         let cx = BuildContext {
             old,
-            log: reporter.log().clone(),
+            log: log.clone(),
             workers: core.worker_processes,
             worker_connections,
             owner: owner(core).map(|owner| (owner.user.uid, owner.gid)),
@@ -254,7 +255,7 @@ fn build(
             apps.extend(module.build(loader, &cx)?);
         }
     }
-    Ok((main, log, apps))
+    Ok(Built { main, log, apps })
 }
 
 /// The outermost log: what `error_log` says, else the command line's or the personality's.
