@@ -258,7 +258,7 @@ impl Emitter<'_> {
         if max == Some(0) && !captures {
             return Ok(());
         }
-        if is_zero_width(node) {
+        if self.is_zero_width(node, 0) {
             return self.repeat_zero_width(node, min, greed);
         }
         let possessive = greed == Greed::Possessive;
@@ -278,6 +278,24 @@ impl Emitter<'_> {
         Ok(())
     }
 
+    /// Whether repeating `node` makes no difference, because it is a test of a place or nothing at all, and sets no group.
+    fn is_zero_width(&self, node: &Node, depth: usize) -> bool {
+        match node {
+            Node::Empty | Node::Fail | Node::Place(_) | Node::Look { .. } => true,
+            Node::Concat(nodes) | Node::Alternatives(nodes) => nodes.iter().all(|node| self.is_zero_width(node, depth)),
+            Node::Repeat { node, max, .. } => *max == Some(0) || self.is_zero_width(node, depth),
+            Node::Group { node, .. } => !self.capturing && self.is_zero_width(node, depth),
+            Node::Call(target) => {
+                match self.numbers(target).first().and_then(|number| self.pattern.root.group(*number)) {
+                    Some(Node::Group { node, .. }) if depth < 8 => self.is_zero_width(node, depth + 1),
+                    _ => false,
+                }
+            }
+            Node::If { condition: Condition::Define, .. } => true,
+            _ => false,
+        }
+    }
+
     /// The engine doesn't repeat what has no width; once is as good as often.
     fn repeat_zero_width(&mut self, node: &Node, min: u32, greed: Greed) -> Parsed<()> {
         if min > 0 {
@@ -291,6 +309,7 @@ impl Emitter<'_> {
 
     fn back(&mut self, target: &Target, caseless: bool) -> Parsed<()> {
         let slots = self.slots(target)?;
+        self.refuse_inside(target)?;
         if !self.capturing && self.inside_call(target) {
             return problem("a reference inside a called group is not supported", target.at);
         }
@@ -300,6 +319,14 @@ impl Emitter<'_> {
             let _ = write!(self.out, "\\k<{slot}>");
         }
         self.out.push(')');
+        Ok(())
+    }
+
+    /// Inside a group the engine's idea of what it has matched isn't PCRE's.
+    fn refuse_inside(&self, target: &Target) -> Parsed<()> {
+        if self.numbers(target).iter().any(|number| self.active.contains(number)) {
+            return problem("a reference inside its own group is not supported", target.at);
+        }
         Ok(())
     }
 
@@ -347,6 +374,7 @@ impl Emitter<'_> {
             }
             Condition::Matched(target) => {
                 let slots = self.slots(target)?;
+                self.refuse_inside(target)?;
                 let [slot] = *slots else {
                     return problem("a condition on one of several groups is not supported", target.at);
                 };
@@ -374,17 +402,6 @@ impl Emitter<'_> {
         let slots_of = self.pattern.slots_of.iter();
         let slots: Vec<usize> = slots_of.filter(|(number, _)| numbers.contains(number)).map(|pair| pair.1).collect();
         if slots.is_empty() { problem(NO_GROUP, target.at) } else { Ok(slots) }
-    }
-}
-
-/// Whether repeating `node` makes no difference, because it is a test of a place or nothing at all.
-fn is_zero_width(node: &Node) -> bool {
-    match node {
-        Node::Empty | Node::Fail | Node::Place(_) | Node::Look { .. } => true,
-        Node::Concat(nodes) | Node::Alternatives(nodes) => nodes.iter().all(is_zero_width),
-        Node::Repeat { node, .. } => is_zero_width(node),
-        Node::If { condition: Condition::Define, .. } => true,
-        _ => false,
     }
 }
 

@@ -35,7 +35,7 @@ impl Parser<'_> {
                 if letter == b'N' && !self.utf && self.rest().starts_with(b"{U+") {
                     return self.fail("\\N{U+dddd} is supported only in Unicode (UTF) mode");
                 }
-                if letter == b'N' && self.peek() == Some(b'{') {
+                if letter == b'N' && self.peek() == Some(b'{') && self.braces(self.at)?.is_none() {
                     return self.fail("PCRE2 does not support \\F, \\L, \\l, \\N{name}, \\U, or \\u");
                 }
                 if letter == b'C' && self.utf {

@@ -279,7 +279,7 @@ impl Parser<'_> {
 
     /// The bounds of `{n}`, `{n,}` or `{n,m}` at `start` and the offset behind; `None` if the brace is a character like
     /// any other, as in `{,3}`.
-    fn braces(&self, start: usize) -> Parsed<Option<(u32, Option<u32>, usize)>> {
+    pub(super) fn braces(&self, start: usize) -> Parsed<Option<(u32, Option<u32>, usize)>> {
         let text = self.text.get(start..).unwrap_or_default();
         let Some(close) = memchr::memchr(b'}', text) else { return Ok(None) };
         let inside = text.get(1..close).unwrap_or_default();
