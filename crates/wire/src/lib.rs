@@ -12,6 +12,7 @@ pub mod etag;
 pub mod h1;
 pub mod range;
 mod span;
+mod swar;
 pub mod uri;
 
 pub use span::Span;
