@@ -18,14 +18,18 @@ Cookie: wp_ozh_wsa_visits=2; wp_ozh_wsa_visit_lasttime=xxxxxxxxxx; __utma=xxxxxx
 
 fn time(name: &str, mut run: impl FnMut()) {
     let mut best = f64::MAX;
-    for _ in 0..7 {
+    for _ in 0..rounds() {
         let start = Instant::now();
-        for _ in 0..200_000 {
+        for _ in 0..20_000 {
             run();
         }
-        best = best.min(start.elapsed().as_nanos() as f64 / 200_000.0);
+        best = best.min(start.elapsed().as_nanos() as f64 / 20_000.0);
     }
     println!("{name:30} {best:7.1} ns");
+}
+
+fn rounds() -> u32 {
+    std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(7)
 }
 
 fn main() {
