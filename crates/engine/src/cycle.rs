@@ -257,13 +257,7 @@ fn log_of(main: &Set, loader: &mut Loader<'_>, program: &Program) -> Log {
 }
 
 /// Opens files and sockets.
-fn open(
-    read: Read,
-    program: &Program,
-    purpose: Purpose,
-    old: Option<&Cycle>,
-    reporter: &Reporter,
-) -> Option<Cycle> {
+fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Reporter) -> Option<Cycle> {
     let Read { main, events, log, log_files, apps, sources } = read;
     let Some(events) = events else {
         reporter.say(Level::Emerg, "no \"events\" section in configuration");

@@ -154,7 +154,12 @@ impl<'a> Master<'a> {
         let (ours, theirs) = match os::channel::pair() {
             Ok(pair) => pair,
             Err(error) => {
-                crate::log!(log::current(), Alert, "socketpair() failed while spawning \"worker process\"{}", Errno(&error));
+                crate::log!(
+                    log::current(),
+                    Alert,
+                    "socketpair() failed while spawning \"worker process\"{}",
+                    Errno(&error)
+                );
                 return None;
             }
         };

@@ -115,11 +115,7 @@ fn note_start(cycle: &Cycle) {
         let connections = cycle.event().worker_connections as u64;
         let limit = cycle.core().worker_rlimit_nofile.unwrap_or(hard);
         if connections > limit {
-            crate::log!(
-                log,
-                Warn,
-                "{connections} worker_connections exceed open file resource limit: {limit}"
-            );
+            crate::log!(log, Warn, "{connections} worker_connections exceed open file resource limit: {limit}");
         }
     }
 }

@@ -70,7 +70,9 @@ Usage: {name} [-?hvVtTq] [-s signal] [-p prefix]
 "
     ));
     if !personality.is_nginx() {
-        text.push_str(&format!("       {name} FOLDER     : serve a folder\n       {name}            : serve a welcome page\n"));
+        text.push_str(&format!(
+            "       {name} FOLDER     : serve a folder\n       {name}            : serve a welcome page\n"
+        ));
     }
     text.push_str(&format!(
         "

@@ -14,8 +14,8 @@ use std::rc::Rc;
 
 use crate::clock;
 
-pub use file::{LogFile, LogFiles};
 pub use file::{Buffering, Encoder};
+pub use file::{LogFile, LogFiles};
 pub use parse::{full_path, parse_error_log, parse_syslog, parse_target};
 pub use syslog::Syslog;
 
