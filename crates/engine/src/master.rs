@@ -280,6 +280,7 @@ impl<'a> Master<'a> {
                 continue;
             };
             let child = self.children.swap_remove(at);
+            self.cycle.shared.accept.release_dead(pid);
             note_exit("worker process", pid, exit);
             if exit == Exit::Code(FATAL) {
                 crate::log!(

@@ -33,6 +33,9 @@ fn arguments(personality: &Personality, registry: &Registry) -> Vec<String> {
     for module in OPTIONAL.iter().filter(|module| has(registry, module)) {
         words.push(format!("--with-{module}"));
     }
+    if !has(registry, "http") {
+        words.push("--without-http".to_string());
+    }
     for module in STOCK {
         // Of a protocol that isn't there nothing is said, as nginx does.
         let protocol = module.split('_').next().unwrap_or_default();
