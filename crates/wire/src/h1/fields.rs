@@ -130,7 +130,7 @@ fn odd_name(buf: &[u8], start: usize, underscores: bool) -> Result<Line, FieldsE
         match byte {
             b'\n' | b'\r' if p == start => return end_of_head(buf, start),
             b'\n' | b'\r' => {
-                let Some(next) = strict_line_end(buf, start, p)? else { return Ok(Line::Partial) };
+                let Some(next) = line_end(buf, start, p)? else { return Ok(Line::Partial) };
                 let name = Span::new(start, p);
                 let known = KnownHeader::of(name.of(buf));
                 return Ok(Line::Field(HeaderSpan { name, value: Span::new(p, p), known, invalid: odd }, next));
@@ -196,6 +196,7 @@ mod tests {
             ("X-Foo : b", "X-Foo\\x20"),
             ("X-Foo\t: b", "X-Foo\\x09"),
             ("X-Foo", "X-Foo=[]"),
+            ("X-Foo\r\r", "X-Foo=[]"),
             ("X-Foo ", "X-Foo\\x20"),
             (" X-Foo: b", "\\x20"),
             ("X-Foo: a\r\n b", "\\x20"),
