@@ -46,6 +46,7 @@ pub struct Setup {
     events: String,
     http: String,
     whole: Option<String>,
+    tiny_disk: Option<String>,
     folder: Folder,
 }
 
@@ -84,6 +85,13 @@ impl Setup {
         self
     }
 
+    /// Puts a file system of 256 KiB, which only the server sees, on a folder. Needs root.
+    pub fn tiny_disk(mut self, name: &str) -> Setup {
+        self.folder.public(name);
+        self.tiny_disk = Some(name.to_string());
+        self
+    }
+
     /// The server's folder, for what `file` can't say.
     pub fn folder(&self) -> &Folder {
         &self.folder
@@ -91,15 +99,25 @@ impl Setup {
 
     /// Writes the configuration, without starting anything.
     pub fn prepare(self) -> Server {
-        let mut server = Server { ports: BTreeMap::new(), folder: self.folder, child: None, quiet: false };
+        let mut server = Server {
+            ports: BTreeMap::new(),
+            folder: self.folder,
+            tiny_disk: self.tiny_disk,
+            child: None,
+            quiet: false,
+        };
         let method = std::env::var("TIDEGATE_USE").map(|m| format!("use {m};")).unwrap_or_default();
         let text = match self.whole {
             Some(text) => text.replace("%%USE%%", &method),
             None => format!(
                 "daemon off;\npid nginx.pid;\nworker_processes 1;\n{main}\n\
                  events {{ worker_connections 1024; {method} {events} }}\n\
-                 http {{\n    access_log access.log;\n    client_body_temp_path client_body_temp;\n    \
-                 proxy_temp_path proxy_temp;\n{http}\n}}\n",
+                 http {{\n    access_log access.log;\n{temporary}{http}\n}}\n",
+                temporary = if self.http.contains("_temp_path ") {
+                    ""
+                } else {
+                    "    client_body_temp_path client_body_temp;\n    proxy_temp_path proxy_temp;\n"
+                },
                 main = self.main,
                 events = self.events,
                 http = self.http
@@ -123,6 +141,7 @@ impl Setup {
 pub struct Server {
     ports: BTreeMap<String, (u16, UdpSocket)>,
     folder: Folder,
+    tiny_disk: Option<String>,
     child: Option<Child>,
     quiet: bool,
 }
@@ -187,9 +206,8 @@ impl Server {
     /// Starts the process and waits for its pid file and its ports.
     pub fn launch(&mut self) {
         let stderr = fs::File::create(self.folder.path().join("stderr")).expect("the folder is ours");
-        // So that a test that is killed leaves no server behind.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM"]).arg(binary());
+        let mut command = self.launcher();
+        command.arg(binary());
         command.arg("-p").arg(self.folder.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
         self.child = Some(command.stdin(Stdio::null()).stderr(stderr).spawn().expect("the program starts"));
         let pid_file = self.folder.path().join("nginx.pid");
@@ -199,6 +217,20 @@ impl Server {
             let port = *port;
             self.wait(|_| TcpStream::connect(("127.0.0.1", port)).is_ok(), "its port");
         }
+    }
+
+    /// What becomes the server: it sees to it that a test that is killed leaves no server behind.
+    fn launcher(&self) -> Command {
+        let last = ["setpriv", "--pdeathsig", "TERM"];
+        let Some(name) = &self.tiny_disk else {
+            let mut command = Command::new(last[0]);
+            command.args(&last[1..]);
+            return command;
+        };
+        let script = "mount -t tmpfs -o size=256k,mode=777 none \"$0\" && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script]).arg(self.folder.path().join(name)).args(last);
+        command
     }
 
     /// Waits until the condition holds; fails after a while, or when the server dies.

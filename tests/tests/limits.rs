@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::{Connection, Setup};
+use e2e::{Backend, Connection, Setup};
 
 #[test]
 fn idle_connections_make_room() {
@@ -64,6 +64,37 @@ fn a_full_disk_for_logs() {
         assert_eq!(server.get("/b").text(), "x");
     }
     server.read_until("error.log", "No space left on device");
+    server.quiet();
+}
+
+#[test]
+fn a_full_disk_for_temporary_files() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("left out: only root can mount a small file system");
+        return;
+    }
+    let backend =
+        Backend::start(|r| Backend::ok(&"z".repeat(if r.line().contains("large") { 30_000_000 } else { 10 })));
+    let mut server = Setup::http(&format!(
+        "client_max_body_size 10m; client_body_buffer_size 16k; client_body_temp_path %%DIR%%/disk/body;
+         proxy_temp_path %%DIR%%/disk/proxy;
+         server {{ listen 127.0.0.1:%%PORT%%; location / {{ proxy_pass http://127.0.0.1:{}; }} }}",
+        backend.port
+    ))
+    .tiny_disk("disk")
+    .start();
+    let body = vec![b'b'; 2_000_000];
+    let mut up = server.connect();
+    up.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()));
+    up.try_send(&body);
+    assert_eq!(up.try_response(false).map_or(500, |r| r.status), 500, "a body that can't be stored");
+    let mut down = server.connect();
+    down.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(server.get("/small").text(), "z".repeat(10), "others are served");
+    assert!(down.rest().len() < 30_000_000, "a response that can't be stored is cut off");
+    server.read_until("error.log", "No space left on device");
+    assert_eq!(server.get("/small").text(), "z".repeat(10));
     server.quiet();
 }
 
