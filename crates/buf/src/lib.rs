@@ -8,6 +8,8 @@
 mod buffer;
 mod bytes;
 mod chain;
+pub mod escape;
+pub mod parse;
 mod pool;
 
 pub use buffer::Buf;

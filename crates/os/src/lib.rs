@@ -1,1 +1,26 @@
-//! System calls and nothing else.
+//! System calls and nothing else: each function is a thin, safe door to one service of the kernel.
+//!
+//! Nothing here keeps state, waits where its name doesn't say so, or knows what a connection or a worker is. This crate,
+//! `shm` and `rt` are the only ones with `unsafe`.
+
+mod addr;
+pub mod channel;
+pub mod clock;
+pub mod epoll;
+pub mod file;
+pub mod io;
+pub mod memory;
+pub mod poll;
+pub mod process;
+pub mod signal;
+pub mod socket;
+pub mod title;
+pub mod users;
+
+pub use addr::SockAddr;
+pub use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+
+/// Turns the C convention, -1 and `errno`, into a result.
+fn check<T: Copy + PartialEq + From<i8>>(result: T) -> std::io::Result<T> {
+    if result == T::from(-1) { Err(std::io::Error::last_os_error()) } else { Ok(result) }
+}

@@ -1,1 +1,75 @@
-//! The event loop: executor, timers, clock, drivers, connections, file threads.
+//! The event loop: a single-threaded executor, timers, a cached clock, drivers, connections, file threads.
+//!
+//! A process has one [`Runtime`]. Everything else in this crate finds it through the thread: [`spawn`], [`sleep`],
+//! [`Stream::connect`] and so on work inside [`Runtime::block_on`] and after [`Runtime::new`], and panic elsewhere.
+//!
+//! One turn of the loop: poll the tasks that were woken, wait in the kernel, read the clocks, poll the tasks whose
+//! descriptors have something (straight from the list of events), then those whose deadline is over. A future may be
+//! dropped at any point: what the kernel still uses belongs to the driver.
+//!
+//! Futures of this crate register the *task* that polls them, not the waker they are given. So a combinator has to poll
+//! them inside the task's own poll, as `select` and `join` do, and must not judge by a waker of its own which of its
+//! parts to poll.
+
+mod clock;
+mod core;
+mod driver;
+mod fd;
+mod listener;
+mod send;
+mod slots;
+mod stream;
+mod sync;
+mod tasks;
+mod threads;
+mod timers;
+
+pub use clock::Wall;
+pub use core::{Counts, Driver, Hook, Options, Report, Runtime};
+pub use fd::{AsyncFd, Signals};
+pub use listener::{AcceptLock, AcceptOptions, Listener, set_accept_mutex};
+pub use stream::{ConnectOptions, Stream, is_closing};
+pub use sync::{Event, Queue, YieldNow, yield_now};
+pub use threads::{QueueFull, ThreadPool};
+pub use timers::{Sleep, sleep, sleep_until};
+
+use std::future::Future;
+
+/// Starts a task. A panic inside it is caught and reported ([`Report::Panic`]), and the task dropped.
+pub fn spawn(future: impl Future<Output = ()> + 'static) {
+    core::current().tasks.spawn(Box::pin(future));
+}
+
+/// Milliseconds of the monotonic clock, as read once in this turn of the loop.
+pub fn now_ms() -> u64 {
+    core::current().clock.now()
+}
+
+/// The time of day, as read once in this turn of the loop.
+pub fn wall() -> Wall {
+    core::current().clock.wall()
+}
+
+/// Reads the clocks again, after work that took long.
+pub fn update_clock() {
+    let core = core::current();
+    core.clock.update();
+}
+
+/// Asks every idle connection to close: its `recv` fails with an error that [`is_closing`] knows.
+pub fn close_idle() {
+    core::current().close_idle();
+}
+
+/// How many connections there are.
+pub fn connections() -> Counts {
+    core::current().counts()
+}
+
+/// In a forked child: forgets the parent's runtime without running anything of it.
+///
+/// Its tasks and connections are leaked, their descriptors stay open as the fork copied them, and its event queue is
+/// closed here. To be followed by a [`Runtime::new`] of the child's own.
+pub fn forget_inherited() {
+    core::forget();
+}

@@ -1,4 +1,177 @@
-//! The program.
+//! The program: its command line, and the ordered list of its modules.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod args;
+mod builtin;
+mod version;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::exit;
+
+use engine::cycle::{ConfSource, Program};
+use engine::personality::{Personality, personality, set_personality};
+use engine::{Module, start};
+
+use args::Args;
+
+/// The modules, in the order in which their directives are looked up and their applications built.
+fn modules() -> Vec<Box<dyn Module>> {
+    vec![]
+}
+
+fn main() {
+    let mut words = std::env::args_os();
+    let program = words.next().unwrap_or_default();
+    let rest: Vec<OsString> = words.collect();
+    let command_line = command_line(&program, &rest);
+    set_personality(choose_personality(Path::new(&program)));
+    let args = Args::parse(rest, !personality().is_nginx()).unwrap_or_else(|message| {
+        eprintln!("{}: {message}", personality().name);
+        exit(1)
+    });
+    os::title::init();
+    exit(run(&args, &command_line));
+}
+
+fn choose_personality(program: &Path) -> Personality {
+    let personality = Personality::of(program);
+    match os::users::effective_uid() {
+        0 => personality,
+        uid if !personality.is_nginx() => personality.unprivileged(uid),
+        _ => personality,
+    }
+}
+
+fn command_line(program: &OsString, rest: &[OsString]) -> String {
+    let words = std::iter::once(program).chain(rest).map(|word| word.to_string_lossy());
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Does what the command line asks for: the exit code.
+fn run(args: &Args, command_line: &str) -> i32 {
+    let (mut program, url) = program(args);
+    program.global.clone_from(&args.global);
+    if let Some(path) = &args.error_log {
+        program.error_log.clone_from(path);
+    }
+    if args.help || args.version {
+        let text = match args {
+            Args { help: true, .. } => version::help(personality()),
+            Args { configure: true, .. } => version::configure(personality(), &program.registry),
+            _ => version::version(personality()),
+        };
+        eprint!("{text}");
+        return 0;
+    }
+    if let Some(code) = inform(args, &program) {
+        return code;
+    }
+    if let Some(word) = &args.signal {
+        return i32::from(!start::signal(&program, word));
+    }
+    if args.test {
+        let Some(cycle) = start::test(&program, args.quiet) else { return 1 };
+        return if args.dump { dump(&cycle) } else { 0 };
+    }
+    start::run(&program, command_line, |_| {
+        if let Some(url) = url {
+            welcome(&url, args);
+        }
+    })
+}
+
+/// What the manual's options print.
+fn inform(args: &Args, program: &Program) -> Option<i32> {
+    if let Some(name) = &args.explain {
+        let text = conf::manual::explain(&program.registry, name);
+        return Some(text.map_or_else(
+            || {
+                eprintln!("{}: no directive \"{name}\"", personality().name);
+                1
+            },
+            |text| print(&text),
+        ));
+    }
+    if args.dump_directives {
+        return Some(print(&conf::manual::dump(&program.registry)));
+    }
+    if args.dump_variables {
+        let mut rows: Vec<_> = program.modules.iter().flat_map(|module| module.variables()).collect();
+        rows.sort();
+        let lines = rows.iter().map(|(module, name)| format!("{module}\t{name}\n"));
+        return Some(print(&format!("module\tname\n{}", lines.collect::<String>())));
+    }
+    None
+}
+
+/// Prints to the standard output; a reader that has gone away is no error.
+fn print(text: &str) -> i32 {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    0
+}
+
+/// The program for this command line; with a built-in configuration also where it can be reached.
+fn program(args: &Args) -> (Program, Option<String>) {
+    let name = personality();
+    let asks_elsewhere = args.test || args.signal.is_some() || args.help || args.version;
+    let built_in = match &args.folder {
+        Some(folder) => Some(builtin::folder(&name.pid, &absolute(folder))),
+        None if name.is_nginx() || args.conf.is_some() || args.prefix.is_some() || asks_elsewhere => None,
+        None => Some(builtin::welcome(&name.pid)),
+    };
+    let prefix = prefix(args);
+    if let Some(built_in) = built_in {
+        if let Some(folder) = name.pid.parent() {
+            let _ = std::fs::create_dir_all(folder);
+        }
+        let source = ConfSource::BuiltIn("built-in", built_in.text);
+        return (Program::new(modules(), prefix, source), Some(built_in.url));
+    }
+    let conf = match (&args.conf, name.is_nginx() || args.prefix.is_some()) {
+        (Some(path), true) => prefix.join(path),
+        (Some(path), false) => absolute(path),
+        (None, _) => prefix.join(&name.conf_path),
+    };
+    (Program::new(modules(), prefix, ConfSource::File(conf)), None)
+}
+
+/// `-p`, with a slash at its end. Run as tidegate with `-c` alone, the file's folder.
+fn prefix(args: &Args) -> PathBuf {
+    match (&args.prefix, &args.conf) {
+        (Some(prefix), _) => prefix.join(""),
+        (None, Some(conf)) if !personality().is_nginx() => {
+            absolute(conf).parent().unwrap_or(Path::new("/")).join("")
+        }
+        _ => personality().prefix.clone(),
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
+/// `-T`: every file once, with its exact text.
+fn dump(cycle: &engine::Cycle) -> i32 {
+    let mut out = Vec::new();
+    for file in &cycle.sources.files {
+        if file.path == conf::COMMAND_LINE {
+            continue;
+        }
+        out.extend_from_slice(format!("# configuration file {}:\n", file.path).as_bytes());
+        out.extend_from_slice(&file.text);
+        out.push(b'\n');
+    }
+    i32::from(std::io::stdout().write_all(&out).is_err())
+}
+
+fn welcome(url: &str, args: &Args) {
+    match &args.folder {
+        Some(folder) => println!("Serving {} at {url}", folder.display()),
+        None => println!("Tidegate is running: {url}"),
+    }
+    println!("Serve a folder:     tidegate FOLDER");
+    println!("Use an nginx.conf:  tidegate -c nginx.conf");
+    println!("Stop it with Ctrl-C.");
+}

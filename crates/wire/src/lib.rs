@@ -1,2 +1,17 @@
 //! Protocols without input and output.
+//!
+//! Everything here turns bytes into facts and facts into bytes. It reads no clock, opens nothing, and allocates only
+//! where its caller hands it something to fill. Parsers keep their position: they may be called again with more bytes
+//! after the same prefix, and give the same answer however the input was split.
 #![forbid(unsafe_code)]
+
+pub mod accept;
+mod class;
+pub mod date;
+pub mod etag;
+pub mod h1;
+pub mod range;
+mod span;
+pub mod uri;
+
+pub use span::Span;

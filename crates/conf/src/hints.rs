@@ -1,0 +1,117 @@
+//! What may help whoever reads an error: the name that was meant, the place where a directive may stand, its form.
+
+use crate::manual::INCLUDE;
+use crate::{Context, Directive, Registry, Row, Word};
+
+/// Directives of nginx and its relatives: name, product, modules, sorted by name.
+const KNOWN: &str = include_str!("known.tsv");
+
+/// Directives that nginx no longer has, and what to write instead.
+const REMOVED: &[(&str, &str)] = &[
+    ("ssl", "nginx removed it in 1.25.1: give \"listen\" the parameter \"ssl\" instead, as in \"listen 443 ssl;\""),
+    ("limit_zone", "nginx removed it in 1.7.6: write \"limit_conn_zone\" instead"),
+    ("spdy_headers_comp", "nginx removed it together with SPDY: HTTP/2 needs no such setting"),
+];
+
+/// What may be wrong about a directive that no table has.
+pub(crate) fn unknown(registry: &Registry, context: Context, name: &Word) -> Option<String> {
+    if name.text.starts_with(b"\xef\xbb\xbf") {
+        return Some("the file begins with a byte order mark, which is no part of the language: remove it".into());
+    }
+    let name = std::str::from_utf8(&name.text).ok()?;
+    if let Some((_, hint)) = REMOVED.iter().find(|(removed, _)| *removed == name) {
+        return Some((*hint).to_owned());
+    }
+    if let Some((product, module)) = known(name) {
+        return Some(format!("{product} has this directive (module {module}), Tidegate does not have it yet"));
+    }
+    if let Some((word, _)) = name.split_once('(').filter(|(word, _)| !word.is_empty()) {
+        return Some(format!("white space is missing between \"{word}\" and \"(\""));
+    }
+    similar(registry, context, name).map(|near| format!("did you mean \"{near}\"?"))
+}
+
+/// The product that has a directive of that name, and its modules.
+fn known(name: &str) -> Option<(&'static str, &'static str)> {
+    let rest = KNOWN.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('\t'))?;
+    rest.split_once('\t')
+}
+
+/// The name most like this one; one that is allowed in the context is preferred.
+fn similar(registry: &Registry, context: Context, name: &str) -> Option<String> {
+    // A third of the letters may differ.
+    let most = (name.chars().count() / 3).clamp(1, 4);
+    let rows = registry.tables().iter().flat_map(|table| &table.rows);
+    rows.chain([&INCLUDE])
+        .filter(|row| row.name.len().abs_diff(name.len()) <= 2 * most)
+        .map(|row| (distance(name, &row.name), !row.contexts.meets(context), &*row.name))
+        .filter(|&(distance, elsewhere, _)| distance <= if elsewhere { most.min(2) } else { most })
+        .min()
+        .map(|(_, _, near)| near.to_owned())
+}
+
+/// How many letters have to be changed, added, taken away or swapped with their neighbour.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let change = above[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = change.min(above[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(before[j - 2] + 1);
+            }
+            row.push(least);
+        }
+        before = std::mem::replace(&mut above, row);
+    }
+    above[b.len()]
+}
+
+/// Where a directive may stand, for one that stands elsewhere.
+pub(crate) fn misplaced<'r>(rows: impl Iterator<Item = &'r Row>) -> String {
+    let all = rows.fold(Context(0), |all, row| all | row.contexts);
+    format!("it may stand in: {}", all.describe())
+}
+
+/// The form of a directive, and the semicolon that may be missing in front of a line break.
+pub(crate) fn arity(directive: &Directive, row: &Row) -> String {
+    let form = format!("its form is \"{}\"", row.args.form(&row.name));
+    let words = [&directive.name].into_iter().chain(&directive.args).collect::<Vec<_>>();
+    let lines = words.windows(2).find(|pair| pair[0].span.line < pair[1].span.line);
+    match lines {
+        Some(pair) if directive.args.len() > *row.args.count.end() => {
+            format!("{form}; is a \";\" missing at the end of line {}?", pair[0].span.line)
+        }
+        _ => form,
+    }
+}
+
+/// The same for a directive that has a block and shouldn't.
+pub(crate) fn stray_block(directive: &Directive) -> Option<String> {
+    let words = [&directive.name].into_iter().chain(&directive.args).collect::<Vec<_>>();
+    let pair = words.windows(2).find(|pair| pair[0].span.line < pair[1].span.line)?;
+    Some(format!("is a \";\" missing at the end of line {}?", pair[0].span.line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        for (a, b, expect) in [("", "", 0), ("abc", "abc", 0), ("abc", "acb", 1), ("lisen", "listen", 1), ("ab", "", 2)]
+        {
+            assert_eq!((distance(a, b), distance(b, a)), (expect, expect), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn known_directives() {
+        assert_eq!(known("gzip_static"), Some(("nginx", "ngx_http_gzip_static_module")));
+        assert_eq!(known("gzip_stati"), None);
+        assert!(KNOWN.lines().all(|line| line.split('\t').count() == 3));
+    }
+}

@@ -1,0 +1,251 @@
+//! Walks the tree of a configuration and lets the rows of the tables act.
+
+use std::any::{Any, TypeId};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use crate::{Conf, Context, Directive, Error, RawSet, Result, Row, Sources, Table, hints, table};
+
+/// Every table of the program, found by a directive's name.
+#[derive(Default)]
+pub struct Registry {
+    tables: Vec<Table>,
+    by_name: HashMap<String, Vec<(usize, usize)>>,
+}
+
+impl Registry {
+    /// A registry without tables.
+    pub fn new() -> Registry {
+        Registry::default()
+    }
+
+    /// Adds the table of `C`.
+    pub fn add<C: Conf>(&mut self) {
+        let table = C::table();
+        let slot = self.tables.len();
+        (table.set_slot)(slot);
+        for (row, entry) in table.rows.iter().enumerate() {
+            self.by_name.entry(entry.name.to_string()).or_default().push((slot, row));
+        }
+        self.tables.push(table);
+    }
+
+    /// The tables in the order in which they were added; the index is the slot.
+    pub fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+
+    /// The rows of that name, each with its slot.
+    pub fn rows<'a>(&'a self, name: &str) -> impl Iterator<Item = (usize, &'a Row)> + 'a {
+        let found = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
+        found.iter().map(|&(slot, row)| (slot, &self.tables[slot].rows[row]))
+    }
+}
+
+/// What the command line and the build say, for paths and messages.
+#[derive(Clone, Debug, Default)]
+pub struct Env {
+    /// The prefix (`-p`), with a slash at its end.
+    pub prefix: PathBuf,
+    /// The folder of the main configuration file, with a slash at its end: relative names of configuration-like files
+    /// (includes, certificates, password files) start here.
+    pub conf_prefix: PathBuf,
+    /// Whether the configuration is only tested (`-t`).
+    pub test: bool,
+}
+
+/// The raw configurations that are open at a place, one for each level.
+#[derive(Clone, Default)]
+pub struct Frame {
+    /// Indexed by [`crate::Level`].
+    pub levels: [Rc<RefCell<RawSet>>; 3],
+}
+
+impl Frame {
+    /// A frame with new levels from `first` on and this frame's before it.
+    #[must_use]
+    pub fn nested(&self, first: crate::Level) -> Frame {
+        let mut levels = self.levels.clone();
+        for level in &mut levels[first as usize..] {
+            *level = Rc::default();
+        }
+        Frame { levels }
+    }
+}
+
+/// Values of any type, one of each: where modules gather what belongs to the whole configuration.
+#[derive(Default)]
+pub struct Store(HashMap<TypeId, Box<dyn Any>>);
+
+impl Store {
+    /// The value of type `T`, made by its default if there is none.
+    pub fn entry<T: Any + Default>(&mut self) -> &mut T {
+        let value = self.0.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(T::default()));
+        value.downcast_mut().expect("a value is stored under its own type")
+    }
+
+    /// Takes the value of type `T` out.
+    pub fn take<T: Any>(&mut self) -> Option<T> {
+        let value = self.0.remove(&TypeId::of::<T>())?;
+        Some(*value.downcast().expect("a value is stored under its own type"))
+    }
+
+    /// Puts a value in, in place of one of its type.
+    pub fn put<T: Any>(&mut self, value: T) {
+        self.0.insert(TypeId::of::<T>(), Box::new(value));
+    }
+}
+
+/// How many errors get a hint for an unknown name: finding it means looking at every name there is.
+const MAX_HINTS: usize = 100;
+
+/// A configuration being read.
+pub struct Loader<'r> {
+    registry: &'r Registry,
+    /// Paths and the like.
+    pub env: Env,
+    /// The files, for messages.
+    pub sources: Sources,
+    /// The errors found so far. A row's error is put here by the loader, which then goes on with the next directive.
+    pub errors: Vec<Error>,
+    /// Warnings found so far (nginx's `[warn]`).
+    pub warnings: Vec<Error>,
+    /// What modules gather.
+    pub store: Store,
+    frame: Frame,
+    context: Context,
+}
+
+impl<'r> Loader<'r> {
+    /// A loader at the outermost level.
+    pub fn new(registry: &'r Registry, env: Env, sources: Sources) -> Loader<'r> {
+        Loader {
+            registry,
+            env,
+            sources,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+            store: Store::default(),
+            frame: Frame::default(),
+            context: Context::MAIN,
+        }
+    }
+
+    /// The tables.
+    pub fn registry(&self) -> &'r Registry {
+        self.registry
+    }
+
+    /// The context of the directive that is being read.
+    pub fn context(&self) -> Context {
+        self.context
+    }
+
+    /// The raw configurations that are open here.
+    pub fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    /// Reads the directives of a block in the given context, with the given levels; errors are gathered.
+    pub fn block(&mut self, directives: &[Directive], context: Context, frame: Frame) {
+        let outer = (std::mem::replace(&mut self.frame, frame), std::mem::replace(&mut self.context, context));
+        for directive in directives {
+            if let Err(mut error) = self.directive(directive) {
+                // nginx reports the line on which the directive ends.
+                if let Some(span) = &mut error.span {
+                    span.line = span.line.max(directive.end.line);
+                }
+                self.errors.push(error);
+            }
+        }
+        (self.frame, self.context) = outer;
+    }
+
+    /// Gathers a warning, at the line on which the directive ends.
+    pub fn warn(&mut self, directive: &Directive, mut warning: Error) {
+        if let Some(span) = &mut warning.span {
+            span.line = span.line.max(directive.end.line);
+        }
+        self.warnings.push(warning);
+    }
+
+    fn directive(&mut self, directive: &Directive) -> Result<()> {
+        let registry = self.registry;
+        let name = directive.name.lossy();
+        let mut rows = registry.rows(&name).peekable();
+        if rows.peek().is_none() {
+            return Err(self.unknown(directive));
+        }
+        let Some((slot, row)) = rows.find(|(_, row)| row.contexts.meets(self.context)) else {
+            let error = Error::on(directive, format!("\"{name}\" directive is not allowed here"));
+            return Err(error.hint(hints::misplaced(registry.rows(&name).map(|(_, row)| row))));
+        };
+        check_args(directive, row)?;
+        let table = &registry.tables[slot];
+        let level = self.frame.levels[table.level as usize].clone();
+        if row.kind == "block" {
+            // The block's own directives may write to this level too, so it isn't borrowed meanwhile.
+            let mut nothing = (table.new_raw)();
+            return (row.set)(&mut *nothing, self, directive);
+        }
+        let mut level = level.borrow_mut();
+        (row.set)(level.slot(slot, table.new_raw), self, directive)
+    }
+
+    fn unknown(&self, directive: &Directive) -> Error {
+        // The parser leaves only those includes in the tree that are not well formed.
+        if directive.name == "include" {
+            return match directive.block {
+                Some(_) => not_terminated(directive),
+                None => wrong_count(directive).hint("its form is \"include file | mask;\""),
+            };
+        }
+        let error = Error::on(directive, format!("unknown directive \"{}\"", directive.name.lossy()));
+        if self.errors.len() >= MAX_HINTS {
+            return error;
+        }
+        match hints::unknown(self.registry, self.context, &directive.name) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}
+
+/// Whether the directive has what its row says. A flag's value is checked by its parser, after the check for
+/// duplicates, as nginx does.
+fn check_args(directive: &Directive, row: &Row) -> Result<()> {
+    let args = &row.args;
+    if args.block && directive.block.is_none() {
+        let error = Error::on(directive, format!("directive \"{}\" has no opening \"{{\"", directive.name.lossy()));
+        return Err(error.hint(hints::arity(directive, row)));
+    }
+    if !args.block && directive.block.is_some() {
+        return Err(not_terminated(directive));
+    }
+    if !args.count.contains(&directive.args.len()) {
+        return Err(wrong_count(directive).hint(hints::arity(directive, row)));
+    }
+    Ok(())
+}
+
+fn not_terminated(directive: &Directive) -> Error {
+    let error = Error::on(directive, format!("directive \"{}\" is not terminated by \";\"", directive.name.lossy()));
+    match hints::stray_block(directive) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+fn wrong_count(directive: &Directive) -> Error {
+    Error::on(directive, format!("invalid number of arguments in \"{}\" directive", directive.name.lossy()))
+}
+
+/// For rows that keep one value and are written by hand: the error if it is already there.
+pub fn once<T>(value: &Option<T>, directive: &Directive) -> Result<()> {
+    if value.is_some() { Err(table::duplicate(directive)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;

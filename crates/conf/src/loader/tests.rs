@@ -1,0 +1,106 @@
+use super::*;
+use crate::{Args, Level, values};
+
+const PLACES: Context = Context::HTTP.or(Context::SERVER);
+
+crate::table! {
+    /// A configuration for this test.
+    pub struct TestConf, raw TestRaw, module "test", level HTTP Location;
+
+    /// A flag.
+    "gzip" in PLACES, Args::FLAG, default "off", scalar(values::flag) gzip: bool = false;
+    /// A path.
+    "root" in PLACES, Args::exactly(1), default "html", scalar(values::bytes) root: Vec<u8> = b"html".to_vec();
+    /// Outermost block.
+    "http" in Context::MAIN, Args::exactly(0).block(), default "", block(http);
+    /// Inner block.
+    "server" in Context::HTTP, Args::exactly(0).block(), default "", block(server);
+}
+
+fn http(loader: &mut Loader<'_>, directive: &Directive) -> Result<()> {
+    let frame = loader.frame().nested(Level::Main);
+    loader.block(directive.children(), Context::HTTP, frame);
+    Ok(())
+}
+
+fn server(loader: &mut Loader<'_>, directive: &Directive) -> Result<()> {
+    let frame = loader.frame().nested(Level::Server);
+    loader.block(directive.children(), Context::SERVER, frame);
+    Ok(())
+}
+
+/// Errors as `LINE: MESSAGE` or `LINE: MESSAGE (HINT)`.
+fn check(text: &str, expect: &[&str]) {
+    let mut registry = Registry::new();
+    registry.add::<TestConf>();
+    let (sources, directives, mut errors) = crate::parse::parse("x", text);
+    let mut loader = Loader::new(&registry, Env::default(), sources);
+    let frame = Frame::default();
+    loader.block(&directives, Context::MAIN, frame);
+    errors.append(&mut loader.errors);
+    loader.sources.sort(&mut errors);
+    let show = |error: &Error| {
+        let line = error.span.map_or(0, |span| span.line);
+        let hint = error.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        format!("{line}: {}{hint}", error.message)
+    };
+    assert_eq!(errors.iter().map(show).collect::<Vec<_>>(), expect, "{text:?}");
+}
+
+#[test]
+fn finds_errors() {
+    check("http { gzip on; server { gzip off; root a; } server { gzip On; } }", &[]);
+    check("http { gzip on; gzip x; }", &["1: \"gzip\" directive is duplicate"]);
+    check("http {\ngzip\n1\n; }", &["4: invalid value \"1\" in \"gzip\" directive, it must be \"on\" or \"off\""]);
+    check("gzip on;", &["1: \"gzip\" directive is not allowed here (it may stand in: http, server)"]);
+    check("http;", &["1: directive \"http\" has no opening \"{\" (its form is \"http { ... }\")"]);
+    check(
+        "http { root a\n gzip on;\n gzip; }",
+        &[
+            "2: invalid number of arguments in \"root\" directive (its form is \"root arg;\"; is a \";\" missing at the end of line 1?)",
+            "3: invalid number of arguments in \"gzip\" directive (its form is \"gzip on | off;\")",
+        ],
+    );
+    check(
+        "http { root a\n server {\n} }",
+        &["2: directive \"root\" is not terminated by \";\" (is a \";\" missing at the end of line 1?)"],
+    );
+}
+
+#[test]
+fn names_what_was_meant() {
+    check("http { gzpi on; }", &["1: unknown directive \"gzpi\" (did you mean \"gzip\"?)"]);
+    check("htpp { }", &["1: unknown directive \"htpp\" (did you mean \"http\"?)"]);
+    check("inlcude x;", &["1: unknown directive \"inlcude\" (did you mean \"include\"?)"]);
+    check("zzz;", &["1: unknown directive \"zzz\""]);
+    let has = "nginx has this directive (module ngx_http_fastcgi_module), Tidegate does not have it yet";
+    check("http { fastcgi_pass a; }", &[&format!("1: unknown directive \"fastcgi_pass\" ({has})")]);
+    check(
+        "http { if($a) { } }",
+        &["1: unknown directive \"if($a)\" (white space is missing between \"if\" and \"(\")"],
+    );
+    check(
+        "include;",
+        &["1: invalid number of arguments in \"include\" directive (its form is \"include file | mask;\")"],
+    );
+    check("include a {}", &["1: directive \"include\" is not terminated by \";\""]);
+    check(
+        "\u{feff}http {}",
+        &[
+            "1: unknown directive \"\u{feff}http\" (the file begins with a byte order mark, which is no part of the language: remove it)",
+        ],
+    );
+}
+
+#[test]
+fn gathers_errors_in_order() {
+    check(
+        "foofoo;\nhttp {\n barbar;\n root a }\n}\n",
+        &[
+            "1: unknown directive \"foofoo\"",
+            "3: unknown directive \"barbar\"",
+            "4: unexpected \"}\" (is a \";\" missing at the end of line 4?)",
+            "5: unexpected \"}\" (no block of this file is open here: is there a \"}\" too many above?)",
+        ],
+    );
+}

@@ -1,0 +1,160 @@
+//! The reference manual, out of the tables: for `--explain NAME`, `--dump-directives` and the pages in `docs`.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use crate::{Args, Context, Registry, Row};
+
+/// The directive that the language itself has: the parser puts in its place what it includes.
+pub(crate) const INCLUDE: Row = Row {
+    name: Cow::Borrowed("include"),
+    doc: " Includes another file, or all files that match a mask, in its place.\n A relative name starts at the folder of \
+          the main configuration file.\n",
+    contexts: Context::ANY,
+    args: Args::exactly(1),
+    default: "",
+    kind: "also",
+    set: |_, _, _| Ok(()),
+};
+const INCLUDE_MODULE: &str = "ngx_core_module";
+
+/// Every directive with its module, in the order of the modules.
+fn entries(registry: &Registry) -> impl Iterator<Item = (&'static str, Cow<'_, Row>)> {
+    let rows =
+        registry.tables().iter().flat_map(|table| table.rows.iter().map(|row| (table.module, Cow::Borrowed(row))));
+    [(INCLUDE_MODULE, Cow::Owned(INCLUDE))].into_iter().chain(rows)
+}
+
+/// What `--explain NAME` prints, or nothing if no table has the name. A name may stand in several modules.
+pub fn explain(registry: &Registry, name: &str) -> Option<String> {
+    let found: Vec<String> =
+        entries(registry).filter(|(_, row)| row.name == name).map(|(module, row)| entry(module, &row)).collect();
+    (!found.is_empty()).then(|| found.join("\n"))
+}
+
+fn entry(module: &str, row: &Row) -> String {
+    let mut out = String::new();
+    out.push_str(&format!("Syntax:   {}\n", row.args.form(&row.name)));
+    out.push_str(&format!("Default:  {}\n", default(row)));
+    out.push_str(&format!("Context:  {}\n", row.contexts.describe()));
+    out.push_str(&format!("Module:   {module}\n\n"));
+    for line in doc(row).lines() {
+        out.push_str(&format!("    {line}\n"));
+    }
+    out
+}
+
+fn default(row: &Row) -> String {
+    match row.default {
+        "" => "none".to_owned(),
+        value => format!("{} {value};", row.name),
+    }
+}
+
+/// The text of a doc comment without the blank that starts its lines.
+fn doc(row: &Row) -> String {
+    let lines = row.doc.trim_end().lines().map(|line| line.strip_prefix(' ').unwrap_or(line));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A heading and a line for each directive, with tabs between the fields: what `--dump-directives` prints.
+pub fn dump(registry: &Registry) -> String {
+    let mut out = "module\tname\tcontexts\targs\ttype\tdefault\tdoc\n".to_owned();
+    for (module, row) in entries(registry) {
+        let doc = doc(&row).replace(['\n', '\t'], " ");
+        let fields = [module, &row.name, &row.contexts.describe(), &arity(&row.args), row.kind, row.default, &doc];
+        out.push_str(&fields.join("\t"));
+        out.push('\n');
+    }
+    out
+}
+
+/// An arity in short: `flag`, `1`, `1|2`, `2+`, `block`, `block:1`.
+fn arity(args: &Args) -> String {
+    let (low, high) = (*args.count.start(), *args.count.end());
+    let count = match high {
+        _ if args.flag => "flag".to_owned(),
+        usize::MAX => format!("{low}+"),
+        _ => (low..=high).map(|n| n.to_string()).collect::<Vec<_>>().join("|"),
+    };
+    match (args.block, count.as_str()) {
+        (true, "0") => "block".to_owned(),
+        (true, count) => format!("block:{count}"),
+        (false, count) => count.to_owned(),
+    }
+}
+
+/// One page of the manual for each module, as Markdown.
+pub fn pages(registry: &Registry) -> BTreeMap<&'static str, String> {
+    let mut pages = BTreeMap::new();
+    for (module, row) in entries(registry) {
+        let page = pages.entry(module).or_insert_with(|| format!("# {module}\n"));
+        let (form, default, contexts) = (row.args.form(&row.name), default(&row), row.contexts.describe());
+        page.push_str(&format!("\n## {}\n\n", row.name));
+        page.push_str("| | |\n|---|---|\n");
+        page.push_str(&format!("| Syntax | `{}` |\n", form.replace('|', "\\|")));
+        page.push_str(&format!("| Default | `{}` |\n", default.replace('|', "\\|")));
+        page.push_str(&format!("| Context | {contexts} |\n\n{}\n", doc(&row)));
+    }
+    pages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Context, Directive, Loader, Result, values};
+
+    crate::table! {
+        /// A configuration for this test.
+        pub struct TestConf, raw TestRaw, module "ngx_test_module", level HTTP Location;
+
+        /// Compresses responses.
+        /// Costs time.
+        "gzip" in Context::HTTP | Context::LOCATION_IF, Args::FLAG, default "off",
+            scalar(values::flag) gzip: bool = false;
+        /// A block.
+        "http" in Context::MAIN, Args::between(0, 1).block(), default "", block(nothing);
+    }
+
+    fn nothing(_: &mut Loader<'_>, _: &Directive) -> Result<()> {
+        Ok(())
+    }
+
+    fn registry() -> Registry {
+        let mut registry = Registry::new();
+        registry.add::<TestConf>();
+        registry
+    }
+
+    #[test]
+    fn explains() {
+        let text = "Syntax:   gzip on | off;\nDefault:  gzip off;\nContext:  http, if in location\n\
+                    Module:   ngx_test_module\n\n    Compresses responses.\n    Costs time.\n";
+        assert_eq!(explain(&registry(), "gzip").as_deref(), Some(text));
+        assert_eq!(explain(&registry(), "gzap"), None);
+    }
+
+    #[test]
+    fn dumps() {
+        let text = "module\tname\tcontexts\targs\ttype\tdefault\tdoc\n\
+                    ngx_core_module\tinclude\tany context\t1\talso\t\tIncludes another file, or all files that match a \
+                    mask, in its place. A relative name starts at the folder of the main configuration file.\n\
+                    ngx_test_module\tgzip\thttp, if in location\tflag\tscalar\toff\tCompresses responses. Costs time.\n\
+                    ngx_test_module\thttp\tmain\tblock:0|1\tblock\t\tA block.\n";
+        assert_eq!(dump(&registry()), text);
+        let pages = pages(&registry());
+        assert!(pages["ngx_test_module"].contains("\n## gzip\n\n| | |\n|---|---|\n| Syntax | `gzip on \\| off;` |\n"));
+    }
+
+    #[test]
+    fn forms() {
+        let check = |args: Args, form: &str, short: &str| {
+            assert_eq!((args.form("x").as_str(), arity(&args).as_str()), (form, short));
+        };
+        check(Args::exactly(0), "x;", "0");
+        check(Args::between(1, 2), "x arg [arg];", "1|2");
+        check(Args::at_least(1), "x arg ...;", "1+");
+        check(Args::exactly(0).block(), "x { ... }", "block");
+        check(Args::exactly(2).block(), "x arg arg { ... }", "block:2");
+    }
+}

@@ -1,0 +1,177 @@
+//! The tree that a configuration's text becomes.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use crate::Error;
+
+/// A file of the configuration: an index into [`Sources`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileId(pub u32);
+
+/// A place in the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// The file.
+    pub file: FileId,
+    /// The line on which nginx would report an error here, counted from 1.
+    pub line: u32,
+    /// Where it starts, in bytes from the start of the file.
+    pub start: u32,
+    /// Where it ends.
+    pub end: u32,
+}
+
+/// One word: a directive's name or an argument, with quotes and escapes removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Word {
+    /// What it says.
+    pub text: Vec<u8>,
+    /// Where it stands.
+    pub span: Span,
+    /// Whether it stood in quotes.
+    pub quoted: bool,
+}
+
+impl Word {
+    /// The text for messages.
+    pub fn lossy(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.text)
+    }
+}
+
+impl PartialEq<str> for Word {
+    fn eq(&self, other: &str) -> bool {
+        self.text == other.as_bytes()
+    }
+}
+
+impl PartialEq<&str> for Word {
+    fn eq(&self, other: &&str) -> bool {
+        self.text == other.as_bytes()
+    }
+}
+
+/// A directive with its arguments and, where it has one, its block.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Directive {
+    /// Its name.
+    pub name: Word,
+    /// What follows the name.
+    pub args: Vec<Word>,
+    /// What stands between its braces.
+    pub block: Option<Vec<Directive>>,
+    /// Where it ends (its semicolon or opening brace): nginx reports most errors at this line.
+    pub end: Span,
+    /// The brace that closes its block, where it has one: nginx reports what a block lacks at this line.
+    pub close: Span,
+}
+
+impl Directive {
+    /// What stands in its block; nothing if it has none.
+    pub fn children(&self) -> &[Directive] {
+        self.block.as_deref().unwrap_or_default()
+    }
+
+    /// The argument at `index`.
+    ///
+    /// # Panics
+    /// If there is none: the row's arity has to promise it.
+    pub fn arg(&self, index: usize) -> &Word {
+        &self.args[index]
+    }
+}
+
+/// One file as it was read.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its path, as messages and `-T` show it; [`COMMAND_LINE`] for what `-g` gave.
+    pub path: String,
+    /// Its exact text.
+    pub text: Rc<[u8]>,
+    /// Where it was included first; the main file and the command line have none.
+    pub included: Option<Span>,
+}
+
+/// The "path" of the directives that the option `-g` gives. Their spans have line 0.
+pub const COMMAND_LINE: &str = "command line";
+
+/// All files of a configuration, in the order in which they were read first.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Indexed by [`FileId`].
+    pub files: Vec<Source>,
+}
+
+impl Sources {
+    /// The file of that span.
+    pub fn file(&self, span: Span) -> Option<&Source> {
+        self.files.get(span.file.0 as usize)
+    }
+
+    /// How nginx ends a message about this place: ` in FILE:LINE`.
+    pub fn place(&self, span: Span) -> String {
+        match self.file(span) {
+            Some(source) if span.line > 0 => format!(" in {}:{}", source.path, span.line),
+            Some(source) => format!(" in {}", source.path),
+            None => String::new(),
+        }
+    }
+
+    /// What `-T` prints: each file once, under a heading.
+    pub fn dump(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for source in self.files.iter().filter(|source| source.path != COMMAND_LINE) {
+            out.extend_from_slice(format!("# configuration file {}:\n", source.path).as_bytes());
+            out.extend_from_slice(&source.text);
+            out.push(b'\n');
+        }
+        out
+    }
+
+    /// Puts errors in the order in which nginx would meet them, and each once: a file that is included twice has the
+    /// same error twice. Errors at no place come last.
+    pub fn sort(&self, errors: &mut Vec<Error>) {
+        errors.sort_by_cached_key(|error| (error.span.is_none(), error.span.map(|span| self.way_to(span))));
+        let mut seen = HashSet::new();
+        errors.retain(|error| seen.insert((error.span.map(|span| (span.file.0, span.start)), error.message.clone())));
+    }
+
+    /// The offsets of the includes that lead to a place, then its own.
+    fn way_to(&self, span: Span) -> Vec<u32> {
+        let mut way = Vec::new();
+        let mut next = Some(span);
+        while let Some(span) = next {
+            way.push(span.start);
+            next = self.file(span).and_then(|source| source.included);
+            if next.is_none() {
+                way.push(span.file.0);
+            }
+        }
+        way.reverse();
+        way
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sorts_errors_through_includes() {
+        let span = |file, start| Span { file: FileId(file), line: 1, start, end: start };
+        let source = |path: &str, included| Source { path: path.into(), text: Rc::from(*b"x"), included };
+        let files = vec![source(COMMAND_LINE, None), source("main", None), source("part", Some(span(1, 10)))];
+        let sources = Sources { files };
+        let mut errors: Vec<Error> =
+            [span(1, 20), span(2, 7), span(1, 5), span(2, 7), span(0, 30)].map(|span| Error::place(span, "x")).into();
+        errors.insert(0, Error::new("at no place"));
+        errors.insert(2, Error::place(span(2, 7), "y"));
+        sources.sort(&mut errors);
+        let order: Vec<_> = errors.iter().map(|error| error.span.map(|span| (span.file.0, span.start))).collect();
+        assert_eq!(order, [Some((0, 30)), Some((1, 5)), Some((2, 7)), Some((2, 7)), Some((1, 20)), None]);
+        assert_eq!(sources.place(span(1, 5)), " in main:1");
+        assert_eq!(sources.dump(), b"# configuration file main:\nx\n# configuration file part:\nx\n");
+    }
+}

@@ -1,0 +1,321 @@
+//! The directives outside of all blocks: processes, users, limits, files.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use conf::values::{flag, number, offset, msec};
+use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
+
+use crate::log::{ErrorLog, parse_error_log};
+use crate::personality::personality;
+
+conf::table! {
+    /// What the master and the workers are to be.
+    pub struct CoreConf, raw CoreRaw, module "ngx_core_module", level MAIN Main;
+
+    /// Whether the program goes to the background.
+    "daemon" in Context::MAIN, Args::FLAG, default "on",
+        scalar(flag) daemon: bool = true;
+    /// Whether workers are started. Off, one process does all: for debugging only.
+    "master_process" in Context::MAIN, Args::FLAG, default "on",
+        scalar(flag) master_process: bool = true;
+    /// How often workers ask for the time; without it, each time that events have come.
+    "timer_resolution" in Context::MAIN, Args::exactly(1), default "",
+        scalar(msec) timer_resolution_ms: u64 = 0;
+    /// The file that holds the master's process id.
+    "pid" in Context::MAIN, Args::exactly(1), default "logs/nginx.pid",
+        scalar(parse_path) pid: PathBuf = personality().pid.clone();
+    /// The prefix of lock files' names. Accepted; locks need no files here.
+    "lock_file" in Context::MAIN, Args::exactly(1), default "logs/nginx.lock",
+        scalar(parse_path) lock_file: PathBuf = personality().lock.clone();
+    /// The number of workers; `auto` is one for each processor.
+    "worker_processes" in Context::MAIN, Args::exactly(1), default "1",
+        scalar(parse_worker_processes) worker_processes: usize = 1;
+    /// What to do at an internal error: stop the process, or abort it to leave a core file.
+    "debug_points" in Context::MAIN, Args::exactly(1), default "",
+        scalar(parse_debug_points) debug_points: Option<DebugPoint> = None;
+    /// The user and group of the workers; without a group, the one of the user's name.
+    "user" in Context::MAIN, Args::between(1, 2), default "nobody nobody",
+        scalar(parse_user) user: Option<Owner> = None;
+    /// The scheduling priority of workers, as `nice` counts it: the lower, the more favoured.
+    "worker_priority" in Context::MAIN, Args::exactly(1), default "0",
+        scalar(parse_priority) worker_priority: Option<i32> = None;
+    /// Binds workers to processors: one mask for each worker, or `auto` with a mask of those that may be used.
+    "worker_cpu_affinity" in Context::MAIN, Args::at_least(1), default "",
+        scalar(parse_affinity) worker_cpu_affinity: Affinity = Affinity::default();
+    /// How many files a worker may have open.
+    "worker_rlimit_nofile" in Context::MAIN, Args::exactly(1), default "",
+        scalar(parse_limit) worker_rlimit_nofile: Option<u64> = None;
+    /// How large a worker's core file may be.
+    "worker_rlimit_core" in Context::MAIN, Args::exactly(1), default "",
+        scalar(parse_core_limit) worker_rlimit_core: Option<u64> = None;
+    /// How long a worker that quits may go on serving; then it closes all connections.
+    "worker_shutdown_timeout" in Context::MAIN, Args::exactly(1), default "",
+        scalar(msec) worker_shutdown_timeout_ms: u64 = 0;
+    /// The working folder of workers: where core files go.
+    "working_directory" in Context::MAIN, Args::exactly(1), default "",
+        scalar(parse_working_directory) working_directory: Option<PathBuf> = None;
+    /// Keeps a variable of the environment, or sets it.
+    "env" in Context::MAIN, Args::exactly(1), default "TZ",
+        list(parse_env) env: Env;
+    /// Loads a module. Modules are built in: one that is, is accepted.
+    "load_module" in Context::MAIN, Args::exactly(1), default "",
+        also(load_module);
+}
+
+conf::table! {
+    /// The outermost error log.
+    pub struct ErrlogConf, raw ErrlogRaw, module "ngx_errlog_module", level MAIN Main;
+
+    /// Where errors are logged, and from which level on. Several are allowed at a level.
+    "error_log" in Context::MAIN, Args::at_least(1), default "logs/error.log error",
+        list(parse_error_log) error_log: ErrorLog;
+}
+
+conf::table! {
+    /// Settings of regular expressions.
+    pub struct RegexConf, raw RegexRaw, module "ngx_regex_module", level MAIN Main;
+
+    /// Whether regular expressions are compiled to machine code. Accepted; the engine has no such choice.
+    "pcre_jit" in Context::MAIN, Args::FLAG, default "off",
+        scalar(flag) pcre_jit: bool = false;
+}
+
+conf::table! {
+    /// Pools of threads for file operations.
+    pub struct ThreadPoolConf, raw ThreadPoolRaw, module "ngx_thread_pool_module", level MAIN Main;
+
+    /// Describes a pool of threads: `thread_pool NAME threads=NUMBER [max_queue=NUMBER]`.
+    "thread_pool" in Context::MAIN, Args::between(2, 3), default "default threads=32 max_queue=65536",
+        set(parse_thread_pool) pools: Rc<[ThreadPool]> = Rc::new([]);
+}
+
+/// Registers the tables of this file.
+pub fn tables(registry: &mut Registry) {
+    registry.add::<CoreConf>();
+    registry.add::<ErrlogConf>();
+    registry.add::<RegexConf>();
+    registry.add::<ThreadPoolConf>();
+}
+
+/// `debug_points`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DebugPoint {
+    /// `stop`.
+    Stop,
+    /// `abort`.
+    Abort,
+}
+
+/// The user and group that workers become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub user: os::users::User,
+    /// The group's number.
+    pub gid: u32,
+}
+
+/// `worker_cpu_affinity`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Affinity {
+    /// Whether each worker gets one processor of the (single) mask.
+    pub auto: bool,
+    /// Sets of processors' numbers, one for each worker; the last counts for all further workers.
+    pub masks: Vec<Vec<usize>>,
+}
+
+impl Affinity {
+    /// The processors for a worker, if it is to be bound.
+    pub fn of_worker(&self, number: usize) -> Option<Vec<usize>> {
+        if !self.auto {
+            return self.masks.get(number).or(self.masks.last()).cloned();
+        }
+        let all: Vec<usize> = (0..os::process::processors()).collect();
+        let usable = match self.masks.first() {
+            Some(mask) => all.into_iter().filter(|cpu| mask.contains(cpu)).collect(),
+            None => all,
+        };
+        let at = number.checked_rem(usable.len())?;
+        usable.get(at).map(|&cpu| vec![cpu])
+    }
+}
+
+/// `env`: a name, and a value if it sets one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Env {
+    /// The variable.
+    pub name: String,
+    /// Its new value; `None` keeps what it has.
+    pub value: Option<String>,
+}
+
+/// One `thread_pool`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadPool {
+    /// Its name.
+    pub name: String,
+    /// Its threads.
+    pub threads: usize,
+    /// How many tasks may wait.
+    pub max_queue: usize,
+}
+
+fn parse_path(loader: &mut Loader<'_>, directive: &Directive) -> Result<PathBuf> {
+    Ok(crate::log::full_path(loader, &directive.arg(0).text))
+}
+
+fn parse_worker_processes(loader: &mut Loader<'_>, directive: &Directive) -> Result<usize> {
+    if directive.arg(0) == "auto" {
+        return Ok(os::process::processors());
+    }
+    number(loader, directive)
+        .ok()
+        .and_then(|number: usize| (number <= MAX_WORKERS).then_some(number))
+        .ok_or_else(|| Error::on(directive, "\"worker_processes\" directive invalid value"))
+}
+
+fn parse_debug_points(_: &mut Loader<'_>, directive: &Directive) -> Result<Option<DebugPoint>> {
+    match directive.arg(0) {
+        word if word == "stop" => Ok(Some(DebugPoint::Stop)),
+        word if word == "abort" => Ok(Some(DebugPoint::Abort)),
+        word => Err(Error::at(word, format!("invalid value \"{}\"", word.lossy()))),
+    }
+}
+
+fn parse_user(loader: &mut Loader<'_>, directive: &Directive) -> Result<Option<Owner>> {
+    if os::users::effective_uid() != 0 {
+        loader.warnings.push(Error::on(
+            directive,
+            "the \"user\" directive makes sense only if the master process runs with super-user privileges, ignored",
+        ));
+        return Ok(None);
+    }
+    let user = directive.arg(0).lossy();
+    let group = directive.args.get(1).map_or(user.clone(), |group| group.lossy());
+    find_owner(&user, &group).map(Some).map_err(|message| Error::on(directive, message))
+}
+
+/// Looks up a user and a group; the error is nginx's message.
+pub fn find_owner(user: &str, group: &str) -> std::result::Result<Owner, String> {
+    let found = os::users::user(user).ok().flatten().ok_or_else(|| format!("getpwnam(\"{user}\") failed"))?;
+    let gid = os::users::group(group).ok().flatten().ok_or_else(|| format!("getgrnam(\"{group}\") failed"))?;
+    Ok(Owner { user: found, gid })
+}
+
+fn parse_priority(_: &mut Loader<'_>, directive: &Directive) -> Result<Option<i32>> {
+    let text = directive.arg(0).lossy();
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(&text);
+    let value = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    value.map(Some).ok_or_else(|| Error::on(directive, "\"worker_priority\" directive invalid number"))
+}
+
+fn parse_affinity(_: &mut Loader<'_>, directive: &Directive) -> Result<Affinity> {
+    let auto = directive.arg(0) == "auto";
+    let words = &directive.args[usize::from(auto)..];
+    if auto && words.len() > 1 {
+        return Err(Error::on(directive, "invalid number of arguments in \"worker_cpu_affinity\" directive"));
+    }
+    let mut masks = Vec::new();
+    for word in words {
+        let mut mask = Vec::new();
+        let bits = word.text.iter().filter(|&&byte| byte != b' ').rev();
+        for (cpu, &byte) in bits.enumerate() {
+            match byte {
+                b'0' => {}
+                b'1' if cpu < MAX_CPUS => mask.push(cpu),
+                b'1' => {
+                    let message = format!("\"worker_cpu_affinity\" supports up to {MAX_CPUS} CPUs only");
+                    return Err(Error::at(word, message));
+                }
+                _ => {
+                    let message = format!("invalid character \"{}\" in \"worker_cpu_affinity\"", byte as char);
+                    return Err(Error::at(word, message));
+                }
+            }
+        }
+        masks.push(mask);
+    }
+    Ok(Affinity { auto, masks })
+}
+
+fn parse_limit(loader: &mut Loader<'_>, directive: &Directive) -> Result<Option<u64>> {
+    let value: usize = number(loader, directive)?;
+    Ok(Some(value as u64))
+}
+
+fn parse_core_limit(loader: &mut Loader<'_>, directive: &Directive) -> Result<Option<u64>> {
+    offset(loader, directive).map(Some)
+}
+
+fn parse_working_directory(_: &mut Loader<'_>, directive: &Directive) -> Result<Option<PathBuf>> {
+    Ok(Some(PathBuf::from(directive.arg(0).lossy().into_owned())))
+}
+
+fn parse_env(_: &mut Loader<'_>, directive: &Directive) -> Result<Env> {
+    let text = directive.arg(0).lossy();
+    Ok(match text.split_once('=') {
+        Some((name, value)) => Env { name: name.into(), value: Some(value.into()) },
+        None => Env { name: text.into_owned(), value: None },
+    })
+}
+
+fn load_module(_: &mut CoreRaw, loader: &mut Loader<'_>, directive: &Directive) -> Result<()> {
+    let path = crate::log::full_path(loader, &directive.arg(0).text);
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    if loader.registry().tables().iter().any(|table| table.module == name) {
+        return Ok(());
+    }
+    let path = path.display();
+    let message = format!(
+        "dlopen() \"{path}\" failed ({path}: cannot open shared object file: No such file or directory)"
+    );
+    Err(Error::on(directive, message).hint(format!("modules are built in; {name} isn't one of them")))
+}
+
+fn parse_thread_pool(raw: &mut ThreadPoolRaw, _: &mut Loader<'_>, directive: &Directive) -> Result<()> {
+    let name = directive.arg(0).lossy().into_owned();
+    let mut pool = ThreadPool { name, threads: 0, max_queue: MAX_QUEUE };
+    for word in &directive.args[1..] {
+        let text = word.lossy();
+        let value = |prefix: &str| text.strip_prefix(prefix).map(|value| value.parse::<usize>().ok());
+        if let Some(threads) = value("threads=") {
+            pool.threads = threads
+                .filter(|&threads| threads > 0)
+                .ok_or_else(|| Error::at(word, format!("invalid threads value \"{text}\"")))?;
+        } else if let Some(queue) = value("max_queue=") {
+            pool.max_queue =
+                queue.ok_or_else(|| Error::at(word, format!("invalid max_queue value \"{text}\"")))?;
+        }
+    }
+    let pools = raw.pools.take().unwrap_or_else(|| Rc::new([]));
+    if pools.iter().any(|other| other.name == pool.name) {
+        return Err(Error::on(directive, format!("duplicate thread pool \"{}\"", pool.name)));
+    }
+    if pool.threads == 0 {
+        let message = format!("\"threads\" parameter is required in thread_pool \"{}\"", pool.name);
+        return Err(Error::on(directive, message));
+    }
+    raw.pools = Some(pools.iter().cloned().chain([pool]).collect());
+    Ok(())
+}
+
+const MAX_WORKERS: usize = 1024;
+const MAX_CPUS: usize = 1024;
+/// How many tasks wait in a pool that says nothing else.
+pub const MAX_QUEUE: usize = 65536;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn affinity() {
+        let two = Affinity { auto: false, masks: vec![vec![0], vec![1, 2]] };
+        assert_eq!(two.of_worker(0), Some(vec![0]));
+        assert_eq!(two.of_worker(5), Some(vec![1, 2]));
+        assert_eq!(Affinity::default().of_worker(0), None);
+        let auto = Affinity { auto: true, masks: vec![vec![0]] };
+        assert_eq!(auto.of_worker(3), Some(vec![0]));
+    }
+}

@@ -1,0 +1,310 @@
+//! A cycle: one configuration with all that belongs to it, from its reading until the next one replaces it.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use conf::{Context, Error, Frame, Level as ConfLevel, Loader, Registry, Set, Sets, Sources};
+
+use crate::core_conf::{CoreConf, ErrlogConf, Owner, ThreadPoolConf, find_owner};
+use crate::event_conf::{EpollConf, EventConf, Events};
+use crate::files::SystemFiles;
+use crate::listening::{self, Listening, Opening};
+use crate::log::{ErrorLog, Level, Log, LogFiles, Target};
+use crate::module::{App, BuildContext, Module};
+use crate::personality::personality;
+use crate::pid_file;
+use crate::report::Reporter;
+
+/// What is the same for every cycle of a process: modules and the command line's words.
+pub struct Program {
+    /// The modules, in their order.
+    pub modules: Vec<Box<dyn Module>>,
+    /// Their tables.
+    pub registry: Registry,
+    /// The prefix, with a slash at its end.
+    pub prefix: PathBuf,
+    /// Where the configuration is.
+    pub conf: ConfSource,
+    /// `-g`.
+    pub global: Option<String>,
+    /// `-e`, or the personality's: the error log of the time before the configuration is read, and the default.
+    pub error_log: PathBuf,
+}
+
+/// Where the configuration is.
+#[derive(Clone, Debug)]
+pub enum ConfSource {
+    /// In a file.
+    File(PathBuf),
+    /// In the program: a name for messages, and the text.
+    BuiltIn(&'static str, String),
+}
+
+impl Program {
+    /// A program with these modules (and the engine's own before them).
+    pub fn new(modules: Vec<Box<dyn Module>>, prefix: PathBuf, conf: ConfSource) -> Program {
+        let mut registry = Registry::new();
+        crate::core_conf::tables(&mut registry);
+        crate::event_conf::tables(&mut registry);
+        modules.iter().for_each(|module| module.tables(&mut registry));
+        Program { modules, registry, prefix, conf, global: None, error_log: personality().error_log.clone() }
+    }
+
+    /// The path of the configuration, for messages.
+    pub fn conf_path(&self) -> &Path {
+        match &self.conf {
+            ConfSource::File(path) => path,
+            ConfSource::BuiltIn(name, _) => Path::new(name),
+        }
+    }
+
+    /// The log of the time before the configuration is read.
+    pub fn first_log(&self) -> Log {
+        if self.error_log == Path::new("stderr") {
+            return Log::stderr(Level::Notice);
+        }
+        let mut files = LogFiles::default();
+        let file = files.get(&self.prefix.join(&self.error_log));
+        if let Err(error) = files.open_all() {
+            eprintln!("{}: [alert] could not open error log file: {error}", personality().name);
+            return Log::stderr(Level::Notice);
+        }
+        Log::new(&[ErrorLog { target: Target::File(file), level: Level::Notice }])
+    }
+
+    fn env(&self, test: bool) -> conf::Env {
+        let folder = self.conf_path().parent().unwrap_or(Path::new("")).join("");
+        conf::Env { prefix: self.prefix.clone(), conf_prefix: folder, test }
+    }
+}
+
+/// Why a cycle is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To run.
+    Run,
+    /// `-t`.
+    Test {
+        /// `-q`.
+        quiet: bool,
+    },
+    /// `-s`: only the pid file's name and the log are of interest.
+    Signal,
+}
+
+/// One configuration with all that belongs to it.
+pub struct Cycle {
+    /// The resolved configurations of the outermost level.
+    pub main: Set,
+    /// Those of `events {}`.
+    pub events: Set,
+    /// The outermost error log.
+    pub log: Log,
+    /// All log files.
+    pub log_files: LogFiles,
+    /// What serves connections.
+    pub apps: Vec<Rc<dyn App>>,
+    /// The listening sockets.
+    pub listening: Vec<Listening>,
+    /// The configuration's files.
+    pub sources: Sources,
+    /// The prefix.
+    pub prefix: PathBuf,
+}
+
+impl Cycle {
+    /// The outermost directives.
+    pub fn core(&self) -> &CoreConf {
+        self.main.get()
+    }
+
+    /// `events {}`.
+    pub fn event(&self) -> &EventConf {
+        self.events.get()
+    }
+
+    /// Settings of epoll.
+    pub fn epoll(&self) -> &EpollConf {
+        self.events.get()
+    }
+
+    /// Thread pools.
+    pub fn thread_pools(&self) -> &ThreadPoolConf {
+        self.main.get()
+    }
+
+    /// The user and group of workers: none if the process can't change to others.
+    pub fn owner(&self) -> Option<Owner> {
+        owner(self.core())
+    }
+
+    /// Whether connections from this address are logged in all detail (`debug_connection`).
+    pub fn debugs(&self, peer: &os::SockAddr) -> bool {
+        self.event().debug_connection.iter().any(|network| network.contains(peer))
+    }
+
+    /// Reads the configuration and opens all it asks for; nothing of the old cycle changes. `None`: it failed, and that
+    /// was reported.
+    pub fn load(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Reporter) -> Option<Rc<Cycle>> {
+        let read = read(program, purpose, old, reporter)?;
+        if let Purpose::Test { quiet: false } = purpose {
+            let path = program.conf_path().display();
+            eprintln!("{}: the configuration file {path} syntax is ok", personality().name);
+        }
+        open(read, program, purpose, old, reporter).map(Rc::new)
+    }
+}
+
+fn owner(core: &CoreConf) -> Option<Owner> {
+    if os::users::effective_uid() != 0 {
+        return None;
+    }
+    let default = || {
+        let name = personality().user;
+        find_owner(name, name).or_else(|_| find_owner(name, "nogroup")).ok()
+    };
+    core.user.clone().or_else(default)
+}
+
+/// What reading yields.
+struct Read {
+    main: Set,
+    events: Option<Set>,
+    log: Log,
+    log_files: LogFiles,
+    apps: Vec<Rc<dyn App>>,
+    sources: Sources,
+}
+
+fn read(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Reporter) -> Option<Read> {
+    let env = program.env(matches!(purpose, Purpose::Test { .. }));
+    let (sources, directives, errors) = parse(program, &env);
+    let mut loader = Loader::new(&program.registry, env, sources);
+    loader.errors = errors;
+    let frame = Frame::default();
+    loader.block(&directives, Context::MAIN, frame.clone());
+    let result = build(&mut loader, &frame, program, old, reporter);
+    if let Err(error) = &result {
+        loader.errors.push(error.clone());
+    }
+    reporter.configuration(Level::Warn, &loader.sources, &loader.warnings);
+    reporter.configuration(Level::Emerg, &loader.sources, &loader.errors);
+    let Ok((main, log, apps)) = result else { return None };
+    if !loader.errors.is_empty() {
+        return None;
+    }
+    let events = loader.store.entry::<Events>().0.take();
+    let log_files = loader.store.take::<LogFiles>().unwrap_or_default();
+    Some(Read { main, events, log, log_files, apps, sources: loader.sources })
+}
+
+fn parse(program: &Program, env: &conf::Env) -> (Sources, Vec<conf::Directive>, Vec<Error>) {
+    let global = program.global.as_deref();
+    match &program.conf {
+        ConfSource::File(path) => conf::load(&SystemFiles, path, global, env),
+        ConfSource::BuiltIn(name, text) => {
+            let files = crate::files::WithBuiltIn { name, text };
+            conf::load(&files, Path::new(name), global, env)
+        }
+    }
+}
+
+/// Inheritance of the outermost level, then the modules build. With errors found so far nothing is built.
+fn build(
+    loader: &mut Loader<'_>,
+    frame: &Frame,
+    program: &Program,
+    old: Option<&Cycle>,
+    reporter: &Reporter,
+) -> conf::Result<(Set, Log, Vec<Rc<dyn App>>)> {
+    let main = {
+        let mut raw = frame.levels[ConfLevel::Main as usize].borrow_mut();
+        Sets::resolve(Context::MAIN, ConfLevel::Main, &mut raw, None, loader)?
+    };
+    let log = log_of(&main, loader, program);
+    let mut apps = Vec::new();
+    if loader.errors.is_empty() {
+        let core: &CoreConf = main.get();
+        let worker_connections =
+            loader.store.entry::<Events>().0.as_ref().map_or(0, |set| set.get::<EventConf>().worker_connections);
+        let cx = BuildContext {
+            old,
+            log: reporter.log().clone(),
+            workers: core.worker_processes,
+            worker_connections,
+            owner: owner(core).map(|owner| (owner.user.uid, owner.gid)),
+        };
+        for module in &program.modules {
+            apps.extend(module.build(loader, &cx)?);
+        }
+    }
+    Ok((main, log, apps))
+}
+
+/// The outermost log: what `error_log` says, else the command line's or the personality's.
+fn log_of(main: &Set, loader: &mut Loader<'_>, program: &Program) -> Log {
+    let configured = &main.get::<ErrlogConf>().error_log;
+    if !configured.is_empty() {
+        return Log::new(configured);
+    }
+    let level = Level::Error;
+    if program.error_log == Path::new("stderr") {
+        return Log::stderr(if matches!(program.conf, ConfSource::BuiltIn(..)) { Level::Warn } else { level });
+    }
+    let path = program.prefix.join(&program.error_log);
+    let target = Target::File(loader.store.entry::<LogFiles>().get(&path));
+    Log::new(&[ErrorLog { target, level }])
+}
+
+/// Opens files and sockets.
+fn open(
+    read: Read,
+    program: &Program,
+    purpose: Purpose,
+    old: Option<&Cycle>,
+    reporter: &Reporter,
+) -> Option<Cycle> {
+    let Read { main, events, log, log_files, apps, sources } = read;
+    let Some(events) = events else {
+        reporter.say(Level::Emerg, "no \"events\" section in configuration");
+        return None;
+    };
+    let mut cycle =
+        Cycle { main, events, log, log_files, apps, listening: Vec::new(), sources, prefix: program.prefix.clone() };
+    if purpose == Purpose::Signal {
+        // What it has to say goes to the configuration's log if that can be written.
+        let _ = cycle.log_files.open_all();
+        return Some(cycle);
+    }
+    let test = matches!(purpose, Purpose::Test { .. });
+    if test && let Err(message) = pid_file::check(&cycle.core().pid) {
+        reporter.say(Level::Emerg, &message);
+        return None;
+    }
+    if let Err(message) = cycle.log_files.open_all() {
+        reporter.say(Level::Emerg, &message);
+        return None;
+    }
+    let reporter = reporter.with_log(cycle.log.clone());
+    let wanted = wanted(&cycle.apps);
+    if cycle.event().worker_connections <= wanted.len() {
+        let (have, need) = (cycle.event().worker_connections, wanted.len());
+        reporter.say(Level::Emerg, &format!("{have} worker_connections are not enough for {need} listening sockets"));
+        return None;
+    }
+    let opening = Opening {
+        old: old.map_or(&[], |old| &old.listening),
+        workers: cycle.core().worker_processes,
+        test,
+        reporter: &reporter,
+    };
+    cycle.listening = listening::open_all(wanted, &opening)?;
+    Some(cycle)
+}
+
+fn wanted(apps: &[Rc<dyn App>]) -> Vec<(usize, usize, crate::module::Listen)> {
+    let listens = |(app, one): (usize, &Rc<dyn App>)| {
+        one.listens().into_iter().enumerate().map(move |(index, listen)| (app, index, listen)).collect::<Vec<_>>()
+    };
+    apps.iter().enumerate().flat_map(listens).collect()
+}

@@ -1,0 +1,78 @@
+//! The real files behind the configuration's `include`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The system's files.
+pub struct SystemFiles;
+
+impl conf::Files for SystemFiles {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+
+    /// The paths that match, in the order of their bytes. As in the shell, a leading dot has to be matched by a dot.
+    fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut found = vec![PathBuf::new()];
+        for part in pattern.components() {
+            let text = part.as_os_str().as_encoded_bytes();
+            found = match is_pattern(text) {
+                false => found.into_iter().map(|path| path.join(part)).collect(),
+                true => found.iter().flat_map(|folder| matching(folder, text)).collect(),
+            };
+        }
+        found.retain(|path| path.exists());
+        Ok(found)
+    }
+}
+
+/// The system's files, and one that is built in.
+pub struct WithBuiltIn<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its text.
+    pub text: &'a str,
+}
+
+impl conf::Files for WithBuiltIn<'_> {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if path == Path::new(self.name) {
+            return Ok(self.text.as_bytes().to_vec());
+        }
+        SystemFiles.read(path)
+    }
+
+    fn glob(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
+        SystemFiles.glob(pattern)
+    }
+}
+
+fn is_pattern(text: &[u8]) -> bool {
+    text.iter().any(|byte| b"*?[".contains(byte))
+}
+
+fn matching(folder: &Path, pattern: &[u8]) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let mut names: Vec<_> = names.filter(|name| conf::glob_matches(pattern, name.as_encoded_bytes())).collect();
+    names.sort();
+    names.into_iter().map(|name| folder.join(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sorted_and_without_dot_files() {
+        let folder = std::env::temp_dir().join(format!("tidegate-glob-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        for name in ["b.conf", "a.conf", ".c.conf", "d.txt"] {
+            std::fs::write(folder.join(name), "").expect("a file");
+        }
+        let found = conf::Files::glob(&SystemFiles, &folder.join("*.conf")).expect("found");
+        assert_eq!(found, [folder.join("a.conf"), folder.join("b.conf")]);
+        assert!(conf::Files::glob(&SystemFiles, &folder.join("nothing*")).expect("found").is_empty());
+        std::fs::remove_dir_all(&folder).expect("removes");
+    }
+}

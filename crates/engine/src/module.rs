@@ -1,0 +1,91 @@
+//! What the engine asks of a module and of the application that a module builds.
+
+use std::rc::Rc;
+
+use conf::{Loader, Registry};
+
+use crate::cycle::Cycle;
+use crate::log::Log;
+
+/// A part of the program: it describes its directives and builds what serves connections.
+pub trait Module {
+    /// Registers the module's directive tables.
+    fn tables(&self, registry: &mut Registry);
+
+    /// Builds the application from what was read. Called after the whole file has been read without an error. The
+    /// default is for modules that only configure.
+    fn build(&self, _loader: &mut Loader<'_>, _cx: &BuildContext<'_>) -> conf::Result<Option<Rc<dyn App>>> {
+        Ok(None)
+    }
+
+    /// Names of variables, with a `*` at the end of a prefix, for `--dump-variables`: each with its module.
+    fn variables(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+}
+
+/// What a module may ask while it builds.
+pub struct BuildContext<'a> {
+    /// The cycle that this one replaces, on a reload.
+    pub old: Option<&'a Cycle>,
+    /// The log for what happens meanwhile.
+    pub log: Log,
+    /// The number of workers that will run.
+    pub workers: usize,
+    /// `worker_connections`.
+    pub worker_connections: usize,
+    /// The user and group of workers, if the process can change to them: temporary folders belong to them.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// A listening socket that an application asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Its address.
+    pub addr: os::SockAddr,
+    /// How it is made.
+    pub options: os::socket::ListenOptions,
+}
+
+/// What serves connections: built in the master, run in each worker.
+pub trait App {
+    /// The sockets it listens on. Asked once, before the fork.
+    fn listens(&self) -> Vec<Listen>;
+
+    /// Called in the worker before anything is accepted.
+    fn start_worker(self: Rc<Self>, worker: &WorkerContext);
+
+    /// A new connection on the socket with this index of [`App::listens`]. Must not block.
+    fn accept(self: Rc<Self>, listen: usize, stream: rt::Stream, peer: os::SockAddr);
+
+    /// How many connections are still being served: a worker that quits waits until there are none.
+    fn busy(&self) -> usize;
+
+    /// The worker quits gracefully: idle connections are to be closed, those that run to be finished.
+    fn quit(&self) {}
+
+    /// Log files are about to be reopened: what is buffered elsewhere than in [`crate::log::LogFile`] is to be written.
+    fn reopen(&self) {}
+
+    /// For tests and later modules that find each other by type.
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        None
+    }
+}
+
+/// What a worker tells its applications when it starts.
+pub struct WorkerContext {
+    /// The worker's number, counted from 0.
+    pub number: usize,
+    /// The log of the cycle.
+    pub log: Log,
+    /// The cycle.
+    pub cycle: Rc<Cycle>,
+}
+
+impl WorkerContext {
+    /// The thread pool of that name, started when it is first asked for.
+    pub fn thread_pool(&self, name: &str) -> Option<Rc<rt::ThreadPool>> {
+        crate::thread_pool::get(&self.cycle, name)
+    }
+}

@@ -1,0 +1,51 @@
+//! The pid file.
+
+use std::fs::{self, OpenOptions};
+use std::path::Path;
+
+use crate::log::Errno;
+
+/// Writes the process's id; the error is nginx's message.
+pub fn write(path: &Path) -> Result<(), String> {
+    fs::write(path, format!("{}\n", std::process::id())).map_err(|error| open_failed(path, &error))
+}
+
+/// Whether it could be written (`-t`): it is made if there is none, and left as it is if there is one.
+pub fn check(path: &Path) -> Result<(), String> {
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+    opened.map(drop).map_err(|error| open_failed(path, &error))
+}
+
+/// Reads the id of the running master.
+pub fn read(path: &Path) -> Result<i32, String> {
+    let text = fs::read_to_string(path).map_err(|error| open_failed(path, &error))?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    let id = text.parse::<i32>().ok().filter(|&id| id > 0);
+    id.ok_or_else(|| format!("invalid PID number \"{text}\" in \"{}\"", path.display()))
+}
+
+/// Removes it; the error is nginx's message.
+pub fn remove(path: &Path) -> Result<(), String> {
+    fs::remove_file(path).map_err(|error| format!("unlink() \"{}\" failed{}", path.display(), Errno(&error)))
+}
+
+fn open_failed(path: &Path, error: &std::io::Error) -> String {
+    format!("open() \"{}\" failed{}", path.display(), Errno(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip() {
+        let path = std::env::temp_dir().join(format!("tidegate-pid-{}", std::process::id()));
+        write(&path).expect("writes");
+        check(&path).expect("checks");
+        assert_eq!(read(&path), Ok(std::process::id() as i32));
+        fs::write(&path, "x1\n").expect("writes");
+        assert_eq!(read(&path), Err(format!("invalid PID number \"x1\" in \"{}\"", path.display())));
+        remove(&path).expect("removes");
+        assert_eq!(read(&path), Err(format!("open() \"{}\" failed (2: No such file or directory)", path.display())));
+    }
+}

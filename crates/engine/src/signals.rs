@@ -1,0 +1,80 @@
+//! The signals of master and workers, and what the log says of them.
+
+use os::signal::{
+    self, SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGIO, SIGPIPE, SIGQUIT, SIGSYS, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH,
+    Signal,
+};
+
+use crate::log;
+
+/// All signals that a process of the program receives through its descriptor. SIGSYS and SIGPIPE are ignored.
+pub const HANDLED: [i32; 10] =
+    [SIGHUP, SIGUSR1, SIGWINCH, SIGTERM, SIGQUIT, SIGUSR2, SIGALRM, SIGINT, SIGIO, SIGCHLD];
+
+/// What a signal asks a process to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Stop at once.
+    Terminate,
+    /// Finish what runs, then stop.
+    Quit,
+    /// Read the configuration again.
+    Reconfigure,
+    /// Open the logs again.
+    Reopen,
+    /// Replace the program.
+    ChangeBinary,
+    /// Let the workers quit and stay.
+    NoAccept,
+    /// A child ended.
+    Reap,
+    /// Nothing.
+    Ignore,
+}
+
+/// What the master does on a signal.
+pub fn of_master(number: i32) -> Action {
+    match number {
+        SIGTERM | SIGINT => Action::Terminate,
+        SIGQUIT => Action::Quit,
+        SIGHUP => Action::Reconfigure,
+        SIGUSR1 => Action::Reopen,
+        SIGUSR2 => Action::ChangeBinary,
+        SIGWINCH => Action::NoAccept,
+        SIGCHLD => Action::Reap,
+        _ => Action::Ignore,
+    }
+}
+
+/// What a worker does on a signal.
+pub fn of_worker(number: i32) -> Action {
+    match number {
+        SIGTERM | SIGINT => Action::Terminate,
+        SIGQUIT | SIGWINCH => Action::Quit,
+        SIGUSR1 => Action::Reopen,
+        _ => Action::Ignore,
+    }
+}
+
+/// Notes a signal in the log: `signal 1 (SIGHUP) received from 123, reconfiguring`.
+pub fn note(received: Signal, action: Action) {
+    let words = match action {
+        Action::Terminate => ", exiting",
+        Action::Quit => ", shutting down",
+        Action::Reconfigure => ", reconfiguring",
+        Action::Reopen => ", reopening logs",
+        Action::ChangeBinary => ", changing binary",
+        _ => "",
+    };
+    let (number, name) = (received.number, signal::name(received.number));
+    match received.pid {
+        0 => crate::log!(log::current(), Notice, "signal {number} ({name}) received{words}"),
+        pid => crate::log!(log::current(), Notice, "signal {number} ({name}) received from {pid}{words}"),
+    }
+}
+
+/// Ignores what has to be ignored in every process.
+pub fn ignore() {
+    signal::ignore(SIGSYS);
+    signal::ignore(SIGPIPE);
+}

@@ -1,0 +1,139 @@
+//! From the command line's wishes to a running server.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+
+use os::signal::{SIGHUP, SIGQUIT, SIGTERM, SIGUSR1};
+
+use crate::cycle::{Cycle, Program, Purpose};
+use crate::listening;
+use crate::log::{self, Errno, Level, Target};
+use crate::master::{Master, Outcome};
+use crate::personality::personality;
+use crate::pid_file;
+use crate::report::{Reporter, install_panic_hook};
+use crate::signals;
+use crate::worker::{self, Birth, Role};
+
+/// Tests the configuration (`-t`); the cycle is for `-T`. `None`: the test failed.
+pub fn test(program: &Program, quiet: bool) -> Option<Rc<Cycle>> {
+    let reporter = Reporter::start(program.first_log());
+    let cycle = Cycle::load(program, Purpose::Test { quiet }, None, &reporter);
+    let (name, path) = (personality().name, program.conf_path().display());
+    match &cycle {
+        Some(_) if quiet => {}
+        Some(_) => eprintln!("{name}: configuration file {path} test is successful"),
+        None => eprintln!("{name}: configuration file {path} test failed"),
+    }
+    cycle
+}
+
+/// Sends a signal to the running master (`-s`); whether that worked.
+pub fn signal(program: &Program, word: &str) -> bool {
+    let reporter = Reporter::start(program.first_log());
+    let Some(cycle) = Cycle::load(program, Purpose::Signal, None, &reporter) else { return false };
+    let reporter = reporter.with_log(cycle.log.clone());
+    reporter.say(Level::Notice, "signal process started");
+    let number = match word {
+        "stop" => SIGTERM,
+        "quit" => SIGQUIT,
+        "reopen" => SIGUSR1,
+        _ => SIGHUP,
+    };
+    let result = pid_file::read(&cycle.core().pid).map_err(|message| (Level::Error, message)).and_then(|pid| {
+        os::process::kill(pid, number)
+            .map_err(|error| (Level::Alert, format!("kill({pid}, {number}) failed{}", Errno(&error))))
+    });
+    if let Err((level, message)) = &result {
+        reporter.say(*level, message);
+    }
+    result.is_ok()
+}
+
+/// Runs the server until it is told to end: the exit code. `started` is called when it listens.
+pub fn run(program: &Program, command_line: &str, started: impl FnOnce(&Cycle)) -> i32 {
+    let reporter = Reporter::start(program.first_log());
+    reporter.install();
+    install_panic_hook();
+    let Some(cycle) = Cycle::load(program, Purpose::Run, None, &reporter) else { return 1 };
+    log::set_current(cycle.log.clone());
+    note_start(&cycle);
+    signals::ignore();
+    if cycle.core().daemon && cycle.core().master_process || cycle.core().daemon {
+        if let Err(error) = os::process::daemonize() {
+            crate::log!(log::current(), Emerg, "daemon() failed{}", Errno(&error));
+            return 1;
+        }
+    }
+    if let Err(message) = pid_file::write(&cycle.core().pid) {
+        reporter.with_log(cycle.log.clone()).say(Level::Emerg, &message);
+        return 1;
+    }
+    redirect_stderr(&cycle);
+    started(&cycle);
+    match cycle.core().master_process {
+        true => run_master(program, cycle, command_line),
+        false => run_single(cycle),
+    }
+}
+
+fn run_master(program: &Program, cycle: Rc<Cycle>, command_line: &str) -> i32 {
+    os::title::set(&format!("{}: master process {command_line}", personality().name));
+    let mut master = match Master::new(program, cycle) {
+        Ok(master) => master,
+        Err(error) => {
+            crate::log!(log::current(), Emerg, "signalfd() failed{}", Errno(&error));
+            return 1;
+        }
+    };
+    match master.run() {
+        Outcome::Exit => 0,
+        Outcome::Worker(code) => code,
+    }
+}
+
+fn run_single(cycle: Rc<Cycle>) -> i32 {
+    let end = worker::serve(Birth { number: 0, cycle: cycle.clone(), channel: None }, Role::Single);
+    if let Err(message) = pid_file::remove(&cycle.core().pid) {
+        crate::log!(log::current(), Alert, "{message}");
+    }
+    listening::remove_files(&cycle.listening, &[]);
+    end.code()
+}
+
+fn note_start(cycle: &Cycle) {
+    let log = &cycle.log;
+    let method = cycle.event().method.unwrap_or(rt::Driver::Epoll);
+    let name = crate::event_conf::METHODS.iter().find(|(_, other)| *other == method).map_or("", |(name, _)| name);
+    crate::log!(log, Notice, "using the \"{name}\" event method");
+    crate::log!(log, Notice, "{}", personality().version());
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    crate::log!(log, Notice, "OS: Linux {}", release.trim_end());
+    if let Ok((soft, hard)) = os::process::limit(os::process::Limit::Files) {
+        crate::log!(log, Notice, "getrlimit(RLIMIT_NOFILE): {soft}:{hard}");
+        let connections = cycle.event().worker_connections as u64;
+        let limit = cycle.core().worker_rlimit_nofile.unwrap_or(hard);
+        if connections > limit {
+            crate::log!(
+                log,
+                Warn,
+                "{connections} worker_connections exceed open file resource limit: {limit}"
+            );
+        }
+    }
+}
+
+/// What goes to the standard error stream from now on goes to the log's file.
+fn redirect_stderr(cycle: &Cycle) {
+    if cycle.log.is_stderr() {
+        return;
+    }
+    let result: io::Result<()> = match cycle.log.first_target() {
+        Some(Target::File(file)) => file.with_descriptor(|fd| os::io::dup2(fd.as_raw_fd(), 2)).unwrap_or(Ok(())),
+        _ => Ok(()),
+    };
+    if let Err(error) = result {
+        crate::log!(cycle.log, Alert, "dup2(STDERR) failed{}", Errno(&error));
+    }
+}

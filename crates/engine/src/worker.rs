@@ -1,0 +1,326 @@
+//! A worker: one event loop that accepts and serves.
+
+use std::cell::Cell;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
+
+use crate::core_conf::CoreConf;
+use crate::cycle::Cycle;
+use crate::log::{self, Errno, Level};
+use crate::module::WorkerContext;
+use crate::personality::personality;
+use crate::signals::{self, Action};
+
+/// What the master gives a worker at its birth.
+pub struct Birth {
+    /// Its number, from 0.
+    pub number: usize,
+    /// The cycle it serves.
+    pub cycle: Rc<Cycle>,
+    /// Its end of the channel to the master: one byte tells that it is ready.
+    pub channel: Option<OwnedFd>,
+}
+
+/// How a worker ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// As it was told to.
+    Done,
+    /// At its start, for a reason that won't go away: the master doesn't start it again.
+    Fatal,
+}
+
+impl End {
+    /// The process's exit code.
+    pub fn code(self) -> i32 {
+        match self {
+            End::Done => 0,
+            End::Fatal => FATAL,
+        }
+    }
+}
+
+/// Runs a worker process until it is told to end.
+pub fn run(birth: Birth) -> End {
+    os::title::set(&format!("{}: worker process", personality().name));
+    if let Err(message) = become_worker(&birth) {
+        crate::log!(log::current(), Emerg, "{message}");
+        return End::Fatal;
+    }
+    serve(birth, Role::Worker)
+}
+
+/// Which process the loop runs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A worker below a master.
+    Worker,
+    /// The only process (`master_process off`).
+    Single,
+}
+
+/// Runs the event loop until the process is told to end.
+pub fn serve(birth: Birth, role: Role) -> End {
+    let runtime = match new_runtime(&birth.cycle) {
+        Ok(runtime) => runtime,
+        Err(message) => {
+            crate::log!(log::current(), Emerg, "{message}");
+            return End::Fatal;
+        }
+    };
+    crate::clock::set_source(|| {
+        let wall = rt::wall();
+        (wall.secs, wall.msec)
+    });
+    RUNNING.set(true);
+    let end = runtime.block_on(main_task(birth, role));
+    crate::log!(log::current(), Notice, "exit");
+    end
+}
+
+async fn main_task(birth: Birth, role: Role) -> End {
+    let signals = match rt::Signals::new(&signals::HANDLED) {
+        Ok(signals) => signals,
+        Err(error) => {
+            crate::log!(log::current(), Emerg, "signalfd() failed{}", Errno(&error));
+            return End::Fatal;
+        }
+    };
+    let Birth { number, cycle, channel } = birth;
+    let context = WorkerContext { number, log: cycle.log.clone(), cycle: cycle.clone() };
+    for app in &cycle.apps {
+        app.clone().start_worker(&context);
+    }
+    let stop = Rc::new(rt::Event::default());
+    if let Err(message) = listen(&cycle, number, &stop) {
+        crate::log!(log::current(), Emerg, "{message}");
+        return End::Fatal;
+    }
+    if let Some(channel) = &channel {
+        let _ = os::channel::send(channel.as_raw_fd(), &[READY], &[]);
+    }
+    loop {
+        let Ok(signal) = signals.recv().await else { break };
+        let action = match role {
+            Role::Worker => signals::of_worker(signal.number),
+            Role::Single => signals::of_master(signal.number),
+        };
+        if action != Action::Ignore {
+            signals::note(signal, action);
+        }
+        match action {
+            Action::Terminate => {
+                crate::log!(log::current(), Notice, "exiting");
+                break;
+            }
+            Action::Quit => {
+                crate::log!(log::current(), Notice, "gracefully shutting down");
+                quit(&cycle, &stop, &signals, role).await;
+                break;
+            }
+            Action::Reopen => reopen(&cycle, role),
+            Action::Reconfigure => {
+                crate::log!(log::current(), Warn, "a single process can't be reconfigured: restart it");
+            }
+            _ => {}
+        }
+    }
+    cycle.log_files.flush_all();
+    End::Done
+}
+
+fn reopen(cycle: &Cycle, role: Role) {
+    crate::log!(log::current(), Notice, "reopening logs");
+    cycle.apps.iter().for_each(|app| app.reopen());
+    let owner = match role {
+        Role::Single => cycle.owner().map(|owner| owner.user.uid),
+        Role::Worker => None,
+    };
+    cycle.log_files.reopen_all(owner);
+}
+
+/// Finishes what runs: returns when all connections are done, the time is over, or a signal says to stop at once.
+async fn quit(cycle: &Rc<Cycle>, stop: &rt::Event, signals: &rt::Signals, role: Role) {
+    os::title::set(&format!("{}: worker process is shutting down", personality().name));
+    stop.notify();
+    cycle.apps.iter().for_each(|app| app.quit());
+    let timeout = cycle.core().worker_shutdown_timeout_ms;
+    let deadline = (timeout > 0).then(|| rt::now_ms() + timeout);
+    let waiting = async {
+        loop {
+            rt::close_idle();
+            rt::yield_now().await;
+            if cycle.apps.iter().all(|app| app.busy() == 0) {
+                break;
+            }
+            if deadline.is_some_and(|deadline| rt::now_ms() >= deadline) {
+                break;
+            }
+            rt::sleep(QUIT_POLL_MS).await;
+        }
+    };
+    let told = async {
+        loop {
+            let Ok(signal) = signals.recv().await else { break };
+            let action = signals::of_worker(signal.number);
+            match action {
+                Action::Terminate => {
+                    signals::note(signal, action);
+                    break;
+                }
+                Action::Reopen => {
+                    signals::note(signal, action);
+                    reopen(cycle, role);
+                }
+                _ => {}
+            }
+        }
+    };
+    first_of(waiting, told).await;
+    crate::log!(log::current(), Notice, "exiting");
+}
+
+/// Waits for whichever ends first; the other is dropped.
+async fn first_of(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    let (mut one, mut other) = (std::pin::pin!(one), std::pin::pin!(other));
+    std::future::poll_fn(|cx| {
+        if one.as_mut().poll(cx).is_ready() { std::task::Poll::Ready(()) } else { other.as_mut().poll(cx) }
+    })
+    .await;
+}
+
+/// Starts a task for each listening socket; all end, and close their sockets, when `stop` happens.
+fn listen(cycle: &Rc<Cycle>, worker: usize, stop: &Rc<rt::Event>) -> Result<(), String> {
+    let event = cycle.event();
+    for listening in cycle.listening.iter().filter(|listening| !listening.listen.options.datagram) {
+        let Some(fd) = listening.socket(worker) else { continue };
+        let fd = fd.as_fd().try_clone_to_owned().map_err(|error| format!("dup() failed{}", Errno(&error)))?;
+        let options = rt::AcceptOptions {
+            exclusive: cycle.core().worker_processes > 1 && !listening.listen.options.reuseport,
+            multi_accept: event.multi_accept,
+            deferred: listening.listen.options.deferred,
+            delay_ms: event.accept_mutex_delay_ms,
+            ..rt::AcceptOptions::default()
+        };
+        let listener = rt::Listener::new(fd, options)
+            .map_err(|error| format!("listening on {} failed{}", listening.listen.addr, Errno(&error)))?;
+        let Some(app) = cycle.apps.get(listening.app).cloned() else { continue };
+        let index = listening.index;
+        let stop = stop.clone();
+        rt::spawn(async move {
+            let accepting = async {
+                while let Ok((stream, peer)) = listener.accept().await {
+                    app.clone().accept(index, stream, peer);
+                }
+            };
+            first_of(accepting, stop.wait()).await;
+        });
+    }
+    Ok(())
+}
+
+fn new_runtime(cycle: &Cycle) -> Result<rt::Runtime, String> {
+    let event = cycle.event();
+    let driver = event.method.unwrap_or(rt::Driver::Epoll);
+    let options = rt::Options {
+        driver,
+        connections: event.worker_connections,
+        timer_resolution_ms: u32::try_from(cycle.core().timer_resolution_ms).unwrap_or(u32::MAX),
+        hook: Some(Rc::new(report)),
+        ..rt::Options::default()
+    };
+    rt::Runtime::new(options).map_err(|error| {
+        let name = crate::event_conf::METHODS.iter().find(|(_, method)| *method == driver).map_or("", |(name, _)| name);
+        format!("the \"{name}\" event method failed{}", Errno(&error))
+    })
+}
+
+/// What the loop reports goes to the log.
+fn report(report: rt::Report<'_>) {
+    let log = log::current();
+    match report {
+        rt::Report::Panic(message) => crate::log!(log, Alert, "a task failed: {message}"),
+        rt::Report::NotEnoughConnections(limit) => {
+            crate::log!(log, Alert, "{limit} worker_connections are not enough");
+        }
+        rt::Report::Accept { error, paused } => {
+            let level = if paused { Level::Crit } else { Level::Alert };
+            log.write(level, None, format_args!("accept4() failed{}", Errno(error)));
+        }
+        rt::Report::Driver(error) => crate::log!(log, Alert, "waiting for events failed{}", Errno(error)),
+    }
+}
+
+/// Limits, user, processors, folder.
+fn become_worker(birth: &Birth) -> Result<(), String> {
+    let core = birth.cycle.core();
+    if let Some(priority) = core.worker_priority {
+        warn("setpriority", os::process::set_priority(priority));
+    }
+    set_limits(core, birth.cycle.event().worker_connections);
+    if let Some(owner) = birth.cycle.owner() {
+        let failed = |call: &str, error: std::io::Error| format!("{call} failed{}", Errno(&error));
+        os::users::set_gid(owner.gid).map_err(|error| failed(&format!("setgid({})", owner.gid), error))?;
+        let name = owner.user.name.to_string_lossy();
+        os::users::init_groups(&owner.user.name, owner.gid)
+            .map_err(|error| failed(&format!("initgroups({name}, {})", owner.gid), error))?;
+        let uid = owner.user.uid;
+        os::users::set_uid(uid).map_err(|error| failed(&format!("setuid({uid})"), error))?;
+    }
+    if let Some(processors) = core.worker_cpu_affinity.of_worker(birth.number) {
+        warn("sched_setaffinity", os::process::set_affinity(processors));
+    }
+    warn("prctl(PR_SET_DUMPABLE)", os::process::set_dumpable());
+    if let Some(folder) = &core.working_directory {
+        std::env::set_current_dir(folder)
+            .map_err(|error| format!("chdir(\"{}\") failed{}", folder.display(), Errno(&error)))?;
+    }
+    Ok(())
+}
+
+fn set_limits(core: &CoreConf, connections: usize) {
+    use os::process::{Limit, limit, set_limit};
+    match core.worker_rlimit_nofile {
+        Some(files) => warn("setrlimit(RLIMIT_NOFILE)", set_limit(Limit::Files, files)),
+        None => {
+            // nginx leaves the limit and warns; where the hard limit allows it, what the configuration needs is taken.
+            if let Ok((soft, hard)) = limit(Limit::Files)
+                && soft < connections as u64
+                && hard > soft
+            {
+                let _ = set_limit(Limit::Files, hard.min((connections as u64).saturating_mul(2)));
+            }
+        }
+    }
+    if let Some(core_size) = core.worker_rlimit_core {
+        warn("setrlimit(RLIMIT_CORE)", set_limit(Limit::Core, core_size));
+    }
+}
+
+fn warn(call: &str, result: std::io::Result<()>) {
+    if let Err(error) = result {
+        crate::log!(log::current(), Alert, "{call} failed{}", Errno(&error));
+    }
+}
+
+thread_local! {
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls a function later, if an event loop runs; at once otherwise.
+pub fn after(ms: u64, f: impl FnOnce() + 'static) {
+    if !RUNNING.get() {
+        f();
+        return;
+    }
+    rt::spawn(async move {
+        rt::sleep(ms).await;
+        f();
+    });
+}
+
+/// The exit code that says: don't start me again.
+pub const FATAL: i32 = 2;
+/// The message of a worker that is ready to accept.
+pub const READY: u8 = b'r';
+const QUIT_POLL_MS: u64 = 20;

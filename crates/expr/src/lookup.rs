@@ -1,0 +1,11 @@
+//! Lookup tables, built from the configuration and then only read: [`Names`] for host names and strings, [`Ranges`] for
+//! addresses, [`Split`] for shares of clients.
+
+mod hash;
+mod names;
+mod ranges;
+mod split;
+
+pub use names::{Names, NamesError};
+pub use ranges::{Address, Ranges};
+pub use split::{PercentError, Split, murmur2};

@@ -1,0 +1,402 @@
+//! Bodies: those of requests as they are read, and responses that come in parts.
+
+use std::future::poll_fn;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use buf::{Bytes, Chain, FileRange, Piece};
+use engine::log::Level;
+use wire::h1::{BodyFraming, ChunkEvent, ChunkedDecoder, HeaderSpan};
+
+use super::conf::BodyInFile;
+use super::request::Request;
+use super::temp::TempFile;
+
+/// A response's body that comes in parts.
+pub trait BodyStream {
+    /// The next part; `None` is the end. What it yields may be empty: then the flush mark of [`Part`] counts.
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Part>, Broken>>;
+
+    /// Called while the client is slow: read ahead as far as the configuration allows.
+    fn poll_ahead(&mut self, _cx: &mut Context<'_>) {}
+
+    /// The trailers, once the end was reached.
+    fn trailers(&mut self) -> Option<super::response::Headers> {
+        None
+    }
+
+    /// Told how many bytes went to the client when the response is over, whole or not.
+    fn finished(&mut self, _sent: u64, _whole: bool) {}
+}
+
+/// A part of a body.
+pub struct Part {
+    /// What it holds.
+    pub chain: Chain,
+    /// Whether it is to be sent at once.
+    pub flush: bool,
+}
+
+/// A body ends before it is whole: the connection to the client is closed, so that the client can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken;
+
+/// The largest single read of a body.
+const READ_SIZE: usize = 16 << 10;
+/// Trailer fields of a request may take this much.
+const MAX_TRAILERS: usize = 32 << 10;
+
+/// The body of a request.
+#[derive(Default)]
+pub struct RequestBody {
+    framing: Framing,
+    declared: Option<u64>,
+    /// What was read behind the head and not yet used.
+    unread: Bytes,
+    /// The whole body, once it was read for a handler.
+    buffered: Option<Buffered>,
+    received: u64,
+    expect: bool,
+    refused: bool,
+}
+
+#[derive(Default)]
+enum Framing {
+    #[default]
+    Done,
+    Length(u64),
+    Chunked(Box<ChunkedDecoder>),
+}
+
+/// A body that was read whole.
+#[derive(Clone, Default)]
+pub struct Buffered {
+    /// In memory: as a chain of pieces, in a file: one range of it.
+    pub pieces: Vec<Piece>,
+    /// Its length.
+    pub len: u64,
+    /// The file, if it is in one.
+    pub file: Option<Rc<TempFile>>,
+}
+
+impl RequestBody {
+    /// A body as the head describes it; `unread` is what came with the head.
+    pub fn begin(&mut self, framing: BodyFraming, unread: Bytes, expect: bool) {
+        *self = RequestBody { unread, expect, ..RequestBody::default() };
+        match framing {
+            BodyFraming::None => {}
+            BodyFraming::Length(length) => {
+                self.declared = Some(length);
+                self.framing = if length == 0 { Framing::Done } else { Framing::Length(length) };
+            }
+            BodyFraming::Chunked => {
+                self.framing = Framing::Chunked(Box::new(ChunkedDecoder::new(MAX_TRAILERS)));
+            }
+        }
+    }
+
+    /// `Content-Length`, if there is one.
+    pub fn declared_length(&self) -> Option<u64> {
+        self.declared
+    }
+
+    /// The length, if it is known by now.
+    pub fn known_length(&self) -> Option<u64> {
+        self.declared.or(self.buffered.as_ref().filter(|_| self.received > 0).map(|body| body.len))
+    }
+
+    /// Whether the request has a body: of a length other than 0, or in chunks.
+    pub fn exists(&self) -> bool {
+        self.declared.is_some_and(|length| length > 0) || self.chunked()
+    }
+
+    /// Whether it comes in chunks.
+    pub fn chunked(&self) -> bool {
+        self.declared.is_none() && (matches!(self.framing, Framing::Chunked(_)) || self.received > 0)
+    }
+
+    /// Whether all of it was read.
+    pub fn is_done(&self) -> bool {
+        matches!(self.framing, Framing::Done)
+    }
+
+    /// Nothing more of it will be read: the connection can't be kept.
+    pub fn refuse(&mut self) {
+        self.refused = true;
+    }
+
+    /// Bytes behind the body (or the whole rest, if it was not read).
+    pub fn take_unread(&mut self) -> Bytes {
+        std::mem::take(&mut self.unread)
+    }
+
+    /// The body, if it was read whole.
+    pub fn buffered(&self) -> Option<&Buffered> {
+        self.buffered.as_ref()
+    }
+
+    /// The body's text, if it is in memory.
+    pub fn text(&self, out: &mut Vec<u8>) -> bool {
+        let Some(body) = self.buffered.as_ref().filter(|body| body.file.is_none() && body.len > 0) else {
+            return false;
+        };
+        for piece in &body.pieces {
+            if let Piece::Bytes(bytes) = piece {
+                out.extend_from_slice(bytes);
+            }
+        }
+        true
+    }
+
+    /// Where the body is, if it is in a file.
+    pub fn file_path(&self) -> Option<&PathBuf> {
+        self.buffered.as_ref()?.file.as_ref().map(|file| file.path())
+    }
+
+    /// The trailers of a chunked body that was read.
+    pub fn trailers(&self) -> Option<(&[u8], Vec<HeaderSpan>)> {
+        let Framing::Chunked(decoder) = &self.framing else { return None };
+        let fields = decoder.parse_trailers(true, 100).ok()?;
+        Some((decoder.trailers(), fields))
+    }
+
+    /// Takes body bytes out of what was read: `Ok(None)` if more must be read.
+    fn take(&mut self) -> Result<Option<Bytes>, u16> {
+        while !self.unread.is_empty() {
+            match &mut self.framing {
+                Framing::Done => return Ok(None),
+                Framing::Length(left) => {
+                    let n = (*left).min(self.unread.len() as u64);
+                    let data = self.unread.slice(0..n as usize);
+                    self.unread.advance(n as usize);
+                    *left -= n;
+                    if *left == 0 {
+                        self.framing = Framing::Done;
+                    }
+                    self.received += n;
+                    return Ok(Some(data));
+                }
+                Framing::Chunked(decoder) => {
+                    let (used, event) = decoder.step(&self.unread).map_err(|_| 400_u16)?;
+                    let data = match event {
+                        ChunkEvent::Data(range) => Some(self.unread.slice(range)),
+                        ChunkEvent::More => None,
+                        ChunkEvent::Done => {
+                            self.unread.advance(used);
+                            self.framing = Framing::Done;
+                            return Ok(None);
+                        }
+                    };
+                    self.unread.advance(used);
+                    if let Some(data) = data {
+                        self.received += data.len() as u64;
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many bytes the body still needs at least, for the size of the next read.
+    fn wants(&self) -> u64 {
+        match &self.framing {
+            Framing::Done => 0,
+            Framing::Length(left) => *left,
+            Framing::Chunked(decoder) => decoder.wants().max(1),
+        }
+    }
+}
+
+impl Request {
+    /// The next piece of the body as it comes; `None` at its end. The error is a status: 400, 408, 413.
+    pub async fn next_body(&mut self) -> Result<Option<Bytes>, u16> {
+        poll_fn(|cx| self.poll_body(cx)).await
+    }
+
+    /// As [`Request::next_body`].
+    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
+        loop {
+            match self.body.take() {
+                Err(status) => {
+                    self.log_error(format_args!("client sent invalid chunked body"));
+                    self.body.refuse();
+                    return Poll::Ready(Err(status));
+                }
+                Ok(Some(data)) => {
+                    self.check_received()?;
+                    return Poll::Ready(Ok(Some(data)));
+                }
+                Ok(None) if self.body.is_done() => return Poll::Ready(Ok(None)),
+                Ok(None) => {}
+            }
+            self.send_continue(cx);
+            let size = self.body.wants().clamp(1024, READ_SIZE as u64) as usize;
+            if !self.conn.stream.recv_timeout_set() {
+                self.conn.stream.set_recv_timeout(Some(self.location.core.client_body_timeout));
+            }
+            let read = std::task::ready!(self.conn.stream.poll_recv(cx, size));
+            self.conn.stream.set_recv_timeout(None);
+            match read {
+                Ok(buf) if !buf.is_empty() => {
+                    self.body_received += buf.len() as u64;
+                    self.body.unread = buf.freeze();
+                }
+                Ok(_) => {
+                    self.log_at(Level::Info, format_args!("client prematurely closed connection"));
+                    self.body.refuse();
+                    return Poll::Ready(Err(400));
+                }
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    self.log_at(Level::Info, format_args!("client timed out"));
+                    self.body.refuse();
+                    return Poll::Ready(Err(408));
+                }
+                Err(error) => {
+                    let errno = engine::log::Errno(&error);
+                    self.log_at(Level::Info, format_args!("recv() failed{errno}"));
+                    self.body.refuse();
+                    return Poll::Ready(Err(400));
+                }
+            }
+        }
+    }
+
+    /// The limit on bodies whose length isn't declared.
+    fn check_received(&mut self) -> Result<(), u16> {
+        let limit = self.location.core.client_max_body_size;
+        if limit > 0 && self.body.received > limit && self.body.declared.is_none() && !self.internal {
+            let received = self.body.received;
+            self.log_error(format_args!("client intended to send too large chunked body: {received} bytes"));
+            self.body.refuse();
+            return Err(413);
+        }
+        Ok(())
+    }
+
+    /// Tells a client that waits for it to go on.
+    fn send_continue(&mut self, cx: &mut Context<'_>) {
+        if !std::mem::take(&mut self.body.expect) || !self.body.unread.is_empty() {
+            return;
+        }
+        let mut chain = Chain::from(Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n"));
+        // It's short: what doesn't go out now goes out before the response.
+        let _ = self.conn.stream.poll_send(cx, &mut chain);
+    }
+
+    /// Reads the whole body, to memory or beyond `client_body_buffer_size` to a file.
+    pub async fn read_body(&mut self) -> Result<(), u16> {
+        if self.body.buffered.is_some() {
+            return Ok(());
+        }
+        if self.body.refused {
+            return Err(400);
+        }
+        let core = self.location.core.clone();
+        let mut body = Buffered::default();
+        if core.client_body_in_file_only != BodyInFile::Off && self.body.exists() {
+            self.to_file(&mut body)?;
+        }
+        while let Some(data) = self.next_body().await? {
+            body.len += data.len() as u64;
+            match &body.file {
+                None if body.len > core.client_body_buffer_size as u64 => {
+                    body.pieces.push(Piece::Bytes(data));
+                    self.to_file(&mut body)?;
+                }
+                None => append(&mut body.pieces, data),
+                Some(file) => {
+                    let file = file.clone();
+                    self.write_body(&file, &data)?;
+                }
+            }
+        }
+        if let Some(file) = &body.file {
+            body.pieces = vec![Piece::File(FileRange { file: file.file(), offset: 0, len: body.len })];
+        }
+        self.body.buffered = Some(body);
+        Ok(())
+    }
+
+    /// Moves what was read so far into a new file.
+    fn to_file(&mut self, body: &mut Buffered) -> Result<(), u16> {
+        let core = self.location.core.clone();
+        let keep = core.client_body_in_file_only == BodyInFile::On;
+        let made = TempFile::create(&core.client_body_temp_path, keep, &self.http.worker.temp_numbers);
+        let file = match made {
+            Ok(file) => Rc::new(file),
+            Err(error) => return Err(self.temp_failed(&error)),
+        };
+        if core.client_body_in_file_only == BodyInFile::Off {
+            let path = file.path().display();
+            self.log_at(Level::Warn, format_args!("a client request body is buffered to a temporary file {path}"));
+        }
+        for piece in std::mem::take(&mut body.pieces) {
+            if let Piece::Bytes(data) = piece {
+                self.write_body(&file, &data)?;
+            }
+        }
+        body.file = Some(file);
+        Ok(())
+    }
+
+    fn write_body(&mut self, file: &TempFile, data: &[u8]) -> Result<(), u16> {
+        file.append(data).map_err(|error| self.temp_failed(&error))
+    }
+
+    fn temp_failed(&mut self, error: &super::temp::TempError) -> u16 {
+        self.log_at(Level::Crit, format_args!("{error}"));
+        self.body.refuse();
+        500
+    }
+
+    /// Reads and forgets what is left of the body, so that the connection can be kept; false if it can't.
+    pub async fn discard_body(&mut self) -> bool {
+        if self.body.refused {
+            return false;
+        }
+        // A client that waits to be asked won't send a body that nobody asked for.
+        if self.body.expect && !self.body.is_done() && self.body.unread.is_empty() {
+            return false;
+        }
+        loop {
+            match self.next_body().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Whether the rest of the body is here already, so that it needs no waiting: then it is dropped at once.
+    pub fn skip_body(&mut self) -> bool {
+        if self.body.is_done() {
+            return true;
+        }
+        loop {
+            match self.body.take() {
+                Ok(Some(_)) => {}
+                Ok(None) => return self.body.is_done(),
+                Err(_) => {
+                    self.body.refuse();
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+/// Small pieces are joined: a body in many packets doesn't hold a buffer for each.
+fn append(pieces: &mut Vec<Piece>, data: Bytes) {
+    const SMALL: usize = 2048;
+    if let Some(Piece::Bytes(last)) = pieces.last_mut()
+        && last.len() + data.len() <= SMALL
+    {
+        let joined = [&last[..], &data[..]].concat();
+        *last = Bytes::from(joined);
+        return;
+    }
+    pieces.push(Piece::Bytes(data));
+}

@@ -1,0 +1,76 @@
+//! Media types by the extension of a file's name.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use buf::Bytes;
+
+/// What `types {}` says.
+#[derive(Clone, Debug, Default)]
+pub struct Types {
+    by_extension: HashMap<Box<[u8]>, Bytes>,
+}
+
+/// Longer extensions are looked up without a copy on the stack.
+const LONGEST: usize = 32;
+
+impl Types {
+    /// No types.
+    pub fn new() -> Types {
+        Types::default()
+    }
+
+    /// What holds where there is no `types {}`.
+    pub fn default_types() -> Rc<Types> {
+        thread_local! {
+            static DEFAULT: Rc<Types> = {
+                let mut types = Types::new();
+                types.add(b"html", b"text/html");
+                types.add(b"gif", b"image/gif");
+                types.add(b"jpg", b"image/jpeg");
+                Rc::new(types)
+            };
+        }
+        DEFAULT.with(Rc::clone)
+    }
+
+    /// Adds an extension; the later one of two counts.
+    pub fn add(&mut self, extension: &[u8], media_type: &[u8]) {
+        self.by_extension.insert(extension.to_ascii_lowercase().into(), Bytes::from(media_type.to_vec()));
+    }
+
+    /// The media type of a path's extension.
+    pub fn of(&self, path: &[u8]) -> Option<Bytes> {
+        let name = &path[memchr::memrchr(b'/', path).map_or(0, |at| at + 1)..];
+        let extension = &name[memchr::memrchr(b'.', name)? + 1..];
+        let mut lower = [0; LONGEST];
+        let found = match lower.get_mut(..extension.len()) {
+            Some(lower) => {
+                lower.copy_from_slice(extension);
+                lower.make_ascii_lowercase();
+                self.by_extension.get(&*lower)
+            }
+            None => self.by_extension.get(&*extension.to_ascii_lowercase()),
+        };
+        found.cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_extension() {
+        let types = Types::default_types();
+        let check = |path: &str, expect: Option<&str>| {
+            let found = types.of(path.as_bytes());
+            assert_eq!(found.as_deref(), expect.map(str::as_bytes), "{path}");
+        };
+        check("/a.html", Some("text/html"));
+        check("/a.b.HTML", Some("text/html"));
+        check("/a.html/b", None);
+        check("/html", None);
+        check("/a.", None);
+    }
+}

@@ -1,0 +1,562 @@
+//! A request: its head, where it is in the configuration, its response.
+
+use std::any::Any;
+use std::fmt;
+use std::rc::Rc;
+
+use buf::Bytes;
+use engine::log::{Level, Log};
+use os::SockAddr;
+use wire::h1::{KnownHeader, Method, RequestHead};
+
+use super::body::RequestBody;
+use super::location::{Found, Kind, Location, LocationId, Tree};
+use super::phase::{Flow, MAX_URI_CHANGES, Resume};
+use super::response::{Body, Response};
+use super::server::{Address, Http, Server};
+use super::variables::{LastCaptures, Value};
+
+/// A client's connection, as requests see it.
+pub struct Connection {
+    /// The socket.
+    pub stream: rt::Stream,
+    /// The listening address with its servers.
+    pub address: Rc<Address>,
+    /// The client's address; modules may replace it by the one that a trusted proxy names.
+    pub peer: SockAddr,
+    /// The address that the client connected to, once it was needed.
+    pub local: Option<Box<SockAddr>>,
+    /// What the PROXY protocol said.
+    pub proxy: Option<Box<ProxyHeader>>,
+    /// When it was accepted, in the loop's milliseconds.
+    pub started_ms: u64,
+    /// How many requests it has brought.
+    pub requests: u32,
+}
+
+/// The addresses of a PROXY protocol header.
+#[derive(Clone, Debug)]
+pub struct ProxyHeader {
+    /// The client.
+    pub source: SockAddr,
+    /// What it connected to.
+    pub destination: SockAddr,
+}
+
+impl Connection {
+    /// The address that the client connected to.
+    pub fn local(&mut self) -> &SockAddr {
+        let (stream, address) = (&self.stream, &self.address);
+        self.local.get_or_insert_with(|| Box::new(stream.local_addr().unwrap_or_else(|_| address.addr.clone())))
+    }
+}
+
+/// A request with its response.
+pub struct Request {
+    /// The connection it came on.
+    pub conn: Connection,
+    /// The configuration.
+    pub http: Rc<Http>,
+    /// The server it is for.
+    pub server: Rc<Server>,
+    /// The location it is in; before one is found the server's own level.
+    pub location: Rc<Location>,
+    /// The bytes of its head.
+    pub head: Bytes,
+    /// The parts of the head.
+    pub line: RequestHead,
+    /// The method; error pages turn it into GET.
+    pub method: Method,
+    /// The path, decoded and normalised.
+    pub uri: Vec<u8>,
+    /// The query, without `?`.
+    pub args: Vec<u8>,
+    /// Whether `uri` differs from what the client sent other than by decoding.
+    pub uri_rewritten: bool,
+    /// The host asked for, in lower case, without port; empty if there is none.
+    pub host: Vec<u8>,
+    /// Captures of the last regex.
+    pub captures: LastCaptures,
+    /// Stored values of variables.
+    pub values: Vec<Value>,
+    /// How deep variables may refer to each other yet.
+    pub variable_depth: u8,
+    /// The response.
+    pub response: Response,
+    /// The body.
+    pub body: RequestBody,
+    /// Where the phases go on.
+    pub resume: Resume,
+    /// Set by rewrite rules: the location is to be found again.
+    pub uri_changed: bool,
+    /// How many changes of the URI are left.
+    pub uri_changes: u8,
+    /// Whether it is internal: a redirect within the server or a subrequest.
+    pub internal: bool,
+    /// Internal, but with access checks (a redirect by rewrite).
+    pub internal_access: bool,
+    /// The status of the error whose page this is; 0 for none.
+    pub error_status: u16,
+    /// Whether an error page is being made.
+    pub error_page: bool,
+    /// Whether the connection may serve another request.
+    pub keepalive: bool,
+    /// Whether the client may still be sending when the response is out.
+    pub lingering: bool,
+    /// Whether it came in the same read as the one before.
+    pub pipelined: bool,
+    /// Whether the response went out whole.
+    pub completed: bool,
+    /// When it began, in the loop's milliseconds.
+    pub start_ms: u64,
+    /// What the connection had sent when it began.
+    pub sent_before: u64,
+    /// The bytes of the response's head.
+    pub header_sent: u64,
+    /// Bytes of the body read so far (beyond the head).
+    pub body_received: u64,
+    /// `$limit_rate`, if set by `set` or a backend.
+    pub rate: Option<u64>,
+    /// `$request_id`, once it was needed.
+    pub id: Option<String>,
+    slots: Vec<Box<dyn Any>>,
+}
+
+impl Request {
+    /// A request on a connection, with nothing read yet.
+    pub fn new(conn: Connection, http: Rc<Http>) -> Request {
+        let server = conn.address.default.clone();
+        let variables = http.variables.len();
+        Request {
+            location: server.root.clone(),
+            server,
+            conn,
+            head: Bytes::default(),
+            line: RequestHead::default(),
+            method: Method::default(),
+            uri: Vec::new(),
+            args: Vec::new(),
+            uri_rewritten: false,
+            host: Vec::new(),
+            captures: LastCaptures::default(),
+            values: vec![Value::Unset; variables],
+            variable_depth: 100,
+            response: Response::default(),
+            body: RequestBody::default(),
+            resume: Resume::Server,
+            uri_changed: false,
+            uri_changes: MAX_URI_CHANGES,
+            internal: false,
+            internal_access: false,
+            error_status: 0,
+            error_page: false,
+            keepalive: false,
+            lingering: false,
+            pipelined: false,
+            completed: false,
+            start_ms: rt::now_ms(),
+            sent_before: 0,
+            header_sent: 0,
+            body_received: 0,
+            rate: None,
+            id: None,
+            slots: Vec::new(),
+            http,
+        }
+    }
+
+    /// A header field of the request.
+    pub fn header(&self, known: KnownHeader) -> Option<&[u8]> {
+        self.line.value(known, &self.head)
+    }
+
+    /// The method's name as the client sent it.
+    pub fn main_method(&self) -> &[u8] {
+        self.line.method.of(&self.head)
+    }
+
+    /// The method's name as it is now.
+    pub fn method_name(&self) -> &[u8] {
+        if self.method == self.line.method_id { self.main_method() } else { self.method.name().as_bytes() }
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static [u8] {
+        b"http"
+    }
+
+    /// The state of a module for this request, made when first asked for.
+    pub fn slot<T: Any + Default>(&mut self) -> &mut T {
+        let at = match self.slots.iter().position(|slot| slot.is::<T>()) {
+            Some(at) => at,
+            None => {
+                self.slots.push(Box::new(T::default()));
+                self.slots.len() - 1
+            }
+        };
+        self.slots[at].downcast_mut().expect("the slot was found by its type")
+    }
+
+    /// The state of a module for this request, if there is any.
+    pub fn find_slot<T: Any>(&self) -> Option<&T> {
+        self.slots.iter().find_map(|slot| slot.downcast_ref())
+    }
+
+    /// Finds the location of the URI and enters it.
+    pub fn find_location(&mut self) -> Result<(), Flow<'static>> {
+        let server = self.server.clone();
+        self.location = server.root.clone();
+        match self.search(&server.locations)? {
+            Search::None => {}
+            Search::Final(id) | Search::Prefix(id) => self.location = self.http.location(id),
+            Search::Redirect(id) => return Err(self.redirect_to_slash(id)),
+        }
+        Ok(())
+    }
+
+    /// nginx's order: an exact name ends the search; else the longest prefix is remembered, its nested locations are
+    /// looked at, and then the regexes of this level, unless the prefix forbids them.
+    fn search(&mut self, tree: &Tree) -> Result<Search, Flow<'static>> {
+        let http = self.http.clone();
+        let mut best = Search::None;
+        let mut no_regex = false;
+        match tree.find(&self.uri) {
+            Found::Exact(id) => return Ok(Search::Final(id)),
+            Found::Redirect(id) => return Ok(Search::Redirect(id)),
+            Found::None => {}
+            Found::Prefix(id) => {
+                best = Search::Prefix(id);
+                let location = http.location(id);
+                no_regex = matches!(location.kind, Kind::Prefix { no_regex: true });
+                if !location.children.is_empty() {
+                    match self.search(&location.children)? {
+                        Search::None => {}
+                        Search::Prefix(id) => best = Search::Prefix(id),
+                        other => return Ok(other),
+                    }
+                }
+            }
+        }
+        if !no_regex {
+            for &id in &tree.regexes {
+                let location = http.location(id);
+                let Kind::Regex(regex) = &location.kind else { continue };
+                let uri = std::mem::take(&mut self.uri);
+                let matched = regex.exec(self, &uri);
+                self.uri = uri;
+                if !matched.map_err(Flow::Status)? {
+                    continue;
+                }
+                let nested = self.search(&location.children)?;
+                return Ok(match nested {
+                    Search::None => Search::Final(id),
+                    Search::Prefix(id) => Search::Final(id),
+                    other => other,
+                });
+            }
+        }
+        Ok(best)
+    }
+
+    /// `/dir` for a location `/dir/` that takes all requests: the client is told.
+    fn redirect_to_slash(&mut self, id: LocationId) -> Flow<'static> {
+        self.location = self.http.location(id);
+        let mut target = Vec::new();
+        wire::uri::escape(wire::uri::Escape::Uri, &self.location.name, &mut target);
+        if !self.args.is_empty() {
+            target.push(b'?');
+            target.extend_from_slice(&self.args);
+        }
+        self.response.location = Some(target.into());
+        Flow::Status(301)
+    }
+
+    /// What must hold in a location whatever its handlers: `internal`, `limit_except`, the size of the body.
+    pub fn check_location(&mut self) -> Result<(), Flow<'static>> {
+        if self.location.core.internal && !self.internal {
+            return Err(Flow::Status(404));
+        }
+        while let Some((methods, inner)) = self.location.limit_except {
+            if self.method.bit() & methods != 0 {
+                break;
+            }
+            self.location = self.http.location(inner);
+        }
+        let limit = self.location.core.client_max_body_size;
+        if let Some(length) = self.body.declared_length()
+            && limit > 0
+            && length > limit
+            && !self.internal
+        {
+            self.log_error(format_args!("client intended to send too large body: {length} bytes"));
+            self.body.refuse();
+            return Err(Flow::Status(413));
+        }
+        Ok(())
+    }
+
+    /// Counts a change of the URI; too many are a cycle.
+    pub fn count_uri_change(&mut self) -> Result<(), Flow<'static>> {
+        if self.uri_changes == 0 {
+            self.log_error(format_args!(
+                "rewrite or internal redirection cycle while processing \"{}\"",
+                String::from_utf8_lossy(&self.uri)
+            ));
+            return Err(Flow::Status(500));
+        }
+        self.uri_changes -= 1;
+        Ok(())
+    }
+
+    /// Starts over with another URI, internally.
+    pub fn redirect(&mut self, uri: &[u8], args: &[u8]) -> Flow<'static> {
+        if self.uri_changes == 0 {
+            self.log_error(format_args!(
+                "rewrite or internal redirection cycle while internally redirecting to \"{}\"",
+                String::from_utf8_lossy(uri)
+            ));
+            return Flow::Status(500);
+        }
+        self.uri_changes -= 1;
+        self.uri.clear();
+        self.uri.extend_from_slice(uri);
+        self.args.clear();
+        self.args.extend_from_slice(args);
+        (self.internal, self.internal_access, self.uri_rewritten) = (true, false, true);
+        self.leave_location();
+        self.location = self.server.root.clone();
+        self.resume = Resume::Server;
+        Flow::Redirect
+    }
+
+    /// Goes on in a named location.
+    pub fn redirect_named(&mut self, name: &[u8]) -> Flow<'static> {
+        let shown = String::from_utf8_lossy(name).into_owned();
+        if self.uri_changes == 0 {
+            self.log_error(format_args!(
+                "rewrite or internal redirection cycle while redirect to named location \"{shown}\""
+            ));
+            return Flow::Status(500);
+        }
+        self.uri_changes -= 1;
+        let Some(id) = self.server.locations.named(name) else {
+            self.log_error(format_args!("could not find named location \"{shown}\""));
+            return Flow::Status(500);
+        };
+        (self.internal, self.internal_access) = (true, false);
+        self.leave_location();
+        self.location = self.http.location(id);
+        self.resume = Resume::Location;
+        Flow::Redirect
+    }
+
+    fn leave_location(&mut self) {
+        self.slots.clear();
+        self.uri_changed = false;
+        self.response.body = Body::Empty;
+        self.response.filters.clear();
+    }
+
+    /// What happens where no content handler takes a request.
+    pub fn no_handler(&mut self) -> Flow<'static> {
+        if self.uri.last() == Some(&b'/') {
+            let path = self.path_of_uri().unwrap_or_default();
+            let path = String::from_utf8_lossy(&path).into_owned();
+            self.log_error(format_args!("directory index of \"{path}\" is forbidden"));
+            return Flow::Status(403);
+        }
+        self.log_error(format_args!("no handler found"));
+        Flow::Status(404)
+    }
+
+    /// The folder of the location, as `root` or `alias` says.
+    pub fn document_root(&mut self) -> Option<Vec<u8>> {
+        let root = self.location.core.root.clone()?;
+        Some(self.render(&root.path))
+    }
+
+    /// The file that the URI means.
+    pub fn path_of_uri(&mut self) -> Option<Vec<u8>> {
+        let mut path = Vec::with_capacity(128);
+        self.path_into(&mut path).then_some(path)
+    }
+
+    /// Appends the file that the URI means; the length of the root's part is its own affair.
+    pub fn path_into(&mut self, path: &mut Vec<u8>) -> bool {
+        let location = self.location.clone();
+        let Some(root) = &location.core.root else { return false };
+        root.path.render(self, path);
+        if !root.alias {
+            path.extend_from_slice(&self.uri);
+        } else if !matches!(location.kind, Kind::Regex(_)) {
+            let prefix = self.prefix_length();
+            path.extend_from_slice(self.uri.get(prefix..).unwrap_or_default());
+        }
+        path.contains(&0).then(|| path.clear());
+        true
+    }
+
+    /// How many bytes of the URI are the location's name.
+    fn prefix_length(&self) -> usize {
+        match self.location.kind {
+            Kind::Exact | Kind::Prefix { .. } | Kind::Inner => self.location.name.len(),
+            _ => 0,
+        }
+    }
+
+    /// Replaces the query.
+    pub fn set_args(&mut self, value: &[u8]) {
+        self.args.clear();
+        self.args.extend_from_slice(value);
+        self.uri_rewritten = true;
+    }
+
+    /// Sets the rate of this response, if the value is a size.
+    pub fn set_limit_rate(&mut self, value: &[u8]) {
+        match buf::parse::size(value) {
+            Some(rate) => self.rate = Some(rate as u64),
+            None => {
+                let value = String::from_utf8_lossy(value).into_owned();
+                self.log_error(format_args!("invalid $limit_rate \"{value}\""));
+            }
+        }
+    }
+
+    /// How many bytes a second the response may take; 0 for no limit.
+    pub fn limit_rate(&mut self) -> u64 {
+        if let Some(rate) = self.rate {
+            return rate;
+        }
+        let Some(template) = self.location.core.limit_rate.clone() else { return 0 };
+        buf::parse::size(&self.render(&template)).unwrap_or(0) as u64
+    }
+
+    /// How many bytes go out before the limit holds.
+    pub fn limit_rate_after(&mut self) -> u64 {
+        let Some(template) = self.location.core.limit_rate_after.clone() else { return 0 };
+        buf::parse::size(&self.render(&template)).unwrap_or(0) as u64
+    }
+
+    /// All bytes sent for this request.
+    pub fn bytes_sent(&self) -> u64 {
+        self.conn.stream.sent().saturating_sub(self.sent_before)
+    }
+
+    /// The same without the head.
+    pub fn body_bytes_sent(&self) -> u64 {
+        self.bytes_sent().saturating_sub(self.header_sent)
+    }
+
+    /// The bytes of the request: head and body.
+    pub fn request_length(&self) -> u64 {
+        self.head.len() as u64 + self.body_received
+    }
+
+    /// Milliseconds since the request began.
+    pub fn elapsed_ms(&self) -> u64 {
+        rt::now_ms().saturating_sub(self.start_ms)
+    }
+
+    /// The status as logs show it: 0 for none, 9 for HTTP/0.9.
+    pub fn status_for_log(&self) -> u16 {
+        match self.response.status {
+            0 if self.error_status > 0 => self.error_status,
+            0 if self.line.version == 9 => 9,
+            status => status,
+        }
+    }
+
+    /// What the response says of the connection.
+    pub fn connection_text(&self) -> &'static [u8] {
+        if self.response.status == 101 {
+            b"upgrade"
+        } else if self.keepalive {
+            b"keep-alive"
+        } else {
+            b"close"
+        }
+    }
+
+    /// The number in `Keep-Alive: timeout=`, if that field is sent.
+    pub fn keepalive_header(&self) -> Option<u64> {
+        self.location.core.keepalive_timeout.1.filter(|_| self.keepalive)
+    }
+
+    /// The user name of an `Authorization: Basic` field, if it is one.
+    pub fn basic_user(&self) -> Option<Vec<u8>> {
+        use base64::Engine as _;
+        let value = self.header(KnownHeader::Authorization)?;
+        let (scheme, rest) = value.split_at_checked(6)?;
+        if !scheme.eq_ignore_ascii_case(b"basic ") {
+            return None;
+        }
+        let mut pair = base64::engine::general_purpose::STANDARD_NO_PAD
+            .decode(rest.trim_ascii().trim_ascii_end_matches(b'='))
+            .ok()?;
+        let end = pair.iter().position(|&c| c == b':')?;
+        pair.truncate(end);
+        Some(pair)
+    }
+
+    /// Logs at level error.
+    pub fn log_error(&self, message: fmt::Arguments<'_>) {
+        self.log_at(Level::Error, message);
+    }
+
+    /// Logs with the request's details.
+    pub fn log_at(&self, level: Level, message: fmt::Arguments<'_>) {
+        let log = self.log();
+        if log.enabled(level) {
+            let details = |line: &mut String| self.details(line);
+            log.write_with(level, Some(self.conn.stream.number()), message, Some(&details));
+        }
+    }
+
+    /// The log of the location.
+    pub fn log(&self) -> Log {
+        self.http.log_of(&self.location.core)
+    }
+
+    /// `, client: …, server: …, request: "…"` and so on.
+    pub fn details(&self, line: &mut String) {
+        use fmt::Write as _;
+        let _ = write!(line, ", client: {}", self.conn.peer.text());
+        let _ = write!(line, ", server: {}", String::from_utf8_lossy(&self.server.name));
+        if !self.line.request_line.is_empty() {
+            let _ = write!(line, ", request: \"{}\"", String::from_utf8_lossy(self.line.request_line.of(&self.head)));
+        }
+        if let Some(upstream) = self.find_slot::<UpstreamDetails>() {
+            let _ = write!(line, ", upstream: \"{}\"", upstream.0);
+        }
+        if let Some(host) = self.header(KnownHeader::Host) {
+            let _ = write!(line, ", host: \"{}\"", String::from_utf8_lossy(host));
+        }
+        if let Some(referer) = self.header(KnownHeader::Referer) {
+            let _ = write!(line, ", referrer: \"{}\"", String::from_utf8_lossy(referer));
+        }
+    }
+}
+
+/// The slot by which a backend's URL reaches log lines.
+#[derive(Default)]
+pub struct UpstreamDetails(pub String);
+
+enum Search {
+    None,
+    /// A prefix: regexes of outer levels come before it.
+    Prefix(LocationId),
+    /// Nothing comes before it.
+    Final(LocationId),
+    Redirect(LocationId),
+}
+
+trait TrimEnd {
+    fn trim_ascii_end_matches(&self, byte: &[u8; 1]) -> &[u8];
+}
+
+impl TrimEnd for [u8] {
+    fn trim_ascii_end_matches(&self, byte: &[u8; 1]) -> &[u8] {
+        let end = self.iter().rposition(|c| *c != byte[0]).map_or(0, |at| at + 1);
+        &self[..end]
+    }
+}

@@ -1,0 +1,106 @@
+//! Servers, the addresses they listen on, and which of them a request is for.
+
+use std::rc::Rc;
+
+use conf::Set;
+use engine::Listen;
+use engine::log::Log;
+use expr::lookup::Names;
+use os::SockAddr;
+
+use super::conf::{CoreLocation, CoreServer};
+use super::location::{Location, LocationId, Tree};
+use super::phase::Handler;
+use super::variables::{HttpRegex, Variables};
+
+/// The whole of `http {}`, ready to serve.
+pub struct Http {
+    /// The main level's configuration.
+    pub main: Set,
+    /// All locations.
+    pub locations: Vec<Rc<Location>>,
+    /// All listening sockets.
+    pub sockets: Vec<Socket>,
+    /// The variables in use.
+    pub variables: Variables,
+    /// Whether any template reads captures by number.
+    pub captures: bool,
+    /// The name of this machine.
+    pub hostname: String,
+    /// The log where no `error_log` is nearer.
+    pub log: Log,
+    /// Counters shared by all workers.
+    pub status: Rc<super::status::Status>,
+    /// State of modules for the worker's life.
+    pub worker: super::worker::Worker,
+}
+
+impl Http {
+    /// A location by its id.
+    pub fn location(&self, id: LocationId) -> Rc<Location> {
+        self.locations[id.0 as usize].clone()
+    }
+
+    /// The log of a location.
+    pub fn log_of(&self, core: &CoreLocation) -> Log {
+        core.log.as_ref().unwrap_or(&self.log).clone()
+    }
+}
+
+/// A virtual server.
+pub struct Server {
+    /// Its first name; empty if it has none.
+    pub name: Box<[u8]>,
+    /// The core module's configuration.
+    pub core: Rc<CoreServer>,
+    /// All modules' configuration of the server level.
+    pub set: Set,
+    /// Its own level as a location: what holds before one is found.
+    pub root: Rc<Location>,
+    /// Its locations.
+    pub locations: Tree,
+    /// What runs before a location is found, besides the root's rewrite rules.
+    pub early: Vec<Rc<dyn Handler>>,
+}
+
+/// A listening socket, with all addresses whose connections it brings.
+pub struct Socket {
+    /// How it is made.
+    pub listen: Listen,
+    /// The addresses; the wildcard (or only) one last. Where there is more than one, the connection's local address
+    /// decides.
+    pub addresses: Vec<Rc<Address>>,
+}
+
+/// An address with the servers that listen on it.
+pub struct Address {
+    /// The address.
+    pub addr: SockAddr,
+    /// The server for requests whose host is nobody's.
+    pub default: Rc<Server>,
+    /// The servers by name; none if there is only one server and it needs no name.
+    pub names: Option<Names<NamedServer>>,
+    /// Whether connections begin with the PROXY protocol.
+    pub proxy_protocol: bool,
+}
+
+/// A server under one of its names.
+#[derive(Clone)]
+pub struct NamedServer {
+    /// The server.
+    pub server: Rc<Server>,
+    /// The name's regex, which sets variables.
+    pub regex: Option<Rc<HttpRegex>>,
+}
+
+impl Socket {
+    /// The address of a connection whose local address is given by `local`, asked only if it matters.
+    pub fn address(&self, local: impl FnOnce() -> Option<SockAddr>) -> Rc<Address> {
+        let last = self.addresses.last().expect("a socket has an address");
+        if self.addresses.len() == 1 {
+            return last.clone();
+        }
+        let Some(local) = local() else { return last.clone() };
+        self.addresses.iter().find(|address| address.addr == local).unwrap_or(last).clone()
+    }
+}

@@ -1,0 +1,470 @@
+//! An HTTP/1 connection: requests read one after the other, each answered before the next is looked at.
+//!
+//! An idle connection is a small future that waits for bytes; the request, its buffers and the future that serves it
+//! exist only while there is something to do.
+
+use std::io;
+use std::rc::Rc;
+
+use buf::{Buf, Bytes};
+use engine::log::{Errno, Level};
+use wire::h1::{BodyFraming, Limits, Parsed, RequestError, RequestHead, RequestParser, Stage};
+
+use super::conf::{CoreServer, Lingering};
+use super::error_page;
+use super::output;
+use super::phase::{self, Flow};
+use super::request::{Connection, Request};
+use super::server::Http;
+use super::status::Counter;
+
+/// Serves a connection until it ends.
+pub async fn serve(http: Rc<Http>, mut conn: Connection) {
+    let _open = Open::new(&http);
+    let mut unread = Bytes::default();
+    loop {
+        let first = conn.requests == 0;
+        if unread.is_empty() {
+            let Some(bytes) = wait(&http, &conn, first).await else { return };
+            unread = bytes;
+        }
+        // Everything that a request needs lives in this box, and goes with it.
+        match Box::pin(serve_request(http.clone(), conn, unread)).await {
+            After::Keep(kept, rest) => (conn, unread) = (kept, rest),
+            After::Close => return,
+        }
+    }
+}
+
+/// Counts a connection while it is open.
+struct Open(Rc<Http>);
+
+impl Open {
+    fn new(http: &Rc<Http>) -> Open {
+        http.worker.connections.set(http.worker.connections.get() + 1);
+        for counter in [Counter::Accepted, Counter::Handled, Counter::Active] {
+            http.status.add(counter, 1);
+        }
+        Open(http.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.worker.connections.set(self.0.worker.connections.get() - 1);
+        self.0.status.sub(Counter::Active, 1);
+    }
+}
+
+/// Counts what a connection is doing.
+struct Doing<'a>(&'a Http, Counter);
+
+impl<'a> Doing<'a> {
+    fn new(http: &'a Http, counter: Counter) -> Doing<'a> {
+        http.status.add(counter, 1);
+        Doing(http, counter)
+    }
+}
+
+impl Drop for Doing<'_> {
+    fn drop(&mut self) {
+        self.0.status.sub(self.1, 1);
+    }
+}
+
+/// Waits for the first bytes of a request; `None` if there will be none.
+async fn wait(http: &Http, conn: &Connection, first: bool) -> Option<Bytes> {
+    let _doing = Doing::new(http, Counter::Waiting);
+    let core = &conn.address.default.core;
+    let timeout = if first { core.client_header_timeout } else { conn.keepalive_ms };
+    conn.stream.set_recv_timeout(Some(timeout));
+    conn.stream.set_idle(!first);
+    if first && http.worker.quitting.get() {
+        conn.stream.set_idle(true);
+    }
+    let read = conn.stream.recv(core.client_header_buffer_size).await;
+    conn.stream.set_idle(false);
+    match read {
+        Ok(buf) if buf.is_empty() => None,
+        Ok(buf) => Some(buf.freeze()),
+        Err(error) => {
+            log_read_error(http, conn, &error, first);
+            None
+        }
+    }
+}
+
+fn log_read_error(http: &Http, conn: &Connection, error: &io::Error, first: bool) {
+    let expected = matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::ConnectionAborted);
+    if expected {
+        if error.kind() == io::ErrorKind::TimedOut && first && conn.address.default.root.core.reset_timedout_connection {
+            conn.stream.linger_reset();
+        }
+        return;
+    }
+    let what = if first { "waiting for request" } else { "keepalive" };
+    let details = |line: &mut String| {
+        line.push_str(&format!(", client: {}, server: {}", conn.peer.text(), conn.address.addr));
+    };
+    http.log.write_with(
+        Level::Info,
+        Some(conn.stream.number()),
+        format_args!("recv() failed{} while {what}", Errno(error)),
+        Some(&details),
+    );
+}
+
+/// What becomes of a connection after a request.
+enum After {
+    /// It waits for the next one; these bytes came already.
+    Keep(Connection, Bytes),
+    /// It is closed.
+    Close,
+}
+
+async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes) -> After {
+    conn.requests += 1;
+    let pipelined = conn.requests > 1 && conn.pipelined;
+    let mut r = Request::new(conn, http.clone());
+    r.pipelined = pipelined;
+    r.sent_before = r.conn.stream.sent();
+    http.status.add(Counter::Requests, 1);
+    let read = {
+        let _doing = Doing::new(&http, Counter::Reading);
+        read_head(&mut r, unread).await
+    };
+    let _doing = Doing::new(&http, Counter::Writing);
+    match read {
+        Head::Complete => answer(&mut r, None).await,
+        Head::Refused(status) => answer(&mut r, Some(status)).await,
+        Head::Closed => {
+            if r.head.is_empty() {
+                return After::Close;
+            }
+            r.error_status = 400;
+            log(&mut r);
+            return After::Close;
+        }
+        Head::TimedOut => {
+            r.error_status = 408;
+            r.log_at(Level::Info, format_args!("client timed out{} while reading client request headers", TIMED_OUT));
+            log(&mut r);
+            if r.location.core.reset_timedout_connection {
+                r.conn.stream.linger_reset();
+            }
+            return After::Close;
+        }
+    }
+    finish(r).await
+}
+
+const TIMED_OUT: &str = " (110: Connection timed out)";
+
+/// Answers a request: runs its phases, sends what they make, logs it.
+async fn answer(r: &mut Request, refused: Option<u16>) {
+    let mut flow = match refused {
+        Some(status) => Flow::Status(status),
+        None => phase::run(r).await,
+    };
+    let mut filtered = false;
+    loop {
+        flow = match flow {
+            Flow::Status(444) => {
+                r.response.status = 444;
+                r.keepalive = false;
+                break;
+            }
+            // 499 and 408 have nobody to answer to.
+            Flow::Status(status @ (408 | 499)) => {
+                r.error_status = status;
+                r.response.status = status;
+                r.keepalive = false;
+                break;
+            }
+            Flow::Status(status) => error_page::respond(r, status),
+            Flow::Redirect => phase::run(r).await,
+            Flow::Respond => match apply_filters(r, filtered) {
+                Err(status) => {
+                    filtered = true;
+                    Flow::Status(status)
+                }
+                Ok(()) => {
+                    if r.line.version == 9 {
+                        r.keepalive = false;
+                    }
+                    match output::send(r).await {
+                        Ok(()) => r.completed = true,
+                        Err(super::body::Broken) => r.keepalive = false,
+                    }
+                    break;
+                }
+            },
+            Flow::Finished | Flow::Next | Flow::Wait(_) => break,
+        };
+    }
+    log(r);
+}
+
+/// Runs the header filters of the location.
+fn apply_filters(r: &mut Request, again: bool) -> Result<(), u16> {
+    let location = r.location.clone();
+    for filter in &location.handlers.filters {
+        if again && filter.order() == phase::Order::NotModified {
+            continue;
+        }
+        filter.apply(r)?;
+    }
+    Ok(())
+}
+
+fn log(r: &mut Request) {
+    let location = r.location.clone();
+    for handler in &location.handlers.log {
+        handler.log(r);
+    }
+}
+
+/// Makes the connection ready for the next request, or closes it in a way that the client gets the response.
+async fn finish(mut r: Request) -> After {
+    let core = r.location.core.clone();
+    if r.keepalive && !r.body.is_done() {
+        r.keepalive = r.skip_body() || r.discard_body().await;
+        r.lingering = !r.keepalive;
+    }
+    if r.keepalive && !r.http.worker.quitting.get() {
+        let unread = r.body.take_unread();
+        let mut conn = r.conn;
+        conn.pipelined = !unread.is_empty();
+        conn.keepalive_ms = core.keepalive_timeout.0;
+        return After::Keep(conn, unread);
+    }
+    let lingers = match core.lingering_close {
+        Lingering::Off => false,
+        Lingering::Always => true,
+        Lingering::On => r.lingering || !r.body.is_done() || !r.body.take_unread().is_empty(),
+    };
+    if lingers && r.completed {
+        linger(&r, core.lingering_time, core.lingering_timeout).await;
+    }
+    After::Close
+}
+
+/// Reads and forgets what the client still sends: a close with unread data would reset the connection, and the client
+/// could lose the response.
+async fn linger(r: &Request, time_ms: u64, timeout_ms: u64) {
+    let stream = &r.conn.stream;
+    if stream.shutdown_write().is_err() {
+        return;
+    }
+    let end = rt::now_ms() + time_ms;
+    loop {
+        let left = end.saturating_sub(rt::now_ms());
+        if left == 0 {
+            return;
+        }
+        stream.set_recv_timeout(Some(timeout_ms.min(left)));
+        match stream.recv(4096).await {
+            Ok(buf) if !buf.is_empty() => {}
+            _ => return,
+        }
+    }
+}
+
+enum Head {
+    Complete,
+    Refused(u16),
+    Closed,
+    TimedOut,
+}
+
+thread_local! {
+    static PARSERS: std::cell::RefCell<Vec<RequestParser>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// Reads a request's head, chooses its server, and prepares the request for its phases.
+async fn read_head(r: &mut Request, unread: Bytes) -> Head {
+    let mut parser = PARSERS.with_borrow_mut(Vec::pop).unwrap_or_default();
+    parser.reset();
+    let result = read_with(r, unread, &mut parser).await;
+    PARSERS.with_borrow_mut(|parsers| parsers.push(parser));
+    result
+}
+
+async fn read_with(r: &mut Request, mut bytes: Bytes, parser: &mut RequestParser) -> Head {
+    let core = r.conn.address.default.core.clone();
+    let limits = limits(&core);
+    let mut line = RequestHead::default();
+    let mut grown: Option<Buf> = None;
+    loop {
+        let data = grown.as_ref().map_or(&bytes[..], Buf::as_slice);
+        match parser.parse(data, &limits, &mut line) {
+            Ok(Parsed::Complete(used)) => {
+                if let Some(buf) = grown.take() {
+                    bytes = buf.freeze();
+                }
+                return complete(r, line, bytes, used);
+            }
+            Ok(Parsed::Incomplete) => {}
+            Err(error) => {
+                if let Some(buf) = grown.take() {
+                    bytes = buf.freeze();
+                }
+                return refuse(r, line, bytes, error);
+            }
+        }
+        let mut buf = grown.take().unwrap_or_else(|| {
+            let mut buf = Buf::with_capacity(bytes.len() + core.client_header_buffer_size);
+            buf.extend_from_slice(&bytes);
+            buf
+        });
+        // The time runs from the first byte of the request, so it is set once.
+        if !r.conn.stream.recv_timeout_set() {
+            r.conn.stream.set_recv_timeout(Some(core.client_header_timeout));
+        }
+        match r.conn.stream.recv(core.large_client_header_buffers.1).await {
+            Ok(more) if !more.is_empty() => buf.extend_from_slice(&more),
+            Ok(_) => {
+                if parser.has_begun(&buf) {
+                    r.head = buf.freeze();
+                    r.log_at(Level::Info, format_args!("client prematurely closed connection"));
+                }
+                return Head::Closed;
+            }
+            Err(error) => {
+                let begun = parser.has_begun(&buf);
+                r.line = line;
+                r.head = if begun { buf.freeze() } else { Bytes::default() };
+                return match error.kind() {
+                    io::ErrorKind::TimedOut if begun => Head::TimedOut,
+                    _ => Head::Closed,
+                };
+            }
+        }
+        grown = Some(buf);
+    }
+}
+
+fn limits(core: &CoreServer) -> Limits {
+    Limits {
+        header_buffer: core.client_header_buffer_size,
+        line: core.large_client_header_buffers.1,
+        buffers: core.large_client_header_buffers.0,
+        max_headers: core.max_headers,
+        ignore_invalid: core.ignore_invalid_headers,
+        underscores: core.underscores_in_headers,
+    }
+}
+
+/// The head is there: everything that follows from it.
+fn complete(r: &mut Request, line: RequestHead, bytes: Bytes, used: usize) -> Head {
+    r.conn.stream.set_recv_timeout(None);
+    r.head = bytes.slice(0..used);
+    r.line = line;
+    r.method = r.line.method_id;
+    for name in &r.line.ignored {
+        let name = String::from_utf8_lossy(name.of(&r.head)).into_owned();
+        r.log_at(Level::Info, format_args!("client sent invalid header line: \"{name}\" while reading client request headers"));
+    }
+    if let Err(status) = set_uri(r) {
+        return Head::Refused(status);
+    }
+    if let Err(status) = set_server(r) {
+        return Head::Refused(status);
+    }
+    let framing = match r.line.framing(&r.head) {
+        Ok(framing) => framing,
+        Err(error) => return refuse_parsed(r, error),
+    };
+    if let Err(error) = r.line.check_method(false) {
+        return refuse_parsed(r, error);
+    }
+    let expect = framing != BodyFraming::None && r.line.expects_continue(&r.head);
+    r.body.begin(framing, bytes.slice(used..bytes.len()), expect);
+    r.keepalive = r.line.keep_alive(&r.head);
+    Head::Complete
+}
+
+fn set_uri(r: &mut Request) -> Result<(), u16> {
+    if let Some(args) = r.line.args {
+        r.args.extend_from_slice(args.of(&r.head));
+    }
+    if r.line.empty_path_in_uri {
+        r.uri.push(b'/');
+        return Ok(());
+    }
+    let path = r.line.uri_path.of(&r.head);
+    if !r.line.complex_uri {
+        r.uri.extend_from_slice(path);
+        return Ok(());
+    }
+    let merge = r.server.core.merge_slashes;
+    let target = r.line.target.of(&r.head);
+    match wire::uri::normalize(target, merge, &mut r.uri) {
+        Ok(normalized) => {
+            r.args.clear();
+            if let Some(args) = normalized.args {
+                r.args.extend_from_slice(args.of(target));
+            }
+            Ok(())
+        }
+        Err(_) => {
+            r.log_at(Level::Info, format_args!("client sent invalid request while reading client request line"));
+            Err(400)
+        }
+    }
+}
+
+/// Chooses the server by the host that was asked for.
+fn set_server(r: &mut Request) -> Result<(), u16> {
+    let Some(host) = r.line.host() else { return Ok(()) };
+    r.host.extend(host.of(&r.head).iter().map(u8::to_ascii_lowercase));
+    let address = r.conn.address.clone();
+    let Some(names) = &address.names else { return Ok(()) };
+    let found = match names.lookup(&r.host) {
+        Some(found) => Some(found.server.clone()),
+        None => {
+            let mut found = None;
+            for (_, named) in names.regexes() {
+                let Some(regex) = &named.regex else { continue };
+                let host = std::mem::take(&mut r.host);
+                let matched = regex.exec(r, &host);
+                r.host = host;
+                if matched? {
+                    found = Some(named.server.clone());
+                    break;
+                }
+            }
+            found
+        }
+    };
+    if let Some(server) = found {
+        r.location = server.root.clone();
+        r.server = server;
+    }
+    Ok(())
+}
+
+fn refuse(r: &mut Request, line: RequestHead, bytes: Bytes, error: RequestError) -> Head {
+    r.conn.stream.set_recv_timeout(None);
+    r.line = line;
+    r.head = bytes;
+    let _ = set_uri_for_log(r);
+    // Where the line was read, its host chooses the server whose error pages are shown.
+    if error.stage() == Stage::Headers {
+        let _ = set_server(r);
+    }
+    refuse_parsed(r, error)
+}
+
+fn set_uri_for_log(r: &mut Request) -> Result<(), u16> {
+    if r.line.target.is_empty() { Ok(()) } else { set_uri(r) }
+}
+
+fn refuse_parsed(r: &mut Request, error: RequestError) -> Head {
+    let action = error.stage().action();
+    let head = r.head.clone();
+    r.log_at(Level::Info, format_args!("{} while {action}", error.text(&head)));
+    r.keepalive = false;
+    r.lingering = true;
+    Head::Refused(error.status())
+}

@@ -1,0 +1,241 @@
+//! Processes: fork, exec, waiting, priorities, limits.
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+
+use crate::check;
+
+/// Which side of a fork this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fork {
+    /// The new process.
+    Child,
+    /// The old one, with the new one's id.
+    Parent(i32),
+}
+
+/// Splits this process in two. Only a process with one thread may do it; an error if there are more.
+pub fn fork() -> io::Result<Fork> {
+    if threads() > 1 {
+        return Err(io::Error::other("fork in a process with several threads"));
+    }
+    fork_unchecked()
+}
+
+fn fork_unchecked() -> io::Result<Fork> {
+    // SAFETY: with one thread the child has a consistent copy of everything, and any code may run in it.
+    match check(unsafe { libc::fork() })? {
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(pid)),
+    }
+}
+
+/// Runs `f` in a forked process and waits for its end, for tests of what processes share; returns the process's id.
+///
+/// # Panics
+/// If the fork fails, or `f` panics.
+#[doc(hidden)]
+pub fn tests_fork(f: impl FnOnce()) -> i32 {
+    // The test's other threads are no concern of a child that does little and ends without cleaning up.
+    match fork_unchecked().expect("a fork") {
+        Fork::Child => {
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+            exit_now(i32::from(done.is_err()));
+        }
+        Fork::Parent(pid) => {
+            let mut status = 0;
+            // SAFETY: the kernel writes the status into its place.
+            check(unsafe { libc::waitpid(pid, &mut status, 0) }).expect("a child");
+            assert_eq!(status, 0, "the child succeeds");
+            pid
+        }
+    }
+}
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
+}
+
+/// Leaves the terminal and goes to the background: only the child returns, as leader of its own session.
+///
+/// Standard input and output become `/dev/null`; standard error stays, and the file mode mask is cleared.
+pub fn daemonize() -> io::Result<()> {
+    if let Fork::Parent(_) = fork()? {
+        exit_now(0);
+    }
+    // SAFETY: no memory is involved.
+    unsafe {
+        check(libc::setsid())?;
+        libc::umask(0);
+    }
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    crate::io::dup2(null.as_raw_fd(), 0)?;
+    crate::io::dup2(null.as_raw_fd(), 1)
+}
+
+/// Ends the process without running destructors or flushing anything: for a forked process that isn't to return.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// This process's id.
+pub fn pid() -> i32 {
+    std::process::id() as i32
+}
+
+/// The parent's id.
+pub fn parent_pid() -> i32 {
+    // SAFETY: no memory is involved.
+    unsafe { libc::getppid() }
+}
+
+/// The calling thread's id as the kernel counts them, which logs print.
+pub fn thread_id() -> i32 {
+    // SAFETY: no memory is involved.
+    unsafe { libc::gettid() }
+}
+
+/// Sends a signal; 0 only asks whether the process exists.
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal; `true` if it left a core file.
+    Signal(i32, bool),
+}
+
+/// A child that has ended, if there is one. `None`: there are children, all running. An error ECHILD: there are none.
+pub fn wait_any() -> io::Result<Option<(i32, Exit)>> {
+    let mut status = 0;
+    // SAFETY: the kernel writes the status into its place.
+    let pid = check(unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) })?;
+    let exit = if libc::WIFSIGNALED(status) {
+        Exit::Signal(libc::WTERMSIG(status), libc::WCOREDUMP(status))
+    } else {
+        Exit::Code(libc::WEXITSTATUS(status))
+    };
+    Ok((pid != 0).then_some((pid, exit)))
+}
+
+/// Becomes another program; returns only if that fails. All descriptors not closed on exec go with it.
+pub fn exec<A: AsRef<OsStr>>(path: &OsStr, args: &[A], environment: &[A]) -> io::Error {
+    let strings =
+        |list: &[A]| -> Result<Vec<CString>, _> { list.iter().map(|s| CString::new(s.as_ref().as_bytes())).collect() };
+    let (path, args, env) = match (CString::new(path.as_bytes()), strings(args), strings(environment)) {
+        (Ok(path), Ok(args), Ok(env)) => (path, args, env),
+        _ => return io::ErrorKind::InvalidInput.into(),
+    };
+    let pointers = |list: &[CString]| list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
+    let (argv, envp) = (pointers(&args), pointers(&env));
+    // SAFETY: all strings end with a zero byte, both lists with a null pointer, and they live over the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// A resource whose use is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Open files.
+    Files,
+    /// The size of a core file, in bytes.
+    Core,
+}
+
+impl Limit {
+    fn raw(self) -> libc::__rlimit_resource_t {
+        match self {
+            Limit::Files => libc::RLIMIT_NOFILE,
+            Limit::Core => libc::RLIMIT_CORE,
+        }
+    }
+}
+
+/// The soft and hard limit.
+pub fn limit(of: Limit) -> io::Result<(u64, u64)> {
+    let mut value = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills `value`.
+    check(unsafe { libc::getrlimit(of.raw(), &mut value) })?;
+    Ok((value.rlim_cur, value.rlim_max))
+}
+
+/// Sets soft and hard limit to the same value.
+pub fn set_limit(of: Limit, value: u64) -> io::Result<()> {
+    let value = libc::rlimit { rlim_cur: value, rlim_max: value };
+    // SAFETY: `value` lives over the call.
+    check(unsafe { libc::setrlimit(of.raw(), &value) }).map(drop)
+}
+
+/// The scheduling priority, -20 to 20; lower is more favourable.
+pub fn set_priority(priority: i32) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, priority) }).map(drop)
+}
+
+/// Restricts the process to these processors.
+pub fn set_affinity(processors: impl IntoIterator<Item = usize>) -> io::Result<()> {
+    // SAFETY: `cpu_set_t` is a bit array, for which all zeroes is a value; CPU_SET checks its index.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        for n in processors {
+            if n < libc::CPU_SETSIZE as usize {
+                libc::CPU_SET(n, &mut set);
+            }
+        }
+        set
+    };
+    // SAFETY: the set is valid for its size.
+    check(unsafe { libc::sched_setaffinity(0, std::mem::size_of_val(&set), &set) }).map(drop)
+}
+
+/// How many processors this process may use.
+pub fn processors() -> usize {
+    // SAFETY: no memory is involved.
+    let n = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    n.max(1) as usize
+}
+
+/// Lets the process leave core files even after it changed its user.
+pub fn set_dumpable() -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }).map(drop)
+}
+
+/// Keeps the capabilities while the user changes, for `transparent` proxying.
+pub fn keep_capabilities() -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) }).map(drop)
+}
+
+/// The memory page's size in bytes.
+pub fn page_size() -> usize {
+    // SAFETY: no memory is involved.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_waited_for() {
+        assert!(tests_fork(|| ()) > 0);
+        assert!(fork().is_err(), "a test process has several threads");
+    }
+
+    #[test]
+    fn limits() {
+        let (soft, hard) = limit(Limit::Files).expect("limit");
+        assert!(soft <= hard && processors() > 0 && page_size() >= 4096);
+        assert!(thread_id() > 0 && kill(pid(), 0).is_ok());
+        assert!(exec(OsStr::new("/nonexistent"), &["x"], &[]).raw_os_error() == Some(libc::ENOENT));
+    }
+}

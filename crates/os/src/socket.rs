@@ -1,0 +1,373 @@
+//! Sockets: making, listening, accepting, connecting, options.
+
+use std::fmt;
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use crate::addr::RawAddr;
+use crate::{SockAddr, check};
+
+/// What `so_keepalive` asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Seconds of silence before the first probe; `None`: the system's default.
+    pub idle: Option<u32>,
+    /// Seconds between probes.
+    pub interval: Option<u32>,
+    /// Unanswered probes before the connection is dropped.
+    pub count: Option<u32>,
+}
+
+/// How a listening socket is made: the parameters of `listen`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenOptions {
+    /// The length of the queue of connections not yet accepted.
+    pub backlog: i32,
+    /// SO_RCVBUF, in bytes.
+    pub rcvbuf: Option<u32>,
+    /// SO_SNDBUF, in bytes.
+    pub sndbuf: Option<u32>,
+    /// SO_REUSEPORT.
+    pub reuseport: bool,
+    /// IPV6_V6ONLY.
+    pub ipv6only: bool,
+    /// Switches keep-alive probes on (`Some(Some(_))`), off (`Some(None)`) or leaves them (`None`).
+    pub so_keepalive: Option<Option<Keepalive>>,
+    /// TCP_FASTOPEN with this length of the queue.
+    pub fastopen: Option<u32>,
+    /// TCP_DEFER_ACCEPT.
+    pub deferred: bool,
+    /// A datagram socket instead of a stream socket.
+    pub datagram: bool,
+}
+
+impl Default for ListenOptions {
+    fn default() -> ListenOptions {
+        ListenOptions {
+            backlog: 511,
+            rcvbuf: None,
+            sndbuf: None,
+            reuseport: false,
+            ipv6only: true,
+            so_keepalive: None,
+            fastopen: None,
+            deferred: false,
+            datagram: false,
+        }
+    }
+}
+
+/// A listening socket couldn't be made.
+#[derive(Debug)]
+pub struct ListenError {
+    /// The call that failed: `socket()`, `bind()`, `listen()` or `setsockopt(…)`.
+    pub call: &'static str,
+    /// Why.
+    pub error: io::Error,
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} failed ({})", self.call, self.error)
+    }
+}
+
+impl std::error::Error for ListenError {}
+
+fn at(call: &'static str) -> impl FnOnce(io::Error) -> ListenError {
+    move |error| ListenError { call, error }
+}
+
+/// A bound, listening socket (bound only, if it is for datagrams), nonblocking and closed on exec.
+///
+/// A unix socket's file is open to everyone (0666), as in nginx. Options that the system lacks are errors.
+pub fn listen(addr: &SockAddr, options: &ListenOptions) -> Result<OwnedFd, ListenError> {
+    let fd = socket(addr, options.datagram).map_err(at("socket()"))?;
+    let raw = fd.as_raw_fd();
+    set(raw, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1).map_err(at("setsockopt(SO_REUSEADDR)"))?;
+    if options.reuseport {
+        set(raw, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1).map_err(at("setsockopt(SO_REUSEPORT)"))?;
+    }
+    if matches!(addr, SockAddr::V6(_)) {
+        set(raw, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, i32::from(options.ipv6only))
+            .map_err(at("setsockopt(IPV6_V6ONLY)"))?;
+    }
+    bind(raw, addr).map_err(at("bind()"))?;
+    if let SockAddr::Unix(path) = addr
+        && path.first().is_some_and(|b| *b != 0)
+    {
+        let path = std::path::Path::new(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path));
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).map_err(at("chmod()"))?;
+    }
+    if !options.datagram {
+        // SAFETY: no memory is involved.
+        check(unsafe { libc::listen(raw, options.backlog) }).map_err(at("listen()"))?;
+    }
+    configure(fd.as_fd().as_raw_fd(), options, false)?;
+    Ok(fd)
+}
+
+/// Applies the options to a listening socket that exists already; `inherited`: the backlog and a former `deferred` too.
+pub fn configure(fd: RawFd, options: &ListenOptions, inherited: bool) -> Result<(), ListenError> {
+    if let Some(size) = options.rcvbuf {
+        set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, size as i32).map_err(at("setsockopt(SO_RCVBUF)"))?;
+    }
+    if let Some(size) = options.sndbuf {
+        set(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, size as i32).map_err(at("setsockopt(SO_SNDBUF)"))?;
+    }
+    if let Some(keepalive) = options.so_keepalive {
+        set_keepalive(fd, keepalive).map_err(at("setsockopt(SO_KEEPALIVE)"))?;
+    }
+    if let Some(length) = options.fastopen {
+        set(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, length as i32).map_err(at("setsockopt(TCP_FASTOPEN)"))?;
+    }
+    if options.deferred || (inherited && get(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT).is_ok_and(|v| v != 0)) {
+        set(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, i32::from(options.deferred))
+            .map_err(at("setsockopt(TCP_DEFER_ACCEPT)"))?;
+    }
+    if inherited && !options.datagram {
+        // SAFETY: no memory is involved.
+        check(unsafe { libc::listen(fd, options.backlog) }).map_err(at("listen()"))?;
+    }
+    Ok(())
+}
+
+/// A new socket of the address's family, nonblocking and closed on exec.
+pub fn socket(addr: &SockAddr, datagram: bool) -> io::Result<OwnedFd> {
+    let family = match addr {
+        SockAddr::V4(_) => libc::AF_INET,
+        SockAddr::V6(_) => libc::AF_INET6,
+        SockAddr::Unix(_) => libc::AF_UNIX,
+    };
+    let kind = if datagram { libc::SOCK_DGRAM } else { libc::SOCK_STREAM };
+    // SAFETY: no memory is involved; a descriptor that isn't -1 is new and ours.
+    Ok(unsafe {
+        OwnedFd::from_raw_fd(check(libc::socket(family, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0))?)
+    })
+}
+
+/// Gives a socket its own address.
+pub fn bind(fd: RawFd, addr: &SockAddr) -> io::Result<()> {
+    let raw = addr.to_raw();
+    // SAFETY: the address is valid for its length.
+    check(unsafe { libc::bind(fd, raw.as_ptr(), raw.len) }).map(drop)
+}
+
+/// Lets the port of a bound but not yet connected socket be chosen at `connect` (IP_BIND_ADDRESS_NO_PORT).
+pub fn set_bind_without_port(fd: RawFd) -> io::Result<()> {
+    set(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
+}
+
+/// Begins to connect; `Ok(false)`: it goes on, wait until the socket is writable and ask [`take_error`].
+pub fn connect(fd: RawFd, addr: &SockAddr) -> io::Result<bool> {
+    let raw = addr.to_raw();
+    // SAFETY: the address is valid for its length.
+    match check(unsafe { libc::connect(fd, raw.as_ptr(), raw.len) }) {
+        Ok(_) => Ok(true),
+        Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Takes the error that waits at a socket (SO_ERROR).
+pub fn take_error(fd: RawFd) -> io::Result<()> {
+    match get(fd, libc::SOL_SOCKET, libc::SO_ERROR)? {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+/// Accepts a connection, nonblocking and closed on exec.
+pub fn accept(fd: RawFd) -> io::Result<(OwnedFd, SockAddr)> {
+    let mut raw = RawAddr::default();
+    let (address, len) = (raw.as_mut_ptr(), &raw mut raw.len);
+    // SAFETY: the address has room for every family, its length is given.
+    let fd = check(unsafe { libc::accept4(fd, address, len, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) })?;
+    // SAFETY: the descriptor is new and ours.
+    Ok((unsafe { OwnedFd::from_raw_fd(fd) }, SockAddr::from_raw(&raw)))
+}
+
+/// A socket's own address.
+pub fn local_addr(fd: RawFd) -> io::Result<SockAddr> {
+    let mut raw = RawAddr::default();
+    let (address, len) = (raw.as_mut_ptr(), &raw mut raw.len);
+    // SAFETY: the address has room for every family, its length is given.
+    check(unsafe { libc::getsockname(fd, address, len) })?;
+    Ok(SockAddr::from_raw(&raw))
+}
+
+/// The address of a connected socket's peer.
+pub fn peer_addr(fd: RawFd) -> io::Result<SockAddr> {
+    let mut raw = RawAddr::default();
+    let (address, len) = (raw.as_mut_ptr(), &raw mut raw.len);
+    // SAFETY: the address has room for every family, its length is given.
+    check(unsafe { libc::getpeername(fd, address, len) })?;
+    Ok(SockAddr::from_raw(&raw))
+}
+
+/// Receives a datagram: its length (all beyond `buf` is lost) and where it came from.
+pub fn recv_from(fd: RawFd, buf: &mut [u8]) -> io::Result<(usize, SockAddr)> {
+    let mut raw = RawAddr::default();
+    let (address, len) = (raw.as_mut_ptr(), &raw mut raw.len);
+    // SAFETY: the kernel writes at most `buf.len()` bytes and an address, for which there is room.
+    let n = check(unsafe { libc::recvfrom(fd, buf.as_mut_ptr().cast(), buf.len(), 0, address, len) })?;
+    Ok((n as usize, SockAddr::from_raw(&raw)))
+}
+
+/// Sends a datagram.
+pub fn send_to(fd: RawFd, buf: &[u8], to: &SockAddr) -> io::Result<usize> {
+    let raw = to.to_raw();
+    let flags = libc::MSG_NOSIGNAL;
+    // SAFETY: the kernel reads `buf` and the address, both valid for their lengths.
+    check(unsafe { libc::sendto(fd, buf.as_ptr().cast(), buf.len(), flags, raw.as_ptr(), raw.len) }).map(|n| n as usize)
+}
+
+/// Which direction [`shutdown`] ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// No more is received.
+    Read,
+    /// No more is sent: the peer sees the end.
+    Write,
+    /// Both.
+    Both,
+}
+
+/// Ends one or both directions of a connection.
+pub fn shutdown(fd: RawFd, direction: Direction) -> io::Result<()> {
+    let how = match direction {
+        Direction::Read => libc::SHUT_RD,
+        Direction::Write => libc::SHUT_WR,
+        Direction::Both => libc::SHUT_RDWR,
+    };
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::shutdown(fd, how) }).map(drop)
+}
+
+/// TCP_NODELAY.
+pub fn set_nodelay(fd: RawFd, on: bool) -> io::Result<()> {
+    set(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, i32::from(on))
+}
+
+/// TCP_CORK, which nginx calls nopush.
+pub fn set_nopush(fd: RawFd, on: bool) -> io::Result<()> {
+    set(fd, libc::IPPROTO_TCP, libc::TCP_CORK, i32::from(on))
+}
+
+/// SO_RCVBUF, in bytes.
+pub fn set_rcvbuf(fd: RawFd, size: u32) -> io::Result<()> {
+    set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, size as i32)
+}
+
+/// SO_SNDBUF, in bytes.
+pub fn set_sndbuf(fd: RawFd, size: u32) -> io::Result<()> {
+    set(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, size as i32)
+}
+
+/// SO_RCVLOWAT and SO_SNDLOWAT are rarely set; this is the latter, in bytes.
+pub fn set_sndlowat(fd: RawFd, size: u32) -> io::Result<()> {
+    set(fd, libc::SOL_SOCKET, libc::SO_SNDLOWAT, size as i32)
+}
+
+/// Keep-alive probes on, with these times, or off.
+pub fn set_keepalive(fd: RawFd, keepalive: Option<Keepalive>) -> io::Result<()> {
+    set(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, i32::from(keepalive.is_some()))?;
+    let k = keepalive.unwrap_or_default();
+    for (option, value) in
+        [(libc::TCP_KEEPIDLE, k.idle), (libc::TCP_KEEPINTVL, k.interval), (libc::TCP_KEEPCNT, k.count)]
+    {
+        if let Some(value) = value {
+            set(fd, libc::IPPROTO_TCP, option, value as i32)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets the next close drop the connection at once, with a reset (SO_LINGER, zero seconds).
+pub fn set_linger_reset(fd: RawFd) -> io::Result<()> {
+    let value = libc::linger { l_onoff: 1, l_linger: 0 };
+    let len = mem::size_of_val(&value) as libc::socklen_t;
+    // SAFETY: `value` is valid for its length.
+    check(unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const value).cast(), len) }).map(drop)
+}
+
+/// Whether a socket listens.
+pub fn is_listening(fd: RawFd) -> bool {
+    get(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN).is_ok_and(|v| v == 1)
+}
+
+/// Whether a socket is one for datagrams.
+pub fn is_datagram(fd: RawFd) -> bool {
+    get(fd, libc::SOL_SOCKET, libc::SO_TYPE).is_ok_and(|v| v == libc::SOCK_DGRAM)
+}
+
+/// Whether SO_REUSEPORT is set.
+pub fn is_reuseport(fd: RawFd) -> bool {
+    get(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT).is_ok_and(|v| v != 0)
+}
+
+/// What the kernel knows of a TCP connection: the `$tcpinfo_*` variables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// Round trip time, in microseconds.
+    pub rtt: u32,
+    /// Its variation, in microseconds.
+    pub rttvar: u32,
+    /// Congestion window, in segments.
+    pub snd_cwnd: u32,
+    /// Room at the receiver, in bytes.
+    pub rcv_space: u32,
+}
+
+/// TCP_INFO.
+pub fn tcp_info(fd: RawFd) -> io::Result<TcpInfo> {
+    // SAFETY: `tcp_info` is plain old data, for which all zeroes is a value.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut len = mem::size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes into `info`.
+    check(unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &mut len) })?;
+    let (rtt, rttvar) = (info.tcpi_rtt, info.tcpi_rttvar);
+    Ok(TcpInfo { rtt, rttvar, snd_cwnd: info.tcpi_snd_cwnd, rcv_space: info.tcpi_rcv_space })
+}
+
+fn set(fd: RawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+    let len = mem::size_of_val(&value) as libc::socklen_t;
+    // SAFETY: `value` is valid for its length.
+    check(unsafe { libc::setsockopt(fd, level, option, (&raw const value).cast(), len) }).map(drop)
+}
+
+fn get(fd: RawFd, level: i32, option: i32) -> io::Result<i32> {
+    let mut value = 0i32;
+    let mut len = mem::size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes into `value`.
+    check(unsafe { libc::getsockopt(fd, level, option, (&raw mut value).cast(), &mut len) })?;
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listens_connects_accepts() {
+        let any = SockAddr::from("127.0.0.1:0".parse::<std::net::SocketAddr>().expect("an address"));
+        let keepalive = Some(Some(Keepalive { idle: Some(10), interval: Some(5), count: Some(3) }));
+        let options = ListenOptions { reuseport: true, deferred: true, so_keepalive: keepalive, ..Default::default() };
+        let listener = listen(&any, &options).expect("listen");
+        assert!(is_listening(listener.as_raw_fd()) && is_reuseport(listener.as_raw_fd()));
+        let plain = ListenOptions { backlog: 5, ..Default::default() };
+        configure(listener.as_raw_fd(), &plain, true).expect("configure");
+        let to = local_addr(listener.as_raw_fd()).expect("address");
+        let client = socket(&to, false).expect("socket");
+        connect(client.as_raw_fd(), &to).expect("connect");
+        let (peer, from) = accept(listener.as_raw_fd()).expect("accept");
+        assert_eq!(from, local_addr(client.as_raw_fd()).expect("address"));
+        assert_eq!(peer_addr(peer.as_raw_fd()).expect("address"), from);
+        take_error(client.as_raw_fd()).expect("no error");
+        set_nodelay(peer.as_raw_fd(), true).expect("nodelay");
+        assert!(tcp_info(peer.as_raw_fd()).expect("info").snd_cwnd > 0);
+        let failed = listen(&to, &ListenOptions::default()).expect_err("in use");
+        assert_eq!((failed.call, failed.error.raw_os_error()), ("bind()", Some(libc::EADDRINUSE)));
+    }
+}

@@ -1,0 +1,425 @@
+//! The runtime: what the loop consists of, and its turn.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use crate::clock::{Clock, Source};
+use crate::driver::{Backend, Event, Kind};
+use crate::listener::Mutex;
+use crate::slots::{Slot, Slots, flag};
+use crate::tasks::{NONE, Tasks};
+use crate::threads::Remote;
+use crate::timers::{Owner, Tick, Timers};
+
+/// How the kernel is asked which connections have something: the method of `use`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// epoll, edge-triggered.
+    #[default]
+    Epoll,
+    /// poll.
+    Poll,
+    /// select: descriptors below 1024 only.
+    Select,
+    /// io_uring.
+    Uring,
+    /// A network in memory with a virtual clock, driven by this seed.
+    Sim(u64),
+}
+
+/// How a runtime is set up.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// The method.
+    pub driver: Driver,
+    /// `worker_connections`; 0 stands for 512.
+    pub connections: usize,
+    /// `timer_resolution`; unless 0, clocks are read only as exactly as the kernel's tick, which is cheaper.
+    pub timer_resolution_ms: u32,
+    /// Is told what deserves a log line.
+    pub hook: Option<Hook>,
+    /// Numbers connections; without it they count from 1.
+    pub serial: Option<Rc<dyn Fn() -> u64>>,
+}
+
+/// What is called with reports.
+pub type Hook = Rc<dyn Fn(Report<'_>)>;
+
+/// What happened that deserves a log line.
+#[derive(Debug)]
+pub enum Report<'a> {
+    /// A task panicked, and was dropped; what it said.
+    Panic(&'a str),
+    /// A connection couldn't be accepted; `paused`: no descriptors are left, and the listener waits a while.
+    Accept {
+        /// Why.
+        error: &'a io::Error,
+        /// Whether accepting stopped for `accept_mutex_delay`.
+        paused: bool,
+    },
+    /// All of this many `worker_connections` are in use, and none is idle.
+    NotEnoughConnections(usize),
+    /// The driver failed; the loop goes on.
+    Driver(&'a io::Error),
+}
+
+/// The number of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// In use: clients, backends and listeners.
+    pub active: usize,
+    /// Of these, idle.
+    pub idle: usize,
+    /// Left.
+    pub free: usize,
+}
+
+/// The event loop of this thread.
+pub struct Runtime {
+    core: &'static Core,
+}
+
+pub(crate) struct Core {
+    pub(crate) tasks: Tasks,
+    pub(crate) slots: RefCell<Slots>,
+    pub(crate) timers: RefCell<Timers>,
+    pub(crate) clock: Clock,
+    pub(crate) backend: RefCell<Backend>,
+    /// Connections with more to write than one turn's share.
+    pub(crate) flush: RefCell<Vec<u32>>,
+    pub(crate) mutex: RefCell<Option<Mutex>>,
+    pub(crate) remote: Arc<Remote>,
+    pub(crate) limit: usize,
+    events: RefCell<Vec<Event>>,
+    serial: Cell<u64>,
+    options: Options,
+}
+
+thread_local! {
+    static CURRENT: Cell<Option<&'static Core>> = const { Cell::new(None) };
+}
+
+/// The thread's runtime.
+pub(crate) fn current() -> &'static Core {
+    CURRENT.get().expect("a runtime has been made on this thread")
+}
+
+pub(crate) fn try_current() -> Option<&'static Core> {
+    CURRENT.get()
+}
+
+pub(crate) fn forget() {
+    if let Some(core) = CURRENT.take() {
+        core.backend.replace(Backend::Closed);
+    }
+}
+
+/// Tells the hook.
+pub(crate) fn report(report: Report<'_>) {
+    if let Some(hook) = try_current().and_then(|core| core.options.hook.as_ref()) {
+        hook(report);
+    }
+}
+
+impl Runtime {
+    /// Makes the thread's runtime; an error if the kernel refuses the driver.
+    ///
+    /// # Panics
+    /// If the thread has one already.
+    pub fn new(options: Options) -> io::Result<Runtime> {
+        assert!(CURRENT.get().is_none(), "a thread has one runtime");
+        let limit = if options.connections == 0 { 512 } else { options.connections };
+        let remote = Arc::new(Remote::new()?);
+        let source = match options.driver {
+            Driver::Sim(_) => Source::Virtual,
+            _ if options.timer_resolution_ms > 0 => Source::Coarse,
+            _ => Source::Exact,
+        };
+        let mut backend = Backend::new(options.driver, limit)?;
+        backend.open(REMOTE, remote.as_fd(), Kind::Other)?;
+        // It lives as long as the thread may hold connections and wakers, which is to say for ever; what it holds is
+        // freed by `Runtime::drop`.
+        let core: &'static Core = Box::leak(Box::new(Core {
+            tasks: Tasks::new(),
+            slots: RefCell::new(Slots::new(limit)),
+            timers: RefCell::default(),
+            clock: Clock::new(source),
+            backend: RefCell::new(backend),
+            flush: RefCell::default(),
+            mutex: RefCell::default(),
+            remote,
+            limit,
+            events: RefCell::default(),
+            serial: Cell::new(0),
+            options,
+        }));
+        CURRENT.set(Some(core));
+        Ok(Runtime { core })
+    }
+
+    /// Runs the loop until the future is done.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        self.core.clock.update();
+        self.core.tasks.wake_root();
+        loop {
+            if let Poll::Ready(output) = self.core.tasks.run_root(future.as_mut()) {
+                return output;
+            }
+            self.core.turn();
+        }
+    }
+
+    /// How many tasks there are.
+    pub fn tasks(&self) -> usize {
+        self.core.tasks.live()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if CURRENT.get().is_some_and(|core| std::ptr::eq(core, self.core)) {
+            self.core.tasks.clear();
+            forget();
+        }
+    }
+}
+
+/// The slot number that stands for the queue of other threads.
+pub(crate) const REMOTE: u32 = NONE;
+
+impl Core {
+    fn turn(&self) {
+        self.tasks.run_queue();
+        self.flush_more();
+        self.slots.borrow_mut().next_turn();
+        let (locked, longest_ms) = self.lock_accept();
+        let timeout = self.timeout().min(longest_ms);
+        let mut events = self.events.take();
+        let waited = self.backend.borrow_mut().wait(&self.slots, &self.clock, timeout, &mut events);
+        self.clock.update();
+        if let Err(error) = &waited {
+            report(Report::Driver(error));
+        }
+        if locked {
+            self.accept_first(&mut events);
+        }
+        for event in events.drain(..) {
+            self.handle(event);
+        }
+        self.events.replace(events);
+        self.run_timers();
+    }
+
+    /// Milliseconds until something is due.
+    fn timeout(&self) -> u64 {
+        if self.tasks.has_work() || !self.flush.borrow().is_empty() {
+            return 0;
+        }
+        let next = self.timers.borrow().next();
+        next.map_or(u64::MAX, |at| at.saturating_sub(self.clock.now()))
+    }
+
+    fn handle(&self, event: Event) {
+        match event {
+            Event::Ready { slot: REMOTE, .. } => self.remote.take().into_iter().for_each(|task| self.tasks.run(task)),
+            Event::Ready { slot, bits } => self.ready(slot, bits),
+        }
+    }
+
+    /// A descriptor has something: polls the tasks that wait for it.
+    pub(crate) fn ready(&self, n: u32, bits: u16) {
+        let [recv, send, hang] = {
+            let mut slots = self.slots.borrow_mut();
+            let Some(slot) = slots.get_mut(n) else { return };
+            slot.flags |= bits & flag::EVENTS;
+            if slot.has(flag::LISTENER) && slot.recv_task == NONE {
+                self.backend.borrow_mut().pause(n, slot);
+            }
+            let take = |task: &mut u32, of: u16| if bits & of == 0 { NONE } else { std::mem::replace(task, NONE) };
+            let recv = take(&mut slot.recv_task, flag::READABLE | flag::GONE);
+            let hang = take(&mut slot.hang_task, flag::GONE);
+            let writable = bits & (flag::WRITABLE | flag::HUP | flag::ERR) != 0;
+            let send = if writable { self.write_on(n, slot) } else { NONE };
+            [recv, send, hang]
+        };
+        self.run_each([recv, send, hang]);
+    }
+
+    /// Polls tasks, each once.
+    fn run_each(&self, [a, b, c]: [u32; 3]) {
+        if a != NONE {
+            self.tasks.run(a);
+        }
+        if b != NONE && b != a {
+            self.tasks.run(b);
+        }
+        if c != NONE && c != a && c != b {
+            self.tasks.run(c);
+        }
+    }
+
+    /// Goes on with the writing of those who had more than their share.
+    fn flush_more(&self) {
+        let queue = self.flush.take();
+        for n in queue {
+            let task = {
+                let mut slots = self.slots.borrow_mut();
+                let Some(slot) = slots.get_mut(n) else { continue };
+                slot.flags &= !flag::FLUSHING;
+                self.write_on(n, slot)
+            };
+            self.run_each([task, NONE, NONE]);
+        }
+    }
+
+    fn run_timers(&self) {
+        let now = self.clock.now();
+        loop {
+            let Some((deadline, owner)) = self.timers.borrow_mut().pop(now) else { return };
+            match owner {
+                Owner::Slot(n) => self.slot_timer(n, deadline),
+                Owner::Sleep(n) => {
+                    let task = self.timers.borrow_mut().end_sleep(n, deadline);
+                    if let Some(task) = task {
+                        self.tasks.run(task);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A connection's key came up: its deadlines may have moved meanwhile.
+    fn slot_timer(&self, n: u32, deadline: u64) {
+        let now = self.clock.now();
+        let [recv, send] = {
+            let mut slots = self.slots.borrow_mut();
+            let Some(slot) = slots.get_mut(n).filter(|slot| slot.armed == Tick::at(deadline)) else { return };
+            slot.armed = Tick::NONE;
+            let take = |task: &mut u32, at: Tick| if at.passed(now) { std::mem::replace(task, NONE) } else { NONE };
+            let tasks = [take(&mut slot.recv_task, slot.recv_deadline), take(&mut slot.send_task, slot.send_deadline)];
+            self.arm(n, slot);
+            tasks
+        };
+        self.run_each([recv, send, NONE]);
+    }
+
+    /// Sees to it that the heap has a key no later than the slot's first deadline that somebody waits for.
+    pub(crate) fn arm(&self, n: u32, slot: &mut Slot) {
+        let recv = if slot.recv_task == NONE { Tick::NONE } else { slot.recv_deadline };
+        let send = if slot.send_task == NONE { Tick::NONE } else { slot.send_deadline };
+        let want = recv.earlier(send);
+        if !want.is_some() || (slot.armed.is_some() && !want.is_before(slot.armed)) {
+            return;
+        }
+        let mut timers = self.timers.borrow_mut();
+        if slot.armed.is_some() {
+            // Its old key is dead; the slots are borrowed here, so a sweep waits for the next death.
+            timers.died();
+        }
+        let at = want.expand(self.clock.now());
+        slot.armed = Tick::at(at);
+        timers.push(at, Owner::Slot(n));
+    }
+
+    /// Throws dead keys out of the heap.
+    pub(crate) fn sweep_timers(&self) {
+        let slots = self.slots.borrow();
+        let alive = |at, n| slots.get(n).is_some_and(|slot| slot.armed == Tick::at(at));
+        self.timers.borrow_mut().sweep(alive);
+    }
+
+    /// Gives an open descriptor a slot.
+    pub(crate) fn open(&self, fd: OwnedFd, flags: u16, kind: Kind) -> io::Result<u32> {
+        let counted = flags & flag::COUNTED != 0;
+        let number = if counted && flags & flag::LISTENER == 0 { self.next_number() } else { 0 };
+        let mut slots = self.slots.borrow_mut();
+        let n = slots.insert(Some(fd), flags, number);
+        let slot = slots.at(n);
+        let fd: BorrowedFd<'_> = slot.fd.as_ref().expect("it was given one").as_fd();
+        let opened = self.backend.borrow_mut().open(n, fd, kind);
+        if let Err(error) = opened {
+            slots.remove(n, false);
+            return Err(error);
+        }
+        Ok(n)
+    }
+
+    /// Closes a slot; returns its descriptor.
+    pub(crate) fn close(&self, n: u32) -> Option<OwnedFd> {
+        let mut slots = self.slots.borrow_mut();
+        let hold = self.backend.borrow_mut().close(n, slots.get_mut(n)?);
+        let slot = slots.remove(n, hold)?;
+        drop(slots);
+        if slot.armed.is_some() && self.timers.borrow_mut().died() {
+            self.sweep_timers();
+        }
+        slot.fd
+    }
+
+    fn next_number(&self) -> u64 {
+        match &self.options.serial {
+            Some(next) => next(),
+            None => {
+                self.serial.set(self.serial.get() + 1);
+                self.serial.get()
+            }
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let slots = self.slots.borrow();
+        let active = slots.counted;
+        Counts { active, idle: slots.idle, free: self.limit.saturating_sub(active) }
+    }
+
+    /// Makes room if it gets tight: when fewer than a sixteenth of the connections are free, some of the longest idle
+    /// ones are asked to close. Returns whether a connection is free now.
+    pub(crate) fn make_room(&self) -> bool {
+        let counts = self.counts();
+        let expected = self.slots.borrow().evicted;
+        if counts.free + expected > self.limit / 16 {
+            return counts.free > 0;
+        }
+        for _ in 0..(counts.idle / 8).clamp(1, 32) {
+            let evicted = self.slots.borrow_mut().evict();
+            match evicted {
+                Some(task) if task != NONE => self.tasks.wake(task),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        counts.free > 0
+    }
+
+    /// Whether somebody was asked to close and may soon leave a place.
+    pub(crate) fn expects_room(&self) -> bool {
+        self.slots.borrow().evicted > 0
+    }
+
+    pub(crate) fn close_idle(&self) {
+        loop {
+            let evicted = self.slots.borrow_mut().evict();
+            match evicted {
+                Some(NONE) => {}
+                Some(task) => self.tasks.wake(task),
+                None => return,
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Stops watching a connection whose descriptor lives on.
+    pub(crate) fn detach(&self, n: u32) {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.at(n);
+        self.backend.borrow_mut().detach(n, slot);
+    }
+}

@@ -1,0 +1,109 @@
+//! The drivers: how the loop learns what its descriptors have.
+
+mod epoll;
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use crate::clock::Clock;
+use crate::core::Driver;
+use crate::slots::{Slot, Slots};
+
+/// What a driver found.
+pub(crate) enum Event {
+    /// A descriptor has something; `bits` are those of [`crate::slots::flag`].
+    Ready { slot: u32, bits: u16 },
+}
+
+/// What a descriptor is to the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A connection: changes are reported once.
+    Stream,
+    /// A listening socket: reported as long as there is something. `exclusive`: to one of the waiting processes.
+    Listener { exclusive: bool },
+    /// Anything else: changes are reported once.
+    Other,
+}
+
+/// The driver in use.
+pub(crate) enum Backend {
+    Epoll(epoll::Epoll),
+    Closed,
+}
+
+impl Backend {
+    pub(crate) fn new(driver: Driver, _connections: usize) -> io::Result<Backend> {
+        match driver {
+            Driver::Epoll => Ok(Backend::Epoll(epoll::Epoll::new()?)),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Begins to watch a descriptor.
+    pub(crate) fn open(&mut self, slot: u32, fd: BorrowedFd<'_>, kind: Kind) -> io::Result<()> {
+        match self {
+            Backend::Epoll(epoll) => epoll.open(slot, fd, kind),
+            Backend::Closed => Ok(()),
+        }
+    }
+
+    /// Stops watching a slot that is about to be closed; whether its number has to be held until the kernel is done.
+    pub(crate) fn close(&mut self, _slot: u32, slot: &mut Slot) -> bool {
+        match self {
+            Backend::Epoll(epoll) => epoll.close(slot),
+            Backend::Closed => {}
+        }
+        false
+    }
+
+    /// Stops watching a slot whose descriptor lives on.
+    pub(crate) fn detach(&mut self, _slot: u32, slot: &mut Slot) {
+        match self {
+            Backend::Epoll(epoll) => epoll.detach(slot),
+            Backend::Closed => {}
+        }
+    }
+
+    /// Stops reporting a listener until it is resumed.
+    pub(crate) fn pause(&mut self, _slot: u32, slot: &mut Slot) {
+        match self {
+            Backend::Epoll(epoll) => epoll.pause(slot),
+            Backend::Closed => {}
+        }
+    }
+
+    /// Reports a paused listener again.
+    pub(crate) fn resume(&mut self, n: u32, slot: &mut Slot, exclusive: bool) {
+        match self {
+            Backend::Epoll(epoll) => epoll.resume(n, slot, exclusive),
+            Backend::Closed => {}
+        }
+    }
+
+    /// Waits up to `timeout_ms` (`u64::MAX`: without end) and appends what happened.
+    pub(crate) fn wait(
+        &mut self,
+        _slots: &RefCell<Slots>,
+        _clock: &Clock,
+        timeout_ms: u64,
+        events: &mut Vec<Event>,
+    ) -> io::Result<()> {
+        match self {
+            Backend::Epoll(epoll) => epoll.wait(kernel_timeout(timeout_ms), events),
+            Backend::Closed => Ok(()),
+        }
+    }
+}
+
+/// The kernel's form of a timeout.
+fn kernel_timeout(ms: u64) -> i32 {
+    if ms == u64::MAX { -1 } else { ms.min(i32::MAX as u64) as i32 }
+}
+
+/// What the drivers note in [`Slot::driver`].
+mod note {
+    /// A listener isn't watched.
+    pub(super) const PAUSED: u16 = 1;
+}

@@ -1,0 +1,137 @@
+//! Writing a chain to a connection.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, RawFd};
+
+use buf::{Chain, Piece};
+
+use crate::core::Core;
+use crate::slots::{Slot, flag};
+use crate::tasks::NONE;
+use crate::timers::Tick;
+
+/// How far a write came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wrote {
+    /// The chain is empty.
+    All,
+    /// The kernel takes no more now.
+    Blocked,
+    /// The kernel would take more, but others are to have their turn.
+    Share,
+}
+
+/// How many bytes of a file one turn sends for one connection (nginx: `sendfile_max_chunk 2m`).
+const SHARE: u64 = 2 << 20;
+/// How many pieces one call sends.
+const PIECES: usize = 16;
+
+impl Core {
+    /// Writes as much of `chain` as the kernel takes now, and counts it.
+    pub(crate) fn write(&self, slot: &mut Slot, chain: &mut Chain) -> io::Result<Wrote> {
+        let before = chain.len();
+        let fd = slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
+        let wrote = write_chain(fd, chain);
+        let n = before - chain.len();
+        slot.sent += n;
+        if n > 0 && slot.send_timeout > 0 {
+            slot.send_deadline = Tick::after(self.clock.now(), u64::from(slot.send_timeout));
+        }
+        if let Ok(Wrote::Blocked) = wrote {
+            slot.flags &= !flag::WRITABLE;
+        }
+        wrote
+    }
+
+    /// Goes on with what waits to be written; the task to poll now, because all is written or never will be.
+    pub(crate) fn write_on(&self, n: u32, slot: &mut Slot) -> u32 {
+        if slot.queues.as_ref().is_none_or(|q| q.out.is_empty()) {
+            return std::mem::replace(&mut slot.send_task, NONE);
+        }
+        let mut queues = slot.queues.take().expect("it was looked at");
+        let wrote = self.write(slot, &mut queues.out);
+        let over = match wrote {
+            Ok(Wrote::All) => true,
+            Ok(Wrote::Blocked) => false,
+            Ok(Wrote::Share) => {
+                self.flush_later(n, slot);
+                false
+            }
+            Err(error) => {
+                queues.out.clear();
+                queues.error = Some(error);
+                true
+            }
+        };
+        slot.queues = Some(queues);
+        slot.tidy();
+        if over { std::mem::replace(&mut slot.send_task, NONE) } else { NONE }
+    }
+
+    /// Has the writing go on in the next turn.
+    pub(crate) fn flush_later(&self, n: u32, slot: &mut Slot) {
+        if !slot.has(flag::FLUSHING) {
+            slot.flags |= flag::FLUSHING;
+            self.flush.borrow_mut().push(n);
+        }
+    }
+}
+
+/// Writes memory by send or sendmsg and files by sendfile, until the chain is empty or the kernel takes no more.
+pub(crate) fn write_chain(fd: RawFd, chain: &mut Chain) -> io::Result<Wrote> {
+    let mut share = SHARE;
+    while let Some(first) = chain.first() {
+        let (asked, wrote) = match first {
+            Piece::Bytes(_) => write_memory(fd, chain),
+            Piece::File(range) => {
+                let asked = range.len.min(share);
+                (asked, os::io::sendfile(fd, &range.file, range.offset, asked as usize))
+            }
+        };
+        let file = matches!(first, Piece::File(_));
+        match wrote {
+            Ok(0) if file => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
+                chain.advance(n as u64);
+                // A short write of memory means that the buffer is full; a file may also have come short by itself.
+                if (n as u64) < asked && !file {
+                    return Ok(Wrote::Blocked);
+                }
+                if file {
+                    share -= n as u64;
+                }
+                if share == 0 && !chain.is_empty() {
+                    return Ok(Wrote::Share);
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Wrote::Blocked),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(Wrote::All)
+}
+
+/// Writes the memory at the front of the chain: how many bytes that is, and how many were written.
+fn write_memory(fd: RawFd, chain: &Chain) -> (u64, io::Result<usize>) {
+    let pieces = chain.pieces();
+    if let [Piece::Bytes(only)] = pieces {
+        return (only.len() as u64, os::io::send(fd, only, false));
+    }
+    let mut slices = [IoSlice::new(&[]); PIECES];
+    let (mut count, mut len) = (0, 0);
+    for (slice, piece) in slices.iter_mut().zip(pieces) {
+        let Piece::Bytes(bytes) = piece else { break };
+        *slice = IoSlice::new(bytes);
+        count += 1;
+        len += bytes.len() as u64;
+    }
+    // What follows, a file or further pieces, is to fill the packet up.
+    let more = count < pieces.len();
+    let slices = &slices[..count];
+    let wrote = match slices {
+        [only] => os::io::send(fd, only, more),
+        _ => os::io::send_vectored(fd, slices, more),
+    };
+    (len, wrote)
+}

@@ -1,0 +1,299 @@
+//! One slot for each open descriptor: what is known about it, who waits for it, its deadlines.
+
+use std::os::fd::OwnedFd;
+
+use buf::Chain;
+
+use crate::tasks::NONE;
+use crate::timers::Tick;
+
+/// What is known of a descriptor, as bits.
+pub(crate) mod flag {
+    /// Reading may yield something.
+    pub(crate) const READABLE: u16 = 1;
+    /// Writing may take something.
+    pub(crate) const WRITABLE: u16 = 2;
+    /// The peer has closed its side.
+    pub(crate) const RDHUP: u16 = 4;
+    /// Both sides are closed.
+    pub(crate) const HUP: u16 = 8;
+    /// An error waits.
+    pub(crate) const ERR: u16 = 16;
+    /// In the list of idle connections.
+    pub(crate) const IDLE: u16 = 32;
+    /// Told to give its place up.
+    pub(crate) const EVICTED: u16 = 64;
+    /// In the queue of those with more to write at once.
+    pub(crate) const FLUSHING: u16 = 128;
+    /// A listening socket.
+    pub(crate) const LISTENER: u16 = 256;
+    /// Counts as a connection.
+    pub(crate) const COUNTED: u16 = 512;
+    /// What a connection that isn't coming back shows.
+    pub(crate) const GONE: u16 = RDHUP | HUP | ERR;
+    /// The bits that a driver reports.
+    pub(crate) const EVENTS: u16 = READABLE | WRITABLE | GONE;
+}
+
+/// One descriptor.
+pub(crate) struct Slot {
+    pub(crate) fd: Option<OwnedFd>,
+    /// The task that waits to read.
+    pub(crate) recv_task: u32,
+    /// The task that waits for its bytes to be written, or for the connection to be made.
+    pub(crate) send_task: u32,
+    /// The task that waits for the peer to go.
+    pub(crate) hang_task: u32,
+    pub(crate) flags: u16,
+    /// What the driver notes for itself.
+    pub(crate) driver: u16,
+    pub(crate) recv_deadline: Tick,
+    pub(crate) send_deadline: Tick,
+    /// When its key in the heap comes up.
+    pub(crate) armed: Tick,
+    /// Milliseconds that may pass between two successful writes; 0: any number.
+    pub(crate) send_timeout: u32,
+    /// Neighbours in the list of idle connections.
+    older: u32,
+    newer: u32,
+    pub(crate) queues: Option<Box<Queues>>,
+    pub(crate) number: u64,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+}
+
+/// What a connection holds only while it has something to hold.
+#[derive(Default)]
+pub(crate) struct Queues {
+    /// Accepted for sending, not yet with the kernel.
+    pub(crate) out: Chain,
+    /// Why sending ended.
+    pub(crate) error: Option<std::io::Error>,
+    /// Received, not yet read.
+    pub(crate) input: std::collections::VecDeque<buf::Buf>,
+    /// Why receiving ended, or 0 for the peer's end.
+    pub(crate) input_end: Option<i32>,
+    /// Given back by the reader, to be read again first.
+    pub(crate) unread: Option<buf::Buf>,
+}
+
+impl Queues {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.out.is_empty()
+            && self.error.is_none()
+            && self.input.is_empty()
+            && self.input_end.is_none()
+            && self.unread.is_none()
+    }
+}
+
+impl Slot {
+    fn new(fd: Option<OwnedFd>, flags: u16, number: u64) -> Slot {
+        Slot {
+            fd,
+            recv_task: NONE,
+            send_task: NONE,
+            hang_task: NONE,
+            flags,
+            driver: 0,
+            recv_deadline: Tick::NONE,
+            send_deadline: Tick::NONE,
+            armed: Tick::NONE,
+            send_timeout: 0,
+            older: NONE,
+            newer: NONE,
+            queues: None,
+            number,
+            sent: 0,
+            received: 0,
+        }
+    }
+
+    pub(crate) fn has(&self, bits: u16) -> bool {
+        self.flags & bits != 0
+    }
+
+    /// The queues, made if there are none.
+    pub(crate) fn queues(&mut self) -> &mut Queues {
+        self.queues.get_or_insert_default()
+    }
+
+    /// Frees the queues' memory once they are empty.
+    pub(crate) fn tidy(&mut self) {
+        if self.queues.as_ref().is_some_and(|q| q.is_empty()) {
+            self.queues = None;
+        }
+    }
+}
+
+/// All slots, and the list of idle ones.
+pub(crate) struct Slots {
+    rows: Vec<Option<Slot>>,
+    free: Vec<u32>,
+    /// Freed while events may still name them; free from the next turn on.
+    freed: Vec<u32>,
+    oldest: u32,
+    newest: u32,
+    pub(crate) idle: usize,
+    /// How many count as connections.
+    pub(crate) counted: usize,
+    /// How many were told to close and haven't yet.
+    pub(crate) evicted: usize,
+}
+
+impl Slots {
+    /// Room for `capacity` slots is reserved, but touched only as they are used.
+    pub(crate) fn new(capacity: usize) -> Slots {
+        Slots {
+            rows: Vec::with_capacity(capacity.min(1 << 20)),
+            free: Vec::new(),
+            freed: Vec::new(),
+            oldest: NONE,
+            newest: NONE,
+            idle: 0,
+            counted: 0,
+            evicted: 0,
+        }
+    }
+
+    pub(crate) fn insert(&mut self, fd: Option<OwnedFd>, flags: u16, number: u64) -> u32 {
+        self.counted += usize::from(flags & flag::COUNTED != 0);
+        let slot = Some(Slot::new(fd, flags, number));
+        match self.free.pop() {
+            Some(n) => {
+                self.rows[n as usize] = slot;
+                n
+            }
+            None => {
+                self.rows.push(slot);
+                (self.rows.len() - 1) as u32
+            }
+        }
+    }
+
+    /// A slot that is known to be open: its handle exists.
+    pub(crate) fn at(&mut self, n: u32) -> &mut Slot {
+        self.rows[n as usize].as_mut().expect("a handle's slot is open")
+    }
+
+    pub(crate) fn get(&self, n: u32) -> Option<&Slot> {
+        self.rows.get(n as usize)?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, n: u32) -> Option<&mut Slot> {
+        self.rows.get_mut(n as usize)?.as_mut()
+    }
+
+    /// Takes a slot out; its number is free from the next turn on, unless `hold` keeps it until [`Slots::release`].
+    pub(crate) fn remove(&mut self, n: u32, hold: bool) -> Option<Slot> {
+        self.unlink(n);
+        let slot = self.rows.get_mut(n as usize)?.take()?;
+        self.counted -= usize::from(slot.has(flag::COUNTED));
+        self.evicted -= usize::from(slot.has(flag::EVICTED));
+        if !hold {
+            self.freed.push(n);
+        }
+        Some(slot)
+    }
+
+    #[expect(dead_code, reason = "for io_uring")]
+    /// Lets a held number be used again.
+    pub(crate) fn release(&mut self, n: u32) {
+        self.freed.push(n);
+    }
+
+    /// No event of an earlier turn is left: freed numbers may be used again.
+    pub(crate) fn next_turn(&mut self) {
+        self.free.append(&mut self.freed);
+    }
+
+    #[expect(dead_code, reason = "for poll")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        self.rows.iter().enumerate().filter_map(|(n, slot)| Some((n as u32, slot.as_ref()?)))
+    }
+
+    /// Puts a slot at the young end of the idle list.
+    pub(crate) fn link(&mut self, n: u32) {
+        let newest = self.newest;
+        let slot = self.at(n);
+        if slot.has(flag::IDLE) {
+            return;
+        }
+        slot.flags |= flag::IDLE;
+        (slot.older, slot.newer) = (newest, NONE);
+        match self.get_mut(newest) {
+            Some(other) => other.newer = n,
+            None => self.oldest = n,
+        }
+        self.newest = n;
+        self.idle += 1;
+    }
+
+    /// Takes a slot out of the idle list, if it is there.
+    pub(crate) fn unlink(&mut self, n: u32) {
+        let Some(slot) = self.get_mut(n) else { return };
+        if !slot.has(flag::IDLE) {
+            return;
+        }
+        slot.flags &= !flag::IDLE;
+        let (older, newer) = (slot.older, slot.newer);
+        match self.get_mut(older) {
+            Some(other) => other.newer = newer,
+            None => self.oldest = newer,
+        }
+        match self.get_mut(newer) {
+            Some(other) => other.older = older,
+            None => self.newest = older,
+        }
+        self.idle -= 1;
+    }
+
+    /// Tells the longest idle slot to give its place up; the task to wake.
+    pub(crate) fn evict(&mut self) -> Option<u32> {
+        let n = self.oldest;
+        self.get(n)?;
+        self.unlink(n);
+        let slot = self.at(n);
+        let again = slot.has(flag::EVICTED);
+        slot.flags |= flag::EVICTED;
+        let task = std::mem::replace(&mut slot.recv_task, NONE);
+        self.evicted += usize::from(!again);
+        Some(task)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_stay_small() {
+        assert!(std::mem::size_of::<Option<Slot>>() <= 88, "{}", std::mem::size_of::<Option<Slot>>());
+    }
+
+    #[test]
+    fn the_oldest_idle_goes_first() {
+        let mut slots = Slots::new(4);
+        let ids: Vec<u32> = (0..4).map(|n| slots.insert(None, flag::COUNTED, n)).collect();
+        ids.iter().for_each(|n| slots.link(*n));
+        slots.unlink(ids[0]);
+        slots.remove(ids[2], false);
+        slots.link(ids[0]);
+        assert_eq!((slots.idle, slots.counted), (3, 3));
+        for expected in [1, 3, 0] {
+            slots.evict().expect("an idle one");
+            assert!(slots.at(ids[expected]).has(flag::EVICTED));
+        }
+        assert_eq!((slots.evict(), slots.idle), (None, 0));
+    }
+
+    #[test]
+    fn numbers_are_reused_a_turn_later() {
+        let mut slots = Slots::new(2);
+        let a = slots.insert(None, 0, 1);
+        slots.remove(a, false);
+        assert_ne!(slots.insert(None, 0, 2), a);
+        slots.next_turn();
+        assert_eq!(slots.insert(None, 0, 3), a);
+    }
+}

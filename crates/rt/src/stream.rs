@@ -1,0 +1,362 @@
+//! Connections.
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::task::{Context, Poll};
+
+use buf::{Buf, Chain};
+use os::SockAddr;
+use os::socket::{self, Keepalive};
+
+use crate::core::{self, Core, Report};
+use crate::driver::Kind;
+use crate::send::Wrote;
+use crate::slots::{Slot, flag};
+use crate::timers::Tick;
+
+/// A connection over TCP or a unix socket.
+///
+/// One task may wait to receive, one for its bytes to be sent, one for the peer to go; they may be the same. Dropping it
+/// closes the connection; what waits to be sent is lost then.
+pub struct Stream {
+    slot: u32,
+    core: &'static Core,
+}
+
+/// How a connection is made.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectOptions {
+    /// The own address (`proxy_bind`); with port 0 the kernel chooses the port late.
+    pub bind: Option<SockAddr>,
+    /// SO_RCVBUF, in bytes.
+    pub rcvbuf: Option<u32>,
+    /// SO_SNDBUF, in bytes.
+    pub sndbuf: Option<u32>,
+    /// SO_KEEPALIVE.
+    pub keepalive: bool,
+}
+
+/// Whether `recv` failed because the connection, idle, is to give its place up: the server is stopping, or its
+/// connections have run out.
+pub fn is_closing(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(CLOSING)
+}
+
+/// ECANCELED, which no call on a socket yields.
+const CLOSING: i32 = 125;
+
+impl Stream {
+    /// Makes an open, connected, nonblocking socket a connection.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Stream> {
+        Stream::open(fd, flag::WRITABLE)
+    }
+
+    pub(crate) fn open(fd: OwnedFd, flags: u16) -> io::Result<Stream> {
+        let core = core::current();
+        let slot = core.open(fd, flags | flag::COUNTED, Kind::Stream)?;
+        Ok(Stream { slot, core })
+    }
+
+    /// Connects. Errors: `TimedOut` after `timeout_ms`, what the system says, or [`io::ErrorKind::QuotaExceeded`] if all
+    /// connections are in use.
+    pub async fn connect(addr: &SockAddr, options: &ConnectOptions, timeout_ms: u64) -> io::Result<Stream> {
+        let core = core::current();
+        if !core.make_room() {
+            crate::yield_now().await;
+            if core.counts().free == 0 {
+                core::report(Report::NotEnoughConnections(core.limit));
+                return Err(io::ErrorKind::QuotaExceeded.into());
+            }
+        }
+        let fd = socket::socket(addr, false)?;
+        prepare(fd.as_raw_fd(), options)?;
+        let done = socket::connect(fd.as_raw_fd(), addr)?;
+        let stream = Stream::open(fd, if done { flag::WRITABLE } else { 0 })?;
+        if !done {
+            stream.with(|slot| slot.send_deadline = Tick::after(core.clock.now(), timeout_ms));
+            poll_fn(|_| stream.poll_connected()).await?;
+        }
+        Ok(stream)
+    }
+
+    fn poll_connected(&self) -> Poll<io::Result<()>> {
+        self.with(|slot| {
+            if slot.has(flag::WRITABLE | flag::HUP | flag::ERR) {
+                slot.send_deadline = Tick::NONE;
+                slot.flags |= flag::WRITABLE;
+                return Poll::Ready(socket::take_error(raw(slot)));
+            }
+            self.wait_to_send(slot)
+        })
+    }
+
+    /// Reads what there is, up to about `size_hint` bytes, into a fresh buffer; an empty one is the peer's end.
+    ///
+    /// No memory is held while it waits. Errors: `TimedOut` once the receive timeout is over, one that [`is_closing`]
+    /// knows, or the system's.
+    pub fn poll_recv(&self, _: &mut Context<'_>, size_hint: usize) -> Poll<io::Result<Buf>> {
+        self.with(|slot| {
+            if let Some(buf) = take_unread(slot) {
+                return Poll::Ready(Ok(buf));
+            }
+            if slot.has(flag::READABLE) {
+                if !self.core.tasks.spend() {
+                    return Poll::Pending;
+                }
+                if let Some(result) = self.read(slot, size_hint) {
+                    return Poll::Ready(result);
+                }
+            }
+            if slot.has(flag::EVICTED) {
+                return Poll::Ready(Err(io::Error::from_raw_os_error(CLOSING)));
+            }
+            if slot.recv_deadline.passed(self.core.clock.now()) {
+                slot.recv_deadline = Tick::NONE;
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            slot.recv_task = self.core.tasks.running();
+            self.core.arm(self.slot, slot);
+            Poll::Pending
+        })
+    }
+
+    /// Reads once; `None` if there is nothing after all.
+    fn read(&self, slot: &mut Slot, size_hint: usize) -> Option<io::Result<Buf>> {
+        let mut buf = Buf::with_capacity(size_hint);
+        loop {
+            match os::io::recv(raw(slot), buf.room_mut()) {
+                Ok(n) => {
+                    // A short read has emptied the socket: the next event tells of more. The peer's end has been told
+                    // of already, so then reading goes on until it is read.
+                    if n < buf.room() && !slot.has(flag::GONE) {
+                        slot.flags &= !flag::READABLE;
+                    }
+                    slot.received += n as u64;
+                    buf.filled(n);
+                    return Some(Ok(buf));
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    slot.flags &= !flag::READABLE;
+                    return None;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Some(Err(e)),
+            }
+        }
+    }
+
+    /// See [`Stream::poll_recv`].
+    pub async fn recv(&self, size_hint: usize) -> io::Result<Buf> {
+        poll_fn(|cx| self.poll_recv(cx, size_hint)).await
+    }
+
+    /// Gives bytes back: the next `recv` returns them first.
+    pub fn unread(&self, buf: Buf) {
+        if !buf.is_empty() {
+            self.with(|slot| slot.queues().unread = Some(buf));
+        }
+    }
+
+    /// Takes all pieces of `chain` over and sends them.
+    ///
+    /// Ready: everything given so far is with the kernel. Pending: call again, with more pieces or an empty chain; what
+    /// was taken is sent meanwhile. Errors: `TimedOut` if the send timeout passes without progress, or the system's.
+    pub fn poll_send(&self, _: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>> {
+        self.with(|slot| {
+            if let Some(queues) = &mut slot.queues {
+                if let Some(error) = queues.error.take() {
+                    chain.clear();
+                    return Poll::Ready(Err(error));
+                }
+                if !queues.out.is_empty() {
+                    queues.out.append(chain);
+                    return self.wait_to_send(slot);
+                }
+            }
+            if chain.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let wrote = if slot.has(flag::WRITABLE) { self.core.write(slot, chain)? } else { Wrote::Blocked };
+            if wrote == Wrote::All {
+                return Poll::Ready(Ok(()));
+            }
+            if wrote == Wrote::Share {
+                self.core.flush_later(self.slot, slot);
+            }
+            if slot.send_timeout > 0 {
+                slot.send_deadline = Tick::after(self.core.clock.now(), u64::from(slot.send_timeout));
+            }
+            slot.queues().out.append(chain);
+            self.wait_to_send(slot)
+        })
+    }
+
+    fn wait_to_send(&self, slot: &mut Slot) -> Poll<io::Result<()>> {
+        if slot.send_deadline.passed(self.core.clock.now()) {
+            slot.send_deadline = Tick::NONE;
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        slot.send_task = self.core.tasks.running();
+        self.core.arm(self.slot, slot);
+        Poll::Pending
+    }
+
+    /// See [`Stream::poll_send`].
+    pub async fn send(&self, chain: &mut Chain) -> io::Result<()> {
+        poll_fn(|cx| self.poll_send(cx, chain)).await
+    }
+
+    /// How many bytes have been taken over but aren't with the kernel yet.
+    pub fn pending(&self) -> u64 {
+        self.with(|slot| slot.queues.as_ref().map_or(0, |q| q.out.len()))
+    }
+
+    /// Lets the current and the following `recv` fail `ms` from now; `None`: never. Costs a store.
+    pub fn set_recv_timeout(&self, ms: Option<u64>) {
+        self.with(|slot| slot.recv_deadline = ms.map_or(Tick::NONE, |ms| Tick::after(self.core.clock.now(), ms)));
+    }
+
+    /// The longest time between two successful writes while bytes wait to be sent; `None`: any. Costs a store.
+    pub fn set_send_timeout(&self, ms: Option<u64>) {
+        self.with(|slot| {
+            slot.send_timeout = ms.unwrap_or(0).min(i32::MAX as u64) as u32;
+            slot.send_deadline = ms.map_or(Tick::NONE, |ms| Tick::after(self.core.clock.now(), ms));
+        });
+    }
+
+    /// Ready once the peer has closed its side or reset the connection; nothing is read.
+    pub fn poll_hangup(&self, _: &mut Context<'_>) -> Poll<()> {
+        self.with(|slot| {
+            if slot.has(flag::GONE) {
+                return Poll::Ready(());
+            }
+            slot.hang_task = self.core.tasks.running();
+            Poll::Pending
+        })
+    }
+
+    /// See [`Stream::poll_hangup`].
+    pub async fn hangup(&self) {
+        poll_fn(|cx| self.poll_hangup(cx)).await
+    }
+
+    /// Marks the connection as idle: between requests, and free to be closed if its place is needed.
+    pub fn set_idle(&self, idle: bool) {
+        let mut slots = self.core.slots.borrow_mut();
+        if idle { slots.link(self.slot) } else { slots.unlink(self.slot) }
+    }
+
+    /// Whether bytes, or the peer's end, may be waiting to be received.
+    pub fn is_readable(&self) -> bool {
+        self.with(|slot| slot.has(flag::READABLE) || slot.queues.as_ref().is_some_and(|q| q.unread.is_some()))
+    }
+
+    /// Bytes sent so far.
+    pub fn sent(&self) -> u64 {
+        self.with(|slot| slot.sent)
+    }
+
+    /// Bytes received so far.
+    pub fn received(&self) -> u64 {
+        self.with(|slot| slot.received)
+    }
+
+    /// The connection's serial number.
+    pub fn number(&self) -> u64 {
+        self.with(|slot| slot.number)
+    }
+
+    /// The own address.
+    pub fn local_addr(&self) -> io::Result<SockAddr> {
+        socket::local_addr(self.raw())
+    }
+
+    /// The peer's address.
+    pub fn peer_addr(&self) -> io::Result<SockAddr> {
+        socket::peer_addr(self.raw())
+    }
+
+    /// TCP_NODELAY.
+    pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        socket::set_nodelay(self.raw(), on)
+    }
+
+    /// TCP_CORK.
+    pub fn set_nopush(&self, on: bool) -> io::Result<()> {
+        socket::set_nopush(self.raw(), on)
+    }
+
+    /// Sends the end: the peer reads it after all bytes before.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        socket::shutdown(self.raw(), socket::Direction::Write)
+    }
+
+    /// Lets the closing reset the connection (`reset_timedout_connection`).
+    pub fn linger_reset(&self) {
+        let _ = socket::set_linger_reset(self.raw());
+    }
+
+    /// What the kernel knows of the connection.
+    pub fn tcp_info(&self) -> io::Result<socket::TcpInfo> {
+        socket::tcp_info(self.raw())
+    }
+
+    /// The socket, to set an option of.
+    pub fn raw(&self) -> RawFd {
+        self.with(|slot| raw(slot))
+    }
+
+    /// Gives the socket up, unclosed; bytes that wait to be sent, or were given back, are lost.
+    pub fn into_fd(self) -> OwnedFd {
+        self.core.detach(self.slot);
+        let fd = self.core.close(self.slot).expect("a handle's slot is open");
+        std::mem::forget(self);
+        fd
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Slot) -> T) -> T {
+        f(self.core.slots.borrow_mut().at(self.slot))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.core.close(self.slot);
+    }
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Stream({})", self.slot)
+    }
+}
+
+fn raw(slot: &Slot) -> RawFd {
+    slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd())
+}
+
+fn take_unread(slot: &mut Slot) -> Option<Buf> {
+    let buf = slot.queues.as_mut()?.unread.take();
+    slot.tidy();
+    buf
+}
+
+fn prepare(fd: RawFd, options: &ConnectOptions) -> io::Result<()> {
+    if let Some(size) = options.rcvbuf {
+        socket::set_rcvbuf(fd, size)?;
+    }
+    if let Some(size) = options.sndbuf {
+        socket::set_sndbuf(fd, size)?;
+    }
+    if options.keepalive {
+        socket::set_keepalive(fd, Some(Keepalive::default()))?;
+    }
+    if let Some(own) = &options.bind {
+        if own.port() == 0 && !own.is_unix() {
+            let _ = socket::set_bind_without_port(fd);
+        }
+        socket::bind(fd, own)?;
+    }
+    Ok(())
+}

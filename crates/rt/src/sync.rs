@@ -1,0 +1,140 @@
+//! Waiting for other tasks of the same thread.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+/// Lets everything else that is ready run first.
+pub fn yield_now() -> YieldNow {
+    YieldNow { yielded: false }
+}
+
+/// See [`yield_now`].
+pub struct YieldNow {
+    yielded: bool,
+}
+
+impl Future for YieldNow {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Something that happens, again and again, and for which tasks wait.
+///
+/// [`Event::notify`] ends all waits that have begun. It isn't kept for waits that begin later.
+#[derive(Default)]
+pub struct Event {
+    count: Cell<u64>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Event {
+    /// One that nobody waits for.
+    pub const fn new() -> Event {
+        Event { count: Cell::new(0), waiting: RefCell::new(Vec::new()) }
+    }
+
+    /// Ends all waits.
+    pub fn notify(&self) {
+        self.count.set(self.count.get() + 1);
+        self.waiting.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits for the next [`Event::notify`] after this call.
+    pub fn wait(&self) -> impl Future<Output = ()> + '_ {
+        let seen = self.count.get();
+        poll_fn(move |cx| self.poll_since(cx, seen))
+    }
+
+    /// How often it has happened, for [`Event::poll_since`].
+    pub fn count(&self) -> u64 {
+        self.count.get()
+    }
+
+    /// Ready if it has happened since it had happened `seen` times.
+    pub fn poll_since(&self, cx: &mut Context<'_>, seen: u64) -> Poll<()> {
+        if self.count.get() != seen {
+            return Poll::Ready(());
+        }
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+/// A queue between tasks of one thread, for one reader. It has no bound of its own: who fills it sees to that with
+/// [`Queue::len`].
+pub struct Queue<T> {
+    items: RefCell<VecDeque<T>>,
+    reader: RefCell<Option<Waker>>,
+    closed: Cell<bool>,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Queue<T> {
+        Queue { items: RefCell::default(), reader: RefCell::default(), closed: Cell::new(false) }
+    }
+}
+
+impl<T> Queue<T> {
+    /// An empty one.
+    pub fn new() -> Queue<T> {
+        Queue::default()
+    }
+
+    /// Adds an item.
+    pub fn push(&self, item: T) {
+        self.items.borrow_mut().push_back(item);
+        self.wake();
+    }
+
+    /// No more items will come.
+    pub fn close(&self) {
+        self.closed.set(true);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// How many items wait.
+    pub fn len(&self) -> usize {
+        self.items.borrow().len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.items.borrow().is_empty()
+    }
+
+    /// The next item; `None` after the last one of a closed queue.
+    pub fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        if let Some(item) = self.items.borrow_mut().pop_front() {
+            return Poll::Ready(Some(item));
+        }
+        if self.closed.get() {
+            return Poll::Ready(None);
+        }
+        self.reader.replace(Some(cx.waker().clone()));
+        Poll::Pending
+    }
+
+    /// See [`Queue::poll_pop`].
+    pub async fn pop(&self) -> Option<T> {
+        poll_fn(|cx| self.poll_pop(cx)).await
+    }
+}

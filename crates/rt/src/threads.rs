@@ -1,0 +1,165 @@
+//! Threads for calls that block: reading files, looking names up in the system.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+
+use os::epoll::Wake;
+
+use crate::core;
+
+/// By which other threads tell the loop which tasks to poll.
+pub(crate) struct Remote {
+    tasks: Mutex<Vec<u32>>,
+    wake: Wake,
+}
+
+impl Remote {
+    pub(crate) fn new() -> io::Result<Remote> {
+        Ok(Remote { tasks: Mutex::default(), wake: Wake::new()? })
+    }
+
+    fn push(&self, task: u32) {
+        let mut tasks = lock(&self.tasks);
+        tasks.push(task);
+        if tasks.len() == 1 {
+            self.wake.wake();
+        }
+    }
+
+    pub(crate) fn take(&self) -> Vec<u32> {
+        self.wake.clear();
+        std::mem::take(&mut lock(&self.tasks))
+    }
+}
+
+impl AsFd for Remote {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}
+
+/// Nobody panics while holding these locks, and if so the data is whole all the same.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+struct Shared {
+    jobs: Mutex<Jobs>,
+    ready: Condvar,
+}
+
+#[derive(Default)]
+struct Jobs {
+    queue: VecDeque<Job>,
+    threads: usize,
+    idle: usize,
+    closed: bool,
+}
+
+/// Some threads with a queue of jobs: a `thread_pool`.
+///
+/// They start when there is work, so that a pool may be made before a fork.
+pub struct ThreadPool {
+    name: String,
+    threads: usize,
+    max_queue: usize,
+    shared: Arc<Shared>,
+}
+
+/// A pool's queue has reached its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueFull;
+
+impl fmt::Display for QueueFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the thread pool's queue is full")
+    }
+}
+
+impl std::error::Error for QueueFull {}
+
+impl ThreadPool {
+    /// A pool of up to `threads` threads, at least one, and at most `max_queue` waiting jobs.
+    pub fn new(name: &str, threads: usize, max_queue: usize) -> ThreadPool {
+        let shared = Arc::new(Shared { jobs: Mutex::default(), ready: Condvar::new() });
+        ThreadPool { name: name.to_string(), threads: threads.max(1), max_queue, shared }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs `f` on one of the threads. If it panics, so does this. If this future is dropped, `f` runs all the same.
+    pub async fn run<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Result<T, QueueFull> {
+        let core = core::current();
+        let answer = Arc::new(Mutex::new(None));
+        let (to, remote, task) = (answer.clone(), core.remote.clone(), core.tasks.running());
+        self.submit(Box::new(move || {
+            *lock(&to) = Some(catch_unwind(AssertUnwindSafe(f)));
+            remote.push(task);
+        }))?;
+        // The task that waits is the one that asked: a future doesn't move between tasks once it has been polled.
+        let answer = poll_fn(|_| lock(&answer).take().map_or(Poll::Pending, Poll::Ready)).await;
+        Ok(answer.unwrap_or_else(|panic| resume_unwind(panic)))
+    }
+
+    fn submit(&self, job: Job) -> Result<(), QueueFull> {
+        let mut jobs = lock(&self.shared.jobs);
+        if jobs.queue.len() >= self.max_queue {
+            return Err(QueueFull);
+        }
+        jobs.queue.push_back(job);
+        if jobs.idle < jobs.queue.len() && jobs.threads < self.threads && self.start() {
+            jobs.threads += 1;
+        }
+        if jobs.threads == 0 {
+            // The system gives no thread at all: better here than never.
+            let job = jobs.queue.pop_back();
+            drop(jobs);
+            job.into_iter().for_each(|job| job());
+            return Ok(());
+        }
+        self.shared.ready.notify_one();
+        Ok(())
+    }
+
+    fn start(&self) -> bool {
+        let shared = self.shared.clone();
+        std::thread::Builder::new().name(self.name.clone()).spawn(move || shared.work()).is_ok()
+    }
+}
+
+impl Drop for ThreadPool {
+    fn drop(&mut self) {
+        lock(&self.shared.jobs).closed = true;
+        self.shared.ready.notify_all();
+    }
+}
+
+impl Shared {
+    fn work(&self) {
+        let mut jobs = lock(&self.jobs);
+        loop {
+            if let Some(job) = jobs.queue.pop_front() {
+                drop(jobs);
+                job();
+                jobs = lock(&self.jobs);
+            } else if jobs.closed {
+                return;
+            } else {
+                jobs.idle += 1;
+                jobs = self.ready.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+                jobs.idle -= 1;
+            }
+        }
+    }
+}

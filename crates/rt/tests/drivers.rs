@@ -1,0 +1,487 @@
+//! Every driver behaves alike: the same suite for each.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io::ErrorKind;
+use std::rc::Rc;
+
+use buf::{Bytes, Chain, FileRange, Piece};
+use os::SockAddr;
+use os::socket::{ListenOptions, listen};
+use rt::*;
+
+const DRIVERS: &[Driver] = &[Driver::Epoll];
+
+/// Runs a test once per driver.
+fn each<F: Future<Output = ()>>(test: impl Fn() -> F) {
+    each_with(Options { connections: 100, ..Options::default() }, test);
+}
+
+fn each_with<F: Future<Output = ()>>(options: Options, test: impl Fn() -> F) {
+    for driver in DRIVERS {
+        let runtime = match Runtime::new(Options { driver: *driver, ..options.clone() }) {
+            Ok(runtime) => runtime,
+            Err(error) if *driver == Driver::Uring => {
+                eprintln!("no io_uring here: {error}");
+                continue;
+            }
+            Err(error) => panic!("{driver:?}: {error}"),
+        };
+        eprintln!("{driver:?}");
+        runtime.block_on(async {
+            let bound = pin_timeout(10_000, test()).await;
+            assert!(bound.is_some(), "{driver:?}: the test hangs");
+        });
+    }
+}
+
+/// A future's output, unless `ms` pass before.
+async fn pin_timeout<F: Future>(ms: u64, future: F) -> Option<F::Output> {
+    let (mut future, mut sleep) = (Box::pin(future), Box::pin(sleep(ms)));
+    std::future::poll_fn(move |cx| {
+        if let std::task::Poll::Ready(output) = future.as_mut().poll(cx) {
+            return std::task::Poll::Ready(Some(output));
+        }
+        sleep.as_mut().poll(cx).map(|()| None)
+    })
+    .await
+}
+
+fn any() -> SockAddr {
+    SockAddr::from("127.0.0.1:0".parse::<std::net::SocketAddr>().expect("an address"))
+}
+
+fn listener(options: AcceptOptions) -> (Listener, SockAddr) {
+    let fd = listen(&any(), &ListenOptions::default()).expect("listen");
+    let listener = Listener::new(fd, options).expect("a listener");
+    let addr = listener.local_addr().expect("an address");
+    (listener, addr)
+}
+
+async fn connect(addr: &SockAddr) -> Stream {
+    Stream::connect(addr, &ConnectOptions::default(), 1000).await.expect("connect")
+}
+
+/// Two ends of a connection.
+async fn pair() -> (Stream, Stream) {
+    let (listener, addr) = listener(AcceptOptions::default());
+    let client = connect(&addr).await;
+    let (server, from) = listener.accept().await.expect("accept");
+    assert_eq!(from, client.local_addr().expect("an address"));
+    assert_eq!(server.peer_addr().expect("an address"), from);
+    (client, server)
+}
+
+fn chain(bytes: &[u8]) -> Chain {
+    Chain::from(Bytes::copy_from(bytes))
+}
+
+async fn read_exactly(stream: &Stream, n: usize) -> Vec<u8> {
+    let mut all = Vec::new();
+    while all.len() < n {
+        let buf = stream.recv(64 << 10).await.expect("recv");
+        assert!(!buf.is_empty(), "{} of {n} bytes, then the end", all.len());
+        all.extend_from_slice(&buf);
+    }
+    all
+}
+
+#[test]
+fn echoes() {
+    each(async || {
+        let (client, server) = pair().await;
+        spawn(async move {
+            loop {
+                let buf = server.recv(16).await.expect("recv");
+                if buf.is_empty() {
+                    return;
+                }
+                server.send(&mut Chain::from(buf.freeze())).await.expect("send");
+            }
+        });
+        for n in [1, 10, 100, 5000] {
+            let bytes: Vec<u8> = (0..n).map(|i| i as u8).collect();
+            client.send(&mut chain(&bytes)).await.expect("send");
+            assert_eq!(read_exactly(&client, n).await, bytes);
+        }
+        assert_eq!((client.sent(), client.received()), (5111, 5111));
+    });
+}
+
+#[test]
+fn sends_more_than_fits() {
+    each(async || {
+        let (client, server) = pair().await;
+        let size = 20 << 20;
+        let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+        let whole = Bytes::from(bytes.clone());
+        let done = Rc::new(Cell::new(false));
+        let told = done.clone();
+        spawn(async move {
+            let mut chain = Chain::new();
+            for at in (0..size).step_by(100_000) {
+                chain.push(Piece::Bytes(whole.slice(at..(at + 100_000).min(size))));
+            }
+            server.send(&mut chain).await.expect("send");
+            assert_eq!((server.pending(), server.sent()), (0, size as u64));
+            told.set(true);
+        });
+        sleep(20).await;
+        assert!(!done.get());
+        assert!(read_exactly(&client, size).await == bytes);
+        sleep(5).await;
+        assert!(done.get());
+    });
+}
+
+#[test]
+fn sends_files_between_bytes() {
+    let path = std::env::temp_dir().join(format!("tidegate-rt-{}", std::process::id()));
+    let bytes: Vec<u8> = (0..5_000_000).map(|i| (i % 253) as u8).collect();
+    std::fs::write(&path, &bytes).expect("write");
+    each(async || {
+        let (client, server) = pair().await;
+        let file = Rc::new(std::fs::File::open(&path).expect("open"));
+        let range = FileRange { file: file.clone(), offset: 1000, len: 4_000_000 };
+        spawn(async move {
+            let mut chain = chain(b"head");
+            chain.push(Piece::File(range));
+            chain.push_bytes(Bytes::from_static(b"tail"));
+            server.send(&mut chain).await.expect("send");
+            let cut = FileRange { file, offset: 4_999_990, len: 20 };
+            let mut chain = Chain::new();
+            chain.push(Piece::File(cut));
+            assert!(server.send(&mut chain).await.is_err(), "the file is shorter than promised");
+        });
+        let got = read_exactly(&client, 4_000_018).await;
+        assert_eq!((&got[..4], &got[4_000_004..4_000_008]), (&b"head"[..], &b"tail"[..]));
+        assert!(got[4..4_000_004] == bytes[1000..4_001_000]);
+    });
+    std::fs::remove_file(&path).expect("remove");
+}
+
+#[test]
+fn times_out() {
+    each(async || {
+        let (client, server) = pair().await;
+        let start = now_ms();
+        client.set_recv_timeout(Some(30));
+        let error = client.recv(100).await.expect_err("nothing comes");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!((30..300).contains(&(now_ms() - start)), "{}", now_ms() - start);
+        // A deadline that moves on isn't met.
+        client.set_recv_timeout(Some(60));
+        let sender = async {
+            for _ in 0..4 {
+                sleep(25).await;
+                server.send(&mut chain(b"x")).await.expect("send");
+            }
+        };
+        let reader = async {
+            for _ in 0..4 {
+                client.set_recv_timeout(Some(60));
+                client.recv(100).await.expect("in time");
+            }
+        };
+        both(sender, reader).await;
+        server.set_send_timeout(Some(40));
+        let error = server.send(&mut chain(&vec![0; 30 << 20])).await.expect_err("nobody reads");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        let refused = Stream::connect(&server.local_addr().expect("address"), &ConnectOptions::default(), 1000).await;
+        assert_eq!(refused.expect_err("the listener is gone").kind(), ErrorKind::ConnectionRefused);
+    });
+}
+
+async fn both(a: impl Future<Output = ()>, b: impl Future<Output = ()>) {
+    let (mut a, mut b) = (Box::pin(a), Box::pin(b));
+    let mut done = (false, false);
+    std::future::poll_fn(move |cx| {
+        done.0 = done.0 || a.as_mut().poll(cx).is_ready();
+        done.1 = done.1 || b.as_mut().poll(cx).is_ready();
+        if done == (true, true) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+#[test]
+fn half_closes() {
+    each(async || {
+        let (client, server) = pair().await;
+        client.send(&mut chain(b"last")).await.expect("send");
+        client.shutdown_write().expect("shutdown");
+        server.hangup().await;
+        assert_eq!(&server.recv(100).await.expect("recv")[..], b"last");
+        assert!(server.recv(100).await.expect("the end").is_empty());
+        assert!(server.recv(100).await.expect("the end again").is_empty());
+        server.send(&mut chain(b"answer")).await.expect("send");
+        assert_eq!(read_exactly(&client, 6).await, b"answer");
+        drop(server);
+        assert!(client.recv(100).await.expect("the end").is_empty());
+    });
+}
+
+#[test]
+fn sees_resets() {
+    each(async || {
+        let (client, server) = pair().await;
+        client.linger_reset();
+        drop(client);
+        server.hangup().await;
+        assert_eq!(server.recv(100).await.expect_err("a reset").kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn gives_back_what_was_read() {
+    each(async || {
+        let (client, server) = pair().await;
+        client.send(&mut chain(b"GET GET")).await.expect("send");
+        let mut buf = server.recv(100).await.expect("recv");
+        buf.consume(4);
+        server.unread(buf);
+        assert!(server.is_readable());
+        assert_eq!(&server.recv(100).await.expect("recv")[..], b"GET");
+        assert!(!server.is_readable());
+    });
+}
+
+#[test]
+fn idle_connections_make_room() {
+    let reports = Rc::new(RefCell::new(Vec::new()));
+    let hook = reports.clone();
+    let hook = Rc::new(move |report: Report<'_>| hook.borrow_mut().push(format!("{report:?}")));
+    each_with(Options { connections: 32, hook: Some(hook), ..Options::default() }, async || {
+        let (listener, addr) = listener(AcceptOptions { multi_accept: true, ..AcceptOptions::default() });
+        let closed = Rc::new(RefCell::new(Vec::new()));
+        let told = closed.clone();
+        spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let closed = told.clone();
+                spawn(async move {
+                    stream.set_idle(true);
+                    let error = stream.recv(100).await.err();
+                    closed.borrow_mut().push((stream.number(), error.is_some_and(|e| is_closing(&e))));
+                });
+            }
+        });
+        let plain: Vec<_> = (0..60)
+            .map(|_| {
+                let SockAddr::V4(addr) = addr else { unreachable!() };
+                std::net::TcpStream::connect(addr).expect("connect")
+            })
+            .collect();
+        sleep(50).await;
+        let gone = closed.borrow().clone();
+        assert!(gone.len() >= 28 && gone.iter().all(|(_, closing)| *closing), "{gone:?}");
+        assert!(gone.is_sorted(), "the oldest go first");
+        assert!((2..8).contains(&connections().free) && connections().idle > 20, "{:?}", connections());
+        close_idle();
+        sleep(5).await;
+        assert_eq!((connections().idle, connections().active), (0, 1));
+        drop(plain);
+    });
+    assert!(reports.borrow().is_empty(), "{:?}", reports.borrow());
+}
+
+#[test]
+fn busy_connections_are_the_limit() {
+    let reports = Rc::new(RefCell::new(0));
+    let count = reports.clone();
+    let hook = Rc::new(move |report: Report<'_>| {
+        assert!(matches!(report, Report::NotEnoughConnections(8)));
+        *count.borrow_mut() += 1;
+    });
+    each_with(Options { connections: 8, hook: Some(hook), ..Options::default() }, async || {
+        *reports.borrow_mut() = 0;
+        let (listener, addr) = listener(AcceptOptions::default());
+        spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                spawn(async move { drop(stream.recv(100).await) });
+            }
+        });
+        let SockAddr::V4(to) = addr else { unreachable!() };
+        let plain: Vec<_> = (0..10).map(|_| std::net::TcpStream::connect(to).expect("connect")).collect();
+        sleep(30).await;
+        assert_eq!((connections().free, *reports.borrow()), (0, 3));
+        let error = Stream::connect(&addr, &ConnectOptions::default(), 100).await.expect_err("no place");
+        assert_eq!((error.kind(), *reports.borrow()), (ErrorKind::QuotaExceeded, 4));
+        drop(plain);
+        sleep(10).await;
+        assert_eq!(connections().active, 1);
+    });
+}
+
+#[test]
+fn futures_may_be_dropped() {
+    each(async || {
+        let (client, server) = pair().await;
+        assert!(pin_timeout(5, client.recv(100)).await.is_none());
+        assert!(pin_timeout(5, server.send(&mut chain(&vec![7; 30 << 20]))).await.is_none());
+        let got = read_exactly(&client, 1000).await;
+        assert!(got.iter().all(|b| *b == 7));
+        drop(server);
+        drop(client);
+        let (client, server) = pair().await;
+        client.send(&mut chain(b"x")).await.expect("send");
+        assert_eq!(&server.recv(100).await.expect("recv")[..], b"x");
+    });
+}
+
+#[test]
+fn a_panic_costs_one_task() {
+    let said = Rc::new(RefCell::new(String::new()));
+    let to = said.clone();
+    let hook = Rc::new(move |report: Report<'_>| {
+        if let Report::Panic(text) = report {
+            *to.borrow_mut() = text.to_string();
+        }
+    });
+    each_with(Options { hook: Some(hook), ..Options::default() }, async || {
+        let (client, server) = pair().await;
+        spawn(async move {
+            let _ = server.recv(100).await;
+            panic!("on purpose");
+        });
+        client.send(&mut chain(b"x")).await.expect("send");
+        assert!(client.recv(100).await.expect("the end").is_empty());
+        assert_eq!(*said.borrow(), "on purpose");
+    });
+}
+
+#[test]
+fn threads_answer() {
+    each(async || {
+        let pool = ThreadPool::new("default", 2, 3);
+        assert_eq!(pool.run(|| 6 * 7).await, Ok(42));
+        let (gate, open) = (std::sync::Arc::new(std::sync::Barrier::new(3)), std::sync::mpsc::channel::<()>());
+        let waiting: Vec<_> = (0..2)
+            .map(|_| {
+                let gate = gate.clone();
+                Box::pin(pool.run(move || gate.wait().is_leader()))
+            })
+            .collect();
+        drop(open);
+        let results = Rc::new(RefCell::new(Vec::new()));
+        let mut waiting = waiting;
+        std::future::poll_fn(|cx| {
+            waiting.iter_mut().for_each(|w| assert!(w.as_mut().poll(cx).is_pending()));
+            std::task::Poll::Ready(())
+        })
+        .await;
+        gate.wait();
+        for w in waiting {
+            let ok = w.await.is_ok();
+            results.borrow_mut().push(ok);
+        }
+        assert_eq!(*results.borrow(), [true, true]);
+    });
+}
+
+#[test]
+fn a_full_pool_says_so() {
+    each(async || {
+        let pool = ThreadPool::new("small", 1, 0);
+        assert_eq!(pool.run(|| ()).await, Err(QueueFull));
+    });
+}
+
+#[test]
+fn signals_arrive() {
+    each(async || {
+        let signals = Signals::new(&[os::signal::SIGUSR1]).expect("signals");
+        spawn(async {
+            sleep(5).await;
+            // This thread alone blocks the signal, so it has to be the one that gets it.
+            os::signal::raise(os::signal::SIGUSR1);
+        });
+        let signal = signals.recv().await.expect("a signal");
+        assert_eq!(signal.number, os::signal::SIGUSR1);
+    });
+}
+
+#[test]
+fn a_lock_decides_who_accepts() {
+    struct Lock(Cell<bool>, Cell<u32>);
+    impl AcceptLock for Lock {
+        fn try_lock(&self) -> bool {
+            !self.0.get()
+        }
+        fn unlock(&self) {
+            self.1.set(self.1.get() + 1);
+        }
+    }
+    each(async || {
+        let lock = Rc::new(Lock(Cell::new(true), Cell::new(0)));
+        set_accept_mutex(lock.clone(), 10);
+        let (listener, addr) = listener(AcceptOptions { mutex: true, ..AcceptOptions::default() });
+        let client = connect(&addr).await;
+        assert!(pin_timeout(30, listener.accept()).await.is_none(), "another has the lock");
+        lock.0.set(false);
+        let (server, _) = listener.accept().await.expect("accept");
+        server.send(&mut chain(b"x")).await.expect("send");
+        assert_eq!(read_exactly(&client, 1).await, b"x");
+        assert!(lock.1.get() > 0);
+    });
+}
+
+#[test]
+fn a_paused_listener_waits() {
+    each(async || {
+        let (listener, addr) = listener(AcceptOptions::default());
+        listener.pause(true);
+        let _client = connect(&addr).await;
+        assert!(pin_timeout(20, listener.accept()).await.is_none());
+        listener.pause(false);
+        assert!(listener.accept().await.is_ok());
+    });
+}
+
+#[test]
+fn unix_sockets() {
+    let path = std::env::temp_dir().join(format!("tidegate-rt-{}.sock", std::process::id()));
+    each(async || {
+        let _ = std::fs::remove_file(&path);
+        let addr = SockAddr::unix(path.as_os_str().as_encoded_bytes()).expect("short");
+        let fd = listen(&addr, &ListenOptions::default()).expect("listen");
+        let listener = Listener::new(fd, AcceptOptions::default()).expect("a listener");
+        let client = connect(&addr).await;
+        let (server, from) = listener.accept().await.expect("accept");
+        assert_eq!(from.to_string(), "unix:");
+        server.send(&mut chain(b"hello")).await.expect("send");
+        assert_eq!(read_exactly(&client, 5).await, b"hello");
+    });
+    let _ = std::fs::remove_file(&path);
+}
+
+#[test]
+fn tasks_talk() {
+    each(async || {
+        let (queue, event) = (Rc::new(Queue::new()), Rc::new(Event::new()));
+        let (to, told) = (queue.clone(), event.clone());
+        spawn(async move {
+            told.wait().await;
+            for n in 0..3 {
+                to.push(n);
+                yield_now().await;
+            }
+            to.close();
+        });
+        sleep(2).await;
+        event.notify();
+        let mut got = Vec::new();
+        while let Some(n) = queue.pop().await {
+            got.push(n);
+        }
+        assert_eq!(got, [0, 1, 2]);
+    });
+}
+
+#[test]
+fn a_descriptor_lives_on() {
+    each(async || {
+        let (client, server) = pair().await;
+        let server = Stream::from_fd(server.into_fd()).expect("a stream");
+        client.send(&mut chain(b"moved")).await.expect("send");
+        assert_eq!(read_exactly(&server, 5).await, b"moved");
+    });
+}

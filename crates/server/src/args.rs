@@ -1,0 +1,147 @@
+//! The command line: nginx's options, and a few of our own.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::{Arg, Parser, ValueExt};
+
+/// What the command line asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Args {
+    /// `-h`, `-?`.
+    pub help: bool,
+    /// `-v`.
+    pub version: bool,
+    /// `-V`.
+    pub configure: bool,
+    /// `-t`.
+    pub test: bool,
+    /// `-T`.
+    pub dump: bool,
+    /// `-q`.
+    pub quiet: bool,
+    /// `-s`: `stop`, `quit`, `reopen` or `reload`.
+    pub signal: Option<String>,
+    /// `-p`.
+    pub prefix: Option<PathBuf>,
+    /// `-e`.
+    pub error_log: Option<PathBuf>,
+    /// `-c`.
+    pub conf: Option<PathBuf>,
+    /// `-g`.
+    pub global: Option<String>,
+    /// `--explain`.
+    pub explain: Option<String>,
+    /// `--dump-directives`.
+    pub dump_directives: bool,
+    /// `--dump-variables`.
+    pub dump_variables: bool,
+    /// A folder to be served, without an option before it.
+    pub folder: Option<PathBuf>,
+}
+
+impl Args {
+    /// Parses the arguments behind the program's name; the error is nginx's message. Only `folders` allows one without
+    /// a dash.
+    pub fn parse(args: impl IntoIterator<Item = OsString>, folders: bool) -> Result<Args, String> {
+        let mut parser = Parser::from_args(args);
+        let mut found = Args::default();
+        while let Some(arg) = parser.next().map_err(|error| error.to_string())? {
+            match arg {
+                Arg::Short('h' | '?') => found.help = true,
+                Arg::Short('v') => found.version = true,
+                Arg::Short('V') => (found.version, found.configure) = (true, true),
+                Arg::Short('t') => found.test = true,
+                Arg::Short('T') => (found.test, found.dump) = (true, true),
+                Arg::Short('q') => found.quiet = true,
+                Arg::Short('s') => found.signal = Some(signal(&mut parser)?),
+                Arg::Short('p') => found.prefix = Some(value(&mut parser, "p", "directory name")?.into()),
+                Arg::Short('e') => found.error_log = Some(value(&mut parser, "e", "file name")?.into()),
+                Arg::Short('c') => found.conf = Some(value(&mut parser, "c", "file name")?.into()),
+                Arg::Short('g') => found.global = Some(text(value(&mut parser, "g", "parameter")?)),
+                Arg::Long("help") => found.help = true,
+                Arg::Long("version") => found.version = true,
+                Arg::Long("explain") => found.explain = Some(text(value(&mut parser, "-explain", "directive name")?)),
+                Arg::Long("dump-directives") => found.dump_directives = true,
+                Arg::Long("dump-variables") => found.dump_variables = true,
+                Arg::Short(other) => return Err(format!("invalid option: \"{other}\"")),
+                Arg::Long(other) => return Err(format!("invalid option: \"--{other}\"")),
+                Arg::Value(folder) if folders && found.folder.is_none() => found.folder = Some(folder.into()),
+                Arg::Value(other) => return Err(format!("invalid option: \"{}\"", other.to_string_lossy())),
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn signal(parser: &mut Parser) -> Result<String, String> {
+    let word = text(value(parser, "s", "parameter")?);
+    match word.as_str() {
+        "stop" | "quit" | "reopen" | "reload" => Ok(word),
+        _ => Err(format!("invalid option: \"-s {word}\"")),
+    }
+}
+
+fn value(parser: &mut Parser, option: &str, what: &str) -> Result<OsString, String> {
+    let found = parser.value().ok().filter(|value| !value.is_empty());
+    found.ok_or_else(|| format!("option \"-{option}\" requires {what}"))
+}
+
+fn text(value: OsString) -> String {
+    value.string().unwrap_or_else(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, String> {
+        Args::parse(line.split_whitespace().map(OsString::from), true)
+    }
+
+    #[track_caller]
+    fn check(line: &str, expect: impl FnOnce(&mut Args)) {
+        let mut args = Args::default();
+        expect(&mut args);
+        assert_eq!(parse(line), Ok(args), "{line}");
+    }
+
+    #[test]
+    fn options() {
+        check("", |_| {});
+        check("-tq", |args| (args.test, args.quiet) = (true, true));
+        check("-T", |args| (args.test, args.dump) = (true, true));
+        check("-V", |args| (args.version, args.configure) = (true, true));
+        check("-?", |args| args.help = true);
+        check("-tcfile", |args| (args.test, args.conf) = (true, Some("file".into())));
+        check("-c file -p dir -e log", |args| {
+            args.conf = Some("file".into());
+            args.prefix = Some("dir".into());
+            args.error_log = Some("log".into());
+        });
+        check("-s reload", |args| args.signal = Some("reload".into()));
+        check("-g daemon;", |args| args.global = Some("daemon;".into()));
+        check("--explain listen", |args| args.explain = Some("listen".into()));
+        check("folder", |args| args.folder = Some("folder".into()));
+    }
+
+    #[test]
+    fn errors() {
+        for (line, message) in [
+            ("-x", "invalid option: \"x\""),
+            ("-tx", "invalid option: \"x\""),
+            ("-c", "option \"-c\" requires file name"),
+            ("-e", "option \"-e\" requires file name"),
+            ("-p", "option \"-p\" requires directory name"),
+            ("-g", "option \"-g\" requires parameter"),
+            ("-s", "option \"-s\" requires parameter"),
+            ("-s foo", "invalid option: \"-s foo\""),
+            ("a b", "invalid option: \"b\""),
+            ("--foo", "invalid option: \"--foo\""),
+        ] {
+            assert_eq!(parse(line), Err(message.to_string()), "{line}");
+        }
+        let nginx = Args::parse([OsString::from("foo")], false);
+        assert_eq!(nginx, Err("invalid option: \"foo\"".to_string()));
+    }
+}

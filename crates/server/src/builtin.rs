@@ -1,0 +1,86 @@
+//! The configuration for a start without one: a welcome page, or a folder.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+
+/// A configuration, and where it can be reached.
+pub struct BuiltIn {
+    /// Its text.
+    pub text: String,
+    /// `http://127.0.0.1:8080/`.
+    pub url: String,
+}
+
+/// A welcome page on port 8080, or the next one that is free.
+pub fn welcome(pid: &Path) -> BuiltIn {
+    let port = free_port();
+    let page = WELCOME.replace('\'', "&#39;");
+    site(pid, port, &format!("location / {{ default_type text/html; return 200 '{page}'; }}"))
+}
+
+/// The files of a folder, on port 8080 or the next one that is free.
+pub fn folder(pid: &Path, folder: &Path) -> BuiltIn {
+    let port = free_port();
+    let root = folder.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"").replace('$', "${dollar}");
+    site(pid, port, &format!("root \"{root}\"; index index.html index.htm; location / {{ try_files $uri $uri/ =404; }}"))
+}
+
+fn site(pid: &Path, port: u16, inside: &str) -> BuiltIn {
+    let pid = pid.display();
+    let text = format!(
+        "\
+daemon off;
+pid \"{pid}\";
+error_log stderr warn;
+events {{ worker_connections 1024; }}
+http {{
+    types {{
+{TYPES}    }}
+    default_type application/octet-stream;
+    access_log off;
+    sendfile on;
+    server {{ listen {port}; {inside} }}
+}}
+"
+    );
+    BuiltIn { text, url: format!("http://127.0.0.1:{port}/") }
+}
+
+fn free_port() -> u16 {
+    let free = |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
+    (FIRST_PORT..FIRST_PORT + 100).find(free).unwrap_or(FIRST_PORT)
+}
+
+const FIRST_PORT: u16 = 8080;
+
+const WELCOME: &str = "<!doctype html><meta charset=utf-8><title>Tidegate</title>\
+<style>body{font:1.1em/1.6 system-ui,sans-serif;max-width:38em;margin:4em auto;padding:0 1em;color:#123}\
+code{background:#eef;padding:.1em .3em}</style>\
+<h1>Tidegate is running.</h1><p>Serve a folder: <code>tidegate FOLDER</code>\
+<p>Use an nginx.conf: <code>tidegate -c nginx.conf</code>\n";
+
+const TYPES: &str = "\
+        text/html html htm shtml;
+        text/css css;
+        text/xml xml;
+        text/plain txt md;
+        text/javascript js mjs;
+        application/json json map;
+        application/pdf pdf;
+        application/wasm wasm;
+        application/zip zip;
+        application/gzip gz;
+        font/woff woff;
+        font/woff2 woff2;
+        image/avif avif;
+        image/gif gif;
+        image/jpeg jpeg jpg;
+        image/png png;
+        image/svg+xml svg svgz;
+        image/webp webp;
+        image/x-icon ico;
+        audio/mpeg mp3;
+        audio/ogg ogg;
+        video/mp4 mp4;
+        video/webm webm;
+";

@@ -1,0 +1,304 @@
+//! Chunked bodies (RFC 9112 §7.1), decoded as they arrive.
+//!
+//! nginx's strictness since 1.29.4: every line ends in CRLF, a chunk size is hexadecimal digits with nothing before
+//! them, below 2⁶³. Spaces and extensions behind the size are skipped. Trailer lines are kept for whoever wants them.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::fields::{FieldsError, HeaderSpan, parse_fields};
+use crate::class::hex;
+
+/// The body isn't in chunks, or a line of it exceeds its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChunkedError {
+    /// A byte that can't stand where it stands.
+    Invalid,
+    /// A chunk size of 2⁶³ or more.
+    TooLargeChunk,
+    /// Extensions longer than [`ChunkedDecoder::MAX_EXTENSION`] bytes.
+    TooLongExtension,
+    /// Trailers longer than the limit of the decoder.
+    TooLongTrailer,
+}
+
+impl fmt::Display for ChunkedError {
+    /// nginx's words, which follow "client sent" or "upstream sent".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ChunkedError::Invalid | ChunkedError::TooLargeChunk => "invalid chunked body",
+            ChunkedError::TooLongExtension => "too long chunk extension",
+            ChunkedError::TooLongTrailer => "too long trailer",
+        })
+    }
+}
+
+/// What one step over the input gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChunkEvent {
+    /// The input is used up.
+    More,
+    /// These bytes of the input are body.
+    Data(Range<usize>),
+    /// The body is complete. Bytes behind it belong to what follows.
+    Done,
+}
+
+/// Decodes one chunked body.
+#[derive(Clone, Debug)]
+pub struct ChunkedDecoder {
+    state: State,
+    /// Size of the chunk being read, then what is left of it.
+    size: u64,
+    /// Bytes of the extension so far.
+    extension: usize,
+    trailers: Vec<u8>,
+    max_trailers: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Before the first digit of a size.
+    Start,
+    Size,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    /// At the start of a trailer line, or of the empty line.
+    Trailer,
+    TrailerLine,
+    TrailerLf,
+    EndLf,
+    Done,
+}
+
+impl Default for ChunkedDecoder {
+    fn default() -> ChunkedDecoder {
+        ChunkedDecoder::new(8192)
+    }
+}
+
+impl ChunkedDecoder {
+    /// The longest extension of one chunk.
+    pub const MAX_EXTENSION: usize = 8192;
+
+    /// A decoder at the start of a body, whose trailers may take `max_trailers` bytes.
+    pub fn new(max_trailers: usize) -> ChunkedDecoder {
+        ChunkedDecoder { state: State::Start, size: 0, extension: 0, trailers: Vec::new(), max_trailers }
+    }
+
+    /// Takes one step over `input`: how many bytes it used, and what they were.
+    ///
+    /// Call it again with the rest until it answers [`ChunkEvent::More`] or [`ChunkEvent::Done`]. The bytes of
+    /// [`ChunkEvent::Data`] end where the used bytes end.
+    pub fn step(&mut self, input: &[u8]) -> Result<(usize, ChunkEvent), ChunkedError> {
+        let mut at = 0;
+        while let Some(&byte) = input.get(at) {
+            if self.state == State::Done {
+                return Ok((at, ChunkEvent::Done));
+            }
+            if self.state == State::Data {
+                let left = input.len() - at;
+                let take = usize::try_from(self.size).map_or(left, |size| size.min(left));
+                self.size -= take as u64;
+                if self.size == 0 {
+                    self.state = State::DataCr;
+                }
+                return Ok((at + take, ChunkEvent::Data(at..at + take)));
+            }
+            self.byte(byte)?;
+            at += 1;
+        }
+        Ok((at, if self.state == State::Done { ChunkEvent::Done } else { ChunkEvent::More }))
+    }
+
+    /// Whether the whole body has been seen.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// How many bytes are missing at least until the body may be complete: worth waiting for.
+    pub fn wants(&self) -> u64 {
+        const LAST: u64 = LAST_CHUNK.len() as u64;
+        match self.state {
+            State::Start | State::Size => LAST,
+            State::Extension | State::SizeLf => 2 + self.size.saturating_add(LAST),
+            State::Data | State::DataCr => self.size.saturating_add(2 + LAST),
+            State::DataLf => 1 + LAST,
+            State::Trailer | State::TrailerLf => 2,
+            State::TrailerLine => 4,
+            State::EndLf => 1,
+            State::Done => 0,
+        }
+    }
+
+    /// The trailer lines as sent, with the empty line behind them; empty if there are none or they haven't all come.
+    pub fn trailers(&self) -> &[u8] {
+        if self.is_done() { &self.trailers } else { &[] }
+    }
+
+    /// The trailer lines, parsed; spans are offsets in [`ChunkedDecoder::trailers`].
+    pub fn parse_trailers(&self, underscores: bool, max: usize) -> Result<Vec<HeaderSpan>, FieldsError> {
+        match self.trailers() {
+            [] => Ok(Vec::new()),
+            block => parse_fields(block, underscores, max),
+        }
+    }
+
+    fn byte(&mut self, byte: u8) -> Result<(), ChunkedError> {
+        self.state = match (self.state, byte) {
+            (State::Start, byte) => {
+                self.size = u64::from(hex(byte).ok_or(ChunkedError::Invalid)?);
+                self.extension = 0;
+                State::Size
+            }
+            (State::Size, b'\r') => State::SizeLf,
+            (State::Size, b' ' | b'\t' | b';') => State::Extension,
+            (State::Size, byte) => {
+                let digit = hex(byte).ok_or(ChunkedError::Invalid)?;
+                if self.size > (i64::MAX as u64) >> 4 {
+                    return Err(ChunkedError::TooLargeChunk);
+                }
+                self.size = self.size << 4 | u64::from(digit);
+                State::Size
+            }
+            (State::Extension, b'\r') => State::SizeLf,
+            (State::Extension, b'\n') => return Err(ChunkedError::Invalid),
+            (State::Extension, _) => {
+                self.extension += 1;
+                if self.extension > ChunkedDecoder::MAX_EXTENSION {
+                    return Err(ChunkedError::TooLongExtension);
+                }
+                State::Extension
+            }
+            (State::SizeLf, b'\n') if self.size == 0 => State::Trailer,
+            (State::SizeLf, b'\n') => State::Data,
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::Start,
+            (State::Trailer, b'\r') => State::EndLf,
+            (State::Trailer | State::TrailerLine, b'\n') => return Err(ChunkedError::Invalid),
+            (State::TrailerLine, b'\r') => State::TrailerLf,
+            (State::Trailer | State::TrailerLine, byte) => {
+                self.keep(&[byte])?;
+                State::TrailerLine
+            }
+            (State::TrailerLf, b'\n') => {
+                self.keep(b"\r\n")?;
+                State::Trailer
+            }
+            (State::EndLf, b'\n') => {
+                if !self.trailers.is_empty() {
+                    self.trailers.extend_from_slice(b"\r\n");
+                }
+                State::Done
+            }
+            _ => return Err(ChunkedError::Invalid),
+        };
+        Ok(())
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Result<(), ChunkedError> {
+        if self.trailers.len() + bytes.len() > self.max_trailers {
+            return Err(ChunkedError::TooLongTrailer);
+        }
+        self.trailers.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Appends the line before a chunk of `len` bytes. A chunk of zero bytes would end the body: see [`LAST_CHUNK`].
+pub fn chunk_head(len: u64, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = (u64::BITS - (len | 1).leading_zeros()).div_ceil(4);
+    for digit in (0..digits).rev() {
+        out.push(DIGITS[(len >> (digit * 4) & 15) as usize]);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The last chunk, without trailers. With trailers: `0\r\n`, their lines, `\r\n`.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(input: &[u8], split: usize) -> String {
+        let (mut decoder, mut body) = (ChunkedDecoder::new(20), Vec::new());
+        for mut piece in [&input[..split], &input[split..]] {
+            loop {
+                match decoder.step(piece) {
+                    Err(e) => return format!("{e:?}"),
+                    Ok((used, ChunkEvent::Data(range))) => {
+                        assert_eq!(range.end, used);
+                        body.extend_from_slice(&piece[range]);
+                        piece = &piece[used..];
+                    }
+                    Ok((used, ChunkEvent::More)) => {
+                        assert_eq!(used, piece.len());
+                        break;
+                    }
+                    Ok((_, ChunkEvent::Done)) => {
+                        let trailers = decoder.parse_trailers(false, 10).map(|t| t.len());
+                        return format!("{} {trailers:?}", String::from_utf8_lossy(&body));
+                    }
+                }
+            }
+        }
+        "more".into()
+    }
+
+    #[test]
+    fn bodies_as_nginx_takes_them() {
+        for (input, expect) in [
+            ("5\r\nhello\r\n0\r\n\r\n", "hello Ok(0)"),
+            ("5\r\nhello\r\n1;x=y\r\n!\r\n0\r\n\r\nGET", "hello! Ok(0)"),
+            ("5 ;a\r\nhello\r\n0\r\n\r\n", "hello Ok(0)"),
+            ("05 \t\r\nhello\r\n0\r\n\r\n", "hello Ok(0)"),
+            ("A\r\n0123456789\r\n00;x\r\n\r\n", "0123456789 Ok(0)"),
+            ("0\r\nA: b\r\nC:d\r\n\r\n", " Ok(2)"),
+            ("0\r\nA b\r\n\r\n", " Err(Invalid { line: Span { start: 0, end: 1 }, byte: 32 })"),
+            ("0\r\nA: 0123456789012345678901\r\n\r\n", "TooLongTrailer"),
+            ("5\r\nhell", "more"),
+            ("5", "more"),
+            (" 5\r\nhello", "Invalid"),
+            ("0x5\r\nhello", "Invalid"),
+            ("5\nhello\r\n0\r\n\r\n", "Invalid"),
+            ("5\r\nhello\n0\r\n\r\n", "Invalid"),
+            ("5\r\nhello\r\n0\n\n", "Invalid"),
+            ("5\r\nhello\r\n0\r\n\n", "Invalid"),
+            ("5;a\nhello\r\n0\r\n\r\n", "Invalid"),
+            ("5;a\rb\r\nhello", "Invalid"),
+            ("5\rx", "Invalid"),
+            ("5\r\nhellox0\r\n\r\n", "Invalid"),
+            ("0\r\nA: b\rc\r\n\r\n", "Invalid"),
+            ("0\r\nA: b\n\r\n", "Invalid"),
+            ("g\r\n", "Invalid"),
+            ("\r\n", "Invalid"),
+            ("7fffffffffffffff\r\n", "more"),
+            ("8000000000000000\r\n", "TooLargeChunk"),
+            ("ffffffffffffffffff\r\n", "TooLargeChunk"),
+            ("000000000000000000000005\r\nhello\r\n0\r\n\r\n", "hello Ok(0)"),
+        ] {
+            for split in 0..=input.len() {
+                assert_eq!(decode(input.as_bytes(), split), expect, "{input:?} at {split}");
+            }
+        }
+        let long = format!("5;{}\r\n", "a".repeat(9000));
+        assert_eq!(decode(long.as_bytes(), 0), "TooLongExtension");
+    }
+
+    #[test]
+    fn heads_round_trip() {
+        for len in [1, 9, 10, 15, 16, 255, 256, 65535, i64::MAX as u64] {
+            let mut out = Vec::new();
+            chunk_head(len, &mut out);
+            assert_eq!(out, format!("{len:x}\r\n").as_bytes());
+            let mut decoder = ChunkedDecoder::default();
+            assert_eq!(decoder.step(&out), Ok((out.len(), ChunkEvent::More)));
+            assert_eq!(decoder.size, len);
+        }
+    }
+}

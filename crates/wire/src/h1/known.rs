@@ -1,0 +1,200 @@
+//! The header names that nginx itself looks at, recognised in one step.
+
+use std::num::NonZeroU8;
+
+macro_rules! known {
+    ($($name:ident = $text:literal),+ $(,)?) => {
+        /// A header line that has a meaning of its own.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum KnownHeader {
+            /// Any other name.
+            Other,
+            $(#[doc = concat!("`", $text, "`")] $name,)+
+        }
+
+        /// Names in the order of the enum.
+        const NAMES: &[&str] = &["", $($text),+];
+        const KNOWN: &[KnownHeader] = &[KnownHeader::Other, $(KnownHeader::$name),+];
+    };
+}
+
+known! {
+    Host = "host",
+    Connection = "connection",
+    ContentLength = "content-length",
+    TransferEncoding = "transfer-encoding",
+    ContentType = "content-type",
+    ContentRange = "content-range",
+    IfModifiedSince = "if-modified-since",
+    IfUnmodifiedSince = "if-unmodified-since",
+    IfMatch = "if-match",
+    IfNoneMatch = "if-none-match",
+    IfRange = "if-range",
+    Range = "range",
+    Expect = "expect",
+    Upgrade = "upgrade",
+    Te = "te",
+    Trailer = "trailer",
+    KeepAlive = "keep-alive",
+    ProxyConnection = "proxy-connection",
+    UserAgent = "user-agent",
+    Referer = "referer",
+    Accept = "accept",
+    AcceptEncoding = "accept-encoding",
+    AcceptLanguage = "accept-language",
+    AcceptCharset = "accept-charset",
+    Authorization = "authorization",
+    ProxyAuthorization = "proxy-authorization",
+    Cookie = "cookie",
+    Via = "via",
+    XForwardedFor = "x-forwarded-for",
+    XRealIp = "x-real-ip",
+    Depth = "depth",
+    Destination = "destination",
+    Overwrite = "overwrite",
+    Date = "date",
+    Server = "server",
+    Location = "location",
+    Refresh = "refresh",
+    SetCookie = "set-cookie",
+    LastModified = "last-modified",
+    ETag = "etag",
+    CacheControl = "cache-control",
+    Expires = "expires",
+    Pragma = "pragma",
+    Vary = "vary",
+    Age = "age",
+    Link = "link",
+    ContentEncoding = "content-encoding",
+    ContentDisposition = "content-disposition",
+    AcceptRanges = "accept-ranges",
+    WwwAuthenticate = "www-authenticate",
+    ProxyAuthenticate = "proxy-authenticate",
+    Status = "status",
+    XAccelRedirect = "x-accel-redirect",
+    XAccelExpires = "x-accel-expires",
+    XAccelLimitRate = "x-accel-limit-rate",
+    XAccelBuffering = "x-accel-buffering",
+    XAccelCharset = "x-accel-charset",
+    EarlyData = "early-data",
+    Priority = "priority",
+    Origin = "origin",
+}
+
+impl KnownHeader {
+    /// The header of this name, in any case of letters.
+    #[inline]
+    pub fn of(name: &[u8]) -> KnownHeader {
+        let (Some(&first), Some(&last)) = (name.first(), name.last()) else { return KnownHeader::Other };
+        let middle = name.get(name.len() / 2).copied().unwrap_or(0);
+        let Some(slot) = TABLE.slots[slot_of(TABLE.seed, name.len(), first, middle, last)] else {
+            return KnownHeader::Other;
+        };
+        let at = slot.get() as usize;
+        if NAMES[at].as_bytes().eq_ignore_ascii_case(name) { KNOWN[at] } else { KnownHeader::Other }
+    }
+
+    /// The name in lower case; empty for [`KnownHeader::Other`].
+    pub fn name(self) -> &'static str {
+        NAMES[self as usize]
+    }
+
+    /// This header as one bit of a set; none for [`KnownHeader::Other`].
+    #[inline]
+    pub(super) fn bit(self) -> u64 {
+        (1u64 << (self as u8)) & !1
+    }
+
+    /// Whether nginx refuses a request that has this header twice.
+    #[inline]
+    pub fn is_unique_in_request(self) -> bool {
+        const UNIQUE: u64 = set(&[
+            KnownHeader::Host,
+            KnownHeader::ContentLength,
+            KnownHeader::TransferEncoding,
+            KnownHeader::ContentRange,
+            KnownHeader::IfModifiedSince,
+            KnownHeader::IfUnmodifiedSince,
+            KnownHeader::IfMatch,
+            KnownHeader::IfNoneMatch,
+            KnownHeader::IfRange,
+            KnownHeader::Expect,
+            KnownHeader::Authorization,
+        ]);
+        self.bit() & UNIQUE != 0
+    }
+}
+
+const fn set(headers: &[KnownHeader]) -> u64 {
+    let mut bits = 0;
+    let mut i = 0;
+    while i < headers.len() {
+        bits |= 1u64 << (headers[i] as u8);
+        i += 1;
+    }
+    bits
+}
+
+/// Number of slots; a power of two, large enough that a seed without collisions is found quickly.
+const SLOTS: usize = 512;
+
+/// A perfect hash over length, first, middle and last letter.
+struct Table {
+    seed: u32,
+    slots: [Option<NonZeroU8>; SLOTS],
+}
+
+static TABLE: Table = build();
+
+#[inline(always)]
+const fn slot_of(seed: u32, len: usize, first: u8, middle: u8, last: u8) -> usize {
+    // Setting bit 5 lowers a letter; what it does to other bytes doesn't matter, the comparison decides.
+    let key =
+        (len as u32 & 0xff) | ((first | 32) as u32) << 8 | ((middle | 32) as u32) << 16 | ((last | 32) as u32) << 24;
+    (key.wrapping_mul(seed) >> (32 - SLOTS.trailing_zeros())) as usize
+}
+
+const fn build() -> Table {
+    assert!(NAMES.len() <= 64, "a set of headers is one u64");
+    let mut seed = 0x9e37_79b1u32;
+    loop {
+        if let Some(slots) = fill(seed) {
+            return Table { seed, slots };
+        }
+        seed = seed.wrapping_mul(0x85eb_ca6b).wrapping_add(0xc2b2_ae35) | 1;
+    }
+}
+
+const fn fill(seed: u32) -> Option<[Option<NonZeroU8>; SLOTS]> {
+    let mut slots = [None; SLOTS];
+    let mut i = 1;
+    while i < NAMES.len() {
+        let name = NAMES[i].as_bytes();
+        let slot = slot_of(seed, name.len(), name[0], name[name.len() / 2], name[name.len() - 1]);
+        if slots[slot].is_some() {
+            return None;
+        }
+        slots[slot] = NonZeroU8::new(i as u8);
+        i += 1;
+    }
+    Some(slots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_in_any_case() {
+        for (i, name) in NAMES.iter().enumerate().skip(1) {
+            assert_eq!(KnownHeader::of(name.as_bytes()), KNOWN[i], "{name}");
+            assert_eq!(KnownHeader::of(name.to_ascii_uppercase().as_bytes()), KNOWN[i], "{name}");
+            assert_eq!(KNOWN[i].name(), *name);
+            assert_eq!(KnownHeader::of(format!("{name}x").as_bytes()), KnownHeader::Other);
+        }
+        for name in ["", "h", "hos", "x-foo", "content_length"] {
+            assert_eq!(KnownHeader::of(name.as_bytes()), KnownHeader::Other, "{name}");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! The head of an upstream's response.
+
+use std::fmt;
+
+use super::error::Lossy;
+use super::fields::{FieldsError, HeaderSpan, Line, parse_line};
+use super::known::KnownHeader;
+use super::request::{Parsed, contains, parse_length};
+use crate::span::Span;
+
+/// Why a response was refused; nginx answers 502. Spans are offsets in the buffer that was parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseError {
+    /// The first line isn't a status line: HTTP/0.9, or no HTTP at all.
+    NoStatusLine,
+    /// A header line has bytes it must not have.
+    InvalidHeader {
+        /// The line up to the offending byte.
+        line: Span,
+        /// The offending byte.
+        byte: u8,
+    },
+    /// The head doesn't fit into its buffer.
+    TooBig,
+    /// A header that must be alone came twice.
+    Duplicate {
+        /// Name of the second.
+        name: Span,
+        /// Value of the second.
+        value: Span,
+        /// Name of the first.
+        previous_name: Span,
+        /// Value of the first.
+        previous_value: Span,
+    },
+    /// Content-Length isn't a number below 2⁶³.
+    InvalidContentLength {
+        /// Name of the header as sent.
+        name: Span,
+        /// Its value.
+        value: Span,
+    },
+    /// Both Content-Length and Transfer-Encoding.
+    LengthAndEncoding,
+    /// A Transfer-Encoding other than `chunked`.
+    UnknownEncoding {
+        /// Its value.
+        value: Span,
+    },
+}
+
+impl ResponseError {
+    /// nginx's text for the error log, without the action; `buf` is what was parsed.
+    pub fn text(self, buf: &[u8]) -> impl fmt::Display {
+        ResponseErrorText { error: self, buf }
+    }
+}
+
+struct ResponseErrorText<'a> {
+    error: ResponseError,
+    buf: &'a [u8],
+}
+
+impl fmt::Display for ResponseErrorText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |span: Span| Lossy(span.of(self.buf));
+        match self.error {
+            ResponseError::NoStatusLine => f.write_str("upstream sent no valid HTTP/1.0 header"),
+            ResponseError::InvalidHeader { line, byte } => {
+                write!(f, "upstream sent invalid header: \"{}\\x{byte:02x}...\"", text(line))
+            }
+            ResponseError::TooBig => f.write_str("upstream sent too big header"),
+            ResponseError::Duplicate { name, value, previous_name, previous_value } => {
+                write!(f, "upstream sent duplicate header line: \"{}: {}\", ", text(name), text(value))?;
+                write!(f, "previous value: \"{}: {}\"", text(previous_name), text(previous_value))
+            }
+            ResponseError::InvalidContentLength { name, value } => {
+                write!(f, "upstream sent invalid \"Content-Length\" header: \"{}: {}\"", text(name), text(value))
+            }
+            ResponseError::LengthAndEncoding => {
+                f.write_str("upstream sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time")
+            }
+            ResponseError::UnknownEncoding { value } => {
+                write!(f, "upstream sent unknown \"Transfer-Encoding\": \"{}\"", text(value))
+            }
+        }
+    }
+}
+
+/// How the body of a response is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamFraming {
+    /// There is none: the status or the request's method has none.
+    None,
+    /// This many bytes.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+    /// Whatever comes until the connection is closed.
+    UntilClose,
+}
+
+/// A response head: spans of the buffer that was parsed. Reusable: [`ResponseHead::clear`] keeps its memory.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseHead {
+    /// 1000, 1001, …: major × 1000 + minor.
+    pub version: u16,
+    /// The status.
+    pub status: u16,
+    /// The status and what follows it on the line: `200 OK`.
+    pub status_line: Span,
+    /// The text behind the status.
+    pub reason: Span,
+    /// The header lines in order.
+    pub headers: Vec<HeaderSpan>,
+    known: u64,
+}
+
+impl ResponseHead {
+    /// Back to the empty head; memory is kept.
+    pub fn clear(&mut self) {
+        let mut headers = std::mem::take(&mut self.headers);
+        headers.clear();
+        *self = ResponseHead { headers, ..ResponseHead::default() };
+    }
+
+    /// The first header line of a known name.
+    pub fn find(&self, known: KnownHeader) -> Option<&HeaderSpan> {
+        if self.known & known.bit() == 0 {
+            return None;
+        }
+        self.headers.iter().find(|h| h.known == known)
+    }
+
+    /// Whether there is a header line of this known name.
+    pub fn has(&self, known: KnownHeader) -> bool {
+        self.known & known.bit() != 0
+    }
+
+    /// The value of the first header line of a known name.
+    pub fn value<'b>(&self, known: KnownHeader, buf: &'b [u8]) -> Option<&'b [u8]> {
+        self.find(known).map(|h| h.value.of(buf))
+    }
+
+    /// How the body is delimited (RFC 9112 §6.3), with `to_head` for the answer to a HEAD request.
+    pub fn framing(&self, buf: &[u8], to_head: bool) -> Result<UpstreamFraming, ResponseError> {
+        let length = match self.find(KnownHeader::ContentLength) {
+            None => None,
+            Some(&HeaderSpan { name, value, .. }) => {
+                let length = parse_length(value.of(buf));
+                Some(length.ok_or(ResponseError::InvalidContentLength { name, value })?)
+            }
+        };
+        let chunked = match self.find(KnownHeader::TransferEncoding) {
+            None => false,
+            Some(h) if h.value.of(buf).eq_ignore_ascii_case(b"chunked") => true,
+            Some(h) => return Err(ResponseError::UnknownEncoding { value: h.value }),
+        };
+        if chunked && length.is_some() {
+            return Err(ResponseError::LengthAndEncoding);
+        }
+        if to_head || matches!(self.status, 100..=199 | 204 | 304) {
+            return Ok(UpstreamFraming::None);
+        }
+        Ok(match length {
+            _ if chunked => UpstreamFraming::Chunked,
+            Some(length) => UpstreamFraming::Length(length),
+            None => UpstreamFraming::UntilClose,
+        })
+    }
+
+    /// Whether the upstream will take another request on this connection once the body is complete.
+    pub fn keep_alive(&self, buf: &[u8]) -> bool {
+        let mut keep = self.version > 1000;
+        for header in self.headers.iter().filter(|h| h.known == KnownHeader::Connection) {
+            let value = header.value.of(buf);
+            if contains(value, b"close") {
+                return false;
+            }
+            keep |= contains(value, b"keep-alive");
+        }
+        keep
+    }
+
+    fn add(&mut self, field: HeaderSpan) -> Result<(), ResponseError> {
+        let known = field.known;
+        if matches!(known, KnownHeader::ContentLength | KnownHeader::TransferEncoding)
+            && let Some(first) = self.find(known)
+        {
+            let (name, value) = (field.name, field.value);
+            return Err(ResponseError::Duplicate {
+                name,
+                value,
+                previous_name: first.name,
+                previous_value: first.value,
+            });
+        }
+        self.known |= known.bit();
+        self.headers.push(field);
+        Ok(())
+    }
+}
+
+/// Reads response heads, one after the other.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseParser {
+    in_fields: bool,
+    line_start: usize,
+}
+
+impl ResponseParser {
+    /// Ready for the next head, for instance behind a 1xx.
+    pub fn reset(&mut self) {
+        *self = ResponseParser::default();
+    }
+
+    /// Goes on parsing `buf`, which begins with the same bytes as at the last call since [`ResponseParser::reset`].
+    ///
+    /// `max` bounds the head (`proxy_buffer_size`). After an error the parser must be reset.
+    pub fn parse(&mut self, buf: &[u8], max: usize, head: &mut ResponseHead) -> Result<Parsed, ResponseError> {
+        let seen = buf.get(..max).unwrap_or(buf);
+        let parsed = self.parse_seen(seen, head)?;
+        if parsed == Parsed::Incomplete && buf.len() >= max {
+            return Err(ResponseError::TooBig);
+        }
+        Ok(parsed)
+    }
+
+    fn parse_seen(&mut self, buf: &[u8], head: &mut ResponseHead) -> Result<Parsed, ResponseError> {
+        if !self.in_fields {
+            let Some(next) = status_line(buf, head)? else { return Ok(Parsed::Incomplete) };
+            self.line_start = next;
+            self.in_fields = true;
+        }
+        loop {
+            match parse_line(buf, self.line_start, true).map_err(invalid)? {
+                Line::Partial => return Ok(Parsed::Incomplete),
+                Line::End(next) => return Ok(Parsed::Complete(next)),
+                Line::Field(field, next) => {
+                    head.add(field)?;
+                    self.line_start = next;
+                }
+            }
+        }
+    }
+}
+
+fn invalid(error: FieldsError) -> ResponseError {
+    match error {
+        FieldsError::Invalid { line, byte } => ResponseError::InvalidHeader { line, byte },
+        FieldsError::TooMany | FieldsError::Incomplete => ResponseError::TooBig,
+    }
+}
+
+/// `HTTP/1.1 200 OK`: offset behind its LF; `None` if that hasn't come.
+fn status_line(buf: &[u8], head: &mut ResponseHead) -> Result<Option<usize>, ResponseError> {
+    let mut cursor = Cursor { buf, at: 0 };
+    let Some(()) = cursor.literal(b"HTTP/")? else { return Ok(None) };
+    let Some(major) = cursor.digits(b".")? else { return Ok(None) };
+    let Some(minor) = cursor.digits(b" ")? else { return Ok(None) };
+    cursor.skip_spaces();
+    let from = cursor.at;
+    let Some(status) = cursor.digits(b" .\r\n")? else { return Ok(None) };
+    let after = from + 3;
+    if cursor.at - 1 != after || !(100..=999).contains(&status) {
+        return Err(ResponseError::NoStatusLine);
+    }
+    let rest = buf.get(after..).unwrap_or_default();
+    let Some(lf) = memchr::memchr(b'\n', rest) else { return Ok(None) };
+    let end = after + lf;
+    let text_end = if end > after && buf.get(end - 1) == Some(&b'\r') { end - 1 } else { end };
+    head.version = major.saturating_mul(1000).saturating_add(minor);
+    head.status = status;
+    head.status_line = Span::new(from, text_end);
+    head.reason = Span::new(text_end.min(after + 1), text_end);
+    Ok(Some(end + 1))
+}
+
+struct Cursor<'a> {
+    buf: &'a [u8],
+    at: usize,
+}
+
+impl Cursor<'_> {
+    fn literal(&mut self, text: &[u8]) -> Result<Option<()>, ResponseError> {
+        for &expect in text {
+            match self.buf.get(self.at) {
+                None => return Ok(None),
+                Some(&byte) if byte == expect => self.at += 1,
+                Some(_) => return Err(ResponseError::NoStatusLine),
+            }
+        }
+        Ok(Some(()))
+    }
+
+    /// One to three digits and one of `ends`, which is stepped over.
+    fn digits(&mut self, ends: &[u8]) -> Result<Option<u16>, ResponseError> {
+        let (mut value, mut count) = (0, 0);
+        loop {
+            match self.buf.get(self.at) {
+                None => return Ok(None),
+                Some(&byte @ b'0'..=b'9') if count < 3 => value = value * 10 + u16::from(byte - b'0'),
+                Some(byte) if count > 0 && ends.contains(byte) => {
+                    self.at += 1;
+                    return Ok(Some(value));
+                }
+                Some(_) => return Err(ResponseError::NoStatusLine),
+            }
+            self.at += 1;
+            count += 1;
+        }
+    }
+
+    fn skip_spaces(&mut self) {
+        while self.buf.get(self.at) == Some(&b' ') {
+            self.at += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "response_tests.rs"]
+mod tests;

@@ -1,0 +1,145 @@
+//! Percent escapes, by nginx's kinds.
+
+use crate::class::hex;
+
+/// What is escaped, besides controls and bytes above `~`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Escape {
+    /// A path: ` "#%<>?\^`{|}`.
+    Uri,
+    /// A query: ` "#%&+;<>?\^`{|}` — a path's, and `&`, `+`, `;`.
+    Args,
+    /// One component: everything but letters, digits and `-._~`.
+    UriComponent,
+    /// An HTML attribute or a script: ` "%'<>\` and the like.
+    Html,
+    /// A Refresh header.
+    Refresh,
+    /// A memcached key: space and `%`.
+    Memcached,
+}
+
+impl Escape {
+    /// Whether this kind escapes `byte`.
+    #[inline]
+    pub fn escapes(self, byte: u8) -> bool {
+        let row = match self {
+            Escape::Uri => &URI,
+            Escape::Args => &ARGS,
+            Escape::UriComponent => &COMPONENT,
+            Escape::Html | Escape::Refresh => &HTML,
+            Escape::Memcached => &MEMCACHED,
+        };
+        row[byte as usize]
+    }
+}
+
+const fn kind(special: &[u8], from_7f: bool) -> [bool; 256] {
+    let mut row = [false; 256];
+    let mut i = 0;
+    while i < 256 {
+        row[i] = i < 0x20 || (from_7f && i >= 0x7f);
+        i += 1;
+    }
+    let mut i = 0;
+    while i < special.len() {
+        row[special[i] as usize] = true;
+        i += 1;
+    }
+    row
+}
+
+const fn component() -> [bool; 256] {
+    let mut row = [true; 256];
+    let mut i = 0;
+    while i < 128 {
+        let b = i as u8;
+        row[i] = !(b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'));
+        i += 1;
+    }
+    row
+}
+
+static URI: [bool; 256] = kind(b" \"#%<>?\\^`{|}", true);
+static ARGS: [bool; 256] = kind(b" \"#%&+;<>?\\^`{|}", true);
+static HTML: [bool; 256] = kind(b" \"%'<>\\^`{|}", true);
+static MEMCACHED: [bool; 256] = kind(b" %", false);
+static COMPONENT: [bool; 256] = component();
+
+/// Appends `text` with its escapes to `out`.
+pub fn escape(kind: Escape, text: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    out.reserve(text.len());
+    for &byte in text {
+        if kind.escapes(byte) {
+            out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        } else {
+            out.push(byte);
+        }
+    }
+}
+
+/// How long [`escape`] makes `text`.
+pub fn escaped_len(kind: Escape, text: &[u8]) -> usize {
+    text.iter().map(|&b| if kind.escapes(b) { 3 } else { 1 }).sum()
+}
+
+/// Appends `text` with its escapes decoded to `out`; what isn't an escape stays, as in nginx.
+pub fn unescape(text: &[u8], out: &mut Vec<u8>) {
+    out.reserve(text.len());
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        let digits = (text.get(at + 1).copied().and_then(hex), text.get(at + 2).copied().and_then(hex));
+        if byte == b'%'
+            && let (Some(high), Some(low)) = digits
+        {
+            out.push(high << 4 | low);
+            at += 3;
+        } else {
+            out.push(byte);
+            at += 1;
+        }
+    }
+}
+
+/// Appends `text` to `out` with `<`, `>`, `&` and `"` as entities.
+pub fn escape_html(text: &[u8], out: &mut Vec<u8>) {
+    for &byte in text {
+        match byte {
+            b'<' => out.extend_from_slice(b"&lt;"),
+            b'>' => out.extend_from_slice(b"&gt;"),
+            b'&' => out.extend_from_slice(b"&amp;"),
+            b'"' => out.extend_from_slice(b"&quot;"),
+            byte => out.push(byte),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds() {
+        for (kind, text, expect) in [
+            (Escape::Uri, "/a b?c#d%e+f&g\x7f\u{e9}", "/a%20b%3Fc%23d%25e+f&g%7F%C3%A9"),
+            (Escape::Args, "a=b&c+d;e f", "a=b%26c%2Bd%3Be%20f"),
+            (Escape::UriComponent, "a/b-._~ :", "a%2Fb-._~%20%3A"),
+            (Escape::Memcached, "a b%\u{e9}", "a%20b%25\u{e9}"),
+        ] {
+            let mut out = Vec::new();
+            escape(kind, text.as_bytes(), &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), expect);
+            assert_eq!(escaped_len(kind, text.as_bytes()), out.len());
+            let mut back = Vec::new();
+            unescape(&out, &mut back);
+            assert_eq!(back, text.as_bytes());
+        }
+        let mut out = Vec::new();
+        unescape(b"%zz%4%41", &mut out);
+        assert_eq!(out, b"%zz%4A");
+        out.clear();
+        escape_html(b"<a href=\"x&y\">", &mut out);
+        assert_eq!(out, b"&lt;a href=&quot;x&amp;y&quot;&gt;");
+    }
+}

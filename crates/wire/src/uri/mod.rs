@@ -1,0 +1,9 @@
+//! URIs: paths made canonical, hosts checked, bytes escaped.
+
+mod escape;
+mod host;
+mod path;
+
+pub use escape::{Escape, escape, escape_html, escaped_len, unescape};
+pub use host::{HostError, HostParts, ScannedHost, scan_host, validate_host};
+pub use path::{Normalized, UriError, is_simple, normalize};
