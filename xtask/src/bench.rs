@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::bench_cases::{CASES, Case, Driver, FILES, configuration};
+use crate::bench_cases::{CASES, Case, Driver, FILES, configuration, large_configuration};
 use crate::measure::{self, Load, Process};
 use crate::tools::{self, Options, Outcome};
 
@@ -23,6 +23,7 @@ usage: cargo xtask bench [CASE ...] [options]
   --server FILE   our server (default: TIDEGATE_BINARY, else the release build)
   --cpus S,C      the CPU of the servers, and that of load generator and backend (default 0,1)
   --idle N        also the memory of N idle keep-alive connections
+  --large         also the start with 5,000 servers of 20,000 locations
   --nice N        niceness of servers and load generators (negative: before everything else)
   --out FILE      also writes the table to a file, as Markdown
   --list          names the cases
@@ -63,7 +64,7 @@ struct Result {
 pub fn run(arguments: &[String]) -> Outcome {
     let valued =
         ["--rounds", "--duration", "--warmup", "--use", "--nginx", "--server", "--cpus", "--idle", "--out", "--nice"];
-    let options = Options::parse(arguments, &["--list", "--help", "-h"], &valued)?;
+    let options = Options::parse(arguments, &["--list", "--large", "--help", "-h"], &valued)?;
     if options.has("--help") || options.has("-h") {
         print!("{HELP}");
         return Ok(());
@@ -103,6 +104,16 @@ fn measure_all(options: &Options, folder: &Path) -> Outcome {
         let (nginx, ours) = (bench.idle(&bench.nginx, "", idle)?, bench.idle(&bench.ours, &bench.method, idle)?);
         let line =
             format!("\n{idle} idle keep-alive connections, private bytes each: nginx {nginx:.0}, ours {ours:.0}");
+        println!("{line}");
+        table += &line;
+    }
+    if options.has("--large") {
+        let (nginx, ours) = (bench.large(&bench.nginx)?, bench.large(&bench.ours)?);
+        let line = format!(
+            "\n5,000 servers, 20,000 locations: until it listens nginx {:.2} s, ours {:.2} s; \
+             private memory nginx {} MiB, ours {} MiB",
+            nginx.0, ours.0, nginx.1, ours.1
+        );
         println!("{line}");
         table += &line;
     }
@@ -216,6 +227,19 @@ impl Bench {
             steal: (steal_after - steal) / wall * 100.0,
             foreign: (busy_after - busy - known).max(0.0) / wall * 100.0,
         })
+    }
+
+    /// Seconds that a start with a large configuration takes, and the MiB it costs.
+    fn large(&self, binary: &Path) -> Outcome<(f64, u64)> {
+        let (port, _, _) = ports()?;
+        let folder = self.folder.display().to_string();
+        tools::write(&self.folder.join("large.conf"), &large_configuration(port))?;
+        let binary = binary.display().to_string();
+        let begun = Instant::now();
+        let command = [&binary, "-p", &folder, "-c", "large.conf", "-e", "error.log"];
+        let mut server = Process::start(&self.server_cpu, &command)?;
+        server.wait_port(port)?;
+        Ok((begun.elapsed().as_secs_f64(), server.memory() >> 20))
     }
 
     fn idle(&self, binary: &Path, method: &str, count: usize) -> Outcome<f64> {

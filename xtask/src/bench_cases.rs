@@ -114,6 +114,24 @@ pub fn configuration(case: &Case, port: u16, backend: u16, folder: &str, method:
     )
 }
 
+/// A configuration of 5,000 servers with four locations each.
+pub fn large_configuration(port: u16) -> String {
+    let mut text = format!(
+        "daemon off;\npid server-{port}.pid;\nworker_processes 1;\nevents {{ }}\nhttp {{\n    access_log off;\n    \
+         server_names_hash_max_size 65536; server_names_hash_bucket_size 128;\n    \
+         client_body_temp_path body-{port}; proxy_temp_path proxy-{port};\n"
+    );
+    for n in 0..5000 {
+        text += &format!(
+            "    server {{\n        listen 127.0.0.1:{port}; server_name site{n}.example www.site{n}.example;\n        \
+             root /srv/{n}; gzip on; add_header X-Site {n};\n        location / {{ try_files $uri $uri/ =404; }}\n        \
+             location /static/ {{ expires 1d; }}\n        location ~ \\.(png|jpg)$ {{ expires max; access_log off; }}\n        \
+             location /app/ {{ proxy_pass http://127.0.0.1:9; proxy_set_header Host $host; }}\n    }}\n"
+        );
+    }
+    text + "}\n"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

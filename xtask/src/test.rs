@@ -48,6 +48,10 @@ pub fn run(arguments: &[String]) -> Outcome {
     }));
     count.add(step("tidy", || crate::tidy::run(&[])));
     count.add(tests("unit and property tests", &["--workspace", "--exclude", "e2e"], None));
+    if has_nextest() {
+        // nextest leaves out the examples in documentation.
+        count.add(listen_to("examples in documentation", cargo(["test", "--doc", "--workspace", "--no-fail-fast"])));
+    }
     let build = step("release build", || tools::server().map(|_| ()));
     count.add(build);
     if build.failed == 0 {
@@ -101,20 +105,24 @@ fn step(title: &str, action: impl FnOnce() -> Outcome) -> Count {
 
 /// Runs tests by nextest where it is installed, else by cargo itself, and counts them.
 fn tests(title: &str, arguments: &[&str], method: Option<&str>) -> Count {
-    println!("== {title}");
-    let begun = Instant::now();
-    let nextest = tools::find("cargo-nextest").is_some() || tools::find_in_cargo_home("cargo-nextest");
-    let mut command = if nextest {
-        cargo(["nextest", "run", "--no-fail-fast", "--status-level", "fail", "--final-status-level", "fail"])
+    let mut command = if has_nextest() {
+        cargo(["nextest", "run", "--no-fail-fast", "--no-tests", "pass", "--status-level", "fail"])
     } else {
         cargo(["test", "--no-fail-fast"])
     };
-    command.args(arguments).env("CARGO_TERM_COLOR", "never");
-    if nextest {
-        // Reload and stop are measured in time: tests that share two cores with too many others aren't.
-        command.args(["--no-tests", "pass"]);
-    }
-    command.envs(method.map(|m| ("TIDEGATE_USE", m)));
+    command.args(arguments).envs(method.map(|m| ("TIDEGATE_USE", m)));
+    listen_to(title, command)
+}
+
+fn has_nextest() -> bool {
+    tools::find("cargo-nextest").is_some() || tools::find_in_cargo_home("cargo-nextest")
+}
+
+/// Runs a test command as a step, and counts its tests.
+fn listen_to(title: &str, mut command: Command) -> Count {
+    println!("== {title}");
+    let begun = Instant::now();
+    command.env("CARGO_TERM_COLOR", "never");
     let (count, good) = listen(command);
     println!("   {title}: {} passed, {} failed, {:.0} s", count.passed, count.failed, begun.elapsed().as_secs_f64());
     // What doesn't compile, or dies, fails even if no test says so.
