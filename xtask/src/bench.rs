@@ -111,7 +111,7 @@ fn measure_all(options: &Options, folder: &Path) -> Outcome {
         let (nginx, ours) = (bench.large(&bench.nginx)?, bench.large(&bench.ours)?);
         let line = format!(
             "\n5,000 servers, 20,000 locations: until it listens nginx {:.2} s, ours {:.2} s; \
-             private memory nginx {} MiB, ours {} MiB",
+             memory nginx {} MiB, ours {} MiB",
             nginx.0, ours.0, nginx.1, ours.1
         );
         println!("{line}");
@@ -239,7 +239,9 @@ impl Bench {
         let command = [&binary, "-p", &folder, "-c", "large.conf", "-e", "error.log"];
         let mut server = Process::start(&self.server_cpu, &command)?;
         server.wait_port(port)?;
-        Ok((begun.elapsed().as_secs_f64(), server.memory() >> 20))
+        let seconds = begun.elapsed().as_secs_f64();
+        std::thread::sleep(Duration::from_millis(500));
+        Ok((seconds, server.whole_memory() >> 20))
     }
 
     fn idle(&self, binary: &Path, method: &str, count: usize) -> Outcome<f64> {

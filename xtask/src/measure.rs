@@ -50,7 +50,12 @@ impl Process {
 
     /// Private memory of it and its descendants, in bytes.
     pub fn memory(&self) -> u64 {
-        tree(self.child.id()).into_iter().map(private_of).sum()
+        tree(self.child.id()).into_iter().map(|p| memory_of(p, &["Private_Clean:", "Private_Dirty:"])).sum()
+    }
+
+    /// All memory of it and its descendants, what they share counted once, in bytes.
+    pub fn whole_memory(&self) -> u64 {
+        tree(self.child.id()).into_iter().map(|p| memory_of(p, &["Pss:"])).sum()
     }
 }
 
@@ -105,9 +110,10 @@ fn cpu_of(pid: u32) -> f64 {
     nanoseconds.filter_map(|s| s.split(' ').next().and_then(|n| n.parse::<f64>().ok())).sum::<f64>() / 1e9
 }
 
-fn private_of(pid: u32) -> u64 {
+/// The sum of these fields of a process's memory.
+fn memory_of(pid: u32, fields: &[&str]) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let kib = text.lines().filter(|l| l.starts_with("Private_Clean:") || l.starts_with("Private_Dirty:"));
+    let kib = text.lines().filter(|l| fields.iter().any(|f| l.starts_with(f)));
     kib.filter_map(|l| l.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok())).sum::<u64>() * 1024
 }
 
@@ -240,7 +246,7 @@ mod tests {
     #[test]
     fn own_figures() {
         let own = std::process::id();
-        assert!(tree(own).contains(&own) && cpu_of(own) > 0.0 && private_of(own) > 0);
+        assert!(tree(own).contains(&own) && cpu_of(own) > 0.0 && memory_of(own, &["Pss:"]) > 0);
         assert!(machine().0 > 0.0);
     }
 }
