@@ -29,8 +29,9 @@ pub fn curl(args: &[&str]) -> Vec<u8> {
     out.stdout
 }
 
-/// Lets headless Chromium open a page, run its scripts, and returns the document then; none if it isn't installed.
-pub fn chromium(url: &str) -> Option<String> {
+/// Lets headless Chromium open a page, run its scripts, and returns the document when it is loaded; none if the browser
+/// isn't installed. Further options are the browser's, for example `--virtual-time-budget=8000` to wait for fetches.
+pub fn chromium(url: &str, options: &[&str]) -> Option<String> {
     let program = tool(&["chromium", "chromium-browser", "google-chrome"])?;
     let profile = Folder::new();
     let out = Command::new("timeout")
@@ -38,7 +39,8 @@ pub fn chromium(url: &str) -> Option<String> {
         .arg(program)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .args(["--virtual-time-budget=8000", "--dump-dom"])
+        .args(["--dump-dom"])
+        .args(options)
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg(url)
         .env("HOME", profile.path())

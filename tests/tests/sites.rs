@@ -93,7 +93,7 @@ fn single_page_application() {
     let again = server.get_with("/assets/app.1a2b.js", &format!("If-None-Match: {etag}\r\n"));
     assert_eq!(again.status, 304);
     assert_eq!(server.get("/assets/none.js").status, 404);
-    if let Some(dom) = chromium(&server.url("/some/route")) {
+    if let Some(dom) = chromium(&server.url("/some/route"), &["--virtual-time-budget=8000"]) {
         assert!(dom.contains("route /some/route items 3 rgb(1, 2, 3)"), "{dom}");
     }
 }
@@ -159,7 +159,7 @@ fn application_server_with_websocket() {
     raw.send(b"\x81\x83\0\0\0\0abc");
     assert_eq!(raw.take(5), b"\x81\x03ABC");
     drop(raw);
-    if let Some(dom) = chromium(&server.url("/")) {
+    if let Some(dom) = chromium(&server.url("/"), &[]) {
         assert!(dom.contains("TIDE and 40 via http"), "{dom}");
     }
 }
