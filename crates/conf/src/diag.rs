@@ -40,7 +40,7 @@ pub fn render(error: &Error, level: &str, sources: &Sources, style: Style<'_>) -
     if !style.snippets {
         return out;
     }
-    let view = error.span.and_then(|span| Some(View::new(sources.file(span)?, span)));
+    let view = error.caret.or(error.span).and_then(|span| Some(View::new(sources.file(span)?, span)));
     match (view, &error.hint) {
         (Some(view), hint) => {
             out.push_str(&view.draw(level, hint.as_deref(), style.color));
@@ -127,6 +127,15 @@ mod tests {
         );
         check("a \"b\nc\";", "\"b\nc\"", "nginx: [emerg] no in /n.conf:1\n  |\n1 | a \"b\n  |   ^^ try this\n");
         check("ä b;", "b", "nginx: [emerg] no in /n.conf:1\n  |\n1 | ä b;\n  |   ^ try this\n");
+    }
+
+    #[test]
+    fn points_at_the_cause() {
+        let text = "http {\n    root a  # here\n}\n";
+        let (sources, _, errors) = crate::parse::parse("/n.conf", text);
+        let drawn = "  |\n2 |     root a  # here\n  |           ^ is a \";\" missing here?\n";
+        let expect = format!("nginx: [emerg] unexpected \"}}\" in /n.conf:3\n{drawn}");
+        assert_eq!(super::errors(&errors, &sources, STYLE), expect);
     }
 
     #[test]

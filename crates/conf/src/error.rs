@@ -14,22 +14,24 @@ pub struct Error {
     pub span: Option<Span>,
     /// What the person could do.
     pub hint: Option<String>,
+    /// The place that the hint is about, if it isn't the error's own: there the caret is drawn.
+    pub caret: Option<Span>,
 }
 
 impl Error {
     /// An error at no place.
     pub fn new(message: impl Into<String>) -> Error {
-        Error { message: message.into(), span: None, hint: None }
+        Error { message: message.into(), span: None, hint: None, caret: None }
     }
 
     /// An error at a place.
     pub fn place(span: Span, message: impl Into<String>) -> Error {
-        Error { message: message.into(), span: Some(span), hint: None }
+        Error { message: message.into(), span: Some(span), hint: None, caret: None }
     }
 
     /// An error at a word. nginx reports the line on which the directive ends: [`crate::Loader`] sees to that.
     pub fn at(word: &Word, message: impl Into<String>) -> Error {
-        Error { message: message.into(), span: Some(word.span), hint: None }
+        Error { message: message.into(), span: Some(word.span), hint: None, caret: None }
     }
 
     /// An error at a directive's name.
@@ -48,5 +50,19 @@ impl Error {
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// The same error with its caret elsewhere.
+    #[must_use]
+    pub fn caret(mut self, caret: Span) -> Error {
+        self.caret = Some(caret);
+        self
+    }
+
+    /// The same error with the hint that a semicolon is missing behind a word.
+    #[must_use]
+    pub(crate) fn missing_semicolon(self, after: &Word) -> Error {
+        let caret = Span { start: after.span.end, ..after.span };
+        self.hint("is a \";\" missing here?").caret(caret)
     }
 }

@@ -76,24 +76,16 @@ pub(crate) fn misplaced<'r>(rows: impl Iterator<Item = &'r Row>) -> String {
     format!("it may stand in: {}", all.describe())
 }
 
-/// The form of a directive, and the semicolon that may be missing in front of a line break.
-pub(crate) fn arity(directive: &Directive, row: &Row) -> String {
-    let form = format!("its form is \"{}\"", row.args.form(&row.name));
-    let words = [&directive.name].into_iter().chain(&directive.args).collect::<Vec<_>>();
-    let lines = words.windows(2).find(|pair| pair[0].span.line < pair[1].span.line);
-    match lines {
-        Some(pair) if directive.args.len() > *row.args.count.end() => {
-            format!("{form}; is a \";\" missing at the end of line {}?", pair[0].span.line)
-        }
-        _ => form,
-    }
+/// How a directive is written.
+pub(crate) fn form(row: &Row) -> String {
+    format!("its form is \"{}\"", row.args.form(&row.name))
 }
 
-/// The same for a directive that has a block and shouldn't.
-pub(crate) fn stray_block(directive: &Directive) -> Option<String> {
-    let words = [&directive.name].into_iter().chain(&directive.args).collect::<Vec<_>>();
-    let pair = words.windows(2).find(|pair| pair[0].span.line < pair[1].span.line)?;
-    Some(format!("is a \";\" missing at the end of line {}?", pair[0].span.line))
+/// The last word in front of a line break in a directive: there a semicolon may be missing.
+pub(crate) fn line_break(directive: &Directive) -> Option<&Word> {
+    let words = [&directive.name].into_iter().chain(&directive.args);
+    let next_words = &directive.args;
+    words.zip(next_words).find(|(word, next)| word.span.line < next.span.line).map(|(word, _)| word)
 }
 
 #[cfg(test)]

@@ -219,21 +219,26 @@ fn check_args(directive: &Directive, row: &Row) -> Result<()> {
     let args = &row.args;
     if args.block && directive.block.is_none() {
         let error = Error::on(directive, format!("directive \"{}\" has no opening \"{{\"", directive.name.lossy()));
-        return Err(error.hint(hints::arity(directive, row)));
+        return Err(error.hint(hints::form(row)));
     }
     if !args.block && directive.block.is_some() {
         return Err(not_terminated(directive));
     }
     if !args.count.contains(&directive.args.len()) {
-        return Err(wrong_count(directive).hint(hints::arity(directive, row)));
+        let error = wrong_count(directive);
+        let word = hints::line_break(directive).filter(|_| directive.args.len() > *args.count.end());
+        return Err(match word {
+            Some(word) => error.missing_semicolon(word),
+            None => error.hint(hints::form(row)),
+        });
     }
     Ok(())
 }
 
 fn not_terminated(directive: &Directive) -> Error {
     let error = Error::on(directive, format!("directive \"{}\" is not terminated by \";\"", directive.name.lossy()));
-    match hints::stray_block(directive) {
-        Some(hint) => error.hint(hint),
+    match hints::line_break(directive) {
+        Some(word) => error.missing_semicolon(word),
         None => error,
     }
 }

@@ -183,18 +183,16 @@ impl Parser<'_> {
     }
 
     fn close_block(&mut self, state: &mut State, end: Span) {
-        let spoilt = state.spoilt;
-        let last = state.words.last().map(|word| word.span);
-        if let (Some(last), false) = (last, spoilt) {
-            let hint = format!("is a \";\" missing at the end of line {}?", last.line);
-            self.errors.push(Error::place(end, "unexpected \"}\"").hint(hint));
+        let (spoilt, is_empty) = (state.spoilt, state.words.is_empty());
+        if let (Some(last), false) = (state.words.last(), spoilt) {
+            self.errors.push(Error::place(end, "unexpected \"}\"").missing_semicolon(last));
         }
         if let Some(directive) = state.directive(end) {
             self.add(state, directive);
         }
         if !state.blocks.is_empty() {
             state.close(end);
-        } else if last.is_none() && !spoilt {
+        } else if is_empty && !spoilt {
             let error = Error::place(end, "unexpected \"}\"");
             self.errors.push(error.hint("no block of this file is open here: is there a \"}\" too many above?"));
         }
@@ -207,20 +205,18 @@ impl Parser<'_> {
                 true => "unexpected end of file, expecting \";\" or \"}\"",
                 false => "unexpected end of parameter, expecting \";\"",
             };
-            let hint = match (quote, state.words.last()) {
-                (Some(quote), _) => format!("the quote that opens in line {} isn't closed", quote.line),
-                (None, Some(word)) => format!("is a \";\" missing at the end of line {}?", word.span.line),
-                (None, None) => "the last directive has no end".to_owned(),
-            };
             let error = Error::place(place, message);
-            self.errors.push(if is_file { error.hint(hint) } else { error });
+            self.errors.push(match (quote, state.words.last()) {
+                (Some(quote), _) => error.hint("the quote that opens here isn't closed").caret(quote),
+                (None, Some(word)) => error.missing_semicolon(word),
+                (None, None) => error,
+            });
             return;
         }
         let Some(block) = state.blocks.last() else { return };
         let mut error = Error::place(place, "unexpected end of file, expecting \"}\"");
         if let Some(head) = &block.head {
-            let (name, line) = (head.name.lossy(), head.name.span.line);
-            error = error.hint(format!("the block \"{name}\" that opens in line {line} isn't closed"));
+            error = error.hint("the block that opens here isn't closed").caret(head.name.span);
         }
         self.errors.push(error);
     }

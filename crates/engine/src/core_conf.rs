@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use conf::values::{flag, number, offset, msec};
+use conf::values::{flag, msec, number, offset};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 
 use crate::log::{ErrorLog, parse_error_log};
@@ -267,9 +267,8 @@ fn load_module(_: &mut CoreRaw, loader: &mut Loader<'_>, directive: &Directive) 
         return Ok(());
     }
     let path = path.display();
-    let message = format!(
-        "dlopen() \"{path}\" failed ({path}: cannot open shared object file: No such file or directory)"
-    );
+    let message =
+        format!("dlopen() \"{path}\" failed ({path}: cannot open shared object file: No such file or directory)");
     Err(Error::on(directive, message).hint(format!("modules are built in; {name} isn't one of them")))
 }
 
@@ -284,8 +283,7 @@ fn parse_thread_pool(raw: &mut ThreadPoolRaw, _: &mut Loader<'_>, directive: &Di
                 .filter(|&threads| threads > 0)
                 .ok_or_else(|| Error::at(word, format!("invalid threads value \"{text}\"")))?;
         } else if let Some(queue) = value("max_queue=") {
-            pool.max_queue =
-                queue.ok_or_else(|| Error::at(word, format!("invalid max_queue value \"{text}\"")))?;
+            pool.max_queue = queue.ok_or_else(|| Error::at(word, format!("invalid max_queue value \"{text}\"")))?;
         }
     }
     let pools = raw.pools.take().unwrap_or_else(|| Rc::new([]));

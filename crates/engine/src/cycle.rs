@@ -9,7 +9,7 @@ use crate::core_conf::{CoreConf, ErrlogConf, Owner, ThreadPoolConf, find_owner};
 use crate::event_conf::{EpollConf, EventConf, Events};
 use crate::files::SystemFiles;
 use crate::listening::{self, Listening, Opening};
-use crate::log::{ErrorLog, Level, Log, LogFiles, Target};
+use crate::log::{Errno, ErrorLog, Level, Log, LogFiles, Target};
 use crate::module::{App, BuildContext, Module};
 use crate::personality::personality;
 use crate::pid_file;
@@ -110,6 +110,22 @@ pub struct Cycle {
     pub sources: Sources,
     /// The prefix.
     pub prefix: PathBuf,
+    /// What all workers share, over reloads.
+    pub shared: Rc<Shared>,
+}
+
+/// Memory that all workers of all cycles share.
+pub struct Shared {
+    /// The lock of `accept_mutex`.
+    pub accept: shm::TryLock,
+    /// Numbers connections.
+    pub serial: shm::Counter,
+}
+
+impl Shared {
+    fn new() -> std::io::Result<Shared> {
+        Ok(Shared { accept: shm::TryLock::new()?, serial: shm::Counters::new(&["connections"])?.get("connections") })
+    }
 }
 
 impl Cycle {
@@ -183,13 +199,13 @@ fn read(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Rep
     loader.errors = errors;
     let frame = Frame::default();
     loader.block(&directives, Context::MAIN, frame.clone());
-    let result = build(&mut loader, &frame, program, old, reporter);
+    let result = build(&mut loader, &frame, program, old);
     if let Err(error) = &result {
         loader.errors.push(error.clone());
     }
     reporter.configuration(Level::Warn, &loader.sources, &loader.warnings);
     reporter.configuration(Level::Emerg, &loader.sources, &loader.errors);
-    let Ok((main, log, apps)) = result else { return None };
+    let Ok(Built { main, log, apps }) = result else { return None };
     if !loader.errors.is_empty() {
         return None;
     }
@@ -209,14 +225,15 @@ fn parse(program: &Program, env: &conf::Env) -> (Sources, Vec<conf::Directive>, 
     }
 }
 
+/// What comes of the outermost level.
+struct Built {
+    main: Set,
+    log: Log,
+    apps: Vec<Rc<dyn App>>,
+}
+
 /// Inheritance of the outermost level, then the modules build. With errors found so far nothing is built.
-fn build(
-    loader: &mut Loader<'_>,
-    frame: &Frame,
-    program: &Program,
-    old: Option<&Cycle>,
-    reporter: &Reporter,
-) -> conf::Result<(Set, Log, Vec<Rc<dyn App>>)> {
+fn build(loader: &mut Loader<'_>, frame: &Frame, program: &Program, old: Option<&Cycle>) -> conf::Result<Built> {
     let main = {
         let mut raw = frame.levels[ConfLevel::Main as usize].borrow_mut();
         Sets::resolve(Context::MAIN, ConfLevel::Main, &mut raw, None, loader)?
@@ -229,7 +246,7 @@ fn build(
             loader.store.entry::<Events>().0.as_ref().map_or(0, |set| set.get::<EventConf>().worker_connections);
         let cx = BuildContext {
             old,
-            log: reporter.log().clone(),
+            log: log.clone(),
             workers: core.worker_processes,
             worker_connections,
             owner: owner(core).map(|owner| (owner.user.uid, owner.gid)),
@@ -238,7 +255,7 @@ fn build(
             apps.extend(module.build(loader, &cx)?);
         }
     }
-    Ok((main, log, apps))
+    Ok(Built { main, log, apps })
 }
 
 /// The outermost log: what `error_log` says, else the command line's or the personality's.
@@ -257,20 +274,21 @@ fn log_of(main: &Set, loader: &mut Loader<'_>, program: &Program) -> Log {
 }
 
 /// Opens files and sockets.
-fn open(
-    read: Read,
-    program: &Program,
-    purpose: Purpose,
-    old: Option<&Cycle>,
-    reporter: &Reporter,
-) -> Option<Cycle> {
+fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Reporter) -> Option<Cycle> {
     let Read { main, events, log, log_files, apps, sources } = read;
     let Some(events) = events else {
         reporter.say(Level::Emerg, "no \"events\" section in configuration");
         return None;
     };
-    let mut cycle =
-        Cycle { main, events, log, log_files, apps, listening: Vec::new(), sources, prefix: program.prefix.clone() };
+    let shared = match old.map_or_else(|| Shared::new().map(Rc::new), |old| Ok(old.shared.clone())) {
+        Ok(shared) => shared,
+        Err(error) => {
+            reporter.say(Level::Alert, &format!("mmap(MAP_ANON|MAP_SHARED) failed{}", Errno(&error)));
+            return None;
+        }
+    };
+    let (listening, prefix) = (Vec::new(), program.prefix.clone());
+    let mut cycle = Cycle { main, events, log, log_files, apps, listening, sources, prefix, shared };
     if purpose == Purpose::Signal {
         // What it has to say goes to the configuration's log if that can be written.
         let _ = cycle.log_files.open_all();

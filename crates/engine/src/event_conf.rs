@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use conf::values::{flag, number, msec};
+use conf::values::{flag, msec, number};
 use conf::{Args, Context, Directive, Error, Level, Loader, Registry, Result, Set, Sets};
 
 conf::table! {

@@ -54,10 +54,8 @@ pub struct Opening<'a> {
 
 /// Opens what the applications ask for, `(application, index, listen)`. `None`: it failed, and that was reported.
 pub fn open_all(wanted: Vec<(usize, usize, Listen)>, opening: &Opening<'_>) -> Option<Vec<Listening>> {
-    let mut all: Vec<Listening> = wanted
-        .into_iter()
-        .map(|(app, index, listen)| Listening { app, index, listen, sockets: Vec::new() })
-        .collect();
+    let mut all: Vec<Listening> =
+        wanted.into_iter().map(|(app, index, listen)| Listening { app, index, listen, sockets: Vec::new() }).collect();
     for listening in &mut all {
         inherit(listening, opening.old, opening.reporter);
     }

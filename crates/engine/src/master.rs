@@ -154,7 +154,12 @@ impl<'a> Master<'a> {
         let (ours, theirs) = match os::channel::pair() {
             Ok(pair) => pair,
             Err(error) => {
-                crate::log!(log::current(), Alert, "socketpair() failed while spawning \"worker process\"{}", Errno(&error));
+                crate::log!(
+                    log::current(),
+                    Alert,
+                    "socketpair() failed while spawning \"worker process\"{}",
+                    Errno(&error)
+                );
                 return None;
             }
         };
@@ -275,6 +280,7 @@ impl<'a> Master<'a> {
                 continue;
             };
             let child = self.children.swap_remove(at);
+            self.cycle.shared.accept.release_dead(pid);
             note_exit("worker process", pid, exit);
             if exit == Exit::Code(FATAL) {
                 crate::log!(

@@ -28,7 +28,8 @@ pub trait Module {
 pub struct BuildContext<'a> {
     /// The cycle that this one replaces, on a reload.
     pub old: Option<&'a Cycle>,
-    /// The log for what happens meanwhile.
+    /// The outermost error log, for what has none of its own. Its files are opened later: report what happens
+    /// meanwhile as errors or the loader's warnings.
     pub log: Log,
     /// The number of workers that will run.
     pub workers: usize,

@@ -8,8 +8,7 @@ use os::signal::{
 use crate::log;
 
 /// All signals that a process of the program receives through its descriptor. SIGSYS and SIGPIPE are ignored.
-pub const HANDLED: [i32; 10] =
-    [SIGHUP, SIGUSR1, SIGWINCH, SIGTERM, SIGQUIT, SIGUSR2, SIGALRM, SIGINT, SIGIO, SIGCHLD];
+pub const HANDLED: [i32; 10] = [SIGHUP, SIGUSR1, SIGWINCH, SIGTERM, SIGQUIT, SIGUSR2, SIGALRM, SIGINT, SIGIO, SIGCHLD];
 
 /// What a signal asks a process to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -60,11 +60,11 @@ pub fn run(program: &Program, command_line: &str, started: impl FnOnce(&Cycle)) 
     log::set_current(cycle.log.clone());
     note_start(&cycle);
     signals::ignore();
-    if cycle.core().daemon && cycle.core().master_process || cycle.core().daemon {
-        if let Err(error) = os::process::daemonize() {
-            crate::log!(log::current(), Emerg, "daemon() failed{}", Errno(&error));
-            return 1;
-        }
+    if cycle.core().daemon
+        && let Err(error) = os::process::daemonize()
+    {
+        crate::log!(log::current(), Emerg, "daemon() failed{}", Errno(&error));
+        return 1;
     }
     if let Err(message) = pid_file::write(&cycle.core().pid) {
         reporter.with_log(cycle.log.clone()).say(Level::Emerg, &message);
@@ -115,11 +115,7 @@ fn note_start(cycle: &Cycle) {
         let connections = cycle.event().worker_connections as u64;
         let limit = cycle.core().worker_rlimit_nofile.unwrap_or(hard);
         if connections > limit {
-            crate::log!(
-                log,
-                Warn,
-                "{connections} worker_connections exceed open file resource limit: {limit}"
-            );
+            crate::log!(log, Warn, "{connections} worker_connections exceed open file resource limit: {limit}");
         }
     }
 }

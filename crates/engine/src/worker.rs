@@ -192,15 +192,19 @@ async fn first_of(one: impl Future<Output = ()>, other: impl Future<Output = ()>
 /// Starts a task for each listening socket; all end, and close their sockets, when `stop` happens.
 fn listen(cycle: &Rc<Cycle>, worker: usize, stop: &Rc<rt::Event>) -> Result<(), String> {
     let event = cycle.event();
+    let mutex = event.accept_mutex && cycle.core().master_process && cycle.core().worker_processes > 1;
+    if mutex {
+        rt::set_accept_mutex(Rc::new(AcceptMutex(cycle.shared.accept)), event.accept_mutex_delay_ms);
+    }
     for listening in cycle.listening.iter().filter(|listening| !listening.listen.options.datagram) {
         let Some(fd) = listening.socket(worker) else { continue };
         let fd = fd.as_fd().try_clone_to_owned().map_err(|error| format!("dup() failed{}", Errno(&error)))?;
         let options = rt::AcceptOptions {
             exclusive: cycle.core().worker_processes > 1 && !listening.listen.options.reuseport,
             multi_accept: event.multi_accept,
+            mutex: mutex && !listening.listen.options.reuseport,
             deferred: listening.listen.options.deferred,
             delay_ms: event.accept_mutex_delay_ms,
-            ..rt::AcceptOptions::default()
         };
         let listener = rt::Listener::new(fd, options)
             .map_err(|error| format!("listening on {} failed{}", listening.listen.addr, Errno(&error)))?;
@@ -219,6 +223,19 @@ fn listen(cycle: &Rc<Cycle>, worker: usize, stop: &Rc<rt::Event>) -> Result<(), 
     Ok(())
 }
 
+/// The lock of `accept_mutex`, as the event loop takes it.
+struct AcceptMutex(shm::TryLock);
+
+impl rt::AcceptLock for AcceptMutex {
+    fn try_lock(&self) -> bool {
+        self.0.try_lock(os::process::pid())
+    }
+
+    fn unlock(&self) {
+        self.0.unlock(os::process::pid());
+    }
+}
+
 fn new_runtime(cycle: &Cycle) -> Result<rt::Runtime, String> {
     let event = cycle.event();
     let driver = event.method.unwrap_or(rt::Driver::Epoll);
@@ -227,7 +244,10 @@ fn new_runtime(cycle: &Cycle) -> Result<rt::Runtime, String> {
         connections: event.worker_connections,
         timer_resolution_ms: u32::try_from(cycle.core().timer_resolution_ms).unwrap_or(u32::MAX),
         hook: Some(Rc::new(report)),
-        ..rt::Options::default()
+        serial: Some(Rc::new({
+            let shared = cycle.shared.clone();
+            move || shared.serial.add(1)
+        })),
     };
     rt::Runtime::new(options).map_err(|error| {
         let name = crate::event_conf::METHODS.iter().find(|(_, method)| *method == driver).map_or("", |(name, _)| name);
@@ -239,7 +259,8 @@ fn new_runtime(cycle: &Cycle) -> Result<rt::Runtime, String> {
 fn report(report: rt::Report<'_>) {
     let log = log::current();
     match report {
-        rt::Report::Panic(message) => crate::log!(log, Alert, "a task failed: {message}"),
+        // The panic hook has told of it, with the place.
+        rt::Report::Panic(_) => {}
         rt::Report::NotEnoughConnections(limit) => {
             crate::log!(log, Alert, "{limit} worker_connections are not enough");
         }

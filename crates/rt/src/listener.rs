@@ -88,14 +88,14 @@ impl Listener {
     /// The next connection. Passing failures are reported to the hook and not returned; an error means that the
     /// listener is of no more use.
     pub async fn accept(&self) -> io::Result<(Stream, SockAddr)> {
-        let mut waited = false;
+        let mut waited = 0;
         loop {
             poll_fn(|_| self.poll_ready()).await;
             let fd = self.core.slots.borrow_mut().at(self.slot).fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
             let full = !self.core.make_room();
             // Who was just asked to close, or accepted and not yet polled, may leave or become idle in a moment.
-            if full && (self.core.expects_room() || !waited) {
-                waited = true;
+            if full && waited < if self.core.expects_room() { 8 } else { 1 } {
+                waited += 1;
                 crate::yield_now().await;
                 continue;
             }

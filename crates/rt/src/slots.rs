@@ -207,7 +207,6 @@ impl Slots {
         self.free.append(&mut self.freed);
     }
 
-    #[expect(dead_code, reason = "for poll")]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
         self.rows.iter().enumerate().filter_map(|(n, slot)| Some((n as u32, slot.as_ref()?)))
     }

@@ -22,7 +22,11 @@ pub fn welcome(pid: &Path) -> BuiltIn {
 pub fn folder(pid: &Path, folder: &Path) -> BuiltIn {
     let port = free_port();
     let root = folder.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"").replace('$', "${dollar}");
-    site(pid, port, &format!("root \"{root}\"; index index.html index.htm; location / {{ try_files $uri $uri/ =404; }}"))
+    site(
+        pid,
+        port,
+        &format!("root \"{root}\"; index index.html index.htm; location / {{ try_files $uri $uri/ =404; }}"),
+    )
 }
 
 fn site(pid: &Path, port: u16, inside: &str) -> BuiltIn {

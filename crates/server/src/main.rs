@@ -141,9 +141,7 @@ fn program(args: &Args) -> (Program, Option<String>) {
 fn prefix(args: &Args) -> PathBuf {
     match (&args.prefix, &args.conf) {
         (Some(prefix), _) => prefix.join(""),
-        (None, Some(conf)) if !personality().is_nginx() => {
-            absolute(conf).parent().unwrap_or(Path::new("/")).join("")
-        }
+        (None, Some(conf)) if !personality().is_nginx() => absolute(conf).parent().unwrap_or(Path::new("/")).join(""),
         _ => personality().prefix.clone(),
     }
 }

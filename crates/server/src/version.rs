@@ -33,6 +33,9 @@ fn arguments(personality: &Personality, registry: &Registry) -> Vec<String> {
     for module in OPTIONAL.iter().filter(|module| has(registry, module)) {
         words.push(format!("--with-{module}"));
     }
+    if !has(registry, "http") {
+        words.push("--without-http".to_string());
+    }
     for module in STOCK {
         // Of a protocol that isn't there nothing is said, as nginx does.
         let protocol = module.split('_').next().unwrap_or_default();
@@ -70,7 +73,9 @@ Usage: {name} [-?hvVtTq] [-s signal] [-p prefix]
 "
     ));
     if !personality.is_nginx() {
-        text.push_str(&format!("       {name} FOLDER     : serve a folder\n       {name}            : serve a welcome page\n"));
+        text.push_str(&format!(
+            "       {name} FOLDER     : serve a folder\n       {name}            : serve a welcome page\n"
+        ));
     }
     text.push_str(&format!(
         "

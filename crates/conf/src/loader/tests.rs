@@ -57,13 +57,13 @@ fn finds_errors() {
     check(
         "http { root a\n gzip on;\n gzip; }",
         &[
-            "2: invalid number of arguments in \"root\" directive (its form is \"root arg;\"; is a \";\" missing at the end of line 1?)",
+            "2: invalid number of arguments in \"root\" directive (is a \";\" missing here?)",
             "3: invalid number of arguments in \"gzip\" directive (its form is \"gzip on | off;\")",
         ],
     );
     check(
         "http { root a\n server {\n} }",
-        &["2: directive \"root\" is not terminated by \";\" (is a \";\" missing at the end of line 1?)"],
+        &["2: directive \"root\" is not terminated by \";\" (is a \";\" missing here?)"],
     );
 }
 
@@ -99,7 +99,7 @@ fn gathers_errors_in_order() {
         &[
             "1: unknown directive \"foofoo\"",
             "3: unknown directive \"barbar\"",
-            "4: unexpected \"}\" (is a \";\" missing at the end of line 4?)",
+            "4: unexpected \"}\" (is a \";\" missing here?)",
             "5: unexpected \"}\" (no block of this file is open here: is there a \"}\" too many above?)",
         ],
     );

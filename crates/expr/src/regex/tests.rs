@@ -71,7 +71,7 @@ fn errors_are_those_of_pcre() {
             Ok(_) => "accepted".to_owned(),
             Err(error) => error.to_string(),
         };
-        if (seen == "accepted") != (expect == "accepted") {
+        if seen.as_bytes() != decode(expect) {
             wrong.push(format!("{line}\n\tbut {seen}"));
         }
     }
@@ -83,12 +83,31 @@ fn what_the_engine_cannot_do_is_refused() {
     for (pattern, expect) in [
         (r"(a(?1)?b)", "recursion is not supported"),
         (r"(?R)?", "recursion is not supported"),
+        (r"(a\1?)*", "a reference inside its own group is not supported"),
+        (r"(?(1)a|b)(?|(a)|(b))", "a condition on one of several groups is not supported"),
+        (r"((?(1)a|b))", "a reference inside its own group is not supported"),
         (r"a\Xb", "this version of PCRE2 does not have support for \\P, \\p, or \\X"),
         (r"\pL", "this version of PCRE2 does not have support for \\P, \\p, or \\X"),
         (r"a(*COMMIT)b", "backtracking control verbs are not supported"),
     ] {
         let error = Regex::new(pattern.as_bytes(), false).err().map(|error| error.why);
         assert_eq!(error.as_deref(), Some(expect), "{pattern}");
+    }
+}
+
+/// What still differs: an iteration that matches nothing sets its group in PCRE and doesn't here. Also texts that the
+/// tables can't hold, for `map` doesn't try regexes on an empty value.
+#[test]
+fn known_differences_and_empty_texts() {
+    for (pattern, text, expect) in [
+        ("(a*)*b", "aab", "+[aa][][][][][][][][]"),
+        ("(a?)++", "a", "+[a][][][][][][][][]"),
+        ("^$", "", "+[][][][][][][][][]"),
+        ("", "", "+[][][][][][][][][]"),
+        ("a", "", "-"),
+    ] {
+        let regex = Regex::new(pattern.as_bytes(), false).expect("a valid pattern");
+        assert_eq!(outcome(&regex, text.as_bytes()), expect.as_bytes(), "{pattern}");
     }
 }
 

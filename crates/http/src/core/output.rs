@@ -148,7 +148,7 @@ async fn next_step(r: &mut Request, core: &Rc<CoreLocation>, body: &mut Chain) -
             Piece::Bytes(_) => step.extend_one(body),
             Piece::File(_) if !step.is_empty() && read => break,
             Piece::File(range) if read => {
-                let size = core.output_buffers.1.clamp(1024, 1 << 20) as u64;
+                let size = core.output_buffers.size.clamp(1024, 1 << 20) as u64;
                 let part = FileRange { len: range.len.min(size), ..range.clone() };
                 let bytes = read_part(r, core, &part).await?;
                 body.advance(part.len);
@@ -323,7 +323,7 @@ fn send_failed(r: &mut Request, error: &io::Error) -> Broken {
 }
 
 fn timed_out() -> io::Error {
-    io::Error::from_raw_os_error(os::ETIMEDOUT)
+    io::Error::from_raw_os_error(110)
 }
 
 /// Decides what the head says of body and connection, and makes it.
@@ -340,7 +340,7 @@ fn head(r: &mut Request) -> Buf {
         field(&mut out, b"Content-Length: ", itoa(length, &mut [0; 20]));
     }
     if let Some(time) = response.last_modified {
-        field(&mut out, b"Last-Modified: ", &wire::date::format(time));
+        field(&mut out, b"Last-Modified: ", &wire::date::format_http_time(time));
     }
     if let Some(location) = &response.location {
         write_location(r, location, &mut out);
@@ -434,7 +434,8 @@ fn status_line(r: &Request, out: &mut Buf) {
         (101, _) => out.extend_from_slice(b"101 Switching Protocols"),
         (_, Some(text)) => out.extend_from_slice(text.as_bytes()),
         (status, None) => {
-            let digits = [b'0' + (status / 100 % 10) as u8, b'0' + (status / 10 % 10) as u8, b'0' + (status % 10) as u8];
+            let digits =
+                [b'0' + (status / 100 % 10) as u8, b'0' + (status / 10 % 10) as u8, b'0' + (status % 10) as u8];
             out.extend_from_slice(&digits);
             out.extend_from_slice(b" ");
         }
@@ -480,8 +481,8 @@ pub fn server_token(tokens: ServerTokens) -> &'static str {
     let names = engine::server_names();
     match tokens {
         ServerTokens::Off => names.name,
-        ServerTokens::On => names.version,
-        ServerTokens::Build => names.build,
+        ServerTokens::On => &names.version,
+        ServerTokens::Build => &names.build,
     }
 }
 
@@ -506,11 +507,14 @@ fn write_location(r: &Request, location: &[u8], out: &mut Buf) {
         let local = r.conn.stream.local_addr().unwrap_or_else(|_| r.conn.address.addr.clone());
         let name = if core.server_name_in_redirect { &r.server.name[..] } else { &r.host[..] };
         if name.is_empty() {
-            out.extend_from_slice(if core.server_name_in_redirect || r.server.name.is_empty() {
-                local_text(&local).into_bytes()
-            } else {
-                r.server.name.to_vec()
-            }.as_slice());
+            out.extend_from_slice(
+                if core.server_name_in_redirect || r.server.name.is_empty() {
+                    local_text(&local).into_bytes()
+                } else {
+                    r.server.name.to_vec()
+                }
+                .as_slice(),
+            );
         } else {
             out.extend_from_slice(name);
         }

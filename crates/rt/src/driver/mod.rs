@@ -1,6 +1,7 @@
 //! The drivers: how the loop learns what its descriptors have.
 
 mod epoll;
+mod poll;
 
 use std::cell::RefCell;
 use std::io;
@@ -30,6 +31,8 @@ pub(crate) enum Kind {
 /// The driver in use.
 pub(crate) enum Backend {
     Epoll(epoll::Epoll),
+    Poll(poll::Poll),
+    Select(poll::Select),
     Closed,
 }
 
@@ -37,6 +40,8 @@ impl Backend {
     pub(crate) fn new(driver: Driver, _connections: usize) -> io::Result<Backend> {
         match driver {
             Driver::Epoll => Ok(Backend::Epoll(epoll::Epoll::new()?)),
+            Driver::Poll => Ok(Backend::Poll(poll::Poll::default())),
+            Driver::Select => Ok(Backend::Select(poll::Select::default())),
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -45,6 +50,11 @@ impl Backend {
     pub(crate) fn open(&mut self, slot: u32, fd: BorrowedFd<'_>, kind: Kind) -> io::Result<()> {
         match self {
             Backend::Epoll(epoll) => epoll.open(slot, fd, kind),
+            Backend::Poll(poll) => {
+                poll.open(slot, fd);
+                Ok(())
+            }
+            Backend::Select(select) => select.open(slot, fd),
             Backend::Closed => Ok(()),
         }
     }
@@ -53,7 +63,7 @@ impl Backend {
     pub(crate) fn close(&mut self, _slot: u32, slot: &mut Slot) -> bool {
         match self {
             Backend::Epoll(epoll) => epoll.close(slot),
-            Backend::Closed => {}
+            Backend::Poll(_) | Backend::Select(_) | Backend::Closed => {}
         }
         false
     }
@@ -62,7 +72,7 @@ impl Backend {
     pub(crate) fn detach(&mut self, _slot: u32, slot: &mut Slot) {
         match self {
             Backend::Epoll(epoll) => epoll.detach(slot),
-            Backend::Closed => {}
+            Backend::Poll(_) | Backend::Select(_) | Backend::Closed => {}
         }
     }
 
@@ -70,6 +80,7 @@ impl Backend {
     pub(crate) fn pause(&mut self, _slot: u32, slot: &mut Slot) {
         match self {
             Backend::Epoll(epoll) => epoll.pause(slot),
+            Backend::Poll(_) | Backend::Select(_) => slot.driver |= note::PAUSED,
             Backend::Closed => {}
         }
     }
@@ -78,6 +89,7 @@ impl Backend {
     pub(crate) fn resume(&mut self, n: u32, slot: &mut Slot, exclusive: bool) {
         match self {
             Backend::Epoll(epoll) => epoll.resume(n, slot, exclusive),
+            Backend::Poll(_) | Backend::Select(_) => slot.driver &= !note::PAUSED,
             Backend::Closed => {}
         }
     }
@@ -85,13 +97,15 @@ impl Backend {
     /// Waits up to `timeout_ms` (`u64::MAX`: without end) and appends what happened.
     pub(crate) fn wait(
         &mut self,
-        _slots: &RefCell<Slots>,
+        slots: &RefCell<Slots>,
         _clock: &Clock,
         timeout_ms: u64,
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
         match self {
             Backend::Epoll(epoll) => epoll.wait(kernel_timeout(timeout_ms), events),
+            Backend::Poll(poll) => poll.wait(slots, kernel_timeout(timeout_ms), events),
+            Backend::Select(select) => select.wait(slots, kernel_timeout(timeout_ms), events),
             Backend::Closed => Ok(()),
         }
     }

@@ -1,0 +1,284 @@
+//! The processes of a running program: start, reload, crash, reopen, stop. They run the example `echo`.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+struct Server {
+    folder: PathBuf,
+    port: u16,
+    child: Child,
+}
+
+impl Server {
+    /// Starts the program with this configuration and waits for its pid file.
+    fn start(name: &str, conf: &str) -> Server {
+        let folder = std::env::temp_dir().join(format!("tidegate-processes-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("permissions");
+        let port = TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("an address").port();
+        let server = Server { port, child: spawn(&folder, conf, port, &[]), folder };
+        wait_for("the pid file", || server.path("nginx.pid").exists());
+        server
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn write_conf(&self, conf: &str) {
+        write_conf(&self.folder, conf, self.port);
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("error.log")).unwrap_or_default()
+    }
+
+    fn wait_for_log(&self, text: &str) {
+        wait_for(text, || self.log().contains(text));
+    }
+
+    fn signal(&self, name: &str) {
+        kill(self.child.id(), name);
+    }
+
+    /// Whether a worker answers.
+    fn accepts(&self) -> bool {
+        let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
+        let _ = stream.set_read_timeout(Some(Duration::from_millis(100)));
+        BufReader::new(stream).read_line(&mut String::new()).is_ok_and(|length| length > 0)
+    }
+
+    /// A new connection, and the process that took it.
+    fn connect(&self) -> (BufReader<TcpStream>, u32) {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("connects");
+        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a time limit");
+        let mut reader = BufReader::new(stream);
+        let line = read_line(&mut reader);
+        let pid = line.trim().parse().unwrap_or_else(|_| panic!("{line:?} instead of a process; {}", self.log()));
+        (reader, pid)
+    }
+
+    fn wait(mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("waits") {
+                return status;
+            }
+            assert!(start.elapsed() < LIMIT, "the program doesn't end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            kill(self.child.id(), "TERM");
+            let _ = self.child.wait();
+        }
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+fn write_conf(folder: &std::path::Path, conf: &str, port: u16) {
+    let text = format!("daemon off; pid nginx.pid; error_log error.log info;\n{conf}");
+    fs::write(folder.join("nginx.conf"), text.replace("PORT", &port.to_string())).expect("writes");
+}
+
+fn spawn(folder: &std::path::Path, conf: &str, port: u16, words: &[&str]) -> Child {
+    write_conf(folder, conf, port);
+    // Next to the test's own folder.
+    let own = std::env::current_exe().expect("a path");
+    let program = own.parent().and_then(|deps| deps.parent()).expect("folders").join("examples/echo");
+    let mut command = Command::new(program);
+    command.arg(folder.join("nginx.conf")).args(words).stdin(Stdio::null()).stderr(Stdio::piped());
+    command.spawn().expect("starts")
+}
+
+fn kill(pid: u32, name: &str) {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
+    assert!(status.is_ok_and(|status| status.success()), "kill -{name} {pid}");
+}
+
+fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < LIMIT, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn read_line(reader: &mut BufReader<TcpStream>) -> String {
+    let mut line = String::new();
+    reader.read_line(&mut line).expect("reads");
+    line
+}
+
+fn echo(reader: &mut BufReader<TcpStream>, text: &str) -> String {
+    reader.get_mut().write_all(text.as_bytes()).expect("writes");
+    read_line(reader)
+}
+
+const LIMIT: Duration = Duration::from_secs(10);
+const ONE: &str = "events {} echo_listen 127.0.0.1:PORT;";
+const TWO: &str = "worker_processes 2; events {} echo_listen 127.0.0.1:PORT;";
+
+#[test]
+fn serves_and_quits() {
+    let server = Server::start("serves", ONE);
+    let (mut reader, worker) = server.connect();
+    assert_ne!(worker, server.child.id());
+    assert_eq!(echo(&mut reader, "hello\n"), "hello\n");
+    server.signal("QUIT");
+    assert_eq!(read_line(&mut reader), "", "an idle connection is closed");
+    let log = server.path("error.log");
+    let pid = server.path("nginx.pid");
+    let log = {
+        wait_for("the pid file to go", || !pid.exists());
+        fs::read_to_string(log).expect("the log")
+    };
+    assert!(server.wait().success());
+    for text in ["gracefully shutting down", "exited with code 0", "start worker process "] {
+        assert!(log.contains(text), "{text} isn't in\n{log}");
+    }
+    assert!(!log.contains("[alert]"), "{log}");
+}
+
+#[test]
+fn a_single_process() {
+    let server = Server::start("single", &format!("master_process off; {ONE}"));
+    let (mut reader, process) = server.connect();
+    assert_eq!(process, server.child.id());
+    assert_eq!(echo(&mut reader, "hello\n"), "hello\n");
+    server.signal("TERM");
+    assert!(server.wait().success());
+}
+
+#[test]
+fn every_method() {
+    for method in ["epoll", "poll", "select", "io_uring"] {
+        let conf = format!("events {{ use {method}; }} echo_listen 127.0.0.1:PORT;");
+        let server = Server::start(method, &conf);
+        wait_for("the worker", || server.log().contains("cannot be respawned") || server.accepts());
+        if server.log().contains("event method failed") {
+            // io_uring is often forbidden; the others work everywhere.
+            assert_eq!(method, "io_uring", "{}", server.log());
+            continue;
+        }
+        let (mut reader, _) = server.connect();
+        assert_eq!(echo(&mut reader, "hello\n"), "hello\n", "{method}");
+        server.signal("QUIT");
+        assert!(server.wait().success());
+    }
+}
+
+#[test]
+fn reload_replaces_workers_and_keeps_sockets() {
+    let server = Server::start("reload", TWO);
+    let (mut old, old_worker) = server.connect();
+    assert_eq!(echo(&mut old, "x\n"), "x\n");
+    server.signal("HUP");
+    server.wait_for_log("exited with code 0");
+    assert_eq!(read_line(&mut old), "");
+    let (mut new, new_worker) = server.connect();
+    assert_ne!(old_worker, new_worker);
+    assert_eq!(echo(&mut new, "y\n"), "y\n");
+}
+
+#[test]
+fn a_bad_configuration_changes_nothing() {
+    let server = Server::start("bad", ONE);
+    let (_, worker) = server.connect();
+    server.write_conf("events {} foo;");
+    server.signal("HUP");
+    server.wait_for_log("[emerg]");
+    assert!(server.log().contains("unknown directive \"foo\" in"), "{}", server.log());
+    assert_eq!(server.connect().1, worker);
+}
+
+#[test]
+fn a_crashed_worker_is_replaced() {
+    let server = Server::start("crash", ONE);
+    let (_, worker) = server.connect();
+    kill(worker, "KILL");
+    server.wait_for_log(&format!("worker process {worker} exited on signal 9"));
+    assert_ne!(server.connect().1, worker);
+}
+
+#[test]
+fn a_panic_costs_one_connection() {
+    let server = Server::start("panic", ONE);
+    let (mut other, worker) = server.connect();
+    let (mut reader, _) = server.connect();
+    let _ = reader.get_mut().write_all(b"panic\n");
+    server.wait_for_log("[alert]");
+    assert!(server.log().contains("panic: asked for in "), "{}", server.log());
+    assert_eq!(read_line(&mut reader), "");
+    assert_eq!(echo(&mut other, "z\n"), "z\n");
+    assert_eq!(server.connect().1, worker);
+}
+
+#[test]
+fn logs_are_reopened() {
+    let server = Server::start("reopen", ONE);
+    let _ = server.connect();
+    fs::rename(server.path("error.log"), server.path("old.log")).expect("renames");
+    server.signal("USR1");
+    wait_for("a new log", || server.path("error.log").exists());
+    server.signal("HUP");
+    server.wait_for_log("start worker process ");
+    assert!(!server.log().contains("[emerg]"), "{}", server.log());
+}
+
+#[test]
+fn one_socket_for_each_worker() {
+    let conf = "worker_processes 2; events {} echo_listen 127.0.0.1:PORT reuseport;";
+    let server = Server::start("reuseport", conf);
+    let mut workers: Vec<u32> = (0..40).map(|_| server.connect().1).collect();
+    workers.sort_unstable();
+    workers.dedup();
+    assert_eq!(workers.len(), 2);
+}
+
+#[test]
+fn accept_mutex() {
+    let conf = "worker_processes 2; events { accept_mutex on; } echo_listen 127.0.0.1:PORT;";
+    let server = Server::start("mutex", conf);
+    for _ in 0..20 {
+        let (mut reader, _) = server.connect();
+        assert_eq!(echo(&mut reader, "m\n"), "m\n");
+    }
+}
+
+#[test]
+fn an_address_in_use() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let folder = std::env::temp_dir().join(format!("tidegate-processes-taken-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("a folder");
+    let port = taken.local_addr().expect("an address").port();
+    let output = spawn(&folder, ONE, port, &["test"]).wait_with_output().expect("ends");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = spawn(&folder, ONE, port, &[]).wait_with_output().expect("ends");
+    let text = String::from_utf8_lossy(&output.stderr);
+    let message = format!("[emerg] bind() to 127.0.0.1:{port} failed (98: Address already in use)");
+    assert_eq!(text.matches(&message).count(), 5, "{text}");
+    assert!(text.ends_with("[emerg] still could not bind()\n") && output.status.code() == Some(1), "{text}");
+    let _ = fs::remove_dir_all(&folder);
+}
+
+#[test]
+fn stop_does_not_wait() {
+    let server = Server::start("stop", TWO);
+    let _reader = server.connect();
+    let start = Instant::now();
+    server.signal("TERM");
+    assert!(server.wait().success());
+    assert!(start.elapsed() < Duration::from_secs(3));
+}
