@@ -60,29 +60,40 @@ pub fn open_all(wanted: Vec<(usize, usize, Listen)>, opening: &Opening<'_>) -> O
         inherit(listening, opening.old, opening.reporter);
     }
     for attempt in 1..=ATTEMPTS {
-        let mut in_use = false;
-        for listening in &mut all {
-            match open(listening, opening) {
-                Ok(()) => {}
-                Err(error) => {
-                    opening.reporter.say(Level::Emerg, &message(&listening.listen, &error));
-                    if error.error.kind() != io::ErrorKind::AddrInUse {
-                        return None;
-                    }
-                    in_use = true;
-                }
+        match open_missing(&mut all, opening) {
+            Opened::All => return Some(all),
+            Opened::Failed => break,
+            Opened::InUse if attempt < ATTEMPTS => {
+                opening.reporter.say(Level::Notice, "try again to bind() after 500ms");
+                std::thread::sleep(Duration::from_millis(500));
             }
-        }
-        if !in_use {
-            return Some(all);
-        }
-        if attempt < ATTEMPTS {
-            opening.reporter.say(Level::Notice, "try again to bind() after 500ms");
-            std::thread::sleep(Duration::from_millis(500));
+            Opened::InUse => opening.reporter.say(Level::Emerg, "still could not bind()"),
         }
     }
-    opening.reporter.say(Level::Emerg, "still could not bind()");
+    all.retain(|listening| !listening.sockets.is_empty());
+    remove_files(&all, opening.old);
     None
+}
+
+/// What came of an attempt.
+enum Opened {
+    All,
+    InUse,
+    Failed,
+}
+
+fn open_missing(all: &mut [Listening], opening: &Opening<'_>) -> Opened {
+    let mut opened = Opened::All;
+    for listening in all {
+        if let Err(error) = open(listening, opening) {
+            opening.reporter.say(Level::Emerg, &message(&listening.listen, &error));
+            if error.error.kind() != io::ErrorKind::AddrInUse {
+                return Opened::Failed;
+            }
+            opened = Opened::InUse;
+        }
+    }
+    opened
 }
 
 /// Takes over the sockets of the same address from the old cycle.

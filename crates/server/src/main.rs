@@ -117,17 +117,17 @@ fn program(args: &Args) -> (Program, Option<String>) {
     let name = personality();
     let asks_elsewhere = args.test || args.signal.is_some() || args.help || args.version;
     let built_in = match &args.folder {
-        Some(folder) => Some(builtin::folder(&name.pid, &absolute(folder))),
+        Some(_) => Some(builtin::folder()),
         None if name.is_nginx() || args.conf.is_some() || args.prefix.is_some() || asks_elsewhere => None,
-        None => Some(builtin::welcome(&name.pid)),
+        None => Some(builtin::welcome()),
     };
     let prefix = prefix(args);
     if let Some(built_in) = built_in {
-        if let Some(folder) = name.pid.parent() {
-            let _ = std::fs::create_dir_all(folder);
-        }
         let source = ConfSource::BuiltIn("built-in", built_in.text);
         return (Program::new(modules(), prefix, source), Some(built_in.url));
+    }
+    if !name.is_nginx() && !args.help && !args.version {
+        make_folders(name);
     }
     let conf = match (&args.conf, name.is_nginx() || args.prefix.is_some()) {
         (Some(path), true) => prefix.join(path),
@@ -137,11 +137,25 @@ fn program(args: &Args) -> (Program, Option<String>) {
     (Program::new(modules(), prefix, ConfSource::File(conf)), None)
 }
 
-/// `-p`, with a slash at its end. Run as tidegate with `-c` alone, the file's folder.
+/// The folders of the default paths, so that a first start on a fresh machine works. One that can't be made shows up
+/// where it is needed.
+fn make_folders(personality: &Personality) {
+    for path in [&personality.http_log, &personality.pid] {
+        if let Some(folder) = path.parent() {
+            let _ = std::fs::create_dir_all(folder);
+        }
+    }
+    let _ = std::fs::create_dir_all(&personality.temp);
+}
+
+/// `-p`, with a slash at its end. Run as tidegate without it, the folder to be served, or that of `-c`.
 fn prefix(args: &Args) -> PathBuf {
-    match (&args.prefix, &args.conf) {
-        (Some(prefix), _) => prefix.join(""),
-        (None, Some(conf)) if !personality().is_nginx() => absolute(conf).parent().unwrap_or(Path::new("/")).join(""),
+    if let Some(folder) = args.prefix.as_deref().map(Path::to_path_buf).or_else(|| args.folder.as_deref().map(absolute))
+    {
+        return folder.join("");
+    }
+    match &args.conf {
+        Some(conf) if !personality().is_nginx() => absolute(conf).parent().unwrap_or(Path::new("/")).join(""),
         _ => personality().prefix.clone(),
     }
 }
