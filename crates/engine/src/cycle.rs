@@ -66,7 +66,8 @@ impl Program {
         let mut files = LogFiles::default();
         let file = files.get(&self.prefix.join(&self.error_log));
         if let Err(error) = files.open_all() {
-            eprintln!("{}: [alert] could not open error log file: {error}", personality().name);
+            let name = personality().name;
+            eprintln!("{name}: [alert] could not open error log file: {error}");
             return Log::stderr(Level::Notice);
         }
         Log::new(&[ErrorLog { target: Target::File(file), level: Level::Notice }])

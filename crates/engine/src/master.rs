@@ -121,6 +121,8 @@ impl<'a> Master<'a> {
             Action::Terminate => self.terminate(signal),
             Action::Quit if self.stage == Stage::Running => {
                 self.stage = Stage::Quitting;
+                // From now on connections are refused instead of waiting in vain.
+                self.cycle.listening.iter().for_each(|listening| drop(listening.sockets.take()));
                 self.tell(|_| true, SIGQUIT);
             }
             Action::Reconfigure if self.stage == Stage::Running => return self.reconfigure(),

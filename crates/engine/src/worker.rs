@@ -197,8 +197,11 @@ fn listen(cycle: &Rc<Cycle>, worker: usize, stop: &Rc<rt::Event>) -> Result<(), 
         rt::set_accept_mutex(Rc::new(AcceptMutex(cycle.shared.accept)), event.accept_mutex_delay_ms);
     }
     for listening in cycle.listening.iter().filter(|listening| !listening.listen.options.datagram) {
-        let Some(fd) = listening.socket(worker) else { continue };
-        let fd = fd.as_fd().try_clone_to_owned().map_err(|error| format!("dup() failed{}", Errno(&error)))?;
+        let Some(fd) = listening.take(worker) else { continue };
+        // In a worker nobody else holds it; were it shared, a copy would do as well.
+        let fd = Rc::try_unwrap(fd)
+            .or_else(|fd| fd.as_fd().try_clone_to_owned())
+            .map_err(|error| format!("dup() failed{}", Errno(&error)))?;
         let options = rt::AcceptOptions {
             exclusive: cycle.core().worker_processes > 1 && !listening.listen.options.reuseport,
             multi_accept: event.multi_accept,
