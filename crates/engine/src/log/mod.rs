@@ -17,7 +17,7 @@ use crate::clock;
 pub use file::{Buffering, Encoder};
 pub use file::{LogFile, LogFiles};
 pub use parse::{full_path, parse_error_log, parse_syslog, parse_target};
-pub use syslog::Syslog;
+pub use syslog::{Syslog, hostname};
 
 /// How serious a message is; the smaller, the worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
