@@ -6,7 +6,7 @@ use std::rc::Rc;
 use conf::{Context, Error, Frame, Level as ConfLevel, Loader, Registry, Set, Sets, Sources};
 
 use crate::core_conf::{CoreConf, ErrlogConf, Owner, ThreadPoolConf, find_owner};
-use crate::event_conf::{EpollConf, EventConf, Events};
+use crate::event_conf::{DEFAULT_METHOD, EpollConf, EventConf, Events, METHODS};
 use crate::files::SystemFiles;
 use crate::listening::{self, Listening, Opening};
 use crate::log::{Errno, ErrorLog, Level, Log, LogFiles, Target};
@@ -138,6 +138,13 @@ impl Cycle {
     /// `events {}`.
     pub fn event(&self) -> &EventConf {
         self.events.get()
+    }
+
+    /// How workers wait for events: the method and its name.
+    pub fn method(&self) -> (rt::Driver, &'static str) {
+        let driver = self.event().method.unwrap_or(DEFAULT_METHOD);
+        let name = METHODS.iter().find(|(_, method)| *method == driver).map_or("", |(name, _)| name);
+        (driver, name)
     }
 
     /// Settings of epoll.

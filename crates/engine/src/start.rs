@@ -104,8 +104,7 @@ fn run_single(cycle: Rc<Cycle>) -> i32 {
 
 fn note_start(cycle: &Cycle) {
     let log = &cycle.log;
-    let method = cycle.event().method.unwrap_or(rt::Driver::Epoll);
-    let name = crate::event_conf::METHODS.iter().find(|(_, other)| *other == method).map_or("", |(name, _)| name);
+    let (_, name) = cycle.method();
     crate::log!(log, Notice, "using the \"{name}\" event method");
     crate::log!(log, Notice, "{}", personality().version());
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

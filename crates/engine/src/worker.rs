@@ -241,7 +241,7 @@ impl rt::AcceptLock for AcceptMutex {
 
 fn new_runtime(cycle: &Cycle) -> Result<rt::Runtime, String> {
     let event = cycle.event();
-    let driver = event.method.unwrap_or(rt::Driver::Epoll);
+    let (driver, name) = cycle.method();
     let options = rt::Options {
         driver,
         connections: event.worker_connections,
@@ -252,10 +252,7 @@ fn new_runtime(cycle: &Cycle) -> Result<rt::Runtime, String> {
             move || shared.serial.add(1)
         })),
     };
-    rt::Runtime::new(options).map_err(|error| {
-        let name = crate::event_conf::METHODS.iter().find(|(_, method)| *method == driver).map_or("", |(name, _)| name);
-        format!("the \"{name}\" event method failed{}", Errno(&error))
-    })
+    rt::Runtime::new(options).map_err(|error| format!("the \"{name}\" event method failed{}", Errno(&error)))
 }
 
 /// What the loop reports goes to the log.
