@@ -13,7 +13,7 @@ use crate::log::{Errno, ErrorLog, Level, Log, LogFiles, Target};
 use crate::module::{App, BuildContext, Module};
 use crate::personality::personality;
 use crate::pid_file;
-use crate::report::Reporter;
+use crate::report::{Reporter, tell};
 
 /// What is the same for every cycle of a process: modules and the command line's words.
 pub struct Program {
@@ -66,8 +66,7 @@ impl Program {
         let mut files = LogFiles::default();
         let file = files.get(&self.prefix.join(&self.error_log));
         if let Err(error) = files.open_all() {
-            let name = personality().name;
-            eprintln!("{name}: [alert] could not open error log file: {error}");
+            tell(&format!("{}: [alert] could not open error log file: {error}\n", personality().name));
             return Log::stderr(Level::Notice);
         }
         Log::new(&[ErrorLog { target: Target::File(file), level: Level::Notice }])
@@ -173,7 +172,7 @@ impl Cycle {
         let read = read(program, purpose, old, reporter)?;
         if let Purpose::Test { quiet: false } = purpose {
             let path = program.conf_path().display();
-            eprintln!("{}: the configuration file {path} syntax is ok", personality().name);
+            tell(&format!("{}: the configuration file {path} syntax is ok\n", personality().name));
         }
         open(read, program, purpose, old, reporter).map(Rc::new)
     }

@@ -12,7 +12,7 @@ use crate::log::{self, Errno, Level, Target};
 use crate::master::{Master, Outcome};
 use crate::personality::personality;
 use crate::pid_file;
-use crate::report::{Reporter, install_panic_hook};
+use crate::report::{Reporter, install_panic_hook, tell};
 use crate::signals;
 use crate::worker::{self, Birth, Role};
 
@@ -23,8 +23,8 @@ pub fn test(program: &Program, quiet: bool) -> Option<Rc<Cycle>> {
     let (name, path) = (personality().name, program.conf_path().display());
     match &cycle {
         Some(_) if quiet => {}
-        Some(_) => eprintln!("{name}: configuration file {path} test is successful"),
-        None => eprintln!("{name}: configuration file {path} test failed"),
+        Some(_) => tell(&format!("{name}: configuration file {path} test is successful\n")),
+        None => tell(&format!("{name}: configuration file {path} test failed\n")),
     }
     cycle
 }

@@ -239,20 +239,29 @@ impl rt::AcceptLock for AcceptMutex {
     }
 }
 
+/// The runtime of the configured method. Where `use` names none and the kernel refuses the default, epoll does.
 fn new_runtime(cycle: &Cycle) -> Result<rt::Runtime, String> {
-    let event = cycle.event();
     let (driver, name) = cycle.method();
-    let options = rt::Options {
+    match runtime_of(cycle, driver) {
+        Ok(runtime) => Ok(runtime),
+        Err(_) if cycle.event().method.is_none() && driver != rt::Driver::Epoll => {
+            runtime_of(cycle, rt::Driver::Epoll).map_err(|error| format!("epoll_create1() failed{}", Errno(&error)))
+        }
+        Err(error) => Err(format!("the \"{name}\" event method failed{}", Errno(&error))),
+    }
+}
+
+fn runtime_of(cycle: &Cycle, driver: rt::Driver) -> std::io::Result<rt::Runtime> {
+    rt::Runtime::new(rt::Options {
         driver,
-        connections: event.worker_connections,
+        connections: cycle.event().worker_connections,
         timer_resolution_ms: u32::try_from(cycle.core().timer_resolution_ms).unwrap_or(u32::MAX),
         hook: Some(Rc::new(report)),
         serial: Some(Rc::new({
             let shared = cycle.shared.clone();
             move || shared.serial.add(1)
         })),
-    };
-    rt::Runtime::new(options).map_err(|error| format!("the \"{name}\" event method failed{}", Errno(&error)))
+    })
 }
 
 /// What the loop reports goes to the log.
