@@ -166,6 +166,28 @@ impl Cycle {
         self.event().debug_connection.iter().any(|network| network.contains(peer))
     }
 
+    /// What changes outside of the process when the next cycle has taken over: the log of the process, the pid file if
+    /// it has another name, files of unix sockets that are no longer listened on.
+    pub fn replaced_by(&self, next: &Cycle) {
+        crate::log::set_current(next.log.clone());
+        let (old, new) = (&self.core().pid, &next.core().pid);
+        if old != new {
+            if let Err(message) = pid_file::write(new) {
+                crate::log!(next.log, Emerg, "{message}");
+            }
+            let _ = pid_file::remove(old);
+        }
+        listening::remove_files(&self.listening, &next.listening);
+    }
+
+    /// Removes what must not outlive the program: the pid file, files of unix sockets.
+    pub fn remove_files(&self) {
+        if let Err(message) = pid_file::remove(&self.core().pid) {
+            crate::log!(self.log, Alert, "{message}");
+        }
+        listening::remove_files(&self.listening, &[]);
+    }
+
     /// Reads the configuration and opens all it asks for; nothing of the old cycle changes. `None`: it failed, and that
     /// was reported.
     pub fn load(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Reporter) -> Option<Rc<Cycle>> {

@@ -10,9 +10,7 @@ use os::process::{Exit, Fork};
 use os::signal::{SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SignalFd};
 
 use crate::cycle::{Cycle, Program, Purpose};
-use crate::listening;
 use crate::log::{self, Errno};
-use crate::pid_file;
 use crate::report::Reporter;
 use crate::signals::{self, Action};
 use crate::worker::{self, Birth, FATAL};
@@ -238,14 +236,7 @@ impl<'a> Master<'a> {
         let reporter = Reporter::running(self.cycle.log.clone());
         let cycle = Cycle::load(self.program, Purpose::Run, Some(&self.cycle), &reporter)?;
         let old = std::mem::replace(&mut self.cycle, cycle);
-        log::set_current(self.cycle.log.clone());
-        if old.core().pid != self.cycle.core().pid {
-            if let Err(message) = pid_file::write(&self.cycle.core().pid) {
-                crate::log!(log::current(), Emerg, "{message}");
-            }
-            let _ = pid_file::remove(&old.core().pid);
-        }
-        listening::remove_files(&old.listening, &self.cycle.listening);
+        old.replaced_by(&self.cycle);
         drop(old);
         self.generation += 1;
         self.respawns.clear();
@@ -348,10 +339,7 @@ impl<'a> Master<'a> {
     }
 
     fn exit(&mut self) -> Outcome {
-        if let Err(message) = pid_file::remove(&self.cycle.core().pid) {
-            crate::log!(log::current(), Alert, "{message}");
-        }
-        listening::remove_files(&self.cycle.listening, &[]);
+        self.cycle.remove_files();
         crate::log!(log::current(), Notice, "exit");
         Outcome::Exit
     }

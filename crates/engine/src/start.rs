@@ -7,7 +7,6 @@ use std::rc::Rc;
 use os::signal::{SIGHUP, SIGQUIT, SIGTERM, SIGUSR1};
 
 use crate::cycle::{Cycle, Program, Purpose};
-use crate::listening;
 use crate::log::{self, Errno, Level, Target};
 use crate::master::{Master, Outcome};
 use crate::personality::personality;
@@ -74,7 +73,7 @@ pub fn run(program: &Program, command_line: &str, started: impl FnOnce(&Cycle)) 
     started(&cycle);
     match cycle.core().master_process {
         true => run_master(program, cycle, command_line),
-        false => run_single(cycle),
+        false => run_single(program, cycle),
     }
 }
 
@@ -93,13 +92,8 @@ fn run_master(program: &Program, cycle: Rc<Cycle>, command_line: &str) -> i32 {
     }
 }
 
-fn run_single(cycle: Rc<Cycle>) -> i32 {
-    let end = worker::serve(Birth { number: 0, cycle: cycle.clone(), channel: None }, Role::Single);
-    if let Err(message) = pid_file::remove(&cycle.core().pid) {
-        crate::log!(log::current(), Alert, "{message}");
-    }
-    listening::remove_files(&cycle.listening, &[]);
-    end.code()
+fn run_single(program: &Program, cycle: Rc<Cycle>) -> i32 {
+    worker::serve(Birth { number: 0, cycle, channel: None }, Role::Single(program)).code()
 }
 
 fn note_start(cycle: &Cycle) {

@@ -157,6 +157,11 @@ fn a_single_process() {
     let (mut reader, process) = server.connect();
     assert_eq!(process, server.child.id());
     assert_eq!(echo(&mut reader, "hello\n"), "hello\n");
+    server.signal("HUP");
+    assert_eq!(read_line(&mut reader), "", "an idle connection of the old cycle is closed");
+    let (mut reader, process) = server.connect();
+    assert_eq!(process, server.child.id());
+    assert_eq!(echo(&mut reader, "hello\n"), "hello\n");
     server.signal("TERM");
     assert!(server.wait().success());
 }
