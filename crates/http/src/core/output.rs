@@ -97,6 +97,7 @@ async fn pump_stream(r: &mut Request, head: Buf, mut stream: Box<dyn BodyStream>
 
 async fn pump_parts(r: &mut Request, head: Buf, stream: &mut dyn BodyStream) -> Result<(), Broken> {
     let core = r.location.core.clone();
+    r.conn.set_nodelay(core.tcp_nodelay);
     let mut out = Chain::from(head.freeze());
     loop {
         let part = if out.is_empty() {
