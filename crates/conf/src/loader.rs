@@ -171,6 +171,13 @@ impl<'r> Loader<'r> {
         self.warnings.push(warning);
     }
 
+    /// Puts errors and warnings in the order in which nginx would meet them, each once; the parser's errors belong in
+    /// [`errors`](Loader::errors) before.
+    pub fn sort(&mut self) {
+        self.sources.sort(&mut self.errors);
+        self.sources.sort(&mut self.warnings);
+    }
+
     fn directive(&mut self, directive: &Directive) -> Result<()> {
         let registry = self.registry;
         let name = directive.name.lossy();

@@ -120,7 +120,7 @@ pub struct Regex {
 
 #[derive(Debug)]
 struct Other {
-    pattern: Pattern,
+    caseless: bool,
     engine: OnceLock<Option<fancy_regex::Regex>>,
 }
 
@@ -133,10 +133,10 @@ impl Regex {
         let fail = |why: String, offset: usize| RegexError { why, pattern: source.to_vec(), offset };
         let pattern = parse::parse(source, caseless).map_err(|problem| fail(problem.why, problem.at))?;
         let text = emit::emit(&pattern, End::Other).map_err(|problem| fail(problem.why, problem.at))?;
-        let engine = build(text, pattern.utf).map_err(|error| fail(reason(&error), source.len()))?;
+        let engine = build(text, pattern.utf).map_err(|error| fail(reason(&error, &pattern), source.len()))?;
         let slots = (pattern.slots != pattern.groups).then(|| pattern.slots_of.clone().into());
-        let (groups, names) = (pattern.groups, pattern.names.clone().into());
-        let other = emit::depends_on_end(&pattern).then(|| Box::new(Other { pattern, engine: OnceLock::new() }));
+        let (groups, names) = (pattern.groups, pattern.names.as_slice().into());
+        let other = emit::depends_on_end(&pattern).then(|| Box::new(Other { caseless, engine: OnceLock::new() }));
         Ok(Regex { engine, other, source: source.into(), groups, names, slots })
     }
 
@@ -193,9 +193,11 @@ impl Regex {
     fn engine(&self, text: &[u8]) -> Result<&fancy_regex::Regex, MatchError> {
         match &self.other {
             Some(other) if text.last() == Some(&b'\n') => {
+                // Rare enough to parse again instead of keeping the tree.
                 let build = || {
-                    let text = emit::emit(&other.pattern, End::Newline).ok()?;
-                    build(text, other.pattern.utf).ok()
+                    let pattern = parse::parse(&self.source, other.caseless).ok()?;
+                    let text = emit::emit(&pattern, End::Newline).ok()?;
+                    build(text, pattern.utf).ok()
                 };
                 other.engine.get_or_init(build).as_ref().ok_or(MatchError)
             }
@@ -221,15 +223,14 @@ fn build(text: String, utf: bool) -> Result<fancy_regex::Regex, fancy_regex::Err
 }
 
 /// The engine's reason in PCRE2's words, where we know which it is.
-fn reason(error: &fancy_regex::Error) -> String {
-    use fancy_regex::{CompileError, Error};
+fn reason(error: &fancy_regex::Error, pattern: &Pattern) -> String {
+    use ast::Node;
+    let mut property = |node: &Node| matches!(node, Node::Set { set, .. } if !set.properties.is_empty());
+    if pattern.root.any(&mut property) {
+        return "unknown property after \\P or \\p".to_owned();
+    }
     match error {
-        Error::CompileError(inner) => match **inner {
-            CompileError::LookBehindNotConst | CompileError::VariableLookBehindRequiresFeature => {
-                "lookbehind assertion is not fixed length".to_owned()
-            }
-            _ => error.to_string(),
-        },
+        fancy_regex::Error::CompileError(_) => "regular expression is too large".to_owned(),
         _ => error.to_string(),
     }
 }

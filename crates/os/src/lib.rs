@@ -25,3 +25,11 @@ pub use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, 
 fn check<T: Copy + PartialEq + From<i8>>(result: T) -> std::io::Result<T> {
     if result == T::from(-1) { Err(std::io::Error::last_os_error()) } else { Ok(result) }
 }
+
+/// 16 bytes that nobody can foresee; zeros should the kernel have none to give.
+pub fn random_bytes() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    // SAFETY: the pointer and the length are those of `bytes`, which outlives the call.
+    unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    bytes
+}

@@ -285,6 +285,11 @@ impl Stream {
         self.with(|slot| slot.recv_deadline = ms.map_or(Tick::NONE, |ms| Tick::after(self.core.clock.now(), ms)));
     }
 
+    /// Whether a deadline for `recv` is set.
+    pub fn recv_timeout_set(&self) -> bool {
+        self.with(|slot| slot.recv_deadline != Tick::NONE)
+    }
+
     /// The longest time between two successful writes while bytes wait to be sent; `None`: any. Costs a store.
     pub fn set_send_timeout(&self, ms: Option<u64>) {
         self.with(|slot| {

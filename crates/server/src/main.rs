@@ -19,7 +19,7 @@ use args::Args;
 
 /// The modules, in the order in which their directives are looked up and their applications built.
 fn modules() -> Vec<Box<dyn Module>> {
-    vec![]
+    vec![Box::new(http::Module)]
 }
 
 fn main() {

@@ -10,8 +10,10 @@ mod class;
 pub mod date;
 pub mod etag;
 pub mod h1;
+pub mod proxy_protocol;
 pub mod range;
 mod span;
+mod swar;
 pub mod uri;
 
 pub use span::Span;

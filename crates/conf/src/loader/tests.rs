@@ -25,6 +25,9 @@ fn http(loader: &mut Loader<'_>, directive: &Directive) -> Result<()> {
 
 fn server(loader: &mut Loader<'_>, directive: &Directive) -> Result<()> {
     let frame = loader.frame().nested(Level::Server);
+    if directive.children().is_empty() {
+        return Err(Error::in_block(directive, "nothing is inside server"));
+    }
     loader.block(directive.children(), Context::SERVER, frame);
     Ok(())
 }
@@ -33,23 +36,23 @@ fn server(loader: &mut Loader<'_>, directive: &Directive) -> Result<()> {
 fn check(text: &str, expect: &[&str]) {
     let mut registry = Registry::new();
     registry.add::<TestConf>();
-    let (sources, directives, mut errors) = crate::parse::parse("x", text);
+    let (sources, directives, errors) = crate::parse::parse("x", text);
     let mut loader = Loader::new(&registry, Env::default(), sources);
-    let frame = Frame::default();
-    loader.block(&directives, Context::MAIN, frame);
-    errors.append(&mut loader.errors);
-    loader.sources.sort(&mut errors);
+    loader.errors = errors;
+    loader.block(&directives, Context::MAIN, Frame::default());
+    loader.sort();
     let show = |error: &Error| {
         let line = error.span.map_or(0, |span| span.line);
         let hint = error.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
         format!("{line}: {}{hint}", error.message)
     };
-    assert_eq!(errors.iter().map(show).collect::<Vec<_>>(), expect, "{text:?}");
+    assert_eq!(loader.errors.iter().map(show).collect::<Vec<_>>(), expect, "{text:?}");
 }
 
 #[test]
 fn finds_errors() {
     check("http { gzip on; server { gzip off; root a; } server { gzip On; } }", &[]);
+    check("http {\n server {\n\n}\n }", &["4: nothing is inside server"]);
     check("http { gzip on; gzip x; }", &["1: \"gzip\" directive is duplicate"]);
     check("http {\ngzip\n1\n; }", &["4: invalid value \"1\" in \"gzip\" directive, it must be \"on\" or \"off\""]);
     check("gzip on;", &["1: \"gzip\" directive is not allowed here (it may stand in: http, server)"]);

@@ -162,6 +162,8 @@ pub(super) enum Node {
         behind: bool,
         negative: bool,
         node: Box<Node>,
+        /// Where it begins in the pattern.
+        at: usize,
     },
     Repeat {
         node: Box<Node>,

@@ -71,6 +71,9 @@ impl Parser<'_> {
             }
         }
         if self.posix_name(self.at).is_some() {
+            if self.text.get(self.at + 1) != Some(&b':') {
+                return self.fail("POSIX collating elements are not supported");
+            }
             return self.fail("POSIX named classes are supported only within a class");
         }
         self.at += 1;
@@ -107,7 +110,10 @@ impl Parser<'_> {
         match self.member(false)? {
             Some(Member::Code(high)) if high >= low => Ok(high),
             Some(Member::Code(_)) => self.fail_at("range out of order in character class", self.at - 1),
-            Some(Member::Set(_)) => self.fail_at("invalid range in character class", self.at - 1),
+            Some(Member::Set(_)) => {
+                let posix = self.text.get(hyphen + 1) == Some(&b'[');
+                self.fail_at("invalid range in character class", if posix { hyphen + 2 } else { self.at })
+            }
             None => {
                 // The hyphen was the last one after all, behind an empty quotation.
                 self.at = hyphen;
@@ -176,7 +182,7 @@ impl Parser<'_> {
                 Ok(Member::Code(8))
             }
             b'p' | b'P' => self.property().map(|text| Member::Set(Set::property(text))),
-            b'B' | b'R' | b'X' => self.fail_at("escape sequence is invalid in character class", self.at + 2),
+            b'B' | b'R' | b'X' => self.fail_at("escape sequence is invalid in character class", self.at + 1),
             b'N' => self.fail_at("\\N is not supported in a class", self.at + 2),
             b'0'..=b'7' => self.octal(3).map(Member::Code),
             b'8' | b'9' => {
@@ -213,7 +219,7 @@ impl Parser<'_> {
             return self.fail_at("POSIX collating elements are not supported", start);
         }
         let Some((name, ranges)) = POSIX.iter().find(|(known, _)| known.as_bytes() == name) else {
-            return self.fail_at("unknown POSIX class name", start);
+            return self.fail_at("unknown POSIX class name", start + 2);
         };
         let ranges = if self.flags.caseless && matches!(*name, "lower" | "upper") { POSIX[0].1 } else { ranges };
         self.at = end;

@@ -8,7 +8,7 @@
 use std::fmt::Write;
 
 use super::ast::{Condition, Greed, Name, Node, Pattern, Place, Set, Target};
-use super::parse::{Parsed, Problem};
+use super::parse::{NO_GROUP, Parsed, Problem};
 
 /// How the texts end that the engine will search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,10 @@ impl Emitter<'_> {
             Node::Alternatives(nodes) => self.alternatives(nodes, around)?,
             Node::Group { number, node, .. } => self.group(*number, node)?,
             Node::Atomic(node) => self.wrapped("(?>", node)?,
-            Node::Look { behind, negative, node } => self.look(*behind, *negative, node)?,
+            Node::Look { behind, negative, node, at } => {
+                self.check_width(*behind, node, *at)?;
+                self.look(*behind, *negative, node)?;
+            }
             Node::Repeat { node, min, max, greed } => self.repeat(node, (*min, *max), *greed, around)?,
             Node::Back { target, caseless } => self.back(target, *caseless)?,
             Node::Call(target) => self.call(target)?,
@@ -144,7 +147,7 @@ impl Emitter<'_> {
 
     fn set(&mut self, set: &Set, negated: bool, caseless: bool) {
         let utf = self.pattern.utf;
-        let spelt = if negated && !utf { set.complement(0xff) } else { set.clone() };
+        let spelt = self.spelt(set, negated);
         if spelt.ranges().is_empty() && spelt.properties.is_empty() {
             self.out.push_str(if negated && utf { "(?s:.)" } else { "(?!)" });
             return;
@@ -164,6 +167,11 @@ impl Emitter<'_> {
         }
         spelt.properties.iter().for_each(|property| self.out.push_str(property));
         self.out.push_str(if utf && caseless { "])" } else { "]" });
+    }
+
+    /// The set as it is written: without a negation, unless the pattern is UTF.
+    fn spelt(&self, set: &Set, negated: bool) -> Set {
+        if negated && !self.pattern.utf { set.complement(0xff) } else { set.clone() }
     }
 
     fn place(&mut self, place: Place) {
@@ -209,12 +217,53 @@ impl Emitter<'_> {
         }
     }
 
+    /// What looks behind needs alternatives of fixed lengths.
+    fn check_width(&self, behind: bool, node: &Node, at: usize) -> Parsed<()> {
+        let alternatives = match node {
+            Node::Alternatives(nodes) => nodes.as_slice(),
+            node => std::slice::from_ref(node),
+        };
+        if behind && alternatives.iter().any(|node| self.width(node, 0).is_none()) {
+            return problem("lookbehind assertion is not fixed length", at);
+        }
+        Ok(())
+    }
+
+    /// How many characters `node` matches, if that is always the same. Calls count to a depth.
+    fn width(&self, node: &Node, depth: usize) -> Option<usize> {
+        match node {
+            Node::Empty | Node::Fail | Node::Place(_) | Node::Look { .. } => Some(0),
+            Node::Char { .. } | Node::Set { .. } | Node::Any { .. } => Some(1),
+            Node::Newline | Node::Back { .. } => None,
+            Node::Concat(nodes) => nodes.iter().map(|node| self.width(node, depth)).sum(),
+            Node::Alternatives(nodes) => {
+                let mut widths = nodes.iter().map(|node| self.width(node, depth));
+                let first = widths.next()??;
+                widths.all(|width| width == Some(first)).then_some(first)
+            }
+            Node::Group { node, .. } | Node::Atomic(node) => self.width(node, depth),
+            Node::Repeat { node, min, max, .. } if Some(*min) == *max => {
+                self.width(node, depth)?.checked_mul(*min as usize)
+            }
+            Node::Repeat { .. } => None,
+            Node::Call(target) => {
+                let called = self.pattern.root.group(*self.numbers(target).first()?)?;
+                if depth < 8 { self.width(called, depth + 1) } else { None }
+            }
+            Node::If { condition: Condition::Define, .. } => Some(0),
+            Node::If { yes, no, .. } => {
+                let width = self.width(yes, depth)?;
+                (self.width(no, depth)? == width).then_some(width)
+            }
+        }
+    }
+
     fn repeat(&mut self, node: &Node, (min, max): (u32, Option<u32>), greed: Greed, around: Around) -> Parsed<()> {
         let captures = node.any(&mut |node| matches!(node, Node::Group { .. }));
         if max == Some(0) && !captures {
             return Ok(());
         }
-        if is_zero_width(node) {
+        if self.is_zero_width(node, 0) {
             return self.repeat_zero_width(node, min, greed);
         }
         let possessive = greed == Greed::Possessive;
@@ -234,6 +283,28 @@ impl Emitter<'_> {
         Ok(())
     }
 
+    /// Whether repeating `node` makes no difference, because it is a test of a place or nothing at all, and sets no group.
+    fn is_zero_width(&self, node: &Node, depth: usize) -> bool {
+        match node {
+            Node::Empty | Node::Fail | Node::Place(_) | Node::Look { .. } => true,
+            Node::Set { set, negated, .. } => {
+                let spelt = self.spelt(set, *negated);
+                spelt.ranges().is_empty() && spelt.properties.is_empty()
+            }
+            Node::Concat(nodes) | Node::Alternatives(nodes) => nodes.iter().all(|node| self.is_zero_width(node, depth)),
+            Node::Repeat { node, max, .. } => *max == Some(0) || self.is_zero_width(node, depth),
+            Node::Group { node, .. } => !self.capturing && self.is_zero_width(node, depth),
+            Node::Call(target) => {
+                match self.numbers(target).first().and_then(|number| self.pattern.root.group(*number)) {
+                    Some(Node::Group { node, .. }) if depth < 8 => self.is_zero_width(node, depth + 1),
+                    _ => false,
+                }
+            }
+            Node::If { condition: Condition::Define, .. } => true,
+            _ => false,
+        }
+    }
+
     /// The engine doesn't repeat what has no width; once is as good as often.
     fn repeat_zero_width(&mut self, node: &Node, min: u32, greed: Greed) -> Parsed<()> {
         if min > 0 {
@@ -247,6 +318,7 @@ impl Emitter<'_> {
 
     fn back(&mut self, target: &Target, caseless: bool) -> Parsed<()> {
         let slots = self.slots(target)?;
+        self.refuse_inside(target)?;
         if !self.capturing && self.inside_call(target) {
             return problem("a reference inside a called group is not supported", target.at);
         }
@@ -256,6 +328,14 @@ impl Emitter<'_> {
             let _ = write!(self.out, "\\k<{slot}>");
         }
         self.out.push(')');
+        Ok(())
+    }
+
+    /// Inside a group the engine's idea of what it has matched isn't PCRE's.
+    fn refuse_inside(&self, target: &Target) -> Parsed<()> {
+        if self.numbers(target).iter().any(|number| self.active.contains(number)) {
+            return problem("a reference inside its own group is not supported", target.at);
+        }
         Ok(())
     }
 
@@ -272,7 +352,7 @@ impl Emitter<'_> {
         if target.name == Name::Number(0) || called.as_ref().is_some_and(|(number, _)| self.active.contains(number)) {
             return problem("recursion is not supported", target.at);
         }
-        let Some((number, node)) = called else { return problem("reference to non-existent subpattern", target.at) };
+        let Some((number, node)) = called else { return problem(NO_GROUP, target.at) };
         let before = std::mem::replace(&mut self.capturing, false);
         let Node::Group { node: body, .. } = node else { return Ok(()) };
         self.group(number, body)?;
@@ -288,10 +368,11 @@ impl Emitter<'_> {
                 self.out.push_str("|)");
             }
             Condition::Look(look) => {
-                let Node::Look { behind, negative, node } = &**look else { return Ok(()) };
+                let Node::Look { behind, negative, node, at } = &**look else { return Ok(()) };
                 if look.any(&mut |node| matches!(node, Node::Group { .. })) {
                     return problem("capturing in a condition is not supported", usize::MAX);
                 }
+                self.check_width(*behind, node, *at)?;
                 self.out.push_str("(?:");
                 self.look(*behind, *negative, node)?;
                 self.node(yes, Around::Neighbours)?;
@@ -302,6 +383,7 @@ impl Emitter<'_> {
             }
             Condition::Matched(target) => {
                 let slots = self.slots(target)?;
+                self.refuse_inside(target)?;
                 let [slot] = *slots else {
                     return problem("a condition on one of several groups is not supported", target.at);
                 };
@@ -328,18 +410,7 @@ impl Emitter<'_> {
         let numbers = self.numbers(target);
         let slots_of = self.pattern.slots_of.iter();
         let slots: Vec<usize> = slots_of.filter(|(number, _)| numbers.contains(number)).map(|pair| pair.1).collect();
-        if slots.is_empty() { problem("reference to non-existent subpattern", target.at) } else { Ok(slots) }
-    }
-}
-
-/// Whether repeating `node` makes no difference, because it is a test of a place or nothing at all.
-fn is_zero_width(node: &Node) -> bool {
-    match node {
-        Node::Empty | Node::Fail | Node::Place(_) | Node::Look { .. } => true,
-        Node::Concat(nodes) | Node::Alternatives(nodes) => nodes.iter().all(is_zero_width),
-        Node::Repeat { node, .. } => is_zero_width(node),
-        Node::If { condition: Condition::Define, .. } => true,
-        _ => false,
+        if slots.is_empty() { problem(NO_GROUP, target.at) } else { Ok(slots) }
     }
 }
 

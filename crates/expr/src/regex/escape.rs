@@ -1,7 +1,7 @@
 //! What a backslash may introduce outside a class, and the characters it may stand for anywhere.
 
 use super::ast::{Name, Node, Place, Set, Target};
-use super::parse::{Parsed, Parser};
+use super::parse::{NO_GROUP, Parsed, Parser, Problem};
 
 impl Parser<'_> {
     /// An escape outside a class.
@@ -32,7 +32,10 @@ impl Parser<'_> {
         match letter {
             b'R' | b'N' | b'C' => {
                 self.at += 2;
-                if letter == b'N' && self.peek() == Some(b'{') {
+                if letter == b'N' && !self.utf && self.rest().starts_with(b"{U+") {
+                    return self.fail("\\N{U+dddd} is supported only in Unicode (UTF) mode");
+                }
+                if letter == b'N' && self.peek() == Some(b'{') && self.braces(self.at)?.is_none() {
                     return self.fail("PCRE2 does not support \\F, \\L, \\l, \\N{name}, \\U, or \\u");
                 }
                 if letter == b'C' && self.utf {
@@ -61,8 +64,7 @@ impl Parser<'_> {
                     }
                 };
                 self.at += 1;
-                let name = self.group_name(close)?;
-                let target = Target { name: Name::Text(name), at: self.at };
+                let target = self.named_target(close)?;
                 Ok(Node::Back { target, caseless })
             }
             _ => self.code_escape().map(|code| Node::Char { code, caseless }),
@@ -76,7 +78,7 @@ impl Parser<'_> {
         let leading = self.peek().unwrap_or(0);
         match self.number() {
             Some(n) if n < 10 || leading >= b'8' || n <= self.groups => {
-                let target = Target { name: Name::Number(n), at: self.at };
+                let target = Target { name: Name::Number(n), at: self.at - 1 };
                 Ok(Node::Back { target, caseless })
             }
             None if leading >= b'8' => self.fail("number is too big"),
@@ -89,24 +91,28 @@ impl Parser<'_> {
 
     /// `\g{…}` and `\gN` refer back, `\g<…>` and `\g'…'` call.
     fn g_escape(&mut self, caseless: bool) -> Parsed<Node> {
+        const WRONG: &str =
+            "\\g is not followed by a braced, angle-bracketed, or quoted name/number or by a plain number";
         self.at += 2;
         if let Some(open @ (b'<' | b'\'')) = self.peek() {
             self.at += 1;
             let close = if open == b'<' { b'>' } else { b'\'' };
-            let name = self.reference(close)?;
-            return Ok(Node::Call(Target { name, at: self.at }));
+            return self.reference(close).map(Node::Call);
         }
-        let name = if self.eat(b"{") {
-            self.reference(b'}')?
+        let start = self.at;
+        let target = if self.eat(b"{") {
+            self.reference(b'}').map_err(|problem| {
+                // A number that goes too far back is reported where it starts.
+                let relative = self.text.get(start + 1) == Some(&b'-') && problem.why == NO_GROUP;
+                if relative { Problem { at: start, ..problem } } else { problem }
+            })?
         } else {
             match self.relative_number()? {
-                Some(n) => Name::Number(n),
-                None => {
-                    return self.fail("a numbered reference must not be zero");
-                }
+                Some(n) => Target { name: Name::Number(n), at: self.at - usize::from(n > 0) },
+                None => return self.fail(WRONG),
             }
         };
-        Ok(Node::Back { target: Target { name, at: self.at }, caseless })
+        Ok(Node::Back { target, caseless })
     }
 
     /// A character written as an escape.
@@ -138,7 +144,6 @@ impl Parser<'_> {
                 return self.fail("PCRE2 does not support \\F, \\L, \\l, \\N{name}, \\U, or \\u");
             }
             letter if letter.is_ascii_alphanumeric() => {
-                self.at += 1;
                 return self.fail("unrecognized character follows \\");
             }
             letter => u32::from(letter),
@@ -156,10 +161,7 @@ impl Parser<'_> {
                 self.at += 1;
                 Ok(u32::from(letter.to_ascii_uppercase() ^ 0x40))
             }
-            Some(_) => {
-                self.at += 1;
-                self.fail("\\c must be followed by a printable ASCII character")
-            }
+            Some(_) => self.fail("\\c must be followed by a printable ASCII character"),
         }
     }
 
@@ -209,21 +211,21 @@ impl Parser<'_> {
     fn braced_code(&mut self, radix: u32, wrong: &str) -> Parsed<u32> {
         let mut code = 0u32;
         if self.peek() == Some(b'}') {
-            self.at += 1;
             return self.fail("digits missing in \\x{} or \\o{} or \\N{U+}");
         }
         while let Some(digit) = self.peek().and_then(|byte| char::from(byte).to_digit(radix)) {
             self.at += 1;
             code = code.saturating_mul(radix).saturating_add(digit);
             if code > self.max_code() {
+                self.at += self.rest().iter().take_while(|byte| char::from(**byte).is_digit(radix)).count();
                 return self.fail("character code point value in \\x{} or \\o{} is too large");
             }
         }
-        if !self.eat(b"}") {
-            return self.fail(wrong);
-        }
-        if (0xd800..0xe000).contains(&code) {
+        if self.peek() == Some(b'}') && (0xd800..0xe000).contains(&code) {
             return self.fail("disallowed Unicode code point (>= 0xd800 && <= 0xdfff)");
+        }
+        if !self.eat(b"}") {
+            return self.fail_at(wrong, self.at - usize::from(self.rest().is_empty()));
         }
         Ok(code)
     }

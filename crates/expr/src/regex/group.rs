@@ -1,7 +1,7 @@
 //! Groups: everything that begins with a parenthesis.
 
 use super::ast::{Condition, Name, Node, Target};
-use super::parse::{Parsed, Parser};
+use super::parse::{NO_GROUP, Parsed, Parser};
 
 /// What may stand behind `(?` or `(*name:` for a group around a node.
 #[derive(Clone, Copy)]
@@ -43,15 +43,16 @@ impl Parser<'_> {
     pub(super) fn group(&mut self) -> Parsed<Option<Node>> {
         if self.rest().starts_with(b"(?P>") {
             self.at += 4;
-            let name = self.group_name(b')')?;
-            return Ok(Some(Node::Call(Target { name: Name::Text(name), at: self.at })));
+            return self.named_target(b')').map(|target| Some(Node::Call(target)));
         }
         if let Some((text, kind)) = KINDS.iter().find(|(text, _)| self.rest().starts_with(text)) {
-            self.at += text.len();
             let kind = *kind;
+            self.at += text.len();
             return self.enclosed(kind).map(Some);
         }
-        if self.rest().starts_with(b"(*") {
+        if self.rest().starts_with(b"(*")
+            && self.text.get(self.at + 2).is_none_or(|b| b.is_ascii_alphabetic() || *b == b':')
+        {
             return self.verb().map(Some);
         }
         if !self.rest().starts_with(b"(?") {
@@ -67,15 +68,14 @@ impl Parser<'_> {
             (Some(b'\''), _) => self.named(b'\'').map(Some),
             (Some(b'P'), Some(b'=')) => {
                 self.at += 2;
-                let name = Name::Text(self.group_name(b')')?);
-                let caseless = self.flags.caseless;
-                Ok(Some(Node::Back { target: Target { name, at: self.at }, caseless }))
+                let target = self.named_target(b')')?;
+                Ok(Some(Node::Back { target, caseless: self.flags.caseless }))
             }
-            (Some(b'P'), _) => self.fail_at("unrecognized character after (?P", self.at + 2),
+            (Some(b'P'), None) => self.fail_at("missing closing parenthesis", self.at + 1),
+            (Some(b'P'), _) => self.fail_at("unrecognized character after (?P", self.at + 1),
             (Some(b'&'), _) => {
                 self.at += 1;
-                let name = Name::Text(self.group_name(b')')?);
-                Ok(Some(Node::Call(Target { name, at: self.at })))
+                self.named_target(b')').map(|target| Some(Node::Call(target)))
             }
             (Some(b'R' | b'+' | b'0'..=b'9'), _) | (Some(b'-'), Some(b'0'..=b'9')) => self.numbered_call().map(Some),
             (Some(b'C'), _) => self.fail("callouts are not supported"),
@@ -97,12 +97,13 @@ impl Parser<'_> {
     }
 
     fn enclosed(&mut self, kind: Kind) -> Parsed<Node> {
+        let at = memchr::memrchr(b'(', self.text.get(..self.at).unwrap_or_default()).unwrap_or(0);
         let node = Box::new(self.body()?);
         Ok(match kind {
             // A group of its own, so that a quantifier holds for all of it.
             Kind::Plain => Node::Concat(vec![*node]),
             Kind::Atomic => Node::Atomic(node),
-            Kind::Look { behind, negative } => Node::Look { behind, negative, node },
+            Kind::Look { behind, negative } => Node::Look { behind, negative, node, at },
         })
     }
 
@@ -140,6 +141,12 @@ impl Parser<'_> {
         self.capturing(Some(name))
     }
 
+    /// A reference by name.
+    pub(super) fn named_target(&mut self, close: u8) -> Parsed<Target> {
+        let at = self.at;
+        Ok(Target { name: Name::Text(self.group_name(close)?), at })
+    }
+
     /// A name and the character that closes it.
     pub(super) fn group_name(&mut self, close: u8) -> Parsed<String> {
         let length = self.rest().iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
@@ -148,29 +155,26 @@ impl Parser<'_> {
             return self.fail("subpattern name expected");
         }
         if name.starts_with(|first: char| first.is_ascii_digit()) {
-            return self.fail_at("subpattern name must start with a non-digit", self.at + 1);
+            return self.fail("subpattern name must start with a non-digit");
         }
         if length > MAX_NAME {
             return self.fail_at("subpattern name is too long (maximum 32 code units)", self.at + MAX_NAME + 1);
         }
         self.at += length;
         if self.peek() != Some(close) {
-            return match close {
-                b')' => self.fail("missing closing parenthesis"),
-                _ => self.fail("syntax error in subpattern name (missing terminator?)"),
-            };
+            return self.fail("syntax error in subpattern name (missing terminator?)");
         }
         self.at += 1;
         Ok(name)
     }
 
     /// A name, or a number that may be relative, and what closes it.
-    pub(super) fn reference(&mut self, close: u8) -> Parsed<Name> {
+    pub(super) fn reference(&mut self, close: u8) -> Parsed<Target> {
         match self.relative_number()? {
-            None => self.group_name(close).map(Name::Text),
+            None => self.named_target(close),
             Some(n) if self.peek() == Some(close) => {
                 self.at += 1;
-                Ok(Name::Number(n))
+                Ok(Target { name: Name::Number(n), at: self.at - usize::from(n > 0) })
             }
             Some(_) => self
                 .fail("\\g is not followed by a braced, angle-bracketed, or quoted name/number or by a plain number"),
@@ -188,9 +192,9 @@ impl Parser<'_> {
         };
         match sign {
             None => Ok(Some(n)),
-            Some(_) if n == 0 => self.fail("(?+ or (?- or (?(+ or (?(- must be followed by a non-zero digit"),
+            Some(_) if n == 0 => self.fail("a relative value of zero is not allowed"),
             Some(b'+') => Ok(Some(self.groups + n)),
-            Some(_) if n > self.groups => self.fail("reference to non-existent subpattern"),
+            Some(_) if n > self.groups => self.fail(NO_GROUP),
             Some(_) => Ok(Some(self.groups + 1 - n)),
         }
     }
@@ -201,9 +205,12 @@ impl Parser<'_> {
             return self.fail("(?+ or (?- or (?(+ or (?(- must be followed by a non-zero digit");
         };
         if !self.eat(b")") {
-            return self.fail("(?R (recursive pattern call) must be followed by a closing parenthesis");
+            return self.fail(match number {
+                0 => "(?R (recursive pattern call) must be followed by a closing parenthesis",
+                _ => "missing closing parenthesis",
+            });
         }
-        Ok(Node::Call(Target { name: Name::Number(number), at: self.at }))
+        Ok(Node::Call(Target { name: Name::Number(number), at: self.at - 1 }))
     }
 
     /// `(?|…)`: each branch counts its groups from the same number.
@@ -230,15 +237,16 @@ impl Parser<'_> {
     }
 
     fn conditional(&mut self) -> Parsed<Node> {
+        let start = self.at;
         let condition = self.condition()?;
         let flags = self.flags;
         let mut branches = self.branches()?;
         let define = matches!(condition, Condition::Define);
         if define && branches.len() > 1 {
-            return self.fail("DEFINE subpattern contains more than one branch");
+            return self.fail_at("DEFINE subpattern contains more than one branch", start + 1);
         }
         if branches.len() > 2 {
-            return self.fail("conditional subpattern contains more than two branches");
+            return self.fail_at("conditional subpattern contains more than two branches", start - 2);
         }
         self.close()?;
         self.flags = flags;
@@ -260,30 +268,35 @@ impl Parser<'_> {
         if self.eat(b"DEFINE)") {
             return Ok(Condition::Define);
         }
-        let name = match self.peek() {
+        let start = self.at - 1;
+        let target = match self.peek() {
             Some(b'<') => {
                 self.at += 1;
-                Name::Text(self.group_name(b'>')?)
+                self.named_target(b'>')?
             }
             Some(b'\'') => {
                 self.at += 1;
-                Name::Text(self.group_name(b'\'')?)
+                self.named_target(b'\'')?
             }
-            Some(b'R') | None => return self.fail("recursion in a condition is not supported"),
+            None => return self.fail("missing closing parenthesis"),
+            Some(b'R') => return self.fail("recursion in a condition is not supported"),
             _ => match self.relative_number()? {
-                Some(n) => Name::Number(n),
+                Some(0) => return self.fail(NO_GROUP),
+                Some(n) => {
+                    let signed = matches!(self.text.get(start + 1), Some(b'+' | b'-'));
+                    Target { name: Name::Number(n), at: start + usize::from(signed) }
+                }
                 None => {
-                    let name = Name::Text(self.group_name(b')')?);
+                    let target = self.named_target(b')')?;
                     self.at -= 1;
-                    name
+                    target
                 }
             },
         };
-        let at = self.at;
         if !self.eat(b")") {
             return self.fail("missing closing parenthesis for condition");
         }
-        Ok(Condition::Matched(Target { name, at }))
+        Ok(Condition::Matched(target))
     }
 
     /// `(?i)`, `(?i-s:…)`, `(?^)`
@@ -317,7 +330,7 @@ impl Parser<'_> {
                     let more = self.eat(b"x");
                     self.flags.extended_more = on && more;
                 }
-                _ => return self.fail("unrecognized character after (? or (?-"),
+                _ => return self.fail_at("unrecognized character after (? or (?-", self.at - 1),
             }
         }
     }
@@ -330,7 +343,7 @@ impl Parser<'_> {
         let end = memchr::memchr(b')', self.rest()).unwrap_or(self.rest().len());
         let name = self.rest().get(2..end).unwrap_or_default();
         const KNOWN: [&[u8]; 6] = [b"ACCEPT", b"COMMIT", b"PRUNE", b"SKIP", b"THEN", b"MARK"];
-        if KNOWN.iter().any(|known| name.starts_with(known)) {
+        if end < self.rest().len() && KNOWN.iter().any(|known| name.starts_with(known)) {
             return self.fail("backtracking control verbs are not supported");
         }
         self.fail_at(

@@ -12,6 +12,9 @@ pub(super) struct Problem {
     pub(super) at: usize,
 }
 
+/// PCRE2's word for a reference that leads nowhere.
+pub(super) const NO_GROUP: &str = "reference to non-existent subpattern";
+
 pub(super) type Parsed<T> = Result<T, Problem>;
 
 /// The flags that hold at a place of the pattern.
@@ -28,6 +31,9 @@ pub(super) struct Flags {
 
 /// PCRE2's limit on nested parentheses is 250; the engine's, with what the translation adds, is lower.
 const MAX_DEPTH: usize = 60;
+
+/// PCRE2's limit on the numbers of a quantifier.
+const MAX_REPEAT: u32 = 65_535;
 
 pub(super) struct Parser<'p> {
     pub(super) text: &'p [u8],
@@ -273,7 +279,7 @@ impl Parser<'_> {
 
     /// The bounds of `{n}`, `{n,}` or `{n,m}` at `start` and the offset behind; `None` if the brace is a character like
     /// any other, as in `{,3}`.
-    fn braces(&self, start: usize) -> Parsed<Option<(u32, Option<u32>, usize)>> {
+    pub(super) fn braces(&self, start: usize) -> Parsed<Option<(u32, Option<u32>, usize)>> {
         let text = self.text.get(start..).unwrap_or_default();
         let Some(close) = memchr::memchr(b'}', text) else { return Ok(None) };
         let inside = text.get(1..close).unwrap_or_default();
@@ -286,15 +292,21 @@ impl Parser<'_> {
             return Ok(None);
         }
         let behind_low = start + 1 + low.len();
-        let number = |part: &[u8], at: usize| match decimal(part) {
-            Some(n) if n <= 65_535 => Ok(n),
-            _ => self.fail_at("number too big in {} quantifier", at),
+        let number = |part: &[u8], at: usize| {
+            let mut value = 0;
+            for (index, digit) in part.iter().enumerate() {
+                value = value * 10 + u32::from(digit - b'0');
+                if value > MAX_REPEAT {
+                    return self.fail_at("number too big in {} quantifier", at + index + 1);
+                }
+            }
+            Ok(value)
         };
-        let min = number(low, start + 1 + low.len().min(5))?;
+        let min = number(low, start + 1)?;
         let max = match high {
             None => Some(min),
             Some([]) => None,
-            Some(high) => Some(number(high, behind_low + 1 + high.len().min(5))?),
+            Some(high) => Some(number(high, behind_low + 1)?),
         };
         if max.is_some_and(|max| max < min) {
             return self.fail_at("numbers out of order in {} quantifier", start + close);

@@ -1,5 +1,7 @@
 //! Patterns against what nginx with PCRE2 10.42 answered.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// Undoes the `%XX` of the tables.
@@ -39,11 +41,20 @@ fn outcome(regex: &Regex, text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Lines of `matches.tsv`: pattern (behind `~` or `~*`), text, outcome.
 #[test]
 fn matches_are_those_of_pcre() {
+    check_matches(include_str!("matches.tsv"));
+}
+
+#[test]
+fn random_patterns_match_as_those_of_pcre() {
+    check_matches(include_str!("random.tsv"));
+}
+
+/// Lines of pattern (behind `~` or `~*`), text, outcome.
+fn check_matches(table: &str) {
     let mut wrong = Vec::new();
-    for line in include_str!("matches.tsv").lines().filter(|line| !line.starts_with('#')) {
+    for line in table.lines().filter(|line| !line.starts_with('#')) {
         let fields: Vec<&str> = line.split('\t').collect();
         let [pattern, text, expect] = *fields else { panic!("three fields: {line}") };
         let (source, caseless) = match pattern.strip_prefix("~*") {
@@ -71,7 +82,7 @@ fn errors_are_those_of_pcre() {
             Ok(_) => "accepted".to_owned(),
             Err(error) => error.to_string(),
         };
-        if (seen == "accepted") != (expect == "accepted") {
+        if seen.as_bytes() != decode(expect) {
             wrong.push(format!("{line}\n\tbut {seen}"));
         }
     }
@@ -83,12 +94,31 @@ fn what_the_engine_cannot_do_is_refused() {
     for (pattern, expect) in [
         (r"(a(?1)?b)", "recursion is not supported"),
         (r"(?R)?", "recursion is not supported"),
+        (r"(a\1?)*", "a reference inside its own group is not supported"),
+        (r"(?(1)a|b)(?|(a)|(b))", "a condition on one of several groups is not supported"),
+        (r"((?(1)a|b))", "a reference inside its own group is not supported"),
         (r"a\Xb", "this version of PCRE2 does not have support for \\P, \\p, or \\X"),
         (r"\pL", "this version of PCRE2 does not have support for \\P, \\p, or \\X"),
         (r"a(*COMMIT)b", "backtracking control verbs are not supported"),
     ] {
         let error = Regex::new(pattern.as_bytes(), false).err().map(|error| error.why);
         assert_eq!(error.as_deref(), Some(expect), "{pattern}");
+    }
+}
+
+/// What still differs: an iteration that matches nothing sets its group in PCRE and doesn't here. Also texts that the
+/// tables can't hold, for `map` doesn't try regexes on an empty value.
+#[test]
+fn known_differences_and_empty_texts() {
+    for (pattern, text, expect) in [
+        ("(a*)*b", "aab", "+[aa][][][][][][][][]"),
+        ("(a?)++", "a", "+[a][][][][][][][][]"),
+        ("^$", "", "+[][][][][][][][][]"),
+        ("", "", "+[][][][][][][][][]"),
+        ("a", "", "-"),
+    ] {
+        let regex = Regex::new(pattern.as_bytes(), false).expect("a valid pattern");
+        assert_eq!(outcome(&regex, text.as_bytes()), expect.as_bytes(), "{pattern}");
     }
 }
 
@@ -121,4 +151,23 @@ fn captures_are_reused() {
     assert_eq!(captures.len(), 3);
     captures.clear();
     assert!(captures.is_empty());
+}
+
+proptest! {
+    #[test]
+    fn nothing_panics(pattern in r"[ab1(){}\[\]|*+?^$\\.,:<>='PkgxQEcpNR#&i-]{0,16}", text in "[ab1\n]{0,8}") {
+        if let Ok(regex) = Regex::new(pattern.as_bytes(), false) {
+            let mut captures = Captures::new();
+            let matched = regex.captures(text.as_bytes(), &mut captures);
+            prop_assert_eq!(regex.is_match(text.as_bytes()), matched);
+        }
+    }
+
+    #[test]
+    fn any_bytes(pattern in proptest::collection::vec(any::<u8>(), 0..12), utf in any::<bool>()) {
+        let start: &[u8] = if utf { b"(*UTF)" } else { b"" };
+        if let Ok(regex) = Regex::new(&[start, &pattern].concat(), true) {
+            prop_assert!(regex.is_match(&pattern).is_ok());
+        }
+    }
 }

@@ -154,6 +154,13 @@ impl<D: Clone> Registry<D> {
         self.names.get(&name.to_ascii_lowercase()).map(|found| (&found.payload, found.flags))
     }
 
+    /// All definitions, families among them, in order of their names.
+    pub fn definitions(&self) -> impl Iterator<Item = (&str, Flags, &D)> {
+        let mut all: Vec<_> = self.names.iter().chain(&self.prefixes).collect();
+        all.sort_by_key(|(name, _)| *name);
+        all.into_iter().map(|(name, found)| (name.as_str(), found.flags, &found.payload))
+    }
+
     /// Where the references that follow stand, in numbers of the caller's: an unknown name is reported with it.
     pub fn set_place(&mut self, place: u32) {
         self.place = Some(place);

@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use conf::{Context, Directive, Error, Frame, Level, Loader, RawSet, Result, Span};
-use expr::regex::Regex;
 
 use super::conf::CoreLocationRaw;
 use super::listen::{self, ListenSpec};
 use super::location::{Kind, LocationId};
 use super::mime::Types;
+use super::variables::HttpRegex;
 
 /// Everything of `http {}`, before inheritance.
 #[derive(Default)]
@@ -44,7 +44,7 @@ pub struct ServerName {
     /// In lower case; for a regex the pattern with its `~`.
     pub text: Rc<[u8]>,
     /// Compiled, if it is one.
-    pub regex: Option<Rc<Regex>>,
+    pub regex: Option<Rc<HttpRegex>>,
 }
 
 /// A location, before inheritance.
@@ -75,6 +75,7 @@ pub fn http(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
         return Err(Error::on(d, "\"http\" directive is duplicate"));
     }
     builder.http = Some(frame.clone());
+    crate::modules::define_variables(loader.store.entry());
     loader.block(d.block.as_deref().unwrap_or_default(), Context::HTTP, frame);
     Ok(())
 }
@@ -124,13 +125,10 @@ pub fn listen(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
 /// `server_name …`.
 pub fn server_name(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     for word in &d.args {
-        let name = parse_server_name(word)?;
+        let name = parse_server_name(loader, word)?;
         if word.text.contains(&b'/') && name.regex.is_none() {
             let message = format!("server name \"{}\" has suspicious symbols", word.lossy());
             loader.warnings.push(Error::at(word, message));
-        }
-        if let Some(regex) = &name.regex {
-            super::variables::define_regex_names(loader, regex, word)?;
         }
         let builder = loader.store.entry::<Builder>();
         let server = builder.server.expect("server_name stands in a server");
@@ -139,17 +137,17 @@ pub fn server_name(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     Ok(())
 }
 
-fn parse_server_name(word: &conf::Word) -> Result<ServerName> {
+fn parse_server_name(loader: &mut Loader<'_>, word: &conf::Word) -> Result<ServerName> {
     if let Some(pattern) = word.text.strip_prefix(b"~") {
         if pattern.is_empty() {
             return Err(Error::at(word, "empty regex in server name \"~\""));
         }
         let caseless = pattern.iter().any(u8::is_ascii_uppercase);
-        let regex = super::variables::regex(word, pattern, caseless)?;
+        let regex = super::variables::regex(loader, word, pattern, caseless)?;
         return Ok(ServerName { text: word.text.to_vec().into(), regex: Some(Rc::new(regex)) });
     }
     let text = match &word.text[..] {
-        b"$hostname" => os::hostname().into_bytes(),
+        b"$hostname" => engine::log::hostname().into_bytes(),
         text => text.to_vec(),
     };
     let text = text.to_ascii_lowercase();
@@ -167,10 +165,7 @@ fn valid_name(text: &[u8]) -> bool {
 
 /// `location [modifier] name { … }`.
 pub fn location(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    let (kind, name) = parse_location(d)?;
-    if let Kind::Regex(regex) = &kind {
-        super::variables::define_regex_names(loader, regex, d.args.last().unwrap_or(&d.name))?;
-    }
+    let (kind, name) = parse_location(loader, d)?;
     let builder = loader.store.entry::<Builder>();
     let parent = builder.location.expect("a location stands in a server");
     builder.check_nesting(parent, &kind, &name, d)?;
@@ -282,6 +277,18 @@ pub fn current_location(loader: &mut Loader<'_>) -> (Box<[u8]>, CurrentKind) {
     (Box::default(), CurrentKind::Server)
 }
 
+/// The location whose rewrite rules the current block's rules belong to: the first around it that isn't an `if`.
+pub fn rules_owner(loader: &mut Loader<'_>) -> LocationId {
+    let builder = loader.store.entry::<Builder>();
+    let mut id = builder.location.expect("rules stand in a server");
+    while let (Kind::Inner, Some(parent)) =
+        (&builder.locations[id.0 as usize].kind, builder.locations[id.0 as usize].parent)
+    {
+        id = parent;
+    }
+    id
+}
+
 /// What [`current_location`] tells of a location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CurrentKind {
@@ -303,7 +310,7 @@ pub fn current_server_line(loader: &mut Loader<'_>) -> Option<Span> {
     builder.server.map(|server| builder.servers[server].span)
 }
 
-fn parse_location(d: &Directive) -> Result<(Kind, Box<[u8]>)> {
+fn parse_location(loader: &mut Loader<'_>, d: &Directive) -> Result<(Kind, Box<[u8]>)> {
     let word = d.args.last().unwrap_or(&d.name);
     let text = &word.text[..];
     let (modifier, name) = match &d.args[..] {
@@ -313,8 +320,8 @@ fn parse_location(d: &Directive) -> Result<(Kind, Box<[u8]>)> {
     let kind = match modifier {
         b"=" => Kind::Exact,
         b"^~" => Kind::Prefix { no_regex: true },
-        b"~" => Kind::Regex(Box::new(super::variables::regex(word, name, false)?)),
-        b"~*" => Kind::Regex(Box::new(super::variables::regex(word, name, true)?)),
+        b"~" => Kind::Regex(Box::new(super::variables::regex(loader, word, name, false)?)),
+        b"~*" => Kind::Regex(Box::new(super::variables::regex(loader, word, name, true)?)),
         b"" if name.starts_with(b"@") => Kind::Named,
         b"" => Kind::Prefix { no_regex: false },
         other => {
@@ -359,7 +366,9 @@ impl Builder {
         if matches!(kind, Kind::Named) {
             return error(format!("named location \"{shown}\" can be on the server level only"));
         }
-        if matches!(outer.kind, Kind::Prefix { .. }) && !matches!(kind, Kind::Regex(_)) && !name.starts_with(&outer.name)
+        if matches!(outer.kind, Kind::Prefix { .. })
+            && !matches!(kind, Kind::Regex(_))
+            && !name.starts_with(&outer.name)
         {
             return error(format!("location \"{shown}\" is outside location \"{outer_shown}\""));
         }

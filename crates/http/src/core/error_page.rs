@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use buf::{Bytes, Chain};
 use conf::{Directive, Error, Loader, Result};
-use expr::Template;
+use expr::vars::Template;
 use wire::h1::{KnownHeader, Method};
 
 use super::phase::Flow;
@@ -34,7 +34,7 @@ pub fn parse(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc<ErrorPage>> {
             if codes.is_empty() {
                 return Err(Error::at(word, format!("invalid value \"{}\"", word.lossy())));
             }
-            let code = if text.is_empty() { Some(0) } else { buf::parse::number(text).map(|n| n as u16) };
+            let code = if text.is_empty() { Some(0) } else { buf::parse::parse_number(text).map(|n| n as u16) };
             let code = code.ok_or_else(|| Error::at(word, format!("invalid value \"{}\"", word.lossy())))?;
             (Some(code), codes)
         }
@@ -42,7 +42,7 @@ pub fn parse(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc<ErrorPage>> {
     };
     let mut statuses = Vec::new();
     for word in codes {
-        let code = buf::parse::number(&word.text).filter(|n| *n > 0);
+        let code = buf::parse::parse_number(&word.text).filter(|n| *n > 0);
         let code = code.ok_or_else(|| Error::at(word, format!("invalid value \"{}\"", word.lossy())))?;
         if code == 499 || !(300..=599).contains(&code) {
             let message = format!("value \"{}\" must be between 300 and 599", word.lossy());

@@ -1,10 +1,10 @@
 //! The `listen` directive.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use conf::{Directive, Error, Result, Word};
-use engine::{KeepAlive, ListenOptions};
 use os::SockAddr;
+use os::socket::{Keepalive, ListenOptions};
 
 /// One address of a server.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ fn parse_option(word: &Word, spec: &mut ListenSpec) -> Result<()> {
     let text = word.lossy();
     let (name, value) = text.split_once('=').map_or((&*text, None), |(name, value)| (name, Some(value)));
     let invalid = || Error::at(word, format!("invalid {name} \"{text}\""));
-    let size = |value: &str| buf::parse::size(value.as_bytes()).filter(|n| *n > 0).ok_or_else(invalid);
+    let size = |value: &str| buf::parse::parse_size(value.as_bytes()).filter(|n| *n > 0).ok_or_else(invalid);
     let options = &mut spec.options;
     match (name, value) {
         ("default_server" | "default", None) => {
@@ -68,8 +68,8 @@ fn parse_option(word: &Word, spec: &mut ListenSpec) -> Result<()> {
             }
             options.backlog = backlog;
         }
-        ("rcvbuf", Some(value)) => options.rcvbuf = Some(size(value)? as usize),
-        ("sndbuf", Some(value)) => options.sndbuf = Some(size(value)? as usize),
+        ("rcvbuf", Some(value)) => options.rcvbuf = Some(size(value)? as u32),
+        ("sndbuf", Some(value)) => options.sndbuf = Some(size(value)? as u32),
         ("fastopen", Some(value)) => options.fastopen = Some(value.parse().map_err(|_| invalid())?),
         ("accept_filter", Some(_)) => {
             let message = format!("accept filters \"{text}\" are not supported on this platform, ignored");
@@ -78,10 +78,12 @@ fn parse_option(word: &Word, spec: &mut ListenSpec) -> Result<()> {
         ("setfib", Some(_)) => return Err(Error::at(word, format!("invalid parameter \"{text}\""))),
         ("deferred", None) => options.deferred = true,
         ("reuseport", None) => options.reuseport = true,
-        ("multipath", None) => options.multipath = true,
         ("ipv6only", Some(value)) => {
             if !matches!(spec.addr, SockAddr::V6(..)) {
-                return Err(Error::at(word, "ipv6only is not supported on addr \"".to_owned() + &spec.text + "\", ignored"));
+                return Err(Error::at(
+                    word,
+                    "ipv6only is not supported on addr \"".to_owned() + &spec.text + "\", ignored",
+                ));
             }
             options.ipv6only = match value {
                 "on" => true,
@@ -90,9 +92,10 @@ fn parse_option(word: &Word, spec: &mut ListenSpec) -> Result<()> {
             };
         }
         ("so_keepalive", Some(value)) => {
-            options.so_keepalive = Some(parse_keepalive(value).ok_or_else(|| {
-                Error::at(word, format!("invalid so_keepalive value: \"{value}\""))
-            })?);
+            options.so_keepalive = Some(
+                parse_keepalive(value)
+                    .ok_or_else(|| Error::at(word, format!("invalid so_keepalive value: \"{value}\"")))?,
+            );
         }
         ("ssl", None) => {
             return Err(Error::at(word, "the \"ssl\" parameter requires ngx_http_ssl_module")
@@ -113,17 +116,17 @@ fn parse_option(word: &Word, spec: &mut ListenSpec) -> Result<()> {
 }
 
 /// `on`, `off` or `[idle]:[interval]:[count]`.
-fn parse_keepalive(value: &str) -> Option<KeepAlive> {
+fn parse_keepalive(value: &str) -> Option<Option<Keepalive>> {
     match value {
-        "on" => return Some(KeepAlive::On),
-        "off" => return Some(KeepAlive::Off),
+        "on" => return Some(Some(Keepalive::default())),
+        "off" => return Some(None),
         _ => {}
     }
     let mut parts = value.split(':');
     let mut next = |time: bool| -> Option<Option<u32>> {
         match parts.next()? {
             "" => Some(None),
-            text if time => buf::parse::sec(text.as_bytes()).map(|n| Some(n as u32)),
+            text if time => buf::parse::parse_sec(text.as_bytes()).map(|n| Some(n as u32)),
             text => text.parse().ok().map(Some),
         }
     };
@@ -131,7 +134,7 @@ fn parse_keepalive(value: &str) -> Option<KeepAlive> {
     if parts.next().is_some() || (idle.is_none() && interval.is_none() && count.is_none()) {
         return None;
     }
-    Some(KeepAlive::Tuned { idle, interval, count })
+    Some(Some(Keepalive { idle, interval, count }))
 }
 
 /// An address as `listen` writes it: `80`, `*:80`, `1.2.3.4`, `[::]:80`, `unix:/path`, `name:80`.
@@ -142,7 +145,7 @@ pub fn parse_addr(word: &Word) -> Result<Vec<SockAddr>> {
         if path.is_empty() {
             return Err(fail("no path"));
         }
-        return SockAddr::unix(path.as_bytes()).map(|addr| vec![addr]).ok_or_else(|| fail("too long path"));
+        return SockAddr::unix(path.as_bytes()).map(|addr| vec![addr]).map_err(|_| fail("too long path"));
     }
     if let Some(rest) = text.strip_prefix('[') {
         let Some((host, rest)) = rest.split_once(']') else { return Err(fail("invalid host")) };
@@ -152,7 +155,7 @@ pub fn parse_addr(word: &Word) -> Result<Vec<SockAddr>> {
             None if rest.is_empty() => 80,
             None => return Err(fail("invalid host")),
         };
-        return Ok(vec![SockAddr::from((IpAddr::V6(ip), port))]);
+        return Ok(vec![SockAddr::from(SocketAddr::from((ip, port)))]);
     }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) => (host, parse_port(port).ok_or_else(|| fail("invalid port"))?),
@@ -165,13 +168,13 @@ pub fn parse_addr(word: &Word) -> Result<Vec<SockAddr>> {
         return Err(fail("no host"));
     }
     if host == "*" {
-        return Ok(vec![SockAddr::from((IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))]);
+        return Ok(vec![SockAddr::from(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))]);
     }
     if let Ok(ip) = host.parse::<Ipv4Addr>() {
-        return Ok(vec![SockAddr::from((IpAddr::V4(ip), port))]);
+        return Ok(vec![SockAddr::from(SocketAddr::from((ip, port)))]);
     }
     let found: Vec<SockAddr> = match (host, port).to_socket_addrs() {
-        Ok(found) => found.map(|addr| SockAddr::from((addr.ip(), addr.port()))).collect(),
+        Ok(found) => found.map(SockAddr::from).collect(),
         Err(_) => Vec::new(),
     };
     if found.is_empty() { Err(fail("host not found")) } else { Ok(found) }
@@ -182,4 +185,19 @@ fn parse_port(text: &str) -> Option<u16> {
         return None;
     }
     text.parse().ok().filter(|port| *port > 0)
+}
+
+impl ListenSpec {
+    /// An address without options.
+    pub fn of(addr: SockAddr) -> ListenSpec {
+        ListenSpec {
+            text: addr.to_string(),
+            addr,
+            options: ListenOptions::default(),
+            set: false,
+            bind: false,
+            default_server: false,
+            proxy_protocol: false,
+        }
+    }
 }

@@ -7,11 +7,11 @@
 use std::rc::Rc;
 
 use conf::Set;
-use expr::regex::Regex;
 
 use super::conf::CoreLocation;
 use super::phase::{Handler, HeaderFilter};
 use super::request::Request;
+use super::variables::HttpRegex;
 
 /// A location's index in the configuration's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Kind {
         no_regex: bool,
     },
     /// `location ~ regex` and `location ~* regex`.
-    Regex(Box<Regex>),
+    Regex(Box<HttpRegex>),
     /// `location @name`.
     Named,
     /// An `if` or `limit_except` block: entered by its owner, never found.
@@ -53,7 +53,7 @@ pub struct Location {
     /// Nested locations.
     pub children: Tree,
     /// What runs for requests here.
-    pub handlers: Handlers,
+    pub handlers: Rc<Handlers>,
     /// `limit_except`: the methods that don't enter the block, and the block.
     pub limit_except: Option<(u32, LocationId)>,
 }

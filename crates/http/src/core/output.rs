@@ -30,6 +30,8 @@ pub trait BodyFilter {
 /// A file of at most this size goes out with its head in one call, even where sendfile is on: one read and one send
 /// cost less than a send, a sendfile and the cork between them.
 const SMALL_FILE: u64 = 32 << 10;
+/// Bytes up to this many are copied behind the head: a copy costs less than a second piece in the call.
+const SMALL_BYTES: usize = 8 << 10;
 /// Memory for a head; most fit.
 const HEAD_SIZE: usize = 1024;
 
@@ -62,7 +64,7 @@ pub async fn send_head(r: &mut Request) -> Result<(), Broken> {
 async fn write_simple(r: &mut Request, mut head: Buf, mut body: Chain) -> Result<(), Broken> {
     let filtered = r.response.chunked || !r.response.filters.is_empty();
     if !filtered && body.len() <= SMALL_FILE && r.location.core.aio == Aio::Off {
-        read_behind(r, &mut head, &mut body)?;
+        put_behind(r, &mut head, &mut body)?;
     }
     let mut out = Chain::from(head.freeze());
     if !filtered && !has_files(&body) {
@@ -148,7 +150,7 @@ async fn next_step(r: &mut Request, core: &Rc<CoreLocation>, body: &mut Chain) -
             Piece::Bytes(_) => step.extend_one(body),
             Piece::File(_) if !step.is_empty() && read => break,
             Piece::File(range) if read => {
-                let size = core.output_buffers.1.clamp(1024, 1 << 20) as u64;
+                let size = core.output_buffers.size.clamp(1024, 1 << 20) as u64;
                 let part = FileRange { len: range.len.min(size), ..range.clone() };
                 let bytes = read_part(r, core, &part).await?;
                 body.advance(part.len);
@@ -212,14 +214,19 @@ fn read_failed(r: &Request, error: &io::Error) -> Broken {
     Broken
 }
 
-/// Reads a small file right behind the head, so that one send takes both.
-fn read_behind(r: &Request, head: &mut Buf, body: &mut Chain) -> Result<(), Broken> {
-    let [Piece::File(range)] = body.pieces() else { return Ok(()) };
-    let len = range.len as usize;
-    head.reserve(len);
-    let read = range.file.read_exact_at(&mut head.room_mut()[..len], range.offset);
-    read.map_err(|error| read_failed(r, &error))?;
-    head.filled(len);
+/// Puts a small body right behind the head, so that one send of one buffer takes both.
+fn put_behind(r: &Request, head: &mut Buf, body: &mut Chain) -> Result<(), Broken> {
+    match body.pieces() {
+        [Piece::Bytes(bytes)] if bytes.len() <= SMALL_BYTES => head.extend_from_slice(bytes),
+        [Piece::File(range)] => {
+            let len = range.len as usize;
+            head.reserve(len);
+            let read = range.file.read_exact_at(&mut head.room_mut()[..len], range.offset);
+            read.map_err(|error| read_failed(r, &error))?;
+            head.filled(len);
+        }
+        _ => return Ok(()),
+    }
     body.clear();
     Ok(())
 }
@@ -323,14 +330,15 @@ fn send_failed(r: &mut Request, error: &io::Error) -> Broken {
 }
 
 fn timed_out() -> io::Error {
-    io::Error::from_raw_os_error(os::ETIMEDOUT)
+    io::Error::from_raw_os_error(110)
 }
 
 /// Decides what the head says of body and connection, and makes it.
 fn head(r: &mut Request) -> Buf {
     decide(r);
     let response = &r.response;
-    let mut out = Buf::with_capacity(HEAD_SIZE);
+    let small = response.content_length.filter(|length| *length <= SMALL_FILE && !response.header_only);
+    let mut out = Buf::with_capacity(HEAD_SIZE + small.unwrap_or(0) as usize);
     status_line(r, &mut out);
     fixed_fields(r, &mut out);
     if response.content_type.is_some() {
@@ -340,7 +348,7 @@ fn head(r: &mut Request) -> Buf {
         field(&mut out, b"Content-Length: ", itoa(length, &mut [0; 20]));
     }
     if let Some(time) = response.last_modified {
-        field(&mut out, b"Last-Modified: ", &wire::date::format(time));
+        field(&mut out, b"Last-Modified: ", &wire::date::format_http_time(time));
     }
     if let Some(location) = &response.location {
         write_location(r, location, &mut out);
@@ -434,7 +442,8 @@ fn status_line(r: &Request, out: &mut Buf) {
         (101, _) => out.extend_from_slice(b"101 Switching Protocols"),
         (_, Some(text)) => out.extend_from_slice(text.as_bytes()),
         (status, None) => {
-            let digits = [b'0' + (status / 100 % 10) as u8, b'0' + (status / 10 % 10) as u8, b'0' + (status % 10) as u8];
+            let digits =
+                [b'0' + (status / 100 % 10) as u8, b'0' + (status / 10 % 10) as u8, b'0' + (status % 10) as u8];
             out.extend_from_slice(&digits);
             out.extend_from_slice(b" ");
         }
@@ -480,8 +489,8 @@ pub fn server_token(tokens: ServerTokens) -> &'static str {
     let names = engine::server_names();
     match tokens {
         ServerTokens::Off => names.name,
-        ServerTokens::On => names.version,
-        ServerTokens::Build => names.build,
+        ServerTokens::On => &names.version,
+        ServerTokens::Build => &names.build,
     }
 }
 
@@ -506,11 +515,14 @@ fn write_location(r: &Request, location: &[u8], out: &mut Buf) {
         let local = r.conn.stream.local_addr().unwrap_or_else(|_| r.conn.address.addr.clone());
         let name = if core.server_name_in_redirect { &r.server.name[..] } else { &r.host[..] };
         if name.is_empty() {
-            out.extend_from_slice(if core.server_name_in_redirect || r.server.name.is_empty() {
-                local_text(&local).into_bytes()
-            } else {
-                r.server.name.to_vec()
-            }.as_slice());
+            out.extend_from_slice(
+                if core.server_name_in_redirect || r.server.name.is_empty() {
+                    local_text(&local).into_bytes()
+                } else {
+                    r.server.name.to_vec()
+                }
+                .as_slice(),
+            );
         } else {
             out.extend_from_slice(name);
         }

@@ -21,6 +21,8 @@ pub type Waiting<'a> = Pin<Box<dyn Future<Output = Flow<'static>> + 'a>>;
 pub enum Flow<'a> {
     /// Not mine, or nothing against it: the next handler.
     Next,
+    /// In the access phase: the request is allowed (where `Next` says that nothing speaks of it).
+    Allow,
     /// `request.response` is what the client shall get.
     Respond,
     /// The request ends with this status: its error page is sent. 444 closes the connection.
@@ -43,6 +45,7 @@ impl<'a> Flow<'a> {
     pub async fn settle(self) -> Flow<'static> {
         match self {
             Flow::Next => Flow::Next,
+            Flow::Allow => Flow::Allow,
             Flow::Respond => Flow::Respond,
             Flow::Status(status) => Flow::Status(status),
             Flow::Redirect => Flow::Redirect,
@@ -123,6 +126,9 @@ async fn run_once(r: &mut Request) -> Flow<'static> {
     loop {
         r.uri_changed = false;
         let location = r.location.clone();
+        if Rc::ptr_eq(&location, &r.server.root) {
+            break; // Its rules were those of the server.
+        }
         match list(&location, |l| &l.handlers.rewrite, r).await {
             Flow::Next if r.uri_changed => {
                 if let Err(flow) = r.count_uri_change().and_then(|()| r.find_location()) {
@@ -164,20 +170,17 @@ async fn list(location: &Rc<Location>, of: fn(&Location) -> &[Rc<dyn Handler>], 
 
 /// `satisfy all`: nobody may refuse. `satisfy any`: one who has no objection is enough.
 async fn access(location: &Rc<Location>, r: &mut Request) -> Flow<'static> {
-    if r.internal && !r.internal_access {
-        return Flow::Next;
-    }
     let any = location.core.satisfy == super::conf::Satisfy::Any;
     let mut refused = None;
     for handler in &location.handlers.access {
         match handler.handle(r).settle().await {
             // Declined: no rule of this handler speaks of this request.
             Flow::Next => {}
-            Flow::Respond if any => {
+            Flow::Allow if any => {
                 r.response.clear_challenge();
                 return Flow::Next;
             }
-            Flow::Respond => {}
+            Flow::Allow => {}
             Flow::Status(status @ (401 | 403)) if any => {
                 if refused != Some(401) {
                     refused = Some(status);

@@ -32,6 +32,10 @@ pub struct Connection {
     pub started_ms: u64,
     /// How many requests it has brought.
     pub requests: u32,
+    /// Whether bytes of the next request came with the one before.
+    pub pipelined: bool,
+    /// How long it may be idle, as the last request's location says.
+    pub keepalive_ms: u64,
 }
 
 /// The addresses of a PROXY protocol header.
@@ -93,8 +97,6 @@ pub struct Request {
     pub uri_changes: u8,
     /// Whether it is internal: a redirect within the server or a subrequest.
     pub internal: bool,
-    /// Internal, but with access checks (a redirect by rewrite).
-    pub internal_access: bool,
     /// The status of the error whose page this is; 0 for none.
     pub error_status: u16,
     /// Whether an error page is being made.
@@ -147,7 +149,6 @@ impl Request {
             uri_changed: false,
             uri_changes: MAX_URI_CHANGES,
             internal: false,
-            internal_access: false,
             error_status: 0,
             error_page: false,
             keepalive: false,
@@ -206,7 +207,7 @@ impl Request {
     pub fn find_location(&mut self) -> Result<(), Flow<'static>> {
         let server = self.server.clone();
         self.location = server.root.clone();
-        match self.search(&server.locations)? {
+        match self.search(&server.root.children)? {
             Search::None => {}
             Search::Final(id) | Search::Prefix(id) => self.location = self.http.location(id),
             Search::Redirect(id) => return Err(self.redirect_to_slash(id)),
@@ -322,7 +323,7 @@ impl Request {
         self.uri.extend_from_slice(uri);
         self.args.clear();
         self.args.extend_from_slice(args);
-        (self.internal, self.internal_access, self.uri_rewritten) = (true, false, true);
+        (self.internal, self.uri_rewritten) = (true, true);
         self.leave_location();
         self.location = self.server.root.clone();
         self.resume = Resume::Server;
@@ -339,11 +340,11 @@ impl Request {
             return Flow::Status(500);
         }
         self.uri_changes -= 1;
-        let Some(id) = self.server.locations.named(name) else {
+        let Some(id) = self.server.root.children.named(name) else {
             self.log_error(format_args!("could not find named location \"{shown}\""));
             return Flow::Status(500);
         };
-        (self.internal, self.internal_access) = (true, false);
+        self.internal = true;
         self.leave_location();
         self.location = self.http.location(id);
         self.resume = Resume::Location;
@@ -413,7 +414,7 @@ impl Request {
 
     /// Sets the rate of this response, if the value is a size.
     pub fn set_limit_rate(&mut self, value: &[u8]) {
-        match buf::parse::size(value) {
+        match buf::parse::parse_size(value) {
             Some(rate) => self.rate = Some(rate as u64),
             None => {
                 let value = String::from_utf8_lossy(value).into_owned();
@@ -428,13 +429,13 @@ impl Request {
             return rate;
         }
         let Some(template) = self.location.core.limit_rate.clone() else { return 0 };
-        buf::parse::size(&self.render(&template)).unwrap_or(0) as u64
+        buf::parse::parse_size(&self.render(&template)).unwrap_or(0) as u64
     }
 
     /// How many bytes go out before the limit holds.
     pub fn limit_rate_after(&mut self) -> u64 {
         let Some(template) = self.location.core.limit_rate_after.clone() else { return 0 };
-        buf::parse::size(&self.render(&template)).unwrap_or(0) as u64
+        buf::parse::parse_size(&self.render(&template)).unwrap_or(0) as u64
     }
 
     /// All bytes sent for this request.
@@ -491,7 +492,7 @@ impl Request {
             return None;
         }
         let mut pair = base64::engine::general_purpose::STANDARD_NO_PAD
-            .decode(rest.trim_ascii().trim_ascii_end_matches(b'='))
+            .decode(rest.trim_ascii().trim_ascii_end_matches(b"="))
             .ok()?;
         let end = pair.iter().position(|&c| c == b':')?;
         pair.truncate(end);

@@ -9,7 +9,7 @@ use expr::lookup::Names;
 use os::SockAddr;
 
 use super::conf::{CoreLocation, CoreServer};
-use super::location::{Location, LocationId, Tree};
+use super::location::{Location, LocationId};
 use super::phase::Handler;
 use super::variables::{HttpRegex, Variables};
 
@@ -57,8 +57,6 @@ pub struct Server {
     pub set: Set,
     /// Its own level as a location: what holds before one is found.
     pub root: Rc<Location>,
-    /// Its locations.
-    pub locations: Tree,
     /// What runs before a location is found, besides the root's rewrite rules.
     pub early: Vec<Rc<dyn Handler>>,
 }
@@ -78,19 +76,12 @@ pub struct Address {
     pub addr: SockAddr,
     /// The server for requests whose host is nobody's.
     pub default: Rc<Server>,
-    /// The servers by name; none if there is only one server and it needs no name.
-    pub names: Option<Names<NamedServer>>,
+    /// The servers by name; empty if there is only one server.
+    pub names: Names<Rc<Server>>,
+    /// The servers with regexes for names, in the order of the file.
+    pub regexes: Vec<(Rc<HttpRegex>, Rc<Server>)>,
     /// Whether connections begin with the PROXY protocol.
     pub proxy_protocol: bool,
-}
-
-/// A server under one of its names.
-#[derive(Clone)]
-pub struct NamedServer {
-    /// The server.
-    pub server: Rc<Server>,
-    /// The name's regex, which sets variables.
-    pub regex: Option<Rc<HttpRegex>>,
 }
 
 impl Socket {

@@ -16,7 +16,6 @@ use super::output;
 use super::phase::{self, Flow};
 use super::request::{Connection, Request};
 use super::server::Http;
-use super::status::Counter;
 
 /// Serves a connection until it ends.
 pub async fn serve(http: Rc<Http>, mut conn: Connection) {
@@ -42,8 +41,8 @@ struct Open(Rc<Http>);
 impl Open {
     fn new(http: &Rc<Http>) -> Open {
         http.worker.connections.set(http.worker.connections.get() + 1);
-        for counter in [Counter::Accepted, Counter::Handled, Counter::Active] {
-            http.status.add(counter, 1);
+        for counter in [&http.status.accepted, &http.status.handled, &http.status.active] {
+            counter.add(1);
         }
         Open(http.clone())
     }
@@ -52,29 +51,29 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.worker.connections.set(self.0.worker.connections.get() - 1);
-        self.0.status.sub(Counter::Active, 1);
+        self.0.status.active.sub(1);
     }
 }
 
 /// Counts what a connection is doing.
-struct Doing<'a>(&'a Http, Counter);
+struct Doing(shm::Counter);
 
-impl<'a> Doing<'a> {
-    fn new(http: &'a Http, counter: Counter) -> Doing<'a> {
-        http.status.add(counter, 1);
-        Doing(http, counter)
+impl Doing {
+    fn new(counter: shm::Counter) -> Doing {
+        counter.add(1);
+        Doing(counter)
     }
 }
 
-impl Drop for Doing<'_> {
+impl Drop for Doing {
     fn drop(&mut self) {
-        self.0.status.sub(self.1, 1);
+        self.0.sub(1);
     }
 }
 
 /// Waits for the first bytes of a request; `None` if there will be none.
 async fn wait(http: &Http, conn: &Connection, first: bool) -> Option<Bytes> {
-    let _doing = Doing::new(http, Counter::Waiting);
+    let _doing = Doing::new(http.status.waiting);
     let core = &conn.address.default.core;
     let timeout = if first { core.client_header_timeout } else { conn.keepalive_ms };
     conn.stream.set_recv_timeout(Some(timeout));
@@ -95,9 +94,10 @@ async fn wait(http: &Http, conn: &Connection, first: bool) -> Option<Bytes> {
 }
 
 fn log_read_error(http: &Http, conn: &Connection, error: &io::Error, first: bool) {
-    let expected = matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::ConnectionAborted);
+    let expected = error.kind() == io::ErrorKind::TimedOut || rt::is_closing(error);
     if expected {
-        if error.kind() == io::ErrorKind::TimedOut && first && conn.address.default.root.core.reset_timedout_connection {
+        if error.kind() == io::ErrorKind::TimedOut && first && conn.address.default.root.core.reset_timedout_connection
+        {
             conn.stream.linger_reset();
         }
         return;
@@ -128,12 +128,12 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes) -> A
     let mut r = Request::new(conn, http.clone());
     r.pipelined = pipelined;
     r.sent_before = r.conn.stream.sent();
-    http.status.add(Counter::Requests, 1);
+    http.status.requests.add(1);
     let read = {
-        let _doing = Doing::new(&http, Counter::Reading);
+        let _doing = Doing::new(http.status.reading);
         read_head(&mut r, unread).await
     };
-    let _doing = Doing::new(&http, Counter::Writing);
+    let _doing = Doing::new(http.status.writing);
     match read {
         Head::Complete => answer(&mut r, None).await,
         Head::Refused(status) => answer(&mut r, Some(status)).await,
@@ -199,7 +199,7 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
                     break;
                 }
             },
-            Flow::Finished | Flow::Next | Flow::Wait(_) => break,
+            Flow::Finished | Flow::Next | Flow::Allow | Flow::Wait(_) => break,
         };
     }
     log(r);
@@ -321,7 +321,7 @@ async fn read_with(r: &mut Request, mut bytes: Bytes, parser: &mut RequestParser
         if !r.conn.stream.recv_timeout_set() {
             r.conn.stream.set_recv_timeout(Some(core.client_header_timeout));
         }
-        match r.conn.stream.recv(core.large_client_header_buffers.1).await {
+        match r.conn.stream.recv(core.large_client_header_buffers.size).await {
             Ok(more) if !more.is_empty() => buf.extend_from_slice(&more),
             Ok(_) => {
                 if parser.has_begun(&buf) {
@@ -347,8 +347,8 @@ async fn read_with(r: &mut Request, mut bytes: Bytes, parser: &mut RequestParser
 fn limits(core: &CoreServer) -> Limits {
     Limits {
         header_buffer: core.client_header_buffer_size,
-        line: core.large_client_header_buffers.1,
-        buffers: core.large_client_header_buffers.0,
+        line: core.large_client_header_buffers.size,
+        buffers: core.large_client_header_buffers.count,
         max_headers: core.max_headers,
         ignore_invalid: core.ignore_invalid_headers,
         underscores: core.underscores_in_headers,
@@ -363,7 +363,10 @@ fn complete(r: &mut Request, line: RequestHead, bytes: Bytes, used: usize) -> He
     r.method = r.line.method_id;
     for name in &r.line.ignored {
         let name = String::from_utf8_lossy(name.of(&r.head)).into_owned();
-        r.log_at(Level::Info, format_args!("client sent invalid header line: \"{name}\" while reading client request headers"));
+        r.log_at(
+            Level::Info,
+            format_args!("client sent invalid header line: \"{name}\" while reading client request headers"),
+        );
     }
     if let Err(status) = set_uri(r) {
         return Head::Refused(status);
@@ -419,18 +422,19 @@ fn set_server(r: &mut Request) -> Result<(), u16> {
     let Some(host) = r.line.host() else { return Ok(()) };
     r.host.extend(host.of(&r.head).iter().map(u8::to_ascii_lowercase));
     let address = r.conn.address.clone();
-    let Some(names) = &address.names else { return Ok(()) };
-    let found = match names.lookup(&r.host) {
-        Some(found) => Some(found.server.clone()),
+    if address.names.is_empty() && address.regexes.is_empty() {
+        return Ok(());
+    }
+    let found = match address.names.lookup(&r.host) {
+        Some(found) => Some(found.clone()),
         None => {
             let mut found = None;
-            for (_, named) in names.regexes() {
-                let Some(regex) = &named.regex else { continue };
+            for (regex, server) in &address.regexes {
                 let host = std::mem::take(&mut r.host);
                 let matched = regex.exec(r, &host);
                 r.host = host;
                 if matched? {
-                    found = Some(named.server.clone());
+                    found = Some(server.clone());
                     break;
                 }
             }

@@ -1,52 +1,40 @@
 //! Counters of connections and requests over all workers: what stub_status shows.
 
-use std::rc::Rc;
+use std::io;
 
-use shm::Counters;
+use shm::{Counter, Counters};
 
-/// The counters; in memory that all workers share.
-pub struct Status(Rc<Counters>);
-
-/// Which counter.
-#[derive(Clone, Copy, Debug)]
-pub enum Counter {
+/// The counters, in memory that all workers share.
+pub struct Status {
     /// Connections accepted.
-    Accepted = 0,
+    pub accepted: Counter,
     /// Connections handled.
-    Handled = 1,
+    pub handled: Counter,
     /// Requests.
-    Requests = 2,
+    pub requests: Counter,
     /// Connections open.
-    Active = 3,
+    pub active: Counter,
     /// Connections whose request head is being read.
-    Reading = 4,
+    pub reading: Counter,
     /// Connections whose request is being answered.
-    Writing = 5,
+    pub writing: Counter,
     /// Idle connections.
-    Waiting = 6,
+    pub waiting: Counter,
 }
 
-/// How many counters there are.
-pub const COUNTERS: usize = 7;
-
 impl Status {
-    /// Wraps the shared counters.
-    pub fn new(counters: Rc<Counters>) -> Status {
-        Status(counters)
-    }
-
-    /// The current value.
-    pub fn get(&self, counter: Counter) -> u64 {
-        self.0.get(counter as usize)
-    }
-
-    /// Adds to a counter.
-    pub fn add(&self, counter: Counter, n: u64) {
-        self.0.add(counter as usize, n);
-    }
-
-    /// Takes from a counter.
-    pub fn sub(&self, counter: Counter, n: u64) {
-        self.0.sub(counter as usize, n);
+    /// New counters.
+    pub fn new() -> io::Result<Status> {
+        let names = &["accepted", "handled", "requests", "active", "reading", "writing", "waiting"];
+        let counters = Counters::new(names)?;
+        Ok(Status {
+            accepted: counters.get("accepted"),
+            handled: counters.get("handled"),
+            requests: counters.get("requests"),
+            active: counters.get("active"),
+            reading: counters.get("reading"),
+            writing: counters.get("writing"),
+            waiting: counters.get("waiting"),
+        })
     }
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use conf::{Directive, Error, Loader, Result, Word};
 use expr::regex::{Captures, Regex};
 use expr::vars::{Flags, Registry, VarId, Variables as Frozen};
-use expr::{Session, Template};
+use expr::vars::{Session, Template};
 use wire::h1::KnownHeader;
 
 use super::request::Request;
@@ -54,6 +54,18 @@ pub struct Setup {
     pub places: Vec<conf::Span>,
     /// Whether any template reads captures of a regex by number: if none does, none are taken.
     pub captures: bool,
+}
+
+impl Setup {
+    /// All definitions, each with its module; families end with `*`.
+    pub fn names(&self) -> Vec<(&'static str, String)> {
+        let all = self.registry.definitions();
+        all.map(|(name, flags, definition)| {
+            let star = if flags.has(Flags::PREFIX) { "*" } else { "" };
+            (definition.module, format!("{name}{star}"))
+        })
+        .collect()
+    }
 }
 
 /// What a request's own value of a variable is.
@@ -124,7 +136,7 @@ pub struct LastCaptures {
 impl LastCaptures {
     /// The group with that number; 0 is the whole match.
     pub fn get(&self, group: usize) -> Option<&[u8]> {
-        self.pairs.get(group).and_then(|range| self.subject.get(range))
+        self.pairs.slice(&self.subject, group)
     }
 
     /// No match.
@@ -304,10 +316,14 @@ pub fn core(setup: &mut Setup) {
             ("scheme", none, Getter::Plain(|r, out| put(out, r.scheme()))),
             ("https", none, Getter::Plain(|_, _| false)),
             ("request_port", none, Getter::Plain(request_port)),
-            ("is_request_port", none, Getter::Plain(|r, out| {
-                let mut port = Vec::new();
-                if request_port(r, &mut port) && !port.is_empty() { put(out, b":") } else { true }
-            })),
+            (
+                "is_request_port",
+                none,
+                Getter::Plain(|r, out| {
+                    let mut port = Vec::new();
+                    if request_port(r, &mut port) && !port.is_empty() { put(out, b":") } else { true }
+                }),
+            ),
             ("request_uri", none, Getter::Plain(|r, out| put(out, r.line.target.of(&r.head)))),
             ("uri", live, Getter::Plain(|r, out| put(out, &r.uri))),
             ("document_uri", live, Getter::Plain(|r, out| put(out, &r.uri))),
@@ -331,40 +347,66 @@ pub fn core(setup: &mut Setup) {
             ("request_id", none, Getter::Plain(request_id)),
             ("status", live, Getter::Plain(|r, out| show(out, format_args!("{:03}", r.status_for_log())))),
             ("sent_http_content_type", none, Getter::Plain(|r, out| r.response.content_type_text(out))),
-            ("sent_http_content_length", none, Getter::Plain(|r, out| match r.response.content_length {
-                Some(length) => show(out, format_args!("{length}")),
-                None => false,
-            })),
-            ("sent_http_last_modified", none, Getter::Plain(|r, out| match r.response.last_modified {
-                Some(time) => put(out, &wire::date::format(time)),
-                None => false,
-            })),
-            ("sent_http_location", none, Getter::Plain(|r, out| match &r.response.location {
-                Some(location) => put(out, location),
-                None => r.response.headers.variable("location", out),
-            })),
-            ("sent_http_etag", none, Getter::Plain(|r, out| match &r.response.etag {
-                Some(etag) => put(out, etag),
-                None => r.response.headers.variable("etag", out),
-            })),
+            (
+                "sent_http_content_length",
+                none,
+                Getter::Plain(|r, out| match r.response.content_length {
+                    Some(length) => show(out, format_args!("{length}")),
+                    None => false,
+                }),
+            ),
+            (
+                "sent_http_last_modified",
+                none,
+                Getter::Plain(|r, out| match r.response.last_modified {
+                    Some(time) => put(out, &wire::date::format_http_time(time)),
+                    None => false,
+                }),
+            ),
+            (
+                "sent_http_location",
+                none,
+                Getter::Plain(|r, out| match &r.response.location {
+                    Some(location) => put(out, location),
+                    None => r.response.headers.variable("location", out),
+                }),
+            ),
+            (
+                "sent_http_etag",
+                none,
+                Getter::Plain(|r, out| match &r.response.etag {
+                    Some(etag) => put(out, etag),
+                    None => r.response.headers.variable("etag", out),
+                }),
+            ),
             ("sent_http_connection", none, Getter::Plain(|r, out| put(out, r.connection_text()))),
-            ("sent_http_keep_alive", none, Getter::Plain(|r, out| match r.keepalive_header() {
-                Some(seconds) => show(out, format_args!("timeout={seconds}")),
-                None => false,
-            })),
+            (
+                "sent_http_keep_alive",
+                none,
+                Getter::Plain(|r, out| match r.keepalive_header() {
+                    Some(seconds) => show(out, format_args!("timeout={seconds}")),
+                    None => false,
+                }),
+            ),
             ("sent_http_transfer_encoding", none, Getter::Plain(|r, out| r.response.chunked && put(out, b"chunked"))),
             ("connection", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.conn.stream.number())))),
             ("connection_requests", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.conn.requests)))),
-            ("connection_time", live, Getter::Plain(|r, out| {
-                show_seconds(out, rt::now_ms().saturating_sub(r.conn.started_ms))
-            })),
+            (
+                "connection_time",
+                live,
+                Getter::Plain(|r, out| show_seconds(out, rt::now_ms().saturating_sub(r.conn.started_ms))),
+            ),
             ("nginx_version", none, Getter::Plain(|_, out| put(out, engine::NGINX_VERSION.as_bytes()))),
             ("hostname", none, Getter::Plain(|r, out| put(out, r.http.hostname.as_bytes()))),
             ("pid", none, Getter::Plain(|_, out| show(out, format_args!("{}", std::process::id())))),
-            ("msec", live, Getter::Plain(|_, out| {
-                let (secs, msec) = engine::clock::now();
-                show(out, format_args!("{secs}.{msec:03}"))
-            })),
+            (
+                "msec",
+                live,
+                Getter::Plain(|_, out| {
+                    let (secs, msec) = engine::clock::now();
+                    show(out, format_args!("{secs}.{msec:03}"))
+                }),
+            ),
             ("time_iso8601", live, Getter::Plain(|_, out| put(out, engine::clock::times().iso8601.as_bytes()))),
             ("time_local", live, Getter::Plain(|_, out| put(out, engine::clock::times().http_log.as_bytes()))),
             ("tcpinfo_rtt", live, Getter::Plain(|r, out| tcp_info(r, out, |info| info.rtt))),
@@ -381,10 +423,9 @@ pub fn core(setup: &mut Setup) {
     let settable = |getter, setter| Definition { getter, setter: Some(setter), module };
     let flags = Flags::CHANGEABLE | Flags::NOCACHEABLE;
     let args = settable(Getter::Plain(|r, out| put(out, &r.args)), |r, value| r.set_args(value));
-    let rate = settable(
-        Getter::Plain(|r, out| show(out, format_args!("{}", r.limit_rate()))),
-        |r, value| r.set_limit_rate(value),
-    );
+    let rate = settable(Getter::Plain(|r, out| show(out, format_args!("{}", r.limit_rate()))), |r, value| {
+        r.set_limit_rate(value)
+    });
     for (name, definition) in [("args", args), ("limit_rate", rate)] {
         let added = setup.registry.add(name, flags, definition);
         debug_assert!(added.is_ok(), "${name} is defined once");
@@ -514,7 +555,7 @@ fn request_id(r: &mut Request, out: &mut Vec<u8>) -> bool {
     put(out, id.as_bytes())
 }
 
-fn tcp_info(r: &Request, out: &mut Vec<u8>, of: fn(&os::TcpInfo) -> u32) -> bool {
+fn tcp_info(r: &Request, out: &mut Vec<u8>, of: fn(&os::socket::TcpInfo) -> u32) -> bool {
     match r.conn.stream.tcp_info() {
         Ok(info) => show(out, format_args!("{}", of(&info))),
         Err(_) => false,
@@ -539,7 +580,10 @@ fn request_header(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
 /// Whether a field's name is that of a variable: in lower case, with underscores for dashes.
 pub fn same_name(field: &[u8], variable: &str) -> bool {
     field.len() == variable.len()
-        && field.iter().zip(variable.bytes()).all(|(&a, b)| (if a == b'-' { b'_' } else { a.to_ascii_lowercase() }) == b)
+        && field
+            .iter()
+            .zip(variable.bytes())
+            .all(|(&a, b)| (if a == b'-' { b'_' } else { a.to_ascii_lowercase() }) == b)
 }
 
 fn cookie(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {

@@ -4,11 +4,10 @@
 //! before the LF are dropped, spaces (not tabs) around a value are dropped, NUL is refused everywhere. A line without a
 //! colon is a name with an empty value.
 
-use memchr::memchr3;
-
 use super::known::KnownHeader;
 use crate::class::{NAME, NAME_BAD, is};
 use crate::span::Span;
+use crate::swar::{find_control, find_name_end};
 
 /// One header line of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,32 +70,41 @@ pub fn parse_fields(block: &[u8], underscores: bool, max: usize) -> Result<Vec<H
 /// Parses the line of `buf` that begins at `start`.
 #[inline]
 pub(super) fn parse_line(buf: &[u8], start: usize, underscores: bool) -> Result<Line, FieldsError> {
-    let rest = buf.get(start..).unwrap_or_default();
-    let plain = rest.iter().position(|&b| !is(b, NAME)).unwrap_or(rest.len());
-    match rest.get(plain) {
-        None => Ok(Line::Partial),
-        Some(b':') if plain > 0 => value(buf, start, start + plain, false),
-        _ => odd_name(buf, start, plain, underscores),
+    let Some(stop) = find_name_end(buf, start) else { return odd_name(buf, start, underscores) };
+    if buf.get(stop) == Some(&b':') && stop > start {
+        let name = Span::new(start, stop);
+        let known = KnownHeader::of(name.of(buf));
+        // A known name has no unusual bytes.
+        if known != KnownHeader::Other || name.of(buf).iter().all(|&b| is(b, NAME)) {
+            return value(buf, name, known, false);
+        }
     }
+    odd_name(buf, start, underscores)
 }
 
-/// The part behind the colon at `colon`.
+/// The part behind the colon at the end of `name`.
 #[inline]
-fn value(buf: &[u8], start: usize, colon: usize, invalid: bool) -> Result<Line, FieldsError> {
-    let rest = buf.get(colon + 1..).unwrap_or_default();
-    let spaces = rest.iter().position(|&b| b != b' ').unwrap_or(rest.len());
-    let from = colon + 1 + spaces;
-    let name = Span::new(start, colon);
-    let Some(stop) = memchr3(b'\n', b'\r', 0, buf.get(from..).unwrap_or_default()) else { return Ok(Line::Partial) };
-    let mut end = from + stop;
-    let next = match line_end(buf, start, end)? {
-        None => return Ok(Line::Partial),
-        Some(next) => next,
+fn value(buf: &[u8], name: Span, known: KnownHeader, invalid: bool) -> Result<Line, FieldsError> {
+    let mut from = name.end as usize + 1;
+    while buf.get(from) == Some(&b' ') {
+        from += 1;
+    }
+    let mut at = from;
+    let (mut end, next) = loop {
+        let Some(stop) = find_control(buf, at) else { return Ok(Line::Partial) };
+        match (buf.get(stop), buf.get(stop + 1)) {
+            (Some(b'\r'), Some(b'\n')) => break (stop, stop + 2),
+            (Some(b'\n'), _) => break (stop, stop + 1),
+            (Some(b'\r' | 0), _) => match line_end(buf, name.start as usize, stop)? {
+                None => return Ok(Line::Partial),
+                Some(next) => break (stop, next),
+            },
+            _ => at = stop + 1,
+        }
     };
     while end > from && buf.get(end - 1) == Some(&b' ') {
         end -= 1;
     }
-    let known = KnownHeader::of(name.of(buf));
     Ok(Line::Field(HeaderSpan { name, value: Span::new(from, end), known, invalid }, next))
 }
 
@@ -114,11 +122,10 @@ fn line_end(buf: &[u8], start: usize, at: usize) -> Result<Option<usize>, Fields
     }
 }
 
-/// A name with unusual bytes, a line without a colon, or the end of the head. The first `plain` bytes are usual.
-#[cold]
-fn odd_name(buf: &[u8], start: usize, plain: usize, underscores: bool) -> Result<Line, FieldsError> {
+/// A name with unusual bytes, a line without a colon, or the end of the head.
+fn odd_name(buf: &[u8], start: usize, underscores: bool) -> Result<Line, FieldsError> {
     let mut odd = false;
-    let mut p = start + plain;
+    let mut p = start;
     while let Some(&byte) = buf.get(p) {
         match byte {
             b'\n' | b'\r' if p == start => return end_of_head(buf, start),
@@ -129,7 +136,7 @@ fn odd_name(buf: &[u8], start: usize, plain: usize, underscores: bool) -> Result
                 return Ok(Line::Field(HeaderSpan { name, value: Span::new(p, p), known, invalid: odd }, next));
             }
             b':' if p == start => return Err(invalid(buf, start, p)),
-            b':' => return value(buf, start, p, odd),
+            b':' => return value(buf, Span::new(start, p), KnownHeader::of(Span::new(start, p).of(buf)), odd),
             b'_' if underscores => {}
             b if is(b, NAME_BAD) => return Err(invalid(buf, start, p)),
             b if !is(b, NAME) => odd = true,

@@ -92,7 +92,7 @@ impl KnownHeader {
             return KnownHeader::Other;
         };
         let at = slot.get() as usize;
-        if NAMES[at].as_bytes().eq_ignore_ascii_case(name) { KNOWN[at] } else { KnownHeader::Other }
+        if equals(name, NAMES[at].as_bytes()) { KNOWN[at] } else { KnownHeader::Other }
     }
 
     /// The name in lower case; empty for [`KnownHeader::Other`].
@@ -124,6 +124,29 @@ impl KnownHeader {
         ]);
         self.bit() & UNIQUE != 0
     }
+}
+
+/// Whether `name` is `lower`, which is in lower case, in any case of letters; by words instead of bytes.
+#[inline(always)]
+fn equals(name: &[u8], lower: &[u8]) -> bool {
+    if name.len() != lower.len() {
+        return false;
+    }
+    if name.len() < 8 {
+        return name.eq_ignore_ascii_case(lower);
+    }
+    let (words, _) = name.as_chunks::<8>();
+    let (lower_words, _) = lower.as_chunks::<8>();
+    let (Some(last), Some(lower_last)) = (name.last_chunk(), lower.last_chunk()) else { return false };
+    words.iter().zip(lower_words).all(|(a, b)| same(a, b)) && same(last, lower_last)
+}
+
+#[inline(always)]
+fn same(name: &[u8; 8], lower: &[u8; 8]) -> bool {
+    let (a, b) = (u64::from_le_bytes(*name), u64::from_le_bytes(*lower));
+    // Bit 5 may differ where `lower` is a letter: letters have bit 6, digits and `-` don't.
+    let case = (b & 0x4040_4040_4040_4040) >> 1;
+    (a ^ b) & !case == 0
 }
 
 const fn set(headers: &[KnownHeader]) -> u64 {
@@ -191,6 +214,7 @@ mod tests {
             assert_eq!(KnownHeader::of(name.as_bytes()), KNOWN[i], "{name}");
             assert_eq!(KnownHeader::of(name.to_ascii_uppercase().as_bytes()), KNOWN[i], "{name}");
             assert_eq!(KNOWN[i].name(), *name);
+            assert_eq!(KnownHeader::of(name.replace('-', "\r").as_bytes()) == KNOWN[i], !name.contains('-'));
             assert_eq!(KnownHeader::of(format!("{name}x").as_bytes()), KnownHeader::Other);
         }
         for name in ["", "h", "hos", "x-foo", "content_length"] {

@@ -31,6 +31,43 @@ pub enum Method {
     Connect,
 }
 
+impl Method {
+    /// All known methods, with their names.
+    const NAMES: [(&'static str, Method); 16] = [
+        ("GET", Method::Get),
+        ("HEAD", Method::Head),
+        ("POST", Method::Post),
+        ("PUT", Method::Put),
+        ("DELETE", Method::Delete),
+        ("MKCOL", Method::Mkcol),
+        ("COPY", Method::Copy),
+        ("MOVE", Method::Move),
+        ("OPTIONS", Method::Options),
+        ("PROPFIND", Method::Propfind),
+        ("PROPPATCH", Method::Proppatch),
+        ("LOCK", Method::Lock),
+        ("UNLOCK", Method::Unlock),
+        ("PATCH", Method::Patch),
+        ("TRACE", Method::Trace),
+        ("CONNECT", Method::Connect),
+    ];
+
+    /// The method of that name, in capitals.
+    pub fn of(name: &[u8]) -> Option<Method> {
+        Method::NAMES.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, method)| *method)
+    }
+
+    /// Its name; empty for an unknown one.
+    pub fn name(self) -> &'static str {
+        Method::NAMES.iter().find(|(_, method)| *method == self).map_or("", |(name, _)| name)
+    }
+
+    /// A bit of its own, for sets of methods.
+    pub fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
 /// The bounds and choices of the server that reads a request.
 ///
 /// nginx reads into one `client_header_buffer_size` buffer, then into up to `large_client_header_buffers` others, and

@@ -256,6 +256,9 @@ fn invalid(error: FieldsError) -> ResponseError {
 fn status_line(buf: &[u8], head: &mut ResponseHead) -> Result<Option<usize>, ResponseError> {
     let mut cursor = Cursor { buf, at: 0 };
     let Some(()) = cursor.literal(b"HTTP/")? else { return Ok(None) };
+    if buf.get(cursor.at) == Some(&b'0') {
+        return Err(ResponseError::NoStatusLine);
+    }
     let Some(major) = cursor.digits(b".")? else { return Ok(None) };
     let Some(minor) = cursor.digits(b" ")? else { return Ok(None) };
     cursor.skip_spaces();
@@ -266,14 +269,19 @@ fn status_line(buf: &[u8], head: &mut ResponseHead) -> Result<Option<usize>, Res
         return Err(ResponseError::NoStatusLine);
     }
     let rest = buf.get(after..).unwrap_or_default();
-    let Some(lf) = memchr::memchr(b'\n', rest) else { return Ok(None) };
-    let end = after + lf;
-    let text_end = if end > after && buf.get(end - 1) == Some(&b'\r') { end - 1 } else { end };
+    let Some(stop) = memchr::memchr2(b'\n', b'\r', rest) else { return Ok(None) };
+    let text_end = after + stop;
+    let next = match (buf.get(text_end), buf.get(text_end + 1)) {
+        (Some(b'\n'), _) => text_end + 1,
+        (_, Some(b'\n')) => text_end + 2,
+        (_, None) => return Ok(None),
+        _ => return Err(ResponseError::NoStatusLine),
+    };
     head.version = major.saturating_mul(1000).saturating_add(minor);
     head.status = status;
     head.status_line = Span::new(from, text_end);
     head.reason = Span::new(text_end.min(after + 1), text_end);
-    Ok(Some(end + 1))
+    Ok(Some(next))
 }
 
 struct Cursor<'a> {

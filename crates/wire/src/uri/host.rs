@@ -51,13 +51,25 @@ pub fn scan_host(text: &[u8]) -> Result<ScannedHost, HostError> {
 }
 
 /// A name or an IPv4 address; its length.
+#[inline]
 fn reg_name(text: &[u8]) -> Result<usize, HostError> {
-    let mut dot = false;
-    let mut p = 0;
+    let end = text.iter().position(|&b| !is(b, REG_NAME)).unwrap_or(text.len());
+    let end = match text.get(end) {
+        Some(b'%') => escaped_name(text, end)?,
+        Some(b':') | None => end,
+        Some(_) => return Err(HostError),
+    };
+    let dots = |w: &[u8]| w == b"..";
+    if text.get(..end).unwrap_or_default().windows(2).any(dots) { Err(HostError) } else { Ok(end) }
+}
+
+/// A name with escapes, the first at `at`; its length.
+#[cold]
+fn escaped_name(text: &[u8], at: usize) -> Result<usize, HostError> {
+    let mut p = at;
     while let Some(&byte) = text.get(p) {
         match byte {
             b':' => break,
-            b'.' if dot => return Err(HostError),
             b'%' => {
                 let digits = text.get(p + 1..p + 3).ok_or(HostError)?;
                 if digits.iter().any(|&d| hex(d).is_none()) {
@@ -68,7 +80,6 @@ fn reg_name(text: &[u8]) -> Result<usize, HostError> {
             b if !is(b, REG_NAME) => return Err(HostError),
             _ => {}
         }
-        dot = byte == b'.';
         p += 1;
     }
     Ok(p)
@@ -151,6 +162,10 @@ mod tests {
             ("a b", "error"),
             ("u@a", "error"),
             ("a_b", "a_b -"),
+            ("a%2Fb:1", "a%2fb 1"),
+            ("a%2", "error"),
+            ("a%zz", "error"),
+            ("a%20..b", "error"),
             ("[v0aB.!$&'()*+,;=-._~Az:]", "[v0ab.!$&'()*+,;=-._~az:] -"),
         ] {
             assert_eq!(show(text), expect, "{text:?}");

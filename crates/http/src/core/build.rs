@@ -1,0 +1,319 @@
+//! From what was read to what serves: inheritance, compiled locations, addresses with their servers.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use conf::{Context, Error, Level, Loader, Result, Set, Sets, Span};
+use engine::{App, BuildContext, Listen, WorkerContext};
+use expr::lookup::Names;
+use os::SockAddr;
+
+use super::blocks::{Builder, ServerNode};
+use super::conf::{CoreLocation, CoreServer};
+use super::listen::ListenSpec;
+use super::location::{Entry, Handlers, Location, LocationId, Tree};
+use super::request::Connection;
+use super::server::{Address, Http, Server, Socket};
+use super::session;
+use super::status::Status;
+use super::variables::{Setup, Variables};
+use super::worker::{Worker, WorkerHandle};
+use crate::modules::{LocationContext, MODULES};
+
+/// Builds `http {}`, if there is one.
+pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc<dyn App>>> {
+    let Some(mut builder) = loader.store.take::<Builder>() else { return Ok(None) };
+    let Some(frame) = builder.http.clone() else { return Ok(None) };
+    for module in MODULES {
+        module.prepare(loader)?;
+    }
+    let level = |level: Level, loader: &mut Loader<'_>| {
+        Sets::resolve(Context::HTTP, level, &mut frame.levels[level as usize].borrow_mut(), None, loader)
+    };
+    let main = level(Level::Main, loader)?;
+    let outer_server = level(Level::Server, loader)?;
+    let outer_location = level(Level::Location, loader)?;
+    let sets = resolve_sets(&mut builder, &outer_server, &outer_location, loader)?;
+    let compiled = compile(&builder, &sets, loader)?;
+    let variables = finish_variables(loader)?;
+    let setup_captures = variables.1;
+    let locations = locations(&mut builder, sets.locations, &sets.servers, compiled);
+    let servers = servers(&mut builder, &sets.servers, &locations);
+    let sockets = sockets(&builder.servers, &servers, loader)?;
+    let status = Status::new().map_err(|error| Error::new(format!("mmap() failed{}", engine::log::Errno(&error))))?;
+    let http = Http {
+        main,
+        locations,
+        sockets,
+        variables: variables.0,
+        captures: setup_captures,
+        hostname: engine::log::hostname(),
+        log: cx.log.clone(),
+        status: Rc::new(status),
+        worker: Worker::default(),
+    };
+    Ok(Some(Rc::new(HttpApp(Rc::new(http)))))
+}
+
+struct Resolved {
+    servers: Vec<Set>,
+    locations: Vec<Set>,
+}
+
+/// Inheritance over all servers and locations; a location stands behind the one around it in the list.
+fn resolve_sets(
+    builder: &mut Builder,
+    outer_server: &Set,
+    outer_location: &Set,
+    loader: &mut Loader<'_>,
+) -> Result<Resolved> {
+    let mut servers = Vec::with_capacity(builder.servers.len());
+    for server in &builder.servers {
+        let raw = &mut server.frame.levels[Level::Server as usize].borrow_mut();
+        servers.push(Sets::resolve(Context::HTTP, Level::Server, raw, Some(outer_server), loader)?);
+    }
+    let mut locations: Vec<Set> = Vec::with_capacity(builder.locations.len());
+    for node in &builder.locations {
+        let parent = node.parent.map_or(outer_location, |parent| &locations[parent.0 as usize]);
+        let raw = &mut node.raw.borrow_mut();
+        let set = Sets::resolve(Context::HTTP, Level::Location, raw, Some(parent), loader)?;
+        locations.push(set);
+    }
+    Ok(Resolved { servers, locations })
+}
+
+/// Lets every module add to every location what it needs there.
+fn compile(builder: &Builder, sets: &Resolved, loader: &mut Loader<'_>) -> Result<Vec<Handlers>> {
+    let mut compiled = Vec::with_capacity(builder.locations.len());
+    for (index, node) in builder.locations.iter().enumerate() {
+        let mut handlers = Handlers::default();
+        for module in MODULES {
+            let mut cx = LocationContext {
+                id: LocationId(index as u32),
+                set: &sets.locations[index],
+                kind: &node.kind,
+                name: &node.name,
+                builder,
+                loader,
+            };
+            module.location(&mut cx, &mut handlers)?;
+        }
+        handlers.filters.sort_by_key(|filter| filter.order());
+        compiled.push(handlers);
+    }
+    Ok(compiled)
+}
+
+fn finish_variables(loader: &mut Loader<'_>) -> Result<(Variables, bool)> {
+    let setup = loader.store.take::<Setup>().unwrap_or_default();
+    let captures = setup.captures;
+    match setup.registry.finish() {
+        Ok(variables) => Ok((variables, captures)),
+        Err(unknown) => {
+            let mut errors = unknown.into_iter().map(|unknown| {
+                let span = unknown.place.and_then(|place| setup.places.get(place as usize)).copied();
+                Error { span, ..Error::new(format!("unknown \"{}\" variable", unknown.name)) }
+            });
+            let first = errors.next().unwrap_or_else(|| Error::new("unknown variable"));
+            loader.errors.extend(errors);
+            Err(first)
+        }
+    }
+}
+
+fn locations(builder: &mut Builder, sets: Vec<Set>, server_sets: &[Set], compiled: Vec<Handlers>) -> Vec<Rc<Location>> {
+    let trees: Vec<Tree> = (0..builder.locations.len()).map(|index| tree(builder, index, &compiled)).collect();
+    let nodes = std::mem::take(&mut builder.locations).into_iter();
+    let parts = nodes.zip(sets).zip(compiled).zip(trees).enumerate();
+    parts
+        .map(|(index, (((node, set), handlers), children))| {
+            Rc::new(Location {
+                id: LocationId(index as u32),
+                name: node.name,
+                kind: node.kind,
+                core: set.share::<CoreLocation>(),
+                set,
+                server_set: server_sets[node.server].clone(),
+                children,
+                handlers: Rc::new(handlers),
+                limit_except: node.limit_except,
+            })
+        })
+        .collect()
+}
+
+fn tree(builder: &Builder, index: usize, compiled: &[Handlers]) -> Tree {
+    let children = builder.locations[index].children.iter();
+    Tree::build(children.map(|&id| {
+        let node = &builder.locations[id.0 as usize];
+        let auto_redirect = compiled[id.0 as usize].auto_redirect;
+        Entry { id, name: &node.name, kind: &node.kind, auto_redirect }
+    }))
+}
+
+fn servers(builder: &mut Builder, sets: &[Set], locations: &[Rc<Location>]) -> Vec<Rc<Server>> {
+    let nodes = builder.servers.iter().zip(sets);
+    nodes
+        .map(|(node, set)| {
+            let root = locations[node.root.0 as usize].clone();
+            let name = node.names.first().map(|name| shown_name(&name.text)).unwrap_or_default();
+            Rc::new(Server { name, core: set.share::<CoreServer>(), set: set.clone(), root, early: Vec::new() })
+        })
+        .collect()
+}
+
+/// `$server_name`: a leading dot stands for the name itself.
+fn shown_name(text: &[u8]) -> Box<[u8]> {
+    text.strip_prefix(b".").unwrap_or(text).into()
+}
+
+/// One address while it is put together.
+struct Wanted<'a> {
+    spec: ListenSpec,
+    servers: Vec<(&'a ServerNode, Rc<Server>, bool)>,
+    span: Span,
+}
+
+fn sockets(nodes: &[ServerNode], servers: &[Rc<Server>], loader: &mut Loader<'_>) -> Result<Vec<Socket>> {
+    let mut wanted: Vec<Wanted<'_>> = Vec::new();
+    let mut by_addr: HashMap<SockAddr, usize> = HashMap::new();
+    for (node, server) in nodes.iter().zip(servers) {
+        let default;
+        let listens = if node.listens.is_empty() {
+            default = [default_listen()];
+            &default[..]
+        } else {
+            &node.listens[..]
+        };
+        for spec in listens {
+            let at = *by_addr.entry(spec.addr.clone()).or_insert_with(|| {
+                wanted.push(Wanted { spec: spec.clone(), servers: Vec::new(), span: node.span });
+                wanted.len() - 1
+            });
+            join(&mut wanted[at], spec, node, server)?;
+        }
+    }
+    let addresses = wanted.into_iter().map(|wanted| address(wanted, loader)).collect::<Result<Vec<_>>>()?;
+    Ok(group(addresses))
+}
+
+/// Where nothing is said: port 80, or 8000 for whoever may not take that.
+fn default_listen() -> ListenSpec {
+    let port = if os::users::effective_uid() == 0 { 80 } else { 8000 };
+    ListenSpec::of(SockAddr::from(std::net::SocketAddr::from(([0, 0, 0, 0], port))))
+}
+
+fn join<'a>(wanted: &mut Wanted<'a>, spec: &ListenSpec, node: &'a ServerNode, server: &Rc<Server>) -> Result<()> {
+    let error = |message: String| Err(Error { span: Some(node.span), ..Error::new(message) });
+    if spec.set && !wanted.servers.is_empty() {
+        if wanted.spec.set {
+            return error(format!("duplicate listen options for {}", spec.addr));
+        }
+        let proxy_protocol = wanted.spec.proxy_protocol;
+        wanted.spec = ListenSpec { proxy_protocol, ..spec.clone() };
+    }
+    if spec.default_server && wanted.servers.iter().any(|(_, _, default)| *default) {
+        return error(format!("a duplicate default server for {}", spec.addr));
+    }
+    wanted.spec.proxy_protocol |= spec.proxy_protocol;
+    wanted.servers.push((node, server.clone(), spec.default_server));
+    Ok(())
+}
+
+fn address(wanted: Wanted<'_>, loader: &mut Loader<'_>) -> Result<(ListenSpec, Rc<Address>)> {
+    let default = wanted.servers.iter().find(|(_, _, default)| *default).or(wanted.servers.first());
+    let default = default.map(|(_, server, _)| server.clone());
+    let default = default.ok_or_else(|| Error { span: Some(wanted.span), ..Error::new("no servers") })?;
+    let mut address = Address {
+        addr: wanted.spec.addr.clone(),
+        default,
+        names: Names::new(),
+        regexes: Vec::new(),
+        proxy_protocol: wanted.spec.proxy_protocol,
+    };
+    let several = wanted.servers.len() > 1;
+    for (node, server, _) in &wanted.servers {
+        for name in &node.names {
+            if let Some(regex) = &name.regex {
+                address.regexes.push((regex.clone(), server.clone()));
+            } else if several && address.names.add(&name.text, server.clone()).is_err() {
+                let shown = String::from_utf8_lossy(&name.text);
+                let message = format!("conflicting server name \"{shown}\" on {}, ignored", wanted.spec.addr);
+                loader.warnings.push(Error::new(message));
+            }
+        }
+    }
+    address.names.shrink();
+    Ok((wanted.spec, Rc::new(address)))
+}
+
+/// Addresses without options of their own are served by the wildcard socket of their port.
+fn group(addresses: Vec<(ListenSpec, Rc<Address>)>) -> Vec<Socket> {
+    let mut wildcards: HashMap<(bool, u16), usize> = HashMap::new();
+    let mut sockets: Vec<Socket> = Vec::new();
+    let key = |addr: &SockAddr| (matches!(addr, SockAddr::V6(_)), addr.port());
+    let mut rest = Vec::new();
+    for (spec, address) in addresses {
+        if spec.addr.is_wildcard() {
+            wildcards.insert(key(&spec.addr), sockets.len());
+        } else if !spec.bind && !spec.addr.is_unix() {
+            rest.push((spec, address));
+            continue;
+        }
+        sockets.push(Socket { listen: listen_of(spec), addresses: vec![address] });
+    }
+    for (spec, address) in rest {
+        match wildcards.get(&key(&spec.addr)) {
+            Some(&at) => sockets[at].addresses.insert(0, address),
+            None => sockets.push(Socket { listen: listen_of(spec), addresses: vec![address] }),
+        }
+    }
+    sockets
+}
+
+fn listen_of(spec: ListenSpec) -> Listen {
+    Listen { addr: spec.addr, options: spec.options }
+}
+
+/// HTTP in a worker.
+struct HttpApp(Rc<Http>);
+
+impl App for HttpApp {
+    fn listens(&self) -> Vec<Listen> {
+        self.0.sockets.iter().map(|socket| socket.listen.clone()).collect()
+    }
+
+    fn start_worker(self: Rc<Self>, worker: &WorkerContext) {
+        let cycle = worker.cycle.clone();
+        let pools = Rc::new(move |name: &str| engine::thread_pool::get(&cycle, name));
+        let _ = self.0.worker.context.set(WorkerHandle { pools });
+        for module in MODULES {
+            module.start_worker(&self.0);
+        }
+    }
+
+    fn accept(self: Rc<Self>, listen: usize, stream: rt::Stream, peer: SockAddr) {
+        let Some(socket) = self.0.sockets.get(listen) else { return };
+        let address = socket.address(|| stream.local_addr().ok());
+        let conn = Connection {
+            stream,
+            address,
+            peer,
+            local: None,
+            proxy: None,
+            started_ms: rt::now_ms(),
+            requests: 0,
+            pipelined: false,
+            keepalive_ms: 0,
+        };
+        rt::spawn(session::serve(self.0.clone(), conn));
+    }
+
+    fn busy(&self) -> usize {
+        self.0.worker.connections.get()
+    }
+
+    fn quit(&self) {
+        self.0.worker.quitting.set(true);
+    }
+}

@@ -1,0 +1,20 @@
+//! The core of HTTP: configuration, locations, requests, phases, responses, the HTTP/1 session.
+
+pub mod blocks;
+pub mod body;
+pub mod build;
+pub mod conf;
+pub mod error_page;
+pub mod listen;
+pub mod location;
+pub mod mime;
+pub mod output;
+pub mod phase;
+pub mod request;
+pub mod response;
+pub mod server;
+pub mod session;
+pub mod status;
+pub mod temp;
+pub mod variables;
+pub mod worker;

@@ -1,0 +1,85 @@
+//! The modules: one file each, and one line each in [`MODULES`].
+
+use conf::{Loader, Registry, Result, Set};
+
+use crate::core::blocks::Builder;
+use crate::core::location::{Handlers, Kind, LocationId};
+use crate::core::phase::Handler;
+use crate::core::variables::Setup;
+
+pub mod gzip;
+pub mod rewrite;
+pub mod static_files;
+
+/// The modules; within a phase their handlers run in this order.
+pub const MODULES: &[&dyn HttpModule] = &[&rewrite::Rewrite, &gzip::Gzip, &static_files::StaticFiles];
+
+/// What a module of HTTP gives to the core. Everything has a default: a module says only what it has.
+pub trait HttpModule: Sync {
+    /// Registers its directive tables.
+    fn tables(&self, _registry: &mut Registry) {}
+
+    /// Defines its variables; called when `http {}` begins.
+    fn variables(&self, _setup: &mut Setup) {}
+
+    /// Called when the configuration was read, before inheritance.
+    fn prepare(&self, _loader: &mut Loader<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Adds to a location (or a server's own level) the handlers and filters that its configuration needs.
+    fn location(&self, _cx: &mut LocationContext<'_, '_>, _out: &mut Handlers) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called in each worker before it accepts.
+    fn start_worker(&self, _http: &std::rc::Rc<crate::core::server::Http>) {}
+}
+
+/// A location that is being compiled.
+pub struct LocationContext<'a, 'r> {
+    /// Which one.
+    pub id: LocationId,
+    /// Its resolved configuration.
+    pub set: &'a Set,
+    /// How it is found.
+    pub kind: &'a Kind,
+    /// Its name.
+    pub name: &'a [u8],
+    /// All that was read.
+    pub builder: &'a Builder,
+    /// The loader, for what modules keep in its store, and for warnings.
+    pub loader: &'a mut Loader<'r>,
+}
+
+impl LocationContext<'_, '_> {
+    /// The location itself and, if it is a block inside one (`if`, `limit_except`), the locations around it up to the
+    /// first that is found by itself: where a module looks for what isn't inherited otherwise, such as `proxy_pass`.
+    pub fn owners(&self) -> Vec<LocationId> {
+        let mut owners = vec![self.id];
+        let mut at = self.id;
+        loop {
+            let node = &self.builder.locations[at.0 as usize];
+            match (&node.kind, node.parent) {
+                (Kind::Inner, Some(parent)) => {
+                    owners.push(parent);
+                    at = parent;
+                }
+                _ => return owners,
+            }
+        }
+    }
+}
+
+/// Lets the core and every module define their variables.
+pub fn define_variables(setup: &mut Setup) {
+    crate::core::variables::core(setup);
+    for module in MODULES {
+        module.variables(setup);
+    }
+}
+
+/// A handler that all who need it share.
+pub fn shared(handler: impl Handler + 'static) -> std::rc::Rc<dyn Handler> {
+    std::rc::Rc::new(handler)
+}

@@ -1,0 +1,239 @@
+//! The PROXY protocol, versions 1 and 2: who is behind the balancer in front of us.
+//!
+//! Unlike nginx, which reads once, the header may arrive in pieces. An address that isn't one is refused.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::span::Span;
+
+/// The longest header that is waited for.
+pub const MAX_HEADER: usize = 4096;
+
+/// What the header says. Spans are offsets in the buffer that was parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyHeader {
+    /// Client and server as the balancer sees them; `None` for UNKNOWN, LOCAL, and families without addresses.
+    pub addresses: Option<(SocketAddr, SocketAddr)>,
+    /// The TLVs of version 2, for [`tlvs`].
+    pub tlvs: Span,
+    /// Length of the header.
+    pub len: usize,
+}
+
+/// The header is broken; the connection is to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyError {
+    /// Neither version 1 nor 2, or not in their form.
+    Broken,
+    /// The signature of version 2 with this version.
+    Version(u8),
+    /// Longer than [`MAX_HEADER`].
+    TooLarge,
+}
+
+/// Parses the header at the start of `buf`; `None` if it isn't complete.
+pub fn parse(buf: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
+    if common(buf, SIGNATURE) {
+        if buf.len() < 16 { Ok(None) } else { version_2(buf) }
+    } else if common(buf, b"PROXY ") {
+        if buf.len() < 6 { Ok(None) } else { version_1(buf) }
+    } else {
+        Err(ProxyError::Broken)
+    }
+}
+
+/// Appends a header of version 1; UNKNOWN where the families differ.
+pub fn write_v1(source: SocketAddr, destination: SocketAddr, out: &mut Vec<u8>) {
+    let family = match (source, destination) {
+        (SocketAddr::V4(_), SocketAddr::V4(_)) => "TCP4",
+        (SocketAddr::V6(_), SocketAddr::V6(_)) => "TCP6",
+        _ => {
+            out.extend_from_slice(b"PROXY UNKNOWN\r\n");
+            return;
+        }
+    };
+    let (from, to) = (source.ip(), destination.ip());
+    let line = format!("PROXY {family} {from} {to} {} {}\r\n", source.port(), destination.port());
+    out.extend_from_slice(line.as_bytes());
+}
+
+/// The TLVs of `bytes`, type and value each; an error, and the end, where one is cut off.
+pub fn tlvs(bytes: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), ProxyError>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (&[kind, high, low], after) = match rest.split_first_chunk() {
+            Some(parts) => parts,
+            None if rest.is_empty() => return None,
+            None => {
+                rest = &[];
+                return Some(Err(ProxyError::Broken));
+            }
+        };
+        let Some((value, after)) = after.split_at_checked(usize::from(u16::from_be_bytes([high, low]))) else {
+            rest = &[];
+            return Some(Err(ProxyError::Broken));
+        };
+        rest = after;
+        Some(Ok((kind, value)))
+    })
+}
+
+/// The value of the first TLV of type `kind`.
+pub fn tlv(bytes: &[u8], kind: u8) -> Result<Option<&[u8]>, ProxyError> {
+    for found in tlvs(bytes) {
+        let (found, value) = found?;
+        if found == kind {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether `buf` begins with `text`, as far as both go.
+fn common(buf: &[u8], text: &[u8]) -> bool {
+    buf.iter().zip(text).all(|(a, b)| a == b)
+}
+
+/// `PROXY TCP4 192.0.2.1 192.0.2.2 1000 80`, at most 107 bytes.
+fn version_1(buf: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
+    let seen = buf.get(..MAX_V1).unwrap_or(buf);
+    let Some(lf) = memchr::memchr(b'\n', seen) else {
+        return if seen.len() == MAX_V1 { Err(ProxyError::Broken) } else { Ok(None) };
+    };
+    let line = seen.get(..lf).and_then(|l| l.strip_suffix(b"\r")).ok_or(ProxyError::Broken)?;
+    let line = str::from_utf8(line).map_err(|_| ProxyError::Broken)?;
+    let header = ProxyHeader { addresses: None, tlvs: Span::default(), len: lf + 1 };
+    let mut words = line.split(' ').skip(1);
+    match words.next() {
+        Some("TCP4" | "TCP6") => {}
+        Some(word) if word.starts_with("UNKNOWN") => return Ok(Some(header)),
+        _ => return Err(ProxyError::Broken),
+    }
+    let mut address = || words.next().and_then(|w| w.parse::<IpAddr>().ok()).ok_or(ProxyError::Broken);
+    let (source, destination) = (address()?, address()?);
+    let mut port =
+        || words.next().filter(|w| !w.starts_with('+')).and_then(|w| w.parse().ok()).ok_or(ProxyError::Broken);
+    let (source_port, destination_port) = (port()?, port()?);
+    if words.next().is_some() {
+        return Err(ProxyError::Broken);
+    }
+    let addresses = Some((SocketAddr::new(source, source_port), SocketAddr::new(destination, destination_port)));
+    Ok(Some(ProxyHeader { addresses, ..header }))
+}
+
+/// Signature, version and command, family and transport, length, addresses, TLVs.
+fn version_2(buf: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
+    let Some(&[command, family, high, low]) = buf.get(12..16).and_then(|b| b.first_chunk()) else { return Ok(None) };
+    if command >> 4 != 2 {
+        return Err(ProxyError::Version(command >> 4));
+    }
+    let len = 16 + usize::from(u16::from_be_bytes([high, low]));
+    if len > MAX_HEADER {
+        return Err(ProxyError::TooLarge);
+    }
+    let Some(body) = buf.get(16..len) else { return Ok(None) };
+    let none = ProxyHeader { addresses: None, tlvs: Span::default(), len };
+    let (addresses, used) = match (command & 15, family) {
+        (PROXY, TCP4) => (inet(body, |b: [u8; 4]| Ipv4Addr::from(b).into())?, 12),
+        (PROXY, TCP6) => (inet(body, |b: [u8; 16]| Ipv6Addr::from(b).into())?, 36),
+        _ => return Ok(Some(none)),
+    };
+    Ok(Some(ProxyHeader { addresses: Some(addresses), tlvs: Span::new(16 + used, len), len }))
+}
+
+/// Two addresses of `N` bytes and two ports.
+fn inet<const N: usize>(body: &[u8], ip: impl Fn([u8; N]) -> IpAddr) -> Result<(SocketAddr, SocketAddr), ProxyError> {
+    let parts = || {
+        let (source, rest) = body.split_first_chunk::<N>()?;
+        let (destination, rest) = rest.split_first_chunk::<N>()?;
+        let (source_port, rest) = rest.split_first_chunk::<2>()?;
+        let destination_port = rest.first_chunk::<2>()?;
+        let source = SocketAddr::new(ip(*source), u16::from_be_bytes(*source_port));
+        Some((source, SocketAddr::new(ip(*destination), u16::from_be_bytes(*destination_port))))
+    };
+    parts().ok_or(ProxyError::Broken)
+}
+
+const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+const MAX_V1: usize = 107;
+const PROXY: u8 = 1;
+const TCP4: u8 = 0x11;
+const TCP6: u8 = 0x21;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(input: &[u8]) -> String {
+        for cut in 0..input.len() {
+            let early = parse(&input[..cut]);
+            assert!(early == Ok(None) || early.is_err() == parse(input).is_err(), "cut at {cut}: {early:?}");
+        }
+        match parse(input) {
+            Err(e) => format!("{e:?}"),
+            Ok(None) => "more".into(),
+            Ok(Some(header)) => {
+                let tlvs: Result<Vec<_>, _> = tlvs(header.tlvs.of(input)).collect();
+                let addresses = header.addresses.map_or("-".into(), |(a, b)| format!("{a} {b}"));
+                format!("{addresses} {} {}", header.len, tlvs.map_or("broken".into(), |t| t.len().to_string()))
+            }
+        }
+    }
+
+    #[test]
+    fn version_1_lines() {
+        for (input, expect) in [
+            ("PROXY TCP4 192.0.2.1 192.0.2.2 1234 5678\r\n", "192.0.2.1:1234 192.0.2.2:5678 42 0"),
+            ("PROXY TCP6 2001:db8::1 ::2 1 80\r\n", "[2001:db8::1]:1 [::2]:80 33 0"),
+            ("PROXY UNKNOWN\r\n", "- 15 0"),
+            ("PROXY UNKNOWN a b c\r\nGET", "- 21 0"),
+            ("PROXY TCP4 192.0.2.1 192.0.2.2 1234", "more"),
+            ("PROXY TCP4 192.0.2.1 192.0.2.2 123456 5678\r\n", "Broken"),
+            ("PROXY TCP4 192.0.2.1 192.0.2.2 +1 5678\r\n", "Broken"),
+            ("PROXY TCP4 192.0.2 192.0.2.2 1 5678\r\n", "Broken"),
+            ("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\n", "Broken"),
+            ("PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3\r\n", "Broken"),
+            ("PROXY UDP4 192.0.2.1 192.0.2.2 1 2\r\n", "Broken"),
+            ("GET / HTTP/1.1\r\n", "Broken"),
+        ] {
+            assert_eq!(show(input.as_bytes()), expect, "{input:?}");
+        }
+        let long = format!("PROXY UNKNOWN {}\r\n", "a".repeat(100));
+        assert_eq!(parse(long.as_bytes()), Err(ProxyError::Broken));
+    }
+
+    #[test]
+    fn version_2_headers() {
+        let header = |head: [u8; 2], body: &[u8]| [SIGNATURE, &head, &(body.len() as u16).to_be_bytes(), body].concat();
+        let v4 = [192, 0, 2, 1, 192, 0, 2, 2, 4, 210, 0, 80];
+        let v6 = [[0u8; 16], [1u8; 16]].concat();
+        for (input, expect) in [
+            (header([0x21, 0x11], &v4), "192.0.2.1:1234 192.0.2.2:80 28 0"),
+            (header([0x21, 0x11], &[&v4[..], &[4, 0, 1, 9, 2, 0, 0]].concat()), "192.0.2.1:1234 192.0.2.2:80 35 2"),
+            (header([0x21, 0x11], &[&v4[..], &[4, 0, 2, 9]].concat()), "192.0.2.1:1234 192.0.2.2:80 32 broken"),
+            (header([0x21, 0x11], &v4[..11]), "Broken"),
+            (
+                header([0x21, 0x21], &[&v6[..], &[0, 1, 0, 2]].concat()),
+                "[::]:1 [101:101:101:101:101:101:101:101]:2 52 0",
+            ),
+            (header([0x20, 0x00], &[]), "- 16 0"),
+            (header([0x21, 0x31], &[0; 216]), "- 232 0"),
+            (header([0x31, 0x11], &v4), "Version(3)"),
+            (header([0x21, 0x11], &[0; 5000]), "TooLarge"),
+        ] {
+            assert_eq!(show(&input), expect);
+        }
+        assert_eq!(tlv(&[4, 0, 1, 9, 2, 0, 0], 2), Ok(Some(&[] as &[u8])));
+        assert_eq!(tlv(&[4, 0, 1, 9], 2), Ok(None));
+    }
+
+    #[test]
+    fn written_is_read() {
+        for (a, b) in [("1.2.3.4:5", "6.7.8.9:10"), ("[::1]:2", "[::3]:4")] {
+            let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
+            let mut out = Vec::new();
+            write_v1(a, b, &mut out);
+            assert_eq!(parse(&out).unwrap().unwrap().addresses, Some((a, b)));
+        }
+    }
+}
