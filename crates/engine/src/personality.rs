@@ -118,25 +118,6 @@ impl Personality {
     }
 }
 
-/// What responses call the server, made once.
-pub struct ServerNames {
-    /// `nginx` or `tidegate`: `server_tokens off`.
-    pub name: &'static str,
-    /// `nginx/1.31.5`: `server_tokens on`.
-    pub version: String,
-    /// The same with the build: `server_tokens build`.
-    pub build: String,
-}
-
-/// The names under which this program answers.
-pub fn server_names() -> &'static ServerNames {
-    static NAMES: std::sync::OnceLock<ServerNames> = std::sync::OnceLock::new();
-    NAMES.get_or_init(|| {
-        let personality = personality();
-        ServerNames { name: personality.name, version: personality.server_token(), build: personality.version() }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
