@@ -33,7 +33,10 @@ fn main() {
         let head = "HTTP/1.1 200 OK\r\nServer: loop\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\nConnection: keep-alive\r\n\r\n";
         let answer = Bytes::from([head.as_bytes(), &[b'x'; 1024]].concat());
         while let Ok((stream, _)) = listener.accept().await {
-            rt::spawn(serve(stream, answer.clone()));
+            let f = serve(stream, answer.clone());
+            static ONCE: std::sync::Once = std::sync::Once::new();
+            ONCE.call_once(|| eprintln!("future: {}", std::mem::size_of_val(&f)));
+            rt::spawn(f);
         }
     });
 }
@@ -53,8 +56,7 @@ async fn serve(stream: Stream, answer: Bytes) {
             continue;
         }
         drop(request);
-        let mut chain = Chain::from(answer.clone());
-        if stream.send(&mut chain).await.is_err() {
+        if stream.send_all(Chain::from(answer.clone())).await.is_err() {
             return;
         }
     }

@@ -3,13 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
 use crate::clock::{Clock, Source};
+use crate::driver::sim::Sim;
 use crate::driver::{Backend, Event, Kind};
 use crate::listener::Mutex;
 use crate::slots::{Slot, Slots, flag};
@@ -98,6 +99,8 @@ pub(crate) struct Core {
     pub(crate) limit: usize,
     /// The driver is io_uring.
     pub(crate) ring: bool,
+    /// The driver is the simulation.
+    pub(crate) is_sim: bool,
     events: RefCell<Vec<Event>>,
     serial: Cell<u64>,
     options: Options,
@@ -143,20 +146,21 @@ impl Runtime {
             _ if options.timer_resolution_ms > 0 => Source::Coarse,
             _ => Source::Exact,
         };
-        let mut backend = Backend::new(options.driver, limit)?;
+        let mut backend = Backend::new(options.driver, &remote)?;
         backend.open(REMOTE, remote.as_fd(), Kind::Other)?;
         // It lives as long as the thread may hold connections and wakers, which is to say for ever; what it holds is
         // freed by `Runtime::drop`.
         let core: &'static Core = Box::leak(Box::new(Core {
-            tasks: Tasks::new(),
+            tasks: Tasks::new(limit),
             slots: RefCell::new(Slots::new(limit)),
-            timers: RefCell::default(),
+            timers: RefCell::new(Timers::new(limit)),
             clock: Clock::new(source),
             backend: RefCell::new(backend),
             flush: RefCell::default(),
             mutex: RefCell::default(),
             remote,
             limit,
+            is_sim: matches!(options.driver, Driver::Sim(_)),
             ring: options.driver == Driver::Uring,
             events: RefCell::default(),
             serial: Cell::new(0),
@@ -339,14 +343,14 @@ impl Core {
     }
 
     /// Gives an open descriptor a slot.
-    pub(crate) fn open(&self, fd: OwnedFd, flags: u16, kind: Kind) -> io::Result<u32> {
+    pub(crate) fn open(&self, fd: Option<OwnedFd>, flags: u16, kind: Kind) -> io::Result<u32> {
         let counted = flags & flag::COUNTED != 0;
         let number = if counted && flags & flag::LISTENER == 0 { self.next_number() } else { 0 };
         let mut slots = self.slots.borrow_mut();
-        let n = slots.insert(Some(fd), flags, number);
+        let n = slots.insert(fd, flags, number);
         let slot = slots.at(n);
-        let fd: BorrowedFd<'_> = slot.fd.as_ref().expect("it was given one").as_fd();
-        let opened = self.backend.borrow_mut().open(n, fd, kind);
+        let Some(fd) = &slot.fd else { return Ok(n) };
+        let opened = self.backend.borrow_mut().open(n, fd.as_fd(), kind);
         if let Err(error) = opened {
             slots.remove(n, false);
             return Err(error);
@@ -357,7 +361,7 @@ impl Core {
     /// Closes a slot; returns its descriptor.
     pub(crate) fn close(&self, n: u32) -> Option<OwnedFd> {
         let mut slots = self.slots.borrow_mut();
-        let hold = self.backend.borrow_mut().close(n, slots.get_mut(n)?);
+        let hold = self.backend.borrow_mut().close(n, slots.get_mut(n)?, &self.clock);
         let mut slot = slots.remove(n, hold)?;
         drop(slots);
         if hold && let Some(uring) = self.backend.borrow_mut().uring() {
@@ -422,6 +426,11 @@ impl Core {
 }
 
 impl Core {
+    /// Calls `f` with the simulation, which has to be the driver.
+    pub(crate) fn sim<T>(&self, f: impl FnOnce(&mut Sim) -> T) -> T {
+        f(self.backend.borrow_mut().sim().expect("only asked for with the sim driver"))
+    }
+
     /// Stops watching a connection whose descriptor lives on.
     pub(crate) fn detach(&self, n: u32) {
         self.backend.borrow_mut().detach(n, &self.slots, &self.clock);

@@ -31,7 +31,8 @@ impl Core {
     pub(crate) fn write(&self, n: u32, slot: &mut Slot, chain: &mut Chain) -> io::Result<Wrote> {
         let before = chain.len();
         let fd = slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
-        let wrote = write_chain(fd, chain);
+        let wrote =
+            if self.is_sim { self.sim(|sim| sim.write(n, chain, self.clock.now())) } else { write_chain(fd, chain) };
         let written = before - chain.len();
         slot.sent += written;
         if written > 0 && slot.send_timeout > 0 {
