@@ -64,6 +64,9 @@ pub enum Report<'a> {
         /// Whether accepting stopped for `accept_mutex_delay`.
         paused: bool,
     },
+    /// All of this many `worker_connections` are in use, or nearly so: idle ones are asked to close. Reported once a
+    /// second at most.
+    ReusingConnections(usize),
     /// All of this many `worker_connections` are in use, and none is idle.
     NotEnoughConnections(usize),
     /// The driver failed; the loop goes on.
@@ -103,6 +106,8 @@ pub(crate) struct Core {
     pub(crate) is_sim: bool,
     events: RefCell<Vec<Event>>,
     serial: Cell<u64>,
+    /// The second in which reusing connections was last reported.
+    reported: Cell<u64>,
     options: Options,
 }
 
@@ -164,6 +169,7 @@ impl Runtime {
             ring: options.driver == Driver::Uring,
             events: RefCell::default(),
             serial: Cell::new(0),
+            reported: Cell::new(0),
             options,
         }));
         CURRENT.set(Some(core));
@@ -396,6 +402,10 @@ impl Core {
         let expected = self.slots.borrow().evicted;
         if counts.free + expected > self.limit / 16 {
             return counts.free > 0;
+        }
+        let second = self.clock.now() / 1000;
+        if counts.free == 0 && counts.idle > 0 && self.reported.replace(second) != second {
+            report(Report::ReusingConnections(self.limit));
         }
         for _ in 0..(counts.idle / 8).clamp(1, 32) {
             let evicted = self.slots.borrow_mut().evict();

@@ -133,7 +133,11 @@ impl Listener {
                 Ok((fd, addr)) => {
                     self.accepted();
                     let ready = if self.options.deferred { flag::READABLE } else { 0 };
-                    return Ok((Stream::open(fd, flag::WRITABLE | ready)?, addr));
+                    match Stream::open(fd, flag::WRITABLE | ready) {
+                        Ok(stream) => return Ok((stream, addr)),
+                        // Such as a descriptor whose number is too high for select.
+                        Err(error) => core::report(Report::Accept { error: &error, paused: false }),
+                    }
                 }
                 Err(error) => self.failed(error).await?,
             }

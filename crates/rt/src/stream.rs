@@ -12,8 +12,9 @@ use os::socket::{self, Keepalive};
 
 use crate::core::{self, Core, Report};
 use crate::driver::Kind;
-use crate::send::Wrote;
+use crate::send::{Wrote, read_small_files};
 use crate::slots::{Slot, flag};
+use crate::tasks::NONE;
 use crate::timers::Tick;
 
 /// A connection over TCP or a unix socket.
@@ -221,6 +222,7 @@ impl Stream {
     /// Ready: everything given so far is with the kernel. Pending: call again, with more pieces or an empty chain; what
     /// was taken is sent meanwhile. Errors: `TimedOut` if the send timeout passes without progress, or the system's.
     pub fn poll_send(&self, _: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>> {
+        read_small_files(chain);
         self.with(|slot| {
             if let Some(queues) = &mut slot.queues {
                 if let Some(error) = queues.error.take() {
@@ -320,7 +322,12 @@ impl Stream {
 
     /// Lets the current and the following `recv` fail `ms` from now; `None`: never. Costs a store.
     pub fn set_recv_timeout(&self, ms: Option<u64>) {
-        self.with(|slot| slot.recv_deadline = ms.map_or(Tick::NONE, |ms| Tick::after(self.core.clock.now(), ms)));
+        self.with(|slot| {
+            slot.recv_deadline = ms.map_or(Tick::NONE, |ms| Tick::after(self.core.clock.now(), ms));
+            if slot.recv_task != NONE {
+                self.core.arm(self.slot, slot);
+            }
+        });
     }
 
     /// The longest time between two successful writes while bytes wait to be sent; `None`: any. Costs a store.
