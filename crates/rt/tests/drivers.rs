@@ -489,3 +489,85 @@ fn a_descriptor_lives_on() {
         assert_eq!(read_exactly(&server, 5).await, b"moved");
     });
 }
+
+#[test]
+fn more_may_be_given_while_sending() {
+    each(async || {
+        let (client, server) = pair().await;
+        let path = std::env::temp_dir().join(format!("tidegate-rt-more-{}", std::process::id()));
+        std::fs::write(&path, vec![9; 300_000]).expect("write");
+        let file = Rc::new(std::fs::File::open(&path).expect("open"));
+        spawn(async move {
+            let mut given = 0u8;
+            std::future::poll_fn(|cx| {
+                while given < 8 {
+                    given += 1;
+                    let mut chain = chain(&vec![given; 500_000]);
+                    chain.push(Piece::File(FileRange { file: file.clone(), offset: 0, len: 300_000 }));
+                    let _ = server.poll_send(cx, &mut chain);
+                    assert!(chain.is_empty(), "all is taken over");
+                }
+                server.poll_send(cx, &mut Chain::new())
+            })
+            .await
+            .expect("send");
+            assert_eq!((server.pending(), server.sent()), (0, 6_400_000));
+        });
+        let got = read_exactly(&client, 6_400_000).await;
+        for (n, part) in got.chunks(800_000).enumerate() {
+            assert!(part[..500_000].iter().all(|b| *b == n as u8 + 1) && part[500_000..].iter().all(|b| *b == 9));
+        }
+        let _ = std::fs::remove_file(&path);
+    });
+}
+
+#[test]
+fn a_storm_of_connections() {
+    each_with(Options { connections: 1000, ..Options::default() }, async || {
+        let (listener, addr) = listener(AcceptOptions { multi_accept: true, ..AcceptOptions::default() });
+        spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                spawn(async move {
+                    stream.set_recv_timeout(Some(3000));
+                    while let Ok(buf) = stream.recv(4096).await {
+                        if buf.is_empty() || stream.send_all(Chain::from(buf.freeze())).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        let left = Rc::new(Cell::new(0));
+        for n in 0..300u32 {
+            let (addr, left) = (addr.clone(), left.clone());
+            left.set(left.get() + 1);
+            spawn(async move {
+                storm_client(&addr, n).await;
+                left.set(left.get() - 1);
+            });
+        }
+        while left.get() > 0 {
+            sleep(2).await;
+        }
+        sleep(20).await;
+        assert_eq!(connections().active, 1, "all have been closed");
+    });
+}
+
+/// Sends, reads back a part or all, and leaves: by turns politely, with a reset, or in the middle of everything.
+async fn storm_client(addr: &SockAddr, n: u32) {
+    let size = 1 + (n as usize * 7919) % 60_000;
+    let client = Rc::new(connect(addr).await);
+    let sender = client.clone();
+    spawn(async move { drop(pin_timeout(50, sender.send(&mut chain(&vec![n as u8; size]))).await) });
+    let wanted = if n % 3 == 0 { size } else { size / 3 };
+    let mut got = 0;
+    while got < wanted {
+        let buf = client.recv(1 + n as usize * 10).await.expect("recv");
+        assert!(!buf.is_empty() && buf.iter().all(|b| *b == n as u8));
+        got += buf.len();
+    }
+    if n % 5 == 0 {
+        client.linger_reset();
+    }
+}
