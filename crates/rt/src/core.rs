@@ -39,7 +39,7 @@ pub enum Driver {
 pub struct Options {
     /// The method.
     pub driver: Driver,
-    /// `worker_connections`; 0 stands for 512.
+    /// `worker_connections`; 0 stands for 512, and 4 million are the most.
     pub connections: usize,
     /// `timer_resolution`; unless 0, clocks are read only as exactly as the kernel's tick, which is cheaper.
     pub timer_resolution_ms: u32,
@@ -145,6 +145,9 @@ impl Runtime {
     pub fn new(options: Options) -> io::Result<Runtime> {
         assert!(CURRENT.get().is_none(), "a thread has one runtime");
         let limit = if options.connections == 0 { 512 } else { options.connections };
+        if limit > MAX_CONNECTIONS {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many worker_connections"));
+        }
         let remote = Arc::new(Remote::new()?);
         let source = match options.driver {
             Driver::Sim(_) => Source::Virtual,
@@ -203,6 +206,9 @@ impl Drop for Runtime {
         }
     }
 }
+
+/// The numbers of slots have to fit into the keys of timers, those of channels and the like included.
+const MAX_CONNECTIONS: usize = 4 << 20;
 
 /// The slot number that stands for the queue of other threads.
 pub(crate) const REMOTE: u32 = NONE;

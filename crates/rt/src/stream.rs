@@ -210,11 +210,18 @@ impl Stream {
         Recv { stream: self, size_hint }
     }
 
-    /// Gives bytes back: the next `recv` returns them first.
-    pub fn unread(&self, buf: Buf) {
-        if !buf.is_empty() {
-            self.with(|slot| slot.queues().unread = Some(buf));
+    /// Gives bytes back: the next `recv` returns them first, before what was given back earlier.
+    pub fn unread(&self, mut buf: Buf) {
+        if buf.is_empty() {
+            return;
         }
+        self.with(|slot| {
+            let unread = &mut slot.queues().unread;
+            if let Some(earlier) = unread {
+                buf.extend_from_slice(earlier);
+            }
+            *unread = Some(buf);
+        });
     }
 
     /// Takes all pieces of `chain` over and sends them.

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::rc::Rc;
 
-use buf::{Bytes, Chain, FileRange, Piece};
+use buf::{Buf, Bytes, Chain, FileRange, Piece};
 use os::SockAddr;
 use os::socket::{ListenOptions, listen};
 use rt::*;
@@ -243,8 +243,12 @@ fn gives_back_what_was_read() {
         let mut buf = server.recv(100).await.expect("recv");
         buf.consume(4);
         server.unread(buf);
+        server.unread(Buf::empty());
+        let mut first = Buf::with_capacity(10);
+        first.extend_from_slice(b"a ");
+        server.unread(first);
         assert!(server.is_readable());
-        assert_eq!(&server.recv(100).await.expect("recv")[..], b"GET");
+        assert_eq!(&server.recv(100).await.expect("recv")[..], b"a GET");
         assert!(!server.is_readable());
     });
 }
@@ -524,7 +528,8 @@ fn more_may_be_given_while_sending() {
 #[test]
 fn a_storm_of_connections() {
     each_with(Options { connections: 1000, ..Options::default() }, async || {
-        let (listener, addr) = listener(AcceptOptions { multi_accept: true, ..AcceptOptions::default() });
+        let (listener, addr) =
+            listener(AcceptOptions { multi_accept: true, exclusive: true, ..AcceptOptions::default() });
         spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 spawn(async move {
@@ -560,14 +565,14 @@ async fn storm_client(addr: &SockAddr, n: u32) {
     let client = Rc::new(connect(addr).await);
     let sender = client.clone();
     spawn(async move { drop(pin_timeout(50, sender.send(&mut chain(&vec![n as u8; size]))).await) });
-    let wanted = if n % 3 == 0 { size } else { size / 3 };
+    let wanted = if n.is_multiple_of(3) { size } else { size / 3 };
     let mut got = 0;
     while got < wanted {
         let buf = client.recv(1 + n as usize * 10).await.expect("recv");
         assert!(!buf.is_empty() && buf.iter().all(|b| *b == n as u8));
         got += buf.len();
     }
-    if n % 5 == 0 {
+    if n.is_multiple_of(5) {
         client.linger_reset();
     }
 }
