@@ -96,6 +96,8 @@ pub(crate) struct Core {
     pub(crate) mutex: RefCell<Option<Mutex>>,
     pub(crate) remote: Arc<Remote>,
     pub(crate) limit: usize,
+    /// The driver is io_uring.
+    pub(crate) ring: bool,
     events: RefCell<Vec<Event>>,
     serial: Cell<u64>,
     options: Options,
@@ -155,6 +157,7 @@ impl Runtime {
             mutex: RefCell::default(),
             remote,
             limit,
+            ring: options.driver == Driver::Uring,
             events: RefCell::default(),
             serial: Cell::new(0),
             options,
@@ -355,8 +358,11 @@ impl Core {
     pub(crate) fn close(&self, n: u32) -> Option<OwnedFd> {
         let mut slots = self.slots.borrow_mut();
         let hold = self.backend.borrow_mut().close(n, slots.get_mut(n)?);
-        let slot = slots.remove(n, hold)?;
+        let mut slot = slots.remove(n, hold)?;
         drop(slots);
+        if hold && let Some(uring) = self.backend.borrow_mut().uring() {
+            uring.keep(n, slot.fd.take());
+        }
         if slot.armed.is_some() && self.timers.borrow_mut().died() {
             self.sweep_timers();
         }
@@ -418,8 +424,6 @@ impl Core {
 impl Core {
     /// Stops watching a connection whose descriptor lives on.
     pub(crate) fn detach(&self, n: u32) {
-        let mut slots = self.slots.borrow_mut();
-        let slot = slots.at(n);
-        self.backend.borrow_mut().detach(n, slot);
+        self.backend.borrow_mut().detach(n, &self.slots, &self.clock);
     }
 }

@@ -28,17 +28,20 @@ const PIECES: usize = 16;
 
 impl Core {
     /// Writes as much of `chain` as the kernel takes now, and counts it.
-    pub(crate) fn write(&self, slot: &mut Slot, chain: &mut Chain) -> io::Result<Wrote> {
+    pub(crate) fn write(&self, n: u32, slot: &mut Slot, chain: &mut Chain) -> io::Result<Wrote> {
         let before = chain.len();
         let fd = slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
         let wrote = write_chain(fd, chain);
-        let n = before - chain.len();
-        slot.sent += n;
-        if n > 0 && slot.send_timeout > 0 {
+        let written = before - chain.len();
+        slot.sent += written;
+        if written > 0 && slot.send_timeout > 0 {
             slot.send_deadline = Tick::after(self.clock.now(), u64::from(slot.send_timeout));
         }
         if let Ok(Wrote::Blocked) = wrote {
             slot.flags &= !flag::WRITABLE;
+            if let Some(uring) = self.backend.borrow_mut().uring() {
+                uring.want_write(n, slot);
+            }
         }
         wrote
     }
@@ -49,7 +52,7 @@ impl Core {
             return std::mem::replace(&mut slot.send_task, NONE);
         }
         let mut queues = slot.queues.take().expect("it was looked at");
-        let wrote = self.write(slot, &mut queues.out);
+        let wrote = self.write(n, slot, &mut queues.out);
         let over = match wrote {
             Ok(Wrote::All) => true,
             Ok(Wrote::Blocked) => false,

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::task::{Context, Poll};
 
-use buf::{Buf, Chain};
+use buf::{Buf, Chain, Piece};
 use os::SockAddr;
 use os::socket::{self, Keepalive};
 
@@ -100,7 +100,11 @@ impl Stream {
             if let Some(buf) = take_unread(slot) {
                 return Poll::Ready(Ok(buf));
             }
-            if slot.has(flag::READABLE) {
+            if self.core.ring {
+                if let Some(received) = self.take_received(slot) {
+                    return Poll::Ready(received);
+                }
+            } else if slot.has(flag::READABLE) {
                 if !self.core.tasks.spend() {
                     return Poll::Pending;
                 }
@@ -119,6 +123,30 @@ impl Stream {
             self.core.arm(self.slot, slot);
             Poll::Pending
         })
+    }
+
+    /// What io_uring has received; if there is nothing, receiving begins.
+    fn take_received(&self, slot: &mut Slot) -> Option<io::Result<Buf>> {
+        if let Some(queues) = &mut slot.queues {
+            if let Some(buf) = queues.input.pop_front() {
+                slot.received += buf.len() as u64;
+                slot.tidy();
+                return Some(Ok(buf));
+            }
+            match queues.input_end {
+                Some(0) => return Some(Ok(Buf::empty())),
+                Some(code) => return Some(Err(io::Error::from_raw_os_error(code))),
+                None => {}
+            }
+        }
+        self.begin_recv(slot);
+        None
+    }
+
+    fn begin_recv(&self, slot: &Slot) {
+        if let Some(uring) = self.core.backend.borrow_mut().uring() {
+            uring.want_read(self.slot, slot);
+        }
     }
 
     /// Reads once; `None` if there is nothing after all.
@@ -174,28 +202,67 @@ impl Stream {
                     return self.wait_to_send(slot);
                 }
             }
+            if self.core.ring && self.send_by_ring(slot, chain) {
+                return self.wait_to_send(slot);
+            }
             if chain.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            let wrote = if slot.has(flag::WRITABLE) { self.core.write(slot, chain)? } else { Wrote::Blocked };
+            let wrote =
+                if slot.has(flag::WRITABLE) { self.core.write(self.slot, slot, chain)? } else { Wrote::Blocked };
             if wrote == Wrote::All {
                 return Poll::Ready(Ok(()));
             }
             if wrote == Wrote::Share {
                 self.core.flush_later(self.slot, slot);
             }
-            if slot.send_timeout > 0 {
-                slot.send_deadline = Tick::after(self.core.clock.now(), u64::from(slot.send_timeout));
-            }
+            self.begin_send_timeout(slot);
             slot.queues().out.append(chain);
             self.wait_to_send(slot)
         })
+    }
+
+    /// Has io_uring send the chain, unless files are in it; whether it is sending now.
+    fn send_by_ring(&self, slot: &mut Slot, chain: &mut Chain) -> bool {
+        let mut backend = self.core.backend.borrow_mut();
+        let Some(uring) = backend.uring() else { return false };
+        if uring.is_sending(self.slot) {
+            if !chain.is_empty() {
+                slot.queues().out.append(chain);
+            }
+            return true;
+        }
+        let memory = chain.pieces().iter().all(|piece| matches!(piece, Piece::Bytes(_)));
+        if chain.is_empty() || !memory {
+            return false;
+        }
+        uring.send(self.slot, slot, std::mem::take(chain));
+        self.begin_send_timeout(slot);
+        true
+    }
+
+    fn want_write(&self, slot: &Slot) {
+        let mut backend = self.core.backend.borrow_mut();
+        if let Some(uring) = backend.uring()
+            && !uring.is_sending(self.slot)
+        {
+            uring.want_write(self.slot, slot);
+        }
+    }
+
+    fn begin_send_timeout(&self, slot: &mut Slot) {
+        if slot.send_timeout > 0 {
+            slot.send_deadline = Tick::after(self.core.clock.now(), u64::from(slot.send_timeout));
+        }
     }
 
     fn wait_to_send(&self, slot: &mut Slot) -> Poll<io::Result<()>> {
         if slot.send_deadline.passed(self.core.clock.now()) {
             slot.send_deadline = Tick::NONE;
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if self.core.ring && !slot.has(flag::WRITABLE) {
+            self.want_write(slot);
         }
         slot.send_task = self.core.tasks.running();
         self.core.arm(self.slot, slot);
@@ -209,7 +276,8 @@ impl Stream {
 
     /// How many bytes have been taken over but aren't with the kernel yet.
     pub fn pending(&self) -> u64 {
-        self.with(|slot| slot.queues.as_ref().map_or(0, |q| q.out.len()))
+        let sending = self.core.backend.borrow_mut().uring().map_or(0, |uring| uring.sending(self.slot));
+        sending + self.with(|slot| slot.queues.as_ref().map_or(0, |q| q.out.len()))
     }
 
     /// Lets the current and the following `recv` fail `ms` from now; `None`: never. Costs a store.
@@ -237,6 +305,7 @@ impl Stream {
                 return Poll::Ready(());
             }
             slot.hang_task = self.core.tasks.running();
+            self.begin_recv(slot);
             Poll::Pending
         })
     }
@@ -254,7 +323,13 @@ impl Stream {
 
     /// Whether bytes, or the peer's end, may be waiting to be received.
     pub fn is_readable(&self) -> bool {
-        self.with(|slot| slot.has(flag::READABLE) || slot.queues.as_ref().is_some_and(|q| q.unread.is_some()))
+        self.with(|slot| {
+            let read = slot
+                .queues
+                .as_ref()
+                .is_some_and(|q| q.unread.is_some() || !q.input.is_empty() || q.input_end.is_some());
+            read || (!self.core.ring && slot.has(flag::READABLE))
+        })
     }
 
     /// Bytes sent so far.
@@ -312,12 +387,19 @@ impl Stream {
         self.with(|slot| raw(slot))
     }
 
-    /// Gives the socket up, unclosed; bytes that wait to be sent, or were given back, are lost.
-    pub fn into_fd(self) -> OwnedFd {
+    /// Gives the socket up, unclosed, with what was received from it but not read. Bytes that wait to be sent are lost.
+    pub fn into_parts(self) -> (OwnedFd, Vec<Buf>) {
         self.core.detach(self.slot);
+        let unread =
+            self.with(|slot| slot.queues.take()).map_or(Vec::new(), |q| q.unread.into_iter().chain(q.input).collect());
         let fd = self.core.close(self.slot).expect("a handle's slot is open");
         std::mem::forget(self);
-        fd
+        (fd, unread)
+    }
+
+    /// The same, with what was received but not read lost too.
+    pub fn into_fd(self) -> OwnedFd {
+        self.into_parts().0
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Slot) -> T) -> T {

@@ -10,7 +10,7 @@ use os::SockAddr;
 use os::socket::{ListenOptions, listen};
 use rt::*;
 
-const DRIVERS: &[Driver] = &[Driver::Epoll, Driver::Poll, Driver::Select];
+const DRIVERS: &[Driver] = &[Driver::Epoll, Driver::Poll, Driver::Select, Driver::Uring];
 
 /// Runs a test once per driver.
 fn each<F: Future<Output = ()>>(test: impl Fn() -> F) {

@@ -2,6 +2,7 @@
 
 mod epoll;
 mod poll;
+mod uring;
 
 use std::cell::RefCell;
 use std::io;
@@ -33,6 +34,7 @@ pub(crate) enum Backend {
     Epoll(epoll::Epoll),
     Poll(poll::Poll),
     Select(poll::Select),
+    Uring(Box<uring::Uring>),
     Closed,
 }
 
@@ -42,6 +44,7 @@ impl Backend {
             Driver::Epoll => Ok(Backend::Epoll(epoll::Epoll::new()?)),
             Driver::Poll => Ok(Backend::Poll(poll::Poll::default())),
             Driver::Select => Ok(Backend::Select(poll::Select::default())),
+            Driver::Uring => Ok(Backend::Uring(Box::new(uring::Uring::new()?))),
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -55,13 +58,18 @@ impl Backend {
                 Ok(())
             }
             Backend::Select(select) => select.open(slot, fd),
+            Backend::Uring(uring) => {
+                uring.open(slot, fd, kind);
+                Ok(())
+            }
             Backend::Closed => Ok(()),
         }
     }
 
     /// Stops watching a slot that is about to be closed; whether its number has to be held until the kernel is done.
-    pub(crate) fn close(&mut self, _slot: u32, slot: &mut Slot) -> bool {
+    pub(crate) fn close(&mut self, n: u32, slot: &mut Slot) -> bool {
         match self {
+            Backend::Uring(uring) => return uring.close(n),
             Backend::Epoll(epoll) => epoll.close(slot),
             Backend::Poll(_) | Backend::Select(_) | Backend::Closed => {}
         }
@@ -69,16 +77,18 @@ impl Backend {
     }
 
     /// Stops watching a slot whose descriptor lives on.
-    pub(crate) fn detach(&mut self, _slot: u32, slot: &mut Slot) {
+    pub(crate) fn detach(&mut self, n: u32, slots: &RefCell<Slots>, clock: &Clock) {
         match self {
-            Backend::Epoll(epoll) => epoll.detach(slot),
+            Backend::Uring(uring) => uring.detach(n, slots, clock),
+            Backend::Epoll(epoll) => epoll.detach(slots.borrow_mut().at(n)),
             Backend::Poll(_) | Backend::Select(_) | Backend::Closed => {}
         }
     }
 
     /// Stops reporting a listener until it is resumed.
-    pub(crate) fn pause(&mut self, _slot: u32, slot: &mut Slot) {
+    pub(crate) fn pause(&mut self, n: u32, slot: &mut Slot) {
         match self {
+            Backend::Uring(uring) => uring.pause(n),
             Backend::Epoll(epoll) => epoll.pause(slot),
             Backend::Poll(_) | Backend::Select(_) => slot.driver |= note::PAUSED,
             Backend::Closed => {}
@@ -89,8 +99,17 @@ impl Backend {
     pub(crate) fn resume(&mut self, n: u32, slot: &mut Slot, exclusive: bool) {
         match self {
             Backend::Epoll(epoll) => epoll.resume(n, slot, exclusive),
+            Backend::Uring(uring) => uring.resume(n, slot, exclusive),
             Backend::Poll(_) | Backend::Select(_) => slot.driver &= !note::PAUSED,
             Backend::Closed => {}
+        }
+    }
+
+    /// io_uring, if that is the driver.
+    pub(crate) fn uring(&mut self) -> Option<&mut uring::Uring> {
+        match self {
+            Backend::Uring(uring) => Some(uring),
+            _ => None,
         }
     }
 
@@ -98,12 +117,13 @@ impl Backend {
     pub(crate) fn wait(
         &mut self,
         slots: &RefCell<Slots>,
-        _clock: &Clock,
+        clock: &Clock,
         timeout_ms: u64,
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
         match self {
             Backend::Epoll(epoll) => epoll.wait(kernel_timeout(timeout_ms), events),
+            Backend::Uring(uring) => uring.wait(slots, clock, timeout_ms, events),
             Backend::Poll(poll) => poll.wait(slots, kernel_timeout(timeout_ms), events),
             Backend::Select(select) => select.wait(slots, kernel_timeout(timeout_ms), events),
             Backend::Closed => Ok(()),
