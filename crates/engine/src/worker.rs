@@ -306,6 +306,9 @@ fn report(report: rt::Report<'_>) {
     match report {
         // The panic hook has told of it, with the place.
         rt::Report::Panic(_) => {}
+        rt::Report::ReusingConnections(limit) => {
+            crate::log!(log, Warn, "{limit} worker_connections are not enough, reusing connections");
+        }
         rt::Report::NotEnoughConnections(limit) => {
             crate::log!(log, Alert, "{limit} worker_connections are not enough");
         }
