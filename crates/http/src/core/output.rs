@@ -399,9 +399,7 @@ fn decide(r: &mut Request) {
     let endless = response.content_length.is_none() && !matches!(response.status, 101 | 204 | 304);
     if endless && r.line.version >= 1001 && core.chunked_transfer_encoding {
         response.chunked = true;
-    } else if endless && !response.header_only {
-        r.keepalive = false;
-    } else if endless && !core.chunked_transfer_encoding {
+    } else if endless && (!response.header_only || !core.chunked_transfer_encoding) {
         r.keepalive = false;
     }
     if r.keepalive {

@@ -496,7 +496,7 @@ impl Request {
     /// Sets the rate of this response, if the value is a size.
     pub fn set_limit_rate(&mut self, value: &[u8]) {
         match buf::parse::parse_size(value) {
-            Some(rate) => self.rate = Some(rate as u64),
+            Some(rate) => self.rate = Some(rate),
             None => {
                 let value = String::from_utf8_lossy(value).into_owned();
                 self.log_error(format_args!("invalid $limit_rate \"{value}\""));
