@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod log;
 pub mod map;
 pub mod proto;
 
