@@ -9,6 +9,7 @@ use crate::core::variables::Setup;
 
 pub mod access;
 pub mod gzip;
+pub mod headers;
 pub mod log;
 pub mod map;
 mod proto;
@@ -22,6 +23,7 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &map::Map,
     &access::Access,
     &log::Log,
+    &headers::Headers,
     &gzip::Gzip,
     &stub_status::StubStatus,
     &static_files::StaticFiles,
