@@ -256,6 +256,9 @@ fn transform(r: &mut Request, part: Chain, end: bool, flush: bool, out: &mut Cha
         out.push_bytes(Bytes::from_static(b"\r\n"));
     }
     if end {
+        if let Some(add) = r.response.late_trailers.take() {
+            add(r);
+        }
         out.push_bytes(last_chunk(&r.response.trailers));
     }
     Ok(())
@@ -395,6 +398,13 @@ fn decide(r: &mut Request) {
         }
     } else if r.line.method_id == Method::Head {
         response.header_only = true;
+    }
+    if response.late_trailers.is_some()
+        && !response.header_only
+        && r.line.version >= 1001
+        && core.chunked_transfer_encoding
+    {
+        response.content_length = None;
     }
     let endless = response.content_length.is_none() && !matches!(response.status, 101 | 204 | 304);
     if endless && r.line.version >= 1001 && core.chunked_transfer_encoding {

@@ -139,10 +139,11 @@ async fn run_once(r: &mut Request) -> Flow<'static> {
             other => return other,
         }
     }
-    let location = r.location.clone();
     if let Err(flow) = r.check_location() {
         return flow;
     }
+    // It may have entered a `limit_except` block.
+    let location = r.location.clone();
     match list(&location, |l| &l.handlers.preaccess, r).await {
         Flow::Next => {}
         other => return other,

@@ -328,10 +328,10 @@ pub fn core(setup: &mut Setup) {
                     if request_port(r, &mut port) && !port.is_empty() { put(out, b":") } else { true }
                 }),
             ),
-            ("request_uri", none, Getter::Plain(|r, out| put(out, r.line.target.of(&r.head)))),
+            ("request_uri", none, Getter::Plain(|r, out| put_some(out, r.line.target.of(&r.head)))),
             ("uri", live, Getter::Plain(|r, out| put(out, &r.uri))),
             ("document_uri", live, Getter::Plain(|r, out| put(out, &r.uri))),
-            ("request", none, Getter::Plain(|r, out| put(out, r.line.request_line.of(&r.head)))),
+            ("request", none, Getter::Plain(|r, out| put_some(out, r.line.request_line.of(&r.head)))),
             ("document_root", live, Getter::Plain(document_root)),
             ("realpath_root", live, Getter::Plain(realpath_root)),
             ("query_string", live, Getter::Plain(|r, out| put(out, &r.args))),
@@ -364,7 +364,7 @@ pub fn core(setup: &mut Setup) {
                 none,
                 Getter::Plain(|r, out| match r.response.last_modified {
                     Some(time) => put(out, &wire::date::format_http_time(time)),
-                    None => false,
+                    None => r.response.headers.variable("last_modified", out),
                 }),
             ),
             (
@@ -440,6 +440,11 @@ pub fn core(setup: &mut Setup) {
 pub fn put(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     out.extend_from_slice(bytes);
     true
+}
+
+/// Appends bytes; no bytes are no value.
+fn put_some(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    !bytes.is_empty() && put(out, bytes)
 }
 
 /// Appends formatted text.
