@@ -361,7 +361,7 @@ fn head(r: &mut Request) -> Buf {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     connection_fields(r, &mut out);
-    if response.gzip_vary && r.location.set.get::<crate::modules::gzip::GzipConf>().gzip_vary {
+    if response.gzip_vary && r.location.set.get::<super::gzip::GzipConf>().gzip_vary {
         out.extend_from_slice(b"Vary: Accept-Encoding\r\n");
     }
     if let Some(etag) = &response.etag {

@@ -12,7 +12,9 @@ pub mod gzip;
 pub mod headers;
 pub mod log;
 pub mod map;
+pub mod not_modified;
 mod proto;
+pub mod range;
 pub mod rewrite;
 pub mod static_files;
 pub mod stub_status;
@@ -23,8 +25,10 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &map::Map,
     &access::Access,
     &log::Log,
+    &not_modified::NotModified,
     &headers::Headers,
     &gzip::Gzip,
+    &range::Range,
     &stub_status::StubStatus,
     &static_files::StaticFiles,
 ];
