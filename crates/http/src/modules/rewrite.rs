@@ -97,7 +97,22 @@ enum Last {
 
 struct ReturnOp {
     status: u16,
-    text: Option<Rc<Template>>,
+    text: Option<Text>,
+}
+
+/// What `return` sends: ready at once where it has no variables.
+enum Text {
+    Fixed(Bytes),
+    Made(Rc<Template>),
+}
+
+impl Text {
+    fn new(template: Rc<Template>) -> Text {
+        match template.is_const() {
+            Some(text) => Text::Fixed(Bytes::from(text.to_vec())),
+            None => Text::Made(template),
+        }
+    }
 }
 
 enum Condition {
@@ -170,11 +185,11 @@ fn return_(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let first = d.arg(0);
     let op = match buf::parse::parse_number(&first.text) {
         Some(status) if status <= 999 => {
-            let text = d.args.get(1).map(|word| template_of(loader, d, &word.text)).transpose()?;
+            let text = d.args.get(1).map(|word| template_of(loader, d, &word.text)).transpose()?.map(Text::new);
             ReturnOp { status: status as u16, text }
         }
         _ if d.args.len() == 1 && is_absolute(&first.text) => {
-            ReturnOp { status: 302, text: Some(template_of(loader, d, &first.text)?) }
+            ReturnOp { status: 302, text: Some(Text::new(template_of(loader, d, &first.text)?)) }
         }
         _ => return Err(Error::at(first, format!("invalid return code \"{}\"", first.lossy()))),
     };
@@ -479,12 +494,10 @@ impl FileTest {
 
 /// What `return` does.
 fn respond(r: &mut Request, op: &ReturnOp) -> Flow<'static> {
-    let Some(template) = &op.text else {
-        return Flow::Status(op.status);
-    };
-    let text = match template.is_const() {
-        Some(text) => Bytes::from(Rc::<[u8]>::from(text)),
-        None => Bytes::from(r.render(template)),
+    let text = match &op.text {
+        None => return Flow::Status(op.status),
+        Some(Text::Fixed(text)) => text.clone(),
+        Some(Text::Made(template)) => Bytes::from(r.render(template)),
     };
     let status = op.status;
     if matches!(status, 301 | 302 | 303 | 307 | 308) {
