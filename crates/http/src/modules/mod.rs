@@ -8,14 +8,23 @@ use crate::core::phase::Handler;
 use crate::core::variables::Setup;
 
 pub mod gzip;
+pub mod index;
 pub mod not_modified;
 pub mod range;
 pub mod rewrite;
 pub mod static_files;
+pub mod try_files;
 
 /// The modules; within a phase their handlers run in this order.
-pub const MODULES: &[&dyn HttpModule] =
-    &[&rewrite::Rewrite, &not_modified::NotModified, &gzip::Gzip, &range::Range, &static_files::StaticFiles];
+pub const MODULES: &[&dyn HttpModule] = &[
+    &rewrite::Rewrite,
+    &try_files::TryFiles,
+    &not_modified::NotModified,
+    &gzip::Gzip,
+    &range::Range,
+    &index::Index,
+    &static_files::StaticFiles,
+];
 
 /// What a module of HTTP gives to the core. Everything has a default: a module says only what it has.
 pub trait HttpModule: Sync {
