@@ -7,7 +7,9 @@ use crate::core::location::{Handlers, Kind, LocationId};
 use crate::core::phase::Handler;
 use crate::core::variables::Setup;
 
+pub mod autoindex;
 pub mod gzip;
+pub mod gzip_static;
 pub mod index;
 pub mod not_modified;
 pub mod range;
@@ -23,6 +25,8 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &gzip::Gzip,
     &range::Range,
     &index::Index,
+    &autoindex::Autoindex,
+    &gzip_static::GzipStatic,
     &static_files::StaticFiles,
 ];
 
