@@ -155,12 +155,13 @@ impl Files {
         let mut from = 0;
         if let Some(template) = &self.from {
             let prefix = r.render(template);
-            if prefix.is_empty() {
-                return Links { mode: Symlinks::Allowed, from: 0 };
-            }
             let prefix = prefix.strip_suffix(b"/").unwrap_or(&prefix);
-            if path.starts_with(prefix) && path.get(prefix.len()) == Some(&b'/') {
-                from = prefix.len();
+            match path.strip_prefix(prefix) {
+                // All of it is trusted.
+                _ if prefix.is_empty() => return Links { mode: Symlinks::Allowed, from: 0 },
+                Some(b"") => return Links { mode: Symlinks::Allowed, from: 0 },
+                Some([b'/', ..]) => from = prefix.len(),
+                _ => {}
             }
         }
         Links { mode: self.symlinks, from }
