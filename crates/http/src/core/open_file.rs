@@ -155,12 +155,12 @@ impl Files {
         let mut from = 0;
         if let Some(template) = &self.from {
             let prefix = r.render(template);
-            let prefix = prefix.strip_suffix(b"/").unwrap_or(&prefix);
-            match path.strip_prefix(prefix) {
+            let folder = prefix.strip_suffix(b"/").unwrap_or(&prefix);
+            match path.strip_prefix(folder) {
                 // All of it is trusted.
                 _ if prefix.is_empty() => return Links { mode: Symlinks::Allowed, from: 0 },
                 Some(b"") => return Links { mode: Symlinks::Allowed, from: 0 },
-                Some([b'/', ..]) => from = prefix.len(),
+                Some([b'/', ..]) => from = folder.len(),
                 _ => {}
             }
         }
