@@ -101,7 +101,8 @@ pub fn gzip_ok(r: &Request) -> bool {
     }
     let Some(agent) = r.header(KnownHeader::UserAgent) else { return true };
     let matches = |regex: &Rc<Regex>| regex.is_match(agent).unwrap_or(false);
-    !(disabled.msie6 && is_msie6(agent)) && !disabled.regexes.iter().any(matches)
+    let is_disabled = (disabled.msie6 && is_msie6(agent)) || disabled.regexes.iter().any(matches);
+    !is_disabled
 }
 
 fn proxied_ok(r: &Request, mask: u32) -> bool {
@@ -129,7 +130,8 @@ fn proxied_ok(r: &Request, mask: u32) -> bool {
     }
     let has_time = r.response.last_modified.is_some() || headers.find("Last-Modified").is_some();
     let has_tag = r.response.etag.is_some() || headers.find("ETag").is_some();
-    !(mask & NO_LAST_MODIFIED != 0 && has_time) && !(mask & NO_ETAG != 0 && has_tag)
+    let is_refused = (mask & NO_LAST_MODIFIED != 0 && has_time) || (mask & NO_ETAG != 0 && has_tag);
+    !is_refused
 }
 
 /// Whether `text`, in any case, stands in `value`.

@@ -9,6 +9,7 @@ pub mod gzip;
 pub mod listen;
 pub mod location;
 pub mod mime;
+pub mod open_file;
 pub mod output;
 pub mod phase;
 pub mod request;
