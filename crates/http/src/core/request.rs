@@ -79,6 +79,10 @@ pub struct Request {
     pub uri_rewritten: bool,
     /// The host asked for, in lower case, without port; empty if there is none.
     pub host: Vec<u8>,
+    /// Whether the URI still begins with its location's name: no rule has changed it and stayed in the location.
+    pub valid_location: bool,
+    /// What it knows of the backends that were asked.
+    pub upstream: Option<Rc<crate::proxy::state::Exchange>>,
     /// Captures of the last regex.
     pub captures: LastCaptures,
     /// Stored values of variables.
@@ -140,6 +144,8 @@ impl Request {
             args: Vec::new(),
             uri_rewritten: false,
             host: Vec::new(),
+            valid_location: true,
+            upstream: None,
             captures: LastCaptures::default(),
             values: vec![Value::Unset; variables],
             variable_depth: 100,
@@ -323,7 +329,7 @@ impl Request {
         self.uri.extend_from_slice(uri);
         self.args.clear();
         self.args.extend_from_slice(args);
-        (self.internal, self.uri_rewritten) = (true, true);
+        (self.internal, self.uri_rewritten, self.valid_location) = (true, true, true);
         self.leave_location();
         self.location = self.server.root.clone();
         self.resume = Resume::Server;
@@ -526,8 +532,8 @@ impl Request {
         if !self.line.request_line.is_empty() {
             let _ = write!(line, ", request: \"{}\"", String::from_utf8_lossy(self.line.request_line.of(&self.head)));
         }
-        if let Some(upstream) = self.find_slot::<UpstreamDetails>() {
-            let _ = write!(line, ", upstream: \"{}\"", upstream.0);
+        if let Some(url) = self.upstream.as_ref().and_then(|exchange| exchange.url()) {
+            let _ = write!(line, ", upstream: \"{url}\"");
         }
         if let Some(host) = self.header(KnownHeader::Host) {
             let _ = write!(line, ", host: \"{}\"", String::from_utf8_lossy(host));
@@ -537,10 +543,6 @@ impl Request {
         }
     }
 }
-
-/// The slot by which a backend's URL reaches log lines.
-#[derive(Default)]
-pub struct UpstreamDetails(pub String);
 
 enum Search {
     None,
