@@ -1,7 +1,7 @@
 //! The end-to-end harness: starts the real program with a configuration written inside the test, speaks to it over real
 //! sockets, and sees that it ends cleanly.
 //!
-//! `TIDEGATE_BINARY` names the program to test (default: `target/release/tidegate`, else `target/debug/tidegate`).
+//! `TIDEGATE_BINARY` names the program to test (default: the newest build below `target`).
 //! `TIDEGATE_USE` puts `use METHOD;` into every `events` block, so that the whole suite runs once per event method.
 #![forbid(unsafe_code)]
 

@@ -14,14 +14,15 @@ use crate::{Connection, Folder, Response};
 /// How long a server may take to start, and to stop.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The program under test.
+/// The program under test: `TIDEGATE_BINARY`, else the newest build.
 pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("TIDEGATE_BINARY") {
         return PathBuf::from(path);
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand inside the workspace");
-    let release = root.join("target/release/tidegate");
-    if release.is_file() { release } else { root.join("target/debug/tidegate") }
+    let builds = ["release", "quick", "debug"].map(|profile| root.join("target").join(profile).join("tidegate"));
+    let newest = builds.into_iter().filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path))).max();
+    newest.map(|(_, path)| path).expect("the program is built: cargo build --release")
 }
 
 /// A port of 127.0.0.1 that nobody else takes while the returned socket lives: tests in other processes reserve the

@@ -171,6 +171,12 @@ fn bad_requests() {
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n".to_string(), 400),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx".to_string(), 400),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n".to_string(), 501),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n".to_string(), 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n".to_string(), 501),
+        ("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_string(), 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\nx".to_string(), 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x1\r\n\r\nx".to_string(), 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\nx".to_string(), 400),
         ("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n".to_string(), 405),
         ("GET http://a/x HTTP/1.1\r\nHost: b\r\n\r\n".to_string(), 200),
     ];

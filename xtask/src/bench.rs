@@ -26,6 +26,7 @@ usage: cargo xtask bench [CASE ...] [options]
   --large         also the start with 5,000 servers of 20,000 locations
   --nice N        niceness of servers and load generators (negative: before everything else)
   --out FILE      also writes the table to a file, as Markdown
+  --readme        writes it into README.md
   --list          names the cases
 ";
 
@@ -64,7 +65,7 @@ struct Result {
 pub fn run(arguments: &[String]) -> Outcome {
     let valued =
         ["--rounds", "--duration", "--warmup", "--use", "--nginx", "--server", "--cpus", "--idle", "--out", "--nice"];
-    let options = Options::parse(arguments, &["--list", "--large", "--help", "-h"], &valued)?;
+    let options = Options::parse(arguments, &["--list", "--large", "--readme", "--help", "-h"], &valued)?;
     if options.has("--help") || options.has("-h") {
         print!("{HELP}");
         return Ok(());
@@ -117,7 +118,20 @@ fn measure_all(options: &Options, folder: &Path) -> Outcome {
         println!("{line}");
         table += &line;
     }
+    if options.has("--readme") {
+        let path = tools::root().join("README.md");
+        tools::write(&path, &with_figures(&tools::read(&path)?, &table)?)?;
+    }
     options.value("--out").map_or(Ok(()), |out| tools::write(Path::new(out), &(table + "\n")))
+}
+
+/// The text of README.md with this table between its marks.
+fn with_figures(readme: &str, table: &str) -> Outcome<String> {
+    let begin = readme.find("<!-- figures").and_then(|at| Some(at + readme[at..].find('\n')? + 1));
+    let (Some(begin), Some(end)) = (begin, readme.find("<!-- end of figures")) else {
+        return Err("README.md has no place for figures".to_string());
+    };
+    Ok(format!("{}{table}\n{}", &readme[..begin], &readme[end..]))
 }
 
 fn header() -> String {
@@ -304,6 +318,13 @@ fn quantile(values: &[f64], part: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn figures() {
+        let readme = "a\n<!-- figures, x -->\nold\n<!-- end of figures -->\nb\n";
+        assert_eq!(with_figures(readme, "new").unwrap(), readme.replace("old", "new"));
+        assert!(with_figures("nothing", "new").is_err());
+    }
 
     #[test]
     fn quantiles() {

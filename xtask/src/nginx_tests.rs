@@ -254,7 +254,7 @@ fn attend(runner: &Runner, file: &str, work: &Path) -> Outcome<Verdict> {
         verdict.result = Ended::Fail;
         verdict.note = format!("timeout after {} s; {}", runner.timeout.as_secs(), verdict.note);
     }
-    if verdict.result == Ended::Skip || verdict.result == Ended::Fail && verdict.ok == 0 {
+    if matches!(verdict.result, Ended::Skip | Ended::Fail) {
         let loud = emerg(&tmp);
         if !loud.is_empty() {
             verdict.note = format!("{}; {loud}", verdict.note);

@@ -96,7 +96,7 @@ impl<'a> Master<'a> {
         loop {
             self.wait();
             while let Ok(Some(signal)) = self.signals.read() {
-                let action = signals::of_master(signal.number);
+                let action = signals::of_master(signal.number, self.cycle.core().daemon);
                 signals::note(signal, action);
                 if let Some(worker) = self.act(action, signal.number) {
                     return worker;

@@ -96,8 +96,8 @@ async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
     }
     while let Ok(signal) = signals.recv().await {
         let action = match role {
-            Role::Worker => signals::of_worker(signal.number),
-            Role::Single(_) => signals::of_master(signal.number),
+            Role::Worker => signals::of_worker(signal.number, serving.cycle.core().daemon),
+            Role::Single(_) => signals::of_master(signal.number, serving.cycle.core().daemon),
         };
         if action != Action::Ignore {
             signals::note(signal, action);
@@ -193,7 +193,7 @@ impl Serving<'_> {
         let told = async {
             loop {
                 let Ok(signal) = signals.recv().await else { break };
-                let action = signals::of_worker(signal.number);
+                let action = signals::of_worker(signal.number, cycle.core().daemon);
                 match action {
                     Action::Terminate => {
                         signals::note(signal, action);
@@ -306,6 +306,9 @@ fn report(report: rt::Report<'_>) {
     match report {
         // The panic hook has told of it, with the place.
         rt::Report::Panic(_) => {}
+        rt::Report::ReusingConnections(limit) => {
+            crate::log!(log, Warn, "{limit} worker_connections are not enough, reusing connections");
+        }
         rt::Report::NotEnoughConnections(limit) => {
             crate::log!(log, Alert, "{limit} worker_connections are not enough");
         }

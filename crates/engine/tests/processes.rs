@@ -135,6 +135,9 @@ fn serves_and_quits() {
     let server = Server::start("serves", ONE);
     let (mut reader, worker) = server.connect();
     assert_ne!(worker, server.child.id());
+    // A terminal's window changes.
+    server.signal("WINCH");
+    kill(worker, "WINCH");
     assert_eq!(echo(&mut reader, "hello\n"), "hello\n");
     server.signal("QUIT");
     assert_eq!(read_line(&mut reader), "", "an idle connection is closed");

@@ -5,6 +5,7 @@ pub mod body;
 pub mod build;
 pub mod conf;
 pub mod error_page;
+pub mod gzip;
 pub mod listen;
 pub mod location;
 pub mod mime;

@@ -97,6 +97,7 @@ async fn pump_stream(r: &mut Request, head: Buf, mut stream: Box<dyn BodyStream>
 
 async fn pump_parts(r: &mut Request, head: Buf, stream: &mut dyn BodyStream) -> Result<(), Broken> {
     let core = r.location.core.clone();
+    r.conn.set_nodelay(core.tcp_nodelay);
     let mut out = Chain::from(head.freeze());
     loop {
         let part = if out.is_empty() {
@@ -255,6 +256,9 @@ fn transform(r: &mut Request, part: Chain, end: bool, flush: bool, out: &mut Cha
         out.push_bytes(Bytes::from_static(b"\r\n"));
     }
     if end {
+        if let Some(add) = r.response.late_trailers.take() {
+            add(r);
+        }
         out.push_bytes(last_chunk(&r.response.trailers));
     }
     Ok(())
@@ -357,7 +361,7 @@ fn head(r: &mut Request) -> Buf {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     connection_fields(r, &mut out);
-    if response.gzip_vary && r.location.set.get::<crate::modules::gzip::GzipConf>().gzip_vary {
+    if response.gzip_vary && r.location.set.get::<super::gzip::GzipConf>().gzip_vary {
         out.extend_from_slice(b"Vary: Accept-Encoding\r\n");
     }
     if let Some(etag) = &response.etag {
@@ -395,12 +399,17 @@ fn decide(r: &mut Request) {
     } else if r.line.method_id == Method::Head {
         response.header_only = true;
     }
+    if response.late_trailers.is_some()
+        && !response.header_only
+        && r.line.version >= 1001
+        && core.chunked_transfer_encoding
+    {
+        response.content_length = None;
+    }
     let endless = response.content_length.is_none() && !matches!(response.status, 101 | 204 | 304);
     if endless && r.line.version >= 1001 && core.chunked_transfer_encoding {
         response.chunked = true;
-    } else if endless && !response.header_only {
-        r.keepalive = false;
-    } else if endless && !core.chunked_transfer_encoding {
+    } else if endless && (!response.header_only || !core.chunked_transfer_encoding) {
         r.keepalive = false;
     }
     if r.keepalive {

@@ -117,10 +117,10 @@ async fn run_once(r: &mut Request) -> Flow<'static> {
         }
         resume = Resume::Find;
     }
-    if resume == Resume::Find {
-        if let Err(status) = r.find_location() {
-            return status;
-        }
+    if resume == Resume::Find
+        && let Err(flow) = r.find_location()
+    {
+        return flow;
     }
     // A redirect from here on starts at the place it names itself.
     loop {
@@ -139,10 +139,11 @@ async fn run_once(r: &mut Request) -> Flow<'static> {
             other => return other,
         }
     }
-    let location = r.location.clone();
     if let Err(flow) = r.check_location() {
         return flow;
     }
+    // It may have entered a `limit_except` block.
+    let location = r.location.clone();
     match list(&location, |l| &l.handlers.preaccess, r).await {
         Flow::Next => {}
         other => return other,
@@ -158,6 +159,7 @@ async fn run_once(r: &mut Request) -> Flow<'static> {
     content(&location, r).await
 }
 
+#[inline]
 async fn list(location: &Rc<Location>, of: fn(&Location) -> &[Rc<dyn Handler>], r: &mut Request) -> Flow<'static> {
     for handler in of(location) {
         match handler.handle(r).settle().await {

@@ -1,9 +1,12 @@
 //! A response: what a handler makes, what filters change, what the session sends.
 
+use std::rc::Rc;
+
 use buf::{Bytes, Chain};
 
 use super::body::BodyStream;
 use super::output::BodyFilter;
+use super::request::Request;
 
 /// A response to a request.
 #[derive(Default)]
@@ -28,6 +31,8 @@ pub struct Response {
     pub headers: Headers,
     /// Fields behind a chunked body.
     pub trailers: Headers,
+    /// Adds to `trailers` once the body is out; a response that has this goes out in chunks where it can.
+    pub late_trailers: Option<LateTrailers>,
     /// Whether the range filter may act: the body is the whole representation.
     pub allow_ranges: bool,
     /// Ranges are served whatever the body is (only the first of several).
@@ -47,6 +52,9 @@ pub struct Response {
     /// What changes the body on its way, in order.
     pub filters: Vec<Box<dyn BodyFilter>>,
 }
+
+/// What adds trailers to a response.
+pub type LateTrailers = Rc<dyn Fn(&mut Request)>;
 
 /// A body.
 #[derive(Default)]

@@ -25,6 +25,9 @@ pub enum Getter {
     Stored,
 }
 
+/// What setting a variable does to a request.
+pub type Setter = fn(&mut Request, &[u8]);
+
 /// A variable with data of its own.
 pub trait Variable {
     /// Appends the value; false if there is none.
@@ -37,7 +40,7 @@ pub struct Definition {
     /// How it is read.
     pub getter: Getter,
     /// How it is set, where that acts on the request.
-    pub setter: Option<fn(&mut Request, &[u8])>,
+    pub setter: Option<Setter>,
     /// The module that defines it.
     pub module: &'static str,
 }
@@ -168,7 +171,7 @@ fn define_stored(setup: &mut Setup, name: &str) {
 }
 
 /// The id of a variable to be stored to by `set` or the like; defined if it isn't yet.
-pub fn storable(loader: &mut Loader<'_>, word: &Word) -> Result<(VarId, Option<fn(&mut Request, &[u8])>)> {
+pub fn storable(loader: &mut Loader<'_>, word: &Word) -> Result<(VarId, Option<Setter>)> {
     let name = variable_name(word)?;
     let setup = loader.store.entry::<Setup>();
     if let Some((_, flags)) = setup.registry.definition(&name)
@@ -310,6 +313,7 @@ pub fn core(setup: &mut Setup) {
                 none,
                 Getter::Plain(|r, out| proxied(r, out, |p| p.destination.port().to_string())),
             ),
+            ("proxy_protocol_tlv_", Flags::PREFIX, Getter::Family(proxy_tlv)),
             ("server_addr", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.conn.local().text())))),
             ("server_port", none, Getter::Plain(server_port)),
             ("server_protocol", none, Getter::Plain(|r, out| put(out, r.line.protocol.of(&r.head)))),
@@ -324,10 +328,10 @@ pub fn core(setup: &mut Setup) {
                     if request_port(r, &mut port) && !port.is_empty() { put(out, b":") } else { true }
                 }),
             ),
-            ("request_uri", none, Getter::Plain(|r, out| put(out, r.line.target.of(&r.head)))),
+            ("request_uri", none, Getter::Plain(|r, out| put_some(out, r.line.target.of(&r.head)))),
             ("uri", live, Getter::Plain(|r, out| put(out, &r.uri))),
             ("document_uri", live, Getter::Plain(|r, out| put(out, &r.uri))),
-            ("request", none, Getter::Plain(|r, out| put(out, r.line.request_line.of(&r.head)))),
+            ("request", none, Getter::Plain(|r, out| put_some(out, r.line.request_line.of(&r.head)))),
             ("document_root", live, Getter::Plain(document_root)),
             ("realpath_root", live, Getter::Plain(realpath_root)),
             ("query_string", live, Getter::Plain(|r, out| put(out, &r.args))),
@@ -360,7 +364,7 @@ pub fn core(setup: &mut Setup) {
                 none,
                 Getter::Plain(|r, out| match r.response.last_modified {
                     Some(time) => put(out, &wire::date::format_http_time(time)),
-                    None => false,
+                    None => r.response.headers.variable("last_modified", out),
                 }),
             ),
             (
@@ -438,6 +442,11 @@ pub fn put(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     true
 }
 
+/// Appends bytes; no bytes are no value.
+fn put_some(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    !bytes.is_empty() && put(out, bytes)
+}
+
 /// Appends formatted text.
 pub fn show(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) -> bool {
     // Writing into a Vec can't fail.
@@ -494,6 +503,37 @@ fn proxied(r: &Request, out: &mut Vec<u8>, of: fn(&super::request::ProxyHeader) 
     match &r.conn.proxy {
         Some(header) => put(out, of(header).as_bytes()),
         None => false,
+    }
+}
+
+/// `$proxy_protocol_tlv_name`, by name or number (`0x01`).
+fn proxy_tlv(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
+    use wire::proxy_protocol::tlv;
+    let Some(header) = &r.conn.proxy else { return false };
+    let (outer, inner) = match name {
+        "alpn" => (0x01, None),
+        "authority" => (0x02, None),
+        "unique_id" => (0x05, None),
+        "ssl" => (0x20, None),
+        "netns" => (0x30, None),
+        "ssl_version" => (0x20, Some(0x21)),
+        "ssl_cn" => (0x20, Some(0x22)),
+        "ssl_cipher" => (0x20, Some(0x23)),
+        "ssl_sig_alg" => (0x20, Some(0x24)),
+        "ssl_key_alg" => (0x20, Some(0x25)),
+        _ => match name.strip_prefix("0x").and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(kind) => (kind, None),
+            None => return false,
+        },
+    };
+    let Ok(Some(value)) = tlv(&header.tlvs, outer) else { return false };
+    match inner {
+        None => put(out, value),
+        // The TLS one begins with a byte of flags and four that tell whether the client was verified.
+        Some(kind) => match value.get(5..).map(|rest| tlv(rest, kind)) {
+            Some(Ok(Some(value))) => put(out, value),
+            _ => false,
+        },
     }
 }
 

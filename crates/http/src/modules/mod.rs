@@ -7,12 +7,31 @@ use crate::core::location::{Handlers, Kind, LocationId};
 use crate::core::phase::Handler;
 use crate::core::variables::Setup;
 
+pub mod access;
 pub mod gzip;
+pub mod headers;
+pub mod log;
+pub mod map;
+pub mod not_modified;
+mod proto;
+pub mod range;
 pub mod rewrite;
 pub mod static_files;
+pub mod stub_status;
 
 /// The modules; within a phase their handlers run in this order.
-pub const MODULES: &[&dyn HttpModule] = &[&rewrite::Rewrite, &gzip::Gzip, &static_files::StaticFiles];
+pub const MODULES: &[&dyn HttpModule] = &[
+    &rewrite::Rewrite,
+    &map::Map,
+    &access::Access,
+    &log::Log,
+    &not_modified::NotModified,
+    &headers::Headers,
+    &gzip::Gzip,
+    &range::Range,
+    &stub_status::StubStatus,
+    &static_files::StaticFiles,
+];
 
 /// What a module of HTTP gives to the core. Everything has a default: a module says only what it has.
 pub trait HttpModule: Sync {

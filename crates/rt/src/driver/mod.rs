@@ -2,15 +2,18 @@
 
 mod epoll;
 mod poll;
+pub(crate) mod sim;
 mod uring;
 
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::core::Driver;
+use crate::core::{Driver, REMOTE};
 use crate::slots::{Slot, Slots};
+use crate::threads::Remote;
 
 /// What a driver found.
 pub(crate) enum Event {
@@ -35,17 +38,18 @@ pub(crate) enum Backend {
     Poll(poll::Poll),
     Select(poll::Select),
     Uring(Box<uring::Uring>),
+    Sim(Box<sim::Sim>),
     Closed,
 }
 
 impl Backend {
-    pub(crate) fn new(driver: Driver, _connections: usize) -> io::Result<Backend> {
+    pub(crate) fn new(driver: Driver, remote: &Arc<Remote>) -> io::Result<Backend> {
         match driver {
             Driver::Epoll => Ok(Backend::Epoll(epoll::Epoll::new()?)),
             Driver::Poll => Ok(Backend::Poll(poll::Poll::default())),
             Driver::Select => Ok(Backend::Select(poll::Select::default())),
             Driver::Uring => Ok(Backend::Uring(Box::new(uring::Uring::new()?))),
-            _ => Err(io::ErrorKind::Unsupported.into()),
+            Driver::Sim(seed) => Ok(Backend::Sim(Box::new(sim::Sim::new(seed, remote.clone())))),
         }
     }
 
@@ -62,13 +66,15 @@ impl Backend {
                 uring.open(slot, fd, kind);
                 Ok(())
             }
-            Backend::Closed => Ok(()),
+            Backend::Sim(_) if slot != REMOTE => Err(io::ErrorKind::Unsupported.into()),
+            Backend::Sim(_) | Backend::Closed => Ok(()),
         }
     }
 
     /// Stops watching a slot that is about to be closed; whether its number has to be held until the kernel is done.
-    pub(crate) fn close(&mut self, n: u32, slot: &mut Slot) -> bool {
+    pub(crate) fn close(&mut self, n: u32, slot: &mut Slot, clock: &Clock) -> bool {
         match self {
+            Backend::Sim(sim) => sim.close(n, clock.now()),
             Backend::Uring(uring) => return uring.close(n),
             Backend::Epoll(epoll) => epoll.close(slot),
             Backend::Poll(_) | Backend::Select(_) | Backend::Closed => {}
@@ -81,7 +87,7 @@ impl Backend {
         match self {
             Backend::Uring(uring) => uring.detach(n, slots, clock),
             Backend::Epoll(epoll) => epoll.detach(slots.borrow_mut().at(n)),
-            Backend::Poll(_) | Backend::Select(_) | Backend::Closed => {}
+            Backend::Sim(_) | Backend::Poll(_) | Backend::Select(_) | Backend::Closed => {}
         }
     }
 
@@ -90,7 +96,7 @@ impl Backend {
         match self {
             Backend::Uring(uring) => uring.pause(n),
             Backend::Epoll(epoll) => epoll.pause(slot),
-            Backend::Poll(_) | Backend::Select(_) => slot.driver |= note::PAUSED,
+            Backend::Sim(_) | Backend::Poll(_) | Backend::Select(_) => slot.driver |= note::PAUSED,
             Backend::Closed => {}
         }
     }
@@ -101,7 +107,19 @@ impl Backend {
             Backend::Epoll(epoll) => epoll.resume(n, slot, exclusive),
             Backend::Uring(uring) => uring.resume(n, slot, exclusive),
             Backend::Poll(_) | Backend::Select(_) => slot.driver &= !note::PAUSED,
+            Backend::Sim(sim) => {
+                slot.driver &= !note::PAUSED;
+                sim.resume(n);
+            }
             Backend::Closed => {}
+        }
+    }
+
+    /// The simulation, if that is the driver.
+    pub(crate) fn sim(&mut self) -> Option<&mut sim::Sim> {
+        match self {
+            Backend::Sim(sim) => Some(sim),
+            _ => None,
         }
     }
 
@@ -123,6 +141,7 @@ impl Backend {
     ) -> io::Result<()> {
         match self {
             Backend::Epoll(epoll) => epoll.wait(kernel_timeout(timeout_ms), events),
+            Backend::Sim(sim) => sim.wait(clock, timeout_ms, events),
             Backend::Uring(uring) => uring.wait(slots, clock, timeout_ms, events),
             Backend::Poll(poll) => poll.wait(slots, kernel_timeout(timeout_ms), events),
             Backend::Select(select) => select.wait(slots, kernel_timeout(timeout_ms), events),

@@ -1,0 +1,30 @@
+//! HTTP as a protocol of the modules in `common`.
+
+use std::rc::Rc;
+
+use common::Proto;
+use conf::{Directive, Loader, Result, Word};
+use expr::vars::Template;
+
+use crate::core::request::Request;
+use crate::core::variables::{self, HttpRegex};
+
+/// HTTP.
+pub struct HttpProto;
+
+impl Proto for HttpProto {
+    type Session = Request;
+    type Regex = HttpRegex;
+
+    fn template(loader: &mut Loader<'_>, d: &Directive, text: &[u8]) -> Result<Rc<Template>> {
+        variables::template_of(loader, d, text)
+    }
+
+    fn regex(loader: &mut Loader<'_>, word: &Word, pattern: &[u8], caseless: bool) -> Result<HttpRegex> {
+        variables::regex(loader, word, pattern, caseless)
+    }
+
+    fn matches(regex: &HttpRegex, r: &mut Request, subject: &[u8]) -> bool {
+        regex.exec(r, subject).unwrap_or(false)
+    }
+}
