@@ -251,6 +251,7 @@ impl Request {
         (self.keepalive, self.lingering, self.pipelined, self.completed) = (false, false, false, false);
         (self.header_sent, self.body_received) = (0, 0);
         (self.rate, self.id, self.variable_depth) = (None, None, MAX_VARIABLE_DEPTH);
+        (self.upstream, self.valid_location) = (None, true);
     }
 
     /// A header field of the request.

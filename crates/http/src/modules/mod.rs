@@ -30,6 +30,8 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &gzip::Gzip,
     &range::Range,
     &stub_status::StubStatus,
+    &crate::proxy::upstream::Upstream,
+    &crate::proxy::proxy::Proxy,
     &static_files::StaticFiles,
 ];
 

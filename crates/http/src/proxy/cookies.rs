@@ -51,7 +51,8 @@ pub fn domain(loader: &mut Loader<'_>, d: &Directive) -> Result<CookieRule> {
     for word in d.args.iter_mut().filter(|word| word.text.starts_with(b".")) {
         word.text.remove(0);
     }
-    if let (Some(first), true) = (d.args.first_mut(), d.args.len() == 2)
+    if d.args.len() == 2
+        && let Some(first) = d.args.first_mut()
         && first.text.starts_with(b"~")
         && !first.text.starts_with(b"~*")
     {

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use ::upstream::{Choice, Idle, Outcome};
 use buf::{Bytes, Chain};
 use engine::log::Level;
+use wire::Span;
 use wire::h1::{HeaderSpan, KnownHeader, Method, ResponseHead};
-use wire::span::Span;
 
 use super::conf::ignore;
 use super::engine::Backend;

@@ -64,11 +64,10 @@ impl Exchange {
     /// One for a request that meets its first backend.
     pub fn new() -> Rc<Exchange> {
         let (head, attempts) = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-        Rc::new(Exchange {
-            attempts: RefCell::new(attempts),
-            head: RefCell::new((Bytes::default(), head)),
-            ..Exchange::default()
-        })
+        let mut exchange = Exchange::default();
+        *exchange.attempts.get_mut() = attempts;
+        exchange.head.get_mut().1 = head;
+        Rc::new(exchange)
     }
 
     /// Notes the begin of an attempt.
