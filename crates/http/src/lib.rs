@@ -5,6 +5,7 @@
 
 pub mod core;
 pub mod modules;
+pub mod proxy;
 
 use std::rc::Rc;
 

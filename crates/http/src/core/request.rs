@@ -118,6 +118,10 @@ pub struct Request {
     pub add_uri_to_alias: bool,
     /// The host asked for, in lower case, without port; empty if there is none.
     pub host: Vec<u8>,
+    /// Whether the URI still begins with its location's name: no rule has changed it and stayed in the location.
+    pub valid_location: bool,
+    /// What it knows of the backends that were asked.
+    pub upstream: Option<Rc<crate::proxy::state::Exchange>>,
     /// Captures of the last regex.
     pub captures: LastCaptures,
     /// Stored values of variables.
@@ -202,6 +206,8 @@ impl Request {
             uri_rewritten: false,
             add_uri_to_alias: false,
             host: Vec::new(),
+            valid_location: true,
+            upstream: None,
             captures: LastCaptures::default(),
             values: vec![Value::Unset; http.variables.len()],
             variable_depth: MAX_VARIABLE_DEPTH,
@@ -248,6 +254,7 @@ impl Request {
         (self.keepalive, self.lingering, self.pipelined, self.completed) = (false, false, false, false);
         (self.header_sent, self.body_received) = (0, 0);
         (self.rate, self.id, self.variable_depth) = (None, None, MAX_VARIABLE_DEPTH);
+        (self.upstream, self.valid_location) = (None, true);
     }
 
     /// A header field of the request.
@@ -407,7 +414,7 @@ impl Request {
         self.uri.extend_from_slice(uri);
         self.args.clear();
         self.args.extend_from_slice(args);
-        (self.internal, self.uri_rewritten) = (true, true);
+        (self.internal, self.uri_rewritten, self.valid_location) = (true, true, true);
         self.leave_location();
         self.location = self.server.root.clone();
         self.resume = Resume::Server;
@@ -610,8 +617,8 @@ impl Request {
         if !self.line.request_line.is_empty() {
             let _ = write!(line, ", request: \"{}\"", String::from_utf8_lossy(self.line.request_line.of(&self.head)));
         }
-        if let Some(upstream) = self.find_slot::<UpstreamDetails>() {
-            let _ = write!(line, ", upstream: \"{}\"", upstream.0);
+        if let Some(url) = self.upstream.as_ref().and_then(|exchange| exchange.url()) {
+            let _ = write!(line, ", upstream: \"{url}\"");
         }
         if let Some(host) = self.header(KnownHeader::Host) {
             let _ = write!(line, ", host: \"{}\"", String::from_utf8_lossy(host));
@@ -621,10 +628,6 @@ impl Request {
         }
     }
 }
-
-/// The slot by which a backend's URL reaches log lines.
-#[derive(Default)]
-pub struct UpstreamDetails(pub String);
 
 enum Search {
     None,

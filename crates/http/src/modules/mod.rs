@@ -35,6 +35,8 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &gzip::Gzip,
     &range::Range,
     &stub_status::StubStatus,
+    &crate::proxy::upstream::Upstream,
+    &crate::proxy::proxy::Proxy,
     &index::Index,
     &autoindex::Autoindex,
     &gzip_static::GzipStatic,

@@ -389,6 +389,9 @@ impl RewriteOp {
         r.uri = decoded;
         (r.uri_rewritten, r.internal) = (true, true);
         r.uri_changed = self.last != Last::Break;
+        if !r.uri_changed {
+            r.valid_location = false;
+        }
         if log {
             let (data, args) = (lossy(&r.uri), lossy(&r.args));
             r.log_at(Level::Notice, format_args!("rewritten data: \"{data}\", args: \"{args}\""));
@@ -513,7 +516,8 @@ pub fn send_text(r: &mut Request, status: u16, text: Bytes) -> Flow<'static> {
     let response = &mut r.response;
     response.status = status;
     response.status_line = None;
-    response.content_type = Some(content_type);
+    // What a backend's X-Accel-Redirect brought along stays.
+    response.content_type.get_or_insert(content_type);
     if reason(status).is_none() && status == 0 {
         response.status = 200;
     }

@@ -1,0 +1,106 @@
+//! Where requests go: `…_pass`, and the groups that it names.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use ::upstream::{Group, GroupSpec, Keepalive, ServerSpec, Url};
+use conf::{Directive, Error, Loader, Result};
+
+use super::upstream::Specs;
+
+/// Where a request goes, with what variables tell of it.
+pub struct Target {
+    /// The servers.
+    pub group: Rc<Group>,
+    /// `http://` and the like, for log lines.
+    pub scheme: &'static str,
+    /// `$proxy_host`
+    pub host: Box<[u8]>,
+    /// `$proxy_port`
+    pub port: Box<[u8]>,
+    /// The URI that replaces the location's prefix; empty for none.
+    pub uri: Box<[u8]>,
+}
+
+impl Target {
+    /// The target of a URL whose group is known.
+    pub fn new(url: &Url, scheme: &'static str, default_port: u16, group: Rc<Group>) -> Target {
+        let (host, port) = match url.port {
+            _ if url.is_unix() => (b"localhost".to_vec(), Vec::new()),
+            Some(port) if port != default_port => (url.authority.clone(), port.to_string().into_bytes()),
+            _ => (url.host.clone(), default_port.to_string().into_bytes()),
+        };
+        Target { group, scheme, host: host.into(), port: port.into(), uri: url.uri.as_slice().into() }
+    }
+}
+
+/// The groups of a configuration: `upstream` blocks, and hosts that directives name.
+#[derive(Default)]
+pub struct Groups {
+    blocks: HashMap<Vec<u8>, Rc<Group>>,
+    hosts: HashMap<(Vec<u8>, u16), Rc<Group>>,
+}
+
+/// The groups while the configuration is read; shared with handlers, which look hosts up by variable.
+#[derive(Default)]
+pub struct SharedGroups(Option<Rc<std::cell::RefCell<Groups>>>);
+
+/// The groups of the configuration that is being built.
+pub fn groups(loader: &mut Loader<'_>) -> Rc<std::cell::RefCell<Groups>> {
+    if let Some(groups) = &loader.store.entry::<SharedGroups>().0 {
+        return groups.clone();
+    }
+    let mut groups = Groups::default();
+    for spec in &loader.store.entry::<Specs>().done {
+        groups.blocks.insert(spec.name.to_ascii_lowercase(), Group::new(spec));
+    }
+    let groups = Rc::new(std::cell::RefCell::new(groups));
+    loader.store.entry::<SharedGroups>().0 = Some(groups.clone());
+    groups
+}
+
+/// The group of a URL of the configuration: an upstream block of that name, or the host itself.
+pub fn group_of(loader: &mut Loader<'_>, d: &Directive, url: &Url, default_port: u16) -> Result<Rc<Group>> {
+    let groups = groups(loader);
+    if let Some(group) = groups.borrow().find(url, default_port) {
+        if url.port.is_some() && groups.borrow().blocks.contains_key(&url.host.to_ascii_lowercase()) {
+            let shown = String::from_utf8_lossy(&url.host).into_owned();
+            return Err(Error::on(d, format!("upstream \"{shown}\" may not have port {}", url.port.unwrap_or(0))));
+        }
+        return Ok(group);
+    }
+    let shown = String::from_utf8_lossy(&url.authority).into_owned();
+    let addrs = url.resolve(default_port);
+    let addrs = addrs.map_err(|error| Error::on(d, format!("{error} in upstream \"{shown}\"")))?;
+    let group = implicit(url, addrs, Keepalive::default());
+    let key = (url.host.to_ascii_lowercase(), url.port.unwrap_or(default_port));
+    groups.borrow_mut().hosts.insert(key, group.clone());
+    Ok(group)
+}
+
+fn implicit(url: &Url, addrs: Vec<os::SockAddr>, keepalive: Keepalive) -> Rc<Group> {
+    let server = ServerSpec::new(&String::from_utf8_lossy(&url.authority), addrs);
+    Group::new(&GroupSpec { name: url.host.clone(), servers: vec![server], keepalive, ..GroupSpec::default() })
+}
+
+impl Groups {
+    /// The group that the configuration has for a URL.
+    pub fn find(&self, url: &Url, default_port: u16) -> Option<Rc<Group>> {
+        let host = url.host.to_ascii_lowercase();
+        if let Some(group) = self.blocks.get(&host) {
+            return Some(group.clone());
+        }
+        self.hosts.get(&(host, url.port.unwrap_or(default_port))).cloned()
+    }
+
+    /// The group of a URL that a variable gave: one of the configuration, or the address itself; `None` for a name
+    /// that would have to be looked up.
+    pub fn at_run_time(&self, url: &Url, default_port: u16) -> Option<Rc<Group>> {
+        if let Some(group) = self.find(url, default_port) {
+            return Some(group);
+        }
+        let mut addr = url.literal()?;
+        addr.set_port(url.port.unwrap_or(default_port));
+        Some(implicit(url, vec![addr], Keepalive { connections: 0, ..Keepalive::default() }))
+    }
+}

@@ -1,0 +1,531 @@
+//! `proxy_pass`: HTTP/1 backends.
+//!
+//! A location's request head is compiled at start: constant lines are joined into one text, and of the client's fields
+//! those that `proxy_set_header` replaces are left out by one bit test.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use ::upstream::Url;
+use buf::{Buf, Bytes};
+use conf::values::{flag, number, one_of};
+use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
+use expr::vars::Template;
+use wire::h1::{ChunkedDecoder, KnownHeader, Method, Parsed, ResponseHead, UpstreamFraming};
+use wire::uri::{Escape, escape};
+
+use super::conf::UpstreamConf;
+use super::cookies::{self, CookieRule, FlagsRule};
+use super::engine::{Backend, Hidden};
+use super::pass::{self, Groups, Target};
+use super::protocol::{Framing, HeadReader, Protocol};
+use super::redirect::{self, Redirect, Rule, refresh_url};
+use super::state::Exchange;
+use crate::core::blocks::{self, CurrentKind};
+use crate::core::conf::EVERYWHERE;
+use crate::core::location::Handlers;
+use crate::core::output::itoa;
+use crate::core::phase::{Flow, Handler};
+use crate::core::request::Request;
+use crate::core::variables::{template, template_of};
+use crate::modules::{HttpModule, LocationContext};
+
+/// The module.
+pub struct Proxy;
+
+crate::upstream_conf! {
+    /// `proxy_…`: what all protocols have.
+    ProxyUpstream, "proxy_", "ngx_http_proxy_module"
+}
+
+const ONE: Args = Args::exactly(1);
+
+/// The largest trailers of a response.
+const MAX_TRAILERS: usize = 32 << 10;
+
+conf::table! {
+    /// What only HTTP backends have.
+    pub struct ProxyConf, raw ProxyRaw, module "ngx_http_proxy_module", level HTTP Location;
+
+    /// The server (or group) that answers the location's requests, and the URI that replaces its prefix.
+    "proxy_pass" in Context::LOCATION.or(Context::LOCATION_IF).or(Context::LIMIT_EXCEPT), ONE, default "",
+        also(proxy_pass);
+    /// A change of `Location` and `Refresh` in responses.
+    "proxy_redirect" in EVERYWHERE, Args::between(1, 2), default "default",
+        set(|raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive| {
+            let rule = redirect::parse(loader, d)?;
+            let rules = raw.proxy_redirect.get_or_insert_default();
+            Rc::get_mut(rules).expect("it isn't shared yet").push(rule);
+            Ok(())
+        }) proxy_redirect: Rc<Vec<Redirect>> = Rc::new(vec![Redirect::Default]);
+    /// A change of the attribute `domain` of cookies in responses.
+    "proxy_cookie_domain" in EVERYWHERE, Args::between(1, 2), default "off",
+        list(cookies::domain) proxy_cookie_domain: CookieRule;
+    /// A change of the attribute `path` of cookies in responses.
+    "proxy_cookie_path" in EVERYWHERE, Args::between(1, 2), default "off",
+        list(cookies::path) proxy_cookie_path: CookieRule;
+    /// Flags of cookies in responses that are added or removed.
+    "proxy_cookie_flags" in EVERYWHERE, Args::between(1, 4), default "off",
+        list(cookies::flags) proxy_cookie_flags: FlagsRule;
+    /// A field of the request to the backend; an empty value leaves it out.
+    "proxy_set_header" in EVERYWHERE, Args::exactly(2), default "Host $proxy_host",
+        list(set_header) proxy_set_header: (Vec<u8>, Rc<Template>);
+    /// The body of the request to the backend.
+    "proxy_set_body" in EVERYWHERE, ONE, default "",
+        scalar(template) proxy_set_body: Option<Rc<Template>> = None;
+    /// The method of the request to the backend.
+    "proxy_method" in EVERYWHERE, ONE, default "",
+        scalar(template) proxy_method: Option<Rc<Template>> = None;
+    /// The version of HTTP that the backend is spoken to in.
+    "proxy_http_version" in EVERYWHERE, ONE, default "1.1",
+        scalar(one_of(&[("1.0", Version::Http10), ("1.1", Version::Http11)])) proxy_http_version: Version = Version::Http11;
+    /// Accepted for compatibility: Tidegate's tables size themselves.
+    "proxy_headers_hash_max_size" in EVERYWHERE, ONE, default "512",
+        scalar(number) proxy_headers_hash_max_size: usize = 512;
+    /// Accepted for compatibility: Tidegate's tables size themselves.
+    "proxy_headers_hash_bucket_size" in EVERYWHERE, ONE, default "64",
+        scalar(number) proxy_headers_hash_bucket_size: usize = 64;
+    /// Accepted for compatibility until responses can be cached.
+    "proxy_cache_convert_head" in EVERYWHERE, Args::FLAG, default "on",
+        scalar(flag) proxy_cache_convert_head: bool = true;
+}
+
+/// `proxy_http_version`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// 1.0: a connection for each request.
+    Http10,
+    /// 1.1
+    Http11,
+}
+
+/// What `proxy_pass` says, by the location that it stands in.
+#[derive(Default)]
+struct Passes(HashMap<u32, Pass>);
+
+struct Pass {
+    directive: Directive,
+    target: PassTarget,
+    /// The prefix that the URI replaces; empty where the location isn't found by its path.
+    prefix: Box<[u8]>,
+}
+
+enum PassTarget {
+    Fixed { url: Url, text: Vec<u8>, default_port: u16 },
+    Variable(Rc<Template>),
+}
+
+fn set_header(loader: &mut Loader<'_>, d: &Directive) -> Result<(Vec<u8>, Rc<Template>)> {
+    Ok((d.arg(0).text.clone(), template_of(loader, d, &d.arg(1).text)?))
+}
+
+fn proxy_pass(raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let _ = raw;
+    let id = blocks::current_id(loader);
+    if loader.store.entry::<Passes>().0.contains_key(&id.0) {
+        return Err(conf::table::duplicate(d));
+    }
+    let word = d.arg(0);
+    let (name, kind) = blocks::current_location(loader);
+    let replaces = kind == CurrentKind::Path;
+    let target = if word.text.contains(&b'$') {
+        PassTarget::Variable(template_of(loader, d, &word.text)?)
+    } else {
+        let (rest, default_port) = split_scheme(&word.text).ok_or_else(|| Error::at(word, "invalid URL prefix"))?;
+        if default_port == 443 {
+            return Err(Error::at(word, "https protocol requires SSL support"));
+        }
+        let url = Url::parse(rest, true)
+            .map_err(|error| Error::at(word, format!("{error} in upstream \"{}\"", String::from_utf8_lossy(rest))))?;
+        if !replaces && !url.uri.is_empty() {
+            return Err(Error::at(word, URI_PART));
+        }
+        PassTarget::Fixed { url, text: word.text.clone(), default_port }
+    };
+    let prefix = if replaces { name } else { Box::default() };
+    loader.store.entry::<Passes>().0.insert(id.0, Pass { directive: d.clone(), target, prefix });
+    Ok(())
+}
+
+const URI_PART: &str = "\"proxy_pass\" cannot have URI part in location given by regular expression, or inside named \
+                        location, or inside \"if\" statement, or inside \"limit_except\" block";
+
+fn split_scheme(text: &[u8]) -> Option<(&[u8], u16)> {
+    let starts = |scheme: &[u8]| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    if starts(b"http://") {
+        Some((&text[7..], 80))
+    } else if starts(b"https://") {
+        Some((&text[8..], 443))
+    } else {
+        None
+    }
+}
+
+impl HttpModule for Proxy {
+    fn tables(&self, registry: &mut Registry) {
+        registry.add::<ProxyConf>();
+        registry.add::<ProxyUpstream>();
+    }
+
+    fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
+        let owners = cx.owners();
+        let passes = loader_passes(cx.loader);
+        let Some(pass) = owners.iter().find_map(|owner| passes.0.get(&owner.0)) else { return Ok(()) };
+        let own = passes.0.contains_key(&cx.id.0);
+        let conf = cx.set.share::<ProxyConf>();
+        let up = cx.set.get::<ProxyUpstream>().0.clone();
+        let groups = pass::groups(cx.loader);
+        let (target, url_text) = match &pass.target {
+            PassTarget::Variable(template) => (Destination::Variable(template.clone(), groups), None),
+            PassTarget::Fixed { url, text, default_port } => {
+                let group = pass::group_of(cx.loader, &pass.directive, url, *default_port)?;
+                let target = Target::new(url, "http://", *default_port, group);
+                (Destination::Fixed(Rc::new(target)), Some((text.clone(), !url.uri.is_empty())))
+            }
+        };
+        let redirects = redirects(&conf, url_text, &pass.prefix, &pass.directive)?;
+        let headers = RequestHeaders::compile(&conf, &target);
+        let protocol = HttpProtocol { conf, up: up.clone(), target, prefix: pass.prefix.clone(), redirects, headers };
+        let hidden = Hidden::new(&up, DEFAULT_HIDDEN);
+        let backend = Backend { up, protocol: Box::new(protocol), hidden, place: cx.id.0 };
+        out.content = vec![Rc::new(backend)];
+        out.exclusive = true;
+        out.auto_redirect = own && cx.name.last() == Some(&b'/');
+        Ok(())
+    }
+}
+
+fn loader_passes(loader: &mut Loader<'_>) -> Rc<Passes> {
+    // Taken out of the store once, then shared by all locations.
+    if let Some(passes) = loader.store.take::<Passes>() {
+        loader.store.put(Rc::new(passes));
+    }
+    loader.store.entry::<Rc<Passes>>().clone()
+}
+
+impl Handler for Backend {
+    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+        Flow::wait(super::engine::run(self, r))
+    }
+}
+
+const DEFAULT_HIDDEN: &[&str] = &[
+    "Date",
+    "Server",
+    "X-Pad",
+    "X-Accel-Expires",
+    "X-Accel-Redirect",
+    "X-Accel-Limit-Rate",
+    "X-Accel-Buffering",
+    "X-Accel-Charset",
+];
+
+/// The rules with `default` put in its place.
+fn redirects(conf: &ProxyConf, url: Option<(Vec<u8>, bool)>, prefix: &[u8], d: &Directive) -> Result<Vec<Rc<Rule>>> {
+    let mut rules = Vec::new();
+    let implicit = matches!(conf.proxy_redirect[..], [Redirect::Default]);
+    for redirect in conf.proxy_redirect.iter() {
+        match redirect {
+            Redirect::Off => return Ok(Vec::new()),
+            Redirect::Rule(rule) => rules.push(rule.clone()),
+            Redirect::Default => match &url {
+                Some((text, true)) => rules.push(Rc::new(Rule::fixed(text, prefix))),
+                Some((text, false)) => rules.push(Rc::new(Rule::fixed(&[&text[..], prefix].concat(), prefix))),
+                None if implicit => {}
+                None => {
+                    let message =
+                        "\"proxy_redirect default\" cannot be used with \"proxy_pass\" directive with variables";
+                    return Err(Error::on(d, message));
+                }
+            },
+        }
+    }
+    Ok(rules)
+}
+
+enum Destination {
+    Fixed(Rc<Target>),
+    Variable(Rc<Template>, Rc<std::cell::RefCell<Groups>>),
+}
+
+struct HttpProtocol {
+    conf: Rc<ProxyConf>,
+    up: Rc<UpstreamConf>,
+    target: Destination,
+    prefix: Box<[u8]>,
+    redirects: Vec<Rc<Rule>>,
+    headers: RequestHeaders,
+}
+
+/// The fields of requests to the backend.
+struct RequestHeaders {
+    parts: Vec<Part>,
+    /// Client's fields of known names that aren't passed on.
+    known: u64,
+    /// The same for other names, in lower case.
+    others: Vec<Vec<u8>>,
+}
+
+enum Part {
+    Text(Vec<u8>),
+    /// Left out where the value is empty.
+    Field(Vec<u8>, Rc<Template>),
+    /// `Host: $proxy_host`
+    ProxyHost,
+    /// `Content-Length: $proxy_internal_body_length`
+    BodyLength,
+    /// `Transfer-Encoding: $proxy_internal_chunked`
+    Chunked,
+}
+
+impl RequestHeaders {
+    fn compile(conf: &ProxyConf, target: &Destination) -> RequestHeaders {
+        let mut headers = RequestHeaders { parts: Vec::new(), known: 0, others: Vec::new() };
+        let own = |name: &str| conf.proxy_set_header.iter().any(|(own, _)| own.eq_ignore_ascii_case(name.as_bytes()));
+        if !own("Host") {
+            match target {
+                Destination::Fixed(target) => headers.text(b"Host", &target.host),
+                Destination::Variable(..) => headers.parts.push(Part::ProxyHost),
+            }
+        }
+        if !own("Connection") && conf.proxy_http_version == Version::Http10 {
+            headers.text(b"Connection", b"close");
+        }
+        for (name, value) in conf.proxy_set_header.iter() {
+            match value.is_const() {
+                Some(b"") => {}
+                Some(text) => headers.text(name, text),
+                None => headers.parts.push(Part::Field(name.clone(), value.clone())),
+            }
+            headers.drop_name(name);
+        }
+        if !own("Content-Length") {
+            headers.parts.push(Part::BodyLength);
+        }
+        if !own("Transfer-Encoding") {
+            headers.parts.push(Part::Chunked);
+        }
+        for name in
+            ["Host", "Connection", "Content-Length", "Transfer-Encoding", "TE", "Keep-Alive", "Expect", "Upgrade"]
+        {
+            headers.drop_name(name.as_bytes());
+        }
+        headers
+    }
+
+    fn text(&mut self, name: &[u8], value: &[u8]) {
+        let line = [name, b": ", value, b"\r\n"].concat();
+        match self.parts.last_mut() {
+            Some(Part::Text(text)) => text.extend_from_slice(&line),
+            _ => self.parts.push(Part::Text(line)),
+        }
+    }
+
+    fn drop_name(&mut self, name: &[u8]) {
+        match KnownHeader::of(name) {
+            KnownHeader::Other => self.others.push(name.to_ascii_lowercase()),
+            known => self.known |= 1 << known as u8,
+        }
+    }
+
+    fn passes(&self, known: KnownHeader, name: &[u8]) -> bool {
+        match known {
+            KnownHeader::Other => !self.others.iter().any(|other| other.eq_ignore_ascii_case(name)),
+            known => self.known & (1 << known as u8) == 0,
+        }
+    }
+
+    fn write(&self, r: &mut Request, exchange: &Exchange, pass_own: bool, out: &mut Buf) {
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.extend_from_slice(text),
+                Part::Field(name, value) => {
+                    let value = r.render(value);
+                    if !value.is_empty() {
+                        field(out, name, &value);
+                    }
+                }
+                Part::ProxyHost => {
+                    let target = exchange.target.borrow();
+                    field(out, b"Host", target.as_ref().map_or(&b""[..], |target| &target.host));
+                }
+                Part::BodyLength => {
+                    if let Some(length) = exchange.body_length.get() {
+                        field(out, b"Content-Length", itoa(length, &mut [0; 20]));
+                    }
+                }
+                Part::Chunked => {
+                    if exchange.chunked.get() {
+                        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+                    }
+                }
+            }
+        }
+        if pass_own {
+            for header in &r.line.headers {
+                let name = header.name.of(&r.head);
+                if self.passes(header.known, name) {
+                    field(out, name, header.value.of(&r.head));
+                }
+            }
+        }
+    }
+}
+
+fn field(out: &mut Buf, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+impl HttpProtocol {
+    /// The URI as the backend is asked for it.
+    fn write_uri(&self, r: &Request, target: &Target, out: &mut Buf) {
+        let own = &target.uri[..];
+        if let (Destination::Variable(..), false) = (&self.target, own.is_empty()) {
+            if own.first() == Some(&b'?') {
+                out.extend_from_slice(b"/");
+            }
+            out.extend_from_slice(own);
+            return;
+        }
+        if own.is_empty() && !r.uri_rewritten {
+            if r.line.empty_path_in_uri {
+                out.extend_from_slice(b"/");
+            }
+            out.extend_from_slice(r.line.target.of(&r.head));
+            return;
+        }
+        let mut rest = &r.uri[..];
+        if r.valid_location && !own.is_empty() {
+            out.extend_from_slice(own);
+            rest = rest.get(self.prefix.len()..).unwrap_or_default();
+        }
+        if r.line.quoted_uri || r.internal || rest.contains(&b' ') {
+            let mut escaped = Vec::with_capacity(rest.len());
+            escape(Escape::Uri, rest, &mut escaped);
+            out.extend_from_slice(&escaped);
+        } else {
+            out.extend_from_slice(rest);
+        }
+        if !r.args.is_empty() {
+            out.extend_from_slice(b"?");
+            out.extend_from_slice(&r.args);
+        }
+    }
+}
+
+impl Protocol for HttpProtocol {
+    fn target(&self, r: &mut Request) -> std::result::Result<Rc<Target>, u16> {
+        let (template, groups) = match &self.target {
+            Destination::Fixed(target) => return Ok(target.clone()),
+            Destination::Variable(template, groups) => (template, groups),
+        };
+        let text = r.render(template);
+        let shown = || String::from_utf8_lossy(&text).into_owned();
+        let Some((rest, default_port)) = split_scheme(&text).filter(|(_, port)| *port == 80) else {
+            r.log_error(format_args!("invalid URL prefix in \"{}\"", shown()));
+            return Err(500);
+        };
+        let url = Url::parse(rest, true).map_err(|error| {
+            r.log_error(format_args!("{error} in upstream \"{}\"", String::from_utf8_lossy(rest)));
+            500_u16
+        })?;
+        let group = groups.borrow().at_run_time(&url, default_port).ok_or_else(|| {
+            let host = String::from_utf8_lossy(&url.host).into_owned();
+            r.log_error(format_args!("no resolver defined to resolve {host}"));
+            502_u16
+        })?;
+        Ok(Rc::new(Target::new(&url, "http://", default_port, group)))
+    }
+
+    fn sends_chunks(&self) -> bool {
+        self.conf.proxy_http_version == Version::Http11
+    }
+
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), u16> {
+        let target = exchange.target.borrow().clone().ok_or(500_u16)?;
+        match &self.conf.proxy_method {
+            Some(method) => out.extend_from_slice(&r.render(method)),
+            None => out.extend_from_slice(r.method_name()),
+        }
+        out.extend_from_slice(b" ");
+        let start = out.len();
+        self.write_uri(r, &target, out);
+        let end = out.len();
+        *exchange.uri.borrow_mut() = Bytes::copy_from(out.get(start..end).unwrap_or_default());
+        out.extend_from_slice(match self.conf.proxy_http_version {
+            Version::Http10 => b" HTTP/1.0\r\n",
+            Version::Http11 => b" HTTP/1.1\r\n",
+        });
+        let body = match &self.conf.proxy_set_body {
+            Some(body) => Some(r.render(body)),
+            None => None,
+        };
+        if let Some(body) = &body {
+            (exchange.body_length.set(Some(body.len() as u64)), exchange.chunked.set(false)).0
+        }
+        self.headers.write(r, exchange, self.up.pass_request_headers, out);
+        out.extend_from_slice(b"\r\n");
+        if let Some(body) = &body {
+            out.extend_from_slice(body);
+        }
+        Ok(())
+    }
+
+    fn has_own_body(&self) -> bool {
+        self.conf.proxy_set_body.is_some()
+    }
+
+    fn read_head(
+        &self,
+        reader: &mut HeadReader,
+        data: &[u8],
+        max: usize,
+        head: &mut ResponseHead,
+    ) -> std::result::Result<Parsed, String> {
+        reader.h1.parse(data, max, head).map_err(|error| error.text(data).to_string())
+    }
+
+    fn framing(&self, head: &ResponseHead, data: &[u8], to_head: bool) -> std::result::Result<Framing, String> {
+        let framing = head.framing(data, to_head).map_err(|error| error.text(data).to_string())?;
+        Ok(match framing {
+            UpstreamFraming::None => Framing::None,
+            UpstreamFraming::Length(length) => Framing::Length(length),
+            UpstreamFraming::Chunked => Framing::Chunked(Box::new(ChunkedDecoder::new(MAX_TRAILERS))),
+            UpstreamFraming::UntilClose => Framing::UntilClose,
+        })
+    }
+
+    fn keeps(&self, head: &ResponseHead, data: &[u8]) -> bool {
+        head.keep_alive(data)
+    }
+
+    fn is_head(&self, r: &Request) -> bool {
+        r.method == Method::Head
+    }
+
+    fn rewrite(&self, r: &mut Request, known: KnownHeader, value: &[u8]) -> Option<Vec<u8>> {
+        match known {
+            KnownHeader::Location => self.redirects.iter().find_map(|rule| rule.apply(r, value, 0)),
+            KnownHeader::Refresh => {
+                let from = refresh_url(value)?;
+                self.redirects.iter().find_map(|rule| rule.apply(r, value, from))
+            }
+            KnownHeader::SetCookie => {
+                let conf = &self.conf;
+                if conf.proxy_cookie_domain.is_empty()
+                    && conf.proxy_cookie_path.is_empty()
+                    && conf.proxy_cookie_flags.is_empty()
+                {
+                    return None;
+                }
+                let (domains, paths) = (&conf.proxy_cookie_domain, &conf.proxy_cookie_path);
+                cookies::rewrite(r, value, domains, paths, &conf.proxy_cookie_flags)
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! `upstream {}`: groups of servers.
+
+use ::upstream::{GroupSpec, Keepalive, ServerSpec};
+use buf::parse;
+use conf::{Args, Context, Directive, Error, Level, Loader, Registry, Result};
+
+use crate::core::variables::Setup;
+use crate::modules::HttpModule;
+
+/// The module.
+pub struct Upstream;
+
+/// The groups as they are read.
+#[derive(Default)]
+pub struct Specs {
+    /// Those that are complete.
+    pub done: Vec<GroupSpec>,
+    current: Option<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    spec: GroupSpec,
+    seen: Vec<&'static str>,
+}
+
+const IN: Context = Context::UPSTREAM;
+
+conf::table! {
+    /// Groups of servers; all of it is gathered in [`Specs`].
+    pub struct UpstreamBlock, raw UpstreamBlockRaw, module "ngx_http_upstream_module", level HTTP Main;
+
+    /// Defines a group of servers.
+    "upstream" in Context::HTTP, Args::exactly(1).block(), default "",
+        block(upstream);
+    /// A server of the group: its address, and parameters.
+    "server" in IN, Args::at_least(1), default "",
+        block(server);
+    /// Accepted for compatibility: the state of servers belongs to each worker.
+    "zone" in IN, Args::between(1, 2), default "",
+        block(zone);
+    /// How many idle connections to servers are kept; `local` keeps them apart by location.
+    "keepalive" in IN, Args::between(1, 2), default "32 local",
+        block(keepalive);
+    /// How many requests one connection serves.
+    "keepalive_requests" in IN, Args::exactly(1), default "1000",
+        block(keepalive_requests);
+    /// For how long a connection is used.
+    "keepalive_time" in IN, Args::exactly(1), default "1h",
+        block(keepalive_time);
+    /// How long a connection may be idle.
+    "keepalive_timeout" in IN, Args::exactly(1), default "60s",
+        block(keepalive_timeout);
+}
+
+impl HttpModule for Upstream {
+    fn tables(&self, registry: &mut Registry) {
+        registry.add::<UpstreamBlock>();
+    }
+
+    fn variables(&self, setup: &mut Setup) {
+        super::variables::define(setup);
+    }
+}
+
+fn upstream(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let name = d.arg(0);
+    let specs = loader.store.entry::<Specs>();
+    if specs.done.iter().any(|spec| spec.name.eq_ignore_ascii_case(&name.text)) {
+        return Err(Error::at(name, format!("duplicate upstream \"{}\"", name.lossy())));
+    }
+    let spec = GroupSpec { name: name.text.clone(), ..GroupSpec::default() };
+    specs.current = Some(Open { spec, seen: Vec::new() });
+    let frame = loader.frame().nested(Level::Server);
+    let errors = loader.errors.len();
+    loader.block(d.block.as_deref().unwrap_or_default(), Context::UPSTREAM, frame);
+    let failed = loader.errors.len() > errors;
+    let specs = loader.store.entry::<Specs>();
+    let Some(Open { spec, .. }) = specs.current.take() else { return Ok(()) };
+    if !spec.servers.iter().any(|server| !server.backup) && !failed {
+        return Err(Error::in_block(d, "no servers are inside upstream"));
+    }
+    specs.done.push(spec);
+    Ok(())
+}
+
+/// The group that is being read.
+pub fn current<'l>(loader: &'l mut Loader<'_>) -> &'l mut GroupSpec {
+    &mut loader.store.entry::<Specs>().current.get_or_insert_default().spec
+}
+
+fn once(loader: &mut Loader<'_>, d: &Directive, name: &'static str) -> Result<()> {
+    let open = loader.store.entry::<Specs>().current.get_or_insert_default();
+    if open.seen.contains(&name) {
+        return Err(conf::table::duplicate(d));
+    }
+    open.seen.push(name);
+    Ok(())
+}
+
+fn server(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let server = ServerSpec::parse(d, 80)?;
+    let spec = current(loader);
+    if server.backup && !spec.allows_backup() {
+        return Err(Error::on(d, "balancing method does not support parameter \"backup\""));
+    }
+    spec.servers.push(server);
+    Ok(())
+}
+
+fn zone(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    once(loader, d, "zone")?;
+    if let Some(word) = d.args.get(1) {
+        let size = parse::parse_size(&word.text);
+        if size.is_none_or(|size| size < 8 * 4096) {
+            let what = if size.is_none() { "invalid zone size" } else { "too small zone size" };
+            return Err(Error::at(word, format!("{what} \"{}\"", word.lossy())));
+        }
+    }
+    Ok(())
+}
+
+fn keepalive(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    once(loader, d, "keepalive")?;
+    let word = d.arg(0);
+    let invalid =
+        |word: &conf::Word| Error::at(word, format!("invalid value \"{}\" in \"keepalive\" directive", word.lossy()));
+    let connections = parse::parse_number(&word.text).ok_or_else(|| invalid(word))?;
+    let local = match d.args.get(1) {
+        None => false,
+        Some(word) if *word == "local" => true,
+        Some(word) => return Err(Error::at(word, format!("invalid parameter \"{}\"", word.lossy()))),
+    };
+    let settings = &mut current(loader).keepalive;
+    (settings.connections, settings.local) = (connections as usize, local);
+    Ok(())
+}
+
+fn keepalive_requests(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    once(loader, d, "keepalive_requests")?;
+    let value = conf::values::number(loader, d)?;
+    current(loader).keepalive.requests = value;
+    Ok(())
+}
+
+fn keepalive_time(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    set_time(loader, d, "keepalive_time", |settings, ms| settings.time_ms = ms)
+}
+
+fn keepalive_timeout(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    set_time(loader, d, "keepalive_timeout", |settings, ms| settings.timeout_ms = ms)
+}
+
+fn set_time(loader: &mut Loader<'_>, d: &Directive, name: &'static str, set: fn(&mut Keepalive, u64)) -> Result<()> {
+    once(loader, d, name)?;
+    let value = conf::values::msec(loader, d)?;
+    set(&mut current(loader).keepalive, value);
+    Ok(())
+}
