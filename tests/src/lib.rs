@@ -1,1 +1,18 @@
-//! The end-to-end harness.
+//! The end-to-end harness: starts the real program with a configuration written inside the test, speaks to it over real
+//! sockets, and sees that it ends cleanly.
+//!
+//! `TIDEGATE_BINARY` names the program to test (default: the newest build below `target`).
+//! `TIDEGATE_USE` puts `use METHOD;` into every `events` block, so that the whole suite runs once per event method.
+#![forbid(unsafe_code)]
+
+mod backend;
+mod client;
+mod folder;
+mod server;
+mod tools;
+
+pub use backend::{Backend, Received};
+pub use client::{Connection, Response};
+pub use folder::Folder;
+pub use server::{Server, Setup, binary, free_port};
+pub use tools::{chromium, curl, python, sha256, tool};

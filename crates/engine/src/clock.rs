@@ -49,7 +49,8 @@ pub fn times() -> Rc<Times> {
     })
 }
 
-fn system() -> (i64, u32) {
+/// The system's time.
+pub fn system() -> (i64, u32) {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => (since.as_secs() as i64, since.subsec_millis()),
         Err(_) => (0, 0),

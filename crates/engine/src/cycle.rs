@@ -6,14 +6,14 @@ use std::rc::Rc;
 use conf::{Context, Error, Frame, Level as ConfLevel, Loader, Registry, Set, Sets, Sources};
 
 use crate::core_conf::{CoreConf, ErrlogConf, Owner, ThreadPoolConf, find_owner};
-use crate::event_conf::{EpollConf, EventConf, Events};
+use crate::event_conf::{DEFAULT_METHOD, EpollConf, EventConf, Events, METHODS};
 use crate::files::SystemFiles;
 use crate::listening::{self, Listening, Opening};
 use crate::log::{Errno, ErrorLog, Level, Log, LogFiles, Target};
 use crate::module::{App, BuildContext, Module};
 use crate::personality::personality;
 use crate::pid_file;
-use crate::report::Reporter;
+use crate::report::{Reporter, tell};
 
 /// What is the same for every cycle of a process: modules and the command line's words.
 pub struct Program {
@@ -66,7 +66,7 @@ impl Program {
         let mut files = LogFiles::default();
         let file = files.get(&self.prefix.join(&self.error_log));
         if let Err(error) = files.open_all() {
-            eprintln!("{}: [alert] could not open error log file: {error}", personality().name);
+            tell(&format!("{}: [alert] could not open error log file: {error}\n", personality().name));
             return Log::stderr(Level::Notice);
         }
         Log::new(&[ErrorLog { target: Target::File(file), level: Level::Notice }])
@@ -139,6 +139,13 @@ impl Cycle {
         self.events.get()
     }
 
+    /// How workers wait for events: the method and its name.
+    pub fn method(&self) -> (rt::Driver, &'static str) {
+        let driver = self.event().method.unwrap_or(DEFAULT_METHOD);
+        let name = METHODS.iter().find(|(_, method)| *method == driver).map_or("", |(name, _)| name);
+        (driver, name)
+    }
+
     /// Settings of epoll.
     pub fn epoll(&self) -> &EpollConf {
         self.events.get()
@@ -159,13 +166,35 @@ impl Cycle {
         self.event().debug_connection.iter().any(|network| network.contains(peer))
     }
 
+    /// What changes outside of the process when the next cycle has taken over: the log of the process, the pid file if
+    /// it has another name, files of unix sockets that are no longer listened on.
+    pub fn replaced_by(&self, next: &Cycle) {
+        crate::log::set_current(next.log.clone());
+        let (old, new) = (&self.core().pid, &next.core().pid);
+        if old != new {
+            if let Err(message) = pid_file::write(new) {
+                crate::log!(next.log, Emerg, "{message}");
+            }
+            let _ = pid_file::remove(old);
+        }
+        listening::remove_files(&self.listening, &next.listening);
+    }
+
+    /// Removes what must not outlive the program: the pid file, files of unix sockets.
+    pub fn remove_files(&self) {
+        if let Err(message) = pid_file::remove(&self.core().pid) {
+            crate::log!(self.log, Alert, "{message}");
+        }
+        listening::remove_files(&self.listening, &[]);
+    }
+
     /// Reads the configuration and opens all it asks for; nothing of the old cycle changes. `None`: it failed, and that
     /// was reported.
     pub fn load(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Reporter) -> Option<Rc<Cycle>> {
         let read = read(program, purpose, old, reporter)?;
         if let Purpose::Test { quiet: false } = purpose {
             let path = program.conf_path().display();
-            eprintln!("{}: the configuration file {path} syntax is ok", personality().name);
+            tell(&format!("{}: the configuration file {path} syntax is ok\n", personality().name));
         }
         open(read, program, purpose, old, reporter).map(Rc::new)
     }

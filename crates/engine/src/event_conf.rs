@@ -108,6 +108,9 @@ pub const METHODS: [(&str, rt::Driver); 5] = [
     ("uring", rt::Driver::Uring),
 ];
 
+/// The method where `use` says nothing.
+pub const DEFAULT_METHOD: rt::Driver = rt::Driver::Epoll;
+
 fn parse_events(loader: &mut Loader<'_>, directive: &Directive) -> Result<()> {
     if loader.store.entry::<Events>().0.is_some() {
         return Err(conf::table::duplicate(directive));

@@ -26,4 +26,4 @@ pub mod worker;
 
 pub use cycle::Cycle;
 pub use module::{App, BuildContext, Listen, Module, WorkerContext};
-pub use personality::{NGINX_VERSION, ServerNames, server_names};
+pub use personality::{NGINX_VERSION, ServerNames, VERSION, personality, server_names};

@@ -1,5 +1,6 @@
 //! Listening sockets: opened by the master, kept over reloads by their address, inherited by workers.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -24,14 +25,16 @@ pub struct Listening {
     pub listen: Listen,
     /// The sockets: one, or with `reuseport` one for each worker. None when the configuration is only tested and the
     /// address is in use.
-    pub sockets: Vec<Rc<OwnedFd>>,
+    pub sockets: RefCell<Vec<Rc<OwnedFd>>>,
 }
 
 impl Listening {
-    /// The socket for a worker.
-    pub fn socket(&self, worker: usize) -> Option<Rc<OwnedFd>> {
-        let at = worker.checked_rem(self.sockets.len())?;
-        self.sockets.get(at).cloned()
+    /// The socket for a worker, taken out. All others are closed in this process: what a worker that quits no longer
+    /// accepts must not wait in a queue that it still holds open.
+    pub fn take(&self, worker: usize) -> Option<Rc<OwnedFd>> {
+        let mut sockets = self.sockets.take();
+        let at = worker.checked_rem(sockets.len())?;
+        Some(sockets.swap_remove(at))
     }
 
     /// The file of a unix socket.
@@ -54,48 +57,61 @@ pub struct Opening<'a> {
 
 /// Opens what the applications ask for, `(application, index, listen)`. `None`: it failed, and that was reported.
 pub fn open_all(wanted: Vec<(usize, usize, Listen)>, opening: &Opening<'_>) -> Option<Vec<Listening>> {
-    let mut all: Vec<Listening> =
-        wanted.into_iter().map(|(app, index, listen)| Listening { app, index, listen, sockets: Vec::new() }).collect();
-    for listening in &mut all {
+    let mut all: Vec<Listening> = wanted
+        .into_iter()
+        .map(|(app, index, listen)| Listening { app, index, listen, sockets: RefCell::default() })
+        .collect();
+    for listening in &all {
         inherit(listening, opening.old, opening.reporter);
     }
     for attempt in 1..=ATTEMPTS {
-        let mut in_use = false;
-        for listening in &mut all {
-            match open(listening, opening) {
-                Ok(()) => {}
-                Err(error) => {
-                    opening.reporter.say(Level::Emerg, &message(&listening.listen, &error));
-                    if error.error.kind() != io::ErrorKind::AddrInUse {
-                        return None;
-                    }
-                    in_use = true;
-                }
+        match open_missing(&all, opening) {
+            Opened::All => return Some(all),
+            Opened::Failed => break,
+            Opened::InUse if attempt < ATTEMPTS => {
+                opening.reporter.say(Level::Notice, "try again to bind() after 500ms");
+                std::thread::sleep(Duration::from_millis(500));
             }
-        }
-        if !in_use {
-            return Some(all);
-        }
-        if attempt < ATTEMPTS {
-            opening.reporter.say(Level::Notice, "try again to bind() after 500ms");
-            std::thread::sleep(Duration::from_millis(500));
+            Opened::InUse => opening.reporter.say(Level::Emerg, "still could not bind()"),
         }
     }
-    opening.reporter.say(Level::Emerg, "still could not bind()");
+    all.retain(|listening| !listening.sockets.borrow().is_empty());
+    remove_files(&all, opening.old);
     None
 }
 
+/// What came of an attempt.
+enum Opened {
+    All,
+    InUse,
+    Failed,
+}
+
+fn open_missing(all: &[Listening], opening: &Opening<'_>) -> Opened {
+    let mut opened = Opened::All;
+    for listening in all {
+        if let Err(error) = open(listening, opening) {
+            opening.reporter.say(Level::Emerg, &message(&listening.listen, &error));
+            if error.error.kind() != io::ErrorKind::AddrInUse {
+                return Opened::Failed;
+            }
+            opened = Opened::InUse;
+        }
+    }
+    opened
+}
+
 /// Takes over the sockets of the same address from the old cycle.
-fn inherit(listening: &mut Listening, old: &[Listening], reporter: &Reporter) {
+fn inherit(listening: &Listening, old: &[Listening], reporter: &Reporter) {
     let same = |other: &&Listening| {
         other.listen.addr == listening.listen.addr
             && other.listen.options.datagram == listening.listen.options.datagram
             && other.listen.options.reuseport == listening.listen.options.reuseport
     };
     let Some(other) = old.iter().find(same) else { return };
-    listening.sockets.clone_from(&other.sockets);
+    listening.sockets.borrow_mut().clone_from(&other.sockets.borrow());
     if other.listen.options != listening.listen.options {
-        for fd in &listening.sockets {
+        for fd in listening.sockets.borrow().iter() {
             if let Err(error) = socket::configure(fd.as_raw_fd(), &listening.listen.options, true) {
                 reporter.say(Level::Alert, &message(&listening.listen, &error));
             }
@@ -104,12 +120,13 @@ fn inherit(listening: &mut Listening, old: &[Listening], reporter: &Reporter) {
 }
 
 /// Opens the sockets that are missing.
-fn open(listening: &mut Listening, opening: &Opening<'_>) -> Result<(), ListenError> {
+fn open(listening: &Listening, opening: &Opening<'_>) -> Result<(), ListenError> {
     let count = if listening.listen.options.reuseport && !opening.test { opening.workers.max(1) } else { 1 };
-    listening.sockets.truncate(count);
-    while listening.sockets.len() < count {
+    let mut sockets = listening.sockets.borrow_mut();
+    sockets.truncate(count);
+    while sockets.len() < count {
         match open_one(&listening.listen, opening.test) {
-            Ok(fd) => listening.sockets.push(Rc::new(fd)),
+            Ok(fd) => sockets.push(Rc::new(fd)),
             Err(error) if opening.test && error.error.kind() == io::ErrorKind::AddrInUse => return Ok(()),
             Err(error) => return Err(error),
         }
@@ -192,7 +209,7 @@ mod tests {
         let reporter = Reporter::running(Log::new(&[]));
         let first = open_all(vec![(0, 0, local())], &opening(&[], false, &reporter)).expect("opens");
         let second = open_all(vec![(0, 0, local())], &opening(&first, false, &reporter)).expect("opens");
-        assert!(Rc::ptr_eq(&first[0].sockets[0], &second[0].sockets[0]));
+        assert!(Rc::ptr_eq(&first[0].sockets.borrow()[0], &second[0].sockets.borrow()[0]));
     }
 
     #[test]
@@ -201,7 +218,7 @@ mod tests {
         let mut listen = local();
         listen.options.reuseport = true;
         let all = open_all(vec![(0, 0, listen)], &opening(&[], false, &reporter)).expect("opens");
-        assert_eq!(all[0].sockets.len(), 3);
+        assert_eq!(all[0].sockets.borrow().len(), 3);
     }
 
     #[test]
@@ -209,10 +226,11 @@ mod tests {
         let reporter = Reporter::running(Log::new(&[]));
         let first = open_all(vec![(0, 0, local())], &opening(&[], false, &reporter)).expect("opens");
         let mut again = local();
-        again.addr = socket::local_addr(first[0].sockets[0].as_raw_fd()).expect("an address");
+        again.addr = socket::local_addr(first[0].sockets.borrow()[0].as_raw_fd()).expect("an address");
         let error = open_one(&again, true).expect_err("in use");
         assert_eq!(message(&again, &error), format!("bind() to {} failed (98: Address already in use)", again.addr));
-        assert!(open_all(vec![(0, 0, again)], &opening(&[], true, &reporter)).expect("tests")[0].sockets.is_empty());
+        let tested = open_all(vec![(0, 0, again)], &opening(&[], true, &reporter)).expect("tests");
+        assert!(tested[0].sockets.borrow().is_empty());
     }
 
     #[test]

@@ -10,9 +10,7 @@ use os::process::{Exit, Fork};
 use os::signal::{SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SignalFd};
 
 use crate::cycle::{Cycle, Program, Purpose};
-use crate::listening;
 use crate::log::{self, Errno};
-use crate::pid_file;
 use crate::report::Reporter;
 use crate::signals::{self, Action};
 use crate::worker::{self, Birth, FATAL};
@@ -56,6 +54,10 @@ pub struct Master<'a> {
     handover: Option<Instant>,
     /// After WINCH there are to be no workers.
     no_accepting: bool,
+    /// Numbers of workers that died at their start, and when each is tried again.
+    respawns: Vec<(Instant, usize)>,
+    /// How many died so since the last one that became ready.
+    early_deaths: u32,
 }
 
 /// Why [`Master::run`] came back.
@@ -80,6 +82,8 @@ impl<'a> Master<'a> {
             stage: Stage::Running,
             handover: None,
             no_accepting: false,
+            respawns: Vec::new(),
+            early_deaths: 0,
         })
     }
 
@@ -92,7 +96,7 @@ impl<'a> Master<'a> {
         loop {
             self.wait();
             while let Ok(Some(signal)) = self.signals.read() {
-                let action = signals::of_master(signal.number);
+                let action = signals::of_master(signal.number, self.cycle.core().daemon);
                 signals::note(signal, action);
                 if let Some(worker) = self.act(action, signal.number) {
                     return worker;
@@ -101,6 +105,9 @@ impl<'a> Master<'a> {
             self.note_ready();
             self.hand_over();
             self.escalate();
+            if let Some(worker) = self.respawn() {
+                return worker;
+            }
             if self.stage != Stage::Running && self.children.is_empty() {
                 return self.exit();
             }
@@ -112,6 +119,8 @@ impl<'a> Master<'a> {
             Action::Terminate => self.terminate(signal),
             Action::Quit if self.stage == Stage::Running => {
                 self.stage = Stage::Quitting;
+                // From now on connections are refused instead of waiting in vain.
+                self.cycle.listening.iter().for_each(|listening| drop(listening.sockets.take()));
                 self.tell(|_| true, SIGQUIT);
             }
             Action::Reconfigure if self.stage == Stage::Running => return self.reconfigure(),
@@ -135,7 +144,8 @@ impl<'a> Master<'a> {
         let waiting = self.children.iter().filter(|child| !child.ready);
         fds.extend(waiting.map(|child| PollFd::new(child.channel.as_raw_fd(), os::poll::IN)));
         let terminating = if let Stage::Terminating { next, .. } = self.stage { Some(next) } else { None };
-        let deadline = [self.handover, terminating].into_iter().flatten().min();
+        let respawn = self.respawns.iter().map(|(at, _)| *at).min();
+        let deadline = [self.handover, terminating, respawn].into_iter().flatten().min();
         let timeout = deadline.map_or(-1, |at| at.saturating_duration_since(Instant::now()).as_millis() as i32 + 1);
         if let Err(error) = os::poll::poll(&mut fds, timeout)
             && error.kind() != io::ErrorKind::Interrupted
@@ -226,16 +236,10 @@ impl<'a> Master<'a> {
         let reporter = Reporter::running(self.cycle.log.clone());
         let cycle = Cycle::load(self.program, Purpose::Run, Some(&self.cycle), &reporter)?;
         let old = std::mem::replace(&mut self.cycle, cycle);
-        log::set_current(self.cycle.log.clone());
-        if old.core().pid != self.cycle.core().pid {
-            if let Err(message) = pid_file::write(&self.cycle.core().pid) {
-                crate::log!(log::current(), Emerg, "{message}");
-            }
-            let _ = pid_file::remove(&old.core().pid);
-        }
-        listening::remove_files(&old.listening, &self.cycle.listening);
+        old.replaced_by(&self.cycle);
         drop(old);
         self.generation += 1;
+        self.respawns.clear();
         crate::log!(log::current(), Notice, "start worker processes");
         if let Some(worker) = self.start_workers() {
             return Some(worker);
@@ -259,6 +263,12 @@ impl<'a> Master<'a> {
     fn hand_over(&mut self) {
         let Some(deadline) = self.handover else { return };
         let generation = self.generation;
+        let started = self.children.iter().any(|child| child.generation == generation);
+        if !started && self.cycle.core().worker_processes > 0 {
+            self.handover = None;
+            crate::log!(log::current(), Alert, "no new worker process has started, the old ones go on");
+            return;
+        }
         let ready = self.children.iter().all(|child| child.ready || child.generation != generation);
         if ready || Instant::now() >= deadline {
             self.handover = None;
@@ -274,6 +284,7 @@ impl<'a> Master<'a> {
 
     /// Collects ended children; those that weren't told to end are replaced.
     fn reap(&mut self) -> Option<Outcome> {
+        self.note_ready();
         while let Ok(Some((pid, exit))) = os::process::wait_any() {
             let Some(at) = self.children.iter().position(|child| child.pid == pid) else {
                 note_exit("unknown process", pid, exit);
@@ -290,11 +301,37 @@ impl<'a> Master<'a> {
                 );
                 continue;
             }
-            let wanted = self.stage == Stage::Running && !self.no_accepting && child.generation == self.generation;
-            if wanted
-                && !child.exiting
-                && let Some(worker) = self.start_worker(child.number)
-            {
+            if child.exiting || !self.wants(&child) {
+                continue;
+            }
+            if child.ready {
+                self.early_deaths = 0;
+                if let Some(worker) = self.start_worker(child.number) {
+                    return Some(worker);
+                }
+            } else {
+                let wait = EARLY_WAIT * 2u32.pow(self.early_deaths.min(MAX_DOUBLINGS));
+                self.early_deaths += 1;
+                self.respawns.push((Instant::now() + wait, child.number));
+            }
+        }
+        None
+    }
+
+    /// Whether a worker like this is to run.
+    fn wants(&self, child: &Child) -> bool {
+        self.stage == Stage::Running && !self.no_accepting && child.generation == self.generation
+    }
+
+    /// Starts again, later and later, what died before it was ready.
+    fn respawn(&mut self) -> Option<Outcome> {
+        if self.stage != Stage::Running || self.no_accepting {
+            self.respawns.clear();
+        }
+        let now = Instant::now();
+        while let Some(at) = self.respawns.iter().position(|(at, _)| *at <= now) {
+            let (_, number) = self.respawns.swap_remove(at);
+            if let Some(worker) = self.start_worker(number) {
                 return Some(worker);
             }
         }
@@ -302,10 +339,7 @@ impl<'a> Master<'a> {
     }
 
     fn exit(&mut self) -> Outcome {
-        if let Err(message) = pid_file::remove(&self.cycle.core().pid) {
-            crate::log!(log::current(), Alert, "{message}");
-        }
-        listening::remove_files(&self.cycle.listening, &[]);
+        self.cycle.remove_files();
         crate::log!(log::current(), Notice, "exit");
         Outcome::Exit
     }
@@ -323,5 +357,8 @@ fn note_exit(what: &str, pid: i32, exit: Exit) {
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_millis(1000);
+/// The wait before the first new start of a worker that died at its start; it doubles each time.
+const EARLY_WAIT: Duration = Duration::from_millis(100);
+const MAX_DOUBLINGS: u32 = 7;
 /// How long the old workers wait for their successors.
 const HANDOVER: Duration = Duration::from_secs(5);

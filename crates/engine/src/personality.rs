@@ -44,6 +44,26 @@ pub fn set_personality(personality: Personality) {
     let _ = PERSONALITY.set(personality);
 }
 
+/// The texts of the `Server` field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerNames {
+    /// `server_tokens off`: `nginx`.
+    pub name: &'static str,
+    /// `server_tokens on`: `nginx/1.31.5`.
+    pub version: String,
+    /// `server_tokens build`: `nginx/1.31.5 (tidegate/0.1.0)`.
+    pub build: String,
+}
+
+/// What the server calls itself towards clients.
+pub fn server_names() -> &'static ServerNames {
+    static NAMES: OnceLock<ServerNames> = OnceLock::new();
+    NAMES.get_or_init(|| {
+        let personality = personality();
+        ServerNames { name: personality.name, version: personality.server_token(), build: personality.version() }
+    })
+}
+
 impl Personality {
     /// The personality of a program called by this path: `nginx` (or `nginx.x`, `nginx-x`) is nginx, all else tidegate.
     pub fn of(program: &Path) -> Personality {
@@ -116,25 +136,6 @@ impl Personality {
             false => format!("tidegate/{VERSION}"),
         }
     }
-}
-
-/// What responses call the server, made once.
-pub struct ServerNames {
-    /// `nginx` or `tidegate`: `server_tokens off`.
-    pub name: &'static str,
-    /// `nginx/1.31.5`: `server_tokens on`.
-    pub version: String,
-    /// The same with the build: `server_tokens build`.
-    pub build: String,
-}
-
-/// The names under which this program answers.
-pub fn server_names() -> &'static ServerNames {
-    static NAMES: std::sync::OnceLock<ServerNames> = std::sync::OnceLock::new();
-    NAMES.get_or_init(|| {
-        let personality = personality();
-        ServerNames { name: personality.name, version: personality.server_token(), build: personality.version() }
-    })
 }
 
 #[cfg(test)]

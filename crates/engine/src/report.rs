@@ -1,5 +1,6 @@
 //! Messages of the time before the logs are open, and of reloads: to the standard error stream, to the log, or both.
 
+use std::io::{self, Write};
 use std::rc::Rc;
 
 use conf::diag::Style;
@@ -41,7 +42,7 @@ impl Reporter {
     /// One message. Only warnings and worse go to the standard error stream.
     pub fn say(&self, level: Level, message: &str) {
         if self.stderr && level <= Level::Warn {
-            eprintln!("{}: [{}] {message}", personality().name, level.name());
+            tell(&format!("{}: [{}] {message}\n", personality().name, level.name()));
         }
         if !(self.stderr && self.log.is_stderr()) {
             self.log.write(level, None, format_args!("{message}"));
@@ -52,7 +53,7 @@ impl Reporter {
     pub fn configuration(&self, level: Level, sources: &Sources, errors: &[Error]) {
         for error in errors {
             if self.stderr {
-                eprint!("{}", conf::diag::render(error, level.name(), sources, style()));
+                tell(&conf::diag::render(error, level.name(), sources, style()));
             }
             if !(self.stderr && self.log.is_stderr()) {
                 self.log.write(level, None, format_args!("{}", conf::diag::message(error, sources)));
@@ -64,6 +65,11 @@ impl Reporter {
     pub fn install(&self) {
         log::set_current(self.log.clone());
     }
+}
+
+/// Writes to the standard error stream; one that is closed is no error.
+pub fn tell(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 fn style() -> Style<'static> {
@@ -82,7 +88,7 @@ pub fn install_panic_hook() {
         let log = log::current();
         log.write(Level::Alert, None, format_args!("{text}"));
         if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
-            eprintln!("{backtrace}");
+            tell(&format!("{backtrace}\n"));
         }
     }));
 }

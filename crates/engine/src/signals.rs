@@ -31,25 +31,27 @@ pub enum Action {
     Ignore,
 }
 
-/// What the master does on a signal.
-pub fn of_master(number: i32) -> Action {
+/// What the master does on a signal. WINCH counts in the background only: a terminal sends it whenever its window
+/// changes.
+pub fn of_master(number: i32, daemon: bool) -> Action {
     match number {
         SIGTERM | SIGINT => Action::Terminate,
         SIGQUIT => Action::Quit,
         SIGHUP => Action::Reconfigure,
         SIGUSR1 => Action::Reopen,
         SIGUSR2 => Action::ChangeBinary,
-        SIGWINCH => Action::NoAccept,
+        SIGWINCH if daemon => Action::NoAccept,
         SIGCHLD => Action::Reap,
         _ => Action::Ignore,
     }
 }
 
-/// What a worker does on a signal.
-pub fn of_worker(number: i32) -> Action {
+/// What a worker does on a signal; as for WINCH, see [`of_master`].
+pub fn of_worker(number: i32, daemon: bool) -> Action {
     match number {
         SIGTERM | SIGINT => Action::Terminate,
-        SIGQUIT | SIGWINCH => Action::Quit,
+        SIGQUIT => Action::Quit,
+        SIGWINCH if daemon => Action::Quit,
         SIGUSR1 => Action::Reopen,
         _ => Action::Ignore,
     }

@@ -7,12 +7,11 @@ use std::rc::Rc;
 use os::signal::{SIGHUP, SIGQUIT, SIGTERM, SIGUSR1};
 
 use crate::cycle::{Cycle, Program, Purpose};
-use crate::listening;
 use crate::log::{self, Errno, Level, Target};
 use crate::master::{Master, Outcome};
 use crate::personality::personality;
 use crate::pid_file;
-use crate::report::{Reporter, install_panic_hook};
+use crate::report::{Reporter, install_panic_hook, tell};
 use crate::signals;
 use crate::worker::{self, Birth, Role};
 
@@ -23,8 +22,8 @@ pub fn test(program: &Program, quiet: bool) -> Option<Rc<Cycle>> {
     let (name, path) = (personality().name, program.conf_path().display());
     match &cycle {
         Some(_) if quiet => {}
-        Some(_) => eprintln!("{name}: configuration file {path} test is successful"),
-        None => eprintln!("{name}: configuration file {path} test failed"),
+        Some(_) => tell(&format!("{name}: configuration file {path} test is successful\n")),
+        None => tell(&format!("{name}: configuration file {path} test failed\n")),
     }
     cycle
 }
@@ -74,7 +73,7 @@ pub fn run(program: &Program, command_line: &str, started: impl FnOnce(&Cycle)) 
     started(&cycle);
     match cycle.core().master_process {
         true => run_master(program, cycle, command_line),
-        false => run_single(cycle),
+        false => run_single(program, cycle),
     }
 }
 
@@ -93,19 +92,13 @@ fn run_master(program: &Program, cycle: Rc<Cycle>, command_line: &str) -> i32 {
     }
 }
 
-fn run_single(cycle: Rc<Cycle>) -> i32 {
-    let end = worker::serve(Birth { number: 0, cycle: cycle.clone(), channel: None }, Role::Single);
-    if let Err(message) = pid_file::remove(&cycle.core().pid) {
-        crate::log!(log::current(), Alert, "{message}");
-    }
-    listening::remove_files(&cycle.listening, &[]);
-    end.code()
+fn run_single(program: &Program, cycle: Rc<Cycle>) -> i32 {
+    worker::serve(Birth { number: 0, cycle, channel: None }, Role::Single(program)).code()
 }
 
 fn note_start(cycle: &Cycle) {
     let log = &cycle.log;
-    let method = cycle.event().method.unwrap_or(rt::Driver::Epoll);
-    let name = crate::event_conf::METHODS.iter().find(|(_, other)| *other == method).map_or("", |(name, _)| name);
+    let (_, name) = cycle.method();
     crate::log!(log, Notice, "using the \"{name}\" event method");
     crate::log!(log, Notice, "{}", personality().version());
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

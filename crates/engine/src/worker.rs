@@ -5,10 +5,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use crate::core_conf::CoreConf;
-use crate::cycle::Cycle;
+use crate::cycle::{Cycle, Program, Purpose};
 use crate::log::{self, Errno, Level};
 use crate::module::WorkerContext;
 use crate::personality::personality;
+use crate::report::Reporter;
 use crate::signals::{self, Action};
 
 /// What the master gives a worker at its birth.
@@ -51,16 +52,16 @@ pub fn run(birth: Birth) -> End {
 }
 
 /// Which process the loop runs in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+#[derive(Clone, Copy)]
+pub enum Role<'a> {
     /// A worker below a master.
     Worker,
-    /// The only process (`master_process off`).
-    Single,
+    /// The only process (`master_process off`), which reads its configuration again itself.
+    Single(&'a Program),
 }
 
 /// Runs the event loop until the process is told to end.
-pub fn serve(birth: Birth, role: Role) -> End {
+pub fn serve(birth: Birth, role: Role<'_>) -> End {
     let runtime = match new_runtime(&birth.cycle) {
         Ok(runtime) => runtime,
         Err(message) => {
@@ -73,37 +74,30 @@ pub fn serve(birth: Birth, role: Role) -> End {
         (wall.secs, wall.msec)
     });
     RUNNING.set(true);
-    let end = runtime.block_on(main_task(birth, role));
-    crate::log!(log::current(), Notice, "exit");
+    let end = runtime.block_on(main_task(birth, role)).unwrap_or_else(|message| {
+        crate::log!(log::current(), Emerg, "{message}");
+        End::Fatal
+    });
+    RUNNING.set(false);
+    crate::clock::set_source(crate::clock::system);
+    if end == End::Done {
+        crate::log!(log::current(), Notice, "exit");
+    }
     end
 }
 
-async fn main_task(birth: Birth, role: Role) -> End {
-    let signals = match rt::Signals::new(&signals::HANDLED) {
-        Ok(signals) => signals,
-        Err(error) => {
-            crate::log!(log::current(), Emerg, "signalfd() failed{}", Errno(&error));
-            return End::Fatal;
-        }
-    };
+async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
+    let signals = rt::Signals::new(&signals::HANDLED).map_err(|error| format!("signalfd() failed{}", Errno(&error)))?;
     let Birth { number, cycle, channel } = birth;
-    let context = WorkerContext { number, log: cycle.log.clone(), cycle: cycle.clone() };
-    for app in &cycle.apps {
-        app.clone().start_worker(&context);
-    }
-    let stop = Rc::new(rt::Event::default());
-    if let Err(message) = listen(&cycle, number, &stop) {
-        crate::log!(log::current(), Emerg, "{message}");
-        return End::Fatal;
-    }
+    let mut serving = Serving { number, role, cycle, stop: Rc::default() };
+    serving.begin()?;
     if let Some(channel) = &channel {
         let _ = os::channel::send(channel.as_raw_fd(), &[READY], &[]);
     }
-    loop {
-        let Ok(signal) = signals.recv().await else { break };
+    while let Ok(signal) = signals.recv().await {
         let action = match role {
-            Role::Worker => signals::of_worker(signal.number),
-            Role::Single => signals::of_master(signal.number),
+            Role::Worker => signals::of_worker(signal.number, serving.cycle.core().daemon),
+            Role::Single(_) => signals::of_master(signal.number, serving.cycle.core().daemon),
         };
         if action != Action::Ignore {
             signals::note(signal, action);
@@ -115,69 +109,107 @@ async fn main_task(birth: Birth, role: Role) -> End {
             }
             Action::Quit => {
                 crate::log!(log::current(), Notice, "gracefully shutting down");
-                quit(&cycle, &stop, &signals, role).await;
+                serving.quit(&signals).await;
                 break;
             }
-            Action::Reopen => reopen(&cycle, role),
-            Action::Reconfigure => {
-                crate::log!(log::current(), Warn, "a single process can't be reconfigured: restart it");
-            }
+            Action::Reopen => serving.reopen(),
+            Action::Reconfigure => serving.reconfigure()?,
             _ => {}
         }
     }
-    cycle.log_files.flush_all();
-    End::Done
+    serving.cycle.log_files.flush_all();
+    if let Role::Single(_) = role {
+        serving.cycle.remove_files();
+    }
+    Ok(End::Done)
 }
 
-fn reopen(cycle: &Cycle, role: Role) {
-    crate::log!(log::current(), Notice, "reopening logs");
-    cycle.apps.iter().for_each(|app| app.reopen());
-    let owner = match role {
-        Role::Single => cycle.owner().map(|owner| owner.user.uid),
-        Role::Worker => None,
-    };
-    cycle.log_files.reopen_all(owner);
+/// A cycle being served.
+struct Serving<'a> {
+    number: usize,
+    role: Role<'a>,
+    cycle: Rc<Cycle>,
+    /// Ends the accepting.
+    stop: Rc<rt::Event>,
 }
 
-/// Finishes what runs: returns when all connections are done, the time is over, or a signal says to stop at once.
-async fn quit(cycle: &Rc<Cycle>, stop: &rt::Event, signals: &rt::Signals, role: Role) {
-    os::title::set(&format!("{}: worker process is shutting down", personality().name));
-    stop.notify();
-    cycle.apps.iter().for_each(|app| app.quit());
-    let timeout = cycle.core().worker_shutdown_timeout_ms;
-    let deadline = (timeout > 0).then(|| rt::now_ms() + timeout);
-    let waiting = async {
-        loop {
-            rt::close_idle();
-            rt::yield_now().await;
-            if cycle.apps.iter().all(|app| app.busy() == 0) {
-                break;
-            }
-            if deadline.is_some_and(|deadline| rt::now_ms() >= deadline) {
-                break;
-            }
-            rt::sleep(QUIT_POLL_MS).await;
+impl Serving<'_> {
+    /// Starts the applications, then the accepting.
+    fn begin(&self) -> Result<(), String> {
+        let context = WorkerContext { number: self.number, log: self.cycle.log.clone(), cycle: self.cycle.clone() };
+        for app in &self.cycle.apps {
+            app.clone().start_worker(&context);
         }
-    };
-    let told = async {
-        loop {
-            let Ok(signal) = signals.recv().await else { break };
-            let action = signals::of_worker(signal.number);
-            match action {
-                Action::Terminate => {
-                    signals::note(signal, action);
+        listen(&self.cycle, self.number, self.role, &self.stop)
+    }
+
+    fn reopen(&self) {
+        crate::log!(log::current(), Notice, "reopening logs");
+        self.cycle.apps.iter().for_each(|app| app.reopen());
+        let owner = match self.role {
+            Role::Single(_) => self.cycle.owner().map(|owner| owner.user.uid),
+            Role::Worker => None,
+        };
+        self.cycle.log_files.reopen_all(owner);
+    }
+
+    /// A single process changes to a new configuration; connections of the old one are finished beside it.
+    fn reconfigure(&mut self) -> Result<(), String> {
+        let Role::Single(program) = self.role else { return Ok(()) };
+        crate::log!(log::current(), Notice, "reconfiguring");
+        let reporter = Reporter::running(self.cycle.log.clone());
+        let Some(cycle) = Cycle::load(program, Purpose::Run, Some(&self.cycle), &reporter) else { return Ok(()) };
+        let old = std::mem::replace(&mut self.cycle, cycle);
+        old.replaced_by(&self.cycle);
+        std::mem::take(&mut self.stop).notify();
+        old.apps.iter().for_each(|app| app.quit());
+        old.log_files.flush_all();
+        rt::close_idle();
+        self.begin()
+    }
+
+    /// Finishes what runs: returns when all connections are done, the time is over, or a signal says to stop at once.
+    async fn quit(&self, signals: &rt::Signals) {
+        let cycle = &self.cycle;
+        os::title::set(&format!("{}: worker process is shutting down", personality().name));
+        self.stop.notify();
+        cycle.listening.iter().for_each(|listening| drop(listening.sockets.take()));
+        cycle.apps.iter().for_each(|app| app.quit());
+        let timeout = cycle.core().worker_shutdown_timeout_ms;
+        let deadline = (timeout > 0).then(|| rt::now_ms() + timeout);
+        let waiting = async {
+            loop {
+                rt::close_idle();
+                rt::yield_now().await;
+                if cycle.apps.iter().all(|app| app.busy() == 0) {
                     break;
                 }
-                Action::Reopen => {
-                    signals::note(signal, action);
-                    reopen(cycle, role);
+                if deadline.is_some_and(|deadline| rt::now_ms() >= deadline) {
+                    break;
                 }
-                _ => {}
+                rt::sleep(QUIT_POLL_MS).await;
             }
-        }
-    };
-    first_of(waiting, told).await;
-    crate::log!(log::current(), Notice, "exiting");
+        };
+        let told = async {
+            loop {
+                let Ok(signal) = signals.recv().await else { break };
+                let action = signals::of_worker(signal.number, cycle.core().daemon);
+                match action {
+                    Action::Terminate => {
+                        signals::note(signal, action);
+                        break;
+                    }
+                    Action::Reopen => {
+                        signals::note(signal, action);
+                        self.reopen();
+                    }
+                    _ => {}
+                }
+            }
+        };
+        first_of(waiting, told).await;
+        crate::log!(log::current(), Notice, "exiting");
+    }
 }
 
 /// Waits for whichever ends first; the other is dropped.
@@ -190,15 +222,22 @@ async fn first_of(one: impl Future<Output = ()>, other: impl Future<Output = ()>
 }
 
 /// Starts a task for each listening socket; all end, and close their sockets, when `stop` happens.
-fn listen(cycle: &Rc<Cycle>, worker: usize, stop: &Rc<rt::Event>) -> Result<(), String> {
+fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, stop: &Rc<rt::Event>) -> Result<(), String> {
     let event = cycle.event();
     let mutex = event.accept_mutex && cycle.core().master_process && cycle.core().worker_processes > 1;
     if mutex {
         rt::set_accept_mutex(Rc::new(AcceptMutex(cycle.shared.accept)), event.accept_mutex_delay_ms);
     }
     for listening in cycle.listening.iter().filter(|listening| !listening.listen.options.datagram) {
-        let Some(fd) = listening.socket(worker) else { continue };
-        let fd = fd.as_fd().try_clone_to_owned().map_err(|error| format!("dup() failed{}", Errno(&error)))?;
+        let found = match role {
+            Role::Worker => listening.take(worker),
+            // The next cycle is going to inherit them.
+            Role::Single(_) => listening.sockets.borrow().first().cloned(),
+        };
+        let Some(fd) = found else { continue };
+        let fd = Rc::try_unwrap(fd)
+            .or_else(|fd| fd.as_fd().try_clone_to_owned())
+            .map_err(|error| format!("dup() failed{}", Errno(&error)))?;
         let options = rt::AcceptOptions {
             exclusive: cycle.core().worker_processes > 1 && !listening.listen.options.reuseport,
             multi_accept: event.multi_accept,
@@ -236,22 +275,28 @@ impl rt::AcceptLock for AcceptMutex {
     }
 }
 
+/// The runtime of the configured method. Where `use` names none and the kernel refuses the default, epoll does.
 fn new_runtime(cycle: &Cycle) -> Result<rt::Runtime, String> {
-    let event = cycle.event();
-    let driver = event.method.unwrap_or(rt::Driver::Epoll);
-    let options = rt::Options {
+    let (driver, name) = cycle.method();
+    match runtime_of(cycle, driver) {
+        Ok(runtime) => Ok(runtime),
+        Err(_) if cycle.event().method.is_none() && driver != rt::Driver::Epoll => {
+            runtime_of(cycle, rt::Driver::Epoll).map_err(|error| format!("epoll_create1() failed{}", Errno(&error)))
+        }
+        Err(error) => Err(format!("the \"{name}\" event method failed{}", Errno(&error))),
+    }
+}
+
+fn runtime_of(cycle: &Cycle, driver: rt::Driver) -> std::io::Result<rt::Runtime> {
+    rt::Runtime::new(rt::Options {
         driver,
-        connections: event.worker_connections,
+        connections: cycle.event().worker_connections,
         timer_resolution_ms: u32::try_from(cycle.core().timer_resolution_ms).unwrap_or(u32::MAX),
         hook: Some(Rc::new(report)),
         serial: Some(Rc::new({
             let shared = cycle.shared.clone();
             move || shared.serial.add(1)
         })),
-    };
-    rt::Runtime::new(options).map_err(|error| {
-        let name = crate::event_conf::METHODS.iter().find(|(_, method)| *method == driver).map_or("", |(name, _)| name);
-        format!("the \"{name}\" event method failed{}", Errno(&error))
     })
 }
 
@@ -261,6 +306,9 @@ fn report(report: rt::Report<'_>) {
     match report {
         // The panic hook has told of it, with the place.
         rt::Report::Panic(_) => {}
+        rt::Report::ReusingConnections(limit) => {
+            crate::log!(log, Warn, "{limit} worker_connections are not enough, reusing connections");
+        }
         rt::Report::NotEnoughConnections(limit) => {
             crate::log!(log, Alert, "{limit} worker_connections are not enough");
         }

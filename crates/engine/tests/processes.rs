@@ -135,6 +135,9 @@ fn serves_and_quits() {
     let server = Server::start("serves", ONE);
     let (mut reader, worker) = server.connect();
     assert_ne!(worker, server.child.id());
+    // A terminal's window changes.
+    server.signal("WINCH");
+    kill(worker, "WINCH");
     assert_eq!(echo(&mut reader, "hello\n"), "hello\n");
     server.signal("QUIT");
     assert_eq!(read_line(&mut reader), "", "an idle connection is closed");
@@ -154,6 +157,11 @@ fn serves_and_quits() {
 #[test]
 fn a_single_process() {
     let server = Server::start("single", &format!("master_process off; {ONE}"));
+    let (mut reader, process) = server.connect();
+    assert_eq!(process, server.child.id());
+    assert_eq!(echo(&mut reader, "hello\n"), "hello\n");
+    server.signal("HUP");
+    assert_eq!(read_line(&mut reader), "", "an idle connection of the old cycle is closed");
     let (mut reader, process) = server.connect();
     assert_eq!(process, server.child.id());
     assert_eq!(echo(&mut reader, "hello\n"), "hello\n");
@@ -190,6 +198,27 @@ fn reload_replaces_workers_and_keeps_sockets() {
     let (mut new, new_worker) = server.connect();
     assert_ne!(old_worker, new_worker);
     assert_eq!(echo(&mut new, "y\n"), "y\n");
+}
+
+#[test]
+fn while_it_quits_connections_are_refused() {
+    let server = Server::start("refuses", ONE);
+    let mut busy = server.connect().0;
+    // A connection that is being served, not idle: it sends and doesn't read.
+    let writer = busy.get_ref().try_clone().expect("a copy");
+    let big = vec![b'x'; 1 << 20];
+    let thread = std::thread::spawn(move || {
+        let mut writer = writer;
+        let _ = writer.set_write_timeout(Some(Duration::from_secs(3)));
+        let _ = (0..64).try_for_each(|_| writer.write_all(&big));
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    server.signal("QUIT");
+    server.wait_for_log("gracefully shutting down");
+    wait_for("a refusal", || TcpStream::connect(("127.0.0.1", server.port)).is_err());
+    server.signal("TERM");
+    thread.join().expect("joins");
+    let _ = std::io::Read::read(&mut busy, &mut [0]);
 }
 
 #[test]

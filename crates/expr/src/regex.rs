@@ -120,7 +120,7 @@ pub struct Regex {
 
 #[derive(Debug)]
 struct Other {
-    pattern: Pattern,
+    caseless: bool,
     engine: OnceLock<Option<fancy_regex::Regex>>,
 }
 
@@ -135,8 +135,8 @@ impl Regex {
         let text = emit::emit(&pattern, End::Other).map_err(|problem| fail(problem.why, problem.at))?;
         let engine = build(text, pattern.utf).map_err(|error| fail(reason(&error, &pattern), source.len()))?;
         let slots = (pattern.slots != pattern.groups).then(|| pattern.slots_of.clone().into());
-        let (groups, names) = (pattern.groups, pattern.names.clone().into());
-        let other = emit::depends_on_end(&pattern).then(|| Box::new(Other { pattern, engine: OnceLock::new() }));
+        let (groups, names) = (pattern.groups, pattern.names.as_slice().into());
+        let other = emit::depends_on_end(&pattern).then(|| Box::new(Other { caseless, engine: OnceLock::new() }));
         Ok(Regex { engine, other, source: source.into(), groups, names, slots })
     }
 
@@ -193,9 +193,11 @@ impl Regex {
     fn engine(&self, text: &[u8]) -> Result<&fancy_regex::Regex, MatchError> {
         match &self.other {
             Some(other) if text.last() == Some(&b'\n') => {
+                // Rare enough to parse again instead of keeping the tree.
                 let build = || {
-                    let text = emit::emit(&other.pattern, End::Newline).ok()?;
-                    build(text, other.pattern.utf).ok()
+                    let pattern = parse::parse(&self.source, other.caseless).ok()?;
+                    let text = emit::emit(&pattern, End::Newline).ok()?;
+                    build(text, pattern.utf).ok()
                 };
                 other.engine.get_or_init(build).as_ref().ok_or(MatchError)
             }

@@ -174,6 +174,14 @@ pub fn set_limit(of: Limit, value: u64) -> io::Result<()> {
     check(unsafe { libc::setrlimit(of.raw(), &value) }).map(drop)
 }
 
+/// Sets the soft limit alone; up to the hard one anybody may.
+pub fn set_soft_limit(of: Limit, value: u64) -> io::Result<()> {
+    let (_, hard) = limit(of)?;
+    let value = libc::rlimit { rlim_cur: value, rlim_max: hard };
+    // SAFETY: `value` lives over the call.
+    check(unsafe { libc::setrlimit(of.raw(), &value) }).map(drop)
+}
+
 /// The scheduling priority, -20 to 20; lower is more favourable.
 pub fn set_priority(priority: i32) -> io::Result<()> {
     // SAFETY: no memory is involved.

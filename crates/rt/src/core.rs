@@ -3,13 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
 use crate::clock::{Clock, Source};
+use crate::driver::sim::Sim;
 use crate::driver::{Backend, Event, Kind};
 use crate::listener::Mutex;
 use crate::slots::{Slot, Slots, flag};
@@ -38,7 +39,7 @@ pub enum Driver {
 pub struct Options {
     /// The method.
     pub driver: Driver,
-    /// `worker_connections`; 0 stands for 512.
+    /// `worker_connections`; 0 stands for 512, and 4 million are the most.
     pub connections: usize,
     /// `timer_resolution`; unless 0, clocks are read only as exactly as the kernel's tick, which is cheaper.
     pub timer_resolution_ms: u32,
@@ -63,6 +64,9 @@ pub enum Report<'a> {
         /// Whether accepting stopped for `accept_mutex_delay`.
         paused: bool,
     },
+    /// All of this many `worker_connections` are in use, or nearly so: idle ones are asked to close. Reported once a
+    /// second at most.
+    ReusingConnections(usize),
     /// All of this many `worker_connections` are in use, and none is idle.
     NotEnoughConnections(usize),
     /// The driver failed; the loop goes on.
@@ -96,8 +100,14 @@ pub(crate) struct Core {
     pub(crate) mutex: RefCell<Option<Mutex>>,
     pub(crate) remote: Arc<Remote>,
     pub(crate) limit: usize,
+    /// The driver is io_uring.
+    pub(crate) ring: bool,
+    /// The driver is the simulation.
+    pub(crate) is_sim: bool,
     events: RefCell<Vec<Event>>,
     serial: Cell<u64>,
+    /// The second in which reusing connections was last reported.
+    reported: Cell<u64>,
     options: Options,
 }
 
@@ -135,28 +145,34 @@ impl Runtime {
     pub fn new(options: Options) -> io::Result<Runtime> {
         assert!(CURRENT.get().is_none(), "a thread has one runtime");
         let limit = if options.connections == 0 { 512 } else { options.connections };
+        if limit > MAX_CONNECTIONS {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many worker_connections"));
+        }
         let remote = Arc::new(Remote::new()?);
         let source = match options.driver {
             Driver::Sim(_) => Source::Virtual,
             _ if options.timer_resolution_ms > 0 => Source::Coarse,
             _ => Source::Exact,
         };
-        let mut backend = Backend::new(options.driver, limit)?;
+        let mut backend = Backend::new(options.driver, &remote)?;
         backend.open(REMOTE, remote.as_fd(), Kind::Other)?;
         // It lives as long as the thread may hold connections and wakers, which is to say for ever; what it holds is
         // freed by `Runtime::drop`.
         let core: &'static Core = Box::leak(Box::new(Core {
-            tasks: Tasks::new(),
+            tasks: Tasks::new(limit),
             slots: RefCell::new(Slots::new(limit)),
-            timers: RefCell::default(),
+            timers: RefCell::new(Timers::new(limit)),
             clock: Clock::new(source),
             backend: RefCell::new(backend),
             flush: RefCell::default(),
             mutex: RefCell::default(),
             remote,
             limit,
+            is_sim: matches!(options.driver, Driver::Sim(_)),
+            ring: options.driver == Driver::Uring,
             events: RefCell::default(),
             serial: Cell::new(0),
+            reported: Cell::new(0),
             options,
         }));
         CURRENT.set(Some(core));
@@ -190,6 +206,9 @@ impl Drop for Runtime {
         }
     }
 }
+
+/// The numbers of slots have to fit into the keys of timers, those of channels and the like included.
+const MAX_CONNECTIONS: usize = 4 << 20;
 
 /// The slot number that stands for the queue of other threads.
 pub(crate) const REMOTE: u32 = NONE;
@@ -336,14 +355,14 @@ impl Core {
     }
 
     /// Gives an open descriptor a slot.
-    pub(crate) fn open(&self, fd: OwnedFd, flags: u16, kind: Kind) -> io::Result<u32> {
+    pub(crate) fn open(&self, fd: Option<OwnedFd>, flags: u16, kind: Kind) -> io::Result<u32> {
         let counted = flags & flag::COUNTED != 0;
         let number = if counted && flags & flag::LISTENER == 0 { self.next_number() } else { 0 };
         let mut slots = self.slots.borrow_mut();
-        let n = slots.insert(Some(fd), flags, number);
+        let n = slots.insert(fd, flags, number);
         let slot = slots.at(n);
-        let fd: BorrowedFd<'_> = slot.fd.as_ref().expect("it was given one").as_fd();
-        let opened = self.backend.borrow_mut().open(n, fd, kind);
+        let Some(fd) = &slot.fd else { return Ok(n) };
+        let opened = self.backend.borrow_mut().open(n, fd.as_fd(), kind);
         if let Err(error) = opened {
             slots.remove(n, false);
             return Err(error);
@@ -354,9 +373,12 @@ impl Core {
     /// Closes a slot; returns its descriptor.
     pub(crate) fn close(&self, n: u32) -> Option<OwnedFd> {
         let mut slots = self.slots.borrow_mut();
-        let hold = self.backend.borrow_mut().close(n, slots.get_mut(n)?);
-        let slot = slots.remove(n, hold)?;
+        let hold = self.backend.borrow_mut().close(n, slots.get_mut(n)?, &self.clock);
+        let mut slot = slots.remove(n, hold)?;
         drop(slots);
+        if hold && let Some(uring) = self.backend.borrow_mut().uring() {
+            uring.keep(n, slot.fd.take());
+        }
         if slot.armed.is_some() && self.timers.borrow_mut().died() {
             self.sweep_timers();
         }
@@ -387,6 +409,10 @@ impl Core {
         if counts.free + expected > self.limit / 16 {
             return counts.free > 0;
         }
+        let second = self.clock.now() / 1000;
+        if counts.free == 0 && counts.idle > 0 && self.reported.replace(second) != second {
+            report(Report::ReusingConnections(self.limit));
+        }
         for _ in 0..(counts.idle / 8).clamp(1, 32) {
             let evicted = self.slots.borrow_mut().evict();
             match evicted {
@@ -416,10 +442,13 @@ impl Core {
 }
 
 impl Core {
+    /// Calls `f` with the simulation, which has to be the driver.
+    pub(crate) fn sim<T>(&self, f: impl FnOnce(&mut Sim) -> T) -> T {
+        f(self.backend.borrow_mut().sim().expect("only asked for with the sim driver"))
+    }
+
     /// Stops watching a connection whose descriptor lives on.
     pub(crate) fn detach(&self, n: u32) {
-        let mut slots = self.slots.borrow_mut();
-        let slot = slots.at(n);
-        self.backend.borrow_mut().detach(n, slot);
+        self.backend.borrow_mut().detach(n, &self.slots, &self.clock);
     }
 }

@@ -24,7 +24,7 @@ impl<T: AsFd> AsyncFd<T> {
         let core = core::current();
         // The slot has a descriptor of its own: the driver may need it longer than `inner` lives.
         let fd: OwnedFd = inner.as_fd().try_clone_to_owned()?;
-        let slot = core.open(fd, flag::READABLE | flag::WRITABLE, Kind::Other)?;
+        let slot = core.open(Some(fd), flag::READABLE | flag::WRITABLE, Kind::Other)?;
         Ok(AsyncFd { inner, slot, core })
     }
 

@@ -73,7 +73,7 @@ impl Listener {
     pub fn new(fd: OwnedFd, options: AcceptOptions) -> io::Result<Listener> {
         let core = core::current();
         let kind = Kind::Listener { exclusive: options.exclusive && !options.mutex };
-        let slot = core.open(fd, flag::LISTENER | flag::COUNTED, kind)?;
+        let slot = core.open(Some(fd), flag::LISTENER | flag::COUNTED, kind)?;
         if options.mutex
             && let Some(mutex) = core.mutex.borrow_mut().as_mut()
         {
@@ -83,6 +83,20 @@ impl Listener {
             }
         }
         Ok(Listener { slot, core, options, paused: Cell::new(false) })
+    }
+
+    /// A listener of the sim driver.
+    pub(crate) fn open_sim(addr: SockAddr) -> Listener {
+        let core = core::current();
+        let slot = core.open(None, flag::LISTENER | flag::COUNTED, Kind::Listener { exclusive: false });
+        let slot = slot.expect("there is nothing to watch");
+        core.sim(|sim| sim.listen(slot, addr));
+        Listener {
+            slot,
+            core,
+            options: AcceptOptions { multi_accept: true, ..AcceptOptions::default() },
+            paused: Cell::new(false),
+        }
     }
 
     /// The next connection. Passing failures are reported to the hook and not returned; an error means that the
@@ -99,6 +113,17 @@ impl Listener {
                 crate::yield_now().await;
                 continue;
             }
+            if self.core.is_sim {
+                match self.core.sim(|sim| sim.accept(self.slot)) {
+                    Some((end, _)) if full => {
+                        self.core.sim(|sim| sim.reject(end, self.core.clock.now()));
+                        core::report(Report::NotEnoughConnections(self.core.limit));
+                    }
+                    Some((end, addr)) => return Ok((Stream::open_sim(end, flag::WRITABLE | flag::READABLE), addr)),
+                    None => self.core.slots.borrow_mut().at(self.slot).flags &= !flag::READABLE,
+                }
+                continue;
+            }
             match socket::accept(fd) {
                 Ok(accepted) if full => {
                     self.accepted();
@@ -108,7 +133,11 @@ impl Listener {
                 Ok((fd, addr)) => {
                     self.accepted();
                     let ready = if self.options.deferred { flag::READABLE } else { 0 };
-                    return Ok((Stream::open(fd, flag::WRITABLE | ready)?, addr));
+                    match Stream::open(fd, flag::WRITABLE | ready) {
+                        Ok(stream) => return Ok((stream, addr)),
+                        // Such as a descriptor whose number is too high for select.
+                        Err(error) => core::report(Report::Accept { error: &error, paused: false }),
+                    }
                 }
                 Err(error) => self.failed(error).await?,
             }
@@ -178,6 +207,9 @@ impl Listener {
 
     /// The socket's address.
     pub fn local_addr(&self) -> io::Result<SockAddr> {
+        if self.core.is_sim {
+            return Ok(self.core.sim(|sim| sim.addresses(self.slot).0));
+        }
         socket::local_addr(self.core.slots.borrow_mut().at(self.slot).fd.as_ref().map_or(-1, |fd| fd.as_raw_fd()))
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, RawFd};
 
-use buf::{Chain, Piece};
+use buf::{Buf, Bytes, Chain, FileRange, Piece};
 
 use crate::core::Core;
 use crate::slots::{Slot, flag};
@@ -23,22 +23,28 @@ pub(crate) enum Wrote {
 
 /// How many bytes of a file one turn sends for one connection (nginx: `sendfile_max_chunk 2m`).
 const SHARE: u64 = 2 << 20;
+/// Files up to this many bytes are read instead.
+const SMALL: u64 = 8 << 10;
 /// How many pieces one call sends.
 const PIECES: usize = 16;
 
 impl Core {
     /// Writes as much of `chain` as the kernel takes now, and counts it.
-    pub(crate) fn write(&self, slot: &mut Slot, chain: &mut Chain) -> io::Result<Wrote> {
+    pub(crate) fn write(&self, n: u32, slot: &mut Slot, chain: &mut Chain) -> io::Result<Wrote> {
         let before = chain.len();
         let fd = slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
-        let wrote = write_chain(fd, chain);
-        let n = before - chain.len();
-        slot.sent += n;
-        if n > 0 && slot.send_timeout > 0 {
+        let wrote =
+            if self.is_sim { self.sim(|sim| sim.write(n, chain, self.clock.now())) } else { write_chain(fd, chain) };
+        let written = before - chain.len();
+        slot.sent += written;
+        if written > 0 && slot.send_timeout > 0 {
             slot.send_deadline = Tick::after(self.clock.now(), u64::from(slot.send_timeout));
         }
         if let Ok(Wrote::Blocked) = wrote {
             slot.flags &= !flag::WRITABLE;
+            if let Some(uring) = self.backend.borrow_mut().uring() {
+                uring.want_write(n, slot);
+            }
         }
         wrote
     }
@@ -49,7 +55,7 @@ impl Core {
             return std::mem::replace(&mut slot.send_task, NONE);
         }
         let mut queues = slot.queues.take().expect("it was looked at");
-        let wrote = self.write(slot, &mut queues.out);
+        let wrote = self.write(n, slot, &mut queues.out);
         let over = match wrote {
             Ok(Wrote::All) => true,
             Ok(Wrote::Blocked) => false,
@@ -75,6 +81,33 @@ impl Core {
             self.flush.borrow_mut().push(n);
         }
     }
+}
+
+/// Reads files that are short into memory: one read, and one write together with the head before it, cost less than
+/// a sendfile of its own.
+///
+/// What can't be read stays a file, so that writing it fails.
+pub(crate) fn read_small_files(chain: &mut Chain) {
+    let small = |piece: &Piece| matches!(piece, Piece::File(range) if range.len <= SMALL);
+    if !chain.pieces().iter().any(small) {
+        return;
+    }
+    let mut read = Chain::new();
+    while let Some(piece) = chain.pop() {
+        read.push(match &piece {
+            Piece::File(range) if range.len <= SMALL => read_whole(range).map_or(piece, Piece::Bytes),
+            _ => piece,
+        });
+    }
+    *chain = read;
+}
+
+fn read_whole(range: &FileRange) -> Option<Bytes> {
+    let len = range.len as usize;
+    let mut buf = Buf::with_capacity(len);
+    let n = os::io::pread(range.file.as_raw_fd(), &mut buf.room_mut()[..len], range.offset).ok()?;
+    buf.filled(n);
+    (n == len).then(|| buf.freeze())
 }
 
 /// Writes memory by send or sendmsg and files by sendfile, until the chain is empty or the kernel takes no more.

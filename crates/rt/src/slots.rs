@@ -196,7 +196,6 @@ impl Slots {
         Some(slot)
     }
 
-    #[expect(dead_code, reason = "for io_uring")]
     /// Lets a held number be used again.
     pub(crate) fn release(&mut self, n: u32) {
         self.freed.push(n);

@@ -1,18 +1,20 @@
 //! Connections.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use buf::{Buf, Chain};
+use buf::{Buf, Chain, Piece};
 use os::SockAddr;
 use os::socket::{self, Keepalive};
 
 use crate::core::{self, Core, Report};
 use crate::driver::Kind;
-use crate::send::Wrote;
+use crate::send::{Wrote, read_small_files};
 use crate::slots::{Slot, flag};
+use crate::tasks::NONE;
 use crate::timers::Tick;
 
 /// A connection over TCP or a unix socket.
@@ -54,8 +56,16 @@ impl Stream {
 
     pub(crate) fn open(fd: OwnedFd, flags: u16) -> io::Result<Stream> {
         let core = core::current();
-        let slot = core.open(fd, flags | flag::COUNTED, Kind::Stream)?;
+        let slot = core.open(Some(fd), flags | flag::COUNTED, Kind::Stream)?;
         Ok(Stream { slot, core })
+    }
+
+    /// A connection of the sim driver.
+    pub(crate) fn open_sim(end: usize, flags: u16) -> Stream {
+        let core = core::current();
+        let slot = core.open(None, flags | flag::COUNTED, Kind::Stream).expect("there is nothing to watch");
+        core.sim(|sim| sim.attach(end, slot));
+        Stream { slot, core }
     }
 
     /// Connects. Errors: `TimedOut` after `timeout_ms`, what the system says, or [`io::ErrorKind::QuotaExceeded`] if all
@@ -69,6 +79,13 @@ impl Stream {
                 return Err(io::ErrorKind::QuotaExceeded.into());
             }
         }
+        if core.is_sim {
+            let end = core.sim(|sim| sim.connect(addr, core.clock.now()));
+            let stream = Stream::open_sim(end, 0);
+            stream.with(|slot| slot.send_deadline = Tick::after(core.clock.now(), timeout_ms));
+            poll_fn(|_| stream.poll_connected()).await?;
+            return Ok(stream);
+        }
         let fd = socket::socket(addr, false)?;
         prepare(fd.as_raw_fd(), options)?;
         let done = socket::connect(fd.as_raw_fd(), addr)?;
@@ -80,12 +97,21 @@ impl Stream {
         Ok(stream)
     }
 
+    pub(crate) fn slot(&self) -> u32 {
+        self.slot
+    }
+
     fn poll_connected(&self) -> Poll<io::Result<()>> {
         self.with(|slot| {
             if slot.has(flag::WRITABLE | flag::HUP | flag::ERR) {
                 slot.send_deadline = Tick::NONE;
                 slot.flags |= flag::WRITABLE;
-                return Poll::Ready(socket::take_error(raw(slot)));
+                let error = if self.core.is_sim {
+                    self.core.sim(|sim| sim.take_error(self.slot))
+                } else {
+                    socket::take_error(raw(slot))
+                };
+                return Poll::Ready(error);
             }
             self.wait_to_send(slot)
         })
@@ -100,7 +126,11 @@ impl Stream {
             if let Some(buf) = take_unread(slot) {
                 return Poll::Ready(Ok(buf));
             }
-            if slot.has(flag::READABLE) {
+            if self.core.ring {
+                if let Some(received) = self.take_received(slot) {
+                    return Poll::Ready(received);
+                }
+            } else if slot.has(flag::READABLE) {
                 if !self.core.tasks.spend() {
                     return Poll::Pending;
                 }
@@ -121,11 +151,40 @@ impl Stream {
         })
     }
 
+    /// What io_uring has received; if there is nothing, receiving begins.
+    fn take_received(&self, slot: &mut Slot) -> Option<io::Result<Buf>> {
+        if let Some(queues) = &mut slot.queues {
+            if let Some(buf) = queues.input.pop_front() {
+                slot.received += buf.len() as u64;
+                slot.tidy();
+                return Some(Ok(buf));
+            }
+            match queues.input_end {
+                Some(0) => return Some(Ok(Buf::empty())),
+                Some(code) => return Some(Err(io::Error::from_raw_os_error(code))),
+                None => {}
+            }
+        }
+        self.begin_recv(slot);
+        None
+    }
+
+    fn begin_recv(&self, slot: &Slot) {
+        if let Some(uring) = self.core.backend.borrow_mut().uring() {
+            uring.want_read(self.slot, slot);
+        }
+    }
+
     /// Reads once; `None` if there is nothing after all.
     fn read(&self, slot: &mut Slot, size_hint: usize) -> Option<io::Result<Buf>> {
         let mut buf = Buf::with_capacity(size_hint);
         loop {
-            match os::io::recv(raw(slot), buf.room_mut()) {
+            let read = if self.core.is_sim {
+                self.core.sim(|sim| sim.recv(self.slot, buf.room_mut()))
+            } else {
+                os::io::recv(raw(slot), buf.room_mut())
+            };
+            match read {
                 Ok(n) => {
                     // A short read has emptied the socket: the next event tells of more. The peer's end has been told
                     // of already, so then reading goes on until it is read.
@@ -147,15 +206,22 @@ impl Stream {
     }
 
     /// See [`Stream::poll_recv`].
-    pub async fn recv(&self, size_hint: usize) -> io::Result<Buf> {
-        poll_fn(|cx| self.poll_recv(cx, size_hint)).await
+    pub fn recv(&self, size_hint: usize) -> Recv<'_> {
+        Recv { stream: self, size_hint }
     }
 
-    /// Gives bytes back: the next `recv` returns them first.
-    pub fn unread(&self, buf: Buf) {
-        if !buf.is_empty() {
-            self.with(|slot| slot.queues().unread = Some(buf));
+    /// Gives bytes back: the next `recv` returns them first, before what was given back earlier.
+    pub fn unread(&self, mut buf: Buf) {
+        if buf.is_empty() {
+            return;
         }
+        self.with(|slot| {
+            let unread = &mut slot.queues().unread;
+            if let Some(earlier) = unread {
+                buf.extend_from_slice(earlier);
+            }
+            *unread = Some(buf);
+        });
     }
 
     /// Takes all pieces of `chain` over and sends them.
@@ -163,6 +229,7 @@ impl Stream {
     /// Ready: everything given so far is with the kernel. Pending: call again, with more pieces or an empty chain; what
     /// was taken is sent meanwhile. Errors: `TimedOut` if the send timeout passes without progress, or the system's.
     pub fn poll_send(&self, _: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>> {
+        read_small_files(chain);
         self.with(|slot| {
             if let Some(queues) = &mut slot.queues {
                 if let Some(error) = queues.error.take() {
@@ -174,28 +241,67 @@ impl Stream {
                     return self.wait_to_send(slot);
                 }
             }
+            if self.core.ring && self.send_by_ring(slot, chain) {
+                return self.wait_to_send(slot);
+            }
             if chain.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            let wrote = if slot.has(flag::WRITABLE) { self.core.write(slot, chain)? } else { Wrote::Blocked };
+            let wrote =
+                if slot.has(flag::WRITABLE) { self.core.write(self.slot, slot, chain)? } else { Wrote::Blocked };
             if wrote == Wrote::All {
                 return Poll::Ready(Ok(()));
             }
             if wrote == Wrote::Share {
                 self.core.flush_later(self.slot, slot);
             }
-            if slot.send_timeout > 0 {
-                slot.send_deadline = Tick::after(self.core.clock.now(), u64::from(slot.send_timeout));
-            }
+            self.begin_send_timeout(slot);
             slot.queues().out.append(chain);
             self.wait_to_send(slot)
         })
+    }
+
+    /// Has io_uring send the chain, unless files are in it; whether it is sending now.
+    fn send_by_ring(&self, slot: &mut Slot, chain: &mut Chain) -> bool {
+        let mut backend = self.core.backend.borrow_mut();
+        let Some(uring) = backend.uring() else { return false };
+        if uring.is_sending(self.slot) {
+            if !chain.is_empty() {
+                slot.queues().out.append(chain);
+            }
+            return true;
+        }
+        let memory = chain.pieces().iter().all(|piece| matches!(piece, Piece::Bytes(_)));
+        if chain.is_empty() || !memory {
+            return false;
+        }
+        uring.send(self.slot, slot, std::mem::take(chain));
+        self.begin_send_timeout(slot);
+        true
+    }
+
+    fn want_write(&self, slot: &Slot) {
+        let mut backend = self.core.backend.borrow_mut();
+        if let Some(uring) = backend.uring()
+            && !uring.is_sending(self.slot)
+        {
+            uring.want_write(self.slot, slot);
+        }
+    }
+
+    fn begin_send_timeout(&self, slot: &mut Slot) {
+        if slot.send_timeout > 0 {
+            slot.send_deadline = Tick::after(self.core.clock.now(), u64::from(slot.send_timeout));
+        }
     }
 
     fn wait_to_send(&self, slot: &mut Slot) -> Poll<io::Result<()>> {
         if slot.send_deadline.passed(self.core.clock.now()) {
             slot.send_deadline = Tick::NONE;
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if self.core.ring && !slot.has(flag::WRITABLE) {
+            self.want_write(slot);
         }
         slot.send_task = self.core.tasks.running();
         self.core.arm(self.slot, slot);
@@ -207,14 +313,28 @@ impl Stream {
         poll_fn(|cx| self.poll_send(cx, chain)).await
     }
 
+    /// Starts to send the chain at once; the future is ready when all of it is with the kernel.
+    ///
+    /// Unlike [`Stream::send`] it holds no chain, so it adds next to nothing to the size of the future that awaits it.
+    pub fn send_all(&self, mut chain: Chain) -> Sending<'_> {
+        let sent = self.poll_send(&mut Context::from_waker(std::task::Waker::noop()), &mut chain);
+        Sending { stream: self, sent: if let Poll::Ready(result) = sent { Some(result) } else { None } }
+    }
+
     /// How many bytes have been taken over but aren't with the kernel yet.
     pub fn pending(&self) -> u64 {
-        self.with(|slot| slot.queues.as_ref().map_or(0, |q| q.out.len()))
+        let sending = self.core.backend.borrow_mut().uring().map_or(0, |uring| uring.sending(self.slot));
+        sending + self.with(|slot| slot.queues.as_ref().map_or(0, |q| q.out.len()))
     }
 
     /// Lets the current and the following `recv` fail `ms` from now; `None`: never. Costs a store.
     pub fn set_recv_timeout(&self, ms: Option<u64>) {
-        self.with(|slot| slot.recv_deadline = ms.map_or(Tick::NONE, |ms| Tick::after(self.core.clock.now(), ms)));
+        self.with(|slot| {
+            slot.recv_deadline = ms.map_or(Tick::NONE, |ms| Tick::after(self.core.clock.now(), ms));
+            if slot.recv_task != NONE {
+                self.core.arm(self.slot, slot);
+            }
+        });
     }
 
     /// Whether a deadline for `recv` is set.
@@ -237,6 +357,7 @@ impl Stream {
                 return Poll::Ready(());
             }
             slot.hang_task = self.core.tasks.running();
+            self.begin_recv(slot);
             Poll::Pending
         })
     }
@@ -254,7 +375,13 @@ impl Stream {
 
     /// Whether bytes, or the peer's end, may be waiting to be received.
     pub fn is_readable(&self) -> bool {
-        self.with(|slot| slot.has(flag::READABLE) || slot.queues.as_ref().is_some_and(|q| q.unread.is_some()))
+        self.with(|slot| {
+            let read = slot
+                .queues
+                .as_ref()
+                .is_some_and(|q| q.unread.is_some() || !q.input.is_empty() || q.input_end.is_some());
+            read || (!self.core.ring && slot.has(flag::READABLE))
+        })
     }
 
     /// Bytes sent so far.
@@ -274,31 +401,44 @@ impl Stream {
 
     /// The own address.
     pub fn local_addr(&self) -> io::Result<SockAddr> {
+        if self.core.is_sim {
+            return Ok(self.core.sim(|sim| sim.addresses(self.slot).0));
+        }
         socket::local_addr(self.raw())
     }
 
     /// The peer's address.
     pub fn peer_addr(&self) -> io::Result<SockAddr> {
+        if self.core.is_sim {
+            return Ok(self.core.sim(|sim| sim.addresses(self.slot).1));
+        }
         socket::peer_addr(self.raw())
     }
 
     /// TCP_NODELAY.
     pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
-        socket::set_nodelay(self.raw(), on)
+        if self.core.is_sim { Ok(()) } else { socket::set_nodelay(self.raw(), on) }
     }
 
     /// TCP_CORK.
     pub fn set_nopush(&self, on: bool) -> io::Result<()> {
-        socket::set_nopush(self.raw(), on)
+        if self.core.is_sim { Ok(()) } else { socket::set_nopush(self.raw(), on) }
     }
 
     /// Sends the end: the peer reads it after all bytes before.
     pub fn shutdown_write(&self) -> io::Result<()> {
+        if self.core.is_sim {
+            self.core.sim(|sim| sim.shutdown(self.slot, self.core.clock.now()));
+            return Ok(());
+        }
         socket::shutdown(self.raw(), socket::Direction::Write)
     }
 
     /// Lets the closing reset the connection (`reset_timedout_connection`).
     pub fn linger_reset(&self) {
+        if self.core.is_sim {
+            return self.core.sim(|sim| sim.linger_reset(self.slot));
+        }
         let _ = socket::set_linger_reset(self.raw());
     }
 
@@ -312,16 +452,57 @@ impl Stream {
         self.with(|slot| raw(slot))
     }
 
-    /// Gives the socket up, unclosed; bytes that wait to be sent, or were given back, are lost.
-    pub fn into_fd(self) -> OwnedFd {
+    /// Gives the socket up, unclosed, with what was received from it but not read. Bytes that wait to be sent are lost.
+    ///
+    /// # Panics
+    /// With the sim driver, which has no sockets.
+    pub fn into_parts(self) -> (OwnedFd, Vec<Buf>) {
         self.core.detach(self.slot);
+        let unread =
+            self.with(|slot| slot.queues.take()).map_or(Vec::new(), |q| q.unread.into_iter().chain(q.input).collect());
         let fd = self.core.close(self.slot).expect("a handle's slot is open");
         std::mem::forget(self);
-        fd
+        (fd, unread)
+    }
+
+    /// The same, with what was received but not read lost too.
+    pub fn into_fd(self) -> OwnedFd {
+        self.into_parts().0
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Slot) -> T) -> T {
         f(self.core.slots.borrow_mut().at(self.slot))
+    }
+}
+
+/// See [`Stream::recv`]. It is small, since idle connections wait in it.
+pub struct Recv<'a> {
+    stream: &'a Stream,
+    size_hint: usize,
+}
+
+impl Future for Recv<'_> {
+    type Output = io::Result<Buf>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Buf>> {
+        self.stream.poll_recv(cx, self.size_hint)
+    }
+}
+
+/// See [`Stream::send_all`].
+pub struct Sending<'a> {
+    stream: &'a Stream,
+    sent: Option<io::Result<()>>,
+}
+
+impl Future for Sending<'_> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.sent.take() {
+            Some(result) => Poll::Ready(result),
+            None => self.stream.poll_send(cx, &mut Chain::new()),
+        }
     }
 }
 

@@ -50,10 +50,12 @@ enum State {
 }
 
 impl Tasks {
-    pub(crate) fn new() -> Tasks {
-        let root = Row { future: None, generation: 0, state: State::Waiting };
+    /// Room for `capacity` tasks is reserved, but touched only as they come.
+    pub(crate) fn new(capacity: usize) -> Tasks {
+        let mut table = Vec::with_capacity(capacity.min(1 << 20) + 16);
+        table.push(Row { future: None, generation: 0, state: State::Waiting });
         Tasks {
-            table: RefCell::new(vec![root]),
+            table: RefCell::new(table),
             free: RefCell::default(),
             queue: RefCell::default(),
             running: Cell::new(NONE),

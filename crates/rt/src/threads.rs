@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
@@ -16,12 +17,19 @@ use crate::core;
 /// By which other threads tell the loop which tasks to poll.
 pub(crate) struct Remote {
     tasks: Mutex<Vec<u32>>,
+    /// Jobs that haven't answered.
+    awaited: AtomicUsize,
     wake: Wake,
 }
 
 impl Remote {
     pub(crate) fn new() -> io::Result<Remote> {
-        Ok(Remote { tasks: Mutex::default(), wake: Wake::new()? })
+        Ok(Remote { tasks: Mutex::default(), awaited: AtomicUsize::new(0), wake: Wake::new()? })
+    }
+
+    /// Whether answers of other threads are to come, or have come and haven't been taken.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Acquire) > 0 || !lock(&self.tasks).is_empty()
     }
 
     fn push(&self, task: u32) {
@@ -30,6 +38,8 @@ impl Remote {
         if tasks.len() == 1 {
             self.wake.wake();
         }
+        drop(tasks);
+        self.awaited.fetch_sub(1, Ordering::Release);
     }
 
     pub(crate) fn take(&self) -> Vec<u32> {
@@ -103,10 +113,15 @@ impl ThreadPool {
         let core = core::current();
         let answer = Arc::new(Mutex::new(None));
         let (to, remote, task) = (answer.clone(), core.remote.clone(), core.tasks.running());
-        self.submit(Box::new(move || {
+        core.remote.awaited.fetch_add(1, Ordering::Relaxed);
+        let submitted = self.submit(Box::new(move || {
             *lock(&to) = Some(catch_unwind(AssertUnwindSafe(f)));
             remote.push(task);
-        }))?;
+        }));
+        if submitted.is_err() {
+            core.remote.awaited.fetch_sub(1, Ordering::Relaxed);
+            return Err(QueueFull);
+        }
         // The task that waits is the one that asked: a future doesn't move between tasks once it has been polled.
         let answer = poll_fn(|_| lock(&answer).take().map_or(Poll::Pending, Poll::Ready)).await;
         Ok(answer.unwrap_or_else(|panic| resume_unwind(panic)))

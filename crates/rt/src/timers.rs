@@ -40,6 +40,11 @@ struct Sleeping {
 }
 
 impl Timers {
+    /// Room for `capacity` keys is reserved, but touched only as they come.
+    pub(crate) fn new(capacity: usize) -> Timers {
+        Timers { heap: BinaryHeap::with_capacity(capacity.min(1 << 20) + 16), ..Timers::default() }
+    }
+
     pub(crate) fn push(&mut self, deadline: u64, owner: Owner) {
         let index = match owner {
             Owner::Slot(n) => n,

@@ -5,12 +5,12 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::rc::Rc;
 
-use buf::{Bytes, Chain, FileRange, Piece};
+use buf::{Buf, Bytes, Chain, FileRange, Piece};
 use os::SockAddr;
 use os::socket::{ListenOptions, listen};
 use rt::*;
 
-const DRIVERS: &[Driver] = &[Driver::Epoll, Driver::Poll, Driver::Select];
+const DRIVERS: &[Driver] = &[Driver::Epoll, Driver::Poll, Driver::Select, Driver::Uring];
 
 /// Runs a test once per driver.
 fn each<F: Future<Output = ()>>(test: impl Fn() -> F) {
@@ -148,12 +148,16 @@ fn sends_files_between_bytes() {
             chain.push(Piece::File(range));
             chain.push_bytes(Bytes::from_static(b"tail"));
             server.send(&mut chain).await.expect("send");
+            let mut chain = Chain::from(Bytes::from_static(b"small"));
+            chain.push(Piece::File(FileRange { file: file.clone(), offset: 7, len: 3000 }));
+            server.send(&mut chain).await.expect("send");
             let cut = FileRange { file, offset: 4_999_990, len: 20 };
             let mut chain = Chain::new();
             chain.push(Piece::File(cut));
             assert!(server.send(&mut chain).await.is_err(), "the file is shorter than promised");
         });
-        let got = read_exactly(&client, 4_000_018).await;
+        let got = read_exactly(&client, 4_003_023).await;
+        assert!(got[4_000_008..].starts_with(b"small") && got[4_000_013..4_003_013] == bytes[7..3007]);
         assert_eq!((&got[..4], &got[4_000_004..4_000_008]), (&b"head"[..], &b"tail"[..]));
         assert!(got[4..4_000_004] == bytes[1000..4_001_000]);
     });
@@ -239,8 +243,12 @@ fn gives_back_what_was_read() {
         let mut buf = server.recv(100).await.expect("recv");
         buf.consume(4);
         server.unread(buf);
+        server.unread(Buf::empty());
+        let mut first = Buf::with_capacity(10);
+        first.extend_from_slice(b"a ");
+        server.unread(first);
         assert!(server.is_readable());
-        assert_eq!(&server.recv(100).await.expect("recv")[..], b"GET");
+        assert_eq!(&server.recv(100).await.expect("recv")[..], b"a GET");
         assert!(!server.is_readable());
     });
 }
@@ -280,7 +288,7 @@ fn idle_connections_make_room() {
         assert_eq!((connections().idle, connections().active), (0, 1));
         drop(plain);
     });
-    assert!(reports.borrow().is_empty(), "{:?}", reports.borrow());
+    assert!(reports.borrow().iter().all(|r| r == "ReusingConnections(32)"), "{:?}", reports.borrow());
 }
 
 #[test]
@@ -484,4 +492,87 @@ fn a_descriptor_lives_on() {
         client.send(&mut chain(b"moved")).await.expect("send");
         assert_eq!(read_exactly(&server, 5).await, b"moved");
     });
+}
+
+#[test]
+fn more_may_be_given_while_sending() {
+    each(async || {
+        let (client, server) = pair().await;
+        let path = std::env::temp_dir().join(format!("tidegate-rt-more-{}", std::process::id()));
+        std::fs::write(&path, vec![9; 300_000]).expect("write");
+        let file = Rc::new(std::fs::File::open(&path).expect("open"));
+        spawn(async move {
+            let mut given = 0u8;
+            std::future::poll_fn(|cx| {
+                while given < 8 {
+                    given += 1;
+                    let mut chain = chain(&vec![given; 500_000]);
+                    chain.push(Piece::File(FileRange { file: file.clone(), offset: 0, len: 300_000 }));
+                    let _ = server.poll_send(cx, &mut chain);
+                    assert!(chain.is_empty(), "all is taken over");
+                }
+                server.poll_send(cx, &mut Chain::new())
+            })
+            .await
+            .expect("send");
+            assert_eq!((server.pending(), server.sent()), (0, 6_400_000));
+        });
+        let got = read_exactly(&client, 6_400_000).await;
+        for (n, part) in got.chunks(800_000).enumerate() {
+            assert!(part[..500_000].iter().all(|b| *b == n as u8 + 1) && part[500_000..].iter().all(|b| *b == 9));
+        }
+        let _ = std::fs::remove_file(&path);
+    });
+}
+
+#[test]
+fn a_storm_of_connections() {
+    each_with(Options { connections: 1000, ..Options::default() }, async || {
+        let (listener, addr) =
+            listener(AcceptOptions { multi_accept: true, exclusive: true, ..AcceptOptions::default() });
+        spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                spawn(async move {
+                    stream.set_recv_timeout(Some(3000));
+                    while let Ok(buf) = stream.recv(4096).await {
+                        if buf.is_empty() || stream.send_all(Chain::from(buf.freeze())).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        let left = Rc::new(Cell::new(0));
+        for n in 0..300u32 {
+            let (addr, left) = (addr.clone(), left.clone());
+            left.set(left.get() + 1);
+            spawn(async move {
+                storm_client(&addr, n).await;
+                left.set(left.get() - 1);
+            });
+        }
+        while left.get() > 0 {
+            sleep(2).await;
+        }
+        sleep(20).await;
+        assert_eq!(connections().active, 1, "all have been closed");
+    });
+}
+
+/// Sends, reads back a part or all, and leaves: by turns politely, with a reset, or in the middle of everything.
+async fn storm_client(addr: &SockAddr, n: u32) {
+    let size = 1 + (n as usize * 7919) % 60_000;
+    let client = Rc::new(connect(addr).await);
+    let sender = client.clone();
+    spawn(async move { drop(pin_timeout(50, sender.send(&mut chain(&vec![n as u8; size]))).await) });
+    let wanted = if n.is_multiple_of(3) { size } else { size / 3 };
+    let mut got = 0;
+    while got < wanted {
+        let buf = client.recv(1 + n as usize * 10).await.expect("recv");
+        assert!(!buf.is_empty() && buf.iter().all(|b| *b == n as u8));
+        got += buf.len();
+    }
+    if n.is_multiple_of(5) {
+        client.linger_reset();
+    }
 }

@@ -1,7 +1,6 @@
 //! The configuration for a start without one: a welcome page, or a folder.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
 
 /// A configuration, and where it can be reached.
 pub struct BuiltIn {
@@ -12,29 +11,27 @@ pub struct BuiltIn {
 }
 
 /// A welcome page on port 8080, or the next one that is free.
-pub fn welcome(pid: &Path) -> BuiltIn {
+pub fn welcome() -> BuiltIn {
     let port = free_port();
     let page = WELCOME.replace('\'', "&#39;");
-    site(pid, port, &format!("location / {{ default_type text/html; return 200 '{page}'; }}"))
+    site(port, &format!("location / {{ default_type text/html; return 200 '{page}'; }}"))
 }
 
-/// The files of a folder, on port 8080 or the next one that is free.
-pub fn folder(pid: &Path, folder: &Path) -> BuiltIn {
-    let port = free_port();
-    let root = folder.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"").replace('$', "${dollar}");
-    site(
-        pid,
-        port,
-        &format!("root \"{root}\"; index index.html index.htm; location / {{ try_files $uri $uri/ =404; }}"),
-    )
+/// The files of the prefix, on port 8080 or the next one that is free.
+pub fn folder() -> BuiltIn {
+    // Relative to the prefix, so that no byte of its path can have a meaning here.
+    site(free_port(), "root .; index index.html index.htm; location / { try_files $uri $uri/ =404; }")
 }
 
-fn site(pid: &Path, port: u16, inside: &str) -> BuiltIn {
+fn site(port: u16, inside: &str) -> BuiltIn {
+    let pid = std::env::temp_dir().join(format!("tidegate-{}.pid", std::process::id()));
     let pid = pid.display();
+    // Who serves their own folder is to be able to read it.
+    let user = if os::users::effective_uid() == 0 { "user root;\n" } else { "" };
     let text = format!(
         "\
 daemon off;
-pid \"{pid}\";
+{user}pid \"{pid}\";
 error_log stderr warn;
 events {{ worker_connections 1024; }}
 http {{

@@ -12,6 +12,7 @@ use std::process::exit;
 
 use engine::cycle::{ConfSource, Program};
 use engine::personality::{Personality, personality, set_personality};
+use engine::report::tell;
 use engine::{Module, start};
 
 use args::Args;
@@ -28,7 +29,7 @@ fn main() {
     let command_line = command_line(&program, &rest);
     set_personality(choose_personality(Path::new(&program)));
     let args = Args::parse(rest, !personality().is_nginx()).unwrap_or_else(|message| {
-        eprintln!("{}: {message}", personality().name);
+        tell(&format!("{}: {message}\n", personality().name));
         exit(1)
     });
     os::title::init();
@@ -62,7 +63,7 @@ fn run(args: &Args, command_line: &str) -> i32 {
             Args { configure: true, .. } => version::configure(personality(), &program.registry),
             _ => version::version(personality()),
         };
-        eprint!("{text}");
+        tell(&text);
         return 0;
     }
     if let Some(code) = inform(args, &program) {
@@ -88,7 +89,7 @@ fn inform(args: &Args, program: &Program) -> Option<i32> {
         let text = conf::manual::explain(&program.registry, name);
         return Some(text.map_or_else(
             || {
-                eprintln!("{}: no directive \"{name}\"", personality().name);
+                tell(&format!("{}: no directive \"{name}\"\n", personality().name));
                 1
             },
             |text| print(&text),
@@ -117,31 +118,52 @@ fn program(args: &Args) -> (Program, Option<String>) {
     let name = personality();
     let asks_elsewhere = args.test || args.signal.is_some() || args.help || args.version;
     let built_in = match &args.folder {
-        Some(folder) => Some(builtin::folder(&name.pid, &absolute(folder))),
+        Some(_) => Some(builtin::folder()),
         None if name.is_nginx() || args.conf.is_some() || args.prefix.is_some() || asks_elsewhere => None,
-        None => Some(builtin::welcome(&name.pid)),
+        None => Some(builtin::welcome()),
     };
     let prefix = prefix(args);
     if let Some(built_in) = built_in {
-        if let Some(folder) = name.pid.parent() {
-            let _ = std::fs::create_dir_all(folder);
-        }
         let source = ConfSource::BuiltIn("built-in", built_in.text);
         return (Program::new(modules(), prefix, source), Some(built_in.url));
+    }
+    if !name.is_nginx() && !args.help && !args.version {
+        make_folders(name);
     }
     let conf = match (&args.conf, name.is_nginx() || args.prefix.is_some()) {
         (Some(path), true) => prefix.join(path),
         (Some(path), false) => absolute(path),
-        (None, _) => prefix.join(&name.conf_path),
+        (None, _) => default_conf(&prefix, args.prefix.is_some()),
     };
     (Program::new(modules(), prefix, ConfSource::File(conf)), None)
 }
 
-/// `-p`, with a slash at its end. Run as tidegate with `-c` alone, the file's folder.
+/// Without `-c`: the personality's path; as tidegate with `-p` alone, the file that lies there.
+fn default_conf(prefix: &Path, given: bool) -> PathBuf {
+    let here = [prefix.join("nginx.conf"), prefix.join("conf/nginx.conf")];
+    let mut found = here.into_iter().filter(|path| given && !personality().is_nginx() && path.exists());
+    found.next().unwrap_or_else(|| prefix.join(&personality().conf_path))
+}
+
+/// The folders of the default paths, so that a first start on a fresh machine works. One that can't be made shows up
+/// where it is needed.
+fn make_folders(personality: &Personality) {
+    for path in [&personality.http_log, &personality.pid] {
+        if let Some(folder) = path.parent() {
+            let _ = std::fs::create_dir_all(folder);
+        }
+    }
+    let _ = std::fs::create_dir_all(&personality.temp);
+}
+
+/// `-p`, with a slash at its end. Run as tidegate without it, the folder to be served, or that of `-c`.
 fn prefix(args: &Args) -> PathBuf {
-    match (&args.prefix, &args.conf) {
-        (Some(prefix), _) => prefix.join(""),
-        (None, Some(conf)) if !personality().is_nginx() => absolute(conf).parent().unwrap_or(Path::new("/")).join(""),
+    if let Some(folder) = args.prefix.as_deref().map(Path::to_path_buf).or_else(|| args.folder.as_deref().map(absolute))
+    {
+        return folder.join("");
+    }
+    match &args.conf {
+        Some(conf) if !personality().is_nginx() => absolute(conf).parent().unwrap_or(Path::new("/")).join(""),
         _ => personality().prefix.clone(),
     }
 }
@@ -165,11 +187,15 @@ fn dump(cycle: &engine::Cycle) -> i32 {
 }
 
 fn welcome(url: &str, args: &Args) {
-    match &args.folder {
-        Some(folder) => println!("Serving {} at {url}", folder.display()),
-        None => println!("Tidegate is running: {url}"),
-    }
-    println!("Serve a folder:     tidegate FOLDER");
-    println!("Use an nginx.conf:  tidegate -c nginx.conf");
-    println!("Stop it with Ctrl-C.");
+    let first = match &args.folder {
+        Some(folder) => format!("Serving {} at {url}", folder.display()),
+        None => format!("Tidegate is running: {url}"),
+    };
+    print(&format!(
+        "{first}
+Serve a folder:     tidegate FOLDER
+Use an nginx.conf:  tidegate -c nginx.conf
+Stop it with Ctrl-C.
+"
+    ));
 }

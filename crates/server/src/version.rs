@@ -1,7 +1,7 @@
 //! What `-v`, `-V` and `-h` print.
 
 use conf::Registry;
-use engine::personality::{NGINX_VERSION, Personality};
+use engine::personality::{NGINX_VERSION, Personality, VERSION};
 
 /// `-v`: one line.
 pub fn version(personality: &Personality) -> String {
@@ -30,6 +30,9 @@ fn arguments(personality: &Personality, registry: &Registry) -> Vec<String> {
         format!("--lock-path={}", personality.lock.display()),
         "--with-threads".to_string(),
     ];
+    if personality.is_nginx() {
+        words.push(format!("--build=tidegate/{VERSION}"));
+    }
     for module in OPTIONAL.iter().filter(|module| has(registry, module)) {
         words.push(format!("--with-{module}"));
     }

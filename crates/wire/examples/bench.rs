@@ -35,6 +35,9 @@ fn rounds() -> u32 {
 fn main() {
     let limits = Limits::default();
     for (name, input) in [("small", SMALL), ("browser", BROWSER)] {
+        if std::env::args().nth(2).is_some_and(|only| only != name) {
+            continue;
+        }
         let (mut parser, mut head) = (RequestParser::default(), RequestHead::default());
         time(&format!("{name} {} bytes, wire", input.len()), || {
             parser.reset();

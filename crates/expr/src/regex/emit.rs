@@ -147,7 +147,7 @@ impl Emitter<'_> {
 
     fn set(&mut self, set: &Set, negated: bool, caseless: bool) {
         let utf = self.pattern.utf;
-        let spelt = if negated && !utf { set.complement(0xff) } else { set.clone() };
+        let spelt = self.spelt(set, negated);
         if spelt.ranges().is_empty() && spelt.properties.is_empty() {
             self.out.push_str(if negated && utf { "(?s:.)" } else { "(?!)" });
             return;
@@ -167,6 +167,11 @@ impl Emitter<'_> {
         }
         spelt.properties.iter().for_each(|property| self.out.push_str(property));
         self.out.push_str(if utf && caseless { "])" } else { "]" });
+    }
+
+    /// The set as it is written: without a negation, unless the pattern is UTF.
+    fn spelt(&self, set: &Set, negated: bool) -> Set {
+        if negated && !self.pattern.utf { set.complement(0xff) } else { set.clone() }
     }
 
     fn place(&mut self, place: Place) {
@@ -282,6 +287,10 @@ impl Emitter<'_> {
     fn is_zero_width(&self, node: &Node, depth: usize) -> bool {
         match node {
             Node::Empty | Node::Fail | Node::Place(_) | Node::Look { .. } => true,
+            Node::Set { set, negated, .. } => {
+                let spelt = self.spelt(set, *negated);
+                spelt.ranges().is_empty() && spelt.properties.is_empty()
+            }
             Node::Concat(nodes) | Node::Alternatives(nodes) => nodes.iter().all(|node| self.is_zero_width(node, depth)),
             Node::Repeat { node, max, .. } => *max == Some(0) || self.is_zero_width(node, depth),
             Node::Group { node, .. } => !self.capturing && self.is_zero_width(node, depth),

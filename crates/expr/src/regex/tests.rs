@@ -1,5 +1,7 @@
 //! Patterns against what nginx with PCRE2 10.42 answered.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// Undoes the `%XX` of the tables.
@@ -39,11 +41,20 @@ fn outcome(regex: &Regex, text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Lines of `matches.tsv`: pattern (behind `~` or `~*`), text, outcome.
 #[test]
 fn matches_are_those_of_pcre() {
+    check_matches(include_str!("matches.tsv"));
+}
+
+#[test]
+fn random_patterns_match_as_those_of_pcre() {
+    check_matches(include_str!("random.tsv"));
+}
+
+/// Lines of pattern (behind `~` or `~*`), text, outcome.
+fn check_matches(table: &str) {
     let mut wrong = Vec::new();
-    for line in include_str!("matches.tsv").lines().filter(|line| !line.starts_with('#')) {
+    for line in table.lines().filter(|line| !line.starts_with('#')) {
         let fields: Vec<&str> = line.split('\t').collect();
         let [pattern, text, expect] = *fields else { panic!("three fields: {line}") };
         let (source, caseless) = match pattern.strip_prefix("~*") {
@@ -140,4 +151,23 @@ fn captures_are_reused() {
     assert_eq!(captures.len(), 3);
     captures.clear();
     assert!(captures.is_empty());
+}
+
+proptest! {
+    #[test]
+    fn nothing_panics(pattern in r"[ab1(){}\[\]|*+?^$\\.,:<>='PkgxQEcpNR#&i-]{0,16}", text in "[ab1\n]{0,8}") {
+        if let Ok(regex) = Regex::new(pattern.as_bytes(), false) {
+            let mut captures = Captures::new();
+            let matched = regex.captures(text.as_bytes(), &mut captures);
+            prop_assert_eq!(regex.is_match(text.as_bytes()), matched);
+        }
+    }
+
+    #[test]
+    fn any_bytes(pattern in proptest::collection::vec(any::<u8>(), 0..12), utf in any::<bool>()) {
+        let start: &[u8] = if utf { b"(*UTF)" } else { b"" };
+        if let Ok(regex) = Regex::new(&[start, &pattern].concat(), true) {
+            prop_assert!(regex.is_match(&pattern).is_ok());
+        }
+    }
 }

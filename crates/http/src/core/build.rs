@@ -305,6 +305,7 @@ impl App for HttpApp {
             requests: 0,
             pipelined: false,
             keepalive_ms: 0,
+            nodelay: false,
         };
         rt::spawn(session::serve(self.0.clone(), conn));
     }

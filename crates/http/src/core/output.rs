@@ -30,6 +30,8 @@ pub trait BodyFilter {
 /// A file of at most this size goes out with its head in one call, even where sendfile is on: one read and one send
 /// cost less than a send, a sendfile and the cork between them.
 const SMALL_FILE: u64 = 32 << 10;
+/// Bytes up to this many are copied behind the head: a copy costs less than a second piece in the call.
+const SMALL_BYTES: usize = 8 << 10;
 /// Memory for a head; most fit.
 const HEAD_SIZE: usize = 1024;
 
@@ -62,7 +64,7 @@ pub async fn send_head(r: &mut Request) -> Result<(), Broken> {
 async fn write_simple(r: &mut Request, mut head: Buf, mut body: Chain) -> Result<(), Broken> {
     let filtered = r.response.chunked || !r.response.filters.is_empty();
     if !filtered && body.len() <= SMALL_FILE && r.location.core.aio == Aio::Off {
-        read_behind(r, &mut head, &mut body)?;
+        put_behind(r, &mut head, &mut body)?;
     }
     let mut out = Chain::from(head.freeze());
     if !filtered && !has_files(&body) {
@@ -95,6 +97,7 @@ async fn pump_stream(r: &mut Request, head: Buf, mut stream: Box<dyn BodyStream>
 
 async fn pump_parts(r: &mut Request, head: Buf, stream: &mut dyn BodyStream) -> Result<(), Broken> {
     let core = r.location.core.clone();
+    r.conn.set_nodelay(core.tcp_nodelay);
     let mut out = Chain::from(head.freeze());
     loop {
         let part = if out.is_empty() {
@@ -212,14 +215,19 @@ fn read_failed(r: &Request, error: &io::Error) -> Broken {
     Broken
 }
 
-/// Reads a small file right behind the head, so that one send takes both.
-fn read_behind(r: &Request, head: &mut Buf, body: &mut Chain) -> Result<(), Broken> {
-    let [Piece::File(range)] = body.pieces() else { return Ok(()) };
-    let len = range.len as usize;
-    head.reserve(len);
-    let read = range.file.read_exact_at(&mut head.room_mut()[..len], range.offset);
-    read.map_err(|error| read_failed(r, &error))?;
-    head.filled(len);
+/// Puts a small body right behind the head, so that one send of one buffer takes both.
+fn put_behind(r: &Request, head: &mut Buf, body: &mut Chain) -> Result<(), Broken> {
+    match body.pieces() {
+        [Piece::Bytes(bytes)] if bytes.len() <= SMALL_BYTES => head.extend_from_slice(bytes),
+        [Piece::File(range)] => {
+            let len = range.len as usize;
+            head.reserve(len);
+            let read = range.file.read_exact_at(&mut head.room_mut()[..len], range.offset);
+            read.map_err(|error| read_failed(r, &error))?;
+            head.filled(len);
+        }
+        _ => return Ok(()),
+    }
     body.clear();
     Ok(())
 }
@@ -333,7 +341,8 @@ fn timed_out() -> io::Error {
 fn head(r: &mut Request) -> Buf {
     decide(r);
     let response = &r.response;
-    let mut out = Buf::with_capacity(HEAD_SIZE);
+    let small = response.content_length.filter(|length| *length <= SMALL_FILE && !response.header_only);
+    let mut out = Buf::with_capacity(HEAD_SIZE + small.unwrap_or(0) as usize);
     status_line(r, &mut out);
     fixed_fields(r, &mut out);
     if response.content_type.is_some() {

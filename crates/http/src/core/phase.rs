@@ -159,6 +159,7 @@ async fn run_once(r: &mut Request) -> Flow<'static> {
     content(&location, r).await
 }
 
+#[inline]
 async fn list(location: &Rc<Location>, of: fn(&Location) -> &[Rc<dyn Handler>], r: &mut Request) -> Flow<'static> {
     for handler in of(location) {
         match handler.handle(r).settle().await {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use buf::Bytes;
 use engine::log::{Level, Log};
 use os::SockAddr;
-use wire::h1::{KnownHeader, Method, RequestHead};
+use wire::h1::{KnownHeader, Method, RequestHead, RequestParser};
 
 use super::body::RequestBody;
 use super::location::{Found, Kind, Location, LocationId, Tree};
@@ -15,6 +15,11 @@ use super::phase::{Flow, MAX_URI_CHANGES, Resume};
 use super::response::{Body, Response};
 use super::server::{Address, Http, Server};
 use super::variables::{LastCaptures, Value};
+
+/// How many requests' memory is kept for the next ones.
+const MAX_SPARE: usize = 64;
+/// How deep variables may refer to each other.
+const MAX_VARIABLE_DEPTH: u8 = 100;
 
 /// A client's connection, as requests see it.
 pub struct Connection {
@@ -36,6 +41,8 @@ pub struct Connection {
     pub pipelined: bool,
     /// How long it may be idle, as the last request's location says.
     pub keepalive_ms: u64,
+    /// Whether small packets go out without delay.
+    pub nodelay: bool,
 }
 
 /// The addresses of a PROXY protocol header.
@@ -45,9 +52,37 @@ pub struct ProxyHeader {
     pub source: SockAddr,
     /// What it connected to.
     pub destination: SockAddr,
+    /// The TLVs of version 2, as they came.
+    pub tlvs: Box<[u8]>,
+}
+
+/// The connection of a request: there while the request is being served, gone to the next one or closed afterwards.
+pub struct Attached(Option<Connection>);
+
+impl std::ops::Deref for Attached {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.0.as_ref().expect("a request that is served has its connection")
+    }
+}
+
+impl std::ops::DerefMut for Attached {
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.0.as_mut().expect("a request that is served has its connection")
+    }
 }
 
 impl Connection {
+    /// Lets small packets go out without delay, if the location wants it; one call in a connection's life.
+    pub fn set_nodelay(&mut self, wanted: bool) {
+        if wanted && !self.nodelay {
+            self.nodelay = true;
+            // A unix socket has no such option, and needs none.
+            let _ = self.stream.set_nodelay(true);
+        }
+    }
+
     /// The address that the client connected to.
     pub fn local(&mut self) -> &SockAddr {
         let (stream, address) = (&self.stream, &self.address);
@@ -58,7 +93,9 @@ impl Connection {
 /// A request with its response.
 pub struct Request {
     /// The connection it came on.
-    pub conn: Connection,
+    pub conn: Attached,
+    /// Reads the head.
+    pub parser: RequestParser,
     /// The configuration.
     pub http: Rc<Http>,
     /// The server it is for.
@@ -125,14 +162,36 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request on a connection, with nothing read yet.
-    pub fn new(conn: Connection, http: Rc<Http>) -> Request {
-        let server = conn.address.default.clone();
-        let variables = http.variables.len();
+    /// A request on a connection, with nothing read yet; in the memory of one that is over, if there is one.
+    pub fn begin(conn: Connection, http: &Rc<Http>) -> Box<Request> {
+        let spare = http.worker.spare.borrow_mut().pop();
+        let mut r = spare.unwrap_or_else(|| Box::new(Request::empty(conn.address.default.clone(), http.clone())));
+        r.server.clone_from(&conn.address.default);
+        r.location.clone_from(&r.server.root);
+        r.sent_before = conn.stream.sent();
+        r.start_ms = rt::now_ms();
+        r.conn.0 = Some(conn);
+        r
+    }
+
+    /// Ends the request: its connection, and its memory for the next one.
+    pub fn end(mut self: Box<Request>) -> Option<Connection> {
+        let conn = self.conn.0.take();
+        self.clear();
+        let http = self.http.clone();
+        let mut spare = http.worker.spare.borrow_mut();
+        if spare.len() < MAX_SPARE {
+            spare.push(self);
+        }
+        conn
+    }
+
+    fn empty(server: Rc<Server>, http: Rc<Http>) -> Request {
         Request {
+            conn: Attached(None),
+            parser: RequestParser::default(),
             location: server.root.clone(),
             server,
-            conn,
             head: Bytes::default(),
             line: RequestHead::default(),
             method: Method::default(),
@@ -141,8 +200,8 @@ impl Request {
             uri_rewritten: false,
             host: Vec::new(),
             captures: LastCaptures::default(),
-            values: vec![Value::Unset; variables],
-            variable_depth: 100,
+            values: vec![Value::Unset; http.variables.len()],
+            variable_depth: MAX_VARIABLE_DEPTH,
             response: Response::default(),
             body: RequestBody::default(),
             resume: Resume::Server,
@@ -155,7 +214,7 @@ impl Request {
             lingering: false,
             pipelined: false,
             completed: false,
-            start_ms: rt::now_ms(),
+            start_ms: 0,
             sent_before: 0,
             header_sent: 0,
             body_received: 0,
@@ -164,6 +223,28 @@ impl Request {
             slots: Vec::new(),
             http,
         }
+    }
+
+    /// Back to the state of [`Request::empty`]; memory is kept.
+    fn clear(&mut self) {
+        self.parser.reset();
+        self.line.clear();
+        self.head = Bytes::default();
+        self.method = Method::default();
+        self.uri.clear();
+        self.args.clear();
+        self.host.clear();
+        self.captures.clear();
+        self.values.fill(Value::Unset);
+        self.response.clear();
+        self.body = RequestBody::default();
+        self.slots.clear();
+        (self.resume, self.uri_changes) = (Resume::Server, MAX_URI_CHANGES);
+        (self.uri_rewritten, self.uri_changed, self.internal) = (false, false, false);
+        (self.error_status, self.error_page) = (0, false);
+        (self.keepalive, self.lingering, self.pipelined, self.completed) = (false, false, false, false);
+        (self.header_sent, self.body_received) = (0, 0);
+        (self.rate, self.id, self.variable_depth) = (None, None, MAX_VARIABLE_DEPTH);
     }
 
     /// A header field of the request.

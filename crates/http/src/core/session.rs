@@ -8,19 +8,26 @@ use std::rc::Rc;
 
 use buf::{Buf, Bytes};
 use engine::log::{Errno, Level};
-use wire::h1::{BodyFraming, Limits, Parsed, RequestError, RequestHead, RequestParser, Stage};
+use wire::h1::{BodyFraming, Limits, Parsed, RequestError, Stage};
+use wire::proxy_protocol::{self, MAX_HEADER};
 
 use super::conf::{CoreServer, Lingering};
 use super::error_page;
 use super::output;
 use super::phase::{self, Flow};
-use super::request::{Connection, Request};
+use super::request::{Connection, ProxyHeader, Request};
 use super::server::Http;
 
 /// Serves a connection until it ends.
 pub async fn serve(http: Rc<Http>, mut conn: Connection) {
     let _open = Open::new(&http);
     let mut unread = Bytes::default();
+    if conn.address.proxy_protocol {
+        match Box::pin(proxy_header(&http, &mut conn)).await {
+            Some(rest) => unread = rest,
+            None => return,
+        }
+    }
     loop {
         let first = conn.requests == 0;
         if unread.is_empty() {
@@ -93,6 +100,40 @@ async fn wait(http: &Http, conn: &Connection, first: bool) -> Option<Bytes> {
     }
 }
 
+/// Reads the PROXY protocol's header; what came behind it is given back. `None` closes the connection.
+async fn proxy_header(http: &Http, conn: &mut Connection) -> Option<Bytes> {
+    conn.stream.set_recv_timeout(Some(conn.address.default.core.client_header_timeout));
+    let mut buf = Buf::with_capacity(MAX_HEADER);
+    let header = loop {
+        let more = conn.stream.recv(MAX_HEADER).await.ok()?;
+        if more.is_empty() {
+            return None;
+        }
+        buf.extend_from_slice(&more);
+        match proxy_protocol::parse(&buf) {
+            Ok(Some(header)) => break header,
+            Ok(None) => {}
+            Err(_) => {
+                let shown = buf[..buf.len().min(64)].escape_ascii().to_string();
+                http.log.write_with(
+                    Level::Error,
+                    Some(conn.stream.number()),
+                    format_args!("broken header: \"{shown}\" while reading PROXY protocol"),
+                    Some(&|line: &mut String| line.push_str(&format!(", client: {}", conn.peer.text()))),
+                );
+                return None;
+            }
+        }
+    };
+    conn.stream.set_recv_timeout(None);
+    if let Some((source, destination)) = header.addresses {
+        let tlvs = header.tlvs.of(&buf).into();
+        conn.proxy = Some(Box::new(ProxyHeader { source: source.into(), destination: destination.into(), tlvs }));
+    }
+    buf.consume(header.len);
+    Some(buf.freeze())
+}
+
 fn log_read_error(http: &Http, conn: &Connection, error: &io::Error, first: bool) {
     let expected = error.kind() == io::ErrorKind::TimedOut || rt::is_closing(error);
     if expected {
@@ -124,10 +165,8 @@ enum After {
 
 async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes) -> After {
     conn.requests += 1;
-    let pipelined = conn.requests > 1 && conn.pipelined;
-    let mut r = Request::new(conn, http.clone());
-    r.pipelined = pipelined;
-    r.sent_before = r.conn.stream.sent();
+    let mut r = Request::begin(conn, &http);
+    r.pipelined = r.conn.requests > 1 && r.conn.pipelined;
     http.status.requests.add(1);
     let read = {
         let _doing = Doing::new(http.status.reading);
@@ -225,7 +264,7 @@ fn log(r: &mut Request) {
 }
 
 /// Makes the connection ready for the next request, or closes it in a way that the client gets the response.
-async fn finish(mut r: Request) -> After {
+async fn finish(mut r: Box<Request>) -> After {
     let core = r.location.core.clone();
     if r.keepalive && !r.body.is_done() {
         r.keepalive = r.skip_body() || r.discard_body().await;
@@ -233,10 +272,10 @@ async fn finish(mut r: Request) -> After {
     }
     if r.keepalive && !r.http.worker.quitting.get() {
         let unread = r.body.take_unread();
-        let mut conn = r.conn;
-        conn.pipelined = !unread.is_empty();
-        conn.keepalive_ms = core.keepalive_timeout.0;
-        return After::Keep(conn, unread);
+        r.conn.set_nodelay(core.tcp_nodelay);
+        r.conn.pipelined = !unread.is_empty();
+        r.conn.keepalive_ms = core.keepalive_timeout.0;
+        return r.end().map_or(After::Close, |conn| After::Keep(conn, unread));
     }
     let lingers = match core.lingering_close {
         Lingering::Off => false,
@@ -246,6 +285,7 @@ async fn finish(mut r: Request) -> After {
     if lingers && r.completed {
         linger(&r, core.lingering_time, core.lingering_timeout).await;
     }
+    r.end();
     After::Close
 }
 
@@ -277,39 +317,26 @@ enum Head {
     TimedOut,
 }
 
-thread_local! {
-    static PARSERS: std::cell::RefCell<Vec<RequestParser>> = const { std::cell::RefCell::new(Vec::new()) };
-}
-
 /// Reads a request's head, chooses its server, and prepares the request for its phases.
-async fn read_head(r: &mut Request, unread: Bytes) -> Head {
-    let mut parser = PARSERS.with_borrow_mut(Vec::pop).unwrap_or_default();
-    parser.reset();
-    let result = read_with(r, unread, &mut parser).await;
-    PARSERS.with_borrow_mut(|parsers| parsers.push(parser));
-    result
-}
-
-async fn read_with(r: &mut Request, mut bytes: Bytes, parser: &mut RequestParser) -> Head {
+async fn read_head(r: &mut Request, mut bytes: Bytes) -> Head {
     let core = r.conn.address.default.core.clone();
     let limits = limits(&core);
-    let mut line = RequestHead::default();
     let mut grown: Option<Buf> = None;
     loop {
         let data = grown.as_ref().map_or(&bytes[..], Buf::as_slice);
-        match parser.parse(data, &limits, &mut line) {
+        match r.parser.parse(data, &limits, &mut r.line) {
             Ok(Parsed::Complete(used)) => {
                 if let Some(buf) = grown.take() {
                     bytes = buf.freeze();
                 }
-                return complete(r, line, bytes, used);
+                return complete(r, bytes, used);
             }
             Ok(Parsed::Incomplete) => {}
             Err(error) => {
                 if let Some(buf) = grown.take() {
                     bytes = buf.freeze();
                 }
-                return refuse(r, line, bytes, error);
+                return refuse(r, bytes, error);
             }
         }
         let mut buf = grown.take().unwrap_or_else(|| {
@@ -324,15 +351,14 @@ async fn read_with(r: &mut Request, mut bytes: Bytes, parser: &mut RequestParser
         match r.conn.stream.recv(core.large_client_header_buffers.size).await {
             Ok(more) if !more.is_empty() => buf.extend_from_slice(&more),
             Ok(_) => {
-                if parser.has_begun(&buf) {
+                if r.parser.has_begun(&buf) {
                     r.head = buf.freeze();
                     r.log_at(Level::Info, format_args!("client prematurely closed connection"));
                 }
                 return Head::Closed;
             }
             Err(error) => {
-                let begun = parser.has_begun(&buf);
-                r.line = line;
+                let begun = r.parser.has_begun(&buf);
                 r.head = if begun { buf.freeze() } else { Bytes::default() };
                 return match error.kind() {
                     io::ErrorKind::TimedOut if begun => Head::TimedOut,
@@ -356,10 +382,9 @@ fn limits(core: &CoreServer) -> Limits {
 }
 
 /// The head is there: everything that follows from it.
-fn complete(r: &mut Request, line: RequestHead, bytes: Bytes, used: usize) -> Head {
+fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
     r.conn.stream.set_recv_timeout(None);
     r.head = bytes.slice(0..used);
-    r.line = line;
     r.method = r.line.method_id;
     for name in &r.line.ignored {
         let name = String::from_utf8_lossy(name.of(&r.head)).into_owned();
@@ -448,9 +473,8 @@ fn set_server(r: &mut Request) -> Result<(), u16> {
     Ok(())
 }
 
-fn refuse(r: &mut Request, line: RequestHead, bytes: Bytes, error: RequestError) -> Head {
+fn refuse(r: &mut Request, bytes: Bytes, error: RequestError) -> Head {
     r.conn.stream.set_recv_timeout(None);
-    r.line = line;
     r.head = bytes;
     let _ = set_uri_for_log(r);
     // Where the line was read, its host chooses the server whose error pages are shown.

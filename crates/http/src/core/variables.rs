@@ -310,6 +310,7 @@ pub fn core(setup: &mut Setup) {
                 none,
                 Getter::Plain(|r, out| proxied(r, out, |p| p.destination.port().to_string())),
             ),
+            ("proxy_protocol_tlv_", Flags::PREFIX, Getter::Family(proxy_tlv)),
             ("server_addr", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.conn.local().text())))),
             ("server_port", none, Getter::Plain(server_port)),
             ("server_protocol", none, Getter::Plain(|r, out| put(out, r.line.protocol.of(&r.head)))),
@@ -499,6 +500,37 @@ fn proxied(r: &Request, out: &mut Vec<u8>, of: fn(&super::request::ProxyHeader) 
     match &r.conn.proxy {
         Some(header) => put(out, of(header).as_bytes()),
         None => false,
+    }
+}
+
+/// `$proxy_protocol_tlv_name`, by name or number (`0x01`).
+fn proxy_tlv(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
+    use wire::proxy_protocol::tlv;
+    let Some(header) = &r.conn.proxy else { return false };
+    let (outer, inner) = match name {
+        "alpn" => (0x01, None),
+        "authority" => (0x02, None),
+        "unique_id" => (0x05, None),
+        "ssl" => (0x20, None),
+        "netns" => (0x30, None),
+        "ssl_version" => (0x20, Some(0x21)),
+        "ssl_cn" => (0x20, Some(0x22)),
+        "ssl_cipher" => (0x20, Some(0x23)),
+        "ssl_sig_alg" => (0x20, Some(0x24)),
+        "ssl_key_alg" => (0x20, Some(0x25)),
+        _ => match name.strip_prefix("0x").and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(kind) => (kind, None),
+            None => return false,
+        },
+    };
+    let Ok(Some(value)) = tlv(&header.tlvs, outer) else { return false };
+    match inner {
+        None => put(out, value),
+        // The TLS one begins with a byte of flags and four that tell whether the client was verified.
+        Some(kind) => match value.get(5..).map(|rest| tlv(rest, kind)) {
+            Some(Ok(Some(value))) => put(out, value),
+            _ => false,
+        },
     }
 }
 

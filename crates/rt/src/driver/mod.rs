@@ -2,14 +2,18 @@
 
 mod epoll;
 mod poll;
+pub(crate) mod sim;
+mod uring;
 
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::core::Driver;
+use crate::core::{Driver, REMOTE};
 use crate::slots::{Slot, Slots};
+use crate::threads::Remote;
 
 /// What a driver found.
 pub(crate) enum Event {
@@ -33,16 +37,19 @@ pub(crate) enum Backend {
     Epoll(epoll::Epoll),
     Poll(poll::Poll),
     Select(poll::Select),
+    Uring(Box<uring::Uring>),
+    Sim(Box<sim::Sim>),
     Closed,
 }
 
 impl Backend {
-    pub(crate) fn new(driver: Driver, _connections: usize) -> io::Result<Backend> {
+    pub(crate) fn new(driver: Driver, remote: &Arc<Remote>) -> io::Result<Backend> {
         match driver {
             Driver::Epoll => Ok(Backend::Epoll(epoll::Epoll::new()?)),
             Driver::Poll => Ok(Backend::Poll(poll::Poll::default())),
             Driver::Select => Ok(Backend::Select(poll::Select::default())),
-            _ => Err(io::ErrorKind::Unsupported.into()),
+            Driver::Uring => Ok(Backend::Uring(Box::new(uring::Uring::new()?))),
+            Driver::Sim(seed) => Ok(Backend::Sim(Box::new(sim::Sim::new(seed, remote.clone())))),
         }
     }
 
@@ -55,13 +62,20 @@ impl Backend {
                 Ok(())
             }
             Backend::Select(select) => select.open(slot, fd),
-            Backend::Closed => Ok(()),
+            Backend::Uring(uring) => {
+                uring.open(slot, fd, kind);
+                Ok(())
+            }
+            Backend::Sim(_) if slot != REMOTE => Err(io::ErrorKind::Unsupported.into()),
+            Backend::Sim(_) | Backend::Closed => Ok(()),
         }
     }
 
     /// Stops watching a slot that is about to be closed; whether its number has to be held until the kernel is done.
-    pub(crate) fn close(&mut self, _slot: u32, slot: &mut Slot) -> bool {
+    pub(crate) fn close(&mut self, n: u32, slot: &mut Slot, clock: &Clock) -> bool {
         match self {
+            Backend::Sim(sim) => sim.close(n, clock.now()),
+            Backend::Uring(uring) => return uring.close(n),
             Backend::Epoll(epoll) => epoll.close(slot),
             Backend::Poll(_) | Backend::Select(_) | Backend::Closed => {}
         }
@@ -69,18 +83,20 @@ impl Backend {
     }
 
     /// Stops watching a slot whose descriptor lives on.
-    pub(crate) fn detach(&mut self, _slot: u32, slot: &mut Slot) {
+    pub(crate) fn detach(&mut self, n: u32, slots: &RefCell<Slots>, clock: &Clock) {
         match self {
-            Backend::Epoll(epoll) => epoll.detach(slot),
-            Backend::Poll(_) | Backend::Select(_) | Backend::Closed => {}
+            Backend::Uring(uring) => uring.detach(n, slots, clock),
+            Backend::Epoll(epoll) => epoll.detach(slots.borrow_mut().at(n)),
+            Backend::Sim(_) | Backend::Poll(_) | Backend::Select(_) | Backend::Closed => {}
         }
     }
 
     /// Stops reporting a listener until it is resumed.
-    pub(crate) fn pause(&mut self, _slot: u32, slot: &mut Slot) {
+    pub(crate) fn pause(&mut self, n: u32, slot: &mut Slot) {
         match self {
+            Backend::Uring(uring) => uring.pause(n),
             Backend::Epoll(epoll) => epoll.pause(slot),
-            Backend::Poll(_) | Backend::Select(_) => slot.driver |= note::PAUSED,
+            Backend::Sim(_) | Backend::Poll(_) | Backend::Select(_) => slot.driver |= note::PAUSED,
             Backend::Closed => {}
         }
     }
@@ -89,8 +105,29 @@ impl Backend {
     pub(crate) fn resume(&mut self, n: u32, slot: &mut Slot, exclusive: bool) {
         match self {
             Backend::Epoll(epoll) => epoll.resume(n, slot, exclusive),
+            Backend::Uring(uring) => uring.resume(n, slot, exclusive),
             Backend::Poll(_) | Backend::Select(_) => slot.driver &= !note::PAUSED,
+            Backend::Sim(sim) => {
+                slot.driver &= !note::PAUSED;
+                sim.resume(n);
+            }
             Backend::Closed => {}
+        }
+    }
+
+    /// The simulation, if that is the driver.
+    pub(crate) fn sim(&mut self) -> Option<&mut sim::Sim> {
+        match self {
+            Backend::Sim(sim) => Some(sim),
+            _ => None,
+        }
+    }
+
+    /// io_uring, if that is the driver.
+    pub(crate) fn uring(&mut self) -> Option<&mut uring::Uring> {
+        match self {
+            Backend::Uring(uring) => Some(uring),
+            _ => None,
         }
     }
 
@@ -98,12 +135,14 @@ impl Backend {
     pub(crate) fn wait(
         &mut self,
         slots: &RefCell<Slots>,
-        _clock: &Clock,
+        clock: &Clock,
         timeout_ms: u64,
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
         match self {
             Backend::Epoll(epoll) => epoll.wait(kernel_timeout(timeout_ms), events),
+            Backend::Sim(sim) => sim.wait(clock, timeout_ms, events),
+            Backend::Uring(uring) => uring.wait(slots, clock, timeout_ms, events),
             Backend::Poll(poll) => poll.wait(slots, kernel_timeout(timeout_ms), events),
             Backend::Select(select) => select.wait(slots, kernel_timeout(timeout_ms), events),
             Backend::Closed => Ok(()),

@@ -70,6 +70,9 @@ pub fn parse_fields(block: &[u8], underscores: bool, max: usize) -> Result<Vec<H
 /// Parses the line of `buf` that begins at `start`.
 #[inline]
 pub(super) fn parse_line(buf: &[u8], start: usize, underscores: bool) -> Result<Line, FieldsError> {
+    if matches!(buf.get(start), Some(b'\r' | b'\n')) {
+        return end_of_head(buf, start);
+    }
     let Some(stop) = find_name_end(buf, start) else { return odd_name(buf, start, underscores) };
     if buf.get(stop) == Some(&b':') && stop > start {
         let name = Span::new(start, stop);
@@ -122,15 +125,15 @@ fn line_end(buf: &[u8], start: usize, at: usize) -> Result<Option<usize>, Fields
     }
 }
 
-/// A name with unusual bytes, a line without a colon, or the end of the head.
+/// A name with unusual bytes, or a line without a colon.
+#[cold]
 fn odd_name(buf: &[u8], start: usize, underscores: bool) -> Result<Line, FieldsError> {
     let mut odd = false;
     let mut p = start;
     while let Some(&byte) = buf.get(p) {
         match byte {
-            b'\n' | b'\r' if p == start => return end_of_head(buf, start),
             b'\n' | b'\r' => {
-                let Some(next) = strict_line_end(buf, start, p)? else { return Ok(Line::Partial) };
+                let Some(next) = line_end(buf, start, p)? else { return Ok(Line::Partial) };
                 let name = Span::new(start, p);
                 let known = KnownHeader::of(name.of(buf));
                 return Ok(Line::Field(HeaderSpan { name, value: Span::new(p, p), known, invalid: odd }, next));
@@ -196,6 +199,7 @@ mod tests {
             ("X-Foo : b", "X-Foo\\x20"),
             ("X-Foo\t: b", "X-Foo\\x09"),
             ("X-Foo", "X-Foo=[]"),
+            ("X-Foo\r\r", "X-Foo=[]"),
             ("X-Foo ", "X-Foo\\x20"),
             (" X-Foo: b", "\\x20"),
             ("X-Foo: a\r\n b", "\\x20"),

@@ -38,34 +38,42 @@ pub fn validate_host(text: &[u8]) -> Result<HostParts<'_>, HostError> {
 
 /// Checks `host[:port]` without copying.
 pub fn scan_host(text: &[u8]) -> Result<ScannedHost, HostError> {
-    let end = if text.first() == Some(&b'[') { literal(text)? } else { reg_name(text)? };
+    let (end, upper) = if text.first() == Some(&b'[') { literal(text)? } else { reg_name(text)? };
     let port = match text.get(end..) {
         None | Some([]) => None,
         Some([b':', digits @ ..]) => port(digits)?,
         Some(_) => return Err(HostError),
     };
-    let host = text.get(..end).ok_or(HostError)?;
-    let upper = host.iter().any(u8::is_ascii_uppercase);
-    let len = if host.last() == Some(&b'.') { end - 1 } else { end };
+    let dot = end > 0 && text.get(end - 1) == Some(&b'.');
+    let len = end - usize::from(dot);
     if len == 0 { Err(HostError) } else { Ok(ScannedHost { len, port, upper }) }
 }
 
-/// A name or an IPv4 address; its length.
+/// A name or an IPv4 address; its length, and whether it has capitals.
 #[inline]
-fn reg_name(text: &[u8]) -> Result<usize, HostError> {
-    let end = text.iter().position(|&b| !is(b, REG_NAME)).unwrap_or(text.len());
-    let end = match text.get(end) {
-        Some(b'%') => escaped_name(text, end)?,
-        Some(b':') | None => end,
-        Some(_) => return Err(HostError),
-    };
-    let dots = |w: &[u8]| w == b"..";
-    if text.get(..end).unwrap_or_default().windows(2).any(dots) { Err(HostError) } else { Ok(end) }
+fn reg_name(text: &[u8]) -> Result<(usize, bool), HostError> {
+    let (mut end, mut before, mut upper) = (text.len(), 0, false);
+    for (i, &byte) in text.iter().enumerate() {
+        if !is(byte, REG_NAME) {
+            end = i;
+            break;
+        }
+        if byte == b'.' && before == b'.' {
+            return Err(HostError);
+        }
+        upper |= byte.is_ascii_uppercase();
+        before = byte;
+    }
+    match text.get(end) {
+        None | Some(b':') => Ok((end, upper)),
+        Some(b'%') => escaped_name(text, end),
+        Some(_) => Err(HostError),
+    }
 }
 
-/// A name with escapes, the first at `at`; its length.
+/// A name with escapes, the first at `at`.
 #[cold]
-fn escaped_name(text: &[u8], at: usize) -> Result<usize, HostError> {
+fn escaped_name(text: &[u8], at: usize) -> Result<(usize, bool), HostError> {
     let mut p = at;
     while let Some(&byte) = text.get(p) {
         match byte {
@@ -82,11 +90,15 @@ fn escaped_name(text: &[u8], at: usize) -> Result<usize, HostError> {
         }
         p += 1;
     }
-    Ok(p)
+    let name = text.get(..p).unwrap_or_default();
+    if name.windows(2).any(|w| w == b"..") {
+        return Err(HostError);
+    }
+    Ok((p, name.iter().any(u8::is_ascii_uppercase)))
 }
 
-/// `[IPv6]` or `[vF.…]`; its length with brackets.
-fn literal(text: &[u8]) -> Result<usize, HostError> {
+/// `[IPv6]` or `[vF.…]`; its length with brackets, and whether it has capitals.
+fn literal(text: &[u8]) -> Result<(usize, bool), HostError> {
     let close = text.iter().position(|&b| b == b']').ok_or(HostError)?;
     let inner = text.get(1..close).ok_or(HostError)?;
     let (future, rest) = match inner {
@@ -97,7 +109,7 @@ fn literal(text: &[u8]) -> Result<usize, HostError> {
     if rest.is_empty() || !rest.iter().all(|&b| fits(b)) || rest.windows(2).any(|w| w == b"..") {
         return Err(HostError);
     }
-    Ok(close + 1)
+    Ok((close + 1, inner.iter().any(u8::is_ascii_uppercase)))
 }
 
 /// Digits up to 65535, or none at all.

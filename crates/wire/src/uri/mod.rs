@@ -4,6 +4,6 @@ mod escape;
 mod host;
 mod path;
 
-pub use escape::{Escape, escape, escape_html, escaped_len, unescape};
+pub use escape::{Escape, escape, escape_html, escaped_len, unescape, unescape_redirect};
 pub use host::{HostError, HostParts, ScannedHost, scan_host, validate_host};
 pub use path::{Normalized, UriError, is_simple, normalize};

@@ -1,0 +1,59 @@
+//! Programs of other people that the tests use as peers: curl, Chromium, Python.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::Folder;
+
+/// The first of these programs that is installed. A test that needs a missing one fails and says which, unless
+/// `TIDEGATE_SKIP_MISSING` is set: then the answer is none, and the test leaves.
+pub fn tool(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/bin:/sbin:/bin";
+    let found = names.iter().find_map(|name| path.split(':').map(|d| Path::new(d).join(name)).find(|p| p.is_file()));
+    if found.is_none() {
+        assert!(std::env::var_os("TIDEGATE_SKIP_MISSING").is_some(), "none of {names:?} is installed");
+        eprintln!("left out: none of {names:?} is installed");
+    }
+    found
+}
+
+/// The system's Python, where Debian's packages are found.
+pub fn python() -> Option<PathBuf> {
+    Some(PathBuf::from("/usr/bin/python3")).filter(|p| p.is_file()).or_else(|| tool(&["python3"]))
+}
+
+/// Runs curl and returns what it wrote to standard output; it must succeed.
+pub fn curl(args: &[&str]) -> Vec<u8> {
+    let out = Command::new("curl").args(["-sS", "--max-time", "60"]).args(args).output().expect("curl is installed");
+    assert!(out.status.success(), "curl {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    out.stdout
+}
+
+/// Lets headless Chromium open a page, run its scripts, and returns the document when it is loaded; none if the browser
+/// isn't installed. Further options are the browser's, for example `--virtual-time-budget=8000` to wait for fetches.
+pub fn chromium(url: &str, options: &[&str]) -> Option<String> {
+    let program = tool(&["chromium", "chromium-browser", "google-chrome"])?;
+    let profile = Folder::new();
+    let out = Command::new("timeout")
+        .args(["-k", "5", "90"])
+        .arg(program)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args(["--dump-dom"])
+        .args(options)
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg(url)
+        .env("HOME", profile.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("timeout is installed");
+    assert!(out.status.success(), "chromium: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
+    Some(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// The SHA-256 sum of a file, in hexadecimal.
+pub fn sha256(path: &Path) -> String {
+    let out = Command::new("sha256sum").arg(path).output().expect("sha256sum is installed");
+    assert!(out.status.success(), "sha256sum {}", path.display());
+    String::from_utf8_lossy(&out.stdout).split(' ').next().unwrap_or_default().to_string()
+}

@@ -1,0 +1,281 @@
+//! Requests and their framing, server selection, locations, error pages.
+
+use std::time::Duration;
+
+use e2e::{Connection, Response, Server, Setup};
+
+fn check(server: &Server, cases: &[(&str, u16, &str)]) {
+    for (target, status, text) in cases {
+        let got = server.get(target);
+        assert_eq!((got.status, got.text().trim_end()), (*status, *text), "{target}");
+    }
+}
+
+fn status_of(server: &Server, bytes: &str) -> Option<u16> {
+    let mut c = server.connect();
+    c.send(bytes).end();
+    let head = bytes.starts_with("HEAD ");
+    c.try_response(head).map(|r: Response| r.status)
+}
+
+#[test]
+fn locations() {
+    let server = Setup::http(
+        "server {
+            listen 127.0.0.1:%%PORT%%;
+            location / { return 200 root; }
+            location = /exact { return 200 exact; }
+            location /exact/ { return 200 'below exact'; }
+            location /images/ { return 200 images; }
+            location ^~ /static/ { return 200 static; }
+            location ~ \\.gif$ { return 200 gif; }
+            location ~* \\.JPE?G$ { return 200 jpg; }
+            location ~ ^/num/(\\d+)/(?<rest>.*)$ { return 200 \"$1 $rest\"; }
+            location /outer/ {
+                return 200 outer;
+                location /outer/inner/ { return 200 inner; }
+                location ~ \\.php$ { return 200 php; }
+            }
+            location @named { return 200 named; }
+            location /named { error_page 418 = @named; return 418; }
+            location /missing { error_page 404 /lost.html; root /nonexistent; }
+            location = /lost.html { internal; return 200 lost; }
+        }",
+    )
+    .start();
+    check(
+        &server,
+        &[
+            ("/", 200, "root"),
+            ("/exact", 200, "exact"),
+            ("/exact?a=1", 200, "exact"),
+            ("/exact/x", 200, "below exact"),
+            ("/images/a.png", 200, "images"),
+            ("/images/a.gif", 200, "gif"),
+            ("/static/a.gif", 200, "static"),
+            ("/a.jpeg", 200, "jpg"),
+            ("/a.JPG", 200, "jpg"),
+            ("/num/12/a/b", 200, "12 a/b"),
+            ("/outer/x", 200, "outer"),
+            ("/outer/inner/x", 200, "inner"),
+            ("/outer/x.php", 200, "php"),
+            ("/named", 200, "named"),
+            ("/a/../exact", 200, "exact"),
+            ("/%65xact", 200, "exact"),
+            ("//exact", 200, "exact"),
+            ("/./exact", 200, "exact"),
+        ],
+    );
+    assert_eq!(server.get("/lost.html").status, 404);
+    assert_eq!(server.get("/missing").text(), "lost");
+}
+
+#[test]
+fn server_names() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; server_name first; return 200 first; }
+         server { listen 127.0.0.1:%%PORT%% default_server; server_name second; return 200 default; }
+         server { listen 127.0.0.1:%%PORT%%; server_name exact.example.com; return 200 exact; }
+         server { listen 127.0.0.1:%%PORT%%; server_name *.example.com; return 200 tail; }
+         server { listen 127.0.0.1:%%PORT%%; server_name mail.*; return 200 head; }
+         server { listen 127.0.0.1:%%PORT%%; server_name .dot.org; return 200 dot; }
+         server { listen 127.0.0.1:%%PORT%%; server_name ~^(?<who>.+)\\.users\\.net$; return 200 $who; }
+         server { listen 127.0.0.1:%%PORT_B%%; return 200 'other port'; }",
+    )
+    .start();
+    let cases = [
+        ("first", "first"),
+        ("unknown", "default"),
+        ("exact.example.com", "exact"),
+        ("EXACT.example.com.", "exact"),
+        ("exact.example.com:99", "exact"),
+        ("x.example.com", "tail"),
+        ("a.b.example.com", "tail"),
+        ("mail.anything", "head"),
+        ("dot.org", "dot"),
+        ("www.dot.org", "dot"),
+        ("jane.users.net", "jane"),
+    ];
+    for (host, expect) in cases {
+        let got = server.raw(format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
+        assert_eq!(got.text(), expect, "{host}");
+    }
+    let got = Connection::open(server.port_of("PORT_B")).get("/", "");
+    assert_eq!(got.text(), "other port");
+}
+
+#[test]
+fn keepalive_and_pipelining() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; keepalive_requests 3;
+            location / { return 200 \"$request_uri\"; } }",
+    )
+    .start();
+    let mut c = server.connect();
+    assert_eq!(c.get("/1", "").text(), "/1");
+    c.send("GET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3 HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(c.response().text(), "/2");
+    let third = c.response();
+    assert_eq!((third.text().as_str(), third.field("Connection")), ("/3", Some("close")));
+    assert!(c.closed());
+
+    let mut old = server.connect();
+    old.send("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(old.response().field("Connection"), Some("close"));
+    assert!(old.closed());
+    let mut kept = server.connect();
+    kept.send("GET /k HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    assert_eq!(kept.response().field("Connection"), Some("keep-alive"));
+    assert_eq!(kept.get("/again", "Connection: close\r\n").text(), "/again");
+    assert!(kept.closed());
+}
+
+#[test]
+fn every_split_of_a_request() {
+    let server = Setup::http("server { listen 127.0.0.1:%%PORT%%; return 200 $arg_a; }").start();
+    let request = "GET /?a=1 HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n";
+    for cut in 1..request.len() {
+        let mut c = server.connect();
+        c.send(&request[..cut]);
+        std::thread::sleep(Duration::from_millis(1));
+        c.send(&request[cut..]);
+        assert_eq!(c.response().text(), "1", "cut at {cut}");
+    }
+}
+
+#[test]
+fn bad_requests() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; server_name a; large_client_header_buffers 2 2k;
+            location / { return 200 ok; } }",
+    )
+    .start();
+    let long = "x".repeat(3000);
+    let cases = [
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_string(), 200),
+        ("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".to_string(), 200),
+        ("GET / HTTP/1.1\nHost: a\n\n".to_string(), 200),
+        ("GET / HTTP/1.0\r\n\r\n".to_string(), 200),
+        ("GET / HTTP/1.1\r\n\r\n".to_string(), 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_string(), 400),
+        ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n".to_string(), 400),
+        ("GET / HTTP/2.0\r\nHost: a\r\n\r\n".to_string(), 505),
+        ("GET / HTTX/1.1\r\nHost: a\r\n\r\n".to_string(), 400),
+        ("get / HTTP/1.1\r\nHost: a\r\n\r\n".to_string(), 400),
+        ("GET /../ HTTP/1.1\r\nHost: a\r\n\r\n".to_string(), 400),
+        ("GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n".to_string(), 400),
+        ("GET /%00 HTTP/1.1\r\nHost: a\r\n\r\n".to_string(), 400),
+        (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"), 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n".to_string(), 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n".to_string(), 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx".to_string(), 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n".to_string(), 501),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n".to_string(), 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n".to_string(), 501),
+        ("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_string(), 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\nx".to_string(), 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x1\r\n\r\nx".to_string(), 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\nx".to_string(), 400),
+        ("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n".to_string(), 405),
+        ("GET http://a/x HTTP/1.1\r\nHost: b\r\n\r\n".to_string(), 200),
+    ];
+    for (request, status) in cases {
+        assert_eq!(status_of(&server, &request), Some(status), "{:.60?}", request);
+    }
+    assert_eq!(status_of(&server, "GET / HTTP/1.1\r\nHo"), None, "half a request and then nothing");
+    let error = server.raw("GET / HTTP/1.1\r\n\r\n");
+    assert!(error.text().contains("<h1>400 Bad Request</h1>"), "{}", error.text());
+    assert_eq!(error.field("Connection"), Some("close"));
+}
+
+#[test]
+fn heads_and_bodies() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; client_max_body_size 100;
+            location / { return 200 body; }
+            location /file { root %%DIR%%; }
+         }",
+    )
+    .file("file", "content")
+    .start();
+    let mut c = server.connect();
+    let head = c.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").head_response();
+    assert_eq!((head.status, head.field("Content-Length")), (200, Some("4")));
+    // A body that nobody reads must not become the next request.
+    c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 17\r\n\r\nGET /x HTTP/1.1\r\n");
+    assert_eq!(c.response().status, 200);
+    c.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nT: x\r\n\r\n");
+    assert_eq!(c.response().status, 200);
+    assert_eq!(c.get("/file", "").text(), "content");
+    c.send("POST /file HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+    assert_eq!(c.response().status, 405);
+    let large = server.raw("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n");
+    assert_eq!(large.status, 413);
+    let expect = server.raw("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 101\r\n\r\n");
+    assert_eq!(expect.status, 413);
+}
+
+#[test]
+fn error_pages() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; root %%DIR%%;
+            error_page 404 /404.html;
+            error_page 403 =200 /ok.html;
+            error_page 500 502 503 504 /50x.html;
+            location /denied { deny all; }
+            location /fail { return 503; }
+            location /elsewhere { error_page 404 http://example.com/x; }
+            location /intercept { error_page 401 =404 /404.html; return 401; }
+         }",
+    )
+    .file("404.html", "not here")
+    .file("ok.html", "fine")
+    .file("50x.html", "broken")
+    .start();
+    check(
+        &server,
+        &[
+            ("/missing", 404, "not here"),
+            ("/denied", 200, "fine"),
+            ("/fail", 503, "broken"),
+            ("/intercept", 404, "not here"),
+        ],
+    );
+    let moved = server.get("/elsewhere");
+    assert_eq!((moved.status, moved.field("Location")), (302, Some("http://example.com/x")));
+}
+
+#[test]
+fn server_field() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%;
+            location / { return 204; }
+            location /off { server_tokens off; return 404; } }",
+    )
+    .start();
+    let on = server.get("/");
+    assert!(on.field("Server").is_some_and(|s| s.contains('/')), "{}", on.head);
+    assert!(on.field("Date").is_some_and(|d| d.ends_with("GMT")), "{}", on.head);
+    let off = server.get("/off");
+    assert!(off.field("Server").is_some_and(|s| !s.contains('/')), "{}", off.head);
+}
+
+#[test]
+fn timeouts() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; client_header_timeout 1s; client_body_timeout 1s; keepalive_timeout 1s;
+            location / { return 200 ok; }
+            location /up { proxy_pass http://127.0.0.1:1; } }",
+    )
+    .start();
+    assert!(server.connect().closed(), "a silent client");
+    assert!(server.connect().send("GET / HTTP/1.1\r\n").closed(), "half a head");
+    let mut idle = server.connect();
+    assert_eq!(idle.get("/", "").status, 200);
+    assert!(idle.closed(), "an idle connection");
+    let mut body = server.connect();
+    body.send("POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
+    assert_eq!(body.try_response(false).map(|r| r.status), None, "half a body");
+    assert_eq!(server.get("/").status, 200);
+}

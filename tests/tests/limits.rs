@@ -1,0 +1,143 @@
+//! What must not hurt others: too many connections, no descriptors, clients that leave, a disk that is full.
+
+use std::time::Duration;
+
+use e2e::{Backend, Connection, Setup};
+
+#[test]
+fn idle_connections_make_room() {
+    let mut server = Setup::whole(
+        "daemon off; pid nginx.pid; worker_processes 1; error_log error.log info; events { worker_connections 32; %%USE%% }
+         http { access_log off; client_body_temp_path cb; proxy_temp_path pt; keepalive_timeout 60s;
+            server { listen 127.0.0.1:%%PORT%%; return 200 x; } }",
+    )
+    .start();
+    let mut idle: Vec<Connection> = Vec::new();
+    for n in 0..80 {
+        let mut c = server.connect();
+        assert_eq!(c.get("/", "").text(), "x", "connection {n}");
+        idle.push(c);
+    }
+    let open = idle.iter_mut().rev().take(5).filter_map(|c| c.try_send("").then_some(())).count();
+    assert_eq!(open, 5);
+    server.read_until("error.log", "worker_connections are not enough, reusing connections");
+    server.quiet();
+}
+
+#[test]
+fn out_of_descriptors() {
+    let mut server = Setup::whole(
+        "daemon off; pid nginx.pid; worker_processes 1; worker_rlimit_nofile 40; events { worker_connections 100; %%USE%% }
+         http { access_log off; client_body_temp_path cb; proxy_temp_path pt; client_header_timeout 2s;
+            server { listen 127.0.0.1:%%PORT%%; return 200 x; } }",
+    )
+    .start();
+    let silent: Vec<Connection> = (0..60).map(|_| server.connect()).collect();
+    std::thread::sleep(Duration::from_millis(500));
+    drop(silent);
+    server.wait(|s| s.connect().get("/", "").text() == "x", "an answer afterwards");
+    server.read_until("error.log", "(24: Too many open files)");
+    server.quiet();
+}
+
+#[test]
+fn clients_that_leave() {
+    let server =
+        Setup::http("server { listen 127.0.0.1:%%PORT%%; root %%DIR%%; }").file("big", vec![b'b'; 5_000_000]).start();
+    for _ in 0..50 {
+        let mut c = server.connect();
+        c.send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
+        c.take(1000);
+    }
+    assert_eq!(server.get("/big").body.len(), 5_000_000);
+}
+
+#[test]
+fn a_full_disk_for_logs() {
+    let mut server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; access_log /dev/full; location / { return 200 x; }
+            location /b { access_log /dev/full combined buffer=4k flush=1s; return 200 x; } }",
+    )
+    .start();
+    for _ in 0..20 {
+        assert_eq!(server.get("/").text(), "x");
+        assert_eq!(server.get("/b").text(), "x");
+    }
+    server.read_until("error.log", "No space left on device");
+    server.quiet();
+}
+
+#[test]
+fn a_full_disk_for_temporary_files() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("left out: only root can mount a small file system");
+        return;
+    }
+    let backend =
+        Backend::start(|r| Backend::ok(&"z".repeat(if r.line().contains("large") { 30_000_000 } else { 10 })));
+    let mut server = Setup::http(&format!(
+        "client_max_body_size 10m; client_body_buffer_size 16k; client_body_temp_path %%DIR%%/disk/body;
+         proxy_temp_path %%DIR%%/disk/proxy;
+         server {{ listen 127.0.0.1:%%PORT%%; location / {{ proxy_pass http://127.0.0.1:{}; }} }}",
+        backend.port
+    ))
+    .tiny_disk("disk")
+    .start();
+    let body = vec![b'b'; 2_000_000];
+    let mut up = server.connect();
+    up.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()));
+    up.try_send(&body);
+    assert_eq!(up.try_response(false).map_or(500, |r| r.status), 500, "a body that can't be stored");
+    let mut down = server.connect();
+    down.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(server.get("/small").text(), "z".repeat(10), "others are served");
+    assert!(down.rest().len() < 30_000_000, "a response that can't be stored is cut off");
+    server.read_until("error.log", "No space left on device");
+    assert_eq!(server.get("/small").text(), "z".repeat(10));
+    server.quiet();
+}
+
+#[test]
+fn mutated_requests() {
+    let server = Setup::http(
+        "client_header_timeout 1s; client_body_timeout 1s; error_log error.log crit;
+         server { listen 127.0.0.1:%%PORT%%; root %%DIR%%; location /p { proxy_pass http://127.0.0.1:1; } }",
+    )
+    .file("index.html", "alive")
+    .start();
+    let seeds: [&[u8]; 4] = [
+        b"GET /index.html?a=b HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-1,3-4\r\nConnection: keep-alive\r\n\r\n",
+        b"POST /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\nT: v\r\n\r\n",
+        b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nabcde",
+        b"GET http://h/%41/../b//c HTTP/1.0\r\nIf-None-Match: \"a\", W/\"b\"\r\nIf-Modified-Since: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n",
+    ];
+    let mut state: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below.max(1) as u64) as usize
+    };
+    let rounds = std::env::var("TIDEGATE_MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(3000);
+    for round in 0..rounds {
+        let mut bytes = seeds[random(seeds.len())].to_vec();
+        for _ in 0..=random(4) {
+            let at = random(bytes.len());
+            match random(4) {
+                0 => bytes[at] = random(256) as u8,
+                1 => bytes.insert(at, b"\r\n\0 :%/;"[random(8)]),
+                2 => bytes.truncate(at.max(1)),
+                _ => bytes.extend_from_within(at..),
+            }
+        }
+        let mut c = server.connect();
+        c.try_send(&bytes);
+        c.end();
+        if round % 100 == 0 {
+            c.rest();
+            assert_eq!(server.get("/").text(), "alive", "after {:?}", String::from_utf8_lossy(&bytes));
+        }
+    }
+    assert_eq!(server.get("/").text(), "alive");
+}

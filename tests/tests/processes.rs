@@ -1,0 +1,207 @@
+//! Master and workers: signals, reload, logs reopened, crashes, the command line.
+
+use std::fs;
+use std::io::Write;
+use std::time::Duration;
+
+use e2e::{Backend, Setup, binary};
+use rustix::process::{Pid, Signal, kill_process};
+
+const SITE: &str = "server { listen 127.0.0.1:%%PORT%%; location / { return 200 one; } }";
+
+fn whole(body: &str, more: &str) -> String {
+    format!(
+        "daemon off; pid nginx.pid; {more} events {{ %%USE%% }} http {{ access_log access.log;
+         client_body_temp_path cb; proxy_temp_path pt; server {{ listen 127.0.0.1:%%PORT%%; location / {{ {body} }} }} }}"
+    )
+    .replace("%%USE%%", &std::env::var("TIDEGATE_USE").map(|m| format!("use {m};")).unwrap_or_default())
+}
+
+#[test]
+fn quit_finishes_what_runs() {
+    let backend = Backend::start(|_| {
+        std::thread::sleep(Duration::from_millis(800));
+        Backend::ok("late")
+    });
+    let server = Setup::http(&format!(
+        "server {{ listen 127.0.0.1:%%PORT%%; location / {{ proxy_pass http://127.0.0.1:{}; }} }}",
+        backend.port
+    ))
+    .start();
+    let mut idle = server.connect();
+    assert_eq!(idle.get("/", "").text(), "late");
+    let mut busy = server.connect();
+    busy.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    std::thread::sleep(Duration::from_millis(200));
+    let stopping = std::thread::spawn(move || server.stop());
+    assert!(idle.closed());
+    let late = busy.response();
+    assert_eq!((late.text().as_str(), late.field("Connection")), ("late", Some("close")));
+    assert!(stopping.join().expect("it stops cleanly").success());
+}
+
+#[test]
+fn term_ends_at_once() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = Setup::http(SITE).main("worker_processes 2;").prepare();
+        server.configure(&whole("return 200 one;", "worker_processes 2;"));
+        server.launch();
+        let mut idle = server.connect();
+        idle.get("/", "");
+        let pids = server.children();
+        assert_eq!(pids.len(), 2);
+        server.signal(signal);
+        assert!(idle.closed());
+        server.wait_end();
+        let alive = pids.iter().filter(|p| fs::exists(format!("/proc/{p}")).unwrap_or(false)).count();
+        assert_eq!(alive, 0, "workers are gone");
+        assert!(!server.folder().path().join("nginx.pid").exists(), "the pid file is gone");
+    }
+}
+
+#[test]
+fn reload() {
+    let mut server = Setup::whole(&whole("return 200 one;", "")).start();
+    assert_eq!(server.get("/").text(), "one");
+    server.configure(&whole("return 200 two;", ""));
+    server.reload();
+    assert_eq!(server.get("/").text(), "two");
+    // A broken file leaves everything as it is.
+    server.configure(&whole("return 200 three; nonsense;", ""));
+    server.signal(Signal::HUP);
+    server.read_until("error.log", "unknown directive \"nonsense\"");
+    assert_eq!(server.get("/").text(), "two");
+    server.configure(&whole("return 200 four;", ""));
+    server.reload();
+    assert_eq!(server.get("/").text(), "four");
+    server.quiet();
+}
+
+#[test]
+fn reload_loses_no_request() {
+    let mut server = Setup::whole(&whole("return 200 x;", "worker_processes 2;")).start();
+    let port = server.port();
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            std::thread::spawn(move || {
+                (0..300).filter(|_| e2e::Connection::open(port).get("/", "Connection: close\r\n").text() == "x").count()
+            })
+        })
+        .collect();
+    for _ in 0..5 {
+        server.reload();
+    }
+    let good: usize = clients.into_iter().map(|c| c.join().expect("no client fails")).sum();
+    assert_eq!(good, 1200);
+}
+
+#[test]
+fn logs_are_reopened() {
+    let mut server = Setup::http(SITE).start();
+    server.get("/before");
+    server.read_until("access.log", "/before");
+    let log = server.folder().path().join("access.log");
+    fs::rename(&log, server.folder().path().join("old.log")).expect("a log can be moved");
+    server.get("/between");
+    server.read_until("old.log", "/between");
+    server.signal(Signal::USR1);
+    server.wait(|_| log.exists(), "a new log");
+    std::thread::sleep(Duration::from_millis(200));
+    server.get("/after");
+    server.read_until("access.log", "/after");
+    assert!(!server.read("old.log").contains("/after"));
+}
+
+#[test]
+fn a_killed_worker_is_replaced() {
+    let mut server = Setup::http(SITE).start();
+    let worker = server.children().first().copied().expect("there is a worker");
+    let pid = i32::try_from(worker).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, Signal::KILL).expect("it is ours");
+    server.wait(|s| s.children().iter().any(|p| *p != worker), "another worker");
+    assert_eq!(server.get("/").text(), "one");
+    server.read_until("error.log", "exited on signal 9");
+    server.quiet();
+}
+
+#[test]
+fn single_process() {
+    let server = Setup::whole(&whole("return 200 alone;", "master_process off;")).start();
+    assert_eq!(server.get("/").text(), "alone");
+    assert!(server.children().is_empty());
+}
+
+#[test]
+fn daemon_and_signals_by_command() {
+    let mut server = Setup::whole(
+        "pid nginx.pid; events { %%USE%% } http { access_log off; client_body_temp_path cb; proxy_temp_path pt;
+         server { listen 127.0.0.1:%%PORT%%; return 200 daemon; } }",
+    )
+    .prepare();
+    let out = server.command(&[]);
+    assert!(out.status.success(), "{out:?}");
+    assert_eq!(server.get("/").text(), "daemon");
+    let pid = server.read("nginx.pid").trim().to_string();
+    assert!(server.command(&["-s", "reload"]).status.success());
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(server.get("/").text(), "daemon");
+    assert!(server.command(&["-s", "stop"]).status.success());
+    for _ in 0..500 {
+        if !fs::exists(format!("/proc/{pid}")).unwrap_or(false) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(!fs::exists(format!("/proc/{pid}")).unwrap_or(false), "the daemon has ended");
+    let again = server.command(&["-s", "stop"]);
+    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("[error]"), "{again:?}");
+    server.quiet();
+}
+
+#[test]
+fn tests_of_a_configuration() {
+    let server = Setup::http(SITE).prepare();
+    let good = server.command(&["-t"]);
+    let text = String::from_utf8_lossy(&good.stderr).into_owned();
+    assert!(good.status.success(), "{text}");
+    assert!(text.contains("syntax is ok") && text.contains("test is successful"), "{text}");
+    let dump = server.command(&["-T"]);
+    let text = String::from_utf8_lossy(&dump.stdout).into_owned();
+    assert!(text.contains("# configuration file ") && text.contains("return 200 one;"), "{text}");
+    assert!(server.command(&["-t", "-q"]).stderr.is_empty());
+    let version = String::from_utf8_lossy(&server.command(&["-v"]).stderr).into_owned();
+    assert!(version.contains(" version: "), "{version}");
+    let bad = [
+        ("nonsense 1;", "[emerg]", "unknown directive \"nonsense\" in "),
+        ("worker_processes;", "[emerg]", "invalid number of arguments in \"worker_processes\" directive"),
+        ("http { server { listen 1:2:3:4; } }", "[emerg]", " in "),
+        ("http { location / { } }", "[emerg]", "\"location\" directive is not allowed here"),
+        ("http {", "[emerg]", "unexpected end of file, expecting \"}\""),
+        ("}", "[emerg]", "unexpected \"}\""),
+        ("pid a; pid b;", "[emerg]", "\"pid\" directive is duplicate"),
+        (
+            "http { sendfile maybe; }",
+            "[emerg]",
+            "invalid value \"maybe\" in \"sendfile\" directive, it must be \"on\" or \"off\"",
+        ),
+        ("include none.conf;", "[emerg]", "none.conf\" failed (2: No such file or directory)"),
+    ];
+    for (text, level, message) in bad {
+        server.folder().write("nginx.conf", format!("events {{ }}\n{text}\n"));
+        let out = server.command(&["-t"]);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success(), "{text}");
+        assert!(said.contains(level) && said.contains(message), "{text}: {said}");
+    }
+}
+
+#[test]
+fn options_it_does_not_know() {
+    let out = std::process::Command::new(binary()).arg("-Z").output().expect("the program starts");
+    assert!(!out.status.success());
+    assert!(String::from_utf8_lossy(&out.stderr).contains("invalid option: \"Z\""), "{out:?}");
+    let out = std::process::Command::new(binary()).args(["-s", "dance"]).output().expect("the program starts");
+    assert!(!out.status.success());
+    assert!(String::from_utf8_lossy(&out.stderr).contains("invalid option: \"-s dance\""), "{out:?}");
+    std::io::stderr().flush().expect("standard error is there");
+}

@@ -1,0 +1,121 @@
+//! `rewrite`, `return`, `if`, `set`, `break`, and `try_files`.
+
+use e2e::Setup;
+
+#[test]
+fn rewrites() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; root %%DIR%%;
+            set $base base;
+            rewrite ^/old/(.*)$ /new/$1 last;
+            location /new/ { return 200 \"$uri|$args\"; }
+            location /redirect { rewrite ^ /there redirect; }
+            location /permanent { rewrite ^/permanent/(.*) http://example.com/$1? permanent; }
+            location /break/ { rewrite ^/break/(.*)$ /files/$1 break; }
+            location /args { rewrite ^ /new/x?b=2 last; }
+            location /loop { rewrite ^ /loop last; }
+            location /set { set $a 1; set $a \"${a}2\"; return 200 \"$base$a\"; }
+            location /if {
+                set $said none;
+                if ($arg_x) { set $said x; }
+                if ($arg_x = 2) { set $said two; }
+                if ($request_method = POST) { return 403; }
+                if ($http_user_agent ~* (bot|spider)) { set $said \"bot:$1\"; }
+                if ($arg_y !~ ^\\d+$) { set $said $said-; }
+                if (-f %%DIR%%/files$arg_file) { set $said file; }
+                if (!-e %%DIR%%$uri) { set $said $said!; }
+                return 200 $said;
+            }
+            location /return301 { return 301 /target; }
+            location /return302 { return http://example.com/; }
+            location /return444 { return 444; }
+            location /return307 { return 307 https://$host$request_uri; }
+            location /files/ { }
+        }",
+    )
+    .file("files/a.txt", "a file")
+    .start();
+    let base = format!("http://localhost:{}", server.port());
+    let texts = [
+        ("/old/a/b?c=d", "/new/a/b|c=d"),
+        ("/args?a=1", "/new/x|b=2&a=1"),
+        ("/break/a.txt", "a file"),
+        ("/set", "base12"),
+        ("/if", "none-!"),
+        ("/if?x=1&y=5", "x!"),
+        ("/if?x=2&y=5", "two!"),
+        ("/if?y=5&file=/a.txt", "file!"),
+    ];
+    for (target, text) in texts {
+        assert_eq!(server.get(target).text(), text, "{target}");
+    }
+    assert_eq!(server.get_with("/if?y=1", "User-Agent: GoogleBot\r\n").text(), "bot:Bot!");
+    let moves = [
+        ("/redirect?a=1", 302, format!("{base}/there?a=1")),
+        ("/permanent/p?a=1", 301, "http://example.com/p".to_string()),
+        ("/return301", 301, format!("{base}/target")),
+        ("/return302", 302, "http://example.com/".to_string()),
+        ("/return307?q", 307, "https://localhost/return307?q".to_string()),
+    ];
+    for (target, status, location) in moves {
+        let got = server.get(target);
+        assert_eq!((got.status, got.field("Location")), (status, Some(location.as_str())), "{target}");
+    }
+    assert_eq!(server.get("/loop").status, 500);
+    assert_eq!(server.raw("POST /if HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").status, 403);
+    let mut closed = server.connect();
+    closed.send("GET /return444 HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(closed.closed());
+}
+
+#[test]
+fn relative_redirects() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; root %%DIR%%;
+            location /rel { absolute_redirect off; return 301 /x; }
+            location /name { server_name_in_redirect on; return 301 /x; }
+            location /port { port_in_redirect off; return 301 /x; }
+            server_name named.example;
+        }",
+    )
+    .start();
+    let port = server.port();
+    let cases = [
+        ("/rel", "/x".to_string()),
+        ("/name", format!("http://named.example:{port}/x")),
+        ("/port", "http://localhost/x".to_string()),
+    ];
+    for (target, location) in cases {
+        assert_eq!(server.get(target).field("Location"), Some(location.as_str()), "{target}");
+    }
+}
+
+#[test]
+fn try_files() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; root %%DIR%%;
+            location / { try_files $uri $uri/ /fallback?q=$uri; }
+            location /fallback { return 200 \"fallback $args\"; }
+            location /status { try_files $uri =410; }
+            location /name { try_files $uri @name; }
+            location @name { return 200 \"named $uri\"; }
+            location /alias/ { alias %%DIR%%/dir/; try_files $uri =404; }
+            index index.html;
+        }",
+    )
+    .file("a.txt", "a")
+    .file("dir/index.html", "dir index")
+    .start();
+    let cases = [
+        ("/a.txt", 200, "a"),
+        ("/dir/", 200, "dir index"),
+        ("/none", 200, "fallback q=/none"),
+        ("/name/x", 200, "named /name/x"),
+        ("/alias/index.html", 200, "dir index"),
+    ];
+    for (target, status, text) in cases {
+        let got = server.get(target);
+        assert_eq!((got.status, got.text().as_str()), (status, text), "{target}");
+    }
+    assert_eq!(server.get("/status").status, 410);
+}

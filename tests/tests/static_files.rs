@@ -1,0 +1,151 @@
+//! Static files: content, types, index, ranges, conditions, the open file cache.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::{Duration, SystemTime};
+
+use e2e::{Server, Setup};
+
+const DATE: &str = "Thu, 01 Jan 2026 00:00:00 GMT";
+
+fn site(more: &str) -> Server {
+    let setup = Setup::http(&format!(
+        "types {{ text/html html; text/plain txt; }} default_type application/octet-stream;
+         server {{ listen 127.0.0.1:%%PORT%%; root %%DIR%%/html; {more}
+            location /sub/ {{ index none.html index.txt; }}
+            location /alias/ {{ alias %%DIR%%/html/sub/; }}
+         }}"
+    ))
+    .file("html/index.html", "welcome")
+    .file("html/ten.txt", "0123456789")
+    .file("html/big", vec![b'x'; 300_000])
+    .file("html/empty.txt", "")
+    .file("html/sub/index.txt", "sub index")
+    .file("html/with space.txt", "space")
+    .file("html/bare/x", "x");
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+    let file = fs::File::open(setup.folder().path().join("html/ten.txt")).expect("it was written");
+    file.set_modified(modified).expect("the file is ours");
+    setup.start()
+}
+
+#[test]
+fn files() {
+    let server = site("");
+    let cases = [
+        ("/", 200, "text/html", "welcome"),
+        ("/ten.txt", 200, "text/plain", "0123456789"),
+        ("/empty.txt", 200, "text/plain", ""),
+        ("/sub/", 200, "text/plain", "sub index"),
+        ("/alias/index.txt", 200, "text/plain", "sub index"),
+        ("/with%20space.txt", 200, "text/plain", "space"),
+        ("/bare/x", 200, "application/octet-stream", "x"),
+    ];
+    for (target, status, kind, text) in cases {
+        let got = server.get(target);
+        assert_eq!(
+            (got.status, got.field("Content-Type"), got.text().as_str()),
+            (status, Some(kind), text),
+            "{target}"
+        );
+        assert_eq!(got.field("Accept-Ranges"), Some("bytes"));
+    }
+    for (target, status) in [("/none", 404), ("/bare/", 403), ("/ten.txt/", 404), ("/ten.txt/x", 404)] {
+        assert_eq!(server.get(target).status, status, "{target}");
+    }
+    assert_eq!(server.get("/big").body.len(), 300_000);
+    let moved = server.get("/sub?a=b");
+    assert_eq!(moved.status, 301);
+    assert_eq!(moved.field("Location"), Some(format!("http://localhost:{}/sub/?a=b", server.port()).as_str()));
+}
+
+#[test]
+fn conditions() {
+    let server = site("");
+    let whole = server.get("/ten.txt");
+    assert_eq!(whole.field("Last-Modified"), Some(DATE));
+    let tag = whole.field("ETag").expect("files have a tag").to_string();
+    let cases = [
+        (format!("If-Modified-Since: {DATE}\r\n"), 304),
+        ("If-Modified-Since: Fri, 02 Jan 2026 00:00:00 GMT\r\n".to_string(), 200),
+        (format!("If-None-Match: {tag}\r\n"), 304),
+        (format!("If-None-Match: \"x\", W/{tag}\r\n"), 304),
+        ("If-None-Match: *\r\n".to_string(), 304),
+        ("If-None-Match: \"x\"\r\n".to_string(), 200),
+        (format!("If-None-Match: \"x\"\r\nIf-Modified-Since: {DATE}\r\n"), 200),
+        ("If-Match: \"x\"\r\n".to_string(), 412),
+        (format!("If-Match: {tag}\r\n"), 200),
+        ("If-Unmodified-Since: Wed, 31 Dec 2025 00:00:00 GMT\r\n".to_string(), 412),
+    ];
+    for (fields, status) in cases {
+        assert_eq!(server.get_with("/ten.txt", &fields).status, status, "{fields}");
+    }
+}
+
+#[test]
+fn ranges() {
+    let server = site("");
+    let cases = [
+        ("bytes=0-3", 206, "0123", Some("bytes 0-3/10")),
+        ("bytes=4-", 206, "456789", Some("bytes 4-9/10")),
+        ("bytes=-3", 206, "789", Some("bytes 7-9/10")),
+        ("bytes=8-100", 206, "89", Some("bytes 8-9/10")),
+        ("bytes=-100", 206, "0123456789", Some("bytes 0-9/10")),
+        ("lines=1-2", 200, "", None),
+        ("bytes=20-", 416, "", Some("bytes */10")),
+    ];
+    for (range, status, text, content_range) in cases {
+        let got = server.get_with("/ten.txt", &format!("Range: {range}\r\n"));
+        assert_eq!(got.status, status, "{range}");
+        if status == 206 {
+            assert_eq!((got.text().as_str(), got.field("Content-Range")), (text, content_range), "{range}");
+        } else if content_range.is_some() {
+            assert_eq!(got.field("Content-Range"), content_range, "{range}");
+        }
+    }
+    let many = server.get_with("/ten.txt", "Range: bytes=0-1,5-6\r\n");
+    assert!(many.field("Content-Type").is_some_and(|t| t.starts_with("multipart/byteranges; boundary=")));
+    assert!(many.text().contains("Content-Range: bytes 5-6/10\r\n\r\n56\r\n"), "{}", many.text());
+    let changed = server.get_with("/ten.txt", "Range: bytes=0-1\r\nIf-Range: \"other\"\r\n");
+    assert_eq!((changed.status, changed.text().as_str()), (200, "0123456789"));
+    let same = server.get_with("/ten.txt", &format!("Range: bytes=0-1\r\nIf-Range: {DATE}\r\n"));
+    assert_eq!((same.status, same.text().as_str()), (206, "01"));
+    let off = site("max_ranges 0;");
+    let all = off.get_with("/ten.txt", "Range: bytes=0-1\r\n");
+    assert_eq!((all.status, all.field("Accept-Ranges")), (200, None));
+}
+
+#[test]
+fn ways_to_send() {
+    for directives in ["sendfile on;", "sendfile off;", "sendfile on; tcp_nopush on;", "aio threads;"] {
+        let server = site(directives);
+        let body = server.get("/big").body;
+        assert!(body.len() == 300_000 && body.iter().all(|b| *b == b'x'), "{directives}");
+        let part = server.get_with("/big", "Range: bytes=100000-199999\r\n");
+        assert_eq!(part.body.len(), 100_000, "{directives}");
+    }
+}
+
+#[test]
+fn open_file_cache() {
+    let server = site("open_file_cache max=10; open_file_cache_valid 1s; open_file_cache_errors on;");
+    let old = server.get("/ten.txt");
+    assert_eq!(server.get("/late.txt").status, 404);
+    server.folder().write("html/late.txt", "late");
+    let path = server.folder().path().join("html/ten.txt");
+    fs::remove_file(&path).expect("it is there");
+    server.folder().write("html/ten.txt", "new content");
+    assert_eq!(server.get("/ten.txt").text(), old.text(), "within its validity");
+    std::thread::sleep(Duration::from_millis(2200));
+    assert_eq!(server.get("/ten.txt").text(), "new content");
+    assert_eq!(server.get("/late.txt").text(), "late");
+}
+
+#[test]
+fn links() {
+    let server = site("location /closed/ { disable_symlinks on; }");
+    server.folder().write("html/closed/real", "real");
+    symlink("real", server.folder().path().join("html/closed/link")).expect("a link can be made");
+    assert_eq!(server.get("/closed/real").text(), "real");
+    assert_eq!(server.get("/closed/link").status, 403);
+}

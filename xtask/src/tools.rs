@@ -1,0 +1,164 @@
+//! What the tasks share: where things are, how other programs are run.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What a task ends with: nothing, or a sentence about what went wrong.
+pub type Outcome<T = ()> = Result<T, String>;
+
+/// The root of the workspace.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask stands inside the workspace")
+}
+
+/// The server: `TIDEGATE_BINARY`, or the release build, which is brought up to date.
+pub fn server() -> Outcome<PathBuf> {
+    if let Some(path) = std::env::var_os("TIDEGATE_BINARY") {
+        return Ok(PathBuf::from(path));
+    }
+    run(cargo(["build", "--release", "--quiet", "--package", "tidegate"]))?;
+    Ok(root().join("target/release/tidegate"))
+}
+
+/// A cargo command in the workspace.
+pub fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).args(arguments);
+    command
+}
+
+/// Runs a command; it must succeed.
+pub fn run(mut command: Command) -> Outcome {
+    let status = command.status().map_err(|e| format!("{}: {e}", name(&command)))?;
+    if status.success() { Ok(()) } else { Err(format!("{} {status}", name(&command))) }
+}
+
+/// Runs a command, which must succeed, and returns its standard output.
+pub fn output(mut command: Command) -> Outcome<String> {
+    let out = command.stderr(Stdio::inherit()).output().map_err(|e| format!("{}: {e}", name(&command)))?;
+    if !out.status.success() {
+        return Err(format!("{} {}", name(&command), out.status));
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// Where a program is installed, if it is.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/bin:/sbin:/bin";
+    path.split(':').map(|d| Path::new(d).join(program)).find(|p| p.is_file())
+}
+
+/// Whether cargo's own folder of programs has this one.
+pub fn find_in_cargo_home(program: &str) -> bool {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cargo")));
+    home.is_some_and(|h| h.join("bin").join(program).is_file())
+}
+
+/// All files below a folder, sorted, without those under `target` and hidden folders.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            if path.is_dir() {
+                if name != "target" && !name.to_string_lossy().starts_with('.') {
+                    folders.push(path);
+                }
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A path as it reads from the root of the workspace.
+pub fn relative(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
+
+/// The text of a file.
+pub fn read(path: &Path) -> Outcome<String> {
+    std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// Writes a file, making the folders above it.
+pub fn write(path: &Path, text: &str) -> Outcome {
+    let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    made.and_then(|()| std::fs::write(path, text)).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+fn name(command: &Command) -> String {
+    let mut words = vec![command.get_program().to_string_lossy().into_owned()];
+    words.extend(command.get_args().map(|a| a.to_string_lossy().into_owned()));
+    words.join(" ")
+}
+
+/// Options of a task: flags, options with a value, and the rest.
+#[derive(Debug, Default)]
+pub struct Options {
+    given: Vec<(String, String)>,
+    /// What isn't an option.
+    pub rest: Vec<String>,
+}
+
+impl Options {
+    /// Splits arguments. `flags` stand alone, `valued` take the next argument (or what follows `=`).
+    pub fn parse(arguments: &[String], flags: &[&str], valued: &[&str]) -> Outcome<Options> {
+        let mut options = Options::default();
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
+            if !argument.starts_with('-') || argument == "-" {
+                options.rest.push(argument.clone());
+            } else if flags.contains(&name) {
+                options.given.push((name.to_string(), String::new()));
+            } else if valued.contains(&name) {
+                let value = if argument.contains('=') { Some(value) } else { arguments.next().map(String::as_str) };
+                let value = value.ok_or_else(|| format!("{name} needs a value"))?;
+                options.given.push((name.to_string(), value.to_string()));
+            } else {
+                return Err(format!("unknown option {name}"));
+            }
+        }
+        Ok(options)
+    }
+
+    /// Whether a flag was given.
+    pub fn has(&self, flag: &str) -> bool {
+        self.given.iter().any(|(n, _)| n == flag)
+    }
+
+    /// The last value of an option.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.given.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// The number given to an option, or its default.
+    pub fn number<T: std::str::FromStr>(&self, name: &str, default: T) -> Outcome<T> {
+        self.value(name).map_or(Ok(default), |v| v.parse().map_err(|_| format!("{name}: {v:?} is no number")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options() {
+        let arguments: Vec<String> = ["--x", "a", "-n", "3", "--m=4", "b"].map(String::from).into();
+        let options = Options::parse(&arguments, &["--x"], &["-n", "--m"]).unwrap();
+        assert!(options.has("--x") && !options.has("--y"));
+        assert_eq!(
+            (options.number("-n", 0), options.number("--m", 0), options.number("--k", 7)),
+            (Ok(3), Ok(4), Ok(7))
+        );
+        assert_eq!(options.rest, ["a", "b"]);
+        assert!(Options::parse(&["--z".to_string()], &[], &[]).is_err());
+        assert!(Options::parse(&["-n".to_string()], &[], &["-n"]).is_err());
+    }
+}
