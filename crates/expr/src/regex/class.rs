@@ -181,7 +181,7 @@ impl Parser<'_> {
                 self.at += 2;
                 Ok(Member::Code(8))
             }
-            b'p' | b'P' => self.property().map(|text| Member::Set(Set::property(text))),
+            b'p' | b'P' => self.property().map(Member::Set),
             b'B' | b'R' | b'X' => self.fail_at("escape sequence is invalid in character class", self.at + 1),
             b'N' => self.fail_at("\\N is not supported in a class", self.at + 2),
             b'0'..=b'7' => self.octal(3).map(Member::Code),

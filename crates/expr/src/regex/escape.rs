@@ -48,7 +48,7 @@ impl Parser<'_> {
                 self.fail("this version of PCRE2 does not have support for \\P, \\p, or \\X")
             }
             b'p' | b'P' => {
-                let set = Set::property(self.property()?);
+                let set = self.property()?;
                 Ok(Node::Set { set, negated: false, caseless })
             }
             b'1'..=b'9' => self.digits_escape(caseless),
@@ -230,13 +230,10 @@ impl Parser<'_> {
         Ok(code)
     }
 
-    /// `\pL`, `\p{Name}`, `\P{^Name}` as the engine writes them. There are properties in UTF patterns only.
-    pub(super) fn property(&mut self) -> Parsed<String> {
+    /// `\pL`, `\p{Name}`, `\P{^Name}`. Outside UTF patterns a byte has the properties of the character with its number.
+    pub(super) fn property(&mut self) -> Parsed<Set> {
         let mut negated = self.text.get(self.at + 1) == Some(&b'P');
         self.at += 2;
-        if !self.utf {
-            return self.fail("this version of PCRE2 does not have support for \\P, \\p, or \\X");
-        }
         let mut name = if self.eat(b"{") {
             let Some(end) = memchr::memchr(b'}', self.rest()) else {
                 return self.fail_at("malformed \\P or \\p sequence", self.text.len());
@@ -255,6 +252,26 @@ impl Parser<'_> {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_ -".contains(&byte)) {
             return self.fail("unknown property after \\P or \\p");
         }
-        Ok(format!("\\{}{{{name}}}", if negated { 'P' } else { 'p' }))
+        let property = format!("\\{}{{{name}}}", if negated { 'P' } else { 'p' });
+        if self.utf {
+            return Ok(Set::property(property));
+        }
+        match set_of_bytes(&property) {
+            Some(set) => Ok(set),
+            None => self.fail("unknown property after \\P or \\p"),
+        }
     }
+}
+
+/// The characters below 256 that have a property; `None` for a property that the engine doesn't know.
+fn set_of_bytes(property: &str) -> Option<Set> {
+    let engine = fancy_regex::Regex::new(&format!("^{property}$")).ok()?;
+    let mut set = Set::default();
+    for code in 0..=255_u8 {
+        let character = char::from(code);
+        if engine.is_match(character.encode_utf8(&mut [0; 4])).unwrap_or(false) {
+            set.add(u32::from(code), u32::from(code));
+        }
+    }
+    Some(set)
 }

@@ -98,7 +98,7 @@ fn what_the_engine_cannot_do_is_refused() {
         (r"(?(1)a|b)(?|(a)|(b))", "a condition on one of several groups is not supported"),
         (r"((?(1)a|b))", "a reference inside its own group is not supported"),
         (r"a\Xb", "this version of PCRE2 does not have support for \\P, \\p, or \\X"),
-        (r"\pL", "this version of PCRE2 does not have support for \\P, \\p, or \\X"),
+        (r"\p{Nope}", "unknown property after \\P or \\p"),
         (r"a(*COMMIT)b", "backtracking control verbs are not supported"),
     ] {
         let error = Regex::new(pattern.as_bytes(), false).err().map(|error| error.why);

@@ -297,14 +297,14 @@ impl Request {
         let core = self.location.core.clone();
         let mut body = Buffered::default();
         if core.client_body_in_file_only != BodyInFile::Off && self.body.exists() {
-            self.to_file(&mut body)?;
+            self.spill(&mut body)?;
         }
         while let Some(data) = self.next_body().await? {
             body.len += data.len() as u64;
             match &body.file {
                 None if body.len > core.client_body_buffer_size as u64 => {
                     body.pieces.push(Piece::Bytes(data));
-                    self.to_file(&mut body)?;
+                    self.spill(&mut body)?;
                 }
                 None => append(&mut body.pieces, data),
                 Some(file) => {
@@ -321,7 +321,7 @@ impl Request {
     }
 
     /// Moves what was read so far into a new file.
-    fn to_file(&mut self, body: &mut Buffered) -> Result<(), u16> {
+    fn spill(&mut self, body: &mut Buffered) -> Result<(), u16> {
         let core = self.location.core.clone();
         let keep = core.client_body_in_file_only == BodyInFile::On;
         let made = TempFile::create(&core.client_body_temp_path, keep, &self.http.worker.temp_numbers);

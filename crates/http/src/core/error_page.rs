@@ -114,10 +114,7 @@ fn from_directive(r: &mut Request, status: u16) -> Option<Flow<'static>> {
         prepare(r);
         return Some(r.redirect_named(&target));
     }
-    let code = match answer {
-        Some(code @ (301 | 302 | 303 | 307 | 308)) => code,
-        _ => 302,
-    };
+    let code = answer.filter(|code| matches!(code, 301 | 302 | 303 | 307 | 308)).unwrap_or(302);
     r.error_status = code;
     r.response.clear();
     r.response.location = Some(target.into());

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use buf::Bytes;
+use conf::{Directive, Error, Loader};
 
 /// What `types {}` says.
 #[derive(Clone, Debug, Default)]
@@ -56,9 +57,55 @@ impl Types {
     }
 }
 
+/// A set of media types, as directives such as `gzip_types` name them.
+#[derive(Clone, Debug, Default)]
+pub struct TypeSet {
+    types: Vec<Box<[u8]>>,
+    any: bool,
+}
+
+impl TypeSet {
+    /// `text/html` alone, which such sets always have.
+    pub fn html() -> Rc<TypeSet> {
+        Rc::new(TypeSet { types: vec![Box::from(&b"text/html"[..])], any: false })
+    }
+
+    /// Adds the arguments of a directive; `*` stands for all types. One that is there already is warned of.
+    pub fn extend(&mut self, loader: &mut Loader<'_>, d: &Directive) {
+        for word in &d.args {
+            if *word == "*" {
+                self.any = true;
+            } else if self.types.iter().any(|own| own.eq_ignore_ascii_case(&word.text)) {
+                loader.warn(d, Error::at(word, format!("duplicate MIME type \"{}\"", word.lossy())));
+            } else {
+                self.types.push(word.text.to_ascii_lowercase().into());
+            }
+        }
+    }
+
+    /// Whether the type of a response, parameters aside, is in the set.
+    pub fn has(&self, content_type: &[u8]) -> bool {
+        if self.any {
+            return true;
+        }
+        let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
+        let own = content_type[..end].trim_ascii_end();
+        self.types.iter().any(|known| known.eq_ignore_ascii_case(own))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sets() {
+        let set = TypeSet::html();
+        assert!(set.has(b"text/html"));
+        assert!(set.has(b"Text/HTML; charset=utf-8"));
+        assert!(!set.has(b"text/plain"));
+        assert!(TypeSet { any: true, ..TypeSet::default() }.has(b"x"));
+    }
 
     #[test]
     fn by_extension() {

@@ -1,10 +1,11 @@
 //! Sending a response over HTTP/1: its head, and its body through the filters it needs.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
+use std::task::Poll;
 
 use buf::{Buf, Bytes, Chain, FileRange, Piece};
 use engine::log::{Errno, Level};
@@ -104,9 +105,9 @@ async fn pump_parts(r: &mut Request, head: Buf, stream: &mut dyn BodyStream) -> 
             poll_fn(|cx| stream.poll_part(cx)).await
         } else {
             // What is held back goes out when nothing more comes at once.
-            match poll_fn(|cx| std::task::Poll::Ready(stream.poll_part(cx))).await {
-                std::task::Poll::Ready(part) => part,
-                std::task::Poll::Pending => {
+            match poll_fn(|cx| Poll::Ready(stream.poll_part(cx))).await {
+                Poll::Ready(part) => part,
+                Poll::Pending => {
                     write(r, &mut out, Some(stream)).await?;
                     poll_fn(|cx| stream.poll_part(cx)).await
                 }
@@ -289,14 +290,37 @@ async fn write(r: &mut Request, out: &mut Chain, ahead: Option<&mut dyn BodyStre
     let stream = &r.conn.stream;
     let sent = poll_fn(|cx| {
         let poll = stream.poll_send(cx, out);
-        if poll.is_pending()
-            && let Some(body) = &mut ahead
-        {
-            body.poll_ahead(cx);
+        if poll.is_pending() {
+            if stream.poll_hangup(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            if let Some(body) = &mut ahead {
+                body.poll_ahead(cx);
+            }
         }
-        poll
+        poll.map(Some)
     });
-    sent.await.map_err(|error| send_failed(r, &error))
+    match sent.await {
+        Some(result) => result.map_err(|error| send_failed(r, &error)),
+        None => Err(client_gone(r)),
+    }
+}
+
+/// The client closed its side while its response was on the way: nobody is left to read it.
+fn client_gone(r: &mut Request) -> Broken {
+    r.log_at(Level::Info, format_args!("client prematurely closed connection while sending response to client"));
+    Broken
+}
+
+/// Waits; an error if the client leaves meanwhile.
+async fn pause(r: &mut Request, ms: u64) -> Result<(), Broken> {
+    let mut sleep = std::pin::pin!(rt::sleep(ms));
+    let stream = &r.conn.stream;
+    let slept = poll_fn(|cx| match stream.poll_hangup(cx) {
+        Poll::Ready(()) => Poll::Ready(false),
+        Poll::Pending => sleep.as_mut().poll(cx).map(|()| true),
+    });
+    if slept.await { Ok(()) } else { Err(client_gone(r)) }
 }
 
 /// As [`write`], at `rate` bytes a second after the first `limit_rate_after` ones.
@@ -307,7 +331,7 @@ async fn write_slowly(r: &mut Request, out: &mut Chain, rate: u64) -> Result<(),
         let allowed = (rate * (elapsed_s + 1) + after).saturating_sub(r.bytes_sent());
         if allowed == 0 {
             let over = r.bytes_sent().saturating_sub(rate * (elapsed_s + 1) + after);
-            rt::sleep(over * 1000 / rate + 1).await;
+            pause(r, over * 1000 / rate + 1).await?;
             continue;
         }
         let before = r.bytes_sent();
@@ -315,7 +339,7 @@ async fn write_slowly(r: &mut Request, out: &mut Chain, rate: u64) -> Result<(),
         r.conn.stream.send(&mut part).await.map_err(|error| send_failed(r, &error))?;
         let pause = (r.bytes_sent() - before) * 1000 / rate;
         if !out.is_empty() && pause > 1 {
-            rt::sleep(pause).await;
+            self::pause(r, pause).await?;
         }
     }
     Ok(())
@@ -361,7 +385,7 @@ fn head(r: &mut Request) -> Buf {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     connection_fields(r, &mut out);
-    if response.gzip_vary && r.location.set.get::<crate::modules::gzip::GzipConf>().gzip_vary {
+    if response.gzip_vary && r.location.set.get::<super::gzip::GzipConf>().gzip_vary {
         out.extend_from_slice(b"Vary: Accept-Encoding\r\n");
     }
     if let Some(etag) = &response.etag {
@@ -409,9 +433,7 @@ fn decide(r: &mut Request) {
     let endless = response.content_length.is_none() && !matches!(response.status, 101 | 204 | 304);
     if endless && r.line.version >= 1001 && core.chunked_transfer_encoding {
         response.chunked = true;
-    } else if endless && !response.header_only {
-        r.keepalive = false;
-    } else if endless && !core.chunked_transfer_encoding {
+    } else if endless && (!response.header_only || !core.chunked_transfer_encoding) {
         r.keepalive = false;
     }
     if r.keepalive {

@@ -117,10 +117,10 @@ async fn run_once(r: &mut Request) -> Flow<'static> {
         }
         resume = Resume::Find;
     }
-    if resume == Resume::Find {
-        if let Err(status) = r.find_location() {
-            return status;
-        }
+    if resume == Resume::Find
+        && let Err(flow) = r.find_location()
+    {
+        return flow;
     }
     // A redirect from here on starts at the place it names itself.
     loop {

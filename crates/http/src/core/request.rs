@@ -114,6 +114,8 @@ pub struct Request {
     pub args: Vec<u8>,
     /// Whether `uri` differs from what the client sent other than by decoding.
     pub uri_rewritten: bool,
+    /// Whether the URI is put behind an alias that is a whole folder, as `try_files` found a file there.
+    pub add_uri_to_alias: bool,
     /// The host asked for, in lower case, without port; empty if there is none.
     pub host: Vec<u8>,
     /// Captures of the last regex.
@@ -198,6 +200,7 @@ impl Request {
             uri: Vec::new(),
             args: Vec::new(),
             uri_rewritten: false,
+            add_uri_to_alias: false,
             host: Vec::new(),
             captures: LastCaptures::default(),
             values: vec![Value::Unset; http.variables.len()],
@@ -434,7 +437,7 @@ impl Request {
 
     fn leave_location(&mut self) {
         self.slots.clear();
-        self.uri_changed = false;
+        (self.uri_changed, self.add_uri_to_alias) = (false, false);
         self.response.body = Body::Empty;
         self.response.filters.clear();
     }
@@ -468,7 +471,7 @@ impl Request {
         let location = self.location.clone();
         let Some(root) = &location.core.root else { return false };
         root.path.render(self, path);
-        if !root.alias {
+        if !root.alias || self.add_uri_to_alias {
             path.extend_from_slice(&self.uri);
         } else if !matches!(location.kind, Kind::Regex(_)) {
             let prefix = self.prefix_length();
@@ -496,7 +499,7 @@ impl Request {
     /// Sets the rate of this response, if the value is a size.
     pub fn set_limit_rate(&mut self, value: &[u8]) {
         match buf::parse::parse_size(value) {
-            Some(rate) => self.rate = Some(rate as u64),
+            Some(rate) => self.rate = Some(rate),
             None => {
                 let value = String::from_utf8_lossy(value).into_owned();
                 self.log_error(format_args!("invalid $limit_rate \"{value}\""));

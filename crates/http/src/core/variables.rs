@@ -25,6 +25,9 @@ pub enum Getter {
     Stored,
 }
 
+/// What setting a variable does to a request.
+pub type Setter = fn(&mut Request, &[u8]);
+
 /// A variable with data of its own.
 pub trait Variable {
     /// Appends the value; false if there is none.
@@ -37,7 +40,7 @@ pub struct Definition {
     /// How it is read.
     pub getter: Getter,
     /// How it is set, where that acts on the request.
-    pub setter: Option<fn(&mut Request, &[u8])>,
+    pub setter: Option<Setter>,
     /// The module that defines it.
     pub module: &'static str,
 }
@@ -168,7 +171,7 @@ fn define_stored(setup: &mut Setup, name: &str) {
 }
 
 /// The id of a variable to be stored to by `set` or the like; defined if it isn't yet.
-pub fn storable(loader: &mut Loader<'_>, word: &Word) -> Result<(VarId, Option<fn(&mut Request, &[u8])>)> {
+pub fn storable(loader: &mut Loader<'_>, word: &Word) -> Result<(VarId, Option<Setter>)> {
     let name = variable_name(word)?;
     let setup = loader.store.entry::<Setup>();
     if let Some((_, flags)) = setup.registry.definition(&name)

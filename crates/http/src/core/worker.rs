@@ -18,8 +18,11 @@ pub struct Worker {
     pub spare: RefCell<Vec<Box<super::request::Request>>>,
 }
 
+/// Finds a thread pool by its name.
+pub type Pools = dyn Fn(&str) -> Option<Rc<rt::ThreadPool>>;
+
 /// What the worker's start gave.
 pub struct WorkerHandle {
     /// Finds a thread pool by its name.
-    pub pools: Rc<dyn Fn(&str) -> Option<Rc<rt::ThreadPool>>>,
+    pub pools: Rc<Pools>,
 }

@@ -8,24 +8,36 @@ use crate::core::phase::Handler;
 use crate::core::variables::Setup;
 
 pub mod access;
+pub mod autoindex;
 pub mod gzip;
+pub mod gzip_static;
 pub mod headers;
+pub mod index;
 pub mod log;
 pub mod map;
+pub mod not_modified;
 mod proto;
+pub mod range;
 pub mod rewrite;
 pub mod static_files;
 pub mod stub_status;
+pub mod try_files;
 
 /// The modules; within a phase their handlers run in this order.
 pub const MODULES: &[&dyn HttpModule] = &[
     &rewrite::Rewrite,
     &map::Map,
     &access::Access,
+    &try_files::TryFiles,
     &log::Log,
+    &not_modified::NotModified,
     &headers::Headers,
     &gzip::Gzip,
+    &range::Range,
     &stub_status::StubStatus,
+    &index::Index,
+    &autoindex::Autoindex,
+    &gzip_static::GzipStatic,
     &static_files::StaticFiles,
 ];
 

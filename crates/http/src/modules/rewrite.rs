@@ -18,7 +18,7 @@ use crate::core::location::{Handlers, Kind, LocationId};
 use crate::core::phase::{Flow, Handler};
 use crate::core::request::Request;
 use crate::core::response::{Body, reason};
-use crate::core::variables::{self, HttpRegex, Value, template_of};
+use crate::core::variables::{self, HttpRegex, Setter, Value, template_of};
 
 /// The module.
 pub struct Rewrite;
@@ -65,7 +65,7 @@ enum Op {
     Break,
     Set {
         id: VarId,
-        setter: Option<fn(&mut Request, &[u8])>,
+        setter: Option<Setter>,
         value: Rc<Template>,
     },
     /// Enters `location`, or goes on at `otherwise` (an index) if the condition fails.
@@ -90,14 +90,29 @@ enum Last {
     /// The next rule sees the changed URI; then the location is found again.
     Goes,
     /// The location is found again at once.
-    Last,
+    Again,
     /// The rules end, the location stays.
     Break,
 }
 
 struct ReturnOp {
     status: u16,
-    text: Option<Rc<Template>>,
+    text: Option<Text>,
+}
+
+/// What `return` sends: ready at once where it has no variables.
+enum Text {
+    Fixed(Bytes),
+    Made(Rc<Template>),
+}
+
+impl Text {
+    fn new(template: Rc<Template>) -> Text {
+        match template.is_const() {
+            Some(text) => Text::Fixed(Bytes::from(text.to_vec())),
+            None => Text::Made(template),
+        }
+    }
 }
 
 enum Condition {
@@ -140,13 +155,13 @@ fn rewrite(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let regex = variables::regex(loader, d.arg(0), &d.arg(0).text, false)?;
     let mut text = &d.arg(1).text[..];
     let mut redirect = is_absolute(text).then_some(302);
-    let mut last = if redirect.is_some() { Last::Last } else { Last::Goes };
+    let mut last = if redirect.is_some() { Last::Again } else { Last::Goes };
     if let Some(word) = d.args.get(2) {
         match &word.text[..] {
-            b"last" => last = Last::Last,
+            b"last" => last = Last::Again,
             b"break" => last = Last::Break,
-            b"redirect" => (redirect, last) = (Some(302), Last::Last),
-            b"permanent" => (redirect, last) = (Some(301), Last::Last),
+            b"redirect" => (redirect, last) = (Some(302), Last::Again),
+            b"permanent" => (redirect, last) = (Some(301), Last::Again),
             _ => return Err(Error::at(word, format!("invalid parameter \"{}\"", word.lossy()))),
         }
     }
@@ -170,11 +185,11 @@ fn return_(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let first = d.arg(0);
     let op = match buf::parse::parse_number(&first.text) {
         Some(status) if status <= 999 => {
-            let text = d.args.get(1).map(|word| template_of(loader, d, &word.text)).transpose()?;
+            let text = d.args.get(1).map(|word| template_of(loader, d, &word.text)).transpose()?.map(Text::new);
             ReturnOp { status: status as u16, text }
         }
         _ if d.args.len() == 1 && is_absolute(&first.text) => {
-            ReturnOp { status: 302, text: Some(template_of(loader, d, &first.text)?) }
+            ReturnOp { status: 302, text: Some(Text::new(template_of(loader, d, &first.text)?)) }
         }
         _ => return Err(Error::at(first, format!("invalid return code \"{}\"", first.lossy()))),
     };
@@ -218,10 +233,10 @@ fn condition_words(d: &Directive) -> Result<Vec<Word>> {
     let invalid = |word: &Word| Error::at(word, format!("invalid condition \"{}\"", word.lossy()));
     let first = words.first_mut().ok_or_else(|| Error::on(d, "invalid condition"))?;
     let text = first.text.strip_prefix(b"(").map(<[u8]>::to_vec).ok_or_else(|| invalid(d.arg(0)))?;
-    first.text = text.into();
+    first.text = text;
     let last = words.last_mut().ok_or_else(|| Error::on(d, "invalid condition"))?;
     let text = last.text.strip_suffix(b")").map(<[u8]>::to_vec);
-    last.text = text.ok_or_else(|| invalid(d.args.last().unwrap_or(&d.name)))?.into();
+    last.text = text.ok_or_else(|| invalid(d.args.last().unwrap_or(&d.name)))?;
     words.retain(|word| !word.text.is_empty() || word.quoted);
     if words.is_empty() {
         return Err(invalid(d.arg(0)));
@@ -315,7 +330,7 @@ impl Handler for Program {
     }
 }
 
-fn store(r: &mut Request, id: VarId, setter: Option<fn(&mut Request, &[u8])>, value: &Template) {
+fn store(r: &mut Request, id: VarId, setter: Option<Setter>, value: &Template) {
     let value = r.render(value);
     match setter {
         Some(set) => set(r, &value),
@@ -479,21 +494,15 @@ impl FileTest {
 
 /// What `return` does.
 fn respond(r: &mut Request, op: &ReturnOp) -> Flow<'static> {
-    // nginx's rule: a redirect that comes while an error page is made is no answer to the error.
-    let Some(template) = &op.text else {
-        return Flow::Status(op.status);
-    };
-    let text = match template.is_const() {
-        Some(text) => Bytes::from(Rc::<[u8]>::from(text)),
-        None => Bytes::from(r.render(template)),
+    let text = match &op.text {
+        None => return Flow::Status(op.status),
+        Some(Text::Fixed(text)) => text.clone(),
+        Some(Text::Made(template)) => Bytes::from(r.render(template)),
     };
     let status = op.status;
     if matches!(status, 301 | 302 | 303 | 307 | 308) {
         r.response.location = Some(text);
         return Flow::Status(status);
-    }
-    if r.error_status > 0 && r.error_page && status == 200 {
-        // The page of an error keeps the error's status.
     }
     send_text(r, status, text)
 }

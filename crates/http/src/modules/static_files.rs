@@ -1,10 +1,6 @@
 //! Static files: the last content handler of every location.
 
-use std::ffi::OsStr;
-use std::fs::File;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use buf::{Bytes, Chain, FileRange, Piece};
@@ -12,8 +8,9 @@ use conf::Result;
 use engine::log::{Errno, Level};
 use wire::h1::Method;
 
-use super::{HttpModule, LocationContext, shared};
+use super::{HttpModule, LocationContext};
 use crate::core::location::Handlers;
+use crate::core::open_file::{Files, Found, Kind, OpenError, errno};
 use crate::core::phase::{Flow, Handler};
 use crate::core::request::Request;
 use crate::core::response::Body;
@@ -22,109 +19,87 @@ use crate::core::response::Body;
 pub struct StaticFiles;
 
 impl HttpModule for StaticFiles {
-    fn location(&self, _: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
+    fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
         if !out.exclusive {
-            out.content.push(shared(StaticFiles));
+            out.content.push(Rc::new(StaticHandler(Files::of(cx.set, cx.loader))));
         }
         Ok(())
     }
 }
 
-impl Handler for StaticFiles {
+struct StaticHandler(Files);
+
+thread_local! {
+    /// Memory for the path at hand.
+    static PATH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Handler for StaticHandler {
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
-        if r.uri.last() == Some(&b'/') {
-            return Flow::Next;
-        }
         if !matches!(r.method, Method::Get | Method::Head | Method::Post) {
             return Flow::Status(405);
         }
-        let Some(path) = r.path_of_uri() else { return Flow::Status(500) };
-        match open(&path) {
-            Ok(found) => respond(r, found),
-            Err(error) => refuse(r, &path, &error),
+        if r.uri.last() == Some(&b'/') {
+            return Flow::Next;
+        }
+        let mut path = PATH.take();
+        path.clear();
+        let flow = if r.path_into(&mut path) { self.answer(r, &path) } else { Flow::Status(500) };
+        PATH.set(path);
+        flow
+    }
+}
+
+impl StaticHandler {
+    fn answer(&self, r: &mut Request, path: &[u8]) -> Flow<'static> {
+        let found = match self.0.open(r, path) {
+            Ok(found) => found,
+            Err(error) => return refuse(r, path, &error),
+        };
+        match found.kind {
+            Kind::Directory => add_slash(r),
+            Kind::Other => {
+                let path = String::from_utf8_lossy(path);
+                r.log_at(Level::Crit, format_args!("\"{path}\" is not a regular file"));
+                Flow::Status(404)
+            }
+            Kind::File if r.method == Method::Post => Flow::Status(405),
+            Kind::File => respond(r, found),
         }
     }
 }
 
-/// A file that was found.
-pub struct Found {
-    /// Open for reading.
-    pub file: Rc<File>,
-    /// Its size.
-    pub size: u64,
-    /// When it was changed, in seconds since 1970.
-    pub modified: i64,
-    /// Whether it is a folder, or something that is no file.
-    pub kind: FoundKind,
-}
-
-/// What was found.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum FoundKind {
-    /// A file.
-    File,
-    /// A folder.
-    Directory,
-    /// Something else.
-    Other,
-}
-
-fn open(path: &[u8]) -> io::Result<Found> {
-    let file = File::options().read(true).custom_flags(2048 /* O_NONBLOCK */).open(OsStr::from_bytes(path))?;
-    let meta = file.metadata()?;
-    let kind = if meta.is_dir() {
-        FoundKind::Directory
-    } else if meta.is_file() {
-        FoundKind::File
-    } else {
-        FoundKind::Other
-    };
-    Ok(Found { file: Rc::new(file), size: meta.len(), modified: meta.mtime(), kind })
-}
-
-fn refuse(r: &mut Request, path: &[u8], error: &io::Error) -> Flow<'static> {
-    let (status, level) = match error.raw_os_error() {
-        // ENOENT, ENOTDIR, ENAMETOOLONG
-        Some(2 | 20 | 36) => (404, Level::Error),
-        // EACCES, ELOOP
-        Some(13 | 40) => (403, Level::Error),
+fn refuse(r: &mut Request, path: &[u8], error: &OpenError) -> Flow<'static> {
+    let (status, level) = match error.code() {
+        errno::NOENT | errno::NOTDIR | errno::NAMETOOLONG => (404, Level::Error),
+        errno::ACCES | errno::MLINK | errno::LOOP => (403, Level::Error),
         _ => (500, Level::Crit),
     };
     if status != 404 || r.location.core.log_not_found {
         let path = String::from_utf8_lossy(path);
-        r.log_at(level, format_args!("open() \"{path}\" failed{}", Errno(error)));
+        r.log_at(level, format_args!("{} \"{path}\" failed{}", error.call, Errno(&error.error)));
     }
     Flow::Status(status)
 }
 
-/// Makes a found file the response.
-pub fn respond(r: &mut Request, found: Found) -> Flow<'static> {
-    match found.kind {
-        FoundKind::Directory => return add_slash(r),
-        FoundKind::Other => return Flow::Status(404),
-        FoundKind::File => {}
-    }
-    if r.method == Method::Post && r.error_status == 0 {
-        return Flow::Status(405);
-    }
-    let core = r.location.core.clone();
+/// Makes an open file the response.
+fn respond(r: &mut Request, found: Found) -> Flow<'static> {
+    let core = &r.location.core;
     let content_type = core.types.of(&r.uri).unwrap_or_else(|| core.default_type.clone());
+    let etag = core.etag.then_some(found.etag);
     let response = &mut r.response;
     response.status = 200;
     response.content_type = (!content_type.is_empty()).then_some(content_type);
     response.content_length = Some(found.size);
     response.last_modified = Some(found.modified);
-    response.etag = core.etag.then(|| etag(found.modified, found.size));
+    response.etag = etag;
     response.allow_ranges = true;
     let mut chain = Chain::new();
-    chain.push(Piece::File(FileRange { file: found.file, offset: 0, len: found.size }));
+    if let Some(file) = found.file {
+        chain.push(Piece::File(FileRange { file, offset: 0, len: found.size }));
+    }
     response.body = Body::Chain(chain);
     Flow::Respond
-}
-
-/// The tag of a file: its time and size.
-pub fn etag(modified: i64, size: u64) -> Bytes {
-    Bytes::from(format!("\"{modified:x}-{size:x}\"").into_bytes())
 }
 
 /// A folder's name without its slash: the client is sent to the name with it.

@@ -1,0 +1,537 @@
+//! Opening files for requests: `open_file_cache`, `disable_symlinks`.
+//!
+//! What differs from nginx: levels with equal `open_file_cache` share one cache. A hit costs one lookup: no system
+//! call, and no memory but a count in the `Rc` of the open file.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::rc::Rc;
+
+use buf::Bytes;
+use conf::{Loader, Set};
+use expr::vars::Template;
+use os::file::{Open, openat};
+
+use super::conf::{CoreLocation, FileCache, Symlinks};
+use super::request::Request;
+
+/// The error numbers that callers tell apart.
+pub mod errno {
+    /// No such file or directory.
+    pub const NOENT: i32 = 2;
+    /// Permission denied.
+    pub const ACCES: i32 = 13;
+    /// Not a directory.
+    pub const NOTDIR: i32 = 20;
+    /// Too many links.
+    pub const MLINK: i32 = 31;
+    /// The name is too long.
+    pub const NAMETOOLONG: i32 = 36;
+    /// Too many symbolic links, or one where none may be.
+    pub const LOOP: i32 = 40;
+}
+
+/// What was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A file.
+    File,
+    /// A folder.
+    Directory,
+    /// Something else.
+    Other,
+}
+
+/// What is known of a path.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Open for reading, where that was asked for and it is a file.
+    pub file: Option<Rc<File>>,
+    /// Its size.
+    pub size: u64,
+    /// When it was changed, in seconds since 1970.
+    pub modified: i64,
+    /// What it is.
+    pub kind: Kind,
+    /// The tag of a file: its time and size.
+    pub etag: Bytes,
+    /// Device and number, by which it is known again.
+    identity: (u64, u64),
+}
+
+/// Why a path couldn't be used.
+#[derive(Debug)]
+pub struct OpenError {
+    /// The call that failed, as log lines name it.
+    pub call: &'static str,
+    /// Its error.
+    pub error: io::Error,
+}
+
+impl OpenError {
+    /// The error's number; 0 for none.
+    pub fn code(&self) -> i32 {
+        self.error.raw_os_error().unwrap_or(0)
+    }
+}
+
+fn failed(call: &'static str) -> impl Fn(io::Error) -> OpenError {
+    move |error| OpenError { call, error }
+}
+
+/// How a location opens its files.
+pub struct Files {
+    cache: Option<Rc<Cache>>,
+    rules: Rules,
+    symlinks: Symlinks,
+    from: Option<Rc<Template>>,
+}
+
+#[derive(Clone, Copy)]
+struct Rules {
+    valid_ms: u64,
+    min_uses: usize,
+    errors: bool,
+}
+
+/// The caches of a configuration.
+#[derive(Default)]
+struct Caches(Vec<(FileCache, Rc<Cache>)>);
+
+impl Files {
+    /// As the location of this configuration says.
+    pub fn of(set: &Set, loader: &mut Loader<'_>) -> Files {
+        let core = set.get::<CoreLocation>();
+        let caches = &mut loader.store.entry::<Caches>().0;
+        let cache = core.open_file_cache.map(|limits| match caches.iter().find(|(own, _)| *own == limits) {
+            Some((_, cache)) => cache.clone(),
+            None => {
+                let cache = Rc::new(Cache::new(limits));
+                caches.push((limits, cache.clone()));
+                cache
+            }
+        });
+        Files {
+            cache,
+            rules: Rules {
+                valid_ms: core.open_file_cache_valid * 1000,
+                min_uses: core.open_file_cache_min_uses,
+                errors: core.open_file_cache_errors,
+            },
+            symlinks: core.disable_symlinks.mode,
+            from: core.disable_symlinks.from.clone(),
+        }
+    }
+
+    /// Opens a file for reading; what isn't a file is only described.
+    pub fn open(&self, r: &mut Request, path: &[u8]) -> Result<Found, OpenError> {
+        self.find(r, path, true)
+    }
+
+    /// Describes what is at a path.
+    pub fn info(&self, r: &mut Request, path: &[u8]) -> Result<Found, OpenError> {
+        self.find(r, path, false)
+    }
+
+    fn find(&self, r: &mut Request, path: &[u8], open: bool) -> Result<Found, OpenError> {
+        let links = self.links(r, path);
+        match &self.cache {
+            None => look(path, open, links),
+            Some(cache) => cache.find(path, open, links, self.rules, rt::now_ms()),
+        }
+    }
+
+    /// From which byte of the path on links are checked.
+    fn links(&self, r: &mut Request, path: &[u8]) -> Links {
+        if self.symlinks == Symlinks::Allowed {
+            return Links { mode: Symlinks::Allowed, from: 0 };
+        }
+        let mut from = 0;
+        if let Some(template) = &self.from {
+            let prefix = r.render(template);
+            let folder = prefix.strip_suffix(b"/").unwrap_or(&prefix);
+            match path.strip_prefix(folder) {
+                // All of it is trusted.
+                _ if prefix.is_empty() => return Links { mode: Symlinks::Allowed, from: 0 },
+                Some(b"") => return Links { mode: Symlinks::Allowed, from: 0 },
+                Some([b'/', ..]) => from = folder.len(),
+                _ => {}
+            }
+        }
+        Links { mode: self.symlinks, from }
+    }
+}
+
+/// Which links on a path are refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Links {
+    mode: Symlinks,
+    from: usize,
+}
+
+/// Asks the system.
+fn look(path: &[u8], open: bool, links: Links) -> Result<Found, OpenError> {
+    if links.mode != Symlinks::Allowed {
+        return look_checked(path, open, links);
+    }
+    let name = OsStr::from_bytes(path);
+    if !open {
+        return std::fs::metadata(name).map(|meta| found(&meta, None)).map_err(failed("stat()"));
+    }
+    let file = File::options().read(true).custom_flags(NONBLOCK).open(name).map_err(failed("open()"))?;
+    let meta = file.metadata().map_err(failed("fstat()"))?;
+    Ok(found(&meta, Some(file)))
+}
+
+/// A pipe without a writer must not hold the worker up (O_NONBLOCK).
+const NONBLOCK: i32 = 0o4000;
+
+fn found(meta: &Metadata, file: Option<File>) -> Found {
+    let kind = match meta {
+        meta if meta.is_dir() => Kind::Directory,
+        meta if meta.is_file() => Kind::File,
+        _ => Kind::Other,
+    };
+    Found {
+        file: file.filter(|_| kind == Kind::File).map(Rc::new),
+        size: meta.len(),
+        modified: meta.mtime(),
+        kind,
+        etag: if kind == Kind::File { etag(meta.mtime(), meta.len()) } else { Bytes::default() },
+        identity: (meta.dev(), meta.ino()),
+    }
+}
+
+/// The tag of a file: its time and size.
+pub fn etag(modified: i64, size: u64) -> Bytes {
+    use io::Write as _;
+    let mut text = [0; 40];
+    let mut rest = &mut text[..];
+    // Two numbers of at most 16 digits fit.
+    let _ = write!(rest, "\"{modified:x}-{size:x}\"");
+    let left = rest.len();
+    Bytes::copy_from(&text[..text.len() - left])
+}
+
+/// Goes down the path part by part, and looks at every link.
+fn look_checked(path: &[u8], open: bool, links: Links) -> Result<Found, OpenError> {
+    let (start, rest) = match path.split_at(links.from) {
+        (b"", rest) => match rest.strip_prefix(b"/") {
+            Some(rest) => (&b"/"[..], rest),
+            None => (&b"."[..], rest),
+        },
+        (start, rest) => (start, rest.strip_prefix(b"/").unwrap_or(rest)),
+    };
+    let folder = Open { directory: true, path_only: true, ..Open::default() };
+    let mut at = openat(None, start, folder).map_err(failed("open()"))?;
+    let mut parts = rest.split(|&c| c == b'/').filter(|part| !part.is_empty()).peekable();
+    while let Some(part) = parts.next() {
+        let how = if parts.peek().is_some() || rest.ends_with(b"/") {
+            folder
+        } else {
+            Open { path_only: !open, nonblocking: open, ..Open::default() }
+        };
+        at = step(&at, part, how, links.mode).map_err(failed("openat()"))?;
+    }
+    let file = File::from(at);
+    let meta = file.metadata().map_err(failed("fstat()"))?;
+    Ok(found(&meta, open.then_some(file)))
+}
+
+/// Opens one part of a path. A link is refused, or followed if its owner is that of its target.
+fn step(at: &impl AsFd, part: &[u8], how: Open, mode: Symlinks) -> io::Result<std::os::fd::OwnedFd> {
+    let dir = Some(at.as_fd());
+    let link = File::from(openat(dir, part, Open { no_follow: true, path_only: true, ..Open::default() })?);
+    let link = link.metadata()?;
+    if !link.is_symlink() {
+        // What became a link in between is refused by the system.
+        return openat(dir, part, Open { no_follow: true, ..how });
+    }
+    if mode == Symlinks::IfNotOwner {
+        let target = File::from(openat(dir, part, how)?);
+        if target.metadata()?.uid() == link.uid() {
+            return Ok(target.into());
+        }
+    }
+    Err(io::Error::from_raw_os_error(errno::LOOP))
+}
+
+/// `open_file_cache`: what is known of paths, the least recently used one going first.
+struct Cache {
+    limits: FileCache,
+    state: RefCell<State>,
+}
+
+#[derive(Default)]
+struct State {
+    by_path: HashMap<Rc<[u8]>, u32>,
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    /// The most and the least recently used entries.
+    newest: u32,
+    oldest: u32,
+}
+
+/// No entry.
+const NONE: u32 = u32::MAX;
+
+struct Entry {
+    path: Rc<[u8]>,
+    known: Result<Found, (&'static str, i32)>,
+    links: Links,
+    checked_ms: u64,
+    used_ms: u64,
+    uses: usize,
+    newer: u32,
+    older: u32,
+}
+
+impl Cache {
+    fn new(limits: FileCache) -> Cache {
+        let state = State { newest: NONE, oldest: NONE, ..State::default() };
+        Cache { limits, state: RefCell::new(state) }
+    }
+
+    fn find(&self, path: &[u8], open: bool, links: Links, rules: Rules, now_ms: u64) -> Result<Found, OpenError> {
+        let mut state = self.state.borrow_mut();
+        let inactive_ms = self.limits.inactive * 1000;
+        let Some(at) = state.by_path.get(path).copied() else {
+            state.expire(now_ms, inactive_ms);
+            let seen = look(path, open, links);
+            if seen.is_ok() || rules.errors {
+                while state.by_path.len() >= self.limits.max {
+                    let oldest = state.oldest;
+                    state.remove(oldest);
+                }
+                state.insert(path, links, known(&seen, rules, 1), now_ms);
+            }
+            return seen;
+        };
+        state.touch(at, now_ms);
+        let entry = &mut state.entries[at as usize];
+        entry.uses += 1;
+        let fresh = now_ms.saturating_sub(entry.checked_ms) < rules.valid_ms && entry.links == links;
+        if fresh && let Some(answer) = entry.answer(open) {
+            return answer;
+        }
+        let seen = entry.again(path, open, links);
+        (entry.checked_ms, entry.links) = (now_ms, links);
+        if seen.is_err() && !rules.errors {
+            state.remove(at);
+        } else {
+            entry.known = known(&seen, rules, entry.uses);
+        }
+        state.expire(now_ms, inactive_ms);
+        seen
+    }
+}
+
+/// What is kept: below `min_uses` a file isn't kept open.
+fn known(seen: &Result<Found, OpenError>, rules: Rules, uses: usize) -> Result<Found, (&'static str, i32)> {
+    match seen {
+        Ok(found) if uses < rules.min_uses => Ok(Found { file: None, ..found.clone() }),
+        Ok(found) => Ok(found.clone()),
+        Err(error) => Err((error.call, error.code())),
+    }
+}
+
+impl Entry {
+    /// The answer, if nothing has to be asked for it.
+    fn answer(&self, open: bool) -> Option<Result<Found, OpenError>> {
+        match &self.known {
+            Ok(found) if open && found.kind == Kind::File && found.file.is_none() => None,
+            Ok(found) => Some(Ok(found.clone())),
+            Err((call, code)) => Some(Err(OpenError { call, error: io::Error::from_raw_os_error(*code) })),
+        }
+    }
+
+    /// Looks again; an open file that is still the one of this path stays in use.
+    fn again(&self, path: &[u8], open: bool, links: Links) -> Result<Found, OpenError> {
+        if let Ok(old) = &self.known
+            && old.file.is_some()
+            && self.links == links
+        {
+            let now = look(path, false, links)?;
+            let same = now.identity == old.identity && now.size == old.size && now.modified == old.modified;
+            if same {
+                return Ok(old.clone());
+            }
+        }
+        look(path, open, links)
+    }
+}
+
+impl State {
+    fn insert(&mut self, path: &[u8], links: Links, known: Result<Found, (&'static str, i32)>, now_ms: u64) {
+        let path: Rc<[u8]> = path.into();
+        let entry = Entry {
+            path: path.clone(),
+            known,
+            links,
+            checked_ms: now_ms,
+            used_ms: now_ms,
+            uses: 1,
+            newer: NONE,
+            older: NONE,
+        };
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.entries[at as usize] = entry;
+                at
+            }
+            None => {
+                self.entries.push(entry);
+                self.entries.len() as u32 - 1
+            }
+        };
+        self.by_path.insert(path, at);
+        self.link(at);
+    }
+
+    fn touch(&mut self, at: u32, now_ms: u64) {
+        self.entries[at as usize].used_ms = now_ms;
+        if self.newest != at {
+            self.unlink(at);
+            self.link(at);
+        }
+    }
+
+    /// Removes up to two entries that nobody used for so long: the work of a lookup is bounded.
+    fn expire(&mut self, now_ms: u64, inactive_ms: u64) {
+        for _ in 0..2 {
+            let at = self.oldest;
+            let Some(entry) = self.entries.get(at as usize) else { return };
+            if now_ms.saturating_sub(entry.used_ms) <= inactive_ms {
+                return;
+            }
+            self.remove(at);
+        }
+    }
+
+    fn remove(&mut self, at: u32) {
+        self.unlink(at);
+        let entry = &mut self.entries[at as usize];
+        entry.known = Err(("", 0));
+        self.by_path.remove(&std::mem::take(&mut entry.path));
+        self.free.push(at);
+    }
+
+    fn link(&mut self, at: u32) {
+        let older = self.newest;
+        let entry = &mut self.entries[at as usize];
+        (entry.newer, entry.older) = (NONE, older);
+        match older {
+            NONE => self.oldest = at,
+            older => self.entries[older as usize].newer = at,
+        }
+        self.newest = at;
+    }
+
+    fn unlink(&mut self, at: u32) {
+        let (newer, older) = (self.entries[at as usize].newer, self.entries[at as usize].older);
+        match newer {
+            NONE => self.newest = older,
+            newer => self.entries[newer as usize].older = older,
+        }
+        match older {
+            NONE => self.oldest = newer,
+            older => self.entries[older as usize].newer = newer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FOLLOW: Links = Links { mode: Symlinks::Allowed, from: 0 };
+    const RULES: Rules = Rules { valid_ms: 1000, min_uses: 2, errors: true };
+
+    struct Folder(std::path::PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let path = std::env::temp_dir().join(format!("tidegate-open-file-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).expect("create");
+            Folder(path)
+        }
+
+        fn path(&self, name: &str) -> Vec<u8> {
+            self.0.join(name).into_os_string().into_encoded_bytes()
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            std::fs::write(self.0.join(name), text).expect("write");
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn caches_files_and_errors() {
+        let folder = Folder::new("cache");
+        folder.write("a", "x");
+        let cache = Cache::new(FileCache { max: 2, inactive: 10 });
+        let size = |name: &str, now| {
+            cache.find(&folder.path(name), true, FOLLOW, RULES, now).map(|found| found.size).map_err(|e| e.code())
+        };
+        assert_eq!(size("a", 0), Ok(1));
+        assert_eq!(size("b", 0), Err(errno::NOENT));
+        folder.write("b", "x");
+        folder.write("a", "xy");
+        // Not open yet, so it is opened and seen anew; the error is still valid.
+        assert_eq!(size("a", 10), Ok(2));
+        folder.write("a", "xyz");
+        assert_eq!(size("a", 20), Ok(2));
+        assert_eq!(size("b", 20), Err(errno::NOENT));
+        assert_eq!(size("a", 2000), Ok(3));
+        assert_eq!(size("b", 2000), Ok(1));
+        // Full: the oldest goes.
+        folder.write("c", "");
+        assert_eq!(size("c", 2000), Ok(0));
+        assert_eq!(cache.state.borrow().by_path.len(), 2);
+        assert!(!cache.state.borrow().by_path.contains_key(&folder.path("a")[..]));
+        // Nobody uses them: they go.
+        assert_eq!(size("d", 20_000), Err(errno::NOENT));
+        assert_eq!(cache.state.borrow().by_path.len(), 1);
+    }
+
+    #[test]
+    fn checks_links() {
+        let folder = Folder::new("links");
+        folder.write("a", "x");
+        let _ = std::fs::create_dir(folder.0.join("d"));
+        folder.write("d/a", "xy");
+        let _ = std::os::unix::fs::symlink("a", folder.0.join("l"));
+        let _ = std::os::unix::fs::symlink("d", folder.0.join("m"));
+        let size = |name: &str, mode, from| {
+            let links = Links { mode, from };
+            look(&folder.path(name), true, links).map(|found| found.size).map_err(|e| e.code())
+        };
+        let length = folder.path("").len() - 1;
+        assert_eq!(size("a", Symlinks::Denied, length), Ok(1));
+        assert_eq!(size("d/a", Symlinks::Denied, length), Ok(2));
+        assert_eq!(size("l", Symlinks::Denied, length), Err(errno::LOOP));
+        assert_eq!(size("m/a", Symlinks::Denied, length), Err(errno::LOOP));
+        assert_eq!(size("m/a", Symlinks::Denied, length + 2), Ok(2));
+        assert_eq!(size("m/a", Symlinks::IfNotOwner, length), Ok(2));
+        assert_eq!(size("x", Symlinks::Denied, length), Err(errno::NOENT));
+        assert_eq!(size("a/x", Symlinks::Denied, length), Err(errno::NOTDIR));
+    }
+
+    #[test]
+    fn tags() {
+        assert_eq!(&etag(0x6b02_5df1, 3)[..], b"\"6b025df1-3\"");
+        assert_eq!(&etag(i64::MIN, u64::MAX)[..], b"\"8000000000000000-ffffffffffffffff\"");
+    }
+}

@@ -1,0 +1,216 @@
+//! `try_files`: the first of several files that is there answers.
+//!
+//! As in nginx the directive isn't inherited: that of a server holds for requests that no location takes.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
+use engine::log::{Errno, Level};
+use expr::vars::Template;
+
+use super::{HttpModule, LocationContext};
+use crate::core::blocks;
+use crate::core::location::{Handlers, Kind};
+use crate::core::open_file::{Files, Found, Kind as FileKind, errno};
+use crate::core::phase::{Flow, Handler};
+use crate::core::request::Request;
+use crate::core::variables::template_of;
+
+/// The module.
+pub struct TryFiles;
+
+conf::table! {
+    /// What is tried.
+    pub struct TryFilesConf, raw TryFilesRaw, module "ngx_http_try_files_module", level HTTP Location;
+
+    /// Checks files in the given order and goes on with the first that is there (a folder, where the name ends with a
+    /// slash). The last is a URI, a named location or a status (`=404`).
+    "try_files" in Context::SERVER.or(Context::LOCATION), Args::at_least(2), default "",
+        block(try_files);
+}
+
+/// What was read, by location.
+#[derive(Default)]
+struct ByLocation(HashMap<u32, Tries>);
+
+#[derive(Clone)]
+struct Tries {
+    tries: Rc<[Try]>,
+    last: Rc<Last>,
+}
+
+struct Try {
+    name: Rc<Template>,
+    directory: bool,
+}
+
+enum Last {
+    Status(u16),
+    Uri(Rc<Template>),
+}
+
+fn try_files(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let id = blocks::rules_owner(loader);
+    if loader.store.entry::<ByLocation>().0.contains_key(&id.0) {
+        return Err(conf::table::duplicate(d));
+    }
+    let Some((last, front)) = d.args.split_last() else { return Err(Error::on(d, "invalid number of arguments")) };
+    let mut tries = Vec::with_capacity(front.len());
+    for word in front {
+        let name = word.text.strip_suffix(b"/");
+        let name_of_file = name.unwrap_or(&word.text);
+        tries.push(Try { name: template_of(loader, d, name_of_file)?, directory: name.is_some() });
+    }
+    let last = match last.text.strip_prefix(b"=") {
+        Some(code) => {
+            let status = buf::parse::parse_number(code).filter(|code| *code <= 999);
+            let status =
+                status.ok_or_else(|| Error::at(last, format!("invalid code \"{}\"", String::from_utf8_lossy(code))))?;
+            Last::Status(status as u16)
+        }
+        None => Last::Uri(template_of(loader, d, &last.text)?),
+    };
+    let tries = Tries { tries: tries.into(), last: Rc::new(last) };
+    loader.store.entry::<ByLocation>().0.insert(id.0, tries);
+    Ok(())
+}
+
+impl HttpModule for TryFiles {
+    fn tables(&self, registry: &mut Registry) {
+        registry.add::<TryFilesConf>();
+    }
+
+    fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
+        if let Some(tries) = cx.loader.store.entry::<ByLocation>().0.remove(&cx.id.0) {
+            let files = Files::of(cx.set, cx.loader);
+            out.precontent.push(Rc::new(TryHandler { tries, files }));
+        }
+        Ok(())
+    }
+}
+
+struct TryHandler {
+    tries: Tries,
+    files: Files,
+}
+
+/// How a location's folder and a name make a path.
+struct Base {
+    /// The folder, with the name's place behind it.
+    path: Vec<u8>,
+    folder: usize,
+    /// How many bytes of the location's name an alias replaces; `None` for `root` and for aliases of regexes.
+    alias: Option<usize>,
+    /// Whether it is the alias of a location that is found by regex.
+    regex_alias: bool,
+}
+
+impl Base {
+    fn of(r: &mut Request) -> Option<Base> {
+        let path = r.document_root()?;
+        let location = r.location.clone();
+        let alias = location.core.root.as_ref().is_some_and(|root| root.alias);
+        let regex_alias = alias && matches!(location.kind, Kind::Regex(_));
+        let alias = (alias && !regex_alias).then_some(location.name.len());
+        Some(Base { folder: path.len(), path, alias, regex_alias })
+    }
+
+    /// Puts the path of `name` together. With an alias, a name that begins as the URI does loses the location's part.
+    fn join(&mut self, uri: &[u8], name: &[u8]) {
+        let start = uri.get(..self.alias.unwrap_or(0)).unwrap_or_default();
+        let name = name.strip_prefix(start).unwrap_or(name);
+        self.path.truncate(self.folder);
+        self.path.extend_from_slice(name);
+    }
+
+    fn name(&self) -> &[u8] {
+        self.path.get(self.folder..).unwrap_or_default()
+    }
+}
+
+impl Handler for TryHandler {
+    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+        let Some(mut base) = Base::of(r) else { return Flow::Status(500) };
+        for one in self.tries.tries.iter() {
+            let mut name = r.render(&one.name);
+            if one.directory {
+                name.push(b'/');
+            }
+            base.join(&r.uri, &name);
+            let Some(found) = self.look(r, &base.path) else { continue };
+            if (found.kind == FileKind::Directory) == one.directory {
+                enter(r, &base, one.directory);
+                return Flow::Next;
+            }
+        }
+        match &*self.tries.last {
+            Last::Status(status) => Flow::Status(*status),
+            Last::Uri(template) => {
+                let target = r.render(template);
+                fall_back(r, &target)
+            }
+        }
+    }
+}
+
+impl TryHandler {
+    fn look(&self, r: &mut Request, path: &[u8]) -> Option<Found> {
+        match self.files.info(r, path) {
+            Ok(found) => Some(found),
+            Err(error) => {
+                if !matches!(error.code(), 0 | errno::NOENT | errno::NOTDIR | errno::NAMETOOLONG) {
+                    let path = String::from_utf8_lossy(path);
+                    r.log_at(Level::Crit, format_args!("{} \"{path}\" failed{}", error.call, Errno(&error.error)));
+                }
+                None
+            }
+        }
+    }
+}
+
+/// The request goes on with the name that was found.
+fn enter(r: &mut Request, base: &Base, directory: bool) {
+    if base.regex_alias {
+        if directory {
+            return;
+        }
+        // The alias is a whole folder here: what was found is put behind it.
+        r.add_uri_to_alias = true;
+    }
+    let prefix = base.alias.unwrap_or(0);
+    let mut uri = r.location.name.get(..prefix).unwrap_or_default().to_vec();
+    uri.extend_from_slice(base.name());
+    r.uri_rewritten |= r.uri != uri;
+    r.uri = uri;
+}
+
+fn fall_back(r: &mut Request, target: &[u8]) -> Flow<'static> {
+    if target.first() == Some(&b'@') {
+        return r.redirect_named(target);
+    }
+    let (uri, args) = match memchr::memchr(b'?', target) {
+        Some(at) => (&target[..at], &target[at + 1..]),
+        None => (target, &b""[..]),
+    };
+    r.redirect(uri, args)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        for (alias, uri, name, expect) in [
+            (None, "/a", "/b", "/root/b"),
+            (Some(3), "/a/b", "/a/b", "/rootb"),
+            (Some(3), "/a/b", "/c", "/root/c"),
+            (Some(9), "/a", "/c", "/root/c"),
+        ] {
+            let mut base = Base { path: b"/root".to_vec(), folder: 5, alias, regex_alias: false };
+            base.join(uri.as_bytes(), name.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&base.path), expect);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Idle connections to peers, kept for later requests.
+//!
+//! A parked connection costs no system call: one task for each group learns from the loop that a peer has hung up, and
+//! closes what has been idle for too long.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// The directives `keepalive…`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// How many idle connections are kept; 0 for none.
+    pub connections: usize,
+    /// Whether each place (location) has its own connections.
+    pub local: bool,
+    /// How many requests a connection serves.
+    pub requests: u32,
+    /// For how long a connection is used, in milliseconds.
+    pub time_ms: u64,
+    /// How long one may be idle, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+impl Default for Keepalive {
+    /// nginx's defaults since 1.29.7.
+    fn default() -> Keepalive {
+        Keepalive { connections: 32, local: true, requests: 1000, time_ms: 3_600_000, timeout_ms: 60_000 }
+    }
+}
+
+/// A connection with what the pool has to know of it.
+pub struct Idle {
+    /// The connection.
+    pub stream: rt::Stream,
+    /// How many requests it has served.
+    pub requests: u32,
+    /// When it was made, in the loop's milliseconds.
+    pub since_ms: u64,
+    watched: bool,
+}
+
+impl Idle {
+    /// A new connection.
+    pub fn new(stream: rt::Stream) -> Idle {
+        Idle { stream, requests: 0, since_ms: rt::now_ms(), watched: false }
+    }
+}
+
+struct Parked {
+    idle: Idle,
+    peer: usize,
+    place: u32,
+    until_ms: u64,
+}
+
+/// The idle connections of a group.
+pub struct Pool {
+    settings: Keepalive,
+    parked: RefCell<VecDeque<Parked>>,
+    keeper: Cell<bool>,
+    news: rt::Event,
+}
+
+impl Pool {
+    pub(crate) fn new(settings: Keepalive) -> Pool {
+        Pool { settings, parked: RefCell::default(), keeper: Cell::new(false), news: rt::Event::new() }
+    }
+
+    /// Takes the youngest idle connection to a peer; one that has been hung up on, or speaks unasked, is closed instead.
+    pub fn take(&self, cx: &mut Context<'_>, peer: usize, place: u32) -> Option<Idle> {
+        let mut parked = self.parked.borrow_mut();
+        loop {
+            let fits = |other: &Parked| other.peer == peer && (!self.settings.local || other.place == place);
+            let at = parked.iter().rposition(fits)?;
+            let found = if at + 1 == parked.len() { parked.pop_back() } else { parked.remove(at) };
+            let idle = found?.idle;
+            if !idle.stream.is_readable() {
+                return Some(idle);
+            }
+            // The mark may be left over from a read that filled its buffer exactly: only a read tells.
+            idle.stream.set_recv_timeout(None);
+            if idle.stream.poll_recv(cx, 1).is_pending() {
+                return Some(idle);
+            }
+        }
+    }
+
+    /// Keeps a connection whose response is complete, if it may serve another request.
+    pub fn put(self: &Rc<Self>, mut idle: Idle, peer: usize, place: u32) {
+        let now = rt::now_ms();
+        idle.requests += 1;
+        let settings = &self.settings;
+        if settings.connections == 0
+            || idle.requests >= settings.requests
+            || now.saturating_sub(idle.since_ms) > settings.time_ms
+        {
+            return;
+        }
+        idle.stream.set_recv_timeout(None);
+        let fresh = !idle.watched;
+        let dropped = {
+            let mut parked = self.parked.borrow_mut();
+            let dropped = if parked.len() >= settings.connections { parked.pop_front() } else { None };
+            parked.push_back(Parked { idle, peer, place, until_ms: now + settings.timeout_ms });
+            dropped
+        };
+        drop(dropped);
+        if !self.keeper.replace(true) {
+            rt::spawn(keep(self.clone()));
+        } else if fresh {
+            self.news.notify();
+        }
+    }
+
+    /// How many connections are idle.
+    pub fn len(&self) -> usize {
+        self.parked.borrow().len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Drops what has been hung up on or is too old, and registers the task for what is new; when the next one is due.
+    fn sweep(&self, cx: &mut Context<'_>) -> Option<u64> {
+        let now = rt::now_ms();
+        let mut gone = Vec::new();
+        let mut parked = self.parked.borrow_mut();
+        let mut at = 0;
+        while let Some(entry) = parked.get_mut(at) {
+            entry.idle.watched = true;
+            if entry.until_ms <= now || entry.idle.stream.poll_hangup(cx).is_ready() {
+                gone.extend(parked.remove(at));
+            } else {
+                at += 1;
+            }
+        }
+        parked.front().map(|entry| entry.until_ms)
+    }
+}
+
+/// Watches the idle connections of a group for the life of the worker.
+async fn keep(pool: Rc<Pool>) {
+    loop {
+        let seen = pool.news.count();
+        let due = std::future::poll_fn(|cx| Poll::Ready(pool.sweep(cx))).await;
+        // Without idle connections there is nothing to do until one comes.
+        let mut sleep = pin!(rt::sleep_until(due.unwrap_or(u64::MAX / 2).max(rt::now_ms() + 1)));
+        let mut first = true;
+        std::future::poll_fn(|cx| {
+            if pool.news.poll_since(cx, seen).is_ready() || sleep.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            // Woken by neither: a peer has hung up.
+            if std::mem::take(&mut first) { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+}

@@ -1,0 +1,138 @@
+//! The decision whether a request goes to another peer.
+
+/// How an attempt failed: one bit each, as `…_next_upstream` names them.
+pub mod failure {
+    /// Connecting, sending or reading the head failed.
+    pub const ERROR: u32 = 1 << 1;
+    /// The same took too long.
+    pub const TIMEOUT: u32 = 1 << 2;
+    /// The response was empty or invalid.
+    pub const INVALID_HEADER: u32 = 1 << 3;
+    /// Status 500.
+    pub const HTTP_500: u32 = 1 << 4;
+    /// Status 502.
+    pub const HTTP_502: u32 = 1 << 5;
+    /// Status 503.
+    pub const HTTP_503: u32 = 1 << 6;
+    /// Status 504.
+    pub const HTTP_504: u32 = 1 << 7;
+    /// Status 403.
+    pub const HTTP_403: u32 = 1 << 8;
+    /// Status 404.
+    pub const HTTP_404: u32 = 1 << 9;
+    /// Status 429.
+    pub const HTTP_429: u32 = 1 << 10;
+    /// The request must not be repeated, and was sent.
+    pub const NON_IDEMPOTENT: u32 = 1 << 11;
+    /// Nobody could be asked.
+    pub const NO_LIVE: u32 = 1 << 12;
+    /// `off`: nothing leads to another peer.
+    pub const OFF: u32 = 1 << 31;
+    /// The default.
+    pub const DEFAULT: u32 = ERROR | TIMEOUT;
+}
+
+use failure::*;
+
+/// The words of `…_next_upstream`.
+pub const WORDS: &[(&str, u32)] = &[
+    ("error", ERROR),
+    ("timeout", TIMEOUT),
+    ("invalid_header", INVALID_HEADER),
+    ("non_idempotent", NON_IDEMPOTENT),
+    ("http_500", HTTP_500),
+    ("http_502", HTTP_502),
+    ("http_503", HTTP_503),
+    ("http_504", HTTP_504),
+    ("http_403", HTTP_403),
+    ("http_404", HTTP_404),
+    ("http_429", HTTP_429),
+    ("updating", 0),
+    ("off", OFF),
+];
+
+/// The failure that a response's status is, where it may be one.
+pub fn of_status(status: u16) -> Option<u32> {
+    Some(match status {
+        500 => HTTP_500,
+        502 => HTTP_502,
+        503 => HTTP_503,
+        504 => HTTP_504,
+        403 => HTTP_403,
+        404 => HTTP_404,
+        429 => HTTP_429,
+        _ => return None,
+    })
+}
+
+/// The status with which a request ends after its last attempt failed so.
+pub fn status_of(kind: u32) -> u16 {
+    match kind {
+        TIMEOUT | HTTP_504 => 504,
+        HTTP_500 => 500,
+        HTTP_503 => 503,
+        HTTP_403 => 403,
+        HTTP_404 => 404,
+        HTTP_429 => 429,
+        _ => 502,
+    }
+}
+
+/// What is known when an attempt has failed.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    /// The failure.
+    pub kind: u32,
+    /// What the configuration allows.
+    pub allowed: u32,
+    /// Attempts that are left.
+    pub tries: u32,
+    /// Whether any byte of the request was sent.
+    pub sent: bool,
+    /// Whether the method may not be repeated (POST, LOCK, PATCH).
+    pub non_idempotent: bool,
+    /// Whether the body was passed on without being kept.
+    pub body_lost: bool,
+    /// Whether the time for attempts is over.
+    pub late: bool,
+}
+
+impl Question {
+    /// Whether the next peer is asked.
+    pub fn again(&self) -> bool {
+        let kind = if self.sent && self.non_idempotent { self.kind | NON_IDEMPOTENT } else { self.kind };
+        self.tries > 0 && kind & self.allowed == kind && !(self.sent && self.body_lost) && !self.late
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decisions() {
+        let base = Question {
+            kind: ERROR,
+            allowed: DEFAULT,
+            tries: 1,
+            sent: true,
+            non_idempotent: false,
+            body_lost: false,
+            late: false,
+        };
+        for (question, expect) in [
+            (base, true),
+            (Question { tries: 0, ..base }, false),
+            (Question { kind: HTTP_500, ..base }, false),
+            (Question { kind: HTTP_500, allowed: DEFAULT | HTTP_500, ..base }, true),
+            (Question { non_idempotent: true, ..base }, false),
+            (Question { non_idempotent: true, sent: false, ..base }, true),
+            (Question { non_idempotent: true, allowed: DEFAULT | NON_IDEMPOTENT, ..base }, true),
+            (Question { body_lost: true, ..base }, false),
+            (Question { late: true, ..base }, false),
+            (Question { allowed: OFF, ..base }, false),
+        ] {
+            assert_eq!(question.again(), expect, "{question:?}");
+        }
+    }
+}
