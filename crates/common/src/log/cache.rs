@@ -40,12 +40,14 @@ struct Cached {
 
 /// `open_log_file_cache off | max=N [inactive=TIME] [min_uses=N] [valid=TIME]`.
 pub fn parse_cache(_: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<LogCache>>> {
-    if d.args.len() == 1 && d.arg(0) == "off" {
-        return Ok(None);
-    }
+    let mut off = false;
     let (mut max, mut inactive, mut valid, mut min_uses) = (None, Some(10_000), Some(60_000), Some(1));
     for word in &d.args {
-        let number = |text: &[u8]| buf::parse::parse_number(text).filter(|number| *number > 0);
+        if word == "off" {
+            off = true;
+            continue;
+        }
+        let number = buf::parse::parse_number;
         // In whole seconds, as nginx has it.
         let time = |text: &[u8]| buf::parse::parse_sec(text).map(|secs| secs.saturating_mul(1000));
         let text = &word.text[..];
@@ -54,7 +56,7 @@ pub fn parse_cache(_: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<LogCac
         } else if let Some(value) = text.strip_prefix(b"inactive=") {
             (&mut inactive, time(value))
         } else if let Some(value) = text.strip_prefix(b"min_uses=") {
-            (&mut min_uses, number(value))
+            (&mut min_uses, number(value).filter(|uses| *uses > 0))
         } else if let Some(value) = text.strip_prefix(b"valid=") {
             (&mut valid, time(value))
         } else {
@@ -63,7 +65,10 @@ pub fn parse_cache(_: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<LogCac
         let invalid = || Error::at(word, format!("invalid \"open_log_file_cache\" parameter \"{}\"", word.lossy()));
         *slot.0 = Some(slot.1.ok_or_else(invalid)?);
     }
-    let Some(max) = max else {
+    if off {
+        return Ok(None);
+    }
+    let Some(max) = max.filter(|max| *max > 0) else {
         return Err(Error::on(d, "\"open_log_file_cache\" must have \"max\" parameter"));
     };
     Ok(Some(Rc::new(LogCache {
@@ -167,13 +172,18 @@ mod tests {
         let cache = parse("max=10 inactive=20s valid=1m min_uses=2").ok().flatten();
         let seen = cache.map(|c| (c.max, c.inactive_ms, c.valid_ms, c.min_uses));
         assert_eq!(seen, Some((10, 20_000, 60_000, 2)));
-        assert!(parse("off").is_ok_and(|cache| cache.is_none()));
-        for text in ["max=", "max=0", "inactive=x", "min_uses=0", "foo", "max=1 off"] {
+        for text in ["off", "off max=1", "max=1 off"] {
+            assert!(parse(text).is_ok_and(|cache| cache.is_none()), "{text}");
+        }
+        for text in ["max=", "max=-1", "inactive=x", "min_uses=0", "max=1 foo"] {
             let wrong = text.rsplit(' ').next().unwrap_or_default();
             let error = parse(text).err().map(|error| error.message);
             assert_eq!(error, Some(format!("invalid \"open_log_file_cache\" parameter \"{wrong}\"")));
         }
-        assert!(parse("valid=1").is_err());
+        for text in ["max=0", "valid=1"] {
+            let error = parse(text).err().map(|error| error.message);
+            assert_eq!(error.as_deref(), Some("\"open_log_file_cache\" must have \"max\" parameter"));
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use conf::{Directive, Error, Loader, Result, Word};
-use expr::vars::{Part, Session, Template};
+use expr::vars::{Part, Session, Template, TemplateError};
 
 use super::LogProto;
 
@@ -34,7 +34,13 @@ impl Format {
         words: &[Word],
         escape: Escape,
     ) -> Result<Format> {
-        let parts = words.iter().map(|word| P::template(loader, d, &word.text));
+        let parts = words.iter().map(|word| {
+            let part = P::template(loader, d, &word.text);
+            part.map_err(|error| match error.message == TemplateError::InvalidName.to_string() {
+                true => Error::at(word, format!("invalid parameter \"{}\"", word.lossy())),
+                false => error,
+            })
+        });
         Ok(Format { escape, parts: parts.collect::<Result<_>>()? })
     }
 

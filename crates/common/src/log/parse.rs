@@ -29,7 +29,7 @@ struct Wanted {
     gzip: Option<u8>,
 }
 
-/// How files are buffered: all logs of a file must agree.
+/// How files are buffered: all logs of a file that ask for a buffer must agree, and the others use it too.
 #[derive(Default)]
 struct Buffered(HashMap<PathBuf, Wanted>);
 
@@ -133,15 +133,16 @@ impl Wanted {
 }
 
 fn buffer(loader: &mut Loader<'_>, name: &Word, file: &Rc<LogFile>, wanted: Wanted) -> Result<()> {
+    if wanted.size == 0 {
+        return Ok(());
+    }
     let buffered = loader.store.entry::<Buffered>();
-    match buffered.0.get(file.path()) {
-        Some(known) if *known == wanted => return Ok(()),
-        Some(_) => {
-            let message = format!("access_log \"{}\" already defined with conflicting parameters", name.lossy());
-            return Err(Error::at(name, message));
+    if let Some(known) = buffered.0.get(file.path()) {
+        if *known == wanted {
+            return Ok(());
         }
-        None if wanted.size == 0 => return Ok(()),
-        None => {}
+        let message = format!("access_log \"{}\" already defined with conflicting parameters", name.lossy());
+        return Err(Error::at(name, message));
     }
     buffered.0.insert(file.path().to_path_buf(), wanted);
     let encoder = wanted.gzip.map(super::gzip::encoder);

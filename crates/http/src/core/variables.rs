@@ -303,7 +303,7 @@ pub fn core(setup: &mut Setup) {
             ("content_type", none, Getter::Plain(|r, out| known(r, KnownHeader::ContentType, out))),
             ("host", none, Getter::Plain(host)),
             ("binary_remote_addr", none, Getter::Plain(|r, out| put(out, &r.conn.peer.binary()))),
-            ("remote_addr", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.conn.peer.text())))),
+            ("remote_addr", none, Getter::Plain(|r, out| address(out, &r.conn.peer))),
             ("remote_port", none, Getter::Plain(remote_port)),
             ("proxy_protocol_addr", none, Getter::Plain(|r, out| proxied(r, out, |p| p.source.text()))),
             ("proxy_protocol_port", none, Getter::Plain(|r, out| proxied(r, out, |p| p.source.port().to_string()))),
@@ -314,7 +314,7 @@ pub fn core(setup: &mut Setup) {
                 Getter::Plain(|r, out| proxied(r, out, |p| p.destination.port().to_string())),
             ),
             ("proxy_protocol_tlv_", Flags::PREFIX, Getter::Family(proxy_tlv)),
-            ("server_addr", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.conn.local().text())))),
+            ("server_addr", none, Getter::Plain(|r, out| address(out, r.conn.local()))),
             ("server_port", none, Getter::Plain(server_port)),
             ("server_protocol", none, Getter::Plain(|r, out| put(out, r.line.protocol.of(&r.head)))),
             ("scheme", none, Getter::Plain(|r, out| put(out, r.scheme()))),
@@ -452,6 +452,14 @@ pub fn show(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) -> bool {
     // Writing into a Vec can't fail.
     let _ = out.write_fmt(text);
     true
+}
+
+/// Appends an address without its port.
+fn address(out: &mut Vec<u8>, address: &os::SockAddr) -> bool {
+    match address.ip() {
+        Some(ip) => show(out, format_args!("{ip}")),
+        None => put(out, b"unix:"),
+    }
 }
 
 /// Appends milliseconds as seconds with three decimals.

@@ -324,9 +324,12 @@ fn parse_expires(text: &[u8], modified: bool) -> std::result::Result<When, &'sta
             b"off" => return Ok(When::Off),
             _ => {}
         }
-        if let Some(rest) = text.strip_prefix(b"@") {
-            (text, when, daily) = (rest, When::Daily, true);
+    }
+    if let Some(rest) = text.strip_prefix(b"@") {
+        if modified {
+            return Err("daily time cannot be used with \"modified\" parameter");
         }
+        (text, when, daily) = (rest, When::Daily, true);
     }
     let (negative, digits) = match text {
         [b'+', rest @ ..] => (false, rest),
@@ -435,7 +438,7 @@ mod tests {
             ("@25h", false, Err("daily time value must be less than 24 hours")),
             ("+24h", true, Ok(When::Modified(86_400))),
             ("epoch", true, Err(INVALID)),
-            ("@1h", true, Err(INVALID)),
+            ("@1h", true, Err("daily time cannot be used with \"modified\" parameter")),
             ("", false, Err(INVALID)),
             ("bad", false, Err(INVALID)),
             ("--1", false, Err(INVALID)),
