@@ -218,6 +218,7 @@ impl Request {
 
     /// As [`Request::next_body`].
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
+        self.send_continue(cx);
         loop {
             match self.body.take() {
                 Err(status) => {
@@ -232,7 +233,6 @@ impl Request {
                 Ok(None) if self.body.is_done() => return Poll::Ready(Ok(None)),
                 Ok(None) => {}
             }
-            self.send_continue(cx);
             let size = self.body.wants().clamp(1024, READ_SIZE as u64) as usize;
             if !self.conn.stream.recv_timeout_set() {
                 self.conn.stream.set_recv_timeout(Some(self.location.core.client_body_timeout));

@@ -131,7 +131,7 @@ fn prepare(r: &mut Request) {
 
 /// The response that nginx makes itself for a status.
 fn built_in(r: &mut Request, status: u16) {
-    let status = if r.error_status > 0 && status >= 300 { shown_status(status) } else { status };
+    let status = shown_status(status);
     let response = &mut r.response;
     response.status = status;
     response.filters.clear();
@@ -159,7 +159,7 @@ fn built_in(r: &mut Request, status: u16) {
 }
 
 /// nginx's own codes go out as 400.
-fn shown_status(status: u16) -> u16 {
+pub fn shown_status(status: u16) -> u16 {
     if (494..=497).contains(&status) { 400 } else { status }
 }
 

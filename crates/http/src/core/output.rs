@@ -548,14 +548,7 @@ fn write_location(r: &Request, location: &[u8], out: &mut Buf) {
         let local = r.conn.stream.local_addr().unwrap_or_else(|_| r.conn.address.addr.clone());
         let name = if core.server_name_in_redirect { &r.server.name[..] } else { &r.host[..] };
         if name.is_empty() {
-            out.extend_from_slice(
-                if core.server_name_in_redirect || r.server.name.is_empty() {
-                    local_text(&local).into_bytes()
-                } else {
-                    r.server.name.to_vec()
-                }
-                .as_slice(),
-            );
+            out.extend_from_slice(local_text(&local).as_bytes());
         } else {
             out.extend_from_slice(name);
         }

@@ -222,7 +222,7 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
             }
             Flow::Status(status) => error_page::respond(r, status),
             Flow::Redirect => phase::run(r).await,
-            Flow::Respond => match apply_filters(r, filtered) {
+            Flow::Respond => match filter(r, filtered) {
                 Err(status) => {
                     filtered = true;
                     Flow::Status(status)
@@ -244,8 +244,12 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
     log(r);
 }
 
-/// Runs the header filters of the location.
-fn apply_filters(r: &mut Request, again: bool) -> Result<(), u16> {
+/// Runs the header filters of the location. The page of an error goes out with the error's status.
+fn filter(r: &mut Request, again: bool) -> Result<(), u16> {
+    if r.error_status > 0 {
+        r.response.status = error_page::shown_status(r.error_status);
+        r.response.status_line = None;
+    }
     let location = r.location.clone();
     for filter in &location.handlers.filters {
         if again && filter.order() == phase::Order::NotModified {
@@ -436,6 +440,7 @@ fn set_uri(r: &mut Request) -> Result<(), u16> {
             Ok(())
         }
         Err(_) => {
+            r.uri.clear();
             r.log_at(Level::Info, format_args!("client sent invalid request while reading client request line"));
             Err(400)
         }
@@ -444,8 +449,9 @@ fn set_uri(r: &mut Request) -> Result<(), u16> {
 
 /// Chooses the server by the host that was asked for.
 fn set_server(r: &mut Request) -> Result<(), u16> {
-    let Some(host) = r.line.host() else { return Ok(()) };
-    r.host.extend(host.of(&r.head).iter().map(u8::to_ascii_lowercase));
+    if let Some(host) = r.line.host() {
+        r.host.extend(host.of(&r.head).iter().map(u8::to_ascii_lowercase));
+    }
     let address = r.conn.address.clone();
     if address.names.is_empty() && address.regexes.is_empty() {
         return Ok(());

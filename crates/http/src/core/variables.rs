@@ -300,7 +300,7 @@ pub fn core(setup: &mut Setup) {
         module,
         &[
             ("content_length", none, Getter::Plain(content_length)),
-            ("content_type", none, Getter::Plain(|r, out| known(r, KnownHeader::ContentType, out))),
+            ("content_type", none, Getter::Plain(|r, out| request_header(r, "content_type", out))),
             ("host", none, Getter::Plain(host)),
             ("binary_remote_addr", none, Getter::Plain(|r, out| put(out, &r.conn.peer.binary()))),
             ("remote_addr", none, Getter::Plain(|r, out| address(out, &r.conn.peer))),
