@@ -158,8 +158,8 @@ fn built_in(r: &mut Request, status: u16) {
     response.body = Body::Chain(chain);
 }
 
-/// nginx's own codes go out as 400.
-fn shown_status(status: u16) -> u16 {
+/// The status that clients see: nginx's own codes go out as 400.
+pub fn shown_status(status: u16) -> u16 {
     if (494..=497).contains(&status) { 400 } else { status }
 }
 

@@ -222,7 +222,7 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
             }
             Flow::Status(status) => error_page::respond(r, status),
             Flow::Redirect => phase::run(r).await,
-            Flow::Respond => match apply_filters(r, filtered) {
+            Flow::Respond => match prepare(r, filtered) {
                 Err(status) => {
                     filtered = true;
                     Flow::Status(status)
@@ -242,6 +242,15 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
         };
     }
     log(r);
+}
+
+/// What comes between a response and its sending: the page of an error keeps that error's status, then the filters.
+fn prepare(r: &mut Request, again: bool) -> Result<(), u16> {
+    if r.error_status > 0 {
+        r.response.status = error_page::shown_status(r.error_status);
+        r.response.status_line = None;
+    }
+    apply_filters(r, again)
 }
 
 /// Runs the header filters of the location.

@@ -133,10 +133,7 @@ impl Handler for TryHandler {
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
         let Some(mut base) = Base::of(r) else { return Flow::Status(500) };
         for one in self.tries.tries.iter() {
-            let mut name = r.render(&one.name);
-            if one.directory {
-                name.push(b'/');
-            }
+            let name = r.render(&one.name);
             base.join(&r.uri, &name);
             let Some(found) = self.look(r, &base.path) else { continue };
             if (found.kind == FileKind::Directory) == one.directory {
