@@ -8,7 +8,7 @@ use conf::{Args, Context, Directive, Error, Loader, Result};
 use engine::log::ErrorLog;
 use expr::vars::Template;
 
-use super::blocks;
+use super::blocks::{self, CurrentKind};
 use super::error_page::{self, ErrorPage};
 use super::mime::Types;
 use super::variables::{self, template};
@@ -177,6 +177,9 @@ pub struct Root {
     pub path: Rc<Template>,
     /// Whether it replaces the location's prefix rather than being put before the URI.
     pub alias: bool,
+    /// For an alias, how many bytes of the URI it replaces: the name of the location that it stands in (nested ones
+    /// inherit it); `None` where that is found by a regex: all of the URI.
+    pub prefix: Option<usize>,
     /// Its text in the file.
     pub text: Rc<str>,
 }
@@ -485,7 +488,11 @@ fn set_root(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive, a
         text = full;
     }
     let path = variables::template_of(loader, d, &text)?;
-    raw.root = Some(Some(Root { path, alias, text: String::from_utf8_lossy(&text).into() }));
+    let prefix = match blocks::current_location(loader) {
+        (name, CurrentKind::Path | CurrentKind::Inner) if alias => Some(name.len()),
+        _ => None,
+    };
+    raw.root = Some(Some(Root { path, alias, prefix, text: String::from_utf8_lossy(&text).into() }));
     Ok(())
 }
 

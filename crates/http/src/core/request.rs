@@ -481,20 +481,11 @@ impl Request {
         root.path.render(self, path);
         if !root.alias || self.add_uri_to_alias {
             path.extend_from_slice(&self.uri);
-        } else if !matches!(location.kind, Kind::Regex(_)) {
-            let prefix = self.prefix_length();
+        } else if let Some(prefix) = root.prefix {
             path.extend_from_slice(self.uri.get(prefix..).unwrap_or_default());
         }
         path.contains(&0).then(|| path.clear());
         true
-    }
-
-    /// How many bytes of the URI are the location's name.
-    fn prefix_length(&self) -> usize {
-        match self.location.kind {
-            Kind::Exact | Kind::Prefix { .. } | Kind::Inner => self.location.name.len(),
-            _ => 0,
-        }
     }
 
     /// Replaces the query.

@@ -249,6 +249,9 @@ fn prepare(r: &mut Request, again: bool) -> Result<(), u16> {
     if r.error_status > 0 {
         r.response.status = error_page::shown_status(r.error_status);
         r.response.status_line = None;
+        if r.upstream.is_none() && !matches!(r.response.status, 200 | 204 | 206 | 304) {
+            r.response.last_modified = None;
+        }
     }
     apply_filters(r, again)
 }

@@ -307,6 +307,8 @@ impl Handler for Program {
             at += 1;
             match op {
                 Op::Break => {
+                    // The location stays although the URI isn't its own any more.
+                    r.valid_location &= !r.uri_changed;
                     r.uri_changed = false;
                     break;
                 }

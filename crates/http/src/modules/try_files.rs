@@ -11,7 +11,7 @@ use expr::vars::Template;
 
 use super::{HttpModule, LocationContext};
 use crate::core::blocks;
-use crate::core::location::{Handlers, Kind};
+use crate::core::location::Handlers;
 use crate::core::open_file::{Files, Found, Kind as FileKind, errno};
 use crate::core::phase::{Flow, Handler};
 use crate::core::request::Request;
@@ -110,9 +110,8 @@ impl Base {
     fn of(r: &mut Request) -> Option<Base> {
         let path = r.document_root()?;
         let location = r.location.clone();
-        let alias = location.core.root.as_ref().is_some_and(|root| root.alias);
-        let regex_alias = alias && matches!(location.kind, Kind::Regex(_));
-        let alias = (alias && !regex_alias).then_some(location.name.len());
+        let root = location.core.root.as_ref()?;
+        let (alias, regex_alias) = (root.prefix, root.alias && root.prefix.is_none());
         Some(Base { folder: path.len(), path, alias, regex_alias })
     }
 
@@ -176,7 +175,7 @@ fn enter(r: &mut Request, base: &Base, directory: bool) {
         r.add_uri_to_alias = true;
     }
     let prefix = base.alias.unwrap_or(0);
-    let mut uri = r.location.name.get(..prefix).unwrap_or_default().to_vec();
+    let mut uri = r.uri.get(..prefix).unwrap_or_default().to_vec();
     uri.extend_from_slice(base.name());
     r.uri_rewritten |= r.uri != uri;
     r.uri = uri;
