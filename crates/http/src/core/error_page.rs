@@ -138,7 +138,8 @@ fn built_in(r: &mut Request, status: u16) {
     (response.content_length, response.last_modified, response.etag) = (None, None, None);
     (response.allow_ranges, response.charset, response.status_line) = (false, None, None);
     response.headers.remove("Content-Encoding");
-    let code = r.error_status.max(status);
+    // `return 200` on the page of an error keeps the error's status, but has no text.
+    let code = if status >= 300 { r.error_status.max(status) } else { status };
     let Some(title) = title(code) else {
         response.content_type = None;
         response.content_length = Some(0);

@@ -251,6 +251,7 @@ impl Request {
         self.slots.clear();
         (self.resume, self.uri_changes) = (Resume::Server, MAX_URI_CHANGES);
         (self.uri_rewritten, self.uri_changed, self.internal) = (false, false, false);
+        self.add_uri_to_alias = false;
         (self.error_status, self.error_page) = (0, false);
         (self.keepalive, self.lingering, self.pipelined, self.completed) = (false, false, false, false);
         (self.header_sent, self.body_received) = (0, 0);

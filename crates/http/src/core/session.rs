@@ -222,7 +222,7 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
             }
             Flow::Status(status) => error_page::respond(r, status),
             Flow::Redirect => phase::run(r).await,
-            Flow::Respond => match filter(r, filtered) {
+            Flow::Respond => match prepare(r, filtered) {
                 Err(status) => {
                     filtered = true;
                     Flow::Status(status)
@@ -244,12 +244,20 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
     log(r);
 }
 
-/// Runs the header filters of the location. The page of an error goes out with the error's status.
-fn filter(r: &mut Request, again: bool) -> Result<(), u16> {
+/// What comes between a response and its sending: the page of an error keeps that error's status, then the filters.
+fn prepare(r: &mut Request, again: bool) -> Result<(), u16> {
     if r.error_status > 0 {
         r.response.status = error_page::shown_status(r.error_status);
         r.response.status_line = None;
+        if r.upstream.is_none() && !matches!(r.response.status, 200 | 204 | 206 | 304) {
+            r.response.last_modified = None;
+        }
     }
+    apply_filters(r, again)
+}
+
+/// Runs the header filters of the location.
+fn apply_filters(r: &mut Request, again: bool) -> Result<(), u16> {
     let location = r.location.clone();
     for filter in &location.handlers.filters {
         if again && filter.order() == phase::Order::NotModified {

@@ -467,13 +467,6 @@ pub fn show_seconds(out: &mut Vec<u8>, ms: u64) -> bool {
     show(out, format_args!("{}.{:03}", ms / 1000, ms % 1000))
 }
 
-fn known(r: &Request, header: KnownHeader, out: &mut Vec<u8>) -> bool {
-    match r.line.value(header, &r.head) {
-        Some(value) => put(out, value),
-        None => false,
-    }
-}
-
 fn content_length(r: &mut Request, out: &mut Vec<u8>) -> bool {
     if let Some(value) = r.line.value(KnownHeader::ContentLength, &r.head) {
         return put(out, value);
