@@ -158,6 +158,14 @@ fn built_in(r: &mut Request, status: u16) {
     response.body = Body::Chain(chain);
 }
 
+/// The page that `error_page` names has the status of the error, unless the directive gives another one.
+pub fn keep_status(r: &mut Request) {
+    if r.error_page && r.error_status > 0 {
+        r.response.status = shown_status(r.error_status);
+        r.response.status_line = None;
+    }
+}
+
 /// nginx's own codes go out as 400.
 fn shown_status(status: u16) -> u16 {
     if (494..=497).contains(&status) { 400 } else { status }

@@ -8,7 +8,8 @@ use std::rc::Rc;
 
 use buf::{Buf, Bytes};
 use engine::log::{Errno, Level};
-use wire::h1::{BodyFraming, Limits, Parsed, RequestError, Stage};
+use wire::Span;
+use wire::h1::{BodyFraming, Limits, Parsed, RequestError, RequestHead, Stage};
 use wire::proxy_protocol::{self, MAX_HEADER};
 
 use super::conf::{CoreServer, Lingering};
@@ -222,22 +223,25 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
             }
             Flow::Status(status) => error_page::respond(r, status),
             Flow::Redirect => phase::run(r).await,
-            Flow::Respond => match apply_filters(r, filtered) {
-                Err(status) => {
-                    filtered = true;
-                    Flow::Status(status)
-                }
-                Ok(()) => {
-                    if r.line.version == 9 {
-                        r.keepalive = false;
+            Flow::Respond => {
+                error_page::keep_status(r);
+                match apply_filters(r, filtered) {
+                    Err(status) => {
+                        filtered = true;
+                        Flow::Status(status)
                     }
-                    match output::send(r).await {
-                        Ok(()) => r.completed = true,
-                        Err(super::body::Broken) => r.keepalive = false,
+                    Ok(()) => {
+                        if r.line.version == 9 {
+                            r.keepalive = false;
+                        }
+                        match output::send(r).await {
+                            Ok(()) => r.completed = true,
+                            Err(super::body::Broken) => r.keepalive = false,
+                        }
+                        break;
                     }
-                    break;
                 }
-            },
+            }
             Flow::Finished | Flow::Next | Flow::Allow | Flow::Wait(_) => break,
         };
     }
@@ -436,6 +440,7 @@ fn set_uri(r: &mut Request) -> Result<(), u16> {
             Ok(())
         }
         Err(_) => {
+            r.uri.clear();
             r.log_at(Level::Info, format_args!("client sent invalid request while reading client request line"));
             Err(400)
         }
@@ -476,16 +481,24 @@ fn set_server(r: &mut Request) -> Result<(), u16> {
 fn refuse(r: &mut Request, bytes: Bytes, error: RequestError) -> Head {
     r.conn.stream.set_recv_timeout(None);
     r.head = bytes;
-    let _ = set_uri_for_log(r);
-    // Where the line was read, its host chooses the server whose error pages are shown.
     if error.stage() == Stage::Headers {
+        // The line was read; its host chooses the server whose error pages are shown.
+        let _ = set_uri(r);
         let _ = set_server(r);
+    } else {
+        // Of what isn't a request line nothing is known but how it reads.
+        r.line = RequestHead::default();
+        r.line.request_line = first_line(&r.head);
     }
     refuse_parsed(r, error)
 }
 
-fn set_uri_for_log(r: &mut Request) -> Result<(), u16> {
-    if r.line.target.is_empty() { Ok(()) } else { set_uri(r) }
+/// The first line that isn't empty, or as much of it as there is.
+fn first_line(head: &[u8]) -> Span {
+    let start = head.iter().position(|c| !matches!(c, b'\r' | b'\n')).unwrap_or(head.len());
+    let rest = &head[start..];
+    let line = rest.split(|c| *c == b'\n').next().unwrap_or_default();
+    Span::new(start, start + line.trim_ascii_end().len())
 }
 
 fn refuse_parsed(r: &mut Request, error: RequestError) -> Head {
