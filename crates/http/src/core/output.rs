@@ -419,6 +419,9 @@ fn field(out: &mut Buf, name: &[u8], value: &[u8]) {
 fn decide(r: &mut Request) {
     let core = r.location.core.clone();
     let response = &mut r.response;
+    if !matches!(response.status, 200 | 206 | 304) {
+        response.last_modified = None;
+    }
     if matches!(response.status, 204 | 304) || response.status < 200 {
         response.header_only = true;
         if response.status != 304 {

@@ -483,6 +483,7 @@ fn refuse(r: &mut Request, bytes: Bytes, error: RequestError) -> Head {
     r.head = bytes;
     if error.stage() == Stage::Headers {
         // The line was read; its host chooses the server whose error pages are shown.
+        r.method = r.line.method_id;
         let _ = set_uri(r);
         let _ = set_server(r);
     } else {
