@@ -159,6 +159,18 @@ fn built_in(r: &mut Request, status: u16) {
     response.body = Body::Chain(chain);
 }
 
+/// The page that `error_page` names has the status of the error, unless the directive gives another one.
+pub fn keep_status(r: &mut Request) {
+    if r.error_status == 0 {
+        return;
+    }
+    r.response.status = shown_status(r.error_status);
+    r.response.status_line = None;
+    if r.upstream.is_none() && !matches!(r.response.status, 200 | 204 | 206 | 304) {
+        r.response.last_modified = None;
+    }
+}
+
 /// nginx's own codes go out as 400.
 pub fn shown_status(status: u16) -> u16 {
     if (494..=497).contains(&status) { 400 } else { status }

@@ -161,7 +161,9 @@ pub fn parse_addr(word: &Word) -> Result<Vec<SockAddr>> {
     } else {
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) => (host, Some(port)),
-            None if text.starts_with(|c: char| c.is_ascii_digit()) && parse_ports(&text).is_some() => ("*", Some(&*text)),
+            None if text.starts_with(|c: char| c.is_ascii_digit()) && parse_ports(&text).is_some() => {
+                ("*", Some(&*text))
+            }
             None => (&*text, None),
         };
         (resolve(host).map_err(fail)?, port)
@@ -224,7 +226,8 @@ mod tests {
     fn addresses() {
         let check = |text: &str, expect: &str| {
             let word = Word { text: text.as_bytes().to_vec(), ..Word::default() };
-            let found = parse_addr(&word).map(|addrs| addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+            let found =
+                parse_addr(&word).map(|addrs| addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
             assert_eq!(found.unwrap_or_else(|error| error.message), expect, "{text}");
         };
         check("80", "0.0.0.0:80");
