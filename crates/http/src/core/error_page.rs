@@ -122,6 +122,15 @@ fn from_directive(r: &mut Request, status: u16) -> Option<Flow<'static>> {
     Some(Flow::Respond)
 }
 
+/// The page of an error has the error's status, whatever its handler says, unless `error_page` has it otherwise.
+pub fn keep_status(r: &mut Request, flow: Flow<'static>) -> Flow<'static> {
+    if matches!(flow, Flow::Respond) && r.error_page && r.error_status > 0 {
+        r.response.status = shown_status(r.error_status);
+        r.response.status_line = None;
+    }
+    flow
+}
+
 /// Fields of the failed response stay (`WWW-Authenticate`, `Location`, `Allow`), its description goes.
 fn prepare(r: &mut Request) {
     let response = &mut r.response;

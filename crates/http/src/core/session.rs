@@ -221,7 +221,10 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
                 break;
             }
             Flow::Status(status) => error_page::respond(r, status),
-            Flow::Redirect => phase::run(r).await,
+            Flow::Redirect => {
+                let flow = phase::run(r).await;
+                error_page::keep_status(r, flow)
+            }
             Flow::Respond => match apply_filters(r, filtered) {
                 Err(status) => {
                     filtered = true;

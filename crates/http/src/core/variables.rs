@@ -338,7 +338,7 @@ pub fn core(setup: &mut Setup) {
             ("is_args", live, Getter::Plain(|r, out| put(out, if r.args.is_empty() { b"" } else { b"?" }))),
             ("request_filename", live, Getter::Plain(request_filename)),
             ("server_name", none, Getter::Plain(|r, out| put(out, &r.server.name))),
-            ("request_method", live, Getter::Plain(|r, out| put(out, r.main_method()))),
+            ("request_method", live, Getter::Plain(|r, out| put(out, r.method_name()))),
             ("remote_user", none, Getter::Plain(remote_user)),
             ("bytes_sent", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.bytes_sent())))),
             ("body_bytes_sent", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.body_bytes_sent())))),

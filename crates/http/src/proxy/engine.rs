@@ -116,11 +116,12 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
         Err(status) => return Flow::Status(status),
     };
     let mut choice = Choice::new(target.group.clone(), b.up.next_upstream_tries);
+    let key = target.key.as_ref().map(|key| r.render(key)).unwrap_or_default();
     let started_ms = rt::now_ms();
     let mut first = redirected;
     loop {
         exchange.begin(std::mem::take(&mut first));
-        if !choice.advance(&hints(r)) {
+        if !choice.advance(&Hints { addr: Some(&r.conn.peer), key: &key }) {
             exchange.current(|attempt| attempt.peer = Some(target.group.name.clone()));
             r.log_error(format_args!("no live upstreams while connecting to upstream"));
             exchange.current(|attempt| attempt.status = 502);
@@ -131,7 +132,7 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
         let late =
             b.up.next_upstream_timeout > 0 && rt::now_ms().saturating_sub(started_ms) >= b.up.next_upstream_timeout;
         let stop = match b.attempt(r, &exchange, &choice, &outgoing).await {
-            Ok(answer) => match b.refuses(r, &exchange, &choice, late, &answer) {
+            Ok(answer) => match b.refuses(r, &choice, late, streamed, &answer) {
                 Some(kind) => Stop::Failed(Failed { kind, sent: true, stale: false }),
                 None => return respond::respond(b, r, &exchange, choice, answer).await,
             },
@@ -145,14 +146,10 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
             }
             Stop::Failed(failed) => failed,
         };
-        if let Some(status) = b.failed(r, &exchange, &mut choice, &failed, started_ms) {
+        if let Some(status) = b.failed(r, &exchange, &mut choice, &failed, streamed, started_ms) {
             return Flow::Status(status);
         }
     }
-}
-
-fn hints(r: &Request) -> Hints<'_> {
-    Hints { addr: Some(&r.conn.peer), key: b"" }
 }
 
 fn is_non_idempotent(r: &Request) -> bool {
@@ -287,8 +284,14 @@ impl Backend {
         for piece in &outgoing.body {
             chain.push(piece.clone());
         }
-        let mut sending =
-            Sending { chain, more: outgoing.streamed, chunked: outgoing.chunked, blocked: false, done: false };
+        let mut sending = Sending {
+            chain,
+            more: outgoing.streamed,
+            chunked: outgoing.chunked,
+            blocked: false,
+            done: false,
+            kept: Some(Vec::new()),
+        };
         let mut head = std::mem::take(&mut exchange.head.borrow_mut().1);
         head.clear();
         let mut reader = HeadReader::default();
@@ -399,8 +402,13 @@ impl Backend {
             let mut waiting = false;
             if sending.more && !sending.blocked {
                 match r.poll_body(cx) {
-                    Poll::Ready(Ok(Some(data))) => sending.push(data),
-                    Poll::Ready(Ok(None)) => sending.end(),
+                    Poll::Ready(Ok(Some(data))) => sending.push(data, r.location.core.client_body_buffer_size),
+                    Poll::Ready(Ok(None)) => {
+                        sending.end();
+                        if let Some(kept) = sending.kept.take() {
+                            r.body.keep(kept);
+                        }
+                    }
                     Poll::Ready(Err(status)) => return Err(Stop::Status(status)),
                     Poll::Pending => waiting = true,
                 }
@@ -432,8 +440,7 @@ impl Backend {
     }
 
     /// Whether an answer's status sends the request on to the next server.
-    fn refuses(&self, r: &Request, exchange: &Exchange, choice: &Choice, late: bool, answer: &Answer) -> Option<u32> {
-        let _ = exchange;
+    fn refuses(&self, r: &Request, choice: &Choice, late: bool, streamed: bool, answer: &Answer) -> Option<u32> {
         let status = answer.reply.head.status;
         if status < 300 {
             return None;
@@ -445,7 +452,7 @@ impl Backend {
             tries: choice.tries.saturating_sub(1),
             sent: true,
             non_idempotent: is_non_idempotent(r),
-            body_lost: self.streams_body(r),
+            body_lost: streamed,
             late,
         };
         question.again().then_some(kind)
@@ -458,6 +465,7 @@ impl Backend {
         exchange: &Exchange,
         choice: &mut Choice,
         failed: &Failed,
+        streamed: bool,
         started_ms: u64,
     ) -> Option<u16> {
         let fault = !matches!(failed.kind, failure::HTTP_403 | failure::HTTP_404);
@@ -476,7 +484,7 @@ impl Backend {
             tries: choice.tries,
             sent: failed.sent,
             non_idempotent: is_non_idempotent(r),
-            body_lost: !self.up.request_buffering && r.body.exists() && r.body.buffered().is_none(),
+            body_lost: streamed,
             late: self.up.next_upstream_timeout > 0 && elapsed >= self.up.next_upstream_timeout,
         };
         (!question.again()).then_some(status)
@@ -492,10 +500,18 @@ struct Sending {
     /// The kernel takes no more for now.
     blocked: bool,
     done: bool,
+    /// The body, while it is small: for `$request_body`.
+    kept: Option<Vec<buf::Piece>>,
 }
 
 impl Sending {
-    fn push(&mut self, data: Bytes) {
+    fn push(&mut self, data: Bytes, limit: usize) {
+        if let Some(kept) = &mut self.kept {
+            kept.push(buf::Piece::Bytes(data.clone()));
+            if kept.iter().map(buf::Piece::len).sum::<u64>() > limit as u64 {
+                self.kept = None;
+            }
+        }
         if self.chunked {
             let mut size = Vec::with_capacity(12);
             wire::h1::chunk_head(data.len() as u64, &mut size);
