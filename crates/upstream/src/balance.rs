@@ -238,6 +238,9 @@ impl Consistent {
 
 impl Balancer for Consistent {
     fn pick(&self, peers: &Peers, progress: &mut Progress, hints: &Hints<'_>, now: u64) -> Option<usize> {
+        if hints.key.is_empty() {
+            return RoundRobin.pick(peers, progress, hints, now);
+        }
         if progress.rounds == 0 {
             let hash = crc32fast::hash(hints.key);
             progress.hash = self.points.partition_point(|point| point.0 < hash) as u32;

@@ -427,6 +427,23 @@ impl TempPath {
     }
 }
 
+/// The folders for temporary files that the configuration names; made when it is complete.
+#[derive(Default)]
+pub struct TempFolders(pub std::collections::BTreeSet<PathBuf>);
+
+impl TempPath {
+    /// Settles where the folder is, and has it made.
+    pub fn settle(&mut self, loader: &mut Loader<'_>) {
+        if self.path.is_relative() {
+            self.path = Rc::new(loader.env.prefix.join(&*self.path));
+        }
+        let folders = &mut loader.store.entry::<TempFolders>().0;
+        if !folders.contains(&*self.path) {
+            folders.insert(PathBuf::clone(&self.path));
+        }
+    }
+}
+
 /// A folder for temporary files, with the levels of folders in it.
 pub fn temp_path(loader: &mut Loader<'_>, d: &Directive) -> Result<TempPath> {
     let path = loader.env.prefix.join(&*d.arg(0).lossy());
@@ -564,6 +581,6 @@ fn finish_location(conf: &mut CoreLocation, parent: Option<&CoreLocation>, loade
     } else {
         (!conf.error_log.is_empty()).then(|| engine::log::Log::new(&conf.error_log))
     };
-    let _ = loader;
+    conf.client_body_temp_path.settle(loader);
     Ok(())
 }

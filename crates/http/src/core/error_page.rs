@@ -148,7 +148,12 @@ fn built_in(r: &mut Request, status: u16) {
     (response.allow_ranges, response.charset, response.status_line) = (false, None, None);
     response.headers.remove("Content-Encoding");
     let code = r.error_status.max(status);
-    let Some(title) = title(code) else {
+    let none = status < 300;
+    if none && r.error_page && r.error_status > 0 {
+        r.response.status = shown_status(r.error_status);
+    }
+    let response = &mut r.response;
+    let Some(title) = title(code).filter(|_| !none) else {
         response.content_type = None;
         response.content_length = Some(0);
         response.body = Body::Empty;

@@ -304,6 +304,7 @@ impl Handler for Program {
             at += 1;
             match op {
                 Op::Break => {
+                    r.valid_location &= !r.uri_changed;
                     r.uri_changed = false;
                     break;
                 }

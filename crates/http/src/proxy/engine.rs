@@ -66,6 +66,9 @@ impl Hidden {
 /// The size of the first read of a response: head and body, if they are small, come in one.
 const FIRST_READ: usize = 16 << 10;
 
+/// The largest part of a request's body that is sent in one go.
+const MAX_CHUNK: u64 = 64 << 10;
+
 /// How an attempt failed.
 struct Failed {
     /// The bit of [`failure`].
@@ -399,20 +402,7 @@ impl Backend {
         sending: &mut Sending,
     ) -> Result<(), Stop> {
         loop {
-            let mut waiting = false;
-            if sending.more && !sending.blocked {
-                match r.poll_body(cx) {
-                    Poll::Ready(Ok(Some(data))) => sending.push(data, r.location.core.client_body_buffer_size),
-                    Poll::Ready(Ok(None)) => {
-                        sending.end();
-                        if let Some(kept) = sending.kept.take() {
-                            r.body.keep(kept);
-                        }
-                    }
-                    Poll::Ready(Err(status)) => return Err(Stop::Status(status)),
-                    Poll::Pending => waiting = true,
-                }
-            }
+            let waiting = sending.more && !sending.blocked && !self.gather(cx, r, sending)?;
             match stream.poll_send(cx, &mut sending.chain) {
                 Poll::Ready(Ok(())) => sending.blocked = false,
                 Poll::Pending => {
@@ -437,6 +427,34 @@ impl Backend {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes what there is of the request's body, as one chunk; false if more is to be waited for.
+    fn gather(&self, cx: &mut Context<'_>, r: &mut Request, sending: &mut Sending) -> Result<bool, Stop> {
+        let limit = r.location.core.client_body_buffer_size;
+        let mut part = Chain::new();
+        let mut ready = true;
+        while sending.more && part.len() < MAX_CHUNK {
+            match r.poll_body(cx) {
+                Poll::Ready(Ok(Some(data))) => {
+                    sending.note(&data, limit);
+                    part.push_bytes(data);
+                }
+                Poll::Ready(Ok(None)) => sending.more = false,
+                Poll::Ready(Err(status)) => return Err(Stop::Status(status)),
+                Poll::Pending => {
+                    ready = false;
+                    break;
+                }
+            }
+        }
+        sending.push(part);
+        if !sending.more
+            && let Some(kept) = sending.kept.take()
+        {
+            r.body.keep(kept);
+        }
+        Ok(ready)
     }
 
     /// Whether an answer's status sends the request on to the next server.
@@ -505,27 +523,29 @@ struct Sending {
 }
 
 impl Sending {
-    fn push(&mut self, data: Bytes, limit: usize) {
+    /// Keeps the body while it is no larger than `limit`.
+    fn note(&mut self, data: &Bytes, limit: usize) {
         if let Some(kept) = &mut self.kept {
             kept.push(buf::Piece::Bytes(data.clone()));
             if kept.iter().map(buf::Piece::len).sum::<u64>() > limit as u64 {
                 self.kept = None;
             }
         }
-        if self.chunked {
-            let mut size = Vec::with_capacity(12);
-            wire::h1::chunk_head(data.len() as u64, &mut size);
-            self.chain.push_bytes(size);
-            self.chain.push_bytes(data);
-            self.chain.push_bytes(Bytes::from_static(b"\r\n"));
-        } else {
-            self.chain.push_bytes(data);
-        }
     }
 
-    fn end(&mut self) {
-        self.more = false;
-        if self.chunked {
+    /// Adds a part of the body, and its end if it was the last one.
+    fn push(&mut self, mut part: Chain) {
+        if !self.chunked {
+            return self.chain.append(&mut part);
+        }
+        if !part.is_empty() {
+            let mut size = Vec::with_capacity(12);
+            wire::h1::chunk_head(part.len(), &mut size);
+            self.chain.push_bytes(size);
+            self.chain.append(&mut part);
+            self.chain.push_bytes(Bytes::from_static(b"\r\n"));
+        }
+        if !self.more {
             self.chain.push_bytes(Bytes::from_static(wire::h1::LAST_CHUNK));
         }
     }
