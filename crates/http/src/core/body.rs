@@ -137,6 +137,12 @@ impl RequestBody {
         self.buffered.as_ref()
     }
 
+    /// Keeps a body that was passed on as it came, and is small.
+    pub fn keep(&mut self, pieces: Vec<Piece>) {
+        let len = pieces.iter().map(Piece::len).sum();
+        self.buffered = Some(Buffered { pieces, len, file: None });
+    }
+
     /// The body's text, if it is in memory.
     pub fn text(&self, out: &mut Vec<u8>) -> bool {
         let Some(body) = self.buffered.as_ref().filter(|body| body.file.is_none() && body.len > 0) else {
