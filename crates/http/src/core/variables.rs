@@ -1,5 +1,6 @@
 //! Variables of HTTP: how they are defined and referred to, and the core module's own.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::rc::Rc;
@@ -57,6 +58,8 @@ pub struct Setup {
     pub places: Vec<conf::Span>,
     /// Whether any template reads captures of a regex by number: if none does, none are taken.
     pub captures: bool,
+    /// The regexes so far, by pattern and whether they ignore case.
+    regexes: HashMap<(Box<[u8]>, bool), HttpRegex>,
 }
 
 impl Setup {
@@ -84,10 +87,11 @@ pub enum Value {
 }
 
 /// A regex with the variables that its named groups set.
+#[derive(Clone)]
 pub struct HttpRegex {
     /// The regex.
-    pub regex: Regex,
-    names: Box<[(VarId, usize)]>,
+    pub regex: Rc<Regex>,
+    names: Rc<[(VarId, usize)]>,
 }
 
 impl std::fmt::Debug for HttpRegex {
@@ -114,7 +118,7 @@ impl HttpRegex {
         }
         r.captures.subject.clear();
         r.captures.subject.extend_from_slice(subject);
-        for &(id, group) in &self.names {
+        for &(id, group) in &*self.names {
             let value = r.captures.get(group).map(buf::Bytes::copy_from);
             r.values[id.index()] = value.map_or(Value::Missing, Value::Set);
         }
@@ -149,16 +153,23 @@ impl LastCaptures {
     }
 }
 
-/// Compiles a regex of the configuration; its named groups define variables.
+/// Compiles a regex of the configuration; its named groups define variables. One that stands in many places, as in
+/// configurations that were generated, is compiled once.
 pub fn regex(loader: &mut Loader<'_>, word: &Word, pattern: &[u8], caseless: bool) -> Result<HttpRegex> {
-    let regex = Regex::new(pattern, caseless).map_err(|error| Error::at(word, error.to_string()))?;
     let setup = loader.store.entry::<Setup>();
+    let key = (Box::from(pattern), caseless);
+    if let Some(known) = setup.regexes.get(&key) {
+        return Ok(known.clone());
+    }
+    let regex = Regex::new(pattern, caseless).map_err(|error| Error::at(word, error.to_string()))?;
     let mut names = Vec::new();
     for (name, group) in regex.names() {
         define_stored(setup, name);
         names.push((setup.registry.reference(name), *group));
     }
-    Ok(HttpRegex { regex, names: names.into() })
+    let regex = HttpRegex { regex: Rc::new(regex), names: names.into() };
+    setup.regexes.insert(key, regex.clone());
+    Ok(regex)
 }
 
 /// Makes sure that `name` is a variable that can be stored to.
