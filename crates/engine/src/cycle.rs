@@ -141,7 +141,7 @@ impl Cycle {
 
     /// How workers wait for events: the method and its name.
     pub fn method(&self) -> (rt::Driver, &'static str) {
-        let driver = self.event().method.unwrap_or(DEFAULT_METHOD);
+        let driver = self.event().method.unwrap_or_else(default_method);
         let name = METHODS.iter().find(|(_, method)| *method == driver).map_or("", |(name, _)| name);
         (driver, name)
     }
@@ -318,6 +318,12 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
             return None;
         }
     };
+    if purpose != Purpose::Signal
+        && let Err(message) = check_method(events.get())
+    {
+        reporter.say(Level::Emerg, &message);
+        return None;
+    }
     let (listening, prefix) = (Vec::new(), program.prefix.clone());
     let mut cycle = Cycle { main, events, log, log_files, apps, listening, sources, prefix, shared };
     if purpose == Purpose::Signal {
@@ -350,6 +356,26 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
     cycle.listening = listening::open_all(wanted, &opening)?;
     Some(cycle)
 }
+
+/// The method where `use` says nothing: epoll, if the kernel doesn't offer a better one.
+fn default_method() -> rt::Driver {
+    if rt::supports(DEFAULT_METHOD).is_ok() { DEFAULT_METHOD } else { rt::Driver::Epoll }
+}
+
+/// Whether the method of `use` can work here.
+fn check_method(event: &EventConf) -> Result<(), String> {
+    let Some(driver) = event.method else { return Ok(()) };
+    if driver == rt::Driver::Select && event.worker_connections > SELECT_FILES {
+        return Err(format!("the maximum number of files supported by select() is {SELECT_FILES}"));
+    }
+    let name = METHODS.iter().find(|(_, method)| *method == driver).map_or("", |(name, _)| name);
+    rt::supports(driver).map_err(|error| {
+        format!("the \"{name}\" event method isn't available: io_uring_setup() failed{}", Errno(&error))
+    })
+}
+
+/// FD_SETSIZE.
+const SELECT_FILES: usize = os::poll::SELECT_LIMIT as usize;
 
 fn wanted(apps: &[Rc<dyn App>]) -> Vec<(usize, usize, crate::module::Listen)> {
     let listens = |(app, one): (usize, &Rc<dyn App>)| {

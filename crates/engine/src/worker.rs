@@ -1,10 +1,11 @@
 //! A worker: one event loop that accepts and serves.
 
 use std::cell::Cell;
+use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 
-use crate::core_conf::CoreConf;
+use crate::core_conf::{CoreConf, Env};
 use crate::cycle::{Cycle, Program, Purpose};
 use crate::log::{self, Errno, Level};
 use crate::module::WorkerContext;
@@ -62,6 +63,7 @@ pub enum Role<'a> {
 
 /// Runs the event loop until the process is told to end.
 pub fn serve(birth: Birth, role: Role<'_>) -> End {
+    warn("setenv", set_environment(birth.cycle.core()));
     let runtime = match new_runtime(&birth.cycle) {
         Ok(runtime) => runtime,
         Err(message) => {
@@ -168,6 +170,20 @@ impl Serving<'_> {
         self.begin()
     }
 
+    /// What still runs is over now; it gets the time to log that.
+    async fn end_connections(&self) {
+        let busy = || self.cycle.apps.iter().map(|app| app.busy()).sum::<usize>();
+        if busy() == 0 {
+            return;
+        }
+        crate::log!(log::current(), Notice, "worker_shutdown_timeout: closing {} connections", busy());
+        let end = rt::now_ms() + LAST_WORDS_MS;
+        rt::close_accepted();
+        while busy() > 0 && rt::now_ms() < end {
+            rt::sleep(1).await;
+        }
+    }
+
     /// Finishes what runs: returns when all connections are done, the time is over, or a signal says to stop at once.
     async fn quit(&self, signals: &rt::Signals) {
         let cycle = &self.cycle;
@@ -208,6 +224,7 @@ impl Serving<'_> {
             }
         };
         first_of(waiting, told).await;
+        self.end_connections().await;
         crate::log!(log::current(), Notice, "exiting");
     }
 }
@@ -347,6 +364,23 @@ fn become_worker(birth: &Birth) -> Result<(), String> {
     Ok(())
 }
 
+/// Of the environment stays `TZ` and what `env` names.
+fn set_environment(core: &CoreConf) -> std::io::Result<()> {
+    os::process::set_environment(&environment(&core.env, |name| std::env::var_os(name)))
+}
+
+fn environment(named: &[Env], inherited: impl Fn(&str) -> Option<OsString>) -> Vec<(OsString, OsString)> {
+    let mut kept: Vec<(OsString, OsString)> = Vec::new();
+    let time_zone = (!named.iter().any(|env| env.name == "TZ")).then_some(("TZ", None));
+    let named = named.iter().map(|env| (&*env.name, env.value.as_deref()));
+    for (name, value) in time_zone.into_iter().chain(named) {
+        if let Some(value) = value.map(OsString::from).or_else(|| inherited(name)) {
+            kept.push((name.into(), value));
+        }
+    }
+    kept
+}
+
 fn set_limits(core: &CoreConf, connections: usize) {
     use os::process::{Limit, limit, set_limit};
     match core.worker_rlimit_nofile {
@@ -393,3 +427,26 @@ pub const FATAL: i32 = 2;
 /// The message of a worker that is ready to accept.
 pub const READY: u8 = b'r';
 const QUIT_POLL_MS: u64 = 20;
+/// How long connections may take to notice that they are over.
+const LAST_WORDS_MS: u64 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn environments() {
+        let inherited = |name: &str| ["TZ", "A"].contains(&name).then(|| OsString::from("own"));
+        let env = |name: &str, value: Option<&str>| Env { name: name.into(), value: value.map(Into::into) };
+        let cases: [(Vec<Env>, &[(&str, &str)]); 4] = [
+            (vec![], &[("TZ", "own")]),
+            (vec![env("A", None), env("B", None)], &[("TZ", "own"), ("A", "own")]),
+            (vec![env("A", Some("x=y"))], &[("TZ", "own"), ("A", "x=y")]),
+            (vec![env("TZ", Some("UTC"))], &[("TZ", "UTC")]),
+        ];
+        for (env, expect) in cases {
+            let expect: Vec<(OsString, OsString)> = expect.iter().map(|(n, v)| (n.into(), v.into())).collect();
+            assert_eq!(environment(&env, inherited), expect);
+        }
+    }
+}

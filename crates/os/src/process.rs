@@ -1,6 +1,6 @@
 //! Processes: fork, exec, waiting, priorities, limits.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -223,6 +223,34 @@ pub fn keep_capabilities() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) }).map(drop)
 }
 
+/// Makes these variables the whole environment. An error if the process has several threads, which could read it
+/// meanwhile, or if a name or value can't be one.
+pub fn set_environment(variables: &[(OsString, OsString)]) -> io::Result<()> {
+    if threads() > 1 {
+        return Err(io::Error::other("the environment of a process with several threads"));
+    }
+    let valid = |(name, value): &(OsString, OsString)| {
+        let (name, value) = (name.as_bytes(), value.as_bytes());
+        !name.is_empty() && !name.contains(&b'=') && ![name, value].concat().contains(&0)
+    };
+    if !variables.iter().all(valid) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    replace_environment(variables);
+    Ok(())
+}
+
+fn replace_environment(variables: &[(OsString, OsString)]) {
+    for (name, _) in std::env::vars_os() {
+        // SAFETY: there is one thread (or, in tests, the child of a fork), so nobody reads the environment.
+        unsafe { std::env::remove_var(name) };
+    }
+    for (name, value) in variables {
+        // SAFETY: as above; names and values have been checked.
+        unsafe { std::env::set_var(name, value) };
+    }
+}
+
 /// The memory page's size in bytes.
 pub fn page_size() -> usize {
     // SAFETY: no memory is involved.
@@ -237,6 +265,18 @@ mod tests {
     fn a_child_is_waited_for() {
         assert!(tests_fork(|| ()) > 0);
         assert!(fork().is_err(), "a test process has several threads");
+    }
+
+    #[test]
+    fn an_environment_is_replaced() {
+        let variables = [("TIDEGATE_A", "1"), ("TIDEGATE_B", "")].map(|(name, value)| (name.into(), value.into()));
+        assert!(set_environment(&variables).is_err(), "a test process has several threads");
+        tests_fork(|| {
+            replace_environment(&variables);
+            let mut found: Vec<_> = std::env::vars_os().collect();
+            found.sort();
+            assert_eq!(found, variables);
+        });
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::server::{Address, Http, Server, Socket};
 use super::session;
 use super::status::Status;
 use super::variables::{Setup, Variables};
-use super::worker::{Worker, WorkerHandle};
+use super::worker::{Debugs, Worker, WorkerHandle};
 use crate::modules::{LocationContext, MODULES};
 
 /// Builds `http {}`, if there is one.
@@ -286,8 +286,12 @@ impl App for HttpApp {
 
     fn start_worker(self: Rc<Self>, worker: &WorkerContext) {
         let cycle = worker.cycle.clone();
+        let debugs = (!cycle.event().debug_connection.is_empty()).then(|| -> Rc<Debugs> {
+            let cycle = cycle.clone();
+            Rc::new(move |peer: &SockAddr| cycle.debugs(peer))
+        });
         let pools = Rc::new(move |name: &str| engine::thread_pool::get(&cycle, name));
-        let _ = self.0.worker.context.set(WorkerHandle { pools });
+        let _ = self.0.worker.context.set(WorkerHandle { pools, debugs });
         for module in MODULES {
             module.start_worker(&self.0);
         }
@@ -296,6 +300,12 @@ impl App for HttpApp {
     fn accept(self: Rc<Self>, listen: usize, stream: rt::Stream, peer: SockAddr) {
         let Some(socket) = self.0.sockets.get(listen) else { return };
         let address = socket.address(|| stream.local_addr().ok());
+        let debugs = self.0.worker.context.get().and_then(|worker| worker.debugs.as_ref());
+        let debug = debugs.is_some_and(|debugs| debugs(&peer));
+        if debug {
+            let message = format_args!("accept: {peer} fd:{}", stream.raw());
+            self.0.log.debugging().write(engine::log::Level::Debug, Some(stream.number()), message);
+        }
         let conn = Connection {
             stream,
             address,
@@ -307,6 +317,7 @@ impl App for HttpApp {
             pipelined: false,
             keepalive_ms: 0,
             nodelay: false,
+            debug,
         };
         rt::spawn(session::serve(self.0.clone(), conn));
     }

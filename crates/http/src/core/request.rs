@@ -44,6 +44,8 @@ pub struct Connection {
     pub keepalive_ms: u64,
     /// Whether small packets go out without delay.
     pub nodelay: bool,
+    /// Whether it is logged in all detail (`debug_connection`).
+    pub debug: bool,
 }
 
 /// The addresses of a PROXY protocol header.
@@ -599,7 +601,8 @@ impl Request {
 
     /// The log of the location.
     pub fn log(&self) -> Log {
-        self.http.log_of(&self.location.core)
+        let log = self.http.log_of(&self.location.core);
+        if self.conn.debug { log.debugging() } else { log }
     }
 
     /// `, client: …, server: …, request: "…"` and so on.

@@ -460,6 +460,10 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
     let expect = framing != BodyFraming::None && r.line.expects_continue(&r.head);
     r.body.begin(framing, bytes.slice(used..bytes.len()), expect);
     r.keepalive = r.line.keep_alive(&r.head);
+    if r.conn.debug {
+        let shown = String::from_utf8_lossy(r.line.request_line.of(&r.head)).into_owned();
+        r.log_at(Level::Debug, format_args!("http request line: \"{shown}\""));
+    }
     Head::Complete
 }
 

@@ -21,8 +21,13 @@ pub struct Worker {
 /// Finds a thread pool by its name.
 pub type Pools = dyn Fn(&str) -> Option<Rc<rt::ThreadPool>>;
 
+/// Knows the addresses of `debug_connection`.
+pub type Debugs = dyn Fn(&os::SockAddr) -> bool;
+
 /// What the worker's start gave.
 pub struct WorkerHandle {
     /// Finds a thread pool by its name.
     pub pools: Rc<Pools>,
+    /// Whether connections from an address are logged in all detail; `None`: none are.
+    pub debugs: Option<Rc<Debugs>>,
 }
