@@ -512,7 +512,10 @@ fn respond(r: &mut Request, op: &ReturnOp) -> Flow<'static> {
     let text = match &op.text {
         None => return Flow::Status(op.status),
         Some(Text::Fixed(text)) => text.clone(),
-        Some(Text::Made(template)) => Bytes::from(r.render(template)),
+        Some(Text::Made(template)) => {
+            r.response.status = op.status;
+            Bytes::from(r.render(template))
+        }
     };
     let status = op.status;
     if matches!(status, 301 | 302 | 303 | 307 | 308) {
