@@ -304,6 +304,8 @@ impl Handler for Program {
             at += 1;
             match op {
                 Op::Break => {
+                    // A changed URI that stays here no longer is the location's own.
+                    r.valid_location &= !r.uri_changed;
                     r.uri_changed = false;
                     break;
                 }
