@@ -443,7 +443,7 @@ fn decide(r: &mut Request) {
     }
     let endless = response.content_length.is_none() && !matches!(response.status, 101 | 204 | 304);
     if endless && r.line.version >= 1001 && core.chunked_transfer_encoding {
-        response.chunked = true;
+        response.chunked = !response.header_only;
     } else if endless && (!response.header_only || !core.chunked_transfer_encoding) {
         r.keepalive = false;
     }

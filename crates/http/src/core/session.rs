@@ -223,29 +223,37 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
             }
             Flow::Status(status) => error_page::respond(r, status),
             Flow::Redirect => phase::run(r).await,
-            Flow::Respond => {
-                error_page::keep_status(r);
-                match apply_filters(r, filtered) {
-                    Err(status) => {
-                        filtered = true;
-                        Flow::Status(status)
-                    }
-                    Ok(()) => {
-                        if r.line.version == 9 {
-                            r.keepalive = false;
-                        }
-                        match output::send(r).await {
-                            Ok(()) => r.completed = true,
-                            Err(super::body::Broken) => r.keepalive = false,
-                        }
-                        break;
-                    }
+            Flow::Respond => match prepare(r, filtered) {
+                Err(status) => {
+                    filtered = true;
+                    Flow::Status(status)
                 }
-            }
+                Ok(()) => {
+                    match output::send(r).await {
+                        Ok(()) => r.completed = true,
+                        Err(super::body::Broken) => r.keepalive = false,
+                    }
+                    break;
+                }
+            },
             Flow::Finished | Flow::Next | Flow::Allow | Flow::Wait(_) => break,
         };
     }
     log(r);
+}
+
+/// What comes between a response and its sending: what is here of an unread body is dropped, the page of an error
+/// keeps that error's status, and the header filters run.
+fn prepare(r: &mut Request, again: bool) -> Result<(), u16> {
+    if r.line.version == 9 {
+        r.keepalive = false;
+    }
+    // A backend may still be reading the body.
+    if r.upstream.is_none() {
+        r.skip_body()?;
+    }
+    error_page::keep_status(r);
+    apply_filters(r, again)
 }
 
 /// Runs the header filters of the location.
@@ -271,7 +279,7 @@ fn log(r: &mut Request) {
 async fn finish(mut r: Box<Request>) -> After {
     let core = r.location.core.clone();
     if r.keepalive && !r.body.is_done() {
-        r.keepalive = r.skip_body() || r.discard_body().await;
+        r.keepalive = r.discard_body().await;
         r.lingering = !r.keepalive;
     }
     if r.keepalive && !r.http.worker.quitting.get() {
