@@ -59,6 +59,9 @@ impl Bytes {
     /// If the range isn't inside.
     pub fn slice(&self, range: std::ops::Range<usize>) -> Bytes {
         assert!(range.start <= range.end && range.end <= self.len(), "a slice lies inside");
+        if range.is_empty() {
+            return Bytes::default();
+        }
         Bytes { owner: self.owner.clone(), start: self.start + range.start, end: self.start + range.end }
     }
 
@@ -68,7 +71,11 @@ impl Bytes {
     /// If there are fewer.
     pub fn advance(&mut self, n: usize) {
         assert!(n <= self.len(), "no more is dropped than there is");
-        self.start += n;
+        if n == self.len() {
+            *self = Bytes::default();
+        } else {
+            self.start += n;
+        }
     }
 }
 

@@ -228,6 +228,8 @@ fn read(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Rep
     loader.errors = errors;
     let frame = Frame::default();
     loader.block(&directives, Context::MAIN, frame.clone());
+    // What was read has been understood: its memory serves what is built from it.
+    drop(directives);
     let result = build(&mut loader, &frame, program, old);
     if let Err(error) = &result {
         loader.errors.push(error.clone());

@@ -9,7 +9,7 @@ use expr::lookup::Names;
 use os::SockAddr;
 
 use super::blocks::{Builder, ServerNode};
-use super::conf::{CoreLocation, CoreServer, TempFolders};
+use super::conf::{CoreLocation, CoreServer};
 use super::listen::ListenSpec;
 use super::location::{Entry, Handlers, Location, LocationId, Tree};
 use super::request::Connection;
@@ -35,12 +35,12 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
     let outer_location = level(Level::Location, loader)?;
     let sets = resolve_sets(&mut builder, &outer_server, &outer_location, loader)?;
     let compiled = compile(&builder, &sets, loader)?;
+    super::temp::make_folders(loader, cx.owner)?;
     let variables = finish_variables(loader)?;
     let setup_captures = variables.1;
     let locations = locations(&mut builder, sets.locations, &sets.servers, compiled);
     let servers = servers(&mut builder, &sets.servers, &locations);
     let sockets = sockets(&builder.servers, &servers, loader)?;
-    make_folders(loader, cx)?;
     let status = Status::new().map_err(|error| Error::new(format!("mmap() failed{}", engine::log::Errno(&error))))?;
     let http = Http {
         main,
@@ -54,28 +54,6 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
         worker: Worker::default(),
     };
     Ok(Some(Rc::new(HttpApp(Rc::new(http)))))
-}
-
-/// Makes the folders for temporary files, for the user that workers run as.
-fn make_folders(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, chown};
-    let folders = loader.store.take::<TempFolders>().unwrap_or_default();
-    for folder in folders.0 {
-        let failed = |call: &str, error: &std::io::Error| {
-            let errno = engine::log::Errno(error);
-            Err(Error::new(format!("{call}() \"{}\" failed{errno}", folder.display())))
-        };
-        match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return failed("mkdir", &error),
-            _ => {}
-        }
-        if let Some((user, _)) = cx.owner
-            && let Err(error) = chown(&folder, Some(user), None)
-        {
-            return failed("chown", &error);
-        }
-    }
-    Ok(())
 }
 
 struct Resolved {

@@ -175,10 +175,19 @@ pub enum Symlinks {
 pub struct Root {
     /// The folder.
     pub path: Rc<Template>,
-    /// Whether it replaces the location's prefix rather than being put before the URI.
-    pub alias: bool,
+    /// Whether it replaces a part of the URI rather than being put before it.
+    pub alias: Option<Alias>,
     /// Its text in the file.
     pub text: Rc<str>,
+}
+
+/// What an `alias` replaces: settled by the location in which it stands, also for locations inside that one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alias {
+    /// The first bytes of the URI: the location's name.
+    Prefix(usize),
+    /// All of it: the location is found by a regex.
+    All,
 }
 
 /// `open_file_cache`.
@@ -430,23 +439,6 @@ impl TempPath {
     }
 }
 
-/// The folders for temporary files that the configuration names; made when it is complete.
-#[derive(Default)]
-pub struct TempFolders(pub std::collections::BTreeSet<PathBuf>);
-
-impl TempPath {
-    /// Settles where the folder is, and has it made.
-    pub fn settle(&mut self, loader: &mut Loader<'_>) {
-        if self.path.is_relative() {
-            self.path = Rc::new(loader.env.prefix.join(&*self.path));
-        }
-        let folders = &mut loader.store.entry::<TempFolders>().0;
-        if !folders.contains(&*self.path) {
-            folders.insert(PathBuf::clone(&self.path));
-        }
-    }
-}
-
 /// A folder for temporary files, with the levels of folders in it.
 pub fn temp_path(loader: &mut Loader<'_>, d: &Directive) -> Result<TempPath> {
     let path = loader.env.prefix.join(&*d.arg(0).lossy());
@@ -479,10 +471,10 @@ fn alias(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive) -> R
 fn set_root(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive, alias: bool) -> Result<()> {
     let name = d.name.lossy();
     if let Some(Some(root)) = &raw.root {
-        if root.alias == alias {
+        if root.alias.is_some() == alias {
             return Err(Error::on(d, format!("\"{name}\" directive is duplicate")));
         }
-        let other = if root.alias { "alias" } else { "root" };
+        let other = if root.alias.is_some() { "alias" } else { "root" };
         return Err(Error::on(
             d,
             format!("\"{name}\" directive is duplicate, \"{other}\" directive was specified earlier"),
@@ -505,6 +497,10 @@ fn set_root(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive, a
         text = full;
     }
     let path = variables::template_of(loader, d, &text)?;
+    let alias = alias.then(|| match blocks::current_location(loader) {
+        (_, blocks::CurrentKind::Regex) => Alias::All,
+        (name, _) => Alias::Prefix(name.len()),
+    });
     raw.root = Some(Some(Root { path, alias, text: String::from_utf8_lossy(&text).into() }));
     Ok(())
 }
@@ -584,11 +580,11 @@ fn disable_symlinks(loader: &mut Loader<'_>, d: &Directive) -> Result<DisableSym
 }
 
 fn finish_location(conf: &mut CoreLocation, parent: Option<&CoreLocation>, loader: &mut Loader<'_>) -> Result<()> {
+    super::temp::register(loader, &mut conf.client_body_temp_path);
     conf.log = if parent.is_some_and(|parent| Rc::ptr_eq(&parent.error_log, &conf.error_log)) {
         conf.log.take()
     } else {
         (!conf.error_log.is_empty()).then(|| engine::log::Log::new(&conf.error_log))
     };
-    conf.client_body_temp_path.settle(loader);
     Ok(())
 }

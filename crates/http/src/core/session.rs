@@ -3,12 +3,16 @@
 //! An idle connection is a small future that waits for bytes; the request, its buffers and the future that serves it
 //! exist only while there is something to do.
 
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
 use buf::{Buf, Bytes};
 use engine::log::{Errno, Level};
-use wire::h1::{BodyFraming, Limits, Parsed, RequestError, Stage};
+use wire::Span;
+use wire::h1::{BodyFraming, Limits, Parsed, RequestError, RequestHead, Stage};
 use wire::proxy_protocol::{self, MAX_HEADER};
 
 use super::conf::{CoreServer, Lingering};
@@ -19,26 +23,70 @@ use super::request::{Connection, ProxyHeader, Request};
 use super::server::Http;
 
 /// Serves a connection until it ends.
-pub async fn serve(http: Rc<Http>, mut conn: Connection) {
-    let _open = Open::new(&http);
-    let mut unread = Bytes::default();
-    if conn.address.proxy_protocol {
-        match Box::pin(proxy_header(&http, &mut conn)).await {
-            Some(rest) => unread = rest,
-            None => return,
+pub fn serve(http: Rc<Http>, mut conn: Connection) -> Session {
+    let open = Open::new(&http);
+    let state = if conn.address.proxy_protocol {
+        State::Busy(Box::pin(async move {
+            let rest = proxy_header(&http, &mut conn).await;
+            rest.map_or(After::Close, |rest| After::Keep(conn, rest))
+        }))
+    } else {
+        State::idle(&http, conn)
+    };
+    Session { open, state }
+}
+
+/// The task of a connection: written by hand, since an idle one is nothing but this.
+pub struct Session {
+    open: Open,
+    state: State,
+}
+
+enum State {
+    /// Waits for the first bytes of a request.
+    Idle {
+        conn: Connection,
+        _waiting: Doing,
+    },
+    /// Everything that a request needs lives in this box, and goes with it.
+    Busy(Pin<Box<dyn Future<Output = After>>>),
+    Over,
+}
+
+impl Future for Session {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Session>, cx: &mut Context<'_>) -> Poll<()> {
+        let Session { open: Open(http), state } = self.get_mut();
+        loop {
+            match state {
+                State::Idle { conn, .. } => {
+                    let read = ready!(poll_first_bytes(http, conn, cx));
+                    let (State::Idle { conn, .. }, Some(bytes)) = (std::mem::replace(state, State::Over), read) else {
+                        return Poll::Ready(());
+                    };
+                    *state = State::Busy(Box::pin(serve_request(http.clone(), conn, bytes)));
+                }
+                State::Busy(request) => {
+                    *state = match ready!(request.as_mut().poll(cx)) {
+                        After::Keep(conn, rest) if rest.is_empty() => State::idle(http, conn),
+                        After::Keep(conn, rest) => State::Busy(Box::pin(serve_request(http.clone(), conn, rest))),
+                        After::Close => State::Over,
+                    };
+                }
+                State::Over => return Poll::Ready(()),
+            }
         }
     }
-    loop {
+}
+
+impl State {
+    fn idle(http: &Http, conn: Connection) -> State {
         let first = conn.requests == 0;
-        if unread.is_empty() {
-            let Some(bytes) = wait(&http, &conn, first).await else { return };
-            unread = bytes;
-        }
-        // Everything that a request needs lives in this box, and goes with it.
-        match Box::pin(serve_request(http.clone(), conn, unread)).await {
-            After::Keep(kept, rest) => (conn, unread) = (kept, rest),
-            After::Close => return,
-        }
+        let timeout = if first { conn.address.default.core.client_header_timeout } else { conn.keepalive_ms };
+        conn.stream.set_recv_timeout(Some(timeout));
+        conn.stream.set_idle(!first || http.worker.quitting.get());
+        State::Idle { conn, _waiting: Doing::new(http.status.waiting) }
     }
 }
 
@@ -78,26 +126,18 @@ impl Drop for Doing {
     }
 }
 
-/// Waits for the first bytes of a request; `None` if there will be none.
-async fn wait(http: &Http, conn: &Connection, first: bool) -> Option<Bytes> {
-    let _doing = Doing::new(http.status.waiting);
-    let core = &conn.address.default.core;
-    let timeout = if first { core.client_header_timeout } else { conn.keepalive_ms };
-    conn.stream.set_recv_timeout(Some(timeout));
-    conn.stream.set_idle(!first);
-    if first && http.worker.quitting.get() {
-        conn.stream.set_idle(true);
-    }
-    let read = conn.stream.recv(core.client_header_buffer_size).await;
+/// The first bytes of a request; `None` if there will be none.
+fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    let read = ready!(conn.stream.poll_recv(cx, conn.address.default.core.client_header_buffer_size));
     conn.stream.set_idle(false);
-    match read {
+    Poll::Ready(match read {
         Ok(buf) if buf.is_empty() => None,
         Ok(buf) => Some(buf.freeze()),
         Err(error) => {
-            log_read_error(http, conn, &error, first);
+            log_read_error(http, conn, &error, conn.requests == 0);
             None
         }
-    }
+    })
 }
 
 /// Reads the PROXY protocol's header; what came behind it is given back. `None` closes the connection.
@@ -221,19 +261,13 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
                 break;
             }
             Flow::Status(status) => error_page::respond(r, status),
-            Flow::Redirect => {
-                let flow = phase::run(r).await;
-                error_page::keep_status(r, flow)
-            }
-            Flow::Respond => match apply_filters(r, filtered) {
+            Flow::Redirect => phase::run(r).await,
+            Flow::Respond => match prepare(r, filtered) {
                 Err(status) => {
                     filtered = true;
                     Flow::Status(status)
                 }
                 Ok(()) => {
-                    if r.line.version == 9 {
-                        r.keepalive = false;
-                    }
                     match output::send(r).await {
                         Ok(()) => r.completed = true,
                         Err(super::body::Broken) => r.keepalive = false,
@@ -245,6 +279,20 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
         };
     }
     log(r);
+}
+
+/// What comes between a response and its sending: what is here of an unread body is dropped, the page of an error
+/// keeps that error's status, and the header filters run.
+fn prepare(r: &mut Request, again: bool) -> Result<(), u16> {
+    if r.line.version == 9 {
+        r.keepalive = false;
+    }
+    // A backend may still be reading the body.
+    if r.upstream.is_none() {
+        r.skip_body()?;
+    }
+    error_page::keep_status(r);
+    apply_filters(r, again)
 }
 
 /// Runs the header filters of the location.
@@ -270,7 +318,7 @@ fn log(r: &mut Request) {
 async fn finish(mut r: Box<Request>) -> After {
     let core = r.location.core.clone();
     if r.keepalive && !r.body.is_done() {
-        r.keepalive = r.skip_body() || r.discard_body().await;
+        r.keepalive = r.discard_body().await;
         r.lingering = !r.keepalive;
     }
     if r.keepalive && !r.http.worker.quitting.get() {
@@ -439,6 +487,7 @@ fn set_uri(r: &mut Request) -> Result<(), u16> {
             Ok(())
         }
         Err(_) => {
+            r.uri.clear();
             r.log_at(Level::Info, format_args!("client sent invalid request while reading client request line"));
             Err(400)
         }
@@ -447,8 +496,9 @@ fn set_uri(r: &mut Request) -> Result<(), u16> {
 
 /// Chooses the server by the host that was asked for.
 fn set_server(r: &mut Request) -> Result<(), u16> {
-    let Some(host) = r.line.host() else { return Ok(()) };
-    r.host.extend(host.of(&r.head).iter().map(u8::to_ascii_lowercase));
+    if let Some(host) = r.line.host() {
+        r.host.extend(host.of(&r.head).iter().map(u8::to_ascii_lowercase));
+    }
     let address = r.conn.address.clone();
     if address.names.is_empty() && address.regexes.is_empty() {
         return Ok(());
@@ -479,16 +529,25 @@ fn set_server(r: &mut Request) -> Result<(), u16> {
 fn refuse(r: &mut Request, bytes: Bytes, error: RequestError) -> Head {
     r.conn.stream.set_recv_timeout(None);
     r.head = bytes;
-    let _ = set_uri_for_log(r);
-    // Where the line was read, its host chooses the server whose error pages are shown.
     if error.stage() == Stage::Headers {
+        // The line was read; its host chooses the server whose error pages are shown.
+        r.method = r.line.method_id;
+        let _ = set_uri(r);
         let _ = set_server(r);
+    } else {
+        // Of what isn't a request line nothing is known but how it reads.
+        r.line = RequestHead::default();
+        r.line.request_line = first_line(&r.head);
     }
     refuse_parsed(r, error)
 }
 
-fn set_uri_for_log(r: &mut Request) -> Result<(), u16> {
-    if r.line.target.is_empty() { Ok(()) } else { set_uri(r) }
+/// The first line that isn't empty, or as much of it as there is.
+fn first_line(head: &[u8]) -> Span {
+    let start = head.iter().position(|c| !matches!(c, b'\r' | b'\n')).unwrap_or(head.len());
+    let rest = &head[start..];
+    let line = rest.split(|c| *c == b'\n').next().unwrap_or_default();
+    Span::new(start, start + line.trim_ascii_end().len())
 }
 
 fn refuse_parsed(r: &mut Request, error: RequestError) -> Head {
@@ -498,4 +557,16 @@ fn refuse_parsed(r: &mut Request, error: RequestError) -> Head {
     r.keepalive = false;
     r.lingering = true;
     Head::Refused(error.status())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An idle connection costs its future, its slot (88 bytes), its task's row (24) and its timer's key (8).
+    #[test]
+    fn an_idle_connection_is_small() {
+        let (session, conn) = (size_of::<Session>(), size_of::<Connection>());
+        assert!(session <= 112, "{session}, of which the connection {conn}");
+    }
 }

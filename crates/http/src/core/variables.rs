@@ -1,5 +1,6 @@
 //! Variables of HTTP: how they are defined and referred to, and the core module's own.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::rc::Rc;
@@ -57,6 +58,8 @@ pub struct Setup {
     pub places: Vec<conf::Span>,
     /// Whether any template reads captures of a regex by number: if none does, none are taken.
     pub captures: bool,
+    /// The regexes so far, by pattern and whether they ignore case.
+    regexes: HashMap<(Box<[u8]>, bool), HttpRegex>,
 }
 
 impl Setup {
@@ -84,10 +87,11 @@ pub enum Value {
 }
 
 /// A regex with the variables that its named groups set.
+#[derive(Clone)]
 pub struct HttpRegex {
     /// The regex.
-    pub regex: Regex,
-    names: Box<[(VarId, usize)]>,
+    pub regex: Rc<Regex>,
+    names: Rc<[(VarId, usize)]>,
 }
 
 impl std::fmt::Debug for HttpRegex {
@@ -114,7 +118,7 @@ impl HttpRegex {
         }
         r.captures.subject.clear();
         r.captures.subject.extend_from_slice(subject);
-        for &(id, group) in &self.names {
+        for &(id, group) in &*self.names {
             let value = r.captures.get(group).map(buf::Bytes::copy_from);
             r.values[id.index()] = value.map_or(Value::Missing, Value::Set);
         }
@@ -149,16 +153,23 @@ impl LastCaptures {
     }
 }
 
-/// Compiles a regex of the configuration; its named groups define variables.
+/// Compiles a regex of the configuration; its named groups define variables. One that stands in many places, as in
+/// configurations that were generated, is compiled once.
 pub fn regex(loader: &mut Loader<'_>, word: &Word, pattern: &[u8], caseless: bool) -> Result<HttpRegex> {
-    let regex = Regex::new(pattern, caseless).map_err(|error| Error::at(word, error.to_string()))?;
     let setup = loader.store.entry::<Setup>();
+    let key = (Box::from(pattern), caseless);
+    if let Some(known) = setup.regexes.get(&key) {
+        return Ok(known.clone());
+    }
+    let regex = Regex::new(pattern, caseless).map_err(|error| Error::at(word, error.to_string()))?;
     let mut names = Vec::new();
     for (name, group) in regex.names() {
         define_stored(setup, name);
         names.push((setup.registry.reference(name), *group));
     }
-    Ok(HttpRegex { regex, names: names.into() })
+    let regex = HttpRegex { regex: Rc::new(regex), names: names.into() };
+    setup.regexes.insert(key, regex.clone());
+    Ok(regex)
 }
 
 /// Makes sure that `name` is a variable that can be stored to.
@@ -300,7 +311,7 @@ pub fn core(setup: &mut Setup) {
         module,
         &[
             ("content_length", none, Getter::Plain(content_length)),
-            ("content_type", none, Getter::Plain(|r, out| known(r, KnownHeader::ContentType, out))),
+            ("content_type", none, Getter::Plain(|r, out| request_header(r, "content_type", out))),
             ("host", none, Getter::Plain(host)),
             ("binary_remote_addr", none, Getter::Plain(|r, out| put(out, &r.conn.peer.binary()))),
             ("remote_addr", none, Getter::Plain(|r, out| address(out, &r.conn.peer))),
@@ -316,9 +327,9 @@ pub fn core(setup: &mut Setup) {
             ("proxy_protocol_tlv_", Flags::PREFIX, Getter::Family(proxy_tlv)),
             ("server_addr", none, Getter::Plain(|r, out| address(out, r.conn.local()))),
             ("server_port", none, Getter::Plain(server_port)),
-            ("server_protocol", none, Getter::Plain(|r, out| put(out, r.line.protocol.of(&r.head)))),
+            ("server_protocol", none, Getter::Plain(|r, out| put_some(out, r.line.protocol.of(&r.head)))),
             ("scheme", none, Getter::Plain(|r, out| put(out, r.scheme()))),
-            ("https", none, Getter::Plain(|_, _| false)),
+            ("https", none, Getter::Plain(|_, out| put(out, b""))),
             ("request_port", none, Getter::Plain(request_port)),
             (
                 "is_request_port",
@@ -334,11 +345,11 @@ pub fn core(setup: &mut Setup) {
             ("request", none, Getter::Plain(|r, out| put_some(out, r.line.request_line.of(&r.head)))),
             ("document_root", live, Getter::Plain(document_root)),
             ("realpath_root", live, Getter::Plain(realpath_root)),
-            ("query_string", live, Getter::Plain(|r, out| put(out, &r.args))),
+            ("query_string", live, Getter::Plain(|r, out| put_some(out, &r.args))),
             ("is_args", live, Getter::Plain(|r, out| put(out, if r.args.is_empty() { b"" } else { b"?" }))),
             ("request_filename", live, Getter::Plain(request_filename)),
             ("server_name", none, Getter::Plain(|r, out| put(out, &r.server.name))),
-            ("request_method", live, Getter::Plain(|r, out| put(out, r.method_name()))),
+            ("request_method", live, Getter::Plain(|r, out| put_some(out, r.method_name()))),
             ("remote_user", none, Getter::Plain(remote_user)),
             ("bytes_sent", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.bytes_sent())))),
             ("body_bytes_sent", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.body_bytes_sent())))),
@@ -426,7 +437,7 @@ pub fn core(setup: &mut Setup) {
     );
     let settable = |getter, setter| Definition { getter, setter: Some(setter), module };
     let flags = Flags::CHANGEABLE | Flags::NOCACHEABLE;
-    let args = settable(Getter::Plain(|r, out| put(out, &r.args)), |r, value| r.set_args(value));
+    let args = settable(Getter::Plain(|r, out| put_some(out, &r.args)), |r, value| r.set_args(value));
     let rate = settable(Getter::Plain(|r, out| show(out, format_args!("{}", r.limit_rate()))), |r, value| {
         r.set_limit_rate(value)
     });
@@ -465,13 +476,6 @@ fn address(out: &mut Vec<u8>, address: &os::SockAddr) -> bool {
 /// Appends milliseconds as seconds with three decimals.
 pub fn show_seconds(out: &mut Vec<u8>, ms: u64) -> bool {
     show(out, format_args!("{}.{:03}", ms / 1000, ms % 1000))
-}
-
-fn known(r: &Request, header: KnownHeader, out: &mut Vec<u8>) -> bool {
-    match r.line.value(header, &r.head) {
-        Some(value) => put(out, value),
-        None => false,
-    }
 }
 
 fn content_length(r: &mut Request, out: &mut Vec<u8>) -> bool {

@@ -241,6 +241,6 @@ pub fn resolve(
     if conf.temp_path.path.as_os_str().is_empty() {
         conf.temp_path = TempPath::new(folder);
     }
-    conf.temp_path.settle(loader);
+    crate::core::temp::register(loader, &mut conf.temp_path);
     Ok(resolved)
 }
