@@ -17,8 +17,9 @@ use wire::h1::{KnownHeader, Method, Parsed, ResponseHead};
 
 use super::conf::{Bind, UpstreamConf, local_address};
 use super::protocol::{HeadReader, Protocol};
-use super::respond::{self, Answer, Reply};
+use super::respond::{self, Answer, Next, Reply};
 use super::state::Exchange;
+use super::tunnel;
 use crate::core::phase::Flow;
 use crate::core::request::Request;
 
@@ -103,7 +104,7 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
     let streamed = b.streams_body(r);
     if r.body.exists()
         && !streamed
-        && let Err(status) = r.read_body().await
+        && let Err(status) = Box::pin(r.read_body()).await
     {
         return Flow::Status(status);
     }
@@ -137,7 +138,12 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
         let stop = match b.attempt(r, &exchange, &choice, &outgoing).await {
             Ok(answer) => match b.refuses(r, &choice, late, streamed, &answer) {
                 Some(kind) => Stop::Failed(Failed { kind, sent: true, stale: false }),
-                None => return respond::respond(b, r, &exchange, choice, answer).await,
+                None => {
+                    return match respond::respond(b, r, &exchange, choice, answer) {
+                        Next::Flow(flow) => flow,
+                        Next::Tunnel(parts) => Box::pin(tunnel::run(b, r, &exchange, parts)).await,
+                    };
+                }
             },
             Err(stop) => stop,
         };
@@ -198,7 +204,8 @@ impl Backend {
         let cached = idle.is_some();
         let idle = match idle {
             Some(idle) => idle,
-            None => self.connect(r, choice).await?,
+            // Few requests need it: it isn't to make their future larger.
+            None => Box::pin(self.connect(r, choice)).await?,
         };
         let elapsed = exchange.elapsed_ms();
         exchange.current(|attempt| attempt.connect_ms = Some(elapsed));
