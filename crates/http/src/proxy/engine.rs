@@ -102,7 +102,7 @@ struct Outgoing {
 /// Passes a request to a backend and makes the response.
 pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
     let streamed = b.streams_body(r);
-    if r.body.exists()
+    if (r.body.exists() || r.body.is_awaited())
         && !streamed
         && let Err(status) = Box::pin(r.read_body()).await
     {
