@@ -149,10 +149,7 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
         };
         exchange.end();
         let failed = match stop {
-            Stop::Status(status) => {
-                exchange.current(|attempt| attempt.status = status);
-                return Flow::Status(status);
-            }
+            Stop::Status(status) => return Flow::Status(status),
             Stop::Failed(failed) => failed,
         };
         if let Some(status) = b.failed(r, &exchange, &mut choice, &failed, streamed, started_ms) {
@@ -329,7 +326,7 @@ impl Backend {
                 let elapsed = exchange.elapsed_ms();
                 exchange.current(|attempt| (attempt.status, attempt.header_ms) = (head.status, Some(elapsed)));
                 let bytes = buf.take().map(Buf::freeze).unwrap_or_default();
-                let framing = self.protocol.framing(&head, &bytes, self.protocol.is_head(r));
+                let framing = self.protocol.framing(&head, &bytes, exchange.to_head.get());
                 let framing = framing.map_err(|text| {
                     r.log_error(format_args!("{text} while reading response header from upstream"));
                     failed(failure::INVALID_HEADER)
