@@ -176,7 +176,7 @@ fn send(port: u16, seed: u64, n: u64) -> Sent {
     let cut = if n % 3 == 0 { bytes.len() / 2 } else { bytes.len() };
     let sent = stream.write_all(&bytes[..cut]).and_then(|()| stream.write_all(&bytes[cut..]));
     // A server that has refused the request may have closed the connection.
-    if sent.is_ok() && n % 100 != 0 {
+    if sent.is_ok() && n % 1000 != 0 {
         let _ = stream.shutdown(Shutdown::Write);
     }
     Sent { n, stream }

@@ -21,6 +21,10 @@ pub fn trim() {
     unsafe {
         libc::malloc_trim(0)
     };
+    // What was joined is sorted by size when the next large piece is asked for, some thousands at a time.
+    for n in 0..32 {
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(50_000 + 64 * n)));
+    }
 }
 
 #[cfg(test)]
