@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::time::Duration;
 
-use e2e::{Backend, Setup, binary};
+use e2e::{Backend, Server, Setup, binary};
 use rustix::process::{Pid, Signal, kill_process};
 
 const SITE: &str = "server { listen 127.0.0.1:%%PORT%%; location / { return 200 one; } }";
@@ -131,6 +131,17 @@ fn single_process() {
     assert!(server.children().is_empty());
 }
 
+/// Ends a daemon whose test has failed.
+struct Daemon<'a>(&'a Server);
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.command(&["-s", "stop"]);
+        }
+    }
+}
+
 #[test]
 fn daemon_and_signals_by_command() {
     let mut server = Setup::whole(
@@ -138,8 +149,11 @@ fn daemon_and_signals_by_command() {
          server { listen 127.0.0.1:%%PORT%%; return 200 daemon; } }",
     )
     .prepare();
+    server.quiet();
+    let server = &server;
     let out = server.command(&[]);
     assert!(out.status.success(), "{out:?}");
+    let _ended = Daemon(server);
     assert_eq!(server.get("/").text(), "daemon");
     let pid = server.read("nginx.pid").trim().to_string();
     assert!(server.command(&["-s", "reload"]).status.success());
@@ -155,7 +169,6 @@ fn daemon_and_signals_by_command() {
     assert!(!fs::exists(format!("/proc/{pid}")).unwrap_or(false), "the daemon has ended");
     let again = server.command(&["-s", "stop"]);
     assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("[error]"), "{again:?}");
-    server.quiet();
 }
 
 #[test]

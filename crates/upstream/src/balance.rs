@@ -56,13 +56,14 @@ pub trait Balancer {
     fn pick(&self, peers: &Peers, progress: &mut Progress, hints: &Hints<'_>, now: u64) -> Option<usize>;
 }
 
-/// The balancer of a method.
-pub fn of(method: &Method) -> Box<dyn Balancer> {
+/// The balancer of a method for these peers.
+pub fn of(method: &Method, peers: &Peers) -> Box<dyn Balancer> {
     match method {
         Method::RoundRobin => Box::new(RoundRobin),
         Method::LeastConn => Box::new(LeastConn),
         Method::IpHash => Box::new(IpHash),
-        Method::Hash { .. } => Box::new(KeyHash),
+        Method::Hash { consistent: false } => Box::new(KeyHash),
+        Method::Hash { consistent: true } => Box::new(Consistent::new(peers)),
         Method::Random { two } => Box::new(Random { two: *two }),
     }
 }
@@ -190,6 +191,69 @@ impl Balancer for KeyHash {
             if !progress.tried(index) && peers.list.get(index).is_some_and(|peer| peer.is_usable(now)) {
                 return take(peers, progress, index, now);
             }
+        }
+        RoundRobin.pick(peers, progress, hints, now)
+    }
+}
+
+/// By a key, on a circle of points (ketama, as Cache::Memcached::Fast has it): when a server comes or goes, only its own
+/// share of the keys moves.
+pub struct Consistent {
+    /// Hashes in order, each with a server's name.
+    points: Vec<(u32, std::rc::Rc<str>)>,
+}
+
+/// Points of a server for each unit of its weight.
+const POINTS: i64 = 160;
+
+impl Consistent {
+    /// The circle of these peers.
+    pub fn new(peers: &Peers) -> Consistent {
+        let mut points = Vec::new();
+        for peer in &peers.list {
+            let name = peer.server.as_bytes();
+            let (host, port) = match name.iter().rposition(|b| *b == b':') {
+                Some(at) if !name.starts_with(b"unix:") && name.last() != Some(&b']') => {
+                    (name.get(..at).unwrap_or_default(), name.get(at + 1..).unwrap_or_default())
+                }
+                _ => (name, &b""[..]),
+            };
+            let mut base = crc32fast::Hasher::new();
+            base.update(host);
+            base.update(&[0]);
+            base.update(port);
+            let mut previous = 0_u32;
+            for _ in 0..peer.weight * POINTS {
+                let mut hasher = base.clone();
+                hasher.update(&previous.to_le_bytes());
+                previous = hasher.finalize();
+                points.push((previous, peer.server.clone()));
+            }
+        }
+        points.sort_by_key(|point| point.0);
+        points.dedup_by_key(|point| point.0);
+        Consistent { points }
+    }
+}
+
+impl Balancer for Consistent {
+    fn pick(&self, peers: &Peers, progress: &mut Progress, hints: &Hints<'_>, now: u64) -> Option<usize> {
+        if hints.key.is_empty() {
+            return RoundRobin.pick(peers, progress, hints, now);
+        }
+        if progress.rounds == 0 {
+            let hash = crc32fast::hash(hints.key);
+            progress.hash = self.points.partition_point(|point| point.0 < hash) as u32;
+        }
+        while progress.rounds <= MAX_ROUNDS {
+            let at = progress.hash as usize % self.points.len().max(1);
+            let (_, server) = self.points.get(at)?;
+            let chosen = smooth(usable(peers, progress, now).filter(|(_, peer)| peer.server == *server));
+            progress.rounds += 1;
+            if let Some(index) = chosen {
+                return take(peers, progress, index, now);
+            }
+            progress.hash = progress.hash.wrapping_add(1);
         }
         RoundRobin.pick(peers, progress, hints, now)
     }

@@ -42,9 +42,9 @@ impl Group {
         Rc::new(Group {
             name: String::from_utf8_lossy(&spec.name).into(),
             single: primary.list.len() == 1 && backup.list.is_empty(),
+            balancer: balance::of(&spec.method, &primary),
             primary,
             backup,
-            balancer: balance::of(&spec.method),
             pool: pool(&spec.keepalive),
             active: Cell::new(0),
         })

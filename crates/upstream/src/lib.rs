@@ -17,5 +17,5 @@ pub use balance::{Balancer, Hints};
 pub use group::{Choice, Group, Outcome};
 pub use keepalive::{Idle, Keepalive, Pool};
 pub use peer::{Peer, Peers};
-pub use spec::{GroupSpec, ServerSpec};
+pub use spec::{GroupSpec, Method, ServerSpec};
 pub use url::{Url, UrlError};

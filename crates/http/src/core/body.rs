@@ -137,6 +137,12 @@ impl RequestBody {
         self.buffered.as_ref()
     }
 
+    /// Keeps a body that was passed on as it came, and is small.
+    pub fn keep(&mut self, pieces: Vec<Piece>) {
+        let len = pieces.iter().map(Piece::len).sum();
+        self.buffered = Some(Buffered { pieces, len, file: None });
+    }
+
     /// The body's text, if it is in memory.
     pub fn text(&self, out: &mut Vec<u8>) -> bool {
         let Some(body) = self.buffered.as_ref().filter(|body| body.file.is_none() && body.len > 0) else {
@@ -218,6 +224,7 @@ impl Request {
 
     /// As [`Request::next_body`].
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
+        self.send_continue(cx);
         loop {
             match self.body.take() {
                 Err(status) => {
@@ -232,7 +239,6 @@ impl Request {
                 Ok(None) if self.body.is_done() => return Poll::Ready(Ok(None)),
                 Ok(None) => {}
             }
-            self.send_continue(cx);
             let size = self.body.wants().clamp(1024, READ_SIZE as u64) as usize;
             if !self.conn.stream.recv_timeout_set() {
                 self.conn.stream.set_recv_timeout(Some(self.location.core.client_body_timeout));
@@ -370,21 +376,20 @@ impl Request {
         }
     }
 
-    /// Whether the rest of the body is here already, so that it needs no waiting: then it is dropped at once.
-    pub fn skip_body(&mut self) -> bool {
-        if self.body.is_done() {
-            return true;
-        }
-        loop {
+    /// Drops what is here of the body; the error is the status of a body that is no body.
+    pub fn skip_body(&mut self) -> Result<(), u16> {
+        while !self.body.is_done() && !self.body.refused {
             match self.body.take() {
                 Ok(Some(_)) => {}
-                Ok(None) => return self.body.is_done(),
-                Err(_) => {
+                Ok(None) => break,
+                Err(status) => {
+                    self.log_error(format_args!("client sent invalid chunked body"));
                     self.body.refuse();
-                    return false;
+                    return Err(status);
                 }
             }
         }
+        Ok(())
     }
 }
 

@@ -35,6 +35,7 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
     let outer_location = level(Level::Location, loader)?;
     let sets = resolve_sets(&mut builder, &outer_server, &outer_location, loader)?;
     let compiled = compile(&builder, &sets, loader)?;
+    super::temp::make_folders(loader, cx.owner)?;
     let variables = finish_variables(loader)?;
     let setup_captures = variables.1;
     let locations = locations(&mut builder, sets.locations, &sets.servers, compiled);

@@ -175,10 +175,19 @@ pub enum Symlinks {
 pub struct Root {
     /// The folder.
     pub path: Rc<Template>,
-    /// Whether it replaces the location's prefix rather than being put before the URI.
-    pub alias: bool,
+    /// Whether it replaces a part of the URI rather than being put before it.
+    pub alias: Option<Alias>,
     /// Its text in the file.
     pub text: Rc<str>,
+}
+
+/// What an `alias` replaces: settled by the location in which it stands, also for locations inside that one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alias {
+    /// The first bytes of the URI: the location's name.
+    Prefix(usize),
+    /// All of it: the location is found by a regex.
+    All,
 }
 
 /// `open_file_cache`.
@@ -459,10 +468,10 @@ fn alias(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive) -> R
 fn set_root(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive, alias: bool) -> Result<()> {
     let name = d.name.lossy();
     if let Some(Some(root)) = &raw.root {
-        if root.alias == alias {
+        if root.alias.is_some() == alias {
             return Err(Error::on(d, format!("\"{name}\" directive is duplicate")));
         }
-        let other = if root.alias { "alias" } else { "root" };
+        let other = if root.alias.is_some() { "alias" } else { "root" };
         return Err(Error::on(
             d,
             format!("\"{name}\" directive is duplicate, \"{other}\" directive was specified earlier"),
@@ -485,6 +494,10 @@ fn set_root(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive, a
         text = full;
     }
     let path = variables::template_of(loader, d, &text)?;
+    let alias = alias.then(|| match blocks::current_location(loader) {
+        (_, blocks::CurrentKind::Regex) => Alias::All,
+        (name, _) => Alias::Prefix(name.len()),
+    });
     raw.root = Some(Some(Root { path, alias, text: String::from_utf8_lossy(&text).into() }));
     Ok(())
 }
@@ -559,11 +572,11 @@ fn disable_symlinks(loader: &mut Loader<'_>, d: &Directive) -> Result<DisableSym
 }
 
 fn finish_location(conf: &mut CoreLocation, parent: Option<&CoreLocation>, loader: &mut Loader<'_>) -> Result<()> {
+    super::temp::register(loader, &mut conf.client_body_temp_path);
     conf.log = if parent.is_some_and(|parent| Rc::ptr_eq(&parent.error_log, &conf.error_log)) {
         conf.log.take()
     } else {
         (!conf.error_log.is_empty()).then(|| engine::log::Log::new(&conf.error_log))
     };
-    let _ = loader;
     Ok(())
 }

@@ -131,14 +131,15 @@ fn prepare(r: &mut Request) {
 
 /// The response that nginx makes itself for a status.
 fn built_in(r: &mut Request, status: u16) {
-    let status = if r.error_status > 0 && status >= 300 { shown_status(status) } else { status };
+    let status = shown_status(status);
     let response = &mut r.response;
     response.status = status;
     response.filters.clear();
     (response.content_length, response.last_modified, response.etag) = (None, None, None);
     (response.allow_ranges, response.charset, response.status_line) = (false, None, None);
     response.headers.remove("Content-Encoding");
-    let code = r.error_status.max(status);
+    // `return 200` on the page of an error keeps the error's status, but has no text.
+    let code = if status >= 300 { r.error_status.max(status) } else { status };
     let Some(title) = title(code) else {
         response.content_type = None;
         response.content_length = Some(0);
@@ -158,8 +159,20 @@ fn built_in(r: &mut Request, status: u16) {
     response.body = Body::Chain(chain);
 }
 
+/// The page that `error_page` names has the status of the error, unless the directive gives another one.
+pub fn keep_status(r: &mut Request) {
+    if r.error_status == 0 {
+        return;
+    }
+    r.response.status = shown_status(r.error_status);
+    r.response.status_line = None;
+    if r.upstream.is_none() && !matches!(r.response.status, 200 | 204 | 206 | 304) {
+        r.response.last_modified = None;
+    }
+}
+
 /// nginx's own codes go out as 400.
-fn shown_status(status: u16) -> u16 {
+pub fn shown_status(status: u16) -> u16 {
     if (494..=497).contains(&status) { 400 } else { status }
 }
 

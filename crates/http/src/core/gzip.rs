@@ -128,7 +128,9 @@ fn proxied_ok(r: &Request, mask: u32) -> bool {
             has(NO_CACHE, b"no-cache") || has(NO_STORE, b"no-store") || has(PRIVATE, b"private")
         });
     }
-    let has_time = r.response.last_modified.is_some() || headers.find("Last-Modified").is_some();
+    // The time of a file of our own doesn't count here, as in nginx.
+    let backend_time = r.upstream.is_some() && r.response.last_modified.is_some();
+    let has_time = backend_time || headers.find("Last-Modified").is_some();
     let has_tag = r.response.etag.is_some() || headers.find("ETag").is_some();
     let is_refused = (mask & NO_LAST_MODIFIED != 0 && has_time) || (mask & NO_ETAG != 0 && has_tag);
     !is_refused

@@ -1,6 +1,7 @@
 //! The `listen` directive.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::ops::RangeInclusive;
 
 use conf::{Directive, Error, Result, Word};
 use os::SockAddr;
@@ -137,7 +138,8 @@ fn parse_keepalive(value: &str) -> Option<Option<Keepalive>> {
     Some(Some(Keepalive { idle, interval, count }))
 }
 
-/// An address as `listen` writes it: `80`, `*:80`, `1.2.3.4`, `[::]:80`, `unix:/path`, `name:80`.
+/// An address as `listen` writes it: `80`, `*:80`, `1.2.3.4`, `[::]:80`, `unix:/path`, `name:80`; a range of ports
+/// (`1.2.3.4:80-90`) stands for one address each.
 pub fn parse_addr(word: &Word) -> Result<Vec<SockAddr>> {
     let text = word.lossy();
     let fail = |why: &str| Error::at(word, format!("{why} in \"{text}\" of the \"listen\" directive"));
@@ -147,44 +149,58 @@ pub fn parse_addr(word: &Word) -> Result<Vec<SockAddr>> {
         }
         return SockAddr::unix(path.as_bytes()).map(|addr| vec![addr]).map_err(|_| fail("too long path"));
     }
-    if let Some(rest) = text.strip_prefix('[') {
+    let (ips, ports) = if let Some(rest) = text.strip_prefix('[') {
         let Some((host, rest)) = rest.split_once(']') else { return Err(fail("invalid host")) };
         let ip: Ipv6Addr = host.parse().map_err(|_| fail("invalid IPv6 address"))?;
         let port = match rest.strip_prefix(':') {
-            Some(port) => parse_port(port).ok_or_else(|| fail("invalid port"))?,
-            None if rest.is_empty() => 80,
+            Some(port) => Some(port),
+            None if rest.is_empty() => None,
             None => return Err(fail("invalid host")),
         };
-        return Ok(vec![SockAddr::from(SocketAddr::from((ip, port)))]);
-    }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, parse_port(port).ok_or_else(|| fail("invalid port"))?),
-        None if !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit()) => {
-            ("*", parse_port(&text).ok_or_else(|| fail("invalid port"))?)
-        }
-        None => (&*text, 80),
+        (vec![IpAddr::V6(ip)], port)
+    } else {
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None if text.starts_with(|c: char| c.is_ascii_digit()) && parse_ports(&text).is_some() => {
+                ("*", Some(&*text))
+            }
+            None => (&*text, None),
+        };
+        (resolve(host).map_err(fail)?, port)
     };
-    if host.is_empty() {
-        return Err(fail("no host"));
-    }
-    if host == "*" {
-        return Ok(vec![SockAddr::from(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))]);
-    }
-    if let Ok(ip) = host.parse::<Ipv4Addr>() {
-        return Ok(vec![SockAddr::from(SocketAddr::from((ip, port)))]);
-    }
-    let found: Vec<SockAddr> = match (host, port).to_socket_addrs() {
-        Ok(found) => found.map(SockAddr::from).collect(),
-        Err(_) => Vec::new(),
+    let ports = match ports {
+        Some(ports) => parse_ports(ports).ok_or_else(|| fail("invalid port"))?,
+        None => 80..=80,
     };
-    if found.is_empty() { Err(fail("host not found")) } else { Ok(found) }
+    Ok(ips.iter().flat_map(|ip| ports.clone().map(|port| SockAddr::from(SocketAddr::new(*ip, port)))).collect())
 }
 
-fn parse_port(text: &str) -> Option<u16> {
-    if text.is_empty() || !text.bytes().all(|c| c.is_ascii_digit()) {
-        return None;
+fn resolve(host: &str) -> std::result::Result<Vec<IpAddr>, &'static str> {
+    if host.is_empty() {
+        return Err("no host");
     }
-    text.parse().ok().filter(|port| *port > 0)
+    if host == "*" {
+        return Ok(vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)]);
+    }
+    if let Ok(ip) = host.parse::<Ipv4Addr>() {
+        return Ok(vec![IpAddr::V4(ip)]);
+    }
+    match (host, 0).to_socket_addrs() {
+        Ok(found) => Ok(found.map(|addr| addr.ip()).collect()),
+        Err(_) => Err("host not found"),
+    }
+}
+
+/// A port, or a range of ports.
+fn parse_ports(text: &str) -> Option<RangeInclusive<u16>> {
+    let port = |text: &str| -> Option<u16> {
+        let digits = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+        if digits { text.parse().ok().filter(|port| *port > 0) } else { None }
+    };
+    match text.split_once('-') {
+        Some((low, high)) => Some(port(low)?..=port(high)?).filter(|range| !range.is_empty()),
+        None => port(text).map(|port| port..=port),
+    }
 }
 
 impl ListenSpec {
@@ -199,5 +215,30 @@ impl ListenSpec {
             default_server: false,
             proxy_protocol: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let check = |text: &str, expect: &str| {
+            let word = Word { text: text.as_bytes().to_vec(), ..Word::default() };
+            let found =
+                parse_addr(&word).map(|addrs| addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+            assert_eq!(found.unwrap_or_else(|error| error.message), expect, "{text}");
+        };
+        check("80", "0.0.0.0:80");
+        check("*:8080", "0.0.0.0:8080");
+        check("127.0.0.1", "127.0.0.1:80");
+        check("127.0.0.1:81-83", "127.0.0.1:81 127.0.0.1:82 127.0.0.1:83");
+        check("[::1]:8080-8081", "[::1]:8080 [::1]:8081");
+        check("[::]", "[::]:80");
+        check("unix:/a", "unix:/a");
+        check("127.0.0.1:0", "invalid port in \"127.0.0.1:0\" of the \"listen\" directive");
+        check("127.0.0.1:82-81", "invalid port in \"127.0.0.1:82-81\" of the \"listen\" directive");
+        check(":80", "no host in \":80\" of the \"listen\" directive");
     }
 }

@@ -59,6 +59,8 @@ pub struct Found {
     pub modified: i64,
     /// What it is.
     pub kind: Kind,
+    /// Whether anybody may run it.
+    pub executable: bool,
     /// The tag of a file: its time and size.
     pub etag: Bytes,
     /// Device and number, by which it is known again.
@@ -203,6 +205,7 @@ fn found(meta: &Metadata, file: Option<File>) -> Found {
         size: meta.len(),
         modified: meta.mtime(),
         kind,
+        executable: meta.mode() & 0o111 != 0,
         etag: if kind == Kind::File { etag(meta.mtime(), meta.len()) } else { Bytes::default() },
         identity: (meta.dev(), meta.ino()),
     }

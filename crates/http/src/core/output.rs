@@ -364,6 +364,10 @@ fn timed_out() -> io::Error {
 /// Decides what the head says of body and connection, and makes it.
 fn head(r: &mut Request) -> Buf {
     decide(r);
+    if r.line.version == 9 {
+        // HTTP/0.9 has no head.
+        return Buf::with_capacity(HEAD_SIZE);
+    }
     let response = &r.response;
     let small = response.content_length.filter(|length| *length <= SMALL_FILE && !response.header_only);
     let mut out = Buf::with_capacity(HEAD_SIZE + small.unwrap_or(0) as usize);
@@ -378,9 +382,13 @@ fn head(r: &mut Request) -> Buf {
     if let Some(time) = response.last_modified {
         field(&mut out, b"Last-Modified: ", &wire::date::format_http_time(time));
     }
-    if let Some(location) = &response.location {
-        write_location(r, location, &mut out);
+    if let Some(location) = r.response.location.take() {
+        let location = whole_location(r, location);
+        field(&mut out, b"Location: ", &location);
+        // Logs show it as it went out.
+        r.response.location = Some(location);
     }
+    let response = &r.response;
     if response.chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -411,6 +419,9 @@ fn field(out: &mut Buf, name: &[u8], value: &[u8]) {
 fn decide(r: &mut Request) {
     let core = r.location.core.clone();
     let response = &mut r.response;
+    if !matches!(response.status, 200 | 206 | 304) {
+        response.last_modified = None;
+    }
     if matches!(response.status, 204 | 304) || response.status < 200 {
         response.header_only = true;
         if response.status != 304 {
@@ -432,7 +443,7 @@ fn decide(r: &mut Request) {
     }
     let endless = response.content_length.is_none() && !matches!(response.status, 101 | 204 | 304);
     if endless && r.line.version >= 1001 && core.chunked_transfer_encoding {
-        response.chunked = true;
+        response.chunked = !response.header_only;
     } else if endless && (!response.header_only || !core.chunked_transfer_encoding) {
         r.keepalive = false;
     }
@@ -539,34 +550,28 @@ fn content_type(r: &Request, out: &mut Buf) {
 }
 
 /// A path becomes a whole URL, where `absolute_redirect` says so.
-fn write_location(r: &Request, location: &[u8], out: &mut Buf) {
-    out.extend_from_slice(b"Location: ");
+fn whole_location(r: &Request, location: Bytes) -> Bytes {
     let core = &r.location.core;
-    if location.first() == Some(&b'/') && core.absolute_redirect {
-        out.extend_from_slice(r.scheme());
-        out.extend_from_slice(b"://");
-        let local = r.conn.stream.local_addr().unwrap_or_else(|_| r.conn.address.addr.clone());
-        let name = if core.server_name_in_redirect { &r.server.name[..] } else { &r.host[..] };
-        if name.is_empty() {
-            out.extend_from_slice(
-                if core.server_name_in_redirect || r.server.name.is_empty() {
-                    local_text(&local).into_bytes()
-                } else {
-                    r.server.name.to_vec()
-                }
-                .as_slice(),
-            );
-        } else {
-            out.extend_from_slice(name);
-        }
-        let port = local.port();
-        if core.port_in_redirect && port != 0 && port != 80 {
-            out.extend_from_slice(b":");
-            out.extend_from_slice(itoa(u64::from(port), &mut [0; 20]));
-        }
+    if location.first() != Some(&b'/') || !core.absolute_redirect {
+        return location;
     }
-    out.extend_from_slice(location);
-    out.extend_from_slice(b"\r\n");
+    let mut out = Vec::with_capacity(location.len() + 64);
+    out.extend_from_slice(r.scheme());
+    out.extend_from_slice(b"://");
+    let local = r.conn.stream.local_addr().unwrap_or_else(|_| r.conn.address.addr.clone());
+    let name = if core.server_name_in_redirect { &r.server.name[..] } else { &r.host[..] };
+    if name.is_empty() {
+        out.extend_from_slice(local_text(&local).as_bytes());
+    } else {
+        out.extend_from_slice(name);
+    }
+    let port = local.port();
+    if core.port_in_redirect && port != 0 && port != 80 {
+        out.extend_from_slice(b":");
+        out.extend_from_slice(itoa(u64::from(port), &mut [0; 20]));
+    }
+    out.extend_from_slice(&location);
+    Bytes::from(out)
 }
 
 fn local_text(local: &os::SockAddr) -> String {

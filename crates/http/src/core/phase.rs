@@ -125,6 +125,10 @@ async fn run_once(r: &mut Request) -> Flow<'static> {
     // A redirect from here on starts at the place it names itself.
     loop {
         r.uri_changed = false;
+        // Before the rules: those of a location don't count where its `limit_except` block is entered.
+        if let Err(flow) = r.check_location() {
+            return flow;
+        }
         let location = r.location.clone();
         if Rc::ptr_eq(&location, &r.server.root) {
             break; // Its rules were those of the server.
@@ -139,10 +143,6 @@ async fn run_once(r: &mut Request) -> Flow<'static> {
             other => return other,
         }
     }
-    if let Err(flow) = r.check_location() {
-        return flow;
-    }
-    // It may have entered a `limit_except` block.
     let location = r.location.clone();
     match list(&location, |l| &l.handlers.preaccess, r).await {
         Flow::Next => {}

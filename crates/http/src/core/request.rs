@@ -10,6 +10,7 @@ use os::SockAddr;
 use wire::h1::{KnownHeader, Method, RequestHead, RequestParser};
 
 use super::body::RequestBody;
+use super::conf::Alias;
 use super::location::{Found, Kind, Location, LocationId, Tree};
 use super::phase::{Flow, MAX_URI_CHANGES, Resume};
 use super::response::{Body, Response};
@@ -250,6 +251,7 @@ impl Request {
         self.slots.clear();
         (self.resume, self.uri_changes) = (Resume::Server, MAX_URI_CHANGES);
         (self.uri_rewritten, self.uri_changed, self.internal) = (false, false, false);
+        self.add_uri_to_alias = false;
         (self.error_status, self.error_page) = (0, false);
         (self.keepalive, self.lingering, self.pipelined, self.completed) = (false, false, false, false);
         (self.header_sent, self.body_received) = (0, 0);
@@ -478,22 +480,13 @@ impl Request {
         let location = self.location.clone();
         let Some(root) = &location.core.root else { return false };
         root.path.render(self, path);
-        if !root.alias || self.add_uri_to_alias {
-            path.extend_from_slice(&self.uri);
-        } else if !matches!(location.kind, Kind::Regex(_)) {
-            let prefix = self.prefix_length();
-            path.extend_from_slice(self.uri.get(prefix..).unwrap_or_default());
+        match root.alias {
+            Some(Alias::Prefix(prefix)) => path.extend_from_slice(self.uri.get(prefix..).unwrap_or_default()),
+            Some(Alias::All) if !self.add_uri_to_alias => {}
+            Some(Alias::All) | None => path.extend_from_slice(&self.uri),
         }
         path.contains(&0).then(|| path.clear());
         true
-    }
-
-    /// How many bytes of the URI are the location's name.
-    fn prefix_length(&self) -> usize {
-        match self.location.kind {
-            Kind::Exact | Kind::Prefix { .. } | Kind::Inner => self.location.name.len(),
-            _ => 0,
-        }
     }
 
     /// Replaces the query.

@@ -11,7 +11,8 @@ use std::task::{Context, Poll, ready};
 
 use buf::{Buf, Bytes};
 use engine::log::{Errno, Level};
-use wire::h1::{BodyFraming, Limits, Parsed, RequestError, Stage};
+use wire::Span;
+use wire::h1::{BodyFraming, Limits, Parsed, RequestError, RequestHead, Stage};
 use wire::proxy_protocol::{self, MAX_HEADER};
 
 use super::conf::{CoreServer, Lingering};
@@ -261,15 +262,12 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
             }
             Flow::Status(status) => error_page::respond(r, status),
             Flow::Redirect => phase::run(r).await,
-            Flow::Respond => match apply_filters(r, filtered) {
+            Flow::Respond => match prepare(r, filtered) {
                 Err(status) => {
                     filtered = true;
                     Flow::Status(status)
                 }
                 Ok(()) => {
-                    if r.line.version == 9 {
-                        r.keepalive = false;
-                    }
                     match output::send(r).await {
                         Ok(()) => r.completed = true,
                         Err(super::body::Broken) => r.keepalive = false,
@@ -281,6 +279,20 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
         };
     }
     log(r);
+}
+
+/// What comes between a response and its sending: what is here of an unread body is dropped, the page of an error
+/// keeps that error's status, and the header filters run.
+fn prepare(r: &mut Request, again: bool) -> Result<(), u16> {
+    if r.line.version == 9 {
+        r.keepalive = false;
+    }
+    // A backend may still be reading the body.
+    if r.upstream.is_none() {
+        r.skip_body()?;
+    }
+    error_page::keep_status(r);
+    apply_filters(r, again)
 }
 
 /// Runs the header filters of the location.
@@ -306,7 +318,7 @@ fn log(r: &mut Request) {
 async fn finish(mut r: Box<Request>) -> After {
     let core = r.location.core.clone();
     if r.keepalive && !r.body.is_done() {
-        r.keepalive = r.skip_body() || r.discard_body().await;
+        r.keepalive = r.discard_body().await;
         r.lingering = !r.keepalive;
     }
     if r.keepalive && !r.http.worker.quitting.get() {
@@ -475,6 +487,7 @@ fn set_uri(r: &mut Request) -> Result<(), u16> {
             Ok(())
         }
         Err(_) => {
+            r.uri.clear();
             r.log_at(Level::Info, format_args!("client sent invalid request while reading client request line"));
             Err(400)
         }
@@ -483,8 +496,9 @@ fn set_uri(r: &mut Request) -> Result<(), u16> {
 
 /// Chooses the server by the host that was asked for.
 fn set_server(r: &mut Request) -> Result<(), u16> {
-    let Some(host) = r.line.host() else { return Ok(()) };
-    r.host.extend(host.of(&r.head).iter().map(u8::to_ascii_lowercase));
+    if let Some(host) = r.line.host() {
+        r.host.extend(host.of(&r.head).iter().map(u8::to_ascii_lowercase));
+    }
     let address = r.conn.address.clone();
     if address.names.is_empty() && address.regexes.is_empty() {
         return Ok(());
@@ -515,16 +529,25 @@ fn set_server(r: &mut Request) -> Result<(), u16> {
 fn refuse(r: &mut Request, bytes: Bytes, error: RequestError) -> Head {
     r.conn.stream.set_recv_timeout(None);
     r.head = bytes;
-    let _ = set_uri_for_log(r);
-    // Where the line was read, its host chooses the server whose error pages are shown.
     if error.stage() == Stage::Headers {
+        // The line was read; its host chooses the server whose error pages are shown.
+        r.method = r.line.method_id;
+        let _ = set_uri(r);
         let _ = set_server(r);
+    } else {
+        // Of what isn't a request line nothing is known but how it reads.
+        r.line = RequestHead::default();
+        r.line.request_line = first_line(&r.head);
     }
     refuse_parsed(r, error)
 }
 
-fn set_uri_for_log(r: &mut Request) -> Result<(), u16> {
-    if r.line.target.is_empty() { Ok(()) } else { set_uri(r) }
+/// The first line that isn't empty, or as much of it as there is.
+fn first_line(head: &[u8]) -> Span {
+    let start = head.iter().position(|c| !matches!(c, b'\r' | b'\n')).unwrap_or(head.len());
+    let rest = &head[start..];
+    let line = rest.split(|c| *c == b'\n').next().unwrap_or_default();
+    Span::new(start, start + line.trim_ascii_end().len())
 }
 
 fn refuse_parsed(r: &mut Request, error: RequestError) -> Head {

@@ -1,13 +1,15 @@
 //! Temporary files: bodies that don't fit into memory.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use conf::Loader;
 use engine::log::Errno;
 
 use super::conf::TempPath;
@@ -76,6 +78,38 @@ impl Drop for TempFile {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// The folders that the configuration names.
+#[derive(Default)]
+pub struct TempFolders(BTreeSet<PathBuf>);
+
+/// Makes a folder's path absolute and notes it, so that it is there when the server starts.
+pub fn register(loader: &mut Loader<'_>, place: &mut TempPath) {
+    if place.path.is_relative() {
+        place.path = Rc::new(engine::personality().temp.join(&*place.path));
+    }
+    if place.path.is_relative() {
+        place.path = Rc::new(loader.env.prefix.join(&*place.path));
+    }
+    loader.store.entry::<TempFolders>().0.insert(place.path.to_path_buf());
+}
+
+/// Makes the folders that aren't there yet; they belong to the workers' user.
+pub fn make_folders(loader: &mut Loader<'_>, owner: Option<(u32, u32)>) -> conf::Result<()> {
+    for path in std::mem::take(&mut loader.store.entry::<TempFolders>().0) {
+        let fail = |call: &str, error: &io::Error| {
+            conf::Error::new(format!("{call}() \"{}\" failed{}", path.display(), Errno(error)))
+        };
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(fail("mkdir", &error)),
+            _ => {}
+        }
+        if let Some((uid, _)) = owner {
+            os::users::chown(&path, uid, None).map_err(|error| fail("chown", &error))?;
+        }
+    }
+    Ok(())
 }
 
 /// `0000000123` below folders of its last digits: with levels 1 and 2, `3/12/0000000123`.

@@ -311,7 +311,7 @@ pub fn core(setup: &mut Setup) {
         module,
         &[
             ("content_length", none, Getter::Plain(content_length)),
-            ("content_type", none, Getter::Plain(|r, out| known(r, KnownHeader::ContentType, out))),
+            ("content_type", none, Getter::Plain(|r, out| request_header(r, "content_type", out))),
             ("host", none, Getter::Plain(host)),
             ("binary_remote_addr", none, Getter::Plain(|r, out| put(out, &r.conn.peer.binary()))),
             ("remote_addr", none, Getter::Plain(|r, out| address(out, &r.conn.peer))),
@@ -327,9 +327,9 @@ pub fn core(setup: &mut Setup) {
             ("proxy_protocol_tlv_", Flags::PREFIX, Getter::Family(proxy_tlv)),
             ("server_addr", none, Getter::Plain(|r, out| address(out, r.conn.local()))),
             ("server_port", none, Getter::Plain(server_port)),
-            ("server_protocol", none, Getter::Plain(|r, out| put(out, r.line.protocol.of(&r.head)))),
+            ("server_protocol", none, Getter::Plain(|r, out| put_some(out, r.line.protocol.of(&r.head)))),
             ("scheme", none, Getter::Plain(|r, out| put(out, r.scheme()))),
-            ("https", none, Getter::Plain(|_, _| false)),
+            ("https", none, Getter::Plain(|_, out| put(out, b""))),
             ("request_port", none, Getter::Plain(request_port)),
             (
                 "is_request_port",
@@ -345,11 +345,11 @@ pub fn core(setup: &mut Setup) {
             ("request", none, Getter::Plain(|r, out| put_some(out, r.line.request_line.of(&r.head)))),
             ("document_root", live, Getter::Plain(document_root)),
             ("realpath_root", live, Getter::Plain(realpath_root)),
-            ("query_string", live, Getter::Plain(|r, out| put(out, &r.args))),
+            ("query_string", live, Getter::Plain(|r, out| put_some(out, &r.args))),
             ("is_args", live, Getter::Plain(|r, out| put(out, if r.args.is_empty() { b"" } else { b"?" }))),
             ("request_filename", live, Getter::Plain(request_filename)),
             ("server_name", none, Getter::Plain(|r, out| put(out, &r.server.name))),
-            ("request_method", live, Getter::Plain(|r, out| put(out, r.main_method()))),
+            ("request_method", live, Getter::Plain(|r, out| put_some(out, r.method_name()))),
             ("remote_user", none, Getter::Plain(remote_user)),
             ("bytes_sent", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.bytes_sent())))),
             ("body_bytes_sent", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.body_bytes_sent())))),
@@ -437,7 +437,7 @@ pub fn core(setup: &mut Setup) {
     );
     let settable = |getter, setter| Definition { getter, setter: Some(setter), module };
     let flags = Flags::CHANGEABLE | Flags::NOCACHEABLE;
-    let args = settable(Getter::Plain(|r, out| put(out, &r.args)), |r, value| r.set_args(value));
+    let args = settable(Getter::Plain(|r, out| put_some(out, &r.args)), |r, value| r.set_args(value));
     let rate = settable(Getter::Plain(|r, out| show(out, format_args!("{}", r.limit_rate()))), |r, value| {
         r.set_limit_rate(value)
     });
@@ -476,13 +476,6 @@ fn address(out: &mut Vec<u8>, address: &os::SockAddr) -> bool {
 /// Appends milliseconds as seconds with three decimals.
 pub fn show_seconds(out: &mut Vec<u8>, ms: u64) -> bool {
     show(out, format_args!("{}.{:03}", ms / 1000, ms % 1000))
-}
-
-fn known(r: &Request, header: KnownHeader, out: &mut Vec<u8>) -> bool {
-    match r.line.value(header, &r.head) {
-        Some(value) => put(out, value),
-        None => false,
-    }
 }
 
 fn content_length(r: &mut Request, out: &mut Vec<u8>) -> bool {

@@ -114,7 +114,7 @@ impl HeaderFilter for GzipFilter {
     fn apply(&self, r: &mut Request) -> std::result::Result<(), u16> {
         let response = &r.response;
         let fits = matches!(response.status, 200 | 403 | 404)
-            && !response.content_length.is_some_and(|length| length < self.0.gzip_min_length as u64)
+            && response.content_length.is_none_or(|length| length >= self.0.gzip_min_length as u64)
             && response.content_type.as_deref().is_some_and(|own| self.0.gzip_types.has(own))
             && response.headers.find("Content-Encoding").is_none();
         if !fits {

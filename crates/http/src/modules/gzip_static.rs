@@ -116,7 +116,6 @@ fn respond(r: &mut Request, found: crate::core::open_file::Found) {
     response.content_length = Some(found.size);
     response.last_modified = Some(found.modified);
     response.etag = etag;
-    response.allow_ranges = true;
     response.headers.push_static("Content-Encoding", Bytes::from_static(b"gzip"));
     let mut chain = Chain::new();
     if let Some(file) = found.file {

@@ -80,7 +80,7 @@ fn conditions(r: &Request) -> Conditions<'_> {
 /// client's copy is good.
 fn judge(conditions: &Conditions<'_>, last_modified: Option<i64>, tag: Option<&[u8]>) -> Verdict {
     if let Some(text) = conditions.unmodified_since
-        && !last_modified.zip(parse_http_time(text)).is_some_and(|(modified, since)| modified <= since)
+        && last_modified.zip(parse_http_time(text)).is_none_or(|(modified, since)| modified > since)
     {
         return Verdict::Failed;
     }

@@ -9,12 +9,13 @@ use std::rc::Rc;
 use buf::{Bytes, Chain};
 use conf::values::flag;
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result, Word};
-use engine::log::Level;
+use engine::log::{Errno, Level};
 use expr::vars::{Session, Template, VarId};
 
 use super::{HttpModule, LocationContext};
 use crate::core::blocks;
 use crate::core::location::{Handlers, Kind, LocationId};
+use crate::core::open_file::{Files, Kind as FileKind, errno};
 use crate::core::phase::{Flow, Handler};
 use crate::core::request::Request;
 use crate::core::response::{Body, reason};
@@ -137,7 +138,8 @@ impl HttpModule for Rewrite {
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
         if let Some(ops) = cx.loader.store.entry::<Rules>().by_location.remove(&cx.id.0) {
-            out.rewrite.push(Rc::new(Program { ops, server: matches!(cx.kind, Kind::Server) }));
+            let files = Files::of(cx.set, cx.loader);
+            out.rewrite.push(Rc::new(Program { ops, server: matches!(cx.kind, Kind::Server), files }));
         }
         Ok(())
     }
@@ -295,6 +297,7 @@ fn comparison(
 struct Program {
     ops: Vec<Op>,
     server: bool,
+    files: Files,
 }
 
 impl Handler for Program {
@@ -304,12 +307,14 @@ impl Handler for Program {
             at += 1;
             match op {
                 Op::Break => {
+                    // The location stays although the URI isn't its own any more.
+                    r.valid_location &= !r.uri_changed;
                     r.uri_changed = false;
                     break;
                 }
                 Op::Set { id, setter, value } => store(r, *id, *setter, value),
                 Op::Return(op) => return respond(r, op),
-                Op::If { condition, location, otherwise } => match condition.holds(r) {
+                Op::If { condition, location, otherwise } => match condition.holds(r, &self.files) {
                     Ok(true) => r.location = r.http.location(*location),
                     Ok(false) => at = *otherwise,
                     Err(status) => return Flow::Status(status),
@@ -456,7 +461,7 @@ impl Replacement<'_> {
 }
 
 impl Condition {
-    fn holds(&self, r: &mut Request) -> std::result::Result<bool, u16> {
+    fn holds(&self, r: &mut Request, files: &Files) -> std::result::Result<bool, u16> {
         match self {
             Condition::Set(value) => Ok(r.test(value)),
             Condition::Equal { left, right, negative } => {
@@ -475,22 +480,29 @@ impl Condition {
             }
             Condition::File { path, test, negative } => {
                 let path = r.render(path);
-                Ok(test.holds(&path) != *negative)
+                Ok(test.holds(r, &path, files) != *negative)
             }
         }
     }
 }
 
 impl FileTest {
-    fn holds(self, path: &[u8]) -> bool {
-        use std::os::unix::ffi::OsStrExt;
-        use std::os::unix::fs::PermissionsExt;
-        let Ok(meta) = std::fs::metadata(std::ffi::OsStr::from_bytes(path)) else { return false };
+    fn holds(self, r: &mut Request, path: &[u8], files: &Files) -> bool {
+        let found = match files.info(r, path) {
+            Ok(found) => found,
+            Err(error) => {
+                if !matches!(error.code(), 0 | errno::NOENT | errno::NOTDIR | errno::NAMETOOLONG) {
+                    let (call, path) = (error.call, lossy(path));
+                    r.log_at(Level::Crit, format_args!("{call} \"{path}\" failed{}", Errno(&error.error)));
+                }
+                return false;
+            }
+        };
         match self {
-            FileTest::Plain => meta.is_file(),
-            FileTest::Directory => meta.is_dir(),
+            FileTest::Plain => found.kind == FileKind::File,
+            FileTest::Directory => found.kind == FileKind::Directory,
             FileTest::Exists => true,
-            FileTest::Executable => meta.permissions().mode() & 0o111 != 0,
+            FileTest::Executable => found.executable,
         }
     }
 }

@@ -11,7 +11,8 @@ use expr::vars::Template;
 
 use super::{HttpModule, LocationContext};
 use crate::core::blocks;
-use crate::core::location::{Handlers, Kind};
+use crate::core::conf::Alias;
+use crate::core::location::Handlers;
 use crate::core::open_file::{Files, Found, Kind as FileKind, errno};
 use crate::core::phase::{Flow, Handler};
 use crate::core::request::Request;
@@ -109,10 +110,11 @@ struct Base {
 impl Base {
     fn of(r: &mut Request) -> Option<Base> {
         let path = r.document_root()?;
-        let location = r.location.clone();
-        let alias = location.core.root.as_ref().is_some_and(|root| root.alias);
-        let regex_alias = alias && matches!(location.kind, Kind::Regex(_));
-        let alias = (alias && !regex_alias).then_some(location.name.len());
+        let (alias, regex_alias) = match r.location.core.root.as_ref().and_then(|root| root.alias) {
+            Some(Alias::Prefix(prefix)) => (Some(prefix), false),
+            Some(Alias::All) => (None, true),
+            None => (None, false),
+        };
         Some(Base { folder: path.len(), path, alias, regex_alias })
     }
 
@@ -133,10 +135,7 @@ impl Handler for TryHandler {
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
         let Some(mut base) = Base::of(r) else { return Flow::Status(500) };
         for one in self.tries.tries.iter() {
-            let mut name = r.render(&one.name);
-            if one.directory {
-                name.push(b'/');
-            }
+            let name = r.render(&one.name);
             base.join(&r.uri, &name);
             let Some(found) = self.look(r, &base.path) else { continue };
             if (found.kind == FileKind::Directory) == one.directory {
@@ -179,7 +178,7 @@ fn enter(r: &mut Request, base: &Base, directory: bool) {
         r.add_uri_to_alias = true;
     }
     let prefix = base.alias.unwrap_or(0);
-    let mut uri = r.location.name.get(..prefix).unwrap_or_default().to_vec();
+    let mut uri = r.uri.get(..prefix).unwrap_or_default().to_vec();
     uri.extend_from_slice(base.name());
     r.uri_rewritten |= r.uri != uri;
     r.uri = uri;

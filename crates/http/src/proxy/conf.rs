@@ -129,7 +129,7 @@ conf::table! {
         scalar(template) limit_rate: Option<Rc<Template>> = None;
     /// The folder for responses that don't fit into the buffers.
     "temp_path" in EVERYWHERE, Args::between(1, 4), default "proxy_temp",
-        scalar(temp_path) temp_path: TempPath = TempPath::new("proxy_temp");
+        scalar(temp_path) temp_path: TempPath = TempPath::new("");
     /// The largest such file; 0 for none.
     "max_temp_file_size" in EVERYWHERE, ONE, default "1024m",
         scalar(size) max_temp_file_size: usize = 1 << 30;
@@ -217,7 +217,7 @@ macro_rules! upstream_conf {
                 }
                 table.resolve = |raw, parent, loader| {
                     let parent = parent.and_then(|parent| parent.downcast_ref::<$name>());
-                    let shared = $crate::proxy::conf::resolve(raw, parent.map(|parent| &*parent.0), loader)?;
+                    let shared = $crate::proxy::conf::resolve(raw, parent.map(|parent| &*parent.0), loader, concat!($prefix, "temp"))?;
                     Ok(::std::rc::Rc::new($name(shared)))
                 };
                 table.set_slot = |slot| $name::slot_cell().store(slot, ::std::sync::atomic::Ordering::Relaxed);
@@ -232,8 +232,15 @@ pub fn resolve(
     raw: Option<&mut dyn std::any::Any>,
     parent: Option<&UpstreamConf>,
     loader: &mut Loader<'_>,
+    folder: &str,
 ) -> Result<Rc<UpstreamConf>> {
     let parent = parent.map(|parent| parent as &dyn std::any::Any);
     let resolved = (<UpstreamConf as conf::Conf>::table().resolve)(raw, parent, loader)?;
-    Ok(resolved.downcast().expect("a table resolves to its own type"))
+    let mut resolved: Rc<UpstreamConf> = resolved.downcast().expect("a table resolves to its own type");
+    let conf = Rc::make_mut(&mut resolved);
+    if conf.temp_path.path.as_os_str().is_empty() {
+        conf.temp_path = TempPath::new(folder);
+    }
+    crate::core::temp::register(loader, &mut conf.temp_path);
+    Ok(resolved)
 }

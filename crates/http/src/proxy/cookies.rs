@@ -191,12 +191,14 @@ pub fn rewrite(
             _ => continue,
         };
         let Some(value) = &attribute.value else { continue };
-        let subject = if strip { value.strip_prefix(b".").unwrap_or(value) } else { value };
-        let subject = subject.to_vec();
+        // A leading dot of a domain isn't compared, and stays.
+        let dots = usize::from(strip && value.starts_with(b"."));
+        let (dot, subject) = value.split_at(dots);
+        let (dot, subject) = (dot.to_vec(), subject.to_vec());
         for rule in rules {
             let CookieRule::Rule(rule) = rule else { continue };
             if let Some(new) = rule.apply(r, &subject) {
-                attribute.value = Some(new);
+                attribute.value = Some([&dot[..], &new].concat());
                 changed = true;
                 break;
             }

@@ -66,6 +66,9 @@ impl Hidden {
 /// The size of the first read of a response: head and body, if they are small, come in one.
 const FIRST_READ: usize = 16 << 10;
 
+/// The largest part of a request's body that is sent in one go.
+const MAX_CHUNK: u64 = 64 << 10;
+
 /// How an attempt failed.
 struct Failed {
     /// The bit of [`failure`].
@@ -116,11 +119,12 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
         Err(status) => return Flow::Status(status),
     };
     let mut choice = Choice::new(target.group.clone(), b.up.next_upstream_tries);
+    let key = target.key.as_ref().map(|key| r.render(key)).unwrap_or_default();
     let started_ms = rt::now_ms();
     let mut first = redirected;
     loop {
         exchange.begin(std::mem::take(&mut first));
-        if !choice.advance(&hints(r)) {
+        if !choice.advance(&Hints { addr: Some(&r.conn.peer), key: &key }) {
             exchange.current(|attempt| attempt.peer = Some(target.group.name.clone()));
             r.log_error(format_args!("no live upstreams while connecting to upstream"));
             exchange.current(|attempt| attempt.status = 502);
@@ -131,7 +135,7 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
         let late =
             b.up.next_upstream_timeout > 0 && rt::now_ms().saturating_sub(started_ms) >= b.up.next_upstream_timeout;
         let stop = match b.attempt(r, &exchange, &choice, &outgoing).await {
-            Ok(answer) => match b.refuses(r, &exchange, &choice, late, &answer) {
+            Ok(answer) => match b.refuses(r, &choice, late, streamed, &answer) {
                 Some(kind) => Stop::Failed(Failed { kind, sent: true, stale: false }),
                 None => return respond::respond(b, r, &exchange, choice, answer).await,
             },
@@ -145,14 +149,10 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
             }
             Stop::Failed(failed) => failed,
         };
-        if let Some(status) = b.failed(r, &exchange, &mut choice, &failed, started_ms) {
+        if let Some(status) = b.failed(r, &exchange, &mut choice, &failed, streamed, started_ms) {
             return Flow::Status(status);
         }
     }
-}
-
-fn hints(r: &Request) -> Hints<'_> {
-    Hints { addr: Some(&r.conn.peer), key: b"" }
 }
 
 fn is_non_idempotent(r: &Request) -> bool {
@@ -287,8 +287,14 @@ impl Backend {
         for piece in &outgoing.body {
             chain.push(piece.clone());
         }
-        let mut sending =
-            Sending { chain, more: outgoing.streamed, chunked: outgoing.chunked, blocked: false, done: false };
+        let mut sending = Sending {
+            chain,
+            more: outgoing.streamed,
+            chunked: outgoing.chunked,
+            blocked: false,
+            done: false,
+            kept: Some(Vec::new()),
+        };
         let mut head = std::mem::take(&mut exchange.head.borrow_mut().1);
         head.clear();
         let mut reader = HeadReader::default();
@@ -396,15 +402,7 @@ impl Backend {
         sending: &mut Sending,
     ) -> Result<(), Stop> {
         loop {
-            let mut waiting = false;
-            if sending.more && !sending.blocked {
-                match r.poll_body(cx) {
-                    Poll::Ready(Ok(Some(data))) => sending.push(data),
-                    Poll::Ready(Ok(None)) => sending.end(),
-                    Poll::Ready(Err(status)) => return Err(Stop::Status(status)),
-                    Poll::Pending => waiting = true,
-                }
-            }
+            let waiting = sending.more && !sending.blocked && !self.gather(cx, r, sending)?;
             match stream.poll_send(cx, &mut sending.chain) {
                 Poll::Ready(Ok(())) => sending.blocked = false,
                 Poll::Pending => {
@@ -431,9 +429,36 @@ impl Backend {
         }
     }
 
+    /// Takes what there is of the request's body, as one chunk; false if more is to be waited for.
+    fn gather(&self, cx: &mut Context<'_>, r: &mut Request, sending: &mut Sending) -> Result<bool, Stop> {
+        let limit = r.location.core.client_body_buffer_size;
+        let mut part = Chain::new();
+        let mut ready = true;
+        while sending.more && part.len() < MAX_CHUNK {
+            match r.poll_body(cx) {
+                Poll::Ready(Ok(Some(data))) => {
+                    sending.note(&data, limit);
+                    part.push_bytes(data);
+                }
+                Poll::Ready(Ok(None)) => sending.more = false,
+                Poll::Ready(Err(status)) => return Err(Stop::Status(status)),
+                Poll::Pending => {
+                    ready = false;
+                    break;
+                }
+            }
+        }
+        sending.push(part);
+        if !sending.more
+            && let Some(kept) = sending.kept.take()
+        {
+            r.body.keep(kept);
+        }
+        Ok(ready)
+    }
+
     /// Whether an answer's status sends the request on to the next server.
-    fn refuses(&self, r: &Request, exchange: &Exchange, choice: &Choice, late: bool, answer: &Answer) -> Option<u32> {
-        let _ = exchange;
+    fn refuses(&self, r: &Request, choice: &Choice, late: bool, streamed: bool, answer: &Answer) -> Option<u32> {
         let status = answer.reply.head.status;
         if status < 300 {
             return None;
@@ -445,7 +470,7 @@ impl Backend {
             tries: choice.tries.saturating_sub(1),
             sent: true,
             non_idempotent: is_non_idempotent(r),
-            body_lost: self.streams_body(r),
+            body_lost: streamed,
             late,
         };
         question.again().then_some(kind)
@@ -458,6 +483,7 @@ impl Backend {
         exchange: &Exchange,
         choice: &mut Choice,
         failed: &Failed,
+        streamed: bool,
         started_ms: u64,
     ) -> Option<u16> {
         let fault = !matches!(failed.kind, failure::HTTP_403 | failure::HTTP_404);
@@ -476,7 +502,7 @@ impl Backend {
             tries: choice.tries,
             sent: failed.sent,
             non_idempotent: is_non_idempotent(r),
-            body_lost: !self.up.request_buffering && r.body.exists() && r.body.buffered().is_none(),
+            body_lost: streamed,
             late: self.up.next_upstream_timeout > 0 && elapsed >= self.up.next_upstream_timeout,
         };
         (!question.again()).then_some(status)
@@ -492,24 +518,34 @@ struct Sending {
     /// The kernel takes no more for now.
     blocked: bool,
     done: bool,
+    /// The body, while it is small: for `$request_body`.
+    kept: Option<Vec<buf::Piece>>,
 }
 
 impl Sending {
-    fn push(&mut self, data: Bytes) {
-        if self.chunked {
-            let mut size = Vec::with_capacity(12);
-            wire::h1::chunk_head(data.len() as u64, &mut size);
-            self.chain.push_bytes(size);
-            self.chain.push_bytes(data);
-            self.chain.push_bytes(Bytes::from_static(b"\r\n"));
-        } else {
-            self.chain.push_bytes(data);
+    /// Keeps the body while it is no larger than `limit`.
+    fn note(&mut self, data: &Bytes, limit: usize) {
+        if let Some(kept) = &mut self.kept {
+            kept.push(buf::Piece::Bytes(data.clone()));
+            if kept.iter().map(buf::Piece::len).sum::<u64>() > limit as u64 {
+                self.kept = None;
+            }
         }
     }
 
-    fn end(&mut self) {
-        self.more = false;
-        if self.chunked {
+    /// Adds a part of the body, and its end if it was the last one.
+    fn push(&mut self, mut part: Chain) {
+        if !self.chunked {
+            return self.chain.append(&mut part);
+        }
+        if !part.is_empty() {
+            let mut size = Vec::with_capacity(12);
+            wire::h1::chunk_head(part.len(), &mut size);
+            self.chain.push_bytes(size);
+            self.chain.append(&mut part);
+            self.chain.push_bytes(Bytes::from_static(b"\r\n"));
+        }
+        if !self.more {
             self.chain.push_bytes(Bytes::from_static(wire::h1::LAST_CHUNK));
         }
     }

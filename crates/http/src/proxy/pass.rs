@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use ::upstream::{Group, GroupSpec, Keepalive, ServerSpec, Url};
 use conf::{Directive, Error, Loader, Result};
+use expr::vars::Template;
 
 use super::upstream::Specs;
 
@@ -20,25 +21,37 @@ pub struct Target {
     pub port: Box<[u8]>,
     /// The URI that replaces the location's prefix; empty for none.
     pub uri: Box<[u8]>,
+    /// The key of a balancer that wants one.
+    pub key: Option<Rc<Template>>,
 }
 
 impl Target {
     /// The target of a URL whose group is known.
-    pub fn new(url: &Url, scheme: &'static str, default_port: u16, group: Rc<Group>) -> Target {
+    pub fn new(url: &Url, scheme: &'static str, default_port: u16, found: Found) -> Target {
         let (host, port) = match url.port {
             _ if url.is_unix() => (b"localhost".to_vec(), Vec::new()),
             Some(port) if port != default_port => (url.authority.clone(), port.to_string().into_bytes()),
             _ => (url.host.clone(), default_port.to_string().into_bytes()),
         };
-        Target { group, scheme, host: host.into(), port: port.into(), uri: url.uri.as_slice().into() }
+        let Found { group, key } = found;
+        Target { group, scheme, host: host.into(), port: port.into(), uri: url.uri.as_slice().into(), key }
     }
 }
 
 /// The groups of a configuration: `upstream` blocks, and hosts that directives name.
 #[derive(Default)]
 pub struct Groups {
-    blocks: HashMap<Vec<u8>, Rc<Group>>,
-    hosts: HashMap<(Vec<u8>, u16), Rc<Group>>,
+    blocks: HashMap<Vec<u8>, Found>,
+    hosts: HashMap<(Vec<u8>, u16), Found>,
+}
+
+/// A group, with the key of its balancer.
+#[derive(Clone)]
+pub struct Found {
+    /// The group.
+    pub group: Rc<Group>,
+    /// The key, if its balancer wants one.
+    pub key: Option<Rc<Template>>,
 }
 
 /// The groups while the configuration is read; shared with handlers, which look hosts up by variable.
@@ -51,8 +64,11 @@ pub fn groups(loader: &mut Loader<'_>) -> Rc<std::cell::RefCell<Groups>> {
         return groups.clone();
     }
     let mut groups = Groups::default();
-    for spec in &loader.store.entry::<Specs>().done {
-        groups.blocks.insert(spec.name.to_ascii_lowercase(), Group::new(spec));
+    let specs = loader.store.entry::<Specs>();
+    for spec in &specs.done {
+        let name = spec.name.to_ascii_lowercase();
+        let key = specs.keys.iter().find(|(group, _)| *group == name).map(|(_, key)| key.clone());
+        groups.blocks.insert(name, Found { group: Group::new(spec), key });
     }
     let groups = Rc::new(std::cell::RefCell::new(groups));
     loader.store.entry::<SharedGroups>().0 = Some(groups.clone());
@@ -60,7 +76,7 @@ pub fn groups(loader: &mut Loader<'_>) -> Rc<std::cell::RefCell<Groups>> {
 }
 
 /// The group of a URL of the configuration: an upstream block of that name, or the host itself.
-pub fn group_of(loader: &mut Loader<'_>, d: &Directive, url: &Url, default_port: u16) -> Result<Rc<Group>> {
+pub fn group_of(loader: &mut Loader<'_>, d: &Directive, url: &Url, default_port: u16) -> Result<Found> {
     let groups = groups(loader);
     if let Some(group) = groups.borrow().find(url, default_port) {
         if url.port.is_some() && groups.borrow().blocks.contains_key(&url.host.to_ascii_lowercase()) {
@@ -72,10 +88,10 @@ pub fn group_of(loader: &mut Loader<'_>, d: &Directive, url: &Url, default_port:
     let shown = String::from_utf8_lossy(&url.authority).into_owned();
     let addrs = url.resolve(default_port);
     let addrs = addrs.map_err(|error| Error::on(d, format!("{error} in upstream \"{shown}\"")))?;
-    let group = implicit(url, addrs, Keepalive::default());
-    let key = (url.host.to_ascii_lowercase(), url.port.unwrap_or(default_port));
-    groups.borrow_mut().hosts.insert(key, group.clone());
-    Ok(group)
+    let found = Found { group: implicit(url, addrs, Keepalive::default()), key: None };
+    let host = (url.host.to_ascii_lowercase(), url.port.unwrap_or(default_port));
+    groups.borrow_mut().hosts.insert(host, found.clone());
+    Ok(found)
 }
 
 fn implicit(url: &Url, addrs: Vec<os::SockAddr>, keepalive: Keepalive) -> Rc<Group> {
@@ -85,7 +101,7 @@ fn implicit(url: &Url, addrs: Vec<os::SockAddr>, keepalive: Keepalive) -> Rc<Gro
 
 impl Groups {
     /// The group that the configuration has for a URL.
-    pub fn find(&self, url: &Url, default_port: u16) -> Option<Rc<Group>> {
+    pub fn find(&self, url: &Url, default_port: u16) -> Option<Found> {
         let host = url.host.to_ascii_lowercase();
         if let Some(group) = self.blocks.get(&host) {
             return Some(group.clone());
@@ -95,12 +111,13 @@ impl Groups {
 
     /// The group of a URL that a variable gave: one of the configuration, or the address itself; `None` for a name
     /// that would have to be looked up.
-    pub fn at_run_time(&self, url: &Url, default_port: u16) -> Option<Rc<Group>> {
+    pub fn at_run_time(&self, url: &Url, default_port: u16) -> Option<Found> {
         if let Some(group) = self.find(url, default_port) {
             return Some(group);
         }
         let mut addr = url.literal()?;
         addr.set_port(url.port.unwrap_or(default_port));
-        Some(implicit(url, vec![addr], Keepalive { connections: 0, ..Keepalive::default() }))
+        let keepalive = Keepalive { connections: 0, ..Keepalive::default() };
+        Some(Found { group: implicit(url, vec![addr], keepalive), key: None })
     }
 }

@@ -1,10 +1,13 @@
 //! `upstream {}`: groups of servers.
 
-use ::upstream::{GroupSpec, Keepalive, ServerSpec};
+use std::rc::Rc;
+
+use ::upstream::{GroupSpec, Keepalive, Method, ServerSpec};
 use buf::parse;
 use conf::{Args, Context, Directive, Error, Level, Loader, Registry, Result};
+use expr::vars::Template;
 
-use crate::core::variables::Setup;
+use crate::core::variables::{Setup, template_of};
 use crate::modules::HttpModule;
 
 /// The module.
@@ -15,6 +18,8 @@ pub struct Upstream;
 pub struct Specs {
     /// Those that are complete.
     pub done: Vec<GroupSpec>,
+    /// The keys of `hash`, by the group's name.
+    pub keys: Vec<(Vec<u8>, Rc<Template>)>,
     current: Option<Open>,
 }
 
@@ -39,6 +44,12 @@ conf::table! {
     /// Accepted for compatibility: the state of servers belongs to each worker.
     "zone" in IN, Args::between(1, 2), default "",
         block(zone);
+}
+
+conf::table! {
+    /// Idle connections.
+    pub struct KeepaliveBlock, raw KeepaliveBlockRaw, module "ngx_http_upstream_keepalive_module", level HTTP Main;
+
     /// How many idle connections to servers are kept; `local` keeps them apart by location.
     "keepalive" in IN, Args::between(1, 2), default "32 local",
         block(keepalive);
@@ -53,9 +64,88 @@ conf::table! {
         block(keepalive_timeout);
 }
 
+conf::table! {
+    /// The server with the fewest connections.
+    pub struct LeastConnBlock, raw LeastConnBlockRaw, module "ngx_http_upstream_least_conn_module", level HTTP Main;
+
+    /// The next server is the one with the fewest connections for its weight.
+    "least_conn" in IN, Args::exactly(0), default "",
+        block(|loader: &mut Loader<'_>, d: &Directive| balance(loader, d, Method::LeastConn));
+}
+
+conf::table! {
+    /// The server that the client's address says.
+    pub struct IpHashBlock, raw IpHashBlockRaw, module "ngx_http_upstream_ip_hash_module", level HTTP Main;
+
+    /// The next server depends on the client's address.
+    "ip_hash" in IN, Args::exactly(0), default "",
+        block(|loader: &mut Loader<'_>, d: &Directive| balance(loader, d, Method::IpHash));
+}
+
+conf::table! {
+    /// The server that a key says.
+    pub struct HashBlock, raw HashBlockRaw, module "ngx_http_upstream_hash_module", level HTTP Main;
+
+    /// The next server depends on a key; with `consistent` most keys keep theirs when servers change.
+    "hash" in IN, Args::between(1, 2), default "",
+        block(hash);
+}
+
+fn hash(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let consistent = match d.args.get(1) {
+        None => false,
+        Some(word) if *word == "consistent" => true,
+        Some(word) => return Err(Error::at(word, format!("invalid parameter \"{}\"", word.lossy()))),
+    };
+    let key = template_of(loader, d, &d.arg(0).text)?;
+    balance(loader, d, Method::Hash { consistent })?;
+    let name = current(loader).name.to_ascii_lowercase();
+    loader.store.entry::<Specs>().keys.push((name, key));
+    Ok(())
+}
+
+conf::table! {
+    /// A server by chance.
+    pub struct RandomBlock, raw RandomBlockRaw, module "ngx_http_upstream_random_module", level HTTP Main;
+
+    /// The next server is chosen by chance; with `two` it is the better one of two.
+    "random" in IN, Args::between(0, 2), default "",
+        block(random);
+}
+
+fn random(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let two = d.args.first().is_some_and(|word| *word == "two");
+    for (n, word) in d.args.iter().enumerate() {
+        let known = match n {
+            0 => *word == "two",
+            _ => *word == "least_conn",
+        };
+        if !known {
+            return Err(Error::at(word, format!("invalid parameter \"{}\"", word.lossy())));
+        }
+    }
+    balance(loader, d, Method::Random { two })
+}
+
+fn balance(loader: &mut Loader<'_>, d: &Directive, method: Method) -> Result<()> {
+    if current(loader).method == method {
+        return Err(conf::table::duplicate(d));
+    }
+    if current(loader).method != Method::RoundRobin {
+        loader.warn(d, Error::on(d, "load balancing method redefined"));
+    }
+    current(loader).method = method;
+    Ok(())
+}
+
 impl HttpModule for Upstream {
     fn tables(&self, registry: &mut Registry) {
         registry.add::<UpstreamBlock>();
+        registry.add::<KeepaliveBlock>();
+        registry.add::<LeastConnBlock>();
+        registry.add::<IpHashBlock>();
+        registry.add::<HashBlock>();
+        registry.add::<RandomBlock>();
     }
 
     fn variables(&self, setup: &mut Setup) {

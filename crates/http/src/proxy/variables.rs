@@ -83,8 +83,15 @@ fn times(r: &mut Request, out: &mut Vec<u8>, of: fn(&Attempt) -> Option<u64>) ->
 fn response_time(r: &mut Request, out: &mut Vec<u8>) -> bool {
     let Some(exchange) = &r.upstream else { return false };
     let elapsed = exchange.elapsed_ms();
+    let mut left = exchange.attempts.borrow().len();
     join(r, out, |attempt, out| {
-        show_seconds(out, attempt.response_ms.unwrap_or(elapsed));
+        left -= 1;
+        // A response isn't over before its head went out, even if its body is there.
+        if left == 0 && attempt.header_ms.is_some() && r.header_sent == 0 {
+            out.push(b'-');
+        } else {
+            show_seconds(out, attempt.response_ms.unwrap_or(elapsed));
+        }
     })
 }
 
@@ -118,11 +125,18 @@ fn cookie(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
         let pair = header.value.of(bytes).split(|b| *b == b';').next().unwrap_or_default();
         let Some(at) = pair.iter().position(|b| *b == b'=') else { continue };
         let (own, value) = pair.split_at(at);
-        if own.trim_ascii().eq_ignore_ascii_case(name.as_bytes()) {
-            return put(out, value.get(1..).unwrap_or_default().trim_ascii());
+        if trim_spaces(own).eq_ignore_ascii_case(name.as_bytes()) {
+            return put(out, trim_spaces(value.get(1..).unwrap_or_default()));
         }
     }
     false
+}
+
+/// Without the spaces (and no other white space) around it.
+fn trim_spaces(text: &[u8]) -> &[u8] {
+    let from = text.iter().position(|b| *b != b' ').unwrap_or(text.len());
+    let to = text.iter().rposition(|b| *b != b' ').map_or(from, |at| at + 1);
+    text.get(from..to).unwrap_or_default()
 }
 
 fn target(r: &mut Request, out: &mut Vec<u8>, of: fn(&super::pass::Target) -> &[u8]) -> bool {
