@@ -101,7 +101,7 @@ struct Outgoing {
 /// Passes a request to a backend and makes the response.
 pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
     let streamed = b.streams_body(r);
-    if r.body.exists()
+    if (r.body.exists() || r.body.is_awaited())
         && !streamed
         && let Err(status) = r.read_body().await
     {
@@ -335,7 +335,7 @@ impl Backend {
     /// Reads what there is of a head; 1xx responses are stepped over.
     fn read_head(
         &self,
-        r: &Request,
+        r: &mut Request,
         reader: &mut HeadReader,
         data: &mut Buf,
         head: &mut ResponseHead,
@@ -344,6 +344,12 @@ impl Backend {
             match self.protocol.read_head(reader, data, self.up.buffer_size, head) {
                 Ok(Parsed::Incomplete) => return Ok(None),
                 Ok(Parsed::Complete(used)) if matches!(head.status, 100 | 102..=199) => {
+                    if head.status == 103
+                        && let Some(hints) = respond::early_hints(self, r, data, head)
+                    {
+                        // It's short: what doesn't go out now goes out before the response.
+                        drop(r.conn.stream.send_all(Chain::from(hints)));
+                    }
                     data.consume(used);
                     *reader = HeadReader::default();
                     head.clear();

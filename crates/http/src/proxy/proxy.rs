@@ -460,12 +460,10 @@ impl Protocol for HttpProtocol {
             Version::Http10 => b" HTTP/1.0\r\n",
             Version::Http11 => b" HTTP/1.1\r\n",
         });
-        let body = match &self.conf.proxy_set_body {
-            Some(body) => Some(r.render(body)),
-            None => None,
-        };
+        let body = self.conf.proxy_set_body.as_ref().map(|body| r.render(body));
         if let Some(body) = &body {
-            (exchange.body_length.set(Some(body.len() as u64)), exchange.chunked.set(false)).0
+            exchange.body_length.set(Some(body.len() as u64));
+            exchange.chunked.set(false);
         }
         self.headers.write(r, exchange, self.up.pass_request_headers, out);
         out.extend_from_slice(b"\r\n");

@@ -224,6 +224,9 @@ fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) -> Result<(), 
     response.status = head.status;
     response.status_line = (head.status_line.of(bytes) != b"200 OK").then(|| part(bytes, head.status_line));
     response.headers.0.reserve(head.headers.len());
+    response.disable_not_modified = true;
+    response.own_date = !b.hidden.has(KnownHeader::Date, b"");
+    response.own_server = !b.hidden.has(KnownHeader::Server, b"");
     let mut seen = 0;
     for header in &head.headers {
         let bit = 1_u64 << header.known as u8;
@@ -239,6 +242,33 @@ fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// A 103 of the backend as the client gets it, if the configuration lets it.
+pub(super) fn early_hints(b: &Backend, r: &mut Request, data: &[u8], head: &ResponseHead) -> Option<Bytes> {
+    let conditions = r.location.core.early_hints.clone();
+    if conditions.is_empty() || r.line.version < 1001 || !conditions.iter().any(|condition| r.test(condition)) {
+        return None;
+    }
+    let mut out = b"HTTP/1.1 103 Early Hints\r\n".to_vec();
+    for header in &head.headers {
+        let (name, value) = (header.name.of(data), header.value.of(data));
+        let framing = matches!(
+            header.known,
+            KnownHeader::Connection
+                | KnownHeader::KeepAlive
+                | KnownHeader::TransferEncoding
+                | KnownHeader::ContentLength
+                | KnownHeader::Upgrade
+        );
+        if !framing && !b.hidden.has(header.known, name) {
+            for part in [name, b": ", value, b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    Some(Bytes::from(out))
 }
 
 fn warn_duplicate(r: &Request, header: &HeaderSpan, bytes: &Bytes, head: &ResponseHead) {
@@ -276,8 +306,6 @@ fn copy_field(b: &Backend, r: &mut Request, header: &HeaderSpan, bytes: &Bytes) 
             r.response.etag = Some(value());
             return;
         }
-        KnownHeader::Date => r.response.own_date = true,
-        KnownHeader::Server => r.response.own_server = true,
         KnownHeader::Location | KnownHeader::Refresh | KnownHeader::SetCookie => {
             let changed = b.protocol.rewrite(r, header.known, header.value.of(bytes));
             if let Some(changed) = changed {
