@@ -173,10 +173,10 @@ fn send(port: u16, seed: u64, n: u64) -> Sent {
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
     let bytes = request(seed, n);
     // Every third request comes in two parts.
-    let cut = if n % 3 == 0 { bytes.len() / 2 } else { bytes.len() };
+    let cut = if n.is_multiple_of(3) { bytes.len() / 2 } else { bytes.len() };
     let sent = stream.write_all(&bytes[..cut]).and_then(|()| stream.write_all(&bytes[cut..]));
     // A server that has refused the request may have closed the connection.
-    if sent.is_ok() && n % 1000 != 0 {
+    if sent.is_ok() && !n.is_multiple_of(1000) {
         let _ = stream.shutdown(Shutdown::Write);
     }
     Sent { n, stream }
@@ -213,7 +213,7 @@ fn backend() -> Backend {
         let mut buffer = [0; 16384];
         while let Ok(n @ 1..) = stream.read(&mut buffer) {
             let sum: usize = buffer[..n].iter().map(|b| usize::from(*b)).sum();
-            let answer = ANSWERS[if sum % 3 == 0 { sum / 3 % ANSWERS.len() } else { 0 }];
+            let answer = ANSWERS[if sum.is_multiple_of(3) { sum / 3 % ANSWERS.len() } else { 0 }];
             if stream.write_all(answer).is_err() || answer != ANSWERS[0] {
                 return;
             }
@@ -247,7 +247,7 @@ fn mutated_requests() {
         if open.len() > 200 {
             open.pop_front().into_iter().for_each(|sent| finish(sent, seed));
         }
-        if n % 500 == 0 {
+        if n.is_multiple_of(500) {
             check_alive(&server, n);
         }
     }

@@ -525,7 +525,9 @@ fn proxy_tlv(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
     if let Some(name) = name.strip_prefix("ssl_") {
         // The TLS one begins with a byte of flags and the four of the result of the client's verification.
         let Ok(Some(value)) = tlv(&header.tlvs, 0x20) else { return false };
-        let Some((verify, rest)) = value.get(1..).and_then(|value| value.split_first_chunk::<4>()) else { return false };
+        let Some((verify, rest)) = value.get(1..).and_then(|value| value.split_first_chunk::<4>()) else {
+            return false;
+        };
         let kind = match name {
             "verify" => return show(out, format_args!("{}", u32::from_be_bytes(*verify))),
             "version" => Some(0x21),
