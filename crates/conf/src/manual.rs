@@ -32,6 +32,11 @@ pub fn explain(registry: &Registry, name: &str) -> Option<String> {
     (!found.is_empty()).then(|| found.join("\n"))
 }
 
+/// What may have been meant by a name that [`explain`] doesn't know.
+pub fn hint(registry: &Registry, name: &str) -> Option<String> {
+    crate::hints::hint(registry, Context::ANY, name)
+}
+
 fn entry(module: &str, row: &Row) -> String {
     let mut out = String::new();
     out.push_str(&format!("Syntax:   {}\n", row.args.form(&row.name)));
