@@ -196,7 +196,12 @@ impl Cycle {
             let path = program.conf_path().display();
             tell(&format!("{}: the configuration file {path} syntax is ok\n", personality().name));
         }
-        open(read, program, purpose, old, reporter).map(Rc::new)
+        let cycle = open(read, program, purpose, old, reporter)?;
+        if purpose == Purpose::Run {
+            // The workers are forked next, and share what they don't write to.
+            os::memory::trim();
+        }
+        Some(Rc::new(cycle))
     }
 }
 

@@ -112,6 +112,11 @@ impl RequestBody {
         self.declared.is_some_and(|length| length > 0) || self.chunked()
     }
 
+    /// Whether the client waits to be told to go on.
+    pub fn is_awaited(&self) -> bool {
+        self.expect
+    }
+
     /// Whether it comes in chunks.
     pub fn chunked(&self) -> bool {
         self.declared.is_none() && (matches!(self.framing, Framing::Chunked(_)) || self.received > 0)

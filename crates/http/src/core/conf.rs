@@ -373,6 +373,9 @@ conf::table! {
         scalar(one_of(&[
             ("off", IfModifiedSince::Off), ("exact", IfModifiedSince::Exact), ("before", IfModifiedSince::Before),
         ])) if_modified_since: IfModifiedSince = IfModifiedSince::Exact;
+    /// Conditions of which one must hold for early hints (103) of backends to be passed on.
+    "early_hints" in EVERYWHERE, Args::at_least(1), default "",
+        scalar(predicates) early_hints: Predicates = Rc::new([]);
     /// How many ranges a request may ask for; 0 turns ranges off.
     "max_ranges" in EVERYWHERE, ONE, default "2147483647",
         scalar(number) max_ranges: usize = i32::MAX as usize;
@@ -500,6 +503,11 @@ fn set_root(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive, a
     });
     raw.root = Some(Some(Root { path, alias, text: String::from_utf8_lossy(&text).into() }));
     Ok(())
+}
+
+/// Conditions of which one must be neither empty nor `0`.
+pub fn predicates(loader: &mut Loader<'_>, d: &Directive) -> Result<Predicates> {
+    d.args.iter().map(|word| variables::template_of(loader, d, &word.text)).collect()
 }
 
 fn aio(_: &mut Loader<'_>, d: &Directive) -> Result<Aio> {

@@ -184,6 +184,7 @@ fn title(status: u16) -> Option<&'static str> {
         497 => Some("400 The plain HTTP request was sent to HTTPS port"),
         304 => None,
         302 => Some("302 Found"),
+        401 => Some("401 Authorization Required"),
         300..=599 => reason(status),
         _ => None,
     }

@@ -37,6 +37,8 @@ pub struct Response {
     pub allow_ranges: bool,
     /// Ranges are served whatever the body is (only the first of several).
     pub single_range: bool,
+    /// Whether it is taken as modified whatever its fields say: a backend's own answer to the conditions.
+    pub disable_not_modified: bool,
     /// Whether `Date` and `Server` come from a backend and stand among the fields.
     pub own_date: bool,
     /// As `own_date`, for `Server`.

@@ -500,6 +500,7 @@ fn set_uri(r: &mut Request) -> Result<(), u16> {
 
 /// Chooses the server by the host that was asked for.
 fn set_server(r: &mut Request) -> Result<(), u16> {
+    // Without a host the server named "" is meant, if there is one.
     if let Some(host) = r.line.host() {
         r.host.extend(host.of(&r.head).iter().map(u8::to_ascii_lowercase));
     }
@@ -509,6 +510,7 @@ fn set_server(r: &mut Request) -> Result<(), u16> {
     }
     let found = match address.names.lookup(&r.host) {
         Some(found) => Some(found.clone()),
+        None if r.host.is_empty() => None,
         None => {
             let mut found = None;
             for (regex, server) in &address.regexes {

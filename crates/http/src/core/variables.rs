@@ -522,31 +522,37 @@ fn proxied(r: &Request, out: &mut Vec<u8>, of: fn(&super::request::ProxyHeader) 
 fn proxy_tlv(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
     use wire::proxy_protocol::tlv;
     let Some(header) = &r.conn.proxy else { return false };
-    let (outer, inner) = match name {
-        "alpn" => (0x01, None),
-        "authority" => (0x02, None),
-        "unique_id" => (0x05, None),
-        "ssl" => (0x20, None),
-        "netns" => (0x30, None),
-        "ssl_version" => (0x20, Some(0x21)),
-        "ssl_cn" => (0x20, Some(0x22)),
-        "ssl_cipher" => (0x20, Some(0x23)),
-        "ssl_sig_alg" => (0x20, Some(0x24)),
-        "ssl_key_alg" => (0x20, Some(0x25)),
-        _ => match name.strip_prefix("0x").and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(kind) => (kind, None),
-            None => return false,
-        },
-    };
-    let Ok(Some(value)) = tlv(&header.tlvs, outer) else { return false };
-    match inner {
-        None => put(out, value),
-        // The TLS one begins with a byte of flags and four that tell whether the client was verified.
-        Some(kind) => match value.get(5..).map(|rest| tlv(rest, kind)) {
-            Some(Ok(Some(value))) => put(out, value),
-            _ => false,
-        },
+    if let Some(name) = name.strip_prefix("ssl_") {
+        // The TLS one begins with a byte of flags and the four of the result of the client's verification.
+        let Ok(Some(value)) = tlv(&header.tlvs, 0x20) else { return false };
+        let Some((verify, rest)) = value.get(1..).and_then(|value| value.split_first_chunk::<4>()) else {
+            return false;
+        };
+        let kind = match name {
+            "verify" => return show(out, format_args!("{}", u32::from_be_bytes(*verify))),
+            "version" => Some(0x21),
+            "cn" => Some(0x22),
+            "cipher" => Some(0x23),
+            "sig_alg" => Some(0x24),
+            "key_alg" => Some(0x25),
+            _ => tlv_number(name),
+        };
+        return kind.is_some_and(|kind| matches!(tlv(rest, kind), Ok(Some(value)) if put(out, value)));
     }
+    let kind = match name {
+        "alpn" => Some(0x01),
+        "authority" => Some(0x02),
+        "unique_id" => Some(0x05),
+        "ssl" => Some(0x20),
+        "netns" => Some(0x30),
+        _ => tlv_number(name),
+    };
+    kind.is_some_and(|kind| matches!(tlv(&header.tlvs, kind), Ok(Some(value)) if put(out, value)))
+}
+
+/// `0x1f`, with any number of leading zeros.
+fn tlv_number(name: &str) -> Option<u8> {
+    u8::from_str_radix(name.strip_prefix("0x")?.trim_start_matches('0'), 16).ok()
 }
 
 fn document_root(r: &mut Request, out: &mut Vec<u8>) -> bool {

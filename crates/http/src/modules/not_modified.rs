@@ -33,7 +33,8 @@ impl HeaderFilter for NotModified {
     }
 
     fn apply(&self, r: &mut Request) -> std::result::Result<(), u16> {
-        if r.response.status != 200 || !CONDITIONS.iter().any(|&header| r.line.has(header)) {
+        let excluded = r.response.status != 200 || r.response.disable_not_modified;
+        if excluded || !CONDITIONS.iter().any(|&header| r.line.has(header)) {
             return Ok(());
         }
         match judge(&conditions(r), r.response.last_modified, r.response.etag.as_deref()) {

@@ -510,9 +510,14 @@ impl FileTest {
 /// What `return` does.
 fn respond(r: &mut Request, op: &ReturnOp) -> Flow<'static> {
     let text = match &op.text {
+        // A success without a text is an empty one, not a page; so is what has no page.
+        None if matches!(op.status, 200..=300 | 305 | 306 | 309..400) => Bytes::default(),
         None => return Flow::Status(op.status),
         Some(Text::Fixed(text)) => text.clone(),
-        Some(Text::Made(template)) => Bytes::from(r.render(template)),
+        Some(Text::Made(template)) => {
+            r.response.status = op.status;
+            Bytes::from(r.render(template))
+        }
     };
     let status = op.status;
     if matches!(status, 301 | 302 | 303 | 307 | 308) {

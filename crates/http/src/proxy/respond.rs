@@ -13,7 +13,6 @@ use super::engine::Backend;
 use super::protocol::Framing;
 use super::state::Exchange;
 use super::stream::UpstreamBody;
-use super::tunnel;
 use crate::core::phase::Flow;
 use crate::core::request::Request;
 use crate::core::response::{Body, Headers};
@@ -40,14 +39,22 @@ pub(super) struct Reply {
     pub(super) sent_all: bool,
 }
 
+/// What follows from an answer.
+pub(super) enum Next {
+    /// The request goes on so.
+    Flow(Flow<'static>),
+    /// The protocol was switched: bytes go both ways.
+    Tunnel(Box<(Choice, Idle, Bytes)>),
+}
+
 /// Makes a backend's answer the response.
-pub(super) async fn respond(
+pub(super) fn respond(
     b: &Backend,
     r: &mut Request,
     exchange: &Rc<Exchange>,
     mut choice: Choice,
     answer: Answer,
-) -> Flow<'static> {
+) -> Next {
     let Answer { idle, reply: Reply { buf, head, used, framing, sent_all } } = answer;
     let keeps = sent_all && b.protocol.keeps(&head, &buf);
     let status = head.status;
@@ -56,10 +63,8 @@ pub(super) async fn respond(
     *exchange.head.borrow_mut() = (bytes.clone(), head);
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
         special_fields(b, r, exchange);
-        if let Err(status) = copy_fields(b, r, exchange) {
-            return Flow::Status(status);
-        }
-        return tunnel::run(b, r, exchange, choice, idle, rest).await;
+        copy_fields(b, r, exchange);
+        return Next::Tunnel(Box::new((choice, idle, rest)));
     }
     if b.up.intercept_errors && status >= 300 && intercepts(r, status) {
         if status == 401 {
@@ -67,17 +72,15 @@ pub(super) async fn respond(
         }
         exchange.end();
         choice.release(Outcome::Good);
-        return Flow::Status(status);
+        return Next::Flow(Flow::Status(status));
     }
     if let Some(flow) = accel_redirect(b, r, exchange) {
         exchange.end();
         choice.release(Outcome::Good);
-        return flow;
+        return Next::Flow(flow);
     }
     special_fields(b, r, exchange);
-    if let Err(status) = copy_fields(b, r, exchange) {
-        return Flow::Status(status);
-    }
+    copy_fields(b, r, exchange);
     set_length(r, &framing, exchange);
     if b.up.force_ranges {
         (r.response.allow_ranges, r.response.single_range) = (true, true);
@@ -85,7 +88,7 @@ pub(super) async fn respond(
     let keeps = keeps && status != 101;
     let body = UpstreamBody::new(b, r, exchange.clone(), choice, idle, framing, keeps);
     r.response.body = body.begin(r, rest);
-    Flow::Respond
+    Next::Flow(Flow::Respond)
 }
 
 fn intercepts(r: &Request, status: u16) -> bool {
@@ -217,13 +220,16 @@ const fn bits(headers: &[KnownHeader]) -> u64 {
     bits
 }
 
-fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) -> Result<(), u16> {
+fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
     let guard = exchange.head.borrow();
     let (bytes, head) = &*guard;
     let response = &mut r.response;
     response.status = head.status;
     response.status_line = (head.status_line.of(bytes) != b"200 OK").then(|| part(bytes, head.status_line));
     response.headers.0.reserve(head.headers.len());
+    response.disable_not_modified = true;
+    response.own_date = !b.hidden.has(KnownHeader::Date, b"");
+    response.own_server = !b.hidden.has(KnownHeader::Server, b"");
     let mut seen = 0;
     for header in &head.headers {
         let bit = 1_u64 << header.known as u8;
@@ -238,7 +244,33 @@ fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) -> Result<(), 
             copy_field(b, r, header, bytes);
         }
     }
-    Ok(())
+}
+
+/// A 103 of the backend as the client gets it, if the configuration lets it.
+pub(super) fn early_hints(b: &Backend, r: &mut Request, data: &[u8], head: &ResponseHead) -> Option<Bytes> {
+    let conditions = r.location.core.early_hints.clone();
+    if conditions.is_empty() || r.line.version < 1001 || !conditions.iter().any(|condition| r.test(condition)) {
+        return None;
+    }
+    let mut out = b"HTTP/1.1 103 Early Hints\r\n".to_vec();
+    for header in &head.headers {
+        let (name, value) = (header.name.of(data), header.value.of(data));
+        let framing = matches!(
+            header.known,
+            KnownHeader::Connection
+                | KnownHeader::KeepAlive
+                | KnownHeader::TransferEncoding
+                | KnownHeader::ContentLength
+                | KnownHeader::Upgrade
+        );
+        if !framing && !b.hidden.has(header.known, name) {
+            for part in [name, b": ", value, b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    Some(Bytes::from(out))
 }
 
 fn warn_duplicate(r: &Request, header: &HeaderSpan, bytes: &Bytes, head: &ResponseHead) {
@@ -276,8 +308,6 @@ fn copy_field(b: &Backend, r: &mut Request, header: &HeaderSpan, bytes: &Bytes) 
             r.response.etag = Some(value());
             return;
         }
-        KnownHeader::Date => r.response.own_date = true,
-        KnownHeader::Server => r.response.own_server = true,
         KnownHeader::Location | KnownHeader::Refresh | KnownHeader::SetCookie => {
             let changed = b.protocol.rewrite(r, header.known, header.value.of(bytes));
             if let Some(changed) = changed {

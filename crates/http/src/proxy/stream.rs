@@ -193,10 +193,8 @@ impl UpstreamBody {
         match read {
             Ok(buf) if buf.is_empty() => self.end_of_stream(),
             Ok(buf) => {
-                if self.rate > 0 {
-                    let ms = buf.len() as u64 * 1000 / self.rate;
-                    self.pause = (ms > 0).then(|| Box::pin(rt::sleep(ms)));
-                }
+                let ms = (buf.len() as u64 * 1000).checked_div(self.rate);
+                self.pause = ms.filter(|ms| *ms > 0).map(|ms| Box::pin(rt::sleep(ms)));
                 if let Err(error) = self.decode(buf.freeze()) {
                     self.bad_body(error);
                 } else if self.framing.is_complete() {
