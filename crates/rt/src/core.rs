@@ -415,13 +415,8 @@ impl Core {
         if counts.idle > 0 && self.reported.replace(second) != second {
             report(Report::ReusingConnections(self.limit));
         }
-        for _ in 0..(counts.idle / 8).clamp(1, 32) {
-            let evicted = self.slots.borrow_mut().evict();
-            match evicted {
-                Some(task) if task != NONE => self.tasks.wake(task),
-                Some(_) => {}
-                None => break,
-            }
+        if counts.idle > 0 {
+            self.evict((counts.idle / 8).clamp(1, 32));
         }
         counts.free > 0
     }
@@ -446,14 +441,12 @@ impl Core {
     }
 
     pub(crate) fn close_idle(&self) {
-        loop {
-            let evicted = self.slots.borrow_mut().evict();
-            match evicted {
-                Some(NONE) => {}
-                Some(task) => self.tasks.wake(task),
-                None => return,
-            }
-        }
+        self.evict(usize::MAX);
+    }
+
+    fn evict(&self, count: usize) {
+        let tasks = self.slots.borrow_mut().evict(count);
+        tasks.into_iter().for_each(|task| self.tasks.wake(task));
     }
 }
 

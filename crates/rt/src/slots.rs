@@ -19,7 +19,7 @@ pub(crate) mod flag {
     pub(crate) const HUP: u16 = 8;
     /// An error waits.
     pub(crate) const ERR: u16 = 16;
-    /// In the list of idle connections.
+    /// Idle: among those that may be asked to close.
     pub(crate) const IDLE: u16 = 32;
     /// Told to give its place up.
     pub(crate) const EVICTED: u16 = 64;
@@ -57,9 +57,8 @@ pub(crate) struct Slot {
     pub(crate) armed: Tick,
     /// Milliseconds that may pass between two successful writes; 0: any number.
     pub(crate) send_timeout: u32,
-    /// Neighbours in the list of idle connections.
-    older: u32,
-    newer: u32,
+    /// Orders idle connections: the smaller, the longer idle.
+    idle_since: u64,
     pub(crate) queues: Option<Box<Queues>>,
     pub(crate) number: u64,
     pub(crate) sent: u64,
@@ -104,8 +103,7 @@ impl Slot {
             send_deadline: Tick::NONE,
             armed: Tick::NONE,
             send_timeout: 0,
-            older: NONE,
-            newer: NONE,
+            idle_since: 0,
             queues: None,
             number,
             sent: 0,
@@ -130,14 +128,14 @@ impl Slot {
     }
 }
 
-/// All slots, and the list of idle ones.
+/// All slots. Idle ones are only marked, since that happens twice per request; they are looked for when room is needed.
 pub(crate) struct Slots {
     rows: Vec<Option<Slot>>,
     free: Vec<u32>,
     /// Freed while events may still name them; free from the next turn on.
     freed: Vec<u32>,
-    oldest: u32,
-    newest: u32,
+    /// How often a slot became idle.
+    idlings: u64,
     pub(crate) idle: usize,
     /// How many count as connections.
     pub(crate) counted: usize,
@@ -152,8 +150,7 @@ impl Slots {
             rows: Vec::with_capacity(capacity.min(1 << 20)),
             free: Vec::new(),
             freed: Vec::new(),
-            oldest: NONE,
-            newest: NONE,
+            idlings: 0,
             idle: 0,
             counted: 0,
             evicted: 0,
@@ -190,7 +187,7 @@ impl Slots {
 
     /// Takes a slot out; its number is free from the next turn on, unless `hold` keeps it until [`Slots::release`].
     pub(crate) fn remove(&mut self, n: u32, hold: bool) -> Option<Slot> {
-        self.unlink(n);
+        self.set_busy(n);
         let slot = self.rows.get_mut(n as usize)?.take()?;
         self.counted -= usize::from(slot.has(flag::COUNTED));
         self.evicted -= usize::from(slot.has(flag::EVICTED));
@@ -218,53 +215,46 @@ impl Slots {
         self.rows.iter_mut().flatten()
     }
 
-    /// Puts a slot at the young end of the idle list.
-    pub(crate) fn link(&mut self, n: u32) {
-        let newest = self.newest;
+    /// Marks a slot as idle from now on.
+    pub(crate) fn set_idle(&mut self, n: u32) {
+        self.idlings += 1;
+        let since = self.idlings;
         let slot = self.at(n);
-        if slot.has(flag::IDLE) {
-            return;
+        if !slot.has(flag::IDLE) {
+            slot.flags |= flag::IDLE;
+            slot.idle_since = since;
+            self.idle += 1;
         }
-        slot.flags |= flag::IDLE;
-        (slot.older, slot.newer) = (newest, NONE);
-        match self.get_mut(newest) {
-            Some(other) => other.newer = n,
-            None => self.oldest = n,
-        }
-        self.newest = n;
-        self.idle += 1;
     }
 
-    /// Takes a slot out of the idle list, if it is there.
-    pub(crate) fn unlink(&mut self, n: u32) {
-        let Some(slot) = self.get_mut(n) else { return };
-        if !slot.has(flag::IDLE) {
-            return;
-        }
+    /// Takes the mark away, if it is there.
+    pub(crate) fn set_busy(&mut self, n: u32) {
+        let Some(slot) = self.get_mut(n).filter(|slot| slot.has(flag::IDLE)) else { return };
         slot.flags &= !flag::IDLE;
-        let (older, newer) = (slot.older, slot.newer);
-        match self.get_mut(older) {
-            Some(other) => other.newer = newer,
-            None => self.oldest = newer,
-        }
-        match self.get_mut(newer) {
-            Some(other) => other.older = older,
-            None => self.newest = older,
-        }
         self.idle -= 1;
     }
 
-    /// Tells the longest idle slot to give its place up; the task to wake.
-    pub(crate) fn evict(&mut self) -> Option<u32> {
-        let n = self.oldest;
-        self.get(n)?;
-        self.unlink(n);
+    /// Tells the longest idle slots, `count` at most, to give their places up; the tasks to wake.
+    pub(crate) fn evict(&mut self, count: usize) -> Vec<u32> {
+        let mut idle: Vec<(u64, u32)> =
+            self.iter().filter(|(_, slot)| slot.has(flag::IDLE)).map(|(n, slot)| (slot.idle_since, n)).collect();
+        if count < idle.len() {
+            idle.select_nth_unstable(count);
+            idle.truncate(count);
+        }
+        idle.sort_unstable();
+        let tasks = idle.into_iter().map(|(_, n)| self.evict_one(n));
+        tasks.filter(|task| *task != NONE).collect()
+    }
+
+    fn evict_one(&mut self, n: u32) -> u32 {
+        self.set_busy(n);
         let slot = self.at(n);
         let again = slot.has(flag::EVICTED);
         slot.flags |= flag::EVICTED;
         let task = std::mem::replace(&mut slot.recv_task, NONE);
         self.evicted += usize::from(!again);
-        Some(task)
+        task
     }
 }
 
@@ -281,16 +271,18 @@ mod tests {
     fn the_oldest_idle_goes_first() {
         let mut slots = Slots::new(4);
         let ids: Vec<u32> = (0..4).map(|n| slots.insert(None, flag::COUNTED, n)).collect();
-        ids.iter().for_each(|n| slots.link(*n));
-        slots.unlink(ids[0]);
+        ids.iter().for_each(|n| {
+            slots.set_idle(*n);
+            slots.at(*n).recv_task = 10 + *n;
+        });
+        slots.set_busy(ids[0]);
         slots.remove(ids[2], false);
-        slots.link(ids[0]);
+        slots.set_idle(ids[0]);
         assert_eq!((slots.idle, slots.counted), (3, 3));
-        for expected in [1, 3, 0] {
-            slots.evict().expect("an idle one");
-            assert!(slots.at(ids[expected]).has(flag::EVICTED));
-        }
-        assert_eq!((slots.evict(), slots.idle), (None, 0));
+        assert_eq!(slots.evict(1), [10 + ids[1]]);
+        assert!(slots.at(ids[1]).has(flag::EVICTED) && !slots.at(ids[0]).has(flag::EVICTED));
+        assert_eq!(slots.evict(5), [10 + ids[3], 10 + ids[0]]);
+        assert_eq!((slots.evict(5).len(), slots.idle), (0, 0));
     }
 
     #[test]

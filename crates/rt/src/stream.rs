@@ -379,7 +379,7 @@ impl Stream {
     /// Marks the connection as idle: between requests, and free to be closed if its place is needed.
     pub fn set_idle(&self, idle: bool) {
         let mut slots = self.core.slots.borrow_mut();
-        if idle { slots.link(self.slot) } else { slots.unlink(self.slot) }
+        if idle { slots.set_idle(self.slot) } else { slots.set_busy(self.slot) }
     }
 
     /// Whether bytes, or the peer's end, may be waiting to be received.
