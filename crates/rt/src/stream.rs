@@ -357,10 +357,14 @@ impl Stream {
         });
     }
 
-    /// Ready once the peer has closed its side or reset the connection; nothing is read.
+    /// Ready once the peer has closed its side or reset the connection; nothing is read. (With io_uring: not for a mere
+    /// closing of its side while bytes are being sent, which may still reach it.)
     pub fn poll_hangup(&self, _: &mut Context<'_>) -> Poll<()> {
         self.with(|slot| {
-            if slot.has(flag::GONE) {
+            // Behind a request a client may close its side and still read. What the ring sends tells by itself if the
+            // peer is gone altogether; readiness drivers come here only when the peer takes no more.
+            let sending = self.core.backend.borrow_mut().uring().is_some_and(|uring| uring.is_sending(self.slot));
+            if slot.has(if sending { flag::HUP | flag::ERR } else { flag::GONE }) {
                 return Poll::Ready(());
             }
             slot.hang_task = self.core.tasks.running();
