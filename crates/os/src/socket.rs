@@ -250,11 +250,6 @@ pub fn set_nodelay(fd: RawFd, on: bool) -> io::Result<()> {
     set(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, i32::from(on))
 }
 
-/// TCP_CORK, which nginx calls nopush.
-pub fn set_nopush(fd: RawFd, on: bool) -> io::Result<()> {
-    set(fd, libc::IPPROTO_TCP, libc::TCP_CORK, i32::from(on))
-}
-
 /// SO_RCVBUF, in bytes.
 pub fn set_rcvbuf(fd: RawFd, size: u32) -> io::Result<()> {
     set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, size as i32)

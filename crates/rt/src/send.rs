@@ -33,8 +33,11 @@ impl Core {
     pub(crate) fn write(&self, n: u32, slot: &mut Slot, chain: &mut Chain) -> io::Result<Wrote> {
         let before = chain.len();
         let fd = slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
-        let wrote =
-            if self.is_sim { self.sim(|sim| sim.write(n, chain, self.clock.now())) } else { write_chain(fd, chain) };
+        let wrote = if self.is_sim {
+            self.sim(|sim| sim.write(n, chain, self.clock.now()))
+        } else {
+            write_chain(fd, chain, slot.has(flag::NOPUSH))
+        };
         let written = before - chain.len();
         slot.sent += written;
         if written > 0 && slot.send_timeout > 0 {
@@ -115,11 +118,12 @@ fn read_whole(range: &FileRange) -> Option<Bytes> {
 }
 
 /// Writes memory by send or sendmsg and files by sendfile, until the chain is empty or the kernel takes no more.
-pub(crate) fn write_chain(fd: RawFd, chain: &mut Chain) -> io::Result<Wrote> {
+/// `nopush` holds memory back for the file behind it.
+pub(crate) fn write_chain(fd: RawFd, chain: &mut Chain, nopush: bool) -> io::Result<Wrote> {
     let mut share = SHARE;
     while let Some(first) = chain.first() {
         let (asked, wrote) = match first {
-            Piece::Bytes(_) => write_memory(fd, chain),
+            Piece::Bytes(_) => write_memory(fd, chain, nopush),
             Piece::File(range) => {
                 let asked = range.len.min(share);
                 (asked, os::io::sendfile(fd, &range.file, range.offset, asked as usize))
@@ -150,7 +154,7 @@ pub(crate) fn write_chain(fd: RawFd, chain: &mut Chain) -> io::Result<Wrote> {
 }
 
 /// Writes the memory at the front of the chain: how many bytes that is, and how many were written.
-fn write_memory(fd: RawFd, chain: &Chain) -> (u64, io::Result<usize>) {
+fn write_memory(fd: RawFd, chain: &Chain, nopush: bool) -> (u64, io::Result<usize>) {
     let pieces = chain.pieces();
     if let [Piece::Bytes(only)] = pieces {
         return (only.len() as u64, os::io::send(fd, only, false));
@@ -163,8 +167,8 @@ fn write_memory(fd: RawFd, chain: &Chain) -> (u64, io::Result<usize>) {
         count += 1;
         len += bytes.len() as u64;
     }
-    // What follows, a file or further pieces, is to fill the packet up.
-    let more = count < pieces.len();
+    // Further memory is to fill the packet up; a file only where that is asked for, since it costs more than it saves.
+    let more = pieces.get(count).is_some_and(|next| nopush || matches!(next, Piece::Bytes(_)));
     let slices = &slices[..count];
     let wrote = match slices {
         [only] => os::io::send(fd, only, more),

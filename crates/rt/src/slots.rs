@@ -33,6 +33,8 @@ pub(crate) mod flag {
     pub(crate) const ACCEPTED: u16 = 1024;
     /// Ended by [`crate::close_accepted`].
     pub(crate) const ENDED: u16 = 2048;
+    /// Memory waits for the file behind it, to fill its last packet.
+    pub(crate) const NOPUSH: u16 = 4096;
     /// What a connection that isn't coming back shows.
     pub(crate) const GONE: u16 = RDHUP | HUP | ERR;
     /// The bits that a driver reports.

@@ -433,9 +433,9 @@ impl Stream {
         if self.core.is_sim { Ok(()) } else { socket::set_nodelay(self.raw(), on) }
     }
 
-    /// TCP_CORK.
-    pub fn set_nopush(&self, on: bool) -> io::Result<()> {
-        if self.core.is_sim { Ok(()) } else { socket::set_nopush(self.raw(), on) }
+    /// Whether memory that has a file behind it waits for it, so that both fill packets (`tcp_nopush`). Costs a store.
+    pub fn set_nopush(&self, on: bool) {
+        self.with(|slot| if on { slot.flags |= flag::NOPUSH } else { slot.flags &= !flag::NOPUSH });
     }
 
     /// Sends the end: the peer reads it after all bytes before.

@@ -73,6 +73,7 @@ async fn write_simple(r: &mut Request, mut head: Buf, mut body: Chain) -> Result
         return write(r, &mut out, None).await;
     }
     let core = r.location.core.clone();
+    r.conn.stream.set_nopush(core.tcp_nopush);
     loop {
         let step = next_step(r, &core, &mut body).await?;
         let end = body.is_empty();
