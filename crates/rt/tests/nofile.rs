@@ -35,7 +35,7 @@ fn accepting_pauses_and_goes_on() {
                 os::process::set_soft_limit(Limit::Files, hard).expect("set");
             });
             let second = listener.accept().await.expect("accept");
-            assert!((90..1000).contains(&(now_ms() - start)), "{driver:?}: {}", now_ms() - start);
+            assert!((50..5000).contains(&(now_ms() - start)), "{driver:?}: {}", now_ms() - start);
             assert_eq!(reports.borrow().len(), 2, "{driver:?}: {:?}", reports.borrow());
             assert!(reports.borrow().iter().all(|r| r.contains("code: 24") && r.contains("paused: true")));
             drop((first, second, clients));
