@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::{Args, Context, Registry, Row};
+use crate::{Args, Context, Registry, Row, Word, hints};
 
 /// The directive that the language itself has: the parser puts in its place what it includes.
 pub(crate) const INCLUDE: Row = Row {
@@ -30,6 +30,12 @@ pub fn explain(registry: &Registry, name: &str) -> Option<String> {
     let found: Vec<String> =
         entries(registry).filter(|(_, row)| row.name == name).map(|(module, row)| entry(module, &row)).collect();
     (!found.is_empty()).then(|| found.join("\n"))
+}
+
+/// What may help who asked for a name that no table has.
+pub fn explain_unknown(registry: &Registry, name: &str) -> Option<String> {
+    let name = Word { text: name.as_bytes().to_vec(), ..Word::default() };
+    hints::unknown(registry, Context::ANY, &name)
 }
 
 fn entry(module: &str, row: &Row) -> String {

@@ -92,7 +92,9 @@ fn inform(args: &Args, program: &Program) -> Option<i32> {
         let text = conf::manual::explain(&program.registry, name);
         return Some(text.map_or_else(
             || {
-                tell(&format!("{}: no directive \"{name}\"\n", personality().name));
+                let hint = conf::manual::explain_unknown(&program.registry, name);
+                let hint = hint.map(|hint| format!(": {hint}")).unwrap_or_default();
+                tell(&format!("{}: no directive \"{name}\"{hint}\n", personality().name));
                 1
             },
             |text| print(&text),
