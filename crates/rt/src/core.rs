@@ -410,7 +410,7 @@ impl Core {
             return counts.free > 0;
         }
         let second = self.clock.now() / 1000;
-        if counts.free == 0 && counts.idle > 0 && self.reported.replace(second) != second {
+        if counts.idle > 0 && self.reported.replace(second) != second {
             report(Report::ReusingConnections(self.limit));
         }
         for _ in 0..(counts.idle / 8).clamp(1, 32) {
