@@ -18,7 +18,11 @@ pub(crate) fn unknown(registry: &Registry, context: Context, name: &Word) -> Opt
     if name.text.starts_with(b"\xef\xbb\xbf") {
         return Some("the file begins with a byte order mark, which is no part of the language: remove it".into());
     }
-    let name = std::str::from_utf8(&name.text).ok()?;
+    hint(registry, context, std::str::from_utf8(&name.text).ok()?)
+}
+
+/// The same for a bare name, as the command line has it.
+pub(crate) fn hint(registry: &Registry, context: Context, name: &str) -> Option<String> {
     if let Some((_, hint)) = REMOVED.iter().find(|(removed, _)| *removed == name) {
         return Some((*hint).to_owned());
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::{Args, Context, Registry, Row, Word, hints};
+use crate::{Args, Context, Registry, Row};
 
 /// The directive that the language itself has: the parser puts in its place what it includes.
 pub(crate) const INCLUDE: Row = Row {
@@ -32,10 +32,9 @@ pub fn explain(registry: &Registry, name: &str) -> Option<String> {
     (!found.is_empty()).then(|| found.join("\n"))
 }
 
-/// What may help who asked for a name that no table has.
-pub fn explain_unknown(registry: &Registry, name: &str) -> Option<String> {
-    let name = Word { text: name.as_bytes().to_vec(), ..Word::default() };
-    hints::unknown(registry, Context::ANY, &name)
+/// What may have been meant by a name that [`explain`] doesn't know.
+pub fn hint(registry: &Registry, name: &str) -> Option<String> {
+    crate::hints::hint(registry, Context::ANY, name)
 }
 
 fn entry(module: &str, row: &Row) -> String {

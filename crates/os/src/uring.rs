@@ -24,6 +24,12 @@ pub struct Ring {
     lent: Lent,
 }
 
+/// Whether the kernel allows a ring and all that [`Ring`] needs of it.
+pub fn probe() -> io::Result<()> {
+    // The kernel's buffer rings are whole pages; what is lent here is never filled.
+    Ring::new(vec![vec![0; 1].into()]).map(drop)
+}
+
 /// A result.
 pub struct Completion {
     /// The number given with the operation.

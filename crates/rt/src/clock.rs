@@ -22,8 +22,8 @@ pub(crate) struct Clock {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
     Exact,
-    /// The kernel's tick, for `timer_resolution`.
-    Coarse,
+    /// Once in so many milliseconds (`timer_resolution`).
+    Every(u32),
     /// Set by the sim driver.
     Virtual,
 }
@@ -49,7 +49,13 @@ impl Clock {
     pub(crate) fn update(&self) {
         let (now, (secs, msec)) = match self.source {
             Source::Exact => (os::clock::monotonic_ms(), os::clock::wall()),
-            Source::Coarse => (os::clock::monotonic_coarse_ms(), os::clock::wall_coarse()),
+            Source::Every(ms) => {
+                let now = os::clock::monotonic_coarse_ms();
+                if now < self.now.get() + u64::from(ms) {
+                    return;
+                }
+                (now, os::clock::wall_coarse())
+            }
             Source::Virtual => return,
         };
         self.now.set(now);

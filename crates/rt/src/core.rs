@@ -41,7 +41,7 @@ pub struct Options {
     pub driver: Driver,
     /// `worker_connections`; 0 stands for 512, and 4 million are the most.
     pub connections: usize,
-    /// `timer_resolution`; unless 0, clocks are read only as exactly as the kernel's tick, which is cheaper.
+    /// `timer_resolution`: unless 0, the clocks move on only once in so many milliseconds, and deadlines with them.
     pub timer_resolution_ms: u32,
     /// Is told what deserves a log line.
     pub hook: Option<Hook>,
@@ -64,7 +64,7 @@ pub enum Report<'a> {
         /// Whether accepting stopped for `accept_mutex_delay`.
         paused: bool,
     },
-    /// All of this many `worker_connections` are in use, or nearly so: idle ones are asked to close. Reported once a
+    /// Of this many `worker_connections` fewer than a sixteenth are free: idle ones are asked to close. Reported once a
     /// second at most.
     ReusingConnections(usize),
     /// All of this many `worker_connections` are in use, and none is idle.
@@ -149,10 +149,10 @@ impl Runtime {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many worker_connections"));
         }
         let remote = Arc::new(Remote::new()?);
-        let source = match options.driver {
-            Driver::Sim(_) => Source::Virtual,
-            _ if options.timer_resolution_ms > 0 => Source::Coarse,
-            _ => Source::Exact,
+        let source = match (options.driver, options.timer_resolution_ms) {
+            (Driver::Sim(_), _) => Source::Virtual,
+            (_, 0) => Source::Exact,
+            (_, ms) => Source::Every(ms),
         };
         let mut backend = Backend::new(options.driver, &remote)?;
         backend.open(REMOTE, remote.as_fd(), Kind::Other)?;
@@ -242,7 +242,9 @@ impl Core {
             return 0;
         }
         let next = self.timers.borrow().next();
-        next.map_or(u64::MAX, |at| at.saturating_sub(self.clock.now()))
+        // The clock stands still for `timer_resolution`: nothing can come up before.
+        let resolution = u64::from(self.options.timer_resolution_ms);
+        next.map_or(u64::MAX, |at| at.saturating_sub(self.clock.now()).max(resolution))
     }
 
     fn handle(&self, event: Event) {
@@ -427,6 +429,20 @@ impl Core {
     /// Whether somebody was asked to close and may soon leave a place.
     pub(crate) fn expects_room(&self) -> bool {
         self.slots.borrow().evicted > 0
+    }
+
+    /// Ends all connections that were accepted: their reading, writing and waiting fails.
+    pub(crate) fn close_accepted(&self) {
+        let mut tasks = Vec::new();
+        let mut slots = self.slots.borrow_mut();
+        for slot in slots.iter_mut().filter(|slot| slot.has(flag::ACCEPTED)) {
+            slot.flags |= flag::ENDED | flag::RDHUP;
+            for task in [&mut slot.recv_task, &mut slot.send_task, &mut slot.hang_task] {
+                tasks.push(std::mem::replace(task, NONE));
+            }
+        }
+        drop(slots);
+        tasks.into_iter().filter(|task| *task != NONE).for_each(|task| self.tasks.wake(task));
     }
 
     pub(crate) fn close_idle(&self) {

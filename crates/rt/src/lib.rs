@@ -62,6 +62,20 @@ pub fn close_idle() {
     core::current().close_idle();
 }
 
+/// Ends every connection that was accepted: its `recv` fails as with [`close_idle`], its `send` too, and its peer seems
+/// gone. Connections that were made from here end with the tasks that hold them.
+pub fn close_accepted() {
+    core::current().close_accepted();
+}
+
+/// Whether the kernel offers what the driver needs.
+pub fn supports(driver: Driver) -> std::io::Result<()> {
+    match driver {
+        Driver::Uring => os::uring::probe(),
+        _ => Ok(()),
+    }
+}
+
 /// How many connections there are.
 pub fn connections() -> Counts {
     core::current().counts()

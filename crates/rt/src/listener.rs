@@ -119,7 +119,9 @@ impl Listener {
                         self.core.sim(|sim| sim.reject(end, self.core.clock.now()));
                         core::report(Report::NotEnoughConnections(self.core.limit));
                     }
-                    Some((end, addr)) => return Ok((Stream::open_sim(end, flag::WRITABLE | flag::READABLE), addr)),
+                    Some((end, addr)) => {
+                        return Ok((Stream::open_sim(end, flag::ACCEPTED | flag::WRITABLE | flag::READABLE), addr));
+                    }
                     None => self.core.slots.borrow_mut().at(self.slot).flags &= !flag::READABLE,
                 }
                 continue;
@@ -133,7 +135,7 @@ impl Listener {
                 Ok((fd, addr)) => {
                     self.accepted();
                     let ready = if self.options.deferred { flag::READABLE } else { 0 };
-                    match Stream::open(fd, flag::WRITABLE | ready) {
+                    match Stream::open(fd, flag::ACCEPTED | flag::WRITABLE | ready) {
                         Ok(stream) => return Ok((stream, addr)),
                         // Such as a descriptor whose number is too high for select.
                         Err(error) => core::report(Report::Accept { error: &error, paused: false }),

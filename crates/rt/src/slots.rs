@@ -29,6 +29,10 @@ pub(crate) mod flag {
     pub(crate) const LISTENER: u16 = 256;
     /// Counts as a connection.
     pub(crate) const COUNTED: u16 = 512;
+    /// Came from a listener.
+    pub(crate) const ACCEPTED: u16 = 1024;
+    /// Ended by [`crate::close_accepted`].
+    pub(crate) const ENDED: u16 = 2048;
     /// What a connection that isn't coming back shows.
     pub(crate) const GONE: u16 = RDHUP | HUP | ERR;
     /// The bits that a driver reports.
@@ -208,6 +212,10 @@ impl Slots {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
         self.rows.iter().enumerate().filter_map(|(n, slot)| Some((n as u32, slot.as_ref()?)))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.rows.iter_mut().flatten()
     }
 
     /// Puts a slot at the young end of the idle list.

@@ -123,6 +123,9 @@ impl Stream {
     /// knows, or the system's.
     pub fn poll_recv(&self, _: &mut Context<'_>, size_hint: usize) -> Poll<io::Result<Buf>> {
         self.with(|slot| {
+            if slot.has(flag::ENDED) {
+                return Poll::Ready(Err(io::Error::from_raw_os_error(CLOSING)));
+            }
             if let Some(buf) = take_unread(slot) {
                 return Poll::Ready(Ok(buf));
             }
@@ -231,6 +234,10 @@ impl Stream {
     pub fn poll_send(&self, _: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>> {
         read_small_files(chain);
         self.with(|slot| {
+            if slot.has(flag::ENDED) {
+                chain.clear();
+                return Poll::Ready(Err(io::Error::from_raw_os_error(CLOSING)));
+            }
             if let Some(queues) = &mut slot.queues {
                 if let Some(error) = queues.error.take() {
                     chain.clear();
@@ -357,7 +364,9 @@ impl Stream {
                 return Poll::Ready(());
             }
             slot.hang_task = self.core.tasks.running();
-            self.begin_recv(slot);
+            if let Some(uring) = self.core.backend.borrow_mut().uring() {
+                uring.want_hangup(self.slot, slot);
+            }
             Poll::Pending
         })
     }

@@ -225,6 +225,82 @@ fn half_closes() {
 }
 
 #[test]
+fn sees_the_end_behind_much_unread() {
+    each(async || {
+        let (client, server) = pair().await;
+        client.send(&mut chain(&vec![1; 60_000])).await.expect("send");
+        assert!(pin_timeout(20, server.hangup()).await.is_none(), "the peer is there");
+        drop(client);
+        assert!(pin_timeout(500, server.hangup()).await.is_some(), "the peer is gone");
+        assert_eq!(read_exactly(&server, 60_000).await.len(), 60_000);
+        assert!(server.recv(100).await.expect("the end").is_empty());
+    });
+}
+
+#[test]
+fn slow_readers_keep_the_order() {
+    each(async || {
+        let (client, server) = pair().await;
+        spawn(async move {
+            let mut left = 0..50u8;
+            std::future::poll_fn(|cx| {
+                for n in left.by_ref() {
+                    let _ = server.poll_send(cx, &mut chain(&vec![n; 100_000]));
+                }
+                server.poll_send(cx, &mut Chain::new())
+            })
+            .await
+            .expect("send");
+        });
+        let mut got = Vec::new();
+        while got.len() < 5_000_000 {
+            got.extend_from_slice(&client.recv(64 << 10).await.expect("recv"));
+            sleep(got.len() as u64 / 1000 % 2).await;
+        }
+        assert!(got.chunks(100_000).enumerate().all(|(n, part)| part.iter().all(|b| *b == n as u8)));
+    });
+}
+
+#[test]
+fn accepted_connections_end_at_once() {
+    each(async || {
+        let (client, server) = pair().await;
+        let server = Rc::new(server);
+        let results = Rc::new(RefCell::new(Vec::new()));
+        let (reader, read) = (server.clone(), results.clone());
+        spawn(async move {
+            let closing = reader.recv(100).await.is_err_and(|e| is_closing(&e));
+            read.borrow_mut().push(closing);
+        });
+        let (writer, wrote) = (server.clone(), results.clone());
+        spawn(async move {
+            let closing = writer.send(&mut chain(&vec![0; 30 << 20])).await.is_err_and(|e| is_closing(&e));
+            wrote.borrow_mut().push(closing);
+        });
+        sleep(5).await;
+        assert!(results.borrow().is_empty());
+        close_accepted();
+        server.hangup().await;
+        sleep(5).await;
+        assert_eq!(*results.borrow(), [true, true]);
+        drop(client);
+    });
+}
+
+#[test]
+fn a_coarse_clock_goes_by_its_resolution() {
+    each_with(Options { timer_resolution_ms: 40, ..Options::default() }, async || {
+        let start = (std::time::Instant::now(), now_ms());
+        for _ in 0..3 {
+            let before = now_ms();
+            sleep(5).await;
+            assert!(now_ms() >= before + 5);
+        }
+        assert!(start.0.elapsed().as_millis() >= 80, "{:?}", start.0.elapsed());
+    });
+}
+
+#[test]
 fn sees_resets() {
     each(async || {
         let (client, server) = pair().await;
@@ -289,6 +365,7 @@ fn idle_connections_make_room() {
         drop(plain);
     });
     assert!(reports.borrow().iter().all(|r| r == "ReusingConnections(32)"), "{:?}", reports.borrow());
+    assert!(!reports.borrow().is_empty(), "it is told");
 }
 
 #[test]

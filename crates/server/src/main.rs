@@ -92,8 +92,8 @@ fn inform(args: &Args, program: &Program) -> Option<i32> {
         let text = conf::manual::explain(&program.registry, name);
         return Some(text.map_or_else(
             || {
-                let hint = conf::manual::explain_unknown(&program.registry, name);
-                let hint = hint.map(|hint| format!(": {hint}")).unwrap_or_default();
+                let hint = conf::manual::hint(&program.registry, name);
+                let hint = hint.map_or(String::new(), |hint| format!(" ({hint})"));
                 tell(&format!("{}: no directive \"{name}\"{hint}\n", personality().name));
                 1
             },

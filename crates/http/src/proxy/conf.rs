@@ -135,7 +135,7 @@ conf::table! {
         scalar(size) max_temp_file_size: usize = 1 << 30;
     /// Accepted for compatibility: what was read is written.
     "temp_file_write_size" in EVERYWHERE, ONE, default "8k",
-        scalar(size) temp_file_write_size: usize = 2 * PAGE;
+        scalar(|l: &mut Loader<'_>, d: &Directive| size(l, d).map(Some)) temp_file_write_size: Option<usize> = None;
     /// After which failures a request is passed to the next server.
     "next_upstream" in EVERYWHERE, Args::at_least(1), default "error timeout",
         set(|raw: &mut UpstreamRaw, l: &mut Loader<'_>, d: &Directive| bitmask(&mut raw.next_upstream, retry::WORDS, l, d))
@@ -242,5 +242,87 @@ pub fn resolve(
         conf.temp_path = TempPath::new(folder);
     }
     crate::core::temp::register(loader, &mut conf.temp_path);
+    check_buffers(conf, folder.trim_end_matches("temp")).map_err(Error::new)?;
     Ok(resolved)
+}
+
+/// nginx's rules for the sizes of buffers; `prefix` is that of the directives.
+fn check_buffers(conf: &UpstreamConf, prefix: &str) -> std::result::Result<(), String> {
+    let largest = conf.buffer_size.max(conf.buffers.size);
+    let maximum = format!("the maximum of the value of \"{prefix}buffer_size\" and one of the \"{prefix}buffers\"");
+    if conf.buffers.count < 2 {
+        return Err(format!("there must be at least 2 \"{prefix}buffers\""));
+    }
+    let busy = conf.busy_buffers_size.unwrap_or(2 * largest);
+    if busy < largest {
+        return Err(format!("\"{prefix}busy_buffers_size\" must be equal to or greater than {maximum}"));
+    }
+    if busy > (conf.buffers.count - 1).saturating_mul(conf.buffers.size) {
+        let all = format!("the size of all \"{prefix}buffers\" minus one buffer");
+        return Err(format!("\"{prefix}busy_buffers_size\" must be less than {all}"));
+    }
+    if conf.temp_file_write_size.is_some_and(|size| size < largest) {
+        return Err(format!("\"{prefix}temp_file_write_size\" must be equal to or greater than {maximum}"));
+    }
+    if conf.max_temp_file_size != 0 && conf.max_temp_file_size < largest {
+        return Err(format!(
+            "\"{prefix}max_temp_file_size\" must be equal to zero to disable temporary files usage or must be equal to \
+             or greater than {maximum}"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conf() -> UpstreamConf {
+        let registry = conf::Registry::new();
+        let (sources, _, _) = conf::parse::parse("x", "");
+        let mut loader = Loader::new(&registry, conf::Env::default(), sources);
+        let resolved = (<UpstreamConf as conf::Conf>::table().resolve)(None, None, &mut loader);
+        let resolved = resolved.ok().and_then(|any| any.downcast::<UpstreamConf>().ok());
+        resolved.map(|conf| (*conf).clone()).expect("nothing was set, so nothing is wrong")
+    }
+
+    #[test]
+    fn sizes_of_buffers() {
+        let check = |change: fn(&mut UpstreamConf)| {
+            let mut conf = conf();
+            change(&mut conf);
+            check_buffers(&conf, "proxy_").err().unwrap_or_default()
+        };
+        assert_eq!(check(|_| ()), "");
+        for (change, expect) in [
+            ((|conf| conf.buffers.count = 1) as fn(&mut UpstreamConf), "there must be at least 2"),
+            (
+                |conf| conf.buffer_size = 16 << 10,
+                "must be less than the size of all \"proxy_buffers\" minus one buffer",
+            ),
+            (|conf| conf.busy_buffers_size = Some(1), "\"proxy_busy_buffers_size\" must be equal to or greater"),
+            (|conf| conf.temp_file_write_size = Some(1), "\"proxy_temp_file_write_size\" must be equal to or greater"),
+            (|conf| conf.max_temp_file_size = 1, "\"proxy_max_temp_file_size\" must be equal to zero"),
+        ] {
+            let error = check(change);
+            assert!(error.contains(expect), "{error}");
+        }
+        assert_eq!(check(|conf| conf.max_temp_file_size = 0), "");
+    }
+
+    #[test]
+    fn own_addresses() {
+        for (text, expect) in [
+            ("127.0.0.1", Some("127.0.0.1:0")),
+            ("127.0.0.1:5", Some("127.0.0.1:5")),
+            ("::1", Some("[::1]:0")),
+            ("[::1]", Some("[::1]:0")),
+            ("[::1]:7", Some("[::1]:7")),
+            ("x", None),
+            ("", None),
+        ] {
+            let addr = local_address(text.as_bytes()).map(|addr| addr.to_string());
+            assert_eq!(addr.as_deref(), expect, "{text}");
+        }
+    }
 }

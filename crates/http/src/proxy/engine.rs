@@ -17,8 +17,9 @@ use wire::h1::{KnownHeader, Method, Parsed, ResponseHead};
 
 use super::conf::{Bind, UpstreamConf, local_address};
 use super::protocol::{HeadReader, Protocol};
-use super::respond::{self, Answer, Reply};
+use super::respond::{self, Answer, Next, Reply};
 use super::state::Exchange;
+use super::tunnel;
 use crate::core::phase::Flow;
 use crate::core::request::Request;
 
@@ -103,7 +104,7 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
     let streamed = b.streams_body(r);
     if (r.body.exists() || r.body.is_awaited())
         && !streamed
-        && let Err(status) = r.read_body().await
+        && let Err(status) = Box::pin(r.read_body()).await
     {
         return Flow::Status(status);
     }
@@ -137,16 +138,18 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
         let stop = match b.attempt(r, &exchange, &choice, &outgoing).await {
             Ok(answer) => match b.refuses(r, &choice, late, streamed, &answer) {
                 Some(kind) => Stop::Failed(Failed { kind, sent: true, stale: false }),
-                None => return respond::respond(b, r, &exchange, choice, answer).await,
+                None => {
+                    return match respond::respond(b, r, &exchange, choice, answer) {
+                        Next::Flow(flow) => flow,
+                        Next::Tunnel(parts) => Box::pin(tunnel::run(b, r, &exchange, parts)).await,
+                    };
+                }
             },
             Err(stop) => stop,
         };
         exchange.end();
         let failed = match stop {
-            Stop::Status(status) => {
-                exchange.current(|attempt| attempt.status = status);
-                return Flow::Status(status);
-            }
+            Stop::Status(status) => return Flow::Status(status),
             Stop::Failed(failed) => failed,
         };
         if let Some(status) = b.failed(r, &exchange, &mut choice, &failed, streamed, started_ms) {
@@ -198,7 +201,8 @@ impl Backend {
         let cached = idle.is_some();
         let idle = match idle {
             Some(idle) => idle,
-            None => self.connect(r, choice).await?,
+            // Few requests need it: it isn't to make their future larger.
+            None => Box::pin(self.connect(r, choice)).await?,
         };
         let elapsed = exchange.elapsed_ms();
         exchange.current(|attempt| attempt.connect_ms = Some(elapsed));
@@ -322,7 +326,7 @@ impl Backend {
                 let elapsed = exchange.elapsed_ms();
                 exchange.current(|attempt| (attempt.status, attempt.header_ms) = (head.status, Some(elapsed)));
                 let bytes = buf.take().map(Buf::freeze).unwrap_or_default();
-                let framing = self.protocol.framing(&head, &bytes, self.protocol.is_head(r));
+                let framing = self.protocol.framing(&head, &bytes, exchange.to_head.get());
                 let framing = framing.map_err(|text| {
                     r.log_error(format_args!("{text} while reading response header from upstream"));
                     failed(failure::INVALID_HEADER)

@@ -22,12 +22,8 @@ pub trait Protocol {
         false
     }
 
-    /// Whether the backend is asked for a head alone.
-    fn is_head(&self, r: &Request) -> bool {
-        r.method == wire::h1::Method::Head
-    }
-
-    /// Writes the request up to its body (a body of the configuration's own included), and sets the exchange's URI.
+    /// Writes the request up to its body (a body of the configuration's own included), and sets what the
+    /// exchange knows of it: the URI, and whether a head alone is asked for.
     fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> Result<(), u16>;
 
     /// Reads a head; `data` begins with the same bytes until the reader is reset. The error is a log line.

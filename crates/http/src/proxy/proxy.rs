@@ -280,18 +280,22 @@ enum Part {
 
 impl RequestHeaders {
     fn compile(conf: &ProxyConf, target: &Destination) -> RequestHeaders {
+        RequestHeaders::new(&conf.proxy_set_header, conf.proxy_http_version, target)
+    }
+
+    fn new(fields: &[(Vec<u8>, Rc<Template>)], version: Version, target: &Destination) -> RequestHeaders {
         let mut headers = RequestHeaders { parts: Vec::new(), known: 0, others: Vec::new() };
-        let own = |name: &str| conf.proxy_set_header.iter().any(|(own, _)| own.eq_ignore_ascii_case(name.as_bytes()));
+        let own = |name: &str| fields.iter().any(|(own, _)| own.eq_ignore_ascii_case(name.as_bytes()));
         if !own("Host") {
             match target {
                 Destination::Fixed(target) => headers.text(b"Host", &target.host),
                 Destination::Variable(..) => headers.parts.push(Part::ProxyHost),
             }
         }
-        if !own("Connection") && conf.proxy_http_version == Version::Http10 {
+        if !own("Connection") && version == Version::Http10 {
             headers.text(b"Connection", b"close");
         }
-        for (name, value) in conf.proxy_set_header.iter() {
+        for (name, value) in fields {
             match value.is_const() {
                 Some(b"") => {}
                 Some(text) => headers.text(name, text),
@@ -448,8 +452,15 @@ impl Protocol for HttpProtocol {
     fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), u16> {
         let target = exchange.target.borrow().clone().ok_or(500_u16)?;
         match &self.conf.proxy_method {
-            Some(method) => out.extend_from_slice(&r.render(method)),
-            None => out.extend_from_slice(r.method_name()),
+            Some(method) => {
+                let method = r.render(method);
+                exchange.to_head.set(method.eq_ignore_ascii_case(b"HEAD"));
+                out.extend_from_slice(&method);
+            }
+            None => {
+                exchange.to_head.set(r.method == Method::Head);
+                out.extend_from_slice(r.method_name());
+            }
         }
         out.extend_from_slice(b" ");
         let start = out.len();
@@ -501,10 +512,6 @@ impl Protocol for HttpProtocol {
         head.keep_alive(data)
     }
 
-    fn is_head(&self, r: &Request) -> bool {
-        r.method == Method::Head
-    }
-
     fn rewrite(&self, r: &mut Request, known: KnownHeader, value: &[u8]) -> Option<Vec<u8>> {
         match known {
             KnownHeader::Location => self.redirects.iter().find_map(|rule| rule.apply(r, value, 0)),
@@ -524,6 +531,69 @@ impl Protocol for HttpProtocol {
                 cookies::rewrite(r, value, domains, paths, &conf.proxy_cookie_flags)
             }
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(own: &[(&str, &str)], version: Version) -> (RequestHeaders, String) {
+        let own =
+            own.iter().map(|(name, value)| (name.as_bytes().to_vec(), Rc::new(Template::constant(value.as_bytes()))));
+        let url = Url::parse(b"backend:8080", true).expect("it parses");
+        let spec = ::upstream::GroupSpec::default();
+        let found = pass::Found { group: ::upstream::Group::new(&spec), key: None };
+        let target = Destination::Fixed(Rc::new(Target::new(&url, "http://", 80, found)));
+        let headers = RequestHeaders::new(&own.collect::<Vec<_>>(), version, &target);
+        let text = headers.parts.iter().map(|part| match part {
+            Part::Text(text) => String::from_utf8_lossy(text).replace("\r\n", "|"),
+            Part::BodyLength => "<length>".to_owned(),
+            Part::Chunked => "<chunked>".to_owned(),
+            Part::Field(..) | Part::ProxyHost => "<variable>".to_owned(),
+        });
+        let text = text.collect();
+        (headers, text)
+    }
+
+    #[test]
+    fn fields_are_joined() {
+        for (own, version, expect) in [
+            (&[][..], Version::Http11, "Host: backend:8080|<length><chunked>"),
+            (&[], Version::Http10, "Host: backend:8080|Connection: close|<length><chunked>"),
+            (&[("host", "x"), ("A", "b")], Version::Http11, "host: x|A: b|<length><chunked>"),
+            (&[("Connection", ""), ("Content-Length", "")], Version::Http10, "Host: backend:8080|<chunked>"),
+        ] {
+            assert_eq!(headers(own, version).1, expect, "{own:?}");
+        }
+    }
+
+    #[test]
+    fn fields_of_the_client() {
+        let (headers, _) = headers(&[("X-Real-IP", "x"), ("X-Mine", "")], Version::Http11);
+        for (name, expect) in [
+            ("Accept", true),
+            ("host", false),
+            ("Connection", false),
+            ("upgrade", false),
+            ("TE", false),
+            ("X-Real-Ip", false),
+            ("x-mine", false),
+            ("X-Other", true),
+        ] {
+            let name = name.as_bytes();
+            assert_eq!(headers.passes(KnownHeader::of(name), name), expect, "{}", String::from_utf8_lossy(name));
+        }
+    }
+
+    #[test]
+    fn schemes() {
+        for (text, expect) in
+            [("http://a/b", Some(("a/b", 80))), ("HTTPS://a", Some(("a", 443))), ("a", None), ("unix:/a", None)]
+        {
+            let expect = expect.map(|(rest, port)| (rest.as_bytes(), port));
+            assert_eq!(split_scheme(text.as_bytes()), expect, "{text}");
         }
     }
 }

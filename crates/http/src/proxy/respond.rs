@@ -13,7 +13,6 @@ use super::engine::Backend;
 use super::protocol::Framing;
 use super::state::Exchange;
 use super::stream::UpstreamBody;
-use super::tunnel;
 use crate::core::phase::Flow;
 use crate::core::request::Request;
 use crate::core::response::{Body, Headers};
@@ -40,14 +39,22 @@ pub(super) struct Reply {
     pub(super) sent_all: bool,
 }
 
+/// What follows from an answer.
+pub(super) enum Next {
+    /// The request goes on so.
+    Flow(Flow<'static>),
+    /// The protocol was switched: bytes go both ways.
+    Tunnel(Box<(Choice, Idle, Bytes)>),
+}
+
 /// Makes a backend's answer the response.
-pub(super) async fn respond(
+pub(super) fn respond(
     b: &Backend,
     r: &mut Request,
     exchange: &Rc<Exchange>,
     mut choice: Choice,
     answer: Answer,
-) -> Flow<'static> {
+) -> Next {
     let Answer { idle, reply: Reply { buf, head, used, framing, sent_all } } = answer;
     let keeps = sent_all && b.protocol.keeps(&head, &buf);
     let status = head.status;
@@ -56,10 +63,8 @@ pub(super) async fn respond(
     *exchange.head.borrow_mut() = (bytes.clone(), head);
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
         special_fields(b, r, exchange);
-        if let Err(status) = copy_fields(b, r, exchange) {
-            return Flow::Status(status);
-        }
-        return tunnel::run(b, r, exchange, choice, idle, rest).await;
+        copy_fields(b, r, exchange);
+        return Next::Tunnel(Box::new((choice, idle, rest)));
     }
     if b.up.intercept_errors && status >= 300 && intercepts(r, status) {
         if status == 401 {
@@ -67,17 +72,15 @@ pub(super) async fn respond(
         }
         exchange.end();
         choice.release(Outcome::Good);
-        return Flow::Status(status);
+        return Next::Flow(Flow::Status(status));
     }
     if let Some(flow) = accel_redirect(b, r, exchange) {
         exchange.end();
         choice.release(Outcome::Good);
-        return flow;
+        return Next::Flow(flow);
     }
     special_fields(b, r, exchange);
-    if let Err(status) = copy_fields(b, r, exchange) {
-        return Flow::Status(status);
-    }
+    copy_fields(b, r, exchange);
     set_length(r, &framing, exchange);
     if b.up.force_ranges {
         (r.response.allow_ranges, r.response.single_range) = (true, true);
@@ -85,7 +88,7 @@ pub(super) async fn respond(
     let keeps = keeps && status != 101;
     let body = UpstreamBody::new(b, r, exchange.clone(), choice, idle, framing, keeps);
     r.response.body = body.begin(r, rest);
-    Flow::Respond
+    Next::Flow(Flow::Respond)
 }
 
 fn intercepts(r: &Request, status: u16) -> bool {
@@ -217,7 +220,7 @@ const fn bits(headers: &[KnownHeader]) -> u64 {
     bits
 }
 
-fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) -> Result<(), u16> {
+fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
     let guard = exchange.head.borrow();
     let (bytes, head) = &*guard;
     let response = &mut r.response;
@@ -241,7 +244,6 @@ fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) -> Result<(), 
             copy_field(b, r, header, bytes);
         }
     }
-    Ok(())
 }
 
 /// A 103 of the backend as the client gets it, if the configuration lets it.

@@ -51,6 +51,8 @@ pub struct Exchange {
     pub body_length: Cell<Option<u64>>,
     /// `$proxy_internal_chunked`
     pub chunked: Cell<bool>,
+    /// Whether the backend is asked for a head alone.
+    pub to_head: Cell<bool>,
 }
 
 thread_local! {

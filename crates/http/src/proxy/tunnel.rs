@@ -71,10 +71,9 @@ pub(super) async fn run(
     b: &Backend,
     r: &mut Request,
     exchange: &Rc<Exchange>,
-    mut choice: Choice,
-    idle: Idle,
-    rest: Bytes,
+    parts: Box<(Choice, Idle, Bytes)>,
 ) -> Flow<'static> {
+    let (mut choice, idle, rest) = *parts;
     r.keepalive = false;
     let sent = output::send_head(r).await;
     if sent.is_ok() {

@@ -16,6 +16,7 @@ use super::{Event, Kind};
 use crate::clock::Clock;
 use crate::core::REMOTE;
 use crate::slots::{Slot, Slots, flag};
+use crate::tasks::NONE;
 use crate::timers::Tick;
 
 /// How many buffers are lent to the kernel, and their size in bytes.
@@ -25,24 +26,26 @@ const BUFFER_SIZE: usize = 4096;
 const UNREAD: usize = 4;
 
 /// Receiving is under way.
-const RECV: u8 = 1;
+const RECV: u16 = 1;
 /// Sending is under way.
-const SEND: u8 = 2;
+const SEND: u16 = 2;
 /// Polling is under way.
-const POLL: u8 = 4;
+const POLL: u16 = 4;
+/// Polling for the peer's end is under way.
+const HANG: u16 = 256;
 /// Any of them.
-const BUSY: u8 = RECV | SEND | POLL;
+const BUSY: u16 = RECV | SEND | POLL | HANG;
 /// The slot is closed.
-const CLOSED: u8 = 8;
+const CLOSED: u16 = 8;
 /// Receiving is being ended.
-const STOPPING: u8 = 16;
+const STOPPING: u16 = 16;
 /// Polling begins anew when it ends.
-const AGAIN: u8 = 32;
+const AGAIN: u16 = 32;
 /// Polling is being ended.
-const ENDING: u8 = 128;
+const ENDING: u16 = 128;
 
 /// Not an operation: the number of cancels, whose own results mean nothing.
-const CANCEL: u8 = 64;
+const CANCEL: u16 = 64;
 
 pub(crate) struct Uring {
     ring: Ring,
@@ -54,7 +57,7 @@ pub(crate) struct Uring {
 
 #[derive(Default)]
 struct State {
-    bits: u8,
+    bits: u16,
     /// The descriptor of a closed slot.
     fd: Option<OwnedFd>,
     sending: Option<Box<Sending>>,
@@ -104,8 +107,8 @@ impl Uring {
         self.states[n as usize].fd = fd;
     }
 
-    fn cancel(&mut self, n: u32, operations: u8) {
-        for operation in [RECV, SEND, POLL] {
+    fn cancel(&mut self, n: u32, operations: u16) {
+        for operation in [RECV, SEND, POLL, HANG] {
             if self.states[n as usize].bits & operations & operation != 0 {
                 self.ring.cancel(token(operation, n), token(CANCEL, n));
             }
@@ -158,6 +161,19 @@ impl Uring {
         if let Some(fd) = slot.fd.as_ref().filter(|_| state.bits & RECV == 0) {
             state.bits |= RECV;
             self.ring.recv(fd.as_raw_fd(), token(RECV, n));
+        }
+    }
+
+    /// Has the slot reported when the peer has closed its side: by receiving, as long as that goes on.
+    pub(crate) fn want_hangup(&mut self, n: u32, slot: &Slot) {
+        let unread = slot.queues.as_ref().map_or(0, |q| q.input.len());
+        let state = &mut self.states[n as usize];
+        if unread < UNREAD && state.bits & STOPPING == 0 {
+            return self.want_read(n, slot);
+        }
+        if let Some(fd) = slot.fd.as_ref().filter(|_| state.bits & HANG == 0) {
+            state.bits |= HANG;
+            self.ring.poll(fd.as_raw_fd(), RDHUP, false, token(HANG, n));
         }
     }
 
@@ -217,7 +233,7 @@ impl Uring {
         let mut slots = slots.borrow_mut();
         while let Some(done) = self.ring.next(memory) {
             let (operation, n) = (done.token >> 32, done.token as u32);
-            match operation as u8 {
+            match operation as u16 {
                 CANCEL => {}
                 _ if n == REMOTE => self.remote_woken(&done),
                 operation => self.completed(operation, n, done, &mut slots, clock),
@@ -232,7 +248,7 @@ impl Uring {
         }
     }
 
-    fn completed(&mut self, operation: u8, n: u32, done: Completion, slots: &mut Slots, clock: &Clock) {
+    fn completed(&mut self, operation: u16, n: u32, done: Completion, slots: &mut Slots, clock: &Clock) {
         let state = &mut self.states[n as usize];
         if !done.more {
             state.bits &= !operation;
@@ -251,6 +267,7 @@ impl Uring {
         let bits = match operation {
             RECV => self.received(n, slot, done),
             SEND => self.sent(n, slot, done.result, clock),
+            HANG => bits(done.result.max(0) as u32),
             _ => self.polled(n, slot, &done),
         };
         if bits != 0 {
@@ -270,6 +287,9 @@ impl Uring {
                 if input.len() >= UNREAD && *bits & (RECV | STOPPING) == RECV {
                     *bits |= STOPPING;
                     self.cancel(n, RECV);
+                    if slot.hang_task != NONE {
+                        self.want_hangup(n, slot);
+                    }
                 }
                 flag::READABLE
             }
@@ -338,7 +358,7 @@ impl Drop for Uring {
     }
 }
 
-fn token(operation: u8, n: u32) -> u64 {
+fn token(operation: u16, n: u32) -> u64 {
     u64::from(operation) << 32 | u64::from(n)
 }
 
