@@ -324,7 +324,7 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
         }
     };
     if purpose != Purpose::Signal
-        && let Err(message) = check_method(events.get())
+        && let Err(message) = check_method(events.get(), owner(main.get()).is_some_and(|owner| owner.user.uid != 0))
     {
         reporter.say(Level::Emerg, &message);
         return None;
@@ -367,11 +367,20 @@ fn default_method() -> rt::Driver {
     if rt::supports(DEFAULT_METHOD).is_ok() { DEFAULT_METHOD } else { rt::Driver::Epoll }
 }
 
-/// Whether the method of `use` can work here.
-fn check_method(event: &EventConf) -> Result<(), String> {
+/// Whether the method of `use` can work here; `unprivileged`: the workers run as another user than this process.
+fn check_method(event: &EventConf, unprivileged: bool) -> Result<(), String> {
     let Some(driver) = event.method else { return Ok(()) };
     if driver == rt::Driver::Select && event.worker_connections > SELECT_FILES {
         return Err(format!("the maximum number of files supported by select() is {SELECT_FILES}"));
+    }
+    let setting = |name| std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
+    // 1: for the superuser and one group only (admin-guide/sysctl/kernel).
+    if driver == rt::Driver::Uring
+        && unprivileged
+        && setting("io_uring_disabled").trim() == "1"
+        && setting("io_uring_group").trim() == "-1"
+    {
+        return Err("the \"io_uring\" event method isn't available to workers: kernel.io_uring_disabled is 1".into());
     }
     let name = METHODS.iter().find(|(_, method)| *method == driver).map_or("", |(name, _)| name);
     rt::supports(driver).map_err(|error| {
