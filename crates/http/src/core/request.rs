@@ -41,7 +41,9 @@ pub struct Connection {
     /// Whether bytes of the next request came with the one before.
     pub pipelined: bool,
     /// How long it may be idle, as the last request's location says.
-    pub keepalive_ms: u64,
+    pub keepalive_ms: u32,
+    /// How long of that it isn't closed for want of connections or because the worker quits.
+    pub keepalive_min_ms: u32,
     /// Whether small packets go out without delay.
     pub nodelay: bool,
     /// Whether it is logged in all detail (`debug_connection`).

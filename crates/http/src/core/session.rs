@@ -46,6 +46,8 @@ enum State {
     /// Waits for the first bytes of a request.
     Idle {
         conn: Connection,
+        /// Until when it isn't closed for want of connections or because the worker quits (`keepalive_min_timeout`).
+        kept: Option<Pin<Box<rt::Sleep>>>,
         _waiting: Doing,
     },
     /// Everything that a request needs lives in this box, and goes with it.
@@ -60,7 +62,14 @@ impl Future for Session {
         let Session { open: Open(http), state } = self.get_mut();
         loop {
             match state {
-                State::Idle { conn, .. } => {
+                State::Idle { conn, kept, .. } => {
+                    if kept.as_mut().is_some_and(|kept| kept.as_mut().poll(cx).is_ready()) {
+                        *kept = None;
+                        conn.stream.set_idle(true);
+                        if http.worker.quitting.get() {
+                            return Poll::Ready(());
+                        }
+                    }
                     let read = ready!(poll_first_bytes(http, conn, cx));
                     let (State::Idle { conn, .. }, Some(bytes)) = (std::mem::replace(state, State::Over), read) else {
                         return Poll::Ready(());
@@ -83,10 +92,11 @@ impl Future for Session {
 impl State {
     fn idle(http: &Http, conn: Connection) -> State {
         let first = conn.requests == 0;
-        let timeout = if first { conn.address.default.core.client_header_timeout } else { conn.keepalive_ms };
+        let timeout = if first { conn.address.default.core.client_header_timeout } else { conn.keepalive_ms.into() };
         conn.stream.set_recv_timeout(Some(timeout));
-        conn.stream.set_idle(!first || http.worker.quitting.get());
-        State::Idle { conn, _waiting: Doing::new(http.status.waiting) }
+        let kept = (conn.keepalive_min_ms > 0).then(|| Box::pin(rt::sleep(conn.keepalive_min_ms.into())));
+        conn.stream.set_idle(kept.is_none() && (!first || http.worker.quitting.get()));
+        State::Idle { conn, kept, _waiting: Doing::new(http.status.waiting) }
     }
 }
 
@@ -325,7 +335,8 @@ async fn finish(mut r: Box<Request>) -> After {
         let unread = r.body.take_unread();
         r.conn.set_nodelay(core.tcp_nodelay);
         r.conn.pipelined = !unread.is_empty();
-        r.conn.keepalive_ms = core.keepalive_timeout.0;
+        r.conn.keepalive_ms = u32::try_from(core.keepalive_timeout.0).unwrap_or(u32::MAX);
+        r.conn.keepalive_min_ms = u32::try_from(core.keepalive_min_timeout).unwrap_or(u32::MAX);
         return r.end().map_or(After::Close, |conn| After::Keep(conn, unread));
     }
     let lingers = match core.lingering_close {
@@ -573,6 +584,6 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         let (session, conn) = (size_of::<Session>(), size_of::<Connection>());
-        assert!(session <= 112, "{session}, of which the connection {conn}");
+        assert!(session <= 120, "{session}, of which the connection {conn}");
     }
 }
