@@ -65,8 +65,8 @@ fn term_ends_at_once() {
         server.launch();
         let mut idle = server.connect();
         idle.get("/", "");
+        server.wait(|s| s.children().len() == 2, "two workers");
         let pids = server.children();
-        assert_eq!(pids.len(), 2);
         server.signal(signal);
         assert!(idle.closed());
         server.wait_end();
