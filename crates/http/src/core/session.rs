@@ -95,7 +95,8 @@ impl State {
         let timeout = if first { conn.address.default.core.client_header_timeout } else { conn.keepalive_ms.into() };
         conn.stream.set_recv_timeout(Some(timeout));
         let kept = (conn.keepalive_min_ms > 0).then(|| Box::pin(rt::sleep(conn.keepalive_min_ms.into())));
-        conn.stream.set_idle(kept.is_none() && (!first || http.worker.quitting.get()));
+        // Before its first request a connection isn't idle: who connected just when the worker quits is still served.
+        conn.stream.set_idle(kept.is_none() && !first);
         State::Idle { conn, kept, _waiting: Doing::new(http.status.waiting) }
     }
 }
