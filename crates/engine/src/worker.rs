@@ -438,7 +438,8 @@ mod tests {
     fn environments() {
         let inherited = |name: &str| ["TZ", "A"].contains(&name).then(|| OsString::from("own"));
         let env = |name: &str, value: Option<&str>| Env { name: name.into(), value: value.map(Into::into) };
-        let cases: [(Vec<Env>, &[(&str, &str)]); 4] = [
+        type Variables = &'static [(&'static str, &'static str)];
+        let cases: [(Vec<Env>, Variables); 4] = [
             (vec![], &[("TZ", "own")]),
             (vec![env("A", None), env("B", None)], &[("TZ", "own"), ("A", "own")]),
             (vec![env("A", Some("x=y"))], &[("TZ", "own"), ("A", "x=y")]),

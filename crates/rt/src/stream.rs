@@ -268,6 +268,29 @@ impl Stream {
         })
     }
 
+    /// Sends bytes at once, without taking anything over: how many went out. Fewer than all: send the rest by
+    /// [`Stream::poll_send`]. `None`: all of them, because others wait to go first, or because the driver is one that
+    /// sends by itself.
+    pub fn try_send(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        if self.core.ring || self.core.is_sim {
+            return Ok(None);
+        }
+        self.with(|slot| {
+            if slot.queues.is_some() || slot.has(flag::ENDED) || !slot.has(flag::WRITABLE) {
+                return Ok(None);
+            }
+            let n = match os::io::send(raw(slot), bytes, false) {
+                Ok(n) => n,
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                    return Ok(None);
+                }
+                Err(e) => return Err(e),
+            };
+            slot.sent += n as u64;
+            Ok(Some(n))
+        })
+    }
+
     /// Has io_uring send the chain, unless files are in it; whether it is sending now.
     fn send_by_ring(&self, slot: &mut Slot, chain: &mut Chain) -> bool {
         let mut backend = self.core.backend.borrow_mut();
@@ -364,7 +387,7 @@ impl Stream {
             // Behind a request a client may close its side and still read. What the ring sends tells by itself if the
             // peer is gone altogether; readiness drivers come here only when the peer takes no more.
             let sending = self.core.backend.borrow_mut().uring().is_some_and(|uring| uring.is_sending(self.slot));
-            if slot.has(if sending { flag::HUP | flag::ERR } else { flag::GONE }) {
+            if slot.has(if sending { flag::HUP | flag::ERR | flag::ENDED } else { flag::GONE }) {
                 return Poll::Ready(());
             }
             slot.hang_task = self.core.tasks.running();

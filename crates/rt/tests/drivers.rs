@@ -225,6 +225,26 @@ fn half_closes() {
 }
 
 #[test]
+fn sends_at_once() {
+    each(async || {
+        let (client, server) = pair().await;
+        let whole = vec![5; 20 << 20];
+        let mut left = &whole[..];
+        while let Some(n) = server.try_send(left).expect("send") {
+            left = &left[n..];
+        }
+        assert_eq!(server.sent(), (whole.len() - left.len()) as u64);
+        let rest = chain(left);
+        spawn(async move {
+            let mut rest = rest;
+            server.send(&mut rest).await.expect("send");
+            assert_eq!(server.sent(), 20 << 20);
+        });
+        assert!(read_exactly(&client, 20 << 20).await == whole);
+    });
+}
+
+#[test]
 fn sees_the_end_behind_much_unread() {
     each(async || {
         let (client, server) = pair().await;

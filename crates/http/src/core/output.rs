@@ -66,6 +66,10 @@ async fn write_simple(r: &mut Request, mut head: Buf, mut body: Chain) -> Result
     let filtered = r.response.chunked || !r.response.filters.is_empty();
     if !filtered && body.len() <= SMALL_FILE && r.location.core.aio == Aio::Off {
         put_behind(r, &mut head, &mut body)?;
+        let limited = r.location.core.limit_rate.is_some() || r.rate.is_some();
+        if body.is_empty() && !limited && send_at_once(r, &mut head)? {
+            return Ok(());
+        }
     }
     let mut out = Chain::from(head.freeze());
     if !filtered && !has_files(&body) {
@@ -232,6 +236,16 @@ fn put_behind(r: &Request, head: &mut Buf, body: &mut Chain) -> Result<(), Broke
     }
     body.clear();
     Ok(())
+}
+
+/// Sends a whole response without making a chain of it; false: some of it is left.
+fn send_at_once(r: &mut Request, response: &mut Buf) -> Result<bool, Broken> {
+    match r.conn.stream.try_send(response) {
+        Ok(Some(sent)) => response.consume(sent),
+        Ok(None) => {}
+        Err(error) => return Err(send_failed(r, &error)),
+    }
+    Ok(response.is_empty())
 }
 
 fn has_files(chain: &Chain) -> bool {
