@@ -60,6 +60,7 @@ pub struct RequestBody {
     received: u64,
     expect: bool,
     refused: bool,
+    gone: bool,
 }
 
 #[derive(Default)]
@@ -130,6 +131,11 @@ impl RequestBody {
     /// Nothing more of it will be read: the connection can't be kept.
     pub fn refuse(&mut self) {
         self.refused = true;
+    }
+
+    /// Whether the client closed its side before the end of the body.
+    pub fn client_gone(&self) -> bool {
+        self.gone
     }
 
     /// Bytes behind the body (or the whole rest, if it was not read).
@@ -257,6 +263,7 @@ impl Request {
                 }
                 Ok(_) => {
                     self.log_at(Level::Info, format_args!("client prematurely closed connection"));
+                    self.body.gone = true;
                     self.body.refuse();
                     return Poll::Ready(Err(400));
                 }
