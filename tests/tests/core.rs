@@ -296,6 +296,17 @@ fn what_is_known_of_a_request_that_is_cut_short() {
 }
 
 #[test]
+fn a_body_that_is_waited_for_and_not_wanted() {
+    let server = Setup::http("server { listen 127.0.0.1:%%PORT%%; location / { return 200 $request_method; } }").start();
+    let mut c = server.connect();
+    c.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+    assert_eq!(c.head_response().status, 100);
+    assert_eq!(c.response().text(), "POST");
+    c.send("12345");
+    assert_eq!(c.get("/", "").text(), "GET");
+}
+
+#[test]
 fn post_action() {
     let server = Setup::http(
         "log_format after '$request $uri $status $body_bytes_sent';

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use buf::{Bytes, Chain, FileRange, Piece};
 use engine::log::Level;
@@ -390,6 +390,10 @@ impl Request {
 
     /// Drops what is here of the body; the error is the status of a body that is no body.
     pub fn skip_body(&mut self) -> Result<(), u16> {
+        // A client that waits to be told to go on is told so, for the connection to be of use afterwards.
+        if self.keepalive && self.body.expect && !self.body.is_done() && !self.body.refused {
+            self.send_continue(&mut Context::from_waker(Waker::noop()));
+        }
         while !self.body.is_done() && !self.body.refused {
             match self.body.take() {
                 Ok(Some(_)) => {}
