@@ -406,6 +406,11 @@ impl Request {
         Ok(())
     }
 
+    /// Whether the URI may be changed once more.
+    pub fn redirects_left(&self) -> bool {
+        self.uri_changes > 0
+    }
+
     /// Starts over with another URI, internally.
     pub fn redirect(&mut self, uri: &[u8], args: &[u8]) -> Flow<'static> {
         if self.uri_changes == 0 {

@@ -231,13 +231,14 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes) -> A
             if r.head.is_empty() {
                 return After::Close;
             }
+            cut_short(&mut r, format_args!("client prematurely closed connection"));
             r.error_status = 400;
             log(&mut r);
             return After::Close;
         }
         Head::TimedOut => {
             r.error_status = 408;
-            r.log_at(Level::Info, format_args!("client timed out{} while reading client request headers", TIMED_OUT));
+            cut_short(&mut r, format_args!("client timed out{TIMED_OUT}"));
             log(&mut r);
             if r.location.core.reset_timedout_connection {
                 r.conn.stream.linger_reset();
@@ -264,8 +265,8 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
                 r.keepalive = false;
                 break;
             }
-            // 499 and 408 have nobody to answer to.
-            Flow::Status(status @ (408 | 499)) => {
+            // 499 and 408 have nobody to answer to, nor has a client that is gone.
+            Flow::Status(status) if matches!(status, 408 | 499) || r.body.client_gone() => {
                 r.error_status = status;
                 r.response.status = status;
                 r.keepalive = false;
@@ -289,7 +290,31 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
             Flow::Finished | Flow::Next | Flow::Allow | Flow::Wait(_) => break,
         };
     }
+    if !r.location.core.post_action.is_empty() && r.completed {
+        Box::pin(post_action(r)).await;
+    }
     log(r);
+}
+
+/// `post_action`: another URI is run for its effects once the response is out; what it makes is dropped, and the log
+/// shows the URI at which it ended, with the status and the length that the client got.
+async fn post_action(r: &mut Request) {
+    let target = r.location.core.post_action.clone();
+    let response = std::mem::take(&mut r.response);
+    let mut flow = match target.first() {
+        Some(b'@') => r.redirect_named(&target),
+        _ => {
+            let (uri, args) = match memchr::memchr(b'?', &target) {
+                Some(at) => (&target[..at], &target[at + 1..]),
+                None => (&target[..], &b""[..]),
+            };
+            r.redirect(uri, args)
+        }
+    };
+    while let Flow::Redirect = flow {
+        flow = phase::run(r).await;
+    }
+    r.response = response;
 }
 
 /// What comes between a response and its sending: what is here of an unread body is dropped, the page of an error
@@ -416,7 +441,6 @@ async fn read_head(r: &mut Request, mut bytes: Bytes) -> Head {
             Ok(_) => {
                 if r.parser.has_begun(&buf) {
                     r.head = buf.freeze();
-                    r.log_at(Level::Info, format_args!("client prematurely closed connection"));
                 }
                 return Head::Closed;
             }
@@ -547,7 +571,13 @@ fn set_server(r: &mut Request) -> Result<(), u16> {
 fn refuse(r: &mut Request, bytes: Bytes, error: RequestError) -> Head {
     r.conn.stream.set_recv_timeout(None);
     r.head = bytes;
-    if error.stage() == Stage::Headers {
+    know_line(r, error.stage());
+    refuse_parsed(r, error)
+}
+
+/// What is known of a request whose head was read up to this stage.
+fn know_line(r: &mut Request, stage: Stage) {
+    if stage == Stage::Headers {
         // The line was read; its host chooses the server whose error pages are shown.
         r.method = r.line.method_id;
         let _ = set_uri(r);
@@ -557,7 +587,13 @@ fn refuse(r: &mut Request, bytes: Bytes, error: RequestError) -> Head {
         r.line = RequestHead::default();
         r.line.request_line = first_line(&r.head);
     }
-    refuse_parsed(r, error)
+}
+
+/// A head that doesn't come to its end: what is known of it is logged.
+fn cut_short(r: &mut Request, what: std::fmt::Arguments<'_>) {
+    let stage = if r.line.request_line.is_empty() { Stage::Line } else { Stage::Headers };
+    know_line(r, stage);
+    r.log_at(Level::Info, format_args!("{what} while {}", stage.action()));
 }
 
 /// The first line that isn't empty, or as much of it as there is.
