@@ -254,6 +254,8 @@ fn pages_of_pages() {
             location /from { error_page 403 /next; return 403; }
             location /next { error_page 404 = /last; return 404; }
             location /last { return 200 last; }
+            location /moved/ { rewrite ^/moved/(.*) /to/$1 redirect; }
+            location /arg { rewrite ^ $arg_r? redirect; }
             location /once { recursive_error_pages off; error_page 403 /next; return 403; }
             location /large { error_page 413 /said; return 200 x; }
             location = /said { return 200 \"$status\"; } }",
@@ -262,10 +264,19 @@ fn pages_of_pages() {
     let cycle = server.get("/cycle");
     assert_eq!(cycle.status, 500);
     assert!(cycle.text().contains("500 Internal Server Error"));
+    assert_eq!(server.read("error.log").matches("cycle while internally redirecting to \"/cycle\"").count(), 1);
     check(&server, &[("/from", 200, "last")]);
     let once = server.get("/once");
     assert_eq!(once.status, 404);
     assert!(once.text().contains("404 Not Found"), "the page of an error has no page: {}", once.text());
+    for (target, location) in [
+        ("/moved/a%20b%3f?z", "/to/a%20b??z"),
+        ("/arg?r=http%3A%2F%2Fe.com%2F%3Ff%3Dx", "http://e.com/?f%3Dx"),
+        ("/arg?r=http%3A%2F%2Fe.com%0D%0Asplit", "http://e.com%0D%0Asplit"),
+    ] {
+        let moved = server.get(target);
+        assert!(moved.field("Location").is_some_and(|to| to.ends_with(location)), "{target}: {}", moved.head);
+    }
     let large = server.raw("POST /large HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabcdef");
     assert_eq!((large.status, large.text().as_str()), (413, "413"));
 }
@@ -297,7 +308,8 @@ fn what_is_known_of_a_request_that_is_cut_short() {
 
 #[test]
 fn a_body_that_is_waited_for_and_not_wanted() {
-    let server = Setup::http("server { listen 127.0.0.1:%%PORT%%; location / { return 200 $request_method; } }").start();
+    let server =
+        Setup::http("server { listen 127.0.0.1:%%PORT%%; location / { return 200 $request_method; } }").start();
     let mut c = server.connect();
     c.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
     assert_eq!(c.head_response().status, 100);

@@ -80,7 +80,7 @@ pub fn respond(r: &mut Request, status: u16) -> Flow<'static> {
 /// Whether `error_page` says what becomes of this status here. The page of an error has none of its own, unless the
 /// location where the first error arose says `recursive_error_pages`; and a cycle of pages ends with a built-in one.
 pub fn has_page(r: &Request, status: u16) -> bool {
-    !r.error_page && r.redirects_left() && r.location.core.error_page.iter().any(|page| page.statuses.contains(&status))
+    !r.error_page && r.location.core.error_page.iter().any(|page| page.statuses.contains(&status))
 }
 
 /// Errors after which the connection is of no use.

@@ -396,6 +396,8 @@ impl Request {
     /// Counts a change of the URI; too many are a cycle.
     pub fn count_uri_change(&mut self) -> Result<(), Flow<'static>> {
         if self.uri_changes == 0 {
+            // Nor is there an error page: it could go on for ever.
+            self.error_page = true;
             self.log_error(format_args!(
                 "rewrite or internal redirection cycle while processing \"{}\"",
                 String::from_utf8_lossy(&self.uri)
@@ -406,14 +408,11 @@ impl Request {
         Ok(())
     }
 
-    /// Whether the URI may be changed once more.
-    pub fn redirects_left(&self) -> bool {
-        self.uri_changes > 0
-    }
-
     /// Starts over with another URI, internally.
     pub fn redirect(&mut self, uri: &[u8], args: &[u8]) -> Flow<'static> {
         if self.uri_changes == 0 {
+            // Nor is there an error page: it could go on for ever.
+            self.error_page = true;
             self.log_error(format_args!(
                 "rewrite or internal redirection cycle while internally redirecting to \"{}\"",
                 String::from_utf8_lossy(uri)
@@ -436,6 +435,8 @@ impl Request {
     pub fn redirect_named(&mut self, name: &[u8]) -> Flow<'static> {
         let shown = String::from_utf8_lossy(name).into_owned();
         if self.uri_changes == 0 {
+            // Nor is there an error page: it could go on for ever.
+            self.error_page = true;
             self.log_error(format_args!(
                 "rewrite or internal redirection cycle while redirect to named location \"{shown}\""
             ));

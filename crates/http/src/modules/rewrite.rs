@@ -373,7 +373,7 @@ impl RewriteOp {
         if let Some(status) = self.redirect {
             let escaped = std::mem::take(&mut target);
             wire::uri::unescape_redirect(&escaped, &mut target);
-            self.append_args(r, &mut target);
+            self.append_args(r, escaped.contains(&b'?'), &mut target);
             if log {
                 self.log_target(r, "redirect", &target);
             }
@@ -410,9 +410,9 @@ impl RewriteOp {
         Ok(Applied::Yes)
     }
 
-    fn append_args(&self, r: &Request, target: &mut Vec<u8>) {
+    fn append_args(&self, r: &Request, has_args: bool, target: &mut Vec<u8>) {
         if self.keep_args && !r.args.is_empty() {
-            target.push(if target.contains(&b'?') { b'&' } else { b'?' });
+            target.push(if has_args { b'&' } else { b'?' });
             target.extend_from_slice(&r.args);
         }
     }
