@@ -247,6 +247,95 @@ fn error_pages() {
 }
 
 #[test]
+fn pages_of_pages() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; recursive_error_pages on; client_max_body_size 5;
+            location /cycle { error_page 500 /cycle; return 500; }
+            location /from { error_page 403 /next; return 403; }
+            location /next { error_page 404 = /last; return 404; }
+            location /last { return 200 last; }
+            location /moved/ { rewrite ^/moved/(.*) /to/$1 redirect; }
+            location /arg { rewrite ^ $arg_r? redirect; }
+            location /once { recursive_error_pages off; error_page 403 /next; return 403; }
+            location /large { error_page 413 /said; return 200 x; }
+            location = /said { return 200 \"$status\"; } }",
+    )
+    .start();
+    let cycle = server.get("/cycle");
+    assert_eq!(cycle.status, 500);
+    assert!(cycle.text().contains("500 Internal Server Error"));
+    assert_eq!(server.read("error.log").matches("cycle while internally redirecting to \"/cycle\"").count(), 1);
+    check(&server, &[("/from", 200, "last")]);
+    let once = server.get("/once");
+    assert_eq!(once.status, 404);
+    assert!(once.text().contains("404 Not Found"), "the page of an error has no page: {}", once.text());
+    for (target, location) in [
+        ("/moved/a%20b%3f?z", "/to/a%20b??z"),
+        ("/arg?r=http%3A%2F%2Fe.com%2F%3Ff%3Dx", "http://e.com/?f%3Dx"),
+        ("/arg?r=http%3A%2F%2Fe.com%0D%0Asplit", "http://e.com%0D%0Asplit"),
+    ] {
+        let moved = server.get(target);
+        assert!(moved.field("Location").is_some_and(|to| to.ends_with(location)), "{target}: {}", moved.head);
+    }
+    let large = server.raw("POST /large HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabcdef");
+    assert_eq!((large.status, large.text().as_str()), (413, "413"));
+}
+
+#[test]
+fn what_is_known_of_a_request_that_is_cut_short() {
+    let server = Setup::http(
+        "log_format cut '$request|$status|$body_bytes_sent|$uri|$request_method';
+         server { listen 127.0.0.1:%%PORT%%; access_log cut.log cut;
+            location / { proxy_pass http://127.0.0.1:1; } }",
+    )
+    .start();
+    for half in [
+        "GET /a HT",
+        "GET /b HTTP/1.1\r\nHo",
+        "POST /c HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nxx",
+        "G@T /\r\n\r\n",
+    ] {
+        let mut c = server.connect();
+        c.send(half).end();
+        assert!(half.starts_with("G@T") || c.try_response(false).is_none(), "{half}");
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    let log = server.read("cut.log");
+    let lines: Vec<_> = log.lines().map(|line| line.split_once("400|").map_or(line, |(front, _)| front)).collect();
+    assert_eq!(lines, ["GET /a HT|", "GET /b HTTP/1.1|", "POST /c HTTP/1.1|", "G@T /|"], "{log}");
+    assert!(log.contains("|400|0|-|-\nGET /b HTTP/1.1|400|0|/b|GET\nPOST /c HTTP/1.1|400|0|/c|POST\n"), "{log}");
+}
+
+#[test]
+fn a_body_that_is_waited_for_and_not_wanted() {
+    let server =
+        Setup::http("server { listen 127.0.0.1:%%PORT%%; location / { return 200 $request_method; } }").start();
+    let mut c = server.connect();
+    c.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+    assert_eq!(c.head_response().status, 100);
+    assert_eq!(c.response().text(), "POST");
+    c.send("12345");
+    assert_eq!(c.get("/", "").text(), "GET");
+}
+
+#[test]
+fn post_action() {
+    let server = Setup::http(
+        "log_format after '$request $uri $status $body_bytes_sent';
+         server { listen 127.0.0.1:%%PORT%%; access_log after.log after; keepalive_timeout 5s;
+            location / { post_action /after?x; return 200 shown; }
+            location /after { return 404 hidden; } }",
+    )
+    .start();
+    let mut c = server.connect();
+    assert_eq!(c.get("/1", "").text(), "shown");
+    assert_eq!(c.get("/2", "").text(), "shown");
+    std::thread::sleep(Duration::from_millis(100));
+    let log = server.read("after.log");
+    assert_eq!(log, "GET /1 HTTP/1.1 /after 200 5\nGET /2 HTTP/1.1 /after 200 5\n");
+}
+
+#[test]
 fn server_field() {
     let server = Setup::http(
         "server { listen 127.0.0.1:%%PORT%%;

@@ -41,6 +41,23 @@ fn quit_finishes_what_runs() {
 }
 
 #[test]
+fn quit_leaves_young_idle_connections_their_time() {
+    if binary().ends_with("nginx") {
+        return; // Debian's has no keepalive_min_timeout.
+    }
+    let server =
+        Setup::http("server { listen 127.0.0.1:%%PORT%%; keepalive_min_timeout 1s; location / { return 200 one; } }")
+            .start();
+    let mut idle = server.connect();
+    assert_eq!(idle.get("/", "").text(), "one");
+    let stopping = std::thread::spawn(move || server.stop());
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(idle.get("/", "").field("Connection"), Some("close"), "it is still served");
+    assert!(idle.closed());
+    assert!(stopping.join().expect("it stops cleanly").success());
+}
+
+#[test]
 fn term_ends_at_once() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut server = Setup::http(SITE).main("worker_processes 2;").prepare();
@@ -48,7 +65,7 @@ fn term_ends_at_once() {
         server.launch();
         let mut idle = server.connect();
         idle.get("/", "");
-        server.wait(|s| s.children().len() == 2, "the second worker");
+        server.wait(|s| s.children().len() == 2, "two workers");
         let pids = server.children();
         server.signal(signal);
         assert!(idle.closed());

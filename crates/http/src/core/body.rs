@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use buf::{Bytes, Chain, FileRange, Piece};
 use engine::log::Level;
@@ -60,6 +60,7 @@ pub struct RequestBody {
     received: u64,
     expect: bool,
     refused: bool,
+    gone: bool,
 }
 
 #[derive(Default)]
@@ -130,6 +131,11 @@ impl RequestBody {
     /// Nothing more of it will be read: the connection can't be kept.
     pub fn refuse(&mut self) {
         self.refused = true;
+    }
+
+    /// Whether the client closed its side before the end of the body.
+    pub fn client_gone(&self) -> bool {
+        self.gone
     }
 
     /// Bytes behind the body (or the whole rest, if it was not read).
@@ -257,6 +263,7 @@ impl Request {
                 }
                 Ok(_) => {
                     self.log_at(Level::Info, format_args!("client prematurely closed connection"));
+                    self.body.gone = true;
                     self.body.refuse();
                     return Poll::Ready(Err(400));
                 }
@@ -383,6 +390,10 @@ impl Request {
 
     /// Drops what is here of the body; the error is the status of a body that is no body.
     pub fn skip_body(&mut self) -> Result<(), u16> {
+        // A client that waits to be told to go on is told so, for the connection to be of use afterwards.
+        if self.keepalive && self.body.expect && !self.body.is_done() && !self.body.refused {
+            self.send_continue(&mut Context::from_waker(Waker::noop()));
+        }
         while !self.body.is_done() && !self.body.refused {
             match self.body.take() {
                 Ok(Some(_)) => {}

@@ -316,6 +316,7 @@ impl App for HttpApp {
             requests: 0,
             pipelined: false,
             keepalive_ms: 0,
+            keepalive_min_ms: 0,
             nodelay: false,
             debug,
         };

@@ -68,13 +68,19 @@ pub fn respond(r: &mut Request, status: u16) -> Flow<'static> {
         r.error_status = status;
     }
     if status >= 300
-        && (!r.error_page || r.location.core.recursive_error_pages)
+        && has_page(r, status)
         && let Some(flow) = from_directive(r, status)
     {
         return flow;
     }
     built_in(r, status);
     Flow::Respond
+}
+
+/// Whether `error_page` says what becomes of this status here. The page of an error has none of its own, unless the
+/// location where the first error arose says `recursive_error_pages`; and a cycle of pages ends with a built-in one.
+pub fn has_page(r: &Request, status: u16) -> bool {
+    !r.error_page && r.location.core.error_page.iter().any(|page| page.statuses.contains(&status))
 }
 
 /// Errors after which the connection is of no use.
@@ -90,7 +96,7 @@ fn close_after(r: &mut Request, status: u16) {
 fn from_directive(r: &mut Request, status: u16) -> Option<Flow<'static>> {
     let pages = r.location.core.error_page.clone();
     let page = pages.iter().find(|page| page.statuses.contains(&status))?;
-    r.error_page = true;
+    r.error_page = !r.location.core.recursive_error_pages;
     let answer = page.answer;
     match answer {
         Some(0) => r.error_status = 0,

@@ -41,7 +41,9 @@ pub struct Connection {
     /// Whether bytes of the next request came with the one before.
     pub pipelined: bool,
     /// How long it may be idle, as the last request's location says.
-    pub keepalive_ms: u64,
+    pub keepalive_ms: u32,
+    /// How long of that it isn't closed for want of connections or because the worker quits.
+    pub keepalive_min_ms: u32,
     /// Whether small packets go out without delay.
     pub nodelay: bool,
     /// Whether it is logged in all detail (`debug_connection`).
@@ -394,6 +396,8 @@ impl Request {
     /// Counts a change of the URI; too many are a cycle.
     pub fn count_uri_change(&mut self) -> Result<(), Flow<'static>> {
         if self.uri_changes == 0 {
+            // Nor is there an error page: it could go on for ever.
+            self.error_page = true;
             self.log_error(format_args!(
                 "rewrite or internal redirection cycle while processing \"{}\"",
                 String::from_utf8_lossy(&self.uri)
@@ -407,6 +411,8 @@ impl Request {
     /// Starts over with another URI, internally.
     pub fn redirect(&mut self, uri: &[u8], args: &[u8]) -> Flow<'static> {
         if self.uri_changes == 0 {
+            // Nor is there an error page: it could go on for ever.
+            self.error_page = true;
             self.log_error(format_args!(
                 "rewrite or internal redirection cycle while internally redirecting to \"{}\"",
                 String::from_utf8_lossy(uri)
@@ -429,6 +435,8 @@ impl Request {
     pub fn redirect_named(&mut self, name: &[u8]) -> Flow<'static> {
         let shown = String::from_utf8_lossy(name).into_owned();
         if self.uri_changes == 0 {
+            // Nor is there an error page: it could go on for ever.
+            self.error_page = true;
             self.log_error(format_args!(
                 "rewrite or internal redirection cycle while redirect to named location \"{shown}\""
             ));

@@ -46,6 +46,8 @@ enum State {
     /// Waits for the first bytes of a request.
     Idle {
         conn: Connection,
+        /// Until when it isn't closed for want of connections or because the worker quits (`keepalive_min_timeout`).
+        kept: Option<Pin<Box<rt::Sleep>>>,
         _waiting: Doing,
     },
     /// Everything that a request needs lives in this box, and goes with it.
@@ -60,7 +62,14 @@ impl Future for Session {
         let Session { open: Open(http), state } = self.get_mut();
         loop {
             match state {
-                State::Idle { conn, .. } => {
+                State::Idle { conn, kept, .. } => {
+                    if kept.as_mut().is_some_and(|kept| kept.as_mut().poll(cx).is_ready()) {
+                        *kept = None;
+                        conn.stream.set_idle(true);
+                        if http.worker.quitting.get() {
+                            return Poll::Ready(());
+                        }
+                    }
                     let read = ready!(poll_first_bytes(http, conn, cx));
                     let (State::Idle { conn, .. }, Some(bytes)) = (std::mem::replace(state, State::Over), read) else {
                         return Poll::Ready(());
@@ -83,10 +92,12 @@ impl Future for Session {
 impl State {
     fn idle(http: &Http, conn: Connection) -> State {
         let first = conn.requests == 0;
-        let timeout = if first { conn.address.default.core.client_header_timeout } else { conn.keepalive_ms };
+        let timeout = if first { conn.address.default.core.client_header_timeout } else { conn.keepalive_ms.into() };
         conn.stream.set_recv_timeout(Some(timeout));
-        conn.stream.set_idle(!first || http.worker.quitting.get());
-        State::Idle { conn, _waiting: Doing::new(http.status.waiting) }
+        let kept = (conn.keepalive_min_ms > 0).then(|| Box::pin(rt::sleep(conn.keepalive_min_ms.into())));
+        // Before its first request a connection isn't idle: who connected just when the worker quits is still served.
+        conn.stream.set_idle(kept.is_none() && !first);
+        State::Idle { conn, kept, _waiting: Doing::new(http.status.waiting) }
     }
 }
 
@@ -220,13 +231,14 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes) -> A
             if r.head.is_empty() {
                 return After::Close;
             }
+            cut_short(&mut r, format_args!("client prematurely closed connection"));
             r.error_status = 400;
             log(&mut r);
             return After::Close;
         }
         Head::TimedOut => {
             r.error_status = 408;
-            r.log_at(Level::Info, format_args!("client timed out{} while reading client request headers", TIMED_OUT));
+            cut_short(&mut r, format_args!("client timed out{TIMED_OUT}"));
             log(&mut r);
             if r.location.core.reset_timedout_connection {
                 r.conn.stream.linger_reset();
@@ -253,8 +265,8 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
                 r.keepalive = false;
                 break;
             }
-            // 499 and 408 have nobody to answer to.
-            Flow::Status(status @ (408 | 499)) => {
+            // 499 and 408 have nobody to answer to, nor has a client that is gone.
+            Flow::Status(status) if matches!(status, 408 | 499) || r.body.client_gone() => {
                 r.error_status = status;
                 r.response.status = status;
                 r.keepalive = false;
@@ -278,7 +290,31 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
             Flow::Finished | Flow::Next | Flow::Allow | Flow::Wait(_) => break,
         };
     }
+    if !r.location.core.post_action.is_empty() && r.completed {
+        Box::pin(post_action(r)).await;
+    }
     log(r);
+}
+
+/// `post_action`: another URI is run for its effects once the response is out; what it makes is dropped, and the log
+/// shows the URI at which it ended, with the status and the length that the client got.
+async fn post_action(r: &mut Request) {
+    let target = r.location.core.post_action.clone();
+    let response = std::mem::take(&mut r.response);
+    let mut flow = match target.first() {
+        Some(b'@') => r.redirect_named(&target),
+        _ => {
+            let (uri, args) = match memchr::memchr(b'?', &target) {
+                Some(at) => (&target[..at], &target[at + 1..]),
+                None => (&target[..], &b""[..]),
+            };
+            r.redirect(uri, args)
+        }
+    };
+    while let Flow::Redirect = flow {
+        flow = phase::run(r).await;
+    }
+    r.response = response;
 }
 
 /// What comes between a response and its sending: what is here of an unread body is dropped, the page of an error
@@ -325,7 +361,8 @@ async fn finish(mut r: Box<Request>) -> After {
         let unread = r.body.take_unread();
         r.conn.set_nodelay(core.tcp_nodelay);
         r.conn.pipelined = !unread.is_empty();
-        r.conn.keepalive_ms = core.keepalive_timeout.0;
+        r.conn.keepalive_ms = u32::try_from(core.keepalive_timeout.0).unwrap_or(u32::MAX);
+        r.conn.keepalive_min_ms = u32::try_from(core.keepalive_min_timeout).unwrap_or(u32::MAX);
         return r.end().map_or(After::Close, |conn| After::Keep(conn, unread));
     }
     let lingers = match core.lingering_close {
@@ -404,7 +441,6 @@ async fn read_head(r: &mut Request, mut bytes: Bytes) -> Head {
             Ok(_) => {
                 if r.parser.has_begun(&buf) {
                     r.head = buf.freeze();
-                    r.log_at(Level::Info, format_args!("client prematurely closed connection"));
                 }
                 return Head::Closed;
             }
@@ -535,7 +571,13 @@ fn set_server(r: &mut Request) -> Result<(), u16> {
 fn refuse(r: &mut Request, bytes: Bytes, error: RequestError) -> Head {
     r.conn.stream.set_recv_timeout(None);
     r.head = bytes;
-    if error.stage() == Stage::Headers {
+    know_line(r, error.stage());
+    refuse_parsed(r, error)
+}
+
+/// What is known of a request whose head was read up to this stage.
+fn know_line(r: &mut Request, stage: Stage) {
+    if stage == Stage::Headers {
         // The line was read; its host chooses the server whose error pages are shown.
         r.method = r.line.method_id;
         let _ = set_uri(r);
@@ -545,7 +587,13 @@ fn refuse(r: &mut Request, bytes: Bytes, error: RequestError) -> Head {
         r.line = RequestHead::default();
         r.line.request_line = first_line(&r.head);
     }
-    refuse_parsed(r, error)
+}
+
+/// A head that doesn't come to its end: what is known of it is logged.
+fn cut_short(r: &mut Request, what: std::fmt::Arguments<'_>) {
+    let stage = if r.line.request_line.is_empty() { Stage::Line } else { Stage::Headers };
+    know_line(r, stage);
+    r.log_at(Level::Info, format_args!("{what} while {}", stage.action()));
 }
 
 /// The first line that isn't empty, or as much of it as there is.
@@ -573,6 +621,6 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         let (session, conn) = (size_of::<Session>(), size_of::<Connection>());
-        assert!(session <= 112, "{session}, of which the connection {conn}");
+        assert!(session <= 120, "{session}, of which the connection {conn}");
     }
 }

@@ -340,8 +340,8 @@ pub fn core(setup: &mut Setup) {
                 }),
             ),
             ("request_uri", none, Getter::Plain(|r, out| put_some(out, r.line.target.of(&r.head)))),
-            ("uri", live, Getter::Plain(|r, out| put(out, &r.uri))),
-            ("document_uri", live, Getter::Plain(|r, out| put(out, &r.uri))),
+            ("uri", live, Getter::Plain(uri)),
+            ("document_uri", live, Getter::Plain(uri)),
             ("request", none, Getter::Plain(|r, out| put_some(out, r.line.request_line.of(&r.head)))),
             ("document_root", live, Getter::Plain(document_root)),
             ("realpath_root", live, Getter::Plain(realpath_root)),
@@ -553,6 +553,12 @@ fn proxy_tlv(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
 /// `0x1f`, with any number of leading zeros.
 fn tlv_number(name: &str) -> Option<u8> {
     u8::from_str_radix(name.strip_prefix("0x")?.trim_start_matches('0'), 16).ok()
+}
+
+/// What isn't a request has no URI; a refused one has an empty one.
+fn uri(r: &mut Request, out: &mut Vec<u8>) -> bool {
+    out.extend_from_slice(&r.uri);
+    !r.uri.is_empty() || r.internal || !r.line.method.is_empty()
 }
 
 fn document_root(r: &mut Request, out: &mut Vec<u8>) -> bool {

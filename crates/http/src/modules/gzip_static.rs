@@ -112,7 +112,8 @@ fn respond(r: &mut Request, found: crate::core::open_file::Found) {
     let etag = core.etag.then_some(found.etag);
     let response = &mut r.response;
     response.status = 200;
-    response.content_type = (!content_type.is_empty()).then_some(content_type);
+    // What a backend's X-Accel-Redirect brought along stays.
+    response.content_type = response.content_type.take().or((!content_type.is_empty()).then_some(content_type));
     response.content_length = Some(found.size);
     response.last_modified = Some(found.modified);
     response.etag = etag;

@@ -14,6 +14,7 @@ use expr::vars::{Session, Template, VarId};
 
 use super::{HttpModule, LocationContext};
 use crate::core::blocks;
+use crate::core::error_page::shown_status;
 use crate::core::location::{Handlers, Kind, LocationId};
 use crate::core::open_file::{Files, Kind as FileKind, errno};
 use crate::core::phase::{Flow, Handler};
@@ -156,6 +157,9 @@ fn push(loader: &mut Loader<'_>, op: Op) -> usize {
 fn rewrite(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let regex = variables::regex(loader, d.arg(0), &d.arg(0).text, false)?;
     let mut text = &d.arg(1).text[..];
+    if text.is_empty() {
+        return Err(Error::at(d.arg(1), "empty replacement"));
+    }
     let mut redirect = is_absolute(text).then_some(302);
     let mut last = if redirect.is_some() { Last::Again } else { Last::Goes };
     if let Some(word) = d.args.get(2) {
@@ -367,7 +371,9 @@ impl RewriteOp {
         let mut target = Vec::new();
         Replacement { r, escape: true }.render(&self.replacement, &mut target);
         if let Some(status) = self.redirect {
-            self.append_args(r, &mut target);
+            let escaped = std::mem::take(&mut target);
+            wire::uri::unescape_redirect(&escaped, &mut target);
+            self.append_args(r, escaped.contains(&b'?'), &mut target);
             if log {
                 self.log_target(r, "redirect", &target);
             }
@@ -404,9 +410,9 @@ impl RewriteOp {
         Ok(Applied::Yes)
     }
 
-    fn append_args(&self, r: &Request, target: &mut Vec<u8>) {
+    fn append_args(&self, r: &Request, has_args: bool, target: &mut Vec<u8>) {
         if self.keep_args && !r.args.is_empty() {
-            target.push(if target.contains(&b'?') { b'&' } else { b'?' });
+            target.push(if has_args { b'&' } else { b'?' });
             target.extend_from_slice(&r.args);
         }
     }
@@ -515,7 +521,7 @@ fn respond(r: &mut Request, op: &ReturnOp) -> Flow<'static> {
         None => return Flow::Status(op.status),
         Some(Text::Fixed(text)) => text.clone(),
         Some(Text::Made(template)) => {
-            r.response.status = op.status;
+            r.response.status = if r.error_status == 0 { op.status } else { shown_status(r.error_status) };
             Bytes::from(r.render(template))
         }
     };

@@ -13,6 +13,7 @@ use super::engine::Backend;
 use super::protocol::Framing;
 use super::state::Exchange;
 use super::stream::UpstreamBody;
+use crate::core::error_page;
 use crate::core::phase::Flow;
 use crate::core::request::Request;
 use crate::core::response::{Body, Headers};
@@ -66,7 +67,7 @@ pub(super) fn respond(
         copy_fields(b, r, exchange);
         return Next::Tunnel(Box::new((choice, idle, rest)));
     }
-    if b.up.intercept_errors && status >= 300 && intercepts(r, status) {
+    if b.up.intercept_errors && status >= 300 && error_page::has_page(r, status) {
         if status == 401 {
             copy_challenge(r, exchange);
         }
@@ -89,11 +90,6 @@ pub(super) fn respond(
     let body = UpstreamBody::new(b, r, exchange.clone(), choice, idle, framing, keeps);
     r.response.body = body.begin(r, rest);
     Next::Flow(Flow::Respond)
-}
-
-fn intercepts(r: &Request, status: u16) -> bool {
-    r.location.core.error_page.iter().any(|page| page.statuses.contains(&status))
-        && (!r.error_page || r.location.core.recursive_error_pages)
 }
 
 fn copy_challenge(r: &mut Request, exchange: &Exchange) {

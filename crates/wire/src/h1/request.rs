@@ -174,7 +174,7 @@ pub struct RequestHead {
     pub protocol: Span,
     /// The header lines in order, without those that were ignored.
     pub headers: Vec<HeaderSpan>,
-    /// Names of header lines that `ignore_invalid_headers` dropped, for the log.
+    /// The header lines that `ignore_invalid_headers` dropped, for the log.
     pub ignored: Vec<Span>,
     known: u64,
 }
@@ -285,7 +285,7 @@ impl RequestHead {
 
     fn add(&mut self, field: HeaderSpan, buf: &[u8], limits: &Limits) -> Result<(), RequestError> {
         if field.invalid && limits.ignore_invalid {
-            self.ignored.push(field.name);
+            self.ignored.push(Span { end: field.value.end.max(field.name.end), ..field.name });
             return Ok(());
         }
         if self.headers.len() >= limits.max_headers {
@@ -302,7 +302,10 @@ impl RequestHead {
             }
             self.known |= known.bit();
             if known == KnownHeader::Host {
-                self.add_host(field.value, buf)?;
+                // A refused one is there too: logs show it.
+                let checked = self.add_host(field.value, buf);
+                self.headers.push(field);
+                return checked;
             }
         }
         self.headers.push(field);
