@@ -234,7 +234,10 @@ impl Core {
             mutex.step_back -= 1;
             false
         } else {
-            mutex.lock.try_lock()
+            // Who has no place left, and nobody idle to take one from, would only close what it accepts.
+            let counts = self.counts();
+            let full = counts.free == 0 && counts.idle == 0 && !self.expects_room();
+            !full && mutex.lock.try_lock()
         };
         if mutex.held != mutex.accepting {
             mutex.accepting = mutex.held;
