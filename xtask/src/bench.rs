@@ -106,7 +106,7 @@ fn measure_all(options: &Options, folder: &Path) -> Outcome {
         let line =
             format!("\n{idle} idle keep-alive connections, private bytes each: nginx {nginx:.0}, ours {ours:.0}");
         println!("{line}");
-        table += &line;
+        table += &format!("\n{line}");
     }
     if options.has("--large") {
         let (nginx, ours) = (bench.large(&bench.nginx)?, bench.large(&bench.ours)?);
@@ -116,7 +116,7 @@ fn measure_all(options: &Options, folder: &Path) -> Outcome {
             nginx.0, ours.0, nginx.1, ours.1
         );
         println!("{line}");
-        table += &line;
+        table += &format!("\n{line}");
     }
     if options.has("--readme") {
         let path = tools::root().join("README.md");
