@@ -364,12 +364,31 @@ impl Core {
         let n = slots.insert(fd, flags, number);
         let slot = slots.at(n);
         let Some(fd) = &slot.fd else { return Ok(n) };
+        if flags & flag::UNWATCHED != 0 {
+            return Ok(n);
+        }
         let opened = self.backend.borrow_mut().open(n, fd.as_fd(), kind);
         if let Err(error) = opened {
             slots.remove(n, false);
             return Err(error);
         }
         Ok(n)
+    }
+
+    /// Whether registering a connection is a system call of its own, worth putting off.
+    pub(crate) fn watches_late(&self) -> bool {
+        matches!(*self.backend.borrow(), Backend::Epoll(_))
+    }
+
+    /// Registers a connection with the driver, now that something has to be waited for. One that is answered and closed
+    /// without a wait never costs the call.
+    pub(crate) fn watch(&self, n: u32, slot: &mut Slot) -> io::Result<()> {
+        if !slot.has(flag::UNWATCHED) {
+            return Ok(());
+        }
+        slot.flags &= !flag::UNWATCHED;
+        let Some(fd) = &slot.fd else { return Ok(()) };
+        self.backend.borrow_mut().open(n, fd.as_fd(), Kind::Stream)
     }
 
     /// Closes a slot; returns its descriptor.

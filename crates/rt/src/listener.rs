@@ -134,7 +134,12 @@ impl Listener {
                 }
                 Ok((fd, addr)) => {
                     self.accepted();
-                    let ready = if self.options.deferred { flag::READABLE } else { 0 };
+                    // Under epoll the first request is looked for before anything is registered: mostly it is there.
+                    let ready = match (self.core.watches_late(), self.options.deferred) {
+                        (true, _) => flag::READABLE | flag::UNWATCHED,
+                        (false, true) => flag::READABLE,
+                        (false, false) => 0,
+                    };
                     match Stream::open(fd, flag::ACCEPTED | flag::WRITABLE | ready) {
                         Ok(stream) => return Ok((stream, addr)),
                         // Such as a descriptor whose number is too high for select.

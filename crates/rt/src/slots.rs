@@ -35,6 +35,8 @@ pub(crate) mod flag {
     pub(crate) const ENDED: u16 = 2048;
     /// Memory waits for the file behind it, to fill its last packet.
     pub(crate) const NOPUSH: u16 = 4096;
+    /// Not registered with the driver: accepted, and so far nothing had to be waited for.
+    pub(crate) const UNWATCHED: u16 = 8192;
     /// What a connection that isn't coming back shows.
     pub(crate) const GONE: u16 = RDHUP | HUP | ERR;
     /// The bits that a driver reports.

@@ -148,6 +148,9 @@ impl Stream {
                 slot.recv_deadline = Tick::NONE;
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
+            if let Err(error) = self.core.watch(self.slot, slot) {
+                return Poll::Ready(Err(error));
+            }
             slot.recv_task = self.core.tasks.running();
             self.core.arm(self.slot, slot);
             Poll::Pending
@@ -333,6 +336,9 @@ impl Stream {
         if self.core.ring && !slot.has(flag::WRITABLE) {
             self.want_write(slot);
         }
+        if let Err(error) = self.core.watch(self.slot, slot) {
+            return Poll::Ready(Err(error));
+        }
         slot.send_task = self.core.tasks.running();
         self.core.arm(self.slot, slot);
         Poll::Pending
@@ -388,6 +394,9 @@ impl Stream {
             // peer is gone altogether; readiness drivers come here only when the peer takes no more.
             let sending = self.core.backend.borrow_mut().uring().is_some_and(|uring| uring.is_sending(self.slot));
             if slot.has(if sending { flag::HUP | flag::ERR | flag::ENDED } else { flag::GONE }) {
+                return Poll::Ready(());
+            }
+            if self.core.watch(self.slot, slot).is_err() {
                 return Poll::Ready(());
             }
             slot.hang_task = self.core.tasks.running();
