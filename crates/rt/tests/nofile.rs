@@ -29,13 +29,15 @@ fn accepting_pauses_and_goes_on() {
             let (_, hard) = os::process::limit(Limit::Files).expect("a limit");
             os::process::set_soft_limit(Limit::Files, free + 1).expect("set");
             let first = listener.accept().await.expect("accept");
+            // The pauses are counted from the loop's time: it must not be that of a turn long ago.
+            update_clock();
             let start = now_ms();
             spawn(async move {
                 sleep(70).await;
                 os::process::set_soft_limit(Limit::Files, hard).expect("set");
             });
             let second = listener.accept().await.expect("accept");
-            assert!((50..5000).contains(&(now_ms() - start)), "{driver:?}: {}", now_ms() - start);
+            assert!((90..1000).contains(&(now_ms() - start)), "{driver:?}: {}", now_ms() - start);
             assert_eq!(reports.borrow().len(), 2, "{driver:?}: {:?}", reports.borrow());
             assert!(reports.borrow().iter().all(|r| r.contains("code: 24") && r.contains("paused: true")));
             drop((first, second, clients));
