@@ -13,13 +13,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::rc::Rc;
 
-use buf::Bytes;
+use buf::{Bytes, Chain, FileRange, Piece};
 use conf::{Loader, Set};
 use expr::vars::Template;
 use os::file::{Open, openat};
 
 use super::conf::{CoreLocation, FileCache, Symlinks};
 use super::request::Request;
+use super::response::Body;
 
 /// The error numbers that callers tell apart.
 pub mod errno {
@@ -65,6 +66,27 @@ pub struct Found {
     pub etag: Bytes,
     /// Device and number, by which it is known again.
     identity: (u64, u64),
+}
+
+impl Found {
+    /// Makes an open file the response; whether ranges of it are served is left to the caller.
+    pub fn respond(self, r: &mut Request) {
+        let core = &r.location.core;
+        let content_type = core.types.of(&r.uri).unwrap_or_else(|| core.default_type.clone());
+        let etag = core.etag.then_some(self.etag);
+        let response = &mut r.response;
+        response.status = 200;
+        // What a backend's X-Accel-Redirect brought along stays.
+        response.content_type = response.content_type.take().or((!content_type.is_empty()).then_some(content_type));
+        response.content_length = Some(self.size);
+        response.last_modified = Some(self.modified);
+        response.etag = etag;
+        let mut chain = Chain::new();
+        if let Some(file) = self.file {
+            chain.push(Piece::File(FileRange { file, offset: 0, len: self.size }));
+        }
+        response.body = Body::Chain(chain);
+    }
 }
 
 /// Why a path couldn't be used.

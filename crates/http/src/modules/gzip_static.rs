@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use buf::{Bytes, Chain, FileRange, Piece};
+use buf::Bytes;
 use conf::values::one_of;
 use conf::{Args, Registry, Result};
 use engine::log::{Errno, Level};
@@ -15,7 +15,6 @@ use crate::core::location::Handlers;
 use crate::core::open_file::{Files, Kind, errno};
 use crate::core::phase::{Flow, Handler};
 use crate::core::request::Request;
-use crate::core::response::Body;
 
 /// The module.
 pub struct GzipStatic;
@@ -101,26 +100,8 @@ impl Handler for Server {
             }
             Kind::File => {}
         }
-        respond(r, found);
+        found.respond(r);
+        r.response.headers.push_static("Content-Encoding", Bytes::from_static(b"gzip"));
         Flow::Respond
     }
-}
-
-fn respond(r: &mut Request, found: crate::core::open_file::Found) {
-    let core = &r.location.core;
-    let content_type = core.types.of(&r.uri).unwrap_or_else(|| core.default_type.clone());
-    let etag = core.etag.then_some(found.etag);
-    let response = &mut r.response;
-    response.status = 200;
-    // What a backend's X-Accel-Redirect brought along stays.
-    response.content_type = response.content_type.take().or((!content_type.is_empty()).then_some(content_type));
-    response.content_length = Some(found.size);
-    response.last_modified = Some(found.modified);
-    response.etag = etag;
-    response.headers.push_static("Content-Encoding", Bytes::from_static(b"gzip"));
-    let mut chain = Chain::new();
-    if let Some(file) = found.file {
-        chain.push(Piece::File(FileRange { file, offset: 0, len: found.size }));
-    }
-    response.body = Body::Chain(chain);
 }

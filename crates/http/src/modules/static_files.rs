@@ -3,17 +3,16 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use buf::{Bytes, Chain, FileRange, Piece};
+use buf::Bytes;
 use conf::Result;
 use engine::log::{Errno, Level};
 use wire::h1::Method;
 
 use super::{HttpModule, LocationContext};
 use crate::core::location::Handlers;
-use crate::core::open_file::{Files, Found, Kind, OpenError, errno};
+use crate::core::open_file::{Files, Kind, OpenError, errno};
 use crate::core::phase::{Flow, Handler};
 use crate::core::request::Request;
-use crate::core::response::Body;
 
 /// The module.
 pub struct StaticFiles;
@@ -64,7 +63,11 @@ impl StaticHandler {
                 Flow::Status(404)
             }
             Kind::File if r.method == Method::Post => Flow::Status(405),
-            Kind::File => respond(r, found),
+            Kind::File => {
+                found.respond(r);
+                r.response.allow_ranges = true;
+                Flow::Respond
+            }
         }
     }
 }
@@ -80,27 +83,6 @@ fn refuse(r: &mut Request, path: &[u8], error: &OpenError) -> Flow<'static> {
         r.log_at(level, format_args!("{} \"{path}\" failed{}", error.call, Errno(&error.error)));
     }
     Flow::Status(status)
-}
-
-/// Makes an open file the response.
-fn respond(r: &mut Request, found: Found) -> Flow<'static> {
-    let core = &r.location.core;
-    let content_type = core.types.of(&r.uri).unwrap_or_else(|| core.default_type.clone());
-    let etag = core.etag.then_some(found.etag);
-    let response = &mut r.response;
-    response.status = 200;
-    // What a backend's X-Accel-Redirect brought along stays.
-    response.content_type = response.content_type.take().or((!content_type.is_empty()).then_some(content_type));
-    response.content_length = Some(found.size);
-    response.last_modified = Some(found.modified);
-    response.etag = etag;
-    response.allow_ranges = true;
-    let mut chain = Chain::new();
-    if let Some(file) = found.file {
-        chain.push(Piece::File(FileRange { file, offset: 0, len: found.size }));
-    }
-    response.body = Body::Chain(chain);
-    Flow::Respond
 }
 
 /// A folder's name without its slash: the client is sent to the name with it.
