@@ -158,7 +158,7 @@ fn servers(builder: &mut Builder, sets: &[Set], locations: &[Rc<Location>]) -> V
         .map(|(node, set)| {
             let root = locations[node.root.0 as usize].clone();
             let name = node.names.first().map(|name| shown_name(&name.text)).unwrap_or_default();
-            Rc::new(Server { name, core: set.share::<CoreServer>(), set: set.clone(), root, early: Vec::new() })
+            Rc::new(Server { name, core: set.share::<CoreServer>(), set: set.clone(), root })
         })
         .collect()
 }

@@ -10,7 +10,6 @@ use os::SockAddr;
 
 use super::conf::{CoreLocation, CoreServer};
 use super::location::{Location, LocationId};
-use super::phase::Handler;
 use super::variables::{HttpRegex, Variables};
 
 /// The whole of `http {}`, ready to serve.
@@ -57,8 +56,6 @@ pub struct Server {
     pub set: Set,
     /// Its own level as a location: what holds before one is found.
     pub root: Rc<Location>,
-    /// What runs before a location is found, besides the root's rewrite rules.
-    pub early: Vec<Rc<dyn Handler>>,
 }
 
 /// A listening socket, with all addresses whose connections it brings.
