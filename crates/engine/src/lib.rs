@@ -7,6 +7,7 @@
 //! What isn't here: protocols. The engine knows listening sockets and connections, nothing of what travels over them.
 #![forbid(unsafe_code)]
 
+pub mod channel;
 pub mod clock;
 pub mod core_conf;
 pub mod cycle;
@@ -16,6 +17,7 @@ pub mod listening;
 pub mod log;
 pub mod master;
 mod module;
+pub mod peers;
 pub mod personality;
 pub mod pid_file;
 pub mod report;
