@@ -1,5 +1,6 @@
 //! A cycle: one configuration with all that belongs to it, from its reading until the next one replaces it.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -106,6 +107,9 @@ pub struct Cycle {
     pub apps: Vec<Rc<dyn App>>,
     /// The listening sockets.
     pub listening: Vec<Listening>,
+    /// Sockets of older cycles that are to be given up when the workers of this one have started, and until then may
+    /// be wanted back.
+    pub retired: RefCell<Vec<Listening>>,
     /// The configuration's files.
     pub sources: Sources,
     /// The prefix.
@@ -178,6 +182,25 @@ impl Cycle {
             let _ = pid_file::remove(old);
         }
         listening::remove_files(&self.listening, &next.listening);
+        let older = self.retired.take();
+        next.retired.replace(listening::unwanted(&[&self.listening[..], &older].concat(), &next.listening));
+    }
+
+    /// All sockets that the next cycle may inherit. A unix socket that isn't wanted has lost its file for good.
+    fn open_sockets(&self) -> Vec<Listening> {
+        let retired = self.retired.borrow();
+        self.listening.iter().chain(retired.iter().filter(|one| !one.listen.addr.is_unix())).cloned().collect()
+    }
+
+    /// The workers of this cycle have started: sockets that only older ones had get no further connections.
+    pub fn give_up_retired(&self) {
+        listening::retire(&self.retired.take());
+    }
+
+    /// Closes all listening sockets in this process.
+    pub fn close_listening(&self) {
+        self.listening.iter().for_each(|listening| drop(listening.sockets.take()));
+        self.retired.take();
     }
 
     /// Removes what must not outlive the program: the pid file, files of unix sockets.
@@ -330,7 +353,8 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
         return None;
     }
     let (listening, prefix) = (Vec::new(), program.prefix.clone());
-    let mut cycle = Cycle { main, events, log, log_files, apps, listening, sources, prefix, shared };
+    let retired = RefCell::default();
+    let mut cycle = Cycle { main, events, log, log_files, apps, listening, retired, sources, prefix, shared };
     if purpose == Purpose::Signal {
         // What it has to say goes to the configuration's log if that can be written.
         let _ = cycle.log_files.open_all();
@@ -352,12 +376,8 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
         reporter.say(Level::Emerg, &format!("{have} worker_connections are not enough for {need} listening sockets"));
         return None;
     }
-    let opening = Opening {
-        old: old.map_or(&[], |old| &old.listening),
-        workers: cycle.core().worker_processes,
-        test,
-        reporter: &reporter,
-    };
+    let known = old.map_or_else(Vec::new, Cycle::open_sockets);
+    let opening = Opening { old: &known, workers: cycle.core().worker_processes, test, reporter: &reporter };
     cycle.listening = listening::open_all(wanted, &opening)?;
     Some(cycle)
 }

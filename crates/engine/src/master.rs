@@ -120,7 +120,7 @@ impl<'a> Master<'a> {
             Action::Quit if self.stage == Stage::Running => {
                 self.stage = Stage::Quitting;
                 // From now on connections are refused instead of waiting in vain.
-                self.cycle.listening.iter().for_each(|listening| drop(listening.sockets.take()));
+                self.cycle.close_listening();
                 self.tell(|_| true, SIGQUIT);
             }
             Action::Reconfigure if self.stage == Stage::Running => return self.reconfigure(),
@@ -272,6 +272,7 @@ impl<'a> Master<'a> {
         let ready = self.children.iter().all(|child| child.ready || child.generation != generation);
         if ready || Instant::now() >= deadline {
             self.handover = None;
+            self.cycle.give_up_retired();
             self.tell(|child| child.generation < generation, SIGQUIT);
         }
     }

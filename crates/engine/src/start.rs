@@ -59,18 +59,22 @@ pub fn run(program: &Program, command_line: &str, started: impl FnOnce(&Cycle)) 
     log::set_current(cycle.log.clone());
     note_start(&cycle);
     signals::ignore();
-    if cycle.core().daemon
-        && let Err(error) = os::process::daemonize()
-    {
-        crate::log!(log::current(), Emerg, "daemon() failed{}", Errno(&error));
-        return 1;
-    }
+    let launch = match cycle.core().daemon.then(os::process::daemonize).transpose() {
+        Ok(launch) => launch,
+        Err(error) => {
+            crate::log!(log::current(), Emerg, "daemon() failed{}", Errno(&error));
+            return 1;
+        }
+    };
     if let Err(message) = pid_file::write(&cycle.core().pid) {
         reporter.with_log(cycle.log.clone()).say(Level::Emerg, &message);
         return 1;
     }
     redirect_stderr(&cycle);
     started(&cycle);
+    if let Some(launch) = launch {
+        launch.done();
+    }
     match cycle.core().master_process {
         true => run_master(program, cycle, command_line),
         false => run_single(program, cycle),

@@ -2,13 +2,13 @@
 
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use crate::core_conf::{CoreConf, Env};
 use crate::cycle::{Cycle, Program, Purpose};
 use crate::log::{self, Errno, Level};
-use crate::module::WorkerContext;
+use crate::module::{App, WorkerContext};
 use crate::personality::personality;
 use crate::report::Reporter;
 use crate::signals::{self, Action};
@@ -91,7 +91,7 @@ pub fn serve(birth: Birth, role: Role<'_>) -> End {
 async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
     let signals = rt::Signals::new(&signals::HANDLED).map_err(|error| format!("signalfd() failed{}", Errno(&error)))?;
     let Birth { number, cycle, channel } = birth;
-    let mut serving = Serving { number, role, cycle, stop: Rc::default() };
+    let mut serving = Serving { number, role, cycle, accepting: Rc::default() };
     serving.begin()?;
     if let Some(channel) = &channel {
         let _ = os::channel::send(channel.as_raw_fd(), &[READY], &[]);
@@ -131,8 +131,8 @@ struct Serving<'a> {
     number: usize,
     role: Role<'a>,
     cycle: Rc<Cycle>,
-    /// Ends the accepting.
-    stop: Rc<rt::Event>,
+    /// What accepts for it.
+    accepting: Rc<Accepting>,
 }
 
 impl Serving<'_> {
@@ -142,7 +142,7 @@ impl Serving<'_> {
         for app in &self.cycle.apps {
             app.clone().start_worker(&context);
         }
-        listen(&self.cycle, self.number, self.role, &self.stop)
+        listen(&self.cycle, self.number, self.role, &self.accepting)
     }
 
     fn reopen(&self) {
@@ -163,11 +163,13 @@ impl Serving<'_> {
         let Some(cycle) = Cycle::load(program, Purpose::Run, Some(&self.cycle), &reporter) else { return Ok(()) };
         let old = std::mem::replace(&mut self.cycle, cycle);
         old.replaced_by(&self.cycle);
-        std::mem::take(&mut self.stop).notify();
+        std::mem::take(&mut self.accepting).stop.notify();
         old.apps.iter().for_each(|app| app.quit());
         old.log_files.flush_all();
         rt::close_idle();
-        self.begin()
+        self.begin()?;
+        self.cycle.give_up_retired();
+        Ok(())
     }
 
     /// What still runs is over now; it gets the time to log that.
@@ -188,8 +190,8 @@ impl Serving<'_> {
     async fn quit(&self, signals: &rt::Signals) {
         let cycle = &self.cycle;
         os::title::set(&format!("{}: worker process is shutting down", personality().name));
-        self.stop.notify();
-        cycle.listening.iter().for_each(|listening| drop(listening.sockets.take()));
+        self.accepting.stop.notify();
+        cycle.close_listening();
         cycle.apps.iter().for_each(|app| app.quit());
         let timeout = cycle.core().worker_shutdown_timeout_ms;
         let deadline = (timeout > 0).then(|| rt::now_ms() + timeout);
@@ -197,7 +199,7 @@ impl Serving<'_> {
             loop {
                 rt::close_idle();
                 rt::yield_now().await;
-                if cycle.apps.iter().all(|app| app.busy() == 0) {
+                if self.accepting.running.get() == 0 && cycle.apps.iter().all(|app| app.busy() == 0) {
                     break;
                 }
                 if deadline.is_some_and(|deadline| rt::now_ms() >= deadline) {
@@ -238,45 +240,71 @@ async fn first_of(one: impl Future<Output = ()>, other: impl Future<Output = ()>
     .await;
 }
 
-/// Starts a task for each listening socket; all end, and close their sockets, when `stop` happens.
-fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, stop: &Rc<rt::Event>) -> Result<(), String> {
+/// Starts a task for each listening socket; all end, and close their sockets, when the accepting stops.
+fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accepting>) -> Result<(), String> {
     let event = cycle.event();
-    let mutex = event.accept_mutex && cycle.core().master_process && cycle.core().worker_processes > 1;
+    let workers = cycle.core().worker_processes;
+    let mutex = event.accept_mutex && cycle.core().master_process && workers > 1;
     if mutex {
         rt::set_accept_mutex(Rc::new(AcceptMutex(cycle.shared.accept)), event.accept_mutex_delay_ms);
     }
     for listening in cycle.listening.iter().filter(|listening| !listening.listen.options.datagram) {
-        let found = match role {
-            Role::Worker => listening.take(worker),
-            // The next cycle is going to inherit them.
-            Role::Single(_) => listening.sockets.borrow().first().cloned(),
-        };
-        let Some(fd) = found else { continue };
-        let fd = Rc::try_unwrap(fd)
-            .or_else(|fd| fd.as_fd().try_clone_to_owned())
-            .map_err(|error| format!("dup() failed{}", Errno(&error)))?;
         let options = rt::AcceptOptions {
-            exclusive: cycle.core().worker_processes > 1 && !listening.listen.options.reuseport,
+            exclusive: workers > 1 && !listening.listen.options.reuseport,
             multi_accept: event.multi_accept,
             mutex: mutex && !listening.listen.options.reuseport,
             deferred: listening.listen.options.deferred,
             delay_ms: event.accept_mutex_delay_ms,
         };
-        let listener = rt::Listener::new(fd, options)
-            .map_err(|error| format!("listening on {} failed{}", listening.listen.addr, Errno(&error)))?;
-        let Some(app) = cycle.apps.get(listening.app).cloned() else { continue };
-        let index = listening.index;
-        let stop = stop.clone();
-        rt::spawn(async move {
-            let accepting = async {
-                while let Ok((stream, peer)) = listener.accept().await {
-                    app.clone().accept(index, stream, peer);
-                }
-            };
-            first_of(accepting, stop.wait()).await;
-        });
+        let sockets = match role {
+            Role::Worker => listening.take(worker, workers),
+            // The next cycle is going to inherit them.
+            Role::Single(_) => listening.sockets.borrow().clone(),
+        };
+        let Some(app) = cycle.apps.get(listening.app) else { continue };
+        for fd in sockets {
+            let fd = Rc::try_unwrap(fd)
+                .or_else(|fd| fd.as_fd().try_clone_to_owned())
+                .map_err(|error| format!("dup() failed{}", Errno(&error)))?;
+            let number = fd.as_raw_fd();
+            let listener = rt::Listener::new(fd, options)
+                .map_err(|error| format!("listening on {} failed{}", listening.listen.addr, Errno(&error)))?;
+            rt::spawn(accepting.clone().run(listener, number, app.clone(), listening.index));
+        }
+    }
+    if let Role::Worker = role {
+        // What was for older workers, and left for them to empty, isn't to be held open here.
+        cycle.close_listening();
     }
     Ok(())
+}
+
+/// The tasks that accept.
+#[derive(Default)]
+struct Accepting {
+    stop: rt::Event,
+    running: Cell<usize>,
+}
+
+impl Accepting {
+    /// Accepts on a socket, the descriptor of this number, until told to stop; from one that has been retired what was
+    /// on its way into its queue too.
+    async fn run(self: Rc<Self>, listener: rt::Listener, number: RawFd, app: Rc<dyn App>, index: usize) {
+        self.running.set(self.running.get() + 1);
+        let accept = async {
+            while let Ok((stream, peer)) = listener.accept().await {
+                app.clone().accept(index, stream, peer);
+            }
+        };
+        let stopped = async {
+            self.stop.wait().await;
+            if os::socket::is_retired(number) {
+                rt::sleep(LAST_ARRIVALS_MS).await;
+            }
+        };
+        first_of(accept, stopped).await;
+        self.running.set(self.running.get() - 1);
+    }
 }
 
 /// The lock of `accept_mutex`, as the event loop takes it.
@@ -427,6 +455,9 @@ pub const FATAL: i32 = 2;
 /// The message of a worker that is ready to accept.
 pub const READY: u8 = b'r';
 const QUIT_POLL_MS: u64 = 20;
+/// How long a worker that leaves goes on accepting from a socket that nobody else accepts from: connections whose
+/// handshake had begun end up there.
+const LAST_ARRIVALS_MS: u64 = 500;
 /// How long connections may take to notice that they are over.
 const LAST_WORDS_MS: u64 = 100;
 
