@@ -30,6 +30,8 @@ pub struct Program {
     pub global: Option<String>,
     /// `-e`, or the personality's: the error log of the time before the configuration is read, and the default.
     pub error_log: PathBuf,
+    /// Listening sockets that were open when the program started, for the first cycle to inherit.
+    pub given: RefCell<Vec<Listening>>,
 }
 
 /// Where the configuration is.
@@ -48,7 +50,8 @@ impl Program {
         crate::core_conf::tables(&mut registry);
         crate::event_conf::tables(&mut registry);
         modules.iter().for_each(|module| module.tables(&mut registry));
-        Program { modules, registry, prefix, conf, global: None, error_log: personality().error_log.clone() }
+        let error_log = personality().error_log.clone();
+        Program { modules, registry, prefix, conf, global: None, error_log, given: RefCell::default() }
     }
 
     /// The path of the configuration, for messages.
@@ -170,16 +173,12 @@ impl Cycle {
         self.event().debug_connection.iter().any(|network| network.contains(peer))
     }
 
-    /// What changes outside of the process when the next cycle has taken over: the log of the process, the pid file if
-    /// it has another name, files of unix sockets that are no longer listened on.
+    /// What changes outside of the process when the next cycle has taken over: the log of the process, the old pid file
+    /// if the new one has another name, files of unix sockets that are no longer listened on.
     pub fn replaced_by(&self, next: &Cycle) {
         crate::log::set_current(next.log.clone());
-        let (old, new) = (&self.core().pid, &next.core().pid);
-        if old != new {
-            if let Err(message) = pid_file::write(new) {
-                crate::log!(next.log, Emerg, "{message}");
-            }
-            let _ = pid_file::remove(old);
+        if self.core().pid != next.core().pid {
+            let _ = pid_file::remove(&self.core().pid);
         }
         listening::remove_files(&self.listening, &next.listening);
         let older = self.retired.take();
@@ -376,9 +375,17 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
         reporter.say(Level::Emerg, &format!("{have} worker_connections are not enough for {need} listening sockets"));
         return None;
     }
-    let known = old.map_or_else(Vec::new, Cycle::open_sockets);
+    let known = old.map_or_else(|| program.given.borrow().clone(), Cycle::open_sockets);
     let opening = Opening { old: &known, workers: cycle.core().worker_processes, test, reporter: &reporter };
     cycle.listening = listening::open_all(wanted, &opening)?;
+    if let Some(old) = old
+        && old.core().pid != cycle.core().pid
+        && let Err(message) = pid_file::write(&cycle.core().pid)
+    {
+        reporter.say(Level::Emerg, &message);
+        listening::remove_files(&cycle.listening, &known);
+        return None;
+    }
     Some(cycle)
 }
 

@@ -9,10 +9,13 @@ use os::poll::PollFd;
 use os::process::{Exit, Fork};
 use os::signal::{SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SignalFd};
 
+use crate::answers::Answers;
 use crate::cycle::{Cycle, Program, Purpose};
 use crate::log::{self, Errno};
+use crate::personality::personality;
 use crate::report::Reporter;
 use crate::signals::{self, Action};
+use crate::systemd;
 use crate::worker::{self, Birth, FATAL};
 
 /// A running child.
@@ -58,6 +61,8 @@ pub struct Master<'a> {
     respawns: Vec<(Instant, usize)>,
     /// How many died so since the last one that became ready.
     early_deaths: u32,
+    /// Who asked for a reload waits here for its outcome.
+    answers: Option<Answers>,
 }
 
 /// Why [`Master::run`] came back.
@@ -84,6 +89,7 @@ impl<'a> Master<'a> {
             no_accepting: false,
             respawns: Vec::new(),
             early_deaths: 0,
+            answers: answers(),
         })
     }
 
@@ -102,6 +108,7 @@ impl<'a> Master<'a> {
                     return worker;
                 }
             }
+            self.answers.iter().for_each(Answers::collect);
             self.note_ready();
             self.hand_over();
             self.escalate();
@@ -119,6 +126,7 @@ impl<'a> Master<'a> {
             Action::Terminate => self.terminate(signal),
             Action::Quit if self.stage == Stage::Running => {
                 self.stage = Stage::Quitting;
+                systemd::stopping();
                 // From now on connections are refused instead of waiting in vain.
                 self.cycle.close_listening();
                 self.tell(|_| true, SIGQUIT);
@@ -141,6 +149,7 @@ impl<'a> Master<'a> {
     /// Sleeps until a signal, a word from a worker, or the next deadline.
     fn wait(&self) {
         let mut fds = vec![PollFd::new(self.signals.as_fd().as_raw_fd(), os::poll::IN)];
+        fds.extend(self.answers.iter().map(|answers| PollFd::new(answers.descriptor(), os::poll::IN)));
         let waiting = self.children.iter().filter(|child| !child.ready);
         fds.extend(waiting.map(|child| PollFd::new(child.channel.as_raw_fd(), os::poll::IN)));
         let terminating = if let Stage::Terminating { next, .. } = self.stage { Some(next) } else { None };
@@ -176,6 +185,7 @@ impl<'a> Master<'a> {
         match os::process::fork() {
             Ok(Fork::Child) => {
                 self.children.clear();
+                self.answers = None;
                 drop(ours);
                 let birth = Birth { number, cycle: self.cycle.clone(), channel: Some(theirs) };
                 Some(Outcome::Worker(worker::run(birth).code()))
@@ -211,6 +221,7 @@ impl<'a> Master<'a> {
         }
         self.children.iter_mut().for_each(|child| child.exiting = true);
         let wait = FIRST_WAIT;
+        systemd::stopping();
         self.stage = Stage::Terminating { next: Instant::now() + wait, wait };
         self.tell(|_| true, if signal == SIGINT { SIGINT } else { SIGTERM });
     }
@@ -227,14 +238,21 @@ impl<'a> Master<'a> {
     }
 
     fn reconfigure(&mut self) -> Option<Outcome> {
+        self.answers.iter().for_each(Answers::collect);
         if self.no_accepting {
             // After WINCH: the same workers again, as nginx does when a binary upgrade is rolled back.
             self.no_accepting = false;
+            self.answer(Err("the worker processes were started again, the configuration was not read"));
             return self.start_workers();
         }
         crate::log!(log::current(), Notice, "reconfiguring");
+        systemd::reloading();
         let reporter = Reporter::running(self.cycle.log.clone());
-        let cycle = Cycle::load(self.program, Purpose::Run, Some(&self.cycle), &reporter)?;
+        let Some(cycle) = Cycle::load(self.program, Purpose::Run, Some(&self.cycle), &reporter) else {
+            self.answers.iter().for_each(|answers| answers.answer(Err(&reporter.heard())));
+            systemd::ready("the last reload failed, the configuration before it is running");
+            return None;
+        };
         let old = std::mem::replace(&mut self.cycle, cycle);
         old.replaced_by(&self.cycle);
         drop(old);
@@ -266,15 +284,26 @@ impl<'a> Master<'a> {
         let started = self.children.iter().any(|child| child.generation == generation);
         if !started && self.cycle.core().worker_processes > 0 {
             self.handover = None;
-            crate::log!(log::current(), Alert, "no new worker process has started, the old ones go on");
+            let message = "no new worker process has started, the old ones go on";
+            crate::log!(log::current(), Alert, "{message}");
+            self.answer(Err(message));
             return;
         }
         let ready = self.children.iter().all(|child| child.ready || child.generation != generation);
         if ready || Instant::now() >= deadline {
             self.handover = None;
             self.cycle.give_up_retired();
+            self.answer(Ok(()));
             self.tell(|child| child.generation < generation, SIGQUIT);
         }
+    }
+
+    /// Tells who asked for the reload what came of it.
+    fn answer(&self, outcome: Result<(), &str>) {
+        let message = outcome.map_err(|message| format!("{}: [alert] {message}\n", personality().name));
+        let outcome = message.as_ref().map(|_| ()).map_err(String::as_str);
+        systemd::ready(if outcome.is_ok() { "running" } else { "the last reload failed" });
+        self.answers.iter().for_each(|answers| answers.answer(outcome));
     }
 
     fn reopen(&mut self) {
@@ -344,6 +373,15 @@ impl<'a> Master<'a> {
         crate::log!(log::current(), Notice, "exit");
         Outcome::Exit
     }
+}
+
+/// Without them the server runs all the same.
+fn answers() -> Option<Answers> {
+    let answers = Answers::new();
+    if let Err(error) = &answers {
+        crate::log!(log::current(), Notice, "outcomes of reloads can't be asked for{}", Errno(error));
+    }
+    answers.ok()
 }
 
 fn note_exit(what: &str, pid: i32, exit: Exit) {

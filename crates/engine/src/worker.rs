@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
+use crate::answers::Answers;
 use crate::core_conf::{CoreConf, Env};
 use crate::cycle::{Cycle, Program, Purpose};
 use crate::log::{self, Errno, Level};
@@ -12,6 +13,7 @@ use crate::module::{App, WorkerContext};
 use crate::personality::personality;
 use crate::report::Reporter;
 use crate::signals::{self, Action};
+use crate::systemd;
 
 /// What the master gives a worker at its birth.
 pub struct Birth {
@@ -91,7 +93,10 @@ pub fn serve(birth: Birth, role: Role<'_>) -> End {
 async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
     let signals = rt::Signals::new(&signals::HANDLED).map_err(|error| format!("signalfd() failed{}", Errno(&error)))?;
     let Birth { number, cycle, channel } = birth;
-    let mut serving = Serving { number, role, cycle, accepting: Rc::default() };
+    let mut serving = Serving { number, role, cycle, accepting: Rc::default(), answers: None };
+    if let Role::Single(_) = role {
+        serving.answers = Answers::new().ok();
+    }
     serving.begin()?;
     if let Some(channel) = &channel {
         let _ = os::channel::send(channel.as_raw_fd(), &[READY], &[]);
@@ -103,6 +108,9 @@ async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
         };
         if action != Action::Ignore {
             signals::note(signal, action);
+        }
+        if let (Role::Single(_), Action::Terminate | Action::Quit) = (role, action) {
+            systemd::stopping();
         }
         match action {
             Action::Terminate => {
@@ -133,6 +141,8 @@ struct Serving<'a> {
     cycle: Rc<Cycle>,
     /// What accepts for it.
     accepting: Rc<Accepting>,
+    /// Who asked a single process for a reload waits here for its outcome.
+    answers: Option<Answers>,
 }
 
 impl Serving<'_> {
@@ -160,7 +170,13 @@ impl Serving<'_> {
         let Role::Single(program) = self.role else { return Ok(()) };
         crate::log!(log::current(), Notice, "reconfiguring");
         let reporter = Reporter::running(self.cycle.log.clone());
-        let Some(cycle) = Cycle::load(program, Purpose::Run, Some(&self.cycle), &reporter) else { return Ok(()) };
+        self.answers.iter().for_each(Answers::collect);
+        systemd::reloading();
+        let Some(cycle) = Cycle::load(program, Purpose::Run, Some(&self.cycle), &reporter) else {
+            self.answers.iter().for_each(|answers| answers.answer(Err(&reporter.heard())));
+            systemd::ready("the last reload failed, the configuration before it is running");
+            return Ok(());
+        };
         let old = std::mem::replace(&mut self.cycle, cycle);
         old.replaced_by(&self.cycle);
         std::mem::take(&mut self.accepting).stop.notify();
@@ -169,6 +185,8 @@ impl Serving<'_> {
         rt::close_idle();
         self.begin()?;
         self.cycle.give_up_retired();
+        self.answers.iter().for_each(|answers| answers.answer(Ok(())));
+        systemd::ready("running");
         Ok(())
     }
 
