@@ -119,7 +119,8 @@ fn sockets_are_passed() {
     server.reload();
     assert_eq!(server.get("/").text(), "one");
     assert!(UnixStream::connect(&given).is_ok());
-    server.stop();
+    server.signal(Signal::QUIT);
+    server.wait_end();
     assert!(given.exists(), "the file belongs to systemd");
 }
 
