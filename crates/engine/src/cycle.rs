@@ -15,6 +15,7 @@ use crate::module::{App, BuildContext, Module};
 use crate::personality::personality;
 use crate::pid_file;
 use crate::report::{Reporter, tell};
+use crate::upgrade::{self, Inherited, Invocation};
 
 /// What is the same for every cycle of a process: modules and the command line's words.
 pub struct Program {
@@ -32,6 +33,10 @@ pub struct Program {
     pub error_log: PathBuf,
     /// Listening sockets that were open when the program started, for the first cycle to inherit.
     pub given: RefCell<Vec<Listening>>,
+    /// How the process was started.
+    pub invocation: Invocation,
+    /// What came from the master whose place this one takes.
+    pub inherited: Inherited,
 }
 
 /// Where the configuration is.
@@ -51,7 +56,9 @@ impl Program {
         crate::event_conf::tables(&mut registry);
         modules.iter().for_each(|module| module.tables(&mut registry));
         let error_log = personality().error_log.clone();
-        Program { modules, registry, prefix, conf, global: None, error_log, given: RefCell::default() }
+        let (invocation, inherited) = (Invocation::new(std::env::args_os().collect()), Inherited::default());
+        let given = RefCell::default();
+        Program { modules, registry, prefix, conf, global: None, error_log, given, invocation, inherited }
     }
 
     /// The path of the configuration, for messages.
@@ -175,12 +182,14 @@ impl Cycle {
 
     /// What changes outside of the process when the next cycle has taken over: the log of the process, the old pid file
     /// if the new one has another name, files of unix sockets that are no longer listened on.
-    pub fn replaced_by(&self, next: &Cycle) {
+    ///
+    /// Files of sockets that `kept` says yes to belong to another master too, and stay.
+    pub fn replaced_by(&self, next: &Cycle, kept: &dyn Fn(&Path) -> bool) {
         crate::log::set_current(next.log.clone());
         if self.core().pid != next.core().pid {
             let _ = pid_file::remove(&self.core().pid);
         }
-        listening::remove_files(&self.listening, &next.listening);
+        listening::remove_files(&self.listening, &next.listening, kept);
         let older = self.retired.take();
         next.retired.replace(listening::unwanted(&[&self.listening[..], &older].concat(), &next.listening));
     }
@@ -202,12 +211,15 @@ impl Cycle {
         self.retired.take();
     }
 
-    /// Removes what must not outlive the program: the pid file, files of unix sockets.
-    pub fn remove_files(&self) {
-        if let Err(message) = pid_file::remove(&self.core().pid) {
+    /// Removes what must not outlive the program: the pid file (which has its other name while a new binary runs), files
+    /// of unix sockets unless `kept` says yes to them.
+    pub fn remove_files(&self, kept: &dyn Fn(&Path) -> bool, upgrading: bool) {
+        let pid = &self.core().pid;
+        let pid = if upgrading { upgrade::old_pid_file(pid) } else { pid.clone() };
+        if let Err(message) = pid_file::remove(&pid) {
             crate::log!(self.log, Alert, "{message}");
         }
-        listening::remove_files(&self.listening, &[]);
+        listening::remove_files(&self.listening, &[], kept);
     }
 
     /// Reads the configuration and opens all it asks for; nothing of the old cycle changes. `None`: it failed, and that
@@ -375,7 +387,11 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
         reporter.say(Level::Emerg, &format!("{have} worker_connections are not enough for {need} listening sockets"));
         return None;
     }
-    let known = old.map_or_else(|| program.given.borrow().clone(), Cycle::open_sockets);
+    let known = match old {
+        Some(old) => old.open_sockets(),
+        None if test => Vec::new(),
+        None => [program.given.borrow().clone(), program.inherited.sockets()].concat(),
+    };
     let opening = Opening { old: &known, workers: cycle.core().worker_processes, test, reporter: &reporter };
     cycle.listening = listening::open_all(wanted, &opening)?;
     if let Some(old) = old
@@ -383,7 +399,7 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
         && let Err(message) = pid_file::write(&cycle.core().pid)
     {
         reporter.say(Level::Emerg, &message);
-        listening::remove_files(&cycle.listening, &known);
+        listening::remove_files(&cycle.listening, &known, &|_| false);
         return None;
     }
     Some(cycle)

@@ -12,11 +12,13 @@ use crate::cycle::{Cycle, Program, Purpose};
 use crate::listening;
 use crate::log::{self, Errno, Level, Target};
 use crate::master::{Master, Outcome};
+use crate::peers::Peers;
 use crate::personality::personality;
 use crate::pid_file;
 use crate::report::{Reporter, install_panic_hook, tell};
 use crate::signals;
 use crate::systemd;
+use crate::upgrade::Inherited;
 use crate::worker::{self, Birth, Role};
 
 /// Tests the configuration (`-t`); the cycle is for `-T`. `None`: the test failed.
@@ -77,18 +79,21 @@ fn outcome(question: Question) -> bool {
 }
 
 /// Runs the server until it is told to end: the exit code. `started` is called when it listens.
-pub fn run(program: &Program, command_line: &str, started: impl FnOnce(&Cycle)) -> i32 {
+pub fn run(program: &mut Program, command_line: &str, started: impl FnOnce(&Cycle)) -> i32 {
     let reporter = Reporter::start(program.first_log());
     reporter.install();
     install_panic_hook();
     systemd::init();
     program.given.replace(systemd::given(&reporter));
+    program.inherited = Inherited::take(&reporter);
+    let program = &*program;
     let Some(cycle) = Cycle::load(program, Purpose::Run, None, &reporter) else { return 1 };
     log::set_current(cycle.log.clone());
     close_unused(program, &cycle, &reporter);
     note_start(&cycle);
     signals::ignore();
-    let launch = match cycle.core().daemon.then(os::process::daemonize).transpose() {
+    let daemonizes = cycle.core().daemon && !program.inherited.is_upgrade();
+    let launch = match daemonizes.then(os::process::daemonize).transpose() {
         Ok(launch) => launch,
         Err(error) => {
             crate::log!(log::current(), Emerg, "daemon() failed{}", Errno(&error));
@@ -104,7 +109,10 @@ pub fn run(program: &Program, command_line: &str, started: impl FnOnce(&Cycle)) 
     if let Some(launch) = launch {
         launch.done();
     }
-    systemd::ready("running");
+    if !program.inherited.is_upgrade() {
+        // Else the master that started this one speaks for the service until it leaves.
+        systemd::ready("running");
+    }
     match cycle.core().master_process {
         true => run_master(program, cycle, command_line),
         false => run_single(program, cycle),
@@ -122,12 +130,18 @@ fn run_master(program: &Program, cycle: Rc<Cycle>, command_line: &str) -> i32 {
     };
     match master.run() {
         Outcome::Exit => 0,
-        Outcome::Worker(code) => code,
+        Outcome::Born(birth) => {
+            // What the master knew is of no use to a worker.
+            drop(master);
+            worker::run(*birth).code()
+        }
     }
 }
 
 fn run_single(program: &Program, cycle: Rc<Cycle>) -> i32 {
-    worker::serve(Birth { number: 0, cycle, channel: None }, Role::Single(program)).code()
+    let daemon = cycle.core().daemon || program.inherited.is_upgrade();
+    let birth = Birth { number: 0, cycle, generation: 0, daemon, channel: None, peers: Peers::new() };
+    worker::serve(birth, Role::Single(program)).code()
 }
 
 /// Closes the sockets that were passed to the program and that the configuration doesn't listen on.

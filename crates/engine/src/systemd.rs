@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 
 use os::SockAddr;
 
+use crate::listening::Listening;
 use crate::log::Level;
 use crate::report::Reporter;
 
@@ -39,7 +40,7 @@ pub fn main_pid(pid: i32) {
 }
 
 /// The descriptors that systemd has passed to this process, not inherited on exec any more.
-pub fn passed_sockets() -> Vec<OwnedFd> {
+fn passed_sockets() -> Vec<OwnedFd> {
     let variable = |name| std::env::var_os(name).unwrap_or_default();
     let count = passed(&variable("LISTEN_PID"), &variable("LISTEN_FDS"), os::process::pid());
     let adopt = |number| {
@@ -49,11 +50,15 @@ pub fn passed_sockets() -> Vec<OwnedFd> {
     (FIRST..FIRST + count).filter_map(adopt).collect()
 }
 
-/// Makes the passed sockets ones that the first cycle may inherit; what is no listening socket is closed.
-pub fn given(reporter: &Reporter) -> Vec<crate::listening::Listening> {
-    let (given, others) = crate::listening::adopt(passed_sockets());
-    for fd in others {
-        reporter.say(Level::Warn, &format!("descriptor {} of LISTEN_FDS is no listening socket", fd.as_raw_fd()));
+/// The passed sockets, for the first cycle to inherit; what is no listening socket is closed.
+pub fn given(reporter: &Reporter) -> Vec<Listening> {
+    let mut given = Vec::new();
+    for fd in passed_sockets() {
+        let number = fd.as_raw_fd();
+        let listens = os::socket::is_listening(number) || os::socket::is_datagram(number);
+        if !listens || crate::listening::gather(&mut given, fd, true).is_err() {
+            reporter.say(Level::Warn, &format!("descriptor {number} of LISTEN_FDS is no listening socket, closed"));
+        }
     }
     given
 }

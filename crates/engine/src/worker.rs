@@ -2,14 +2,17 @@
 
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::Rc;
 
 use crate::answers::Answers;
+use crate::channel::Channel;
 use crate::core_conf::{CoreConf, Env};
 use crate::cycle::{Cycle, Program, Purpose};
+use crate::inbox::{Inbox, Told, first_of};
 use crate::log::{self, Errno, Level};
 use crate::module::{App, WorkerContext};
+use crate::peers::Peers;
 use crate::personality::personality;
 use crate::report::Reporter;
 use crate::signals::{self, Action};
@@ -21,8 +24,14 @@ pub struct Birth {
     pub number: usize,
     /// The cycle it serves.
     pub cycle: Rc<Cycle>,
-    /// Its end of the channel to the master: one byte tells that it is ready.
-    pub channel: Option<OwnedFd>,
+    /// Which cycle of the master this is, counted from 0.
+    pub generation: u64,
+    /// Whether WINCH counts: in the foreground a terminal sends it whenever its window changes.
+    pub daemon: bool,
+    /// Its end of the channel to the master; none if it is the only process.
+    pub channel: Option<Channel>,
+    /// The other workers.
+    pub peers: Peers,
 }
 
 /// How a worker ends.
@@ -91,35 +100,24 @@ pub fn serve(birth: Birth, role: Role<'_>) -> End {
 }
 
 async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
-    let signals = rt::Signals::new(&signals::HANDLED).map_err(|error| format!("signalfd() failed{}", Errno(&error)))?;
-    let Birth { number, cycle, channel } = birth;
-    let mut serving = Serving { number, role, cycle, accepting: Rc::default(), answers: None };
+    let Birth { number, cycle, generation, daemon, channel, peers } = birth;
+    let inbox = Inbox::new(channel, peers).map_err(|error| format!("signalfd() failed{}", Errno(&error)))?;
+    let mut serving =
+        Serving { number, role, cycle, generation, daemon, inbox, accepting: Rc::default(), answers: None };
     if let Role::Single(_) = role {
         serving.answers = Answers::new().ok();
     }
     serving.begin()?;
-    if let Some(channel) = &channel {
-        let _ = os::channel::send(channel.as_raw_fd(), &[READY], &[]);
-    }
-    while let Ok(signal) = signals.recv().await {
-        let action = match role {
-            Role::Worker => signals::of_worker(signal.number, serving.cycle.core().daemon),
-            Role::Single(_) => signals::of_master(signal.number, serving.cycle.core().daemon),
-        };
-        if action != Action::Ignore {
-            signals::note(signal, action);
-        }
-        if let (Role::Single(_), Action::Terminate | Action::Quit) = (role, action) {
-            systemd::stopping();
-        }
-        match action {
+    serving.inbox.say_ready();
+    while let Ok(told) = serving.inbox.next().await {
+        match serving.action(told) {
             Action::Terminate => {
                 crate::log!(log::current(), Notice, "exiting");
                 break;
             }
             Action::Quit => {
                 crate::log!(log::current(), Notice, "gracefully shutting down");
-                serving.quit(&signals).await;
+                serving.quit().await;
                 break;
             }
             Action::Reopen => serving.reopen(),
@@ -128,8 +126,8 @@ async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
         }
     }
     serving.cycle.log_files.flush_all();
-    if let Role::Single(_) = role {
-        serving.cycle.remove_files();
+    if let Role::Single(program) = role {
+        serving.cycle.remove_files(&|file| program.inherited.keeps(file), false);
     }
     Ok(End::Done)
 }
@@ -139,6 +137,9 @@ struct Serving<'a> {
     number: usize,
     role: Role<'a>,
     cycle: Rc<Cycle>,
+    generation: u64,
+    daemon: bool,
+    inbox: Inbox,
     /// What accepts for it.
     accepting: Rc<Accepting>,
     /// Who asked a single process for a reload waits here for its outcome.
@@ -146,6 +147,34 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
+    /// What to do about what was said. Signals are noted in the log, commands aren't, as in nginx.
+    fn action(&self, told: Told) -> Action {
+        match told {
+            Told::Signal(signal) => {
+                let action = match self.role {
+                    Role::Worker => signals::of_worker(signal.number, self.daemon),
+                    Role::Single(_) => signals::of_single(signal.number, self.daemon),
+                };
+                signals::note(signal, action);
+                if let (Role::Single(_), Action::Terminate | Action::Quit) = (self.role, action) {
+                    systemd::stopping();
+                }
+                action
+            }
+            Told::Command(action) => action,
+            Told::HandOver { kind, fds, .. } => {
+                let generation = self.generation;
+                crate::log!(
+                    log::current(),
+                    Alert,
+                    "generation {generation} is handed {} descriptors of kind {kind}, which it doesn't know",
+                    fds.len()
+                );
+                Action::Ignore
+            }
+        }
+    }
+
     /// Starts the applications, then the accepting.
     fn begin(&self) -> Result<(), String> {
         let context = WorkerContext { number: self.number, log: self.cycle.log.clone(), cycle: self.cycle.clone() };
@@ -178,7 +207,7 @@ impl Serving<'_> {
             return Ok(());
         };
         let old = std::mem::replace(&mut self.cycle, cycle);
-        old.replaced_by(&self.cycle);
+        old.replaced_by(&self.cycle, &|file| program.inherited.keeps(file));
         std::mem::take(&mut self.accepting).stop.notify();
         old.apps.iter().for_each(|app| app.quit());
         old.log_files.flush_all();
@@ -205,7 +234,7 @@ impl Serving<'_> {
     }
 
     /// Finishes what runs: returns when all connections are done, the time is over, or a signal says to stop at once.
-    async fn quit(&self, signals: &rt::Signals) {
+    async fn quit(&self) {
         let cycle = &self.cycle;
         os::title::set(&format!("{}: worker process is shutting down", personality().name));
         self.accepting.stop.notify();
@@ -227,18 +256,10 @@ impl Serving<'_> {
             }
         };
         let told = async {
-            loop {
-                let Ok(signal) = signals.recv().await else { break };
-                let action = signals::of_worker(signal.number, cycle.core().daemon);
-                match action {
-                    Action::Terminate => {
-                        signals::note(signal, action);
-                        break;
-                    }
-                    Action::Reopen => {
-                        signals::note(signal, action);
-                        self.reopen();
-                    }
+            while let Ok(told) = self.inbox.next().await {
+                match self.action(told) {
+                    Action::Terminate => break,
+                    Action::Reopen => self.reopen(),
                     _ => {}
                 }
             }
@@ -247,15 +268,6 @@ impl Serving<'_> {
         self.end_connections().await;
         crate::log!(log::current(), Notice, "exiting");
     }
-}
-
-/// Waits for whichever ends first; the other is dropped.
-async fn first_of(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
-    let (mut one, mut other) = (std::pin::pin!(one), std::pin::pin!(other));
-    std::future::poll_fn(|cx| {
-        if one.as_mut().poll(cx).is_ready() { std::task::Poll::Ready(()) } else { other.as_mut().poll(cx) }
-    })
-    .await;
 }
 
 /// Starts a task for each listening socket; all end, and close their sockets, when the accepting stops.
@@ -470,8 +482,6 @@ pub fn after(ms: u64, f: impl FnOnce() + 'static) {
 
 /// The exit code that says: don't start me again.
 pub const FATAL: i32 = 2;
-/// The message of a worker that is ready to accept.
-pub const READY: u8 = b'r';
 const QUIT_POLL_MS: u64 = 20;
 /// How long a worker that leaves goes on accepting from a socket that nobody else accepts from: connections whose
 /// handshake had begun end up there.
