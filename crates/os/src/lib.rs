@@ -4,6 +4,7 @@
 //! `shm` and `rt` are the only ones with `unsafe`.
 
 mod addr;
+pub mod capability;
 pub mod channel;
 pub mod clock;
 pub mod epoll;
@@ -12,6 +13,7 @@ pub mod io;
 pub mod memory;
 pub mod poll;
 pub mod process;
+pub mod sandbox;
 pub mod signal;
 pub mod socket;
 pub mod title;
