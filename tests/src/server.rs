@@ -48,6 +48,7 @@ pub struct Setup {
     http: String,
     whole: Option<String>,
     tiny_disk: Option<String>,
+    wrapper: Vec<String>,
     folder: Folder,
 }
 
@@ -93,6 +94,12 @@ impl Setup {
         self
     }
 
+    /// Starts the server through another program, which is to become it by exec.
+    pub fn wrapper(mut self, words: &[&str]) -> Setup {
+        self.wrapper = words.iter().map(|word| word.to_string()).collect();
+        self
+    }
+
     /// The server's folder, for what `file` can't say.
     pub fn folder(&self) -> &Folder {
         &self.folder
@@ -104,6 +111,7 @@ impl Setup {
             ports: BTreeMap::new(),
             folder: self.folder,
             tiny_disk: self.tiny_disk,
+            wrapper: self.wrapper,
             child: None,
             quiet: false,
         };
@@ -143,6 +151,7 @@ pub struct Server {
     ports: BTreeMap<String, (u16, UdpSocket)>,
     folder: Folder,
     tiny_disk: Option<String>,
+    wrapper: Vec<String>,
     child: Option<Child>,
     quiet: bool,
 }
@@ -208,7 +217,9 @@ impl Server {
     pub fn launch(&mut self) {
         let stderr = fs::File::create(self.folder.path().join("stderr")).expect("the folder is ours");
         let mut command = self.launcher();
-        command.arg(binary());
+        let wrapper =
+            self.wrapper.iter().map(|word| word.replace("%%DIR%%", &self.folder.path().display().to_string()));
+        command.args(wrapper).arg(binary());
         command.arg("-p").arg(self.folder.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
         self.child = Some(command.stdin(Stdio::null()).stderr(stderr).spawn().expect("the program starts"));
         let pid_file = self.folder.path().join("nginx.pid");

@@ -7,6 +7,7 @@
 //! What isn't here: protocols. The engine knows listening sockets and connections, nothing of what travels over them.
 #![forbid(unsafe_code)]
 
+pub mod answers;
 pub mod channel;
 pub mod clock;
 pub mod core_conf;
@@ -25,6 +26,7 @@ pub mod process_table;
 pub mod report;
 pub mod signals;
 pub mod start;
+pub mod systemd;
 pub mod thread_pool;
 pub mod upgrade;
 pub mod worker;
