@@ -54,7 +54,6 @@ fn site(backend: u16) -> Setup {
          client_body_temp_path cb; proxy_temp_path pt; client_body_in_file_only clean;
          server {{ listen 127.0.0.1:%%PORT%%; root %%DIR%%/site; aio threads;
             location /list/ {{ autoindex on; }}
-            location /var/ {{ alias %%DIR%%/$arg_folder/; }}
             location /link/ {{ alias %%DIR%%/site/outside/; }}
             location /proxy {{ proxy_pass http://127.0.0.1:{backend}/; }} }}"
     );

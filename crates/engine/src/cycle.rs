@@ -32,12 +32,12 @@ pub struct Program {
     pub global: Option<String>,
     /// `-e`, or the personality's: the error log of the time before the configuration is read, and the default.
     pub error_log: PathBuf,
-    /// Listening sockets that were open when the program started, for the first cycle to inherit.
-    pub given: RefCell<Vec<Listening>>,
     /// How the process was started.
     pub invocation: Invocation,
     /// What came from the master whose place this one takes.
     pub inherited: Inherited,
+    /// Listening sockets that were open when the program started, for the first cycle to inherit.
+    pub given: RefCell<Vec<Listening>>,
 }
 
 /// Where the configuration is.
@@ -58,8 +58,22 @@ impl Program {
         modules.iter().for_each(|module| module.tables(&mut registry));
         let error_log = personality().error_log.clone();
         let (invocation, inherited) = (Invocation::new(std::env::args_os().collect()), Inherited::default());
-        let given = RefCell::default();
-        Program { modules, registry, prefix, conf, global: None, error_log, given, invocation, inherited }
+        Program {
+            modules,
+            registry,
+            prefix,
+            conf,
+            global: None,
+            error_log,
+            invocation,
+            inherited,
+            given: RefCell::default(),
+        }
+    }
+
+    /// The sockets that were open when the program started, whoever made them.
+    fn passed_sockets(&self) -> Vec<Listening> {
+        [self.inherited.sockets(), self.given.borrow().clone()].concat()
     }
 
     /// The path of the configuration, for messages.
@@ -393,11 +407,7 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
         reporter.say(Level::Emerg, &format!("{have} worker_connections are not enough for {need} listening sockets"));
         return None;
     }
-    let known = match old {
-        Some(old) => old.open_sockets(),
-        None if test => Vec::new(),
-        None => [program.given.borrow().clone(), program.inherited.sockets()].concat(),
-    };
+    let known = old.map_or_else(|| program.passed_sockets(), Cycle::open_sockets);
     let opening = Opening { old: &known, workers: cycle.core().worker_processes, test, reporter: &reporter };
     cycle.listening = listening::open_all(wanted, &opening)?;
     if let Some(old) = old

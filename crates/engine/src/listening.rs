@@ -63,26 +63,33 @@ impl Listening {
     }
 }
 
-/// Adds a listening socket that another process has opened to those that a cycle can inherit. `given`: its file, if it has
-/// one, stays another's.
-pub fn gather(all: &mut Vec<Listening>, fd: OwnedFd, given: bool) -> io::Result<()> {
-    let raw = fd.as_raw_fd();
-    os::io::set_nonblocking(raw, true)?;
-    let (addr, datagram) = (socket::local_addr(raw)?, socket::is_datagram(raw));
-    let reuseport = socket::is_reuseport(raw);
-    // The impossible backlog makes the configured options differ, so that they are set.
-    let options = ListenOptions { backlog: UNKNOWN, reuseport, datagram, ..ListenOptions::default() };
-    let listen = Listen { addr, options };
-    match all.iter().find(|other| other.is_same(&listen)) {
-        Some(other) => other.sockets.borrow_mut().push(Rc::new(fd)),
-        None => {
-            let one = Listening::new(0, 0, listen);
-            one.given.set(given);
-            one.sockets.borrow_mut().push(Rc::new(fd));
-            all.push(one);
+/// Makes listening sockets that somebody else has opened ones that a cycle can inherit. The second list is of those that
+/// aren't listening sockets.
+pub fn adopt(fds: Vec<OwnedFd>) -> (Vec<Listening>, Vec<OwnedFd>) {
+    let (mut all, mut others): (Vec<Listening>, Vec<OwnedFd>) = (Vec::new(), Vec::new());
+    for fd in fds {
+        let raw = fd.as_raw_fd();
+        let datagram = socket::is_datagram(raw);
+        let listens = datagram || socket::is_listening(raw);
+        let (true, Ok(addr)) = (listens && os::io::set_nonblocking(raw, true).is_ok(), socket::local_addr(raw)) else {
+            others.push(fd);
+            continue;
+        };
+        // The impossible backlog makes the configured options differ, so that they are set.
+        let reuseport = socket::is_reuseport(raw);
+        let options = ListenOptions { backlog: UNKNOWN, reuseport, datagram, ..ListenOptions::default() };
+        let listen = Listen { addr, options };
+        match all.iter().find(|other| other.is_same(&listen)) {
+            Some(other) => other.sockets.borrow_mut().push(Rc::new(fd)),
+            None => {
+                let one = Listening::new(0, 0, listen);
+                one.given.set(true);
+                one.sockets.borrow_mut().push(Rc::new(fd));
+                all.push(one);
+            }
         }
     }
-    Ok(())
+    (all, others)
 }
 
 /// How sockets are opened.
@@ -329,8 +336,8 @@ fn message(listen: &Listen, error: &ListenError) -> String {
     }
 }
 
-/// Removes the files of unix sockets that are in `old` and not in `new`, but for those that somebody else made and those
-/// that `kept` says yes to.
+/// Removes the files of unix sockets that are in `old` and not in `new`, if they are ours and `kept` doesn't say that
+/// they are another master's too.
 pub fn remove_files(old: &[Listening], new: &[Listening], kept: &dyn Fn(&Path) -> bool) {
     for path in old.iter().filter(|listening| !listening.given.get()).filter_map(Listening::path) {
         if !kept(path) && !new.iter().any(|listening| listening.path() == Some(path)) {
@@ -433,8 +440,9 @@ mod tests {
         let reporter = Reporter::running(Log::new(&[]));
         let fd = socket::listen(&local().addr, &ListenOptions::default()).expect("listens");
         let addr = socket::local_addr(fd.as_raw_fd()).expect("an address");
-        let mut given = Vec::new();
-        gather(&mut given, fd, true).expect("a listening socket");
+        let other = socket::socket(&addr, false).expect("a socket");
+        let (given, others) = adopt(vec![fd, other]);
+        assert_eq!((given.len(), others.len()), (1, 1));
         let listen = Listen { addr, options: Default::default() };
         let all = open_all(vec![(0, 0, listen)], &opening(&given, false, &reporter)).expect("opens");
         assert!(Rc::ptr_eq(&all[0].sockets.borrow()[0], &given[0].sockets.borrow()[0]) && all[0].given.get());

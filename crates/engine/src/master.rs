@@ -138,12 +138,16 @@ impl<'a> Master<'a> {
             Action::Terminate => self.terminate(),
             Action::Quit if self.stage == Stage::Running => {
                 self.stage = Stage::Quitting;
-                self.say_leaving();
+                self.note_stopping();
                 // From now on connections are refused instead of waiting in vain.
                 self.cycle.close_listening();
                 self.tell(|_| true, &Message::Quit, SIGQUIT);
             }
-            Action::Reconfigure if self.stage == Stage::Running && self.upgrading() => return self.roll_back(),
+            Action::Reconfigure if self.stage == Stage::Running && self.upgrading() => {
+                self.answers.iter().for_each(Answers::collect);
+                self.answer(Err("the worker processes were started again, the configuration was not read"));
+                return self.roll_back();
+            }
             Action::Reconfigure if self.stage == Stage::Running => return self.reconfigure(),
             Action::Reopen => self.reopen(),
             Action::NoAccept if self.stage == Stage::Running => {
@@ -255,7 +259,7 @@ impl<'a> Master<'a> {
             return;
         }
         let wait = FIRST_WAIT;
-        self.say_leaving();
+        self.note_stopping();
         self.stage = Stage::Terminating { next: Instant::now() + wait, wait };
         self.tell(|_| true, &Message::Terminate, SIGTERM);
     }
@@ -272,8 +276,8 @@ impl<'a> Master<'a> {
     }
 
     fn reconfigure(&mut self) -> Born {
-        self.answers.iter().for_each(Answers::collect);
         crate::log!(log::current(), Notice, "reconfiguring");
+        self.answers.iter().for_each(Answers::collect);
         systemd::reloading();
         let reporter = Reporter::running(self.cycle.log.clone());
         let Some(cycle) = Cycle::load(self.program, Purpose::Run, Some(&self.cycle), &reporter) else {
@@ -296,8 +300,6 @@ impl<'a> Master<'a> {
     /// The new binary isn't what was hoped for, or is gone: workers of the running configuration again.
     fn roll_back(&mut self) -> Born {
         self.no_accepting = false;
-        self.answers.iter().for_each(Answers::collect);
-        self.answer(Err("the worker processes were started again, the configuration was not read"));
         self.start_workers()
     }
 
@@ -315,14 +317,6 @@ impl<'a> Master<'a> {
     /// Whether a master of another program file runs beside this one, started by it.
     fn upgrading(&self) -> bool {
         self.table.iter().any(|child| child.kind == Kind::NewBinary)
-    }
-
-    /// The service ends with this master, or goes on with the one that takes its place.
-    fn say_leaving(&self) {
-        match self.table.iter().find(|child| child.kind == Kind::NewBinary) {
-            Some(child) => systemd::main_pid(child.pid),
-            None => systemd::stopping(),
-        }
     }
 
     /// Whether the file of a unix socket is another master's too.
@@ -354,9 +348,17 @@ impl<'a> Master<'a> {
         }
         if new.iter().all(|child| child.ready) || Instant::now() >= deadline {
             self.handover = None;
-            self.cycle.give_up_retired();
+            self.give_up_retired();
             self.answer(Ok(()));
             self.tell(|child| child.generation < generation, &Message::Quit, SIGQUIT);
+        }
+    }
+
+    /// Sockets that only older workers had get no further connections, unless another master may listen on them too.
+    fn give_up_retired(&self) {
+        match self.program.inherited.parent_lives() {
+            true => drop(self.cycle.retired.take()),
+            false => self.cycle.give_up_retired(),
         }
     }
 
@@ -366,6 +368,13 @@ impl<'a> Master<'a> {
         let outcome = message.as_ref().map(|_| ()).map_err(String::as_str);
         systemd::ready(if outcome.is_ok() { "running" } else { "the last reload failed" });
         self.answers.iter().for_each(|answers| answers.answer(outcome));
+    }
+
+    /// The service ends, unless there is another master.
+    fn note_stopping(&self) {
+        if !self.upgrading() && !self.program.inherited.parent_lives() {
+            systemd::stopping();
+        }
     }
 
     fn reopen(&mut self) {
@@ -419,6 +428,7 @@ impl<'a> Master<'a> {
     /// The new master is gone, this one is the only one again.
     fn new_binary_ended(&mut self) -> Born {
         upgrade::restore_pid_file(&self.cycle);
+        systemd::ready("running");
         if self.no_accepting && self.stage == Stage::Running { self.roll_back() } else { None }
     }
 

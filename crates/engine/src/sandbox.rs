@@ -112,7 +112,7 @@ fn files(cycle: &Cycle) -> Files {
     // A log that was moved away is opened again as another file, so the folder counts; the master makes the file.
     let folders = cycle.log_files.iter().filter_map(|file| file.path().parent().map(Path::to_path_buf));
     files.write.extend(folders);
-    files.write.push("/dev/null".into());
+    files.change.push("/dev/null".into());
     files.read.extend(SYSTEM.iter().map(PathBuf::from));
     files
 }

@@ -83,17 +83,18 @@ pub fn run(program: &mut Program, command_line: &str, started: impl FnOnce(&Cycl
     let reporter = Reporter::start(program.first_log());
     reporter.install();
     install_panic_hook();
-    systemd::init();
-    program.given.replace(systemd::given(&reporter));
     program.inherited = Inherited::take(&reporter);
     let program = &*program;
+    systemd::init();
+    program.given.replace(systemd::given(&reporter));
     let Some(cycle) = Cycle::load(program, Purpose::Run, None, &reporter) else { return 1 };
     log::set_current(cycle.log.clone());
     close_unused(program, &cycle, &reporter);
     note_start(&cycle);
     signals::ignore();
-    let daemonizes = cycle.core().daemon && !program.inherited.is_upgrade();
-    let launch = match daemonizes.then(os::process::daemonize).transpose() {
+    // What takes a running program's place is in the background already.
+    let to_background = cycle.core().daemon && !program.inherited.is_upgrade();
+    let launch = match to_background.then(os::process::daemonize).transpose() {
         Ok(launch) => launch,
         Err(error) => {
             crate::log!(log::current(), Emerg, "daemon() failed{}", Errno(&error));
@@ -109,10 +110,7 @@ pub fn run(program: &mut Program, command_line: &str, started: impl FnOnce(&Cycl
     if let Some(launch) = launch {
         launch.done();
     }
-    if !program.inherited.is_upgrade() {
-        // Else the master that started this one speaks for the service until it leaves.
-        systemd::ready("running");
-    }
+    systemd::ready("running");
     match cycle.core().master_process {
         true => run_master(program, cycle, command_line),
         false => run_single(program, cycle),

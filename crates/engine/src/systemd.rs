@@ -10,7 +10,6 @@ use std::sync::OnceLock;
 
 use os::SockAddr;
 
-use crate::listening::Listening;
 use crate::log::Level;
 use crate::report::Reporter;
 
@@ -34,13 +33,8 @@ pub fn stopping() {
     notify("STOPPING=1");
 }
 
-/// Another process is the service from now on: the new program of a binary upgrade.
-pub fn main_pid(pid: i32) {
-    notify(&format!("MAINPID={pid}"));
-}
-
 /// The descriptors that systemd has passed to this process, not inherited on exec any more.
-fn passed_sockets() -> Vec<OwnedFd> {
+pub fn passed_sockets() -> Vec<OwnedFd> {
     let variable = |name| std::env::var_os(name).unwrap_or_default();
     let count = passed(&variable("LISTEN_PID"), &variable("LISTEN_FDS"), os::process::pid());
     let adopt = |number| {
@@ -50,15 +44,11 @@ fn passed_sockets() -> Vec<OwnedFd> {
     (FIRST..FIRST + count).filter_map(adopt).collect()
 }
 
-/// The passed sockets, for the first cycle to inherit; what is no listening socket is closed.
-pub fn given(reporter: &Reporter) -> Vec<Listening> {
-    let mut given = Vec::new();
-    for fd in passed_sockets() {
-        let number = fd.as_raw_fd();
-        let listens = os::socket::is_listening(number) || os::socket::is_datagram(number);
-        if !listens || crate::listening::gather(&mut given, fd, true).is_err() {
-            reporter.say(Level::Warn, &format!("descriptor {number} of LISTEN_FDS is no listening socket, closed"));
-        }
+/// Makes the passed sockets ones that the first cycle may inherit; what is no listening socket is closed.
+pub fn given(reporter: &Reporter) -> Vec<crate::listening::Listening> {
+    let (given, others) = crate::listening::adopt(passed_sockets());
+    for fd in others {
+        reporter.say(Level::Warn, &format!("descriptor {} of LISTEN_FDS is no listening socket", fd.as_raw_fd()));
     }
     given
 }

@@ -103,15 +103,17 @@ pub fn serve(birth: Birth, role: Role<'_>) -> End {
 async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
     let Birth { number, cycle, generation, daemon, channel, peers } = birth;
     let inbox = Inbox::new(channel, peers).map_err(|error| format!("signalfd() failed{}", Errno(&error)))?;
-    let mut serving =
-        Serving { number, role, cycle, generation, daemon, inbox, accepting: Rc::default(), answers: None };
-    if let Role::Single(_) = role {
-        serving.answers = Answers::new().ok();
-    }
+    let answers = if let Role::Single(_) = role { Answers::new().ok() } else { None };
+    let accepting = Rc::default();
+    let mut serving = Serving { number, role, cycle, generation, daemon, inbox, accepting, answers };
     serving.begin()?;
     serving.inbox.say_ready();
     while let Ok(told) = serving.inbox.next().await {
-        match serving.action(told) {
+        let action = serving.action(told);
+        if let (Role::Single(_), Action::Terminate | Action::Quit) = (role, action) {
+            systemd::stopping();
+        }
+        match action {
             Action::Terminate => {
                 crate::log!(log::current(), Notice, "exiting");
                 break;
@@ -157,9 +159,6 @@ impl Serving<'_> {
                     Role::Single(_) => signals::of_single(signal.number, self.daemon),
                 };
                 signals::note(signal, action);
-                if let (Role::Single(_), Action::Terminate | Action::Quit) = (self.role, action) {
-                    systemd::stopping();
-                }
                 action
             }
             Told::Command(action) => action,

@@ -91,8 +91,7 @@ mod tests {
     fn capabilities_go() {
         let before = effective().expect("readable");
         crate::process::tests_fork(|| {
-            let keep: &[Capability] =
-                if before & Capability::NetRaw.bit() == 0 { &[] } else { &[Capability::NetRaw] };
+            let keep: &[Capability] = if before & Capability::NetRaw.bit() == 0 { &[] } else { &[Capability::NetRaw] };
             if crate::users::effective_uid() == 0 {
                 bound(keep).expect("bounded");
             }

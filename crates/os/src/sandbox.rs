@@ -20,7 +20,7 @@ use seccompiler::{
 pub struct Files {
     /// To be read and listed.
     pub read: Vec<PathBuf>,
-    /// Existing files to be written too.
+    /// Existing files to be written, not read.
     pub write: Vec<PathBuf>,
     /// To be read and written; files and folders to be made, renamed and removed.
     pub change: Vec<PathBuf>,
@@ -36,8 +36,9 @@ pub fn has_landlock() -> bool {
 /// Puts all files but these out of reach, as far as the kernel's version knows how to.
 pub fn restrict_files(files: &Files) -> io::Result<()> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    let write = read | AccessFs::WriteFile | AccessFs::Truncate;
-    let change = write
+    let write = AccessFs::WriteFile | AccessFs::Truncate;
+    let change = read
+        | write
         | AccessFs::RemoveFile
         | AccessFs::RemoveDir
         | AccessFs::MakeDir
@@ -297,7 +298,7 @@ mod tests {
             };
             restrict_files(&files).expect("restricted");
             let open = |name: &str| std::fs::read(inside(name).join("f")).is_ok();
-            assert_eq!(["read", "write", "change", "other"].map(open), [true, true, true, false]);
+            assert_eq!(["read", "write", "change", "other"].map(open), [true, false, true, false]);
             let write = |name: &str| std::fs::write(inside(name).join("f"), "y").is_ok();
             assert_eq!(["read", "write", "change", "other"].map(write), [false, true, true, false]);
             let make = |name: &str| std::fs::write(inside(name).join("new"), "y").is_ok();
