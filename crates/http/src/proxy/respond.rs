@@ -255,7 +255,11 @@ fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
             }
             seen |= bit;
         }
-        if !b.hidden.has(header.known, header.name.of(bytes)) {
+        let hidden = match header.known {
+            KnownHeader::Other => b.hidden.has(header.known, header.name.of(bytes)),
+            known => b.hidden.has(known, b""),
+        };
+        if !hidden {
             copy_field(b, r, header, bytes);
         }
     }
