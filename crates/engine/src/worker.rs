@@ -312,6 +312,7 @@ fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accep
 /// The tasks that accept.
 #[derive(Default)]
 struct Accepting {
+    /// Happens once.
     stop: rt::Event,
     running: Cell<usize>,
 }
@@ -327,7 +328,8 @@ impl Accepting {
             }
         };
         let stopped = async {
-            self.stop.wait().await;
+            // Also when that was before this task began.
+            std::future::poll_fn(|cx| self.stop.poll_since(cx, 0)).await;
             if os::socket::is_retired(number) {
                 rt::sleep(LAST_ARRIVALS_MS).await;
             }
