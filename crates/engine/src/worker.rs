@@ -207,7 +207,7 @@ impl Serving<'_> {
         };
         let old = std::mem::replace(&mut self.cycle, cycle);
         old.replaced_by(&self.cycle, &|file| program.inherited.keeps(file));
-        std::mem::take(&mut self.accepting).stop.notify();
+        std::mem::take(&mut self.accepting).stop();
         old.apps.iter().for_each(|app| app.quit());
         old.log_files.flush_all();
         rt::close_idle();
@@ -236,7 +236,7 @@ impl Serving<'_> {
     async fn quit(&self) {
         let cycle = &self.cycle;
         os::title::set(&format!("{}: worker process is shutting down", personality().name));
-        self.accepting.stop.notify();
+        self.accepting.stop();
         cycle.close_listening();
         cycle.apps.iter().for_each(|app| app.quit());
         let timeout = cycle.core().worker_shutdown_timeout_ms;
@@ -311,11 +311,19 @@ fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accep
 /// The tasks that accept.
 #[derive(Default)]
 struct Accepting {
-    stop: rt::Event,
+    told: rt::Event,
+    /// The event is only for those who wait already: tasks may be told to stop before they have run once.
+    stopped: Cell<bool>,
     running: Cell<usize>,
 }
 
 impl Accepting {
+    /// Ends it.
+    fn stop(&self) {
+        self.stopped.set(true);
+        self.told.notify();
+    }
+
     /// Accepts on a socket, the descriptor of this number, until told to stop; from one that has been retired what was
     /// on its way into its queue too.
     async fn run(self: Rc<Self>, listener: rt::Listener, number: RawFd, app: Rc<dyn App>, index: usize) {
@@ -326,7 +334,9 @@ impl Accepting {
             }
         };
         let stopped = async {
-            self.stop.wait().await;
+            if !self.stopped.get() {
+                self.told.wait().await;
+            }
             if os::socket::is_retired(number) {
                 rt::sleep(LAST_ARRIVALS_MS).await;
             }
