@@ -94,7 +94,8 @@ impl Setup {
         self
     }
 
-    /// Starts the server through another program, which is to become it by exec.
+    /// Starts the server through another program, which is to become it by exec. Its words may have placeholders that
+    /// the configuration has.
     pub fn wrapper(mut self, words: &[&str]) -> Setup {
         self.wrapper = words.iter().map(|word| word.to_string()).collect();
         self
@@ -217,8 +218,7 @@ impl Server {
     pub fn launch(&mut self) {
         let stderr = fs::File::create(self.folder.path().join("stderr")).expect("the folder is ours");
         let mut command = self.launcher();
-        let wrapper =
-            self.wrapper.iter().map(|word| word.replace("%%DIR%%", &self.folder.path().display().to_string()));
+        let wrapper: Vec<_> = self.wrapper.iter().map(|word| self.fill(word)).collect();
         command.args(wrapper).arg(binary());
         command.arg("-p").arg(self.folder.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
         self.child = Some(command.stdin(Stdio::null()).stderr(stderr).spawn().expect("the program starts"));
@@ -229,6 +229,12 @@ impl Server {
             let port = *port;
             self.wait(|_| TcpStream::connect(("127.0.0.1", port)).is_ok(), "its port");
         }
+    }
+
+    /// Puts what is known by now into placeholders.
+    fn fill(&self, text: &str) -> String {
+        let text = text.replace("%%DIR%%", &self.folder.path().display().to_string());
+        self.ports.iter().fold(text, |text, (name, (port, _))| text.replace(&format!("%%{name}%%"), &port.to_string()))
     }
 
     /// What becomes the server: it sees to it that a test that is killed leaves no server behind.

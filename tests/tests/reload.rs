@@ -252,6 +252,8 @@ fn a_crash_leaves_nothing_in_the_way() {
     if is_nginx() {
         return; // A socket's file is in its way.
     }
+    server.quiet();
+    assert_eq!(server.get("/").text(), "one");
     let workers = server.children();
     server.signal(Signal::KILL);
     server.wait_end();

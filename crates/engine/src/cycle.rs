@@ -15,6 +15,7 @@ use crate::module::{App, BuildContext, Module};
 use crate::personality::personality;
 use crate::pid_file;
 use crate::report::{Reporter, tell};
+use crate::sandbox::{self, Needs};
 use crate::upgrade::{self, Inherited, Invocation};
 
 /// What is the same for every cycle of a process: modules and the command line's words.
@@ -136,6 +137,8 @@ pub struct Cycle {
     pub retired: RefCell<Vec<Listening>>,
     /// The configuration's files.
     pub sources: Sources,
+    /// What workers need of the system.
+    pub needs: Needs,
     /// The prefix.
     pub prefix: PathBuf,
     /// What all workers share, over reloads.
@@ -271,6 +274,7 @@ struct Read {
     log: Log,
     log_files: LogFiles,
     apps: Vec<Rc<dyn App>>,
+    needs: Needs,
     sources: Sources,
 }
 
@@ -295,7 +299,8 @@ fn read(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Rep
     }
     let events = loader.store.entry::<Events>().0.take();
     let log_files = loader.store.take::<LogFiles>().unwrap_or_default();
-    Some(Read { main, events, log, log_files, apps, sources: loader.sources })
+    let needs = loader.store.take::<Needs>().unwrap_or_default();
+    Some(Read { main, events, log, log_files, apps, needs, sources: loader.sources })
 }
 
 fn parse(program: &Program, env: &conf::Env) -> (Sources, Vec<conf::Directive>, Vec<Error>) {
@@ -359,7 +364,7 @@ fn log_of(main: &Set, loader: &mut Loader<'_>, program: &Program) -> Log {
 
 /// Opens files and sockets.
 fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Reporter) -> Option<Cycle> {
-    let Read { main, events, log, log_files, apps, sources } = read;
+    let Read { main, events, log, log_files, apps, needs, sources } = read;
     let Some(events) = events else {
         reporter.say(Level::Emerg, "no \"events\" section in configuration");
         return None;
@@ -379,7 +384,7 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
     }
     let (listening, prefix) = (Vec::new(), program.prefix.clone());
     let retired = RefCell::default();
-    let mut cycle = Cycle { main, events, log, log_files, apps, listening, retired, sources, prefix, shared };
+    let mut cycle = Cycle { main, events, log, log_files, apps, listening, retired, sources, needs, prefix, shared };
     if purpose == Purpose::Signal {
         // What it has to say goes to the configuration's log if that can be written.
         let _ = cycle.log_files.open_all();
@@ -395,6 +400,7 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
         return None;
     }
     let reporter = reporter.with_log(cycle.log.clone());
+    sandbox::check(&cycle, &reporter);
     let wanted = wanted(&cycle.apps);
     if cycle.event().worker_connections <= wanted.len() {
         let (have, need) = (cycle.event().worker_connections, wanted.len());

@@ -24,6 +24,7 @@ pub mod personality;
 pub mod pid_file;
 pub mod process_table;
 pub mod report;
+pub mod sandbox;
 pub mod signals;
 pub mod start;
 pub mod systemd;

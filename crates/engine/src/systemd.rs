@@ -33,11 +33,6 @@ pub fn stopping() {
     notify("STOPPING=1");
 }
 
-/// Another process is the service from now on: the new program of a binary upgrade.
-pub fn main_pid(pid: i32) {
-    notify(&format!("MAINPID={pid}"));
-}
-
 /// The descriptors that systemd has passed to this process, not inherited on exec any more.
 pub fn passed_sockets() -> Vec<OwnedFd> {
     let variable = |name| std::env::var_os(name).unwrap_or_default();

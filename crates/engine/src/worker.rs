@@ -15,6 +15,7 @@ use crate::module::{App, WorkerContext};
 use crate::peers::Peers;
 use crate::personality::personality;
 use crate::report::Reporter;
+use crate::sandbox;
 use crate::signals::{self, Action};
 use crate::systemd;
 
@@ -412,13 +413,7 @@ fn become_worker(birth: &Birth) -> Result<(), String> {
     }
     set_limits(core, birth.cycle.event().worker_connections);
     if let Some(owner) = birth.cycle.owner() {
-        let failed = |call: &str, error: std::io::Error| format!("{call} failed{}", Errno(&error));
-        os::users::set_gid(owner.gid).map_err(|error| failed(&format!("setgid({})", owner.gid), error))?;
-        let name = owner.user.name.to_string_lossy();
-        os::users::init_groups(&owner.user.name, owner.gid)
-            .map_err(|error| failed(&format!("initgroups({name}, {})", owner.gid), error))?;
-        let uid = owner.user.uid;
-        os::users::set_uid(uid).map_err(|error| failed(&format!("setuid({uid})"), error))?;
+        sandbox::drop_privileges(&owner, &birth.cycle.needs)?;
     }
     if let Some(processors) = core.worker_cpu_affinity.of_worker(birth.number) {
         warn("sched_setaffinity", os::process::set_affinity(processors));
@@ -428,7 +423,7 @@ fn become_worker(birth: &Birth) -> Result<(), String> {
         std::env::set_current_dir(folder)
             .map_err(|error| format!("chdir(\"{}\") failed{}", folder.display(), Errno(&error)))?;
     }
-    Ok(())
+    sandbox::enter(&birth.cycle)
 }
 
 /// Of the environment stays `TZ` and what `env` names.
