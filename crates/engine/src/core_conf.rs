@@ -52,6 +52,11 @@ conf::table! {
     /// How long a worker that quits may go on serving; then it closes all connections.
     "worker_shutdown_timeout" in Context::MAIN, Args::exactly(1), default "",
         scalar(msec) worker_shutdown_timeout_ms: u64 = 0;
+    /// Whether a worker that leaves on a reload hands idle connections and tunnels (WebSocket) over to the new workers,
+    /// which serve on; clients notice nothing, and the old worker ends soon. Off, it does as nginx does: it closes the
+    /// former, and goes on as long as the latter do.
+    "reload_handover" in Context::MAIN, Args::FLAG, default "on",
+        scalar(flag) reload_handover: bool = true;
     /// The working folder of workers: where core files go.
     "working_directory" in Context::MAIN, Args::exactly(1), default "",
         scalar(parse_working_directory) working_directory: Option<PathBuf> = None;

@@ -13,6 +13,7 @@ pub mod core_conf;
 pub mod cycle;
 pub mod event_conf;
 mod files;
+pub mod handover;
 pub mod listening;
 pub mod log;
 pub mod master;

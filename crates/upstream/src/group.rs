@@ -89,6 +89,20 @@ impl Choice {
         Choice { group, progress: Progress::default(), on_backup: false, current: None, tries }
     }
 
+    /// For a request that is under way with the peer of this name already, as another process chose it; without a peer
+    /// if the group has it no longer.
+    pub fn resume(group: Rc<Group>, name: &str) -> Choice {
+        let mut choice = Choice::new(group, 1);
+        let at = |peers: &Peers| peers.list.iter().position(|peer| *peer.name == *name);
+        let primary = at(&choice.group.primary);
+        choice.on_backup = primary.is_none();
+        choice.current = primary.or_else(|| at(&choice.group.backup));
+        if let Some(peer) = choice.peer() {
+            peer.conns.set(peer.conns.get() + 1);
+        }
+        choice
+    }
+
     /// The group.
     pub fn group(&self) -> &Rc<Group> {
         &self.group

@@ -41,6 +41,14 @@ impl Writer {
         }
     }
 
+    /// Adds a field for each value.
+    pub fn list<T: AsRef<[u8]>>(&mut self, tag: u8, values: impl IntoIterator<Item = T>) -> &mut Writer {
+        for value in values {
+            self.bytes(tag, value.as_ref());
+        }
+        self
+    }
+
     /// Adds an empty field if `set`.
     pub fn flag(&mut self, tag: u8, set: bool) -> &mut Writer {
         if set { self.bytes(tag, b"") } else { self }
