@@ -14,6 +14,7 @@ use crate::module::{App, BuildContext, Module};
 use crate::personality::personality;
 use crate::pid_file;
 use crate::report::{Reporter, tell};
+use crate::upgrade::{self, Inherited, Invocation};
 
 /// What is the same for every cycle of a process: modules and the command line's words.
 pub struct Program {
@@ -29,6 +30,10 @@ pub struct Program {
     pub global: Option<String>,
     /// `-e`, or the personality's: the error log of the time before the configuration is read, and the default.
     pub error_log: PathBuf,
+    /// How the process was started.
+    pub invocation: Invocation,
+    /// What came from the master whose place this one takes.
+    pub inherited: Inherited,
 }
 
 /// Where the configuration is.
@@ -47,7 +52,9 @@ impl Program {
         crate::core_conf::tables(&mut registry);
         crate::event_conf::tables(&mut registry);
         modules.iter().for_each(|module| module.tables(&mut registry));
-        Program { modules, registry, prefix, conf, global: None, error_log: personality().error_log.clone() }
+        let error_log = personality().error_log.clone();
+        let (invocation, inherited) = (Invocation::new(std::env::args_os().collect()), Inherited::default());
+        Program { modules, registry, prefix, conf, global: None, error_log, invocation, inherited }
     }
 
     /// The path of the configuration, for messages.
@@ -168,7 +175,9 @@ impl Cycle {
 
     /// What changes outside of the process when the next cycle has taken over: the log of the process, the pid file if
     /// it has another name, files of unix sockets that are no longer listened on.
-    pub fn replaced_by(&self, next: &Cycle) {
+    ///
+    /// Files of sockets that `kept` says yes to belong to another master too, and stay.
+    pub fn replaced_by(&self, next: &Cycle, kept: &dyn Fn(&Path) -> bool) {
         crate::log::set_current(next.log.clone());
         let (old, new) = (&self.core().pid, &next.core().pid);
         if old != new {
@@ -177,15 +186,18 @@ impl Cycle {
             }
             let _ = pid_file::remove(old);
         }
-        listening::remove_files(&self.listening, &next.listening);
+        listening::remove_files(&self.listening, &next.listening, kept);
     }
 
-    /// Removes what must not outlive the program: the pid file, files of unix sockets.
-    pub fn remove_files(&self) {
-        if let Err(message) = pid_file::remove(&self.core().pid) {
+    /// Removes what must not outlive the program: the pid file (which has its other name while a new binary runs), files
+    /// of unix sockets unless `kept` says yes to them.
+    pub fn remove_files(&self, kept: &dyn Fn(&Path) -> bool, upgrading: bool) {
+        let pid = &self.core().pid;
+        let pid = if upgrading { upgrade::old_pid_file(pid) } else { pid.clone() };
+        if let Err(message) = pid_file::remove(&pid) {
             crate::log!(self.log, Alert, "{message}");
         }
-        listening::remove_files(&self.listening, &[]);
+        listening::remove_files(&self.listening, &[], kept);
     }
 
     /// Reads the configuration and opens all it asks for; nothing of the old cycle changes. `None`: it failed, and that
@@ -352,8 +364,9 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
         reporter.say(Level::Emerg, &format!("{have} worker_connections are not enough for {need} listening sockets"));
         return None;
     }
+    let inherited = if test { Vec::new() } else { program.inherited.sockets() };
     let opening = Opening {
-        old: old.map_or(&[], |old| &old.listening),
+        old: old.map_or(&inherited, |old| &old.listening),
         workers: cycle.core().worker_processes,
         test,
         reporter: &reporter,

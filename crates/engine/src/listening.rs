@@ -38,7 +38,7 @@ impl Listening {
     }
 
     /// The file of a unix socket.
-    fn path(&self) -> Option<&Path> {
+    pub fn path(&self) -> Option<&Path> {
         unix_path(&self.listen.addr)
     }
 }
@@ -76,7 +76,7 @@ pub fn open_all(wanted: Vec<(usize, usize, Listen)>, opening: &Opening<'_>) -> O
         }
     }
     all.retain(|listening| !listening.sockets.borrow().is_empty());
-    remove_files(&all, opening.old);
+    remove_files(&all, opening.old, &|_| false);
     None
 }
 
@@ -179,10 +179,10 @@ fn message(listen: &Listen, error: &ListenError) -> String {
     }
 }
 
-/// Removes the files of unix sockets that are in `old` and not in `new`.
-pub fn remove_files(old: &[Listening], new: &[Listening]) {
+/// Removes the files of unix sockets that are in `old` and not in `new`, but for those that `kept` says yes to.
+pub fn remove_files(old: &[Listening], new: &[Listening], kept: &dyn Fn(&Path) -> bool) {
     for path in old.iter().filter_map(Listening::path) {
-        if !new.iter().any(|listening| listening.path() == Some(path)) {
+        if !kept(path) && !new.iter().any(|listening| listening.path() == Some(path)) {
             let _ = std::fs::remove_file(path);
         }
     }

@@ -1,6 +1,5 @@
 //! The other workers, as one worker knows them: by their channels.
 
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use crate::channel::Channel;
@@ -31,9 +30,9 @@ impl Peers {
     }
 
     /// There is another one, in place of whoever had its slot.
-    pub fn open(&mut self, slot: u16, pid: i32, generation: u64, channel: OwnedFd) {
+    pub fn open(&mut self, slot: u16, pid: i32, generation: u64, channel: Channel) {
         self.list.retain(|peer| peer.slot != slot);
-        self.list.push(Peer { slot, pid, generation, channel: Rc::new(Channel::from_fd(channel)) });
+        self.list.push(Peer { slot, pid, generation, channel: Rc::new(channel) });
     }
 
     /// One is gone; its channel is closed. Nothing happens if its slot has another process by now.
@@ -60,7 +59,7 @@ mod tests {
     #[test]
     fn come_and_go() {
         let mut peers = Peers::new();
-        let fd = || os::channel::pair().expect("a pair").0;
+        let fd = || Channel::pair().expect("a pair").0;
         for (slot, pid, generation) in [(0, 10, 0), (1, 11, 0), (2, 12, 1), (3, 13, 2), (4, 14, 2)] {
             peers.open(slot, pid, generation, fd());
         }

@@ -9,10 +9,12 @@ use os::signal::{SIGHUP, SIGQUIT, SIGTERM, SIGUSR1};
 use crate::cycle::{Cycle, Program, Purpose};
 use crate::log::{self, Errno, Level, Target};
 use crate::master::{Master, Outcome};
+use crate::peers::Peers;
 use crate::personality::personality;
 use crate::pid_file;
 use crate::report::{Reporter, install_panic_hook, tell};
 use crate::signals;
+use crate::upgrade::Inherited;
 use crate::worker::{self, Birth, Role};
 
 /// Tests the configuration (`-t`); the cycle is for `-T`. `None`: the test failed.
@@ -51,15 +53,18 @@ pub fn signal(program: &Program, word: &str) -> bool {
 }
 
 /// Runs the server until it is told to end: the exit code. `started` is called when it listens.
-pub fn run(program: &Program, command_line: &str, started: impl FnOnce(&Cycle)) -> i32 {
+pub fn run(program: &mut Program, command_line: &str, started: impl FnOnce(&Cycle)) -> i32 {
     let reporter = Reporter::start(program.first_log());
     reporter.install();
     install_panic_hook();
+    program.inherited = Inherited::take(&reporter);
+    let program = &*program;
     let Some(cycle) = Cycle::load(program, Purpose::Run, None, &reporter) else { return 1 };
     log::set_current(cycle.log.clone());
     note_start(&cycle);
     signals::ignore();
     if cycle.core().daemon
+        && !program.inherited.is_upgrade()
         && let Err(error) = os::process::daemonize()
     {
         crate::log!(log::current(), Emerg, "daemon() failed{}", Errno(&error));
@@ -88,12 +93,18 @@ fn run_master(program: &Program, cycle: Rc<Cycle>, command_line: &str) -> i32 {
     };
     match master.run() {
         Outcome::Exit => 0,
-        Outcome::Worker(code) => code,
+        Outcome::Born(birth) => {
+            // What the master knew is of no use to a worker.
+            drop(master);
+            worker::run(*birth).code()
+        }
     }
 }
 
 fn run_single(program: &Program, cycle: Rc<Cycle>) -> i32 {
-    worker::serve(Birth { number: 0, cycle, channel: None }, Role::Single(program)).code()
+    let daemon = cycle.core().daemon || program.inherited.is_upgrade();
+    let birth = Birth { number: 0, cycle, generation: 0, daemon, channel: None, peers: Peers::new() };
+    worker::serve(birth, Role::Single(program)).code()
 }
 
 fn note_start(cycle: &Cycle) {

@@ -2,13 +2,17 @@
 
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
+use crate::channel::Channel;
 use crate::core_conf::{CoreConf, Env};
 use crate::cycle::{Cycle, Program, Purpose};
+use crate::handover::Handover;
+use crate::inbox::{Inbox, Told, first_of};
 use crate::log::{self, Errno, Level};
 use crate::module::WorkerContext;
+use crate::peers::Peers;
 use crate::personality::personality;
 use crate::report::Reporter;
 use crate::signals::{self, Action};
@@ -19,8 +23,14 @@ pub struct Birth {
     pub number: usize,
     /// The cycle it serves.
     pub cycle: Rc<Cycle>,
-    /// Its end of the channel to the master: one byte tells that it is ready.
-    pub channel: Option<OwnedFd>,
+    /// Which cycle of the master this is, counted from 0.
+    pub generation: u64,
+    /// Whether WINCH counts: in the foreground a terminal sends it whenever its window changes.
+    pub daemon: bool,
+    /// Its end of the channel to the master; none if it is the only process.
+    pub channel: Option<Channel>,
+    /// The other workers.
+    pub peers: Peers,
 }
 
 /// How a worker ends.
@@ -89,29 +99,22 @@ pub fn serve(birth: Birth, role: Role<'_>) -> End {
 }
 
 async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
-    let signals = rt::Signals::new(&signals::HANDLED).map_err(|error| format!("signalfd() failed{}", Errno(&error)))?;
-    let Birth { number, cycle, channel } = birth;
-    let mut serving = Serving { number, role, cycle, stop: Rc::default() };
+    let Birth { number, cycle, generation, daemon, channel, peers } = birth;
+    let inbox = Inbox::new(channel, peers).map_err(|error| format!("signalfd() failed{}", Errno(&error)))?;
+    let takes = cycle.core().reload_handover && matches!(role, Role::Worker);
+    let handover = Handover::new(inbox.peers().clone(), generation, cycle.apps.clone(), takes);
+    let mut serving = Serving { number, role, cycle, daemon, inbox, handover, stop: Rc::default() };
     serving.begin()?;
-    if let Some(channel) = &channel {
-        let _ = os::channel::send(channel.as_raw_fd(), &[READY], &[]);
-    }
-    while let Ok(signal) = signals.recv().await {
-        let action = match role {
-            Role::Worker => signals::of_worker(signal.number, serving.cycle.core().daemon),
-            Role::Single(_) => signals::of_master(signal.number, serving.cycle.core().daemon),
-        };
-        if action != Action::Ignore {
-            signals::note(signal, action);
-        }
-        match action {
+    serving.inbox.say_ready();
+    while let Ok(told) = serving.inbox.next().await {
+        match serving.action(told) {
             Action::Terminate => {
                 crate::log!(log::current(), Notice, "exiting");
                 break;
             }
             Action::Quit => {
                 crate::log!(log::current(), Notice, "gracefully shutting down");
-                serving.quit(&signals).await;
+                serving.quit().await;
                 break;
             }
             Action::Reopen => serving.reopen(),
@@ -120,8 +123,8 @@ async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
         }
     }
     serving.cycle.log_files.flush_all();
-    if let Role::Single(_) = role {
-        serving.cycle.remove_files();
+    if let Role::Single(program) = role {
+        serving.cycle.remove_files(&|file| program.inherited.keeps(file), false);
     }
     Ok(End::Done)
 }
@@ -131,11 +134,33 @@ struct Serving<'a> {
     number: usize,
     role: Role<'a>,
     cycle: Rc<Cycle>,
+    daemon: bool,
+    inbox: Inbox,
+    handover: Rc<Handover>,
     /// Ends the accepting.
     stop: Rc<rt::Event>,
 }
 
 impl Serving<'_> {
+    /// What to do about what was said. Signals are noted in the log, commands aren't, as in nginx.
+    fn action(&self, told: Told) -> Action {
+        match told {
+            Told::Signal(signal) => {
+                let action = match self.role {
+                    Role::Worker => signals::of_worker(signal.number, self.daemon),
+                    Role::Single(_) => signals::of_single(signal.number, self.daemon),
+                };
+                signals::note(signal, action);
+                action
+            }
+            Told::Command(action) => action,
+            Told::HandOver { kind, payload, fds } => {
+                self.handover.received(kind, &payload, fds);
+                Action::Ignore
+            }
+        }
+    }
+
     /// Starts the applications, then the accepting.
     fn begin(&self) -> Result<(), String> {
         let context = WorkerContext { number: self.number, log: self.cycle.log.clone(), cycle: self.cycle.clone() };
@@ -162,7 +187,7 @@ impl Serving<'_> {
         let reporter = Reporter::running(self.cycle.log.clone());
         let Some(cycle) = Cycle::load(program, Purpose::Run, Some(&self.cycle), &reporter) else { return Ok(()) };
         let old = std::mem::replace(&mut self.cycle, cycle);
-        old.replaced_by(&self.cycle);
+        old.replaced_by(&self.cycle, &|file| program.inherited.keeps(file));
         std::mem::take(&mut self.stop).notify();
         old.apps.iter().for_each(|app| app.quit());
         old.log_files.flush_all();
@@ -185,57 +210,67 @@ impl Serving<'_> {
     }
 
     /// Finishes what runs: returns when all connections are done, the time is over, or a signal says to stop at once.
-    async fn quit(&self, signals: &rt::Signals) {
+    async fn quit(&self) {
         let cycle = &self.cycle;
         os::title::set(&format!("{}: worker process is shutting down", personality().name));
         self.stop.notify();
         cycle.listening.iter().for_each(|listening| drop(listening.sockets.take()));
-        cycle.apps.iter().for_each(|app| app.quit());
         let timeout = cycle.core().worker_shutdown_timeout_ms;
         let deadline = (timeout > 0).then(|| rt::now_ms() + timeout);
-        let waiting = async {
-            loop {
-                rt::close_idle();
-                rt::yield_now().await;
-                if cycle.apps.iter().all(|app| app.busy() == 0) {
-                    break;
-                }
-                if deadline.is_some_and(|deadline| rt::now_ms() >= deadline) {
-                    break;
-                }
-                rt::sleep(QUIT_POLL_MS).await;
-            }
-        };
+        let late = || deadline.is_some_and(|deadline| rt::now_ms() >= deadline);
         let told = async {
-            loop {
-                let Ok(signal) = signals.recv().await else { break };
-                let action = signals::of_worker(signal.number, cycle.core().daemon);
-                match action {
-                    Action::Terminate => {
-                        signals::note(signal, action);
-                        break;
-                    }
-                    Action::Reopen => {
-                        signals::note(signal, action);
-                        self.reopen();
-                    }
+            while let Ok(told) = self.inbox.next().await {
+                match self.action(told) {
+                    Action::Terminate => break,
+                    Action::Reopen => self.reopen(),
                     _ => {}
                 }
             }
         };
-        first_of(waiting, told).await;
+        first_of(self.empty(&late), told).await;
         self.end_connections().await;
+        if self.handover.given() > 0 {
+            crate::log!(log::current(), Notice, "{} connections handed over", self.handover.given());
+        }
         crate::log!(log::current(), Notice, "exiting");
     }
-}
 
-/// Waits for whichever ends first; the other is dropped.
-async fn first_of(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
-    let (mut one, mut other) = (std::pin::pin!(one), std::pin::pin!(other));
-    std::future::poll_fn(|cx| {
-        if one.as_mut().poll(cx).is_ready() { std::task::Poll::Ready(()) } else { other.as_mut().poll(cx) }
-    })
-    .await;
+    /// Returns when nothing is left to serve, or it is late. What can go to successors goes.
+    async fn empty(&self, late: &dyn Fn() -> bool) {
+        let (apps, handover) = (&self.cycle.apps, &self.handover);
+        let hands_over = self.cycle.core().reload_handover && matches!(self.role, Role::Worker);
+        let mut open = hands_over && handover.begin().await;
+        if open {
+            apps.iter().for_each(|app| app.hand_over(handover));
+        }
+        apps.iter().for_each(|app| app.quit());
+        if open {
+            rt::wake_connections();
+        }
+        loop {
+            rt::close_idle();
+            rt::yield_now().await;
+            if hands_over {
+                handover.go_on();
+            }
+            if handover.is_open() && !std::mem::replace(&mut open, true) {
+                // They came late.
+                apps.iter().for_each(|app| app.hand_over(handover));
+                rt::wake_connections();
+            }
+            let busy = || apps.iter().any(|app| app.busy() > 0);
+            if !busy() && handover.waiting() == 0 {
+                handover.settle().await;
+                if !busy() {
+                    return;
+                }
+            }
+            if late() {
+                return;
+            }
+            rt::sleep(if handover.waiting() > 0 { FULL_POLL_MS } else { QUIT_POLL_MS }).await;
+        }
+    }
 }
 
 /// Starts a task for each listening socket; all end, and close their sockets, when `stop` happens.
@@ -424,9 +459,9 @@ pub fn after(ms: u64, f: impl FnOnce() + 'static) {
 
 /// The exit code that says: don't start me again.
 pub const FATAL: i32 = 2;
-/// The message of a worker that is ready to accept.
-pub const READY: u8 = b'r';
 const QUIT_POLL_MS: u64 = 20;
+/// How soon a channel that was full is tried again.
+const FULL_POLL_MS: u64 = 1;
 /// How long connections may take to notice that they are over.
 const LAST_WORDS_MS: u64 = 100;
 
