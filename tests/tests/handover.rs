@@ -241,9 +241,10 @@ fn a_listener_that_is_gone() {
         return;
     }
     let backend = echo();
+    let method = std::env::var("TIDEGATE_USE").map(|method| format!("use {method};")).unwrap_or_default();
     let text = |listens: &str| {
         format!(
-            "daemon off; pid nginx.pid; events {{ %%USE%% }} http {{ access_log access.log;
+            "daemon off; pid nginx.pid; events {{ {method} }} http {{ access_log access.log;
              client_body_temp_path cb; proxy_temp_path pt;
              server {{ {listens} location / {{ return 200 x; }}
                  location /ws {{ proxy_pass http://127.0.0.1:{}; proxy_http_version 1.1;
