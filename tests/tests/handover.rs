@@ -282,8 +282,14 @@ fn it_can_be_turned_off() {
     if is_nginx() {
         return;
     }
+    for directive in ["reload_handover off;", "worker_shutdown_timeout 60s;"] {
+        turned_off(directive);
+    }
+}
+
+fn turned_off(directive: &str) {
     let backend = echo();
-    let mut server = tunnels(&backend, "").main("reload_handover off;").start();
+    let mut server = tunnels(&backend, "").main(directive).start();
     let (mut idle, mut tunnel) = (server.connect(), server.connect());
     idle.get("/", "");
     upgrade(&mut tunnel, "/ws");

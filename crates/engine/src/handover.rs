@@ -7,7 +7,8 @@
 //! generation that said they take parcels, in turn; the worker's applications are asked, one after the other, to adopt
 //! it. What none of them adopts comes back, and so does what nobody is left for: the giver then serves it to its end
 //! itself, as nginx does. Before a worker leaves, it asks its successors once more: their answers come behind all they
-//! returned. An idle connection whose receiver has no place or no use for it is closed, which is what nginx does.
+//! returned. And since a reload may follow another at once, it also tells its predecessors to stop, and waits until they
+//! have confirmed it, behind the last parcel. An idle connection whose receiver has no place or no use for it is closed, which is what nginx does.
 //!
 //! The frame around a parcel's payload is a version, flags, the sender's process id, and the payload, which lies in a
 //! file without a name beside the parcel's own descriptors if it is long.
@@ -33,6 +34,10 @@ pub mod kind {
     pub(super) const ASK: u8 = 64;
     /// No parcel: the answer.
     pub(super) const ANSWER: u8 = 65;
+    /// No parcel: its sender takes no more.
+    pub(super) const STOP: u8 = 66;
+    /// No parcel: nothing more will come.
+    pub(super) const STOPPED: u8 = 67;
 }
 
 /// Something to serve on: descriptors, and what has to be known of them.
@@ -58,6 +63,8 @@ pub struct Handover {
     takes: Cell<bool>,
     /// The workers that parcels go to.
     successors: RefCell<Vec<Successor>>,
+    /// The workers that may still have parcels under way to this one.
+    predecessors: RefCell<Vec<i32>>,
     /// Parcels that no channel had room for.
     waiting: RefCell<VecDeque<Letter>>,
     /// Who has the next turn.
@@ -77,6 +84,8 @@ struct Successor {
     answered: u32,
     willing: bool,
     gone: bool,
+    /// When it was first heard of.
+    since_ms: u64,
 }
 
 /// A parcel on its way.
@@ -94,6 +103,7 @@ impl Handover {
             apps,
             takes: Cell::new(takes),
             successors: RefCell::default(),
+            predecessors: RefCell::default(),
             waiting: RefCell::default(),
             turn: Cell::new(0),
             question: Cell::new(0),
@@ -103,9 +113,9 @@ impl Handover {
         })
     }
 
-    /// Whether there is somebody to give to.
+    /// Whether there is somebody to give to, or may be in a moment.
     pub fn is_open(&self) -> bool {
-        self.successors.borrow().iter().any(Successor::is_willing)
+        self.successors.borrow().iter().any(|known| known.is_willing() || known.may_answer())
     }
 
     /// How many parcels wait for room in a channel.
@@ -120,11 +130,21 @@ impl Handover {
 
     /// The worker leaves: it takes nothing any more, and looks for successors. Returns whether some are willing, once
     /// all that there are have answered or had time enough.
-    pub async fn begin(&self) -> bool {
+    pub async fn begin(self: &Rc<Self>) -> bool {
         self.takes.set(false);
+        self.stop_predecessors();
         self.refresh();
-        self.ask_all(BEGIN_MS).await;
+        self.ask_all(&|| true).await;
         self.is_open()
+    }
+
+    fn stop_predecessors(self: &Rc<Self>) {
+        let older = |peer: &&Peer| peer.generation < self.generation;
+        let pids: Vec<i32> = self.peers.borrow().iter().filter(older).map(|peer| peer.pid).collect();
+        for pid in &pids {
+            self.reply(*pid, Letter::word(kind::STOP, b""));
+        }
+        self.predecessors.replace(pids);
     }
 
     /// Gives a parcel to a successor. If none is left, an application of this worker gets it back.
@@ -156,7 +176,7 @@ impl Handover {
             self.deliver();
             rt::sleep(RETRY_MS).await;
         }
-        self.ask_all(PATIENCE_MS).await;
+        self.ask_all(&|| self.predecessors.borrow().is_empty()).await;
     }
 
     /// A message of another worker.
@@ -171,6 +191,17 @@ impl Handover {
         match kind {
             kind::ASK => self.answer(&frame),
             kind::ANSWER => self.note_answer(&frame),
+            kind::STOP => {
+                // Its own successors are there already.
+                self.refresh();
+                let mut successors = self.successors.borrow_mut();
+                successors
+                    .iter_mut()
+                    .filter(|known| known.peer.pid == frame.pid)
+                    .for_each(|known| known.willing = false);
+                self.reply(frame.pid, Letter::word(kind::STOPPED, b""));
+            }
+            kind::STOPPED => self.predecessors.borrow_mut().retain(|pid| *pid != frame.pid),
             _ => {
                 let parcel = Parcel { kind, payload: frame.payload, fds: frame.fds };
                 if frame.flags & RETURNED != 0 {
@@ -207,25 +238,35 @@ impl Handover {
 
     /// Notes who came and who went. Only the newest generation counts.
     fn refresh(&self) {
-        let peers = self.peers.borrow().successors(self.generation);
+        let all = self.peers.borrow();
+        self.predecessors.borrow_mut().retain(|pid| all.iter().any(|peer| peer.pid == *pid));
+        let peers = all.successors(self.generation);
         let mut successors = self.successors.borrow_mut();
         successors.retain(|known| peers.iter().any(|peer| peer.pid == known.peer.pid));
         for peer in peers {
             if !successors.iter().any(|known| known.peer.pid == peer.pid) {
-                successors.push(Successor { peer, asked: 0, answered: 0, willing: false, gone: false });
+                successors.push(Successor {
+                    peer,
+                    asked: 0,
+                    answered: 0,
+                    willing: false,
+                    gone: false,
+                    since_ms: rt::now_ms(),
+                });
             }
         }
     }
 
-    /// Asks all successors, and waits for their answers, but not for ever.
-    async fn ask_all(&self, patience_ms: u64) {
+    /// Asks all successors, and waits for their answers and until `also` holds, but not for ever.
+    async fn ask_all(&self, also: &dyn Fn() -> bool) {
         self.question.set(self.question.get() + 1);
         let question = self.question.get();
-        let end = rt::now_ms() + patience_ms;
+        let end = rt::now_ms() + PATIENCE_MS;
         loop {
             self.ask();
             let silent = |known: &Successor| !known.gone && known.answered < question;
-            if !self.successors.borrow().iter().any(silent) || rt::now_ms() >= end {
+            let heard = !self.successors.borrow().iter().any(silent);
+            if (heard && also()) || rt::now_ms() >= end {
                 return;
             }
             rt::sleep(RETRY_MS).await;
@@ -249,7 +290,7 @@ impl Handover {
     fn answer(self: &Rc<Self>, asked: &Frame) {
         let mut words = asked.payload.clone();
         words.push(u8::from(self.takes.get()));
-        self.reply(asked.pid, Letter { message: frame(kind::ANSWER, 0, &words), fds: Vec::new() });
+        self.reply(asked.pid, Letter::word(kind::ANSWER, &words));
     }
 
     fn note_answer(&self, frame: &Frame) {
@@ -314,7 +355,7 @@ impl Handover {
     fn post(&self, letter: &Letter) -> Posted {
         let mut successors = self.successors.borrow_mut();
         let (count, first) = (successors.len(), self.turn.get());
-        let mut posted = Posted::Nobody;
+        let mut posted = if successors.iter().any(Successor::may_answer) { Posted::Full } else { Posted::Nobody };
         for step in 0..count {
             let Some(known) = successors.get_mut((first + step) % count).filter(|known| known.is_willing()) else {
                 continue;
@@ -335,6 +376,7 @@ impl Handover {
 /// What came of a letter.
 enum Posted {
     Sent,
+    /// It has to wait.
     Full,
     Nobody,
 }
@@ -343,9 +385,19 @@ impl Successor {
     fn is_willing(&self) -> bool {
         self.willing && !self.gone
     }
+
+    /// Whether it is yet to say if it is willing. Who takes too long isn't waited for any more.
+    fn may_answer(&self) -> bool {
+        !self.gone && self.answered == 0 && rt::now_ms() < self.since_ms + PATIENCE_MS
+    }
 }
 
 impl Letter {
+    /// One that is no parcel.
+    fn word(kind: u8, words: &[u8]) -> Letter {
+        Letter { message: frame(kind, 0, words), fds: Vec::new() }
+    }
+
     fn of(mut parcel: Parcel, flags: u8) -> Result<Letter, (io::Error, Parcel)> {
         if parcel.fds.len() > MAX_FDS {
             return Err((io::ErrorKind::InvalidInput.into(), parcel));
@@ -418,10 +470,197 @@ const RETURNED: u8 = 1;
 const APART: u8 = 2;
 /// The longest payload in a file of its own.
 const MAX_APART: usize = 16 << 20;
-/// How long successors may take to say that they are willing.
-const BEGIN_MS: u64 = 1000;
-/// How long they may take to say that they have nothing to give back.
+/// How long others may take to answer.
 const PATIENCE_MS: u64 = 5000;
 const RETRY_MS: u64 = 1;
 const TOO_MANY_REFS: i32 = 109;
 const NO_BUFFERS: i32 = 105;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::{LARGE, Received};
+    use crate::module::{Listen, WorkerContext};
+
+    /// Notes what it adopts: kind, length of the payload, descriptors, whether it came back.
+    #[derive(Default)]
+    struct Notes {
+        refuses: Cell<bool>,
+        adopted: RefCell<Vec<(u8, usize, usize, bool)>>,
+    }
+
+    impl App for Notes {
+        fn listens(&self) -> Vec<Listen> {
+            Vec::new()
+        }
+
+        fn start_worker(self: Rc<Self>, _: &WorkerContext) {}
+
+        fn accept(self: Rc<Self>, _: usize, _: rt::Stream, _: os::SockAddr) {}
+
+        fn busy(&self) -> usize {
+            0
+        }
+
+        fn adopt(self: Rc<Self>, parcel: Parcel, back: bool) -> Result<(), Parcel> {
+            if self.refuses.get() && !back {
+                return Err(parcel);
+            }
+            let Parcel { kind, payload, fds } = &parcel;
+            self.adopted.borrow_mut().push((*kind, payload.len(), fds.len(), back));
+            Ok(())
+        }
+    }
+
+    struct Worker {
+        handover: Rc<Handover>,
+        app: Rc<Notes>,
+        channel: Channel,
+    }
+
+    impl Worker {
+        /// Reads what it was sent.
+        fn hear(&self) {
+            let mut scratch = vec![0; LARGE];
+            while let Ok(Received { message, fds }) = self.channel.recv(&mut scratch) {
+                if let Message::HandOver { kind, payload } = message {
+                    self.handover.received(kind, &payload, fds);
+                }
+            }
+        }
+    }
+
+    /// A worker of generation 0 and one of generation 1; to each the other has this process's id.
+    fn workers() -> (Worker, Worker) {
+        let worker = |generation, takes, channel: Channel, other: Channel| {
+            let (mut peers, app) = (Peers::new(), Rc::new(Notes::default()));
+            peers.open(1, os::process::pid(), 1 - generation, other);
+            let handover = Handover::new(Rc::new(RefCell::new(peers)), generation, vec![app.clone()], takes);
+            Worker { handover, app, channel }
+        };
+        let ((to_old, old), (to_new, new)) = (Channel::pair().expect("a pair"), Channel::pair().expect("a pair"));
+        (worker(0, true, old, to_new), worker(1, true, new, to_old))
+    }
+
+    fn parcel(kind: u8, length: usize, fds: usize) -> Parcel {
+        let fd = || os::file::anonymous(b"x").expect("a file");
+        Parcel { kind, payload: vec![7; length], fds: (0..fds).map(|_| fd()).collect() }
+    }
+
+    /// Runs `test` while both workers hear what they are told.
+    fn run<F: Future<Output = ()>>(test: impl FnOnce(Rc<Worker>, Rc<Worker>) -> F) {
+        let runtime = rt::Runtime::new(rt::Options::default()).expect("a runtime");
+        let (old, new) = workers();
+        let (old, new) = (Rc::new(old), Rc::new(new));
+        runtime.block_on(async {
+            for worker in [old.clone(), new.clone()] {
+                rt::spawn(async move {
+                    loop {
+                        worker.hear();
+                        rt::sleep(1).await;
+                    }
+                });
+            }
+            test(old, new).await;
+        });
+    }
+
+    #[test]
+    fn parcels_arrive() {
+        run(async |old, new| {
+            assert!(!old.handover.is_open());
+            assert!(old.handover.begin().await && old.handover.is_open());
+            let all = [(1, 0, 1), (2, MAX_PAYLOAD - HEADER, 2), (3, MAX_PAYLOAD, MAX_FDS), (4, 1 << 20, 0)];
+            all.iter().for_each(|(kind, length, fds)| old.handover.give(parcel(*kind, *length, *fds)));
+            old.handover.settle().await;
+            assert_eq!(*new.app.adopted.borrow(), all.map(|(kind, length, fds)| (kind, length, fds, false)));
+            assert_eq!(old.handover.given(), all.len());
+            assert!(!new.handover.begin().await, "it has no successors");
+        });
+    }
+
+    #[test]
+    fn what_is_refused_comes_back() {
+        run(async |old, new| {
+            new.app.refuses.set(true);
+            assert!(old.handover.begin().await);
+            for kind in 0..60 {
+                old.handover.give(parcel(kind, 100_000, 2));
+            }
+            old.handover.settle().await;
+            let back: Vec<_> = (0..60).map(|kind| (kind, 100_000, 2, true)).collect();
+            assert_eq!(*old.app.adopted.borrow(), back, "before the last answer");
+            assert_eq!((old.handover.given(), new.app.adopted.borrow().len()), (0, 0));
+        });
+    }
+
+    #[test]
+    fn a_full_channel_is_waited_for() {
+        run(async |old, new| {
+            assert!(old.handover.begin().await);
+            (0..3000).for_each(|n| old.handover.give(parcel(1, n, 1)));
+            assert!(old.handover.waiting() > 0);
+            old.handover.settle().await;
+            let lengths: Vec<usize> = new.app.adopted.borrow().iter().map(|adopted| adopted.1).collect();
+            assert_eq!(lengths, (0..3000).collect::<Vec<_>>());
+        });
+    }
+
+    #[test]
+    fn nobody_takes_it() {
+        run(async |old, new| {
+            new.handover.takes.set(false);
+            assert!(!old.handover.begin().await, "it isn't willing");
+            old.handover.give(parcel(1, 1, 1));
+            assert_eq!(*old.app.adopted.borrow(), [(1, 1, 1, true)]);
+            // One that was willing is gone.
+            new.handover.takes.set(true);
+            assert!(old.handover.begin().await);
+            old.handover.peers.borrow_mut().close(1, os::process::pid());
+            old.handover.go_on();
+            assert!(!old.handover.is_open());
+            old.handover.give(parcel(2, 1, 1));
+            assert_eq!(old.app.adopted.borrow().len(), 2);
+            // One more descriptor than a message takes.
+            old.handover.give(parcel(3, 1, MAX_FDS + 1));
+            assert_eq!(old.app.adopted.borrow().len(), 3);
+        });
+    }
+
+    #[test]
+    fn a_closed_channel_is_noticed() {
+        run(async |old, new| {
+            assert!(old.handover.begin().await);
+            // Its reader is gone, as that of a worker that was killed.
+            for known in old.handover.successors.borrow_mut().iter_mut() {
+                known.peer.channel = Rc::new(Channel::pair().expect("a pair").0);
+            }
+            old.handover.give(parcel(1, 1, 1));
+            assert_eq!(*old.app.adopted.borrow(), [(1, 1, 1, true)]);
+            assert!(!old.handover.is_open() && new.app.adopted.borrow().is_empty());
+        });
+    }
+
+    /// Reloads may follow one another faster than parcels travel.
+    #[test]
+    fn who_leaves_hears_all_that_is_under_way() {
+        run(async |old, new| {
+            assert!(old.handover.begin().await);
+            (0..50).for_each(|_| old.handover.give(parcel(1, 1, 1)));
+            assert!(!new.handover.begin().await);
+            new.handover.settle().await;
+            assert_eq!(new.app.adopted.borrow().len(), 50);
+            assert!(!old.handover.is_open(), "it was told to stop");
+            old.handover.give(parcel(1, 1, 1));
+            assert_eq!((new.app.adopted.borrow().len(), old.app.adopted.borrow().len()), (50, 1));
+        });
+    }
+
+    #[test]
+    fn refuses_other_frames() {
+        let frame = |bytes: &[u8]| Frame::open(bytes, Vec::new()).is_ok();
+        assert!(frame(&[VERSION, 0, 1, 0, 0, 0]) && frame(&[VERSION, RETURNED, 1, 0, 0, 0, 9]));
+        assert!(!frame(&[VERSION, 0, 1, 0, 0]) && !frame(&[VERSION + 1, 0, 1, 0, 0, 0]) && !frame(b""));
+        assert!(!frame(&[VERSION, APART, 1, 0, 0, 0]), "the payload's descriptor is missing");
+    }
+}

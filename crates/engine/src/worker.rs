@@ -101,7 +101,7 @@ pub fn serve(birth: Birth, role: Role<'_>) -> End {
 async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
     let Birth { number, cycle, generation, daemon, channel, peers } = birth;
     let inbox = Inbox::new(channel, peers).map_err(|error| format!("signalfd() failed{}", Errno(&error)))?;
-    let takes = cycle.core().reload_handover && matches!(role, Role::Worker);
+    let takes = cycle.core().hands_over() && matches!(role, Role::Worker);
     let handover = Handover::new(inbox.peers().clone(), generation, cycle.apps.clone(), takes);
     let mut serving = Serving { number, role, cycle, daemon, inbox, handover, stop: Rc::default() };
     serving.begin()?;
@@ -238,7 +238,7 @@ impl Serving<'_> {
     /// Returns when nothing is left to serve, or it is late. What can go to successors goes.
     async fn empty(&self, late: &dyn Fn() -> bool) {
         let (apps, handover) = (&self.cycle.apps, &self.handover);
-        let hands_over = self.cycle.core().reload_handover && matches!(self.role, Role::Worker);
+        let hands_over = self.cycle.core().hands_over() && matches!(self.role, Role::Worker);
         let mut open = hands_over && handover.begin().await;
         if open {
             apps.iter().for_each(|app| app.hand_over(handover));
