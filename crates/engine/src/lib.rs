@@ -7,6 +7,7 @@
 //! What isn't here: protocols. The engine knows listening sockets and connections, nothing of what travels over them.
 #![forbid(unsafe_code)]
 
+pub mod answers;
 pub mod channel;
 pub mod clock;
 pub mod core_conf;
@@ -24,8 +25,10 @@ pub mod personality;
 pub mod pid_file;
 pub mod process_table;
 pub mod report;
+pub mod sandbox;
 pub mod signals;
 pub mod start;
+pub mod systemd;
 pub mod thread_pool;
 pub mod upgrade;
 pub mod worker;

@@ -12,12 +12,15 @@ use os::poll::PollFd;
 use os::process::{Exit, Fork};
 use os::signal::{SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SignalFd};
 
+use crate::answers::Answers;
 use crate::channel::{Channel, Message};
 use crate::cycle::{Cycle, Program, Purpose};
 use crate::log::{self, Errno};
+use crate::personality::personality;
 use crate::process_table::{Child, Kind, MAX_PROCESSES, ProcessTable, State};
 use crate::report::Reporter;
 use crate::signals::{self, Action};
+use crate::systemd;
 use crate::upgrade;
 use crate::worker::{Birth, FATAL};
 
@@ -52,6 +55,8 @@ pub struct Master<'a> {
     respawns: Vec<(Instant, usize)>,
     /// How many died so since the last one that became ready.
     early_deaths: u32,
+    /// Who asked for a reload waits here for its outcome.
+    answers: Option<Answers>,
 }
 
 /// Why [`Master::run`] came back.
@@ -82,6 +87,7 @@ impl<'a> Master<'a> {
             no_accepting: false,
             respawns: Vec::new(),
             early_deaths: 0,
+            answers: answers(),
         })
     }
 
@@ -111,6 +117,7 @@ impl<'a> Master<'a> {
                 return Some(birth);
             }
         }
+        self.answers.iter().for_each(Answers::collect);
         self.listen();
         self.table.deliver();
         self.hand_over();
@@ -131,11 +138,16 @@ impl<'a> Master<'a> {
             Action::Terminate => self.terminate(),
             Action::Quit if self.stage == Stage::Running => {
                 self.stage = Stage::Quitting;
+                self.note_stopping();
                 // From now on connections are refused instead of waiting in vain.
-                self.cycle.listening.iter().for_each(|listening| drop(listening.sockets.take()));
+                self.cycle.close_listening();
                 self.tell(|_| true, &Message::Quit, SIGQUIT);
             }
-            Action::Reconfigure if self.stage == Stage::Running && self.upgrading() => return self.roll_back(),
+            Action::Reconfigure if self.stage == Stage::Running && self.upgrading() => {
+                self.answers.iter().for_each(Answers::collect);
+                self.answer(Err("the worker processes were started again, the configuration was not read"));
+                return self.roll_back();
+            }
             Action::Reconfigure if self.stage == Stage::Running => return self.reconfigure(),
             Action::Reopen => self.reopen(),
             Action::NoAccept if self.stage == Stage::Running => {
@@ -158,6 +170,7 @@ impl<'a> Master<'a> {
     /// Sleeps until a signal, a word from a child, room for news, or the next deadline.
     fn wait(&self) {
         let mut fds = vec![PollFd::new(self.signals.as_fd().as_raw_fd(), os::poll::IN)];
+        fds.extend(self.answers.iter().map(|answers| PollFd::new(answers.descriptor(), os::poll::IN)));
         fds.extend(self.table.iter().filter_map(Child::interest).map(|(fd, hear, tell)| {
             let events = if hear { os::poll::IN } else { 0 } | if tell { os::poll::OUT } else { 0 };
             PollFd::new(fd, events)
@@ -246,6 +259,7 @@ impl<'a> Master<'a> {
             return;
         }
         let wait = FIRST_WAIT;
+        self.note_stopping();
         self.stage = Stage::Terminating { next: Instant::now() + wait, wait };
         self.tell(|_| true, &Message::Terminate, SIGTERM);
     }
@@ -263,8 +277,14 @@ impl<'a> Master<'a> {
 
     fn reconfigure(&mut self) -> Born {
         crate::log!(log::current(), Notice, "reconfiguring");
+        self.answers.iter().for_each(Answers::collect);
+        systemd::reloading();
         let reporter = Reporter::running(self.cycle.log.clone());
-        let cycle = Cycle::load(self.program, Purpose::Run, Some(&self.cycle), &reporter)?;
+        let Some(cycle) = Cycle::load(self.program, Purpose::Run, Some(&self.cycle), &reporter) else {
+            self.answers.iter().for_each(|answers| answers.answer(Err(&reporter.heard())));
+            systemd::ready("the last reload failed, the configuration before it is running");
+            return None;
+        };
         let old = std::mem::replace(&mut self.cycle, cycle);
         old.replaced_by(&self.cycle, &|file| self.keeps(file));
         drop(old);
@@ -321,12 +341,39 @@ impl<'a> Master<'a> {
         let new: Vec<&Child> = self.table.iter().filter(|child| child.generation == generation).collect();
         if new.is_empty() && self.cycle.core().worker_processes > 0 {
             self.handover = None;
-            crate::log!(log::current(), Alert, "no new worker process has started, the old ones go on");
+            let message = "no new worker process has started, the old ones go on";
+            crate::log!(log::current(), Alert, "{message}");
+            self.answer(Err(message));
             return;
         }
         if new.iter().all(|child| child.ready) || Instant::now() >= deadline {
             self.handover = None;
+            self.give_up_retired();
+            self.answer(Ok(()));
             self.tell(|child| child.generation < generation, &Message::Quit, SIGQUIT);
+        }
+    }
+
+    /// Sockets that only older workers had get no further connections, unless another master may listen on them too.
+    fn give_up_retired(&self) {
+        match self.program.inherited.parent_lives() {
+            true => drop(self.cycle.retired.take()),
+            false => self.cycle.give_up_retired(),
+        }
+    }
+
+    /// Tells who asked for the reload what came of it.
+    fn answer(&self, outcome: Result<(), &str>) {
+        let message = outcome.map_err(|message| format!("{}: [alert] {message}\n", personality().name));
+        let outcome = message.as_ref().map(|_| ()).map_err(String::as_str);
+        systemd::ready(if outcome.is_ok() { "running" } else { "the last reload failed" });
+        self.answers.iter().for_each(|answers| answers.answer(outcome));
+    }
+
+    /// The service ends, unless there is another master.
+    fn note_stopping(&self) {
+        if !self.upgrading() && !self.program.inherited.parent_lives() {
+            systemd::stopping();
         }
     }
 
@@ -381,6 +428,7 @@ impl<'a> Master<'a> {
     /// The new master is gone, this one is the only one again.
     fn new_binary_ended(&mut self) -> Born {
         upgrade::restore_pid_file(&self.cycle);
+        systemd::ready("running");
         if self.no_accepting && self.stage == Stage::Running { self.roll_back() } else { None }
     }
 
@@ -403,6 +451,15 @@ impl<'a> Master<'a> {
         self.cycle.remove_files(&|file| self.keeps(file), self.upgrading());
         crate::log!(log::current(), Notice, "exit");
     }
+}
+
+/// Without them the server runs all the same.
+fn answers() -> Option<Answers> {
+    let answers = Answers::new();
+    if let Err(error) = &answers {
+        crate::log!(log::current(), Notice, "outcomes of reloads can't be asked for{}", Errno(error));
+    }
+    answers.ok()
 }
 
 fn note_exit(what: &str, pid: i32, exit: Exit) {

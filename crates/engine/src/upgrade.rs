@@ -11,18 +11,16 @@
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use os::SockAddr;
 use os::process::Fork;
-use os::socket::{self, ListenOptions};
+use os::socket;
 
 use crate::cycle::Cycle;
-use crate::listening::Listening;
+use crate::listening::{self, Listening};
 use crate::log::{self, Errno, Level};
-use crate::module::Listen;
 use crate::report::Reporter;
 
 /// How this process was started, to be started again in the same way.
@@ -87,12 +85,17 @@ impl Inherited {
         if let Some(error) = error {
             reporter.say(Level::Emerg, &error);
         }
-        let mut sockets = Vec::new();
-        for number in numbers {
-            if let Err(message) = adopt(number, &mut sockets) {
-                reporter.say(Level::Crit, &message);
-            }
+        let adopted = numbers.into_iter().map(adopt);
+        let (fds, errors): (Vec<_>, Vec<_>) = adopted.partition(Result::is_ok);
+        errors.into_iter().filter_map(Result::err).for_each(|message| reporter.say(Level::Crit, &message));
+        let (sockets, others) = listening::adopt(fds.into_iter().flatten().collect());
+        for fd in others {
+            let number = fd.as_raw_fd();
+            reporter.say(Level::Crit, &format!("the inherited socket #{number} isn't a listening one, closed"));
         }
+        // Under socket activation the files are systemd's, whoever has the sockets by now.
+        let given = std::env::var_os("LISTEN_FDS").is_some();
+        sockets.iter().for_each(|listening| listening.given.set(given));
         let files = sockets.iter().filter_map(Listening::path).map(Path::to_path_buf).collect();
         Inherited { parent: Some(os::process::parent_pid()), sockets: RefCell::new(sockets), files }
     }
@@ -118,28 +121,11 @@ impl Inherited {
     }
 }
 
-/// Adds a socket to the one of the same address, or to the list.
-fn adopt(number: RawFd, sockets: &mut Vec<Listening>) -> Result<(), String> {
+/// Makes a socket that another program left open this one's.
+fn adopt(number: RawFd) -> Result<OwnedFd, String> {
     let failed = |error: io::Error| format!("getsockname() of the inherited socket #{number} failed{}", Errno(&error));
-    let addr = socket::local_addr(number).map_err(failed)?;
-    let datagram = socket::is_datagram(number);
-    if addr == SockAddr::Unix([].into()) || !(datagram || socket::is_listening(number)) {
-        return Err(format!("the inherited socket #{number} isn't a listening one, ignored"));
-    }
-    let fd = os::io::adopt(number).map_err(failed)?;
-    let prepared = os::io::set_cloexec(number, true).and_then(|()| os::io::set_nonblocking(number, true));
-    prepared.map_err(|error| format!("fcntl() of the inherited socket #{number} failed{}", Errno(&error)))?;
-    let same = |other: &&Listening| other.listen.addr == addr && other.listen.options.datagram == datagram;
-    if let Some(other) = sockets.iter().find(same) {
-        other.sockets.borrow_mut().push(fd.into());
-        return Ok(());
-    }
-    // No configuration has such a queue: so the wanted options are applied to it.
-    let options =
-        ListenOptions { backlog: -1, reuseport: socket::is_reuseport(number), datagram, ..Default::default() };
-    let listen = Listen { addr, options };
-    sockets.push(Listening { app: 0, index: 0, listen, sockets: RefCell::new(vec![fd.into()]) });
-    Ok(())
+    socket::local_addr(number).map_err(failed)?;
+    os::io::set_cloexec(number, true).and_then(|()| os::io::adopt(number)).map_err(failed)
 }
 
 /// The numbers in the variable's value, each once, and what is wrong with it; what stands behind a wrong one is ignored.
@@ -277,21 +263,13 @@ mod tests {
     }
 
     #[test]
-    fn sockets_of_one_address_stand_together() {
-        let options = ListenOptions { reuseport: true, ..Default::default() };
-        let addr = SockAddr::V4("127.0.0.1:0".parse().expect("an address"));
-        let one = socket::listen(&addr, &options).expect("listens");
-        let addr = socket::local_addr(one.as_raw_fd()).expect("an address");
-        let two = socket::listen(&addr, &options).expect("listens");
-        let (channel, _other) = os::channel::pair().expect("a pair");
-        let mut sockets = Vec::new();
-        for fd in [one, two] {
-            assert_eq!(adopt(fd.into_raw_fd(), &mut sockets), Ok(()));
-        }
-        assert!(adopt(channel.as_raw_fd(), &mut sockets).is_err_and(|message| message.contains("isn't a listening")));
-        assert!(adopt(-1, &mut sockets).is_err_and(|message| message.ends_with("failed (9: Bad file descriptor)")));
-        let found: Vec<_> = sockets.iter().map(|one| (&one.listen.addr, one.sockets.borrow().len())).collect();
-        assert_eq!(found, [(&addr, 2)]);
-        assert!(sockets[0].listen.options.reuseport);
+    fn only_sockets_are_adopted() {
+        let (one, _other) = os::channel::pair().expect("a pair");
+        let number = one.into_raw_fd();
+        assert_eq!(adopt(number).map(|fd| fd.as_raw_fd()), Ok(number));
+        let message = "getsockname() of the inherited socket #-1 failed (9: Bad file descriptor)";
+        assert_eq!(adopt(-1).map(drop), Err(message.to_string()));
+        let file = std::fs::File::open("/dev/null").expect("a file");
+        assert!(adopt(file.as_raw_fd()).is_err_and(|message| message.contains("(88: ")));
     }
 }

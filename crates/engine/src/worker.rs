@@ -2,20 +2,23 @@
 
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::Rc;
 
+use crate::answers::Answers;
 use crate::channel::Channel;
 use crate::core_conf::{CoreConf, Env};
 use crate::cycle::{Cycle, Program, Purpose};
 use crate::handover::Handover;
 use crate::inbox::{Inbox, Told, first_of};
 use crate::log::{self, Errno, Level};
-use crate::module::WorkerContext;
+use crate::module::{App, WorkerContext};
 use crate::peers::Peers;
 use crate::personality::personality;
 use crate::report::Reporter;
+use crate::sandbox;
 use crate::signals::{self, Action};
+use crate::systemd;
 
 /// What the master gives a worker at its birth.
 pub struct Birth {
@@ -103,11 +106,17 @@ async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
     let inbox = Inbox::new(channel, peers).map_err(|error| format!("signalfd() failed{}", Errno(&error)))?;
     let takes = cycle.core().hands_over() && matches!(role, Role::Worker);
     let handover = Handover::new(inbox.peers().clone(), generation, cycle.apps.clone(), takes);
-    let mut serving = Serving { number, role, cycle, daemon, inbox, handover, stop: Rc::default() };
+    let answers = if let Role::Single(_) = role { Answers::new().ok() } else { None };
+    let accepting = Rc::default();
+    let mut serving = Serving { number, role, cycle, daemon, inbox, handover, accepting, answers };
     serving.begin()?;
     serving.inbox.say_ready();
     while let Ok(told) = serving.inbox.next().await {
-        match serving.action(told) {
+        let action = serving.action(told);
+        if let (Role::Single(_), Action::Terminate | Action::Quit) = (role, action) {
+            systemd::stopping();
+        }
+        match action {
             Action::Terminate => {
                 crate::log!(log::current(), Notice, "exiting");
                 break;
@@ -137,8 +146,10 @@ struct Serving<'a> {
     daemon: bool,
     inbox: Inbox,
     handover: Rc<Handover>,
-    /// Ends the accepting.
-    stop: Rc<rt::Event>,
+    /// What accepts for it.
+    accepting: Rc<Accepting>,
+    /// Who asked a single process for a reload waits here for its outcome.
+    answers: Option<Answers>,
 }
 
 impl Serving<'_> {
@@ -167,7 +178,7 @@ impl Serving<'_> {
         for app in &self.cycle.apps {
             app.clone().start_worker(&context);
         }
-        listen(&self.cycle, self.number, self.role, &self.stop)
+        listen(&self.cycle, self.number, self.role, &self.accepting)
     }
 
     fn reopen(&self) {
@@ -185,14 +196,24 @@ impl Serving<'_> {
         let Role::Single(program) = self.role else { return Ok(()) };
         crate::log!(log::current(), Notice, "reconfiguring");
         let reporter = Reporter::running(self.cycle.log.clone());
-        let Some(cycle) = Cycle::load(program, Purpose::Run, Some(&self.cycle), &reporter) else { return Ok(()) };
+        self.answers.iter().for_each(Answers::collect);
+        systemd::reloading();
+        let Some(cycle) = Cycle::load(program, Purpose::Run, Some(&self.cycle), &reporter) else {
+            self.answers.iter().for_each(|answers| answers.answer(Err(&reporter.heard())));
+            systemd::ready("the last reload failed, the configuration before it is running");
+            return Ok(());
+        };
         let old = std::mem::replace(&mut self.cycle, cycle);
         old.replaced_by(&self.cycle, &|file| program.inherited.keeps(file));
-        std::mem::take(&mut self.stop).notify();
+        std::mem::take(&mut self.accepting).stop.notify();
         old.apps.iter().for_each(|app| app.quit());
         old.log_files.flush_all();
         rt::close_idle();
-        self.begin()
+        self.begin()?;
+        self.cycle.give_up_retired();
+        self.answers.iter().for_each(|answers| answers.answer(Ok(())));
+        systemd::ready("running");
+        Ok(())
     }
 
     /// What still runs is over now; it gets the time to log that.
@@ -213,8 +234,8 @@ impl Serving<'_> {
     async fn quit(&self) {
         let cycle = &self.cycle;
         os::title::set(&format!("{}: worker process is shutting down", personality().name));
-        self.stop.notify();
-        cycle.listening.iter().for_each(|listening| drop(listening.sockets.take()));
+        self.accepting.stop.notify();
+        cycle.close_listening();
         let timeout = cycle.core().worker_shutdown_timeout_ms;
         let deadline = (timeout > 0).then(|| rt::now_ms() + timeout);
         let late = || deadline.is_some_and(|deadline| rt::now_ms() >= deadline);
@@ -258,7 +279,7 @@ impl Serving<'_> {
                 apps.iter().for_each(|app| app.hand_over(handover));
                 rt::wake_connections();
             }
-            let busy = || apps.iter().any(|app| app.busy() > 0);
+            let busy = || self.accepting.running.get() > 0 || apps.iter().any(|app| app.busy() > 0);
             if !busy() && handover.waiting() == 0 {
                 handover.settle().await;
                 if !busy() {
@@ -273,45 +294,71 @@ impl Serving<'_> {
     }
 }
 
-/// Starts a task for each listening socket; all end, and close their sockets, when `stop` happens.
-fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, stop: &Rc<rt::Event>) -> Result<(), String> {
+/// Starts a task for each listening socket; all end, and close their sockets, when the accepting stops.
+fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accepting>) -> Result<(), String> {
     let event = cycle.event();
-    let mutex = event.accept_mutex && cycle.core().master_process && cycle.core().worker_processes > 1;
+    let workers = cycle.core().worker_processes;
+    let mutex = event.accept_mutex && cycle.core().master_process && workers > 1;
     if mutex {
         rt::set_accept_mutex(Rc::new(AcceptMutex(cycle.shared.accept)), event.accept_mutex_delay_ms);
     }
     for listening in cycle.listening.iter().filter(|listening| !listening.listen.options.datagram) {
-        let found = match role {
-            Role::Worker => listening.take(worker),
-            // The next cycle is going to inherit them.
-            Role::Single(_) => listening.sockets.borrow().first().cloned(),
-        };
-        let Some(fd) = found else { continue };
-        let fd = Rc::try_unwrap(fd)
-            .or_else(|fd| fd.as_fd().try_clone_to_owned())
-            .map_err(|error| format!("dup() failed{}", Errno(&error)))?;
         let options = rt::AcceptOptions {
-            exclusive: cycle.core().worker_processes > 1 && !listening.listen.options.reuseport,
+            exclusive: workers > 1 && !listening.listen.options.reuseport,
             multi_accept: event.multi_accept,
             mutex: mutex && !listening.listen.options.reuseport,
             deferred: listening.listen.options.deferred,
             delay_ms: event.accept_mutex_delay_ms,
         };
-        let listener = rt::Listener::new(fd, options)
-            .map_err(|error| format!("listening on {} failed{}", listening.listen.addr, Errno(&error)))?;
-        let Some(app) = cycle.apps.get(listening.app).cloned() else { continue };
-        let index = listening.index;
-        let stop = stop.clone();
-        rt::spawn(async move {
-            let accepting = async {
-                while let Ok((stream, peer)) = listener.accept().await {
-                    app.clone().accept(index, stream, peer);
-                }
-            };
-            first_of(accepting, stop.wait()).await;
-        });
+        let sockets = match role {
+            Role::Worker => listening.take(worker, workers),
+            // The next cycle is going to inherit them.
+            Role::Single(_) => listening.sockets.borrow().clone(),
+        };
+        let Some(app) = cycle.apps.get(listening.app) else { continue };
+        for fd in sockets {
+            let fd = Rc::try_unwrap(fd)
+                .or_else(|fd| fd.as_fd().try_clone_to_owned())
+                .map_err(|error| format!("dup() failed{}", Errno(&error)))?;
+            let number = fd.as_raw_fd();
+            let listener = rt::Listener::new(fd, options)
+                .map_err(|error| format!("listening on {} failed{}", listening.listen.addr, Errno(&error)))?;
+            rt::spawn(accepting.clone().run(listener, number, app.clone(), listening.index));
+        }
+    }
+    if let Role::Worker = role {
+        // What was for older workers, and left for them to empty, isn't to be held open here.
+        cycle.close_listening();
     }
     Ok(())
+}
+
+/// The tasks that accept.
+#[derive(Default)]
+struct Accepting {
+    stop: rt::Event,
+    running: Cell<usize>,
+}
+
+impl Accepting {
+    /// Accepts on a socket, the descriptor of this number, until told to stop; from one that has been retired what was
+    /// on its way into its queue too.
+    async fn run(self: Rc<Self>, listener: rt::Listener, number: RawFd, app: Rc<dyn App>, index: usize) {
+        self.running.set(self.running.get() + 1);
+        let accept = async {
+            while let Ok((stream, peer)) = listener.accept().await {
+                app.clone().accept(index, stream, peer);
+            }
+        };
+        let stopped = async {
+            self.stop.wait().await;
+            if os::socket::is_retired(number) {
+                rt::sleep(LAST_ARRIVALS_MS).await;
+            }
+        };
+        first_of(accept, stopped).await;
+        self.running.set(self.running.get() - 1);
+    }
 }
 
 /// The lock of `accept_mutex`, as the event loop takes it.
@@ -380,13 +427,7 @@ fn become_worker(birth: &Birth) -> Result<(), String> {
     }
     set_limits(core, birth.cycle.event().worker_connections);
     if let Some(owner) = birth.cycle.owner() {
-        let failed = |call: &str, error: std::io::Error| format!("{call} failed{}", Errno(&error));
-        os::users::set_gid(owner.gid).map_err(|error| failed(&format!("setgid({})", owner.gid), error))?;
-        let name = owner.user.name.to_string_lossy();
-        os::users::init_groups(&owner.user.name, owner.gid)
-            .map_err(|error| failed(&format!("initgroups({name}, {})", owner.gid), error))?;
-        let uid = owner.user.uid;
-        os::users::set_uid(uid).map_err(|error| failed(&format!("setuid({uid})"), error))?;
+        sandbox::drop_privileges(&owner, &birth.cycle.needs)?;
     }
     if let Some(processors) = core.worker_cpu_affinity.of_worker(birth.number) {
         warn("sched_setaffinity", os::process::set_affinity(processors));
@@ -396,7 +437,7 @@ fn become_worker(birth: &Birth) -> Result<(), String> {
         std::env::set_current_dir(folder)
             .map_err(|error| format!("chdir(\"{}\") failed{}", folder.display(), Errno(&error)))?;
     }
-    Ok(())
+    sandbox::enter(&birth.cycle)
 }
 
 /// Of the environment stays `TZ` and what `env` names.
@@ -462,6 +503,9 @@ pub const FATAL: i32 = 2;
 const QUIT_POLL_MS: u64 = 20;
 /// How soon a channel that was full is tried again.
 const FULL_POLL_MS: u64 = 1;
+/// How long a worker that leaves goes on accepting from a socket that nobody else accepts from: connections whose
+/// handshake had begun end up there.
+const LAST_ARRIVALS_MS: u64 = 500;
 /// How long connections may take to notice that they are over.
 const LAST_WORDS_MS: u64 = 100;
 
