@@ -14,6 +14,7 @@ pub mod proxy_protocol;
 pub mod range;
 mod span;
 mod swar;
+pub mod tagged;
 pub mod uri;
 
 pub use span::Span;
