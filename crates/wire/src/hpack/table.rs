@@ -36,6 +36,7 @@ impl Table {
         Table { bytes: Vec::new(), start: 0, entries: VecDeque::new(), size: 0, max_size }
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

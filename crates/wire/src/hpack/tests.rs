@@ -7,18 +7,18 @@ use super::*;
 
 const LIMITS: FieldLimits = FieldLimits { field: 8192, text: 65536 };
 
+/// Name and value.
+type Pair = (Vec<u8>, Vec<u8>);
+/// A block, its fields, and the size of the table behind it.
+type Vector<'a> = (&'a str, &'a [(&'a str, &'a str)], usize);
+
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
 /// Decodes a block that is cut into parts at `cut`, as frames would cut it.
-fn decode(
-    decoder: &mut Decoder,
-    block: &[u8],
-    cut: usize,
-    limits: FieldLimits,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, DecodeError> {
+fn decode(decoder: &mut Decoder, block: &[u8], cut: usize, limits: FieldLimits) -> Result<Vec<Pair>, DecodeError> {
     let (mut text, mut fields) = (Buf::empty(), Vec::new());
     decoder.begin();
     let mut carry = Vec::new();
@@ -34,7 +34,7 @@ fn decode(
     if carry.is_empty() { Ok(fields) } else { Err(DecodeError::Truncated) }
 }
 
-fn check_sequence(blocks: &[(&str, &[(&str, &str)], usize)], max_size: usize) {
+fn check_sequence(blocks: &[Vector<'_>], max_size: usize) {
     for cut_of in 0..64 {
         let mut decoder = Decoder::new();
         let update = [0x3f, (max_size - 31) as u8 & 127 | 128, ((max_size - 31) >> 7) as u8];
