@@ -70,6 +70,13 @@ pub enum HeadError {
     InvalidStatus,
 }
 
+impl HeadError {
+    /// nginx's words, behind "client sent"; `text` is [`Head::text`].
+    pub fn text(self, text: &[u8]) -> impl fmt::Display {
+        HeadErrorText { error: self, text }
+    }
+}
+
 /// What a header block is the head of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeadKind {
@@ -113,7 +120,7 @@ impl Head {
 
     /// nginx's words for [`Head::error`], behind "client sent".
     pub fn error_text(&self) -> Option<impl fmt::Display + '_> {
-        self.error.map(|error| HeadErrorText { error, text: &self.text })
+        self.error.map(|error| error.text(&self.text))
     }
 
     /// Takes in the next field that was decoded into `text`.

@@ -26,6 +26,7 @@ mod head;
 mod priority;
 mod reader;
 mod receive;
+mod request;
 mod settings;
 mod stream;
 #[cfg(test)]
@@ -39,5 +40,6 @@ pub use frame::PREFACE;
 pub use head::{Head, HeadError};
 pub use priority::Priority;
 pub use reader::{Dependency, Frame, FrameReader};
+pub use request::RequestFault;
 pub use settings::{Config, PeerSettings};
 pub use stream::StreamKey;

@@ -423,3 +423,98 @@ impl FrameReader {
         Frame::SettingsEnd { ack: self.header.has(flag::ACK) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame of every kind, some with padding and priority.
+    fn input() -> Vec<u8> {
+        let frame = |kind: Kind, flags: u8, stream: u32, payload: &[u8]| {
+            let header = FrameHeader { length: payload.len() as u32, kind, flags, stream };
+            [&header.bytes()[..], payload].concat()
+        };
+        [
+            frame(Kind::Settings, 0, 0, &[0, 3, 0, 0, 0, 100, 0, 4, 0, 1, 0, 0]),
+            frame(Kind::Settings, flag::ACK, 0, b""),
+            frame(Kind::Headers, 0x29, 1, &[2, 0x80, 0, 0, 3, 15, b'a', b'b', 0, 0]),
+            frame(Kind::Continuation, 0, 1, b""),
+            frame(Kind::Continuation, flag::END_HEADERS, 1, b"cd"),
+            frame(Kind::Data, 9, 1, &[1, b'e', b'f', 0]),
+            frame(Kind::Data, 0, 1, b""),
+            frame(Kind::Priority, 0, 3, &[0, 0, 0, 1, 255]),
+            frame(Kind::Reset, 0, 3, &[0, 0, 0, 8]),
+            frame(Kind::Ping, 0, 0, b"SEE-THIS"),
+            frame(Kind::GoAway, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 2, b'x', b'y']),
+            frame(Kind::WindowUpdate, 0, 0, &[0x80, 0, 0, 9]),
+            frame(Kind::PriorityUpdate, 0, 0, &[0, 0, 0, 5, b'u', b'=', b'1']),
+            frame(Kind::Unknown(77), 0xff, 9, b"whatever"),
+        ]
+        .concat()
+    }
+
+    fn dependency(parent: u32, exclusive: bool, weight: u16) -> Dependency {
+        Dependency { parent, exclusive, weight }
+    }
+
+    fn expected() -> Vec<Frame> {
+        vec![
+            Frame::Setting { id: 3, value: 100 },
+            Frame::Setting { id: 4, value: 65_536 },
+            Frame::SettingsEnd { ack: false },
+            Frame::SettingsEnd { ack: true },
+            Frame::HeadersStart { stream: 1, end_stream: true, dependency: Some(dependency(3, true, 16)) },
+            Frame::DataStart { stream: 1, length: 4, padding: 2, end_stream: true },
+            Frame::DataStart { stream: 1, length: 0, padding: 0, end_stream: false },
+            Frame::Priority { stream: 3, dependency: dependency(1, false, 256) },
+            Frame::Reset { stream: 3, code: Code::CANCEL },
+            Frame::Ping { ack: false, data: *b"SEE-THIS" },
+            Frame::GoAway { last_stream: 1, code: Code::INTERNAL_ERROR },
+            Frame::WindowUpdate { stream: 0, increment: 9 },
+            Frame::PriorityUpdate { stream: 5, value: Bytes::from_static(b"u=1") },
+            Frame::Ignored,
+        ]
+    }
+
+    #[test]
+    fn the_same_at_every_cut() {
+        let input = input();
+        for cut in 0..=input.len() {
+            let (mut reader, mut frames, mut parts, mut ends) = (FrameReader::new(16_384), Vec::new(), Vec::new(), 0);
+            for part in [&input[..cut], &input[cut..]] {
+                let mut part = Bytes::copy_from(part);
+                while let Some(frame) = reader.next(&mut part).unwrap() {
+                    match frame {
+                        Frame::Data { bytes, last } | Frame::Fragment { bytes, last, .. } => {
+                            parts.extend_from_slice(&bytes);
+                            ends += u32::from(last);
+                        }
+                        frame => frames.push(frame),
+                    }
+                }
+                assert!(part.is_empty());
+            }
+            assert_eq!((frames, &parts[..], ends), (expected(), &b"abcdef"[..], 3), "cut at {cut}");
+            assert!(reader.is_between_frames());
+        }
+    }
+
+    #[test]
+    fn bodies_pass_through() {
+        let mut reader = FrameReader::new(1 << 20);
+        let header = FrameHeader { length: 1 << 20, kind: Kind::Data, flags: 0, stream: 1 };
+        assert!(reader.next(&mut Bytes::copy_from(&header.bytes())).is_ok_and(|frame| frame.is_some()));
+        let part = Bytes::from(vec![7; 1000]);
+        let address = part.as_ptr();
+        let Ok(Some(Frame::Data { bytes, last: false })) = reader.next(&mut part.clone()) else { panic!("a part") };
+        assert_eq!((bytes.len(), bytes.as_ptr()), (1000, address), "not a copy");
+    }
+
+    #[test]
+    fn frames_above_the_limit() {
+        for (length, good) in [(16_384, true), (16_385, false)] {
+            let header = FrameHeader { length, kind: Kind::Data, flags: 0, stream: 1 };
+            assert_eq!(FrameReader::new(16_384).next(&mut Bytes::copy_from(&header.bytes())).is_ok(), good);
+        }
+    }
+}

@@ -151,7 +151,7 @@ mod tests {
         for name in ["aaa", "bbb", "ccc"] {
             table.insert(name.as_bytes(), b"1");
         }
-        assert_eq!(table.get(2).unwrap().0, b"aaa");
+        assert_eq!(table.get(2), Some((&b"aaa"[..], &b"1"[..])));
         table.insert(b"ddd", b"12");
         assert_eq!((table.len(), table.size()), (3, 109));
         assert_eq!(table.get(0), Some((&b"ddd"[..], &b"12"[..])));
