@@ -117,7 +117,7 @@ fn string(text: &[u8], out: &mut Buf) {
     let encoded = huffman::encoded_len(text);
     if encoded < text.len() {
         encode_integer(out, 0x80, 7, encoded as u32);
-        huffman::encode(text, out);
+        huffman::encode(text, encoded, out);
     } else {
         encode_integer(out, 0, 7, text.len() as u32);
         out.extend_from_slice(text);

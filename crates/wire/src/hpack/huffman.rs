@@ -26,8 +26,15 @@ pub fn encoded_len(text: &[u8]) -> usize {
     bits.div_ceil(8)
 }
 
-/// Appends `text` in its encoded form to `out`.
-pub fn encode(text: &[u8], out: &mut Buf) {
+/// Appends `text` in its encoded form to `out`; `len` is its [`encoded_len`].
+pub fn encode(text: &[u8], len: usize, out: &mut Buf) {
+    // Whole words are written, and the last one may reach beyond the end.
+    out.reserve(len + 4);
+    encode_into(text, out.room_mut());
+    out.filled(len);
+}
+
+fn encode_into(text: &[u8], mut room: &mut [u8]) {
     let (mut acc, mut bits) = (0u64, 0u32);
     for &byte in text {
         let len = u32::from(LENGTHS[usize::from(byte)]);
@@ -35,12 +42,22 @@ pub fn encode(text: &[u8], out: &mut Buf) {
         bits += len;
         if bits >= 32 {
             bits -= 32;
-            out.extend_from_slice(&((acc >> bits) as u32).to_be_bytes());
+            room = put(room, (acc >> bits) as u32);
         }
     }
     // Filled up with ones: the most significant bits of the end-of-string symbol.
-    let padded = (acc << (32 - bits) | ((1u64 << (32 - bits)) - 1)) as u32;
-    out.extend_from_slice(&padded.to_be_bytes()[..bits.div_ceil(8) as usize]);
+    put(room, (acc << (32 - bits) | ((1u64 << (32 - bits)) - 1)) as u32);
+}
+
+#[inline(always)]
+fn put(room: &mut [u8], word: u32) -> &mut [u8] {
+    match room.split_first_chunk_mut::<4>() {
+        Some((place, rest)) => {
+            *place = word.to_be_bytes();
+            rest
+        }
+        None => &mut [],
+    }
 }
 
 /// Bits that haven't been decoded yet, the next one at the top.
@@ -210,8 +227,7 @@ mod tests {
 
     fn encoded(text: &[u8]) -> Buf {
         let mut out = Buf::empty();
-        encode(text, &mut out);
-        assert_eq!(out.len(), encoded_len(text));
+        encode(text, encoded_len(text), &mut out);
         out
     }
 

@@ -27,13 +27,15 @@ pub fn encode_integer(out: &mut Buf, first: u8, prefix: u32, value: u32) {
     if value < mask {
         return out.extend_from_slice(&[first | value as u8]);
     }
-    out.extend_from_slice(&[first | mask as u8]);
-    let mut rest = value - mask;
+    let mut bytes = [first | mask as u8, 0, 0, 0, 0, 0];
+    let (mut rest, mut at) = (value - mask, 1);
     while rest >= 128 {
-        out.extend_from_slice(&[rest as u8 | 128]);
+        bytes[at] = rest as u8 | 128;
         rest >>= 7;
+        at += 1;
     }
-    out.extend_from_slice(&[rest as u8]);
+    bytes[at] = rest as u8;
+    out.extend_from_slice(&bytes[..=at]);
 }
 
 fn continued(input: &[u8], mask: u32) -> Result<(u32, usize), IntegerError> {
