@@ -10,6 +10,8 @@ mod class;
 pub mod date;
 pub mod etag;
 pub mod h1;
+pub mod h2;
+pub mod hpack;
 pub mod proxy_protocol;
 pub mod range;
 mod span;
