@@ -10,6 +10,7 @@ mod class;
 pub mod date;
 pub mod etag;
 pub mod h1;
+pub mod hello;
 pub mod proxy_protocol;
 pub mod range;
 mod span;

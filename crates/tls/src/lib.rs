@@ -1,0 +1,1 @@
+//! TLS: rustls behind nginx's ssl directives.
