@@ -14,10 +14,11 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("expr", &["buf"]),
     ("wire", &["buf"]),
     ("rt", &["buf", "os"]),
+    ("tls", &["buf", "wire", "os", "rt"]),
     ("engine", &["buf", "conf", "expr", "os", "shm", "rt"]),
     ("upstream", &["buf", "conf", "expr", "os", "shm", "rt", "engine"]),
     ("common", &["buf", "conf", "expr", "os", "shm", "rt", "engine", "upstream"]),
-    ("http", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "upstream", "common"]),
+    ("http", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "upstream", "common", "tls"]),
     ("server", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "upstream", "common", "http"]),
 ];
 

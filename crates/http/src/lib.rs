@@ -7,6 +7,8 @@ pub mod core;
 pub mod modules;
 pub mod proxy;
 
+pub use ::tls::LIBRARY as TLS_LIBRARY;
+
 use std::rc::Rc;
 
 use conf::{Loader, Registry};

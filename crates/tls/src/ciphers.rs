@@ -162,7 +162,8 @@ mod tests {
     #[test]
     fn lists() {
         let check = |list: &str, expect: &str| {
-            let names = tls12(list).map(|suites| suites.iter().map(|s| names::negotiated(s.suite())).collect::<Vec<_>>());
+            let names =
+                tls12(list).map(|suites| suites.iter().map(|s| names::negotiated(s.suite())).collect::<Vec<_>>());
             let short = |name: &str| name.replace("ECDHE-", "").replace("-SHA256", "").replace("-SHA384", "");
             let names = names.map(|names| short(&names.join(" ")));
             assert_eq!(names.as_deref().unwrap_or("none"), expect, "{list}");
@@ -172,12 +173,18 @@ mod tests {
         check("ALL:!ADH:!RC4+RSA:+HIGH", all);
         check("DEFAULT", all);
         check("ECDHE+AESGCM", "ECDSA-AES256-GCM RSA-AES256-GCM ECDSA-AES128-GCM RSA-AES128-GCM");
-        check("EECDH+CHACHA20:EECDH+AES128:RSA+AES128", "ECDSA-CHACHA20-POLY1305 RSA-CHACHA20-POLY1305 ECDSA-AES128-GCM RSA-AES128-GCM");
+        check(
+            "EECDH+CHACHA20:EECDH+AES128:RSA+AES128",
+            "ECDSA-CHACHA20-POLY1305 RSA-CHACHA20-POLY1305 ECDSA-AES128-GCM RSA-AES128-GCM",
+        );
         check("ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-GCM-SHA256", "RSA-AES128-GCM ECDSA-AES128-GCM");
         check("ECDHE-RSA-AES128-GCM-SHA256 DHE-RSA-AES128-SHA AES128-SHA", "RSA-AES128-GCM");
         check("HIGH:-AES:!ECDSA", "RSA-CHACHA20-POLY1305");
         check("!aRSA:ALL:!AES256:@STRENGTH", "ECDSA-CHACHA20-POLY1305 ECDSA-AES128-GCM");
-        check("HIGH:+CHACHA20:!AES128", "ECDSA-AES256-GCM RSA-AES256-GCM ECDSA-CHACHA20-POLY1305 RSA-CHACHA20-POLY1305");
+        check(
+            "HIGH:+CHACHA20:!AES128",
+            "ECDSA-AES256-GCM RSA-AES256-GCM ECDSA-CHACHA20-POLY1305 RSA-CHACHA20-POLY1305",
+        );
         check("AES128-SHA", "none");
         check("RC4", "none");
         check("", "none");

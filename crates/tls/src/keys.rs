@@ -118,7 +118,8 @@ fn key_derivation(kdf: &mut SliceReader<'_>) -> Option<Derivation> {
         while !params.is_finished() {
             let next = AnyRef::decode(params).ok()?;
             if next.value().first() == Some(&6) {
-                let oid = SliceReader::new(next.value()).ok().and_then(|mut r| ObjectIdentifier::decode(&mut r).ok())?;
+                let oid =
+                    SliceReader::new(next.value()).ok().and_then(|mut r| ObjectIdentifier::decode(&mut r).ok())?;
                 prf = PRFS.iter().find(|(known, _)| *known == oid)?.1;
             }
         }
@@ -132,10 +133,7 @@ fn inside<T>(der: &[u8], read: impl FnOnce(&mut SliceReader<'_>) -> Option<T>) -
 }
 
 /// Reads what is inside the next sequence.
-fn inside_next<T>(
-    reader: &mut SliceReader<'_>,
-    read: impl FnOnce(&mut SliceReader<'_>) -> Option<T>,
-) -> Option<T> {
+fn inside_next<T>(reader: &mut SliceReader<'_>, read: impl FnOnce(&mut SliceReader<'_>) -> Option<T>) -> Option<T> {
     let any = AnyRef::decode(reader).ok()?;
     read(&mut SliceReader::new(any.value()).ok()?)
 }
@@ -144,9 +142,8 @@ fn inside_next<T>(
 fn decrypt_legacy(info: &str, data: &[u8], password: &[u8]) -> Option<Vec<u8>> {
     let (name, iv) = info.split_once(',')?;
     let (_, algorithm, length) = LEGACY.iter().find(|(known, ..)| *known == name)?;
-    let iv: Vec<u8> = (0..iv.len() / 2)
-        .map(|n| u8::from_str_radix(iv.get(2 * n..2 * n + 2)?, 16).ok())
-        .collect::<Option<_>>()?;
+    let iv: Vec<u8> =
+        (0..iv.len() / 2).map(|n| u8::from_str_radix(iv.get(2 * n..2 * n + 2)?, 16).ok()).collect::<Option<_>>()?;
     let salt = iv.get(..8)?;
     let (mut key, mut block) = (Vec::new(), Vec::new());
     while key.len() < *length {

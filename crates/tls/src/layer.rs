@@ -91,7 +91,8 @@ impl Layer for ServerLayer {
             let status = self.conn.process_tls_records(&mut []);
             match status.state.map_err(io::Error::other)? {
                 ConnectionState::WriteTraffic(mut traffic) => {
-                    return grow(out, |room| traffic.encrypt(plain, room).map_err(encrypt_error)).map_err(io::Error::other);
+                    return grow(out, |room| traffic.encrypt(plain, room).map_err(encrypt_error))
+                        .map_err(io::Error::other);
                 }
                 ConnectionState::EncodeTlsData(mut data) => {
                     grow(out, |room| data.encode(room).map_err(encode_error)).map_err(io::Error::other)?;

@@ -28,3 +28,6 @@ pub use layer::{Info, ServerLayer};
 pub use server::{Protocols, Server, ServerSettings, groups};
 pub use session::{LocalCache, SessionCache};
 pub use tickets::TicketKeys;
+
+/// The library that computes, with its version, as `-V` shows it.
+pub const LIBRARY: &str = "AWS-LC 5.12.0";

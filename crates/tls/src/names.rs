@@ -35,7 +35,9 @@ pub fn group_by_name(name: &str) -> Option<NamedGroup> {
 /// A list of numbers as `$ssl_ciphers` and `$ssl_curves` show it: names, else hexadecimal, behind each other.
 pub fn list(numbers: &[u16], name: fn(u16) -> Option<&'static str>) -> String {
     let mut text = String::new();
-    for (n, number) in numbers.iter().enumerate() {
+    // Two numbers are signals, not suites.
+    let real = numbers.iter().filter(|number| !matches!(number, 0x00ff | 0x5600));
+    for (n, number) in real.enumerate() {
         text.push_str(if n > 0 { ":" } else { "" });
         match name(*number) {
             Some(name) => text.push_str(name),
@@ -112,7 +114,6 @@ const SUITES: &[(u16, &str)] = &[
     (0x002f, "AES128-SHA"),
     (0x0035, "AES256-SHA"),
     (0x000a, "DES-CBC3-SHA"),
-    (0x00ff, "TLS_EMPTY_RENEGOTIATION_INFO_SCSV"),
 ];
 
 #[cfg(test)]

@@ -128,11 +128,7 @@ fn crypto(settings: &ServerSettings) -> Result<CryptoProvider> {
     if settings.protocols.tls12 {
         suites.extend(tls12);
     }
-    Ok(CryptoProvider {
-        cipher_suites: suites,
-        kx_groups: groups(&settings.curves)?,
-        ..provider::default_provider()
-    })
+    Ok(CryptoProvider { cipher_suites: suites, kx_groups: groups(&settings.curves)?, ..provider::default_provider() })
 }
 
 /// The groups of a list such as `X25519:prime256v1`; those that are known but don't exist here are passed over.

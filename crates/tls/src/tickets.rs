@@ -211,7 +211,10 @@ mod tests {
         let (one, same, other) =
             (keys.ticketer([1; 16], 300), keys.ticketer([1; 16], 300), keys.ticketer([2; 16], 300));
         let ticket = one.encrypt(b"session").unwrap();
-        assert_eq!((one.decrypt(&ticket), same.decrypt(&ticket)), (Some(b"session".to_vec()), Some(b"session".to_vec())));
+        assert_eq!(
+            (one.decrypt(&ticket), same.decrypt(&ticket)),
+            (Some(b"session".to_vec()), Some(b"session".to_vec()))
+        );
         assert_eq!(other.decrypt(&ticket), None);
         for at in 0..ticket.len() {
             let mut broken = ticket.clone();
@@ -244,6 +247,8 @@ mod tests {
         assert_eq!(two.at(1120).current.name, one.current.name);
         assert!(two.previous.open(&[0; 16], &ticket, 300).is_some());
         two.at(1250);
-        assert!(two.previous.open(&[0; 16], &ticket, 300).is_none() && two.current.open(&[0; 16], &ticket, 300).is_none());
+        assert!(
+            two.previous.open(&[0; 16], &ticket, 300).is_none() && two.current.open(&[0; 16], &ticket, 300).is_none()
+        );
     }
 }

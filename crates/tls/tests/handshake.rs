@@ -14,7 +14,8 @@ use tls::{First, HandshakeError, Identity, LocalCache, Protocols, Server, Server
 
 fn identity() -> Identity {
     let made = rcgen::generate_simple_self_signed(vec!["example.com".to_owned()]).unwrap();
-    tls::identity(&format!("data:{}", made.cert.pem()), &format!("data:{}", made.signing_key.serialize_pem()), &[]).unwrap()
+    tls::identity(&format!("data:{}", made.cert.pem()), &format!("data:{}", made.signing_key.serialize_pem()), &[])
+        .unwrap()
 }
 
 fn settings() -> ServerSettings {
@@ -121,7 +122,8 @@ fn bytes_go_both_ways() {
 #[test]
 fn sessions_are_resumed_by_tickets_and_by_the_cache() {
     let by_ticket = settings();
-    let by_cache = ServerSettings { tickets: None, cache: Some(Arc::new(LocalCache::new(1 << 20))), ..by_ticket.clone() };
+    let by_cache =
+        ServerSettings { tickets: None, cache: Some(Arc::new(LocalCache::new(1 << 20))), ..by_ticket.clone() };
     let never = ServerSettings { tickets: None, ..by_ticket.clone() };
     for versions in [&[&rustls::version::TLS13][..], &[&rustls::version::TLS12]] {
         for (settings, resumed) in [(&by_ticket, true), (&by_cache, true), (&never, false)] {
@@ -136,7 +138,11 @@ fn sessions_are_resumed_by_tickets_and_by_the_cache() {
                 echo(&runtime, stream);
                 let (_, kind) = thread.join().unwrap();
                 let expect = resumed && round > 0;
-                assert_eq!((kind == rustls::HandshakeKind::Resumed, seen), (expect, Some(expect)), "{versions:?} {round}");
+                assert_eq!(
+                    (kind == rustls::HandshakeKind::Resumed, seen),
+                    (expect, Some(expect)),
+                    "{versions:?} {round}"
+                );
             }
         }
     }

@@ -18,5 +18,6 @@ pub mod server;
 pub mod session;
 pub mod status;
 pub mod temp;
+pub mod tls;
 pub mod variables;
 pub mod worker;

@@ -11,6 +11,7 @@ use os::SockAddr;
 use super::conf::{CoreLocation, CoreServer};
 use super::location::{Location, LocationId};
 use super::variables::{HttpRegex, Variables};
+use crate::modules::ssl::ServerTls;
 
 /// The whole of `http {}`, ready to serve.
 pub struct Http {
@@ -56,6 +57,8 @@ pub struct Server {
     pub set: Set,
     /// Its own level as a location: what holds before one is found.
     pub root: Rc<Location>,
+    /// What accepts TLS connections, if it has a certificate.
+    pub tls: Option<Rc<ServerTls>>,
 }
 
 /// A listening socket, with all addresses whose connections it brings.
@@ -79,6 +82,8 @@ pub struct Address {
     pub regexes: Vec<(Rc<HttpRegex>, Rc<Server>)>,
     /// Whether connections begin with the PROXY protocol.
     pub proxy_protocol: bool,
+    /// Whether connections speak TLS.
+    pub ssl: bool,
 }
 
 impl Socket {

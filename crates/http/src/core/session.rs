@@ -23,13 +23,10 @@ use super::request::{Connection, ProxyHeader, Request};
 use super::server::Http;
 
 /// Serves a connection until it ends.
-pub fn serve(http: Rc<Http>, mut conn: Connection) -> Session {
+pub fn serve(http: Rc<Http>, conn: Connection) -> Session {
     let open = Open::new(&http);
-    let state = if conn.address.proxy_protocol {
-        State::Busy(Box::pin(async move {
-            let rest = proxy_header(&http, &mut conn).await;
-            rest.map_or(After::Close, |rest| After::Keep(conn, rest))
-        }))
+    let state = if conn.address.proxy_protocol || conn.address.ssl {
+        State::Busy(Box::pin(async move { prelude(http, conn).await.unwrap_or(After::Close) }))
     } else {
         State::idle(&http, conn)
     };
@@ -149,6 +146,18 @@ fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Pol
             None
         }
     })
+}
+
+/// What comes before the first request: the PROXY protocol's header, then TLS.
+async fn prelude(http: Rc<Http>, mut conn: Connection) -> Option<After> {
+    let mut rest = Bytes::default();
+    if conn.address.proxy_protocol {
+        rest = proxy_header(&http, &mut conn).await?;
+    }
+    if conn.address.ssl {
+        (conn, rest) = super::tls::handshake(&http, conn, rest).await?;
+    }
+    Some(After::Keep(conn, rest))
 }
 
 /// Reads the PROXY protocol's header; what came behind it is given back. `None` closes the connection.
@@ -407,7 +416,7 @@ enum Head {
 
 /// Reads a request's head, chooses its server, and prepares the request for its phases.
 async fn read_head(r: &mut Request, mut bytes: Bytes) -> Head {
-    let core = r.conn.address.default.core.clone();
+    let core = r.server.core.clone();
     let limits = limits(&core);
     let mut grown: Option<Buf> = None;
     loop {
@@ -493,6 +502,10 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
     if let Err(error) = r.line.check_method(false) {
         return refuse_parsed(r, error);
     }
+    if let Err(status) = super::tls::check(r) {
+        r.lingering = true;
+        return Head::Refused(status);
+    }
     let expect = framing != BodyFraming::None && r.line.expects_continue(&r.head);
     r.body.begin(framing, bytes.slice(used..bytes.len()), expect);
     r.keepalive = r.line.keep_alive(&r.head);
@@ -539,6 +552,9 @@ fn set_server(r: &mut Request) -> Result<(), u16> {
     // Without a host the server named "" is meant, if there is one.
     if let Some(host) = r.line.host() {
         r.host.extend(host.of(&r.head).iter().map(u8::to_ascii_lowercase));
+    }
+    if super::tls::is_chosen(r) {
+        return Ok(());
     }
     let address = r.conn.address.clone();
     if address.names.is_empty() && address.regexes.is_empty() {

@@ -1,0 +1,284 @@
+//! TLS with clients: `ssl_*`. The directives are in `conf`, the variables in `variables`; this file makes of a server's
+//! directives what accepts its connections.
+//!
+//! What differs from nginx: TLS 1.2 and 1.3 only, with the ciphers that [`tls::ciphers`] has; the settings of the server
+//! whose name the client gives hold from the first byte on, protocols and ciphers included.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ::conf::{Error, Loader, Registry, Result, Set};
+use expr::vars::Template;
+use tls::{Identity, LocalCache, Protocols, Server, ServerSettings, TicketKeys};
+
+use super::HttpModule;
+use crate::core::request::Request;
+use crate::core::variables::Setup;
+
+pub mod conf;
+mod variables;
+
+use self::conf::{File, TLS12, TLS13, full_name};
+pub use self::conf::{SslConf, VerifyClient};
+
+/// The module.
+pub struct Ssl;
+
+impl HttpModule for Ssl {
+    fn tables(&self, registry: &mut Registry) {
+        registry.add::<SslConf>();
+    }
+
+    fn variables(&self, setup: &mut Setup) {
+        variables::define(setup);
+    }
+}
+
+/// What accepts a server's connections.
+pub struct ServerTls {
+    /// The handshake's side of it.
+    pub server: Server,
+    /// Whether handshakes are refused.
+    pub reject: bool,
+    /// Whether clients are asked for certificates.
+    pub verify: VerifyClient,
+    /// Certificates that are loaded for each connection.
+    dynamic: Vec<(File, File)>,
+    passwords: Rc<[Vec<u8>]>,
+    prefix: std::path::PathBuf,
+}
+
+/// The caches that `ssl_session_cache` names, with their sizes.
+#[derive(Default)]
+struct Caches(HashMap<String, (usize, Arc<LocalCache>)>);
+
+/// Makes what accepts a server's connections; `None` if the server has no certificate.
+pub fn server(set: &Set, loader: &mut Loader<'_>) -> Result<Option<ServerTls>> {
+    let conf = set.get::<SslConf>();
+    let commands = Commands::read(conf, loader)?;
+    let pairs = pairs(conf, &commands)?;
+    if pairs.is_empty() && !conf.ssl_reject_handshake {
+        return Ok(None);
+    }
+    let (fixed, dynamic): (Vec<_>, Vec<_>) =
+        pairs.into_iter().partition(|pair| matches!(pair, (File::Fixed(_), File::Fixed(_))));
+    let mut identities = Vec::new();
+    for pair in &fixed {
+        if let (File::Fixed(certificate), File::Fixed(key)) = pair {
+            identities.push(staple(conf, load(certificate, key, &conf.ssl_password_file)?)?);
+        }
+    }
+    let settings = ServerSettings {
+        identities,
+        protocols: commands.protocols(conf.ssl_protocols),
+        ciphers: commands.ciphers.unwrap_or_else(|| conf.ssl_ciphers.clone()),
+        ciphersuites: commands.ciphersuites,
+        curves: commands.groups.unwrap_or_else(|| conf.ssl_ecdh_curve.clone()),
+        prefer_server: commands.prefer_server.unwrap_or(conf.ssl_prefer_server_ciphers),
+        buffer_size: conf.ssl_buffer_size,
+        alpn: ALPN.iter().map(|name| name.to_vec()).collect(),
+        cache: cache(conf, loader)?.map(|cache| cache as Arc<dyn tls::SessionCache>),
+        tickets: commands.tickets.unwrap_or(conf.ssl_session_tickets).then(|| tickets(conf)).transpose()?,
+        timeout_s: u32::try_from(conf.ssl_session_timeout).unwrap_or(u32::MAX),
+        compression: conf.ssl_certificate_compression,
+    };
+    Ok(Some(ServerTls {
+        server: Server::new(&settings).map_err(|error| Error::new(error.0))?,
+        reject: conf.ssl_reject_handshake,
+        verify: conf.ssl_verify_client,
+        dynamic,
+        passwords: conf.ssl_password_file.clone(),
+        prefix: loader.env.conf_prefix.clone(),
+    }))
+}
+
+/// The protocols for ALPN.
+const ALPN: [&[u8]; 3] = [b"http/1.1", b"http/1.0", b"http/0.9"];
+
+/// Each certificate with its key.
+fn pairs(conf: &SslConf, commands: &Commands) -> Result<Vec<(File, File)>> {
+    let mut certificates = conf.ssl_certificate.to_vec();
+    let mut keys = conf.ssl_certificate_key.to_vec();
+    if let Some((certificate, key)) = &commands.identity {
+        certificates = vec![File::Fixed(certificate.clone())];
+        keys = vec![File::Fixed(key.clone())];
+    }
+    if let Some(certificate) = certificates.get(keys.len()) {
+        let shown = match certificate {
+            File::Fixed(name) => name.clone(),
+            File::Variable(template) => format!("{template:?}"),
+        };
+        let message = format!("no \"ssl_certificate_key\" is defined for certificate \"{shown}\"");
+        return Err(Error::new(message));
+    }
+    Ok(certificates.into_iter().zip(keys).collect())
+}
+
+fn load(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<Identity> {
+    tls::identity(certificate, key, passwords).map_err(|error| Error::new(error.0))
+}
+
+fn staple(conf: &SslConf, identity: Identity) -> Result<Identity> {
+    let path = &conf.ssl_stapling_file;
+    if path.as_os_str().is_empty() {
+        return Ok(identity);
+    }
+    let response = std::fs::read(path).map_err(|error| {
+        Error::new(format!("BIO_new_file(\"{}\") failed{}", path.display(), engine::log::Errno(&error)))
+    })?;
+    Ok(identity.with_staple(response))
+}
+
+fn cache(conf: &SslConf, loader: &mut Loader<'_>) -> Result<Option<Arc<LocalCache>>> {
+    let Some((name, size)) = &conf.ssl_session_cache else { return Ok(None) };
+    if name.is_empty() {
+        return Ok(Some(Arc::new(LocalCache::new(*size))));
+    }
+    let caches = &mut loader.store.entry::<Caches>().0;
+    let (known, cache) = caches.entry(name.clone()).or_insert_with(|| (*size, Arc::new(LocalCache::new(*size))));
+    if known != size {
+        let message =
+            format!("the size {size} of shared memory zone \"{name}\" conflicts with already declared size {known}");
+        return Err(Error::new(message));
+    }
+    Ok(Some(cache.clone()))
+}
+
+fn tickets(conf: &SslConf) -> Result<TicketKeys> {
+    let mut keys = TicketKeys::random();
+    for (name, contents) in conf.ssl_session_ticket_key.iter() {
+        keys.add_file(name, contents.clone()).map_err(|error| Error::new(error.0))?;
+    }
+    Ok(keys)
+}
+
+impl ServerTls {
+    /// Whether certificates depend on the connection.
+    pub fn is_dynamic(&self) -> bool {
+        !self.dynamic.is_empty()
+    }
+
+    /// The certificate for one connection, as variables say; `None` if they say nothing.
+    pub fn identity(&self, r: &mut Request) -> std::result::Result<Option<Identity>, String> {
+        for (certificate, key) in &self.dynamic {
+            let certificate = self.name(r, certificate);
+            let key = self.name(r, key);
+            if certificate.is_empty() {
+                continue;
+            }
+            return tls::identity(&certificate, &key, &self.passwords).map(Some).map_err(|error| error.0);
+        }
+        Ok(None)
+    }
+
+    fn name(&self, r: &mut Request, file: &File) -> String {
+        match file {
+            File::Fixed(name) => name.clone(),
+            File::Variable(template) => {
+                let name = rendered(r, template);
+                if name.is_empty() { name } else { full_name(&self.prefix, &name) }
+            }
+        }
+    }
+}
+
+fn rendered(r: &mut Request, template: &Template) -> String {
+    String::from_utf8_lossy(&r.render(template)).into_owned()
+}
+
+/// What `ssl_conf_command` says.
+#[derive(Default)]
+struct Commands {
+    tickets: Option<bool>,
+    prefer_server: Option<bool>,
+    ciphers: Option<String>,
+    ciphersuites: Option<String>,
+    groups: Option<String>,
+    min: Option<u32>,
+    max: Option<u32>,
+    identity: Option<(String, String)>,
+}
+
+impl Commands {
+    fn read(conf: &SslConf, loader: &Loader<'_>) -> Result<Commands> {
+        let mut commands = Commands::default();
+        for (name, value) in conf.ssl_conf_command.iter() {
+            let invalid = || {
+                let why = "SSL: error:0A000182:SSL routines::unknown cmd name or bad value";
+                Error::new(format!("SSL_CONF_cmd(\"{name}\", \"{value}\") failed ({why})"))
+            };
+            match name.as_str() {
+                "Options" => commands.options(value).ok_or_else(invalid)?,
+                "Ciphersuites" => commands.ciphersuites = Some(value.clone()),
+                "CipherString" => commands.ciphers = Some(value.clone()),
+                "Groups" | "Curves" => commands.groups = Some(value.clone()),
+                "MinProtocol" => commands.min = Some(version(value).ok_or_else(invalid)?),
+                "MaxProtocol" => commands.max = Some(version(value).filter(|v| *v >= TLS12).ok_or_else(invalid)?),
+                "Certificate" | "PrivateKey" => {
+                    let pair = commands.identity.get_or_insert_default();
+                    let place = if name == "Certificate" { &mut pair.0 } else { &mut pair.1 };
+                    *place = full_name(&loader.env.conf_prefix, value);
+                }
+                _ => return Err(invalid()),
+            }
+        }
+        if let Some((certificate, key)) = &mut commands.identity
+            && key.is_empty()
+        {
+            // The key may stand in the same file.
+            key.clone_from(certificate);
+        }
+        Ok(commands)
+    }
+
+    fn options(&mut self, value: &str) -> Option<()> {
+        for word in value.split(',') {
+            let (on, name) = match word.strip_prefix('-') {
+                Some(name) => (false, name),
+                None => (true, word.strip_prefix('+').unwrap_or(word)),
+            };
+            match name {
+                "SessionTicket" => self.tickets = Some(on),
+                "ServerPreference" => self.prefer_server = Some(on),
+                // These say what is so anyway, or what can't be here.
+                "PrioritizeChaCha"
+                | "KTLS"
+                | "NoRenegotiation"
+                | "Compression"
+                | "EmptyFragments"
+                | "Bugs"
+                | "DHSingle"
+                | "ECDHSingle"
+                | "MiddleboxCompat"
+                | "NoResumptionOnRenegotiation"
+                | "ExtendedMasterSecret"
+                | "EncryptThenMac"
+                | "AntiReplay"
+                | "CANames"
+                | "AllowNoDHEKEX"
+                | "TxCertificateCompression"
+                | "RxCertificateCompression" => {}
+                _ => return None,
+            }
+        }
+        Some(())
+    }
+
+    fn protocols(&self, mask: u32) -> Protocols {
+        let allowed = |bit: u32| {
+            let named = mask & bit != 0 || (self.min.is_some() || self.max.is_some()) && mask == 0;
+            named && self.min.is_none_or(|min| bit >= min) && self.max.is_none_or(|max| bit <= max)
+        };
+        Protocols { tls12: allowed(TLS12), tls13: allowed(TLS13) }
+    }
+}
+
+fn version(name: &str) -> Option<u32> {
+    Some(match name {
+        "None" | "SSLv3" | "TLSv1" | "TLSv1.1" => 0,
+        "TLSv1.2" => TLS12,
+        "TLSv1.3" => TLS13,
+        _ => return None,
+    })
+}
