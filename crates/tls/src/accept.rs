@@ -115,7 +115,7 @@ pub async fn accept(
         }
         if input.is_empty() { input = more } else { input.extend_from_slice(&more) }
     }
-    let layer = ServerLayer::new(conn, Info { hello, owner }, server.buffer_size);
+    let layer = ServerLayer::new(conn, Info { hello, owner }, server);
     stream.set_layer(Box::new(layer), input);
     // Early data was sent with the ClientHello, before anything else.
     stream.unread(plain);

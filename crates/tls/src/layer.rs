@@ -13,6 +13,8 @@ use rustls::{HandshakeKind, ProtocolVersion};
 use wire::hello::ClientHello;
 
 use crate::names;
+use crate::server::Server;
+use crate::verify::{Purpose, Reason};
 
 /// What is known of a client's handshake, beside what the library knows.
 pub struct Info {
@@ -22,16 +24,41 @@ pub struct Info {
     pub owner: Rc<dyn Any>,
 }
 
+/// What became of the client's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientVerdict {
+    /// There is none.
+    None,
+    /// It is trusted.
+    Trusted,
+    /// It isn't.
+    Failed(Reason),
+}
+
 /// The server's side of a connection.
 pub struct ServerLayer {
     conn: UnbufferedServerConnection,
     info: Info,
     record: usize,
+    verdict: ClientVerdict,
 }
 
 impl ServerLayer {
-    pub(crate) fn new(conn: UnbufferedServerConnection, info: Info, record: usize) -> ServerLayer {
-        ServerLayer { conn, info, record }
+    pub(crate) fn new(conn: UnbufferedServerConnection, info: Info, server: &Server) -> ServerLayer {
+        let chain = conn.peer_certificates().unwrap_or_default();
+        let verdict = match &server.trust {
+            Some(trust) if !chain.is_empty() => match trust.verify(chain, Purpose::Client) {
+                Ok(()) => ClientVerdict::Trusted,
+                Err(reason) => ClientVerdict::Failed(reason),
+            },
+            _ => ClientVerdict::None,
+        };
+        ServerLayer { conn, info, record: server.buffer_size, verdict }
+    }
+
+    /// What became of the client's certificate.
+    pub fn verdict(&self) -> ClientVerdict {
+        self.verdict
     }
 
     /// The layer of a stream, if it is a server's.

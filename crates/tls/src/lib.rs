@@ -11,6 +11,7 @@
 mod accept;
 mod certs;
 pub mod ciphers;
+mod client_auth;
 mod error;
 mod keys;
 mod layer;
@@ -18,16 +19,20 @@ pub mod names;
 pub mod pem;
 mod server;
 mod session;
+pub mod text;
 mod tickets;
+mod verify;
 pub mod x509;
 
 pub use accept::{Alert, First, HandshakeError, accept, first_bytes, refuse};
 pub use certs::{Identity, certificates, identity, read};
+pub use client_auth::ClientAuth;
 pub use error::{Error, Result};
-pub use layer::{Info, ServerLayer};
+pub use layer::{ClientVerdict, Info, ServerLayer};
 pub use server::{Protocols, Server, ServerSettings, groups};
 pub use session::{LocalCache, SessionCache};
 pub use tickets::TicketKeys;
+pub use verify::{Purpose, Reason, Trust};
 
 /// The library that computes, with its version, as `-V` shows it.
 pub const LIBRARY: &str = "AWS-LC 5.12.0";

@@ -26,6 +26,11 @@ pub fn group(number: u16) -> Option<&'static str> {
     GROUPS.iter().find(|(known, _)| *known == number).map(|(_, names)| names[0])
 }
 
+/// The name of a signature scheme.
+pub fn signature(number: u16) -> Option<&'static str> {
+    SIGNATURES.iter().find(|(known, _)| *known == number).map(|(_, name)| *name)
+}
+
 /// The group with that name, in any of its spellings.
 pub fn group_by_name(name: &str) -> Option<NamedGroup> {
     let named = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
@@ -69,6 +74,33 @@ const GROUPS: &[(u16, &[&str])] = &[
     (0x11eb, &["SecP256r1MLKEM768"]),
     (0x11ec, &["X25519MLKEM768"]),
     (0x11ed, &["SecP384r1MLKEM1024"]),
+];
+
+const SIGNATURES: &[(u16, &str)] = &[
+    (0x0403, "ecdsa_secp256r1_sha256"),
+    (0x0503, "ecdsa_secp384r1_sha384"),
+    (0x0603, "ecdsa_secp521r1_sha512"),
+    (0x0807, "ed25519"),
+    (0x0808, "ed448"),
+    (0x081a, "ecdsa_brainpoolP256r1tls13_sha256"),
+    (0x081b, "ecdsa_brainpoolP384r1tls13_sha384"),
+    (0x081c, "ecdsa_brainpoolP512r1tls13_sha512"),
+    (0x0303, "ecdsa_sha224"),
+    (0x0203, "ecdsa_sha1"),
+    (0x0804, "rsa_pss_rsae_sha256"),
+    (0x0805, "rsa_pss_rsae_sha384"),
+    (0x0806, "rsa_pss_rsae_sha512"),
+    (0x0809, "rsa_pss_pss_sha256"),
+    (0x080a, "rsa_pss_pss_sha384"),
+    (0x080b, "rsa_pss_pss_sha512"),
+    (0x0401, "rsa_pkcs1_sha256"),
+    (0x0501, "rsa_pkcs1_sha384"),
+    (0x0601, "rsa_pkcs1_sha512"),
+    (0x0301, "rsa_pkcs1_sha224"),
+    (0x0201, "rsa_pkcs1_sha1"),
+    (0x0904, "mldsa44"),
+    (0x0905, "mldsa65"),
+    (0x0906, "mldsa87"),
 ];
 
 const SUITES: &[(u16, &str)] = &[

@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs as provider};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{NamedGroup, ServerConfig, SignatureScheme, SupportedCipherSuite};
 
 use crate::certs::Identity;
 use crate::ciphers;
+use crate::client_auth::{Asks, ClientAuth};
 use crate::error::{Error, Result};
 use crate::names;
 use crate::session::{Bound, SessionCache};
 use crate::tickets::TicketKeys;
+use crate::verify::Trust;
 
 /// Which versions of TLS are spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +54,8 @@ pub struct ServerSettings {
     pub timeout_s: u32,
     /// Whether certificates are compressed.
     pub compression: bool,
+    /// How clients are asked for certificates, if they are.
+    pub client_auth: Option<ClientAuth>,
 }
 
 /// A server that can be connected to.
@@ -58,6 +63,7 @@ pub struct ServerSettings {
 pub struct Server {
     pub(crate) config: Arc<ServerConfig>,
     pub(crate) buffer_size: usize,
+    pub(crate) trust: Option<Arc<Trust>>,
 }
 
 impl Server {
@@ -71,7 +77,10 @@ impl Server {
             .with_protocol_versions(&versions)
             .map_err(|error| Error::new(error.to_string()))?;
         let resolver = Arc::new(Identities(settings.identities.clone()));
-        let verifier = WebPkiClientVerifier::no_client_auth();
+        let verifier: Arc<dyn ClientCertVerifier> = match &settings.client_auth {
+            Some(auth) => Arc::new(Asks::new(auth)),
+            None => WebPkiClientVerifier::no_client_auth(),
+        };
         let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(resolver);
         config.ignore_client_order = settings.prefer_server;
         config.max_fragment_size = Some(settings.buffer_size.clamp(MIN_RECORD, MAX_RECORD) + RECORD_HEADER);
@@ -87,7 +96,11 @@ impl Server {
         if let Some(cache) = &settings.cache {
             config.session_storage = Arc::new(Bound { cache: cache.clone(), binding, timeout_s: settings.timeout_s });
         }
-        Ok(Server { config: Arc::new(config), buffer_size: settings.buffer_size.clamp(MIN_RECORD, MAX_RECORD) })
+        Ok(Server {
+            config: Arc::new(config),
+            buffer_size: settings.buffer_size.clamp(MIN_RECORD, MAX_RECORD),
+            trust: settings.client_auth.as_ref().map(|auth| auth.trust.clone()),
+        })
     }
 
     /// The configuration for a connection with a certificate of its own.
@@ -110,6 +123,10 @@ fn binding(settings: &ServerSettings) -> [u8; 16] {
         let leaf = identity.chain().first().map_or(&[][..], AsRef::as_ref);
         context.update(&(leaf.len() as u64).to_be_bytes());
         context.update(leaf);
+    }
+    if let Some(auth) = &settings.client_auth {
+        context.update(b"client certificates");
+        auth.trust.roots().iter().chain(&auth.authorities).for_each(|der| context.update(der));
     }
     let mut binding = [0; 16];
     binding.copy_from_slice(&context.finish().as_ref()[..16]);

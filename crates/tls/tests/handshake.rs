@@ -32,6 +32,7 @@ fn settings() -> ServerSettings {
         tickets: Some(TicketKeys::random()),
         timeout_s: 300,
         compression: false,
+        client_auth: None,
     }
 }
 

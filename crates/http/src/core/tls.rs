@@ -5,12 +5,12 @@ use std::rc::Rc;
 
 use buf::{Buf, Bytes};
 use engine::log::{Errno, Level};
-use tls::{Alert, First, HandshakeError, Identity, ServerLayer};
+use tls::{Alert, ClientVerdict, First, HandshakeError, Identity, Reason, ServerLayer};
 use wire::hello::ClientHello;
 
 use super::request::{Connection, Request};
 use super::server::{Address, Http, Server};
-use crate::modules::ssl::ServerTls;
+use crate::modules::ssl::{ServerTls, SslConf, VerifyClient};
 
 /// What a TLS connection remembers of the choice of its server.
 pub struct Chosen {
@@ -142,11 +142,6 @@ impl Connection {
         let owner = self.stream.with_layer(|layer| ServerLayer::of(layer).map(|tls| tls.info().owner.clone()))??;
         owner.downcast_ref::<Chosen>().map(f)
     }
-
-    /// Whether a client spoke plain HTTP where TLS is expected.
-    pub fn is_plain_on_ssl(&self) -> bool {
-        self.address.ssl && !self.stream.is_layered()
-    }
 }
 
 /// Whether the request's host is the name by which TLS has chosen the server: then that server it is.
@@ -161,11 +156,55 @@ pub fn is_chosen(r: &Request) -> bool {
 
 /// What TLS demands of a request whose server is known; else the status that refuses it.
 pub fn check(r: &mut Request) -> Result<(), u16> {
-    if r.conn.is_plain_on_ssl() {
+    let status = if r.conn.stream.is_layered() {
+        misdirected(r).or_else(|| bad_certificate(r))
+    } else if r.conn.address.ssl {
         let message = format_args!("client sent plain HTTP request to HTTPS port while reading client request headers");
         r.log_at(Level::Info, message);
-        r.keepalive = false;
-        return Err(497);
+        Some(497)
+    } else {
+        None
+    };
+    match status {
+        Some(status) => {
+            r.keepalive = false;
+            Err(status)
+        }
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// A server that demands certificates isn't reached by a connection to another name.
+fn misdirected(r: &Request) -> Option<u16> {
+    let verifies = r.server.set.get::<SslConf>().ssl_verify_client != VerifyClient::Off;
+    if !verifies || r.host.is_empty() || is_chosen(r) || r.conn.chosen(|chosen| chosen.named) != Some(true) {
+        return None;
+    }
+    let message =
+        format_args!("client attempted to request the server name different from the one that was negotiated");
+    r.log_at(Level::Info, format_args!("{message} while reading client request headers"));
+    Some(421)
+}
+
+/// What is wrong with the client's certificate.
+fn bad_certificate(r: &Request) -> Option<u16> {
+    let mode = r.server.set.get::<SslConf>().ssl_verify_client;
+    if mode == VerifyClient::Off {
+        return None;
+    }
+    match r.conn.stream.with_layer(|layer| ServerLayer::of(layer).map(ServerLayer::verdict))?? {
+        ClientVerdict::Trusted => None,
+        ClientVerdict::Failed(reason) if mode == VerifyClient::OptionalNoCa && reason.is_untrusted() => None,
+        ClientVerdict::Failed(Reason(code, text)) => {
+            let message = format_args!("client SSL certificate verify error: ({code}:{text})");
+            r.log_at(Level::Info, format_args!("{message} while reading client request headers"));
+            Some(495)
+        }
+        ClientVerdict::None if mode == VerifyClient::On => {
+            let message = format_args!("client sent no required SSL certificate while reading client request headers");
+            r.log_at(Level::Info, message);
+            Some(496)
+        }
+        ClientVerdict::None => None,
+    }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ::conf::{Error, Loader, Registry, Result, Set};
 use expr::vars::Template;
-use tls::{Identity, LocalCache, Protocols, Server, ServerSettings, TicketKeys};
+use tls::{ClientAuth, Identity, LocalCache, Protocols, Server, ServerSettings, TicketKeys, Trust};
 
 use super::HttpModule;
 use crate::core::request::Request;
@@ -41,8 +41,6 @@ pub struct ServerTls {
     pub server: Server,
     /// Whether handshakes are refused.
     pub reject: bool,
-    /// Whether clients are asked for certificates.
-    pub verify: VerifyClient,
     /// Certificates that are loaded for each connection.
     dynamic: Vec<(File, File)>,
     passwords: Rc<[Vec<u8>]>,
@@ -82,11 +80,11 @@ pub fn server(set: &Set, loader: &mut Loader<'_>) -> Result<Option<ServerTls>> {
         tickets: commands.tickets.unwrap_or(conf.ssl_session_tickets).then(|| tickets(conf)).transpose()?,
         timeout_s: u32::try_from(conf.ssl_session_timeout).unwrap_or(u32::MAX),
         compression: conf.ssl_certificate_compression,
+        client_auth: client_auth(conf, loader)?,
     };
     Ok(Some(ServerTls {
         server: Server::new(&settings).map_err(|error| Error::new(error.0))?,
         reject: conf.ssl_reject_handshake,
-        verify: conf.ssl_verify_client,
         dynamic,
         passwords: conf.ssl_password_file.clone(),
         prefix: loader.env.conf_prefix.clone(),
@@ -143,6 +141,31 @@ fn cache(conf: &SslConf, loader: &mut Loader<'_>) -> Result<Option<Arc<LocalCach
         return Err(Error::new(message));
     }
     Ok(Some(cache.clone()))
+}
+
+/// How clients are asked for certificates.
+fn client_auth(conf: &SslConf, loader: &Loader<'_>) -> Result<Option<ClientAuth>> {
+    if conf.ssl_verify_client == VerifyClient::Off {
+        return Ok(None);
+    }
+    let (told, trusted) = (&conf.ssl_client_certificate, &conf.ssl_trusted_certificate);
+    if told.is_empty() && trusted.is_empty() && conf.ssl_verify_client != VerifyClient::OptionalNoCa {
+        return Err(Error::new("no ssl_client_certificate for ssl_verify_client"));
+    }
+    let mut trust = Trust::new(conf.ssl_verify_depth as usize);
+    let path = |name: &str| full_name(&loader.env.conf_prefix, name);
+    let failed = |error: tls::Error| Error::new(error.0);
+    let mut authorities = Vec::new();
+    if !told.is_empty() {
+        authorities = trust.add_file(&path(told)).map_err(failed)?;
+    }
+    if !trusted.is_empty() {
+        trust.add_file(&path(trusted)).map_err(failed)?;
+    }
+    if !conf.ssl_crl.is_empty() {
+        trust.add_lists(&path(&conf.ssl_crl)).map_err(failed)?;
+    }
+    Ok(Some(ClientAuth { trust: Arc::new(trust), authorities }))
 }
 
 fn tickets(conf: &SslConf) -> Result<TicketKeys> {
