@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs as provider};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{NamedGroup, ServerConfig, SignatureScheme, SupportedCipherSuite};
 
@@ -76,7 +76,7 @@ impl Server {
         let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions)
             .map_err(|error| Error::new(error.to_string()))?;
-        let resolver = Arc::new(Identities(settings.identities.clone()));
+        let resolver = Arc::new(Identities(one_of_each_kind(&settings.identities)));
         let verifier: Arc<dyn ClientCertVerifier> = match &settings.client_auth {
             Some(auth) => Arc::new(Asks::new(auth)),
             None => WebPkiClientVerifier::no_client_auth(),
@@ -93,6 +93,8 @@ impl Server {
         if let Some(tickets) = &settings.tickets {
             config.ticketer = tickets.ticketer(binding, settings.timeout_s);
         }
+        // The library's default remembers some sessions.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
         if let Some(cache) = &settings.cache {
             config.session_storage = Arc::new(Bound { cache: cache.clone(), binding, timeout_s: settings.timeout_s });
         }
@@ -164,6 +166,15 @@ pub fn groups(list: &str) -> Result<Vec<&'static dyn SupportedKxGroup>> {
 
 fn supported(group: NamedGroup) -> Option<&'static dyn SupportedKxGroup> {
     provider::ALL_KX_GROUPS.iter().find(|known| known.name() == group).copied()
+}
+
+/// Of several certificates with keys of the same kind the last one counts, as with OpenSSL.
+fn one_of_each_kind(identities: &[Identity]) -> Vec<Identity> {
+    let kind = |identity: &Identity| identity.0.key.algorithm();
+    let is_last = |(at, identity): &(usize, &Identity)| {
+        identities[at + 1..].iter().all(|later| kind(later) != kind(identity))
+    };
+    identities.iter().enumerate().filter(is_last).map(|(_, identity)| identity.clone()).collect()
 }
 
 /// Chooses the certificate that the client can check.

@@ -152,6 +152,8 @@ impl ProducesTickets for Ticketer {
 /// Keys that follow from one another, one for each period.
 struct Ratchet {
     period_s: u64,
+    /// When the first period began, in seconds since 1970.
+    start: u64,
     /// The number of the current period.
     index: u64,
     secret: [u8; 32],
@@ -160,34 +162,37 @@ struct Ratchet {
 }
 
 impl Ratchet {
-    fn new(seed: [u8; 32], period_s: u64, time: u64) -> Ratchet {
+    fn new(seed: [u8; 32], period_s: u64, start: u64) -> Ratchet {
         let secret = derive(&seed, b"next");
         let (previous, current) = (Key::from_secret(&seed), Key::from_secret(&secret));
-        Ratchet { period_s, index: time / period_s, secret, current, previous }
+        Ratchet { period_s, start, index: 0, secret, current, previous }
     }
 
-    /// Goes on to the period of this time. A clock that was set far ahead makes one step of many.
+    /// Goes on to the period of this time. After more than [`MAX_STEPS`] periods, as if the clock was set, it goes on
+    /// by so many only: all processes do the same.
     fn at(&mut self, time: u64) -> &Ratchet {
-        let index = time / self.period_s;
-        for _ in 0..index.saturating_sub(self.index).min(MAX_STEPS) {
-            self.secret = derive(&self.secret, b"next");
-            self.previous = std::mem::replace(&mut self.current, Key::from_secret(&self.secret));
+        let index = time.saturating_sub(self.start) / self.period_s;
+        if index > self.index {
+            let mut before = self.secret;
+            for _ in 0..(index - self.index).min(MAX_STEPS) {
+                before = self.secret;
+                self.secret = derive(&self.secret, b"next");
+            }
+            (self.previous, self.current) = (Key::from_secret(&before), Key::from_secret(&self.secret));
+            self.index = index;
         }
-        self.index = self.index.max(index);
         self
     }
 }
 
-/// More periods than this pass in one step only if the clock was set.
-const MAX_STEPS: u64 = 100_000;
-/// The shortest period, in seconds: shorter timeouts are judged by the time in the ticket.
-const MIN_PERIOD: u64 = 60;
+/// How many periods are gone through one by one.
+const MAX_STEPS: u64 = 1_000_000;
 
 /// The process's ratchets by their period; forked children inherit them.
 static RATCHETS: Mutex<Option<HashMap<u64, Arc<Mutex<Ratchet>>>>> = Mutex::new(None);
 
 fn ratchet(lifetime_s: u32) -> Arc<Mutex<Ratchet>> {
-    let period_s = u64::from(lifetime_s).max(MIN_PERIOD);
+    let period_s = u64::from(lifetime_s).max(1);
     let mut all = RATCHETS.lock().unwrap_or_else(PoisonError::into_inner);
     let found = all.get_or_insert_default().entry(period_s).or_insert_with(|| {
         let mut seed = [0; 32];

@@ -128,26 +128,32 @@ impl Trust {
         if self.check_lists { self.check_revoked(&chain, time) } else { Ok(()) }
     }
 
+    /// Every certificate is looked at, and of several faults the last one counts, as with OpenSSL under nginx.
     fn check_revoked(&self, chain: &[Parts<'_>], time: u64) -> std::result::Result<(), Reason> {
+        let mut judged = Ok(());
         for (at, certificate) in chain.iter().enumerate() {
             let issuer = chain.get(at + 1).unwrap_or(certificate);
-            let of_issuer = self.lists.iter().filter(|list| list.issuer == issuer.subject && !list.is_special);
-            // Of several lists the latest counts.
-            let list = of_issuer.max_by_key(|list| list.validity.0).ok_or(Reason::NO_CRL)?;
-            if !list.is_signed_by(issuer) {
-                return Err(Reason::CRL_SIGNATURE);
-            }
-            if time < list.validity.0 {
-                return Err(Reason::CRL_NOT_YET_VALID);
-            }
-            if list.validity.1.is_some_and(|next| time > next) {
-                return Err(Reason::CRL_EXPIRED);
-            }
-            if list.has(certificate.serial) {
-                return Err(Reason::REVOKED);
+            if let Err(reason) = self.check_list(certificate, issuer, time) {
+                judged = Err(reason);
             }
         }
-        Ok(())
+        judged
+    }
+
+    fn check_list(&self, certificate: &Parts<'_>, issuer: &Parts<'_>, time: u64) -> std::result::Result<(), Reason> {
+        let of_issuer = self.lists.iter().filter(|list| list.issuer == issuer.subject && !list.is_special);
+        // Of several lists the latest counts.
+        let list = of_issuer.max_by_key(|list| list.validity.0).ok_or(Reason::NO_CRL)?;
+        if !list.is_signed_by(issuer) {
+            return Err(Reason::CRL_SIGNATURE);
+        }
+        if time < list.validity.0 {
+            return Err(Reason::CRL_NOT_YET_VALID);
+        }
+        if list.validity.1.is_some_and(|next| time > next) {
+            return Err(Reason::CRL_EXPIRED);
+        }
+        if list.has(certificate.serial) { Err(Reason::REVOKED) } else { Ok(()) }
     }
 }
 
