@@ -9,7 +9,7 @@ use rustls::server::UnbufferedServerConnection;
 use wire::hello::{self, ClientHello, HelloError};
 
 use crate::certs::Identity;
-use crate::layer::{Info, ServerLayer, advance_server};
+use crate::layer::{Info, ServerLayer, Side, advance};
 use crate::server::Server;
 
 /// What a client begins with.
@@ -94,14 +94,30 @@ pub async fn accept(
     let config = server.config(identity);
     let mut conn = UnbufferedServerConnection::new(config).map_err(|error| HandshakeError::Tls(error.to_string()))?;
     let mut plain = Buf::empty();
+    drive(stream, &mut conn, &mut input, &mut plain, |conn| conn.is_handshaking()).await?;
+    let layer = ServerLayer::new(conn, Info { hello, owner }, server);
+    stream.set_layer(Box::new(layer), input);
+    // Early data was sent with the ClientHello, before anything else.
+    stream.unread(plain);
+    Ok(())
+}
+
+/// Sends and receives until the handshake is over.
+pub(crate) async fn drive<S: Side>(
+    stream: &Stream,
+    conn: &mut S,
+    input: &mut Buf,
+    plain: &mut Buf,
+    is_handshaking: impl Fn(&S) -> bool,
+) -> Result<(), HandshakeError> {
     loop {
         let mut out = Buf::empty();
-        let step = advance_server(&mut conn, &mut input, &mut plain, &mut out);
+        let step = advance(conn, input, plain, &mut out);
         if !out.is_empty() {
             stream.send(&mut Chain::from(out.freeze())).await?;
         }
         match step {
-            Ok(step) if step.open && !conn.is_handshaking() => break,
+            Ok(step) if step.open && !is_handshaking(conn) => return Ok(()),
             Ok(step) if step.ended => return Err(HandshakeError::Closed),
             Ok(_) => {}
             Err(error) => return Err(HandshakeError::Tls(text(&error))),
@@ -113,13 +129,8 @@ pub async fn accept(
         if more.is_empty() {
             return Err(HandshakeError::Closed);
         }
-        if input.is_empty() { input = more } else { input.extend_from_slice(&more) }
+        if input.is_empty() { *input = more } else { input.extend_from_slice(&more) }
     }
-    let layer = ServerLayer::new(conn, Info { hello, owner }, server);
-    stream.set_layer(Box::new(layer), input);
-    // Early data was sent with the ClientHello, before anything else.
-    stream.unread(plain);
-    Ok(())
 }
 
 /// The library's error in OpenSSL's words, where its users know them.

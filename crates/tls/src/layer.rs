@@ -6,9 +6,12 @@ use std::rc::Rc;
 
 use buf::Buf;
 use rt::Layer;
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::CertificateDer;
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, ReadEarlyData, UnbufferedStatus,
+};
 use rustls::{HandshakeKind, ProtocolVersion};
 use wire::hello::ClientHello;
 
@@ -107,42 +110,56 @@ impl ServerLayer {
     }
 }
 
+/// One side of a connection, as the library has it.
+pub(crate) trait Side {
+    type Data;
+
+    /// The library's next step.
+    fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+
+    /// Takes early data.
+    fn early(early: ReadEarlyData<'_, '_, Self::Data>, plain: &mut Buf) -> Result<(), rustls::Error>;
+}
+
+impl Side for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+
+    fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, ServerConnectionData> {
+        self.process_tls_records(input)
+    }
+
+    fn early(mut early: ReadEarlyData<'_, '_, ServerConnectionData>, plain: &mut Buf) -> Result<(), rustls::Error> {
+        while let Some(record) = early.next_record() {
+            plain.extend_from_slice(record?.payload);
+        }
+        Ok(())
+    }
+}
+
+impl Side for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+
+    fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, ClientConnectionData> {
+        self.process_tls_records(input)
+    }
+
+    fn early(_: ReadEarlyData<'_, '_, ClientConnectionData>, _: &mut Buf) -> Result<(), rustls::Error> {
+        // Only servers get any.
+        Ok(())
+    }
+}
+
 impl Layer for ServerLayer {
     fn receive(&mut self, input: &mut Buf, plain: &mut Buf, out: &mut Buf) -> io::Result<bool> {
-        let Step { ended, .. } = advance_server(&mut self.conn, input, plain, out).map_err(io::Error::other)?;
-        Ok(ended)
+        advance(&mut self.conn, input, plain, out).map(|step| step.ended).map_err(io::Error::other)
     }
 
     fn send(&mut self, plain: &[u8], out: &mut Buf) -> io::Result<()> {
-        loop {
-            let status = self.conn.process_tls_records(&mut []);
-            match status.state.map_err(io::Error::other)? {
-                ConnectionState::WriteTraffic(mut traffic) => {
-                    return grow(out, |room| traffic.encrypt(plain, room).map_err(encrypt_error))
-                        .map_err(io::Error::other);
-                }
-                ConnectionState::EncodeTlsData(mut data) => {
-                    grow(out, |room| data.encode(room).map_err(encode_error)).map_err(io::Error::other)?;
-                }
-                ConnectionState::TransmitTlsData(data) => data.done(),
-                ConnectionState::PeerClosed => {}
-                _ => return Err(io::ErrorKind::BrokenPipe.into()),
-            }
-        }
+        send(&mut self.conn, plain, out)
     }
 
     fn close(&mut self, out: &mut Buf) {
-        loop {
-            match self.conn.process_tls_records(&mut []).state {
-                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    let _ = grow(out, |room| traffic.queue_close_notify(room).map_err(encrypt_error));
-                    return;
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::PeerClosed) => {}
-                _ => return,
-            }
-        }
+        close(&mut self.conn, out);
     }
 
     fn record(&self) -> usize {
@@ -151,6 +168,40 @@ impl Layer for ServerLayer {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+/// Turns plaintext into records.
+pub(crate) fn send<S: Side>(conn: &mut S, plain: &[u8], out: &mut Buf) -> io::Result<()> {
+    loop {
+        let status = conn.process(&mut []);
+        match status.state.map_err(io::Error::other)? {
+            ConnectionState::WriteTraffic(mut traffic) => {
+                let encrypted = grow(out, |room| traffic.encrypt(plain, room).map_err(encrypt_error));
+                return encrypted.map_err(io::Error::other);
+            }
+            ConnectionState::EncodeTlsData(mut data) => {
+                grow(out, |room| data.encode(room).map_err(encode_error)).map_err(io::Error::other)?;
+            }
+            ConnectionState::TransmitTlsData(data) => data.done(),
+            ConnectionState::PeerClosed => {}
+            _ => return Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+}
+
+/// Says that no more comes.
+pub(crate) fn close<S: Side>(conn: &mut S, out: &mut Buf) {
+    loop {
+        match conn.process(&mut []).state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                let _ = grow(out, |room| traffic.queue_close_notify(room).map_err(encrypt_error));
+                return;
+            }
+            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+            Ok(ConnectionState::PeerClosed) => {}
+            _ => return,
+        }
     }
 }
 
@@ -163,8 +214,8 @@ pub(crate) struct Step {
 }
 
 /// Takes all whole records out of `input`. After an error `out` holds the alert that says so.
-pub(crate) fn advance_server(
-    conn: &mut UnbufferedServerConnection,
+pub(crate) fn advance<S: Side>(
+    conn: &mut S,
     input: &mut Buf,
     plain: &mut Buf,
     out: &mut Buf,
@@ -172,7 +223,7 @@ pub(crate) fn advance_server(
     let mut ended = false;
     let mut failed = None;
     loop {
-        let status = conn.process_tls_records(input.as_mut_slice());
+        let status = conn.process(input.as_mut_slice());
         let discard = status.discard;
         let mut done = None;
         match status.state {
@@ -181,11 +232,7 @@ pub(crate) fn advance_server(
                     plain.extend_from_slice(record?.payload);
                 }
             }
-            Ok(ConnectionState::ReadEarlyData(mut early)) => {
-                while let Some(record) = early.next_record() {
-                    plain.extend_from_slice(record?.payload);
-                }
-            }
+            Ok(ConnectionState::ReadEarlyData(early)) => S::early(early, plain)?,
             Ok(ConnectionState::EncodeTlsData(mut data)) => {
                 // What is encoded is bounded by what the library queues: a handshake's flight, an alert.
                 if grow(out, |room| data.encode(room).map_err(encode_error)).is_err() {
@@ -202,10 +249,11 @@ pub(crate) fn advance_server(
             Err(_) => done = Some(false),
         }
         input.consume(discard);
-        match (done, failed.take()) {
-            (Some(_), Some(error)) => return Err(error),
-            (Some(open), None) => return Ok(Step { ended, open }),
-            (None, again) => failed = again,
+        if let Some(open) = done {
+            return match failed {
+                Some(error) => Err(error),
+                None => Ok(Step { ended, open }),
+            };
         }
     }
 }

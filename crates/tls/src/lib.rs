@@ -11,6 +11,7 @@
 mod accept;
 mod certs;
 pub mod ciphers;
+mod client;
 mod client_auth;
 mod error;
 mod keys;
@@ -26,6 +27,7 @@ pub mod x509;
 
 pub use accept::{Alert, First, HandshakeError, accept, first_bytes, refuse};
 pub use certs::{Identity, certificates, identity, read};
+pub use client::{Client, ClientLayer, ClientSettings, ConnectError, connect};
 pub use client_auth::ClientAuth;
 pub use error::{Error, Result};
 pub use layer::{ClientVerdict, Info, ServerLayer};

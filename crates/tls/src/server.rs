@@ -7,7 +7,7 @@ use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs as provider};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{NamedGroup, ServerConfig, SignatureScheme, SupportedCipherSuite};
+use rustls::{NamedGroup, ServerConfig, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion};
 
 use crate::certs::Identity;
 use crate::ciphers;
@@ -69,12 +69,10 @@ pub struct Server {
 impl Server {
     /// Builds a server. Errors: lists that name nothing that exists.
     pub fn new(settings: &ServerSettings) -> Result<Server> {
-        let provider = Arc::new(crypto(settings)?);
-        let mut versions = Vec::new();
-        versions.extend(settings.protocols.tls13.then_some(&rustls::version::TLS13));
-        versions.extend(settings.protocols.tls12.then_some(&rustls::version::TLS12));
+        let ServerSettings { protocols, ciphers, ciphersuites, curves, .. } = settings;
+        let provider = crypto(*protocols, ciphers, ciphersuites.as_deref(), curves)?;
         let builder = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&versions)
+            .with_protocol_versions(&protocols.versions())
             .map_err(|error| Error::new(error.to_string()))?;
         let resolver = Arc::new(Identities(one_of_each_kind(&settings.identities)));
         let verifier: Arc<dyn ClientCertVerifier> = match &settings.client_auth {
@@ -135,19 +133,35 @@ fn binding(settings: &ServerSettings) -> [u8; 16] {
     binding
 }
 
-fn crypto(settings: &ServerSettings) -> Result<CryptoProvider> {
+/// Suites and groups as settings name them.
+pub(crate) fn crypto(
+    protocols: Protocols,
+    tls12: &str,
+    tls13: Option<&str>,
+    curves: &str,
+) -> Result<Arc<CryptoProvider>> {
     let mut suites: Vec<SupportedCipherSuite> = Vec::new();
-    if settings.protocols.tls13 {
-        suites.extend(match &settings.ciphersuites {
+    if protocols.tls13 {
+        suites.extend(match tls13 {
             Some(list) => ciphers::tls13(list)?,
             None => ciphers::all_tls13(),
         });
     }
-    let tls12 = ciphers::tls12(&settings.ciphers)?;
-    if settings.protocols.tls12 {
-        suites.extend(tls12);
+    let of_tls12 = ciphers::tls12(tls12)?;
+    if protocols.tls12 {
+        suites.extend(of_tls12);
     }
-    Ok(CryptoProvider { cipher_suites: suites, kx_groups: groups(&settings.curves)?, ..provider::default_provider() })
+    let provider = CryptoProvider { cipher_suites: suites, kx_groups: groups(curves)?, ..provider::default_provider() };
+    Ok(Arc::new(provider))
+}
+
+impl Protocols {
+    pub(crate) fn versions(self) -> Vec<&'static SupportedProtocolVersion> {
+        let mut versions = Vec::new();
+        versions.extend(self.tls13.then_some(&rustls::version::TLS13));
+        versions.extend(self.tls12.then_some(&rustls::version::TLS12));
+        versions
+    }
 }
 
 /// The groups of a list such as `X25519:prime256v1`; those that are known but don't exist here are passed over.
@@ -171,9 +185,8 @@ fn supported(group: NamedGroup) -> Option<&'static dyn SupportedKxGroup> {
 /// Of several certificates with keys of the same kind the last one counts, as with OpenSSL.
 fn one_of_each_kind(identities: &[Identity]) -> Vec<Identity> {
     let kind = |identity: &Identity| identity.0.key.algorithm();
-    let is_last = |(at, identity): &(usize, &Identity)| {
-        identities[at + 1..].iter().all(|later| kind(later) != kind(identity))
-    };
+    let is_last =
+        |(at, identity): &(usize, &Identity)| identities[at + 1..].iter().all(|later| kind(later) != kind(identity));
     identities.iter().enumerate().filter(is_last).map(|(_, identity)| identity.clone()).collect()
 }
 

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use x509_cert::der::asn1::{AnyRef, ObjectIdentifier};
 use x509_cert::der::{Decode as _, Reader as _, SliceReader, Tag, Tagged as _};
 
-use crate::x509::{Parts, inside};
+use crate::x509::{Parts, inside, inside_set};
 
 /// A certificate in PEM, with a newline at its end.
 pub fn pem(der: &[u8]) -> String {
@@ -79,7 +79,7 @@ fn parts(name: &[u8]) -> Option<Vec<Vec<Attribute<'_>>>> {
     let mut outer = inside(&mut SliceReader::new(name).ok()?)?;
     let mut parts = Vec::new();
     while !outer.is_finished() {
-        let mut set = inside(&mut outer)?;
+        let mut set = inside_set(&mut outer)?;
         let mut attributes = Vec::new();
         while !set.is_finished() {
             let mut pair = inside(&mut set)?;
@@ -113,6 +113,12 @@ pub fn name(der: &[u8]) -> String {
         }
     }
     text
+}
+
+/// The common names in a name.
+pub fn common_names(der: &[u8]) -> Vec<Vec<u8>> {
+    let all = parts(der).unwrap_or_default();
+    all.iter().flatten().filter(|one| one.id == COMMON_NAME).filter_map(|one| string(&one.value)).collect()
 }
 
 /// A name in OpenSSL's older form: `/O=x/CN=subject`.
@@ -175,6 +181,8 @@ fn short(id: ObjectIdentifier) -> Option<&'static str> {
 const fn id(text: &str) -> ObjectIdentifier {
     ObjectIdentifier::new_unwrap(text)
 }
+
+const COMMON_NAME: ObjectIdentifier = id("2.5.4.3");
 
 /// OpenSSL's short names of attributes.
 const SHORT: &[(ObjectIdentifier, &str)] = &[

@@ -290,12 +290,47 @@ fn has_bit(usage: &Extension<'_>, bit: usize) -> bool {
     bits.get(1 + bit / 8).is_some_and(|byte| byte & (0x80 >> (bit % 8)) != 0)
 }
 
+/// Whether a certificate is for a host: one of its DNS names is that name, with `*` for a whole first label; without any
+/// such name its common names count.
+pub fn is_for_host(certificate: &[u8], host: &str) -> bool {
+    let Some(parts) = Parts::parse(certificate) else { return false };
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let names = parts.extensions().and_then(|all| dns_names(&all)).unwrap_or_default();
+    let names = if names.is_empty() { crate::text::common_names(parts.subject) } else { names };
+    names.iter().any(|name| name_matches(&name.to_ascii_lowercase(), host.as_bytes()))
+}
+
+fn dns_names(all: &[Extension<'_>]) -> Option<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    let extension = all.iter().find(|one| one.id == ALTERNATIVE_NAMES)?;
+    let mut reader = inside(&mut SliceReader::new(extension.value).ok()?)?;
+    while !reader.is_finished() {
+        let bytes = reader.tlv_bytes().ok()?;
+        // [2] is a DNS name.
+        if bytes.first() == Some(&0x82) {
+            names.push(AnyRef::from_der(bytes).ok()?.value().to_vec());
+        }
+    }
+    Some(names)
+}
+
+fn name_matches(pattern: &[u8], host: &[u8]) -> bool {
+    if host.is_empty() || pattern.contains(&0) {
+        return false;
+    }
+    let Some(rest) = pattern.strip_prefix(b"*.") else { return pattern == host };
+    let labels = rest.iter().filter(|byte| **byte == b'.').count();
+    let Some(dot) = host.iter().position(|byte| *byte == b'.') else { return false };
+    dot > 0 && labels > 0 && &host[dot + 1..] == rest
+}
+
 const DIGITAL_SIGNATURE: usize = 0;
 const KEY_AGREEMENT: usize = 4;
 const CERT_SIGN: usize = 5;
 
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
 const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
+const ALTERNATIVE_NAMES: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
 const NAME_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.30");
 const EXTENDED_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
 const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
@@ -307,7 +342,134 @@ const KNOWN: [ObjectIdentifier; 5] = [
     KEY_USAGE,
     BASIC_CONSTRAINTS,
     EXTENDED_USAGE,
-    // The subject's alternative names; certificate policies.
-    ObjectIdentifier::new_unwrap("2.5.29.17"),
+    ALTERNATIVE_NAMES,
+    // Certificate policies.
     ObjectIdentifier::new_unwrap("2.5.29.32"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+
+    use super::*;
+
+    #[test]
+    fn names_of_hosts() {
+        let check = |pattern: &str, host: &str, expect: bool| {
+            assert_eq!(name_matches(pattern.as_bytes(), host.as_bytes()), expect, "{pattern} {host}");
+        };
+        check("example.com", "example.com", true);
+        check("example.com", "www.example.com", false);
+        check("*.example.com", "www.example.com", true);
+        check("*.example.com", "example.com", false);
+        check("*.example.com", "a.b.example.com", false);
+        check("*.example.com", ".example.com", false);
+        check("*.com", "example.com", false);
+        check("*", "example.com", false);
+        check("w*.example.com", "www.example.com", false);
+        check("", "", false);
+    }
+
+    struct Made {
+        der: CertificateDer<'static>,
+        params: CertificateParams,
+        key: KeyPair,
+    }
+
+    fn params(name: &str, is_ca: IsCa) -> CertificateParams {
+        let mut params = CertificateParams::new(vec![format!("{name}.test")]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = is_ca;
+        params
+    }
+
+    fn root(name: &str) -> Made {
+        let (key, params) = (KeyPair::generate().unwrap(), params(name, IsCa::Ca(BasicConstraints::Unconstrained)));
+        Made { der: params.self_signed(&key).unwrap().der().clone(), params, key }
+    }
+
+    fn signed(params: CertificateParams, by: &Made) -> Made {
+        let key = KeyPair::generate().unwrap();
+        let issuer = Issuer::from_params(&by.params, &by.key);
+        Made { der: params.signed_by(&key, &issuer).unwrap().der().clone(), params, key }
+    }
+
+    fn ca(name: &str, by: &Made) -> Made {
+        signed(params(name, IsCa::Ca(BasicConstraints::Unconstrained)), by)
+    }
+
+    fn trust(roots: &[&Made], depth: usize) -> Trust {
+        Trust { roots: roots.iter().map(|made| made.der.clone()).collect(), ..Trust::new(depth) }
+    }
+
+    fn judge(trust: &Trust, chain: &[&Made]) -> u32 {
+        let chain: Vec<_> = chain.iter().map(|made| made.der.clone()).collect();
+        trust.verify(&chain, Purpose::Client).err().map_or(0, |reason| reason.0)
+    }
+
+    #[test]
+    fn chains() {
+        let (a, b) = (root("a"), root("b"));
+        let one = ca("one", &a);
+        let two = ca("two", &one);
+        let leaf = |by: &Made| signed(params("leaf", IsCa::NoCa), by);
+        let (direct, below_one, below_two) = (leaf(&a), leaf(&one), leaf(&two));
+        let trust_a = trust(&[&a], 1);
+        assert_eq!(judge(&trust_a, &[&direct]), 0);
+        assert_eq!(judge(&trust_a, &[&direct, &b]), 0);
+        assert_eq!(judge(&trust(&[&b], 1), &[&direct]), 21);
+        assert_eq!(judge(&trust(&[&b], 1), &[&direct, &a]), 19);
+        assert_eq!(judge(&trust(&[&b], 1), &[&below_one, &one]), 20);
+        assert_eq!(judge(&trust_a, &[&below_one]), 21);
+        assert_eq!(judge(&trust_a, &[&below_one, &one]), 0);
+        assert_eq!(judge(&trust(&[&a], 0), &[&below_one, &one]), 22);
+        assert_eq!(judge(&trust_a, &[&below_two, &one, &two]), 22);
+        assert_eq!(judge(&trust(&[&a], 2), &[&below_two, &one, &two]), 0);
+        assert_eq!((judge(&trust_a, &[&a]), judge(&trust_a, &[&b])), (0, 18));
+        // An authority's own certificate may be a client's.
+        assert_eq!(judge(&trust_a, &[&one]), 0);
+        // What isn't an authority may not sign, nor one of the same name with another key.
+        let under_leaf = signed(params("under", IsCa::NoCa), &direct);
+        assert_eq!(judge(&trust(&[&a], 5), &[&under_leaf, &direct]), 79);
+        assert_eq!(judge(&trust(&[&root("a")], 1), &[&direct]), 7);
+        assert_eq!(trust_a.verify(&[], Purpose::Client), Err(Reason::MALFORMED));
+    }
+
+    #[test]
+    fn limits_of_certificates() {
+        let a = root("a");
+        let trust_a = trust(&[&a], 5);
+        let short = signed(params("short", IsCa::Ca(BasicConstraints::Constrained(0))), &a);
+        let inner = ca("inner", &short);
+        let leaf = signed(params("leaf", IsCa::NoCa), &inner);
+        assert_eq!(judge(&trust_a, &[&leaf, &inner, &short]), 25);
+        let mut no_sign = params("x", IsCa::Ca(BasicConstraints::Unconstrained));
+        no_sign.key_usages = vec![KeyUsagePurpose::CrlSign];
+        let no_sign = signed(no_sign, &a);
+        assert_eq!(judge(&trust_a, &[&signed(params("leaf", IsCa::NoCa), &no_sign), &no_sign]), 32);
+        let mut server = params("server", IsCa::NoCa);
+        server.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+        let server = signed(server, &a);
+        assert_eq!(judge(&trust_a, &[&server]), 26);
+        assert_eq!(trust_a.verify(&[server.der.clone()], Purpose::Server), Ok(()));
+        assert!(is_for_host(&server.der, "SERVER.test") && !is_for_host(&server.der, "server"));
+        let good = signed(params("leaf", IsCa::NoCa), &a);
+        let at = |time| trust_a.verify_at(&[good.der.clone()], Purpose::Client, time).err().map(|reason| reason.0);
+        assert_eq!((at(0), at(1_800_000_000), at(99_999_999_999)), (Some(9), None, Some(10)));
+    }
+
+    #[test]
+    fn broken_certificates_are_refused() {
+        let a = root("a");
+        let leaf = signed(params("leaf", IsCa::NoCa), &a);
+        let trust_a = trust(&[&a], 5);
+        let good = leaf.der.to_vec();
+        for at in 0..good.len() {
+            let mut broken = good.clone();
+            broken[at] ^= 1;
+            let judged = trust_a.verify(&[CertificateDer::from(broken)], Purpose::Client);
+            assert!(judged.is_err(), "byte {at}");
+            assert!(trust_a.verify(&[CertificateDer::from(&good[..at])], Purpose::Client).is_err(), "{at} bytes");
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rustls::pki_types::SignatureVerificationAlgorithm;
 use x509_cert::der::asn1::{AnyRef, ObjectIdentifier};
-use x509_cert::der::{Decode as _, Reader as _, SliceReader, Tagged as _};
+use x509_cert::der::{Decode as _, Reader as _, SliceReader, Tag, Tagged as _};
 use x509_cert::time::Time;
 
 /// The parts of a certificate, each as the DER that stands there.
@@ -58,7 +58,7 @@ impl<'a> Parts<'a> {
         if first.tag().is_context_specific() {
             first = AnyRef::decode(&mut tbs).ok()?;
         }
-        if AnyRef::decode(&mut tbs).ok()?.value() != signed.algorithm {
+        if of_kind(AnyRef::decode(&mut tbs).ok()?, Tag::Sequence)? != signed.algorithm {
             return None;
         }
         let mut parts = Parts {
@@ -114,7 +114,7 @@ fn extensions(list: &[u8]) -> Option<Vec<Extension<'_>>> {
         let mut one = inside(&mut reader)?;
         let id = ObjectIdentifier::decode(&mut one).ok()?;
         let mut value = AnyRef::decode(&mut one).ok()?;
-        let flag = value.tag() == x509_cert::der::Tag::Boolean;
+        let flag = value.tag() == Tag::Boolean;
         let critical = flag && value.value() != [0];
         if flag {
             value = AnyRef::decode(&mut one).ok()?;
@@ -126,18 +126,20 @@ fn extensions(list: &[u8]) -> Option<Vec<Extension<'_>>> {
 
 impl<'a> Signed<'a> {
     fn parse(der: &'a [u8]) -> Option<Signed<'a>> {
-        let mut outer = inside(&mut SliceReader::new(der).ok()?)?;
+        let mut whole = SliceReader::new(der).ok()?;
+        let mut outer = inside(&mut whole)?;
+        whole.is_finished().then_some(())?;
         let message = outer.tlv_bytes().ok()?;
-        let algorithm = AnyRef::decode(&mut outer).ok()?.value();
-        let signature = bits(AnyRef::decode(&mut outer).ok()?.value())?;
-        Some(Signed { message, algorithm, signature })
+        let algorithm = of_kind(AnyRef::decode(&mut outer).ok()?, Tag::Sequence)?;
+        let signature = bits(AnyRef::decode(&mut outer).ok()?)?;
+        outer.is_finished().then_some(Signed { message, algorithm, signature })
     }
 
     fn verify(&self, public_key: &[u8]) -> bool {
         let key = || {
             let mut key = inside(&mut SliceReader::new(public_key).ok()?)?;
             let algorithm = AnyRef::decode(&mut key).ok()?.value();
-            Some((algorithm, bits(AnyRef::decode(&mut key).ok()?.value())?))
+            Some((algorithm, bits(AnyRef::decode(&mut key).ok()?)?))
         };
         let Some((key_algorithm, key)) = key() else { return false };
         let fits = |known: &&&dyn SignatureVerificationAlgorithm| {
@@ -149,12 +151,22 @@ impl<'a> Signed<'a> {
 }
 
 /// The bytes of a bit string, which has to consist of whole ones.
-fn bits(value: &[u8]) -> Option<&[u8]> {
-    value.strip_prefix(&[0])
+fn bits(value: AnyRef<'_>) -> Option<&[u8]> {
+    of_kind(value, Tag::BitString)?.strip_prefix(&[0])
 }
 
+fn of_kind(value: AnyRef<'_>, tag: Tag) -> Option<&[u8]> {
+    (value.tag() == tag).then(|| value.value())
+}
+
+/// What is inside the next sequence.
 pub(crate) fn inside<'a>(reader: &mut SliceReader<'a>) -> Option<SliceReader<'a>> {
-    SliceReader::new(AnyRef::decode(reader).ok()?.value()).ok()
+    SliceReader::new(of_kind(AnyRef::decode(reader).ok()?, Tag::Sequence)?).ok()
+}
+
+/// What is inside the next set.
+pub(crate) fn inside_set<'a>(reader: &mut SliceReader<'a>) -> Option<SliceReader<'a>> {
+    SliceReader::new(of_kind(AnyRef::decode(reader).ok()?, Tag::Set)?).ok()
 }
 
 /// A list of revoked certificates.
@@ -176,7 +188,7 @@ impl RevocationList {
         let signed = Signed::parse(der)?;
         let mut tbs = inside(&mut SliceReader::new(signed.message).ok()?)?;
         let first = AnyRef::decode(&mut tbs).ok()?;
-        if first.tag() == x509_cert::der::Tag::Integer {
+        if first.tag() == Tag::Integer {
             AnyRef::decode(&mut tbs).ok()?;
         }
         let issuer = tbs.tlv_bytes().ok()?.to_vec();
