@@ -16,6 +16,7 @@ pub mod request;
 pub mod response;
 pub mod server;
 pub mod session;
+pub mod ssl_values;
 pub mod status;
 pub mod temp;
 pub mod tls;

@@ -18,6 +18,7 @@ use wire::h1::{KnownHeader, Method, Parsed, ResponseHead};
 use super::conf::{Bind, UpstreamConf, local_address};
 use super::protocol::{HeadReader, Protocol};
 use super::respond::{self, Answer, Next, Reply};
+use super::ssl::{self, UpstreamTls};
 use super::state::Exchange;
 use super::tunnel;
 use crate::core::phase::Flow;
@@ -33,6 +34,8 @@ pub struct Backend {
     pub hidden: Hidden,
     /// The location, for connections that aren't shared.
     pub place: u32,
+    /// How backends are spoken to over TLS.
+    pub ssl: Option<Rc<UpstreamTls>>,
 }
 
 /// A set of field names.
@@ -197,12 +200,15 @@ impl Backend {
         choice: &Choice,
         outgoing: &Outgoing,
     ) -> Result<Answer, Stop> {
+        let ssl = exchange.target.borrow().as_ref().is_some_and(|target| target.ssl);
         let idle = poll_fn(|cx| Poll::Ready(choice.take_idle(cx, self.place))).await;
+        // Another location may have kept a connection of the other kind.
+        let idle = idle.filter(|idle| idle.stream.is_layered() == ssl);
         let cached = idle.is_some();
         let idle = match idle {
             Some(idle) => idle,
             // Few requests need it: it isn't to make their future larger.
-            None => Box::pin(self.connect(r, choice)).await?,
+            None => Box::pin(self.connect(r, exchange, choice)).await?,
         };
         let elapsed = exchange.elapsed_ms();
         exchange.current(|attempt| attempt.connect_ms = Some(elapsed));
@@ -219,7 +225,7 @@ impl Backend {
         }
     }
 
-    async fn connect(&self, r: &mut Request, choice: &Choice) -> Result<Idle, Stop> {
+    async fn connect(&self, r: &mut Request, exchange: &Exchange, choice: &Choice) -> Result<Idle, Stop> {
         let Some(peer) = choice.peer() else { return Err(Stop::Status(502)) };
         let addr = peer.addr.clone();
         let options = rt::ConnectOptions {
@@ -234,6 +240,7 @@ impl Backend {
                 if !addr.is_unix() && r.location.core.tcp_nodelay {
                     let _ = stream.set_nodelay(true);
                 }
+                self.handshake(r, exchange, &stream).await?;
                 return Ok(Idle::new(stream));
             }
             Err(error) => error,
@@ -244,6 +251,24 @@ impl Backend {
         } else {
             r.log_error(format_args!("connect() failed{} while connecting to upstream", Errno(&error)));
         }
+        Err(Stop::Failed(Failed { kind, sent: false, stale: false }))
+    }
+
+    /// The TLS handshake, if the target wants one.
+    async fn handshake(&self, r: &mut Request, exchange: &Exchange, stream: &rt::Stream) -> Result<(), Stop> {
+        let target = exchange.target.borrow().clone();
+        let (Some(ssl), Some(target)) = (&self.ssl, target.filter(|target| target.ssl)) else { return Ok(()) };
+        stream.set_recv_timeout(Some(self.up.connect_timeout));
+        stream.set_send_timeout(Some(self.up.connect_timeout));
+        let kind = match ssl.connect(r, stream, &target).await {
+            Ok(()) => {
+                stream.set_recv_timeout(None);
+                return Ok(());
+            }
+            Err(ssl::Failure::OwnCertificate) => return Err(Stop::Status(500)),
+            Err(ssl::Failure::TimedOut) => failure::TIMEOUT,
+            Err(ssl::Failure::Error) => failure::ERROR,
+        };
         Err(Stop::Failed(Failed { kind, sent: false, stale: false }))
     }
 

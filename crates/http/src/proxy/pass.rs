@@ -15,6 +15,8 @@ pub struct Target {
     pub group: Rc<Group>,
     /// `http://` and the like, for log lines.
     pub scheme: &'static str,
+    /// Whether it is spoken to over TLS.
+    pub ssl: bool,
     /// `$proxy_host`
     pub host: Box<[u8]>,
     /// `$proxy_port`
@@ -34,7 +36,16 @@ impl Target {
             _ => (url.host.clone(), default_port.to_string().into_bytes()),
         };
         let Found { group, key } = found;
-        Target { group, scheme, host: host.into(), port: port.into(), uri: url.uri.as_slice().into(), key }
+        let (host, port, uri) = (host.into(), port.into(), url.uri.as_slice().into());
+        Target { group, scheme, ssl: false, host, port, uri, key }
+    }
+}
+
+impl Target {
+    /// The same over TLS, or not.
+    #[must_use]
+    pub fn over_ssl(self, ssl: bool) -> Target {
+        Target { ssl, ..self }
     }
 }
 

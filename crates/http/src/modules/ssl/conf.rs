@@ -1,26 +1,15 @@
 //! The `ssl_*` directives.
 
-use std::path::Path;
 use std::rc::Rc;
 
-use conf::values::{bitmask, conf_path, flag, number, one_of, sec, size, string};
+use conf::values::{conf_path, flag, number, one_of, sec, size, string};
 use conf::{Args, Context, Directive, Error, Loader, Result, Word, table};
-use expr::vars::Template;
 
 use crate::core::conf::SERVERS;
-use crate::core::variables::template_of;
+use crate::core::ssl_values::{DEFAULT_PROTOCOLS, File, conf_command, file, password_file, protocols};
 
 const ONE: Args = Args::exactly(1);
 const PLACES: Context = SERVERS;
-
-/// TLS 1.2 and 1.3.
-const DEFAULT_PROTOCOLS: u32 = TLS12 | TLS13;
-/// The bit of TLS 1.2 in `ssl_protocols`.
-pub const TLS12: u32 = 16;
-/// The bit of TLS 1.3 in `ssl_protocols`.
-pub const TLS13: u32 = 32;
-const PROTOCOLS: &[(&str, u32)] =
-    &[("SSLv2", 1), ("SSLv3", 2), ("TLSv1", 4), ("TLSv1.1", 8), ("TLSv1.2", TLS12), ("TLSv1.3", TLS13)];
 
 table! {
     /// TLS with clients.
@@ -39,7 +28,7 @@ table! {
         scalar(password_file) ssl_password_file: Rc<[Vec<u8>]> = Rc::new([]);
     /// Versions of TLS that are spoken. What is older than TLS 1.2 doesn't exist here, and is passed over with a warning.
     "ssl_protocols" in PLACES, Args::at_least(1), default "TLSv1.2 TLSv1.3",
-        set(protocols) ssl_protocols: u32 = DEFAULT_PROTOCOLS;
+        set(|raw: &mut SslRaw, l: &mut Loader<'_>, d: &Directive| protocols(&mut raw.ssl_protocols, l, d)) ssl_protocols: u32 = DEFAULT_PROTOCOLS;
     /// The ciphers of TLS 1.2, in OpenSSL's language. What doesn't exist here is passed over: there is ECDHE with AES-GCM
     /// or ChaCha20.
     "ssl_ciphers" in PLACES, ONE, default "HIGH:!aNULL:!MD5",
@@ -121,51 +110,6 @@ const VERIFY: &[(&str, VerifyClient)] = &[
     ("optional_no_ca", VerifyClient::OptionalNoCa),
 ];
 
-/// A certificate or key: a name that is known, or one with variables.
-#[derive(Clone, Debug)]
-pub enum File {
-    /// A path, or a text behind `data:`.
-    Fixed(String),
-    /// To be rendered for each connection.
-    Variable(Rc<Template>),
-}
-
-fn file(loader: &mut Loader<'_>, d: &Directive) -> Result<File> {
-    let word = d.arg(0);
-    if word.text.contains(&b'$') {
-        return template_of(loader, d, &word.text).map(File::Variable);
-    }
-    Ok(File::Fixed(full_name(&loader.env.conf_prefix, conf::values::text(word)?)))
-}
-
-/// A path below the configuration's folder; what has a scheme stays as it is.
-pub fn full_name(prefix: &Path, name: &str) -> String {
-    let scheme = ["data:", "engine:", "store:"].iter().any(|scheme| name.starts_with(scheme));
-    if scheme { name.to_owned() } else { prefix.join(name).to_string_lossy().into_owned() }
-}
-
-fn password_file(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc<[Vec<u8>]>> {
-    let path = conf_path(loader, d)?;
-    let text = std::fs::read(&path)
-        .map_err(|error| Error::on(d, format!("open() \"{}\" failed{}", path.display(), engine::log::Errno(&error))))?;
-    let lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    Ok(lines.filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
-}
-
-fn protocols(raw: &mut SslRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    bitmask(&mut raw.ssl_protocols, PROTOCOLS, loader, d)?;
-    for word in &d.args {
-        if !matches!(&word.text.to_ascii_lowercase()[..], b"tlsv1.2" | b"tlsv1.3") {
-            let message = format!("protocol \"{}\" does not exist in this build, ignored", word.lossy());
-            loader.warn(d, Error::at(word, message));
-        }
-    }
-    if raw.ssl_protocols.is_some_and(|mask| mask & (TLS12 | TLS13) == 0) {
-        return Err(Error::on(d, "no protocol of \"ssl_protocols\" is supported").hint("there are TLSv1.2 and TLSv1.3"));
-    }
-    Ok(())
-}
-
 /// The cache's name and size, as the last word that names a shared one has it.
 fn session_cache(_: &mut Loader<'_>, d: &Directive) -> Result<Option<(String, usize)>> {
     let mut cache = None;
@@ -206,8 +150,4 @@ fn ticket_key(loader: &mut Loader<'_>, d: &Directive) -> Result<(String, Vec<u8>
     let contents = std::fs::read(&path)
         .map_err(|error| Error::new(format!("open() \"{name}\" failed{}", engine::log::Errno(&error))))?;
     Ok((name, contents))
-}
-
-fn conf_command(_: &mut Loader<'_>, d: &Directive) -> Result<(String, String)> {
-    Ok((d.arg(0).lossy().into_owned(), d.arg(1).lossy().into_owned()))
 }

@@ -9,17 +9,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ::conf::{Error, Loader, Registry, Result, Set};
-use expr::vars::Template;
-use tls::{ClientAuth, Identity, LocalCache, Protocols, Server, ServerSettings, TicketKeys, Trust};
+use tls::{ClientAuth, Identity, LocalCache, Server, ServerSettings, TicketKeys, Trust};
 
 use super::HttpModule;
 use crate::core::request::Request;
+use crate::core::ssl_values::{Commands, File, full_name, load};
 use crate::core::variables::Setup;
 
 pub mod conf;
 mod variables;
 
-use self::conf::{File, TLS12, TLS13, full_name};
 pub use self::conf::{SslConf, VerifyClient};
 
 /// The module.
@@ -54,7 +53,7 @@ struct Caches(HashMap<String, (usize, Arc<LocalCache>)>);
 /// Makes what accepts a server's connections; `None` if the server has no certificate.
 pub fn server(set: &Set, loader: &mut Loader<'_>) -> Result<Option<ServerTls>> {
     let conf = set.get::<SslConf>();
-    let commands = Commands::read(conf, loader)?;
+    let commands = Commands::read(&conf.ssl_conf_command, loader)?;
     let pairs = pairs(conf, &commands)?;
     if pairs.is_empty() && !conf.ssl_reject_handshake {
         return Ok(None);
@@ -111,10 +110,6 @@ fn pairs(conf: &SslConf, commands: &Commands) -> Result<Vec<(File, File)>> {
         return Err(Error::new(message));
     }
     Ok(certificates.into_iter().zip(keys).collect())
-}
-
-fn load(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<Identity> {
-    tls::identity(certificate, key, passwords).map_err(|error| Error::new(error.0))
 }
 
 fn staple(conf: &SslConf, identity: Identity) -> Result<Identity> {
@@ -185,8 +180,8 @@ impl ServerTls {
     /// The certificate for one connection, as variables say; `None` if they say nothing.
     pub fn identity(&self, r: &mut Request) -> std::result::Result<Option<Identity>, String> {
         for (certificate, key) in &self.dynamic {
-            let certificate = self.name(r, certificate);
-            let key = self.name(r, key);
+            let certificate = certificate.name(r, &self.prefix);
+            let key = key.name(r, &self.prefix);
             if certificate.is_empty() {
                 continue;
             }
@@ -194,114 +189,4 @@ impl ServerTls {
         }
         Ok(None)
     }
-
-    fn name(&self, r: &mut Request, file: &File) -> String {
-        match file {
-            File::Fixed(name) => name.clone(),
-            File::Variable(template) => {
-                let name = rendered(r, template);
-                if name.is_empty() { name } else { full_name(&self.prefix, &name) }
-            }
-        }
-    }
-}
-
-fn rendered(r: &mut Request, template: &Template) -> String {
-    String::from_utf8_lossy(&r.render(template)).into_owned()
-}
-
-/// What `ssl_conf_command` says.
-#[derive(Default)]
-struct Commands {
-    tickets: Option<bool>,
-    prefer_server: Option<bool>,
-    ciphers: Option<String>,
-    ciphersuites: Option<String>,
-    groups: Option<String>,
-    min: Option<u32>,
-    max: Option<u32>,
-    identity: Option<(String, String)>,
-}
-
-impl Commands {
-    fn read(conf: &SslConf, loader: &Loader<'_>) -> Result<Commands> {
-        let mut commands = Commands::default();
-        for (name, value) in conf.ssl_conf_command.iter() {
-            let invalid = || {
-                let why = "SSL: error:0A000182:SSL routines::unknown cmd name or bad value";
-                Error::new(format!("SSL_CONF_cmd(\"{name}\", \"{value}\") failed ({why})"))
-            };
-            match name.as_str() {
-                "Options" => commands.options(value).ok_or_else(invalid)?,
-                "Ciphersuites" => commands.ciphersuites = Some(value.clone()),
-                "CipherString" => commands.ciphers = Some(value.clone()),
-                "Groups" | "Curves" => commands.groups = Some(value.clone()),
-                "MinProtocol" => commands.min = Some(version(value).ok_or_else(invalid)?),
-                "MaxProtocol" => commands.max = Some(version(value).filter(|v| *v >= TLS12).ok_or_else(invalid)?),
-                "Certificate" | "PrivateKey" => {
-                    let pair = commands.identity.get_or_insert_default();
-                    let place = if name == "Certificate" { &mut pair.0 } else { &mut pair.1 };
-                    *place = full_name(&loader.env.conf_prefix, value);
-                }
-                _ => return Err(invalid()),
-            }
-        }
-        if let Some((certificate, key)) = &mut commands.identity
-            && key.is_empty()
-        {
-            // The key may stand in the same file.
-            key.clone_from(certificate);
-        }
-        Ok(commands)
-    }
-
-    fn options(&mut self, value: &str) -> Option<()> {
-        for word in value.split(',') {
-            let (on, name) = match word.strip_prefix('-') {
-                Some(name) => (false, name),
-                None => (true, word.strip_prefix('+').unwrap_or(word)),
-            };
-            match name {
-                "SessionTicket" => self.tickets = Some(on),
-                "ServerPreference" => self.prefer_server = Some(on),
-                // These say what is so anyway, or what can't be here.
-                "PrioritizeChaCha"
-                | "KTLS"
-                | "NoRenegotiation"
-                | "Compression"
-                | "EmptyFragments"
-                | "Bugs"
-                | "DHSingle"
-                | "ECDHSingle"
-                | "MiddleboxCompat"
-                | "NoResumptionOnRenegotiation"
-                | "ExtendedMasterSecret"
-                | "EncryptThenMac"
-                | "AntiReplay"
-                | "CANames"
-                | "AllowNoDHEKEX"
-                | "TxCertificateCompression"
-                | "RxCertificateCompression" => {}
-                _ => return None,
-            }
-        }
-        Some(())
-    }
-
-    fn protocols(&self, mask: u32) -> Protocols {
-        let allowed = |bit: u32| {
-            let named = mask & bit != 0 || (self.min.is_some() || self.max.is_some()) && mask == 0;
-            named && self.min.is_none_or(|min| bit >= min) && self.max.is_none_or(|max| bit <= max)
-        };
-        Protocols { tls12: allowed(TLS12), tls13: allowed(TLS13) }
-    }
-}
-
-fn version(name: &str) -> Option<u32> {
-    Some(match name {
-        "None" | "SSLv3" | "TLSv1" | "TLSv1.1" => 0,
-        "TLSv1.2" => TLS12,
-        "TLSv1.3" => TLS13,
-        _ => return None,
-    })
 }
