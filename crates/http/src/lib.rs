@@ -28,7 +28,7 @@ impl engine::Module for Module {
     }
 
     fn build(&self, loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> conf::Result<Option<Rc<dyn App>>> {
-        core::build::build(loader, cx)
+        ::tls::reading_once(|| core::build::build(loader, cx))
     }
 
     fn variables(&self) -> Vec<(&'static str, String)> {

@@ -23,10 +23,10 @@ use crate::timers::Tick;
 /// One task may wait to receive, one for its bytes to be sent, one for the peer to go; they may be the same. Dropping it
 /// closes the connection; what waits to be sent is lost then.
 pub struct Stream {
-    slot: u32,
+    pub(crate) slot: u32,
     /// Whether a layer stands between the socket's bytes and the users.
     layered: Cell<bool>,
-    core: &'static Core,
+    pub(crate) core: &'static Core,
 }
 
 /// How a connection is made.
@@ -60,7 +60,7 @@ impl Stream {
     pub(crate) fn open(fd: OwnedFd, flags: u16) -> io::Result<Stream> {
         let core = core::current();
         let slot = core.open(Some(fd), flags | flag::COUNTED, Kind::Stream)?;
-        Ok(Stream { slot, layered: Cell::new(false), core })
+        Ok(Stream::of(slot, core))
     }
 
     /// A connection of the sim driver.
@@ -68,7 +68,7 @@ impl Stream {
         let core = core::current();
         let slot = core.open(None, flags | flag::COUNTED, Kind::Stream).expect("there is nothing to watch");
         core.sim(|sim| sim.attach(end, slot));
-        Stream { slot, layered: Cell::new(false), core }
+        Stream::of(slot, core)
     }
 
     /// Connects. Errors: `TimedOut` after `timeout_ms`, what the system says, or [`io::ErrorKind::QuotaExceeded`] if all
@@ -106,6 +106,10 @@ impl Stream {
 
     pub(crate) fn core(&self) -> &'static Core {
         self.core
+    }
+
+    pub(crate) fn of(slot: u32, core: &'static Core) -> Stream {
+        Stream { slot, layered: Cell::new(false), core }
     }
 
     /// Whether a layer ([`Stream::set_layer`]) stands between the socket's bytes and the users.
@@ -407,6 +411,12 @@ impl Stream {
         });
     }
 
+    /// Milliseconds until a `recv` fails for want of bytes; `None`: it never does.
+    pub fn recv_timeout_left(&self) -> Option<u64> {
+        let now = self.core.clock.now();
+        self.with(|slot| slot.recv_deadline.is_some().then(|| slot.recv_deadline.expand(now).saturating_sub(now)))
+    }
+
     /// Whether a deadline for `recv` is set.
     pub fn recv_timeout_set(&self) -> bool {
         self.with(|slot| slot.recv_deadline != Tick::NONE)
@@ -549,15 +559,8 @@ impl Stream {
     /// # Panics
     /// With the sim driver, which has no sockets.
     pub fn into_parts(self) -> (OwnedFd, Vec<Buf>) {
-        if self.layered.get() {
-            self.drop_layer();
-        }
-        self.core.detach(self.slot);
-        let unread =
-            self.with(|slot| slot.queues.take()).map_or(Vec::new(), |q| q.unread.into_iter().chain(q.input).collect());
-        let fd = self.core.close(self.slot).expect("a handle's slot is open");
-        std::mem::forget(self);
-        (fd, unread)
+        let parts = self.detach();
+        (parts.fd, parts.unread)
     }
 
     /// The same, with what was received but not read lost too.
@@ -565,7 +568,7 @@ impl Stream {
         self.into_parts().0
     }
 
-    fn with<T>(&self, f: impl FnOnce(&mut Slot) -> T) -> T {
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Slot) -> T) -> T {
         f(self.core.slots.borrow_mut().at(self.slot))
     }
 }

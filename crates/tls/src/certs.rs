@@ -1,5 +1,7 @@
 //! Certificates with their keys, out of files or `data:` texts.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
@@ -18,6 +20,21 @@ pub struct Identity(pub(crate) Arc<CertifiedKey>);
 
 /// Reads certificate and key. The names are paths, or texts behind `data:`; messages show them.
 pub fn identity(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<Identity> {
+    let names = (certificate.to_owned(), key.to_owned());
+    let known = KNOWN.with_borrow(|known| known.as_ref().and_then(|known| known.identities.get(&names).cloned()));
+    if let Some(identity) = known {
+        return Ok(identity);
+    }
+    let identity = load(certificate, key, passwords)?;
+    KNOWN.with_borrow_mut(|known| {
+        if let Some(known) = known {
+            known.identities.insert(names, identity.clone());
+        }
+    });
+    Ok(identity)
+}
+
+fn load(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<Identity> {
     let chain = read(certificate)
         .and_then(|text| certificates(&text))
         .map_err(|error| Error::new(format!("cannot load certificate \"{}\": {error}", shown(certificate))))?;
@@ -39,11 +56,44 @@ pub fn identity(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<I
     Ok(Identity(Arc::new(CertifiedKey::new(chain, signer))))
 }
 
+/// What was read while a configuration is built.
+#[derive(Default)]
+struct Known {
+    files: HashMap<String, Vec<u8>>,
+    identities: HashMap<(String, String), Identity>,
+}
+
+thread_local! {
+    static KNOWN: RefCell<Option<Known>> = const { RefCell::new(None) };
+}
+
+/// While `build` runs, each file is read once, and each certificate made once: servers share them, and see the same.
+pub fn reading_once<T>(build: impl FnOnce() -> T) -> T {
+    KNOWN.set(Some(Known::default()));
+    let built = build();
+    KNOWN.set(None);
+    built
+}
+
 /// The text behind a name: a file's, or what stands behind `data:`.
 pub fn read(name: &str) -> Result<Vec<u8>> {
     if let Some(text) = name.strip_prefix("data:") {
         return Ok(text.as_bytes().to_vec());
     }
+    let known = KNOWN.with_borrow(|known| known.as_ref().and_then(|known| known.files.get(name).cloned()));
+    if let Some(contents) = known {
+        return Ok(contents);
+    }
+    let contents = read_file(name)?;
+    KNOWN.with_borrow_mut(|known| {
+        if let Some(known) = known {
+            known.files.insert(name.to_owned(), contents.clone());
+        }
+    });
+    Ok(contents)
+}
+
+fn read_file(name: &str) -> Result<Vec<u8>> {
     let failed = |error: &std::io::Error| Error::new(format!("BIO_new_file() failed ({})", system(error)));
     let size = std::fs::metadata(name).map_err(|error| failed(&error))?.len();
     if size > pem::MAX_SIZE as u64 {

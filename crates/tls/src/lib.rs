@@ -26,7 +26,7 @@ mod verify;
 pub mod x509;
 
 pub use accept::{Alert, First, HandshakeError, accept, first_bytes, refuse};
-pub use certs::{Identity, certificates, identity, read};
+pub use certs::{Identity, certificates, identity, read, reading_once};
 pub use client::{Client, ClientLayer, ClientSettings, ConnectError, connect};
 pub use client_auth::ClientAuth;
 pub use error::{Error, Result};

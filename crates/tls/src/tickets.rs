@@ -20,6 +20,8 @@ use crate::session::now;
 const NAME_LEN: usize = 16;
 const NONCE_LEN: usize = 12;
 const TIME_LEN: usize = 8;
+/// What is sealed is a multiple of this long.
+const PADDING: usize = 128;
 
 /// Where a server's ticket keys come from.
 #[derive(Clone, Debug, Default)]
@@ -90,9 +92,13 @@ impl Key {
     fn seal(&self, binding: &[u8; 16], plain: &[u8]) -> Option<Vec<u8>> {
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).ok()?;
-        let mut sealed = Vec::with_capacity(TIME_LEN + plain.len() + 16);
+        let length = u16::try_from(plain.len()).ok()?;
+        let mut sealed = Vec::with_capacity(plain.len() + 2 * PADDING);
         sealed.extend_from_slice(&now().to_be_bytes());
+        sealed.extend_from_slice(&length.to_be_bytes());
         sealed.extend_from_slice(plain);
+        // The length of a ticket is not to tell that of the server's name in it.
+        sealed.resize(sealed.len().next_multiple_of(PADDING), 0);
         let nonce_of = Nonce::assume_unique_for_key(nonce);
         self.key.seal_in_place_append_tag(nonce_of, Aad::from(binding), &mut sealed).ok()?;
         Some([&self.name[..], &nonce, &sealed].concat())
@@ -106,6 +112,8 @@ impl Key {
         let plain = self.key.open_in_place(nonce, Aad::from(binding), &mut sealed).ok()?;
         let (time, session) = plain.split_at_checked(TIME_LEN)?;
         let made = u64::from_be_bytes(time.try_into().ok()?);
+        let (length, session) = session.split_first_chunk()?;
+        let session = session.get(..usize::from(u16::from_be_bytes(*length)))?;
         (now() < made.saturating_add(u64::from(lifetime_s))).then(|| session.to_vec())
     }
 }

@@ -196,6 +196,22 @@ pub enum Failure {
 }
 
 impl UpstreamTls {
+    /// What variables make of name and certificate: a connection with others isn't for this request.
+    pub fn label(&self, r: &mut Request) -> Option<Box<str>> {
+        let name = self.name.as_ref().filter(|template| template.is_const().is_none());
+        if name.is_none() && self.dynamic.is_none() {
+            return None;
+        }
+        let mut label = name.map(|template| r.render(template)).unwrap_or_default();
+        if let Some((certificate, key)) = &self.dynamic {
+            for file in [certificate, key] {
+                label.push(0);
+                label.extend_from_slice(file.name(r, &self.prefix).as_bytes());
+            }
+        }
+        Some(String::from_utf8_lossy(&label).into())
+    }
+
     /// The handshake with a backend. What went wrong is logged. The stream's timeouts bound it.
     pub async fn connect(
         &self,
