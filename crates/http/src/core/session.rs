@@ -134,11 +134,11 @@ impl State {
         State::Idle { conn, kept, _waiting: Doing::new(http.status.waiting) }
     }
 
-    /// Bytes have come: of a request, or of the PROXY protocol's header before it.
+    /// Bytes have come: of a request, or of what precedes the first one.
     fn busy(http: &Rc<Http>, conn: Connection, bytes: Bytes) -> State {
         let http = http.clone();
-        match conn.proxy_expected {
-            true => State::Busy(Box::pin(begin_proxied(http, conn, bytes))),
+        match conn.proxy_expected || conn.tls_expected {
+            true => State::Busy(Box::pin(prelude(http, conn, bytes))),
             false => State::Busy(Box::pin(serve_request(http, conn, bytes))),
         }
     }
@@ -192,9 +192,23 @@ fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Pol
     })
 }
 
-async fn begin_proxied(http: Rc<Http>, mut conn: Connection, first: Bytes) -> After {
-    let rest = proxy_header(&http, &mut conn, &first).await;
-    rest.map_or(After::Close, |rest| After::Keep(conn, rest))
+/// What comes before the first request: the PROXY protocol's header, then TLS.
+async fn prelude(http: Rc<Http>, mut conn: Connection, mut bytes: Bytes) -> After {
+    if conn.proxy_expected {
+        match proxy_header(&http, &mut conn, &bytes).await {
+            Some(rest) => bytes = rest,
+            None => return After::Close,
+        }
+    }
+    if std::mem::take(&mut conn.tls_expected) {
+        match super::tls::handshake(&http, conn, bytes).await {
+            Some((secured, rest)) => (conn, bytes) = (secured, rest),
+            None => return After::Close,
+        }
+        // The keys of a TLS connection are this process's.
+        conn.stays |= conn.stream.is_layered();
+    }
+    After::Keep(conn, bytes)
 }
 
 /// Reads the PROXY protocol's header; what came behind it is given back. `None` closes the connection.
@@ -461,7 +475,7 @@ enum Head {
 
 /// Reads a request's head, chooses its server, and prepares the request for its phases.
 async fn read_head(r: &mut Request, mut bytes: Bytes) -> Head {
-    let core = r.conn.address.default.core.clone();
+    let core = r.server.core.clone();
     let limits = limits(&core);
     let mut grown: Option<Buf> = None;
     loop {
@@ -547,6 +561,10 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
     if let Err(error) = r.line.check_method(false) {
         return refuse_parsed(r, error);
     }
+    if let Err(status) = super::tls::check(r) {
+        r.lingering = true;
+        return Head::Refused(status);
+    }
     let expect = framing != BodyFraming::None && r.line.expects_continue(&r.head);
     r.body.begin(framing, bytes.slice(used..bytes.len()), expect);
     r.keepalive = r.line.keep_alive(&r.head);
@@ -594,6 +612,9 @@ pub(super) fn set_server(r: &mut Request) -> Result<(), u16> {
     if let Some(host) = r.line.host() {
         r.host.extend_from_slice(host.of(&r.head));
         r.host.make_ascii_lowercase();
+    }
+    if super::tls::is_chosen(r) {
+        return Ok(());
     }
     let address = r.conn.address.clone();
     if address.names.is_empty() && address.regexes.is_empty() {

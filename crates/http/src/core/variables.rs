@@ -337,7 +337,7 @@ pub fn core(setup: &mut Setup) {
             ("server_port", none, Getter::Plain(server_port)),
             ("server_protocol", none, Getter::Plain(|r, out| put_some(out, r.line.protocol.of(&r.head)))),
             ("scheme", none, Getter::Plain(|r, out| put(out, r.scheme()))),
-            ("https", none, Getter::Plain(|_, out| put(out, b""))),
+            ("https", none, Getter::Plain(|r, out| put(out, if r.conn.stream.is_layered() { b"on" } else { b"" }))),
             ("request_port", none, Getter::Plain(request_port)),
             (
                 "is_request_port",

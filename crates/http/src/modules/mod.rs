@@ -19,6 +19,7 @@ pub mod not_modified;
 mod proto;
 pub mod range;
 pub mod rewrite;
+pub mod ssl;
 pub mod static_files;
 pub mod stub_status;
 pub mod try_files;
@@ -34,6 +35,7 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &headers::Headers,
     &gzip::Gzip,
     &range::Range,
+    &ssl::Ssl,
     &stub_status::StubStatus,
     &crate::proxy::upstream::Upstream,
     &crate::proxy::proxy::Proxy,
