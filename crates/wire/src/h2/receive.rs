@@ -245,7 +245,12 @@ impl Connection {
 
     /// HEADERS on a stream that isn't in the table.
     fn first_headers(&mut self, id: u32, end_stream: bool) -> Result<BlockTarget, ConnectionError> {
-        if self.recent.has(id) {
+        // A server may have answered what its client has just given up; trailers may be under way for what a server has.
+        let given_up = match self.role {
+            Role::Client => id % 2 == 1 && id < self.next_own,
+            Role::Server => self.recent.has(id),
+        };
+        if given_up {
             self.spend(COST_FRAME)?;
             return Ok(BlockTarget::Discard);
         }
