@@ -21,6 +21,8 @@ pub mod range;
 pub mod rewrite;
 pub mod static_files;
 pub mod stub_status;
+#[cfg(feature = "test-hooks")]
+pub mod test_hooks;
 pub mod try_files;
 
 /// The modules; within a phase their handlers run in this order.
@@ -35,6 +37,8 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &gzip::Gzip,
     &range::Range,
     &stub_status::StubStatus,
+    #[cfg(feature = "test-hooks")]
+    &test_hooks::TestHooks,
     &crate::proxy::upstream::Upstream,
     &crate::proxy::proxy::Proxy,
     &index::Index,
