@@ -4,6 +4,7 @@
 //! `shm` and `rt` are the only ones with `unsafe`.
 
 mod addr;
+pub mod alloc;
 pub mod capability;
 pub mod channel;
 pub mod clock;
