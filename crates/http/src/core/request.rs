@@ -190,6 +190,16 @@ pub struct Request {
     slots: Vec<Box<dyn Any>>,
 }
 
+impl Drop for Request {
+    /// Requests end by [`Request::end`]; one that still has its connection is dropped with its task.
+    fn drop(&mut self) {
+        if self.conn.0.is_some() && std::thread::panicking() {
+            // What the panic has left of it may be anything: another panic in here must not end the process.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.note_panic()));
+        }
+    }
+}
+
 impl Request {
     /// A request on a connection, with nothing read yet; in the memory of one that is over, if there is one.
     pub fn begin(conn: Connection, http: &Rc<Http>) -> Box<Request> {
@@ -217,6 +227,11 @@ impl Request {
             spare.push(self);
         }
         conn
+    }
+
+    /// Says which request it was that a panic has ended.
+    fn note_panic(&self) {
+        self.log_at(Level::Alert, format_args!("the connection is closed after a panic"));
     }
 
     fn empty(server: Rc<Server>, http: Rc<Http>) -> Request {
