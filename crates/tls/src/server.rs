@@ -14,7 +14,7 @@ use crate::ciphers;
 use crate::client_auth::{Asks, ClientAuth};
 use crate::error::{Error, Result};
 use crate::names;
-use crate::session::{Bound, SessionCache};
+use crate::session::{Bound, LocalCache, SessionCache};
 use crate::tickets::TicketKeys;
 use crate::verify::Trust;
 
@@ -52,6 +52,8 @@ pub struct ServerSettings {
     pub tickets: Option<TicketKeys>,
     /// How long sessions live, in seconds.
     pub timeout_s: u32,
+    /// Whether early data is taken. It needs remembered sessions: without `cache` there are some in the process.
+    pub early_data: bool,
     /// Whether certificates are compressed.
     pub compression: bool,
     /// How clients are asked for certificates, if they are.
@@ -88,13 +90,17 @@ impl Server {
             config.cert_compressors.clear();
         }
         let binding = binding(settings);
-        if let Some(tickets) = &settings.tickets {
+        let mut cache = settings.cache.clone();
+        if settings.early_data {
+            config.max_early_data_size = MAX_EARLY_DATA;
+            cache.get_or_insert_with(|| Arc::new(LocalCache::new(EARLY_CACHE)));
+        } else if let Some(tickets) = &settings.tickets {
             config.ticketer = tickets.ticketer(binding, settings.timeout_s);
         }
         // The library's default remembers some sessions.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        if let Some(cache) = &settings.cache {
-            config.session_storage = Arc::new(Bound { cache: cache.clone(), binding, timeout_s: settings.timeout_s });
+        if let Some(cache) = cache {
+            config.session_storage = Arc::new(Bound { cache, binding, timeout_s: settings.timeout_s });
         }
         Ok(Server {
             config: Arc::new(config),
@@ -112,6 +118,10 @@ impl Server {
     }
 }
 
+/// The most early data of a connection, in bytes.
+const MAX_EARLY_DATA: u32 = 16384;
+/// The cache of sessions for early data where none is configured, in bytes.
+const EARLY_CACHE: usize = 1 << 20;
 const RECORD_HEADER: usize = 5;
 const MIN_RECORD: usize = 64;
 const MAX_RECORD: usize = 16384;

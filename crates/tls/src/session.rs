@@ -25,10 +25,17 @@ pub struct LocalCache {
 
 #[derive(Debug, Default)]
 struct State {
-    entries: HashMap<Box<[u8]>, (Box<[u8]>, u64)>,
+    entries: HashMap<Box<[u8]>, Entry>,
     /// Keys, the oldest first; some may be gone already.
     order: VecDeque<Box<[u8]>>,
     bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    value: Box<[u8]>,
+    /// In seconds since 1970.
+    expires: u64,
 }
 
 /// What an entry costs beside its key and value.
@@ -57,7 +64,7 @@ impl SessionCache for LocalCache {
             state.remove(&oldest);
         }
         state.remove(key);
-        state.entries.insert(key.into(), (value.into(), expires));
+        state.entries.insert(key.into(), Entry { value: value.into(), expires });
         state.order.push_back(key.into());
         state.bytes += size;
         // Keys of entries that were taken stay in the order; it may not grow by them.
@@ -69,20 +76,20 @@ impl SessionCache for LocalCache {
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
         let state = self.lock();
-        let (value, expires) = state.entries.get(key)?;
-        (*expires > now()).then(|| value.to_vec())
+        let entry = state.entries.get(key)?;
+        (entry.expires > now()).then(|| entry.value.to_vec())
     }
 
     fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
-        let (value, expires) = self.lock().remove(key)?;
-        (expires > now()).then(|| value.into_vec())
+        let entry = self.lock().remove(key)?;
+        (entry.expires > now()).then(|| entry.value.into_vec())
     }
 }
 
 impl State {
-    fn remove(&mut self, key: &[u8]) -> Option<(Box<[u8]>, u64)> {
+    fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         let entry = self.entries.remove(key)?;
-        self.bytes -= 2 * key.len() + entry.0.len() + ENTRY;
+        self.bytes -= 2 * key.len() + entry.value.len() + ENTRY;
         Some(entry)
     }
 }

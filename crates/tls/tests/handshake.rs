@@ -31,6 +31,7 @@ fn settings() -> ServerSettings {
         cache: None,
         tickets: Some(TicketKeys::random()),
         timeout_s: 300,
+        early_data: false,
         compression: false,
         client_auth: None,
     }

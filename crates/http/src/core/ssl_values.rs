@@ -1,5 +1,7 @@
 //! Values of the `ssl_*` directives, those for clients and those for backends.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -48,6 +50,82 @@ impl File {
                 if name.is_empty() { name } else { full_name(prefix, &name) }
             }
         }
+    }
+}
+
+/// How long certificates that were loaded for a connection are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheLimits {
+    max: usize,
+    inactive_ms: u64,
+    valid_ms: u64,
+}
+
+/// `off`, or `max=N [inactive=time] [valid=time]`.
+pub fn certificate_cache(_: &mut Loader<'_>, d: &Directive) -> Result<Option<CacheLimits>> {
+    let mut limits = CacheLimits { max: 0, inactive_ms: 10_000, valid_ms: 60_000 };
+    for word in &d.args {
+        let text = word.lossy();
+        if *word == "off" {
+            return Ok(None);
+        }
+        let time = |text: &str| buf::parse::parse_sec(text.as_bytes()).map(|seconds| seconds as u64 * 1000);
+        let read = match text.split_once('=') {
+            Some(("max", value)) => value.parse().ok().filter(|max| *max > 0).map(|max| limits.max = max),
+            Some(("inactive", value)) => time(value).map(|ms| limits.inactive_ms = ms),
+            Some(("valid", value)) => time(value).map(|ms| limits.valid_ms = ms),
+            _ => None,
+        };
+        read.ok_or_else(|| Error::at(word, format!("invalid parameter \"{text}\"")))?;
+    }
+    if limits.max == 0 {
+        let name = d.name.lossy();
+        return Err(Error::on(d, format!("\"{name}\" must have the \"max\" parameter")));
+    }
+    Ok(Some(limits))
+}
+
+/// Certificates that were loaded for connections, with their keys.
+pub struct CertificateCache {
+    limits: Option<CacheLimits>,
+    kept: RefCell<HashMap<(String, String), Kept>>,
+}
+
+struct Kept {
+    identity: Identity,
+    loaded_ms: u64,
+    used_ms: u64,
+}
+
+impl CertificateCache {
+    /// An empty one; without limits it keeps nothing.
+    pub fn new(limits: Option<CacheLimits>) -> CertificateCache {
+        CertificateCache { limits, kept: RefCell::default() }
+    }
+
+    /// The certificate of these names, from the files if need be.
+    pub fn load(&self, certificate: &str, key: &str, passwords: &[Vec<u8>]) -> std::result::Result<Identity, String> {
+        let read = || tls::identity(certificate, key, passwords).map_err(|error| error.0);
+        let Some(limits) = self.limits else { return read() };
+        let now = rt::now_ms();
+        let names = (certificate.to_owned(), key.to_owned());
+        let mut kept = self.kept.borrow_mut();
+        if let Some(found) = kept.get_mut(&names)
+            && now.saturating_sub(found.loaded_ms) < limits.valid_ms
+            && now.saturating_sub(found.used_ms) < limits.inactive_ms
+        {
+            found.used_ms = now;
+            return Ok(found.identity.clone());
+        }
+        kept.remove(&names);
+        let identity = read()?;
+        kept.retain(|_, kept| now.saturating_sub(kept.used_ms) < limits.inactive_ms);
+        if kept.len() >= limits.max {
+            let oldest = kept.iter().min_by_key(|(_, kept)| kept.used_ms).map(|(names, _)| names.clone());
+            oldest.and_then(|names| kept.remove(&names));
+        }
+        kept.insert(names, Kept { identity: identity.clone(), loaded_ms: now, used_ms: now });
+        Ok(identity)
     }
 }
 

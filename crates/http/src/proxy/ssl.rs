@@ -13,7 +13,8 @@ use super::pass::Target;
 use crate::core::conf::EVERYWHERE;
 use crate::core::request::Request;
 use crate::core::ssl_values::{
-    Commands, DEFAULT_PROTOCOLS, File, conf_command, file, full_name, load, password_file, protocols,
+    CacheLimits, CertificateCache, Commands, DEFAULT_PROTOCOLS, File, certificate_cache, conf_command, file, full_name,
+    load, password_file, protocols,
 };
 use crate::core::variables::template;
 
@@ -58,6 +59,9 @@ conf::table! {
     /// A file with the key of the own certificate.
     "ssl_certificate_key" in EVERYWHERE, ONE, default "",
         scalar(own) ssl_certificate_key: Option<File> = None;
+    /// How certificates with variables in their names are kept, as `ssl_certificate_cache` has it.
+    "ssl_certificate_cache" in EVERYWHERE, Args::between(1, 3), default "off",
+        scalar(certificate_cache) ssl_certificate_cache: Option<CacheLimits> = None;
     /// A file with passwords for encrypted keys, one in each line.
     "ssl_password_file" in EVERYWHERE, ONE, default "",
         scalar(password_file) ssl_password_file: Rc<[Vec<u8>]> = Rc::new([]);
@@ -124,6 +128,7 @@ pub struct UpstreamTls {
     name: Option<Rc<Template>>,
     /// The own certificate and its key, where variables name them.
     dynamic: Option<(File, File)>,
+    kept: CertificateCache,
     passwords: Rc<[Vec<u8>]>,
     prefix: std::path::PathBuf,
 }
@@ -163,6 +168,7 @@ pub fn client(conf: &UpstreamSslConf, prefix: &str, loader: &Loader<'_>) -> Resu
         client: Client::new(&settings).map_err(|error| Error::new(error.0))?,
         name: conf.ssl_name.clone(),
         dynamic,
+        kept: CertificateCache::new(conf.ssl_certificate_cache),
         passwords: conf.ssl_password_file.clone(),
         prefix: loader.env.conf_prefix.clone(),
     })
@@ -250,7 +256,7 @@ impl UpstreamTls {
             return Ok(None);
         }
         let key = key.name(r, &self.prefix);
-        tls::identity(&certificate, &key, &self.passwords).map(Some).map_err(|error| error.0)
+        self.kept.load(&certificate, &key, &self.passwords).map(Some)
     }
 }
 

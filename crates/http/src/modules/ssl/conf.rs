@@ -6,7 +6,9 @@ use conf::values::{conf_path, flag, number, one_of, sec, size, string};
 use conf::{Args, Context, Directive, Error, Loader, Result, Word, table};
 
 use crate::core::conf::SERVERS;
-use crate::core::ssl_values::{DEFAULT_PROTOCOLS, File, conf_command, file, password_file, protocols};
+use crate::core::ssl_values::{
+    CacheLimits, DEFAULT_PROTOCOLS, File, certificate_cache, conf_command, file, password_file, protocols,
+};
 
 const ONE: Args = Args::exactly(1);
 const PLACES: Context = SERVERS;
@@ -65,6 +67,26 @@ table! {
     /// A file with an OCSP response in DER that is stapled to the certificate.
     "ssl_stapling_file" in PLACES, ONE, default "",
         scalar(conf_path) ssl_stapling_file: std::path::PathBuf = std::path::PathBuf::new();
+    /// Not there yet: with `on` a warning says so. `ssl_stapling_file` works.
+    "ssl_stapling" in PLACES, Args::FLAG, default "off",
+        scalar(stapling) ssl_stapling: bool = false;
+    /// Accepted for compatibility: OCSP responses aren't fetched.
+    "ssl_stapling_responder" in PLACES, ONE, default "",
+        scalar(string) ssl_stapling_responder: String = String::new();
+    /// Accepted for compatibility: OCSP responses aren't fetched.
+    "ssl_stapling_verify" in PLACES, Args::FLAG, default "off",
+        scalar(flag) ssl_stapling_verify: bool = false;
+    /// Not there yet: a warning says so.
+    "ssl_ech_file" in PLACES, ONE, default "",
+        list(ech_file) ssl_ech_file: String;
+    /// Whether requests may come with the first message of a resumed session. They are served once the handshake is
+    /// complete, so that nobody can replay them. Sessions are kept in a cache then, not in tickets.
+    "ssl_early_data" in PLACES, Args::FLAG, default "off",
+        scalar(flag) ssl_early_data: bool = false;
+    /// How certificates with variables in their names are kept: `max=` so many, for `inactive=` after their last use,
+    /// for `valid=` without looking at the file again.
+    "ssl_certificate_cache" in PLACES, Args::between(1, 3), default "off",
+        scalar(certificate_cache) ssl_certificate_cache: Option<CacheLimits> = None;
     /// Whether handshakes are refused, for names that are nobody's.
     "ssl_reject_handshake" in PLACES, Args::FLAG, default "off",
         scalar(flag) ssl_reject_handshake: bool = false;
@@ -109,6 +131,19 @@ const VERIFY: &[(&str, VerifyClient)] = &[
     ("optional", VerifyClient::Optional),
     ("optional_no_ca", VerifyClient::OptionalNoCa),
 ];
+
+fn stapling(loader: &mut Loader<'_>, d: &Directive) -> Result<bool> {
+    let on = flag(loader, d)?;
+    if on {
+        loader.warn(d, Error::on(d, "\"ssl_stapling\" ignored, not supported"));
+    }
+    Ok(on)
+}
+
+fn ech_file(loader: &mut Loader<'_>, d: &Directive) -> Result<String> {
+    loader.warn(d, Error::on(d, "\"ssl_ech_file\" is not supported on this platform, ignored"));
+    string(loader, d)
+}
 
 /// The cache's name and size, as the last word that names a shared one has it.
 fn session_cache(_: &mut Loader<'_>, d: &Directive) -> Result<Option<(String, usize)>> {

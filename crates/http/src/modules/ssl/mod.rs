@@ -13,7 +13,7 @@ use tls::{ClientAuth, Identity, LocalCache, Server, ServerSettings, TicketKeys, 
 
 use super::HttpModule;
 use crate::core::request::Request;
-use crate::core::ssl_values::{Commands, File, full_name, load};
+use crate::core::ssl_values::{CertificateCache, Commands, File, full_name, load};
 use crate::core::variables::Setup;
 
 pub mod conf;
@@ -42,6 +42,7 @@ pub struct ServerTls {
     pub reject: bool,
     /// Certificates that are loaded for each connection.
     dynamic: Vec<(File, File)>,
+    kept: CertificateCache,
     passwords: Rc<[Vec<u8>]>,
     prefix: std::path::PathBuf,
 }
@@ -78,6 +79,7 @@ pub fn server(set: &Set, loader: &mut Loader<'_>) -> Result<Option<ServerTls>> {
         cache: cache(conf, loader)?.map(|cache| cache as Arc<dyn tls::SessionCache>),
         tickets: commands.tickets.unwrap_or(conf.ssl_session_tickets).then(|| tickets(conf)).transpose()?,
         timeout_s: u32::try_from(conf.ssl_session_timeout).unwrap_or(u32::MAX),
+        early_data: conf.ssl_early_data,
         compression: conf.ssl_certificate_compression,
         client_auth: client_auth(conf, loader)?,
     };
@@ -85,6 +87,7 @@ pub fn server(set: &Set, loader: &mut Loader<'_>) -> Result<Option<ServerTls>> {
         server: Server::new(&settings).map_err(|error| Error::new(error.0))?,
         reject: conf.ssl_reject_handshake,
         dynamic,
+        kept: CertificateCache::new(conf.ssl_certificate_cache),
         passwords: conf.ssl_password_file.clone(),
         prefix: loader.env.conf_prefix.clone(),
     }))
@@ -185,7 +188,7 @@ impl ServerTls {
             if certificate.is_empty() {
                 continue;
             }
-            return tls::identity(&certificate, &key, &self.passwords).map(Some).map_err(|error| error.0);
+            return self.kept.load(&certificate, &key, &self.passwords).map(Some);
         }
         Ok(None)
     }
