@@ -46,7 +46,9 @@ fn main() -> ExitCode {
         }
     }
     println!("{}", markdown(&reports));
-    let bad = reports.iter().any(|r| !r.good() && !r.program.starts_with("nginx/"));
+    // What nginx loses is for the table; what Tidegate loses, alone or as the one that replaces nginx, is a fault.
+    let bad =
+        reports.iter().any(|r| !r.good() && (!r.program.starts_with("nginx/") || r.scenario.contains(" and back")));
     ExitCode::from(u8::from(bad))
 }
 

@@ -33,6 +33,13 @@ impl Report {
         format!("{}\n{lines}", markdown(std::slice::from_ref(self)))
     }
 
+    /// The losses that are more than the race of a client that writes just when the server closes the idle connection:
+    /// a server that closes can't avoid that race, only one that hands the connection on.
+    pub fn lost_beside_race(&self) -> u64 {
+        let race = |kind: &Kind| self.totals.of(*kind).of(Loss::Unanswered);
+        self.totals.lost() - [Kind::KeepAlive, Kind::Proxied, Kind::Slow].iter().map(race).sum::<u64>()
+    }
+
     fn row(&self) -> String {
         let all = self.totals.all();
         let losses: Vec<String> = Loss::ALL.iter().map(|l| all.of(*l).to_string()).collect();

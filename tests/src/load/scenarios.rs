@@ -80,10 +80,13 @@ pub fn migrate(from: &Program, to: &Program, times: usize) -> Report {
     run(&format!("{times} times from {} to {} and back", from.name, to.name), from, settings, |subject, report| {
         let load = subject.load(Mix::usual());
         for _ in 0..times {
-            subject.put(to)?;
-            subject.upgrade()?;
-            subject.put(from)?;
-            subject.upgrade()?;
+            for program in [to, from] {
+                subject.put(program)?;
+                subject.upgrade()?;
+                if !subject.runs(program) {
+                    return Err(format!("it isn't {} that runs", program.name));
+                }
+            }
             subject.put(to)?;
             subject.rollback()?;
             subject.put(from)?;

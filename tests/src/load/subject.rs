@@ -134,6 +134,12 @@ impl Subject {
             .map_err(|e| format!("{}: {e}", program.path.display()))
     }
 
+    /// Whether the master that rules runs this program.
+    pub fn runs(&self, program: &Program) -> bool {
+        let size = |path: &Path| fs::metadata(path).map(|m| m.len()).ok();
+        size(Path::new(&format!("/proc/{}/exe", self.master))) == size(&program.path)
+    }
+
     /// Starts the program and waits until its workers are there and its port answers.
     pub fn launch(&mut self) -> Result<(), String> {
         let stderr = fs::File::create(self.path("stderr")).map_err(|e| e.to_string())?;
