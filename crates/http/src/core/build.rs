@@ -41,7 +41,7 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
     let locations = locations(&mut builder, sets.locations, &sets.servers, compiled);
     let servers = servers(&mut builder, &sets.servers, &locations);
     let sockets = sockets(&builder.servers, &servers, loader)?;
-    let status = Status::kept().map_err(|error| Error::new(format!("mmap() failed{}", engine::log::Errno(&error))))?;
+    let status = Status::new().map_err(|error| Error::new(format!("mmap() failed{}", engine::log::Errno(&error))))?;
     let http = Http {
         main,
         locations,
