@@ -258,7 +258,8 @@ pub fn wildcard(program: &Program, times: usize) -> Report {
 /// One reload with many idle keep-alive connections and WebSockets open, each with a frame on its way.
 pub fn crowd(program: &Program, idle: usize, tunnels: usize) -> Report {
     raise_limit();
-    let settings = Settings { connections: 16384, ..Settings::default() };
+    // After a reload one worker may hold all of them, with the proxy's own connections.
+    let settings = Settings { connections: (idle + 2 * tunnels + 100).max(512), ..Settings::default() };
     let title = format!("a reload with {idle} idle connections and {tunnels} WebSockets");
     run(&title, program, settings, |subject, report| {
         let web = subject.web();

@@ -159,11 +159,28 @@ impl Subject {
         } else {
             self.child = Some(child);
         }
-        self.wait("the pid file", |s| s.pid_in_file("nginx.pid").is_some_and(|p| s.is_own(p)))?;
+        self.wait_start()?;
         self.master = self.pid_in_file("nginx.pid").unwrap_or(0);
         self.wait("the workers", |s| s.workers(s.master).len() >= s.settings.workers)?;
         let Target::Tcp(address) = self.web() else { return Ok(()) };
         self.wait("the port", |_| std::net::TcpStream::connect(address).is_ok())
+    }
+
+    /// Waits for the pid file, or for the end of what should have written it.
+    fn wait_start(&mut self) -> Result<(), String> {
+        let begun = Instant::now();
+        while !self.pid_in_file("nginx.pid").is_some_and(|p| self.is_own(p)) {
+            let ended = self.child.as_mut().and_then(|c| c.try_wait().ok().flatten());
+            if let Some(status) = ended {
+                self.child = None;
+                return Err(format!("the start ended with {status}:\n{}", self.words()));
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("no pid file:\n{}", self.words()));
+            }
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        Ok(())
     }
 
     /// Where clients go.
