@@ -4,6 +4,8 @@
 //! `shm` and `rt` are the only ones with `unsafe`.
 
 mod addr;
+pub mod alloc;
+pub mod capability;
 pub mod channel;
 pub mod clock;
 pub mod epoll;
@@ -12,6 +14,7 @@ pub mod io;
 pub mod memory;
 pub mod poll;
 pub mod process;
+pub mod sandbox;
 pub mod signal;
 pub mod socket;
 pub mod title;

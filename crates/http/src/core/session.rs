@@ -538,7 +538,8 @@ fn set_uri(r: &mut Request) -> Result<(), u16> {
 fn set_server(r: &mut Request) -> Result<(), u16> {
     // Without a host the server named "" is meant, if there is one.
     if let Some(host) = r.line.host() {
-        r.host.extend(host.of(&r.head).iter().map(u8::to_ascii_lowercase));
+        r.host.extend_from_slice(host.of(&r.head));
+        r.host.make_ascii_lowercase();
     }
     let address = r.conn.address.clone();
     if address.names.is_empty() && address.regexes.is_empty() {

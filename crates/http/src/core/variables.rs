@@ -279,6 +279,14 @@ impl Request {
         out
     }
 
+    /// A template's value to keep: one stored variable alone is shared, not copied.
+    pub fn render_shared(&mut self, template: &Template) -> buf::Bytes {
+        if let Some(Value::Set(bytes)) = template.is_variable().and_then(|id| self.values.get(id.index())) {
+            return bytes.clone();
+        }
+        buf::Bytes::from(self.render(template))
+    }
+
     /// A condition: a template whose value is neither empty nor `0`.
     pub fn test(&mut self, template: &Template) -> bool {
         let value = self.render(template);

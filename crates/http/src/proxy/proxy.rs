@@ -7,10 +7,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use ::upstream::Url;
-use buf::{Buf, Bytes};
+use buf::Buf;
 use conf::values::{flag, number, one_of};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use expr::vars::Template;
+use wire::Span;
 use wire::h1::{ChunkedDecoder, KnownHeader, Method, Parsed, ResponseHead, UpstreamFraming};
 use wire::uri::{Escape, escape};
 
@@ -465,8 +466,7 @@ impl Protocol for HttpProtocol {
         out.extend_from_slice(b" ");
         let start = out.len();
         self.write_uri(r, &target, out);
-        let end = out.len();
-        *exchange.uri.borrow_mut() = Bytes::copy_from(out.get(start..end).unwrap_or_default());
+        exchange.uri_at.set(Span::new(start, out.len()));
         out.extend_from_slice(match self.conf.proxy_http_version {
             Version::Http10 => b" HTTP/1.0\r\n",
             Version::Http11 => b" HTTP/1.1\r\n",
