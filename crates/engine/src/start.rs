@@ -92,6 +92,10 @@ pub fn run(program: &mut Program, command_line: &str, started: impl FnOnce(&Cycl
     close_unused(program, &cycle, &reporter);
     note_start(&cycle);
     signals::ignore();
+    if let Err(error) = signals::hold() {
+        crate::log!(log::current(), Emerg, "signalfd() failed{}", Errno(&error));
+        return 1;
+    }
     // What takes a running program's place is in the background already.
     let to_background = cycle.core().daemon && !program.inherited.is_upgrade();
     let launch = match to_background.then(os::process::daemonize).transpose() {

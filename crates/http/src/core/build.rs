@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use conf::{Context, Error, Level, Loader, Result, Set, Sets, Span};
+use engine::handover::{Handover, Parcel};
 use engine::{App, BuildContext, Listen, WorkerContext};
 use expr::lookup::Names;
 use os::SockAddr;
 
 use super::blocks::{Builder, ServerNode};
 use super::conf::{CoreLocation, CoreServer};
+use super::handover;
 use super::listen::ListenSpec;
 use super::location::{Entry, Handlers, Location, LocationId, Tree};
 use super::request::Connection;
@@ -41,7 +43,7 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
     let locations = locations(&mut builder, sets.locations, &sets.servers, compiled);
     let servers = servers(&mut builder, &sets.servers, &locations);
     let sockets = sockets(&builder.servers, &servers, loader)?;
-    let status = Status::new().map_err(|error| Error::new(format!("mmap() failed{}", engine::log::Errno(&error))))?;
+    let status = status(cx).map_err(|error| Error::new(format!("mmap() failed{}", engine::log::Errno(&error))))?;
     let http = Http {
         main,
         locations,
@@ -50,10 +52,18 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
         captures: setup_captures,
         hostname: engine::log::hostname(),
         log: cx.log.clone(),
-        status: Rc::new(status),
+        status,
+        groups: crate::proxy::pass::groups(loader),
         worker: Worker::default(),
     };
     Ok(Some(Rc::new(HttpApp(Rc::new(http)))))
+}
+
+/// The counters, which go on over reloads.
+fn status(cx: &BuildContext<'_>) -> std::io::Result<Rc<Status>> {
+    let mut old = cx.old.iter().flat_map(|cycle| &cycle.apps);
+    let old = old.find_map(|app| app.as_any()?.downcast_ref::<HttpApp>());
+    old.map_or_else(|| Status::new().map(Rc::new), |app| Ok(app.0.status.clone()))
 }
 
 struct Resolved {
@@ -306,12 +316,15 @@ impl App for HttpApp {
             let message = format_args!("accept: {peer} fd:{}", stream.raw());
             self.0.log.debugging().write(engine::log::Level::Debug, Some(stream.number()), message);
         }
+        let proxy_expected = address.proxy_protocol;
         let conn = Connection {
             stream,
             address,
             peer,
             local: None,
             proxy: None,
+            proxy_expected,
+            stays: false,
             started_ms: rt::now_ms(),
             requests: 0,
             pipelined: false,
@@ -329,5 +342,17 @@ impl App for HttpApp {
 
     fn quit(&self) {
         self.0.worker.quitting.set(true);
+    }
+
+    fn hand_over(&self, to: &Rc<Handover>) {
+        self.0.worker.handover.replace(Some(to.clone()));
+    }
+
+    fn adopt(self: Rc<Self>, parcel: Parcel, back: bool) -> std::result::Result<(), Parcel> {
+        handover::adopt(&self.0, parcel, back)
+    }
+
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        Some(self)
     }
 }
