@@ -48,6 +48,7 @@ pub struct Setup {
     http: String,
     whole: Option<String>,
     tiny_disk: Option<String>,
+    wrapper: Vec<String>,
     folder: Folder,
 }
 
@@ -93,6 +94,13 @@ impl Setup {
         self
     }
 
+    /// Starts the server through another program, which is to become it by exec. Its words may have placeholders that
+    /// the configuration has.
+    pub fn wrapper(mut self, words: &[&str]) -> Setup {
+        self.wrapper = words.iter().map(|word| word.to_string()).collect();
+        self
+    }
+
     /// The server's folder, for what `file` can't say.
     pub fn folder(&self) -> &Folder {
         &self.folder
@@ -104,6 +112,7 @@ impl Setup {
             ports: BTreeMap::new(),
             folder: self.folder,
             tiny_disk: self.tiny_disk,
+            wrapper: self.wrapper,
             child: None,
             quiet: false,
         };
@@ -143,6 +152,7 @@ pub struct Server {
     ports: BTreeMap<String, (u16, UdpSocket)>,
     folder: Folder,
     tiny_disk: Option<String>,
+    wrapper: Vec<String>,
     child: Option<Child>,
     quiet: bool,
 }
@@ -208,7 +218,8 @@ impl Server {
     pub fn launch(&mut self) {
         let stderr = fs::File::create(self.folder.path().join("stderr")).expect("the folder is ours");
         let mut command = self.launcher();
-        command.arg(binary());
+        let wrapper: Vec<_> = self.wrapper.iter().map(|word| self.fill(word)).collect();
+        command.args(wrapper).arg(binary());
         command.arg("-p").arg(self.folder.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
         self.child = Some(command.stdin(Stdio::null()).stderr(stderr).spawn().expect("the program starts"));
         let pid_file = self.folder.path().join("nginx.pid");
@@ -218,6 +229,12 @@ impl Server {
             let port = *port;
             self.wait(|_| TcpStream::connect(("127.0.0.1", port)).is_ok(), "its port");
         }
+    }
+
+    /// Puts what is known by now into placeholders.
+    fn fill(&self, text: &str) -> String {
+        let text = text.replace("%%DIR%%", &self.folder.path().display().to_string());
+        self.ports.iter().fold(text, |text, (name, (port, _))| text.replace(&format!("%%{name}%%"), &port.to_string()))
     }
 
     /// What becomes the server: it sees to it that a test that is killed leaves no server behind.

@@ -58,6 +58,10 @@ conf::table! {
     /// Keeps a variable of the environment, or sets it.
     "env" in Context::MAIN, Args::exactly(1), default "TZ",
         list(parse_env) env: Env;
+    /// Whether workers are shut in: they can open only the files and folders that the configuration names (Landlock), and
+    /// make only system calls that serving needs (seccomp). A refused one fails with EPERM or EACCES.
+    "sandbox" in Context::MAIN, Args::FLAG, default "off",
+        scalar(flag) sandbox: bool = false;
     /// Loads a module. Modules are built in: one that is, is accepted.
     "load_module" in Context::MAIN, Args::exactly(1), default "",
         also(load_module);

@@ -5,6 +5,7 @@
 
 mod addr;
 pub mod alloc;
+pub mod capability;
 pub mod channel;
 pub mod clock;
 pub mod epoll;
@@ -13,6 +14,7 @@ pub mod io;
 pub mod memory;
 pub mod poll;
 pub mod process;
+pub mod sandbox;
 pub mod signal;
 pub mod socket;
 pub mod title;

@@ -360,6 +360,11 @@ impl Core {
     pub(crate) fn open(&self, fd: Option<OwnedFd>, flags: u16, kind: Kind) -> io::Result<u32> {
         let counted = flags & flag::COUNTED != 0;
         let number = if counted && flags & flag::LISTENER == 0 { self.next_number() } else { 0 };
+        self.open_numbered(fd, flags, kind, number)
+    }
+
+    /// The same for a connection that has a number.
+    pub(crate) fn open_numbered(&self, fd: Option<OwnedFd>, flags: u16, kind: Kind, number: u64) -> io::Result<u32> {
         let mut slots = self.slots.borrow_mut();
         let n = slots.insert(fd, flags, number);
         let slot = slots.at(n);
@@ -461,6 +466,19 @@ impl Core {
 
     pub(crate) fn close_idle(&self) {
         self.evict(usize::MAX);
+    }
+
+    /// Polls everybody who waits for a connection.
+    pub(crate) fn wake_connections(&self) {
+        let slots = self.slots.borrow();
+        let connections = slots.iter().filter(|(_, slot)| slot.has(flag::COUNTED) && !slot.has(flag::LISTENER));
+        for (_, slot) in connections {
+            for task in [slot.recv_task, slot.send_task, slot.hang_task] {
+                if task != NONE {
+                    self.tasks.wake(task);
+                }
+            }
+        }
     }
 
     fn evict(&self, count: usize) {

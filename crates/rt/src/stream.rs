@@ -22,8 +22,8 @@ use crate::timers::Tick;
 /// One task may wait to receive, one for its bytes to be sent, one for the peer to go; they may be the same. Dropping it
 /// closes the connection; what waits to be sent is lost then.
 pub struct Stream {
-    slot: u32,
-    core: &'static Core,
+    pub(crate) slot: u32,
+    pub(crate) core: &'static Core,
 }
 
 /// How a connection is made.
@@ -373,6 +373,12 @@ impl Stream {
         });
     }
 
+    /// Milliseconds until a `recv` fails for want of bytes; `None`: it never does.
+    pub fn recv_timeout_left(&self) -> Option<u64> {
+        let now = self.core.clock.now();
+        self.with(|slot| slot.recv_deadline.is_some().then(|| slot.recv_deadline.expand(now).saturating_sub(now)))
+    }
+
     /// Whether a deadline for `recv` is set.
     pub fn recv_timeout_set(&self) -> bool {
         self.with(|slot| slot.recv_deadline != Tick::NONE)
@@ -502,12 +508,8 @@ impl Stream {
     /// # Panics
     /// With the sim driver, which has no sockets.
     pub fn into_parts(self) -> (OwnedFd, Vec<Buf>) {
-        self.core.detach(self.slot);
-        let unread =
-            self.with(|slot| slot.queues.take()).map_or(Vec::new(), |q| q.unread.into_iter().chain(q.input).collect());
-        let fd = self.core.close(self.slot).expect("a handle's slot is open");
-        std::mem::forget(self);
-        (fd, unread)
+        let parts = self.detach();
+        (parts.fd, parts.unread)
     }
 
     /// The same, with what was received but not read lost too.
@@ -515,7 +517,7 @@ impl Stream {
         self.into_parts().0
     }
 
-    fn with<T>(&self, f: impl FnOnce(&mut Slot) -> T) -> T {
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Slot) -> T) -> T {
         f(self.core.slots.borrow_mut().at(self.slot))
     }
 }

@@ -82,7 +82,7 @@ fn run(args: &Args, command_line: &str) -> i32 {
         std::mem::forget(cycle);
         return code;
     }
-    start::run(&program, command_line, |_| {
+    start::run(&mut program, command_line, |_| {
         if let Some(url) = url {
             welcome(&url, args);
         }
