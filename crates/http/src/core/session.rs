@@ -280,9 +280,9 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes) -> A
     let mut r = Request::begin(conn, &http);
     r.pipelined = r.conn.requests > 1 && r.conn.pipelined;
     http.status.requests.add(1);
-    let read = {
-        let _doing = Doing::new(http.status.reading);
-        read_head(&mut r, unread).await
+    let read = match parse(&mut r, &unread) {
+        Some(result) => parsed(&mut r, unread, result),
+        None => read_head(&mut r, unread).await,
     };
     let _doing = Doing::new(http.status.writing);
     match read {
@@ -473,33 +473,32 @@ enum Head {
     TimedOut,
 }
 
-/// Reads a request's head, chooses its server, and prepares the request for its phases.
-async fn read_head(r: &mut Request, mut bytes: Bytes) -> Head {
+/// Parses what there is of a request's head; its length, or what is wrong with it, once that is known.
+fn parse(r: &mut Request, data: &[u8]) -> Option<Result<usize, RequestError>> {
+    let limits = limits(&r.server.core);
+    match r.parser.parse(data, &limits, &mut r.line) {
+        Ok(Parsed::Complete(used)) => Some(Ok(used)),
+        Ok(Parsed::Incomplete) => None,
+        Err(error) => Some(Err(error)),
+    }
+}
+
+/// Chooses the server of a head that was read, and prepares the request for its phases.
+fn parsed(r: &mut Request, bytes: Bytes, result: Result<usize, RequestError>) -> Head {
+    match result {
+        Ok(used) => complete(r, bytes, used),
+        Err(error) => refuse(r, bytes, error),
+    }
+}
+
+/// Reads the rest of a head that began with `bytes`.
+async fn read_head(r: &mut Request, bytes: Bytes) -> Head {
+    let _doing = Doing::new(r.http.status.reading);
     let core = r.server.core.clone();
-    let limits = limits(&core);
-    let mut grown: Option<Buf> = None;
+    let mut buf = Buf::with_capacity(bytes.len() + core.client_header_buffer_size);
+    buf.extend_from_slice(&bytes);
+    drop(bytes);
     loop {
-        let data = grown.as_ref().map_or(&bytes[..], Buf::as_slice);
-        match r.parser.parse(data, &limits, &mut r.line) {
-            Ok(Parsed::Complete(used)) => {
-                if let Some(buf) = grown.take() {
-                    bytes = buf.freeze();
-                }
-                return complete(r, bytes, used);
-            }
-            Ok(Parsed::Incomplete) => {}
-            Err(error) => {
-                if let Some(buf) = grown.take() {
-                    bytes = buf.freeze();
-                }
-                return refuse(r, bytes, error);
-            }
-        }
-        let mut buf = grown.take().unwrap_or_else(|| {
-            let mut buf = Buf::with_capacity(bytes.len() + core.client_header_buffer_size);
-            buf.extend_from_slice(&bytes);
-            buf
-        });
         // The time runs from the first byte of the request, so it is set once.
         if !r.conn.stream.recv_timeout_set() {
             r.conn.stream.set_recv_timeout(Some(core.client_header_timeout));
@@ -521,7 +520,9 @@ async fn read_head(r: &mut Request, mut bytes: Bytes) -> Head {
                 };
             }
         }
-        grown = Some(buf);
+        if let Some(result) = parse(r, &buf) {
+            return parsed(r, buf.freeze(), result);
+        }
     }
 }
 
