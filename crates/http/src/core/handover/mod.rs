@@ -290,7 +290,9 @@ fn restore_exchange(state: ExchangeState, choice: &Choice) -> Rc<Exchange> {
     exchange.body_length.set(state.body_length);
     let scheme = SCHEMES.iter().find(|scheme| scheme.as_bytes() == state.scheme).unwrap_or(&"");
     let (host, port) = (state.host.into(), state.port.into());
-    let target = Target { group: choice.group().clone(), scheme, host, port, uri: Box::default(), key: None };
+    let group = choice.group().clone();
+    // A tunnel over TLS is never handed over.
+    let target = Target { group, scheme, ssl: false, host, port, uri: Box::default(), key: None };
     exchange.target.replace(Some(Rc::new(target)));
     let head = Bytes::from(state.head);
     let mut parts = exchange.head.borrow_mut();
