@@ -8,6 +8,7 @@ pub mod channel;
 pub mod clock;
 pub mod epoll;
 pub mod file;
+pub mod futex;
 pub mod io;
 pub mod memory;
 pub mod poll;
