@@ -14,6 +14,7 @@ use crate::module::{App, BuildContext, Module};
 use crate::personality::personality;
 use crate::pid_file;
 use crate::report::{Reporter, tell};
+use crate::zones::Zones;
 
 /// What is the same for every cycle of a process: modules and the command line's words.
 pub struct Program {
@@ -110,6 +111,8 @@ pub struct Cycle {
     pub sources: Sources,
     /// The prefix.
     pub prefix: PathBuf,
+    /// The zones of shared memory.
+    pub zones: Zones,
     /// What all workers share, over reloads.
     pub shared: Rc<Shared>,
 }
@@ -223,6 +226,7 @@ struct Read {
     log: Log,
     log_files: LogFiles,
     apps: Vec<Rc<dyn App>>,
+    zones: Zones,
     sources: Sources,
 }
 
@@ -247,7 +251,8 @@ fn read(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Rep
     }
     let events = loader.store.entry::<Events>().0.take();
     let log_files = loader.store.take::<LogFiles>().unwrap_or_default();
-    Some(Read { main, events, log, log_files, apps, sources: loader.sources })
+    let zones = loader.store.take::<Zones>().unwrap_or_default();
+    Some(Read { main, events, log, log_files, apps, zones, sources: loader.sources })
 }
 
 fn parse(program: &Program, env: &conf::Env) -> (Sources, Vec<conf::Directive>, Vec<Error>) {
@@ -311,7 +316,7 @@ fn log_of(main: &Set, loader: &mut Loader<'_>, program: &Program) -> Log {
 
 /// Opens files and sockets.
 fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Reporter) -> Option<Cycle> {
-    let Read { main, events, log, log_files, apps, sources } = read;
+    let Read { main, events, log, log_files, apps, zones, sources } = read;
     let Some(events) = events else {
         reporter.say(Level::Emerg, "no \"events\" section in configuration");
         return None;
@@ -330,7 +335,7 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
         return None;
     }
     let (listening, prefix) = (Vec::new(), program.prefix.clone());
-    let mut cycle = Cycle { main, events, log, log_files, apps, listening, sources, prefix, shared };
+    let mut cycle = Cycle { main, events, log, log_files, apps, listening, sources, prefix, zones, shared };
     if purpose == Purpose::Signal {
         // What it has to say goes to the configuration's log if that can be written.
         let _ = cycle.log_files.open_all();
@@ -346,6 +351,10 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
         return None;
     }
     let reporter = reporter.with_log(cycle.log.clone());
+    if let Err(message) = cycle.zones.open(old.map(|old| &old.zones)) {
+        reporter.say(Level::Emerg, &message);
+        return None;
+    }
     let wanted = wanted(&cycle.apps);
     if cycle.event().worker_connections <= wanted.len() {
         let (have, need) = (cycle.event().worker_connections, wanted.len());

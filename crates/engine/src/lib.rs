@@ -23,6 +23,7 @@ pub mod signals;
 pub mod start;
 pub mod thread_pool;
 pub mod worker;
+pub mod zones;
 
 pub use cycle::Cycle;
 pub use module::{App, BuildContext, Listen, Module, WorkerContext};
