@@ -41,7 +41,8 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
     let locations = locations(&mut builder, sets.locations, &sets.servers, compiled);
     let servers = servers(&mut builder, &sets.servers, &locations);
     let sockets = sockets(&builder.servers, &servers, loader)?;
-    let status = Status::new().map_err(|error| Error::new(format!("mmap() failed{}", engine::log::Errno(&error))))?;
+    let counters = engine::zones::counters(loader, cx.old, super::status::NAMES)
+        .map_err(|error| Error::new(format!("mmap() failed{}", engine::log::Errno(&error))))?;
     let http = Http {
         main,
         locations,
@@ -50,7 +51,7 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
         captures: setup_captures,
         hostname: engine::log::hostname(),
         log: cx.log.clone(),
-        status: Rc::new(status),
+        status: Rc::new(Status::of(&counters)),
         worker: Worker::default(),
     };
     Ok(Some(Rc::new(HttpApp(Rc::new(http)))))

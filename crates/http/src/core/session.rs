@@ -97,7 +97,7 @@ impl State {
         let kept = (conn.keepalive_min_ms > 0).then(|| Box::pin(rt::sleep(conn.keepalive_min_ms.into())));
         // Before its first request a connection isn't idle: who connected just when the worker quits is still served.
         conn.stream.set_idle(kept.is_none() && !first);
-        State::Idle { conn, kept, _waiting: Doing::new(http.status.waiting) }
+        State::Idle { conn, kept, _waiting: Doing::new(&http.status.waiting) }
     }
 }
 
@@ -125,9 +125,9 @@ impl Drop for Open {
 struct Doing(shm::Counter);
 
 impl Doing {
-    fn new(counter: shm::Counter) -> Doing {
+    fn new(counter: &shm::Counter) -> Doing {
         counter.add(1);
-        Doing(counter)
+        Doing(counter.clone())
     }
 }
 
@@ -220,10 +220,10 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes) -> A
     r.pipelined = r.conn.requests > 1 && r.conn.pipelined;
     http.status.requests.add(1);
     let read = {
-        let _doing = Doing::new(http.status.reading);
+        let _doing = Doing::new(&http.status.reading);
         read_head(&mut r, unread).await
     };
-    let _doing = Doing::new(http.status.writing);
+    let _doing = Doing::new(&http.status.writing);
     match read {
         Head::Complete => answer(&mut r, None).await,
         Head::Refused(status) => answer(&mut r, Some(status)).await,
