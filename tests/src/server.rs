@@ -120,7 +120,7 @@ impl Setup {
         let text = match self.whole {
             Some(text) => text.replace("%%USE%%", &method),
             None => format!(
-                "daemon off;\npid nginx.pid;\nworker_processes 1;\n{main}\n\
+                "daemon off;\npid nginx.pid;\n{workers}\n{main}\n\
                  events {{ worker_connections 1024; {method} {events} }}\n\
                  http {{\n    access_log access.log;\n{temporary}{http}\n}}\n",
                 temporary = if self.http.contains("_temp_path ") {
@@ -128,6 +128,7 @@ impl Setup {
                 } else {
                     "    client_body_temp_path client_body_temp;\n    proxy_temp_path proxy_temp;\n"
                 },
+                workers = if self.main.contains("worker_processes ") { "" } else { "worker_processes 1;" },
                 main = self.main,
                 events = self.events,
                 http = self.http

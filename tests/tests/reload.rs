@@ -85,7 +85,12 @@ fn a_failed_reload_changes_nothing() {
     server.quiet();
     let mut kept = server.connect();
     assert_eq!(kept.get("/", "").text(), "one");
-    let (before, workers) = (descriptors(&server), server.children());
+    let mut before = Vec::new();
+    while before != descriptors(&server) {
+        before = descriptors(&server);
+        std::thread::sleep(Duration::from_millis(100)); // The master may still be at the birth of its worker.
+    }
+    let workers = server.children();
     let good = site("127.0.0.1:%%PORT%% backlog=200", "two");
     let cases = [
         ("", format!("{good} nonsense;"), "unknown directive \"nonsense\""),

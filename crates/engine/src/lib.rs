@@ -14,6 +14,7 @@ pub mod core_conf;
 pub mod cycle;
 pub mod event_conf;
 mod files;
+pub mod handover;
 pub mod inbox;
 pub mod listening;
 pub mod log;

@@ -9,6 +9,7 @@ use crate::answers::Answers;
 use crate::channel::Channel;
 use crate::core_conf::{CoreConf, Env};
 use crate::cycle::{Cycle, Program, Purpose};
+use crate::handover::Handover;
 use crate::inbox::{Inbox, Told, first_of};
 use crate::log::{self, Errno, Level};
 use crate::module::{App, WorkerContext};
@@ -103,9 +104,11 @@ pub fn serve(birth: Birth, role: Role<'_>) -> End {
 async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
     let Birth { number, cycle, generation, daemon, channel, peers } = birth;
     let inbox = Inbox::new(channel, peers).map_err(|error| format!("signalfd() failed{}", Errno(&error)))?;
+    let takes = cycle.core().hands_over() && matches!(role, Role::Worker);
+    let handover = Handover::new(inbox.peers().clone(), generation, cycle.apps.clone(), takes);
     let answers = if let Role::Single(_) = role { Answers::new().ok() } else { None };
     let accepting = Rc::default();
-    let mut serving = Serving { number, role, cycle, generation, daemon, inbox, accepting, answers };
+    let mut serving = Serving { number, role, cycle, daemon, inbox, handover, accepting, answers };
     serving.begin()?;
     serving.inbox.say_ready();
     while let Ok(told) = serving.inbox.next().await {
@@ -140,9 +143,9 @@ struct Serving<'a> {
     number: usize,
     role: Role<'a>,
     cycle: Rc<Cycle>,
-    generation: u64,
     daemon: bool,
     inbox: Inbox,
+    handover: Rc<Handover>,
     /// What accepts for it.
     accepting: Rc<Accepting>,
     /// Who asked a single process for a reload waits here for its outcome.
@@ -162,14 +165,8 @@ impl Serving<'_> {
                 action
             }
             Told::Command(action) => action,
-            Told::HandOver { kind, fds, .. } => {
-                let generation = self.generation;
-                crate::log!(
-                    log::current(),
-                    Alert,
-                    "generation {generation} is handed {} descriptors of kind {kind}, which it doesn't know",
-                    fds.len()
-                );
+            Told::HandOver { kind, payload, fds } => {
+                self.handover.received(kind, &payload, fds);
                 Action::Ignore
             }
         }
@@ -208,7 +205,7 @@ impl Serving<'_> {
         };
         let old = std::mem::replace(&mut self.cycle, cycle);
         old.replaced_by(&self.cycle, &|file| program.inherited.keeps(file));
-        std::mem::take(&mut self.accepting).stop();
+        std::mem::take(&mut self.accepting).stop.notify();
         old.apps.iter().for_each(|app| app.quit());
         old.log_files.flush_all();
         rt::close_idle();
@@ -237,24 +234,11 @@ impl Serving<'_> {
     async fn quit(&self) {
         let cycle = &self.cycle;
         os::title::set(&format!("{}: worker process is shutting down", personality().name));
-        self.accepting.stop();
+        self.accepting.stop.notify();
         cycle.close_listening();
-        cycle.apps.iter().for_each(|app| app.quit());
         let timeout = cycle.core().worker_shutdown_timeout_ms;
         let deadline = (timeout > 0).then(|| rt::now_ms() + timeout);
-        let waiting = async {
-            loop {
-                rt::close_idle();
-                rt::yield_now().await;
-                if self.accepting.running.get() == 0 && cycle.apps.iter().all(|app| app.busy() == 0) {
-                    break;
-                }
-                if deadline.is_some_and(|deadline| rt::now_ms() >= deadline) {
-                    break;
-                }
-                rt::sleep(QUIT_POLL_MS).await;
-            }
-        };
+        let late = || deadline.is_some_and(|deadline| rt::now_ms() >= deadline);
         let told = async {
             while let Ok(told) = self.inbox.next().await {
                 match self.action(told) {
@@ -264,9 +248,49 @@ impl Serving<'_> {
                 }
             }
         };
-        first_of(waiting, told).await;
+        first_of(self.empty(&late), told).await;
         self.end_connections().await;
+        if self.handover.given() > 0 {
+            crate::log!(log::current(), Notice, "{} connections handed over", self.handover.given());
+        }
         crate::log!(log::current(), Notice, "exiting");
+    }
+
+    /// Returns when nothing is left to serve, or it is late. What can go to successors goes.
+    async fn empty(&self, late: &dyn Fn() -> bool) {
+        let (apps, handover) = (&self.cycle.apps, &self.handover);
+        let hands_over = self.cycle.core().hands_over() && matches!(self.role, Role::Worker);
+        let mut open = hands_over && handover.begin().await;
+        if open {
+            apps.iter().for_each(|app| app.hand_over(handover));
+        }
+        apps.iter().for_each(|app| app.quit());
+        if open {
+            rt::wake_connections();
+        }
+        loop {
+            rt::close_idle();
+            rt::yield_now().await;
+            if hands_over {
+                handover.go_on();
+            }
+            if handover.is_open() && !std::mem::replace(&mut open, true) {
+                // They came late.
+                apps.iter().for_each(|app| app.hand_over(handover));
+                rt::wake_connections();
+            }
+            let busy = || self.accepting.running.get() > 0 || apps.iter().any(|app| app.busy() > 0);
+            if !busy() && handover.waiting() == 0 {
+                handover.settle().await;
+                if !busy() {
+                    return;
+                }
+            }
+            if late() {
+                return;
+            }
+            rt::sleep(if handover.waiting() > 0 { FULL_POLL_MS } else { QUIT_POLL_MS }).await;
+        }
     }
 }
 
@@ -312,19 +336,12 @@ fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accep
 /// The tasks that accept.
 #[derive(Default)]
 struct Accepting {
-    told: rt::Event,
-    /// The event is only for those who wait already: tasks may be told to stop before they have run once.
-    stopped: Cell<bool>,
+    /// Happens once.
+    stop: rt::Event,
     running: Cell<usize>,
 }
 
 impl Accepting {
-    /// Ends it.
-    fn stop(&self) {
-        self.stopped.set(true);
-        self.told.notify();
-    }
-
     /// Accepts on a socket, the descriptor of this number, until told to stop; from one that has been retired what was
     /// on its way into its queue too.
     async fn run(self: Rc<Self>, listener: rt::Listener, number: RawFd, app: Rc<dyn App>, index: usize) {
@@ -335,9 +352,8 @@ impl Accepting {
             }
         };
         let stopped = async {
-            if !self.stopped.get() {
-                self.told.wait().await;
-            }
+            // Also when that was before this task began.
+            std::future::poll_fn(|cx| self.stop.poll_since(cx, 0)).await;
             if os::socket::is_retired(number) {
                 rt::sleep(LAST_ARRIVALS_MS).await;
             }
@@ -487,6 +503,8 @@ pub fn after(ms: u64, f: impl FnOnce() + 'static) {
 /// The exit code that says: don't start me again.
 pub const FATAL: i32 = 2;
 const QUIT_POLL_MS: u64 = 20;
+/// How soon a channel that was full is tried again.
+const FULL_POLL_MS: u64 = 1;
 /// How long a worker that leaves goes on accepting from a socket that nobody else accepts from: connections whose
 /// handshake had begun end up there.
 const LAST_ARRIVALS_MS: u64 = 500;

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use conf::{Context, Error, Level, Loader, Result, Set, Sets, Span};
+use engine::handover::{Handover, Parcel};
 use engine::{App, BuildContext, Listen, WorkerContext};
 use expr::lookup::Names;
 use os::SockAddr;
 
 use super::blocks::{Builder, ServerNode};
 use super::conf::{CoreLocation, CoreServer};
+use super::handover;
 use super::listen::ListenSpec;
 use super::location::{Entry, Handlers, Location, LocationId, Tree};
 use super::request::Connection;
@@ -52,6 +54,7 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
         hostname: engine::log::hostname(),
         log: cx.log.clone(),
         status: Rc::new(Status::of(&counters)),
+        groups: crate::proxy::pass::groups(loader),
         worker: Worker::default(),
     };
     Ok(Some(Rc::new(HttpApp(Rc::new(http)))))
@@ -307,12 +310,15 @@ impl App for HttpApp {
             let message = format_args!("accept: {peer} fd:{}", stream.raw());
             self.0.log.debugging().write(engine::log::Level::Debug, Some(stream.number()), message);
         }
+        let proxy_expected = address.proxy_protocol;
         let conn = Connection {
             stream,
             address,
             peer,
             local: None,
             proxy: None,
+            proxy_expected,
+            stays: false,
             started_ms: rt::now_ms(),
             requests: 0,
             pipelined: false,
@@ -330,5 +336,17 @@ impl App for HttpApp {
 
     fn quit(&self) {
         self.0.worker.quitting.set(true);
+    }
+
+    fn hand_over(&self, to: &Rc<Handover>) {
+        self.0.worker.handover.replace(Some(to.clone()));
+    }
+
+    fn adopt(self: Rc<Self>, parcel: Parcel, back: bool) -> std::result::Result<(), Parcel> {
+        handover::adopt(&self.0, parcel, back)
+    }
+
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        Some(self)
     }
 }

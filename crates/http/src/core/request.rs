@@ -34,6 +34,10 @@ pub struct Connection {
     pub local: Option<Box<SockAddr>>,
     /// What the PROXY protocol said.
     pub proxy: Option<Box<ProxyHeader>>,
+    /// Whether its PROXY protocol header is still to come.
+    pub proxy_expected: bool,
+    /// Whether it stays in this process to its end: nobody took it when it was handed over.
+    pub stays: bool,
     /// When it was accepted, in the loop's milliseconds.
     pub started_ms: u64,
     /// How many requests it has brought.
@@ -51,7 +55,7 @@ pub struct Connection {
 }
 
 /// The addresses of a PROXY protocol header.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyHeader {
     /// The client.
     pub source: SockAddr,
@@ -75,6 +79,18 @@ impl std::ops::Deref for Attached {
 impl std::ops::DerefMut for Attached {
     fn deref_mut(&mut self) -> &mut Connection {
         self.0.as_mut().expect("a request that is served has its connection")
+    }
+}
+
+impl Attached {
+    /// Parts the connection from its request, which can't be answered any more.
+    pub fn take(&mut self) -> Option<Connection> {
+        self.0.take()
+    }
+
+    /// Whether it was taken.
+    pub fn is_gone(&self) -> bool {
+        self.0.is_none()
     }
 }
 

@@ -14,6 +14,6 @@ pub mod redirect;
 mod respond;
 pub mod state;
 mod stream;
-mod tunnel;
+pub mod tunnel;
 pub mod upstream;
 mod variables;
