@@ -43,9 +43,9 @@ pub fn resume(http: Rc<Http>, conn: Connection, timeout_ms: Option<u64>) -> Sess
 /// The same for an upgraded connection.
 pub fn resume_tunnel(mut r: Box<Request>, tunnel: Tunnel) -> Session {
     let http = r.http.clone();
-    let writing = http.status.writing;
+    let doing = Doing::new(&http.status.writing);
     let served = async move {
-        let _doing = Doing::new(writing);
+        let _doing = doing;
         tunnel.serve(&mut r, Bytes::default(), Bytes::default()).await;
         if !r.conn.is_gone() {
             log(&mut r);
