@@ -32,6 +32,7 @@ pub mod systemd;
 pub mod thread_pool;
 pub mod upgrade;
 pub mod worker;
+pub mod zones;
 
 pub use cycle::Cycle;
 pub use module::{App, BuildContext, Listen, Module, WorkerContext};

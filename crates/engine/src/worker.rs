@@ -300,7 +300,7 @@ fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accep
     let workers = cycle.core().worker_processes;
     let mutex = event.accept_mutex && cycle.core().master_process && workers > 1;
     if mutex {
-        rt::set_accept_mutex(Rc::new(AcceptMutex(cycle.shared.accept)), event.accept_mutex_delay_ms);
+        rt::set_accept_mutex(Rc::new(AcceptMutex(cycle.shared.accept.clone())), event.accept_mutex_delay_ms);
     }
     for listening in cycle.listening.iter().filter(|listening| !listening.listen.options.datagram) {
         let options = rt::AcceptOptions {
