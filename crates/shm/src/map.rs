@@ -4,6 +4,7 @@
 //! entries from the newest to the oldest. An entry is one piece of memory: 24 bytes, the key, the value.
 
 use std::hash::Hasher;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use crate::slab::{Handle, Slab};
 
@@ -118,7 +119,7 @@ impl<'a> Map<'a> {
         self.set(node, CHAIN, self.slab.memory.u32(bucket));
         self.slab.memory.set_u32(bucket, node.0);
         self.push_newest(node);
-        self.set_head(COUNT, self.head(COUNT).saturating_add(1));
+        self.recount(self.len() + 1);
         Some(node)
     }
 
@@ -150,7 +151,7 @@ impl<'a> Map<'a> {
         }
         self.set(node, KEY_LEN, 0);
         self.slab.free(node.0);
-        self.set_head(COUNT, self.head(COUNT).saturating_sub(1));
+        self.recount(self.len().saturating_sub(1));
     }
 
     /// Makes an entry the newest.
@@ -225,6 +226,12 @@ impl<'a> Map<'a> {
             }
         }
         seen == len && self.check_order(len)
+    }
+
+    /// The count changes last: a process that dies earlier leaves one that doesn't fit, which [`Map::check`] notices.
+    fn recount(&mut self, count: usize) {
+        compiler_fence(Ordering::SeqCst);
+        self.set_head(COUNT, u32::try_from(count).unwrap_or(u32::MAX));
     }
 
     fn check_node(&self, node: Node) -> bool {

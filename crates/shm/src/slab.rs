@@ -89,7 +89,7 @@ impl<'a> Slab<'a> {
             Some(page) => page,
             None => self.new_slots(class)?,
         };
-        let slot = (0..slots(class)).find(|slot| !self.bit(page, *slot))?;
+        let slot = self.free_slot_of(page).filter(|slot| *slot < slots(class))?;
         self.set_bit(page, slot, true);
         let taken = self.get(page, TAKEN) + 1;
         self.set(page, TAKEN, taken);
@@ -344,6 +344,11 @@ impl<'a> Slab<'a> {
             let at = self.entry(page) + field;
             self.memory.set_u32(at, value);
         }
+    }
+
+    fn free_slot_of(&self, page: u32) -> Option<u32> {
+        let words = (0..4).map(|n| self.memory.u64(self.entry(page) + BITS + 8 * n));
+        (0..).zip(words).find_map(|(n, word)| (word != u64::MAX).then(|| 64 * n + word.trailing_ones()))
     }
 
     fn bit(&self, page: u32, slot: u32) -> bool {
