@@ -144,14 +144,14 @@ impl SharedZone {
         self.starts.borrow_mut().push(Box::new(f));
     }
 
-    fn open(&self, old: Option<&Zones>) -> std::result::Result<(), String> {
+    /// Gives the zone its memory: that of the declaration `old`, if there is one that it can have been kept from, or
+    /// new memory. Done by the cycle; public for tests of owners.
+    pub fn open(&self, old: Option<&SharedZone>) -> std::result::Result<(), String> {
         let (name, size) = (&self.name, self.size.get());
         if size == 0 {
             return Err(format!("zero size shared memory zone \"{name}\""));
         }
-        let same =
-            |other: &&Rc<SharedZone>| other.name == *name && other.size == self.size && other.owner == self.owner;
-        let old = old.and_then(|old| old.list.iter().find(same));
+        let old = old.filter(|old| self.is_like(old));
         let zone = match old.and_then(|old| old.zone.get()) {
             Some(zone) => zone.clone(),
             None => Rc::new(Zone::new(name, size, report).map_err(|error| match error.raw_os_error() {
@@ -160,14 +160,19 @@ impl SharedZone {
             })?),
         };
         let _ = self.zone.set(zone);
-        self.starts.borrow().iter().try_for_each(|start| start(self, old.map(|old| &**old)))
+        self.starts.borrow().iter().try_for_each(|start| start(self, old))
+    }
+
+    fn is_like(&self, other: &SharedZone) -> bool {
+        other.name == self.name && other.size == self.size && other.owner == self.owner
     }
 }
 
 impl Zones {
     /// Gives every zone its memory: the old cycle's, or new one. The old cycle stays as it was.
     pub(crate) fn open(&self, old: Option<&Zones>) -> std::result::Result<(), String> {
-        self.list.iter().try_for_each(|zone| zone.open(old))
+        let find = |zone: &SharedZone| old.and_then(|old| old.list.iter().find(|other| zone.is_like(other)));
+        self.list.iter().try_for_each(|zone| zone.open(find(zone).map(|old| &**old)))
     }
 
     /// Frees the locks that the child `pid`, which has ended, had.
