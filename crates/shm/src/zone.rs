@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_size_that_is_too_small() {
         for size in [0, 1, 127, 128, 4096] {
-            let error = Zone::new("one", size, ignore).err().expect("too small");
+            let error = Zone::new("one", size, ignore).expect_err("too small");
             assert_eq!((error.kind(), error.raw_os_error()), (io::ErrorKind::OutOfMemory, None));
         }
     }
