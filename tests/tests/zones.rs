@@ -91,6 +91,33 @@ fn killed_workers_leave_the_zone_usable() {
 }
 
 #[test]
+fn what_a_killed_worker_counted_is_taken_back() {
+    if binary().ends_with("nginx") {
+        return; // nginx refuses the client for ever.
+    }
+    let backend = Backend::start(|_| {
+        std::thread::sleep(std::time::Duration::from_secs(60));
+        Backend::ok("late")
+    });
+    let mut server = start(&whole(&format!(
+        "limit_conn_zone $arg_a zone=one:64k; limit_conn one 1;
+         server {{ listen 127.0.0.1:%%PORT%%; location / {{ root .; }}
+         location /slow {{ proxy_pass http://127.0.0.1:{}; }} }}",
+        backend.port
+    )));
+    let mut busy = server.connect();
+    busy.send("GET /slow?a=1 HTTP/1.1\r\nHost: a\r\n\r\n");
+    server.wait(|s| s.get("/limited?a=1").status == 503, "the limit");
+    for victim in server.children() {
+        kill_process(Pid::from_raw(victim as i32).expect("a pid"), Signal::KILL).expect("it runs");
+    }
+    assert!(busy.closed());
+    server.wait(|s| s.children().len() == 3, "new workers");
+    assert_eq!(statuses(&server, "/limited?a=1", 3), [200; 3]);
+    server.quiet();
+}
+
+#[test]
 fn workers_share_what_they_know_of_servers() {
     if binary().ends_with("nginx") {
         return; // nginx forgets it on a reload.

@@ -292,7 +292,7 @@ impl<'a> Master<'a> {
             };
             let child = self.children.swap_remove(at);
             self.cycle.shared.accept.release_dead(pid);
-            self.cycle.zones.release_dead(pid);
+            self.cycle.zones.release_dead(pid, exit != Exit::Code(0));
             note_exit("worker process", pid, exit);
             if exit == Exit::Code(FATAL) {
                 crate::log!(

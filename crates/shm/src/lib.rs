@@ -14,6 +14,7 @@ pub mod map;
 mod mapping;
 mod memory;
 pub mod slab;
+mod tally;
 mod try_lock;
 #[cfg(not(all(test, loom)))]
 mod zone;
@@ -21,6 +22,7 @@ mod zone;
 pub use counters::{Counter, Counters};
 pub use map::{Map, Node};
 pub use mapping::Mapping;
+pub use tally::Tally;
 pub use try_lock::TryLock;
 #[cfg(not(all(test, loom)))]
 pub use zone::{Recovery, Zone};

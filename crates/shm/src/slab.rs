@@ -145,6 +145,11 @@ impl<'a> Slab<'a> {
         }
     }
 
+    /// The size of the piece that [`Slab::alloc`] gives for this size.
+    pub fn rounded(size: usize) -> usize {
+        if size > LARGEST_SLOT { size.next_multiple_of(PAGE) } else { 1 << (class_of(size) + SMALLEST_SHIFT) }
+    }
+
     /// The piece that a user finds everything else by.
     pub fn root(&self) -> Handle {
         self.memory.u32(ROOT)

@@ -3,14 +3,15 @@
 //! In the zone each peer has an entry under the names of its group and rank, and its address. A choice is made with the
 //! zone's lock: the peers' state is read from there, the balancer works on it as it does without a zone, and what comes
 //! of that is written back. On a reload the entries stay, so a server whose address stays keeps its state; entries that
-//! neither the old nor the new configuration knows are removed.
+//! neither the old nor the new configuration knows are removed. Connections are counted by process, so that those of a
+//! worker that is killed are taken back.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use conf::{Error, Loader, Result, Word};
 use engine::zones::{self, SharedZone};
-use shm::{Map, Node};
+use shm::{Map, Node, Tally};
 
 use crate::peer::{Peer, Peers};
 use crate::spec::GroupSpec;
@@ -25,10 +26,16 @@ pub(crate) struct Place {
     key: Rc<[u8]>,
     /// The entry, as it was last found.
     node: Cell<Option<Node>>,
+    /// How many connections there were when the state was read.
+    conns: Cell<u32>,
 }
 
-/// A peer's state in the zone.
-type Record = [u8; 40];
+/// A peer's state in the zone, in front of the tally of its connections.
+type Record = [u8; STATE];
+
+const STATE: usize = 40;
+/// A tally has as many places as its entry has room, and this many at least.
+const LEAST_PLACES: usize = 8;
 
 /// Reads `zone NAME [SIZE]`.
 pub fn declare(
@@ -57,6 +64,7 @@ pub(crate) fn enter(zone: &SharedZone, spec: &GroupSpec, ranks: [&mut Peers; 2])
         let needed = Rc::new(Needed::default());
         zone.set_data(needed.clone());
         zone.on_start(start);
+        zone.on_death(forget);
         needed
     });
     let mut needed = needed.0.borrow_mut();
@@ -69,7 +77,7 @@ pub(crate) fn enter(zone: &SharedZone, spec: &GroupSpec, ranks: [&mut Peers; 2])
             let text = [&spec.name, format!("\0{rank}\0{twins}\0{}", peer.name).as_bytes()].concat();
             let key: Rc<[u8]> = text.into();
             needed.push((key.clone(), record(peer)));
-            peer.place = Some(Place { key, node: Cell::new(None) });
+            peer.place = Some(Place { key, node: Cell::new(None), conns: Cell::new(0) });
         }
     }
 }
@@ -89,9 +97,29 @@ fn start(zone: &SharedZone, old: Option<&SharedZone>) -> std::result::Result<(),
             }
         }
         let needed = needed.0.borrow();
-        let made = needed.iter().all(|(key, record)| map.find(key).or_else(|| map.insert(key, record)).is_some());
+        let made = needed.iter().all(|(key, record)| map.find(key).or_else(|| insert(map, key, record)).is_some());
         if made { Ok(()) } else { Err(format!("no memory in upstream zone \"{}\"", zone.name())) }
     })
+}
+
+/// A new entry: the state, and an empty tally.
+fn insert(map: &mut Map<'_>, key: &[u8], record: &Record) -> Option<Node> {
+    let mut value = vec![0; Map::room(key.len(), STATE + Tally::bytes(LEAST_PLACES))];
+    value.get_mut(..STATE)?.copy_from_slice(record);
+    map.insert(key, &value)
+}
+
+/// Takes back the connections of a process that has been killed.
+fn forget(map: &mut Map<'_>, pid: i32) {
+    let mut at = map.oldest();
+    while let Some(node) = at {
+        tally(map, node).forget(|identity| os::process::pid_of(identity) == pid);
+        at = map.newer(node);
+    }
+}
+
+fn tally<'m>(map: &'m mut Map<'_>, node: Node) -> Tally<'m> {
+    Tally::of(map.value_mut(node).get_mut(STATE..).unwrap_or_default())
 }
 
 /// Does something with the state of these peers as all workers share it.
@@ -115,15 +143,18 @@ fn node_of(map: &mut Map<'_>, peer: &Peer) -> Option<Node> {
     }
     let node = map.find(&place.key).or_else(|| {
         // All start again; connections that are open aren't known any more.
-        peer.conns.set(0);
-        map.insert(&place.key, &record(peer))
+        insert(map, &place.key, &record(peer))
     });
     place.node.set(node);
     node
 }
 
 fn load(map: &mut Map<'_>, peer: &Peer) {
-    let Some(record) = node_of(map, peer).and_then(|node| map.array::<40>(node)) else { return };
+    let (Some(node), Some(place)) = (node_of(map, peer), &peer.place) else { return };
+    let conns = tally(map, node).sum();
+    place.conns.set(conns);
+    peer.conns.set(conns);
+    let Some(record) = map.value(node).first_chunk::<STATE>() else { return };
     let mut numbers = record.chunks_exact(8).map(|chunk| chunk.try_into().map_or(0, u64::from_ne_bytes));
     let mut next = || numbers.next().unwrap_or_default();
     // After a reload its weight may be another one.
@@ -131,22 +162,26 @@ fn load(map: &mut Map<'_>, peer: &Peer) {
     peer.current_weight.set((next() as i64).clamp(-MOST_WEIGHT, MOST_WEIGHT));
     peer.accessed.set(next());
     peer.checked.set(next());
-    let counts = next();
-    peer.conns.set((counts >> 32) as u32);
-    peer.fails.set(counts as u32);
+    peer.fails.set(next() as u32);
 }
 
 fn store(map: &mut Map<'_>, peer: &Peer) {
-    if let Some(node) = node_of(map, peer) {
-        map.set_value(node, &record(peer));
+    let (Some(node), Some(place)) = (node_of(map, peer), &peer.place) else { return };
+    if let Some(state) = map.value_mut(node).first_chunk_mut::<STATE>() {
+        *state = record(peer);
+    }
+    let (before, now, me) = (place.conns.get(), peer.conns.get(), os::process::identity());
+    match now.checked_sub(before) {
+        Some(0) => {}
+        Some(more) => tally(map, node).add(me, more),
+        None => tally(map, node).sub(me, before - now),
     }
 }
 
 fn record(peer: &Peer) -> Record {
-    let counts = u64::from(peer.conns.get()) << 32 | u64::from(peer.fails.get());
     let (effective, current) = (peer.effective_weight.get() as u64, peer.current_weight.get() as u64);
-    let mut record = [0; 40];
-    let numbers = [effective, current, peer.accessed.get(), peer.checked.get(), counts];
+    let mut record = [0; STATE];
+    let numbers = [effective, current, peer.accessed.get(), peer.checked.get(), peer.fails.get().into()];
     for (place, number) in record.chunks_exact_mut(8).zip(numbers) {
         place.copy_from_slice(&number.to_ne_bytes());
     }
@@ -212,6 +247,22 @@ mod tests {
         let (last, _) = peers(&[(3, 1), (1, 2)]);
         last.open(Some(&next)).expect("memory");
         assert_eq!(known(&last), 2);
+    }
+
+    #[test]
+    fn connections_of_a_killed_worker_are_taken_back() {
+        let (zone, one) = peers(&[(1, 1)]);
+        zone.open(None).expect("memory");
+        let child = os::process::tests_fork(|| exchange(&zone, &[&one.list], || one.list[0].conns.set(2)));
+        let open = |more| {
+            exchange(&zone, &[&one.list], || {
+                one.list[0].conns.set(one.list[0].conns.get() + more);
+                one.list[0].conns.get()
+            })
+        };
+        assert_eq!(open(3), 5);
+        zone.zone().with(|map| forget(map, child));
+        assert_eq!(open(0), 3);
     }
 
     #[test]
