@@ -1,7 +1,7 @@
 //! `limit_conn`: how many connections (in http: requests under way) there may be for one key at a time.
 //!
-//! An entry of the zone is a key and the number of its [`Leases`]. Entries are never evicted: where there is no room for
-//! a key it is refused.
+//! An entry of the zone is a key and the tally of its [`Leases`]: what a killed worker held is taken back. Entries are
+//! never evicted: where there is no room for a key it is refused.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use buf::parse::parse_number;
 use conf::{Directive, Error, Loader, Result};
 use engine::log::Level;
 use engine::zones::{self, SharedZone};
-use shm::Zone;
+use shm::{Map, Tally, Zone};
 
 use crate::limit::{self, Kind};
 use crate::proto::Proto;
@@ -61,7 +61,8 @@ pub fn parse_zone<P: Proto>(loader: &mut Loader<'_>, d: &Directive, owner: &'sta
     if name.is_empty() {
         return Err(Error::on(d, "\"limit_conn_zone\" must have \"zone\" parameter"));
     }
-    limit::declare::<P>(loader, d, name, size, kind(owner)).map(drop)
+    limit::declare::<P>(loader, d, name, size, kind(owner))?.on_death(forget);
+    Ok(())
 }
 
 /// Reads `limit_conn ZONE NUMBER` and adds it to its level's.
@@ -124,18 +125,32 @@ enum Taken {
 }
 
 fn take(zone: &Zone, key: &[u8], most: u32) -> Taken {
-    zone.with(|map| match map.find(key) {
-        None if map.insert(key, &1_u32.to_ne_bytes()).is_some() => Taken::Yes,
-        None => Taken::NoMemory,
-        Some(node) => {
-            let count = map.array(node).map_or(0, u32::from_ne_bytes);
-            if count >= most {
-                return Taken::Limit;
-            }
-            map.set_value(node, &(count + 1).to_ne_bytes());
-            Taken::Yes
+    zone.with(|map| {
+        let node = map.find(key).or_else(|| {
+            let none = vec![0; Map::room(key.len(), Tally::bytes(LEAST_PLACES))];
+            map.insert(key, &none)
+        });
+        let Some(node) = node else { return Taken::NoMemory };
+        let mut tally = Tally::of(map.value_mut(node));
+        if tally.sum() >= most {
+            return Taken::Limit;
         }
+        tally.add(os::process::identity(), 1);
+        Taken::Yes
     })
+}
+
+/// Takes back what a process held that has been killed.
+fn forget(map: &mut Map<'_>, pid: i32) {
+    let mut at = map.oldest();
+    while let Some(node) = at {
+        at = map.newer(node);
+        let mut tally = Tally::of(map.value_mut(node));
+        tally.forget(|identity| os::process::pid_of(identity) == pid);
+        if tally.sum() == 0 {
+            map.remove(node);
+        }
+    }
 }
 
 impl Drop for Leases {
@@ -144,14 +159,18 @@ impl Drop for Leases {
             zone.with(|map| {
                 // There is none if the zone had to be emptied.
                 let Some(node) = map.find(&key) else { return };
-                match map.array(node).map_or(0, u32::from_ne_bytes) {
-                    0 | 1 => map.remove(node),
-                    count => map.set_value(node, &(count - 1).to_ne_bytes()),
+                let mut tally = Tally::of(map.value_mut(node));
+                tally.sub(os::process::identity(), 1);
+                if tally.sum() == 0 {
+                    map.remove(node);
                 }
             });
         }
     }
 }
+
+/// A tally has as many places as its entry has room, and this many at least.
+const LEAST_PLACES: usize = 2;
 
 fn kind(owner: &'static str) -> Kind {
     Kind { owner, bound: "limit_conn_zone", changed: "limit_conn_zone", longest_key: 255 }
@@ -177,6 +196,20 @@ mod tests {
         assert!(lease(b"a", 1).is_none());
         drop((a, other));
         assert!(zone.with(|map| map.is_empty() && map.check()));
+    }
+
+    #[test]
+    fn what_a_killed_worker_held_is_taken_back() {
+        let zone = Zone::new("one", 65536, |_, _| ()).expect("memory");
+        let child = os::process::tests_fork(|| {
+            for key in [b"a", b"a", b"b"] {
+                assert_eq!(take(&zone, key, 2), Taken::Yes);
+            }
+        });
+        assert_eq!((take(&zone, b"a", 2), take(&zone, b"b", 2)), (Taken::Limit, Taken::Yes));
+        zone.with(|map| forget(map, child));
+        let left = zone.with(|map| (map.find(b"a").is_some(), map.find(b"b").is_some()));
+        assert_eq!(left, (false, true));
     }
 
     #[test]

@@ -406,7 +406,7 @@ impl<'a> Master<'a> {
     fn child_ended(&mut self, child: &Child, exit: Exit) -> Born {
         let (pid, Kind::Worker(number)) = (child.pid, child.kind) else { return None };
         self.cycle.shared.accept.release_dead(pid);
-        self.cycle.zones.release_dead(pid);
+        self.cycle.zones.release_dead(pid, exit != Exit::Code(0));
         if exit == Exit::Code(FATAL) {
             let what = child.kind.name();
             crate::log!(log::current(), Alert, "{what} {pid} exited with fatal code {FATAL} and cannot be respawned");

@@ -11,7 +11,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use conf::{Error, Loader, Result, Word};
-use shm::{Counters, Recovery, Zone};
+use shm::{Counters, Map, Recovery, Zone};
 
 use crate::cycle::Cycle;
 use crate::log::{self, Errno};
@@ -31,11 +31,15 @@ pub struct SharedZone {
     owner: &'static str,
     data: RefCell<Option<Rc<dyn Any>>>,
     starts: RefCell<Vec<Start>>,
+    on_death: Cell<Option<OnDeath>>,
     zone: OnceCell<Rc<Zone>>,
 }
 
 /// Looks at a zone that has been made, or kept from the declaration given; an error refuses the configuration.
 type Start = Box<dyn Fn(&SharedZone, Option<&SharedZone>) -> std::result::Result<(), String>>;
+
+/// Takes back what the process of this id held.
+type OnDeath = fn(&mut Map<'_>, i32);
 
 /// The smallest size, as in nginx: 8 pages.
 pub const SMALLEST: usize = 8 * 4096;
@@ -111,6 +115,7 @@ impl SharedZone {
             owner,
             data: RefCell::default(),
             starts: RefCell::default(),
+            on_death: Cell::new(None),
             zone: OnceCell::new(),
         }
     }
@@ -144,14 +149,20 @@ impl SharedZone {
         self.starts.borrow_mut().push(Box::new(f));
     }
 
-    fn open(&self, old: Option<&Zones>) -> std::result::Result<(), String> {
+    /// Asks to be called, under the zone's lock, when a child has ended otherwise than it should: to take back what it
+    /// held.
+    pub fn on_death(&self, f: fn(&mut Map<'_>, i32)) {
+        self.on_death.set(Some(f));
+    }
+
+    /// Gives the zone its memory: that of the declaration `old`, if there is one that it can have been kept from, or
+    /// new memory. Done by the cycle; public for tests of owners.
+    pub fn open(&self, old: Option<&SharedZone>) -> std::result::Result<(), String> {
         let (name, size) = (&self.name, self.size.get());
         if size == 0 {
             return Err(format!("zero size shared memory zone \"{name}\""));
         }
-        let same =
-            |other: &&Rc<SharedZone>| other.name == *name && other.size == self.size && other.owner == self.owner;
-        let old = old.and_then(|old| old.list.iter().find(same));
+        let old = old.filter(|old| self.is_like(old));
         let zone = match old.and_then(|old| old.zone.get()) {
             Some(zone) => zone.clone(),
             None => Rc::new(Zone::new(name, size, report).map_err(|error| match error.raw_os_error() {
@@ -160,21 +171,29 @@ impl SharedZone {
             })?),
         };
         let _ = self.zone.set(zone);
-        self.starts.borrow().iter().try_for_each(|start| start(self, old.map(|old| &**old)))
+        self.starts.borrow().iter().try_for_each(|start| start(self, old))
+    }
+
+    fn is_like(&self, other: &SharedZone) -> bool {
+        other.name == self.name && other.size == self.size && other.owner == self.owner
     }
 }
 
 impl Zones {
     /// Gives every zone its memory: the old cycle's, or new one. The old cycle stays as it was.
     pub(crate) fn open(&self, old: Option<&Zones>) -> std::result::Result<(), String> {
-        self.list.iter().try_for_each(|zone| zone.open(old))
+        let find = |zone: &SharedZone| old.and_then(|old| old.list.iter().find(|other| zone.is_like(other)));
+        self.list.iter().try_for_each(|zone| zone.open(find(zone).map(|old| &**old)))
     }
 
-    /// Frees the locks that the child `pid`, which has ended, had.
-    pub fn release_dead(&self, pid: i32) {
-        for zone in self.list.iter().filter_map(|zone| zone.zone.get()) {
+    /// Frees the locks that the child `pid`, which has ended, had; if it was `killed`, all it held is taken back.
+    pub fn release_dead(&self, pid: i32, killed: bool) {
+        for (shared, zone) in self.list.iter().filter_map(|shared| Some((shared, shared.zone.get()?))) {
             if zone.release_dead(pid) {
                 crate::log!(log::current(), Alert, "shared memory zone \"{}\" was locked by {pid}", zone.name());
+            }
+            if let (true, Some(on_death)) = (killed, shared.on_death.get()) {
+                zone.with(|map| on_death(map, pid));
             }
         }
     }

@@ -30,6 +30,8 @@ fn fork_unchecked() -> io::Result<Fork> {
     match check(unsafe { libc::fork() })? {
         0 => {
             IDENTITY.store(0, Ordering::Relaxed);
+            // Now: later the process may not be allowed to read /proc.
+            identity();
             Ok(Fork::Child)
         }
         pid => Ok(Fork::Parent(pid)),
@@ -114,7 +116,7 @@ pub fn pid() -> i32 {
 
 /// Bits of an [`identity`] that are the process's id: the kernel has no higher ones (PID_MAX_LIMIT).
 const PID_BITS: u32 = 22;
-/// Further bits of an [`identity`]: they tell processes of the same id apart, as a rule.
+/// Further bits of an [`identity`]: they tell processes of the same id apart, as a rule; 0 if nothing is known.
 const STAMP_BITS: u32 = 9;
 
 /// Ours, once it was asked for; a forked child has its own.
@@ -142,7 +144,7 @@ pub fn pid_of(identity: u32) -> i32 {
 pub fn has_ended(identity: u32) -> bool {
     let pid = pid_of(identity);
     match stat(pid) {
-        Some(stat) => stat.ended || stat.stamp != identity >> PID_BITS,
+        Some(stat) => stat.ended || ![0, stat.stamp].contains(&(identity >> PID_BITS)),
         // There is no such process, or /proc can't be read here.
         None => kill(pid, 0).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH)),
     }
@@ -161,7 +163,7 @@ fn stat(pid: i32) -> Option<Stat> {
     let mut fields = rest.split(|byte| *byte == b' ');
     let state = fields.next()?.first()?;
     let start: u64 = std::str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
-    Some(Stat { ended: matches!(state, b'Z' | b'X' | b'x'), stamp: (start % (1 << STAMP_BITS)) as u32 })
+    Some(Stat { ended: matches!(state, b'Z' | b'X' | b'x'), stamp: (start % ((1 << STAMP_BITS) - 1)) as u32 + 1 })
 }
 
 /// The parent's id.
@@ -365,7 +367,9 @@ mod tests {
         assert!(pid_of(ours) == pid() && identity() == ours && !has_ended(ours));
         let child = tests_fork(|| assert!(pid_of(identity()) == pid() && identity() != ours && !has_ended(ours)));
         assert!(has_ended(child as u32), "there is no such process any more");
-        assert!(has_ended(ours ^ 1 << PID_BITS), "another process of our id");
+        let other = if ours >> PID_BITS == 1 { 2 } else { 1 };
+        assert!(has_ended(pid() as u32 | other << PID_BITS), "another process of our id");
+        assert!(!has_ended(pid() as u32), "nobody knows");
     }
 
     #[test]

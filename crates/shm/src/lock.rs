@@ -140,6 +140,7 @@ impl<S: System> RawLock<'_, S> {
 
 /// The kernel.
 #[cfg(not(all(test, loom)))]
+#[derive(Clone, Copy)]
 pub(crate) struct Kernel;
 
 #[cfg(not(all(test, loom)))]
@@ -154,5 +155,154 @@ impl System for Kernel {
 
     fn has_ended(&self, identity: u32) -> bool {
         os::process::has_ended(identity)
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use loom::cell::UnsafeCell;
+    use loom::sync::atomic::AtomicBool;
+    use loom::sync::{Arc, Condvar, Mutex};
+    use loom::thread;
+
+    use super::*;
+
+    /// A zone with its lock, and a kernel whose futexes work by a mutex, as they do.
+    struct Model {
+        state: AtomicU32,
+        interrupted: AtomicU32,
+        /// Even: whole. Everybody makes it odd and then even again.
+        data: UnsafeCell<u32>,
+        bucket: Mutex<()>,
+        sleepers: Condvar,
+        /// Whether the process 1 has ended.
+        ended: AtomicBool,
+        /// Whether waiting ends by time rather than by a wake.
+        impatient: bool,
+    }
+
+    impl System for &Model {
+        fn wait(&self, word: &AtomicU32, value: u32, _: Duration) -> bool {
+            if self.impatient {
+                thread::yield_now();
+                return false;
+            }
+            let guard = self.bucket.lock().expect("nobody panics");
+            if word.load(Ordering::Relaxed) == value {
+                drop(self.sleepers.wait(guard).expect("nobody panics"));
+            }
+            true
+        }
+
+        fn wake(&self, _: &AtomicU32, count: u32) {
+            let _guard = self.bucket.lock().expect("nobody panics");
+            if count == 1 {
+                self.sleepers.notify_one();
+            } else {
+                self.sleepers.notify_all();
+            }
+        }
+
+        fn has_ended(&self, identity: u32) -> bool {
+            identity == 1 && self.ended.load(Ordering::Acquire)
+        }
+    }
+
+    impl Model {
+        fn new(impatient: bool) -> Arc<Model> {
+            Arc::new(Model {
+                state: AtomicU32::new(0),
+                interrupted: AtomicU32::new(0),
+                data: UnsafeCell::new(0),
+                bucket: Mutex::new(()),
+                sleepers: Condvar::new(),
+                ended: AtomicBool::new(false),
+                impatient,
+            })
+        }
+
+        fn lock(&self) -> RawLock<'_, &Model> {
+            RawLock { state: &self.state, interrupted: &self.interrupted, system: self }
+        }
+
+        /// Locks, changes, unlocks.
+        fn work(&self, me: u32) {
+            let lock = self.lock();
+            let interrupted = lock.lock(me);
+            self.data.with_mut(|data| {
+                // SAFETY: loom checks that nobody else is here.
+                let data = unsafe { &mut *data };
+                assert!(interrupted || data.is_multiple_of(2), "half-changed, and not told");
+                *data += *data % 2 + 2;
+            });
+            if interrupted {
+                lock.repaired();
+            }
+            lock.unlock(true);
+        }
+
+        /// Dies in the middle.
+        fn die(&self) {
+            self.lock().lock(1);
+            // SAFETY: loom checks that nobody else is here.
+            self.data.with_mut(|data| unsafe { *data += 1 });
+            self.ended.store(true, Ordering::Release);
+        }
+    }
+
+    fn check(model: impl Fn() + Send + Sync + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = builder.preemption_bound.or(Some(3));
+        builder.check(model);
+    }
+
+    #[test]
+    fn one_at_a_time_and_nobody_sleeps_for_ever() {
+        check(|| {
+            let model = Model::new(false);
+            let others: Vec<_> = [2, 3]
+                .map(|me| {
+                    let model = model.clone();
+                    thread::spawn(move || model.work(me))
+                })
+                .into();
+            model.work(4);
+            others.into_iter().for_each(|other| other.join().expect("no panic"));
+            assert_eq!(model.state.load(Ordering::Relaxed), 0);
+        });
+    }
+
+    #[test]
+    fn the_master_frees_what_the_dead_had() {
+        check(|| {
+            let model = Model::new(false);
+            let worker = {
+                let model = model.clone();
+                thread::spawn(move || model.work(2))
+            };
+            let dying = {
+                let model = model.clone();
+                thread::spawn(move || model.die())
+            };
+            dying.join().expect("no panic");
+            model.lock().release_dead(|identity| identity == 1);
+            worker.join().expect("no panic");
+            assert!(model.state.load(Ordering::Relaxed) == 0);
+        });
+    }
+
+    #[test]
+    fn who_waits_finds_the_dead() {
+        check(|| {
+            let model = Model::new(true);
+            let dying = {
+                let model = model.clone();
+                thread::spawn(move || model.die())
+            };
+            model.work(2);
+            dying.join().expect("no panic");
+            model.work(3);
+            assert!(model.interrupted.load(Ordering::Relaxed) == 0);
+        });
     }
 }

@@ -89,7 +89,7 @@ impl<'a> Slab<'a> {
             Some(page) => page,
             None => self.new_slots(class)?,
         };
-        let slot = (0..slots(class)).find(|slot| !self.bit(page, *slot))?;
+        let slot = self.free_slot_of(page).filter(|slot| *slot < slots(class))?;
         self.set_bit(page, slot, true);
         let taken = self.get(page, TAKEN) + 1;
         self.set(page, TAKEN, taken);
@@ -143,6 +143,11 @@ impl<'a> Slab<'a> {
             }
             _ => 0,
         }
+    }
+
+    /// The size of the piece that [`Slab::alloc`] gives for this size.
+    pub fn rounded(size: usize) -> usize {
+        if size > LARGEST_SLOT { size.next_multiple_of(PAGE) } else { 1 << (class_of(size) + SMALLEST_SHIFT) }
     }
 
     /// The piece that a user finds everything else by.
@@ -344,6 +349,11 @@ impl<'a> Slab<'a> {
             let at = self.entry(page) + field;
             self.memory.set_u32(at, value);
         }
+    }
+
+    fn free_slot_of(&self, page: u32) -> Option<u32> {
+        let words = (0..4).map(|n| self.memory.u64(self.entry(page) + BITS + 8 * n));
+        (0..).zip(words).find_map(|(n, word)| (word != u64::MAX).then(|| 64 * n + word.trailing_ones()))
     }
 
     fn bit(&self, page: u32, slot: u32) -> bool {

@@ -139,3 +139,69 @@ impl Drop for Held<'_> {
         self.0.lock().unlock(!std::thread::panicking());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ignore(_: &str, _: Recovery) {}
+
+    #[test]
+    fn entries_are_shared() {
+        let zone = Zone::new("one", 65536, ignore).expect("memory");
+        zone.with(|map| map.insert(b"a", b"1")).expect("room");
+        os::process::tests_fork(|| {
+            zone.with(|map| map.insert(b"b", b"2")).expect("room");
+        });
+        let found = zone.with(|map| map.find(b"b").map(|node| map.value(node).to_vec()));
+        assert_eq!(found.as_deref(), Some(&b"2"[..]));
+        assert!(zone.check());
+    }
+
+    #[test]
+    fn a_size_that_is_too_small() {
+        for size in [0, 1, 127, 128, 4096] {
+            let error = Zone::new("one", size, ignore).expect_err("too small");
+            assert_eq!((error.kind(), error.raw_os_error()), (io::ErrorKind::OutOfMemory, None));
+        }
+    }
+
+    #[test]
+    fn one_who_dies_within_leaves_it_usable() {
+        for (by_master, broken) in [(true, false), (true, true), (false, false), (false, true)] {
+            let zone = Zone::new("one", 65536, ignore).expect("memory");
+            zone.with(|map| map.insert(b"a", b"1")).expect("room");
+            let child = os::process::tests_fork(|| {
+                zone.locked(|bytes| {
+                    if broken {
+                        bytes[..1000].fill(0x55);
+                    }
+                    os::process::exit_now(0);
+                })
+            });
+            assert_eq!(by_master && zone.release_dead(child), by_master);
+            assert!(!zone.release_dead(child - 1));
+            assert_eq!(zone.with(|map| map.find(b"a").is_some()), !broken);
+            assert!(zone.check());
+        }
+    }
+
+    #[test]
+    fn a_panic_within_leaves_it_usable() {
+        let zone = Zone::new("one", 65536, ignore).expect("memory");
+        let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            zone.locked(|bytes| {
+                bytes[..64].fill(1);
+                panic!("within");
+            })
+        }));
+        assert!(broken.is_err() && zone.with(|map| map.is_empty()));
+    }
+
+    #[test]
+    #[should_panic(expected = "within its own use")]
+    fn no_use_within_a_use() {
+        let zone = Zone::new("one", 65536, ignore).expect("memory");
+        zone.with(|_| zone.with(|_| ()));
+    }
+}
