@@ -149,6 +149,7 @@ fn client(http: &Rc<Http>, state: ClientState, socket: OwnedFd, stays: bool) -> 
     let address = http.address(&state.listen, || os::socket::local_addr(local).ok())?;
     Some(Connection {
         stream: stream(state.socket, socket, true).ok()?,
+        tls_expected: address.ssl && state.requests == 0,
         address,
         peer: state.peer,
         local: None,
