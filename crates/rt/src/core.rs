@@ -97,6 +97,8 @@ pub(crate) struct Core {
     pub(crate) backend: RefCell<Backend>,
     /// Connections with more to write than one turn's share.
     pub(crate) flush: RefCell<Vec<u32>>,
+    /// The layers of connections that have one, by slot.
+    pub(crate) layers: RefCell<Vec<Option<Box<crate::layer::Layered>>>>,
     pub(crate) mutex: RefCell<Option<Mutex>>,
     pub(crate) remote: Arc<Remote>,
     pub(crate) limit: usize,
@@ -165,6 +167,7 @@ impl Runtime {
             clock: Clock::new(source),
             backend: RefCell::new(backend),
             flush: RefCell::default(),
+            layers: RefCell::default(),
             mutex: RefCell::default(),
             remote,
             limit,

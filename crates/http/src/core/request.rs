@@ -36,6 +36,8 @@ pub struct Connection {
     pub proxy: Option<Box<ProxyHeader>>,
     /// Whether its PROXY protocol header is still to come.
     pub proxy_expected: bool,
+    /// Whether a TLS handshake is still to come.
+    pub tls_expected: bool,
     /// Whether it stays in this process to its end: nobody took it when it was handed over.
     pub stays: bool,
     /// When it was accepted, in the loop's milliseconds.
@@ -188,12 +190,26 @@ pub struct Request {
     slots: Vec<Box<dyn Any>>,
 }
 
+impl Drop for Request {
+    /// Requests end by [`Request::end`]; one that still has its connection is dropped with its task.
+    fn drop(&mut self) {
+        if self.conn.0.is_some() && std::thread::panicking() {
+            // What the panic has left of it may be anything: another panic in here must not end the process.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.note_panic()));
+        }
+    }
+}
+
 impl Request {
     /// A request on a connection, with nothing read yet; in the memory of one that is over, if there is one.
     pub fn begin(conn: Connection, http: &Rc<Http>) -> Box<Request> {
         let spare = http.worker.spare.borrow_mut().pop();
         let mut r = spare.unwrap_or_else(|| Box::new(Request::empty(conn.address.default.clone(), http.clone())));
-        r.server.clone_from(&conn.address.default);
+        if conn.stream.is_layered() {
+            r.server = conn.server();
+        } else {
+            r.server.clone_from(&conn.address.default);
+        }
         r.location.clone_from(&r.server.root);
         r.sent_before = conn.stream.sent();
         r.start_ms = rt::now_ms();
@@ -211,6 +227,11 @@ impl Request {
             spare.push(self);
         }
         conn
+    }
+
+    /// Says which request it was that a panic has ended.
+    fn note_panic(&self) {
+        self.log_at(Level::Alert, format_args!("the connection is closed after a panic"));
     }
 
     fn empty(server: Rc<Server>, http: Rc<Http>) -> Request {
@@ -296,7 +317,7 @@ impl Request {
 
     /// `http` or `https`.
     pub fn scheme(&self) -> &'static [u8] {
-        b"http"
+        if self.conn.stream.is_layered() { b"https" } else { b"http" }
     }
 
     /// The state of a module for this request, made when first asked for.
