@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use e2e::{Backend, Server, Setup, binary};
@@ -321,6 +322,8 @@ fn daemon_and_signals_by_command() {
     let _ended = Daemon(server);
     assert_eq!(server.get("/").text(), "daemon");
     let pid = server.read("nginx.pid").trim().to_string();
+    let mode = fs::metadata(server.folder().path().join("nginx.pid")).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o644, "a daemon has no umask");
     assert!(server.command(&["-s", "reload"]).status.success());
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(server.get("/").text(), "daemon");

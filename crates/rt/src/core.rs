@@ -97,6 +97,8 @@ pub(crate) struct Core {
     pub(crate) backend: RefCell<Backend>,
     /// Connections with more to write than one turn's share.
     pub(crate) flush: RefCell<Vec<u32>>,
+    /// The layers of connections that have one, by slot.
+    pub(crate) layers: RefCell<Vec<Option<Box<crate::layer::Layered>>>>,
     pub(crate) mutex: RefCell<Option<Mutex>>,
     pub(crate) remote: Arc<Remote>,
     pub(crate) limit: usize,
@@ -165,6 +167,7 @@ impl Runtime {
             clock: Clock::new(source),
             backend: RefCell::new(backend),
             flush: RefCell::default(),
+            layers: RefCell::default(),
             mutex: RefCell::default(),
             remote,
             limit,
@@ -465,6 +468,10 @@ impl Core {
     }
 
     pub(crate) fn close_idle(&self) {
+        // What the ring has received belongs to connections that aren't idle any more.
+        if let Some(uring) = self.backend.borrow_mut().uring() {
+            uring.look(&self.slots, &self.clock);
+        }
         self.evict(usize::MAX);
     }
 

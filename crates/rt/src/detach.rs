@@ -34,9 +34,14 @@ pub struct Detached {
 impl Stream {
     /// Takes the connection out of the loop. No byte is lost, whatever the driver was doing with it.
     ///
+    /// A layer is lost, and its peer told so: ask [`Stream::is_layered`] before.
+    ///
     /// # Panics
     /// With the sim driver, which has no sockets.
     pub fn detach(self) -> Detached {
+        if self.is_layered() {
+            self.drop_layer();
+        }
         self.core.detach(self.slot);
         let (queues, mut received, sent, number, accepted) = self.with(|slot| {
             let queues = slot.queues.take().map(|queues| *queues).unwrap_or_default();
@@ -57,7 +62,7 @@ impl Stream {
         let core = core::current();
         let flags = flag::WRITABLE | flag::COUNTED | if parts.accepted { flag::ACCEPTED } else { 0 };
         let slot = core.open_numbered(Some(parts.fd), flags, Kind::Stream, parts.number)?;
-        let stream = Stream { slot, core };
+        let stream = Stream::of(slot, core);
         stream.with(|slot| (slot.received, slot.sent) = (parts.received, parts.sent));
         parts.unread.into_iter().rev().for_each(|buf| stream.unread(buf));
         if !parts.unsent.is_empty() {

@@ -27,12 +27,12 @@ const LIMITS: FieldLimits = FieldLimits { field: 8192, text: 32768 };
 
 fn time(name: &str, per: u32, mut run: impl FnMut()) {
     let mut best = f64::MAX;
-    for _ in 0..30 {
+    for _ in 0..600 {
         let start = Instant::now();
-        for _ in 0..500 {
+        for _ in 0..25 {
             run();
         }
-        best = best.min(start.elapsed().as_nanos() as f64 / 500.0 / f64::from(per));
+        best = best.min(start.elapsed().as_nanos() as f64 / 25.0 / f64::from(per));
     }
     println!("{name:44} {best:8.1} ns");
 }

@@ -11,6 +11,7 @@ pub mod date;
 pub mod etag;
 pub mod h1;
 pub mod h2;
+pub mod hello;
 pub mod hpack;
 pub mod proxy_protocol;
 pub mod range;

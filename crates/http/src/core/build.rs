@@ -20,6 +20,7 @@ use super::session;
 use super::status::Status;
 use super::variables::{Setup, Variables};
 use super::worker::{Debugs, Worker, WorkerHandle};
+use crate::modules::ssl::{self, ServerTls, SslConf};
 use crate::modules::{LocationContext, MODULES};
 
 /// Builds `http {}`, if there is one.
@@ -41,7 +42,8 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
     let variables = finish_variables(loader)?;
     let setup_captures = variables.1;
     let locations = locations(&mut builder, sets.locations, &sets.servers, compiled);
-    let servers = servers(&mut builder, &sets.servers, &locations);
+    let tls = server_tls(&sets.servers, loader)?;
+    let servers = servers(&mut builder, &sets.servers, &locations, tls);
     let sockets = sockets(&builder.servers, &servers, loader)?;
     let status = status(cx).map_err(|error| Error::new(format!("mmap() failed{}", engine::log::Errno(&error))))?;
     let http = Http {
@@ -162,13 +164,34 @@ fn tree(builder: &Builder, index: usize, compiled: &[Handlers]) -> Tree {
     }))
 }
 
-fn servers(builder: &mut Builder, sets: &[Set], locations: &[Rc<Location>]) -> Vec<Rc<Server>> {
-    let nodes = builder.servers.iter().zip(sets);
+/// What accepts each server's TLS connections. Servers with the same directives share it.
+fn server_tls(sets: &[Set], loader: &mut Loader<'_>) -> Result<Vec<Option<Rc<ServerTls>>>> {
+    let mut made: HashMap<*const SslConf, Option<Rc<ServerTls>>> = HashMap::new();
+    let mut all = Vec::with_capacity(sets.len());
+    for set in sets {
+        let conf: *const SslConf = set.get::<SslConf>();
+        let tls = match made.get(&conf) {
+            Some(tls) => tls.clone(),
+            None => ssl::server(set, loader)?.map(Rc::new),
+        };
+        made.insert(conf, tls.clone());
+        all.push(tls);
+    }
+    Ok(all)
+}
+
+fn servers(
+    builder: &mut Builder,
+    sets: &[Set],
+    locations: &[Rc<Location>],
+    tls: Vec<Option<Rc<ServerTls>>>,
+) -> Vec<Rc<Server>> {
+    let nodes = builder.servers.iter().zip(sets).zip(tls);
     nodes
-        .map(|(node, set)| {
+        .map(|((node, set), tls)| {
             let root = locations[node.root.0 as usize].clone();
             let name = node.names.first().map(|name| shown_name(&name.text)).unwrap_or_default();
-            Rc::new(Server { name, core: set.share::<CoreServer>(), set: set.clone(), root })
+            Rc::new(Server { name, core: set.share::<CoreServer>(), set: set.clone(), root, tls })
         })
         .collect()
 }
@@ -220,27 +243,34 @@ fn join<'a>(wanted: &mut Wanted<'a>, spec: &ListenSpec, node: &'a ServerNode, se
         if wanted.spec.set {
             return error(format!("duplicate listen options for {}", spec.addr));
         }
-        let proxy_protocol = wanted.spec.proxy_protocol;
-        wanted.spec = ListenSpec { proxy_protocol, ..spec.clone() };
+        let (proxy_protocol, ssl) = (wanted.spec.proxy_protocol, wanted.spec.ssl);
+        wanted.spec = ListenSpec { proxy_protocol, ssl: ssl || spec.ssl, ..spec.clone() };
     }
     if spec.default_server && wanted.servers.iter().any(|(_, _, default)| *default) {
         return error(format!("a duplicate default server for {}", spec.addr));
     }
     wanted.spec.proxy_protocol |= spec.proxy_protocol;
+    wanted.spec.ssl |= spec.ssl;
     wanted.servers.push((node, server.clone(), spec.default_server));
     Ok(())
 }
 
 fn address(wanted: Wanted<'_>, loader: &mut Loader<'_>) -> Result<(ListenSpec, Rc<Address>)> {
     let default = wanted.servers.iter().find(|(_, _, default)| *default).or(wanted.servers.first());
+    let span = default.map_or(wanted.span, |(node, ..)| node.span);
     let default = default.map(|(_, server, _)| server.clone());
     let default = default.ok_or_else(|| Error { span: Some(wanted.span), ..Error::new("no servers") })?;
+    if wanted.spec.ssl && default.tls.is_none() {
+        let message = "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive";
+        return Err(Error { span: Some(span), ..Error::new(message) });
+    }
     let mut address = Address {
         addr: wanted.spec.addr.clone(),
         default,
         names: Names::new(),
         regexes: Vec::new(),
         proxy_protocol: wanted.spec.proxy_protocol,
+        ssl: wanted.spec.ssl,
     };
     let several = wanted.servers.len() > 1;
     for (node, server, _) in &wanted.servers {
@@ -316,7 +346,7 @@ impl App for HttpApp {
             let message = format_args!("accept: {peer} fd:{}", stream.raw());
             self.0.log.debugging().write(engine::log::Level::Debug, Some(stream.number()), message);
         }
-        let proxy_expected = address.proxy_protocol;
+        let (proxy_expected, tls_expected) = (address.proxy_protocol, address.ssl);
         let conn = Connection {
             stream,
             address,
@@ -324,6 +354,7 @@ impl App for HttpApp {
             local: None,
             proxy: None,
             proxy_expected,
+            tls_expected,
             stays: false,
             started_ms: rt::now_ms(),
             requests: 0,

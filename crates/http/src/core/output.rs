@@ -604,7 +604,8 @@ fn whole_location(r: &Request, location: Bytes) -> Bytes {
         out.extend_from_slice(name);
     }
     let port = local.port();
-    if core.port_in_redirect && port != 0 && port != 80 {
+    let default_port = if r.conn.stream.is_layered() { 443 } else { 80 };
+    if core.port_in_redirect && port != 0 && port != default_port {
         out.extend_from_slice(b":");
         out.extend_from_slice(itoa(u64::from(port), &mut [0; 20]));
     }

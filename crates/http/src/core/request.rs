@@ -36,6 +36,8 @@ pub struct Connection {
     pub proxy: Option<Box<ProxyHeader>>,
     /// Whether its PROXY protocol header is still to come.
     pub proxy_expected: bool,
+    /// Whether a TLS handshake is still to come.
+    pub tls_expected: bool,
     /// Whether it stays in this process to its end: nobody took it when it was handed over.
     pub stays: bool,
     /// When it was accepted, in the loop's milliseconds.
@@ -203,7 +205,11 @@ impl Request {
     pub fn begin(conn: Connection, http: &Rc<Http>) -> Box<Request> {
         let spare = http.worker.spare.borrow_mut().pop();
         let mut r = spare.unwrap_or_else(|| Box::new(Request::empty(conn.address.default.clone(), http.clone())));
-        r.server.clone_from(&conn.address.default);
+        if conn.stream.is_layered() {
+            r.server = conn.server();
+        } else {
+            r.server.clone_from(&conn.address.default);
+        }
         r.location.clone_from(&r.server.root);
         r.sent_before = conn.stream.sent();
         r.start_ms = rt::now_ms();
@@ -311,7 +317,7 @@ impl Request {
 
     /// `http` or `https`.
     pub fn scheme(&self) -> &'static [u8] {
-        b"http"
+        if self.conn.stream.is_layered() { b"https" } else { b"http" }
     }
 
     /// The state of a module for this request, made when first asked for.

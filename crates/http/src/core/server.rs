@@ -12,6 +12,7 @@ use os::SockAddr;
 use super::conf::{CoreLocation, CoreServer};
 use super::location::{Location, LocationId};
 use super::variables::{HttpRegex, Variables};
+use crate::modules::ssl::ServerTls;
 use crate::proxy::pass::Groups;
 
 /// The whole of `http {}`, ready to serve.
@@ -76,6 +77,8 @@ pub struct Server {
     pub set: Set,
     /// Its own level as a location: what holds before one is found.
     pub root: Rc<Location>,
+    /// What accepts TLS connections, if it has a certificate.
+    pub tls: Option<Rc<ServerTls>>,
 }
 
 /// A listening socket, with all addresses whose connections it brings.
@@ -99,6 +102,8 @@ pub struct Address {
     pub regexes: Vec<(Rc<HttpRegex>, Rc<Server>)>,
     /// Whether connections begin with the PROXY protocol.
     pub proxy_protocol: bool,
+    /// Whether connections speak TLS.
+    pub ssl: bool,
 }
 
 impl Socket {

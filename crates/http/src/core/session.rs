@@ -134,11 +134,11 @@ impl State {
         State::Idle { conn, kept, _waiting: Doing::new(http.status.waiting) }
     }
 
-    /// Bytes have come: of a request, or of the PROXY protocol's header before it.
+    /// Bytes have come: of a request, or of what precedes the first one.
     fn busy(http: &Rc<Http>, conn: Connection, bytes: Bytes) -> State {
         let http = http.clone();
-        match conn.proxy_expected {
-            true => State::Busy(Box::pin(begin_proxied(http, conn, bytes))),
+        match conn.proxy_expected || conn.tls_expected {
+            true => State::Busy(Box::pin(prelude(http, conn, bytes))),
             false => State::Busy(Box::pin(serve_request(http, conn, bytes))),
         }
     }
@@ -192,9 +192,23 @@ fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Pol
     })
 }
 
-async fn begin_proxied(http: Rc<Http>, mut conn: Connection, first: Bytes) -> After {
-    let rest = proxy_header(&http, &mut conn, &first).await;
-    rest.map_or(After::Close, |rest| After::Keep(conn, rest))
+/// What comes before the first request: the PROXY protocol's header, then TLS.
+async fn prelude(http: Rc<Http>, mut conn: Connection, mut bytes: Bytes) -> After {
+    if conn.proxy_expected {
+        match proxy_header(&http, &mut conn, &bytes).await {
+            Some(rest) => bytes = rest,
+            None => return After::Close,
+        }
+    }
+    if std::mem::take(&mut conn.tls_expected) {
+        match super::tls::handshake(&http, conn, bytes).await {
+            Some((secured, rest)) => (conn, bytes) = (secured, rest),
+            None => return After::Close,
+        }
+        // The keys of a TLS connection are this process's.
+        conn.stays |= conn.stream.is_layered();
+    }
+    After::Keep(conn, bytes)
 }
 
 /// Reads the PROXY protocol's header; what came behind it is given back. `None` closes the connection.
@@ -266,9 +280,9 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes) -> A
     let mut r = Request::begin(conn, &http);
     r.pipelined = r.conn.requests > 1 && r.conn.pipelined;
     http.status.requests.add(1);
-    let read = {
-        let _doing = Doing::new(http.status.reading);
-        read_head(&mut r, unread).await
+    let read = match parse(&mut r, &unread) {
+        Some(result) => parsed(&mut r, unread, result),
+        None => read_head(&mut r, unread).await,
     };
     let _doing = Doing::new(http.status.writing);
     match read {
@@ -459,33 +473,32 @@ enum Head {
     TimedOut,
 }
 
-/// Reads a request's head, chooses its server, and prepares the request for its phases.
-async fn read_head(r: &mut Request, mut bytes: Bytes) -> Head {
-    let core = r.conn.address.default.core.clone();
-    let limits = limits(&core);
-    let mut grown: Option<Buf> = None;
+/// Parses what there is of a request's head; its length, or what is wrong with it, once that is known.
+fn parse(r: &mut Request, data: &[u8]) -> Option<Result<usize, RequestError>> {
+    let limits = limits(&r.server.core);
+    match r.parser.parse(data, &limits, &mut r.line) {
+        Ok(Parsed::Complete(used)) => Some(Ok(used)),
+        Ok(Parsed::Incomplete) => None,
+        Err(error) => Some(Err(error)),
+    }
+}
+
+/// Chooses the server of a head that was read, and prepares the request for its phases.
+fn parsed(r: &mut Request, bytes: Bytes, result: Result<usize, RequestError>) -> Head {
+    match result {
+        Ok(used) => complete(r, bytes, used),
+        Err(error) => refuse(r, bytes, error),
+    }
+}
+
+/// Reads the rest of a head that began with `bytes`.
+async fn read_head(r: &mut Request, bytes: Bytes) -> Head {
+    let _doing = Doing::new(r.http.status.reading);
+    let core = r.server.core.clone();
+    let mut buf = Buf::with_capacity(bytes.len() + core.client_header_buffer_size);
+    buf.extend_from_slice(&bytes);
+    drop(bytes);
     loop {
-        let data = grown.as_ref().map_or(&bytes[..], Buf::as_slice);
-        match r.parser.parse(data, &limits, &mut r.line) {
-            Ok(Parsed::Complete(used)) => {
-                if let Some(buf) = grown.take() {
-                    bytes = buf.freeze();
-                }
-                return complete(r, bytes, used);
-            }
-            Ok(Parsed::Incomplete) => {}
-            Err(error) => {
-                if let Some(buf) = grown.take() {
-                    bytes = buf.freeze();
-                }
-                return refuse(r, bytes, error);
-            }
-        }
-        let mut buf = grown.take().unwrap_or_else(|| {
-            let mut buf = Buf::with_capacity(bytes.len() + core.client_header_buffer_size);
-            buf.extend_from_slice(&bytes);
-            buf
-        });
         // The time runs from the first byte of the request, so it is set once.
         if !r.conn.stream.recv_timeout_set() {
             r.conn.stream.set_recv_timeout(Some(core.client_header_timeout));
@@ -507,7 +520,9 @@ async fn read_head(r: &mut Request, mut bytes: Bytes) -> Head {
                 };
             }
         }
-        grown = Some(buf);
+        if let Some(result) = parse(r, &buf) {
+            return parsed(r, buf.freeze(), result);
+        }
     }
 }
 
@@ -546,6 +561,10 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
     };
     if let Err(error) = r.line.check_method(false) {
         return refuse_parsed(r, error);
+    }
+    if let Err(status) = super::tls::check(r) {
+        r.lingering = true;
+        return Head::Refused(status);
     }
     let expect = framing != BodyFraming::None && r.line.expects_continue(&r.head);
     r.body.begin(framing, bytes.slice(used..bytes.len()), expect);
@@ -594,6 +613,9 @@ pub(super) fn set_server(r: &mut Request) -> Result<(), u16> {
     if let Some(host) = r.line.host() {
         r.host.extend_from_slice(host.of(&r.head));
         r.host.make_ascii_lowercase();
+    }
+    if super::tls::is_chosen(r) {
+        return Ok(());
     }
     let address = r.conn.address.clone();
     if address.names.is_empty() && address.regexes.is_empty() {

@@ -19,6 +19,7 @@ pub mod not_modified;
 mod proto;
 pub mod range;
 pub mod rewrite;
+pub mod ssl;
 pub mod static_files;
 pub mod stub_status;
 #[cfg(feature = "test-hooks")]
@@ -36,6 +37,7 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &headers::Headers,
     &gzip::Gzip,
     &range::Range,
+    &ssl::Ssl,
     &stub_status::StubStatus,
     #[cfg(feature = "test-hooks")]
     &test_hooks::TestHooks,

@@ -18,6 +18,7 @@ use wire::h1::{KnownHeader, Method, Parsed, ResponseHead};
 use super::conf::{Bind, UpstreamConf, local_address};
 use super::protocol::{HeadReader, Protocol};
 use super::respond::{self, Answer, Next, Reply};
+use super::ssl::{self, UpstreamTls};
 use super::state::Exchange;
 use super::tunnel;
 use crate::core::phase::Flow;
@@ -33,6 +34,8 @@ pub struct Backend {
     pub hidden: Hidden,
     /// The location, for connections that aren't shared.
     pub place: u32,
+    /// How backends are spoken to over TLS.
+    pub ssl: Option<Rc<UpstreamTls>>,
 }
 
 /// A set of field names.
@@ -69,6 +72,14 @@ const FIRST_READ: usize = 16 << 10;
 
 /// The largest part of a request's body that is sent in one go.
 const MAX_CHUNK: u64 = 64 << 10;
+
+/// What a connection has to be to serve a request.
+struct Label {
+    /// Over TLS, or not.
+    ssl: bool,
+    /// Made with these names and certificates.
+    text: Option<Box<str>>,
+}
 
 /// How an attempt failed.
 struct Failed {
@@ -242,12 +253,15 @@ impl Backend {
         choice: &Choice,
         outgoing: &Outgoing,
     ) -> Result<Answer, Stop> {
+        let label = self.label(r, exchange);
         let idle = choice.take_idle(&mut Context::from_waker(Waker::noop()), self.place);
+        // Another location may have kept a connection of the other kind, or another request one with other names.
+        let idle = idle.filter(|idle| idle.stream.is_layered() == label.ssl && idle.label == label.text);
         let cached = idle.is_some();
         let idle = match idle {
             Some(idle) => idle,
             // Few requests need it: it isn't to make their future larger.
-            None => Box::pin(self.connect(r, choice)).await?,
+            None => Box::pin(self.connect(r, exchange, choice)).await?,
         };
         let elapsed = exchange.elapsed_ms();
         exchange.current(|attempt| attempt.connect_ms = Some(elapsed));
@@ -264,7 +278,7 @@ impl Backend {
         }
     }
 
-    async fn connect(&self, r: &mut Request, choice: &Choice) -> Result<Idle, Stop> {
+    async fn connect(&self, r: &mut Request, exchange: &Exchange, choice: &Choice) -> Result<Idle, Stop> {
         let Some(peer) = choice.peer() else { return Err(Stop::Status(502)) };
         let addr = peer.addr.clone();
         let options = rt::ConnectOptions {
@@ -279,7 +293,9 @@ impl Backend {
                 if !addr.is_unix() && r.location.core.tcp_nodelay {
                     let _ = stream.set_nodelay(true);
                 }
-                return Ok(Idle::new(stream));
+                let mut idle = Idle::new(stream);
+                idle.label = self.handshake(r, exchange, &idle.stream).await?;
+                return Ok(idle);
             }
             Err(error) => error,
         };
@@ -289,6 +305,39 @@ impl Backend {
         } else {
             r.log_error(format_args!("connect() failed{} while connecting to upstream", Errno(&error)));
         }
+        Err(Stop::Failed(Failed { kind, sent: false, stale: false }))
+    }
+
+    /// What a connection for this request has to be.
+    fn label(&self, r: &mut Request, exchange: &Exchange) -> Label {
+        let target = exchange.target.borrow().clone();
+        match (&self.ssl, target.filter(|target| target.ssl)) {
+            (Some(ssl), Some(_)) => Label { ssl: true, text: ssl.label(r) },
+            _ => Label { ssl: false, text: None },
+        }
+    }
+
+    /// The TLS handshake, if the target wants one.
+    async fn handshake(
+        &self,
+        r: &mut Request,
+        exchange: &Exchange,
+        stream: &rt::Stream,
+    ) -> Result<Option<Box<str>>, Stop> {
+        let target = exchange.target.borrow().clone();
+        let (Some(ssl), Some(target)) = (&self.ssl, target.filter(|target| target.ssl)) else { return Ok(None) };
+        let label = ssl.label(r);
+        stream.set_recv_timeout(Some(self.up.connect_timeout));
+        stream.set_send_timeout(Some(self.up.connect_timeout));
+        let kind = match ssl.connect(r, stream, &target).await {
+            Ok(()) => {
+                stream.set_recv_timeout(None);
+                return Ok(label);
+            }
+            Err(ssl::Failure::OwnCertificate) => return Err(Stop::Status(500)),
+            Err(ssl::Failure::TimedOut) => failure::TIMEOUT,
+            Err(ssl::Failure::Error) => failure::ERROR,
+        };
         Err(Stop::Failed(Failed { kind, sent: false, stale: false }))
     }
 

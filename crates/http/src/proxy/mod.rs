@@ -12,6 +12,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod redirect;
 mod respond;
+pub mod ssl;
 pub mod state;
 mod stream;
 pub mod tunnel;

@@ -162,6 +162,7 @@ impl Tunnel {
         let mut up = Pump::new(client, backend, unread);
         let (failed, to) = poll_fn(|cx| {
             if !r.conn.stays
+                && !backend.is_layered()
                 && let Some(to) = r.http.worker.successors()
             {
                 return Poll::Ready((None, Some(to)));

@@ -7,8 +7,10 @@
 
 use super::error::{ConnectionError, Reason};
 
-/// Points for one frame that only has to be read: PING, PRIORITY, an empty DATA, WINDOW_UPDATE, an unknown frame.
+/// Points for one frame that only has to be read: PING, an empty DATA, WINDOW_UPDATE, an unknown frame.
 pub const COST_FRAME: u32 = 1;
+/// Points for PRIORITY and PRIORITY_UPDATE, after which streams are put in order again.
+pub const COST_PRIORITY: u32 = 4;
 /// Points for SETTINGS, which touch every stream and ask for an answer.
 pub const COST_SETTINGS: u32 = 8;
 /// Points for a stream that ends by RST_STREAM, whoever sends it, or is refused: a request was read for nothing.

@@ -7,7 +7,7 @@ use std::fmt;
 
 use buf::Buf;
 
-use crate::class::{NAME_BAD, is};
+use crate::class::{NAME, NAME_BAD, is};
 use crate::h1::{HeaderSpan, KnownHeader};
 use crate::hpack::Field;
 use crate::span::Span;
@@ -238,14 +238,27 @@ impl Head {
 
 /// Whether a name has unusual bytes; `None` if it has forbidden ones (RFC 9113 §8.2.1).
 fn name_is_unusual(name: &[u8]) -> Option<bool> {
-    let mut unusual = false;
-    for &byte in name {
+    let seen = name.iter().fold(0, |seen, &byte| seen | NAME_BYTES[usize::from(byte)]);
+    if name.is_empty() || seen & FORBIDDEN != 0 { None } else { Some(seen != 0) }
+}
+
+/// What each byte is in a name: 0 for small letters, digits and `-`.
+static NAME_BYTES: [u8; 256] = name_bytes();
+const UNUSUAL: u8 = 1;
+const FORBIDDEN: u8 = 2;
+
+const fn name_bytes() -> [u8; 256] {
+    let (mut table, mut i) = ([UNUSUAL; 256], 0);
+    while i < 256 {
+        let byte = i as u8;
         if is(byte, NAME_BAD) || byte.is_ascii_uppercase() || byte == b':' {
-            return None;
+            table[i] = FORBIDDEN;
+        } else if is(byte, NAME) {
+            table[i] = 0;
         }
-        unusual |= !(byte.is_ascii_alphanumeric() || byte == b'-');
+        i += 1;
     }
-    if name.is_empty() { None } else { Some(unusual) }
+    table
 }
 
 /// `value` without the spaces and tabs around it.

@@ -42,7 +42,10 @@ impl Priority {
 /// The dependencies that a client has told.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
+    /// By rising numbers.
     nodes: Vec<Node>,
+    /// How many have been entered.
+    entered: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +53,8 @@ struct Node {
     id: u32,
     parent: u32,
     weight: u16,
+    /// When it was entered.
+    age: u32,
 }
 
 impl Tree {
@@ -59,9 +64,9 @@ impl Tree {
         let old_parent = self.node(id).map_or(0, |node| node.parent);
         // A stream that is to depend on one of its own dependents: that one first takes the place of the stream.
         if self.depends(parent, id)
-            && let Some(node) = self.nodes.iter_mut().find(|node| node.id == parent)
+            && let Ok(at) = self.find(parent)
         {
-            node.parent = old_parent;
+            self.nodes[at].parent = old_parent;
         }
         if exclusive {
             self.nodes
@@ -69,13 +74,14 @@ impl Tree {
                 .filter(|node| node.parent == parent && node.id != id)
                 .for_each(|node| node.parent = id);
         }
-        match self.nodes.iter_mut().find(|node| node.id == id) {
-            Some(node) => (node.parent, node.weight) = (parent, weight),
-            None => {
-                self.make_room();
-                self.nodes.push(Node { id, parent, weight });
-            }
+        if let Ok(at) = self.find(id) {
+            (self.nodes[at].parent, self.nodes[at].weight) = (parent, weight);
+            return;
         }
+        self.make_room();
+        self.entered = self.entered.wrapping_add(1);
+        let at = self.find(id).unwrap_or_else(|at| at);
+        self.nodes.insert(at, Node { id, parent, weight, age: self.entered });
     }
 
     /// Forgets everything.
@@ -97,8 +103,12 @@ impl Tree {
         depth << 32 | (WHOLE - share)
     }
 
+    fn find(&self, id: u32) -> Result<usize, usize> {
+        self.nodes.binary_search_by_key(&id, |node| node.id)
+    }
+
     fn node(&self, id: u32) -> Option<&Node> {
-        self.nodes.iter().find(|node| node.id == id)
+        self.find(id).ok().and_then(|at| self.nodes.get(at))
     }
 
     /// Whether `id` depends on `on`, over however many others.
@@ -116,8 +126,12 @@ impl Tree {
 
     /// The oldest goes when there are too many; what depends on it moves up.
     fn make_room(&mut self) {
-        if self.nodes.len() >= MAX_NODES {
-            let oldest = self.nodes.remove(0);
+        if self.nodes.len() < MAX_NODES {
+            return;
+        }
+        let oldest = self.nodes.iter().enumerate().max_by_key(|(_, node)| self.entered.wrapping_sub(node.age));
+        if let Some(at) = oldest.map(|(at, _)| at) {
+            let oldest = self.nodes.remove(at);
             self.nodes.iter_mut().filter(|node| node.parent == oldest.id).for_each(|node| node.parent = oldest.parent);
         }
     }

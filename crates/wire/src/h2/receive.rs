@@ -2,7 +2,7 @@
 
 use buf::{Bytes, Chain};
 
-use super::budget::{COST_FRAME, COST_RESET, COST_SETTINGS};
+use super::budget::{COST_FRAME, COST_PRIORITY, COST_RESET, COST_SETTINGS};
 use super::connection::{Block, BlockTarget, Connection, DataTarget, Event, Role};
 use super::error::{Code, ConnectionError, Reason};
 use super::frame::{
@@ -75,7 +75,7 @@ impl Connection {
             Frame::Fragment { bytes, continues, last } => self.fragment(&bytes, continues, last),
             Frame::Priority { stream, dependency } => {
                 self.depend(stream, dependency);
-                self.spend(COST_FRAME)
+                self.spend(COST_PRIORITY)
             }
             Frame::Reset { stream, code } => self.peer_reset(stream, code),
             Frame::Setting { id, value } => self.setting(id, value),
@@ -93,7 +93,7 @@ impl Connection {
             Frame::WindowUpdate { stream, increment } => self.window_update(stream, increment),
             Frame::PriorityUpdate { stream, value } => {
                 self.reprioritize(stream, Priority::parse(&value));
-                self.spend(COST_FRAME)
+                self.spend(COST_PRIORITY)
             }
             Frame::Ignored => self.spend(COST_FRAME),
         }
@@ -245,7 +245,12 @@ impl Connection {
 
     /// HEADERS on a stream that isn't in the table.
     fn first_headers(&mut self, id: u32, end_stream: bool) -> Result<BlockTarget, ConnectionError> {
-        if self.recent.has(id) {
+        // A server may have answered what its client has just given up; trailers may be under way for what a server has.
+        let given_up = match self.role {
+            Role::Client => id % 2 == 1 && id < self.next_own,
+            Role::Server => self.recent.has(id),
+        };
+        if given_up {
             self.spend(COST_FRAME)?;
             return Ok(BlockTarget::Discard);
         }
@@ -288,28 +293,35 @@ impl Connection {
         self.block_end(block)
     }
 
-    /// Decodes the fields that are complete.
+    /// Decodes the fields that are complete, and keeps the beginning of the one that isn't.
     fn decode(&mut self, block: &mut Block, bytes: &[u8]) -> Result<(), ConnectionError> {
+        if block.carry.is_empty() {
+            let mut rest = bytes;
+            self.decode_fields(block.target, &mut rest)?;
+            block.carry = rest.to_vec();
+            return Ok(());
+        }
+        block.carry.extend_from_slice(bytes);
+        let mut rest = &block.carry[..];
+        self.decode_fields(block.target, &mut rest)?;
+        let used = block.carry.len() - rest.len();
+        block.carry.drain(..used);
+        Ok(())
+    }
+
+    fn decode_fields(&mut self, target: BlockTarget, rest: &mut &[u8]) -> Result<(), ConnectionError> {
         let limits = FieldLimits { field: self.config.max_field_size, text: self.config.max_list_size };
-        let kind = match block.target {
+        let kind = match target {
             BlockTarget::Request(_) => Some(HeadKind::Request),
             BlockTarget::Response(_) => Some(HeadKind::Response),
             BlockTarget::Trailers(_) => Some(HeadKind::Trailers),
             BlockTarget::Discard => None,
         };
-        let mut carry = std::mem::take(&mut block.carry);
-        let mut rest = if carry.is_empty() {
-            bytes
-        } else {
-            carry.extend_from_slice(bytes);
-            &carry
-        };
-        while let Some(field) = self.decoder.next(&mut rest, &mut self.head.text, limits)? {
+        while let Some(field) = self.decoder.next(rest, &mut self.head.text, limits)? {
             if let Some(kind) = kind {
                 self.head.push(field, kind, self.config.max_fields);
             }
         }
-        block.carry = rest.to_vec();
         Ok(())
     }
 

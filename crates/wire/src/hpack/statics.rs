@@ -13,12 +13,17 @@ pub(super) fn entry(index: usize) -> Option<(&'static [u8], &'static [u8])> {
 /// The best index for a field: with its value if the table has that, else of its name.
 #[inline]
 pub(super) fn find(name: &[u8], value: &[u8]) -> Found {
-    let Ok(at) = BY_NAME.binary_search_by(|&i| ENTRIES[usize::from(i)].0.as_bytes().cmp(name)) else {
+    let (Some(&from), Some(&to)) = (NAMES.start.get(name.len()), NAMES.start.get(name.len() + 1)) else {
         return Found::Nothing;
     };
-    let first = usize::from(BY_NAME[at]);
-    let same_name = ENTRIES[first..].iter().take_while(|e| e.0.as_bytes() == name);
-    let exact = same_name.take_while(|e| !e.1.is_empty()).position(|e| e.1.as_bytes() == value);
+    let same_length = NAMES.by_length.get(usize::from(from)..usize::from(to)).unwrap_or_default();
+    let same = |&&first: &&u8| {
+        let known = ENTRIES[usize::from(first)].0.as_bytes();
+        known.last() == name.last() && known == name
+    };
+    let Some(first) = same_length.iter().find(same).map(|&first| usize::from(first)) else { return Found::Nothing };
+    let values = ENTRIES[first..].iter().take_while(|e| !e.1.is_empty() && e.0.len() == name.len());
+    let exact = values.take_while(|e| e.0.as_bytes() == name).position(|e| e.1.as_bytes() == value);
     exact.map_or(Found::Name(first + 1), |i| Found::Exact(first + i + 1))
 }
 
@@ -33,53 +38,52 @@ pub(super) enum Found {
     Exact(usize),
 }
 
-/// The first index (from 0) of each name, in the order of the names.
-static BY_NAME: [u8; NAMES] = by_name();
+/// Names by their length: of one length there are few.
+struct Names {
+    /// The first entry (from 0) of each name, shorter names first.
+    by_length: [u8; COUNT],
+    /// By length: where names of it begin in `by_length`.
+    start: [u8; LONGEST + 2],
+}
 
-const NAMES: usize = 52;
+/// How many different names there are.
+const COUNT: usize = 52;
+/// The longest name.
+const LONGEST: usize = 27;
 
-const fn by_name() -> [u8; NAMES] {
-    let (mut sorted, mut len, mut i) = ([0u8; NAMES], 0, 0);
-    while i < STATIC_LEN {
-        if i == 0 || !matches!(compare(ENTRIES[i].0, ENTRIES[i - 1].0), Order::Same) {
-            let mut at = len;
-            while at > 0 && matches!(compare(ENTRIES[i].0, ENTRIES[sorted[at - 1] as usize].0), Order::Before) {
-                sorted[at] = sorted[at - 1];
-                at -= 1;
+static NAMES: Names = names();
+
+const fn names() -> Names {
+    let mut names = Names { by_length: [0; COUNT], start: [0; LONGEST + 2] };
+    let (mut at, mut len) = (0, 0);
+    while len <= LONGEST {
+        names.start[len] = at as u8;
+        let mut i = 0;
+        while i < STATIC_LEN {
+            // Entries of one name follow each other.
+            if ENTRIES[i].0.len() == len && (i == 0 || !same(ENTRIES[i].0, ENTRIES[i - 1].0)) {
+                names.by_length[at] = i as u8;
+                at += 1;
             }
-            sorted[at] = i as u8;
-            len += 1;
+            i += 1;
         }
-        i += 1;
+        len += 1;
     }
-    assert!(len == NAMES);
-    sorted
+    names.start[LONGEST + 1] = at as u8;
+    assert!(at == COUNT);
+    names
 }
 
-enum Order {
-    Before,
-    Same,
-    After,
-}
-
-const fn compare(a: &str, b: &str) -> Order {
+const fn same(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let mut i = 0;
-    loop {
-        if i == a.len() || i == b.len() {
-            return if a.len() < b.len() {
-                Order::Before
-            } else if a.len() == b.len() {
-                Order::Same
-            } else {
-                Order::After
-            };
-        }
+    while i < a.len() && i < b.len() {
         if a[i] != b[i] {
-            return if a[i] < b[i] { Order::Before } else { Order::After };
+            return false;
         }
         i += 1;
     }
+    a.len() == b.len()
 }
 
 const ENTRIES: [(&str, &str); 61] = [

@@ -149,6 +149,7 @@ fn client(http: &Rc<Http>, state: ClientState, socket: OwnedFd, stays: bool) -> 
     let address = http.address(&state.listen, || os::socket::local_addr(local).ok())?;
     Some(Connection {
         stream: stream(state.socket, socket, true).ok()?,
+        tls_expected: address.ssl && state.requests == 0,
         address,
         peer: state.peer,
         local: None,
@@ -289,7 +290,9 @@ fn restore_exchange(state: ExchangeState, choice: &Choice) -> Rc<Exchange> {
     exchange.body_length.set(state.body_length);
     let scheme = SCHEMES.iter().find(|scheme| scheme.as_bytes() == state.scheme).unwrap_or(&"");
     let (host, port) = (state.host.into(), state.port.into());
-    let target = Target { group: choice.group().clone(), scheme, host, port, uri: Box::default(), key: None };
+    let group = choice.group().clone();
+    // A tunnel over TLS is never handed over.
+    let target = Target { group, scheme, ssl: false, host, port, uri: Box::default(), key: None };
     exchange.target.replace(Some(Rc::new(target)));
     let head = Bytes::from(state.head);
     let mut parts = exchange.head.borrow_mut();

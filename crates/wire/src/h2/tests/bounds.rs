@@ -109,7 +109,7 @@ fn floods() {
         ("settings", 8, &|_| frame(Kind::Settings, 0, 0, &[])),
         ("window", 1, &|_| frame(Kind::WindowUpdate, 0, 0, &[0, 0, 0, 1])),
         ("unknown", 1, &|_| frame(Kind::Unknown(99), 0, 0, &[])),
-        ("priority", 1, &|i| frame(Kind::Priority, 0, 2 * i + 1, &[0, 0, 0, 0, 1])),
+        ("priority", 4, &|i| frame(Kind::Priority, 0, 2 * i + 1, &[0, 0, 0, 0, 1])),
         ("empty data", 1, &|_| frame(Kind::Data, 0, 1, &[])),
         ("rapid reset", 8, &|i| reset(2 * i + 3)),
         ("made you reset", 9, &|i| overflow(2 * i + 3)),

@@ -184,6 +184,8 @@ fn a_client_keeps_the_rules() {
     assert_eq!(words(&events), "response 1 false; response 1 true; response 3 false; bad body 3");
     assert!(!c.is_open(one) && c.is_open(three) && !c.is_receiving(three));
     c.reset(three, Code::CANCEL);
+    // What was under way when it was given up is discarded.
+    assert_eq!(feed(&mut c, &response(3, flag::END_STREAM, &[("x", "y")])), Ok(vec![]));
     // What isn't valid ends its stream.
     for (id, bad) in [
         (5, response(5, 0, &[("x", "y")])),
