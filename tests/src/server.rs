@@ -239,6 +239,9 @@ impl Server {
             let port = *port;
             self.wait(|_| TcpStream::connect(("127.0.0.1", port)).is_ok(), "its port");
         }
+        if !self.read("nginx.conf").contains("master_process off") {
+            self.wait(|s| !s.children().is_empty(), "a worker");
+        }
     }
 
     /// Puts what is known by now into placeholders.

@@ -15,6 +15,7 @@ pub mod cycle;
 pub mod event_conf;
 mod files;
 pub mod handover;
+pub mod helpers;
 pub mod inbox;
 pub mod listening;
 pub mod log;
