@@ -48,6 +48,8 @@ pub struct Setup {
     http: String,
     whole: Option<String>,
     tiny_disk: Option<String>,
+    wrapper: Vec<String>,
+    program: Option<PathBuf>,
     folder: Folder,
 }
 
@@ -93,6 +95,19 @@ impl Setup {
         self
     }
 
+    /// Starts the server through another program, which is to become it by exec. Its words may have placeholders that
+    /// the configuration has.
+    pub fn wrapper(mut self, words: &[&str]) -> Setup {
+        self.wrapper = words.iter().map(|word| word.to_string()).collect();
+        self
+    }
+
+    /// Runs another program than [`binary`].
+    pub fn program(mut self, path: PathBuf) -> Setup {
+        self.program = Some(path);
+        self
+    }
+
     /// The server's folder, for what `file` can't say.
     pub fn folder(&self) -> &Folder {
         &self.folder
@@ -104,6 +119,8 @@ impl Setup {
             ports: BTreeMap::new(),
             folder: self.folder,
             tiny_disk: self.tiny_disk,
+            wrapper: self.wrapper,
+            program: self.program.unwrap_or_else(binary),
             child: None,
             quiet: false,
         };
@@ -111,7 +128,7 @@ impl Setup {
         let text = match self.whole {
             Some(text) => text.replace("%%USE%%", &method),
             None => format!(
-                "daemon off;\npid nginx.pid;\nworker_processes 1;\n{main}\n\
+                "daemon off;\npid nginx.pid;\n{workers}\n{main}\n\
                  events {{ worker_connections 1024; {method} {events} }}\n\
                  http {{\n    access_log access.log;\n{temporary}{http}\n}}\n",
                 temporary = if self.http.contains("_temp_path ") {
@@ -119,6 +136,7 @@ impl Setup {
                 } else {
                     "    client_body_temp_path client_body_temp;\n    proxy_temp_path proxy_temp;\n"
                 },
+                workers = if self.main.contains("worker_processes ") { "" } else { "worker_processes 1;" },
                 main = self.main,
                 events = self.events,
                 http = self.http
@@ -143,6 +161,8 @@ pub struct Server {
     ports: BTreeMap<String, (u16, UdpSocket)>,
     folder: Folder,
     tiny_disk: Option<String>,
+    wrapper: Vec<String>,
+    program: PathBuf,
     child: Option<Child>,
     quiet: bool,
 }
@@ -199,7 +219,7 @@ impl Server {
 
     /// Runs the program with the server's folder and file and some more options, to its end.
     pub fn command(&self, options: &[&str]) -> Output {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.program);
         command.arg("-p").arg(self.folder.path()).args(["-c", "nginx.conf", "-e", "error.log"]).args(options);
         command.stdin(Stdio::null()).output().expect("the program starts")
     }
@@ -208,7 +228,8 @@ impl Server {
     pub fn launch(&mut self) {
         let stderr = fs::File::create(self.folder.path().join("stderr")).expect("the folder is ours");
         let mut command = self.launcher();
-        command.arg(binary());
+        let wrapper: Vec<_> = self.wrapper.iter().map(|word| self.fill(word)).collect();
+        command.args(wrapper).arg(&self.program);
         command.arg("-p").arg(self.folder.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
         self.child = Some(command.stdin(Stdio::null()).stderr(stderr).spawn().expect("the program starts"));
         let pid_file = self.folder.path().join("nginx.pid");
@@ -218,6 +239,12 @@ impl Server {
             let port = *port;
             self.wait(|_| TcpStream::connect(("127.0.0.1", port)).is_ok(), "its port");
         }
+    }
+
+    /// Puts what is known by now into placeholders.
+    fn fill(&self, text: &str) -> String {
+        let text = text.replace("%%DIR%%", &self.folder.path().display().to_string());
+        self.ports.iter().fold(text, |text, (name, (port, _))| text.replace(&format!("%%{name}%%"), &port.to_string()))
     }
 
     /// What becomes the server: it sees to it that a test that is killed leaves no server behind.

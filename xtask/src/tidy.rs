@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::tools::{self, Options, Outcome};
 
 /// Crates and what they may import, lowest layer first (ARCHITECTURE.md draws the same).
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("os", &[]),
     ("shm", &["os"]),
     ("buf", &[]),
@@ -14,11 +14,12 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("expr", &["buf"]),
     ("wire", &["buf"]),
     ("rt", &["buf", "os"]),
+    ("tls", &["buf", "wire", "os", "rt"]),
     ("engine", &["buf", "conf", "expr", "os", "shm", "rt"]),
     ("upstream", &["buf", "conf", "expr", "os", "shm", "rt", "engine"]),
     ("common", &["buf", "conf", "expr", "os", "shm", "rt", "engine", "upstream"]),
-    ("http", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "upstream", "common"]),
-    ("server", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "upstream", "common", "http"]),
+    ("http", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "upstream", "common", "tls"]),
+    ("server", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "tls", "engine", "upstream", "common", "http"]),
 ];
 
 /// Crates that may hold unsafe code.

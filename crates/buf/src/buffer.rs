@@ -40,36 +40,43 @@ impl Buf {
     }
 
     /// The filled part.
+    #[inline]
     pub fn as_slice(&self) -> &[u8] {
         &self.memory[self.start..self.end]
     }
 
     /// The filled part, to change in place.
+    #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut self.memory[self.start..self.end]
     }
 
     /// The number of filled bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.end - self.start
     }
 
     /// Whether nothing is filled.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
     /// The size of the memory.
+    #[inline]
     pub fn capacity(&self) -> usize {
         self.memory.len()
     }
 
     /// How many bytes can still be added.
+    #[inline]
     pub fn room(&self) -> usize {
         self.memory.len() - self.end
     }
 
     /// The unfilled end of the memory, to write into; [`Buf::filled`] then says how much was written.
+    #[inline]
     pub fn room_mut(&mut self) -> &mut [u8] {
         &mut self.memory[self.end..]
     }
@@ -78,6 +85,7 @@ impl Buf {
     ///
     /// # Panics
     /// If there is no room for `n` bytes.
+    #[inline]
     pub fn filled(&mut self, n: usize) {
         assert!(n <= self.room(), "no more is filled than there is room");
         self.end += n;
@@ -87,6 +95,7 @@ impl Buf {
     ///
     /// # Panics
     /// If fewer are filled.
+    #[inline]
     pub fn consume(&mut self, n: usize) {
         assert!(n <= self.len(), "no more is consumed than is filled");
         self.start += n;
@@ -96,22 +105,29 @@ impl Buf {
     }
 
     /// Forgets the filled part.
+    #[inline]
     pub fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
     }
 
     /// Adds bytes at the end; takes larger memory if there is no room for them.
+    #[inline]
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
         self.reserve(bytes.len());
-        self.memory[self.end..self.end + bytes.len()].copy_from_slice(bytes);
+        self.memory[self.end..][..bytes.len()].copy_from_slice(bytes);
         self.end += bytes.len();
     }
 
     /// Makes room for at least `n` more bytes, by moving what is filled to the front or into larger memory.
+    #[inline]
     pub fn reserve(&mut self, n: usize) {
-        if self.room() >= n {
-            return;
+        if self.room() < n {
+            self.make_room(n);
         }
+    }
+
+    #[cold]
+    fn make_room(&mut self, n: usize) {
         let len = self.len();
         if self.memory.len() - len >= n {
             self.memory.copy_within(self.start..self.end, 0);
@@ -138,6 +154,7 @@ impl Drop for Buf {
 impl std::ops::Deref for Buf {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         self.as_slice()
     }

@@ -34,6 +34,7 @@ impl Bytes {
     }
 
     /// The bytes.
+    #[inline]
     pub fn as_slice(&self) -> &[u8] {
         let all = match &self.owner {
             Owner::Static(bytes) => bytes,
@@ -44,11 +45,13 @@ impl Bytes {
     }
 
     /// How many there are.
+    #[inline]
     pub fn len(&self) -> usize {
         self.end - self.start
     }
 
     /// Whether there are none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
@@ -57,6 +60,7 @@ impl Bytes {
     ///
     /// # Panics
     /// If the range isn't inside.
+    #[inline]
     pub fn slice(&self, range: std::ops::Range<usize>) -> Bytes {
         assert!(range.start <= range.end && range.end <= self.len(), "a slice lies inside");
         if range.is_empty() {
@@ -69,6 +73,7 @@ impl Bytes {
     ///
     /// # Panics
     /// If there are fewer.
+    #[inline]
     pub fn advance(&mut self, n: usize) {
         assert!(n <= self.len(), "no more is dropped than there is");
         if n == self.len() {
@@ -80,6 +85,7 @@ impl Bytes {
 }
 
 impl Default for Bytes {
+    #[inline]
     fn default() -> Bytes {
         Bytes::from_static(b"")
     }
@@ -108,12 +114,14 @@ impl From<Rc<[u8]>> for Bytes {
 impl std::ops::Deref for Bytes {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         self.as_slice()
     }
 }
 
 impl AsRef<[u8]> for Bytes {
+    #[inline]
     fn as_ref(&self) -> &[u8] {
         self.as_slice()
     }

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::Bytes;
 
 /// Most responses are a head and one piece of body.
-const INLINE: usize = 3;
+const INLINE: usize = 2;
 
 /// Pieces in the order in which they go out.
 #[derive(Default, Debug)]

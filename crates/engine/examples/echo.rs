@@ -117,6 +117,6 @@ fn main() {
     std::process::exit(match words.next().as_deref() {
         Some("test") => i32::from(start::test(&program, false).is_none()),
         Some(word) => i32::from(!start::signal(&program, word)),
-        None => start::run(&program, "echo", |_| {}),
+        None => start::run(&mut program, "echo", |_| {}),
     });
 }

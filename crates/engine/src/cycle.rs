@@ -1,5 +1,6 @@
 //! A cycle: one configuration with all that belongs to it, from its reading until the next one replaces it.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -14,6 +15,8 @@ use crate::module::{App, BuildContext, Module};
 use crate::personality::personality;
 use crate::pid_file;
 use crate::report::{Reporter, tell};
+use crate::sandbox::{self, Needs};
+use crate::upgrade::{self, Inherited, Invocation};
 use crate::zones::Zones;
 
 /// What is the same for every cycle of a process: modules and the command line's words.
@@ -30,6 +33,12 @@ pub struct Program {
     pub global: Option<String>,
     /// `-e`, or the personality's: the error log of the time before the configuration is read, and the default.
     pub error_log: PathBuf,
+    /// How the process was started.
+    pub invocation: Invocation,
+    /// What came from the master whose place this one takes.
+    pub inherited: Inherited,
+    /// Listening sockets that were open when the program started, for the first cycle to inherit.
+    pub given: RefCell<Vec<Listening>>,
 }
 
 /// Where the configuration is.
@@ -48,7 +57,24 @@ impl Program {
         crate::core_conf::tables(&mut registry);
         crate::event_conf::tables(&mut registry);
         modules.iter().for_each(|module| module.tables(&mut registry));
-        Program { modules, registry, prefix, conf, global: None, error_log: personality().error_log.clone() }
+        let error_log = personality().error_log.clone();
+        let (invocation, inherited) = (Invocation::new(std::env::args_os().collect()), Inherited::default());
+        Program {
+            modules,
+            registry,
+            prefix,
+            conf,
+            global: None,
+            error_log,
+            invocation,
+            inherited,
+            given: RefCell::default(),
+        }
+    }
+
+    /// The sockets that were open when the program started, whoever made them.
+    fn passed_sockets(&self) -> Vec<Listening> {
+        [self.inherited.sockets(), self.given.borrow().clone()].concat()
     }
 
     /// The path of the configuration, for messages.
@@ -107,8 +133,13 @@ pub struct Cycle {
     pub apps: Vec<Rc<dyn App>>,
     /// The listening sockets.
     pub listening: Vec<Listening>,
+    /// Sockets of older cycles that are to be given up when the workers of this one have started, and until then may
+    /// be wanted back.
+    pub retired: RefCell<Vec<Listening>>,
     /// The configuration's files.
     pub sources: Sources,
+    /// What workers need of the system.
+    pub needs: Needs,
     /// The prefix.
     pub prefix: PathBuf,
     /// The zones of shared memory.
@@ -169,26 +200,46 @@ impl Cycle {
         self.event().debug_connection.iter().any(|network| network.contains(peer))
     }
 
-    /// What changes outside of the process when the next cycle has taken over: the log of the process, the pid file if
-    /// it has another name, files of unix sockets that are no longer listened on.
-    pub fn replaced_by(&self, next: &Cycle) {
+    /// What changes outside of the process when the next cycle has taken over: the log of the process, the old pid file
+    /// if the new one has another name, files of unix sockets that are no longer listened on.
+    ///
+    /// Files of sockets that `kept` says yes to belong to another master too, and stay.
+    pub fn replaced_by(&self, next: &Cycle, kept: &dyn Fn(&Path) -> bool) {
         crate::log::set_current(next.log.clone());
-        let (old, new) = (&self.core().pid, &next.core().pid);
-        if old != new {
-            if let Err(message) = pid_file::write(new) {
-                crate::log!(next.log, Emerg, "{message}");
-            }
-            let _ = pid_file::remove(old);
+        if self.core().pid != next.core().pid {
+            let _ = pid_file::remove(&self.core().pid);
         }
-        listening::remove_files(&self.listening, &next.listening);
+        listening::remove_files(&self.listening, &next.listening, kept);
+        let older = self.retired.take();
+        next.retired.replace(listening::unwanted(&[&self.listening[..], &older].concat(), &next.listening));
     }
 
-    /// Removes what must not outlive the program: the pid file, files of unix sockets.
-    pub fn remove_files(&self) {
-        if let Err(message) = pid_file::remove(&self.core().pid) {
+    /// All sockets that the next cycle may inherit. A unix socket that isn't wanted has lost its file for good.
+    fn open_sockets(&self) -> Vec<Listening> {
+        let retired = self.retired.borrow();
+        self.listening.iter().chain(retired.iter().filter(|one| !one.listen.addr.is_unix())).cloned().collect()
+    }
+
+    /// The workers of this cycle have started: sockets that only older ones had get no further connections.
+    pub fn give_up_retired(&self) {
+        listening::retire(&self.retired.take());
+    }
+
+    /// Closes all listening sockets in this process.
+    pub fn close_listening(&self) {
+        self.listening.iter().for_each(|listening| drop(listening.sockets.take()));
+        self.retired.take();
+    }
+
+    /// Removes what must not outlive the program: the pid file (which has its other name while a new binary runs), files
+    /// of unix sockets unless `kept` says yes to them.
+    pub fn remove_files(&self, kept: &dyn Fn(&Path) -> bool, upgrading: bool) {
+        let pid = &self.core().pid;
+        let pid = if upgrading { upgrade::old_pid_file(pid) } else { pid.clone() };
+        if let Err(message) = pid_file::remove(&pid) {
             crate::log!(self.log, Alert, "{message}");
         }
-        listening::remove_files(&self.listening, &[]);
+        listening::remove_files(&self.listening, &[], kept);
     }
 
     /// Reads the configuration and opens all it asks for; nothing of the old cycle changes. `None`: it failed, and that
@@ -226,6 +277,7 @@ struct Read {
     log: Log,
     log_files: LogFiles,
     apps: Vec<Rc<dyn App>>,
+    needs: Needs,
     zones: Zones,
     sources: Sources,
 }
@@ -251,8 +303,9 @@ fn read(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Rep
     }
     let events = loader.store.entry::<Events>().0.take();
     let log_files = loader.store.take::<LogFiles>().unwrap_or_default();
+    let needs = loader.store.take::<Needs>().unwrap_or_default();
     let zones = loader.store.take::<Zones>().unwrap_or_default();
-    Some(Read { main, events, log, log_files, apps, zones, sources: loader.sources })
+    Some(Read { main, events, log, log_files, apps, needs, zones, sources: loader.sources })
 }
 
 fn parse(program: &Program, env: &conf::Env) -> (Sources, Vec<conf::Directive>, Vec<Error>) {
@@ -316,7 +369,7 @@ fn log_of(main: &Set, loader: &mut Loader<'_>, program: &Program) -> Log {
 
 /// Opens files and sockets.
 fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Reporter) -> Option<Cycle> {
-    let Read { main, events, log, log_files, apps, zones, sources } = read;
+    let Read { main, events, log, log_files, apps, needs, zones, sources } = read;
     let Some(events) = events else {
         reporter.say(Level::Emerg, "no \"events\" section in configuration");
         return None;
@@ -335,7 +388,9 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
         return None;
     }
     let (listening, prefix) = (Vec::new(), program.prefix.clone());
-    let mut cycle = Cycle { main, events, log, log_files, apps, listening, sources, prefix, zones, shared };
+    let retired = RefCell::default();
+    let mut cycle =
+        Cycle { main, events, log, log_files, apps, listening, retired, sources, needs, prefix, zones, shared };
     if purpose == Purpose::Signal {
         // What it has to say goes to the configuration's log if that can be written.
         let _ = cycle.log_files.open_all();
@@ -351,6 +406,7 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
         return None;
     }
     let reporter = reporter.with_log(cycle.log.clone());
+    sandbox::check(&cycle, &reporter);
     if let Err(message) = cycle.zones.open(old.map(|old| &old.zones)) {
         reporter.say(Level::Emerg, &message);
         return None;
@@ -361,13 +417,17 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
         reporter.say(Level::Emerg, &format!("{have} worker_connections are not enough for {need} listening sockets"));
         return None;
     }
-    let opening = Opening {
-        old: old.map_or(&[], |old| &old.listening),
-        workers: cycle.core().worker_processes,
-        test,
-        reporter: &reporter,
-    };
+    let known = old.map_or_else(|| program.passed_sockets(), Cycle::open_sockets);
+    let opening = Opening { old: &known, workers: cycle.core().worker_processes, test, reporter: &reporter };
     cycle.listening = listening::open_all(wanted, &opening)?;
+    if let Some(old) = old
+        && old.core().pid != cycle.core().pid
+        && let Err(message) = pid_file::write(&cycle.core().pid)
+    {
+        reporter.say(Level::Emerg, &message);
+        listening::remove_files(&cycle.listening, &known, &|_| false);
+        return None;
+    }
     Some(cycle)
 }
 

@@ -1,33 +1,28 @@
 //! The master: starts workers, waits for signals and ended children, and does what they ask for.
+//!
+//! `docs/processes.md` has the whole picture: the states of each process, and what is told to whom.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use os::poll::PollFd;
 use os::process::{Exit, Fork};
-use os::signal::{SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SignalFd};
+use os::signal::{SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SignalFd};
 
+use crate::answers::Answers;
+use crate::channel::{Channel, Message};
 use crate::cycle::{Cycle, Program, Purpose};
 use crate::log::{self, Errno};
+use crate::personality::personality;
+use crate::process_table::{Child, Kind, MAX_PROCESSES, ProcessTable, State};
 use crate::report::Reporter;
 use crate::signals::{self, Action};
-use crate::worker::{self, Birth, FATAL};
-
-/// A running child.
-struct Child {
-    pid: i32,
-    number: usize,
-    /// Counts cycles: those of an older one have been, or are to be, told to quit.
-    generation: u64,
-    /// Whether it was told to end.
-    exiting: bool,
-    /// Whether it told that it accepts.
-    ready: bool,
-    /// This side of the channel.
-    channel: OwnedFd,
-}
+use crate::systemd;
+use crate::upgrade;
+use crate::worker::{Birth, FATAL};
 
 /// What the master is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +42,9 @@ pub struct Master<'a> {
     program: &'a Program,
     cycle: Rc<Cycle>,
     signals: SignalFd,
-    children: Vec<Child>,
+    table: ProcessTable,
+    /// Whether the process runs in the background.
+    daemon: bool,
     generation: u64,
     stage: Stage,
     /// After a reload: when the old workers are told to quit, ready successors or not.
@@ -58,91 +55,126 @@ pub struct Master<'a> {
     respawns: Vec<(Instant, usize)>,
     /// How many died so since the last one that became ready.
     early_deaths: u32,
+    /// Who asked for a reload waits here for its outcome.
+    answers: Option<Answers>,
 }
 
 /// Why [`Master::run`] came back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The program is to end.
     Exit,
-    /// This process is a worker that has ended, with this exit code.
-    Worker(i32),
+    /// This process is a child just forked: the master is to be dropped, and the child to live.
+    Born(Box<Birth>),
 }
+
+/// In a child just forked, what it is to be; in the master nothing.
+type Born = Option<Box<Birth>>;
 
 impl<'a> Master<'a> {
     /// A master of a cycle; the signals are blocked from here on and wait to be read.
     pub fn new(program: &'a Program, cycle: Rc<Cycle>) -> io::Result<Master<'a>> {
         let signals = SignalFd::new(&signals::HANDLED)?;
+        let daemon = cycle.core().daemon || program.inherited.is_upgrade();
         Ok(Master {
             program,
             cycle,
             signals,
-            children: Vec::new(),
+            table: ProcessTable::default(),
+            daemon,
             generation: 0,
             stage: Stage::Running,
             handover: None,
             no_accepting: false,
             respawns: Vec::new(),
             early_deaths: 0,
+            answers: answers(),
         })
     }
 
     /// Starts workers and manages them until the program is to end.
     pub fn run(&mut self) -> Outcome {
-        crate::log!(log::current(), Notice, "start worker processes");
-        if let Some(worker) = self.start_workers() {
-            return worker;
+        if let Some(birth) = self.start_workers() {
+            return Outcome::Born(birth);
         }
         loop {
             self.wait();
-            while let Ok(Some(signal)) = self.signals.read() {
-                let action = signals::of_master(signal.number, self.cycle.core().daemon);
-                signals::note(signal, action);
-                if let Some(worker) = self.act(action, signal.number) {
-                    return worker;
-                }
+            if let Some(birth) = self.turn() {
+                return Outcome::Born(birth);
             }
-            self.note_ready();
-            self.hand_over();
-            self.escalate();
-            if let Some(worker) = self.respawn() {
-                return worker;
-            }
-            if self.stage != Stage::Running && self.children.is_empty() {
-                return self.exit();
+            if self.stage != Stage::Running && self.table.iter().all(|child| child.kind == Kind::NewBinary) {
+                self.exit();
+                return Outcome::Exit;
             }
         }
     }
 
-    fn act(&mut self, action: Action, signal: i32) -> Option<Outcome> {
+    /// Everything that is due.
+    fn turn(&mut self) -> Born {
+        while let Ok(Some(signal)) = self.signals.read() {
+            let action = self.judge(signal.number);
+            signals::note(signal, action);
+            if let Some(birth) = self.act(action, signal.number) {
+                return Some(birth);
+            }
+        }
+        self.answers.iter().for_each(Answers::collect);
+        self.listen();
+        self.table.deliver();
+        self.hand_over();
+        self.escalate();
+        self.respawn()
+    }
+
+    /// What a signal asks for: one upgrade at a time.
+    fn judge(&self, signal: i32) -> Action {
+        match signals::of_master(signal, self.daemon) {
+            Action::ChangeBinary if self.upgrading() || self.program.inherited.parent_lives() => Action::Refuse,
+            action => action,
+        }
+    }
+
+    fn act(&mut self, action: Action, signal: i32) -> Born {
         match action {
-            Action::Terminate => self.terminate(signal),
+            Action::Terminate => self.terminate(),
             Action::Quit if self.stage == Stage::Running => {
                 self.stage = Stage::Quitting;
+                self.note_stopping();
                 // From now on connections are refused instead of waiting in vain.
-                self.cycle.listening.iter().for_each(|listening| drop(listening.sockets.take()));
-                self.tell(|_| true, SIGQUIT);
+                self.cycle.close_listening();
+                self.tell(|_| true, &Message::Quit, SIGQUIT);
+            }
+            Action::Reconfigure if self.stage == Stage::Running && self.upgrading() => {
+                self.answers.iter().for_each(Answers::collect);
+                self.answer(Err("the worker processes were started again, the configuration was not read"));
+                return self.roll_back();
             }
             Action::Reconfigure if self.stage == Stage::Running => return self.reconfigure(),
             Action::Reopen => self.reopen(),
             Action::NoAccept if self.stage == Stage::Running => {
                 self.no_accepting = true;
-                self.tell(|_| true, SIGQUIT);
+                self.tell(|_| true, &Message::Quit, SIGQUIT);
             }
             Action::Reap => return self.reap(),
-            Action::ChangeBinary => {
-                crate::log!(log::current(), Warn, "replacing the running program isn't supported yet");
-            }
-            _ => {}
+            Action::ChangeBinary if self.stage == Stage::Running => self.change_binary(),
+            Action::Refuse => crate::log!(
+                log::current(),
+                Crit,
+                "the changing binary signal is ignored: \
+                 you should shutdown or terminate before either old or new binary's process"
+            ),
+            _ => crate::log!(log::current(), Debug, "signal {signal} asks for nothing"),
         }
         None
     }
 
-    /// Sleeps until a signal, a word from a worker, or the next deadline.
+    /// Sleeps until a signal, a word from a child, room for news, or the next deadline.
     fn wait(&self) {
         let mut fds = vec![PollFd::new(self.signals.as_fd().as_raw_fd(), os::poll::IN)];
-        let waiting = self.children.iter().filter(|child| !child.ready);
-        fds.extend(waiting.map(|child| PollFd::new(child.channel.as_raw_fd(), os::poll::IN)));
+        fds.extend(self.answers.iter().map(|answers| PollFd::new(answers.descriptor(), os::poll::IN)));
+        fds.extend(self.table.iter().filter_map(Child::interest).map(|(fd, hear, tell)| {
+            let events = if hear { os::poll::IN } else { 0 } | if tell { os::poll::OUT } else { 0 };
+            PollFd::new(fd, events)
+        }));
         let terminating = if let Stage::Terminating { next, .. } = self.stage { Some(next) } else { None };
         let respawn = self.respawns.iter().map(|(at, _)| *at).min();
         let deadline = [self.handover, terminating, respawn].into_iter().flatten().min();
@@ -155,48 +187,65 @@ impl<'a> Master<'a> {
         }
     }
 
-    fn start_workers(&mut self) -> Option<Outcome> {
-        (0..self.cycle.core().worker_processes).find_map(|number| self.start_worker(number))
+    /// Starts the workers that this generation lacks.
+    fn start_workers(&mut self) -> Born {
+        crate::log!(log::current(), Notice, "start worker processes");
+        self.respawns.clear();
+        (0..self.cycle.core().worker_processes).find_map(|number| {
+            let runs = |child: &Child| child.kind == Kind::Worker(number) && self.is_current(child);
+            if self.table.iter().any(runs) { None } else { self.start_worker(number) }
+        })
     }
 
-    /// Forks one worker. Returns in the master; in the worker when that has ended.
-    fn start_worker(&mut self, number: usize) -> Option<Outcome> {
-        let (ours, theirs) = match os::channel::pair() {
+    /// Whether a child serves the current cycle, and goes on to.
+    fn is_current(&self, child: &Child) -> bool {
+        child.generation == self.generation && !child.exiting()
+    }
+
+    fn start_worker(&mut self, number: usize) -> Born {
+        let kind = Kind::Worker(number);
+        let what = kind.name();
+        if !self.table.has_room() {
+            crate::log!(log::current(), Alert, "no more than {MAX_PROCESSES} processes can be spawned");
+            return None;
+        }
+        let (ours, theirs) = match Channel::pair() {
             Ok(pair) => pair,
             Err(error) => {
-                crate::log!(
-                    log::current(),
-                    Alert,
-                    "socketpair() failed while spawning \"worker process\"{}",
-                    Errno(&error)
-                );
+                crate::log!(log::current(), Alert, "socketpair() failed while spawning \"{what}\"{}", Errno(&error));
                 return None;
             }
         };
         match os::process::fork() {
             Ok(Fork::Child) => {
-                self.children.clear();
                 drop(ours);
-                let birth = Birth { number, cycle: self.cycle.clone(), channel: Some(theirs) };
-                Some(Outcome::Worker(worker::run(birth).code()))
+                let peers = std::mem::take(&mut self.table).into_peers();
+                let (cycle, generation, daemon) = (self.cycle.clone(), self.generation, self.daemon);
+                Some(Box::new(Birth { number, cycle, generation, daemon, channel: Some(theirs), peers }))
             }
             Ok(Fork::Parent(pid)) => {
-                crate::log!(log::current(), Notice, "start worker process {pid}");
-                let generation = self.generation;
-                self.children.push(Child { pid, number, generation, exiting: false, ready: false, channel: ours });
+                crate::log!(log::current(), Notice, "start {what} {pid}");
+                self.table.insert(Child::new(pid, kind, self.generation, Some(ours)));
                 None
             }
             Err(error) => {
-                crate::log!(log::current(), Alert, "fork() failed while spawning \"worker process\"{}", Errno(&error));
+                crate::log!(log::current(), Alert, "fork() failed while spawning \"{what}\"{}", Errno(&error));
                 None
             }
         }
     }
 
-    /// Sends a signal to the children it is for, once each for signals that end them.
-    fn tell(&mut self, whom: impl Fn(&Child) -> bool, signal: i32) {
-        for child in self.children.iter_mut().filter(|child| whom(child)) {
-            if signal == SIGQUIT && std::mem::replace(&mut child.exiting, true) {
+    /// Tells children something, over the channel or, where that fails, by the signal. Who was told to end isn't told to
+    /// finish again; a new binary isn't told anything.
+    fn tell(&mut self, whom: impl Fn(&Child) -> bool, message: &Message, signal: i32) {
+        for child in self.table.iter_mut().filter(|child| child.kind != Kind::NewBinary && whom(child)) {
+            if *message == Message::Quit && child.exiting() {
+                continue;
+            }
+            if *message != Message::Reopen {
+                child.state = State::Exiting;
+            }
+            if signal != SIGKILL && child.command(message).is_ok() {
                 continue;
             }
             if let Err(error) = os::process::kill(child.pid, signal) {
@@ -205,17 +254,17 @@ impl<'a> Master<'a> {
         }
     }
 
-    fn terminate(&mut self, signal: i32) {
+    fn terminate(&mut self) {
         if matches!(self.stage, Stage::Terminating { .. }) {
             return;
         }
-        self.children.iter_mut().for_each(|child| child.exiting = true);
         let wait = FIRST_WAIT;
+        self.note_stopping();
         self.stage = Stage::Terminating { next: Instant::now() + wait, wait };
-        self.tell(|_| true, if signal == SIGINT { SIGINT } else { SIGTERM });
+        self.tell(|_| true, &Message::Terminate, SIGTERM);
     }
 
-    /// While children don't end: the signal again, twice as long after; in the end one that can't be ignored.
+    /// While children don't end: once more, twice as long after; in the end what can't be ignored.
     fn escalate(&mut self) {
         let Stage::Terminating { next, wait } = self.stage else { return };
         if Instant::now() < next {
@@ -223,39 +272,65 @@ impl<'a> Master<'a> {
         }
         let wait = wait * 2;
         self.stage = Stage::Terminating { next: Instant::now() + wait, wait };
-        self.tell(|_| true, if wait > LAST_WAIT { SIGKILL } else { SIGTERM });
+        self.tell(|_| true, &Message::Terminate, if wait > LAST_WAIT { SIGKILL } else { SIGTERM });
     }
 
-    fn reconfigure(&mut self) -> Option<Outcome> {
-        if self.no_accepting {
-            // After WINCH: the same workers again, as nginx does when a binary upgrade is rolled back.
-            self.no_accepting = false;
-            return self.start_workers();
-        }
+    fn reconfigure(&mut self) -> Born {
         crate::log!(log::current(), Notice, "reconfiguring");
+        self.answers.iter().for_each(Answers::collect);
+        systemd::reloading();
         let reporter = Reporter::running(self.cycle.log.clone());
-        let cycle = Cycle::load(self.program, Purpose::Run, Some(&self.cycle), &reporter)?;
+        let Some(cycle) = Cycle::load(self.program, Purpose::Run, Some(&self.cycle), &reporter) else {
+            self.answers.iter().for_each(|answers| answers.answer(Err(&reporter.heard())));
+            systemd::ready("the last reload failed, the configuration before it is running");
+            return None;
+        };
         let old = std::mem::replace(&mut self.cycle, cycle);
-        old.replaced_by(&self.cycle);
+        old.replaced_by(&self.cycle, &|file| self.keeps(file));
         drop(old);
         self.generation += 1;
-        self.respawns.clear();
-        crate::log!(log::current(), Notice, "start worker processes");
-        if let Some(worker) = self.start_workers() {
-            return Some(worker);
+        self.no_accepting = false;
+        if let Some(birth) = self.start_workers() {
+            return Some(birth);
         }
         self.handover = Some(Instant::now() + HANDOVER);
         None
     }
 
-    /// Hears which workers are ready.
-    fn note_ready(&mut self) {
-        for child in self.children.iter_mut().filter(|child| !child.ready) {
-            let mut byte = [0];
-            child.ready = match os::channel::recv(child.channel.as_raw_fd(), &mut byte) {
-                Ok(_) => true,
-                Err(error) => error.kind() != io::ErrorKind::WouldBlock,
-            };
+    /// The new binary isn't what was hoped for, or is gone: workers of the running configuration again.
+    fn roll_back(&mut self) -> Born {
+        self.no_accepting = false;
+        self.start_workers()
+    }
+
+    fn change_binary(&mut self) {
+        crate::log!(log::current(), Notice, "changing binary");
+        if !self.table.has_room() {
+            crate::log!(log::current(), Alert, "no more than {MAX_PROCESSES} processes can be spawned");
+            return;
+        }
+        if let Some(pid) = upgrade::start(&self.program.invocation, &self.cycle) {
+            self.table.insert(Child::new(pid, Kind::NewBinary, self.generation, None));
+        }
+    }
+
+    /// Whether a master of another program file runs beside this one, started by it.
+    fn upgrading(&self) -> bool {
+        self.table.iter().any(|child| child.kind == Kind::NewBinary)
+    }
+
+    /// Whether the file of a unix socket is another master's too.
+    fn keeps(&self, file: &Path) -> bool {
+        self.upgrading() || self.program.inherited.keeps(file)
+    }
+
+    /// Hears which children work.
+    fn listen(&mut self) {
+        for child in self.table.iter_mut() {
+            if let Err(error) = child.listen() {
+                let (what, pid) = (child.kind.name(), child.pid);
+                crate::log!(log::current(), Alert, "{what} {pid} said what isn't understood{}", Errno(&error));
+            }
         }
     }
 
@@ -263,87 +338,129 @@ impl<'a> Master<'a> {
     fn hand_over(&mut self) {
         let Some(deadline) = self.handover else { return };
         let generation = self.generation;
-        let started = self.children.iter().any(|child| child.generation == generation);
-        if !started && self.cycle.core().worker_processes > 0 {
+        let new: Vec<&Child> = self.table.iter().filter(|child| child.generation == generation).collect();
+        if new.is_empty() && self.cycle.core().worker_processes > 0 {
             self.handover = None;
-            crate::log!(log::current(), Alert, "no new worker process has started, the old ones go on");
+            let message = "no new worker process has started, the old ones go on";
+            crate::log!(log::current(), Alert, "{message}");
+            self.answer(Err(message));
             return;
         }
-        let ready = self.children.iter().all(|child| child.ready || child.generation != generation);
-        if ready || Instant::now() >= deadline {
+        if new.iter().all(|child| child.ready) || Instant::now() >= deadline {
             self.handover = None;
-            self.tell(|child| child.generation < generation, SIGQUIT);
+            self.give_up_retired();
+            self.answer(Ok(()));
+            self.tell(|child| child.generation < generation, &Message::Quit, SIGQUIT);
+        }
+    }
+
+    /// Sockets that only older workers had get no further connections, unless another master may listen on them too.
+    fn give_up_retired(&self) {
+        match self.program.inherited.parent_lives() {
+            true => drop(self.cycle.retired.take()),
+            false => self.cycle.give_up_retired(),
+        }
+    }
+
+    /// Tells who asked for the reload what came of it.
+    fn answer(&self, outcome: Result<(), &str>) {
+        let message = outcome.map_err(|message| format!("{}: [alert] {message}\n", personality().name));
+        let outcome = message.as_ref().map(|_| ()).map_err(String::as_str);
+        systemd::ready(if outcome.is_ok() { "running" } else { "the last reload failed" });
+        self.answers.iter().for_each(|answers| answers.answer(outcome));
+    }
+
+    /// The service ends, unless there is another master.
+    fn note_stopping(&self) {
+        if !self.upgrading() && !self.program.inherited.parent_lives() {
+            systemd::stopping();
         }
     }
 
     fn reopen(&mut self) {
         crate::log!(log::current(), Notice, "reopening logs");
         self.cycle.log_files.reopen_all(self.cycle.owner().map(|owner| owner.user.uid));
-        self.tell(|_| true, SIGUSR1);
+        self.tell(|_| true, &Message::Reopen, SIGUSR1);
     }
 
     /// Collects ended children; those that weren't told to end are replaced.
-    fn reap(&mut self) -> Option<Outcome> {
-        self.note_ready();
+    fn reap(&mut self) -> Born {
+        self.listen();
         while let Ok(Some((pid, exit))) = os::process::wait_any() {
-            let Some(at) = self.children.iter().position(|child| child.pid == pid) else {
+            let Some(child) = self.table.remove(pid) else {
                 note_exit("unknown process", pid, exit);
                 continue;
             };
-            let child = self.children.swap_remove(at);
-            self.cycle.shared.accept.release_dead(pid);
-            self.cycle.zones.release_dead(pid, exit != Exit::Code(0));
-            note_exit("worker process", pid, exit);
-            if exit == Exit::Code(FATAL) {
-                crate::log!(
-                    log::current(),
-                    Alert,
-                    "worker process {pid} exited with fatal code {FATAL} and cannot be respawned"
-                );
-                continue;
-            }
-            if child.exiting || !self.wants(&child) {
-                continue;
-            }
-            if child.ready {
-                self.early_deaths = 0;
-                if let Some(worker) = self.start_worker(child.number) {
-                    return Some(worker);
-                }
-            } else {
-                let wait = EARLY_WAIT * 2u32.pow(self.early_deaths.min(MAX_DOUBLINGS));
-                self.early_deaths += 1;
-                self.respawns.push((Instant::now() + wait, child.number));
+            note_exit(child.kind.name(), pid, exit);
+            let born = match child.kind {
+                Kind::NewBinary => self.new_binary_ended(),
+                _ => self.child_ended(&child, exit),
+            };
+            if born.is_some() {
+                return born;
             }
         }
         None
     }
 
-    /// Whether a worker like this is to run.
-    fn wants(&self, child: &Child) -> bool {
-        self.stage == Stage::Running && !self.no_accepting && child.generation == self.generation
+    fn child_ended(&mut self, child: &Child, exit: Exit) -> Born {
+        let (pid, Kind::Worker(number)) = (child.pid, child.kind) else { return None };
+        self.cycle.shared.accept.release_dead(pid);
+        self.cycle.zones.release_dead(pid, exit != Exit::Code(0));
+        if exit == Exit::Code(FATAL) {
+            let what = child.kind.name();
+            crate::log!(log::current(), Alert, "{what} {pid} exited with fatal code {FATAL} and cannot be respawned");
+            return None;
+        }
+        let wanted = self.stage == Stage::Running && !self.no_accepting && self.is_current(child);
+        if !wanted || !child.kind.respawns() {
+            return None;
+        }
+        if child.ready {
+            self.early_deaths = 0;
+            return self.start_worker(number);
+        }
+        let wait = EARLY_WAIT * 2u32.pow(self.early_deaths.min(MAX_DOUBLINGS));
+        self.early_deaths += 1;
+        self.respawns.push((Instant::now() + wait, number));
+        None
+    }
+
+    /// The new master is gone, this one is the only one again.
+    fn new_binary_ended(&mut self) -> Born {
+        upgrade::restore_pid_file(&self.cycle);
+        systemd::ready("running");
+        if self.no_accepting && self.stage == Stage::Running { self.roll_back() } else { None }
     }
 
     /// Starts again, later and later, what died before it was ready.
-    fn respawn(&mut self) -> Option<Outcome> {
+    fn respawn(&mut self) -> Born {
         if self.stage != Stage::Running || self.no_accepting {
             self.respawns.clear();
         }
         let now = Instant::now();
         while let Some(at) = self.respawns.iter().position(|(at, _)| *at <= now) {
             let (_, number) = self.respawns.swap_remove(at);
-            if let Some(worker) = self.start_worker(number) {
-                return Some(worker);
+            if let Some(birth) = self.start_worker(number) {
+                return Some(birth);
             }
         }
         None
     }
 
-    fn exit(&mut self) -> Outcome {
-        self.cycle.remove_files();
+    fn exit(&self) {
+        self.cycle.remove_files(&|file| self.keeps(file), self.upgrading());
         crate::log!(log::current(), Notice, "exit");
-        Outcome::Exit
     }
+}
+
+/// Without them the server runs all the same.
+fn answers() -> Option<Answers> {
+    let answers = Answers::new();
+    if let Err(error) = &answers {
+        crate::log!(log::current(), Notice, "outcomes of reloads can't be asked for{}", Errno(error));
+    }
+    answers.ok()
 }
 
 fn note_exit(what: &str, pid: i32, exit: Exit) {

@@ -1,5 +1,6 @@
 //! Messages of the time before the logs are open, and of reloads: to the standard error stream, to the log, or both.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::rc::Rc;
 
@@ -15,23 +16,30 @@ pub struct Reporter {
     /// Whether a person waits at a terminal: `nginx: [emerg] …`.
     stderr: bool,
     log: Log,
+    /// What somebody elsewhere is going to be told.
+    heard: Option<Rc<RefCell<String>>>,
 }
 
 impl Reporter {
     /// At the start: to the standard error stream, and to the log if that is another place.
     pub fn start(log: Log) -> Reporter {
-        Reporter { stderr: true, log }
+        Reporter { stderr: true, log, heard: None }
     }
 
-    /// Later: to the log only.
+    /// Later: to the log, and kept for who asked for what goes wrong ([`Reporter::heard`]).
     pub fn running(log: Log) -> Reporter {
-        Reporter { stderr: false, log }
+        Reporter { stderr: false, log, heard: Some(Rc::default()) }
+    }
+
+    /// What a person would have read at a terminal; at most [`MAX_HEARD`] bytes.
+    pub fn heard(&self) -> String {
+        self.heard.as_ref().map_or_else(String::new, |heard| heard.borrow().clone())
     }
 
     /// The same with another log.
     #[must_use]
     pub fn with_log(&self, log: Log) -> Reporter {
-        Reporter { stderr: self.stderr, log }
+        Reporter { log, ..self.clone() }
     }
 
     /// The log.
@@ -41,8 +49,8 @@ impl Reporter {
 
     /// One message. Only warnings and worse go to the standard error stream.
     pub fn say(&self, level: Level, message: &str) {
-        if self.stderr && level <= Level::Warn {
-            tell(&format!("{}: [{}] {message}\n", personality().name, level.name()));
+        if level <= Level::Warn {
+            self.speak(|_| format!("{}: [{}] {message}\n", personality().name, level.name()));
         }
         if !(self.stderr && self.log.is_stderr()) {
             self.log.write(level, None, format_args!("{message}"));
@@ -52,11 +60,21 @@ impl Reporter {
     /// Errors or warnings of a configuration, with the source's lines for a person.
     pub fn configuration(&self, level: Level, sources: &Sources, errors: &[Error]) {
         for error in errors {
-            if self.stderr {
-                tell(&conf::diag::render(error, level.name(), sources, style()));
-            }
+            self.speak(|style| conf::diag::render(error, level.name(), sources, style));
             if !(self.stderr && self.log.is_stderr()) {
                 self.log.write(level, None, format_args!("{}", conf::diag::message(error, sources)));
+            }
+        }
+    }
+
+    fn speak(&self, text: impl Fn(Style<'static>) -> String) {
+        if self.stderr {
+            tell(&text(style(os::io::isatty(2) && std::env::var_os("NO_COLOR").is_none())));
+        }
+        if let Some(heard) = &self.heard {
+            let (text, mut heard) = (text(style(false)), heard.borrow_mut());
+            if heard.len() + text.len() <= MAX_HEARD {
+                heard.push_str(&text);
             }
         }
     }
@@ -72,8 +90,7 @@ pub fn tell(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-fn style() -> Style<'static> {
-    let color = os::io::isatty(2) && std::env::var_os("NO_COLOR").is_none();
+fn style(color: bool) -> Style<'static> {
     Style { program: personality().name, snippets: true, color }
 }
 
@@ -92,6 +109,9 @@ pub fn install_panic_hook() {
         }
     }));
 }
+
+/// Enough for the errors of a long night.
+pub const MAX_HEARD: usize = 64 * 1024;
 
 fn payload(info: &std::panic::PanicHookInfo<'_>) -> Rc<str> {
     let payload = info.payload();

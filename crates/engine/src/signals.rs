@@ -27,6 +27,8 @@ pub enum Action {
     NoAccept,
     /// A child ended.
     Reap,
+    /// Nothing, and that is worth a word.
+    Refuse,
     /// Nothing.
     Ignore,
 }
@@ -46,6 +48,15 @@ pub fn of_master(number: i32, daemon: bool) -> Action {
     }
 }
 
+/// What a process without a master does on a signal: it has no workers to send away, and nobody to watch a successor.
+pub fn of_single(number: i32, daemon: bool) -> Action {
+    match of_master(number, daemon) {
+        Action::ChangeBinary | Action::NoAccept => Action::Refuse,
+        Action::Reap => Action::Ignore,
+        action => action,
+    }
+}
+
 /// What a worker does on a signal; as for WINCH, see [`of_master`].
 pub fn of_worker(number: i32, daemon: bool) -> Action {
     match number {
@@ -53,6 +64,7 @@ pub fn of_worker(number: i32, daemon: bool) -> Action {
         SIGQUIT => Action::Quit,
         SIGWINCH if daemon => Action::Quit,
         SIGUSR1 => Action::Reopen,
+        SIGHUP | SIGUSR2 | SIGIO => Action::Refuse,
         _ => Action::Ignore,
     }
 }
@@ -65,13 +77,21 @@ pub fn note(received: Signal, action: Action) {
         Action::Reconfigure => ", reconfiguring",
         Action::Reopen => ", reopening logs",
         Action::ChangeBinary => ", changing binary",
-        _ => "",
+        Action::NoAccept => ", stop accepting connections",
+        Action::Refuse => ", ignoring",
+        Action::Reap | Action::Ignore => "",
     };
     let (number, name) = (received.number, signal::name(received.number));
     match received.pid {
         0 => crate::log!(log::current(), Notice, "signal {number} ({name}) received{words}"),
         pid => crate::log!(log::current(), Notice, "signal {number} ({name}) received from {pid}{words}"),
     }
+}
+
+/// From now on signals wait until they are read, and none has its default effect. Whoever reads the pid file may send
+/// one at once: so this comes before that is written.
+pub fn hold() -> std::io::Result<()> {
+    signal::SignalFd::new(&HANDLED).map(drop)
 }
 
 /// Ignores what has to be ignored in every process.

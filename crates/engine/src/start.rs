@@ -3,16 +3,22 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use os::signal::{SIGHUP, SIGQUIT, SIGTERM, SIGUSR1};
 
+use crate::answers::Question;
 use crate::cycle::{Cycle, Program, Purpose};
+use crate::listening;
 use crate::log::{self, Errno, Level, Target};
 use crate::master::{Master, Outcome};
+use crate::peers::Peers;
 use crate::personality::personality;
 use crate::pid_file;
 use crate::report::{Reporter, install_panic_hook, tell};
 use crate::signals;
+use crate::systemd;
+use crate::upgrade::Inherited;
 use crate::worker::{self, Birth, Role};
 
 /// Tests the configuration (`-t`); the cycle is for `-T`. `None`: the test failed.
@@ -28,7 +34,8 @@ pub fn test(program: &Program, quiet: bool) -> Option<Rc<Cycle>> {
     cycle
 }
 
-/// Sends a signal to the running master (`-s`); whether that worked.
+/// Sends a signal to the running master (`-s`); whether that worked, and for `reload`: whether the master, if it is one
+/// that says so, has taken the new configuration.
 pub fn signal(program: &Program, word: &str) -> bool {
     let reporter = Reporter::start(program.first_log());
     let Some(cycle) = Cycle::load(program, Purpose::Signal, None, &reporter) else { return false };
@@ -41,36 +48,73 @@ pub fn signal(program: &Program, word: &str) -> bool {
         _ => SIGHUP,
     };
     let result = pid_file::read(&cycle.core().pid).map_err(|message| (Level::Error, message)).and_then(|pid| {
+        let question = (number == SIGHUP).then(|| Question::ask(pid)).flatten();
         os::process::kill(pid, number)
-            .map_err(|error| (Level::Alert, format!("kill({pid}, {number}) failed{}", Errno(&error))))
+            .map_err(|error| (Level::Alert, format!("kill({pid}, {number}) failed{}", Errno(&error))))?;
+        Ok(question)
     });
-    if let Err((level, message)) = &result {
-        reporter.say(*level, message);
+    match result {
+        Ok(question) => question.is_none_or(outcome),
+        Err((level, message)) => {
+            reporter.say(level, &message);
+            false
+        }
     }
-    result.is_ok()
+}
+
+/// Waits until the master says whether it has taken the new configuration, and passes on why not.
+fn outcome(question: Question) -> bool {
+    let name = personality().name;
+    match question.wait(PATIENCE) {
+        Some(Ok(())) => true,
+        Some(Err(messages)) => {
+            tell(&format!("{messages}{name}: [error] reload failed, the running configuration is unchanged\n"));
+            false
+        }
+        None => {
+            tell(&format!("{name}: [error] the master process hasn't said whether it reloaded, see its error log\n"));
+            false
+        }
+    }
 }
 
 /// Runs the server until it is told to end: the exit code. `started` is called when it listens.
-pub fn run(program: &Program, command_line: &str, started: impl FnOnce(&Cycle)) -> i32 {
+pub fn run(program: &mut Program, command_line: &str, started: impl FnOnce(&Cycle)) -> i32 {
     let reporter = Reporter::start(program.first_log());
     reporter.install();
     install_panic_hook();
+    program.inherited = Inherited::take(&reporter);
+    let program = &*program;
+    systemd::init();
+    program.given.replace(systemd::given(&reporter));
     let Some(cycle) = Cycle::load(program, Purpose::Run, None, &reporter) else { return 1 };
     log::set_current(cycle.log.clone());
+    close_unused(program, &cycle, &reporter);
     note_start(&cycle);
     signals::ignore();
-    if cycle.core().daemon
-        && let Err(error) = os::process::daemonize()
-    {
-        crate::log!(log::current(), Emerg, "daemon() failed{}", Errno(&error));
+    if let Err(error) = signals::hold() {
+        crate::log!(log::current(), Emerg, "signalfd() failed{}", Errno(&error));
         return 1;
     }
+    // What takes a running program's place is in the background already.
+    let to_background = cycle.core().daemon && !program.inherited.is_upgrade();
+    let launch = match to_background.then(os::process::daemonize).transpose() {
+        Ok(launch) => launch,
+        Err(error) => {
+            crate::log!(log::current(), Emerg, "daemon() failed{}", Errno(&error));
+            return 1;
+        }
+    };
     if let Err(message) = pid_file::write(&cycle.core().pid) {
         reporter.with_log(cycle.log.clone()).say(Level::Emerg, &message);
         return 1;
     }
     redirect_stderr(&cycle);
     started(&cycle);
+    if let Some(launch) = launch {
+        launch.done();
+    }
+    systemd::ready("running");
     match cycle.core().master_process {
         true => run_master(program, cycle, command_line),
         false => run_single(program, cycle),
@@ -88,12 +132,27 @@ fn run_master(program: &Program, cycle: Rc<Cycle>, command_line: &str) -> i32 {
     };
     match master.run() {
         Outcome::Exit => 0,
-        Outcome::Worker(code) => code,
+        Outcome::Born(birth) => {
+            // What the master knew is of no use to a worker.
+            drop(master);
+            worker::run(*birth).code()
+        }
     }
 }
 
 fn run_single(program: &Program, cycle: Rc<Cycle>) -> i32 {
-    worker::serve(Birth { number: 0, cycle, channel: None }, Role::Single(program)).code()
+    let daemon = cycle.core().daemon || program.inherited.is_upgrade();
+    let birth = Birth { number: 0, cycle, generation: 0, daemon, channel: None, peers: Peers::new() };
+    worker::serve(birth, Role::Single(program)).code()
+}
+
+/// Closes the sockets that were passed to the program and that the configuration doesn't listen on.
+fn close_unused(program: &Program, cycle: &Cycle, reporter: &Reporter) {
+    let reporter = reporter.with_log(cycle.log.clone());
+    for unused in listening::unwanted(&program.given.take(), &cycle.listening) {
+        let address = &unused.listen.addr;
+        reporter.say(Level::Warn, &format!("the passed socket {address} has no \"listen\" directive, closed"));
+    }
 }
 
 fn note_start(cycle: &Cycle) {
@@ -126,3 +185,6 @@ fn redirect_stderr(cycle: &Cycle) {
         crate::log!(cycle.log, Alert, "dup2(STDERR) failed{}", Errno(&error));
     }
 }
+
+/// How long `-s reload` waits for the outcome: names may have to be looked up, and workers started.
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -2,16 +2,23 @@
 
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::Rc;
 
+use crate::answers::Answers;
+use crate::channel::Channel;
 use crate::core_conf::{CoreConf, Env};
 use crate::cycle::{Cycle, Program, Purpose};
+use crate::handover::Handover;
+use crate::inbox::{Inbox, Told, first_of};
 use crate::log::{self, Errno, Level};
-use crate::module::WorkerContext;
+use crate::module::{App, WorkerContext};
+use crate::peers::Peers;
 use crate::personality::personality;
 use crate::report::Reporter;
+use crate::sandbox;
 use crate::signals::{self, Action};
+use crate::systemd;
 
 /// What the master gives a worker at its birth.
 pub struct Birth {
@@ -19,8 +26,14 @@ pub struct Birth {
     pub number: usize,
     /// The cycle it serves.
     pub cycle: Rc<Cycle>,
-    /// Its end of the channel to the master: one byte tells that it is ready.
-    pub channel: Option<OwnedFd>,
+    /// Which cycle of the master this is, counted from 0.
+    pub generation: u64,
+    /// Whether WINCH counts: in the foreground a terminal sends it whenever its window changes.
+    pub daemon: bool,
+    /// Its end of the channel to the master; none if it is the only process.
+    pub channel: Option<Channel>,
+    /// The other workers.
+    pub peers: Peers,
 }
 
 /// How a worker ends.
@@ -89,20 +102,19 @@ pub fn serve(birth: Birth, role: Role<'_>) -> End {
 }
 
 async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
-    let signals = rt::Signals::new(&signals::HANDLED).map_err(|error| format!("signalfd() failed{}", Errno(&error)))?;
-    let Birth { number, cycle, channel } = birth;
-    let mut serving = Serving { number, role, cycle, stop: Rc::default() };
+    let Birth { number, cycle, generation, daemon, channel, peers } = birth;
+    let inbox = Inbox::new(channel, peers).map_err(|error| format!("signalfd() failed{}", Errno(&error)))?;
+    let takes = cycle.core().hands_over() && matches!(role, Role::Worker);
+    let handover = Handover::new(inbox.peers().clone(), generation, cycle.apps.clone(), takes);
+    let answers = if let Role::Single(_) = role { Answers::new().ok() } else { None };
+    let accepting = Rc::default();
+    let mut serving = Serving { number, role, cycle, daemon, inbox, handover, accepting, answers };
     serving.begin()?;
-    if let Some(channel) = &channel {
-        let _ = os::channel::send(channel.as_raw_fd(), &[READY], &[]);
-    }
-    while let Ok(signal) = signals.recv().await {
-        let action = match role {
-            Role::Worker => signals::of_worker(signal.number, serving.cycle.core().daemon),
-            Role::Single(_) => signals::of_master(signal.number, serving.cycle.core().daemon),
-        };
-        if action != Action::Ignore {
-            signals::note(signal, action);
+    serving.inbox.say_ready();
+    while let Ok(told) = serving.inbox.next().await {
+        let action = serving.action(told);
+        if let (Role::Single(_), Action::Terminate | Action::Quit) = (role, action) {
+            systemd::stopping();
         }
         match action {
             Action::Terminate => {
@@ -111,7 +123,7 @@ async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
             }
             Action::Quit => {
                 crate::log!(log::current(), Notice, "gracefully shutting down");
-                serving.quit(&signals).await;
+                serving.quit().await;
                 break;
             }
             Action::Reopen => serving.reopen(),
@@ -120,8 +132,8 @@ async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
         }
     }
     serving.cycle.log_files.flush_all();
-    if let Role::Single(_) = role {
-        serving.cycle.remove_files();
+    if let Role::Single(program) = role {
+        serving.cycle.remove_files(&|file| program.inherited.keeps(file), false);
     }
     Ok(End::Done)
 }
@@ -131,18 +143,42 @@ struct Serving<'a> {
     number: usize,
     role: Role<'a>,
     cycle: Rc<Cycle>,
-    /// Ends the accepting.
-    stop: Rc<rt::Event>,
+    daemon: bool,
+    inbox: Inbox,
+    handover: Rc<Handover>,
+    /// What accepts for it.
+    accepting: Rc<Accepting>,
+    /// Who asked a single process for a reload waits here for its outcome.
+    answers: Option<Answers>,
 }
 
 impl Serving<'_> {
+    /// What to do about what was said. Signals are noted in the log, commands aren't, as in nginx.
+    fn action(&self, told: Told) -> Action {
+        match told {
+            Told::Signal(signal) => {
+                let action = match self.role {
+                    Role::Worker => signals::of_worker(signal.number, self.daemon),
+                    Role::Single(_) => signals::of_single(signal.number, self.daemon),
+                };
+                signals::note(signal, action);
+                action
+            }
+            Told::Command(action) => action,
+            Told::HandOver { kind, payload, fds } => {
+                self.handover.received(kind, &payload, fds);
+                Action::Ignore
+            }
+        }
+    }
+
     /// Starts the applications, then the accepting.
     fn begin(&self) -> Result<(), String> {
         let context = WorkerContext { number: self.number, log: self.cycle.log.clone(), cycle: self.cycle.clone() };
         for app in &self.cycle.apps {
             app.clone().start_worker(&context);
         }
-        listen(&self.cycle, self.number, self.role, &self.stop)
+        listen(&self.cycle, self.number, self.role, &self.accepting)
     }
 
     fn reopen(&self) {
@@ -160,14 +196,24 @@ impl Serving<'_> {
         let Role::Single(program) = self.role else { return Ok(()) };
         crate::log!(log::current(), Notice, "reconfiguring");
         let reporter = Reporter::running(self.cycle.log.clone());
-        let Some(cycle) = Cycle::load(program, Purpose::Run, Some(&self.cycle), &reporter) else { return Ok(()) };
+        self.answers.iter().for_each(Answers::collect);
+        systemd::reloading();
+        let Some(cycle) = Cycle::load(program, Purpose::Run, Some(&self.cycle), &reporter) else {
+            self.answers.iter().for_each(|answers| answers.answer(Err(&reporter.heard())));
+            systemd::ready("the last reload failed, the configuration before it is running");
+            return Ok(());
+        };
         let old = std::mem::replace(&mut self.cycle, cycle);
-        old.replaced_by(&self.cycle);
-        std::mem::take(&mut self.stop).notify();
+        old.replaced_by(&self.cycle, &|file| program.inherited.keeps(file));
+        std::mem::take(&mut self.accepting).stop.notify();
         old.apps.iter().for_each(|app| app.quit());
         old.log_files.flush_all();
         rt::close_idle();
-        self.begin()
+        self.begin()?;
+        self.cycle.give_up_retired();
+        self.answers.iter().for_each(|answers| answers.answer(Ok(())));
+        systemd::ready("running");
+        Ok(())
     }
 
     /// What still runs is over now; it gets the time to log that.
@@ -185,98 +231,136 @@ impl Serving<'_> {
     }
 
     /// Finishes what runs: returns when all connections are done, the time is over, or a signal says to stop at once.
-    async fn quit(&self, signals: &rt::Signals) {
+    async fn quit(&self) {
         let cycle = &self.cycle;
         os::title::set(&format!("{}: worker process is shutting down", personality().name));
-        self.stop.notify();
-        cycle.listening.iter().for_each(|listening| drop(listening.sockets.take()));
-        cycle.apps.iter().for_each(|app| app.quit());
+        self.accepting.stop.notify();
+        cycle.close_listening();
         let timeout = cycle.core().worker_shutdown_timeout_ms;
         let deadline = (timeout > 0).then(|| rt::now_ms() + timeout);
-        let waiting = async {
-            loop {
-                rt::close_idle();
-                rt::yield_now().await;
-                if cycle.apps.iter().all(|app| app.busy() == 0) {
-                    break;
-                }
-                if deadline.is_some_and(|deadline| rt::now_ms() >= deadline) {
-                    break;
-                }
-                rt::sleep(QUIT_POLL_MS).await;
-            }
-        };
+        let late = || deadline.is_some_and(|deadline| rt::now_ms() >= deadline);
         let told = async {
-            loop {
-                let Ok(signal) = signals.recv().await else { break };
-                let action = signals::of_worker(signal.number, cycle.core().daemon);
-                match action {
-                    Action::Terminate => {
-                        signals::note(signal, action);
-                        break;
-                    }
-                    Action::Reopen => {
-                        signals::note(signal, action);
-                        self.reopen();
-                    }
+            while let Ok(told) = self.inbox.next().await {
+                match self.action(told) {
+                    Action::Terminate => break,
+                    Action::Reopen => self.reopen(),
                     _ => {}
                 }
             }
         };
-        first_of(waiting, told).await;
+        first_of(self.empty(&late), told).await;
         self.end_connections().await;
+        if self.handover.given() > 0 {
+            crate::log!(log::current(), Notice, "{} connections handed over", self.handover.given());
+        }
         crate::log!(log::current(), Notice, "exiting");
+    }
+
+    /// Returns when nothing is left to serve, or it is late. What can go to successors goes.
+    async fn empty(&self, late: &dyn Fn() -> bool) {
+        let (apps, handover) = (&self.cycle.apps, &self.handover);
+        let hands_over = self.cycle.core().hands_over() && matches!(self.role, Role::Worker);
+        let mut open = hands_over && handover.begin().await;
+        if open {
+            apps.iter().for_each(|app| app.hand_over(handover));
+        }
+        apps.iter().for_each(|app| app.quit());
+        if open {
+            rt::wake_connections();
+        }
+        loop {
+            rt::close_idle();
+            rt::yield_now().await;
+            if hands_over {
+                handover.go_on();
+            }
+            if handover.is_open() && !std::mem::replace(&mut open, true) {
+                // They came late.
+                apps.iter().for_each(|app| app.hand_over(handover));
+                rt::wake_connections();
+            }
+            let busy = || self.accepting.running.get() > 0 || apps.iter().any(|app| app.busy() > 0);
+            if !busy() && handover.waiting() == 0 {
+                handover.settle().await;
+                if !busy() {
+                    return;
+                }
+            }
+            if late() {
+                return;
+            }
+            rt::sleep(if handover.waiting() > 0 { FULL_POLL_MS } else { QUIT_POLL_MS }).await;
+        }
     }
 }
 
-/// Waits for whichever ends first; the other is dropped.
-async fn first_of(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
-    let (mut one, mut other) = (std::pin::pin!(one), std::pin::pin!(other));
-    std::future::poll_fn(|cx| {
-        if one.as_mut().poll(cx).is_ready() { std::task::Poll::Ready(()) } else { other.as_mut().poll(cx) }
-    })
-    .await;
-}
-
-/// Starts a task for each listening socket; all end, and close their sockets, when `stop` happens.
-fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, stop: &Rc<rt::Event>) -> Result<(), String> {
+/// Starts a task for each listening socket; all end, and close their sockets, when the accepting stops.
+fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accepting>) -> Result<(), String> {
     let event = cycle.event();
-    let mutex = event.accept_mutex && cycle.core().master_process && cycle.core().worker_processes > 1;
+    let workers = cycle.core().worker_processes;
+    let mutex = event.accept_mutex && cycle.core().master_process && workers > 1;
     if mutex {
         rt::set_accept_mutex(Rc::new(AcceptMutex(cycle.shared.accept.clone())), event.accept_mutex_delay_ms);
     }
     for listening in cycle.listening.iter().filter(|listening| !listening.listen.options.datagram) {
-        let found = match role {
-            Role::Worker => listening.take(worker),
-            // The next cycle is going to inherit them.
-            Role::Single(_) => listening.sockets.borrow().first().cloned(),
-        };
-        let Some(fd) = found else { continue };
-        let fd = Rc::try_unwrap(fd)
-            .or_else(|fd| fd.as_fd().try_clone_to_owned())
-            .map_err(|error| format!("dup() failed{}", Errno(&error)))?;
         let options = rt::AcceptOptions {
-            exclusive: cycle.core().worker_processes > 1 && !listening.listen.options.reuseport,
+            exclusive: workers > 1 && !listening.listen.options.reuseport,
             multi_accept: event.multi_accept,
             mutex: mutex && !listening.listen.options.reuseport,
             deferred: listening.listen.options.deferred,
             delay_ms: event.accept_mutex_delay_ms,
         };
-        let listener = rt::Listener::new(fd, options)
-            .map_err(|error| format!("listening on {} failed{}", listening.listen.addr, Errno(&error)))?;
-        let Some(app) = cycle.apps.get(listening.app).cloned() else { continue };
-        let index = listening.index;
-        let stop = stop.clone();
-        rt::spawn(async move {
-            let accepting = async {
-                while let Ok((stream, peer)) = listener.accept().await {
-                    app.clone().accept(index, stream, peer);
-                }
-            };
-            first_of(accepting, stop.wait()).await;
-        });
+        let sockets = match role {
+            Role::Worker => listening.take(worker, workers),
+            // The next cycle is going to inherit them.
+            Role::Single(_) => listening.sockets.borrow().clone(),
+        };
+        let Some(app) = cycle.apps.get(listening.app) else { continue };
+        for fd in sockets {
+            let fd = Rc::try_unwrap(fd)
+                .or_else(|fd| fd.as_fd().try_clone_to_owned())
+                .map_err(|error| format!("dup() failed{}", Errno(&error)))?;
+            let number = fd.as_raw_fd();
+            let listener = rt::Listener::new(fd, options)
+                .map_err(|error| format!("listening on {} failed{}", listening.listen.addr, Errno(&error)))?;
+            rt::spawn(accepting.clone().run(listener, number, app.clone(), listening.index));
+        }
+    }
+    if let Role::Worker = role {
+        // What was for older workers, and left for them to empty, isn't to be held open here.
+        cycle.close_listening();
     }
     Ok(())
+}
+
+/// The tasks that accept.
+#[derive(Default)]
+struct Accepting {
+    /// Happens once.
+    stop: rt::Event,
+    running: Cell<usize>,
+}
+
+impl Accepting {
+    /// Accepts on a socket, the descriptor of this number, until told to stop; from one that has been retired what was
+    /// on its way into its queue too.
+    async fn run(self: Rc<Self>, listener: rt::Listener, number: RawFd, app: Rc<dyn App>, index: usize) {
+        self.running.set(self.running.get() + 1);
+        let accept = async {
+            while let Ok((stream, peer)) = listener.accept().await {
+                app.clone().accept(index, stream, peer);
+            }
+        };
+        let stopped = async {
+            // Also when that was before this task began.
+            std::future::poll_fn(|cx| self.stop.poll_since(cx, 0)).await;
+            if os::socket::is_retired(number) {
+                rt::sleep(LAST_ARRIVALS_MS).await;
+            }
+        };
+        first_of(accept, stopped).await;
+        self.running.set(self.running.get() - 1);
+    }
 }
 
 /// The lock of `accept_mutex`, as the event loop takes it.
@@ -345,13 +429,7 @@ fn become_worker(birth: &Birth) -> Result<(), String> {
     }
     set_limits(core, birth.cycle.event().worker_connections);
     if let Some(owner) = birth.cycle.owner() {
-        let failed = |call: &str, error: std::io::Error| format!("{call} failed{}", Errno(&error));
-        os::users::set_gid(owner.gid).map_err(|error| failed(&format!("setgid({})", owner.gid), error))?;
-        let name = owner.user.name.to_string_lossy();
-        os::users::init_groups(&owner.user.name, owner.gid)
-            .map_err(|error| failed(&format!("initgroups({name}, {})", owner.gid), error))?;
-        let uid = owner.user.uid;
-        os::users::set_uid(uid).map_err(|error| failed(&format!("setuid({uid})"), error))?;
+        sandbox::drop_privileges(&owner, &birth.cycle.needs)?;
     }
     if let Some(processors) = core.worker_cpu_affinity.of_worker(birth.number) {
         warn("sched_setaffinity", os::process::set_affinity(processors));
@@ -361,7 +439,7 @@ fn become_worker(birth: &Birth) -> Result<(), String> {
         std::env::set_current_dir(folder)
             .map_err(|error| format!("chdir(\"{}\") failed{}", folder.display(), Errno(&error)))?;
     }
-    Ok(())
+    sandbox::enter(&birth.cycle)
 }
 
 /// Of the environment stays `TZ` and what `env` names.
@@ -424,9 +502,12 @@ pub fn after(ms: u64, f: impl FnOnce() + 'static) {
 
 /// The exit code that says: don't start me again.
 pub const FATAL: i32 = 2;
-/// The message of a worker that is ready to accept.
-pub const READY: u8 = b'r';
 const QUIT_POLL_MS: u64 = 20;
+/// How soon a channel that was full is tried again.
+const FULL_POLL_MS: u64 = 1;
+/// How long a worker that leaves goes on accepting from a socket that nobody else accepts from: connections whose
+/// handshake had begun end up there.
+const LAST_ARRIVALS_MS: u64 = 500;
 /// How long connections may take to notice that they are over.
 const LAST_WORDS_MS: u64 = 100;
 

@@ -7,6 +7,8 @@ pub mod core;
 pub mod modules;
 pub mod proxy;
 
+pub use ::tls::LIBRARY as TLS_LIBRARY;
+
 use std::rc::Rc;
 
 use conf::{Loader, Registry};
@@ -26,7 +28,7 @@ impl engine::Module for Module {
     }
 
     fn build(&self, loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> conf::Result<Option<Rc<dyn App>>> {
-        core::build::build(loader, cx)
+        ::tls::reading_once(|| core::build::build(loader, cx))
     }
 
     fn variables(&self) -> Vec<(&'static str, String)> {

@@ -66,10 +66,14 @@ fn threads() -> usize {
 
 /// Leaves the terminal and goes to the background: only the child returns, as leader of its own session.
 ///
-/// Standard input and output become `/dev/null`; standard error stays, and the file mode mask is cleared.
-pub fn daemonize() -> io::Result<()> {
+/// The parent waits until the child says by [`Launch::done`] that it has started, and exits with 0; if the child ends
+/// before that, with 1. Standard input and output become `/dev/null`; standard error stays, and the file mode mask is
+/// cleared.
+pub fn daemonize() -> io::Result<Launch> {
+    let (waiting, launch) = io::pipe()?;
     if let Fork::Parent(_) = fork()? {
-        exit_now(0);
+        drop(launch);
+        exit_now(i32::from(!is_done(waiting)));
     }
     // SAFETY: no memory is involved.
     unsafe {
@@ -78,7 +82,25 @@ pub fn daemonize() -> io::Result<()> {
     }
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     crate::io::dup2(null.as_raw_fd(), 0)?;
-    crate::io::dup2(null.as_raw_fd(), 1)
+    crate::io::dup2(null.as_raw_fd(), 1)?;
+    Ok(Launch(launch))
+}
+
+/// What the parent of a daemon waits for. Dropped without a word, it is a start that failed.
+#[derive(Debug)]
+pub struct Launch(io::PipeWriter);
+
+impl Launch {
+    /// The start has succeeded: the parent may go.
+    pub fn done(mut self) {
+        // A parent that has been killed doesn't mind.
+        let _ = io::Write::write_all(&mut self.0, &[1]);
+    }
+}
+
+fn is_done(mut waiting: io::PipeReader) -> bool {
+    let mut byte = [0];
+    matches!(io::Read::read(&mut waiting, &mut byte), Ok(1))
 }
 
 /// Ends the process without running destructors or flushing anything: for a forked process that isn't to return.
@@ -323,6 +345,20 @@ mod tests {
     fn a_child_is_waited_for() {
         assert!(tests_fork(|| ()) > 0);
         assert!(fork().is_err(), "a test process has several threads");
+    }
+
+    #[test]
+    fn a_launch_is_waited_for() {
+        for done in [true, false] {
+            let (waiting, launch) = io::pipe().expect("a pipe");
+            let launch = Launch(launch);
+            if done {
+                launch.done()
+            } else {
+                drop(launch)
+            }
+            assert_eq!(is_done(waiting), done);
+        }
     }
 
     #[test]

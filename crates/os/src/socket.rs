@@ -108,7 +108,8 @@ pub fn listen(addr: &SockAddr, options: &ListenOptions) -> Result<OwnedFd, Liste
     Ok(fd)
 }
 
-/// Applies the options to a listening socket that exists already; `inherited`: the backlog and a former `deferred` too.
+/// Applies the options to a listening socket that exists already; `inherited`: the backlog too, and former `fastopen`
+/// and `deferred` are undone.
 pub fn configure(fd: RawFd, options: &ListenOptions, inherited: bool) -> Result<(), ListenError> {
     if let Some(size) = options.rcvbuf {
         set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, size as i32).map_err(at("setsockopt(SO_RCVBUF)"))?;
@@ -119,8 +120,10 @@ pub fn configure(fd: RawFd, options: &ListenOptions, inherited: bool) -> Result<
     if let Some(keepalive) = options.so_keepalive {
         set_keepalive(fd, keepalive).map_err(at("setsockopt(SO_KEEPALIVE)"))?;
     }
-    if let Some(length) = options.fastopen {
-        set(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, length as i32).map_err(at("setsockopt(TCP_FASTOPEN)"))?;
+    if options.fastopen.is_some() || (inherited && get(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN).is_ok_and(|v| v != 0))
+    {
+        let length = options.fastopen.unwrap_or(0) as i32;
+        set(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, length).map_err(at("setsockopt(TCP_FASTOPEN)"))?;
     }
     if options.deferred || (inherited && get(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT).is_ok_and(|v| v != 0)) {
         set(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, i32::from(options.deferred))
@@ -302,6 +305,37 @@ pub fn is_reuseport(fd: RawFd) -> bool {
     get(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT).is_ok_and(|v| v != 0)
 }
 
+/// SO_REUSEPORT: sockets of one user that have it may be bound to the same address, or to addresses that overlap.
+pub fn set_reuseport(fd: RawFd, on: bool) -> io::Result<()> {
+    set(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, i32::from(on))
+}
+
+/// Lets a listening socket get no further connections: new ones go to another socket that listens on the address, or
+/// are refused. What is in its queue, or on its way into it, can still be accepted.
+///
+/// It is bound to a network interface that doesn't exist. The kernel looks at a listener's interface when a connection
+/// begins, and never again.
+pub fn retire(fd: RawFd) -> io::Result<()> {
+    set(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, NOWHERE)
+}
+
+/// Whether somebody who shares this socket has called [`retire`] on it.
+pub fn is_retired(fd: RawFd) -> bool {
+    get(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX).is_ok_and(|v| v == NOWHERE)
+}
+
+/// The number of an interface that no system ever has: they are counted from 1.
+const NOWHERE: i32 = i32::MAX;
+
+/// The user and the process at the other end of a connected unix socket, as they were when it connected or listened.
+pub fn peer_credentials(fd: RawFd) -> io::Result<(u32, i32)> {
+    let mut value = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = mem::size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes into `value`, plain old data.
+    check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut value).cast(), &mut len) })?;
+    Ok((value.uid, value.pid))
+}
+
 /// What the kernel knows of a TCP connection: the `$tcpinfo_*` variables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpInfo {
@@ -343,6 +377,33 @@ fn get(fd: RawFd, level: i32, option: i32) -> io::Result<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_retired_socket_gives_way() {
+        let any = SockAddr::from("127.0.0.1:0".parse::<std::net::SocketAddr>().expect("an address"));
+        let narrow = listen(&any, &ListenOptions::default()).expect("listen");
+        let to = local_addr(narrow.as_raw_fd()).expect("address");
+        let wildcard = SockAddr::from(std::net::SocketAddr::from(([0, 0, 0, 0], to.port())));
+        assert!(listen(&wildcard, &ListenOptions::default()).is_err(), "they overlap");
+        set_reuseport(narrow.as_raw_fd(), true).expect("reuseport");
+        let wide = listen(&wildcard, &ListenOptions { reuseport: true, ..Default::default() }).expect("listen");
+        let connect = || std::net::TcpStream::connect(to.to_string()).expect("connect");
+        let before = connect();
+        assert!(!is_retired(narrow.as_raw_fd()));
+        retire(narrow.as_raw_fd()).expect("retire");
+        assert!(is_retired(narrow.as_raw_fd()));
+        let after = connect();
+        let peer = |fd: &OwnedFd| accept(fd.as_raw_fd()).map(|(_, from)| from.to_string()).expect("accept");
+        assert_eq!(peer(&narrow), before.local_addr().expect("address").to_string());
+        assert_eq!(peer(&wide), after.local_addr().expect("address").to_string());
+    }
+
+    #[test]
+    fn peers_have_names() {
+        let (one, _other) = crate::channel::pair().expect("pair");
+        let (uid, pid) = peer_credentials(one.as_raw_fd()).expect("credentials");
+        assert_eq!((uid, pid), (crate::users::effective_uid(), crate::process::pid()));
+    }
 
     #[test]
     fn listens_connects_accepts() {

@@ -97,6 +97,8 @@ pub(crate) struct Core {
     pub(crate) backend: RefCell<Backend>,
     /// Connections with more to write than one turn's share.
     pub(crate) flush: RefCell<Vec<u32>>,
+    /// The layers of connections that have one, by slot.
+    pub(crate) layers: RefCell<Vec<Option<Box<crate::layer::Layered>>>>,
     pub(crate) mutex: RefCell<Option<Mutex>>,
     pub(crate) remote: Arc<Remote>,
     pub(crate) limit: usize,
@@ -165,6 +167,7 @@ impl Runtime {
             clock: Clock::new(source),
             backend: RefCell::new(backend),
             flush: RefCell::default(),
+            layers: RefCell::default(),
             mutex: RefCell::default(),
             remote,
             limit,
@@ -360,6 +363,11 @@ impl Core {
     pub(crate) fn open(&self, fd: Option<OwnedFd>, flags: u16, kind: Kind) -> io::Result<u32> {
         let counted = flags & flag::COUNTED != 0;
         let number = if counted && flags & flag::LISTENER == 0 { self.next_number() } else { 0 };
+        self.open_numbered(fd, flags, kind, number)
+    }
+
+    /// The same for a connection that has a number.
+    pub(crate) fn open_numbered(&self, fd: Option<OwnedFd>, flags: u16, kind: Kind, number: u64) -> io::Result<u32> {
         let mut slots = self.slots.borrow_mut();
         let n = slots.insert(fd, flags, number);
         let slot = slots.at(n);
@@ -460,7 +468,24 @@ impl Core {
     }
 
     pub(crate) fn close_idle(&self) {
+        // What the ring has received belongs to connections that aren't idle any more.
+        if let Some(uring) = self.backend.borrow_mut().uring() {
+            uring.look(&self.slots, &self.clock);
+        }
         self.evict(usize::MAX);
+    }
+
+    /// Polls everybody who waits for a connection.
+    pub(crate) fn wake_connections(&self) {
+        let slots = self.slots.borrow();
+        let connections = slots.iter().filter(|(_, slot)| slot.has(flag::COUNTED) && !slot.has(flag::LISTENER));
+        for (_, slot) in connections {
+            for task in [slot.recv_task, slot.send_task, slot.hang_task] {
+                if task != NONE {
+                    self.tasks.wake(task);
+                }
+            }
+        }
     }
 
     fn evict(&self, count: usize) {

@@ -13,8 +13,10 @@
 
 mod clock;
 mod core;
+mod detach;
 mod driver;
 mod fd;
+mod layer;
 mod listener;
 mod send;
 pub mod sim;
@@ -27,7 +29,9 @@ mod timers;
 
 pub use clock::Wall;
 pub use core::{Counts, Driver, Hook, Options, Report, Runtime};
+pub use detach::{Detached, make_room};
 pub use fd::{AsyncFd, Signals};
+pub use layer::Layer;
 pub use listener::{AcceptLock, AcceptOptions, Listener, set_accept_mutex};
 pub use stream::{ConnectOptions, Recv, Sending, Stream, is_closing};
 pub use sync::{Event, Queue, YieldNow, yield_now};
@@ -66,6 +70,11 @@ pub fn close_idle() {
 /// gone. Connections that were made from here end with the tasks that hold them.
 pub fn close_accepted() {
     core::current().close_accepted();
+}
+
+/// Polls all tasks that wait for a connection, as if each had something: for news that concern them all.
+pub fn wake_connections() {
+    core::current().wake_connections();
 }
 
 /// Whether the kernel offers what the driver needs.

@@ -1,5 +1,6 @@
 //! Connections.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -22,8 +23,10 @@ use crate::timers::Tick;
 /// One task may wait to receive, one for its bytes to be sent, one for the peer to go; they may be the same. Dropping it
 /// closes the connection; what waits to be sent is lost then.
 pub struct Stream {
-    slot: u32,
-    core: &'static Core,
+    pub(crate) slot: u32,
+    /// Whether a layer stands between the socket's bytes and the users.
+    layered: Cell<bool>,
+    pub(crate) core: &'static Core,
 }
 
 /// How a connection is made.
@@ -57,7 +60,7 @@ impl Stream {
     pub(crate) fn open(fd: OwnedFd, flags: u16) -> io::Result<Stream> {
         let core = core::current();
         let slot = core.open(Some(fd), flags | flag::COUNTED, Kind::Stream)?;
-        Ok(Stream { slot, core })
+        Ok(Stream::of(slot, core))
     }
 
     /// A connection of the sim driver.
@@ -65,7 +68,7 @@ impl Stream {
         let core = core::current();
         let slot = core.open(None, flags | flag::COUNTED, Kind::Stream).expect("there is nothing to watch");
         core.sim(|sim| sim.attach(end, slot));
-        Stream { slot, core }
+        Stream::of(slot, core)
     }
 
     /// Connects. Errors: `TimedOut` after `timeout_ms`, what the system says, or [`io::ErrorKind::QuotaExceeded`] if all
@@ -101,6 +104,23 @@ impl Stream {
         self.slot
     }
 
+    pub(crate) fn core(&self) -> &'static Core {
+        self.core
+    }
+
+    pub(crate) fn of(slot: u32, core: &'static Core) -> Stream {
+        Stream { slot, layered: Cell::new(false), core }
+    }
+
+    /// Whether a layer ([`Stream::set_layer`]) stands between the socket's bytes and the users.
+    pub fn is_layered(&self) -> bool {
+        self.layered.get()
+    }
+
+    pub(crate) fn mark_layered(&self, layered: bool) {
+        self.layered.set(layered);
+    }
+
     fn poll_connected(&self) -> Poll<io::Result<()>> {
         self.with(|slot| {
             if slot.has(flag::WRITABLE | flag::HUP | flag::ERR) {
@@ -122,6 +142,13 @@ impl Stream {
     /// No memory is held while it waits. Errors: `TimedOut` once the receive timeout is over, one that [`is_closing`]
     /// knows, or the system's.
     pub fn poll_recv(&self, _: &mut Context<'_>, size_hint: usize) -> Poll<io::Result<Buf>> {
+        if self.layered.get() {
+            return self.layered_recv(size_hint);
+        }
+        self.raw_recv(size_hint)
+    }
+
+    pub(crate) fn raw_recv(&self, size_hint: usize) -> Poll<io::Result<Buf>> {
         self.with(|slot| {
             if slot.has(flag::ENDED) {
                 return Poll::Ready(Err(io::Error::from_raw_os_error(CLOSING)));
@@ -142,6 +169,12 @@ impl Stream {
                 }
             }
             if slot.has(flag::EVICTED) {
+                // A last look: what has come since the last event would be lost with the connection.
+                if !self.core.ring
+                    && let Some(result) = self.read(slot, size_hint)
+                {
+                    return Poll::Ready(result);
+                }
                 return Poll::Ready(Err(io::Error::from_raw_os_error(CLOSING)));
             }
             if slot.recv_deadline.passed(self.core.clock.now()) {
@@ -221,6 +254,9 @@ impl Stream {
         if buf.is_empty() {
             return;
         }
+        if self.layered.get() {
+            return self.layered_unread(buf);
+        }
         self.with(|slot| {
             let unread = &mut slot.queues().unread;
             if let Some(earlier) = unread {
@@ -235,6 +271,13 @@ impl Stream {
     /// Ready: everything given so far is with the kernel. Pending: call again, with more pieces or an empty chain; what
     /// was taken is sent meanwhile. Errors: `TimedOut` if the send timeout passes without progress, or the system's.
     pub fn poll_send(&self, _: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>> {
+        if self.layered.get() {
+            return self.layered_send(chain);
+        }
+        self.raw_send(chain)
+    }
+
+    pub(crate) fn raw_send(&self, chain: &mut Chain) -> Poll<io::Result<()>> {
         read_small_files(chain);
         self.with(|slot| {
             if slot.has(flag::ENDED) {
@@ -275,7 +318,7 @@ impl Stream {
     /// [`Stream::poll_send`]. `None`: all of them, because others wait to go first, or because the driver is one that
     /// sends by itself.
     pub fn try_send(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
-        if self.core.ring || self.core.is_sim {
+        if self.core.ring || self.core.is_sim || self.layered.get() {
             return Ok(None);
         }
         self.with(|slot| {
@@ -360,7 +403,8 @@ impl Stream {
     /// How many bytes have been taken over but aren't with the kernel yet.
     pub fn pending(&self) -> u64 {
         let sending = self.core.backend.borrow_mut().uring().map_or(0, |uring| uring.sending(self.slot));
-        sending + self.with(|slot| slot.queues.as_ref().map_or(0, |q| q.out.len()))
+        let layered = if self.layered.get() { self.layered_counts().0 } else { 0 };
+        layered + sending + self.with(|slot| slot.queues.as_ref().map_or(0, |q| q.out.len()))
     }
 
     /// Lets the current and the following `recv` fail `ms` from now; `None`: never. Costs a store.
@@ -371,6 +415,12 @@ impl Stream {
                 self.core.arm(self.slot, slot);
             }
         });
+    }
+
+    /// Milliseconds until a `recv` fails for want of bytes; `None`: it never does.
+    pub fn recv_timeout_left(&self) -> Option<u64> {
+        let now = self.core.clock.now();
+        self.with(|slot| slot.recv_deadline.is_some().then(|| slot.recv_deadline.expand(now).saturating_sub(now)))
     }
 
     /// Whether a deadline for `recv` is set.
@@ -420,6 +470,9 @@ impl Stream {
 
     /// Whether bytes, or the peer's end, may be waiting to be received.
     pub fn is_readable(&self) -> bool {
+        if self.layered.get() && self.layered_readable() {
+            return true;
+        }
         self.with(|slot| {
             let read = slot
                 .queues
@@ -431,11 +484,17 @@ impl Stream {
 
     /// Bytes sent so far.
     pub fn sent(&self) -> u64 {
+        if self.layered.get() {
+            return self.layered_counts().1;
+        }
         self.with(|slot| slot.sent)
     }
 
     /// Bytes received so far.
     pub fn received(&self) -> u64 {
+        if self.layered.get() {
+            return self.layered_counts().2;
+        }
         self.with(|slot| slot.received)
     }
 
@@ -472,6 +531,9 @@ impl Stream {
 
     /// Sends the end: the peer reads it after all bytes before.
     pub fn shutdown_write(&self) -> io::Result<()> {
+        if self.layered.get() {
+            self.layered_close();
+        }
         if self.core.is_sim {
             self.core.sim(|sim| sim.shutdown(self.slot, self.core.clock.now()));
             return Ok(());
@@ -497,17 +559,14 @@ impl Stream {
         self.with(|slot| raw(slot))
     }
 
-    /// Gives the socket up, unclosed, with what was received from it but not read. Bytes that wait to be sent are lost.
+    /// Gives the socket up, unclosed, with what was received from it but not read. Bytes that wait to be sent are lost,
+    /// and so is a layer: its peer could not be talked to any more.
     ///
     /// # Panics
     /// With the sim driver, which has no sockets.
     pub fn into_parts(self) -> (OwnedFd, Vec<Buf>) {
-        self.core.detach(self.slot);
-        let unread =
-            self.with(|slot| slot.queues.take()).map_or(Vec::new(), |q| q.unread.into_iter().chain(q.input).collect());
-        let fd = self.core.close(self.slot).expect("a handle's slot is open");
-        std::mem::forget(self);
-        (fd, unread)
+        let parts = self.detach();
+        (parts.fd, parts.unread)
     }
 
     /// The same, with what was received but not read lost too.
@@ -515,7 +574,7 @@ impl Stream {
         self.into_parts().0
     }
 
-    fn with<T>(&self, f: impl FnOnce(&mut Slot) -> T) -> T {
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Slot) -> T) -> T {
         f(self.core.slots.borrow_mut().at(self.slot))
     }
 }
@@ -553,6 +612,9 @@ impl Future for Sending<'_> {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        if self.layered.get() {
+            self.drop_layer();
+        }
         self.core.close(self.slot);
     }
 }

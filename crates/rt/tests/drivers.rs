@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::rc::Rc;
 
 use buf::{Buf, Bytes, Chain, FileRange, Piece};
@@ -389,6 +389,41 @@ fn idle_connections_make_room() {
 }
 
 #[test]
+fn a_request_that_meets_the_call_to_close_is_read() {
+    each(async || {
+        let (listener, addr) = listener(AcceptOptions::default());
+        let SockAddr::V4(to) = addr else { unreachable!() };
+        let mut plain = std::net::TcpStream::connect(to).expect("connect");
+        let (server, _) = listener.accept().await.expect("accept");
+        for _ in 0..3 {
+            server.set_idle(true);
+            let mut recv = std::pin::pin!(server.recv(100));
+            assert!(poll_once(recv.as_mut()).await.is_none());
+            plain.write_all(b"GET").expect("write");
+            close_idle();
+            assert_eq!(&recv.await.expect("what came before the close")[..], b"GET");
+            // Busy now, it may wait for the rest.
+            server.set_idle(false);
+            let mut recv = std::pin::pin!(server.recv(100));
+            assert!(poll_once(recv.as_mut()).await.is_none());
+            plain.write_all(b" rest").expect("write");
+            assert_eq!(&recv.await.expect("the rest")[..], b" rest");
+        }
+        server.set_idle(true);
+        close_idle();
+        assert!(server.recv(100).await.is_err_and(|e| is_closing(&e)));
+    });
+}
+
+async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}
+
+#[test]
 fn busy_connections_are_the_limit() {
     let reports = Rc::new(RefCell::new(0));
     let count = reports.clone();
@@ -651,7 +686,12 @@ fn a_storm_of_connections() {
         while left.get() > 0 {
             sleep(2).await;
         }
-        sleep(20).await;
+        // The other sides follow soon, or on a busy machine somewhat later.
+        let mut rounds = 0;
+        while connections().active > 1 && rounds < 250 {
+            sleep(20).await;
+            rounds += 1;
+        }
         assert_eq!(connections().active, 1, "all have been closed");
     });
 }
@@ -672,4 +712,114 @@ async fn storm_client(addr: &SockAddr, n: u32) {
     if n.is_multiple_of(5) {
         client.linger_reset();
     }
+}
+
+/// Detaches and attaches, as if the descriptor had gone to another process and come back.
+fn moved(stream: Stream) -> Stream {
+    let (number, counters) = (stream.number(), (stream.sent() + stream.pending(), stream.received()));
+    let parts = stream.detach();
+    let unread: u64 = parts.unread.iter().map(|buf| buf.len() as u64).sum();
+    assert_eq!(parts.number, number);
+    assert_eq!(parts.sent + parts.unsent.len(), counters.0);
+    assert!(parts.received <= counters.1 + unread);
+    Stream::attach(parts).expect("a stream")
+}
+
+#[test]
+fn moves_with_all_its_bytes() {
+    each(async || {
+        let (client, server) = pair().await;
+        // Receiving is under way, bytes are on the way, some were given back.
+        client.send(&mut chain(b"abc")).await.expect("send");
+        let mut first = server.recv(100).await.expect("recv");
+        first.consume(1);
+        server.unread(first);
+        {
+            let mut reading = Box::pin(async { read_exactly(&server, 3).await });
+            assert!(pin_timeout(5, reading.as_mut()).await.is_none());
+        }
+        server.unread(Buf::from_memory(b"bc".to_vec().into(), 0, 2));
+        client.send(&mut chain(b"def")).await.expect("send");
+        sleep(5).await;
+        let before = server.number();
+        let server = moved(server);
+        assert_eq!(server.number(), before);
+        assert_eq!(read_exactly(&server, 5).await, b"bcdef");
+        assert_eq!(server.received(), 6);
+        // It serves on, and its end is told.
+        server.send(&mut chain(b"answer")).await.expect("send");
+        assert_eq!(read_exactly(&client, 6).await, b"answer");
+        assert_eq!(server.sent(), 6);
+        client.shutdown_write().expect("shutdown");
+        let server = moved(server);
+        assert!(server.recv(100).await.expect("the end").is_empty());
+    });
+}
+
+#[test]
+fn moves_again_and_again_under_load() {
+    each(async || {
+        let (client, mut server) = pair().await;
+        let size = 3 << 20;
+        let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+        let (client, sent) = (Rc::new(client), Bytes::from(bytes.clone()));
+        let writer = client.clone();
+        let mut to_server = Chain::from(sent.clone());
+        spawn(async move { writer.send(&mut to_server).await.expect("send") });
+        let reader = client.clone();
+        let back = Rc::new(RefCell::new(Vec::new()));
+        let into = back.clone();
+        spawn(async move {
+            while into.borrow().len() < size {
+                let buf = reader.recv(64 << 10).await.expect("recv");
+                assert!(!buf.is_empty(), "an early end");
+                into.borrow_mut().extend_from_slice(&buf);
+            }
+        });
+        // An echo that is moved while it has bytes pending both ways.
+        let (mut echoed, mut rounds) = (0, 0);
+        while echoed < size {
+            if rounds % 3 == 0 {
+                let parts = server.detach();
+                server = Stream::attach(parts).expect("a stream");
+            }
+            rounds += 1;
+            let Some(buf) = pin_timeout(20, server.recv(8 << 10)).await else { continue };
+            let buf = buf.expect("recv");
+            assert!(!buf.is_empty(), "an early end");
+            echoed += buf.len();
+            drop(server.send_all(Chain::from(buf.freeze())));
+        }
+        while server.pending() > 0 {
+            server = moved(server);
+            sleep(1).await;
+        }
+        while back.borrow().len() < size {
+            sleep(1).await;
+        }
+        assert!(*back.borrow() == bytes, "bytes were lost or mixed up");
+        assert_eq!((server.received(), server.sent()), (size as u64, size as u64));
+    });
+}
+
+#[test]
+fn news_wake_everybody() {
+    each(async || {
+        let (client, server) = pair().await;
+        let polls = Rc::new(Cell::new(0));
+        let count = polls.clone();
+        spawn(async move {
+            let _ = std::future::poll_fn(|cx| {
+                count.set(count.get() + 1);
+                server.poll_recv(cx, 10)
+            })
+            .await;
+        });
+        sleep(5).await;
+        let before = polls.get();
+        wake_connections();
+        yield_now().await;
+        assert_eq!(polls.get(), before + 1);
+        client.send(&mut chain(b"x")).await.expect("send");
+    });
 }

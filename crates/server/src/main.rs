@@ -17,6 +17,9 @@ use engine::{Module, start};
 
 use args::Args;
 
+#[global_allocator]
+static ALLOCATOR: os::alloc::Stored = os::alloc::Stored;
+
 /// The modules, in the order in which their directives are looked up and their applications built.
 fn modules() -> Vec<Box<dyn Module>> {
     vec![Box::new(http::Module)]
@@ -79,7 +82,7 @@ fn run(args: &Args, command_line: &str) -> i32 {
         std::mem::forget(cycle);
         return code;
     }
-    start::run(&program, command_line, |_| {
+    start::run(&mut program, command_line, |_| {
         if let Some(url) = url {
             welcome(&url, args);
         }

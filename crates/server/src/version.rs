@@ -16,6 +16,9 @@ pub fn configure(personality: &Personality, registry: &Registry) -> String {
         text.push_str(&format!("compatible with nginx version: nginx/{NGINX_VERSION}\n"));
     }
     text.push_str(&format!("built by rustc {} or newer\n", env!("CARGO_PKG_RUST_VERSION")));
+    if has(registry, "http_ssl") {
+        text.push_str(&format!("built with {}\nTLS SNI support enabled\n", http::TLS_LIBRARY));
+    }
     text.push_str(&format!("configure arguments: {}\n", arguments(personality, registry).join(" ")));
     text
 }

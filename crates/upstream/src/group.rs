@@ -114,6 +114,20 @@ impl Choice {
         Choice { group, progress: Progress::default(), on_backup: false, current: None, tries }
     }
 
+    /// For a request that is under way with the peer of this name already, as another process chose it; without a peer
+    /// if the group has it no longer.
+    pub fn resume(group: Rc<Group>, name: &str) -> Choice {
+        let mut choice = Choice::new(group, 1);
+        let at = |peers: &Peers| peers.list.iter().position(|peer| *peer.name == *name);
+        let primary = at(&choice.group.primary);
+        choice.on_backup = primary.is_none();
+        choice.current = primary.or_else(|| at(&choice.group.backup));
+        if let Some(peer) = choice.peer() {
+            peer.conns.set(peer.conns.get() + 1);
+        }
+        choice
+    }
+
     /// The group.
     pub fn group(&self) -> &Rc<Group> {
         &self.group
@@ -200,5 +214,36 @@ impl Drop for Choice {
             self.group.with_peer(peer, || peer.conns.set(peer.conns.get().saturating_sub(1)));
         }
         self.group.active.set(self.group.active.get().saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ServerSpec;
+
+    fn group() -> Rc<Group> {
+        let server = |port: u16, backup| {
+            let addr = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+            ServerSpec { backup, ..ServerSpec::new(&addr.to_string(), vec![os::SockAddr::from(addr)]) }
+        };
+        let servers = vec![server(1, false), server(2, false), server(3, true)];
+        Group::new(&GroupSpec { name: b"group".to_vec(), servers, ..GroupSpec::default() })
+    }
+
+    #[test]
+    fn a_choice_of_another_process_counts() {
+        let group = group();
+        let counts = |group: &Group| {
+            let peers = group.primary.list.iter().chain(&group.backup.list);
+            (peers.map(|peer| peer.conns.get()).collect::<Vec<_>>(), group.active.get())
+        };
+        let second = Choice::resume(group.clone(), "127.0.0.1:2");
+        let backup = Choice::resume(group.clone(), "127.0.0.1:3");
+        let gone = Choice::resume(group.clone(), "127.0.0.1:9");
+        assert_eq!(counts(&group), (vec![0, 1, 1], 3));
+        assert!(gone.peer().is_none() && backup.peer().is_some_and(|peer| &*peer.name == "127.0.0.1:3"));
+        drop((second, backup, gone));
+        assert_eq!(counts(&group), (vec![0, 0, 0], 0));
     }
 }

@@ -40,13 +40,15 @@ pub struct Idle {
     pub requests: u32,
     /// When it was made, in the loop's milliseconds.
     pub since_ms: u64,
+    /// What it was made with that others may not have: names and certificates that variables gave.
+    pub label: Option<Box<str>>,
     watched: bool,
 }
 
 impl Idle {
     /// A new connection.
     pub fn new(stream: rt::Stream) -> Idle {
-        Idle { stream, requests: 0, since_ms: rt::now_ms(), watched: false }
+        Idle { stream, requests: 0, since_ms: rt::now_ms(), label: None, watched: false }
     }
 }
 

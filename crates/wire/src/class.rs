@@ -14,13 +14,15 @@ pub(crate) const NAME_BAD: u8 = 16;
 pub(crate) const REG_NAME: u8 = 32;
 /// May follow the first letter of a scheme.
 pub(crate) const SCHEME: u8 = 64;
+/// A capital.
+pub(crate) const UPPER: u8 = 128;
 
 /// The classes of every byte.
 pub(crate) static CLASS: [u8; 256] = table();
 
 /// Whether `byte` has any class of `mask`.
 #[inline(always)]
-pub(crate) fn is(byte: u8, mask: u8) -> bool {
+pub(crate) const fn is(byte: u8, mask: u8) -> bool {
     CLASS[byte as usize] & mask != 0
 }
 
@@ -70,6 +72,9 @@ const fn classes(b: u8) -> u8 {
     }
     if b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.') {
         c |= SCHEME;
+    }
+    if b.is_ascii_uppercase() {
+        c |= UPPER;
     }
     c
 }

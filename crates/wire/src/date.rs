@@ -19,27 +19,70 @@ pub fn parse_http_time(text: &[u8]) -> Option<i64> {
     }
 }
 
-/// Writes a date as `Sun, 06 Nov 1994 08:49:37 GMT`; years beyond 9999 are cut to their last four digits.
-pub fn format_http_time(seconds: i64) -> [u8; 29] {
-    let (days, second) = (seconds.div_euclid(86400), seconds.rem_euclid(86400));
-    let (year, month, day) = civil(days);
-    let mut out = *b"Thu, 01 Jan 1970 00:00:00 GMT";
-    let (weekdays, months) = (b"ThuFriSatSunMonTueWed", b"JanFebMarAprMayJunJulAugSepOctNovDec");
-    let weekday = days.rem_euclid(7) as usize * 3;
-    let month = (month as usize - 1) * 3;
-    out[..3].copy_from_slice(&weekdays[weekday..weekday + 3]);
-    out[5..7].copy_from_slice(&two(day));
-    out[8..11].copy_from_slice(&months[month..month + 3]);
-    out[12..14].copy_from_slice(&two(year.rem_euclid(10000) / 100));
-    out[14..16].copy_from_slice(&two(year.rem_euclid(100)));
-    out[17..19].copy_from_slice(&two(second / 3600));
-    out[20..22].copy_from_slice(&two(second / 60 % 60));
-    out[23..25].copy_from_slice(&two(second % 60));
-    out
+/// Reads a date only if it is written to the byte as [`format_http_time`] writes it.
+pub fn parse_canonical_time(text: &[u8]) -> Option<i64> {
+    let text: [u8; 29] = text.try_into().ok()?;
+    let [w0, w1, w2, b',', b' ', d0, d1, b' ', m0, m1, m2, b' ', y0, y1, y2, y3, b' ', clock @ ..] = text else {
+        return None;
+    };
+    let [h0, h1, b':', i0, i1, b':', s0, s1, b' ', b'G', b'M', b'T'] = clock else { return None };
+    let year = pair(y0, y1)? * 100 + pair(y2, y3)?;
+    let (hour, minute, second) = (pair(h0, h1)?, pair(i0, i1)?, pair(s0, s1)?);
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let time = combine(year, month([m0, m1, m2])?, pair(d0, d1)?, (hour * 60 + minute) * 60 + second)?;
+    let weekday = WEEKDAYS[time.div_euclid(86400).rem_euclid(7) as usize];
+    (*weekday == [w0, w1, w2]).then_some(time)
 }
 
-fn two(n: i64) -> [u8; 2] {
-    [b'0' + (n / 10 % 10) as u8, b'0' + (n % 10) as u8]
+#[inline(always)]
+fn pair(tens: u8, ones: u8) -> Option<i64> {
+    let digits = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+    (digits.0 < 10 && digits.1 < 10).then(|| i64::from(digits.0) * 10 + i64::from(digits.1))
+}
+
+fn month(name: [u8; 3]) -> Option<i64> {
+    Some(match &name {
+        b"Jan" => 1,
+        b"Feb" => 2,
+        b"Mar" => 3,
+        b"Apr" => 4,
+        b"May" => 5,
+        b"Jun" => 6,
+        b"Jul" => 7,
+        b"Aug" => 8,
+        b"Sep" => 9,
+        b"Oct" => 10,
+        b"Nov" => 11,
+        b"Dec" => 12,
+        _ => return None,
+    })
+}
+
+/// Writes a date as `Sun, 06 Nov 1994 08:49:37 GMT`; years beyond 9999 are cut to their last four digits.
+pub fn format_http_time(seconds: i64) -> [u8; 29] {
+    let (days, second) = (seconds.div_euclid(86400), seconds.rem_euclid(86400) as u32);
+    let (year, month, day) = civil(days);
+    let year = year.rem_euclid(10000) as u32;
+    let [w0, w1, w2] = *WEEKDAYS[days.rem_euclid(7) as usize];
+    let [m0, m1, m2] = *MONTHS[month as usize - 1];
+    let ([d0, d1], [y0, y1], [y2, y3]) = (two(day), two(year / 100), two(year % 100));
+    let ([h0, h1], [i0, i1], [s0, s1]) = (two(second / 3600), two(second / 60 % 60), two(second % 60));
+    [
+        w0, w1, w2, b',', b' ', d0, d1, b' ', m0, m1, m2, b' ', y0, y1, y2, y3, b' ', //
+        h0, h1, b':', i0, i1, b':', s0, s1, b' ', b'G', b'M', b'T',
+    ]
+}
+
+const WEEKDAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
+const MONTHS: [&[u8; 3]; 12] =
+    [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+
+/// The digits of a number below 100.
+#[inline(always)]
+fn two(n: u32) -> [u8; 2] {
+    [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8]
 }
 
 struct Reader<'a> {
@@ -58,6 +101,7 @@ impl Reader<'_> {
         (self.text.get(self.at) == Some(&expect)).then(|| self.at += 1)
     }
 
+    #[inline(always)]
     fn digits(&mut self, count: usize) -> Option<i64> {
         let digits = self.text.get(self.at..self.at + count)?;
         self.at += count;
@@ -65,11 +109,9 @@ impl Reader<'_> {
     }
 
     fn month(&mut self) -> Option<i64> {
-        const MONTHS: [&[u8]; 12] =
-            [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
-        let name = self.text.get(self.at..self.at + 3)?;
+        let name = *self.text.get(self.at..)?.first_chunk()?;
         self.at += 3;
-        MONTHS.iter().position(|m| *m == name).map(|n| n as i64 + 1)
+        month(name)
     }
 
     fn time(&mut self) -> Option<i64> {
@@ -133,16 +175,16 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// The inverse of [`days`].
-fn civil(days: i64) -> (i64, i64, i64) {
+fn civil(days: i64) -> (i64, u32, u32) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097) as u32;
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
+    (era * 400 + i64::from(year_of_era) + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
@@ -194,7 +236,17 @@ mod tests {
         let mut seconds = -2_000_000_000;
         while seconds < 200_000_000_000 {
             assert_eq!(parse_http_time(&format_http_time(seconds)), Some(seconds));
+            assert_eq!(parse_canonical_time(&format_http_time(seconds)), Some(seconds));
             seconds += 86_400 * 97 + 12_345;
+        }
+        assert_eq!(parse_canonical_time(b"Mon, 06 Nov 1994 08:49:37 GMT"), None, "it was a Sunday");
+        for at in 0..29 {
+            for byte in 0..=255 {
+                let mut text = *b"Sun, 06 Nov 1994 08:49:37 GMT";
+                text[at] = byte;
+                let expect = parse_http_time(&text).filter(|time| format_http_time(*time) == text);
+                assert_eq!(parse_canonical_time(&text), expect, "{}", text.escape_ascii());
+            }
         }
         for extreme in [i64::MIN, i64::MAX] {
             format_http_time(extreme);

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use conf::{Directive, Error, Loader, Result, Word};
 use engine::log::{Buffering, LogFile, LogFiles, full_path, parse_syslog};
+use engine::sandbox::Needs;
 
 use super::format::Formats;
 use super::{AccessLog, LogProto, Target};
@@ -85,6 +86,7 @@ fn target<P: LogProto>(loader: &mut Loader<'_>, d: &Directive, name: &Word) -> R
     let path = full_path(loader, &name.text);
     if name.text.contains(&b'$') {
         let text = path.as_os_str().as_bytes().to_vec();
+        loader.store.entry::<Needs>().change(&path);
         return Ok(Target::Named(P::template(loader, d, &text)?));
     }
     Ok(Target::File(loader.store.entry::<LogFiles>().get(&path)))

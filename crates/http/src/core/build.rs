@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use conf::{Context, Error, Level, Loader, Result, Set, Sets, Span};
+use engine::handover::{Handover, Parcel};
 use engine::{App, BuildContext, Listen, WorkerContext};
 use expr::lookup::Names;
 use os::SockAddr;
 
 use super::blocks::{Builder, ServerNode};
 use super::conf::{CoreLocation, CoreServer};
+use super::handover;
 use super::listen::ListenSpec;
 use super::location::{Entry, Handlers, Location, LocationId, Tree};
 use super::request::Connection;
@@ -18,6 +20,7 @@ use super::session;
 use super::status::Status;
 use super::variables::{Setup, Variables};
 use super::worker::{Debugs, Worker, WorkerHandle};
+use crate::modules::ssl::{self, ServerTls, SslConf};
 use crate::modules::{LocationContext, MODULES};
 
 /// Builds `http {}`, if there is one.
@@ -39,7 +42,8 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
     let variables = finish_variables(loader)?;
     let setup_captures = variables.1;
     let locations = locations(&mut builder, sets.locations, &sets.servers, compiled);
-    let servers = servers(&mut builder, &sets.servers, &locations);
+    let tls = server_tls(&sets.servers, loader)?;
+    let servers = servers(&mut builder, &sets.servers, &locations, tls);
     let sockets = sockets(&builder.servers, &servers, loader)?;
     let counters = engine::zones::counters(loader, cx.old, super::status::NAMES)
         .map_err(|error| Error::new(format!("mmap() failed{}", engine::log::Errno(&error))))?;
@@ -52,6 +56,7 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
         hostname: engine::log::hostname(),
         log: cx.log.clone(),
         status: Rc::new(Status::of(&counters)),
+        groups: crate::proxy::pass::groups(loader),
         worker: Worker::default(),
     };
     Ok(Some(Rc::new(HttpApp(Rc::new(http)))))
@@ -153,13 +158,34 @@ fn tree(builder: &Builder, index: usize, compiled: &[Handlers]) -> Tree {
     }))
 }
 
-fn servers(builder: &mut Builder, sets: &[Set], locations: &[Rc<Location>]) -> Vec<Rc<Server>> {
-    let nodes = builder.servers.iter().zip(sets);
+/// What accepts each server's TLS connections. Servers with the same directives share it.
+fn server_tls(sets: &[Set], loader: &mut Loader<'_>) -> Result<Vec<Option<Rc<ServerTls>>>> {
+    let mut made: HashMap<*const SslConf, Option<Rc<ServerTls>>> = HashMap::new();
+    let mut all = Vec::with_capacity(sets.len());
+    for set in sets {
+        let conf: *const SslConf = set.get::<SslConf>();
+        let tls = match made.get(&conf) {
+            Some(tls) => tls.clone(),
+            None => ssl::server(set, loader)?.map(Rc::new),
+        };
+        made.insert(conf, tls.clone());
+        all.push(tls);
+    }
+    Ok(all)
+}
+
+fn servers(
+    builder: &mut Builder,
+    sets: &[Set],
+    locations: &[Rc<Location>],
+    tls: Vec<Option<Rc<ServerTls>>>,
+) -> Vec<Rc<Server>> {
+    let nodes = builder.servers.iter().zip(sets).zip(tls);
     nodes
-        .map(|(node, set)| {
+        .map(|((node, set), tls)| {
             let root = locations[node.root.0 as usize].clone();
             let name = node.names.first().map(|name| shown_name(&name.text)).unwrap_or_default();
-            Rc::new(Server { name, core: set.share::<CoreServer>(), set: set.clone(), root })
+            Rc::new(Server { name, core: set.share::<CoreServer>(), set: set.clone(), root, tls })
         })
         .collect()
 }
@@ -211,27 +237,34 @@ fn join<'a>(wanted: &mut Wanted<'a>, spec: &ListenSpec, node: &'a ServerNode, se
         if wanted.spec.set {
             return error(format!("duplicate listen options for {}", spec.addr));
         }
-        let proxy_protocol = wanted.spec.proxy_protocol;
-        wanted.spec = ListenSpec { proxy_protocol, ..spec.clone() };
+        let (proxy_protocol, ssl) = (wanted.spec.proxy_protocol, wanted.spec.ssl);
+        wanted.spec = ListenSpec { proxy_protocol, ssl: ssl || spec.ssl, ..spec.clone() };
     }
     if spec.default_server && wanted.servers.iter().any(|(_, _, default)| *default) {
         return error(format!("a duplicate default server for {}", spec.addr));
     }
     wanted.spec.proxy_protocol |= spec.proxy_protocol;
+    wanted.spec.ssl |= spec.ssl;
     wanted.servers.push((node, server.clone(), spec.default_server));
     Ok(())
 }
 
 fn address(wanted: Wanted<'_>, loader: &mut Loader<'_>) -> Result<(ListenSpec, Rc<Address>)> {
     let default = wanted.servers.iter().find(|(_, _, default)| *default).or(wanted.servers.first());
+    let span = default.map_or(wanted.span, |(node, ..)| node.span);
     let default = default.map(|(_, server, _)| server.clone());
     let default = default.ok_or_else(|| Error { span: Some(wanted.span), ..Error::new("no servers") })?;
+    if wanted.spec.ssl && default.tls.is_none() {
+        let message = "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive";
+        return Err(Error { span: Some(span), ..Error::new(message) });
+    }
     let mut address = Address {
         addr: wanted.spec.addr.clone(),
         default,
         names: Names::new(),
         regexes: Vec::new(),
         proxy_protocol: wanted.spec.proxy_protocol,
+        ssl: wanted.spec.ssl,
     };
     let several = wanted.servers.len() > 1;
     for (node, server, _) in &wanted.servers {
@@ -307,12 +340,16 @@ impl App for HttpApp {
             let message = format_args!("accept: {peer} fd:{}", stream.raw());
             self.0.log.debugging().write(engine::log::Level::Debug, Some(stream.number()), message);
         }
+        let (proxy_expected, tls_expected) = (address.proxy_protocol, address.ssl);
         let conn = Connection {
             stream,
             address,
             peer,
             local: None,
             proxy: None,
+            proxy_expected,
+            tls_expected,
+            stays: false,
             started_ms: rt::now_ms(),
             requests: 0,
             pipelined: false,
@@ -330,5 +367,17 @@ impl App for HttpApp {
 
     fn quit(&self) {
         self.0.worker.quitting.set(true);
+    }
+
+    fn hand_over(&self, to: &Rc<Handover>) {
+        self.0.worker.handover.replace(Some(to.clone()));
+    }
+
+    fn adopt(self: Rc<Self>, parcel: Parcel, back: bool) -> std::result::Result<(), Parcel> {
+        handover::adopt(&self.0, parcel, back)
+    }
+
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        Some(self)
     }
 }

@@ -1,5 +1,7 @@
 //! The core module's directives: everything of `http {}`, `server {}` and `location {}` that is not a module's own.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -496,6 +498,7 @@ fn set_root(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive, a
         full.extend_from_slice(&text);
         text = full;
     }
+    loader.store.entry::<engine::sandbox::Needs>().read(OsStr::from_bytes(&text));
     let path = variables::template_of(loader, d, &text)?;
     let alias = alias.then(|| match blocks::current_location(loader) {
         (_, blocks::CurrentKind::Regex) => Alias::All,

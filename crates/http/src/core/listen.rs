@@ -24,6 +24,8 @@ pub struct ListenSpec {
     pub default_server: bool,
     /// Whether connections begin with the PROXY protocol.
     pub proxy_protocol: bool,
+    /// Whether connections speak TLS.
+    pub ssl: bool,
 }
 
 /// Reads the directive; a name may stand for several addresses.
@@ -39,6 +41,7 @@ pub fn parse(d: &Directive) -> Result<Vec<ListenSpec>> {
         bind: false,
         default_server: false,
         proxy_protocol: false,
+        ssl: false,
     };
     for word in &d.args[1..] {
         parse_option(word, &mut spec)?;
@@ -99,8 +102,8 @@ fn parse_option(word: &Word, spec: &mut ListenSpec) -> Result<()> {
             );
         }
         ("ssl", None) => {
-            return Err(Error::at(word, "the \"ssl\" parameter requires ngx_http_ssl_module")
-                .hint("this Tidegate does not have TLS yet"));
+            spec.ssl = true;
+            return Ok(());
         }
         ("http2", None) => {
             return Err(Error::at(word, "the \"http2\" parameter requires ngx_http_v2_module")
@@ -214,6 +217,7 @@ impl ListenSpec {
             bind: false,
             default_server: false,
             proxy_protocol: false,
+            ssl: false,
         }
     }
 }

@@ -36,21 +36,56 @@ const SMALL_BYTES: usize = 8 << 10;
 /// Memory for a head; most fit.
 const HEAD_SIZE: usize = 1024;
 
+/// What is left of a response that didn't go out at once.
+enum Rest {
+    /// Nothing.
+    Sent,
+    /// Bytes that nothing changes on their way.
+    Bytes(Chain),
+    /// What filters, chunks or files are in the way of.
+    Body(Buf, Chain),
+    /// A body that comes in parts.
+    Stream(Buf, Box<dyn BodyStream>),
+}
+
 /// Sends the response of a request, head and body. After an error the connection is of no use.
 pub async fn send(r: &mut Request) -> Result<(), Broken> {
+    // Most responses are over with the first call; the futures of the others are boxes, so that a request's stays small.
+    match begin(r)? {
+        Rest::Sent => Ok(()),
+        Rest::Bytes(mut chain) => write(r, &mut chain, None).await,
+        Rest::Body(head, body) => Box::pin(write_body(r, head, body)).await,
+        Rest::Stream(head, stream) => Box::pin(pump_stream(r, head, stream)).await,
+    }
+}
+
+/// Makes the head, and sends what is small.
+fn begin(r: &mut Request) -> Result<Rest, Broken> {
     r.conn.stream.set_send_timeout(Some(r.location.core.send_timeout));
-    let head = head(r);
+    let mut head = head(r);
     r.header_sent = head.len() as u64;
-    let body = std::mem::take(&mut r.response.body);
-    if r.response.header_only {
-        drop(body);
-        return write(r, &mut Chain::from(head.freeze()), None).await;
+    let mut body = match std::mem::take(&mut r.response.body) {
+        _ if r.response.header_only => Chain::new(),
+        Body::Empty => Chain::new(),
+        Body::Chain(chain) => chain,
+        Body::Stream(stream) => return Ok(Rest::Stream(head, stream)),
+    };
+    if !r.response.header_only && (r.response.chunked || !r.response.filters.is_empty()) {
+        return Ok(Rest::Body(head, body));
     }
-    match body {
-        Body::Empty => write_simple(r, head, Chain::new()).await,
-        Body::Chain(chain) => write_simple(r, head, chain).await,
-        Body::Stream(stream) => pump_stream(r, head, stream).await,
+    if body.len() <= SMALL_FILE && r.location.core.aio == Aio::Off {
+        put_behind(r, &mut head, &mut body)?;
+        let limited = r.location.core.limit_rate.is_some() || r.rate.is_some();
+        if body.is_empty() && !limited && send_at_once(r, &mut head)? {
+            return Ok(Rest::Sent);
+        }
     }
+    if has_files(&body) {
+        return Ok(Rest::Body(head, body));
+    }
+    let mut out = Chain::from(head.freeze());
+    out.append(&mut body);
+    Ok(Rest::Bytes(out))
 }
 
 /// Sends the head alone, for handlers that go on with the connection themselves.
@@ -61,21 +96,9 @@ pub async fn send_head(r: &mut Request) -> Result<(), Broken> {
     write(r, &mut Chain::from(head.freeze()), None).await
 }
 
-/// A body that is known as a whole.
-async fn write_simple(r: &mut Request, mut head: Buf, mut body: Chain) -> Result<(), Broken> {
-    let filtered = r.response.chunked || !r.response.filters.is_empty();
-    if !filtered && body.len() <= SMALL_FILE && r.location.core.aio == Aio::Off {
-        put_behind(r, &mut head, &mut body)?;
-        let limited = r.location.core.limit_rate.is_some() || r.rate.is_some();
-        if body.is_empty() && !limited && send_at_once(r, &mut head)? {
-            return Ok(());
-        }
-    }
+/// A body that is known as a whole, but doesn't go out as it is.
+async fn write_body(r: &mut Request, head: Buf, mut body: Chain) -> Result<(), Broken> {
     let mut out = Chain::from(head.freeze());
-    if !filtered && !has_files(&body) {
-        out.append(&mut body);
-        return write(r, &mut out, None).await;
-    }
     let core = r.location.core.clone();
     r.conn.stream.set_nopush(core.tcp_nopush);
     loop {
@@ -299,7 +322,7 @@ fn last_chunk(trailers: &Headers) -> Bytes {
 async fn write(r: &mut Request, out: &mut Chain, ahead: Option<&mut dyn BodyStream>) -> Result<(), Broken> {
     let rate = if r.location.core.limit_rate.is_some() || r.rate.is_some() { r.limit_rate() } else { 0 };
     if rate > 0 {
-        return write_slowly(r, out, rate).await;
+        return Box::pin(write_slowly(r, out, rate)).await;
     }
     let mut ahead = ahead;
     let stream = &r.conn.stream;
@@ -472,7 +495,7 @@ fn may_keep(r: &Request, core: &CoreLocation) -> bool {
     core.keepalive_timeout.0 > 0
         && (r.conn.requests as usize) < core.keepalive_requests
         && rt::now_ms().saturating_sub(r.conn.started_ms) < core.keepalive_time
-        && !r.http.worker.quitting.get()
+        && r.http.worker.keeps_connections()
         && !(core.keepalive_disable > 1 && disabled_browser(r, core.keepalive_disable))
 }
 
@@ -581,7 +604,8 @@ fn whole_location(r: &Request, location: Bytes) -> Bytes {
         out.extend_from_slice(name);
     }
     let port = local.port();
-    if core.port_in_redirect && port != 0 && port != 80 {
+    let default_port = if r.conn.stream.is_layered() { 443 } else { 80 };
+    if core.port_in_redirect && port != 0 && port != default_port {
         out.extend_from_slice(b":");
         out.extend_from_slice(itoa(u64::from(port), &mut [0; 20]));
     }

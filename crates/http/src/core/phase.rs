@@ -41,17 +41,18 @@ impl<'a> Flow<'a> {
         Flow::Wait(Box::pin(future))
     }
 
-    /// Waits, if there is something to wait for.
-    pub async fn settle(self) -> Flow<'static> {
-        match self {
+    /// The answer, or what has to be waited for to get it.
+    #[inline]
+    fn settled(self) -> Result<Flow<'static>, Waiting<'a>> {
+        Ok(match self {
             Flow::Next => Flow::Next,
             Flow::Allow => Flow::Allow,
             Flow::Respond => Flow::Respond,
             Flow::Status(status) => Flow::Status(status),
             Flow::Redirect => Flow::Redirect,
             Flow::Finished => Flow::Finished,
-            Flow::Wait(future) => future.await,
-        }
+            Flow::Wait(future) => return Err(future),
+        })
     }
 }
 
@@ -95,6 +96,28 @@ pub enum Resume {
     Location,
 }
 
+/// What a handler said, waited for if need be; without a future of its own for those that answer at once, as most do.
+macro_rules! settled {
+    ($flow:expr) => {
+        match $flow.settled() {
+            Ok(flow) => flow,
+            Err(future) => future.await,
+        }
+    };
+}
+
+/// Runs a list of handlers, if there are any; returns what they say unless the request goes on.
+macro_rules! pass {
+    ($handlers:expr, $r:expr) => {
+        if !$handlers.is_empty() {
+            match list(&$handlers, $r).await {
+                Flow::Next => {}
+                other => return other,
+            }
+        }
+    };
+}
+
 /// Runs a request's phases up to its response.
 ///
 /// Gives back [`Flow::Respond`], [`Flow::Status`] or [`Flow::Finished`].
@@ -111,10 +134,7 @@ async fn run_once(r: &mut Request) -> Flow<'static> {
     let mut resume = r.resume;
     if resume == Resume::Server {
         let server = r.server.root.clone();
-        match list(&server, |l| &l.handlers.rewrite, r).await {
-            Flow::Next => {}
-            other => return other,
-        }
+        pass!(server.handlers.rewrite, r);
         resume = Resume::Find;
     }
     if resume == Resume::Find
@@ -133,36 +153,31 @@ async fn run_once(r: &mut Request) -> Flow<'static> {
         if Rc::ptr_eq(&location, &r.server.root) {
             break; // Its rules were those of the server.
         }
-        match list(&location, |l| &l.handlers.rewrite, r).await {
-            Flow::Next if r.uri_changed => {
-                if let Err(flow) = r.count_uri_change().and_then(|()| r.find_location()) {
-                    return flow;
-                }
-            }
-            Flow::Next => break,
-            other => return other,
+        pass!(location.handlers.rewrite, r);
+        if !r.uri_changed {
+            break;
+        }
+        if let Err(flow) = r.count_uri_change().and_then(|()| r.find_location()) {
+            return flow;
         }
     }
     let location = r.location.clone();
-    match list(&location, |l| &l.handlers.preaccess, r).await {
-        Flow::Next => {}
-        other => return other,
+    pass!(location.handlers.preaccess, r);
+    if !location.handlers.access.is_empty() {
+        match access(&location, r).await {
+            Flow::Next => {}
+            other => return other,
+        }
     }
-    match access(&location, r).await {
-        Flow::Next => {}
-        other => return other,
-    }
-    match list(&location, |l| &l.handlers.precontent, r).await {
-        Flow::Next => {}
-        other => return other,
-    }
-    content(&location, r).await
+    pass!(location.handlers.precontent, r);
+    pass!(location.handlers.content, r);
+    r.no_handler()
 }
 
-#[inline]
-async fn list(location: &Rc<Location>, of: fn(&Location) -> &[Rc<dyn Handler>], r: &mut Request) -> Flow<'static> {
-    for handler in of(location) {
-        match handler.handle(r).settle().await {
+async fn list(handlers: &[Rc<dyn Handler>], r: &mut Request) -> Flow<'static> {
+    for handler in handlers {
+        let flow = settled!(handler.handle(r));
+        match flow {
             Flow::Next => {}
             other => return other,
         }
@@ -175,7 +190,8 @@ async fn access(location: &Rc<Location>, r: &mut Request) -> Flow<'static> {
     let any = location.core.satisfy == super::conf::Satisfy::Any;
     let mut refused = None;
     for handler in &location.handlers.access {
-        match handler.handle(r).settle().await {
+        let flow = settled!(handler.handle(r));
+        match flow {
             // Declined: no rule of this handler speaks of this request.
             Flow::Next => {}
             Flow::Allow if any => {
@@ -200,14 +216,4 @@ async fn access(location: &Rc<Location>, r: &mut Request) -> Flow<'static> {
             Flow::Status(status)
         }
     }
-}
-
-async fn content(location: &Rc<Location>, r: &mut Request) -> Flow<'static> {
-    for handler in &location.handlers.content {
-        match handler.handle(r).settle().await {
-            Flow::Next => {}
-            other => return other,
-        }
-    }
-    r.no_handler()
 }

@@ -34,6 +34,12 @@ pub struct Connection {
     pub local: Option<Box<SockAddr>>,
     /// What the PROXY protocol said.
     pub proxy: Option<Box<ProxyHeader>>,
+    /// Whether its PROXY protocol header is still to come.
+    pub proxy_expected: bool,
+    /// Whether a TLS handshake is still to come.
+    pub tls_expected: bool,
+    /// Whether it stays in this process to its end: nobody took it when it was handed over.
+    pub stays: bool,
     /// When it was accepted, in the loop's milliseconds.
     pub started_ms: u64,
     /// How many requests it has brought.
@@ -51,7 +57,7 @@ pub struct Connection {
 }
 
 /// The addresses of a PROXY protocol header.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyHeader {
     /// The client.
     pub source: SockAddr,
@@ -75,6 +81,18 @@ impl std::ops::Deref for Attached {
 impl std::ops::DerefMut for Attached {
     fn deref_mut(&mut self) -> &mut Connection {
         self.0.as_mut().expect("a request that is served has its connection")
+    }
+}
+
+impl Attached {
+    /// Parts the connection from its request, which can't be answered any more.
+    pub fn take(&mut self) -> Option<Connection> {
+        self.0.take()
+    }
+
+    /// Whether it was taken.
+    pub fn is_gone(&self) -> bool {
+        self.0.is_none()
     }
 }
 
@@ -185,12 +203,26 @@ fn slot_of<T: Any + Default>(slots: &mut Vec<Box<dyn Any>>) -> &mut T {
     slots[at].downcast_mut().expect("the slot was found by its type")
 }
 
+impl Drop for Request {
+    /// Requests end by [`Request::end`]; one that still has its connection is dropped with its task.
+    fn drop(&mut self) {
+        if self.conn.0.is_some() && std::thread::panicking() {
+            // What the panic has left of it may be anything: another panic in here must not end the process.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.note_panic()));
+        }
+    }
+}
+
 impl Request {
     /// A request on a connection, with nothing read yet; in the memory of one that is over, if there is one.
     pub fn begin(conn: Connection, http: &Rc<Http>) -> Box<Request> {
         let spare = http.worker.spare.borrow_mut().pop();
         let mut r = spare.unwrap_or_else(|| Box::new(Request::empty(conn.address.default.clone(), http.clone())));
-        r.server.clone_from(&conn.address.default);
+        if conn.stream.is_layered() {
+            r.server = conn.server();
+        } else {
+            r.server.clone_from(&conn.address.default);
+        }
         r.location.clone_from(&r.server.root);
         r.sent_before = conn.stream.sent();
         r.start_ms = rt::now_ms();
@@ -208,6 +240,11 @@ impl Request {
             spare.push(self);
         }
         conn
+    }
+
+    /// Says which request it was that a panic has ended.
+    fn note_panic(&self) {
+        self.log_at(Level::Alert, format_args!("the connection is closed after a panic"));
     }
 
     fn empty(server: Rc<Server>, http: Rc<Http>) -> Request {
@@ -295,7 +332,7 @@ impl Request {
 
     /// `http` or `https`.
     pub fn scheme(&self) -> &'static [u8] {
-        b"http"
+        if self.conn.stream.is_layered() { b"https" } else { b"http" }
     }
 
     /// The state of a module for this request, made when first asked for.

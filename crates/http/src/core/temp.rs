@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use conf::Loader;
 use engine::log::Errno;
+use engine::sandbox::Needs;
 
 use super::conf::TempPath;
 
@@ -93,6 +94,7 @@ pub fn register(loader: &mut Loader<'_>, place: &mut TempPath) {
         place.path = Rc::new(loader.env.prefix.join(&*place.path));
     }
     loader.store.entry::<TempFolders>().0.insert(place.path.to_path_buf());
+    loader.store.entry::<Needs>().change(&*place.path);
 }
 
 /// Makes the folders that aren't there yet; they belong to the workers' user.

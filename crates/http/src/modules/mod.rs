@@ -21,8 +21,11 @@ pub mod not_modified;
 mod proto;
 pub mod range;
 pub mod rewrite;
+pub mod ssl;
 pub mod static_files;
 pub mod stub_status;
+#[cfg(feature = "test-hooks")]
+pub mod test_hooks;
 pub mod try_files;
 
 /// The modules; within a phase their handlers run in this order.
@@ -38,7 +41,10 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &headers::Headers,
     &gzip::Gzip,
     &range::Range,
+    &ssl::Ssl,
     &stub_status::StubStatus,
+    #[cfg(feature = "test-hooks")]
+    &test_hooks::TestHooks,
     &crate::proxy::upstream::Upstream,
     &crate::proxy::proxy::Proxy,
     &index::Index,

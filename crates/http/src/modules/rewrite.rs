@@ -61,6 +61,13 @@ struct Rules {
     by_location: HashMap<u32, Vec<Op>>,
 }
 
+/// What `set` stores.
+enum Assigned {
+    /// Always the same: all requests share it.
+    Constant(Bytes),
+    Template(Rc<Template>),
+}
+
 enum Op {
     Rewrite(RewriteOp),
     Return(Rc<ReturnOp>),
@@ -68,7 +75,7 @@ enum Op {
     Set {
         id: VarId,
         setter: Option<Setter>,
-        value: Rc<Template>,
+        value: Assigned,
     },
     /// Enters `location`, or goes on at `otherwise` (an index) if the condition fails.
     If {
@@ -211,6 +218,10 @@ fn break_(loader: &mut Loader<'_>, _: &Directive) -> Result<()> {
 fn set(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let (id, setter) = variables::storable(loader, d.arg(0))?;
     let value = template_of(loader, d, &d.arg(1).text)?;
+    let value = match value.is_const() {
+        Some(text) => Assigned::Constant(Bytes::from(text.to_vec())),
+        None => Assigned::Template(value),
+    };
     push(loader, Op::Set { id, setter, value });
     Ok(())
 }
@@ -339,11 +350,14 @@ impl Handler for Program {
     }
 }
 
-fn store(r: &mut Request, id: VarId, setter: Option<Setter>, value: &Template) {
-    let value = r.render(value);
+fn store(r: &mut Request, id: VarId, setter: Option<Setter>, value: &Assigned) {
+    let value = match value {
+        Assigned::Constant(value) => value.clone(),
+        Assigned::Template(template) => r.render_shared(template),
+    };
     match setter {
         Some(set) => set(r, &value),
-        None => r.values[id.index()] = Value::Set(Bytes::from(value)),
+        None => r.values[id.index()] = Value::Set(value),
     }
 }
 
@@ -522,7 +536,7 @@ fn respond(r: &mut Request, op: &ReturnOp) -> Flow<'static> {
         Some(Text::Fixed(text)) => text.clone(),
         Some(Text::Made(template)) => {
             r.response.status = if r.error_status == 0 { op.status } else { shown_status(r.error_status) };
-            Bytes::from(r.render(template))
+            r.render_shared(template)
         }
     };
     let status = op.status;

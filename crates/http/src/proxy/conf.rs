@@ -169,6 +169,9 @@ fn bind(loader: &mut Loader<'_>, d: &Directive) -> Result<Bind> {
     {
         return Err(Error::at(extra, format!("invalid parameter \"{}\"", extra.lossy())));
     }
+    if d.args.len() > 1 {
+        loader.store.entry::<engine::sandbox::Needs>().transparent();
+    }
     if *word == "off" && d.args.len() == 1 {
         return Ok(Bind::Off);
     }

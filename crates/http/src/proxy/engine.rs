@@ -7,7 +7,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use ::upstream::retry::{self, Question, failure};
 use ::upstream::{Choice, Hints, Idle, Outcome};
@@ -18,6 +18,7 @@ use wire::h1::{KnownHeader, Method, Parsed, ResponseHead};
 use super::conf::{Bind, UpstreamConf, local_address};
 use super::protocol::{HeadReader, Protocol};
 use super::respond::{self, Answer, Next, Reply};
+use super::ssl::{self, UpstreamTls};
 use super::state::Exchange;
 use super::tunnel;
 use crate::core::phase::Flow;
@@ -33,6 +34,8 @@ pub struct Backend {
     pub hidden: Hidden,
     /// The location, for connections that aren't shared.
     pub place: u32,
+    /// How backends are spoken to over TLS.
+    pub ssl: Option<Rc<UpstreamTls>>,
 }
 
 /// A set of field names.
@@ -69,6 +72,14 @@ const FIRST_READ: usize = 16 << 10;
 
 /// The largest part of a request's body that is sent in one go.
 const MAX_CHUNK: u64 = 64 << 10;
+
+/// What a connection has to be to serve a request.
+struct Label {
+    /// Over TLS, or not.
+    ssl: bool,
+    /// Made with these names and certificates.
+    text: Option<Box<str>>,
+}
 
 /// How an attempt failed.
 struct Failed {
@@ -133,29 +144,34 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
             return Flow::Status(502);
         }
         exchange.current(|attempt| attempt.peer = choice.peer().map(|peer| peer.name.clone()));
-        let late =
-            b.up.next_upstream_timeout > 0 && rt::now_ms().saturating_sub(started_ms) >= b.up.next_upstream_timeout;
-        let stop = match b.attempt(r, &exchange, &choice, &outgoing).await {
-            Ok(answer) => match b.refuses(r, &choice, late, streamed, &answer) {
-                Some(kind) => Stop::Failed(Failed { kind, sent: true, stale: false }),
-                None => {
-                    return match respond::respond(b, r, &exchange, choice, answer) {
-                        Next::Flow(flow) => flow,
-                        Next::Tunnel(parts) => Box::pin(tunnel::run(b, r, &exchange, parts)).await,
-                    };
-                }
-            },
-            Err(stop) => stop,
-        };
-        exchange.end();
-        let failed = match stop {
-            Stop::Status(status) => return Flow::Status(status),
-            Stop::Failed(failed) => failed,
-        };
-        if let Some(status) = b.failed(r, &exchange, &mut choice, &failed, streamed, started_ms) {
-            return Flow::Status(status);
+        let terms = Terms { streamed, started_ms, late: b.is_late(started_ms) };
+        let attempted = b.attempt(r, &exchange, &choice, &outgoing).await;
+        match b.conclude(r, &exchange, choice, attempted, terms) {
+            Concluded::Flow(flow) => return flow,
+            Concluded::Tunnel(parts) => return Box::pin(tunnel::run(b, r, &exchange, parts)).await,
+            Concluded::Again(again) => choice = again,
         }
     }
+}
+
+/// What decides whether another peer is asked.
+#[derive(Clone, Copy)]
+struct Terms {
+    /// The body can't be sent again.
+    streamed: bool,
+    started_ms: u64,
+    /// No time was left when the attempt began.
+    late: bool,
+}
+
+/// What follows from an attempt.
+enum Concluded {
+    /// The request goes on so.
+    Flow(Flow<'static>),
+    /// The protocol was switched.
+    Tunnel(Box<(Choice, Idle, Bytes)>),
+    /// The next peer is asked.
+    Again(Choice),
 }
 
 fn is_non_idempotent(r: &Request) -> bool {
@@ -173,6 +189,43 @@ impl Backend {
             && (r.body.declared_length().is_some() || self.protocol.sends_chunks())
     }
 
+    fn is_late(&self, started_ms: u64) -> bool {
+        let limit = self.up.next_upstream_timeout;
+        limit > 0 && rt::now_ms().saturating_sub(started_ms) >= limit
+    }
+
+    /// What becomes of an attempt's result.
+    fn conclude(
+        &self,
+        r: &mut Request,
+        exchange: &Rc<Exchange>,
+        mut choice: Choice,
+        attempted: Result<Answer, Stop>,
+        terms: Terms,
+    ) -> Concluded {
+        let stop = match attempted {
+            Ok(answer) => match self.refuses(r, &choice, terms, &answer) {
+                Some(kind) => Stop::Failed(Failed { kind, sent: true, stale: false }),
+                None => {
+                    return match respond::respond(self, r, exchange, choice, answer) {
+                        Next::Flow(flow) => Concluded::Flow(flow),
+                        Next::Tunnel(parts) => Concluded::Tunnel(parts),
+                    };
+                }
+            },
+            Err(stop) => stop,
+        };
+        exchange.end();
+        let failed = match stop {
+            Stop::Status(status) => return Concluded::Flow(Flow::Status(status)),
+            Stop::Failed(failed) => failed,
+        };
+        match self.failed(r, exchange, &mut choice, &failed, terms) {
+            Some(status) => Concluded::Flow(Flow::Status(status)),
+            None => Concluded::Again(choice),
+        }
+    }
+
     /// Writes the request.
     fn write(&self, r: &mut Request, exchange: &Exchange, streamed: bool) -> Result<Outgoing, u16> {
         let chunked = streamed && r.body.declared_length().is_none();
@@ -181,12 +234,15 @@ impl Backend {
         exchange.chunked.set(chunked);
         let mut out = Buf::with_capacity(1024);
         self.protocol.write_request(r, exchange, &mut out)?;
+        let head = out.freeze();
+        let uri = exchange.uri_at.get();
+        *exchange.uri.borrow_mut() = head.slice(uri.start as usize..uri.end as usize);
         let passes = self.up.pass_request_body && !self.protocol.has_own_body();
         let body = match r.body.buffered() {
             Some(body) if passes && body.len > 0 => body.pieces.clone(),
             _ => Vec::new(),
         };
-        Ok(Outgoing { head: out.freeze(), body, streamed, chunked })
+        Ok(Outgoing { head, body, streamed, chunked })
     }
 
     /// One attempt: a connection, the request, the head of the response.
@@ -197,12 +253,15 @@ impl Backend {
         choice: &Choice,
         outgoing: &Outgoing,
     ) -> Result<Answer, Stop> {
-        let idle = poll_fn(|cx| Poll::Ready(choice.take_idle(cx, self.place))).await;
+        let label = self.label(r, exchange);
+        let idle = choice.take_idle(&mut Context::from_waker(Waker::noop()), self.place);
+        // Another location may have kept a connection of the other kind, or another request one with other names.
+        let idle = idle.filter(|idle| idle.stream.is_layered() == label.ssl && idle.label == label.text);
         let cached = idle.is_some();
         let idle = match idle {
             Some(idle) => idle,
             // Few requests need it: it isn't to make their future larger.
-            None => Box::pin(self.connect(r, choice)).await?,
+            None => Box::pin(self.connect(r, exchange, choice)).await?,
         };
         let elapsed = exchange.elapsed_ms();
         exchange.current(|attempt| attempt.connect_ms = Some(elapsed));
@@ -219,7 +278,7 @@ impl Backend {
         }
     }
 
-    async fn connect(&self, r: &mut Request, choice: &Choice) -> Result<Idle, Stop> {
+    async fn connect(&self, r: &mut Request, exchange: &Exchange, choice: &Choice) -> Result<Idle, Stop> {
         let Some(peer) = choice.peer() else { return Err(Stop::Status(502)) };
         let addr = peer.addr.clone();
         let options = rt::ConnectOptions {
@@ -234,7 +293,9 @@ impl Backend {
                 if !addr.is_unix() && r.location.core.tcp_nodelay {
                     let _ = stream.set_nodelay(true);
                 }
-                return Ok(Idle::new(stream));
+                let mut idle = Idle::new(stream);
+                idle.label = self.handshake(r, exchange, &idle.stream).await?;
+                return Ok(idle);
             }
             Err(error) => error,
         };
@@ -244,6 +305,39 @@ impl Backend {
         } else {
             r.log_error(format_args!("connect() failed{} while connecting to upstream", Errno(&error)));
         }
+        Err(Stop::Failed(Failed { kind, sent: false, stale: false }))
+    }
+
+    /// What a connection for this request has to be.
+    fn label(&self, r: &mut Request, exchange: &Exchange) -> Label {
+        let target = exchange.target.borrow().clone();
+        match (&self.ssl, target.filter(|target| target.ssl)) {
+            (Some(ssl), Some(_)) => Label { ssl: true, text: ssl.label(r) },
+            _ => Label { ssl: false, text: None },
+        }
+    }
+
+    /// The TLS handshake, if the target wants one.
+    async fn handshake(
+        &self,
+        r: &mut Request,
+        exchange: &Exchange,
+        stream: &rt::Stream,
+    ) -> Result<Option<Box<str>>, Stop> {
+        let target = exchange.target.borrow().clone();
+        let (Some(ssl), Some(target)) = (&self.ssl, target.filter(|target| target.ssl)) else { return Ok(None) };
+        let label = ssl.label(r);
+        stream.set_recv_timeout(Some(self.up.connect_timeout));
+        stream.set_send_timeout(Some(self.up.connect_timeout));
+        let kind = match ssl.connect(r, stream, &target).await {
+            Ok(()) => {
+                stream.set_recv_timeout(None);
+                return Ok(label);
+            }
+            Err(ssl::Failure::OwnCertificate) => return Err(Stop::Status(500)),
+            Err(ssl::Failure::TimedOut) => failure::TIMEOUT,
+            Err(ssl::Failure::Error) => failure::ERROR,
+        };
         Err(Stop::Failed(Failed { kind, sent: false, stale: false }))
     }
 
@@ -287,18 +381,7 @@ impl Backend {
         outgoing: &Outgoing,
     ) -> Result<Reply, Stop> {
         stream.set_send_timeout(Some(self.up.send_timeout));
-        let mut chain = Chain::from(outgoing.head.clone());
-        for piece in &outgoing.body {
-            chain.push(piece.clone());
-        }
-        let mut sending = Sending {
-            chain,
-            more: outgoing.streamed,
-            chunked: outgoing.chunked,
-            blocked: false,
-            done: false,
-            kept: Some(Vec::new()),
-        };
+        let mut sending = self.begin_sending(r, stream, outgoing)?;
         let mut head = std::mem::take(&mut exchange.head.borrow_mut().1);
         head.clear();
         let mut reader = HeadReader::default();
@@ -334,6 +417,25 @@ impl Backend {
                 return Ok(Reply { buf: bytes, head, used, framing, sent_all: sending.done });
             }
         }
+    }
+
+    /// What is left to send once the head, if it is all there is, was given to the kernel.
+    fn begin_sending(&self, r: &Request, stream: &rt::Stream, outgoing: &Outgoing) -> Result<Sending, Stop> {
+        let mut left = outgoing.head.clone();
+        if outgoing.body.is_empty() && !outgoing.streamed {
+            let sent = stream.try_send(&left).map_err(|error| send_failed(r, &error))?;
+            left.advance(sent.unwrap_or(0));
+        }
+        let done = left.is_empty();
+        if done {
+            stream.set_recv_timeout(Some(self.up.read_timeout));
+        }
+        let mut chain = Chain::from(left);
+        for piece in &outgoing.body {
+            chain.push(piece.clone());
+        }
+        let (more, chunked) = (outgoing.streamed, outgoing.chunked);
+        Ok(Sending { chain, more, chunked, blocked: false, done, kept: Some(Vec::new()) })
     }
 
     /// Reads what there is of a head; 1xx responses are stepped over.
@@ -423,10 +525,7 @@ impl Backend {
                     r.log_error(format_args!("upstream timed out{TIMED_OUT} while sending request to upstream"));
                     return Err(failed(failure::TIMEOUT));
                 }
-                Poll::Ready(Err(error)) => {
-                    r.log_error(format_args!("send() failed{} while sending request to upstream", Errno(&error)));
-                    return Err(failed(failure::ERROR));
-                }
+                Poll::Ready(Err(error)) => return Err(send_failed(r, &error)),
             }
             if !sending.more {
                 sending.done = true;
@@ -468,7 +567,7 @@ impl Backend {
     }
 
     /// Whether an answer's status sends the request on to the next server.
-    fn refuses(&self, r: &Request, choice: &Choice, late: bool, streamed: bool, answer: &Answer) -> Option<u32> {
+    fn refuses(&self, r: &Request, choice: &Choice, terms: Terms, answer: &Answer) -> Option<u32> {
         let status = answer.reply.head.status;
         if status < 300 {
             return None;
@@ -480,8 +579,8 @@ impl Backend {
             tries: choice.tries.saturating_sub(1),
             sent: true,
             non_idempotent: is_non_idempotent(r),
-            body_lost: streamed,
-            late,
+            body_lost: terms.streamed,
+            late: terms.late,
         };
         question.again().then_some(kind)
     }
@@ -493,8 +592,7 @@ impl Backend {
         exchange: &Exchange,
         choice: &mut Choice,
         failed: &Failed,
-        streamed: bool,
-        started_ms: u64,
+        terms: Terms,
     ) -> Option<u16> {
         let fault = !matches!(failed.kind, failure::HTTP_403 | failure::HTTP_404);
         if choice.release(if fault { Outcome::Failed } else { Outcome::Neutral }) {
@@ -505,15 +603,14 @@ impl Backend {
         }
         let status = retry::status_of(failed.kind);
         exchange.current(|attempt| attempt.status = status);
-        let elapsed = rt::now_ms().saturating_sub(started_ms);
         let question = Question {
             kind: failed.kind,
             allowed: self.up.next_upstream,
             tries: choice.tries,
             sent: failed.sent,
             non_idempotent: is_non_idempotent(r),
-            body_lost: streamed,
-            late: self.up.next_upstream_timeout > 0 && elapsed >= self.up.next_upstream_timeout,
+            body_lost: terms.streamed,
+            late: self.is_late(terms.started_ms),
         };
         (!question.again()).then_some(status)
     }
@@ -566,6 +663,11 @@ pub(super) const TIMED_OUT: &str = " (110: Connection timed out)";
 
 fn failed(kind: u32) -> Stop {
     Stop::Failed(Failed { kind, sent: true, stale: false })
+}
+
+fn send_failed(r: &Request, error: &io::Error) -> Stop {
+    r.log_error(format_args!("send() failed{} while sending request to upstream", Errno(error)));
+    failed(failure::ERROR)
 }
 
 fn client_gone(r: &Request, action: &str) -> Stop {

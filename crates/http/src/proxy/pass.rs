@@ -15,6 +15,8 @@ pub struct Target {
     pub group: Rc<Group>,
     /// `http://` and the like, for log lines.
     pub scheme: &'static str,
+    /// Whether it is spoken to over TLS.
+    pub ssl: bool,
     /// `$proxy_host`
     pub host: Box<[u8]>,
     /// `$proxy_port`
@@ -34,15 +36,27 @@ impl Target {
             _ => (url.host.clone(), default_port.to_string().into_bytes()),
         };
         let Found { group, key } = found;
-        Target { group, scheme, host: host.into(), port: port.into(), uri: url.uri.as_slice().into(), key }
+        let (host, port, uri) = (host.into(), port.into(), url.uri.as_slice().into());
+        Target { group, scheme, ssl: false, host, port, uri, key }
     }
 }
+
+impl Target {
+    /// The same over TLS, or not.
+    #[must_use]
+    pub fn over_ssl(self, ssl: bool) -> Target {
+        Target { ssl, ..self }
+    }
+}
+
+/// The default port of protocols over TLS.
+const HTTPS_PORT: u16 = 443;
 
 /// The groups of a configuration: `upstream` blocks, and hosts that directives name.
 #[derive(Default)]
 pub struct Groups {
     blocks: HashMap<Vec<u8>, Found>,
-    hosts: HashMap<(Vec<u8>, u16), Found>,
+    hosts: HashMap<(Vec<u8>, u16, bool), Found>,
 }
 
 /// A group, with the key of its balancer.
@@ -88,8 +102,11 @@ pub fn group_of(loader: &mut Loader<'_>, d: &Directive, url: &Url, default_port:
     let shown = String::from_utf8_lossy(&url.authority).into_owned();
     let addrs = url.resolve(default_port);
     let addrs = addrs.map_err(|error| Error::on(d, format!("{error} in upstream \"{shown}\"")))?;
-    let found = Found { group: implicit(url, addrs, Keepalive::default()), key: None };
-    let host = (url.host.to_ascii_lowercase(), url.port.unwrap_or(default_port));
+    // Connections over TLS are kept for upstream blocks only, as nginx does.
+    let over_ssl = default_port == HTTPS_PORT;
+    let keepalive = if over_ssl { Keepalive { connections: 0, ..Keepalive::default() } } else { Keepalive::default() };
+    let found = Found { group: implicit(url, addrs, keepalive), key: None };
+    let host = (url.host.to_ascii_lowercase(), url.port.unwrap_or(default_port), over_ssl);
     groups.borrow_mut().hosts.insert(host, found.clone());
     Ok(found)
 }
@@ -100,13 +117,19 @@ fn implicit(url: &Url, addrs: Vec<os::SockAddr>, keepalive: Keepalive) -> Rc<Gro
 }
 
 impl Groups {
+    /// The group of this name.
+    pub fn named(&self, name: &str) -> Option<Rc<Group>> {
+        let mut all = self.blocks.values().chain(self.hosts.values());
+        all.find(|found| *found.group.name == *name).map(|found| found.group.clone())
+    }
+
     /// The group that the configuration has for a URL.
     pub fn find(&self, url: &Url, default_port: u16) -> Option<Found> {
         let host = url.host.to_ascii_lowercase();
         if let Some(group) = self.blocks.get(&host) {
             return Some(group.clone());
         }
-        self.hosts.get(&(host, url.port.unwrap_or(default_port))).cloned()
+        self.hosts.get(&(host, url.port.unwrap_or(default_port), default_port == HTTPS_PORT)).cloned()
     }
 
     /// The group of a URL that a variable gave: one of the configuration, or the address itself; `None` for a name

@@ -23,7 +23,8 @@ pub trait Protocol {
     }
 
     /// Writes the request up to its body (a body of the configuration's own included), and sets what the
-    /// exchange knows of it: the URI, and whether a head alone is asked for.
+    /// exchange knows of it: where the URI stands (in `out`, which is empty at first), and whether a head alone is
+    /// asked for.
     fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> Result<(), u16>;
 
     /// Reads a head; `data` begins with the same bytes until the reader is reset. The error is a log line.

@@ -7,10 +7,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use ::upstream::Url;
-use buf::{Buf, Bytes};
+use buf::Buf;
 use conf::values::{flag, number, one_of};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use expr::vars::Template;
+use wire::Span;
 use wire::h1::{ChunkedDecoder, KnownHeader, Method, Parsed, ResponseHead, UpstreamFraming};
 use wire::uri::{Escape, escape};
 
@@ -20,6 +21,7 @@ use super::engine::{Backend, Hidden};
 use super::pass::{self, Groups, Target};
 use super::protocol::{Framing, HeadReader, Protocol};
 use super::redirect::{self, Redirect, Rule, refresh_url};
+use super::ssl::{self, UpstreamSslConf, UpstreamTls};
 use super::state::Exchange;
 use crate::core::blocks::{self, CurrentKind};
 use crate::core::conf::EVERYWHERE;
@@ -32,6 +34,11 @@ use crate::modules::{HttpModule, LocationContext};
 
 /// The module.
 pub struct Proxy;
+
+crate::upstream_ssl_conf! {
+    /// `proxy_ssl_…`: TLS to backends.
+    ProxySsl, "proxy_", "ngx_http_proxy_module"
+}
 
 crate::upstream_conf! {
     /// `proxy_…`: what all protocols have.
@@ -132,9 +139,6 @@ fn proxy_pass(raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive) -> Res
         PassTarget::Variable(template_of(loader, d, &word.text)?)
     } else {
         let (rest, default_port) = split_scheme(&word.text).ok_or_else(|| Error::at(word, "invalid URL prefix"))?;
-        if default_port == 443 {
-            return Err(Error::at(word, "https protocol requires SSL support"));
-        }
         let url = Url::parse(rest, true)
             .map_err(|error| Error::at(word, format!("{error} in upstream \"{}\"", String::from_utf8_lossy(rest))))?;
         if !replaces && !url.uri.is_empty() {
@@ -149,6 +153,10 @@ fn proxy_pass(raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive) -> Res
 
 const URI_PART: &str = "\"proxy_pass\" cannot have URI part in location given by regular expression, or inside named \
                         location, or inside \"if\" statement, or inside \"limit_except\" block";
+
+fn scheme(default_port: u16) -> &'static str {
+    if default_port == 443 { "https://" } else { "http://" }
+}
 
 fn split_scheme(text: &[u8]) -> Option<(&[u8], u16)> {
     let starts = |scheme: &[u8]| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
@@ -165,6 +173,7 @@ impl HttpModule for Proxy {
     fn tables(&self, registry: &mut Registry) {
         registry.add::<ProxyConf>();
         registry.add::<ProxyUpstream>();
+        registry.add::<ProxySsl>();
     }
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
@@ -179,21 +188,42 @@ impl HttpModule for Proxy {
             PassTarget::Variable(template) => (Destination::Variable(template.clone(), groups), None),
             PassTarget::Fixed { url, text, default_port } => {
                 let group = pass::group_of(cx.loader, &pass.directive, url, *default_port)?;
-                let target = Target::new(url, "http://", *default_port, group);
+                let target =
+                    Target::new(url, scheme(*default_port), *default_port, group).over_ssl(*default_port == 443);
                 (Destination::Fixed(Rc::new(target)), Some((text.clone(), !url.uri.is_empty())))
             }
         };
+        let over_ssl = match &target {
+            Destination::Fixed(target) => target.ssl,
+            Destination::Variable(..) => true,
+        };
+        let ssl = if over_ssl { Some(self::ssl(cx)?) } else { None };
         let redirects = redirects(&conf, url_text, &pass.prefix, &pass.directive)?;
         let headers = RequestHeaders::compile(&conf, &target);
         let protocol = HttpProtocol { conf, up: up.clone(), target, prefix: pass.prefix.clone(), redirects, headers };
         let hidden = Hidden::new(&up, DEFAULT_HIDDEN);
-        let backend = Backend { up, protocol: Box::new(protocol), hidden, place: cx.id.0 };
+        let backend = Backend { up, protocol: Box::new(protocol), hidden, place: cx.id.0, ssl };
         out.content = vec![Rc::new(backend)];
         out.exclusive = true;
         out.auto_redirect = own && cx.name.last() == Some(&b'/');
         Ok(())
     }
 }
+
+/// TLS as the location's directives say; locations with the same ones share it, and the sessions with it.
+fn ssl(cx: &mut LocationContext<'_, '_>) -> Result<Rc<UpstreamTls>> {
+    let conf = cx.set.get::<ProxySsl>().0.clone();
+    if let Some((_, made)) = cx.loader.store.entry::<Made>().0.iter().find(|(known, _)| Rc::ptr_eq(known, &conf)) {
+        return Ok(made.clone());
+    }
+    let made = Rc::new(ssl::client(&conf, "proxy_", cx.loader)?);
+    cx.loader.store.entry::<Made>().0.push((conf, made.clone()));
+    Ok(made)
+}
+
+/// What was made of each set of directives.
+#[derive(Default)]
+struct Made(Vec<(Rc<UpstreamSslConf>, Rc<UpstreamTls>)>);
 
 fn loader_passes(loader: &mut Loader<'_>) -> Rc<Passes> {
     // Taken out of the store once, then shared by all locations.
@@ -429,7 +459,7 @@ impl Protocol for HttpProtocol {
         };
         let text = r.render(template);
         let shown = || String::from_utf8_lossy(&text).into_owned();
-        let Some((rest, default_port)) = split_scheme(&text).filter(|(_, port)| *port == 80) else {
+        let Some((rest, default_port)) = split_scheme(&text) else {
             r.log_error(format_args!("invalid URL prefix in \"{}\"", shown()));
             return Err(500);
         };
@@ -442,7 +472,7 @@ impl Protocol for HttpProtocol {
             r.log_error(format_args!("no resolver defined to resolve {host}"));
             502_u16
         })?;
-        Ok(Rc::new(Target::new(&url, "http://", default_port, group)))
+        Ok(Rc::new(Target::new(&url, scheme(default_port), default_port, group).over_ssl(default_port == 443)))
     }
 
     fn sends_chunks(&self) -> bool {
@@ -465,8 +495,7 @@ impl Protocol for HttpProtocol {
         out.extend_from_slice(b" ");
         let start = out.len();
         self.write_uri(r, &target, out);
-        let end = out.len();
-        *exchange.uri.borrow_mut() = Bytes::copy_from(out.get(start..end).unwrap_or_default());
+        exchange.uri_at.set(Span::new(start, out.len()));
         out.extend_from_slice(match self.conf.proxy_http_version {
             Version::Http10 => b" HTTP/1.0\r\n",
             Version::Http11 => b" HTTP/1.1\r\n",

@@ -87,9 +87,28 @@ pub(super) fn respond(
         (r.response.allow_ranges, r.response.single_range) = (true, true);
     }
     let keeps = keeps && status != 101;
+    if is_whole(&framing, &rest) {
+        exchange.current(|attempt| attempt.length += rest.len() as u64);
+        if keeps && idle.stream.pending() == 0 {
+            choice.keep(idle, b.place);
+        }
+        exchange.end();
+        choice.release(Outcome::Good);
+        r.response.body = whole(Chain::from(rest));
+        return Next::Flow(Flow::Respond);
+    }
     let body = UpstreamBody::new(b, r, exchange.clone(), choice, idle, framing, keeps);
     r.response.body = body.begin(r, rest);
     Next::Flow(Flow::Respond)
+}
+
+/// Whether what stands behind a head is the body, all of it and nothing else.
+fn is_whole(framing: &Framing, rest: &[u8]) -> bool {
+    match framing {
+        Framing::None => rest.is_empty(),
+        Framing::Length(length) => *length == rest.len() as u64,
+        _ => false,
+    }
 }
 
 fn copy_challenge(r: &mut Request, exchange: &Exchange) {
@@ -206,6 +225,10 @@ const SINGLE: u64 = bits(&[
     KnownHeader::ContentDisposition,
 ]);
 
+/// Fields of the connection and of the body's framing, which the response has of its own.
+const FRAMING: u64 =
+    bits(&[KnownHeader::Connection, KnownHeader::KeepAlive, KnownHeader::TransferEncoding, KnownHeader::ContentLength]);
+
 const fn bits(headers: &[KnownHeader]) -> u64 {
     let mut bits = 0;
     let mut n = 0;
@@ -219,9 +242,10 @@ const fn bits(headers: &[KnownHeader]) -> u64 {
 fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
     let guard = exchange.head.borrow();
     let (bytes, head) = &*guard;
+    let data = bytes.as_slice();
     let response = &mut r.response;
     response.status = head.status;
-    response.status_line = (head.status_line.of(bytes) != b"200 OK").then(|| part(bytes, head.status_line));
+    response.status_line = (head.status_line.of(data) != b"200 OK").then(|| part(bytes, head.status_line));
     response.headers.0.reserve(head.headers.len());
     response.disable_not_modified = true;
     response.own_date = !b.hidden.has(KnownHeader::Date, b"");
@@ -236,7 +260,11 @@ fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
             }
             seen |= bit;
         }
-        if !b.hidden.has(header.known, header.name.of(bytes)) {
+        let hidden = match header.known {
+            KnownHeader::Other => b.hidden.has(header.known, header.name.of(data)),
+            known => FRAMING & bit != 0 || b.hidden.has(known, b""),
+        };
+        if !hidden {
             copy_field(b, r, header, bytes);
         }
     }
@@ -251,14 +279,7 @@ pub(super) fn early_hints(b: &Backend, r: &mut Request, data: &[u8], head: &Resp
     let mut out = b"HTTP/1.1 103 Early Hints\r\n".to_vec();
     for header in &head.headers {
         let (name, value) = (header.name.of(data), header.value.of(data));
-        let framing = matches!(
-            header.known,
-            KnownHeader::Connection
-                | KnownHeader::KeepAlive
-                | KnownHeader::TransferEncoding
-                | KnownHeader::ContentLength
-                | KnownHeader::Upgrade
-        );
+        let framing = (FRAMING | bits(&[KnownHeader::Upgrade])) & 1 << header.known as u8 != 0;
         if !framing && !b.hidden.has(header.known, name) {
             for part in [name, b": ", value, b"\r\n"] {
                 out.extend_from_slice(part);
@@ -286,16 +307,10 @@ fn warn_duplicate(r: &Request, header: &HeaderSpan, bytes: &Bytes, head: &Respon
 fn copy_field(b: &Backend, r: &mut Request, header: &HeaderSpan, bytes: &Bytes) {
     let value = || part(bytes, header.value);
     match header.known {
-        KnownHeader::Connection
-        | KnownHeader::KeepAlive
-        | KnownHeader::TransferEncoding
-        | KnownHeader::ContentLength => return,
         KnownHeader::AcceptRanges if b.up.force_ranges => return,
         KnownHeader::ContentType => return content_type(r, value()),
         KnownHeader::LastModified => {
-            let text = header.value.of(bytes);
-            let time = wire::date::parse_http_time(text);
-            if let Some(time) = time.filter(|time| wire::date::format_http_time(*time) == text) {
+            if let Some(time) = wire::date::parse_canonical_time(header.value.of(bytes)) {
                 r.response.last_modified = Some(time);
                 return;
             }
@@ -323,11 +338,10 @@ fn copy_field(b: &Backend, r: &mut Request, header: &HeaderSpan, bytes: &Bytes) 
 /// `type; charset=x` is taken apart, so that filters see both; any other form stays as it is.
 fn content_type(r: &mut Request, value: Bytes) {
     const MARK: &[u8] = b"; charset=";
-    let at = memchr::memmem::find(&value, MARK);
-    match at {
-        Some(at) if !value[at + MARK.len()..].contains(&b';') && !value[..at].contains(&b';') => {
-            let charset = value.slice(at + MARK.len()..value.len());
-            r.response.charset.get_or_insert(charset);
+    let at = memchr::memchr(b';', &value).unwrap_or(value.len());
+    match value[at..].strip_prefix(MARK) {
+        Some(charset) if !charset.contains(&b';') => {
+            r.response.charset.get_or_insert_with(|| value.slice(at + MARK.len()..value.len()));
             r.response.content_type = Some(value.slice(0..at));
         }
         _ => r.response.content_type = Some(value),

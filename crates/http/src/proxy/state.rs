@@ -4,13 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use buf::Bytes;
+use wire::Span;
 use wire::h1::ResponseHead;
 
 use super::pass::Target;
 use crate::core::response::Headers;
 
 /// One attempt to ask a backend.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attempt {
     /// The peer's address; the group's name if it had no peer.
     pub peer: Option<Rc<str>>,
@@ -41,6 +42,8 @@ pub struct Exchange {
     pub target: RefCell<Option<Rc<Target>>>,
     /// The URI as the backend is asked for it.
     pub uri: RefCell<Bytes>,
+    /// Where in the request that URI stands; empty if the protocol has none.
+    pub uri_at: Cell<Span>,
     /// When the current attempt began, in the loop's milliseconds.
     pub started_ms: Cell<u64>,
     /// The bytes of the last response's head, with its parts.

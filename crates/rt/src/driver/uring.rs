@@ -43,6 +43,8 @@ const STOPPING: u16 = 16;
 const AGAIN: u16 = 32;
 /// Polling is being ended.
 const ENDING: u16 = 128;
+/// The slot is about to leave the ring: what isn't sent goes back to its queue.
+const DETACHING: u16 = 512;
 
 /// Not an operation: the number of cancels, whose own results mean nothing.
 const CANCEL: u16 = 64;
@@ -115,14 +117,17 @@ impl Uring {
         }
     }
 
-    /// Ends what is under way, and waits until it has ended. What is received meanwhile is in the slot's queue.
+    /// Ends what is under way, and waits until it has ended. What is received meanwhile is in the slot's queue, and what
+    /// wasn't sent is at the front of the other one.
     pub(crate) fn detach(&mut self, n: u32, slots: &RefCell<Slots>, clock: &Clock) {
-        self.states[n as usize].bits |= STOPPING;
+        self.states[n as usize].bits |= STOPPING | DETACHING;
         self.states[n as usize].bits &= !AGAIN;
         self.cancel(n, BUSY);
         while self.states[n as usize].bits & BUSY != 0 && self.ring.wait(None).is_ok() {
             self.collect(slots, clock);
         }
+        // Its number may soon be another connection's.
+        self.found.retain(|event| !matches!(event, Event::Ready { slot, .. } if *slot == n));
     }
 
     pub(crate) fn pause(&mut self, n: u32) {
@@ -229,6 +234,13 @@ impl Uring {
         waited
     }
 
+    /// Takes over what has arrived, without waiting; its events come with the next wait.
+    pub(crate) fn look(&mut self, slots: &RefCell<Slots>, clock: &Clock) {
+        if self.ring.wait(Some(0)).is_ok() {
+            self.collect(slots, clock);
+        }
+    }
+
     fn collect(&mut self, slots: &RefCell<Slots>, clock: &Clock) {
         let mut slots = slots.borrow_mut();
         while let Some(done) = self.ring.next(memory) {
@@ -299,7 +311,9 @@ impl Uring {
             }
             // Other connections took all buffers, which have been replaced meanwhile.
             (code, _) if code == -NOBUFS => {
-                self.want_read(n, slot);
+                if self.states[n as usize].bits & DETACHING == 0 {
+                    self.want_read(n, slot);
+                }
                 0
             }
             // The reader, if there is one, begins anew.
@@ -313,19 +327,26 @@ impl Uring {
 
     fn sent(&mut self, n: u32, slot: &mut Slot, result: i32, clock: &Clock) -> u16 {
         let Some(mut sending) = self.states[n as usize].sending.take() else { return 0 };
-        if result < 0 {
+        let detaching = self.states[n as usize].bits & DETACHING != 0;
+        if result < 0 && !(detaching && result == -CANCELED) {
             let queues = slot.queues();
             queues.out.clear();
             queues.error = Some(io::Error::from_raw_os_error(-result));
             return flag::WRITABLE;
         }
-        sending.chain.advance(result as u64);
-        slot.sent += result as u64;
+        sending.chain.advance(result.max(0) as u64);
+        slot.sent += result.max(0) as u64;
         if slot.send_timeout > 0 {
             slot.send_deadline = Tick::after(clock.now(), u64::from(slot.send_timeout));
         }
         if sending.chain.is_empty() {
             return flag::WRITABLE;
+        }
+        if detaching {
+            let out = &mut slot.queues().out;
+            sending.chain.append(out);
+            *out = sending.chain;
+            return 0;
         }
         let fd = slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
         self.submit(n, fd, &mut sending);

@@ -126,27 +126,43 @@ impl KnownHeader {
     }
 }
 
-/// Whether `name` is `lower`, which is in lower case, in any case of letters; by words instead of bytes.
+/// Whether `name` is `lower`, which is in lower case, in any case of letters; by words instead of bytes, of which the
+/// last may overlap the one before.
 #[inline(always)]
 fn equals(name: &[u8], lower: &[u8]) -> bool {
     if name.len() != lower.len() {
         return false;
     }
-    if name.len() < 8 {
-        return name.eq_ignore_ascii_case(lower);
+    if let (Some(last), Some(lower_last)) = (name.last_chunk(), lower.last_chunk()) {
+        let (mut name, mut lower) = (name, lower);
+        while let (Some((word, rest)), Some((lower_word, lower_rest))) =
+            (name.split_first_chunk(), lower.split_first_chunk())
+        {
+            if !same(u64::from_le_bytes(*word), u64::from_le_bytes(*lower_word)) {
+                return false;
+            }
+            (name, lower) = (rest, lower_rest);
+        }
+        return same(u64::from_le_bytes(*last), u64::from_le_bytes(*lower_last));
     }
-    let (words, _) = name.as_chunks::<8>();
-    let (lower_words, _) = lower.as_chunks::<8>();
-    let (Some(last), Some(lower_last)) = (name.last_chunk(), lower.last_chunk()) else { return false };
-    words.iter().zip(lower_words).all(|(a, b)| same(a, b)) && same(last, lower_last)
+    match (half(name), half(lower)) {
+        (Some(name), Some(lower)) => same(name, lower),
+        _ => name.eq_ignore_ascii_case(lower),
+    }
+}
+
+/// The four to eight bytes of a name as one word.
+#[inline(always)]
+fn half(name: &[u8]) -> Option<u64> {
+    let (first, last) = (name.first_chunk()?, name.last_chunk()?);
+    Some(u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last)))
 }
 
 #[inline(always)]
-fn same(name: &[u8; 8], lower: &[u8; 8]) -> bool {
-    let (a, b) = (u64::from_le_bytes(*name), u64::from_le_bytes(*lower));
+fn same(name: u64, lower: u64) -> bool {
     // Bit 5 may differ where `lower` is a letter: letters have bit 6, digits and `-` don't.
-    let case = (b & 0x4040_4040_4040_4040) >> 1;
-    (a ^ b) & !case == 0
+    let case = (lower & 0x4040_4040_4040_4040) >> 1;
+    (name ^ lower) & !case == 0
 }
 
 const fn set(headers: &[KnownHeader]) -> u64 {

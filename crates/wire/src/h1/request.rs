@@ -283,7 +283,8 @@ impl RequestHead {
             && self.value(KnownHeader::Expect, buf).is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"))
     }
 
-    fn add(&mut self, field: HeaderSpan, buf: &[u8], limits: &Limits) -> Result<(), RequestError> {
+    /// Adds a header line, unless it is one to be ignored.
+    pub(crate) fn add(&mut self, field: HeaderSpan, buf: &[u8], limits: &Limits) -> Result<(), RequestError> {
         if field.invalid && limits.ignore_invalid {
             self.ignored.push(Span { end: field.value.end.max(field.name.end), ..field.name });
             return Ok(());
@@ -338,7 +339,12 @@ pub(super) fn parse_length(value: &[u8]) -> Option<u64> {
 
 /// Whether `needle`, given in lower case, is in `value` in any case.
 pub(super) fn contains(value: &[u8], needle: &[u8]) -> bool {
-    value.windows(needle.len()).any(|w| w.eq_ignore_ascii_case(needle))
+    if value == needle {
+        return true;
+    }
+    let Some(&first) = needle.first() else { return true };
+    // One byte rules most places out.
+    value.windows(needle.len()).any(|w| w.first().is_some_and(|b| b | 32 == first) && w.eq_ignore_ascii_case(needle))
 }
 
 /// Reads request heads, one after the other.

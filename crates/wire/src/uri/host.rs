@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::class::{REG_NAME, hex, is};
+use crate::class::{CLASS, REG_NAME, UPPER, hex, is};
 
 /// The host isn't one, or its port isn't.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,20 +52,20 @@ pub fn scan_host(text: &[u8]) -> Result<ScannedHost, HostError> {
 /// A name or an IPv4 address; its length, and whether it has capitals.
 #[inline]
 fn reg_name(text: &[u8]) -> Result<(usize, bool), HostError> {
-    let (mut end, mut before, mut upper) = (text.len(), 0, false);
+    let (mut end, mut before, mut seen) = (text.len(), 0, 0);
     for (i, &byte) in text.iter().enumerate() {
-        if !is(byte, REG_NAME) {
+        let class = CLASS[byte as usize];
+        if class & REG_NAME == 0 {
             end = i;
             break;
         }
         if byte == b'.' && before == b'.' {
             return Err(HostError);
         }
-        upper |= byte.is_ascii_uppercase();
-        before = byte;
+        (seen, before) = (seen | class, byte);
     }
     match text.get(end) {
-        None | Some(b':') => Ok((end, upper)),
+        None | Some(b':') => Ok((end, seen & UPPER != 0)),
         Some(b'%') => escaped_name(text, end),
         Some(_) => Err(HostError),
     }

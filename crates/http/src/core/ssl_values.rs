@@ -1,0 +1,277 @@
+//! Values of the `ssl_*` directives, those for clients and those for backends.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::Path;
+use std::rc::Rc;
+
+use conf::values::{bitmask, conf_path};
+use conf::{Directive, Error, Loader, Result};
+use expr::vars::Template;
+use tls::{Identity, Protocols};
+
+use super::request::Request;
+use super::variables::template_of;
+
+/// TLS 1.2 and 1.3.
+pub const DEFAULT_PROTOCOLS: u32 = TLS12 | TLS13;
+/// The bit of TLS 1.2 in `ssl_protocols`.
+const TLS12: u32 = 16;
+/// The bit of TLS 1.3 in `ssl_protocols`.
+const TLS13: u32 = 32;
+const PROTOCOLS: &[(&str, u32)] =
+    &[("SSLv2", 1), ("SSLv3", 2), ("TLSv1", 4), ("TLSv1.1", 8), ("TLSv1.2", TLS12), ("TLSv1.3", TLS13)];
+
+/// A certificate or key: a name that is known, or one with variables.
+#[derive(Clone, Debug)]
+pub enum File {
+    /// A path, or a text behind `data:`.
+    Fixed(String),
+    /// To be rendered for each connection.
+    Variable(Rc<Template>),
+}
+
+/// A name of a certificate or key, as a directive has it.
+pub fn file(loader: &mut Loader<'_>, d: &Directive) -> Result<File> {
+    let word = d.arg(0);
+    if word.text.contains(&b'$') {
+        return template_of(loader, d, &word.text).map(File::Variable);
+    }
+    Ok(File::Fixed(full_name(&loader.env.conf_prefix, conf::values::text(word)?)))
+}
+
+impl File {
+    /// The name for a request; empty if variables say nothing.
+    pub fn name(&self, r: &mut Request, prefix: &Path) -> String {
+        match self {
+            File::Fixed(name) => name.clone(),
+            File::Variable(template) => {
+                let name = String::from_utf8_lossy(&r.render(template)).into_owned();
+                if name.is_empty() { name } else { full_name(prefix, &name) }
+            }
+        }
+    }
+}
+
+/// How long certificates that were loaded for a connection are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheLimits {
+    max: usize,
+    inactive_ms: u64,
+    valid_ms: u64,
+}
+
+/// `off`, or `max=N [inactive=time] [valid=time]`.
+pub fn certificate_cache(_: &mut Loader<'_>, d: &Directive) -> Result<Option<CacheLimits>> {
+    let mut limits = CacheLimits { max: 0, inactive_ms: 10_000, valid_ms: 60_000 };
+    for word in &d.args {
+        let text = word.lossy();
+        if *word == "off" {
+            return Ok(None);
+        }
+        let time = |text: &str| buf::parse::parse_sec(text.as_bytes()).map(|seconds| seconds as u64 * 1000);
+        let read = match text.split_once('=') {
+            Some(("max", value)) => value.parse().ok().filter(|max| *max > 0).map(|max| limits.max = max),
+            Some(("inactive", value)) => time(value).map(|ms| limits.inactive_ms = ms),
+            Some(("valid", value)) => time(value).map(|ms| limits.valid_ms = ms),
+            _ => None,
+        };
+        read.ok_or_else(|| Error::at(word, format!("invalid parameter \"{text}\"")))?;
+    }
+    if limits.max == 0 {
+        let name = d.name.lossy();
+        return Err(Error::on(d, format!("\"{name}\" must have the \"max\" parameter")));
+    }
+    Ok(Some(limits))
+}
+
+/// Certificates that were loaded for connections, with their keys.
+pub struct CertificateCache {
+    limits: Option<CacheLimits>,
+    kept: RefCell<HashMap<(String, String), Kept>>,
+}
+
+struct Kept {
+    identity: Identity,
+    loaded_ms: u64,
+    used_ms: u64,
+}
+
+impl CertificateCache {
+    /// An empty one; without limits it keeps nothing.
+    pub fn new(limits: Option<CacheLimits>) -> CertificateCache {
+        CertificateCache { limits, kept: RefCell::default() }
+    }
+
+    /// The certificate of these names, from the files if need be.
+    pub fn load(&self, certificate: &str, key: &str, passwords: &[Vec<u8>]) -> std::result::Result<Identity, String> {
+        let read = || tls::identity(certificate, key, passwords).map_err(|error| error.0);
+        let Some(limits) = self.limits else { return read() };
+        let now = rt::now_ms();
+        let names = (certificate.to_owned(), key.to_owned());
+        let mut kept = self.kept.borrow_mut();
+        if let Some(found) = kept.get_mut(&names)
+            && now.saturating_sub(found.loaded_ms) < limits.valid_ms
+            && now.saturating_sub(found.used_ms) < limits.inactive_ms
+        {
+            found.used_ms = now;
+            return Ok(found.identity.clone());
+        }
+        kept.remove(&names);
+        let identity = read()?;
+        kept.retain(|_, kept| now.saturating_sub(kept.used_ms) < limits.inactive_ms);
+        if kept.len() >= limits.max {
+            let oldest = kept.iter().min_by_key(|(_, kept)| kept.used_ms).map(|(names, _)| names.clone());
+            oldest.and_then(|names| kept.remove(&names));
+        }
+        kept.insert(names, Kept { identity: identity.clone(), loaded_ms: now, used_ms: now });
+        Ok(identity)
+    }
+}
+
+/// Reads certificate and key; a fault of theirs is one of the configuration.
+pub fn load(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<Identity> {
+    tls::identity(certificate, key, passwords).map_err(|error| Error::new(error.0))
+}
+
+/// A path below the configuration's folder; what has a scheme stays as it is.
+pub fn full_name(prefix: &Path, name: &str) -> String {
+    let scheme = ["data:", "engine:", "store:"].iter().any(|scheme| name.starts_with(scheme));
+    if scheme { name.to_owned() } else { prefix.join(name).to_string_lossy().into_owned() }
+}
+
+/// The lines of a file.
+pub fn password_file(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc<[Vec<u8>]>> {
+    let path = conf_path(loader, d)?;
+    let text = std::fs::read(&path)
+        .map_err(|error| Error::on(d, format!("open() \"{}\" failed{}", path.display(), engine::log::Errno(&error))))?;
+    let lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    Ok(lines.filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
+}
+
+/// Versions of TLS, as bits; what doesn't exist here is passed over with a warning.
+pub fn protocols(mask: &mut Option<u32>, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    bitmask(mask, PROTOCOLS, loader, d)?;
+    for word in &d.args {
+        if !matches!(&word.text.to_ascii_lowercase()[..], b"tlsv1.2" | b"tlsv1.3") {
+            let message = format!("protocol \"{}\" does not exist in this build, ignored", word.lossy());
+            loader.warn(d, Error::at(word, message));
+        }
+    }
+    if mask.is_some_and(|mask| mask & (TLS12 | TLS13) == 0) {
+        let name = d.name.lossy();
+        return Err(
+            Error::on(d, format!("no protocol of \"{name}\" is supported")).hint("there are TLSv1.2 and TLSv1.3")
+        );
+    }
+    Ok(())
+}
+
+/// A setting in OpenSSL's words: its name and value.
+pub fn conf_command(_: &mut Loader<'_>, d: &Directive) -> Result<(String, String)> {
+    Ok((d.arg(0).lossy().into_owned(), d.arg(1).lossy().into_owned()))
+}
+
+/// What `ssl_conf_command` says.
+#[derive(Default)]
+pub struct Commands {
+    /// Whether there are tickets.
+    pub tickets: Option<bool>,
+    /// Whether the server's order of ciphers counts.
+    pub prefer_server: Option<bool>,
+    /// The list of ciphers.
+    pub ciphers: Option<String>,
+    /// The suites of TLS 1.3.
+    pub ciphersuites: Option<String>,
+    /// The groups.
+    pub groups: Option<String>,
+    /// Certificate and key.
+    pub identity: Option<(String, String)>,
+    min: Option<u32>,
+    max: Option<u32>,
+}
+
+impl Commands {
+    /// Reads the settings.
+    pub fn read(settings: &[(String, String)], loader: &Loader<'_>) -> Result<Commands> {
+        let mut commands = Commands::default();
+        for (name, value) in settings {
+            let invalid = || {
+                let why = "SSL: error:0A000182:SSL routines::unknown cmd name or bad value";
+                Error::new(format!("SSL_CONF_cmd(\"{name}\", \"{value}\") failed ({why})"))
+            };
+            match name.as_str() {
+                "Options" => commands.options(value).ok_or_else(invalid)?,
+                "Ciphersuites" => commands.ciphersuites = Some(value.clone()),
+                "CipherString" => commands.ciphers = Some(value.clone()),
+                "Groups" | "Curves" => commands.groups = Some(value.clone()),
+                "MinProtocol" => commands.min = Some(version(value).ok_or_else(invalid)?),
+                "MaxProtocol" => commands.max = Some(version(value).filter(|v| *v >= TLS12).ok_or_else(invalid)?),
+                "Certificate" | "PrivateKey" => {
+                    let pair = commands.identity.get_or_insert_default();
+                    let place = if name == "Certificate" { &mut pair.0 } else { &mut pair.1 };
+                    *place = full_name(&loader.env.conf_prefix, value);
+                }
+                _ => return Err(invalid()),
+            }
+        }
+        if let Some((certificate, key)) = &mut commands.identity
+            && key.is_empty()
+        {
+            // The key may stand in the same file.
+            key.clone_from(certificate);
+        }
+        Ok(commands)
+    }
+
+    fn options(&mut self, value: &str) -> Option<()> {
+        for word in value.split(',') {
+            let (on, name) = match word.strip_prefix('-') {
+                Some(name) => (false, name),
+                None => (true, word.strip_prefix('+').unwrap_or(word)),
+            };
+            match name {
+                "SessionTicket" => self.tickets = Some(on),
+                "ServerPreference" => self.prefer_server = Some(on),
+                // These say what is so anyway, or what can't be here.
+                "PrioritizeChaCha"
+                | "KTLS"
+                | "NoRenegotiation"
+                | "Compression"
+                | "EmptyFragments"
+                | "Bugs"
+                | "DHSingle"
+                | "ECDHSingle"
+                | "MiddleboxCompat"
+                | "NoResumptionOnRenegotiation"
+                | "ExtendedMasterSecret"
+                | "EncryptThenMac"
+                | "AntiReplay"
+                | "CANames"
+                | "AllowNoDHEKEX"
+                | "TxCertificateCompression"
+                | "RxCertificateCompression" => {}
+                _ => return None,
+            }
+        }
+        Some(())
+    }
+
+    /// The versions, as the bits of a directive and the settings have them.
+    pub fn protocols(&self, mask: u32) -> Protocols {
+        let allowed = |bit: u32| {
+            let named = mask & bit != 0 || (self.min.is_some() || self.max.is_some()) && mask == 0;
+            named && self.min.is_none_or(|min| bit >= min) && self.max.is_none_or(|max| bit <= max)
+        };
+        Protocols { tls12: allowed(TLS12), tls13: allowed(TLS13) }
+    }
+}
+
+fn version(name: &str) -> Option<u32> {
+    Some(match name {
+        "None" | "SSLv3" | "TLSv1" | "TLSv1.1" => 0,
+        "TLSv1.2" => TLS12,
+        "TLSv1.3" => TLS13,
+        _ => return None,
+    })
+}

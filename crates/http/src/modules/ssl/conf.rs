@@ -1,0 +1,188 @@
+//! The `ssl_*` directives.
+
+use std::rc::Rc;
+
+use conf::values::{conf_path, flag, number, one_of, sec, size, string};
+use conf::{Args, Context, Directive, Error, Loader, Result, Word, table};
+
+use crate::core::conf::SERVERS;
+use crate::core::ssl_values::{
+    CacheLimits, DEFAULT_PROTOCOLS, File, certificate_cache, conf_command, file, password_file, protocols,
+};
+
+const ONE: Args = Args::exactly(1);
+const PLACES: Context = SERVERS;
+
+table! {
+    /// TLS with clients.
+    pub struct SslConf, raw SslRaw, module "ngx_http_ssl_module", level HTTP Server;
+
+    /// A file with the server's certificate in PEM, followed by intermediate ones. Several directives give certificates
+    /// of several kinds of keys, of which the client's abilities choose. `data:` is followed by the certificate itself;
+    /// with variables the certificate is loaded for each connection.
+    "ssl_certificate" in PLACES, ONE, default "",
+        list(file) ssl_certificate: File;
+    /// A file with the private key of the certificate; also `data:` and variables. May be encrypted (`ssl_password_file`).
+    "ssl_certificate_key" in PLACES, ONE, default "",
+        list(file) ssl_certificate_key: File;
+    /// A file with passwords for encrypted keys, one in each line; they are tried one after the other.
+    "ssl_password_file" in PLACES, ONE, default "",
+        scalar(password_file) ssl_password_file: Rc<[Vec<u8>]> = Rc::new([]);
+    /// Versions of TLS that are spoken. What is older than TLS 1.2 doesn't exist here, and is passed over with a warning.
+    "ssl_protocols" in PLACES, Args::at_least(1), default "TLSv1.2 TLSv1.3",
+        set(|raw: &mut SslRaw, l: &mut Loader<'_>, d: &Directive| protocols(&mut raw.ssl_protocols, l, d)) ssl_protocols: u32 = DEFAULT_PROTOCOLS;
+    /// The ciphers of TLS 1.2, in OpenSSL's language. What doesn't exist here is passed over: there is ECDHE with AES-GCM
+    /// or ChaCha20.
+    "ssl_ciphers" in PLACES, ONE, default "HIGH:!aNULL:!MD5",
+        scalar(string) ssl_ciphers: String = "HIGH:!aNULL:!MD5".to_owned();
+    /// Whether the server's order of ciphers counts, not the client's.
+    "ssl_prefer_server_ciphers" in PLACES, Args::FLAG, default "off",
+        scalar(flag) ssl_prefer_server_ciphers: bool = false;
+    /// Groups for the key exchange, in order. `auto`: X25519MLKEM768, X25519, P-256, P-384.
+    "ssl_ecdh_curve" in PLACES, ONE, default "auto",
+        scalar(string) ssl_ecdh_curve: String = "auto".to_owned();
+    /// Accepted for compatibility: there are no ciphers with finite-field Diffie-Hellman.
+    "ssl_dhparam" in PLACES, ONE, default "",
+        scalar(conf_path) ssl_dhparam: std::path::PathBuf = std::path::PathBuf::new();
+    /// The most plaintext in a record that is sent. Small records reach the client's program sooner, large ones cost less.
+    "ssl_buffer_size" in PLACES, ONE, default "16k",
+        scalar(size) ssl_buffer_size: usize = 16384;
+    /// Where sessions are kept, to be resumed: nowhere (`none`, `off`), or in a cache of the named size
+    /// (`shared:name:size`), which servers may share.
+    "ssl_session_cache" in PLACES, Args::between(1, 2), default "none",
+        scalar(session_cache) ssl_session_cache: Option<(String, usize)> = None;
+    /// Whether clients get tickets, with which sessions are resumed without a cache.
+    "ssl_session_tickets" in PLACES, Args::FLAG, default "on",
+        scalar(flag) ssl_session_tickets: bool = true;
+    /// A file of 48 or 80 random bytes: the key of tickets, for several machines to share. The first one makes tickets,
+    /// further ones only open them.
+    "ssl_session_ticket_key" in PLACES, ONE, default "",
+        list(ticket_key) ssl_session_ticket_key: (String, Vec<u8>);
+    /// How long sessions can be resumed.
+    "ssl_session_timeout" in PLACES, ONE, default "5m",
+        scalar(sec) ssl_session_timeout: u64 = 300;
+    /// Whether certificates are compressed for clients that can decompress them.
+    "ssl_certificate_compression" in PLACES, Args::FLAG, default "off",
+        scalar(flag) ssl_certificate_compression: bool = false;
+    /// A file with an OCSP response in DER that is stapled to the certificate.
+    "ssl_stapling_file" in PLACES, ONE, default "",
+        scalar(conf_path) ssl_stapling_file: std::path::PathBuf = std::path::PathBuf::new();
+    /// Not there yet: with `on` a warning says so. `ssl_stapling_file` works.
+    "ssl_stapling" in PLACES, Args::FLAG, default "off",
+        scalar(stapling) ssl_stapling: bool = false;
+    /// Accepted for compatibility: OCSP responses aren't fetched.
+    "ssl_stapling_responder" in PLACES, ONE, default "",
+        scalar(string) ssl_stapling_responder: String = String::new();
+    /// Accepted for compatibility: OCSP responses aren't fetched.
+    "ssl_stapling_verify" in PLACES, Args::FLAG, default "off",
+        scalar(flag) ssl_stapling_verify: bool = false;
+    /// Not there yet: a warning says so.
+    "ssl_ech_file" in PLACES, ONE, default "",
+        list(ech_file) ssl_ech_file: String;
+    /// Whether requests may come with the first message of a resumed session. They are served once the handshake is
+    /// complete, so that nobody can replay them. Sessions are kept in a cache then, not in tickets.
+    "ssl_early_data" in PLACES, Args::FLAG, default "off",
+        scalar(flag) ssl_early_data: bool = false;
+    /// How certificates with variables in their names are kept: `max=` so many, for `inactive=` after their last use,
+    /// for `valid=` without looking at the file again.
+    "ssl_certificate_cache" in PLACES, Args::between(1, 3), default "off",
+        scalar(certificate_cache) ssl_certificate_cache: Option<CacheLimits> = None;
+    /// Whether handshakes are refused, for names that are nobody's.
+    "ssl_reject_handshake" in PLACES, Args::FLAG, default "off",
+        scalar(flag) ssl_reject_handshake: bool = false;
+    /// Settings in OpenSSL's words: `Options`, `Ciphersuites`, `CipherString`, `Groups`, `Curves`, `MinProtocol`,
+    /// `MaxProtocol`, `Protocol`, `Certificate`, `PrivateKey`.
+    "ssl_conf_command" in PLACES, Args::exactly(2), default "",
+        list(conf_command) ssl_conf_command: (String, String);
+    /// Whether clients are asked for certificates: `on` demands a good one, `optional` takes none too, `optional_no_ca`
+    /// takes any.
+    "ssl_verify_client" in PLACES, ONE, default "off",
+        scalar(one_of(VERIFY)) ssl_verify_client: VerifyClient = VerifyClient::Off;
+    /// How many certificates may stand between the client's and the trusted one.
+    "ssl_verify_depth" in PLACES, ONE, default "1",
+        scalar(number) ssl_verify_depth: u32 = 1;
+    /// A file with certificates that vouch for clients; clients are told their names.
+    "ssl_client_certificate" in PLACES, ONE, default "",
+        scalar(string) ssl_client_certificate: String = String::new();
+    /// The same without telling clients.
+    "ssl_trusted_certificate" in PLACES, ONE, default "",
+        scalar(string) ssl_trusted_certificate: String = String::new();
+    /// A file with lists of revoked certificates.
+    "ssl_crl" in PLACES, ONE, default "",
+        scalar(string) ssl_crl: String = String::new();
+}
+
+/// `ssl_verify_client`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifyClient {
+    /// Clients aren't asked.
+    Off,
+    /// A good certificate is demanded.
+    On,
+    /// One that is given must be good.
+    Optional,
+    /// Any is taken.
+    OptionalNoCa,
+}
+
+const VERIFY: &[(&str, VerifyClient)] = &[
+    ("off", VerifyClient::Off),
+    ("on", VerifyClient::On),
+    ("optional", VerifyClient::Optional),
+    ("optional_no_ca", VerifyClient::OptionalNoCa),
+];
+
+fn stapling(loader: &mut Loader<'_>, d: &Directive) -> Result<bool> {
+    let on = flag(loader, d)?;
+    if on {
+        loader.warn(d, Error::on(d, "\"ssl_stapling\" ignored, not supported"));
+    }
+    Ok(on)
+}
+
+fn ech_file(loader: &mut Loader<'_>, d: &Directive) -> Result<String> {
+    loader.warn(d, Error::on(d, "\"ssl_ech_file\" is not supported on this platform, ignored"));
+    string(loader, d)
+}
+
+/// The cache's name and size, as the last word that names a shared one has it.
+fn session_cache(_: &mut Loader<'_>, d: &Directive) -> Result<Option<(String, usize)>> {
+    let mut cache = None;
+    for word in &d.args {
+        let text = word.lossy();
+        match &*text {
+            "off" | "none" => {}
+            "builtin" => cache = Some((String::new(), BUILTIN * 256)),
+            _ if text.strip_prefix("builtin:").is_some_and(|n| n.parse::<usize>().is_ok()) => {
+                let sessions: usize = text["builtin:".len()..].parse().unwrap_or(BUILTIN);
+                cache.get_or_insert((String::new(), sessions.saturating_mul(256)));
+            }
+            _ => cache = Some(shared_cache(word, &text)?),
+        }
+    }
+    Ok(cache)
+}
+
+/// How many sessions OpenSSL's own cache holds.
+const BUILTIN: usize = 20480;
+/// The smallest cache, in bytes: eight pages.
+const MIN_CACHE: usize = 8 * 4096;
+
+fn shared_cache(word: &Word, text: &str) -> Result<(String, usize)> {
+    let invalid = || Error::at(word, format!("invalid session cache \"{text}\""));
+    let rest = text.strip_prefix("shared:").ok_or_else(invalid)?;
+    let (name, size) = rest.split_once(':').filter(|(name, _)| !name.is_empty()).ok_or_else(invalid)?;
+    let size = buf::parse::parse_size(size.as_bytes()).ok_or_else(invalid)? as usize;
+    if size < MIN_CACHE {
+        return Err(Error::at(word, format!("session cache \"{text}\" is too small")));
+    }
+    Ok((name.to_owned(), size))
+}
+
+fn ticket_key(loader: &mut Loader<'_>, d: &Directive) -> Result<(String, Vec<u8>)> {
+    let path = conf_path(loader, d)?;
+    let name = path.display().to_string();
+    let contents = std::fs::read(&path)
+        .map_err(|error| Error::new(format!("open() \"{name}\" failed{}", engine::log::Errno(&error))))?;
+    Ok((name, contents))
+}

@@ -1,0 +1,195 @@
+//! TLS with clients: `ssl_*`. The directives are in `conf`, the variables in `variables`; this file makes of a server's
+//! directives what accepts its connections.
+//!
+//! What differs from nginx: TLS 1.2 and 1.3 only, with the ciphers that [`tls::ciphers`] has; the settings of the server
+//! whose name the client gives hold from the first byte on, protocols and ciphers included.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ::conf::{Error, Loader, Registry, Result, Set};
+use tls::{ClientAuth, Identity, LocalCache, Server, ServerSettings, TicketKeys, Trust};
+
+use super::HttpModule;
+use crate::core::request::Request;
+use crate::core::ssl_values::{CertificateCache, Commands, File, full_name, load};
+use crate::core::variables::Setup;
+
+pub mod conf;
+mod variables;
+
+pub use self::conf::{SslConf, VerifyClient};
+
+/// The module.
+pub struct Ssl;
+
+impl HttpModule for Ssl {
+    fn tables(&self, registry: &mut Registry) {
+        registry.add::<SslConf>();
+    }
+
+    fn variables(&self, setup: &mut Setup) {
+        variables::define(setup);
+    }
+}
+
+/// What accepts a server's connections.
+pub struct ServerTls {
+    /// The handshake's side of it.
+    pub server: Server,
+    /// Whether handshakes are refused.
+    pub reject: bool,
+    /// Certificates that are loaded for each connection.
+    dynamic: Vec<(File, File)>,
+    kept: CertificateCache,
+    passwords: Rc<[Vec<u8>]>,
+    prefix: std::path::PathBuf,
+}
+
+/// The caches that `ssl_session_cache` names, with their sizes.
+#[derive(Default)]
+struct Caches(HashMap<String, (usize, Arc<LocalCache>)>);
+
+/// Makes what accepts a server's connections; `None` if the server has no certificate.
+pub fn server(set: &Set, loader: &mut Loader<'_>) -> Result<Option<ServerTls>> {
+    let conf = set.get::<SslConf>();
+    let commands = Commands::read(&conf.ssl_conf_command, loader)?;
+    let pairs = pairs(conf, &commands)?;
+    if pairs.is_empty() && !conf.ssl_reject_handshake {
+        return Ok(None);
+    }
+    let (fixed, dynamic): (Vec<_>, Vec<_>) =
+        pairs.into_iter().partition(|pair| matches!(pair, (File::Fixed(_), File::Fixed(_))));
+    let mut identities = Vec::new();
+    for pair in &fixed {
+        if let (File::Fixed(certificate), File::Fixed(key)) = pair {
+            identities.push(staple(conf, load(certificate, key, &conf.ssl_password_file)?)?);
+        }
+    }
+    let settings = ServerSettings {
+        identities,
+        protocols: commands.protocols(conf.ssl_protocols),
+        ciphers: commands.ciphers.unwrap_or_else(|| conf.ssl_ciphers.clone()),
+        ciphersuites: commands.ciphersuites,
+        curves: commands.groups.unwrap_or_else(|| conf.ssl_ecdh_curve.clone()),
+        prefer_server: commands.prefer_server.unwrap_or(conf.ssl_prefer_server_ciphers),
+        buffer_size: conf.ssl_buffer_size,
+        alpn: ALPN.iter().map(|name| name.to_vec()).collect(),
+        cache: cache(conf, loader)?.map(|cache| cache as Arc<dyn tls::SessionCache>),
+        tickets: commands.tickets.unwrap_or(conf.ssl_session_tickets).then(|| tickets(conf)).transpose()?,
+        timeout_s: u32::try_from(conf.ssl_session_timeout).unwrap_or(u32::MAX),
+        early_data: conf.ssl_early_data,
+        compression: conf.ssl_certificate_compression,
+        client_auth: client_auth(conf, loader)?,
+    };
+    Ok(Some(ServerTls {
+        server: Server::new(&settings).map_err(|error| Error::new(error.0))?,
+        reject: conf.ssl_reject_handshake,
+        dynamic,
+        kept: CertificateCache::new(conf.ssl_certificate_cache),
+        passwords: conf.ssl_password_file.clone(),
+        prefix: loader.env.conf_prefix.clone(),
+    }))
+}
+
+/// The protocols for ALPN.
+const ALPN: [&[u8]; 3] = [b"http/1.1", b"http/1.0", b"http/0.9"];
+
+/// Each certificate with its key.
+fn pairs(conf: &SslConf, commands: &Commands) -> Result<Vec<(File, File)>> {
+    let mut certificates = conf.ssl_certificate.to_vec();
+    let mut keys = conf.ssl_certificate_key.to_vec();
+    if let Some((certificate, key)) = &commands.identity {
+        certificates = vec![File::Fixed(certificate.clone())];
+        keys = vec![File::Fixed(key.clone())];
+    }
+    if let Some(certificate) = certificates.get(keys.len()) {
+        let shown = match certificate {
+            File::Fixed(name) => name.clone(),
+            File::Variable(template) => format!("{template:?}"),
+        };
+        let message = format!("no \"ssl_certificate_key\" is defined for certificate \"{shown}\"");
+        return Err(Error::new(message));
+    }
+    Ok(certificates.into_iter().zip(keys).collect())
+}
+
+fn staple(conf: &SslConf, identity: Identity) -> Result<Identity> {
+    let path = &conf.ssl_stapling_file;
+    if path.as_os_str().is_empty() {
+        return Ok(identity);
+    }
+    let response = std::fs::read(path).map_err(|error| {
+        Error::new(format!("BIO_new_file(\"{}\") failed{}", path.display(), engine::log::Errno(&error)))
+    })?;
+    Ok(identity.with_staple(response))
+}
+
+fn cache(conf: &SslConf, loader: &mut Loader<'_>) -> Result<Option<Arc<LocalCache>>> {
+    let Some((name, size)) = &conf.ssl_session_cache else { return Ok(None) };
+    if name.is_empty() {
+        return Ok(Some(Arc::new(LocalCache::new(*size))));
+    }
+    let caches = &mut loader.store.entry::<Caches>().0;
+    let (known, cache) = caches.entry(name.clone()).or_insert_with(|| (*size, Arc::new(LocalCache::new(*size))));
+    if known != size {
+        let message =
+            format!("the size {size} of shared memory zone \"{name}\" conflicts with already declared size {known}");
+        return Err(Error::new(message));
+    }
+    Ok(Some(cache.clone()))
+}
+
+/// How clients are asked for certificates.
+fn client_auth(conf: &SslConf, loader: &Loader<'_>) -> Result<Option<ClientAuth>> {
+    if conf.ssl_verify_client == VerifyClient::Off {
+        return Ok(None);
+    }
+    let (told, trusted) = (&conf.ssl_client_certificate, &conf.ssl_trusted_certificate);
+    if told.is_empty() && trusted.is_empty() && conf.ssl_verify_client != VerifyClient::OptionalNoCa {
+        return Err(Error::new("no ssl_client_certificate for ssl_verify_client"));
+    }
+    let mut trust = Trust::new(conf.ssl_verify_depth as usize);
+    let path = |name: &str| full_name(&loader.env.conf_prefix, name);
+    let failed = |error: tls::Error| Error::new(error.0);
+    let mut authorities = Vec::new();
+    if !told.is_empty() {
+        authorities = trust.add_file(&path(told)).map_err(failed)?;
+    }
+    if !trusted.is_empty() {
+        trust.add_file(&path(trusted)).map_err(failed)?;
+    }
+    if !conf.ssl_crl.is_empty() {
+        trust.add_lists(&path(&conf.ssl_crl)).map_err(failed)?;
+    }
+    Ok(Some(ClientAuth { trust: Arc::new(trust), authorities }))
+}
+
+fn tickets(conf: &SslConf) -> Result<TicketKeys> {
+    let mut keys = TicketKeys::random();
+    for (name, contents) in conf.ssl_session_ticket_key.iter() {
+        keys.add_file(name, contents.clone()).map_err(|error| Error::new(error.0))?;
+    }
+    Ok(keys)
+}
+
+impl ServerTls {
+    /// Whether certificates depend on the connection.
+    pub fn is_dynamic(&self) -> bool {
+        !self.dynamic.is_empty()
+    }
+
+    /// The certificate for one connection, as variables say; `None` if they say nothing.
+    pub fn identity(&self, r: &mut Request) -> std::result::Result<Option<Identity>, String> {
+        for (certificate, key) in &self.dynamic {
+            let certificate = certificate.name(r, &self.prefix);
+            let key = key.name(r, &self.prefix);
+            if certificate.is_empty() {
+                continue;
+            }
+            return self.kept.load(&certificate, &key, &self.passwords).map(Some);
+        }
+        Ok(None)
+    }
+}

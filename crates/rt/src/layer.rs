@@ -1,0 +1,297 @@
+//! A layer between a connection's bytes and its users: TLS.
+//!
+//! With a layer set, everything that is received and sent through a [`Stream`] is plaintext; what the kernel sees is the
+//! layer's. Without one a connection pays a single test. The layer's state is kept beside the slots, in a box that
+//! only such connections have; while they are idle it holds no buffers.
+
+use std::any::Any;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::task::{Poll, ready};
+
+use buf::{Buf, Chain, Piece};
+
+use crate::core::Core;
+use crate::slots::flag;
+use crate::stream::Stream;
+
+/// What turns plaintext into what goes over the wire, and back.
+pub trait Layer: Any {
+    /// Takes what came from the peer out of the front of `input`, and leaves what isn't whole yet. Plaintext is appended
+    /// to `plain`, what the peer is to be sent at once to `out`. True: the peer has said that it sends no more.
+    fn receive(&mut self, input: &mut Buf, plain: &mut Buf, out: &mut Buf) -> io::Result<bool>;
+
+    /// Appends what `plain` looks like on the wire.
+    fn send(&mut self, plain: &[u8], out: &mut Buf) -> io::Result<()>;
+
+    /// Appends what tells the peer that no more comes.
+    fn close(&mut self, out: &mut Buf);
+
+    /// How many bytes of plaintext make a record.
+    fn record(&self) -> usize;
+
+    /// Itself, to be asked for more by those who know its type.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// A layer with what waits on either side of it.
+pub(crate) struct Layered {
+    layer: Box<dyn Layer>,
+    /// Received, but not a whole record.
+    input: Buf,
+    /// Whether `input` hasn't been looked at.
+    fresh: bool,
+    /// Plaintext given back by the reader.
+    unread: Option<Buf>,
+    /// Plaintext taken over for sending.
+    out: Chain,
+    /// The peer sends no more.
+    ended: bool,
+    /// The end was sent.
+    closed: bool,
+    sent: u64,
+    received: u64,
+}
+
+/// How much plaintext is turned into one buffer: with what records add it fits into 64 KiB.
+const STEP: usize = 48 << 10;
+/// How much one poll sends before others have their turn.
+const SHARE: usize = 1 << 20;
+/// The least that is asked of the kernel when reading.
+const MIN_READ: usize = 4096;
+/// What records add to a step at most: with records of 1 KiB and TLS 1.2 about 40 bytes each.
+const OVERHEAD: usize = 64;
+
+impl Stream {
+    /// Puts a layer on the connection; `input` was received, but not by the layer.
+    pub fn set_layer(&self, layer: Box<dyn Layer>, input: Buf) {
+        let layered = Layered {
+            layer,
+            fresh: !input.is_empty(),
+            input,
+            unread: None,
+            out: Chain::new(),
+            ended: false,
+            closed: false,
+            sent: 0,
+            received: 0,
+        };
+        let mut layers = self.core().layers.borrow_mut();
+        let at = self.slot() as usize;
+        if layers.len() <= at {
+            layers.resize_with(at + 1, || None);
+        }
+        layers[at] = Some(Box::new(layered));
+        self.mark_layered(true);
+    }
+
+    /// Calls `f` with the layer, if there is one.
+    pub fn with_layer<T>(&self, f: impl FnOnce(&dyn Layer) -> T) -> Option<T> {
+        if !self.is_layered() {
+            return None;
+        }
+        let layers = self.core().layers.borrow();
+        let layered = layers.get(self.slot() as usize)?.as_ref()?;
+        Some(f(&*layered.layer))
+    }
+
+    fn layered<T>(&self, f: impl FnOnce(&mut Layered) -> T) -> T {
+        let mut layers = self.core().layers.borrow_mut();
+        let layered = layers.get_mut(self.slot() as usize).and_then(Option::as_mut);
+        f(layered.expect("a marked connection has its layer"))
+    }
+
+    pub(crate) fn layered_recv(&self, size_hint: usize) -> Poll<io::Result<Buf>> {
+        self.layered(|layered| layered.recv(self, size_hint))
+    }
+
+    pub(crate) fn layered_send(&self, chain: &mut Chain) -> Poll<io::Result<()>> {
+        self.layered(|layered| {
+            layered.out.append(chain);
+            let sent = layered.send(self);
+            if let Poll::Ready(Err(_)) = sent {
+                layered.out.clear();
+                layered.closed = true;
+            }
+            sent
+        })
+    }
+
+    pub(crate) fn layered_unread(&self, mut buf: Buf) {
+        self.layered(|layered| {
+            if let Some(earlier) = &layered.unread {
+                buf.extend_from_slice(earlier);
+            }
+            layered.unread = Some(buf);
+        });
+    }
+
+    pub(crate) fn layered_readable(&self) -> bool {
+        self.layered(|layered| layered.unread.is_some() || layered.fresh || layered.ended)
+    }
+
+    /// Plaintext that waits, plaintext sent, plaintext received.
+    pub(crate) fn layered_counts(&self) -> (u64, u64, u64) {
+        self.layered(|layered| (layered.out.len(), layered.sent, layered.received))
+    }
+
+    /// Tells the peer that no more comes.
+    pub(crate) fn layered_close(&self) {
+        self.layered(|layered| {
+            if let Some(out) = layered.close() {
+                let _ = self.raw_send(&mut Chain::from(out.freeze()));
+            }
+        });
+    }
+
+    /// Takes the layer away; the peer is told, if that can be done at once.
+    pub(crate) fn drop_layer(&self) {
+        self.mark_layered(false);
+        let taken = self.core().layers.borrow_mut().get_mut(self.slot() as usize).and_then(Option::take);
+        let Some(mut layered) = taken else { return };
+        if let Some(out) = layered.close() {
+            self.core().send_last(self.slot(), out);
+        }
+    }
+}
+
+impl Layered {
+    fn recv(&mut self, stream: &Stream, size_hint: usize) -> Poll<io::Result<Buf>> {
+        if let Some(buf) = self.unread.take() {
+            return Poll::Ready(Ok(buf));
+        }
+        loop {
+            if self.ended {
+                return Poll::Ready(Ok(Buf::empty()));
+            }
+            if !std::mem::take(&mut self.fresh) {
+                let more = ready!(stream.raw_recv(size_hint.max(MIN_READ)))?;
+                if more.is_empty() {
+                    self.ended = true;
+                    continue;
+                }
+                if self.input.is_empty() {
+                    self.input = more;
+                } else {
+                    self.input.extend_from_slice(&more);
+                }
+            }
+            let (mut plain, mut out) = (Buf::empty(), Buf::empty());
+            let result = self.layer.receive(&mut self.input, &mut plain, &mut out);
+            if self.input.is_empty() {
+                self.input = Buf::empty();
+            }
+            if !out.is_empty() {
+                let _ = stream.raw_send(&mut Chain::from(out.freeze()));
+            }
+            if !plain.is_empty() {
+                // An error behind it comes up again with the next call.
+                self.fresh = result.is_err();
+                self.ended |= matches!(result, Ok(true));
+                self.received += plain.len() as u64;
+                return Poll::Ready(Ok(plain));
+            }
+            match result {
+                Ok(ended) => self.ended |= ended,
+                Err(error) => {
+                    (self.ended, self.closed) = (true, true);
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, stream: &Stream) -> Poll<io::Result<()>> {
+        let mut share = SHARE;
+        ready!(stream.raw_send(&mut Chain::new()))?;
+        while !self.out.is_empty() {
+            if share == 0 {
+                stream.core().tasks.wake(stream.core().tasks.running());
+                return Poll::Pending;
+            }
+            let before = self.out.len();
+            let out = self.encrypt()?;
+            let taken = before - self.out.len();
+            self.sent += taken;
+            share = share.saturating_sub(taken as usize);
+            ready!(stream.raw_send(&mut Chain::from(out.freeze())))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Turns the front of what waits into records.
+    fn encrypt(&mut self) -> io::Result<Buf> {
+        let record = self.layer.record().max(1);
+        let step = (STEP / record).max(1) * record;
+        let want = step.min(usize::try_from(self.out.len()).unwrap_or(step));
+        let mut out = Buf::with_capacity(want + (want / record + 1) * OVERHEAD);
+        if let Some(Piece::Bytes(bytes)) = self.out.first()
+            && let Some(front) = bytes.get(..want)
+        {
+            self.layer.send(front, &mut out)?;
+        } else {
+            let mut plain = Buf::with_capacity(want);
+            gather(&self.out, want, &mut plain)?;
+            self.layer.send(&plain, &mut out)?;
+        }
+        self.out.advance(want as u64);
+        Ok(out)
+    }
+
+    fn close(&mut self) -> Option<Buf> {
+        if std::mem::replace(&mut self.closed, true) || !self.out.is_empty() {
+            return None;
+        }
+        let mut out = Buf::empty();
+        self.layer.close(&mut out);
+        (!out.is_empty()).then_some(out)
+    }
+}
+
+/// Copies the first `want` bytes of a chain; files are read.
+fn gather(chain: &Chain, want: usize, plain: &mut Buf) -> io::Result<()> {
+    for piece in chain.pieces() {
+        let left = want - plain.len();
+        match piece {
+            Piece::Bytes(bytes) => plain.extend_from_slice(&bytes[..bytes.len().min(left)]),
+            Piece::File(range) => {
+                let end = usize::try_from(range.len).unwrap_or(left).min(left);
+                let mut done = 0;
+                while done < end {
+                    let room = &mut plain.room_mut()[..end - done];
+                    let n = os::io::pread(range.file.as_raw_fd(), room, range.offset + done as u64)?;
+                    if n == 0 {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    plain.filled(n);
+                    done += n;
+                }
+            }
+        }
+        if plain.len() == want {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl Core {
+    /// Sends bytes before a connection is closed, if nothing waits before them and the kernel takes them at once.
+    fn send_last(&self, n: u32, out: Buf) {
+        if self.ring && self.backend.borrow_mut().uring().is_some_and(|uring| uring.is_sending(n)) {
+            return;
+        }
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.at(n);
+        let waits = slot.queues.as_ref().is_some_and(|queues| !queues.out.is_empty() || queues.error.is_some());
+        if waits || !slot.has(flag::WRITABLE) || slot.has(flag::HUP | flag::ERR) {
+            return;
+        }
+        let mut chain = Chain::from(out.freeze());
+        let _ = if self.is_sim {
+            self.write(n, slot, &mut chain).map(|_| ())
+        } else {
+            crate::send::write_chain(slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd()), &mut chain, false).map(|_| ())
+        };
+    }
+}

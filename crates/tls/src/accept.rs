@@ -1,0 +1,155 @@
+//! The handshake with a client.
+
+use std::io;
+use std::rc::Rc;
+
+use buf::{Buf, Chain};
+use rt::Stream;
+use rustls::server::UnbufferedServerConnection;
+use wire::hello::{self, ClientHello, HelloError};
+
+use crate::certs::Identity;
+use crate::layer::{Info, ServerLayer, Side, advance};
+use crate::server::Server;
+
+/// What a client begins with.
+pub enum First {
+    /// A whole ClientHello, with the bytes it was read from.
+    Hello(Box<ClientHello>, Buf),
+    /// Bytes that are no TLS.
+    Plain(Buf),
+    /// Nothing: the client closed the connection.
+    Closed,
+}
+
+/// Why a handshake didn't come to its end.
+#[derive(Debug)]
+pub enum HandshakeError {
+    /// The connection failed, or the time was over.
+    Io(io::Error),
+    /// The client closed the connection.
+    Closed,
+    /// The client sent something that isn't right, or nothing that both sides know is left.
+    Tls(String),
+}
+
+impl From<io::Error> for HandshakeError {
+    fn from(error: io::Error) -> HandshakeError {
+        HandshakeError::Io(error)
+    }
+}
+
+/// How much is asked of the kernel at once while the handshake runs.
+const READ: usize = 4096;
+/// The most that may wait to be understood in a handshake: a client's certificates, for one.
+const MAX_INPUT: usize = 192 << 10;
+
+/// Reads until the ClientHello is there. `input` holds what was read before. The stream's receive timeout bounds it.
+pub async fn first_bytes(stream: &Stream, mut input: Buf) -> Result<First, HandshakeError> {
+    loop {
+        match hello::parse(&input) {
+            Ok(Some(hello)) => return Ok(First::Hello(Box::new(hello), input)),
+            Ok(None) => {}
+            Err(HelloError::NotTls) => return Ok(First::Plain(input)),
+            Err(HelloError::Malformed | HelloError::TooLong) => {
+                refuse(stream, Alert::DecodeError).await;
+                return Err(HandshakeError::Tls("error:0A0000F4:SSL routines::unexpected message".to_owned()));
+            }
+        }
+        let more = stream.recv(READ).await?;
+        if more.is_empty() {
+            return Ok(First::Closed);
+        }
+        if input.is_empty() { input = more } else { input.extend_from_slice(&more) }
+    }
+}
+
+/// Alerts that are sent without the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alert {
+    /// The message is malformed.
+    DecodeError = 50,
+    /// There is no certificate.
+    InternalError = 80,
+    /// No server of that name is here.
+    UnrecognizedName = 112,
+}
+
+/// Sends a fatal alert instead of a handshake.
+pub async fn refuse(stream: &Stream, alert: Alert) {
+    let record = vec![21, 3, 3, 0, 2, 2, alert as u8];
+    let _ = stream.send(&mut Chain::from(buf::Bytes::from(record))).await;
+}
+
+/// Brings the handshake to its end, and leaves a layer on the stream. `identity` is the certificate for this connection
+/// alone, where it isn't the server's.
+pub async fn accept(
+    stream: &Stream,
+    server: &Server,
+    identity: Option<Identity>,
+    hello: ClientHello,
+    mut input: Buf,
+    owner: Rc<dyn std::any::Any>,
+) -> Result<(), HandshakeError> {
+    let config = server.config(identity);
+    let mut conn = UnbufferedServerConnection::new(config).map_err(|error| HandshakeError::Tls(error.to_string()))?;
+    let mut plain = Buf::empty();
+    drive(stream, &mut conn, &mut input, &mut plain, |conn| conn.is_handshaking()).await?;
+    let layer = ServerLayer::new(conn, Info { hello, owner }, server);
+    stream.set_layer(Box::new(layer), input);
+    // Early data was sent with the ClientHello, before anything else.
+    stream.unread(plain);
+    Ok(())
+}
+
+/// Sends and receives until the handshake is over.
+pub(crate) async fn drive<S: Side>(
+    stream: &Stream,
+    conn: &mut S,
+    input: &mut Buf,
+    plain: &mut Buf,
+    is_handshaking: impl Fn(&S) -> bool,
+) -> Result<(), HandshakeError> {
+    loop {
+        let mut out = Buf::empty();
+        let step = advance(conn, input, plain, &mut out);
+        if !out.is_empty() {
+            stream.send(&mut Chain::from(out.freeze())).await?;
+        }
+        match step {
+            Ok(step) if step.open && !is_handshaking(conn) => return Ok(()),
+            Ok(step) if step.ended => return Err(HandshakeError::Closed),
+            Ok(_) => {}
+            Err(error) => return Err(HandshakeError::Tls(text(&error))),
+        }
+        if input.len() > MAX_INPUT {
+            return Err(HandshakeError::Tls("excessive message size".to_owned()));
+        }
+        let more = stream.recv(READ).await?;
+        if more.is_empty() {
+            return Err(HandshakeError::Closed);
+        }
+        if input.is_empty() { *input = more } else { input.extend_from_slice(&more) }
+    }
+}
+
+/// The library's error in OpenSSL's words, where its users know them.
+fn text(error: &rustls::Error) -> String {
+    use rustls::{Error, PeerIncompatible};
+    let known = match error {
+        Error::PeerIncompatible(
+            PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::Tls13RequiredForQuic
+            | PeerIncompatible::SupportedVersionsExtensionRequired,
+        ) => "error:0A000102:SSL routines::unsupported protocol",
+        Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon) => {
+            "error:0A0000C1:SSL routines::no shared cipher"
+        }
+        Error::PeerIncompatible(PeerIncompatible::NoKxGroupsInCommon) => {
+            "error:0A000065:SSL routines::no suitable key share"
+        }
+        _ => return error.to_string(),
+    };
+    known.to_owned()
+}

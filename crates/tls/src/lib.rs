@@ -1,0 +1,40 @@
+//! TLS: rustls behind nginx's ssl directives.
+//!
+//! What nginx's modules say in OpenSSL's language (certificates and keys in files, lists of ciphers and curves, session
+//! caches, ticket keys, the verification of certificates) becomes a configuration of rustls here. A connection's first
+//! message is read by [`wire::hello`], so that the caller can choose the server by its name; then [`accept`] brings the
+//! handshake to its end and leaves an [`rt::Layer`] on the stream, which from then on carries plaintext.
+//!
+//! Not here: SSL 3 to TLS 1.1, ciphers other than ECDHE with AES-GCM or ChaCha20, finite-field Diffie-Hellman.
+#![forbid(unsafe_code)]
+
+mod accept;
+mod certs;
+pub mod ciphers;
+mod client;
+mod client_auth;
+mod error;
+mod keys;
+mod layer;
+pub mod names;
+pub mod pem;
+mod server;
+mod session;
+pub mod text;
+mod tickets;
+mod verify;
+pub mod x509;
+
+pub use accept::{Alert, First, HandshakeError, accept, first_bytes, refuse};
+pub use certs::{Identity, certificates, identity, read, reading_once};
+pub use client::{Client, ClientLayer, ClientSettings, ConnectError, connect};
+pub use client_auth::ClientAuth;
+pub use error::{Error, Result};
+pub use layer::{ClientVerdict, Info, ServerLayer};
+pub use server::{Protocols, Server, ServerSettings, groups};
+pub use session::{LocalCache, SessionCache};
+pub use tickets::TicketKeys;
+pub use verify::{Purpose, Reason, Trust};
+
+/// The library that computes, with its version, as `-V` shows it.
+pub const LIBRARY: &str = "AWS-LC 5.12.0";

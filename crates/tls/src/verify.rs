@@ -1,0 +1,475 @@
+//! Whether a peer's certificate is to be trusted, and if not, why: the reasons are OpenSSL's, in its words.
+//!
+//! In the handshake a client's certificate is only checked to be the client's; whether it is trusted is found out here
+//! afterwards, since nginx answers a bad one with a page. Chains are built as OpenSSL builds them: trusted certificates
+//! come first, and a chain ends with a self-signed certificate that is trusted. Certificates of version 1, and those of
+//! an authority used as a client's own, are taken as OpenSSL takes them. Constraints on names are not understood: a
+//! chain with such constraints is refused.
+
+use rustls::pki_types::CertificateDer;
+use x509_cert::der::asn1::{AnyRef, ObjectIdentifier};
+use x509_cert::der::{Decode as _, Reader as _, SliceReader};
+
+use crate::certs::{self, certificates};
+use crate::error::{Error, Result};
+use crate::pem;
+use crate::session::now;
+use crate::x509::{Extension, Parts, RevocationList, inside};
+
+/// Why a certificate isn't trusted: OpenSSL's number and words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason(pub u32, pub &'static str);
+
+impl Reason {
+    const NO_ISSUER: Reason = Reason(20, "unable to get local issuer certificate");
+    const NO_ISSUER_OF_FIRST: Reason = Reason(21, "unable to verify the first certificate");
+    const SELF_SIGNED: Reason = Reason(18, "self-signed certificate");
+    const SELF_SIGNED_IN_CHAIN: Reason = Reason(19, "self-signed certificate in certificate chain");
+    const BAD_SIGNATURE: Reason = Reason(7, "certificate signature failure");
+    const NOT_YET_VALID: Reason = Reason(9, "certificate is not yet valid");
+    const EXPIRED: Reason = Reason(10, "certificate has expired");
+    const NO_CRL: Reason = Reason(3, "unable to get certificate CRL");
+    const CRL_NOT_YET_VALID: Reason = Reason(11, "CRL is not yet valid");
+    const CRL_EXPIRED: Reason = Reason(12, "CRL has expired");
+    const CRL_SIGNATURE: Reason = Reason(8, "CRL signature failure");
+    const REVOKED: Reason = Reason(23, "certificate revoked");
+    const TOO_LONG: Reason = Reason(22, "certificate chain too long");
+    const INVALID_CA: Reason = Reason(79, "invalid CA certificate");
+    const PATH_LENGTH: Reason = Reason(25, "path length constraint exceeded");
+    const PURPOSE: Reason = Reason(26, "unsuitable certificate purpose");
+    const NO_CERT_SIGN: Reason = Reason(32, "key usage does not include certificate signing");
+    const CRITICAL: Reason = Reason(34, "unhandled critical extension");
+    const MALFORMED: Reason = Reason(41, "certificate chain is malformed");
+
+    /// Whether it only says that nobody vouches for the certificate (`optional_no_ca`).
+    pub fn is_untrusted(self) -> bool {
+        matches!(self.0, 18..=21 | 27)
+    }
+}
+
+/// Whom a certificate belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A client.
+    Client,
+    /// A server.
+    Server,
+}
+
+/// Who is trusted.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    roots: Vec<CertificateDer<'static>>,
+    lists: Vec<RevocationList>,
+    check_lists: bool,
+    depth: usize,
+}
+
+/// The most certificates that a chain may have, whatever the depth.
+const MAX_CHAIN: usize = 32;
+/// How many issuers of the same name are tried.
+const MAX_NAMESAKES: usize = 8;
+
+impl Trust {
+    /// Nobody, yet. `depth`: how many certificates may stand between the own one and the trusted one.
+    pub fn new(depth: usize) -> Trust {
+        Trust { depth, ..Trust::default() }
+    }
+
+    /// Adds the certificates of a file; gives them back.
+    pub fn add_file(&mut self, name: &str) -> Result<Vec<CertificateDer<'static>>> {
+        let failed = |error: Error| Error::new(format!("SSL_CTX_load_verify_locations(\"{name}\") failed: {error}"));
+        let found = certs::read(name).and_then(|text| certificates(&text)).map_err(failed)?;
+        self.roots.extend(found.iter().cloned());
+        Ok(found)
+    }
+
+    /// Adds the revocation lists of a file; from then on every certificate of a chain needs one.
+    pub fn add_lists(&mut self, name: &str) -> Result<()> {
+        let failed = |why: &str| Error::new(format!("X509_LOOKUP_load_file(\"{name}\") failed: {why}"));
+        let text = certs::read(name).map_err(|error| failed(&error.0))?;
+        let sections = pem::parse(&text).map_err(|error| failed(&error.0))?;
+        for section in sections.iter().filter(|section| section.label == "X509 CRL") {
+            self.lists.push(RevocationList::parse(&section.bytes).ok_or_else(|| failed("malformed list"))?);
+        }
+        self.check_lists = true;
+        Ok(())
+    }
+
+    /// The trusted certificates.
+    pub fn roots(&self) -> &[CertificateDer<'static>] {
+        &self.roots
+    }
+
+    /// Judges a chain, the own certificate first.
+    pub fn verify(&self, chain: &[CertificateDer<'_>], purpose: Purpose) -> std::result::Result<(), Reason> {
+        self.verify_at(chain, purpose, now())
+    }
+
+    fn verify_at(&self, sent: &[CertificateDer<'_>], purpose: Purpose, time: u64) -> std::result::Result<(), Reason> {
+        let leaf = sent.first().and_then(|leaf| Parts::parse(leaf)).ok_or(Reason::MALFORMED)?;
+        let others: Vec<Parts<'_>> = sent.iter().skip(1).take(MAX_CHAIN).filter_map(|der| Parts::parse(der)).collect();
+        let roots: Vec<Parts<'_>> = self.roots.iter().filter_map(|der| Parts::parse(der)).collect();
+        let chain = build(leaf, sent, &others, &roots, &self.roots)?;
+        if chain.len().saturating_sub(2) > self.depth {
+            return Err(Reason::TOO_LONG);
+        }
+        check_extensions(&chain, purpose)?;
+        check_signatures(&chain)?;
+        for certificate in &chain {
+            let (from, until) = certificate.validity().ok_or(Reason::MALFORMED)?;
+            if time < from {
+                return Err(Reason::NOT_YET_VALID);
+            }
+            if time > until {
+                return Err(Reason::EXPIRED);
+            }
+        }
+        if self.check_lists { self.check_revoked(&chain, time) } else { Ok(()) }
+    }
+
+    /// Every certificate is looked at, and of several faults the last one counts, as with OpenSSL under nginx.
+    fn check_revoked(&self, chain: &[Parts<'_>], time: u64) -> std::result::Result<(), Reason> {
+        let mut judged = Ok(());
+        for (at, certificate) in chain.iter().enumerate() {
+            let issuer = chain.get(at + 1).unwrap_or(certificate);
+            if let Err(reason) = self.check_list(certificate, issuer, time) {
+                judged = Err(reason);
+            }
+        }
+        judged
+    }
+
+    fn check_list(&self, certificate: &Parts<'_>, issuer: &Parts<'_>, time: u64) -> std::result::Result<(), Reason> {
+        let of_issuer = self.lists.iter().filter(|list| list.issuer == issuer.subject && !list.is_special);
+        // Of several lists the latest counts.
+        let list = of_issuer.max_by_key(|list| list.validity.0).ok_or(Reason::NO_CRL)?;
+        if !list.is_signed_by(issuer) {
+            return Err(Reason::CRL_SIGNATURE);
+        }
+        if time < list.validity.0 {
+            return Err(Reason::CRL_NOT_YET_VALID);
+        }
+        if list.validity.1.is_some_and(|next| time > next) {
+            return Err(Reason::CRL_EXPIRED);
+        }
+        if list.has(certificate.serial) { Err(Reason::REVOKED) } else { Ok(()) }
+    }
+}
+
+/// From the own certificate to a trusted self-signed one.
+fn build<'a>(
+    leaf: Parts<'a>,
+    sent: &[CertificateDer<'_>],
+    others: &[Parts<'a>],
+    roots: &[Parts<'a>],
+    trusted: &[CertificateDer<'_>],
+) -> std::result::Result<Vec<Parts<'a>>, Reason> {
+    let mut chain = vec![leaf];
+    if leaf.is_self_issued() {
+        let known = sent.first().is_some_and(|leaf| trusted.contains(leaf));
+        return if known { Ok(chain) } else { Err(Reason::SELF_SIGNED) };
+    }
+    loop {
+        let last = chain[chain.len() - 1];
+        if let Some(root) = issuer_of(&last, roots, &chain) {
+            chain.push(root);
+            if root.is_self_issued() {
+                return Ok(chain);
+            }
+        } else if let Some(other) = issuer_of(&last, others, &chain) {
+            if other.is_self_issued() {
+                return Err(Reason::SELF_SIGNED_IN_CHAIN);
+            }
+            chain.push(other);
+        } else {
+            return Err(if chain.len() == 1 { Reason::NO_ISSUER_OF_FIRST } else { Reason::NO_ISSUER });
+        }
+        if chain.len() > MAX_CHAIN {
+            return Err(Reason::TOO_LONG);
+        }
+    }
+}
+
+/// The certificate whose name is the issuer's, one whose key fits before others, none that is in the chain already.
+fn issuer_of<'a>(of: &Parts<'a>, among: &[Parts<'a>], chain: &[Parts<'a>]) -> Option<Parts<'a>> {
+    let new = |one: &&Parts<'a>| !chain.iter().any(|known| std::ptr::eq(known.subject, one.subject));
+    let named = || among.iter().filter(|one| one.subject == of.issuer).filter(new).take(MAX_NAMESAKES);
+    named().find(|one| of.is_signed_by(one)).or_else(|| named().next()).copied()
+}
+
+fn check_signatures(chain: &[Parts<'_>]) -> std::result::Result<(), Reason> {
+    for (at, certificate) in chain.iter().enumerate() {
+        // A trusted one at the end needs nobody's signature.
+        let Some(issuer) = chain.get(at + 1) else { break };
+        if !certificate.is_signed_by(issuer) {
+            return Err(Reason::BAD_SIGNATURE);
+        }
+    }
+    Ok(())
+}
+
+fn check_extensions(chain: &[Parts<'_>], purpose: Purpose) -> std::result::Result<(), Reason> {
+    for (at, certificate) in chain.iter().enumerate() {
+        let all = certificate.extensions().ok_or(Reason::MALFORMED)?;
+        if all.iter().any(|one| one.id == NAME_CONSTRAINTS || (one.critical && !KNOWN.contains(&one.id))) {
+            return Err(Reason::CRITICAL);
+        }
+        let find = |id: ObjectIdentifier| all.iter().find(|one| one.id == id);
+        if let Some(usages) = find(EXTENDED_USAGE) {
+            check_purpose(usages, purpose)?;
+        }
+        if at == 0
+            && find(KEY_USAGE).is_some_and(|usage| !has_bit(usage, DIGITAL_SIGNATURE) && !has_bit(usage, KEY_AGREEMENT))
+        {
+            return Err(Reason::PURPOSE);
+        }
+        if at > 0 {
+            check_authority(certificate, at, find(BASIC_CONSTRAINTS), find(KEY_USAGE))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_purpose(usages: &Extension<'_>, purpose: Purpose) -> std::result::Result<(), Reason> {
+    let wanted = if purpose == Purpose::Client { CLIENT_AUTH } else { SERVER_AUTH };
+    let list = || {
+        let mut found = Vec::new();
+        let mut reader = inside(&mut SliceReader::new(usages.value).ok()?)?;
+        while !reader.is_finished() {
+            found.push(ObjectIdentifier::decode(&mut reader).ok()?);
+        }
+        Some(found)
+    };
+    let list = list().ok_or(Reason::MALFORMED)?;
+    if list.contains(&wanted) || list.contains(&ANY_USAGE) { Ok(()) } else { Err(Reason::PURPOSE) }
+}
+
+/// Whether a certificate may sign others. `at`: its place in the chain, so that `at - 1` intermediate ones are below.
+fn check_authority(
+    certificate: &Parts<'_>,
+    at: usize,
+    constraints: Option<&Extension<'_>>,
+    usage: Option<&Extension<'_>>,
+) -> std::result::Result<(), Reason> {
+    match constraints {
+        Some(constraints) => {
+            let (is_authority, length) = basic_constraints(constraints.value).ok_or(Reason::MALFORMED)?;
+            if !is_authority {
+                return Err(Reason::INVALID_CA);
+            }
+            if length.is_some_and(|length| at - 1 > length) {
+                return Err(Reason::PATH_LENGTH);
+            }
+        }
+        // Certificates of version 1 know no constraints; only roots may be of that kind.
+        None if !certificate.is_v3 && certificate.is_self_issued() => {}
+        None => return Err(Reason::INVALID_CA),
+    }
+    if usage.is_some_and(|usage| !has_bit(usage, CERT_SIGN)) {
+        return Err(Reason::NO_CERT_SIGN);
+    }
+    Ok(())
+}
+
+fn basic_constraints(value: &[u8]) -> Option<(bool, Option<usize>)> {
+    let outer = AnyRef::from_der(value).ok()?;
+    if outer.value().is_empty() {
+        return Some((false, None));
+    }
+    let mut reader = SliceReader::new(outer.value()).ok()?;
+    let is_authority = bool::decode(&mut reader).ok()?;
+    let length = if reader.is_finished() { None } else { Some(u32::decode(&mut reader).ok()? as usize) };
+    Some((is_authority, length))
+}
+
+/// Whether a bit of the key usage is set; bits are counted from the first byte's highest one.
+fn has_bit(usage: &Extension<'_>, bit: usize) -> bool {
+    let bits = AnyRef::from_der(usage.value).ok().map_or(&[][..], |any| any.value());
+    // The first byte says how many bits of the last one are unused.
+    bits.get(1 + bit / 8).is_some_and(|byte| byte & (0x80 >> (bit % 8)) != 0)
+}
+
+/// Whether a certificate is for a host: one of its DNS names is that name, with `*` for a whole first label; without any
+/// such name its common names count.
+pub fn is_for_host(certificate: &[u8], host: &str) -> bool {
+    let Some(parts) = Parts::parse(certificate) else { return false };
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let names = parts.extensions().and_then(|all| dns_names(&all)).unwrap_or_default();
+    let names = if names.is_empty() { crate::text::common_names(parts.subject) } else { names };
+    names.iter().any(|name| name_matches(&name.to_ascii_lowercase(), host.as_bytes()))
+}
+
+fn dns_names(all: &[Extension<'_>]) -> Option<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    let extension = all.iter().find(|one| one.id == ALTERNATIVE_NAMES)?;
+    let mut reader = inside(&mut SliceReader::new(extension.value).ok()?)?;
+    while !reader.is_finished() {
+        let bytes = reader.tlv_bytes().ok()?;
+        // [2] is a DNS name.
+        if bytes.first() == Some(&0x82) {
+            names.push(AnyRef::from_der(bytes).ok()?.value().to_vec());
+        }
+    }
+    Some(names)
+}
+
+fn name_matches(pattern: &[u8], host: &[u8]) -> bool {
+    if host.is_empty() || pattern.contains(&0) {
+        return false;
+    }
+    let Some(rest) = pattern.strip_prefix(b"*.") else { return pattern == host };
+    let labels = rest.iter().filter(|byte| **byte == b'.').count();
+    let Some(dot) = host.iter().position(|byte| *byte == b'.') else { return false };
+    dot > 0 && labels > 0 && &host[dot + 1..] == rest
+}
+
+const DIGITAL_SIGNATURE: usize = 0;
+const KEY_AGREEMENT: usize = 4;
+const CERT_SIGN: usize = 5;
+
+const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
+const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
+const ALTERNATIVE_NAMES: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
+const NAME_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.30");
+const EXTENDED_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
+const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
+const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
+const ANY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
+
+/// Extensions that are understood, or mean nothing here.
+const KNOWN: [ObjectIdentifier; 5] = [
+    KEY_USAGE,
+    BASIC_CONSTRAINTS,
+    EXTENDED_USAGE,
+    ALTERNATIVE_NAMES,
+    // Certificate policies.
+    ObjectIdentifier::new_unwrap("2.5.29.32"),
+];
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+
+    use super::*;
+
+    #[test]
+    fn names_of_hosts() {
+        let check = |pattern: &str, host: &str, expect: bool| {
+            assert_eq!(name_matches(pattern.as_bytes(), host.as_bytes()), expect, "{pattern} {host}");
+        };
+        check("example.com", "example.com", true);
+        check("example.com", "www.example.com", false);
+        check("*.example.com", "www.example.com", true);
+        check("*.example.com", "example.com", false);
+        check("*.example.com", "a.b.example.com", false);
+        check("*.example.com", ".example.com", false);
+        check("*.com", "example.com", false);
+        check("*", "example.com", false);
+        check("w*.example.com", "www.example.com", false);
+        check("", "", false);
+    }
+
+    struct Made {
+        der: CertificateDer<'static>,
+        params: CertificateParams,
+        key: KeyPair,
+    }
+
+    fn params(name: &str, is_ca: IsCa) -> CertificateParams {
+        let mut params = CertificateParams::new(vec![format!("{name}.test")]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = is_ca;
+        params
+    }
+
+    fn root(name: &str) -> Made {
+        let (key, params) = (KeyPair::generate().unwrap(), params(name, IsCa::Ca(BasicConstraints::Unconstrained)));
+        Made { der: params.self_signed(&key).unwrap().der().clone(), params, key }
+    }
+
+    fn signed(params: CertificateParams, by: &Made) -> Made {
+        let key = KeyPair::generate().unwrap();
+        let issuer = Issuer::from_params(&by.params, &by.key);
+        Made { der: params.signed_by(&key, &issuer).unwrap().der().clone(), params, key }
+    }
+
+    fn ca(name: &str, by: &Made) -> Made {
+        signed(params(name, IsCa::Ca(BasicConstraints::Unconstrained)), by)
+    }
+
+    fn trust(roots: &[&Made], depth: usize) -> Trust {
+        Trust { roots: roots.iter().map(|made| made.der.clone()).collect(), ..Trust::new(depth) }
+    }
+
+    fn judge(trust: &Trust, chain: &[&Made]) -> u32 {
+        let chain: Vec<_> = chain.iter().map(|made| made.der.clone()).collect();
+        trust.verify(&chain, Purpose::Client).err().map_or(0, |reason| reason.0)
+    }
+
+    #[test]
+    fn chains() {
+        let (a, b) = (root("a"), root("b"));
+        let one = ca("one", &a);
+        let two = ca("two", &one);
+        let leaf = |by: &Made| signed(params("leaf", IsCa::NoCa), by);
+        let (direct, below_one, below_two) = (leaf(&a), leaf(&one), leaf(&two));
+        let trust_a = trust(&[&a], 1);
+        assert_eq!(judge(&trust_a, &[&direct]), 0);
+        assert_eq!(judge(&trust_a, &[&direct, &b]), 0);
+        assert_eq!(judge(&trust(&[&b], 1), &[&direct]), 21);
+        assert_eq!(judge(&trust(&[&b], 1), &[&direct, &a]), 19);
+        assert_eq!(judge(&trust(&[&b], 1), &[&below_one, &one]), 20);
+        assert_eq!(judge(&trust_a, &[&below_one]), 21);
+        assert_eq!(judge(&trust_a, &[&below_one, &one]), 0);
+        assert_eq!(judge(&trust(&[&a], 0), &[&below_one, &one]), 22);
+        assert_eq!(judge(&trust_a, &[&below_two, &one, &two]), 22);
+        assert_eq!(judge(&trust(&[&a], 2), &[&below_two, &one, &two]), 0);
+        assert_eq!((judge(&trust_a, &[&a]), judge(&trust_a, &[&b])), (0, 18));
+        // An authority's own certificate may be a client's.
+        assert_eq!(judge(&trust_a, &[&one]), 0);
+        // What isn't an authority may not sign, nor one of the same name with another key.
+        let under_leaf = signed(params("under", IsCa::NoCa), &direct);
+        assert_eq!(judge(&trust(&[&a], 5), &[&under_leaf, &direct]), 79);
+        assert_eq!(judge(&trust(&[&root("a")], 1), &[&direct]), 7);
+        assert_eq!(trust_a.verify(&[], Purpose::Client), Err(Reason::MALFORMED));
+    }
+
+    #[test]
+    fn limits_of_certificates() {
+        let a = root("a");
+        let trust_a = trust(&[&a], 5);
+        let short = signed(params("short", IsCa::Ca(BasicConstraints::Constrained(0))), &a);
+        let inner = ca("inner", &short);
+        let leaf = signed(params("leaf", IsCa::NoCa), &inner);
+        assert_eq!(judge(&trust_a, &[&leaf, &inner, &short]), 25);
+        let mut no_sign = params("x", IsCa::Ca(BasicConstraints::Unconstrained));
+        no_sign.key_usages = vec![KeyUsagePurpose::CrlSign];
+        let no_sign = signed(no_sign, &a);
+        assert_eq!(judge(&trust_a, &[&signed(params("leaf", IsCa::NoCa), &no_sign), &no_sign]), 32);
+        let mut server = params("server", IsCa::NoCa);
+        server.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+        let server = signed(server, &a);
+        assert_eq!(judge(&trust_a, &[&server]), 26);
+        assert_eq!(trust_a.verify(&[server.der.clone()], Purpose::Server), Ok(()));
+        assert!(is_for_host(&server.der, "SERVER.test") && !is_for_host(&server.der, "server"));
+        let good = signed(params("leaf", IsCa::NoCa), &a);
+        let at = |time| trust_a.verify_at(&[good.der.clone()], Purpose::Client, time).err().map(|reason| reason.0);
+        assert_eq!((at(0), at(1_800_000_000), at(99_999_999_999)), (Some(9), None, Some(10)));
+    }
+
+    #[test]
+    fn broken_certificates_are_refused() {
+        let a = root("a");
+        let leaf = signed(params("leaf", IsCa::NoCa), &a);
+        let trust_a = trust(&[&a], 5);
+        let good = leaf.der.to_vec();
+        for at in 0..good.len() {
+            let mut broken = good.clone();
+            broken[at] ^= 1;
+            let judged = trust_a.verify(&[CertificateDer::from(broken)], Purpose::Client);
+            assert!(judged.is_err(), "byte {at}");
+            assert!(trust_a.verify(&[CertificateDer::from(&good[..at])], Purpose::Client).is_err(), "{at} bytes");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What workers may do: the rights they have given up, and `sandbox on`.
+
+use std::fs;
+
+use e2e::{Server, Setup, binary};
+
+/// A line of a worker's status.
+fn status(server: &Server, name: &str) -> String {
+    let worker = server.children().first().copied().expect("there is a worker");
+    let text = fs::read_to_string(format!("/proc/{worker}/status")).expect("it runs");
+    let line = text.lines().find_map(|line| line.strip_prefix(name).and_then(|rest| rest.strip_prefix(':')));
+    line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().to_string()
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[test]
+fn privileges_are_dropped() {
+    if binary().ends_with("nginx") || !is_root() {
+        return;
+    }
+    let server = Setup::http("server { listen 127.0.0.1:%%PORT%%; return 200 one; }").start();
+    assert_eq!(server.get("/").text(), "one");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(u64::from_str_radix(&status(&server, set), 16), Ok(0), "{set}");
+    }
+    assert_eq!(status(&server, "NoNewPrivs"), "1");
+    assert!(!status(&server, "Uid").split_whitespace().any(|id| id == "0"));
+    assert!(!status(&server, "Gid").split_whitespace().any(|id| id == "0"));
+}
+
+#[test]
+fn transparent_keeps_its_capability() {
+    if binary().ends_with("nginx") || !is_root() {
+        return;
+    }
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; return 200 one;
+                  location /p { proxy_pass http://127.0.0.1:1; proxy_bind $remote_addr transparent; } }",
+    )
+    .start();
+    assert_eq!(server.get("/").text(), "one");
+    for set in ["CapPrm", "CapEff", "CapBnd"] {
+        assert_eq!(u64::from_str_radix(&status(&server, set), 16), Ok(1 << 13), "{set}");
+    }
+}
+
+/// A site with all that touches files and sockets.
+fn site(backend: u16) -> Setup {
+    let http = format!(
+        "access_log access.log; access_log logs/$arg_log.log combined;
+         client_body_temp_path cb; proxy_temp_path pt; client_body_in_file_only clean;
+         server {{ listen 127.0.0.1:%%PORT%%; root %%DIR%%/site; aio threads;
+            location /list/ {{ autoindex on; }}
+            location /proxy {{ proxy_pass http://127.0.0.1:{backend}/; }} }}"
+    );
+    Setup::http(&http)
+        .main("sandbox on;")
+        .file("site/a.txt", "inside")
+        .file("site/list/b.txt", "listed")
+        .file("secret/c.txt", "secret")
+        .public("logs")
+        .public("site")
+}
+
+#[test]
+fn a_shut_in_worker_serves_what_the_configuration_names() {
+    if binary().ends_with("nginx") {
+        return;
+    }
+    let large = "y".repeat(300_000);
+    let answer = large.clone();
+    let backend = e2e::Backend::start(move |_| e2e::Backend::ok(&answer));
+    let setup = site(backend.port);
+    let outside = setup.folder().path().join("secret");
+    std::os::unix::fs::symlink(outside, setup.folder().path().join("site/outside")).expect("a link");
+    let mut server = setup.start();
+    server.quiet();
+    assert_eq!(server.get("/a.txt").text(), "inside");
+    assert_eq!(status(&server, "Seccomp"), "2");
+    assert!(server.get("/list/").text().contains("b.txt"));
+    assert_eq!(server.get("/proxy").body.len(), large.len());
+    let post = format!(
+        "POST /proxy HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 100000\r\n\r\n{}",
+        "z".repeat(100_000)
+    );
+    assert_eq!(server.raw(post).status, 200, "the body goes through a temporary file");
+    assert_eq!(server.get("/a.txt?log=named").status, 200);
+    server.read_until("logs/named.log", "/a.txt?log=named");
+    // A worker told to reopen its logs can.
+    fs::rename(server.folder().path().join("access.log"), server.folder().path().join("old.log")).expect("moved");
+    server.signal(rustix::process::Signal::USR1);
+    server.wait(|s| s.folder().path().join("access.log").exists(), "a new log");
+    server.wait(|s| s.get("/a.txt?again").status == 200 && s.read("access.log").contains("again"), "a line in it");
+    // A link out of the site leads nowhere.
+    assert_eq!(server.get("/outside/c.txt").status, 403);
+    server.read_until("error.log", "site/outside/c.txt\" failed (13: Permission denied)");
+    server.reload();
+    assert_eq!(server.get("/a.txt").text(), "inside");
+}

@@ -1,0 +1,289 @@
+//! TLS with clients and backends: curl and openssl as peers.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use e2e::{Folder, Server, Setup, curl};
+
+/// Runs openssl in a folder; it must succeed.
+fn openssl(folder: &Path, args: &[&str]) {
+    let out = Command::new("openssl").args(args).current_dir(folder).output().expect("openssl is installed");
+    assert!(out.status.success(), "openssl {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// A self-signed certificate `name.crt` with its key `name.key`, of a kind of key.
+fn certificate(folder: &Folder, name: &str, kind: &[&str]) {
+    let (key, crt) = (format!("{name}.key"), format!("{name}.crt"));
+    let (subject, names) = (format!("/CN={name}"), format!("subjectAltName=DNS:{name}"));
+    let mut args = vec!["req", "-x509", "-nodes", "-days", "30", "-keyout", &key, "-out", &crt];
+    args.extend(["-subj", &subject, "-addext", &names]);
+    args.extend(kind);
+    openssl(folder.path(), &args);
+}
+
+const EC: &[&str] = &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+const RSA: &[&str] = &["-newkey", "rsa:2048"];
+
+/// What curl gets from a server under a name; `options` are its own.
+fn get(server: &Server, name: &str, path: &str, options: &[&str]) -> String {
+    let resolve = format!("{name}:{}:127.0.0.1", server.port());
+    let url = format!("https://{name}:{}{path}", server.port());
+    let mut args = vec!["-k", "--resolve", &resolve, &url];
+    args.extend(options);
+    String::from_utf8_lossy(&curl(&args)).into_owned()
+}
+
+/// What `openssl s_client` says of a connection.
+fn s_client(server: &Server, options: &[&str], request: &str) -> String {
+    let address = format!("127.0.0.1:{}", server.port());
+    let mut child = Command::new("openssl")
+        .args(["s_client", "-connect", &address, "-ign_eof"])
+        .args(options)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("openssl is installed");
+    child.stdin.take().expect("it was asked for").write_all(request.as_bytes()).ok();
+    let out = child.wait_with_output().expect("it ends");
+    String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned()
+}
+
+const CLOSE: &str = "GET / HTTP/1.1\r\nHost: one.test\r\nConnection: close\r\n\r\n";
+
+#[test]
+fn names_choose_servers_and_certificates() {
+    let setup = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%% ssl; server_name one.test;
+            ssl_certificate %%DIR%%/one.test.crt; ssl_certificate_key %%DIR%%/one.test.key;
+            ssl_certificate %%DIR%%/rsa.test.crt; ssl_certificate_key %%DIR%%/rsa.test.key;
+            location / { return 200 \"$server_name $ssl_server_name $ssl_protocol $ssl_cipher $scheme $https\"; }
+            location = /to { return 301 /there; } }
+        server { listen 127.0.0.1:%%PORT%%; server_name two.test; ssl_protocols TLSv1.2;
+            ssl_certificate %%DIR%%/two.test.crt; ssl_certificate_key %%DIR%%/two.test.key;
+            location / { return 200 \"$server_name $ssl_protocol\"; } }
+        server { listen 127.0.0.1:%%PORT%%; server_name closed.test; ssl_reject_handshake on; }",
+    );
+    for (name, kind) in [("one.test", EC), ("two.test", EC), ("rsa.test", RSA)] {
+        certificate(setup.folder(), name, kind);
+    }
+    let server = setup.start();
+    assert_eq!(get(&server, "one.test", "/", &[]), "one.test one.test TLSv1.3 TLS_AES_256_GCM_SHA384 https on");
+    let old = get(&server, "one.test", "/", &["--tls-max", "1.2", "--ciphers", "ECDHE-RSA-AES128-GCM-SHA256"]);
+    assert_eq!(old, "one.test one.test TLSv1.2 ECDHE-RSA-AES128-GCM-SHA256 https on");
+    assert_eq!(get(&server, "two.test", "/", &[]), "two.test TLSv1.2");
+    assert_eq!(get(&server, "other.test", "/", &[]), "one.test other.test TLSv1.3 TLS_AES_256_GCM_SHA384 https on");
+    let moved = get(&server, "one.test", "/to", &["-I"]);
+    assert!(moved.contains(&format!("Location: https://one.test:{}/there\r\n", server.port())), "{moved}");
+    for (name, expect) in [("one.test", "CN = one.test"), ("two.test", "CN = two.test")] {
+        let seen = s_client(&server, &["-servername", name], CLOSE);
+        assert!(seen.contains(expect), "{seen}");
+    }
+    let refused = s_client(&server, &["-servername", "closed.test"], CLOSE);
+    assert!(refused.contains("unrecognized name"), "{refused}");
+}
+
+#[test]
+fn large_bodies_and_plain_requests() {
+    let big: Vec<u8> = (0..5_000_000u32).map(|n| (n * 7 / 5) as u8).collect();
+    let setup = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%% ssl; root %%DIR%%/root; client_max_body_size 10m;
+            ssl_certificate %%DIR%%/one.test.crt; ssl_certificate_key %%DIR%%/one.test.key;
+            location /small/ { alias %%DIR%%/root/; ssl_off; }
+            location /up/ { proxy_pass http://127.0.0.1:%%PORT_b%%/; } }
+        server { listen 127.0.0.1:%%PORT_b%%; root %%DIR%%/root; client_max_body_size 10m;
+            error_page 405 =200 /echo; location = /echo { return 200 $request_length; } }"
+            .replace(" ssl_off;", "")
+            .as_str(),
+    )
+    .file("root/big", &big);
+    certificate(setup.folder(), "one.test", EC);
+    let server = setup.start();
+    let url = format!("https://127.0.0.1:{}", server.port());
+    assert!(curl(&["-k", &format!("{url}/big")]) == big);
+    assert!(curl(&["-k", &format!("{url}/up/big")]) == big);
+    assert!(curl(&["-k", "-r", "1000-1999999", &format!("{url}/big")]) == big[1000..2_000_000]);
+    // Two requests in one connection, the second one through the cache of sessions or not.
+    assert!(curl(&["-k", &format!("{url}/big"), &format!("{url}/big")]).len() == 2 * big.len());
+    let plain = curl(&[&format!("http://127.0.0.1:{}/", server.port())]);
+    assert!(String::from_utf8_lossy(&plain).contains("The plain HTTP request was sent to HTTPS port"));
+}
+
+#[test]
+fn sessions_are_resumed_across_workers_and_reloads() {
+    let setup = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%% ssl; server_name one.test;
+            ssl_certificate %%DIR%%/one.test.crt; ssl_certificate_key %%DIR%%/one.test.key;
+            location / { return 200 \"reused:$ssl_session_reused\"; } }",
+    )
+    .main("worker_processes 2;");
+    certificate(setup.folder(), "one.test", EC);
+    let mut server = setup.start();
+    let session = server.folder().path().join("session.pem");
+    let session = session.to_str().expect("the folder has a plain name");
+    for version in ["-tls1_2", "-tls1_3"] {
+        let first = s_client(&server, &[version, "-sess_out", session], CLOSE);
+        assert!(first.contains("reused:."), "{first}");
+        for _ in 0..4 {
+            let next = s_client(&server, &[version, "-sess_in", session], CLOSE);
+            assert!(next.contains("reused:r"), "{next}");
+        }
+        server.reload();
+        let next = s_client(&server, &[version, "-sess_in", session], CLOSE);
+        assert!(next.contains("reused:r"), "after a reload: {next}");
+    }
+}
+
+#[test]
+fn clients_have_certificates() {
+    let setup = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%% ssl; server_name one.test;
+            ssl_certificate %%DIR%%/one.test.crt; ssl_certificate_key %%DIR%%/one.test.key;
+            ssl_verify_client optional; ssl_client_certificate %%DIR%%/ca.crt; ssl_crl %%DIR%%/ca.crl;
+            location / { return 200 \"$ssl_client_verify $ssl_client_s_dn $ssl_client_i_dn_legacy $ssl_client_serial\"; } }
+        server { listen 127.0.0.1:%%PORT%%; server_name strict.test;
+            ssl_certificate %%DIR%%/one.test.crt; ssl_certificate_key %%DIR%%/one.test.key;
+            ssl_verify_client on; ssl_client_certificate %%DIR%%/ca.crt; location / { return 200 in; } }",
+    )
+    .file("index", "")
+    .file("ca.cnf", "[ca]\ndefault_ca=m\n[m]\ndatabase=index\ndefault_md=sha256\ndefault_crl_days=9\n");
+    let dir = setup.folder().path().to_path_buf();
+    certificate(setup.folder(), "one.test", EC);
+    openssl(
+        &dir,
+        &[
+            "req",
+            "-x509",
+            "-nodes",
+            "-days",
+            "9",
+            "-subj",
+            "/O=Org/CN=ca",
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.crt",
+            "-newkey",
+            "rsa:2048",
+        ],
+    );
+    for (name, serial) in [("good", "0x0A1B"), ("bad", "0x0C")] {
+        let (subject, key, csr, crt) =
+            (format!("/O=A, B/CN={name}"), format!("{name}.key"), format!("{name}.csr"), format!("{name}.crt"));
+        openssl(
+            &dir,
+            &["req", "-new", "-nodes", "-newkey", "rsa:2048", "-subj", &subject, "-keyout", &key, "-out", &csr],
+        );
+        openssl(
+            &dir,
+            &[
+                "x509",
+                "-req",
+                "-in",
+                &csr,
+                "-CA",
+                "ca.crt",
+                "-CAkey",
+                "ca.key",
+                "-set_serial",
+                serial,
+                "-days",
+                "9",
+                "-out",
+                &crt,
+            ],
+        );
+    }
+    openssl(&dir, &["ca", "-config", "ca.cnf", "-keyfile", "ca.key", "-cert", "ca.crt", "-revoke", "bad.crt"]);
+    openssl(&dir, &["ca", "-config", "ca.cnf", "-keyfile", "ca.key", "-cert", "ca.crt", "-gencrl", "-out", "ca.crl"]);
+    let server = setup.start();
+    let with = |host: &str, name: &str| {
+        let (crt, key) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
+        get(&server, host, "/", &["--cert", crt.to_str().unwrap(), "--key", key.to_str().unwrap()])
+    };
+    assert_eq!(with("one.test", "good"), "SUCCESS CN=good,O=A\\, B /O=Org/CN=ca 0A1B");
+    assert_eq!(get(&server, "one.test", "/", &[]), "NONE   ");
+    assert!(with("one.test", "bad").contains("The SSL certificate error"));
+    assert!(with("one.test", "one.test").contains("The SSL certificate error"));
+    assert_eq!(with("strict.test", "good"), "in");
+    assert!(get(&server, "strict.test", "/", &[]).contains("No required SSL certificate was sent"));
+    let host = format!("Host: strict.test:{}", server.port());
+    let misdirected = get(&server, "one.test", "/", &["-H", &host, "-i"]);
+    assert!(misdirected.starts_with("HTTP/1.1 421 "), "{misdirected}");
+    let log = server.read("error.log");
+    assert!(log.contains("client SSL certificate verify error: (23:certificate revoked)"), "{log}");
+}
+
+#[test]
+fn backends_over_tls() {
+    let setup = Setup::http(
+        "upstream kept { server 127.0.0.1:%%PORT_b%%; }
+        server { listen 127.0.0.1:%%PORT%%;
+            proxy_ssl_trusted_certificate %%DIR%%/one.test.crt;
+            location /any { proxy_pass https://127.0.0.1:%%PORT_b%%; }
+            location /good { proxy_pass https://kept; proxy_ssl_verify on; proxy_ssl_server_name on; proxy_ssl_name one.test; }
+            location /bad { proxy_pass https://127.0.0.1:%%PORT_b%%; proxy_ssl_verify on; proxy_ssl_name two.test; }
+            location /plain { proxy_pass https://127.0.0.1:%%PORT%%; } }
+        server { listen 127.0.0.1:%%PORT_b%% ssl;
+            ssl_certificate %%DIR%%/one.test.crt; ssl_certificate_key %%DIR%%/one.test.key;
+            location / { return 200 \"$ssl_server_name $connection_requests\"; } }",
+    );
+    certificate(setup.folder(), "one.test", EC);
+    let server = setup.start();
+    assert_eq!(server.get("/any").text(), " 1");
+    assert_eq!(server.get("/good").text(), "one.test 1");
+    assert_eq!(server.get("/good").text(), "one.test 2");
+    assert_eq!(server.get("/bad").status, 502);
+    assert_eq!(server.get("/plain").status, 502);
+    let log = server.read("error.log");
+    assert!(log.contains("upstream SSL certificate does not match \"two.test\" while SSL handshaking"), "{log}");
+    assert!(log.contains("SSL_do_handshake() failed (SSL: "), "{log}");
+}
+
+#[test]
+fn slow_and_broken_handshakes_end() {
+    let setup = Setup::http(
+        "client_header_timeout 1s;
+        server { listen 127.0.0.1:%%PORT%% ssl; return 200 ok;
+            ssl_certificate %%DIR%%/one.test.crt; ssl_certificate_key %%DIR%%/one.test.key; }",
+    );
+    certificate(setup.folder(), "one.test", EC);
+    let server = setup.start();
+    for bytes in [&b""[..], b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"\x16\x03\x01\x00\x04\x01\xff\xff\xff"] {
+        let mut client = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+        client.write_all(bytes).unwrap();
+        let mut answer = Vec::new();
+        let _ = client.read_to_end(&mut answer);
+        assert!(answer.len() <= 7, "{answer:?}");
+    }
+    assert_eq!(get(&server, "one.test", "/", &[]), "ok");
+}
+
+#[test]
+fn faults_of_the_configuration() {
+    let check = |directives: &str, expect: &str| {
+        let setup = Setup::http(&format!("server {{ listen 127.0.0.1:%%PORT%% ssl; {directives} }}"));
+        certificate(setup.folder(), "one", EC);
+        certificate(setup.folder(), "two", EC);
+        let server = setup.prepare();
+        let out = server.command(&["-t"]);
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && text.contains(expect), "{directives}: {text}");
+    };
+    let good = "ssl_certificate %%DIR%%/one.crt; ssl_certificate_key %%DIR%%/one.key;";
+    check("", "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive");
+    check("ssl_certificate %%DIR%%/one.crt;", "no \"ssl_certificate_key\" is defined for certificate");
+    check("ssl_certificate %%DIR%%/one.crt; ssl_certificate_key %%DIR%%/two.key;", "key values mismatch");
+    check("ssl_certificate %%DIR%%/none.crt; ssl_certificate_key %%DIR%%/two.key;", "cannot load certificate \"");
+    check("ssl_certificate %%DIR%%/one.key; ssl_certificate_key %%DIR%%/one.key;", "PEM_read_bio_X509_AUX() failed");
+    check("ssl_certificate %%DIR%%/one.crt; ssl_certificate_key %%DIR%%/one.crt;", "cannot load certificate key");
+    check(&format!("{good} ssl_protocols TLSv1;"), "no protocol of \"ssl_protocols\" is supported");
+    check(&format!("{good} ssl_ciphers RC4;"), "no cipher match");
+    check(&format!("{good} ssl_ecdh_curve nonsense;"), "SSL_CTX_set1_curves_list(\"nonsense\") failed");
+    check(&format!("{good} ssl_verify_client on;"), "no ssl_client_certificate for ssl_verify_client");
+    check(&format!("{good} ssl_session_cache shared:x:1;"), "session cache \"shared:x:1\" is too small");
+    check(&format!("{good} ssl_session_ticket_key %%DIR%%/one.crt;"), "must be 48 or 80 bytes");
+    check(&format!("{good} ssl_conf_command Nonsense x;"), "SSL_CONF_cmd(\"Nonsense\", \"x\") failed");
+}
