@@ -50,6 +50,8 @@ pub struct Master<'a> {
     stage: Stage,
     /// After a reload: when the old workers are told to quit, ready successors or not.
     handover: Option<Instant>,
+    /// Another reload was asked for meanwhile: it begins when that is done, so that generations can't pile up.
+    again: bool,
     /// After WINCH there are to be no workers.
     no_accepting: bool,
     /// Numbers of workers that died at their start, and when each is tried again.
@@ -85,6 +87,7 @@ impl<'a> Master<'a> {
             generation: 0,
             stage: Stage::Running,
             handover: None,
+            again: false,
             no_accepting: false,
             respawns: Vec::new(),
             early_deaths: 0,
@@ -118,10 +121,15 @@ impl<'a> Master<'a> {
                 return Some(birth);
             }
         }
-        self.answers.iter().for_each(Answers::collect);
+        if self.handover.is_none() {
+            self.answers.iter().for_each(Answers::collect);
+        }
         self.listen();
         self.table.deliver();
         self.hand_over();
+        if self.again && self.handover.is_none() && self.stage == Stage::Running {
+            return self.reconfigure();
+        }
         self.escalate();
         self.respawn()
     }
@@ -149,10 +157,12 @@ impl<'a> Master<'a> {
                 self.answer(Err("the worker processes were started again, the configuration was not read"));
                 return self.roll_back();
             }
+            Action::Reconfigure if self.stage == Stage::Running && self.handover.is_some() => self.again = true,
             Action::Reconfigure if self.stage == Stage::Running => return self.reconfigure(),
             Action::Reopen => self.reopen(),
             Action::NoAccept if self.stage == Stage::Running => {
                 self.no_accepting = true;
+                self.again = false;
                 self.tell(|_| true, &Message::Quit, SIGQUIT);
             }
             Action::Reap => return self.reap(),
@@ -171,7 +181,9 @@ impl<'a> Master<'a> {
     /// Sleeps until a signal, a word from a child, room for news, or the next deadline.
     fn wait(&self) {
         let mut fds = vec![PollFd::new(self.signals.as_fd().as_raw_fd(), os::poll::IN)];
-        fds.extend(self.answers.iter().map(|answers| PollFd::new(answers.descriptor(), os::poll::IN)));
+        // Who asks while a reload is under way asks for the next one.
+        let answers = self.answers.iter().filter(|_| self.handover.is_none());
+        fds.extend(answers.map(|answers| PollFd::new(answers.descriptor(), os::poll::IN)));
         fds.extend(self.table.iter().filter_map(Child::interest).map(|(fd, hear, tell)| {
             let events = if hear { os::poll::IN } else { 0 } | if tell { os::poll::OUT } else { 0 };
             PollFd::new(fd, events)
@@ -280,6 +292,7 @@ impl<'a> Master<'a> {
 
     fn reconfigure(&mut self) -> Born {
         crate::log!(log::current(), Notice, "reconfiguring");
+        self.again = false;
         self.answers.iter().for_each(Answers::collect);
         systemd::reloading();
         let reporter = Reporter::running(self.cycle.log.clone());

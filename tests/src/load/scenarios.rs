@@ -21,8 +21,9 @@ const RELOAD: Duration = Duration::from_secs(5);
 pub type Scenario = (&'static str, usize, fn(&Program, usize) -> Report);
 
 /// The scenarios that need one program.
-pub const FULL: [Scenario; 11] = [
+pub const FULL: [Scenario; 12] = [
     ("reloads", 200, reloads),
+    ("storm", 200, storm),
     ("upgrades", 50, upgrades),
     ("reopen", 50, reopen),
     ("kill-workers", 50, kill_workers),
@@ -54,6 +55,21 @@ pub fn reloads(program: &Program, times: usize) -> Report {
         std::thread::sleep(QUIET);
         report.totals = load.finish();
         report.notes.push(format!("at most {most} workers at a time"));
+        check_leavers(subject, report);
+        subject.stop(false)
+    })
+}
+
+/// Reloads that don't wait for one another.
+pub fn storm(program: &Program, times: usize) -> Report {
+    run(&format!("{times} reloads, one every 15 ms"), program, Settings::default(), |subject, report| {
+        let load = subject.load(Mix::usual());
+        for _ in 0..times {
+            subject.signal(subject.master, Signal::HUP);
+            std::thread::sleep(Duration::from_millis(15));
+        }
+        std::thread::sleep(QUIET);
+        report.totals = load.finish();
         check_leavers(subject, report);
         subject.stop(false)
     })
