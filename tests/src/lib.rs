@@ -8,6 +8,7 @@
 mod backend;
 mod client;
 mod folder;
+pub mod load;
 mod server;
 mod tools;
 

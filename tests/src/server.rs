@@ -49,6 +49,7 @@ pub struct Setup {
     whole: Option<String>,
     tiny_disk: Option<String>,
     wrapper: Vec<String>,
+    program: Option<PathBuf>,
     folder: Folder,
 }
 
@@ -101,6 +102,12 @@ impl Setup {
         self
     }
 
+    /// Runs another program than [`binary`].
+    pub fn program(mut self, path: PathBuf) -> Setup {
+        self.program = Some(path);
+        self
+    }
+
     /// The server's folder, for what `file` can't say.
     pub fn folder(&self) -> &Folder {
         &self.folder
@@ -113,6 +120,7 @@ impl Setup {
             folder: self.folder,
             tiny_disk: self.tiny_disk,
             wrapper: self.wrapper,
+            program: self.program.unwrap_or_else(binary),
             child: None,
             quiet: false,
         };
@@ -120,7 +128,7 @@ impl Setup {
         let text = match self.whole {
             Some(text) => text.replace("%%USE%%", &method),
             None => format!(
-                "daemon off;\npid nginx.pid;\nworker_processes 1;\n{main}\n\
+                "daemon off;\npid nginx.pid;\n{workers}\n{main}\n\
                  events {{ worker_connections 1024; {method} {events} }}\n\
                  http {{\n    access_log access.log;\n{temporary}{http}\n}}\n",
                 temporary = if self.http.contains("_temp_path ") {
@@ -128,6 +136,7 @@ impl Setup {
                 } else {
                     "    client_body_temp_path client_body_temp;\n    proxy_temp_path proxy_temp;\n"
                 },
+                workers = if self.main.contains("worker_processes ") { "" } else { "worker_processes 1;" },
                 main = self.main,
                 events = self.events,
                 http = self.http
@@ -153,6 +162,7 @@ pub struct Server {
     folder: Folder,
     tiny_disk: Option<String>,
     wrapper: Vec<String>,
+    program: PathBuf,
     child: Option<Child>,
     quiet: bool,
 }
@@ -209,7 +219,7 @@ impl Server {
 
     /// Runs the program with the server's folder and file and some more options, to its end.
     pub fn command(&self, options: &[&str]) -> Output {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.program);
         command.arg("-p").arg(self.folder.path()).args(["-c", "nginx.conf", "-e", "error.log"]).args(options);
         command.stdin(Stdio::null()).output().expect("the program starts")
     }
@@ -219,7 +229,7 @@ impl Server {
         let stderr = fs::File::create(self.folder.path().join("stderr")).expect("the folder is ours");
         let mut command = self.launcher();
         let wrapper: Vec<_> = self.wrapper.iter().map(|word| self.fill(word)).collect();
-        command.args(wrapper).arg(binary());
+        command.args(wrapper).arg(&self.program);
         command.arg("-p").arg(self.folder.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
         self.child = Some(command.stdin(Stdio::null()).stderr(stderr).spawn().expect("the program starts"));
         let pid_file = self.folder.path().join("nginx.pid");
@@ -228,6 +238,9 @@ impl Server {
         if let Some((port, _)) = self.ports.get("PORT") {
             let port = *port;
             self.wait(|_| TcpStream::connect(("127.0.0.1", port)).is_ok(), "its port");
+        }
+        if !self.read("nginx.conf").contains("master_process off") {
+            self.wait(|s| !s.children().is_empty(), "a worker");
         }
     }
 

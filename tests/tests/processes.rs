@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use e2e::{Backend, Server, Setup, binary};
@@ -133,12 +134,160 @@ fn logs_are_reopened() {
 fn a_killed_worker_is_replaced() {
     let mut server = Setup::http(SITE).start();
     let worker = server.children().first().copied().expect("there is a worker");
-    let pid = i32::try_from(worker).ok().and_then(Pid::from_raw).expect("a process id");
-    kill_process(pid, Signal::KILL).expect("it is ours");
+    kill(worker, Signal::KILL);
     server.wait(|s| s.children().iter().any(|p| *p != worker), "another worker");
     assert_eq!(server.get("/").text(), "one");
     server.read_until("error.log", "exited on signal 9");
     server.quiet();
+}
+
+#[test]
+fn workers_killed_together_are_all_replaced() {
+    let mut server = Setup::whole(&whole("return 200 one;", "worker_processes 6;")).start();
+    server.wait(|s| s.children().len() == 6, "six workers");
+    let old = server.children();
+    old.iter().for_each(|pid| kill(*pid, Signal::KILL));
+    server.wait(|s| s.children().iter().filter(|pid| !old.contains(pid)).count() == 6, "six others");
+    server.wait(|s| s.children().len() == 6, "nobody left unreaped");
+    assert_eq!(server.get("/").text(), "one");
+    assert_eq!(server.read_until("error.log", "exited on signal 9").matches("exited on signal 9").count(), 6);
+    server.quiet();
+}
+
+#[test]
+fn commands_come_by_channel_and_once() {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let backend = Backend::start(move |_| {
+        let _ = held.lock().expect("no test thread panics here").recv_timeout(Duration::from_secs(20));
+        Backend::ok("late")
+    });
+    let mut server = Setup::whole(&whole(
+        &format!("proxy_pass http://127.0.0.1:{};", backend.port),
+        "worker_processes 1; error_log error.log notice;",
+    ))
+    .start();
+    let mut busy = server.connect();
+    busy.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    server.wait(|_| backend.connections() == 1, "the request at the backend");
+    let worker = server.children()[0];
+    for _ in 0..3 {
+        server.signal(Signal::QUIT);
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    server.signal(Signal::USR1);
+    server.read_until("error.log", &format!("{worker}#{worker}: reopening logs"));
+    release.send(()).expect("the backend waits");
+    assert_eq!(busy.response().text(), "late");
+    assert!(server.wait_end().success());
+    let log = server.read("error.log");
+    assert_eq!(log.matches("gracefully shutting down").count(), 1, "{log}");
+    let signals = log.lines().filter(|line| line.contains(&format!("{worker}#{worker}: signal "))).count();
+    assert_eq!(signals, 0, "the worker was told by channel: {log}");
+}
+
+#[test]
+fn a_worker_that_does_not_react_is_killed() {
+    let mut server = Setup::whole(&whole("return 200 one;", "worker_processes 2;")).start();
+    server.wait(|s| s.children().len() == 2, "two workers");
+    kill(server.children()[0], Signal::STOP);
+    server.quiet();
+    server.signal(Signal::TERM);
+    assert!(server.wait_end().success());
+    assert!(server.read("error.log").contains("exited on signal 9"), "{}", server.read("error.log"));
+}
+
+#[test]
+fn a_terminal_that_changes_its_size_does_nothing() {
+    let mut server = Setup::http(SITE).main("error_log error.log notice;").start();
+    let workers = server.children();
+    server.signal(Signal::WINCH);
+    server.read_until("error.log", "(SIGWINCH) received");
+    server.signal(Signal::USR1);
+    server.read_until("error.log", "reopening logs");
+    assert_eq!((server.children(), server.get("/").text().as_str()), (workers, "one"));
+}
+
+#[test]
+fn a_worker_that_cannot_start_is_not_started_again() {
+    let mut server =
+        Setup::whole(&whole("return 200 one;", "worker_processes 2; working_directory /nowhere/at/all;")).prepare();
+    server.quiet();
+    server.launch();
+    server.wait(|s| s.read("error.log").matches("fatal code 2 and cannot be respawned").count() == 2, "two ends");
+    assert!(server.children().is_empty());
+    // It can be mended.
+    let text = server.read("nginx.conf").replace("working_directory /nowhere/at/all;", "");
+    server.folder().write("nginx.conf", text);
+    server.signal(Signal::HUP);
+    server.wait(|s| s.children().len() == 2, "two workers");
+    assert_eq!(server.get("/").text(), "one");
+}
+
+#[test]
+fn workers_go_on_without_their_master() {
+    if std::env::var("TIDEGATE_USE").is_ok_and(|method| method == "select") {
+        return; // The event method has no part in this.
+    }
+    let mut server = Setup::whole(&whole("return 200 one;", "worker_processes 2;")).start();
+    server.wait(|s| s.children().len() == 2, "two workers");
+    let workers = server.children();
+    let port = server.port();
+    server.signal(Signal::KILL);
+    assert!(!server.wait_end().success());
+    for _ in 0..4 {
+        assert_eq!(e2e::Connection::open(port).get("/", "Connection: close\r\n").text(), "one");
+    }
+    workers.iter().for_each(|pid| kill(*pid, Signal::QUIT));
+    for _ in 0..1000 {
+        if workers.iter().all(|pid| !lives(*pid)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("the workers don't quit: {}", server.read("error.log"));
+}
+
+/// What the master holds: pages of its own in KiB, descriptors, mappings, children.
+fn holdings(server: &Server) -> [usize; 4] {
+    let pid = server.pid();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory is counted");
+    let rss = rss.trim().trim_end_matches(" kB").parse().expect("a number");
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count();
+    let mappings = fs::read_to_string(format!("/proc/{pid}/maps")).expect("it runs").lines().count();
+    [rss, descriptors, mappings, server.children().len()]
+}
+
+#[test]
+fn reloads_leave_nothing_behind() {
+    let text = whole("return 200 one;", "worker_processes 2;");
+    let more =
+        "http { upstream u { server 127.0.0.1:1; server 127.0.0.1:2; keepalive 4; } map $uri $x { default 1; ~^/a 2; }
+         server { listen 127.0.0.1:%%PORT_shared%% reuseport; location /p { proxy_pass http://u; }
+         location ~ \\.php$ { return 404 $x; } }";
+    let mut server = Setup::whole(&text.replace("http {", more)).start();
+    (0..10).for_each(|_| server.reload());
+    let before = holdings(&server);
+    (0..60).for_each(|_| server.reload());
+    let after = holdings(&server);
+    // Each reload may cost what an allocator needs to settle, which is nothing in the long run.
+    assert!(after[0] < before[0] + 1024, "{before:?} {after:?} [KiB, descriptors, mappings, children]");
+    assert_eq!(after[1], before[1], "{before:?} {after:?} [KiB, descriptors, mappings, children]");
+    assert!(after[2] < before[2] + 12, "{before:?} {after:?} [KiB, descriptors, mappings, children]");
+    assert_eq!(after[3], 2, "no child waits to be reaped");
+    assert_eq!(server.get("/").text(), "one");
+}
+
+fn kill(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, signal).expect("it is ours");
+}
+
+/// Whether a process runs: one that only waits to be reaped doesn't.
+fn lives(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 #[test]
@@ -173,6 +322,8 @@ fn daemon_and_signals_by_command() {
     let _ended = Daemon(server);
     assert_eq!(server.get("/").text(), "daemon");
     let pid = server.read("nginx.pid").trim().to_string();
+    let mode = fs::metadata(server.folder().path().join("nginx.pid")).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o644, "a daemon has no umask");
     assert!(server.command(&["-s", "reload"]).status.success());
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(server.get("/").text(), "daemon");

@@ -22,3 +22,15 @@ fn page() {
     assert_eq!(idle.get("/vars", "").text(), "1 0 1 0");
     assert_eq!(server.raw("POST /status HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").status, 405);
 }
+
+#[test]
+fn counters_go_on_over_a_reload() {
+    let mut server = Setup::http("server { listen 127.0.0.1:%%PORT%%; location / { stub_status; } }").start();
+    let accepted = |page: String| {
+        let counts = page.lines().nth(2).unwrap_or_default().to_string();
+        counts.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).expect("a number")
+    };
+    let before = accepted(server.get("/").text());
+    server.reload();
+    assert_eq!(accepted(server.get("/").text()), before + 1);
+}

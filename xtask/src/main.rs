@@ -5,6 +5,7 @@ mod bench;
 mod bench_cases;
 mod compat;
 mod docs;
+mod lossless;
 mod measure;
 mod nginx_tests;
 mod tap;
@@ -20,6 +21,7 @@ usage: cargo xtask TASK [options]
 
   test [--fast]            format, lints, house checks, unit and end-to-end tests, once per event method
   bench [options]          CPU time per request against nginx, run by run (bench --help)
+  lossless [options]       what is lost under reloads, upgrades and kills, beside nginx (lossless --help)
   tidy [--write]           the house checks alone; --write lowers the ratchet
   docs [--check]           writes docs/directives from the program's own tables
   compat [--missing]       which directives, variables and options of nginx there are
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(options),
         "docs" => docs::run(options),
         "compat" => compat::run(options),
+        "lossless" => lossless::run(options),
         "nginx-tests" => nginx_tests::run(options),
         _ => {
             print!("{HELP}");

@@ -19,7 +19,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("upstream", &["buf", "conf", "expr", "os", "shm", "rt", "engine"]),
     ("common", &["buf", "conf", "expr", "os", "shm", "rt", "engine", "upstream"]),
     ("http", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "upstream", "common", "tls"]),
-    ("server", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "upstream", "common", "http"]),
+    ("server", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "tls", "engine", "upstream", "common", "http"]),
 ];
 
 /// Crates that may hold unsafe code.

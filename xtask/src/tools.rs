@@ -138,6 +138,11 @@ impl Options {
         self.given.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
+    /// All values of an option that was given more than once.
+    pub fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.given.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
     /// The number given to an option, or its default.
     pub fn number<T: std::str::FromStr>(&self, name: &str, default: T) -> Outcome<T> {
         self.value(name).map_or(Ok(default), |v| v.parse().map_err(|_| format!("{name}: {v:?} is no number")))
@@ -158,6 +163,7 @@ mod tests {
             (Ok(3), Ok(4), Ok(7))
         );
         assert_eq!(options.rest, ["a", "b"]);
+        assert_eq!(options.values("-n").collect::<Vec<_>>(), ["3"]);
         assert!(Options::parse(&["--z".to_string()], &[], &[]).is_err());
         assert!(Options::parse(&["-n".to_string()], &[], &["-n"]).is_err());
     }

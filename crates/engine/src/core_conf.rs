@@ -52,6 +52,12 @@ conf::table! {
     /// How long a worker that quits may go on serving; then it closes all connections.
     "worker_shutdown_timeout" in Context::MAIN, Args::exactly(1), default "",
         scalar(msec) worker_shutdown_timeout_ms: u64 = 0;
+    /// Whether a worker that leaves on a reload hands idle connections and tunnels (WebSocket) over to the new workers,
+    /// which serve on; clients notice nothing, and the old worker ends soon. Off, it does as nginx does: it closes the
+    /// former, and goes on as long as the latter do. Where this isn't set and `worker_shutdown_timeout` is, it is off: who
+    /// limits the old workers' time wants that clients leave with them.
+    "reload_handover" in Context::MAIN, Args::FLAG, default "on",
+        scalar(parse_some_flag) reload_handover: Option<bool> = None;
     /// The working folder of workers: where core files go.
     "working_directory" in Context::MAIN, Args::exactly(1), default "",
         scalar(parse_working_directory) working_directory: Option<PathBuf> = None;
@@ -92,6 +98,13 @@ conf::table! {
     /// Describes a pool of threads: `thread_pool NAME threads=NUMBER [max_queue=NUMBER]`.
     "thread_pool" in Context::MAIN, Args::between(2, 3), default "default threads=32 max_queue=65536",
         set(parse_thread_pool) pools: Rc<[ThreadPool]> = Rc::new([]);
+}
+
+impl CoreConf {
+    /// Whether connections are handed over on a reload.
+    pub fn hands_over(&self) -> bool {
+        self.reload_handover.unwrap_or(self.worker_shutdown_timeout_ms == 0)
+    }
 }
 
 /// Registers the tables of this file.
@@ -205,6 +218,10 @@ pub fn find_owner(user: &str, group: &str) -> std::result::Result<Owner, String>
     let found = os::users::user(user).ok().flatten().ok_or_else(|| format!("getpwnam(\"{user}\") failed"))?;
     let gid = os::users::group(group).ok().flatten().ok_or_else(|| format!("getgrnam(\"{group}\") failed"))?;
     Ok(Owner { user: found, gid })
+}
+
+fn parse_some_flag(loader: &mut Loader<'_>, directive: &Directive) -> Result<Option<bool>> {
+    flag(loader, directive).map(Some)
 }
 
 fn parse_priority(_: &mut Loader<'_>, directive: &Directive) -> Result<Option<i32>> {

@@ -20,7 +20,7 @@ pub struct Inbox {
     /// None in a process without a master, and when nobody is left who could say something.
     channel: RefCell<Option<Rc<rt::AsyncFd<Channel>>>>,
     scratch: RefCell<Vec<u8>>,
-    peers: RefCell<Peers>,
+    peers: Rc<RefCell<Peers>>,
 }
 
 /// What a worker was told.
@@ -47,12 +47,12 @@ impl Inbox {
         let signals = rt::Signals::new(&signals::HANDLED)?;
         let scratch = if channel.is_some() { vec![0; LARGE] } else { Vec::new() };
         let channel = channel.map(rt::AsyncFd::new).transpose()?.map(Rc::new);
-        let (channel, scratch, peers) = (RefCell::new(channel), RefCell::new(scratch), RefCell::new(peers));
+        let (channel, scratch, peers) = (RefCell::new(channel), RefCell::new(scratch), Rc::new(RefCell::new(peers)));
         Ok(Inbox { signals, channel, scratch, peers })
     }
 
     /// The other workers, as far as this one has heard.
-    pub fn peers(&self) -> &RefCell<Peers> {
+    pub fn peers(&self) -> &Rc<RefCell<Peers>> {
         &self.peers
     }
 

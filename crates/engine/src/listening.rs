@@ -11,6 +11,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -262,9 +263,10 @@ fn open_one(
     result
 }
 
-/// Listens beside sockets of our own with which the address overlaps. `None`: there are none.
+/// Listens beside sockets of our own with which the address overlaps. `None`: there are none, and none that older
+/// workers are emptying: those have been retired, hear nothing more, and leave room for another.
 fn beside(listen: &Listen, rivals: &[Rc<OwnedFd>], flags: &Flags) -> Option<Result<OwnedFd, ListenError>> {
-    if rivals.is_empty() {
+    if rivals.is_empty() && !is_deaf(&listen.addr) {
         return None;
     }
     rivals.iter().for_each(|fd| flags.set(fd));
@@ -272,6 +274,16 @@ fn beside(listen: &Listen, rivals: &[Rc<OwnedFd>], flags: &Flags) -> Option<Resu
     Some(socket::listen(&listen.addr, &options).inspect(|fd| {
         let _ = socket::set_reuseport(fd.as_raw_fd(), listen.options.reuseport);
     }))
+}
+
+/// Whether the address is taken, and yet nobody hears who connects to it.
+fn is_deaf(addr: &SockAddr) -> bool {
+    let addr = match addr {
+        SockAddr::V4(addr) => SocketAddr::V4(*addr),
+        SockAddr::V6(addr) => SocketAddr::V6(*addr),
+        SockAddr::Unix(_) => return false,
+    };
+    TcpStream::connect_timeout(&addr, DEAF).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// Sockets that have SO_REUSEPORT for as long as others are opened.
@@ -347,6 +359,8 @@ pub fn remove_files(old: &[Listening], new: &[Listening], kept: &dyn Fn(&Path) -
 }
 
 const ATTEMPTS: usize = 5;
+/// How long an address is asked whether somebody listens there. Those of this machine answer at once.
+const DEAF: Duration = Duration::from_millis(100);
 /// No configuration has this backlog.
 const UNKNOWN: i32 = i32::MIN;
 const EADDRINUSE: i32 = 98;
@@ -410,6 +424,20 @@ mod tests {
             retire(&leaving);
             old = new;
         }
+    }
+
+    #[test]
+    fn a_retired_socket_that_nobody_remembers_leaves_room() {
+        let reporter = Reporter::running(Log::new(&[]));
+        let old = open_all(vec![(0, 0, at("127.0.0.1:0"))], &opening(&[], false, &reporter)).expect("opens");
+        let address = format!("127.0.0.1:{}", port(&old[0]));
+        assert!(!is_deaf(&at(&address).addr), "somebody listens");
+        let held_by_a_worker = old[0].sockets.borrow()[0].clone();
+        retire(&old);
+        let new = open_all(vec![(0, 0, at(&address))], &opening(&[], false, &reporter)).expect("opens");
+        assert!(!socket::is_reuseport(new[0].sockets.borrow()[0].as_raw_fd()));
+        std::net::TcpStream::connect(&address).expect("the new one hears");
+        drop(held_by_a_worker);
     }
 
     #[test]

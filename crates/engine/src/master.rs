@@ -15,6 +15,7 @@ use os::signal::{SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SignalFd};
 use crate::answers::Answers;
 use crate::channel::{Channel, Message};
 use crate::cycle::{Cycle, Program, Purpose};
+use crate::helpers;
 use crate::log::{self, Errno};
 use crate::personality::personality;
 use crate::process_table::{Child, Kind, MAX_PROCESSES, ProcessTable, State};
@@ -52,7 +53,7 @@ pub struct Master<'a> {
     /// After WINCH there are to be no workers.
     no_accepting: bool,
     /// Numbers of workers that died at their start, and when each is tried again.
-    respawns: Vec<(Instant, usize)>,
+    respawns: Vec<(Instant, Kind)>,
     /// How many died so since the last one that became ready.
     early_deaths: u32,
     /// Who asked for a reload waits here for its outcome.
@@ -191,9 +192,11 @@ impl<'a> Master<'a> {
     fn start_workers(&mut self) -> Born {
         crate::log!(log::current(), Notice, "start worker processes");
         self.respawns.clear();
-        (0..self.cycle.core().worker_processes).find_map(|number| {
-            let runs = |child: &Child| child.kind == Kind::Worker(number) && self.is_current(child);
-            if self.table.iter().any(runs) { None } else { self.start_worker(number) }
+        let cycle = self.cycle.clone();
+        let workers = (0..cycle.core().worker_processes).map(Kind::Worker);
+        workers.chain(helpers::wanted(&cycle).iter().copied()).find_map(|kind| {
+            let runs = |child: &Child| child.kind == kind && self.is_current(child);
+            if self.table.iter().any(runs) { None } else { self.start_child(kind) }
         })
     }
 
@@ -202,8 +205,8 @@ impl<'a> Master<'a> {
         child.generation == self.generation && !child.exiting()
     }
 
-    fn start_worker(&mut self, number: usize) -> Born {
-        let kind = Kind::Worker(number);
+    fn start_child(&mut self, kind: Kind) -> Born {
+        let number = if let Kind::Worker(number) = kind { number } else { 0 };
         let what = kind.name();
         if !self.table.has_room() {
             crate::log!(log::current(), Alert, "no more than {MAX_PROCESSES} processes can be spawned");
@@ -221,7 +224,7 @@ impl<'a> Master<'a> {
                 drop(ours);
                 let peers = std::mem::take(&mut self.table).into_peers();
                 let (cycle, generation, daemon) = (self.cycle.clone(), self.generation, self.daemon);
-                Some(Box::new(Birth { number, cycle, generation, daemon, channel: Some(theirs), peers }))
+                Some(Box::new(Birth { kind, number, cycle, generation, daemon, channel: Some(theirs), peers }))
             }
             Ok(Fork::Parent(pid)) => {
                 crate::log!(log::current(), Notice, "start {what} {pid}");
@@ -339,7 +342,8 @@ impl<'a> Master<'a> {
         let Some(deadline) = self.handover else { return };
         let generation = self.generation;
         let new: Vec<&Child> = self.table.iter().filter(|child| child.generation == generation).collect();
-        if new.is_empty() && self.cycle.core().worker_processes > 0 {
+        let works = |child: &&Child| matches!(child.kind, Kind::Worker(_));
+        if !new.iter().any(works) && self.cycle.core().worker_processes > 0 {
             self.handover = None;
             let message = "no new worker process has started, the old ones go on";
             crate::log!(log::current(), Alert, "{message}");
@@ -349,8 +353,8 @@ impl<'a> Master<'a> {
         if new.iter().all(|child| child.ready) || Instant::now() >= deadline {
             self.handover = None;
             self.give_up_retired();
-            self.answer(Ok(()));
             self.tell(|child| child.generation < generation, &Message::Quit, SIGQUIT);
+            self.answer(Ok(()));
         }
     }
 
@@ -404,8 +408,9 @@ impl<'a> Master<'a> {
     }
 
     fn child_ended(&mut self, child: &Child, exit: Exit) -> Born {
-        let (pid, Kind::Worker(number)) = (child.pid, child.kind) else { return None };
+        let pid = child.pid;
         self.cycle.shared.accept.release_dead(pid);
+        self.cycle.zones.release_dead(pid, exit != Exit::Code(0));
         if exit == Exit::Code(FATAL) {
             let what = child.kind.name();
             crate::log!(log::current(), Alert, "{what} {pid} exited with fatal code {FATAL} and cannot be respawned");
@@ -417,11 +422,11 @@ impl<'a> Master<'a> {
         }
         if child.ready {
             self.early_deaths = 0;
-            return self.start_worker(number);
+            return self.start_child(child.kind);
         }
         let wait = EARLY_WAIT * 2u32.pow(self.early_deaths.min(MAX_DOUBLINGS));
         self.early_deaths += 1;
-        self.respawns.push((Instant::now() + wait, number));
+        self.respawns.push((Instant::now() + wait, child.kind));
         None
     }
 
@@ -439,8 +444,8 @@ impl<'a> Master<'a> {
         }
         let now = Instant::now();
         while let Some(at) = self.respawns.iter().position(|(at, _)| *at <= now) {
-            let (_, number) = self.respawns.swap_remove(at);
-            if let Some(birth) = self.start_worker(number) {
+            let (_, kind) = self.respawns.swap_remove(at);
+            if let Some(birth) = self.start_child(kind) {
                 return Some(birth);
             }
         }

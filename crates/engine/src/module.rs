@@ -5,6 +5,8 @@ use std::rc::Rc;
 use conf::{Loader, Registry};
 
 use crate::cycle::Cycle;
+use crate::handover::{Handover, Parcel};
+use crate::helpers::CacheKeeper;
 use crate::log::Log;
 
 /// A part of the program: it describes its directives and builds what serves connections.
@@ -65,8 +67,24 @@ pub trait App {
     /// The worker quits gracefully: idle connections are to be closed, those that run to be finished.
     fn quit(&self) {}
 
+    /// Called before [`App::quit`] if successors are there to serve on: from now on the application gives them
+    /// ([`Handover::give`]) what it can, at once or as soon as it can be parted with. All tasks that wait for a connection
+    /// are polled afterwards.
+    fn hand_over(&self, _to: &Rc<Handover>) {}
+
+    /// Serves on what another worker gives away; `back`: what this one gave away and nobody took, to be served to its
+    /// end here. `Err`: it is not of a kind that this application knows, or can't be served here and now.
+    fn adopt(self: Rc<Self>, parcel: Parcel, _back: bool) -> Result<(), Parcel> {
+        Err(parcel)
+    }
+
     /// Log files are about to be reopened: what is buffered elsewhere than in [`crate::log::LogFile`] is to be written.
     fn reopen(&self) {}
+
+    /// What the cache processes do for it. With one application that has caches these processes are started.
+    fn cache_keeper(self: Rc<Self>) -> Option<Rc<dyn CacheKeeper>> {
+        None
+    }
 
     /// For tests and later modules that find each other by type.
     fn as_any(&self) -> Option<&dyn std::any::Any> {

@@ -70,9 +70,21 @@ impl Personality {
         let name = program.file_name().unwrap_or_default().to_string_lossy();
         let rest = name.strip_prefix("nginx");
         if rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_alphanumeric())) {
-            return Personality::nginx();
+            return Personality::nginx().on(&|folder| Path::new(folder).is_dir());
         }
         Personality::tidegate()
+    }
+
+    /// nginx's paths as the system's own package of nginx has them, so that a configuration written for it finds what it
+    /// doesn't name: where there is no folder of nginx's packages and one of Debian's, these are Debian's.
+    #[must_use]
+    fn on(mut self, is_folder: &dyn Fn(&str) -> bool) -> Personality {
+        if !is_folder("/var/cache/nginx") && is_folder("/var/lib/nginx") {
+            self.prefix = "/usr/share/nginx/".into();
+            self.lock = "/var/lock/nginx.lock".into();
+            self.temp = "/var/lib/nginx/".into();
+        }
+        self
     }
 
     /// What nginx's own packages have.
@@ -152,6 +164,19 @@ mod tests {
             ("", "tidegate"),
         ] {
             assert_eq!(Personality::of(Path::new(path)).name, name, "{path}");
+        }
+    }
+
+    #[test]
+    fn by_package() {
+        for (folders, prefix, temp) in [
+            (&[][..], "/etc/nginx/", "/var/cache/nginx/"),
+            (&["/var/cache/nginx"], "/etc/nginx/", "/var/cache/nginx/"),
+            (&["/var/lib/nginx"], "/usr/share/nginx/", "/var/lib/nginx/"),
+            (&["/var/lib/nginx", "/var/cache/nginx"], "/etc/nginx/", "/var/cache/nginx/"),
+        ] {
+            let found = Personality::nginx().on(&|folder| folders.contains(&folder));
+            assert_eq!((found.prefix.to_str(), found.temp.to_str()), (Some(prefix), Some(temp)), "{folders:?}");
         }
     }
 }

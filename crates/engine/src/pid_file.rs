@@ -1,18 +1,22 @@
 //! The pid file.
 
 use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::log::Errno;
 
 /// Writes the process's id; the error is nginx's message.
 pub fn write(path: &Path) -> Result<(), String> {
-    fs::write(path, format!("{}\n", std::process::id())).map_err(|error| open_failed(path, &error))
+    let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(path);
+    let written = opened.and_then(|mut file| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
+    written.map_err(|error| open_failed(path, &error))
 }
 
 /// Whether it could be written (`-t`): it is made if there is none, and left as it is if there is one.
 pub fn check(path: &Path) -> Result<(), String> {
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(MODE).open(path);
     opened.map(drop).map_err(|error| open_failed(path, &error))
 }
 
@@ -33,14 +37,20 @@ fn open_failed(path: &Path, error: &std::io::Error) -> String {
     format!("open() \"{}\" failed{}", path.display(), Errno(error))
 }
 
+/// A daemon has no umask. Who may write the file chooses whom root's next signal goes to.
+const MODE: u32 = 0o644;
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
     fn round_trip() {
         let path = std::env::temp_dir().join(format!("tidegate-pid-{}", std::process::id()));
         write(&path).expect("writes");
+        assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o133, 0, "only its owner writes");
         check(&path).expect("checks");
         assert_eq!(read(&path), Ok(std::process::id() as i32));
         fs::write(&path, "x1\n").expect("writes");

@@ -88,6 +88,12 @@ pub fn note(received: Signal, action: Action) {
     }
 }
 
+/// From now on signals wait until they are read, and none has its default effect. Whoever reads the pid file may send
+/// one at once: so this comes before that is written.
+pub fn hold() -> std::io::Result<()> {
+    signal::SignalFd::new(&HANDLED).map(drop)
+}
+
 /// Ignores what has to be ignored in every process.
 pub fn ignore() {
     signal::ignore(SIGSYS);

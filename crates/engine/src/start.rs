@@ -15,6 +15,7 @@ use crate::master::{Master, Outcome};
 use crate::peers::Peers;
 use crate::personality::personality;
 use crate::pid_file;
+use crate::process_table::Kind;
 use crate::report::{Reporter, install_panic_hook, tell};
 use crate::signals;
 use crate::systemd;
@@ -92,6 +93,10 @@ pub fn run(program: &mut Program, command_line: &str, started: impl FnOnce(&Cycl
     close_unused(program, &cycle, &reporter);
     note_start(&cycle);
     signals::ignore();
+    if let Err(error) = signals::hold() {
+        crate::log!(log::current(), Emerg, "signalfd() failed{}", Errno(&error));
+        return 1;
+    }
     // What takes a running program's place is in the background already.
     let to_background = cycle.core().daemon && !program.inherited.is_upgrade();
     let launch = match to_background.then(os::process::daemonize).transpose() {
@@ -138,7 +143,8 @@ fn run_master(program: &Program, cycle: Rc<Cycle>, command_line: &str) -> i32 {
 
 fn run_single(program: &Program, cycle: Rc<Cycle>) -> i32 {
     let daemon = cycle.core().daemon || program.inherited.is_upgrade();
-    let birth = Birth { number: 0, cycle, generation: 0, daemon, channel: None, peers: Peers::new() };
+    let birth =
+        Birth { kind: Kind::Worker(0), number: 0, cycle, generation: 0, daemon, channel: None, peers: Peers::new() };
     worker::serve(birth, Role::Single(program)).code()
 }
 

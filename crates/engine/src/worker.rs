@@ -9,11 +9,14 @@ use crate::answers::Answers;
 use crate::channel::Channel;
 use crate::core_conf::{CoreConf, Env};
 use crate::cycle::{Cycle, Program, Purpose};
+use crate::handover::Handover;
+use crate::helpers;
 use crate::inbox::{Inbox, Told, first_of};
 use crate::log::{self, Errno, Level};
 use crate::module::{App, WorkerContext};
 use crate::peers::Peers;
 use crate::personality::personality;
+use crate::process_table::{Kind, title};
 use crate::report::Reporter;
 use crate::sandbox;
 use crate::signals::{self, Action};
@@ -21,7 +24,9 @@ use crate::systemd;
 
 /// What the master gives a worker at its birth.
 pub struct Birth {
-    /// Its number, from 0.
+    /// What it is to be.
+    pub kind: Kind,
+    /// The number of a worker, from 0.
     pub number: usize,
     /// The cycle it serves.
     pub cycle: Rc<Cycle>,
@@ -54,9 +59,9 @@ impl End {
     }
 }
 
-/// Runs a worker process until it is told to end.
+/// Runs a worker process, or another one of its kind, until it is told to end.
 pub fn run(birth: Birth) -> End {
-    os::title::set(&format!("{}: worker process", personality().name));
+    os::title::set(&title(birth.kind));
     if let Err(message) = become_worker(&birth) {
         crate::log!(log::current(), Emerg, "{message}");
         return End::Fatal;
@@ -88,7 +93,13 @@ pub fn serve(birth: Birth, role: Role<'_>) -> End {
         (wall.secs, wall.msec)
     });
     RUNNING.set(true);
-    let end = runtime.block_on(main_task(birth, role)).unwrap_or_else(|message| {
+    let life = async {
+        match birth.kind {
+            Kind::Worker(_) => main_task(birth, role).await,
+            _ => helpers::main_task(birth).await,
+        }
+    };
+    let end = runtime.block_on(life).unwrap_or_else(|message| {
         crate::log!(log::current(), Emerg, "{message}");
         End::Fatal
     });
@@ -101,11 +112,13 @@ pub fn serve(birth: Birth, role: Role<'_>) -> End {
 }
 
 async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
-    let Birth { number, cycle, generation, daemon, channel, peers } = birth;
+    let Birth { number, cycle, generation, daemon, channel, peers, .. } = birth;
     let inbox = Inbox::new(channel, peers).map_err(|error| format!("signalfd() failed{}", Errno(&error)))?;
+    let takes = cycle.core().hands_over() && matches!(role, Role::Worker);
+    let handover = Handover::new(inbox.peers().clone(), generation, cycle.apps.clone(), takes);
     let answers = if let Role::Single(_) = role { Answers::new().ok() } else { None };
     let accepting = Rc::default();
-    let mut serving = Serving { number, role, cycle, generation, daemon, inbox, accepting, answers };
+    let mut serving = Serving { number, role, cycle, daemon, inbox, handover, accepting, answers };
     serving.begin()?;
     serving.inbox.say_ready();
     while let Ok(told) = serving.inbox.next().await {
@@ -140,9 +153,9 @@ struct Serving<'a> {
     number: usize,
     role: Role<'a>,
     cycle: Rc<Cycle>,
-    generation: u64,
     daemon: bool,
     inbox: Inbox,
+    handover: Rc<Handover>,
     /// What accepts for it.
     accepting: Rc<Accepting>,
     /// Who asked a single process for a reload waits here for its outcome.
@@ -162,14 +175,8 @@ impl Serving<'_> {
                 action
             }
             Told::Command(action) => action,
-            Told::HandOver { kind, fds, .. } => {
-                let generation = self.generation;
-                crate::log!(
-                    log::current(),
-                    Alert,
-                    "generation {generation} is handed {} descriptors of kind {kind}, which it doesn't know",
-                    fds.len()
-                );
+            Told::HandOver { kind, payload, fds } => {
+                self.handover.received(kind, &payload, fds);
                 Action::Ignore
             }
         }
@@ -239,22 +246,9 @@ impl Serving<'_> {
         os::title::set(&format!("{}: worker process is shutting down", personality().name));
         self.accepting.stop.notify();
         cycle.close_listening();
-        cycle.apps.iter().for_each(|app| app.quit());
         let timeout = cycle.core().worker_shutdown_timeout_ms;
         let deadline = (timeout > 0).then(|| rt::now_ms() + timeout);
-        let waiting = async {
-            loop {
-                rt::close_idle();
-                rt::yield_now().await;
-                if self.accepting.running.get() == 0 && cycle.apps.iter().all(|app| app.busy() == 0) {
-                    break;
-                }
-                if deadline.is_some_and(|deadline| rt::now_ms() >= deadline) {
-                    break;
-                }
-                rt::sleep(QUIT_POLL_MS).await;
-            }
-        };
+        let late = || deadline.is_some_and(|deadline| rt::now_ms() >= deadline);
         let told = async {
             while let Ok(told) = self.inbox.next().await {
                 match self.action(told) {
@@ -264,9 +258,49 @@ impl Serving<'_> {
                 }
             }
         };
-        first_of(waiting, told).await;
+        first_of(self.empty(&late), told).await;
         self.end_connections().await;
+        if self.handover.given() > 0 {
+            crate::log!(log::current(), Notice, "{} connections handed over", self.handover.given());
+        }
         crate::log!(log::current(), Notice, "exiting");
+    }
+
+    /// Returns when nothing is left to serve, or it is late. What can go to successors goes.
+    async fn empty(&self, late: &dyn Fn() -> bool) {
+        let (apps, handover) = (&self.cycle.apps, &self.handover);
+        let hands_over = self.cycle.core().hands_over() && matches!(self.role, Role::Worker);
+        let mut open = hands_over && handover.begin().await;
+        if open {
+            apps.iter().for_each(|app| app.hand_over(handover));
+        }
+        apps.iter().for_each(|app| app.quit());
+        if open {
+            rt::wake_connections();
+        }
+        loop {
+            rt::close_idle();
+            rt::yield_now().await;
+            if hands_over {
+                handover.go_on();
+            }
+            if handover.is_open() && !std::mem::replace(&mut open, true) {
+                // They came late.
+                apps.iter().for_each(|app| app.hand_over(handover));
+                rt::wake_connections();
+            }
+            let busy = || self.accepting.running.get() > 0 || apps.iter().any(|app| app.busy() > 0);
+            if !busy() && handover.waiting() == 0 {
+                handover.settle().await;
+                if !busy() {
+                    return;
+                }
+            }
+            if late() {
+                return;
+            }
+            rt::sleep(if handover.waiting() > 0 { FULL_POLL_MS } else { QUIT_POLL_MS }).await;
+        }
     }
 }
 
@@ -276,7 +310,7 @@ fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accep
     let workers = cycle.core().worker_processes;
     let mutex = event.accept_mutex && cycle.core().master_process && workers > 1;
     if mutex {
-        rt::set_accept_mutex(Rc::new(AcceptMutex(cycle.shared.accept)), event.accept_mutex_delay_ms);
+        rt::set_accept_mutex(Rc::new(AcceptMutex(cycle.shared.accept.clone())), event.accept_mutex_delay_ms);
     }
     for listening in cycle.listening.iter().filter(|listening| !listening.listen.options.datagram) {
         let options = rt::AcceptOptions {
@@ -312,6 +346,7 @@ fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accep
 /// The tasks that accept.
 #[derive(Default)]
 struct Accepting {
+    /// Happens once.
     stop: rt::Event,
     running: Cell<usize>,
 }
@@ -327,7 +362,8 @@ impl Accepting {
             }
         };
         let stopped = async {
-            self.stop.wait().await;
+            // Also when that was before this task began.
+            std::future::poll_fn(|cx| self.stop.poll_since(cx, 0)).await;
             if os::socket::is_retired(number) {
                 rt::sleep(LAST_ARRIVALS_MS).await;
             }
@@ -405,7 +441,9 @@ fn become_worker(birth: &Birth) -> Result<(), String> {
     if let Some(owner) = birth.cycle.owner() {
         sandbox::drop_privileges(&owner, &birth.cycle.needs)?;
     }
-    if let Some(processors) = core.worker_cpu_affinity.of_worker(birth.number) {
+    if let Kind::Worker(number) = birth.kind
+        && let Some(processors) = core.worker_cpu_affinity.of_worker(number)
+    {
         warn("sched_setaffinity", os::process::set_affinity(processors));
     }
     warn("prctl(PR_SET_DUMPABLE)", os::process::set_dumpable());
@@ -477,6 +515,8 @@ pub fn after(ms: u64, f: impl FnOnce() + 'static) {
 /// The exit code that says: don't start me again.
 pub const FATAL: i32 = 2;
 const QUIT_POLL_MS: u64 = 20;
+/// How soon a channel that was full is tried again.
+const FULL_POLL_MS: u64 = 1;
 /// How long a worker that leaves goes on accepting from a socket that nobody else accepts from: connections whose
 /// handshake had begun end up there.
 const LAST_ARRIVALS_MS: u64 = 500;

@@ -2,8 +2,9 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 use crate::check;
 
@@ -33,6 +34,23 @@ pub fn openat(dir: Option<BorrowedFd<'_>>, path: &[u8], how: Open) -> io::Result
         | flag(how.nonblocking, libc::O_NONBLOCK);
     // SAFETY: the path ends with a zero byte; a descriptor that isn't -1 is new and ours.
     Ok(unsafe { OwnedFd::from_raw_fd(check(libc::openat(dir, path.as_ptr(), flags))?) })
+}
+
+/// A file without a name, in memory, that holds `bytes`: to be passed to another process.
+pub fn anonymous(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create("handed over", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(fd);
+    file.write_all(bytes)?;
+    Ok(file.into())
+}
+
+/// All of a file, from its start, wherever its position is. An error if it is longer than `limit`.
+pub fn read_all(fd: OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
+    let file = File::from(fd);
+    let length = usize::try_from(file.metadata()?.len()).ok().filter(|length| *length <= limit);
+    let mut bytes = vec![0; length.ok_or(io::ErrorKind::FileTooLarge)?];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
 }
 
 /// Tells the kernel that the file will be read from front to back, so that it reads ahead.

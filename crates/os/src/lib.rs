@@ -1,7 +1,7 @@
 //! System calls and nothing else: each function is a thin, safe door to one service of the kernel.
 //!
-//! Nothing here keeps state, waits where its name doesn't say so, or knows what a connection or a worker is. This crate,
-//! `shm` and `rt` are the only ones with `unsafe`.
+//! Nothing here, but the allocator's lists in `alloc`, keeps state, waits where its name doesn't say so, or knows what a
+//! connection or a worker is. This crate, `shm` and `rt` are the only ones with `unsafe`.
 
 mod addr;
 pub mod alloc;
@@ -10,6 +10,7 @@ pub mod channel;
 pub mod clock;
 pub mod epoll;
 pub mod file;
+pub mod futex;
 pub mod io;
 pub mod memory;
 pub mod poll;

@@ -132,6 +132,7 @@ const CALLS: &[i64] = &[
     libc::SYS_openat,
     libc::SYS_openat2,
     libc::SYS_fstat,
+    libc::SYS_memfd_create,
     libc::SYS_newfstatat,
     libc::SYS_statx,
     libc::SYS_fstatfs,

@@ -109,10 +109,15 @@ async fn send(stream: &Stream, mut bytes: Buf) -> io::Result<()> {
 
 /// The length of a response that begins with these bytes, head and body.
 fn whole_length(part: &[u8]) -> usize {
-    let find = |text: &[u8]| part.windows(text.len()).position(|w| w == text);
-    let head = find(b"\r\n\r\n").map_or(part.len(), |at| at + 4);
-    let length = find(b"Content-Length: ").map_or(0, |at| {
-        part[at + 16..].iter().take_while(|b| b.is_ascii_digit()).fold(0, |n, b| n * 10 + usize::from(b - b'0'))
-    });
-    head + length
+    let (mut head, mut body) = (0, 0);
+    for line in part.split(|byte| *byte == b'\n') {
+        head += line.len() + 1;
+        if line == b"\r" {
+            break;
+        }
+        if let Some(digits) = line.strip_prefix(b"Content-Length: ") {
+            body = digits.trim_ascii_end().iter().fold(0, |n, digit| n * 10 + usize::from(digit.wrapping_sub(b'0')));
+        }
+    }
+    head + body
 }

@@ -468,6 +468,10 @@ impl Core {
     }
 
     pub(crate) fn close_idle(&self) {
+        // What the ring has received belongs to connections that aren't idle any more.
+        if let Some(uring) = self.backend.borrow_mut().uring() {
+            uring.look(&self.slots, &self.clock);
+        }
         self.evict(usize::MAX);
     }
 

@@ -231,11 +231,13 @@ impl Slots {
         }
     }
 
-    /// Takes the mark away, if it is there.
+    /// Takes the mark away, if it is there. Who was asked to give the place up, and got a request first, needs it again.
     pub(crate) fn set_busy(&mut self, n: u32) {
-        let Some(slot) = self.get_mut(n).filter(|slot| slot.has(flag::IDLE)) else { return };
-        slot.flags &= !flag::IDLE;
-        self.idle -= 1;
+        let Some(slot) = self.get_mut(n) else { return };
+        let (idle, evicted) = (slot.has(flag::IDLE), slot.has(flag::EVICTED));
+        slot.flags &= !(flag::IDLE | flag::EVICTED);
+        self.idle -= usize::from(idle);
+        self.evicted -= usize::from(evicted);
     }
 
     /// Tells the longest idle slots, `count` at most, to give their places up; the tasks to wake.
@@ -254,10 +256,9 @@ impl Slots {
     fn evict_one(&mut self, n: u32) -> u32 {
         self.set_busy(n);
         let slot = self.at(n);
-        let again = slot.has(flag::EVICTED);
         slot.flags |= flag::EVICTED;
         let task = std::mem::replace(&mut slot.recv_task, NONE);
-        self.evicted += usize::from(!again);
+        self.evicted += 1;
         task
     }
 }
@@ -286,7 +287,10 @@ mod tests {
         assert_eq!(slots.evict(1), [10 + ids[1]]);
         assert!(slots.at(ids[1]).has(flag::EVICTED) && !slots.at(ids[0]).has(flag::EVICTED));
         assert_eq!(slots.evict(5), [10 + ids[3], 10 + ids[0]]);
-        assert_eq!((slots.evict(5).len(), slots.idle), (0, 0));
+        assert_eq!((slots.evict(5).len(), slots.idle, slots.evicted), (0, 0, 3));
+        slots.set_busy(ids[0]);
+        assert!(!slots.at(ids[0]).has(flag::EVICTED), "it got a request first");
+        assert_eq!(slots.evicted, 2);
     }
 
     #[test]

@@ -169,6 +169,12 @@ impl Stream {
                 }
             }
             if slot.has(flag::EVICTED) {
+                // A last look: what has come since the last event would be lost with the connection.
+                if !self.core.ring
+                    && let Some(result) = self.read(slot, size_hint)
+                {
+                    return Poll::Ready(result);
+                }
                 return Poll::Ready(Err(io::Error::from_raw_os_error(CLOSING)));
             }
             if slot.recv_deadline.passed(self.core.clock.now()) {

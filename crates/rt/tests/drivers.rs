@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::rc::Rc;
 
 use buf::{Buf, Bytes, Chain, FileRange, Piece};
@@ -386,6 +386,41 @@ fn idle_connections_make_room() {
     });
     assert!(reports.borrow().iter().all(|r| r == "ReusingConnections(32)"), "{:?}", reports.borrow());
     assert!(!reports.borrow().is_empty(), "it is told");
+}
+
+#[test]
+fn a_request_that_meets_the_call_to_close_is_read() {
+    each(async || {
+        let (listener, addr) = listener(AcceptOptions::default());
+        let SockAddr::V4(to) = addr else { unreachable!() };
+        let mut plain = std::net::TcpStream::connect(to).expect("connect");
+        let (server, _) = listener.accept().await.expect("accept");
+        for _ in 0..3 {
+            server.set_idle(true);
+            let mut recv = std::pin::pin!(server.recv(100));
+            assert!(poll_once(recv.as_mut()).await.is_none());
+            plain.write_all(b"GET").expect("write");
+            close_idle();
+            assert_eq!(&recv.await.expect("what came before the close")[..], b"GET");
+            // Busy now, it may wait for the rest.
+            server.set_idle(false);
+            let mut recv = std::pin::pin!(server.recv(100));
+            assert!(poll_once(recv.as_mut()).await.is_none());
+            plain.write_all(b" rest").expect("write");
+            assert_eq!(&recv.await.expect("the rest")[..], b" rest");
+        }
+        server.set_idle(true);
+        close_idle();
+        assert!(server.recv(100).await.is_err_and(|e| is_closing(&e)));
+    });
+}
+
+async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(crate) static CLASS: [u8; 256] = table();
 
 /// Whether `byte` has any class of `mask`.
 #[inline(always)]
-pub(crate) fn is(byte: u8, mask: u8) -> bool {
+pub(crate) const fn is(byte: u8, mask: u8) -> bool {
     CLASS[byte as usize] & mask != 0
 }
 

@@ -10,11 +10,14 @@ mod class;
 pub mod date;
 pub mod etag;
 pub mod h1;
+pub mod h2;
 pub mod hello;
+pub mod hpack;
 pub mod proxy_protocol;
 pub mod range;
 mod span;
 mod swar;
+pub mod tagged;
 pub mod uri;
 
 pub use span::Span;

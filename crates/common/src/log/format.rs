@@ -67,20 +67,36 @@ impl Format {
     fn escape(&self, found: bool, out: &mut Vec<u8>, start: usize) {
         match self.escape {
             Escape::Default if !found => out.push(b'-'),
-            Escape::Default => escape_with(out, start, |c| !(32..=126).contains(&c) || matches!(c, b'"' | b'\\'), hex),
-            Escape::Json => escape_with(out, start, |c| c < 32 || matches!(c, b'"' | b'\\'), json),
+            Escape::Default => escape_with(out, start, &DEFAULT, hex),
+            Escape::Json => escape_with(out, start, &JSON, json),
             Escape::None => {}
         }
     }
 }
 
 /// Writes anew what follows the first byte that needs it; most values have none.
-fn escape_with(out: &mut Vec<u8>, start: usize, needs: fn(u8) -> bool, write: fn(u8, &mut Vec<u8>)) {
-    let Some(first) = out[start..].iter().position(|c| needs(*c)) else { return };
+fn escape_with(out: &mut Vec<u8>, start: usize, needs: &Needs, write: fn(u8, &mut Vec<u8>)) {
+    let Some(first) = out[start..].iter().position(|c| needs[usize::from(*c)]) else { return };
     let rest = out.split_off(start + first);
     for c in rest {
-        if needs(c) { write(c, out) } else { out.push(c) }
+        if needs[usize::from(c)] { write(c, out) } else { out.push(c) }
     }
+}
+
+/// The bytes that have to be escaped.
+type Needs = [bool; 256];
+
+static DEFAULT: Needs = needs(false);
+static JSON: Needs = needs(true);
+
+const fn needs(json: bool) -> Needs {
+    let mut needs = [false; 256];
+    let mut c = 0;
+    while c < 256 {
+        needs[c] = c < 32 || c == b'"' as usize || c == b'\\' as usize || (c > 126 && !json);
+        c += 1;
+    }
+    needs
 }
 
 fn hex(c: u8, out: &mut Vec<u8>) {

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use conf::{Context, Error, Level, Loader, Result, Set, Sets, Span};
+use engine::handover::{Handover, Parcel};
 use engine::{App, BuildContext, Listen, WorkerContext};
 use expr::lookup::Names;
 use os::SockAddr;
 
 use super::blocks::{Builder, ServerNode};
 use super::conf::{CoreLocation, CoreServer};
+use super::handover;
 use super::listen::ListenSpec;
 use super::location::{Entry, Handlers, Location, LocationId, Tree};
 use super::request::Connection;
@@ -43,7 +45,8 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
     let tls = server_tls(&sets.servers, loader)?;
     let servers = servers(&mut builder, &sets.servers, &locations, tls);
     let sockets = sockets(&builder.servers, &servers, loader)?;
-    let status = Status::new().map_err(|error| Error::new(format!("mmap() failed{}", engine::log::Errno(&error))))?;
+    let counters = engine::zones::counters(loader, cx.old, super::status::NAMES)
+        .map_err(|error| Error::new(format!("mmap() failed{}", engine::log::Errno(&error))))?;
     let http = Http {
         main,
         locations,
@@ -52,7 +55,8 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
         captures: setup_captures,
         hostname: engine::log::hostname(),
         log: cx.log.clone(),
-        status: Rc::new(status),
+        status: Rc::new(Status::of(&counters)),
+        groups: crate::proxy::pass::groups(loader),
         worker: Worker::default(),
     };
     Ok(Some(Rc::new(HttpApp(Rc::new(http)))))
@@ -336,12 +340,16 @@ impl App for HttpApp {
             let message = format_args!("accept: {peer} fd:{}", stream.raw());
             self.0.log.debugging().write(engine::log::Level::Debug, Some(stream.number()), message);
         }
+        let (proxy_expected, tls_expected) = (address.proxy_protocol, address.ssl);
         let conn = Connection {
             stream,
             address,
             peer,
             local: None,
             proxy: None,
+            proxy_expected,
+            tls_expected,
+            stays: false,
             started_ms: rt::now_ms(),
             requests: 0,
             pipelined: false,
@@ -359,5 +367,17 @@ impl App for HttpApp {
 
     fn quit(&self) {
         self.0.worker.quitting.set(true);
+    }
+
+    fn hand_over(&self, to: &Rc<Handover>) {
+        self.0.worker.handover.replace(Some(to.clone()));
+    }
+
+    fn adopt(self: Rc<Self>, parcel: Parcel, back: bool) -> std::result::Result<(), Parcel> {
+        handover::adopt(&self.0, parcel, back)
+    }
+
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        Some(self)
     }
 }

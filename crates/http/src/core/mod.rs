@@ -6,6 +6,7 @@ pub mod build;
 pub mod conf;
 pub mod error_page;
 pub mod gzip;
+pub mod handover;
 pub mod listen;
 pub mod location;
 pub mod mime;

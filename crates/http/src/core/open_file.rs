@@ -235,13 +235,25 @@ fn found(meta: &Metadata, file: Option<File>) -> Found {
 
 /// The tag of a file: its time and size.
 pub fn etag(modified: i64, size: u64) -> Bytes {
-    use io::Write as _;
-    let mut text = [0; 40];
-    let mut rest = &mut text[..];
-    // Two numbers of at most 16 digits fit.
-    let _ = write!(rest, "\"{modified:x}-{size:x}\"");
-    let left = rest.len();
-    Bytes::copy_from(&text[..text.len() - left])
+    // Two numbers of at most 16 digits, written from their ends.
+    let mut text = [b'"'; 40];
+    let at = hex(size, &mut text, 39);
+    text[at - 1] = b'-';
+    let at = hex(modified as u64, &mut text, at - 1);
+    Bytes::from(Rc::<[u8]>::from(&text[at - 1..]))
+}
+
+/// Writes a number that ends before `end`; where it begins.
+fn hex(mut n: u64, text: &mut [u8; 40], end: usize) -> usize {
+    let mut at = end;
+    loop {
+        at -= 1;
+        text[at] = b"0123456789abcdef"[(n % 16) as usize];
+        n /= 16;
+        if n == 0 {
+            return at;
+        }
+    }
 }
 
 /// Goes down the path part by part, and looks at every link.

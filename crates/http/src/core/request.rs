@@ -34,6 +34,12 @@ pub struct Connection {
     pub local: Option<Box<SockAddr>>,
     /// What the PROXY protocol said.
     pub proxy: Option<Box<ProxyHeader>>,
+    /// Whether its PROXY protocol header is still to come.
+    pub proxy_expected: bool,
+    /// Whether a TLS handshake is still to come.
+    pub tls_expected: bool,
+    /// Whether it stays in this process to its end: nobody took it when it was handed over.
+    pub stays: bool,
     /// When it was accepted, in the loop's milliseconds.
     pub started_ms: u64,
     /// How many requests it has brought.
@@ -51,7 +57,7 @@ pub struct Connection {
 }
 
 /// The addresses of a PROXY protocol header.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyHeader {
     /// The client.
     pub source: SockAddr,
@@ -75,6 +81,18 @@ impl std::ops::Deref for Attached {
 impl std::ops::DerefMut for Attached {
     fn deref_mut(&mut self) -> &mut Connection {
         self.0.as_mut().expect("a request that is served has its connection")
+    }
+}
+
+impl Attached {
+    /// Parts the connection from its request, which can't be answered any more.
+    pub fn take(&mut self) -> Option<Connection> {
+        self.0.take()
+    }
+
+    /// Whether it was taken.
+    pub fn is_gone(&self) -> bool {
+        self.0.is_none()
     }
 }
 
@@ -170,6 +188,29 @@ pub struct Request {
     /// `$request_id`, once it was needed.
     pub id: Option<String>,
     slots: Vec<Box<dyn Any>>,
+    /// Slots that outlive internal redirects.
+    lasting: Vec<Box<dyn Any>>,
+}
+
+fn slot_of<T: Any + Default>(slots: &mut Vec<Box<dyn Any>>) -> &mut T {
+    let at = match slots.iter().position(|slot| slot.is::<T>()) {
+        Some(at) => at,
+        None => {
+            slots.push(Box::new(T::default()));
+            slots.len() - 1
+        }
+    };
+    slots[at].downcast_mut().expect("the slot was found by its type")
+}
+
+impl Drop for Request {
+    /// Requests end by [`Request::end`]; one that still has its connection is dropped with its task.
+    fn drop(&mut self) {
+        if self.conn.0.is_some() && std::thread::panicking() {
+            // What the panic has left of it may be anything: another panic in here must not end the process.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.note_panic()));
+        }
+    }
 }
 
 impl Request {
@@ -199,6 +240,11 @@ impl Request {
             spare.push(self);
         }
         conn
+    }
+
+    /// Says which request it was that a panic has ended.
+    fn note_panic(&self) {
+        self.log_at(Level::Alert, format_args!("the connection is closed after a panic"));
     }
 
     fn empty(server: Rc<Server>, http: Rc<Http>) -> Request {
@@ -239,6 +285,7 @@ impl Request {
             rate: None,
             id: None,
             slots: Vec::new(),
+            lasting: Vec::new(),
             http,
         }
     }
@@ -257,6 +304,7 @@ impl Request {
         self.response.clear();
         self.body = RequestBody::default();
         self.slots.clear();
+        self.lasting.clear();
         (self.resume, self.uri_changes) = (Resume::Server, MAX_URI_CHANGES);
         (self.uri_rewritten, self.uri_changed, self.internal) = (false, false, false);
         self.add_uri_to_alias = false;
@@ -289,14 +337,17 @@ impl Request {
 
     /// The state of a module for this request, made when first asked for.
     pub fn slot<T: Any + Default>(&mut self) -> &mut T {
-        let at = match self.slots.iter().position(|slot| slot.is::<T>()) {
-            Some(at) => at,
-            None => {
-                self.slots.push(Box::new(T::default()));
-                self.slots.len() - 1
-            }
-        };
-        self.slots[at].downcast_mut().expect("the slot was found by its type")
+        slot_of(&mut self.slots)
+    }
+
+    /// As [`Request::slot`], for state that stays when the request is redirected internally.
+    pub fn lasting_slot<T: Any + Default>(&mut self) -> &mut T {
+        slot_of(&mut self.lasting)
+    }
+
+    /// As [`Request::find_slot`], of [`Request::lasting_slot`].
+    pub fn find_lasting_slot<T: Any>(&self) -> Option<&T> {
+        self.lasting.iter().find_map(|slot| slot.downcast_ref())
     }
 
     /// The state of a module for this request, if there is any.

@@ -1,5 +1,6 @@
 //! Servers, the addresses they listen on, and which of them a request is for.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use conf::Set;
@@ -12,6 +13,7 @@ use super::conf::{CoreLocation, CoreServer};
 use super::location::{Location, LocationId};
 use super::variables::{HttpRegex, Variables};
 use crate::modules::ssl::ServerTls;
+use crate::proxy::pass::Groups;
 
 /// The whole of `http {}`, ready to serve.
 pub struct Http {
@@ -31,6 +33,8 @@ pub struct Http {
     pub log: Log,
     /// Counters shared by all workers.
     pub status: Rc<super::status::Status>,
+    /// The groups of servers, by name.
+    pub groups: Rc<RefCell<Groups>>,
     /// State of modules for the worker's life.
     pub worker: super::worker::Worker,
 }
@@ -39,6 +43,22 @@ impl Http {
     /// A location by its id.
     pub fn location(&self, id: LocationId) -> Rc<Location> {
         self.locations[id.0 as usize].clone()
+    }
+
+    /// The address of a connection that came by `listen`; if nobody listens there any more, the one that listens on its
+    /// local address.
+    pub fn address(&self, listen: &SockAddr, local: impl FnOnce() -> Option<SockAddr>) -> Option<Rc<Address>> {
+        let all = || self.sockets.iter().flat_map(|socket| &socket.addresses);
+        if let Some(same) = all().find(|address| address.addr == *listen) {
+            return Some(same.clone());
+        }
+        let local = local().filter(|local| !local.is_unix())?;
+        let wildcard = |addr: &SockAddr| {
+            let same_family = matches!(addr, SockAddr::V6(_)) == matches!(local, SockAddr::V6(_));
+            addr.is_wildcard() && same_family && addr.port() == local.port()
+        };
+        let exact = all().find(|address| address.addr == local);
+        exact.or_else(|| all().find(|address| wildcard(&address.addr))).cloned()
     }
 
     /// The log of a location.

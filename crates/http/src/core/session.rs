@@ -17,20 +17,42 @@ use wire::proxy_protocol::{self, MAX_HEADER};
 
 use super::conf::{CoreServer, Lingering};
 use super::error_page;
+use super::handover;
 use super::output;
 use super::phase::{self, Flow};
 use super::request::{Connection, ProxyHeader, Request};
 use super::server::Http;
+use crate::proxy::tunnel::Tunnel;
 
 /// Serves a connection until it ends.
 pub fn serve(http: Rc<Http>, conn: Connection) -> Session {
-    let open = Open::new(&http);
-    let state = if conn.address.proxy_protocol || conn.address.ssl {
-        State::Busy(Box::pin(async move { prelude(http, conn).await.unwrap_or(After::Close) }))
-    } else {
-        State::idle(&http, conn)
+    for counter in [&http.status.accepted, &http.status.handled] {
+        counter.add(1);
+    }
+    let state = State::idle(&http, conn);
+    Session { open: Open::new(http), state }
+}
+
+/// Serves on what another worker has begun: a connection that waits for its next request, for so long.
+pub fn resume(http: Rc<Http>, conn: Connection, timeout_ms: Option<u64>) -> Session {
+    let min_ms = conn.keepalive_min_ms.into();
+    let state = State::wait(&http, conn, timeout_ms, min_ms);
+    Session { open: Open::new(http), state }
+}
+
+/// The same for an upgraded connection.
+pub fn resume_tunnel(mut r: Box<Request>, tunnel: Tunnel) -> Session {
+    let http = r.http.clone();
+    let doing = Doing::new(&http.status.writing);
+    let served = async move {
+        let _doing = doing;
+        tunnel.serve(&mut r, Bytes::default(), Bytes::default()).await;
+        if !r.conn.is_gone() {
+            log(&mut r);
+        }
+        finish(r).await
     };
-    Session { open, state }
+    Session { open: Open::new(http), state: State::Busy(Box::pin(served)) }
 }
 
 /// The task of a connection: written by hand, since an idle one is nothing but this.
@@ -59,6 +81,15 @@ impl Future for Session {
         let Session { open: Open(http), state } = self.get_mut();
         loop {
             match state {
+                State::Idle { conn, .. }
+                    if !conn.stays
+                        && let Some(successors) = http.worker.successors() =>
+                {
+                    let State::Idle { conn, .. } = std::mem::replace(state, State::Over) else {
+                        return Poll::Ready(());
+                    };
+                    handover::give_idle(http, &successors, conn);
+                }
                 State::Idle { conn, kept, .. } => {
                     if kept.as_mut().is_some_and(|kept| kept.as_mut().poll(cx).is_ready()) {
                         *kept = None;
@@ -71,12 +102,12 @@ impl Future for Session {
                     let (State::Idle { conn, .. }, Some(bytes)) = (std::mem::replace(state, State::Over), read) else {
                         return Poll::Ready(());
                     };
-                    *state = State::Busy(Box::pin(serve_request(http.clone(), conn, bytes)));
+                    *state = State::busy(http, conn, bytes);
                 }
                 State::Busy(request) => {
                     *state = match ready!(request.as_mut().poll(cx)) {
                         After::Keep(conn, rest) if rest.is_empty() => State::idle(http, conn),
-                        After::Keep(conn, rest) => State::Busy(Box::pin(serve_request(http.clone(), conn, rest))),
+                        After::Keep(conn, rest) => State::busy(http, conn, rest),
                         After::Close => State::Over,
                     };
                 }
@@ -90,11 +121,26 @@ impl State {
     fn idle(http: &Http, conn: Connection) -> State {
         let first = conn.requests == 0;
         let timeout = if first { conn.address.default.core.client_header_timeout } else { conn.keepalive_ms.into() };
-        conn.stream.set_recv_timeout(Some(timeout));
-        let kept = (conn.keepalive_min_ms > 0).then(|| Box::pin(rt::sleep(conn.keepalive_min_ms.into())));
+        let min_ms = conn.keepalive_min_ms.into();
+        State::wait(http, conn, Some(timeout), min_ms)
+    }
+
+    fn wait(http: &Http, conn: Connection, timeout_ms: Option<u64>, min_ms: u64) -> State {
+        let first = conn.requests == 0;
+        conn.stream.set_recv_timeout(timeout_ms);
+        let kept = (min_ms > 0).then(|| Box::pin(rt::sleep(min_ms)));
         // Before its first request a connection isn't idle: who connected just when the worker quits is still served.
         conn.stream.set_idle(kept.is_none() && !first);
-        State::Idle { conn, kept, _waiting: Doing::new(http.status.waiting) }
+        State::Idle { conn, kept, _waiting: Doing::new(&http.status.waiting) }
+    }
+
+    /// Bytes have come: of a request, or of what precedes the first one.
+    fn busy(http: &Rc<Http>, conn: Connection, bytes: Bytes) -> State {
+        let http = http.clone();
+        match conn.proxy_expected || conn.tls_expected {
+            true => State::Busy(Box::pin(prelude(http, conn, bytes))),
+            false => State::Busy(Box::pin(serve_request(http, conn, bytes))),
+        }
     }
 }
 
@@ -102,12 +148,10 @@ impl State {
 struct Open(Rc<Http>);
 
 impl Open {
-    fn new(http: &Rc<Http>) -> Open {
+    fn new(http: Rc<Http>) -> Open {
         http.worker.connections.set(http.worker.connections.get() + 1);
-        for counter in [&http.status.accepted, &http.status.handled, &http.status.active] {
-            counter.add(1);
-        }
-        Open(http.clone())
+        http.status.active.add(1);
+        Open(http)
     }
 }
 
@@ -122,9 +166,9 @@ impl Drop for Open {
 struct Doing(shm::Counter);
 
 impl Doing {
-    fn new(counter: shm::Counter) -> Doing {
+    fn new(counter: &shm::Counter) -> Doing {
         counter.add(1);
-        Doing(counter)
+        Doing(counter.clone())
     }
 }
 
@@ -149,27 +193,30 @@ fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Pol
 }
 
 /// What comes before the first request: the PROXY protocol's header, then TLS.
-async fn prelude(http: Rc<Http>, mut conn: Connection) -> Option<After> {
-    let mut rest = Bytes::default();
-    if conn.address.proxy_protocol {
-        rest = proxy_header(&http, &mut conn).await?;
+async fn prelude(http: Rc<Http>, mut conn: Connection, mut bytes: Bytes) -> After {
+    if conn.proxy_expected {
+        match proxy_header(&http, &mut conn, &bytes).await {
+            Some(rest) => bytes = rest,
+            None => return After::Close,
+        }
     }
-    if conn.address.ssl {
-        (conn, rest) = super::tls::handshake(&http, conn, rest).await?;
+    if std::mem::take(&mut conn.tls_expected) {
+        match super::tls::handshake(&http, conn, bytes).await {
+            Some((secured, rest)) => (conn, bytes) = (secured, rest),
+            None => return After::Close,
+        }
+        // The keys of a TLS connection are this process's.
+        conn.stays |= conn.stream.is_layered();
     }
-    Some(After::Keep(conn, rest))
+    After::Keep(conn, bytes)
 }
 
 /// Reads the PROXY protocol's header; what came behind it is given back. `None` closes the connection.
-async fn proxy_header(http: &Http, conn: &mut Connection) -> Option<Bytes> {
-    conn.stream.set_recv_timeout(Some(conn.address.default.core.client_header_timeout));
+async fn proxy_header(http: &Http, conn: &mut Connection, first: &[u8]) -> Option<Bytes> {
+    conn.proxy_expected = false;
     let mut buf = Buf::with_capacity(MAX_HEADER);
+    buf.extend_from_slice(first);
     let header = loop {
-        let more = conn.stream.recv(MAX_HEADER).await.ok()?;
-        if more.is_empty() {
-            return None;
-        }
-        buf.extend_from_slice(&more);
         match proxy_protocol::parse(&buf) {
             Ok(Some(header)) => break header,
             Ok(None) => {}
@@ -184,6 +231,11 @@ async fn proxy_header(http: &Http, conn: &mut Connection) -> Option<Bytes> {
                 return None;
             }
         }
+        let more = conn.stream.recv(MAX_HEADER).await.ok()?;
+        if more.is_empty() {
+            return None;
+        }
+        buf.extend_from_slice(&more);
     };
     conn.stream.set_recv_timeout(None);
     if let Some((source, destination)) = header.addresses {
@@ -228,11 +280,11 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes) -> A
     let mut r = Request::begin(conn, &http);
     r.pipelined = r.conn.requests > 1 && r.conn.pipelined;
     http.status.requests.add(1);
-    let read = {
-        let _doing = Doing::new(http.status.reading);
-        read_head(&mut r, unread).await
+    let read = match parse(&mut r, &unread) {
+        Some(result) => parsed(&mut r, unread, result),
+        None => read_head(&mut r, unread).await,
     };
-    let _doing = Doing::new(http.status.writing);
+    let _doing = Doing::new(&http.status.writing);
     match read {
         Head::Complete => answer(&mut r, None).await,
         Head::Refused(status) => answer(&mut r, Some(status)).await,
@@ -299,6 +351,9 @@ async fn answer(r: &mut Request, refused: Option<u16>) {
             Flow::Finished | Flow::Next | Flow::Allow | Flow::Wait(_) => break,
         };
     }
+    if r.conn.is_gone() {
+        return; // Another worker serves it on, and logs it.
+    }
     if !r.location.core.post_action.is_empty() && r.completed {
         Box::pin(post_action(r)).await;
     }
@@ -361,12 +416,16 @@ fn log(r: &mut Request) {
 
 /// Makes the connection ready for the next request, or closes it in a way that the client gets the response.
 async fn finish(mut r: Box<Request>) -> After {
+    if r.conn.is_gone() {
+        r.end();
+        return After::Close;
+    }
     let core = r.location.core.clone();
     if r.keepalive && !r.body.is_done() {
         r.keepalive = r.discard_body().await;
         r.lingering = !r.keepalive;
     }
-    if r.keepalive && !r.http.worker.quitting.get() {
+    if r.keepalive && r.http.worker.keeps_connections() {
         let unread = r.body.take_unread();
         r.conn.set_nodelay(core.tcp_nodelay);
         r.conn.pipelined = !unread.is_empty();
@@ -414,33 +473,32 @@ enum Head {
     TimedOut,
 }
 
-/// Reads a request's head, chooses its server, and prepares the request for its phases.
-async fn read_head(r: &mut Request, mut bytes: Bytes) -> Head {
+/// Parses what there is of a request's head; its length, or what is wrong with it, once that is known.
+fn parse(r: &mut Request, data: &[u8]) -> Option<Result<usize, RequestError>> {
+    let limits = limits(&r.server.core);
+    match r.parser.parse(data, &limits, &mut r.line) {
+        Ok(Parsed::Complete(used)) => Some(Ok(used)),
+        Ok(Parsed::Incomplete) => None,
+        Err(error) => Some(Err(error)),
+    }
+}
+
+/// Chooses the server of a head that was read, and prepares the request for its phases.
+fn parsed(r: &mut Request, bytes: Bytes, result: Result<usize, RequestError>) -> Head {
+    match result {
+        Ok(used) => complete(r, bytes, used),
+        Err(error) => refuse(r, bytes, error),
+    }
+}
+
+/// Reads the rest of a head that began with `bytes`.
+async fn read_head(r: &mut Request, bytes: Bytes) -> Head {
+    let _doing = Doing::new(&r.http.status.reading);
     let core = r.server.core.clone();
-    let limits = limits(&core);
-    let mut grown: Option<Buf> = None;
+    let mut buf = Buf::with_capacity(bytes.len() + core.client_header_buffer_size);
+    buf.extend_from_slice(&bytes);
+    drop(bytes);
     loop {
-        let data = grown.as_ref().map_or(&bytes[..], Buf::as_slice);
-        match r.parser.parse(data, &limits, &mut r.line) {
-            Ok(Parsed::Complete(used)) => {
-                if let Some(buf) = grown.take() {
-                    bytes = buf.freeze();
-                }
-                return complete(r, bytes, used);
-            }
-            Ok(Parsed::Incomplete) => {}
-            Err(error) => {
-                if let Some(buf) = grown.take() {
-                    bytes = buf.freeze();
-                }
-                return refuse(r, bytes, error);
-            }
-        }
-        let mut buf = grown.take().unwrap_or_else(|| {
-            let mut buf = Buf::with_capacity(bytes.len() + core.client_header_buffer_size);
-            buf.extend_from_slice(&bytes);
-            buf
-        });
         // The time runs from the first byte of the request, so it is set once.
         if !r.conn.stream.recv_timeout_set() {
             r.conn.stream.set_recv_timeout(Some(core.client_header_timeout));
@@ -462,11 +520,13 @@ async fn read_head(r: &mut Request, mut bytes: Bytes) -> Head {
                 };
             }
         }
-        grown = Some(buf);
+        if let Some(result) = parse(r, &buf) {
+            return parsed(r, buf.freeze(), result);
+        }
     }
 }
 
-fn limits(core: &CoreServer) -> Limits {
+pub(super) fn limits(core: &CoreServer) -> Limits {
     Limits {
         header_buffer: core.client_header_buffer_size,
         line: core.large_client_header_buffers.size,
@@ -516,7 +576,7 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
     Head::Complete
 }
 
-fn set_uri(r: &mut Request) -> Result<(), u16> {
+pub(super) fn set_uri(r: &mut Request) -> Result<(), u16> {
     if let Some(args) = r.line.args {
         r.args.extend_from_slice(args.of(&r.head));
     }
@@ -548,7 +608,7 @@ fn set_uri(r: &mut Request) -> Result<(), u16> {
 }
 
 /// Chooses the server by the host that was asked for.
-fn set_server(r: &mut Request) -> Result<(), u16> {
+pub(super) fn set_server(r: &mut Request) -> Result<(), u16> {
     // Without a host the server named "" is meant, if there is one.
     if let Some(host) = r.line.host() {
         r.host.extend_from_slice(host.of(&r.head));

@@ -35,6 +35,10 @@ pub enum File {
 pub fn file(loader: &mut Loader<'_>, d: &Directive) -> Result<File> {
     let word = d.arg(0);
     if word.text.contains(&b'$') {
+        if !word.text.starts_with(b"data:") {
+            let path = conf_path(loader, d)?;
+            loader.store.entry::<engine::sandbox::Needs>().read(path);
+        }
         return template_of(loader, d, &word.text).map(File::Variable);
     }
     Ok(File::Fixed(full_name(&loader.env.conf_prefix, conf::values::text(word)?)))

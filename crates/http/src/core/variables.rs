@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use conf::{Directive, Error, Loader, Result, Word};
@@ -11,6 +12,7 @@ use expr::vars::{Flags, Registry, VarId, Variables as Frozen};
 use expr::vars::{Session, Template};
 use wire::h1::KnownHeader;
 
+use super::output::itoa;
 use super::request::Request;
 
 /// How a variable gets its value.
@@ -359,16 +361,16 @@ pub fn core(setup: &mut Setup) {
             ("server_name", none, Getter::Plain(|r, out| put(out, &r.server.name))),
             ("request_method", live, Getter::Plain(|r, out| put_some(out, r.method_name()))),
             ("remote_user", none, Getter::Plain(remote_user)),
-            ("bytes_sent", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.bytes_sent())))),
-            ("body_bytes_sent", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.body_bytes_sent())))),
+            ("bytes_sent", none, Getter::Plain(|r, out| number(out, r.bytes_sent()))),
+            ("body_bytes_sent", none, Getter::Plain(|r, out| number(out, r.body_bytes_sent()))),
             ("pipe", none, Getter::Plain(|r, out| put(out, if r.pipelined { b"p" } else { b"." }))),
             ("request_completion", none, Getter::Plain(|r, out| put(out, if r.completed { b"OK" } else { b"" }))),
             ("request_body", none, Getter::Plain(request_body)),
             ("request_body_file", none, Getter::Plain(request_body_file)),
-            ("request_length", live, Getter::Plain(|r, out| show(out, format_args!("{}", r.request_length())))),
+            ("request_length", live, Getter::Plain(|r, out| number(out, r.request_length()))),
             ("request_time", live, Getter::Plain(|r, out| show_seconds(out, r.elapsed_ms()))),
             ("request_id", none, Getter::Plain(request_id)),
-            ("status", live, Getter::Plain(|r, out| show(out, format_args!("{:03}", r.status_for_log())))),
+            ("status", live, Getter::Plain(status)),
             ("sent_http_content_type", none, Getter::Plain(|r, out| r.response.content_type_text(out))),
             (
                 "sent_http_content_length",
@@ -466,6 +468,11 @@ fn put_some(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     !bytes.is_empty() && put(out, bytes)
 }
 
+/// Appends a number's digits.
+pub fn number(out: &mut Vec<u8>, n: u64) -> bool {
+    put(out, itoa(n, &mut [0; 20]))
+}
+
 /// Appends formatted text.
 pub fn show(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) -> bool {
     // Writing into a Vec can't fail.
@@ -476,6 +483,11 @@ pub fn show(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) -> bool {
 /// Appends an address without its port.
 fn address(out: &mut Vec<u8>, address: &os::SockAddr) -> bool {
     match address.ip() {
+        Some(IpAddr::V4(ip)) => {
+            let [first, rest @ ..] = ip.octets();
+            number(out, first.into());
+            rest.iter().all(|octet| put(out, b".") && number(out, (*octet).into()))
+        }
         Some(ip) => show(out, format_args!("{ip}")),
         None => put(out, b"unix:"),
     }
@@ -483,7 +495,15 @@ fn address(out: &mut Vec<u8>, address: &os::SockAddr) -> bool {
 
 /// Appends milliseconds as seconds with three decimals.
 pub fn show_seconds(out: &mut Vec<u8>, ms: u64) -> bool {
-    show(out, format_args!("{}.{:03}", ms / 1000, ms % 1000))
+    let [tenths, hundredths, thousandths] = [ms / 100 % 10, ms / 10 % 10, ms % 10].map(|digit| b'0' + digit as u8);
+    number(out, ms / 1000) && put(out, &[b'.', tenths, hundredths, thousandths])
+}
+
+fn status(r: &mut Request, out: &mut Vec<u8>) -> bool {
+    match r.status_for_log() {
+        status @ 100.. => number(out, status.into()),
+        odd => show(out, format_args!("{odd:03}")),
+    }
 }
 
 fn content_length(r: &mut Request, out: &mut Vec<u8>) -> bool {

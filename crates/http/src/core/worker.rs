@@ -3,6 +3,8 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
+use engine::handover::Handover;
+
 /// State for the life of a worker under one configuration.
 #[derive(Default)]
 pub struct Worker {
@@ -12,10 +14,24 @@ pub struct Worker {
     pub connections: Cell<usize>,
     /// Whether the worker is leaving: connections aren't kept any more.
     pub quitting: Cell<bool>,
+    /// Where connections go, once the worker is leaving and has successors.
+    pub handover: RefCell<Option<Rc<Handover>>>,
     /// The engine's side, once the worker runs.
     pub context: OnceCell<WorkerHandle>,
     /// Requests done with, for their memory.
     pub spare: RefCell<Vec<Box<super::request::Request>>>,
+}
+
+impl Worker {
+    /// Who takes over connections, if they are to leave now.
+    pub fn successors(&self) -> Option<Rc<Handover>> {
+        self.handover.borrow().as_ref().filter(|handover| handover.is_open()).cloned()
+    }
+
+    /// Whether connections are kept for further requests, here or elsewhere.
+    pub fn keeps_connections(&self) -> bool {
+        !self.quitting.get() || self.successors().is_some()
+    }
 }
 
 /// Finds a thread pool by its name.

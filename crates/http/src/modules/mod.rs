@@ -13,6 +13,8 @@ pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
 pub mod index;
+pub mod limit_conn;
+pub mod limit_req;
 pub mod log;
 pub mod map;
 pub mod not_modified;
@@ -22,12 +24,16 @@ pub mod rewrite;
 pub mod ssl;
 pub mod static_files;
 pub mod stub_status;
+#[cfg(feature = "test-hooks")]
+pub mod test_hooks;
 pub mod try_files;
 
 /// The modules; within a phase their handlers run in this order.
 pub const MODULES: &[&dyn HttpModule] = &[
     &rewrite::Rewrite,
     &map::Map,
+    &limit_req::LimitReq,
+    &limit_conn::LimitConn,
     &access::Access,
     &try_files::TryFiles,
     &log::Log,
@@ -37,6 +43,8 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &range::Range,
     &ssl::Ssl,
     &stub_status::StubStatus,
+    #[cfg(feature = "test-hooks")]
+    &test_hooks::TestHooks,
     &crate::proxy::upstream::Upstream,
     &crate::proxy::proxy::Proxy,
     &index::Index,

@@ -15,6 +15,6 @@ mod respond;
 pub mod ssl;
 pub mod state;
 mod stream;
-mod tunnel;
+pub mod tunnel;
 pub mod upstream;
 mod variables;

@@ -117,6 +117,12 @@ fn implicit(url: &Url, addrs: Vec<os::SockAddr>, keepalive: Keepalive) -> Rc<Gro
 }
 
 impl Groups {
+    /// The group of this name.
+    pub fn named(&self, name: &str) -> Option<Rc<Group>> {
+        let mut all = self.blocks.values().chain(self.hosts.values());
+        all.find(|found| *found.group.name == *name).map(|found| found.group.clone())
+    }
+
     /// The group that the configuration has for a URL.
     pub fn find(&self, url: &Url, default_port: u16) -> Option<Found> {
         let host = url.host.to_ascii_lowercase();

@@ -225,6 +225,10 @@ const SINGLE: u64 = bits(&[
     KnownHeader::ContentDisposition,
 ]);
 
+/// Fields of the connection and of the body's framing, which the response has of its own.
+const FRAMING: u64 =
+    bits(&[KnownHeader::Connection, KnownHeader::KeepAlive, KnownHeader::TransferEncoding, KnownHeader::ContentLength]);
+
 const fn bits(headers: &[KnownHeader]) -> u64 {
     let mut bits = 0;
     let mut n = 0;
@@ -238,9 +242,10 @@ const fn bits(headers: &[KnownHeader]) -> u64 {
 fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
     let guard = exchange.head.borrow();
     let (bytes, head) = &*guard;
+    let data = bytes.as_slice();
     let response = &mut r.response;
     response.status = head.status;
-    response.status_line = (head.status_line.of(bytes) != b"200 OK").then(|| part(bytes, head.status_line));
+    response.status_line = (head.status_line.of(data) != b"200 OK").then(|| part(bytes, head.status_line));
     response.headers.0.reserve(head.headers.len());
     response.disable_not_modified = true;
     response.own_date = !b.hidden.has(KnownHeader::Date, b"");
@@ -256,8 +261,8 @@ fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
             seen |= bit;
         }
         let hidden = match header.known {
-            KnownHeader::Other => b.hidden.has(header.known, header.name.of(bytes)),
-            known => b.hidden.has(known, b""),
+            KnownHeader::Other => b.hidden.has(header.known, header.name.of(data)),
+            known => FRAMING & bit != 0 || b.hidden.has(known, b""),
         };
         if !hidden {
             copy_field(b, r, header, bytes);
@@ -274,14 +279,7 @@ pub(super) fn early_hints(b: &Backend, r: &mut Request, data: &[u8], head: &Resp
     let mut out = b"HTTP/1.1 103 Early Hints\r\n".to_vec();
     for header in &head.headers {
         let (name, value) = (header.name.of(data), header.value.of(data));
-        let framing = matches!(
-            header.known,
-            KnownHeader::Connection
-                | KnownHeader::KeepAlive
-                | KnownHeader::TransferEncoding
-                | KnownHeader::ContentLength
-                | KnownHeader::Upgrade
-        );
+        let framing = (FRAMING | bits(&[KnownHeader::Upgrade])) & 1 << header.known as u8 != 0;
         if !framing && !b.hidden.has(header.known, name) {
             for part in [name, b": ", value, b"\r\n"] {
                 out.extend_from_slice(part);
@@ -309,10 +307,6 @@ fn warn_duplicate(r: &Request, header: &HeaderSpan, bytes: &Bytes, head: &Respon
 fn copy_field(b: &Backend, r: &mut Request, header: &HeaderSpan, bytes: &Bytes) {
     let value = || part(bytes, header.value);
     match header.known {
-        KnownHeader::Connection
-        | KnownHeader::KeepAlive
-        | KnownHeader::TransferEncoding
-        | KnownHeader::ContentLength => return,
         KnownHeader::AcceptRanges if b.up.force_ranges => return,
         KnownHeader::ContentType => return content_type(r, value()),
         KnownHeader::LastModified => {

@@ -11,7 +11,7 @@ use super::pass::Target;
 use crate::core::response::Headers;
 
 /// One attempt to ask a backend.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attempt {
     /// The peer's address; the group's name if it had no peer.
     pub peer: Option<Rc<str>>,

@@ -7,10 +7,12 @@ use std::task::{Context, Poll};
 
 use ::upstream::{Choice, Idle, Outcome};
 use buf::{Bytes, Chain};
+use engine::handover::Handover;
 use engine::log::{Errno, Level};
 
 use super::engine::{Backend, TIMED_OUT};
 use super::state::Exchange;
+use crate::core::handover;
 use crate::core::output;
 use crate::core::phase::Flow;
 use crate::core::request::Request;
@@ -65,6 +67,43 @@ impl<'s> Pump<'s> {
     }
 }
 
+/// The waits that a tunnel bears, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For the client to take something.
+    pub client_send_ms: u64,
+    /// For the backend to take something.
+    pub send_ms: u64,
+    /// For anything to pass.
+    pub read_ms: u64,
+}
+
+/// An upgraded connection's side to the backend, and what is counted of it.
+pub struct Tunnel {
+    /// The request's dealings with backends.
+    pub exchange: Rc<Exchange>,
+    /// The server.
+    pub choice: Choice,
+    /// The connection to it.
+    pub backend: rt::Stream,
+    /// The waits that it bears.
+    pub timeouts: Timeouts,
+    /// The first wait for something to pass, if another process began it.
+    pub first_read_ms: Option<u64>,
+    /// Bytes that went to the client.
+    pub moved: u64,
+    /// What had come from the backend before, and is counted already.
+    pub received_before: u64,
+}
+
+/// Why passing bytes on is over.
+enum End {
+    /// One side has ended, or failed.
+    Over,
+    /// The tunnel goes on in another process; these bytes, down and up, have been read and not sent.
+    Leaves(Box<(Rc<Handover>, Chain, Chain)>),
+}
+
 /// Sends the head, then passes bytes both ways. As in nginx, the tunnel ends with either side's end, once what that side
 /// had sent is passed on.
 pub(super) async fn run(
@@ -75,50 +114,88 @@ pub(super) async fn run(
 ) -> Flow<'static> {
     let (mut choice, idle, rest) = *parts;
     r.keepalive = false;
-    let sent = output::send_head(r).await;
-    if sent.is_ok() {
-        let unread = r.body.take_unread();
-        let received = idle.stream.received();
-        let moved = pass(b, r, &idle.stream, rest, unread).await;
-        let received = idle.stream.received() - received;
-        exchange.current(|attempt| (attempt.length, attempt.received) = (moved, attempt.received + received));
-        r.completed = true;
+    if output::send_head(r).await.is_err() {
+        exchange.end();
+        choice.release(Outcome::Good);
+        return Flow::Finished;
     }
-    exchange.end();
-    choice.release(Outcome::Good);
+    let unread = r.body.take_unread();
+    let timeouts = Timeouts {
+        client_send_ms: r.location.core.send_timeout,
+        send_ms: b.up.send_timeout,
+        read_ms: b.up.read_timeout,
+    };
+    let (exchange, backend) = (exchange.clone(), idle.stream);
+    let received_before = backend.received();
+    let tunnel = Tunnel { exchange, choice, backend, timeouts, first_read_ms: None, moved: 0, received_before };
+    tunnel.serve(r, rest, unread).await;
     Flow::Finished
 }
 
-/// How many bytes went to the client.
-async fn pass(b: &Backend, r: &Request, backend: &rt::Stream, rest: Bytes, unread: Bytes) -> u64 {
-    let client = &r.conn.stream;
-    client.set_recv_timeout(None);
-    client.set_send_timeout(Some(r.location.core.send_timeout));
-    backend.set_send_timeout(Some(b.up.send_timeout));
-    backend.set_recv_timeout(Some(b.up.read_timeout));
-    let mut down = Pump::new(backend, client, rest);
-    let mut up = Pump::new(client, backend, unread);
-    let end = poll_fn(|cx| {
-        let mut moved = false;
-        for (turn, who) in [(down.turn(cx), "upstream"), (up.turn(cx), "client")] {
-            match turn {
-                Turn::Waits(some) => moved |= some,
-                Turn::Ended => return Poll::Ready(None),
-                Turn::Failed(error, call) => return Poll::Ready(Some((error, call, who))),
+impl Tunnel {
+    /// Passes bytes both ways until the end, beginning with those that have been read: `rest` is for the client, `unread`
+    /// for the backend. If another process takes over, the request is left without its connection.
+    pub async fn serve(mut self, r: &mut Request, rest: Bytes, unread: Bytes) {
+        match self.pass(r, rest, unread).await {
+            End::Leaves(parts) => {
+                let (to, down, up) = *parts;
+                handover::give_tunnel(&to, r, self, down, up);
+            }
+            End::Over => {
+                let received = self.backend.received() - self.received_before;
+                self.exchange
+                    .current(|attempt| (attempt.length, attempt.received) = (self.moved, attempt.received + received));
+                r.completed = true;
+                self.exchange.end();
+                self.choice.release(Outcome::Good);
             }
         }
-        if moved {
-            backend.set_recv_timeout(Some(b.up.read_timeout));
+    }
+
+    async fn pass(&mut self, r: &Request, rest: Bytes, unread: Bytes) -> End {
+        let (client, backend, timeouts) = (&r.conn.stream, &self.backend, self.timeouts);
+        client.set_recv_timeout(None);
+        client.set_send_timeout(Some(timeouts.client_send_ms));
+        backend.set_send_timeout(Some(timeouts.send_ms));
+        backend.set_recv_timeout(Some(self.first_read_ms.unwrap_or(timeouts.read_ms)));
+        let mut down = Pump::new(backend, client, rest);
+        let mut up = Pump::new(client, backend, unread);
+        let (failed, to) = poll_fn(|cx| {
+            if !r.conn.stays
+                && !backend.is_layered()
+                && let Some(to) = r.http.worker.successors()
+            {
+                return Poll::Ready((None, Some(to)));
+            }
+            let mut moved = false;
+            for turn in [down.turn(cx), up.turn(cx)] {
+                match turn {
+                    Turn::Waits(some) => moved |= some,
+                    Turn::Ended => return Poll::Ready((None, None)),
+                    Turn::Failed(error, call) => return Poll::Ready((Some((error, call)), None)),
+                }
+            }
+            if moved {
+                backend.set_recv_timeout(Some(timeouts.read_ms));
+            }
+            Poll::Pending
+        })
+        .await;
+        self.moved += down.moved;
+        if let Some((error, call)) = failed {
+            log_failure(r, &error, call);
         }
-        Poll::Pending
-    })
-    .await;
-    if let Some((error, call, _)) = end {
-        if error.kind() == io::ErrorKind::TimedOut {
-            r.log_error(format_args!("upstream timed out{TIMED_OUT} while proxying upgraded connection"));
-        } else {
-            r.log_at(Level::Info, format_args!("{call}() failed{} while proxying upgraded connection", Errno(&error)));
+        match to {
+            Some(to) => End::Leaves(Box::new((to, down.chain, up.chain))),
+            None => End::Over,
         }
     }
-    down.moved
+}
+
+fn log_failure(r: &Request, error: &io::Error, call: &str) {
+    if error.kind() == io::ErrorKind::TimedOut {
+        r.log_error(format_args!("upstream timed out{TIMED_OUT} while proxying upgraded connection"));
+    } else {
+        r.log_at(Level::Info, format_args!("{call}() failed{} while proxying upgraded connection", Errno(error)));
+    }
 }

@@ -234,6 +234,13 @@ impl Uring {
         waited
     }
 
+    /// Takes over what has arrived, without waiting; its events come with the next wait.
+    pub(crate) fn look(&mut self, slots: &RefCell<Slots>, clock: &Clock) {
+        if self.ring.wait(Some(0)).is_ok() {
+            self.collect(slots, clock);
+        }
+    }
+
     fn collect(&mut self, slots: &RefCell<Slots>, clock: &Clock) {
         let mut slots = slots.borrow_mut();
         while let Some(done) = self.ring.next(memory) {

@@ -18,4 +18,5 @@ pub use error::{RequestError, Stage};
 pub use fields::{FieldsError, HeaderSpan, parse_fields};
 pub use known::KnownHeader;
 pub use request::{BodyFraming, Connection, Limits, Method, Parsed, RequestHead, RequestParser};
+pub(crate) use request_line::{parse_method, parse_path};
 pub use response::{ResponseError, ResponseHead, ResponseParser, UpstreamFraming};

@@ -283,7 +283,8 @@ impl RequestHead {
             && self.value(KnownHeader::Expect, buf).is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"))
     }
 
-    fn add(&mut self, field: HeaderSpan, buf: &[u8], limits: &Limits) -> Result<(), RequestError> {
+    /// Adds a header line, unless it is one to be ignored.
+    pub(crate) fn add(&mut self, field: HeaderSpan, buf: &[u8], limits: &Limits) -> Result<(), RequestError> {
         if field.invalid && limits.ignore_invalid {
             self.ignored.push(Span { end: field.value.end.max(field.name.end), ..field.name });
             return Ok(());

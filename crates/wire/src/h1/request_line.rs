@@ -27,6 +27,19 @@ pub(super) fn parse(buf: &[u8], start: usize, head: &mut RequestHead) -> Step<us
     rest(buf, start, after, head)
 }
 
+/// Parses the path, with arguments and fragment, that begins at `start` and ends at a space; the offset of that.
+pub(crate) fn parse_path(buf: &[u8], start: usize, head: &mut RequestHead) -> Result<usize, RequestError> {
+    match byte(buf, start) {
+        Some(b'/') => path(buf, start, start, head)?.ok_or(RequestError::InvalidRequest),
+        _ => Err(RequestError::InvalidRequest),
+    }
+}
+
+/// The method of this text; whether it may be one at all is the first result.
+pub(crate) fn parse_method(text: &[u8]) -> (bool, Method) {
+    (!text.is_empty() && text.iter().all(|&b| is(b, METHOD)), method(text))
+}
+
 /// `CONNECT host:port` (RFC 9112 §3.2.3).
 fn authority_form(buf: &[u8], at: usize, head: &mut RequestHead) -> Step<usize> {
     let Some(end) = find(buf, at, |b| is(b, ARGS_STOP)) else { return Ok(None) };

@@ -1,0 +1,317 @@
+//! Connections that leave for another worker, or come from one, on a reload (see [`engine::handover`]).
+//!
+//! An idle connection goes with what it has brought so far. A tunnel goes with both its sockets, the bytes that are under
+//! way in them, and what its line in the access log needs at its end: the request, the response, the dealings with
+//! backends. Server, location and group are found again in the successor's configuration: by the listening address, the
+//! host and the final URI, and by name. Where they are gone, the server's own level stands for the location.
+
+pub mod format;
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+
+use ::upstream::{Choice, Group, GroupSpec, ServerSpec};
+use buf::{Buf, Bytes, Chain, Piece};
+use engine::handover::{Handover, Parcel, kind};
+use engine::log::Level;
+use wire::h1::{Limits, Parsed, ResponseParser};
+
+use self::format::{ClientState, ExchangeState, RequestState, SocketState, TunnelState};
+use super::location::Kind;
+use super::request::{Connection, Request};
+use super::server::Http;
+use super::session;
+use super::variables::Value;
+use crate::proxy::pass::Target;
+use crate::proxy::state::Exchange;
+use crate::proxy::tunnel::{Timeouts, Tunnel};
+
+/// Gives away a connection that waits for a request.
+pub fn give_idle(http: &Http, to: &Handover, conn: Connection) {
+    let timeout_ms = conn.stream.recv_timeout_left();
+    let (mut state, socket) = client_state(conn);
+    state.socket.timeout_ms = timeout_ms;
+    // The least time that it is kept has been running as long as the other one.
+    let idle_ms = u64::from(state.keepalive_ms).saturating_sub(timeout_ms.unwrap_or(0));
+    state.keepalive_min_ms = state.keepalive_min_ms.saturating_sub(u32::try_from(idle_ms).unwrap_or(u32::MAX));
+    if state.debug {
+        http.log.debugging().write(Level::Debug, Some(state.socket.number), format_args!("handed over"));
+    }
+    to.give(Parcel { kind: kind::HTTP_IDLE, payload: state.encode(), fds: vec![socket] });
+}
+
+/// Gives away an upgraded connection; the request is left without its connection. `down` and `up` are bytes that its
+/// streams haven't taken over.
+pub fn give_tunnel(to: &Handover, r: &mut Request, tunnel: Tunnel, down: Chain, up: Chain) {
+    let request = request_state(r);
+    let Some(conn) = r.conn.take() else { return };
+    let Tunnel { exchange, mut choice, backend, timeouts, moved, received_before, .. } = tunnel;
+    let (mut client, client_socket) = client_state(conn);
+    client.socket.unsent.extend(flat(down));
+    let timeout_ms = backend.recv_timeout_left();
+    let (mut backend, backend_socket) = socket_state(backend);
+    backend.timeout_ms = timeout_ms;
+    backend.unsent.extend(flat(up));
+    exchange.current(|attempt| {
+        attempt.received += backend.received - received_before;
+    });
+    let group = choice.group().name.as_bytes().to_vec();
+    let state = TunnelState {
+        client,
+        backend,
+        request,
+        exchange: exchange_state(&exchange, group),
+        timeouts_ms: [timeouts.client_send_ms, timeouts.send_ms, timeouts.read_ms],
+        moved,
+    };
+    choice.release(::upstream::Outcome::Good);
+    let fds = vec![client_socket, backend_socket];
+    to.give(Parcel { kind: kind::HTTP_TUNNEL, payload: state.encode(), fds });
+}
+
+/// Serves a connection of another worker on; `back`: one that this worker had given away in vain. `Err`: it isn't one
+/// for HTTP, or there is no place for it.
+pub fn adopt(http: &Rc<Http>, parcel: Parcel, back: bool) -> Result<(), Parcel> {
+    match parcel.kind {
+        kind::HTTP_IDLE => adopt_idle(http, parcel, back),
+        kind::HTTP_TUNNEL => adopt_tunnel(http, parcel, back),
+        _ => Err(parcel),
+    }
+}
+
+fn adopt_idle(http: &Rc<Http>, mut parcel: Parcel, back: bool) -> Result<(), Parcel> {
+    let Some(state) = ClientState::decode(&parcel.payload) else { return Err(parcel) };
+    let Some(socket) = parcel.fds.pop().filter(|_| parcel.fds.is_empty()) else { return Err(parcel) };
+    let number = state.socket.number;
+    let closed = |why: &str| http.log.write(Level::Info, Some(number), format_args!("{why}, idle connection closed"));
+    if rt::connections().free == 0 {
+        closed("no worker_connections are left for what another worker process hands over");
+        return Ok(());
+    }
+    let timeout_ms = state.socket.timeout_ms;
+    match client(http, state, socket, back) {
+        Some(conn) => rt::spawn(session::resume(http.clone(), conn, timeout_ms)),
+        None => closed("nobody listens any more where it was accepted"),
+    }
+    Ok(())
+}
+
+fn adopt_tunnel(http: &Rc<Http>, mut parcel: Parcel, back: bool) -> Result<(), Parcel> {
+    let Some(state) = TunnelState::decode(&parcel.payload).filter(|_| parcel.fds.len() == 2) else {
+        return Err(parcel);
+    };
+    // What this worker gave away has left its places to others, but it is not to be lost for that.
+    if !back && !rt::make_room(2) {
+        return Err(parcel);
+    }
+    let local = parcel.fds.first().map(|fd| fd.as_raw_fd());
+    if http.address(&state.client.listen, || os::socket::local_addr(local?).ok()).is_none() {
+        return Err(parcel);
+    }
+    let (Some(backend_socket), Some(client_socket)) = (parcel.fds.pop(), parcel.fds.pop()) else { return Err(parcel) };
+    let TunnelState { client: client_state, backend, request, exchange, timeouts_ms, moved } = state;
+    let timeout_ms = backend.timeout_ms;
+    let Some(conn) = client(http, client_state, client_socket, back) else { return Ok(()) };
+    let Ok(backend) = stream(backend, backend_socket, false) else { return Ok(()) };
+    let choice = choice(http, &exchange, &backend);
+    let exchange = restore_exchange(exchange, &choice);
+    let r = restore_request(http, conn, request, exchange.clone());
+    let [client_send_ms, send_ms, read_ms] = timeouts_ms;
+    let timeouts = Timeouts { client_send_ms, send_ms, read_ms };
+    let received_before = backend.received();
+    let tunnel = Tunnel { exchange, choice, backend, timeouts, first_read_ms: timeout_ms, moved, received_before };
+    rt::spawn(session::resume_tunnel(r, tunnel));
+    Ok(())
+}
+
+/// A connection's state without its timeout, and its socket.
+fn client_state(conn: Connection) -> (ClientState, OwnedFd) {
+    let (socket, fd) = socket_state(conn.stream);
+    let state = ClientState {
+        socket,
+        listen: conn.address.addr.clone(),
+        peer: conn.peer,
+        proxy: conn.proxy.map(|proxy| *proxy),
+        proxy_expected: conn.proxy_expected,
+        age_ms: rt::now_ms().saturating_sub(conn.started_ms),
+        requests: conn.requests,
+        keepalive_ms: conn.keepalive_ms,
+        keepalive_min_ms: conn.keepalive_min_ms,
+        nodelay: conn.nodelay,
+        debug: conn.debug,
+    };
+    (state, fd)
+}
+
+/// `None` if nobody listens for it, or the event method can't take it.
+fn client(http: &Rc<Http>, state: ClientState, socket: OwnedFd, stays: bool) -> Option<Connection> {
+    let local = socket.as_raw_fd();
+    let address = http.address(&state.listen, || os::socket::local_addr(local).ok())?;
+    Some(Connection {
+        stream: stream(state.socket, socket, true).ok()?,
+        tls_expected: address.ssl && state.requests == 0,
+        address,
+        peer: state.peer,
+        local: None,
+        proxy: state.proxy.map(Box::new),
+        proxy_expected: state.proxy_expected,
+        stays,
+        started_ms: rt::now_ms().saturating_sub(state.age_ms),
+        requests: state.requests,
+        pipelined: false,
+        keepalive_ms: state.keepalive_ms,
+        keepalive_min_ms: state.keepalive_min_ms,
+        nodelay: state.nodelay,
+        debug: state.debug,
+    })
+}
+
+fn socket_state(stream: rt::Stream) -> (SocketState, OwnedFd) {
+    let parts = stream.detach();
+    let state = SocketState {
+        number: parts.number,
+        received: parts.received,
+        sent: parts.sent,
+        timeout_ms: None,
+        unread: parts.unread.iter().flat_map(|buf| buf.iter().copied()).collect(),
+        unsent: flat(parts.unsent),
+    };
+    (state, parts.fd)
+}
+
+fn stream(state: SocketState, fd: OwnedFd, accepted: bool) -> std::io::Result<rt::Stream> {
+    let SocketState { number, received, sent, unread, unsent, .. } = state;
+    let length = unread.len();
+    let unread = (length > 0).then(|| Buf::from_memory(unread.into(), 0, length));
+    let unsent = if unsent.is_empty() { Chain::new() } else { Chain::from(Bytes::from(unsent)) };
+    let unread = unread.into_iter().collect();
+    rt::Stream::attach(rt::Detached { fd, unread, unsent, received, sent, number, accepted })
+}
+
+/// The bytes of a chain. Neither idle connections nor tunnels have files in theirs.
+fn flat(mut chain: Chain) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = chain.pop() {
+        debug_assert!(matches!(piece, Piece::Bytes(_)), "there are no files to be sent");
+        if let Piece::Bytes(piece) = piece {
+            bytes.extend_from_slice(&piece);
+        }
+    }
+    bytes
+}
+
+fn request_state(r: &Request) -> RequestState {
+    let entries = r.http.variables.entries().iter().zip(&r.values);
+    let values = entries.filter_map(|(entry, value)| match value {
+        Value::Set(value) => Some((entry.name.as_bytes().to_vec(), value.to_vec())),
+        Value::Unset | Value::Missing => None,
+    });
+    let fields = r.response.headers.0.iter().map(|field| (field.name.to_vec(), field.value.to_vec()));
+    RequestState {
+        head: r.head.to_vec(),
+        uri: r.uri.clone(),
+        args: r.args.clone(),
+        named: matches!(r.location.kind, Kind::Named).then(|| r.location.name.to_vec()),
+        age_ms: rt::now_ms().saturating_sub(r.start_ms),
+        sent_before: r.sent_before,
+        header_sent: r.header_sent,
+        body_received: r.body_received,
+        internal: r.internal,
+        pipelined: r.pipelined,
+        id: r.id.clone(),
+        values: values.collect(),
+        fields: fields.collect(),
+        content_type: r.response.content_type.as_ref().map(|value| value.to_vec()),
+    }
+}
+
+/// The request as it was when it was given away, in the server and the location that this configuration has for it.
+fn restore_request(http: &Rc<Http>, conn: Connection, state: RequestState, exchange: Rc<Exchange>) -> Box<Request> {
+    let mut r = Request::begin(conn, http);
+    let head = Bytes::from(state.head);
+    // It was within the bounds when it came.
+    let own = session::limits(&r.server.core);
+    let limits = Limits { header_buffer: head.len() + 1, line: head.len() + 1, max_headers: usize::MAX, ..own };
+    let parsed = r.parser.parse(&head, &limits, &mut r.line);
+    r.head = head;
+    if let Ok(Parsed::Complete(_)) = parsed {
+        r.method = r.line.method_id;
+        let _ = session::set_uri(&mut r);
+        let _ = session::set_server(&mut r);
+    }
+    r.uri_rewritten = r.uri != state.uri || r.args != state.args;
+    (r.uri, r.args) = (state.uri, state.args);
+    let named = state.named.and_then(|name| r.server.root.children.named(&name));
+    match named {
+        Some(id) => r.location = http.location(id),
+        None => {
+            if r.find_location().is_err() {
+                r.location = r.server.root.clone();
+            }
+        }
+    }
+    for (name, value) in state.values {
+        let id = std::str::from_utf8(&name).ok().and_then(|name| http.variables.id(name));
+        if let Some(place) = id.and_then(|id| r.values.get_mut(id.index())) {
+            *place = Value::Set(Bytes::from(value));
+        }
+    }
+    r.start_ms = rt::now_ms().saturating_sub(state.age_ms);
+    (r.sent_before, r.header_sent, r.body_received) = (state.sent_before, state.header_sent, state.body_received);
+    (r.internal, r.pipelined, r.id) = (state.internal, state.pipelined, state.id);
+    r.response.status = 101;
+    r.response.content_type = state.content_type.map(Bytes::from);
+    state.fields.into_iter().for_each(|(name, value)| r.response.headers.push(name, value));
+    r.upstream = Some(exchange);
+    r
+}
+
+fn exchange_state(exchange: &Exchange, group: Vec<u8>) -> ExchangeState {
+    let target = exchange.target.borrow();
+    let of = |part: fn(&Target) -> &[u8]| target.as_ref().map(|target| part(target).to_vec()).unwrap_or_default();
+    ExchangeState {
+        attempts: exchange.attempts.borrow().clone(),
+        age_ms: exchange.elapsed_ms(),
+        head: exchange.head.borrow().0.to_vec(),
+        uri: exchange.uri.borrow().to_vec(),
+        group,
+        scheme: of(|target| target.scheme.as_bytes()),
+        host: of(|target| &target.host),
+        port: of(|target| &target.port),
+        body_length: exchange.body_length.get(),
+    }
+}
+
+fn restore_exchange(state: ExchangeState, choice: &Choice) -> Rc<Exchange> {
+    let exchange = Exchange::new();
+    exchange.attempts.replace(state.attempts);
+    exchange.started_ms.set(rt::now_ms().saturating_sub(state.age_ms));
+    exchange.uri.replace(Bytes::from(state.uri));
+    exchange.body_length.set(state.body_length);
+    let scheme = SCHEMES.iter().find(|scheme| scheme.as_bytes() == state.scheme).unwrap_or(&"");
+    let (host, port) = (state.host.into(), state.port.into());
+    let group = choice.group().clone();
+    // A tunnel over TLS is never handed over.
+    let target = Target { group, scheme, ssl: false, host, port, uri: Box::default(), key: None };
+    exchange.target.replace(Some(Rc::new(target)));
+    let head = Bytes::from(state.head);
+    let mut parts = exchange.head.borrow_mut();
+    let _ = ResponseParser::default().parse(&head, head.len() + 1, &mut parts.1);
+    parts.0 = head;
+    drop(parts);
+    exchange
+}
+
+/// The tunnel counts for its server in this configuration's group, if that has it.
+fn choice(http: &Http, exchange: &ExchangeState, backend: &rt::Stream) -> Choice {
+    let peer = exchange.attempts.last().and_then(|attempt| attempt.peer.clone()).unwrap_or_default();
+    let name = String::from_utf8_lossy(&exchange.group);
+    let group = http.groups.borrow().named(&name).unwrap_or_else(|| {
+        let servers = backend.peer_addr().map(|addr| ServerSpec::new(&peer, vec![addr])).into_iter().collect();
+        Group::new(&GroupSpec { name: exchange.group.clone(), servers, ..GroupSpec::default() })
+    });
+    Choice::resume(group, &peer)
+}
+
+/// The schemes that log lines name.
+const SCHEMES: [&str; 2] = ["http://", "https://"];

@@ -1,0 +1,79 @@
+//! How much a peer may make us work for nothing.
+//!
+//! Every frame that serves no request costs points: PING, SETTINGS, an empty DATA, a stream that is opened only to be reset.
+//! Whatever serves one gives points back: DATA sent, a response finished; so does time. A peer without
+//! points is told ENHANCE_YOUR_CALM. An honest client never comes near, however busy; a flood of any kind, or a mix of
+//! them, ends after a bounded amount of work (CVE-2019-9511 to 9518, CVE-2023-44487, CVE-2024-24549, CVE-2025-8671).
+
+use super::error::{ConnectionError, Reason};
+
+/// Points for one frame that only has to be read: PING, an empty DATA, WINDOW_UPDATE, an unknown frame.
+pub const COST_FRAME: u32 = 1;
+/// Points for PRIORITY and PRIORITY_UPDATE, after which streams are put in order again.
+pub const COST_PRIORITY: u32 = 4;
+/// Points for SETTINGS, which touch every stream and ask for an answer.
+pub const COST_SETTINGS: u32 = 8;
+/// Points for a stream that ends by RST_STREAM, whoever sends it, or is refused: a request was read for nothing.
+pub const COST_RESET: u32 = 8;
+/// Points given back for a DATA frame sent: the peer may answer it with two WINDOW_UPDATEs.
+pub const GAIN_DATA: u32 = 2;
+/// Points given back for a finished response.
+pub const GAIN_RESPONSE: u32 = 8;
+
+/// The points of one connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    points: u32,
+    /// When points were last given for time, in milliseconds.
+    refilled_ms: u64,
+}
+
+impl Budget {
+    pub(super) fn new(points: u32) -> Budget {
+        Budget { points, refilled_ms: 0 }
+    }
+
+    /// Takes points; the connection ends when there are too few.
+    #[inline]
+    pub(super) fn take(&mut self, points: u32) -> Result<(), ConnectionError> {
+        self.points = self.points.checked_sub(points).ok_or(Reason::Flood)?;
+        Ok(())
+    }
+
+    /// Gives points back, up to `most`.
+    #[inline]
+    pub(super) fn give(&mut self, points: u32, most: u32) {
+        self.points = self.points.saturating_add(points).min(most);
+    }
+
+    /// Gives what time gives: `per_second` points.
+    pub(super) fn refill(&mut self, now_ms: u64, per_second: u32, most: u32) {
+        let elapsed = now_ms.saturating_sub(self.refilled_ms);
+        let points = elapsed.saturating_mul(u64::from(per_second)) / 1000;
+        if points > 0 {
+            self.refilled_ms = now_ms;
+            self.give(u32::try_from(points).unwrap_or(u32::MAX), most);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_spent_and_refilled() {
+        let mut budget = Budget::new(10);
+        assert!(budget.take(8).is_ok());
+        assert!(budget.take(2).is_ok());
+        assert_eq!(budget.take(1).unwrap_err().reason, Reason::Flood);
+        budget.refill(9, 100, 10);
+        assert!(budget.take(1).is_err());
+        budget.refill(30, 100, 10);
+        assert!(budget.take(3).is_ok());
+        assert!(budget.take(1).is_err());
+        budget.refill(u64::MAX, 100, 10);
+        assert!(budget.take(10).is_ok());
+        assert!(budget.take(1).is_err());
+    }
+}

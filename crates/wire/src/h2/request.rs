@@ -1,0 +1,273 @@
+//! A request's head in the form that HTTP/1 has: so that what comes after a session needn't know the protocol.
+
+use std::fmt;
+
+use super::head::{Head, HeadError};
+use crate::class::{NAME, is};
+use crate::h1::{HeaderSpan, KnownHeader, Limits, Method, RequestError, RequestHead, parse_method, parse_path};
+use crate::span::Span;
+
+/// Why a request is refused; its stream lives, and the answer goes there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestFault {
+    /// The head isn't valid in HTTP/2.
+    Head(HeadError),
+    /// It wouldn't be valid in HTTP/1 either.
+    Request(RequestError),
+    /// Neither `:authority` nor Host.
+    NoHost,
+    /// `:authority` and Host are two different things.
+    HostMismatch,
+}
+
+impl RequestFault {
+    /// The status that nginx answers with.
+    pub fn status(self) -> u16 {
+        match self {
+            RequestFault::Request(error) => error.status(),
+            _ => 400,
+        }
+    }
+
+    /// nginx's text for the error log; `text` is [`Head::text`].
+    pub fn text(self, text: &[u8]) -> impl fmt::Display {
+        match self {
+            RequestFault::Head(error) => format!("client sent {}", error.text(text)),
+            RequestFault::Request(error) => error.text(text).to_string(),
+            RequestFault::NoHost => String::from("client sent neither \":authority\" nor \"Host\" header"),
+            RequestFault::HostMismatch => {
+                String::from("client sent \":authority\" and \"Host\" headers with different values")
+            }
+        }
+    }
+}
+
+impl From<RequestError> for RequestFault {
+    fn from(error: RequestError) -> RequestFault {
+        RequestFault::Request(error)
+    }
+}
+
+impl Head {
+    /// Fills `line`, which must be empty, with spans of [`Head::text`].
+    ///
+    /// A request line is made up behind what was sent (`GET /path HTTP/2.0`: nginx's `$request`); `:authority` becomes the Host
+    /// header; cookie crumbs are joined (RFC 9113 §8.2.3). After an error `line` has what was understood until then,
+    /// as nginx's log does. An extended CONNECT keeps its method; [`Head::protocol`] tells it apart.
+    pub fn to_request(&mut self, limits: &Limits, line: &mut RequestHead) -> Result<(), RequestFault> {
+        let parsed = self.request_line(line);
+        if let Some(error) = self.error {
+            return Err(RequestFault::Head(error));
+        }
+        parsed?;
+        // What `:authority` becomes isn't counted.
+        let max_headers = limits.max_headers.saturating_add(usize::from(self.authority.is_some()));
+        let limits = &Limits { max_headers, ..*limits };
+        self.host(limits, line)?;
+        let fields = std::mem::take(&mut self.fields);
+        let added = self.add_fields(&fields, limits, line);
+        self.fields = fields;
+        added
+    }
+
+    fn request_line(&mut self, line: &mut RequestHead) -> Result<(), RequestError> {
+        line.version = 2000;
+        let method = self.method.unwrap_or_default();
+        let (valid, method_id) = parse_method(method.of(&self.text));
+        let plain_connect = method_id == Method::Connect && self.protocol.is_none();
+        let target = if plain_connect { self.authority } else { self.path }.unwrap_or_default();
+        let start = self.text.len();
+        self.append(method);
+        self.text.extend_from_slice(b" ");
+        let at = self.text.len();
+        self.append(target);
+        self.text.extend_from_slice(b" HTTP/2.0");
+        let end = self.text.len();
+        line.request_line = Span::new(start, end);
+        line.protocol = Span::new(end - PROTOCOL_LEN, end);
+        line.method = Span::new(start, start + method.len());
+        line.method_id = method_id;
+        if !valid {
+            return Err(RequestError::InvalidMethod);
+        }
+        if plain_connect {
+            // The location decides, and refuses it if it has no tunnel.
+            line.target = Span::new(at, at + target.len());
+            (line.uri_path, line.empty_path_in_uri) =
+                (Span::new(line.target.end as usize, line.target.end as usize), true);
+            return Ok(());
+        }
+        // A space inside would end the path too early.
+        let stop = parse_path(&self.text, at, line)?;
+        if stop == at + target.len() { Ok(()) } else { Err(RequestError::InvalidRequest) }
+    }
+
+    fn host(&mut self, limits: &Limits, line: &mut RequestHead) -> Result<(), RequestFault> {
+        let host = self.fields.iter().find(|field| field.known == KnownHeader::Host).map(|field| field.value);
+        let Some(authority) = self.authority else {
+            return if host.is_some() { Ok(()) } else { Err(RequestFault::NoHost) };
+        };
+        if host.is_some_and(|host| host.of(&self.text) != authority.of(&self.text)) {
+            return Err(RequestFault::HostMismatch);
+        }
+        let name = self.text.len();
+        self.text.extend_from_slice(b"host");
+        let name = Span::new(name, self.text.len());
+        line.add(HeaderSpan { name, value: authority, known: KnownHeader::Host, invalid: false }, &self.text, limits)?;
+        Ok(())
+    }
+
+    fn add_fields(
+        &mut self,
+        fields: &[HeaderSpan],
+        limits: &Limits,
+        line: &mut RequestHead,
+    ) -> Result<(), RequestFault> {
+        let crumbs = fields.iter().filter(|field| field.known == KnownHeader::Cookie).count();
+        let from_authority = self.authority.is_some();
+        for field in fields {
+            let joined = field.known == KnownHeader::Cookie && crumbs > 1;
+            if joined || (field.known == KnownHeader::Host && from_authority) {
+                continue;
+            }
+            let usual = |&byte: &u8| is(byte, NAME) || (limits.underscores && byte == b'_');
+            let invalid = field.invalid && !field.name.of(&self.text).iter().all(usual);
+            line.add(HeaderSpan { invalid, ..*field }, &self.text, limits)?;
+        }
+        if crumbs > 1 {
+            let cookie = self.joined_cookie(fields);
+            line.add(cookie, &self.text, limits)?;
+        }
+        Ok(())
+    }
+
+    fn joined_cookie(&mut self, fields: &[HeaderSpan]) -> HeaderSpan {
+        let start = self.text.len();
+        let mut name = Span::default();
+        for field in fields.iter().filter(|field| field.known == KnownHeader::Cookie) {
+            if self.text.len() > start {
+                self.text.extend_from_slice(b"; ");
+            }
+            self.append(field.value);
+            name = field.name;
+        }
+        let value = Span::new(start, self.text.len());
+        HeaderSpan { name, value, known: KnownHeader::Cookie, invalid: false }
+    }
+
+    /// Appends a copy of a part of the text.
+    fn append(&mut self, span: Span) {
+        self.text.reserve(span.len());
+        let (from, len) = (span.start as usize, span.len());
+        let copy: smallvec::SmallVec<[u8; 256]> = self.text.get(from..from + len).unwrap_or_default().into();
+        self.text.extend_from_slice(&copy);
+    }
+}
+
+/// Length of "HTTP/2.0".
+const PROTOCOL_LEN: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::HeadKind;
+    use super::*;
+    use crate::hpack::Field;
+
+    const BASE: [(&str, &str); 3] = [(":method", "GET"), (":scheme", "http"), (":path", "/a%20b?c=d")];
+
+    fn head(fields: &[(&str, &str)]) -> Head {
+        let mut head = Head::default();
+        for (name, value) in fields {
+            let start = head.text.len();
+            head.text.extend_from_slice(name.as_bytes());
+            let middle = head.text.len();
+            head.text.extend_from_slice(value.as_bytes());
+            let (name, value) = (Span::new(start, middle), Span::new(middle, head.text.len()));
+            head.push(Field { name, value, never_indexed: false }, HeadKind::Request, 10);
+        }
+        head.finish(HeadKind::Request, false, true);
+        head
+    }
+
+    /// The request line, host and header lines; or the status and text of the fault.
+    fn check(fields: &[(&str, &str)], expected: &str) {
+        let (mut head, mut line) = (head(fields), RequestHead::default());
+        let shown = match head.to_request(&Limits { max_headers: 4, ..Limits::default() }, &mut line) {
+            Err(fault) => format!("{} {}", fault.status(), fault.text(&head.text)),
+            Ok(()) => {
+                let text = |span: Span| String::from_utf8_lossy(span.of(&head.text)).into_owned();
+                let headers: Vec<_> =
+                    line.headers.iter().map(|h| format!("{}={}", text(h.name), text(h.value))).collect();
+                format!("{}|{}|{}", text(line.request_line), text(line.host().unwrap_or_default()), headers.join(","))
+            }
+        };
+        assert_eq!(shown, expected, "{fields:?}");
+    }
+
+    fn with(more: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
+        [&BASE[..], more].concat()
+    }
+
+    #[test]
+    fn becomes_a_request() {
+        check(&with(&[(":authority", "a:80"), ("x", "y")]), "GET /a%20b?c=d HTTP/2.0|a|host=a:80,x=y");
+        check(&with(&[("host", "b"), ("x_y", "z")]), "GET /a%20b?c=d HTTP/2.0|b|host=b");
+        check(&with(&[(":authority", "a"), ("host", "a")]), "GET /a%20b?c=d HTTP/2.0|a|host=a");
+        check(
+            &with(&[(":authority", "a"), ("cookie", "a=b"), ("x", "y"), ("cookie", "c=d")]),
+            "GET /a%20b?c=d HTTP/2.0|a|host=a,x=y,cookie=a=b; c=d",
+        );
+        check(&[(":method", "CONNECT"), (":authority", "a:1")], "CONNECT a:1 HTTP/2.0|a|host=a:1");
+        check(
+            &[
+                (":method", "CONNECT"),
+                (":protocol", "websocket"),
+                (":scheme", "http"),
+                (":path", "/x"),
+                (":authority", "a"),
+            ],
+            "CONNECT /x HTTP/2.0|a|host=a",
+        );
+    }
+
+    #[test]
+    fn its_parts_are_those_of_http1() {
+        let (mut head, mut line) = (head(&with(&[(":authority", "a:80")])), RequestHead::default());
+        head.to_request(&Limits::default(), &mut line).unwrap();
+        let text = |span: Span| String::from_utf8_lossy(span.of(&head.text)).into_owned();
+        assert_eq!((text(line.method), line.method_id, line.version), ("GET".into(), Method::Get, 2000));
+        assert_eq!((text(line.target), text(line.uri_path)), ("/a%20b?c=d".into(), "/a%20b".into()));
+        assert_eq!((text(line.args.unwrap()), text(line.protocol)), ("c=d".into(), "HTTP/2.0".into()));
+        assert!(line.complex_uri && line.quoted_uri && !line.plus_in_uri);
+        assert_eq!((line.port(), line.has(KnownHeader::Host)), (Some(80), true));
+    }
+
+    #[test]
+    fn faults() {
+        let path =
+            |path: &'static str| vec![(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "a")];
+        check(&with(&[]), "400 client sent neither \":authority\" nor \"Host\" header");
+        check(&with(&[(":authority", "")]), "400 client sent invalid host header");
+        check(&with(&[(":authority", "a b")]), "400 client sent invalid host header");
+        check(
+            &with(&[(":authority", "a:1"), ("host", "a:2")]),
+            "400 client sent \":authority\" and \"Host\" headers with different values",
+        );
+        check(
+            &with(&[("host", "a"), ("host", "a")]),
+            "400 client sent duplicate host header: \"host: a\", previous value: \"host: a\"",
+        );
+        check(&path("a.html"), "400 client sent invalid request");
+        check(&path("/a\u{2}"), "400 client sent invalid request");
+        check(&path("/a HTTP/1.1"), "400 client sent invalid request");
+        check(&path("*"), "400 client sent invalid request");
+        check(
+            &[(":method", "get"), (":scheme", "http"), (":path", "/"), (":authority", "a")],
+            "400 client sent invalid method",
+        );
+        check(&with(&[("X", "y")]), "400 client sent invalid header name: \"X\"");
+        let many = [(":authority", "a"), ("a", ""), ("b", ""), ("c", ""), ("d", ""), ("e", "")];
+        check(&with(&many[..5]), "GET /a%20b?c=d HTTP/2.0|a|host=a,a=,b=,c=,d=");
+        check(&with(&many), "400 client sent too many header lines");
+    }
+}

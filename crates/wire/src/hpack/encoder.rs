@@ -1,0 +1,125 @@
+//! Fields to header blocks.
+
+use buf::Buf;
+use smallvec::SmallVec;
+
+use super::statics::{self, Found, STATIC_LEN};
+use super::table::Table;
+use super::{DEFAULT_TABLE_SIZE, encode_integer, huffman};
+
+/// Whether a field may enter the dynamic table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Indexing {
+    /// It enters: for what comes again, as Server or Content-Type.
+    Incremental,
+    /// It doesn't: for what differs each time, as Date or Content-Length.
+    #[default]
+    Without,
+    /// It doesn't, and nobody who forwards it may let it: for secrets (RFC 7541 §7.1.3).
+    Never,
+}
+
+/// Writes header blocks, in the order in which the peer will read them.
+#[derive(Debug)]
+pub struct Encoder {
+    table: Table,
+    /// The smallest table size since the last block, if the peer must be told of a change.
+    smallest: Option<usize>,
+}
+
+impl Default for Encoder {
+    fn default() -> Encoder {
+        Encoder::new()
+    }
+}
+
+impl Encoder {
+    /// An encoder for a peer that allows a table of [`DEFAULT_TABLE_SIZE`].
+    pub fn new() -> Encoder {
+        Encoder { table: Table::new(), smallest: None }
+    }
+
+    /// The peer allows a table of this size (SETTINGS_HEADER_TABLE_SIZE). More than [`DEFAULT_TABLE_SIZE`] isn't used.
+    pub fn set_max_size(&mut self, size: u32) {
+        let size = size.min(DEFAULT_TABLE_SIZE) as usize;
+        if size != self.table.max_size() {
+            self.table.set_max_size(size);
+            self.smallest = Some(self.smallest.map_or(size, |smallest| smallest.min(size)));
+        }
+    }
+
+    /// Starts a block: announces changes of the table's size (RFC 7541 §4.2).
+    pub fn begin(&mut self, out: &mut Buf) {
+        if let Some(smallest) = self.smallest.take() {
+            if smallest < self.table.max_size() {
+                encode_integer(out, 0x20, 5, smallest as u32);
+            }
+            encode_integer(out, 0x20, 5, self.table.max_size() as u32);
+        }
+    }
+
+    /// Writes a field; capitals of its name become small letters.
+    pub fn field(&mut self, name: &[u8], value: &[u8], indexing: Indexing, out: &mut Buf) {
+        if name.iter().any(u8::is_ascii_uppercase) {
+            let lower: SmallVec<[u8; 64]> = name.iter().map(u8::to_ascii_lowercase).collect();
+            self.lower(&lower, value, indexing, out);
+        } else {
+            self.lower(name, value, indexing, out);
+        }
+    }
+
+    /// What the dynamic table counts, in bytes: for tests and statistics.
+    pub fn table_size(&self) -> usize {
+        self.table.size()
+    }
+
+    fn lower(&mut self, name: &[u8], value: &[u8], indexing: Indexing, out: &mut Buf) {
+        let index = match (statics::find(name, value), indexing) {
+            // Naming an exact entry would not tell the next hop that it is a secret.
+            (Found::Exact(index) | Found::Name(index), Indexing::Never) => index,
+            (Found::Nothing, Indexing::Never) => 0,
+            (Found::Exact(index), _) => return encode_integer(out, 0x80, 7, index as u32),
+            (found, _) => match (self.table.find(name, value), found) {
+                (Found::Exact(index), _) => return encode_integer(out, 0x80, 7, (index + STATIC_LEN + 1) as u32),
+                (_, Found::Name(index)) => index,
+                (Found::Name(index), _) => index + STATIC_LEN + 1,
+                _ => 0,
+            },
+        };
+        literal(index, name, value, indexing, out);
+        if indexing == Indexing::Incremental {
+            self.table.insert(name, value);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn check_invariants(&self) {
+        self.table.check_invariants();
+    }
+}
+
+/// A literal with a name by index, or in full where that is 0.
+fn literal(index: usize, name: &[u8], value: &[u8], indexing: Indexing, out: &mut Buf) {
+    let (first, prefix) = match indexing {
+        Indexing::Incremental => (0x40, 6),
+        Indexing::Without => (0x00, 4),
+        Indexing::Never => (0x10, 4),
+    };
+    encode_integer(out, first, prefix, index as u32);
+    if index == 0 {
+        string(name, out);
+    }
+    string(value, out);
+}
+
+/// A string in the shorter of its two forms.
+fn string(text: &[u8], out: &mut Buf) {
+    let encoded = huffman::encoded_len(text);
+    if encoded < text.len() {
+        encode_integer(out, 0x80, 7, encoded as u32);
+        huffman::encode(text, encoded, out);
+    } else {
+        encode_integer(out, 0, 7, text.len() as u32);
+        out.extend_from_slice(text);
+    }
+}

@@ -1,0 +1,16 @@
+//! Messages of tagged fields.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use wire::tagged::{Reader, Writer};
+
+fuzz_target!(|data: &[u8]| {
+    if let Some(reader) = Reader::new(1, data) {
+        let mut writer = Writer::new(1);
+        for (tag, value) in reader.iter() {
+            writer.bytes(tag, value);
+            assert!(reader.all(tag).any(|other| other == value));
+        }
+        assert_eq!(writer.finish(), data, "there is one form only");
+    }
+});

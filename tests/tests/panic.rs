@@ -1,0 +1,90 @@
+//! What an accident costs: a panic its connection, a crash those of its worker. The program under test is one with the
+//! feature `test-hooks`; if `TIDEGATE_BINARY` has it not, one is built.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use e2e::{Server, Setup, binary};
+
+fn has_hooks(program: &Path) -> bool {
+    let directives = Command::new(program).arg("--dump-directives").output();
+    directives.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains("\ttest_hook\t"))
+}
+
+fn program() -> PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| if has_hooks(&binary()) { binary() } else { build() }).clone()
+}
+
+fn build() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand inside the workspace");
+    let target = root.join("target/test-hooks");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(root).args(["build", "-q", "-p", "tidegate", "--features", "test-hooks", "--target-dir"]);
+    assert!(cargo.arg(&target).status().expect("cargo is there").success(), "the program is built");
+    target.join("debug/tidegate")
+}
+
+fn start(more: &str) -> Server {
+    let http = "server { listen 127.0.0.1:%%PORT%%; server_name site;
+         location / { return 200 one; }
+         location /panic { test_hook panic; }
+         location /later { test_hook panic_later; }
+         location /abort { test_hook abort; } }";
+    let main = format!("worker_rlimit_core 0; {more}");
+    let mut server = Setup::http(http).main(&main).program(program()).start();
+    server.quiet();
+    server
+}
+
+#[test]
+fn a_panic_costs_its_connection() {
+    if binary().ends_with("nginx") {
+        return;
+    }
+    for more in ["", "sandbox on;"] {
+        let mut server = start(more);
+        let mut other = server.connect();
+        assert_eq!(other.get("/", "").text(), "one");
+        let workers = server.children();
+        for (path, count) in [("/panic", 1), ("/later", 2), ("/panic?again", 3)] {
+            let mut unlucky = server.connect();
+            assert_eq!(unlucky.get("/", "").text(), "one");
+            unlucky.send(format!("GET {path} HTTP/1.1\r\nHost: example.com\r\n\r\n"));
+            assert!(unlucky.closed(), "{path}");
+            server.wait(|s| s.read("error.log").matches("closed after a panic").count() == count, "its line");
+            let log = server.read("error.log");
+            let line = log.lines().rfind(|line| line.contains("closed after a panic")).expect("a line");
+            let details =
+                format!("client: 127.0.0.1, server: site, request: \"GET {path} HTTP/1.1\", host: \"example.com\"");
+            assert!(line.contains("[alert]") && line.ends_with(&details), "{line}");
+            assert!(log.contains("[alert]") && log.contains("panic: test hook in "), "{log}");
+        }
+        assert_eq!((other.get("/", "").text().as_str(), server.children()), ("one", workers));
+    }
+}
+
+#[test]
+fn a_crash_costs_the_connections_of_its_worker() {
+    if binary().ends_with("nginx") {
+        return;
+    }
+    let mut server = start("");
+    let text = server.read("nginx.conf").replace("worker_processes 1;", "worker_processes 2;");
+    server.configure(&text);
+    server.reload();
+    server.wait(|s| s.children().len() == 2, "two workers");
+    // Connections of both workers: who answers is seen by who is left.
+    let mut all: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    assert!(all.iter_mut().all(|connection| connection.get("/", "").text() == "one"));
+    let before = server.children();
+    let mut unlucky = server.connect();
+    unlucky.send("GET /abort HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(unlucky.closed());
+    server.read_until("error.log", "exited on signal 6");
+    server.wait(|s| s.children().len() == 2, "another worker");
+    let kept = before.iter().filter(|pid| server.children().contains(pid)).count();
+    assert_eq!(kept, 1, "the other worker is still there");
+    assert!((0..20).all(|_| server.get("/").text() == "one"));
+}
