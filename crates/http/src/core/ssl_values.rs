@@ -73,7 +73,7 @@ pub fn certificate_cache(_: &mut Loader<'_>, d: &Directive) -> Result<Option<Cac
         if *word == "off" {
             return Ok(None);
         }
-        let time = |text: &str| buf::parse::parse_sec(text.as_bytes()).map(|seconds| seconds as u64 * 1000);
+        let time = |text: &str| buf::parse::parse_sec(text.as_bytes()).map(|seconds| seconds * 1000);
         let read = match text.split_once('=') {
             Some(("max", value)) => value.parse().ok().filter(|max| *max > 0).map(|max| limits.max = max),
             Some(("inactive", value)) => time(value).map(|ms| limits.inactive_ms = ms),
