@@ -32,7 +32,7 @@ impl<'a> Tally<'a> {
     pub fn add(&mut self, identity: u32, n: u32) {
         let own = self.places_of_processes().find(|place| self.holder(*place) == identity);
         let free = || self.places_of_processes().find(|place| self.count(*place) == 0);
-        if let Some(place) = own.or_else(free).or(self.places().last()) {
+        if let Some(place) = own.or_else(free).or(self.places().next_back()) {
             self.0.set_u32(place, identity);
             self.0.set_u32(place + 4, self.count(place).saturating_add(n));
         }
@@ -42,7 +42,7 @@ impl<'a> Tally<'a> {
     pub fn sub(&mut self, identity: u32, n: u32) {
         let own = self.places_of_processes().find(|place| self.holder(*place) == identity);
         let mut left = n;
-        for place in own.into_iter().chain(self.places().last()) {
+        for place in own.into_iter().chain(self.places().next_back()) {
             let taken = self.count(place).min(left);
             self.0.set_u32(place + 4, self.count(place) - taken);
             left -= taken;
