@@ -425,7 +425,7 @@ async fn finish(mut r: Box<Request>) -> After {
         r.keepalive = r.discard_body().await;
         r.lingering = !r.keepalive;
     }
-    if r.keepalive && r.http.worker.keeps_connections() {
+    if r.keepalive && r.http.worker.keeps(&r.conn) {
         let unread = r.body.take_unread();
         r.conn.set_nodelay(core.tcp_nodelay);
         r.conn.pipelined = !unread.is_empty();

@@ -5,6 +5,8 @@ use std::rc::Rc;
 
 use engine::handover::Handover;
 
+use super::request::Connection;
+
 /// State for the life of a worker under one configuration.
 #[derive(Default)]
 pub struct Worker {
@@ -28,9 +30,9 @@ impl Worker {
         self.handover.borrow().as_ref().filter(|handover| handover.is_open()).cloned()
     }
 
-    /// Whether connections are kept for further requests, here or elsewhere.
-    pub fn keeps_connections(&self) -> bool {
-        !self.quitting.get() || self.successors().is_some()
+    /// Whether a connection is kept for further requests, here or elsewhere.
+    pub fn keeps(&self, conn: &Connection) -> bool {
+        !self.quitting.get() || (!conn.stays && self.successors().is_some())
     }
 }
 
