@@ -124,7 +124,8 @@ impl CertificateCache {
         kept.remove(&names);
         let identity = read()?;
         kept.retain(|_, kept| now.saturating_sub(kept.used_ms) < limits.inactive_ms);
-        if kept.len() >= limits.max {
+        // A certificate and its key count as two, as nginx counts them.
+        if 2 * (kept.len() + 1) > limits.max {
             let oldest = kept.iter().min_by_key(|(_, kept)| kept.used_ms).map(|(names, _)| names.clone());
             oldest.and_then(|names| kept.remove(&names));
         }
