@@ -123,6 +123,10 @@ impl CertificateCache {
         }
         kept.remove(&names);
         let identity = read()?;
+        if identity.is_encrypted() {
+            // As nginx does: what the file protects by a password isn't kept.
+            return Ok(identity);
+        }
         kept.retain(|_, kept| now.saturating_sub(kept.used_ms) < limits.inactive_ms);
         // A certificate and its key count as two, as nginx counts them.
         if 2 * (kept.len() + 1) > limits.max {
