@@ -123,8 +123,13 @@ impl CertificateCache {
         }
         kept.remove(&names);
         let identity = read()?;
+        if identity.is_encrypted() {
+            // As nginx does: what the file protects by a password isn't kept.
+            return Ok(identity);
+        }
         kept.retain(|_, kept| now.saturating_sub(kept.used_ms) < limits.inactive_ms);
-        if kept.len() >= limits.max {
+        // A certificate and its key count as two, as nginx counts them.
+        if 2 * (kept.len() + 1) > limits.max {
             let oldest = kept.iter().min_by_key(|(_, kept)| kept.used_ms).map(|(names, _)| names.clone());
             oldest.and_then(|names| kept.remove(&names));
         }
