@@ -45,7 +45,10 @@ fn a_limit_is_one_for_all_workers_and_over_reloads() {
     assert_eq!(how_many(&statuses(&server, "/limited?a=1", 5), 200), 0, "what was counted counts on");
     assert_eq!(how_many(&statuses(&server, "/limited?a=2", 5), 200), 5);
     let log = server.read("error.log");
-    assert!(log.contains("limiting requests, excess: 4."), "{log}");
+    assert!(
+        log.contains("limiting requests, excess: ") && log.contains(" by zone \"one\", client: 127.0.0.1"),
+        "{log}"
+    );
     server.quiet();
 }
 
