@@ -1,10 +1,9 @@
 //! System calls and nothing else: each function is a thin, safe door to one service of the kernel.
 //!
-//! Nothing here, but the allocator's lists in `alloc`, keeps state, waits where its name doesn't say so, or knows what a
-//! connection or a worker is. This crate, `shm` and `rt` are the only ones with `unsafe`.
+//! Nothing here keeps state, waits where its name doesn't say so, or knows what a connection or a worker is. This crate,
+//! `shm` and `rt` are the only ones with `unsafe`.
 
 mod addr;
-pub mod alloc;
 pub mod capability;
 pub mod channel;
 pub mod clock;

@@ -25,7 +25,6 @@ pub unsafe fn unmap_shared(start: NonNull<u8>, len: usize) {
 /// Joins the allocator's free memory and gives the kernel back what it can. Before a fork, so that the children don't do
 /// it each in a copy of their own.
 pub fn trim() {
-    crate::alloc::release();
     // SAFETY: the call only touches memory that is free.
     #[cfg(target_env = "gnu")]
     unsafe {

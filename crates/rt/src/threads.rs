@@ -149,11 +149,7 @@ impl ThreadPool {
 
     fn start(&self) -> bool {
         let shared = self.shared.clone();
-        let work = move || {
-            shared.work();
-            os::alloc::release();
-        };
-        std::thread::Builder::new().name(self.name.clone()).spawn(work).is_ok()
+        std::thread::Builder::new().name(self.name.clone()).spawn(move || shared.work()).is_ok()
     }
 }
 

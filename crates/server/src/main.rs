@@ -17,9 +17,6 @@ use engine::{Module, start};
 
 use args::Args;
 
-#[global_allocator]
-static ALLOCATOR: os::alloc::Stored = os::alloc::Stored;
-
 /// The modules, in the order in which their directives are looked up and their applications built.
 fn modules() -> Vec<Box<dyn Module>> {
     vec![Box::new(http::Module)]
