@@ -116,7 +116,10 @@ fn what_a_killed_worker_counted_is_taken_back() {
     }
     assert!(busy.closed());
     server.wait(|s| s.children().len() == 3, "new workers");
-    assert_eq!(statuses(&server, "/limited?a=1", 3), [200; 3]);
+    for _ in 0..3 {
+        // A client may be back before the worker that answered it has taken its connection off the count.
+        server.wait(|s| s.get("/limited?a=1").status == 200, "the count of who was killed is gone");
+    }
     server.quiet();
 }
 
