@@ -262,7 +262,7 @@ pub fn restore_pid_file(cycle: &Cycle) {
 pub const VARIABLE: &str = "NGINX";
 /// The environment's variable that names the link to the old master.
 pub const LINK: &str = "TIDEGATE_LINK";
-/// The first field of its value. It stands for what is said over the link, too.
+/// The first field of its value: another one whenever masters or workers of two programs could misunderstand each other.
 const LINK_VERSION: &str = "1";
 
 #[cfg(test)]
