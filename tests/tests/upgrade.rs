@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use e2e::{Folder, Setup, binary, free_port, tool};
+use e2e::{Backend, Connection, Folder, Setup, binary, free_port, tool};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long anything may take.
@@ -39,8 +39,6 @@ impl Site {
 
     fn configure(&self, main: &str, more: &str) {
         let method = std::env::var("TIDEGATE_USE").map(|m| format!("use {m};")).unwrap_or_default();
-        // Debian's nginx knows no io_uring.
-        let method = if method.contains("uring") { "" } else { &method };
         let (folder, port, second) = (self.folder.path().display(), self.port, self.second);
         let text = format!(
             "{main} pid nginx.pid; error_log error.log notice; events {{ {method} }}
@@ -49,6 +47,13 @@ impl Site {
              {more} location / {{ return 200 ok; }} }} }}"
         );
         self.folder.write("nginx.conf", text);
+    }
+
+    /// Leaves the event method to the programs: Debian's nginx has been built with few.
+    fn forget_method(&self) {
+        let text = fs::read_to_string(self.path("nginx.conf")).expect("it is there");
+        let method = std::env::var("TIDEGATE_USE").map(|m| format!("use {m};")).unwrap_or_default();
+        self.folder.write("nginx.conf", text.replace(&method, ""));
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -238,6 +243,10 @@ fn lives(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
+fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
 fn title(pid: u32) -> String {
     let title = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&title).trim_end_matches('\0').to_string()
@@ -251,6 +260,9 @@ fn nginx() -> Option<PathBuf> {
 /// There, every step seen by clients, and back again.
 fn there_and_back(first: &Path, second: &Path, tell_apart: bool) {
     let site = Site::new();
+    if tell_apart {
+        site.forget_method();
+    }
     let master = site.start(first);
     let before = site.names();
     let load = Load::on(&site);
@@ -434,6 +446,158 @@ fn a_variable_that_makes_no_sense() {
         signal(child.id(), Signal::QUIT);
         assert!(child.wait().expect("it ends").success());
     }
+}
+
+/// A backend that answers every request by 101, and echoes what comes then.
+fn echo() -> Backend {
+    Backend::sockets(|mut stream, _| {
+        let mut byte = [0];
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+            head.extend_from_slice(&byte);
+        }
+        let answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nhello";
+        let mut buffer = [0; 4096];
+        let mut sent = stream.write_all(answer);
+        while let (Ok(()), Ok(n @ 1..)) = (&sent, stream.read(&mut buffer)) {
+            sent = stream.write_all(&buffer[..n]);
+        }
+    })
+}
+
+/// Clients who wait for the server, not it for them: between two requests, or with a WebSocket.
+struct Waiting {
+    idle: Vec<Connection>,
+    tunnels: Vec<Connection>,
+    backend: Backend,
+    rounds: usize,
+}
+
+impl Waiting {
+    /// Configures a site for it, which may need more in its main block, before it starts.
+    fn configure(site: &Site, main: &str) -> Backend {
+        let backend = echo();
+        let upgrade = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;
+             proxy_set_header Connection upgrade;";
+        let more = "keepalive_timeout 60s; location = /r { return 200 \"$connection_requests\"; }";
+        let tunnel = format!("location /ws {{ proxy_pass http://127.0.0.1:{}; {upgrade} }}", backend.port);
+        site.configure(&format!("{main} worker_processes 2;"), &format!("{more} {tunnel}"));
+        backend
+    }
+
+    fn on(site: &Site, backend: Backend) -> Waiting {
+        let open = |n: usize| Connection::open(if n.is_multiple_of(2) { site.port } else { site.second });
+        let mut waiting =
+            Waiting { idle: (0..30).map(open).collect(), tunnels: (0..20).map(open).collect(), backend, rounds: 0 };
+        for tunnel in &mut waiting.tunnels {
+            tunnel.send("GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n");
+            assert_eq!((tunnel.response().status, tunnel.take(5)), (101, b"hello".to_vec()));
+        }
+        waiting.are_served();
+        waiting
+    }
+
+    /// Each is served on the connection that it had.
+    fn are_served(&mut self) {
+        self.rounds += 1;
+        for idle in &mut self.idle {
+            let response = idle.get("/r", "");
+            assert_eq!((response.text(), response.field("Connection")), (self.rounds.to_string(), Some("keep-alive")));
+        }
+        for (n, tunnel) in self.tunnels.iter_mut().enumerate() {
+            let text = format!("{n} in round {}", self.rounds);
+            assert_eq!(tunnel.send(&text).take(text.len()), text.as_bytes());
+        }
+        assert_eq!(self.backend.connections(), self.tunnels.len());
+    }
+}
+
+/// Who waits keeps the connection, from one program to the next, and back if that is taken back.
+#[test]
+fn who_waits_keeps_the_connection() {
+    let site = Site::new();
+    let backend = Waiting::configure(&site, "");
+    let old = site.start(&binary());
+    if binary().ends_with("nginx") {
+        return;
+    }
+    let mut waiting = Waiting::on(&site, backend);
+    let open = descriptors(old);
+    let new = site.upgrade(old, &binary());
+    waiting.are_served();
+    site.send_away(old);
+    waiting.are_served();
+    // Taken back: the old workers again, then the new program leaves.
+    signal(old, Signal::HUP);
+    site.wait("the old workers again", || children(old).len() == 3);
+    waiting.are_served();
+    site.end(new, Signal::QUIT);
+    site.wait("the pid file's old name", || site.pid() == Some(old) && site.old_pid().is_none());
+    waiting.are_served();
+    site.wait("no more descriptors than before", || descriptors(old) == open);
+    // Once more, and without WINCH: QUIT alone does it.
+    let new = site.upgrade(old, &binary());
+    site.end(old, Signal::QUIT);
+    waiting.are_served();
+    // Reloads of the one and the other; workers of both that come later know one another.
+    let newest = site.upgrade(new, &binary());
+    let before = children(newest);
+    signal(newest, Signal::HUP);
+    site.wait("a reload", || children(newest).len() == 2 && children(newest).iter().all(|pid| !before.contains(pid)));
+    site.send_away(new);
+    waiting.are_served();
+    site.end(new, Signal::QUIT);
+    waiting.are_served();
+    assert!(!site.log().contains("[alert]"), "{}", site.log());
+    drop(waiting);
+    site.stop();
+}
+
+/// Where the switch is off, idle connections are closed, and tunnels stay where they are, as in nginx.
+#[test]
+fn the_switch_is_for_upgrades_too() {
+    if binary().ends_with("nginx") {
+        return;
+    }
+    let site = Site::new();
+    let backend = Waiting::configure(&site, "reload_handover off;");
+    let old = site.start(&binary());
+    let mut waiting = Waiting::on(&site, backend);
+    let new = site.upgrade(old, &binary());
+    signal(old, Signal::WINCH);
+    assert!(waiting.idle.iter_mut().all(Connection::closed), "idle connections are closed");
+    waiting.idle.clear();
+    waiting.are_served();
+    assert!(children(old).len() > 1, "workers stay with their tunnels");
+    drop(waiting);
+    site.wait("the old workers' end", || children(old) == [new]);
+    site.end(old, Signal::QUIT);
+    site.stop();
+}
+
+/// A program that dies takes its workers out of the others' sight; they go on alone, and leave when told.
+#[test]
+fn the_dead_have_no_successors() {
+    if binary().ends_with("nginx") {
+        return;
+    }
+    let site = Site::new();
+    let backend = Waiting::configure(&site, "");
+    let old = site.start(&binary());
+    let new = site.upgrade(old, &binary());
+    let orphans = children(new);
+    signal(new, Signal::KILL);
+    site.wait("the pid file", || site.pid() == Some(old) && site.old_pid().is_none());
+    orphans.iter().for_each(|pid| signal(*pid, Signal::QUIT));
+    site.wait("their end", || orphans.iter().all(|pid| !lives(*pid)));
+    // What is left is as before: the next one takes over.
+    let mut waiting = Waiting::on(&site, backend);
+    let new = site.upgrade(old, &binary());
+    site.end(old, Signal::QUIT);
+    waiting.are_served();
+    assert_eq!(site.pid(), Some(new));
+    drop(waiting);
+    site.stop();
 }
 
 /// nginx refuses in the foreground; but who runs a server under a supervisor wants to replace it too.

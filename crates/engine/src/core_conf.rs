@@ -52,8 +52,8 @@ conf::table! {
     /// How long a worker that quits may go on serving; then it closes all connections.
     "worker_shutdown_timeout" in Context::MAIN, Args::exactly(1), default "",
         scalar(msec) worker_shutdown_timeout_ms: u64 = 0;
-    /// Whether a worker that leaves on a reload hands idle connections and tunnels (WebSocket) over to the new workers,
-    /// which serve on; clients notice nothing, and the old worker ends soon. Off, it does as nginx does: it closes the
+    /// Whether a worker that leaves on a reload, or when the program is replaced, hands idle connections and tunnels
+    /// (WebSocket) over to the new workers, which serve on; clients notice nothing, and the old worker ends soon. Off, it does as nginx does: it closes the
     /// former, and goes on as long as the latter do. Where this isn't set and `worker_shutdown_timeout` is, it is off: who
     /// limits the old workers' time wants that clients leave with them.
     "reload_handover" in Context::MAIN, Args::FLAG, default "on",

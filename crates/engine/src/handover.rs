@@ -1,7 +1,9 @@
-//! Hand-over: on a reload a worker that leaves passes what would tie it up to its successors.
+//! Hand-over: a worker that leaves on a reload, or in an upgrade, passes what would tie it up to its successors.
 //!
 //! nginx's old workers close idle connections, and live on as long as a WebSocket does. Here both move: the descriptor
-//! goes over the channel, with a small state beside it, and the successor serves on. The client notices nothing.
+//! goes over the channel, with a small state beside it, and the successor serves on. The client notices nothing. In an upgrade
+//! the successors are the other master's workers, if that is this program too (see [`crate::link`]): those of the new one,
+//! or, when it is taken back, of the old one.
 //!
 //! The way of a parcel: an application gives it to [`Handover::give`]; it goes to one of the workers of the newest
 //! generation that said they take parcels, in turn; the worker's applications are asked, one after the other, to adopt
@@ -61,6 +63,10 @@ pub struct Handover {
     apps: Vec<Rc<dyn App>>,
     /// Whether it takes parcels: the configuration says so, and it isn't leaving.
     takes: Cell<bool>,
+    /// Whether it leaves.
+    leaves: Cell<bool>,
+    /// The process id of its master.
+    master: i32,
     /// The workers that parcels go to.
     successors: RefCell<Vec<Successor>>,
     /// The workers that may still have parcels under way to this one.
@@ -102,6 +108,8 @@ impl Handover {
             generation,
             apps,
             takes: Cell::new(takes),
+            leaves: Cell::new(false),
+            master: os::process::parent_pid(),
             successors: RefCell::default(),
             predecessors: RefCell::default(),
             waiting: RefCell::default(),
@@ -132,6 +140,7 @@ impl Handover {
     /// all that there are have answered or had time enough.
     pub async fn begin(self: &Rc<Self>) -> bool {
         self.takes.set(false);
+        self.leaves.set(true);
         self.stop_predecessors();
         self.refresh();
         self.ask_all(&|| true).await;
@@ -139,8 +148,7 @@ impl Handover {
     }
 
     fn stop_predecessors(self: &Rc<Self>) {
-        let older = |peer: &&Peer| peer.generation < self.generation;
-        let pids: Vec<i32> = self.peers.borrow().iter().filter(older).map(|peer| peer.pid).collect();
+        let pids: Vec<i32> = self.peers.borrow().predecessors(self.generation).map(|peer| peer.pid).collect();
         for pid in &pids {
             self.reply(*pid, Letter::word(kind::STOP, b""));
         }
@@ -240,7 +248,9 @@ impl Handover {
     fn refresh(&self) {
         let all = self.peers.borrow();
         self.predecessors.borrow_mut().retain(|pid| all.iter().any(|peer| peer.pid == *pid));
-        let peers = all.successors(self.generation);
+        // Without its master a worker hears no more of the other one's workers, nor they of it.
+        let foreign = self.leaves.get() && os::process::parent_pid() == self.master;
+        let peers = all.successors(self.generation, foreign);
         let mut successors = self.successors.borrow_mut();
         successors.retain(|known| peers.iter().any(|peer| peer.pid == known.peer.pid));
         for peer in peers {

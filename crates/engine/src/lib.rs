@@ -17,6 +17,7 @@ mod files;
 pub mod handover;
 pub mod helpers;
 pub mod inbox;
+pub mod link;
 pub mod listening;
 pub mod log;
 pub mod master;

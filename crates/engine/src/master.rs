@@ -78,11 +78,17 @@ impl<'a> Master<'a> {
     pub fn new(program: &'a Program, cycle: Rc<Cycle>) -> io::Result<Master<'a>> {
         let signals = SignalFd::new(&signals::HANDLED)?;
         let daemon = cycle.core().daemon || program.inherited.is_upgrade();
+        let mut table = ProcessTable::default();
+        if let Some(link) = program.inherited.link() {
+            // Its workers are there already: those that start now are born with them as peers.
+            table.join(link);
+            table.hear();
+        }
         Ok(Master {
             program,
             cycle,
             signals,
-            table: ProcessTable::default(),
+            table,
             daemon,
             generation: 0,
             stage: Stage::Running,
@@ -114,6 +120,7 @@ impl<'a> Master<'a> {
 
     /// Everything that is due.
     fn turn(&mut self) -> Born {
+        self.table.hear();
         while let Ok(Some(signal)) = self.signals.read() {
             let action = self.judge(signal.number);
             signals::note(signal, action);
@@ -150,7 +157,7 @@ impl<'a> Master<'a> {
                 self.note_stopping();
                 // From now on connections are refused instead of waiting in vain.
                 self.cycle.close_listening();
-                self.tell(|_| true, &Message::Quit, SIGQUIT);
+                self.send_away();
             }
             Action::Reconfigure if self.stage == Stage::Running && self.upgrading() => {
                 self.answers.iter().for_each(Answers::collect);
@@ -163,7 +170,7 @@ impl<'a> Master<'a> {
             Action::NoAccept if self.stage == Stage::Running => {
                 self.no_accepting = true;
                 self.again = false;
-                self.tell(|_| true, &Message::Quit, SIGQUIT);
+                self.send_away();
             }
             Action::Reap => return self.reap(),
             Action::ChangeBinary if self.stage == Stage::Running => self.change_binary(),
@@ -188,6 +195,11 @@ impl<'a> Master<'a> {
             let events = if hear { os::poll::IN } else { 0 } | if tell { os::poll::OUT } else { 0 };
             PollFd::new(fd, events)
         }));
+        fds.extend(
+            self.table
+                .link_interest()
+                .map(|(fd, tell)| PollFd::new(fd, os::poll::IN | if tell { os::poll::OUT } else { 0 })),
+        );
         let terminating = if let Stage::Terminating { next, .. } = self.stage { Some(next) } else { None };
         let respawn = self.respawns.iter().map(|(at, _)| *at).min();
         let deadline = [self.handover, terminating, respawn].into_iter().flatten().min();
@@ -269,6 +281,12 @@ impl<'a> Master<'a> {
         }
     }
 
+    /// All workers are to finish. Who may take over from them, in an upgrade, they are to know by then.
+    fn send_away(&mut self) {
+        self.table.hear();
+        self.tell(|_| true, &Message::Quit, SIGQUIT);
+    }
+
     fn terminate(&mut self) {
         if matches!(self.stage, Stage::Terminating { .. }) {
             return;
@@ -325,8 +343,25 @@ impl<'a> Master<'a> {
             crate::log!(log::current(), Alert, "no more than {MAX_PROCESSES} processes can be spawned");
             return;
         }
-        if let Some(pid) = upgrade::start(&self.program.invocation, &self.cycle) {
-            self.table.insert(Child::new(pid, Kind::NewBinary, self.generation, None));
+        let link = self.link();
+        match upgrade::start(&self.program.invocation, &self.cycle, link.as_ref()) {
+            Some(pid) => self.table.insert(Child::new(pid, Kind::NewBinary, self.generation, None)),
+            None => self.table.part(),
+        }
+    }
+
+    /// A link for the new master: its end, in which there is word of all workers already.
+    fn link(&mut self) -> Option<Channel> {
+        match Channel::pair() {
+            Ok((ours, theirs)) => {
+                self.table.join(ours);
+                Some(theirs)
+            }
+            Err(error) => {
+                let what = Kind::NewBinary.name();
+                crate::log!(log::current(), Alert, "socketpair() failed while spawning \"{what}\"{}", Errno(&error));
+                None
+            }
         }
     }
 
@@ -445,6 +480,7 @@ impl<'a> Master<'a> {
 
     /// The new master is gone, this one is the only one again.
     fn new_binary_ended(&mut self) -> Born {
+        self.table.part();
         upgrade::restore_pid_file(&self.cycle);
         systemd::ready("running");
         if self.no_accepting && self.stage == Stage::Running { self.roll_back() } else { None }

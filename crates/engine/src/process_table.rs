@@ -3,12 +3,15 @@
 //! A place in the table is a slot; workers know one another by slot and process id, since either alone is used again.
 //! What is to be said of a newcomer or of a dead process waits in an outbox while a channel is full: workers must learn
 //! of it some time, but the master must not wait for any of them.
+//!
+//! During an upgrade there is another master, whose workers the own ones learn of too, by way of [`crate::link`].
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use crate::channel::{Channel, Message, SMALL};
+use crate::link::{FOREIGN, Foreign, Link};
 use crate::personality::personality;
 
 /// What a child is for.
@@ -75,7 +78,7 @@ pub struct Child {
 
 /// Something about another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum News {
+pub(crate) enum News {
     /// The worker in this slot with this process id is new.
     Came(usize, i32),
     /// It is gone.
@@ -133,6 +136,8 @@ impl Child {
 #[derive(Debug, Default)]
 pub struct ProcessTable {
     slots: Vec<Option<Child>>,
+    /// Another master, and its workers.
+    link: Option<Link>,
 }
 
 impl ProcessTable {
@@ -166,12 +171,48 @@ impl ProcessTable {
         child.channel = None;
         if let Kind::Worker(_) = child.kind {
             self.spread(News::Went(slot, pid));
-            self.deliver();
         }
+        self.deliver();
         while let Some(None) = self.slots.last() {
             self.slots.pop();
         }
         Some(child)
+    }
+
+    /// There is another master at the other end of this channel: it is told of the workers, and they of its own.
+    pub fn join(&mut self, other: Channel) {
+        self.part();
+        let worker = |(slot, child): (usize, &Option<Child>)| {
+            let worker = child.as_ref().filter(|child| matches!(child.kind, Kind::Worker(_)))?;
+            Some(News::Came(slot, worker.pid))
+        };
+        let workers = self.slots.iter().enumerate().filter_map(worker).collect();
+        self.link = Some(Link::new(other, workers));
+        self.deliver();
+    }
+
+    /// There is no other master any more: its workers are nobody's peers from now on.
+    pub fn part(&mut self) {
+        for Foreign { slot, pid, .. } in self.link.take().map_or_else(Vec::new, Link::into_workers) {
+            self.tell_workers(News::Went(slot, pid));
+        }
+        self.deliver();
+    }
+
+    /// Hears which workers the other master has, if there is one, and passes it on.
+    pub fn hear(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        let (news, stands) = link.hear();
+        news.into_iter().for_each(|news| self.tell_workers(news));
+        match stands {
+            true => self.deliver(),
+            false => self.part(),
+        }
+    }
+
+    /// Where the other master is heard, and whether there is news that its channel has no room for.
+    pub fn link_interest(&self) -> Option<(RawFd, bool)> {
+        self.link.as_ref().map(Link::interest)
     }
 
     /// The children.
@@ -197,6 +238,9 @@ impl ProcessTable {
                 peers.open(slot as u16, pid, generation, channel);
             }
         }
+        for Foreign { slot, pid, generation, channel } in self.link.map_or_else(Vec::new, Link::into_workers) {
+            peers.open(slot as u16, pid, generation, channel);
+        }
         peers
     }
 
@@ -206,34 +250,58 @@ impl ProcessTable {
             let Some(mut outbox) = self.slots[at].as_mut().map(|child| std::mem::take(&mut child.outbox)) else {
                 continue;
             };
-            while let Some(news) = outbox.front()
-                && self.told(at, *news)
-            {
-                outbox.pop_front();
-            }
+            self.empty(&mut outbox, self.slots[at].as_ref().and_then(|child| child.channel.as_ref()));
             if let Some(child) = &mut self.slots[at] {
                 child.outbox = outbox;
             }
         }
+        let Some(mut outbox) = self.link.as_mut().map(|link| std::mem::take(&mut link.outbox)) else { return };
+        self.empty(&mut outbox, self.link.as_ref().map(|link| &link.channel));
+        if let Some(link) = &mut self.link {
+            link.outbox = outbox;
+        }
     }
 
-    /// Tells a child something. False: its channel is full. Who is gone, or whose news is out of date, needs no telling.
-    fn told(&self, at: usize, news: News) -> bool {
-        let Some(to) = self.slots[at].as_ref().and_then(|child| child.channel.as_ref()) else { return true };
+    /// Tells over a channel, if there is one, as much as it has room for.
+    fn empty(&self, outbox: &mut VecDeque<News>, to: Option<&Channel>) {
+        while let Some(news) = outbox.front()
+            && to.is_none_or(|to| self.told(to, *news))
+        {
+            outbox.pop_front();
+        }
+    }
+
+    /// Says something over a channel. False: it is full. Who is gone, or whose news is out of date, needs no telling.
+    fn told(&self, to: &Channel, news: News) -> bool {
         let sent = match news {
             News::Went(slot, pid) => to.send(&Message::CloseChannel { slot: slot as u16, pid }, &[]),
             News::Came(slot, pid) => {
-                let child = self.slots.get(slot).and_then(Option::as_ref).filter(|child| child.pid == pid);
-                let Some(Child { generation, channel: Some(channel), .. }) = child else { return true };
-                let message = Message::OpenChannel { slot: slot as u16, pid, generation: *generation };
+                let Some((generation, channel)) = self.worker(slot, pid) else { return true };
+                let message = Message::OpenChannel { slot: slot as u16, pid, generation };
                 to.send(&message, &[channel.as_fd()])
             }
         };
         !sent.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Puts news into the outboxes of all workers.
+    /// The generation and the channel of a worker, the own ones' or the other master's, that is still there.
+    fn worker(&self, slot: usize, pid: i32) -> Option<(u64, &Channel)> {
+        if slot >= FOREIGN {
+            let worker = self.link.as_ref()?.worker(slot, pid)?;
+            return Some((worker.generation, &worker.channel));
+        }
+        let child = self.slots.get(slot)?.as_ref().filter(|child| child.pid == pid)?;
+        Some((child.generation, child.channel.as_ref()?))
+    }
+
+    /// Puts news of an own worker into the outboxes of all who are to know.
     fn spread(&mut self, news: News) {
+        self.link.iter_mut().for_each(|link| link.outbox.push_back(news));
+        self.tell_workers(news);
+    }
+
+    /// Puts news into the outboxes of all workers.
+    fn tell_workers(&mut self, news: News) {
         let workers = self.iter_mut().filter(|child| matches!(child.kind, Kind::Worker(_)));
         workers.for_each(|child| child.outbox.push_back(news));
     }
@@ -302,6 +370,50 @@ mod tests {
         }
         assert_eq!(messages.len(), pids.len(), "who came and went unheard is reported as gone only");
         assert_eq!(messages.last(), Some(&Message::CloseChannel { slot: 30, pid: 31 }));
+    }
+
+    #[test]
+    fn workers_of_two_masters_know_one_another() {
+        let (mut old, mut new) = (ProcessTable::default(), ProcessTable::default());
+        let (ours, theirs) = Channel::pair().expect("a pair");
+        let (a, a_end) = worker(10);
+        old.insert(a);
+        old.join(ours);
+        new.join(theirs);
+        new.hear();
+        let (b, b_end) = worker(20);
+        new.insert(b);
+        assert!(heard(&b_end).is_empty(), "what it was born with it isn't told");
+        old.hear();
+        let slot = FOREIGN as u16;
+        assert_eq!(heard(&a_end), [Message::OpenChannel { slot, pid: 20, generation: 7 }]);
+        let (c, _c_end) = worker(11);
+        old.insert(c);
+        old.remove(10);
+        new.hear();
+        let came = Message::OpenChannel { slot: slot + 1, pid: 11, generation: 7 };
+        assert_eq!(heard(&b_end), [came, Message::CloseChannel { slot, pid: 10 }]);
+        assert_eq!(new.link_interest().map(|(_, tell)| tell), Some(false));
+        drop(old);
+        new.hear();
+        assert_eq!(heard(&b_end), [Message::CloseChannel { slot: slot + 1, pid: 11 }], "the other master is gone");
+        assert!(new.link_interest().is_none());
+        new.part();
+    }
+
+    #[test]
+    fn the_newborn_inherit_foreign_peers_too() {
+        let (mut old, mut new) = (ProcessTable::default(), ProcessTable::default());
+        let (ours, theirs) = Channel::pair().expect("a pair");
+        let ((a, _a_end), (b, _b_end)) = (worker(10), worker(20));
+        old.insert(a);
+        old.join(ours);
+        new.insert(b);
+        new.join(theirs);
+        [&mut old, &mut new].into_iter().for_each(ProcessTable::hear);
+        let pids = |table: ProcessTable| table.into_peers().iter().map(|p| (p.pid, p.is_foreign())).collect::<Vec<_>>();
+        assert_eq!(pids(old), [(10, false), (20, true)]);
+        assert_eq!(pids(new), [(20, false), (10, true)]);
     }
 
     #[test]

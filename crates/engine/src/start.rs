@@ -142,6 +142,8 @@ fn run_master(program: &Program, cycle: Rc<Cycle>, command_line: &str) -> i32 {
 }
 
 fn run_single(program: &Program, cycle: Rc<Cycle>) -> i32 {
+    // It has no workers that connections could be handed to.
+    drop(program.inherited.link());
     let daemon = cycle.core().daemon || program.inherited.is_upgrade();
     let birth =
         Birth { kind: Kind::Worker(0), number: 0, cycle, generation: 0, daemon, channel: None, peers: Peers::new() };
