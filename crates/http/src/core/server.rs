@@ -79,6 +79,8 @@ pub struct Server {
     pub root: Rc<Location>,
     /// What accepts TLS connections, if it has a certificate.
     pub tls: Option<Rc<ServerTls>>,
+    /// What HTTP/2 connections to it offer and bear.
+    pub http2: Rc<wire::h2::Config>,
 }
 
 /// A listening socket, with all addresses whose connections it brings.
@@ -104,6 +106,8 @@ pub struct Address {
     pub proxy_protocol: bool,
     /// Whether connections speak TLS.
     pub ssl: bool,
+    /// Whether connections without TLS may begin with HTTP/2.
+    pub http2: bool,
 }
 
 impl Socket {
