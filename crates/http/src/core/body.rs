@@ -46,6 +46,8 @@ pub struct Broken;
 
 /// The largest single read of a body.
 const READ_SIZE: usize = 16 << 10;
+/// How much of a body that is read whole an HTTP/2 client may send ahead.
+const WHOLE_WINDOW: usize = 1 << 20;
 /// Trailer fields of a request may take this much.
 const MAX_TRAILERS: usize = 32 << 10;
 
@@ -59,6 +61,8 @@ pub struct RequestBody {
     /// The whole body, once it was read for a handler.
     buffered: Option<Buffered>,
     received: u64,
+    /// It comes on a stream of HTTP/2.
+    is_stream: bool,
     expect: bool,
     refused: bool,
     gone: bool,
@@ -101,9 +105,10 @@ impl RequestBody {
         }
     }
 
-    /// A body whose length nobody has said, of a protocol that has other means than chunks.
-    pub fn begin_endless(&mut self, expect: bool) {
-        *self = RequestBody { framing: Framing::Endless, expect, ..RequestBody::default() };
+    /// A body that ends where its stream does, whatever was declared: the protocol has checked that.
+    pub fn begin_stream(&mut self, declared: Option<u64>, expect: bool) {
+        let framing = Framing::Endless;
+        *self = RequestBody { framing, declared, is_stream: true, expect, ..RequestBody::default() };
     }
 
     /// `Content-Length`, if there is one.
@@ -113,7 +118,8 @@ impl RequestBody {
 
     /// The length, if it is known by now.
     pub fn known_length(&self) -> Option<u64> {
-        self.declared.or(self.buffered.as_ref().filter(|_| self.received > 0).map(|body| body.len))
+        let read = self.received > 0 || self.is_stream;
+        self.declared.or(self.buffered.as_ref().filter(|_| read).map(|body| body.len))
     }
 
     /// Whether the request has a body: of a length other than 0, or in chunks.
@@ -128,7 +134,7 @@ impl RequestBody {
 
     /// Whether it comes in chunks, or as they do: of a length that only its end will tell.
     pub fn chunked(&self) -> bool {
-        self.declared.is_none() && (matches!(self.framing, Framing::Chunked(_) | Framing::Endless) || self.received > 0)
+        self.declared.is_none() && (matches!(self.framing, Framing::Chunked(_)) || self.is_stream || self.received > 0)
     }
 
     /// Whether all of it was read.
@@ -345,6 +351,8 @@ impl Request {
             return Err(400);
         }
         let core = self.location.core.clone();
+        // It goes to memory or to a file as fast as it comes.
+        self.conn.stream.open_window(WHOLE_WINDOW);
         let mut body = Buffered::default();
         if core.client_body_in_file_only != BodyInFile::Off && self.body.exists() {
             self.spill(&mut body)?;

@@ -272,7 +272,6 @@ fn address(wanted: Wanted<'_>, loader: &mut Loader<'_>) -> Result<(ListenSpec, R
         let message = "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive";
         return Err(Error { span: Some(span), ..Error::new(message) });
     }
-    let http2 = wanted.spec.http2 || default.set.get::<Http2Conf>().http2;
     let mut address = Address {
         addr: wanted.spec.addr.clone(),
         default,
@@ -280,7 +279,7 @@ fn address(wanted: Wanted<'_>, loader: &mut Loader<'_>) -> Result<(ListenSpec, R
         regexes: Vec::new(),
         proxy_protocol: wanted.spec.proxy_protocol,
         ssl: wanted.spec.ssl,
-        http2,
+        http2: wanted.spec.http2,
     };
     let several = wanted.servers.len() > 1;
     for (node, server, _) in &wanted.servers {
@@ -357,7 +356,7 @@ impl App for HttpApp {
             self.0.log.debugging().write(engine::log::Level::Debug, Some(stream.number()), message);
         }
         let (proxy_expected, tls_expected) = (address.proxy_protocol, address.ssl);
-        let preface_expected = address.http2 && !address.ssl;
+        let preface_expected = address.begins_with_http2();
         let conn = Connection {
             stream: stream.into(),
             address,

@@ -76,7 +76,7 @@ fn begin(r: &mut Request) -> Result<Rest, Broken> {
     if body.len() <= SMALL_FILE && r.location.core.aio == Aio::Off {
         put_behind(r, &mut head, &mut body)?;
         let limited = r.location.core.limit_rate.is_some() || r.rate.is_some();
-        if body.is_empty() && !limited && send_at_once(r, &mut head)? {
+        if body.is_empty() && !limited && r.conn.stream.stream().is_none() && send_at_once(r, &mut head)? {
             return Ok(Rest::Sent);
         }
     }
@@ -174,7 +174,10 @@ async fn pump_parts(r: &mut Request, head: Buf, stream: &mut dyn BodyStream) -> 
 
 /// The next bytes to send: files that filters have to see, or that are not for sendfile, are read.
 async fn next_step(r: &mut Request, core: &Rc<CoreLocation>, body: &mut Chain) -> Result<Chain, Broken> {
-    let read = !core.sendfile || r.response.filters.iter().any(|filter| filter.reads());
+    // A stream cuts files into frames itself, and holds no more of them than goes out at once.
+    let stream = r.conn.stream.stream().is_some();
+    let whole = core.sendfile || (stream && core.aio == Aio::Off);
+    let read = !whole || r.response.filters.iter().any(|filter| filter.reads());
     let mut step = Chain::new();
     while let Some(piece) = body.first() {
         match piece {
@@ -189,7 +192,7 @@ async fn next_step(r: &mut Request, core: &Rc<CoreLocation>, body: &mut Chain) -
                 break;
             }
             Piece::File(_) => {
-                let most = if core.sendfile_max_chunk == 0 { u64::MAX } else { core.sendfile_max_chunk as u64 };
+                let most = if core.sendfile_max_chunk == 0 || stream { u64::MAX } else { core.sendfile_max_chunk as u64 };
                 step.append(&mut body.split_to(most));
                 break;
             }

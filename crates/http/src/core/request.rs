@@ -584,7 +584,8 @@ impl Request {
 
     /// The bytes of the request: head and body.
     pub fn request_length(&self) -> u64 {
-        self.head.len() as u64 + self.body_received
+        let head = self.conn.stream.stream().map_or(self.head.len() as u64, |stream| stream.head_received());
+        head + self.body_received
     }
 
     /// Milliseconds since the request began.

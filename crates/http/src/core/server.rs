@@ -12,6 +12,7 @@ use os::SockAddr;
 use super::conf::{CoreLocation, CoreServer};
 use super::location::{Location, LocationId};
 use super::variables::{HttpRegex, Variables};
+use crate::modules::http2::Http2Conf;
 use crate::modules::ssl::ServerTls;
 use crate::proxy::pass::Groups;
 
@@ -106,8 +107,15 @@ pub struct Address {
     pub proxy_protocol: bool,
     /// Whether connections speak TLS.
     pub ssl: bool,
-    /// Whether connections without TLS may begin with HTTP/2.
+    /// Whether HTTP/2 is spoken whatever the servers say (`listen … http2`).
     pub http2: bool,
+}
+
+impl Address {
+    /// Whether connections may begin with HTTP/2, without TLS.
+    pub fn begins_with_http2(&self) -> bool {
+        !self.ssl && (self.http2 || self.default.set.get::<Http2Conf>().http2)
+    }
 }
 
 impl Socket {

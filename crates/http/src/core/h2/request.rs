@@ -13,6 +13,7 @@ use crate::core::client::Client;
 use crate::core::request::{Connection, Request};
 use crate::core::session::{Doing, answer, limits, log_ignored, set_server, set_uri};
 use crate::core::tls;
+use crate::modules::http2::Http2Conf;
 
 /// Serves the request of a stream.
 pub(super) async fn serve(shared: Rc<Shared>, state: Rc<StreamState>, head: Head, end_stream: bool) {
@@ -54,6 +55,9 @@ fn connection(shared: &Rc<Shared>, state: Rc<StreamState>) -> Connection {
 fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), u16> {
     let understood = head.to_request(&limits(&r.server.core), &mut r.line);
     let length = head.content_length;
+    if let Some(stream) = r.conn.stream.stream() {
+        stream.set_head_received(head.encoded);
+    }
     r.head = std::mem::replace(&mut head.text, Buf::empty()).freeze();
     r.method = r.line.method_id;
     if let Err(fault) = understood {
@@ -67,20 +71,21 @@ fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), u16>
     log_ignored(r);
     set_uri(r)?;
     set_server(r)?;
+    if !r.conn.address.http2 && !r.server.set.get::<Http2Conf>().http2 {
+        let message = "client attempted to request the server name for which HTTP/2 is disabled";
+        r.log_at(Level::Info, format_args!("{message} while reading client request headers"));
+        return Err(421);
+    }
     if let Err(error) = r.line.check_method(false) {
         let text = r.head.clone();
         r.log_at(Level::Info, format_args!("{} while reading client request headers", error.text(&text)));
         return Err(error.status());
     }
     tls::check(r)?;
-    let framing = match length {
-        Some(length) => BodyFraming::Length(length),
-        None => BodyFraming::None,
-    };
-    let expect = !end_stream && r.line.expects_continue(&r.head);
-    r.body.begin(framing, buf::Bytes::default(), expect);
-    if length.is_none() && !end_stream {
-        r.body.begin_endless(expect);
+    if end_stream {
+        r.body.begin(length.map_or(BodyFraming::None, BodyFraming::Length), buf::Bytes::default(), false);
+    } else {
+        r.body.begin_stream(length, r.line.expects_continue(&r.head));
     }
     Ok(())
 }

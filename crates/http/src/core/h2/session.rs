@@ -39,6 +39,8 @@ pub async fn serve(http: Rc<Http>, mut conn: Connection, first: Bytes) {
     poll_fn(|cx| task.poll_end(cx)).await;
     drop(task);
     http.worker.unlist_session(listed);
+    // Told to give its place up, it still lingers.
+    shared.socket.set_idle(false);
     if !matches!(end, End::Gone) && core.lingering_close != Lingering::Off {
         linger(&shared.socket, core.lingering_time, core.lingering_timeout).await;
     }
@@ -259,6 +261,7 @@ impl Task {
         shared.socket.set_recv_timeout(match mood {
             Mood::New | Mood::Busy => None,
             Mood::Reading => Some(self.shared.server.core.client_header_timeout),
+            Mood::Idle if shared.requests.get() == 0 => Some(self.shared.server.core.client_header_timeout),
             Mood::Idle => Some(core.keepalive_timeout.0),
         });
         shared.socket.set_idle(mood == Mood::Idle);

@@ -31,8 +31,12 @@ pub(super) struct StreamState {
     task: RefCell<Option<Waker>>,
     /// What comes with the end of the body that is sent.
     end: RefCell<End>,
-    /// Bytes of body taken over, and an estimate of what frames have added.
+    /// Bytes taken over: of heads, and of the body without what frames add to it, as nginx counts.
     accepted: Cell<u64>,
+    /// Bytes of the request's header block.
+    head_received: Cell<u64>,
+    /// What is queued counts as sent.
+    at_once: Cell<bool>,
     window_opened: Cell<bool>,
     recv_deadline: Cell<Option<u64>>,
     recv_timer: RefCell<Option<Pin<Box<rt::Sleep>>>>,
@@ -60,8 +64,6 @@ struct SendTimer {
 /// A response's last bytes, if they are no more than these and the windows have room for them, count as sent when they
 /// are queued: they are part of the next thing that goes out.
 const AT_ONCE: u64 = 32 << 10;
-/// The size of a frame's head.
-const FRAME_HEAD: u64 = 9;
 
 impl StreamState {
     pub(super) fn new(key: StreamKey, ended: bool) -> StreamState {
@@ -74,6 +76,8 @@ impl StreamState {
             task: RefCell::default(),
             end: RefCell::new(End::Later),
             accepted: Cell::new(0),
+            head_received: Cell::new(0),
+            at_once: Cell::new(false),
             window_opened: Cell::new(false),
             recv_deadline: Cell::new(None),
             recv_timer: RefCell::default(),
@@ -161,8 +165,21 @@ impl StreamHandle {
 
     /// Bytes sent on the stream.
     pub fn sent(&self) -> u64 {
+        let accepted = self.state().accepted.get();
+        if self.state().at_once.get() {
+            return accepted;
+        }
         let queued = self.shared().protocol.borrow().queued(self.key());
-        self.state().accepted.get().saturating_sub(queued)
+        accepted.saturating_sub(queued)
+    }
+
+    /// Bytes of the request's head.
+    pub fn head_received(&self) -> u64 {
+        self.state().head_received.get()
+    }
+
+    pub(super) fn set_head_received(&self, bytes: u64) {
+        self.state().head_received.set(bytes);
     }
 
     /// Counts bytes of heads.
@@ -276,7 +293,7 @@ impl StreamHandle {
     fn queue(&self, body: Chain, ends: bool) -> bool {
         let (key, state) = (self.key(), self.state());
         let length = body.len();
-        self.count(length + FRAME_HEAD * length.div_ceil(self.chunk_size()).max(1));
+        self.count(length);
         let mut protocol = self.shared().protocol.borrow_mut();
         let fits = length <= AT_ONCE && length <= protocol.capacity(key);
         // A stream that is gone is noticed by whoever waits for it.
@@ -290,11 +307,8 @@ impl StreamHandle {
                 _ => protocol.send_data(key, body, true),
             },
         };
+        state.at_once.set(fits && ends);
         fits && ends
-    }
-
-    fn chunk_size(&self) -> u64 {
-        u64::from(self.shared().server.http2.chunk_size).max(1)
     }
 
     /// Ready when nothing is queued any more.

@@ -147,7 +147,7 @@ fn client_state(conn: Connection) -> Option<(ClientState, OwnedFd)> {
 fn client(http: &Rc<Http>, state: ClientState, socket: OwnedFd, stays: bool) -> Option<Connection> {
     let local = socket.as_raw_fd();
     let address = http.address(&state.listen, || os::socket::local_addr(local).ok())?;
-    let preface_expected = address.http2 && !address.ssl && state.requests == 0;
+    let preface_expected = address.begins_with_http2() && state.requests == 0;
     Some(Connection {
         stream: stream(state.socket, socket, true).ok()?.into(),
         tls_expected: address.ssl && state.requests == 0,
