@@ -192,7 +192,8 @@ async fn next_step(r: &mut Request, core: &Rc<CoreLocation>, body: &mut Chain) -
                 break;
             }
             Piece::File(_) => {
-                let most = if core.sendfile_max_chunk == 0 || stream { u64::MAX } else { core.sendfile_max_chunk as u64 };
+                let most =
+                    if core.sendfile_max_chunk == 0 || stream { u64::MAX } else { core.sendfile_max_chunk as u64 };
                 step.append(&mut body.split_to(most));
                 break;
             }
@@ -324,12 +325,7 @@ fn last_chunk(trailers: &Headers) -> Bytes {
 
 /// Writes to the client; a body that comes in parts may read ahead while the client is slow.
 /// With `end` the response is over.
-async fn write(
-    r: &mut Request,
-    out: &mut Chain,
-    ahead: Option<&mut dyn BodyStream>,
-    end: bool,
-) -> Result<(), Broken> {
+async fn write(r: &mut Request, out: &mut Chain, ahead: Option<&mut dyn BodyStream>, end: bool) -> Result<(), Broken> {
     let rate = if r.location.core.limit_rate.is_some() || r.rate.is_some() { r.limit_rate() } else { 0 };
     if rate > 0 {
         return Box::pin(write_slowly(r, out, rate, end)).await;

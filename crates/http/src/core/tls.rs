@@ -139,7 +139,8 @@ impl Connection {
 
     /// Whether TLS and the client have agreed on HTTP/2.
     pub fn negotiated_http2(&self) -> bool {
-        let agreed = self.stream.with_layer(|layer| ServerLayer::of(layer).is_some_and(|tls| tls.alpn() == Some(b"h2")));
+        let agreed =
+            self.stream.with_layer(|layer| ServerLayer::of(layer).is_some_and(|tls| tls.alpn() == Some(b"h2")));
         agreed == Some(true)
     }
 

@@ -101,8 +101,7 @@ fn content_type(r: &Request, head: &mut HeadWriter<'_>) {
 
 /// Fields that mustn't be in HTTP/2 (RFC 9113 §8.2.2).
 fn is_connection_specific(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 5] =
-        [b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"];
+    const NAMES: [&[u8]; 5] = [b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"];
     NAMES.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
 }
 
