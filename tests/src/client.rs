@@ -117,6 +117,14 @@ impl Connection {
         self.rest().is_empty()
     }
 
+    /// Whether the server has closed it, or does so within a moment, without another byte.
+    pub fn closed_soon(&mut self) -> bool {
+        let _ = self.stream.set_read_timeout(Some(Duration::from_millis(20)));
+        let closed = matches!(self.stream.peek(&mut [0]), Ok(0));
+        let _ = self.stream.set_read_timeout(Some(PATIENCE));
+        closed
+    }
+
     /// Exactly so many bytes.
     pub fn take(&mut self, count: usize) -> Vec<u8> {
         while self.ahead.len() < count {

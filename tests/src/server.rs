@@ -239,6 +239,10 @@ impl Server {
             let port = *port;
             self.wait(|_| TcpStream::connect(("127.0.0.1", port)).is_ok(), "its port");
         }
+        if !self.read("nginx.conf").contains("master_process off") {
+            // Some tests are of workers that can't start.
+            self.wait(|s| !s.children().is_empty() || s.read("error.log").contains("[emerg]"), "a worker");
+        }
     }
 
     /// Puts what is known by now into placeholders.

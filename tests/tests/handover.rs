@@ -333,6 +333,79 @@ fn old_workers_leave_at_once() {
     }
 }
 
+/// A successor with too few connections: idle ones are closed, tunnels stay where there is room for them.
+#[test]
+fn a_successor_that_is_full() {
+    if is_nginx() {
+        return;
+    }
+    let backend = echo();
+    let method = std::env::var("TIDEGATE_USE").map(|method| format!("use {method};")).unwrap_or_default();
+    let text = |connections: usize| {
+        format!(
+            "daemon off; pid nginx.pid; error_log error.log info;
+             events {{ {method} worker_connections {connections}; }} http {{ access_log access.log;
+             client_body_temp_path cb; proxy_temp_path pt;
+             server {{ listen 127.0.0.1:%%PORT%%; location / {{ return 200 x; }}
+                 location /ws {{ proxy_pass http://127.0.0.1:{}; proxy_http_version 1.1;
+                     proxy_set_header Upgrade $http_upgrade; }} }} }}",
+            backend.port
+        )
+    };
+    let mut server = Setup::whole(&text(200)).start();
+    let mut idle: Vec<Connection> = (0..50).map(|_| server.connect()).collect();
+    let mut open: Vec<Connection> = (0..20).map(|_| server.connect()).collect();
+    idle.iter_mut().for_each(|connection| drop(connection.get("/", "")));
+    open.iter_mut().for_each(|connection| upgrade(connection, "/ws"));
+    let before = server.children();
+    server.configure(&text(20));
+    server.signal(rustix::process::Signal::HUP);
+    server.wait(|s| s.children().iter().any(|p| !before.contains(p)), "a new worker");
+    server.wait(|s| s.read("error.log").contains("idle connection closed"), "a connection too many");
+    for (n, connection) in open.iter_mut().enumerate() {
+        let text = format!("tunnel {n}");
+        connection.send(&text);
+        assert_eq!(connection.take(text.len()), text.as_bytes());
+    }
+    assert!(server.children().iter().any(|p| before.contains(p)), "the old worker keeps some tunnels");
+    let closed = idle.iter_mut().map(Connection::closed_soon).filter(|closed| *closed).count();
+    assert!((30..=50).contains(&closed), "{closed} of 50 idle connections are closed");
+    drop(open);
+    server.wait(|s| s.children().iter().all(|p| !before.contains(p)), "the old worker's end");
+    server.wait(|s| s.read("access.log").matches("/ws").count() == 20, "a line for each tunnel");
+}
+
+/// The worker is shut in (`sandbox on`), and more is under way than fits into a message.
+#[test]
+fn much_is_under_way() {
+    if is_nginx() {
+        return;
+    }
+    // It answers what comes, but only later.
+    let backend = Backend::sockets(|mut stream, _| {
+        let mut buffer = vec![0; 65536];
+        let _ = stream.read(&mut buffer);
+        let _ = stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nhello");
+        std::thread::sleep(Duration::from_millis(1500));
+        while let Ok(n @ 1..) = stream.read(&mut buffer) {
+            if stream.write_all(&buffer[..n]).is_err() {
+                return;
+            }
+        }
+    });
+    let mut server = tunnels(&backend, "proxy_socket_sndbuf 4k;").main("sandbox on;").start();
+    let mut connection = server.connect();
+    upgrade(&mut connection, "/ws");
+    let mut writer = connection.stream().try_clone().expect("a socket can be copied");
+    const SIZE: usize = 8 << 20;
+    let writing = std::thread::spawn(move || writer.write_all(&pattern(0, SIZE)).expect("the tunnel stands"));
+    std::thread::sleep(Duration::from_millis(300));
+    server.reload();
+    server.reload();
+    assert!(connection.take(SIZE) == pattern(0, SIZE));
+    writing.join().expect("all is written");
+}
+
 #[test]
 fn a_stop_closes_as_ever() {
     let server = Setup::http(WHO).start();

@@ -1,7 +1,7 @@
 //! Nothing is lost: short versions of what `cargo xtask lossless` does at length.
 
 use e2e::load::scenarios::{
-    crowd, extra_listeners, kill_master, kill_workers, memory, migrate, reloads, reopen, upgrades, wildcard,
+    crowd, extra_listeners, kill_master, kill_workers, memory, migrate, reloads, reopen, storm, upgrades, wildcard,
     worker_counts,
 };
 use e2e::load::{Kind, Loss, Program, Report};
@@ -30,6 +30,11 @@ fn check_reload(report: Report) {
 #[test]
 fn under_reloads() {
     check_reload(reloads(&Program::ours(), 10));
+}
+
+#[test]
+fn under_a_storm_of_reloads() {
+    check_reload(storm(&Program::ours(), 40));
 }
 
 #[test]

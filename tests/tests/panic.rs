@@ -70,7 +70,10 @@ fn a_crash_costs_the_connections_of_its_worker() {
     if binary().ends_with("nginx") {
         return;
     }
-    let mut server = start("worker_processes 2;");
+    let mut server = start("");
+    let text = server.read("nginx.conf").replace("worker_processes 1;", "worker_processes 2;");
+    server.configure(&text);
+    server.reload();
     server.wait(|s| s.children().len() == 2, "two workers");
     // Connections of both workers: who answers is seen by who is left.
     let mut all: Vec<_> = (0..20).map(|_| server.connect()).collect();

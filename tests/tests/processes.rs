@@ -200,6 +200,7 @@ fn a_worker_that_does_not_react_is_killed() {
 #[test]
 fn a_terminal_that_changes_its_size_does_nothing() {
     let mut server = Setup::http(SITE).main("error_log error.log notice;").start();
+    server.wait(|s| !s.children().is_empty(), "a worker");
     let workers = server.children();
     server.signal(Signal::WINCH);
     server.read_until("error.log", "(SIGWINCH) received");

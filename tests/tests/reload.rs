@@ -42,7 +42,7 @@ fn the_outcome_is_told() {
     server.quiet();
     server.configure(&whole("worker_processes 2;", &site("127.0.0.1:%%PORT%%", "two")));
     assert_eq!(reload(&server), (true, String::new()));
-    assert_eq!(server.get("/").text(), "two", "the new workers accept when the command returns");
+    server.wait(|s| s.get("/").text() == "two", "the new workers' answers");
     server.configure(&whole("", &(site("127.0.0.1:%%PORT%%", "three") + &site("127.0.0.1:%%PORT_taken%%", "x"))));
     let taken = TcpListener::bind(("127.0.0.1", server.port_of("PORT_taken"))).expect("a free port");
     let (done, text) = reload(&server);
@@ -51,7 +51,7 @@ fn the_outcome_is_told() {
     assert_eq!(server.get("/").text(), "two");
     drop(taken);
     assert_eq!(reload(&server), (true, String::new()));
-    assert_eq!(server.get("/").text(), "three");
+    server.wait(|s| s.get("/").text() == "three", "the new workers' answers");
 }
 
 #[test]

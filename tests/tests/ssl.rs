@@ -113,12 +113,13 @@ fn large_bodies_and_plain_requests() {
 
 #[test]
 fn sessions_are_resumed_across_workers_and_reloads() {
-    let setup = Setup::http(
-        "server { listen 127.0.0.1:%%PORT%% ssl; server_name one.test;
-            ssl_certificate %%DIR%%/one.test.crt; ssl_certificate_key %%DIR%%/one.test.key;
-            location / { return 200 \"reused:$ssl_session_reused\"; } }",
-    )
-    .main("worker_processes 2;");
+    let setup = Setup::whole(
+        "daemon off; pid nginx.pid; worker_processes 2; events { %%USE%% }
+        http { access_log off; client_body_temp_path cb; proxy_temp_path pt;
+            server { listen 127.0.0.1:%%PORT%% ssl; server_name one.test;
+                ssl_certificate %%DIR%%/one.test.crt; ssl_certificate_key %%DIR%%/one.test.key;
+                location / { return 200 \"reused:$ssl_session_reused\"; } } }",
+    );
     certificate(setup.folder(), "one.test", EC);
     let mut server = setup.start();
     let session = server.folder().path().join("session.pem");
@@ -139,7 +140,8 @@ fn sessions_are_resumed_across_workers_and_reloads() {
 #[test]
 fn clients_have_certificates() {
     let setup = Setup::http(
-        "server { listen 127.0.0.1:%%PORT%% ssl; server_name one.test;
+        "error_log %%DIR%%/tls.log info;
+        server { listen 127.0.0.1:%%PORT%% ssl; server_name one.test;
             ssl_certificate %%DIR%%/one.test.crt; ssl_certificate_key %%DIR%%/one.test.key;
             ssl_verify_client optional; ssl_client_certificate %%DIR%%/ca.crt; ssl_crl %%DIR%%/ca.crl;
             location / { return 200 \"$ssl_client_verify $ssl_client_s_dn $ssl_client_i_dn_legacy $ssl_client_serial\"; } }
@@ -212,7 +214,7 @@ fn clients_have_certificates() {
     let host = format!("Host: strict.test:{}", server.port());
     let misdirected = get(&server, "one.test", "/", &["-H", &host, "-i"]);
     assert!(misdirected.starts_with("HTTP/1.1 421 "), "{misdirected}");
-    let log = server.read("error.log");
+    let log = server.read("tls.log");
     assert!(log.contains("client SSL certificate verify error: (23:certificate revoked)"), "{log}");
 }
 

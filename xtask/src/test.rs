@@ -52,6 +52,9 @@ pub fn run(arguments: &[String]) -> Outcome {
         // nextest leaves out the examples in documentation.
         count.add(listen_to("examples in documentation", cargo(["test", "--doc", "--workspace", "--no-fail-fast"])));
     }
+    if !options.has("--fast") {
+        count.add(step("models of the zones' lock", models));
+    }
     let build = step("release build", || tools::server().map(|_| ()));
     count.add(build);
     if build.failed == 0 {
@@ -68,6 +71,14 @@ pub fn run(arguments: &[String]) -> Outcome {
     println!("in {} s", begun.elapsed().as_secs());
     println!("{} passed, {} failed", count.passed, count.failed);
     if count.failed == 0 { Ok(()) } else { Err(format!("{} failed", count.failed)) }
+}
+
+/// Every order in which a few processes can come together over the zones' lock: the tests by loom, which needs its own
+/// build of them.
+fn models() -> Outcome {
+    let mut command = cargo(["test", "--quiet", "-p", "shm", "--lib", "models"]);
+    command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", "target/loom");
+    tools::run(command)
 }
 
 /// Installs what is missing, where that is possible; tests that miss a program say so themselves.

@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod limit;
+pub mod limit_conn;
 pub mod log;
 pub mod map;
 pub mod proto;

@@ -164,6 +164,8 @@ mod tests {
         fn matches(regex: &Regex, session: &mut TestSession, subject: &[u8]) -> bool {
             regex.captures(subject, &mut session.captures).unwrap_or(false)
         }
+
+        fn log(_: &TestSession, _: engine::log::Level, _: std::fmt::Arguments<'_>) {}
     }
 
     fn word(text: &str) -> Word {

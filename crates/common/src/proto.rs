@@ -1,8 +1,10 @@
 //! What a module that http and stream share asks of the protocol it works for.
 
+use std::fmt;
 use std::rc::Rc;
 
 use conf::{Directive, Loader, Result, Word};
+use engine::log::Level;
 use expr::vars::{Session, Template};
 
 /// A protocol: its sessions, and how its configuration compiles values and regexes.
@@ -20,4 +22,7 @@ pub trait Proto: 'static {
 
     /// Whether `subject` matches. A search that fails (the limit on backtracking) has been logged and is no match.
     fn matches(regex: &Self::Regex, session: &mut Self::Session, subject: &[u8]) -> bool;
+
+    /// Logs with the session's details.
+    fn log(session: &Self::Session, level: Level, message: fmt::Arguments<'_>);
 }

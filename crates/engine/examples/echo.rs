@@ -3,11 +3,13 @@
 
 use std::cell::Cell;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use buf::Chain;
 use conf::{Args, Context, Directive, Error, Loader, Registry};
 use engine::cycle::{ConfSource, Program};
+use engine::helpers::CacheKeeper;
 use engine::{App, BuildContext, Listen, Module, WorkerContext, start};
 
 conf::table! {
@@ -17,6 +19,18 @@ conf::table! {
     /// An address.
     "echo_listen" in Context::MAIN, Args::between(1, 2), default "",
         also(parse_listen);
+    /// Whether there is something to be kept on disk.
+    "echo_cache" in Context::MAIN, Args::FLAG, default "off",
+        also(parse_cache);
+}
+
+/// Whether the cache processes are wanted.
+#[derive(Default)]
+struct Cached(bool);
+
+fn parse_cache(_: &mut EchoRaw, loader: &mut Loader<'_>, directive: &Directive) -> conf::Result<()> {
+    loader.store.entry::<Cached>().0 = directive.arg(0) == "on";
+    Ok(())
 }
 
 #[derive(Default)]
@@ -38,6 +52,7 @@ fn parse_listen(_: &mut EchoRaw, loader: &mut Loader<'_>, directive: &Directive)
 struct Echo {
     listens: Vec<Listen>,
     busy: Cell<usize>,
+    cache: bool,
 }
 
 /// Counts a connection while it lives.
@@ -92,6 +107,25 @@ impl App for Echo {
     fn busy(&self) -> usize {
         self.busy.get()
     }
+
+    fn cache_keeper(self: Rc<Self>) -> Option<Rc<dyn CacheKeeper>> {
+        self.cache.then_some(self as Rc<dyn CacheKeeper>)
+    }
+}
+
+impl CacheKeeper for Echo {
+    fn manage(&self) -> u64 {
+        engine::log!(engine::log::current(), Notice, "managed by {}", std::process::id());
+        50
+    }
+
+    fn load(self: Rc<Self>) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(async { engine::log!(engine::log::current(), Notice, "loaded by {}", std::process::id()) })
+    }
+
+    fn load_after_ms(&self) -> u64 {
+        200
+    }
 }
 
 struct EchoModule;
@@ -103,7 +137,8 @@ impl Module for EchoModule {
 
     fn build(&self, loader: &mut Loader<'_>, _: &BuildContext<'_>) -> conf::Result<Option<Rc<dyn App>>> {
         let listens = std::mem::take(&mut loader.store.entry::<Listens>().0);
-        Ok(Some(Rc::new(Echo { listens, busy: Cell::new(0) })))
+        let cache = loader.store.entry::<Cached>().0;
+        Ok(Some(Rc::new(Echo { listens, busy: Cell::new(0), cache })))
     }
 }
 

@@ -89,6 +89,7 @@ impl Question {
             let mut part = [0; 4096];
             match os::io::read(self.0.as_raw_fd(), &mut part) {
                 Ok(0) => return understand(&text),
+                Ok(_) if text.len() > MAX_ANSWER => return None,
                 Ok(n) => text.extend(part.iter().take(n)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return None,
@@ -102,7 +103,8 @@ fn understand(text: &[u8]) -> Option<Result<(), String>> {
     let (word, messages) = text.split_once('\n')?;
     match word {
         TAKEN => Some(Ok(())),
-        FAILED => Some(Err(messages.to_string())),
+        // The master may be another user's: nothing of it is to steer a terminal.
+        FAILED => Some(Err(messages.chars().filter(|&char| char == '\n' || !char.is_control()).collect())),
         _ => None,
     }
 }
@@ -113,6 +115,8 @@ fn address(pid: i32) -> io::Result<SockAddr> {
 
 const TAKEN: &str = "ok";
 const FAILED: &str = "failed";
+/// The longest answer in bytes; nobody sends more than [`crate::report::MAX_HEARD`] and a few words.
+const MAX_ANSWER: usize = 2 * crate::report::MAX_HEARD;
 /// How many may wait for one reload.
 const MAX_WAITING: usize = 16;
 
@@ -148,5 +152,6 @@ mod tests {
         for (text, expect) in [("", None), ("ok", None), ("ok\n", Some(Ok(()))), ("maybe\n", None)] {
             assert_eq!(understand(text.as_bytes()), expect);
         }
+        assert_eq!(understand(b"failed\na\x1b[2Jb\nc\n"), Some(Err("a[2Jb\nc\n".to_string())));
     }
 }

@@ -17,6 +17,7 @@ use crate::pid_file;
 use crate::report::{Reporter, tell};
 use crate::sandbox::{self, Needs};
 use crate::upgrade::{self, Inherited, Invocation};
+use crate::zones::Zones;
 
 /// What is the same for every cycle of a process: modules and the command line's words.
 pub struct Program {
@@ -141,6 +142,8 @@ pub struct Cycle {
     pub needs: Needs,
     /// The prefix.
     pub prefix: PathBuf,
+    /// The zones of shared memory.
+    pub zones: Zones,
     /// What all workers share, over reloads.
     pub shared: Rc<Shared>,
 }
@@ -275,6 +278,7 @@ struct Read {
     log_files: LogFiles,
     apps: Vec<Rc<dyn App>>,
     needs: Needs,
+    zones: Zones,
     sources: Sources,
 }
 
@@ -300,7 +304,8 @@ fn read(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Rep
     let events = loader.store.entry::<Events>().0.take();
     let log_files = loader.store.take::<LogFiles>().unwrap_or_default();
     let needs = loader.store.take::<Needs>().unwrap_or_default();
-    Some(Read { main, events, log, log_files, apps, needs, sources: loader.sources })
+    let zones = loader.store.take::<Zones>().unwrap_or_default();
+    Some(Read { main, events, log, log_files, apps, needs, zones, sources: loader.sources })
 }
 
 fn parse(program: &Program, env: &conf::Env) -> (Sources, Vec<conf::Directive>, Vec<Error>) {
@@ -364,7 +369,7 @@ fn log_of(main: &Set, loader: &mut Loader<'_>, program: &Program) -> Log {
 
 /// Opens files and sockets.
 fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Reporter) -> Option<Cycle> {
-    let Read { main, events, log, log_files, apps, needs, sources } = read;
+    let Read { main, events, log, log_files, apps, needs, zones, sources } = read;
     let Some(events) = events else {
         reporter.say(Level::Emerg, "no \"events\" section in configuration");
         return None;
@@ -384,7 +389,8 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
     }
     let (listening, prefix) = (Vec::new(), program.prefix.clone());
     let retired = RefCell::default();
-    let mut cycle = Cycle { main, events, log, log_files, apps, listening, retired, sources, needs, prefix, shared };
+    let mut cycle =
+        Cycle { main, events, log, log_files, apps, listening, retired, sources, needs, prefix, zones, shared };
     if purpose == Purpose::Signal {
         // What it has to say goes to the configuration's log if that can be written.
         let _ = cycle.log_files.open_all();
@@ -401,6 +407,10 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
     }
     let reporter = reporter.with_log(cycle.log.clone());
     sandbox::check(&cycle, &reporter);
+    if let Err(message) = cycle.zones.open(old.map(|old| &old.zones)) {
+        reporter.say(Level::Emerg, &message);
+        return None;
+    }
     let wanted = wanted(&cycle.apps);
     if cycle.event().worker_connections <= wanted.len() {
         let (have, need) = (cycle.event().worker_connections, wanted.len());

@@ -15,6 +15,7 @@ pub mod cycle;
 pub mod event_conf;
 mod files;
 pub mod handover;
+pub mod helpers;
 pub mod inbox;
 pub mod listening;
 pub mod log;
@@ -32,6 +33,7 @@ pub mod systemd;
 pub mod thread_pool;
 pub mod upgrade;
 pub mod worker;
+pub mod zones;
 
 pub use cycle::Cycle;
 pub use module::{App, BuildContext, Listen, Module, WorkerContext};

@@ -15,6 +15,7 @@ use os::signal::{SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SignalFd};
 use crate::answers::Answers;
 use crate::channel::{Channel, Message};
 use crate::cycle::{Cycle, Program, Purpose};
+use crate::helpers;
 use crate::log::{self, Errno};
 use crate::personality::personality;
 use crate::process_table::{Child, Kind, MAX_PROCESSES, ProcessTable, State};
@@ -49,10 +50,12 @@ pub struct Master<'a> {
     stage: Stage,
     /// After a reload: when the old workers are told to quit, ready successors or not.
     handover: Option<Instant>,
+    /// Another reload was asked for meanwhile: it begins when that is done, so that generations can't pile up.
+    again: bool,
     /// After WINCH there are to be no workers.
     no_accepting: bool,
     /// Numbers of workers that died at their start, and when each is tried again.
-    respawns: Vec<(Instant, usize)>,
+    respawns: Vec<(Instant, Kind)>,
     /// How many died so since the last one that became ready.
     early_deaths: u32,
     /// Who asked for a reload waits here for its outcome.
@@ -84,6 +87,7 @@ impl<'a> Master<'a> {
             generation: 0,
             stage: Stage::Running,
             handover: None,
+            again: false,
             no_accepting: false,
             respawns: Vec::new(),
             early_deaths: 0,
@@ -117,10 +121,15 @@ impl<'a> Master<'a> {
                 return Some(birth);
             }
         }
-        self.answers.iter().for_each(Answers::collect);
+        if self.handover.is_none() {
+            self.answers.iter().for_each(Answers::collect);
+        }
         self.listen();
         self.table.deliver();
         self.hand_over();
+        if self.again && self.handover.is_none() && self.stage == Stage::Running {
+            return self.reconfigure();
+        }
         self.escalate();
         self.respawn()
     }
@@ -148,10 +157,12 @@ impl<'a> Master<'a> {
                 self.answer(Err("the worker processes were started again, the configuration was not read"));
                 return self.roll_back();
             }
+            Action::Reconfigure if self.stage == Stage::Running && self.handover.is_some() => self.again = true,
             Action::Reconfigure if self.stage == Stage::Running => return self.reconfigure(),
             Action::Reopen => self.reopen(),
             Action::NoAccept if self.stage == Stage::Running => {
                 self.no_accepting = true;
+                self.again = false;
                 self.tell(|_| true, &Message::Quit, SIGQUIT);
             }
             Action::Reap => return self.reap(),
@@ -170,7 +181,9 @@ impl<'a> Master<'a> {
     /// Sleeps until a signal, a word from a child, room for news, or the next deadline.
     fn wait(&self) {
         let mut fds = vec![PollFd::new(self.signals.as_fd().as_raw_fd(), os::poll::IN)];
-        fds.extend(self.answers.iter().map(|answers| PollFd::new(answers.descriptor(), os::poll::IN)));
+        // Who asks while a reload is under way asks for the next one.
+        let answers = self.answers.iter().filter(|_| self.handover.is_none());
+        fds.extend(answers.map(|answers| PollFd::new(answers.descriptor(), os::poll::IN)));
         fds.extend(self.table.iter().filter_map(Child::interest).map(|(fd, hear, tell)| {
             let events = if hear { os::poll::IN } else { 0 } | if tell { os::poll::OUT } else { 0 };
             PollFd::new(fd, events)
@@ -191,9 +204,11 @@ impl<'a> Master<'a> {
     fn start_workers(&mut self) -> Born {
         crate::log!(log::current(), Notice, "start worker processes");
         self.respawns.clear();
-        (0..self.cycle.core().worker_processes).find_map(|number| {
-            let runs = |child: &Child| child.kind == Kind::Worker(number) && self.is_current(child);
-            if self.table.iter().any(runs) { None } else { self.start_worker(number) }
+        let cycle = self.cycle.clone();
+        let workers = (0..cycle.core().worker_processes).map(Kind::Worker);
+        workers.chain(helpers::wanted(&cycle).iter().copied()).find_map(|kind| {
+            let runs = |child: &Child| child.kind == kind && self.is_current(child);
+            if self.table.iter().any(runs) { None } else { self.start_child(kind) }
         })
     }
 
@@ -202,8 +217,8 @@ impl<'a> Master<'a> {
         child.generation == self.generation && !child.exiting()
     }
 
-    fn start_worker(&mut self, number: usize) -> Born {
-        let kind = Kind::Worker(number);
+    fn start_child(&mut self, kind: Kind) -> Born {
+        let number = if let Kind::Worker(number) = kind { number } else { 0 };
         let what = kind.name();
         if !self.table.has_room() {
             crate::log!(log::current(), Alert, "no more than {MAX_PROCESSES} processes can be spawned");
@@ -221,7 +236,7 @@ impl<'a> Master<'a> {
                 drop(ours);
                 let peers = std::mem::take(&mut self.table).into_peers();
                 let (cycle, generation, daemon) = (self.cycle.clone(), self.generation, self.daemon);
-                Some(Box::new(Birth { number, cycle, generation, daemon, channel: Some(theirs), peers }))
+                Some(Box::new(Birth { kind, number, cycle, generation, daemon, channel: Some(theirs), peers }))
             }
             Ok(Fork::Parent(pid)) => {
                 crate::log!(log::current(), Notice, "start {what} {pid}");
@@ -277,6 +292,7 @@ impl<'a> Master<'a> {
 
     fn reconfigure(&mut self) -> Born {
         crate::log!(log::current(), Notice, "reconfiguring");
+        self.again = false;
         self.answers.iter().for_each(Answers::collect);
         systemd::reloading();
         let reporter = Reporter::running(self.cycle.log.clone());
@@ -339,7 +355,8 @@ impl<'a> Master<'a> {
         let Some(deadline) = self.handover else { return };
         let generation = self.generation;
         let new: Vec<&Child> = self.table.iter().filter(|child| child.generation == generation).collect();
-        if new.is_empty() && self.cycle.core().worker_processes > 0 {
+        let works = |child: &&Child| matches!(child.kind, Kind::Worker(_));
+        if !new.iter().any(works) && self.cycle.core().worker_processes > 0 {
             self.handover = None;
             let message = "no new worker process has started, the old ones go on";
             crate::log!(log::current(), Alert, "{message}");
@@ -349,8 +366,8 @@ impl<'a> Master<'a> {
         if new.iter().all(|child| child.ready) || Instant::now() >= deadline {
             self.handover = None;
             self.give_up_retired();
-            self.answer(Ok(()));
             self.tell(|child| child.generation < generation, &Message::Quit, SIGQUIT);
+            self.answer(Ok(()));
         }
     }
 
@@ -404,8 +421,9 @@ impl<'a> Master<'a> {
     }
 
     fn child_ended(&mut self, child: &Child, exit: Exit) -> Born {
-        let (pid, Kind::Worker(number)) = (child.pid, child.kind) else { return None };
+        let pid = child.pid;
         self.cycle.shared.accept.release_dead(pid);
+        self.cycle.zones.release_dead(pid, exit != Exit::Code(0));
         if exit == Exit::Code(FATAL) {
             let what = child.kind.name();
             crate::log!(log::current(), Alert, "{what} {pid} exited with fatal code {FATAL} and cannot be respawned");
@@ -417,11 +435,11 @@ impl<'a> Master<'a> {
         }
         if child.ready {
             self.early_deaths = 0;
-            return self.start_worker(number);
+            return self.start_child(child.kind);
         }
         let wait = EARLY_WAIT * 2u32.pow(self.early_deaths.min(MAX_DOUBLINGS));
         self.early_deaths += 1;
-        self.respawns.push((Instant::now() + wait, number));
+        self.respawns.push((Instant::now() + wait, child.kind));
         None
     }
 
@@ -439,8 +457,8 @@ impl<'a> Master<'a> {
         }
         let now = Instant::now();
         while let Some(at) = self.respawns.iter().position(|(at, _)| *at <= now) {
-            let (_, number) = self.respawns.swap_remove(at);
-            if let Some(birth) = self.start_worker(number) {
+            let (_, kind) = self.respawns.swap_remove(at);
+            if let Some(birth) = self.start_child(kind) {
                 return Some(birth);
             }
         }

@@ -6,6 +6,7 @@ use conf::{Loader, Registry};
 
 use crate::cycle::Cycle;
 use crate::handover::{Handover, Parcel};
+use crate::helpers::CacheKeeper;
 use crate::log::Log;
 
 /// A part of the program: it describes its directives and builds what serves connections.
@@ -79,6 +80,11 @@ pub trait App {
 
     /// Log files are about to be reopened: what is buffered elsewhere than in [`crate::log::LogFile`] is to be written.
     fn reopen(&self) {}
+
+    /// What the cache processes do for it. With one application that has caches these processes are started.
+    fn cache_keeper(self: Rc<Self>) -> Option<Rc<dyn CacheKeeper>> {
+        None
+    }
 
     /// For tests and later modules that find each other by type.
     fn as_any(&self) -> Option<&dyn std::any::Any> {

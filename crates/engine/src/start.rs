@@ -15,6 +15,7 @@ use crate::master::{Master, Outcome};
 use crate::peers::Peers;
 use crate::personality::personality;
 use crate::pid_file;
+use crate::process_table::Kind;
 use crate::report::{Reporter, install_panic_hook, tell};
 use crate::signals;
 use crate::systemd;
@@ -142,7 +143,8 @@ fn run_master(program: &Program, cycle: Rc<Cycle>, command_line: &str) -> i32 {
 
 fn run_single(program: &Program, cycle: Rc<Cycle>) -> i32 {
     let daemon = cycle.core().daemon || program.inherited.is_upgrade();
-    let birth = Birth { number: 0, cycle, generation: 0, daemon, channel: None, peers: Peers::new() };
+    let birth =
+        Birth { kind: Kind::Worker(0), number: 0, cycle, generation: 0, daemon, channel: None, peers: Peers::new() };
     worker::serve(birth, Role::Single(program)).code()
 }
 

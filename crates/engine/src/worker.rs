@@ -10,11 +10,13 @@ use crate::channel::Channel;
 use crate::core_conf::{CoreConf, Env};
 use crate::cycle::{Cycle, Program, Purpose};
 use crate::handover::Handover;
+use crate::helpers;
 use crate::inbox::{Inbox, Told, first_of};
 use crate::log::{self, Errno, Level};
 use crate::module::{App, WorkerContext};
 use crate::peers::Peers;
 use crate::personality::personality;
+use crate::process_table::{Kind, title};
 use crate::report::Reporter;
 use crate::sandbox;
 use crate::signals::{self, Action};
@@ -22,7 +24,9 @@ use crate::systemd;
 
 /// What the master gives a worker at its birth.
 pub struct Birth {
-    /// Its number, from 0.
+    /// What it is to be.
+    pub kind: Kind,
+    /// The number of a worker, from 0.
     pub number: usize,
     /// The cycle it serves.
     pub cycle: Rc<Cycle>,
@@ -55,9 +59,9 @@ impl End {
     }
 }
 
-/// Runs a worker process until it is told to end.
+/// Runs a worker process, or another one of its kind, until it is told to end.
 pub fn run(birth: Birth) -> End {
-    os::title::set(&format!("{}: worker process", personality().name));
+    os::title::set(&title(birth.kind));
     if let Err(message) = become_worker(&birth) {
         crate::log!(log::current(), Emerg, "{message}");
         return End::Fatal;
@@ -89,7 +93,13 @@ pub fn serve(birth: Birth, role: Role<'_>) -> End {
         (wall.secs, wall.msec)
     });
     RUNNING.set(true);
-    let end = runtime.block_on(main_task(birth, role)).unwrap_or_else(|message| {
+    let life = async {
+        match birth.kind {
+            Kind::Worker(_) => main_task(birth, role).await,
+            _ => helpers::main_task(birth).await,
+        }
+    };
+    let end = runtime.block_on(life).unwrap_or_else(|message| {
         crate::log!(log::current(), Emerg, "{message}");
         End::Fatal
     });
@@ -102,7 +112,7 @@ pub fn serve(birth: Birth, role: Role<'_>) -> End {
 }
 
 async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
-    let Birth { number, cycle, generation, daemon, channel, peers } = birth;
+    let Birth { number, cycle, generation, daemon, channel, peers, .. } = birth;
     let inbox = Inbox::new(channel, peers).map_err(|error| format!("signalfd() failed{}", Errno(&error)))?;
     let takes = cycle.core().hands_over() && matches!(role, Role::Worker);
     let handover = Handover::new(inbox.peers().clone(), generation, cycle.apps.clone(), takes);
@@ -300,7 +310,7 @@ fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accep
     let workers = cycle.core().worker_processes;
     let mutex = event.accept_mutex && cycle.core().master_process && workers > 1;
     if mutex {
-        rt::set_accept_mutex(Rc::new(AcceptMutex(cycle.shared.accept)), event.accept_mutex_delay_ms);
+        rt::set_accept_mutex(Rc::new(AcceptMutex(cycle.shared.accept.clone())), event.accept_mutex_delay_ms);
     }
     for listening in cycle.listening.iter().filter(|listening| !listening.listen.options.datagram) {
         let options = rt::AcceptOptions {
@@ -431,7 +441,9 @@ fn become_worker(birth: &Birth) -> Result<(), String> {
     if let Some(owner) = birth.cycle.owner() {
         sandbox::drop_privileges(&owner, &birth.cycle.needs)?;
     }
-    if let Some(processors) = core.worker_cpu_affinity.of_worker(birth.number) {
+    if let Kind::Worker(number) = birth.kind
+        && let Some(processors) = core.worker_cpu_affinity.of_worker(number)
+    {
         warn("sched_setaffinity", os::process::set_affinity(processors));
     }
     warn("prctl(PR_SET_DUMPABLE)", os::process::set_dumpable());

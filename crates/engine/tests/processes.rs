@@ -311,3 +311,41 @@ fn stop_does_not_wait() {
     assert!(server.wait().success());
     assert!(start.elapsed() < Duration::from_secs(3));
 }
+
+/// The last process of which the log has this word.
+fn last(log: &str, word: &str) -> Option<u32> {
+    log.lines().rev().find_map(|line| line.split_once(word)?.1.trim().parse().ok())
+}
+
+fn title(pid: u32) -> String {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&words).trim_matches([' ', '\0']).to_string()
+}
+
+#[test]
+fn cache_processes() {
+    let conf = "events {} echo_listen 127.0.0.1:PORT; echo_cache on;";
+    let server = Server::start("cache", conf);
+    server.wait_for_log("managed by ");
+    let manager = last(&server.log(), "managed by ").expect("a manager");
+    assert!(title(manager).ends_with(": cache manager process"), "{}", title(manager));
+    server.wait_for_log("start cache loader process");
+    server.wait_for_log("loaded by ");
+    let loader = last(&server.log(), "loaded by ").expect("a loader");
+    server.wait_for_log(&format!("cache loader process {loader} exited with code 0"));
+    assert!(server.accepts());
+    // One that dies is replaced, the loader is not started again with it.
+    kill(manager, "KILL");
+    wait_for("another manager", || last(&server.log(), "managed by ").is_some_and(|pid| pid != manager));
+    assert_eq!(server.log().matches("start cache loader process").count(), 1);
+    let manager = last(&server.log(), "managed by ").expect("a manager");
+    server.signal("USR1");
+    server.wait_for_log("reopening logs");
+    server.signal("HUP");
+    server.wait_for_log(&format!("cache manager process {manager} exited with code 0"));
+    wait_for("another manager", || last(&server.log(), "managed by ").is_some_and(|pid| pid != manager));
+    wait_for("another loader", || server.log().matches("start cache loader process").count() == 2);
+    assert!(server.accepts());
+    server.signal("QUIT");
+    assert!(server.wait().success());
+}

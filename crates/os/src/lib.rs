@@ -10,6 +10,7 @@ pub mod channel;
 pub mod clock;
 pub mod epoll;
 pub mod file;
+pub mod futex;
 pub mod io;
 pub mod memory;
 pub mod poll;

@@ -3,14 +3,23 @@
 use std::io;
 use std::ptr::NonNull;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-/// Maps `len` zeroed bytes that this process shares with the children it forks from now on; until the process ends.
+/// Maps `len` zeroed bytes that this process shares with the children it forks from now on; until [`unmap_shared`].
 pub fn map_shared(len: usize) -> io::Result<NonNull<u8>> {
     // SAFETY: the kernel chooses the place, so nothing that exists is touched.
     let start =
         unsafe { mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)? };
     NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
+/// Takes a mapping out of this process; other processes keep theirs.
+///
+/// # Safety
+/// `start` and `len` are those of a call of [`map_shared`], and nothing in this process uses the memory any more.
+pub unsafe fn unmap_shared(start: NonNull<u8>, len: usize) {
+    // SAFETY: as the caller says. An error would mean that there is no such mapping.
+    let _ = unsafe { munmap(start.as_ptr().cast(), len) };
 }
 
 /// Joins the allocator's free memory and gives the kernel back what it can. Before a fork, so that the children don't do

@@ -4,6 +4,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::check;
 
@@ -27,7 +28,12 @@ pub fn fork() -> io::Result<Fork> {
 fn fork_unchecked() -> io::Result<Fork> {
     // SAFETY: with one thread the child has a consistent copy of everything, and any code may run in it.
     match check(unsafe { libc::fork() })? {
-        0 => Ok(Fork::Child),
+        0 => {
+            IDENTITY.store(0, Ordering::Relaxed);
+            // Now: later the process may not be allowed to read /proc.
+            identity();
+            Ok(Fork::Child)
+        }
         pid => Ok(Fork::Parent(pid)),
     }
 }
@@ -106,6 +112,58 @@ pub fn exit_now(code: i32) -> ! {
 /// This process's id.
 pub fn pid() -> i32 {
     std::process::id() as i32
+}
+
+/// Bits of an [`identity`] that are the process's id: the kernel has no higher ones (PID_MAX_LIMIT).
+const PID_BITS: u32 = 22;
+/// Further bits of an [`identity`]: they tell processes of the same id apart, as a rule; 0 if nothing is known.
+const STAMP_BITS: u32 = 9;
+
+/// Ours, once it was asked for; a forked child has its own.
+static IDENTITY: AtomicU32 = AtomicU32::new(0);
+
+/// This process in 31 bits: its id, and a stamp of when it was started in case the id is used again. Never 0.
+pub fn identity() -> u32 {
+    match IDENTITY.load(Ordering::Relaxed) {
+        0 => {
+            let stamp = stat(pid()).map_or(0, |stat| stat.stamp);
+            let identity = pid() as u32 & ((1 << PID_BITS) - 1) | stamp << PID_BITS;
+            IDENTITY.store(identity, Ordering::Relaxed);
+            identity
+        }
+        identity => identity,
+    }
+}
+
+/// The process's id in an [`identity`].
+pub fn pid_of(identity: u32) -> i32 {
+    (identity & ((1 << PID_BITS) - 1)) as i32
+}
+
+/// Whether the process of an [`identity`] has ended. In doubt it hasn't.
+pub fn has_ended(identity: u32) -> bool {
+    let pid = pid_of(identity);
+    match stat(pid) {
+        Some(stat) => stat.ended || ![0, stat.stamp].contains(&(identity >> PID_BITS)),
+        // There is no such process, or /proc can't be read here.
+        None => kill(pid, 0).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH)),
+    }
+}
+
+struct Stat {
+    ended: bool,
+    stamp: u32,
+}
+
+/// What /proc says of a process: the state and when it started (proc_pid_stat(5), fields 3 and 22).
+fn stat(pid: i32) -> Option<Stat> {
+    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is a name in brackets, which may have anything in it.
+    let rest = text.get(text.iter().rposition(|byte| *byte == b')')? + 2..)?;
+    let mut fields = rest.split(|byte| *byte == b' ');
+    let state = fields.next()?.first()?;
+    let start: u64 = std::str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
+    Some(Stat { ended: matches!(state, b'Z' | b'X' | b'x'), stamp: (start % ((1 << STAMP_BITS) - 1)) as u32 + 1 })
 }
 
 /// The parent's id.
@@ -301,6 +359,17 @@ mod tests {
             }
             assert_eq!(is_done(waiting), done);
         }
+    }
+
+    #[test]
+    fn identities() {
+        let ours = identity();
+        assert!(pid_of(ours) == pid() && identity() == ours && !has_ended(ours));
+        let child = tests_fork(|| assert!(pid_of(identity()) == pid() && identity() != ours && !has_ended(ours)));
+        assert!(has_ended(child as u32), "there is no such process any more");
+        let other = if ours >> PID_BITS == 1 { 2 } else { 1 };
+        assert!(has_ended(pid() as u32 | other << PID_BITS), "another process of our id");
+        assert!(!has_ended(pid() as u32), "nobody knows");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
@@ -24,10 +25,13 @@ pub struct Ring {
     lent: Lent,
 }
 
-/// Whether the kernel allows a ring and all that [`Ring`] needs of it.
+/// Whether the kernel allows a ring and all that [`Ring`] needs of it. It is asked once: a master asks at each reload,
+/// and the page that the buffer ring lies in stays mapped.
 pub fn probe() -> io::Result<()> {
+    static ANSWER: OnceLock<Option<i32>> = OnceLock::new();
     // The kernel's buffer rings are whole pages; what is lent here is never filled.
-    Ring::new(vec![vec![0; 1].into()]).map(drop)
+    let ask = || Ring::new(vec![vec![0; 1].into()]).err().map(|error| error.raw_os_error().unwrap_or(libc::ENOSYS));
+    ANSWER.get_or_init(ask).map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
 }
 
 /// A result.

@@ -1,23 +1,25 @@
 //! Named counters, as `stub_status` shows them.
 
 use std::io;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Mapping;
+use crate::mapping::Place;
 
 /// Each counter has a cache line of its own, since all workers write to it.
 const LINE: usize = 64;
 
 /// A set of counters shared by the processes forked after it was made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Counters {
     names: &'static [&'static str],
-    mapping: Mapping,
+    mapping: Rc<Mapping>,
 }
 
-/// One of them.
-#[derive(Clone, Copy, Debug)]
-pub struct Counter(&'static AtomicU64);
+/// One of them; as small as a reference.
+#[derive(Clone, Debug)]
+pub struct Counter(Rc<Place<AtomicU64>>);
 
 impl Counters {
     /// Counters of these names, all 0.
@@ -31,7 +33,12 @@ impl Counters {
     /// If there is none.
     pub fn get(&self, name: &str) -> Counter {
         let n = self.names.iter().position(|n| *n == name).expect("counters are asked for by their names");
-        Counter(self.mapping.place(n * LINE))
+        Counter(Rc::new(self.mapping.place(n * LINE)))
+    }
+
+    /// The names.
+    pub fn names(&self) -> &'static [&'static str] {
+        self.names
     }
 
     /// All names and values.

@@ -1,12 +1,28 @@
 //! Shared memory: what workers and master have in common.
 //!
-//! A mapping is made by the master before it forks, lies at the same address in all its children, and lives as long as
-//! the last of them. Inside it is plain data only.
+//! A mapping is made by the master before it forks, lies at the same address in all its children, and is unmapped in a
+//! process when its last user there goes. Inside it is plain data only: counters and locks that change atomically, and
+//! in zones bytes that are used under the zone's lock.
+//!
+//! A [`Zone`] is a mapping with a lock that knows its owner, an allocator ([`slab`]) and a table of entries ([`Map`]). Everything in
+//! it is found by offsets that are checked at each step, so bytes that a killed process left half-changed can lose
+//! entries and nothing else.
 
 mod counters;
 mod lock;
+pub mod map;
 mod mapping;
+mod memory;
+pub mod slab;
+mod tally;
+mod try_lock;
+#[cfg(not(all(test, loom)))]
+mod zone;
 
 pub use counters::{Counter, Counters};
-pub use lock::TryLock;
+pub use map::{Map, Node};
 pub use mapping::Mapping;
+pub use tally::Tally;
+pub use try_lock::TryLock;
+#[cfg(not(all(test, loom)))]
+pub use zone::{Recovery, Zone};

@@ -1,11 +1,12 @@
 //! Anonymous shared memory.
 
 use std::io;
+use std::ops::Deref;
 use std::ptr::NonNull;
+use std::rc::Rc;
 
-/// Zeroed memory that this process shares with the children it forks from now on. It stays mapped until the process
-/// ends.
-#[derive(Clone, Copy, Debug)]
+/// Zeroed memory that this process shares with the children it forks from now on; unmapped with its last user.
+#[derive(Debug)]
 pub struct Mapping {
     start: NonNull<u8>,
     len: usize,
@@ -13,9 +14,9 @@ pub struct Mapping {
 
 impl Mapping {
     /// Maps at least `len` bytes.
-    pub fn new(len: usize) -> io::Result<Mapping> {
+    pub fn new(len: usize) -> io::Result<Rc<Mapping>> {
         let len = len.max(1);
-        Ok(Mapping { start: os::memory::map_shared(len)?, len })
+        Ok(Rc::new(Mapping { start: os::memory::map_shared(len)?, len }))
     }
 
     /// Its length in bytes.
@@ -32,12 +33,57 @@ impl Mapping {
     ///
     /// # Panics
     /// If it isn't.
-    pub(crate) fn place<T: Shared>(&self, offset: usize) -> &'static T {
+    pub(crate) fn place<T: Shared>(self: &Rc<Self>, offset: usize) -> Place<T> {
         assert!(offset.is_multiple_of(align_of::<T>()) && offset + size_of::<T>() <= self.len, "a place inside");
-        // SAFETY: the place is inside the mapping and aligned (asserted; the start is page-aligned). `T: Shared` is
-        // valid for all bytes and changes only atomically, so any number of processes may hold references. The memory
-        // is never unmapped while a place is in use: nothing in this crate unmaps.
-        unsafe { self.start.add(offset).cast::<T>().as_ref() }
+        // SAFETY: the place is inside the mapping (asserted).
+        let at = unsafe { self.start.add(offset).cast::<T>() };
+        Place { at, _mapping: self.clone() }
+    }
+
+    /// The bytes from `offset` to the end.
+    ///
+    /// # Safety
+    /// While the slice lives nobody else, in this process or another, uses these bytes.
+    ///
+    /// # Panics
+    /// If `offset` is outside.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn bytes(&self, offset: usize) -> &mut [u8] {
+        assert!(offset <= self.len, "an offset inside");
+        // SAFETY: the bytes are inside the mapping (asserted), which lives as long as `self`; all bytes are values of
+        // `u8`; they are used by nobody else, as the caller says.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(offset).as_ptr(), self.len - offset) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours; every place holds it, and slices borrow it.
+        unsafe { os::memory::unmap_shared(self.start, self.len) }
+    }
+}
+
+/// A value in a mapping, which it keeps.
+#[derive(Debug)]
+pub(crate) struct Place<T> {
+    at: NonNull<T>,
+    _mapping: Rc<Mapping>,
+}
+
+impl<T> Clone for Place<T> {
+    fn clone(&self) -> Place<T> {
+        Place { at: self.at, _mapping: self._mapping.clone() }
+    }
+}
+
+impl<T: Shared> Deref for Place<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the place is inside the mapping and aligned (asserted where it was made; the start is page-aligned),
+        // and the mapping lives as long as `self`. `T: Shared` is valid for all bytes and changes only atomically, so
+        // any number of processes may hold references.
+        unsafe { self.at.as_ref() }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::x509::Parts;
 
 /// A chain of certificates with the private key of its first one.
 #[derive(Clone, Debug)]
-pub struct Identity(pub(crate) Arc<CertifiedKey>);
+pub struct Identity(pub(crate) Arc<CertifiedKey>, bool);
 
 /// Reads certificate and key. The names are paths, or texts behind `data:`; messages show them.
 pub fn identity(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<Identity> {
@@ -53,7 +53,7 @@ fn load(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<Identity>
             "SSL_CTX_use_PrivateKey(\"{name}\") failed (SSL: error:05800074:x509 certificate routines::key values mismatch)"
         )));
     }
-    Ok(Identity(Arc::new(CertifiedKey::new(chain, signer))))
+    Ok(Identity(Arc::new(CertifiedKey::new(chain, signer)), keys::is_encrypted(&text)))
 }
 
 /// What was read while a configuration is built.
@@ -138,12 +138,17 @@ impl Identity {
         &self.0.cert
     }
 
+    /// Whether the key's file is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.1
+    }
+
     /// The same with an OCSP response to staple.
     #[must_use]
     pub fn with_staple(&self, response: Vec<u8>) -> Identity {
         let mut key = (*self.0).clone();
         key.ocsp = Some(response);
-        Identity(Arc::new(key))
+        Identity(Arc::new(key), self.1)
     }
 }
 

@@ -24,6 +24,13 @@ pub fn load(text: &[u8], passwords: &[Vec<u8>]) -> Result<Arc<dyn SigningKey>> {
     rustls::crypto::aws_lc_rs::sign::any_supported_type(&der).map_err(|_| failed("unsupported"))
 }
 
+/// Whether the text holds a key that needs a password.
+pub fn is_encrypted(text: &[u8]) -> bool {
+    let sections = pem::parse(text).unwrap_or_default();
+    let key = sections.iter().find(|section| section.label.ends_with("PRIVATE KEY"));
+    key.is_some_and(|key| key.label == "ENCRYPTED PRIVATE KEY" || key.header("DEK-Info").is_some())
+}
+
 fn find(text: &[u8], passwords: &[Vec<u8>]) -> Result<PrivateKeyDer<'static>> {
     let sections = pem::parse(text).map_err(|error| ssl_error(&error.0))?;
     let is_key = |section: &&Section| section.label.ends_with("PRIVATE KEY");

@@ -451,10 +451,12 @@ mod tests {
         server.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
         let server = signed(server, &a);
         assert_eq!(judge(&trust_a, &[&server]), 26);
-        assert_eq!(trust_a.verify(&[server.der.clone()], Purpose::Server), Ok(()));
+        assert_eq!(trust_a.verify(std::slice::from_ref(&server.der), Purpose::Server), Ok(()));
         assert!(is_for_host(&server.der, "SERVER.test") && !is_for_host(&server.der, "server"));
         let good = signed(params("leaf", IsCa::NoCa), &a);
-        let at = |time| trust_a.verify_at(&[good.der.clone()], Purpose::Client, time).err().map(|reason| reason.0);
+        let at = |time| {
+            trust_a.verify_at(std::slice::from_ref(&good.der), Purpose::Client, time).err().map(|reason| reason.0)
+        };
         assert_eq!((at(0), at(1_800_000_000), at(99_999_999_999)), (Some(9), None, Some(10)));
     }
 

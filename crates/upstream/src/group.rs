@@ -4,10 +4,13 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::task::Context;
 
+use engine::zones::SharedZone;
+
 use crate::balance::{self, Balancer, Hints, Progress};
 use crate::keepalive::{Idle, Keepalive, Pool};
 use crate::peer::{Peer, Peers};
 use crate::spec::GroupSpec;
+use crate::zone;
 
 /// An upstream, ready for requests.
 pub struct Group {
@@ -19,6 +22,8 @@ pub struct Group {
     single: bool,
     balancer: Box<dyn Balancer>,
     pool: Option<Rc<Pool>>,
+    /// Where the workers share the peers' state.
+    zone: Option<Rc<SharedZone>>,
     /// Requests that are under way.
     pub active: Cell<usize>,
 }
@@ -37,8 +42,11 @@ pub enum Outcome {
 impl Group {
     /// Builds a group.
     pub fn new(spec: &GroupSpec) -> Rc<Group> {
-        let primary = Peers::new(spec.servers.iter().filter(|server| !server.backup));
-        let backup = Peers::new(spec.servers.iter().filter(|server| server.backup));
+        let mut primary = Peers::new(spec.servers.iter().filter(|server| !server.backup));
+        let mut backup = Peers::new(spec.servers.iter().filter(|server| server.backup));
+        if let Some(zone) = &spec.zone {
+            zone::enter(zone, spec, [&mut primary, &mut backup]);
+        }
         Rc::new(Group {
             name: String::from_utf8_lossy(&spec.name).into(),
             single: primary.list.len() == 1 && backup.list.is_empty(),
@@ -46,6 +54,7 @@ impl Group {
             primary,
             backup,
             pool: pool(&spec.keepalive),
+            zone: spec.zone.clone(),
             active: Cell::new(0),
         })
     }
@@ -58,6 +67,22 @@ impl Group {
     /// The backups.
     pub fn backup(&self) -> &Peers {
         &self.backup
+    }
+
+    /// Does something with the state of all peers, which may be shared.
+    fn with_peers<R>(&self, f: impl FnOnce() -> R) -> R {
+        match &self.zone {
+            None => f(),
+            Some(zone) => zone::exchange(zone, &[&self.primary.list, &self.backup.list], f),
+        }
+    }
+
+    /// The same for one peer.
+    fn with_peer<R>(&self, peer: &Peer, f: impl FnOnce() -> R) -> R {
+        match &self.zone {
+            None => f(),
+            Some(zone) => zone::exchange(zone, &[std::slice::from_ref(peer)], f),
+        }
     }
 
     /// The idle connections, if any are kept.
@@ -122,6 +147,11 @@ impl Choice {
         debug_assert!(self.current.is_none(), "the last peer was released");
         let now = rt::wall().secs.max(0) as u64;
         let group = self.group.clone();
+        group.with_peers(|| self.pick(&group, hints, now));
+        self.current.is_some()
+    }
+
+    fn pick(&mut self, group: &Group, hints: &Hints<'_>, now: u64) {
         if group.single {
             let usable = group.primary.list.first().is_some_and(|peer| !peer.down && !peer.is_full());
             self.current = usable.then_some(0);
@@ -136,25 +166,28 @@ impl Choice {
         if let Some(peer) = self.peer() {
             peer.conns.set(peer.conns.get() + 1);
         }
-        self.current.is_some()
     }
 
     /// Tells how the current peer did, and lets it go; true if it is unavailable from now on.
     pub fn release(&mut self, outcome: Outcome) -> bool {
-        let mut disabled = false;
-        let Some(peer) = self.peer() else { return disabled };
+        let Some(peer) = self.peer() else { return false };
+        let disabled = self.group.with_peer(peer, || self.judge(peer, outcome));
+        self.tries = self.tries.saturating_sub(1);
+        self.current = None;
+        disabled
+    }
+
+    fn judge(&self, peer: &Peer, outcome: Outcome) -> bool {
         peer.conns.set(peer.conns.get().saturating_sub(1));
         if !self.group.single {
             let now = rt::wall().secs.max(0) as u64;
             match outcome {
                 Outcome::Good => peer.succeeded(),
-                Outcome::Failed => disabled = peer.failed(now),
+                Outcome::Failed => return peer.failed(now),
                 Outcome::Neutral => {}
             }
         }
-        self.tries = self.tries.saturating_sub(1);
-        self.current = None;
-        disabled
+        false
     }
 
     fn key(&self) -> Option<usize> {
@@ -178,7 +211,7 @@ impl Choice {
 impl Drop for Choice {
     fn drop(&mut self) {
         if let Some(peer) = self.peer() {
-            peer.conns.set(peer.conns.get().saturating_sub(1));
+            self.group.with_peer(peer, || peer.conns.set(peer.conns.get().saturating_sub(1)));
         }
         self.group.active.set(self.group.active.get().saturating_sub(1));
     }

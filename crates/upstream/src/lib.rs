@@ -2,7 +2,7 @@
 //!
 //! Life of a choice: a request takes a [`Choice`] of a [`Group`], asks it for a peer, tells it how the peer did, and asks
 //! again while the decision of [`retry`] allows. Balancers see bytes and addresses, never requests. The state of peers
-//! belongs to one worker.
+//! belongs to one worker, or is shared by all in a [`zone`].
 #![forbid(unsafe_code)]
 
 pub mod balance;
@@ -12,6 +12,7 @@ mod peer;
 pub mod retry;
 mod spec;
 mod url;
+pub mod zone;
 
 pub use balance::{Balancer, Hints};
 pub use group::{Choice, Group, Outcome};

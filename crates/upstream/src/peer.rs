@@ -38,6 +38,8 @@ pub struct Peer {
     pub accessed: Cell<u64>,
     /// The second from which `fail_timeout` runs.
     pub checked: Cell<u64>,
+    /// Where its state is, if the workers share it.
+    pub(crate) place: Option<crate::zone::Place>,
 }
 
 impl Peer {
@@ -57,6 +59,7 @@ impl Peer {
             fails: Cell::new(0),
             accessed: Cell::new(0),
             checked: Cell::new(0),
+            place: None,
         }
     }
 

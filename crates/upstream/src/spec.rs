@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use buf::parse;
 use conf::{Directive, Error, Result};
+use engine::zones::SharedZone;
 use os::SockAddr;
 
 use crate::keepalive::Keepalive;
@@ -74,7 +75,7 @@ impl ServerSpec {
 }
 
 /// An upstream, before it is built.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct GroupSpec {
     /// Its name.
     pub name: Vec<u8>,
@@ -84,6 +85,8 @@ pub struct GroupSpec {
     pub keepalive: Keepalive,
     /// Which balancer was chosen, for `load balancing method redefined`.
     pub method: Method,
+    /// The zone in which workers share the servers' state.
+    pub zone: Option<Rc<SharedZone>>,
 }
 
 /// How a peer is chosen.

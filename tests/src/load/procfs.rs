@@ -8,6 +8,11 @@ pub fn alive(pid: u32) -> bool {
     stat(pid).first().is_some_and(|state| state != "Z" && state != "X")
 }
 
+/// Whether the process has been stopped by a signal.
+pub fn stopped(pid: u32) -> bool {
+    stat(pid).first().is_some_and(|state| state == "T")
+}
+
 /// The children that haven't ended.
 pub fn children(pid: u32) -> Vec<u32> {
     all_children(pid).into_iter().filter(|p| alive(*p)).collect()

@@ -46,7 +46,8 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
     let tls = server_tls(&builder.servers, &sets.servers, loader)?;
     let servers = servers(&mut builder, &sets.servers, &locations, tls);
     let sockets = sockets(&builder.servers, &servers, loader)?;
-    let status = status(cx).map_err(|error| Error::new(format!("mmap() failed{}", engine::log::Errno(&error))))?;
+    let counters = engine::zones::counters(loader, cx.old, super::status::NAMES)
+        .map_err(|error| Error::new(format!("mmap() failed{}", engine::log::Errno(&error))))?;
     let http = Http {
         main,
         locations,
@@ -55,18 +56,11 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
         captures: setup_captures,
         hostname: engine::log::hostname(),
         log: cx.log.clone(),
-        status,
+        status: Rc::new(Status::of(&counters)),
         groups: crate::proxy::pass::groups(loader),
         worker: Worker::default(),
     };
     Ok(Some(Rc::new(HttpApp(Rc::new(http)))))
-}
-
-/// The counters, which go on over reloads.
-fn status(cx: &BuildContext<'_>) -> std::io::Result<Rc<Status>> {
-    let mut old = cx.old.iter().flat_map(|cycle| &cycle.apps);
-    let old = old.find_map(|app| app.as_any()?.downcast_ref::<HttpApp>());
-    old.map_or_else(|| Status::new().map(Rc::new), |app| Ok(app.0.status.clone()))
 }
 
 struct Resolved {

@@ -534,7 +534,7 @@ fn may_keep(r: &Request, core: &CoreLocation) -> bool {
     core.keepalive_timeout.0 > 0
         && (r.conn.requests as usize) < core.keepalive_requests
         && rt::now_ms().saturating_sub(r.conn.started_ms) < core.keepalive_time
-        && r.http.worker.keeps_connections()
+        && r.http.worker.keeps(&r.conn)
         && !(core.keepalive_disable > 1 && disabled_browser(r, core.keepalive_disable))
 }
 

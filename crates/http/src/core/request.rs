@@ -191,6 +191,19 @@ pub struct Request {
     /// `$request_id`, once it was needed.
     pub id: Option<String>,
     slots: Vec<Box<dyn Any>>,
+    /// Slots that outlive internal redirects.
+    lasting: Vec<Box<dyn Any>>,
+}
+
+fn slot_of<T: Any + Default>(slots: &mut Vec<Box<dyn Any>>) -> &mut T {
+    let at = match slots.iter().position(|slot| slot.is::<T>()) {
+        Some(at) => at,
+        None => {
+            slots.push(Box::new(T::default()));
+            slots.len() - 1
+        }
+    };
+    slots[at].downcast_mut().expect("the slot was found by its type")
 }
 
 impl Drop for Request {
@@ -275,6 +288,7 @@ impl Request {
             rate: None,
             id: None,
             slots: Vec::new(),
+            lasting: Vec::new(),
             http,
         }
     }
@@ -293,6 +307,7 @@ impl Request {
         self.response.clear();
         self.body = RequestBody::default();
         self.slots.clear();
+        self.lasting.clear();
         (self.resume, self.uri_changes) = (Resume::Server, MAX_URI_CHANGES);
         (self.uri_rewritten, self.uri_changed, self.internal) = (false, false, false);
         self.add_uri_to_alias = false;
@@ -325,14 +340,17 @@ impl Request {
 
     /// The state of a module for this request, made when first asked for.
     pub fn slot<T: Any + Default>(&mut self) -> &mut T {
-        let at = match self.slots.iter().position(|slot| slot.is::<T>()) {
-            Some(at) => at,
-            None => {
-                self.slots.push(Box::new(T::default()));
-                self.slots.len() - 1
-            }
-        };
-        self.slots[at].downcast_mut().expect("the slot was found by its type")
+        slot_of(&mut self.slots)
+    }
+
+    /// As [`Request::slot`], for state that stays when the request is redirected internally.
+    pub fn lasting_slot<T: Any + Default>(&mut self) -> &mut T {
+        slot_of(&mut self.lasting)
+    }
+
+    /// As [`Request::find_slot`], of [`Request::lasting_slot`].
+    pub fn find_lasting_slot<T: Any>(&self) -> Option<&T> {
+        self.lasting.iter().find_map(|slot| slot.downcast_ref())
     }
 
     /// The state of a module for this request, if there is any.

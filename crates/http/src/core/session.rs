@@ -44,9 +44,9 @@ pub fn resume(http: Rc<Http>, conn: Connection, timeout_ms: Option<u64>) -> Sess
 /// The same for an upgraded connection.
 pub fn resume_tunnel(mut r: Box<Request>, tunnel: Tunnel) -> Session {
     let http = r.http.clone();
-    let writing = http.status.writing;
+    let doing = Doing::new(&http.status.writing);
     let served = async move {
-        let _doing = Doing::new(writing);
+        let _doing = doing;
         tunnel.serve(&mut r, Bytes::default(), Bytes::default()).await;
         if !r.conn.is_gone() {
             log(&mut r);
@@ -133,7 +133,7 @@ impl State {
         let kept = (min_ms > 0).then(|| Box::pin(rt::sleep(min_ms)));
         // Before its first request a connection isn't idle: who connected just when the worker quits is still served.
         conn.stream.set_idle(kept.is_none() && !first);
-        State::Idle { conn, kept, _waiting: Doing::new(http.status.waiting) }
+        State::Idle { conn, kept, _waiting: Doing::new(&http.status.waiting) }
     }
 
     fn http2(http: &Rc<Http>, conn: Connection, first: Bytes) -> State {
@@ -176,9 +176,9 @@ impl Drop for Open {
 pub(super) struct Doing(shm::Counter);
 
 impl Doing {
-    pub(super) fn new(counter: shm::Counter) -> Doing {
+    pub(super) fn new(counter: &shm::Counter) -> Doing {
         counter.add(1);
-        Doing(counter)
+        Doing(counter.clone())
     }
 }
 
@@ -322,7 +322,7 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes) -> A
         Some(result) => parsed(&mut r, unread, result),
         None => read_head(&mut r, unread).await,
     };
-    let _doing = Doing::new(http.status.writing);
+    let _doing = Doing::new(&http.status.writing);
     match read {
         Head::Complete => answer(&mut r, None).await,
         Head::Refused(status) => answer(&mut r, Some(status)).await,
@@ -463,7 +463,7 @@ async fn finish(mut r: Box<Request>) -> After {
         r.keepalive = r.discard_body().await;
         r.lingering = !r.keepalive;
     }
-    if r.keepalive && r.http.worker.keeps_connections() {
+    if r.keepalive && r.http.worker.keeps(&r.conn) {
         let unread = r.body.take_unread();
         r.conn.set_nodelay(core.tcp_nodelay);
         r.conn.pipelined = !unread.is_empty();
@@ -530,7 +530,7 @@ fn parsed(r: &mut Request, bytes: Bytes, result: Result<usize, RequestError>) ->
 
 /// Reads the rest of a head that began with `bytes`.
 async fn read_head(r: &mut Request, bytes: Bytes) -> Head {
-    let _doing = Doing::new(r.http.status.reading);
+    let _doing = Doing::new(&r.http.status.reading);
     let core = r.server.core.clone();
     let mut buf = Buf::with_capacity(bytes.len() + core.client_header_buffer_size);
     buf.extend_from_slice(&bytes);

@@ -35,6 +35,10 @@ pub enum File {
 pub fn file(loader: &mut Loader<'_>, d: &Directive) -> Result<File> {
     let word = d.arg(0);
     if word.text.contains(&b'$') {
+        if !word.text.starts_with(b"data:") {
+            let path = conf_path(loader, d)?;
+            loader.store.entry::<engine::sandbox::Needs>().read(path);
+        }
         return template_of(loader, d, &word.text).map(File::Variable);
     }
     Ok(File::Fixed(full_name(&loader.env.conf_prefix, conf::values::text(word)?)))
@@ -69,7 +73,7 @@ pub fn certificate_cache(_: &mut Loader<'_>, d: &Directive) -> Result<Option<Cac
         if *word == "off" {
             return Ok(None);
         }
-        let time = |text: &str| buf::parse::parse_sec(text.as_bytes()).map(|seconds| seconds as u64 * 1000);
+        let time = |text: &str| buf::parse::parse_sec(text.as_bytes()).map(|seconds| seconds * 1000);
         let read = match text.split_once('=') {
             Some(("max", value)) => value.parse().ok().filter(|max| *max > 0).map(|max| limits.max = max),
             Some(("inactive", value)) => time(value).map(|ms| limits.inactive_ms = ms),
@@ -119,8 +123,13 @@ impl CertificateCache {
         }
         kept.remove(&names);
         let identity = read()?;
+        if identity.is_encrypted() {
+            // As nginx does: what the file protects by a password isn't kept.
+            return Ok(identity);
+        }
         kept.retain(|_, kept| now.saturating_sub(kept.used_ms) < limits.inactive_ms);
-        if kept.len() >= limits.max {
+        // A certificate and its key count as two, as nginx counts them.
+        if 2 * (kept.len() + 1) > limits.max {
             let oldest = kept.iter().min_by_key(|(_, kept)| kept.used_ms).map(|(names, _)| names.clone());
             oldest.and_then(|names| kept.remove(&names));
         }

@@ -25,9 +25,12 @@ pub struct Status {
 impl Status {
     /// New counters.
     pub fn new() -> io::Result<Status> {
-        let names = &["accepted", "handled", "requests", "active", "reading", "writing", "waiting"];
-        let counters = Counters::new(names)?;
-        Ok(Status {
+        Counters::new(NAMES).map(|counters| Status::of(&counters))
+    }
+
+    /// These counters, of [`NAMES`].
+    pub fn of(counters: &Counters) -> Status {
+        Status {
             accepted: counters.get("accepted"),
             handled: counters.get("handled"),
             requests: counters.get("requests"),
@@ -35,6 +38,9 @@ impl Status {
             reading: counters.get("reading"),
             writing: counters.get("writing"),
             waiting: counters.get("waiting"),
-        })
+        }
     }
 }
+
+/// The counters' names.
+pub const NAMES: &[&str] = &["accepted", "handled", "requests", "active", "reading", "writing", "waiting"];

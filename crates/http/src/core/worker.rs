@@ -7,6 +7,7 @@ use engine::handover::Handover;
 use slab::Slab;
 
 use super::h2::Shared;
+use super::request::Connection;
 
 /// State for the life of a worker under one configuration.
 #[derive(Default)]
@@ -50,9 +51,9 @@ impl Worker {
         self.sessions.borrow_mut().try_remove(number);
     }
 
-    /// Whether connections are kept for further requests, here or elsewhere.
-    pub fn keeps_connections(&self) -> bool {
-        !self.quitting.get() || self.successors().is_some()
+    /// Whether a connection is kept for further requests, here or elsewhere.
+    pub fn keeps(&self, conn: &Connection) -> bool {
+        !self.quitting.get() || (!conn.stays && self.successors().is_some())
     }
 }
 

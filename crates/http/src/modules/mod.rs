@@ -14,6 +14,8 @@ pub mod gzip_static;
 pub mod headers;
 pub mod http2;
 pub mod index;
+pub mod limit_conn;
+pub mod limit_req;
 pub mod log;
 pub mod map;
 pub mod not_modified;
@@ -31,6 +33,8 @@ pub mod try_files;
 pub const MODULES: &[&dyn HttpModule] = &[
     &rewrite::Rewrite,
     &map::Map,
+    &limit_req::LimitReq,
+    &limit_conn::LimitConn,
     &access::Access,
     &try_files::TryFiles,
     &log::Log,

@@ -1,9 +1,11 @@
 //! HTTP as a protocol of the modules in `common`.
 
+use std::fmt;
 use std::rc::Rc;
 
 use common::Proto;
 use conf::{Directive, Loader, Result, Word};
+use engine::log::Level;
 use expr::vars::Template;
 
 use crate::core::request::Request;
@@ -26,5 +28,9 @@ impl Proto for HttpProto {
 
     fn matches(regex: &HttpRegex, r: &mut Request, subject: &[u8]) -> bool {
         regex.exec(r, subject).unwrap_or(false)
+    }
+
+    fn log(r: &Request, level: Level, message: fmt::Arguments<'_>) {
+        r.log_at(level, message);
     }
 }

@@ -188,6 +188,7 @@ impl Tunnel {
         let mut down = Pump::new(backend, client, rest);
         let mut up = Pump::new(client, backend, unread);
         let (failed, to) = poll_fn(|cx| {
+            // The keys of TLS don't travel.
             if !r.conn.stays
                 && !backend.is_layered()
                 && let Some(to) = r.http.worker.successors()

@@ -41,7 +41,15 @@ conf::table! {
     /// A server of the group: its address, and parameters.
     "server" in IN, Args::at_least(1), default "",
         block(server);
-    /// Accepted for compatibility: the state of servers belongs to each worker.
+}
+
+conf::table! {
+    /// What workers share.
+    pub struct ZoneBlock, raw ZoneBlockRaw, module "ngx_http_upstream_zone_module", level HTTP Main;
+
+    /// Lets all workers share what they know of the group's servers (failures, connections, whose turn it is), in a zone
+    /// of shared memory; without it each worker knows for itself. Groups may share a zone: then one of them says its
+    /// size. Over a reload a server whose address stays keeps its state.
     "zone" in IN, Args::between(1, 2), default "",
         block(zone);
 }
@@ -141,6 +149,7 @@ fn balance(loader: &mut Loader<'_>, d: &Directive, method: Method) -> Result<()>
 impl HttpModule for Upstream {
     fn tables(&self, registry: &mut Registry) {
         registry.add::<UpstreamBlock>();
+        registry.add::<ZoneBlock>();
         registry.add::<KeepaliveBlock>();
         registry.add::<LeastConnBlock>();
         registry.add::<IpHashBlock>();
@@ -200,13 +209,8 @@ fn server(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
 
 fn zone(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     once(loader, d, "zone")?;
-    if let Some(word) = d.args.get(1) {
-        let size = parse::parse_size(&word.text);
-        if size.is_none_or(|size| size < 8 * 4096) {
-            let what = if size.is_none() { "invalid zone size" } else { "too small zone size" };
-            return Err(Error::at(word, format!("{what} \"{}\"", word.lossy())));
-        }
-    }
+    let zone = ::upstream::zone::declare(loader, d.arg(0), d.args.get(1), "ngx_http_upstream_module")?;
+    current(loader).zone = Some(zone);
     Ok(())
 }
 

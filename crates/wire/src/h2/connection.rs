@@ -36,7 +36,8 @@ pub enum Event {
     Data {
         /// Its stream.
         stream: StreamKey,
-        /// The bytes; none where only the end comes.
+        /// The bytes; none where only the end comes. They share the input's memory: what is kept for long is better
+        /// copied.
         bytes: Bytes,
         /// The body is complete and no trailers follow.
         end_stream: bool,

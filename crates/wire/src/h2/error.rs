@@ -59,6 +59,8 @@ pub struct ConnectionError {
     pub reason: Reason,
 }
 
+impl std::error::Error for ConnectionError {}
+
 impl fmt::Display for ConnectionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.reason.fmt(f)

@@ -14,6 +14,35 @@
 //! Life of a stream: HEADERS make it ([`Event::Request`]); it is open, then half-closed, then gone from the table; its
 //! [`StreamKey`] then finds nothing, for ever. What arrives for a stream that is gone is discarded.
 //!
+//! ```
+//! use std::rc::Rc;
+//! use buf::{Bytes, Chain};
+//! use wire::h2::{Config, Connection, Event, PREFACE};
+//! use wire::hpack::Indexing;
+//!
+//! let mut connection = Connection::server(Rc::new(Config::default()));
+//! let request = b"\x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x86\x84\x41\x01a";
+//! let mut input = Bytes::from([PREFACE, &request[..]].concat());
+//! while let Some(event) = connection.handle(0, &mut input)? {
+//!     if let Event::Request { stream, .. } = event {
+//!         let head = std::mem::take(connection.head_mut());
+//!         assert_eq!(head.path.unwrap_or_default().of(&head.text), b"/");
+//!         let _ = connection.send_head(stream, false, |head| {
+//!             head.status(200);
+//!             head.field(b"Server", b"tidegate", Indexing::Incremental);
+//!         });
+//!         let _ = connection.send_data(stream, Chain::from(Bytes::from_static(b"body")), true);
+//!     }
+//! }
+//! while let Some(chain) = connection.poll_transmit(65_536) {
+//!     assert!(chain.len() > 0); // To be sent.
+//! }
+//! while let Some(stream) = connection.poll_drained() {
+//!     assert!(!connection.is_open(stream)); // Its owner may go on, or is done.
+//! }
+//! # Ok::<(), wire::h2::ConnectionError>(())
+//! ```
+//!
 //! What differs from nginx: request trailers are accepted; fields that belong to HTTP/1 connections make a request
 //! malformed, as the RFC demands; priorities of RFC 9218 are obeyed beside those of old.
 

@@ -21,7 +21,7 @@ pub(super) async fn serve(shared: Rc<Shared>, state: Rc<StreamState>, head: Head
     let http = shared.http.clone();
     let mut r = Request::begin(connection(&shared, state), &http);
     http.status.requests.add(1);
-    let _doing = Doing::new(http.status.writing);
+    let _doing = Doing::new(&http.status.writing);
     let refused = prepare(&mut r, head, end_stream).err();
     answer(&mut r, refused).await;
     end_stream_of(&r);

@@ -265,7 +265,7 @@ impl Task {
             Mood::Idle => Some(core.keepalive_timeout.0),
         });
         shared.socket.set_idle(mood == Mood::Idle);
-        self.waiting = (mood == Mood::Idle).then(|| Doing::new(shared.http.status.waiting));
+        self.waiting = (mood == Mood::Idle).then(|| Doing::new(&shared.http.status.waiting));
         self.mood = mood;
     }
 

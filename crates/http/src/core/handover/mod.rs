@@ -90,6 +90,7 @@ fn adopt_idle(http: &Rc<Http>, mut parcel: Parcel, back: bool) -> Result<(), Par
     }
     let timeout_ms = state.socket.timeout_ms;
     match client(http, state, socket, back) {
+        Some(conn) if conn.address.ssl && conn.requests > 0 => closed("where it was accepted TLS is spoken now"),
         Some(conn) => rt::spawn(session::resume(http.clone(), conn, timeout_ms)),
         None => closed("nobody listens any more where it was accepted"),
     }
@@ -150,6 +151,7 @@ fn client(http: &Rc<Http>, state: ClientState, socket: OwnedFd, stays: bool) -> 
     let preface_expected = address.begins_with_http2() && state.requests == 0;
     Some(Connection {
         stream: stream(state.socket, socket, true).ok()?.into(),
+        // One that has said nothing yet meets what a new one would.
         tls_expected: address.ssl && state.requests == 0,
         address,
         peer: state.peer,

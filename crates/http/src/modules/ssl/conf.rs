@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use conf::values::{conf_path, flag, number, one_of, sec, size, string};
 use conf::{Args, Context, Directive, Error, Loader, Result, Word, table};
+use engine::zones::{self, SMALLEST, SharedZone};
 
 use crate::core::conf::SERVERS;
 use crate::core::ssl_values::{
@@ -50,7 +51,7 @@ table! {
     /// Where sessions are kept, to be resumed: nowhere (`none`, `off`), or in a cache of the named size
     /// (`shared:name:size`), which servers may share.
     "ssl_session_cache" in PLACES, Args::between(1, 2), default "none",
-        scalar(session_cache) ssl_session_cache: Option<(String, usize)> = None;
+        scalar(session_cache) ssl_session_cache: Option<Cache> = None;
     /// Whether clients get tickets, with which sessions are resumed without a cache.
     "ssl_session_tickets" in PLACES, Args::FLAG, default "on",
         scalar(flag) ssl_session_tickets: bool = true;
@@ -112,6 +113,15 @@ table! {
         scalar(string) ssl_crl: String = String::new();
 }
 
+/// `ssl_session_cache`.
+#[derive(Clone)]
+pub enum Cache {
+    /// In a zone.
+    Shared(Rc<SharedZone>),
+    /// In each worker's own memory, of so many bytes.
+    Builtin(usize),
+}
+
 /// `ssl_verify_client`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerifyClient {
@@ -146,18 +156,22 @@ fn ech_file(loader: &mut Loader<'_>, d: &Directive) -> Result<String> {
 }
 
 /// The cache's name and size, as the last word that names a shared one has it.
-fn session_cache(_: &mut Loader<'_>, d: &Directive) -> Result<Option<(String, usize)>> {
+fn session_cache(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Cache>> {
     let mut cache = None;
     for word in &d.args {
         let text = word.lossy();
         match &*text {
             "off" | "none" => {}
-            "builtin" => cache = Some((String::new(), BUILTIN * 256)),
+            "builtin" => cache = Some(Cache::Builtin(BUILTIN * SESSION)),
             _ if text.strip_prefix("builtin:").is_some_and(|n| n.parse::<usize>().is_ok()) => {
                 let sessions: usize = text["builtin:".len()..].parse().unwrap_or(BUILTIN);
-                cache.get_or_insert((String::new(), sessions.saturating_mul(256)));
+                cache.get_or_insert(Cache::Builtin(sessions.saturating_mul(SESSION)));
             }
-            _ => cache = Some(shared_cache(word, &text)?),
+            _ => {
+                let (name, size) = shared_cache(word, &text)?;
+                let zone = zones::declare(loader, word, name.as_bytes(), size, "ngx_http_ssl_module")?;
+                cache = Some(Cache::Shared(zone));
+            }
         }
     }
     Ok(cache)
@@ -165,15 +179,15 @@ fn session_cache(_: &mut Loader<'_>, d: &Directive) -> Result<Option<(String, us
 
 /// How many sessions OpenSSL's own cache holds.
 const BUILTIN: usize = 20480;
-/// The smallest cache, in bytes: eight pages.
-const MIN_CACHE: usize = 8 * 4096;
+/// What a session takes, in bytes.
+const SESSION: usize = 256;
 
 fn shared_cache(word: &Word, text: &str) -> Result<(String, usize)> {
     let invalid = || Error::at(word, format!("invalid session cache \"{text}\""));
     let rest = text.strip_prefix("shared:").ok_or_else(invalid)?;
     let (name, size) = rest.split_once(':').filter(|(name, _)| !name.is_empty()).ok_or_else(invalid)?;
     let size = buf::parse::parse_size(size.as_bytes()).ok_or_else(invalid)? as usize;
-    if size < MIN_CACHE {
+    if size < SMALLEST {
         return Err(Error::at(word, format!("session cache \"{text}\" is too small")));
     }
     Ok((name.to_owned(), size))

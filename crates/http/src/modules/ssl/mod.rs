@@ -4,21 +4,23 @@
 //! What differs from nginx: TLS 1.2 and 1.3 only, with the ciphers that [`tls::ciphers`] has; the settings of the server
 //! whose name the client gives hold from the first byte on, protocols and ciphers included.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use ::conf::{Error, Loader, Registry, Result, Set};
-use tls::{ClientAuth, Identity, LocalCache, Server, ServerSettings, TicketKeys, Trust};
+use tls::{ClientAuth, Identity, LocalCache, Server, ServerSettings, SessionCache, TicketKeys, Trust};
 
 use super::HttpModule;
 use crate::core::request::Request;
 use crate::core::ssl_values::{CertificateCache, Commands, File, full_name, load};
 use crate::core::variables::Setup;
 
+mod cache;
 pub mod conf;
 mod variables;
 
+use self::cache::ZoneCache;
+use self::conf::Cache;
 pub use self::conf::{SslConf, VerifyClient};
 
 /// The module.
@@ -47,10 +49,6 @@ pub struct ServerTls {
     prefix: std::path::PathBuf,
 }
 
-/// The caches that `ssl_session_cache` names, with their sizes.
-#[derive(Default)]
-struct Caches(HashMap<String, (usize, Arc<LocalCache>)>);
-
 /// Makes what accepts a server's connections; `None` if the server has no certificate. `http2`: whether HTTP/2 is offered.
 pub fn server(set: &Set, http2: bool, loader: &mut Loader<'_>) -> Result<Option<ServerTls>> {
     let conf = set.get::<SslConf>();
@@ -76,7 +74,7 @@ pub fn server(set: &Set, http2: bool, loader: &mut Loader<'_>) -> Result<Option<
         prefer_server: commands.prefer_server.unwrap_or(conf.ssl_prefer_server_ciphers),
         buffer_size: conf.ssl_buffer_size,
         alpn: ALPN.iter().skip(usize::from(!http2)).map(|name| name.to_vec()).collect(),
-        cache: cache(conf, loader)?.map(|cache| cache as Arc<dyn tls::SessionCache>),
+        cache: cache(conf),
         tickets: commands.tickets.unwrap_or(conf.ssl_session_tickets).then(|| tickets(conf)).transpose()?,
         timeout_s: u32::try_from(conf.ssl_session_timeout).unwrap_or(u32::MAX),
         early_data: conf.ssl_early_data,
@@ -126,19 +124,11 @@ fn staple(conf: &SslConf, identity: Identity) -> Result<Identity> {
     Ok(identity.with_staple(response))
 }
 
-fn cache(conf: &SslConf, loader: &mut Loader<'_>) -> Result<Option<Arc<LocalCache>>> {
-    let Some((name, size)) = &conf.ssl_session_cache else { return Ok(None) };
-    if name.is_empty() {
-        return Ok(Some(Arc::new(LocalCache::new(*size))));
-    }
-    let caches = &mut loader.store.entry::<Caches>().0;
-    let (known, cache) = caches.entry(name.clone()).or_insert_with(|| (*size, Arc::new(LocalCache::new(*size))));
-    if known != size {
-        let message =
-            format!("the size {size} of shared memory zone \"{name}\" conflicts with already declared size {known}");
-        return Err(Error::new(message));
-    }
-    Ok(Some(cache.clone()))
+fn cache(conf: &SslConf) -> Option<Arc<dyn SessionCache>> {
+    Some(match conf.ssl_session_cache.as_ref()? {
+        Cache::Shared(zone) => Arc::new(ZoneCache::new(zone.clone())),
+        Cache::Builtin(size) => Arc::new(LocalCache::new(*size)),
+    })
 }
 
 /// How clients are asked for certificates.

@@ -1,0 +1,292 @@
+//! Zones of shared memory by their names: declared while the configuration is read, made or kept when it is opened.
+//!
+//! A module declares a zone with its size and its owner (a module's name: who understands what is in it), or refers to
+//! one by name alone, before or after it is declared. When the whole configuration has been read, a zone that the
+//! running cycle has under the same name, size and owner is kept with all that is in it; others are made. That is done
+//! by the master before it forks, so all workers share them. A zone that a reload drops is unmapped with the cycle
+//! that had it.
+
+use std::any::Any;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
+
+use conf::{Error, Loader, Result, Word};
+use shm::{Counters, Map, Recovery, Zone};
+
+use crate::cycle::Cycle;
+use crate::log::{self, Errno};
+
+/// The zones of a cycle, and its counters.
+#[derive(Default)]
+pub struct Zones {
+    list: Vec<Rc<SharedZone>>,
+    counters: Vec<Counters>,
+}
+
+/// A zone by its name. It has memory from the moment when the cycle was opened.
+pub struct SharedZone {
+    name: Rc<str>,
+    /// In bytes; 0 as long as it was only referred to.
+    size: Cell<usize>,
+    owner: &'static str,
+    data: RefCell<Option<Rc<dyn Any>>>,
+    starts: RefCell<Vec<Start>>,
+    on_death: Cell<Option<OnDeath>>,
+    zone: OnceCell<Rc<Zone>>,
+}
+
+/// Looks at a zone that has been made, or kept from the declaration given; an error refuses the configuration.
+type Start = Box<dyn Fn(&SharedZone, Option<&SharedZone>) -> std::result::Result<(), String>>;
+
+/// Takes back what the process of this id held.
+type OnDeath = fn(&mut Map<'_>, i32);
+
+/// The smallest size, as in nginx: 8 pages.
+pub const SMALLEST: usize = 8 * 4096;
+
+/// Declares a zone of `size` bytes, or refers to it (`size` 0). The first to say a size decides it.
+pub fn declare(
+    loader: &mut Loader<'_>,
+    word: &Word,
+    name: &[u8],
+    size: usize,
+    owner: &'static str,
+) -> Result<Rc<SharedZone>> {
+    let name = String::from_utf8_lossy(name);
+    let zones = &mut loader.store.entry::<Zones>().list;
+    let Some(zone) = zones.iter().find(|zone| *zone.name == *name) else {
+        let zone = Rc::new(SharedZone::new(&name, size, owner));
+        zones.push(zone.clone());
+        return Ok(zone);
+    };
+    if zone.owner != owner {
+        let message = format!("the shared memory zone \"{name}\" is already declared for a different use");
+        return Err(Error::at(word, message));
+    }
+    let declared = zone.size.get();
+    if declared == 0 {
+        zone.size.set(size);
+    } else if size != 0 && size != declared {
+        let message =
+            format!("the size {size} of shared memory zone \"{name}\" conflicts with already declared size {declared}");
+        return Err(Error::at(word, message));
+    }
+    Ok(zone.clone())
+}
+
+/// Reads the value of a parameter `zone=NAME:SIZE`; `word` is the whole parameter.
+pub fn parse<'w>(word: &'w Word, value: &'w [u8]) -> Result<(&'w [u8], usize)> {
+    let invalid = || Error::at(word, format!("invalid zone size \"{}\"", word.lossy()));
+    let colon = value.iter().position(|byte| *byte == b':').ok_or_else(invalid)?;
+    let (name, size) = value.split_at(colon);
+    let size = buf::parse::parse_size(size.get(1..).unwrap_or_default()).ok_or_else(invalid)?;
+    Ok((name, large_enough(word, size)?))
+}
+
+/// The size of a zone, if it isn't too small.
+pub fn large_enough(word: &Word, size: u64) -> Result<usize> {
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    if size < SMALLEST {
+        return Err(Error::at(word, format!("zone \"{}\" is too small", word.lossy())));
+    }
+    Ok(size)
+}
+
+/// Counters that all workers share and that outlive reloads: those of the old cycle, if it has counters of these names.
+pub fn counters(
+    loader: &mut Loader<'_>,
+    old: Option<&Cycle>,
+    names: &'static [&'static str],
+) -> std::io::Result<Counters> {
+    let kept = old.and_then(|old| old.zones.counters.iter().find(|counters| counters.names() == names));
+    let counters = match kept {
+        Some(counters) => counters.clone(),
+        None => Counters::new(names)?,
+    };
+    loader.store.entry::<Zones>().counters.push(counters.clone());
+    Ok(counters)
+}
+
+impl SharedZone {
+    fn new(name: &str, size: usize, owner: &'static str) -> SharedZone {
+        SharedZone {
+            name: name.into(),
+            size: Cell::new(size),
+            owner,
+            data: RefCell::default(),
+            starts: RefCell::default(),
+            on_death: Cell::new(None),
+            zone: OnceCell::new(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Rc<str> {
+        &self.name
+    }
+
+    /// Its memory.
+    ///
+    /// # Panics
+    /// Before the cycle was opened.
+    pub fn zone(&self) -> &Rc<Zone> {
+        self.zone.get().expect("zones get their memory before workers run")
+    }
+
+    /// What the owner keeps beside it, such as the key that a limit is counted by.
+    pub fn data<T: Any>(&self) -> Option<Rc<T>> {
+        self.data.borrow().clone().and_then(|data| data.downcast().ok())
+    }
+
+    /// Sets [`SharedZone::data`].
+    pub fn set_data(&self, data: Rc<dyn Any>) {
+        *self.data.borrow_mut() = Some(data);
+    }
+
+    /// Asks to be called when the zone has its memory: with the zone and, if that was kept, with what the running cycle
+    /// declared. An error's text refuses the configuration.
+    pub fn on_start(&self, f: impl Fn(&SharedZone, Option<&SharedZone>) -> std::result::Result<(), String> + 'static) {
+        self.starts.borrow_mut().push(Box::new(f));
+    }
+
+    /// Asks to be called, under the zone's lock, when a child has ended otherwise than it should: to take back what it
+    /// held.
+    pub fn on_death(&self, f: fn(&mut Map<'_>, i32)) {
+        self.on_death.set(Some(f));
+    }
+
+    /// Gives the zone its memory: that of the declaration `old`, if there is one that it can have been kept from, or
+    /// new memory. Done by the cycle; public for tests of owners.
+    pub fn open(&self, old: Option<&SharedZone>) -> std::result::Result<(), String> {
+        let (name, size) = (&self.name, self.size.get());
+        if size == 0 {
+            return Err(format!("zero size shared memory zone \"{name}\""));
+        }
+        let old = old.filter(|old| self.is_like(old));
+        let zone = match old.and_then(|old| old.zone.get()) {
+            Some(zone) => zone.clone(),
+            None => Rc::new(Zone::new(name, size, report).map_err(|error| match error.raw_os_error() {
+                Some(_) => format!("mmap(MAP_ANON|MAP_SHARED, {size}) failed{}", Errno(&error)),
+                None => format!("zone \"{name}\" is too small"),
+            })?),
+        };
+        let _ = self.zone.set(zone);
+        self.starts.borrow().iter().try_for_each(|start| start(self, old))
+    }
+
+    fn is_like(&self, other: &SharedZone) -> bool {
+        other.name == self.name && other.size == self.size && other.owner == self.owner
+    }
+}
+
+impl Zones {
+    /// Gives every zone its memory: the old cycle's, or new one. The old cycle stays as it was.
+    pub(crate) fn open(&self, old: Option<&Zones>) -> std::result::Result<(), String> {
+        let find = |zone: &SharedZone| old.and_then(|old| old.list.iter().find(|other| zone.is_like(other)));
+        self.list.iter().try_for_each(|zone| zone.open(find(zone).map(|old| &**old)))
+    }
+
+    /// Frees the locks that the child `pid`, which has ended, had; if it was `killed`, all it held is taken back.
+    pub fn release_dead(&self, pid: i32, killed: bool) {
+        for (shared, zone) in self.list.iter().filter_map(|shared| Some((shared, shared.zone.get()?))) {
+            if zone.release_dead(pid) {
+                crate::log!(log::current(), Alert, "shared memory zone \"{}\" was locked by {pid}", zone.name());
+            }
+            if let (true, Some(on_death)) = (killed, shared.on_death.get()) {
+                zone.with(|map| on_death(map, pid));
+            }
+        }
+    }
+
+    /// All zones.
+    pub fn iter(&self) -> impl Iterator<Item = &Rc<SharedZone>> {
+        self.list.iter()
+    }
+}
+
+/// The log learns that a process died within a zone.
+fn report(name: &str, recovery: Recovery) {
+    let found = match recovery {
+        Recovery::Whole => "was checked and is whole",
+        Recovery::Emptied => "was damaged and has been emptied",
+    };
+    crate::log!(log::current(), Alert, "shared memory zone \"{name}\" {found} after a process died within it");
+}
+
+#[cfg(test)]
+mod tests {
+    use conf::{Env, Registry, Sources};
+
+    use super::*;
+
+    fn word(text: &str) -> Word {
+        Word { text: text.into(), ..Word::default() }
+    }
+
+    #[test]
+    fn declarations_have_to_agree() {
+        let registry = Registry::new();
+        let mut loader = Loader::new(&registry, Env::default(), Sources::default());
+        for (name, size, owner, expect) in [
+            ("a", 0, "m", ""),
+            ("a", 65536, "m", ""),
+            ("a", 65536, "m", ""),
+            ("a", 0, "m", ""),
+            ("a", 1, "m", "the size 1 of shared memory zone \"a\" conflicts with already declared size 65536"),
+            ("a", 0, "n", "the shared memory zone \"a\" is already declared for a different use"),
+            ("b", 65536, "n", ""),
+        ] {
+            let error = declare(&mut loader, &word(name), name.as_bytes(), size, owner).err();
+            assert_eq!(error.map(|error| error.message).unwrap_or_default(), expect, "{name} {size} {owner}");
+        }
+        let zones = loader.store.take::<Zones>().expect("declared");
+        assert_eq!(zones.iter().map(|zone| zone.size.get()).collect::<Vec<_>>(), [65536, 65536]);
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, expect) in [
+            ("zone=one:32k", Ok(("one", 32768))),
+            ("zone=:1m", Ok(("", 1 << 20))),
+            ("zone=one:31k", Err("zone \"zone=one:31k\" is too small")),
+            ("zone=one", Err("invalid zone size \"zone=one\"")),
+            ("zone=one:", Err("invalid zone size \"zone=one:\"")),
+            ("zone=one:1x", Err("invalid zone size \"zone=one:1x\"")),
+        ] {
+            let word = word(text);
+            let parsed = parse(&word, &text.as_bytes()["zone=".len()..]);
+            let parsed = parsed.map(|(name, size)| (String::from_utf8_lossy(name).into_owned(), size));
+            let expect = expect.map(|(name, size)| (name.to_owned(), size)).map_err(str::to_owned);
+            assert_eq!(parsed.map_err(|error| error.message), expect);
+        }
+    }
+
+    fn zones(declared: &[(&str, usize, &'static str)]) -> Zones {
+        let list = declared.iter().map(|(name, size, owner)| Rc::new(SharedZone::new(name, *size, owner))).collect();
+        Zones { list, ..Zones::default() }
+    }
+
+    #[test]
+    fn the_same_zone_is_kept() {
+        let old = zones(&[("a", 65536, "m"), ("b", 65536, "m"), ("c", 65536, "m")]);
+        old.open(None).expect("memory");
+        for zone in old.iter() {
+            zone.zone().with(|map| map.insert(b"key", b"")).expect("room");
+        }
+        let new = zones(&[("a", 65536, "m"), ("b", 131_072, "m"), ("c", 65536, "n"), ("d", 65536, "m")]);
+        new.open(Some(&old)).expect("memory");
+        let kept: Vec<bool> = new.iter().map(|zone| zone.zone().with(|map| map.find(b"key").is_some())).collect();
+        assert_eq!(kept, [true, false, false, false]);
+    }
+
+    #[test]
+    fn owners_may_refuse() {
+        let old = zones(&[("a", 65536, "m")]);
+        old.open(None).expect("memory");
+        let new = zones(&[("a", 65536, "m"), ("z", 0, "m")]);
+        assert_eq!(new.open(Some(&old)), Err("zero size shared memory zone \"z\"".to_owned()));
+        let new = zones(&[("a", 65536, "m")]);
+        new.list[0].on_start(|_, old| old.map_or(Ok(()), |_| Err("no".to_owned())));
+        assert_eq!(new.open(Some(&old)), Err("no".to_owned()));
+    }
+}

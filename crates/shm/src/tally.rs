@@ -1,0 +1,113 @@
+//! Counts that processes hold: how many of something there are, and how many of them each process has, so that those of
+//! one that dies can be taken back.
+//!
+//! A tally is a part of an entry's value: places of 8 bytes, each for one process and its count. The last place is for
+//! all who found no place of their own; what they hold isn't known by whom.
+
+use crate::memory::Memory;
+
+/// A place: an identity, a count.
+const PLACE: usize = 8;
+
+/// A tally in these bytes.
+pub struct Tally<'a>(Memory<'a>);
+
+impl<'a> Tally<'a> {
+    /// The bytes of a tally with this number of places.
+    pub const fn bytes(places: usize) -> usize {
+        places * PLACE
+    }
+
+    /// The tally in these bytes; all zeros are one of nothing.
+    pub fn of(bytes: &'a mut [u8]) -> Tally<'a> {
+        Tally(Memory(bytes))
+    }
+
+    /// The sum of all.
+    pub fn sum(&self) -> u32 {
+        self.places().fold(0, |sum, place| sum.saturating_add(self.count(place)))
+    }
+
+    /// Adds `n` that the process `identity` holds.
+    pub fn add(&mut self, identity: u32, n: u32) {
+        let own = self.places_of_processes().find(|place| self.holder(*place) == identity);
+        let free = || self.places_of_processes().find(|place| self.count(*place) == 0);
+        if let Some(place) = own.or_else(free).or(self.places().next_back()) {
+            self.0.set_u32(place, identity);
+            self.0.set_u32(place + 4, self.count(place).saturating_add(n));
+        }
+    }
+
+    /// Takes back `n` of what the process `identity` holds.
+    pub fn sub(&mut self, identity: u32, n: u32) {
+        let own = self.places_of_processes().find(|place| self.holder(*place) == identity);
+        let mut left = n;
+        for place in own.into_iter().chain(self.places().next_back()) {
+            let taken = self.count(place).min(left);
+            self.0.set_u32(place + 4, self.count(place) - taken);
+            left -= taken;
+        }
+    }
+
+    /// Takes back all that processes hold for which `ended` is true.
+    pub fn forget(&mut self, ended: impl Fn(u32) -> bool) {
+        for place in self.places_of_processes() {
+            if ended(self.holder(place)) {
+                self.0.set_u32(place + 4, 0);
+            }
+        }
+    }
+
+    fn places(&self) -> std::iter::StepBy<std::ops::Range<usize>> {
+        (0..self.0.len() / PLACE * PLACE).step_by(PLACE)
+    }
+
+    fn places_of_processes(&self) -> std::iter::StepBy<std::ops::Range<usize>> {
+        (0..(self.0.len() / PLACE * PLACE).saturating_sub(PLACE)).step_by(PLACE)
+    }
+
+    fn holder(&self, place: usize) -> u32 {
+        self.0.u32(place)
+    }
+
+    fn count(&self, place: usize) -> u32 {
+        self.0.u32(place + 4)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_dead_held_comes_back() {
+        let mut bytes = [0; Tally::bytes(3)];
+        let mut tally = Tally::of(&mut bytes);
+        // The third and fourth process share the last place.
+        for (identity, n) in [(1, 2), (2, 1), (3, 5), (4, 1), (1, 1)] {
+            tally.add(identity, n);
+        }
+        assert_eq!(tally.sum(), 10);
+        tally.sub(3, 2);
+        tally.sub(1, 1);
+        assert_eq!(tally.sum(), 7);
+        tally.forget(|identity| identity == 1);
+        assert_eq!(tally.sum(), 5);
+        tally.add(3, 1);
+        tally.sub(3, 4);
+        assert_eq!(tally.sum(), 2);
+        tally.forget(|identity| identity == 4 || identity == 3);
+        assert_eq!(tally.sum(), 2, "the last place is nobody's");
+        tally.sub(9, 9);
+        assert_eq!(tally.sum(), 1);
+    }
+
+    #[test]
+    fn without_places_nothing_is_counted() {
+        let mut bytes = [0; 7];
+        let mut tally = Tally::of(&mut bytes);
+        tally.add(1, 1);
+        tally.sub(1, 1);
+        assert_eq!(tally.sum(), 0);
+    }
+}

@@ -1,0 +1,207 @@
+//! Zones: shared memory with a name, used under a lock.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::sync::atomic::AtomicU32;
+
+use crate::lock::{Kernel, RawLock};
+use crate::mapping::Place;
+use crate::{Map, Mapping};
+
+/// What was done about a zone whose user had died within it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// It was found to be whole.
+    Whole,
+    /// It wasn't, and is empty now.
+    Emptied,
+}
+
+/// A table in memory that processes share.
+///
+/// It is used under its lock ([`Zone::with`]). A process that is killed while it has the lock leaves the zone usable:
+/// the next one to get the lock checks the table, and empties it if the check fails.
+#[derive(Debug)]
+pub struct Zone {
+    name: Rc<str>,
+    size: usize,
+    mapping: Rc<Mapping>,
+    state: Place<AtomicU32>,
+    interrupted: Place<AtomicU32>,
+    /// Whether this process has the lock.
+    held: Cell<bool>,
+    /// Told of recoveries.
+    report: fn(&str, Recovery),
+}
+
+/// The lock's words have cache lines of their own.
+const HEAD: usize = 128;
+
+impl Zone {
+    /// An empty zone, shared by the processes forked after it was made. An error of the kind `OutOfMemory` without a
+    /// code of the system: the size is too small for a table.
+    pub fn new(name: &str, size: usize, report: fn(&str, Recovery)) -> io::Result<Zone> {
+        let mapping = Mapping::new(size)?;
+        if size < HEAD {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let zone = Zone {
+            name: name.into(),
+            size,
+            state: mapping.place(0),
+            interrupted: mapping.place(64),
+            mapping,
+            held: Cell::new(false),
+            report,
+        };
+        let formatted = zone.locked(|bytes| Map::format(bytes, seed()).is_some());
+        if formatted { Ok(zone) } else { Err(io::ErrorKind::OutOfMemory.into()) }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Rc<str> {
+        &self.name
+    }
+
+    /// Its size in bytes, as asked for.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Uses the table under the lock. Don't wait in it, and don't use the same zone again.
+    ///
+    /// # Panics
+    /// If the zone is used within its own use.
+    pub fn with<R>(&self, f: impl FnOnce(&mut Map<'_>) -> R) -> R {
+        self.locked(|bytes| {
+            // The format doesn't change, so a table that isn't there was destroyed.
+            if Map::open(bytes).is_none() {
+                Map::format(bytes, seed());
+                (self.report)(&self.name, Recovery::Emptied);
+            }
+            let mut map = Map::open(bytes).expect("a size that has once been enough is enough");
+            f(&mut map)
+        })
+    }
+
+    /// Frees the lock if the child `pid`, which has ended, had it; whether it had. Whoever uses the zone next checks it.
+    pub fn release_dead(&self, pid: i32) -> bool {
+        self.lock().release_dead(|identity| os::process::pid_of(identity) == pid)
+    }
+
+    /// Whether the table is as it has to be. For tests and the curious: it takes time.
+    pub fn check(&self) -> bool {
+        self.with(|map| map.check())
+    }
+
+    fn lock(&self) -> RawLock<'_, Kernel> {
+        RawLock { state: &self.state, interrupted: &self.interrupted, system: Kernel }
+    }
+
+    fn locked<R>(&self, f: impl FnOnce(&mut [u8]) -> R) -> R {
+        assert!(!self.held.replace(true), "zone \"{}\" is used within its own use", self.name);
+        let interrupted = self.lock().lock(os::process::identity());
+        let _held = Held(self);
+        // SAFETY: this process has the lock, and takes it only once at a time (`held`); all who use these bytes do so
+        // here. A process that is killed within stops using them. The slice ends before `_held` gives the lock back.
+        let bytes = unsafe { self.mapping.bytes(HEAD) };
+        if interrupted {
+            self.repair(bytes);
+        }
+        f(bytes)
+    }
+
+    fn repair(&self, bytes: &mut [u8]) {
+        let recovery = match Map::open(bytes).is_some_and(|map| map.check()) {
+            true => Recovery::Whole,
+            false => {
+                Map::format(bytes, seed());
+                Recovery::Emptied
+            }
+        };
+        self.lock().repaired();
+        (self.report)(&self.name, recovery);
+    }
+}
+
+fn seed() -> u64 {
+    let bytes = os::random_bytes();
+    bytes.first_chunk().map_or(0, |chunk| u64::from_ne_bytes(*chunk))
+}
+
+/// Gives the lock back, after a panic too: then the table may be half-changed.
+struct Held<'a>(&'a Zone);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.held.set(false);
+        self.0.lock().unlock(!std::thread::panicking());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ignore(_: &str, _: Recovery) {}
+
+    #[test]
+    fn entries_are_shared() {
+        let zone = Zone::new("one", 65536, ignore).expect("memory");
+        zone.with(|map| map.insert(b"a", b"1")).expect("room");
+        os::process::tests_fork(|| {
+            zone.with(|map| map.insert(b"b", b"2")).expect("room");
+        });
+        let found = zone.with(|map| map.find(b"b").map(|node| map.value(node).to_vec()));
+        assert_eq!(found.as_deref(), Some(&b"2"[..]));
+        assert!(zone.check());
+    }
+
+    #[test]
+    fn a_size_that_is_too_small() {
+        for size in [0, 1, 127, 128, 4096] {
+            let error = Zone::new("one", size, ignore).expect_err("too small");
+            assert_eq!((error.kind(), error.raw_os_error()), (io::ErrorKind::OutOfMemory, None));
+        }
+    }
+
+    #[test]
+    fn one_who_dies_within_leaves_it_usable() {
+        for (by_master, broken) in [(true, false), (true, true), (false, false), (false, true)] {
+            let zone = Zone::new("one", 65536, ignore).expect("memory");
+            zone.with(|map| map.insert(b"a", b"1")).expect("room");
+            let child = os::process::tests_fork(|| {
+                zone.locked(|bytes| {
+                    if broken {
+                        bytes[..1000].fill(0x55);
+                    }
+                    os::process::exit_now(0);
+                })
+            });
+            assert_eq!(by_master && zone.release_dead(child), by_master);
+            assert!(!zone.release_dead(child - 1));
+            assert_eq!(zone.with(|map| map.find(b"a").is_some()), !broken);
+            assert!(zone.check());
+        }
+    }
+
+    #[test]
+    fn a_panic_within_leaves_it_usable() {
+        let zone = Zone::new("one", 65536, ignore).expect("memory");
+        let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            zone.locked(|bytes| {
+                bytes[..64].fill(1);
+                panic!("within");
+            })
+        }));
+        assert!(broken.is_err() && zone.with(|map| map.is_empty()));
+    }
+
+    #[test]
+    #[should_panic(expected = "within its own use")]
+    fn no_use_within_a_use() {
+        let zone = Zone::new("one", 65536, ignore).expect("memory");
+        zone.with(|_| zone.with(|_| ()));
+    }
+}
