@@ -96,7 +96,8 @@ fn end_stream_of(r: &Request) {
     let (shared, key) = (stream.shared(), stream.key());
     let mut protocol = shared.protocol.borrow_mut();
     if !stream.has_ended() {
-        protocol.reset(key, Code::INTERNAL_ERROR);
+        let late = r.error_status == 408;
+        protocol.reset(key, if late { Code::PROTOCOL_ERROR } else { Code::INTERNAL_ERROR });
     } else if protocol.is_receiving(key) {
         protocol.reset_when_sent(key, Code::NO_ERROR);
     }

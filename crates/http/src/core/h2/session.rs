@@ -23,6 +23,7 @@ const READ: usize = 16 << 10;
 const WRITE: u64 = 64 << 10;
 /// How often in one turn.
 const WRITES: usize = 16;
+const TIMED_OUT: &str = " (110: Connection timed out)";
 
 /// Serves an HTTP/2 connection until it ends; `first` has been read from it.
 pub async fn serve(http: Rc<Http>, mut conn: Connection, first: Bytes) {
@@ -61,8 +62,10 @@ enum End {
 enum Mood {
     /// Nothing yet.
     New,
-    /// The preface, or the rest of a frame or of a head.
+    /// The preface, or the rest of a head.
     Reading,
+    /// The rest of another frame.
+    Partial,
     /// Requests are being served.
     Busy,
     /// Anything.
@@ -112,9 +115,22 @@ impl Task {
                     return Poll::Ready(End::Gone);
                 }
                 Ok(bytes) => self.input = bytes.freeze(),
+                Err(error) if self.gives_up_head(&error) => {}
                 Err(error) => return Poll::Ready(self.receive_failed(&error)),
             }
         }
+    }
+
+    /// A head that doesn't come to its end in time costs its stream, not the connection. Its rest may come for as long
+    /// as an idle connection is kept.
+    fn gives_up_head(&self, error: &io::Error) -> bool {
+        let shared = &self.shared;
+        if error.kind() != io::ErrorKind::TimedOut || !shared.protocol.borrow_mut().abandon_head() {
+            return false;
+        }
+        self.log(Level::Info, format_args!("client timed out{TIMED_OUT}"));
+        shared.socket.set_recv_timeout(Some(shared.server.root.core.keepalive_timeout.0));
+        true
     }
 
     fn receive_failed(&self, error: &io::Error) -> End {
@@ -125,11 +141,10 @@ impl Task {
             self.log_failure("recv", error);
             return End::Gone;
         }
-        if self.mood == Mood::Idle {
+        if matches!(self.mood, Mood::Idle | Mood::Partial) {
             return End::Done(Code::NO_ERROR);
         }
-        let timed_out = io::Error::from_raw_os_error(110);
-        self.log(Level::Info, format_args!("client timed out{}", Errno(&timed_out)));
+        self.log(Level::Info, format_args!("client timed out{TIMED_OUT}"));
         if self.shared.address.default.root.core.reset_timedout_connection {
             self.shared.socket.linger_reset();
         }
@@ -262,7 +277,7 @@ impl Task {
             Mood::New | Mood::Busy => None,
             Mood::Reading => Some(self.shared.server.core.client_header_timeout),
             Mood::Idle if shared.requests.get() == 0 => Some(self.shared.server.core.client_header_timeout),
-            Mood::Idle => Some(core.keepalive_timeout.0),
+            Mood::Idle | Mood::Partial => Some(core.keepalive_timeout.0),
         });
         shared.socket.set_idle(mood == Mood::Idle);
         self.waiting = (mood == Mood::Idle).then(|| Doing::new(&shared.http.status.waiting));
@@ -276,7 +291,8 @@ impl Task {
             () if protocol.is_reading_head() => Mood::Reading,
             () if serving || self.blocked => Mood::Busy,
             () if protocol.is_idle() => Mood::Idle,
-            () => Mood::Reading,
+            () if self.shared.requests.get() == 0 => Mood::Reading,
+            () => Mood::Partial,
         }
     }
 
@@ -299,8 +315,7 @@ impl Task {
 impl Task {
     fn log_failure(&self, call: &str, error: &io::Error) {
         if error.kind() == io::ErrorKind::TimedOut {
-            let timed_out = io::Error::from_raw_os_error(110);
-            return self.log(Level::Info, format_args!("client timed out{}", Errno(&timed_out)));
+            return self.log(Level::Info, format_args!("client timed out{TIMED_OUT}"));
         }
         if !rt::is_closing(error) {
             let errno = Errno(error);
