@@ -132,7 +132,13 @@ fn curl_and_its_requests() {
     let upload = format!("@{file}");
     assert_eq!(get(&server, "/echo", &["--data-binary", &upload]), "640000");
     assert_eq!(get(&server, "/echo", &["-T", "-", "-X", "POST", "--expect100-timeout", "20"]), "0");
-    assert!(get(&server, "/small", &["-i", "-d", "more than ten bytes"]).starts_with("HTTP/2 413 \r\n"));
+    // curl 7 fails now and then where the response ends before its request: so frames by hand.
+    let mut raw = Raw::new(&server);
+    let block = [request(POST, "/small"), vec![0x0f, 0x0d, 2, b'1', b'9']].concat();
+    raw.send(&frame(HEADERS, 4, 1, &block));
+    let frames = raw.until(RST_STREAM);
+    let text: Vec<u8> = frames.iter().filter(|frame| frame.0 == DATA).flat_map(|frame| frame.3.clone()).collect();
+    assert!(String::from_utf8_lossy(&text).contains("413 Request Entity Too Large"), "{frames:?}");
     // HTTP/1 on the same port.
     assert!(String::from_utf8_lossy(&curl(&["-i", &server.url("/none")])).starts_with("HTTP/1.1 204 "));
 }
