@@ -110,6 +110,10 @@ pub fn server(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
 /// `listen …`.
 pub fn listen(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let specs = listen::parse(d)?;
+    if specs.iter().any(|spec| spec.http2) {
+        let message = "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead";
+        loader.warn(d, Error::on(d, message));
+    }
     let builder = loader.store.entry::<Builder>();
     let server = builder.server.expect("listen stands in a server");
     for spec in specs {

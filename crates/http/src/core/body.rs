@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use buf::{Bytes, Chain, FileRange, Piece};
 use engine::log::Level;
@@ -12,6 +12,7 @@ use wire::h1::{BodyFraming, ChunkEvent, ChunkedDecoder, HeaderSpan};
 
 use super::conf::BodyInFile;
 use super::request::Request;
+use super::response::Headers;
 use super::temp::TempFile;
 
 /// A response's body that comes in parts.
@@ -45,6 +46,8 @@ pub struct Broken;
 
 /// The largest single read of a body.
 const READ_SIZE: usize = 16 << 10;
+/// How much of a body that is read whole an HTTP/2 client may send ahead.
+const WHOLE_WINDOW: usize = 1 << 20;
 /// Trailer fields of a request may take this much.
 const MAX_TRAILERS: usize = 32 << 10;
 
@@ -58,6 +61,8 @@ pub struct RequestBody {
     /// The whole body, once it was read for a handler.
     buffered: Option<Buffered>,
     received: u64,
+    /// It comes on a stream of HTTP/2.
+    is_stream: bool,
     expect: bool,
     refused: bool,
     gone: bool,
@@ -69,6 +74,8 @@ enum Framing {
     Done,
     Length(u64),
     Chunked(Box<ChunkedDecoder>),
+    /// As long as the stream of HTTP/2 that it comes on.
+    Endless,
 }
 
 /// A body that was read whole.
@@ -98,6 +105,12 @@ impl RequestBody {
         }
     }
 
+    /// A body that ends where its stream does, whatever was declared: the protocol has checked that.
+    pub fn begin_stream(&mut self, declared: Option<u64>, expect: bool) {
+        let framing = Framing::Endless;
+        *self = RequestBody { framing, declared, is_stream: true, expect, ..RequestBody::default() };
+    }
+
     /// `Content-Length`, if there is one.
     pub fn declared_length(&self) -> Option<u64> {
         self.declared
@@ -105,7 +118,8 @@ impl RequestBody {
 
     /// The length, if it is known by now.
     pub fn known_length(&self) -> Option<u64> {
-        self.declared.or(self.buffered.as_ref().filter(|_| self.received > 0).map(|body| body.len))
+        let read = self.received > 0 || self.is_stream;
+        self.declared.or(self.buffered.as_ref().filter(|_| read).map(|body| body.len))
     }
 
     /// Whether the request has a body: of a length other than 0, or in chunks.
@@ -118,9 +132,9 @@ impl RequestBody {
         self.expect
     }
 
-    /// Whether it comes in chunks.
+    /// Whether it comes in chunks, or as they do: of a length that only its end will tell.
     pub fn chunked(&self) -> bool {
-        self.declared.is_none() && (matches!(self.framing, Framing::Chunked(_)) || self.received > 0)
+        self.declared.is_none() && (matches!(self.framing, Framing::Chunked(_)) || self.is_stream || self.received > 0)
     }
 
     /// Whether all of it was read.
@@ -195,6 +209,11 @@ impl RequestBody {
                     self.received += n;
                     return Ok(Some(data));
                 }
+                Framing::Endless => {
+                    let data = std::mem::take(&mut self.unread);
+                    self.received += data.len() as u64;
+                    return Ok(Some(data));
+                }
                 Framing::Chunked(decoder) => {
                     let (used, event) = decoder.step(&self.unread).map_err(|_| 400_u16)?;
                     let data = match event {
@@ -222,6 +241,7 @@ impl RequestBody {
         match &self.framing {
             Framing::Done => 0,
             Framing::Length(left) => *left,
+            Framing::Endless => 1,
             Framing::Chunked(decoder) => decoder.wants().max(1),
         }
     }
@@ -235,7 +255,7 @@ impl Request {
 
     /// As [`Request::next_body`].
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
-        self.send_continue(cx);
+        self.send_continue();
         loop {
             match self.body.take() {
                 Err(status) => {
@@ -250,6 +270,7 @@ impl Request {
                 Ok(None) if self.body.is_done() => return Poll::Ready(Ok(None)),
                 Ok(None) => {}
             }
+            self.conn.stream.open_window(self.location.core.client_body_buffer_size);
             let size = self.body.wants().clamp(1024, READ_SIZE as u64) as usize;
             if !self.conn.stream.recv_timeout_set() {
                 self.conn.stream.set_recv_timeout(Some(self.location.core.client_body_timeout));
@@ -257,10 +278,11 @@ impl Request {
             let read = std::task::ready!(self.conn.stream.poll_recv(cx, size));
             self.conn.stream.set_recv_timeout(None);
             match read {
-                Ok(buf) if !buf.is_empty() => {
-                    self.body_received += buf.len() as u64;
-                    self.body.unread = buf.freeze();
+                Ok(bytes) if !bytes.is_empty() => {
+                    self.body_received += bytes.len() as u64;
+                    self.body.unread = bytes;
                 }
+                Ok(_) if matches!(self.body.framing, Framing::Endless) => self.body.framing = Framing::Done,
                 Ok(_) => {
                     self.log_at(Level::Info, format_args!("client prematurely closed connection"));
                     self.body.gone = true;
@@ -272,6 +294,9 @@ impl Request {
                     self.body.refuse();
                     return Poll::Ready(Err(408));
                 }
+                Err(error) if self.conn.stream.stream().is_some() => {
+                    return Poll::Ready(Err(self.stream_failed(&error)));
+                }
                 Err(error) => {
                     let errno = engine::log::Errno(&error);
                     self.log_at(Level::Info, format_args!("recv() failed{errno}"));
@@ -280,6 +305,21 @@ impl Request {
                 }
             }
         }
+    }
+
+    /// The stream of HTTP/2 brings no more of the body.
+    fn stream_failed(&mut self, error: &io::Error) -> u16 {
+        let bad = error.kind() == io::ErrorKind::InvalidData;
+        if bad {
+            let (received, declared) = (self.body.received, self.body.declared.unwrap_or(0));
+            let message = format_args!("client sent a request body of another length than {declared} bytes");
+            self.log_at(Level::Info, format_args!("{message}, {received} bytes received"));
+        } else {
+            self.log_at(Level::Info, format_args!("client prematurely closed stream"));
+        }
+        self.body.gone = !bad;
+        self.body.refuse();
+        400
     }
 
     /// The limit on bodies whose length isn't declared.
@@ -295,13 +335,11 @@ impl Request {
     }
 
     /// Tells a client that waits for it to go on.
-    fn send_continue(&mut self, cx: &mut Context<'_>) {
+    fn send_continue(&mut self) {
         if !std::mem::take(&mut self.body.expect) || !self.body.unread.is_empty() {
             return;
         }
-        let mut chain = Chain::from(Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n"));
-        // It's short: what doesn't go out now goes out before the response.
-        let _ = self.conn.stream.poll_send(cx, &mut chain);
+        self.conn.stream.send_interim("100 Continue", &Headers::default());
     }
 
     /// Reads the whole body, to memory or beyond `client_body_buffer_size` to a file.
@@ -313,6 +351,8 @@ impl Request {
             return Err(400);
         }
         let core = self.location.core.clone();
+        // It goes to memory or to a file as fast as it comes.
+        self.conn.stream.open_window(WHOLE_WINDOW);
         let mut body = Buffered::default();
         if core.client_body_in_file_only != BodyInFile::Off && self.body.exists() {
             self.spill(&mut body)?;
@@ -392,7 +432,7 @@ impl Request {
     pub fn skip_body(&mut self) -> Result<(), u16> {
         // A client that waits to be told to go on is told so, for the connection to be of use afterwards.
         if self.keepalive && self.body.expect && !self.body.is_done() && !self.body.refused {
-            self.send_continue(&mut Context::from_waker(Waker::noop()));
+            self.send_continue();
         }
         while !self.body.is_done() && !self.body.refused {
             match self.body.take() {

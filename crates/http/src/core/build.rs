@@ -1,6 +1,6 @@
 //! From what was read to what serves: inheritance, compiled locations, addresses with their servers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use conf::{Context, Error, Level, Loader, Result, Set, Sets, Span};
@@ -20,6 +20,7 @@ use super::session;
 use super::status::Status;
 use super::variables::{Setup, Variables};
 use super::worker::{Debugs, Worker, WorkerHandle};
+use crate::modules::http2::{self, Http2Conf};
 use crate::modules::ssl::{self, ServerTls, SslConf};
 use crate::modules::{LocationContext, MODULES};
 
@@ -42,7 +43,7 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
     let variables = finish_variables(loader)?;
     let setup_captures = variables.1;
     let locations = locations(&mut builder, sets.locations, &sets.servers, compiled);
-    let tls = server_tls(&sets.servers, loader)?;
+    let tls = server_tls(&builder.servers, &sets.servers, loader)?;
     let servers = servers(&mut builder, &sets.servers, &locations, tls);
     let sockets = sockets(&builder.servers, &servers, loader)?;
     let counters = engine::zones::counters(loader, cx.old, super::status::NAMES)
@@ -159,16 +160,21 @@ fn tree(builder: &Builder, index: usize, compiled: &[Handlers]) -> Tree {
 }
 
 /// What accepts each server's TLS connections. Servers with the same directives share it.
-fn server_tls(sets: &[Set], loader: &mut Loader<'_>) -> Result<Vec<Option<Rc<ServerTls>>>> {
-    let mut made: HashMap<*const SslConf, Option<Rc<ServerTls>>> = HashMap::new();
+fn server_tls(nodes: &[ServerNode], sets: &[Set], loader: &mut Loader<'_>) -> Result<Vec<Option<Rc<ServerTls>>>> {
+    let mut made: HashMap<(*const SslConf, bool), Option<Rc<ServerTls>>> = HashMap::new();
     let mut all = Vec::with_capacity(sets.len());
-    for set in sets {
+    // `listen … http2` offers it to every server of the address.
+    let specs = nodes.iter().flat_map(|node| &node.listens);
+    let addresses: HashSet<SockAddr> = specs.filter(|spec| spec.http2).map(|spec| spec.addr.clone()).collect();
+    for (node, set) in nodes.iter().zip(sets) {
         let conf: *const SslConf = set.get::<SslConf>();
-        let tls = match made.get(&conf) {
+        let listens = || node.listens.iter().any(|spec| addresses.contains(&spec.addr));
+        let http2 = set.get::<Http2Conf>().http2 || listens();
+        let tls = match made.get(&(conf, http2)) {
             Some(tls) => tls.clone(),
-            None => ssl::server(set, loader)?.map(Rc::new),
+            None => ssl::server(set, http2, loader)?.map(Rc::new),
         };
-        made.insert(conf, tls.clone());
+        made.insert((conf, http2), tls.clone());
         all.push(tls);
     }
     Ok(all)
@@ -185,7 +191,8 @@ fn servers(
         .map(|((node, set), tls)| {
             let root = locations[node.root.0 as usize].clone();
             let name = node.names.first().map(|name| shown_name(&name.text)).unwrap_or_default();
-            Rc::new(Server { name, core: set.share::<CoreServer>(), set: set.clone(), root, tls })
+            let http2 = http2::config(set);
+            Rc::new(Server { name, core: set.share::<CoreServer>(), set: set.clone(), root, tls, http2 })
         })
         .collect()
 }
@@ -237,14 +244,15 @@ fn join<'a>(wanted: &mut Wanted<'a>, spec: &ListenSpec, node: &'a ServerNode, se
         if wanted.spec.set {
             return error(format!("duplicate listen options for {}", spec.addr));
         }
-        let (proxy_protocol, ssl) = (wanted.spec.proxy_protocol, wanted.spec.ssl);
-        wanted.spec = ListenSpec { proxy_protocol, ssl: ssl || spec.ssl, ..spec.clone() };
+        let (proxy_protocol, ssl, http2) = (wanted.spec.proxy_protocol, wanted.spec.ssl, wanted.spec.http2);
+        wanted.spec = ListenSpec { proxy_protocol, ssl, http2, ..spec.clone() };
     }
     if spec.default_server && wanted.servers.iter().any(|(_, _, default)| *default) {
         return error(format!("a duplicate default server for {}", spec.addr));
     }
     wanted.spec.proxy_protocol |= spec.proxy_protocol;
     wanted.spec.ssl |= spec.ssl;
+    wanted.spec.http2 |= spec.http2;
     wanted.servers.push((node, server.clone(), spec.default_server));
     Ok(())
 }
@@ -265,6 +273,7 @@ fn address(wanted: Wanted<'_>, loader: &mut Loader<'_>) -> Result<(ListenSpec, R
         regexes: Vec::new(),
         proxy_protocol: wanted.spec.proxy_protocol,
         ssl: wanted.spec.ssl,
+        http2: wanted.spec.http2,
     };
     let several = wanted.servers.len() > 1;
     for (node, server, _) in &wanted.servers {
@@ -341,14 +350,16 @@ impl App for HttpApp {
             self.0.log.debugging().write(engine::log::Level::Debug, Some(stream.number()), message);
         }
         let (proxy_expected, tls_expected) = (address.proxy_protocol, address.ssl);
+        let preface_expected = address.begins_with_http2();
         let conn = Connection {
-            stream,
+            stream: stream.into(),
             address,
             peer,
             local: None,
             proxy: None,
             proxy_expected,
             tls_expected,
+            preface_expected,
             stays: false,
             started_ms: rt::now_ms(),
             requests: 0,
@@ -366,7 +377,7 @@ impl App for HttpApp {
     }
 
     fn quit(&self) {
-        self.0.worker.quitting.set(true);
+        self.0.worker.quit();
     }
 
     fn hand_over(&self, to: &Rc<Handover>) {

@@ -26,6 +26,8 @@ pub struct ListenSpec {
     pub proxy_protocol: bool,
     /// Whether connections speak TLS.
     pub ssl: bool,
+    /// Whether connections may speak HTTP/2, whatever the servers' `http2` says.
+    pub http2: bool,
 }
 
 /// Reads the directive; a name may stand for several addresses.
@@ -42,6 +44,7 @@ pub fn parse(d: &Directive) -> Result<Vec<ListenSpec>> {
         default_server: false,
         proxy_protocol: false,
         ssl: false,
+        http2: false,
     };
     for word in &d.args[1..] {
         parse_option(word, &mut spec)?;
@@ -106,8 +109,8 @@ fn parse_option(word: &Word, spec: &mut ListenSpec) -> Result<()> {
             return Ok(());
         }
         ("http2", None) => {
-            return Err(Error::at(word, "the \"http2\" parameter requires ngx_http_v2_module")
-                .hint("this Tidegate does not have HTTP/2 yet"));
+            spec.http2 = true;
+            return Ok(());
         }
         ("quic", None) => {
             return Err(Error::at(word, "the \"quic\" parameter requires ngx_http_v3_module")
@@ -218,6 +221,7 @@ impl ListenSpec {
             default_server: false,
             proxy_protocol: false,
             ssl: false,
+            http2: false,
         }
     }
 }

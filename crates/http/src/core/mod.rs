@@ -1,11 +1,13 @@
-//! The core of HTTP: configuration, locations, requests, phases, responses, the HTTP/1 session.
+//! The core of HTTP: configuration, locations, requests, phases, responses, the HTTP/1 session and that of HTTP/2.
 
 pub mod blocks;
 pub mod body;
 pub mod build;
+pub mod client;
 pub mod conf;
 pub mod error_page;
 pub mod gzip;
+pub mod h2;
 pub mod handover;
 pub mod listen;
 pub mod location;

@@ -13,6 +13,7 @@ use wire::h1::{KnownHeader, LAST_CHUNK, Method};
 
 use super::body::{BodyStream, Broken, Part};
 use super::conf::{Aio, CoreLocation, ServerTokens};
+use super::h2;
 use super::request::Request;
 use super::response::{Body, Headers, reason};
 
@@ -53,7 +54,7 @@ pub async fn send(r: &mut Request) -> Result<(), Broken> {
     // Most responses are over with the first call; the futures of the others are boxes, so that a request's stays small.
     match begin(r)? {
         Rest::Sent => Ok(()),
-        Rest::Bytes(mut chain) => write(r, &mut chain, None).await,
+        Rest::Bytes(mut chain) => write(r, &mut chain, None, true).await,
         Rest::Body(head, body) => Box::pin(write_body(r, head, body)).await,
         Rest::Stream(head, stream) => Box::pin(pump_stream(r, head, stream)).await,
     }
@@ -62,8 +63,7 @@ pub async fn send(r: &mut Request) -> Result<(), Broken> {
 /// Makes the head, and sends what is small.
 fn begin(r: &mut Request) -> Result<Rest, Broken> {
     r.conn.stream.set_send_timeout(Some(r.location.core.send_timeout));
-    let mut head = head(r);
-    r.header_sent = head.len() as u64;
+    let Some(mut head) = head(r, true) else { return Ok(Rest::Sent) };
     let mut body = match std::mem::take(&mut r.response.body) {
         _ if r.response.header_only => Chain::new(),
         Body::Empty => Chain::new(),
@@ -76,7 +76,7 @@ fn begin(r: &mut Request) -> Result<Rest, Broken> {
     if body.len() <= SMALL_FILE && r.location.core.aio == Aio::Off {
         put_behind(r, &mut head, &mut body)?;
         let limited = r.location.core.limit_rate.is_some() || r.rate.is_some();
-        if body.is_empty() && !limited && send_at_once(r, &mut head)? {
+        if body.is_empty() && !limited && r.conn.stream.stream().is_none() && send_at_once(r, &mut head)? {
             return Ok(Rest::Sent);
         }
     }
@@ -91,9 +91,10 @@ fn begin(r: &mut Request) -> Result<Rest, Broken> {
 /// Sends the head alone, for handlers that go on with the connection themselves.
 pub async fn send_head(r: &mut Request) -> Result<(), Broken> {
     r.conn.stream.set_send_timeout(Some(r.location.core.send_timeout));
-    let head = head(r);
-    r.header_sent = head.len() as u64;
-    write(r, &mut Chain::from(head.freeze()), None).await
+    match head(r, false) {
+        Some(head) => write(r, &mut Chain::from(head.freeze()), None, false).await,
+        None => Ok(()),
+    }
 }
 
 /// A body that is known as a whole, but doesn't go out as it is.
@@ -108,7 +109,7 @@ async fn write_body(r: &mut Request, head: Buf, mut body: Chain) -> Result<(), B
         if !end && out.len() < core.postpone_output as u64 {
             continue;
         }
-        write(r, &mut out, None).await?;
+        write(r, &mut out, None, end).await?;
         if end {
             return Ok(());
         }
@@ -136,7 +137,7 @@ async fn pump_parts(r: &mut Request, head: Buf, stream: &mut dyn BodyStream) -> 
             match poll_fn(|cx| Poll::Ready(stream.poll_part(cx))).await {
                 Poll::Ready(part) => part,
                 Poll::Pending => {
-                    write(r, &mut out, Some(stream)).await?;
+                    write(r, &mut out, Some(stream), false).await?;
                     poll_fn(|cx| stream.poll_part(cx)).await
                 }
             }
@@ -145,7 +146,7 @@ async fn pump_parts(r: &mut Request, head: Buf, stream: &mut dyn BodyStream) -> 
             Ok(part) => part,
             Err(Broken) => {
                 // What was received goes out before the connection is closed, so that the client can tell.
-                let _ = write(r, &mut out, None).await;
+                let _ = write(r, &mut out, None, false).await;
                 return Err(Broken);
             }
         };
@@ -159,7 +160,7 @@ async fn pump_parts(r: &mut Request, head: Buf, stream: &mut dyn BodyStream) -> 
             let last = chain.is_empty();
             transform(r, step, end && last, flush && last, &mut out)?;
             if out.len() >= core.postpone_output as u64 || flush || end {
-                write(r, &mut out, Some(stream)).await?;
+                write(r, &mut out, Some(stream), end && last).await?;
             }
             if last {
                 break;
@@ -173,7 +174,10 @@ async fn pump_parts(r: &mut Request, head: Buf, stream: &mut dyn BodyStream) -> 
 
 /// The next bytes to send: files that filters have to see, or that are not for sendfile, are read.
 async fn next_step(r: &mut Request, core: &Rc<CoreLocation>, body: &mut Chain) -> Result<Chain, Broken> {
-    let read = !core.sendfile || r.response.filters.iter().any(|filter| filter.reads());
+    // A stream cuts files into frames itself, and holds no more of them than goes out at once.
+    let stream = r.conn.stream.stream().is_some();
+    let whole = core.sendfile || (stream && core.aio == Aio::Off);
+    let read = !whole || r.response.filters.iter().any(|filter| filter.reads());
     let mut step = Chain::new();
     while let Some(piece) = body.first() {
         match piece {
@@ -188,7 +192,8 @@ async fn next_step(r: &mut Request, core: &Rc<CoreLocation>, body: &mut Chain) -
                 break;
             }
             Piece::File(_) => {
-                let most = if core.sendfile_max_chunk == 0 { u64::MAX } else { core.sendfile_max_chunk as u64 };
+                let most =
+                    if core.sendfile_max_chunk == 0 || stream { u64::MAX } else { core.sendfile_max_chunk as u64 };
                 step.append(&mut body.split_to(most));
                 break;
             }
@@ -319,10 +324,14 @@ fn last_chunk(trailers: &Headers) -> Bytes {
 }
 
 /// Writes to the client; a body that comes in parts may read ahead while the client is slow.
-async fn write(r: &mut Request, out: &mut Chain, ahead: Option<&mut dyn BodyStream>) -> Result<(), Broken> {
+/// With `end` the response is over.
+async fn write(r: &mut Request, out: &mut Chain, ahead: Option<&mut dyn BodyStream>, end: bool) -> Result<(), Broken> {
     let rate = if r.location.core.limit_rate.is_some() || r.rate.is_some() { r.limit_rate() } else { 0 };
     if rate > 0 {
-        return Box::pin(write_slowly(r, out, rate)).await;
+        return Box::pin(write_slowly(r, out, rate, end)).await;
+    }
+    if end {
+        h2::finish_response(r);
     }
     let mut ahead = ahead;
     let stream = &r.conn.stream;
@@ -362,8 +371,9 @@ async fn pause(r: &mut Request, ms: u64) -> Result<(), Broken> {
 }
 
 /// As [`write`], at `rate` bytes a second after the first `limit_rate_after` ones.
-async fn write_slowly(r: &mut Request, out: &mut Chain, rate: u64) -> Result<(), Broken> {
+async fn write_slowly(r: &mut Request, out: &mut Chain, rate: u64, end: bool) -> Result<(), Broken> {
     let after = r.limit_rate_after();
+    let mut ended = false;
     while !out.is_empty() {
         let elapsed_s = r.elapsed_ms() / 1000;
         let allowed = (rate * (elapsed_s + 1) + after).saturating_sub(r.bytes_sent());
@@ -374,11 +384,19 @@ async fn write_slowly(r: &mut Request, out: &mut Chain, rate: u64) -> Result<(),
         }
         let before = r.bytes_sent();
         let mut part = out.split_to(allowed);
+        if end && out.is_empty() {
+            ended = true;
+            h2::finish_response(r);
+        }
         r.conn.stream.send(&mut part).await.map_err(|error| send_failed(r, &error))?;
         let pause = (r.bytes_sent() - before) * 1000 / rate;
         if !out.is_empty() && pause > 1 {
             self::pause(r, pause).await?;
         }
+    }
+    if end && !ended {
+        h2::finish_response(r);
+        r.conn.stream.send(out).await.map_err(|error| send_failed(r, &error))?;
     }
     Ok(())
 }
@@ -399,18 +417,37 @@ fn timed_out() -> io::Error {
     io::Error::from_raw_os_error(110)
 }
 
-/// Decides what the head says of body and connection, and makes it.
-fn head(r: &mut Request) -> Buf {
+/// Decides what the head says of body and connection, and makes it; on a stream of HTTP/2 it is queued at once, and
+/// what is given back is the place for a body. `None`: that was the whole response, which it may be if `may_end`.
+fn head(r: &mut Request, may_end: bool) -> Option<Buf> {
     decide(r);
+    if r.conn.stream.stream().is_some() {
+        let location = r.response.location.take().map(|location| whole_location(r, location));
+        r.response.location.clone_from(&location);
+        return if h2::send_head(r, location, may_end) { None } else { Some(Buf::with_capacity(room_behind(r))) };
+    }
+    let head = text_head(r);
+    r.header_sent = head.len() as u64;
+    Some(head)
+}
+
+/// Room for a head, and for a small body behind it.
+fn room_behind(r: &Request) -> usize {
+    let response = &r.response;
+    let small = response.content_length.filter(|length| *length <= SMALL_FILE && !response.header_only);
+    HEAD_SIZE + small.unwrap_or(0) as usize
+}
+
+/// The head as HTTP/1 writes it.
+fn text_head(r: &mut Request) -> Buf {
     if r.line.version == 9 {
         // HTTP/0.9 has no head.
         return Buf::with_capacity(HEAD_SIZE);
     }
-    let response = &r.response;
-    let small = response.content_length.filter(|length| *length <= SMALL_FILE && !response.header_only);
-    let mut out = Buf::with_capacity(HEAD_SIZE + small.unwrap_or(0) as usize);
+    let mut out = Buf::with_capacity(room_behind(r));
     status_line(r, &mut out);
     fixed_fields(r, &mut out);
+    let response = &r.response;
     if response.content_type.is_some() {
         content_type(r, &mut out);
     }
@@ -431,7 +468,7 @@ fn head(r: &mut Request) -> Buf {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     connection_fields(r, &mut out);
-    if response.gzip_vary && r.location.set.get::<super::gzip::GzipConf>().gzip_vary {
+    if gzip_varies(r) {
         out.extend_from_slice(b"Vary: Accept-Encoding\r\n");
     }
     if let Some(etag) = &response.etag {
@@ -447,6 +484,11 @@ fn head(r: &mut Request) -> Buf {
     out
 }
 
+/// Whether `Vary: Accept-Encoding` is sent.
+pub fn gzip_varies(r: &Request) -> bool {
+    r.response.gzip_vary && r.location.set.get::<super::gzip::GzipConf>().gzip_vary
+}
+
 fn field(out: &mut Buf, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(value);
@@ -456,6 +498,7 @@ fn field(out: &mut Buf, name: &[u8], value: &[u8]) {
 /// Body or none, chunked or not, kept or closed.
 fn decide(r: &mut Request) {
     let core = r.location.core.clone();
+    let chunks = (1001..2000).contains(&r.line.version) && core.chunked_transfer_encoding;
     let response = &mut r.response;
     if !matches!(response.status, 200 | 206 | 304) {
         response.last_modified = None;
@@ -472,15 +515,11 @@ fn decide(r: &mut Request) {
     } else if r.line.method_id == Method::Head {
         response.header_only = true;
     }
-    if response.late_trailers.is_some()
-        && !response.header_only
-        && r.line.version >= 1001
-        && core.chunked_transfer_encoding
-    {
+    if response.late_trailers.is_some() && !response.header_only && chunks {
         response.content_length = None;
     }
     let endless = response.content_length.is_none() && !matches!(response.status, 101 | 204 | 304);
-    if endless && r.line.version >= 1001 && core.chunked_transfer_encoding {
+    if endless && chunks {
         response.chunked = !response.header_only;
     } else if endless && (!response.header_only || !core.chunked_transfer_encoding) {
         r.keepalive = false;

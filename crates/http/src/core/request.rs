@@ -10,6 +10,7 @@ use os::SockAddr;
 use wire::h1::{KnownHeader, Method, RequestHead, RequestParser};
 
 use super::body::RequestBody;
+use super::client::Client;
 use super::conf::Alias;
 use super::location::{Found, Kind, Location, LocationId, Tree};
 use super::phase::{Flow, MAX_URI_CHANGES, Resume};
@@ -24,8 +25,8 @@ const MAX_VARIABLE_DEPTH: u8 = 100;
 
 /// A client's connection, as requests see it.
 pub struct Connection {
-    /// The socket.
-    pub stream: rt::Stream,
+    /// The socket, or a stream of an HTTP/2 connection.
+    pub stream: Client,
     /// The listening address with its servers.
     pub address: Rc<Address>,
     /// The client's address; modules may replace it by the one that a trusted proxy names.
@@ -38,6 +39,8 @@ pub struct Connection {
     pub proxy_expected: bool,
     /// Whether a TLS handshake is still to come.
     pub tls_expected: bool,
+    /// Whether it may begin as an HTTP/2 connection without TLS does.
+    pub preface_expected: bool,
     /// Whether it stays in this process to its end: nobody took it when it was handed over.
     pub stays: bool,
     /// When it was accepted, in the loop's milliseconds.
@@ -599,7 +602,8 @@ impl Request {
 
     /// The bytes of the request: head and body.
     pub fn request_length(&self) -> u64 {
-        self.head.len() as u64 + self.body_received
+        let head = self.conn.stream.stream().map_or(self.head.len() as u64, |stream| stream.head_received());
+        head + self.body_received
     }
 
     /// Milliseconds since the request began.

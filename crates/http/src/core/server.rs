@@ -12,6 +12,7 @@ use os::SockAddr;
 use super::conf::{CoreLocation, CoreServer};
 use super::location::{Location, LocationId};
 use super::variables::{HttpRegex, Variables};
+use crate::modules::http2::Http2Conf;
 use crate::modules::ssl::ServerTls;
 use crate::proxy::pass::Groups;
 
@@ -79,6 +80,8 @@ pub struct Server {
     pub root: Rc<Location>,
     /// What accepts TLS connections, if it has a certificate.
     pub tls: Option<Rc<ServerTls>>,
+    /// What HTTP/2 connections to it offer and bear.
+    pub http2: Rc<wire::h2::Config>,
 }
 
 /// A listening socket, with all addresses whose connections it brings.
@@ -104,6 +107,15 @@ pub struct Address {
     pub proxy_protocol: bool,
     /// Whether connections speak TLS.
     pub ssl: bool,
+    /// Whether HTTP/2 is spoken whatever the servers say (`listen … http2`).
+    pub http2: bool,
+}
+
+impl Address {
+    /// Whether connections may begin with HTTP/2, without TLS.
+    pub fn begins_with_http2(&self) -> bool {
+        !self.ssl && (self.http2 || self.default.set.get::<Http2Conf>().http2)
+    }
 }
 
 impl Socket {

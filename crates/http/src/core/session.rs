@@ -17,6 +17,7 @@ use wire::proxy_protocol::{self, MAX_HEADER};
 
 use super::conf::{CoreServer, Lingering};
 use super::error_page;
+use super::h2;
 use super::handover;
 use super::output;
 use super::phase::{self, Flow};
@@ -108,6 +109,7 @@ impl Future for Session {
                     *state = match ready!(request.as_mut().poll(cx)) {
                         After::Keep(conn, rest) if rest.is_empty() => State::idle(http, conn),
                         After::Keep(conn, rest) => State::busy(http, conn, rest),
+                        After::Http2(conn, first) => State::http2(http, conn, first),
                         After::Close => State::Over,
                     };
                 }
@@ -134,10 +136,18 @@ impl State {
         State::Idle { conn, kept, _waiting: Doing::new(&http.status.waiting) }
     }
 
+    fn http2(http: &Rc<Http>, conn: Connection, first: Bytes) -> State {
+        let served = h2::serve(http.clone(), conn, first);
+        State::Busy(Box::pin(async move {
+            served.await;
+            After::Close
+        }))
+    }
+
     /// Bytes have come: of a request, or of what precedes the first one.
     fn busy(http: &Rc<Http>, conn: Connection, bytes: Bytes) -> State {
         let http = http.clone();
-        match conn.proxy_expected || conn.tls_expected {
+        match conn.proxy_expected || conn.tls_expected || conn.preface_expected {
             true => State::Busy(Box::pin(prelude(http, conn, bytes))),
             false => State::Busy(Box::pin(serve_request(http, conn, bytes))),
         }
@@ -163,10 +173,10 @@ impl Drop for Open {
 }
 
 /// Counts what a connection is doing.
-struct Doing(shm::Counter);
+pub(super) struct Doing(shm::Counter);
 
 impl Doing {
-    fn new(counter: &shm::Counter) -> Doing {
+    pub(super) fn new(counter: &shm::Counter) -> Doing {
         counter.add(1);
         Doing(counter.clone())
     }
@@ -183,8 +193,7 @@ fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Pol
     let read = ready!(conn.stream.poll_recv(cx, conn.address.default.core.client_header_buffer_size));
     conn.stream.set_idle(false);
     Poll::Ready(match read {
-        Ok(buf) if buf.is_empty() => None,
-        Ok(buf) => Some(buf.freeze()),
+        Ok(bytes) => Some(bytes).filter(|bytes| !bytes.is_empty()),
         Err(error) => {
             log_read_error(http, conn, &error, conn.requests == 0);
             None
@@ -207,8 +216,35 @@ async fn prelude(http: Rc<Http>, mut conn: Connection, mut bytes: Bytes) -> Afte
         }
         // The keys of a TLS connection are this process's.
         conn.stays |= conn.stream.is_layered();
+        if conn.negotiated_http2() {
+            return After::Http2(conn, bytes);
+        }
+    }
+    if conn.preface_expected {
+        match preface(&mut conn, bytes).await {
+            Some((true, rest)) => return After::Http2(conn, rest),
+            Some((false, rest)) => bytes = rest,
+            None => return After::Close,
+        }
     }
     After::Keep(conn, bytes)
+}
+
+/// Whether the connection begins with HTTP/2, and what has been read of it. `None`: it is over.
+async fn preface(conn: &mut Connection, bytes: Bytes) -> Option<(bool, Bytes)> {
+    let mut buf = Buf::empty();
+    buf.extend_from_slice(&bytes);
+    loop {
+        if let Some(found) = h2::is_preface(&buf) {
+            conn.preface_expected = false;
+            return Some((found, buf.freeze()));
+        }
+        let more = conn.stream.recv(conn.address.default.core.client_header_buffer_size).await.ok()?;
+        if more.is_empty() {
+            return None;
+        }
+        buf.extend_from_slice(&more);
+    }
 }
 
 /// Reads the PROXY protocol's header; what came behind it is given back. `None` closes the connection.
@@ -271,6 +307,8 @@ fn log_read_error(http: &Http, conn: &Connection, error: &io::Error, first: bool
 enum After {
     /// It waits for the next one; these bytes came already.
     Keep(Connection, Bytes),
+    /// It goes on with HTTP/2; these bytes came already.
+    Http2(Connection, Bytes),
     /// It is closed.
     Close,
 }
@@ -313,7 +351,7 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes) -> A
 const TIMED_OUT: &str = " (110: Connection timed out)";
 
 /// Answers a request: runs its phases, sends what they make, logs it.
-async fn answer(r: &mut Request, refused: Option<u16>) {
+pub(super) async fn answer(r: &mut Request, refused: Option<u16>) {
     let mut flow = match refused {
         Some(status) => Flow::Status(status),
         None => phase::run(r).await,
@@ -439,7 +477,7 @@ async fn finish(mut r: Box<Request>) -> After {
         Lingering::On => r.lingering || !r.body.is_done() || !r.body.take_unread().is_empty(),
     };
     if lingers && r.completed {
-        linger(&r, core.lingering_time, core.lingering_timeout).await;
+        linger(r.conn.stream.socket(), core.lingering_time, core.lingering_timeout).await;
     }
     r.end();
     After::Close
@@ -447,8 +485,7 @@ async fn finish(mut r: Box<Request>) -> After {
 
 /// Reads and forgets what the client still sends: a close with unread data would reset the connection, and the client
 /// could lose the response.
-async fn linger(r: &Request, time_ms: u64, timeout_ms: u64) {
-    let stream = &r.conn.stream;
+pub(super) async fn linger(stream: &rt::Stream, time_ms: u64, timeout_ms: u64) {
     if stream.shutdown_write().is_err() {
         return;
     }
@@ -542,13 +579,7 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
     r.conn.stream.set_recv_timeout(None);
     r.head = bytes.slice(0..used);
     r.method = r.line.method_id;
-    for name in &r.line.ignored {
-        let name = String::from_utf8_lossy(name.of(&r.head)).into_owned();
-        r.log_at(
-            Level::Info,
-            format_args!("client sent invalid header line: \"{name}\" while reading client request headers"),
-        );
-    }
+    log_ignored(r);
     if let Err(status) = set_uri(r) {
         return Head::Refused(status);
     }
@@ -574,6 +605,17 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
         r.log_at(Level::Debug, format_args!("http request line: \"{shown}\""));
     }
     Head::Complete
+}
+
+/// Says which lines of a head were left out.
+pub(super) fn log_ignored(r: &Request) {
+    for name in &r.line.ignored {
+        let name = String::from_utf8_lossy(name.of(&r.head)).into_owned();
+        r.log_at(
+            Level::Info,
+            format_args!("client sent invalid header line: \"{name}\" while reading client request headers"),
+        );
+    }
 }
 
 pub(super) fn set_uri(r: &mut Request) -> Result<(), u16> {

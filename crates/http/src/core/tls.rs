@@ -34,7 +34,7 @@ pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> O
     conn.stream.set_send_timeout(Some(conn.address.default.root.core.send_timeout));
     let mut buf = Buf::empty();
     buf.extend_from_slice(&input);
-    let (hello, input) = match tls::first_bytes(&conn.stream, buf).await {
+    let (hello, input) = match tls::first_bytes(conn.stream.socket(), buf).await {
         Ok(First::Hello(hello, input)) => (hello, input),
         Ok(First::Plain(input)) => return Some((conn, input.freeze())),
         Ok(First::Closed) => return None,
@@ -43,7 +43,7 @@ pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> O
     let server = choose(&conn.address, &hello);
     let tls = server.tls.clone().or_else(|| conn.address.default.tls.clone());
     let Some(tls) = tls.filter(|tls| !tls.reject) else {
-        tls::refuse(&conn.stream, Alert::UnrecognizedName).await;
+        tls::refuse(conn.stream.socket(), Alert::UnrecognizedName).await;
         let error = HandshakeError::Tls("error:0A0000EA:SSL routines::callback failed".to_owned());
         return failed(http, &conn, &error);
     };
@@ -51,13 +51,13 @@ pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> O
     (conn, identity) = match own_identity(http, conn, &server, &tls, &hello) {
         (conn, Ok(identity)) => (conn, identity),
         (conn, Err(message)) => {
-            tls::refuse(&conn.stream, Alert::InternalError).await;
+            tls::refuse(conn.stream.socket(), Alert::InternalError).await;
             log(http, &conn, Level::Error, format_args!("{message}"));
             return None;
         }
     };
     let chosen = Rc::new(Chosen { server, named: hello.server_name.is_some() });
-    match tls::accept(&conn.stream, &tls.server, identity, *hello, input, chosen).await {
+    match tls::accept(conn.stream.socket(), &tls.server, identity, *hello, input, chosen).await {
         Ok(()) => {
             conn.stream.set_recv_timeout(None);
             Some((conn, Bytes::default()))
@@ -135,6 +135,13 @@ impl Connection {
             return self.address.default.clone();
         }
         self.chosen(|chosen| chosen.server.clone()).unwrap_or_else(|| self.address.default.clone())
+    }
+
+    /// Whether TLS and the client have agreed on HTTP/2.
+    pub fn negotiated_http2(&self) -> bool {
+        let agreed =
+            self.stream.with_layer(|layer| ServerLayer::of(layer).is_some_and(|tls| tls.alpn() == Some(b"h2")));
+        agreed == Some(true)
     }
 
     /// Calls `f` with what TLS knows of the server's choice.

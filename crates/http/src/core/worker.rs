@@ -1,10 +1,12 @@
 //! What a worker keeps beside its configuration.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use engine::handover::Handover;
+use slab::Slab;
 
+use super::h2::Shared;
 use super::request::Connection;
 
 /// State for the life of a worker under one configuration.
@@ -22,12 +24,31 @@ pub struct Worker {
     pub context: OnceCell<WorkerHandle>,
     /// Requests done with, for their memory.
     pub spare: RefCell<Vec<Box<super::request::Request>>>,
+    /// The connections of HTTP/2: many requests at a time, so that they have to be told when the worker quits.
+    sessions: RefCell<Slab<Weak<Shared>>>,
 }
 
 impl Worker {
     /// Who takes over connections, if they are to leave now.
     pub fn successors(&self) -> Option<Rc<Handover>> {
         self.handover.borrow().as_ref().filter(|handover| handover.is_open()).cloned()
+    }
+
+    /// The worker leaves.
+    pub fn quit(&self) {
+        self.quitting.set(true);
+        let sessions: Vec<_> = self.sessions.borrow().iter().filter_map(|(_, session)| session.upgrade()).collect();
+        sessions.iter().for_each(|session| session.wake());
+    }
+
+    /// Remembers a connection of HTTP/2, by the number that is given back.
+    pub fn list_session(&self, session: &Rc<Shared>) -> usize {
+        self.sessions.borrow_mut().insert(Rc::downgrade(session))
+    }
+
+    /// Forgets it.
+    pub fn unlist_session(&self, number: usize) {
+        self.sessions.borrow_mut().try_remove(number);
     }
 
     /// Whether a connection is kept for further requests, here or elsewhere.

@@ -12,6 +12,7 @@ pub mod autoindex;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
+pub mod http2;
 pub mod index;
 pub mod limit_conn;
 pub mod limit_req;
@@ -42,6 +43,7 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &gzip::Gzip,
     &range::Range,
     &ssl::Ssl,
+    &http2::Http2,
     &stub_status::StubStatus,
     #[cfg(feature = "test-hooks")]
     &test_hooks::TestHooks,

@@ -453,8 +453,7 @@ impl Backend {
                     if head.status == 103
                         && let Some(hints) = respond::early_hints(self, r, data, head)
                     {
-                        // It's short: what doesn't go out now goes out before the response.
-                        drop(r.conn.stream.send_all(Chain::from(hints)));
+                        r.conn.stream.send_interim("103 Early Hints", &hints);
                     }
                     data.consume(used);
                     *reader = HeadReader::default();

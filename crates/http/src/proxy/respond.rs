@@ -271,23 +271,20 @@ fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
 }
 
 /// A 103 of the backend as the client gets it, if the configuration lets it.
-pub(super) fn early_hints(b: &Backend, r: &mut Request, data: &[u8], head: &ResponseHead) -> Option<Bytes> {
+pub(super) fn early_hints(b: &Backend, r: &mut Request, data: &[u8], head: &ResponseHead) -> Option<Headers> {
     let conditions = r.location.core.early_hints.clone();
     if conditions.is_empty() || r.line.version < 1001 || !conditions.iter().any(|condition| r.test(condition)) {
         return None;
     }
-    let mut out = b"HTTP/1.1 103 Early Hints\r\n".to_vec();
+    let mut out = Headers::default();
     for header in &head.headers {
         let (name, value) = (header.name.of(data), header.value.of(data));
         let framing = (FRAMING | bits(&[KnownHeader::Upgrade])) & 1 << header.known as u8 != 0;
         if !framing && !b.hidden.has(header.known, name) {
-            for part in [name, b": ", value, b"\r\n"] {
-                out.extend_from_slice(part);
-            }
+            out.push(name.to_vec(), value.to_vec());
         }
     }
-    out.extend_from_slice(b"\r\n");
-    Some(Bytes::from(out))
+    Some(out)
 }
 
 fn warn_duplicate(r: &Request, header: &HeaderSpan, bytes: &Bytes, head: &ResponseHead) {

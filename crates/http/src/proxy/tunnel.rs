@@ -12,6 +12,7 @@ use engine::log::{Errno, Level};
 
 use super::engine::{Backend, TIMED_OUT};
 use super::state::Exchange;
+use crate::core::client::Client;
 use crate::core::handover;
 use crate::core::output;
 use crate::core::phase::Flow;
@@ -21,9 +22,9 @@ use crate::core::request::Request;
 const READ: usize = 16 << 10;
 
 /// One direction.
-struct Pump<'s> {
-    from: &'s rt::Stream,
-    to: &'s rt::Stream,
+struct Pump<'s, F, T> {
+    from: &'s F,
+    to: &'s T,
     chain: Chain,
     moved: u64,
     end: bool,
@@ -39,8 +40,34 @@ enum Turn {
     Failed(io::Error, &'static str),
 }
 
-impl<'s> Pump<'s> {
-    fn new(from: &'s rt::Stream, to: &'s rt::Stream, first: Bytes) -> Pump<'s> {
+/// One end of a tunnel.
+trait Side {
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>>;
+    fn poll_send(&self, cx: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>>;
+}
+
+impl Side for rt::Stream {
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        self.poll_recv(cx, READ).map_ok(buf::Buf::freeze)
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>> {
+        self.poll_send(cx, chain)
+    }
+}
+
+impl Side for Client {
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        self.poll_recv(cx, READ)
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>> {
+        self.poll_send(cx, chain)
+    }
+}
+
+impl<'s, F: Side, T: Side> Pump<'s, F, T> {
+    fn new(from: &'s F, to: &'s T, first: Bytes) -> Pump<'s, F, T> {
         Pump { from, to, moved: first.len() as u64, chain: Chain::from(first), end: false }
     }
 
@@ -53,12 +80,12 @@ impl<'s> Pump<'s> {
                 Poll::Ready(Err(error)) => return Turn::Failed(error, "send"),
                 Poll::Pending => return Turn::Waits(moved),
             }
-            match self.from.poll_recv(cx, READ) {
-                Poll::Ready(Ok(buf)) if buf.is_empty() => self.end = true,
-                Poll::Ready(Ok(buf)) => {
+            match self.from.poll_recv(cx) {
+                Poll::Ready(Ok(bytes)) if bytes.is_empty() => self.end = true,
+                Poll::Ready(Ok(bytes)) => {
                     moved = true;
-                    self.moved += buf.len() as u64;
-                    self.chain.push_bytes(buf.freeze());
+                    self.moved += bytes.len() as u64;
+                    self.chain.push_bytes(bytes);
                 }
                 Poll::Ready(Err(error)) => return Turn::Failed(error, "recv"),
                 Poll::Pending => return Turn::Waits(moved),

@@ -293,6 +293,11 @@ impl Connection {
         self.go_away_sent || self.go_away_received
     }
 
+    /// How many bytes of frames other than DATA are queued.
+    pub fn unsent_heads(&self) -> usize {
+        self.out.len()
+    }
+
     /// Bytes of a body that were queued and aren't transmitted.
     pub fn queued(&self, stream: StreamKey) -> u64 {
         match self.streams.get(stream).map(|stream| &stream.state) {

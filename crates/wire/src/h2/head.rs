@@ -32,6 +32,8 @@ pub struct Head {
     /// The fields that aren't pseudo-headers, in their order; cookie crumbs are not joined. Names are in lower case;
     /// [`HeaderSpan::invalid`] marks those with bytes other than letters, digits and `-`. Spaces around values are cut.
     pub fields: Vec<HeaderSpan>,
+    /// How many bytes of header block it came in.
+    pub encoded: u64,
     /// The length that the body shall have.
     pub content_length: Option<u64>,
     /// What is wrong with it: the first fault found.
@@ -96,6 +98,7 @@ impl Default for Head {
             protocol: None,
             status: 0,
             fields: Vec::new(),
+            encoded: 0,
             content_length: None,
             error: None,
             has_status: false,

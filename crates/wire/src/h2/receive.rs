@@ -282,6 +282,7 @@ impl Connection {
                 return Err(Reason::TooManyContinuations.into());
             }
         }
+        self.head.encoded += bytes.len() as u64;
         self.decode(&mut block, bytes)?;
         if !last {
             self.block = Some(block);

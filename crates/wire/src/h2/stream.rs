@@ -193,7 +193,8 @@ impl Streams {
 }
 
 impl StreamKey {
-    pub(super) fn slot(self) -> usize {
+    /// A small number that no other living stream of the connection has: a place in a table.
+    pub fn slot(self) -> usize {
         self.slot as usize
     }
 }

@@ -96,9 +96,9 @@ impl Bits<'_> {
         self.count -= len;
     }
 
-    /// Whether what is left can be padding.
+    /// Whether what is left can be padding. As nginx this takes a whole byte of it too, which RFC 7541 §5.2 forbids.
     fn is_padding(&self) -> bool {
-        self.count < 8 && self.acc == !(u64::MAX >> self.count)
+        self.count <= 8 && self.acc == !(u64::MAX >> self.count)
     }
 }
 

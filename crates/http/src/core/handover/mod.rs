@@ -28,8 +28,8 @@ use crate::proxy::tunnel::{Timeouts, Tunnel};
 
 /// Gives away a connection that waits for a request.
 pub fn give_idle(http: &Http, to: &Handover, conn: Connection) {
-    let timeout_ms = conn.stream.recv_timeout_left();
-    let (mut state, socket) = client_state(conn);
+    let timeout_ms = conn.stream.socket().recv_timeout_left();
+    let Some((mut state, socket)) = client_state(conn) else { return };
     state.socket.timeout_ms = timeout_ms;
     // The least time that it is kept has been running as long as the other one.
     let idle_ms = u64::from(state.keepalive_ms).saturating_sub(timeout_ms.unwrap_or(0));
@@ -46,7 +46,7 @@ pub fn give_tunnel(to: &Handover, r: &mut Request, tunnel: Tunnel, down: Chain, 
     let request = request_state(r);
     let Some(conn) = r.conn.take() else { return };
     let Tunnel { exchange, mut choice, backend, timeouts, moved, received_before, .. } = tunnel;
-    let (mut client, client_socket) = client_state(conn);
+    let Some((mut client, client_socket)) = client_state(conn) else { return };
     client.socket.unsent.extend(flat(down));
     let timeout_ms = backend.recv_timeout_left();
     let (mut backend, backend_socket) = socket_state(backend);
@@ -125,9 +125,9 @@ fn adopt_tunnel(http: &Rc<Http>, mut parcel: Parcel, back: bool) -> Result<(), P
     Ok(())
 }
 
-/// A connection's state without its timeout, and its socket.
-fn client_state(conn: Connection) -> (ClientState, OwnedFd) {
-    let (socket, fd) = socket_state(conn.stream);
+/// A connection's state without its timeout, and its socket; none of a stream of HTTP/2.
+fn client_state(conn: Connection) -> Option<(ClientState, OwnedFd)> {
+    let (socket, fd) = socket_state(conn.stream.into_socket()?);
     let state = ClientState {
         socket,
         listen: conn.address.addr.clone(),
@@ -141,15 +141,16 @@ fn client_state(conn: Connection) -> (ClientState, OwnedFd) {
         nodelay: conn.nodelay,
         debug: conn.debug,
     };
-    (state, fd)
+    Some((state, fd))
 }
 
 /// `None` if nobody listens for it, or the event method can't take it.
 fn client(http: &Rc<Http>, state: ClientState, socket: OwnedFd, stays: bool) -> Option<Connection> {
     let local = socket.as_raw_fd();
     let address = http.address(&state.listen, || os::socket::local_addr(local).ok())?;
+    let preface_expected = address.begins_with_http2() && state.requests == 0;
     Some(Connection {
-        stream: stream(state.socket, socket, true).ok()?,
+        stream: stream(state.socket, socket, true).ok()?.into(),
         // One that has said nothing yet meets what a new one would.
         tls_expected: address.ssl && state.requests == 0,
         address,
@@ -157,6 +158,7 @@ fn client(http: &Rc<Http>, state: ClientState, socket: OwnedFd, stays: bool) -> 
         local: None,
         proxy: state.proxy.map(Box::new),
         proxy_expected: state.proxy_expected,
+        preface_expected,
         stays,
         started_ms: rt::now_ms().saturating_sub(state.age_ms),
         requests: state.requests,

@@ -49,8 +49,8 @@ pub struct ServerTls {
     prefix: std::path::PathBuf,
 }
 
-/// Makes what accepts a server's connections; `None` if the server has no certificate.
-pub fn server(set: &Set, loader: &mut Loader<'_>) -> Result<Option<ServerTls>> {
+/// Makes what accepts a server's connections; `None` if the server has no certificate. `http2`: whether HTTP/2 is offered.
+pub fn server(set: &Set, http2: bool, loader: &mut Loader<'_>) -> Result<Option<ServerTls>> {
     let conf = set.get::<SslConf>();
     let commands = Commands::read(&conf.ssl_conf_command, loader)?;
     let pairs = pairs(conf, &commands)?;
@@ -73,7 +73,7 @@ pub fn server(set: &Set, loader: &mut Loader<'_>) -> Result<Option<ServerTls>> {
         curves: commands.groups.unwrap_or_else(|| conf.ssl_ecdh_curve.clone()),
         prefer_server: commands.prefer_server.unwrap_or(conf.ssl_prefer_server_ciphers),
         buffer_size: conf.ssl_buffer_size,
-        alpn: ALPN.iter().map(|name| name.to_vec()).collect(),
+        alpn: ALPN.iter().skip(usize::from(!http2)).map(|name| name.to_vec()).collect(),
         cache: cache(conf),
         tickets: commands.tickets.unwrap_or(conf.ssl_session_tickets).then(|| tickets(conf)).transpose()?,
         timeout_s: u32::try_from(conf.ssl_session_timeout).unwrap_or(u32::MAX),
@@ -91,8 +91,8 @@ pub fn server(set: &Set, loader: &mut Loader<'_>) -> Result<Option<ServerTls>> {
     }))
 }
 
-/// The protocols for ALPN.
-const ALPN: [&[u8]; 3] = [b"http/1.1", b"http/1.0", b"http/0.9"];
+/// The protocols for ALPN; the first one only where it is wanted.
+const ALPN: [&[u8]; 4] = [b"h2", b"http/1.1", b"http/1.0", b"http/0.9"];
 
 /// Each certificate with its key.
 fn pairs(conf: &SslConf, commands: &Commands) -> Result<Vec<(File, File)>> {

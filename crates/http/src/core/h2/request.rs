@@ -1,0 +1,130 @@
+//! The task of a stream: from a head to a request that runs through the phases, and to the stream's end.
+
+use std::rc::Rc;
+
+use buf::Buf;
+use engine::log::Level;
+use wire::h1::BodyFraming;
+use wire::h2::{Code, Head, StreamKey};
+
+use super::shared::Shared;
+use super::stream::{StreamHandle, StreamState};
+use crate::core::client::Client;
+use crate::core::request::{Connection, Request};
+use crate::core::session::{Doing, answer, limits, log_ignored, set_server, set_uri};
+use crate::core::tls;
+use crate::modules::http2::Http2Conf;
+
+/// Serves the request of a stream.
+pub(super) async fn serve(shared: Rc<Shared>, state: Rc<StreamState>, head: Head, end_stream: bool) {
+    let running = Running::new(shared.clone(), state.key);
+    let http = shared.http.clone();
+    let mut r = Request::begin(connection(&shared, state), &http);
+    http.status.requests.add(1);
+    let _doing = Doing::new(&http.status.writing);
+    let refused = prepare(&mut r, head, end_stream).err();
+    answer(&mut r, refused).await;
+    end_stream_of(&r);
+    r.end();
+    drop(running);
+}
+
+/// A stream as the connection of its request.
+fn connection(shared: &Rc<Shared>, state: Rc<StreamState>) -> Connection {
+    Connection {
+        stream: Client::Stream(StreamHandle::new(shared.clone(), state)),
+        address: shared.address.clone(),
+        peer: shared.peer.clone(),
+        local: None,
+        proxy: shared.proxy.clone(),
+        proxy_expected: false,
+        tls_expected: false,
+        preface_expected: false,
+        stays: true,
+        started_ms: shared.started_ms,
+        requests: shared.requests.get(),
+        pipelined: false,
+        keepalive_ms: 0,
+        keepalive_min_ms: 0,
+        nodelay: true,
+        debug: shared.debug,
+    }
+}
+
+/// Everything that follows from a head; the error is the status of a request that is refused.
+fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), u16> {
+    let understood = head.to_request(&limits(&r.server.core), &mut r.line);
+    let length = head.content_length;
+    if let Some(stream) = r.conn.stream.stream() {
+        stream.set_head_received(head.encoded);
+    }
+    r.head = std::mem::replace(&mut head.text, Buf::empty()).freeze();
+    r.method = r.line.method_id;
+    if let Err(fault) = understood {
+        // The host, if it is known, chooses the server whose error pages are shown.
+        let _ = set_uri(r);
+        let _ = set_server(r);
+        let text = r.head.clone();
+        r.log_at(Level::Info, format_args!("{} while reading client request headers", fault.text(&text)));
+        return Err(fault.status());
+    }
+    log_ignored(r);
+    set_uri(r)?;
+    set_server(r)?;
+    if !r.conn.address.http2 && !r.server.set.get::<Http2Conf>().http2 {
+        let message = "client attempted to request the server name for which HTTP/2 is disabled";
+        r.log_at(Level::Info, format_args!("{message} while reading client request headers"));
+        return Err(421);
+    }
+    if let Err(error) = r.line.check_method(false) {
+        let text = r.head.clone();
+        r.log_at(Level::Info, format_args!("{} while reading client request headers", error.text(&text)));
+        return Err(error.status());
+    }
+    tls::check(r)?;
+    if end_stream {
+        r.body.begin(length.map_or(BodyFraming::None, BodyFraming::Length), buf::Bytes::default(), false);
+    } else {
+        r.body.begin_stream(length, r.line.expects_continue(&r.head));
+    }
+    Ok(())
+}
+
+/// The response is over, or won't come: the stream ends with it.
+fn end_stream_of(r: &Request) {
+    let Some(stream) = r.conn.stream.stream() else { return };
+    let (shared, key) = (stream.shared(), stream.key());
+    let mut protocol = shared.protocol.borrow_mut();
+    if !stream.has_ended() {
+        let late = r.error_status == 408;
+        protocol.reset(key, if late { Code::PROTOCOL_ERROR } else { Code::INTERNAL_ERROR });
+    } else if protocol.is_receiving(key) {
+        protocol.reset_when_sent(key, Code::NO_ERROR);
+    }
+}
+
+/// Counts the task while it runs; whatever its end, the stream doesn't outlive it without one.
+struct Running {
+    shared: Rc<Shared>,
+    key: StreamKey,
+}
+
+impl Running {
+    fn new(shared: Rc<Shared>, key: StreamKey) -> Running {
+        shared.running.set(shared.running.get() + 1);
+        Running { shared, key }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(mut protocol) = self.shared.protocol.try_borrow_mut()
+        {
+            protocol.reset(self.key, Code::INTERNAL_ERROR);
+        }
+        self.shared.running.set(self.shared.running.get() - 1);
+        self.shared.remove(self.key);
+        self.shared.wake();
+    }
+}
