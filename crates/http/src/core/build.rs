@@ -350,7 +350,6 @@ impl App for HttpApp {
             self.0.log.debugging().write(engine::log::Level::Debug, Some(stream.number()), message);
         }
         let (proxy_expected, tls_expected) = (address.proxy_protocol, address.ssl);
-        let preface_expected = address.begins_with_http2();
         let conn = Connection {
             stream: stream.into(),
             address,
@@ -359,7 +358,6 @@ impl App for HttpApp {
             proxy: None,
             proxy_expected,
             tls_expected,
-            preface_expected,
             stays: false,
             started_ms: rt::now_ms(),
             requests: 0,

@@ -208,3 +208,13 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_no_larger_than_a_socket() {
+        assert_eq!(size_of::<Client>(), size_of::<rt::Stream>());
+    }
+}

@@ -39,8 +39,6 @@ pub struct Connection {
     pub proxy_expected: bool,
     /// Whether a TLS handshake is still to come.
     pub tls_expected: bool,
-    /// Whether it may begin as an HTTP/2 connection without TLS does.
-    pub preface_expected: bool,
     /// Whether it stays in this process to its end: nobody took it when it was handed over.
     pub stays: bool,
     /// When it was accepted, in the loop's milliseconds.

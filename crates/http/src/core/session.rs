@@ -109,6 +109,7 @@ impl Future for Session {
                     *state = match ready!(request.as_mut().poll(cx)) {
                         After::Keep(conn, rest) if rest.is_empty() => State::idle(http, conn),
                         After::Keep(conn, rest) => State::busy(http, conn, rest),
+                        After::Http1(conn, first) => State::Busy(Box::pin(serve_request(http.clone(), conn, first))),
                         After::Http2(conn, first) => State::http2(http, conn, first),
                         After::Close => State::Over,
                     };
@@ -147,7 +148,7 @@ impl State {
     /// Bytes have come: of a request, or of what precedes the first one.
     fn busy(http: &Rc<Http>, conn: Connection, bytes: Bytes) -> State {
         let http = http.clone();
-        match conn.proxy_expected || conn.tls_expected || conn.preface_expected {
+        match conn.proxy_expected || conn.tls_expected || may_begin_with_http2(&conn) {
             true => State::Busy(Box::pin(prelude(http, conn, bytes))),
             false => State::Busy(Box::pin(serve_request(http, conn, bytes))),
         }
@@ -220,23 +221,27 @@ async fn prelude(http: Rc<Http>, mut conn: Connection, mut bytes: Bytes) -> Afte
             return After::Http2(conn, bytes);
         }
     }
-    if conn.preface_expected {
-        match preface(&mut conn, bytes).await {
-            Some((true, rest)) => return After::Http2(conn, rest),
-            Some((false, rest)) => bytes = rest,
-            None => return After::Close,
-        }
+    if may_begin_with_http2(&conn) {
+        return match preface(&conn, bytes).await {
+            Some((true, rest)) => After::Http2(conn, rest),
+            Some((false, rest)) => After::Http1(conn, rest),
+            None => After::Close,
+        };
     }
     After::Keep(conn, bytes)
 }
 
+/// Whether the next bytes tell which version of HTTP is spoken.
+fn may_begin_with_http2(conn: &Connection) -> bool {
+    conn.requests == 0 && conn.address.begins_with_http2()
+}
+
 /// Whether the connection begins with HTTP/2, and what has been read of it. `None`: it is over.
-async fn preface(conn: &mut Connection, bytes: Bytes) -> Option<(bool, Bytes)> {
+async fn preface(conn: &Connection, bytes: Bytes) -> Option<(bool, Bytes)> {
     let mut buf = Buf::empty();
     buf.extend_from_slice(&bytes);
     loop {
         if let Some(found) = h2::is_preface(&buf) {
-            conn.preface_expected = false;
             return Some((found, buf.freeze()));
         }
         let more = conn.stream.recv(conn.address.default.core.client_header_buffer_size).await.ok()?;
@@ -307,6 +312,8 @@ fn log_read_error(http: &Http, conn: &Connection, error: &io::Error, first: bool
 enum After {
     /// It waits for the next one; these bytes came already.
     Keep(Connection, Bytes),
+    /// It goes on with HTTP/1 for good; these bytes came already.
+    Http1(Connection, Bytes),
     /// It goes on with HTTP/2; these bytes came already.
     Http2(Connection, Bytes),
     /// It is closed.

@@ -39,7 +39,6 @@ fn connection(shared: &Rc<Shared>, state: Rc<StreamState>) -> Connection {
         proxy: shared.proxy.clone(),
         proxy_expected: false,
         tls_expected: false,
-        preface_expected: false,
         stays: true,
         started_ms: shared.started_ms,
         requests: shared.requests.get(),

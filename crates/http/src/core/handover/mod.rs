@@ -148,7 +148,6 @@ fn client_state(conn: Connection) -> Option<(ClientState, OwnedFd)> {
 fn client(http: &Rc<Http>, state: ClientState, socket: OwnedFd, stays: bool) -> Option<Connection> {
     let local = socket.as_raw_fd();
     let address = http.address(&state.listen, || os::socket::local_addr(local).ok())?;
-    let preface_expected = address.begins_with_http2() && state.requests == 0;
     Some(Connection {
         stream: stream(state.socket, socket, true).ok()?.into(),
         // One that has said nothing yet meets what a new one would.
@@ -158,7 +157,6 @@ fn client(http: &Rc<Http>, state: ClientState, socket: OwnedFd, stays: bool) -> 
         local: None,
         proxy: state.proxy.map(Box::new),
         proxy_expected: state.proxy_expected,
-        preface_expected,
         stays,
         started_ms: rt::now_ms().saturating_sub(state.age_ms),
         requests: state.requests,
