@@ -31,10 +31,8 @@ pub struct Connection {
     pub address: Rc<Address>,
     /// The client's address; modules may replace it by the one that a trusted proxy names.
     pub peer: SockAddr,
-    /// The address that the client connected to, once it was needed.
-    pub local: Option<Box<SockAddr>>,
-    /// What the PROXY protocol said.
-    pub proxy: Option<Box<ProxyHeader>>,
+    /// What few connections need to know.
+    pub rare: Option<Box<Rare>>,
     /// Whether its PROXY protocol header is still to come.
     pub proxy_expected: bool,
     /// Whether a TLS handshake is still to come.
@@ -55,6 +53,22 @@ pub struct Connection {
     pub nodelay: bool,
     /// Whether it is logged in all detail (`debug_connection`).
     pub debug: bool,
+}
+
+/// What few connections need to know: in a box, since idle ones are many.
+#[derive(Clone, Debug, Default)]
+pub struct Rare {
+    /// The address that the client connected to, once it was needed.
+    pub local: Option<SockAddr>,
+    /// What the PROXY protocol said.
+    pub proxy: Option<ProxyHeader>,
+}
+
+impl Rare {
+    /// For a connection whose PROXY protocol header said this; nothing if it had none.
+    pub fn of_proxy(proxy: Option<ProxyHeader>) -> Option<Box<Rare>> {
+        proxy.map(|proxy| Box::new(Rare { local: None, proxy: Some(proxy) }))
+    }
 }
 
 /// The addresses of a PROXY protocol header.
@@ -110,7 +124,13 @@ impl Connection {
     /// The address that the client connected to.
     pub fn local(&mut self) -> &SockAddr {
         let (stream, address) = (&self.stream, &self.address);
-        self.local.get_or_insert_with(|| Box::new(stream.local_addr().unwrap_or_else(|_| address.addr.clone())))
+        let rare = self.rare.get_or_insert_default();
+        rare.local.get_or_insert_with(|| stream.local_addr().unwrap_or_else(|_| address.addr.clone()))
+    }
+
+    /// What the PROXY protocol said.
+    pub fn proxy(&self) -> Option<&ProxyHeader> {
+        self.rare.as_ref()?.proxy.as_ref()
     }
 }
 

@@ -21,7 +21,7 @@ use super::h2;
 use super::handover;
 use super::output;
 use super::phase::{self, Flow};
-use super::request::{Connection, ProxyHeader, Request};
+use super::request::{Connection, ProxyHeader, Rare, Request};
 use super::server::Http;
 use crate::proxy::tunnel::Tunnel;
 
@@ -281,7 +281,8 @@ async fn proxy_header(http: &Http, conn: &mut Connection, first: &[u8]) -> Optio
     conn.stream.set_recv_timeout(None);
     if let Some((source, destination)) = header.addresses {
         let tlvs = header.tlvs.of(&buf).into();
-        conn.proxy = Some(Box::new(ProxyHeader { source: source.into(), destination: destination.into(), tlvs }));
+        let proxy = ProxyHeader { source: source.into(), destination: destination.into(), tlvs };
+        conn.rare = Rare::of_proxy(Some(proxy));
     }
     buf.consume(header.len);
     Some(buf.freeze())
@@ -747,6 +748,6 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         let (session, conn) = (size_of::<Session>(), size_of::<Connection>());
-        assert!(session <= 128, "{session}, of which the connection {conn}");
+        assert!(session <= 120, "{session}, of which the connection {conn}");
     }
 }

@@ -540,7 +540,7 @@ fn request_port(r: &mut Request, out: &mut Vec<u8>) -> bool {
 }
 
 fn proxied(r: &Request, out: &mut Vec<u8>, of: fn(&super::request::ProxyHeader) -> String) -> bool {
-    match &r.conn.proxy {
+    match r.conn.proxy() {
         Some(header) => put(out, of(header).as_bytes()),
         None => false,
     }
@@ -549,7 +549,7 @@ fn proxied(r: &Request, out: &mut Vec<u8>, of: fn(&super::request::ProxyHeader) 
 /// `$proxy_protocol_tlv_name`, by name or number (`0x01`).
 fn proxy_tlv(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
     use wire::proxy_protocol::tlv;
-    let Some(header) = &r.conn.proxy else { return false };
+    let Some(header) = r.conn.proxy() else { return false };
     if let Some(name) = name.strip_prefix("ssl_") {
         // The TLS one begins with a byte of flags and the four of the result of the client's verification.
         let Ok(Some(value)) = tlv(&header.tlvs, 0x20) else { return false };

@@ -7,7 +7,7 @@ use std::task::Waker;
 use buf::Bytes;
 use wire::h2::{Code, StreamKey};
 
-use crate::core::request::{Connection, ProxyHeader};
+use crate::core::request::{Connection, Rare};
 use crate::core::server::{Address, Http, Server};
 
 use super::stream::StreamState;
@@ -22,7 +22,7 @@ pub struct Shared {
     pub(super) server: Rc<Server>,
     pub(super) address: Rc<Address>,
     pub(super) peer: os::SockAddr,
-    pub(super) proxy: Option<Box<ProxyHeader>>,
+    pub(super) rare: Option<Box<Rare>>,
     pub(super) started_ms: u64,
     pub(super) debug: bool,
     /// How many requests it has brought.
@@ -44,7 +44,7 @@ impl Shared {
             server,
             address: conn.address,
             peer: conn.peer,
-            proxy: conn.proxy,
+            rare: conn.rare,
             started_ms: conn.started_ms,
             debug: conn.debug,
             requests: Cell::new(0),

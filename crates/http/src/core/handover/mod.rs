@@ -18,7 +18,7 @@ use wire::h1::{Limits, Parsed, ResponseParser};
 
 use self::format::{ClientState, ExchangeState, RequestState, SocketState, TunnelState};
 use super::location::Kind;
-use super::request::{Connection, Request};
+use super::request::{Connection, Rare, Request};
 use super::server::Http;
 use super::session;
 use super::variables::Value;
@@ -132,7 +132,7 @@ fn client_state(conn: Connection) -> Option<(ClientState, OwnedFd)> {
         socket,
         listen: conn.address.addr.clone(),
         peer: conn.peer,
-        proxy: conn.proxy.map(|proxy| *proxy),
+        proxy: conn.rare.and_then(|rare| rare.proxy),
         proxy_expected: conn.proxy_expected,
         age_ms: rt::now_ms().saturating_sub(conn.started_ms),
         requests: conn.requests,
@@ -154,8 +154,7 @@ fn client(http: &Rc<Http>, state: ClientState, socket: OwnedFd, stays: bool) -> 
         tls_expected: address.ssl && state.requests == 0,
         address,
         peer: state.peer,
-        local: None,
-        proxy: state.proxy.map(Box::new),
+        rare: Rare::of_proxy(state.proxy),
         proxy_expected: state.proxy_expected,
         stays,
         started_ms: rt::now_ms().saturating_sub(state.age_ms),
