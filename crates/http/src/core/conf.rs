@@ -411,6 +411,11 @@ conf::table! {
     /// Accepted for compatibility: it needs kqueue.
     "open_file_cache_events" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) open_file_cache_events: bool = false;
+    /// Whether files of at most 16 KiB that are asked for again and again are kept in memory, about 1 MiB of them in each
+    /// worker. Without `open_file_cache` each request still looks whether the file has changed. Only files of local file
+    /// systems are kept.
+    "small_file_cache" in EVERYWHERE, Args::FLAG, default "on",
+        scalar(flag) small_file_cache: bool = true;
     /// Number and size of the buffers for files that are read rather than sent by the kernel.
     "output_buffers" in EVERYWHERE, Args::exactly(2), default "2 32k",
         scalar(bufs) output_buffers: Bufs = Bufs { count: 2, size: 32 << 10 };
