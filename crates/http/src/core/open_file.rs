@@ -435,10 +435,9 @@ impl Entry {
         if let Ok(old) = &self.known
             && old.file.is_some()
             && self.links == links
+            && look(path, false, links)?.stat == old.stat
         {
-            if look(path, false, links)?.stat == old.stat {
-                return Ok(old.clone());
-            }
+            return Ok(old.clone());
         }
         look(path, open, links)
     }
