@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -52,12 +53,20 @@ enum Rest {
 /// Sends the response of a request, head and body. After an error the connection is of no use.
 pub async fn send(r: &mut Request) -> Result<(), Broken> {
     // Most responses are over with the first call; the futures of the others are boxes, so that a request's stays small.
-    match begin(r)? {
-        Rest::Sent => Ok(()),
-        Rest::Bytes(mut chain) => write(r, &mut chain, None, true).await,
-        Rest::Body(head, body) => Box::pin(write_body(r, head, body)).await,
-        Rest::Stream(head, stream) => Box::pin(pump_stream(r, head, stream)).await,
+    match send_rest(r)? {
+        Some(rest) => rest.await,
+        None => Ok(()),
     }
+}
+
+/// Sends what goes out at once; the future of the rest, if there is one.
+fn send_rest(r: &mut Request) -> Result<Option<Pin<Box<dyn Future<Output = Result<(), Broken>> + '_>>>, Broken> {
+    Ok(match begin(r)? {
+        Rest::Sent => None,
+        Rest::Bytes(mut chain) => Some(Box::pin(async move { write(r, &mut chain, None, true).await })),
+        Rest::Body(head, body) => Some(Box::pin(write_body(r, head, body))),
+        Rest::Stream(head, stream) => Some(Box::pin(pump_stream(r, head, stream))),
+    })
 }
 
 /// Makes the head, and sends what is small.
@@ -675,15 +684,31 @@ fn connection_fields(r: &Request, out: &mut Buf) {
 /// A number's digits.
 pub fn itoa(mut n: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            return &digits[at..];
-        }
+    while n >= 100 {
+        at -= 2;
+        (digits[at], digits[at + 1]) = PAIRS[(n % 100) as usize];
+        n /= 100;
     }
+    let (tens, ones) = PAIRS[n as usize];
+    at -= 1;
+    digits[at] = ones;
+    if n >= 10 {
+        at -= 1;
+        digits[at] = tens;
+    }
+    &digits[at..]
 }
+
+/// The digits of the numbers below 100.
+static PAIRS: [(u8, u8); 100] = {
+    let mut pairs = [(0, 0); 100];
+    let mut n = 0;
+    while n < 100 {
+        pairs[n] = (b'0' + (n / 10) as u8, b'0' + (n % 10) as u8);
+        n += 1;
+    }
+    pairs
+};
 
 #[cfg(test)]
 mod tests {
@@ -691,7 +716,7 @@ mod tests {
 
     #[test]
     fn numbers() {
-        for n in [0, 7, 10, 4096, u64::MAX] {
+        for n in [0, 7, 9, 10, 99, 100, 101, 999, 1000, 4096, 99_999, u64::MAX] {
             assert_eq!(itoa(n, &mut [0; 20]), n.to_string().as_bytes());
         }
     }

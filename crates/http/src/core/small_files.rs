@@ -58,9 +58,9 @@ impl SmallFiles {
     /// The file at a path, if it is kept and has not changed.
     pub fn find(&self, path: &[u8]) -> Option<Found> {
         let mut generations = self.generations.borrow_mut();
-        let known = generations.get(path)?;
+        let known = generations.find(path)?;
         if stat(path).is_ok_and(|now| now == known.stat) {
-            return Some(known.clone());
+            return Some(known);
         }
         generations.remove(path);
         None
@@ -89,11 +89,14 @@ impl SmallFiles {
 }
 
 impl Generations {
-    fn get(&mut self, path: &[u8]) -> Option<&Found> {
-        if let Some((path, found)) = self.old.remove_entry(path) {
-            self.put(path, found);
+    /// What is known of a path, among the young now.
+    fn find(&mut self, path: &[u8]) -> Option<Found> {
+        if let Some(found) = self.young.get(path) {
+            return Some(found.clone());
         }
-        self.young.get(path)
+        let (path, found) = self.old.remove_entry(path)?;
+        self.put(path, found.clone());
+        Some(found)
     }
 
     fn insert(&mut self, path: &[u8], found: Found) {
