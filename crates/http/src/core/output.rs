@@ -10,6 +10,7 @@ use std::task::Poll;
 
 use buf::{Buf, Bytes, Chain, FileRange, Piece};
 use engine::log::{Errno, Level};
+use rt::Tried;
 use wire::h1::{KnownHeader, LAST_CHUNK, Method};
 
 use super::body::{BodyStream, Broken, Part};
@@ -50,6 +51,9 @@ enum Rest {
     Stream(Buf, Box<dyn BodyStream>),
 }
 
+/// The sending of what doesn't go out at once.
+type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), Broken>> + 'a>>;
+
 /// Sends the response of a request, head and body. After an error the connection is of no use.
 pub async fn send(r: &mut Request) -> Result<(), Broken> {
     // Most responses are over with the first call; the futures of the others are boxes, so that a request's stays small.
@@ -60,7 +64,7 @@ pub async fn send(r: &mut Request) -> Result<(), Broken> {
 }
 
 /// Sends what goes out at once; the future of the rest, if there is one.
-fn send_rest(r: &mut Request) -> Result<Option<Pin<Box<dyn Future<Output = Result<(), Broken>> + '_>>>, Broken> {
+fn send_rest(r: &mut Request) -> Result<Option<Sending<'_>>, Broken> {
     Ok(match begin(r)? {
         Rest::Sent => None,
         Rest::Bytes(mut chain) => Some(Box::pin(async move { write(r, &mut chain, None, true).await })),
@@ -85,8 +89,15 @@ fn begin(r: &mut Request) -> Result<Rest, Broken> {
     if body.len() <= SMALL_FILE && r.location.core.aio == Aio::Off {
         put_behind(r, &mut head, &mut body)?;
         let limited = r.location.core.limit_rate.is_some() || r.rate.is_some();
-        if body.is_empty() && !limited && r.conn.stream.stream().is_none() && send_at_once(r, &mut head)? {
-            return Ok(Rest::Sent);
+        if body.is_empty() && !limited && r.conn.stream.stream().is_none() {
+            match r.conn.stream.try_send(&head).map_err(|error| send_failed(r, &error))? {
+                Tried::Sent(sent) => head.consume(sent),
+                Tried::Taken => return Ok(Rest::Bytes(Chain::new())),
+                Tried::Nothing => {}
+            }
+            if head.is_empty() {
+                return Ok(Rest::Sent);
+            }
         }
     }
     if has_files(&body) {
@@ -273,16 +284,6 @@ fn put_behind(r: &Request, head: &mut Buf, body: &mut Chain) -> Result<(), Broke
     }
     body.clear();
     Ok(())
-}
-
-/// Sends a whole response without making a chain of it; false: some of it is left.
-fn send_at_once(r: &mut Request, response: &mut Buf) -> Result<bool, Broken> {
-    match r.conn.stream.try_send(response) {
-        Ok(Some(sent)) => response.consume(sent),
-        Ok(None) => {}
-        Err(error) => return Err(send_failed(r, &error)),
-    }
-    Ok(response.is_empty())
 }
 
 fn has_files(chain: &Chain) -> bool {
