@@ -105,9 +105,12 @@ fn escape_with(out: &mut Vec<u8>, start: usize, needs: &Needs, write: fn(u8, &mu
 /// Whether there is nothing but printable ASCII without quotes and backslashes, which no escaping touches: found out
 /// sixteen bytes at a time.
 fn plain(value: &[u8]) -> bool {
-    let (blocks, rest) = value.as_chunks::<16>();
     let odd = |c: u8| !(32..=126).contains(&c) | (c == b'"') | (c == b'\\');
-    !blocks.iter().any(|block| block.iter().fold(false, |any, c| any | odd(*c))) && !rest.iter().any(|c| odd(*c))
+    let plain = |block: &[u8; 16]| !block.iter().fold(false, |any, c| any | odd(*c));
+    let (blocks, rest) = value.as_chunks();
+    let mut last = [b' '; 16];
+    last[..rest.len()].copy_from_slice(rest);
+    plain(&last) && blocks.iter().all(plain)
 }
 
 /// The bytes that have to be escaped.

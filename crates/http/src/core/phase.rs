@@ -106,11 +106,11 @@ macro_rules! settled {
     };
 }
 
-/// Runs a list of handlers, if there are any; returns what they say unless the request goes on.
+/// Runs a list of handlers; returns what they say unless the request goes on.
 macro_rules! pass {
     ($handlers:expr, $r:expr) => {
-        if !$handlers.is_empty() {
-            match list(&$handlers, $r).await {
+        for handler in &$handlers {
+            match settled!(handler.handle($r)) {
                 Flow::Next => {}
                 other => return other,
             }
@@ -172,17 +172,6 @@ async fn run_once(r: &mut Request) -> Flow<'static> {
     pass!(location.handlers.precontent, r);
     pass!(location.handlers.content, r);
     r.no_handler()
-}
-
-async fn list(handlers: &[Rc<dyn Handler>], r: &mut Request) -> Flow<'static> {
-    for handler in handlers {
-        let flow = settled!(handler.handle(r));
-        match flow {
-            Flow::Next => {}
-            other => return other,
-        }
-    }
-    Flow::Next
 }
 
 /// `satisfy all`: nobody may refuse. `satisfy any`: one who has no objection is enough.

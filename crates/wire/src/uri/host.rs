@@ -52,19 +52,17 @@ pub fn scan_host(text: &[u8]) -> Result<ScannedHost, HostError> {
 /// A name or an IPv4 address; its length, and whether it has capitals.
 #[inline]
 fn reg_name(text: &[u8]) -> Result<(usize, bool), HostError> {
-    let (mut end, mut seen, mut dots) = (0, 0, 0);
-    for &byte in text {
+    let (mut end, mut before, mut seen) = (text.len(), 0, 0);
+    for (i, &byte) in text.iter().enumerate() {
         let class = CLASS[byte as usize];
         if class & REG_NAME == 0 {
+            end = i;
             break;
         }
-        // The last two bits say whether this byte and the one before are dots.
-        dots = dots << 1 | u32::from(byte == b'.');
-        if dots & 3 == 3 {
+        if byte == b'.' && before == b'.' {
             return Err(HostError);
         }
-        seen |= class;
-        end += 1;
+        (seen, before) = (seen | class, byte);
     }
     match text.get(end) {
         None | Some(b':') => Ok((end, seen & UPPER != 0)),
