@@ -151,6 +151,14 @@ fn links() {
 }
 
 #[test]
+fn the_default_folder() {
+    let server = Setup::http("server { listen 127.0.0.1:%%PORT%%; location /in { } }").file("html/in/a", "x").start();
+    assert_eq!(server.get("/in/a").text(), "x");
+    assert_eq!(server.get("/in/none").status, 404);
+    assert_eq!(server.get("/none").status, 404);
+}
+
+#[test]
 fn small_files_follow_their_changes() {
     for more in ["", "small_file_cache off;", "gzip on; gzip_min_length 1; gzip_types *;"] {
         let server = site(more);

@@ -499,9 +499,7 @@ fn set_root(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive, a
         text.pop();
     }
     if !text.starts_with(b"$") && !text.starts_with(b"/") {
-        let mut full = loader.env.prefix.as_os_str().as_encoded_bytes().to_vec();
-        full.extend_from_slice(&text);
-        text = full;
+        text = under_prefix(loader, &text);
     }
     loader.store.entry::<engine::sandbox::Needs>().read(OsStr::from_bytes(&text));
     let path = variables::template_of(loader, d, &text)?;
@@ -511,6 +509,17 @@ fn set_root(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive, a
     });
     raw.root = Some(Some(Root { path, alias, text: String::from_utf8_lossy(&text).into() }));
     Ok(())
+}
+
+fn under_prefix(loader: &Loader<'_>, text: &[u8]) -> Vec<u8> {
+    [loader.env.prefix.as_os_str().as_encoded_bytes(), text].concat()
+}
+
+/// The folder of levels that name none.
+fn default_root(loader: &mut Loader<'_>) -> Root {
+    let text = under_prefix(loader, b"html");
+    loader.store.entry::<engine::sandbox::Needs>().read(OsStr::from_bytes(&text));
+    Root { path: Rc::new(Template::constant(&text)), alias: None, text: String::from_utf8_lossy(&text).into() }
 }
 
 /// Conditions of which one must be neither empty nor `0`.
@@ -589,6 +598,9 @@ fn disable_symlinks(loader: &mut Loader<'_>, d: &Directive) -> Result<DisableSym
 
 fn finish_location(conf: &mut CoreLocation, parent: Option<&CoreLocation>, loader: &mut Loader<'_>) -> Result<()> {
     super::temp::register(loader, &mut conf.client_body_temp_path);
+    if conf.root.is_none() {
+        conf.root = Some(default_root(loader));
+    }
     conf.log = if parent.is_some_and(|parent| Rc::ptr_eq(&parent.error_log, &conf.error_log)) {
         conf.log.take()
     } else {

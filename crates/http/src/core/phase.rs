@@ -8,6 +8,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use engine::log::Level;
+
 use super::location::Location;
 use super::request::Request;
 
@@ -144,7 +146,7 @@ async fn run_once(r: &mut Request) -> Flow<'static> {
     }
     // A redirect from here on starts at the place it names itself.
     loop {
-        r.uri_changed = false;
+        (r.uri_changed, r.lost_handler) = (false, false);
         // Before the rules: those of a location don't count where its `limit_except` block is entered.
         if let Err(flow) = r.check_location() {
             return flow;
@@ -170,6 +172,10 @@ async fn run_once(r: &mut Request) -> Flow<'static> {
         }
     }
     pass!(location.handlers.precontent, r);
+    if r.lost_handler {
+        r.log_at(Level::Alert, format_args!("no upstream configuration"));
+        return Flow::Status(500);
+    }
     pass!(location.handlers.content, r);
     r.no_handler()
 }
