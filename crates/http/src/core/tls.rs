@@ -202,8 +202,8 @@ fn bad_certificate(r: &Request) -> Option<u16> {
     match r.conn.stream.with_layer(|layer| ServerLayer::of(layer).map(ServerLayer::verdict))?? {
         ClientVerdict::Trusted => None,
         ClientVerdict::Failed(reason) if mode == VerifyClient::OptionalNoCa && reason.is_untrusted() => None,
-        ClientVerdict::Failed(Reason(code, text)) => {
-            let message = format_args!("client SSL certificate verify error: ({code}:{text})");
+        ClientVerdict::Failed(reason) => {
+            let message = format_args!("client SSL certificate verify error: {reason}");
             r.log_at(Level::Info, format_args!("{message} while reading client request headers"));
             Some(495)
         }
