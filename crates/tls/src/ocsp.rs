@@ -6,7 +6,6 @@
 use std::fmt;
 
 use aws_lc_rs::digest;
-use rustls::pki_types::CertificateDer;
 use x509_cert::der::asn1::{AnyRef, GeneralizedTime, ObjectIdentifier};
 use x509_cert::der::{Decode as _, Reader as _, SliceReader, Tag, Tagged as _};
 
@@ -62,8 +61,8 @@ pub struct Answer {
 pub enum Signers<'a> {
     /// The issuer's, or one of a responder to whom the issuer gave the right.
     Authorized,
-    /// That of whichever certificate is in the response, or among these: whoever gets the response judges it.
-    Any(&'a [CertificateDer<'a>]),
+    /// That of whichever certificate is in the response, or among these (in DER): who gets the response judges it.
+    Any(&'a [&'a [u8]]),
 }
 
 /// Why a response says nothing; nginx's words.
@@ -119,6 +118,11 @@ const BASIC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1
 const AUTHORITY_ACCESS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.1");
 const ACCESS_OCSP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1");
 const OCSP_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.9");
+
+/// Whether this is a response, whatever it says.
+pub fn is_response(der: &[u8]) -> bool {
+    !matches!(Basic::parse(der), Err(Fault::Malformed))
+}
 
 impl Query {
     /// The question about a certificate; `None` if the issuer's key is malformed.
@@ -185,7 +189,7 @@ impl Query {
             Signers::Any(others) => others,
         };
         let sent = basic.certificates.iter().copied().take(MOST_CERTIFICATES);
-        let named = sent.chain(others.iter().map(AsRef::as_ref)).filter_map(Parts::parse);
+        let named = sent.chain(others.iter().copied()).filter_map(Parts::parse);
         let named = named.filter(|one| basic.responder.is(one.subject, one.public_key));
         let mut fault = Fault::NoSigner;
         for signer in named {

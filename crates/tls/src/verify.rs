@@ -133,6 +133,15 @@ impl Trust {
         pairs.map(|pair| Query::new(&pair[0], &pair[1]).ok_or(Reason::MALFORMED)).collect()
     }
 
+    /// The question about a server's own certificate, whose issuer follows it, or is trusted; `None`: nobody knows the
+    /// issuer.
+    pub fn query(&self, chain: &[CertificateDer<'_>]) -> Option<Query> {
+        let leaf = Parts::parse(chain.first()?)?;
+        let all = chain[1..].iter().chain(&self.roots).filter_map(|der| Parts::parse(der));
+        let issuer = all.filter(|one| one.subject == leaf.issuer).find(|one| leaf.is_signed_by(one))?;
+        Query::new(&leaf, &issuer)
+    }
+
     fn verify_at(&self, sent: &[CertificateDer<'_>], purpose: Purpose, time: u64) -> std::result::Result<(), Reason> {
         self.trusted_chain(sent, purpose, time).map(|_| ())
     }
