@@ -147,13 +147,9 @@ impl Resolver {
     }
 
     async fn run(self: Rc<Self>, name: Name, lookup: Rc<Lookup>) {
-        let (four, six) = rt::join(
-            self.follow(&name, Kind::A, self.spec.ipv4, &lookup),
-            self.follow(&name, Kind::Aaaa, self.spec.ipv6, &lookup),
-        )
-        .await;
+        let found = self.follow(&name, &lookup).await;
         self.names.borrow_mut().remove(&name);
-        let found = merge(four, six).map(|(addresses, ttl)| {
+        let found = found.map(|(addresses, ttl)| {
             self.remember(name, &addresses, ttl);
             addresses
         });
@@ -173,26 +169,54 @@ impl Resolver {
         }
     }
 
-    /// Asks for a name, and for those that it is an alias of, until there are addresses.
-    async fn follow(&self, name: &Name, kind: Kind, wanted: bool, lookup: &Rc<Lookup>) -> Part {
-        let (mut name, mut ttl) = (name.clone(), u32::MAX);
-        if !wanted {
-            return Ok((Vec::new(), ttl));
-        }
+    /// Asks for a name, and for those that it is an alias of, until there are addresses; and for how many seconds they
+    /// hold.
+    async fn follow(&self, name: &Name, lookup: &Rc<Lookup>) -> Result<(Addresses, u32), ResolveError> {
+        let (mut name, mut ttl, mut wanted) = (name.clone(), u32::MAX, [self.spec.ipv4, self.spec.ipv6]);
         for _ in 0..MOST_ALIASES {
-            let answer = self.exchange(&name, kind, lookup).await?;
-            ttl = ttl.min(answer.ttl);
-            match answer.alias {
-                _ if answer.code != 0 => return Err(ResolveError(answer.code)),
-                None => return Ok((answer.addresses, ttl)),
-                Some(alias) => name = alias,
+            let (four, six) = rt::join(
+                self.exchange(&name, Kind::A, wanted[0], lookup),
+                self.exchange(&name, Kind::Aaaa, wanted[1], lookup),
+            )
+            .await;
+            let (four, six) = (four?, six?);
+            ttl = ttl.min(four.ttl).min(six.ttl);
+            if !four.addresses.is_empty() || !six.addresses.is_empty() {
+                return Ok((Addresses([four.addresses.into(), six.addresses.into()]), ttl));
             }
+            name = match (four.alias, six.alias) {
+                (_, Some(alias)) => alias,
+                (Some(alias), None) => {
+                    // Of the other family it has no addresses, whatever its other name has.
+                    wanted[1] = false;
+                    alias
+                }
+                (None, None) => return Err(ResolveError::NOT_FOUND),
+            };
         }
         Err(ResolveError::NOT_FOUND)
     }
 
+    /// Asks for addresses of a kind; a name that doesn't exist has none.
+    async fn exchange(
+        &self,
+        name: &Name,
+        kind: Kind,
+        wanted: bool,
+        lookup: &Rc<Lookup>,
+    ) -> Result<Answer, ResolveError> {
+        if !wanted {
+            return Ok(Answer::default());
+        }
+        let answer = self.ask_in_turn(name, kind, lookup).await?;
+        match answer.code {
+            0 | dns::NO_SUCH_NAME => Ok(answer),
+            code => Err(ResolveError(code)),
+        }
+    }
+
     /// Asks the servers in turn until one answers, or nobody wants to know any more.
-    async fn exchange(&self, name: &Name, kind: Kind, lookup: &Rc<Lookup>) -> Result<Answer, ResolveError> {
+    async fn ask_in_turn(&self, name: &Name, kind: Kind, lookup: &Rc<Lookup>) -> Result<Answer, ResolveError> {
         let servers = &self.spec.servers;
         let mut puzzled = 0;
         for failed in 1..=TRIES {
@@ -254,25 +278,6 @@ impl Drop for Asking<'_> {
         self.0.asking.set(self.0.asking.get() - 1);
         self.0.answered.notify();
     }
-}
-
-/// Addresses of one family, and for how many seconds they hold.
-type Part = Result<(Vec<IpAddr>, u32), ResolveError>;
-
-/// The addresses of both families. One family is enough; without any the first reason counts.
-fn merge(four: Part, six: Part) -> Result<(Addresses, u32), ResolveError> {
-    let (mut addresses, mut ttl, mut error) = (Addresses::default(), u32::MAX, None);
-    for (place, part) in addresses.0.iter_mut().zip([four, six]) {
-        match part {
-            Ok((list, holds)) if !list.is_empty() => (*place, ttl) = (list.into(), ttl.min(holds)),
-            Ok(_) => {}
-            Err(why) => error = error.or(Some(why)),
-        }
-    }
-    if ttl == u32::MAX && addresses.0.iter().all(|list| list.is_empty()) {
-        return Err(error.unwrap_or(ResolveError::NOT_FOUND));
-    }
-    Ok((addresses, ttl))
 }
 
 impl Addresses {

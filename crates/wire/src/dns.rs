@@ -33,6 +33,13 @@ pub struct Answer {
     pub ttl: u32,
 }
 
+impl Default for Answer {
+    /// One that says nothing.
+    fn default() -> Answer {
+        Answer { code: 0, truncated: false, addresses: Vec::new(), alias: None, ttl: u32::MAX }
+    }
+}
+
 /// The code of an answer to a question that the server didn't understand.
 pub const FORMAT_ERROR: u8 = 1;
 /// The code of a server that can't answer.
@@ -42,8 +49,8 @@ pub const NO_SUCH_NAME: u8 = 3;
 
 const HEAD: usize = 12;
 const MOST_LABEL: usize = 63;
-/// With the empty label at the end.
-const MOST_NAME: usize = 255;
+/// Four labels of the longest kind, and the empty one at the end. It should be 255 (§2.3.4), but nginx takes these too.
+const MOST_NAME: usize = 257;
 const CLASS_INTERNET: u16 = 1;
 const TYPE_ALIAS: u16 = 5;
 /// How often a name may be an alias within one answer.
@@ -125,8 +132,7 @@ pub fn answer(message: &[u8], id: u16, name: &Name, kind: Kind) -> Option<Answer
         return None;
     }
     let code = (flags & 15) as u8;
-    let mut answer =
-        Answer { code, truncated: flags & TRUNCATED != 0, addresses: Vec::new(), alias: None, ttl: u32::MAX };
+    let mut answer = Answer { code, truncated: code == 0 && flags & TRUNCATED != 0, ..Answer::default() };
     let questions = word(message, 4)?;
     if questions == 0 && code == FORMAT_ERROR {
         // Who didn't understand the question needn't repeat it.
@@ -252,13 +258,13 @@ mod tests {
 
     #[test]
     fn names() {
-        let long = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
+        let long = format!("{0}.{0}.{0}.{0}", "a".repeat(63));
         for (text, good) in
             [("a", true), ("a.b.", true), (&long, true), ("", false), (".", false), ("a..b", false), (".a", false)]
         {
             assert_eq!(Name::parse(text.as_bytes()).is_some(), good, "{text}");
         }
-        assert!(Name::parse(format!("{long}b").as_bytes()).is_none() && Name::parse(&[b'a'; 64]).is_none());
+        assert!(Name::parse(&[b'a'; 64]).is_none() && Name::parse(format!("a.{}", &long[1..]).as_bytes()).is_none());
         assert_eq!(
             question(0x0102, &name("A.b"), Kind::A),
             b"\x01\x02\x01\0\0\x01\0\0\0\0\0\0\x01a\x01b\0\0\x01\0\x01"
@@ -272,6 +278,7 @@ mod tests {
         check(&message(0, Kind::A, &[one]), Some("0 false [127.0.0.1] None 60"));
         check(&message(0, Kind::A, &[]), Some("0 false [] None 4294967295"));
         check(&message(3, Kind::A, &[one]), Some("3 false [] None 4294967295"));
+        check(&message(TRUNCATED | 1, Kind::A, &[one]), Some("1 false [] None 4294967295"));
         check(&message(TRUNCATED, Kind::A, &[one]), Some("0 true [] None 4294967295"));
         check(&message(0, Kind::A, &[(B, 1, 60, &[127, 0, 0, 1])]), Some("0 false [] None 4294967295"));
         // Aliases, in whatever order.
