@@ -256,6 +256,8 @@ fn clients_certificates_are_asked_about() {
     }
 }
 
+const PAGE: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 1\r\n\r\nx";
+
 /// Responders that answer badly when they are asked about a certificate, and what the log says then.
 fn bad_responders(authority: &Authority, name: &str) -> Vec<(Backend, &'static str)> {
     let mut forged = authority.response(name);
@@ -268,7 +270,7 @@ fn bad_responders(authority: &Authority, name: &str) -> Vec<(Backend, &'static s
         (answering(authority.expired(name)), "OCSP_check_validity() failed"),
         (answering(authority.response("named")), "certificate status not found in the OCSP response"),
         (answering(forged), "OCSP_basic_verify() failed"),
-        (Backend::start(|_| Backend::ok("x")), "OCSP responder sent invalid \"Content-Type\" header"),
+        (Backend::start(|_| PAGE.into()), "OCSP responder sent invalid \"Content-Type\" header"),
         (Backend::start(|_| b"garbage garbage".to_vec()), "OCSP responder sent invalid response"),
         (Backend::start(|_| Vec::new()), "OCSP responder prematurely closed connection"),
     ]
