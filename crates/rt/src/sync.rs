@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 /// Lets everything else that is ready run first.
@@ -99,6 +100,53 @@ impl Event {
     }
 }
 
+/// Lets a number of tasks in at a time; the others wait for their turn.
+pub struct Gate {
+    free: Cell<usize>,
+    waiting: RefCell<VecDeque<(Waker, Rc<Cell<bool>>)>>,
+}
+
+/// The place of one that a [`Gate`] has let in, until it is dropped.
+pub struct Pass<'a>(&'a Gate);
+
+impl Gate {
+    /// A gate for so many.
+    pub fn new(free: usize) -> Gate {
+        Gate { free: Cell::new(free), waiting: RefCell::default() }
+    }
+
+    /// Waits for a place.
+    pub async fn enter(&self) -> Pass<'_> {
+        let queued = Rc::new(Cell::new(false));
+        poll_fn(|cx| {
+            if self.free.get() > 0 {
+                self.free.set(self.free.get() - 1);
+                return Poll::Ready(Pass(self));
+            }
+            if !queued.replace(true) {
+                self.waiting.borrow_mut().push_back((cx.waker().clone(), queued.clone()));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        self.0.free.set(self.0.free.get() + 1);
+        let mut waiting = self.0.waiting.borrow_mut();
+        while let Some((waker, queued)) = waiting.pop_front() {
+            // Who has given up holds its mark no longer.
+            if Rc::strong_count(&queued) > 1 {
+                queued.set(false);
+                drop(waiting);
+                return waker.wake();
+            }
+        }
+    }
+}
+
 /// A queue between tasks of one thread, for one reader. It has no bound of its own: who fills it sees to that with
 /// [`Queue::len`].
 pub struct Queue<T> {
@@ -162,5 +210,32 @@ impl<T> Queue<T> {
     /// See [`Queue::poll_pop`].
     pub async fn pop(&self) -> Option<T> {
         poll_fn(|cx| self.poll_pop(cx)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn poll<'a>(entering: &mut Pin<Box<impl Future<Output = Pass<'a>>>>) -> Option<Pass<'a>> {
+        match entering.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(pass) => Some(pass),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn a_gate_lets_in_so_many() {
+        let gate = Gate::new(1);
+        let pass = poll(&mut Box::pin(gate.enter())).expect("nobody is in");
+        let (mut gone, mut waits) = (Box::pin(gate.enter()), Box::pin(gate.enter()));
+        assert!(poll(&mut gone).is_none() && poll(&mut gone).is_none() && poll(&mut waits).is_none());
+        assert_eq!(gate.waiting.borrow().len(), 2);
+        drop(gone);
+        drop(pass);
+        // The one that has given up is passed over.
+        assert_eq!(gate.waiting.borrow().len(), 0);
+        assert!(poll(&mut waits).is_some());
+        assert_eq!(gate.free.get(), 1);
     }
 }

@@ -1,3 +1,5 @@
+//! What responses say, made here with keys of the library's.
+
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     SigningKey as _,

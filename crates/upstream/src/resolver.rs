@@ -14,7 +14,7 @@ use std::rc::Rc;
 use buf::{Bytes, Chain};
 use engine::log::{self, Errno};
 use os::SockAddr;
-use rt::{AsyncFd, ConnectOptions, Event, Stream};
+use rt::{AsyncFd, ConnectOptions, Event, Gate, Stream};
 use wire::dns::{self, Answer, Kind, Name};
 
 /// What a directive says.
@@ -36,9 +36,8 @@ pub struct Resolver {
     /// The server that is asked next.
     next: Cell<usize>,
     names: RefCell<HashMap<Name, Entry>>,
-    /// Questions that are under way, and who waits for fewer.
-    asking: Cell<usize>,
-    answered: Event,
+    /// Questions that are under way.
+    asking: Gate,
 }
 
 enum Entry {
@@ -105,8 +104,7 @@ const DATAGRAM: usize = 4096;
 impl Resolver {
     /// One that knows nothing yet.
     pub fn new(spec: ResolverSpec) -> Rc<Resolver> {
-        let (names, answered) = (RefCell::default(), Event::new());
-        Rc::new(Resolver { spec, next: Cell::new(0), names, asking: Cell::new(0), answered })
+        Rc::new(Resolver { spec, next: Cell::new(0), names: RefCell::default(), asking: Gate::new(MOST_QUESTIONS) })
     }
 
     /// The addresses of a name, those of IPv4 first; equal ones take turns in being the first of their family.
@@ -247,10 +245,7 @@ impl Resolver {
     }
 
     async fn ask(&self, server: SocketAddr, name: &Name, kind: Kind) -> io::Result<Answer> {
-        while self.asking.get() >= MOST_QUESTIONS {
-            self.answered.wait().await;
-        }
-        let _asking = Asking::new(self);
+        let _pass = self.asking.enter().await;
         let random = os::random_bytes();
         let id = u16::from_be_bytes([random[0], random[1]]);
         let question = dns::question(id, name, kind);
@@ -260,23 +255,6 @@ impl Resolver {
         }
         let message = over_tcp(server, &question).await?;
         dns::answer(&message, id, name, kind).ok_or_else(|| io::ErrorKind::InvalidData.into())
-    }
-}
-
-/// Counts a question as long as it is under way.
-struct Asking<'a>(&'a Resolver);
-
-impl Asking<'_> {
-    fn new(resolver: &Resolver) -> Asking<'_> {
-        resolver.asking.set(resolver.asking.get() + 1);
-        Asking(resolver)
-    }
-}
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        self.0.asking.set(self.0.asking.get() - 1);
-        self.0.answered.notify();
     }
 }
 

@@ -1,3 +1,5 @@
+//! The resolver against name servers in threads of the test.
+
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -65,7 +65,8 @@ table! {
     /// Whether certificates are compressed for clients that can decompress them.
     "ssl_certificate_compression" in PLACES, Args::FLAG, default "off",
         scalar(flag) ssl_certificate_compression: bool = false;
-    /// A file with an OCSP response in DER that is stapled to the certificate, in place of one from a responder.
+    /// With `ssl_stapling`, a file with an OCSP response in DER that is stapled to the certificate, in place of those from a
+    /// responder.
     "ssl_stapling_file" in PLACES, ONE, default "",
         scalar(conf_path) ssl_stapling_file: std::path::PathBuf = std::path::PathBuf::new();
     /// Whether OCSP responses are stapled to certificates. They are fetched in the background, for the first time when a
