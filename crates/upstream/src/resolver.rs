@@ -216,10 +216,10 @@ impl Resolver {
     /// Asks the servers in turn until one answers, or nobody wants to know any more.
     async fn ask_in_turn(&self, name: &Name, kind: Kind, lookup: &Rc<Lookup>) -> Result<Answer, ResolveError> {
         let servers = &self.spec.servers;
-        let mut puzzled = 0;
+        let (first, mut puzzled) = (self.next.get(), 0);
+        self.next.set((first + 1) % servers.len());
         for failed in 1..=TRIES {
-            let server = servers[self.next.get() % servers.len()];
-            self.next.set(self.next.get().wrapping_add(1));
+            let server = servers[(first + failed - 1) % servers.len()];
             match rt::timeout(RESEND_MS, self.ask(server, name, kind)).await {
                 Some(Ok(answer)) if answer.code == dns::FORMAT_ERROR && puzzled + 1 < servers.len() => puzzled += 1,
                 Some(Ok(answer)) => return Ok(answer),

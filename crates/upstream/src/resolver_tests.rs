@@ -146,6 +146,12 @@ fn a_server_that_does_not_understand_is_passed_over() {
         let good = NameServer::start(|question, _| reply(question, 0, &[(1, 9, &[1, 2, 3, 4])]));
         let resolver = resolver(&[&bad, &good], None, false);
         assert_eq!((look(&resolver, "a.test").await.as_str(), bad.asked(), good.asked()), ("1.2.3.4", 1, 1));
+        // Whichever it is that begins, and with two questions at a time.
+        let both = self::resolver(&[&bad, &good], None, true);
+        for name in ["a.test", "b.test", "c.test", "d.test"] {
+            assert_eq!(look(&both, name).await, "1.2.3.4");
+            both.next.set(both.next.get() + 1);
+        }
     });
 }
 
