@@ -33,7 +33,7 @@ commonName = supplied
 
 /// An authority `root` with its certificates: `good`, `bad` (revoked), `unknown` (it doesn't know that one), `named` (whose
 /// responder has a name), `bare` (which has no responder), and for the server `server` and `server-rsa`. They name a
-/// responder on a port that is free until it runs.
+/// responder on a port that is free until it runs. `responder` may sign responses.
 struct Authority {
     folder: Folder,
     port: u16,
@@ -43,8 +43,8 @@ struct Authority {
 const RSA: &[&str] = &["-newkey", "rsa:2048", "-nodes"];
 const EC: &[&str] = &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
 const BY_ROOT: &[&str] = &["ca", "-batch", "-config", "ca.conf", "-keyfile", "root.key", "-cert", "root.crt"];
-const RESPONDER: &[&str] =
-    &["-index", "index", "-CA", "root.crt", "-rsigner", "root.crt", "-rkey", "root.key", "-ndays", "1"];
+const RESPONDER: &[&str] = &["-index", "index", "-CA", "root.crt", "-ndays", "1"];
+const SIGNED_BY_ROOT: &[&str] = &["-rsigner", "root.crt", "-rkey", "root.key"];
 
 impl Authority {
     fn new() -> Authority {
@@ -63,6 +63,7 @@ impl Authority {
             ("unknown", EC, &url),
             ("named", EC, &named),
             ("bare", EC, ""),
+            ("responder", EC, ""),
             ("server", EC, &url),
             ("server-rsa", RSA, &url),
         ] {
@@ -76,7 +77,11 @@ impl Authority {
         let (key, csr, crt) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.crt"));
         let (subject, access) = (format!("/CN={name}"), format!("authorityInfoAccess=OCSP;URI:{url}"));
         let request = ["req", "-new", "-subj", &subject, "-keyout", &key, "-out", &csr];
-        let access = if url.is_empty() { vec![] } else { vec!["-addext", access.as_str()] };
+        let access = match (name, url) {
+            ("responder", _) => vec!["-addext", "extendedKeyUsage=OCSPSigning"],
+            (_, "") => vec![],
+            _ => vec!["-addext", access.as_str()],
+        };
         good(self.folder.path(), &[&request[..], kind, &access].concat());
         if name == "unknown" {
             let by = ["-CA", "root.crt", "-CAkey", "root.key", "-set_serial", "7", "-copy_extensions", "copy"];
@@ -101,7 +106,7 @@ impl Authority {
     fn respond(&self) -> Responder {
         let (port, url) = (self.port.to_string(), format!("http://127.0.0.1:{}", self.port));
         let mut command = Command::new("openssl");
-        command.args([&["ocsp", "-port", &port], RESPONDER].concat()).current_dir(self.folder.path());
+        command.args([&["ocsp", "-port", &port], RESPONDER, SIGNED_BY_ROOT].concat()).current_dir(self.folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let responder = Responder(command.spawn().expect("openssl is installed"));
         let ask = ["ocsp", "-issuer", "root.crt", "-cert", "good.crt", "-noverify", "-url", &url];
@@ -111,10 +116,17 @@ impl Authority {
 
     /// A response about a certificate.
     fn response(&self, name: &str) -> Vec<u8> {
+        self.response_by("root", name)
+    }
+
+    /// The same, signed with the key of another certificate than the root.
+    fn response_by(&self, signer: &str, name: &str) -> Vec<u8> {
         let crt = format!("{name}.crt");
         let folder = self.folder.path();
         good(folder, &["ocsp", "-issuer", "root.crt", "-cert", &crt, "-reqout", "request"]);
-        good(folder, &[&["ocsp"], RESPONDER, &["-reqin", "request", "-respout", "response"]].concat());
+        let (signer, key) = (format!("{signer}.crt"), format!("{signer}.key"));
+        let files = ["-rsigner", &signer, "-rkey", &key, "-reqin", "request", "-respout", "response"];
+        good(folder, &[&["ocsp"], RESPONDER, &files].concat());
         std::fs::read(folder.join("response")).expect("it was written")
     }
 
@@ -296,6 +308,21 @@ fn bad_responses_say_nothing_of_a_client() {
     let asked = responders[6].0.requests();
     assert!(asked[0].line().starts_with("GET /a/path/M") && asked[0].line().ends_with(" HTTP/1.0"), "{asked:?}");
     assert_eq!(asked[0].field("Host"), Some("127.0.0.1"));
+}
+
+#[test]
+fn the_issuer_may_authorize_responders() {
+    let authority = Authority::new();
+    let responders = ["responder", "server", "root"].map(|signer| answering(authority.response_by(signer, "good")));
+    let servers = responders.iter().enumerate().map(|(n, responder)| {
+        let url = format!("http://127.0.0.1:{}", responder.port);
+        format!("server {{ listen 127.0.0.1:%%PORT_{n}%% ssl; ssl_ocsp_responder {url}; }}")
+    });
+    let first = "server { listen 127.0.0.1:%%PORT%%; }".to_owned();
+    let server = asking(&authority, &servers.chain([first]).collect::<String>()).start();
+    for (n, expect) in [GOOD, FAILED, GOOD].into_iter().enumerate() {
+        assert_eq!(verify(&server, &format!("PORT_{n}"), &authority, "good"), expect, "{n}");
+    }
 }
 
 /// Whether a handshake brings a response, and what that says: empty for none.
