@@ -72,9 +72,9 @@ pub(super) fn request(url: &Url, query: &Query) -> Vec<u8> {
     out
 }
 
-/// Sends a request to an address; the body of the response.
-pub(super) async fn run(addr: &SockAddr, request: &[u8], timeout_ms: u64) -> Result<Vec<u8>, Trouble> {
-    let connected = Stream::connect(addr, &ConnectOptions::default(), timeout_ms).await;
+/// Sends a request to an address, which has so long to accept the connection; the body of the response.
+pub(super) async fn run(addr: &SockAddr, request: &[u8], connect_ms: u64) -> Result<Vec<u8>, Trouble> {
+    let connected = Stream::connect(addr, &ConnectOptions::default(), connect_ms).await;
     let stream = connected.map_err(|error| Trouble::Io("connect", error))?;
     let sent = stream.send(&mut Chain::from(Bytes::from(request.to_vec()))).await;
     sent.map_err(|error| Trouble::Io("send", error))?;

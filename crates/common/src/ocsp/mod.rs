@@ -37,6 +37,8 @@ pub struct Responder {
 
 /// How long a responder may take, name and all.
 const TIMEOUT_MS: u64 = 60_000;
+/// How long one of its addresses may take to accept a connection; then the next one is tried.
+const CONNECT_MS: u64 = 10_000;
 const PORT: u16 = 80;
 const SCHEME: &str = "http://";
 
@@ -63,7 +65,7 @@ impl Responder {
         let asked = rt::timeout(TIMEOUT_MS, async {
             let request = exchange::request(&self.url, query);
             for addr in self.addresses(names, report).await? {
-                match exchange::run(&addr, &request, TIMEOUT_MS).await {
+                match exchange::run(&addr, &request, CONNECT_MS).await {
                     Ok(response) => {
                         report.peer.replace(Some(addr));
                         return Some(response);
