@@ -190,6 +190,23 @@ mod tests {
     }
 
     #[test]
+    fn staples_hold_for_a_time() {
+        let (cert, key) = made();
+        let plain = identity(&format!("data:{cert}"), &format!("data:{key}"), &[]).unwrap();
+        let (ours, now) = (plain.with_staples(), crate::session::now());
+        let theirs = ours.clone();
+        assert_eq!((plain.current().ocsp.clone(), plain.take_wanted(), ours.take_wanted()), (None, false, false));
+        assert_eq!(theirs.current().ocsp, None);
+        assert!(ours.take_wanted() && !ours.take_wanted());
+        ours.put_staple(b"good".to_vec(), now + 100);
+        assert_eq!(theirs.current().ocsp.as_deref(), Some(&b"good"[..]));
+        ours.put_staple(b"old".to_vec(), now - 1);
+        assert_eq!((theirs.current().ocsp.clone(), plain.current().ocsp.clone()), (None, None));
+        plain.put_staple(b"lost".to_vec(), now + 100);
+        assert_eq!(plain.current().ocsp, None);
+    }
+
+    #[test]
     fn certificate_and_key_belong_together() {
         let ((cert, key), (_, other)) = (made(), made());
         let load = |cert: &str, key: &str| identity(&format!("data:{cert}"), &format!("data:{key}"), &[]);
