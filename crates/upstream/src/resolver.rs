@@ -107,7 +107,7 @@ impl Resolver {
         Rc::new(Resolver { spec, next: Cell::new(0), names: RefCell::default(), asking: Gate::new(MOST_QUESTIONS) })
     }
 
-    /// The addresses of a name, those of IPv4 first; equal ones take turns in being the first of their family.
+    /// The addresses of a name, those of IPv4 first; which one of a family begins is left to chance.
     pub async fn resolve(self: &Rc<Self>, name: &[u8], timeout_ms: u64) -> Result<Vec<IpAddr>, ResolveError> {
         let name = Name::parse(name).ok_or(ResolveError::NOT_FOUND)?;
         if let Some(known) = self.known(&name) {
@@ -135,7 +135,10 @@ impl Resolver {
 
     /// The lookup of a name that is under way, or a new one.
     fn lookup(self: &Rc<Self>, name: Name) -> Rc<Lookup> {
-        if let Some(Entry::Asked(lookup)) = self.names.borrow().get(&name) {
+        // One whose task has died, by a panic, is the table's alone, and would be waited for in vain.
+        if let Some(Entry::Asked(lookup)) = self.names.borrow().get(&name)
+            && Rc::strong_count(lookup) > 1
+        {
             return lookup.clone();
         }
         let lookup = Rc::<Lookup>::default();
