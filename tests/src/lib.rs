@@ -7,6 +7,7 @@
 
 mod backend;
 mod client;
+mod dns;
 mod folder;
 pub mod load;
 mod server;
@@ -14,6 +15,7 @@ mod tools;
 
 pub use backend::{Backend, Received};
 pub use client::{Connection, Response};
+pub use dns::NameServer;
 pub use folder::Folder;
 pub use server::{Server, Setup, binary, free_port};
 pub use tools::{chromium, curl, python, sha256, tool};

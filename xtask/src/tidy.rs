@@ -16,8 +16,8 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("rt", &["buf", "os"]),
     ("tls", &["buf", "wire", "os", "rt"]),
     ("engine", &["buf", "conf", "expr", "os", "shm", "rt"]),
-    ("upstream", &["buf", "conf", "expr", "os", "shm", "rt", "engine"]),
-    ("common", &["buf", "conf", "expr", "os", "shm", "rt", "engine", "upstream"]),
+    ("upstream", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine"]),
+    ("common", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "tls", "engine", "upstream"]),
     ("http", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "upstream", "common", "tls"]),
     ("server", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "tls", "engine", "upstream", "common", "http"]),
 ];

@@ -1,6 +1,6 @@
 //! Modules that http and stream share.
 //!
-//! Each is generic over a [`Proto`]: it asks the protocol for templates and regexes, and its sessions for values.
+//! Most are generic over a [`Proto`]: they ask the protocol for templates and regexes, and its sessions for values.
 #![forbid(unsafe_code)]
 
 pub mod access;
@@ -8,6 +8,7 @@ pub mod limit;
 pub mod limit_conn;
 pub mod log;
 pub mod map;
+pub mod ocsp;
 pub mod proto;
 
 pub use proto::Proto;

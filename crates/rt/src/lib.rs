@@ -34,9 +34,9 @@ pub use fd::{AsyncFd, Signals};
 pub use layer::Layer;
 pub use listener::{AcceptLock, AcceptOptions, Listener, set_accept_mutex};
 pub use stream::{ConnectOptions, Recv, Sending, Stream, Tried, is_closing};
-pub use sync::{Event, Queue, YieldNow, yield_now};
+pub use sync::{Event, Gate, Pass, Queue, YieldNow, join, yield_now};
 pub use threads::{QueueFull, ThreadPool};
-pub use timers::{Sleep, sleep, sleep_until};
+pub use timers::{Sleep, sleep, sleep_until, timeout};
 
 use std::future::Future;
 

@@ -3,7 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 /// Lets everything else that is ready run first.
@@ -26,6 +27,32 @@ impl Future for YieldNow {
         cx.waker().wake_by_ref();
         Poll::Pending
     }
+}
+
+/// Waits for two futures, which run side by side.
+pub async fn join<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    let (mut first, mut second) = (None, None);
+    poll_fn(move |cx| {
+        if first.is_none()
+            && let Poll::Ready(output) = a.as_mut().poll(cx)
+        {
+            first = Some(output);
+        }
+        if second.is_none()
+            && let Poll::Ready(output) = b.as_mut().poll(cx)
+        {
+            second = Some(output);
+        }
+        match (first.take(), second.take()) {
+            (Some(first), Some(second)) => Poll::Ready((first, second)),
+            halves => {
+                (first, second) = halves;
+                Poll::Pending
+            }
+        }
+    })
+    .await
 }
 
 /// Something that happens, again and again, and for which tasks wait.
@@ -70,6 +97,53 @@ impl Event {
             waiting.push(cx.waker().clone());
         }
         Poll::Pending
+    }
+}
+
+/// Lets a number of tasks in at a time; the others wait for their turn.
+pub struct Gate {
+    free: Cell<usize>,
+    waiting: RefCell<VecDeque<(Waker, Rc<Cell<bool>>)>>,
+}
+
+/// The place of one that a [`Gate`] has let in, until it is dropped.
+pub struct Pass<'a>(&'a Gate);
+
+impl Gate {
+    /// A gate for so many.
+    pub fn new(free: usize) -> Gate {
+        Gate { free: Cell::new(free), waiting: RefCell::default() }
+    }
+
+    /// Waits for a place.
+    pub async fn enter(&self) -> Pass<'_> {
+        let queued = Rc::new(Cell::new(false));
+        poll_fn(|cx| {
+            if self.free.get() > 0 {
+                self.free.set(self.free.get() - 1);
+                return Poll::Ready(Pass(self));
+            }
+            if !queued.replace(true) {
+                self.waiting.borrow_mut().push_back((cx.waker().clone(), queued.clone()));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        self.0.free.set(self.0.free.get() + 1);
+        let mut waiting = self.0.waiting.borrow_mut();
+        while let Some((waker, queued)) = waiting.pop_front() {
+            // Who has given up holds its mark no longer.
+            if Rc::strong_count(&queued) > 1 {
+                queued.set(false);
+                drop(waiting);
+                return waker.wake();
+            }
+        }
     }
 }
 
@@ -136,5 +210,32 @@ impl<T> Queue<T> {
     /// See [`Queue::poll_pop`].
     pub async fn pop(&self) -> Option<T> {
         poll_fn(|cx| self.poll_pop(cx)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn poll<'a>(entering: &mut Pin<Box<impl Future<Output = Pass<'a>>>>) -> Option<Pass<'a>> {
+        match entering.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(pass) => Some(pass),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn a_gate_lets_in_so_many() {
+        let gate = Gate::new(1);
+        let pass = poll(&mut Box::pin(gate.enter())).expect("nobody is in");
+        let (mut gone, mut waits) = (Box::pin(gate.enter()), Box::pin(gate.enter()));
+        assert!(poll(&mut gone).is_none() && poll(&mut gone).is_none() && poll(&mut waits).is_none());
+        assert_eq!(gate.waiting.borrow().len(), 2);
+        drop(gone);
+        drop(pass);
+        // The one that has given up is passed over.
+        assert_eq!(gate.waiting.borrow().len(), 0);
+        assert!(poll(&mut waits).is_some());
+        assert_eq!(gate.free.get(), 1);
     }
 }

@@ -8,8 +8,8 @@
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use crate::core::{self, Core};
@@ -149,6 +149,17 @@ pub fn sleep(ms: u64) -> Sleep {
 /// Waits until [`crate::now_ms`] reaches `deadline`.
 pub fn sleep_until(deadline: u64) -> Sleep {
     Sleep { deadline, entry: NONE, core: core::current() }
+}
+
+/// Waits for a future, `ms` milliseconds at most; `None`: the time is over.
+pub async fn timeout<F: Future>(ms: u64, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut end = pin!(sleep(ms));
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => end.as_mut().poll(cx).map(|()| None),
+    })
+    .await
 }
 
 /// A future that waits for a point in time.

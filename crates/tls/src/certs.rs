@@ -12,11 +12,16 @@ use x509_cert::der::{Decode as _, Encode as _, SliceReader};
 use crate::error::{Error, Result, system};
 use crate::keys;
 use crate::pem;
+use crate::staple::Staple;
 use crate::x509::Parts;
 
 /// A chain of certificates with the private key of its first one.
 #[derive(Clone, Debug)]
-pub struct Identity(pub(crate) Arc<CertifiedKey>, bool);
+pub struct Identity {
+    pub(crate) key: Arc<CertifiedKey>,
+    encrypted: bool,
+    staple: Option<Arc<Staple>>,
+}
 
 /// Reads certificate and key. The names are paths, or texts behind `data:`; messages show them.
 pub fn identity(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<Identity> {
@@ -53,7 +58,8 @@ fn load(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<Identity>
             "SSL_CTX_use_PrivateKey(\"{name}\") failed (SSL: error:05800074:x509 certificate routines::key values mismatch)"
         )));
     }
-    Ok(Identity(Arc::new(CertifiedKey::new(chain, signer)), keys::is_encrypted(&text)))
+    let key = Arc::new(CertifiedKey::new(chain, signer));
+    Ok(Identity { key, encrypted: keys::is_encrypted(&text), staple: None })
 }
 
 /// What was read while a configuration is built.
@@ -135,20 +141,42 @@ fn first_element(der: &[u8]) -> Option<Vec<u8>> {
 impl Identity {
     /// The certificates, the own one first.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
-        &self.0.cert
+        &self.key.cert
     }
 
     /// Whether the key's file is encrypted.
     pub fn is_encrypted(&self) -> bool {
-        self.1
+        self.encrypted
     }
 
     /// The same with an OCSP response to staple.
     #[must_use]
     pub fn with_staple(&self, response: Vec<u8>) -> Identity {
-        let mut key = (*self.0).clone();
-        key.ocsp = Some(response);
-        Identity(Arc::new(key), self.1)
+        let key = CertifiedKey { ocsp: Some(response), ..(*self.key).clone() };
+        Identity { key: Arc::new(key), ..self.clone() }
+    }
+
+    /// The same with a place for responses that are still to come.
+    #[must_use]
+    pub fn with_staples(&self) -> Identity {
+        Identity { staple: Some(Arc::default()), ..self.clone() }
+    }
+
+    /// Staples a response from now on, until a time (seconds since 1970).
+    pub fn put_staple(&self, response: Vec<u8>, until: u64) {
+        if let Some(staple) = &self.staple {
+            staple.put(&self.key, response, until);
+        }
+    }
+
+    /// Whether a handshake has used the certificate since the last call; only those with a place for responses know.
+    pub fn take_wanted(&self) -> bool {
+        self.staple.as_ref().is_some_and(|staple| staple.take_wanted())
+    }
+
+    /// What the next handshake gets.
+    pub(crate) fn current(&self) -> Arc<CertifiedKey> {
+        self.staple.as_ref().map_or_else(|| self.key.clone(), |staple| staple.of(&self.key))
     }
 }
 
@@ -159,6 +187,23 @@ mod tests {
     fn made() -> (String, String) {
         let made = rcgen::generate_simple_self_signed(vec!["example.com".to_owned()]).unwrap();
         (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn staples_hold_for_a_time() {
+        let (cert, key) = made();
+        let plain = identity(&format!("data:{cert}"), &format!("data:{key}"), &[]).unwrap();
+        let (ours, now) = (plain.with_staples(), crate::session::now());
+        let theirs = ours.clone();
+        assert_eq!((plain.current().ocsp.clone(), plain.take_wanted(), ours.take_wanted()), (None, false, false));
+        assert_eq!(theirs.current().ocsp, None);
+        assert!(ours.take_wanted() && !ours.take_wanted());
+        ours.put_staple(b"good".to_vec(), now + 100);
+        assert_eq!(theirs.current().ocsp.as_deref(), Some(&b"good"[..]));
+        ours.put_staple(b"old".to_vec(), now - 1);
+        assert_eq!((theirs.current().ocsp.clone(), plain.current().ocsp.clone()), (None, None));
+        plain.put_staple(b"lost".to_vec(), now + 100);
+        assert_eq!(plain.current().ocsp, None);
     }
 
     #[test]

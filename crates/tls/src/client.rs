@@ -86,7 +86,7 @@ impl Client {
         config.resumption =
             if settings.reuse { Resumption::in_memory_sessions(SESSIONS) } else { Resumption::disabled() };
         if let Some(identity) = &settings.identity {
-            config.client_auth_cert_resolver = Arc::new(Own(identity.0.clone()));
+            config.client_auth_cert_resolver = Arc::new(Own(identity.key.clone()));
         }
         Ok(Client { config: Arc::new(config), trust: settings.trust.clone() })
     }
@@ -94,7 +94,7 @@ impl Client {
     fn config(&self, identity: Option<Identity>) -> Arc<ClientConfig> {
         let Some(identity) = identity else { return self.config.clone() };
         let mut config = (*self.config).clone();
-        config.client_auth_cert_resolver = Arc::new(Own(identity.0));
+        config.client_auth_cert_resolver = Arc::new(Own(identity.key));
         // A session belongs to the certificate that it was made with.
         config.resumption = Resumption::disabled();
         Arc::new(config)

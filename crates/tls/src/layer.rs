@@ -1,6 +1,7 @@
 //! A connection's TLS behind [`rt::Layer`].
 
 use std::any::Any;
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
@@ -43,7 +44,7 @@ pub struct ServerLayer {
     conn: UnbufferedServerConnection,
     info: Info,
     record: usize,
-    verdict: ClientVerdict,
+    verdict: Cell<ClientVerdict>,
 }
 
 impl ServerLayer {
@@ -56,12 +57,17 @@ impl ServerLayer {
             },
             _ => ClientVerdict::None,
         };
-        ServerLayer { conn, info, record: server.buffer_size, verdict }
+        ServerLayer { conn, info, record: server.buffer_size, verdict: Cell::new(verdict) }
     }
 
     /// What became of the client's certificate.
     pub fn verdict(&self) -> ClientVerdict {
-        self.verdict
+        self.verdict.get()
+    }
+
+    /// Withdraws the trust in the client's certificate.
+    pub fn distrust(&self, reason: Reason) {
+        self.verdict.set(ClientVerdict::Failed(reason));
     }
 
     /// The layer of a stream, if it is a server's.

@@ -109,6 +109,11 @@ impl Server {
         })
     }
 
+    /// Who vouches for clients, if they are asked for certificates.
+    pub fn trust(&self) -> Option<&Trust> {
+        self.trust.as_deref()
+    }
+
     /// The configuration for a connection with a certificate of its own.
     pub(crate) fn config(&self, identity: Option<Identity>) -> Arc<ServerConfig> {
         let Some(identity) = identity else { return self.config.clone() };
@@ -194,7 +199,7 @@ fn supported(group: NamedGroup) -> Option<&'static dyn SupportedKxGroup> {
 
 /// Of several certificates with keys of the same kind the last one counts, as with OpenSSL.
 fn one_of_each_kind(identities: &[Identity]) -> Vec<Identity> {
-    let kind = |identity: &Identity| identity.0.key.algorithm();
+    let kind = |identity: &Identity| identity.key.key.algorithm();
     let is_last =
         |(at, identity): &(usize, &Identity)| identities[at + 1..].iter().all(|later| kind(later) != kind(identity));
     identities.iter().enumerate().filter(is_last).map(|(_, identity)| identity.clone()).collect()
@@ -207,13 +212,13 @@ struct Identities(Vec<Identity>);
 impl ResolvesServerCert for Identities {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         if let [only] = &self.0[..] {
-            return Some(only.0.clone());
+            return Some(only.current());
         }
         let schemes = hello.signature_schemes();
         let fits = |scheme: &SignatureScheme| {
-            self.0.iter().find(|identity| identity.0.key.choose_scheme(&[*scheme]).is_some())
+            self.0.iter().find(|identity| identity.key.key.choose_scheme(&[*scheme]).is_some())
         };
-        schemes.iter().find_map(fits).or(self.0.first()).map(|identity| identity.0.clone())
+        schemes.iter().find_map(fits).or(self.0.first()).map(Identity::current)
     }
 }
 

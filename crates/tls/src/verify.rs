@@ -6,17 +6,20 @@
 //! an authority used as a client's own, are taken as OpenSSL takes them. Constraints on names are not understood: a
 //! chain with such constraints is refused.
 
+use std::fmt;
+
 use rustls::pki_types::CertificateDer;
 use x509_cert::der::asn1::{AnyRef, ObjectIdentifier};
 use x509_cert::der::{Decode as _, Reader as _, SliceReader};
 
 use crate::certs::{self, certificates};
 use crate::error::{Error, Result};
+use crate::ocsp::Query;
 use crate::pem;
 use crate::session::now;
 use crate::x509::{Extension, Parts, RevocationList, inside};
 
-/// Why a certificate isn't trusted: OpenSSL's number and words.
+/// Why a certificate isn't trusted: OpenSSL's number and words; nginx's words, without a number, if OCSP says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reason(pub u32, pub &'static str);
 
@@ -41,9 +44,25 @@ impl Reason {
     const CRITICAL: Reason = Reason(34, "unhandled critical extension");
     const MALFORMED: Reason = Reason(41, "certificate chain is malformed");
 
+    /// By OCSP: the certificate is revoked.
+    pub const STATUS_REVOKED: Reason = Reason(0, "certificate revoked");
+    /// By OCSP: the responder doesn't know the certificate.
+    pub const STATUS_UNKNOWN: Reason = Reason(0, "certificate status unknown");
+    /// By OCSP: there is no response that says anything.
+    pub const STATUS_FAILED: Reason = Reason(0, "certificate status request failed");
+
     /// Whether it only says that nobody vouches for the certificate (`optional_no_ca`).
     pub fn is_untrusted(self) -> bool {
         matches!(self.0, 18..=21 | 27)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason(0, text) => f.write_str(text),
+            Reason(number, text) => write!(f, "({number}:{text})"),
+        }
     }
 }
 
@@ -106,7 +125,34 @@ impl Trust {
         self.verify_at(chain, purpose, now())
     }
 
+    /// What there is to ask about the status of a client's trusted certificates (OCSP): of its own one, or, with `whole`,
+    /// of all but the last of the chain.
+    pub fn queries(&self, chain: &[CertificateDer<'_>], whole: bool) -> std::result::Result<Vec<Query>, Reason> {
+        let chain = self.trusted_chain(chain, Purpose::Client, now())?;
+        let pairs = chain.windows(2).take(if whole { MAX_CHAIN } else { 1 });
+        pairs.map(|pair| Query::new(&pair[0], &pair[1]).ok_or(Reason::MALFORMED)).collect()
+    }
+
+    /// The question about a server's own certificate, whose issuer follows it, or is trusted; `None`: nobody knows the
+    /// issuer.
+    pub fn query(&self, chain: &[CertificateDer<'_>]) -> Option<Query> {
+        let leaf = Parts::parse(chain.first()?)?;
+        let all = chain[1..].iter().chain(&self.roots).filter_map(|der| Parts::parse(der));
+        let issuer = all.filter(|one| one.subject == leaf.issuer).find(|one| leaf.is_signed_by(one))?;
+        Query::new(&leaf, &issuer)
+    }
+
     fn verify_at(&self, sent: &[CertificateDer<'_>], purpose: Purpose, time: u64) -> std::result::Result<(), Reason> {
+        self.trusted_chain(sent, purpose, time).map(|_| ())
+    }
+
+    /// The chain from the own certificate to a trusted one, if all is well with it.
+    fn trusted_chain<'a>(
+        &'a self,
+        sent: &'a [CertificateDer<'_>],
+        purpose: Purpose,
+        time: u64,
+    ) -> std::result::Result<Vec<Parts<'a>>, Reason> {
         let leaf = sent.first().and_then(|leaf| Parts::parse(leaf)).ok_or(Reason::MALFORMED)?;
         let others: Vec<Parts<'_>> = sent.iter().skip(1).take(MAX_CHAIN).filter_map(|der| Parts::parse(der)).collect();
         let roots: Vec<Parts<'_>> = self.roots.iter().filter_map(|der| Parts::parse(der)).collect();
@@ -125,7 +171,10 @@ impl Trust {
                 return Err(Reason::EXPIRED);
             }
         }
-        if self.check_lists { self.check_revoked(&chain, time) } else { Ok(()) }
+        if self.check_lists {
+            self.check_revoked(&chain, time)?;
+        }
+        Ok(chain)
     }
 
     /// Every certificate is looked at, and of several faults the last one counts, as with OpenSSL under nginx.
@@ -233,16 +282,18 @@ fn check_extensions(chain: &[Parts<'_>], purpose: Purpose) -> std::result::Resul
 
 fn check_purpose(usages: &Extension<'_>, purpose: Purpose) -> std::result::Result<(), Reason> {
     let wanted = if purpose == Purpose::Client { CLIENT_AUTH } else { SERVER_AUTH };
-    let list = || {
-        let mut found = Vec::new();
-        let mut reader = inside(&mut SliceReader::new(usages.value).ok()?)?;
-        while !reader.is_finished() {
-            found.push(ObjectIdentifier::decode(&mut reader).ok()?);
-        }
-        Some(found)
-    };
-    let list = list().ok_or(Reason::MALFORMED)?;
+    let list = purposes(usages).ok_or(Reason::MALFORMED)?;
     if list.contains(&wanted) || list.contains(&ANY_USAGE) { Ok(()) } else { Err(Reason::PURPOSE) }
+}
+
+/// The purposes that an extension of that kind names.
+pub(crate) fn purposes(usages: &Extension<'_>) -> Option<Vec<ObjectIdentifier>> {
+    let mut found = Vec::new();
+    let mut reader = inside(&mut SliceReader::new(usages.value).ok()?)?;
+    while !reader.is_finished() {
+        found.push(ObjectIdentifier::decode(&mut reader).ok()?);
+    }
+    Some(found)
 }
 
 /// Whether a certificate may sign others. `at`: its place in the chain, so that `at - 1` intermediate ones are below.
@@ -332,7 +383,7 @@ const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
 const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
 const ALTERNATIVE_NAMES: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
 const NAME_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.30");
-const EXTENDED_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
+pub(crate) const EXTENDED_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
 const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
 const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
 const ANY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");

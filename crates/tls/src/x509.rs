@@ -29,8 +29,8 @@ pub struct Parts<'a> {
 
 /// What is signed, and how.
 #[derive(Clone, Copy, Debug)]
-struct Signed<'a> {
-    message: &'a [u8],
+pub(crate) struct Signed<'a> {
+    pub(crate) message: &'a [u8],
     /// The contents of the algorithm's identifier.
     algorithm: &'a [u8],
     signature: &'a [u8],
@@ -98,13 +98,18 @@ impl<'a> Parts<'a> {
         self.signed.verify(issuer.public_key)
     }
 
+    /// The same, for a key alone.
+    pub fn has_signature_of(&self, public_key: &[u8]) -> bool {
+        self.signed.verify(public_key)
+    }
+
     /// Whether issuer and subject are the same.
     pub fn is_self_issued(&self) -> bool {
         self.issuer == self.subject
     }
 }
 
-fn extensions(list: &[u8]) -> Option<Vec<Extension<'_>>> {
+pub(crate) fn extensions(list: &[u8]) -> Option<Vec<Extension<'_>>> {
     let mut found = Vec::new();
     if list.is_empty() {
         return Some(found);
@@ -129,19 +134,21 @@ impl<'a> Signed<'a> {
         let mut whole = SliceReader::new(der).ok()?;
         let mut outer = inside(&mut whole)?;
         whole.is_finished().then_some(())?;
-        let message = outer.tlv_bytes().ok()?;
-        let algorithm = of_kind(AnyRef::decode(&mut outer).ok()?, Tag::Sequence)?;
-        let signature = bits(AnyRef::decode(&mut outer).ok()?)?;
-        outer.is_finished().then_some(Signed { message, algorithm, signature })
+        let signed = Signed::read(&mut outer)?;
+        outer.is_finished().then_some(signed)
     }
 
-    fn verify(&self, public_key: &[u8]) -> bool {
-        let key = || {
-            let mut key = inside(&mut SliceReader::new(public_key).ok()?)?;
-            let algorithm = AnyRef::decode(&mut key).ok()?.value();
-            Some((algorithm, bits(AnyRef::decode(&mut key).ok()?)?))
-        };
-        let Some((key_algorithm, key)) = key() else { return false };
+    /// Reads what is signed, how, and the signature; what follows stays in the reader.
+    pub(crate) fn read(outer: &mut SliceReader<'a>) -> Option<Signed<'a>> {
+        let message = outer.tlv_bytes().ok()?;
+        let algorithm = of_kind(AnyRef::decode(outer).ok()?, Tag::Sequence)?;
+        let signature = bits(AnyRef::decode(outer).ok()?)?;
+        Some(Signed { message, algorithm, signature })
+    }
+
+    /// Whether it was signed with the private key of this public one.
+    pub(crate) fn verify(&self, public_key: &[u8]) -> bool {
+        let Some((key_algorithm, key)) = key_parts(public_key) else { return false };
         let fits = |known: &&&dyn SignatureVerificationAlgorithm| {
             known.signature_alg_id().as_ref() == self.algorithm && known.public_key_alg_id().as_ref() == key_algorithm
         };
@@ -150,12 +157,19 @@ impl<'a> Signed<'a> {
     }
 }
 
+/// The algorithm of a public key, and its bits.
+pub(crate) fn key_parts(public_key: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut key = inside(&mut SliceReader::new(public_key).ok()?)?;
+    let algorithm = AnyRef::decode(&mut key).ok()?.value();
+    Some((algorithm, bits(AnyRef::decode(&mut key).ok()?)?))
+}
+
 /// The bytes of a bit string, which has to consist of whole ones.
 fn bits(value: AnyRef<'_>) -> Option<&[u8]> {
     of_kind(value, Tag::BitString)?.strip_prefix(&[0])
 }
 
-fn of_kind(value: AnyRef<'_>, tag: Tag) -> Option<&[u8]> {
+pub(crate) fn of_kind(value: AnyRef<'_>, tag: Tag) -> Option<&[u8]> {
     (value.tag() == tag).then(|| value.value())
 }
 

@@ -8,6 +8,7 @@
 pub mod accept;
 mod class;
 pub mod date;
+pub mod dns;
 pub mod etag;
 pub mod h1;
 pub mod h2;

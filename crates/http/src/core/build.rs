@@ -43,7 +43,7 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
     let variables = finish_variables(loader)?;
     let setup_captures = variables.1;
     let locations = locations(&mut builder, sets.locations, &sets.servers, compiled);
-    let tls = server_tls(&builder.servers, &sets.servers, loader)?;
+    let tls = server_tls(&builder.servers, &sets.servers, &locations, loader)?;
     let servers = servers(&mut builder, &sets.servers, &locations, tls);
     let sockets = sockets(&builder.servers, &servers, loader)?;
     let counters = engine::zones::counters(loader, cx.old, super::status::NAMES)
@@ -159,9 +159,17 @@ fn tree(builder: &Builder, index: usize, compiled: &[Handlers]) -> Tree {
     }))
 }
 
+/// What a server's TLS depends on: its directives, whether HTTP/2 is offered, and who looks up names of responders.
+type TlsKey = (*const SslConf, bool, *const upstream::Resolver, u64);
+
 /// What accepts each server's TLS connections. Servers with the same directives share it.
-fn server_tls(nodes: &[ServerNode], sets: &[Set], loader: &mut Loader<'_>) -> Result<Vec<Option<Rc<ServerTls>>>> {
-    let mut made: HashMap<(*const SslConf, bool), Option<Rc<ServerTls>>> = HashMap::new();
+fn server_tls(
+    nodes: &[ServerNode],
+    sets: &[Set],
+    locations: &[Rc<Location>],
+    loader: &mut Loader<'_>,
+) -> Result<Vec<Option<Rc<ServerTls>>>> {
+    let mut made: HashMap<TlsKey, Option<Rc<ServerTls>>> = HashMap::new();
     let mut all = Vec::with_capacity(sets.len());
     // `listen … http2` offers it to every server of the address.
     let specs = nodes.iter().flat_map(|node| &node.listens);
@@ -170,11 +178,14 @@ fn server_tls(nodes: &[ServerNode], sets: &[Set], loader: &mut Loader<'_>) -> Re
         let conf: *const SslConf = set.get::<SslConf>();
         let listens = || node.listens.iter().any(|spec| addresses.contains(&spec.addr));
         let http2 = set.get::<Http2Conf>().http2 || listens();
-        let tls = match made.get(&(conf, http2)) {
+        let core = &locations[node.root.0 as usize].core;
+        let resolver = core.resolver.as_ref().map_or(std::ptr::null(), Rc::as_ptr);
+        let key = (conf, http2, resolver, core.resolver_timeout);
+        let tls = match made.get(&key) {
             Some(tls) => tls.clone(),
-            None => ssl::server(set, http2, loader)?.map(Rc::new),
+            None => ssl::server(set, core, http2, loader)?.map(Rc::new),
         };
-        made.insert((conf, http2), tls.clone());
+        made.insert(key, tls.clone());
         all.push(tls);
     }
     Ok(all)

@@ -9,10 +9,12 @@ use conf::values::{Bufs, bitmask, bufs, flag, msec, number, offset, one_of, sec,
 use conf::{Args, Context, Directive, Error, Loader, Result};
 use engine::log::ErrorLog;
 use expr::vars::Template;
+use upstream::Resolver;
 
 use super::blocks;
 use super::error_page::{self, ErrorPage};
 use super::mime::Types;
+use super::resolve;
 use super::variables::{self, template};
 
 /// Where most directives of locations may stand.
@@ -261,6 +263,14 @@ conf::table! {
     /// The largest response of a subrequest that is kept in memory.
     "subrequest_output_buffer_size" in EVERYWHERE, ONE, default "4k",
         scalar(size) subrequest_output_buffer_size: usize = 4096;
+    /// Name servers, asked in turn for the addresses of names that are only known while the server runs: those in
+    /// `proxy_pass` with variables, those of OCSP responders. `valid=` keeps answers for so long, whatever they say;
+    /// `ipv4=off` and `ipv6=off` leave out addresses of a kind. `status_zone=` has no effect.
+    "resolver" in EVERYWHERE, Args::at_least(1), default "",
+        scalar(resolve::resolver) resolver: Option<Rc<Resolver>> = None;
+    /// How long a name may be looked up.
+    "resolver_timeout" in EVERYWHERE, ONE, default "30s",
+        scalar(msec) resolver_timeout: u64 = 30_000;
     /// Whether files are read in threads.
     "aio" in EVERYWHERE, ONE, default "off",
         scalar(aio) aio: Aio = Aio::Off;

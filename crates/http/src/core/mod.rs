@@ -16,6 +16,7 @@ pub mod open_file;
 pub mod output;
 pub mod phase;
 pub mod request;
+pub mod resolve;
 pub mod response;
 pub mod server;
 pub mod session;

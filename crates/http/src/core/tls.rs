@@ -4,8 +4,9 @@ use std::io;
 use std::rc::Rc;
 
 use buf::{Buf, Bytes};
+use common::ocsp::{Asker, StatusCheck};
 use engine::log::{Errno, Level};
-use tls::{Alert, ClientVerdict, First, HandshakeError, Identity, Reason, ServerLayer};
+use tls::{Alert, ClientVerdict, First, HandshakeError, Identity, ServerLayer};
 use wire::hello::ClientHello;
 
 use super::request::{Connection, Request};
@@ -60,9 +61,34 @@ pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> O
     match tls::accept(conn.stream.socket(), &tls.server, identity, *hello, input, chosen).await {
         Ok(()) => {
             conn.stream.set_recv_timeout(None);
+            tls.fetch_staples(&http.log);
+            if let Some(status) = &tls.status {
+                // In a box, so that those who don't ask have no room for it.
+                Box::pin(check_status(http, &conn, &tls, status)).await;
+            }
             Some((conn, Bytes::default()))
         }
         Err(error) => failed(http, &conn, &error),
+    }
+}
+
+/// Asks whether the client's certificate, trusted otherwise, is revoked; requests will be refused if it may be.
+async fn check_status(http: &Http, conn: &Connection, tls: &ServerTls, status: &StatusCheck) {
+    let queries = conn.stream.with_layer(|layer| {
+        let layer = ServerLayer::of(layer).filter(|layer| layer.verdict() == ClientVerdict::Trusted)?;
+        Some(tls.server.trust()?.queries(layer.client_certificates(), status.whole))
+    });
+    let reason = match queries.flatten() {
+        None => None,
+        Some(Ok(queries)) => {
+            let say = |level: Level, message: std::fmt::Arguments<'_>| log(http, conn, level, message);
+            let asker = Asker { log: &http.log, connection: conn.stream.number(), say: &say };
+            status.check(&queries, &asker).await
+        }
+        Some(Err(reason)) => Some(reason),
+    };
+    if let Some(reason) = reason {
+        conn.stream.with_layer(|layer| ServerLayer::of(layer).map(|layer| layer.distrust(reason)));
     }
 }
 
@@ -202,8 +228,8 @@ fn bad_certificate(r: &Request) -> Option<u16> {
     match r.conn.stream.with_layer(|layer| ServerLayer::of(layer).map(ServerLayer::verdict))?? {
         ClientVerdict::Trusted => None,
         ClientVerdict::Failed(reason) if mode == VerifyClient::OptionalNoCa && reason.is_untrusted() => None,
-        ClientVerdict::Failed(Reason(code, text)) => {
-            let message = format_args!("client SSL certificate verify error: ({code}:{text})");
+        ClientVerdict::Failed(reason) => {
+            let message = format_args!("client SSL certificate verify error: {reason}");
             r.log_at(Level::Info, format_args!("{message} while reading client request headers"));
             Some(495)
         }

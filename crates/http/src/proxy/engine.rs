@@ -17,6 +17,7 @@ use rt::Tried;
 use wire::h1::{KnownHeader, Method, Parsed, ResponseHead};
 
 use super::conf::{Bind, UpstreamConf, local_address};
+use super::pass::{Aim, Named, Target};
 use super::protocol::{HeadReader, Protocol};
 use super::respond::{self, Answer, Next, Reply};
 use super::ssl::{self, UpstreamTls};
@@ -121,7 +122,12 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
         return Flow::Status(status);
     }
     let target = match b.protocol.target(r) {
-        Ok(target) => target,
+        Ok(Aim::At(target)) => target,
+        // Few requests need it: it isn't to make their future larger.
+        Ok(Aim::Name(named)) => match Box::pin(b.look_up(r, *named)).await {
+            Ok(target) => target,
+            Err(status) => return Flow::Status(status),
+        },
         Err(status) => return Flow::Status(status),
     };
     let redirected = r.upstream.is_some();
@@ -224,6 +230,20 @@ impl Backend {
         match self.failed(r, exchange, &mut choice, &failed, terms) {
             Some(status) => Concluded::Flow(Flow::Status(status)),
             None => Concluded::Again(choice),
+        }
+    }
+
+    /// Where a host is that has to be looked up.
+    async fn look_up(&self, r: &mut Request, named: Named) -> Result<Rc<Target>, u16> {
+        let core = r.location.core.clone();
+        match self.unless_aborted(r, named.look_up(core)).await {
+            Ok(Ok(target)) => Ok(target),
+            Ok(Err(why)) => {
+                r.log_error(format_args!("{why}"));
+                Err(502)
+            }
+            Err(Stop::Status(status)) => Err(status),
+            Err(Stop::Failed(_)) => Err(502),
         }
     }
 

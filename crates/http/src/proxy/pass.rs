@@ -8,6 +8,7 @@ use conf::{Directive, Error, Loader, Result};
 use expr::vars::Template;
 
 use super::upstream::Specs;
+use crate::core::conf::CoreLocation;
 
 /// Where a request goes, with what variables tell of it.
 pub struct Target {
@@ -133,14 +134,54 @@ impl Groups {
     }
 
     /// The group of a URL that a variable gave: one of the configuration, or the address itself; `None` for a name
-    /// that would have to be looked up.
+    /// that has to be looked up.
     pub fn at_run_time(&self, url: &Url, default_port: u16) -> Option<Found> {
         if let Some(group) = self.find(url, default_port) {
             return Some(group);
         }
         let mut addr = url.literal()?;
         addr.set_port(url.port.unwrap_or(default_port));
+        Some(Found::for_one_request(url, vec![addr]))
+    }
+}
+
+impl Found {
+    /// The addresses of a URL that a variable gave.
+    fn for_one_request(url: &Url, addrs: Vec<os::SockAddr>) -> Found {
         let keepalive = Keepalive { connections: 0, ..Keepalive::default() };
-        Some(Found { group: implicit(url, vec![addr], keepalive), key: None })
+        Found { group: implicit(url, addrs, keepalive), key: None }
+    }
+}
+
+/// Where a request goes, as far as it is known without waiting.
+pub enum Aim {
+    /// There.
+    At(Rc<Target>),
+    /// To a host whose addresses have to be looked up.
+    Name(Box<Named>),
+}
+
+/// A host that a variable gave by its name.
+pub struct Named {
+    /// The URL.
+    pub url: Url,
+    /// `http://` and the like, for log lines.
+    pub scheme: &'static str,
+    /// The port, if the URL has none.
+    pub default_port: u16,
+}
+
+impl Named {
+    /// What `resolver` says of the host; the error is a log line.
+    pub async fn look_up(self, core: Rc<CoreLocation>) -> std::result::Result<Rc<Target>, String> {
+        let Named { url, scheme, default_port } = self;
+        let host = String::from_utf8_lossy(&url.host).into_owned();
+        let Some(resolver) = &core.resolver else { return Err(format!("no resolver defined to resolve {host}")) };
+        let found = resolver.resolve(&url.host, core.resolver_timeout).await;
+        let found = found.map_err(|error| format!("{host} could not be resolved ({error})"))?;
+        let port = url.port.unwrap_or(default_port);
+        let addrs = found.into_iter().map(|ip| std::net::SocketAddr::new(ip, port).into()).collect();
+        let group = Found::for_one_request(&url, addrs);
+        Ok(Rc::new(Target::new(&url, scheme, default_port, group).over_ssl(default_port == HTTPS_PORT)))
     }
 }

@@ -1,18 +1,16 @@
 //! What differs between backend protocols: pure parts that the engine calls.
 
-use std::rc::Rc;
-
 use buf::{Buf, Bytes, Chain};
 use wire::h1::{ChunkEvent, ChunkedDecoder, KnownHeader, Parsed, ResponseHead, ResponseParser};
 
-use super::pass::Target;
+use super::pass::Aim;
 use super::state::Exchange;
 use crate::core::request::Request;
 
 /// A backend protocol.
 pub trait Protocol {
     /// Where a request goes. The error is a status.
-    fn target(&self, r: &mut Request) -> Result<Rc<Target>, u16>;
+    fn target(&self, r: &mut Request) -> Result<Aim, u16>;
 
     /// Whether a request's body can be sent before its length is known.
     fn sends_chunks(&self) -> bool;

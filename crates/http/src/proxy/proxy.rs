@@ -18,7 +18,7 @@ use wire::uri::{Escape, escape};
 use super::conf::UpstreamConf;
 use super::cookies::{self, CookieRule, FlagsRule};
 use super::engine::{Backend, Hidden};
-use super::pass::{self, Groups, Target};
+use super::pass::{self, Aim, Groups, Named, Target};
 use super::protocol::{Framing, HeadReader, Protocol};
 use super::redirect::{self, Redirect, Rule, refresh_url};
 use super::ssl::{self, UpstreamSslConf, UpstreamTls};
@@ -452,9 +452,9 @@ impl HttpProtocol {
 }
 
 impl Protocol for HttpProtocol {
-    fn target(&self, r: &mut Request) -> std::result::Result<Rc<Target>, u16> {
+    fn target(&self, r: &mut Request) -> std::result::Result<Aim, u16> {
         let (template, groups) = match &self.target {
-            Destination::Fixed(target) => return Ok(target.clone()),
+            Destination::Fixed(target) => return Ok(Aim::At(target.clone())),
             Destination::Variable(template, groups) => (template, groups),
         };
         let text = r.render(template);
@@ -467,12 +467,14 @@ impl Protocol for HttpProtocol {
             r.log_error(format_args!("{error} in upstream \"{}\"", String::from_utf8_lossy(rest)));
             500_u16
         })?;
-        let group = groups.borrow().at_run_time(&url, default_port).ok_or_else(|| {
-            let host = String::from_utf8_lossy(&url.host).into_owned();
-            r.log_error(format_args!("no resolver defined to resolve {host}"));
-            502_u16
-        })?;
-        Ok(Rc::new(Target::new(&url, scheme(default_port), default_port, group).over_ssl(default_port == 443)))
+        let scheme = scheme(default_port);
+        Ok(match groups.borrow().at_run_time(&url, default_port) {
+            Some(group) => {
+                let target = Target::new(&url, scheme, default_port, group).over_ssl(default_port == 443);
+                Aim::At(Rc::new(target))
+            }
+            None => Aim::Name(Box::new(Named { url, scheme, default_port })),
+        })
     }
 
     fn sends_chunks(&self) -> bool {

@@ -65,16 +65,19 @@ table! {
     /// Whether certificates are compressed for clients that can decompress them.
     "ssl_certificate_compression" in PLACES, Args::FLAG, default "off",
         scalar(flag) ssl_certificate_compression: bool = false;
-    /// A file with an OCSP response in DER that is stapled to the certificate.
+    /// With `ssl_stapling`, a file with an OCSP response in DER that is stapled to the certificate, in place of those from a
+    /// responder.
     "ssl_stapling_file" in PLACES, ONE, default "",
         scalar(conf_path) ssl_stapling_file: std::path::PathBuf = std::path::PathBuf::new();
-    /// Not there yet: with `on` a warning says so. `ssl_stapling_file` works.
+    /// Whether OCSP responses are stapled to certificates. They are fetched in the background, for the first time when a
+    /// client has used the certificate, and again in time. The issuer's certificate has to follow the server's own, or
+    /// stand in `ssl_trusted_certificate`.
     "ssl_stapling" in PLACES, Args::FLAG, default "off",
-        scalar(stapling) ssl_stapling: bool = false;
-    /// Accepted for compatibility: OCSP responses aren't fetched.
+        scalar(flag) ssl_stapling: bool = false;
+    /// The URL of the OCSP responder, `http://…`, in place of the one that the certificate names.
     "ssl_stapling_responder" in PLACES, ONE, default "",
         scalar(string) ssl_stapling_responder: String = String::new();
-    /// Accepted for compatibility: OCSP responses aren't fetched.
+    /// Whether responses are stapled only if the issuer has signed them, or a responder that it has authorized.
     "ssl_stapling_verify" in PLACES, Args::FLAG, default "off",
         scalar(flag) ssl_stapling_verify: bool = false;
     /// Not there yet: a warning says so.
@@ -111,7 +114,30 @@ table! {
     /// A file with lists of revoked certificates.
     "ssl_crl" in PLACES, ONE, default "",
         scalar(string) ssl_crl: String = String::new();
+    /// Whether OCSP responders are asked for the status of clients' certificates: of the whole chain (`on`) or of the
+    /// client's own (`leaf`). It takes `ssl_verify_client on` or `optional`.
+    "ssl_ocsp" in PLACES, ONE, default "off",
+        scalar(one_of(OCSP)) ssl_ocsp: Ocsp = Ocsp::Off;
+    /// The URL of the OCSP responder, `http://…`, in place of the one that each certificate names.
+    "ssl_ocsp_responder" in PLACES, ONE, default "",
+        scalar(string) ssl_ocsp_responder: String = String::new();
+    /// Where what responders said of clients' certificates is kept for all workers: nowhere, or `shared:name:size`.
+    "ssl_ocsp_cache" in PLACES, ONE, default "off",
+        scalar(ocsp_cache) ssl_ocsp_cache: Option<Rc<SharedZone>> = None;
 }
+
+/// `ssl_ocsp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ocsp {
+    /// Nobody is asked.
+    Off,
+    /// About the whole chain.
+    On,
+    /// About the client's own certificate.
+    Leaf,
+}
+
+const OCSP: &[(&str, Ocsp)] = &[("off", Ocsp::Off), ("on", Ocsp::On), ("leaf", Ocsp::Leaf)];
 
 /// `ssl_session_cache`.
 #[derive(Clone)]
@@ -142,14 +168,6 @@ const VERIFY: &[(&str, VerifyClient)] = &[
     ("optional_no_ca", VerifyClient::OptionalNoCa),
 ];
 
-fn stapling(loader: &mut Loader<'_>, d: &Directive) -> Result<bool> {
-    let on = flag(loader, d)?;
-    if on {
-        loader.warn(d, Error::on(d, "\"ssl_stapling\" ignored, not supported"));
-    }
-    Ok(on)
-}
-
 fn ech_file(loader: &mut Loader<'_>, d: &Directive) -> Result<String> {
     loader.warn(d, Error::on(d, "\"ssl_ech_file\" is not supported on this platform, ignored"));
     string(loader, d)
@@ -168,7 +186,7 @@ fn session_cache(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Cache>
                 cache.get_or_insert(Cache::Builtin(sessions.saturating_mul(SESSION)));
             }
             _ => {
-                let (name, size) = shared_cache(word, &text)?;
+                let (name, size) = shared_cache(word, "session cache")?;
                 let zone = zones::declare(loader, word, name.as_bytes(), size, "ngx_http_ssl_module")?;
                 cache = Some(Cache::Shared(zone));
             }
@@ -182,16 +200,30 @@ const BUILTIN: usize = 20480;
 /// What a session takes, in bytes.
 const SESSION: usize = 256;
 
-fn shared_cache(word: &Word, text: &str) -> Result<(String, usize)> {
-    let invalid = || Error::at(word, format!("invalid session cache \"{text}\""));
+/// Name and size of `shared:name:size`; `what` it is stands in messages.
+fn shared_cache(word: &Word, what: &str) -> Result<(String, usize)> {
+    let text = word.lossy();
+    let invalid = || Error::at(word, format!("invalid {what} \"{text}\""));
     let rest = text.strip_prefix("shared:").ok_or_else(invalid)?;
     let (name, size) = rest.split_once(':').filter(|(name, _)| !name.is_empty()).ok_or_else(invalid)?;
     let size = buf::parse::parse_size(size.as_bytes()).ok_or_else(invalid)? as usize;
     if size < SMALLEST {
-        return Err(Error::at(word, format!("session cache \"{text}\" is too small")));
+        return Err(Error::at(word, format!("{what} \"{text}\" is too small")));
     }
     Ok((name.to_owned(), size))
 }
+
+fn ocsp_cache(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<SharedZone>>> {
+    let word = d.arg(0);
+    if *word == "off" {
+        return Ok(None);
+    }
+    let (name, size) = shared_cache(word, "OCSP cache")?;
+    zones::declare(loader, word, name.as_bytes(), size, OCSP_CACHE).map(Some)
+}
+
+/// Whose zones of OCSP's are; those of sessions hold something else.
+const OCSP_CACHE: &str = "ngx_http_ssl_module ocsp";
 
 fn ticket_key(loader: &mut Loader<'_>, d: &Directive) -> Result<(String, Vec<u8>)> {
     let path = conf_path(loader, d)?;

@@ -8,15 +8,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ::conf::{Error, Loader, Registry, Result, Set};
+use common::ocsp::{Stapler, StatusCheck};
 use tls::{ClientAuth, Identity, LocalCache, Server, ServerSettings, SessionCache, TicketKeys, Trust};
 
 use super::HttpModule;
+use crate::core::conf::CoreLocation;
 use crate::core::request::Request;
 use crate::core::ssl_values::{CertificateCache, Commands, File, full_name, load};
 use crate::core::variables::Setup;
 
 mod cache;
 pub mod conf;
+mod ocsp;
 mod variables;
 
 use self::cache::ZoneCache;
@@ -42,6 +45,10 @@ pub struct ServerTls {
     pub server: Server,
     /// Whether handshakes are refused.
     pub reject: bool,
+    /// How the status of clients' certificates is found out, if it is.
+    pub status: Option<StatusCheck>,
+    /// What staples responses to certificates.
+    staplers: Vec<Rc<Stapler>>,
     /// Certificates that are loaded for each connection.
     dynamic: Vec<(File, File)>,
     kept: CertificateCache,
@@ -49,8 +56,9 @@ pub struct ServerTls {
     prefix: std::path::PathBuf,
 }
 
-/// Makes what accepts a server's connections; `None` if the server has no certificate. `http2`: whether HTTP/2 is offered.
-pub fn server(set: &Set, http2: bool, loader: &mut Loader<'_>) -> Result<Option<ServerTls>> {
+/// Makes what accepts a server's connections; `None` if the server has no certificate. `core` is the configuration of the
+/// server's own level, `http2` whether HTTP/2 is offered.
+pub fn server(set: &Set, core: &CoreLocation, http2: bool, loader: &mut Loader<'_>) -> Result<Option<ServerTls>> {
     let conf = set.get::<SslConf>();
     let commands = Commands::read(&conf.ssl_conf_command, loader)?;
     let pairs = pairs(conf, &commands)?;
@@ -59,12 +67,7 @@ pub fn server(set: &Set, http2: bool, loader: &mut Loader<'_>) -> Result<Option<
     }
     let (fixed, dynamic): (Vec<_>, Vec<_>) =
         pairs.into_iter().partition(|pair| matches!(pair, (File::Fixed(_), File::Fixed(_))));
-    let mut identities = Vec::new();
-    for pair in &fixed {
-        if let (File::Fixed(certificate), File::Fixed(key)) = pair {
-            identities.push(staple(conf, load(certificate, key, &conf.ssl_password_file)?)?);
-        }
-    }
+    let (identities, staplers) = identities(conf, core, &fixed, loader)?;
     let settings = ServerSettings {
         identities,
         protocols: commands.protocols(conf.ssl_protocols),
@@ -84,6 +87,8 @@ pub fn server(set: &Set, http2: bool, loader: &mut Loader<'_>) -> Result<Option<
     Ok(Some(ServerTls {
         server: Server::new(&settings).map_err(|error| Error::new(error.0))?,
         reject: conf.ssl_reject_handshake,
+        status: ocsp::status(conf, core)?,
+        staplers,
         dynamic,
         kept: CertificateCache::new(conf.ssl_certificate_cache),
         passwords: conf.ssl_password_file.clone(),
@@ -113,14 +118,39 @@ fn pairs(conf: &SslConf, commands: &Commands) -> Result<Vec<(File, File)>> {
     Ok(certificates.into_iter().zip(keys).collect())
 }
 
-fn staple(conf: &SslConf, identity: Identity) -> Result<Identity> {
-    let path = &conf.ssl_stapling_file;
-    if path.as_os_str().is_empty() {
-        return Ok(identity);
+/// Loads certificates with their keys and, with `ssl_stapling`, what is or will be stapled to them.
+fn identities(
+    conf: &SslConf,
+    core: &CoreLocation,
+    pairs: &[(File, File)],
+    loader: &mut Loader<'_>,
+) -> Result<(Vec<Identity>, Vec<Rc<Stapler>>)> {
+    let (mut identities, mut staplers) = (Vec::new(), Vec::new());
+    let fetches = conf.ssl_stapling && conf.ssl_stapling_file.as_os_str().is_empty();
+    let trust = if fetches { Some(ocsp::trust(conf, loader)?) } else { None };
+    for pair in pairs {
+        let (File::Fixed(certificate), File::Fixed(key)) = pair else { continue };
+        let mut identity = load(certificate, key, &conf.ssl_password_file)?;
+        if let Some(trust) = &trust {
+            if let Some(stapler) = ocsp::stapler(conf, core, &identity, certificate, trust, loader) {
+                identity = stapler.identity().clone();
+                staplers.push(stapler);
+            }
+        } else if conf.ssl_stapling {
+            identity = with_file(&conf.ssl_stapling_file, &identity)?;
+        }
+        identities.push(identity);
     }
+    Ok((identities, staplers))
+}
+
+fn with_file(path: &std::path::Path, identity: &Identity) -> Result<Identity> {
     let response = std::fs::read(path).map_err(|error| {
         Error::new(format!("BIO_new_file(\"{}\") failed{}", path.display(), engine::log::Errno(&error)))
     })?;
+    if !tls::ocsp::is_response(&response) {
+        return Err(Error::new(format!("d2i_OCSP_RESPONSE_bio(\"{}\") failed", path.display())));
+    }
     Ok(identity.with_staple(response))
 }
 
@@ -165,6 +195,11 @@ fn tickets(conf: &SslConf) -> Result<TicketKeys> {
 }
 
 impl ServerTls {
+    /// Fetches OCSP responses for certificates that handshakes have used, in the background, where they are due.
+    pub fn fetch_staples(&self, log: &engine::log::Log) {
+        self.staplers.iter().for_each(|stapler| stapler.fetch_if_due(log));
+    }
+
     /// Whether certificates depend on the connection.
     pub fn is_dynamic(&self) -> bool {
         !self.dynamic.is_empty()

@@ -1,0 +1,62 @@
+//! OCSP for a server: what its directives make of `common::ocsp`.
+
+use std::rc::Rc;
+
+use ::conf::{Error, Loader, Result};
+use common::ocsp::{Names, Responder, Stapler, StatusCheck};
+use tls::{Identity, Trust};
+
+use super::conf::Ocsp;
+use super::{SslConf, VerifyClient};
+use crate::core::conf::CoreLocation;
+use crate::core::ssl_values::full_name;
+
+fn names(core: &CoreLocation) -> Names {
+    Names { resolver: core.resolver.clone(), timeout_ms: core.resolver_timeout }
+}
+
+/// Whom a response to be stapled may come from, beside the certificates behind the server's own.
+pub(super) fn trust(conf: &SslConf, loader: &Loader<'_>) -> Result<Rc<Trust>> {
+    let mut trust = Trust::new(0);
+    if !conf.ssl_trusted_certificate.is_empty() {
+        let name = full_name(&loader.env.conf_prefix, &conf.ssl_trusted_certificate);
+        trust.add_file(&name).map_err(|error| Error::new(error.0))?;
+    }
+    Ok(Rc::new(trust))
+}
+
+/// What staples responses to a certificate of the file `name`; `None` with a warning if that can't be.
+pub(super) fn stapler(
+    conf: &SslConf,
+    core: &CoreLocation,
+    identity: &Identity,
+    name: &str,
+    trust: &Rc<Trust>,
+    loader: &mut Loader<'_>,
+) -> Option<Rc<Stapler>> {
+    let responder = &conf.ssl_stapling_responder;
+    match Stapler::new(identity, name, responder, trust.clone(), names(core), conf.ssl_stapling_verify) {
+        Ok(stapler) => Some(Rc::new(stapler)),
+        Err(why) => {
+            loader.warnings.push(Error::new(format!("\"ssl_stapling\" ignored, {why}")));
+            None
+        }
+    }
+}
+
+/// How the status of clients' certificates is found out, if it is.
+pub(super) fn status(conf: &SslConf, core: &CoreLocation) -> Result<Option<StatusCheck>> {
+    if conf.ssl_ocsp == Ocsp::Off {
+        return Ok(None);
+    }
+    if conf.ssl_verify_client == VerifyClient::OptionalNoCa {
+        return Err(Error::new("\"ssl_ocsp\" is incompatible with \"ssl_verify_client optional_no_ca\""));
+    }
+    let mut responder = None;
+    if !conf.ssl_ocsp_responder.is_empty() {
+        let configured = Responder::configured(&conf.ssl_ocsp_responder);
+        responder = Some(configured.map_err(|why| Error::new(format!("{why} in \"ssl_ocsp_responder\"")))?);
+    }
+    let (whole, cache) = (conf.ssl_ocsp == Ocsp::On, conf.ssl_ocsp_cache.clone());
+    Ok(Some(StatusCheck { whole, responder, names: names(core), cache }))
+}

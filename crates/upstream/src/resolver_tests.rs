@@ -1,0 +1,212 @@
+//! The resolver against name servers in threads of the test.
+
+use std::future::Future;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+
+/// A name server on a port of its own, over UDP and TCP; counts what it is asked.
+struct NameServer {
+    addr: SocketAddr,
+    asked: Arc<AtomicUsize>,
+}
+
+impl NameServer {
+    /// `answer` makes the answer to a question, told whether it came over TCP; `None` is silence.
+    fn start(answer: impl Fn(&[u8], bool) -> Option<Vec<u8>> + Send + Sync + 'static) -> NameServer {
+        // A port that is free for UDP may be in use for TCP.
+        let pair = || UdpSocket::bind("127.0.0.1:0").and_then(|udp| Ok((TcpListener::bind(udp.local_addr()?)?, udp)));
+        let (tcp, udp) = (0..100).find_map(|_| pair().ok()).expect("some port is free for both");
+        let addr = udp.local_addr().unwrap();
+        let (answer, asked) = (Arc::new(answer), Arc::new(AtomicUsize::new(0)));
+        let (answer_tcp, count) = (answer.clone(), asked.clone());
+        std::thread::spawn(move || {
+            let mut question = [0; 512];
+            while let Ok((len, peer)) = udp.recv_from(&mut question) {
+                count.fetch_add(1, Ordering::SeqCst);
+                if let Some(answer) = answer(&question[..len], false) {
+                    udp.send_to(&answer, peer).unwrap();
+                }
+            }
+        });
+        std::thread::spawn(move || {
+            while let Ok((mut peer, _)) = tcp.accept() {
+                let mut question = [0; 512];
+                let len = peer.read(&mut question).unwrap();
+                let answer = answer_tcp(&question[2..len], true).unwrap();
+                peer.write_all(&(answer.len() as u16).to_be_bytes()).unwrap();
+                // In pieces, as TCP may have it.
+                answer.chunks(10).for_each(|piece| peer.write_all(piece).unwrap());
+            }
+        });
+        NameServer { addr, asked }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+/// The answer to a question: flags, and records (type, time, data) of the name that was asked for.
+fn reply(question: &[u8], flags: u16, records: &[(u16, u32, &[u8])]) -> Option<Vec<u8>> {
+    let mut out = question.to_vec();
+    out[2..4].copy_from_slice(&(0x8180 | flags).to_be_bytes());
+    out[6..8].copy_from_slice(&(records.len() as u16).to_be_bytes());
+    for (kind, ttl, data) in records {
+        out.extend_from_slice(&[0xc0, 12]);
+        out.extend_from_slice(&kind.to_be_bytes());
+        out.extend_from_slice(&[0, 1]);
+        out.extend_from_slice(&ttl.to_be_bytes());
+        out.extend_from_slice(&(data.len() as u16).to_be_bytes());
+        out.extend_from_slice(data);
+    }
+    Some(out)
+}
+
+fn is_six(question: &[u8]) -> bool {
+    question[question.len() - 3] == 28
+}
+
+fn resolver(servers: &[&NameServer], valid_s: Option<u64>, ipv6: bool) -> Rc<Resolver> {
+    let servers = servers.iter().map(|server| server.addr).collect();
+    Resolver::new(ResolverSpec { servers, valid_s, ipv4: true, ipv6 })
+}
+
+fn run(future: impl Future<Output = ()> + 'static) {
+    rt::Runtime::new(rt::Options::default()).unwrap().block_on(future);
+}
+
+async fn look(resolver: &Rc<Resolver>, name: &str) -> String {
+    match resolver.resolve(name.as_bytes(), 2000).await {
+        Ok(mut list) => {
+            list.sort();
+            list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn answers_are_kept_and_shared() {
+    run(async {
+        let server = NameServer::start(|question, _| {
+            if is_six(question) {
+                return reply(question, 0, &[(28, 9, &[0; 16])]);
+            }
+            reply(question, 0, &[(1, 9, &[127, 0, 0, 1]), (1, 9, &[127, 0, 0, 2])])
+        });
+        let both = resolver(&[&server], None, true);
+        let (one, two) = rt::join(look(&both, "a.test"), look(&both, "A.test.")).await;
+        assert_eq!((one.as_str(), one == two, server.asked()), ("127.0.0.1 127.0.0.2 ::", true, 2));
+        assert_eq!((look(&both, "a.test").await, server.asked()), (one, 2));
+        // Those of IPv4 come first, in some order.
+        let mut first = std::collections::BTreeSet::new();
+        for _ in 0..64 {
+            let all = both.resolve(b"a.test", 2000).await.unwrap();
+            assert!(all[2].is_ipv6());
+            first.insert(all[0]);
+        }
+        assert_eq!(first.len(), 2);
+        let four = resolver(&[&server], None, false);
+        assert_eq!((look(&four, "a.test").await.as_str(), server.asked()), ("127.0.0.1 127.0.0.2", 3));
+        for name in ["", "a..b", &"x".repeat(64)] {
+            assert_eq!(look(&four, name).await, "3: Host not found");
+        }
+    });
+}
+
+#[test]
+fn failures_are_not_kept() {
+    run(async {
+        let server = NameServer::start(|question, _| reply(question, question[13].into(), &[(1, 9, &[1, 2, 3, 4])]));
+        let resolver = resolver(&[&server], None, false);
+        for (name, expect) in [
+            ("\u{1}", "1: Format error"),
+            ("\u{2}", "2: Server failure"),
+            ("\u{3}", "3: Host not found"),
+            ("\u{3}", "3: Host not found"),
+            ("\u{5}", "5: Operation refused"),
+            ("\u{9}", "9: Unknown error"),
+        ] {
+            assert_eq!(look(&resolver, name).await, expect);
+        }
+        assert_eq!(server.asked(), 6);
+        let silent = NameServer::start(|_, _| None);
+        let silent = Resolver::new(ResolverSpec { servers: vec![silent.addr], ..resolver.spec.clone() });
+        assert_eq!(silent.resolve(b"a", 30).await, Err(ResolveError::TIMED_OUT));
+    });
+}
+
+#[test]
+fn a_server_that_does_not_understand_is_passed_over() {
+    run(async {
+        let bad = NameServer::start(|question, _| reply(question, 1, &[]));
+        let good = NameServer::start(|question, _| reply(question, 0, &[(1, 9, &[1, 2, 3, 4])]));
+        let resolver = resolver(&[&bad, &good], None, false);
+        assert_eq!((look(&resolver, "a.test").await.as_str(), bad.asked(), good.asked()), ("1.2.3.4", 1, 1));
+        // Whichever it is that begins, and with two questions at a time.
+        let both = self::resolver(&[&bad, &good], None, true);
+        for name in ["a.test", "b.test", "c.test", "d.test"] {
+            assert_eq!(look(&both, name).await, "1.2.3.4");
+            both.next.set(both.next.get() + 1);
+        }
+    });
+}
+
+#[test]
+fn times_end() {
+    run(async {
+        let server = NameServer::start(|question, _| reply(question, 0, &[(1, 0, &[1, 2, 3, 4])]));
+        let (of_answer, own) = (resolver(&[&server], None, false), resolver(&[&server], Some(1), false));
+        for resolver in [&of_answer, &of_answer, &own, &own] {
+            assert_eq!(look(resolver, "a").await, "1.2.3.4");
+        }
+        assert_eq!(server.asked(), 3);
+        rt::sleep(1100).await;
+        look(&own, "a").await;
+        assert_eq!(server.asked(), 4);
+    });
+}
+
+#[test]
+fn aliases_are_followed() {
+    run(async {
+        let server = NameServer::start(|question, _| match question[13] {
+            b'a' => reply(question, 0, &[(5, 9, &[1, b'b', 0xc0, 14])]),
+            b'b' => reply(question, 0, &[(1, 9, &[1, 2, 3, 4])]),
+            _ => reply(question, 0, &[(5, 9, &[1, b'd' + (question[13] - b'd' + 1) % 20, 0xc0, 14])]),
+        });
+        let resolver = resolver(&[&server], None, false);
+        assert_eq!(look(&resolver, "a.test").await, "1.2.3.4");
+        let before = server.asked();
+        assert_eq!(look(&resolver, "d.test").await, "3: Host not found");
+        assert_eq!(server.asked() - before, MOST_ALIASES);
+    });
+}
+
+#[test]
+fn what_does_not_fit_comes_over_tcp() {
+    run(async {
+        let server = NameServer::start(|question, tcp| {
+            let addr = if tcp { [1, 2, 3, 4] } else { [9; 4] };
+            reply(question, if tcp { 0 } else { 0x200 }, &[(1, 9, &addr)])
+        });
+        assert_eq!(look(&resolver(&[&server], None, false), "a.test").await, "1.2.3.4");
+    });
+}
+
+#[test]
+fn forged_answers_are_passed_over() {
+    run(async {
+        let server = NameServer::start(|question, _| {
+            let mut forged = reply(question, 0, &[(1, 9, &[9; 4])])?;
+            forged[0] ^= 1;
+            Some(forged)
+        });
+        let resolver = resolver(&[&server], None, false);
+        assert_eq!(resolver.resolve(b"a.test", 100).await, Err(ResolveError::TIMED_OUT));
+    });
+}

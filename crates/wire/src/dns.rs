@@ -1,0 +1,323 @@
+//! DNS messages (RFC 1035): questions for a name's addresses, and what answers say.
+//!
+//! An answer counts only if it repeats the question. Records of other names than the one that was asked for, and those it
+//! is an alias of, are passed over, so that an answer can't speak of names that nobody asked for.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A name as messages have it: labels with their lengths before them, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(Box<[u8]>);
+
+/// Which addresses are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Those of IPv4.
+    A = 1,
+    /// Those of IPv6.
+    Aaaa = 28,
+}
+
+/// What an answer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// 0, or why there is no answer (§4.1.1).
+    pub code: u8,
+    /// Whether there is more than fits: ask over TCP.
+    pub truncated: bool,
+    /// The addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The name to ask for instead, if the name is an alias of one whose addresses aren't in the answer.
+    pub alias: Option<Name>,
+    /// For how many seconds all this holds.
+    pub ttl: u32,
+}
+
+impl Default for Answer {
+    /// One that says nothing.
+    fn default() -> Answer {
+        Answer { code: 0, truncated: false, addresses: Vec::new(), alias: None, ttl: u32::MAX }
+    }
+}
+
+/// The code of an answer to a question that the server didn't understand.
+pub const FORMAT_ERROR: u8 = 1;
+/// The code of a server that can't answer.
+pub const SERVER_FAILURE: u8 = 2;
+/// The code for a name that doesn't exist.
+pub const NO_SUCH_NAME: u8 = 3;
+
+const HEAD: usize = 12;
+const MOST_LABEL: usize = 63;
+/// Four labels of the longest kind, and the empty one at the end. It should be 255 (§2.3.4), but nginx takes these too.
+const MOST_NAME: usize = 257;
+const CLASS_INTERNET: u16 = 1;
+const TYPE_ALIAS: u16 = 5;
+/// How often a name may be an alias within one answer.
+const MOST_ALIASES: usize = 16;
+/// How many records of an answer are looked at.
+const MOST_RECORDS: usize = 512;
+
+const IS_ANSWER: u16 = 0x8000;
+const OPCODE: u16 = 0x7800;
+const TRUNCATED: u16 = 0x0200;
+const RECURSION_DESIRED: u16 = 0x0100;
+
+impl Name {
+    /// The name written so, with or without a dot at its end; `None` if names can't be like that.
+    pub fn parse(text: &[u8]) -> Option<Name> {
+        let mut name = Vec::with_capacity(text.len() + 2);
+        for label in text.strip_suffix(b".").unwrap_or(text).split(|byte| *byte == b'.') {
+            if label.is_empty() || label.len() > MOST_LABEL {
+                return None;
+            }
+            name.push(label.len() as u8);
+            name.extend(label.iter().map(u8::to_ascii_lowercase));
+        }
+        name.push(0);
+        (name.len() <= MOST_NAME).then(|| Name(name.into()))
+    }
+
+    /// Reads a name of a message; and where it ends there.
+    fn read(message: &[u8], mut at: usize) -> Option<(Name, usize)> {
+        let mut name = Vec::new();
+        let mut end = None;
+        // Each pointer has to lead further back, so this comes to an end.
+        let mut limit = at;
+        loop {
+            match *message.get(at)? {
+                0 => {
+                    name.push(0);
+                    return Some((Name(name.into()), end.unwrap_or(at + 1)));
+                }
+                len @ 1..=63 => {
+                    let label = message.get(at + 1..at + 1 + usize::from(len))?;
+                    name.push(len);
+                    name.extend(label.iter().map(u8::to_ascii_lowercase));
+                    at += 1 + label.len();
+                }
+                high @ 0xc0.. => {
+                    end.get_or_insert(at + 2);
+                    at = usize::from(high & 0x3f) << 8 | usize::from(*message.get(at + 1)?);
+                    if at >= limit {
+                        return None;
+                    }
+                    limit = at;
+                }
+                _ => return None,
+            }
+            if name.len() >= MOST_NAME {
+                return None;
+            }
+        }
+    }
+}
+
+/// The question for a name's addresses, as a datagram.
+pub fn question(id: u16, name: &Name, kind: Kind) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEAD + name.0.len() + 4);
+    for word in [id, RECURSION_DESIRED, 1, 0, 0, 0] {
+        out.extend_from_slice(&word.to_be_bytes());
+    }
+    out.extend_from_slice(&name.0);
+    out.extend_from_slice(&(kind as u16).to_be_bytes());
+    out.extend_from_slice(&CLASS_INTERNET.to_be_bytes());
+    out
+}
+
+/// Reads the answer to a question; `None` if the message is none, or is the answer to another one.
+pub fn answer(message: &[u8], id: u16, name: &Name, kind: Kind) -> Option<Answer> {
+    let flags = word(message, 2)?;
+    if word(message, 0)? != id || flags & IS_ANSWER == 0 || flags & OPCODE != 0 {
+        return None;
+    }
+    let code = (flags & 15) as u8;
+    let mut answer = Answer { code, truncated: code == 0 && flags & TRUNCATED != 0, ..Answer::default() };
+    let questions = word(message, 4)?;
+    if questions == 0 && code == FORMAT_ERROR {
+        // Who didn't understand the question needn't repeat it.
+        return Some(answer);
+    }
+    let (asked, mut at) = Name::read(message, HEAD)?;
+    let is_it = asked == *name && word(message, at)? == kind as u16 && word(message, at + 2)? == CLASS_INTERNET;
+    if questions != 1 || !is_it {
+        return None;
+    }
+    if code != 0 || answer.truncated {
+        return Some(answer);
+    }
+    at += 4;
+    let mut records = Vec::new();
+    for _ in 0..usize::from(word(message, 6)?).min(MOST_RECORDS) {
+        let record = Record::read(message, at)?;
+        at = record.end;
+        records.push(record);
+    }
+    answer.follow(message, name, kind, &records)?;
+    Some(answer)
+}
+
+impl Answer {
+    /// Goes from alias to alias to the addresses.
+    fn follow(&mut self, message: &[u8], name: &Name, kind: Kind, records: &[Record]) -> Option<()> {
+        let mut name = name.clone();
+        for _ in 0..MOST_ALIASES {
+            for record in records.iter().filter(|record| record.is(&name, kind as u16)) {
+                self.addresses.push(address(message.get(record.data..record.end)?, kind)?);
+                self.ttl = self.ttl.min(record.ttl);
+            }
+            if !self.addresses.is_empty() {
+                self.alias = None;
+                return Some(());
+            }
+            let Some(alias) = records.iter().find(|record| record.is(&name, TYPE_ALIAS)) else { return Some(()) };
+            let (target, end) = Name::read(message, alias.data)?;
+            if end != alias.end {
+                return None;
+            }
+            self.ttl = self.ttl.min(alias.ttl);
+            self.alias = Some(target.clone());
+            name = target;
+        }
+        None
+    }
+}
+
+struct Record {
+    name: Name,
+    kind: u16,
+    ttl: u32,
+    /// Where its data begin and end.
+    data: usize,
+    end: usize,
+}
+
+impl Record {
+    fn read(message: &[u8], at: usize) -> Option<Record> {
+        let (name, at) = Name::read(message, at)?;
+        let (kind, class) = (word(message, at)?, word(message, at + 2)?);
+        let ttl = u32::from(word(message, at + 4)?) << 16 | u32::from(word(message, at + 6)?);
+        let data = at + 10;
+        let end = data + usize::from(word(message, at + 8)?);
+        if end > message.len() {
+            return None;
+        }
+        // Of another class it is about something else, and a time with the highest bit set is none (RFC 2181 §8).
+        let kind = if class == CLASS_INTERNET { kind } else { 0 };
+        Some(Record { name, kind, ttl: if ttl > i32::MAX as u32 { 0 } else { ttl }, data, end })
+    }
+
+    fn is(&self, name: &Name, kind: u16) -> bool {
+        self.kind == kind && self.name == *name
+    }
+}
+
+fn address(data: &[u8], kind: Kind) -> Option<IpAddr> {
+    Some(match kind {
+        Kind::A => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(data).ok()?)),
+        Kind::Aaaa => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(data).ok()?)),
+    })
+}
+
+fn word(message: &[u8], at: usize) -> Option<u16> {
+    message.get(at..at + 2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text.as_bytes()).expect("a name")
+    }
+
+    /// An answer with records (name, kind, ttl, data) behind the question for `a.test`.
+    fn message(flags: u16, kind: Kind, records: &[(&[u8], u16, u32, &[u8])]) -> Vec<u8> {
+        let mut out = question(7, &name("a.test"), kind);
+        out[2..4].copy_from_slice(&(IS_ANSWER | flags).to_be_bytes());
+        out[6..8].copy_from_slice(&(records.len() as u16).to_be_bytes());
+        for (name, kind, ttl, data) in records {
+            out.extend_from_slice(name);
+            out.extend_from_slice(&kind.to_be_bytes());
+            out.extend_from_slice(&[0, 1]);
+            out.extend_from_slice(&ttl.to_be_bytes());
+            out.extend_from_slice(&(data.len() as u16).to_be_bytes());
+            out.extend_from_slice(data);
+        }
+        out
+    }
+
+    const SAME: &[u8] = &[0xc0, 12];
+    const B: &[u8] = b"\x01b\x04test\0";
+
+    fn read(message: &[u8], kind: Kind) -> Option<String> {
+        let answer = answer(message, 7, &name("A.Test."), kind)?;
+        let alias = answer.alias.map(|alias| String::from_utf8_lossy(&alias.0).into_owned());
+        Some(format!("{} {} {:?} {alias:?} {}", answer.code, answer.truncated, answer.addresses, answer.ttl))
+    }
+
+    #[test]
+    fn names() {
+        let long = format!("{0}.{0}.{0}.{0}", "a".repeat(63));
+        for (text, good) in
+            [("a", true), ("a.b.", true), (&long, true), ("", false), (".", false), ("a..b", false), (".a", false)]
+        {
+            assert_eq!(Name::parse(text.as_bytes()).is_some(), good, "{text}");
+        }
+        assert!(Name::parse(&[b'a'; 64]).is_none() && Name::parse(format!("a.{}", &long[1..]).as_bytes()).is_none());
+        assert_eq!(
+            question(0x0102, &name("A.b"), Kind::A),
+            b"\x01\x02\x01\0\0\x01\0\0\0\0\0\0\x01a\x01b\0\0\x01\0\x01"
+        );
+    }
+
+    #[test]
+    fn answers() {
+        let check = |message: &[u8], expect: Option<&str>| assert_eq!(read(message, Kind::A).as_deref(), expect);
+        let one: (&[u8], u16, u32, &[u8]) = (SAME, 1, 60, &[127, 0, 0, 1]);
+        check(&message(0, Kind::A, &[one]), Some("0 false [127.0.0.1] None 60"));
+        check(&message(0, Kind::A, &[]), Some("0 false [] None 4294967295"));
+        check(&message(3, Kind::A, &[one]), Some("3 false [] None 4294967295"));
+        check(&message(TRUNCATED | 1, Kind::A, &[one]), Some("1 false [] None 4294967295"));
+        check(&message(TRUNCATED, Kind::A, &[one]), Some("0 true [] None 4294967295"));
+        check(&message(0, Kind::A, &[(B, 1, 60, &[127, 0, 0, 1])]), Some("0 false [] None 4294967295"));
+        // Aliases, in whatever order.
+        let (alias, other): ((&[u8], u16, u32, &[u8]), _) = ((SAME, 5, 9, B), (B, 1, 60, &[127, 0, 0, 2][..]));
+        let expect = Some("0 false [127.0.0.2] None 9");
+        check(&message(0, Kind::A, &[alias, other]), expect);
+        check(&message(0, Kind::A, &[other, alias]), expect);
+        check(&message(0, Kind::A, &[alias]), Some("0 false [] Some(\"\\u{1}b\\u{4}test\\0\") 9"));
+        check(&message(0, Kind::A, &[(SAME, 5, 9, SAME)]), None);
+        check(&message(0, Kind::A, &[(SAME, 1, u32::MAX, &[1, 2, 3, 4])]), Some("0 false [1.2.3.4] None 0"));
+        check(&message(0, Kind::A, &[(SAME, 1, 60, &[])]), None);
+        let six = message(0, Kind::Aaaa, &[(SAME, 28, 60, &[0; 16])]);
+        assert_eq!(read(&six, Kind::Aaaa).as_deref(), Some("0 false [::] None 60"));
+        // Answers to other questions.
+        check(&six, None);
+        let good = message(0, Kind::A, &[one]);
+        for at in [0, 1, 2, 5, 13, 14] {
+            let mut other = good.clone();
+            other[at] ^= 0x80;
+            check(&other, None);
+        }
+        check(&[0, 7, 0x80, 1, 0, 0, 0, 0, 0, 0, 0, 0], Some("1 false [] None 4294967295"));
+        check(&[0, 7, 0x80, 2, 0, 0, 0, 0, 0, 0, 0, 0], None);
+        (0..good.len()).for_each(|len| check(&good[..len], None));
+    }
+
+    #[test]
+    fn pointers_lead_back() {
+        for (bytes, expect) in [
+            (&b"\x01a\0"[..], Some(3)),
+            (b"\x01a\xc0\0", None),
+            (b"\xc0\0", None),
+            (b"\xc0\x05", None),
+            (b"\x80", None),
+            (b"\x05a", None),
+        ] {
+            assert_eq!(Name::read(bytes, 0).map(|(_, end)| end), expect);
+        }
+        let chain = b"\x01a\0\x01b\xc0\0\xc0\x03";
+        assert_eq!(Name::read(chain, 7), Some((name("b.a"), 9)));
+    }
+}

@@ -1,0 +1,22 @@
+//! Answers of name servers: whatever the bytes, no more than the question asked for; and none that is cut short.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use wire::dns::{Kind, Name, answer};
+
+fuzz_target!(|data: &[u8]| {
+    let (Some(name), Some(id)) = (Name::parse(b"a.test"), data.first_chunk::<2>()) else { return };
+    let id = u16::from_be_bytes(*id);
+    for kind in [Kind::A, Kind::Aaaa] {
+        let Some(found) = answer(data, id, &name, kind) else { continue };
+        assert!(found.addresses.iter().all(|address| address.is_ipv4() == (kind == Kind::A)));
+        let says_nothing = found.addresses.is_empty() && found.alias.is_none();
+        assert!(says_nothing || (found.code == 0 && !found.truncated && found.ttl <= i32::MAX as u32));
+        assert!(found.alias.is_none() || found.addresses.is_empty());
+        // Another question isn't answered by it, except by a server that didn't understand.
+        let other = answer(data, id.wrapping_add(1), &name, kind);
+        assert!(other.is_none());
+        // What follows the records is passed over.
+        assert_eq!(answer(&[data, b"more"].concat(), id, &name, kind), Some(found));
+    }
+});
