@@ -8,6 +8,7 @@
 mod backend;
 mod client;
 mod folder;
+pub mod frames;
 pub mod load;
 mod server;
 mod tools;
@@ -16,4 +17,4 @@ pub use backend::{Backend, Received};
 pub use client::{Connection, Response};
 pub use folder::Folder;
 pub use server::{Server, Setup, binary, free_port};
-pub use tools::{chromium, curl, python, sha256, tool};
+pub use tools::{EC, RSA, certificate, chromium, curl, openssl, python, sha256, tool};

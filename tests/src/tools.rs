@@ -57,3 +57,24 @@ pub fn sha256(path: &Path) -> String {
     assert!(out.status.success(), "sha256sum {}", path.display());
     String::from_utf8_lossy(&out.stdout).split(' ').next().unwrap_or_default().to_string()
 }
+
+/// Runs openssl in a folder; it must succeed.
+pub fn openssl(folder: &Path, args: &[&str]) {
+    let out = Command::new("openssl").args(args).current_dir(folder).output().expect("openssl is installed");
+    assert!(out.status.success(), "openssl {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// Makes a self-signed certificate `name.crt` with its key `name.key`, of a kind of key.
+pub fn certificate(folder: &Folder, name: &str, kind: &[&str]) {
+    let (key, crt) = (format!("{name}.key"), format!("{name}.crt"));
+    let (subject, names) = (format!("/CN={name}"), format!("subjectAltName=DNS:{name}"));
+    let mut args = vec!["req", "-x509", "-nodes", "-days", "30", "-keyout", &key, "-out", &crt];
+    args.extend(["-subj", &subject, "-addext", &names]);
+    args.extend(kind);
+    openssl(folder.path(), &args);
+}
+
+/// A key on P-256, for [`certificate`].
+pub const EC: &[&str] = &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+/// A key of RSA, for [`certificate`].
+pub const RSA: &[&str] = &["-newkey", "rsa:2048"];

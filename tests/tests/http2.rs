@@ -1,11 +1,11 @@
 //! HTTP/2: curl, nghttp, h2load and Python's h2 as clients; what they don't say, frames by hand.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use e2e::{Server, Setup, curl, tool};
+use e2e::frames::{
+    CONTINUATION, DATA, GET, GOAWAY, HEADERS, PING, POST, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, frame, request,
+};
+use e2e::{EC, Server, Setup, certificate, curl, tool};
 use rustix::process::Signal;
 
 const PRIOR: &str = "--http2-prior-knowledge";
@@ -20,86 +20,6 @@ fn get(server: &Server, path: &str, options: &[&str]) -> String {
 fn run(program: &str, args: &[&str]) -> Option<String> {
     let out = Command::new(tool(&[program])?).args(args).stdin(Stdio::null()).output().expect("it is installed");
     Some(String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
-}
-
-/// The header and the payload of a frame.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend(payload);
-    bytes
-}
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
-
-/// A header block: a method of the static table, `http`, a path, `:authority: a`.
-fn request(method: u8, path: &str) -> Vec<u8> {
-    let mut block = vec![0x80 | method, 0x86, 0x04, path.len() as u8];
-    block.extend(path.as_bytes());
-    block.extend([0x01, 1, b'a']);
-    block
-}
-
-const GET: u8 = 2;
-const POST: u8 = 3;
-
-/// A client that writes frames.
-struct Raw {
-    socket: TcpStream,
-}
-
-/// A frame that was received: its kind, flags, stream, payload.
-type Frame = (u8, u8, u32, Vec<u8>);
-
-impl Raw {
-    fn new(server: &Server) -> Raw {
-        Raw::on(server.port())
-    }
-
-    fn on(port: u16) -> Raw {
-        let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
-        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
-        socket.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).expect("it reads");
-        Raw { socket }
-    }
-
-    /// The server may have closed by now.
-    fn send(&mut self, bytes: &[u8]) -> bool {
-        self.socket.write_all(bytes).is_ok()
-    }
-
-    fn next(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        self.socket.read_exact(&mut head).ok()?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-        let mut payload = vec![0; length];
-        self.socket.read_exact(&mut payload).ok()?;
-        Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
-    }
-
-    /// Frames up to one of this kind, which is the last.
-    fn until(&mut self, kind: u8) -> Vec<Frame> {
-        let mut frames = Vec::new();
-        while let Some(frame) = self.next() {
-            frames.push(frame);
-            if frames.last().is_some_and(|frame| frame.0 == kind) {
-                return frames;
-            }
-        }
-        panic!("no frame of kind {kind}, but {frames:?}");
-    }
-
-    fn go_away_code(&mut self) -> u8 {
-        self.until(GOAWAY).last().expect("it was found").3[7]
-    }
 }
 
 #[test]
@@ -133,7 +53,7 @@ fn curl_and_its_requests() {
     assert_eq!(get(&server, "/echo", &["--data-binary", &upload]), "640000");
     assert_eq!(get(&server, "/echo", &["-T", "-", "-X", "POST", "--expect100-timeout", "20"]), "0");
     // curl 7 fails now and then where the response ends before its request: so frames by hand.
-    let mut raw = Raw::new(&server);
+    let mut raw = Raw::on(server.port());
     let block = [request(POST, "/small"), vec![0x0f, 0x0d, 2, b'1', b'9']].concat();
     raw.send(&frame(HEADERS, 4, 1, &block));
     let frames = raw.until(RST_STREAM);
@@ -146,18 +66,12 @@ fn curl_and_its_requests() {
 #[test]
 fn tls_agrees_on_it() {
     let setup = Setup::http(
-        "server { listen 127.0.0.1:%%PORT%% ssl; http2 on; ssl_certificate %%DIR%%/crt; ssl_certificate_key %%DIR%%/key;
+        "server { listen 127.0.0.1:%%PORT%% ssl; http2 on; ssl_certificate %%DIR%%/a.crt; ssl_certificate_key %%DIR%%/a.key;
             location / { return 200 \"$http2 $ssl_alpn_protocol\"; } }
          server { listen 127.0.0.1:%%PORT%% ssl; server_name off.test; http2 off;
-            ssl_certificate %%DIR%%/crt; ssl_certificate_key %%DIR%%/key; location / { return 200 \"$http2-\"; } }",
+            ssl_certificate %%DIR%%/a.crt; ssl_certificate_key %%DIR%%/a.key; location / { return 200 \"$http2-\"; } }",
     );
-    let out = Command::new("openssl")
-        .args(["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-days", "30"])
-        .args(["-subj", "/CN=a", "-keyout", "key", "-out", "crt"])
-        .current_dir(setup.folder().path())
-        .output()
-        .expect("openssl is installed");
-    assert!(out.status.success());
+    certificate(setup.folder(), "a", EC);
     let server = setup.start();
     let get = |name: &str, options: &[&str]| {
         let resolve = format!("{name}:{}:127.0.0.1", server.port());
@@ -198,7 +112,7 @@ fn trailers_and_early_ends() {
             location /r { return 200 ok; } }",
     )
     .start();
-    let mut raw = Raw::new(&server);
+    let mut raw = Raw::on(server.port());
     raw.send(&frame(HEADERS, 5, 1, &request(GET, "/trailer")));
     let frames = raw.until(DATA);
     assert_eq!(frames.last().map(|frame| &frame.3[..]), Some(&b"body"[..]));
@@ -219,7 +133,7 @@ fn floods_end_the_connection() {
     let server = Setup::http("http2 on; server { listen 127.0.0.1:%%PORT%%; location / { return 200 ok; } }").start();
     let calm = 11;
     // Streams that are opened to be reset.
-    let mut raw = Raw::new(&server);
+    let mut raw = Raw::on(server.port());
     for id in (1..20_000).step_by(2) {
         let both = [frame(HEADERS, 5, id, &request(GET, "/")), frame(RST_STREAM, 0, id, &[0, 0, 0, 8])].concat();
         if !raw.send(&both) {
@@ -228,7 +142,7 @@ fn floods_end_the_connection() {
     }
     assert_flood(&mut raw, &server, calm);
     // A head without end.
-    let mut raw = Raw::new(&server);
+    let mut raw = Raw::on(server.port());
     raw.send(&frame(HEADERS, 1, 1, &request(GET, "/")));
     for _ in 0..1000 {
         if !raw.send(&frame(CONTINUATION, 0, 1, &[])) {
@@ -237,7 +151,7 @@ fn floods_end_the_connection() {
     }
     assert_flood(&mut raw, &server, calm);
     // Questions without end.
-    let mut raw = Raw::new(&server);
+    let mut raw = Raw::on(server.port());
     for _ in 0..20_000 {
         if !raw.send(&frame(PING, 0, 0, &[0; 8])) {
             break;
@@ -268,7 +182,7 @@ fn connections_end_in_an_orderly_way() {
          server { listen 127.0.0.1:%%PORT_late%%; client_header_timeout 100ms; location / { return 200 ok; } }",
     )
     .start();
-    let mut raw = Raw::new(&server);
+    let mut raw = Raw::on(server.port());
     raw.send(&[frame(HEADERS, 5, 1, &request(GET, "/")), frame(HEADERS, 5, 3, &request(GET, "/"))].concat());
     let goaway = raw.until(GOAWAY).pop().expect("it was found");
     assert_eq!(&goaway.3[..8], [0, 0, 0, 3, 0, 0, 0, 0], "the last stream, and no error");
@@ -287,9 +201,9 @@ fn a_worker_that_quits_finishes_streams() {
     )
     .file("www/big", "0123456789".repeat(30_000))
     .start();
-    let mut raw = Raw::new(&server);
-    raw.send(&frame(8, 0, 0, &1_000_000_u32.to_be_bytes()));
-    raw.send(&frame(8, 0, 0, &1_000_000_u32.to_be_bytes()));
+    let mut raw = Raw::on(server.port());
+    raw.send(&frame(WINDOW_UPDATE, 0, 0, &1_000_000_u32.to_be_bytes()));
+    raw.send(&frame(WINDOW_UPDATE, 0, 0, &1_000_000_u32.to_be_bytes()));
     let mut settings = vec![0, 4];
     settings.extend(1_000_000_u32.to_be_bytes());
     raw.send(&frame(SETTINGS, 0, 0, &settings));

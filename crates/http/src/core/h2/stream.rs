@@ -13,6 +13,7 @@ use wire::h2::{Code, StreamKey};
 use wire::hpack::Indexing;
 
 use super::shared::Shared;
+use super::websocket::Tunnel;
 use crate::core::response::Headers;
 
 /// A stream, held by its request.
@@ -38,6 +39,7 @@ pub(super) struct StreamState {
     /// What is queued counts as sent.
     at_once: Cell<bool>,
     window_opened: Cell<bool>,
+    tunnel: Cell<Tunnel>,
     recv_deadline: Cell<Option<u64>>,
     recv_timer: RefCell<Option<Pin<Box<rt::Sleep>>>>,
     send_timeout_ms: Cell<Option<u64>>,
@@ -79,6 +81,7 @@ impl StreamState {
             head_received: Cell::new(0),
             at_once: Cell::new(false),
             window_opened: Cell::new(false),
+            tunnel: Cell::new(Tunnel::No),
             recv_deadline: Cell::new(None),
             recv_timer: RefCell::default(),
             send_timeout_ms: Cell::new(None),
@@ -95,7 +98,7 @@ impl StreamState {
     /// A part of the body has come.
     pub(super) fn receive(&self, bytes: Bytes, end: bool) {
         if !bytes.is_empty() {
-            self.body.borrow_mut().push_back(bytes);
+            enqueue(&mut self.body.borrow_mut(), bytes);
         }
         self.ended.set(self.ended.get() || end);
         self.wake();
@@ -120,6 +123,19 @@ impl StreamState {
         if !task.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             *task = Some(cx.waker().clone());
         }
+    }
+}
+
+/// Puts a part behind those that nobody has taken yet. A small one is copied then: it shares the buffer that it was read
+/// into, and many of them would hold one each.
+fn enqueue(body: &mut VecDeque<Bytes>, bytes: Bytes) {
+    const SMALL: usize = 4096;
+    if bytes.len() > SMALL || body.is_empty() {
+        return body.push_back(bytes);
+    }
+    match body.back_mut() {
+        Some(last) if last.len() + bytes.len() <= SMALL => *last = Bytes::from([&last[..], &bytes[..]].concat()),
+        _ => body.push_back(Bytes::from(bytes.to_vec())),
     }
 }
 
@@ -152,6 +168,15 @@ impl StreamHandle {
     /// Whether the client has given it up, or the connection is gone.
     pub fn is_gone(&self) -> bool {
         self.state().gone.get().is_some()
+    }
+
+    /// Whether it is, or is to be, a tunnel.
+    pub(super) fn tunnel(&self) -> Tunnel {
+        self.state().tunnel.get()
+    }
+
+    pub(super) fn set_tunnel(&self, tunnel: Tunnel) {
+        self.state().tunnel.set(tunnel);
     }
 
     /// Ready once the stream is of no use any more.
@@ -350,5 +375,23 @@ impl StreamHandle {
 fn write_fields(head: &mut wire::h2::HeadWriter<'_>, fields: &Headers) {
     for field in &fields.0 {
         head.field(&field.name, &field.value, Indexing::Without);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_parts_share_memory() {
+        let mut body = VecDeque::new();
+        let mut sent = Vec::new();
+        for n in 0..20_000_usize {
+            let part = vec![n as u8; if n % 1000 == 999 { 5000 } else { 1 }];
+            sent.extend_from_slice(&part);
+            enqueue(&mut body, Bytes::from(part));
+        }
+        assert_eq!(body.iter().flat_map(|part| part.to_vec()).collect::<Vec<_>>(), sent);
+        assert_eq!(body.len(), 40, "the large ones, and one between each two of them");
     }
 }
