@@ -17,4 +17,4 @@ pub use backend::{Backend, Received};
 pub use client::{Connection, Response};
 pub use folder::Folder;
 pub use server::{Server, Setup, binary, free_port};
-pub use tools::{EC, RSA, certificate, chromium, curl, openssl, python, sha256, tool};
+pub use tools::{EC, RSA, certificate, chromium, curl, openssl, python, python_h2, sha256, tool};

@@ -51,6 +51,21 @@ pub fn chromium(url: &str, options: &[&str]) -> Option<String> {
     Some(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
+/// What `tests/site/h2_client.py` prints: Python's h2 as a client over TLS. It must succeed; none if it isn't installed.
+pub fn python_h2(port: u16, args: &[&str]) -> Option<String> {
+    let python = python()?;
+    let known = Command::new(&python).args(["-c", "import h2"]).stderr(Stdio::null()).status();
+    if !known.is_ok_and(|status| status.success()) {
+        assert!(std::env::var_os("TIDEGATE_SKIP_MISSING").is_some(), "python3-h2 isn't installed");
+        return None;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/site/h2_client.py");
+    let out = Command::new(python).arg(script).arg(port.to_string()).args(args).output().expect("python starts");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    Some(text)
+}
+
 /// The SHA-256 sum of a file, in hexadecimal.
 pub fn sha256(path: &Path) -> String {
     let out = Command::new("sha256sum").arg(path).output().expect("sha256sum is installed");

@@ -1,11 +1,13 @@
 //! HTTP/2: curl, nghttp, h2load and Python's h2 as clients; what they don't say, frames by hand.
 
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use e2e::frames::{
     CONTINUATION, DATA, GET, GOAWAY, HEADERS, PING, POST, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, frame, request,
 };
-use e2e::{EC, Server, Setup, certificate, curl, tool};
+use e2e::{EC, Server, Setup, certificate, chromium, curl, python_h2, tool};
 use rustix::process::Signal;
 
 const PRIOR: &str = "--http2-prior-knowledge";
@@ -104,6 +106,70 @@ fn many_streams() {
 }
 
 #[test]
+fn clients_over_tls() {
+    let mut page = String::from("<!doctype html><title>assets</title><link rel=stylesheet href=/a.css><p id=said>none</p>");
+    for n in 0..20 {
+        page += &format!("<img src=/i{n}.svg width=5>");
+    }
+    page += "<script src=/a.js></script>";
+    let script = "onload = () => { const seen = [...document.images].filter((i) => i.naturalWidth).length;
+        said.textContent = `${seen} images ${getComputedStyle(said).color}`; };";
+    let mut setup = Setup::http(
+        "types { text/html html; text/css css; application/javascript js; image/svg+xml svg; }
+         log_format seen '$http2 $connection $status $uri $http_user_agent';
+         server { listen 127.0.0.1:%%PORT%% ssl; http2 on; root %%DIR%%/www; index index.html; access_log access.log seen;
+            ssl_certificate %%DIR%%/localhost.crt; ssl_certificate_key %%DIR%%/localhost.key; keepalive_requests 100000;
+            client_max_body_size 0;
+            location /upload { proxy_pass http://127.0.0.1:%%PORT_back%%; } }
+         server { listen 127.0.0.1:%%PORT_back%%; client_max_body_size 0; return 200 $content_length; }",
+    )
+    .file("www/index.html", &page)
+    .file("www/a.css", "#said { color: rgb(1, 2, 3) }")
+    .file("www/a.js", script)
+    .file("www/big", "0123456789".repeat(100_000));
+    for n in 0..20 {
+        let text = format!("<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'><rect width='{n}' height='9'/></svg>");
+        setup = setup.file(&format!("www/i{n}.svg"), text);
+    }
+    certificate(setup.folder(), "localhost", EC);
+    let server = setup.start();
+    let url = |path: &str| format!("https://localhost:{}{path}", server.port());
+    let sizes = |options: &[&str]| {
+        let (big, svg) = (url("/big"), url("/i7.svg"));
+        let mut args = vec!["-k", "-w", "%{http_version} %{size_download},", "-o", "/dev/null", "-o", "/dev/null"];
+        args.extend(options);
+        args.extend([&big[..], &svg]);
+        String::from_utf8_lossy(&curl(&args)).into_owned()
+    };
+    assert!(sizes(&["--http1.1"]).starts_with("1.1 1000000,1.1 "));
+    assert!(sizes(&["--http2"]).starts_with("2 1000000,2 "));
+    for (path, count) in [("/i1.svg", "2000"), ("/big", "100")] {
+        let Some(out) = run("h2load", &["-n", count, "-c", "4", "-m", "20", &url(path)]) else { return };
+        assert!(out.contains(&format!("{count} succeeded, 0 failed, 0 errored")), "{out}");
+        assert!(out.contains("Application protocol: h2"), "{out}");
+    }
+    let Some(out) = run("nghttp", &["-nv", "--no-verify-peer", "-H", "user-agent: x", &url("/"), &url("/big")]) else {
+        return;
+    };
+    assert_eq!(out.matches(":status: 200").count(), 2, "{out}");
+    let address = format!("localhost:{}", server.port());
+    let Some(out) = run("openssl", &["s_client", "-connect", &address, "-alpn", "h2,http/1.1"]) else { return };
+    assert!(out.contains("ALPN protocol: h2"), "{out}");
+    let Some(out) = python_h2(server.port(), &["requests", "/big", "/", "/a.css", "/none"]) else { return };
+    assert!(out.starts_with(&format!("/big 200 1000000 ended\n/ 200 {} ended\n", page.len())), "{out}");
+    assert!(out.contains("/none 404 "), "{out}");
+    let Some(out) = python_h2(server.port(), &["upload", "/upload", "3000000"]) else { return };
+    assert_eq!(out, "200 3000000\n");
+    let Some(dom) = chromium(&url("/"), &["--ignore-certificate-errors"]) else { return };
+    assert!(dom.contains("20 images rgb(1, 2, 3)"), "{dom}");
+    let log = server.read("access.log");
+    let seen: Vec<_> = log.lines().filter(|line| line.contains("Chrome/") && !line.contains("favicon")).collect();
+    let connections: BTreeSet<_> = seen.iter().map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!((seen.len(), connections.len()), (23, 1), "{log}");
+    assert!(seen.iter().all(|line| line.starts_with("h2 ") && line.contains(" 200 ")), "{log}");
+}
+
+#[test]
 fn trailers_and_early_ends() {
     let server = Setup::http(
         "http2 on; server { listen 127.0.0.1:%%PORT%%;
@@ -192,6 +258,91 @@ fn connections_end_in_an_orderly_way() {
     let mut raw = Raw::on(server.port_of("PORT_late"));
     raw.send(&frame(HEADERS, 1, 1, &request(GET, "/")));
     assert_eq!(raw.until(RST_STREAM).last().map(|frame| frame.3[3]), Some(1), "half a head");
+}
+
+#[test]
+fn a_response_that_nobody_takes_is_given_up() {
+    let server = Setup::http(
+        "http2 on; server { listen 127.0.0.1:%%PORT%%; send_timeout 200ms; root %%DIR%%/www;
+            location /text { return 200 \"0123456789\"; } }",
+    )
+    .file("www/big", "0123456789".repeat(30_000))
+    .start();
+    let mut raw = Raw::with(server.port(), &[(4, 5)]);
+    for (stream, path) in [(1, "/big"), (3, "/text")] {
+        raw.send(&frame(HEADERS, 5, stream, &request(GET, path)));
+        assert_eq!(raw.until(DATA).last().map(|frame| frame.3.len()), Some(5), "{path}");
+        assert_eq!(raw.until(RST_STREAM).last().map(|frame| frame.2), Some(stream), "{path}");
+    }
+    // Nothing holds the worker up.
+    assert!(server.stop().success());
+}
+
+#[test]
+fn requests_that_begin_as_others_end() {
+    let server = Setup::http("http2 on; server { listen 127.0.0.1:%%PORT%%; root %%DIR%%/www; }")
+        .file("www/some", "0123456789".repeat(15_000))
+        .start();
+    let room = frame(WINDOW_UPDATE, 0, 0, &50_000_000_u32.to_be_bytes());
+    let open = [&[0, 4][..], &1_000_000_u32.to_be_bytes()].concat();
+    for turn in 0..150 {
+        let mut raw = Raw::with(server.port(), &[(4, 0)]);
+        for n in 0..10 {
+            raw.send(&frame(HEADERS, 5, 2 * n + 1, &request(GET, "/some")));
+        }
+        (0..10).for_each(|_| drop(raw.until(HEADERS)));
+        // These responses go out in more than one turn of the server's loop, and the next request comes when the last of
+        // them are on their way and their tasks don't know.
+        let begun = Instant::now();
+        raw.send(&[room.clone(), frame(SETTINGS, 0, 0, &open)].concat());
+        while begun.elapsed() < Duration::from_micros(turn * 20) {}
+        raw.send(&frame(HEADERS, 5, 21, &request(GET, "/some")));
+        let mut ended = 0;
+        while ended < 11 {
+            let (kind, flags, ..) = raw.next().expect("it goes on");
+            ended += usize::from(kind == DATA && flags & 1 == 1);
+        }
+    }
+    // No request is forgotten, and no connection because of it.
+    assert!(server.stop().success());
+}
+
+#[test]
+fn windows_that_many_responses_share() {
+    let server = Setup::http(
+        "http2 on; keepalive_timeout 300ms; send_timeout 300ms;
+         server { listen 127.0.0.1:%%PORT%%; root %%DIR%%/www; }",
+    )
+    .file("www/30k", "0123456789".repeat(3000))
+    .start();
+    // Each alone fits into the connection's window of 64 KiB; what doesn't go out in time is given up.
+    let mut raw = Raw::with(server.port(), &[(4, 1_000_000)]);
+    for n in 0..20 {
+        raw.send(&frame(HEADERS, 5, 2 * n + 1, &request(GET, "/30k")));
+    }
+    let (mut bytes, mut resets) = (0, 0);
+    while let Some((kind, ..)) = raw.next().inspect(|frame| bytes += if frame.0 == DATA { frame.3.len() } else { 0 }) {
+        resets += usize::from(kind == RST_STREAM);
+    }
+    assert_eq!((bytes, resets), (65_535, 18));
+    // The window is taken back while responses are made that count on it. Much that means nothing comes between, so that
+    // the server has to read twice.
+    for n in 0..10 {
+        let mut raw = Raw::with(server.port(), &[]);
+        let nothing = vec![0; 300_000 + n * 20_000];
+        let taken = [&[0, 4][..], &[0; 4]].concat();
+        let parts = [
+            frame(HEADERS, 5, 1, &request(GET, "/30k")),
+            frame(0x42, 0, 0, &nothing),
+            frame(SETTINGS, 0, 0, &taken),
+        ];
+        raw.send(&parts.concat());
+        raw.socket().set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
+        while raw.next().is_some() {}
+        let mut byte = [0];
+        let end = std::io::Read::read(&mut raw.socket(), &mut byte);
+        assert!(end.is_ok_and(|n| n == 0), "the connection ends");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use e2e::{EC, Setup, certificate, chromium, curl, free_port, python, sha256};
+use e2e::{EC, Setup, certificate, chromium, curl, free_port, python, python_h2, sha256};
 
 /// The application server of `site/app.py`; ended with the test.
 struct App {
@@ -180,21 +180,15 @@ fn websocket_over_http2() {
     ));
     certificate(setup.folder(), "localhost", EC);
     let mut server = setup.start();
-    let port = server.port().to_string();
     let large = "tide ".repeat(12_000);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/site/h2_websocket.py");
     for (end, last) in [("close", "close 1000\nstream ended\n"), ("half", "stream ended\n")] {
-        let args = [&port, "/app/echo", end, "hello", &large];
-        let out = Command::new(python().expect("the application runs")).arg(&script).args(args).output();
-        let out = out.expect("python starts");
-        let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+        let Some(text) = python_h2(server.port(), &["websocket", "/app/echo", end, "hello", &large]) else { return };
         let expect = format!("status 200 []\ntext HELLO\ntext {}\n{last}", large.to_uppercase());
         assert!(text == expect, "{end}: {text}");
         server.read_until("access.log", "HTTP/2.0 GET 200 /app/echo 101\n");
     }
     let before = server.read("access.log").matches("/app/echo").count();
-    let url = format!("https://localhost:{port}/app/page");
+    let url = format!("https://localhost:{}/app/page", server.port());
     let Some(dom) = chromium(&url, &["--ignore-certificate-errors"]) else { return };
     assert!(dom.contains("TIDE and 40 via h2"), "{dom}");
     server.wait(|s| s.read("access.log").matches("HTTP/2.0 GET 200 /app/echo 101").count() > before, "the socket's end");

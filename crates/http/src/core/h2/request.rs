@@ -17,10 +17,9 @@ use crate::core::tls;
 use crate::modules::http2::Http2Conf;
 
 /// Serves the request of a stream.
-pub(super) async fn serve(shared: Rc<Shared>, state: Rc<StreamState>, head: Head, end_stream: bool) {
-    let running = Running::new(shared.clone(), state.key);
-    let http = shared.http.clone();
-    let mut r = Request::begin(connection(&shared, state), &http);
+pub(super) async fn serve(running: Running, state: Rc<StreamState>, head: Head, end_stream: bool) {
+    let http = running.shared.http.clone();
+    let mut r = Request::begin(connection(&running.shared, state), &http);
     http.status.requests.add(1);
     let _doing = Doing::new(&http.status.writing);
     let refused = prepare(&mut r, head, end_stream).err();
@@ -107,7 +106,8 @@ fn end_stream_of(r: &Request) {
     let Some(stream) = r.conn.stream.stream() else { return };
     let (shared, key) = (stream.shared(), stream.key());
     let mut protocol = shared.protocol.borrow_mut();
-    if !stream.has_ended() {
+    // What failed may be queued to its end, and wait for windows in vain.
+    if !stream.has_ended() || !r.completed {
         let late = r.error_status == 408;
         let code = match stream.tunnel() {
             // RFC 8441 §5.
@@ -121,14 +121,14 @@ fn end_stream_of(r: &Request) {
     }
 }
 
-/// Counts the task while it runs; whatever its end, the stream doesn't outlive it without one.
-struct Running {
+/// Counts a request from its head to its task's end; whatever that is, the stream doesn't outlive it without one.
+pub(super) struct Running {
     shared: Rc<Shared>,
     key: StreamKey,
 }
 
 impl Running {
-    fn new(shared: Rc<Shared>, key: StreamKey) -> Running {
+    pub(super) fn new(shared: Rc<Shared>, key: StreamKey) -> Running {
         shared.running.set(shared.running.get() + 1);
         Running { shared, key }
     }

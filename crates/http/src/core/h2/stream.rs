@@ -38,6 +38,8 @@ pub(super) struct StreamState {
     head_received: Cell<u64>,
     /// What is queued counts as sent.
     at_once: Cell<bool>,
+    /// The whole response has left the queue: what becomes of the stream afterwards doesn't matter to it.
+    sent: Cell<bool>,
     window_opened: Cell<bool>,
     tunnel: Cell<Tunnel>,
     recv_deadline: Cell<Option<u64>>,
@@ -80,6 +82,7 @@ impl StreamState {
             accepted: Cell::new(0),
             head_received: Cell::new(0),
             at_once: Cell::new(false),
+            sent: Cell::new(false),
             window_opened: Cell::new(false),
             tunnel: Cell::new(Tunnel::No),
             recv_deadline: Cell::new(None),
@@ -93,6 +96,12 @@ impl StreamState {
         if let Some(task) = self.task.take() {
             task.wake();
         }
+    }
+
+    /// Everything that was queued is on its way.
+    pub(super) fn drained(&self) {
+        self.sent.set(matches!(*self.end.borrow(), End::Queued));
+        self.wake();
     }
 
     /// A part of the body has come.
@@ -299,6 +308,9 @@ impl StreamHandle {
 
     /// Takes a part of the body over. Ready: it is on its way.
     pub fn poll_send(&self, cx: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>> {
+        if self.state().sent.get() {
+            return Poll::Ready(Ok(()));
+        }
         if self.is_gone() {
             chain.clear();
             return Poll::Ready(Err(gone()));
