@@ -91,7 +91,7 @@ impl Raw {
     }
 
     /// The next frame; none when the connection has ended.
-    pub fn next(&mut self) -> Option<Frame> {
+    pub fn receive(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         self.socket.read_exact(&mut head).ok()?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
@@ -103,7 +103,7 @@ impl Raw {
     /// Frames up to one of this kind, which is the last.
     pub fn until(&mut self, kind: u8) -> Vec<Frame> {
         let mut frames = Vec::new();
-        while let Some(frame) = self.next() {
+        while let Some(frame) = self.receive() {
             frames.push(frame);
             if frames.last().is_some_and(|frame| frame.0 == kind) {
                 return frames;

@@ -107,7 +107,8 @@ fn many_streams() {
 
 #[test]
 fn clients_over_tls() {
-    let mut page = String::from("<!doctype html><title>assets</title><link rel=stylesheet href=/a.css><p id=said>none</p>");
+    let mut page =
+        String::from("<!doctype html><title>assets</title><link rel=stylesheet href=/a.css><p id=said>none</p>");
     for n in 0..20 {
         page += &format!("<img src=/i{n}.svg width=5>");
     }
@@ -128,7 +129,9 @@ fn clients_over_tls() {
     .file("www/a.js", script)
     .file("www/big", "0123456789".repeat(100_000));
     for n in 0..20 {
-        let text = format!("<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'><rect width='{n}' height='9'/></svg>");
+        let text = format!(
+            "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'><rect width='{n}' height='9'/></svg>"
+        );
         setup = setup.file(&format!("www/i{n}.svg"), text);
     }
     certificate(setup.folder(), "localhost", EC);
@@ -229,7 +232,7 @@ fn floods_end_the_connection() {
 
 /// What was sent in vain may make the kernel throw the GOAWAY away: then the log knows.
 fn assert_flood(raw: &mut Raw, server: &Server, code: u8) {
-    while let Some(frame) = raw.next() {
+    while let Some(frame) = raw.receive() {
         if frame.0 == GOAWAY {
             assert_eq!(frame.3[7], code);
             return;
@@ -299,7 +302,7 @@ fn requests_that_begin_as_others_end() {
         raw.send(&frame(HEADERS, 5, 21, &request(GET, "/some")));
         let mut ended = 0;
         while ended < 11 {
-            let (kind, flags, ..) = raw.next().expect("it goes on");
+            let (kind, flags, ..) = raw.receive().expect("it goes on");
             ended += usize::from(kind == DATA && flags & 1 == 1);
         }
     }
@@ -321,7 +324,8 @@ fn windows_that_many_responses_share() {
         raw.send(&frame(HEADERS, 5, 2 * n + 1, &request(GET, "/30k")));
     }
     let (mut bytes, mut resets) = (0, 0);
-    while let Some((kind, ..)) = raw.next().inspect(|frame| bytes += if frame.0 == DATA { frame.3.len() } else { 0 }) {
+    while let Some((kind, ..)) = raw.receive().inspect(|frame| bytes += if frame.0 == DATA { frame.3.len() } else { 0 })
+    {
         resets += usize::from(kind == RST_STREAM);
     }
     assert_eq!((bytes, resets), (65_535, 18));
@@ -331,14 +335,11 @@ fn windows_that_many_responses_share() {
         let mut raw = Raw::with(server.port(), &[]);
         let nothing = vec![0; 300_000 + n * 20_000];
         let taken = [&[0, 4][..], &[0; 4]].concat();
-        let parts = [
-            frame(HEADERS, 5, 1, &request(GET, "/30k")),
-            frame(0x42, 0, 0, &nothing),
-            frame(SETTINGS, 0, 0, &taken),
-        ];
+        let parts =
+            [frame(HEADERS, 5, 1, &request(GET, "/30k")), frame(0x42, 0, 0, &nothing), frame(SETTINGS, 0, 0, &taken)];
         raw.send(&parts.concat());
         raw.socket().set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
-        while raw.next().is_some() {}
+        while raw.receive().is_some() {}
         let mut byte = [0];
         let end = std::io::Read::read(&mut raw.socket(), &mut byte);
         assert!(end.is_ok_and(|n| n == 0), "the connection ends");
@@ -362,7 +363,7 @@ fn a_worker_that_quits_finishes_streams() {
     raw.until(DATA);
     server.signal(Signal::HUP);
     let (mut length, mut said) = (0, false);
-    while let Some((kind, flags, _, payload)) = raw.next() {
+    while let Some((kind, flags, _, payload)) = raw.receive() {
         said |= kind == GOAWAY;
         if kind == DATA {
             length += payload.len();

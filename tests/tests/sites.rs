@@ -191,7 +191,8 @@ fn websocket_over_http2() {
     let url = format!("https://localhost:{}/app/page", server.port());
     let Some(dom) = chromium(&url, &["--ignore-certificate-errors"]) else { return };
     assert!(dom.contains("TIDE and 40 via h2"), "{dom}");
-    server.wait(|s| s.read("access.log").matches("HTTP/2.0 GET 200 /app/echo 101").count() > before, "the socket's end");
+    server
+        .wait(|s| s.read("access.log").matches("HTTP/2.0 GET 200 /app/echo 101").count() > before, "the socket's end");
     assert!(!server.read("access.log").contains("HTTP/1.1"), "Chromium has used one connection");
 }
 

@@ -6,7 +6,9 @@ use std::net::TcpStream;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use e2e::frames::{DATA, END_HEADERS, END_STREAM, Frame, HEADERS, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, field, frame};
+use e2e::frames::{
+    DATA, END_HEADERS, END_STREAM, Frame, HEADERS, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, field, frame,
+};
 use e2e::{Backend, Received, Server, Setup};
 
 /// A backend that takes every upgrade: it repeats the client's bytes in capitals, and obeys some of them.
@@ -16,7 +18,9 @@ fn backend() -> Backend {
         requests.lock().expect("no test thread panics here").push(request.clone());
         let answer = match request.line() {
             "GET /plain HTTP/1.1" => "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok".to_owned(),
-            "GET /refused HTTP/1.1" => "HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno".to_owned(),
+            "GET /refused HTTP/1.1" => {
+                "HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno".to_owned()
+            }
             "GET /wrong HTTP/1.1" => switching("AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
             _ => switching(&accept(request.field("Sec-WebSocket-Key").unwrap_or_default())),
         };
@@ -200,10 +204,11 @@ fn other_answers_than_a_tunnel() {
         .flat_map(|(name, value)| field(name, value))
         .chain(field(":authority", "a"))
         .collect();
-    let no_path: Vec<u8> = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":authority", "a")]
-        .iter()
-        .flat_map(|(name, value)| field(name, value))
-        .collect();
+    let no_path: Vec<u8> =
+        [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":authority", "a")]
+            .iter()
+            .flat_map(|(name, value)| field(name, value))
+            .collect();
     let length = connect("websocket", "/chat", &[("content-length", "5")]);
     let mut raw = Raw::on(server.port());
     for (stream, block) in [(1, &get), (3, &no_path), (5, &length)] {
@@ -260,7 +265,7 @@ fn windows_hold_both_ways() {
     raw.send(&frame(DATA, 0, 1, b"flood"));
     assert_eq!(take(&mut raw, 1000).0.len(), 1000);
     raw.socket().set_read_timeout(Some(Duration::from_millis(300))).expect("a socket");
-    assert!(raw.next().is_none(), "nothing beyond the window");
+    assert!(raw.receive().is_none(), "nothing beyond the window");
     raw.socket().set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
     for stream in [0, 1] {
         raw.send(&frame(WINDOW_UPDATE, 0, stream, &3_000_000_u32.to_be_bytes()));
@@ -275,7 +280,7 @@ fn windows_hold_both_ways() {
     }
     let (mut bytes, mut window) = (0, 0);
     while bytes < 7 * part.len() {
-        let (kind, _, stream, payload) = raw.next().expect("it goes on");
+        let (kind, _, stream, payload) = raw.receive().expect("it goes on");
         bytes += if kind == DATA { payload.len() } else { 0 };
         window += if (kind, stream) == (WINDOW_UPDATE, 1) {
             u32::from_be_bytes([payload[0], payload[1], payload[2], payload[3]])
