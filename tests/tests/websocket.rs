@@ -288,5 +288,5 @@ fn windows_hold_both_ways() {
             0
         };
     }
-    assert!(begun.elapsed() > Duration::from_secs(1) && window >= 32_768, "{window}");
+    assert!(begun.elapsed() > Duration::from_secs(1) && window > 8_000, "{window}");
 }

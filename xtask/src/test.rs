@@ -23,7 +23,7 @@ const NEEDS: [(&str, &str); 9] = [
 const METHODS: [&str; 4] = ["epoll", "poll", "select", "io_uring"];
 
 /// End-to-end test files that don't depend on the event method: they run once.
-const ONCE: [&str; 2] = ["sites", "map"];
+const ONCE: [&str; 3] = ["sites", "map", "attacks"];
 
 /// Tests that ran.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

@@ -53,10 +53,11 @@ fn connection(shared: &Rc<Shared>, state: Rc<StreamState>) -> Connection {
 fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), u16> {
     let understood = head.to_request(&limits(&r.server.core), &mut r.line);
     let length = head.content_length;
-    let connect = r.line.method_id == Method::Connect;
     if let Some(stream) = r.conn.stream.stream() {
         stream.set_head_received(head.encoded);
-        stream.set_tunnel(if connect { Tunnel::Asked } else { Tunnel::No });
+        if r.line.method_id == Method::Connect {
+            stream.set_tunnel(Tunnel::Asked);
+        }
     }
     let extended = head.protocol.is_some();
     if extended && understood.is_ok() && websocket::is_meant(&head) {
