@@ -10,6 +10,32 @@ fn line(server: &Server, target: &str) -> String {
 }
 
 #[test]
+fn conditions() {
+    let backend = Backend::start(|r| Backend::ok(r.line()));
+    let mut server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; root %%DIR%%;
+            location /one { if ($arg_a) { proxy_pass http://127.0.0.1:B; } if ($arg_b) { set $x 1; } }
+            location /two { if ($arg_a) { proxy_pass http://127.0.0.1:B; } if ($arg_b) { proxy_pass http://127.0.0.1:B; } }
+            location /all { proxy_pass http://127.0.0.1:B; if ($arg_a) { set $x 1; } if ($arg_b) { set $x 2; } }
+        }"
+        .replace(":B", &format!(":{}", backend.port))
+        .as_str(),
+    )
+    .start();
+    server.quiet();
+    for (target, status) in [
+        ("/one?a=1", 200),
+        ("/one?b=1", 404),
+        // The handler of the first block isn't configured in the second.
+        ("/one?a=1&b=1", 500),
+        ("/two?a=1&b=1", 200),
+        ("/all?a=1&b=1", 200),
+    ] {
+        assert_eq!(server.get(target).status, status, "{target}");
+    }
+}
+
+#[test]
 fn addresses() {
     let backend = Backend::start(|r| Backend::ok(r.line()));
     let server = Setup::http(

@@ -149,3 +149,36 @@ fn links() {
     assert_eq!(server.get("/closed/real").text(), "real");
     assert_eq!(server.get("/closed/link").status, 403);
 }
+
+#[test]
+fn the_default_folder() {
+    let server = Setup::http("server { listen 127.0.0.1:%%PORT%%; location /in { } }").file("html/in/a", "x").start();
+    assert_eq!(server.get("/in/a").text(), "x");
+    assert_eq!(server.get("/in/none").status, 404);
+    assert_eq!(server.get("/none").status, 404);
+}
+
+#[test]
+fn small_files_follow_their_changes() {
+    for more in ["", "small_file_cache off;", "gzip on; gzip_min_length 1; gzip_types *;"] {
+        let server = site(more);
+        let path = server.folder().path().join("html/ten.txt");
+        // What was changed a moment ago isn't kept.
+        std::thread::sleep(Duration::from_millis(3100));
+        for _ in 0..4 {
+            assert_eq!(server.get("/ten.txt").text(), "0123456789");
+            assert_eq!(server.get("/empty.txt").text(), "");
+            let part = server.get_with("/ten.txt", "Range: bytes=2-4\r\n");
+            assert_eq!((part.status, part.text().as_str()), (206, "234"));
+            let head = server.connect().send("HEAD /ten.txt HTTP/1.0\r\n\r\n").head_response();
+            assert_eq!((head.status, head.field("Content-Length")), (200, Some("10")));
+            assert_eq!(server.get("/ten.txt").field("Last-Modified"), Some(DATE));
+        }
+        fs::write(&path, "abcdefghij").expect("write");
+        assert_eq!(server.get("/ten.txt").text(), "abcdefghij");
+        fs::write(&path, "longer than it was").expect("write");
+        assert_eq!(server.get("/ten.txt").text(), "longer than it was");
+        fs::remove_file(&path).expect("remove");
+        assert_eq!(server.get("/ten.txt").status, 404);
+    }
+}

@@ -6,9 +6,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::bench_cases::{CASES, Case, Driver, FILES, configuration, large_configuration};
+use crate::bench_cases::{CASES, Case, Driver, FILES, KEYS, configuration, large_configuration};
 use crate::measure::{self, Load, Process};
 use crate::tools::{self, Options, Outcome};
 
@@ -142,7 +143,7 @@ fn header() -> String {
 
 impl Bench {
     fn new(options: &Options, folder: &Path) -> Outcome<Bench> {
-        for program in ["taskset", "wrk", "ab"] {
+        for program in ["taskset", "wrk", "ab", "openssl", "h2load"] {
             tools::find(program).ok_or_else(|| format!("{program} isn't installed"))?;
         }
         let (server_cpu, client_cpu) = options.value("--cpus").unwrap_or("0,1").split_once(',').ok_or("--cpus S,C")?;
@@ -161,6 +162,15 @@ impl Bench {
         for (name, size) in FILES {
             let path = folder.join("html").join(name);
             tools::write(&path, &"0123456789abcdef".repeat(size / 16))?;
+        }
+        for (name, kind) in KEYS {
+            let mut openssl = Command::new("openssl");
+            openssl
+                .current_dir(folder)
+                .args(["req", "-x509", "-nodes", "-days", "30", "-subj", "/CN=localhost"])
+                .args(kind);
+            openssl.args(["-keyout", &format!("{name}.key"), "-out", &format!("{name}.crt")]).stderr(Stdio::null());
+            tools::run(openssl)?;
         }
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())?;
         Ok(bench)
@@ -216,10 +226,13 @@ impl Bench {
     }
 
     fn load(&self, case: &Case, port: u16, seconds: u64) -> Outcome<Load> {
-        let url = format!("http://127.0.0.1:{port}{}", case.path);
+        let scheme = if case.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://127.0.0.1:{port}{}", case.path);
         match case.load {
             Driver::Wrk => measure::wrk(&self.client_cpu, &url, case.conns, seconds),
             Driver::Ab => measure::ab(&self.client_cpu, &url, case.conns, seconds),
+            Driver::Resume => measure::resume(&self.client_cpu, port, case.path, seconds),
+            Driver::H2load => measure::h2load(&self.client_cpu, &url, case.conns, seconds),
         }
     }
 

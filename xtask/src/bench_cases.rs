@@ -5,9 +5,17 @@
 pub enum Driver {
     /// wrk: keep-alive connections.
     Wrk,
-    /// ab: one connection per request.
+    /// ab: one connection per request, each with a whole handshake where TLS is spoken.
     Ab,
+    /// `openssl s_time`: one connection per request, each with the session of the first.
+    Resume,
+    /// h2load: HTTP/2, a hundred streams at a time on each connection.
+    H2load,
 }
+
+/// The keys that a TLS server may have, and how `openssl req` makes them.
+pub const KEYS: [(&str, &[&str]); 2] =
+    [("p256", &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]), ("rsa2048", &["-newkey", "rsa:2048"])];
 
 /// One line of the table.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +34,8 @@ pub struct Case {
     pub directives: &'static str,
     /// Whether it needs the backend.
     pub proxied: bool,
+    /// The key of [`KEYS`] that the server has, if TLS is spoken.
+    pub tls: Option<&'static str>,
     /// What the project wants: CPU time per request as a ratio to nginx, at most.
     pub bar: f64,
 }
@@ -41,11 +51,24 @@ const STATIC: Case = Case {
     load: Driver::Wrk,
     directives: "",
     proxied: false,
+    tls: None,
     bar: 0.75,
 };
 
+const HANDSHAKE: Case = Case {
+    name: "tls-p256",
+    title: "TLS, a handshake (ECDSA P-256) and a request",
+    directives: "location / { return 200 $text; }",
+    path: "/",
+    conns: 16,
+    load: Driver::Ab,
+    tls: Some("p256"),
+    bar: 0.5,
+    ..STATIC
+};
+
 /// The cases, in the table's order.
-pub const CASES: [Case; 10] = [
+pub const CASES: [Case; 16] = [
     Case {
         name: "return-64",
         title: "return 200, 1 KiB, 64 connections",
@@ -93,6 +116,40 @@ pub const CASES: [Case; 10] = [
         bar: 0.90,
         ..STATIC
     },
+    HANDSHAKE,
+    Case {
+        name: "tls-rsa",
+        title: "TLS, a handshake (RSA 2048) and a request",
+        tls: Some("rsa2048"),
+        bar: 0.9,
+        ..HANDSHAKE
+    },
+    Case {
+        name: "tls-resumed",
+        title: "TLS 1.2, a resumed handshake and a request",
+        load: Driver::Resume,
+        bar: 0.7,
+        ..HANDSHAKE
+    },
+    Case { name: "tls-1k", title: "TLS, keep-alive, static 1 KiB", tls: Some("p256"), bar: 0.7, ..STATIC },
+    Case {
+        name: "tls-10m",
+        title: "TLS, static 10 MiB",
+        path: "/10m.bin",
+        conns: 16,
+        tls: Some("p256"),
+        bar: 0.75,
+        ..STATIC
+    },
+    Case {
+        name: "h2-1k",
+        title: "HTTP/2, 100 streams, static 1 KiB",
+        conns: 4,
+        load: Driver::H2load,
+        tls: Some("p256"),
+        bar: 0.7,
+        ..STATIC
+    },
 ];
 
 /// The files that both servers offer: name and size.
@@ -102,13 +159,23 @@ pub const FILES: [(&str, usize); 3] = [("1k.bin", 1024), ("100k.bin", 100 << 10)
 pub fn configuration(case: &Case, port: u16, backend: u16, folder: &str, method: &str) -> String {
     let method = if method.is_empty() { String::new() } else { format!("use {method};") };
     let text = "x".repeat(1024);
+    let (ssl, keys) = match case.tls {
+        Some(key) => (
+            if case.load == Driver::H2load { "ssl http2" } else { "ssl" },
+            format!(
+                "ssl_certificate {key}.crt; ssl_certificate_key {key}.key; ssl_protocols TLSv1.2 TLSv1.3; \
+                 ssl_session_cache shared:tls-{port}:10m;"
+            ),
+        ),
+        None => ("", String::new()),
+    };
     format!(
         "daemon off;\npid server-{port}.pid;\nworker_processes 1;\nworker_rlimit_nofile 30000;\n\
          error_log error.log error;\nevents {{ worker_connections 20000; {method} }}\nhttp {{\n    access_log off;\n    \
          sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_timeout 300s; keepalive_requests 1000000000;\n    \
          client_body_temp_path body-{port}; proxy_temp_path proxy-{port};\n    \
          upstream backend {{ server 127.0.0.1:{backend}; keepalive 128; keepalive_requests 1000000000; }}\n    \
-         server {{\n        listen 127.0.0.1:{port} backlog=4096;\n        root {folder}/html;\n        \
+         server {{\n        listen 127.0.0.1:{port} backlog=4096 {ssl};\n        {keys}\n        root {folder}/html;\n        \
          set $text {text};\n        {}\n    }}\n}}\n",
         case.directives
     )

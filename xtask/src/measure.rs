@@ -204,6 +204,54 @@ fn parse_ab(text: &str) -> Option<Load> {
     })
 }
 
+/// Runs `openssl s_time`: a connection for each request, all with the session of the first.
+pub fn resume(cpus: &str, port: u16, path: &str, seconds: u64) -> Outcome<Load> {
+    let (server, seconds) = (format!("127.0.0.1:{port}"), seconds.to_string());
+    let out = Command::new("taskset")
+        .args([
+            "-c", cpus, "openssl", "s_time", "-reuse", "-tls1_2", "-connect", &server, "-www", path, "-time", &seconds,
+        ])
+        .output()
+        .map_err(|e| format!("openssl: {e}"))?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    parse_s_time(&text).ok_or_else(|| format!("openssl gave no figures:\n{text}"))
+}
+
+/// `r` stands for a connection that was resumed, a star for one that was not.
+fn parse_s_time(text: &str) -> Option<Load> {
+    let line = text.lines().find(|line| line.contains(" real seconds"))?;
+    let mut words = line.split_whitespace();
+    let requests = words.next()?.parse().ok()?;
+    let seconds = words.find_map(|word| word.parse().ok())?;
+    let whole = text.lines().find(|line| line.starts_with('r')).map_or(0, |line| line.matches('*').count());
+    Some(Load { requests, seconds, errors: whole as f64, ..Load::default() })
+}
+
+/// Runs h2load: HTTP/2 with a hundred streams at a time on each connection.
+pub fn h2load(cpus: &str, url: &str, conns: usize, seconds: u64) -> Outcome<Load> {
+    let (conns, seconds) = (conns.to_string(), seconds.to_string());
+    let out = Command::new("taskset")
+        .args(["-c", cpus, "h2load", "-t", "1", "-c", &conns, "-m", "100", "-D", &seconds, url])
+        .output()
+        .map_err(|e| format!("h2load: {e}"))?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    parse_h2load(&text).ok_or_else(|| format!("h2load gave no figures:\n{text}"))
+}
+
+fn parse_h2load(text: &str) -> Option<Load> {
+    let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    let count = |name: &str| {
+        let part = line("requests:")?.split(',').find_map(|part| part.trim().strip_suffix(name))?;
+        part.trim().parse::<f64>().ok()
+    };
+    Some(Load {
+        requests: count("succeeded")?,
+        seconds: microseconds(line("finished in ")?.split(',').next()?)? / 1e6,
+        errors: count("failed")? + count("errored")?,
+        p99_us: 0.0,
+    })
+}
+
 /// Private bytes that each of `count` idle keep-alive connections costs a server.
 pub fn idle(server: &Process, port: u16, count: usize) -> Outcome<f64> {
     let limit = (count + 1000) as u64;
@@ -240,6 +288,12 @@ mod tests {
         assert_eq!(parse_wrk(wrk), Some(Load { requests: 1000.0, seconds: 2.0, errors: 9.0, p99_us: 900.0 }));
         let ab = "Complete requests:      500\nFailed requests:        2\nTime taken for tests:   1.500 seconds\n  99%      7\n";
         assert_eq!(parse_ab(ab), Some(Load { requests: 500.0, seconds: 1.5, errors: 2.0, p99_us: 7000.0 }));
+        let s_time = "Collecting connection statistics for 1 seconds\nrrr*r\n\n\n5 connections in 0.04s; 125.00 connections/user \
+                      sec, bytes read 600\n5 connections in 2 real seconds, 120 bytes read per connection\n";
+        assert_eq!(parse_s_time(s_time), Some(Load { requests: 5.0, seconds: 2.0, errors: 1.0, p99_us: 0.0 }));
+        let h2load = "finished in 1.50s, 2000.00 req/s, 2MB/s\nrequests: 3300 total, 3400 started, 3200 done, 3000 succeeded, \
+                      200 failed, 1 errored, 0 timeout\n";
+        assert_eq!(parse_h2load(h2load), Some(Load { requests: 3000.0, seconds: 1.5, errors: 201.0, p99_us: 0.0 }));
         assert_eq!(parse_wrk("nothing"), None);
     }
 

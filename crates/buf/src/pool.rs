@@ -31,14 +31,14 @@ pub(crate) fn take(size: usize) -> Box<[u8]> {
 
 /// Takes back what [`take`] gave.
 pub(crate) fn give(memory: Box<[u8]>) {
-    let size = memory.len();
-    if !size.is_power_of_two() || !(MIN_SHIFT..=MAX_SHIFT).contains(&size.trailing_zeros()) {
+    let (size, shift) = (memory.len(), memory.len().trailing_zeros());
+    if !size.is_power_of_two() || !(MIN_SHIFT..=MAX_SHIFT).contains(&shift) {
         return;
     }
     // A thread that is ending has no list any more: then the memory is simply freed.
     let _ = FREE.try_with(|lists| {
-        let list = &mut lists.borrow_mut()[(size.trailing_zeros() - MIN_SHIFT) as usize];
-        if list.len() < KEEP_BYTES / size {
+        let list = &mut lists.borrow_mut()[(shift - MIN_SHIFT) as usize];
+        if list.len() < KEEP_BYTES >> shift {
             list.push(memory);
         }
     });

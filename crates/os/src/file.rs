@@ -1,10 +1,11 @@
 //! What std's files lack.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use crate::check;
 
@@ -23,17 +24,79 @@ pub struct Open {
 
 /// Opens `path` for reading, relative to `dir` if there is one; closed on exec.
 pub fn openat(dir: Option<BorrowedFd<'_>>, path: &[u8], how: Open) -> io::Result<OwnedFd> {
-    let path = CString::new(path)?;
-    let dir = dir.map_or(libc::AT_FDCWD, |fd| fd.as_raw_fd());
-    let flag = |on: bool, bit: i32| if on { bit } else { 0 };
-    let flags = libc::O_RDONLY
-        | libc::O_CLOEXEC
-        | flag(how.no_follow, libc::O_NOFOLLOW)
-        | flag(how.directory, libc::O_DIRECTORY)
-        | flag(how.path_only, libc::O_PATH)
-        | flag(how.nonblocking, libc::O_NONBLOCK);
-    // SAFETY: the path ends with a zero byte; a descriptor that isn't -1 is new and ours.
-    Ok(unsafe { OwnedFd::from_raw_fd(check(libc::openat(dir, path.as_ptr(), flags))?) })
+    let mut flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    flags.set(OFlags::NOFOLLOW, how.no_follow);
+    flags.set(OFlags::DIRECTORY, how.directory);
+    flags.set(OFlags::PATH, how.path_only);
+    flags.set(OFlags::NONBLOCK, how.nonblocking);
+    Ok(rustix::fs::openat(dir.unwrap_or(CWD), path, flags, Mode::empty())?)
+}
+
+/// What the system knows of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Device and number, by which it is known again.
+    pub identity: (u64, u64),
+    /// Its size in bytes.
+    pub size: u64,
+    /// When its contents were last changed, or are said to have been: seconds since 1970, and nanoseconds.
+    pub modified: (i64, u64),
+    /// When anything about it was last changed, by the system's own clock: nobody can set it.
+    pub changed: (i64, u64),
+    /// Its type and permissions (`st_mode`).
+    pub mode: u32,
+}
+
+impl Stat {
+    fn of(stat: &rustix::fs::Stat) -> Stat {
+        Stat {
+            identity: (stat.st_dev, stat.st_ino),
+            size: stat.st_size.max(0) as u64,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+            mode: stat.st_mode,
+        }
+    }
+
+    /// Whether it is a regular file.
+    pub fn is_file(&self) -> bool {
+        FileType::from_raw_mode(self.mode) == FileType::RegularFile
+    }
+
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        FileType::from_raw_mode(self.mode) == FileType::Directory
+    }
+}
+
+/// What is at `path`; links are followed.
+pub fn stat(path: &[u8]) -> io::Result<Stat> {
+    Ok(Stat::of(&rustix::fs::stat(path)?))
+}
+
+/// What is open.
+pub fn fstat(file: impl AsFd) -> io::Result<Stat> {
+    Ok(Stat::of(&rustix::fs::fstat(file)?))
+}
+
+/// Whether the file lies on a file system that only this machine writes to, as far as its type tells: there, what
+/// [`stat`] says is never older than the file.
+pub fn is_local(file: impl AsFd) -> bool {
+    /// ext2 to ext4, XFS, Btrfs, tmpfs, overlayfs, F2FS, ZFS, bcachefs, squashfs, EROFS, ramfs.
+    const LOCAL: [u64; 11] = [
+        0xef53,
+        0x5846_5342,
+        0x9123_683e,
+        0x0102_1994,
+        0x794c_7630,
+        0xf2f5_2010,
+        0x2fc1_2fc1,
+        0xca45_1a4e,
+        0x7371_7368,
+        0xe0f5_e1e2,
+        0x8584_58f6,
+    ];
+    rustix::fs::fstatfs(file).is_ok_and(|stat| LOCAL.contains(&(stat.f_type as u64 & 0xffff_ffff)))
 }
 
 /// A file without a name, in memory, that holds `bytes`: to be passed to another process.

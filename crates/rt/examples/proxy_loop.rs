@@ -12,7 +12,7 @@ use buf::{Buf, Bytes, Chain};
 use os::SockAddr;
 use os::process::{Limit, limit, set_limit};
 use os::socket::{ListenOptions, listen};
-use rt::{AcceptOptions, ConnectOptions, Driver, Listener, Options, Runtime, Stream};
+use rt::{AcceptOptions, ConnectOptions, Driver, Listener, Options, Runtime, Stream, Tried};
 
 fn main() {
     let (mut driver, mut ports) = (Driver::Epoll, Vec::new());
@@ -99,8 +99,9 @@ async fn pass(client: &Stream, pool: &Pool, request: Buf) -> io::Result<()> {
 }
 
 async fn send(stream: &Stream, mut bytes: Buf) -> io::Result<()> {
-    let sent = stream.try_send(&bytes)?.unwrap_or(0);
-    bytes.consume(sent);
+    if let Tried::Sent(sent) = stream.try_send(&bytes)? {
+        bytes.consume(sent);
+    }
     if bytes.is_empty() {
         return Ok(());
     }

@@ -13,7 +13,7 @@ use buf::{Buf, Chain, Piece};
 
 use crate::core::Core;
 use crate::slots::flag;
-use crate::stream::Stream;
+use crate::stream::{Stream, Tried};
 
 /// What turns plaintext into what goes over the wire, and back.
 pub trait Layer: Any {
@@ -114,6 +114,17 @@ impl Stream {
                 layered.closed = true;
             }
             sent
+        })
+    }
+
+    pub(crate) fn layered_try_send(&self, bytes: &[u8]) -> io::Result<Tried> {
+        self.layered(|layered| {
+            if !layered.out.is_empty() || bytes.len() > STEP || !self.sends_at_once() {
+                return Ok(Tried::Nothing);
+            }
+            let tried = layered.try_send(self, bytes);
+            layered.closed |= tried.is_err();
+            tried
         })
     }
 
@@ -219,12 +230,34 @@ impl Layered {
         Poll::Ready(Ok(()))
     }
 
+    /// Sends bytes; nothing waits before them.
+    fn try_send(&mut self, stream: &Stream, bytes: &[u8]) -> io::Result<Tried> {
+        let mut out = self.room(bytes.len());
+        self.layer.send(bytes, &mut out)?;
+        self.sent += bytes.len() as u64;
+        if let Tried::Sent(n) = stream.raw_try_send(&out)? {
+            out.consume(n);
+        }
+        if out.is_empty() {
+            return Ok(Tried::Sent(bytes.len()));
+        }
+        match stream.raw_send(&mut Chain::from(out.freeze())) {
+            Poll::Ready(sent) => sent.map(|()| Tried::Sent(bytes.len())),
+            Poll::Pending => Ok(Tried::Taken),
+        }
+    }
+
+    /// Room for what so many bytes look like on the wire.
+    fn room(&self, bytes: usize) -> Buf {
+        Buf::with_capacity(bytes + (bytes / self.layer.record().max(1) + 1) * OVERHEAD)
+    }
+
     /// Turns the front of what waits into records.
     fn encrypt(&mut self) -> io::Result<Buf> {
         let record = self.layer.record().max(1);
         let step = (STEP / record).max(1) * record;
         let want = step.min(usize::try_from(self.out.len()).unwrap_or(step));
-        let mut out = Buf::with_capacity(want + (want / record + 1) * OVERHEAD);
+        let mut out = self.room(want);
         if let Some(Piece::Bytes(bytes)) = self.out.first()
             && let Some(front) = bytes.get(..want)
         {

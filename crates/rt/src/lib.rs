@@ -33,7 +33,7 @@ pub use detach::{Detached, make_room};
 pub use fd::{AsyncFd, Signals};
 pub use layer::Layer;
 pub use listener::{AcceptLock, AcceptOptions, Listener, set_accept_mutex};
-pub use stream::{ConnectOptions, Recv, Sending, Stream, is_closing};
+pub use stream::{ConnectOptions, Recv, Sending, Stream, Tried, is_closing};
 pub use sync::{Event, Queue, YieldNow, yield_now};
 pub use threads::{QueueFull, ThreadPool};
 pub use timers::{Sleep, sleep, sleep_until};

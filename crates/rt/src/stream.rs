@@ -314,27 +314,33 @@ impl Stream {
         })
     }
 
-    /// Sends bytes at once, without taking anything over: how many went out. Fewer than all: send the rest by
-    /// [`Stream::poll_send`]. `None`: all of them, because others wait to go first, or because the driver is one that
-    /// sends by itself.
-    pub fn try_send(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
-        if self.core.ring || self.core.is_sim || self.layered.get() {
-            return Ok(None);
+    /// Sends bytes at once, without making a chain of them.
+    pub fn try_send(&self, bytes: &[u8]) -> io::Result<Tried> {
+        if self.layered.get() {
+            return self.layered_try_send(bytes);
         }
-        self.with(|slot| {
-            if slot.queues.is_some() || slot.has(flag::ENDED) || !slot.has(flag::WRITABLE) {
-                return Ok(None);
+        self.raw_try_send(bytes)
+    }
+
+    pub(crate) fn raw_try_send(&self, bytes: &[u8]) -> io::Result<Tried> {
+        if !self.sends_at_once() {
+            return Ok(Tried::Nothing);
+        }
+        self.with(|slot| match os::io::send(raw(slot), bytes, false) {
+            Ok(n) => {
+                slot.sent += n as u64;
+                Ok(Tried::Sent(n))
             }
-            let n = match os::io::send(raw(slot), bytes, false) {
-                Ok(n) => n,
-                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                    return Ok(None);
-                }
-                Err(e) => return Err(e),
-            };
-            slot.sent += n as u64;
-            Ok(Some(n))
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(Tried::Nothing),
+            Err(e) => Err(e),
         })
+    }
+
+    /// Whether bytes would go to the kernel at once: nothing waits to go first, and the driver isn't one that sends by
+    /// itself.
+    pub(crate) fn sends_at_once(&self) -> bool {
+        let direct = !self.core.ring && !self.core.is_sim;
+        direct && self.with(|slot| slot.queues.is_none() && !slot.has(flag::ENDED) && slot.has(flag::WRITABLE))
     }
 
     /// Has io_uring send the chain, unless files are in it; whether it is sending now.
@@ -577,6 +583,17 @@ impl Stream {
     pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Slot) -> T) -> T {
         f(self.core.slots.borrow_mut().at(self.slot))
     }
+}
+
+/// What [`Stream::try_send`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tried {
+    /// So many of the bytes are with the kernel. The rest, if there is one, is to be sent by [`Stream::poll_send`].
+    Sent(usize),
+    /// All bytes have been taken over; [`Stream::poll_send`] with an empty chain waits until they are with the kernel.
+    Taken,
+    /// Nothing: they are to be sent by [`Stream::poll_send`].
+    Nothing,
 }
 
 /// See [`Stream::recv`]. It is small, since idle connections wait in it.

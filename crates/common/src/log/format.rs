@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use conf::{Directive, Error, Loader, Result, Word};
-use expr::vars::{Part, Session, Template, TemplateError};
+use expr::vars::{Part, Session, TemplateError, VarId};
 
 use super::LogProto;
 
@@ -23,7 +23,24 @@ pub enum Escape {
 /// A compiled format.
 pub struct Format {
     escape: Escape,
-    parts: Vec<Rc<Template>>,
+    parts: Box<[Piece]>,
+}
+
+/// A piece of a line.
+enum Piece {
+    Text(Box<[u8]>),
+    Variable(VarId),
+    Capture(usize),
+}
+
+impl From<Part<'_>> for Piece {
+    fn from(part: Part<'_>) -> Piece {
+        match part {
+            Part::Text(text) => Piece::Text(text.into()),
+            Part::Variable(id) => Piece::Variable(id),
+            Part::Capture(n) => Piece::Capture(n),
+        }
+    }
 }
 
 impl Format {
@@ -34,32 +51,31 @@ impl Format {
         words: &[Word],
         escape: Escape,
     ) -> Result<Format> {
-        let parts = words.iter().map(|word| {
-            let part = P::template(loader, d, &word.text);
-            part.map_err(|error| match error.message == TemplateError::InvalidName.to_string() {
+        let mut parts = Vec::new();
+        for word in words {
+            let template = P::template(loader, d, &word.text);
+            let template = template.map_err(|error| match error.message == TemplateError::InvalidName.to_string() {
                 true => Error::at(word, format!("invalid parameter \"{}\"", word.lossy())),
                 false => error,
-            })
-        });
-        Ok(Format { escape, parts: parts.collect::<Result<_>>()? })
+            })?;
+            parts.extend(template.parts().map(Piece::from));
+        }
+        Ok(Format { escape, parts: parts.into() })
     }
 
     /// Appends the line of a session, without its end.
     pub fn render<S: Session>(&self, session: &mut S, out: &mut Vec<u8>) {
-        for part in self.parts.iter().flat_map(|template| template.parts()) {
-            match part {
-                Part::Text(text) => out.extend_from_slice(text),
-                Part::Variable(id) => {
-                    let start = out.len();
-                    let found = session.variable(id, out);
-                    self.escape(found, out, start);
+        for part in &self.parts {
+            let start = out.len();
+            let found = match part {
+                Piece::Text(text) => {
+                    out.extend_from_slice(text);
+                    continue;
                 }
-                Part::Capture(n) => {
-                    let start = out.len();
-                    let found = session.capture(n).map(|text| out.extend_from_slice(text)).is_some();
-                    self.escape(found, out, start);
-                }
-            }
+                Piece::Variable(id) => session.variable(*id, out),
+                Piece::Capture(n) => session.capture(*n).map(|text| out.extend_from_slice(text)).is_some(),
+            };
+            self.escape(found, out, start);
         }
     }
 
@@ -76,11 +92,25 @@ impl Format {
 
 /// Writes anew what follows the first byte that needs it; most values have none.
 fn escape_with(out: &mut Vec<u8>, start: usize, needs: &Needs, write: fn(u8, &mut Vec<u8>)) {
+    if plain(&out[start..]) {
+        return;
+    }
     let Some(first) = out[start..].iter().position(|c| needs[usize::from(*c)]) else { return };
     let rest = out.split_off(start + first);
     for c in rest {
         if needs[usize::from(c)] { write(c, out) } else { out.push(c) }
     }
+}
+
+/// Whether there is nothing but printable ASCII without quotes and backslashes, which no escaping touches: found out
+/// sixteen bytes at a time.
+fn plain(value: &[u8]) -> bool {
+    let odd = |c: u8| !(32..=126).contains(&c) | (c == b'"') | (c == b'\\');
+    let plain = |block: &[u8; 16]| !block.iter().fold(false, |any, c| any | odd(*c));
+    let (blocks, rest) = value.as_chunks();
+    let mut last = [b' '; 16];
+    last[..rest.len()].copy_from_slice(rest);
+    plain(&last) && blocks.iter().all(plain)
 }
 
 /// The bytes that have to be escaped.
@@ -183,7 +213,7 @@ pub fn log_format<P: LogProto>(loader: &mut Loader<'_>, d: &Directive) -> Result
 
 #[cfg(test)]
 mod tests {
-    use expr::vars::{Registry, VarId};
+    use expr::vars::{Registry, Template, VarId};
 
     use super::*;
 
@@ -204,7 +234,6 @@ mod tests {
     fn escapes() {
         let mut registry: Registry<()> = Registry::new();
         let template = Template::parse(b"a\"$v\"$1", &mut |name| registry.reference(name)).expect("a template");
-        let template = Rc::new(template);
         for (escape, value, expect) in [
             (Escape::Default, Some(&b"x y~"[..]), &b"a\"x y~\"-"[..]),
             (Escape::Default, Some(b"\"\\\n\x7f\xffz"), b"a\"\\x22\\x5C\\x0A\\x7F\\xFFz\"-"),
@@ -215,8 +244,22 @@ mod tests {
             (Escape::None, Some(b"\"\\\n"), b"a\"\"\\\n\""),
         ] {
             let mut out = Vec::new();
-            Format { escape, parts: vec![template.clone()] }.render(&mut Value(value), &mut out);
+            Format { escape, parts: template.parts().map(Piece::from).collect() }.render(&mut Value(value), &mut out);
             assert_eq!(out.escape_ascii().to_string(), expect.escape_ascii().to_string());
+        }
+    }
+
+    #[test]
+    fn a_byte_to_be_escaped_is_found_wherever_it_is() {
+        for len in 0..40 {
+            assert!(plain(&vec![b'~'; len]));
+            for at in 0..len {
+                for c in 0..=255 {
+                    let mut value = vec![b' '; len];
+                    value[at] = c;
+                    assert_eq!(plain(&value), !DEFAULT[usize::from(c)], "{c} at {at} of {len}");
+                }
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use buf::{Bytes, Chain};
 use os::SockAddr;
+use rt::Tried;
 
 use super::h2::StreamHandle;
 use super::response::Headers;
@@ -64,10 +65,10 @@ impl Client {
     }
 
     /// Sends bytes at once if that is possible, as [`rt::Stream::try_send`].
-    pub fn try_send(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
+    pub fn try_send(&self, bytes: &[u8]) -> io::Result<Tried> {
         match self {
             Client::Socket(socket) => socket.try_send(bytes),
-            Client::Stream(_) => Ok(None),
+            Client::Stream(_) => Ok(Tried::Nothing),
         }
     }
 

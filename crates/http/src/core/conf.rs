@@ -411,6 +411,11 @@ conf::table! {
     /// Accepted for compatibility: it needs kqueue.
     "open_file_cache_events" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) open_file_cache_events: bool = false;
+    /// Whether files of at most 16 KiB that are asked for again and again are kept in memory, about 1 MiB of them in each
+    /// worker. Without `open_file_cache` each request still looks whether the file has changed. Only files of local file
+    /// systems are kept.
+    "small_file_cache" in EVERYWHERE, Args::FLAG, default "on",
+        scalar(flag) small_file_cache: bool = true;
     /// Number and size of the buffers for files that are read rather than sent by the kernel.
     "output_buffers" in EVERYWHERE, Args::exactly(2), default "2 32k",
         scalar(bufs) output_buffers: Bufs = Bufs { count: 2, size: 32 << 10 };
@@ -494,9 +499,7 @@ fn set_root(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive, a
         text.pop();
     }
     if !text.starts_with(b"$") && !text.starts_with(b"/") {
-        let mut full = loader.env.prefix.as_os_str().as_encoded_bytes().to_vec();
-        full.extend_from_slice(&text);
-        text = full;
+        text = under_prefix(loader, &text);
     }
     loader.store.entry::<engine::sandbox::Needs>().read(OsStr::from_bytes(&text));
     let path = variables::template_of(loader, d, &text)?;
@@ -506,6 +509,17 @@ fn set_root(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive, a
     });
     raw.root = Some(Some(Root { path, alias, text: String::from_utf8_lossy(&text).into() }));
     Ok(())
+}
+
+fn under_prefix(loader: &Loader<'_>, text: &[u8]) -> Vec<u8> {
+    [loader.env.prefix.as_os_str().as_encoded_bytes(), text].concat()
+}
+
+/// The folder of levels that name none.
+fn default_root(loader: &mut Loader<'_>) -> Root {
+    let text = under_prefix(loader, b"html");
+    loader.store.entry::<engine::sandbox::Needs>().read(OsStr::from_bytes(&text));
+    Root { path: Rc::new(Template::constant(&text)), alias: None, text: String::from_utf8_lossy(&text).into() }
 }
 
 /// Conditions of which one must be neither empty nor `0`.
@@ -584,6 +598,9 @@ fn disable_symlinks(loader: &mut Loader<'_>, d: &Directive) -> Result<DisableSym
 
 fn finish_location(conf: &mut CoreLocation, parent: Option<&CoreLocation>, loader: &mut Loader<'_>) -> Result<()> {
     super::temp::register(loader, &mut conf.client_body_temp_path);
+    if conf.root.is_none() {
+        conf.root = Some(default_root(loader));
+    }
     conf.log = if parent.is_some_and(|parent| Rc::ptr_eq(&parent.error_log, &conf.error_log)) {
         conf.log.take()
     } else {

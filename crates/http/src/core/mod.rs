@@ -19,6 +19,7 @@ pub mod request;
 pub mod response;
 pub mod server;
 pub mod session;
+pub mod small_files;
 pub mod ssl_values;
 pub mod status;
 pub mod temp;

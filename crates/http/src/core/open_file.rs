@@ -1,26 +1,25 @@
 //! Opening files for requests: `open_file_cache`, `disable_symlinks`.
 //!
 //! What differs from nginx: levels with equal `open_file_cache` share one cache. A hit costs one lookup: no system
-//! call, and no memory but a count in the `Rc` of the open file.
+//! call, and no memory but a count in the `Rc` of the open file. Small files are in memory (`small_files.rs`).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 
 use buf::{Bytes, Chain, FileRange, Piece};
 use conf::{Loader, Set};
 use expr::vars::Template;
-use os::file::{Open, openat};
+use os::file::{Open, Stat, fstat, openat, stat};
 
 use super::conf::{CoreLocation, FileCache, Symlinks};
 use super::request::Request;
 use super::response::Body;
+use super::small_files::{Contents, Share, SmallFiles};
 
 /// The error numbers that callers tell apart.
 pub mod errno {
@@ -52,8 +51,10 @@ pub enum Kind {
 /// What is known of a path.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Open for reading, where that was asked for and it is a file.
+    /// Open for reading, where that was asked for and it is a file whose contents aren't at hand.
     pub file: Option<Rc<File>>,
+    /// Its contents, where they are at hand.
+    pub content: Option<Bytes>,
     /// Its size.
     pub size: u64,
     /// When it was changed, in seconds since 1970.
@@ -64,8 +65,8 @@ pub struct Found {
     pub executable: bool,
     /// The tag of a file: its time and size.
     pub etag: Bytes,
-    /// Device and number, by which it is known again.
-    identity: (u64, u64),
+    /// All that the system said of it.
+    pub stat: Stat,
 }
 
 impl Found {
@@ -82,8 +83,10 @@ impl Found {
         response.last_modified = Some(self.modified);
         response.etag = etag;
         let mut chain = Chain::new();
-        if let Some(file) = self.file {
-            chain.push(Piece::File(FileRange { file, offset: 0, len: self.size }));
+        match (self.content, self.file) {
+            (Some(content), _) => chain.push(Piece::Bytes(content)),
+            (None, Some(file)) => chain.push(Piece::File(FileRange { file, offset: 0, len: self.size })),
+            (None, None) => {}
         }
         response.body = Body::Chain(chain);
     }
@@ -112,6 +115,7 @@ fn failed(call: &'static str) -> impl Fn(io::Error) -> OpenError {
 /// How a location opens its files.
 pub struct Files {
     cache: Option<Rc<Cache>>,
+    small: Option<Rc<SmallFiles>>,
     rules: Rules,
     symlinks: Symlinks,
     from: Option<Rc<Template>>,
@@ -122,31 +126,40 @@ struct Rules {
     valid_ms: u64,
     min_uses: usize,
     errors: bool,
+    /// Whether small files are kept in memory.
+    contents: bool,
 }
 
 /// The caches of a configuration.
 #[derive(Default)]
-struct Caches(Vec<(FileCache, Rc<Cache>)>);
+struct Caches {
+    open: Vec<(FileCache, Rc<Cache>)>,
+    contents: Rc<Contents>,
+    small: Rc<SmallFiles>,
+}
 
 impl Files {
     /// As the location of this configuration says.
     pub fn of(set: &Set, loader: &mut Loader<'_>) -> Files {
         let core = set.get::<CoreLocation>();
-        let caches = &mut loader.store.entry::<Caches>().0;
-        let cache = core.open_file_cache.map(|limits| match caches.iter().find(|(own, _)| *own == limits) {
+        let caches = loader.store.entry::<Caches>();
+        let cache = core.open_file_cache.map(|limits| match caches.open.iter().find(|(own, _)| *own == limits) {
             Some((_, cache)) => cache.clone(),
             None => {
-                let cache = Rc::new(Cache::new(limits));
-                caches.push((limits, cache.clone()));
+                let cache = Rc::new(Cache::new(limits, caches.contents.clone()));
+                caches.open.push((limits, cache.clone()));
                 cache
             }
         });
+        let small = core.small_file_cache.then(|| caches.small.clone());
         Files {
             cache,
+            small,
             rules: Rules {
                 valid_ms: core.open_file_cache_valid * 1000,
                 min_uses: core.open_file_cache_min_uses,
                 errors: core.open_file_cache_errors,
+                contents: core.small_file_cache,
             },
             symlinks: core.disable_symlinks.mode,
             from: core.disable_symlinks.from.clone(),
@@ -166,7 +179,10 @@ impl Files {
     fn find(&self, r: &mut Request, path: &[u8], open: bool) -> Result<Found, OpenError> {
         let links = self.links(r, path);
         match &self.cache {
-            None => look(path, open, links),
+            None => match &self.small {
+                Some(small) if open && links.mode == Symlinks::Allowed => look_small(small, path),
+                _ => look(path, open, links),
+            },
             Some(cache) => cache.find(path, open, links, self.rules, rt::now_ms()),
         }
     }
@@ -204,32 +220,43 @@ fn look(path: &[u8], open: bool, links: Links) -> Result<Found, OpenError> {
     if links.mode != Symlinks::Allowed {
         return look_checked(path, open, links);
     }
-    let name = OsStr::from_bytes(path);
     if !open {
-        return std::fs::metadata(name).map(|meta| found(&meta, None)).map_err(failed("stat()"));
+        return stat(path).map(|stat| opened(stat, None)).map_err(failed("stat()"));
     }
-    let file = File::options().read(true).custom_flags(NONBLOCK).open(name).map_err(failed("open()"))?;
-    let meta = file.metadata().map_err(failed("fstat()"))?;
-    Ok(found(&meta, Some(file)))
+    // A pipe without a writer must not hold the worker up.
+    let how = Open { nonblocking: true, ..Open::default() };
+    let file = File::from(openat(None, path, how).map_err(failed("open()"))?);
+    let stat = fstat(&file).map_err(failed("fstat()"))?;
+    Ok(opened(stat, Some(file)))
 }
 
-/// A pipe without a writer must not hold the worker up (O_NONBLOCK).
-const NONBLOCK: i32 = 0o4000;
+/// Opens a file, unless its contents are at hand.
+fn look_small(small: &SmallFiles, path: &[u8]) -> Result<Found, OpenError> {
+    if let Some(found) = small.find(path) {
+        return Ok(found);
+    }
+    let mut found = look(path, true, Links { mode: Symlinks::Allowed, from: 0 })?;
+    small.offer(path, &mut found, engine::clock::now().0);
+    Ok(found)
+}
 
-fn found(meta: &Metadata, file: Option<File>) -> Found {
-    let kind = match meta {
-        meta if meta.is_dir() => Kind::Directory,
-        meta if meta.is_file() => Kind::File,
+/// What the system's answer means, with the file if it was opened.
+pub fn opened(stat: Stat, file: Option<File>) -> Found {
+    let kind = match stat {
+        stat if stat.is_dir() => Kind::Directory,
+        stat if stat.is_file() => Kind::File,
         _ => Kind::Other,
     };
+    let (size, modified) = (stat.size, stat.modified.0);
     Found {
         file: file.filter(|_| kind == Kind::File).map(Rc::new),
-        size: meta.len(),
-        modified: meta.mtime(),
+        content: None,
+        size,
+        modified,
         kind,
-        executable: meta.mode() & 0o111 != 0,
-        etag: if kind == Kind::File { etag(meta.mtime(), meta.len()) } else { Bytes::default() },
-        identity: (meta.dev(), meta.ino()),
+        executable: stat.mode & 0o111 != 0,
+        etag: if kind == Kind::File { etag(modified, size) } else { Bytes::default() },
+        stat,
     }
 }
 
@@ -277,8 +304,8 @@ fn look_checked(path: &[u8], open: bool, links: Links) -> Result<Found, OpenErro
         at = step(&at, part, how, links.mode).map_err(failed("openat()"))?;
     }
     let file = File::from(at);
-    let meta = file.metadata().map_err(failed("fstat()"))?;
-    Ok(found(&meta, open.then_some(file)))
+    let stat = fstat(&file).map_err(failed("fstat()"))?;
+    Ok(opened(stat, open.then_some(file)))
 }
 
 /// Opens one part of a path. A link is refused, or followed if its owner is that of its target.
@@ -302,6 +329,7 @@ fn step(at: &impl AsFd, part: &[u8], how: Open, mode: Symlinks) -> io::Result<st
 /// `open_file_cache`: what is known of paths, the least recently used one going first.
 struct Cache {
     limits: FileCache,
+    contents: Rc<Contents>,
     state: RefCell<State>,
 }
 
@@ -325,14 +353,16 @@ struct Entry {
     checked_ms: u64,
     used_ms: u64,
     uses: usize,
+    /// Of the memory for contents.
+    share: Option<Share>,
     newer: u32,
     older: u32,
 }
 
 impl Cache {
-    fn new(limits: FileCache) -> Cache {
+    fn new(limits: FileCache, contents: Rc<Contents>) -> Cache {
         let state = State { newest: NONE, oldest: NONE, ..State::default() };
-        Cache { limits, state: RefCell::new(state) }
+        Cache { limits, contents, state: RefCell::new(state) }
     }
 
     fn find(&self, path: &[u8], open: bool, links: Links, rules: Rules, now_ms: u64) -> Result<Found, OpenError> {
@@ -354,6 +384,9 @@ impl Cache {
         let entry = &mut state.entries[at as usize];
         entry.uses += 1;
         let fresh = now_ms.saturating_sub(entry.checked_ms) < rules.valid_ms && entry.links == links;
+        if fresh && rules.contents && open {
+            entry.load(&self.contents);
+        }
         if fresh && let Some(answer) = entry.answer(open) {
             return answer;
         }
@@ -372,7 +405,7 @@ impl Cache {
 /// What is kept: below `min_uses` a file isn't kept open.
 fn known(seen: &Result<Found, OpenError>, rules: Rules, uses: usize) -> Result<Found, (&'static str, i32)> {
     match seen {
-        Ok(found) if uses < rules.min_uses => Ok(Found { file: None, ..found.clone() }),
+        Ok(found) if uses < rules.min_uses => Ok(Found { file: None, content: None, ..found.clone() }),
         Ok(found) => Ok(found.clone()),
         Err(error) => Err((error.call, error.code())),
     }
@@ -388,17 +421,23 @@ impl Entry {
         }
     }
 
+    /// Reads what is open into memory.
+    fn load(&mut self, contents: &Contents) {
+        if let Ok(found) = &mut self.known
+            && found.content.is_none()
+        {
+            self.share = contents.load(found, engine::clock::now().0);
+        }
+    }
+
     /// Looks again; an open file that is still the one of this path stays in use.
     fn again(&self, path: &[u8], open: bool, links: Links) -> Result<Found, OpenError> {
         if let Ok(old) = &self.known
             && old.file.is_some()
             && self.links == links
+            && look(path, false, links)?.stat == old.stat
         {
-            let now = look(path, false, links)?;
-            let same = now.identity == old.identity && now.size == old.size && now.modified == old.modified;
-            if same {
-                return Ok(old.clone());
-            }
+            return Ok(old.clone());
         }
         look(path, open, links)
     }
@@ -414,6 +453,7 @@ impl State {
             checked_ms: now_ms,
             used_ms: now_ms,
             uses: 1,
+            share: None,
             newer: NONE,
             older: NONE,
         };
@@ -454,7 +494,7 @@ impl State {
     fn remove(&mut self, at: u32) {
         self.unlink(at);
         let entry = &mut self.entries[at as usize];
-        entry.known = Err(("", 0));
+        (entry.known, entry.share) = (Err(("", 0)), None);
         self.by_path.remove(&std::mem::take(&mut entry.path));
         self.free.push(at);
     }
@@ -488,7 +528,7 @@ mod tests {
     use super::*;
 
     const FOLLOW: Links = Links { mode: Symlinks::Allowed, from: 0 };
-    const RULES: Rules = Rules { valid_ms: 1000, min_uses: 2, errors: true };
+    const RULES: Rules = Rules { valid_ms: 1000, min_uses: 2, errors: true, contents: true };
 
     struct Folder(std::path::PathBuf);
 
@@ -518,7 +558,7 @@ mod tests {
     fn caches_files_and_errors() {
         let folder = Folder::new("cache");
         folder.write("a", "x");
-        let cache = Cache::new(FileCache { max: 2, inactive: 10 });
+        let cache = Cache::new(FileCache { max: 2, inactive: 10 }, Rc::default());
         let size = |name: &str, now| {
             cache.find(&folder.path(name), true, FOLLOW, RULES, now).map(|found| found.size).map_err(|e| e.code())
         };
@@ -541,6 +581,39 @@ mod tests {
         // Nobody uses them: they go.
         assert_eq!(size("d", 20_000), Err(errno::NOENT));
         assert_eq!(cache.state.borrow().by_path.len(), 1);
+    }
+
+    #[test]
+    fn contents_of_an_open_file_last_as_long_as_what_is_known_of_it() {
+        let folder = Folder::new("contents");
+        folder.write("a", "one");
+        let contents = Rc::<Contents>::default();
+        let cache = Cache::new(FileCache { max: 2, inactive: 100 }, contents.clone());
+        let rules = Rules { min_uses: 1, ..RULES };
+        let content = |now| {
+            let found = cache.find(&folder.path("a"), true, FOLLOW, rules, now).expect("a file");
+            assert!(found.file.is_some(), "the descriptor stays");
+            found.content.map(|content| content.to_vec())
+        };
+        assert_eq!((content(0), content(1)), (None, None), "it was changed a moment ago");
+        age_of_changes(3);
+        assert_eq!(content(2).as_deref(), Some(&b"one"[..]));
+        folder.write("a", "two");
+        assert_eq!(content(3).as_deref(), Some(&b"one"[..]), "still valid");
+        assert_eq!(content(1500), None, "seen anew");
+        age_of_changes(6);
+        assert_eq!(content(1501).as_deref(), Some(&b"two"[..]));
+        assert_eq!(contents.bytes(), 3);
+        drop(cache);
+        assert_eq!(contents.bytes(), 0);
+        engine::clock::set_source(engine::clock::system);
+    }
+
+    /// From now on the clock is so many seconds ahead of the system's.
+    fn age_of_changes(secs: i64) {
+        thread_local!(static AHEAD: std::cell::Cell<i64> = const { std::cell::Cell::new(0) });
+        AHEAD.set(secs);
+        engine::clock::set_source(|| (engine::clock::system().0 + AHEAD.get(), 0));
     }
 
     #[test]

@@ -4,11 +4,13 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
 use buf::{Buf, Bytes, Chain, FileRange, Piece};
 use engine::log::{Errno, Level};
+use rt::Tried;
 use wire::h1::{KnownHeader, LAST_CHUNK, Method};
 
 use super::body::{BodyStream, Broken, Part};
@@ -49,15 +51,26 @@ enum Rest {
     Stream(Buf, Box<dyn BodyStream>),
 }
 
+/// The sending of what doesn't go out at once.
+type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), Broken>> + 'a>>;
+
 /// Sends the response of a request, head and body. After an error the connection is of no use.
 pub async fn send(r: &mut Request) -> Result<(), Broken> {
     // Most responses are over with the first call; the futures of the others are boxes, so that a request's stays small.
-    match begin(r)? {
-        Rest::Sent => Ok(()),
-        Rest::Bytes(mut chain) => write(r, &mut chain, None, true).await,
-        Rest::Body(head, body) => Box::pin(write_body(r, head, body)).await,
-        Rest::Stream(head, stream) => Box::pin(pump_stream(r, head, stream)).await,
+    match send_rest(r)? {
+        Some(rest) => rest.await,
+        None => Ok(()),
     }
+}
+
+/// Sends what goes out at once; the future of the rest, if there is one.
+fn send_rest(r: &mut Request) -> Result<Option<Sending<'_>>, Broken> {
+    Ok(match begin(r)? {
+        Rest::Sent => None,
+        Rest::Bytes(mut chain) => Some(Box::pin(async move { write(r, &mut chain, None, true).await })),
+        Rest::Body(head, body) => Some(Box::pin(write_body(r, head, body))),
+        Rest::Stream(head, stream) => Some(Box::pin(pump_stream(r, head, stream))),
+    })
 }
 
 /// Makes the head, and sends what is small.
@@ -76,8 +89,15 @@ fn begin(r: &mut Request) -> Result<Rest, Broken> {
     if body.len() <= SMALL_FILE && r.location.core.aio == Aio::Off {
         put_behind(r, &mut head, &mut body)?;
         let limited = r.location.core.limit_rate.is_some() || r.rate.is_some();
-        if body.is_empty() && !limited && r.conn.stream.stream().is_none() && send_at_once(r, &mut head)? {
-            return Ok(Rest::Sent);
+        if body.is_empty() && !limited && r.conn.stream.stream().is_none() {
+            match r.conn.stream.try_send(&head).map_err(|error| send_failed(r, &error))? {
+                Tried::Sent(sent) => head.consume(sent),
+                Tried::Taken => return Ok(Rest::Bytes(Chain::new())),
+                Tried::Nothing => {}
+            }
+            if head.is_empty() {
+                return Ok(Rest::Sent);
+            }
         }
     }
     if has_files(&body) {
@@ -264,16 +284,6 @@ fn put_behind(r: &Request, head: &mut Buf, body: &mut Chain) -> Result<(), Broke
     }
     body.clear();
     Ok(())
-}
-
-/// Sends a whole response without making a chain of it; false: some of it is left.
-fn send_at_once(r: &mut Request, response: &mut Buf) -> Result<bool, Broken> {
-    match r.conn.stream.try_send(response) {
-        Ok(Some(sent)) => response.consume(sent),
-        Ok(None) => {}
-        Err(error) => return Err(send_failed(r, &error)),
-    }
-    Ok(response.is_empty())
 }
 
 fn has_files(chain: &Chain) -> bool {
@@ -675,15 +685,31 @@ fn connection_fields(r: &Request, out: &mut Buf) {
 /// A number's digits.
 pub fn itoa(mut n: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            return &digits[at..];
-        }
+    while n >= 100 {
+        at -= 2;
+        (digits[at], digits[at + 1]) = PAIRS[(n % 100) as usize];
+        n /= 100;
     }
+    let (tens, ones) = PAIRS[n as usize];
+    at -= 1;
+    digits[at] = ones;
+    if n >= 10 {
+        at -= 1;
+        digits[at] = tens;
+    }
+    &digits[at..]
 }
+
+/// The digits of the numbers below 100.
+static PAIRS: [(u8, u8); 100] = {
+    let mut pairs = [(0, 0); 100];
+    let mut n = 0;
+    while n < 100 {
+        pairs[n] = (b'0' + (n / 10) as u8, b'0' + (n % 10) as u8);
+        n += 1;
+    }
+    pairs
+};
 
 #[cfg(test)]
 mod tests {
@@ -691,7 +717,7 @@ mod tests {
 
     #[test]
     fn numbers() {
-        for n in [0, 7, 10, 4096, u64::MAX] {
+        for n in [0, 7, 9, 10, 99, 100, 101, 999, 1000, 4096, 99_999, u64::MAX] {
             assert_eq!(itoa(n, &mut [0; 20]), n.to_string().as_bytes());
         }
     }

@@ -8,6 +8,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use engine::log::Level;
+
 use super::location::Location;
 use super::request::Request;
 
@@ -106,11 +108,11 @@ macro_rules! settled {
     };
 }
 
-/// Runs a list of handlers, if there are any; returns what they say unless the request goes on.
+/// Runs a list of handlers; returns what they say unless the request goes on.
 macro_rules! pass {
     ($handlers:expr, $r:expr) => {
-        if !$handlers.is_empty() {
-            match list(&$handlers, $r).await {
+        for handler in &$handlers {
+            match settled!(handler.handle($r)) {
                 Flow::Next => {}
                 other => return other,
             }
@@ -144,7 +146,7 @@ async fn run_once(r: &mut Request) -> Flow<'static> {
     }
     // A redirect from here on starts at the place it names itself.
     loop {
-        r.uri_changed = false;
+        (r.uri_changed, r.lost_handler) = (false, false);
         // Before the rules: those of a location don't count where its `limit_except` block is entered.
         if let Err(flow) = r.check_location() {
             return flow;
@@ -170,19 +172,12 @@ async fn run_once(r: &mut Request) -> Flow<'static> {
         }
     }
     pass!(location.handlers.precontent, r);
+    if r.lost_handler {
+        r.log_at(Level::Alert, format_args!("no upstream configuration"));
+        return Flow::Status(500);
+    }
     pass!(location.handlers.content, r);
     r.no_handler()
-}
-
-async fn list(handlers: &[Rc<dyn Handler>], r: &mut Request) -> Flow<'static> {
-    for handler in handlers {
-        let flow = settled!(handler.handle(r));
-        match flow {
-            Flow::Next => {}
-            other => return other,
-        }
-    }
-    Flow::Next
 }
 
 /// `satisfy all`: nobody may refuse. `satisfy any`: one who has no objection is enough.

@@ -180,6 +180,8 @@ pub struct Request {
     pub resume: Resume,
     /// Set by rewrite rules: the location is to be found again.
     pub uri_changed: bool,
+    /// Whether the handler of an `if` block was left for another block that has none.
+    pub lost_handler: bool,
     /// How many changes of the URI are left.
     pub uri_changes: u8,
     /// Whether it is internal: a redirect within the server or a subrequest.
@@ -291,6 +293,7 @@ impl Request {
             body: RequestBody::default(),
             resume: Resume::Server,
             uri_changed: false,
+            lost_handler: false,
             uri_changes: MAX_URI_CHANGES,
             internal: false,
             error_status: 0,
@@ -328,7 +331,7 @@ impl Request {
         self.lasting.clear();
         (self.resume, self.uri_changes) = (Resume::Server, MAX_URI_CHANGES);
         (self.uri_rewritten, self.uri_changed, self.internal) = (false, false, false);
-        self.add_uri_to_alias = false;
+        (self.add_uri_to_alias, self.lost_handler) = (false, false);
         (self.error_status, self.error_page) = (0, false);
         (self.keepalive, self.lingering, self.pipelined, self.completed) = (false, false, false, false);
         (self.header_sent, self.body_received) = (0, 0);
@@ -467,6 +470,15 @@ impl Request {
             return Err(Flow::Status(413));
         }
         Ok(())
+    }
+
+    /// Enters an `if` block. Behind one with a handler (`proxy_pass`) another one without any is a mistake: nginx would
+    /// run that handler without its configuration, and answers 500.
+    pub fn enter_if(&mut self, block: LocationId) {
+        let block = self.http.location(block);
+        self.lost_handler |= self.location.handlers.exclusive;
+        self.lost_handler &= !block.handlers.exclusive;
+        self.location = block;
     }
 
     /// Counts a change of the URI; too many are a cycle.

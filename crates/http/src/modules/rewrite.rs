@@ -330,7 +330,7 @@ impl Handler for Program {
                 Op::Set { id, setter, value } => store(r, *id, *setter, value),
                 Op::Return(op) => return respond(r, op),
                 Op::If { condition, location, otherwise } => match condition.holds(r, &self.files) {
-                    Ok(true) => r.location = r.http.location(*location),
+                    Ok(true) => r.enter_if(*location),
                     Ok(false) => at = *otherwise,
                     Err(status) => return Flow::Status(status),
                 },

@@ -13,6 +13,7 @@ use ::upstream::retry::{self, Question, failure};
 use ::upstream::{Choice, Hints, Idle, Outcome};
 use buf::{Buf, Bytes, Chain};
 use engine::log::{Errno, Level};
+use rt::Tried;
 use wire::h1::{KnownHeader, Method, Parsed, ResponseHead};
 
 use super::conf::{Bind, UpstreamConf, local_address};
@@ -429,11 +430,17 @@ impl Backend {
     /// What is left to send once the head, if it is all there is, was given to the kernel.
     fn begin_sending(&self, r: &Request, stream: &rt::Stream, outgoing: &Outgoing) -> Result<Sending, Stop> {
         let mut left = outgoing.head.clone();
+        let mut done = false;
         if outgoing.body.is_empty() && !outgoing.streamed {
-            let sent = stream.try_send(&left).map_err(|error| send_failed(r, &error))?;
-            left.advance(sent.unwrap_or(0));
+            match stream.try_send(&left).map_err(|error| send_failed(r, &error))? {
+                Tried::Sent(sent) => {
+                    left.advance(sent);
+                    done = left.is_empty();
+                }
+                Tried::Taken => left = Bytes::default(),
+                Tried::Nothing => {}
+            }
         }
-        let done = left.is_empty();
         if done {
             stream.set_recv_timeout(Some(self.up.read_timeout));
         }
