@@ -51,9 +51,45 @@ pub fn chromium(url: &str, options: &[&str]) -> Option<String> {
     Some(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
+/// What `tests/site/h2_client.py` prints: Python's h2 as a client over TLS. It must succeed; none if it isn't installed.
+pub fn python_h2(port: u16, args: &[&str]) -> Option<String> {
+    let python = python()?;
+    let known = Command::new(&python).args(["-c", "import h2"]).stderr(Stdio::null()).status();
+    if !known.is_ok_and(|status| status.success()) {
+        assert!(std::env::var_os("TIDEGATE_SKIP_MISSING").is_some(), "python3-h2 isn't installed");
+        return None;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/site/h2_client.py");
+    let out = Command::new(python).arg(script).arg(port.to_string()).args(args).output().expect("python starts");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    Some(text)
+}
+
 /// The SHA-256 sum of a file, in hexadecimal.
 pub fn sha256(path: &Path) -> String {
     let out = Command::new("sha256sum").arg(path).output().expect("sha256sum is installed");
     assert!(out.status.success(), "sha256sum {}", path.display());
     String::from_utf8_lossy(&out.stdout).split(' ').next().unwrap_or_default().to_string()
 }
+
+/// Runs openssl in a folder; it must succeed.
+pub fn openssl(folder: &Path, args: &[&str]) {
+    let out = Command::new("openssl").args(args).current_dir(folder).output().expect("openssl is installed");
+    assert!(out.status.success(), "openssl {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// Makes a self-signed certificate `name.crt` with its key `name.key`, of a kind of key.
+pub fn certificate(folder: &Folder, name: &str, kind: &[&str]) {
+    let (key, crt) = (format!("{name}.key"), format!("{name}.crt"));
+    let (subject, names) = (format!("/CN={name}"), format!("subjectAltName=DNS:{name}"));
+    let mut args = vec!["req", "-x509", "-nodes", "-days", "30", "-keyout", &key, "-out", &crt];
+    args.extend(["-subj", &subject, "-addext", &names]);
+    args.extend(kind);
+    openssl(folder.path(), &args);
+}
+
+/// A key on P-256, for [`certificate`].
+pub const EC: &[&str] = &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+/// A key of RSA, for [`certificate`].
+pub const RSA: &[&str] = &["-newkey", "rsa:2048"];

@@ -1,11 +1,13 @@
 //! HTTP/2: curl, nghttp, h2load and Python's h2 as clients; what they don't say, frames by hand.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use e2e::{Server, Setup, curl, tool};
+use e2e::frames::{
+    CONTINUATION, DATA, GET, GOAWAY, HEADERS, PING, POST, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, frame, request,
+};
+use e2e::{EC, Server, Setup, certificate, chromium, curl, python_h2, tool};
 use rustix::process::Signal;
 
 const PRIOR: &str = "--http2-prior-knowledge";
@@ -20,86 +22,6 @@ fn get(server: &Server, path: &str, options: &[&str]) -> String {
 fn run(program: &str, args: &[&str]) -> Option<String> {
     let out = Command::new(tool(&[program])?).args(args).stdin(Stdio::null()).output().expect("it is installed");
     Some(String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
-}
-
-/// The header and the payload of a frame.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend(payload);
-    bytes
-}
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
-
-/// A header block: a method of the static table, `http`, a path, `:authority: a`.
-fn request(method: u8, path: &str) -> Vec<u8> {
-    let mut block = vec![0x80 | method, 0x86, 0x04, path.len() as u8];
-    block.extend(path.as_bytes());
-    block.extend([0x01, 1, b'a']);
-    block
-}
-
-const GET: u8 = 2;
-const POST: u8 = 3;
-
-/// A client that writes frames.
-struct Raw {
-    socket: TcpStream,
-}
-
-/// A frame that was received: its kind, flags, stream, payload.
-type Frame = (u8, u8, u32, Vec<u8>);
-
-impl Raw {
-    fn new(server: &Server) -> Raw {
-        Raw::on(server.port())
-    }
-
-    fn on(port: u16) -> Raw {
-        let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
-        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
-        socket.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).expect("it reads");
-        Raw { socket }
-    }
-
-    /// The server may have closed by now.
-    fn send(&mut self, bytes: &[u8]) -> bool {
-        self.socket.write_all(bytes).is_ok()
-    }
-
-    fn next(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        self.socket.read_exact(&mut head).ok()?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-        let mut payload = vec![0; length];
-        self.socket.read_exact(&mut payload).ok()?;
-        Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
-    }
-
-    /// Frames up to one of this kind, which is the last.
-    fn until(&mut self, kind: u8) -> Vec<Frame> {
-        let mut frames = Vec::new();
-        while let Some(frame) = self.next() {
-            frames.push(frame);
-            if frames.last().is_some_and(|frame| frame.0 == kind) {
-                return frames;
-            }
-        }
-        panic!("no frame of kind {kind}, but {frames:?}");
-    }
-
-    fn go_away_code(&mut self) -> u8 {
-        self.until(GOAWAY).last().expect("it was found").3[7]
-    }
 }
 
 #[test]
@@ -133,7 +55,7 @@ fn curl_and_its_requests() {
     assert_eq!(get(&server, "/echo", &["--data-binary", &upload]), "640000");
     assert_eq!(get(&server, "/echo", &["-T", "-", "-X", "POST", "--expect100-timeout", "20"]), "0");
     // curl 7 fails now and then where the response ends before its request: so frames by hand.
-    let mut raw = Raw::new(&server);
+    let mut raw = Raw::on(server.port());
     let block = [request(POST, "/small"), vec![0x0f, 0x0d, 2, b'1', b'9']].concat();
     raw.send(&frame(HEADERS, 4, 1, &block));
     let frames = raw.until(RST_STREAM);
@@ -146,18 +68,12 @@ fn curl_and_its_requests() {
 #[test]
 fn tls_agrees_on_it() {
     let setup = Setup::http(
-        "server { listen 127.0.0.1:%%PORT%% ssl; http2 on; ssl_certificate %%DIR%%/crt; ssl_certificate_key %%DIR%%/key;
+        "server { listen 127.0.0.1:%%PORT%% ssl; http2 on; ssl_certificate %%DIR%%/a.crt; ssl_certificate_key %%DIR%%/a.key;
             location / { return 200 \"$http2 $ssl_alpn_protocol\"; } }
          server { listen 127.0.0.1:%%PORT%% ssl; server_name off.test; http2 off;
-            ssl_certificate %%DIR%%/crt; ssl_certificate_key %%DIR%%/key; location / { return 200 \"$http2-\"; } }",
+            ssl_certificate %%DIR%%/a.crt; ssl_certificate_key %%DIR%%/a.key; location / { return 200 \"$http2-\"; } }",
     );
-    let out = Command::new("openssl")
-        .args(["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-days", "30"])
-        .args(["-subj", "/CN=a", "-keyout", "key", "-out", "crt"])
-        .current_dir(setup.folder().path())
-        .output()
-        .expect("openssl is installed");
-    assert!(out.status.success());
+    certificate(setup.folder(), "a", EC);
     let server = setup.start();
     let get = |name: &str, options: &[&str]| {
         let resolve = format!("{name}:{}:127.0.0.1", server.port());
@@ -190,6 +106,73 @@ fn many_streams() {
 }
 
 #[test]
+fn clients_over_tls() {
+    let mut page =
+        String::from("<!doctype html><title>assets</title><link rel=stylesheet href=/a.css><p id=said>none</p>");
+    for n in 0..20 {
+        page += &format!("<img src=/i{n}.svg width=5>");
+    }
+    page += "<script src=/a.js></script>";
+    let script = "onload = () => { const seen = [...document.images].filter((i) => i.naturalWidth).length;
+        said.textContent = `${seen} images ${getComputedStyle(said).color}`; };";
+    let mut setup = Setup::http(
+        "types { text/html html; text/css css; application/javascript js; image/svg+xml svg; }
+         log_format seen '$http2 $connection $status $uri $http_user_agent';
+         server { listen 127.0.0.1:%%PORT%% ssl; http2 on; root %%DIR%%/www; index index.html; access_log access.log seen;
+            ssl_certificate %%DIR%%/localhost.crt; ssl_certificate_key %%DIR%%/localhost.key; keepalive_requests 100000;
+            client_max_body_size 0;
+            location /upload { proxy_pass http://127.0.0.1:%%PORT_back%%; } }
+         server { listen 127.0.0.1:%%PORT_back%%; client_max_body_size 0; return 200 $content_length; }",
+    )
+    .file("www/index.html", &page)
+    .file("www/a.css", "#said { color: rgb(1, 2, 3) }")
+    .file("www/a.js", script)
+    .file("www/big", "0123456789".repeat(100_000));
+    for n in 0..20 {
+        let text = format!(
+            "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'><rect width='{n}' height='9'/></svg>"
+        );
+        setup = setup.file(&format!("www/i{n}.svg"), text);
+    }
+    certificate(setup.folder(), "localhost", EC);
+    let server = setup.start();
+    let url = |path: &str| format!("https://localhost:{}{path}", server.port());
+    let sizes = |options: &[&str]| {
+        let (big, svg) = (url("/big"), url("/i7.svg"));
+        let mut args = vec!["-k", "-w", "%{http_version} %{size_download},", "-o", "/dev/null", "-o", "/dev/null"];
+        args.extend(options);
+        args.extend([&big[..], &svg]);
+        String::from_utf8_lossy(&curl(&args)).into_owned()
+    };
+    assert!(sizes(&["--http1.1"]).starts_with("1.1 1000000,1.1 "));
+    assert!(sizes(&["--http2"]).starts_with("2 1000000,2 "));
+    for (path, count) in [("/i1.svg", "2000"), ("/big", "100")] {
+        let Some(out) = run("h2load", &["-n", count, "-c", "4", "-m", "20", &url(path)]) else { return };
+        assert!(out.contains(&format!("{count} succeeded, 0 failed, 0 errored")), "{out}");
+        assert!(out.contains("Application protocol: h2"), "{out}");
+    }
+    let Some(out) = run("nghttp", &["-nv", "--no-verify-peer", "-H", "user-agent: x", &url("/"), &url("/big")]) else {
+        return;
+    };
+    assert_eq!(out.matches(":status: 200").count(), 2, "{out}");
+    let address = format!("localhost:{}", server.port());
+    let Some(out) = run("openssl", &["s_client", "-connect", &address, "-alpn", "h2,http/1.1"]) else { return };
+    assert!(out.contains("ALPN protocol: h2"), "{out}");
+    let Some(out) = python_h2(server.port(), &["requests", "/big", "/", "/a.css", "/none"]) else { return };
+    assert!(out.starts_with(&format!("/big 200 1000000 ended\n/ 200 {} ended\n", page.len())), "{out}");
+    assert!(out.contains("/none 404 "), "{out}");
+    let Some(out) = python_h2(server.port(), &["upload", "/upload", "3000000"]) else { return };
+    assert_eq!(out, "200 3000000\n");
+    let Some(dom) = chromium(&url("/"), &["--ignore-certificate-errors"]) else { return };
+    assert!(dom.contains("20 images rgb(1, 2, 3)"), "{dom}");
+    let log = server.read("access.log");
+    let seen: Vec<_> = log.lines().filter(|line| line.contains("Chrome/") && !line.contains("favicon")).collect();
+    let connections: BTreeSet<_> = seen.iter().map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!((seen.len(), connections.len()), (23, 1), "{log}");
+    assert!(seen.iter().all(|line| line.starts_with("h2 ") && line.contains(" 200 ")), "{log}");
+}
+
+#[test]
 fn trailers_and_early_ends() {
     let server = Setup::http(
         "http2 on; server { listen 127.0.0.1:%%PORT%%;
@@ -198,7 +181,7 @@ fn trailers_and_early_ends() {
             location /r { return 200 ok; } }",
     )
     .start();
-    let mut raw = Raw::new(&server);
+    let mut raw = Raw::on(server.port());
     raw.send(&frame(HEADERS, 5, 1, &request(GET, "/trailer")));
     let frames = raw.until(DATA);
     assert_eq!(frames.last().map(|frame| &frame.3[..]), Some(&b"body"[..]));
@@ -219,7 +202,7 @@ fn floods_end_the_connection() {
     let server = Setup::http("http2 on; server { listen 127.0.0.1:%%PORT%%; location / { return 200 ok; } }").start();
     let calm = 11;
     // Streams that are opened to be reset.
-    let mut raw = Raw::new(&server);
+    let mut raw = Raw::on(server.port());
     for id in (1..20_000).step_by(2) {
         let both = [frame(HEADERS, 5, id, &request(GET, "/")), frame(RST_STREAM, 0, id, &[0, 0, 0, 8])].concat();
         if !raw.send(&both) {
@@ -228,7 +211,7 @@ fn floods_end_the_connection() {
     }
     assert_flood(&mut raw, &server, calm);
     // A head without end.
-    let mut raw = Raw::new(&server);
+    let mut raw = Raw::on(server.port());
     raw.send(&frame(HEADERS, 1, 1, &request(GET, "/")));
     for _ in 0..1000 {
         if !raw.send(&frame(CONTINUATION, 0, 1, &[])) {
@@ -237,7 +220,7 @@ fn floods_end_the_connection() {
     }
     assert_flood(&mut raw, &server, calm);
     // Questions without end.
-    let mut raw = Raw::new(&server);
+    let mut raw = Raw::on(server.port());
     for _ in 0..20_000 {
         if !raw.send(&frame(PING, 0, 0, &[0; 8])) {
             break;
@@ -249,7 +232,7 @@ fn floods_end_the_connection() {
 
 /// What was sent in vain may make the kernel throw the GOAWAY away: then the log knows.
 fn assert_flood(raw: &mut Raw, server: &Server, code: u8) {
-    while let Some(frame) = raw.next() {
+    while let Some(frame) = raw.receive() {
         if frame.0 == GOAWAY {
             assert_eq!(frame.3[7], code);
             return;
@@ -268,7 +251,7 @@ fn connections_end_in_an_orderly_way() {
          server { listen 127.0.0.1:%%PORT_late%%; client_header_timeout 100ms; location / { return 200 ok; } }",
     )
     .start();
-    let mut raw = Raw::new(&server);
+    let mut raw = Raw::on(server.port());
     raw.send(&[frame(HEADERS, 5, 1, &request(GET, "/")), frame(HEADERS, 5, 3, &request(GET, "/"))].concat());
     let goaway = raw.until(GOAWAY).pop().expect("it was found");
     assert_eq!(&goaway.3[..8], [0, 0, 0, 3, 0, 0, 0, 0], "the last stream, and no error");
@@ -281,15 +264,98 @@ fn connections_end_in_an_orderly_way() {
 }
 
 #[test]
+fn a_response_that_nobody_takes_is_given_up() {
+    let server = Setup::http(
+        "http2 on; server { listen 127.0.0.1:%%PORT%%; send_timeout 200ms; root %%DIR%%/www;
+            location /text { return 200 \"0123456789\"; } }",
+    )
+    .file("www/big", "0123456789".repeat(30_000))
+    .start();
+    let mut raw = Raw::with(server.port(), &[(4, 5)]);
+    for (stream, path) in [(1, "/big"), (3, "/text")] {
+        raw.send(&frame(HEADERS, 5, stream, &request(GET, path)));
+        assert_eq!(raw.until(DATA).last().map(|frame| frame.3.len()), Some(5), "{path}");
+        assert_eq!(raw.until(RST_STREAM).last().map(|frame| frame.2), Some(stream), "{path}");
+    }
+    // Nothing holds the worker up.
+    assert!(server.stop().success());
+}
+
+#[test]
+fn requests_that_begin_as_others_end() {
+    let server = Setup::http("http2 on; server { listen 127.0.0.1:%%PORT%%; root %%DIR%%/www; }")
+        .file("www/some", "0123456789".repeat(15_000))
+        .start();
+    let room = frame(WINDOW_UPDATE, 0, 0, &50_000_000_u32.to_be_bytes());
+    let open = [&[0, 4][..], &1_000_000_u32.to_be_bytes()].concat();
+    for turn in 0..150 {
+        let mut raw = Raw::with(server.port(), &[(4, 0)]);
+        for n in 0..10 {
+            raw.send(&frame(HEADERS, 5, 2 * n + 1, &request(GET, "/some")));
+        }
+        (0..10).for_each(|_| drop(raw.until(HEADERS)));
+        // These responses go out in more than one turn of the server's loop, and the next request comes when the last of
+        // them are on their way and their tasks don't know.
+        let begun = Instant::now();
+        raw.send(&[room.clone(), frame(SETTINGS, 0, 0, &open)].concat());
+        while begun.elapsed() < Duration::from_micros(turn * 20) {}
+        raw.send(&frame(HEADERS, 5, 21, &request(GET, "/some")));
+        let mut ended = 0;
+        while ended < 11 {
+            let (kind, flags, ..) = raw.receive().expect("it goes on");
+            ended += usize::from(kind == DATA && flags & 1 == 1);
+        }
+    }
+    // No request is forgotten, and no connection because of it.
+    assert!(server.stop().success());
+}
+
+#[test]
+fn windows_that_many_responses_share() {
+    let server = Setup::http(
+        "http2 on; keepalive_timeout 300ms; send_timeout 300ms;
+         server { listen 127.0.0.1:%%PORT%%; root %%DIR%%/www; }",
+    )
+    .file("www/30k", "0123456789".repeat(3000))
+    .start();
+    // Each alone fits into the connection's window of 64 KiB; what doesn't go out in time is given up.
+    let mut raw = Raw::with(server.port(), &[(4, 1_000_000)]);
+    for n in 0..20 {
+        raw.send(&frame(HEADERS, 5, 2 * n + 1, &request(GET, "/30k")));
+    }
+    let (mut bytes, mut resets) = (0, 0);
+    while let Some((kind, ..)) = raw.receive().inspect(|frame| bytes += if frame.0 == DATA { frame.3.len() } else { 0 })
+    {
+        resets += usize::from(kind == RST_STREAM);
+    }
+    assert_eq!((bytes, resets), (65_535, 18));
+    // The window is taken back while responses are made that count on it. Much that means nothing comes between, so that
+    // the server has to read twice.
+    for n in 0..10 {
+        let mut raw = Raw::with(server.port(), &[]);
+        let nothing = vec![0; 300_000 + n * 20_000];
+        let taken = [&[0, 4][..], &[0; 4]].concat();
+        let parts =
+            [frame(HEADERS, 5, 1, &request(GET, "/30k")), frame(0x42, 0, 0, &nothing), frame(SETTINGS, 0, 0, &taken)];
+        raw.send(&parts.concat());
+        raw.socket().set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
+        while raw.receive().is_some() {}
+        let mut byte = [0];
+        let end = std::io::Read::read(&mut raw.socket(), &mut byte);
+        assert!(end.is_ok_and(|n| n == 0), "the connection ends");
+    }
+}
+
+#[test]
 fn a_worker_that_quits_finishes_streams() {
     let server = Setup::http(
         "http2 on; server { listen 127.0.0.1:%%PORT%%; location / { root %%DIR%%/www; limit_rate 200k; } }",
     )
     .file("www/big", "0123456789".repeat(30_000))
     .start();
-    let mut raw = Raw::new(&server);
-    raw.send(&frame(8, 0, 0, &1_000_000_u32.to_be_bytes()));
-    raw.send(&frame(8, 0, 0, &1_000_000_u32.to_be_bytes()));
+    let mut raw = Raw::on(server.port());
+    raw.send(&frame(WINDOW_UPDATE, 0, 0, &1_000_000_u32.to_be_bytes()));
+    raw.send(&frame(WINDOW_UPDATE, 0, 0, &1_000_000_u32.to_be_bytes()));
     let mut settings = vec![0, 4];
     settings.extend(1_000_000_u32.to_be_bytes());
     raw.send(&frame(SETTINGS, 0, 0, &settings));
@@ -297,7 +363,7 @@ fn a_worker_that_quits_finishes_streams() {
     raw.until(DATA);
     server.signal(Signal::HUP);
     let (mut length, mut said) = (0, false);
-    while let Some((kind, flags, _, payload)) = raw.next() {
+    while let Some((kind, flags, _, payload)) = raw.receive() {
         said |= kind == GOAWAY;
         if kind == DATA {
             length += payload.len();

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use e2e::{Setup, chromium, curl, free_port, python, sha256};
+use e2e::{EC, Setup, certificate, chromium, curl, free_port, python, python_h2, sha256};
 
 /// The application server of `site/app.py`; ended with the test.
 struct App {
@@ -162,6 +162,38 @@ fn application_server_with_websocket() {
     if let Some(dom) = chromium(&server.url("/"), &[]) {
         assert!(dom.contains("TIDE and 40 via http"), "{dom}");
     }
+}
+
+#[test]
+fn websocket_over_http2() {
+    let Some(app) = App::start() else { return };
+    let setup = Setup::http(&format!(
+        "map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
+         log_format protocol '$server_protocol $request_method $status $uri $upstream_status';
+         server {{ listen 127.0.0.1:%%PORT%% ssl; http2 on; access_log access.log protocol;
+            ssl_certificate %%DIR%%/localhost.crt; ssl_certificate_key %%DIR%%/localhost.key;
+            location / {{ proxy_pass http://127.0.0.1:{}; proxy_set_header Host $host:$server_port;
+                proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;
+                proxy_set_header X-Via $http2; }}
+         }}",
+        app.port
+    ));
+    certificate(setup.folder(), "localhost", EC);
+    let mut server = setup.start();
+    let large = "tide ".repeat(12_000);
+    for (end, last) in [("close", "close 1000\nstream ended\n"), ("half", "stream ended\n")] {
+        let Some(text) = python_h2(server.port(), &["websocket", "/app/echo", end, "hello", &large]) else { return };
+        let expect = format!("status 200 []\ntext HELLO\ntext {}\n{last}", large.to_uppercase());
+        assert!(text == expect, "{end}: {text}");
+        server.read_until("access.log", "HTTP/2.0 GET 200 /app/echo 101\n");
+    }
+    let before = server.read("access.log").matches("/app/echo").count();
+    let url = format!("https://localhost:{}/app/page", server.port());
+    let Some(dom) = chromium(&url, &["--ignore-certificate-errors"]) else { return };
+    assert!(dom.contains("TIDE and 40 via h2"), "{dom}");
+    server
+        .wait(|s| s.read("access.log").matches("HTTP/2.0 GET 200 /app/echo 101").count() > before, "the socket's end");
+    assert!(!server.read("access.log").contains("HTTP/1.1"), "Chromium has used one connection");
 }
 
 #[test]

@@ -7,12 +7,14 @@ use std::time::Instant;
 use crate::tools::{self, Options, Outcome, cargo};
 
 /// Debian packages of the programs that tests meet: a file that shows it is there, and its package.
-const NEEDS: [(&str, &str); 7] = [
+const NEEDS: [(&str, &str); 9] = [
     ("/usr/bin/curl", "curl"),
-    ("/usr/bin/openssl", "openssl"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/python3", "python3"),
     ("/usr/lib/python3/dist-packages/aiohttp/__init__.py", "python3-aiohttp"),
+    ("/usr/lib/python3/dist-packages/h2/__init__.py", "python3-h2"),
+    ("/usr/bin/h2load", "nghttp2-client"),
+    ("/usr/bin/openssl", "openssl"),
     ("/usr/bin/gzip", "gzip"),
     ("/usr/bin/setpriv", "util-linux"),
 ];
@@ -21,7 +23,7 @@ const NEEDS: [(&str, &str); 7] = [
 const METHODS: [&str; 4] = ["epoll", "poll", "select", "io_uring"];
 
 /// End-to-end test files that don't depend on the event method: they run once.
-const ONCE: [&str; 2] = ["sites", "map"];
+const ONCE: [&str; 3] = ["sites", "map", "attacks"];
 
 /// Tests that ran.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

@@ -229,7 +229,8 @@ pub(crate) fn advance<S: Side>(
     let mut ended = false;
     let mut failed = None;
     loop {
-        let status = conn.process(input.as_mut_slice());
+        // After an error the library still has its alert to encode; the input is not to be looked at again.
+        let status = conn.process(if failed.is_none() { input.as_mut_slice() } else { &mut [] });
         let discard = status.discard;
         let mut done = None;
         match status.state {
@@ -250,7 +251,6 @@ pub(crate) fn advance<S: Side>(
             Ok(ConnectionState::Closed) => (ended, done) = (true, Some(true)),
             Ok(ConnectionState::WriteTraffic(_)) => done = Some(true),
             Ok(_) => done = Some(false),
-            // The alert is encoded before the error comes again.
             Err(error) if failed.is_none() => failed = Some(error),
             Err(_) => done = Some(false),
         }

@@ -38,5 +38,11 @@ pub use session::{LocalCache, SessionCache};
 pub use tickets::TicketKeys;
 pub use verify::{Purpose, Reason, Trust};
 
+/// SHA-1, for what can't do without it: fingerprints, WebSocket's handshake.
+pub fn sha1(bytes: &[u8]) -> [u8; 20] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, bytes);
+    digest.as_ref().try_into().expect("a digest of SHA-1 has 20 bytes")
+}
+
 /// The library that computes, with its version, as `-V` shows it.
 pub const LIBRARY: &str = "AWS-LC 5.12.0";

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use aws_lc_rs::digest;
 use base64::Engine as _;
 use x509_cert::der::asn1::{AnyRef, ObjectIdentifier};
 use x509_cert::der::{Decode as _, Reader as _, SliceReader, Tag, Tagged as _};
@@ -27,7 +26,7 @@ pub fn pem(der: &[u8]) -> String {
 
 /// The SHA-1 of a certificate, in hexadecimal.
 pub fn fingerprint(der: &[u8]) -> String {
-    hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der).as_ref(), false)
+    hex(&crate::sha1(der), false)
 }
 
 /// The serial number, in hexadecimal.

@@ -24,7 +24,7 @@ pub use counts::{Counts, Kind, Loss, Totals};
 pub use driver::{Load, Mix, Target};
 pub use exchange::{Link, Request};
 pub use origin::origin;
-pub use procfs::{alive, children, descriptors, held, resident};
+pub use procfs::{alive, children, cpu_ms, descriptors, forget_peak, held, peak, resident};
 pub use report::{Report, markdown};
 pub use subject::{Program, Settings, Subject};
 pub use websocket::Tunnel;

@@ -25,9 +25,29 @@ pub fn zombies(pid: u32) -> usize {
 
 /// Resident memory in KiB.
 pub fn resident(pid: u32) -> u64 {
+    status(pid, "VmRSS:")
+}
+
+/// The most resident memory since the start, or since [`forget_peak`], in KiB.
+pub fn peak(pid: u32) -> u64 {
+    status(pid, "VmHWM:")
+}
+
+/// Begins [`peak`] anew.
+pub fn forget_peak(pid: u32) {
+    let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+}
+
+fn status(pid: u32, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default();
     line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// The CPU time that the process has used, in milliseconds.
+pub fn cpu_ms(pid: u32) -> u64 {
+    let ticks: u64 = stat(pid).iter().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    ticks * 10
 }
 
 /// How many descriptors are open.

@@ -8,7 +8,7 @@ from aiohttp import WSMsgType, web
 PAGE = """<!doctype html><title>app</title><p id=said>waiting</p>
 <!-- The page counts as loaded when its images are: this one is answered after the echo. -->
 <img src=/app/wait><script>
-const socket = new WebSocket(`ws://${location.host}/app/echo`);
+const socket = new WebSocket(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/app/echo`);
 const said = document.getElementById('said');
 socket.onopen = () => socket.send('tide');
 socket.onmessage = (e) => {

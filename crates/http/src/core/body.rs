@@ -450,7 +450,7 @@ impl Request {
 }
 
 /// Small pieces are joined: a body in many packets doesn't hold a buffer for each.
-fn append(pieces: &mut Vec<Piece>, data: Bytes) {
+pub fn append(pieces: &mut Vec<Piece>, data: Bytes) {
     const SMALL: usize = 2048;
     if let Some(Piece::Bytes(last)) = pieces.last_mut()
         && last.len() + data.len() <= SMALL

@@ -1,6 +1,6 @@
 //! HTTP/2: its directives, its variable, and the protocol's configuration of a server. The connections are in `core/h2`.
 //!
-//! What differs from nginx: buffers aren't shared, so `http2_recv_buffer_size` has no effect.
+//! What differs from nginx: buffers aren't shared, so `http2_recv_buffer_size` has no effect; `http2_websocket` is ours.
 
 use std::rc::Rc;
 
@@ -28,6 +28,10 @@ conf::table! {
     /// How much of a request's body may come before it is read.
     "http2_body_preread_size" in SERVERS, ONE, default "64k",
         scalar(preread_size) http2_body_preread_size: usize = 65536;
+    /// Whether clients may open WebSockets on HTTP/2 connections (RFC 8441). Locations get them as they get those of
+    /// HTTP/1.
+    "http2_websocket" in SERVERS, Args::FLAG, default "on",
+        scalar(flag) http2_websocket: bool = true;
     /// Accepted for compatibility: requests take their memory from pools of the worker.
     "http2_pool_size" in SERVERS, ONE, default "4k",
         scalar(size) http2_pool_size: usize = 4096;
@@ -108,6 +112,7 @@ pub fn config(set: &Set) -> Rc<Config> {
         max_field_size: buffers.size,
         max_list_size: buffers.size.saturating_mul(buffers.count),
         max_fields: core.max_headers,
+        enable_connect_protocol: conf.http2_websocket,
         ..Config::default()
     })
 }

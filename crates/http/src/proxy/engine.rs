@@ -23,6 +23,8 @@ use super::respond::{self, Answer, Next, Reply};
 use super::ssl::{self, UpstreamTls};
 use super::state::Exchange;
 use super::tunnel;
+use crate::core::body::append;
+use crate::core::h2::websocket;
 use crate::core::phase::Flow;
 use crate::core::request::Request;
 
@@ -430,6 +432,11 @@ impl Backend {
                 let elapsed = exchange.elapsed_ms();
                 exchange.current(|attempt| (attempt.status, attempt.header_ms) = (head.status, Some(elapsed)));
                 let bytes = buf.take().map(Buf::freeze).unwrap_or_default();
+                if head.status == 101 && !websocket::is_agreed(r, &head, &bytes) {
+                    let what = "upstream sent invalid \"Sec-WebSocket-Accept\" header";
+                    r.log_error(format_args!("{what} while reading response header from upstream"));
+                    return Err(failed(failure::INVALID_HEADER));
+                }
                 let framing = self.protocol.framing(&head, &bytes, exchange.to_head.get());
                 let framing = framing.map_err(|text| {
                     r.log_error(format_args!("{text} while reading response header from upstream"));
@@ -659,7 +666,7 @@ impl Sending {
     /// Keeps the body while it is no larger than `limit`.
     fn note(&mut self, data: &Bytes, limit: usize) {
         if let Some(kept) = &mut self.kept {
-            kept.push(buf::Piece::Bytes(data.clone()));
+            append(kept, data.clone());
             if kept.iter().map(buf::Piece::len).sum::<u64>() > limit as u64 {
                 self.kept = None;
             }

@@ -1,4 +1,6 @@
 //! Upgraded connections (WebSocket and the like): bytes both ways until either side ends.
+//!
+//! An HTTP/2 client ends its stream's half alone: the backend is told, and what it still says goes to the client.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,6 +15,7 @@ use engine::log::{Errno, Level};
 use super::engine::{Backend, TIMED_OUT};
 use super::state::Exchange;
 use crate::core::client::Client;
+use crate::core::h2;
 use crate::core::handover;
 use crate::core::output;
 use crate::core::phase::Flow;
@@ -125,8 +128,10 @@ pub struct Tunnel {
 
 /// Why passing bytes on is over.
 enum End {
-    /// One side has ended, or failed.
+    /// One side has ended.
     Over,
+    /// One side has failed.
+    Failed,
     /// The tunnel goes on in another process; these bytes, down and up, have been read and not sent.
     Leaves(Box<(Rc<Handover>, Chain, Chain)>),
 }
@@ -141,6 +146,7 @@ pub(super) async fn run(
 ) -> Flow<'static> {
     let (mut choice, idle, rest) = *parts;
     r.keepalive = false;
+    h2::websocket::switch(r);
     if output::send_head(r).await.is_err() {
         exchange.end();
         choice.release(Outcome::Good);
@@ -168,7 +174,11 @@ impl Tunnel {
                 let (to, down, up) = *parts;
                 handover::give_tunnel(&to, r, self, down, up);
             }
-            End::Over => {
+            end @ (End::Over | End::Failed) => {
+                if matches!(end, End::Over) && r.conn.stream.stream().is_some() {
+                    h2::finish_response(r);
+                    let _ = r.conn.stream.send(&mut Chain::new()).await;
+                }
                 let received = self.backend.received() - self.received_before;
                 self.exchange
                     .current(|attempt| (attempt.length, attempt.received) = (self.moved, attempt.received + received));
@@ -187,6 +197,8 @@ impl Tunnel {
         backend.set_recv_timeout(Some(self.first_read_ms.unwrap_or(timeouts.read_ms)));
         let mut down = Pump::new(backend, client, rest);
         let mut up = Pump::new(client, backend, unread);
+        // Whether the client has ended its half, and the backend knows.
+        let mut half = false;
         let (failed, to) = poll_fn(|cx| {
             // The keys of TLS don't travel.
             if !r.conn.stays
@@ -195,8 +207,18 @@ impl Tunnel {
             {
                 return Poll::Ready((None, Some(to)));
             }
+            let down = down.turn(cx);
+            let up = match if half { Turn::Ended } else { up.turn(cx) } {
+                Turn::Ended if client.stream().is_some() => {
+                    if !std::mem::replace(&mut half, true) {
+                        let _ = backend.shutdown_write();
+                    }
+                    hangup(client, cx)
+                }
+                turn => turn,
+            };
             let mut moved = false;
-            for turn in [down.turn(cx), up.turn(cx)] {
+            for turn in [down, up] {
                 match turn {
                     Turn::Waits(some) => moved |= some,
                     Turn::Ended => return Poll::Ready((None, None)),
@@ -210,13 +232,22 @@ impl Tunnel {
         })
         .await;
         self.moved += down.moved;
-        if let Some((error, call)) = failed {
-            log_failure(r, &error, call);
+        match (failed, to) {
+            (Some((error, call)), _) => {
+                log_failure(r, &error, call);
+                End::Failed
+            }
+            (None, Some(to)) => End::Leaves(Box::new((to, down.chain, up.chain))),
+            (None, None) => End::Over,
         }
-        match to {
-            Some(to) => End::Leaves(Box::new((to, down.chain, up.chain))),
-            None => End::Over,
-        }
+    }
+}
+
+/// The turn of a client whose half has ended: it may still give the other one up.
+fn hangup(client: &Client, cx: &mut Context<'_>) -> Turn {
+    match client.poll_hangup(cx) {
+        Poll::Ready(()) => Turn::Failed(io::ErrorKind::ConnectionReset.into(), "recv"),
+        Poll::Pending => Turn::Waits(false),
     }
 }
 

@@ -129,11 +129,13 @@ impl Connection {
         if !matches!(sending.stage, SendStage::Body) {
             return Err(SendError::Misuse);
         }
+        let length = body.len();
         sending.queue.append(&mut body);
         if !sending.queue.is_empty() {
             if end_stream {
                 sending.stage = SendStage::Last(Tail::End);
             }
+            self.queued += length;
             self.place(key);
         } else if end_stream {
             write_frame(&mut self.out, Kind::Data, flag::END_STREAM, key.id(), &[]);

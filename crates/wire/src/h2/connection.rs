@@ -96,6 +96,8 @@ pub struct Connection {
     pub(super) head: Head,
     pub(super) receive_window: i64,
     pub(super) send_window: i64,
+    /// Bytes of all streams' bodies that wait to be sent.
+    pub(super) queued: u64,
     /// The highest stream of the peer's.
     pub(super) last_peer: u32,
     /// The next stream of ours.
@@ -222,6 +224,7 @@ impl Connection {
             head: Head::default(),
             receive_window: i64::from(config.connection_window.max(DEFAULT_WINDOW)),
             send_window: i64::from(DEFAULT_WINDOW),
+            queued: 0,
             last_peer: 0,
             next_own: if client { 1 } else { 2 },
             go_away_sent: false,
@@ -306,12 +309,12 @@ impl Connection {
         }
     }
 
-    /// The windows' room for the stream beyond what is queued, in bytes.
+    /// The windows' room for the stream beyond what is queued, on it and on the others, in bytes.
     pub fn capacity(&self, stream: StreamKey) -> u64 {
         match self.streams.get(stream).map(|stream| &stream.state) {
             Some(State::Open(_, sending) | State::RemoteClosed(sending)) => {
-                let window = u64::try_from(sending.window.min(self.send_window)).unwrap_or(0);
-                window.saturating_sub(sending.queue.len())
+                let room = |window: i64, queued: u64| u64::try_from(window).unwrap_or(0).saturating_sub(queued);
+                room(sending.window, sending.queue.len()).min(room(self.send_window, self.queued))
             }
             _ => 0,
         }
@@ -331,6 +334,7 @@ impl Connection {
     pub(super) fn fail(&mut self, error: ConnectionError) {
         self.error = Some(error);
         self.streams.clear();
+        self.queued = 0;
         (self.ready, self.block, self.data) = (Ready::default(), None, None);
         write_go_away(&mut self.out, self.last_peer, error.code);
         self.go_away_sent = true;
@@ -339,8 +343,11 @@ impl Connection {
     /// Takes a stream out of everything that knows it.
     pub(super) fn drop_stream(&mut self, key: StreamKey) -> Option<Stream> {
         let mut stream = self.streams.remove(key)?;
-        if let Some(place) = stream.sending().and_then(|sending| sending.place.take()) {
-            self.ready.remove(place);
+        if let Some(sending) = stream.sending() {
+            self.queued -= sending.queue.len();
+            if let Some(place) = sending.place.take() {
+                self.ready.remove(place);
+            }
         }
         Some(stream)
     }
@@ -358,8 +365,7 @@ impl Connection {
     /// # Panics
     /// If it doesn't.
     pub fn check_invariants(&self) {
-        let mut ready = 0;
-        let mut last = 0;
+        let (mut ready, mut last, mut queued) = (0, 0, 0);
         for key in self.streams.keys() {
             assert!(key.id() > last);
             last = key.id();
@@ -370,6 +376,7 @@ impl Connection {
                     assert_eq!(can_send, sending.place.is_some(), "stream {}", stream.id);
                     assert!(sending.window <= i64::from(super::frame::MAX_WINDOW));
                     ready += usize::from(can_send);
+                    queued += sending.queue.len();
                 }
                 State::LocalClosed(_) => assert!(stream.reset_when_sent.is_none()),
                 State::Closed => panic!("closed streams leave the table"),
@@ -379,7 +386,7 @@ impl Connection {
                 assert!(receiving.window + i64::from(receiving.owed) <= i64::from(super::frame::MAX_WINDOW));
             }
         }
-        assert_eq!(self.ready.slots().count(), ready);
+        assert_eq!((self.ready.slots().count(), self.queued), (ready, queued));
         if self.role == Role::Server {
             assert!(self.streams.len() <= self.config.max_concurrent_streams as usize);
         }

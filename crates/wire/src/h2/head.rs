@@ -173,6 +173,10 @@ impl Head {
         if self.protocol.is_some() && !(connect && extended_connect) {
             self.fault(HeadError::UnexpectedProtocol);
         }
+        // What comes behind it is no content (RFC 9110 §9.3.6): a length of it has no meaning.
+        if connect && self.protocol.is_some() && self.content_length.is_some() {
+            self.fault(HeadError::InvalidContentLength);
+        }
         if end_stream && self.content_length.is_some_and(|length| length > 0) {
             self.fault(HeadError::MissingBody);
         }
@@ -383,6 +387,16 @@ mod tests {
             (&[(":method", "CONNECT"), (":scheme", "http"), (":path", "/")], None),
             (&[(":method", "CONNECT"), (":protocol", "websocket")], Some(HeadError::MissingPseudo(":scheme"))),
             (&[(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", "/")], None),
+            (
+                &[
+                    (":method", "CONNECT"),
+                    (":protocol", "websocket"),
+                    (":scheme", "http"),
+                    (":path", "/"),
+                    ("content-length", "0"),
+                ],
+                Some(HeadError::InvalidContentLength),
+            ),
         ] {
             assert_eq!(head(HeadKind::Request, false, fields).error, expected, "{fields:?}");
         }

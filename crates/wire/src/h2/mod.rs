@@ -61,6 +61,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod upgrade;
 
 pub use command::{HeadWriter, OpenError, SendError};
 pub use connection::{Connection, Event};

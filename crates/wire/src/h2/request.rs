@@ -53,7 +53,8 @@ impl Head {
     ///
     /// A request line is made up behind what was sent (`GET /path HTTP/2.0`: nginx's `$request`); `:authority` becomes the Host
     /// header; cookie crumbs are joined (RFC 9113 §8.2.3). After an error `line` has what was understood until then,
-    /// as nginx's log does. An extended CONNECT keeps its method; [`Head::protocol`] tells it apart.
+    /// as nginx's log does. An extended CONNECT keeps its method; [`Head::protocol`] tells it apart, [`Head::upgrade`]
+    /// makes a GET of it.
     pub fn to_request(&mut self, limits: &Limits, line: &mut RequestHead) -> Result<(), RequestFault> {
         let parsed = self.request_line(line);
         if let Some(error) = self.error {

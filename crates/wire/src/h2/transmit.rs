@@ -51,6 +51,7 @@ impl Connection {
         let part = sending.queue.split_to(length);
         sending.window -= length as i64;
         self.send_window -= length as i64;
+        self.queued -= length;
         let is_last = sending.queue.is_empty();
         let ends = is_last && matches!(sending.stage, SendStage::Last(Tail::End));
         let tail = match &mut sending.stage {

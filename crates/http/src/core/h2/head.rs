@@ -3,12 +3,14 @@
 use wire::h2::HeadWriter;
 use wire::hpack::Indexing;
 
+use super::websocket;
 use crate::core::output;
 use crate::core::request::Request;
 use crate::core::response::Body;
 
 /// Queues the head of the response, in nginx's order of fields. True: it is the whole response.
 pub fn send(r: &mut Request, location: Option<buf::Bytes>, may_end: bool) -> bool {
+    websocket::refuse_success(r);
     let Some(stream) = r.conn.stream.stream() else { return false };
     let ends = may_end && is_empty(r);
     let (shared, key) = (stream.shared(), stream.key());

@@ -8,12 +8,14 @@
 //! - `stream.rs`: what a request sees of its stream.
 //! - `request.rs`: from a head to a request that runs through the phases.
 //! - `head.rs`: a response's head.
+//! - `websocket.rs`: streams that become tunnels.
 
 mod head;
 mod request;
 mod session;
 mod shared;
 mod stream;
+pub mod websocket;
 
 use std::rc::Rc;
 

@@ -4,11 +4,12 @@ use std::rc::Rc;
 
 use buf::Buf;
 use engine::log::Level;
-use wire::h1::BodyFraming;
+use wire::h1::{BodyFraming, Method};
 use wire::h2::{Code, Head, StreamKey};
 
 use super::shared::Shared;
 use super::stream::{StreamHandle, StreamState};
+use super::websocket::{self, Tunnel};
 use crate::core::client::Client;
 use crate::core::request::{Connection, Request};
 use crate::core::session::{Doing, answer, limits, log_ignored, set_server, set_uri};
@@ -16,10 +17,9 @@ use crate::core::tls;
 use crate::modules::http2::Http2Conf;
 
 /// Serves the request of a stream.
-pub(super) async fn serve(shared: Rc<Shared>, state: Rc<StreamState>, head: Head, end_stream: bool) {
-    let running = Running::new(shared.clone(), state.key);
-    let http = shared.http.clone();
-    let mut r = Request::begin(connection(&shared, state), &http);
+pub(super) async fn serve(running: Running, state: Rc<StreamState>, head: Head, end_stream: bool) {
+    let http = running.shared.http.clone();
+    let mut r = Request::begin(connection(&running.shared, state), &http);
     http.status.requests.add(1);
     let _doing = Doing::new(&http.status.writing);
     let refused = prepare(&mut r, head, end_stream).err();
@@ -55,6 +55,13 @@ fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), u16>
     let length = head.content_length;
     if let Some(stream) = r.conn.stream.stream() {
         stream.set_head_received(head.encoded);
+        if r.line.method_id == Method::Connect {
+            stream.set_tunnel(Tunnel::Asked);
+        }
+    }
+    let extended = head.protocol.is_some();
+    if extended && understood.is_ok() && websocket::is_meant(&head) {
+        websocket::begin(&mut head, &mut r.line);
     }
     r.head = std::mem::replace(&mut head.text, Buf::empty()).freeze();
     r.method = r.line.method_id;
@@ -74,13 +81,20 @@ fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), u16>
         r.log_at(Level::Info, format_args!("{message} while reading client request headers"));
         return Err(421);
     }
+    if extended && r.method == Method::Connect {
+        // RFC 9220 §3.
+        let message = "client sent CONNECT for an unknown protocol";
+        r.log_at(Level::Info, format_args!("{message} while reading client request headers"));
+        return Err(501);
+    }
     if let Err(error) = r.line.check_method(false) {
         let text = r.head.clone();
         r.log_at(Level::Info, format_args!("{} while reading client request headers", error.text(&text)));
         return Err(error.status());
     }
     tls::check(r)?;
-    if end_stream {
+    if end_stream || extended {
+        // What comes behind an extended CONNECT is no body: it is for whoever makes the tunnel.
         r.body.begin(length.map_or(BodyFraming::None, BodyFraming::Length), buf::Bytes::default(), false);
     } else {
         r.body.begin_stream(length, r.line.expects_continue(&r.head));
@@ -93,22 +107,29 @@ fn end_stream_of(r: &Request) {
     let Some(stream) = r.conn.stream.stream() else { return };
     let (shared, key) = (stream.shared(), stream.key());
     let mut protocol = shared.protocol.borrow_mut();
-    if !stream.has_ended() {
+    // What failed may be queued to its end, and wait for windows in vain.
+    if !stream.has_ended() || !r.completed {
         let late = r.error_status == 408;
-        protocol.reset(key, if late { Code::PROTOCOL_ERROR } else { Code::INTERNAL_ERROR });
+        let code = match stream.tunnel() {
+            // RFC 8441 §5.
+            Tunnel::Made => Code::CANCEL,
+            _ if late => Code::PROTOCOL_ERROR,
+            _ => Code::INTERNAL_ERROR,
+        };
+        protocol.reset(key, code);
     } else if protocol.is_receiving(key) {
         protocol.reset_when_sent(key, Code::NO_ERROR);
     }
 }
 
-/// Counts the task while it runs; whatever its end, the stream doesn't outlive it without one.
-struct Running {
+/// Counts a request from its head to its task's end; whatever that is, the stream doesn't outlive it without one.
+pub(super) struct Running {
     shared: Rc<Shared>,
     key: StreamKey,
 }
 
 impl Running {
-    fn new(shared: Rc<Shared>, key: StreamKey) -> Running {
+    pub(super) fn new(shared: Rc<Shared>, key: StreamKey) -> Running {
         shared.running.set(shared.running.get() + 1);
         Running { shared, key }
     }

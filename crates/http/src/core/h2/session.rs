@@ -9,7 +9,7 @@ use buf::{Bytes, Chain};
 use engine::log::{Errno, Level};
 use wire::h2::{Code, ConnectionError, Event, StreamKey};
 
-use super::request;
+use super::request::{self, Running};
 use super::shared::Shared;
 use super::stream::StreamState;
 use crate::core::conf::Lingering;
@@ -68,6 +68,8 @@ enum Mood {
     Partial,
     /// Requests are being served.
     Busy,
+    /// They are over, and the client has taken the windows back that the last responses counted on.
+    Draining,
     /// Anything.
     Idle,
 }
@@ -207,7 +209,8 @@ impl Task {
         let head = std::mem::take(shared.protocol.borrow_mut().head_mut());
         let state = Rc::new(StreamState::new(key, end_stream));
         shared.add(key, state.clone());
-        rt::spawn(request::serve(shared.clone(), state, head, end_stream));
+        let running = Running::new(shared.clone(), key);
+        rt::spawn(request::serve(running, state, head, end_stream));
         if self.is_enough() {
             shared.protocol.borrow_mut().go_away(Code::NO_ERROR);
         }
@@ -255,7 +258,7 @@ impl Task {
             let key = self.shared.protocol.borrow_mut().poll_drained();
             let Some(key) = key else { return };
             if let Some(state) = self.shared.find(key) {
-                state.wake();
+                state.drained();
             }
         }
     }
@@ -275,6 +278,7 @@ impl Task {
         let (shared, core) = (&self.shared, &self.shared.server.root.core);
         shared.socket.set_recv_timeout(match mood {
             Mood::New | Mood::Busy => None,
+            Mood::Draining => Some(core.send_timeout),
             Mood::Reading => Some(self.shared.server.core.client_header_timeout),
             Mood::Idle if shared.requests.get() == 0 => Some(self.shared.server.core.client_header_timeout),
             Mood::Idle | Mood::Partial => Some(core.keepalive_timeout.0),
@@ -286,10 +290,10 @@ impl Task {
 
     fn current_mood(&self) -> Mood {
         let protocol = self.shared.protocol.borrow();
-        let serving = self.shared.running.get() > 0 || protocol.streams() > 0;
         match () {
             () if protocol.is_reading_head() => Mood::Reading,
-            () if serving || self.blocked => Mood::Busy,
+            () if self.shared.running.get() > 0 || self.blocked => Mood::Busy,
+            () if protocol.streams() > 0 => Mood::Draining,
             () if protocol.is_idle() => Mood::Idle,
             () if self.shared.requests.get() == 0 => Mood::Reading,
             () => Mood::Partial,

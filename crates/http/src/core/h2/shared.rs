@@ -27,7 +27,7 @@ pub struct Shared {
     pub(super) debug: bool,
     /// How many requests it has brought.
     pub(super) requests: Cell<u32>,
-    /// How many of their tasks run.
+    /// How many of them aren't over.
     pub(super) running: Cell<usize>,
     streams: RefCell<Vec<Option<Rc<StreamState>>>>,
     task: RefCell<Option<Waker>>,

@@ -13,6 +13,7 @@ use wire::h2::{Code, StreamKey};
 use wire::hpack::Indexing;
 
 use super::shared::Shared;
+use super::websocket::Tunnel;
 use crate::core::response::Headers;
 
 /// A stream, held by its request.
@@ -37,7 +38,10 @@ pub(super) struct StreamState {
     head_received: Cell<u64>,
     /// What is queued counts as sent.
     at_once: Cell<bool>,
+    /// The whole response has left the queue: what becomes of the stream afterwards doesn't matter to it.
+    sent: Cell<bool>,
     window_opened: Cell<bool>,
+    tunnel: Cell<Tunnel>,
     recv_deadline: Cell<Option<u64>>,
     recv_timer: RefCell<Option<Pin<Box<rt::Sleep>>>>,
     send_timeout_ms: Cell<Option<u64>>,
@@ -78,7 +82,9 @@ impl StreamState {
             accepted: Cell::new(0),
             head_received: Cell::new(0),
             at_once: Cell::new(false),
+            sent: Cell::new(false),
             window_opened: Cell::new(false),
+            tunnel: Cell::new(Tunnel::No),
             recv_deadline: Cell::new(None),
             recv_timer: RefCell::default(),
             send_timeout_ms: Cell::new(None),
@@ -92,10 +98,16 @@ impl StreamState {
         }
     }
 
+    /// Everything that was queued is on its way.
+    pub(super) fn drained(&self) {
+        self.sent.set(matches!(*self.end.borrow(), End::Queued));
+        self.wake();
+    }
+
     /// A part of the body has come.
     pub(super) fn receive(&self, bytes: Bytes, end: bool) {
         if !bytes.is_empty() {
-            self.body.borrow_mut().push_back(bytes);
+            enqueue(&mut self.body.borrow_mut(), bytes);
         }
         self.ended.set(self.ended.get() || end);
         self.wake();
@@ -120,6 +132,19 @@ impl StreamState {
         if !task.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             *task = Some(cx.waker().clone());
         }
+    }
+}
+
+/// Puts a part behind those that nobody has taken yet. A small one is copied then: it shares the buffer that it was read
+/// into, and many of them would hold one each.
+fn enqueue(body: &mut VecDeque<Bytes>, bytes: Bytes) {
+    const SMALL: usize = 4096;
+    if bytes.len() > SMALL || body.is_empty() {
+        return body.push_back(bytes);
+    }
+    match body.back_mut() {
+        Some(last) if last.len() + bytes.len() <= SMALL => *last = Bytes::from([&last[..], &bytes[..]].concat()),
+        _ => body.push_back(Bytes::from(bytes.to_vec())),
     }
 }
 
@@ -152,6 +177,15 @@ impl StreamHandle {
     /// Whether the client has given it up, or the connection is gone.
     pub fn is_gone(&self) -> bool {
         self.state().gone.get().is_some()
+    }
+
+    /// Whether it is, or is to be, a tunnel.
+    pub(super) fn tunnel(&self) -> Tunnel {
+        self.state().tunnel.get()
+    }
+
+    pub(super) fn set_tunnel(&self, tunnel: Tunnel) {
+        self.state().tunnel.set(tunnel);
     }
 
     /// Ready once the stream is of no use any more.
@@ -274,6 +308,9 @@ impl StreamHandle {
 
     /// Takes a part of the body over. Ready: it is on its way.
     pub fn poll_send(&self, cx: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>> {
+        if self.state().sent.get() {
+            return Poll::Ready(Ok(()));
+        }
         if self.is_gone() {
             chain.clear();
             return Poll::Ready(Err(gone()));
@@ -350,5 +387,23 @@ impl StreamHandle {
 fn write_fields(head: &mut wire::h2::HeadWriter<'_>, fields: &Headers) {
     for field in &fields.0 {
         head.field(&field.name, &field.value, Indexing::Without);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_parts_share_memory() {
+        let mut body = VecDeque::new();
+        let mut sent = Vec::new();
+        for n in 0..20_000_usize {
+            let part = vec![n as u8; if n % 1000 == 999 { 5000 } else { 1 }];
+            sent.extend_from_slice(&part);
+            enqueue(&mut body, Bytes::from(part));
+        }
+        assert_eq!(body.iter().flat_map(|part| part.to_vec()).collect::<Vec<_>>(), sent);
+        assert_eq!(body.len(), 40, "the large ones, and one between each two of them");
     }
 }

@@ -54,6 +54,21 @@ fn a_response() {
 }
 
 #[test]
+fn streams_share_the_connections_window() {
+    let (mut c, keys) = with_requests(&[1, 3], Config::default());
+    assert_eq!(c.capacity(keys[1]), 65_535);
+    respond(&mut c, keys[0], 65_000);
+    assert_eq!((c.capacity(keys[0]), c.capacity(keys[1])), (535, 535));
+    transmit(&mut c);
+    assert_eq!(c.capacity(keys[1]), 535);
+    feed(&mut c, &window(0, 1000)).unwrap();
+    assert_eq!(c.capacity(keys[1]), 1535);
+    respond(&mut c, keys[1], 1500);
+    c.reset(keys[1], Code::CANCEL);
+    c.check_invariants();
+}
+
+#[test]
 fn trailers() {
     for (length, expected) in [
         (8, "HEADERS 1 4 :status=200; DATA 1 8 0; HEADERS 1 5 x-var=localhost"),
