@@ -30,8 +30,30 @@ pub trait Layer: Any {
     /// How many bytes of plaintext make a record.
     fn record(&self) -> usize;
 
+    /// Whether its state can leave for another process now. `rest` is what it has seen and left.
+    fn can_leave(&self, rest: &[u8]) -> bool;
+
     /// Itself, to be asked for more by those who know its type.
     fn as_any(&self) -> &dyn Any;
+
+    /// The same, for good.
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+/// A layer apart from its connection, and what waited on either side of it.
+pub struct DetachedLayer {
+    /// The layer.
+    pub layer: Box<dyn Layer>,
+    /// Received, and not understood yet: goes before what the connection has unread.
+    pub input: Buf,
+    /// Plaintext that was given back.
+    pub unread: Option<Buf>,
+    /// Plaintext taken over for sending: comes behind what the connection has unsent.
+    pub unsent: Chain,
+    /// Plaintext received so far, what is in `unread` included.
+    pub received: u64,
+    /// Plaintext sent so far, without what is in `unsent`.
+    pub sent: u64,
 }
 
 /// A layer with what waits on either side of it.
@@ -65,16 +87,39 @@ const OVERHEAD: usize = 64;
 impl Stream {
     /// Puts a layer on the connection; `input` was received, but not by the layer.
     pub fn set_layer(&self, layer: Box<dyn Layer>, input: Buf) {
+        self.attach_layer(DetachedLayer { layer, input, unread: None, unsent: Chain::new(), received: 0, sent: 0 });
+    }
+
+    /// Whether the connection can be detached, with its layer if it has one, and nothing gets lost.
+    pub fn can_leave(&self) -> bool {
+        !self.is_layered() || self.layered(|layered| layered.can_leave())
+    }
+
+    /// Takes the layer off, for it to go on elsewhere; the peer isn't told.
+    pub fn detach_layer(&self) -> Option<DetachedLayer> {
+        if !self.is_layered() {
+            return None;
+        }
+        self.mark_layered(false);
+        let layered = self.core().layers.borrow_mut().get_mut(self.slot() as usize).and_then(Option::take)?;
+        let Layered { layer, input, unread, out, sent, received, .. } = *layered;
+        Some(DetachedLayer { layer, input, unread, unsent: out, received, sent })
+    }
+
+    /// Puts a layer on the connection that was on one before: what was unread is read first, what was unsent goes out
+    /// with the next send, before anything else.
+    pub fn attach_layer(&self, parts: DetachedLayer) {
+        let DetachedLayer { layer, input, unread, unsent, received, sent } = parts;
         let layered = Layered {
             layer,
             fresh: !input.is_empty(),
             input,
-            unread: None,
-            out: Chain::new(),
+            unread,
+            out: unsent,
             ended: false,
             closed: false,
-            sent: 0,
-            received: 0,
+            sent,
+            received,
         };
         let mut layers = self.core().layers.borrow_mut();
         let at = self.slot() as usize;
@@ -236,6 +281,12 @@ impl Layered {
         }
         self.out.advance(want as u64);
         Ok(out)
+    }
+
+    /// What is over, or about to be, ends where it is.
+    fn can_leave(&self) -> bool {
+        let rest = if self.fresh { &[][..] } else { &self.input };
+        !self.ended && !self.closed && self.layer.can_leave(rest)
     }
 
     fn close(&mut self) -> Option<Buf> {

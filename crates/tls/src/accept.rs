@@ -9,7 +9,7 @@ use rustls::server::UnbufferedServerConnection;
 use wire::hello::{self, ClientHello, HelloError};
 
 use crate::certs::Identity;
-use crate::layer::{Info, ServerLayer, Side, advance};
+use crate::layer::{Info, ServerLayer, Side, Signatures, advance};
 use crate::server::Server;
 
 /// What a client begins with.
@@ -95,7 +95,7 @@ pub async fn accept(
     let mut conn = UnbufferedServerConnection::new(config).map_err(|error| HandshakeError::Tls(error.to_string()))?;
     let mut plain = Buf::empty();
     drive(stream, &mut conn, &mut input, &mut plain, |conn| conn.is_handshaking()).await?;
-    let layer = ServerLayer::new(conn, Info { hello, owner }, server);
+    let layer = ServerLayer::new(conn, Info { hello, owner }, server, Signatures::default());
     stream.set_layer(Box::new(layer), input);
     // Early data was sent with the ClientHello, before anything else.
     stream.unread(plain);

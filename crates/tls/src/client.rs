@@ -158,7 +158,15 @@ impl Layer for ClientLayer {
         16384
     }
 
+    fn can_leave(&self, _: &[u8]) -> bool {
+        false
+    }
+
     fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
 }

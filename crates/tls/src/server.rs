@@ -12,6 +12,7 @@ use rustls::{NamedGroup, ServerConfig, SignatureScheme, SupportedCipherSuite, Su
 use crate::certs::Identity;
 use crate::ciphers;
 use crate::client_auth::{Asks, ClientAuth};
+use crate::departed::Departed;
 use crate::error::{Error, Result};
 use crate::names;
 use crate::session::{Bound, LocalCache, SessionCache};
@@ -86,6 +87,8 @@ impl Server {
         config.max_fragment_size = Some(settings.buffer_size.clamp(MIN_RECORD, MAX_RECORD) + RECORD_HEADER);
         config.alpn_protocols.clone_from(&settings.alpn);
         config.send_half_rtt_data = false;
+        // A connection may go on in another process.
+        config.enable_secret_extraction = true;
         if !settings.compression {
             config.cert_compressors.clear();
         }
@@ -107,6 +110,15 @@ impl Server {
             buffer_size: settings.buffer_size.clamp(MIN_RECORD, MAX_RECORD),
             trust: settings.client_auth.as_ref().map(|auth| auth.trust.clone()),
         })
+    }
+
+    /// Whether a connection that was made elsewhere could have been made with this server: version and suite are among
+    /// its own, and it doesn't ask for certificates which the client wasn't asked for.
+    pub fn would_accept(&self, departed: &Departed) -> bool {
+        let suites = &self.config.crypto_provider().cipher_suites;
+        suites.iter().any(|suite| {
+            suite.suite() == departed.facts.suite && suite.version().version == departed.facts.version
+        }) && (self.trust.is_none() || departed.was_asked)
     }
 
     /// The configuration for a connection with a certificate of its own.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use buf::{Buf, Bytes};
 use engine::log::{Errno, Level};
-use tls::{Alert, ClientVerdict, First, HandshakeError, Identity, Reason, ServerLayer};
+use tls::{Alert, ClientVerdict, Departed, First, HandshakeError, Identity, Reason, ServerLayer};
 use wire::hello::ClientHello;
 
 use super::request::{Connection, Request};
@@ -64,6 +64,17 @@ pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> O
         }
         Err(error) => failed(http, &conn, &error),
     }
+}
+
+/// Goes on with a connection that another process has left: by the server that this configuration has for its name.
+/// Returns also whether a new connection could have become the same here.
+pub fn resume(address: &Address, departed: Departed) -> (ServerLayer, bool) {
+    let server = choose(address, &departed.hello);
+    let tls = server.tls.clone().or_else(|| address.default.tls.clone());
+    let tls = tls.as_ref().filter(|tls| address.ssl && !tls.reject).map(|tls| &tls.server);
+    let fits = tls.is_some_and(|tls| tls.would_accept(&departed));
+    let chosen = Rc::new(Chosen { server, named: departed.hello.server_name.is_some() });
+    (ServerLayer::resume(departed, chosen, tls), fits)
 }
 
 /// The server for the name of the ClientHello.

@@ -188,10 +188,11 @@ impl Tunnel {
         let mut down = Pump::new(backend, client, rest);
         let mut up = Pump::new(client, backend, unread);
         let (failed, to) = poll_fn(|cx| {
-            // The keys of TLS don't travel.
+            // The keys of TLS to a backend don't travel.
             if !r.conn.stays
                 && !backend.is_layered()
                 && let Some(to) = r.http.worker.successors()
+                && client.socket().can_leave()
             {
                 return Poll::Ready((None, Some(to)));
             }
