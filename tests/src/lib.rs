@@ -9,6 +9,7 @@ mod backend;
 mod client;
 mod folder;
 pub mod load;
+pub mod secure;
 mod server;
 mod tools;
 

@@ -2,29 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
-use e2e::{Folder, Server, Setup, curl};
-
-/// Runs openssl in a folder; it must succeed.
-fn openssl(folder: &Path, args: &[&str]) {
-    let out = Command::new("openssl").args(args).current_dir(folder).output().expect("openssl is installed");
-    assert!(out.status.success(), "openssl {args:?}: {}", String::from_utf8_lossy(&out.stderr));
-}
-
-/// A self-signed certificate `name.crt` with its key `name.key`, of a kind of key.
-fn certificate(folder: &Folder, name: &str, kind: &[&str]) {
-    let (key, crt) = (format!("{name}.key"), format!("{name}.crt"));
-    let (subject, names) = (format!("/CN={name}"), format!("subjectAltName=DNS:{name}"));
-    let mut args = vec!["req", "-x509", "-nodes", "-days", "30", "-keyout", &key, "-out", &crt];
-    args.extend(["-subj", &subject, "-addext", &names]);
-    args.extend(kind);
-    openssl(folder.path(), &args);
-}
-
-const EC: &[&str] = &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
-const RSA: &[&str] = &["-newkey", "rsa:2048"];
+use e2e::secure::{EC, RSA, certificate, openssl};
+use e2e::{Server, Setup, curl};
 
 /// What curl gets from a server under a name; `options` are its own.
 fn get(server: &Server, name: &str, path: &str, options: &[&str]) -> String {

@@ -65,6 +65,8 @@ pub(crate) struct Layered {
     fresh: bool,
     /// Plaintext given back by the reader.
     unread: Option<Buf>,
+    /// What has failed behind plaintext that was read.
+    error: Option<io::Error>,
     /// Plaintext taken over for sending.
     out: Chain,
     /// The peer sends no more.
@@ -115,6 +117,7 @@ impl Stream {
             fresh: !input.is_empty(),
             input,
             unread,
+            error: None,
             out: unsent,
             ended: false,
             closed: false,
@@ -172,7 +175,7 @@ impl Stream {
     }
 
     pub(crate) fn layered_readable(&self) -> bool {
-        self.layered(|layered| layered.unread.is_some() || layered.fresh || layered.ended)
+        self.layered(|layered| layered.is_readable())
     }
 
     /// Plaintext that waits, plaintext sent, plaintext received.
@@ -205,6 +208,9 @@ impl Layered {
         if let Some(buf) = self.unread.take() {
             return Poll::Ready(Ok(buf));
         }
+        if let Some(error) = self.error.take() {
+            return self.fail(error);
+        }
         loop {
             if self.ended {
                 return Poll::Ready(Ok(Buf::empty()));
@@ -230,20 +236,27 @@ impl Layered {
                 let _ = stream.raw_send(&mut Chain::from(out.freeze()));
             }
             if !plain.is_empty() {
-                // An error behind it comes up again with the next call.
-                self.fresh = result.is_err();
-                self.ended |= matches!(result, Ok(true));
+                match result {
+                    Ok(ended) => self.ended |= ended,
+                    Err(error) => self.error = Some(error),
+                }
                 self.received += plain.len() as u64;
                 return Poll::Ready(Ok(plain));
             }
             match result {
                 Ok(ended) => self.ended |= ended,
-                Err(error) => {
-                    (self.ended, self.closed) = (true, true);
-                    return Poll::Ready(Err(error));
-                }
+                Err(error) => return self.fail(error),
             }
         }
+    }
+
+    fn fail(&mut self, error: io::Error) -> Poll<io::Result<Buf>> {
+        (self.ended, self.closed) = (true, true);
+        Poll::Ready(Err(error))
+    }
+
+    fn is_readable(&self) -> bool {
+        self.unread.is_some() || self.fresh || self.ended || self.error.is_some()
     }
 
     fn send(&mut self, stream: &Stream) -> Poll<io::Result<()>> {
@@ -286,7 +299,7 @@ impl Layered {
     /// What is over, or about to be, ends where it is.
     fn can_leave(&self) -> bool {
         let rest = if self.fresh { &[][..] } else { &self.input };
-        !self.ended && !self.closed && self.layer.can_leave(rest)
+        !self.ended && !self.closed && self.error.is_none() && self.layer.can_leave(rest)
     }
 
     fn close(&mut self) -> Option<Buf> {

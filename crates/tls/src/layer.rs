@@ -65,14 +65,9 @@ const RECORD: usize = 16384;
 /// Who goes on with it.
 enum Conn {
     /// The library, which made the handshake.
-    Own(Box<Own>),
+    Own(Box<UnbufferedServerConnection>),
     /// Our records, with the keys of another process's handshake.
     Resumed(Box<(Facts, Records)>),
-}
-
-struct Own {
-    conn: UnbufferedServerConnection,
-    failed: bool,
 }
 
 impl ServerLayer {
@@ -82,7 +77,7 @@ impl ServerLayer {
         server: &Server,
         signatures: Signatures,
     ) -> ServerLayer {
-        let conn = Conn::Own(Box::new(Own { conn, failed: false }));
+        let conn = Conn::Own(Box::new(conn));
         ServerLayer::of_conn(conn, info, Some(server), signatures)
     }
 
@@ -113,7 +108,7 @@ impl ServerLayer {
     pub fn leave(self, out: &mut Buf) -> Option<Departed> {
         let facts = self.conn.facts()?;
         let records = match self.conn {
-            Conn::Own(own) => extract(own.conn, facts.version, out)?,
+            Conn::Own(conn) => extract(*conn, facts.version, out)?,
             Conn::Resumed(resumed) => resumed.1,
         };
         let (was_asked, signatures) = (self.asks, self.signatures);
@@ -174,42 +169,42 @@ impl ServerLayer {
 impl Conn {
     fn version(&self) -> Option<ProtocolVersion> {
         match self {
-            Conn::Own(own) => own.conn.protocol_version(),
+            Conn::Own(conn) => conn.protocol_version(),
             Conn::Resumed(resumed) => Some(resumed.0.version),
         }
     }
 
     fn suite(&self) -> Option<CipherSuite> {
         match self {
-            Conn::Own(own) => own.conn.negotiated_cipher_suite().map(|suite| suite.suite()),
+            Conn::Own(conn) => conn.negotiated_cipher_suite().map(|suite| suite.suite()),
             Conn::Resumed(resumed) => Some(resumed.0.suite),
         }
     }
 
     fn group(&self) -> Option<NamedGroup> {
         match self {
-            Conn::Own(own) => own.conn.negotiated_key_exchange_group().map(|group| group.name()),
+            Conn::Own(conn) => conn.negotiated_key_exchange_group().map(|group| group.name()),
             Conn::Resumed(resumed) => resumed.0.group,
         }
     }
 
     fn alpn(&self) -> Option<&[u8]> {
         match self {
-            Conn::Own(own) => own.conn.alpn_protocol(),
+            Conn::Own(conn) => conn.alpn_protocol(),
             Conn::Resumed(resumed) => resumed.0.alpn.as_deref(),
         }
     }
 
     fn is_resumed(&self) -> bool {
         match self {
-            Conn::Own(own) => own.conn.handshake_kind() == Some(HandshakeKind::Resumed),
+            Conn::Own(conn) => conn.handshake_kind() == Some(HandshakeKind::Resumed),
             Conn::Resumed(resumed) => resumed.0.resumed,
         }
     }
 
     fn chain(&self) -> &[CertificateDer<'static>] {
         match self {
-            Conn::Own(own) => own.conn.peer_certificates().unwrap_or_default(),
+            Conn::Own(conn) => conn.peer_certificates().unwrap_or_default(),
             Conn::Resumed(resumed) => &resumed.0.chain,
         }
     }
@@ -284,25 +279,21 @@ impl Side for UnbufferedClientConnection {
 impl Layer for ServerLayer {
     fn receive(&mut self, input: &mut Buf, plain: &mut Buf, out: &mut Buf) -> io::Result<bool> {
         match &mut self.conn {
-            Conn::Own(own) => {
-                let step = advance(&mut own.conn, input, plain, out);
-                own.failed = step.is_err();
-                step.map(|step| step.ended).map_err(io::Error::other)
-            }
+            Conn::Own(conn) => advance(&mut **conn, input, plain, out).map(|step| step.ended).map_err(io::Error::other),
             Conn::Resumed(resumed) => resumed.1.receive(input, plain, out).map_err(io::Error::from),
         }
     }
 
     fn send(&mut self, plain: &[u8], out: &mut Buf) -> io::Result<()> {
         match &mut self.conn {
-            Conn::Own(own) => send(&mut own.conn, plain, out),
+            Conn::Own(conn) => send(&mut **conn, plain, out),
             Conn::Resumed(resumed) => resumed.1.send(plain, self.record, out).map_err(io::Error::from),
         }
     }
 
     fn close(&mut self, out: &mut Buf) {
         match &mut self.conn {
-            Conn::Own(own) => close(&mut own.conn, out),
+            Conn::Own(conn) => close(&mut **conn, out),
             Conn::Resumed(resumed) => resumed.1.close(out),
         }
     }
@@ -314,7 +305,7 @@ impl Layer for ServerLayer {
     fn can_leave(&self, rest: &[u8]) -> bool {
         // The library joins parts of handshake messages where they lie, opened: those mean nothing to others.
         match &self.conn {
-            Conn::Own(own) => !own.failed && is_part(rest),
+            Conn::Own(_) => is_part(rest),
             Conn::Resumed(resumed) => resumed.1.is_open(),
         }
     }
@@ -380,7 +371,8 @@ pub(crate) fn advance<S: Side>(
     let mut ended = false;
     let mut failed = None;
     loop {
-        let status = conn.process(input.as_mut_slice());
+        // After an error the library still has its alert to encode; the input is not to be looked at again.
+        let status = conn.process(if failed.is_none() { input.as_mut_slice() } else { &mut [] });
         let discard = status.discard;
         let mut done = None;
         match status.state {
@@ -401,7 +393,6 @@ pub(crate) fn advance<S: Side>(
             Ok(ConnectionState::Closed) => (ended, done) = (true, Some(true)),
             Ok(ConnectionState::WriteTraffic(_)) => done = Some(true),
             Ok(_) => done = Some(false),
-            // The alert is encoded before the error comes again.
             Err(error) if failed.is_none() => failed = Some(error),
             Err(_) => done = Some(false),
         }

@@ -230,13 +230,14 @@ fn secure_again(stream: &rt::Stream, address: &Address, state: SecureState, take
     let SecureState { tls, received, sent, unread, unsent } = state;
     let departed = Departed::decode(&tls).ok_or("its keys aren't understood")?;
     let (layer, fits) = tls::resume(address, departed);
-    if taken.idle && !taken.back && !fits {
-        return Err("where it was accepted other TLS is spoken now");
-    }
     let unsent = if unsent.is_empty() { Chain::new() } else { Chain::from(Bytes::from(unsent)) };
     let (layer, unread) = (Box::new(layer), filled(unread));
     stream.attach_layer(DetachedLayer { layer, input: Buf::empty(), unread, unsent, received, sent });
-    Ok(())
+    match taken {
+        Taken { idle: true, back: false } if !address.ssl => Err("where it was accepted no TLS is spoken any more"),
+        Taken { idle: true, back: false } if !fits => Err("where it was accepted other TLS is spoken now"),
+        _ => Ok(()),
+    }
 }
 
 /// A buffer of these bytes, if there are some.
