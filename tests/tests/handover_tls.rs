@@ -219,7 +219,10 @@ fn other_settings() {
     let setup = Setup::whole(&text("ssl", ""));
     certificate(setup.folder(), "one", EC);
     certificate(setup.folder(), "client", EC);
-    openssl(setup.folder().path(), &["req", "-x509", "-nodes", "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.crt"]);
+    openssl(
+        setup.folder().path(),
+        &["req", "-x509", "-nodes", "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.crt"],
+    );
     let path = |name: &str| setup.folder().path().join(name).display().to_string();
     let (crt, key) = (path("client.crt"), path("client.key"));
     let mut server = setup.start();
@@ -291,7 +294,6 @@ fn curl_goes_on() {
     }
     let seen = reading.join().expect("curl succeeds");
     let number = seen.split(' ').next().expect("a number");
-    let expect: String =
-        (1..=4).map(|n| format!("{number} {n}|{}\n", usize::from(n == 1))).collect();
+    let expect: String = (1..=4).map(|n| format!("{number} {n}|{}\n", usize::from(n == 1))).collect();
     assert_eq!(seen, expect);
 }

@@ -143,6 +143,11 @@ impl Identity {
         self.1
     }
 
+    /// Whether clients are shown the same.
+    pub fn looks_like(&self, other: &Identity) -> bool {
+        self.0.cert == other.0.cert && self.0.ocsp == other.0.ocsp
+    }
+
     /// The same with an OCSP response to staple.
     #[must_use]
     pub fn with_staple(&self, response: Vec<u8>) -> Identity {

@@ -187,12 +187,7 @@ mod tests {
             assert!(Departed::decode(&bytes[..cut]).is_none(), "cut at {cut}");
         }
         assert!(Departed::decode(&departed(ProtocolVersion::SSLv3).encode()).is_none());
-        let short = Keys {
-            cipher: Cipher::Aes256Gcm,
-            key: vec![0; 16].into(),
-            iv: vec![0; 12].into(),
-            sequence: 0,
-        };
+        let short = Keys { cipher: Cipher::Aes256Gcm, key: vec![0; 16].into(), iv: vec![0; 12].into(), sequence: 0 };
         assert!(Records::new(true, short.clone(), short).is_none());
     }
 }

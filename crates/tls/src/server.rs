@@ -1,6 +1,6 @@
 //! A server's side of TLS: its settings, and what the library makes of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::digest;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs as provider};
@@ -67,6 +67,7 @@ pub struct Server {
     pub(crate) config: Arc<ServerConfig>,
     pub(crate) buffer_size: usize,
     pub(crate) trust: Option<Arc<Trust>>,
+    identities: Arc<Identities>,
 }
 
 impl Server {
@@ -77,12 +78,12 @@ impl Server {
         let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&protocols.versions())
             .map_err(|error| Error::new(error.to_string()))?;
-        let resolver = Arc::new(Identities(one_of_each_kind(&settings.identities)));
+        let identities = Arc::new(Identities::new(&settings.identities));
         let verifier: Arc<dyn ClientCertVerifier> = match &settings.client_auth {
             Some(auth) => Arc::new(Asks::new(auth)),
             None => WebPkiClientVerifier::no_client_auth(),
         };
-        let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(resolver);
+        let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(identities.clone());
         config.ignore_client_order = settings.prefer_server;
         config.max_fragment_size = Some(settings.buffer_size.clamp(MIN_RECORD, MAX_RECORD) + RECORD_HEADER);
         config.alpn_protocols.clone_from(&settings.alpn);
@@ -109,23 +110,30 @@ impl Server {
             config: Arc::new(config),
             buffer_size: settings.buffer_size.clamp(MIN_RECORD, MAX_RECORD),
             trust: settings.client_auth.as_ref().map(|auth| auth.trust.clone()),
+            identities,
         })
+    }
+
+    /// Takes other certificates from now on, renewed ones. Sessions stay bound to those that the server began with.
+    pub fn renew(&self, identities: &[Identity]) {
+        *self.identities.0.write().unwrap_or_else(PoisonError::into_inner) = one_of_each_kind(identities);
     }
 
     /// Whether a connection that was made elsewhere could have been made with this server: version and suite are among
     /// its own, and it doesn't ask for certificates which the client wasn't asked for.
     pub fn would_accept(&self, departed: &Departed) -> bool {
         let suites = &self.config.crypto_provider().cipher_suites;
-        suites.iter().any(|suite| {
-            suite.suite() == departed.facts.suite && suite.version().version == departed.facts.version
-        }) && (self.trust.is_none() || departed.was_asked)
+        suites
+            .iter()
+            .any(|suite| suite.suite() == departed.facts.suite && suite.version().version == departed.facts.version)
+            && (self.trust.is_none() || departed.was_asked)
     }
 
     /// The configuration for a connection with a certificate of its own.
     pub(crate) fn config(&self, identity: Option<Identity>) -> Arc<ServerConfig> {
         let Some(identity) = identity else { return self.config.clone() };
         let mut config = (*self.config).clone();
-        config.cert_resolver = Arc::new(Identities(vec![identity]));
+        config.cert_resolver = Arc::new(Identities::new(&[identity]));
         Arc::new(config)
     }
 }
@@ -214,18 +222,24 @@ fn one_of_each_kind(identities: &[Identity]) -> Vec<Identity> {
 
 /// Chooses the certificate that the client can check.
 #[derive(Debug)]
-struct Identities(Vec<Identity>);
+struct Identities(RwLock<Vec<Identity>>);
+
+impl Identities {
+    fn new(all: &[Identity]) -> Identities {
+        Identities(RwLock::new(one_of_each_kind(all)))
+    }
+}
 
 impl ResolvesServerCert for Identities {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        if let [only] = &self.0[..] {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let [only] = &all[..] {
             return Some(only.0.clone());
         }
         let schemes = hello.signature_schemes();
-        let fits = |scheme: &SignatureScheme| {
-            self.0.iter().find(|identity| identity.0.key.choose_scheme(&[*scheme]).is_some())
-        };
-        schemes.iter().find_map(fits).or(self.0.first()).map(|identity| identity.0.clone())
+        let fits =
+            |scheme: &SignatureScheme| all.iter().find(|identity| identity.0.key.choose_scheme(&[*scheme]).is_some());
+        schemes.iter().find_map(fits).or(all.first()).map(|identity| identity.0.clone())
     }
 }
 

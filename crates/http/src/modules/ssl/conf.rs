@@ -8,7 +8,7 @@ use engine::zones::{self, SMALLEST, SharedZone};
 
 use crate::core::conf::SERVERS;
 use crate::core::ssl_values::{
-    CacheLimits, DEFAULT_PROTOCOLS, File, certificate_cache, conf_command, file, password_file, protocols,
+    CacheLimits, DEFAULT_PROTOCOLS, File, certificate_cache, conf_command, file, interval, password_file, protocols,
 };
 
 const ONE: Args = Args::exactly(1);
@@ -88,6 +88,12 @@ table! {
     /// for `valid=` without looking at the file again.
     "ssl_certificate_cache" in PLACES, Args::between(1, 3), default "off",
         scalar(certificate_cache) ssl_certificate_cache: Option<CacheLimits> = None;
+    /// How often the master looks whether files of `ssl_certificate`, `ssl_certificate_key` and `ssl_stapling_file` have
+    /// changed. What has is taken without a reload once it is whole and certificate and key belong together; else an error is
+    /// logged, and what was before stays. Workers are replaced as on a reload, without reading the configuration. Not for
+    /// names with variables, which have `ssl_certificate_cache`.
+    "ssl_certificate_refresh" in PLACES, ONE, default "off",
+        scalar(interval) ssl_certificate_refresh: Option<u64> = None;
     /// Whether handshakes are refused, for names that are nobody's.
     "ssl_reject_handshake" in PLACES, Args::FLAG, default "off",
         scalar(flag) ssl_reject_handshake: bool = false;

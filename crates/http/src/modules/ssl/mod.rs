@@ -4,24 +4,28 @@
 //! What differs from nginx: TLS 1.2 and 1.3 only, with the ciphers that [`tls::ciphers`] has; the settings of the server
 //! whose name the client gives hold from the first byte on, protocols and ciphers included.
 
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use ::conf::{Error, Loader, Registry, Result, Set};
+use engine::log::Log;
 use tls::{ClientAuth, Identity, LocalCache, Server, ServerSettings, SessionCache, TicketKeys, Trust};
 
 use super::HttpModule;
 use crate::core::request::Request;
-use crate::core::ssl_values::{CertificateCache, Commands, File, full_name, load};
+use crate::core::ssl_values::{CertificateCache, Commands, File, full_name};
 use crate::core::variables::Setup;
 
 mod cache;
 pub mod conf;
+mod refresh;
 mod variables;
 
 use self::cache::ZoneCache;
 use self::conf::Cache;
 pub use self::conf::{SslConf, VerifyClient};
+use self::refresh::{Pair, Watch};
 
 /// The module.
 pub struct Ssl;
@@ -47,6 +51,8 @@ pub struct ServerTls {
     kept: CertificateCache,
     passwords: Rc<[Vec<u8>]>,
     prefix: std::path::PathBuf,
+    /// The others, if they are to be looked at.
+    watch: Option<Watch>,
 }
 
 /// Makes what accepts a server's connections; `None` if the server has no certificate. `http2`: whether HTTP/2 is offered.
@@ -59,14 +65,14 @@ pub fn server(set: &Set, http2: bool, loader: &mut Loader<'_>) -> Result<Option<
     }
     let (fixed, dynamic): (Vec<_>, Vec<_>) =
         pairs.into_iter().partition(|pair| matches!(pair, (File::Fixed(_), File::Fixed(_))));
-    let mut identities = Vec::new();
+    let mut loaded = Vec::new();
     for pair in &fixed {
         if let (File::Fixed(certificate), File::Fixed(key)) = pair {
-            identities.push(staple(conf, load(certificate, key, &conf.ssl_password_file)?)?);
+            loaded.push(Pair::load(certificate, key, &conf.ssl_stapling_file, &conf.ssl_password_file)?);
         }
     }
     let settings = ServerSettings {
-        identities,
+        identities: loaded.iter().map(|pair| pair.identity().clone()).collect(),
         protocols: commands.protocols(conf.ssl_protocols),
         ciphers: commands.ciphers.unwrap_or_else(|| conf.ssl_ciphers.clone()),
         ciphersuites: commands.ciphersuites,
@@ -88,6 +94,9 @@ pub fn server(set: &Set, http2: bool, loader: &mut Loader<'_>) -> Result<Option<
         kept: CertificateCache::new(conf.ssl_certificate_cache),
         passwords: conf.ssl_password_file.clone(),
         prefix: loader.env.conf_prefix.clone(),
+        watch: conf
+            .ssl_certificate_refresh
+            .map(|ms| Watch::new(ms, loaded, &conf.ssl_stapling_file, &conf.ssl_password_file)),
     }))
 }
 
@@ -113,8 +122,7 @@ fn pairs(conf: &SslConf, commands: &Commands) -> Result<Vec<(File, File)>> {
     Ok(certificates.into_iter().zip(keys).collect())
 }
 
-fn staple(conf: &SslConf, identity: Identity) -> Result<Identity> {
-    let path = &conf.ssl_stapling_file;
+fn staple(path: &Path, identity: Identity) -> Result<Identity> {
     if path.as_os_str().is_empty() {
         return Ok(identity);
     }
@@ -165,6 +173,18 @@ fn tickets(conf: &SslConf) -> Result<TicketKeys> {
 }
 
 impl ServerTls {
+    /// In how many milliseconds [`ServerTls::look`] is to be called, if ever.
+    pub fn looks_in_ms(&self) -> Option<u64> {
+        self.watch.as_ref().map(Watch::looks_in_ms)
+    }
+
+    /// Looks for renewed certificates, if it is time to; whether there are some.
+    pub fn look(&self, log: &Log) -> bool {
+        let renewed = self.watch.as_ref().and_then(|watch| watch.look(log));
+        renewed.iter().for_each(|identities| self.server.renew(identities));
+        renewed.is_some()
+    }
+
     /// Whether certificates depend on the connection.
     pub fn is_dynamic(&self) -> bool {
         !self.dynamic.is_empty()
