@@ -11,6 +11,7 @@ use x509_cert::der::{Decode as _, Encode as _, SliceReader};
 
 use crate::error::{Error, Result, system};
 use crate::keys;
+use crate::notes::NotedKey;
 use crate::pem;
 use crate::x509::Parts;
 
@@ -53,7 +54,8 @@ fn load(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<Identity>
             "SSL_CTX_use_PrivateKey(\"{name}\") failed (SSL: error:05800074:x509 certificate routines::key values mismatch)"
         )));
     }
-    Ok(Identity(Arc::new(CertifiedKey::new(chain, signer)), keys::is_encrypted(&text)))
+    let key = CertifiedKey::new(chain, Arc::new(NotedKey(signer)));
+    Ok(Identity(Arc::new(key), keys::is_encrypted(&text)))
 }
 
 /// What was read while a configuration is built.

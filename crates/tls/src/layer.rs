@@ -160,6 +160,16 @@ impl ServerLayer {
         self.conn.is_resumed()
     }
 
+    /// The scheme by which the handshake was signed with the server's key; empty for a session that was resumed.
+    pub fn signature(&self) -> String {
+        self.signatures.own.map(names::signature_or_number).unwrap_or_default()
+    }
+
+    /// The scheme by which the client has signed, if it has sent a certificate.
+    pub fn client_signature(&self) -> String {
+        self.signatures.client.map(names::signature_or_number).unwrap_or_default()
+    }
+
     /// The client's certificates.
     pub fn client_certificates(&self) -> &[CertificateDer<'static>] {
         self.conn.chain()

@@ -1,5 +1,7 @@
 //! A server's side of TLS: its settings, and what the library makes of them.
 
+use std::fmt;
+use std::rc::Rc;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::digest;
@@ -15,6 +17,7 @@ use crate::client_auth::{Asks, ClientAuth};
 use crate::departed::Departed;
 use crate::error::{Error, Result};
 use crate::names;
+use crate::notes::NotesKeys;
 use crate::session::{Bound, LocalCache, SessionCache};
 use crate::tickets::TicketKeys;
 use crate::verify::Trust;
@@ -59,6 +62,18 @@ pub struct ServerSettings {
     pub compression: bool,
     /// How clients are asked for certificates, if they are.
     pub client_auth: Option<ClientAuth>,
+    /// Who writes down the keys of connections, if somebody does.
+    pub key_log: Option<KeySink>,
+}
+
+/// Takes lines with keys, in the form that is known as SSLKEYLOGFILE: who has them can read the connections.
+#[derive(Clone)]
+pub struct KeySink(pub Rc<dyn Fn(&str)>);
+
+impl fmt::Debug for KeySink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeySink")
+    }
 }
 
 /// A server that can be connected to.
@@ -68,6 +83,7 @@ pub struct Server {
     pub(crate) buffer_size: usize,
     pub(crate) trust: Option<Arc<Trust>>,
     identities: Arc<Identities>,
+    pub(crate) key_log: Option<KeySink>,
 }
 
 impl Server {
@@ -90,6 +106,9 @@ impl Server {
         config.send_half_rtt_data = false;
         // A connection may go on in another process.
         config.enable_secret_extraction = true;
+        if settings.key_log.is_some() {
+            config.key_log = Arc::new(NotesKeys);
+        }
         if !settings.compression {
             config.cert_compressors.clear();
         }
@@ -111,6 +130,7 @@ impl Server {
             buffer_size: settings.buffer_size.clamp(MIN_RECORD, MAX_RECORD),
             trust: settings.client_auth.as_ref().map(|auth| auth.trust.clone()),
             identities,
+            key_log: settings.key_log.clone(),
         })
     }
 

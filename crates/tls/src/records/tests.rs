@@ -33,6 +33,7 @@ fn server() -> (Server, CertificateDer<'static>) {
         early_data: false,
         compression: false,
         client_auth: None,
+        key_log: None,
     };
     (Server::new(&settings).unwrap(), settings.identities[0].chain()[0].clone())
 }

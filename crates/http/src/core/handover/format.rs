@@ -501,7 +501,7 @@ mod tests {
         for cut in (0..bytes.len()).step_by(97) {
             assert_eq!(TunnelState::decode(&bytes[..cut]), None, "cut at {cut}");
         }
-        let mut newer = bytes;
+        let mut newer = bytes.to_vec();
         newer[0] = VERSION + 1;
         assert_eq!(TunnelState::decode(&newer), None);
     }

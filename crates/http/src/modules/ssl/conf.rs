@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use conf::values::{conf_path, flag, number, one_of, sec, size, string};
 use conf::{Args, Context, Directive, Error, Loader, Result, Word, table};
+use engine::log::{LogFile, LogFiles, full_path};
 use engine::zones::{self, SMALLEST, SharedZone};
 
 use crate::core::conf::SERVERS;
@@ -94,6 +95,10 @@ table! {
     /// names with variables, which have `ssl_certificate_cache`.
     "ssl_certificate_refresh" in PLACES, ONE, default "off",
         scalar(interval) ssl_certificate_refresh: Option<u64> = None;
+    /// A file to which the keys of connections are written, in the form of SSLKEYLOGFILE: with it recorded connections can
+    /// be read (Wireshark). If there is none it is made, for its owner alone. As other logs, it is reopened on USR1.
+    "ssl_key_log" in PLACES, ONE, default "",
+        scalar(key_log) ssl_key_log: Option<Rc<LogFile>> = None;
     /// Whether handshakes are refused, for names that are nobody's.
     "ssl_reject_handshake" in PLACES, Args::FLAG, default "off",
         scalar(flag) ssl_reject_handshake: bool = false;
@@ -154,6 +159,11 @@ fn stapling(loader: &mut Loader<'_>, d: &Directive) -> Result<bool> {
         loader.warn(d, Error::on(d, "\"ssl_stapling\" ignored, not supported"));
     }
     Ok(on)
+}
+
+fn key_log(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<LogFile>>> {
+    let path = full_path(loader, &d.arg(0).text);
+    Ok(Some(loader.store.entry::<LogFiles>().get_private(&path)))
 }
 
 fn ech_file(loader: &mut Loader<'_>, d: &Directive) -> Result<String> {

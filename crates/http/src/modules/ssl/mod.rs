@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ::conf::{Error, Loader, Registry, Result, Set};
 use engine::log::Log;
-use tls::{ClientAuth, Identity, LocalCache, Server, ServerSettings, SessionCache, TicketKeys, Trust};
+use tls::{ClientAuth, Identity, KeySink, LocalCache, Server, ServerSettings, SessionCache, TicketKeys, Trust};
 
 use super::HttpModule;
 use crate::core::request::Request;
@@ -86,6 +86,7 @@ pub fn server(set: &Set, http2: bool, loader: &mut Loader<'_>) -> Result<Option<
         early_data: conf.ssl_early_data,
         compression: conf.ssl_certificate_compression,
         client_auth: client_auth(conf, loader)?,
+        key_log: conf.ssl_key_log.clone().map(|file| KeySink(Rc::new(move |lines| file.write(lines.as_bytes())))),
     };
     Ok(Some(ServerTls {
         server: Server::new(&settings).map_err(|error| Error::new(error.0))?,
