@@ -2,8 +2,9 @@
 //!
 //! An idle connection goes with what it has brought so far, and with the keys of its TLS. A tunnel goes with both its
 //! sockets, the bytes that are under way in them, and what its line in the access log needs at its end: the request, the
-//! response, the dealings with backends. Server, location and group are found again in the successor's configuration: by the listening address, the
-//! host and the final URI, and by name. Where they are gone, the server's own level stands for the location.
+//! response, the dealings with backends. Server, location and group are found again in the successor's configuration: by
+//! the listening address, the host (under TLS the name that the client gave) and the final URI, and by name. Where they are
+//! gone, the server's own level stands for the location.
 
 pub mod format;
 
