@@ -303,7 +303,8 @@ fn keys_and_schemes_are_told() {
             ssl_certificate %%DIR%%/one.crt; ssl_certificate_key %%DIR%%/one.key;
             ssl_certificate %%DIR%%/rsa.crt; ssl_certificate_key %%DIR%%/rsa.key;
             location / { return 200 \"<$ssl_sigalg:$ssl_client_sigalg:$ssl_ech_status:$ssl_ech_outer_server_name>\"; } }",
-    );
+    )
+    .main("sandbox on;");
     if e2e::binary().ends_with("nginx") {
         return;
     }

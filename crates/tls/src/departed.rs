@@ -180,6 +180,36 @@ mod tests {
         }
     }
 
+    /// Whatever stands in a message: who goes on by it sends nothing under a number that is used up, and doesn't panic.
+    #[test]
+    fn bears_any_message() {
+        use buf::Buf;
+        let bytes = departed(ProtocolVersion::TLSv1_2).encode();
+        for at in 0..bytes.len() {
+            for with in [1, 0x80, 0xff] {
+                let mut other = bytes.to_vec();
+                other[at] ^= with;
+                let Some(mut came) = Departed::decode(&other) else { continue };
+                let (mut input, mut out) = (Buf::empty(), Buf::empty());
+                input.extend_from_slice(&[23, 3, 3, 0, 30]);
+                input.extend_from_slice(&[7; 30]);
+                assert!(came.records.receive(&mut input, &mut Buf::empty(), &mut out).is_err());
+                assert!(came.records.send(b"x", 1, &mut out).is_err());
+                came.records.close(&mut out);
+            }
+        }
+        let last = |cipher| Keys {
+            cipher,
+            key: vec![0; if cipher == Cipher::Aes128Gcm { 16 } else { 32 }].into(),
+            iv: vec![0; 12].into(),
+            sequence: u64::MAX,
+        };
+        for cipher in [Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305] {
+            let (mut records, mut out) = (Records::new(true, last(cipher), last(cipher)).unwrap(), Buf::empty());
+            assert!(records.send(b"x", 1, &mut out).is_err() && out.is_empty());
+        }
+    }
+
     #[test]
     fn refuses_what_is_not_whole() {
         let bytes = departed(ProtocolVersion::TLSv1_3).encode();

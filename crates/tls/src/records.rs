@@ -284,7 +284,9 @@ impl Records {
     }
 
     fn last_words(&mut self, level: u8, description: u8, out: &mut Buf) {
-        if !std::mem::replace(&mut self.closed, true) {
+        // Keys that are used up already say nothing at all.
+        let Keys { cipher, sequence, .. } = self.write.keys;
+        if !std::mem::replace(&mut self.closed, true) && sequence < cipher.limit() {
             self.seal(ALERT, &[level, description], out);
         }
     }
