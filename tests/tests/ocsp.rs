@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use e2e::{Backend, Folder, NameServer, Server, Setup, curl, free_port};
 
 fn openssl(folder: &Path, args: &[&str]) -> Output {
@@ -266,6 +268,39 @@ fn clients_certificates_are_asked_about() {
     ] {
         assert!(log.contains(text), "{text} in {log}");
     }
+}
+
+/// Over a reload connections move to new workers, which ask no responder.
+#[test]
+fn what_was_said_of_a_client_holds_over_a_reload() {
+    let authority = Authority::new();
+    let server =
+        "server { listen 127.0.0.1:%%PORT%% ssl; } server { listen 127.0.0.1:%%PORT_later%% ssl; ssl_ocsp off; }";
+    let mut server = asking(&authority, server).start();
+    let _responder = authority.respond();
+    let folder = authority.folder.path().display();
+    let open = |port: u16, name: &str| {
+        let (crt, key) = (format!("{folder}/{name}.crt"), format!("{folder}/{name}.key"));
+        e2e::secure::connect(port, &["-tls1_3", "-cert", &crt, "-key", &key])
+    };
+    let (mut good, mut bad) = (open(server.port(), "good"), open(server.port(), "bad"));
+    let mut unasked = open(server.port_of("PORT_later"), "good");
+    let kept = good.get("/", "").text();
+    assert_eq!(unasked.get("/", "").status, 200);
+    // For the handshake of the one that says nothing yet.
+    std::thread::sleep(Duration::from_millis(500));
+    let text = server.read("nginx.conf").replace("ssl_ocsp off;", "ssl_ocsp on;");
+    server.configure(&text);
+    let old = server.children();
+    server.signal(Signal::HUP);
+    server.wait(|server| server.children().iter().any(|pid| !old.contains(pid)), "new workers");
+    // Nobody has asked about this one.
+    assert!(unasked.closed());
+    assert_eq!(good.get("/", "").text(), kept);
+    // This one can't move.
+    assert_eq!(bad.get("/", "").status, 400);
+    drop(bad);
+    server.wait(|server| !server.children().iter().any(|pid| old.contains(pid)), "the old workers' end");
 }
 
 const PAGE: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 1\r\n\r\nx";

@@ -269,3 +269,77 @@ fn faults_of_the_configuration() {
     check(&format!("{good} ssl_session_ticket_key %%DIR%%/one.crt;"), "must be 48 or 80 bytes");
     check(&format!("{good} ssl_conf_command Nonsense x;"), "SSL_CONF_cmd(\"Nonsense\", \"x\") failed");
 }
+
+/// Keys as older versions of openssl wrote them.
+#[test]
+fn keys_encrypted_with_3des() {
+    let setup = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%% ssl; ssl_password_file %%DIR%%/words;
+            ssl_certificate %%DIR%%/one.crt; ssl_certificate_key %%DIR%%/one.old;
+            ssl_certificate %%DIR%%/rsa.crt; ssl_certificate_key %%DIR%%/rsa.p8; }",
+    )
+    .file("words", "wrong\nsecret\n");
+    certificate(setup.folder(), "one", EC);
+    certificate(setup.folder(), "rsa", RSA);
+    let dir = setup.folder().path();
+    openssl(dir, &["ec", "-in", "one.key", "-des3", "-passout", "pass:secret", "-out", "one.old"]);
+    let pkcs8 = ["pkcs8", "-topk8", "-v2", "des3", "-passout", "pass:secret", "-in", "rsa.key", "-out", "rsa.p8"];
+    openssl(dir, &pkcs8);
+    let old = std::fs::read_to_string(dir.join("one.old")).expect("it is there");
+    assert!(old.contains("DEK-Info: DES-EDE3-CBC"), "{old}");
+    let server = setup.start();
+    for (schemes, expect) in [("ECDSA+SHA256", "CN = one"), ("RSA-PSS+SHA256", "CN = rsa")] {
+        let seen = s_client(&server, &["-sigalgs", schemes], CLOSE);
+        assert!(seen.contains(expect), "{seen}");
+    }
+}
+
+#[test]
+fn keys_and_schemes_are_told() {
+    let setup = Setup::http(
+        "ssl_key_log keys.log; ssl_session_tickets off;
+        server { listen 127.0.0.1:%%PORT%% ssl; ssl_verify_client optional_no_ca;
+            ssl_certificate %%DIR%%/one.crt; ssl_certificate_key %%DIR%%/one.key;
+            ssl_certificate %%DIR%%/rsa.crt; ssl_certificate_key %%DIR%%/rsa.key;
+            location / { return 200 \"<$ssl_sigalg:$ssl_client_sigalg:$ssl_ech_status:$ssl_ech_outer_server_name>\"; } }",
+    )
+    .main("sandbox on;");
+    if e2e::binary().ends_with("nginx") {
+        return;
+    }
+    certificate(setup.folder(), "one", EC);
+    certificate(setup.folder(), "rsa", RSA);
+    let mut server = setup.start();
+    let path = |name: &str| server.folder().path().join(name).display().to_string();
+    let (theirs, crt, key, log) = (path("theirs"), path("rsa.crt"), path("rsa.key"), path("keys.log"));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&log).expect("it is made").permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    for (options, expect) in [
+        (&["-tls1_3", "-sigalgs", "ECDSA+SHA256"][..], "<ecdsa_secp256r1_sha256:::>"),
+        (&["-tls1_2", "-sigalgs", "RSA-PSS+SHA384"], "<rsa_pss_rsae_sha384:::>"),
+        (&["-tls1_3", "-cert", &crt, "-key", &key], ":rsa_pss_rsae_sha512::>"),
+        (&["-tls1_2", "-cert", &crt, "-key", &key, "-client_sigalgs", "RSA-PSS+SHA256"], ":rsa_pss_rsae_sha256::>"),
+    ] {
+        let seen = s_client(&server, &[options, &["-keylogfile", &theirs]].concat(), CLOSE);
+        assert!(seen.contains(expect), "{options:?}: {seen}");
+    }
+    let keys = |name: &str| {
+        let text = std::fs::read_to_string(name).expect("it is there");
+        let mut lines: Vec<String> =
+            text.lines().filter(|l| !l.starts_with('#')).map(str::to_ascii_lowercase).collect();
+        lines.sort();
+        lines
+    };
+    // The exporter's secret is something that only one of both tells.
+    let shared = |lines: Vec<String>| -> Vec<String> {
+        lines.into_iter().filter(|line| !line.starts_with("exporter_secret")).collect()
+    };
+    let (ours, theirs) = (shared(keys(&log)), shared(keys(&theirs)));
+    assert!(ours.len() == 10 && ours == theirs, "{ours:#?} {theirs:#?}");
+    // It is a log: it moves away, and another one begins.
+    std::fs::rename(&log, path("moved")).expect("ours");
+    server.signal(rustix::process::Signal::USR1);
+    server.wait(|_| std::fs::metadata(&log).is_ok(), "another file");
+    s_client(&server, &[], CLOSE);
+    server.wait(|_| keys(&log).len() >= 4, "keys in it");
+}

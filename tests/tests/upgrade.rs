@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use e2e::{Backend, Connection, Folder, Setup, binary, free_port, tool};
+use e2e::{EC, certificate, secure};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long anything may take.
@@ -24,14 +25,16 @@ struct Site {
     folder: Folder,
     port: u16,
     second: u16,
-    _reserved: [UdpSocket; 2],
+    /// For TLS, where it is configured.
+    secure: u16,
+    _reserved: [UdpSocket; 3],
 }
 
 impl Site {
     /// Writes the configuration; nothing runs yet.
     fn new() -> Site {
-        let ((port, one), (second, two)) = (free_port(), free_port());
-        let site = Site { folder: Folder::new(), port, second, _reserved: [one, two] };
+        let ((port, one), (second, two), (secure, three)) = (free_port(), free_port(), free_port());
+        let site = Site { folder: Folder::new(), port, second, secure, _reserved: [one, two, three] };
         fs::create_dir(site.path("sbin")).expect("the folder is ours");
         site.configure("worker_processes 2;", "");
         site
@@ -479,14 +482,25 @@ impl Waiting {
         let backend = echo();
         let upgrade = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;
              proxy_set_header Connection upgrade;";
-        let more = "keepalive_timeout 60s; location = /r { return 200 \"$connection_requests\"; }";
+        certificate(&site.folder, "one", EC);
+        let more = format!(
+            "listen 127.0.0.1:{} ssl; ssl_certificate {folder}/one.crt; ssl_certificate_key {folder}/one.key;
+             keepalive_timeout 60s; location = /r {{ return 200 \"$connection_requests\"; }}",
+            site.secure,
+            folder = site.folder.path().display(),
+        );
         let tunnel = format!("location /ws {{ proxy_pass http://127.0.0.1:{}; {upgrade} }}", backend.port);
         site.configure(&format!("{main} worker_processes 2;"), &format!("{more} {tunnel}"));
         backend
     }
 
     fn on(site: &Site, backend: Backend) -> Waiting {
-        let open = |n: usize| Connection::open(if n.is_multiple_of(2) { site.port } else { site.second });
+        let open = |n: usize| match n % 5 {
+            0 => secure::connect(site.secure, &["-tls1_2"]),
+            1 => secure::connect(site.secure, &["-tls1_3"]),
+            2 => Connection::open(site.port),
+            _ => Connection::open(site.second),
+        };
         let mut waiting =
             Waiting { idle: (0..30).map(open).collect(), tunnels: (0..20).map(open).collect(), backend, rounds: 0 };
         for tunnel in &mut waiting.tunnels {

@@ -1,4 +1,4 @@
-//! Buffers, chains, byte strings, parsing of sizes and times, escaping.
+//! Buffers, chains, byte strings, secrets, parsing of sizes and times, escaping.
 //!
 //! Everything a connection reads lands in a [`Buf`]: memory from a pool of the thread, owned by one place at a time.
 //! Once nothing is written to it any more it is frozen into [`Bytes`], which are cheap to clone and to slice. What a
@@ -11,7 +11,9 @@ mod chain;
 pub mod escape;
 pub mod parse;
 mod pool;
+mod secret;
 
 pub use buffer::Buf;
 pub use bytes::Bytes;
 pub use chain::{Chain, FileRange, Piece};
+pub use secret::{Secret, wipe};

@@ -10,6 +10,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use buf::Secret;
+
 /// What is said over a channel. Beside it may go descriptors: one with `OpenChannel`, any number up to
 /// [`os::channel::MAX_FDS`] with `HandOver`, none with the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +44,8 @@ pub enum Message {
     HandOver {
         /// What it is; a receiver that doesn't know the kind closes the descriptors.
         kind: u8,
-        /// At most [`MAX_PAYLOAD`] bytes, in the kind's own format.
-        payload: Vec<u8>,
+        /// At most [`MAX_PAYLOAD`] bytes, in the kind's own format; among them may be keys.
+        payload: Secret,
     },
 }
 
@@ -91,6 +93,7 @@ impl Channel {
         }
         let message = scratch.get(..length).and_then(Message::decode);
         let message = message.filter(|message| message.takes(fds.len()));
+        buf::wipe(&mut scratch[..length]);
         Ok(Received { message: message.ok_or(io::ErrorKind::InvalidData)?, fds })
     }
 }
@@ -103,8 +106,8 @@ impl AsFd for Channel {
 
 impl Message {
     /// The message's bytes: its number, then the fields, lowest byte first. `None`: the payload is too long.
-    pub fn encode(&self) -> Option<Vec<u8>> {
-        let mut bytes = vec![self.number()];
+    pub fn encode(&self) -> Option<Secret> {
+        let mut bytes = Secret::from(vec![self.number()]);
         match self {
             Message::OpenChannel { slot, pid, generation } => {
                 bytes.extend_from_slice(&slot.to_le_bytes());
@@ -117,7 +120,7 @@ impl Message {
             }
             Message::HandOver { kind, payload } => {
                 let length = u32::try_from(payload.len()).ok().filter(|_| payload.len() <= MAX_PAYLOAD)?;
-                bytes.push(*kind);
+                bytes.extend_from_slice(&[*kind]);
                 bytes.extend_from_slice(&length.to_le_bytes());
                 bytes.extend_from_slice(payload);
             }
@@ -193,11 +196,11 @@ impl Fields<'_> {
         self.take().map(u64::from_le_bytes)
     }
 
-    fn payload(&mut self) -> Option<Vec<u8>> {
+    fn payload(&mut self) -> Option<Secret> {
         let length = self.take().map(u32::from_le_bytes)? as usize;
         let (payload, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
-        Some(payload.to_vec())
+        Some(payload.into())
     }
 }
 
@@ -228,8 +231,8 @@ mod tests {
             Message::Terminate,
             Message::Reopen,
             Message::Ready,
-            Message::HandOver { kind: 2, payload: Vec::new() },
-            Message::HandOver { kind: 255, payload: vec![7; MAX_PAYLOAD] },
+            Message::HandOver { kind: 2, payload: Secret::default() },
+            Message::HandOver { kind: 255, payload: vec![7; MAX_PAYLOAD].into() },
         ]
     }
 
@@ -254,7 +257,7 @@ mod tests {
         for bytes in wrong {
             assert_eq!(Message::decode(bytes), None, "{bytes:?}");
         }
-        assert_eq!(Message::HandOver { kind: 0, payload: vec![0; MAX_PAYLOAD + 1] }.encode(), None);
+        assert_eq!(Message::HandOver { kind: 0, payload: vec![0; MAX_PAYLOAD + 1].into() }.encode(), None);
     }
 
     #[test]
@@ -272,7 +275,7 @@ mod tests {
         assert_eq!(kind(other.recv(&mut scratch)), Err(io::ErrorKind::WouldBlock));
         one.send(&Message::Quit, &[one.as_fd()]).expect("there is room");
         assert_eq!(kind(other.recv(&mut scratch)), Err(io::ErrorKind::InvalidData), "a descriptor too many");
-        one.send(&Message::HandOver { kind: 0, payload: vec![0; 100] }, &[]).expect("there is room");
+        one.send(&Message::HandOver { kind: 0, payload: vec![0; 100].into() }, &[]).expect("there is room");
         assert_eq!(kind(other.recv(&mut scratch[..SMALL])), Err(io::ErrorKind::InvalidData), "cut short");
         drop(one);
         assert_eq!(kind(other.recv(&mut scratch)), Err(io::ErrorKind::UnexpectedEof));

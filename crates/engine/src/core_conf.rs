@@ -53,9 +53,9 @@ conf::table! {
     "worker_shutdown_timeout" in Context::MAIN, Args::exactly(1), default "",
         scalar(msec) worker_shutdown_timeout_ms: u64 = 0;
     /// Whether a worker that leaves on a reload, or when the program is replaced, hands idle connections and tunnels
-    /// (WebSocket) over to the new workers, which serve on; clients notice nothing, and the old worker ends soon. Off, it does as nginx does: it closes the
-    /// former, and goes on as long as the latter do. Where this isn't set and `worker_shutdown_timeout` is, it is off: who
-    /// limits the old workers' time wants that clients leave with them.
+    /// (WebSocket) over to the new workers, those with TLS too; they serve on, clients notice nothing, and the old worker
+    /// ends soon. Off, it does as nginx does: it closes the former, and goes on as long as the latter do. Where this isn't
+    /// set and `worker_shutdown_timeout` is, it is off: who limits the old workers' time wants that clients leave with them.
     "reload_handover" in Context::MAIN, Args::FLAG, default "on",
         scalar(parse_some_flag) reload_handover: Option<bool> = None;
     /// The working folder of workers: where core files go.

@@ -21,17 +21,23 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
+use buf::Secret;
+
 use crate::channel::{Channel, MAX_PAYLOAD, Message};
 use crate::log::{self, Errno};
 use crate::module::App;
 use crate::peers::{Peer, Peers};
 
-/// What a parcel may hold. 3 and 4 are for sessions of streams and connections whose TLS the kernel does.
+/// What a parcel may hold. 3 is for sessions of streams.
 pub mod kind {
     /// A client's HTTP connection between two requests.
     pub const HTTP_IDLE: u8 = 1;
     /// An upgraded HTTP connection, with the one to its backend.
     pub const HTTP_TUNNEL: u8 = 2;
+    /// As [`HTTP_IDLE`], with TLS: a kind of its own, since who doesn't know of the keys must not take it.
+    pub const HTTPS_IDLE: u8 = 4;
+    /// As [`HTTP_TUNNEL`], with TLS to the client.
+    pub const HTTPS_TUNNEL: u8 = 5;
     /// No parcel: asks whether its receiver takes parcels.
     pub(super) const ASK: u8 = 64;
     /// No parcel: the answer.
@@ -47,8 +53,8 @@ pub mod kind {
 pub struct Parcel {
     /// One of [`kind`].
     pub kind: u8,
-    /// The state, in the kind's own format.
-    pub payload: Vec<u8>,
+    /// The state, in the kind's own format; among it may be keys.
+    pub payload: Secret,
     /// The descriptors, at most [`MAX_FDS`].
     pub fds: Vec<OwnedFd>,
 }
@@ -298,8 +304,7 @@ impl Handover {
     }
 
     fn answer(self: &Rc<Self>, asked: &Frame) {
-        let mut words = asked.payload.clone();
-        words.push(u8::from(self.takes.get()));
+        let words = [&asked.payload[..], &[u8::from(self.takes.get())]].concat();
         self.reply(asked.pid, Letter::word(kind::ANSWER, &words));
     }
 
@@ -431,7 +436,7 @@ impl Letter {
         let Message::HandOver { kind, payload } = self.message else { unreachable!("letters hold nothing else") };
         match Frame::open(&payload, self.fds) {
             Ok(frame) => Parcel { kind, payload: frame.payload, fds: frame.fds },
-            Err(_) => Parcel { kind, payload: Vec::new(), fds: Vec::new() },
+            Err(_) => Parcel { kind, payload: Secret::default(), fds: Vec::new() },
         }
     }
 }
@@ -441,7 +446,7 @@ struct Frame {
     flags: u8,
     /// Its sender.
     pid: i32,
-    payload: Vec<u8>,
+    payload: Secret,
     fds: Vec<OwnedFd>,
 }
 
@@ -451,19 +456,17 @@ impl Frame {
         let (header, payload) = bytes.split_first_chunk::<HEADER>().ok_or_else(invalid)?;
         let [VERSION, flags, pid @ ..] = header else { return Err(invalid()) };
         let payload = match flags & APART {
-            0 => payload.to_vec(),
-            _ => os::file::read_all(fds.pop().ok_or_else(invalid)?, MAX_APART)?,
+            0 => payload.into(),
+            _ => os::file::read_all(fds.pop().ok_or_else(invalid)?, MAX_APART)?.into(),
         };
         Ok(Frame { flags: *flags, pid: i32::from_le_bytes(*pid), payload, fds })
     }
 }
 
 fn frame(kind: u8, flags: u8, payload: &[u8]) -> Message {
-    let mut bytes = Vec::with_capacity(HEADER + payload.len());
-    bytes.extend_from_slice(&[VERSION, flags]);
-    bytes.extend_from_slice(&os::process::pid().to_le_bytes());
-    bytes.extend_from_slice(payload);
-    Message::HandOver { kind, payload: bytes }
+    let [a, b, c, d] = os::process::pid().to_le_bytes();
+    let header: [u8; HEADER] = [VERSION, flags, a, b, c, d];
+    Message::HandOver { kind, payload: [&header[..], payload].concat().into() }
 }
 
 /// Whether sending is to be tried again later: no room in the channel, or too many descriptors under way.
@@ -554,7 +557,7 @@ mod tests {
 
     fn parcel(kind: u8, length: usize, fds: usize) -> Parcel {
         let fd = || os::file::anonymous(b"x").expect("a file");
-        Parcel { kind, payload: vec![7; length], fds: (0..fds).map(|_| fd()).collect() }
+        Parcel { kind, payload: vec![7; length].into(), fds: (0..fds).map(|_| fd()).collect() }
     }
 
     /// Runs `test` while both workers hear what they are told.

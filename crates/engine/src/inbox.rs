@@ -35,7 +35,7 @@ pub enum Told {
         /// What it is.
         kind: u8,
         /// Its state, in the kind's format.
-        payload: Vec<u8>,
+        payload: buf::Secret,
         /// Its descriptors.
         fds: Vec<OwnedFd>,
     },

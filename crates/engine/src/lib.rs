@@ -33,6 +33,7 @@ pub mod start;
 pub mod systemd;
 pub mod thread_pool;
 pub mod upgrade;
+mod watch;
 pub mod worker;
 pub mod zones;
 

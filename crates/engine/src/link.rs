@@ -113,7 +113,7 @@ mod tests {
         }
         theirs.send(&Message::CloseChannel { slot: 1023, pid: 11 }, &[]).expect("room");
         // None of these is for a master to say to another one.
-        for message in [Message::Quit, Message::Ready, Message::HandOver { kind: 1, payload: vec![0; 9] }] {
+        for message in [Message::Quit, Message::Ready, Message::HandOver { kind: 1, payload: vec![0; 9].into() }] {
             theirs.send(&message, &[]).expect("room");
         }
         let last = FOREIGN + 1023;

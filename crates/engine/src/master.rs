@@ -23,6 +23,7 @@ use crate::report::Reporter;
 use crate::signals::{self, Action};
 use crate::systemd;
 use crate::upgrade;
+use crate::watch::Watch;
 use crate::worker::{Birth, FATAL};
 
 /// What the master is about to do.
@@ -60,6 +61,8 @@ pub struct Master<'a> {
     early_deaths: u32,
     /// Who asked for a reload waits here for its outcome.
     answers: Option<Answers>,
+    /// Files that may change.
+    watch: Watch,
 }
 
 /// Why [`Master::run`] came back.
@@ -84,6 +87,7 @@ impl<'a> Master<'a> {
             table.join(link);
             table.hear();
         }
+        let watch = Watch::new(&cycle);
         Ok(Master {
             program,
             cycle,
@@ -98,6 +102,7 @@ impl<'a> Master<'a> {
             respawns: Vec::new(),
             early_deaths: 0,
             answers: answers(),
+            watch,
         })
     }
 
@@ -136,6 +141,11 @@ impl<'a> Master<'a> {
         self.hand_over();
         if self.again && self.handover.is_none() && self.stage == Stage::Running {
             return self.reconfigure();
+        }
+        if self.stage == Stage::Running
+            && let Some(birth) = self.look()
+        {
+            return Some(birth);
         }
         self.escalate();
         self.respawn()
@@ -202,7 +212,8 @@ impl<'a> Master<'a> {
         );
         let terminating = if let Stage::Terminating { next, .. } = self.stage { Some(next) } else { None };
         let respawn = self.respawns.iter().map(|(at, _)| *at).min();
-        let deadline = [self.handover, terminating, respawn].into_iter().flatten().min();
+        let look = self.watch.next().filter(|_| self.stage == Stage::Running);
+        let deadline = [self.handover, terminating, respawn, look].into_iter().flatten().min();
         let timeout = deadline.map_or(-1, |at| at.saturating_duration_since(Instant::now()).as_millis() as i32 + 1);
         if let Err(error) = os::poll::poll(&mut fds, timeout)
             && error.kind() != io::ErrorKind::Interrupted
@@ -322,13 +333,30 @@ impl<'a> Master<'a> {
         let old = std::mem::replace(&mut self.cycle, cycle);
         old.replaced_by(&self.cycle, &|file| self.keeps(file));
         drop(old);
-        self.generation += 1;
+        self.watch = Watch::new(&self.cycle);
         self.no_accepting = false;
+        self.replace_workers()
+    }
+
+    /// Starts a generation of workers; the one before leaves once that works.
+    fn replace_workers(&mut self) -> Born {
+        self.generation += 1;
         if let Some(birth) = self.start_workers() {
             return Some(birth);
         }
         self.handover = Some(Instant::now() + HANDOVER);
         None
+    }
+
+    /// Files have changed that workers don't read themselves: others take over that were born with them.
+    fn look(&mut self) -> Born {
+        self.watch.look(&self.cycle);
+        // Without workers there is nobody to replace, and those that come know it.
+        if self.handover.is_some() || !self.watch.take_stale() || self.no_accepting {
+            return None;
+        }
+        crate::log!(log::current(), Notice, "worker processes are replaced, the configuration is not read");
+        self.replace_workers()
     }
 
     /// The new binary isn't what was hoped for, or is gone: workers of the running configuration again.

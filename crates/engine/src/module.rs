@@ -78,6 +78,17 @@ pub trait App {
         Err(parcel)
     }
 
+    /// In how many milliseconds [`App::look`] is to be called next; `None`: never. Asked at the start and after each look.
+    fn looks_in_ms(&self) -> Option<u64> {
+        None
+    }
+
+    /// Looks for files that have changed. Called in the process that reads the configuration: the master, or the only one.
+    /// True: something of it was taken, and workers that run have what was before.
+    fn look(&self) -> bool {
+        false
+    }
+
     /// Log files are about to be reopened: what is buffered elsewhere than in [`crate::log::LogFile`] is to be written.
     fn reopen(&self) {}
 

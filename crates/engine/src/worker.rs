@@ -21,6 +21,7 @@ use crate::report::Reporter;
 use crate::sandbox;
 use crate::signals::{self, Action};
 use crate::systemd;
+use crate::watch;
 
 /// What the master gives a worker at its birth.
 pub struct Birth {
@@ -187,6 +188,9 @@ impl Serving<'_> {
         let context = WorkerContext { number: self.number, log: self.cycle.log.clone(), cycle: self.cycle.clone() };
         for app in &self.cycle.apps {
             app.clone().start_worker(&context);
+        }
+        if let Role::Single(_) = self.role {
+            rt::spawn(watch::keep_looking(Rc::downgrade(&self.cycle)));
         }
         listen(&self.cycle, self.number, self.role, &self.accepting)
     }

@@ -34,7 +34,7 @@ pub struct Detached {
 impl Stream {
     /// Takes the connection out of the loop. No byte is lost, whatever the driver was doing with it.
     ///
-    /// A layer is lost, and its peer told so: ask [`Stream::is_layered`] before.
+    /// A layer is lost, and its peer told so, unless it was taken off by [`Stream::detach_layer`] before.
     ///
     /// # Panics
     /// With the sim driver, which has no sockets.

@@ -30,8 +30,30 @@ pub trait Layer: Any {
     /// How many bytes of plaintext make a record.
     fn record(&self) -> usize;
 
+    /// Whether its state can leave for another process now. `rest` is what it has seen and left.
+    fn can_leave(&self, rest: &[u8]) -> bool;
+
     /// Itself, to be asked for more by those who know its type.
     fn as_any(&self) -> &dyn Any;
+
+    /// The same, for good.
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+/// A layer apart from its connection, and what waited on either side of it.
+pub struct DetachedLayer {
+    /// The layer.
+    pub layer: Box<dyn Layer>,
+    /// Received, and not understood yet: goes before what the connection has unread.
+    pub input: Buf,
+    /// Plaintext that was given back.
+    pub unread: Option<Buf>,
+    /// Plaintext taken over for sending: comes behind what the connection has unsent.
+    pub unsent: Chain,
+    /// Plaintext received so far, what is in `unread` included.
+    pub received: u64,
+    /// Plaintext sent so far, without what is in `unsent`.
+    pub sent: u64,
 }
 
 /// A layer with what waits on either side of it.
@@ -43,6 +65,8 @@ pub(crate) struct Layered {
     fresh: bool,
     /// Plaintext given back by the reader.
     unread: Option<Buf>,
+    /// What has failed behind plaintext that was read.
+    error: Option<io::Error>,
     /// Plaintext taken over for sending.
     out: Chain,
     /// The peer sends no more.
@@ -65,16 +89,40 @@ const OVERHEAD: usize = 64;
 impl Stream {
     /// Puts a layer on the connection; `input` was received, but not by the layer.
     pub fn set_layer(&self, layer: Box<dyn Layer>, input: Buf) {
+        self.attach_layer(DetachedLayer { layer, input, unread: None, unsent: Chain::new(), received: 0, sent: 0 });
+    }
+
+    /// Whether the connection can be detached, with its layer if it has one, and nothing gets lost.
+    pub fn can_leave(&self) -> bool {
+        !self.is_layered() || self.layered(|layered| layered.can_leave())
+    }
+
+    /// Takes the layer off, for it to go on elsewhere; the peer isn't told.
+    pub fn detach_layer(&self) -> Option<DetachedLayer> {
+        if !self.is_layered() {
+            return None;
+        }
+        self.mark_layered(false);
+        let layered = self.core().layers.borrow_mut().get_mut(self.slot() as usize).and_then(Option::take)?;
+        let Layered { layer, input, unread, out, sent, received, .. } = *layered;
+        Some(DetachedLayer { layer, input, unread, unsent: out, received, sent })
+    }
+
+    /// Puts a layer on the connection that was on one before: what was unread is read first, what was unsent goes out
+    /// with the next send, before anything else.
+    pub fn attach_layer(&self, parts: DetachedLayer) {
+        let DetachedLayer { layer, input, unread, unsent, received, sent } = parts;
         let layered = Layered {
             layer,
             fresh: !input.is_empty(),
             input,
-            unread: None,
-            out: Chain::new(),
+            unread,
+            error: None,
+            out: unsent,
             ended: false,
             closed: false,
-            sent: 0,
-            received: 0,
+            sent,
+            received,
         };
         let mut layers = self.core().layers.borrow_mut();
         let at = self.slot() as usize;
@@ -138,7 +186,7 @@ impl Stream {
     }
 
     pub(crate) fn layered_readable(&self) -> bool {
-        self.layered(|layered| layered.unread.is_some() || layered.fresh || layered.ended)
+        self.layered(|layered| layered.is_readable())
     }
 
     /// Plaintext that waits, plaintext sent, plaintext received.
@@ -171,6 +219,9 @@ impl Layered {
         if let Some(buf) = self.unread.take() {
             return Poll::Ready(Ok(buf));
         }
+        if let Some(error) = self.error.take() {
+            return self.fail(error);
+        }
         loop {
             if self.ended {
                 return Poll::Ready(Ok(Buf::empty()));
@@ -196,20 +247,27 @@ impl Layered {
                 let _ = stream.raw_send(&mut Chain::from(out.freeze()));
             }
             if !plain.is_empty() {
-                // An error behind it comes up again with the next call.
-                self.fresh = result.is_err();
-                self.ended |= matches!(result, Ok(true));
+                match result {
+                    Ok(ended) => self.ended |= ended,
+                    Err(error) => self.error = Some(error),
+                }
                 self.received += plain.len() as u64;
                 return Poll::Ready(Ok(plain));
             }
             match result {
                 Ok(ended) => self.ended |= ended,
-                Err(error) => {
-                    (self.ended, self.closed) = (true, true);
-                    return Poll::Ready(Err(error));
-                }
+                Err(error) => return self.fail(error),
             }
         }
+    }
+
+    fn fail(&mut self, error: io::Error) -> Poll<io::Result<Buf>> {
+        (self.ended, self.closed) = (true, true);
+        Poll::Ready(Err(error))
+    }
+
+    fn is_readable(&self) -> bool {
+        self.unread.is_some() || self.fresh || self.ended || self.error.is_some()
     }
 
     fn send(&mut self, stream: &Stream) -> Poll<io::Result<()>> {
@@ -269,6 +327,12 @@ impl Layered {
         }
         self.out.advance(want as u64);
         Ok(out)
+    }
+
+    /// What is over, or about to be, ends where it is.
+    fn can_leave(&self) -> bool {
+        let rest = if self.fresh { &[][..] } else { &self.input };
+        !self.ended && !self.closed && self.error.is_none() && self.layer.can_leave(rest)
     }
 
     fn close(&mut self) -> Option<Buf> {

@@ -31,7 +31,7 @@ pub use clock::Wall;
 pub use core::{Counts, Driver, Hook, Options, Report, Runtime};
 pub use detach::{Detached, make_room};
 pub use fd::{AsyncFd, Signals};
-pub use layer::Layer;
+pub use layer::{DetachedLayer, Layer};
 pub use listener::{AcceptLock, AcceptOptions, Listener, set_accept_mutex};
 pub use stream::{ConnectOptions, Recv, Sending, Stream, Tried, is_closing};
 pub use sync::{Event, Gate, Pass, Queue, YieldNow, join, yield_now};

@@ -265,7 +265,15 @@ impl Layer for Inverted {
         16 << 10
     }
 
+    fn can_leave(&self, _: &[u8]) -> bool {
+        false
+    }
+
     fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any> {
         self
     }
 }

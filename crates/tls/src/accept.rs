@@ -9,8 +9,9 @@ use rustls::server::UnbufferedServerConnection;
 use wire::hello::{self, ClientHello, HelloError};
 
 use crate::certs::Identity;
-use crate::layer::{Info, ServerLayer, Side, advance};
-use crate::server::Server;
+use crate::layer::{Info, ServerLayer, Side, Signatures, advance};
+use crate::notes::{self, Notes};
+use crate::server::{KeySink, Server};
 
 /// What a client begins with.
 pub enum First {
@@ -94,25 +95,35 @@ pub async fn accept(
     let config = server.config(identity);
     let mut conn = UnbufferedServerConnection::new(config).map_err(|error| HandshakeError::Tls(error.to_string()))?;
     let mut plain = Buf::empty();
-    drive(stream, &mut conn, &mut input, &mut plain, |conn| conn.is_handshaking()).await?;
-    let layer = ServerLayer::new(conn, Info { hello, owner }, server);
+    let mut signatures = Signatures::default();
+    let mut note = |notes: Notes| {
+        signatures.own = notes.own.or(signatures.own);
+        signatures.client = notes.peer.or(signatures.client);
+        if let Some(KeySink(sink)) = server.key_log.as_ref().filter(|_| !notes.keys.is_empty()) {
+            sink(&notes.keys);
+        }
+    };
+    drive(stream, &mut conn, &mut input, &mut plain, |conn| conn.is_handshaking(), &mut note).await?;
+    let layer = ServerLayer::new(conn, Info { hello, owner }, server, signatures);
     stream.set_layer(Box::new(layer), input);
     // Early data was sent with the ClientHello, before anything else.
     stream.unread(plain);
     Ok(())
 }
 
-/// Sends and receives until the handshake is over.
+/// Sends and receives until the handshake is over; what is noted in its steps goes to `note`.
 pub(crate) async fn drive<S: Side>(
     stream: &Stream,
     conn: &mut S,
     input: &mut Buf,
     plain: &mut Buf,
     is_handshaking: impl Fn(&S) -> bool,
+    note: &mut dyn FnMut(Notes),
 ) -> Result<(), HandshakeError> {
     loop {
         let mut out = Buf::empty();
-        let step = advance(conn, input, plain, &mut out);
+        let (step, notes) = notes::during(|| advance(conn, input, plain, &mut out));
+        note(notes);
         if !out.is_empty() {
             stream.send(&mut Chain::from(out.freeze())).await?;
         }

@@ -11,6 +11,7 @@ use x509_cert::der::{Decode as _, Encode as _, SliceReader};
 
 use crate::error::{Error, Result, system};
 use crate::keys;
+use crate::notes::NotedKey;
 use crate::pem;
 use crate::staple::Staple;
 use crate::x509::Parts;
@@ -58,7 +59,7 @@ fn load(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<Identity>
             "SSL_CTX_use_PrivateKey(\"{name}\") failed (SSL: error:05800074:x509 certificate routines::key values mismatch)"
         )));
     }
-    let key = Arc::new(CertifiedKey::new(chain, signer));
+    let key = Arc::new(CertifiedKey::new(chain, Arc::new(NotedKey(signer))));
     Ok(Identity { key, encrypted: keys::is_encrypted(&text), staple: None })
 }
 
@@ -147,6 +148,11 @@ impl Identity {
     /// Whether the key's file is encrypted.
     pub fn is_encrypted(&self) -> bool {
         self.encrypted
+    }
+
+    /// Whether clients are shown the same.
+    pub fn looks_like(&self, other: &Identity) -> bool {
+        self.key.cert == other.key.cert && self.key.ocsp == other.key.ocsp
     }
 
     /// The same with an OCSP response to staple.

@@ -115,7 +115,7 @@ pub async fn connect(
     let conn = UnbufferedClientConnection::new(client.config(identity), name);
     let mut conn = conn.map_err(|error| ConnectError::Handshake(HandshakeError::Tls(error.to_string())))?;
     let (mut input, mut plain) = (Buf::empty(), Buf::empty());
-    let done = drive(stream, &mut conn, &mut input, &mut plain, |conn| conn.is_handshaking()).await;
+    let done = drive(stream, &mut conn, &mut input, &mut plain, |conn| conn.is_handshaking(), &mut drop).await;
     done.map_err(ConnectError::Handshake)?;
     if let Some(trust) = &client.trust {
         let chain = conn.peer_certificates().unwrap_or_default();
@@ -158,7 +158,15 @@ impl Layer for ClientLayer {
         16384
     }
 
+    fn can_leave(&self, _: &[u8]) -> bool {
+        false
+    }
+
     fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
 }

@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
+use crate::notes;
 use crate::verify::Trust;
 use crate::x509::Parts;
 
@@ -68,6 +69,7 @@ impl ClientCertVerifier for Asks {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        notes::peer_signed(signed.scheme);
         verify_tls12(&self.algorithms, message, leaf, signed)
     }
 
@@ -77,6 +79,7 @@ impl ClientCertVerifier for Asks {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        notes::peer_signed(signed.scheme);
         verify_tls13(&self.algorithms, message, leaf, signed)
     }
 

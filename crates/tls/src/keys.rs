@@ -85,7 +85,7 @@ fn failed(what: &str) -> Error {
     ssl_error(&format!("error:1E08010C:DECODER routines::{what}"))
 }
 
-/// PBES2 with PBKDF2 and AES in CBC mode (RFC 8018).
+/// PBES2 with PBKDF2 and AES or 3DES in CBC mode (RFC 8018).
 fn decrypt_pkcs8(der: &[u8], password: &[u8]) -> Option<Vec<u8>> {
     let (params, data) = inside(der, |outer| {
         let params = inside_next(outer, |algorithm| {
@@ -167,8 +167,11 @@ fn decrypt_legacy(info: &str, data: &[u8], password: &[u8]) -> Option<Vec<u8>> {
 
 fn decrypt_cbc(algorithm: &'static cipher::Algorithm, key: &[u8], iv: &[u8], mut data: Vec<u8>) -> Option<Vec<u8>> {
     let key = PaddedBlockDecryptingKey::cbc_pkcs7(UnboundCipherKey::new(algorithm, key).ok()?).ok()?;
-    let iv = FixedLength::<16>::try_from(iv).ok()?;
-    let plain = key.decrypt(&mut data, DecryptionContext::Iv128(iv)).ok()?;
+    let iv = match iv.len() {
+        8 => DecryptionContext::Iv64(FixedLength::<8>::try_from(iv).ok()?),
+        _ => DecryptionContext::Iv128(FixedLength::<16>::try_from(iv).ok()?),
+    };
+    let plain = key.decrypt(&mut data, iv).ok()?;
     Some(plain.to_vec())
 }
 
@@ -182,13 +185,19 @@ const PRFS: [(ObjectIdentifier, pbkdf2::Algorithm); 4] = [
     (ObjectIdentifier::new_unwrap("1.2.840.113549.2.11"), pbkdf2::PBKDF2_HMAC_SHA512),
 ];
 
-const CIPHERS: [(ObjectIdentifier, &cipher::Algorithm, usize); 3] = [
+/// Old keys are still about.
+#[expect(deprecated, reason = "nothing is encrypted by it any more")]
+const TRIPLE_DES: &cipher::Algorithm = &cipher::DES_EDE3_FOR_LEGACY_USE_ONLY;
+
+const CIPHERS: [(ObjectIdentifier, &cipher::Algorithm, usize); 4] = [
+    (ObjectIdentifier::new_unwrap("1.2.840.113549.3.7"), TRIPLE_DES, 24),
     (ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.1.2"), &cipher::AES_128, 16),
     (ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.1.22"), &cipher::AES_192, 24),
     (ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.1.42"), &cipher::AES_256, 32),
 ];
 
-const LEGACY: [(&str, &cipher::Algorithm, usize); 3] = [
+const LEGACY: [(&str, &cipher::Algorithm, usize); 4] = [
+    ("DES-EDE3-CBC", TRIPLE_DES, 24),
     ("AES-128-CBC", &cipher::AES_128, 16),
     ("AES-192-CBC", &cipher::AES_192, 24),
     ("AES-256-CBC", &cipher::AES_256, 32),

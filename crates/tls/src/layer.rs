@@ -13,10 +13,12 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, ReadEarlyData, UnbufferedStatus,
 };
-use rustls::{HandshakeKind, ProtocolVersion};
+use rustls::{CipherSuite, HandshakeKind, NamedGroup, ProtocolVersion};
 use wire::hello::ClientHello;
 
+use crate::departed::{Departed, Facts};
 use crate::names;
+use crate::records::{Keys, Records, is_part};
 use crate::server::Server;
 use crate::verify::{Purpose, Reason};
 
@@ -39,25 +41,99 @@ pub enum ClientVerdict {
     Failed(Reason),
 }
 
+/// The schemes by which a handshake was signed, as numbers; none where a session was resumed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Signatures {
+    /// The server's.
+    pub(crate) own: Option<u16>,
+    /// The client's, if it has sent a certificate.
+    pub(crate) client: Option<u16>,
+}
+
+/// What responders have said of the client's certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Unasked,
+    Good,
+    /// Not enough to trust them.
+    Bad,
+}
+
 /// The server's side of a connection.
 pub struct ServerLayer {
-    conn: UnbufferedServerConnection,
+    conn: Conn,
     info: Info,
     record: usize,
+    asks: bool,
     verdict: Cell<ClientVerdict>,
+    standing: Cell<Standing>,
+    signatures: Signatures,
+}
+
+/// The most plaintext of a record where no server says otherwise.
+const RECORD: usize = 16384;
+
+/// Who goes on with it.
+enum Conn {
+    /// The library, which made the handshake.
+    Own(Box<UnbufferedServerConnection>),
+    /// Our records, with the keys of another process's handshake.
+    Resumed(Box<(Facts, Records)>),
 }
 
 impl ServerLayer {
-    pub(crate) fn new(conn: UnbufferedServerConnection, info: Info, server: &Server) -> ServerLayer {
-        let chain = conn.peer_certificates().unwrap_or_default();
-        let verdict = match &server.trust {
+    pub(crate) fn new(
+        conn: UnbufferedServerConnection,
+        info: Info,
+        server: &Server,
+        signatures: Signatures,
+    ) -> ServerLayer {
+        let conn = Conn::Own(Box::new(conn));
+        ServerLayer::of_conn(conn, info, Some(server), signatures)
+    }
+
+    /// Goes on with a connection that another process has left. Its client is judged as `server` judges; without one
+    /// that isn't asked any more.
+    pub fn resume(departed: Departed, owner: Rc<dyn Any>, server: Option<&Server>) -> ServerLayer {
+        let Departed { hello, was_good, facts, records, signatures, .. } = departed;
+        let conn = Conn::Resumed(Box::new((facts, records)));
+        let layer = ServerLayer::of_conn(conn, Info { hello, owner }, server, signatures);
+        layer.standing.set(if was_good { Standing::Good } else { Standing::Unasked });
+        layer
+    }
+
+    fn of_conn(conn: Conn, info: Info, server: Option<&Server>, signatures: Signatures) -> ServerLayer {
+        let chain = conn.chain();
+        let trust = server.and_then(|server| server.trust.as_ref());
+        let verdict = match trust {
             Some(trust) if !chain.is_empty() => match trust.verify(chain, Purpose::Client) {
                 Ok(()) => ClientVerdict::Trusted,
                 Err(reason) => ClientVerdict::Failed(reason),
             },
             _ => ClientVerdict::None,
         };
-        ServerLayer { conn, info, record: server.buffer_size, verdict: Cell::new(verdict) }
+        let (asks, record) = (trust.is_some(), server.map_or(RECORD, |server| server.buffer_size));
+        ServerLayer {
+            conn,
+            info,
+            record,
+            asks,
+            verdict: Cell::new(verdict),
+            standing: Cell::new(Standing::Unasked),
+            signatures,
+        }
+    }
+
+    /// What another process needs to go on with the connection. What the peer is still to be sent is appended to `out`.
+    /// `None` if [`rt::Layer::can_leave`] doesn't hold, or the library doesn't give the keys away.
+    pub fn leave(self, out: &mut Buf) -> Option<Departed> {
+        let facts = self.conn.facts()?;
+        let records = match self.conn {
+            Conn::Own(conn) => extract(*conn, facts.version, out)?,
+            Conn::Resumed(resumed) => resumed.1,
+        };
+        let (was_asked, was_good) = (self.asks, self.standing.get() == Standing::Good);
+        Some(Departed { hello: self.info.hello, was_asked, was_good, facts, records, signatures: self.signatures })
     }
 
     /// What became of the client's certificate.
@@ -65,9 +141,12 @@ impl ServerLayer {
         self.verdict.get()
     }
 
-    /// Withdraws the trust in the client's certificate.
-    pub fn distrust(&self, reason: Reason) {
-        self.verdict.set(ClientVerdict::Failed(reason));
+    /// Takes note of what responders say of the client's certificates: an error withdraws the trust in them.
+    pub fn set_status(&self, status: Result<(), Reason>) {
+        self.standing.set(if status.is_ok() { Standing::Good } else { Standing::Bad });
+        if let Err(reason) = status {
+            self.verdict.set(ClientVerdict::Failed(reason));
+        }
     }
 
     /// The layer of a stream, if it is a server's.
@@ -82,38 +161,119 @@ impl ServerLayer {
 
     /// `TLSv1.3`.
     pub fn protocol(&self) -> &'static str {
-        self.conn.protocol_version().map_or("", names::protocol)
+        self.conn.version().map_or("", names::protocol)
     }
 
     /// Whether it is TLS 1.3.
     pub fn is_tls13(&self) -> bool {
-        self.conn.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+        self.conn.version() == Some(ProtocolVersion::TLSv1_3)
     }
 
     /// The cipher suite's name.
     pub fn cipher(&self) -> &'static str {
-        self.conn.negotiated_cipher_suite().map_or("", |suite| names::negotiated(suite.suite()))
+        self.conn.suite().map_or("", names::negotiated)
     }
 
     /// The group of the key exchange; empty for a session that was resumed without one.
     pub fn curve(&self) -> &'static str {
-        self.conn.negotiated_key_exchange_group().and_then(|group| names::group(group.name().into())).unwrap_or("")
+        self.conn.group().and_then(|group| names::group(group.into())).unwrap_or("")
     }
 
     /// The protocol of ALPN.
     pub fn alpn(&self) -> Option<&[u8]> {
-        self.conn.alpn_protocol()
+        self.conn.alpn()
     }
 
     /// Whether a session was resumed.
     pub fn is_resumed(&self) -> bool {
-        self.conn.handshake_kind() == Some(HandshakeKind::Resumed)
+        self.conn.is_resumed()
+    }
+
+    /// The scheme by which the handshake was signed with the server's key; empty for a session that was resumed.
+    pub fn signature(&self) -> String {
+        self.signatures.own.map(names::signature_or_number).unwrap_or_default()
+    }
+
+    /// The scheme by which the client has signed, if it has sent a certificate.
+    pub fn client_signature(&self) -> String {
+        self.signatures.client.map(names::signature_or_number).unwrap_or_default()
     }
 
     /// The client's certificates.
     pub fn client_certificates(&self) -> &[CertificateDer<'static>] {
-        self.conn.peer_certificates().unwrap_or_default()
+        self.conn.chain()
     }
+}
+
+impl Conn {
+    fn version(&self) -> Option<ProtocolVersion> {
+        match self {
+            Conn::Own(conn) => conn.protocol_version(),
+            Conn::Resumed(resumed) => Some(resumed.0.version),
+        }
+    }
+
+    fn suite(&self) -> Option<CipherSuite> {
+        match self {
+            Conn::Own(conn) => conn.negotiated_cipher_suite().map(|suite| suite.suite()),
+            Conn::Resumed(resumed) => Some(resumed.0.suite),
+        }
+    }
+
+    fn group(&self) -> Option<NamedGroup> {
+        match self {
+            Conn::Own(conn) => conn.negotiated_key_exchange_group().map(|group| group.name()),
+            Conn::Resumed(resumed) => resumed.0.group,
+        }
+    }
+
+    fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Conn::Own(conn) => conn.alpn_protocol(),
+            Conn::Resumed(resumed) => resumed.0.alpn.as_deref(),
+        }
+    }
+
+    fn is_resumed(&self) -> bool {
+        match self {
+            Conn::Own(conn) => conn.handshake_kind() == Some(HandshakeKind::Resumed),
+            Conn::Resumed(resumed) => resumed.0.resumed,
+        }
+    }
+
+    fn chain(&self) -> &[CertificateDer<'static>] {
+        match self {
+            Conn::Own(conn) => conn.peer_certificates().unwrap_or_default(),
+            Conn::Resumed(resumed) => &resumed.0.chain,
+        }
+    }
+
+    fn facts(&self) -> Option<Facts> {
+        Some(Facts {
+            version: self.version()?,
+            suite: self.suite()?,
+            group: self.group(),
+            alpn: self.alpn().map(Box::from),
+            resumed: self.is_resumed(),
+            chain: self.chain().into(),
+        })
+    }
+}
+
+/// Takes the keys out of the library, once it has said all that it has to say.
+fn extract(mut conn: UnbufferedServerConnection, version: ProtocolVersion, out: &mut Buf) -> Option<Records> {
+    // An answer to new keys of the client's waits until something is sent, hidden in the library. To be asked how much
+    // room that would take brings it out.
+    if let Ok(ConnectionState::WriteTraffic(mut traffic)) = conn.process(&mut []).state {
+        let _ = traffic.encrypt(b" ", &mut []);
+    }
+    let step = advance(&mut conn, &mut Buf::empty(), &mut Buf::empty(), out).ok()?;
+    if !step.open || step.ended {
+        return None;
+    }
+    let (secrets, _) = conn.dangerous_into_kernel_connection().ok()?;
+    let tls13 = version == ProtocolVersion::TLSv1_3;
+    Records::new(tls13, Keys::extracted(&secrets.rx)?, Keys::extracted(&secrets.tx)?)
 }
 
 /// One side of a connection, as the library has it.
@@ -157,22 +317,47 @@ impl Side for UnbufferedClientConnection {
 
 impl Layer for ServerLayer {
     fn receive(&mut self, input: &mut Buf, plain: &mut Buf, out: &mut Buf) -> io::Result<bool> {
-        advance(&mut self.conn, input, plain, out).map(|step| step.ended).map_err(io::Error::other)
+        match &mut self.conn {
+            Conn::Own(conn) => advance(&mut **conn, input, plain, out).map(|step| step.ended).map_err(io::Error::other),
+            Conn::Resumed(resumed) => resumed.1.receive(input, plain, out).map_err(io::Error::from),
+        }
     }
 
     fn send(&mut self, plain: &[u8], out: &mut Buf) -> io::Result<()> {
-        send(&mut self.conn, plain, out)
+        match &mut self.conn {
+            Conn::Own(conn) => send(&mut **conn, plain, out),
+            Conn::Resumed(resumed) => resumed.1.send(plain, self.record, out).map_err(io::Error::from),
+        }
     }
 
     fn close(&mut self, out: &mut Buf) {
-        close(&mut self.conn, out);
+        match &mut self.conn {
+            Conn::Own(conn) => close(&mut **conn, out),
+            Conn::Resumed(resumed) => resumed.1.close(out),
+        }
     }
 
     fn record(&self) -> usize {
         self.record
     }
 
+    fn can_leave(&self, rest: &[u8]) -> bool {
+        // Its certificates would be judged anew, and not by those responders.
+        if self.standing.get() == Standing::Bad {
+            return false;
+        }
+        // The library joins parts of handshake messages where they lie, opened: those mean nothing to others.
+        match &self.conn {
+            Conn::Own(_) => is_part(rest),
+            Conn::Resumed(resumed) => resumed.1.is_open(),
+        }
+    }
+
     fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
 }

@@ -1,6 +1,8 @@
 //! A server's side of TLS: its settings, and what the library makes of them.
 
-use std::sync::Arc;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::digest;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs as provider};
@@ -12,8 +14,10 @@ use rustls::{NamedGroup, ServerConfig, SignatureScheme, SupportedCipherSuite, Su
 use crate::certs::Identity;
 use crate::ciphers;
 use crate::client_auth::{Asks, ClientAuth};
+use crate::departed::Departed;
 use crate::error::{Error, Result};
 use crate::names;
+use crate::notes::NotesKeys;
 use crate::session::{Bound, LocalCache, SessionCache};
 use crate::tickets::TicketKeys;
 use crate::verify::Trust;
@@ -58,6 +62,18 @@ pub struct ServerSettings {
     pub compression: bool,
     /// How clients are asked for certificates, if they are.
     pub client_auth: Option<ClientAuth>,
+    /// Who writes down the keys of connections, if somebody does.
+    pub key_log: Option<KeySink>,
+}
+
+/// Takes lines with keys, in the form that is known as SSLKEYLOGFILE: who has them can read the connections.
+#[derive(Clone)]
+pub struct KeySink(pub Rc<dyn Fn(&str)>);
+
+impl fmt::Debug for KeySink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeySink")
+    }
 }
 
 /// A server that can be connected to.
@@ -66,6 +82,8 @@ pub struct Server {
     pub(crate) config: Arc<ServerConfig>,
     pub(crate) buffer_size: usize,
     pub(crate) trust: Option<Arc<Trust>>,
+    identities: Arc<Identities>,
+    pub(crate) key_log: Option<KeySink>,
 }
 
 impl Server {
@@ -76,16 +94,21 @@ impl Server {
         let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&protocols.versions())
             .map_err(|error| Error::new(error.to_string()))?;
-        let resolver = Arc::new(Identities(one_of_each_kind(&settings.identities)));
+        let identities = Arc::new(Identities::new(&settings.identities));
         let verifier: Arc<dyn ClientCertVerifier> = match &settings.client_auth {
             Some(auth) => Arc::new(Asks::new(auth)),
             None => WebPkiClientVerifier::no_client_auth(),
         };
-        let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(resolver);
+        let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(identities.clone());
         config.ignore_client_order = settings.prefer_server;
         config.max_fragment_size = Some(settings.buffer_size.clamp(MIN_RECORD, MAX_RECORD) + RECORD_HEADER);
         config.alpn_protocols.clone_from(&settings.alpn);
         config.send_half_rtt_data = false;
+        // A connection may go on in another process.
+        config.enable_secret_extraction = true;
+        if settings.key_log.is_some() {
+            config.key_log = Arc::new(NotesKeys);
+        }
         if !settings.compression {
             config.cert_compressors.clear();
         }
@@ -106,6 +129,8 @@ impl Server {
             config: Arc::new(config),
             buffer_size: settings.buffer_size.clamp(MIN_RECORD, MAX_RECORD),
             trust: settings.client_auth.as_ref().map(|auth| auth.trust.clone()),
+            identities,
+            key_log: settings.key_log.clone(),
         })
     }
 
@@ -114,11 +139,26 @@ impl Server {
         self.trust.as_deref()
     }
 
+    /// Takes other certificates from now on, renewed ones. Sessions stay bound to those that the server began with.
+    pub fn renew(&self, identities: &[Identity]) {
+        *self.identities.0.write().unwrap_or_else(PoisonError::into_inner) = one_of_each_kind(identities);
+    }
+
+    /// Whether a connection that was made elsewhere could have been made with this server: version and suite are among
+    /// its own, and it doesn't ask for certificates which the client wasn't asked for.
+    pub fn would_accept(&self, departed: &Departed) -> bool {
+        let suites = &self.config.crypto_provider().cipher_suites;
+        suites
+            .iter()
+            .any(|suite| suite.suite() == departed.facts.suite && suite.version().version == departed.facts.version)
+            && (self.trust.is_none() || departed.was_asked)
+    }
+
     /// The configuration for a connection with a certificate of its own.
     pub(crate) fn config(&self, identity: Option<Identity>) -> Arc<ServerConfig> {
         let Some(identity) = identity else { return self.config.clone() };
         let mut config = (*self.config).clone();
-        config.cert_resolver = Arc::new(Identities(vec![identity]));
+        config.cert_resolver = Arc::new(Identities::new(&[identity]));
         Arc::new(config)
     }
 }
@@ -207,18 +247,24 @@ fn one_of_each_kind(identities: &[Identity]) -> Vec<Identity> {
 
 /// Chooses the certificate that the client can check.
 #[derive(Debug)]
-struct Identities(Vec<Identity>);
+struct Identities(RwLock<Vec<Identity>>);
+
+impl Identities {
+    fn new(all: &[Identity]) -> Identities {
+        Identities(RwLock::new(one_of_each_kind(all)))
+    }
+}
 
 impl ResolvesServerCert for Identities {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        if let [only] = &self.0[..] {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let [only] = &all[..] {
             return Some(only.current());
         }
         let schemes = hello.signature_schemes();
-        let fits = |scheme: &SignatureScheme| {
-            self.0.iter().find(|identity| identity.key.key.choose_scheme(&[*scheme]).is_some())
-        };
-        schemes.iter().find_map(fits).or(self.0.first()).map(Identity::current)
+        let fits =
+            |scheme: &SignatureScheme| all.iter().find(|identity| identity.key.key.choose_scheme(&[*scheme]).is_some());
+        schemes.iter().find_map(fits).or(all.first()).map(Identity::current)
     }
 }
 

@@ -3,8 +3,7 @@
 //! In the handshake a client's certificate is only checked to be the client's; whether it is trusted is found out here
 //! afterwards, since nginx answers a bad one with a page. Chains are built as OpenSSL builds them: trusted certificates
 //! come first, and a chain ends with a self-signed certificate that is trusted. Certificates of version 1, and those of
-//! an authority used as a client's own, are taken as OpenSSL takes them. Constraints on names are not understood: a
-//! chain with such constraints is refused.
+//! an authority used as a client's own, are taken as OpenSSL takes them. `tests/openssl.rs` compares both.
 
 use std::fmt;
 
@@ -13,17 +12,20 @@ use x509_cert::der::asn1::{AnyRef, ObjectIdentifier};
 use x509_cert::der::{Decode as _, Reader as _, SliceReader};
 
 use crate::certs::{self, certificates};
+use crate::constraints;
 use crate::error::{Error, Result};
 use crate::ocsp::Query;
 use crate::pem;
 use crate::session::now;
-use crate::x509::{Extension, Parts, RevocationList, inside};
+use crate::x509::{self, Extension, ISSUER_KEY, Parts, RevocationList, inside};
 
 /// Why a certificate isn't trusted: OpenSSL's number and words; nginx's words, without a number, if OCSP says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reason(pub u32, pub &'static str);
 
 impl Reason {
+    pub(crate) const UNSPECIFIED: Reason = Reason(1, "unspecified certificate verification error");
+    const NO_ISSUER_OF_TRUSTED: Reason = Reason(2, "unable to get issuer certificate");
     const NO_ISSUER: Reason = Reason(20, "unable to get local issuer certificate");
     const NO_ISSUER_OF_FIRST: Reason = Reason(21, "unable to verify the first certificate");
     const SELF_SIGNED: Reason = Reason(18, "self-signed certificate");
@@ -38,11 +40,18 @@ impl Reason {
     const REVOKED: Reason = Reason(23, "certificate revoked");
     const TOO_LONG: Reason = Reason(22, "certificate chain too long");
     const INVALID_CA: Reason = Reason(79, "invalid CA certificate");
+    const MALFORMED: Reason = Reason(41, "invalid or inconsistent certificate extension");
+    const NO_CRL_SIGN: Reason = Reason(35, "key usage does not include CRL signing");
+    pub(crate) const NOT_PERMITTED: Reason = Reason(47, "permitted subtree violation");
+    pub(crate) const EXCLUDED: Reason = Reason(48, "excluded subtree violation");
+    pub(crate) const CONSTRAINT_DEPTH: Reason = Reason(49, "name constraints minimum and maximum not supported");
+    pub(crate) const CONSTRAINT_KIND: Reason = Reason(51, "unsupported name constraint type");
+    pub(crate) const CONSTRAINT_SYNTAX: Reason = Reason(52, "unsupported or invalid name constraint syntax");
+    pub(crate) const NAME_SYNTAX: Reason = Reason(53, "unsupported or invalid name syntax");
     const PATH_LENGTH: Reason = Reason(25, "path length constraint exceeded");
     const PURPOSE: Reason = Reason(26, "unsuitable certificate purpose");
     const NO_CERT_SIGN: Reason = Reason(32, "key usage does not include certificate signing");
     const CRITICAL: Reason = Reason(34, "unhandled critical extension");
-    const MALFORMED: Reason = Reason(41, "certificate chain is malformed");
 
     /// By OCSP: the certificate is revoked.
     pub const STATUS_REVOKED: Reason = Reason(0, "certificate revoked");
@@ -146,7 +155,8 @@ impl Trust {
         self.trusted_chain(sent, purpose, time).map(|_| ())
     }
 
-    /// The chain from the own certificate to a trusted one, if all is well with it.
+    /// The chain from the own certificate to a trusted one, if all is well with it. All is looked at, in OpenSSL's order, and
+    /// of several faults the last one counts: so does OpenSSL, as nginx uses it.
     fn trusted_chain<'a>(
         &'a self,
         sent: &'a [CertificateDer<'_>],
@@ -156,86 +166,104 @@ impl Trust {
         let leaf = sent.first().and_then(|leaf| Parts::parse(leaf)).ok_or(Reason::MALFORMED)?;
         let others: Vec<Parts<'_>> = sent.iter().skip(1).take(MAX_CHAIN).filter_map(|der| Parts::parse(der)).collect();
         let roots: Vec<Parts<'_>> = self.roots.iter().filter_map(|der| Parts::parse(der)).collect();
-        let chain = build(leaf, sent, &others, &roots, &self.roots)?;
-        if chain.len().saturating_sub(2) > self.depth {
-            return Err(Reason::TOO_LONG);
-        }
-        check_extensions(&chain, purpose)?;
-        check_signatures(&chain)?;
-        for certificate in &chain {
-            let (from, until) = certificate.validity().ok_or(Reason::MALFORMED)?;
-            if time < from {
-                return Err(Reason::NOT_YET_VALID);
-            }
-            if time > until {
-                return Err(Reason::EXPIRED);
-            }
-        }
+        let Built { chain, judged } = build(leaf, &others, &roots, self.depth);
+        let all: Vec<_> = chain.iter().map(Parts::extensions).collect::<Option<_>>().ok_or(Reason::MALFORMED)?;
+        let mut verdict = Verdict(judged);
+        check_extensions(&chain, &all, purpose, &mut verdict);
         if self.check_lists {
-            self.check_revoked(&chain, time)?;
+            self.check_revoked(&chain, &all, time, &mut verdict);
         }
-        Ok(chain)
+        check_signatures(&chain, &all, time, &mut verdict)?;
+        check_names(&chain, &all, &mut verdict);
+        verdict.0.map(|()| chain)
     }
 
-    /// Every certificate is looked at, and of several faults the last one counts, as with OpenSSL under nginx.
-    fn check_revoked(&self, chain: &[Parts<'_>], time: u64) -> std::result::Result<(), Reason> {
-        let mut judged = Ok(());
+    /// Every certificate needs a list.
+    fn check_revoked(&self, chain: &[Parts<'_>], all: &[Vec<Extension<'_>>], time: u64, verdict: &mut Verdict) {
         for (at, certificate) in chain.iter().enumerate() {
-            let issuer = chain.get(at + 1).unwrap_or(certificate);
-            if let Err(reason) = self.check_list(certificate, issuer, time) {
-                judged = Err(reason);
-            }
+            let above = if at + 1 < chain.len() { at + 1 } else { at };
+            self.check_list(certificate, &chain[above], &all[above], time, verdict);
         }
-        judged
     }
 
-    fn check_list(&self, certificate: &Parts<'_>, issuer: &Parts<'_>, time: u64) -> std::result::Result<(), Reason> {
-        let of_issuer = self.lists.iter().filter(|list| list.issuer == issuer.subject && !list.is_special);
+    fn check_list(
+        &self,
+        certificate: &Parts<'_>,
+        issuer: &Parts<'_>,
+        of_issuer: &[Extension<'_>],
+        time: u64,
+        verdict: &mut Verdict,
+    ) {
+        let own_key = key_id(of_issuer);
+        let fits = |list: &&RevocationList| {
+            let other_key = list.issuer_key.as_deref().zip(own_key).is_some_and(|(listed, own)| listed != own);
+            list.issuer == certificate.issuer && !list.is_special && !other_key
+        };
         // Of several lists the latest counts.
-        let list = of_issuer.max_by_key(|list| list.validity.0).ok_or(Reason::NO_CRL)?;
-        if !list.is_signed_by(issuer) {
-            return Err(Reason::CRL_SIGNATURE);
+        let list = self.lists.iter().filter(fits).max_by_key(|list| list.validity.0);
+        let Some(list) = list else { return verdict.fault(Reason::NO_CRL) };
+        if extension(of_issuer, KEY_USAGE).is_some_and(|usage| !has_bit(usage, CRL_SIGN)) {
+            verdict.fault(Reason::NO_CRL_SIGN);
         }
         if time < list.validity.0 {
-            return Err(Reason::CRL_NOT_YET_VALID);
+            verdict.fault(Reason::CRL_NOT_YET_VALID);
         }
         if list.validity.1.is_some_and(|next| time > next) {
-            return Err(Reason::CRL_EXPIRED);
+            verdict.fault(Reason::CRL_EXPIRED);
         }
-        if list.has(certificate.serial) { Err(Reason::REVOKED) } else { Ok(()) }
+        if !list.is_signed_by(issuer) {
+            verdict.fault(Reason::CRL_SIGNATURE);
+        }
+        if list.has(certificate.serial) {
+            verdict.fault(Reason::REVOKED);
+        }
     }
 }
 
-/// From the own certificate to a trusted self-signed one.
-fn build<'a>(
-    leaf: Parts<'a>,
-    sent: &[CertificateDer<'_>],
-    others: &[Parts<'a>],
-    roots: &[Parts<'a>],
-    trusted: &[CertificateDer<'_>],
-) -> std::result::Result<Vec<Parts<'a>>, Reason> {
-    let mut chain = vec![leaf];
-    if leaf.is_self_issued() {
-        let known = sent.first().is_some_and(|leaf| trusted.contains(leaf));
-        return if known { Ok(chain) } else { Err(Reason::SELF_SIGNED) };
+/// The last fault that was found.
+struct Verdict(std::result::Result<(), Reason>);
+
+impl Verdict {
+    fn fault(&mut self, reason: Reason) {
+        self.0 = Err(reason);
     }
+}
+
+/// A chain as far as it was found, and what that means.
+struct Built<'a> {
+    chain: Vec<Parts<'a>>,
+    judged: std::result::Result<(), Reason>,
+}
+
+/// From the own certificate to a trusted self-signed one.
+fn build<'a>(leaf: Parts<'a>, others: &[Parts<'a>], roots: &[Parts<'a>], depth: usize) -> Built<'a> {
+    let mut chain = vec![leaf];
+    // How many of them nobody vouches for.
+    let mut unknown = usize::from(!roots.iter().any(|root| root.is_same(&leaf)));
     loop {
         let last = chain[chain.len() - 1];
-        if let Some(root) = issuer_of(&last, roots, &chain) {
+        let mut judged = None;
+        if last.is_self_issued() {
+            judged = Some(match (unknown == chain.len(), chain.len()) {
+                (false, _) => Ok(()),
+                (true, 1) => Err(Reason::SELF_SIGNED),
+                (true, _) => Err(Reason::SELF_SIGNED_IN_CHAIN),
+            });
+        } else if let Some(root) = issuer_of(&last, roots, &chain) {
             chain.push(root);
-            if root.is_self_issued() {
-                return Ok(chain);
-            }
-        } else if let Some(other) = issuer_of(&last, others, &chain) {
-            if other.is_self_issued() {
-                return Err(Reason::SELF_SIGNED_IN_CHAIN);
-            }
+        } else if let Some(other) = issuer_of(&last, others, &chain).filter(|_| unknown == chain.len()) {
             chain.push(other);
+            unknown += 1;
         } else {
-            return Err(if chain.len() == 1 { Reason::NO_ISSUER_OF_FIRST } else { Reason::NO_ISSUER });
+            judged = Some(Err(if unknown < chain.len() { Reason::NO_ISSUER_OF_TRUSTED } else { Reason::NO_ISSUER }));
         }
-        if chain.len() > MAX_CHAIN {
-            return Err(Reason::TOO_LONG);
+        // Who is trusted at the end doesn't count.
+        let counted = chain.len() - usize::from(unknown < chain.len());
+        if counted > depth + 1 || chain.len() > MAX_CHAIN {
+            return Built { chain, judged: Err(Reason::TOO_LONG) };
+        }
+        if let Some(judged) = judged {
+            return Built { chain, judged };
         }
     }
 }
@@ -243,47 +271,120 @@ fn build<'a>(
 /// The certificate whose name is the issuer's, one whose key fits before others, none that is in the chain already.
 fn issuer_of<'a>(of: &Parts<'a>, among: &[Parts<'a>], chain: &[Parts<'a>]) -> Option<Parts<'a>> {
     let new = |one: &&Parts<'a>| !chain.iter().any(|known| std::ptr::eq(known.subject, one.subject));
-    let named = || among.iter().filter(|one| one.subject == of.issuer).filter(new).take(MAX_NAMESAKES);
+    let wanted = of.extensions().and_then(|all| issuer_key_id(&all));
+    let known = |one: &&Parts<'a>| {
+        let own = one.extensions();
+        let own = own.as_ref().and_then(|all| key_id(all));
+        wanted.zip(own).is_none_or(|(wanted, own)| wanted == own)
+    };
+    let named = || among.iter().filter(|one| one.subject == of.issuer).filter(new).filter(known).take(MAX_NAMESAKES);
     named().find(|one| of.is_signed_by(one)).or_else(|| named().next()).copied()
 }
 
-fn check_signatures(chain: &[Parts<'_>]) -> std::result::Result<(), Reason> {
-    for (at, certificate) in chain.iter().enumerate() {
-        // A trusted one at the end needs nobody's signature.
-        let Some(issuer) = chain.get(at + 1) else { break };
-        if !certificate.is_signed_by(issuer) {
-            return Err(Reason::BAD_SIGNATURE);
+/// From the end of the chain to the own certificate: who has signed it, and whether it is valid now.
+fn check_signatures(
+    chain: &[Parts<'_>],
+    all: &[Vec<Extension<'_>>],
+    time: u64,
+    verdict: &mut Verdict,
+) -> std::result::Result<(), Reason> {
+    let last = chain.len() - 1;
+    let whole = chain[last].is_self_issued();
+    if !whole && last == 0 {
+        verdict.fault(Reason::NO_ISSUER_OF_FIRST);
+    }
+    // One at the end whose issuer isn't there is left alone.
+    let first = if whole || last == 0 { last } else { last - 1 };
+    for at in (0..=first).rev() {
+        let certificate = &chain[at];
+        if at < last {
+            if extension(&all[at + 1], KEY_USAGE).is_some_and(|usage| !has_bit(usage, CERT_SIGN)) {
+                verdict.fault(Reason::NO_CERT_SIGN);
+            }
+            if !certificate.is_signed_by(&chain[at + 1]) {
+                verdict.fault(Reason::BAD_SIGNATURE);
+            }
+        }
+        let (from, until) = certificate.validity().ok_or(Reason::MALFORMED)?;
+        if time < from {
+            verdict.fault(Reason::NOT_YET_VALID);
+        }
+        if time > until {
+            verdict.fault(Reason::EXPIRED);
         }
     }
     Ok(())
 }
 
-fn check_extensions(chain: &[Parts<'_>], purpose: Purpose) -> std::result::Result<(), Reason> {
-    for (at, certificate) in chain.iter().enumerate() {
-        let all = certificate.extensions().ok_or(Reason::MALFORMED)?;
-        if all.iter().any(|one| one.id == NAME_CONSTRAINTS || (one.critical && !KNOWN.contains(&one.id))) {
-            return Err(Reason::CRITICAL);
+/// Whether the constraints of each certificate hold for those below it.
+fn check_names(chain: &[Parts<'_>], all: &[Vec<Extension<'_>>], verdict: &mut Verdict) {
+    for (at, certificate) in chain.iter().enumerate().rev() {
+        // An authority's new key under its old name is no name below it.
+        if at > 0 && certificate.is_self_issued() {
+            continue;
         }
-        let find = |id: ObjectIdentifier| all.iter().find(|one| one.id == id);
-        if let Some(usages) = find(EXTENDED_USAGE) {
-            check_purpose(usages, purpose)?;
+        let bounds = || all[at + 1..].iter().filter_map(|all| extension(all, NAME_CONSTRAINTS));
+        if bounds().next().is_none() {
+            continue;
         }
-        if at == 0
-            && find(KEY_USAGE).is_some_and(|usage| !has_bit(usage, DIGITAL_SIGNATURE) && !has_bit(usage, KEY_AGREEMENT))
-        {
-            return Err(Reason::PURPOSE);
+        let common = if at == 0 { crate::text::common_names(certificate.subject) } else { Vec::new() };
+        let alternatives = extension(&all[at], ALTERNATIVE_NAMES).map(|names| names.value);
+        let Some(mut names) = constraints::names(certificate.subject, alternatives) else {
+            verdict.fault(Reason::NAME_SYNTAX);
+            continue;
+        };
+        constraints::add_hosts(&mut names, &common);
+        bounds()
+            .filter_map(|bound| constraints::check(&names, bound.value).err())
+            .for_each(|fault| verdict.fault(fault));
+    }
+}
+
+fn check_extensions(chain: &[Parts<'_>], all: &[Vec<Extension<'_>>], purpose: Purpose, verdict: &mut Verdict) {
+    // How many authorities stand below: those of a new key under the old name don't count.
+    let mut below = 0;
+    for (at, (certificate, all)) in chain.iter().zip(all).enumerate() {
+        if all.iter().any(|one| one.critical && !KNOWN.contains(&one.id)) {
+            verdict.fault(Reason::CRITICAL);
+        }
+        let constraints = extension(all, BASIC_CONSTRAINTS).map(|one| basic_constraints(one.value));
+        if let Some(None) = constraints {
+            verdict.fault(Reason::MALFORMED);
+        }
+        let constraints = constraints.flatten();
+        let fits = if at == 0 {
+            extension(all, KEY_USAGE).is_none_or(|usage| purpose.usages().iter().any(|bit| has_bit(usage, *bit)))
+        } else {
+            is_authority(certificate, constraints, extension(all, KEY_USAGE))
+        };
+        if at > 0 && certificate.is_v3 && constraints.is_none_or(|(is_authority, _)| !is_authority) {
+            verdict.fault(Reason::INVALID_CA);
+        }
+        if !fits || extension(all, EXTENDED_USAGE).is_some_and(|usages| !has_purpose(usages, purpose)) {
+            verdict.fault(Reason::PURPOSE);
         }
         if at > 0 {
-            check_authority(certificate, at, find(BASIC_CONSTRAINTS), find(KEY_USAGE))?;
+            if constraints.and_then(|(_, length)| length).is_some_and(|length| below > length) {
+                verdict.fault(Reason::PATH_LENGTH);
+            }
+            below += usize::from(!certificate.is_self_issued());
         }
     }
-    Ok(())
 }
 
-fn check_purpose(usages: &Extension<'_>, purpose: Purpose) -> std::result::Result<(), Reason> {
+impl Purpose {
+    /// The bits of the key usage of which one is needed.
+    fn usages(self) -> &'static [usize] {
+        match self {
+            Purpose::Client => &[DIGITAL_SIGNATURE, KEY_AGREEMENT],
+            Purpose::Server => &[DIGITAL_SIGNATURE, KEY_ENCIPHERMENT, KEY_AGREEMENT],
+        }
+    }
+}
+
+fn has_purpose(usages: &Extension<'_>, purpose: Purpose) -> bool {
     let wanted = if purpose == Purpose::Client { CLIENT_AUTH } else { SERVER_AUTH };
-    let list = purposes(usages).ok_or(Reason::MALFORMED)?;
-    if list.contains(&wanted) || list.contains(&ANY_USAGE) { Ok(()) } else { Err(Reason::PURPOSE) }
+    purposes(usages).is_some_and(|list| list.contains(&wanted))
 }
 
 /// The purposes that an extension of that kind names.
@@ -296,31 +397,33 @@ pub(crate) fn purposes(usages: &Extension<'_>) -> Option<Vec<ObjectIdentifier>> 
     Some(found)
 }
 
-/// Whether a certificate may sign others. `at`: its place in the chain, so that `at - 1` intermediate ones are below.
-fn check_authority(
+/// Whether a certificate may sign others.
+fn is_authority(
     certificate: &Parts<'_>,
-    at: usize,
-    constraints: Option<&Extension<'_>>,
+    constraints: Option<(bool, Option<usize>)>,
     usage: Option<&Extension<'_>>,
-) -> std::result::Result<(), Reason> {
+) -> bool {
+    let signs = usage.map(|usage| has_bit(usage, CERT_SIGN));
     match constraints {
-        Some(constraints) => {
-            let (is_authority, length) = basic_constraints(constraints.value).ok_or(Reason::MALFORMED)?;
-            if !is_authority {
-                return Err(Reason::INVALID_CA);
-            }
-            if length.is_some_and(|length| at - 1 > length) {
-                return Err(Reason::PATH_LENGTH);
-            }
-        }
+        _ if signs == Some(false) => false,
+        Some((is_authority, _)) => is_authority,
         // Certificates of version 1 know no constraints; only roots may be of that kind.
-        None if !certificate.is_v3 && certificate.is_self_issued() => {}
-        None => return Err(Reason::INVALID_CA),
+        None => signs == Some(true) || !certificate.is_v3 && certificate.is_self_issued(),
     }
-    if usage.is_some_and(|usage| !has_bit(usage, CERT_SIGN)) {
-        return Err(Reason::NO_CERT_SIGN);
-    }
-    Ok(())
+}
+
+fn extension<'a, 'b>(all: &'b [Extension<'a>], id: ObjectIdentifier) -> Option<&'b Extension<'a>> {
+    all.iter().find(|one| one.id == id)
+}
+
+/// What a certificate calls its own key.
+fn key_id<'a>(all: &[Extension<'a>]) -> Option<&'a [u8]> {
+    AnyRef::from_der(extension(all, OWN_KEY)?.value).ok().map(|any| any.value())
+}
+
+/// What a certificate calls its issuer's key.
+fn issuer_key_id<'a>(all: &[Extension<'a>]) -> Option<&'a [u8]> {
+    x509::issuer_key_id(extension(all, ISSUER_KEY)?.value)
 }
 
 fn basic_constraints(value: &[u8]) -> Option<(bool, Option<usize>)> {
@@ -376,8 +479,10 @@ fn name_matches(pattern: &[u8], host: &[u8]) -> bool {
 }
 
 const DIGITAL_SIGNATURE: usize = 0;
+const KEY_ENCIPHERMENT: usize = 2;
 const KEY_AGREEMENT: usize = 4;
 const CERT_SIGN: usize = 5;
+const CRL_SIGN: usize = 6;
 
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
 const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
@@ -386,14 +491,15 @@ const NAME_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.
 pub(crate) const EXTENDED_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
 const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
 const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
-const ANY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
+const OWN_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.14");
 
 /// Extensions that are understood, or mean nothing here.
-const KNOWN: [ObjectIdentifier; 5] = [
+const KNOWN: [ObjectIdentifier; 6] = [
     KEY_USAGE,
     BASIC_CONSTRAINTS,
     EXTENDED_USAGE,
     ALTERNATIVE_NAMES,
+    NAME_CONSTRAINTS,
     // Certificate policies.
     ObjectIdentifier::new_unwrap("2.5.29.32"),
 ];
@@ -481,7 +587,7 @@ mod tests {
         assert_eq!(judge(&trust_a, &[&one]), 0);
         // What isn't an authority may not sign, nor one of the same name with another key.
         let under_leaf = signed(params("under", IsCa::NoCa), &direct);
-        assert_eq!(judge(&trust(&[&a], 5), &[&under_leaf, &direct]), 79);
+        assert_eq!(judge(&trust(&[&a], 5), &[&under_leaf, &direct]), 26);
         assert_eq!(judge(&trust(&[&root("a")], 1), &[&direct]), 7);
         assert_eq!(trust_a.verify(&[], Purpose::Client), Err(Reason::MALFORMED));
     }
@@ -509,6 +615,47 @@ mod tests {
             trust_a.verify_at(std::slice::from_ref(&good.der), Purpose::Client, time).err().map(|reason| reason.0)
         };
         assert_eq!((at(0), at(1_800_000_000), at(99_999_999_999)), (Some(9), None, Some(10)));
+    }
+
+    /// Of several faults the one counts that nginx 1.22.1 was seen to log.
+    #[test]
+    fn several_faults() {
+        let (a, b) = (root("a"), root("b"));
+        let trust_a = trust(&[&a], 5);
+        let with = |by: &Made, change: &dyn Fn(&mut CertificateParams)| {
+            let mut own = params("leaf", IsCa::NoCa);
+            change(&mut own);
+            signed(own, by)
+        };
+        let old = |own: &mut CertificateParams| own.not_after = rcgen::date_time_ymd(2000, 1, 1);
+        let server = |own: &mut CertificateParams| {
+            own.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+        };
+        assert_eq!(judge(&trust_a, &[&with(&b, &old)]), 10);
+        assert_eq!(judge(&trust_a, &[&with(&b, &old), &b]), 10);
+        assert_eq!(judge(&trust_a, &[&with(&b, &server)]), 21);
+        assert_eq!(judge(&trust_a, &[&with(&b, &server), &b]), 26);
+        let server_old = |own: &mut CertificateParams| {
+            old(own);
+            server(own);
+        };
+        assert_eq!(judge(&trust_a, &[&with(&a, &server_old)]), 10);
+        let mut bound = params("bound", IsCa::Ca(BasicConstraints::Unconstrained));
+        let permitted_subtrees = vec![rcgen::GeneralSubtree::DnsName("example.com".to_owned())];
+        bound.name_constraints = Some(rcgen::NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
+        let bound = signed(bound, &a);
+        assert_eq!(judge(&trust_a, &[&with(&bound, &server_old), &bound]), 47);
+        // Too many names, and too many bounds for them.
+        let mut wide = params("wide", IsCa::Ca(BasicConstraints::Unconstrained));
+        let permitted_subtrees =
+            (0..2000).map(|n| rcgen::GeneralSubtree::DnsName(format!("{n}.example.com"))).collect();
+        wide.name_constraints = Some(rcgen::NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
+        let wide = signed(wide, &a);
+        let named = |own: &mut CertificateParams| {
+            let name = |n| rcgen::SanType::DnsName(format!("{n}.test").try_into().unwrap());
+            own.subject_alt_names = (0..1000).map(name).collect();
+        };
+        assert_eq!(judge(&trust_a, &[&with(&wide, &named), &wide]), 1);
     }
 
     #[test]

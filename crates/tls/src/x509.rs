@@ -103,6 +103,11 @@ impl<'a> Parts<'a> {
         self.signed.verify(public_key)
     }
 
+    /// Whether both are one certificate.
+    pub fn is_same(&self, other: &Parts<'_>) -> bool {
+        self.signed.message == other.signed.message && self.signed.signature == other.signed.signature
+    }
+
     /// Whether issuer and subject are the same.
     pub fn is_self_issued(&self) -> bool {
         self.issuer == self.subject
@@ -183,6 +188,15 @@ pub(crate) fn inside_set<'a>(reader: &mut SliceReader<'a>) -> Option<SliceReader
     SliceReader::new(of_kind(AnyRef::decode(reader).ok()?, Tag::Set)?).ok()
 }
 
+/// The identifier of a key in an `AuthorityKeyIdentifier`.
+pub(crate) fn issuer_key_id(value: &[u8]) -> Option<&[u8]> {
+    let mut reader = inside(&mut SliceReader::new(value).ok()?)?;
+    let first = AnyRef::decode(&mut reader).ok()?;
+    (first.tag().is_context_specific() && first.tag().number().value() == 0).then(|| first.value())
+}
+
+pub(crate) const ISSUER_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
+
 /// A list of revoked certificates.
 #[derive(Clone, Debug)]
 pub struct RevocationList {
@@ -192,6 +206,8 @@ pub struct RevocationList {
     /// From when and until when it holds, in seconds since 1970.
     pub validity: (u64, Option<u64>),
     serials: HashSet<Vec<u8>>,
+    /// What it calls its issuer's key.
+    pub issuer_key: Option<Vec<u8>>,
     /// Whether it has a critical extension, which would make it a list of another kind.
     pub is_special: bool,
 }
@@ -212,6 +228,7 @@ impl RevocationList {
             der: der.to_vec(),
             validity: (this, None),
             serials: HashSet::new(),
+            issuer_key: None,
             is_special: false,
         };
         while !tbs.is_finished() {
@@ -222,6 +239,8 @@ impl RevocationList {
             } else if next.tag().is_context_specific() {
                 let all = extensions(AnyRef::from_der(next.value()).ok()?.value())?;
                 list.is_special = all.iter().any(|extension| extension.critical);
+                let key = all.iter().find(|extension| extension.id == ISSUER_KEY);
+                list.issuer_key = key.and_then(|key| issuer_key_id(key.value)).map(<[u8]>::to_vec);
             } else {
                 list.read_serials(next.value())?;
             }

@@ -34,6 +34,7 @@ fn settings() -> ServerSettings {
         early_data: false,
         compression: false,
         client_auth: None,
+        key_log: None,
     }
 }
 

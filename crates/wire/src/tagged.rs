@@ -4,16 +4,18 @@
 //! A tag may come several times, which makes a list, and a field may hold a message, which makes a structure. Tags that
 //! a reader doesn't know it passes over: a sender may know more. What must be there, the reader asks for.
 
-/// Writes a message.
+use buf::Secret;
+
+/// Writes a message. It may hold keys, so it leaves no traces.
 #[derive(Clone, Debug)]
 pub struct Writer {
-    out: Vec<u8>,
+    out: Secret,
 }
 
 impl Writer {
     /// A message of this version, without fields yet.
     pub fn new(version: u8) -> Writer {
-        Writer { out: vec![version] }
+        Writer { out: Secret::from(vec![version]) }
     }
 
     /// Adds a field.
@@ -22,8 +24,8 @@ impl Writer {
     /// If it is longer than 4 GiB.
     pub fn bytes(&mut self, tag: u8, value: &[u8]) -> &mut Writer {
         let length = u32::try_from(value.len()).expect("fields are far shorter than that");
-        self.out.push(tag);
-        self.out.extend_from_slice(&length.to_le_bytes());
+        let [a, b, c, d] = length.to_le_bytes();
+        self.out.extend_from_slice(&[tag, a, b, c, d]);
         self.out.extend_from_slice(value);
         self
     }
@@ -55,7 +57,7 @@ impl Writer {
     }
 
     /// The message.
-    pub fn finish(self) -> Vec<u8> {
+    pub fn finish(self) -> Secret {
         self.out
     }
 }

@@ -29,6 +29,8 @@ pub enum Target {
     Tcp(SocketAddr),
     /// A unix socket.
     Unix(PathBuf),
+    /// The same, over TLS.
+    Secure(SocketAddr),
 }
 
 /// How many connections of each kind are kept busy.

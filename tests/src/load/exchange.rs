@@ -8,8 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::net::{RecvFlags, recv, sockopt};
+use rustls::ClientConnection;
 
 use super::content::body;
+use super::secure;
 use super::{Loss, Target, uri};
 
 /// How long the client waits for bytes.
@@ -61,6 +63,7 @@ pub type Fault = (Loss, String);
 #[derive(Debug)]
 pub struct Link {
     stream: TcpStream,
+    secure: Option<Box<ClientConnection>>,
     ahead: Vec<u8>,
     /// Answers that came on it.
     pub answers: usize,
@@ -76,7 +79,8 @@ impl Link {
         let _ = stream.set_read_timeout(Some(PATIENCE));
         let _ = stream.set_write_timeout(Some(PATIENCE));
         let _ = stream.set_nodelay(true); // A unix socket has no such option, and needs none.
-        Ok(Link { stream, ahead: Vec::new(), answers: 0 })
+        let secure = matches!(target, Target::Secure(_)).then(|| Box::new(secure::client()));
+        Ok(Link { stream, secure, ahead: Vec::new(), answers: 0 })
     }
 
     /// The client's port, to find the connection in logs.
@@ -119,7 +123,10 @@ impl Link {
 
     /// Sends these bytes as they are.
     pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(bytes)
+        match &mut self.secure {
+            Some(secure) => rustls::Stream::new(&mut **secure, &mut self.stream).write_all(bytes),
+            None => self.stream.write_all(bytes),
+        }
     }
 
     /// Reads a head, in lower case.
@@ -175,7 +182,7 @@ impl Link {
             if number > 0 {
                 std::thread::sleep(request.pause);
             }
-            self.stream.write_all(part)?;
+            self.write(part)?;
         }
         Ok(())
     }
@@ -207,7 +214,10 @@ impl Link {
 
     fn fill(&mut self) -> std::io::Result<usize> {
         let mut buffer = [0; 16 * 1024];
-        let n = self.stream.read(&mut buffer)?;
+        let n = match &mut self.secure {
+            Some(secure) => rustls::Stream::new(&mut **secure, &mut self.stream).read(&mut buffer)?,
+            None => self.stream.read(&mut buffer)?,
+        };
         self.ahead.extend_from_slice(buffer.get(..n).unwrap_or_default());
         Ok(n)
     }
@@ -221,7 +231,7 @@ pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 /// A unix socket is used as a TCP stream: reading, writing and timeouts are the same calls.
 fn connect(target: &Target) -> std::io::Result<TcpStream> {
     match target {
-        Target::Tcp(address) => TcpStream::connect_timeout(address, PATIENCE),
+        Target::Tcp(address) | Target::Secure(address) => TcpStream::connect_timeout(address, PATIENCE),
         Target::Unix(path) => Ok(TcpStream::from(OwnedFd::from(UnixStream::connect(path)?))),
     }
 }

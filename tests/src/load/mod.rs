@@ -12,6 +12,7 @@ mod origin;
 mod procfs;
 mod report;
 pub mod scenarios;
+mod secure;
 mod subject;
 mod upgrades;
 mod websocket;

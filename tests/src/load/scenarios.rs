@@ -271,16 +271,16 @@ pub fn wildcard(program: &Program, times: usize) -> Report {
     })
 }
 
-/// One reload with many idle keep-alive connections and WebSockets open, each with a frame on its way.
+/// One reload with many idle keep-alive connections and WebSockets open, each with a frame on its way; a tenth is over TLS.
 pub fn crowd(program: &Program, idle: usize, tunnels: usize) -> Report {
     raise_limit();
     // One worker may hold all of them, with the proxy's own connections; with fewer than a sixteenth of its places free
     // it would close idle ones, as nginx does.
-    let settings = Settings { connections: ((idle + 2 * tunnels) * 5 / 4).max(512), ..Settings::default() };
-    let title = format!("a reload with {idle} idle connections and {tunnels} WebSockets");
+    let settings =
+        Settings { connections: ((idle + 2 * tunnels) * 5 / 4).max(512), secure: true, ..Settings::default() };
+    let title = format!("a reload with {idle} idle connections and {tunnels} WebSockets, a tenth of them over TLS");
     run(&title, program, settings, |subject, report| {
-        let web = subject.web();
-        let mut crowd = Crowd::open(&web, idle, tunnels)?;
+        let mut crowd = Crowd::open(&[subject.web(), subject.secure()], idle, tunnels)?;
         let old = subject.workers(subject.master);
         crowd.tunnels.iter_mut().try_for_each(Tunnel::send).map_err(|(_, story)| story)?;
         let begun = Instant::now();
@@ -364,18 +364,19 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// Opens them; each idle one has had one answer, each tunnel one echo.
-    fn open(target: &Target, idle: usize, tunnels: usize) -> Result<Crowd, String> {
+    /// Opens them, each tenth at the second target; each idle one has had one answer, each tunnel one echo.
+    fn open(targets: &[Target; 2], idle: usize, tunnels: usize) -> Result<Crowd, String> {
         let said = |(loss, story): (Loss, String)| format!("opening: {}: {story}", loss.name());
         let request = Request { folder: "f", length: 1, ..Request::default() };
         let mut crowd = Crowd { idle: Vec::new(), tunnels: Vec::new() };
-        for _ in 0..idle {
-            let mut link = Link::open(target).map_err(said)?;
+        let target = |n: usize| &targets[usize::from(n % 10 == 9)];
+        for n in 0..idle {
+            let mut link = Link::open(target(n)).map_err(said)?;
             link.exchange(&request).map_err(said)?;
             crowd.idle.push(link);
         }
-        for _ in 0..tunnels {
-            let mut tunnel = Tunnel::open(target).map_err(said)?;
+        for n in 0..tunnels {
+            let mut tunnel = Tunnel::open(target(n)).map_err(said)?;
             tunnel.send().and_then(|()| tunnel.receive()).map_err(said)?;
             crowd.tunnels.push(tunnel);
         }

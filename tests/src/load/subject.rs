@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::driver::{FILE_LENGTHS, FILE_SEEDS};
 use super::{Load, Mix, Target, alive, body, children, origin};
 use crate::{Backend, Folder, binary, free_port};
+use crate::{EC, certificate};
 
 /// How long a server may take for a step: a start, a reload, an upgrade.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -59,6 +60,8 @@ pub struct Settings {
     pub unix: bool,
     /// What comes after `listen `, with `PORT` and `EXTRA` for the numbers of two free ports.
     pub listen: Vec<String>,
+    /// Whether TLS is spoken on the port `EXTRA`.
+    pub secure: bool,
     /// Further directives of the main context.
     pub main: String,
     /// The name of the program's file in the subject's folder; none leaves it as it is. Tidegate under the name `nginx`
@@ -74,6 +77,7 @@ impl Default for Settings {
             connections: 1024,
             unix: true,
             listen: vec!["127.0.0.1:PORT".into()],
+            secure: false,
             main: String::new(),
             file_name: None,
         }
@@ -107,6 +111,9 @@ impl Subject {
             for length in FILE_LENGTHS {
                 folder.write(&format!("html/f/{seed}-{length}"), body(seed, length));
             }
+        }
+        if settings.secure {
+            certificate(&folder, "own", EC);
         }
         let mut subject = Subject {
             name: program.name.clone(),
@@ -196,6 +203,11 @@ impl Subject {
     /// The port `EXTRA`.
     pub fn extra(&self) -> Target {
         self.address(Ipv4Addr::LOCALHOST, 1)
+    }
+
+    /// The port `EXTRA`, over TLS.
+    pub fn secure(&self) -> Target {
+        Target::Secure((Ipv4Addr::LOCALHOST, self.ports[1].0).into())
     }
 
     /// The unix socket, if there is one.
@@ -335,6 +347,11 @@ impl Subject {
         let mut listen: String = settings.listen.iter().map(|l| format!("listen {};\n", number(l))).collect();
         if settings.unix {
             listen.push_str(&format!("listen unix:{};\n", self.path("web.sock").display()));
+        }
+        if settings.secure {
+            listen.push_str(&number(
+                "listen 127.0.0.1:EXTRA ssl;\nssl_certificate own.crt;\nssl_certificate_key own.key;\n",
+            ));
         }
         let method = std::env::var("TIDEGATE_USE").ok().filter(|_| !self.name.starts_with("nginx"));
         format!(

@@ -24,6 +24,8 @@ pub struct LogFile {
     flush_armed: Cell<bool>,
     full_since: Cell<i64>,
     warned: Cell<i64>,
+    /// Whether it is made for its owner alone.
+    private: Cell<bool>,
 }
 
 /// How a file is buffered.
@@ -48,6 +50,7 @@ impl LogFile {
             flush_armed: Cell::default(),
             full_since: Cell::new(i64::MIN),
             warned: Cell::new(i64::MIN),
+            private: Cell::default(),
         }
     }
 
@@ -68,7 +71,8 @@ impl LogFile {
 
     /// Opens it for appending, and makes it if there is none.
     pub fn open(&self) -> io::Result<()> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o644).open(&self.path)?;
+        let mode = if self.private.get() { 0o600 } else { 0o644 };
+        let file = OpenOptions::new().append(true).create(true).mode(mode).open(&self.path)?;
         *self.file.borrow_mut() = Some(file);
         Ok(())
     }
@@ -204,6 +208,13 @@ impl LogFiles {
         let file = Rc::new(LogFile::new(path.to_path_buf()));
         self.by_path.insert(path.to_path_buf(), file.clone());
         self.in_order.push(file.clone());
+        file
+    }
+
+    /// The same; if there is no such file yet, nobody but its owner may read it.
+    pub fn get_private(&mut self, path: &Path) -> Rc<LogFile> {
+        let file = self.get(path);
+        file.private.set(true);
         file
     }
 

@@ -44,6 +44,7 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
     let setup_captures = variables.1;
     let locations = locations(&mut builder, sets.locations, &sets.servers, compiled);
     let tls = server_tls(&builder.servers, &sets.servers, &locations, loader)?;
+    let watched = watched(&tls);
     let servers = servers(&mut builder, &sets.servers, &locations, tls);
     let sockets = sockets(&builder.servers, &servers, loader)?;
     let counters = engine::zones::counters(loader, cx.old, super::status::NAMES)
@@ -60,7 +61,7 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
         groups: crate::proxy::pass::groups(loader),
         worker: Worker::default(),
     };
-    Ok(Some(Rc::new(HttpApp(Rc::new(http)))))
+    Ok(Some(Rc::new(HttpApp(Rc::new(http), watched))))
 }
 
 struct Resolved {
@@ -189,6 +190,17 @@ fn server_tls(
         all.push(tls);
     }
     Ok(all)
+}
+
+/// Those of them whose certificates are watched, each once.
+fn watched(tls: &[Option<Rc<ServerTls>>]) -> Vec<Rc<ServerTls>> {
+    let mut watched: Vec<Rc<ServerTls>> = Vec::new();
+    for tls in tls.iter().flatten().filter(|tls| tls.looks_in_ms().is_some()) {
+        if !watched.iter().any(|known| Rc::ptr_eq(known, tls)) {
+            watched.push(tls.clone());
+        }
+    }
+    watched
 }
 
 fn servers(
@@ -330,8 +342,8 @@ fn listen_of(spec: ListenSpec) -> Listen {
     Listen { addr: spec.addr, options: spec.options }
 }
 
-/// HTTP in a worker.
-struct HttpApp(Rc<Http>);
+/// HTTP in a worker; in the master the servers whose certificates are watched.
+struct HttpApp(Rc<Http>, Vec<Rc<ServerTls>>);
 
 impl App for HttpApp {
     fn listens(&self) -> Vec<Listen> {
@@ -394,6 +406,15 @@ impl App for HttpApp {
 
     fn adopt(self: Rc<Self>, parcel: Parcel, back: bool) -> std::result::Result<(), Parcel> {
         handover::adopt(&self.0, parcel, back)
+    }
+
+    fn looks_in_ms(&self) -> Option<u64> {
+        self.1.iter().filter_map(|tls| tls.looks_in_ms()).min()
+    }
+
+    fn look(&self) -> bool {
+        // Each of them, whatever the others say.
+        self.1.iter().filter(|tls| tls.look(&self.0.log)).count() > 0
     }
 
     fn as_any(&self) -> Option<&dyn std::any::Any> {

@@ -84,7 +84,8 @@ impl Future for Session {
             match state {
                 State::Idle { conn, .. }
                     if !conn.stays
-                        && let Some(successors) = http.worker.successors() =>
+                        && let Some(successors) = http.worker.successors()
+                        && conn.stream.socket().can_leave() =>
                 {
                     let State::Idle { conn, .. } = std::mem::replace(state, State::Over) else {
                         return Poll::Ready(());
@@ -215,8 +216,6 @@ async fn prelude(http: Rc<Http>, mut conn: Connection, mut bytes: Bytes) -> Afte
             Some((secured, rest)) => (conn, bytes) = (secured, rest),
             None => return After::Close,
         }
-        // The keys of a TLS connection are this process's.
-        conn.stays |= conn.stream.is_layered();
         if conn.negotiated_http2() {
             return After::Http2(conn, bytes);
         }

@@ -138,6 +138,17 @@ impl CertificateCache {
     }
 }
 
+/// A time in milliseconds, more than none; or `off`.
+pub fn interval(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<u64>> {
+    if *d.arg(0) == "off" {
+        return Ok(None);
+    }
+    match conf::values::msec(loader, d)? {
+        0 => Err(Error::at(d.arg(0), "the time must be more than 0; \"off\" switches it off")),
+        ms => Ok(Some(ms)),
+    }
+}
+
 /// Reads certificate and key; a fault of theirs is one of the configuration.
 pub fn load(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<Identity> {
     tls::identity(certificate, key, passwords).map_err(|error| Error::new(error.0))

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use buf::{Buf, Bytes};
 use common::ocsp::{Asker, StatusCheck};
 use engine::log::{Errno, Level};
-use tls::{Alert, ClientVerdict, First, HandshakeError, Identity, ServerLayer};
+use tls::{Alert, ClientVerdict, Departed, First, HandshakeError, Identity, ServerLayer};
 use wire::hello::ClientHello;
 
 use super::request::{Connection, Request};
@@ -79,7 +79,7 @@ async fn check_status(http: &Http, conn: &Connection, tls: &ServerTls, status: &
         Some(tls.server.trust()?.queries(layer.client_certificates(), status.whole))
     });
     let reason = match queries.flatten() {
-        None => None,
+        None => return,
         Some(Ok(queries)) => {
             let say = |level: Level, message: std::fmt::Arguments<'_>| log(http, conn, level, message);
             let asker = Asker { log: &http.log, connection: conn.stream.number(), say: &say };
@@ -87,9 +87,21 @@ async fn check_status(http: &Http, conn: &Connection, tls: &ServerTls, status: &
         }
         Some(Err(reason)) => Some(reason),
     };
-    if let Some(reason) = reason {
-        conn.stream.with_layer(|layer| ServerLayer::of(layer).map(|layer| layer.distrust(reason)));
-    }
+    let found = reason.map_or(Ok(()), Err);
+    conn.stream.with_layer(|layer| ServerLayer::of(layer).map(|layer| layer.set_status(found)));
+}
+
+/// Goes on with a connection that another process has left: by the server that this configuration has for its name.
+/// Returns also whether a new connection could have become the same here.
+pub fn resume(address: &Address, departed: Departed) -> (ServerLayer, bool) {
+    let server = choose(address, &departed.hello);
+    let tls = server.tls.clone().or_else(|| address.default.tls.clone());
+    let tls = tls.as_ref().filter(|tls| address.ssl && !tls.reject);
+    // The status of certificates is asked for in a handshake, or not at all.
+    let asked = |tls: &ServerTls| tls.status.is_none() || departed.was_good || !departed.has_certificates();
+    let fits = tls.is_some_and(|tls| tls.server.would_accept(&departed) && asked(tls));
+    let chosen = Rc::new(Chosen { server, named: departed.hello.server_name.is_some() });
+    (ServerLayer::resume(departed, chosen, tls.map(|tls| &tls.server)), fits)
 }
 
 /// The server for the name of the ClientHello.

@@ -200,10 +200,11 @@ impl Tunnel {
         // Whether the client has ended its half, and the backend knows.
         let mut half = false;
         let (failed, to) = poll_fn(|cx| {
-            // The keys of TLS don't travel.
+            // The keys of TLS to a backend don't travel.
             if !r.conn.stays
                 && !backend.is_layered()
                 && let Some(to) = r.http.worker.successors()
+                && client.socket().can_leave()
             {
                 return Poll::Ready((None, Some(to)));
             }

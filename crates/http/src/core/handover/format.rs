@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
+use buf::Secret;
 use os::SockAddr;
 use wire::tagged::{Reader, Writer};
 
@@ -36,6 +37,23 @@ pub struct ClientState {
     pub nodelay: bool,
     /// Whether it is logged in all detail.
     pub debug: bool,
+    /// Its TLS.
+    pub secure: Option<SecureState>,
+}
+
+/// What stands between a socket and its users; the socket's own bytes and counts are those of the wire.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SecureState {
+    /// The layer's state, with its keys.
+    pub tls: Secret,
+    /// Plaintext received.
+    pub received: u64,
+    /// Plaintext sent.
+    pub sent: u64,
+    /// Plaintext received, not read.
+    pub unread: Vec<u8>,
+    /// Plaintext to be sent.
+    pub unsent: Vec<u8>,
 }
 
 /// What the event loop knows of a socket.
@@ -130,7 +148,7 @@ pub struct ExchangeState {
 
 impl ClientState {
     /// The message.
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Secret {
         let mut out = Writer::new(VERSION);
         out.bytes(1, &self.socket.encode()).bytes(2, &encode_addr(&self.listen)).bytes(3, &encode_addr(&self.peer));
         if let Some(proxy) = &self.proxy {
@@ -141,7 +159,7 @@ impl ClientState {
         }
         out.flag(5, self.proxy_expected).number(6, self.age_ms).number(7, self.requests.into());
         out.number(8, self.keepalive_ms.into()).number(9, self.keepalive_min_ms.into());
-        out.flag(10, self.nodelay).flag(11, self.debug);
+        out.flag(10, self.nodelay).flag(11, self.debug).list(12, self.secure.as_ref().map(SecureState::encode));
         out.finish()
     }
 
@@ -149,6 +167,7 @@ impl ClientState {
     pub fn decode(bytes: &[u8]) -> Option<ClientState> {
         let fields = Reader::new(VERSION, bytes)?;
         let proxy = fields.bytes(4).map(decode_proxy);
+        let secure = fields.bytes(12).map(SecureState::decode);
         let short = |tag| fields.number(tag).map_or(Some(0), |number| u32::try_from(number).ok());
         Some(ClientState {
             socket: SocketState::decode(fields.bytes(1)?)?,
@@ -165,6 +184,30 @@ impl ClientState {
             keepalive_min_ms: short(9)?,
             nodelay: fields.flag(10),
             debug: fields.flag(11),
+            secure: match secure {
+                Some(secure) => Some(secure?),
+                None => None,
+            },
+        })
+    }
+}
+
+impl SecureState {
+    fn encode(&self) -> Secret {
+        let mut out = Writer::new(VERSION);
+        out.bytes(1, &self.tls).number(2, self.received).number(3, self.sent);
+        out.bytes(4, &self.unread).bytes(5, &self.unsent);
+        out.finish()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<SecureState> {
+        let fields = Reader::new(VERSION, bytes)?;
+        Some(SecureState {
+            tls: fields.bytes(1)?.into(),
+            received: fields.number(2)?,
+            sent: fields.number(3)?,
+            unread: owned(fields, 4),
+            unsent: owned(fields, 5),
         })
     }
 }
@@ -176,7 +219,7 @@ fn decode_proxy(bytes: &[u8]) -> Option<ProxyHeader> {
 }
 
 impl SocketState {
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Secret {
         let mut out = Writer::new(VERSION);
         out.number(1, self.number).number(2, self.received).number(3, self.sent).some(4, self.timeout_ms);
         out.bytes(5, &self.unread).bytes(6, &self.unsent);
@@ -198,7 +241,7 @@ impl SocketState {
 
 impl TunnelState {
     /// The message.
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Secret {
         let mut out = Writer::new(VERSION);
         out.bytes(1, &self.client.encode()).bytes(2, &self.backend.encode());
         out.bytes(3, &self.request.encode()).bytes(4, &self.exchange.encode()).number(5, self.moved);
@@ -226,7 +269,7 @@ impl TunnelState {
 }
 
 impl RequestState {
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Secret {
         let mut out = Writer::new(VERSION);
         out.bytes(1, &self.head).bytes(2, &self.uri).bytes(3, &self.args);
         out.list(4, &self.named);
@@ -261,7 +304,7 @@ impl RequestState {
 }
 
 impl ExchangeState {
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Secret {
         let mut out = Writer::new(VERSION);
         out.list(1, self.attempts.iter().map(encode_attempt));
         out.number(2, self.age_ms).bytes(3, &self.head).bytes(4, &self.uri).bytes(5, &self.group);
@@ -285,7 +328,7 @@ impl ExchangeState {
     }
 }
 
-fn encode_attempt(attempt: &Attempt) -> Vec<u8> {
+fn encode_attempt(attempt: &Attempt) -> Secret {
     let mut out = Writer::new(VERSION);
     out.list(1, attempt.peer.iter().map(|peer| peer.as_bytes()));
     out.number(2, attempt.status.into()).some(3, attempt.connect_ms).some(4, attempt.header_ms);
@@ -405,6 +448,13 @@ mod tests {
             keepalive_min_ms: 0,
             nodelay: true,
             debug: false,
+            secure: Some(SecureState {
+                tls: vec![1; 200].into(),
+                received: 8,
+                sent: u64::MAX,
+                unread: b"early".to_vec(),
+                unsent: Vec::new(),
+            }),
         }
     }
 
@@ -440,7 +490,7 @@ mod tests {
     #[test]
     fn round_trips() {
         assert_eq!(ClientState::decode(&client().encode()), Some(client()));
-        let plain = ClientState { proxy: None, ..client() };
+        let plain = ClientState { proxy: None, secure: None, ..client() };
         assert_eq!(ClientState::decode(&plain.encode()), Some(plain));
         assert_eq!(TunnelState::decode(&tunnel().encode()), Some(tunnel()));
     }
@@ -451,7 +501,7 @@ mod tests {
         for cut in (0..bytes.len()).step_by(97) {
             assert_eq!(TunnelState::decode(&bytes[..cut]), None, "cut at {cut}");
         }
-        let mut newer = bytes;
+        let mut newer = bytes.to_vec();
         newer[0] = VERSION + 1;
         assert_eq!(TunnelState::decode(&newer), None);
     }

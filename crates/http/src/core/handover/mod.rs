@@ -1,26 +1,30 @@
 //! Connections that leave for another worker, or come from one, on a reload (see [`engine::handover`]).
 //!
-//! An idle connection goes with what it has brought so far. A tunnel goes with both its sockets, the bytes that are under
-//! way in them, and what its line in the access log needs at its end: the request, the response, the dealings with
-//! backends. Server, location and group are found again in the successor's configuration: by the listening address, the
-//! host and the final URI, and by name. Where they are gone, the server's own level stands for the location.
+//! An idle connection goes with what it has brought so far, and with the keys of its TLS. A tunnel goes with both its
+//! sockets, the bytes that are under way in them, and what its line in the access log needs at its end: the request, the
+//! response, the dealings with backends. Server, location and group are found again in the successor's configuration: by
+//! the listening address, the host (under TLS the name that the client gave) and the final URI, and by name. Where they are
+//! gone, the server's own level stands for the location.
 
 pub mod format;
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
+use ::tls::{Departed, ServerLayer};
 use ::upstream::{Choice, Group, GroupSpec, ServerSpec};
 use buf::{Buf, Bytes, Chain, Piece};
 use engine::handover::{Handover, Parcel, kind};
 use engine::log::Level;
+use rt::DetachedLayer;
 use wire::h1::{Limits, Parsed, ResponseParser};
 
-use self::format::{ClientState, ExchangeState, RequestState, SocketState, TunnelState};
+use self::format::{ClientState, ExchangeState, RequestState, SecureState, SocketState, TunnelState};
 use super::location::Kind;
 use super::request::{Connection, Rare, Request};
-use super::server::Http;
+use super::server::{Address, Http};
 use super::session;
+use super::tls;
 use super::variables::Value;
 use crate::proxy::pass::Target;
 use crate::proxy::state::Exchange;
@@ -29,7 +33,11 @@ use crate::proxy::tunnel::{Timeouts, Tunnel};
 /// Gives away a connection that waits for a request.
 pub fn give_idle(http: &Http, to: &Handover, conn: Connection) {
     let timeout_ms = conn.stream.socket().recv_timeout_left();
-    let Some((mut state, socket)) = client_state(conn) else { return };
+    let number = conn.stream.number();
+    let Some((mut state, socket)) = client_state(conn) else {
+        http.log.write(Level::Info, Some(number), format_args!("can't be handed over, idle connection closed"));
+        return;
+    };
     state.socket.timeout_ms = timeout_ms;
     // The least time that it is kept has been running as long as the other one.
     let idle_ms = u64::from(state.keepalive_ms).saturating_sub(timeout_ms.unwrap_or(0));
@@ -37,7 +45,8 @@ pub fn give_idle(http: &Http, to: &Handover, conn: Connection) {
     if state.debug {
         http.log.debugging().write(Level::Debug, Some(state.socket.number), format_args!("handed over"));
     }
-    to.give(Parcel { kind: kind::HTTP_IDLE, payload: state.encode(), fds: vec![socket] });
+    let kind = if state.secure.is_some() { kind::HTTPS_IDLE } else { kind::HTTP_IDLE };
+    to.give(Parcel { kind, payload: state.encode(), fds: vec![socket] });
 }
 
 /// Gives away an upgraded connection; the request is left without its connection. `down` and `up` are bytes that its
@@ -47,7 +56,10 @@ pub fn give_tunnel(to: &Handover, r: &mut Request, tunnel: Tunnel, down: Chain, 
     let Some(conn) = r.conn.take() else { return };
     let Tunnel { exchange, mut choice, backend, timeouts, moved, received_before, .. } = tunnel;
     let Some((mut client, client_socket)) = client_state(conn) else { return };
-    client.socket.unsent.extend(flat(down));
+    match &mut client.secure {
+        Some(secure) => secure.unsent.extend(flat(down)),
+        None => client.socket.unsent.extend(flat(down)),
+    }
     let timeout_ms = backend.recv_timeout_left();
     let (mut backend, backend_socket) = socket_state(backend);
     backend.timeout_ms = timeout_ms;
@@ -66,15 +78,16 @@ pub fn give_tunnel(to: &Handover, r: &mut Request, tunnel: Tunnel, down: Chain, 
     };
     choice.release(::upstream::Outcome::Good);
     let fds = vec![client_socket, backend_socket];
-    to.give(Parcel { kind: kind::HTTP_TUNNEL, payload: state.encode(), fds });
+    let kind = if state.client.secure.is_some() { kind::HTTPS_TUNNEL } else { kind::HTTP_TUNNEL };
+    to.give(Parcel { kind, payload: state.encode(), fds });
 }
 
 /// Serves a connection of another worker on; `back`: one that this worker had given away in vain. `Err`: it isn't one
 /// for HTTP, or there is no place for it.
 pub fn adopt(http: &Rc<Http>, parcel: Parcel, back: bool) -> Result<(), Parcel> {
     match parcel.kind {
-        kind::HTTP_IDLE => adopt_idle(http, parcel, back),
-        kind::HTTP_TUNNEL => adopt_tunnel(http, parcel, back),
+        kind::HTTP_IDLE | kind::HTTPS_IDLE => adopt_idle(http, parcel, back),
+        kind::HTTP_TUNNEL | kind::HTTPS_TUNNEL => adopt_tunnel(http, parcel, back),
         _ => Err(parcel),
     }
 }
@@ -89,10 +102,9 @@ fn adopt_idle(http: &Rc<Http>, mut parcel: Parcel, back: bool) -> Result<(), Par
         return Ok(());
     }
     let timeout_ms = state.socket.timeout_ms;
-    match client(http, state, socket, back) {
-        Some(conn) if conn.address.ssl && conn.requests > 0 => closed("where it was accepted TLS is spoken now"),
-        Some(conn) => rt::spawn(session::resume(http.clone(), conn, timeout_ms)),
-        None => closed("nobody listens any more where it was accepted"),
+    match client(http, state, socket, Taken { idle: true, back }) {
+        Ok(conn) => rt::spawn(session::resume(http.clone(), conn, timeout_ms)),
+        Err(why) => closed(why),
     }
     Ok(())
 }
@@ -112,7 +124,14 @@ fn adopt_tunnel(http: &Rc<Http>, mut parcel: Parcel, back: bool) -> Result<(), P
     let (Some(backend_socket), Some(client_socket)) = (parcel.fds.pop(), parcel.fds.pop()) else { return Err(parcel) };
     let TunnelState { client: client_state, backend, request, exchange, timeouts_ms, moved } = state;
     let timeout_ms = backend.timeout_ms;
-    let Some(conn) = client(http, client_state, client_socket, back) else { return Ok(()) };
+    let number = client_state.socket.number;
+    let conn = match client(http, client_state, client_socket, Taken { idle: false, back }) {
+        Ok(conn) => conn,
+        Err(why) => {
+            http.log.write(Level::Error, Some(number), format_args!("{why}, upgraded connection closed"));
+            return Ok(());
+        }
+    };
     let Ok(backend) = stream(backend, backend_socket, false) else { return Ok(()) };
     let choice = choice(http, &exchange, &backend);
     let exchange = restore_exchange(exchange, &choice);
@@ -127,7 +146,17 @@ fn adopt_tunnel(http: &Rc<Http>, mut parcel: Parcel, back: bool) -> Result<(), P
 
 /// A connection's state without its timeout, and its socket; none of a stream of HTTP/2.
 fn client_state(conn: Connection) -> Option<(ClientState, OwnedFd)> {
-    let (socket, fd) = socket_state(conn.stream.into_socket()?);
+    let stream = conn.stream.into_socket()?;
+    let layer = match stream.detach_layer() {
+        Some(parts) => Some(secure_state(parts)?),
+        None => None,
+    };
+    let (mut socket, fd) = socket_state(stream);
+    let secure = layer.map(|(secure, input, out)| {
+        socket.unread.splice(..0, input.iter().copied());
+        socket.unsent.extend_from_slice(&out);
+        secure
+    });
     let state = ClientState {
         socket,
         listen: conn.address.addr.clone(),
@@ -140,23 +169,53 @@ fn client_state(conn: Connection) -> Option<(ClientState, OwnedFd)> {
         keepalive_min_ms: conn.keepalive_min_ms,
         nodelay: conn.nodelay,
         debug: conn.debug,
+        secure,
     };
     Some((state, fd))
 }
 
-/// `None` if nobody listens for it, or the event method can't take it.
-fn client(http: &Rc<Http>, state: ClientState, socket: OwnedFd, stays: bool) -> Option<Connection> {
+/// The state of a connection's TLS; what it hasn't understood yet, and what it has yet to say, as it is on the wire.
+fn secure_state(parts: DetachedLayer) -> Option<(SecureState, Buf, Buf)> {
+    let DetachedLayer { layer, input, unread, unsent, received, sent } = parts;
+    let layer = layer.into_any().downcast::<ServerLayer>().ok()?;
+    let mut out = Buf::empty();
+    let tls = layer.leave(&mut out)?.encode();
+    let unread = unread.map(|buf| buf.to_vec()).unwrap_or_default();
+    Some((SecureState { tls, received, sent, unread, unsent: flat(unsent) }, input, out))
+}
+
+/// What comes from another worker.
+#[derive(Clone, Copy)]
+struct Taken {
+    /// It waits for a request, so it can be closed if it doesn't fit any more.
+    idle: bool,
+    /// This worker had given it away in vain.
+    back: bool,
+}
+
+/// The connection; else why it is closed.
+fn client(http: &Rc<Http>, state: ClientState, socket: OwnedFd, taken: Taken) -> Result<Connection, &'static str> {
     let local = socket.as_raw_fd();
-    let address = http.address(&state.listen, || os::socket::local_addr(local).ok())?;
-    Some(Connection {
-        stream: stream(state.socket, socket, true).ok()?.into(),
-        // One that has said nothing yet meets what a new one would.
-        tls_expected: address.ssl && state.requests == 0,
+    let address = http.address(&state.listen, || os::socket::local_addr(local).ok());
+    let address = address.ok_or("nobody listens any more where it was accepted")?;
+    let stream = stream(state.socket, socket, true).map_err(|_| "the event method can't take it")?;
+    // One that has said nothing yet meets what a new one would.
+    let tls_expected = address.ssl && state.requests == 0 && state.secure.is_none();
+    match state.secure {
+        Some(secure) => secure_again(&stream, &address, secure, taken)?,
+        None if taken.idle && address.ssl && state.requests > 0 => {
+            return Err("where it was accepted TLS is spoken now");
+        }
+        None => {}
+    }
+    Ok(Connection {
+        stream: stream.into(),
+        tls_expected,
         address,
         peer: state.peer,
         rare: Rare::of_proxy(state.proxy),
         proxy_expected: state.proxy_expected,
-        stays,
+        stays: taken.back,
         started_ms: rt::now_ms().saturating_sub(state.age_ms),
         requests: state.requests,
         pipelined: false,
@@ -165,6 +224,27 @@ fn client(http: &Rc<Http>, state: ClientState, socket: OwnedFd, stays: bool) -> 
         nodelay: state.nodelay,
         debug: state.debug,
     })
+}
+
+/// Puts the connection's TLS on it, by the settings that this configuration has for it.
+fn secure_again(stream: &rt::Stream, address: &Address, state: SecureState, taken: Taken) -> Result<(), &'static str> {
+    let SecureState { tls, received, sent, unread, unsent } = state;
+    let departed = Departed::decode(&tls).ok_or("its keys aren't understood")?;
+    let (layer, fits) = tls::resume(address, departed);
+    let unsent = if unsent.is_empty() { Chain::new() } else { Chain::from(Bytes::from(unsent)) };
+    let (layer, unread) = (Box::new(layer), filled(unread));
+    stream.attach_layer(DetachedLayer { layer, input: Buf::empty(), unread, unsent, received, sent });
+    match taken {
+        Taken { idle: true, back: false } if !address.ssl => Err("where it was accepted no TLS is spoken any more"),
+        Taken { idle: true, back: false } if !fits => Err("where it was accepted other TLS is spoken now"),
+        _ => Ok(()),
+    }
+}
+
+/// A buffer of these bytes, if there are some.
+fn filled(bytes: Vec<u8>) -> Option<Buf> {
+    let length = bytes.len();
+    (length > 0).then(|| Buf::from_memory(bytes.into(), 0, length))
 }
 
 fn socket_state(stream: rt::Stream) -> (SocketState, OwnedFd) {
@@ -182,10 +262,8 @@ fn socket_state(stream: rt::Stream) -> (SocketState, OwnedFd) {
 
 fn stream(state: SocketState, fd: OwnedFd, accepted: bool) -> std::io::Result<rt::Stream> {
     let SocketState { number, received, sent, unread, unsent, .. } = state;
-    let length = unread.len();
-    let unread = (length > 0).then(|| Buf::from_memory(unread.into(), 0, length));
     let unsent = if unsent.is_empty() { Chain::new() } else { Chain::from(Bytes::from(unsent)) };
-    let unread = unread.into_iter().collect();
+    let unread = filled(unread).into_iter().collect();
     rt::Stream::attach(rt::Detached { fd, unread, unsent, received, sent, number, accepted })
 }
 

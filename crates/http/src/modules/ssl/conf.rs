@@ -4,11 +4,12 @@ use std::rc::Rc;
 
 use conf::values::{conf_path, flag, number, one_of, sec, size, string};
 use conf::{Args, Context, Directive, Error, Loader, Result, Word, table};
+use engine::log::{LogFile, LogFiles, full_path};
 use engine::zones::{self, SMALLEST, SharedZone};
 
 use crate::core::conf::SERVERS;
 use crate::core::ssl_values::{
-    CacheLimits, DEFAULT_PROTOCOLS, File, certificate_cache, conf_command, file, password_file, protocols,
+    CacheLimits, DEFAULT_PROTOCOLS, File, certificate_cache, conf_command, file, interval, password_file, protocols,
 };
 
 const ONE: Args = Args::exactly(1);
@@ -91,6 +92,16 @@ table! {
     /// for `valid=` without looking at the file again.
     "ssl_certificate_cache" in PLACES, Args::between(1, 3), default "off",
         scalar(certificate_cache) ssl_certificate_cache: Option<CacheLimits> = None;
+    /// How often the master looks whether files of `ssl_certificate`, `ssl_certificate_key` and `ssl_stapling_file` have
+    /// changed. What has is taken without a reload once it is whole and certificate and key belong together; else an error is
+    /// logged, and what was before stays. Workers are replaced as on a reload, without reading the configuration. Not for
+    /// names with variables, which have `ssl_certificate_cache`.
+    "ssl_certificate_refresh" in PLACES, ONE, default "off",
+        scalar(interval) ssl_certificate_refresh: Option<u64> = None;
+    /// A file to which the keys of connections are written, in the form of SSLKEYLOGFILE: with it recorded connections can
+    /// be read (Wireshark). If there is none it is made, for its owner alone. As other logs, it is reopened on USR1.
+    "ssl_key_log" in PLACES, ONE, default "",
+        scalar(key_log) ssl_key_log: Option<Rc<LogFile>> = None;
     /// Whether handshakes are refused, for names that are nobody's.
     "ssl_reject_handshake" in PLACES, Args::FLAG, default "off",
         scalar(flag) ssl_reject_handshake: bool = false;
@@ -167,6 +178,11 @@ const VERIFY: &[(&str, VerifyClient)] = &[
     ("optional", VerifyClient::Optional),
     ("optional_no_ca", VerifyClient::OptionalNoCa),
 ];
+
+fn key_log(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<LogFile>>> {
+    let path = full_path(loader, &d.arg(0).text);
+    Ok(Some(loader.store.entry::<LogFiles>().get_private(&path)))
+}
 
 fn ech_file(loader: &mut Loader<'_>, d: &Directive) -> Result<String> {
     loader.warn(d, Error::on(d, "\"ssl_ech_file\" is not supported on this platform, ignored"));

@@ -4,27 +4,33 @@
 //! What differs from nginx: TLS 1.2 and 1.3 only, with the ciphers that [`tls::ciphers`] has; the settings of the server
 //! whose name the client gives hold from the first byte on, protocols and ciphers included.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use ::conf::{Error, Loader, Registry, Result, Set};
 use common::ocsp::{Stapler, StatusCheck};
-use tls::{ClientAuth, Identity, LocalCache, Server, ServerSettings, SessionCache, TicketKeys, Trust};
+use engine::log::Log;
+use tls::{ClientAuth, Identity, KeySink, LocalCache, Server, ServerSettings, SessionCache, TicketKeys, Trust};
 
 use super::HttpModule;
 use crate::core::conf::CoreLocation;
 use crate::core::request::Request;
-use crate::core::ssl_values::{CertificateCache, Commands, File, full_name, load};
+use crate::core::ssl_values::{CertificateCache, Commands, File, full_name};
 use crate::core::variables::Setup;
 
 mod cache;
 pub mod conf;
 mod ocsp;
+mod refresh;
+mod staple;
 mod variables;
 
 use self::cache::ZoneCache;
 use self::conf::Cache;
 pub use self::conf::{SslConf, VerifyClient};
+use self::refresh::{Pair, Watch};
+use self::staple::Stapling;
 
 /// The module.
 pub struct Ssl;
@@ -48,12 +54,14 @@ pub struct ServerTls {
     /// How the status of clients' certificates is found out, if it is.
     pub status: Option<StatusCheck>,
     /// What staples responses to certificates.
-    staplers: Vec<Rc<Stapler>>,
+    staplers: RefCell<Vec<Rc<Stapler>>>,
     /// Certificates that are loaded for each connection.
     dynamic: Vec<(File, File)>,
     kept: CertificateCache,
     passwords: Rc<[Vec<u8>]>,
     prefix: std::path::PathBuf,
+    /// The others, if they are to be looked at.
+    watch: Option<Watch>,
 }
 
 /// Makes what accepts a server's connections; `None` if the server has no certificate. `core` is the configuration of the
@@ -67,9 +75,16 @@ pub fn server(set: &Set, core: &CoreLocation, http2: bool, loader: &mut Loader<'
     }
     let (fixed, dynamic): (Vec<_>, Vec<_>) =
         pairs.into_iter().partition(|pair| matches!(pair, (File::Fixed(_), File::Fixed(_))));
-    let (identities, staplers) = identities(conf, core, &fixed, loader)?;
+    let stapling = Stapling::of(conf, core, loader)?;
+    let mut loaded = Vec::new();
+    for pair in &fixed {
+        if let (File::Fixed(certificate), File::Fixed(key)) = pair {
+            let mut warn = |why: String| loader.warnings.push(Error::new(why));
+            loaded.push(Pair::load(certificate, key, &stapling, &conf.ssl_password_file, &mut warn)?);
+        }
+    }
     let settings = ServerSettings {
-        identities,
+        identities: loaded.iter().map(|pair| pair.identity().clone()).collect(),
         protocols: commands.protocols(conf.ssl_protocols),
         ciphers: commands.ciphers.unwrap_or_else(|| conf.ssl_ciphers.clone()),
         ciphersuites: commands.ciphersuites,
@@ -83,16 +98,18 @@ pub fn server(set: &Set, core: &CoreLocation, http2: bool, loader: &mut Loader<'
         early_data: conf.ssl_early_data,
         compression: conf.ssl_certificate_compression,
         client_auth: client_auth(conf, loader)?,
+        key_log: conf.ssl_key_log.clone().map(|file| KeySink(Rc::new(move |lines| file.write(lines.as_bytes())))),
     };
     Ok(Some(ServerTls {
         server: Server::new(&settings).map_err(|error| Error::new(error.0))?,
         reject: conf.ssl_reject_handshake,
         status: ocsp::status(conf, core)?,
-        staplers,
+        staplers: RefCell::new(loaded.iter().filter_map(Pair::stapler).collect()),
         dynamic,
         kept: CertificateCache::new(conf.ssl_certificate_cache),
         passwords: conf.ssl_password_file.clone(),
         prefix: loader.env.conf_prefix.clone(),
+        watch: conf.ssl_certificate_refresh.map(|ms| Watch::new(ms, loaded, stapling, &conf.ssl_password_file)),
     }))
 }
 
@@ -116,42 +133,6 @@ fn pairs(conf: &SslConf, commands: &Commands) -> Result<Vec<(File, File)>> {
         return Err(Error::new(message));
     }
     Ok(certificates.into_iter().zip(keys).collect())
-}
-
-/// Loads certificates with their keys and, with `ssl_stapling`, what is or will be stapled to them.
-fn identities(
-    conf: &SslConf,
-    core: &CoreLocation,
-    pairs: &[(File, File)],
-    loader: &mut Loader<'_>,
-) -> Result<(Vec<Identity>, Vec<Rc<Stapler>>)> {
-    let (mut identities, mut staplers) = (Vec::new(), Vec::new());
-    let fetches = conf.ssl_stapling && conf.ssl_stapling_file.as_os_str().is_empty();
-    let trust = if fetches { Some(ocsp::trust(conf, loader)?) } else { None };
-    for pair in pairs {
-        let (File::Fixed(certificate), File::Fixed(key)) = pair else { continue };
-        let mut identity = load(certificate, key, &conf.ssl_password_file)?;
-        if let Some(trust) = &trust {
-            if let Some(stapler) = ocsp::stapler(conf, core, &identity, certificate, trust, loader) {
-                identity = stapler.identity().clone();
-                staplers.push(stapler);
-            }
-        } else if conf.ssl_stapling {
-            identity = with_file(&conf.ssl_stapling_file, &identity)?;
-        }
-        identities.push(identity);
-    }
-    Ok((identities, staplers))
-}
-
-fn with_file(path: &std::path::Path, identity: &Identity) -> Result<Identity> {
-    let response = std::fs::read(path).map_err(|error| {
-        Error::new(format!("BIO_new_file(\"{}\") failed{}", path.display(), engine::log::Errno(&error)))
-    })?;
-    if !tls::ocsp::is_response(&response) {
-        return Err(Error::new(format!("d2i_OCSP_RESPONSE_bio(\"{}\") failed", path.display())));
-    }
-    Ok(identity.with_staple(response))
 }
 
 fn cache(conf: &SslConf) -> Option<Arc<dyn SessionCache>> {
@@ -196,8 +177,22 @@ fn tickets(conf: &SslConf) -> Result<TicketKeys> {
 
 impl ServerTls {
     /// Fetches OCSP responses for certificates that handshakes have used, in the background, where they are due.
-    pub fn fetch_staples(&self, log: &engine::log::Log) {
-        self.staplers.iter().for_each(|stapler| stapler.fetch_if_due(log));
+    pub fn fetch_staples(&self, log: &Log) {
+        self.staplers.borrow().iter().for_each(|stapler| stapler.fetch_if_due(log));
+    }
+
+    /// In how many milliseconds [`ServerTls::look`] is to be called, if ever.
+    pub fn looks_in_ms(&self) -> Option<u64> {
+        self.watch.as_ref().map(Watch::looks_in_ms)
+    }
+
+    /// Looks for renewed certificates, if it is time to; whether there are some.
+    pub fn look(&self, log: &Log) -> bool {
+        let renewed = self.watch.as_ref().and_then(|watch| watch.look(log));
+        let Some((identities, staplers)) = renewed else { return false };
+        self.server.renew(&identities);
+        self.staplers.replace(staplers);
+        true
     }
 
     /// Whether certificates depend on the connection.

@@ -3,15 +3,15 @@
 use std::rc::Rc;
 
 use ::conf::{Error, Loader, Result};
-use common::ocsp::{Names, Responder, Stapler, StatusCheck};
-use tls::{Identity, Trust};
+use common::ocsp::{Names, Responder, StatusCheck};
+use tls::Trust;
 
 use super::conf::Ocsp;
 use super::{SslConf, VerifyClient};
 use crate::core::conf::CoreLocation;
 use crate::core::ssl_values::full_name;
 
-fn names(core: &CoreLocation) -> Names {
+pub(super) fn names(core: &CoreLocation) -> Names {
     Names { resolver: core.resolver.clone(), timeout_ms: core.resolver_timeout }
 }
 
@@ -23,25 +23,6 @@ pub(super) fn trust(conf: &SslConf, loader: &Loader<'_>) -> Result<Rc<Trust>> {
         trust.add_file(&name).map_err(|error| Error::new(error.0))?;
     }
     Ok(Rc::new(trust))
-}
-
-/// What staples responses to a certificate of the file `name`; `None` with a warning if that can't be.
-pub(super) fn stapler(
-    conf: &SslConf,
-    core: &CoreLocation,
-    identity: &Identity,
-    name: &str,
-    trust: &Rc<Trust>,
-    loader: &mut Loader<'_>,
-) -> Option<Rc<Stapler>> {
-    let responder = &conf.ssl_stapling_responder;
-    match Stapler::new(identity, name, responder, trust.clone(), names(core), conf.ssl_stapling_verify) {
-        Ok(stapler) => Some(Rc::new(stapler)),
-        Err(why) => {
-            loader.warnings.push(Error::new(format!("\"ssl_stapling\" ignored, {why}")));
-            None
-        }
-    }
 }
 
 /// How the status of clients' certificates is found out, if it is.

@@ -28,6 +28,14 @@ pub fn define(setup: &mut Setup) {
                 Getter::Plain(|r, out| of(r, |tls| put(out, if tls.is_resumed() { b"r" } else { b"." }))),
             ),
             ("ssl_alpn_protocol", none, Getter::Plain(|r, out| of(r, |tls| put(out, tls.alpn().unwrap_or_default())))),
+            ("ssl_sigalg", none, Getter::Plain(|r, out| of(r, |tls| put(out, tls.signature().as_bytes())))),
+            (
+                "ssl_client_sigalg",
+                none,
+                Getter::Plain(|r, out| of(r, |tls| put(out, tls.client_signature().as_bytes()))),
+            ),
+            ("ssl_ech_status", none, Getter::Plain(|r, out| of(r, |_| put(out, b"")))),
+            ("ssl_ech_outer_server_name", none, Getter::Plain(|r, out| of(r, |_| put(out, b"")))),
             (
                 "ssl_sigalgs",
                 none,
