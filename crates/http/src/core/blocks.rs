@@ -119,7 +119,7 @@ pub fn listen(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     for spec in specs {
         let listens = &mut builder.servers[server].listens;
         if listens.iter().any(|other| other.addr == spec.addr) {
-            return Err(Error::on(d, format!("a duplicate listen {}", spec.text)));
+            return Err(Error::on(d, format!("a duplicate listen {}", spec.addr)));
         }
         builder.servers[server].listens.push(spec);
     }
@@ -155,6 +155,9 @@ fn parse_server_name(loader: &mut Loader<'_>, word: &conf::Word) -> Result<Serve
         text => text.to_vec(),
     };
     let text = text.to_ascii_lowercase();
+    if text == b"." || text.starts_with(b"*") && (text.len() < 3 || text[1] != b'.') {
+        return Err(Error::at(word, format!("server name \"{}\" is invalid", word.lossy())));
+    }
     if !valid_name(&text) {
         return Err(Error::at(word, format!("invalid server name or wildcard \"{}\"", word.lossy())));
     }
@@ -173,6 +176,7 @@ pub fn location(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let builder = loader.store.entry::<Builder>();
     let parent = builder.location.expect("a location stands in a server");
     builder.check_nesting(parent, &kind, &name, d)?;
+    builder.check_duplicate(parent, &kind, &name, d)?;
     inner(loader, d, kind, name, Context::LOCATION)?;
     Ok(())
 }
@@ -359,6 +363,19 @@ impl Builder {
         id
     }
 
+    fn check_duplicate(&self, parent: LocationId, kind: &Kind, name: &[u8], d: &Directive) -> Result<()> {
+        let twin = |id: &LocationId| {
+            let other = &self.locations[id.0 as usize];
+            let same_kind =
+                matches!((kind, &other.kind), (Kind::Exact, Kind::Exact) | (Kind::Prefix { .. }, Kind::Prefix { .. }));
+            same_kind && *other.name == *name
+        };
+        if self.locations[parent.0 as usize].children.iter().any(twin) {
+            return Err(Error::on(d, format!("duplicate location \"{}\"", String::from_utf8_lossy(name))));
+        }
+        Ok(())
+    }
+
     fn check_nesting(&self, parent: LocationId, kind: &Kind, name: &[u8], d: &Directive) -> Result<()> {
         let outer = &self.locations[parent.0 as usize];
         let (shown, outer_shown) = (String::from_utf8_lossy(name), String::from_utf8_lossy(&outer.name));
@@ -376,10 +393,7 @@ impl Builder {
         if matches!(kind, Kind::Named) {
             return error(format!("named location \"{shown}\" can be on the server level only"));
         }
-        if matches!(outer.kind, Kind::Prefix { .. })
-            && !matches!(kind, Kind::Regex(_))
-            && !name.starts_with(&outer.name)
-        {
+        if !matches!(kind, Kind::Regex(_)) && !name.starts_with(&outer.name) {
             return error(format!("location \"{shown}\" is outside location \"{outer_shown}\""));
         }
         Ok(())
