@@ -247,6 +247,33 @@ fn error_pages() {
 }
 
 #[test]
+fn statuses_and_their_connections() {
+    let mut server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; root %%DIR%%; autoindex on; autoindex_format jsonp;
+            location /494 { return 494; }
+            location /495 { return 495; }
+            location /496 { return 496; }
+            location /msie { msie_refresh on; return 302 /there; }
+            location /small { client_max_body_size 5; proxy_pass http://127.0.0.1:1; } }",
+    )
+    .start();
+    let msie = "User-Agent: Mozilla/4.0 (compatible; MSIE 6.0; Windows)\r\n";
+    for (target, status, connection) in [
+        ("/494", 400, "keep-alive"),
+        ("/495", 400, "close"),
+        ("/496", 400, "close"),
+        ("/msie", 200, "keep-alive"),
+        ("/?callback=a-b", 400, "close"),
+    ] {
+        let got = server.connect().get(target, msie);
+        assert_eq!((got.status, got.field("Connection")), (status, Some(connection)), "{target}");
+    }
+    server
+        .raw("POST /small HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n");
+    server.read_until("error.log", "client intended to send too large chunked body: 3+3 bytes");
+}
+
+#[test]
 fn pages_of_pages() {
     let server = Setup::http(
         "server { listen 127.0.0.1:%%PORT%%; recursive_error_pages on; client_max_body_size 5;

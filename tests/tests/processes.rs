@@ -378,6 +378,46 @@ fn tests_of_a_configuration() {
 }
 
 #[test]
+fn errors_inside_a_server() {
+    let server = Setup::http(SITE).prepare();
+    let bad = [
+        ("location / { } location / { }", "duplicate location \"/\""),
+        ("location /a { } location ^~ /a { }", "duplicate location \"/a\""),
+        ("location =/ { } location = / { }", "duplicate location \"/\""),
+        ("location ~ ^/a { location /a/b { } }", "location \"/a/b\" is outside location \"^/a\""),
+        ("listen 99999;", "invalid port in \"99999\" of the \"listen\" directive"),
+        ("listen 0;", "invalid port in \"0\" of the \"listen\" directive"),
+        ("listen 1; listen 1;", "a duplicate listen 0.0.0.0:1 in"),
+        ("server_name *;", "server name \"*\" is invalid"),
+        ("server_name .;", "server name \".\" is invalid"),
+        ("error_page 499 /a;", "invalid value \"499\""),
+        ("keepalive_timeout x;", "\"keepalive_timeout\" directive invalid value"),
+        ("limit_rate x;", "\"limit_rate\" directive invalid value"),
+        ("limit_rate_after x;", "\"limit_rate_after\" directive invalid value"),
+        ("proxy_limit_rate x;", "\"proxy_limit_rate\" directive invalid value"),
+        ("gzip_window 3k;", "\"gzip_window\" directive must be 512, 1k,"),
+        ("gzip_hash 3k;", "\"gzip_hash\" directive must be 512, 1k,"),
+        ("aio x;", "\"aio\" directive invalid value"),
+        ("access_log syslog:server=unix:/x,facility=foo;", "unknown syslog facility \"foo\" in"),
+        ("location / { try_files a =x; }", "invalid code \"=x\""),
+        ("if ($uri ~) { }", "invalid condition \"$uri\""),
+        ("if ($uri = a b) { }", "invalid condition \"$uri\""),
+        ("if () { }", "invalid condition \")\""),
+        ("if ($uri { }", "invalid condition \"$uri\""),
+    ];
+    for (text, message) in bad {
+        server.folder().write("nginx.conf", format!("events {{ }} http {{ server {{ {text} }} }}\n"));
+        let out = server.command(&["-t"]);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && said.contains(&format!("[emerg] {message}")), "{text}: {said}");
+    }
+    let twice = "upstream u { ip_hash; ip_hash; server 127.0.0.1:1; }";
+    server.folder().write("nginx.conf", format!("events {{ }} http {{ {twice} }}\n"));
+    let said = String::from_utf8_lossy(&server.command(&["-t"]).stderr).into_owned();
+    assert!(said.contains("[warn] load balancing method redefined") && said.contains("successful"), "{said}");
+}
+
+#[test]
 fn options_it_does_not_know() {
     let out = std::process::Command::new(binary()).arg("-Z").output().expect("the program starts");
     assert!(!out.status.success());

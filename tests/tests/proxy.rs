@@ -106,6 +106,35 @@ fn header_fields() {
 }
 
 #[test]
+fn fields_of_responses() {
+    let backend = Backend::start(|r| {
+        let head = match r.line().split(' ').nth(1).unwrap_or_default() {
+            "/304" => "304 Not Modified\r\nContent-Length: 5\r\n\r\n".to_string(),
+            "/empty" => "200 OK\r\nContent-Type:\r\nContent-Length: 0\r\n\r\n".to_string(),
+            "/untyped" => format!("200 OK\r\nContent-Length: 100\r\n\r\n{}", "x".repeat(100)),
+            _ => "200 OK\r\nSet-Cookie: a=b; Domain=.Old.org\r\nContent-Length: 0\r\n\r\n".to_string(),
+        };
+        format!("HTTP/1.1 {head}").into_bytes()
+    });
+    let server = Setup::http(&format!(
+        "server {{ listen 127.0.0.1:%%PORT%%; gzip on; gzip_types *; gzip_proxied any;
+            location / {{ proxy_pass http://127.0.0.1:{0}; }}
+            location /text/ {{ proxy_pass http://127.0.0.1:{0}/; proxy_cookie_domain old.org new.org; }}
+            location /regex/ {{ proxy_pass http://127.0.0.1:{0}/;
+                proxy_cookie_domain ~\\.old\\.org$ new.org; proxy_cookie_flags a httponly samesite=lax secure; }} }}",
+        backend.port
+    ))
+    .start();
+    assert_eq!(server.get("/304").field("Content-Length"), Some("5"));
+    assert_eq!(server.get("/empty").field("Content-Type"), None);
+    let packed = server.get_with("/untyped", "Accept-Encoding: gzip\r\n");
+    assert_eq!(packed.field("Content-Encoding"), Some("gzip"), "any type is none, too");
+    assert_eq!(server.get("/text/").field("Set-Cookie"), Some("a=b; Domain=.new.org"));
+    let flags = "a=b; Domain=new.org; Secure; HttpOnly; SameSite=Lax";
+    assert_eq!(server.get("/regex/").field("Set-Cookie"), Some(flags), "a regex sees the dot");
+}
+
+#[test]
 fn redirects() {
     let backend = Backend::start(|r| {
         let host = r.field("Host").unwrap_or_default();
@@ -170,6 +199,9 @@ fn request_bodies() {
         assert_eq!(c.response().status, 100, "{target}");
         assert_eq!(c.send("\x01").response().text(), "1 1", "{target}");
     }
+    let mut c = server.connect();
+    c.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+    assert_eq!(c.response().text(), "0 0", "an empty body in chunks");
     let mut c = server.connect();
     c.send("POST /nobody HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab");
     assert_eq!(c.response().text(), "none 0");

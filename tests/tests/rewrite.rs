@@ -4,7 +4,7 @@ use e2e::Setup;
 
 #[test]
 fn rewrites() {
-    let server = Setup::http(
+    let mut server = Setup::http(
         "server { listen 127.0.0.1:%%PORT%%; root %%DIR%%;
             set $base base;
             rewrite ^/old/(.*)$ /new/$1 last;
@@ -13,6 +13,11 @@ fn rewrites() {
             location /permanent { rewrite ^/permanent/(.*) http://example.com/$1? permanent; }
             location /break/ { rewrite ^/break/(.*)$ /files/$1 break; }
             location /args { rewrite ^ /new/x?b=2 last; }
+            location /literal/ { rewrite ^/literal/(.*)$ /new/%20/$1 last; }
+            location /value/ { rewrite ^ /new/$arg_v last; }
+            location /query/ { rewrite ^/query/(.*)$ /new/x?c=$1 last; }
+            location /there/ { rewrite ^ http://example.com$request_uri redirect; }
+            location /alias/ { alias %%DIR%%/files/; rewrite ^/alias/(.*)$ /alias/$1 break; }
             location /loop { rewrite ^ /loop last; }
             location /set { set $a 1; set $a \"${a}2\"; return 200 \"$base$a\"; }
             location /if {
@@ -39,6 +44,9 @@ fn rewrites() {
     let texts = [
         ("/old/a/b?c=d", "/new/a/b|c=d"),
         ("/args?a=1", "/new/x|b=2&a=1"),
+        ("/literal/a%20b", "/new/%20/a b|"),
+        ("/value/?v=%41?d=e", "/new/%41?d=e|v=%41?d=e"),
+        ("/query/a%20b?d", "/new/x|c=a%20b&d"),
         ("/break/a.txt", "a file"),
         ("/set", "base12"),
         ("/if", "none-!"),
@@ -53,6 +61,8 @@ fn rewrites() {
     let moves = [
         ("/redirect?a=1", 302, format!("{base}/there?a=1")),
         ("/permanent/p?a=1", 301, "http://example.com/p".to_string()),
+        // Only a `?` of the replacement's own starts a query.
+        ("/there/?a=1", 302, "http://example.com/there/?a=1?a=1".to_string()),
         ("/return301", 301, format!("{base}/target")),
         ("/return302", 302, "http://example.com/".to_string()),
         ("/return307?q", 307, "https://localhost/return307?q".to_string()),
@@ -62,6 +72,10 @@ fn rewrites() {
         assert_eq!((got.status, got.field("Location")), (status, Some(location.as_str())), "{target}");
     }
     assert_eq!(server.get("/loop").status, 500);
+    server.quiet();
+    assert_eq!(server.get("/alias/a.txt").status, 500);
+    let log = server.read("error.log");
+    assert!(log.contains("\"alias\" cannot be used in location \"/alias/\" where URI was rewritten"), "{log}");
     assert_eq!(server.raw("POST /if HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").status, 403);
     let mut closed = server.connect();
     closed.send("GET /return444 HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -70,8 +70,12 @@ pub fn parse_syslog(directive: &Directive, parameters: &[u8]) -> Result<Syslog> 
         match parameter.split_once('=') {
             Some(("server", _)) if syslog.is_some() => return Err(error("duplicate syslog \"server\"".into())),
             Some(("server", value)) => syslog = Some(parse_server(value).map_err(error)?),
-            Some(("facility", value)) => facility = Some(index(&FACILITIES, "facility", value, facility)?),
-            Some(("severity", value)) => severity = Some(index(&SEVERITIES, "severity", value, severity)?),
+            Some(("facility", value)) => {
+                facility = Some(index(&FACILITIES, "facility", value, facility).map_err(error)?)
+            }
+            Some(("severity", value)) => {
+                severity = Some(index(&SEVERITIES, "severity", value, severity).map_err(error)?)
+            }
             Some(("tag", _)) if tag.is_some() => return Err(error("duplicate syslog \"tag\"".into())),
             Some(("tag", value)) => tag = Some(parse_tag(value).map_err(error)?),
             None if parameter == "nohostname" => nohostname = true,
@@ -85,12 +89,12 @@ pub fn parse_syslog(directive: &Directive, parameters: &[u8]) -> Result<Syslog> 
     syslog.nohostname = nohostname;
     return Ok(syslog);
 
-    fn index(names: &[&str], what: &str, value: &str, old: Option<u8>) -> Result<u8> {
+    fn index(names: &[&str], what: &str, value: &str, old: Option<u8>) -> std::result::Result<u8, String> {
         if old.is_some() {
-            return Err(Error::new(format!("duplicate syslog \"{what}\"")));
+            return Err(format!("duplicate syslog \"{what}\""));
         }
         let found = names.iter().position(|name| *name == value);
-        found.map(|at| at as u8).ok_or_else(|| Error::new(format!("unknown syslog {what} \"{value}\"")))
+        found.map(|at| at as u8).ok_or_else(|| format!("unknown syslog {what} \"{value}\""))
     }
 }
 

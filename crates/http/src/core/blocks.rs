@@ -1,6 +1,7 @@
 //! The blocks of HTTP: `http`, `server`, `location`, `limit_except`, `types`; and what is gathered while they are read.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use conf::{Context, Directive, Error, Frame, Level, Loader, RawSet, Result, Span};
@@ -22,6 +23,8 @@ pub struct Builder {
     pub locations: Vec<LocationNode>,
     server: Option<usize>,
     location: Option<LocationId>,
+    /// Exact and prefix locations by the level that they stand in.
+    named: HashSet<(u32, bool, Box<[u8]>)>,
 }
 
 /// A server, before inheritance.
@@ -119,7 +122,7 @@ pub fn listen(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     for spec in specs {
         let listens = &mut builder.servers[server].listens;
         if listens.iter().any(|other| other.addr == spec.addr) {
-            return Err(Error::on(d, format!("a duplicate listen {}", spec.text)));
+            return Err(Error::on(d, format!("a duplicate listen {}", spec.addr)));
         }
         builder.servers[server].listens.push(spec);
     }
@@ -155,6 +158,9 @@ fn parse_server_name(loader: &mut Loader<'_>, word: &conf::Word) -> Result<Serve
         text => text.to_vec(),
     };
     let text = text.to_ascii_lowercase();
+    if text == b"." || text.starts_with(b"*") && (text.len() < 3 || text[1] != b'.') {
+        return Err(Error::at(word, format!("server name \"{}\" is invalid", word.lossy())));
+    }
     if !valid_name(&text) {
         return Err(Error::at(word, format!("invalid server name or wildcard \"{}\"", word.lossy())));
     }
@@ -173,6 +179,7 @@ pub fn location(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let builder = loader.store.entry::<Builder>();
     let parent = builder.location.expect("a location stands in a server");
     builder.check_nesting(parent, &kind, &name, d)?;
+    builder.check_duplicate(parent, &kind, &name, d)?;
     inner(loader, d, kind, name, Context::LOCATION)?;
     Ok(())
 }
@@ -359,6 +366,18 @@ impl Builder {
         id
     }
 
+    fn check_duplicate(&mut self, parent: LocationId, kind: &Kind, name: &[u8], d: &Directive) -> Result<()> {
+        let exact = match kind {
+            Kind::Exact => true,
+            Kind::Prefix { .. } => false,
+            _ => return Ok(()),
+        };
+        if self.named.insert((parent.0, exact, name.into())) {
+            return Ok(());
+        }
+        Err(Error::on(d, format!("duplicate location \"{}\"", String::from_utf8_lossy(name))))
+    }
+
     fn check_nesting(&self, parent: LocationId, kind: &Kind, name: &[u8], d: &Directive) -> Result<()> {
         let outer = &self.locations[parent.0 as usize];
         let (shown, outer_shown) = (String::from_utf8_lossy(name), String::from_utf8_lossy(&outer.name));
@@ -376,10 +395,7 @@ impl Builder {
         if matches!(kind, Kind::Named) {
             return error(format!("named location \"{shown}\" can be on the server level only"));
         }
-        if matches!(outer.kind, Kind::Prefix { .. })
-            && !matches!(kind, Kind::Regex(_))
-            && !name.starts_with(&outer.name)
-        {
+        if !matches!(kind, Kind::Regex(_)) && !name.starts_with(&outer.name) {
             return error(format!("location \"{shown}\" is outside location \"{outer_shown}\""));
         }
         Ok(())

@@ -63,6 +63,8 @@ pub struct RequestBody {
     received: u64,
     /// It comes on a stream of HTTP/2.
     is_stream: bool,
+    /// It comes in chunks.
+    in_chunks: bool,
     expect: bool,
     refused: bool,
     gone: bool,
@@ -100,6 +102,7 @@ impl RequestBody {
                 self.framing = if length == 0 { Framing::Done } else { Framing::Length(length) };
             }
             BodyFraming::Chunked => {
+                self.in_chunks = true;
                 self.framing = Framing::Chunked(Box::new(ChunkedDecoder::new(MAX_TRAILERS)));
             }
         }
@@ -118,7 +121,7 @@ impl RequestBody {
 
     /// The length, if it is known by now.
     pub fn known_length(&self) -> Option<u64> {
-        let read = self.received > 0 || self.is_stream;
+        let read = self.in_chunks || self.is_stream;
         self.declared.or(self.buffered.as_ref().filter(|_| read).map(|body| body.len))
     }
 
@@ -134,7 +137,7 @@ impl RequestBody {
 
     /// Whether it comes in chunks, or as they do: of a length that only its end will tell.
     pub fn chunked(&self) -> bool {
-        self.declared.is_none() && (matches!(self.framing, Framing::Chunked(_)) || self.is_stream || self.received > 0)
+        self.declared.is_none() && (self.in_chunks || self.is_stream)
     }
 
     /// Whether all of it was read.
@@ -264,7 +267,7 @@ impl Request {
                     return Poll::Ready(Err(status));
                 }
                 Ok(Some(data)) => {
-                    self.check_received()?;
+                    self.check_received(data.len() as u64)?;
                     return Poll::Ready(Ok(Some(data)));
                 }
                 Ok(None) if self.body.is_done() => return Poll::Ready(Ok(None)),
@@ -323,11 +326,11 @@ impl Request {
     }
 
     /// The limit on bodies whose length isn't declared.
-    fn check_received(&mut self) -> Result<(), u16> {
+    fn check_received(&mut self, last: u64) -> Result<(), u16> {
         let limit = self.location.core.client_max_body_size;
         if limit > 0 && self.body.received > limit && self.body.declared.is_none() && !self.internal {
-            let received = self.body.received;
-            self.log_error(format_args!("client intended to send too large chunked body: {received} bytes"));
+            let before = self.body.received.saturating_sub(last);
+            self.log_error(format_args!("client intended to send too large chunked body: {before}+{last} bytes"));
             self.body.refuse();
             return Err(413);
         }

@@ -15,7 +15,7 @@ use super::blocks;
 use super::error_page::{self, ErrorPage};
 use super::mime::Types;
 use super::resolve;
-use super::variables::{self, template};
+use super::variables::{self, size_template};
 
 /// Where most directives of locations may stand.
 pub const EVERYWHERE: Context = Context::HTTP.or(Context::SERVER).or(Context::LOCATION);
@@ -303,10 +303,10 @@ conf::table! {
         scalar(size) postpone_output: usize = 1460;
     /// How many bytes a second a response may take; 0 for no limit.
     "limit_rate" in AND_IF, ONE, default "0",
-        scalar(template) limit_rate: Option<Rc<Template>> = None;
+        scalar(size_template) limit_rate: Option<Rc<Template>> = None;
     /// How many bytes go out before `limit_rate` holds.
     "limit_rate_after" in AND_IF, ONE, default "0",
-        scalar(template) limit_rate_after: Option<Rc<Template>> = None;
+        scalar(size_template) limit_rate_after: Option<Rc<Template>> = None;
     /// After which time a keep-alive connection is closed behind its next request.
     "keepalive_time" in EVERYWHERE, ONE, default "1h",
         scalar(msec) keepalive_time: u64 = 3_600_000;
@@ -545,7 +545,7 @@ fn aio(_: &mut Loader<'_>, d: &Directive) -> Result<Aio> {
         b"threads" => Ok(Aio::Threads("default".into())),
         text => match text.strip_prefix(b"threads=") {
             Some(name) if !name.is_empty() => Ok(Aio::Threads(String::from_utf8_lossy(name).into())),
-            _ => Err(Error::at(word, "invalid value")),
+            _ => Err(conf::values::invalid(d, word)),
         },
     }
 }
@@ -555,7 +555,7 @@ fn directio(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<u64>> {
 }
 
 fn keepalive_timeout(_: &mut Loader<'_>, d: &Directive) -> Result<(u64, Option<u64>)> {
-    let invalid = || Error::on(d, "invalid value");
+    let invalid = || conf::values::invalid(d, d.arg(0));
     let timeout = buf::parse::parse_msec(&d.arg(0).text).ok_or_else(invalid)?;
     let header = match d.args.get(1) {
         Some(word) => Some(buf::parse::parse_sec(&word.text).ok_or_else(invalid)?),

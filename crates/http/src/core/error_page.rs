@@ -44,7 +44,10 @@ pub fn parse(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc<ErrorPage>> {
     for word in codes {
         let code = buf::parse::parse_number(&word.text).filter(|n| *n > 0);
         let code = code.ok_or_else(|| Error::at(word, format!("invalid value \"{}\"", word.lossy())))?;
-        if code == 499 || !(300..=599).contains(&code) {
+        if code == 499 {
+            return Err(Error::at(word, "invalid value \"499\""));
+        }
+        if !(300..=599).contains(&code) {
             let message = format!("value \"{}\" must be between 300 and 599", word.lossy());
             return Err(Error::at(word, message));
         }
@@ -61,9 +64,7 @@ pub fn parse(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc<ErrorPage>> {
 
 /// What becomes of a request that ends with `status`: its error page's start, or the response itself.
 pub fn respond(r: &mut Request, status: u16) -> Flow<'static> {
-    if matches!(status, 400 | 413 | 414 | 494 | 497 | 500 | 501) || status == 408 {
-        close_after(r, status);
-    }
+    close_after(r, status);
     if r.error_status == 0 || status >= 300 {
         r.error_status = status;
     }
@@ -85,7 +86,7 @@ pub fn has_page(r: &Request, status: u16) -> bool {
 
 /// Errors after which the connection is of no use.
 fn close_after(r: &mut Request, status: u16) {
-    if matches!(status, 400 | 413 | 414 | 494 | 495 | 496 | 497 | 500 | 501 | 408) {
+    if matches!(status, 400 | 408 | 413 | 414 | 495 | 496 | 497 | 500 | 501) {
         r.keepalive = false;
     }
     if status == 413 || status == 414 || status == 494 {
@@ -248,6 +249,7 @@ fn refresh(r: &mut Request) {
     let mut text = b"<html><head><meta http-equiv=\"Refresh\" content=\"0; URL=".to_vec();
     wire::uri::escape_html(&target, &mut text);
     text.extend_from_slice(b"\"></head><body></body></html>\r\n");
+    r.error_status = 200;
     let response = &mut r.response;
     response.status = 200;
     response.content_type = Some(Bytes::from_static(b"text/html"));

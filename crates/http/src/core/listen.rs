@@ -167,9 +167,7 @@ pub fn parse_addr(word: &Word) -> Result<Vec<SockAddr>> {
     } else {
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) => (host, Some(port)),
-            None if text.starts_with(|c: char| c.is_ascii_digit()) && parse_ports(&text).is_some() => {
-                ("*", Some(&*text))
-            }
+            None if is_port(&text) => ("*", Some(&*text)),
             None => (&*text, None),
         };
         (resolve(host).map_err(fail)?, port)
@@ -179,6 +177,12 @@ pub fn parse_addr(word: &Word) -> Result<Vec<SockAddr>> {
         None => 80..=80,
     };
     Ok(ips.iter().flat_map(|ip| ports.clone().map(|port| SockAddr::from(SocketAddr::new(*ip, port)))).collect())
+}
+
+/// Whether an address without a colon is a port, or a range of them, good or bad.
+fn is_port(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit())
+        && (parse_ports(text).is_some() || text.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn resolve(host: &str) -> std::result::Result<Vec<IpAddr>, &'static str> {

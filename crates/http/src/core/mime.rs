@@ -62,7 +62,9 @@ impl Types {
     /// The media type of a path's extension.
     pub fn of(&self, path: &[u8]) -> Option<Bytes> {
         let name = &path[memchr::memrchr(b'/', path).map_or(0, |at| at + 1)..];
-        let extension = &name[memchr::memrchr(b'.', name)? + 1..];
+        // A name that only starts with a dot has no extension.
+        let dot = memchr::memrchr(b'.', name).filter(|at| *at > 0)?;
+        let extension = &name[dot + 1..];
         let mut lower = [0; LONGEST];
         let found = match lower.get_mut(..extension.len()) {
             Some(lower) => {
@@ -138,5 +140,7 @@ mod tests {
         check("/a.html/b", None);
         check("/html", None);
         check("/a.", None);
+        check("/.html", None);
+        check("/.a.html", Some("text/html"));
     }
 }

@@ -519,7 +519,8 @@ fn decide(r: &mut Request) {
             response.content_length = None;
         }
         (response.content_type, response.charset) = (None, None);
-        if response.status == 304 {
+        // A backend's tells of what would have been sent.
+        if response.status == 304 && r.upstream.is_none() {
             response.content_length = None;
         }
     } else if r.line.method_id == Method::Head {

@@ -577,6 +577,9 @@ impl Request {
     pub fn path_into(&mut self, path: &mut Vec<u8>) -> bool {
         let location = self.location.clone();
         let Some(root) = &location.core.root else { return false };
+        if self.lost_alias() {
+            return false;
+        }
         root.path.render(self, path);
         match root.alias {
             Some(Alias::Prefix(prefix)) => path.extend_from_slice(self.uri.get(prefix..).unwrap_or_default()),
@@ -585,6 +588,18 @@ impl Request {
         }
         path.contains(&0).then(|| path.clear());
         true
+    }
+
+    /// Whether the location has an alias for a URI that isn't its own any more: which file would be meant?
+    pub fn lost_alias(&self) -> bool {
+        let location = &self.location;
+        let lost = !self.valid_location && location.core.root.as_ref().is_some_and(|root| root.alias.is_some());
+        if lost {
+            let name = String::from_utf8_lossy(&location.name);
+            let message = format_args!("\"alias\" cannot be used in location \"{name}\" where URI was rewritten");
+            self.log_at(Level::Alert, message);
+        }
+        lost
     }
 
     /// Replaces the query.

@@ -229,6 +229,16 @@ pub fn template(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Temp
     template_of(loader, d, &d.arg(0).text).map(Some)
 }
 
+/// As [`template`], for a size: one without variables is checked now.
+pub fn size_template(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Template>>> {
+    let template = template(loader, d)?;
+    let text = template.as_ref().and_then(|template| template.is_const());
+    if text.is_some_and(|text| buf::parse::parse_size(text).is_none()) {
+        return Err(conf::values::invalid(d, d.arg(0)));
+    }
+    Ok(template)
+}
+
 impl Session for Request {
     fn variable(&mut self, id: VarId, out: &mut Vec<u8>) -> bool {
         match &self.values[id.index()] {

@@ -88,7 +88,7 @@ impl Handler for Lister {
         let callback = match format {
             Format::Jsonp => match callback(r) {
                 Ok(callback) => callback,
-                Err(()) => return Flow::Next,
+                Err(()) => return Flow::Status(400),
             },
             _ => None,
         };
@@ -129,7 +129,8 @@ fn callback(r: &Request) -> std::result::Result<Option<Vec<u8>>, ()> {
     if name.iter().all(|&c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'$')) {
         return Ok((!name.is_empty()).then_some(name));
     }
-    r.log_error(format_args!("client sent invalid callback name: \"{}\"", String::from_utf8_lossy(&name)));
+    let shown = String::from_utf8_lossy(&name);
+    r.log_at(Level::Info, format_args!("client sent invalid callback name: \"{shown}\""));
     Err(())
 }
 

@@ -71,12 +71,13 @@ fn gzip_types(raw: &mut GzipFilterRaw, loader: &mut Loader<'_>, d: &Directive) -
 
 fn gzip_window(loader: &mut Loader<'_>, d: &Directive) -> Result<u8> {
     let bits = power_of_two(size(loader, d)?, 9, 15);
-    bits.ok_or_else(|| Error::on(d, "must be 512, 1k, 2k, 4k, 8k, 16k, or 32k"))
+    bits.ok_or_else(|| Error::on(d, "\"gzip_window\" directive must be 512, 1k, 2k, 4k, 8k, 16k, or 32k"))
 }
 
 fn gzip_hash(loader: &mut Loader<'_>, d: &Directive) -> Result<u8> {
     let bits = power_of_two(size(loader, d)?, 9, 17);
-    let bits = bits.ok_or_else(|| Error::on(d, "must be 512, 1k, 2k, 4k, 8k, 16k, 32k, 64k, or 128k"))?;
+    let bits = bits
+        .ok_or_else(|| Error::on(d, "\"gzip_hash\" directive must be 512, 1k, 2k, 4k, 8k, 16k, 32k, 64k, or 128k"))?;
     Ok(bits - 8)
 }
 
@@ -115,7 +116,7 @@ impl HeaderFilter for GzipFilter {
         let response = &r.response;
         let fits = matches!(response.status, 200 | 403 | 404)
             && response.content_length.is_none_or(|length| length >= self.0.gzip_min_length as u64)
-            && response.content_type.as_deref().is_some_and(|own| self.0.gzip_types.has(own))
+            && self.0.gzip_types.has(response.content_type.as_deref().unwrap_or_default())
             && response.headers.find("Content-Encoding").is_none();
         if !fits {
             return Ok(());

@@ -251,12 +251,13 @@ fn condition_words(d: &Directive) -> Result<Vec<Word>> {
     let first = words.first_mut().ok_or_else(|| Error::on(d, "invalid condition"))?;
     let text = first.text.strip_prefix(b"(").map(<[u8]>::to_vec).ok_or_else(|| invalid(d.arg(0)))?;
     first.text = text;
+    let first = first.clone();
     let last = words.last_mut().ok_or_else(|| Error::on(d, "invalid condition"))?;
     let text = last.text.strip_suffix(b")").map(<[u8]>::to_vec);
-    last.text = text.ok_or_else(|| invalid(d.args.last().unwrap_or(&d.name)))?;
+    last.text = text.ok_or_else(|| invalid(last))?;
     words.retain(|word| !word.text.is_empty() || word.quoted);
     if words.is_empty() {
-        return Err(invalid(d.arg(0)));
+        return Err(invalid(&first));
     }
     Ok(words)
 }
@@ -270,8 +271,7 @@ fn condition(loader: &mut Loader<'_>, d: &Directive) -> Result<Condition> {
         return match &words[1..] {
             [] => Ok(Condition::Set(left)),
             [operator, right] => comparison(loader, d, left, operator, right),
-            [operator] if matches!(&operator.text[..], b"=" | b"!=") => Err(invalid(operator)),
-            [other, ..] => Err(Error::at(other, format!("unexpected \"{}\" in condition", other.lossy()))),
+            _ => Err(invalid(first)),
         };
     }
     let (negative, test) = match first.text.strip_prefix(b"!") {
@@ -383,11 +383,13 @@ impl RewriteOp {
             self.log(r, "matches");
         }
         let mut target = Vec::new();
-        Replacement { r, escape: true }.render(&self.replacement, &mut target);
+        let mut replacement = Replacement { r, redirect: self.redirect.is_some(), query: None };
+        replacement.render(&self.replacement, &mut target);
+        let query = replacement.query;
         if let Some(status) = self.redirect {
             let escaped = std::mem::take(&mut target);
             wire::uri::unescape_redirect(&escaped, &mut target);
-            self.append_args(r, escaped.contains(&b'?'), &mut target);
+            self.append_args(r, query.is_some(), &mut target);
             if log {
                 self.log_target(r, "redirect", &target);
             }
@@ -395,23 +397,21 @@ impl RewriteOp {
             r.response.status = status;
             return Ok(Applied::Redirected);
         }
-        let (path, args) = split_query(&target);
+        let args = query.map(|at| target.split_off(at));
         let kept = if self.keep_args { std::mem::take(&mut r.args) } else { Vec::new() };
         r.args.clear();
         if let Some(args) = args {
-            r.args.extend_from_slice(args);
+            r.args.extend_from_slice(&args[1..]);
             if !kept.is_empty() {
                 r.args.push(b'&');
             }
         }
         r.args.extend_from_slice(&kept);
-        let mut decoded = Vec::with_capacity(path.len());
-        wire::uri::unescape(path, &mut decoded);
-        if decoded.is_empty() {
+        if target.is_empty() {
             r.log_error(format_args!("the rewritten URI has a zero length"));
             return Err(500);
         }
-        r.uri = decoded;
+        r.uri = target;
         (r.uri_rewritten, r.internal) = (true, true);
         r.uri_changed = self.last != Last::Break;
         if !r.uri_changed {
@@ -445,31 +445,30 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn split_query(target: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match memchr::memchr(b'?', target) {
-        Some(at) => (&target[..at], Some(&target[at + 1..])),
-        None => (target, None),
-    }
-}
-
 /// A rewrite's replacement: captures were decoded with the URI, so they are encoded again in the query and in
-/// redirects.
+/// redirects. The query starts at a `?` of the replacement's own, never at one in a variable.
 struct Replacement<'a> {
     r: &'a mut Request,
-    escape: bool,
+    redirect: bool,
+    /// Where the query starts in what was rendered, with its `?`.
+    query: Option<usize>,
 }
 
 impl Replacement<'_> {
     fn render(&mut self, template: &Template, out: &mut Vec<u8>) {
         for part in template.parts() {
             match part {
-                expr::vars::Part::Text(text) => out.extend_from_slice(text),
+                expr::vars::Part::Text(text) => {
+                    self.query = self.query.or_else(|| Some(out.len() + memchr::memchr(b'?', text)?));
+                    out.extend_from_slice(text);
+                }
                 expr::vars::Part::Variable(id) => {
                     self.r.variable(id, out);
                 }
                 expr::vars::Part::Capture(group) => {
                     let value = self.r.captures.get(group).unwrap_or_default();
-                    if self.escape && (self.r.line.quoted_uri || self.r.line.plus_in_uri) {
+                    let escaped = self.redirect || self.query.is_some();
+                    if escaped && (self.r.line.quoted_uri || self.r.line.plus_in_uri) {
                         wire::uri::escape(wire::uri::Escape::Args, value, out);
                     } else {
                         out.extend_from_slice(value);

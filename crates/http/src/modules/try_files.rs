@@ -66,8 +66,7 @@ fn try_files(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let last = match last.text.strip_prefix(b"=") {
         Some(code) => {
             let status = buf::parse::parse_number(code).filter(|code| *code <= 999);
-            let status =
-                status.ok_or_else(|| Error::at(last, format!("invalid code \"{}\"", String::from_utf8_lossy(code))))?;
+            let status = status.ok_or_else(|| Error::at(last, format!("invalid code \"{}\"", last.lossy())))?;
             Last::Status(status as u16)
         }
         None => Last::Uri(template_of(loader, d, &last.text)?),
@@ -109,6 +108,9 @@ struct Base {
 
 impl Base {
     fn of(r: &mut Request) -> Option<Base> {
+        if r.lost_alias() {
+            return None;
+        }
         let path = r.document_root()?;
         let (alias, regex_alias) = match r.location.core.root.as_ref().and_then(|root| root.alias) {
             Some(Alias::Prefix(prefix)) => (Some(prefix), false),

@@ -12,7 +12,7 @@ use expr::vars::Template;
 use os::SockAddr;
 
 use crate::core::conf::{EVERYWHERE, TempPath, temp_path};
-use crate::core::variables::{template, template_of};
+use crate::core::variables::{size_template, template_of};
 
 const ONE: Args = Args::exactly(1);
 /// nginx's page size.
@@ -126,7 +126,7 @@ conf::table! {
         scalar(flag) force_ranges: bool = false;
     /// How many bytes a second are read of a response; 0 for no limit.
     "limit_rate" in EVERYWHERE, ONE, default "0",
-        scalar(template) limit_rate: Option<Rc<Template>> = None;
+        scalar(size_template) limit_rate: Option<Rc<Template>> = None;
     /// The folder for responses that don't fit into the buffers.
     "temp_path" in EVERYWHERE, Args::between(1, 4), default "proxy_temp",
         scalar(temp_path) temp_path: TempPath = TempPath::new("");

@@ -191,14 +191,14 @@ pub fn rewrite(
             _ => continue,
         };
         let Some(value) = &attribute.value else { continue };
-        // A leading dot of a domain isn't compared, and stays.
-        let dots = usize::from(strip && value.starts_with(b"."));
-        let (dot, subject) = value.split_at(dots);
-        let (dot, subject) = (dot.to_vec(), subject.to_vec());
+        let value = value.clone();
         for rule in rules {
             let CookieRule::Rule(rule) = rule else { continue };
-            if let Some(new) = rule.apply(r, &subject) {
-                attribute.value = Some([&dot[..], &new].concat());
+            // A leading dot of a domain isn't compared, and stays; a regex sees it.
+            let dots = usize::from(strip && value.starts_with(b".") && matches!(rule.pattern, Pattern::Text(_)));
+            let (dot, subject) = value.split_at(dots);
+            if let Some(new) = rule.apply(r, subject) {
+                attribute.value = Some([dot, &new].concat());
                 changed = true;
                 break;
             }
@@ -208,9 +208,13 @@ pub fn rewrite(
     for rule in flags {
         let FlagsRule::Rule(rule) = rule else { continue };
         if rule.is_about(r, &name) {
-            for flag in &rule.flags {
-                let flag = r.render(flag).to_ascii_lowercase();
-                set_flag(&mut attributes, &flag);
+            let mut flags: Vec<_> = rule.flags.iter().map(|flag| r.render(flag).to_ascii_lowercase()).collect();
+            // New ones come in the order Secure, HttpOnly, SameSite.
+            flags.sort_by_key(|flag| {
+                [&b"secure"[..], b"httponly"].iter().position(|name| flag.ends_with(name)).unwrap_or(2)
+            });
+            for flag in &flags {
+                set_flag(&mut attributes, flag);
             }
             changed = true;
             break;
@@ -249,7 +253,7 @@ fn set_flag(attributes: &mut Vec<Attribute>, flag: &[u8]) {
         return;
     }
     match attributes.iter_mut().skip(1).find(|attribute| same(attribute)) {
-        Some(attribute) if name == "SameSite" => attribute.value = value,
+        Some(attribute) if name == "SameSite" => *attribute = Attribute { name: name.into(), value },
         Some(_) => {}
         None => attributes.push(Attribute { name: name.as_bytes().to_vec(), value }),
     }
@@ -266,8 +270,9 @@ mod tests {
             ("a=b; secure", "secure", "a=b; secure"),
             ("a=b; Secure; path=/", "nosecure", "a=b; path=/"),
             ("a=b;HttpOnly", "nohttponly", "a=b"),
-            ("a=b; samesite=Lax", "samesite=strict", "a=b; samesite=Strict"),
+            ("a=b; samesite=Lax", "samesite=strict", "a=b; SameSite=Strict"),
             ("secure=b", "nosecure", "secure=b"),
+            ("a=b; samesite", "samesite=lax", "a=b; SameSite=Lax"),
             ("a=b", "other", "a=b"),
         ] {
             let mut attributes = split(cookie.as_bytes());

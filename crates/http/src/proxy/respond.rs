@@ -335,6 +335,9 @@ fn copy_field(b: &Backend, r: &mut Request, header: &HeaderSpan, bytes: &Bytes) 
 /// `type; charset=x` is taken apart, so that filters see both; any other form stays as it is.
 fn content_type(r: &mut Request, value: Bytes) {
     const MARK: &[u8] = b"; charset=";
+    if value.is_empty() {
+        return;
+    }
     let at = memchr::memchr(b';', &value).unwrap_or(value.len());
     match value[at..].strip_prefix(MARK) {
         Some(charset) if !charset.contains(&b';') => {

@@ -136,9 +136,6 @@ fn random(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
 }
 
 fn balance(loader: &mut Loader<'_>, d: &Directive, method: Method) -> Result<()> {
-    if current(loader).method == method {
-        return Err(conf::table::duplicate(d));
-    }
     if current(loader).method != Method::RoundRobin {
         loader.warn(d, Error::on(d, "load balancing method redefined"));
     }
