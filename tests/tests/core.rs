@@ -249,7 +249,8 @@ fn error_pages() {
 #[test]
 fn statuses_and_their_connections() {
     let mut server = Setup::http(
-        "server { listen 127.0.0.1:%%PORT%%; root %%DIR%%; autoindex on; autoindex_format jsonp;
+        "error_log error.log info;
+         server { listen 127.0.0.1:%%PORT%%; root %%DIR%%; autoindex on; autoindex_format jsonp;
             location /494 { return 494; }
             location /495 { return 495; }
             location /496 { return 496; }
@@ -267,6 +268,16 @@ fn statuses_and_their_connections() {
     ] {
         let got = server.connect().get(target, msie);
         assert_eq!((got.status, got.field("Connection")), (status, Some(connection)), "{target}");
+    }
+    server.connect().send("GET /494 HTTP/1.1\r\nHost: a\r\n\r\nNO\r\n\r\n").rest();
+    server.connect().get("/494", "");
+    server.connect().end().rest();
+    for words in [
+        "while reading client pipelined request line",
+        "client 127.0.0.1 closed keepalive connection",
+        "client closed connection while waiting for request, client: 127.0.0.1, server: 127.0.0.1:",
+    ] {
+        server.read_until("error.log", words);
     }
     server
         .raw("POST /small HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n");

@@ -110,6 +110,8 @@ fn fields_of_responses() {
     let backend = Backend::start(|r| {
         let head = match r.line().split(' ').nth(1).unwrap_or_default() {
             "/304" => "304 Not Modified\r\nContent-Length: 5\r\n\r\n".to_string(),
+            "/bare" => "200 OK\r\nSet-Cookie: a\r\nContent-Length: 0\r\n\r\n".to_string(),
+            "/unsafe" => "200 OK\r\nX-Accel-Redirect: /../x\r\nContent-Length: 0\r\n\r\n".to_string(),
             "/empty" => "200 OK\r\nContent-Type:\r\nContent-Length: 0\r\n\r\n".to_string(),
             "/untyped" => format!("200 OK\r\nContent-Length: 100\r\n\r\n{}", "x".repeat(100)),
             _ => "200 OK\r\nSet-Cookie: a=b; Domain=.Old.org\r\nContent-Length: 0\r\n\r\n".to_string(),
@@ -125,6 +127,10 @@ fn fields_of_responses() {
         backend.port
     ))
     .start();
+    assert_eq!(server.get("/regex/bare").field("Set-Cookie"), Some("a"), "no cookie");
+    assert_eq!(server.get("/unsafe").status, 404);
+    let log = server.read("error.log");
+    assert!(log.contains("unsafe URI \"/../x\" was detected while reading response header from upstream"), "{log}");
     assert_eq!(server.get("/304").field("Content-Length"), Some("5"));
     assert_eq!(server.get("/empty").field("Content-Type"), None);
     let packed = server.get_with("/untyped", "Accept-Encoding: gzip\r\n");

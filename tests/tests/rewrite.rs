@@ -17,6 +17,8 @@ fn rewrites() {
             location /value/ { rewrite ^ /new/$arg_v last; }
             location /query/ { rewrite ^/query/(.*)$ /new/x?c=$1 last; }
             location /there/ { rewrite ^ http://example.com$request_uri redirect; }
+            location ~ ^/lost/(.*)$ { rewrite ^/none(.) /x last; return 200 <$1>; }
+            location ~ ^/forgot/(.*)$ { if ($uri ~ ^/none(.)) { } return 200 <$1>; }
             location /alias/ { alias %%DIR%%/files/; rewrite ^/alias/(.*)$ /alias/$1 break; }
             location /loop { rewrite ^ /loop last; }
             location /set { set $a 1; set $a \"${a}2\"; return 200 \"$base$a\"; }
@@ -47,6 +49,9 @@ fn rewrites() {
         ("/literal/a%20b", "/new/%20/a b|"),
         ("/value/?v=%41?d=e", "/new/%41?d=e|v=%41?d=e"),
         ("/query/a%20b?d", "/new/x|c=a%20b&d"),
+        // A rule that doesn't match forgets the captures of the one before.
+        ("/lost/a", "<>"),
+        ("/forgot/a", "<>"),
         ("/break/a.txt", "a file"),
         ("/set", "base12"),
         ("/if", "none-!"),

@@ -390,10 +390,9 @@ impl Request {
             Ok(file) => Rc::new(file),
             Err(error) => return Err(self.temp_failed(&error)),
         };
-        if core.client_body_in_file_only == BodyInFile::Off {
-            let path = file.path().display();
-            self.log_at(Level::Warn, format_args!("a client request body is buffered to a temporary file {path}"));
-        }
+        let level = if core.client_body_in_file_only == BodyInFile::Off { Level::Warn } else { Level::Notice };
+        let path = file.path().display();
+        self.log_at(level, format_args!("a client request body is buffered to a temporary file {path}"));
         for piece in std::mem::take(&mut body.pieces) {
             if let Piece::Bytes(data) = piece {
                 self.write_body(&file, &data)?;

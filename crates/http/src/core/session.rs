@@ -195,7 +195,11 @@ fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Pol
     let read = ready!(conn.stream.poll_recv(cx, conn.address.default.core.client_header_buffer_size));
     conn.stream.set_idle(false);
     Poll::Ready(match read {
-        Ok(bytes) => Some(bytes).filter(|bytes| !bytes.is_empty()),
+        Ok(bytes) if bytes.is_empty() => {
+            log_close(http, conn);
+            None
+        }
+        Ok(bytes) => Some(bytes),
         Err(error) => {
             log_read_error(http, conn, &error, conn.requests == 0);
             None
@@ -287,6 +291,20 @@ async fn proxy_header(http: &Http, conn: &mut Connection, first: &[u8]) -> Optio
     Some(buf.freeze())
 }
 
+fn log_close(http: &Http, conn: &Connection) {
+    let log = http.log_of(&conn.address.default.root.core);
+    let (level, number) = (Level::Info, Some(conn.stream.number()));
+    if conn.requests > 0 {
+        let message = format_args!("client {} closed keepalive connection", conn.peer.text());
+        return log.write_with(level, number, message, None);
+    }
+    let details = |line: &mut String| {
+        line.push_str(&format!(", client: {}, server: {}", conn.peer.text(), conn.address.addr));
+    };
+    let message = format_args!("client closed connection while waiting for request");
+    log.write_with(level, number, message, Some(&details));
+}
+
 fn log_read_error(http: &Http, conn: &Connection, error: &io::Error, first: bool) {
     let expected = error.kind() == io::ErrorKind::TimedOut || rt::is_closing(error);
     if expected {
@@ -300,7 +318,7 @@ fn log_read_error(http: &Http, conn: &Connection, error: &io::Error, first: bool
     let details = |line: &mut String| {
         line.push_str(&format!(", client: {}, server: {}", conn.peer.text(), conn.address.addr));
     };
-    http.log.write_with(
+    http.log_of(&conn.address.default.root.core).write_with(
         Level::Info,
         Some(conn.stream.number()),
         format_args!("recv() failed{} while {what}", Errno(error)),
@@ -650,7 +668,8 @@ pub(super) fn set_uri(r: &mut Request) -> Result<(), u16> {
         }
         Err(_) => {
             r.uri.clear();
-            r.log_at(Level::Info, format_args!("client sent invalid request while reading client request line"));
+            let action = reading(r, Stage::Line);
+            r.log_at(Level::Info, format_args!("client sent invalid request while {action}"));
             Err(400)
         }
     }
@@ -719,7 +738,15 @@ fn know_line(r: &mut Request, stage: Stage) {
 fn cut_short(r: &mut Request, what: std::fmt::Arguments<'_>) {
     let stage = if r.line.request_line.is_empty() { Stage::Line } else { Stage::Headers };
     know_line(r, stage);
-    r.log_at(Level::Info, format_args!("{what} while {}", stage.action()));
+    r.log_at(Level::Info, format_args!("{what} while {}", reading(r, stage)));
+}
+
+/// What was going on, in nginx's words.
+fn reading(r: &Request, stage: Stage) -> &'static str {
+    match stage {
+        Stage::Line if r.pipelined => "reading client pipelined request line",
+        stage => stage.action(),
+    }
 }
 
 /// The first line that isn't empty, or as much of it as there is.
@@ -731,7 +758,7 @@ fn first_line(head: &[u8]) -> Span {
 }
 
 fn refuse_parsed(r: &mut Request, error: RequestError) -> Head {
-    let action = error.stage().action();
+    let action = reading(r, error.stage());
     let head = r.head.clone();
     r.log_at(Level::Info, format_args!("{} while {action}", error.text(&head)));
     r.keepalive = false;

@@ -374,6 +374,7 @@ impl RewriteOp {
         r.uri = uri;
         let log = r.location.set.get::<RewriteConf>().rewrite_log;
         if !matched? {
+            r.captures.clear();
             if log {
                 self.log(r, "does not match");
             }
@@ -490,6 +491,9 @@ impl Condition {
             Condition::Regex { left, regex, negative } => {
                 let subject = r.render(left);
                 let matched = regex.exec(r, &subject)?;
+                if !matched {
+                    r.captures.clear();
+                }
                 if r.location.set.get::<RewriteConf>().rewrite_log {
                     let (pattern, subject) = (lossy(regex.regex.source()), lossy(&subject));
                     let what = if matched { "matches" } else { "does not match" };

@@ -204,7 +204,9 @@ pub fn rewrite(
             }
         }
     }
-    let name = attributes.first().map(|first| first.name.clone()).unwrap_or_default();
+    // What has no value is no cookie.
+    let first = attributes.first().filter(|first| first.value.is_some());
+    let Some(name) = first.map(|first| first.name.clone()) else { return changed.then(|| join(&attributes)) };
     for rule in flags {
         let FlagsRule::Rule(rule) = rule else { continue };
         if rule.is_about(r, &name) {

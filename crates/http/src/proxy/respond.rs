@@ -163,7 +163,9 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
     let mut uri = Vec::with_capacity(path.len());
     wire::uri::unescape(&path, &mut uri);
     if is_unsafe(&uri) {
-        r.log_error(format_args!("unsafe URI \"{}\" was detected", String::from_utf8_lossy(&value)));
+        let shown = String::from_utf8_lossy(&value);
+        let action = "reading response header from upstream";
+        r.log_error(format_args!("unsafe URI \"{shown}\" was detected while {action}"));
         return Some(Flow::Status(404));
     }
     Some(r.redirect(&uri, &args))
