@@ -63,6 +63,7 @@ pub fn run(arguments: &[String]) -> Outcome {
     if build.failed == 0 {
         count.add(step("docs", || crate::docs::run(&["--check".to_string()])));
         count.add(step("compat", || crate::compat::run(&[])));
+        count.add(step("a program that panics when asked to", hooks));
         count.add(tests("end-to-end tests", &["-p", "e2e"], None));
         let files = end_to_end_files()?;
         let files: Vec<&str> = files.iter().flat_map(|f| ["--test", f]).collect();
@@ -74,6 +75,12 @@ pub fn run(arguments: &[String]) -> Outcome {
     println!("in {} s", begun.elapsed().as_secs());
     println!("{} passed, {} failed", count.passed, count.failed);
     if count.failed == 0 { Ok(()) } else { Err(format!("{} failed", count.failed)) }
+}
+
+/// Builds what `tests/tests/panic.rs` tests, so that no test waits for a compiler.
+fn hooks() -> Outcome {
+    let features = ["build", "--quiet", "-p", "tidegate", "--features", "test-hooks"];
+    tools::run(cargo([&features[..], &["--target-dir", "target/test-hooks"]].concat()))
 }
 
 /// Every order in which a few processes can come together over the zones' lock: the tests by loom, which needs its own
