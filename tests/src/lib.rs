@@ -14,6 +14,7 @@ pub mod load;
 pub mod secure;
 mod server;
 mod tools;
+mod tunnel;
 
 pub use backend::{Backend, Received};
 pub use client::{Connection, Response};
@@ -21,3 +22,4 @@ pub use dns::NameServer;
 pub use folder::Folder;
 pub use server::{Server, Setup, binary, free_port};
 pub use tools::{EC, RSA, certificate, chromium, curl, openssl, python, python_h2, sha256, tool};
+pub use tunnel::{echo_over_reloads, pattern};

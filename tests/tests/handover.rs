@@ -1,10 +1,9 @@
 //! Reloads: connections that wait, and tunnels, move to the new workers.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use e2e::{Backend, Connection, Setup, binary};
+use e2e::{Backend, Connection, Setup, binary, echo_over_reloads, pattern};
 
 const WHO: &str =
     "server { listen 127.0.0.1:%%PORT%%; location / { return 200 \"$connection $connection_requests\"; } }";
@@ -178,61 +177,20 @@ fn tunnels_move() {
     }
 }
 
-/// Bytes that say where they stand.
-fn pattern(from: usize, len: usize) -> Vec<u8> {
-    (from..from + len).map(|at| (at % 251) as u8).collect()
-}
-
 #[test]
 fn no_byte_is_lost_or_doubled() {
     if is_nginx() {
         return;
     }
-    const SIZE: usize = 24 << 20;
     let backend = echo();
     let mut server = tunnels(&backend, "").start();
-    let streams: Vec<TcpStream> = (0..3)
-        .map(|_| {
-            let mut connection = server.connect();
-            upgrade(&mut connection, "/ws");
-            connection.stream().try_clone().expect("a socket can be copied")
-        })
-        .collect();
-    let threads: Vec<_> = streams
-        .into_iter()
-        .enumerate()
-        .flat_map(|(n, stream)| {
-            let mut writer = stream.try_clone().expect("a socket can be copied");
-            let mut reader = stream;
-            let write = std::thread::spawn(move || {
-                for at in (0..SIZE).step_by(32 << 10) {
-                    writer.write_all(&pattern(at, 32 << 10)).expect("the tunnel stands");
-                }
-            });
-            let read = std::thread::spawn(move || {
-                let (mut at, mut buffer) = (0, vec![0; 48 << 10]);
-                while at < SIZE {
-                    let n_read = reader.read(&mut buffer).expect("the tunnel stands");
-                    assert!(n_read > 0, "an end after {at} bytes");
-                    assert!(buffer[..n_read] == pattern(at, n_read), "wrong bytes behind {at}");
-                    at += n_read;
-                    if n == 0 {
-                        // A slow reader: much is under way all the time.
-                        std::thread::sleep(Duration::from_millis(2));
-                    }
-                }
-            });
-            [write, read]
-        })
-        .collect();
-    let mut reloads = 0;
-    while threads.iter().any(|thread| !thread.is_finished()) && reloads < 40 {
-        server.reload();
-        reloads += 1;
-    }
-    threads.into_iter().for_each(|thread| thread.join().expect("all bytes arrive"));
-    eprintln!("{reloads} reloads");
-    assert!(reloads >= 2, "{reloads} reloads");
+    let tunnel = |_| {
+        let mut connection = server.connect();
+        upgrade(&mut connection, "/ws");
+        connection
+    };
+    let open = (0..3).map(tunnel).collect();
+    echo_over_reloads(&mut server, open, 24 << 20);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use e2e::{Backend, Connection, Server, Setup, binary, curl};
-use e2e::{EC, certificate, openssl, secure};
+use e2e::{EC, certificate, echo_over_reloads, openssl, secure};
 
 /// Debian's nginx has nothing of all this.
 fn is_nginx() -> bool {
@@ -151,56 +151,20 @@ fn tunnels_move() {
     assert_eq!(backend.connections(), KINDS.len());
 }
 
-/// Bytes that say where they stand.
-fn pattern(from: usize, len: usize) -> Vec<u8> {
-    (from..from + len).map(|at| (at % 251) as u8).collect()
-}
-
 #[test]
 fn no_byte_is_lost_or_doubled() {
     if is_nginx() {
         return;
     }
-    const SIZE: usize = 16 << 20;
     // Nothing of it needs more than a worker that is shut in may do.
     let mut server = setup(&echo(), "").main("sandbox on;").start();
-    let threads: Vec<_> = [KINDS[1], KINDS[4]]
-        .iter()
-        .enumerate()
-        .flat_map(|(n, kind)| {
-            let mut connection = connect(&server, kind);
-            upgrade(&mut connection);
-            let mut writer = connection.stream().try_clone().expect("a socket can be copied");
-            let mut reader = connection.stream().try_clone().expect("a socket can be copied");
-            let write = std::thread::spawn(move || {
-                let _whole = connection;
-                for at in (0..SIZE).step_by(32 << 10) {
-                    writer.write_all(&pattern(at, 32 << 10)).expect("the tunnel stands");
-                }
-            });
-            let read = std::thread::spawn(move || {
-                let (mut at, mut buffer) = (0, vec![0; 48 << 10]);
-                while at < SIZE {
-                    let got = reader.read(&mut buffer).expect("the tunnel stands");
-                    assert!(got > 0, "an end after {at} bytes");
-                    assert!(buffer[..got] == pattern(at, got), "wrong bytes behind {at}");
-                    at += got;
-                    if n == 0 {
-                        // A slow reader: much is under way all the time.
-                        std::thread::sleep(Duration::from_millis(2));
-                    }
-                }
-            });
-            [write, read]
-        })
-        .collect();
-    let mut reloads = 0;
-    while threads.iter().any(|thread| !thread.is_finished()) && reloads < 40 {
-        server.reload();
-        reloads += 1;
-    }
-    threads.into_iter().for_each(|thread| thread.join().expect("all bytes arrive"));
-    assert!(reloads >= 2, "{reloads} reloads");
+    let tunnel = |kind: &&[&str]| {
+        let mut connection = connect(&server, kind);
+        upgrade(&mut connection);
+        connection
+    };
+    let tunnels = [KINDS[1], KINDS[4]].iter().map(tunnel).collect();
+    echo_over_reloads(&mut server, tunnels, 16 << 20);
 }
 
 /// What a new configuration wouldn't take any more is closed, and comes back as a new connection.
