@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use e2e::{Connection, Folder, Picture, binary, chromium, picture};
+use e2e::{Connection, Folder, Picture, Setup, binary, chromium, picture};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Whether the program under test is Tidegate; the suite also runs against nginx, to check its expectations.
@@ -359,6 +359,49 @@ fn every_fault_at_once_with_its_place() {
     ] {
         assert!(said.contains(part), "{part} in {said}");
     }
+}
+
+/// What is taken without an effect that somebody could miss says so, once for each name; what has nothing to set, old
+/// protocols beside newer ones (Debian's own file has them) and who sends a signal hear nothing.
+#[test]
+fn warnings() {
+    if !ours() {
+        return;
+    }
+    let http =
+        "ssl_protocols SSLv3 TLSv1 TLSv1.1 TLSv1.2 TLSv1.3; types_hash_max_size 2048; ssl_prefer_server_ciphers on;
+        aio on; directio off; log_subrequest off; auth_delay 0; proxy_cache_convert_head on;
+        server { listen 127.0.0.1:%%PORT%%; aio threads; directio 4m; aio_write on;
+            resolver 127.0.0.1 status_zone=z;
+            location / { directio 8m; post_action /after; return 200 one; }
+            location /after { log_subrequest on; auth_delay 1s; proxy_cache_convert_head off; return 204; } }";
+    let mut server = Setup::http(http).main("debug_points abort; pcre_jit on;").start();
+    let test = server.command(&["-t"]);
+    let said = String::from_utf8_lossy(&test.stderr).into_owned();
+    let warned: Vec<&str> = said.lines().filter(|line| line.contains("[warn]")).collect();
+    let names = [
+        "debug_points",
+        "aio",
+        "directio",
+        "aio_write",
+        "status_zone",
+        "log_subrequest",
+        "auth_delay",
+        "proxy_cache_convert_head",
+    ];
+    assert_eq!(warned.len(), names.len(), "{said}");
+    for name in names {
+        let start = format!("tidegate: [warn] \"{name}\" has no effect: ");
+        let line = warned.iter().find(|line| line.starts_with(&start));
+        assert!(line.is_some_and(|line| line.contains("nginx.conf:")), "{name}: {said}");
+    }
+    for word in ["reopen", "reload", "stop"] {
+        let out = server.command(&["-s", word]);
+        assert!(out.status.success() && out.stderr.is_empty(), "{word}: {out:?}");
+    }
+    server.wait_end();
+    let log = server.read("error.log");
+    assert!(log.contains("[warn]") && !log.contains("TLSv1"), "the start and the reload warn too: {log}");
 }
 
 #[test]
