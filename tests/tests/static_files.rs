@@ -158,6 +158,7 @@ fn the_default_folder() {
     assert_eq!(server.get("/none").status, 404);
 }
 
+/// Not in nginx: small_file_cache off
 #[test]
 fn small_files_follow_their_changes() {
     for more in ["", "small_file_cache off;", "gzip on; gzip_min_length 1; gzip_types *;"] {

@@ -3,6 +3,7 @@
 
 mod bench;
 mod bench_cases;
+mod compare;
 mod compat;
 mod docs;
 mod lossless;
@@ -25,6 +26,7 @@ usage: cargo xtask TASK [options]
   tidy [--write]           the house checks alone; --write lowers the ratchet
   docs [--check]           writes docs/directives from the program's own tables
   compat [--missing]       which directives, variables and options of nginx there are
+  compare BINARY           the end-to-end tests against an nginx: what fails there is a decision (compare --help)
   nginx-tests DIR [names]  runs a checkout of nginx's public test suite (nginx-tests --help)
 ";
 
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(options),
         "docs" => docs::run(options),
         "compat" => compat::run(options),
+        "compare" => compare::run(options),
         "lossless" => lossless::run(options),
         "nginx-tests" => nginx_tests::run(options),
         _ => {

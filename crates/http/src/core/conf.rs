@@ -404,7 +404,8 @@ conf::table! {
     /// URIs (or redirects) that answer in place of the given statuses.
     "error_page" in AND_IF, Args::at_least(2), default "",
         list(error_page::parse) error_page: Rc<ErrorPage>;
-    /// A URI that is requested, unseen by the client, when a request is over.
+    /// A URI that is requested, unseen by the client, when a request is over; what doesn't begin with `/` names a
+    /// location. The access log then shows that URI, and its status unless the response was an error.
     "post_action" in AND_IF, ONE, default "",
         scalar(bytes) post_action: buf::Bytes = buf::Bytes::default();
     /// Where errors are logged, and from which level on.

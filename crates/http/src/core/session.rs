@@ -417,29 +417,30 @@ pub(super) async fn answer(r: &mut Request, refused: Option<u16>) {
     if r.conn.is_gone() {
         return; // Another worker serves it on, and logs it.
     }
-    if !r.location.core.post_action.is_empty() && r.completed {
-        Box::pin(post_action(r)).await;
+    if r.completed {
+        Box::pin(post_actions(r)).await;
     }
     log(r);
 }
 
-/// `post_action`: another URI is run for its effects once the response is out; what it makes is dropped, and the log
-/// shows the URI at which it ended, with the status and the length that the client got.
-async fn post_action(r: &mut Request) {
-    let target = r.location.core.post_action.clone();
-    let response = std::mem::take(&mut r.response);
-    let mut flow = match target.first() {
-        Some(b'@') => r.redirect_named(&target),
-        _ => {
-            let (uri, args) = match memchr::memchr(b'?', &target) {
-                Some(at) => (&target[..at], &target[at + 1..]),
-                None => (&target[..], &b""[..]),
-            };
-            r.redirect(uri, args)
+/// `post_action`: another URI, or else a named location, is run for its effects once the response is out, and what is
+/// to follow that one. What they make is dropped; the log shows the URI at which they ended, the length that the client
+/// got, and their status, unless that of the response was an error's.
+async fn post_actions(r: &mut Request) {
+    let mut response = std::mem::take(&mut r.response);
+    let is_error = r.error_status != 0;
+    let mut may_go_on = true;
+    while may_go_on && !r.location.core.post_action.is_empty() {
+        may_go_on = r.uri_changes > 0;
+        let target = r.location.core.post_action.clone();
+        let mut flow = if target.starts_with(b"/") { r.redirect(&target, b"") } else { r.redirect_named(&target) };
+        while let Flow::Redirect = flow {
+            flow = phase::run(r).await;
         }
-    };
-    while let Flow::Redirect = flow {
-        flow = phase::run(r).await;
+        let status = if let Flow::Status(status) = flow { status } else { r.response.status };
+        if !is_error && status != 0 {
+            response.status = status;
+        }
     }
     r.response = response;
 }
