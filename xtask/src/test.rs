@@ -26,7 +26,7 @@ const NEEDS: [(&str, &str); 12] = [
 const METHODS: [&str; 4] = ["epoll", "poll", "select", "io_uring"];
 
 /// End-to-end test files that don't depend on the event method: they run once.
-const ONCE: [&str; 3] = ["sites", "map", "attacks"];
+const ONCE: [&str; 5] = ["sites", "map", "attacks", "front_door", "certbot"];
 
 /// Tests that ran.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
