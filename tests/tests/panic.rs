@@ -20,7 +20,7 @@ fn program() -> PathBuf {
 
 fn build() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand inside the workspace");
-    let target = root.join("target/test-hooks");
+    let target = e2e::target().join("test-hooks");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(root).args(["build", "-q", "-p", "tidegate", "--features", "test-hooks", "--target-dir"]);
     assert!(cargo.arg(&target).status().expect("cargo is there").success(), "the program is built");
