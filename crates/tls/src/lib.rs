@@ -18,6 +18,7 @@ mod departed;
 mod error;
 mod keys;
 mod layer;
+mod library;
 pub mod names;
 mod notes;
 pub mod ocsp;
