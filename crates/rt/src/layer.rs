@@ -114,17 +114,8 @@ impl Stream {
     /// with the next send, before anything else.
     pub fn attach_layer(&self, parts: DetachedLayer) {
         let DetachedLayer { layer, input, unread, unsent, received, sent } = parts;
-        let layered = Layered {
-            layer,
-            input,
-            unread,
-            error: None,
-            out: unsent,
-            ended: false,
-            closed: false,
-            sent,
-            received,
-        };
+        let layered =
+            Layered { layer, input, unread, error: None, out: unsent, ended: false, closed: false, sent, received };
         let mut layers = self.core().layers.borrow_mut();
         let at = self.slot() as usize;
         if layers.len() <= at {

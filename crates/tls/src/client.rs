@@ -91,7 +91,7 @@ impl Client {
         Ok(Client { config: Arc::new(config), trust: settings.trust.clone() })
     }
 
-    fn config(&self, identity: Option<Identity>) -> Arc<ClientConfig> {
+    pub(crate) fn config(&self, identity: Option<Identity>) -> Arc<ClientConfig> {
         let Some(identity) = identity else { return self.config.clone() };
         let mut config = (*self.config).clone();
         config.client_auth_cert_resolver = Arc::new(Own(identity.key));
@@ -124,7 +124,7 @@ pub async fn connect(
             return Err(ConnectError::WrongHost);
         }
     }
-    stream.set_layer(Box::new(ClientLayer { library }), ended);
+    stream.set_layer(Box::new(ClientLayer::new(library)), ended);
     stream.unread(plain);
     Ok(())
 }
@@ -135,6 +135,10 @@ pub struct ClientLayer {
 }
 
 impl ClientLayer {
+    pub(crate) fn new(library: Library<UnbufferedClientConnection>) -> ClientLayer {
+        ClientLayer { library }
+    }
+
     /// The protocol of ALPN.
     pub fn alpn(&self) -> Option<&[u8]> {
         self.library.conn().alpn_protocol()

@@ -16,6 +16,8 @@ mod client_auth;
 mod constraints;
 mod departed;
 mod error;
+#[cfg(any(test, feature = "exercise"))]
+pub mod exercise;
 mod keys;
 mod layer;
 mod library;

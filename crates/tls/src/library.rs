@@ -304,6 +304,3 @@ fn encode_error(error: EncodeError) -> Room {
         EncodeError::AlreadyEncoded => Room::Never("encoded twice"),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -41,6 +41,8 @@ pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> O
         Ok(First::Closed) => return None,
         Err(error) => return failed(http, &conn, &error),
     };
+    #[cfg(feature = "test-hooks")]
+    crate::modules::test_hooks::accident(hello.server_name.as_deref().unwrap_or_default());
     let server = choose(&conn.address, &hello);
     let tls = server.tls.clone().or_else(|| conn.address.default.tls.clone());
     let Some(tls) = tls.filter(|tls| !tls.reject) else {
@@ -163,7 +165,8 @@ fn log(http: &Http, conn: &Connection, level: Level, message: std::fmt::Argument
     let details = |line: &mut String| {
         line.push_str(&format!(", client: {}, server: {}", conn.peer.text(), conn.address.addr));
     };
-    http.log.write_with(level, Some(conn.stream.number()), message, Some(&details));
+    let log = http.log_of(&conn.address.default.root.core);
+    log.write_with(level, Some(conn.stream.number()), message, Some(&details));
 }
 
 impl Connection {
