@@ -65,6 +65,43 @@ fn names_choose_servers_and_certificates() {
     assert!(refused.contains("unrecognized name"), "{refused}");
 }
 
+/// A name is shown as it was sent, and compared as names are; whose it is not doesn't bind its requests.
+#[test]
+fn names_as_they_were_sent() {
+    let setup = Setup::http(
+        "log_format seen $request_uri|$status|$ssl_server_name|$ssl_ciphers; access_log seen.log seen;
+        ssl_certificate %%DIR%%/one.crt; ssl_certificate_key %%DIR%%/one.key;
+        server { listen 127.0.0.1:%%PORT%% ssl; ssl_verify_client optional; ssl_client_certificate %%DIR%%/one.crt;
+            return 200 \"default\"; }
+        server { listen 127.0.0.1:%%PORT%% ssl; server_name one.test *.Wild.test;
+            ssl_verify_client optional; ssl_client_certificate %%DIR%%/one.crt; return 200 \"one\"; }",
+    );
+    certificate(setup.folder(), "one", EC);
+    let mut server = setup.start();
+    let mut expect = Vec::new();
+    for version in ["-tls1_2", "-tls1_3"] {
+        for (name, host, status) in [
+            ("One.Test", "one.test", 200),
+            ("one.test.", "ONE.test.", 200),
+            ("A.wild.TEST.", "a.Wild.test", 200),
+            ("one.test", "x", 421),
+            ("LocalHost", "x", 200),
+            ("localhost.", "localhost", 200),
+            ("other.test", "one.test", 200),
+        ] {
+            let request = format!("GET /{name} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            s_client(&server, &[version, "-servername", name, "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"], &request);
+            expect.push(format!("/{name}|{status}|{name}"));
+        }
+    }
+    server.wait(|s| s.read("seen.log").lines().count() == expect.len(), "the lines");
+    for (line, expect) in server.read("seen.log").lines().zip(&expect) {
+        let (seen, ciphers) = line.rsplit_once('|').expect("four parts");
+        assert_eq!(seen, expect);
+        assert!(ciphers.ends_with(":TLS_EMPTY_RENEGOTIATION_INFO_SCSV"), "{line}");
+    }
+}
+
 #[test]
 fn large_bodies_and_plain_requests() {
     let big: Vec<u8> = (0..5_000_000u32).map(|n| (n * 7 / 5) as u8).collect();

@@ -169,6 +169,7 @@ fn text(error: &rustls::Error) -> String {
         Error::PeerIncompatible(PeerIncompatible::NoKxGroupsInCommon) => {
             "error:0A000065:SSL routines::no suitable key share"
         }
+        Error::NoApplicationProtocol => "error:0A0000EB:SSL routines::no application protocol",
         _ => return error.to_string(),
     };
     known.to_owned()
