@@ -11,6 +11,8 @@ mod dns;
 mod folder;
 pub mod frames;
 pub mod load;
+pub mod random;
+pub mod sealed;
 pub mod secure;
 mod server;
 mod tools;

@@ -26,4 +26,5 @@ pub mod status;
 pub mod temp;
 pub mod tls;
 pub mod variables;
+pub mod witness;
 pub mod worker;

@@ -267,7 +267,9 @@ impl Request {
 
     /// Says which request it was that a panic has ended.
     fn note_panic(&self) {
-        self.log_at(Level::Alert, format_args!("the connection is closed after a panic"));
+        if engine::panics::is_told() {
+            self.log_at(Level::Alert, format_args!("{}", super::witness::ENDED));
+        }
     }
 
     fn empty(server: Rc<Server>, http: Rc<Http>) -> Request {

@@ -23,6 +23,7 @@ use super::output;
 use super::phase::{self, Flow};
 use super::request::{Connection, ProxyHeader, Rare, Request};
 use super::server::Http;
+use super::witness::{Glance, Witness};
 use crate::proxy::tunnel::Tunnel;
 
 /// Serves a connection until it ends.
@@ -100,7 +101,9 @@ impl Future for Session {
                             return Poll::Ready(());
                         }
                     }
+                    let witness = Glance(http, conn);
                     let read = ready!(poll_first_bytes(http, conn, cx));
+                    drop(witness);
                     let (State::Idle { conn, .. }, Some(bytes)) = (std::mem::replace(state, State::Over), read) else {
                         return Poll::Ready(());
                     };
@@ -139,8 +142,10 @@ impl State {
     }
 
     fn http2(http: &Rc<Http>, conn: Connection, first: Bytes) -> State {
+        let witness = Witness::new(http, &conn);
         let served = h2::serve(http.clone(), conn, first);
         State::Busy(Box::pin(async move {
+            let _witness = witness;
             served.await;
             After::Close
         }))
@@ -199,7 +204,11 @@ fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Pol
             log_close(http, conn);
             None
         }
-        Ok(bytes) => Some(bytes),
+        Ok(bytes) => {
+            #[cfg(feature = "test-hooks")]
+            crate::modules::test_hooks::accident(&bytes);
+            Some(bytes)
+        }
         Err(error) => {
             log_read_error(http, conn, &error, conn.requests == 0);
             None
@@ -209,6 +218,7 @@ fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Pol
 
 /// What comes before the first request: the PROXY protocol's header, then TLS.
 async fn prelude(http: Rc<Http>, mut conn: Connection, mut bytes: Bytes) -> After {
+    let _witness = Witness::new(&http, &conn);
     if conn.proxy_expected {
         match proxy_header(&http, &mut conn, &bytes).await {
             Some(rest) => bytes = rest,
