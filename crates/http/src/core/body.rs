@@ -155,6 +155,19 @@ impl RequestBody {
         self.gone
     }
 
+    /// Whether all that is left of it was read from the client already.
+    fn is_here(&self) -> bool {
+        let Framing::Chunked(decoder) = &self.framing else { return self.is_done() };
+        let (mut decoder, mut rest) = (decoder.clone(), &self.unread[..]);
+        loop {
+            match decoder.step(rest) {
+                Ok((used, ChunkEvent::Data(_))) => rest = rest.get(used..).unwrap_or_default(),
+                Ok((_, event)) => return event == ChunkEvent::Done,
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// Bytes behind the body (or the whole rest, if it was not read).
     pub fn take_unread(&mut self) -> Bytes {
         std::mem::take(&mut self.unread)
@@ -251,6 +264,11 @@ impl RequestBody {
 }
 
 impl Request {
+    /// Whether the body can be read without waiting for the client.
+    pub fn body_is_here(&self) -> bool {
+        self.body.is_here() || self.conn.stream.stream().is_some_and(|stream| stream.has_received_all())
+    }
+
     /// The next piece of the body as it comes; `None` at its end. The error is a status: 400, 408, 413.
     pub async fn next_body(&mut self) -> Result<Option<Bytes>, u16> {
         poll_fn(|cx| self.poll_body(cx)).await

@@ -663,6 +663,7 @@ impl Request {
         match self.response.status {
             0 if self.error_status > 0 => self.error_status,
             0 if self.line.version == 9 => 9,
+            _ if self.response.headless && self.conn.stream.stream().is_none() => 9,
             status => status,
         }
     }

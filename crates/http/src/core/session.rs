@@ -466,6 +466,10 @@ fn prepare(r: &mut Request, again: bool) -> Result<(), u16> {
         r.skip_body()?;
     }
     error_page::keep_status(r);
+    if r.response.headless {
+        r.keepalive = false;
+        return Ok(());
+    }
     apply_filters(r, again)
 }
 

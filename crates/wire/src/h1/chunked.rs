@@ -52,8 +52,10 @@ pub struct ChunkedDecoder {
     size: u64,
     /// Bytes of the extension so far.
     extension: usize,
+    max_extension: usize,
     trailers: Vec<u8>,
-    max_trailers: usize,
+    /// `None`: they are skipped, however long they are.
+    max_trailers: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +88,15 @@ impl ChunkedDecoder {
 
     /// A decoder at the start of a body, whose trailers may take `max_trailers` bytes.
     pub fn new(max_trailers: usize) -> ChunkedDecoder {
-        ChunkedDecoder { state: State::Start, size: 0, extension: 0, trailers: Vec::new(), max_trailers }
+        let max_extension = ChunkedDecoder::MAX_EXTENSION;
+        ChunkedDecoder { max_extension, ..ChunkedDecoder::of_backend(Some(max_trailers)) }
+    }
+
+    /// A decoder for a response: its extensions may have any length, for they are skipped as they come, and so are its
+    /// trailers without a bound.
+    pub fn of_backend(max_trailers: Option<usize>) -> ChunkedDecoder {
+        let (state, max_extension) = (State::Start, usize::MAX);
+        ChunkedDecoder { state, size: 0, extension: 0, max_extension, trailers: Vec::new(), max_trailers }
     }
 
     /// Takes one step over `input`: how many bytes it used, and what they were.
@@ -168,7 +178,7 @@ impl ChunkedDecoder {
             (State::Extension, b'\n') => return Err(ChunkedError::Invalid),
             (State::Extension, _) => {
                 self.extension += 1;
-                if self.extension > ChunkedDecoder::MAX_EXTENSION {
+                if self.extension > self.max_extension {
                     return Err(ChunkedError::TooLongExtension);
                 }
                 State::Extension
@@ -200,7 +210,8 @@ impl ChunkedDecoder {
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Result<(), ChunkedError> {
-        if self.trailers.len() + bytes.len() > self.max_trailers {
+        let Some(max) = self.max_trailers else { return Ok(()) };
+        if self.trailers.len() + bytes.len() > max {
             return Err(ChunkedError::TooLongTrailer);
         }
         self.trailers.extend_from_slice(bytes);
@@ -288,6 +299,26 @@ mod tests {
         }
         let long = format!("5;{}\r\n", "a".repeat(9000));
         assert_eq!(decode(long.as_bytes(), 0), "TooLongExtension");
+    }
+
+    #[test]
+    fn what_is_skipped_has_no_bound() {
+        let (extension, trailer) = ("a".repeat(100_000), "b".repeat(100_000));
+        let body = format!("5;{extension}\r\nhello\r\n0;{extension}\r\nX: {trailer}\r\nY: z\r\n\r\n");
+        for (max, expect) in [(None, Ok(0)), (Some(200_000), Ok(2)), (Some(1000), Err(ChunkedError::TooLongTrailer))] {
+            let (mut decoder, mut rest, mut data) = (ChunkedDecoder::of_backend(max), body.as_bytes(), Vec::new());
+            let end = loop {
+                match decoder.step(rest) {
+                    Err(error) => break Err(error),
+                    Ok((used, ChunkEvent::Data(range))) => {
+                        data.extend_from_slice(&rest[range]);
+                        rest = &rest[used..];
+                    }
+                    Ok(_) => break Ok(decoder.parse_trailers(true, 10).map_or(0, |fields| fields.len())),
+                }
+            };
+            assert_eq!((end, &data[..]), (expect, &b"hello"[..]), "{max:?}");
+        }
     }
 
     #[test]
