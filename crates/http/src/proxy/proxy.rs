@@ -426,10 +426,10 @@ impl HttpProtocol {
             return;
         }
         if own.is_empty() && !r.uri_rewritten {
-            if r.line.empty_path_in_uri {
+            if r.line.empty_path_in_uri && !r.line.target.is_empty() {
                 out.extend_from_slice(b"/");
             }
-            out.extend_from_slice(r.line.target.of(&r.head));
+            out.extend_from_slice(r.line.request_uri(&r.head));
             return;
         }
         let mut rest = &r.uri[..];

@@ -1,7 +1,7 @@
 //! Chunked bodies (RFC 9112 §7.1), decoded as they arrive.
 //!
 //! nginx's strictness since 1.29.4: every line ends in CRLF, a chunk size is hexadecimal digits with nothing before
-//! them, below 2⁶³. Spaces and extensions behind the size are skipped. Trailer lines are kept for whoever wants them.
+//! them, below 2⁵⁹. Spaces and extensions after the size are skipped. Trailer lines are kept for whoever wants them.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use crate::class::hex;
 pub enum ChunkedError {
     /// A byte that can't stand where it stands.
     Invalid,
-    /// A chunk size of 2⁶³ or more.
+    /// A chunk size of 2⁵⁹ or more.
     TooLargeChunk,
     /// Extensions longer than [`ChunkedDecoder::MAX_EXTENSION`] bytes.
     TooLongExtension,
@@ -54,6 +54,8 @@ pub struct ChunkedDecoder {
     extension: usize,
     trailers: Vec<u8>,
     max_trailers: usize,
+    /// Extensions and trailers are dropped, however long they are.
+    drops: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +88,20 @@ impl ChunkedDecoder {
 
     /// A decoder at the start of a body, whose trailers may take `max_trailers` bytes.
     pub fn new(max_trailers: usize) -> ChunkedDecoder {
-        ChunkedDecoder { state: State::Start, size: 0, extension: 0, trailers: Vec::new(), max_trailers }
+        ChunkedDecoder { state: State::Start, size: 0, extension: 0, trailers: Vec::new(), max_trailers, drops: false }
+    }
+
+    /// A decoder that drops trailers. Since neither they nor extensions take memory, they have no bound.
+    pub fn dropping() -> ChunkedDecoder {
+        ChunkedDecoder { drops: true, ..ChunkedDecoder::new(0) }
+    }
+
+    /// How many bytes of the current chunk are still to come, once its size is known.
+    pub fn chunk_left(&self) -> u64 {
+        match self.state {
+            State::SizeLf | State::Extension | State::Data => self.size,
+            _ => 0,
+        }
     }
 
     /// Takes one step over `input`: how many bytes it used, and what they were.
@@ -154,21 +169,19 @@ impl ChunkedDecoder {
                 self.extension = 0;
                 State::Size
             }
+            (State::Size, _) if self.size > MAX_SIZE => return Err(ChunkedError::TooLargeChunk),
             (State::Size, b'\r') => State::SizeLf,
             (State::Size, b' ' | b'\t' | b';') => State::Extension,
             (State::Size, byte) => {
                 let digit = hex(byte).ok_or(ChunkedError::Invalid)?;
-                if self.size > (i64::MAX as u64) >> 4 {
-                    return Err(ChunkedError::TooLargeChunk);
-                }
                 self.size = self.size << 4 | u64::from(digit);
                 State::Size
             }
             (State::Extension, b'\r') => State::SizeLf,
             (State::Extension, b'\n') => return Err(ChunkedError::Invalid),
             (State::Extension, _) => {
-                self.extension += 1;
-                if self.extension > ChunkedDecoder::MAX_EXTENSION {
+                self.extension = self.extension.saturating_add(1);
+                if self.extension > ChunkedDecoder::MAX_EXTENSION && !self.drops {
                     return Err(ChunkedError::TooLongExtension);
                 }
                 State::Extension
@@ -200,6 +213,9 @@ impl ChunkedDecoder {
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Result<(), ChunkedError> {
+        if self.drops {
+            return Ok(());
+        }
         if self.trailers.len() + bytes.len() > self.max_trailers {
             return Err(ChunkedError::TooLongTrailer);
         }
@@ -207,6 +223,9 @@ impl ChunkedDecoder {
         Ok(())
     }
 }
+
+/// The largest size of a chunk: as nginx reads them, another digit must always fit.
+const MAX_SIZE: u64 = (i64::MAX as u64) >> 4;
 
 /// Appends the line before a chunk of `len` bytes. A chunk of zero bytes would end the body: see [`LAST_CHUNK`].
 pub fn chunk_head(len: u64, out: &mut Vec<u8>) {
@@ -277,7 +296,10 @@ mod tests {
             ("0\r\nA: b\n\r\n", "Invalid"),
             ("g\r\n", "Invalid"),
             ("\r\n", "Invalid"),
-            ("7fffffffffffffff\r\n", "more"),
+            ("7ffffffffffffff\r\n", "more"),
+            ("00007ffffffffffffff\r\n", "more"),
+            ("800000000000000\r\n", "TooLargeChunk"),
+            ("7fffffffffffffff\r\n", "TooLargeChunk"),
             ("8000000000000000\r\n", "TooLargeChunk"),
             ("ffffffffffffffffff\r\n", "TooLargeChunk"),
             ("000000000000000000000005\r\nhello\r\n0\r\n\r\n", "hello Ok(0)"),
@@ -291,8 +313,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_dropped_has_no_bound() {
+        let (long, line) = ("a".repeat(100_000), "A: b\r\n".repeat(20_000));
+        let body = format!("5;{long}\r\nhello\r\n0;{long}\r\nA: {long}\r\n{line}\r\nGET");
+        let (mut decoder, mut input, mut data) = (ChunkedDecoder::dropping(), body.as_bytes(), Vec::new());
+        while !decoder.is_done() {
+            let (used, event) = decoder.step(input).expect("a body");
+            if let ChunkEvent::Data(range) = event {
+                data.extend_from_slice(&input[range]);
+            }
+            input = &input[used..];
+        }
+        assert_eq!((&data[..], input, decoder.trailers()), (&b"hello"[..], &b"GET"[..], &b""[..]));
+    }
+
+    #[test]
+    fn a_chunk_tells_how_much_is_left_of_it() {
+        let mut decoder = ChunkedDecoder::dropping();
+        for (input, left) in
+            [("1", 0), ("0", 0), ("\r", 16), ("\n", 16), ("abcd", 12), ("0123456789ab", 0), ("\r\n4;", 4)]
+        {
+            assert!(decoder.step(input.as_bytes()).is_ok());
+            assert_eq!(decoder.chunk_left(), left, "{input:?}");
+        }
+    }
+
+    #[test]
     fn heads_round_trip() {
-        for len in [1, 9, 10, 15, 16, 255, 256, 65535, i64::MAX as u64] {
+        for len in [1, 9, 10, 15, 16, 255, 256, 65535, MAX_SIZE] {
             let mut out = Vec::new();
             chunk_head(len, &mut out);
             assert_eq!(out, format!("{len:x}\r\n").as_bytes());
