@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use buf::{Buf, Bytes};
 use engine::log::{Errno, Level};
 use wire::Span;
-use wire::h1::{BodyFraming, Limits, Parsed, RequestError, RequestHead, Stage};
+use wire::h1::{BodyFraming, Limits, Parsed, RequestError, Stage};
 use wire::proxy_protocol::{self, MAX_HEADER};
 
 use super::conf::{CoreServer, Lingering};
@@ -621,6 +621,8 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
     r.method = r.line.method_id;
     log_ignored(r);
     if let Err(status) = set_uri(r) {
+        r.line.refuse_uri();
+        r.parser.refuse_uri();
         return Head::Refused(status);
     }
     if let Err(status) = set_server(r) {
@@ -743,8 +745,11 @@ fn know_line(r: &mut Request, stage: Stage) {
         let _ = set_uri(r);
         let _ = set_server(r);
     } else {
-        // Of what isn't a request line nothing is known but how it reads.
-        r.line = RequestHead::default();
+        // Of what isn't a request line nothing is known but how it reads, and whether a body may follow the answer's head.
+        r.method = r.line.method_id;
+        let (protocol, version) = (r.line.protocol, r.line.version);
+        r.line.clear();
+        (r.line.method_id, r.line.protocol, r.line.version) = (r.method, protocol, version);
         r.line.request_line = first_line(&r.head);
     }
 }
@@ -768,8 +773,8 @@ fn reading(r: &Request, stage: Stage) -> &'static str {
 fn first_line(head: &[u8]) -> Span {
     let start = head.iter().position(|c| !matches!(c, b'\r' | b'\n')).unwrap_or(head.len());
     let rest = &head[start..];
-    let line = rest.split(|c| *c == b'\n').next().unwrap_or_default();
-    Span::new(start, start + line.trim_ascii_end().len())
+    let length = rest.iter().position(|c| matches!(c, b'\r' | b'\n')).unwrap_or(rest.len());
+    Span::new(start, start + length)
 }
 
 fn refuse_parsed(r: &mut Request, error: RequestError) -> Head {

@@ -13,6 +13,7 @@ use wire::range::{ByteRange, Ranges, parse};
 
 use super::{HttpModule, LocationContext};
 use crate::core::body::Broken;
+use crate::core::conf::UNLIMITED_RANGES as UNLIMITED;
 use crate::core::location::Handlers;
 use crate::core::output::BodyFilter;
 use crate::core::phase::{HeaderFilter, Order};
@@ -77,7 +78,8 @@ fn asked_for(r: &Request, length: u64) -> Ranges {
     }
     let whole = response.filters.is_empty() && !matches!(response.body, Body::Stream(_));
     let several = whole && !response.single_range;
-    parse(value, length, if several { r.location.core.max_ranges } else { 1 })
+    let max = if several { Some(r.location.core.max_ranges).filter(|&max| max != UNLIMITED) } else { Some(1) };
+    parse(value, length, max)
 }
 
 fn single(r: &mut Request, range: ByteRange, length: u64) {

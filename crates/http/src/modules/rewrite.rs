@@ -540,7 +540,7 @@ impl FileTest {
 fn respond(r: &mut Request, op: &ReturnOp) -> Flow<'static> {
     let text = match &op.text {
         // A success without a text is an empty one, not a page; so is what has no page.
-        None if matches!(op.status, 200..=300 | 305 | 306 | 309..400) => Bytes::default(),
+        None if matches!(op.status, 200..=300 | 304..=306 | 309..400) => Bytes::default(),
         None => return Flow::Status(op.status),
         Some(Text::Fixed(text)) => text.clone(),
         Some(Text::Made(template)) => {

@@ -477,10 +477,10 @@ impl HttpProtocol {
             return;
         }
         if own.is_empty() && !r.uri_rewritten {
-            if r.line.empty_path_in_uri {
+            if r.line.empty_path_in_uri && !r.line.target.is_empty() {
                 out.extend_from_slice(b"/");
             }
-            out.extend_from_slice(r.line.target.of(&r.head));
+            out.extend_from_slice(r.line.request_uri(&r.head));
             return;
         }
         let mut rest = &r.uri[..];
@@ -598,7 +598,7 @@ impl Protocol for HttpProtocol {
             UpstreamFraming::Length(length) => Framing::Length(length),
             UpstreamFraming::Chunked => {
                 let trailers = self.up.pass_trailers.then_some(self.up.buffer_size);
-                Framing::Chunked(Box::new(ChunkedDecoder::of_backend(trailers)))
+                Framing::Chunked(Box::new(ChunkedDecoder::new(trailers)))
             }
             UpstreamFraming::UntilClose => Framing::UntilClose,
         })
