@@ -128,6 +128,7 @@ fn large_bodies_and_plain_requests() {
     assert!(String::from_utf8_lossy(&plain).contains("The plain HTTP request was sent to HTTPS port"));
 }
 
+/// Differs from nginx: they outlive reloads, follow from one another
 #[test]
 fn sessions_are_resumed_across_workers_and_reloads() {
     let setup = Setup::whole(
@@ -235,6 +236,7 @@ fn clients_have_certificates() {
     assert!(log.contains("client SSL certificate verify error: (23:certificate revoked)"), "{log}");
 }
 
+/// Differs from nginx: of several trusted certificates
 #[test]
 fn backends_over_tls() {
     let setup = Setup::http(
@@ -280,6 +282,7 @@ fn slow_and_broken_handshakes_end() {
     assert_eq!(get(&server, "one.test", "/", &[]), "ok");
 }
 
+/// Differs from nginx: older protocols give a warning
 #[test]
 fn faults_of_the_configuration() {
     let check = |directives: &str, expect: &str| {
@@ -331,6 +334,7 @@ fn keys_encrypted_with_3des() {
     }
 }
 
+/// Not in nginx: `ssl_key_log` is in the commercial edition only
 #[test]
 fn keys_and_schemes_are_told() {
     let setup = Setup::http(
@@ -341,9 +345,6 @@ fn keys_and_schemes_are_told() {
             location / { return 200 \"<$ssl_sigalg:$ssl_client_sigalg:$ssl_ech_status:$ssl_ech_outer_server_name>\"; } }",
     )
     .main("sandbox on;");
-    if e2e::binary().ends_with("nginx") {
-        return;
-    }
     certificate(setup.folder(), "one", EC);
     certificate(setup.folder(), "rsa", RSA);
     let mut server = setup.start();

@@ -6,6 +6,7 @@ pub mod build;
 pub mod client;
 pub mod conf;
 pub mod error_page;
+pub mod field;
 pub mod gzip;
 pub mod h2;
 pub mod handover;
