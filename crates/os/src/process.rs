@@ -25,7 +25,7 @@ pub fn fork() -> io::Result<Fork> {
     fork_unchecked()
 }
 
-fn fork_unchecked() -> io::Result<Fork> {
+pub(crate) fn fork_unchecked() -> io::Result<Fork> {
     // SAFETY: with one thread the child has a consistent copy of everything, and any code may run in it.
     match check(unsafe { libc::fork() })? {
         0 => {
