@@ -133,8 +133,10 @@ impl State {
         let first = conn.requests == 0;
         conn.stream.set_recv_timeout(timeout_ms);
         let kept = (min_ms > 0).then(|| Box::pin(rt::sleep(min_ms)));
-        // Before its first request a connection isn't idle: who connected just when the worker quits is still served.
-        conn.stream.set_idle(kept.is_none() && !first);
+        match first {
+            true => conn.stream.set_silent(),
+            false => conn.stream.set_idle(kept.is_none()),
+        }
         State::Idle { conn, kept, _waiting: Doing::new(&http.status.waiting) }
     }
 
@@ -247,7 +249,12 @@ async fn preface(conn: &Connection, bytes: Bytes) -> Option<(bool, Bytes)> {
         if let Some(found) = h2::is_preface(&buf) {
             return Some((found, buf.freeze()));
         }
+        if buf.is_empty() {
+            // What came so far was from a proxy in front.
+            conn.stream.set_silent();
+        }
         let more = conn.stream.recv(conn.address.default.core.client_header_buffer_size).await.ok()?;
+        conn.stream.set_idle(false);
         if more.is_empty() {
             return None;
         }
