@@ -633,7 +633,7 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
     r.body.begin(framing, bytes.slice(used..bytes.len()), expect);
     r.keepalive = r.line.keep_alive(&r.head);
     if r.conn.debug {
-        let shown = String::from_utf8_lossy(r.line.request_line.of(&r.head)).into_owned();
+        let shown = buf::text::encode(r.line.request_line.of(&r.head)).into_owned();
         r.log_at(Level::Debug, format_args!("http request line: \"{shown}\""));
     }
     Head::Complete
@@ -642,7 +642,7 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
 /// Says which lines of a head were left out.
 pub(super) fn log_ignored(r: &Request) {
     for name in &r.line.ignored {
-        let name = String::from_utf8_lossy(name.of(&r.head)).into_owned();
+        let name = buf::text::encode(name.of(&r.head)).into_owned();
         r.log_at(
             Level::Info,
             format_args!("client sent invalid header line: \"{name}\" while reading client request headers"),

@@ -443,7 +443,7 @@ impl RewriteOp {
 }
 
 fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    buf::text::encode(bytes).into_owned()
 }
 
 /// A rewrite's replacement: captures were decoded with the URI, so they are encoded again in the query and in

@@ -295,7 +295,7 @@ struct HeadErrorText<'a> {
 
 impl fmt::Display for HeadErrorText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |span: Span| String::from_utf8_lossy(span.of(self.text)).into_owned();
+        let text = |span: Span| buf::text::encode(span.of(self.text)).into_owned();
         match self.error {
             HeadError::InvalidName(name) => write!(f, "invalid header name: \"{}\"", text(name)),
             HeadError::InvalidValue(name) => write!(f, "header \"{}\" with invalid value", text(name)),
