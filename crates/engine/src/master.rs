@@ -344,6 +344,7 @@ impl<'a> Master<'a> {
         if let Some(birth) = self.start_workers() {
             return Some(birth);
         }
+        self.cycle.redirect_stderr();
         self.handover = Some(Instant::now() + HANDOVER);
         None
     }
@@ -459,7 +460,7 @@ impl<'a> Master<'a> {
 
     fn reopen(&mut self) {
         crate::log!(log::current(), Notice, "reopening logs");
-        self.cycle.log_files.reopen_all(self.cycle.owner().map(|owner| owner.user.uid));
+        self.cycle.reopen_logs(self.cycle.owner().map(|owner| owner.user.uid));
         self.tell(|_| true, &Message::Reopen, SIGUSR1);
     }
 

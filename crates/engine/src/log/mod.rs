@@ -198,9 +198,9 @@ impl Log {
         }
     }
 
-    /// Its first target.
-    pub fn first_target(&self) -> Option<&Target> {
-        self.0.targets.first().map(|log| &log.target)
+    /// Its first file.
+    pub fn first_file(&self) -> Option<&Rc<LogFile>> {
+        self.0.targets.iter().find_map(|log| if let Target::File(file) = &log.target { Some(file) } else { None })
     }
 
     /// Whether it writes to the standard error stream anyway.
@@ -234,7 +234,7 @@ fn line(level: Level, connection: Option<u64>, message: fmt::Arguments<'_>, deta
     if line.len() >= MAX_LINE {
         line.truncate(end_of_char(&line, MAX_LINE - 1));
     }
-    line.push('\n');
+    line.push(b'\n');
     line
 }
 
