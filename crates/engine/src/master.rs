@@ -16,6 +16,7 @@ use crate::answers::Answers;
 use crate::channel::{Channel, Message};
 use crate::cycle::{Cycle, Program, Purpose};
 use crate::helpers;
+use crate::link::Offer;
 use crate::log::{self, Errno};
 use crate::personality::personality;
 use crate::process_table::{Child, Kind, MAX_PROCESSES, ProcessTable, State};
@@ -61,6 +62,10 @@ pub struct Master<'a> {
     early_deaths: u32,
     /// Who asked for a reload waits here for its outcome.
     answers: Option<Answers>,
+    /// Of whom something is still to be taken back, and when that is tried again.
+    unreleased: Vec<(Instant, i32)>,
+    /// A link for the new binary, until it asks for it.
+    offer: Option<Offer>,
     /// Files that may change.
     watch: Watch,
 }
@@ -102,6 +107,8 @@ impl<'a> Master<'a> {
             respawns: Vec::new(),
             early_deaths: 0,
             answers: answers(),
+            offer: None,
+            unreleased: Vec::new(),
             watch,
         })
     }
@@ -125,6 +132,7 @@ impl<'a> Master<'a> {
 
     /// Everything that is due.
     fn turn(&mut self) -> Born {
+        self.give_link();
         self.table.hear();
         while let Ok(Some(signal)) = self.signals.read() {
             let action = self.judge(signal.number);
@@ -202,6 +210,7 @@ impl<'a> Master<'a> {
         let answers = self.answers.iter().filter(|_| self.handover.is_none());
         fds.extend(answers.map(|answers| PollFd::new(answers.descriptor(), os::poll::IN)));
         fds.extend(self.table.iter().filter_map(Child::interest).map(|(fd, hear, tell)| {
+        fds.extend(self.offer.iter().map(|offer| PollFd::new(offer.descriptor(), os::poll::IN)));
             let events = if hear { os::poll::IN } else { 0 } | if tell { os::poll::OUT } else { 0 };
             PollFd::new(fd, events)
         }));
@@ -372,30 +381,47 @@ impl<'a> Master<'a> {
             crate::log!(log::current(), Alert, "no more than {MAX_PROCESSES} processes can be spawned");
             return;
         }
-        let link = self.link();
-        match upgrade::start(&self.program.invocation, &self.cycle, link.as_ref()) {
+        self.offer_link();
+        match upgrade::start(&self.program.invocation, &self.cycle) {
             Some(pid) => self.table.insert(Child::new(pid, Kind::NewBinary, self.generation, None)),
-            None => self.table.part(),
+            None => {
+                self.offer = None;
+                self.table.part();
+            }
         }
     }
 
-    /// A link for the new master: its end, in which there is word of all workers already.
-    fn link(&mut self) -> Option<Channel> {
-        match Channel::pair() {
-            Ok((ours, theirs)) => {
+    /// Has a link ready for the new master, in which there is word of all workers already. Without one the upgrade goes
+    /// as it does between other programs.
+    fn offer_link(&mut self) {
+        let made = Channel::pair().and_then(|(ours, theirs)| Ok((ours, Offer::new(theirs)?)));
+        match made {
+            Ok((ours, offer)) => {
                 self.table.join(ours);
-                Some(theirs)
+                self.offer = Some(offer);
             }
             Err(error) => {
-                let what = Kind::NewBinary.name();
-                crate::log!(log::current(), Alert, "socketpair() failed while spawning \"{what}\"{}", Errno(&error));
-                None
+                let errno = Errno(&error);
+                crate::log!(
+                    log::current(),
+                    Warn,
+                    "there is no link to the new binary process, idle connections are closed{errno}"
+                );
             }
         }
     }
 
     /// Whether a master of another program file runs beside this one, started by it.
     fn upgrading(&self) -> bool {
+    /// Gives the link to the new master when that asks for it. If that has ended nobody will.
+    fn give_link(&mut self) {
+        let Some(offer) = &self.offer else { return };
+        let new = self.table.iter().find(|child| child.kind == Kind::NewBinary).map(|child| child.pid);
+        if new.is_none_or(|pid| offer.serve(pid)) {
+            self.offer = None;
+        }
+    }
+
         self.table.iter().any(|child| child.kind == Kind::NewBinary)
     }
 
