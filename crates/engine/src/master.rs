@@ -156,6 +156,7 @@ impl<'a> Master<'a> {
             return Some(birth);
         }
         self.escalate();
+        self.release();
         self.respawn()
     }
 
@@ -209,8 +210,8 @@ impl<'a> Master<'a> {
         // Who asks while a reload is under way asks for the next one.
         let answers = self.answers.iter().filter(|_| self.handover.is_none());
         fds.extend(answers.map(|answers| PollFd::new(answers.descriptor(), os::poll::IN)));
-        fds.extend(self.table.iter().filter_map(Child::interest).map(|(fd, hear, tell)| {
         fds.extend(self.offer.iter().map(|offer| PollFd::new(offer.descriptor(), os::poll::IN)));
+        fds.extend(self.table.iter().filter_map(Child::interest).map(|(fd, hear, tell)| {
             let events = if hear { os::poll::IN } else { 0 } | if tell { os::poll::OUT } else { 0 };
             PollFd::new(fd, events)
         }));
@@ -222,7 +223,8 @@ impl<'a> Master<'a> {
         let terminating = if let Stage::Terminating { next, .. } = self.stage { Some(next) } else { None };
         let respawn = self.respawns.iter().map(|(at, _)| *at).min();
         let look = self.watch.next().filter(|_| self.stage == Stage::Running);
-        let deadline = [self.handover, terminating, respawn, look].into_iter().flatten().min();
+        let release = self.unreleased.iter().map(|(at, _)| *at).min();
+        let deadline = [self.handover, terminating, respawn, look, release].into_iter().flatten().min();
         let timeout = deadline.map_or(-1, |at| at.saturating_duration_since(Instant::now()).as_millis() as i32 + 1);
         if let Err(error) = os::poll::poll(&mut fds, timeout)
             && error.kind() != io::ErrorKind::Interrupted
@@ -342,6 +344,7 @@ impl<'a> Master<'a> {
         let old = std::mem::replace(&mut self.cycle, cycle);
         old.replaced_by(&self.cycle, &|file| self.keeps(file));
         drop(old);
+        self.cycle.redirect_stderr();
         self.watch = Watch::new(&self.cycle);
         self.no_accepting = false;
         self.replace_workers()
@@ -353,7 +356,6 @@ impl<'a> Master<'a> {
         if let Some(birth) = self.start_workers() {
             return Some(birth);
         }
-        self.cycle.redirect_stderr();
         self.handover = Some(Instant::now() + HANDOVER);
         None
     }
@@ -411,8 +413,6 @@ impl<'a> Master<'a> {
         }
     }
 
-    /// Whether a master of another program file runs beside this one, started by it.
-    fn upgrading(&self) -> bool {
     /// Gives the link to the new master when that asks for it. If that has ended nobody will.
     fn give_link(&mut self) {
         let Some(offer) = &self.offer else { return };
@@ -422,6 +422,8 @@ impl<'a> Master<'a> {
         }
     }
 
+    /// Whether a master of another program file runs beside this one, started by it.
+    fn upgrading(&self) -> bool {
         self.table.iter().any(|child| child.kind == Kind::NewBinary)
     }
 
@@ -513,7 +515,11 @@ impl<'a> Master<'a> {
     fn child_ended(&mut self, child: &Child, exit: Exit) -> Born {
         let pid = child.pid;
         self.cycle.shared.accept.release_dead(pid);
-        self.cycle.zones.release_dead(pid, exit != Exit::Code(0));
+        // Behind others who wait for a lock there is no use in trying.
+        let (killed, later) = (exit != Exit::Code(0), !self.unreleased.is_empty());
+        if !self.cycle.zones.release_dead(pid, killed && !later) || (killed && later) {
+            self.unreleased.push((Instant::now() + RELEASE_WAIT, pid));
+        }
         if exit == Exit::Code(FATAL) {
             let what = child.kind.name();
             crate::log!(log::current(), Alert, "{what} {pid} exited with fatal code {FATAL} and cannot be respawned");
@@ -539,6 +545,18 @@ impl<'a> Master<'a> {
         upgrade::restore_pid_file(&self.cycle);
         systemd::ready("running");
         if self.no_accepting && self.stage == Stage::Running { self.roll_back() } else { None }
+    }
+
+    /// Takes back what those held who died while a zone was kept locked by somebody else.
+    fn release(&mut self) {
+        let now = Instant::now();
+        while let Some(at) = self.unreleased.iter().position(|(at, _)| *at <= now) {
+            let (_, pid) = self.unreleased.swap_remove(at);
+            if !self.cycle.zones.release_dead(pid, true) {
+                self.unreleased.push((Instant::now() + RELEASE_WAIT, pid));
+                return;
+            }
+        }
     }
 
     /// Starts again, later and later, what died before it was ready.
@@ -583,6 +601,8 @@ fn note_exit(what: &str, pid: i32, exit: Exit) {
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_millis(1000);
+/// How soon a zone that somebody keeps locked is tried again.
+const RELEASE_WAIT: Duration = Duration::from_secs(5);
 /// The wait before the first new start of a worker that died at its start; it doubles each time.
 const EARLY_WAIT: Duration = Duration::from_millis(100);
 const MAX_DOUBLINGS: u32 = 7;

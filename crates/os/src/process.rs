@@ -44,20 +44,31 @@ pub(crate) fn fork_unchecked() -> io::Result<Fork> {
 /// If the fork fails, or `f` panics.
 #[doc(hidden)]
 pub fn tests_fork(f: impl FnOnce()) -> i32 {
+    let pid = tests_spawn(f);
+    tests_wait(pid);
+    pid
+}
+
+/// The same, without waiting.
+#[doc(hidden)]
+pub fn tests_spawn(f: impl FnOnce()) -> i32 {
     // The test's other threads are no concern of a child that does little and ends without cleaning up.
     match fork_unchecked().expect("a fork") {
         Fork::Child => {
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
             exit_now(i32::from(done.is_err()));
         }
-        Fork::Parent(pid) => {
-            let mut status = 0;
-            // SAFETY: the kernel writes the status into its place.
-            check(unsafe { libc::waitpid(pid, &mut status, 0) }).expect("a child");
-            assert_eq!(status, 0, "the child succeeds");
-            pid
-        }
+        Fork::Parent(pid) => pid,
     }
+}
+
+/// Waits until a child of [`tests_spawn`] has ended well.
+#[doc(hidden)]
+pub fn tests_wait(pid: i32) {
+    let mut status = 0;
+    // SAFETY: the kernel writes the status into its place.
+    check(unsafe { libc::waitpid(pid, &mut status, 0) }).expect("a child");
+    assert_eq!(status, 0, "the child succeeds");
 }
 
 fn threads() -> usize {

@@ -47,11 +47,22 @@ impl<S: System> RawLock<'_, S> {
     /// died with it). True if what it protects may be half-changed: whoever gets this has to repair it and then call
     /// [`RawLock::repaired`]; should it die over that, the next one will be told the same.
     pub(crate) fn lock(&self, me: u32) -> bool {
-        if !self.spin(me) {
-            self.wait(me);
+        self.lock_within(me, u32::MAX).unwrap_or_default()
+    }
+
+    /// The same; `None` if somebody who lives has kept the lock for so many times [`PATIENCE`]: a process that is stopped.
+    pub(crate) fn lock_within(&self, me: u32, patience: u32) -> Option<bool> {
+        if !self.spin(me) && !self.wait(me, patience) {
+            return None;
         }
         // Written before the word was released, or by us.
-        self.interrupted.load(Ordering::Relaxed) != 0
+        Some(self.interrupted.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Who has it.
+    #[cfg(not(all(test, loom)))]
+    pub(crate) fn owner(&self) -> u32 {
+        self.state.load(Ordering::Relaxed) & !WAITERS
     }
 
     fn spin(&self, me: u32) -> bool {
@@ -66,7 +77,7 @@ impl<S: System> RawLock<'_, S> {
         false
     }
 
-    fn wait(&self, me: u32) {
+    fn wait(&self, me: u32, mut patience: u32) -> bool {
         loop {
             let seen = self.state.load(Ordering::Relaxed);
             let owner = seen & !WAITERS;
@@ -74,7 +85,7 @@ impl<S: System> RawLock<'_, S> {
                 // Others may sleep beside us, so the mark is set whether it was or not: one wake too many does no harm.
                 if self.take(seen, me) {
                     self.note(owner == me);
-                    return;
+                    return true;
                 }
                 continue;
             }
@@ -84,10 +95,18 @@ impl<S: System> RawLock<'_, S> {
             {
                 continue;
             }
-            if !self.system.wait(self.state, marked, PATIENCE) && self.system.has_ended(owner) && self.take(marked, me)
-            {
+            if self.system.wait(self.state, marked, PATIENCE) {
+                continue;
+            }
+            if self.system.has_ended(owner) && self.take(marked, me) {
                 self.note(true);
-                return;
+                return true;
+            }
+            if patience != u32::MAX {
+                patience = patience.saturating_sub(1);
+            }
+            if patience == 0 {
+                return false;
             }
         }
     }
