@@ -21,5 +21,5 @@ pub use client::{Connection, Response};
 pub use dns::NameServer;
 pub use folder::Folder;
 pub use server::{Server, Setup, binary, free_port};
-pub use tools::{EC, RSA, certificate, chromium, curl, openssl, python, python_h2, sha256, tool};
+pub use tools::{EC, Picture, RSA, certificate, chromium, curl, openssl, picture, python, python_h2, sha256, tool};
 pub use tunnel::{echo_over_reloads, pattern};

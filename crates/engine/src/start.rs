@@ -85,7 +85,7 @@ pub fn run(program: &mut Program, command_line: &str, started: impl FnOnce(&Cycl
     program.inherited = Inherited::take(&reporter);
     let program = &*program;
     systemd::init();
-    program.given.replace(systemd::given(&reporter));
+    program.given.borrow_mut().extend(systemd::given(&reporter));
     let Some(cycle) = Cycle::load(program, Purpose::Run, None, &reporter) else { return 1 };
     log::set_current(cycle.log.clone());
     close_unused(program, &cycle, &reporter);

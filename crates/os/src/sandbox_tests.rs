@@ -371,10 +371,8 @@ fn aborting_ends_the_process() {
         }
         crate::process::Fork::Parent(pid) => pid,
     };
-    let mut status = 0;
-    // SAFETY: the kernel writes the status into its place.
-    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-    assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGABRT, "{status}");
+    let exit = crate::process::wait_for(child).expect("a child");
+    assert!(matches!(exit, crate::process::Exit::Signal(libc::SIGABRT, _)), "{exit:?}");
 }
 
 const F_SETSIG: i32 = 10;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use ::upstream::Url;
 use buf::Buf;
-use conf::values::{flag, number, one_of};
+use conf::values::{number, one_of};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use expr::vars::Template;
 use wire::Span;
@@ -24,7 +24,7 @@ use super::redirect::{self, Redirect, Rule, refresh_url};
 use super::ssl::{self, UpstreamSslConf, UpstreamTls};
 use super::state::Exchange;
 use crate::core::blocks::{self, CurrentKind};
-use crate::core::conf::EVERYWHERE;
+use crate::core::conf::{EVERYWHERE, idle_flag};
 use crate::core::location::Handlers;
 use crate::core::output::itoa;
 use crate::core::phase::{Flow, Handler};
@@ -92,9 +92,10 @@ conf::table! {
     /// Accepted for compatibility: Tidegate's tables size themselves.
     "proxy_headers_hash_bucket_size" in EVERYWHERE, ONE, default "64",
         scalar(number) proxy_headers_hash_bucket_size: usize = 64;
-    /// Accepted for compatibility until responses can be cached.
+    /// Accepted for compatibility, with a warning for `off`: responses aren't cached yet.
     "proxy_cache_convert_head" in EVERYWHERE, Args::FLAG, default "on",
-        scalar(flag) proxy_cache_convert_head: bool = true;
+        scalar(|l: &mut Loader<'_>, d: &Directive| idle_flag(l, d, false, "responses aren't cached yet"))
+        proxy_cache_convert_head: bool = true;
 }
 
 /// `proxy_http_version`.
