@@ -298,7 +298,9 @@ mod tests {
     fn who_is_stopped_within_a_zone_stops_nobody_who_manages() {
         let zones = zones(&[("a", 65536, "m")]);
         zones.open(None).expect("memory");
-        zones.list[0].on_death(|map, pid| drop(map.insert(&pid.to_ne_bytes(), b"")));
+        zones.list[0].on_death(|map, pid| {
+            map.insert(&pid.to_ne_bytes(), b"");
+        });
         let (ready, told) = std::io::pipe().expect("a pipe");
         let child = os::process::tests_spawn(|| {
             zones.list[0].zone().with(|_| {

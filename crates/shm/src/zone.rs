@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU32;
 
-use crate::lock::{Kernel, RawLock};
+use crate::lock::{FOR_EVER, Kernel, RawLock};
 use crate::mapping::Place;
 use crate::{Map, Mapping, Memory};
 
@@ -62,7 +62,7 @@ impl Zone {
             held: Cell::new(false),
             report,
         };
-        let formatted = zone.locked(u32::MAX, |memory| Map::format(memory, seed()).is_some());
+        let formatted = zone.locked(FOR_EVER, |memory| Map::format(memory, seed()).is_some());
         if formatted == Ok(true) { Ok(zone) } else { Err(io::ErrorKind::OutOfMemory.into()) }
     }
 
@@ -81,7 +81,7 @@ impl Zone {
     /// # Panics
     /// If the zone is used within its own use.
     pub fn with<R>(&self, f: impl FnOnce(&mut Map<'_>) -> R) -> R {
-        match self.used(u32::MAX, f) {
+        match self.used(FOR_EVER, f) {
             Ok(result) => result,
             Err(Stuck(pid)) => unreachable!("{pid} has been waited for without end"),
         }
@@ -121,7 +121,7 @@ impl Zone {
     fn locked<R>(&self, patience: u32, f: impl FnOnce(Memory<'_>) -> R) -> Result<R, Stuck> {
         assert!(!self.held.get(), "zone \"{}\" is used within its own use", self.name);
         let lock = self.lock();
-        let Some(interrupted) = lock.lock_within(os::process::identity(), patience) else {
+        let Some(interrupted) = lock.lock(os::process::identity(), patience) else {
             return Err(Stuck(os::process::pid_of(lock.owner())));
         };
         self.held.set(true);
@@ -193,7 +193,7 @@ mod tests {
             let zone = Zone::new("one", 65536, ignore).expect("memory");
             zone.with(|map| map.insert(b"a", b"1")).expect("room");
             let child = os::process::tests_fork(|| {
-                let _ = zone.locked(u32::MAX, |mut memory| {
+                let _ = zone.locked(FOR_EVER, |mut memory| {
                     if broken {
                         memory.set_bytes(0, &[0x55; 1000]);
                     }
@@ -211,7 +211,7 @@ mod tests {
     fn a_panic_within_leaves_it_usable() {
         let zone = Zone::new("one", 65536, ignore).expect("memory");
         let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let _ = zone.locked(u32::MAX, |mut memory| {
+            let _ = zone.locked(FOR_EVER, |mut memory| {
                 memory.set_bytes(0, &[1; 64]);
                 panic!("within");
             });
