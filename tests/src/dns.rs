@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Answers questions for addresses over UDP; its thread ends with the test's process.
 #[derive(Debug)]
@@ -15,6 +16,11 @@ pub struct NameServer {
 impl NameServer {
     /// Starts one that says 127.0.0.1 for one name, and that there is no other.
     pub fn start(known: &str) -> NameServer {
+        NameServer::late(known, Duration::ZERO)
+    }
+
+    /// The same, but each answer comes only after a while.
+    pub fn late(known: &str, wait: Duration) -> NameServer {
         let socket = UdpSocket::bind(("127.0.0.1", 0)).expect("a port is free");
         let port = socket.local_addr().expect("it is bound").port();
         let asked = Arc::new(AtomicUsize::new(0));
@@ -23,7 +29,12 @@ impl NameServer {
             let mut question = [0; 512];
             while let Ok((len, peer)) = socket.recv_from(&mut question) {
                 count.fetch_add(1, Ordering::SeqCst);
-                let _ = socket.send_to(&answer(&question[..len], &known), peer);
+                let answer = answer(&question[..len], &known);
+                let Ok(socket) = socket.try_clone() else { return };
+                std::thread::spawn(move || {
+                    std::thread::sleep(wait);
+                    let _ = socket.send_to(&answer, peer);
+                });
             }
         });
         NameServer { port, asked }

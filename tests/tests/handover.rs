@@ -312,6 +312,40 @@ fn a_successor_that_is_full() {
     server.wait(|s| s.read("access.log").matches("/ws").count() == 20, "a line for each tunnel");
 }
 
+/// The new worker may open fewer files than there are connections: those that it has no room for wait, or make room, and
+/// each is closed in an orderly way or goes on.
+///
+/// Differs from nginx: both move to the new workers, with their sockets
+#[test]
+fn a_successor_at_its_limit_of_files() {
+    let method = std::env::var("TIDEGATE_USE").map(|method| format!("use {method};")).unwrap_or_default();
+    let text = |files: usize| {
+        format!(
+            "daemon off; pid nginx.pid; error_log error.log info; worker_rlimit_nofile {files};
+             events {{ {method} worker_connections 200; }} http {{ access_log off; keepalive_timeout 60s;
+             client_body_temp_path cb; proxy_temp_path pt; server {{ listen 127.0.0.1:%%PORT%%; return 200 x; }} }}"
+        )
+    };
+    let mut server = Setup::whole(&text(300)).start();
+    server.quiet();
+    let mut idle: Vec<Connection> = (0..100).map(|_| server.connect()).collect();
+    idle.iter_mut().for_each(|connection| drop(connection.get("/", "")));
+    server.configure(&text(50));
+    server.reload();
+    server.read_until("error.log", "recvmsg() failed (24: Too many open files)");
+    assert!(!server.read("error.log").contains("is lost"), "nothing vanishes");
+    server.wait(|s| s.get("/").status == 200, "a new client's answer");
+    let (mut answered, mut closed) = (0, 0);
+    for connection in &mut idle {
+        match connection.closed_soon() {
+            true => closed += 1,
+            false if connection.get("/", "").status == 200 => answered += 1,
+            false => {}
+        }
+    }
+    assert!(answered + closed == 100 && answered > 10, "{answered} are answered, {closed} closed");
+}
+
 /// The worker is shut in (`sandbox on`), and more is under way than fits into a message.
 /// Not in nginx: `sandbox on` shuts workers in
 #[test]

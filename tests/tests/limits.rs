@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use e2e::{Backend, Connection, Setup};
+use e2e::frames::Raw;
+use e2e::{Backend, Connection, EC, Server, Setup, certificate, secure};
 
 #[test]
 fn idle_connections_make_room() {
@@ -22,6 +23,98 @@ fn idle_connections_make_room() {
     assert_eq!(open, 5);
     server.read_until("error.log", "worker_connections are not enough, reusing connections");
     server.quiet();
+}
+
+/// A server with places for 64 connections, and one port for each way to begin.
+fn few_places(more: &str) -> Server {
+    let setup = Setup::whole(&format!(
+        "daemon off; pid nginx.pid; worker_processes 1; error_log error.log info;
+         events {{ worker_connections 64; %%USE%% }}
+         http {{ access_log off; client_body_temp_path cb; proxy_temp_path pt; {more}
+            server {{ listen 127.0.0.1:%%PORT%%; listen 127.0.0.1:%%TLS%% ssl; listen 127.0.0.1:%%PROXY%% proxy_protocol;
+               ssl_certificate own.crt; ssl_certificate_key own.key; http2 on;
+               location / {{ return 200 x; }} location /p {{ proxy_pass http://kept; }} }} }}"
+    ));
+    certificate(setup.folder(), "own", EC);
+    let mut server = setup.start();
+    server.quiet();
+    server
+}
+
+/// Whether five new clients are served while others hold their connections.
+fn serves(server: &Server, what: &str) {
+    for n in 0..5 {
+        assert_eq!(server.get("/").text(), "x", "{what}, new client {n}");
+    }
+}
+
+#[test]
+fn who_says_nothing_makes_room() {
+    let mut server = few_places("upstream kept { server 127.0.0.1:1; }");
+    for name in ["PORT", "TLS", "PROXY"] {
+        let silent: Vec<Connection> = (0..100).map(|_| Connection::open(server.port_of(name))).collect();
+        serves(&server, name);
+        drop(silent);
+    }
+    let port = server.port_of("PROXY");
+    let after_header: Vec<Connection> = (0..100)
+        .map(|_| {
+            let mut connection = Connection::open(port);
+            connection.try_send("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n");
+            connection
+        })
+        .collect();
+    serves(&server, "after the PROXY protocol's header");
+    drop(after_header);
+    let log = server.read_until("error.log", "[warn]");
+    assert!(log.contains("64 worker_connections are not enough, reusing connections"), "{log}");
+    assert!(!log.contains("[alert]"), "{log}");
+}
+
+#[test]
+fn idle_http2_connections_make_room() {
+    let server = few_places("upstream kept { server 127.0.0.1:1; }");
+    let port = server.port();
+    let idle: Vec<Raw> = (0..100).map(|_| Raw::on(port)).collect();
+    serves(&server, "HTTP/2");
+    drop(idle);
+    let handshaken: Vec<Connection> =
+        (0..80).map(|_| secure::connect(server.port_of("TLS"), &["-alpn", "h2"])).collect();
+    serves(&server, "HTTP/2 without a preface");
+    drop(handshaken);
+}
+
+/// Half a head is something, and isn't cut off for others.
+#[test]
+fn who_has_begun_keeps_the_place() {
+    let server = few_places("upstream kept { server 127.0.0.1:1; }");
+    let mut begun = server.connect();
+    begun.send("GET / HTTP/1.1\r\n");
+    let silent: Vec<Connection> = (0..150).map(|_| server.connect()).collect();
+    serves(&server, "beside one that has begun");
+    assert_eq!(begun.send("Host: a\r\n\r\n").response().text(), "x");
+    drop(silent);
+}
+
+#[test]
+fn connections_to_backends_find_places_and_make_room() {
+    let backend = Backend::start(|_| Backend::ok("y"));
+    let server = few_places(&format!("upstream kept {{ server 127.0.0.1:{}; keepalive 60; }}", backend.port));
+    let clients: Vec<std::thread::JoinHandle<u16>> = (0..20)
+        .map(|_| {
+            let port = server.port();
+            std::thread::spawn(move || Connection::open(port).get("/p", "Connection: close\r\n").status)
+        })
+        .collect();
+    for client in clients {
+        assert_eq!(client.join().ok(), Some(200));
+    }
+    let silent: Vec<Connection> = (0..150).map(|_| server.connect()).collect();
+    for n in 0..5 {
+        assert_eq!(server.get("/p").text(), "y", "proxied request {n}");
+    }
+    serves(&server, "beside kept connections");
+    drop(silent);
 }
 
 #[test]

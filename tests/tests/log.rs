@@ -1,6 +1,7 @@
 //! `access_log`, `log_format`, and the error log.
 
-use e2e::Setup;
+use e2e::{Server, Setup};
+use rustix::process::Signal;
 
 #[test]
 fn formats() {
@@ -69,4 +70,119 @@ fn errors_are_logged_with_their_request() {
     ] {
         assert!(line.contains(part), "{part:?} in {line:?}");
     }
+}
+
+/// Where a descriptor of a process leads.
+fn leads_to(pid: u32, descriptor: u32) -> String {
+    let target = std::fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).unwrap_or_default();
+    target.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The standard error streams of all processes.
+fn standard_errors(server: &Server) -> Vec<String> {
+    [server.pid()].into_iter().chain(server.children()).map(|pid| leads_to(pid, 2)).collect()
+}
+
+fn with_log(main: &str, inner: &str) -> String {
+    format!(
+        "daemon off; pid nginx.pid; {main} worker_processes 1; events {{ %%USE%% }}
+         http {{ access_log off; client_body_temp_path cb; proxy_temp_path pt;
+         server {{ listen 127.0.0.1:%%PORT%%; root none; {inner} location /own {{ error_log own.log; }} }} }}"
+    )
+    .replace("%%USE%%", &std::env::var("TIDEGATE_USE").map(|m| format!("use {m};")).unwrap_or_default())
+}
+
+#[test]
+fn standard_error_in_an_inner_level() {
+    let mut server = Setup::whole(&with_log("error_log error.log notice;", "error_log stderr;")).start();
+    server.quiet();
+    server.get("/first");
+    server.get("/own/second");
+    assert!(server.read_until("stderr", "/first").contains("failed (2: No such file or directory)"));
+    server.read_until("own.log", "/own/second");
+    assert!(!server.read("error.log").contains("/first") && !server.read("stderr").contains("/own/second"));
+    assert!(standard_errors(&server).iter().all(|name| name == "stderr"), "{:?}", standard_errors(&server));
+    server.signal(Signal::USR1);
+    server.read_until("error.log", "reopening logs");
+    server.get("/third");
+    server.read_until("stderr", "/third");
+    // Without it the stream is the log's file.
+    server.configure(&with_log("error_log error.log;", ""));
+    server.reload();
+    server.get("/fourth");
+    server.read_until("error.log", "/fourth");
+    assert!(standard_errors(&server).iter().all(|name| name == "error.log"), "{:?}", standard_errors(&server));
+}
+
+#[test]
+fn the_standard_error_stream_follows_the_log() {
+    let mut server = Setup::whole(&with_log("error_log error.log notice;", "")).start();
+    server.quiet();
+    assert!(standard_errors(&server).iter().all(|name| name == "error.log"), "{:?}", standard_errors(&server));
+    let path = |name: &str| server.folder().path().join(name);
+    std::fs::rename(path("error.log"), path("error.old")).expect("it is there");
+    server.signal(Signal::USR1);
+    server.wait(
+        |s| s.read("error.log").lines().count() >= 1 || standard_errors(s).iter().all(|name| name == "error.log"),
+        "the new file",
+    );
+    server.wait(|s| standard_errors(s).iter().all(|name| name == "error.log"), "the streams in the new file");
+    server.get("/x");
+    server.read_until("error.log", "/x");
+}
+
+#[test]
+fn without_a_file_the_default_log_is_kept_too() {
+    let syslog = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    let port = syslog.local_addr().expect("it is bound").port();
+    let main = format!("error_log syslog:server=127.0.0.1:{port} info;");
+    let mut server = Setup::whole(&with_log(&main, "")).start();
+    server.quiet();
+    server.get("/to-both");
+    server.read_until("error.log", "/to-both");
+    let mut message = [0; 4096];
+    syslog.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("a timeout");
+    let found = std::iter::from_fn(|| syslog.recv(&mut message).ok().map(|n| message[..n].to_vec()))
+        .any(|message| String::from_utf8_lossy(&message).contains("/to-both"));
+    assert!(found, "the syslog server has it");
+}
+
+#[test]
+fn bytes_are_written_as_they_are() {
+    let mut server = Setup::http(
+        "log_format plain escape=none \"$request|$arg_a\";
+         server { listen 127.0.0.1:%%PORT%%; root none; access_log plain.log plain; error_log error.log info;
+            location /denied { deny all; } }",
+    )
+    .start();
+    server.quiet();
+    let odd: &[u8] = b"\xff\xe9\xc3\xa9\xf4\x8f\xbf\xbf\x80";
+    for target in [&b"/file-%ff"[..], b"/denied"] {
+        let request = [
+            b"GET ",
+            target,
+            odd,
+            b"?a=",
+            odd,
+            b" HTTP/1.1\r\nHost: a\r\nReferer: ",
+            odd,
+            b"\r\nConnection: close\r\n\r\n",
+        ];
+        server.raw(request.concat());
+    }
+    server.raw([b"GET / HTTP/1.1\r\nHost: ", odd, b"\r\n\r\n"].concat());
+    let holds = |server: &Server, name: &str, bytes: &[u8]| {
+        let log = std::fs::read(server.folder().path().join(name)).unwrap_or_default();
+        log.windows(bytes.len()).any(|part| part == bytes)
+    };
+    for line in [
+        [b"open() \"", server.folder().path().as_os_str().as_encoded_bytes(), b"/none/file-\xff", odd, b"\" failed"]
+            .concat(),
+        [b"access forbidden by rule, client: 127.0.0.1, server: , request: \"GET /denied", odd, b"?a=", odd].concat(),
+        [b", referrer: \"", odd, b"\""].concat(),
+        [b"host: \"", odd, b"\""].concat(),
+    ] {
+        server.wait(|s| holds(s, "error.log", &line), &format!("{} in error.log", line.escape_ascii()));
+    }
+    server.wait(|s| holds(s, "plain.log", &[odd, b" HTTP/1.1|", odd].concat()), "the bytes in the access log");
 }

@@ -270,6 +270,43 @@ fn clients_certificates_are_asked_about() {
     }
 }
 
+/// The name of a responder is looked up for a client that is gone when the answer comes, or whose worker leaves.
+#[test]
+fn names_of_responders_come_late() {
+    let late = Duration::from_secs(1);
+    let (authority, names) = (Authority::new(), NameServer::late("ocsp.test", late));
+    let server = format!(
+        "server {{ listen 127.0.0.1:%%PORT%% ssl; resolver 127.0.0.1:{0} ipv6=off; }}
+         server {{ listen 127.0.0.1:%%PORT_short%% ssl; resolver 127.0.0.1:{0} ipv6=off; resolver_timeout 300ms; }}
+         server {{ listen 127.0.0.1:%%PORT_left%% ssl; resolver 127.0.0.1:{0} ipv6=off; }}",
+        names.port
+    );
+    let mut server = asking(&authority, &server).start();
+    server.quiet();
+    let _responder = authority.respond();
+    let (crt, key) = (authority.file("named.crt"), authority.file("named.key"));
+    let given_up = |port: u16, after: &str| {
+        let url = format!("https://127.0.0.1:{port}/");
+        let options = ["-s", "-k", "-m", after, "--cert", &crt, "--key", &key, &url];
+        let status = std::process::Command::new("curl").args(options).status().expect("curl is installed");
+        assert!(!status.success(), "the client has left");
+    };
+    given_up(server.port(), "0.4");
+    assert!(names.asked() > 0, "the question");
+    // Its answer has come by now, and is nobody's.
+    std::thread::sleep(late);
+    assert_eq!(verify(&server, "PORT_short", &authority, "named"), FAILED, "it comes too late");
+    // One whose resolver knows no name yet.
+    let before = server.children();
+    given_up(server.port_of("PORT_left"), "0.4");
+    server.signal(rustix::process::Signal::HUP);
+    server.wait(|s| s.children().iter().all(|pid| !before.contains(pid)), "the old worker's end");
+    std::thread::sleep(late);
+    assert_eq!(verify(&server, "PORT", &authority, "named"), GOOD);
+    let log = server.read("error.log");
+    assert!(!log.contains("[alert]") && !log.contains("[emerg]"), "{log}");
+}
+
 /// Over a reload connections move to new workers, which ask no responder.
 /// Differs from nginx: both move to the new workers
 #[test]

@@ -291,6 +291,73 @@ fn there_and_back(first: &Path, second: &Path, tell_apart: bool) {
     site.stop();
 }
 
+/// Between two programs twelve times: neither holds more at the end than at the beginning.
+fn nothing_gathers(first: &Path, second: &Path) {
+    let site = Site::new();
+    site.forget_method();
+    let mut master = site.start(first);
+    site.wait("its workers", || children(master).len() == 2);
+    let mut held: Vec<Vec<usize>> = Vec::new();
+    for round in 0..12 {
+        let program = if round % 2 == 0 { second } else { first };
+        let new = site.upgrade(master, program);
+        site.send_away(master);
+        site.end(master, Signal::QUIT);
+        site.wait("the old pid file's end", || site.old_pid().is_none());
+        master = new;
+        // The master's, and the workers': those once the connections are over that were made for the names.
+        let holds = || [master].into_iter().chain(children(master)).map(descriptors).collect::<Vec<_>>();
+        match held.iter().rev().nth(1) {
+            Some(earlier) => {
+                let what = format!("as many descriptors as two rounds ago, {earlier:?}; now {:?}", holds());
+                site.wait(&what, || holds() == *earlier);
+            }
+            None => site.wait("workers that are complete", || {
+                let now = holds();
+                std::thread::sleep(Duration::from_millis(100));
+                holds() == now
+            }),
+        }
+        held.push(holds());
+        site.names();
+    }
+    site.stop();
+}
+
+#[test]
+fn nothing_gathers_between_two_of_ours() {
+    nothing_gathers(&binary(), &binary());
+}
+
+#[test]
+fn nothing_gathers_between_ours_and_nginx() {
+    let Some(nginx) = nginx() else { return };
+    nothing_gathers(&binary(), &nginx);
+}
+
+/// Beside the standard streams it gets what `NGINX` names, whatever it is.
+#[test]
+fn the_new_program_inherits_listening_sockets_only() {
+    let site = Site::new();
+    let master = site.start(&binary());
+    let seen = site.path("seen");
+    let list = format!("for fd in /proc/$$/fd/*; do echo ${{fd##*/}}=$(readlink $fd); done > {0}.new", seen.display());
+    site.put_script(&format!("#!/bin/sh\n{list}\nenv >> {0}.new\nmv {0}.new {0}\n", seen.display()));
+    signal(master, Signal::USR2);
+    site.wait("the list", || seen.exists());
+    let seen = fs::read_to_string(seen).expect("it is there");
+    let value = seen.lines().find_map(|line| line.strip_prefix("NGINX=")).expect("a variable");
+    let named: Vec<&str> = value.split(';').filter(|number| !number.is_empty()).collect();
+    assert_eq!(named.len(), 3 + 1, "three addresses, one of them with a socket for each worker: {seen}");
+    let sockets = seen.lines().filter_map(|line| line.split_once("=socket:["));
+    let others: Vec<_> = sockets.map(|(number, _)| number).filter(|number| !named.contains(number)).collect();
+    assert!(others.is_empty(), "{others:?} in {seen}");
+    assert!(!seen.contains("TIDEGATE_LINK"), "{seen}");
+    site.wait("the pid file's old name", || site.pid() == Some(master) && site.old_pid().is_none());
+    // The program's file is the script by now.
+    site.end(master, Signal::QUIT);
+}
+
 #[test]
 fn there_and_back_again() {
     there_and_back(&binary(), &binary(), false);

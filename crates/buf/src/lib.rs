@@ -12,6 +12,7 @@ pub mod escape;
 pub mod parse;
 mod pool;
 mod secret;
+pub mod text;
 
 pub use buffer::Buf;
 pub use bytes::Bytes;

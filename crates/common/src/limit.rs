@@ -75,7 +75,7 @@ pub fn key<P: Proto>(zone: &SharedZone, session: &mut P::Session, kind: Kind) ->
     let mut value = Vec::new();
     key.template.render(session, &mut value);
     if value.len() > kind.longest_key {
-        let shown = String::from_utf8_lossy(&value);
+        let shown = buf::text::encode(&value);
         let (text, longest) = (&key.text, kind.longest_key);
         let message = format_args!("the value of the \"{text}\" key is more than {longest} bytes: \"{shown}\"");
         P::log(session, Level::Error, message);

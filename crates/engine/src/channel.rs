@@ -83,19 +83,30 @@ impl Channel {
         os::channel::send(self.fd.as_raw_fd(), &bytes, fds)
     }
 
+    /// Throws the next message away, with its descriptors.
+    pub fn discard(&self) -> io::Result<()> {
+        os::channel::discard(self.fd.as_raw_fd())
+    }
+
     /// The next message, by way of `scratch`: [`SMALL`] bytes where no hand-over is expected, else [`LARGE`]. Errors:
     /// `WouldBlock`, there is none; `UnexpectedEof`, nobody is left at the other end; `InvalidData`, it is none of ours
-    /// (and has been taken from the channel, so the next can be read).
+    /// (and has been taken from the channel, so the next can be read); one that [`lacks_descriptors`] knows, the process
+    /// is at its limit of open files (and the message is still there, with all that came with it).
     pub fn recv(&self, scratch: &mut [u8]) -> io::Result<Received> {
-        let (length, fds) = os::channel::recv(self.fd.as_raw_fd(), scratch)?;
-        if length == 0 {
+        let os::channel::Received { len, fds, cut } = os::channel::recv(self.fd.as_raw_fd(), scratch)?;
+        if len == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let message = scratch.get(..length).and_then(Message::decode);
+        let message = scratch.get(..len).filter(|_| !cut).and_then(Message::decode);
         let message = message.filter(|message| message.takes(fds.len()));
-        buf::wipe(&mut scratch[..length]);
+        buf::wipe(&mut scratch[..len]);
         Ok(Received { message: message.ok_or(io::ErrorKind::InvalidData)?, fds })
     }
+}
+
+/// Whether a message couldn't be received because the process is at its limit of open files.
+pub fn lacks_descriptors(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(EMFILE)
 }
 
 impl AsFd for Channel {
@@ -211,6 +222,8 @@ pub const SMALL: usize = 32;
 /// Room for every message.
 pub const LARGE: usize = MAX_PAYLOAD + 16;
 
+const EMFILE: i32 = 24;
+
 const OPEN_CHANNEL: u8 = 1;
 const CLOSE_CHANNEL: u8 = 2;
 const QUIT: u8 = 3;
@@ -280,6 +293,24 @@ mod tests {
         drop(one);
         assert_eq!(kind(other.recv(&mut scratch)), Err(io::ErrorKind::UnexpectedEof));
         assert!(other.send(&Message::Ready, &[]).is_err());
+    }
+
+    #[test]
+    fn a_message_waits_for_descriptors() {
+        os::process::tests_fork(|| {
+            let (one, other) = Channel::pair().expect("a pair");
+            let message = Message::HandOver { kind: 1, payload: b"state".to_vec().into() };
+            let mut scratch = vec![0; LARGE];
+            one.send(&message, &[one.as_fd(), other.as_fd()]).expect("there is room");
+            os::process::set_soft_limit(os::process::Limit::Files, 256).expect("a limit");
+            let mut files: Vec<OwnedFd> = std::iter::from_fn(|| one.as_fd().try_clone_to_owned().ok()).collect();
+            assert!(other.recv(&mut scratch).is_err_and(|error| lacks_descriptors(&error)));
+            files.pop();
+            assert!(other.recv(&mut scratch).is_err_and(|error| lacks_descriptors(&error)), "room for one of two");
+            files.clear();
+            let received = other.recv(&mut scratch).expect("it was kept");
+            assert_eq!((received.message, received.fds.len()), (message, 2));
+        });
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A cycle: one configuration with all that belongs to it, from its reading until the next one replaces it.
 
 use std::cell::RefCell;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -226,6 +226,25 @@ impl Cycle {
         self.listening.iter().chain(retired.iter().filter(|one| !one.listen.addr.is_unix())).cloned().collect()
     }
 
+    /// What goes to the standard error stream from now on goes to the log's file, unless the configuration logs to that
+    /// stream in any place.
+    pub fn redirect_stderr(&self) {
+        if self.log_files.uses_stderr() {
+            return;
+        }
+        let Some(file) = self.log.first_file() else { return };
+        let result = file.with_descriptor(|fd| os::io::dup2(fd.as_raw_fd(), 2)).unwrap_or(Ok(()));
+        if let Err(error) = result {
+            crate::log!(self.log, Alert, "dup2(STDERR) failed{}", Errno(&error));
+        }
+    }
+
+    /// Opens all log files again, as [`crate::log::LogFiles::reopen_all`] says.
+    pub fn reopen_logs(&self, owner: Option<u32>) {
+        self.log_files.reopen_all(owner);
+        self.redirect_stderr();
+    }
+
     /// The workers of this cycle have started: sockets that only older ones had get no further connections.
     pub fn give_up_retired(&self) {
         listening::retire(&self.retired.take());
@@ -363,19 +382,23 @@ fn build(loader: &mut Loader<'_>, frame: &Frame, program: &Program, old: Option<
     Ok(Built { main, log, apps })
 }
 
-/// The outermost log: what `error_log` says, else the command line's or the personality's.
+/// The outermost log: what `error_log` says. Unless that names a file or the standard error stream, the command line's or
+/// the personality's too: what a syslog server never gets, or memory forgets, is to be found there.
 fn log_of(main: &Set, loader: &mut Loader<'_>, program: &Program) -> Log {
     let configured = &main.get::<ErrlogConf>().error_log;
-    if !configured.is_empty() {
+    if configured.iter().any(|log| matches!(log.target, Target::File(_) | Target::Stderr)) {
         return Log::new(configured);
     }
     let level = Level::Error;
-    if program.error_log == Path::new("stderr") {
-        return Log::stderr(if matches!(program.conf, ConfSource::BuiltIn(..)) { Level::Warn } else { level });
-    }
-    let path = program.prefix.join(&program.error_log);
-    let target = Target::File(loader.store.entry::<LogFiles>().get(&path));
-    Log::new(&[ErrorLog { target, level }])
+    let files = loader.store.entry::<LogFiles>();
+    let default = if program.error_log == Path::new("stderr") {
+        files.note_stderr();
+        let level = if matches!(program.conf, ConfSource::BuiltIn(..)) { Level::Warn } else { level };
+        ErrorLog { target: Target::Stderr, level }
+    } else {
+        ErrorLog { target: Target::File(files.get(&program.prefix.join(&program.error_log))), level }
+    };
+    Log::new(&[&configured[..], &[default]].concat())
 }
 
 /// Opens files and sockets.

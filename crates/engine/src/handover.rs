@@ -79,6 +79,8 @@ pub struct Handover {
     predecessors: RefCell<Vec<i32>>,
     /// Parcels that no channel had room for.
     waiting: RefCell<VecDeque<Letter>>,
+    /// Since when there has been room in none.
+    stuck_since_ms: Cell<Option<u64>>,
     /// Who has the next turn.
     turn: Cell<usize>,
     /// The number of the last question.
@@ -119,6 +121,7 @@ impl Handover {
             successors: RefCell::default(),
             predecessors: RefCell::default(),
             waiting: RefCell::default(),
+            stuck_since_ms: Cell::new(None),
             turn: Cell::new(0),
             question: Cell::new(0),
             given: Cell::new(0),
@@ -357,14 +360,34 @@ impl Handover {
         loop {
             let Some(letter) = self.waiting.borrow_mut().pop_front() else { return };
             match self.post(&letter) {
-                Posted::Sent => self.given.set(self.given.get() + 1),
+                Posted::Sent => {
+                    self.stuck_since_ms.set(None);
+                    self.given.set(self.given.get() + 1);
+                }
                 Posted::Full => {
                     self.waiting.borrow_mut().push_front(letter);
-                    return;
+                    if !self.give_up_stuck() {
+                        return;
+                    }
                 }
                 Posted::Nobody => self.take_back(letter.unpack()),
             }
         }
+    }
+
+    /// Who has read nothing for so long, because the process is stopped, takes nothing over; whether that was found.
+    fn give_up_stuck(&self) -> bool {
+        let now = rt::now_ms();
+        match self.stuck_since_ms.get() {
+            None => self.stuck_since_ms.set(Some(now)),
+            Some(since) if now >= since + PATIENCE_MS => {
+                self.stuck_since_ms.set(None);
+                self.successors.borrow_mut().iter_mut().for_each(|known| known.gone = true);
+                return true;
+            }
+            Some(_) => {}
+        }
+        false
     }
 
     fn post(&self, letter: &Letter) -> Posted {
@@ -526,6 +549,8 @@ mod tests {
     }
 
     struct Worker {
+        /// A process that is stopped hears nothing.
+        stopped: Cell<bool>,
         handover: Rc<Handover>,
         app: Rc<Notes>,
         channel: Channel,
@@ -549,7 +574,7 @@ mod tests {
             let (mut peers, app) = (Peers::new(), Rc::new(Notes::default()));
             peers.open(1, os::process::pid(), 1 - generation, other);
             let handover = Handover::new(Rc::new(RefCell::new(peers)), generation, vec![app.clone()], takes);
-            Worker { handover, app, channel }
+            Worker { stopped: Cell::new(false), handover, app, channel }
         };
         let ((to_old, old), (to_new, new)) = (Channel::pair().expect("a pair"), Channel::pair().expect("a pair"));
         (worker(0, true, old, to_new), worker(1, true, new, to_old))
@@ -562,14 +587,20 @@ mod tests {
 
     /// Runs `test` while both workers hear what they are told.
     fn run<F: Future<Output = ()>>(test: impl FnOnce(Rc<Worker>, Rc<Worker>) -> F) {
-        let runtime = rt::Runtime::new(rt::Options::default()).expect("a runtime");
+        run_by(rt::Driver::default(), test);
+    }
+
+    fn run_by<F: Future<Output = ()>>(driver: rt::Driver, test: impl FnOnce(Rc<Worker>, Rc<Worker>) -> F) {
+        let runtime = rt::Runtime::new(rt::Options { driver, ..rt::Options::default() }).expect("a runtime");
         let (old, new) = workers();
         let (old, new) = (Rc::new(old), Rc::new(new));
         runtime.block_on(async {
             for worker in [old.clone(), new.clone()] {
                 rt::spawn(async move {
                     loop {
-                        worker.hear();
+                        if !worker.stopped.get() {
+                            worker.hear();
+                        }
                         rt::sleep(1).await;
                     }
                 });
@@ -604,6 +635,22 @@ mod tests {
             let back: Vec<_> = (0..60).map(|kind| (kind, 100_000, 2, true)).collect();
             assert_eq!(*old.app.adopted.borrow(), back, "before the last answer");
             assert_eq!((old.handover.given(), new.app.adopted.borrow().len()), (0, 0));
+        });
+    }
+
+    /// In virtual time: it is a matter of seconds.
+    #[test]
+    fn who_reads_nothing_is_not_waited_for_without_end() {
+        run_by(rt::Driver::Sim(1), async |old, new| {
+            assert!(old.handover.begin().await);
+            new.stopped.set(true);
+            (0..3000).for_each(|n| old.handover.give(parcel(1, n, 1)));
+            let waiting = old.handover.waiting();
+            let begin = rt::now_ms();
+            old.handover.settle().await;
+            assert!(waiting > 0 && old.handover.waiting() == 0);
+            assert_eq!(old.app.adopted.borrow().len(), waiting, "what was not sent is served here");
+            assert!(rt::now_ms() - begin < 3 * PATIENCE_MS, "{}", rt::now_ms() - begin);
         });
     }
 

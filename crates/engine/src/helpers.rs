@@ -94,7 +94,7 @@ async fn obey(inbox: &Inbox, cycle: &Cycle, daemon: bool) {
             }
             Action::Reopen => {
                 crate::log!(log::current(), Notice, "reopening logs");
-                cycle.log_files.reopen_all(None);
+                cycle.reopen_logs(None);
             }
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! What a worker is told: by signals, by the master over the channel, and by other workers.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use os::signal::Signal;
 
-use crate::channel::{Channel, LARGE, Message, Received};
+use crate::channel::{Channel, LARGE, Message, Received, lacks_descriptors};
 use crate::log::{self, Errno};
 use crate::peers::Peers;
 use crate::signals::{self, Action};
@@ -20,6 +20,8 @@ pub struct Inbox {
     /// None in a process without a master, and when nobody is left who could say something.
     channel: RefCell<Option<Rc<rt::AsyncFd<Channel>>>>,
     scratch: RefCell<Vec<u8>>,
+    /// Since when a message is waiting that there are no descriptors for.
+    short_since_ms: Cell<Option<u64>>,
     peers: Rc<RefCell<Peers>>,
 }
 
@@ -48,7 +50,7 @@ impl Inbox {
         let scratch = if channel.is_some() { vec![0; LARGE] } else { Vec::new() };
         let channel = channel.map(rt::AsyncFd::new).transpose()?.map(Rc::new);
         let (channel, scratch, peers) = (RefCell::new(channel), RefCell::new(scratch), Rc::new(RefCell::new(peers)));
-        Ok(Inbox { signals, channel, scratch, peers })
+        Ok(Inbox { signals, channel, scratch, short_since_ms: Cell::new(None), peers })
     }
 
     /// The other workers, as far as this one has heard.
@@ -82,10 +84,43 @@ impl Inbox {
     /// The channel's next message.
     async fn message(&self) -> io::Result<Received> {
         let channel = self.channel.borrow().clone();
-        match channel {
-            Some(channel) => channel.read(|channel| channel.recv(&mut self.scratch.borrow_mut())).await,
-            None => std::future::pending().await,
+        let Some(channel) = channel else { return std::future::pending().await };
+        loop {
+            let received = channel.read(|channel| channel.recv(&mut self.scratch.borrow_mut())).await;
+            match received {
+                Err(error) if lacks_descriptors(&error) => self.make_room(channel.get_ref(), &error).await?,
+                received => {
+                    self.short_since_ms.set(None);
+                    return received;
+                }
+            }
         }
+    }
+
+    /// The process is at its limit of open files. What another worker gives away stays in the channel while idle
+    /// connections are closed for it; behind it stand the master's commands, so it isn't kept for ever.
+    async fn make_room(&self, channel: &Channel, error: &io::Error) -> io::Result<()> {
+        let now = rt::now_ms();
+        match self.short_since_ms.get() {
+            None => {
+                crate::log!(log::current(), Crit, "recvmsg() failed{}, closing idle connections", Errno(error));
+                self.short_since_ms.set(Some(now));
+            }
+            Some(since) if now >= since + PATIENCE_MS => {
+                crate::log!(
+                    log::current(),
+                    Alert,
+                    "what was handed over is lost, no files can be opened{}",
+                    Errno(error)
+                );
+                self.short_since_ms.set(None);
+                return channel.discard();
+            }
+            Some(_) => {}
+        }
+        rt::close_oldest();
+        rt::sleep(RETRY_MS).await;
+        Ok(())
     }
 
     /// What a message asks for; what is about peers is noted here.
@@ -123,6 +158,10 @@ impl Inbox {
         }
     }
 }
+
+/// How long a message waits for descriptors.
+const PATIENCE_MS: u64 = 5000;
+const RETRY_MS: u64 = 20;
 
 /// Which of two futures ended first.
 pub enum Either<A, B> {

@@ -16,6 +16,7 @@ use crate::answers::Answers;
 use crate::channel::{Channel, Message};
 use crate::cycle::{Cycle, Program, Purpose};
 use crate::helpers;
+use crate::link::Offer;
 use crate::log::{self, Errno};
 use crate::personality::personality;
 use crate::process_table::{Child, Kind, MAX_PROCESSES, ProcessTable, State};
@@ -61,6 +62,10 @@ pub struct Master<'a> {
     early_deaths: u32,
     /// Who asked for a reload waits here for its outcome.
     answers: Option<Answers>,
+    /// Of whom something is still to be taken back, and when that is tried again.
+    unreleased: Vec<(Instant, i32)>,
+    /// A link for the new binary, until it asks for it.
+    offer: Option<Offer>,
     /// Files that may change.
     watch: Watch,
 }
@@ -102,6 +107,8 @@ impl<'a> Master<'a> {
             respawns: Vec::new(),
             early_deaths: 0,
             answers: answers(),
+            offer: None,
+            unreleased: Vec::new(),
             watch,
         })
     }
@@ -125,6 +132,7 @@ impl<'a> Master<'a> {
 
     /// Everything that is due.
     fn turn(&mut self) -> Born {
+        self.give_link();
         self.table.hear();
         while let Ok(Some(signal)) = self.signals.read() {
             let action = self.judge(signal.number);
@@ -148,6 +156,7 @@ impl<'a> Master<'a> {
             return Some(birth);
         }
         self.escalate();
+        self.release();
         self.respawn()
     }
 
@@ -201,6 +210,7 @@ impl<'a> Master<'a> {
         // Who asks while a reload is under way asks for the next one.
         let answers = self.answers.iter().filter(|_| self.handover.is_none());
         fds.extend(answers.map(|answers| PollFd::new(answers.descriptor(), os::poll::IN)));
+        fds.extend(self.offer.iter().map(|offer| PollFd::new(offer.descriptor(), os::poll::IN)));
         fds.extend(self.table.iter().filter_map(Child::interest).map(|(fd, hear, tell)| {
             let events = if hear { os::poll::IN } else { 0 } | if tell { os::poll::OUT } else { 0 };
             PollFd::new(fd, events)
@@ -213,7 +223,8 @@ impl<'a> Master<'a> {
         let terminating = if let Stage::Terminating { next, .. } = self.stage { Some(next) } else { None };
         let respawn = self.respawns.iter().map(|(at, _)| *at).min();
         let look = self.watch.next().filter(|_| self.stage == Stage::Running);
-        let deadline = [self.handover, terminating, respawn, look].into_iter().flatten().min();
+        let release = self.unreleased.iter().map(|(at, _)| *at).min();
+        let deadline = [self.handover, terminating, respawn, look, release].into_iter().flatten().min();
         let timeout = deadline.map_or(-1, |at| at.saturating_duration_since(Instant::now()).as_millis() as i32 + 1);
         if let Err(error) = os::poll::poll(&mut fds, timeout)
             && error.kind() != io::ErrorKind::Interrupted
@@ -333,6 +344,7 @@ impl<'a> Master<'a> {
         let old = std::mem::replace(&mut self.cycle, cycle);
         old.replaced_by(&self.cycle, &|file| self.keeps(file));
         drop(old);
+        self.cycle.redirect_stderr();
         self.watch = Watch::new(&self.cycle);
         self.no_accepting = false;
         self.replace_workers()
@@ -371,25 +383,42 @@ impl<'a> Master<'a> {
             crate::log!(log::current(), Alert, "no more than {MAX_PROCESSES} processes can be spawned");
             return;
         }
-        let link = self.link();
-        match upgrade::start(&self.program.invocation, &self.cycle, link.as_ref()) {
+        self.offer_link();
+        match upgrade::start(&self.program.invocation, &self.cycle) {
             Some(pid) => self.table.insert(Child::new(pid, Kind::NewBinary, self.generation, None)),
-            None => self.table.part(),
+            None => {
+                self.offer = None;
+                self.table.part();
+            }
         }
     }
 
-    /// A link for the new master: its end, in which there is word of all workers already.
-    fn link(&mut self) -> Option<Channel> {
-        match Channel::pair() {
-            Ok((ours, theirs)) => {
+    /// Has a link ready for the new master, in which there is word of all workers already. Without one the upgrade goes
+    /// as it does between other programs.
+    fn offer_link(&mut self) {
+        let made = Channel::pair().and_then(|(ours, theirs)| Ok((ours, Offer::new(theirs)?)));
+        match made {
+            Ok((ours, offer)) => {
                 self.table.join(ours);
-                Some(theirs)
+                self.offer = Some(offer);
             }
             Err(error) => {
-                let what = Kind::NewBinary.name();
-                crate::log!(log::current(), Alert, "socketpair() failed while spawning \"{what}\"{}", Errno(&error));
-                None
+                let errno = Errno(&error);
+                crate::log!(
+                    log::current(),
+                    Warn,
+                    "there is no link to the new binary process, idle connections are closed{errno}"
+                );
             }
+        }
+    }
+
+    /// Gives the link to the new master when that asks for it. If that has ended nobody will.
+    fn give_link(&mut self) {
+        let Some(offer) = &self.offer else { return };
+        let new = self.table.iter().find(|child| child.kind == Kind::NewBinary).map(|child| child.pid);
+        if new.is_none_or(|pid| offer.serve(pid)) {
+            self.offer = None;
         }
     }
 
@@ -459,7 +488,7 @@ impl<'a> Master<'a> {
 
     fn reopen(&mut self) {
         crate::log!(log::current(), Notice, "reopening logs");
-        self.cycle.log_files.reopen_all(self.cycle.owner().map(|owner| owner.user.uid));
+        self.cycle.reopen_logs(self.cycle.owner().map(|owner| owner.user.uid));
         self.tell(|_| true, &Message::Reopen, SIGUSR1);
     }
 
@@ -486,7 +515,11 @@ impl<'a> Master<'a> {
     fn child_ended(&mut self, child: &Child, exit: Exit) -> Born {
         let pid = child.pid;
         self.cycle.shared.accept.release_dead(pid);
-        self.cycle.zones.release_dead(pid, exit != Exit::Code(0));
+        // Behind others who wait for a lock there is no use in trying.
+        let (killed, later) = (exit != Exit::Code(0), !self.unreleased.is_empty());
+        if !self.cycle.zones.release_dead(pid, killed && !later) || (killed && later) {
+            self.unreleased.push((Instant::now() + RELEASE_WAIT, pid));
+        }
         if exit == Exit::Code(FATAL) {
             let what = child.kind.name();
             crate::log!(log::current(), Alert, "{what} {pid} exited with fatal code {FATAL} and cannot be respawned");
@@ -512,6 +545,18 @@ impl<'a> Master<'a> {
         upgrade::restore_pid_file(&self.cycle);
         systemd::ready("running");
         if self.no_accepting && self.stage == Stage::Running { self.roll_back() } else { None }
+    }
+
+    /// Takes back what those held who died while a zone was kept locked by somebody else.
+    fn release(&mut self) {
+        let now = Instant::now();
+        while let Some(at) = self.unreleased.iter().position(|(at, _)| *at <= now) {
+            let (_, pid) = self.unreleased.swap_remove(at);
+            if !self.cycle.zones.release_dead(pid, true) {
+                self.unreleased.push((Instant::now() + RELEASE_WAIT, pid));
+                return;
+            }
+        }
     }
 
     /// Starts again, later and later, what died before it was ready.
@@ -556,6 +601,8 @@ fn note_exit(what: &str, pid: i32, exit: Exit) {
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_millis(1000);
+/// How soon a zone that somebody keeps locked is tried again.
+const RELEASE_WAIT: Duration = Duration::from_secs(5);
 /// The wait before the first new start of a worker that died at its start; it doubles each time.
 const EARLY_WAIT: Duration = Duration::from_millis(100);
 const MAX_DOUBLINGS: u32 = 7;

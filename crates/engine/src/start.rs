@@ -1,7 +1,5 @@
 //! From the command line's wishes to a running server.
 
-use std::io;
-use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,7 +8,7 @@ use os::signal::{SIGHUP, SIGQUIT, SIGTERM, SIGUSR1};
 use crate::answers::Question;
 use crate::cycle::{Cycle, Program, Purpose};
 use crate::listening;
-use crate::log::{self, Errno, Level, Target};
+use crate::log::{self, Errno, Level};
 use crate::master::{Master, Outcome};
 use crate::panics;
 use crate::peers::Peers;
@@ -111,7 +109,7 @@ pub fn run(program: &mut Program, command_line: &str, started: impl FnOnce(&Cycl
         reporter.with_log(cycle.log.clone()).say(Level::Emerg, &message);
         return 1;
     }
-    redirect_stderr(&cycle);
+    cycle.redirect_stderr();
     started(&cycle);
     if let Some(launch) = launch {
         launch.done();
@@ -174,20 +172,6 @@ fn note_start(cycle: &Cycle) {
         if connections > limit {
             crate::log!(log, Warn, "{connections} worker_connections exceed open file resource limit: {limit}");
         }
-    }
-}
-
-/// What goes to the standard error stream from now on goes to the log's file.
-fn redirect_stderr(cycle: &Cycle) {
-    if cycle.log.is_stderr() {
-        return;
-    }
-    let result: io::Result<()> = match cycle.log.first_target() {
-        Some(Target::File(file)) => file.with_descriptor(|fd| os::io::dup2(fd.as_raw_fd(), 2)).unwrap_or(Ok(())),
-        _ => Ok(()),
-    };
-    if let Err(error) = result {
-        crate::log!(cycle.log, Alert, "dup2(STDERR) failed{}", Errno(&error));
     }
 }
 

@@ -5,8 +5,8 @@
 //! replaced by this program and this program by nginx. The new master finds its sockets by their addresses, writes the
 //! pid file and starts workers; both generations of programs then accept, until one of the two masters is told to end.
 //!
-//! A variable of our own beside it, `TIDEGATE_LINK=1;PID;8`, names this master and the new one's end of the link between
-//! them (see [`crate::link`]). nginx knows nothing of it, and sets none: then each program closes what is idle.
+//! Nothing else goes along. If the new program is this one too it asks the old master for a link ([`crate::link`]); with
+//! nginx on either side there is none, and each program closes what is idle.
 //!
 //! What differs from nginx: a program started by a bare name is looked for in `PATH` as the shell did it; the whole
 //! environment goes on instead of what `env` names; a master in the foreground can be replaced too.
@@ -14,11 +14,10 @@
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use os::SockAddr;
 use os::process::Fork;
 use os::socket;
 
@@ -35,7 +34,7 @@ pub struct Invocation {
     path: PathBuf,
     /// The words of the command line, the program's name first.
     words: Vec<OsString>,
-    /// The environment, without [`VARIABLE`] and [`LINK`].
+    /// The environment, without [`VARIABLE`].
     environment: Vec<(OsString, OsString)>,
 }
 
@@ -45,16 +44,15 @@ impl Invocation {
         let name = words.first().cloned().unwrap_or_default();
         let folder = std::env::current_dir().unwrap_or_default();
         let path = resolve(Path::new(&name), &folder, std::env::var_os("PATH").as_deref());
-        let environment = std::env::vars_os().filter(|(name, _)| name != VARIABLE && name != LINK).collect();
+        let environment = std::env::vars_os().filter(|(name, _)| name != VARIABLE).collect();
         Invocation { path, words, environment }
     }
 
-    /// The environment of a program that gets these sockets and this link: `NAME=value`, each.
-    fn environment(&self, sockets: &[RawFd], link: Option<&str>) -> Vec<OsString> {
+    /// The environment of a program that gets these sockets: `NAME=value`, each.
+    fn environment(&self, sockets: &[RawFd]) -> Vec<OsString> {
         let pair = |name: &OsStr, value: &OsStr| [name, value].join(OsStr::new("="));
         let mut all: Vec<OsString> = self.environment.iter().map(|(name, value)| pair(name, value)).collect();
         all.push(pair(OsStr::new(VARIABLE), OsStr::new(&format(sockets))));
-        all.extend(link.map(|link| pair(OsStr::new(LINK), OsStr::new(link))));
         all
     }
 }
@@ -105,9 +103,9 @@ impl Inherited {
         let given = std::env::var_os("LISTEN_FDS").is_some();
         sockets.iter().for_each(|listening| listening.given.set(given));
         let files = sockets.iter().filter_map(Listening::path).map(Path::to_path_buf).collect();
-        let (parent, link) = (os::process::parent_pid(), std::env::var(LINK).ok());
-        let link = link.and_then(|value| adopt_link(parse_link(&value, parent)?));
-        Inherited { parent: Some(parent), sockets: RefCell::new(sockets), files, link: RefCell::new(link) }
+        let parent = os::process::parent_pid();
+        let link = RefCell::new(crate::link::ask(parent));
+        Inherited { parent: Some(parent), sockets: RefCell::new(sockets), files, link }
     }
 
     /// Whether this process takes another's place, or took it.
@@ -167,26 +165,9 @@ fn format(sockets: &[RawFd]) -> String {
     sockets.iter().map(|number| format!("{number};")).collect()
 }
 
-/// The descriptor that [`LINK`] names, if it is of this version, and from the master that started this process. Anything
-/// else has come from elsewhere, and is ignored.
-fn parse_link(value: &str, parent: i32) -> Option<RawFd> {
-    let mut fields = value.strip_prefix(LINK_VERSION)?.strip_prefix(';')?.splitn(2, ';');
-    let pid: i32 = fields.next()?.parse().ok()?;
-    let number: RawFd = fields.next()?.parse().ok()?;
-    // Standard streams are no links.
-    (pid == parent && number > 2).then_some(number)
-}
-
-/// Makes the link's end this process's. Sockets that have a name are something else.
-fn adopt_link(number: RawFd) -> Option<Channel> {
-    let unnamed = SockAddr::Unix(Box::default());
-    socket::local_addr(number).ok().filter(|address| *address == unnamed)?;
-    adopt(number).ok().map(Channel::from_fd)
-}
-
-/// Starts the program again beside this one, with its end of a link: its process id. `None`: that failed, and was logged. The pid file has then
+/// Starts the program again beside this one: its process id. `None`: that failed, and was logged. The pid file has then
 /// its old name.
-pub fn start(invocation: &Invocation, cycle: &Cycle, link: Option<&Channel>) -> Option<i32> {
+pub fn start(invocation: &Invocation, cycle: &Cycle) -> Option<i32> {
     let (pid, old) = (&cycle.core().pid, old_pid_file(&cycle.core().pid));
     if let Err(error) = std::fs::rename(pid, &old) {
         let (pid, old, path) = (pid.display(), old.display(), invocation.path.display());
@@ -203,9 +184,8 @@ pub fn start(invocation: &Invocation, cycle: &Cycle, link: Option<&Channel>) -> 
         .iter()
         .flat_map(|listening| listening.sockets.borrow().iter().map(|fd| fd.as_raw_fd()).collect::<Vec<_>>())
         .collect();
-    let link = link.map(|link| (link.as_fd().as_raw_fd(), os::process::pid()));
     match os::process::fork() {
-        Ok(Fork::Child) => become_new_binary(invocation, &sockets, link),
+        Ok(Fork::Child) => become_new_binary(invocation, &sockets),
         Ok(Fork::Parent(pid)) => {
             crate::log!(log::current(), Notice, "start new binary process {pid}");
             Some(pid)
@@ -218,15 +198,13 @@ pub fn start(invocation: &Invocation, cycle: &Cycle, link: Option<&Channel>) -> 
     }
 }
 
-/// `link`: the descriptor and the old master's process id.
-fn become_new_binary(invocation: &Invocation, sockets: &[RawFd], link: Option<(RawFd, i32)>) -> ! {
-    for number in sockets.iter().copied().chain(link.map(|(number, _)| number)) {
-        let _ = os::io::set_cloexec(number, false);
+fn become_new_binary(invocation: &Invocation, sockets: &[RawFd]) -> ! {
+    for number in sockets {
+        let _ = os::io::set_cloexec(*number, false);
     }
-    let link = link.map(|(number, pid)| format!("{LINK_VERSION};{pid};{number}"));
     os::signal::unblock_all();
     let path = invocation.path.as_os_str();
-    let error = os::process::exec(path, &invocation.words, &invocation.environment(sockets, link.as_deref()));
+    let error = os::process::exec(path, &invocation.words, &invocation.environment(sockets));
     let path = invocation.path.display();
     crate::log!(
         log::current(),
@@ -260,10 +238,6 @@ pub fn restore_pid_file(cycle: &Cycle) {
 
 /// The environment's variable that names the sockets.
 pub const VARIABLE: &str = "NGINX";
-/// The environment's variable that names the link to the old master.
-pub const LINK: &str = "TIDEGATE_LINK";
-/// The first field of its value: another one whenever masters or workers of two programs could misunderstand each other.
-const LINK_VERSION: &str = "1";
 
 #[cfg(test)]
 mod tests {
@@ -290,28 +264,11 @@ mod tests {
     }
 
     #[test]
-    fn links() {
-        for (value, number) in [
-            ("1;7;9", Some(9)),
-            ("1;8;9", None),
-            ("2;7;9", None),
-            ("1;7;2", None),
-            ("1;7;-9", None),
-            ("1;7;9;", None),
-            ("1;7;", None),
-            ("17;9", None),
-            ("", None),
-        ] {
-            assert_eq!(parse_link(value, 7), number, "{value}");
-        }
-        let (one, _other) = os::channel::pair().expect("a pair");
-        assert!(adopt_link(one.into_raw_fd()).is_some());
-        let listening = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let file = std::fs::File::open("/dev/null").expect("a file");
-        assert!(adopt_link(listening.as_raw_fd()).is_none() && adopt_link(file.as_raw_fd()).is_none());
-        let invocation = Invocation { path: PathBuf::new(), words: Vec::new(), environment: Vec::new() };
-        assert_eq!(invocation.environment(&[5], Some("1;7;9")), ["NGINX=5;", "TIDEGATE_LINK=1;7;9"]);
-        assert_eq!(invocation.environment(&[], None), ["NGINX="]);
+    fn environments() {
+        let environment = vec![(OsString::from("A"), OsString::from("b"))];
+        let invocation = Invocation { path: PathBuf::new(), words: Vec::new(), environment };
+        assert_eq!(invocation.environment(&[5, 6]), ["A=b", "NGINX=5;6;"]);
+        assert_eq!(invocation.environment(&[]), ["A=b", "NGINX="]);
     }
 
     #[test]

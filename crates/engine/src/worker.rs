@@ -202,7 +202,7 @@ impl Serving<'_> {
             Role::Single(_) => self.cycle.owner().map(|owner| owner.user.uid),
             Role::Worker => None,
         };
-        self.cycle.log_files.reopen_all(owner);
+        self.cycle.reopen_logs(owner);
     }
 
     /// A single process changes to a new configuration; connections of the old one are finished beside it.
@@ -219,6 +219,7 @@ impl Serving<'_> {
         };
         let old = std::mem::replace(&mut self.cycle, cycle);
         old.replaced_by(&self.cycle, &|file| program.inherited.keeps(file));
+        self.cycle.redirect_stderr();
         std::mem::take(&mut self.accepting).stop.notify();
         old.apps.iter().for_each(|app| app.quit());
         old.log_files.flush_all();

@@ -11,7 +11,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use conf::{Error, Loader, Result, Word};
-use shm::{Counters, Map, Recovery, Zone};
+use shm::{Counters, Map, Recovery, Stuck, Zone};
 
 use crate::cycle::Cycle;
 use crate::log::{self, Errno};
@@ -133,6 +133,14 @@ impl SharedZone {
         self.zone.get().expect("zones get their memory before workers run")
     }
 
+    /// Uses the table where one must not wait for long, as in the master: a process that is stopped may have its lock. The
+    /// error is a message.
+    pub fn with_soon<R>(&self, f: impl FnOnce(&mut Map<'_>) -> R) -> std::result::Result<R, String> {
+        self.zone()
+            .with_soon(f)
+            .map_err(|Stuck(pid)| format!("shared memory zone \"{}\" is kept locked by {pid}", self.name))
+    }
+
     /// What the owner keeps beside it, such as the key that a limit is counted by.
     pub fn data<T: Any>(&self) -> Option<Rc<T>> {
         self.data.borrow().clone().and_then(|data| data.downcast().ok())
@@ -186,16 +194,23 @@ impl Zones {
         self.list.iter().try_for_each(|zone| zone.open(find(zone).map(|old| &**old)))
     }
 
-    /// Frees the locks that the child `pid`, which has ended, had; if it was `killed`, all it held is taken back.
-    pub fn release_dead(&self, pid: i32, killed: bool) {
+    /// Frees the locks that the child `pid`, which has ended, had; if it was `killed`, all it held is taken back. Returns
+    /// whether that is done: a process that is stopped may have a lock, and isn't waited for.
+    pub fn release_dead(&self, pid: i32, killed: bool) -> bool {
+        let mut done = true;
         for (shared, zone) in self.list.iter().filter_map(|shared| Some((shared, shared.zone.get()?))) {
             if zone.release_dead(pid) {
                 crate::log!(log::current(), Alert, "shared memory zone \"{}\" was locked by {pid}", zone.name());
             }
-            if let (true, Some(on_death)) = (killed, shared.on_death.get()) {
-                zone.with(|map| on_death(map, pid));
+            if let (true, Some(on_death)) = (killed, shared.on_death.get())
+                && let Err(Stuck(holder)) = zone.with_soon(|map| on_death(map, pid))
+            {
+                let name = zone.name();
+                crate::log!(log::current(), Alert, "shared memory zone \"{name}\" is kept locked by {holder}");
+                done = false;
             }
         }
+        done
     }
 
     /// All zones.
@@ -277,6 +292,32 @@ mod tests {
         new.open(Some(&old)).expect("memory");
         let kept: Vec<bool> = new.iter().map(|zone| zone.zone().with(|map| map.find(b"key").is_some())).collect();
         assert_eq!(kept, [true, false, false, false]);
+    }
+
+    #[test]
+    fn who_is_stopped_within_a_zone_stops_nobody_who_manages() {
+        let zones = zones(&[("a", 65536, "m")]);
+        zones.open(None).expect("memory");
+        zones.list[0].on_death(|map, pid| {
+            map.insert(&pid.to_ne_bytes(), b"");
+        });
+        let (ready, told) = std::io::pipe().expect("a pipe");
+        let child = os::process::tests_spawn(|| {
+            zones.list[0].zone().with(|_| {
+                let _ = std::io::Write::write_all(&mut &told, b"x");
+                let _ = os::process::kill(os::process::pid(), os::signal::SIGSTOP);
+            });
+        });
+        std::io::Read::read_exact(&mut &ready, &mut [0]).expect("it is within");
+        let begin = std::time::Instant::now();
+        assert!(!zones.release_dead(7, true), "another time");
+        let message = format!("shared memory zone \"a\" is kept locked by {child}");
+        assert_eq!(zones.list[0].with_soon(|_| ()), Err(message));
+        assert!(begin.elapsed().as_secs() < 10, "a second is meant");
+        os::process::kill(child, os::signal::SIGCONT).expect("it lives");
+        assert!(zones.release_dead(7, true));
+        assert_eq!(zones.list[0].with_soon(|map| map.len()), Ok(1));
+        os::process::tests_wait(child);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub fn fork() -> io::Result<Fork> {
     fork_unchecked()
 }
 
-fn fork_unchecked() -> io::Result<Fork> {
+pub(crate) fn fork_unchecked() -> io::Result<Fork> {
     // SAFETY: with one thread the child has a consistent copy of everything, and any code may run in it.
     match check(unsafe { libc::fork() })? {
         0 => {
@@ -44,17 +44,28 @@ fn fork_unchecked() -> io::Result<Fork> {
 /// If the fork fails, or `f` panics.
 #[doc(hidden)]
 pub fn tests_fork(f: impl FnOnce()) -> i32 {
+    let pid = tests_spawn(f);
+    tests_wait(pid);
+    pid
+}
+
+/// The same, without waiting.
+#[doc(hidden)]
+pub fn tests_spawn(f: impl FnOnce()) -> i32 {
     // The test's other threads are no concern of a child that does little and ends without cleaning up.
     match fork_unchecked().expect("a fork") {
         Fork::Child => {
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
             exit_now(i32::from(done.is_err()));
         }
-        Fork::Parent(pid) => {
-            assert_eq!(wait_for(pid).expect("a child"), Exit::Code(0), "the child succeeds");
-            pid
-        }
+        Fork::Parent(pid) => pid,
     }
+}
+
+/// Waits until a child of [`tests_spawn`] has ended well.
+#[doc(hidden)]
+pub fn tests_wait(pid: i32) {
+    assert_eq!(wait_for(pid).expect("a child"), Exit::Code(0), "the child succeeds");
 }
 
 fn threads() -> usize {

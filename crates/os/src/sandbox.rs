@@ -62,8 +62,9 @@ pub fn restrict_files(files: &Files) -> io::Result<()> {
 /// The newest interface whose rights are all handled: what a later kernel knows besides stays allowed.
 const KNOWN: ABI = ABI::V5;
 
-/// Refuses (EPERM) every system call that a server's event loop, its files, sockets and threads don't need. `uring`: it
-/// waits by io_uring.
+/// Refuses (EPERM) every system call that a server's event loop, its files, sockets and threads don't need, and of those
+/// that they do need what they don't need of them. For the process that calls it: a child of it may not even abort. `uring`:
+/// it waits by io_uring.
 pub fn restrict_calls(uring: bool) -> io::Result<()> {
     let arch = std::env::consts::ARCH.try_into().map_err(io::Error::other)?;
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
@@ -71,7 +72,7 @@ pub fn restrict_calls(uring: bool) -> io::Result<()> {
     if uring {
         allowed.extend(URING_CALLS.iter().map(|&call| (call, Vec::new())));
     }
-    allowed.extend(conditional().map_err(io::Error::other)?);
+    allowed.extend(conditional(uring).map_err(io::Error::other)?);
     // The flags of clone3 are out of a filter's sight; without it the C library makes its threads by clone. Of two
     // filters the stricter counts, of two errors the last one's: so the other one lets it pass.
     allowed.insert(libc::SYS_clone3, Vec::new());
@@ -87,25 +88,132 @@ pub fn restrict_calls(uring: bool) -> io::Result<()> {
 }
 
 type Rules = Vec<(i64, Vec<SeccompRule>)>;
+type Made<T> = Result<T, seccompiler::BackendError>;
+
+/// A condition on an argument that the kernel reads as 32 bits.
+fn is(argument: u8, operator: SeccompCmpOp, value: impl Into<i64>) -> Made<SeccompCondition> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, u64::from(value.into() as u32))
+}
+
+/// Allows a call if all of these conditions hold.
+fn all(conditions: impl IntoIterator<Item = Made<SeccompCondition>>) -> Made<Vec<SeccompRule>> {
+    Ok(vec![SeccompRule::new(conditions.into_iter().collect::<Made<Vec<_>>>()?)?])
+}
+
+/// Allows a call if an argument has one of these values.
+fn one_of(argument: u8, values: &[i32]) -> Made<Vec<SeccompRule>> {
+    let rule = |value: &i32| SeccompRule::new(vec![is(argument, SeccompCmpOp::Eq, *value)?]);
+    values.iter().map(rule).collect()
+}
 
 /// Calls that are allowed with certain arguments only.
-fn conditional() -> Result<Rules, seccompiler::BackendError> {
-    let rule = |argument, operator, value: u64| -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
-        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, operator, value)?;
-        Ok(vec![SeccompRule::new(vec![condition])?])
-    };
-    let not_executable = SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64);
+fn conditional(uring: bool) -> Made<Rules> {
+    let wide =
+        |argument, operator, value: u64| SeccompCondition::new(argument, SeccompCmpArgLen::Qword, operator, value);
+    let not_executable = || all([wide(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0)]);
     let thread = libc::CLONE_THREAD as u64;
-    Ok(vec![
-        // Threads, but no processes.
-        (libc::SYS_clone, rule(0, SeccompCmpOp::MaskedEq(thread), thread)?),
+    let nobody_else = || is(0, SeccompCmpOp::Eq, 0);
+    let mut rules = vec![
+        // Threads, but no processes, and no namespaces of their own.
+        (libc::SYS_clone, all([wide(0, SeccompCmpOp::MaskedEq(thread | NO_THREADS_FLAGS), thread)])?),
         // No new code.
-        (libc::SYS_mmap, rule(2, not_executable.clone(), 0)?),
-        (libc::SYS_mprotect, rule(2, not_executable, 0)?),
+        (libc::SYS_mmap, not_executable()?),
+        (libc::SYS_mprotect, not_executable()?),
+        (libc::SYS_madvise, one_of(2, ADVICE)?),
         // Only to ask whether a process lives.
-        (libc::SYS_kill, rule(1, SeccompCmpOp::Eq, 0)?),
-    ])
+        (libc::SYS_kill, all([is(1, SeccompCmpOp::Eq, 0)])?),
+        // By its own process id, an abort.
+        (libc::SYS_tgkill, all([is(0, SeccompCmpOp::Eq, crate::process::pid())])?),
+        // To ask for the own limits, not to change any.
+        (libc::SYS_prlimit64, all([nobody_else(), wide(2, SeccompCmpOp::Eq, 0)])?),
+        (libc::SYS_sched_getaffinity, all([nobody_else()])?),
+        (libc::SYS_prctl, one_of(0, &[libc::PR_SET_NAME, libc::PR_GET_NAME])?),
+        (libc::SYS_ioctl, one_of(1, &[libc::FIONBIO as i32, libc::FIONREAD as i32, libc::FIOCLEX as i32])?),
+        (libc::SYS_fcntl, one_of(1, DESCRIPTOR_COMMANDS)?),
+        (libc::SYS_socket, sockets(&[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6])?),
+        (libc::SYS_socketpair, sockets(&[libc::AF_UNIX])?),
+        (libc::SYS_setsockopt, socket_options()?),
+    ];
+    if uring {
+        rules.push((libc::SYS_io_uring_register, one_of(1, URING_REGISTRATIONS)?));
+    }
+    Ok(rules)
 }
+
+/// Sockets of these families that carry streams or messages: none that see packets.
+fn sockets(families: &[i32]) -> Made<Vec<SeccompRule>> {
+    let kinds = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_SEQPACKET];
+    let pairs = families.iter().flat_map(|family| kinds.map(|kind| (*family, kind)));
+    let rule = |(family, kind)| {
+        let kind = is(1, SeccompCmpOp::MaskedEq(KIND_OF_SOCKET), kind)?;
+        SeccompRule::new(vec![is(0, SeccompCmpOp::Eq, family)?, kind])
+    };
+    pairs.map(rule).collect()
+}
+
+fn socket_options() -> Made<Vec<SeccompRule>> {
+    let rule = |(level, option): &(i32, i32)| {
+        SeccompRule::new(vec![is(1, SeccompCmpOp::Eq, *level)?, is(2, SeccompCmpOp::Eq, *option)?])
+    };
+    OPTIONS.iter().map(rule).collect()
+}
+
+/// The bits of a socket's type that aren't flags.
+const KIND_OF_SOCKET: u64 = 0xf;
+
+/// What clone may be asked for, but isn't for a thread.
+const NO_THREADS_FLAGS: u64 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_VFORK
+    | libc::CLONE_PARENT
+    | libc::CLONE_PTRACE
+    | libc::CLONE_PIDFD) as u64;
+
+/// What allocators and the C library tell the kernel of their memory.
+const ADVICE: &[i32] = &[
+    libc::MADV_NORMAL,
+    libc::MADV_RANDOM,
+    libc::MADV_SEQUENTIAL,
+    libc::MADV_WILLNEED,
+    libc::MADV_DONTNEED,
+    libc::MADV_FREE,
+    libc::MADV_HUGEPAGE,
+    libc::MADV_NOHUGEPAGE,
+    libc::MADV_DONTDUMP,
+    // How a random generator notices a fork.
+    libc::MADV_WIPEONFORK,
+    // MADV_GUARD_INSTALL and MADV_GUARD_REMOVE: the guards of threads' stacks.
+    102,
+    103,
+];
+
+/// Duplicates, flags and locks: no signals about a descriptor, no leases, no sizes of pipes.
+const DESCRIPTOR_COMMANDS: &[i32] =
+    &[libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_SETLK];
+
+/// What workers set of sockets: no filters, no interfaces, no marks, no protocols on top.
+const OPTIONS: &[(i32, i32)] = &[
+    (libc::SOL_SOCKET, libc::SO_RCVBUF),
+    (libc::SOL_SOCKET, libc::SO_SNDBUF),
+    (libc::SOL_SOCKET, libc::SO_SNDLOWAT),
+    (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+    (libc::SOL_SOCKET, libc::SO_LINGER),
+    (libc::SOL_SOCKET, libc::SO_REUSEADDR),
+    (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+    (libc::IPPROTO_TCP, libc::TCP_CORK),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+    (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT),
+    // For `proxy_bind … transparent`; it takes a capability besides.
+    (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+    (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT),
+];
 
 const CALLS: &[i64] = &[
     // Reading, writing, descriptors.
@@ -124,8 +232,6 @@ const CALLS: &[i64] = &[
     libc::SYS_close,
     libc::SYS_dup,
     libc::SYS_dup3,
-    libc::SYS_fcntl,
-    libc::SYS_ioctl,
     libc::SYS_pipe2,
     libc::SYS_lseek,
     // Files.
@@ -148,11 +254,6 @@ const CALLS: &[i64] = &[
     libc::SYS_renameat2,
     libc::SYS_linkat,
     libc::SYS_symlinkat,
-    libc::SYS_fchmod,
-    libc::SYS_fchmodat,
-    libc::SYS_fchown,
-    libc::SYS_fchownat,
-    libc::SYS_utimensat,
     libc::SYS_ftruncate,
     libc::SYS_fallocate,
     libc::SYS_fadvise64,
@@ -162,22 +263,17 @@ const CALLS: &[i64] = &[
     libc::SYS_flock,
     libc::SYS_umask,
     // Sockets.
-    libc::SYS_socket,
-    libc::SYS_socketpair,
     libc::SYS_bind,
-    libc::SYS_listen,
     libc::SYS_accept4,
     libc::SYS_connect,
     libc::SYS_getsockname,
     libc::SYS_getpeername,
     libc::SYS_getsockopt,
-    libc::SYS_setsockopt,
     libc::SYS_sendto,
     libc::SYS_sendmsg,
     libc::SYS_sendmmsg,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
-    libc::SYS_recvmmsg,
     libc::SYS_shutdown,
     // Waiting.
     libc::SYS_epoll_create1,
@@ -200,26 +296,16 @@ const CALLS: &[i64] = &[
     libc::SYS_brk,
     libc::SYS_munmap,
     libc::SYS_mremap,
-    libc::SYS_madvise,
-    libc::SYS_mincore,
-    libc::SYS_membarrier,
     // Threads, signals, what the process is.
     libc::SYS_futex,
     libc::SYS_set_robust_list,
-    libc::SYS_get_robust_list,
     libc::SYS_rseq,
     libc::SYS_set_tid_address,
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
-    libc::SYS_tgkill,
     libc::SYS_sched_yield,
-    libc::SYS_sched_getaffinity,
-    libc::SYS_sched_getparam,
-    libc::SYS_sched_getscheduler,
-    libc::SYS_prctl,
-    libc::SYS_prlimit64,
     libc::SYS_getpid,
     libc::SYS_getppid,
     libc::SYS_gettid,
@@ -233,6 +319,8 @@ const CALLS: &[i64] = &[
     libc::SYS_getrandom,
     libc::SYS_exit,
     libc::SYS_exit_group,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_dup2,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_open,
     #[cfg(target_arch = "x86_64")]
@@ -256,12 +344,6 @@ const CALLS: &[i64] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_symlink,
     #[cfg(target_arch = "x86_64")]
-    libc::SYS_chmod,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_chown,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_utimes,
-    #[cfg(target_arch = "x86_64")]
     libc::SYS_epoll_wait,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
@@ -271,58 +353,14 @@ const CALLS: &[i64] = &[
     libc::SYS_time,
 ];
 
-const URING_CALLS: &[i64] = &[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+const URING_CALLS: &[i64] = &[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter];
+
+/// To ask what the ring can do, to lend it buffers and to take them back.
+const URING_REGISTRATIONS: &[i32] = &[REGISTER_PROBE, REGISTER_BUFFERS, UNREGISTER_BUFFERS];
+const REGISTER_PROBE: i32 = 8;
+const REGISTER_BUFFERS: i32 = 22;
+const UNREGISTER_BUFFERS: i32 = 23;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::capability::set_no_new_privileges;
-    use crate::process::tests_fork;
-
-    #[test]
-    fn files_go_out_of_reach() {
-        if !has_landlock() {
-            return;
-        }
-        let folder = std::env::temp_dir().join(format!("tidegate-sandbox-{}", std::process::id()));
-        let inside = |name: &str| folder.join(name);
-        for name in ["read", "write", "change", "other"] {
-            std::fs::create_dir_all(inside(name)).expect("a folder");
-            std::fs::write(inside(name).join("f"), "x").expect("a file");
-        }
-        tests_fork(|| {
-            set_no_new_privileges().expect("no new privileges");
-            let files = Files {
-                read: vec![inside("read"), inside("none")],
-                write: vec![inside("write")],
-                change: vec![inside("change")],
-            };
-            restrict_files(&files).expect("restricted");
-            let open = |name: &str| std::fs::read(inside(name).join("f")).is_ok();
-            assert_eq!(["read", "write", "change", "other"].map(open), [true, false, true, false]);
-            let write = |name: &str| std::fs::write(inside(name).join("f"), "y").is_ok();
-            assert_eq!(["read", "write", "change", "other"].map(write), [false, true, true, false]);
-            let make = |name: &str| std::fs::write(inside(name).join("new"), "y").is_ok();
-            assert_eq!(["read", "write", "change", "other"].map(make), [false, false, true, false]);
-            assert!(std::fs::remove_file(inside("change").join("new")).is_ok());
-            assert!(std::fs::read_dir("/").is_err());
-        });
-        std::fs::remove_dir_all(folder).expect("removed");
-    }
-
-    #[test]
-    fn calls_are_refused() {
-        tests_fork(|| {
-            set_no_new_privileges().expect("no new privileges");
-            restrict_calls(false).expect("restricted");
-            assert!(crate::socket::socket(&crate::SockAddr::Unix([].into()), false).is_ok());
-            assert!(std::fs::read_dir("/").is_ok());
-            assert!(std::thread::Builder::new().spawn(|| ()).expect("a thread").join().is_ok());
-            assert!(std::process::Command::new("/bin/true").spawn().is_err(), "no other program");
-            assert!(crate::process::kill(crate::process::pid(), 0).is_ok());
-            let refused = crate::process::kill(crate::process::pid(), libc::SIGTERM).expect_err("no signals");
-            assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
-            assert!(crate::uring::Ring::new(vec![Box::new([0; 64])]).is_err(), "no ring where none is used");
-        });
-    }
-}
+#[path = "sandbox_tests.rs"]
+mod tests;

@@ -64,8 +64,8 @@ pub enum Report<'a> {
         /// Whether accepting stopped for `accept_mutex_delay`.
         paused: bool,
     },
-    /// Of this many `worker_connections` fewer than a sixteenth are free: idle ones are asked to close. Reported once a
-    /// second at most.
+    /// Of this many `worker_connections` fewer than a sixteenth are free: silent and idle ones are asked to close.
+    /// Reported once a second at most.
     ReusingConnections(usize),
     /// All of this many `worker_connections` are in use, and none is idle.
     NotEnoughConnections(usize),
@@ -78,7 +78,7 @@ pub enum Report<'a> {
 pub struct Counts {
     /// In use: clients, backends and listeners.
     pub active: usize,
-    /// Of these, idle.
+    /// Of these, idle, or silent so far.
     pub idle: usize,
     /// Left.
     pub free: usize,
@@ -430,8 +430,8 @@ impl Core {
         Counts { active, idle: slots.idle, free: self.limit.saturating_sub(active) }
     }
 
-    /// Makes room if it gets tight: when fewer than a sixteenth of the connections are free, some of the longest idle
-    /// ones are asked to close. Returns whether a connection is free now.
+    /// Makes room if it gets tight: when fewer than a sixteenth of the connections are free, some of those that say
+    /// nothing or are idle are asked to close. Returns whether a connection is free now.
     pub(crate) fn make_room(&self) -> bool {
         let counts = self.counts();
         let expected = self.slots.borrow().evicted;
@@ -443,9 +443,24 @@ impl Core {
             report(Report::ReusingConnections(self.limit));
         }
         if counts.idle > 0 {
-            self.evict((counts.idle / 8).clamp(1, 32));
+            self.close_oldest();
         }
         counts.free > 0
+    }
+
+    /// Asks an eighth of those that say nothing or are idle to close, 32 at most.
+    pub(crate) fn close_oldest(&self) {
+        self.look();
+        let mut slots = self.slots.borrow_mut();
+        let count = (slots.idle / 8).clamp(1, 32);
+        let tasks = slots.evict_oldest(count, self.clock.now());
+        drop(slots);
+        tasks.into_iter().for_each(|task| self.tasks.wake(task));
+    }
+
+    /// Whether who was asked to close, or accepted and not yet polled, is worth another turn's wait.
+    pub(crate) fn room_may_come(&self, waited: u32) -> bool {
+        waited < if self.expects_room() { 8 } else { 1 }
     }
 
     /// Whether somebody was asked to close and may soon leave a place.
@@ -468,11 +483,16 @@ impl Core {
     }
 
     pub(crate) fn close_idle(&self) {
-        // What the ring has received belongs to connections that aren't idle any more.
+        self.look();
+        let tasks = self.slots.borrow_mut().evict_idle();
+        tasks.into_iter().for_each(|task| self.tasks.wake(task));
+    }
+
+    /// What the ring has received belongs to connections that aren't idle any more.
+    fn look(&self) {
         if let Some(uring) = self.backend.borrow_mut().uring() {
             uring.look(&self.slots, &self.clock);
         }
-        self.evict(usize::MAX);
     }
 
     /// Polls everybody who waits for a connection.
@@ -486,11 +506,6 @@ impl Core {
                 }
             }
         }
-    }
-
-    fn evict(&self, count: usize) {
-        let tasks = self.slots.borrow_mut().evict(count);
-        tasks.into_iter().for_each(|task| self.tasks.wake(task));
     }
 }
 

@@ -66,6 +66,12 @@ pub fn close_idle() {
     core::current().close_idle();
 }
 
+/// Asks some of the connections to close whose peers say nothing or are idle, the oldest first: their descriptors are
+/// needed.
+pub fn close_oldest() {
+    core::current().close_oldest();
+}
+
 /// Ends every connection that was accepted: its `recv` fails as with [`close_idle`], its `send` too, and its peer seems
 /// gone. Connections that were made from here end with the tasks that hold them.
 pub fn close_accepted() {

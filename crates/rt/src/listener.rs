@@ -107,8 +107,7 @@ impl Listener {
             poll_fn(|_| self.poll_ready()).await;
             let fd = self.core.slots.borrow_mut().at(self.slot).fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
             let full = !self.core.make_room();
-            // Who was just asked to close, or accepted and not yet polled, may leave or become idle in a moment.
-            if full && waited < if self.core.expects_room() { 8 } else { 1 } {
+            if full && self.core.room_may_come(waited) {
                 waited += 1;
                 crate::yield_now().await;
                 continue;

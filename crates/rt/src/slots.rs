@@ -19,7 +19,7 @@ pub(crate) mod flag {
     pub(crate) const HUP: u16 = 8;
     /// An error waits.
     pub(crate) const ERR: u16 = 16;
-    /// Idle: among those that may be asked to close.
+    /// Idle: asked to close when its place is needed, or when the server stops.
     pub(crate) const IDLE: u16 = 32;
     /// Told to give its place up.
     pub(crate) const EVICTED: u16 = 64;
@@ -37,6 +37,10 @@ pub(crate) mod flag {
     pub(crate) const NOPUSH: u16 = 4096;
     /// Not registered with the driver: accepted, and so far nothing had to be waited for.
     pub(crate) const UNWATCHED: u16 = 8192;
+    /// Its peer has said nothing yet: asked to close when its place is needed, but not when the server stops.
+    pub(crate) const SILENT: u16 = 16384;
+    /// Asked to close when its place is needed.
+    pub(crate) const REUSABLE: u16 = IDLE | SILENT;
     /// What a connection that isn't coming back shows.
     pub(crate) const GONE: u16 = RDHUP | HUP | ERR;
     /// The bits that a driver reports.
@@ -61,7 +65,8 @@ pub(crate) struct Slot {
     pub(crate) armed: Tick,
     /// Milliseconds that may pass between two successful writes; 0: any number.
     pub(crate) send_timeout: u32,
-    /// Orders idle connections: the smaller, the longer idle.
+    /// Orders reusable connections: the smaller, the longer idle or silent. Milliseconds of the loop's clock, and below
+    /// them a number that keeps those of one millisecond apart.
     idle_since: u64,
     pub(crate) queues: Option<Box<Queues>>,
     pub(crate) number: u64,
@@ -138,8 +143,9 @@ pub(crate) struct Slots {
     free: Vec<u32>,
     /// Freed while events may still name them; free from the next turn on.
     freed: Vec<u32>,
-    /// How often a slot became idle.
-    idlings: u64,
+    /// The last `idle_since` that was given out.
+    last_idle: u64,
+    /// How many are reusable.
     pub(crate) idle: usize,
     /// How many count as connections.
     pub(crate) counted: usize,
@@ -154,7 +160,7 @@ impl Slots {
             rows: Vec::with_capacity(capacity.min(1 << 20)),
             free: Vec::new(),
             freed: Vec::new(),
-            idlings: 0,
+            last_idle: 0,
             idle: 0,
             counted: 0,
             evicted: 0,
@@ -219,49 +225,70 @@ impl Slots {
         self.rows.iter_mut().flatten()
     }
 
-    /// Marks a slot as idle from now on.
-    pub(crate) fn set_idle(&mut self, n: u32) {
-        self.idlings += 1;
-        let since = self.idlings;
+    /// Marks a slot as [`flag::IDLE`] or [`flag::SILENT`] from now on.
+    pub(crate) fn set_reusable(&mut self, n: u32, mark: u16, now_ms: u64) {
+        let since = (self.last_idle + 1).max(now_ms << SINCE_SHIFT);
         let slot = self.at(n);
-        if !slot.has(flag::IDLE) {
-            slot.flags |= flag::IDLE;
-            slot.idle_since = since;
-            self.idle += 1;
+        if slot.has(mark) {
+            return;
         }
+        let fresh = !slot.has(flag::REUSABLE);
+        slot.flags = slot.flags & !flag::REUSABLE | mark;
+        slot.idle_since = since;
+        self.idle += usize::from(fresh);
+        self.last_idle = since;
     }
 
     /// Takes the mark away, if it is there. Who was asked to give the place up, and got a request first, needs it again.
     pub(crate) fn set_busy(&mut self, n: u32) {
         let Some(slot) = self.get_mut(n) else { return };
-        let (idle, evicted) = (slot.has(flag::IDLE), slot.has(flag::EVICTED));
-        slot.flags &= !(flag::IDLE | flag::EVICTED);
-        self.idle -= usize::from(idle);
+        let (reusable, evicted) = (slot.has(flag::REUSABLE), slot.has(flag::EVICTED));
+        slot.flags &= !(flag::REUSABLE | flag::EVICTED);
+        self.idle -= usize::from(reusable);
         self.evicted -= usize::from(evicted);
     }
 
-    /// Tells the longest idle slots, `count` at most, to give their places up; the tasks to wake.
-    pub(crate) fn evict(&mut self, count: usize) -> Vec<u32> {
-        let mut idle: Vec<(u64, u32)> =
-            self.iter().filter(|(_, slot)| slot.has(flag::IDLE)).map(|(n, slot)| (slot.idle_since, n)).collect();
-        if count < idle.len() {
-            idle.select_nth_unstable(count);
-            idle.truncate(count);
-        }
-        idle.sort_unstable();
-        let tasks = idle.into_iter().map(|(_, n)| self.evict_one(n));
-        tasks.filter(|task| *task != NONE).collect()
+    /// Tells all idle slots to give their places up; the tasks to wake.
+    pub(crate) fn evict_idle(&mut self) -> Vec<u32> {
+        let idle = self.iter().filter(|(_, slot)| slot.has(flag::IDLE)).map(|(n, slot)| (slot.idle_since, n)).collect();
+        self.evict(idle)
     }
 
-    fn evict_one(&mut self, n: u32) -> u32 {
+    /// Tells reusable slots, `count` at most, to give their places up: first those that should have said something by
+    /// now, then the longest idle; the tasks to wake.
+    pub(crate) fn evict_oldest(&mut self, count: usize, now_ms: u64) -> Vec<u32> {
+        let recent = now_ms.saturating_sub(SILENCE_MS) << SINCE_SHIFT;
+        let rank = |slot: &Slot| (!slot.has(flag::SILENT) || slot.idle_since > recent, slot.idle_since);
+        let reusable = self.iter().filter(|(_, slot)| slot.has(flag::REUSABLE));
+        let mut ranked: Vec<_> = reusable.map(|(n, slot)| (rank(slot), n)).collect();
+        if count < ranked.len() {
+            ranked.select_nth_unstable(count);
+            ranked.truncate(count);
+        }
+        self.evict(ranked)
+    }
+
+    fn evict(&mut self, mut ranked: Vec<(impl Ord, u32)>) -> Vec<u32> {
+        ranked.sort_unstable();
+        let tasks = ranked.into_iter().flat_map(|(_, n)| self.evict_one(n)).collect::<Vec<_>>();
+        tasks.into_iter().filter(|task| *task != NONE).collect()
+    }
+
+    /// Of a connection to a backend, which is kept for later requests, the wait for its end is what is woken.
+    fn evict_one(&mut self, n: u32) -> [u32; 2] {
         self.set_busy(n);
         let slot = self.at(n);
         slot.flags |= flag::EVICTED;
-        let task = std::mem::replace(&mut slot.recv_task, NONE);
+        let tasks = [&mut slot.recv_task, &mut slot.hang_task].map(|task| std::mem::replace(task, NONE));
         self.evicted += 1;
-        task
+        tasks
     }
 }
+
+/// Beside how many bits of numbers the milliseconds stand.
+const SINCE_SHIFT: u32 = 20;
+/// How long a client may be under way with its first bytes before it counts as one that says nothing.
+const SILENCE_MS: u64 = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -277,20 +304,42 @@ mod tests {
         let mut slots = Slots::new(4);
         let ids: Vec<u32> = (0..4).map(|n| slots.insert(None, flag::COUNTED, n)).collect();
         ids.iter().for_each(|n| {
-            slots.set_idle(*n);
+            slots.set_reusable(*n, flag::IDLE, 0);
             slots.at(*n).recv_task = 10 + *n;
         });
         slots.set_busy(ids[0]);
         slots.remove(ids[2], false);
-        slots.set_idle(ids[0]);
+        slots.set_reusable(ids[0], flag::IDLE, 0);
         assert_eq!((slots.idle, slots.counted), (3, 3));
-        assert_eq!(slots.evict(1), [10 + ids[1]]);
+        assert_eq!(slots.evict_oldest(1, 0), [10 + ids[1]]);
         assert!(slots.at(ids[1]).has(flag::EVICTED) && !slots.at(ids[0]).has(flag::EVICTED));
-        assert_eq!(slots.evict(5), [10 + ids[3], 10 + ids[0]]);
-        assert_eq!((slots.evict(5).len(), slots.idle, slots.evicted), (0, 0, 3));
+        assert_eq!(slots.evict_idle(), [10 + ids[3], 10 + ids[0]]);
+        assert_eq!((slots.evict_idle().len(), slots.idle, slots.evicted), (0, 0, 3));
         slots.set_busy(ids[0]);
         assert!(!slots.at(ids[0]).has(flag::EVICTED), "it got a request first");
         assert_eq!(slots.evicted, 2);
+    }
+
+    #[test]
+    fn the_silent_go_before_the_idle() {
+        let mut slots = Slots::new(5);
+        let marks =
+            [(flag::IDLE, 100), (flag::SILENT, 200), (flag::IDLE, 300), (flag::SILENT, 900), (flag::SILENT, 1300)];
+        for (n, (mark, now)) in marks.into_iter().enumerate() {
+            let id = slots.insert(None, flag::COUNTED, n as u64);
+            slots.set_reusable(id, mark, now);
+            slots.at(id).recv_task = n as u32;
+        }
+        assert_eq!(slots.idle, 5);
+        // At 2000 two have been silent for more than a second; the third may be under way, and is in line with the idle.
+        assert_eq!(slots.evict_oldest(4, 2000), [1, 3, 0, 2]);
+        let late = slots.insert(None, flag::COUNTED, 9);
+        slots.set_reusable(late, flag::IDLE, 2000);
+        slots.at(late).hang_task = 7;
+        assert_eq!(slots.evict_idle(), [7], "a stop leaves the silent alone");
+        assert_eq!(slots.idle, 1);
+        slots.set_reusable(4, flag::IDLE, 2000);
+        assert_eq!((slots.idle, slots.evict_idle().len()), (1, 1), "it has spoken, and is idle");
     }
 
     #[test]

@@ -75,12 +75,14 @@ impl Stream {
     /// connections are in use.
     pub async fn connect(addr: &SockAddr, options: &ConnectOptions, timeout_ms: u64) -> io::Result<Stream> {
         let core = core::current();
-        if !core.make_room() {
-            crate::yield_now().await;
-            if core.counts().free == 0 {
+        let mut waited = 0;
+        while !core.make_room() {
+            if !core.room_may_come(waited) {
                 core::report(Report::NotEnoughConnections(core.limit));
                 return Err(io::ErrorKind::QuotaExceeded.into());
             }
+            waited += 1;
+            crate::yield_now().await;
         }
         if core.is_sim {
             let end = core.sim(|sim| sim.connect(addr, core.clock.now()));
@@ -442,14 +444,15 @@ impl Stream {
         });
     }
 
-    /// Ready once the peer has closed its side or reset the connection; nothing is read. (With io_uring: not for a mere
+    /// Ready once the peer has closed its side or reset the connection, or the connection, idle, is to give its place
+    /// up; nothing is read. (With io_uring: not for a mere
     /// closing of its side while bytes are being sent, which may still reach it.)
     pub fn poll_hangup(&self, _: &mut Context<'_>) -> Poll<()> {
         self.with(|slot| {
             // Behind a request a client may close its side and still read. What the ring sends tells by itself if the
             // peer is gone altogether; readiness drivers come here only when the peer takes no more.
             let sending = self.core.backend.borrow_mut().uring().is_some_and(|uring| uring.is_sending(self.slot));
-            if slot.has(if sending { flag::HUP | flag::ERR | flag::ENDED } else { flag::GONE }) {
+            if slot.has(flag::EVICTED | if sending { flag::HUP | flag::ERR | flag::ENDED } else { flag::GONE }) {
                 return Poll::Ready(());
             }
             if self.core.watch(self.slot, slot).is_err() {
@@ -468,10 +471,19 @@ impl Stream {
         poll_fn(|cx| self.poll_hangup(cx)).await
     }
 
-    /// Marks the connection as idle: between requests, and free to be closed if its place is needed.
+    /// Marks the connection as idle: between requests, and free to be closed if its place is needed or the server stops.
     pub fn set_idle(&self, idle: bool) {
         let mut slots = self.core.slots.borrow_mut();
-        if idle { slots.set_idle(self.slot) } else { slots.set_busy(self.slot) }
+        match idle {
+            true => slots.set_reusable(self.slot, flag::IDLE, self.core.clock.now()),
+            false => slots.set_busy(self.slot),
+        }
+    }
+
+    /// Marks the connection as one whose peer has said nothing yet, until [`Stream::set_idle`]: the first to be closed if
+    /// its place is needed. Who connected just when the server stops is still served, though.
+    pub fn set_silent(&self) {
+        self.core.slots.borrow_mut().set_reusable(self.slot, flag::SILENT, self.core.clock.now());
     }
 
     /// Whether bytes, or the peer's end, may be waiting to be received.

@@ -454,6 +454,60 @@ fn idle_connections_make_room() {
 }
 
 #[test]
+fn silent_connections_make_room() {
+    each_with(Options { connections: 32, ..Options::default() }, async || {
+        let (listener, addr) = listener(AcceptOptions { multi_accept: true, ..AcceptOptions::default() });
+        let SockAddr::V4(to) = addr else { unreachable!() };
+        let closed = Rc::new(RefCell::new(0));
+        let told = closed.clone();
+        spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let closed = told.clone();
+                spawn(async move {
+                    stream.set_silent();
+                    let error = stream.recv(100).await.err();
+                    *closed.borrow_mut() += usize::from(error.is_some_and(|e| is_closing(&e)));
+                });
+            }
+        });
+        let plain: Vec<_> = (0..60).map(|_| std::net::TcpStream::connect(to).expect("connect")).collect();
+        sleep(50).await;
+        let gone = *closed.borrow();
+        assert!(gone >= 28 && connections().free > 0, "{gone} {:?}", connections());
+        close_idle();
+        sleep(5).await;
+        assert_eq!(*closed.borrow(), gone, "a stop closes none of them");
+        drop(plain);
+    });
+}
+
+#[test]
+fn a_kept_connection_to_a_backend_makes_room() {
+    each_with(Options { connections: 8, ..Options::default() }, async || {
+        let (listener, addr) = listener(AcceptOptions::default());
+        spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                stream.set_idle(true);
+                spawn(async move { drop(stream.recv(100).await) });
+            }
+        });
+        let gone = Rc::new(Cell::new(0));
+        for _ in 0..12 {
+            let stream = Stream::connect(&addr, &ConnectOptions::default(), 1000).await.expect("there is room");
+            let gone = gone.clone();
+            spawn(async move {
+                // Nobody reads: only its end is waited for.
+                stream.set_idle(true);
+                stream.hangup().await;
+                gone.set(gone.get() + 1);
+            });
+            yield_now().await;
+        }
+        assert!((5..12).contains(&gone.get()), "{}", gone.get());
+    });
+}
+
+#[test]
 fn a_request_that_meets_the_call_to_close_is_read() {
     each(async || {
         let (listener, addr) = listener(AcceptOptions::default());

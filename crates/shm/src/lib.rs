@@ -2,7 +2,8 @@
 //!
 //! A mapping is made by the master before it forks, lies at the same address in all its children, and is unmapped in a
 //! process when its last user there goes. Inside it is plain data only: counters and locks that change atomically, and
-//! in zones bytes that are used under the zone's lock.
+//! in zones bytes that are copied in and out under the zone's lock ([`Memory`]). No reference points to bytes that another
+//! process may change, lock or no lock: who keeps to the lock is a matter of trust.
 //!
 //! A [`Zone`] is a mapping with a lock that knows its owner, an allocator ([`slab`]) and a table of entries ([`Map`]). Everything in
 //! it is found by offsets that are checked at each step, so bytes that a killed process left half-changed can lose
@@ -22,7 +23,8 @@ mod zone;
 pub use counters::{Counter, Counters};
 pub use map::{Map, Node};
 pub use mapping::Mapping;
+pub use memory::Memory;
 pub use tally::Tally;
 pub use try_lock::TryLock;
 #[cfg(not(all(test, loom)))]
-pub use zone::{Recovery, Zone};
+pub use zone::{Recovery, Stuck, Zone};

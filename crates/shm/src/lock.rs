@@ -23,6 +23,9 @@ const SPINS: u32 = 1;
 /// How long one sleeps before looking whether the owner lives.
 const PATIENCE: Duration = Duration::from_millis(50);
 
+/// As patience: however long it takes.
+pub(crate) const FOR_EVER: u32 = u32::MAX;
+
 /// What the lock asks of the system. Tests have another one.
 pub(crate) trait System {
     /// Waits while the word has this value; false if the time ran out.
@@ -45,13 +48,20 @@ pub(crate) struct RawLock<'a, S> {
 impl<S: System> RawLock<'_, S> {
     /// Takes the lock for the process `me`, which hasn't got it (if the word says otherwise, a process of that identity
     /// died with it). True if what it protects may be half-changed: whoever gets this has to repair it and then call
-    /// [`RawLock::repaired`]; should it die over that, the next one will be told the same.
-    pub(crate) fn lock(&self, me: u32) -> bool {
-        if !self.spin(me) {
-            self.wait(me);
+    /// [`RawLock::repaired`]; should it die over that, the next one will be told the same. `None` if somebody who lives has
+    /// kept the lock for `patience` times [`PATIENCE`]: a process that is stopped.
+    pub(crate) fn lock(&self, me: u32, patience: u32) -> Option<bool> {
+        if !self.spin(me) && !self.wait(me, patience) {
+            return None;
         }
         // Written before the word was released, or by us.
-        self.interrupted.load(Ordering::Relaxed) != 0
+        Some(self.interrupted.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Who has it.
+    #[cfg(not(all(test, loom)))]
+    pub(crate) fn owner(&self) -> u32 {
+        self.state.load(Ordering::Relaxed) & !WAITERS
     }
 
     fn spin(&self, me: u32) -> bool {
@@ -66,7 +76,7 @@ impl<S: System> RawLock<'_, S> {
         false
     }
 
-    fn wait(&self, me: u32) {
+    fn wait(&self, me: u32, mut patience: u32) -> bool {
         loop {
             let seen = self.state.load(Ordering::Relaxed);
             let owner = seen & !WAITERS;
@@ -74,7 +84,7 @@ impl<S: System> RawLock<'_, S> {
                 // Others may sleep beside us, so the mark is set whether it was or not: one wake too many does no harm.
                 if self.take(seen, me) {
                     self.note(owner == me);
-                    return;
+                    return true;
                 }
                 continue;
             }
@@ -84,10 +94,18 @@ impl<S: System> RawLock<'_, S> {
             {
                 continue;
             }
-            if !self.system.wait(self.state, marked, PATIENCE) && self.system.has_ended(owner) && self.take(marked, me)
-            {
+            if self.system.wait(self.state, marked, PATIENCE) {
+                continue;
+            }
+            if self.system.has_ended(owner) && self.take(marked, me) {
                 self.note(true);
-                return;
+                return true;
+            }
+            if patience != FOR_EVER {
+                patience = patience.saturating_sub(1);
+            }
+            if patience == 0 {
+                return false;
             }
         }
     }
@@ -228,7 +246,7 @@ mod models {
         /// Locks, changes, unlocks.
         fn work(&self, me: u32) {
             let lock = self.lock();
-            let interrupted = lock.lock(me);
+            let interrupted = lock.lock(me, FOR_EVER).expect("it waits");
             self.data.with_mut(|data| {
                 // SAFETY: loom checks that nobody else is here.
                 let data = unsafe { &mut *data };
@@ -243,7 +261,7 @@ mod models {
 
         /// Dies in the middle.
         fn die(&self) {
-            self.lock().lock(1);
+            self.lock().lock(1, FOR_EVER);
             // SAFETY: loom checks that nobody else is here.
             self.data.with_mut(|data| unsafe { *data += 1 });
             self.ended.store(true, Ordering::Release);

@@ -6,6 +6,7 @@
 use std::hash::Hasher;
 use std::sync::atomic::{Ordering, compiler_fence};
 
+use crate::memory::Memory;
 use crate::slab::{Handle, Slab};
 
 /// An entry of a table, as long as it isn't removed.
@@ -46,22 +47,22 @@ pub struct Map<'a> {
 
 impl<'a> Map<'a> {
     /// The table that is in these bytes; `None` if there is none.
-    pub fn open(bytes: &'a mut [u8]) -> Option<Map<'a>> {
-        let slab = Slab::open(bytes)?;
+    pub fn open(memory: Memory<'a>) -> Option<Map<'a>> {
+        let slab = Slab::open(memory)?;
         let root = slab.root();
         (slab.size(root) >= ROOT_SIZE).then(|| Map { root: Slab::offset(root), slab })
     }
 
     /// An empty table in these bytes, whatever was in them; `None` if they are too few.
-    pub fn format(bytes: &'a mut [u8], seed: u64) -> Option<Map<'a>> {
-        let len = bytes.len();
-        let mut slab = Slab::format(bytes);
+    pub fn format(memory: Memory<'a>, seed: u64) -> Option<Map<'a>> {
+        let len = memory.len();
+        let mut slab = Slab::format(memory);
         let root = slab.alloc(ROOT_SIZE)?;
         let count = 1_usize << (len / BYTES_PER_BUCKET).max(1).ilog2();
         let buckets = slab.alloc(count * 4)?;
-        slab.memory.bytes_mut(Slab::offset(buckets), count * 4).fill(0);
+        slab.memory.clear(Slab::offset(buckets), count * 4);
         let mut map = Map { slab, root: Slab::offset(root) };
-        map.slab.memory.bytes_mut(map.root, ROOT_SIZE).fill(0);
+        map.slab.memory.clear(map.root, ROOT_SIZE);
         map.slab.memory.set_u64(map.root + SEED, seed);
         map.set_head(BUCKETS, buckets);
         map.set_head(BUCKET_COUNT, u32::try_from(count).ok()?);
@@ -93,7 +94,7 @@ impl<'a> Map<'a> {
                 return None;
             }
             let node = Node(at);
-            if self.get(node, HASH) == hash && self.key(node) == key {
+            if self.get(node, HASH) == hash && self.has_key(node, key) {
                 return Some(node);
             }
             at = self.get(node, CHAIN);
@@ -119,8 +120,8 @@ impl<'a> Map<'a> {
         self.set(node, HASH, hash);
         self.set(node, VALUE_LEN, value_len);
         self.set(node, KEY_LEN, key.len() as u32 | MARK);
-        self.slab.memory.bytes_mut(at + KEY, key.len()).copy_from_slice(key);
-        self.slab.memory.bytes_mut(at + KEY + key.len(), value.len()).copy_from_slice(value);
+        self.slab.memory.set_bytes(at + KEY, key);
+        self.slab.memory.set_bytes(at + KEY + key.len(), value);
         let bucket = self.bucket(hash);
         self.set(node, CHAIN, self.slab.memory.u32(bucket));
         self.slab.memory.set_u32(bucket, node.0);
@@ -178,34 +179,50 @@ impl<'a> Map<'a> {
         Some(Node(self.get(node, NEWER))).filter(|node| node.0 != 0)
     }
 
+    /// Whether this is the entry of a key.
+    pub fn has_key(&self, node: Node, key: &[u8]) -> bool {
+        self.key_len(node) == key.len() && self.slab.memory.holds(Slab::offset(node.0) + KEY, key)
+    }
+
     /// The key of an entry.
-    pub fn key(&self, node: Node) -> &[u8] {
+    pub fn key(&self, node: Node) -> Vec<u8> {
         self.slab.memory.bytes(Slab::offset(node.0) + KEY, self.key_len(node))
     }
 
     /// The value of an entry.
-    pub fn value(&self, node: Node) -> &[u8] {
-        let at = Slab::offset(node.0) + KEY + self.key_len(node);
-        self.slab.memory.bytes(at, self.get(node, VALUE_LEN) as usize)
+    pub fn value(&self, node: Node) -> Vec<u8> {
+        let (at, len) = self.place(node);
+        self.slab.memory.bytes(at, len)
     }
 
-    /// The value of an entry, to be changed.
-    pub fn value_mut(&mut self, node: Node) -> &mut [u8] {
-        let at = Slab::offset(node.0) + KEY + self.key_len(node);
-        let len = self.get(node, VALUE_LEN) as usize;
-        self.slab.memory.bytes_mut(at, len)
+    /// The value's memory, to be changed in place.
+    pub fn value_mut(&mut self, node: Node) -> Memory<'_> {
+        let (at, len) = self.place(node);
+        self.slab.memory.part(at, len)
     }
 
     /// The value, if it has this length.
     pub fn array<const N: usize>(&self, node: Node) -> Option<[u8; N]> {
-        self.value(node).try_into().ok()
+        let (at, len) = self.place(node);
+        if len == N { self.slab.memory.array(at) } else { None }
+    }
+
+    /// The first bytes of the value, if it has so many.
+    pub fn first<const N: usize>(&self, node: Node) -> Option<[u8; N]> {
+        let (at, len) = self.place(node);
+        if len >= N { self.slab.memory.array(at) } else { None }
+    }
+
+    /// Replaces the first bytes of the value, if it has so many.
+    pub fn set_first(&mut self, node: Node, bytes: &[u8]) {
+        self.value_mut(node).set_bytes(0, bytes);
     }
 
     /// Replaces a value by one of the same length.
     pub fn set_value(&mut self, node: Node, value: &[u8]) {
-        let place = self.value_mut(node);
+        let mut place = self.value_mut(node);
         if place.len() == value.len() {
-            place.copy_from_slice(value);
+            place.set_bytes(0, value);
         }
     }
 
@@ -244,7 +261,7 @@ impl<'a> Map<'a> {
         let (key_len, value_len) = (self.key_len(node), self.get(node, VALUE_LEN) as usize);
         self.get(node, KEY_LEN) & !0xffff == MARK
             && self.slab.size(node.0) >= KEY + key_len + value_len
-            && self.get(node, HASH) == self.hash(self.key(node))
+            && self.get(node, HASH) == self.hash(&self.key(node))
     }
 
     fn check_order(&self, len: usize) -> bool {
@@ -300,6 +317,11 @@ impl<'a> Map<'a> {
         (self.get(node, KEY_LEN) & 0xffff) as usize
     }
 
+    /// Where the value of an entry is, and how long.
+    fn place(&self, node: Node) -> (usize, usize) {
+        (Slab::offset(node.0) + KEY + self.key_len(node), self.get(node, VALUE_LEN) as usize)
+    }
+
     fn get(&self, node: Node, field: usize) -> u32 {
         self.slab.memory.u32(Slab::offset(node.0) + field)
     }
@@ -338,7 +360,7 @@ mod tests {
     #[test]
     fn does_what_a_list_does() {
         let mut bytes = vec![0; 32 * 1024];
-        let mut map = Map::format(&mut bytes, 7).expect("large enough");
+        let mut map = Map::format(Memory::of(&mut bytes), 7).expect("large enough");
         let mut model: VecDeque<(Vec<u8>, Vec<u8>)> = VecDeque::new();
         let mut random = Random(99);
         for step in 0..20_000_u32 {
@@ -373,7 +395,7 @@ mod tests {
                 let mut at = map.oldest();
                 for (key, value) in &model {
                     let node = at.expect("as many");
-                    assert!(map.key(node) == key && map.value(node) == value);
+                    assert!(map.key(node) == *key && map.value(node) == *value);
                     at = map.newer(node);
                 }
             }
@@ -386,7 +408,7 @@ mod tests {
         let mut noticed = 0;
         for round in 0..400 {
             let mut bytes = vec![0; 32 * 1024];
-            let mut map = Map::format(&mut bytes, round).expect("large enough");
+            let mut map = Map::format(Memory::of(&mut bytes), round).expect("large enough");
             for n in 0..100_u32 {
                 map.insert(&n.to_le_bytes(), &[1; 8]).expect("room");
             }
@@ -395,9 +417,9 @@ mod tests {
             for _ in 0..4 {
                 // The table of pages, the root, the first entries.
                 let at = random.below(2 * pages as u32) as usize;
-                map.slab.memory.0[at] = random.below(256) as u8;
+                map.slab.memory.set_bytes(at, &[random.below(256) as u8]);
             }
-            let Some(mut map) = Map::open(&mut bytes) else { continue };
+            let Some(mut map) = Map::open(Memory::of(&mut bytes)) else { continue };
             noticed += u32::from(!map.check());
             for n in 0..200_u32 {
                 match map.find(&n.to_le_bytes()) {
@@ -419,10 +441,10 @@ mod tests {
 
     #[test]
     fn too_small_and_too_long() {
-        assert!(Map::format(&mut [0; 4096], 0).is_none());
-        assert!(Map::open(&mut [0; 32 * 1024]).is_none());
+        assert!(Map::format(Memory::of(&mut [0; 4096]), 0).is_none());
+        assert!(Map::open(Memory::of(&mut [0; 32 * 1024])).is_none());
         let mut bytes = vec![0; 1 << 20];
-        let mut map = Map::format(&mut bytes, 0).expect("large enough");
+        let mut map = Map::format(Memory::of(&mut bytes), 0).expect("large enough");
         assert!(map.insert(&vec![0; LONGEST_KEY + 1], b"").is_none());
         assert!(map.insert(&vec![0; LONGEST_KEY], b"").is_some() && map.check());
     }
@@ -432,7 +454,7 @@ mod tests {
         // limit_conn and limit_req by an IPv4 address: 16 thousand and 8 thousand in nginx's manual.
         for (value, least) in [(36, 15_000), (16, 8_000)] {
             let mut bytes = vec![0; 1 << 20];
-            let mut map = Map::format(&mut bytes, 0).expect("large enough");
+            let mut map = Map::format(Memory::of(&mut bytes), 0).expect("large enough");
             let fits = (0..100_000_u32).take_while(|n| map.insert(&n.to_le_bytes(), &vec![0; value]).is_some());
             assert!(fits.count() >= least, "{value}");
         }

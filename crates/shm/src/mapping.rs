@@ -40,25 +40,20 @@ impl Mapping {
         Place { at, _mapping: self.clone() }
     }
 
-    /// The bytes from `offset` to the end.
-    ///
-    /// # Safety
-    /// While the slice lives nobody else, in this process or another, uses these bytes.
+    /// Where the bytes from `offset` on are, and how many: for [`crate::Memory`].
     ///
     /// # Panics
     /// If `offset` is outside.
-    #[allow(clippy::mut_from_ref)]
-    pub(crate) unsafe fn bytes(&self, offset: usize) -> &mut [u8] {
+    pub(crate) fn range(&self, offset: usize) -> (NonNull<u8>, usize) {
         assert!(offset <= self.len, "an offset inside");
-        // SAFETY: the bytes are inside the mapping (asserted), which lives as long as `self`; all bytes are values of
-        // `u8`; they are used by nobody else, as the caller says.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(offset).as_ptr(), self.len - offset) }
+        // SAFETY: the offset is inside the mapping (asserted).
+        (unsafe { self.start.add(offset) }, self.len - offset)
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours; every place holds it, and slices borrow it.
+        // SAFETY: the mapping is ours; every place holds it, and memory borrows it.
         unsafe { os::memory::unmap_shared(self.start, self.len) }
     }
 }

@@ -54,18 +54,17 @@ pub struct Slab<'a> {
 
 impl<'a> Slab<'a> {
     /// The allocator that is in these bytes; `None` if there is none.
-    pub fn open(bytes: &'a mut [u8]) -> Option<Slab<'a>> {
-        let memory = Memory(bytes);
+    pub fn open(memory: Memory<'a>) -> Option<Slab<'a>> {
         let pages = memory.u32(PAGES);
         let fits = memory.u32(MAGIC) == MAGIC_VALUE && pages as usize == pages_of(memory.len());
         fits.then_some(Slab { memory, pages })
     }
 
     /// An empty allocator in these bytes, whatever was in them.
-    pub fn format(bytes: &'a mut [u8]) -> Slab<'a> {
-        let pages = u32::try_from(pages_of(bytes.len())).unwrap_or(u32::MAX);
-        let mut slab = Slab { memory: Memory(bytes), pages };
-        slab.memory.bytes_mut(0, HEAD + pages as usize * ENTRY).fill(0);
+    pub fn format(memory: Memory<'a>) -> Slab<'a> {
+        let pages = u32::try_from(pages_of(memory.len())).unwrap_or(u32::MAX);
+        let mut slab = Slab { memory, pages };
+        slab.memory.clear(0, HEAD + pages as usize * ENTRY);
         slab.memory.set_u32(PAGES, pages);
         if pages > 0 {
             slab.make_free(0, pages);
@@ -254,7 +253,7 @@ impl<'a> Slab<'a> {
         self.set(page, SIZE, class);
         self.set(page, TAKEN, 0);
         let bits = self.entry(page) + BITS;
-        self.memory.bytes_mut(bits, ENTRY - BITS).fill(0);
+        self.memory.clear(bits, ENTRY - BITS);
         self.link(PARTIAL + 4 * class as usize, page);
         Some(page)
     }
@@ -409,7 +408,7 @@ mod tests {
     #[test]
     fn pieces_dont_overlap_and_come_back() {
         let mut bytes = vec![0xaa; 64 * 1024];
-        let mut slab = Slab::format(&mut bytes);
+        let mut slab = Slab::format(Memory::of(&mut bytes));
         let all = slab.free_pages();
         let sizes = [1, 16, 17, 100, 128, 2048, 2049, 5000, 24, 40, 64];
         let mut taken: Vec<(usize, usize, Handle)> = Vec::new();
@@ -441,13 +440,13 @@ mod tests {
         };
         for _ in 0..300 {
             let mut bytes = vec![0; 40_000];
-            let mut slab = Slab::format(&mut bytes);
+            let mut slab = Slab::format(Memory::of(&mut bytes));
             let mut pieces: Vec<_> = (0..20).filter_map(|n| slab.alloc(16 << (n % 10))).collect();
             for _ in 0..1 + random() % 8 {
                 let at = random() as usize % (HEAD + 9 * ENTRY);
-                slab.memory.0[at] = random() as u8;
+                slab.memory.set_bytes(at, &[random() as u8]);
             }
-            if let Some(mut slab) = Slab::open(&mut bytes) {
+            if let Some(mut slab) = Slab::open(Memory::of(&mut bytes)) {
                 let _ = slab.check();
                 pieces.extend((0..20).filter_map(|n| slab.alloc(16 << (n % 10))));
                 pieces.iter().for_each(|piece| slab.free(*piece));
@@ -460,9 +459,9 @@ mod tests {
     fn nothing_fits_where_there_is_nothing() {
         for len in [0, 10, HEAD, HEAD + PAGE] {
             let mut bytes = vec![0; len];
-            let mut slab = Slab::format(&mut bytes);
+            let mut slab = Slab::format(Memory::of(&mut bytes));
             assert!(slab.alloc(1).is_none() && slab.alloc(PAGE).is_none() && slab.pages() == 0, "{len}");
         }
-        assert!(Slab::open(&mut [0; 10_000]).is_none());
+        assert!(Slab::open(Memory::of(&mut [0; 10_000])).is_none());
     }
 }

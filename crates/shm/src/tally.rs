@@ -18,9 +18,9 @@ impl<'a> Tally<'a> {
         places * PLACE
     }
 
-    /// The tally in these bytes; all zeros are one of nothing.
-    pub fn of(bytes: &'a mut [u8]) -> Tally<'a> {
-        Tally(Memory(bytes))
+    /// The tally in this memory; all zeros are one of nothing.
+    pub fn of(memory: Memory<'a>) -> Tally<'a> {
+        Tally(memory)
     }
 
     /// The sum of all.
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn what_the_dead_held_comes_back() {
         let mut bytes = [0; Tally::bytes(3)];
-        let mut tally = Tally::of(&mut bytes);
+        let mut tally = Tally::of(Memory::of(&mut bytes));
         // The third and fourth process share the last place.
         for (identity, n) in [(1, 2), (2, 1), (3, 5), (4, 1), (1, 1)] {
             tally.add(identity, n);
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn without_places_nothing_is_counted() {
         let mut bytes = [0; 7];
-        let mut tally = Tally::of(&mut bytes);
+        let mut tally = Tally::of(Memory::of(&mut bytes));
         tally.add(1, 1);
         tally.sub(1, 1);
         assert_eq!(tally.sum(), 0);

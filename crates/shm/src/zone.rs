@@ -5,9 +5,9 @@ use std::io;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU32;
 
-use crate::lock::{Kernel, RawLock};
+use crate::lock::{FOR_EVER, Kernel, RawLock};
 use crate::mapping::Place;
-use crate::{Map, Mapping};
+use crate::{Map, Mapping, Memory};
 
 /// What was done about a zone whose user had died within it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,13 @@ pub enum Recovery {
     /// It wasn't, and is empty now.
     Emptied,
 }
+
+/// Who has a zone's lock and doesn't give it back: this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stuck(pub i32);
+
+/// How often [`Zone::with_soon`] waits for 50 ms.
+const SOON: u32 = 10;
 
 /// A table in memory that processes share.
 ///
@@ -55,8 +62,8 @@ impl Zone {
             held: Cell::new(false),
             report,
         };
-        let formatted = zone.locked(|bytes| Map::format(bytes, seed()).is_some());
-        if formatted { Ok(zone) } else { Err(io::ErrorKind::OutOfMemory.into()) }
+        let formatted = zone.locked(FOR_EVER, |memory| Map::format(memory, seed()).is_some());
+        if formatted == Ok(true) { Ok(zone) } else { Err(io::ErrorKind::OutOfMemory.into()) }
     }
 
     /// Its name.
@@ -74,13 +81,25 @@ impl Zone {
     /// # Panics
     /// If the zone is used within its own use.
     pub fn with<R>(&self, f: impl FnOnce(&mut Map<'_>) -> R) -> R {
-        self.locked(|bytes| {
+        match self.used(FOR_EVER, f) {
+            Ok(result) => result,
+            Err(Stuck(pid)) => unreachable!("{pid} has been waited for without end"),
+        }
+    }
+
+    /// The same for who must not wait for long: an error if a process that is stopped has the lock.
+    pub fn with_soon<R>(&self, f: impl FnOnce(&mut Map<'_>) -> R) -> Result<R, Stuck> {
+        self.used(SOON, f)
+    }
+
+    fn used<R>(&self, patience: u32, f: impl FnOnce(&mut Map<'_>) -> R) -> Result<R, Stuck> {
+        self.locked(patience, |mut memory| {
             // The format doesn't change, so a table that isn't there was destroyed.
-            if Map::open(bytes).is_none() {
-                Map::format(bytes, seed());
+            if Map::open(memory.again()).is_none() {
+                Map::format(memory.again(), seed());
                 (self.report)(&self.name, Recovery::Emptied);
             }
-            let mut map = Map::open(bytes).expect("a size that has once been enough is enough");
+            let mut map = Map::open(memory).expect("a size that has once been enough is enough");
             f(&mut map)
         })
     }
@@ -99,24 +118,26 @@ impl Zone {
         RawLock { state: &self.state, interrupted: &self.interrupted, system: Kernel }
     }
 
-    fn locked<R>(&self, f: impl FnOnce(&mut [u8]) -> R) -> R {
-        assert!(!self.held.replace(true), "zone \"{}\" is used within its own use", self.name);
-        let interrupted = self.lock().lock(os::process::identity());
+    fn locked<R>(&self, patience: u32, f: impl FnOnce(Memory<'_>) -> R) -> Result<R, Stuck> {
+        assert!(!self.held.get(), "zone \"{}\" is used within its own use", self.name);
+        let lock = self.lock();
+        let Some(interrupted) = lock.lock(os::process::identity(), patience) else {
+            return Err(Stuck(os::process::pid_of(lock.owner())));
+        };
+        self.held.set(true);
         let _held = Held(self);
-        // SAFETY: this process has the lock, and takes it only once at a time (`held`); all who use these bytes do so
-        // here. A process that is killed within stops using them. The slice ends before `_held` gives the lock back.
-        let bytes = unsafe { self.mapping.bytes(HEAD) };
+        let mut memory = Memory::of_mapping(&self.mapping, HEAD);
         if interrupted {
-            self.repair(bytes);
+            self.repair(memory.again());
         }
-        f(bytes)
+        Ok(f(memory))
     }
 
-    fn repair(&self, bytes: &mut [u8]) {
-        let recovery = match Map::open(bytes).is_some_and(|map| map.check()) {
+    fn repair(&self, mut memory: Memory<'_>) {
+        let recovery = match Map::open(memory.again()).is_some_and(|map| map.check()) {
             true => Recovery::Whole,
             false => {
-                Map::format(bytes, seed());
+                Map::format(memory, seed());
                 Recovery::Emptied
             }
         };
@@ -172,12 +193,12 @@ mod tests {
             let zone = Zone::new("one", 65536, ignore).expect("memory");
             zone.with(|map| map.insert(b"a", b"1")).expect("room");
             let child = os::process::tests_fork(|| {
-                zone.locked(|bytes| {
+                let _ = zone.locked(FOR_EVER, |mut memory| {
                     if broken {
-                        bytes[..1000].fill(0x55);
+                        memory.set_bytes(0, &[0x55; 1000]);
                     }
                     os::process::exit_now(0);
-                })
+                });
             });
             assert_eq!(by_master && zone.release_dead(child), by_master);
             assert!(!zone.release_dead(child - 1));
@@ -190,12 +211,31 @@ mod tests {
     fn a_panic_within_leaves_it_usable() {
         let zone = Zone::new("one", 65536, ignore).expect("memory");
         let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            zone.locked(|bytes| {
-                bytes[..64].fill(1);
+            let _ = zone.locked(FOR_EVER, |mut memory| {
+                memory.set_bytes(0, &[1; 64]);
                 panic!("within");
-            })
+            });
         }));
         assert!(broken.is_err() && zone.with(|map| map.is_empty()));
+    }
+
+    #[test]
+    fn who_is_stopped_within_is_not_waited_for() {
+        let zone = Zone::new("one", 65536, ignore).expect("memory");
+        let (ready, told) = std::io::pipe().expect("a pipe");
+        let child = os::process::tests_spawn(|| {
+            zone.with(|_| {
+                let _ = std::io::Write::write_all(&mut &told, b"x");
+                os::process::kill(os::process::pid(), os::signal::SIGSTOP).expect("stopped");
+            });
+        });
+        std::io::Read::read_exact(&mut &ready, &mut [0]).expect("it is within");
+        let begin = std::time::Instant::now();
+        assert_eq!(zone.with_soon(|_| ()), Err(Stuck(child)));
+        assert!(begin.elapsed().as_millis() < 5000, "half a second is meant");
+        os::process::kill(child, os::signal::SIGCONT).expect("it lives");
+        assert_eq!(zone.with_soon(|map| map.len()), Ok(0), "it goes on");
+        os::process::tests_wait(child);
     }
 
     #[test]

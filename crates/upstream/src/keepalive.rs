@@ -1,7 +1,7 @@
 //! Idle connections to peers, kept for later requests.
 //!
 //! A parked connection costs no system call: one task for each group learns from the loop that a peer has hung up, and
-//! closes what has been idle for too long.
+//! closes what has been idle for too long, or is asked to make room.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -80,6 +80,7 @@ impl Pool {
             let at = parked.iter().rposition(fits)?;
             let found = if at + 1 == parked.len() { parked.pop_back() } else { parked.remove(at) };
             let idle = found?.idle;
+            idle.stream.set_idle(false);
             if !idle.stream.is_readable() {
                 return Some(idle);
             }
@@ -103,6 +104,8 @@ impl Pool {
             return;
         }
         idle.stream.set_recv_timeout(None);
+        // It is closed like a client's that waits for its next request if places get short, or the worker stops.
+        idle.stream.set_idle(true);
         let fresh = !idle.watched;
         let dropped = {
             let mut parked = self.parked.borrow_mut();
@@ -158,7 +161,7 @@ async fn keep(pool: Rc<Pool>) {
             if pool.news.poll_since(cx, seen).is_ready() || sleep.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
-            // Woken by neither: a peer has hung up.
+            // Woken by neither: a peer has hung up, or places are short.
             if std::mem::take(&mut first) { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;

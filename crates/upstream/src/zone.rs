@@ -88,18 +88,18 @@ fn start(zone: &SharedZone, old: Option<&SharedZone>) -> std::result::Result<(),
     let before = old.and_then(|old| old.data::<Needed>()).unwrap_or_default();
     let known: std::collections::HashSet<Rc<[u8]>> =
         needed.0.borrow().iter().chain(before.0.borrow().iter()).map(|(key, _)| key.clone()).collect();
-    zone.zone().with(|map| {
+    zone.with_soon(|map| {
         let mut at = map.oldest();
         while let Some(node) = at {
             at = map.newer(node);
-            if !known.contains(map.key(node)) {
+            if !known.contains(&*map.key(node)) {
                 map.remove(node);
             }
         }
         let needed = needed.0.borrow();
         let made = needed.iter().all(|(key, record)| map.find(key).or_else(|| insert(map, key, record)).is_some());
         if made { Ok(()) } else { Err(format!("no memory in upstream zone \"{}\"", zone.name())) }
-    })
+    })?
 }
 
 /// A new entry: the state, and an empty tally.
@@ -119,7 +119,7 @@ fn forget(map: &mut Map<'_>, pid: i32) {
 }
 
 fn tally<'m>(map: &'m mut Map<'_>, node: Node) -> Tally<'m> {
-    Tally::of(map.value_mut(node).get_mut(STATE..).unwrap_or_default())
+    Tally::of(map.value_mut(node).after(STATE))
 }
 
 /// Does something with the state of these peers as all workers share it.
@@ -137,7 +137,7 @@ pub(crate) fn exchange<R>(zone: &SharedZone, peers: &[&[Peer]], f: impl FnOnce()
 fn node_of(map: &mut Map<'_>, peer: &Peer) -> Option<Node> {
     let place = peer.place.as_ref()?;
     if let Some(node) = place.node.get()
-        && map.key(node) == &*place.key
+        && map.has_key(node, &place.key)
     {
         return Some(node);
     }
@@ -154,7 +154,7 @@ fn load(map: &mut Map<'_>, peer: &Peer) {
     let conns = tally(map, node).sum();
     place.conns.set(conns);
     peer.conns.set(conns);
-    let Some(record) = map.value(node).first_chunk::<STATE>() else { return };
+    let Some(record) = map.first::<STATE>(node) else { return };
     let mut numbers = record.chunks_exact(8).map(|chunk| chunk.try_into().map_or(0, u64::from_ne_bytes));
     let mut next = || numbers.next().unwrap_or_default();
     // After a reload its weight may be another one.
@@ -167,9 +167,7 @@ fn load(map: &mut Map<'_>, peer: &Peer) {
 
 fn store(map: &mut Map<'_>, peer: &Peer) {
     let (Some(node), Some(place)) = (node_of(map, peer), &peer.place) else { return };
-    if let Some(state) = map.value_mut(node).first_chunk_mut::<STATE>() {
-        *state = record(peer);
-    }
+    map.set_first(node, &record(peer));
     let (before, now, me) = (place.conns.get(), peer.conns.get(), os::process::identity());
     match now.checked_sub(before) {
         Some(0) => {}

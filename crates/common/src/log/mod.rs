@@ -106,7 +106,7 @@ impl AccessLog {
             Some(cache) => cache.open(&path, rt::now_ms()),
             None => open(&path).map(Rc::new),
         };
-        let shown = String::from_utf8_lossy(&path);
+        let shown = buf::text::encode(&path);
         let file = match opened {
             Ok(file) => file,
             Err(error) => {

@@ -46,7 +46,7 @@ impl fmt::Display for Trouble {
             Trouble::Invalid => f.write_str("OCSP responder sent invalid response"),
             Trouble::Status(status) => write!(f, "OCSP responder sent unexpected status {status}"),
             Trouble::ContentType(value) => {
-                let value = String::from_utf8_lossy(value);
+                let value = buf::text::encode(value);
                 write!(f, "OCSP responder sent invalid \"Content-Type\" header: \"{value}\"")
             }
             Trouble::TooLarge => f.write_str("OCSP responder sent too large response"),

@@ -197,6 +197,7 @@ impl Drop for LogFile {
 pub struct LogFiles {
     by_path: HashMap<PathBuf, Rc<LogFile>>,
     in_order: Vec<Rc<LogFile>>,
+    stderr: bool,
 }
 
 impl LogFiles {
@@ -216,6 +217,16 @@ impl LogFiles {
         let file = self.get(path);
         file.private.set(true);
         file
+    }
+
+    /// Notes that some level's log is the standard error stream, which then stays what it is.
+    pub fn note_stderr(&mut self) {
+        self.stderr = true;
+    }
+
+    /// Whether some level's log is the standard error stream.
+    pub fn uses_stderr(&self) -> bool {
+        self.stderr
     }
 
     /// All files, in the order in which they were met.

@@ -7,6 +7,7 @@ mod file;
 mod parse;
 mod syslog;
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::io;
@@ -197,9 +198,9 @@ impl Log {
         }
     }
 
-    /// Its first target.
-    pub fn first_target(&self) -> Option<&Target> {
-        self.0.targets.first().map(|log| &log.target)
+    /// Its first file.
+    pub fn first_file(&self) -> Option<&Rc<LogFile>> {
+        self.0.targets.iter().find_map(|log| if let Target::File(file) = &log.target { Some(file) } else { None })
     }
 
     /// Whether it writes to the standard error stream anyway.
@@ -208,8 +209,9 @@ impl Log {
     }
 }
 
-/// One whole line, its end included; control bytes of the message are escaped so that a line stays a line.
-fn line(level: Level, connection: Option<u64>, message: fmt::Arguments<'_>, details: Option<&dyn Details>) -> String {
+/// One whole line, its end included; ends of lines in the message are escaped so that a line stays a line. Bytes that
+/// aren't UTF-8 and came by [`buf::text::encode`] are as they were.
+fn line(level: Level, connection: Option<u64>, message: fmt::Arguments<'_>, details: Option<&dyn Details>) -> Vec<u8> {
     let pid = std::process::id();
     let mut line = String::with_capacity(256);
     let _ = write!(line, "{} [{}] {pid}#{pid}: ", clock::times().error_log, level.name());
@@ -225,21 +227,31 @@ fn line(level: Level, connection: Option<u64>, message: fmt::Arguments<'_>, deta
         let escaped = line[start..].replace('\n', "\\n");
         line.replace_range(start.., &escaped);
     }
+    let mut line = match buf::text::decode(&line) {
+        Cow::Borrowed(_) => line.into_bytes(),
+        Cow::Owned(bytes) => bytes,
+    };
     if line.len() >= MAX_LINE {
-        line.truncate(line.floor_char_boundary(MAX_LINE - 1));
+        line.truncate(end_of_char(&line, MAX_LINE - 1));
     }
-    line.push('\n');
+    line.push(b'\n');
     line
 }
 
-fn write_to(target: &Target, level: Level, line: &str) {
+/// Where to cut at the latest so that no character is cut in two.
+fn end_of_char(line: &[u8], at: usize) -> usize {
+    let is_inside = |at: &usize| line.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    (at.saturating_sub(3)..=at).rev().find(|at| !is_inside(at)).unwrap_or(at)
+}
+
+fn write_to(target: &Target, level: Level, line: &[u8]) {
     match target {
-        Target::File(file) => file.write_now(line.as_bytes()),
+        Target::File(file) => file.write_now(line),
         Target::Stderr => {
-            let _ = io::Write::write_all(&mut io::stderr(), line.as_bytes());
+            let _ = io::Write::write_all(&mut io::stderr(), line);
         }
-        Target::Syslog(syslog) => syslog.send(syslog::severity(level), line.trim_end_matches('\n').as_bytes()),
-        Target::Memory(memory) => memory.write(line.as_bytes()),
+        Target::Syslog(syslog) => syslog.send(syslog::severity(level), line.strip_suffix(b"\n").unwrap_or(line)),
+        Target::Memory(memory) => memory.write(line),
     }
 }
 
@@ -279,10 +291,24 @@ mod tests {
     fn lines() {
         let pid = std::process::id();
         let details = |line: &mut String| line.push_str(", client: 127.0.0.1");
+        let line = |level, number, message: fmt::Arguments<'_>, details| {
+            String::from_utf8(line(level, number, message, details)).expect("text")
+        };
         let text = line(Level::Error, Some(5), format_args!("no\nend"), Some(&details));
         assert_eq!(&text[19..], format!(" [error] {pid}#{pid}: *5 no\\nend, client: 127.0.0.1\n"));
         let text = line(Level::Info, None, format_args!("{}", "ü".repeat(MAX_LINE)), None);
         assert!(text.len() <= MAX_LINE && text.ends_with("ü\n"));
+    }
+
+    #[test]
+    fn bytes_are_written_as_they_are() {
+        let name = b"/\xff\xe9\xc3\xa9\xf4\x8f\xbf\xbf\x80";
+        let details = |line: &mut String| line.push_str(&buf::text::encode(name));
+        let found = line(Level::Info, None, format_args!("open() \"{}\"", buf::text::encode(name)), Some(&details));
+        assert!(found.ends_with(&[&b"open() \""[..], name, b"\"", name, b"\n"].concat()));
+        let long = [b'\xff'; 2 * MAX_LINE];
+        let found = line(Level::Info, None, format_args!("{}", buf::text::encode(&long)), None);
+        assert_eq!((found.len(), found.ends_with(b"\xff\n")), (MAX_LINE, true));
     }
 
     #[test]

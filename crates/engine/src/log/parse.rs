@@ -40,6 +40,7 @@ fn parse_level(word: &Word) -> Result<Level> {
 /// Parses the first argument of `error_log`.
 pub fn parse_target(loader: &mut Loader<'_>, directive: &Directive, word: &Word) -> Result<Target> {
     if word == "stderr" {
+        loader.store.entry::<LogFiles>().note_stderr();
         return Ok(Target::Stderr);
     }
     if let Some(parameters) = word.text.strip_prefix(b"syslog:") {

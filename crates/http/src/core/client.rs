@@ -207,6 +207,13 @@ impl Client {
         }
     }
 
+    /// Marks the connection as one whose client has said nothing yet: the first to be closed if its place is needed.
+    pub fn set_silent(&self) {
+        if let Client::Socket(socket) = self {
+            socket.set_silent();
+        }
+    }
+
     /// Marks the connection as idle: free to be closed if its place is needed.
     pub fn set_idle(&self, idle: bool) {
         if let Client::Socket(socket) = self {

@@ -490,7 +490,7 @@ impl Request {
             self.error_page = true;
             self.log_error(format_args!(
                 "rewrite or internal redirection cycle while processing \"{}\"",
-                String::from_utf8_lossy(&self.uri)
+                buf::text::encode(&self.uri)
             ));
             return Err(Flow::Status(500));
         }
@@ -505,7 +505,7 @@ impl Request {
             self.error_page = true;
             self.log_error(format_args!(
                 "rewrite or internal redirection cycle while internally redirecting to \"{}\"",
-                String::from_utf8_lossy(uri)
+                buf::text::encode(uri)
             ));
             return Flow::Status(500);
         }
@@ -523,7 +523,7 @@ impl Request {
 
     /// Goes on in a named location.
     pub fn redirect_named(&mut self, name: &[u8]) -> Flow<'static> {
-        let shown = String::from_utf8_lossy(name).into_owned();
+        let shown = buf::text::encode(name).into_owned();
         if self.uri_changes == 0 {
             // Nor is there an error page: it could go on for ever.
             self.error_page = true;
@@ -555,7 +555,7 @@ impl Request {
     pub fn no_handler(&mut self) -> Flow<'static> {
         if self.uri.last() == Some(&b'/') {
             let path = self.path_of_uri().unwrap_or_default();
-            let path = String::from_utf8_lossy(&path).into_owned();
+            let path = buf::text::encode(&path).into_owned();
             self.log_error(format_args!("directory index of \"{path}\" is forbidden"));
             return Flow::Status(403);
         }
@@ -597,7 +597,7 @@ impl Request {
         let location = &self.location;
         let lost = !self.valid_location && location.core.root.as_ref().is_some_and(|root| root.alias.is_some());
         if lost {
-            let name = String::from_utf8_lossy(&location.name);
+            let name = buf::text::encode(&location.name);
             let message = format_args!("\"alias\" cannot be used in location \"{name}\" where URI was rewritten");
             self.log_at(Level::Alert, message);
         }
@@ -616,7 +616,7 @@ impl Request {
         match buf::parse::parse_size(value) {
             Some(rate) => self.rate = Some(rate),
             None => {
-                let value = String::from_utf8_lossy(value).into_owned();
+                let value = buf::text::encode(value).into_owned();
                 self.log_error(format_args!("invalid $limit_rate \"{value}\""));
             }
         }
@@ -729,18 +729,18 @@ impl Request {
     pub fn details(&self, line: &mut String) {
         use fmt::Write as _;
         let _ = write!(line, ", client: {}", self.conn.peer.text());
-        let _ = write!(line, ", server: {}", String::from_utf8_lossy(&self.server.name));
+        let _ = write!(line, ", server: {}", buf::text::encode(&self.server.name));
         if !self.line.request_line.is_empty() {
-            let _ = write!(line, ", request: \"{}\"", String::from_utf8_lossy(self.line.request_line.of(&self.head)));
+            let _ = write!(line, ", request: \"{}\"", buf::text::encode(self.line.request_line.of(&self.head)));
         }
         if let Some(url) = self.upstream.as_ref().and_then(|exchange| exchange.url()) {
             let _ = write!(line, ", upstream: \"{url}\"");
         }
         if let Some(host) = self.header(KnownHeader::Host) {
-            let _ = write!(line, ", host: \"{}\"", String::from_utf8_lossy(host));
+            let _ = write!(line, ", host: \"{}\"", buf::text::encode(host));
         }
         if let Some(referer) = self.header(KnownHeader::Referer) {
-            let _ = write!(line, ", referrer: \"{}\"", String::from_utf8_lossy(referer));
+            let _ = write!(line, ", referrer: \"{}\"", buf::text::encode(referer));
         }
     }
 }

@@ -136,8 +136,10 @@ impl State {
         let first = conn.requests == 0;
         conn.stream.set_recv_timeout(timeout_ms);
         let kept = (min_ms > 0).then(|| Box::pin(rt::sleep(min_ms)));
-        // Before its first request a connection isn't idle: who connected just when the worker quits is still served.
-        conn.stream.set_idle(kept.is_none() && !first);
+        match first {
+            true => conn.stream.set_silent(),
+            false => conn.stream.set_idle(kept.is_none()),
+        }
         State::Idle { conn, kept, _waiting: Doing::new(&http.status.waiting) }
     }
 
@@ -257,7 +259,12 @@ async fn preface(conn: &Connection, bytes: Bytes) -> Option<(bool, Bytes)> {
         if let Some(found) = h2::is_preface(&buf) {
             return Some((found, buf.freeze()));
         }
+        if buf.is_empty() {
+            // What came so far was from a proxy in front.
+            conn.stream.set_silent();
+        }
         let more = conn.stream.recv(conn.address.default.core.client_header_buffer_size).await.ok()?;
+        conn.stream.set_idle(false);
         if more.is_empty() {
             return None;
         }
@@ -643,7 +650,7 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
     r.body.begin(framing, bytes.slice(used..bytes.len()), expect);
     r.keepalive = r.line.keep_alive(&r.head);
     if r.conn.debug {
-        let shown = String::from_utf8_lossy(r.line.request_line.of(&r.head)).into_owned();
+        let shown = buf::text::encode(r.line.request_line.of(&r.head)).into_owned();
         r.log_at(Level::Debug, format_args!("http request line: \"{shown}\""));
     }
     Head::Complete
@@ -652,7 +659,7 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
 /// Says which lines of a head were left out.
 pub(super) fn log_ignored(r: &Request) {
     for name in &r.line.ignored {
-        let name = String::from_utf8_lossy(name.of(&r.head)).into_owned();
+        let name = buf::text::encode(name.of(&r.head)).into_owned();
         let what = if r.line.version < 2000 { "header line" } else { "header" };
         r.log_at(
             Level::Info,

@@ -33,6 +33,13 @@ pub struct Pending {
 pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> Option<(Connection, Bytes)> {
     conn.stream.set_recv_timeout(Some(conn.address.default.core.client_header_timeout));
     conn.stream.set_send_timeout(Some(conn.address.default.root.core.send_timeout));
+    let input = match input.is_empty() {
+        true => match first_bytes(&conn).await {
+            Ok(bytes) => bytes,
+            Err(error) => return failed(http, &conn, &HandshakeError::Io(error)),
+        },
+        false => input,
+    };
     let mut buf = Buf::empty();
     buf.extend_from_slice(&input);
     let (hello, input) = match tls::first_bytes(conn.stream.socket(), buf).await {
@@ -72,6 +79,14 @@ pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> O
         }
         Err(error) => failed(http, &conn, &error),
     }
+}
+
+/// The first bytes behind the PROXY protocol's header, if none came with it.
+async fn first_bytes(conn: &Connection) -> io::Result<Bytes> {
+    conn.stream.set_silent();
+    let bytes = conn.stream.recv(conn.address.default.core.client_header_buffer_size).await;
+    conn.stream.set_idle(false);
+    bytes
 }
 
 /// Asks whether the client's certificate, trusted otherwise, is revoked; requests will be refused if it may be.

@@ -639,7 +639,7 @@ fn realpath_root(r: &mut Request, out: &mut Vec<u8>) -> bool {
             let errno = engine::log::Errno(&error);
             r.log_at(
                 engine::log::Level::Crit,
-                format_args!("realpath() \"{}\" failed{errno}", String::from_utf8_lossy(&root)),
+                format_args!("realpath() \"{}\" failed{errno}", buf::text::encode(&root)),
             );
             false
         }

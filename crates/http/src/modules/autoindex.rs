@@ -138,7 +138,7 @@ fn callback(r: &Request) -> std::result::Result<Option<Vec<u8>>, ()> {
     if name.iter().all(|&c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'$')) {
         return Ok((!name.is_empty()).then_some(name));
     }
-    let shown = String::from_utf8_lossy(&name);
+    let shown = buf::text::encode(&name);
     r.log_at(Level::Info, format_args!("client sent invalid callback name: \"{shown}\""));
     Err(())
 }
@@ -176,14 +176,14 @@ fn entries(r: &Request, path: &[u8]) -> std::result::Result<Vec<Entry>, u16> {
             errno::ACCES => (403, Level::Error),
             _ => (500, Level::Crit),
         };
-        let path = String::from_utf8_lossy(path);
+        let path = buf::text::encode(path);
         r.log_at(level, format_args!("opendir() \"{path}\" failed{}", Errno(&error)));
         status
     })?;
     let mut entries = Vec::new();
     for item in folder {
         let item = item.map_err(|error| {
-            let path = String::from_utf8_lossy(path);
+            let path = buf::text::encode(path);
             r.log_at(Level::Crit, format_args!("readdir() \"{path}\" failed{}", Errno(&error)));
             500u16
         })?;

@@ -80,7 +80,7 @@ impl Handler for Server {
                     errno::ACCES | errno::MLINK | errno::LOOP => Level::Error,
                     _ => Level::Crit,
                 };
-                let path = String::from_utf8_lossy(&path);
+                let path = buf::text::encode(&path);
                 r.log_at(level, format_args!("{} \"{path}\" failed{}", error.call, Errno(&error.error)));
                 return Flow::Next;
             }
@@ -94,7 +94,7 @@ impl Handler for Server {
         match found.kind {
             Kind::Directory => return Flow::Next,
             Kind::Other => {
-                let path = String::from_utf8_lossy(&path);
+                let path = buf::text::encode(&path);
                 r.log_at(Level::Crit, format_args!("\"{path}\" is not a regular file"));
                 return Flow::Status(404);
             }

@@ -119,7 +119,7 @@ impl Handler for IndexHandler {
 }
 
 fn refuse(r: &mut Request, path: &[u8], error: &crate::core::open_file::OpenError, code: i32) -> Flow<'static> {
-    let path = String::from_utf8_lossy(path);
+    let path = buf::text::encode(path);
     let cause = Errno(&error.error);
     match code {
         errno::ACCES => {

@@ -106,7 +106,7 @@ impl LogProto for HttpProto {
             Ok(_) => std::io::Error::from_raw_os_error(20),
             Err(error) => error,
         };
-        let root = String::from_utf8_lossy(&root);
+        let root = buf::text::encode(&root);
         r.log_error(format_args!("testing \"{root}\" existence failed{}", Errno(&error)));
         false
     }

@@ -444,7 +444,7 @@ impl RewriteOp {
 }
 
 fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    buf::text::encode(bytes).into_owned()
 }
 
 /// Renders what rules store, compare and redirect to. Captures were decoded with the URI, so they are encoded again: in

@@ -58,7 +58,7 @@ impl StaticHandler {
         match found.kind {
             Kind::Directory => add_slash(r),
             Kind::Other => {
-                let path = String::from_utf8_lossy(path);
+                let path = buf::text::encode(path);
                 r.log_at(Level::Crit, format_args!("\"{path}\" is not a regular file"));
                 Flow::Status(404)
             }
@@ -79,7 +79,7 @@ fn refuse(r: &mut Request, path: &[u8], error: &OpenError) -> Flow<'static> {
         _ => (500, Level::Crit),
     };
     if status != 404 || r.location.core.log_not_found {
-        let path = String::from_utf8_lossy(path);
+        let path = buf::text::encode(path);
         r.log_at(level, format_args!("{} \"{path}\" failed{}", error.call, Errno(&error.error)));
     }
     Flow::Status(status)

@@ -170,7 +170,7 @@ impl TryHandler {
             Ok(found) => Some(found),
             Err(error) => {
                 if !matches!(error.code(), 0 | errno::NOENT | errno::NOTDIR | errno::NAMETOOLONG) {
-                    let path = String::from_utf8_lossy(path);
+                    let path = buf::text::encode(path);
                     r.log_at(Level::Crit, format_args!("{} \"{path}\" failed{}", error.call, Errno(&error.error)));
                 }
                 None

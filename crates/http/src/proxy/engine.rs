@@ -376,7 +376,7 @@ impl Backend {
                 let text = r.render(template);
                 let addr = local_address(&text);
                 if addr.is_none() && !text.is_empty() {
-                    let text = String::from_utf8_lossy(&text);
+                    let text = buf::text::encode(&text);
                     r.log_error(format_args!("invalid local address \"{text}\" while connecting to upstream"));
                 }
                 addr

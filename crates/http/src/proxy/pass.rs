@@ -173,7 +173,7 @@ impl Named {
     /// What `resolver` says of the host; the error is a log line.
     pub async fn look_up(self, core: Rc<CoreLocation>) -> std::result::Result<Rc<Target>, String> {
         let Named { url, scheme, default_port } = self;
-        let host = String::from_utf8_lossy(&url.host).into_owned();
+        let host = buf::text::encode(&url.host).into_owned();
         let Some(resolver) = &core.resolver else { return Err(format!("no resolver defined to resolve {host}")) };
         let found = resolver.resolve(&url.host, core.resolver_timeout).await;
         let found = found.map_err(|error| format!("{host} could not be resolved ({error})"))?;

@@ -509,13 +509,13 @@ impl Protocol for HttpProtocol {
             Destination::Variable(template, groups) => (template, groups),
         };
         let text = r.render(template);
-        let shown = || String::from_utf8_lossy(&text).into_owned();
+        let shown = || buf::text::encode(&text).into_owned();
         let Some((rest, default_port)) = split_scheme(&text) else {
             r.log_error(format_args!("invalid URL prefix in \"{}\"", shown()));
             return Err(500);
         };
         let url = Url::parse(rest, true).map_err(|error| {
-            r.log_error(format_args!("{error} in upstream \"{}\"", String::from_utf8_lossy(rest)));
+            r.log_error(format_args!("{error} in upstream \"{}\"", buf::text::encode(rest)));
             500_u16
         })?;
         let scheme = scheme(default_port);

@@ -164,7 +164,7 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
     let mut uri = Vec::with_capacity(path.len());
     wire::uri::unescape(&path, &mut uri);
     if is_unsafe(&uri) {
-        let shown = String::from_utf8_lossy(&value);
+        let shown = buf::text::encode(&value);
         let action = "reading response header from upstream";
         r.log_error(format_args!("unsafe URI \"{shown}\" was detected while {action}"));
         return Some(Flow::Status(404));
@@ -286,7 +286,7 @@ pub(super) fn early_hints(b: &Backend, r: &mut Request, data: &[u8], head: &Resp
 
 fn warn_duplicate(r: &Request, header: &HeaderSpan, bytes: &Bytes, head: &ResponseHead) {
     let Some(first) = head.find(header.known) else { return };
-    let text = |span: Span| String::from_utf8_lossy(span.of(bytes)).into_owned();
+    let text = |span: Span| buf::text::encode(span.of(bytes)).into_owned();
     let (name, value, first_name, first_value) =
         (text(header.name), text(header.value), text(first.name), text(first.value));
     r.log_at(

@@ -109,7 +109,7 @@ impl Exchange {
         let scheme = target.as_ref().map_or("", |target| target.scheme);
         let uri = self.uri.borrow();
         let colon = if peer.starts_with("unix:") { ":" } else { "" };
-        Some(format!("{scheme}{peer}{colon}{}", String::from_utf8_lossy(&uri)))
+        Some(format!("{scheme}{peer}{colon}{}", buf::text::encode(&uri)))
     }
 }
 

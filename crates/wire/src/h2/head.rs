@@ -370,7 +370,7 @@ struct HeadErrorText<'a> {
 
 impl fmt::Display for HeadErrorText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |span: Span| String::from_utf8_lossy(span.of(self.text)).into_owned();
+        let text = |span: Span| buf::text::encode(span.of(self.text)).into_owned();
         if self.error == HeadError::MissingBody {
             return f.write_str("client prematurely closed stream");
         }

@@ -33,14 +33,20 @@ pub async fn serve(http: Rc<Http>, mut conn: Connection, first: Bytes) {
     let listed = http.worker.list_session(&shared);
     let core = &shared.server.root.core;
     shared.socket.set_send_timeout(Some(core.send_timeout));
+    let heard = !first.is_empty();
+    let mood = Mood::New;
     let mut task =
-        Task { shared: shared.clone(), input: first, mood: Mood::New, blocked: false, at_end: false, waiting: None };
+        Task { shared: shared.clone(), input: first, mood, heard, blocked: false, at_end: false, waiting: None };
     let end = poll_fn(|cx| task.poll(cx)).await;
     task.say_goodbye(&end);
     shared.fail_streams();
     poll_fn(|cx| task.poll_end(cx)).await;
     drop(task);
     http.worker.unlist_session(listed);
+    if matches!(end, End::Evicted) && !http.worker.quitting.get() {
+        // Another client waits for the place.
+        return;
+    }
     // Told to give its place up, it still lingers.
     shared.socket.set_idle(false);
     if !matches!(end, End::Gone) && core.lingering_close != Lingering::Off {
@@ -54,6 +60,8 @@ enum End {
     Gone,
     /// Everything is done; the code is what the client is told.
     Done(Code),
+    /// Its place is needed, or the worker stops, while nothing runs.
+    Evicted,
     /// The client broke the protocol; it has been told.
     Failed,
 }
@@ -63,6 +71,8 @@ enum End {
 enum Mood {
     /// Nothing yet.
     New,
+    /// The first byte.
+    Silent,
     /// The preface, or the rest of a head.
     Reading,
     /// The rest of another frame.
@@ -79,6 +89,8 @@ struct Task {
     shared: Rc<Shared>,
     input: Bytes,
     mood: Mood,
+    /// The client has said something.
+    heard: bool,
     /// The socket takes no more now.
     blocked: bool,
     /// The client has closed its side.
@@ -122,7 +134,7 @@ impl Task {
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
-                    if self.shared.running.get() > 0 || self.mood == Mood::Reading {
+                    if self.shared.running.get() > 0 || matches!(self.mood, Mood::Silent | Mood::Reading) {
                         self.log(
                             Level::Info,
                             format_args!("client prematurely closed connection while processing HTTP/2 connection"),
@@ -133,6 +145,7 @@ impl Task {
                 Ok(bytes) => {
                     #[cfg(feature = "test-hooks")]
                     crate::modules::test_hooks::accident(&bytes);
+                    self.heard = true;
                     self.input = bytes.freeze();
                 }
                 Err(error) if self.gives_up_head(&error) => {}
@@ -155,7 +168,7 @@ impl Task {
 
     fn receive_failed(&self, error: &io::Error) -> End {
         if rt::is_closing(error) {
-            return if self.shared.running.get() > 0 { End::Gone } else { End::Done(Code::NO_ERROR) };
+            return if self.shared.running.get() > 0 { End::Gone } else { End::Evicted };
         }
         if error.kind() != io::ErrorKind::TimedOut {
             self.log_failure("recv", error);
@@ -314,11 +327,14 @@ impl Task {
         shared.socket.set_recv_timeout(match mood {
             Mood::New | Mood::Busy => None,
             Mood::Draining => Some(core.send_timeout),
-            Mood::Reading => Some(self.shared.server.core.client_header_timeout),
+            Mood::Silent | Mood::Reading => Some(self.shared.server.core.client_header_timeout),
             Mood::Idle if shared.requests.get() == 0 => Some(self.shared.server.core.client_header_timeout),
             Mood::Idle | Mood::Partial => Some(core.keepalive_timeout.0),
         });
-        shared.socket.set_idle(mood == Mood::Idle);
+        match mood {
+            Mood::Silent => shared.socket.set_silent(),
+            _ => shared.socket.set_idle(mood == Mood::Idle),
+        }
         self.waiting = (mood == Mood::Idle).then(|| Doing::new(&shared.http.status.waiting));
         self.mood = mood;
     }
@@ -326,6 +342,7 @@ impl Task {
     fn current_mood(&self) -> Mood {
         let protocol = self.shared.protocol.borrow();
         match () {
+            () if !self.heard && !self.blocked => Mood::Silent,
             () if protocol.is_reading_head() => Mood::Reading,
             () if self.shared.running.get() > 0 || self.blocked => Mood::Busy,
             () if protocol.streams() > 0 => Mood::Draining,
@@ -337,8 +354,10 @@ impl Task {
 
     /// Tells the client why the connection ends.
     fn say_goodbye(&self, end: &End) {
-        if let End::Done(code) = end {
-            self.shared.protocol.borrow_mut().go_away(*code);
+        match end {
+            End::Done(code) => self.shared.protocol.borrow_mut().go_away(*code),
+            End::Evicted => self.shared.protocol.borrow_mut().go_away(Code::NO_ERROR),
+            End::Gone | End::Failed => {}
         }
     }
 

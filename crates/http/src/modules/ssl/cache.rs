@@ -41,8 +41,8 @@ impl ZoneCache {
     fn read(&self, key: &[u8], take: bool) -> Option<Vec<u8>> {
         self.zone()?.zone().with(|map| {
             let node = map.find(key)?;
-            let (expires, value) = map.value(node).split_first_chunk::<8>()?;
-            let found = (u64::from_be_bytes(*expires) > now()).then(|| value.to_vec());
+            let expires = u64::from_be_bytes(map.first(node)?);
+            let found = (expires > now()).then(|| map.value(node).split_off(size_of::<u64>()));
             if take || found.is_none() {
                 map.remove(node);
             }
