@@ -13,6 +13,7 @@ use wire::h1::{BodyFraming, ChunkEvent, ChunkedDecoder, HeaderSpan};
 use super::conf::BodyInFile;
 use super::request::Request;
 use super::response::Headers;
+use super::session::TIMED_OUT;
 use super::temp::TempFile;
 
 /// A response's body that comes in parts.
@@ -127,7 +128,8 @@ impl RequestBody {
 
     /// Whether the request has a body: of a length other than 0, or in chunks.
     pub fn exists(&self) -> bool {
-        self.declared.is_some_and(|length| length > 0) || self.chunked()
+        // A stream's body is there until its end has come: whether it is as long as it should be is seen when it is read.
+        self.declared.is_some_and(|length| length > 0) || self.in_chunks || self.is_stream
     }
 
     /// Whether the client waits to be told to go on.
@@ -293,7 +295,7 @@ impl Request {
                     return Poll::Ready(Err(400));
                 }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    self.log_at(Level::Info, format_args!("client timed out"));
+                    self.log_at(Level::Info, format_args!("client timed out{TIMED_OUT}"));
                     self.body.refuse();
                     return Poll::Ready(Err(408));
                 }
@@ -314,15 +316,26 @@ impl Request {
     fn stream_failed(&mut self, error: &io::Error) -> u16 {
         let bad = error.kind() == io::ErrorKind::InvalidData;
         if bad {
-            let (received, declared) = (self.body.received, self.body.declared.unwrap_or(0));
-            let message = format_args!("client sent a request body of another length than {declared} bytes");
-            self.log_at(Level::Info, format_args!("{message}, {received} bytes received"));
+            self.log_bad_length();
         } else {
             self.log_at(Level::Info, format_args!("client prematurely closed stream"));
         }
         self.body.gone = !bad;
         self.body.refuse();
-        400
+        if bad { 400 } else { 499 }
+    }
+
+    /// What nginx says of a stream whose body isn't as long as declared.
+    fn log_bad_length(&self) {
+        let missing = self.conn.stream.stream().map_or(0, |stream| stream.body_missing());
+        match self.body.declared {
+            Some(declared) if missing > 0 => {
+                let received = declared.saturating_sub(missing);
+                let message = format_args!("only {received} out of {declared} bytes of request body received");
+                self.log_at(Level::Info, format_args!("client prematurely closed stream: {message}"));
+            }
+            _ => self.log_at(Level::Info, format_args!("client intended to send body data larger than declared")),
+        }
     }
 
     /// The limit on bodies whose length isn't declared.
@@ -330,7 +343,8 @@ impl Request {
         let limit = self.location.core.client_max_body_size;
         if limit > 0 && self.body.received > limit && self.body.declared.is_none() && !self.internal {
             let before = self.body.received.saturating_sub(last);
-            self.log_error(format_args!("client intended to send too large chunked body: {before}+{last} bytes"));
+            let size = if self.body.is_stream { self.body.received.to_string() } else { format!("{before}+{last}") };
+            self.log_error(format_args!("client intended to send too large chunked body: {size} bytes"));
             self.body.refuse();
             return Err(413);
         }

@@ -418,7 +418,11 @@ fn send_failed(r: &mut Request, error: &io::Error) -> Broken {
             r.conn.stream.linger_reset();
         }
     } else {
-        r.log_at(Level::Info, format_args!("send() failed{} while sending response to client", Errno(error)));
+        let action = "while sending response to client";
+        match r.conn.stream.stream() {
+            Some(_) => r.log_at(Level::Info, format_args!("client prematurely closed connection {action}")),
+            None => r.log_at(Level::Info, format_args!("send() failed{} {action}", Errno(error))),
+        }
     }
     Broken
 }

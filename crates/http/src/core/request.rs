@@ -637,12 +637,17 @@ impl Request {
 
     /// All bytes sent for this request.
     pub fn bytes_sent(&self) -> u64 {
+        self.payload_sent() + self.conn.stream.sent_framing()
+    }
+
+    /// Heads and body, without what frames of HTTP/2 add to it.
+    fn payload_sent(&self) -> u64 {
         self.conn.stream.sent().saturating_sub(self.sent_before)
     }
 
     /// The same without the head.
     pub fn body_bytes_sent(&self) -> u64 {
-        self.bytes_sent().saturating_sub(self.header_sent)
+        self.payload_sent().saturating_sub(self.header_sent)
     }
 
     /// The bytes of the request: head and body.
