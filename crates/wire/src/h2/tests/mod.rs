@@ -5,6 +5,7 @@ mod pair;
 mod random;
 mod script;
 mod sending;
+mod windows;
 
 use std::fmt::Write;
 use std::rc::Rc;
