@@ -11,6 +11,7 @@ mod dns;
 mod folder;
 pub mod frames;
 pub mod load;
+pub mod mutations;
 pub mod secure;
 mod server;
 mod tools;
