@@ -1,5 +1,5 @@
-//! Mutated input against a running server: numbers that repeat, a backend that answers in wrong ways too, and the run
-//! itself, which holds the server to what must hold whatever it reads.
+//! Mutated input against a running server: changes, a backend that answers in wrong ways too, and the run itself, which
+//! holds the server to what must hold whatever it reads.
 //!
 //! A run is reproducible: `TIDEGATE_SEED` (default 1) and the number of an input say what it was.
 //! `TIDEGATE_MUTATIONS=1000000` makes a long one.
@@ -9,33 +9,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use crate::random::{Random, number};
 use crate::{Backend, Server};
-
-/// Numbers that look random and are the same in every run (xorshift).
-#[derive(Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// Those of input number `n` of a run.
-    pub fn new(seed: u64, n: u64) -> Random {
-        let mut random = Random((seed << 40 ^ n).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        (0..4).for_each(|_| _ = random.below(2));
-        random
-    }
-
-    /// A number below `n`.
-    pub fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % n.max(1) as u64) as usize
-    }
-
-    /// One of a list.
-    pub fn of<T: Copy>(&mut self, list: &[T]) -> T {
-        list[self.below(list.len())]
-    }
-}
 
 /// Changes bytes in one of many ways: single bytes and bits, parts that are left out, repeated or cut, `words` put in.
 pub fn mutate(bytes: &mut Vec<u8>, words: &[&[u8]], random: &mut Random) {
@@ -76,21 +51,21 @@ pub fn backend() -> Backend {
 }
 
 /// Sends a server the inputs that `input` makes of a run's seed and their numbers, many at once, `default` of them if the
-/// environment doesn't say. None may kill the worker, hang it, or keep `/alive` from being served on `alive`.
-pub fn storm(server: &Server, port: u16, alive: u16, default: u64, input: impl Fn(u64, u64) -> Vec<u8>) {
+/// environment doesn't say. None may kill the worker, hang it, or keep `/alive` from being served.
+pub fn storm(server: &Server, default: u64, input: impl Fn(u64, u64) -> Vec<u8>) {
     let (count, seed) = (number("TIDEGATE_MUTATIONS", default), number("TIDEGATE_SEED", 1));
     let (workers, mut open) = (server.children(), VecDeque::new());
     for n in 0..count {
-        open.push_back((n, send(port, n, &input(seed, n))));
+        open.push_back((n, send(server.port(), n, &input(seed, n))));
         if open.len() > 200 {
             open.pop_front().into_iter().for_each(|(n, stream)| finish(n, stream, seed, &input));
         }
         if n.is_multiple_of(500) {
-            check_alive(alive, n);
+            check_alive(server.port(), n);
         }
     }
     open.into_iter().for_each(|(n, stream)| finish(n, stream, seed, &input));
-    check_alive(alive, count);
+    check_alive(server.port(), count);
     assert_eq!(server.children(), workers, "no worker was replaced");
     assert!(!server.read("stderr").contains("panicked"), "{}", server.read("stderr"));
 }
@@ -121,10 +96,6 @@ fn finish(n: u64, mut stream: TcpStream, seed: u64, input: &impl Fn(u64, u64) ->
             Err(_) => return,
         }
     }
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
 }
 
 fn check_alive(port: u16, n: u64) {

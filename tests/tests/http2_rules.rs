@@ -357,6 +357,7 @@ fn windows_while_a_body_comes() {
     assert_eq!(frames.last().map(|frame| (frame.1 & END_STREAM, frame.2)), Some((END_STREAM, 3)));
 }
 
+/// Differs from nginx: points for each frame that serves no request
 #[test]
 fn a_stalled_client_that_asks_and_asks() {
     let server = for_windows();

@@ -3,7 +3,8 @@
 //! 20,000 of them are part of every run; `TIDEGATE_MUTATIONS=1000000 cargo test -p e2e --test mutations` makes a long one.
 
 use e2e::Setup;
-use e2e::mutations::{Random, backend, mutate, storm};
+use e2e::mutations::{backend, mutate, storm};
+use e2e::random::Random;
 
 /// Valid requests, which mutations start from.
 const CORPUS: &[&[u8]] = &[
@@ -139,5 +140,5 @@ fn mutated_requests() {
         .file("dir/index.html", "dir")
         .file("large.txt", "0123456789abcdef".repeat(6400))
         .start();
-    storm(&server, server.port(), server.port(), 20_000, request);
+    storm(&server, 20_000, request);
 }

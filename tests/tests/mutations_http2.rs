@@ -9,7 +9,8 @@ use e2e::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
     field, frame,
 };
-use e2e::mutations::{Random, backend, mutate, storm};
+use e2e::mutations::{backend, mutate, storm};
+use e2e::random::Random;
 
 /// Kinds of frames that clients have and the harness doesn't.
 const PRIORITY: u8 = 2;
@@ -217,5 +218,5 @@ fn mutated_connections() {
         .file("error.html", "error")
         .file("large.txt", "0123456789abcdef".repeat(6400))
         .start();
-    storm(&server, server.port(), server.port(), 20_000, connection);
+    storm(&server, 20_000, connection);
 }
