@@ -62,6 +62,8 @@ pub struct RequestBody {
     received: u64,
     /// The same with the framing, but for what was dropped.
     raw: u64,
+    /// What that was when the last bytes came: those with which a body fails don't count.
+    raw_before: u64,
     /// Nobody wants it: what comes is dropped.
     discarded: bool,
     /// It comes on a stream of HTTP/2.
@@ -155,6 +157,18 @@ impl RequestBody {
         self.refused = true;
     }
 
+    /// The same for what is wrong with the bytes that were read last.
+    fn refuse_read(&mut self) {
+        self.refuse();
+        self.raw = self.raw_before;
+    }
+
+    /// The same for a body of which nothing was read: from here on there is none.
+    pub fn refuse_whole(&mut self) {
+        self.refuse();
+        self.declared = Some(0);
+    }
+
     /// Whether the client closed its side before the end of the body.
     pub fn client_gone(&self) -> bool {
         self.gone
@@ -191,9 +205,10 @@ impl RequestBody {
 
     /// The body's text, if it is in memory.
     pub fn text(&self, out: &mut Vec<u8>) -> bool {
-        let Some(body) = self.buffered.as_ref().filter(|body| body.file.is_none() && body.len > 0) else {
+        let Some(body) = self.buffered.as_ref().filter(|body| body.file.is_none()) else { return false };
+        if body.len == 0 && self.declared.is_none() {
             return false;
-        };
+        }
         for piece in &body.pieces {
             if let Piece::Bytes(bytes) = piece {
                 out.extend_from_slice(bytes);
@@ -301,12 +316,15 @@ impl Request {
 
     /// As [`Request::next_body`].
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
+        if self.body.refused {
+            return Poll::Ready(Ok(None));
+        }
         self.send_continue();
         loop {
             match self.body.take() {
                 Err(status) => {
                     self.log_error(format_args!("client sent invalid chunked body"));
-                    self.body.refuse();
+                    self.body.refuse_read();
                     return Poll::Ready(Err(status));
                 }
                 Ok(Some(data)) => {
@@ -324,7 +342,10 @@ impl Request {
             let read = std::task::ready!(self.conn.stream.poll_recv(cx, size));
             self.conn.stream.set_recv_timeout(None);
             match read {
-                Ok(bytes) if !bytes.is_empty() => self.body.unread = bytes,
+                Ok(bytes) if !bytes.is_empty() => {
+                    self.body.raw_before = self.body.raw;
+                    self.body.unread = bytes;
+                }
                 Ok(_) if matches!(self.body.framing, Framing::Endless) => self.body.framing = Framing::Done,
                 Ok(_) => {
                     self.log_at(Level::Info, format_args!("client prematurely closed connection"));
@@ -386,7 +407,7 @@ impl Request {
             let more = least - before;
             let size = if self.body.is_stream { least.to_string() } else { format!("{before}+{more}") };
             self.log_error(format_args!("client intended to send too large chunked body: {size} bytes"));
-            self.body.refuse();
+            self.body.refuse_read();
             return Err(413);
         }
         Ok(())
@@ -406,9 +427,9 @@ impl Request {
             return Ok(());
         }
         if self.body.refused {
-            // An error page from a backend goes without a body that was too large or broken; but a length that was
-            // declared goes out with the head.
-            return if self.body.declared.is_none() { self.keep_nothing() } else { Err(400) };
+            // The page of that error may come from a backend, which gets no body.
+            self.body.keep(Vec::new());
+            return Ok(());
         }
         let core = self.location.core.clone();
         // It goes to memory or to a file as fast as it comes.
@@ -435,11 +456,6 @@ impl Request {
             body.pieces = vec![Piece::File(FileRange { file: file.file(), offset: 0, len: body.len })];
         }
         self.body.buffered = Some(body);
-        Ok(())
-    }
-
-    fn keep_nothing(&mut self) -> Result<(), u16> {
-        self.body.keep(Vec::new());
         Ok(())
     }
 

@@ -539,7 +539,7 @@ fn decide(r: &mut Request) {
         if response.status == 304 && r.upstream.is_none() {
             response.content_length = None;
         }
-    } else if r.line.method_id == Method::Head {
+    } else if r.line.method_id == Method::Head && r.line.version != 9 {
         response.header_only = true;
     }
     if response.late_trailers.is_some() && !response.header_only && chunks {

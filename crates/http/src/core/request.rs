@@ -468,6 +468,7 @@ impl Request {
             && !self.internal
         {
             self.log_error(format_args!("client intended to send too large body: {length} bytes"));
+            self.body.refuse_whole();
             return Err(Flow::Status(413));
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Scripts of any bytes, and those that once ended in a panic.
+//! Scripts of any bytes, and the fuzz target's seeds, some of which once ended in a panic.
 
 use proptest::prelude::*;
 
@@ -26,4 +26,13 @@ fn honest_connections() {
             run(&[&flags[..], &[shaken], &[0, 0].repeat(if shaken == 1 { 0 } else { 4 }), steps].concat());
         }
     }
+}
+
+#[test]
+fn seeds() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/layer");
+    let seeds: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    assert!(seeds.len() >= 10);
+    seeds.iter().for_each(|script| run(script));
 }

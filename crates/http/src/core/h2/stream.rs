@@ -296,7 +296,7 @@ impl StreamHandle {
 
     /// Whether the client has sent all of the request's body.
     pub fn has_received_all(&self) -> bool {
-        self.state().ended.get() && !self.state().bad_body.get()
+        self.state().ended.get() && self.state().bad_body.get().is_none()
     }
 
     /// Lets the client send at least so much before what it sent is read.
