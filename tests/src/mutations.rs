@@ -1,5 +1,5 @@
-//! Mutated input against a running server: a backend that answers in wrong ways too, and the run
-//! itself, which holds the server to what must hold whatever it reads.
+//! Mutated input against a running server: changes, a backend that answers in wrong ways too, and the run itself, which
+//! holds the server to what must hold whatever it reads.
 //!
 //! A run is reproducible: `TIDEGATE_SEED` (default 1) and the number of an input say what it was.
 //! `TIDEGATE_MUTATIONS=1000000` makes a long one.
@@ -51,21 +51,21 @@ pub fn backend() -> Backend {
 }
 
 /// Sends a server the inputs that `input` makes of a run's seed and their numbers, many at once, `default` of them if the
-/// environment doesn't say. None may kill the worker, hang it, or keep `/alive` from being served on `alive`.
-pub fn storm(server: &Server, port: u16, alive: u16, default: u64, input: impl Fn(u64, u64) -> Vec<u8>) {
+/// environment doesn't say. None may kill the worker, hang it, or keep `/alive` from being served.
+pub fn storm(server: &Server, default: u64, input: impl Fn(u64, u64) -> Vec<u8>) {
     let (count, seed) = (number("TIDEGATE_MUTATIONS", default), number("TIDEGATE_SEED", 1));
     let (workers, mut open) = (server.children(), VecDeque::new());
     for n in 0..count {
-        open.push_back((n, send(port, n, &input(seed, n))));
+        open.push_back((n, send(server.port(), n, &input(seed, n))));
         if open.len() > 200 {
             open.pop_front().into_iter().for_each(|(n, stream)| finish(n, stream, seed, &input));
         }
         if n.is_multiple_of(500) {
-            check_alive(alive, n);
+            check_alive(server.port(), n);
         }
     }
     open.into_iter().for_each(|(n, stream)| finish(n, stream, seed, &input));
-    check_alive(alive, count);
+    check_alive(server.port(), count);
     assert_eq!(server.children(), workers, "no worker was replaced");
     assert!(!server.read("stderr").contains("panicked"), "{}", server.read("stderr"));
 }

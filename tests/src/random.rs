@@ -20,7 +20,7 @@ impl Random {
         (self.0 % n.max(1) as u64) as usize
     }
 
-    /// One of a list.
+    /// One of these.
     pub fn of<T: Copy>(&mut self, list: &[T]) -> T {
         list[self.below(list.len())]
     }

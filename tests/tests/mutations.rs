@@ -140,5 +140,5 @@ fn mutated_requests() {
         .file("dir/index.html", "dir")
         .file("large.txt", "0123456789abcdef".repeat(6400))
         .start();
-    storm(&server, server.port(), server.port(), 20_000, request);
+    storm(&server, 20_000, request);
 }

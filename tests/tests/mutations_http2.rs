@@ -218,5 +218,5 @@ fn mutated_connections() {
         .file("error.html", "error")
         .file("large.txt", "0123456789abcdef".repeat(6400))
         .start();
-    storm(&server, server.port(), server.port(), 20_000, connection);
+    storm(&server, 20_000, connection);
 }

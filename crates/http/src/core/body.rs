@@ -405,7 +405,7 @@ impl Request {
         if limit > 0 && least > limit && self.body.declared.is_none() && !self.body.discarded {
             let before = self.body.received.saturating_sub(last);
             let more = least - before;
-            let size = if self.body.is_stream { self.body.received.to_string() } else { format!("{before}+{more}") };
+            let size = if self.body.is_stream { least.to_string() } else { format!("{before}+{more}") };
             self.log_error(format_args!("client intended to send too large chunked body: {size} bytes"));
             self.body.refuse_read();
             return Err(413);
