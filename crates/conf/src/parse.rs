@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::lexer::{Lexer, Token};
-use crate::{COMMAND_LINE, Directive, Env, Error, FileId, Files, Source, Sources, Span, Word};
+use crate::{COMMAND_LINE, CutRegex, Directive, Env, Error, FileId, Files, Source, Sources, Span, Word};
 
 /// How deep blocks may nest; nginx has no limit.
 pub const MAX_BLOCKS: usize = 256;
@@ -175,11 +175,26 @@ impl Parser<'_> {
     }
 
     fn open_block(&mut self, state: &mut State, end: Span) {
+        if let Some(word) = state.words.last() {
+            self.note_cut_regex(word, end);
+        }
         if state.words.is_empty() && !state.spoilt {
             self.errors.push(Error::place(end, "unexpected \"{\"").hint("a block needs a name in front of its brace"));
         }
         let head = state.directive(end);
         state.blocks.push(Block { head, body: Vec::new() });
+    }
+
+    /// Whether a brace was meant as a quantifier of the word before it, such as `a{2}`: then messages say so.
+    fn note_cut_regex(&mut self, word: &Word, brace: Span) {
+        let text = &self.sources.files[word.span.file.0 as usize].text;
+        if word.quoted || word.span.end != brace.start || !is_quantifier(&text[brace.start as usize..]) {
+            return;
+        }
+        let rest = &text[brace.start as usize..];
+        let len = rest.iter().position(|byte| b" \t\r\n;".contains(byte)).unwrap_or(rest.len());
+        let span = Span { end: brace.start + len as u32, ..word.span };
+        self.sources.cut_regexes.push(CutRegex { span, brace: brace.start });
     }
 
     fn close_block(&mut self, state: &mut State, end: Span) {
@@ -267,6 +282,14 @@ impl Parser<'_> {
         }
         Ok(id)
     }
+}
+
+/// Whether a text begins with `{2}`, `{2,}` or `{2,3}`.
+fn is_quantifier(text: &[u8]) -> bool {
+    let inner = text.get(1..).unwrap_or_default();
+    let Some(end) = inner.iter().position(|byte| *byte == b'}') else { return false };
+    let starts_with_digit = inner.first().is_some_and(u8::is_ascii_digit);
+    starts_with_digit && inner[..end].iter().all(|byte| byte.is_ascii_digit() || *byte == b',')
 }
 
 #[cfg(unix)]

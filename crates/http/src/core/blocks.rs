@@ -1,7 +1,8 @@
 //! The blocks of HTTP: `http`, `server`, `location`, `limit_except`, `types`; and what is gathered while they are read.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
 use conf::{Context, Directive, Error, Frame, Level, Loader, RawSet, Result, Span};
@@ -24,7 +25,7 @@ pub struct Builder {
     server: Option<usize>,
     location: Option<LocationId>,
     /// Exact and prefix locations by the level that they stand in.
-    named: HashSet<(u32, bool, Box<[u8]>)>,
+    named: HashMap<(u32, bool, Box<[u8]>), Span>,
 }
 
 /// A server, before inheritance.
@@ -117,12 +118,17 @@ pub fn listen(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
         let message = "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead";
         loader.warn(d, Error::on(d, message));
     }
+    for spec in &specs {
+        loader.places.note(engine::listening::ADDRESS, &spec.addr, d.span());
+    }
     let builder = loader.store.entry::<Builder>();
     let server = builder.server.expect("listen stands in a server");
     for spec in specs {
         let listens = &mut builder.servers[server].listens;
         if listens.iter().any(|other| other.addr == spec.addr) {
-            return Err(Error::on(d, format!("a duplicate listen {}", spec.addr)));
+            let error = Error::on(d, format!("a duplicate listen {}", spec.addr));
+            let first = loader.places.get(engine::listening::ADDRESS, &spec.addr);
+            return Err(error.or_hint(|| first.map(|first| loader.stands_first(first))));
         }
         builder.servers[server].listens.push(spec);
     }
@@ -179,7 +185,10 @@ pub fn location(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let builder = loader.store.entry::<Builder>();
     let parent = builder.location.expect("a location stands in a server");
     builder.check_nesting(parent, &kind, &name, d)?;
-    builder.check_duplicate(parent, &kind, &name, d)?;
+    if let Some(first) = builder.duplicate(parent, &kind, &name, d) {
+        let error = Error::on(d, format!("duplicate location \"{}\"", String::from_utf8_lossy(&name)));
+        return Err(error.hint(loader.stands_first(first)));
+    }
     inner(loader, d, kind, name, Context::LOCATION)?;
     Ok(())
 }
@@ -238,12 +247,20 @@ pub fn limit_except(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
 }
 
 /// `types { … }`.
-pub fn types(raw: &mut CoreLocationRaw, _: &mut Loader<'_>, d: &Directive) -> Result<()> {
+pub fn types(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let types = raw.types.get_or_insert_with(|| Rc::new(Types::new()));
     let types = Rc::make_mut(types);
-    for entry in d.block.as_deref().unwrap_or_default() {
+    for entry in d.entries() {
+        let entry = entry?;
         for extension in &entry.args {
-            types.add(&extension.text, &entry.name.text);
+            if let Some(previous) = types.add(&extension.text, &entry.name.text) {
+                let (extension_text, previous) = (extension.lossy(), String::from_utf8_lossy(&previous));
+                let message = format!(
+                    "duplicate extension \"{extension_text}\", content type: \"{}\", previous content type: \"{previous}\"",
+                    entry.name.lossy()
+                );
+                loader.warn(entry, Error::at(extension, message));
+            }
         }
     }
     Ok(())
@@ -360,22 +377,39 @@ fn split_modifier(text: &[u8]) -> (&[u8], &[u8]) {
 }
 
 impl Builder {
+    /// Where the directive of that name stands last in `http {}` itself.
+    pub fn http_place(&self, level: Level, registry: &conf::Registry, name: &str) -> Option<Span> {
+        let level = self.http.as_ref()?.levels[level as usize].borrow();
+        level.places(registry, name).last()
+    }
+
+    /// Where the directive of that name stands that a server has, of its own or from `http {}`.
+    pub fn server_place(&self, server: &ServerNode, registry: &conf::Registry, name: &str) -> Option<Span> {
+        let own = server.frame.levels[Level::Server as usize].borrow();
+        let own = own.places(registry, name).last();
+        own.or_else(|| self.http_place(Level::Server, registry, name))
+    }
+
     fn push(&mut self, node: LocationNode) -> LocationId {
         let id = LocationId(self.locations.len() as u32);
         self.locations.push(node);
         id
     }
 
-    fn check_duplicate(&mut self, parent: LocationId, kind: &Kind, name: &[u8], d: &Directive) -> Result<()> {
+    /// Where a location of the same kind and name stands.
+    fn duplicate(&mut self, parent: LocationId, kind: &Kind, name: &[u8], d: &Directive) -> Option<Span> {
         let exact = match kind {
             Kind::Exact => true,
             Kind::Prefix { .. } => false,
-            _ => return Ok(()),
+            _ => return None,
         };
-        if self.named.insert((parent.0, exact, name.into())) {
-            return Ok(());
+        match self.named.entry((parent.0, exact, name.into())) {
+            Entry::Occupied(first) => Some(*first.get()),
+            Entry::Vacant(free) => {
+                free.insert(d.span());
+                None
+            }
         }
-        Err(Error::on(d, format!("duplicate location \"{}\"", String::from_utf8_lossy(name))))
     }
 
     fn check_nesting(&self, parent: LocationId, kind: &Kind, name: &[u8], d: &Directive) -> Result<()> {

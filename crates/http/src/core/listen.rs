@@ -151,7 +151,7 @@ pub fn parse_addr(word: &Word) -> Result<Vec<SockAddr>> {
     let fail = |why: &str| Error::at(word, format!("{why} in \"{text}\" of the \"listen\" directive"));
     if let Some(path) = text.strip_prefix("unix:") {
         if path.is_empty() {
-            return Err(fail("no path"));
+            return Err(fail("no path in the unix domain socket"));
         }
         return SockAddr::unix(path.as_bytes()).map(|addr| vec![addr]).map_err(|_| fail("too long path"));
     }
@@ -165,11 +165,14 @@ pub fn parse_addr(word: &Word) -> Result<Vec<SockAddr>> {
         };
         (vec![IpAddr::V6(ip)], port)
     } else {
-        let (host, port) = match text.rsplit_once(':') {
+        let (host, port) = match text.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None if is_port(&text) => ("*", Some(&*text)),
             None => (&*text, None),
         };
+        if port.is_some_and(|port| parse_ports(port).is_none()) {
+            return Err(fail("invalid port"));
+        }
         (resolve(host).map_err(fail)?, port)
     };
     let ports = match ports {

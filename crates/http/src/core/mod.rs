@@ -9,6 +9,7 @@ pub mod error_page;
 pub mod gzip;
 pub mod h2;
 pub mod handover;
+pub mod late;
 pub mod listen;
 pub mod location;
 pub mod mime;
