@@ -157,8 +157,10 @@ impl Parser<'_> {
                 }
             }
         }
+        // What isn't closed ends with the file.
+        let end = lexer.span_from(lexer.last().end as usize);
         while !state.blocks.is_empty() {
-            state.close(lexer.last());
+            state.close(end);
         }
         self.open.pop();
         state.done

@@ -69,6 +69,12 @@ pub(crate) fn explain(error: Error, directive: &Directive) -> Error {
     {
         return error.or_hint(|| Some("a comment begins with \"#\" and ends with its line".into())).caret(word.span);
     }
+    if let Some(word) = directive.args.first().filter(|word| matches!(&word.text[..], b"=" | b":") && !word.quoted)
+        && error.message.starts_with("invalid number of arguments")
+    {
+        let hint = format!("name and value are separated by white space, not by \"{}\"", word.lossy());
+        return error.hint(hint).caret(word.span);
+    }
     match meant(&error.message, directive) {
         Some((hint, word)) => error.hint(hint).caret(word.span),
         None => error,

@@ -7,6 +7,8 @@ use std::rc::Rc;
 
 use conf::{Context, Directive, Error, Frame, Level, Loader, RawSet, Result, Span};
 
+use os::SockAddr;
+
 use super::conf::CoreLocationRaw;
 use super::listen::{self, ListenSpec};
 use super::location::{Kind, LocationId};
@@ -24,8 +26,17 @@ pub struct Builder {
     pub locations: Vec<LocationNode>,
     server: Option<usize>,
     location: Option<LocationId>,
+    /// Addresses with what servers have said of them.
+    addresses: HashMap<SockAddr, Address>,
     /// Exact and prefix locations by the level that they stand in.
     named: HashMap<(u32, bool, Box<[u8]>), Span>,
+}
+
+/// Where servers say of an address what only one of them may say.
+#[derive(Default)]
+struct Address {
+    options: Option<Span>,
+    default_server: Option<Span>,
 }
 
 /// A server, before inheritance.
@@ -118,19 +129,13 @@ pub fn listen(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
         let message = "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead";
         loader.warn(d, Error::on(d, message));
     }
-    for spec in &specs {
-        loader.places.note(engine::listening::ADDRESS, &spec.addr, d.span());
-    }
-    let builder = loader.store.entry::<Builder>();
-    let server = builder.server.expect("listen stands in a server");
     for spec in specs {
-        let listens = &mut builder.servers[server].listens;
-        if listens.iter().any(|other| other.addr == spec.addr) {
-            let error = Error::on(d, format!("a duplicate listen {}", spec.addr));
-            let first = loader.places.get(engine::listening::ADDRESS, &spec.addr);
-            return Err(error.or_hint(|| first.map(|first| loader.stands_first(first))));
+        loader.places.note(engine::listening::ADDRESS, &spec.addr, d.span());
+        let builder = loader.store.entry::<Builder>();
+        if let Some((message, first)) = builder.listens_twice(&spec) {
+            return Err(Error::on(d, message).hint(loader.stands_first(first)));
         }
-        builder.servers[server].listens.push(spec);
+        builder.add_listen(spec);
     }
     Ok(())
 }
@@ -187,7 +192,8 @@ pub fn location(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     builder.check_nesting(parent, &kind, &name, d)?;
     if let Some(first) = builder.duplicate(parent, &kind, &name, d) {
         let error = Error::on(d, format!("duplicate location \"{}\"", String::from_utf8_lossy(&name)));
-        return Err(error.hint(loader.stands_first(first)));
+        // nginx finds it after the whole of "http" has been read.
+        return Err(Error { met: Some(u32::MAX), ..error.hint(loader.stands_first(first)) });
     }
     inner(loader, d, kind, name, Context::LOCATION)?;
     Ok(())
@@ -254,9 +260,9 @@ pub fn types(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive) 
         let entry = entry?;
         for extension in &entry.args {
             if let Some(previous) = types.add(&extension.text, &entry.name.text) {
-                let (extension_text, previous) = (extension.lossy(), String::from_utf8_lossy(&previous));
+                let (shown, previous) = (extension.lossy().to_ascii_lowercase(), String::from_utf8_lossy(&previous));
                 let message = format!(
-                    "duplicate extension \"{extension_text}\", content type: \"{}\", previous content type: \"{previous}\"",
+                    "duplicate extension \"{shown}\", content type: \"{}\", previous content type: \"{previous}\"",
                     entry.name.lossy()
                 );
                 loader.warn(entry, Error::at(extension, message));
@@ -394,6 +400,29 @@ impl Builder {
         let id = LocationId(self.locations.len() as u32);
         self.locations.push(node);
         id
+    }
+
+    /// What the current server can't say of an address any more, and where it was said first.
+    fn listens_twice(&self, spec: &ListenSpec) -> Option<(String, Span)> {
+        let server = self.server.expect("listen stands in a server");
+        let addr = &spec.addr;
+        if let Some(other) = self.servers[server].listens.iter().find(|other| other.addr == *addr) {
+            return Some((format!("a duplicate listen {addr}"), other.place));
+        }
+        let known = self.addresses.get(addr)?;
+        if let (true, Some(first)) = (spec.set, known.options) {
+            return Some((format!("duplicate listen options for {addr}"), first));
+        }
+        let first = known.default_server.filter(|_| spec.default_server)?;
+        Some((format!("a duplicate default server for {addr}"), first))
+    }
+
+    fn add_listen(&mut self, spec: ListenSpec) {
+        let address = self.addresses.entry(spec.addr.clone()).or_default();
+        address.options = address.options.or(spec.set.then_some(spec.place));
+        address.default_server = address.default_server.or(spec.default_server.then_some(spec.place));
+        let server = self.server.expect("listen stands in a server");
+        self.servers[server].listens.push(spec);
     }
 
     /// Where a location of the same kind and name stands.

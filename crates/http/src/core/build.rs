@@ -318,7 +318,7 @@ fn sockets(nodes: &[ServerNode], servers: &[Rc<Server>], loader: &mut Loader<'_>
                 wanted.push(Wanted { spec: spec.clone(), servers: Vec::new(), span: node.span });
                 wanted.len() - 1
             });
-            join(&mut wanted[at], spec, node, server)?;
+            join(&mut wanted[at], spec, node, server);
         }
     }
     let addresses = wanted.into_iter().map(|wanted| address(wanted, loader)).collect::<Result<Vec<_>>>()?;
@@ -331,23 +331,16 @@ fn default_listen() -> ListenSpec {
     ListenSpec::of(SockAddr::from(std::net::SocketAddr::from(([0, 0, 0, 0], port))))
 }
 
-fn join<'a>(wanted: &mut Wanted<'a>, spec: &ListenSpec, node: &'a ServerNode, server: &Rc<Server>) -> Result<()> {
-    let error = |message: String| Err(Error { span: Some(node.span), ..Error::new(message) });
+/// Two servers that contradict each other about an address were found when they were read.
+fn join<'a>(wanted: &mut Wanted<'a>, spec: &ListenSpec, node: &'a ServerNode, server: &Rc<Server>) {
     if spec.set && !wanted.servers.is_empty() {
-        if wanted.spec.set {
-            return error(format!("duplicate listen options for {}", spec.addr));
-        }
         let (proxy_protocol, ssl, http2) = (wanted.spec.proxy_protocol, wanted.spec.ssl, wanted.spec.http2);
         wanted.spec = ListenSpec { proxy_protocol, ssl, http2, ..spec.clone() };
-    }
-    if spec.default_server && wanted.servers.iter().any(|(_, _, default)| *default) {
-        return error(format!("a duplicate default server for {}", spec.addr));
     }
     wanted.spec.proxy_protocol |= spec.proxy_protocol;
     wanted.spec.ssl |= spec.ssl;
     wanted.spec.http2 |= spec.http2;
     wanted.servers.push((node, server.clone(), spec.default_server));
-    Ok(())
 }
 
 fn address(wanted: Wanted<'_>, loader: &mut Loader<'_>) -> Result<(ListenSpec, Rc<Address>)> {

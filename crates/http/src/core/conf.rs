@@ -463,10 +463,15 @@ pub fn temp_path(loader: &mut Loader<'_>, d: &Directive) -> Result<TempPath> {
     let levels = d.args[1..]
         .iter()
         .map(|word| match &word.text[..] {
-            [digit @ b'1'..=b'3'] => Ok(usize::from(digit - b'0')),
-            _ => Err(Error::at(word, format!("invalid value \"{}\"", word.lossy()))),
+            b"10" => Ok(10),
+            [digit @ b'1'..=b'9'] => Ok(usize::from(digit - b'0')),
+            _ => Err(conf::values::invalid(d, word)),
         })
         .collect::<Result<Vec<_>>>()?;
+    // The names of files have no more digits.
+    if levels.iter().sum::<usize>() > 10 {
+        return Err(conf::values::invalid(d, d.arg(d.args.len() - 1)));
+    }
     Ok(TempPath { path: Rc::new(path), levels: levels.into() })
 }
 

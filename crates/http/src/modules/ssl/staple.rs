@@ -88,7 +88,11 @@ fn with_file(path: &Path, identity: &Identity) -> Result<Identity> {
 fn response(path: &Path) -> Result<Vec<u8>> {
     let name = path.display().to_string();
     let response = match std::fs::read(path) {
-        Err(_) if path.is_dir() => Vec::new(),
+        Err(_) if path.is_dir() => {
+            let read =
+                "error:80000015:system library::Is a directory:calling fread() error:10080002:BIO routines::system lib";
+            return Err(Error::new(format!("d2i_OCSP_RESPONSE_bio(\"{name}\") failed (SSL: {read} {TOO_SHORT})")));
+        }
         response => response.map_err(|error| {
             Error::new(format!("BIO_new_file(\"{name}\") failed ({})", tls::cannot_open(&name, "rb", &error)))
         })?,
@@ -96,6 +100,9 @@ fn response(path: &Path) -> Result<Vec<u8>> {
     if tls::ocsp::is_response(&response) {
         return Ok(response);
     }
-    let why = "SSL: error:0680008E:asn1 encoding routines::not enough data";
-    Err(Error::new(format!("d2i_OCSP_RESPONSE_bio(\"{name}\") failed ({why})")))
+    let why = if response.is_empty() { String::new() } else { format!(" (SSL: {TOO_SHORT})") };
+    Err(Error::new(format!("d2i_OCSP_RESPONSE_bio(\"{name}\") failed{why}")))
 }
+
+/// What OpenSSL says of a text that isn't in DER.
+const TOO_SHORT: &str = "error:0680008E:asn1 encoding routines::not enough data";
