@@ -157,10 +157,8 @@ impl Parser<'_> {
                 }
             }
         }
-        // What isn't closed ends with the file.
-        let end = lexer.span_from(lexer.last().end as usize);
         while !state.blocks.is_empty() {
-            state.close(end);
+            state.close(lexer.last());
         }
         self.open.pop();
         state.done
@@ -217,12 +215,14 @@ impl Parser<'_> {
 
     fn eof(&mut self, state: &mut State, lexer: &Lexer<'_>, quote: Option<Span>, is_file: bool) {
         let place = lexer.span_from(lexer.last().end as usize);
+        // Before what blocks lack that end with the file.
+        let met = Some(lexer.last().start);
         if quote.is_some() || !state.words.is_empty() || state.spoilt {
             let message = match is_file {
                 true => "unexpected end of file, expecting \";\" or \"}\"",
                 false => "unexpected end of parameter, expecting \";\"",
             };
-            let error = Error::place(place, message);
+            let error = Error { met, ..Error::place(place, message) };
             self.errors.push(match (quote, state.words.last()) {
                 (Some(quote), _) => error.hint("the quote that opens here isn't closed").caret(quote),
                 (None, Some(word)) => error.missing_semicolon(word),
@@ -231,7 +231,7 @@ impl Parser<'_> {
             return;
         }
         let Some(block) = state.blocks.last() else { return };
-        let mut error = Error::place(place, "unexpected end of file, expecting \"}\"");
+        let mut error = Error { met, ..Error::place(place, "unexpected end of file, expecting \"}\"") };
         if let Some(head) = &block.head {
             error = error.hint("the block that opens here isn't closed").caret(head.name.span);
         }

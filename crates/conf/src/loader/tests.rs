@@ -54,7 +54,10 @@ fn finds_errors() {
     check("http { gzip on; server { gzip off; root a; } server { gzip On; } }", &[]);
     check("http {\n server {\n\n}\n }", &["4: nothing is inside server"]);
     check("http { gzip on; gzip x; }", &["1: \"gzip\" directive is duplicate (the first one stands in x:1)"]);
-    check("http {\ngzip\n1\n; }", &["4: invalid value \"1\" in \"gzip\" directive, it must be \"on\" or \"off\""]);
+    check(
+        "http {\ngzip\n1\n; }",
+        &["4: invalid value \"1\" in \"gzip\" directive, it must be \"on\" or \"off\" (write \"on\")"],
+    );
     check("gzip on;", &["1: \"gzip\" directive is not allowed here (it may stand in: http, server)"]);
     check("http;", &["1: directive \"http\" has no opening \"{\" (its form is \"http { ... }\")"]);
     check(
