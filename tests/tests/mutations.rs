@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use e2e::random::{Random, number};
 use e2e::{Backend, Server, Setup};
 
 /// Valid requests, which mutations start from.
@@ -112,26 +113,9 @@ const CONFIGURATION: &str = r#"
     }
 "#;
 
-/// Numbers that look random and are the same in every run (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % n.max(1) as u64) as usize
-    }
-
-    fn of<'a>(&mut self, list: &[&'a [u8]]) -> &'a [u8] {
-        list[self.below(list.len())]
-    }
-}
-
 /// Request number `n` of a run.
 fn request(seed: u64, n: u64) -> Vec<u8> {
-    let mut random = Random((seed << 40 ^ n).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    (0..4).for_each(|_| _ = random.below(2));
+    let mut random = Random::new(seed, n);
     let mut bytes = random.of(CORPUS).to_vec();
     for _ in 0..=random.below(5) {
         mutate(&mut bytes, &mut random);
@@ -219,10 +203,6 @@ fn backend() -> Backend {
             }
         }
     })
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
 }
 
 fn check_alive(server: &Server, n: u64) {

@@ -115,16 +115,16 @@ impl Trust {
     /// Adds the revocation lists of a file; from then on every certificate of a chain needs one.
     pub fn add_lists(&mut self, name: &str) -> Result<()> {
         let failed = |why: &str| Error::new(format!("cannot load CRL \"{name}\": {why}"));
-        let unreadable = |why: &str| failed(&format!("PEM_read_bio_X509_CRL() failed (SSL: {why})"));
+        let bad = |why: &str| failed(&format!("PEM_read_bio_X509_CRL() failed (SSL: {why})"));
         let text = certs::read(name).map_err(|error| failed(&error.0))?;
-        let sections = pem::parse(&text).map_err(|error| unreadable(&error.0))?;
-        let mut lists = sections.iter().filter(|section| section.label == "X509 CRL").peekable();
-        if lists.peek().is_none() {
-            return Err(unreadable("error:0480006C:PEM routines::no start line:Expecting: X509 CRL"));
-        }
-        for section in lists {
+        let sections = pem::parse(&text).map_err(|error| bad(&error.0))?;
+        let before = self.lists.len();
+        for section in sections.iter().filter(|section| section.label == "X509 CRL") {
             let list = RevocationList::parse(&section.bytes);
-            self.lists.push(list.ok_or_else(|| unreadable("error:068000A8:asn1 encoding routines::wrong tag"))?);
+            self.lists.push(list.ok_or_else(|| bad("error:068000A8:asn1 encoding routines::wrong tag"))?);
+        }
+        if self.lists.len() == before {
+            return Err(bad("error:0480006C:PEM routines::no start line:Expecting: X509 CRL"));
         }
         self.check_lists = true;
         Ok(())

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use buf::{Bytes, Chain, FileRange, Piece};
 use engine::log::Level;
-use wire::h1::{BodyFraming, ChunkEvent, ChunkedDecoder, HeaderSpan};
+use wire::h1::{BodyFraming, ChunkEvent, ChunkedDecoder};
 
 use super::conf::BodyInFile;
 use super::request::Request;
@@ -48,8 +48,6 @@ pub struct Broken;
 const READ_SIZE: usize = 16 << 10;
 /// How much of a body that is read whole an HTTP/2 client may send ahead.
 const WHOLE_WINDOW: usize = 1 << 20;
-/// Trailer fields of a request may take this much.
-const MAX_TRAILERS: usize = 32 << 10;
 
 /// The body of a request.
 #[derive(Default)]
@@ -61,6 +59,10 @@ pub struct RequestBody {
     /// The whole body, once it was read for a handler.
     buffered: Option<Buffered>,
     received: u64,
+    /// The same with the framing, but for what was dropped.
+    raw: u64,
+    /// Nobody wants it: what comes is dropped.
+    discarded: bool,
     /// It comes on a stream of HTTP/2.
     is_stream: bool,
     /// It comes in chunks.
@@ -103,7 +105,7 @@ impl RequestBody {
             }
             BodyFraming::Chunked => {
                 self.in_chunks = true;
-                self.framing = Framing::Chunked(Box::new(ChunkedDecoder::new(MAX_TRAILERS)));
+                self.framing = Framing::Chunked(Box::new(ChunkedDecoder::new(None)));
             }
         }
     }
@@ -122,7 +124,8 @@ impl RequestBody {
     /// The length, if it is known by now.
     pub fn known_length(&self) -> Option<u64> {
         let read = self.in_chunks || self.is_stream;
-        self.declared.or(self.buffered.as_ref().filter(|_| read).map(|body| body.len))
+        let dropped = (self.in_chunks && self.discarded && self.is_done()).then_some(0);
+        self.declared.or(self.buffered.as_ref().filter(|_| read).map(|body| body.len)).or(dropped)
     }
 
     /// Whether the request has a body: of a length other than 0, or in chunks.
@@ -153,6 +156,19 @@ impl RequestBody {
     /// Whether the client closed its side before the end of the body.
     pub fn client_gone(&self) -> bool {
         self.gone
+    }
+
+    /// Whether all that is left of it was read from the client already.
+    fn is_here(&self) -> bool {
+        let Framing::Chunked(decoder) = &self.framing else { return self.is_done() };
+        let (mut decoder, mut rest) = (decoder.clone(), &self.unread[..]);
+        loop {
+            match decoder.step(rest) {
+                Ok((used, ChunkEvent::Data(_))) => rest = rest.get(used..).unwrap_or_default(),
+                Ok((_, event)) => return event == ChunkEvent::Done,
+                Err(_) => return false,
+            }
+        }
     }
 
     /// Bytes behind the body (or the whole rest, if it was not read).
@@ -189,15 +205,27 @@ impl RequestBody {
         self.buffered.as_ref()?.file.as_ref().map(|file| file.path())
     }
 
-    /// The trailers of a chunked body that was read.
-    pub fn trailers(&self) -> Option<(&[u8], Vec<HeaderSpan>)> {
-        let Framing::Chunked(decoder) = &self.framing else { return None };
-        let fields = decoder.parse_trailers(true, 100).ok()?;
-        Some((decoder.trailers(), fields))
+    /// How many bytes were read of it, as they came: with the heads of chunks and what they bring along.
+    pub fn length_on_the_wire(&self) -> u64 {
+        self.raw
+    }
+
+    /// It isn't wanted, so nobody is told to go on.
+    pub fn unwanted(&mut self) {
+        self.expect = false;
     }
 
     /// Takes body bytes out of what was read: `Ok(None)` if more must be read.
     fn take(&mut self) -> Result<Option<Bytes>, u16> {
+        let before = self.unread.len();
+        let taken = self.take_data();
+        if !self.discarded {
+            self.raw += (before - self.unread.len()) as u64;
+        }
+        taken
+    }
+
+    fn take_data(&mut self) -> Result<Option<Bytes>, u16> {
         while !self.unread.is_empty() {
             match &mut self.framing {
                 Framing::Done => return Ok(None),
@@ -239,6 +267,14 @@ impl RequestBody {
         Ok(None)
     }
 
+    /// How many bytes it has at least: what came, and the rest of the chunk that is coming.
+    fn least(&self) -> u64 {
+        match &self.framing {
+            Framing::Chunked(decoder) => self.received.saturating_add(decoder.chunk_left()),
+            _ => self.received,
+        }
+    }
+
     /// How many bytes the body still needs at least, for the size of the next read.
     fn wants(&self) -> u64 {
         match &self.framing {
@@ -251,6 +287,11 @@ impl RequestBody {
 }
 
 impl Request {
+    /// Whether the body can be read without waiting for the client.
+    pub fn body_is_here(&self) -> bool {
+        self.body.is_here() || self.conn.stream.stream().is_some_and(|stream| stream.has_received_all())
+    }
+
     /// The next piece of the body as it comes; `None` at its end. The error is a status: 400, 408, 413.
     pub async fn next_body(&mut self) -> Result<Option<Bytes>, u16> {
         poll_fn(|cx| self.poll_body(cx)).await
@@ -267,11 +308,11 @@ impl Request {
                     return Poll::Ready(Err(status));
                 }
                 Ok(Some(data)) => {
-                    self.check_received(data.len() as u64)?;
+                    self.check_length(data.len() as u64)?;
                     return Poll::Ready(Ok(Some(data)));
                 }
                 Ok(None) if self.body.is_done() => return Poll::Ready(Ok(None)),
-                Ok(None) => {}
+                Ok(None) => self.check_length(0)?,
             }
             self.conn.stream.open_window(self.location.core.client_body_buffer_size);
             let size = self.body.wants().clamp(1024, READ_SIZE as u64) as usize;
@@ -281,10 +322,7 @@ impl Request {
             let read = std::task::ready!(self.conn.stream.poll_recv(cx, size));
             self.conn.stream.set_recv_timeout(None);
             match read {
-                Ok(bytes) if !bytes.is_empty() => {
-                    self.body_received += bytes.len() as u64;
-                    self.body.unread = bytes;
-                }
+                Ok(bytes) if !bytes.is_empty() => self.body.unread = bytes,
                 Ok(_) if matches!(self.body.framing, Framing::Endless) => self.body.framing = Framing::Done,
                 Ok(_) => {
                     self.log_at(Level::Info, format_args!("client prematurely closed connection"));
@@ -325,12 +363,15 @@ impl Request {
         400
     }
 
-    /// The limit on bodies whose length isn't declared.
-    fn check_received(&mut self, last: u64) -> Result<(), u16> {
+    /// The limit on bodies whose length isn't declared: a chunk counts whole once its head is there. `last` bytes were
+    /// taken just now.
+    fn check_length(&mut self, last: u64) -> Result<(), u16> {
         let limit = self.location.core.client_max_body_size;
-        if limit > 0 && self.body.received > limit && self.body.declared.is_none() && !self.internal {
+        let least = self.body.least();
+        if limit > 0 && least > limit && self.body.declared.is_none() && !self.body.discarded {
             let before = self.body.received.saturating_sub(last);
-            self.log_error(format_args!("client intended to send too large chunked body: {before}+{last} bytes"));
+            let more = least - before;
+            self.log_error(format_args!("client intended to send too large chunked body: {before}+{more} bytes"));
             self.body.refuse();
             return Err(413);
         }
@@ -351,7 +392,9 @@ impl Request {
             return Ok(());
         }
         if self.body.refused {
-            return Err(400);
+            // An error page from a backend goes without a body that was too large or broken; but a length that was
+            // declared goes out with the head.
+            return if self.body.declared.is_none() { self.keep_nothing() } else { Err(400) };
         }
         let core = self.location.core.clone();
         // It goes to memory or to a file as fast as it comes.
@@ -378,6 +421,11 @@ impl Request {
             body.pieces = vec![Piece::File(FileRange { file: file.file(), offset: 0, len: body.len })];
         }
         self.body.buffered = Some(body);
+        Ok(())
+    }
+
+    fn keep_nothing(&mut self) -> Result<(), u16> {
+        self.body.keep(Vec::new());
         Ok(())
     }
 
@@ -421,6 +469,7 @@ impl Request {
         if self.body.expect && !self.body.is_done() && self.body.unread.is_empty() {
             return false;
         }
+        self.body.discarded = true;
         loop {
             match self.next_body().await {
                 Ok(Some(_)) => {}
@@ -432,10 +481,14 @@ impl Request {
 
     /// Drops what is here of the body; the error is the status of a body that is no body.
     pub fn skip_body(&mut self) -> Result<(), u16> {
-        // A client that waits to be told to go on is told so, for the connection to be of use afterwards.
-        if self.keepalive && self.body.expect && !self.body.is_done() && !self.body.refused {
+        // A client that waits to be told to go on is told so, for the connection to be of use afterwards; but not if the
+        // request has failed, since it may then keep its body to itself (RFC 9110 §10.1.1).
+        if self.error_status >= 300 {
+            self.body.unwanted();
+        } else if self.keepalive && self.body.expect && !self.body.is_done() && !self.body.refused {
             self.send_continue();
         }
+        self.body.discarded = true;
         while !self.body.is_done() && !self.body.refused {
             match self.body.take() {
                 Ok(Some(_)) => {}
@@ -443,7 +496,9 @@ impl Request {
                 Err(status) => {
                     self.log_error(format_args!("client sent invalid chunked body"));
                     self.body.refuse();
-                    return Err(status);
+                    self.keepalive = false;
+                    // An error stays the error that it is.
+                    return if self.error_status >= 300 { Ok(()) } else { Err(status) };
                 }
             }
         }

@@ -21,8 +21,13 @@ pub struct Late {
 impl Late {
     /// One that a directive's argument says.
     pub fn of(d: &Directive, word: &Word) -> Late {
+        Late::text(d, word, &word.text)
+    }
+
+    /// What is made of a directive's argument.
+    pub fn text(d: &Directive, word: &Word, text: &[u8]) -> Late {
         let place = Span { line: d.end.line, ..word.span };
-        Late { text: word.text.clone(), place, compiled: OnceCell::new() }
+        Late { text: text.to_vec(), place, compiled: OnceCell::new() }
     }
 
     /// Compiles it, the first time: all levels that inherit it share what comes of it.

@@ -143,8 +143,8 @@ pub struct RequestHead {
     pub method: Span,
     /// The method, if known.
     pub method_id: Method,
-    /// The URI from its path on, as sent, with arguments and fragment: nginx's `$request_uri`. For an absolute URI
-    /// without a path it is empty or starts at `?`.
+    /// The URI from its path on, as sent, with arguments and fragment. For a URI without a path it is empty or starts at
+    /// `?`.
     pub target: Span,
     /// Scheme of an absolute URI.
     pub schema: Option<Span>,
@@ -170,7 +170,7 @@ pub struct RequestHead {
     pub empty_path_in_uri: bool,
     /// 9, 1000, 1001, …: major × 1000 + minor.
     pub version: u16,
-    /// The version as sent: nginx's `$server_protocol`; empty for HTTP/0.9.
+    /// The version as sent: nginx's `$server_protocol`; empty for HTTP/0.9, and at its place for what is no version.
     pub protocol: Span,
     /// The header lines in order, without those that were ignored.
     pub headers: Vec<HeaderSpan>,
@@ -212,6 +212,17 @@ impl RequestHead {
     /// The host asked for: the URI's, else the Host header's. May hold capitals.
     pub fn host(&self) -> Option<Span> {
         self.uri_host.or(self.header_host)
+    }
+
+    /// Forgets the header lines, as if the request had been refused by its first line, and the URI, which is none.
+    pub fn refuse_uri(&mut self) {
+        self.headers.clear();
+        (self.known, self.header_host, self.header_port, self.target) = (0, None, None, Span::default());
+    }
+
+    /// nginx's `$request_uri`: a URI that is only a host means `/`.
+    pub fn request_uri<'b>(&self, buf: &'b [u8]) -> &'b [u8] {
+        if self.target.is_empty() && self.empty_path_in_uri { b"/" } else { self.target.of(buf) }
     }
 
     /// The port asked for: the URI's if that has a host, else the Host header's.
@@ -353,6 +364,10 @@ pub struct RequestParser {
     stage: ParserStage,
     /// Where the line begins that isn't complete yet.
     line_start: usize,
+    /// Where the request line begins: empty lines before it don't belong to the request.
+    begin: usize,
+    /// Where the header lines begin.
+    fields_start: usize,
     account: Account,
 }
 
@@ -374,6 +389,16 @@ impl RequestParser {
         self.stage != ParserStage::Line || buf.len() > self.line_start
     }
 
+    /// Forgets the header lines.
+    pub fn refuse_uri(&mut self) {
+        self.line_start = self.fields_start;
+    }
+
+    /// How many bytes of the head are in lines that were read.
+    pub fn length(&self) -> usize {
+        if self.has_line() { self.line_start - self.begin } else { 0 }
+    }
+
     /// Whether the request line is complete.
     pub fn has_line(&self) -> bool {
         self.stage == ParserStage::Fields
@@ -385,7 +410,7 @@ impl RequestParser {
     pub fn parse(&mut self, buf: &[u8], limits: &Limits, head: &mut RequestHead) -> Result<Parsed, RequestError> {
         if self.stage == ParserStage::Line {
             let Some(next) = self.line(buf, limits, head)? else { return Ok(Parsed::Incomplete) };
-            self.line_start = next;
+            (self.begin, self.fields_start, self.line_start) = (self.line_start, next, next);
             self.stage = ParserStage::Fields;
         }
         if head.version == 9 {
@@ -422,10 +447,13 @@ impl RequestParser {
             match parse_line(seen, start, limits.underscores).map_err(invalid)? {
                 Line::Field(field, next) => {
                     self.account.take(next - start, limits);
-                    head.add(field, buf, limits)?;
                     self.line_start = next;
+                    head.add(field, buf, limits)?;
                 }
-                Line::End(next) => return Ok(Parsed::Complete(next)),
+                Line::End(next) => {
+                    self.line_start = next;
+                    return Ok(Parsed::Complete(next));
+                }
                 Line::Partial if buf.len().saturating_sub(start) < room => return Ok(Parsed::Incomplete),
                 Line::Partial => return Err(RequestError::TooLongHeader { line: Span::new(start, seen.len()) }),
             }

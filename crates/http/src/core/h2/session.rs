@@ -116,7 +116,11 @@ impl Task {
                     }
                     return Poll::Ready(End::Gone);
                 }
-                Ok(bytes) => self.input = bytes.freeze(),
+                Ok(bytes) => {
+                    #[cfg(feature = "test-hooks")]
+                    crate::modules::test_hooks::accident(&bytes);
+                    self.input = bytes.freeze();
+                }
                 Err(error) if self.gives_up_head(&error) => {}
                 Err(error) => return Poll::Ready(self.receive_failed(&error)),
             }

@@ -260,6 +260,11 @@ impl StreamHandle {
         }
     }
 
+    /// Whether the client has sent all of the request's body.
+    pub fn has_received_all(&self) -> bool {
+        self.state().ended.get() && !self.state().bad_body.get()
+    }
+
     /// Lets the client send at least so much before what it sent is read.
     pub fn open_window(&self, size: usize) {
         if self.state().window_opened.replace(true) {
