@@ -36,8 +36,8 @@ impl<P: Proto> Map<P> {
         let map = Map { source, hostnames: false, names: Names::new(), regexes: Vec::new(), default: None };
         let mut parsed = Parsed { map, volatile: false };
         let mut first = None;
-        for line in d.children() {
-            if let Err(error) = parsed.line(loader, line) {
+        for line in d.entries() {
+            if let Err(error) = line.and_then(|line| parsed.line(loader, line)) {
                 match first {
                     None => first = Some(error),
                     Some(_) => loader.errors.push(error),

@@ -40,7 +40,12 @@ pub fn render(error: &Error, level: &str, sources: &Sources, style: Style<'_>) -
     if !style.snippets {
         return out;
     }
-    let view = error.caret.or(error.span).and_then(|span| Some(View::new(sources.file(span)?, span)));
+    let view = error.caret.or(error.span).and_then(|span| {
+        let mut view = View::new(sources.file(span)?, span);
+        // The first line names the file, unless the place is told in another one.
+        view.origin = view.origin.filter(|_| error.span.map(|place| place.file) != Some(span.file));
+        Some(view)
+    });
     match (view, &error.hint) {
         (Some(view), hint) => {
             out.push_str(&view.draw(level, hint.as_deref(), style.color));
@@ -59,6 +64,8 @@ struct View {
     mark: std::ops::Range<usize>,
     line: usize,
     has_lines: bool,
+    /// The file's name.
+    origin: Option<String>,
 }
 
 impl View {
@@ -78,7 +85,8 @@ impl View {
         let mark = from..shown.len();
         shown.push_str(String::from_utf8_lossy(after).trim_end());
         let mark = mark.start..mark.end.min(shown.len());
-        View { text: shown, mark, line, has_lines: source.path != COMMAND_LINE }
+        let origin = Some(source.path.clone());
+        View { text: shown, mark, line, has_lines: source.path != COMMAND_LINE, origin }
     }
 
     fn draw(&self, level: &str, hint: Option<&str>, color: bool) -> String {
@@ -88,6 +96,10 @@ impl View {
             None => mark,
         };
         let snippet = Snippet::source(self.text.as_str()).line_start(self.line).line_numbering(self.has_lines);
+        let snippet = match &self.origin {
+            Some(origin) => snippet.path(origin.as_str()),
+            None => snippet,
+        };
         let level = if level == "warn" { Level::WARNING } else { Level::ERROR };
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let drawn = renderer.render(&[Group::with_level(level).element(snippet.annotation(mark))]);

@@ -1,7 +1,12 @@
-//! What may help whoever reads an error: the name that was meant, the place where a directive may stand, its form.
+//! What may help whoever reads an error: the name that was meant, the place where a directive may stand, its form, the
+//! value that was meant.
 
 use crate::manual::INCLUDE;
 use crate::{Context, Directive, Registry, Row, Word};
+
+mod values;
+
+pub(crate) use values::explain;
 
 /// Directives of nginx and its relatives: name, product, modules, sorted by name.
 const KNOWN: &str = include_str!("known.tsv");
@@ -13,10 +18,16 @@ const REMOVED: &[(&str, &str)] = &[
     ("spdy_headers_comp", "nginx removed it together with SPDY: HTTP/2 needs no such setting"),
 ];
 
+/// Directives of well-known modules of others: name and module, sorted by name.
+const THIRD_PARTY: &str = include_str!("third_party.tsv");
+
 /// What may be wrong about a directive that no table has.
 pub(crate) fn unknown(registry: &Registry, context: Context, name: &Word) -> Option<String> {
     if name.text.starts_with(b"\xef\xbb\xbf") {
         return Some("the file begins with a byte order mark, which is no part of the language: remove it".into());
+    }
+    if let Some(hint) = values::no_name(&name.text) {
+        return Some(hint);
     }
     hint(registry, context, std::str::from_utf8(&name.text).ok()?)
 }
@@ -29,6 +40,9 @@ pub(crate) fn hint(registry: &Registry, context: Context, name: &str) -> Option<
     if let Some((product, module)) = known(name) {
         return Some(format!("{product} has this directive (module {module}), Tidegate does not have it yet"));
     }
+    if let Some(module) = third_party(name) {
+        return Some(format!("a third-party module's directive ({module}), Tidegate does not have it"));
+    }
     if let Some((word, _)) = name.split_once('(').filter(|(word, _)| !word.is_empty()) {
         return Some(format!("white space is missing between \"{word}\" and \"(\""));
     }
@@ -39,6 +53,24 @@ pub(crate) fn hint(registry: &Registry, context: Context, name: &str) -> Option<
 fn known(name: &str) -> Option<(&'static str, &'static str)> {
     let rest = KNOWN.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('\t'))?;
     rest.split_once('\t')
+}
+
+/// The module of others that has a directive of that name.
+fn third_party(name: &str) -> Option<&'static str> {
+    THIRD_PARTY.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('\t'))
+}
+
+/// Whether a directive's block may hold something else than directives: Lua, for one.
+pub(crate) fn is_foreign(name: &Word) -> bool {
+    std::str::from_utf8(&name.text).is_ok_and(|name| third_party(name).is_some())
+}
+
+/// The one of some names that is most like this one, if one is like it: for "did you mean".
+pub fn similar_name<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let most = (name.chars().count() / 3).clamp(1, 4);
+    let near = names.filter(|other| other.len().abs_diff(name.len()) <= 2 * most);
+    let near = near.map(|other| (distance(name, other), other)).filter(|(distance, _)| *distance <= most);
+    near.min().map(|(_, near)| near)
 }
 
 /// The name most like this one; one that is allowed in the context is preferred.

@@ -25,7 +25,8 @@ pub mod values;
 
 pub use error::{Error, Result};
 pub use files::{Files, MemoryFiles, glob_matches};
-pub use loader::{Env, Frame, Loader, Registry, Store, once};
+pub use hints::similar_name;
+pub use loader::{Env, Frame, Loader, Places, Registry, Store, once};
 pub use parse::load;
 pub use table::{Args, Conf, Context, Level, RawSet, Row, Set, Sets, Table};
-pub use tree::{COMMAND_LINE, Directive, FileId, Source, Sources, Span, Word};
+pub use tree::{COMMAND_LINE, CutRegex, Directive, FileId, Source, Sources, Span, Word};

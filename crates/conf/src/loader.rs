@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use crate::{Conf, Context, Directive, Error, RawSet, Result, Row, Sources, Table, hints, table};
+use crate::table::RowId;
+use crate::{Conf, Context, Directive, Error, RawSet, Result, Row, Sources, Span, Table, hints, table};
 
 /// Every table of the program, found by a directive's name.
 #[derive(Default)]
 pub struct Registry {
     tables: Vec<Table>,
-    by_name: HashMap<String, Vec<(usize, usize)>>,
+    by_name: HashMap<String, Vec<RowId>>,
 }
 
 impl Registry {
@@ -39,8 +40,12 @@ impl Registry {
 
     /// The rows of that name, each with its slot.
     pub fn rows<'a>(&'a self, name: &str) -> impl Iterator<Item = (usize, &'a Row)> + 'a {
-        let found = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
-        found.iter().map(|&(slot, row)| (slot, &self.tables[slot].rows[row]))
+        self.ids(name).iter().map(|&(slot, row)| (slot, &self.tables[slot].rows[row]))
+    }
+
+    /// The slots and indices of the rows of that name.
+    pub(crate) fn ids(&self, name: &str) -> &[RowId] {
+        self.by_name.get(name).map_or(&[][..], Vec::as_slice)
     }
 }
 
@@ -98,6 +103,22 @@ impl Store {
     }
 }
 
+/// Where things are named that are opened after the configuration has been read: log files, zones, folders, addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Places(HashMap<(&'static str, String), Span>);
+
+impl Places {
+    /// Notes where a thing of some kind is named; the first place counts.
+    pub fn note(&mut self, kind: &'static str, name: impl ToString, place: Span) {
+        self.0.entry((kind, name.to_string())).or_insert(place);
+    }
+
+    /// Where it is named first.
+    pub fn get(&self, kind: &'static str, name: impl ToString) -> Option<Span> {
+        self.0.get(&(kind, name.to_string())).copied()
+    }
+}
+
 /// How many errors get a hint for an unknown name: finding it means looking at every name there is.
 const MAX_HINTS: usize = 100;
 
@@ -114,6 +135,8 @@ pub struct Loader<'r> {
     pub warnings: Vec<Error>,
     /// What modules gather.
     pub store: Store,
+    /// Where things are named that are opened later.
+    pub places: Places,
     frame: Frame,
     context: Context,
 }
@@ -128,6 +151,7 @@ impl<'r> Loader<'r> {
             errors: Vec::new(),
             warnings: Vec::new(),
             store: Store::default(),
+            places: Places::default(),
             frame: Frame::default(),
             context: Context::MAIN,
         }
@@ -153,11 +177,12 @@ impl<'r> Loader<'r> {
         let outer = (std::mem::replace(&mut self.frame, frame), std::mem::replace(&mut self.context, context));
         for directive in directives {
             if let Err(mut error) = self.directive(directive) {
-                // nginx reports the line on which the directive ends.
+                // nginx reads a directive to its end before it looks at it, and reports the line on which it ends.
                 if let Some(span) = &mut error.span {
                     span.line = span.line.max(directive.end.line);
+                    error.met = error.met.or(Some(span.start.max(directive.end.start)));
                 }
-                self.errors.push(error);
+                self.errors.push(hints::explain(error, directive));
             }
         }
         (self.frame, self.context) = outer;
@@ -190,14 +215,16 @@ impl<'r> Loader<'r> {
     fn directive(&mut self, directive: &Directive) -> Result<()> {
         let registry = self.registry;
         let name = directive.name.lossy();
-        let mut rows = registry.rows(&name).peekable();
-        if rows.peek().is_none() {
+        let ids = registry.ids(&name);
+        if ids.is_empty() {
             return Err(self.unknown(directive));
         }
-        let Some((slot, row)) = rows.find(|(_, row)| row.contexts.meets(self.context)) else {
+        let row_of = |&(slot, row): &RowId| &registry.tables[slot].rows[row];
+        let Some(id) = ids.iter().find(|id| row_of(id).contexts.meets(self.context)) else {
             let error = Error::on(directive, format!("\"{name}\" directive is not allowed here"));
-            return Err(error.hint(hints::misplaced(registry.rows(&name).map(|(_, row)| row))));
+            return Err(error.hint(hints::misplaced(ids.iter().map(row_of))));
         };
+        let (row, slot) = (row_of(id), id.0);
         check_args(directive, row)?;
         let table = &registry.tables[slot];
         let level = self.frame.levels[table.level as usize].clone();
@@ -207,7 +234,19 @@ impl<'r> Loader<'r> {
             return (row.set)(&mut *nothing, self, directive);
         }
         let mut level = level.borrow_mut();
-        (row.set)(level.slot(slot, table.new_raw), self, directive)
+        let result = (row.set)(level.slot(slot, table.new_raw), self, directive);
+        if result.is_ok() {
+            level.note(*id, directive.span());
+        }
+        result.map_err(|error| match level.first_place(*id) {
+            Some(first) if error.is_duplicate() => error.hint(self.stands_first(first)),
+            _ => error,
+        })
+    }
+
+    /// For hints: where the first of two stands.
+    pub fn stands_first(&self, first: Span) -> String {
+        format!("the first one stands{}", self.sources.place(first))
     }
 
     fn unknown(&self, directive: &Directive) -> Error {
@@ -222,10 +261,12 @@ impl<'r> Loader<'r> {
         if self.errors.len() >= MAX_HINTS {
             return error;
         }
-        match hints::unknown(self.registry, self.context, &directive.name) {
+        let error = match hints::unknown(self.registry, self.context, &directive.name) {
             Some(hint) => error.hint(hint),
             None => error,
-        }
+        };
+        // The block may hold another language.
+        if directive.block.is_some() && hints::is_foreign(&directive.name) { error.derailing() } else { error }
     }
 }
 

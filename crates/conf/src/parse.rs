@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::lexer::{Lexer, Token};
-use crate::{COMMAND_LINE, Directive, Env, Error, FileId, Files, Source, Sources, Span, Word};
+use crate::{COMMAND_LINE, CutRegex, Directive, Env, Error, FileId, Files, Source, Sources, Span, Word};
 
 /// How deep blocks may nest; nginx has no limit.
 pub const MAX_BLOCKS: usize = 256;
@@ -175,11 +175,26 @@ impl Parser<'_> {
     }
 
     fn open_block(&mut self, state: &mut State, end: Span) {
+        if let Some(word) = state.words.last() {
+            self.note_cut_regex(word, end);
+        }
         if state.words.is_empty() && !state.spoilt {
             self.errors.push(Error::place(end, "unexpected \"{\"").hint("a block needs a name in front of its brace"));
         }
         let head = state.directive(end);
         state.blocks.push(Block { head, body: Vec::new() });
+    }
+
+    /// Whether a brace was meant as a quantifier of the word before it, such as `a{2}`: then messages say so.
+    fn note_cut_regex(&mut self, word: &Word, brace: Span) {
+        let text = &self.sources.files[word.span.file.0 as usize].text;
+        if word.quoted || word.span.end != brace.start || !is_quantifier(&text[brace.start as usize..]) {
+            return;
+        }
+        let rest = &text[brace.start as usize..];
+        let len = rest.iter().position(|byte| b" \t\r\n;".contains(byte)).unwrap_or(rest.len());
+        let span = Span { end: brace.start + len as u32, ..word.span };
+        self.sources.cut_regexes.push(CutRegex { span, brace: brace.start });
     }
 
     fn close_block(&mut self, state: &mut State, end: Span) {
@@ -200,12 +215,14 @@ impl Parser<'_> {
 
     fn eof(&mut self, state: &mut State, lexer: &Lexer<'_>, quote: Option<Span>, is_file: bool) {
         let place = lexer.span_from(lexer.last().end as usize);
+        // Before what blocks lack that end with the file.
+        let met = Some(lexer.last().start);
         if quote.is_some() || !state.words.is_empty() || state.spoilt {
             let message = match is_file {
                 true => "unexpected end of file, expecting \";\" or \"}\"",
                 false => "unexpected end of parameter, expecting \";\"",
             };
-            let error = Error::place(place, message);
+            let error = Error { met, ..Error::place(place, message) };
             self.errors.push(match (quote, state.words.last()) {
                 (Some(quote), _) => error.hint("the quote that opens here isn't closed").caret(quote),
                 (None, Some(word)) => error.missing_semicolon(word),
@@ -214,7 +231,7 @@ impl Parser<'_> {
             return;
         }
         let Some(block) = state.blocks.last() else { return };
-        let mut error = Error::place(place, "unexpected end of file, expecting \"}\"");
+        let mut error = Error { met, ..Error::place(place, "unexpected end of file, expecting \"}\"") };
         if let Some(head) = &block.head {
             error = error.hint("the block that opens here isn't closed").caret(head.name.span);
         }
@@ -267,6 +284,14 @@ impl Parser<'_> {
         }
         Ok(id)
     }
+}
+
+/// Whether a text begins with `{2}`, `{2,}` or `{2,3}`.
+fn is_quantifier(text: &[u8]) -> bool {
+    let inner = text.get(1..).unwrap_or_default();
+    let Some(end) = inner.iter().position(|byte| *byte == b'}') else { return false };
+    let starts_with_digit = inner.first().is_some_and(u8::is_ascii_digit);
+    starts_with_digit && inner[..end].iter().all(|byte| byte.is_ascii_digit() || *byte == b',')
 }
 
 #[cfg(unix)]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::ops::{BitOr, RangeInclusive};
 use std::rc::Rc;
 
-use crate::{Directive, Loader, Result};
+use crate::{Directive, Loader, Result, Span};
 
 /// A set of places in which a directive may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,15 +206,43 @@ pub trait Conf: Any + Sized {
 
 /// The raw configurations of one level, by slot; made when a directive first needs them.
 #[derive(Default)]
-pub struct RawSet(pub Vec<Option<Box<dyn Any>>>);
+pub struct RawSet {
+    slots: Vec<Option<Box<dyn Any>>>,
+    /// Where the directives stand that were set here, in their order: what a check finds after inheritance is told with
+    /// its place.
+    places: Vec<(RowId, Span)>,
+}
+
+/// A row of a registry's tables: the table's slot and the row's index in it.
+pub(crate) type RowId = (usize, usize);
 
 impl RawSet {
     /// The raw configuration in `slot`, made by `new` if there is none.
     pub fn slot(&mut self, slot: usize, new: fn() -> Box<dyn Any>) -> &mut dyn Any {
-        if self.0.len() <= slot {
-            self.0.resize_with(slot + 1, || None);
+        if self.slots.len() <= slot {
+            self.slots.resize_with(slot + 1, || None);
         }
-        &mut **self.0[slot].get_or_insert_with(new)
+        &mut **self.slots[slot].get_or_insert_with(new)
+    }
+
+    /// Whether nothing was set.
+    fn is_empty(&self) -> bool {
+        self.slots.iter().all(Option::is_none)
+    }
+
+    pub(crate) fn note(&mut self, row: RowId, place: Span) {
+        self.places.push((row, place));
+    }
+
+    /// Where a directive of this level stands first.
+    pub(crate) fn first_place(&self, row: RowId) -> Option<Span> {
+        self.places.iter().find(|(known, _)| *known == row).map(|(_, place)| *place)
+    }
+
+    /// Where the directives of that name stand at this level, in their order.
+    pub fn places<'a>(&'a self, registry: &'a crate::Registry, name: &'a str) -> impl Iterator<Item = Span> + 'a {
+        let rows = registry.ids(name);
+        self.places.iter().filter(|(row, _)| rows.contains(row)).map(|(_, place)| *place)
     }
 
     /// The raw configuration of table `C`, of type `R`.
@@ -270,7 +298,7 @@ impl Sets {
         parent: Option<&Set>,
         loader: &mut Loader<'_>,
     ) -> Result<Set> {
-        if let (true, Some(parent)) = (raw.0.iter().all(Option::is_none), parent) {
+        if let (true, Some(parent)) = (raw.is_empty(), parent) {
             return Ok(parent.clone());
         }
         let registry = loader.registry();
@@ -280,7 +308,7 @@ impl Sets {
                 continue;
             }
             let above = parent.and_then(|set| set.0.get(slot)).and_then(Option::as_ref);
-            let own = raw.0.get_mut(slot).and_then(Option::as_deref_mut);
+            let own = raw.slots.get_mut(slot).and_then(Option::as_deref_mut);
             slots[slot] = Some(match (own, above) {
                 (None, Some(above)) => above.clone(),
                 (own, above) => (table.resolve)(own, above.map(|rc| &**rc), loader)?,

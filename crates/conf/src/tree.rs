@@ -74,6 +74,21 @@ impl Directive {
         self.block.as_deref().unwrap_or_default()
     }
 
+    /// From its name to its last argument, at the line on which it ends.
+    pub fn span(&self) -> Span {
+        let end = self.args.last().unwrap_or(&self.name).span.end;
+        Span { end: end.max(self.name.span.end), line: self.end.line, ..self.name.span }
+    }
+
+    /// The lines of a block that holds words rather than directives, as `map` and `types` do. There a block is an error,
+    /// in nginx's words.
+    pub fn entries(&self) -> impl Iterator<Item = Result<&Directive, Error>> {
+        self.children().iter().map(|line| match line.block {
+            Some(_) => Err(Error::place(line.end, "unexpected \"{\"")),
+            None => Ok(line),
+        })
+    }
+
     /// The argument at `index`.
     ///
     /// # Panics
@@ -102,6 +117,17 @@ pub const COMMAND_LINE: &str = "command line";
 pub struct Sources {
     /// Indexed by [`FileId`].
     pub files: Vec<Source>,
+    /// Words without quotes that end at a brace which was meant as a quantifier of a regex, such as `a{2}`.
+    pub cut_regexes: Vec<CutRegex>,
+}
+
+/// A regex without quotes, cut at its brace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutRegex {
+    /// All of it.
+    pub span: Span,
+    /// Where the brace stands.
+    pub brace: u32,
 }
 
 impl Sources {
@@ -131,11 +157,31 @@ impl Sources {
     }
 
     /// Puts errors in the order in which nginx would meet them, and each once: a file that is included twice has the
-    /// same error twice. Errors at no place come last.
+    /// same error twice. Errors at no place come last; what follows one that derails is left out.
     pub fn sort(&self, errors: &mut Vec<Error>) {
-        errors.sort_by_cached_key(|error| (error.span.is_none(), error.span.map(|span| self.way_to(span))));
+        errors.sort_by_cached_key(|error| (error.span.is_none(), error.span.map(|span| self.way_to(met(error, span)))));
         let mut seen = HashSet::new();
         errors.retain(|error| seen.insert((error.span.map(|span| (span.file.0, span.start)), error.message.clone())));
+        errors.iter_mut().for_each(|error| self.explain_cut_regex(error));
+        if let Some(last) = errors.iter().position(|error| error.derails) {
+            errors.truncate(last + 1);
+        }
+    }
+
+    /// The first error behind a regex that was cut at its brace comes from that.
+    fn explain_cut_regex(&self, error: &mut Error) {
+        let Some(place) = error.span.map(|span| met(error, span)) else { return };
+        let is_behind = |cut: &&CutRegex| cut.span.file == place.file && cut.brace <= place.start;
+        let Some(cut) = self.cut_regexes.iter().find(is_behind) else { return };
+        let Some(text) =
+            self.file(cut.span).and_then(|file| file.text.get(cut.span.start as usize..cut.span.end as usize))
+        else {
+            return;
+        };
+        let text = String::from_utf8_lossy(text);
+        error.hint = Some(format!("a \"{{\" ends a word that isn't in quotes, quote it: \"{text}\""));
+        error.caret = Some(cut.span);
+        error.derails = true;
     }
 
     /// The offsets of the includes that lead to a place, then its own.
@@ -154,6 +200,11 @@ impl Sources {
     }
 }
 
+/// The place up to which nginx has read when it meets an error.
+fn met(error: &Error, span: Span) -> Span {
+    Span { start: error.met.unwrap_or(span.start), ..span }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,7 +214,7 @@ mod tests {
         let span = |file, start| Span { file: FileId(file), line: 1, start, end: start };
         let source = |path: &str, included| Source { path: path.into(), text: Rc::from(*b"x"), included };
         let files = vec![source(COMMAND_LINE, None), source("main", None), source("part", Some(span(1, 10)))];
-        let sources = Sources { files };
+        let sources = Sources { files, ..Sources::default() };
         let mut errors: Vec<Error> =
             [span(1, 20), span(2, 7), span(1, 5), span(2, 7), span(0, 30)].map(|span| Error::place(span, "x")).into();
         errors.insert(0, Error::new("at no place"));

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use conf::{Context, Error, Frame, Level as ConfLevel, Loader, Registry, Set, Sets, Sources};
+use conf::{Context, Error, Frame, Level as ConfLevel, Loader, Places, Registry, Set, Sets, Sources};
 
 use crate::core_conf::{CoreConf, ErrlogConf, Owner, ThreadPoolConf, find_owner};
 use crate::event_conf::{DEFAULT_METHOD, EpollConf, EventConf, Events, METHODS};
@@ -17,6 +17,7 @@ use crate::personality::personality;
 use crate::pid_file;
 use crate::report::{Reporter, tell};
 use crate::sandbox::{self, Needs};
+use crate::thread_pool;
 use crate::upgrade::{self, Inherited, Invocation};
 use crate::zones::Zones;
 
@@ -98,8 +99,8 @@ impl Program {
         }
         let mut files = LogFiles::default();
         let file = files.get(&self.prefix.join(&self.error_log));
-        if let Err(error) = files.open_all() {
-            tell(&format!("{}: [alert] could not open error log file: {error}\n", personality().name));
+        if let Err(Error { message, .. }) = files.open_all(&Places::default()) {
+            tell(&format!("{}: [alert] could not open error log file: {message}\n", personality().name));
             return Log::stderr(Level::Notice);
         }
         Log::new(&[ErrorLog { target: Target::File(file), level: Level::Notice }])
@@ -307,6 +308,7 @@ struct Read {
     needs: Needs,
     zones: Zones,
     sources: Sources,
+    places: Places,
 }
 
 fn read(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Reporter) -> Option<Read> {
@@ -318,6 +320,7 @@ fn read(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Rep
     loader.block(&directives, Context::MAIN, frame.clone());
     // What was read has been understood: its memory serves what is built from it.
     drop(directives);
+    loader.sort();
     let result = build(&mut loader, &frame, program, old);
     if let Err(error) = &result {
         loader.errors.push(error.clone());
@@ -335,7 +338,7 @@ fn read(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Rep
     let log_files = loader.store.take::<LogFiles>().unwrap_or_default();
     let needs = loader.store.take::<Needs>().unwrap_or_default();
     let zones = loader.store.take::<Zones>().unwrap_or_default();
-    Some(Read { main, events, log, log_files, apps, needs, zones, sources: loader.sources })
+    Some(Read { main, events, log, log_files, apps, needs, zones, sources: loader.sources, places: loader.places })
 }
 
 fn parse(program: &Program, env: &conf::Env) -> (Sources, Vec<conf::Directive>, Vec<Error>) {
@@ -365,6 +368,7 @@ fn build(loader: &mut Loader<'_>, frame: &Frame, program: &Program, old: Option<
     let log = log_of(&main, loader, program);
     let mut apps = Vec::new();
     if loader.errors.is_empty() {
+        thread_pool::check(loader, main.get())?;
         let core: &CoreConf = main.get();
         let worker_connections =
             loader.store.entry::<Events>().0.as_ref().map_or(0, |set| set.get::<EventConf>().worker_connections);
@@ -403,7 +407,7 @@ fn log_of(main: &Set, loader: &mut Loader<'_>, program: &Program) -> Log {
 
 /// Opens files and sockets.
 fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Reporter) -> Option<Cycle> {
-    let Read { main, events, log, log_files, apps, needs, zones, sources } = read;
+    let Read { main, events, log, log_files, apps, needs, zones, sources, places } = read;
     let Some(events) = events else {
         reporter.say(Level::Emerg, "no \"events\" section in configuration");
         return None;
@@ -427,7 +431,7 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
         Cycle { main, events, log, log_files, apps, listening, retired, sources, needs, prefix, zones, shared };
     if purpose == Purpose::Signal {
         // What it has to say goes to the configuration's log if that can be written.
-        let _ = cycle.log_files.open_all();
+        let _ = cycle.log_files.open_all(&places);
         return Some(cycle);
     }
     let test = matches!(purpose, Purpose::Test { .. });
@@ -435,14 +439,14 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
         reporter.say(Level::Emerg, &message);
         return None;
     }
-    if let Err(message) = cycle.log_files.open_all() {
-        reporter.say(Level::Emerg, &message);
+    if let Err(error) = cycle.log_files.open_all(&places) {
+        reporter.configuration(Level::Emerg, &cycle.sources, &[error]);
         return None;
     }
     let reporter = reporter.with_log(cycle.log.clone());
     sandbox::check(&cycle, &reporter);
-    if let Err(message) = cycle.zones.open(old.map(|old| &old.zones)) {
-        reporter.say(Level::Emerg, &message);
+    if let Err(error) = cycle.zones.open(old.map(|old| &old.zones), &places, &program.registry) {
+        reporter.configuration(Level::Emerg, &cycle.sources, &[error]);
         return None;
     }
     let wanted = wanted(&cycle.apps);
@@ -452,7 +456,8 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
         return None;
     }
     let known = old.map_or_else(|| program.passed_sockets(), Cycle::open_sockets);
-    let opening = Opening { old: &known, workers: cycle.core().worker_processes, test, reporter: &reporter };
+    let workers = cycle.core().worker_processes;
+    let opening = Opening { old: &known, workers, test, reporter: &reporter, places: &places, sources: &cycle.sources };
     cycle.listening = listening::open_all(wanted, &opening)?;
     if let Some(old) = old
         && old.core().pid != cycle.core().pid

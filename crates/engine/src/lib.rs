@@ -16,6 +16,7 @@ pub mod event_conf;
 mod files;
 pub mod handover;
 pub mod helpers;
+mod holder;
 pub mod inbox;
 pub mod link;
 pub mod listening;

@@ -18,9 +18,11 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use conf::{Error, Places, Sources};
 use os::SockAddr;
 use os::socket::{self, ListenError, ListenOptions};
 
+use crate::holder;
 use crate::log::{Errno, Level};
 use crate::module::Listen;
 use crate::report::Reporter;
@@ -103,6 +105,30 @@ pub struct Opening<'a> {
     pub test: bool,
     /// Where failures are told.
     pub reporter: &'a Reporter,
+    /// Where addresses are named.
+    pub places: &'a Places,
+    /// The files of the configuration.
+    pub sources: &'a Sources,
+}
+
+/// What addresses are called among the loader's places.
+pub const ADDRESS: &str = "address";
+
+impl Opening<'_> {
+    /// Tells that an address can't be listened on: in nginx's words, with the place and what may help the first time.
+    fn tell(&self, listen: &Listen, error: &ListenError, first: bool) {
+        let message = message(listen, error);
+        if !first {
+            self.reporter.say(Level::Emerg, &message);
+            return;
+        }
+        let error = Error {
+            caret: self.places.get(ADDRESS, &listen.addr),
+            hint: holder::hint(&listen.addr, &error.error),
+            ..Error::new(message)
+        };
+        self.reporter.configuration(Level::Emerg, self.sources, &[error]);
+    }
 }
 
 /// Opens what the applications ask for, `(application, index, listen)`. `None`: it failed, and that was reported; then
@@ -112,7 +138,7 @@ pub fn open_all(wanted: Vec<(usize, usize, Listen)>, opening: &Opening<'_>) -> O
         wanted.into_iter().map(|(app, index, listen)| Listening::new(app, index, listen)).collect();
     if let Some(twice) = duplicate(&all) {
         let error = ListenError { call: "bind()", error: io::Error::from_raw_os_error(EADDRINUSE) };
-        opening.reporter.say(Level::Emerg, &message(&twice.listen, &error));
+        opening.tell(&twice.listen, &error, false);
         return None;
     }
     for listening in &all {
@@ -161,7 +187,7 @@ fn duplicate(all: &[Listening]) -> Option<&Listening> {
 
 fn open_with_patience(all: &[Listening], opening: &Opening<'_>, flags: &Flags) -> bool {
     for attempt in 1..=ATTEMPTS {
-        match open_missing(all, opening, flags) {
+        match open_missing(all, opening, flags, attempt == 1) {
             Opened::All => return true,
             Opened::Failed => return false,
             Opened::InUse if attempt < ATTEMPTS => {
@@ -181,12 +207,12 @@ enum Opened {
     Failed,
 }
 
-fn open_missing(all: &[Listening], opening: &Opening<'_>, flags: &Flags) -> Opened {
+fn open_missing(all: &[Listening], opening: &Opening<'_>, flags: &Flags, first: bool) -> Opened {
     let mut opened = Opened::All;
     for listening in all {
         let rivals = || rivals(&listening.listen, all, opening.old);
         if let Err(error) = open(listening, opening, &rivals, flags) {
-            opening.reporter.say(Level::Emerg, &message(&listening.listen, &error));
+            opening.tell(&listening.listen, &error, first);
             if error.error.kind() != io::ErrorKind::AddrInUse {
                 return Opened::Failed;
             }
@@ -376,7 +402,8 @@ mod tests {
     }
 
     fn opening<'a>(old: &'a [Listening], test: bool, reporter: &'a Reporter) -> Opening<'a> {
-        Opening { old, workers: 3, test, reporter }
+        let (places, sources) = (Box::leak(Box::default()), Box::leak(Box::default()));
+        Opening { old, workers: 3, test, reporter, places, sources }
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use crate::core_conf::{MAX_QUEUE, ThreadPool};
+use conf::{Error, Loader, Span};
+
+use crate::core_conf::{MAX_QUEUE, ThreadPool, ThreadPoolConf};
 use crate::cycle::Cycle;
 
 thread_local! {
@@ -22,6 +24,27 @@ pub fn get(cycle: &Cycle, name: &str) -> Option<Rc<rt::ThreadPool>> {
         pools.insert(name.to_string(), pool.clone());
         Some(pool)
     })
+}
+
+/// Pools that directives name: which of them there are shows when all is read.
+#[derive(Default)]
+struct Referred(Vec<(String, Span)>);
+
+/// Notes that a directive names a pool.
+pub fn refer(loader: &mut Loader<'_>, name: &str, place: Span) {
+    loader.store.entry::<Referred>().0.push((name.to_owned(), place));
+}
+
+/// Whether all pools that are named are described.
+pub(crate) fn check(loader: &mut Loader<'_>, pools: &ThreadPoolConf) -> conf::Result<()> {
+    let is_there = |name: &str| name == DEFAULT || pools.pools.iter().any(|pool| pool.name == name);
+    match loader.store.entry::<Referred>().0.iter().find(|(name, _)| !is_there(name)) {
+        Some((name, place)) => {
+            let error = Error::place(*place, format!("unknown thread pool \"{name}\""));
+            Err(error.hint(format!("no \"thread_pool {name} threads=...;\" stands outside of all blocks")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What the configuration says of a pool.

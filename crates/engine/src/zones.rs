@@ -41,6 +41,9 @@ type Start = Box<dyn Fn(&SharedZone, Option<&SharedZone>) -> std::result::Result
 /// Takes back what the process of this id held.
 type OnDeath = fn(&mut Map<'_>, i32);
 
+/// What zones are called among the loader's places.
+const ZONE: &str = "zone";
+
 /// The smallest size, as in nginx: 8 pages.
 pub const SMALLEST: usize = 8 * 4096;
 
@@ -53,6 +56,7 @@ pub fn declare(
     owner: &'static str,
 ) -> Result<Rc<SharedZone>> {
     let name = String::from_utf8_lossy(name);
+    loader.places.note(ZONE, &name, word.span);
     let zones = &mut loader.store.entry::<Zones>().list;
     let Some(zone) = zones.iter().find(|zone| *zone.name == *name) else {
         let zone = Rc::new(SharedZone::new(&name, size, owner));
@@ -182,6 +186,17 @@ impl SharedZone {
         self.starts.borrow().iter().try_for_each(|start| start(self, old))
     }
 
+    /// For hints: who could have declared a zone that nobody has.
+    fn undeclared(&self, registry: &conf::Registry) -> String {
+        let tables = registry.tables().iter().filter(|table| table.module == self.owner);
+        let mut rows = tables.flat_map(|table| &table.rows);
+        let name = &self.name;
+        match rows.find(|row| row.name.ends_with("_zone")) {
+            Some(row) => format!("zone \"{name}\" isn't declared by any \"{}\"", row.name),
+            None => format!("zone \"{name}\" is given a size nowhere"),
+        }
+    }
+
     fn is_like(&self, other: &SharedZone) -> bool {
         other.name == self.name && other.size == self.size && other.owner == self.owner
     }
@@ -189,9 +204,15 @@ impl SharedZone {
 
 impl Zones {
     /// Gives every zone its memory: the old cycle's, or new one. The old cycle stays as it was.
-    pub(crate) fn open(&self, old: Option<&Zones>) -> std::result::Result<(), String> {
+    /// `places` knows where they are named, `registry` which directive declares them.
+    pub(crate) fn open(&self, old: Option<&Zones>, places: &conf::Places, registry: &conf::Registry) -> Result<()> {
         let find = |zone: &SharedZone| old.and_then(|old| old.list.iter().find(|other| zone.is_like(other)));
-        self.list.iter().try_for_each(|zone| zone.open(find(zone).map(|old| &**old)))
+        self.list.iter().try_for_each(|zone| {
+            zone.open(find(zone).map(|old| &**old)).map_err(|message| {
+                let error = Error::new(message).or_at(places.get(ZONE, &*zone.name));
+                error.or_hint(|| (zone.size.get() == 0).then(|| zone.undeclared(registry)))
+            })
+        })
     }
 
     /// Frees the locks that the child `pid`, which has ended, had; if it was `killed`, all it held is taken back. Returns
@@ -281,15 +302,23 @@ mod tests {
         Zones { list, ..Zones::default() }
     }
 
+    fn open(zones: &Zones, old: Option<&Zones>) -> Result<()> {
+        zones.open(old, &conf::Places::default(), &Registry::new())
+    }
+
+    fn opened(new: &Zones, old: &Zones) -> std::result::Result<(), String> {
+        open(new, Some(old)).map_err(|error| error.message)
+    }
+
     #[test]
     fn the_same_zone_is_kept() {
         let old = zones(&[("a", 65536, "m"), ("b", 65536, "m"), ("c", 65536, "m")]);
-        old.open(None).expect("memory");
+        open(&old, None).expect("memory");
         for zone in old.iter() {
             zone.zone().with(|map| map.insert(b"key", b"")).expect("room");
         }
         let new = zones(&[("a", 65536, "m"), ("b", 131_072, "m"), ("c", 65536, "n"), ("d", 65536, "m")]);
-        new.open(Some(&old)).expect("memory");
+        open(&new, Some(&old)).expect("memory");
         let kept: Vec<bool> = new.iter().map(|zone| zone.zone().with(|map| map.find(b"key").is_some())).collect();
         assert_eq!(kept, [true, false, false, false]);
     }
@@ -323,11 +352,11 @@ mod tests {
     #[test]
     fn owners_may_refuse() {
         let old = zones(&[("a", 65536, "m")]);
-        old.open(None).expect("memory");
+        open(&old, None).expect("memory");
         let new = zones(&[("a", 65536, "m"), ("z", 0, "m")]);
-        assert_eq!(new.open(Some(&old)), Err("zero size shared memory zone \"z\"".to_owned()));
+        assert_eq!(opened(&new, &old), Err("zero size shared memory zone \"z\"".to_owned()));
         let new = zones(&[("a", 65536, "m")]);
         new.list[0].on_start(|_, old| old.map_or(Ok(()), |_| Err("no".to_owned())));
-        assert_eq!(new.open(Some(&old)), Err("no".to_owned()));
+        assert_eq!(opened(&new, &old), Err("no".to_owned()));
     }
 }

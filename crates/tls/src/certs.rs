@@ -9,7 +9,7 @@ use rustls::sign::CertifiedKey;
 use x509_cert::der::asn1::AnyRef;
 use x509_cert::der::{Decode as _, Encode as _, SliceReader};
 
-use crate::error::{Error, Result, system};
+use crate::error::{Error, Result, cannot_open};
 use crate::keys;
 use crate::notes::NotedKey;
 use crate::pem;
@@ -100,12 +100,30 @@ pub fn read(name: &str) -> Result<Vec<u8>> {
 }
 
 fn read_file(name: &str) -> Result<Vec<u8>> {
-    let failed = |error: &std::io::Error| Error::new(format!("BIO_new_file() failed ({})", system(error)));
-    let size = std::fs::metadata(name).map_err(|error| failed(&error))?.len();
-    if size > pem::MAX_SIZE as u64 {
+    let failed =
+        |error: &std::io::Error| Error::new(format!("BIO_new_file() failed ({})", cannot_open(name, "r", error)));
+    let meta = std::fs::metadata(name).map_err(|error| failed(&error))?;
+    if meta.is_dir() {
+        // It can be opened, and nothing is read.
+        return Ok(Vec::new());
+    }
+    if meta.len() > pem::MAX_SIZE as u64 {
         return Err(Error::new("BIO_new_file() failed (the file is too large)"));
     }
     std::fs::read(name).map_err(|error| failed(&error))
+}
+
+/// Whether a file holds parameters for finite-field Diffie-Hellman; they aren't used.
+pub fn check_dh_parameters(name: &str) -> Result<()> {
+    let text = read(name)
+        .map_err(|error| Error::new(error.0.replacen("BIO_new_file()", &format!("BIO_new_file(\"{name}\")"), 1)))?;
+    let failed = |why: &str| Error::new(format!("PEM_read_bio_DHparams(\"{name}\") failed (SSL: {why})"));
+    let sections = pem::parse(&text).map_err(|error| failed(&error.0))?;
+    let is_meant = |label: &str| matches!(label, "DH PARAMETERS" | "X9.42 DH PARAMETERS");
+    match sections.iter().any(|section| is_meant(&section.label)) {
+        true => Ok(()),
+        false => Err(failed("error:0480006C:PEM routines::no start line:Expecting: DH PARAMETERS")),
+    }
 }
 
 /// A name for messages: what is behind `data:` is a secret.
@@ -124,7 +142,7 @@ pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
             _ => continue,
         };
         if Parts::parse(&der).is_none() {
-            return Err(failed("error:068000A8:asn1 encoding routines::wrong tag"));
+            return Err(failed(WRONG_TAG));
         }
         found.push(CertificateDer::from(der));
     }
@@ -133,6 +151,11 @@ pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     }
     Ok(found)
 }
+
+/// What OpenSSL says of a section that holds no certificate.
+const WRONG_TAG: &str = "error:068000A8:asn1 encoding routines::wrong tag \
+                         error:0688010A:asn1 encoding routines::nested asn1 error:Type=X509 \
+                         error:0488000D:PEM routines::ASN1 lib";
 
 fn first_element(der: &[u8]) -> Option<Vec<u8>> {
     AnyRef::decode(&mut SliceReader::new(der).ok()?).ok()?.to_der().ok()
@@ -232,7 +255,8 @@ mod tests {
         let error = identity("/nowhere/x.crt", "y", &[]).unwrap_err().0;
         assert_eq!(
             error,
-            "cannot load certificate \"/nowhere/x.crt\": BIO_new_file() failed (2: No such file or directory)"
+            "cannot load certificate \"/nowhere/x.crt\": BIO_new_file() failed (SSL: error:80000002:system library::\
+             No such file or directory:calling fopen(/nowhere/x.crt, r) error:10000080:BIO routines::no such file)"
         );
     }
 }

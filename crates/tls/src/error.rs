@@ -24,11 +24,14 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// `(2: No such file or directory)`: the system's error as nginx shows it.
-pub(crate) fn system(error: &std::io::Error) -> String {
+/// How OpenSSL tells that a file can't be opened (`mode`: `r` for texts, `rb` for others), as nginx shows it.
+pub fn cannot_open(name: &str, mode: &str, error: &std::io::Error) -> String {
+    let Some(code) = error.raw_os_error() else { return error.to_string() };
     let text = error.to_string();
-    match error.raw_os_error() {
-        Some(code) => format!("{code}: {}", text.split(" (os error").next().unwrap_or(&text)),
-        None => text,
-    }
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let why = match error.kind() {
+        std::io::ErrorKind::NotFound => "error:10000080:BIO routines::no such file",
+        _ => "error:10080002:BIO routines::system lib",
+    };
+    format!("SSL: error:8{code:07X}:system library::{text}:calling fopen({name}, {mode}) {why}")
 }

@@ -107,7 +107,9 @@ fn try_passwords(
         return Err(ssl_error("error:07880109:common libcrypto routines::interrupted or cancelled"));
     }
     let found = passwords.iter().find_map(|password| decrypt(password));
-    found.ok_or_else(|| ssl_error("error:1C800064:Provider routines::bad decrypt"))
+    found.ok_or_else(|| {
+        ssl_error("error:1C800064:Provider routines::bad decrypt error:04800065:PEM routines::bad decrypt")
+    })
 }
 
 /// Whether the bytes are one DER sequence: with a wrong password they hardly ever are.

@@ -35,11 +35,11 @@ mod verify;
 pub mod x509;
 
 pub use accept::{Alert, First, HandshakeError, accept, first_bytes, refuse};
-pub use certs::{Identity, certificates, identity, read, reading_once};
+pub use certs::{Identity, certificates, check_dh_parameters, identity, read, reading_once};
 pub use client::{Client, ClientLayer, ClientSettings, ConnectError, connect};
 pub use client_auth::ClientAuth;
 pub use departed::Departed;
-pub use error::{Error, Result};
+pub use error::{Error, Result, cannot_open};
 pub use layer::{ClientVerdict, Info, ServerLayer};
 pub use server::{KeySink, Protocols, Server, ServerSettings, groups};
 pub use session::{LocalCache, SessionCache};

@@ -224,13 +224,16 @@ pub fn groups(list: &str) -> Result<Vec<&'static dyn SupportedKxGroup>> {
     if list == "auto" {
         return Ok(provider::DEFAULT_KX_GROUPS.to_vec());
     }
-    let failed = || Error::new(format!("SSL_CTX_set1_curves_list(\"{list}\") failed"));
+    let failed = |why: &str| Error::new(format!("SSL_CTX_set1_curves_list(\"{list}\") failed{why}"));
+    let unknown = |name: &str| {
+        failed(&format!(" (SSL: error:0A080106:SSL routines::passed invalid argument:group '{name}' cannot be set)"))
+    };
     let mut found = Vec::new();
     for name in list.split(':').filter(|name| !name.is_empty()) {
-        let group = names::group_by_name(name.trim_start_matches(['?', '*'])).ok_or_else(failed)?;
+        let group = names::group_by_name(name.trim_start_matches(['?', '*'])).ok_or_else(|| unknown(name))?;
         found.extend(supported(group));
     }
-    if found.is_empty() { Err(failed()) } else { Ok(found) }
+    if found.is_empty() { Err(failed("")) } else { Ok(found) }
 }
 
 fn supported(group: NamedGroup) -> Option<&'static dyn SupportedKxGroup> {

@@ -50,9 +50,7 @@ impl ServerSpec {
     pub fn parse(d: &Directive, default_port: u16) -> Result<ServerSpec> {
         let word = d.arg(0);
         let named = |what: &dyn std::fmt::Display| Error::at(word, format!("{what} in upstream \"{}\"", word.lossy()));
-        let url = Url::parse(&word.text, false).map_err(|error| named(&error))?;
-        let addrs = url.resolve(default_port).map_err(|error| named(&error))?;
-        let mut server = ServerSpec::new(&word.lossy(), addrs);
+        let mut server = ServerSpec::new(&word.lossy(), Vec::new());
         for parameter in d.args.get(1..).unwrap_or_default() {
             let invalid = || Error::at(parameter, format!("invalid parameter \"{}\"", parameter.lossy()));
             let (name, value) = match parameter.text.iter().position(|b| *b == b'=') {
@@ -70,6 +68,8 @@ impl ServerSpec {
                 _ => return Err(invalid()),
             }
         }
+        let url = Url::parse(&word.text, false).map_err(|error| named(&error))?;
+        server.addrs = url.resolve(default_port).map_err(|error| named(&error))?;
         Ok(server)
     }
 }

@@ -65,14 +65,14 @@ impl Url {
             Some(_) => authority.iter().position(|b| *b == b':').unwrap_or(authority.len()),
         };
         let (host, rest) = authority.split_at(host_end);
-        if host.is_empty() {
-            return Err(UrlError::NoHost);
-        }
         let port = match rest {
             [] => None,
             [b':', digits @ ..] => Some(parse_port(digits)?),
             _ => return Err(UrlError::InvalidPort),
         };
+        if host.is_empty() {
+            return Err(UrlError::NoHost);
+        }
         let url = Url { authority: authority.to_vec(), host: host.to_vec(), port, uri: uri.to_vec() };
         if host.first() == Some(&b'[') && url.literal().is_none() {
             return Err(UrlError::InvalidHost);

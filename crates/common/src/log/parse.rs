@@ -89,6 +89,7 @@ fn target<P: LogProto>(loader: &mut Loader<'_>, d: &Directive, name: &Word) -> R
         loader.store.entry::<Needs>().change(&path);
         return Ok(Target::Named(P::template(loader, d, &text)?));
     }
+    loader.places.note(engine::log::FILE, path.display(), d.span());
     Ok(Target::File(loader.store.entry::<LogFiles>().get(&path)))
 }
 

@@ -53,8 +53,11 @@ fn check(text: &str, expect: &[&str]) {
 fn finds_errors() {
     check("http { gzip on; server { gzip off; root a; } server { gzip On; } }", &[]);
     check("http {\n server {\n\n}\n }", &["4: nothing is inside server"]);
-    check("http { gzip on; gzip x; }", &["1: \"gzip\" directive is duplicate"]);
-    check("http {\ngzip\n1\n; }", &["4: invalid value \"1\" in \"gzip\" directive, it must be \"on\" or \"off\""]);
+    check("http { gzip on; gzip x; }", &["1: \"gzip\" directive is duplicate (the first one stands in x:1)"]);
+    check(
+        "http {\ngzip\n1\n; }",
+        &["4: invalid value \"1\" in \"gzip\" directive, it must be \"on\" or \"off\" (write \"on\")"],
+    );
     check("gzip on;", &["1: \"gzip\" directive is not allowed here (it may stand in: http, server)"]);
     check("http;", &["1: directive \"http\" has no opening \"{\" (its form is \"http { ... }\")"]);
     check(
@@ -92,6 +95,40 @@ fn names_what_was_meant() {
         &[
             "1: unknown directive \"\u{feff}http\" (the file begins with a byte order mark, which is no part of the language: remove it)",
         ],
+    );
+}
+
+#[test]
+fn says_what_a_brace_has_done() {
+    check(
+        "http { root ^/a{2}$ x; }\nfoo;",
+        &[
+            "1: directive \"root\" is not terminated by \";\" (a \"{\" ends a word that isn't in quotes, quote it: \"^/a{2}$\")",
+        ],
+    );
+    check(
+        "http { server{2} }",
+        &["1: unexpected \"}\" (a \"{\" ends a word that isn't in quotes, quote it: \"server{2}\")"],
+    );
+    check("http { root a; server {gzip on; } }", &[]);
+}
+
+#[test]
+fn knows_what_others_have() {
+    let lua = "a third-party module's directive (lua-nginx-module (OpenResty)), Tidegate does not have it";
+    check(
+        "http { server { content_by_lua_block { ngx.say(1) } } } }",
+        &[&format!("1: unknown directive \"content_by_lua_block\" ({lua})")],
+    );
+    check(
+        "else { }",
+        &[
+            "1: unknown directive \"else\" (there is no \"else\": write a second \"if\" with the opposite condition, or a \"map\")",
+        ],
+    );
+    check(
+        "http { gzip yes; }",
+        &["1: invalid value \"yes\" in \"gzip\" directive, it must be \"on\" or \"off\" (write \"on\")"],
     );
 }
 

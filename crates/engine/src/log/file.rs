@@ -234,10 +234,14 @@ impl LogFiles {
         self.in_order.iter()
     }
 
-    /// Opens those that aren't open; the first failure, in nginx's words, ends it.
-    pub fn open_all(&self) -> Result<(), String> {
+    /// Opens those that aren't open; the first failure, in nginx's words, ends it. `places` knows where they are named.
+    pub fn open_all(&self, places: &conf::Places) -> conf::Result<()> {
         for file in self.iter().filter(|file| !file.is_open()) {
-            file.open().map_err(|error| format!("open() \"{}\" failed{}", file.path().display(), Errno(&error)))?;
+            let path = file.path().display();
+            file.open().map_err(|error| {
+                let error = conf::Error::new(format!("open() \"{path}\" failed{}", Errno(&error)));
+                error.or_at(places.get(super::FILE, &path))
+            })?;
         }
         Ok(())
     }
@@ -275,7 +279,7 @@ mod tests {
         let mut files = LogFiles::default();
         let file = files.get(&path);
         assert!(Rc::ptr_eq(&file, &files.get(&path)));
-        files.open_all().expect("opens");
+        files.open_all(&conf::Places::default()).expect("opens");
         file.set_buffering(Buffering { size: 8, flush_ms: None, encoder: None });
         file.write(b"12345\n");
         assert_eq!(read(), "");
@@ -306,6 +310,7 @@ mod tests {
         let mut files = LogFiles::default();
         files.get(Path::new("/nonexistent/x"));
         let message = "open() \"/nonexistent/x\" failed (2: No such file or directory)";
-        assert_eq!(files.open_all(), Err(message.to_string()));
+        let error = files.open_all(&conf::Places::default()).expect_err("there is no such folder");
+        assert_eq!(error.message, message);
     }
 }

@@ -3,6 +3,9 @@
 //! A [`Log`] is a cheap handle on the targets of one level of the configuration. The master and what has no
 //! configuration of its own write to [`current`].
 
+/// What log files are called among the loader's places.
+pub const FILE: &str = "log file";
+
 mod file;
 mod parse;
 mod syslog;

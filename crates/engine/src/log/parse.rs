@@ -47,13 +47,18 @@ pub fn parse_target(loader: &mut Loader<'_>, directive: &Directive, word: &Word)
         return Ok(Target::Syslog(Rc::new(parse_syslog(directive, parameters)?)));
     }
     if let Some(size) = word.text.strip_prefix(b"memory:") {
-        let size = buf::parse::parse_size(size).filter(|&size| size > 0);
-        let size = size.ok_or_else(|| Error::at(word, format!("invalid buffer size \"{}\"", word.lossy())))?;
+        let shown = String::from_utf8_lossy(size);
+        let size = buf::parse::parse_size(size).filter(|&size| size >= LEAST_MEMORY);
+        let size = size.ok_or_else(|| Error::at(word, format!("invalid buffer size \"{shown}\"")))?;
         return Ok(Target::Memory(Rc::new(Memory::new(size as usize))));
     }
     let path = full_path(loader, &word.text);
+    loader.places.note(super::FILE, path.display(), directive.span());
     Ok(Target::File(loader.store.entry::<LogFiles>().get(&path)))
 }
+
+/// The smallest `memory:` that nginx takes.
+const LEAST_MEMORY: u64 = 2122;
 
 /// A path as the configuration writes it, relative to the prefix.
 pub fn full_path(loader: &Loader<'_>, name: &[u8]) -> PathBuf {

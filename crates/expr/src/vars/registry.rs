@@ -178,6 +178,11 @@ impl<D: Clone> Registry<D> {
         id
     }
 
+    /// The names of all variables, for messages; families are left out.
+    pub fn names(&self) -> Vec<String> {
+        self.names.keys().cloned().collect()
+    }
+
     /// Joins references and definitions. The error lists every unknown name, in order of first reference.
     pub fn finish(self) -> Result<Variables<D>, Vec<Unknown>> {
         let mut families: Vec<(String, Definition<D>)> = self.prefixes.into_iter().collect();

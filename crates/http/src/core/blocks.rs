@@ -1,10 +1,13 @@
 //! The blocks of HTTP: `http`, `server`, `location`, `limit_except`, `types`; and what is gathered while they are read.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
 use conf::{Context, Directive, Error, Frame, Level, Loader, RawSet, Result, Span};
+
+use os::SockAddr;
 
 use super::conf::CoreLocationRaw;
 use super::listen::{self, ListenSpec};
@@ -23,8 +26,17 @@ pub struct Builder {
     pub locations: Vec<LocationNode>,
     server: Option<usize>,
     location: Option<LocationId>,
+    /// Addresses with what servers have said of them.
+    addresses: HashMap<SockAddr, Address>,
     /// Exact and prefix locations by the level that they stand in.
-    named: HashSet<(u32, bool, Box<[u8]>)>,
+    named: HashMap<(u32, bool, Box<[u8]>), Span>,
+}
+
+/// Where servers say of an address what only one of them may say.
+#[derive(Default)]
+struct Address {
+    options: Option<Span>,
+    default_server: Option<Span>,
 }
 
 /// A server, before inheritance.
@@ -117,14 +129,13 @@ pub fn listen(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
         let message = "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead";
         loader.warn(d, Error::on(d, message));
     }
-    let builder = loader.store.entry::<Builder>();
-    let server = builder.server.expect("listen stands in a server");
     for spec in specs {
-        let listens = &mut builder.servers[server].listens;
-        if listens.iter().any(|other| other.addr == spec.addr) {
-            return Err(Error::on(d, format!("a duplicate listen {}", spec.addr)));
+        loader.places.note(engine::listening::ADDRESS, &spec.addr, d.span());
+        let builder = loader.store.entry::<Builder>();
+        if let Some((message, first)) = builder.listens_twice(&spec) {
+            return Err(Error::on(d, message).hint(loader.stands_first(first)));
         }
-        builder.servers[server].listens.push(spec);
+        builder.add_listen(spec);
     }
     Ok(())
 }
@@ -179,7 +190,11 @@ pub fn location(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let builder = loader.store.entry::<Builder>();
     let parent = builder.location.expect("a location stands in a server");
     builder.check_nesting(parent, &kind, &name, d)?;
-    builder.check_duplicate(parent, &kind, &name, d)?;
+    if let Some(first) = builder.duplicate(parent, &kind, &name, d) {
+        let error = Error::on(d, format!("duplicate location \"{}\"", String::from_utf8_lossy(&name)));
+        // nginx finds it after the whole of "http" has been read.
+        return Err(Error { met: Some(u32::MAX), ..error.hint(loader.stands_first(first)) });
+    }
     inner(loader, d, kind, name, Context::LOCATION)?;
     Ok(())
 }
@@ -238,12 +253,20 @@ pub fn limit_except(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
 }
 
 /// `types { … }`.
-pub fn types(raw: &mut CoreLocationRaw, _: &mut Loader<'_>, d: &Directive) -> Result<()> {
+pub fn types(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let types = raw.types.get_or_insert_with(|| Rc::new(Types::new()));
     let types = Rc::make_mut(types);
-    for entry in d.block.as_deref().unwrap_or_default() {
+    for entry in d.entries() {
+        let entry = entry?;
         for extension in &entry.args {
-            types.add(&extension.text, &entry.name.text);
+            if let Some(previous) = types.add(&extension.text, &entry.name.text) {
+                let (shown, previous) = (extension.lossy().to_ascii_lowercase(), String::from_utf8_lossy(&previous));
+                let message = format!(
+                    "duplicate extension \"{shown}\", content type: \"{}\", previous content type: \"{previous}\"",
+                    entry.name.lossy()
+                );
+                loader.warn(entry, Error::at(extension, message));
+            }
         }
     }
     Ok(())
@@ -365,22 +388,62 @@ fn split_modifier(text: &[u8]) -> (&[u8], &[u8]) {
 }
 
 impl Builder {
+    /// Where the directive of that name stands last in `http {}` itself.
+    pub fn http_place(&self, level: Level, registry: &conf::Registry, name: &str) -> Option<Span> {
+        let level = self.http.as_ref()?.levels[level as usize].borrow();
+        level.places(registry, name).last()
+    }
+
+    /// Where the directive of that name stands that a server has, of its own or from `http {}`.
+    pub fn server_place(&self, server: &ServerNode, registry: &conf::Registry, name: &str) -> Option<Span> {
+        let own = server.frame.levels[Level::Server as usize].borrow();
+        let own = own.places(registry, name).last();
+        own.or_else(|| self.http_place(Level::Server, registry, name))
+    }
+
     fn push(&mut self, node: LocationNode) -> LocationId {
         let id = LocationId(self.locations.len() as u32);
         self.locations.push(node);
         id
     }
 
-    fn check_duplicate(&mut self, parent: LocationId, kind: &Kind, name: &[u8], d: &Directive) -> Result<()> {
+    /// What the current server can't say of an address any more, and where it was said first.
+    fn listens_twice(&self, spec: &ListenSpec) -> Option<(String, Span)> {
+        let server = self.server.expect("listen stands in a server");
+        let addr = &spec.addr;
+        if let Some(other) = self.servers[server].listens.iter().find(|other| other.addr == *addr) {
+            return Some((format!("a duplicate listen {addr}"), other.place));
+        }
+        let known = self.addresses.get(addr)?;
+        if let (true, Some(first)) = (spec.set, known.options) {
+            return Some((format!("duplicate listen options for {addr}"), first));
+        }
+        let first = known.default_server.filter(|_| spec.default_server)?;
+        Some((format!("a duplicate default server for {addr}"), first))
+    }
+
+    fn add_listen(&mut self, spec: ListenSpec) {
+        let address = self.addresses.entry(spec.addr.clone()).or_default();
+        address.options = address.options.or(spec.set.then_some(spec.place));
+        address.default_server = address.default_server.or(spec.default_server.then_some(spec.place));
+        let server = self.server.expect("listen stands in a server");
+        self.servers[server].listens.push(spec);
+    }
+
+    /// Where a location of the same kind and name stands.
+    fn duplicate(&mut self, parent: LocationId, kind: &Kind, name: &[u8], d: &Directive) -> Option<Span> {
         let exact = match kind {
             Kind::Exact => true,
             Kind::Prefix { .. } => false,
-            _ => return Ok(()),
+            _ => return None,
         };
-        if self.named.insert((parent.0, exact, name.into())) {
-            return Ok(());
+        match self.named.entry((parent.0, exact, name.into())) {
+            Entry::Occupied(first) => Some(*first.get()),
+            Entry::Vacant(free) => {
+                free.insert(d.span());
+                None
+            }
         }
-        Err(Error::on(d, format!("duplicate location \"{}\"", String::from_utf8_lossy(name))))
     }
 
     fn check_nesting(&self, parent: LocationId, kind: &Kind, name: &[u8], d: &Directive) -> Result<()> {

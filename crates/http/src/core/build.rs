@@ -9,7 +9,7 @@ use engine::{App, BuildContext, Listen, WorkerContext};
 use expr::lookup::Names;
 use os::SockAddr;
 
-use super::blocks::{Builder, ServerNode};
+use super::blocks::{Builder, ServerName, ServerNode};
 use super::conf::{CoreLocation, CoreServer};
 use super::handover;
 use super::listen::ListenSpec;
@@ -38,12 +38,16 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc
     let outer_server = level(Level::Server, loader)?;
     let outer_location = level(Level::Location, loader)?;
     let sets = resolve_sets(&mut builder, &outer_server, &outer_location, loader)?;
+    check_sizes(&builder, &sets.servers, loader)?;
+    for set in &sets.servers {
+        ssl::compile(set, loader)?;
+    }
     let compiled = compile(&builder, &sets, loader)?;
     super::temp::make_folders(loader, cx.owner)?;
     let variables = finish_variables(loader)?;
     let setup_captures = variables.1;
     let locations = locations(&mut builder, sets.locations, &sets.servers, compiled);
-    let tls = server_tls(&builder.servers, &sets.servers, &locations, loader)?;
+    let tls = server_tls(&builder, &sets.servers, &locations, loader)?;
     let watched = watched(&tls);
     let servers = servers(&mut builder, &sets.servers, &locations, tls);
     let sockets = sockets(&builder.servers, &servers, loader)?;
@@ -116,18 +120,45 @@ fn compile(builder: &Builder, sets: &Resolved, loader: &mut Loader<'_>) -> Resul
 fn finish_variables(loader: &mut Loader<'_>) -> Result<(Variables, bool)> {
     let setup = loader.store.take::<Setup>().unwrap_or_default();
     let captures = setup.captures;
+    let names = setup.registry.names();
     match setup.registry.finish() {
         Ok(variables) => Ok((variables, captures)),
         Err(unknown) => {
             let mut errors = unknown.into_iter().map(|unknown| {
                 let span = unknown.place.and_then(|place| setup.places.get(place as usize)).copied();
-                Error { span, ..Error::new(format!("unknown \"{}\" variable", unknown.name)) }
+                let error = Error { span, ..Error::new(format!("unknown \"{}\" variable", unknown.name)) };
+                explain_unknown(error, &unknown.name, &names, &loader.sources)
             });
             let first = errors.next().unwrap_or_else(|| Error::new("unknown variable"));
             loader.errors.extend(errors);
             Err(first)
         }
     }
+}
+
+/// An unknown variable with its own place, and the name that may have been meant.
+fn explain_unknown(error: Error, name: &str, names: &[String], sources: &conf::Sources) -> Error {
+    let caret = error.span.and_then(|span| {
+        let text = sources.file(span)?.text.get(span.start as usize..span.end as usize)?;
+        let (at, len) = variable_at(text, name)?;
+        let start = span.start + at as u32;
+        Some(Span { start, end: start + len as u32, ..span })
+    });
+    let error = Error { caret: caret.or(error.caret), ..error };
+    let near = conf::similar_name(name, names.iter().map(String::as_str));
+    error.or_hint(|| near.map(|near| format!("did you mean \"${near}\"?")))
+}
+
+/// Where `$name` or `${name}` stands in a text, and how long it is.
+fn variable_at(text: &[u8], name: &str) -> Option<(usize, usize)> {
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    memchr::memchr_iter(b'$', text).find_map(|at| {
+        let rest = &text[at + 1..];
+        let braces = usize::from(rest.first() == Some(&b'{'));
+        let len = rest[braces..].iter().take_while(|byte| is_name(byte)).count();
+        let found = rest[braces..braces + len].eq_ignore_ascii_case(name.as_bytes());
+        found.then_some((at, 1 + len + 2 * braces))
+    })
 }
 
 fn locations(builder: &mut Builder, sets: Vec<Set>, server_sets: &[Set], compiled: Vec<Handlers>) -> Vec<Rc<Location>> {
@@ -165,11 +196,12 @@ type TlsKey = (*const SslConf, bool, *const upstream::Resolver, u64);
 
 /// What accepts each server's TLS connections. Servers with the same directives share it.
 fn server_tls(
-    nodes: &[ServerNode],
+    builder: &Builder,
     sets: &[Set],
     locations: &[Rc<Location>],
     loader: &mut Loader<'_>,
 ) -> Result<Vec<Option<Rc<ServerTls>>>> {
+    let nodes = &builder.servers;
     let mut made: HashMap<TlsKey, Option<Rc<ServerTls>>> = HashMap::new();
     let mut all = Vec::with_capacity(sets.len());
     // `listen … http2` offers it to every server of the address.
@@ -184,12 +216,50 @@ fn server_tls(
         let key = (conf, http2, resolver, core.resolver_timeout);
         let tls = match made.get(&key) {
             Some(tls) => tls.clone(),
-            None => ssl::server(set, core, http2, loader)?.map(Rc::new),
+            None => {
+                let registry = loader.registry();
+                let tls = ssl::server(set, core, http2, loader);
+                let at = |name: &str| builder.server_place(node, registry, name);
+                tls.map_err(|error| at_directive(error, &at).or_at(Some(node.span)))?.map(Rc::new)
+            }
         };
         made.insert(key, tls.clone());
         all.push(tls);
     }
     Ok(all)
+}
+
+/// An error of TLS at the directive that its message is about.
+fn at_directive(error: Error, at: &dyn Fn(&str) -> Option<Span>) -> Error {
+    let place = TLS_ERRORS.iter().filter(|(words, _)| error.message.contains(words)).find_map(|(_, name)| at(name));
+    error.or_at(place)
+}
+
+/// Words of messages, and the directives that they are about.
+const TLS_ERRORS: &[(&str, &str)] = &[
+    ("ssl_ocsp_responder", "ssl_ocsp_responder"),
+    ("ssl_ocsp", "ssl_ocsp"),
+    ("ssl_verify_client", "ssl_verify_client"),
+    ("SSL_CONF_cmd", "ssl_conf_command"),
+    ("cipher", "ssl_ciphers"),
+    ("curves", "ssl_ecdh_curve"),
+    ("", "ssl_certificate"),
+    ("", "ssl_reject_handshake"),
+];
+
+/// What nginx demands of sizes for the heads of requests.
+fn check_sizes(builder: &Builder, sets: &[Set], loader: &Loader<'_>) -> Result<()> {
+    for (node, set) in builder.servers.iter().zip(sets) {
+        let core = set.get::<CoreServer>();
+        if core.large_client_header_buffers.size < core.connection_pool_size {
+            let message = "the \"large_client_header_buffers\" size must be equal to or greater than \
+                           \"connection_pool_size\"";
+            let at = |name| builder.server_place(node, loader.registry(), name);
+            let place = at("large_client_header_buffers").or_else(|| at("connection_pool_size"));
+            return Err(Error::new(message).or_at(place));
+        }
+    }
+    Ok(())
 }
 
 /// Those of them whose certificates are watched, each once.
@@ -248,7 +318,7 @@ fn sockets(nodes: &[ServerNode], servers: &[Rc<Server>], loader: &mut Loader<'_>
                 wanted.push(Wanted { spec: spec.clone(), servers: Vec::new(), span: node.span });
                 wanted.len() - 1
             });
-            join(&mut wanted[at], spec, node, server)?;
+            join(&mut wanted[at], spec, node, server);
         }
     }
     let addresses = wanted.into_iter().map(|wanted| address(wanted, loader)).collect::<Result<Vec<_>>>()?;
@@ -261,23 +331,16 @@ fn default_listen() -> ListenSpec {
     ListenSpec::of(SockAddr::from(std::net::SocketAddr::from(([0, 0, 0, 0], port))))
 }
 
-fn join<'a>(wanted: &mut Wanted<'a>, spec: &ListenSpec, node: &'a ServerNode, server: &Rc<Server>) -> Result<()> {
-    let error = |message: String| Err(Error { span: Some(node.span), ..Error::new(message) });
+/// Two servers that contradict each other about an address were found when they were read.
+fn join<'a>(wanted: &mut Wanted<'a>, spec: &ListenSpec, node: &'a ServerNode, server: &Rc<Server>) {
     if spec.set && !wanted.servers.is_empty() {
-        if wanted.spec.set {
-            return error(format!("duplicate listen options for {}", spec.addr));
-        }
         let (proxy_protocol, ssl, http2) = (wanted.spec.proxy_protocol, wanted.spec.ssl, wanted.spec.http2);
         wanted.spec = ListenSpec { proxy_protocol, ssl, http2, ..spec.clone() };
-    }
-    if spec.default_server && wanted.servers.iter().any(|(_, _, default)| *default) {
-        return error(format!("a duplicate default server for {}", spec.addr));
     }
     wanted.spec.proxy_protocol |= spec.proxy_protocol;
     wanted.spec.ssl |= spec.ssl;
     wanted.spec.http2 |= spec.http2;
     wanted.servers.push((node, server.clone(), spec.default_server));
-    Ok(())
 }
 
 fn address(wanted: Wanted<'_>, loader: &mut Loader<'_>) -> Result<(ListenSpec, Rc<Address>)> {
@@ -286,8 +349,14 @@ fn address(wanted: Wanted<'_>, loader: &mut Loader<'_>) -> Result<(ListenSpec, R
     let default = default.map(|(_, server, _)| server.clone());
     let default = default.ok_or_else(|| Error { span: Some(wanted.span), ..Error::new("no servers") })?;
     if wanted.spec.ssl && default.tls.is_none() {
-        let message = "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive";
-        return Err(Error { span: Some(span), ..Error::new(message) });
+        return Err(no_certificate(span));
+    }
+    // Where the default server has no certificate either, no other one stands in for a server's own.
+    if wanted.spec.ssl && default.set.get::<SslConf>().ssl_certificate.is_empty() {
+        let without = wanted.servers.iter().find(|(_, server, _)| server.tls.is_none());
+        if let Some((node, ..)) = without {
+            return Err(no_certificate(node.span));
+        }
     }
     let mut address = Address {
         addr: wanted.spec.addr.clone(),
@@ -300,7 +369,8 @@ fn address(wanted: Wanted<'_>, loader: &mut Loader<'_>) -> Result<(ListenSpec, R
     };
     let several = wanted.servers.len() > 1;
     for (node, server, _) in &wanted.servers {
-        for name in &node.names {
+        let unnamed = [ServerName { text: Rc::from(&b""[..]), regex: None }];
+        for name in if node.names.is_empty() { &unnamed[..] } else { &node.names[..] } {
             if let Some(regex) = &name.regex {
                 address.regexes.push((regex.clone(), server.clone()));
             } else if several && address.names.add(&name.text, server.clone()).is_err() {
@@ -312,6 +382,11 @@ fn address(wanted: Wanted<'_>, loader: &mut Loader<'_>) -> Result<(ListenSpec, R
     }
     address.names.shrink();
     Ok((wanted.spec, Rc::new(address)))
+}
+
+fn no_certificate(server: Span) -> Error {
+    let error = Error::place(server, "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive");
+    error.hint("this server needs \"ssl_certificate\" and \"ssl_certificate_key\"")
 }
 
 /// Addresses without options of their own are served by the wildcard socket of their port.

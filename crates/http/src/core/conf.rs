@@ -65,10 +65,10 @@ conf::table! {
         block(blocks::server_name);
     /// Accepted for compatibility: connections take their memory from pools of the worker.
     "connection_pool_size" in SERVERS, ONE, default "512",
-        scalar(size) connection_pool_size: usize = 512;
+        scalar(pool_size) connection_pool_size: usize = 512;
     /// Accepted for compatibility: requests take their memory from pools of the worker.
     "request_pool_size" in SERVERS, ONE, default "4k",
-        scalar(size) request_pool_size: usize = 4096;
+        scalar(pool_size) request_pool_size: usize = 4096;
     /// How long a client may take for the whole head of a request; then 408, or silence if it sent nothing.
     "client_header_timeout" in SERVERS, ONE, default "60s",
         scalar(msec) client_header_timeout: u64 = 60_000;
@@ -469,13 +469,19 @@ impl TempPath {
 /// A folder for temporary files, with the levels of folders in it.
 pub fn temp_path(loader: &mut Loader<'_>, d: &Directive) -> Result<TempPath> {
     let path = loader.env.prefix.join(&*d.arg(0).lossy());
+    loader.places.note(super::temp::FOLDER, path.display(), d.span());
     let levels = d.args[1..]
         .iter()
         .map(|word| match &word.text[..] {
-            [digit @ b'1'..=b'3'] => Ok(usize::from(digit - b'0')),
-            _ => Err(Error::at(word, format!("invalid value \"{}\"", word.lossy()))),
+            b"10" => Ok(10),
+            [digit @ b'1'..=b'9'] => Ok(usize::from(digit - b'0')),
+            _ => Err(conf::values::invalid(d, word)),
         })
         .collect::<Result<Vec<_>>>()?;
+    // The names of files have no more digits.
+    if levels.iter().sum::<usize>() > 10 {
+        return Err(conf::values::invalid(d, d.arg(d.args.len() - 1)));
+    }
     Ok(TempPath { path: Rc::new(path), levels: levels.into() })
 }
 
@@ -547,20 +553,41 @@ pub fn predicates(loader: &mut Loader<'_>, d: &Directive) -> Result<Predicates> 
     d.args.iter().map(|word| variables::template_of(loader, d, &word.text)).collect()
 }
 
+/// A size that nginx takes for a pool of memory.
+fn pool_size(loader: &mut Loader<'_>, d: &Directive) -> Result<usize> {
+    let bytes = size(loader, d)?;
+    if bytes < LEAST_POOL {
+        return Err(Error::at(d.arg(0), format!("the pool size must be no less than {LEAST_POOL}")));
+    }
+    if bytes % POOL_UNIT != 0 {
+        return Err(Error::at(d.arg(0), format!("the pool size must be a multiple of {POOL_UNIT}")));
+    }
+    Ok(bytes)
+}
+
+/// What nginx demands of the size of a pool.
+const LEAST_POOL: usize = 112;
+const POOL_UNIT: usize = 16;
+
 fn aio(loader: &mut Loader<'_>, d: &Directive) -> Result<Aio> {
     let word = d.arg(0);
-    match &word.text[..] {
-        b"off" => Ok(Aio::Off),
+    let name = match &word.text[..] {
+        b"off" => return Ok(Aio::Off),
         b"on" => {
             loader.no_effect(d, "files are read in the worker, or with \"aio threads\" in threads");
-            Ok(Aio::On)
+            return Ok(Aio::On);
         }
-        b"threads" => Ok(Aio::Threads("default".into())),
-        text => match text.strip_prefix(b"threads=") {
-            Some(name) if !name.is_empty() => Ok(Aio::Threads(String::from_utf8_lossy(name).into())),
-            _ => Err(conf::values::invalid(d, word)),
-        },
+        b"threads" => return Ok(Aio::Threads("default".into())),
+        text => text.strip_prefix(b"threads=").ok_or_else(|| conf::values::invalid(d, word))?,
+    };
+    let name = String::from_utf8_lossy(name);
+    if name.contains('$') {
+        // Which pool it is shows with each request; the variables have to be there now.
+        variables::template_of(loader, d, name.as_bytes())?;
+    } else {
+        engine::thread_pool::refer(loader, &name, conf::Span { line: d.end.line, ..word.span });
     }
+    Ok(Aio::Threads((&*name).into()))
 }
 
 fn directio(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<u64>> {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
 
-use conf::{Directive, Error, Result, Word};
+use conf::{Directive, Error, Result, Span, Word};
 use os::SockAddr;
 use os::socket::{Keepalive, ListenOptions};
 
@@ -28,6 +28,8 @@ pub struct ListenSpec {
     pub ssl: bool,
     /// Whether connections may speak HTTP/2, whatever the servers' `http2` says.
     pub http2: bool,
+    /// The directive.
+    pub place: Span,
 }
 
 /// Reads the directive; a name may stand for several addresses.
@@ -45,6 +47,7 @@ pub fn parse(d: &Directive) -> Result<Vec<ListenSpec>> {
         proxy_protocol: false,
         ssl: false,
         http2: false,
+        place: d.span(),
     };
     for word in &d.args[1..] {
         parse_option(word, &mut spec)?;
@@ -86,17 +89,15 @@ fn parse_option(word: &Word, spec: &mut ListenSpec) -> Result<()> {
         ("deferred", None) => options.deferred = true,
         ("reuseport", None) => options.reuseport = true,
         ("ipv6only", Some(value)) => {
-            if !matches!(spec.addr, SockAddr::V6(..)) {
-                return Err(Error::at(
-                    word,
-                    "ipv6only is not supported on addr \"".to_owned() + &spec.text + "\", ignored",
-                ));
-            }
-            options.ipv6only = match value {
+            let only = match value {
                 "on" => true,
                 "off" => false,
-                _ => return Err(Error::at(word, format!("invalid ipv6only flags \"{value}\""))),
+                _ => return Err(Error::at(word, format!("invalid parameter \"{text}\""))),
             };
+            // It means nothing to an address of another kind.
+            if matches!(spec.addr, SockAddr::V6(..)) {
+                options.ipv6only = only;
+            }
         }
         ("so_keepalive", Some(value)) => {
             options.so_keepalive = Some(
@@ -151,7 +152,7 @@ pub fn parse_addr(word: &Word) -> Result<Vec<SockAddr>> {
     let fail = |why: &str| Error::at(word, format!("{why} in \"{text}\" of the \"listen\" directive"));
     if let Some(path) = text.strip_prefix("unix:") {
         if path.is_empty() {
-            return Err(fail("no path"));
+            return Err(fail("no path in the unix domain socket"));
         }
         return SockAddr::unix(path.as_bytes()).map(|addr| vec![addr]).map_err(|_| fail("too long path"));
     }
@@ -164,25 +165,31 @@ pub fn parse_addr(word: &Word) -> Result<Vec<SockAddr>> {
             None => return Err(fail("invalid host")),
         };
         (vec![IpAddr::V6(ip)], port)
+    } else if text.contains(['/', '?']) {
+        let error = fail("invalid host");
+        return Err(match text.split_once("://") {
+            Some(_) => error.hint("it takes an address and a port, without a scheme; \"ssl\" is a parameter"),
+            None => error,
+        });
     } else {
-        let (host, port) = match text.rsplit_once(':') {
+        let (host, port) = match text.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None if is_port(&text) => ("*", Some(&*text)),
             None => (&*text, None),
         };
+        if let Some(port) = port {
+            parse_ports(port).map_err(fail)?;
+        }
         (resolve(host).map_err(fail)?, port)
     };
-    let ports = match ports {
-        Some(ports) => parse_ports(ports).ok_or_else(|| fail("invalid port"))?,
-        None => 80..=80,
-    };
+    let ports = ports.map_or(Ok(80..=80), parse_ports).map_err(fail)?;
     Ok(ips.iter().flat_map(|ip| ports.clone().map(|port| SockAddr::from(SocketAddr::new(*ip, port)))).collect())
 }
 
 /// Whether an address without a colon is a port, or a range of them, good or bad.
 fn is_port(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_digit())
-        && (parse_ports(text).is_some() || text.bytes().all(|b| b.is_ascii_digit()))
+        && (parse_ports(text) != Err(INVALID_PORT) || text.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn resolve(host: &str) -> std::result::Result<Vec<IpAddr>, &'static str> {
@@ -201,15 +208,20 @@ fn resolve(host: &str) -> std::result::Result<Vec<IpAddr>, &'static str> {
     }
 }
 
-/// A port, or a range of ports.
-fn parse_ports(text: &str) -> Option<RangeInclusive<u16>> {
+const INVALID_PORT: &str = "invalid port";
+
+/// A port, or a range of ports; else why it is none.
+fn parse_ports(text: &str) -> std::result::Result<RangeInclusive<u16>, &'static str> {
     let port = |text: &str| -> Option<u16> {
         let digits = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
         if digits { text.parse().ok().filter(|port| *port > 0) } else { None }
     };
     match text.split_once('-') {
-        Some((low, high)) => Some(port(low)?..=port(high)?).filter(|range| !range.is_empty()),
-        None => port(text).map(|port| port..=port),
+        Some((low, high)) => {
+            let (low, high) = (port(low).ok_or(INVALID_PORT)?, port(high).ok_or(INVALID_PORT)?);
+            if low > high { Err("invalid port range") } else { Ok(low..=high) }
+        }
+        None => port(text).map(|port| port..=port).ok_or(INVALID_PORT),
     }
 }
 
@@ -226,6 +238,7 @@ impl ListenSpec {
             proxy_protocol: false,
             ssl: false,
             http2: false,
+            place: Span::default(),
         }
     }
 }
@@ -250,7 +263,7 @@ mod tests {
         check("[::]", "[::]:80");
         check("unix:/a", "unix:/a");
         check("127.0.0.1:0", "invalid port in \"127.0.0.1:0\" of the \"listen\" directive");
-        check("127.0.0.1:82-81", "invalid port in \"127.0.0.1:82-81\" of the \"listen\" directive");
+        check("127.0.0.1:82-81", "invalid port range in \"127.0.0.1:82-81\" of the \"listen\" directive");
         check(":80", "no host in \":80\" of the \"listen\" directive");
     }
 }

@@ -54,9 +54,9 @@ impl Types {
         DEFAULT.with(Rc::clone)
     }
 
-    /// Adds an extension; the later one of two counts.
-    pub fn add(&mut self, extension: &[u8], media_type: &[u8]) {
-        self.by_extension.insert(extension.to_ascii_lowercase().into(), Bytes::from(media_type.to_vec()));
+    /// Adds an extension; the later one of two counts, and the earlier one's type is given back.
+    pub fn add(&mut self, extension: &[u8], media_type: &[u8]) -> Option<Bytes> {
+        self.by_extension.insert(extension.to_ascii_lowercase().into(), Bytes::from(media_type.to_vec()))
     }
 
     /// The media type of a path's extension.

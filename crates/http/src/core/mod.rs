@@ -10,6 +10,7 @@ pub mod field;
 pub mod gzip;
 pub mod h2;
 pub mod handover;
+pub mod late;
 pub mod listen;
 pub mod location;
 pub mod mime;

@@ -10,8 +10,8 @@ use conf::{Directive, Error, Loader, Result};
 use expr::vars::Template;
 use tls::{Identity, Protocols};
 
+use super::late::{Late, LateFile};
 use super::request::Request;
-use super::variables::template_of;
 
 /// TLS 1.2 and 1.3.
 pub const DEFAULT_PROTOCOLS: u32 = TLS12 | TLS13;
@@ -31,20 +31,24 @@ pub enum File {
     Variable(Rc<Template>),
 }
 
-/// A name of a certificate or key, as a directive has it.
-pub fn file(loader: &mut Loader<'_>, d: &Directive) -> Result<File> {
-    let word = d.arg(0);
-    if word.text.contains(&b'$') {
-        if !word.text.starts_with(b"data:") {
-            let path = conf_path(loader, d)?;
-            loader.store.entry::<engine::sandbox::Needs>().read(path);
-        }
-        return template_of(loader, d, &word.text).map(File::Variable);
-    }
-    Ok(File::Fixed(full_name(&loader.env.conf_prefix, conf::values::text(word)?)))
+/// A name of a certificate or key, as a directive has it: what stands in it is looked at after inheritance.
+pub fn file(_: &mut Loader<'_>, d: &Directive) -> Result<LateFile> {
+    LateFile::of(d)
 }
 
 impl File {
+    /// What the name `text` means, which `value` compiles if there are variables in it.
+    pub fn of(loader: &mut Loader<'_>, text: &str, value: &Late) -> Result<File> {
+        if !text.contains('$') {
+            return Ok(File::Fixed(full_name(&loader.env.conf_prefix, text)));
+        }
+        if !text.starts_with("data:") {
+            let path = loader.env.conf_prefix.join(text);
+            loader.store.entry::<engine::sandbox::Needs>().read(path);
+        }
+        value.compile(loader).map(File::Variable)
+    }
+
     /// The name for a request; empty if variables say nothing.
     pub fn name(&self, r: &mut Request, prefix: &Path) -> String {
         match self {
@@ -149,9 +153,43 @@ pub fn interval(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<u64>> {
     }
 }
 
+/// As an argument names it, and where that stands.
+#[derive(Clone, Debug, Default)]
+pub struct Named {
+    /// The name; empty for none.
+    pub text: String,
+    /// The place, if there is a name.
+    pub place: Option<conf::Span>,
+}
+
+/// The name of a file that is read after inheritance, in the servers and locations that have it.
+pub fn named(_: &mut Loader<'_>, d: &Directive) -> Result<Named> {
+    let word = d.arg(0);
+    let place = Some(conf::Span { line: d.end.line, ..word.span });
+    Ok(Named { text: conf::values::text(word)?.to_owned(), place })
+}
+
+impl Named {
+    /// Its path, unless the name is empty.
+    pub fn path(&self, loader: &Loader<'_>) -> Option<String> {
+        (!self.text.is_empty()).then(|| full_name(&loader.env.conf_prefix, &self.text))
+    }
+
+    /// An error of its contents.
+    pub fn error(&self, error: tls::Error) -> Error {
+        Error { span: self.place, ..Error::new(error.0) }
+    }
+}
+
 /// Reads certificate and key; a fault of theirs is one of the configuration.
 pub fn load(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<Identity> {
     tls::identity(certificate, key, passwords).map_err(|error| Error::new(error.0))
+}
+
+/// An error of a certificate or its key, at the one that it is about.
+pub fn at_file(error: Error, places: Option<(conf::Span, conf::Span)>) -> Error {
+    let is_about_key = error.message.contains(" certificate key ") || error.message.contains("PrivateKey(");
+    error.or_at(places.map(|(certificate, key)| if is_about_key { key } else { certificate }))
 }
 
 /// A path below the configuration's folder; what has a scheme stays as it is.
@@ -163,8 +201,10 @@ pub fn full_name(prefix: &Path, name: &str) -> String {
 /// The lines of a file.
 pub fn password_file(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc<[Vec<u8>]>> {
     let path = conf_path(loader, d)?;
-    let text = std::fs::read(&path)
-        .map_err(|error| Error::on(d, format!("open() \"{}\" failed{}", path.display(), engine::log::Errno(&error))))?;
+    let text = std::fs::read(&path).map_err(|error| {
+        let call = if path.is_dir() { "read" } else { "open" };
+        Error::at(d.arg(0), format!("{call}() \"{}\" failed{}", path.display(), engine::log::Errno(&error)))
+    })?;
     let lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     Ok(lines.filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
 }
@@ -211,10 +251,11 @@ impl Commands {
     pub fn read(settings: &[(String, String)], loader: &Loader<'_>) -> Result<Commands> {
         let mut commands = Commands::default();
         for (name, value) in settings {
-            let invalid = || {
-                let why = "SSL: error:0A000182:SSL routines::unknown cmd name or bad value";
-                Error::new(format!("SSL_CONF_cmd(\"{name}\", \"{value}\") failed ({why})"))
+            let failed = |why: &str| {
+                let message = format!("SSL_CONF_cmd(\"{name}\", \"{value}\") failed (SSL: error:{why})");
+                Error::new(message)
             };
+            let invalid = || failed(&format!("0A000180:SSL routines::bad value:cmd={name}, value={value}"));
             match name.as_str() {
                 "Options" => commands.options(value).ok_or_else(invalid)?,
                 "Ciphersuites" => commands.ciphersuites = Some(value.clone()),
@@ -227,7 +268,7 @@ impl Commands {
                     let place = if name == "Certificate" { &mut pair.0 } else { &mut pair.1 };
                     *place = full_name(&loader.env.conf_prefix, value);
                 }
-                _ => return Err(invalid()),
+                _ => return Err(failed(&format!("0A000182:SSL routines::unknown cmd name:cmd={name}"))),
             }
         }
         if let Some((certificate, key)) = &mut commands.identity

@@ -81,6 +81,9 @@ impl Drop for TempFile {
     }
 }
 
+/// What folders for temporary files are called among the loader's places.
+pub const FOLDER: &str = "temporary folder";
+
 /// The folders that the configuration names.
 #[derive(Default)]
 pub struct TempFolders(BTreeSet<PathBuf>);
@@ -100,8 +103,9 @@ pub fn register(loader: &mut Loader<'_>, place: &mut TempPath) {
 /// Makes the folders that aren't there yet; they belong to the workers' user.
 pub fn make_folders(loader: &mut Loader<'_>, owner: Option<(u32, u32)>) -> conf::Result<()> {
     for path in std::mem::take(&mut loader.store.entry::<TempFolders>().0) {
+        let place = loader.places.get(FOLDER, path.display());
         let fail = |call: &str, error: &io::Error| {
-            conf::Error::new(format!("{call}() \"{}\" failed{}", path.display(), Errno(error)))
+            conf::Error::new(format!("{call}() \"{}\" failed{}", path.display(), Errno(error))).or_at(place)
         };
         match fs::DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(fail("mkdir", &error)),

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use conf::{Directive, Error, Loader, Result, Word};
+use conf::{Directive, Error, Loader, Result, Span, Word};
 use expr::regex::{Captures, Regex};
 use expr::vars::{Flags, Registry, VarId, Variables as Frozen};
 use expr::vars::{Session, Template};
@@ -217,12 +217,19 @@ fn variable_name(word: &Word) -> Result<String> {
 
 /// A template of any text of a directive.
 pub fn template_of(loader: &mut Loader<'_>, d: &Directive, text: &[u8]) -> Result<Rc<Template>> {
+    let has = |word: &&Word| memchr::memmem::find(&word.text, text).is_some();
+    let word = d.args.iter().find(has).unwrap_or(&d.name);
+    template_at(loader, Span { line: d.end.line, ..word.span }, text)
+}
+
+/// A text with variables that stands at a place.
+pub fn template_at(loader: &mut Loader<'_>, place: Span, text: &[u8]) -> Result<Rc<Template>> {
     let setup = loader.store.entry::<Setup>();
     setup.registry.set_place(setup.places.len() as u32);
-    setup.places.push(conf::Span { line: d.end.line, ..d.name.span });
+    setup.places.push(place);
     let registry = &mut setup.registry;
     let template = Template::parse(text, &mut |name| registry.reference(name));
-    let template = template.map_err(|error| Error::on(d, error.to_string()))?;
+    let template = template.map_err(|error| Error::place(place, error.to_string()))?;
     setup.captures |= template.max_capture() > 0;
     Ok(Rc::new(template))
 }

@@ -112,6 +112,22 @@ impl LocationContext<'_, '_> {
     }
 }
 
+impl LocationContext<'_, '_> {
+    /// Where the directive of that name stands that the location has, itself or from a level around it.
+    pub fn place(&self, name: &str) -> Option<conf::Span> {
+        let registry = self.loader.registry();
+        let mut at = Some(self.id);
+        while let Some(id) = at {
+            let node = &self.builder.locations[id.0 as usize];
+            if let Some(place) = node.raw.borrow().places(registry, name).last() {
+                return Some(place);
+            }
+            at = node.parent;
+        }
+        self.builder.http_place(conf::Level::Location, registry, name)
+    }
+}
+
 /// Lets the core and every module define their variables.
 pub fn define_variables(setup: &mut Setup) {
     crate::core::variables::core(setup);

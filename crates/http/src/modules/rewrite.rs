@@ -257,7 +257,8 @@ fn condition_words(d: &Directive) -> Result<Vec<Word>> {
     last.text = text.ok_or_else(|| invalid(last))?;
     words.retain(|word| !word.text.is_empty() || word.quoted);
     if words.is_empty() {
-        return Err(invalid(&first));
+        // `( )`: the bracket that closes is taken for the condition.
+        return Err(if d.args.len() > 1 { invalid(d.arg(d.args.len() - 1)) } else { invalid(&first) });
     }
     Ok(words)
 }
@@ -271,7 +272,10 @@ fn condition(loader: &mut Loader<'_>, d: &Directive) -> Result<Condition> {
         return match &words[1..] {
             [] => Ok(Condition::Set(left)),
             [operator, right] => comparison(loader, d, left, operator, right),
-            _ => Err(invalid(first)),
+            rest => Err(match rest.iter().find(|word| is_connective(word)) {
+                Some(word) => invalid(first).hint(ONE_TEST).caret(word.span),
+                None => invalid(first),
+            }),
         };
     }
     let (negative, test) = match first.text.strip_prefix(b"!") {
@@ -304,9 +308,25 @@ fn comparison(
         b"~*" => Condition::Regex { left, regex: regex(loader, true)?, negative: false },
         b"!~" => Condition::Regex { left, regex: regex(loader, false)?, negative: true },
         b"!~*" => Condition::Regex { left, regex: regex(loader, true)?, negative: true },
-        _ => return Err(Error::at(operator, format!("unexpected \"{}\" in condition", operator.lossy()))),
+        text => {
+            let error = Error::at(operator, format!("unexpected \"{}\" in condition", operator.lossy()));
+            return Err(match text {
+                b"==" | b"===" | b"eq" | b"is" => error.hint("equality is written \"=\""),
+                b"!==" | b"<>" | b"ne" => error.hint("inequality is written \"!=\""),
+                b"=~" => error.hint("a regex is matched with \"~\", or \"~*\" in any case"),
+                _ if is_connective(operator) => error.hint(ONE_TEST),
+                _ => error.hint("the operators are =, !=, ~, ~*, !~ and !~*"),
+            });
+        }
     })
 }
+
+/// Whether a word joins two conditions in other languages.
+fn is_connective(word: &Word) -> bool {
+    matches!(&word.text[..], b"&&" | b"||" | b"and" | b"or" | b"AND" | b"OR")
+}
+
+const ONE_TEST: &str = "a condition is one test: join several with a \"map\" of their variables, or with \"set\"";
 
 /// The rules of one level.
 struct Program {

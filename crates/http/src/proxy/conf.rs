@@ -245,33 +245,39 @@ pub fn resolve(
         conf.temp_path = TempPath::new(folder);
     }
     crate::core::temp::register(loader, &mut conf.temp_path);
-    check_buffers(conf, folder.trim_end_matches("temp")).map_err(Error::new)?;
     Ok(resolved)
 }
 
-/// nginx's rules for the sizes of buffers; `prefix` is that of the directives.
-fn check_buffers(conf: &UpstreamConf, prefix: &str) -> std::result::Result<(), String> {
+/// The directives that [`check_buffers`] looks at: where the one that it names isn't set, another of them was.
+pub const BUFFERS: &[&str] = &["buffer_size", "buffers", "busy_buffers_size"];
+
+/// nginx's rules for the sizes of buffers, for every location; `prefix` is that of the directives. The error has the
+/// directive that it is about.
+pub fn check_buffers(conf: &UpstreamConf, prefix: &str) -> std::result::Result<(), (&'static str, String)> {
     let largest = conf.buffer_size.max(conf.buffers.size);
     let maximum = format!("the maximum of the value of \"{prefix}buffer_size\" and one of the \"{prefix}buffers\"");
     if conf.buffers.count < 2 {
-        return Err(format!("there must be at least 2 \"{prefix}buffers\""));
+        return Err(("buffers", format!("there must be at least 2 \"{prefix}buffers\"")));
     }
     let busy = conf.busy_buffers_size.unwrap_or(2 * largest);
     if busy < largest {
-        return Err(format!("\"{prefix}busy_buffers_size\" must be equal to or greater than {maximum}"));
+        let message = format!("\"{prefix}busy_buffers_size\" must be equal to or greater than {maximum}");
+        return Err(("busy_buffers_size", message));
     }
     if busy > (conf.buffers.count - 1).saturating_mul(conf.buffers.size) {
         let all = format!("the size of all \"{prefix}buffers\" minus one buffer");
-        return Err(format!("\"{prefix}busy_buffers_size\" must be less than {all}"));
+        return Err(("busy_buffers_size", format!("\"{prefix}busy_buffers_size\" must be less than {all}")));
     }
     if conf.temp_file_write_size.is_some_and(|size| size < largest) {
-        return Err(format!("\"{prefix}temp_file_write_size\" must be equal to or greater than {maximum}"));
+        let message = format!("\"{prefix}temp_file_write_size\" must be equal to or greater than {maximum}");
+        return Err(("temp_file_write_size", message));
     }
     if conf.max_temp_file_size != 0 && conf.max_temp_file_size < largest {
-        return Err(format!(
+        let message = format!(
             "\"{prefix}max_temp_file_size\" must be equal to zero to disable temporary files usage or must be equal to \
              or greater than {maximum}"
-        ));
+        );
+        return Err(("max_temp_file_size", message));
     }
     Ok(())
 }
@@ -294,7 +300,7 @@ mod tests {
         let check = |change: fn(&mut UpstreamConf)| {
             let mut conf = conf();
             change(&mut conf);
-            check_buffers(&conf, "proxy_").err().unwrap_or_default()
+            check_buffers(&conf, "proxy_").err().map_or_else(String::new, |(_, message)| message)
         };
         assert_eq!(check(|_| ()), "");
         for (change, expect) in [

@@ -15,7 +15,7 @@ use wire::Span;
 use wire::h1::{ChunkedDecoder, KnownHeader, Method, Parsed, ResponseError, ResponseHead, UpstreamFraming};
 use wire::uri::{Escape, escape};
 
-use super::conf::UpstreamConf;
+use super::conf::{BUFFERS, UpstreamConf, check_buffers};
 use super::cookies::{self, CookieFlags, CookieReplace};
 use super::engine::{Backend, Hidden};
 use super::pass::{self, Aim, Groups, Named, Target};
@@ -26,6 +26,7 @@ use super::state::Exchange;
 use crate::core::blocks::{self, CurrentKind};
 use crate::core::conf::{EVERYWHERE, idle_flag};
 use crate::core::field::{breaks, safe, unfolded};
+use crate::core::late::Late;
 use crate::core::location::Handlers;
 use crate::core::output::itoa;
 use crate::core::phase::{Flow, Handler};
@@ -81,10 +82,10 @@ conf::table! {
         }) proxy_cookie_flags: Rules<CookieFlags> = Rc::default();
     /// A field of the request to the backend; an empty value leaves it out.
     "proxy_set_header" in EVERYWHERE, Args::exactly(2), default "Host $proxy_host",
-        list(set_header) proxy_set_header: (Vec<u8>, Rc<Template>);
+        list(set_header) proxy_set_header: (Vec<u8>, Late);
     /// The body of the request to the backend.
     "proxy_set_body" in EVERYWHERE, ONE, default "",
-        scalar(template) proxy_set_body: Option<Rc<Template>> = None;
+        scalar(set_body) proxy_set_body: Option<Late> = None;
     /// The method of the request to the backend.
     "proxy_method" in EVERYWHERE, ONE, default "",
         scalar(template) proxy_method: Option<Rc<Template>> = None;
@@ -133,6 +134,32 @@ enum PassTarget {
     Variable(Rc<Template>),
 }
 
+fn set_header(_: &mut Loader<'_>, d: &Directive) -> Result<(Vec<u8>, Late)> {
+    Ok((d.arg(0).text.clone(), Late::text(d, d.arg(1), &unfolded(&d.arg(1).text))))
+}
+
+fn set_body(_: &mut Loader<'_>, d: &Directive) -> Result<Option<Late>> {
+    Ok(Some(Late::of(d, d.arg(0))))
+}
+
+/// What a location's requests to backends are made of.
+struct Compiled {
+    fields: Vec<(Vec<u8>, Rc<Template>)>,
+    body: Option<Rc<Template>>,
+}
+
+impl Compiled {
+    /// As nginx does, in every location, whether or not it has backends.
+    fn of(conf: &ProxyConf, loader: &mut Loader<'_>) -> Result<Compiled> {
+        let mut fields = Vec::with_capacity(conf.proxy_set_header.len());
+        for (name, value) in conf.proxy_set_header.iter() {
+            fields.push((name.clone(), value.compile(loader)?));
+        }
+        let body = conf.proxy_set_body.as_ref().map(|body| body.compile(loader)).transpose()?;
+        Ok(Compiled { fields, body })
+    }
+}
+
 impl Pass {
     /// The rule of `proxy_redirect default`; none for a target with variables.
     fn default_redirect(&self) -> Option<Rc<Rule>> {
@@ -162,10 +189,6 @@ fn redirect(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Rule>>> 
     }
 }
 
-fn set_header(loader: &mut Loader<'_>, d: &Directive) -> Result<(Vec<u8>, Rc<Template>)> {
-    Ok((d.arg(0).text.clone(), template_of(loader, d, &unfolded(&d.arg(1).text))?))
-}
-
 fn proxy_pass(raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let _ = raw;
     let id = blocks::current_id(loader);
@@ -178,7 +201,7 @@ fn proxy_pass(raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive) -> Res
     let target = if word.text.contains(&b'$') {
         PassTarget::Variable(template_of(loader, d, &word.text)?)
     } else {
-        let (rest, default_port) = split_scheme(&word.text).ok_or_else(|| Error::at(word, "invalid URL prefix"))?;
+        let (rest, default_port) = split_scheme(&word.text).ok_or_else(|| no_scheme(word))?;
         let url = Url::parse(rest, true)
             .map_err(|error| Error::at(word, format!("{error} in upstream \"{}\"", String::from_utf8_lossy(rest))))?;
         if !replaces && !url.uri.is_empty() {
@@ -189,6 +212,15 @@ fn proxy_pass(raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive) -> Res
     let prefix = if replaces { name } else { Box::default() };
     loader.store.entry::<Passes>().0.insert(id.0, Pass { directive: d.clone(), target, prefix });
     Ok(())
+}
+
+fn no_scheme(word: &conf::Word) -> Error {
+    let text = word.lossy();
+    let error = Error::at(word, "invalid URL prefix");
+    match text.contains("://") {
+        true => error.hint("it may begin with \"http://\" or \"https://\""),
+        false => error.hint(format!("\"http://\" is missing, write \"http://{}\"", text.trim_start_matches('/'))),
+    }
 }
 
 const URI_PART: &str = "\"proxy_pass\" cannot have URI part in location given by regular expression, or inside named \
@@ -218,11 +250,17 @@ impl HttpModule for Proxy {
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
         let owners = cx.owners();
+        let conf = cx.set.share::<ProxyConf>();
+        let up = cx.set.get::<ProxyUpstream>().0.clone();
+        let compiled = Compiled::of(&conf, cx.loader)?;
+        check_buffers(&up, "proxy_").map_err(|(name, message)| {
+            let at = |name: &&str| cx.place(&format!("proxy_{name}"));
+            let place = [name].iter().find_map(at).or_else(|| BUFFERS.iter().find_map(at));
+            Error::new(message).or_at(place)
+        })?;
         let passes = loader_passes(cx.loader);
         let Some(pass) = owners.iter().find_map(|owner| passes.0.get(&owner.0)) else { return Ok(()) };
         let own = passes.0.contains_key(&cx.id.0);
-        let conf = cx.set.share::<ProxyConf>();
-        let up = cx.set.get::<ProxyUpstream>().0.clone();
         let groups = pass::groups(cx.loader);
         let target = match &pass.target {
             PassTarget::Variable(template) => Destination::Variable(template.clone(), groups),
@@ -242,8 +280,9 @@ impl HttpModule for Proxy {
             Some(rules) => rules.to_vec(),
             None => implied_redirect(cx, &passes).into_iter().collect(),
         };
-        let headers = RequestHeaders::compile(&conf, &target);
-        let protocol = HttpProtocol { conf, up: up.clone(), target, prefix: pass.prefix.clone(), redirects, headers };
+        let headers = RequestHeaders::new(&compiled.fields, &target);
+        let (body, prefix) = (compiled.body, pass.prefix.clone());
+        let protocol = HttpProtocol { conf, up: up.clone(), target, prefix, redirects, headers, body };
         let hidden = Hidden::new(&up, DEFAULT_HIDDEN);
         let backend = Backend { up, protocol: Box::new(protocol), hidden, place: cx.id.0, ssl };
         out.content = vec![Rc::new(backend)];
@@ -259,7 +298,9 @@ fn ssl(cx: &mut LocationContext<'_, '_>) -> Result<Rc<UpstreamTls>> {
     if let Some((_, made)) = cx.loader.store.entry::<Made>().0.iter().find(|(known, _)| Rc::ptr_eq(known, &conf)) {
         return Ok(made.clone());
     }
-    let made = Rc::new(ssl::client(&conf, "proxy_", cx.loader)?);
+    let place = ["proxy_ssl_ciphers", "proxy_ssl_conf_command", "proxy_ssl_verify", "proxy_pass"];
+    let place = place.iter().find_map(|name| cx.place(name));
+    let made = Rc::new(ssl::client(&conf, "proxy_", cx.loader).map_err(|error| error.or_at(place))?);
     cx.loader.store.entry::<Made>().0.push((conf, made.clone()));
     Ok(made)
 }
@@ -317,6 +358,8 @@ struct HttpProtocol {
     prefix: Box<[u8]>,
     redirects: Vec<Rc<Rule>>,
     headers: RequestHeaders,
+    /// `proxy_set_body`
+    body: Option<Rc<Template>>,
 }
 
 /// The fields of requests to the backend.
@@ -354,10 +397,6 @@ const DROPPED: [&str; 9] = [
 ];
 
 impl RequestHeaders {
-    fn compile(conf: &ProxyConf, target: &Destination) -> RequestHeaders {
-        RequestHeaders::new(&conf.proxy_set_header, target)
-    }
-
     fn new(fields: &[(Vec<u8>, Rc<Template>)], target: &Destination) -> RequestHeaders {
         let mut headers = RequestHeaders { parts: Vec::new(), known: 0, others: Vec::new() };
         let is = |own: &[u8], name: &str| own.eq_ignore_ascii_case(name.as_bytes());
@@ -558,7 +597,7 @@ impl Protocol for HttpProtocol {
             Version::Http10 => b" HTTP/1.0\r\n",
             Version::Http11 => b" HTTP/1.1\r\n",
         });
-        let body = self.conf.proxy_set_body.as_ref().map(|body| r.render(body));
+        let body = self.body.as_ref().map(|body| r.render(body));
         if let Some(body) = &body {
             exchange.body_length.set(Some(body.len() as u64));
             exchange.chunked.set(false);
@@ -572,7 +611,7 @@ impl Protocol for HttpProtocol {
     }
 
     fn has_own_body(&self) -> bool {
-        self.conf.proxy_set_body.is_some()
+        self.body.is_some()
     }
 
     fn read_head(

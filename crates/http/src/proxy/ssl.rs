@@ -11,10 +11,11 @@ use tls::{Client, ClientSettings, ConnectError, HandshakeError, Identity, Reason
 
 use super::pass::Target;
 use crate::core::conf::EVERYWHERE;
+use crate::core::late::LateFile;
 use crate::core::request::Request;
 use crate::core::ssl_values::{
-    CacheLimits, CertificateCache, Commands, DEFAULT_PROTOCOLS, File, certificate_cache, conf_command, file, full_name,
-    load, password_file, protocols,
+    CacheLimits, CertificateCache, Commands, DEFAULT_PROTOCOLS, File, Named, at_file, certificate_cache, conf_command,
+    load, named, password_file, protocols,
 };
 use crate::core::variables::template;
 
@@ -49,16 +50,16 @@ conf::table! {
         scalar(number) ssl_verify_depth: u32 = 1;
     /// A file with certificates that vouch for backends.
     "ssl_trusted_certificate" in EVERYWHERE, ONE, default "",
-        scalar(string) ssl_trusted_certificate: String = String::new();
+        scalar(named) ssl_trusted_certificate: Named = Named::default();
     /// A file with lists of revoked certificates.
     "ssl_crl" in EVERYWHERE, ONE, default "",
-        scalar(string) ssl_crl: String = String::new();
+        scalar(named) ssl_crl: Named = Named::default();
     /// A file with the own certificate; with variables it is loaded for each connection. An empty value is none.
     "ssl_certificate" in EVERYWHERE, ONE, default "",
-        scalar(own) ssl_certificate: Option<File> = None;
+        scalar(own) ssl_certificate: Option<LateFile> = None;
     /// A file with the key of the own certificate.
     "ssl_certificate_key" in EVERYWHERE, ONE, default "",
-        scalar(own) ssl_certificate_key: Option<File> = None;
+        scalar(own) ssl_certificate_key: Option<LateFile> = None;
     /// How certificates with variables in their names are kept, as `ssl_certificate_cache` has it.
     "ssl_certificate_cache" in EVERYWHERE, Args::between(1, 3), default "off",
         scalar(certificate_cache) ssl_certificate_cache: Option<CacheLimits> = None;
@@ -70,8 +71,14 @@ conf::table! {
         list(conf_command) ssl_conf_command: (String, String);
 }
 
-fn own(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<File>> {
-    if d.arg(0).text.is_empty() { Ok(None) } else { file(loader, d).map(Some) }
+fn own(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<LateFile>> {
+    if d.arg(0).text.is_empty() {
+        return Ok(None);
+    }
+    let file = LateFile::of(d)?;
+    // Variables are looked up even if no location inherits it, as in nginx.
+    file.file(loader)?;
+    Ok(Some(file))
 }
 
 /// Makes a protocol's copy of [`UpstreamSslConf`]: its rows under a prefix.
@@ -134,7 +141,7 @@ pub struct UpstreamTls {
 }
 
 /// Makes it; `prefix` is that of the directives, for messages.
-pub fn client(conf: &UpstreamSslConf, prefix: &str, loader: &Loader<'_>) -> Result<UpstreamTls> {
+pub fn client(conf: &UpstreamSslConf, prefix: &str, loader: &mut Loader<'_>) -> Result<UpstreamTls> {
     let commands = Commands::read(&conf.ssl_conf_command, loader)?;
     let mut identity = None;
     let mut dynamic = None;
@@ -142,15 +149,17 @@ pub fn client(conf: &UpstreamSslConf, prefix: &str, loader: &Loader<'_>) -> Resu
         identity = Some(load(certificate, key, &conf.ssl_password_file)?);
     } else if let Some(certificate) = &conf.ssl_certificate {
         let Some(key) = &conf.ssl_certificate_key else {
-            let shown = if let File::Fixed(name) = certificate { name.as_str() } else { "..." };
+            let shown = &certificate.text;
             let message = format!("no \"{prefix}ssl_certificate_key\" is defined for certificate \"{shown}\"");
-            return Err(Error::new(message));
+            return Err(Error::place(certificate.place, message));
         };
-        match (certificate, key) {
+        let places = Some((certificate.place, key.place));
+        match (certificate.file(loader)?, key.file(loader)?) {
             (File::Fixed(certificate), File::Fixed(key)) => {
-                identity = Some(load(certificate, key, &conf.ssl_password_file)?);
+                let loaded = load(&certificate, &key, &conf.ssl_password_file);
+                identity = Some(loaded.map_err(|error| at_file(error, places))?);
             }
-            pair => dynamic = Some((pair.0.clone(), pair.1.clone())),
+            pair => dynamic = Some(pair),
         }
     }
     let settings = ClientSettings {
@@ -178,14 +187,14 @@ fn trust(conf: &UpstreamSslConf, prefix: &str, loader: &Loader<'_>) -> Result<Op
     if !conf.ssl_verify {
         return Ok(None);
     }
-    if conf.ssl_trusted_certificate.is_empty() {
+    let (trusted, lists) = (&conf.ssl_trusted_certificate, &conf.ssl_crl);
+    let Some(path) = trusted.path(loader) else {
         return Err(Error::new(format!("no {prefix}ssl_trusted_certificate for {prefix}ssl_verify")));
-    }
-    let path = |name: &str| full_name(&loader.env.conf_prefix, name);
+    };
     let mut trust = Trust::new(conf.ssl_verify_depth as usize);
-    trust.add_file(&path(&conf.ssl_trusted_certificate)).map_err(|error| Error::new(error.0))?;
-    if !conf.ssl_crl.is_empty() {
-        trust.add_lists(&path(&conf.ssl_crl)).map_err(|error| Error::new(error.0))?;
+    trust.add_file(&path).map_err(|error| trusted.error(error))?;
+    if let Some(path) = lists.path(loader) {
+        trust.add_lists(&path).map_err(|error| lists.error(error))?;
     }
     Ok(Some(trust))
 }

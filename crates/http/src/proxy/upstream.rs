@@ -163,8 +163,12 @@ fn upstream(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let name = d.arg(0);
     let specs = loader.store.entry::<Specs>();
     if specs.done.iter().any(|spec| spec.name.eq_ignore_ascii_case(&name.text)) {
-        return Err(Error::at(name, format!("duplicate upstream \"{}\"", name.lossy())));
+        let first = loader.places.get("upstream", name.lossy().to_ascii_lowercase());
+        let error = Error::at(name, format!("duplicate upstream \"{}\"", name.lossy()));
+        return Err(error.or_hint(|| first.map(|first| loader.stands_first(first))));
     }
+    loader.places.note("upstream", name.lossy().to_ascii_lowercase(), d.span());
+    let specs = loader.store.entry::<Specs>();
     let spec = GroupSpec { name: name.text.clone(), ..GroupSpec::default() };
     specs.current = Some(Open { spec, seen: Vec::new() });
     let frame = loader.frame().nested(Level::Server);
@@ -174,7 +178,11 @@ fn upstream(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let specs = loader.store.entry::<Specs>();
     let Some(Open { spec, .. }) = specs.current.take() else { return Ok(()) };
     if !spec.servers.iter().any(|server| !server.backup) && !failed {
-        return Err(Error::in_block(d, "no servers are inside upstream"));
+        // With backups alone nginx finds it later.
+        return Err(match spec.servers.is_empty() {
+            true => Error::in_block(d, "no servers are inside upstream"),
+            false => Error::on(d, format!("no servers in upstream \"{}\"", d.arg(0).lossy())),
+        });
     }
     specs.done.push(spec);
     Ok(())

@@ -2,14 +2,16 @@
 
 use std::rc::Rc;
 
-use conf::values::{conf_path, flag, number, one_of, sec, size, string};
+use conf::values::{flag, number, one_of, sec, size, string};
 use conf::{Args, Context, Directive, Error, Loader, Result, Word, table};
 use engine::log::{LogFile, LogFiles, full_path};
 use engine::zones::{self, SMALLEST, SharedZone};
 
 use crate::core::conf::SERVERS;
+use crate::core::late::LateFile;
 use crate::core::ssl_values::{
-    CacheLimits, DEFAULT_PROTOCOLS, File, certificate_cache, conf_command, file, interval, password_file, protocols,
+    CacheLimits, DEFAULT_PROTOCOLS, Named, certificate_cache, conf_command, file, interval, named, password_file,
+    protocols,
 };
 
 const ONE: Args = Args::exactly(1);
@@ -23,10 +25,10 @@ table! {
     /// of several kinds of keys, of which the client's abilities choose. `data:` is followed by the certificate itself;
     /// with variables the certificate is loaded for each connection.
     "ssl_certificate" in PLACES, ONE, default "",
-        list(file) ssl_certificate: File;
+        list(file) ssl_certificate: LateFile;
     /// A file with the private key of the certificate; also `data:` and variables. May be encrypted (`ssl_password_file`).
     "ssl_certificate_key" in PLACES, ONE, default "",
-        list(file) ssl_certificate_key: File;
+        list(file) ssl_certificate_key: LateFile;
     /// A file with passwords for encrypted keys, one in each line; they are tried one after the other.
     "ssl_password_file" in PLACES, ONE, default "",
         scalar(password_file) ssl_password_file: Rc<[Vec<u8>]> = Rc::new([]);
@@ -45,7 +47,7 @@ table! {
         scalar(string) ssl_ecdh_curve: String = "auto".to_owned();
     /// Accepted for compatibility: there are no ciphers with finite-field Diffie-Hellman.
     "ssl_dhparam" in PLACES, ONE, default "",
-        scalar(conf_path) ssl_dhparam: std::path::PathBuf = std::path::PathBuf::new();
+        scalar(named) ssl_dhparam: Named = Named::default();
     /// The most plaintext in a record that is sent. Small records reach the client's program sooner, large ones cost less.
     "ssl_buffer_size" in PLACES, ONE, default "16k",
         scalar(size) ssl_buffer_size: usize = 16384;
@@ -59,7 +61,7 @@ table! {
     /// A file of 48 or 80 random bytes: the key of tickets, for several machines to share. The first one makes tickets,
     /// further ones only open them.
     "ssl_session_ticket_key" in PLACES, ONE, default "",
-        list(ticket_key) ssl_session_ticket_key: (String, Vec<u8>);
+        list(named) ssl_session_ticket_key: Named;
     /// How long sessions can be resumed.
     "ssl_session_timeout" in PLACES, ONE, default "5m",
         scalar(sec) ssl_session_timeout: u64 = 300;
@@ -69,7 +71,7 @@ table! {
     /// With `ssl_stapling`, a file with an OCSP response in DER that is stapled to the certificate, in place of those from a
     /// responder.
     "ssl_stapling_file" in PLACES, ONE, default "",
-        scalar(conf_path) ssl_stapling_file: std::path::PathBuf = std::path::PathBuf::new();
+        scalar(named) ssl_stapling_file: Named = Named::default();
     /// Whether OCSP responses are stapled to certificates. They are fetched in the background, for the first time when a
     /// client has used the certificate, and again in time. The issuer's certificate has to follow the server's own, or
     /// stand in `ssl_trusted_certificate`.
@@ -83,7 +85,7 @@ table! {
         scalar(flag) ssl_stapling_verify: bool = false;
     /// Not there yet: a warning says so.
     "ssl_ech_file" in PLACES, ONE, default "",
-        list(ech_file) ssl_ech_file: String;
+        list(named) ssl_ech_file: Named;
     /// Whether requests may come with the first message of a resumed session. They are served once the handshake is
     /// complete, so that nobody can replay them. Sessions are kept in a cache then, not in tickets.
     "ssl_early_data" in PLACES, Args::FLAG, default "off",
@@ -118,13 +120,13 @@ table! {
         scalar(number) ssl_verify_depth: u32 = 1;
     /// A file with certificates that vouch for clients; clients are told their names.
     "ssl_client_certificate" in PLACES, ONE, default "",
-        scalar(string) ssl_client_certificate: String = String::new();
+        scalar(named) ssl_client_certificate: Named = Named::default();
     /// The same without telling clients.
     "ssl_trusted_certificate" in PLACES, ONE, default "",
-        scalar(string) ssl_trusted_certificate: String = String::new();
+        scalar(named) ssl_trusted_certificate: Named = Named::default();
     /// A file with lists of revoked certificates.
     "ssl_crl" in PLACES, ONE, default "",
-        scalar(string) ssl_crl: String = String::new();
+        scalar(named) ssl_crl: Named = Named::default();
     /// Whether OCSP responders are asked for the status of clients' certificates: of the whole chain (`on`) or of the
     /// client's own (`leaf`). It takes `ssl_verify_client on` or `optional`.
     "ssl_ocsp" in PLACES, ONE, default "off",
@@ -181,12 +183,8 @@ const VERIFY: &[(&str, VerifyClient)] = &[
 
 fn key_log(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<LogFile>>> {
     let path = full_path(loader, &d.arg(0).text);
+    loader.places.note(engine::log::FILE, path.display(), d.span());
     Ok(Some(loader.store.entry::<LogFiles>().get_private(&path)))
-}
-
-fn ech_file(loader: &mut Loader<'_>, d: &Directive) -> Result<String> {
-    loader.warn(d, Error::on(d, "\"ssl_ech_file\" is not supported on this platform, ignored"));
-    string(loader, d)
 }
 
 /// The cache's name and size, as the last word that names a shared one has it.
@@ -240,11 +238,3 @@ fn ocsp_cache(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Shared
 
 /// Whose zones of OCSP's are; those of sessions hold something else.
 const OCSP_CACHE: &str = "ngx_http_ssl_module ocsp";
-
-fn ticket_key(loader: &mut Loader<'_>, d: &Directive) -> Result<(String, Vec<u8>)> {
-    let path = conf_path(loader, d)?;
-    let name = path.display().to_string();
-    let contents = std::fs::read(&path)
-        .map_err(|error| Error::new(format!("open() \"{name}\" failed{}", engine::log::Errno(&error))))?;
-    Ok((name, contents))
-}

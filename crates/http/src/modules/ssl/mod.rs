@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ::conf::{Error, Loader, Registry, Result, Set};
+use ::conf::{Error, Loader, Registry, Result, Set, Span};
 use common::ocsp::{Stapler, StatusCheck};
 use engine::log::Log;
 use tls::{ClientAuth, Identity, KeySink, LocalCache, Server, ServerSettings, SessionCache, TicketKeys, Trust};
@@ -16,7 +16,7 @@ use tls::{ClientAuth, Identity, KeySink, LocalCache, Server, ServerSettings, Ses
 use super::HttpModule;
 use crate::core::conf::CoreLocation;
 use crate::core::request::Request;
-use crate::core::ssl_values::{CertificateCache, Commands, File, full_name};
+use crate::core::ssl_values::{CertificateCache, Commands, File, at_file, full_name, load};
 use crate::core::variables::Setup;
 
 mod cache;
@@ -64,24 +64,48 @@ pub struct ServerTls {
     watch: Option<Watch>,
 }
 
+/// Compiles what a server's directives say with variables: before variables are joined to their names.
+pub fn compile(set: &Set, loader: &mut Loader<'_>) -> Result<()> {
+    let conf = set.get::<SslConf>();
+    // What has no key is an error that comes later, and first.
+    let pairs = conf.ssl_certificate.iter().zip(conf.ssl_certificate_key.iter());
+    for (certificate, key) in pairs.filter(|_| conf.ssl_certificate.len() <= conf.ssl_certificate_key.len()) {
+        certificate.file(loader)?;
+        key.file(loader)?;
+    }
+    Ok(())
+}
+
 /// Makes what accepts a server's connections; `None` if the server has no certificate. `core` is the configuration of the
 /// server's own level, `http2` whether HTTP/2 is offered.
 pub fn server(set: &Set, core: &CoreLocation, http2: bool, loader: &mut Loader<'_>) -> Result<Option<ServerTls>> {
     let conf = set.get::<SslConf>();
-    let commands = Commands::read(&conf.ssl_conf_command, loader)?;
-    let pairs = pairs(conf, &commands)?;
-    if pairs.is_empty() && !conf.ssl_reject_handshake {
+    if conf.ssl_certificate.is_empty() && !conf.ssl_reject_handshake {
         return Ok(None);
     }
-    let (fixed, dynamic): (Vec<_>, Vec<_>) =
-        pairs.into_iter().partition(|pair| matches!(pair, (File::Fixed(_), File::Fixed(_))));
+    let pairs = pairs(conf, loader)?;
+    let client_auth = client_auth(conf, loader)?;
+    let ticket_keys = tickets(conf, loader)?;
     let stapling = Stapling::of(conf, core, loader)?;
+    let commands = Commands::read(&conf.ssl_conf_command, loader)?;
+    let pairs = match &commands.identity {
+        Some((certificate, key)) => vec![(File::Fixed(certificate.clone()), File::Fixed(key.clone()), None)],
+        None => pairs,
+    };
+    if let Some(place) = conf.ssl_ech_file.first().and_then(|file| file.place) {
+        let message = "\"ssl_ech_file\" is not supported on this platform, ignored";
+        loader.warnings.push(Error::place(place, message));
+    }
+    let mut dynamic = Vec::new();
     let mut loaded = Vec::new();
-    for pair in &fixed {
-        if let (File::Fixed(certificate), File::Fixed(key)) = pair {
-            let mut warn = |why: String| loader.warnings.push(Error::new(why));
-            loaded.push(Pair::load(certificate, key, &stapling, &conf.ssl_password_file, &mut warn)?);
-        }
+    for (certificate, key, places) in pairs {
+        let (File::Fixed(certificate), File::Fixed(key)) = (&certificate, &key) else {
+            dynamic.push((certificate, key));
+            continue;
+        };
+        let mut warn = |why: String| loader.warnings.push(Error::new(why));
+        let pair = Pair::load(certificate, key, &stapling, &conf.ssl_password_file, &mut warn);
+        loaded.push(pair.map_err(|error| at_file(error, places))?);
     }
     let settings = ServerSettings {
         identities: loaded.iter().map(|pair| pair.identity().clone()).collect(),
@@ -93,11 +117,11 @@ pub fn server(set: &Set, core: &CoreLocation, http2: bool, loader: &mut Loader<'
         buffer_size: conf.ssl_buffer_size,
         alpn: ALPN.iter().skip(usize::from(!http2)).map(|name| name.to_vec()).collect(),
         cache: cache(conf),
-        tickets: commands.tickets.unwrap_or(conf.ssl_session_tickets).then(|| tickets(conf)).transpose()?,
+        tickets: commands.tickets.unwrap_or(conf.ssl_session_tickets).then_some(ticket_keys),
         timeout_s: u32::try_from(conf.ssl_session_timeout).unwrap_or(u32::MAX),
         early_data: conf.ssl_early_data,
         compression: conf.ssl_certificate_compression,
-        client_auth: client_auth(conf, loader)?,
+        client_auth,
         key_log: conf.ssl_key_log.clone().map(|file| KeySink(Rc::new(move |lines| file.write(lines.as_bytes())))),
     };
     Ok(Some(ServerTls {
@@ -116,23 +140,26 @@ pub fn server(set: &Set, core: &CoreLocation, http2: bool, loader: &mut Loader<'
 /// The protocols for ALPN; the first one only where it is wanted.
 const ALPN: [&[u8]; 4] = [b"h2", b"http/1.1", b"http/1.0", b"http/0.9"];
 
-/// Each certificate with its key.
-fn pairs(conf: &SslConf, commands: &Commands) -> Result<Vec<(File, File)>> {
-    let mut certificates = conf.ssl_certificate.to_vec();
-    let mut keys = conf.ssl_certificate_key.to_vec();
-    if let Some((certificate, key)) = &commands.identity {
-        certificates = vec![File::Fixed(certificate.clone())];
-        keys = vec![File::Fixed(key.clone())];
-    }
+/// A certificate with its key, and where the two are named.
+type NamedPair = (File, File, Option<(Span, Span)>);
+
+/// Each certificate with its key. All that can be read of them is read here, before anything else is.
+fn pairs(conf: &SslConf, loader: &mut Loader<'_>) -> Result<Vec<NamedPair>> {
+    let (certificates, keys) = (&conf.ssl_certificate, &conf.ssl_certificate_key);
     if let Some(certificate) = certificates.get(keys.len()) {
-        let shown = match certificate {
-            File::Fixed(name) => name.clone(),
-            File::Variable(template) => format!("{template:?}"),
-        };
-        let message = format!("no \"ssl_certificate_key\" is defined for certificate \"{shown}\"");
-        return Err(Error::new(message));
+        let message = format!("no \"ssl_certificate_key\" is defined for certificate \"{}\"", certificate.text);
+        return Err(Error::place(certificate.place, message));
     }
-    Ok(certificates.into_iter().zip(keys).collect())
+    let mut pairs = Vec::with_capacity(certificates.len());
+    for (certificate, key) in certificates.iter().zip(keys.iter()) {
+        let places = Some((certificate.place, key.place));
+        let pair = (certificate.file(loader)?, key.file(loader)?, places);
+        if let (File::Fixed(certificate), File::Fixed(key), places) = &pair {
+            load(certificate, key, &conf.ssl_password_file).map_err(|error| at_file(error, *places))?;
+        }
+        pairs.push(pair);
+    }
+    Ok(pairs)
 }
 
 fn cache(conf: &SslConf) -> Option<Arc<dyn SessionCache>> {
@@ -144,33 +171,43 @@ fn cache(conf: &SslConf) -> Option<Arc<dyn SessionCache>> {
 
 /// How clients are asked for certificates.
 fn client_auth(conf: &SslConf, loader: &Loader<'_>) -> Result<Option<ClientAuth>> {
-    if conf.ssl_verify_client == VerifyClient::Off {
-        return Ok(None);
-    }
+    let verifies = conf.ssl_verify_client != VerifyClient::Off;
     let (told, trusted) = (&conf.ssl_client_certificate, &conf.ssl_trusted_certificate);
-    if told.is_empty() && trusted.is_empty() && conf.ssl_verify_client != VerifyClient::OptionalNoCa {
-        return Err(Error::new("no ssl_client_certificate for ssl_verify_client"));
+    let is_nobody = told.text.is_empty() && trusted.text.is_empty();
+    if verifies && is_nobody && conf.ssl_verify_client != VerifyClient::OptionalNoCa {
+        return Err(Error::new("no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client"));
     }
     let mut trust = Trust::new(conf.ssl_verify_depth as usize);
-    let path = |name: &str| full_name(&loader.env.conf_prefix, name);
-    let failed = |error: tls::Error| Error::new(error.0);
     let mut authorities = Vec::new();
-    if !told.is_empty() {
-        authorities = trust.add_file(&path(told)).map_err(failed)?;
+    if let Some(path) = told.path(loader).filter(|_| verifies) {
+        authorities = trust.add_file(&path).map_err(|error| told.error(error))?;
     }
-    if !trusted.is_empty() {
-        trust.add_file(&path(trusted)).map_err(failed)?;
+    // These are read whether or not something needs them, as nginx does: what is wrong shows before it is needed.
+    if let Some(path) = trusted.path(loader) {
+        trust.add_file(&path).map_err(|error| trusted.error(error))?;
     }
-    if !conf.ssl_crl.is_empty() {
-        trust.add_lists(&path(&conf.ssl_crl)).map_err(failed)?;
+    if let Some(path) = conf.ssl_crl.path(loader) {
+        trust.add_lists(&path).map_err(|error| conf.ssl_crl.error(error))?;
     }
-    Ok(Some(ClientAuth { trust: Arc::new(trust), authorities }))
+    if let Some(path) = conf.ssl_dhparam.path(loader) {
+        tls::check_dh_parameters(&path).map_err(|error| conf.ssl_dhparam.error(error))?;
+    }
+    Ok(verifies.then(|| ClientAuth { trust: Arc::new(trust), authorities }))
 }
 
-fn tickets(conf: &SslConf) -> Result<TicketKeys> {
+/// The keys of tickets, read whether or not there are tickets.
+fn tickets(conf: &SslConf, loader: &Loader<'_>) -> Result<TicketKeys> {
     let mut keys = TicketKeys::random();
-    for (name, contents) in conf.ssl_session_ticket_key.iter() {
-        keys.add_file(name, contents.clone()).map_err(|error| Error::new(error.0))?;
+    for file in conf.ssl_session_ticket_key.iter() {
+        let name = full_name(&loader.env.conf_prefix, &file.text);
+        let contents = match std::fs::read(&name) {
+            // It has no size that would do.
+            Err(_) if std::path::Path::new(&name).is_dir() => Vec::new(),
+            contents => contents.map_err(|error| {
+                file.error(tls::Error::new(format!("open() \"{name}\" failed{}", engine::log::Errno(&error))))
+            })?,
+        };
+        keys.add_file(&name, contents).map_err(|error| file.error(error))?;
     }
     Ok(keys)
 }

@@ -9,7 +9,6 @@ use tls::Trust;
 use super::conf::Ocsp;
 use super::{SslConf, VerifyClient};
 use crate::core::conf::CoreLocation;
-use crate::core::ssl_values::full_name;
 
 pub(super) fn names(core: &CoreLocation) -> Names {
     Names { resolver: core.resolver.clone(), timeout_ms: core.resolver_timeout }
@@ -18,9 +17,8 @@ pub(super) fn names(core: &CoreLocation) -> Names {
 /// Whom a response to be stapled may come from, beside the certificates behind the server's own.
 pub(super) fn trust(conf: &SslConf, loader: &Loader<'_>) -> Result<Rc<Trust>> {
     let mut trust = Trust::new(0);
-    if !conf.ssl_trusted_certificate.is_empty() {
-        let name = full_name(&loader.env.conf_prefix, &conf.ssl_trusted_certificate);
-        trust.add_file(&name).map_err(|error| Error::new(error.0))?;
+    if let Some(path) = conf.ssl_trusted_certificate.path(loader) {
+        trust.add_file(&path).map_err(|error| conf.ssl_trusted_certificate.error(error))?;
     }
     Ok(Rc::new(trust))
 }

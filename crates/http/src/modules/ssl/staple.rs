@@ -35,8 +35,11 @@ impl Stapling {
         if !conf.ssl_stapling {
             return Ok(Stapling::Off);
         }
-        if !conf.ssl_stapling_file.as_os_str().is_empty() {
-            return Ok(Stapling::File(conf.ssl_stapling_file.clone()));
+        let file = &conf.ssl_stapling_file;
+        if let Some(path) = file.path(loader) {
+            let path = PathBuf::from(path);
+            response(&path).map_err(|error| error.or_at(file.place))?;
+            return Ok(Stapling::File(path));
         }
         Ok(Stapling::Fetched(Fetched {
             trust: ocsp::trust(conf, loader)?,
@@ -78,11 +81,28 @@ impl Stapling {
 }
 
 fn with_file(path: &Path, identity: &Identity) -> Result<Identity> {
-    let response = std::fs::read(path).map_err(|error| {
-        Error::new(format!("BIO_new_file(\"{}\") failed{}", path.display(), engine::log::Errno(&error)))
-    })?;
-    if !tls::ocsp::is_response(&response) {
-        return Err(Error::new(format!("d2i_OCSP_RESPONSE_bio(\"{}\") failed", path.display())));
-    }
-    Ok(identity.with_staple(response))
+    Ok(identity.with_staple(response(path)?))
 }
+
+/// The OCSP response in a file.
+fn response(path: &Path) -> Result<Vec<u8>> {
+    let name = path.display().to_string();
+    let response = match std::fs::read(path) {
+        Err(_) if path.is_dir() => {
+            let read =
+                "error:80000015:system library::Is a directory:calling fread() error:10080002:BIO routines::system lib";
+            return Err(Error::new(format!("d2i_OCSP_RESPONSE_bio(\"{name}\") failed (SSL: {read} {TOO_SHORT})")));
+        }
+        response => response.map_err(|error| {
+            Error::new(format!("BIO_new_file(\"{name}\") failed ({})", tls::cannot_open(&name, "rb", &error)))
+        })?,
+    };
+    if tls::ocsp::is_response(&response) {
+        return Ok(response);
+    }
+    let why = if response.is_empty() { String::new() } else { format!(" (SSL: {TOO_SHORT})") };
+    Err(Error::new(format!("d2i_OCSP_RESPONSE_bio(\"{name}\") failed{why}")))
+}
+
+/// What OpenSSL says of a text that isn't in DER.
+const TOO_SHORT: &str = "error:0680008E:asn1 encoding routines::not enough data";

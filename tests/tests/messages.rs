@@ -1,0 +1,379 @@
+//! What a test of the configuration says: nginx's own line first, then what may help.
+
+use std::path::Path;
+use std::process::Command;
+
+use e2e::{Server, Setup, binary};
+
+/// Whether the program under test is Tidegate: hints are its own.
+fn ours() -> bool {
+    let out = Command::new(binary()).arg("-v").output().expect("the program starts");
+    String::from_utf8_lossy(&out.stderr).to_lowercase().contains("tidegate")
+}
+
+/// Files in all states of disrepair.
+const PREPARE: &str = "
+    key() { openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 5 -subj /CN=$1 \
+            -keyout $1.key -out $1.crt 2>/dev/null; }
+    key one && key two && : >empty && echo hello >garbage && mkdir folder &&
+    printf 'types { text/html html; }' >some.types";
+
+fn prepared() -> Server {
+    let server = Setup::http("").prepare();
+    let folder = server.folder().path();
+    let status = Command::new("sh").args(["-c", PREPARE]).current_dir(folder).status().expect("a shell starts");
+    assert!(status.success());
+    server
+}
+
+/// What `-t` says of a configuration, without the folder's name.
+fn said(server: &Server, text: &str) -> (bool, String) {
+    server.folder().write("nginx.conf", text);
+    let out = server.command(&["-t"]);
+    let folder = server.folder().path().display().to_string();
+    (out.status.success(), String::from_utf8_lossy(&out.stderr).replace(&folder, "DIR"))
+}
+
+/// Frames for the cases below: `http: …`, `server: …`, `ssl: …` (a server with a certificate), `location: …`; what has none
+/// of these stands alone.
+fn framed(text: &str) -> String {
+    const SSL: &str = "ssl_certificate one.crt; ssl_certificate_key one.key;";
+    let http = match text.split_once(": ") {
+        Some(("http", rest)) => rest.to_owned(),
+        Some(("server", rest)) => format!("server {{ listen 127.0.0.1:1; {rest} }}"),
+        Some(("ssl", rest)) => format!("server {{ listen 127.0.0.1:1 ssl; {SSL} {rest} }}"),
+        Some(("location", rest)) => format!("server {{ listen 127.0.0.1:1; location /a {{ {rest} }} }}"),
+        _ => return text.to_owned(),
+    };
+    let folders = "client_body_temp_path client_body_temp; proxy_temp_path proxy_temp;";
+    format!("pid nginx.pid;\nevents {{ }}\nhttp {{ access_log off; {folders}\n{http}\n}}\n")
+}
+
+/// The first error of each configuration begins with the message; an empty message: there is none.
+#[track_caller]
+fn check(server: &Server, cases: &[(&str, &str)]) {
+    for (text, message) in cases {
+        let (good, said) = said(server, &framed(text));
+        let first = said.lines().find_map(|line| line.split_once("[emerg] ")).map_or("", |(_, message)| message);
+        assert!(good == message.is_empty() && first.starts_with(message), "{text}\n{message}\n{said}");
+    }
+}
+
+#[test]
+fn files_of_tls_are_read() {
+    let missing = "BIO_new_file() failed (SSL: error:80000002:system library::No such file or directory:calling fopen(";
+    let missing = |what: &str| format!("cannot load {what} \"DIR/none\": {missing}DIR/none, r)");
+    let (certificate, list) = (missing("certificate"), missing("CRL"));
+    const NOTHING: &str = "PEM_read_bio_X509_AUX() failed (SSL: error:0480006C:PEM routines::no start line:Expecting: TRUSTED \
+                           CERTIFICATE)";
+    let nothing = |name: &str| format!("cannot load certificate \"DIR/{name}\": {NOTHING}");
+    let no_list = |name: &str| {
+        let why =
+            "PEM_read_bio_X509_CRL() failed (SSL: error:0480006C:PEM routines::no start line:Expecting: X509 CRL)";
+        format!("cannot load CRL \"DIR/{name}\": {why}")
+    };
+    let (empty, folder, garbage) = (nothing("empty"), nothing("folder"), nothing("garbage"));
+    let (empty_list, certificate_as_list) = (no_list("empty"), no_list("one.crt"));
+    let https = "location: proxy_pass https://127.0.0.1:1; proxy_ssl_verify on;";
+    let proxied = |more: &str| format!("{https} {more}");
+    let proxied = ["none", "garbage"].map(|name| proxied(&format!("proxy_ssl_trusted_certificate {name};")));
+    check(
+        &prepared(),
+        &[
+            ("server: ssl_certificate none; ssl_certificate_key one.key;", &certificate),
+            ("server: ssl_certificate empty; ssl_certificate_key one.key;", &empty),
+            ("server: ssl_certificate folder; ssl_certificate_key one.key;", &folder),
+            ("server: ssl_certificate one.crt;", "no \"ssl_certificate_key\" is defined for certificate \"one.crt\""),
+            (
+                "server: ssl_certificate one.crt; ssl_certificate_key two.key;",
+                "SSL_CTX_use_PrivateKey(\"DIR/two.key\") failed (SSL: error:05800074:x509 certificate routines::key values \
+                 mismatch)",
+            ),
+            ("ssl: ssl_trusted_certificate none;", &certificate),
+            ("ssl: ssl_trusted_certificate empty;", &empty),
+            ("ssl: ssl_trusted_certificate garbage;", &garbage),
+            ("ssl: ssl_crl none;", &list),
+            ("ssl: ssl_crl empty;", &empty_list),
+            ("ssl: ssl_crl one.crt;", &certificate_as_list),
+            ("ssl: ssl_dhparam none;", "BIO_new_file(\"DIR/none\") failed (SSL: error:80000002:system library"),
+            (
+                "ssl: ssl_dhparam one.crt;",
+                "PEM_read_bio_DHparams(\"DIR/one.crt\") failed (SSL: error:0480006C:PEM routines",
+            ),
+            ("ssl: ssl_verify_client on; ssl_client_certificate none;", &certificate),
+            (
+                "ssl: ssl_verify_client on;",
+                "no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client",
+            ),
+            ("ssl: ssl_session_ticket_key none;", "open() \"DIR/none\" failed (2: No such file or directory)"),
+            ("ssl: ssl_session_ticket_key none; ssl_session_tickets off;", "open() \"DIR/none\" failed"),
+            ("ssl: ssl_session_ticket_key one.crt;", "\"DIR/one.crt\" must be 48 or 80 bytes"),
+            ("ssl: ssl_stapling on; ssl_stapling_file none;", "BIO_new_file(\"DIR/none\") failed (SSL: error:80000002"),
+            ("ssl: ssl_stapling on; ssl_stapling_file garbage;", "d2i_OCSP_RESPONSE_bio(\"DIR/garbage\") failed"),
+            (
+                "ssl: ssl_conf_command Nothing x;",
+                "SSL_CONF_cmd(\"Nothing\", \"x\") failed (SSL: error:0A000182:SSL routines",
+            ),
+            ("server: ssl_password_file folder;", "read() \"DIR/folder\" failed (21: Is a directory)"),
+            (&proxied[0], &certificate),
+            (&proxied[1], &garbage),
+            (
+                "http: server { listen 127.0.0.1:1 ssl; ssl_reject_handshake on; } server { listen 127.0.0.1:1 ssl; }",
+                "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive",
+            ),
+            // Without a certificate there is no TLS, and nothing is read.
+            ("server: ssl_trusted_certificate none; ssl_crl none; ssl_dhparam none; ssl_session_ticket_key none;", ""),
+            ("server: ssl_conf_command Nothing x;", ""),
+            ("ssl: ssl_client_certificate none;", ""),
+        ],
+    );
+}
+
+#[test]
+fn names_that_nothing_has() {
+    check(
+        &prepared(),
+        &[
+            ("location: aio threads=none;", "unknown thread pool \"none\""),
+            ("http: aio threads=none; server { listen 127.0.0.1:1; aio off; }", "unknown thread pool \"none\""),
+            ("location: aio threads=$none;", "unknown \"none\" variable"),
+            ("location: limit_req zone=none;", "zero size shared memory zone \"none\""),
+            ("location: limit_conn none 1;", "zero size shared memory zone \"none\""),
+            ("location: access_log logs none;", "unknown log format \"none\""),
+            (
+                "location: access_log none/access.log;",
+                "open() \"DIR/none/access.log\" failed (2: No such file or directory)",
+            ),
+            ("location: error_log memory:1k;", "invalid buffer size \"1k\""),
+            ("location: error_log memory:x;", "invalid buffer size \"x\""),
+            ("http: upstream u { server 127.0.0.1 backup; }", "no servers in upstream \"u\""),
+            ("http: upstream u { server none.invalid x; }", "invalid parameter \"x\""),
+            ("http: connection_pool_size 100;", "the pool size must be no less than 112"),
+            ("http: request_pool_size 113;", "the pool size must be a multiple of 16"),
+            (
+                "http: server { listen 127.0.0.1:1; large_client_header_buffers 4 100; }",
+                "the \"large_client_header_buffers\" size must be equal to or greater than \"connection_pool_size\"",
+            ),
+            ("pid nginx.pid; thread_pool a threads=1; events { } http { aio threads=a; access_log off; }", ""),
+        ],
+    );
+}
+
+#[test]
+fn values_that_no_server_inherits() {
+    let busy = "\"proxy_busy_buffers_size\" must be less than the size of all \"proxy_buffers\" minus one buffer in ";
+    let unknown = "unknown \"none\" variable";
+    check(
+        &prepared(),
+        &[
+            ("http: proxy_set_header X $none; server { listen 127.0.0.1:1; proxy_set_header Y z; }", ""),
+            ("http: proxy_set_body ${none; server { listen 127.0.0.1:1; proxy_set_body z; }", ""),
+            ("http: proxy_set_header X $none; proxy_set_body $none; proxy_buffer_size 64k;", ""),
+            (
+                "http: ssl_certificate $none; ssl_certificate_key $none;
+                 server { listen 127.0.0.1:1; ssl_certificate one.crt; ssl_certificate_key one.key; }",
+                "",
+            ),
+            ("http: proxy_buffer_size 64k; server { listen 127.0.0.1:1; proxy_buffers 8 64k; }", ""),
+            ("http: proxy_buffers 1 4k; server { listen 127.0.0.1:1; proxy_buffers 4 4k; }", ""),
+            ("http: proxy_set_header X $none; server { listen 127.0.0.1:1; }", unknown),
+            ("server: proxy_set_header X $none; location /a { proxy_set_header Y z; }", unknown),
+            ("http: proxy_set_body $none; server { listen 127.0.0.1:1; }", unknown),
+            ("http: ssl_certificate $none; ssl_certificate_key $none; server { listen 127.0.0.1:1; }", unknown),
+            // Others are compiled where they stand.
+            ("http: add_header X $none; server { listen 127.0.0.1:1; add_header Y z; }", unknown),
+            ("http: proxy_method $none;", unknown),
+            ("http: proxy_ssl_certificate_key $none;", unknown),
+            ("http: proxy_buffer_size 64k; server { listen 127.0.0.1:1; }", busy),
+            ("location: proxy_buffer_size 64k;", busy),
+            ("location: proxy_buffers 1 4k;", "there must be at least 2 \"proxy_buffers\" in "),
+            ("location: proxy_max_temp_file_size 1k;", "\"proxy_max_temp_file_size\" must be equal to zero to disable"),
+        ],
+    );
+}
+
+#[test]
+fn the_first_of_several_errors() {
+    check(
+        &prepared(),
+        &[
+            ("location: if ( ) { return 200; }", "invalid condition \")\""),
+            ("location: if ($host == a) { return 200; }", "unexpected \"==\" in condition"),
+            ("http: map $uri $y { a { b; } }", "unexpected \"{\""),
+            ("http: types { a { b c; } }", "unexpected \"{\""),
+            ("http: resolver ::1;", "invalid port in resolver \"::1\""),
+            ("http: server { listen ::1; }", "invalid port in \"::1\" of the \"listen\" directive"),
+            ("http: server { listen x:y; }", "invalid port in \"x:y\" of the \"listen\" directive"),
+            (
+                "http: server { listen unix:; }",
+                "no path in the unix domain socket in \"unix:\" of the \"listen\" directive",
+            ),
+            ("server: location /b { } location /b { } no_such on;", "unknown directive \"no_such\""),
+            (
+                "http: server { listen 1 default_server; } server { listen 1 default_server; no_such on; }",
+                "a duplicate default server for 0.0.0.0:1 in ",
+            ),
+            (
+                "http: server { listen 1 bind; } server { listen 1 bind; no_such on; }",
+                "duplicate listen options for 0.0.0.0:1",
+            ),
+            ("http: no_such on; } }", "unknown directive \"no_such\""),
+            ("no_such on;\nevents { }\n}\n", "unknown directive \"no_such\""),
+            ("events { }\nhttp {\n no_such on;\n", "unknown directive \"no_such\""),
+            ("events { }\nhttp { no_such on; include none; }\n", "unknown directive \"no_such\""),
+            ("events { }\nhttp { no_such on }\n", "unexpected \"}\""),
+            ("events { }\nhttp { upstream u { foo; } }\n", "unknown directive \"foo\""),
+            ("http: server { location ~ a{2} { } }", "unknown directive \"2}\""),
+            ("http: server { rewrite ^/a{2}$ /b; }", "directive \"rewrite\" is not terminated by \";\""),
+            ("http: server { location ~ ^/([a-z]{2})/ { } }", "pcre2_compile() failed: missing closing parenthesis in"),
+        ],
+    );
+}
+
+#[test]
+fn warnings() {
+    let server = prepared();
+    for (text, message) in [
+        (
+            "http: types { text/html html; text/plain html; }",
+            "duplicate extension \"html\", content type: \"text/plain\", previous content type: \"text/html\"",
+        ),
+        (
+            "http: include some.types; types { text/css HTML; }",
+            "duplicate extension \"html\", content type: \"text/css\"",
+        ),
+        (
+            "http: server { listen 127.0.0.1:1; } server { listen 127.0.0.1:1; server_name \"\"; }",
+            "conflicting server name \"\" on 127.0.0.1:1, ignored",
+        ),
+    ] {
+        let (good, said) = said(&server, &framed(text));
+        assert!(good && said.contains(&format!("[warn] {message}")), "{text}\n{said}");
+    }
+}
+
+#[test]
+fn what_may_help() {
+    if !ours() {
+        return;
+    }
+    let server = prepared();
+    let two_listens = "http: server { listen 127.0.0.1:1;\n listen 127.0.0.1:1; }";
+    for (text, hint) in [
+        (
+            "http: server { location ~ ^/a{2}/b { } }",
+            "^^^^^^^ a \"{\" ends a word that isn't in quotes, quote it: \"^/a{2}/b\"",
+        ),
+        ("http: server { rewrite ^/a{2,3}$ /b; }", "quote it: \"^/a{2,3}$\""),
+        ("http: log_format f \"$hots $uri\";", "   ^^^^^ did you mean \"$host\"?"),
+        ("location: return 200 ${reqest_uri};", "^^^^^^^^^^^^^ did you mean \"$request_uri\"?"),
+        ("http: gzip on;\ngzip off;", "the first one stands in DIR/nginx.conf:4"),
+        ("server: location /b { }\nlocation /b { }", "the first one stands in DIR/nginx.conf:4"),
+        (
+            "http: upstream u { server 127.0.0.1; }\nupstream u { server 127.0.0.1; }",
+            "the first one stands in DIR/nginx.conf:4",
+        ),
+        (two_listens, "the first one stands in DIR/nginx.conf:4"),
+        ("location: limit_req zone=none;", "zone \"none\" isn't declared by any \"limit_req_zone\""),
+        ("location: limit_conn none 1;", "zone \"none\" isn't declared by any \"limit_conn_zone\""),
+        ("location: aio threads=none;", "no \"thread_pool none threads=...;\" stands outside of all blocks"),
+        ("location: proxy_pass 127.0.0.1:80;", "\"http://\" is missing, write \"http://127.0.0.1:80\""),
+        ("location: if ($uri == a) { }", "equality is written \"=\""),
+        ("location: if ($uri = a && $host) { }", "a condition is one test"),
+        ("location: if ($uri) { } else { }", "there is no \"else\""),
+        ("http: // a comment\n;", "a comment begins with \"#\""),
+        ("http: gzip on; // a comment\n", "a comment begins with \"#\""),
+        (
+            "http: log_format f \u{201c}$host\u{201d};server { root \u{201c}/a b\u{201d}; }",
+            "these are typographic quotes",
+        ),
+        ("http: gzip yes;", "^^^ write \"on\""),
+        ("http: gzip false;", "^^^^^ write \"off\""),
+        ("http: keepalive_timeout 1minute;", "^^^^^^^ write \"1m\""),
+        ("http: client_max_body_size 10MB;", "^^^^ write \"10m\""),
+        ("http: client_max_body_size 10 M;", "number and unit are one word: write \"10M\""),
+        ("http: gzip = on;", "name and value are separated by white space"),
+        ("http: brotli on;", "a third-party module's directive (ngx_brotli), Tidegate does not have it"),
+        (
+            "location: content_by_lua_block { ngx.say(\"a\") }",
+            "a third-party module's directive (lua-nginx-module (OpenResty))",
+        ),
+        ("http: vhost_traffic_status_zone;", "a third-party module's directive (nginx-module-vts)"),
+    ] {
+        let (_, said) = said(&server, &framed(text));
+        let first = said.lines().find(|line| !line.ends_with("syntax is ok"));
+        assert!(first.is_some_and(|line| line.contains("[emerg] ")), "{text}\n{said}");
+        assert!(said.contains(hint), "{text}\n{hint}\n{said}");
+    }
+    let (_, said) = said(&server, &framed("location: content_by_lua_block { if a then b() end }"));
+    assert!(!said.contains("is a \";\" missing"), "{said}");
+}
+
+#[test]
+fn places_of_what_is_not_there() {
+    if !ours() {
+        return;
+    }
+    let server = prepared();
+    for (text, line) in [
+        ("http: \nserver { listen 127.0.0.1:1;\n ssl_certificate none;\n ssl_certificate_key one.key; }", 6),
+        ("http: \nserver { listen 127.0.0.1:1;\n ssl_certificate one.crt;\n ssl_certificate_key none; }", 7),
+        ("ssl: \nssl_crl\n none;", 6),
+        ("ssl: \nssl_ciphers none;", 5),
+        ("location: \nclient_body_temp_path none/a;", 5),
+        ("location: \n access_log none/a;", 5),
+        ("location: \n limit_req zone=none;", 5),
+        ("location: \n proxy_set_header X $none;", 5),
+        ("http: \n proxy_buffer_size 64k;\nserver { listen 127.0.0.1:1; }", 5),
+    ] {
+        let (_, said) = said(&server, &framed(text));
+        let first = said.lines().find(|line| line.contains("[emerg] ")).unwrap_or_default();
+        assert!(first.ends_with(&format!(" in DIR/nginx.conf:{line}")), "{text}\n{said}");
+    }
+}
+
+#[test]
+fn who_holds_a_port() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let server = prepared();
+    server.folder().write("nginx.conf", framed(&format!("http: server {{ listen 127.0.0.1:{port}; }}")));
+    let out = server.command(&[]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    let message = format!("[emerg] bind() to 127.0.0.1:{port} failed (98: Address already in use)\n");
+    assert!(!out.status.success() && said.contains(&message), "{said}");
+    if ours() {
+        let holder = format!("process {} (", std::process::id());
+        let first = said.lines().next().unwrap_or_default();
+        assert!(
+            message.ends_with(&format!("{}\n", first.split_once("[emerg]").map_or("", |(_, rest)| rest))),
+            "{said}"
+        );
+        assert_eq!(said.matches(&holder).count(), 1, "{said}");
+        assert!(said.contains("nginx.conf:4"), "{said}");
+    }
+}
+
+#[test]
+fn a_bad_file_leaves_the_running_configuration() {
+    let text = "http { access_log off; client_body_temp_path c; proxy_temp_path p;
+        server { listen 127.0.0.1:%%PORT%%; %%MORE%% return 200 ok; } }";
+    let text = format!("daemon off; pid nginx.pid; events {{ }} {text}");
+    let mut server = Setup::whole(&text.replace("%%MORE%%", "")).start();
+    let key = ["one.crt", "one.key"].map(|name| server.folder().path().join(name));
+    let status = Command::new("sh").args(["-c", PREPARE]).current_dir(server.folder().path()).status();
+    assert!(status.is_ok_and(|status| status.success()) && key.iter().all(|path| Path::exists(path)));
+    let ssl = "ssl_certificate one.crt; ssl_certificate_key one.key;";
+    let list = format!("{ssl} ssl_crl none;");
+    for (more, message) in [
+        ("aio threads=none;", "unknown thread pool \"none\""),
+        ("ssl_certificate none; ssl_certificate_key none;", "cannot load certificate \""),
+        (&list, "cannot load CRL \""),
+    ] {
+        server.configure(&text.replace("%%MORE%%", more));
+        server.quiet();
+        let _ = server.command(&["-s", "reload"]);
+        server.read_until("error.log", message);
+        assert_eq!(server.get("/").text(), "ok", "{more}");
+    }
+}
