@@ -11,6 +11,7 @@ mod dns;
 mod folder;
 pub mod frames;
 pub mod load;
+pub mod mutations;
 pub mod random;
 pub mod sealed;
 pub mod secure;

@@ -20,8 +20,8 @@ impl Random {
         (self.0 % n.max(1) as u64) as usize
     }
 
-    /// One of these.
-    pub fn of<'a>(&mut self, list: &[&'a [u8]]) -> &'a [u8] {
+    /// One of a list.
+    pub fn of<T: Copy>(&mut self, list: &[T]) -> T {
         list[self.below(list.len())]
     }
 }

@@ -106,7 +106,7 @@ fn hosts_in_request_lines() {
 fn too_many_fields() {
     let server = Setup::http(
         "server { listen 127.0.0.1:%%PORT%%; return 200 ok; }
-         server { listen 127.0.0.1:%%PORT%%; server_name few; max_headers 3; error_page 494 = @many; return 200 ok;
+         server { listen 127.0.0.1:%%PORT_FEW%%; max_headers 3; error_page 494 = @many; return 200 ok;
             location @many { return 431 'too many'; } }",
     )
     .start();
@@ -118,8 +118,9 @@ fn too_many_fields() {
     let got = server.connect().send(head(1001)).response();
     assert_eq!(got.status, 400);
     assert!(got.text().contains("400 Request Header Or Cookie Too Large"), "{}", got.text());
+    let few = || Connection::open(server.port_of("PORT_FEW"));
     for (fields, status) in [("", 200), ("A: b\r\nC: d\r\n", 200), ("A: b\r\nC: d\r\nE: f\r\n", 431)] {
-        let got = server.connect().send(format!("GET / HTTP/1.1\r\nHost: few\r\n{fields}\r\n")).response();
+        let got = few().send(format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).response();
         assert_eq!(got.status, status, "{fields:?}");
     }
 }
@@ -162,10 +163,10 @@ fn http_09_has_no_heads() {
         ("GET /x\n", "first||first||/x|/x"),
         ("GET /x  \r\n", "first||first||/x|/x"),
         ("POST /x\r\n", "<html>\r\n<head><title>400 Bad Request</title></head>"),
-        ("HEAD /x\r\n", ""),
+        ("HEAD /x\r\n", "<html>\r\n<head><title>400 Bad Request</title></head>"),
     ] {
         let answer = String::from_utf8_lossy(&server.connect().send(head).rest()).into_owned();
-        assert!(answer.starts_with(starts) && (!starts.is_empty() || answer.is_empty()), "{head:?}: {answer}");
+        assert!(answer.starts_with(starts), "{head:?}: {answer}");
     }
 }
 

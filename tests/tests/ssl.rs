@@ -282,7 +282,7 @@ fn slow_and_broken_handshakes_end() {
     assert_eq!(get(&server, "one.test", "/", &[]), "ok");
 }
 
-/// Differs from nginx: a list that leaves nothing is an error
+/// Differs from nginx: older protocols in a list are passed over
 #[test]
 fn faults_of_the_configuration() {
     let check = |directives: &str, expect: &str| {

@@ -13,6 +13,7 @@ use wire::h1::{BodyFraming, ChunkEvent, ChunkedDecoder};
 use super::conf::BodyInFile;
 use super::request::Request;
 use super::response::Headers;
+use super::session::TIMED_OUT;
 use super::temp::TempFile;
 
 /// A response's body that comes in parts.
@@ -61,6 +62,8 @@ pub struct RequestBody {
     received: u64,
     /// The same with the framing, but for what was dropped.
     raw: u64,
+    /// What that was when the last bytes came: those with which a body fails don't count.
+    raw_before: u64,
     /// Nobody wants it: what comes is dropped.
     discarded: bool,
     /// It comes on a stream of HTTP/2.
@@ -130,7 +133,8 @@ impl RequestBody {
 
     /// Whether the request has a body: of a length other than 0, or in chunks.
     pub fn exists(&self) -> bool {
-        self.declared.is_some_and(|length| length > 0) || self.chunked()
+        // A stream's body is there until its end has come: whether it is as long as it should be is seen when it is read.
+        self.declared.is_some_and(|length| length > 0) || self.in_chunks || self.is_stream
     }
 
     /// Whether the client waits to be told to go on.
@@ -151,6 +155,18 @@ impl RequestBody {
     /// Nothing more of it will be read: the connection can't be kept.
     pub fn refuse(&mut self) {
         self.refused = true;
+    }
+
+    /// The same for what is wrong with the bytes that were read last.
+    fn refuse_read(&mut self) {
+        self.refuse();
+        self.raw = self.raw_before;
+    }
+
+    /// The same for a body of which nothing was read: from here on there is none.
+    pub fn refuse_whole(&mut self) {
+        self.refuse();
+        self.declared = Some(0);
     }
 
     /// Whether the client closed its side before the end of the body.
@@ -189,9 +205,10 @@ impl RequestBody {
 
     /// The body's text, if it is in memory.
     pub fn text(&self, out: &mut Vec<u8>) -> bool {
-        let Some(body) = self.buffered.as_ref().filter(|body| body.file.is_none() && body.len > 0) else {
+        let Some(body) = self.buffered.as_ref().filter(|body| body.file.is_none()) else { return false };
+        if body.len == 0 && self.declared.is_none() {
             return false;
-        };
+        }
         for piece in &body.pieces {
             if let Piece::Bytes(bytes) = piece {
                 out.extend_from_slice(bytes);
@@ -299,12 +316,15 @@ impl Request {
 
     /// As [`Request::next_body`].
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
+        if self.body.refused {
+            return Poll::Ready(Ok(None));
+        }
         self.send_continue();
         loop {
             match self.body.take() {
                 Err(status) => {
                     self.log_error(format_args!("client sent invalid chunked body"));
-                    self.body.refuse();
+                    self.body.refuse_read();
                     return Poll::Ready(Err(status));
                 }
                 Ok(Some(data)) => {
@@ -322,7 +342,10 @@ impl Request {
             let read = std::task::ready!(self.conn.stream.poll_recv(cx, size));
             self.conn.stream.set_recv_timeout(None);
             match read {
-                Ok(bytes) if !bytes.is_empty() => self.body.unread = bytes,
+                Ok(bytes) if !bytes.is_empty() => {
+                    self.body.raw_before = self.body.raw;
+                    self.body.unread = bytes;
+                }
                 Ok(_) if matches!(self.body.framing, Framing::Endless) => self.body.framing = Framing::Done,
                 Ok(_) => {
                     self.log_at(Level::Info, format_args!("client prematurely closed connection"));
@@ -331,7 +354,7 @@ impl Request {
                     return Poll::Ready(Err(400));
                 }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    self.log_at(Level::Info, format_args!("client timed out"));
+                    self.log_at(Level::Info, format_args!("client timed out{TIMED_OUT}"));
                     self.body.refuse();
                     return Poll::Ready(Err(408));
                 }
@@ -352,15 +375,26 @@ impl Request {
     fn stream_failed(&mut self, error: &io::Error) -> u16 {
         let bad = error.kind() == io::ErrorKind::InvalidData;
         if bad {
-            let (received, declared) = (self.body.received, self.body.declared.unwrap_or(0));
-            let message = format_args!("client sent a request body of another length than {declared} bytes");
-            self.log_at(Level::Info, format_args!("{message}, {received} bytes received"));
+            self.log_bad_length();
         } else {
             self.log_at(Level::Info, format_args!("client prematurely closed stream"));
         }
         self.body.gone = !bad;
         self.body.refuse();
-        400
+        if bad { 400 } else { 499 }
+    }
+
+    /// What nginx says of a stream whose body isn't as long as declared.
+    fn log_bad_length(&self) {
+        let missing = self.conn.stream.stream().map_or(0, |stream| stream.body_missing());
+        match self.body.declared {
+            Some(declared) if missing > 0 => {
+                let received = declared.saturating_sub(missing);
+                let message = format_args!("only {received} out of {declared} bytes of request body received");
+                self.log_at(Level::Info, format_args!("client prematurely closed stream: {message}"));
+            }
+            _ => self.log_at(Level::Info, format_args!("client intended to send body data larger than declared")),
+        }
     }
 
     /// The limit on bodies whose length isn't declared: a chunk counts whole once its head is there. `last` bytes were
@@ -371,8 +405,9 @@ impl Request {
         if limit > 0 && least > limit && self.body.declared.is_none() && !self.body.discarded {
             let before = self.body.received.saturating_sub(last);
             let more = least - before;
-            self.log_error(format_args!("client intended to send too large chunked body: {before}+{more} bytes"));
-            self.body.refuse();
+            let size = if self.body.is_stream { self.body.received.to_string() } else { format!("{before}+{more}") };
+            self.log_error(format_args!("client intended to send too large chunked body: {size} bytes"));
+            self.body.refuse_read();
             return Err(413);
         }
         Ok(())
@@ -392,9 +427,9 @@ impl Request {
             return Ok(());
         }
         if self.body.refused {
-            // An error page from a backend goes without a body that was too large or broken; but a length that was
-            // declared goes out with the head.
-            return if self.body.declared.is_none() { self.keep_nothing() } else { Err(400) };
+            // The page of that error may come from a backend, which gets no body.
+            self.body.keep(Vec::new());
+            return Ok(());
         }
         let core = self.location.core.clone();
         // It goes to memory or to a file as fast as it comes.
@@ -421,11 +456,6 @@ impl Request {
             body.pieces = vec![Piece::File(FileRange { file: file.file(), offset: 0, len: body.len })];
         }
         self.body.buffered = Some(body);
-        Ok(())
-    }
-
-    fn keep_nothing(&mut self) -> Result<(), u16> {
-        self.body.keep(Vec::new());
         Ok(())
     }
 

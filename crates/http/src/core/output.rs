@@ -422,7 +422,11 @@ fn send_failed(r: &mut Request, error: &io::Error) -> Broken {
             r.conn.stream.linger_reset();
         }
     } else {
-        r.log_at(Level::Info, format_args!("send() failed{} while sending response to client", Errno(error)));
+        let action = "while sending response to client";
+        match r.conn.stream.stream() {
+            Some(_) => r.log_at(Level::Info, format_args!("client prematurely closed connection {action}")),
+            None => r.log_at(Level::Info, format_args!("send() failed{} {action}", Errno(error))),
+        }
     }
     Broken
 }
@@ -535,7 +539,7 @@ fn decide(r: &mut Request) {
         if response.status == 304 && r.upstream.is_none() {
             response.content_length = None;
         }
-    } else if r.line.method_id == Method::Head {
+    } else if r.line.method_id == Method::Head && r.line.version != 9 {
         response.header_only = true;
     }
     if response.late_trailers.is_some() && !response.header_only && chunks {

@@ -468,6 +468,7 @@ impl Request {
             && !self.internal
         {
             self.log_error(format_args!("client intended to send too large body: {length} bytes"));
+            self.body.refuse_whole();
             return Err(Flow::Status(413));
         }
         Ok(())
@@ -638,12 +639,17 @@ impl Request {
 
     /// All bytes sent for this request.
     pub fn bytes_sent(&self) -> u64 {
+        self.payload_sent() + self.conn.stream.sent_framing()
+    }
+
+    /// Heads and body, without what frames of HTTP/2 add to it.
+    fn payload_sent(&self) -> u64 {
         self.conn.stream.sent().saturating_sub(self.sent_before)
     }
 
     /// The same without the head.
     pub fn body_bytes_sent(&self) -> u64 {
-        self.bytes_sent().saturating_sub(self.header_sent)
+        self.payload_sent().saturating_sub(self.header_sent)
     }
 
     /// The bytes of the request: head and body, as far as they were read.

@@ -383,7 +383,7 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes) -> A
     finish(r).await
 }
 
-const TIMED_OUT: &str = " (110: Connection timed out)";
+pub(super) const TIMED_OUT: &str = " (110: Connection timed out)";
 
 /// Answers a request: runs its phases, sends what they make, logs it.
 pub(super) async fn answer(r: &mut Request, refused: Option<u16>) {
@@ -653,9 +653,10 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
 pub(super) fn log_ignored(r: &Request) {
     for name in &r.line.ignored {
         let name = String::from_utf8_lossy(name.of(&r.head)).into_owned();
+        let what = if r.line.version < 2000 { "header line" } else { "header" };
         r.log_at(
             Level::Info,
-            format_args!("client sent invalid header line: \"{name}\" while reading client request headers"),
+            format_args!("client sent invalid {what}: \"{name}\" while reading client request headers"),
         );
     }
 }
@@ -764,6 +765,8 @@ fn cut_short(r: &mut Request, what: std::fmt::Arguments<'_>) {
 /// What was going on, in nginx's words.
 fn reading(r: &Request, stage: Stage) -> &'static str {
     match stage {
+        // In HTTP/2 it is one of the fields.
+        Stage::Line if r.line.version >= 2000 => Stage::Headers.action(),
         Stage::Line if r.pipelined => "reading client pipelined request line",
         stage => stage.action(),
     }

@@ -340,7 +340,7 @@ pub fn core(setup: &mut Setup) {
             ("content_length", none, Getter::Plain(content_length)),
             ("content_type", none, Getter::Plain(|r, out| request_header(r, "content_type", out))),
             ("host", none, Getter::Plain(host)),
-            ("binary_remote_addr", none, Getter::Plain(|r, out| put(out, &r.conn.peer.binary()))),
+            ("binary_remote_addr", none, Getter::Plain(binary_remote_addr)),
             ("remote_addr", none, Getter::Plain(|r, out| address(out, &r.conn.peer))),
             ("remote_port", none, Getter::Plain(remote_port)),
             ("proxy_protocol_addr", none, Getter::Plain(|r, out| proxied(r, out, |p| p.source.text()))),
@@ -508,6 +508,11 @@ fn address(out: &mut Vec<u8>, address: &os::SockAddr) -> bool {
         Some(ip) => show(out, format_args!("{ip}")),
         None => put(out, b"unix:"),
     }
+}
+
+fn binary_remote_addr(r: &mut Request, out: &mut Vec<u8>) -> bool {
+    let peer = &r.conn.peer;
+    if peer.is_unix() { address(out, peer) } else { put(out, &peer.binary()) }
 }
 
 /// A unix socket of ours is told with its path; a client's has none.

@@ -212,15 +212,10 @@ mod tests {
 
     #[test]
     fn paths() {
-        for (alias, uri, name, expect) in [
-            (None, "/a", "/b", "/root/b"),
-            (Some(3), "/a/b", "/a/b", "/rootb"),
-            (Some(3), "/a/b", "/c", "/root/c"),
-            (Some(9), "/a", "/c", "/root/c"),
-        ] {
-            let mut base = Base { path: b"/root".to_vec(), folder: 5, alias, regex_alias: false };
-            base.join(uri.as_bytes(), name.as_bytes());
-            assert_eq!(String::from_utf8_lossy(&base.path), expect);
+        let mut base = Base { path: b"/root".to_vec(), folder: 5, alias: None, regex_alias: false };
+        for (name, expect) in [("/b", "/root/b"), ("", "/root"), ("/c/", "/root/c/")] {
+            base.join(name.as_bytes());
+            assert_eq!((String::from_utf8_lossy(&base.path), base.name()), (expect.into(), name.as_bytes()));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use ::upstream::Url;
 use buf::Buf;
-use conf::values::{number, one_of};
+use conf::values::{flag, number, one_of};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use expr::vars::Template;
 use wire::Span;
