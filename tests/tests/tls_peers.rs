@@ -98,6 +98,28 @@ fn half_a_message_before_the_end() {
     check(&server, &workers);
 }
 
+/// What breaks the protocol after the handshake is told, and ends the connection.
+#[test]
+fn who_breaks_the_protocol_is_told() {
+    let server = start("");
+    let workers = server.children();
+    let sent: [&[(u8, &[u8])]; 4] = [
+        &[(HANDSHAKE, b"\x18\0"), (DATA, b"GET / ")],
+        &[(HANDSHAKE, b"\x01\0\0\0")],
+        &[(HANDSHAKE, b"\x18\0\0\x01\x07")],
+        &[(24, b"x")],
+    ];
+    for records in sent {
+        let (mut socket, mut sealer, _) = talk(server.port(), REQUEST);
+        let bytes: Vec<u8> = records.iter().flat_map(|(kind, content)| sealer.seal(*kind, content)).collect();
+        socket.write_all(&bytes).unwrap();
+        // An alert of two bytes, its kind, and a tag.
+        let answer = rest(&mut socket);
+        assert_eq!((answer.first(), answer.len()), (Some(&DATA), 24), "{records:?}: {answer:?}");
+    }
+    check(&server, &workers);
+}
+
 /// While such a connection is idle, its worker is replaced.
 #[test]
 fn half_a_message_over_a_reload() {

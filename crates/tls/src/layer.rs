@@ -230,6 +230,22 @@ impl Resumed {
 }
 
 impl Conn {
+    /// The library has ended a connection without a word to the peer: its keys serve for that, and for nothing after it.
+    fn tell(&mut self, out: &mut Buf) -> Fault {
+        let fault = Fault::Unexpected;
+        let Some(facts) = self.facts() else { return fault };
+        let version = facts.version;
+        let resumed = Resumed { facts, records: Records::ended(fault), input: Buf::empty() };
+        if let Conn::Own(library) = std::mem::replace(self, Conn::Resumed(Box::new(resumed)))
+            && let Some(mut records) = keys(library.into_parts().0, version)
+            && let Conn::Resumed(resumed) = self
+        {
+            records.fail(fault, out);
+            resumed.records = records;
+        }
+        fault
+    }
+
     fn version(&self) -> Option<ProtocolVersion> {
         match self {
             Conn::Own(conn) => conn.conn().protocol_version(),
@@ -292,15 +308,23 @@ fn extract(
 ) -> Option<(Records, Buf)> {
     library.bring_out(out).ok()?;
     let (conn, rest) = library.into_parts();
+    Some((keys(conn, version)?, rest))
+}
+
+fn keys(conn: UnbufferedServerConnection, version: ProtocolVersion) -> Option<Records> {
     let (secrets, _) = conn.dangerous_into_kernel_connection().ok()?;
     let tls13 = version == ProtocolVersion::TLSv1_3;
-    Some((Records::new(tls13, Keys::extracted(&secrets.rx)?, Keys::extracted(&secrets.tx)?)?, rest))
+    Records::new(tls13, Keys::extracted(&secrets.rx)?, Keys::extracted(&secrets.tx)?)
 }
 
 impl Layer for ServerLayer {
     fn receive(&mut self, input: Buf, plain: &mut Buf, out: &mut Buf) -> io::Result<bool> {
         match &mut self.conn {
-            Conn::Own(library) => library.receive(input, plain, out).map(|step| step.ended).map_err(io::Error::other),
+            Conn::Own(library) => match library.receive(input, plain, out) {
+                Ok(step) => Ok(step.ended),
+                Err(_) if library.is_silent() && !library.is_handshaking() => Err(self.conn.tell(out).into()),
+                Err(error) => Err(io::Error::other(error)),
+            },
             Conn::Resumed(resumed) => resumed.receive(input, plain, out).map_err(io::Error::from),
         }
     }

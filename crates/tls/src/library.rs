@@ -75,6 +75,8 @@ pub(crate) struct Library<S: Side> {
     input: Buf,
     /// What has ended it.
     error: Option<Error>,
+    /// The peer wasn't told of that.
+    silent: bool,
     /// The peer has said that it sends no more.
     ended: bool,
 }
@@ -100,7 +102,7 @@ enum Rest<T> {
 
 impl<S: Side> Library<S> {
     pub(crate) fn new(conn: S) -> Library<S> {
-        Library { conn, input: Buf::empty(), error: None, ended: false }
+        Library { conn, input: Buf::empty(), error: None, silent: false, ended: false }
     }
 
     /// What it knows of the connection.
@@ -111,6 +113,11 @@ impl<S: Side> Library<S> {
     /// Whether the handshake goes on.
     pub(crate) fn is_handshaking(&self) -> bool {
         self.conn.common().is_handshaking()
+    }
+
+    /// Whether the library has kept to itself what has ended it.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent
     }
 
     /// What was received and isn't done with.
@@ -261,7 +268,9 @@ impl<S: Side> Library<S> {
         if !told && self.conn.common().protocol_version().is_none() {
             // Nothing is agreed, so nothing is encrypted yet.
             out.extend_from_slice(&Alert::UnexpectedMessage.record());
+            told = true;
         }
+        self.silent = !told;
         self.input = Buf::empty();
         self.error = Some(error.clone());
         error

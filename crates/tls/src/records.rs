@@ -207,6 +207,14 @@ impl Records {
         Some(Records { tls13, read, write, idle: 0, fault: None, ended: false, closed: false })
     }
 
+    /// Those of a connection that has ended with a fault; no key is used any more, and these are none.
+    pub(crate) fn ended(fault: Fault) -> Records {
+        let cipher = Cipher::Aes128Gcm;
+        let none = || Keys { cipher, key: vec![0; 16].into(), iv: vec![0; NONCE_LEN].into(), sequence: cipher.limit() };
+        let records = Records::new(true, none(), none()).expect("these have the lengths of keys");
+        Records { fault: Some(fault), closed: true, ..records }
+    }
+
     /// Whether nothing has ended or failed.
     pub(crate) fn is_open(&self) -> bool {
         self.fault.is_none() && !self.ended && !self.closed
@@ -275,7 +283,7 @@ impl Records {
     }
 
     /// Says what was wrong, after which nothing is said any more.
-    fn fail(&mut self, fault: Fault, out: &mut Buf) {
+    pub(crate) fn fail(&mut self, fault: Fault, out: &mut Buf) {
         self.fault = Some(fault);
         if let Some((level, description)) = fault.alert() {
             self.last_words(level, description, out);

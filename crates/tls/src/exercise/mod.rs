@@ -81,6 +81,8 @@ struct Pair {
     honest: bool,
     /// The peer has said that it says no more.
     peer_ended: bool,
+    /// We have.
+    closed: bool,
     /// What has arrived.
     heard: Vec<u8>,
     error: Option<String>,
@@ -133,6 +135,7 @@ impl Pair {
             said: Vec::new(),
             honest: true,
             peer_ended: false,
+            closed: false,
             heard: Vec::new(),
             error: None,
             ended: false,
@@ -302,7 +305,13 @@ impl Pair {
                 assert!(plain.is_empty() && out.is_empty(), "and nothing is said after it");
             }
             (Ok(_), Some(known)) => panic!("after {known} it goes on"),
-            (Err(error), None) => self.error = Some(error),
+            (Err(error), None) => {
+                // After our own end there is nothing more to be said.
+                let told =
+                    !out.is_empty() || self.closed || error.contains("lert") || !matches!(self.own, Own::Serving(_));
+                assert!(told, "the peer is told of {error}");
+                self.error = Some(error);
+            }
             (Ok(step), None) => {
                 assert!(step.ended || !self.ended, "an end is final");
                 self.ended |= step.ended;
@@ -362,6 +371,7 @@ impl Pair {
 
     /// Our side ends.
     fn close(&mut self) {
+        self.closed = true;
         let mut out = Buf::empty();
         match &mut self.own {
             Own::Accepting(library) => library.close(&mut out),
