@@ -16,7 +16,8 @@ use std::process::Command;
 use crate::test::{listen, tests_command};
 use crate::tools::{self, Options, Outcome};
 
-const HELP: &str = "\
+/// What `--help` prints.
+pub const HELP: &str = "\
 usage: cargo xtask compare BINARY [options]
 
 Runs the end-to-end tests against another server's binary, an nginx with all its modules. It fails if a test fails that
@@ -54,11 +55,7 @@ struct Listed {
 
 /// Runs the task.
 pub fn run(arguments: &[String]) -> Outcome {
-    let options = Options::parse(arguments, &["--help", "-h", "--list"], &["--test"])?;
-    if options.has("--help") || options.has("-h") {
-        print!("{HELP}");
-        return Ok(());
-    }
+    let options = Options::parse(arguments, &["--list"], &["--test"])?;
     let listed = list()?;
     if options.has("--list") {
         listed.iter().for_each(|l| println!("{}\t{:?}\t{}", l.test, l.kind, l.words));

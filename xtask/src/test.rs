@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::tools::{self, Options, Outcome, cargo};
 
 /// Debian packages of the programs that tests meet: a file that shows it is there, and its package.
-const NEEDS: [(&str, &str); 9] = [
+const NEEDS: [(&str, &str); 12] = [
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/python3", "python3"),
@@ -17,13 +17,16 @@ const NEEDS: [(&str, &str); 9] = [
     ("/usr/bin/openssl", "openssl"),
     ("/usr/bin/gzip", "gzip"),
     ("/usr/bin/setpriv", "util-linux"),
+    ("/usr/bin/certbot", "certbot"),
+    ("/usr/lib/python3/dist-packages/certbot_nginx/__init__.py", "python3-certbot-nginx"),
+    ("/usr/bin/pebble", "pebble"),
 ];
 
 /// Event methods under which the end-to-end tests run, besides the default.
 const METHODS: [&str; 4] = ["epoll", "poll", "select", "io_uring"];
 
 /// End-to-end test files that don't depend on the event method: they run once.
-const ONCE: [&str; 3] = ["sites", "map", "attacks"];
+const ONCE: [&str; 5] = ["sites", "map", "attacks", "front_door", "certbot"];
 
 /// Tests that ran.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,20 @@ impl Count {
         self.failed += other.failed;
     }
 }
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+usage: cargo xtask test [--fast]
+
+All that must hold before a change goes in: format, lints, house checks, unit and property tests, a release build, the
+manual, and the end-to-end tests, once more for each event method. The last line counts what passed and failed.
+
+  --fast   leaves out the event methods and the models of the zones' lock
+
+As root on a system with apt-get it first installs what is missing of the programs that the tests meet: curl, chromium,
+python3 with aiohttp and h2, h2load, openssl, gzip, util-linux, certbot with its plugin for nginx, and pebble. With
+TIDEGATE_SKIP_MISSING=1 tests that miss one are left out.
+";
 
 /// Runs the task. Its last line is the number of tests that passed and failed; steps count as one test each.
 pub fn run(arguments: &[String]) -> Outcome {
@@ -79,15 +96,16 @@ pub fn run(arguments: &[String]) -> Outcome {
 
 /// Builds what `tests/tests/panic.rs` tests, so that no test waits for a compiler.
 fn hooks() -> Outcome {
-    let features = ["build", "--quiet", "-p", "tidegate", "--features", "test-hooks"];
-    tools::run(cargo([&features[..], &["--target-dir", "target/test-hooks"]].concat()))
+    let mut command = cargo(["build", "--quiet", "-p", "tidegate", "--features", "test-hooks", "--target-dir"]);
+    command.arg(tools::target()?.join("test-hooks"));
+    tools::run(command)
 }
 
 /// Every order in which a few processes can come together over the zones' lock: the tests by loom, which needs its own
 /// build of them.
 fn models() -> Outcome {
     let mut command = cargo(["test", "--quiet", "-p", "shm", "--lib", "models"]);
-    command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", "target/loom");
+    command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", tools::target()?.join("loom"));
     tools::run(command)
 }
 

@@ -24,6 +24,9 @@ pub const AND_IF: Context = EVERYWHERE.or(Context::LOCATION_IF);
 /// Where directives of servers may stand.
 pub const SERVERS: Context = Context::HTTP.or(Context::SERVER);
 
+/// `max_ranges` where it isn't configured: their cost is the limit.
+pub const UNLIMITED_RANGES: usize = i32::MAX as usize;
+
 const ONE: Args = Args::exactly(1);
 
 conf::table! {
@@ -271,19 +274,22 @@ conf::table! {
     /// How long a name may be looked up.
     "resolver_timeout" in EVERYWHERE, ONE, default "30s",
         scalar(msec) resolver_timeout: u64 = 30_000;
-    /// Whether files are read in threads.
+    /// Whether files that are read rather than sent by the kernel are read in threads: `threads` or `threads=POOL`. `on`
+    /// has no effect, and a warning says so.
     "aio" in EVERYWHERE, ONE, default "off",
         scalar(aio) aio: Aio = Aio::Off;
-    /// Whether temporary files are written in threads.
+    /// Accepted for compatibility, with a warning: temporary files are written in the worker.
     "aio_write" in EVERYWHERE, Args::FLAG, default "off",
-        scalar(flag) aio_write: bool = false;
+        scalar(|l: &mut Loader<'_>, d: &Directive| {
+            idle_flag(l, d, true, "temporary files are written in the worker")
+        }) aio_write: bool = false;
     /// Accepted for compatibility: the kernel's own read-ahead is used.
     "read_ahead" in EVERYWHERE, ONE, default "0",
         scalar(size) read_ahead: usize = 0;
-    /// Files of this size and more are read past the page cache.
+    /// Accepted for compatibility, with a warning: files of any size are read through the page cache.
     "directio" in EVERYWHERE, ONE, default "off",
         scalar(directio) directio: Option<u64> = None;
-    /// The alignment for `directio`.
+    /// Accepted for compatibility: the alignment for `directio`.
     "directio_alignment" in EVERYWHERE, ONE, default "512",
         scalar(offset) directio_alignment: u64 = 512;
     /// Whether a response's head and the beginning of its file go out in one packet.
@@ -327,9 +333,9 @@ conf::table! {
     "satisfy" in EVERYWHERE, ONE, default "all",
         scalar(one_of(&[("all", Satisfy::All), ("any", Satisfy::Any)]))
         satisfy: Satisfy = Satisfy::All;
-    /// How long a response with status 401 is delayed.
+    /// Accepted for compatibility, with a warning: there is no authentication yet whose failure could be delayed.
     "auth_delay" in EVERYWHERE, ONE, default "0",
-        scalar(msec) auth_delay: u64 = 0;
+        scalar(auth_delay) auth_delay: u64 = 0;
     /// Only internal requests find this location; others get 404.
     "internal" in Context::LOCATION, Args::exactly(0), default "",
         set(|raw: &mut CoreLocationRaw, _: &mut Loader<'_>, d: &Directive| {
@@ -369,9 +375,10 @@ conf::table! {
     /// Whether files that aren't there are logged as errors.
     "log_not_found" in EVERYWHERE, Args::FLAG, default "on",
         scalar(flag) log_not_found: bool = true;
-    /// Whether subrequests are logged in the access log.
+    /// Accepted for compatibility, with a warning: there are no subrequests yet that could be logged.
     "log_subrequest" in EVERYWHERE, Args::FLAG, default "off",
-        scalar(flag) log_subrequest: bool = false;
+        scalar(|l: &mut Loader<'_>, d: &Directive| idle_flag(l, d, true, "there are no subrequests yet"))
+        log_subrequest: bool = false;
     /// Whether an error on an error page may lead to another error page.
     "recursive_error_pages" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) recursive_error_pages: bool = false;
@@ -388,9 +395,11 @@ conf::table! {
     /// Conditions of which one must hold for early hints (103) of backends to be passed on.
     "early_hints" in EVERYWHERE, Args::at_least(1), default "",
         scalar(predicates) early_hints: Predicates = Rc::new([]);
-    /// How many ranges a request may ask for; 0 turns ranges off.
+    /// How many ranges a request may ask for; 0 turns ranges off. By default their number isn't limited, but their
+    /// cost is: the whole file is sent if the parts, at 256 bytes each beside their content, would take over 4096 bytes
+    /// more than it. Any other number than the default turns this bound off.
     "max_ranges" in EVERYWHERE, ONE, default "2147483647",
-        scalar(number) max_ranges: usize = i32::MAX as usize;
+        scalar(number) max_ranges: usize = UNLIMITED_RANGES;
     /// Whether responses of unknown length are chunked for HTTP/1.1 clients.
     "chunked_transfer_encoding" in EVERYWHERE, Args::FLAG, default "on",
         scalar(flag) chunked_transfer_encoding: bool = true;
@@ -538,11 +547,14 @@ pub fn predicates(loader: &mut Loader<'_>, d: &Directive) -> Result<Predicates> 
     d.args.iter().map(|word| variables::template_of(loader, d, &word.text)).collect()
 }
 
-fn aio(_: &mut Loader<'_>, d: &Directive) -> Result<Aio> {
+fn aio(loader: &mut Loader<'_>, d: &Directive) -> Result<Aio> {
     let word = d.arg(0);
     match &word.text[..] {
         b"off" => Ok(Aio::Off),
-        b"on" => Ok(Aio::On),
+        b"on" => {
+            loader.no_effect(d, "files are read in the worker, or with \"aio threads\" in threads");
+            Ok(Aio::On)
+        }
         b"threads" => Ok(Aio::Threads("default".into())),
         text => match text.strip_prefix(b"threads=") {
             Some(name) if !name.is_empty() => Ok(Aio::Threads(String::from_utf8_lossy(name).into())),
@@ -552,7 +564,28 @@ fn aio(_: &mut Loader<'_>, d: &Directive) -> Result<Aio> {
 }
 
 fn directio(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<u64>> {
-    if *d.arg(0) == "off" { Ok(None) } else { offset(loader, d).map(Some) }
+    if *d.arg(0) == "off" {
+        return Ok(None);
+    }
+    loader.no_effect(d, "files are read through the page cache");
+    offset(loader, d).map(Some)
+}
+
+fn auth_delay(loader: &mut Loader<'_>, d: &Directive) -> Result<u64> {
+    let delay = msec(loader, d)?;
+    if delay > 0 {
+        loader.no_effect(d, "there is no authentication yet");
+    }
+    Ok(delay)
+}
+
+/// A flag that nothing follows from: a warning says so if it has the value that asks for something.
+pub fn idle_flag(loader: &mut Loader<'_>, d: &Directive, asks: bool, why: &str) -> Result<bool> {
+    let value = flag(loader, d)?;
+    if value == asks {
+        loader.no_effect(d, why);
+    }
+    Ok(value)
 }
 
 fn keepalive_timeout(_: &mut Loader<'_>, d: &Directive) -> Result<(u64, Option<u64>)> {
