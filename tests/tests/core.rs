@@ -265,6 +265,9 @@ fn statuses_and_their_connections() {
         ("/496", 400, "close"),
         ("/msie", 200, "keep-alive"),
         ("/?callback=a-b", 400, "close"),
+        ("/?callback=%61", 400, "close"),
+        ("/?callback=$", 400, "close"),
+        ("/?callback=a_1.b", 200, "keep-alive"),
     ] {
         let got = server.connect().get(target, msie);
         assert_eq!((got.status, got.field("Connection")), (status, Some(connection)), "{target}");

@@ -37,6 +37,15 @@ fn too_many_connections_for_select() {
     );
 }
 
+/// Differs from nginx: at most 4 million
+#[test]
+fn too_many_connections() {
+    let server = Setup::whole("pid nginx.pid; events { worker_connections 4194305; } http { }").prepare();
+    let out = server.command(&["-t"]);
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!out.status.success() && text.contains("4194305 worker_connections are more than 4194304"), "{text}");
+}
+
 #[test]
 fn timer_resolution() {
     let server = Setup::http("server { listen 127.0.0.1:%%PORT%%; client_header_timeout 200ms; return 200 x; }")
@@ -108,6 +117,7 @@ fn workers_share_what_comes() {
 
 /// A worker with fewer than an eighth of its connections free leaves the accepting to others, so none runs out while
 /// another has room.
+/// Differs from nginx: a worker with few connections left passes its turn
 #[test]
 fn a_full_worker_steps_back() {
     let mut server = Setup::whole(&format!(

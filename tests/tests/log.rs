@@ -186,3 +186,23 @@ fn bytes_are_written_as_they_are() {
     }
     server.wait(|s| holds(s, "plain.log", &[odd, b" HTTP/1.1|", odd].concat()), "the bytes in the access log");
 }
+
+/// A variable that `set` gives a value elsewhere is empty, and told of once.
+#[test]
+fn variables_that_nothing_has_set() {
+    let mut server = Setup::http(
+        "log_format seen '[$one]'; error_log error.log warn;
+         server { listen 127.0.0.1:%%PORT%%; access_log seen.log seen;
+            location / { return 200 \"[$one][$one]\"; }
+            location /set { set $one 1; return 200 $one; } }",
+    )
+    .start();
+    assert_eq!(server.get("/").text(), "[][]");
+    assert_eq!(server.get("/set").text(), "1");
+    assert_eq!(server.raw("nonsense\r\n\r\n").status, 400);
+    let lines = |server: &e2e::Server| server.read("seen.log").lines().count();
+    server.wait(|server| lines(server) == 3, "a line for each");
+    assert_eq!(server.read("seen.log"), "[]\n[1]\n[]\n");
+    let log = server.read("error.log");
+    assert_eq!(log.matches("using uninitialized \"one\" variable").count(), 2, "{log}");
+}

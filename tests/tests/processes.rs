@@ -151,6 +151,7 @@ fn workers_killed_together_are_all_replaced() {
     server.quiet();
 }
 
+/// Differs from nginx: after QUIT a master reopens no logs on USR1
 #[test]
 fn commands_come_by_channel_and_once() {
     let (release, held) = std::sync::mpsc::channel::<()>();

@@ -164,11 +164,9 @@ fn answers_without_a_status_line() {
 }
 
 /// Directives and decisions of Tidegate's own ("HTTP" in docs/COMPAT.md).
+/// Not in nginx: proxy_require_status_line
 #[test]
 fn answers_without_a_status_line_can_be_refused() {
-    if e2e::binary().to_string_lossy().ends_with("nginx") {
-        return; // It has no such directive.
-    }
     let backend = canned(&[("/icy", "ICY 200 OK\r\n\r\nMUSIC"), ("/strict/icy", "ICY 200 OK\r\n\r\nMUSIC")]);
     let server = started(
         "http2 on; server { listen 127.0.0.1:%%PORT%%; location / { proxy_pass http://127.0.0.1:B; }

@@ -110,7 +110,6 @@ fn a_failed_reload_changes_nothing() {
     assert_eq!(server.get("/").text(), "two");
 }
 
-/// Differs from nginx: a `pid` file that can't be written on a reload
 #[test]
 fn a_pid_file_that_cannot_be_written_fails_the_reload() {
     let http = site("127.0.0.1:%%PORT%%", "one");
@@ -209,6 +208,7 @@ fn reuseport_queues_lose_nothing() {
     ]);
 }
 
+/// Differs from nginx: `reuseport` added to an address that is in use
 #[test]
 fn reuseport_comes_and_goes() {
     let (with, without) = ("127.0.0.1:%%PORT%% reuseport", "127.0.0.1:%%PORT%%");
@@ -266,7 +266,6 @@ impl Drop for Daemon<'_> {
     }
 }
 
-/// Differs from nginx: the parent of a daemon exits before the pid file
 #[test]
 fn the_pid_file_is_there_when_the_command_returns() {
     let mut server =

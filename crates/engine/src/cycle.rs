@@ -477,6 +477,10 @@ fn default_method() -> rt::Driver {
 
 /// Whether the method of `use` can work here; `unprivileged`: the workers run as another user than this process.
 fn check_method(event: &EventConf, unprivileged: bool) -> Result<(), String> {
+    let (wanted, most) = (event.worker_connections, rt::MAX_CONNECTIONS);
+    if wanted > most {
+        return Err(format!("{wanted} worker_connections are more than {most}"));
+    }
     let Some(driver) = event.method else { return Ok(()) };
     if driver == rt::Driver::Select && event.worker_connections > SELECT_FILES {
         return Err(format!("the maximum number of files supported by select() is {SELECT_FILES}"));

@@ -211,7 +211,7 @@ impl Drop for Runtime {
 }
 
 /// The numbers of slots have to fit into the keys of timers, those of channels and the like included.
-const MAX_CONNECTIONS: usize = 4 << 20;
+pub const MAX_CONNECTIONS: usize = 4 << 20;
 
 /// The slot number that stands for the queue of other threads.
 pub(crate) const REMOTE: u32 = NONE;

@@ -28,7 +28,7 @@ mod threads;
 mod timers;
 
 pub use clock::Wall;
-pub use core::{Counts, Driver, Hook, Options, Report, Runtime};
+pub use core::{Counts, Driver, Hook, MAX_CONNECTIONS, Options, Report, Runtime};
 pub use detach::{Detached, make_room};
 pub use fd::{AsyncFd, Signals};
 pub use layer::{DetachedLayer, Layer};

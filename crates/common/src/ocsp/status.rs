@@ -93,18 +93,19 @@ impl StatusCheck {
             match status {
                 0 => Some(Status::Good),
                 1 => Some(Status::Revoked),
+                2 => Some(Status::Unknown),
                 _ => None,
             }
         })
     }
 
-    /// Keeps an answer as long as it says; one that doesn't say, or knows nothing, isn't kept.
+    /// Keeps an answer as long as it says; one that doesn't say isn't kept.
     fn keep(&self, query: &Query, answer: Answer) {
         let (Some(cache), Some(until)) = (&self.cache, answer.until.filter(|until| *until > now())) else { return };
         let status: u8 = match answer.status {
             Status::Good => 0,
             Status::Revoked => 1,
-            Status::Unknown => return,
+            Status::Unknown => 2,
         };
         let mut value = [status; 9];
         value[1..].copy_from_slice(&until.to_be_bytes());

@@ -265,8 +265,10 @@ impl Session for Request {
             Getter::Plain(get) => get(self, out),
             Getter::Family(get) => get(self, entry.suffix(), out),
             Getter::Stored => {
+                // It is empty from now on, and told of once.
                 self.warn_uninitialized(&entry.name);
-                false
+                self.values[id.index()] = Value::Set(buf::Bytes::default());
+                true
             }
             Getter::Object(object) => self.object(object, id, entry.flags, out),
         }

@@ -129,16 +129,14 @@ impl Handler for Lister {
     }
 }
 
-/// The function's name of a JSONP request; an error for one that isn't a name.
+/// The function's name of a JSONP request, as it was sent; an error for one that isn't a name.
 fn callback(r: &Request) -> std::result::Result<Option<Vec<u8>>, ()> {
     let mut pairs = r.args.split(|&c| c == b'&').filter_map(|pair| pair.split_at_checked(b"callback=".len()));
-    let Some((_, value)) = pairs.find(|(name, _)| name.eq_ignore_ascii_case(b"callback=")) else { return Ok(None) };
-    let mut name = Vec::new();
-    wire::uri::unescape(value, &mut name);
-    if name.iter().all(|&c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'$')) {
-        return Ok((!name.is_empty()).then_some(name));
+    let Some((_, name)) = pairs.find(|(name, _)| name.eq_ignore_ascii_case(b"callback=")) else { return Ok(None) };
+    if name.iter().all(|&c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.')) {
+        return Ok((!name.is_empty()).then(|| name.to_vec()));
     }
-    let shown = buf::text::encode(&name);
+    let shown = buf::text::encode(name);
     r.log_at(Level::Info, format_args!("client sent invalid callback name: \"{shown}\""));
     Err(())
 }
