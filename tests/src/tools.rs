@@ -1,7 +1,7 @@
 //! Programs of other people that the tests use as peers: curl, Chromium, Python.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use crate::Folder;
 
@@ -32,6 +32,11 @@ pub fn curl(args: &[&str]) -> Vec<u8> {
 /// Lets headless Chromium open a page, run its scripts, and returns the document when it is loaded; none if the browser
 /// isn't installed. Further options are the browser's, for example `--virtual-time-budget=8000` to wait for fetches.
 pub fn chromium(url: &str, options: &[&str]) -> Option<String> {
+    let out = browse(url, &[&["--dump-dom"], options].concat())?;
+    Some(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+fn browse(url: &str, options: &[&str]) -> Option<Output> {
     let program = tool(&["chromium", "chromium-browser", "google-chrome"])?;
     let profile = Folder::new();
     let out = Command::new("timeout")
@@ -39,7 +44,6 @@ pub fn chromium(url: &str, options: &[&str]) -> Option<String> {
         .arg(program)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .args(["--dump-dom"])
         .args(options)
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg(url)
@@ -48,7 +52,46 @@ pub fn chromium(url: &str, options: &[&str]) -> Option<String> {
         .output()
         .expect("timeout is installed");
     assert!(out.status.success(), "chromium: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
-    Some(String::from_utf8_lossy(&out.stdout).into_owned())
+    Some(out)
+}
+
+/// What there is to see on a page.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picture {
+    /// Its width in pixels.
+    pub width: u32,
+    /// Its height.
+    pub height: u32,
+    /// How many colours it has.
+    pub colours: u32,
+    /// How much of it has the most frequent colour, from 0 to 1.
+    pub share: f64,
+    /// How bright that colour is, from 0 to 255.
+    pub ground: u32,
+    /// Whether a strip at the right edge has that colour alone.
+    pub margin: bool,
+}
+
+/// A page as Chromium draws it in a window of this size; none if the browser isn't installed.
+pub fn picture(url: &str, (width, height): (u32, u32), options: &[&str]) -> Option<Picture> {
+    let folder = Folder::new();
+    let file = folder.path().join("page.png");
+    let (size, to) = (format!("--window-size={width},{height}"), format!("--screenshot={}", file.display()));
+    browse(url, &[&["--hide-scrollbars", &size, &to], options].concat())?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/site/picture.py");
+    let out = Command::new(python()?).arg(script).arg(file).output().expect("python starts");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let mut words = text.split_whitespace();
+    let mut next = || words.next().unwrap_or_default();
+    Some(Picture {
+        width: next().parse().ok()?,
+        height: next().parse().ok()?,
+        colours: next().parse().ok()?,
+        share: next().parse().ok()?,
+        ground: next().parse().ok()?,
+        margin: next() == "1",
+    })
 }
 
 /// What `tests/site/h2_client.py` prints: Python's h2 as a client over TLS. It must succeed; none if it isn't installed.

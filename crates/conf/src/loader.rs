@@ -171,6 +171,15 @@ impl<'r> Loader<'r> {
         self.warnings.push(warning);
     }
 
+    /// Gathers the warning that what a directive asks for doesn't happen, and why: once for each directive's name.
+    pub fn no_effect(&mut self, directive: &Directive, why: &str) {
+        let name = directive.name.lossy();
+        let message = format!("\"{name}\" has no effect: {why}");
+        if !self.warnings.iter().any(|warning| warning.message == message) {
+            self.warn(directive, Error::on(directive, message));
+        }
+    }
+
     /// Puts errors and warnings in the order in which nginx would meet them, each once; the parser's errors belong in
     /// [`errors`](Loader::errors) before.
     pub fn sort(&mut self) {

@@ -31,7 +31,7 @@ conf::table! {
     /// The number of workers; `auto` is one for each processor.
     "worker_processes" in Context::MAIN, Args::exactly(1), default "1",
         scalar(parse_worker_processes) worker_processes: usize = 1;
-    /// What to do at an internal error: stop the process, or abort it to leave a core file.
+    /// Accepted for compatibility, with a warning: an internal error costs its connection, and no process.
     "debug_points" in Context::MAIN, Args::exactly(1), default "",
         scalar(parse_debug_points) debug_points: Option<DebugPoint> = None;
     /// The user and group of the workers; without a group, the one of the user's name.
@@ -192,7 +192,8 @@ fn parse_worker_processes(loader: &mut Loader<'_>, directive: &Directive) -> Res
         .ok_or_else(|| Error::on(directive, "\"worker_processes\" directive invalid value"))
 }
 
-fn parse_debug_points(_: &mut Loader<'_>, directive: &Directive) -> Result<Option<DebugPoint>> {
+fn parse_debug_points(loader: &mut Loader<'_>, directive: &Directive) -> Result<Option<DebugPoint>> {
+    loader.no_effect(directive, "an internal error costs its connection, and no process");
     match directive.arg(0) {
         word if word == "stop" => Ok(Some(DebugPoint::Stop)),
         word if word == "abort" => Ok(Some(DebugPoint::Abort)),

@@ -1,6 +1,7 @@
 //! A cycle: one configuration with all that belongs to it, from its reading until the next one replaces it.
 
 use std::cell::RefCell;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -70,6 +71,11 @@ impl Program {
             inherited,
             given: RefCell::default(),
         }
+    }
+
+    /// Adds listening sockets for the first cycle to inherit.
+    pub fn give(&self, sockets: Vec<OwnedFd>) {
+        self.given.borrow_mut().extend(listening::adopt(sockets).0);
     }
 
     /// The sockets that were open when the program started, whoever made them.
@@ -263,11 +269,13 @@ fn owner(core: &CoreConf) -> Option<Owner> {
     if os::users::effective_uid() != 0 {
         return None;
     }
-    let default = || {
-        let name = personality().user;
-        find_owner(name, name).or_else(|_| find_owner(name, "nogroup")).ok()
-    };
-    core.user.clone().or_else(default)
+    core.user.clone().or_else(default_owner)
+}
+
+/// The workers' user where the configuration names none and the master is the superuser's.
+pub fn default_owner() -> Option<Owner> {
+    let name = personality().user;
+    find_owner(name, name).or_else(|_| find_owner(name, "nogroup")).ok()
 }
 
 /// What reading yields.
@@ -295,7 +303,10 @@ fn read(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Rep
     if let Err(error) = &result {
         loader.errors.push(error.clone());
     }
-    reporter.configuration(Level::Warn, &loader.sources, &loader.warnings);
+    // Who sends a signal isn't about to change the configuration, and has read its warnings before.
+    if purpose != Purpose::Signal {
+        reporter.configuration(Level::Warn, &loader.sources, &loader.warnings);
+    }
     reporter.configuration(Level::Emerg, &loader.sources, &loader.errors);
     let Ok(Built { main, log, apps }) = result else { return None };
     if !loader.errors.is_empty() {

@@ -55,6 +55,21 @@ fn fixed(path: &Path) -> PathBuf {
     }
 }
 
+/// Whether a user other than the superuser can list a folder. Permissions have many sources, so a child becomes that user
+/// and tries.
+pub fn can_list(owner: &Owner, folder: &Path) -> Result<bool, String> {
+    let failed = |error: std::io::Error| format!("fork() failed{}", Errno(&error));
+    match os::process::fork().map_err(failed)? {
+        os::process::Fork::Child => {
+            let tried = drop_privileges(owner, &Needs::default()).is_ok() && std::fs::read_dir(folder).is_ok();
+            os::process::exit_now(i32::from(!tried))
+        }
+        os::process::Fork::Parent(pid) => {
+            os::process::wait_for(pid).map(|exit| exit == os::process::Exit::Code(0)).map_err(failed)
+        }
+    }
+}
+
 /// Becomes the workers' user; of the superuser's privileges stay those that the configuration needs. The error is a
 /// message.
 pub fn drop_privileges(owner: &Owner, needs: &Needs) -> Result<(), String> {

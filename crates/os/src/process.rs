@@ -51,10 +51,7 @@ pub fn tests_fork(f: impl FnOnce()) -> i32 {
             exit_now(i32::from(done.is_err()));
         }
         Fork::Parent(pid) => {
-            let mut status = 0;
-            // SAFETY: the kernel writes the status into its place.
-            check(unsafe { libc::waitpid(pid, &mut status, 0) }).expect("a child");
-            assert_eq!(status, 0, "the child succeeds");
+            assert_eq!(wait_for(pid).expect("a child"), Exit::Code(0), "the child succeeds");
             pid
         }
     }
@@ -195,15 +192,25 @@ pub enum Exit {
 
 /// A child that has ended, if there is one. `None`: there are children, all running. An error ECHILD: there are none.
 pub fn wait_any() -> io::Result<Option<(i32, Exit)>> {
+    let (pid, exit) = wait(-1, libc::WNOHANG)?;
+    Ok((pid != 0).then_some((pid, exit)))
+}
+
+/// Waits for a child to end.
+pub fn wait_for(pid: i32) -> io::Result<Exit> {
+    wait(pid, 0).map(|(_, exit)| exit)
+}
+
+fn wait(pid: i32, flags: i32) -> io::Result<(i32, Exit)> {
     let mut status = 0;
     // SAFETY: the kernel writes the status into its place.
-    let pid = check(unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) })?;
+    let pid = check(unsafe { libc::waitpid(pid, &mut status, flags) })?;
     let exit = if libc::WIFSIGNALED(status) {
         Exit::Signal(libc::WTERMSIG(status), libc::WCOREDUMP(status))
     } else {
         Exit::Code(libc::WEXITSTATUS(status))
     };
-    Ok((pid != 0).then_some((pid, exit)))
+    Ok((pid, exit))
 }
 
 /// Becomes another program; returns only if that fails. All descriptors not closed on exec go with it.

@@ -30,6 +30,8 @@ pub struct Args {
     pub conf: Option<PathBuf>,
     /// `-g`.
     pub global: Option<String>,
+    /// `-a`: where the built-in configurations listen.
+    pub address: Option<String>,
     /// `--explain`.
     pub explain: Option<String>,
     /// `--dump-directives`.
@@ -42,7 +44,7 @@ pub struct Args {
 
 impl Args {
     /// Parses the arguments behind the program's name; the error is nginx's message. Only `folders` allows one without
-    /// a dash.
+    /// a dash, and `-a`.
     pub fn parse(args: impl IntoIterator<Item = OsString>, folders: bool) -> Result<Args, String> {
         let mut parser = Parser::from_args(args);
         let mut found = Args::default();
@@ -59,6 +61,7 @@ impl Args {
                 Arg::Short('e') => found.error_log = Some(value(&mut parser, "e", "file name")?.into()),
                 Arg::Short('c') => found.conf = Some(value(&mut parser, "c", "file name")?.into()),
                 Arg::Short('g') => found.global = Some(text(value(&mut parser, "g", "parameter")?)),
+                Arg::Short('a') if folders => found.address = Some(text(value(&mut parser, "a", "address")?)),
                 Arg::Long("help") => found.help = true,
                 Arg::Long("version") => found.version = true,
                 Arg::Long("explain") => found.explain = Some(text(value(&mut parser, "-explain", "directive name")?)),
@@ -70,7 +73,24 @@ impl Args {
                 Arg::Value(other) => return Err(format!("invalid option: \"{}\"", other.to_string_lossy())),
             }
         }
+        found.check()?;
         Ok(found)
+    }
+
+    /// A folder brings its own configuration: what names another one, or where it is, can't stand beside it.
+    fn check(&self) -> Result<(), String> {
+        let others = [("-c", self.conf.is_some()), ("-p", self.prefix.is_some()), ("-s", self.signal.is_some())];
+        let Some((option, _)) = others.into_iter().find(|(_, given)| *given) else { return Ok(()) };
+        if let Some(folder) = &self.folder {
+            return Err(format!("the folder \"{}\" can't be served beside option \"{option}\"", folder.display()));
+        }
+        match self.address {
+            Some(_) => Err(format!(
+                "option \"-a\" is for a folder or the welcome page; beside \"{option}\" it is \"listen\" in the \
+                 configuration that says where to listen"
+            )),
+            None => Ok(()),
+        }
     }
 }
 
@@ -123,6 +143,10 @@ mod tests {
         check("-g daemon;", |args| args.global = Some("daemon;".into()));
         check("--explain listen", |args| args.explain = Some("listen".into()));
         check("folder", |args| args.folder = Some("folder".into()));
+        check("-a [::1]:80 folder", |args| {
+            args.folder = Some("folder".into());
+            args.address = Some("[::1]:80".into());
+        });
     }
 
     #[test]
@@ -138,10 +162,17 @@ mod tests {
             ("-s foo", "invalid option: \"-s foo\""),
             ("a b", "invalid option: \"b\""),
             ("--foo", "invalid option: \"--foo\""),
+            ("-a", "option \"-a\" requires address"),
+            ("-c a b", "the folder \"b\" can't be served beside option \"-c\""),
+            ("b -p a", "the folder \"b\" can't be served beside option \"-p\""),
+            ("b -s stop", "the folder \"b\" can't be served beside option \"-s\""),
         ] {
             assert_eq!(parse(line), Err(message.to_string()), "{line}");
         }
         let nginx = Args::parse([OsString::from("foo")], false);
         assert_eq!(nginx, Err("invalid option: \"foo\"".to_string()));
+        let nginx = Args::parse(["-a".into(), "foo".into()], false);
+        assert_eq!(nginx, Err("invalid option: \"a\"".to_string()));
+        assert!(parse("-a 80 -c file").is_err_and(|message| message.contains("\"listen\"")));
     }
 }

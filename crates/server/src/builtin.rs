@@ -1,37 +1,67 @@
 //! The configuration for a start without one: a welcome page, or a folder.
+//!
+//! Both listen on this machine alone unless `-a` says otherwise. Hidden names (`.env`, `.git`) aren't served, except
+//! `.well-known` (RFC 8615).
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use engine::log::Errno;
+use engine::personality::Personality;
 
 /// A configuration, and where it can be reached.
 pub struct BuiltIn {
     /// Its text.
     pub text: String,
-    /// `http://127.0.0.1:8080/`.
-    pub url: String,
+    /// Where it listens.
+    pub address: Address,
+    /// The socket: open from the beginning, so that nobody else takes the port that was found free.
+    pub listener: TcpListener,
 }
 
-/// A welcome page on port 8080, or the next one that is free.
-pub fn welcome() -> BuiltIn {
-    let port = free_port();
+/// Where the server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The address.
+    pub socket: SocketAddr,
+    /// The port that would have been the first choice, if it is in use.
+    pub instead_of: Option<u16>,
+}
+
+/// An address, and the socket that is bound to it.
+type Place = (Address, TcpListener);
+
+/// A welcome page.
+pub fn welcome(place: Place, personality: &Personality) -> BuiltIn {
     let page = WELCOME.replace('\'', "&#39;");
-    site(port, &format!("location / {{ default_type text/html; return 200 '{page}'; }}"))
+    let inside = format!("location = / {{ default_type \"text/html; charset=utf-8\"; return 200 '{page}'; }}");
+    site(place, personality, &format!("{inside} location / {{ return 404; }}"))
 }
 
-/// The files of the prefix, on port 8080 or the next one that is free.
-pub fn folder() -> BuiltIn {
+/// The files of the prefix.
+pub fn folder(place: Place, personality: &Personality) -> BuiltIn {
     // Relative to the prefix, so that no byte of its path can have a meaning here.
-    site(free_port(), "root .; index index.html index.htm; location / { try_files $uri $uri/ =404; }")
+    site(
+        place,
+        personality,
+        "root .;
+        index index.html index.htm;
+        autoindex on;
+        autoindex_format styled;
+        autoindex_exact_size off;
+        autoindex_localtime on;
+        location ~ \"/\\.(?!well-known(/|$))\" { return 404; }",
+    )
 }
 
-fn site(port: u16, inside: &str) -> BuiltIn {
-    let pid = std::env::temp_dir().join(format!("tidegate-{}.pid", std::process::id()));
-    let pid = pid.display();
-    // Who serves their own folder is to be able to read it.
-    let user = if os::users::effective_uid() == 0 { "user root;\n" } else { "" };
+fn site((address, listener): Place, personality: &Personality, inside: &str) -> BuiltIn {
+    let pid = pid_file(personality);
+    let (pid, socket) = (pid.display(), address.socket);
     let text = format!(
         "\
 daemon off;
-{user}pid \"{pid}\";
+pid \"{pid}\";
 error_log stderr warn;
 events {{ worker_connections 1024; }}
 http {{
@@ -39,32 +69,135 @@ http {{
 {TYPES}    }}
     default_type application/octet-stream;
     access_log off;
+    log_not_found off;
     sendfile on;
-    server {{ listen {port}; {inside} }}
+    absolute_redirect off;
+    server {{
+        listen {socket};
+        {inside}
+    }}
 }}
 "
     );
-    BuiltIn { text, url: format!("http://127.0.0.1:{port}/") }
+    BuiltIn { text, address, listener }
 }
 
-fn free_port() -> u16 {
-    let free = |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
-    (FIRST_PORT..FIRST_PORT + 100).find(free).unwrap_or(FIRST_PORT)
+/// Beside the personality's: several folders may be served at a time.
+fn pid_file(personality: &Personality) -> PathBuf {
+    personality.pid.with_file_name(format!("tidegate-{}.pid", std::process::id()))
 }
+
+impl Address {
+    /// What a person opens in a browser.
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.socket)
+    }
+}
+
+/// Where to listen: `-a`'s `ADDRESS:PORT`, `ADDRESS` or `PORT`. A port that is named is taken or it is an error, else it
+/// is 8080 or the next one that is free; without an address it is 127.0.0.1.
+pub fn address(wish: Option<&str>) -> Result<Place, String> {
+    let (ip, port) = wish.map_or(Ok((LOOPBACK, None)), parse)?;
+    if let Some(port) = port {
+        let socket = SocketAddr::new(ip, port);
+        let listener = TcpListener::bind(socket).map_err(|error| failed(socket, &error))?;
+        return Ok((Address { socket, instead_of: None }, listener));
+    }
+    for port in FIRST_PORT..FIRST_PORT + PORTS {
+        let socket = SocketAddr::new(ip, port);
+        match TcpListener::bind(socket) {
+            Ok(listener) => {
+                let instead_of = (port != FIRST_PORT).then_some(FIRST_PORT);
+                return Ok((Address { socket, instead_of }, listener));
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(failed(socket, &error)),
+        }
+    }
+    let last = FIRST_PORT + PORTS - 1;
+    Err(format!("the ports from {FIRST_PORT} to {last} are all in use; \"-a ADDRESS:PORT\" chooses another one"))
+}
+
+fn failed(socket: SocketAddr, error: &io::Error) -> String {
+    format!("bind() to {socket} failed{}; \"-a ADDRESS:PORT\" chooses where to listen", Errno(error))
+}
+
+fn parse(text: &str) -> Result<(IpAddr, Option<u16>), String> {
+    let invalid = || format!("invalid address \"{text}\" in option \"-a\"; its form is ADDRESS:PORT or [IPV6]:PORT");
+    let ip = |text: &str| match text {
+        "localhost" => Some(LOOPBACK),
+        "*" => Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        _ => text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text).parse().ok(),
+    };
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    if let Some(ip) = ip(text) {
+        return Ok((ip, None));
+    }
+    if let Some(port) = port(text) {
+        return Ok((LOOPBACK, Some(port)));
+    }
+    let (host, tail) = text.rsplit_once(':').ok_or_else(invalid)?;
+    // Without brackets nobody can tell where an IPv6 address ends.
+    let host = if host.contains(':') && !host.starts_with('[') { None } else { ip(host) };
+    match (host, port(tail)) {
+        (Some(ip), Some(port)) => Ok((ip, Some(port))),
+        _ => Err(invalid()),
+    }
+}
+
+/// Whether a folder can be served: it must be one, and the workers' user must be able to list it. The error is a message
+/// that says what to do.
+pub fn check_folder(folder: &Path, personality: &Personality, user_is_chosen: bool) -> Result<(), String> {
+    let name = folder.display();
+    match std::fs::metadata(folder) {
+        Ok(meta) if meta.is_dir() => {}
+        Ok(_) => {
+            let program = personality.name;
+            return Err(format!(
+                "\"{name}\" isn't a folder; a configuration is tested by \"{program} -t -c {name}\" and run by \
+                 \"{program} -c {name}\""
+            ));
+        }
+        Err(error) => {
+            let hint = match &*folder.to_string_lossy() {
+                word @ ("stop" | "quit" | "reload" | "reopen") => {
+                    format!("; the signal is sent by \"{} -s {word}\"", personality.name)
+                }
+                _ => String::new(),
+            };
+            return Err(format!("\"{name}\" isn't a folder that can be served{}{hint}", Errno(&error)));
+        }
+    }
+    let Some(owner) = engine::cycle::default_owner().filter(|_| os::users::effective_uid() == 0 && !user_is_chosen)
+    else {
+        return std::fs::read_dir(folder)
+            .map(drop)
+            .map_err(|error| format!("the folder \"{name}\" can't be read{}", Errno(&error)));
+    };
+    if engine::sandbox::can_list(&owner, folder)? {
+        return Ok(());
+    }
+    let user = owner.user.name.to_string_lossy();
+    Err(format!(
+        "the folder \"{name}\" can't be read by \"{user}\", the user that workers run as: let others read it and enter \
+         the folders above it (chmod o+rx), or choose another user, with -g \"user NAME;\""
+    ))
+}
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 const FIRST_PORT: u16 = 8080;
 
-const WELCOME: &str = "<!doctype html><meta charset=utf-8><title>Tidegate</title>\
-<style>body{font:1.1em/1.6 system-ui,sans-serif;max-width:38em;margin:4em auto;padding:0 1em;color:#123}\
-code{background:#eef;padding:.1em .3em}</style>\
-<h1>Tidegate is running.</h1><p>Serve a folder: <code>tidegate FOLDER</code>\
-<p>Use an nginx.conf: <code>tidegate -c nginx.conf</code>\n";
+/// How many ports are tried.
+const PORTS: u16 = 100;
+
+const WELCOME: &str = include_str!("welcome.html");
 
 const TYPES: &str = "\
         text/html html htm shtml;
         text/css css;
         text/xml xml;
-        text/plain txt md;
+        \"text/plain; charset=utf-8\" txt md log;
         text/javascript js mjs;
         application/json json map;
         application/pdf pdf;
@@ -85,3 +218,47 @@ const TYPES: &str = "\
         video/mp4 mp4;
         video/webm webm;
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for (text, expect) in [
+            ("127.0.0.1:80", Some(("127.0.0.1", Some(80)))),
+            ("0.0.0.0", Some(("0.0.0.0", None))),
+            ("*:81", Some(("0.0.0.0", Some(81)))),
+            ("8081", Some(("127.0.0.1", Some(8081)))),
+            ("localhost:1", Some(("127.0.0.1", Some(1)))),
+            ("[::1]:82", Some(("::1", Some(82)))),
+            ("::1", Some(("::1", None))),
+            ("[::]", Some(("::", None))),
+            ("::1:82", Some(("::1:82", None))),
+            ("0", None),
+            ("127.0.0.1:0", None),
+            ("127.0.0.1:65536", None),
+            ("example.com:80", None),
+            ("", None),
+            (":", None),
+            ("[::1", None),
+        ] {
+            let expect = expect.map(|(ip, port)| (ip.parse().expect("an address"), port));
+            assert_eq!(parse(text).ok(), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_in_use() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let at = taken.local_addr().expect("an address").to_string();
+        let error = address(Some(&at)).err().expect("it is in use");
+        assert!(error.starts_with(&format!("bind() to {at} failed (98: Address already in use)")), "{error}");
+    }
+
+    /// What the text of `return` would read as a variable, or as the text's end.
+    #[test]
+    fn the_page_is_one_word() {
+        assert!(!WELCOME.contains(['$', '\\', '\'']), "{WELCOME}");
+    }
+}

@@ -3,6 +3,7 @@
 
 mod args;
 mod builtin;
+mod folders;
 mod version;
 
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ use engine::report::tell;
 use engine::{Module, start};
 
 use args::Args;
+use builtin::{Address, BuiltIn};
 
 /// The modules, in the order in which their directives are looked up and their applications built.
 fn modules() -> Vec<Box<dyn Module>> {
@@ -28,12 +30,15 @@ fn main() {
     let rest: Vec<OsString> = words.collect();
     let command_line = command_line(&program, &rest);
     set_personality(choose_personality(Path::new(&program)));
-    let args = Args::parse(rest, !personality().is_nginx()).unwrap_or_else(|message| {
-        tell(&format!("{}: {message}\n", personality().name));
-        exit(1)
-    });
+    let args = Args::parse(rest, !personality().is_nginx()).unwrap_or_else(|message| fail(&message));
     os::title::init();
-    exit(run(&args, &command_line));
+    exit(run(&args, &command_line, &program));
+}
+
+/// The end of a start that can't be.
+fn fail(message: &str) -> ! {
+    tell(&format!("{}: {message}\n", personality().name));
+    exit(1)
 }
 
 fn choose_personality(program: &Path) -> Personality {
@@ -50,9 +55,9 @@ fn command_line(program: &OsString, rest: &[OsString]) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Does what the command line asks for: the exit code.
-fn run(args: &Args, command_line: &str) -> i32 {
-    let (mut program, url) = program(args);
+/// Does what the command line asks for: the exit code. `called` is what the program was called by.
+fn run(args: &Args, command_line: &str, called: &OsString) -> i32 {
+    let (mut program, address) = program(args).unwrap_or_else(|message| fail(&message));
     program.global.clone_from(&args.global);
     if let Some(path) = &args.error_log {
         program.error_log.clone_from(path);
@@ -80,8 +85,8 @@ fn run(args: &Args, command_line: &str) -> i32 {
         return code;
     }
     start::run(&mut program, command_line, |_| {
-        if let Some(url) = url {
-            welcome(&url, args);
+        if let Some(address) = address {
+            print(&welcome(address, args, &called.to_string_lossy()));
         }
     })
 }
@@ -118,29 +123,44 @@ fn print(text: &str) -> i32 {
     0
 }
 
-/// The program for this command line; with a built-in configuration also where it can be reached.
-fn program(args: &Args) -> (Program, Option<String>) {
+/// The program for this command line; with a built-in configuration also where it can be reached. The error is a message.
+fn program(args: &Args) -> Result<(Program, Option<Address>), String> {
     let name = personality();
-    let asks_elsewhere = args.test || args.signal.is_some() || args.help || args.version;
-    let built_in = match &args.folder {
-        Some(_) => Some(builtin::folder()),
-        None if name.is_nginx() || args.conf.is_some() || args.prefix.is_some() || asks_elsewhere => None,
-        None => Some(builtin::welcome()),
-    };
-    let prefix = prefix(args);
-    if let Some(built_in) = built_in {
-        let source = ConfSource::BuiltIn("built-in", built_in.text);
-        return (Program::new(modules(), prefix, source), Some(built_in.url));
+    let informs = args.help || args.version || args.explain.is_some() || args.dump_directives || args.dump_variables;
+    if !name.is_nginx() && !informs {
+        folders::make(name)?;
     }
-    if !name.is_nginx() && !args.help && !args.version {
-        make_folders(name);
+    let prefix = prefix(args);
+    if let Some(built_in) = if informs { None } else { built_in(args)? } {
+        let source = ConfSource::BuiltIn("built-in", built_in.text);
+        let program = Program::new(modules(), prefix, source);
+        program.give(vec![built_in.listener.into()]);
+        return Ok((program, Some(built_in.address)));
     }
     let conf = match (&args.conf, name.is_nginx() || args.prefix.is_some()) {
         (Some(path), true) => prefix.join(path),
         (Some(path), false) => absolute(path),
         (None, _) => default_conf(&prefix, args.prefix.is_some()),
     };
-    (Program::new(modules(), prefix, ConfSource::File(conf)), None)
+    Ok((Program::new(modules(), prefix, ConfSource::File(conf)), None))
+}
+
+/// The configuration of a start that names none.
+fn built_in(args: &Args) -> Result<Option<BuiltIn>, String> {
+    let name = personality();
+    let address = || builtin::address(args.address.as_deref());
+    if let Some(folder) = &args.folder {
+        // Who names a user by `-g` answers for what it can read.
+        let global = args.global.as_deref().unwrap_or_default();
+        let user_is_chosen = global.split([';', ' ', '\t', '\n']).any(|word| word == "user");
+        builtin::check_folder(folder, name, user_is_chosen)?;
+        return Ok(Some(builtin::folder(address()?, name)));
+    }
+    let has_conf = args.conf.is_some() || args.prefix.is_some();
+    if name.is_nginx() || has_conf || (args.test && args.address.is_none()) || args.signal.is_some() {
+        return Ok(None);
+    }
+    Ok(Some(builtin::welcome(address()?, name)))
 }
 
 /// Without `-c`: the personality's path; as tidegate with `-p` alone, the file that lies there.
@@ -148,17 +168,6 @@ fn default_conf(prefix: &Path, given: bool) -> PathBuf {
     let here = [prefix.join("nginx.conf"), prefix.join("conf/nginx.conf")];
     let mut found = here.into_iter().filter(|path| given && !personality().is_nginx() && path.exists());
     found.next().unwrap_or_else(|| prefix.join(&personality().conf_path))
-}
-
-/// The folders of the default paths, so that a first start on a fresh machine works. One that can't be made shows up
-/// where it is needed.
-fn make_folders(personality: &Personality) {
-    for path in [&personality.http_log, &personality.pid] {
-        if let Some(folder) = path.parent() {
-            let _ = std::fs::create_dir_all(folder);
-        }
-    }
-    let _ = std::fs::create_dir_all(&personality.temp);
 }
 
 /// `-p`, with a slash at its end. Run as tidegate without it, the folder to be served, or that of `-c`.
@@ -191,16 +200,24 @@ fn dump(cycle: &engine::Cycle) -> i32 {
     i32::from(std::io::stdout().write_all(&out).is_err())
 }
 
-fn welcome(url: &str, args: &Args) {
-    let first = match &args.folder {
-        Some(folder) => format!("Serving {} at {url}", folder.display()),
-        None => format!("Tidegate is running: {url}"),
+/// What a person reads at the terminal.
+fn welcome(address: Address, args: &Args, called: &str) -> String {
+    let url = address.url();
+    let mut text = match &args.folder {
+        Some(folder) => format!("Serving {} at {url}\n", folder.display()),
+        None => format!("Tidegate is running: {url}\n"),
     };
-    print(&format!(
-        "{first}
-Serve a folder:     tidegate FOLDER
-Use an nginx.conf:  tidegate -c nginx.conf
-Stop it with Ctrl-C.
-"
-    ));
+    if let Some(port) = address.instead_of {
+        text.push_str(&format!("(Port {port} is in use.)\n"));
+    }
+    match address.socket.ip() {
+        ip if ip.is_loopback() => text.push_str("It answers this machine alone; -a ADDRESS:PORT listens elsewhere.\n"),
+        ip if ip.is_unspecified() => text.push_str("It listens on every address of this machine.\n"),
+        _ => {}
+    }
+    if args.folder.is_none() {
+        text.push_str(&format!("Serve a folder:     {called} FOLDER\nUse an nginx.conf:  {called} -c nginx.conf\n"));
+    }
+    text.push_str("Stop it with Ctrl-C.\n");
+    text
 }

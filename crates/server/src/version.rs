@@ -15,7 +15,7 @@ pub fn configure(personality: &Personality, registry: &Registry) -> String {
     if !personality.is_nginx() {
         text.push_str(&format!("compatible with nginx version: nginx/{NGINX_VERSION}\n"));
     }
-    text.push_str(&format!("built by rustc {} or newer\n", env!("CARGO_PKG_RUST_VERSION")));
+    text.push_str(&format!("built by {}\n", env!("RUSTC_VERSION")));
     if has(registry, "http_ssl") {
         text.push_str(&format!("built with {}\nTLS SNI support enabled\n", http::TLS_LIBRARY));
     }
@@ -80,9 +80,13 @@ Usage: {name} [-?hvVtTq] [-s signal] [-p prefix]
     ));
     if !personality.is_nginx() {
         text.push_str(&format!(
-            "       {name} FOLDER     : serve a folder\n       {name}            : serve a welcome page\n"
+            "       {name} [-a address:port] FOLDER   : serve a folder\n       {name} [-a address:port]          : serve a welcome page\n"
         ));
     }
+    let address = match personality.is_nginx() {
+        true => "",
+        false => "  -a addr:port  : where a folder or the welcome page is served (default: 127.0.0.1:8080)\n",
+    };
     text.push_str(&format!(
         "
 Options:
@@ -97,7 +101,7 @@ Options:
   -e filename   : set error log file (default: {error_log})
   -c filename   : set configuration file (default: {conf_path})
   -g directives : set global directives out of configuration file
-  --explain name    : show what a directive does, and where it may stand
+{address}  --explain name    : show what a directive does, and where it may stand
   --dump-directives : list all directives as tab-separated values
   --dump-variables  : list all variables as tab-separated values
 

@@ -16,8 +16,11 @@ mod client_auth;
 mod constraints;
 mod departed;
 mod error;
+#[cfg(any(test, feature = "exercise"))]
+pub mod exercise;
 mod keys;
 mod layer;
+mod library;
 pub mod names;
 mod notes;
 pub mod ocsp;
@@ -49,5 +52,17 @@ pub fn sha1(bytes: &[u8]) -> [u8; 20] {
     digest.as_ref().try_into().expect("a digest of SHA-1 has 20 bytes")
 }
 
-/// The library that computes, with its version, as `-V` shows it.
-pub const LIBRARY: &str = "AWS-LC 5.12.0";
+/// The library that computes, as it names itself and as `-V` shows it: its version, and that of OpenSSL with whose
+/// interface it is compatible. Certbot and nginx's test suite read OpenSSL's.
+pub const LIBRARY: &str = "OpenSSL 1.1.1 (compatible; AWS-LC 5.12.0)";
+
+#[cfg(test)]
+mod tests {
+    /// A new version of the library says so here.
+    #[test]
+    fn the_library_names_itself() {
+        let text = aws_lc_sys::OPENSSL_VERSION_TEXT;
+        let text = std::ffi::CStr::from_bytes_with_nul(text).expect("it ends with a zero");
+        assert_eq!(text.to_str(), Ok(super::LIBRARY));
+    }
+}

@@ -13,6 +13,7 @@ use wire::h1::{BodyFraming, ChunkEvent, ChunkedDecoder};
 use super::conf::BodyInFile;
 use super::request::Request;
 use super::response::Headers;
+use super::session::TIMED_OUT;
 use super::temp::TempFile;
 
 /// A response's body that comes in parts.
@@ -107,7 +108,7 @@ impl RequestBody {
             }
             BodyFraming::Chunked => {
                 self.in_chunks = true;
-                self.framing = Framing::Chunked(Box::new(ChunkedDecoder::dropping()));
+                self.framing = Framing::Chunked(Box::new(ChunkedDecoder::new(None)));
             }
         }
     }
@@ -132,7 +133,8 @@ impl RequestBody {
 
     /// Whether the request has a body: of a length other than 0, or in chunks.
     pub fn exists(&self) -> bool {
-        self.declared.is_some_and(|length| length > 0) || self.chunked()
+        // A stream's body is there until its end has come: whether it is as long as it should be is seen when it is read.
+        self.declared.is_some_and(|length| length > 0) || self.in_chunks || self.is_stream
     }
 
     /// Whether the client waits to be told to go on.
@@ -170,6 +172,19 @@ impl RequestBody {
     /// Whether the client closed its side before the end of the body.
     pub fn client_gone(&self) -> bool {
         self.gone
+    }
+
+    /// Whether all that is left of it was read from the client already.
+    fn is_here(&self) -> bool {
+        let Framing::Chunked(decoder) = &self.framing else { return self.is_done() };
+        let (mut decoder, mut rest) = (decoder.clone(), &self.unread[..]);
+        loop {
+            match decoder.step(rest) {
+                Ok((used, ChunkEvent::Data(_))) => rest = rest.get(used..).unwrap_or_default(),
+                Ok((_, event)) => return event == ChunkEvent::Done,
+                Err(_) => return false,
+            }
+        }
     }
 
     /// Bytes behind the body (or the whole rest, if it was not read).
@@ -289,6 +304,11 @@ impl RequestBody {
 }
 
 impl Request {
+    /// Whether the body can be read without waiting for the client.
+    pub fn body_is_here(&self) -> bool {
+        self.body.is_here() || self.conn.stream.stream().is_some_and(|stream| stream.has_received_all())
+    }
+
     /// The next piece of the body as it comes; `None` at its end. The error is a status: 400, 408, 413.
     pub async fn next_body(&mut self) -> Result<Option<Bytes>, u16> {
         poll_fn(|cx| self.poll_body(cx)).await
@@ -334,7 +354,7 @@ impl Request {
                     return Poll::Ready(Err(400));
                 }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    self.log_at(Level::Info, format_args!("client timed out"));
+                    self.log_at(Level::Info, format_args!("client timed out{TIMED_OUT}"));
                     self.body.refuse();
                     return Poll::Ready(Err(408));
                 }
@@ -355,15 +375,26 @@ impl Request {
     fn stream_failed(&mut self, error: &io::Error) -> u16 {
         let bad = error.kind() == io::ErrorKind::InvalidData;
         if bad {
-            let (received, declared) = (self.body.received, self.body.declared.unwrap_or(0));
-            let message = format_args!("client sent a request body of another length than {declared} bytes");
-            self.log_at(Level::Info, format_args!("{message}, {received} bytes received"));
+            self.log_bad_length();
         } else {
             self.log_at(Level::Info, format_args!("client prematurely closed stream"));
         }
         self.body.gone = !bad;
         self.body.refuse();
-        400
+        if bad { 400 } else { 499 }
+    }
+
+    /// What nginx says of a stream whose body isn't as long as declared.
+    fn log_bad_length(&self) {
+        let missing = self.conn.stream.stream().map_or(0, |stream| stream.body_missing());
+        match self.body.declared {
+            Some(declared) if missing > 0 => {
+                let received = declared.saturating_sub(missing);
+                let message = format_args!("only {received} out of {declared} bytes of request body received");
+                self.log_at(Level::Info, format_args!("client prematurely closed stream: {message}"));
+            }
+            _ => self.log_at(Level::Info, format_args!("client intended to send body data larger than declared")),
+        }
     }
 
     /// The limit on bodies whose length isn't declared: a chunk counts whole once its head is there. `last` bytes were
@@ -374,7 +405,8 @@ impl Request {
         if limit > 0 && least > limit && self.body.declared.is_none() && !self.body.discarded {
             let before = self.body.received.saturating_sub(last);
             let more = least - before;
-            self.log_error(format_args!("client intended to send too large chunked body: {before}+{more} bytes"));
+            let size = if self.body.is_stream { self.body.received.to_string() } else { format!("{before}+{more}") };
+            self.log_error(format_args!("client intended to send too large chunked body: {size} bytes"));
             self.body.refuse_read();
             return Err(413);
         }

@@ -274,19 +274,22 @@ conf::table! {
     /// How long a name may be looked up.
     "resolver_timeout" in EVERYWHERE, ONE, default "30s",
         scalar(msec) resolver_timeout: u64 = 30_000;
-    /// Whether files are read in threads.
+    /// Whether files that are read rather than sent by the kernel are read in threads: `threads` or `threads=POOL`. `on`
+    /// has no effect, and a warning says so.
     "aio" in EVERYWHERE, ONE, default "off",
         scalar(aio) aio: Aio = Aio::Off;
-    /// Whether temporary files are written in threads.
+    /// Accepted for compatibility, with a warning: temporary files are written in the worker.
     "aio_write" in EVERYWHERE, Args::FLAG, default "off",
-        scalar(flag) aio_write: bool = false;
+        scalar(|l: &mut Loader<'_>, d: &Directive| {
+            idle_flag(l, d, true, "temporary files are written in the worker")
+        }) aio_write: bool = false;
     /// Accepted for compatibility: the kernel's own read-ahead is used.
     "read_ahead" in EVERYWHERE, ONE, default "0",
         scalar(size) read_ahead: usize = 0;
-    /// Files of this size and more are read past the page cache.
+    /// Accepted for compatibility, with a warning: files of any size are read through the page cache.
     "directio" in EVERYWHERE, ONE, default "off",
         scalar(directio) directio: Option<u64> = None;
-    /// The alignment for `directio`.
+    /// Accepted for compatibility: the alignment for `directio`.
     "directio_alignment" in EVERYWHERE, ONE, default "512",
         scalar(offset) directio_alignment: u64 = 512;
     /// Whether a response's head and the beginning of its file go out in one packet.
@@ -330,9 +333,9 @@ conf::table! {
     "satisfy" in EVERYWHERE, ONE, default "all",
         scalar(one_of(&[("all", Satisfy::All), ("any", Satisfy::Any)]))
         satisfy: Satisfy = Satisfy::All;
-    /// How long a response with status 401 is delayed.
+    /// Accepted for compatibility, with a warning: there is no authentication yet whose failure could be delayed.
     "auth_delay" in EVERYWHERE, ONE, default "0",
-        scalar(msec) auth_delay: u64 = 0;
+        scalar(auth_delay) auth_delay: u64 = 0;
     /// Only internal requests find this location; others get 404.
     "internal" in Context::LOCATION, Args::exactly(0), default "",
         set(|raw: &mut CoreLocationRaw, _: &mut Loader<'_>, d: &Directive| {
@@ -372,9 +375,10 @@ conf::table! {
     /// Whether files that aren't there are logged as errors.
     "log_not_found" in EVERYWHERE, Args::FLAG, default "on",
         scalar(flag) log_not_found: bool = true;
-    /// Whether subrequests are logged in the access log.
+    /// Accepted for compatibility, with a warning: there are no subrequests yet that could be logged.
     "log_subrequest" in EVERYWHERE, Args::FLAG, default "off",
-        scalar(flag) log_subrequest: bool = false;
+        scalar(|l: &mut Loader<'_>, d: &Directive| idle_flag(l, d, true, "there are no subrequests yet"))
+        log_subrequest: bool = false;
     /// Whether an error on an error page may lead to another error page.
     "recursive_error_pages" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) recursive_error_pages: bool = false;
@@ -405,7 +409,8 @@ conf::table! {
     /// URIs (or redirects) that answer in place of the given statuses.
     "error_page" in AND_IF, Args::at_least(2), default "",
         list(error_page::parse) error_page: Rc<ErrorPage>;
-    /// A URI that is requested, unseen by the client, when a request is over.
+    /// A URI that is requested, unseen by the client, when a request is over; what doesn't begin with `/` names a
+    /// location. The access log then shows that URI, and its status unless the response was an error.
     "post_action" in AND_IF, ONE, default "",
         scalar(bytes) post_action: buf::Bytes = buf::Bytes::default();
     /// Where errors are logged, and from which level on.
@@ -542,11 +547,14 @@ pub fn predicates(loader: &mut Loader<'_>, d: &Directive) -> Result<Predicates> 
     d.args.iter().map(|word| variables::template_of(loader, d, &word.text)).collect()
 }
 
-fn aio(_: &mut Loader<'_>, d: &Directive) -> Result<Aio> {
+fn aio(loader: &mut Loader<'_>, d: &Directive) -> Result<Aio> {
     let word = d.arg(0);
     match &word.text[..] {
         b"off" => Ok(Aio::Off),
-        b"on" => Ok(Aio::On),
+        b"on" => {
+            loader.no_effect(d, "files are read in the worker, or with \"aio threads\" in threads");
+            Ok(Aio::On)
+        }
         b"threads" => Ok(Aio::Threads("default".into())),
         text => match text.strip_prefix(b"threads=") {
             Some(name) if !name.is_empty() => Ok(Aio::Threads(String::from_utf8_lossy(name).into())),
@@ -556,7 +564,28 @@ fn aio(_: &mut Loader<'_>, d: &Directive) -> Result<Aio> {
 }
 
 fn directio(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<u64>> {
-    if *d.arg(0) == "off" { Ok(None) } else { offset(loader, d).map(Some) }
+    if *d.arg(0) == "off" {
+        return Ok(None);
+    }
+    loader.no_effect(d, "files are read through the page cache");
+    offset(loader, d).map(Some)
+}
+
+fn auth_delay(loader: &mut Loader<'_>, d: &Directive) -> Result<u64> {
+    let delay = msec(loader, d)?;
+    if delay > 0 {
+        loader.no_effect(d, "there is no authentication yet");
+    }
+    Ok(delay)
+}
+
+/// A flag that nothing follows from: a warning says so if it has the value that asks for something.
+pub fn idle_flag(loader: &mut Loader<'_>, d: &Directive, asks: bool, why: &str) -> Result<bool> {
+    let value = flag(loader, d)?;
+    if value == asks {
+        loader.no_effect(d, why);
+    }
+    Ok(value)
 }
 
 fn keepalive_timeout(_: &mut Loader<'_>, d: &Directive) -> Result<(u64, Option<u64>)> {

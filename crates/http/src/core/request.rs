@@ -267,7 +267,9 @@ impl Request {
 
     /// Says which request it was that a panic has ended.
     fn note_panic(&self) {
-        self.log_at(Level::Alert, format_args!("the connection is closed after a panic"));
+        if engine::panics::is_told() {
+            self.log_at(Level::Alert, format_args!("{}", super::witness::ENDED));
+        }
     }
 
     fn empty(server: Rc<Server>, http: Rc<Http>) -> Request {
@@ -637,12 +639,17 @@ impl Request {
 
     /// All bytes sent for this request.
     pub fn bytes_sent(&self) -> u64 {
+        self.payload_sent() + self.conn.stream.sent_framing()
+    }
+
+    /// Heads and body, without what frames of HTTP/2 add to it.
+    fn payload_sent(&self) -> u64 {
         self.conn.stream.sent().saturating_sub(self.sent_before)
     }
 
     /// The same without the head.
     pub fn body_bytes_sent(&self) -> u64 {
-        self.bytes_sent().saturating_sub(self.header_sent)
+        self.payload_sent().saturating_sub(self.header_sent)
     }
 
     /// The bytes of the request: head and body, as far as they were read.
@@ -661,6 +668,7 @@ impl Request {
         match self.response.status {
             0 if self.error_status > 0 => self.error_status,
             0 if self.line.version == 9 => 9,
+            _ if self.response.headless && self.conn.stream.stream().is_none() => 9,
             status => status,
         }
     }

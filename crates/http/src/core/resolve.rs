@@ -11,7 +11,7 @@ use upstream::{Resolver, Url};
 const PORT: u16 = 53;
 
 /// `resolver address … [valid=time] [ipv4=on|off] [ipv6=on|off] [status_zone=zone]`.
-pub fn resolver(_: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Resolver>>> {
+pub fn resolver(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Resolver>>> {
     let mut spec = ResolverSpec { servers: Vec::new(), valid_s: None, ipv4: true, ipv6: true };
     for word in &d.args {
         let invalid = || Error::at(word, format!("invalid parameter: {}", word.lossy()));
@@ -22,7 +22,12 @@ pub fn resolver(_: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Resolver>
             }
             Some((b"ipv4=", value)) => spec.ipv4 = switch(value).ok_or_else(invalid)?,
             Some((b"ipv6=", value)) => spec.ipv6 = switch(value).ok_or_else(invalid)?,
-            Some((b"status_zone=", value)) if !value.is_empty() => {}
+            Some((b"status_zone=", value)) if !value.is_empty() => {
+                loader.warn(
+                    d,
+                    Error::at(word, "\"status_zone\" has no effect: there are no figures of name servers yet"),
+                );
+            }
             Some((b"status_zone=", _)) => return Err(invalid()),
             _ => spec.servers.extend(servers(word)?),
         }

@@ -118,6 +118,7 @@ impl HttpRegex {
             Ok(true) => {}
             Err(error) => return Err(failed(r, subject, &error)),
         }
+        r.captures.serial = r.captures.serial.wrapping_add(1);
         r.captures.subject.clear();
         r.captures.subject.extend_from_slice(subject);
         for &(id, group) in &*self.names {
@@ -140,6 +141,8 @@ pub struct LastCaptures {
     pub pairs: Captures,
     /// What they are offsets of.
     pub subject: Vec<u8>,
+    /// Another one with each match.
+    serial: u32,
 }
 
 impl LastCaptures {
@@ -264,6 +267,10 @@ impl Session for Request {
 
     fn capture(&self, n: usize) -> Option<&[u8]> {
         self.captures.get(n)
+    }
+
+    fn captures_serial(&self) -> u32 {
+        self.captures.serial
     }
 }
 

@@ -1,7 +1,9 @@
 //! `autoindex`: what is in a folder, as a page or as data.
 //!
 //! What differs from nginx: names that are UTF-8 are measured in characters whatever the charset is, so none is cut in
-//! the middle of a character.
+//! the middle of a character; `autoindex_format styled` is ours.
+
+mod styled;
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -33,8 +35,10 @@ pub struct Autoindex;
 /// The forms of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// A page.
+    /// nginx's page.
     Html,
+    /// A page made for reading.
+    Styled,
     /// JSON.
     Json,
     /// A call of the function that the argument `callback` names, else JSON.
@@ -50,10 +54,13 @@ conf::table! {
     /// Whether a folder without an index is listed.
     "autoindex" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) autoindex: bool = false;
-    /// The form of the list.
+    /// The form of the list: `html` is nginx's plain page, `json`, `jsonp` and `xml` are data. `styled`, which nginx doesn't
+    /// have, is a page for readers: UTF-8, for narrow and wide screens, light and dark, without scripts; folders first, then
+    /// names whatever their case. `autoindex_exact_size` and `autoindex_localtime` hold for both pages.
     "autoindex_format" in EVERYWHERE, Args::exactly(1), default "html",
         scalar(one_of(&[
-            ("html", Format::Html), ("json", Format::Json), ("jsonp", Format::Jsonp), ("xml", Format::Xml),
+            ("html", Format::Html), ("styled", Format::Styled), ("json", Format::Json), ("jsonp", Format::Jsonp),
+            ("xml", Format::Xml),
         ])) autoindex_format: Format = Format::Html;
     /// Whether a page gives times in the local zone rather than UTC.
     "autoindex_localtime" in EVERYWHERE, Args::FLAG, default "off",
@@ -102,11 +109,13 @@ impl Handler for Lister {
         };
         let text = match format {
             Format::Html => page(&self.0, &r.uri, &entries),
+            Format::Styled => styled::page(&self.0, &r.uri, entries),
             Format::Xml => xml(&entries),
             Format::Json | Format::Jsonp => json(callback.as_deref(), &entries),
         };
         let (content_type, charset) = match format {
             Format::Html => ("text/html", None),
+            Format::Styled => ("text/html", Some("utf-8")),
             Format::Xml => ("text/xml", Some("utf-8")),
             Format::Json | Format::Jsonp if callback.is_none() => ("application/json", None),
             Format::Json | Format::Jsonp => ("application/javascript", None),
@@ -236,8 +245,13 @@ fn entry(name: Vec<u8>, meta: &Metadata) -> Entry {
 /// How many characters of a name a page shows.
 const NAME_LEN: usize = 50;
 
+/// In which zone a page gives times.
+fn zone(conf: &AutoindexConf) -> TimeZone {
+    if conf.autoindex_localtime { TimeZone::system() } else { TimeZone::UTC }
+}
+
 fn page(conf: &AutoindexConf, uri: &[u8], entries: &[Entry]) -> Vec<u8> {
-    let zone = if conf.autoindex_localtime { TimeZone::system() } else { TimeZone::UTC };
+    let zone = zone(conf);
     let mut out = Vec::with_capacity(256 + entries.len() * 160);
     out.extend_from_slice(b"<html>\r\n<head><title>Index of ");
     escape_html(uri, &mut out);

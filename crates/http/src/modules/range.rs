@@ -45,10 +45,9 @@ impl HeaderFilter for Range {
         let Some(length) = response.content_length else { return Ok(()) };
         match asked_for(r, length) {
             Ranges::Ignore => {
-                let response = &mut r.response;
-                if response.headers.find("Accept-Ranges").is_none() {
-                    response.headers.push_static("Accept-Ranges", Bytes::from_static(b"bytes"));
-                }
+                // What a backend's X-Accel-Redirect brought along doesn't speak of this body.
+                r.response.headers.remove("Accept-Ranges");
+                r.response.headers.push_static("Accept-Ranges", Bytes::from_static(b"bytes"));
             }
             Ranges::Unsatisfiable => {
                 let value = format!("bytes */{length}").into_bytes();

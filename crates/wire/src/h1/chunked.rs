@@ -16,8 +16,6 @@ pub enum ChunkedError {
     Invalid,
     /// A chunk size of 2⁵⁹ or more.
     TooLargeChunk,
-    /// Extensions longer than [`ChunkedDecoder::MAX_EXTENSION`] bytes.
-    TooLongExtension,
     /// Trailers longer than the limit of the decoder.
     TooLongTrailer,
 }
@@ -27,7 +25,6 @@ impl fmt::Display for ChunkedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             ChunkedError::Invalid | ChunkedError::TooLargeChunk => "invalid chunked body",
-            ChunkedError::TooLongExtension => "too long chunk extension",
             ChunkedError::TooLongTrailer => "too long trailer",
         })
     }
@@ -50,12 +47,9 @@ pub struct ChunkedDecoder {
     state: State,
     /// Size of the chunk being read, then what is left of it.
     size: u64,
-    /// Bytes of the extension so far.
-    extension: usize,
     trailers: Vec<u8>,
-    max_trailers: usize,
-    /// Extensions and trailers are dropped, however long they are.
-    drops: bool,
+    /// `None`: they are skipped, however long they are.
+    max_trailers: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,24 +70,11 @@ enum State {
     Done,
 }
 
-impl Default for ChunkedDecoder {
-    fn default() -> ChunkedDecoder {
-        ChunkedDecoder::new(8192)
-    }
-}
-
 impl ChunkedDecoder {
-    /// The longest extension of one chunk.
-    pub const MAX_EXTENSION: usize = 8192;
-
-    /// A decoder at the start of a body, whose trailers may take `max_trailers` bytes.
-    pub fn new(max_trailers: usize) -> ChunkedDecoder {
-        ChunkedDecoder { state: State::Start, size: 0, extension: 0, trailers: Vec::new(), max_trailers, drops: false }
-    }
-
-    /// A decoder that drops trailers. Since neither they nor extensions take memory, they have no bound.
-    pub fn dropping() -> ChunkedDecoder {
-        ChunkedDecoder { drops: true, ..ChunkedDecoder::new(0) }
+    /// A decoder at the start of a body, whose trailers may take `max_trailers` bytes. Without a number they are skipped as
+    /// they come, as extensions are, and may have any length.
+    pub fn new(max_trailers: Option<usize>) -> ChunkedDecoder {
+        ChunkedDecoder { state: State::Start, size: 0, trailers: Vec::new(), max_trailers }
     }
 
     /// How many bytes of the current chunk are still to come, once its size is known.
@@ -166,7 +147,6 @@ impl ChunkedDecoder {
         self.state = match (self.state, byte) {
             (State::Start, byte) => {
                 self.size = u64::from(hex(byte).ok_or(ChunkedError::Invalid)?);
-                self.extension = 0;
                 State::Size
             }
             (State::Size, _) if self.size > MAX_SIZE => return Err(ChunkedError::TooLargeChunk),
@@ -179,13 +159,8 @@ impl ChunkedDecoder {
             }
             (State::Extension, b'\r') => State::SizeLf,
             (State::Extension, b'\n') => return Err(ChunkedError::Invalid),
-            (State::Extension, _) => {
-                self.extension = self.extension.saturating_add(1);
-                if self.extension > ChunkedDecoder::MAX_EXTENSION && !self.drops {
-                    return Err(ChunkedError::TooLongExtension);
-                }
-                State::Extension
-            }
+            // Skipped as it comes, so that it may have any length.
+            (State::Extension, _) => State::Extension,
             (State::SizeLf, b'\n') if self.size == 0 => State::Trailer,
             (State::SizeLf, b'\n') => State::Data,
             (State::DataCr, b'\r') => State::DataLf,
@@ -213,10 +188,8 @@ impl ChunkedDecoder {
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Result<(), ChunkedError> {
-        if self.drops {
-            return Ok(());
-        }
-        if self.trailers.len() + bytes.len() > self.max_trailers {
+        let Some(max) = self.max_trailers else { return Ok(()) };
+        if self.trailers.len() + bytes.len() > max {
             return Err(ChunkedError::TooLongTrailer);
         }
         self.trailers.extend_from_slice(bytes);
@@ -245,7 +218,7 @@ mod tests {
     use super::*;
 
     fn decode(input: &[u8], split: usize) -> String {
-        let (mut decoder, mut body) = (ChunkedDecoder::new(20), Vec::new());
+        let (mut decoder, mut body) = (ChunkedDecoder::new(Some(20)), Vec::new());
         for mut piece in [&input[..split], &input[split..]] {
             loop {
                 match decoder.step(piece) {
@@ -308,28 +281,31 @@ mod tests {
                 assert_eq!(decode(input.as_bytes(), split), expect, "{input:?} at {split}");
             }
         }
-        let long = format!("5;{}\r\n", "a".repeat(9000));
-        assert_eq!(decode(long.as_bytes(), 0), "TooLongExtension");
     }
 
     #[test]
-    fn what_is_dropped_has_no_bound() {
-        let (long, line) = ("a".repeat(100_000), "A: b\r\n".repeat(20_000));
-        let body = format!("5;{long}\r\nhello\r\n0;{long}\r\nA: {long}\r\n{line}\r\nGET");
-        let (mut decoder, mut input, mut data) = (ChunkedDecoder::dropping(), body.as_bytes(), Vec::new());
-        while !decoder.is_done() {
-            let (used, event) = decoder.step(input).expect("a body");
-            if let ChunkEvent::Data(range) = event {
-                data.extend_from_slice(&input[range]);
-            }
-            input = &input[used..];
+    fn what_is_skipped_has_no_bound() {
+        let (extension, trailer) = ("a".repeat(100_000), "b".repeat(100_000));
+        let body = format!("5;{extension}\r\nhello\r\n0;{extension}\r\nX: {trailer}\r\nY: z\r\n\r\n");
+        for (max, expect) in [(None, Ok(0)), (Some(200_000), Ok(2)), (Some(1000), Err(ChunkedError::TooLongTrailer))] {
+            let (mut decoder, mut rest, mut data) = (ChunkedDecoder::new(max), body.as_bytes(), Vec::new());
+            let end = loop {
+                match decoder.step(rest) {
+                    Err(error) => break Err(error),
+                    Ok((used, ChunkEvent::Data(range))) => {
+                        data.extend_from_slice(&rest[range]);
+                        rest = &rest[used..];
+                    }
+                    Ok(_) => break Ok(decoder.parse_trailers(true, 10).map_or(0, |fields| fields.len())),
+                }
+            };
+            assert_eq!((end, &data[..]), (expect, &b"hello"[..]), "{max:?}");
         }
-        assert_eq!((&data[..], input, decoder.trailers()), (&b"hello"[..], &b"GET"[..], &b""[..]));
     }
 
     #[test]
     fn a_chunk_tells_how_much_is_left_of_it() {
-        let mut decoder = ChunkedDecoder::dropping();
+        let mut decoder = ChunkedDecoder::new(None);
         for (input, left) in
             [("1", 0), ("0", 0), ("\r", 16), ("\n", 16), ("abcd", 12), ("0123456789ab", 0), ("\r\n4;", 4)]
         {
@@ -344,7 +320,7 @@ mod tests {
             let mut out = Vec::new();
             chunk_head(len, &mut out);
             assert_eq!(out, format!("{len:x}\r\n").as_bytes());
-            let mut decoder = ChunkedDecoder::default();
+            let mut decoder = ChunkedDecoder::new(None);
             assert_eq!(decoder.step(&out), Ok((out.len(), ChunkEvent::More)));
             assert_eq!(decoder.size, len);
         }

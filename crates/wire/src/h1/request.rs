@@ -188,6 +188,13 @@ impl RequestHead {
         *self = RequestHead { headers, ignored, ..RequestHead::default() };
     }
 
+    /// Back to the method and the version: what nginx knows of a request of HTTP/2 whose path isn't valid.
+    pub fn keep_method(&mut self) {
+        let (method, method_id, version, protocol) = (self.method, self.method_id, self.version, self.protocol);
+        self.clear();
+        (self.method, self.method_id, self.version, self.protocol) = (method, method_id, version, protocol);
+    }
+
     /// The first header line of a known name.
     #[inline]
     pub fn find(&self, known: KnownHeader) -> Option<&HeaderSpan> {
@@ -297,7 +304,9 @@ impl RequestHead {
     /// Adds a header line, unless it is one to be ignored.
     pub(crate) fn add(&mut self, field: HeaderSpan, buf: &[u8], limits: &Limits) -> Result<(), RequestError> {
         if field.invalid && limits.ignore_invalid {
-            self.ignored.push(Span { end: field.value.end.max(field.name.end), ..field.name });
+            // As a line in HTTP/1, by its name in HTTP/2: as nginx logs them.
+            let end = if self.version < 2000 { field.value.end.max(field.name.end) } else { field.name.end };
+            self.ignored.push(Span { end, ..field.name });
             return Ok(());
         }
         if self.headers.len() >= limits.max_headers {
@@ -315,7 +324,7 @@ impl RequestHead {
             self.known |= known.bit();
             if known == KnownHeader::Host {
                 // A refused one is there too: logs show it.
-                let checked = self.add_host(field.value, buf);
+                let checked = self.set_host(field.value, buf);
                 self.headers.push(field);
                 return checked;
             }
@@ -324,7 +333,8 @@ impl RequestHead {
         Ok(())
     }
 
-    fn add_host(&mut self, value: Span, buf: &[u8]) -> Result<(), RequestError> {
+    /// Takes the host and port that a Host header, or `:authority`, asks for.
+    pub(crate) fn set_host(&mut self, value: Span, buf: &[u8]) -> Result<(), RequestError> {
         let host = scan_host(value.of(buf)).map_err(|_| RequestError::InvalidHost)?;
         self.header_host = Some(Span { end: value.start + host.len as u32, ..value });
         self.header_port = host.port;

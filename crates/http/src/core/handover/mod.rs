@@ -177,9 +177,11 @@ fn secure_state(parts: DetachedLayer) -> Option<(SecureState, Buf, Buf)> {
     let DetachedLayer { layer, input, unread, unsent, received, sent } = parts;
     let layer = layer.into_any().downcast::<ServerLayer>().ok()?;
     let mut out = Buf::empty();
-    let tls = layer.leave(&mut out)?.encode();
+    let (departed, mut rest) = layer.leave(&mut out)?;
+    let tls = departed.encode();
+    rest.extend_from_slice(&input);
     let unread = unread.map(|buf| buf.to_vec()).unwrap_or_default();
-    Some((SecureState { tls, received, sent, unread, unsent: flat(unsent) }, input, out))
+    Some((SecureState { tls, received, sent, unread, unsent: flat(unsent) }, rest, out))
 }
 
 /// What comes from another worker.
