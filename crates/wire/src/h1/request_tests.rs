@@ -208,7 +208,7 @@ fn limits_as_nginx_counts_them() {
     let many = |n: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X-Foo: b\r\n".repeat(n));
     let five = Limits { max_headers: 5, ..limits };
     assert!(show(many(4).as_bytes(), &five).starts_with("GET"));
-    assert_eq!(show(many(5).as_bytes(), &five), "400 client sent too many header lines");
+    assert_eq!(show(many(5).as_bytes(), &five), "494 client sent too many header lines");
     assert!(show(many(220).as_bytes(), &limits).starts_with("GET"));
     assert!(show(many(240).as_bytes(), &limits).starts_with("494"));
 }
