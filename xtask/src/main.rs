@@ -3,6 +3,7 @@
 
 mod bench;
 mod bench_cases;
+mod compare;
 mod compat;
 mod configurations;
 mod docs;
@@ -29,6 +30,7 @@ usage: cargo xtask TASK [options]
   docs [--check]           writes docs/directives from the program's own tables
   compat [--missing]       which directives, variables and options of nginx there are
   compat FOLDER            which configurations of a folder load, and what is missing in the others
+  compare BINARY           the end-to-end tests against an nginx: what fails there is a decision
   nginx-tests DIR [names]  runs a checkout of nginx's public test suite
 
 cargo xtask TASK --help tells more.
@@ -37,13 +39,14 @@ cargo xtask TASK --help tells more.
 /// A task: its name, what `--help` prints of it, and what it does.
 type Task = (&'static str, &'static str, fn(&[String]) -> Outcome);
 
-const TASKS: [Task; 7] = [
+const TASKS: [Task; 8] = [
     ("test", test::HELP, test::run),
     ("bench", bench::HELP, bench::run),
     ("lossless", lossless::HELP, lossless::run),
     ("tidy", tidy::HELP, tidy::run),
     ("docs", docs::HELP, docs::run),
     ("compat", compat::HELP, compat::run),
+    ("compare", compare::HELP, compare::run),
     ("nginx-tests", nginx_tests::HELP, nginx_tests::run),
 ];
 

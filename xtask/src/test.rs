@@ -110,7 +110,7 @@ fn models() -> Outcome {
 }
 
 /// Installs what is missing, where that is possible; tests that miss a program say so themselves.
-fn install() {
+pub fn install() {
     let missing: Vec<_> = NEEDS.iter().filter(|(f, _)| !std::path::Path::new(f).exists()).map(|(_, p)| *p).collect();
     if missing.is_empty() || tools::find("apt-get").is_none() || !rustix::process::geteuid().is_root() {
         return;
@@ -144,13 +144,18 @@ fn step(title: &str, action: impl FnOnce() -> Outcome) -> Count {
 
 /// Runs tests by nextest where it is installed, else by cargo itself, and counts them.
 fn tests(title: &str, arguments: &[&str], method: Option<&str>) -> Count {
-    let mut command = if has_nextest() {
-        cargo(["nextest", "run", "--no-fail-fast", "--no-tests", "pass", "--status-level", "fail"])
-    } else {
-        cargo(["test", "--no-fail-fast"])
-    };
+    let mut command = tests_command(&["--status-level", "fail"]);
     command.args(arguments).envs(method.map(|m| ("TIDEGATE_USE", m)));
     listen_to(title, command)
+}
+
+/// A command that runs tests: nextest with these options, or cargo itself.
+pub fn tests_command(nextest: &[&str]) -> Command {
+    if has_nextest() {
+        cargo([&["nextest", "run", "--no-fail-fast", "--no-tests", "pass"], nextest].concat())
+    } else {
+        cargo(["test", "--no-fail-fast"])
+    }
 }
 
 fn has_nextest() -> bool {
@@ -158,35 +163,34 @@ fn has_nextest() -> bool {
 }
 
 /// Runs a test command as a step, and counts its tests.
-fn listen_to(title: &str, mut command: Command) -> Count {
+fn listen_to(title: &str, command: Command) -> Count {
     println!("== {title}");
     let begun = Instant::now();
-    command.env("CARGO_TERM_COLOR", "never");
-    let (count, good) = listen(command);
+    let mut count = Count::default();
+    let good = listen(command, |line| {
+        if let Some(found) = summary(line) {
+            count.add(found);
+        } else if !is_noise(line) {
+            println!("{line}");
+        }
+    });
     println!("   {title}: {} passed, {} failed, {:.0} s", count.passed, count.failed, begun.elapsed().as_secs_f64());
     // What doesn't compile, or dies, fails even if no test says so.
     Count { failed: count.failed.max(u64::from(!good)), ..count }
 }
 
-/// Runs a command, shows what it prints except what passed, and adds up its counts.
-fn listen(mut command: Command) -> (Count, bool) {
+/// Runs a command, and passes on each line that it prints; whether it ended well.
+pub fn listen(mut command: Command, mut each: impl FnMut(&str)) -> bool {
+    command.env("CARGO_TERM_COLOR", "never");
     // Both streams through one pipe, in their order.
-    let Ok((reader, writer)) = std::io::pipe() else { return (Count::default(), false) };
-    let Ok(copy) = writer.try_clone() else { return (Count::default(), false) };
+    let Ok((reader, writer)) = std::io::pipe() else { return false };
+    let Ok(copy) = writer.try_clone() else { return false };
     let child = command.stdin(Stdio::null()).stdout(writer).stderr(copy).spawn();
     // The command holds the pipe's writing ends; without it the pipe closes when the child ends.
     drop(command);
-    let Ok(mut child) = child else { return (Count::default(), false) };
-    let mut count = Count::default();
-    for line in BufReader::new(reader).lines().map_while(Result::ok) {
-        if let Some(found) = summary(&line) {
-            count.add(found);
-        } else if !is_noise(&line) {
-            println!("{line}");
-        }
-    }
-    let good = child.wait().is_ok_and(|s| s.success());
-    (count, good)
+    let Ok(mut child) = child else { return false };
+    BufReader::new(reader).lines().map_while(Result::ok).for_each(|line| each(&line));
+    child.wait().is_ok_and(|s| s.success())
 }
 
 /// The counts in a closing line of cargo test or of nextest.

@@ -50,6 +50,7 @@ pub fn run(arguments: &[String]) -> Outcome {
     let sources = sources()?;
     let mut faults = imports()?;
     faults.extend(banned(&sources));
+    faults.extend(crate::compare::faults()?);
     let unsafe_sites = count_unsafe(&sources, &mut faults);
     let sizes = sizes(&sources);
     if options.has("--write") {
