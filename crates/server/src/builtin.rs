@@ -252,7 +252,7 @@ mod tests {
     fn a_port_in_use() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = taken.local_addr().expect("an address").to_string();
-        let error = address(Some(&at)).err().expect("it is in use");
+        let error = address(Some(&at)).expect_err("it is in use");
         assert!(error.starts_with(&format!("bind() to {at} failed (98: Address already in use)")), "{error}");
     }
 
