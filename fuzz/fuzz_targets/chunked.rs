@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use wire::h1::{ChunkEvent, ChunkedDecoder, ChunkedError};
 
 fn decode(pieces: [&[u8]; 2]) -> (Vec<u8>, Result<bool, ChunkedError>, Vec<u8>) {
-    let (mut decoder, mut body) = (ChunkedDecoder::new(256), Vec::new());
+    let (mut decoder, mut body) = (ChunkedDecoder::new(Some(256)), Vec::new());
     for mut piece in pieces {
         loop {
             match decoder.step(piece) {

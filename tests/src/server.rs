@@ -19,10 +19,16 @@ pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("TIDEGATE_BINARY") {
         return PathBuf::from(path);
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand inside the workspace");
-    let builds = ["release", "quick", "debug"].map(|profile| root.join("target").join(profile).join("tidegate"));
+    let builds = ["release", "quick", "debug"].map(|profile| target().join(profile).join("tidegate"));
     let newest = builds.into_iter().filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path))).max();
     newest.map(|(_, path)| path).expect("the program is built: cargo build --release")
+}
+
+/// Where cargo builds, `target` or elsewhere: this test is in `debug/deps` there, a program of the tests in `debug`.
+pub fn target() -> PathBuf {
+    let program = std::env::current_exe().expect("a program knows its path");
+    let profile = program.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
+    profile.and_then(Path::parent).expect("cargo built this program").to_path_buf()
 }
 
 /// A port of 127.0.0.1 that nobody else takes while the returned socket lives: tests in other processes reserve the

@@ -50,7 +50,8 @@ fn server() -> Server {
     http2(
         "limit_req_zone $binary_remote_addr zone=slow:1m rate=1r/m; keepalive_requests 1000000;
          server { listen 127.0.0.1:%%PORT%%HTTP2; ON; root %%DIR%%/www; client_max_body_size 100m;
-            location /slow { limit_req zone=slow burst=1000; } }
+            location /slow { limit_req zone=slow burst=1000; }
+            location /stalled/ { alias %%DIR%%/www/; send_timeout 1s; } }
          server { listen 127.0.0.1:%%PORT_other%%; root %%DIR%%/www; }",
     )
     .file("www/small", "ok")
@@ -235,6 +236,37 @@ fn tiny_parts() {
             while sent.elapsed() < Duration::from_micros(50) {}
         }
         done
+    });
+}
+
+/// Heads of very many fields that are nearly nothing: one byte each, after the first.
+#[test]
+fn tiny_fields() {
+    let server = server();
+    let block = [request(GET, "/small"), vec![0x40, 1, b'x', 0], vec![0xbe; 65_000]].concat();
+    let done = attack("heads of 65,000 fields", &server, 8 * MIB, || {
+        flood(server.port(), 1, |part| frame(HEADERS, 5, 2 * part + 1, &block))
+    });
+    assert_stopped(&done);
+}
+
+/// As many of them as a head may have, on all streams that there may be, and windows that stay closed: what waits is bounded,
+/// and given up when nothing moves.
+#[test]
+fn tiny_fields_and_closed_windows() {
+    let server = server();
+    let block = [request(GET, "/stalled/big"), vec![0x40, 1, b'x', 0], vec![0xbe; 990]].concat();
+    attack("heads of 1000 fields, windows closed", &server, 64 * MIB, || {
+        let mut clients: Vec<_> = (0..10).map(|_| Raw::with(server.port(), &[(4, 0)])).collect();
+        for client in &mut clients {
+            client.send(&(0..100).flat_map(|n| frame(HEADERS, 5, 2 * n + 1, &block)).collect::<Vec<_>>());
+        }
+        let begun = Instant::now();
+        for client in &mut clients {
+            (0..100).for_each(|_| drop(client.until(RST_STREAM)));
+        }
+        assert!(begun.elapsed() < 10 * TIME, "streams are given up");
+        Done { count: 1000, connections: 10, ..Done::default() }
     });
 }
 

@@ -358,19 +358,30 @@ fn a_body_that_is_waited_for_and_not_wanted() {
 
 #[test]
 fn post_action() {
-    let server = Setup::http(
+    let mut server = Setup::http(
         "log_format after '$request $uri $status $body_bytes_sent';
          server { listen 127.0.0.1:%%PORT%%; access_log after.log after; keepalive_timeout 5s;
             location / { post_action /after?x; return 200 shown; }
+            location /denied { post_action @named; return 403; }
+            location /again { post_action /again; return 201 shown; }
+            location @named { return 200 hidden; }
             location /after { return 404 hidden; } }",
     )
     .start();
     let mut c = server.connect();
     assert_eq!(c.get("/1", "").text(), "shown");
     assert_eq!(c.get("/2", "").text(), "shown");
-    std::thread::sleep(Duration::from_millis(100));
-    let log = server.read("after.log");
-    assert_eq!(log, "GET /1 HTTP/1.1 /after 200 5\nGET /2 HTTP/1.1 /after 200 5\n");
+    assert_eq!(c.get("/denied", "").status, 403);
+    assert_eq!(c.get("/again", "").status, 201);
+    let log = server.read_until("after.log", "GET /again");
+    let lines: Vec<_> = log.lines().map(|line| line.trim_end_matches(|c: char| c.is_ascii_digit())).collect();
+    let expect = [
+        "GET /1 HTTP/1.1 /after?x 404 ",
+        "GET /2 HTTP/1.1 /after?x 404 ",
+        "GET /denied HTTP/1.1 /denied 403 ",
+        "GET /again HTTP/1.1 /again 500 ",
+    ];
+    assert_eq!(lines, expect);
 }
 
 #[test]

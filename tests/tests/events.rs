@@ -25,6 +25,7 @@ fn debug_connection() {
     server.quiet();
 }
 
+/// Differs from nginx: `select` and `poll` only if it was built with them
 #[test]
 fn too_many_connections_for_select() {
     let server = Setup::whole("events { use select; worker_connections 2000; } http { }").prepare();
@@ -62,6 +63,7 @@ fn who_closes_its_side_is_answered() {
     }
 }
 
+/// Differs from nginx: `worker_shutdown_timeout` closes what is left without a word
 #[test]
 fn worker_shutdown_timeout() {
     let slow = Backend::sockets(|_, _| std::thread::sleep(Duration::from_secs(5)));
@@ -91,7 +93,7 @@ fn workers_share_what_comes() {
         ["", "accept_mutex on; accept_mutex_delay 20ms;", "multi_accept on;", "accept_mutex on; multi_accept on;"]
     {
         let mut server = Setup::whole(&format!(
-            "daemon off; pid nginx.pid; worker_processes 3; events {{ worker_connections 64; {how} {} }}
+            "daemon off; pid nginx.pid; worker_processes 3; events {{ worker_connections 128; {how} {} }}
              http {{ access_log off; client_body_temp_path cb; proxy_temp_path pt;
                 server {{ listen 127.0.0.1:%%PORT%%; return 200 $pid; }} }}",
             use_line()
@@ -117,10 +119,12 @@ fn a_full_worker_steps_back() {
     ))
     .start();
     // Half a request each: none of them is idle.
-    let mut busy: Vec<Connection> = (0..50).map(|_| server.connect()).collect();
-    for c in &mut busy {
-        c.send("GET / HTTP/1.1\r\nHost: a\r\n");
-    }
+    let half = |_| {
+        let mut client = server.connect();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n");
+        client
+    };
+    let mut busy: Vec<Connection> = (0..50).map(half).collect();
     std::thread::sleep(Duration::from_millis(300));
     let mut by_worker = std::collections::BTreeMap::<String, usize>::new();
     for c in &mut busy {

@@ -14,12 +14,6 @@ use std::time::Duration;
 use e2e::{Connection, Folder, Picture, Setup, binary, chromium, picture};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Whether the program under test is Tidegate; the suite also runs against nginx, to check its expectations.
-fn ours() -> bool {
-    let out = Command::new(binary()).arg("-v").output().expect("the program starts");
-    String::from_utf8_lossy(&out.stderr).to_lowercase().contains("tidegate")
-}
-
 struct Foreground {
     child: Child,
     address: SocketAddr,
@@ -86,11 +80,9 @@ fn open_folder() -> Folder {
     folder
 }
 
+/// Not in nginx: without one it serves a welcome page
 #[test]
 fn welcome_and_folder() {
-    if !ours() {
-        return;
-    }
     let folder = open_folder();
     let welcome = Foreground::start(&[], &folder);
     let page = welcome.get("/");
@@ -136,11 +128,9 @@ fn welcome_and_folder() {
     site.stop();
 }
 
+/// Not in nginx: without one it serves a welcome page
 #[test]
 fn where_it_listens() {
-    if !ours() {
-        return;
-    }
     let folder = open_folder();
     folder.write("index.html", "here");
     let (port, reserved) = e2e::free_port();
@@ -170,11 +160,9 @@ fn where_it_listens() {
     sites.into_iter().for_each(Foreground::stop);
 }
 
+/// Not in nginx: without one it serves a welcome page
 #[test]
 fn words_that_are_no_folder() {
-    if !ours() {
-        return;
-    }
     let folder = open_folder();
     folder.write("nginx.conf", "events { }");
     folder.write("public/index.html", "x");
@@ -192,9 +180,10 @@ fn words_that_are_no_folder() {
     }
 }
 
+/// Not in nginx: without one it serves a welcome page
 #[test]
 fn workers_of_root_are_nobody() {
-    if !ours() || !rustix::process::geteuid().is_root() {
+    if !rustix::process::geteuid().is_root() {
         return;
     }
     let folder = open_folder();
@@ -238,9 +227,10 @@ fn fresh_machine(user: &str, prepare: &str, arguments: &str, ask: &str) -> Outpu
     command.stdin(Stdio::null()).output().expect("timeout is installed")
 }
 
+/// Not in nginx: without one it serves a welcome page
 #[test]
 fn first_start_on_a_fresh_machine() {
-    if !ours() || !rustix::process::geteuid().is_root() {
+    if !rustix::process::geteuid().is_root() {
         return;
     }
     let ask = "ip link set lo up
@@ -256,9 +246,10 @@ fn first_start_on_a_fresh_machine() {
     }
 }
 
+/// Not in nginx: without one it serves a welcome page
 #[test]
 fn folders_that_others_have_put_there() {
-    if !ours() || !rustix::process::geteuid().is_root() {
+    if !rustix::process::geteuid().is_root() {
         return;
     }
     let folder = "/tmp/tidegate-65534";
@@ -277,11 +268,9 @@ fn folders_that_others_have_put_there() {
 }
 
 /// The two pages as a browser shows them, on a narrow and on a wide screen, light and dark.
+/// Not in nginx: without one it serves a welcome page
 #[test]
 fn pictures() {
-    if !ours() {
-        return;
-    }
     let folder = open_folder();
     for name in ["public/docs/a.txt", "public/photo.jpg", "public/readme.md"] {
         folder.write(name, "x".repeat(2345));
@@ -315,11 +304,9 @@ fn pictures() {
     }
 }
 
+/// Not in nginx: --explain NAME
 #[test]
 fn explanations() {
-    if !ours() {
-        return;
-    }
     let run = |arguments: &[&str]| {
         let out = Command::new(binary()).args(arguments).output().expect("the program starts");
         (out.status.success(), String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
@@ -337,11 +324,9 @@ fn explanations() {
     }
 }
 
+/// Differs from nginx: reports all, each with the source line
 #[test]
 fn every_fault_at_once_with_its_place() {
-    if !ours() {
-        return;
-    }
     let folder = Folder::new();
     let text =
         "events { }\nhttp {\n    server {\n        lisen 80;\n        sendfile maybe;\n        root;\n    }\n}\n";
@@ -365,9 +350,6 @@ fn every_fault_at_once_with_its_place() {
 /// protocols beside newer ones (Debian's own file has them) and who sends a signal hear nothing.
 #[test]
 fn warnings() {
-    if !ours() {
-        return;
-    }
     let http =
         "ssl_protocols SSLv3 TLSv1 TLSv1.1 TLSv1.2 TLSv1.3; types_hash_max_size 2048; ssl_prefer_server_ciphers on;
         aio on; directio off; log_subrequest off; auth_delay 0; proxy_cache_convert_head on;
@@ -406,9 +388,6 @@ fn warnings() {
 
 #[test]
 fn personality() {
-    if !ours() {
-        return;
-    }
     let folder = Folder::new();
     let name = folder.path().join("nginx");
     fs::copy(binary(), &name).expect("a program can be copied");

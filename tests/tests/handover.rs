@@ -3,15 +3,10 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use e2e::{Backend, Connection, Setup, binary, echo_over_reloads, pattern};
+use e2e::{Backend, Connection, Setup, echo_over_reloads, pattern};
 
 const WHO: &str =
     "server { listen 127.0.0.1:%%PORT%%; location / { return 200 \"$connection $connection_requests\"; } }";
-
-/// Debian's nginx has nothing of all this.
-fn is_nginx() -> bool {
-    binary().ends_with("nginx")
-}
 
 /// A backend that answers every request by 101, and echoes what comes then.
 fn echo() -> Backend {
@@ -83,11 +78,9 @@ fn number(connection: &mut Connection) -> String {
     text.split(' ').next().expect("a number").to_string()
 }
 
+/// Not in nginx: both move to the new workers
 #[test]
 fn idle_connections_move() {
-    if is_nginx() {
-        return;
-    }
     let mut server = Setup::http(WHO).main("worker_processes 2; error_log error.log notice;").start();
     let mut connections: Vec<Connection> = (0..40).map(|_| server.connect()).collect();
     let numbers: Vec<String> = connections.iter_mut().map(number).collect();
@@ -104,11 +97,9 @@ fn idle_connections_move() {
     assert!(log.matches("connections handed over").count() >= 3, "{log}");
 }
 
+/// Not in nginx: both move to the new workers
 #[test]
 fn a_connection_moves_after_its_request() {
-    if is_nginx() {
-        return;
-    }
     let mut server = Setup::http(WHO).start();
     let mut busy = server.connect();
     let own = number(&mut busy);
@@ -126,11 +117,9 @@ fn a_connection_moves_after_its_request() {
     asks_again(&mut busy, &own, 3);
 }
 
+/// Not in nginx: both move to the new workers
 #[test]
 fn tunnels_move() {
-    if is_nginx() {
-        return;
-    }
     let backend = echo();
     let mut server = tunnels(&backend, "").main("worker_processes 2; error_log error.log notice;").start();
     let mut connections: Vec<Connection> = (0..20).map(|_| server.connect()).collect();
@@ -177,11 +166,9 @@ fn tunnels_move() {
     }
 }
 
+/// Not in nginx: both move to the new workers
 #[test]
 fn no_byte_is_lost_or_doubled() {
-    if is_nginx() {
-        return;
-    }
     let backend = echo();
     let mut server = tunnels(&backend, "").start();
     let tunnel = |_| {
@@ -193,11 +180,9 @@ fn no_byte_is_lost_or_doubled() {
     echo_over_reloads(&mut server, open, 24 << 20);
 }
 
+/// Not in nginx: both move to the new workers
 #[test]
 fn a_listener_that_is_gone() {
-    if is_nginx() {
-        return;
-    }
     let backend = echo();
     let method = std::env::var("TIDEGATE_USE").map(|method| format!("use {method};")).unwrap_or_default();
     let text = |listens: &str| {
@@ -235,11 +220,9 @@ fn a_listener_that_is_gone() {
     assert_eq!(kept.get("/", "").text(), "x");
 }
 
+/// Not in nginx: reload_handover off
 #[test]
 fn it_can_be_turned_off() {
-    if is_nginx() {
-        return;
-    }
     for directive in ["reload_handover off;", "worker_shutdown_timeout 60s;"] {
         turned_off(directive);
     }
@@ -262,11 +245,9 @@ fn turned_off(directive: &str) {
     server.wait(|s| s.children().iter().all(|p| !before.contains(p)), "the old worker's end");
 }
 
+/// Not in nginx: both move to the new workers
 #[test]
 fn old_workers_leave_at_once() {
-    if is_nginx() {
-        return;
-    }
     let backend = echo();
     let mut server =
         tunnels(&backend, "keepalive_timeout 600s;").main("worker_processes 2; error_log error.log notice;").start();
@@ -292,11 +273,9 @@ fn old_workers_leave_at_once() {
 }
 
 /// A successor with too few connections: idle ones are closed, tunnels stay where there is room for them.
+/// Not in nginx: both move to the new workers
 #[test]
 fn a_successor_that_is_full() {
-    if is_nginx() {
-        return;
-    }
     let backend = echo();
     let method = std::env::var("TIDEGATE_USE").map(|method| format!("use {method};")).unwrap_or_default();
     let text = |connections: usize| {
@@ -369,11 +348,9 @@ fn a_successor_at_its_limit_of_files() {
 }
 
 /// The worker is shut in (`sandbox on`), and more is under way than fits into a message.
+/// Not in nginx: `sandbox on` shuts workers in
 #[test]
 fn much_is_under_way() {
-    if is_nginx() {
-        return;
-    }
     // It answers what comes, but only later.
     let backend = Backend::sockets(|mut stream, _| {
         let mut buffer = vec![0; 65536];
@@ -409,11 +386,9 @@ fn a_stop_closes_as_ever() {
     assert!(stopping.join().expect("it stops cleanly").success());
 }
 
+/// Not in nginx: both move to the new workers
 #[test]
 fn facts_of_the_proxy_protocol_move() {
-    if is_nginx() {
-        return;
-    }
     let mut server = Setup::http(
         "server { listen 127.0.0.1:%%PORT_P%% proxy_protocol; listen 127.0.0.1:%%PORT%%;
          location / { return 200 \"$proxy_protocol_addr:$proxy_protocol_port\"; } }",
@@ -430,11 +405,9 @@ fn facts_of_the_proxy_protocol_move() {
     assert_eq!(silent.get("/", "").text(), "192.0.2.3:1003");
 }
 
+/// Not in nginx: both move to the new workers
 #[test]
 fn timeouts_go_on() {
-    if is_nginx() {
-        return;
-    }
     let backend = echo();
     let mut server = tunnels(&backend, "keepalive_timeout 1500ms; proxy_read_timeout 1500ms;").start();
     let (mut idle, mut tunnel) = (server.connect(), server.connect());

@@ -3,13 +3,8 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use e2e::{Backend, Connection, Server, Setup, binary, curl};
+use e2e::{Backend, Connection, Server, Setup, curl};
 use e2e::{EC, certificate, echo_over_reloads, openssl, secure};
-
-/// Debian's nginx has nothing of all this.
-fn is_nginx() -> bool {
-    binary().ends_with("nginx")
-}
 
 /// A server that tells what it knows of a connection, with tunnels to a backend below `/ws`.
 fn setup(backend: &Backend, more: &str) -> Setup {
@@ -86,11 +81,9 @@ const KINDS: [&[&str]; 6] = [
     &["-tls1_2", "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305"],
 ];
 
+/// Not in nginx: under TLS, their keys
 #[test]
 fn idle_connections_move() {
-    if is_nginx() {
-        return;
-    }
     let setup = setup(&echo(), "ssl_verify_client optional_no_ca;").file("big", vec![b'x'; 300_000]);
     certificate(setup.folder(), "client", EC);
     let path = |name: &str| setup.folder().path().join(name).display().to_string();
@@ -131,11 +124,9 @@ fn idle_connections_move() {
     assert!(!log.contains("[alert]") && !log.contains("[error]") && !closed, "{log}");
 }
 
+/// Not in nginx: under TLS, their keys
 #[test]
 fn tunnels_move() {
-    if is_nginx() {
-        return;
-    }
     let backend = echo();
     let mut server = setup(&backend, "").start();
     let mut all: Vec<Connection> = KINDS.iter().map(|kind| connect(&server, kind)).collect();
@@ -151,11 +142,9 @@ fn tunnels_move() {
     assert_eq!(backend.connections(), KINDS.len());
 }
 
+/// Not in nginx: under TLS, their keys
 #[test]
 fn no_byte_is_lost_or_doubled() {
-    if is_nginx() {
-        return;
-    }
     // Nothing of it needs more than a worker that is shut in may do.
     let mut server = setup(&echo(), "").main("sandbox on;").start();
     let tunnel = |kind: &&[&str]| {
@@ -168,11 +157,9 @@ fn no_byte_is_lost_or_doubled() {
 }
 
 /// What a new configuration wouldn't take any more is closed, and comes back as a new connection.
+/// Not in nginx: under TLS, their keys
 #[test]
 fn other_settings() {
-    if is_nginx() {
-        return;
-    }
     let method = std::env::var("TIDEGATE_USE").map(|method| format!("use {method};")).unwrap_or_default();
     let text = |ssl: &str, more: &str| {
         format!(
@@ -220,11 +207,9 @@ fn other_settings() {
     }
 }
 
+/// Not in nginx: reload_handover off
 #[test]
 fn it_can_be_turned_off() {
-    if is_nginx() {
-        return;
-    }
     let backend = echo();
     let mut server = setup(&backend, "").main("reload_handover off;").start();
     let (mut idle, mut tunnel) = (connect(&server, &[]), connect(&server, &[]));
@@ -241,11 +226,9 @@ fn it_can_be_turned_off() {
 }
 
 /// curl, which knows when a connection was closed and how, reuses one over a reload.
+/// Not in nginx: under TLS, their keys
 #[test]
 fn curl_goes_on() {
-    if is_nginx() {
-        return;
-    }
     let mut server = setup(&echo(), "").start();
     let port = server.port();
     let (resolve, url) = (format!("one.test:{port}:127.0.0.1"), format!("https://one.test:{port}/number"));

@@ -24,6 +24,41 @@ fn add_header() {
 }
 
 #[test]
+fn trailers_that_come_to_nothing() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; root %%DIR%%; set $none '';
+            location / { add_trailer X-T ''; }
+            location /variable/ { add_trailer X-T $none; add_trailer X-U u; }
+            location /gone { add_trailer X-T ''; return 404 gone; }
+            location /always { add_trailer X-T '' always; return 404 gone; }
+            location /moved { add_trailer X-T ''; return 302 /x; }
+            location /none { add_trailer X-T ''; return 204; }
+            location /whole { add_trailer X-T ''; chunked_transfer_encoding off; return 200 whole; }
+        }",
+    )
+    .file("f", "0123456789")
+    .file("variable/f", "0123456789")
+    .start();
+    for (target, fields, chunked, end) in [
+        ("/f", "", true, "a\r\n0123456789\r\n0\r\n\r\n"),
+        ("/f", "Range: bytes=1-2\r\n", true, "2\r\n12\r\n0\r\n\r\n"),
+        ("/variable/f", "", true, "0\r\nX-U: u\r\n\r\n"),
+        ("/gone", "", false, "\r\n\r\ngone"),
+        ("/always", "", true, "4\r\ngone\r\n0\r\n\r\n"),
+        ("/moved", "", true, "0\r\n\r\n"),
+        ("/none", "", false, "\r\n\r\n"),
+        ("/whole", "", false, "\r\n\r\nwhole"),
+    ] {
+        let mut connection = server.connect();
+        connection.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{fields}\r\n"));
+        let raw = String::from_utf8_lossy(&connection.rest()).into_owned();
+        assert!(raw.ends_with(end), "{target}: {raw}");
+        assert_eq!(raw.contains("\r\nTransfer-Encoding: chunked\r\n"), chunked, "{target}: {raw}");
+        assert!(!chunked || !raw.contains("Content-Length"), "{target}: {raw}");
+    }
+}
+
+#[test]
 fn expires() {
     let server = Setup::http(
         "map $arg_e $dynamic { default off; long 10d; no epoch; }

@@ -197,6 +197,7 @@ fn trailers_and_early_ends() {
     assert!(frames.iter().any(|frame| frame.0 == DATA && frame.3 == b"ok"));
 }
 
+/// Differs from nginx: points for each frame that serves no request
 #[test]
 fn floods_end_the_connection() {
     let server = Setup::http("http2 on; server { listen 127.0.0.1:%%PORT%%; location / { return 200 ok; } }").start();

@@ -1,14 +1,10 @@
 //! Mutated requests of all kinds against the running server: none may kill it, hang it, or keep others from an answer.
 //!
-//! A run is reproducible: `TIDEGATE_SEED` (default 1) and the number of a request say what it was. 20,000 of them are
-//! part of every run; `TIDEGATE_MUTATIONS=1000000 cargo test -p e2e --test mutations` makes a long one.
+//! 20,000 of them are part of every run; `TIDEGATE_MUTATIONS=1000000 cargo test -p e2e --test mutations` makes a long one.
 
-use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
-
-use e2e::{Backend, Server, Setup};
+use e2e::Setup;
+use e2e::mutations::{backend, mutate, storm};
+use e2e::random::Random;
 
 /// Valid requests, which mutations start from.
 const CORPUS: &[&[u8]] = &[
@@ -112,127 +108,31 @@ const CONFIGURATION: &str = r#"
     }
 "#;
 
-/// Numbers that look random and are the same in every run (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % n.max(1) as u64) as usize
-    }
-
-    fn of<'a>(&mut self, list: &[&'a [u8]]) -> &'a [u8] {
-        list[self.below(list.len())]
-    }
-}
-
 /// Request number `n` of a run.
 fn request(seed: u64, n: u64) -> Vec<u8> {
-    let mut random = Random((seed << 40 ^ n).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    (0..4).for_each(|_| _ = random.below(2));
+    let mut random = Random::new(seed, n);
     let mut bytes = random.of(CORPUS).to_vec();
     for _ in 0..=random.below(5) {
-        mutate(&mut bytes, &mut random);
+        match random.below(40) {
+            // One request goes on as another one.
+            0..4 => {
+                let (other, at) = (random.of(CORPUS), random.below(bytes.len() + 1));
+                bytes.truncate(at);
+                bytes.extend_from_slice(&other[random.below(other.len())..]);
+            }
+            4 => {
+                let (byte, length) = (random.of(b"ab/%: \r\n"), random.of(&[900, 5000, 9000, 40_000]));
+                let at = random.below(bytes.len() + 1);
+                drop(bytes.splice(at..at, vec![byte; length]));
+            }
+            _ => mutate(&mut bytes, WORDS, &mut random),
+        }
     }
     bytes
 }
 
-fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
-    let at = random.below(bytes.len() + 1);
-    let end = at + random.below((bytes.len() - at).min(40) + 1);
-    match random.below(10) {
-        0 | 1 if at < bytes.len() => bytes[at] = random.below(256) as u8,
-        2 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-        3 => drop(bytes.drain(at..end)),
-        4 => bytes.extend_from_within(at..end),
-        5 => bytes.truncate(at),
-        6 => {
-            // One request goes on as another one.
-            let other = random.of(CORPUS);
-            bytes.truncate(at);
-            bytes.extend_from_slice(&other[random.below(other.len())..]);
-        }
-        7 if random.below(20) == 0 => {
-            let long = vec![b"ab/%: \r\n"[random.below(8)]; [900, 5000, 9000, 40_000][random.below(4)]];
-            drop(bytes.splice(at..at, long));
-        }
-        _ => drop(bytes.splice(at..at, random.of(WORDS).iter().copied())),
-    }
-}
-
-/// A connection that was sent a request, and has not been read yet.
-struct Sent {
-    n: u64,
-    stream: TcpStream,
-}
-
-fn send(port: u16, seed: u64, n: u64) -> Sent {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap_or_else(|e| panic!("connection {n}: {e}"));
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
-    let bytes = request(seed, n);
-    // Every third request comes in two parts.
-    let cut = if n.is_multiple_of(3) { bytes.len() / 2 } else { bytes.len() };
-    let sent = stream.write_all(&bytes[..cut]).and_then(|()| stream.write_all(&bytes[cut..]));
-    // A server that has refused the request may have closed the connection.
-    if sent.is_ok() && !n.is_multiple_of(1000) {
-        let _ = stream.shutdown(Shutdown::Write);
-    }
-    Sent { n, stream }
-}
-
-/// Reads until the server closes: it must, since nothing more comes.
-fn finish(mut sent: Sent, seed: u64) {
-    let mut buffer = [0; 16384];
-    loop {
-        match sent.stream.read(&mut buffer) {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                panic!("request {} (seed {seed}) hangs: {}", sent.n, request(seed, sent.n).escape_ascii());
-            }
-            Err(_) => return,
-        }
-    }
-}
-
-/// A backend that answers whatever it reads in one of several ways, some of them wrong.
-fn backend() -> Backend {
-    const ANSWERS: &[&[u8]] = &[
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: b\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-        b"HTTP/1.0 302 Found\r\nLocation: http://127.0.0.1/p/\r\n\r\n",
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n\x81\x02hi",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nshort",
-        b"HTTP/1.1 204 No Content\r\n\r\n",
-        b"HTTP/1.1 2",
-        b"",
-    ];
-    Backend::sockets(|mut stream, _| {
-        let mut buffer = [0; 16384];
-        while let Ok(n @ 1..) = stream.read(&mut buffer) {
-            let sum: usize = buffer[..n].iter().map(|b| usize::from(*b)).sum();
-            let answer = ANSWERS[if sum.is_multiple_of(3) { sum / 3 % ANSWERS.len() } else { 0 }];
-            if stream.write_all(answer).is_err() || answer != ANSWERS[0] {
-                return;
-            }
-        }
-    })
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
-}
-
-fn check_alive(server: &Server, n: u64) {
-    let response = server.get("/alive");
-    assert_eq!((response.status, response.text().as_str()), (200, "alive"), "after request {n}");
-}
-
 #[test]
 fn mutated_requests() {
-    let (count, seed) = (number("TIDEGATE_MUTATIONS", 20_000), number("TIDEGATE_SEED", 1));
     let backend = backend();
     let server = Setup::http(&CONFIGURATION.replace("BACKEND", &backend.port.to_string()))
         .file("index.html", "index")
@@ -240,19 +140,5 @@ fn mutated_requests() {
         .file("dir/index.html", "dir")
         .file("large.txt", "0123456789abcdef".repeat(6400))
         .start();
-    let workers = server.children();
-    let mut open = VecDeque::new();
-    for n in 0..count {
-        open.push_back(send(server.port(), seed, n));
-        if open.len() > 200 {
-            open.pop_front().into_iter().for_each(|sent| finish(sent, seed));
-        }
-        if n.is_multiple_of(500) {
-            check_alive(&server, n);
-        }
-    }
-    open.into_iter().for_each(|sent| finish(sent, seed));
-    check_alive(&server, count);
-    assert_eq!(server.children(), workers, "no worker was replaced");
-    assert!(!server.read("stderr").contains("panicked"), "{}", server.read("stderr"));
+    storm(&server, server.port(), server.port(), 20_000, request);
 }

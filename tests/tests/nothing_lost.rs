@@ -27,16 +27,19 @@ fn check_reload(report: Report) {
     assert_eq!(report.totals.all().closed_idle, 0, "{}", report.story());
 }
 
+/// Differs from nginx: both move to the new workers
 #[test]
 fn under_reloads() {
     check_reload(reloads(&Program::ours(), 10));
 }
 
+/// Differs from nginx: both move to the new workers
 #[test]
 fn under_a_storm_of_reloads() {
     check_reload(storm(&Program::ours(), 40));
 }
 
+/// Differs from nginx: in an upgrade, too, old workers close idle connections
 #[test]
 fn under_upgrades_and_rollbacks() {
     check_reload(upgrades(&Program::ours(), 2));
@@ -59,6 +62,7 @@ fn but_what_a_killed_worker_held() {
     assert_eq!(report.totals.all().of(Loss::Refused), 0, "{}", report.story());
 }
 
+/// Differs from nginx: the file of a unix socket that a crash has left
 #[test]
 fn while_the_master_is_dead() {
     let report = check(kill_master(&Program::ours(), 1));
@@ -66,12 +70,14 @@ fn while_the_master_is_dead() {
     assert!(report.notes.iter().any(|n| n.ends_with("kept it from starting 0 times")), "{}", report.story());
 }
 
+/// Differs from nginx: both move to the new workers
 #[test]
 fn when_the_number_of_workers_changes() {
     check_reload(worker_counts(&Program::ours(), 6, false));
     check_reload(worker_counts(&Program::ours(), 6, true));
 }
 
+/// Differs from nginx: `127.0.0.1:80` and `*:80` can't replace one another
 #[test]
 fn when_listeners_come_and_go() {
     check_reload(extra_listeners(&Program::ours(), 6));
@@ -83,6 +89,7 @@ fn of_the_masters_memory() {
     check(memory(&Program::ours(), 25));
 }
 
+/// Differs from nginx: both move to the new workers
 #[test]
 fn of_those_who_wait() {
     let report = check(crowd(&Program::ours(), 300, 30));

@@ -308,6 +308,7 @@ fn names_of_responders_come_late() {
 }
 
 /// Over a reload connections move to new workers, which ask no responder.
+/// Differs from nginx: both move to the new workers
 #[test]
 fn what_was_said_of_a_client_holds_over_a_reload() {
     let authority = Authority::new();
@@ -455,6 +456,7 @@ fn responses_are_fetched_and_stapled() {
     assert_eq!(lines, 2);
 }
 
+/// Differs from nginx: only one that the issuer has signed
 #[test]
 fn bad_responses_are_not_stapled() {
     let authority = Authority::new();

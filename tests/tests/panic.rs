@@ -1,25 +1,29 @@
 //! What an accident costs: a panic its connection, a crash those of its worker. The program under test is one with the
-//! feature `test-hooks`; if `TIDEGATE_BINARY` has it not, one is built.
+//! feature `test-hooks`; if `TIDEGATE_BINARY` is a Tidegate without it, one is built.
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use e2e::{Server, Setup, binary};
+use e2e::frames::{PING, Raw, frame};
+use e2e::sealed::{client, client_config, client_hello, connect, talk};
+use e2e::{EC, Server, Setup, binary, certificate};
 
-fn has_hooks(program: &Path) -> bool {
+fn lacks_hooks(program: &Path) -> bool {
     let directives = Command::new(program).arg("--dump-directives").output();
-    directives.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains("\ttest_hook\t"))
+    let directives = directives.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
+    directives.contains("\tlisten\t") && !directives.contains("\ttest_hook\t")
 }
 
 fn program() -> PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| if has_hooks(&binary()) { binary() } else { build() }).clone()
+    PROGRAM.get_or_init(|| if lacks_hooks(&binary()) { build() } else { binary() }).clone()
 }
 
 fn build() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand inside the workspace");
-    let target = root.join("target/test-hooks");
+    let target = e2e::target().join("test-hooks");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(root).args(["build", "-q", "-p", "tidegate", "--features", "test-hooks", "--target-dir"]);
     assert!(cargo.arg(&target).status().expect("cargo is there").success(), "the program is built");
@@ -38,11 +42,9 @@ fn start(more: &str) -> Server {
     server
 }
 
+/// Not in nginx: a panic costs the connection
 #[test]
 fn a_panic_costs_its_connection() {
-    if binary().ends_with("nginx") {
-        return;
-    }
     for more in ["", "sandbox on;"] {
         let mut server = start(more);
         let mut other = server.connect();
@@ -65,11 +67,9 @@ fn a_panic_costs_its_connection() {
     }
 }
 
+/// Not in nginx: a panic costs the connection
 #[test]
 fn a_crash_costs_the_connections_of_its_worker() {
-    if binary().ends_with("nginx") {
-        return;
-    }
     let mut server = start("");
     let text = server.read("nginx.conf").replace("worker_processes 1;", "worker_processes 2;");
     server.configure(&text);
@@ -87,4 +87,81 @@ fn a_crash_costs_the_connections_of_its_worker() {
     let kept = before.iter().filter(|pid| server.children().contains(pid)).count();
     assert_eq!(kept, 1, "the other worker is still there");
     assert!((0..20).all(|_| server.get("/").text() == "one"));
+}
+
+/// Where there is no request to tell of, client and server are told all the same.
+#[test]
+fn a_panic_without_a_request() {
+    if binary().ends_with("nginx") {
+        return;
+    }
+    let http =
+        "server { listen 127.0.0.1:%%PORT%% ssl; ssl_certificate %%DIR%%/one.crt; ssl_certificate_key %%DIR%%/one.key;
+            location / { return 200 one; } }
+        server { listen 127.0.0.1:%%PORT_b%%; http2 on; location / { return 200 two; } }";
+    let setup = Setup::http(http).program(program());
+    certificate(setup.folder(), "one", EC);
+    let mut server = setup.start();
+    server.quiet();
+    let (port, plain, workers) = (server.port(), server.port_of("PORT_b"), server.children());
+    // In the handshake, by the server's name.
+    let mut socket = connect(port);
+    socket.write_all(&client_hello(client(client_config(rustls::ALL_VERSIONS), "panic.test"))).expect("it listens");
+    let _ = socket.read_to_end(&mut Vec::new());
+    // Between two requests.
+    let (mut socket, mut sealer, _) = talk(port, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    socket.write_all(&sealer.seal(23, b"panic.test")).expect("it is open");
+    let _ = socket.read_to_end(&mut Vec::new());
+    // On a connection of HTTP/2.
+    let mut raw = Raw::on(plain);
+    raw.until(PING - 2);
+    raw.send(&frame(PING, 0, 0, b"12345678"));
+    raw.until(PING);
+    raw.send(&frame(0xfa, 0, 0, b"panic.test"));
+    while raw.receive().is_some() {}
+    server.wait(|s| s.read("error.log").matches("closed after a panic").count() == 3, "three lines");
+    let log = server.read("error.log");
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("closed after a panic")).collect();
+    for (line, port) in lines.iter().zip([port, port, plain]) {
+        let details = format!(", client: 127.0.0.1, server: 127.0.0.1:{port}");
+        assert!(line.contains("[alert]") && line.contains('*') && line.ends_with(&details), "{line}");
+    }
+    assert_eq!(server.children(), workers);
+    assert_eq!(talk(port, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").2.lines().last(), Some("one"));
+}
+
+/// Of many panics the log tells ten in a second, and how many there were beside.
+#[test]
+fn many_panics_do_not_fill_the_log() {
+    if binary().ends_with("nginx") {
+        return;
+    }
+    let mut server = start("");
+    let workers = server.children();
+    let start = std::time::Instant::now();
+    let mut count = 0;
+    while start.elapsed() < std::time::Duration::from_millis(1500) {
+        let mut unlucky = server.connect();
+        unlucky.send("GET /panic HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(unlucky.closed());
+        count += 1;
+    }
+    let left_out = |log: &str| {
+        let lines = log.lines().filter_map(|line| line.split_once(" panics more in a second"));
+        lines
+            .map(|(line, _)| line.rsplit(' ').next().and_then(|n| n.parse::<usize>().ok()).expect("a number"))
+            .sum::<usize>()
+    };
+    let told = |log: &str| log.matches("panic: test hook in ").count();
+    server.wait(
+        |s| {
+            let log = s.read("error.log");
+            told(&log) + left_out(&log) == count
+        },
+        "all of them",
+    );
+    let log = server.read("error.log");
+    assert!(told(&log) <= 10 * (start.elapsed().as_secs() as usize + 2) && told(&log) < count, "{log}");
+    assert_eq!(log.matches("closed after a panic").count(), told(&log));
+    assert_eq!((server.get("/").text().as_str(), server.children()), ("one", workers));
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use e2e::{Connection, Server, Setup, binary};
+use e2e::{Connection, Server, Setup};
 use rustix::process::Signal;
 
 fn whole(main: &str, http: &str) -> String {
@@ -23,21 +23,15 @@ fn site(listen: &str, text: &str) -> String {
     format!("server {{ listen {listen}; location / {{ return 200 {text}; }} }}")
 }
 
-fn is_nginx() -> bool {
-    binary().ends_with("nginx")
-}
-
 /// `-s reload`: whether it succeeded, and what it said.
 fn reload(server: &Server) -> (bool, String) {
     let out = server.command(&["-s", "reload"]);
     (out.status.success(), String::from_utf8_lossy(&out.stderr).into_owned())
 }
 
+/// Differs from nginx: it waits for the master's word
 #[test]
 fn the_outcome_is_told() {
-    if is_nginx() {
-        return;
-    }
     let mut server = Setup::whole(&whole("", &site("127.0.0.1:%%PORT%%", "one"))).start();
     server.quiet();
     server.configure(&whole("worker_processes 2;", &site("127.0.0.1:%%PORT%%", "two")));
@@ -54,11 +48,9 @@ fn the_outcome_is_told() {
     server.wait(|s| s.get("/").text() == "three", "the new workers' answers");
 }
 
+/// Differs from nginx: it waits for the master's word
 #[test]
 fn the_outcome_of_a_single_process_is_told() {
-    if is_nginx() {
-        return;
-    }
     let main = "master_process off;";
     let mut server = Setup::whole(&whole(main, &site("127.0.0.1:%%PORT%%", "one"))).start();
     server.quiet();
@@ -118,11 +110,9 @@ fn a_failed_reload_changes_nothing() {
     assert_eq!(server.get("/").text(), "two");
 }
 
+/// Differs from nginx: a `pid` file that can't be written on a reload
 #[test]
 fn a_pid_file_that_cannot_be_written_fails_the_reload() {
-    if is_nginx() {
-        return; // It writes another one after all and goes on.
-    }
     let http = site("127.0.0.1:%%PORT%%", "one");
     let mut server = Setup::whole(&whole("", &http)).start();
     server.quiet();
@@ -202,19 +192,15 @@ fn change_under_load(steps: &[(&str, &str)]) {
     load.end();
 }
 
+/// Differs from nginx: `127.0.0.1:80` and `*:80` can't replace one another
 #[test]
 fn overlapping_addresses_replace_one_another() {
-    if is_nginx() {
-        return; // "bind() to 0.0.0.0:80 failed (98: Address already in use)"
-    }
     change_under_load(&[("", "127.0.0.1:%%PORT%%"), ("worker_processes 2;", "%%PORT%%"), ("", "127.0.0.1:%%PORT%%")]);
 }
 
+/// Differs from nginx: connections in the queue of a listening socket that goes
 #[test]
 fn reuseport_queues_lose_nothing() {
-    if is_nginx() {
-        return; // The queues of sockets that go are lost.
-    }
     let listen = "127.0.0.1:%%PORT%% reuseport";
     change_under_load(&[
         ("worker_processes 4;", listen),
@@ -225,9 +211,6 @@ fn reuseport_queues_lose_nothing() {
 
 #[test]
 fn reuseport_comes_and_goes() {
-    if is_nginx() {
-        return;
-    }
     let (with, without) = ("127.0.0.1:%%PORT%% reuseport", "127.0.0.1:%%PORT%%");
     change_under_load(&[("worker_processes 2;", without), ("worker_processes 3;", with), ("", "%%PORT%%"), ("", with)]);
 }
@@ -250,13 +233,11 @@ fn listeners_come_and_go() {
     }
 }
 
+/// Differs from nginx: the file of a unix socket that a crash has left
 #[test]
 fn a_crash_leaves_nothing_in_the_way() {
     let http = site("127.0.0.1:%%PORT%%", "one") + &site("unix:%%DIR%%/s", "two");
     let mut server = Setup::whole(&whole("", &http)).start();
-    if is_nginx() {
-        return; // A socket's file is in its way.
-    }
     server.quiet();
     assert_eq!(server.get("/").text(), "one");
     let workers = server.children();
@@ -285,6 +266,7 @@ impl Drop for Daemon<'_> {
     }
 }
 
+/// Differs from nginx: the parent of a daemon exits before the pid file
 #[test]
 fn the_pid_file_is_there_when_the_command_returns() {
     let mut server =
@@ -304,14 +286,13 @@ fn the_pid_file_is_there_when_the_command_returns() {
     }
 }
 
+/// Differs from nginx: exits with 1 if the start fails later
 #[test]
 fn a_daemon_that_cannot_start_says_so() {
     let text = whole("", &site("127.0.0.1:%%PORT%%", "one")).replace("daemon off;", "daemon on;");
     let server = Setup::whole(&text.replace("pid nginx.pid", "pid none/nginx.pid")).prepare();
     let out = server.command(&[]);
     let said = String::from_utf8_lossy(&out.stderr);
-    if !is_nginx() {
-        assert!(!out.status.success(), "the daemon's failure is the command's");
-    }
+    assert!(!out.status.success(), "the daemon's failure is the command's");
     assert!(said.contains("none/nginx.pid\" failed (2: No such file or directory)"), "{said}");
 }

@@ -35,6 +35,7 @@ fn names_in_proxy_pass_are_looked_up() {
     }
 }
 
+/// Not in nginx: resolver … status_zone=
 #[test]
 fn faults_of_the_configuration() {
     for (directives, expect) in [

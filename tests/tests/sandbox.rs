@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use e2e::{Server, Setup, binary};
+use e2e::{Server, Setup};
 
 /// A line of a worker's status.
 fn status(server: &Server, name: &str) -> String {
@@ -16,9 +16,10 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Differs from nginx: workers of another user have none
 #[test]
 fn privileges_are_dropped() {
-    if binary().ends_with("nginx") || !is_root() {
+    if !is_root() {
         return;
     }
     let server = Setup::http("server { listen 127.0.0.1:%%PORT%%; return 200 one; }").start();
@@ -31,9 +32,10 @@ fn privileges_are_dropped() {
     assert!(!status(&server, "Gid").split_whitespace().any(|id| id == "0"));
 }
 
+/// Differs from nginx: workers of another user have none
 #[test]
 fn transparent_keeps_its_capability() {
-    if binary().ends_with("nginx") || !is_root() {
+    if !is_root() {
         return;
     }
     let server = Setup::http(
@@ -65,11 +67,9 @@ fn site(backend: u16) -> Setup {
         .public("site")
 }
 
+/// Not in nginx: `sandbox on` shuts workers in
 #[test]
 fn a_shut_in_worker_serves_what_the_configuration_names() {
-    if binary().ends_with("nginx") {
-        return;
-    }
     let large = "y".repeat(300_000);
     let answer = large.clone();
     let backend = e2e::Backend::start(move |_| e2e::Backend::ok(&answer));

@@ -164,6 +164,7 @@ fn application_server_with_websocket() {
     }
 }
 
+/// Not in nginx: also over HTTP/2 (RFC 8441)
 #[test]
 fn websocket_over_http2() {
     let Some(app) = App::start() else { return };

@@ -65,6 +65,43 @@ fn names_choose_servers_and_certificates() {
     assert!(refused.contains("unrecognized name"), "{refused}");
 }
 
+/// A name is shown as it was sent, and compared as names are; whose it is not doesn't bind its requests.
+#[test]
+fn names_as_they_were_sent() {
+    let setup = Setup::http(
+        "log_format seen $request_uri|$status|$ssl_server_name|$ssl_ciphers; access_log seen.log seen;
+        ssl_certificate %%DIR%%/one.crt; ssl_certificate_key %%DIR%%/one.key;
+        server { listen 127.0.0.1:%%PORT%% ssl; ssl_verify_client optional; ssl_client_certificate %%DIR%%/one.crt;
+            return 200 \"default\"; }
+        server { listen 127.0.0.1:%%PORT%% ssl; server_name one.test *.Wild.test;
+            ssl_verify_client optional; ssl_client_certificate %%DIR%%/one.crt; return 200 \"one\"; }",
+    );
+    certificate(setup.folder(), "one", EC);
+    let mut server = setup.start();
+    let mut expect = Vec::new();
+    for version in ["-tls1_2", "-tls1_3"] {
+        for (name, host, status) in [
+            ("One.Test", "one.test", 200),
+            ("one.test.", "ONE.test.", 200),
+            ("A.wild.TEST.", "a.Wild.test", 200),
+            ("one.test", "x", 421),
+            ("LocalHost", "x", 200),
+            ("localhost.", "localhost", 200),
+            ("other.test", "one.test", 200),
+        ] {
+            let request = format!("GET /{name} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            s_client(&server, &[version, "-servername", name, "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"], &request);
+            expect.push(format!("/{name}|{status}|{name}"));
+        }
+    }
+    server.wait(|s| s.read("seen.log").lines().count() == expect.len(), "the lines");
+    for (line, expect) in server.read("seen.log").lines().zip(&expect) {
+        let (seen, ciphers) = line.rsplit_once('|').expect("four parts");
+        assert_eq!(seen, expect);
+        assert!(ciphers.ends_with(":TLS_EMPTY_RENEGOTIATION_INFO_SCSV"), "{line}");
+    }
+}
+
 #[test]
 fn large_bodies_and_plain_requests() {
     let big: Vec<u8> = (0..5_000_000u32).map(|n| (n * 7 / 5) as u8).collect();
@@ -91,6 +128,7 @@ fn large_bodies_and_plain_requests() {
     assert!(String::from_utf8_lossy(&plain).contains("The plain HTTP request was sent to HTTPS port"));
 }
 
+/// Differs from nginx: they outlive reloads, follow from one another
 #[test]
 fn sessions_are_resumed_across_workers_and_reloads() {
     let setup = Setup::whole(
@@ -130,7 +168,7 @@ fn clients_have_certificates() {
             ssl_verify_client on; ssl_client_certificate %%DIR%%/ca.crt; location / { return 200 in; } }",
     )
     .file("index", "")
-    .file("ca.cnf", "[ca]\ndefault_ca=m\n[m]\ndatabase=index\ndefault_md=sha256\ndefault_crl_days=9\n");
+    .file("ca.cnf", CA);
     let dir = setup.folder().path().to_path_buf();
     certificate(setup.folder(), "one.test", EC);
     openssl(
@@ -198,6 +236,7 @@ fn clients_have_certificates() {
     assert!(log.contains("client SSL certificate verify error: (23:certificate revoked)"), "{log}");
 }
 
+/// Differs from nginx: of several trusted certificates
 #[test]
 fn backends_over_tls() {
     let setup = Setup::http(
@@ -243,6 +282,7 @@ fn slow_and_broken_handshakes_end() {
     assert_eq!(get(&server, "one.test", "/", &[]), "ok");
 }
 
+/// Differs from nginx: older protocols in a list are passed over
 #[test]
 fn faults_of_the_configuration() {
     let check = |directives: &str, expect: &str| {
@@ -294,6 +334,7 @@ fn keys_encrypted_with_3des() {
     }
 }
 
+/// Not in nginx: `ssl_key_log` is in the commercial edition only
 #[test]
 fn keys_and_schemes_are_told() {
     let setup = Setup::http(
@@ -304,9 +345,6 @@ fn keys_and_schemes_are_told() {
             location / { return 200 \"<$ssl_sigalg:$ssl_client_sigalg:$ssl_ech_status:$ssl_ech_outer_server_name>\"; } }",
     )
     .main("sandbox on;");
-    if e2e::binary().ends_with("nginx") {
-        return;
-    }
     certificate(setup.folder(), "one", EC);
     certificate(setup.folder(), "rsa", RSA);
     let mut server = setup.start();
@@ -343,3 +381,101 @@ fn keys_and_schemes_are_told() {
     s_client(&server, &[], CLOSE);
     server.wait(|_| keys(&log).len() >= 4, "keys in it");
 }
+
+/// Files as editors and other programs leave them, and keys of all kinds.
+#[test]
+fn files_in_all_shapes() {
+    let nginx = e2e::binary().ends_with("nginx");
+    let setup = Setup::http("%%CONF%%").file("index", "").file("ca.cnf", CA);
+    let dir = setup.folder().path().to_path_buf();
+    certificate(setup.folder(), "one", EC);
+    certificate(setup.folder(), "rsa", RSA);
+    certificate(setup.folder(), "pss", &["-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048"]);
+    openssl(&dir, &["ecparam", "-name", "prime256v1", "-genkey", "-out", "params.key"]);
+    openssl(&dir, &["req", "-x509", "-key", "params.key", "-out", "params.crt", "-days", "9", "-subj", "/CN=x"]);
+    openssl(&dir, &["ca", "-config", "ca.cnf", "-keyfile", "rsa.key", "-cert", "rsa.crt", "-gencrl", "-out", "crl"]);
+    let read = |name: &str| std::fs::read_to_string(dir.join(name)).expect("it is there");
+    let write = |name: &str, content: &str| std::fs::write(dir.join(name), content).expect("the folder is ours");
+    let (crt, key, crl, mark) = (read("one.crt"), read("one.key"), read("crl"), "\u{feff}");
+    let server = setup.prepare();
+    let check = |directives: &str, expect: &str| {
+        let directives = directives.replace("%%DIR%%", &dir.display().to_string());
+        let conf = format!(
+            "pid nginx.pid; events {{}} http {{ access_log off; client_body_temp_path cb; proxy_temp_path pt; server {{ listen 127.0.0.1:1 ssl; {directives} }} }}"
+        );
+        write("shape.conf", &conf);
+        let out = server.command(&["-t", "-c", "shape.conf"]);
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.success(), expect.is_empty(), "{directives}: {text}");
+        assert!(text.contains(expect), "{directives}: {text}");
+    };
+    let shapes = |text: &str| {
+        let crlf = text.replace('\n', "\r\n");
+        [
+            format!("{mark}{text}"),
+            format!("{mark}{crlf}"),
+            crlf,
+            format!("Bag Attributes\n    localKeyID: 01\n\n{text}and more: text\n"),
+            format!("{text}\0\u{1}garbage -----BEGIN"),
+            text.trim_end().to_owned(),
+            text.replace('\n', " \t\n"),
+        ]
+    };
+    for (crt, (key, crl)) in shapes(&crt).iter().zip(shapes(&key).iter().zip(&shapes(&crl))) {
+        write("s.crt", crt);
+        write("s.key", key);
+        write("s.crl", crl);
+        check(
+            "ssl_certificate %%DIR%%/s.crt; ssl_certificate_key %%DIR%%/s.key;
+            ssl_verify_client on; ssl_client_certificate %%DIR%%/s.crt; ssl_crl %%DIR%%/s.crl;
+            location / { proxy_pass https://127.0.0.1:1; proxy_ssl_verify on;
+                proxy_ssl_trusted_certificate %%DIR%%/s.crt; proxy_ssl_crl %%DIR%%/s.crl;
+                proxy_ssl_certificate %%DIR%%/s.crt; proxy_ssl_certificate_key %%DIR%%/s.key; }",
+            "",
+        );
+    }
+    let pair = "ssl_certificate %%DIR%%/s.crt; ssl_certificate_key %%DIR%%/s.key;";
+    // All in one file; a key behind its parameters; what follows the key is broken.
+    for (crt, key) in [
+        (format!("{crt}{key}"), format!("{key}{crt}")),
+        (read("params.crt"), read("params.key")),
+        (crt.clone(), format!("{key}-----BEGIN X-----\nabc")),
+        (crt.clone(), format!("{key}{}", read("rsa.key"))),
+        (crt.clone(), format!("{}{key}", read("rsa.key"))),
+    ] {
+        write("s.crt", &crt);
+        write("s.key", &key);
+        check(pair, "");
+    }
+    let good = "ssl_certificate %%DIR%%/one.crt; ssl_certificate_key %%DIR%%/one.key;";
+    for text in ["", "text\n", "-----BEGIN X-----\n-----END X-----\n"] {
+        let expect = "() failed";
+        write("s.crt", text);
+        check("ssl_certificate %%DIR%%/s.crt; ssl_certificate_key %%DIR%%/one.key;", expect);
+        check(&format!("{good} ssl_verify_client on; ssl_client_certificate %%DIR%%/s.crt;"), expect);
+        check(
+            &format!("{good} ssl_verify_client on; ssl_client_certificate %%DIR%%/one.crt; ssl_crl %%DIR%%/s.crt;"),
+            expect,
+        );
+        check("ssl_certificate %%DIR%%/one.crt; ssl_certificate_key %%DIR%%/s.crt;", expect);
+    }
+    write("s.crt", &crt.replace("END CERTIFICATE", "END X"));
+    check(pair, "bad end line");
+    let lists =
+        ["DEFAULT@SECLEVEL=0", "HIGH@SECLEVEL=1:!aNULL", "ALL:!aNULL@SECLEVEL=0:!MD5", "HIGH:@SECLEVEL=2@STRENGTH"];
+    for list in lists {
+        check(
+            &format!(
+                "{good} ssl_ciphers {list}; ssl_conf_command CipherString {list};
+                location / {{ proxy_pass https://127.0.0.1:1; proxy_ssl_ciphers {list}; }}"
+            ),
+            "",
+        );
+    }
+    check(&format!("{good} ssl_ciphers HIGH@SECLEVEL=6;"), "invalid command");
+    // Those of RSA-PSS are OpenSSL's alone.
+    let pss = if nginx { "" } else { "an RSA-PSS key is not supported" };
+    check("ssl_certificate %%DIR%%/pss.crt; ssl_certificate_key %%DIR%%/pss.key;", pss);
+}
+
+const CA: &str = "[ca]\ndefault_ca=m\n[m]\ndatabase=index\ndefault_md=sha256\ndefault_crl_days=9\n";

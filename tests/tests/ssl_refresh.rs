@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use e2e::{EC, RSA, certificate, secure};
-use e2e::{Server, Setup, binary};
+use e2e::{Server, Setup};
 
 /// Who the server says that it is to a client that connects now.
 fn shown(port: u16, options: &[&str]) -> String {
@@ -90,19 +90,15 @@ fn renewed_and_broken(main: &str) {
     assert!(!server.read("error.log").contains("[alert]"));
 }
 
+/// Not in nginx: ssl_certificate_refresh TIME
 #[test]
 fn the_master_takes_what_is_renewed() {
-    if binary().ends_with("nginx") {
-        return;
-    }
     renewed_and_broken("worker_processes 2; error_log error.log notice;");
 }
 
+/// Not in nginx: ssl_certificate_refresh TIME
 #[test]
 fn so_does_a_single_process() {
-    if binary().ends_with("nginx") {
-        return;
-    }
     let single = setup("master_process off; error_log error.log notice;").start();
     put(&single, "two");
     let mut single = single;
@@ -110,11 +106,9 @@ fn so_does_a_single_process() {
     single.wait(|_| shown(port, &[]) == "two", "the renewed certificate");
 }
 
+/// Not in nginx: ssl_certificate_refresh TIME
 #[test]
 fn faults_of_the_configuration() {
-    if binary().ends_with("nginx") {
-        return;
-    }
     let check = |value: &str, expect: &str| {
         let setup = Setup::http(&format!("ssl_certificate_refresh {value}; server {{ listen 127.0.0.1:%%PORT%%; }}"));
         let out = setup.prepare().command(&["-t"]);

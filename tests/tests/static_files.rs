@@ -116,6 +116,32 @@ fn ranges() {
 }
 
 #[test]
+fn many_small_ranges_bring_the_whole_file() {
+    let server = site("location /many/ { alias %%DIR%%/html/; max_ranges 1000; }");
+    server.folder().write("html/k20", vec![b'x'; 20_000]);
+    let ranges = |n: usize| {
+        let list: Vec<_> = (0..n).map(|i| format!("{}-{}", i * 2, i * 2)).collect();
+        format!("Range: bytes={}\r\n", list.join(","))
+    };
+    // Asked for again, a file comes from memory: the same holds there.
+    for _ in 0..3 {
+        for (target, n, status) in [
+            ("/k20", 93, 206),
+            ("/k20", 94, 200),
+            ("/k20", 200, 200),
+            ("/many/k20", 200, 206),
+            ("/ten.txt", 5, 206),
+            ("/big", 1100, 206),
+            ("/big", 1200, 200),
+        ] {
+            let got = server.get_with(target, &ranges(n));
+            assert_eq!(got.status, status, "{n} ranges of {target}");
+            assert!(status == 206 || got.body.len() >= 20_000, "{n} ranges of {target}");
+        }
+    }
+}
+
+#[test]
 fn ways_to_send() {
     for directives in ["sendfile on;", "sendfile off;", "sendfile on; tcp_nopush on;", "aio threads;"] {
         let server = site(directives);
@@ -151,6 +177,74 @@ fn links() {
 }
 
 #[test]
+fn links_to_folders() {
+    let server = site(
+        "location /closed/ { disable_symlinks on; open_file_cache max=10; }
+         location /from/ { disable_symlinks on from=$document_root/from; }
+         location /owned/ { disable_symlinks if_not_owner; }
+         location /tried/ { disable_symlinks on; try_files $uri $uri/ =410; }
+         location /asked/ { disable_symlinks on; if (-e $request_filename) { return 200 there; } return 200 none; }
+         location /listed/ { disable_symlinks on; autoindex on; index in/f none; }",
+    );
+    for folder in ["closed", "from", "owned", "tried", "asked", "listed"] {
+        server.folder().write(&format!("html/{folder}/real/f"), "f");
+        let path = server.folder().path().join("html").join(folder);
+        for (name, target) in [("in", "real"), ("dangling", "nowhere"), ("loop", "loop"), ("file", "real/f")] {
+            symlink(target, path.join(name)).expect("a link can be made");
+        }
+    }
+    for (target, status) in [
+        // A link to a folder is no folder; one at the end of the path is refused.
+        ("/closed/in/f", 404),
+        ("/closed/in/", 404),
+        ("/closed/in", 403),
+        ("/closed/in/f", 404),
+        ("/closed/dangling/f", 404),
+        ("/closed/loop/f", 404),
+        ("/closed/file/f", 404),
+        ("/closed/file", 403),
+        ("/closed/real/f", 200),
+        ("/from/in/f", 404),
+        ("/from/real/f", 200),
+        ("/owned/in/f", 200),
+        ("/tried/in/f", 410),
+        ("/tried/in/", 410),
+        ("/listed/in/", 404),
+        ("/listed/", 404),
+    ] {
+        assert_eq!(server.get(target).status, status, "{target}");
+    }
+    assert_eq!(server.get("/asked/in/f").text(), "none");
+    assert_eq!(server.get("/asked/real/f").text(), "there");
+}
+
+#[test]
+fn ranges_of_compressed_files() {
+    let server = site("location /zip/ { gzip_static on; } location /always/ { gzip_static always; }");
+    for folder in ["zip", "always"] {
+        server.folder().write(&format!("html/{folder}/a.txt"), "the text as it is");
+        server.folder().write(&format!("html/{folder}/a.txt.gz"), "0123456789");
+    }
+    let zipped = "Accept-Encoding: gzip\r\n";
+    assert_eq!(server.get_with("/zip/a.txt", zipped).field("Accept-Ranges"), Some("bytes"));
+    for (target, fields, status, range, text) in [
+        ("/zip/a.txt", "Accept-Encoding: gzip\r\nRange: bytes=2-4\r\n", 206, Some("bytes 2-4/10"), "234"),
+        ("/zip/a.txt", "Range: bytes=0-2\r\n", 206, Some("bytes 0-2/17"), "the"),
+        ("/always/a.txt", "Range: bytes=-1\r\n", 206, Some("bytes 9-9/10"), "9"),
+        ("/zip/a.txt", "Accept-Encoding: gzip\r\nRange: bytes=1-\r\nIf-Range: \"x\"\r\n", 200, None, "0123456789"),
+    ] {
+        let part = server.get_with(target, fields);
+        assert_eq!(
+            (part.status, part.field("Content-Range"), part.text().as_str()),
+            (status, range, text),
+            "{target} {fields}"
+        );
+    }
+    let beyond = server.get_with("/zip/a.txt", "Accept-Encoding: gzip\r\nRange: bytes=10-\r\n");
+    assert_eq!((beyond.status, beyond.field("Content-Range")), (416, Some("bytes */10")));
+}
+
+#[test]
 fn the_default_folder() {
     let server = Setup::http("server { listen 127.0.0.1:%%PORT%%; location /in { } }").file("html/in/a", "x").start();
     assert_eq!(server.get("/in/a").text(), "x");
@@ -158,6 +252,7 @@ fn the_default_folder() {
     assert_eq!(server.get("/none").status, 404);
 }
 
+/// Not in nginx: small_file_cache off
 #[test]
 fn small_files_follow_their_changes() {
     for more in ["", "small_file_cache off;", "gzip on; gzip_min_length 1; gzip_types *;"] {

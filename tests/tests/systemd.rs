@@ -5,7 +5,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use e2e::{Connection, Server, Setup, binary};
+use e2e::{Connection, Server, Setup};
 use rustix::process::Signal;
 
 /// Opens sockets as systemd does, and becomes the server.
@@ -65,11 +65,9 @@ fn check_notify(setup: Setup, socket: &UnixDatagram, name: &str, main: &str) {
     server.wait_end();
 }
 
+/// Not in nginx: `NOTIFY_SOCKET` is told of
 #[test]
 fn states_are_told() {
-    if binary().ends_with("nginx") {
-        return;
-    }
     for main in ["", "master_process off;"] {
         let setup = Setup::http(&site("127.0.0.1:%%PORT%%"));
         let path = setup.folder().path().join("notify");
@@ -78,11 +76,9 @@ fn states_are_told() {
     }
 }
 
+/// Not in nginx: `NOTIFY_SOCKET` is told of
 #[test]
 fn an_abstract_socket_is_told_too() {
-    if binary().ends_with("nginx") {
-        return;
-    }
     let name = format!("tidegate-test-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).expect("an address");
     let socket = UnixDatagram::bind_addr(&address).expect("a socket");
@@ -104,11 +100,9 @@ fn launch(main: &str) -> (Server, u16, PathBuf) {
     (server, other, given)
 }
 
+/// Not in nginx: sockets are taken from `LISTEN_FDS`
 #[test]
 fn sockets_are_passed() {
-    if binary().ends_with("nginx") {
-        return;
-    }
     let (mut server, other, given) = launch("");
     assert_eq!(server.get("/").text(), "one");
     let log = server.read("stderr") + &server.read("error.log");
@@ -124,11 +118,9 @@ fn sockets_are_passed() {
     assert!(given.exists(), "the file belongs to systemd");
 }
 
+/// Not in nginx: sockets are taken from `LISTEN_FDS`
 #[test]
 fn a_single_process_takes_them_too() {
-    if binary().ends_with("nginx") {
-        return;
-    }
     let (server, _, _) = launch("master_process off;");
     assert_eq!(Connection::open(server.port()).get("/", "").text(), "one");
 }

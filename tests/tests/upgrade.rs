@@ -376,6 +376,7 @@ fn replaced_by_nginx_and_back() {
 }
 
 /// What a person does when the new program is no good: HUP to the old master, QUIT to the new one; or only TERM.
+/// Differs from nginx: starts all its workers again
 #[test]
 fn rollback() {
     let site = Site::new();
@@ -478,6 +479,7 @@ fn addresses_come_and_go() {
     site.stop();
 }
 
+/// Differs from nginx: it gets all that the first start had
 #[test]
 fn arguments_and_environment_are_handed_on() {
     let site = Site::new();
@@ -594,14 +596,12 @@ impl Waiting {
 }
 
 /// Who waits keeps the connection, from one program to the next, and back if that is taken back.
+/// Differs from nginx: in an upgrade, too, old workers close idle connections
 #[test]
 fn who_waits_keeps_the_connection() {
     let site = Site::new();
     let backend = Waiting::configure(&site, "");
     let old = site.start(&binary());
-    if binary().ends_with("nginx") {
-        return;
-    }
     let mut waiting = Waiting::on(&site, backend);
     let open = descriptors(old);
     let new = site.upgrade(old, &binary());
@@ -635,11 +635,9 @@ fn who_waits_keeps_the_connection() {
 }
 
 /// Where the switch is off, idle connections are closed, and tunnels stay where they are, as in nginx.
+/// Not in nginx: reload_handover off
 #[test]
 fn the_switch_is_for_upgrades_too() {
-    if binary().ends_with("nginx") {
-        return;
-    }
     let site = Site::new();
     let backend = Waiting::configure(&site, "reload_handover off;");
     let old = site.start(&binary());
@@ -657,11 +655,9 @@ fn the_switch_is_for_upgrades_too() {
 }
 
 /// A program that dies takes its workers out of the others' sight; they go on alone, and leave when told.
+/// Not in nginx: TIDEGATE_LINK
 #[test]
 fn the_dead_have_no_successors() {
-    if binary().ends_with("nginx") {
-        return;
-    }
     let site = Site::new();
     let backend = Waiting::configure(&site, "");
     let old = site.start(&binary());
@@ -682,11 +678,9 @@ fn the_dead_have_no_successors() {
 }
 
 /// nginx refuses in the foreground; but who runs a server under a supervisor wants to replace it too.
+/// Differs from nginx: `USR2` in the foreground is ignored
 #[test]
 fn in_the_foreground() {
-    if binary().ends_with("nginx") {
-        return;
-    }
     let server = Setup::http("server { listen 127.0.0.1:%%PORT%%; location / { return 200 one; } }").start();
     let old = server.pid();
     signal(old, Signal::USR2);

@@ -141,6 +141,7 @@ fn take(raw: &mut Raw, count: usize) -> (Vec<u8>, u8) {
     (bytes, flags)
 }
 
+/// Not in nginx: http2_websocket off
 #[test]
 fn a_backend_gets_an_ordinary_handshake() {
     let backend = backend();
@@ -176,6 +177,7 @@ fn a_backend_gets_an_ordinary_handshake() {
     assert!(log.contains("CONNECT /chat?x=1 HTTP/2.0|GET|200|websocket|Upgrade|h2c|5|101|"), "{log}");
 }
 
+/// Not in nginx: http2_websocket off
 #[test]
 fn other_answers_than_a_tunnel() {
     let backend = backend();
@@ -222,6 +224,7 @@ fn other_answers_than_a_tunnel() {
     assert_eq!(status(raw.until(HEADERS).last().expect("it was found")), 400);
 }
 
+/// Not in nginx: http2_websocket off
 #[test]
 fn each_side_can_end_it() {
     let backend = backend();
@@ -256,6 +259,7 @@ fn each_side_can_end_it() {
     server.read_until("access.log", "/chat?last");
 }
 
+/// Not in nginx: http2_websocket off
 #[test]
 fn windows_hold_both_ways() {
     let backend = backend();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use e2e::{Backend, Server, Setup, binary};
+use e2e::{Backend, Server, Setup};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn statuses(server: &Server, target: &str, count: usize) -> Vec<u16> {
@@ -93,11 +93,9 @@ fn killed_workers_leave_the_zone_usable() {
     server.quiet();
 }
 
+/// Differs from nginx: what a killed worker had counted
 #[test]
 fn what_a_killed_worker_counted_is_taken_back() {
-    if binary().ends_with("nginx") {
-        return; // nginx refuses the client for ever.
-    }
     let backend = Backend::start(|_| {
         std::thread::sleep(std::time::Duration::from_secs(60));
         Backend::ok("late")
@@ -126,11 +124,9 @@ fn what_a_killed_worker_counted_is_taken_back() {
     server.quiet();
 }
 
+/// Differs from nginx: `zone` in `upstream` starts anew
 #[test]
 fn workers_share_what_they_know_of_servers() {
-    if binary().ends_with("nginx") {
-        return; // nginx forgets it on a reload.
-    }
     let backend = Backend::start(|_| Backend::ok("good"));
     let (dead, _kept) = e2e::free_port();
     let text = whole(&format!(

@@ -13,7 +13,8 @@ use crate::bench_cases::{CASES, Case, Driver, FILES, KEYS, configuration, large_
 use crate::measure::{self, Load, Process};
 use crate::tools::{self, Options, Outcome};
 
-const HELP: &str = "\
+/// What `--help` prints.
+pub const HELP: &str = "\
 usage: cargo xtask bench [CASE ...] [options]
 
   --rounds N      pairs of runs for each case (default 6)
@@ -27,7 +28,7 @@ usage: cargo xtask bench [CASE ...] [options]
   --large         also the start with 5,000 servers of 20,000 locations
   --nice N        niceness of servers and load generators (negative: before everything else)
   --out FILE      also writes the table to a file, as Markdown
-  --readme        writes it into README.md
+  --readme        writes it into docs/benchmarks.md
   --list          names the cases
 ";
 
@@ -66,11 +67,7 @@ struct Result {
 pub fn run(arguments: &[String]) -> Outcome {
     let valued =
         ["--rounds", "--duration", "--warmup", "--use", "--nginx", "--server", "--cpus", "--idle", "--out", "--nice"];
-    let options = Options::parse(arguments, &["--list", "--large", "--readme", "--help", "-h"], &valued)?;
-    if options.has("--help") || options.has("-h") {
-        print!("{HELP}");
-        return Ok(());
-    }
+    let options = Options::parse(arguments, &["--list", "--large", "--readme"], &valued)?;
     if options.has("--list") {
         CASES.iter().for_each(|c| println!("{:16} {}", c.name, c.title));
         return Ok(());
@@ -120,17 +117,17 @@ fn measure_all(options: &Options, folder: &Path) -> Outcome {
         table += &format!("\n{line}");
     }
     if options.has("--readme") {
-        let path = tools::root().join("README.md");
+        let path = tools::root().join("docs/benchmarks.md");
         tools::write(&path, &with_figures(&tools::read(&path)?, &table)?)?;
     }
     options.value("--out").map_or(Ok(()), |out| tools::write(Path::new(out), &(table + "\n")))
 }
 
-/// The text of README.md with this table between its marks.
+/// The text of the page with this table between its marks.
 fn with_figures(readme: &str, table: &str) -> Outcome<String> {
     let begin = readme.find("<!-- figures").and_then(|at| Some(at + readme[at..].find('\n')? + 1));
     let (Some(begin), Some(end)) = (begin, readme.find("<!-- end of figures")) else {
-        return Err("README.md has no place for figures".to_string());
+        return Err("docs/benchmarks.md has no place for figures".to_string());
     };
     Ok(format!("{}{table}\n{}", &readme[..begin], &readme[end..]))
 }

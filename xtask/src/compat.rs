@@ -1,6 +1,7 @@
 //! How much of nginx there is: directives, variables and options of the reference against what the program says it has.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
 use crate::docs;
@@ -37,9 +38,28 @@ impl Tally {
     }
 }
 
+/// What `--help` prints.
+pub const HELP: &str = "\
+usage: cargo xtask compat [--missing]
+       cargo xtask compat FOLDER [--list]
+
+Without a folder: how many of nginx's directives, variables and options there are, by module.
+
+  --missing   names those that are missing
+
+With a folder of people's configurations: how many of its files load, and what is missing in the others, the most frequent
+first. Certificates, folders, users and names that only their own machines have don't count against them. A file that
+is only a part of a configuration is tested as one. As root it is the user nobody who tests them, on a copy.
+
+  --list      also names the files that don't load, each with its first fault
+";
+
 /// Runs the task: a table by module, the totals in its last line. `--missing` names what is missing.
 pub fn run(arguments: &[String]) -> Outcome {
-    let options = Options::parse(arguments, &["--missing"], &[])?;
+    let options = Options::parse(arguments, &["--missing", "--list"], &[])?;
+    if let Some(folder) = options.rest.first() {
+        return crate::configurations::run(Path::new(folder), options.has("--list"));
+    }
     let have: BTreeSet<(Area, String)> = docs::directives()?
         .into_iter()
         .flat_map(|d| areas(&d.contexts).into_iter().map(move |a| (a, d.name.clone())).collect::<Vec<_>>())

@@ -24,6 +24,15 @@ pub struct Directive {
     pub doc: String,
 }
 
+/// What `--help` prints.
+pub const HELP: &str = "\
+usage: cargo xtask docs [--check]
+
+Writes docs/directives from the tables of the release build (or of TIDEGATE_BINARY).
+
+  --check   writes nothing; pages that would change are an error
+";
+
 /// Runs the task. With `--check` nothing is written; pages that would change are an error.
 pub fn run(arguments: &[String]) -> Outcome {
     let options = Options::parse(arguments, &["--check"], &[])?;

@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
-use crate::tools::{self, Options, Outcome, cargo};
+use crate::tools::{self, Options, Outcome};
 
-const HELP: &str = "\
+/// What `--help` prints.
+pub const HELP: &str = "\
 usage: cargo xtask lossless [options]
 
 Keeps connections of many kinds busy, checks every byte of every answer, and prints a table of what was lost while the
@@ -17,18 +18,13 @@ server was reloaded, replaced by another program, killed, and given other listen
 
 /// Runs the task; fails if Tidegate lost what it need not lose.
 pub fn run(arguments: &[String]) -> Outcome {
-    let options = Options::parse(arguments, &["--help"], &["--binary", "--only", "--times"])?;
-    if options.has("--help") {
-        print!("{HELP}");
-        return Ok(());
-    }
+    let options = Options::parse(arguments, &[], &["--binary", "--only", "--times"])?;
     if let Some(extra) = options.rest.first() {
         return Err(format!("{extra:?} is no option\n{HELP}"));
     }
     let programs: Vec<&str> = options.values("--binary").collect();
     let server = if programs.is_empty() { Some(tools::server()?) } else { None };
-    tools::run(cargo(["build", "--quiet", "--package", "e2e", "--bin", "lossless"]))?;
-    let mut command = Command::new(tools::root().join("target/debug/lossless"));
+    let mut command = Command::new(tools::build(&["--package", "e2e", "--bin", "lossless"])?);
     command.args(programs).envs(server.map(|path| ("TIDEGATE_BINARY", path)));
     for name in ["--only", "--times"] {
         command.args(options.value(name).into_iter().flat_map(|value| [name, value]));

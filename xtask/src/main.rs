@@ -3,7 +3,9 @@
 
 mod bench;
 mod bench_cases;
+mod compare;
 mod compat;
+mod configurations;
 mod docs;
 mod lossless;
 mod measure;
@@ -16,33 +18,56 @@ mod tsv;
 
 use std::process::ExitCode;
 
+use tools::Outcome;
+
 const HELP: &str = "\
 usage: cargo xtask TASK [options]
 
   test [--fast]            format, lints, house checks, unit and end-to-end tests, once per event method
-  bench [options]          CPU time per request against nginx, run by run (bench --help)
-  lossless [options]       what is lost under reloads, upgrades and kills, beside nginx (lossless --help)
+  bench [options]          CPU time per request against nginx, run by run
+  lossless [options]       what is lost under reloads, upgrades and kills, beside nginx
   tidy [--write]           the house checks alone; --write lowers the ratchet
   docs [--check]           writes docs/directives from the program's own tables
   compat [--missing]       which directives, variables and options of nginx there are
-  nginx-tests DIR [names]  runs a checkout of nginx's public test suite (nginx-tests --help)
+  compat FOLDER            which configurations of a folder load, and what is missing in the others
+  compare BINARY           the end-to-end tests against an nginx: what fails there is a decision
+  nginx-tests DIR [names]  runs a checkout of nginx's public test suite
+
+cargo xtask TASK --help tells more.
 ";
+
+/// A task: its name, what `--help` prints of it, and what it does.
+type Task = (&'static str, &'static str, fn(&[String]) -> Outcome);
+
+const TASKS: [Task; 8] = [
+    ("test", test::HELP, test::run),
+    ("bench", bench::HELP, bench::run),
+    ("lossless", lossless::HELP, lossless::run),
+    ("tidy", tidy::HELP, tidy::run),
+    ("docs", docs::HELP, docs::run),
+    ("compat", compat::HELP, compat::run),
+    ("compare", compare::HELP, compare::run),
+    ("nginx-tests", nginx_tests::HELP, nginx_tests::run),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let asks = |words: &[String]| words.iter().any(|word| word == "--help" || word == "-h");
     let Some((task, options)) = arguments.split_first() else {
         print!("{HELP}");
         return ExitCode::from(2);
     };
-    let result = match task.as_str() {
-        "test" => test::run(options),
-        "bench" => bench::run(options),
-        "tidy" => tidy::run(options),
-        "docs" => docs::run(options),
-        "compat" => compat::run(options),
-        "lossless" => lossless::run(options),
-        "nginx-tests" => nginx_tests::run(options),
-        _ => {
+    if task == "help" || asks(std::slice::from_ref(task)) {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let result = match TASKS.iter().find(|(name, ..)| name == task) {
+        Some((_, help, _)) if asks(options) => {
+            print!("{help}");
+            Ok(())
+        }
+        Some((.., run)) => run(options),
+        None => {
             print!("{HELP}");
             Err(format!("there is no task {task:?}"))
         }

@@ -16,7 +16,8 @@ use crate::tap::{self, Result as Ended, Verdict};
 use crate::tools::{self, Options, Outcome};
 use crate::tsv::Table;
 
-const HELP: &str = "\
+/// What `--help` prints.
+pub const HELP: &str = "\
 usage: cargo xtask nginx-tests DIR [FILE.t | PREFIX ...] [options]
 
   -j N             files at a time (default: the processors)
@@ -54,10 +55,10 @@ struct Runner {
 /// Runs the task.
 pub fn run(arguments: &[String]) -> Outcome {
     let valued = ["-j", "--timeout", "--out", "--baseline", "--list", "--globals", "--events", "--keep"];
-    let options = Options::parse(arguments, &["--unsafe", "--quiet", "--help", "-h"], &valued)?;
+    let options = Options::parse(arguments, &["--unsafe", "--quiet"], &valued)?;
     let Some((folder, names)) = options.rest.split_first() else {
         print!("{HELP}");
-        return if options.has("--help") || options.has("-h") { Ok(()) } else { Err("which checkout?".to_string()) };
+        return Err("which checkout?".to_string());
     };
     let work = std::env::temp_dir().join(format!("tidegate-nginx-tests-{}", std::process::id()));
     let outcome = prepare(&options, Path::new(folder), &work).and_then(|runner| whole(&options, &runner, names));

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::tools::{self, Options, Outcome, cargo};
 
 /// Debian packages of the programs that tests meet: a file that shows it is there, and its package.
-const NEEDS: [(&str, &str); 9] = [
+const NEEDS: [(&str, &str); 12] = [
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/python3", "python3"),
@@ -17,13 +17,16 @@ const NEEDS: [(&str, &str); 9] = [
     ("/usr/bin/openssl", "openssl"),
     ("/usr/bin/gzip", "gzip"),
     ("/usr/bin/setpriv", "util-linux"),
+    ("/usr/bin/certbot", "certbot"),
+    ("/usr/lib/python3/dist-packages/certbot_nginx/__init__.py", "python3-certbot-nginx"),
+    ("/usr/bin/pebble", "pebble"),
 ];
 
 /// Event methods under which the end-to-end tests run, besides the default.
 const METHODS: [&str; 4] = ["epoll", "poll", "select", "io_uring"];
 
 /// End-to-end test files that don't depend on the event method: they run once.
-const ONCE: [&str; 3] = ["sites", "map", "attacks"];
+const ONCE: [&str; 5] = ["sites", "map", "attacks", "front_door", "certbot"];
 
 /// Tests that ran.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,20 @@ impl Count {
         self.failed += other.failed;
     }
 }
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+usage: cargo xtask test [--fast]
+
+All that must hold before a change goes in: format, lints, house checks, unit and property tests, a release build, the
+manual, and the end-to-end tests, once more for each event method. The last line counts what passed and failed.
+
+  --fast   leaves out the event methods and the models of the zones' lock
+
+As root on a system with apt-get it first installs what is missing of the programs that the tests meet: curl, chromium,
+python3 with aiohttp and h2, h2load, openssl, gzip, util-linux, certbot with its plugin for nginx, and pebble. With
+TIDEGATE_SKIP_MISSING=1 tests that miss one are left out.
+";
 
 /// Runs the task. Its last line is the number of tests that passed and failed; steps count as one test each.
 pub fn run(arguments: &[String]) -> Outcome {
@@ -79,20 +96,21 @@ pub fn run(arguments: &[String]) -> Outcome {
 
 /// Builds what `tests/tests/panic.rs` tests, so that no test waits for a compiler.
 fn hooks() -> Outcome {
-    let features = ["build", "--quiet", "-p", "tidegate", "--features", "test-hooks"];
-    tools::run(cargo([&features[..], &["--target-dir", "target/test-hooks"]].concat()))
+    let mut command = cargo(["build", "--quiet", "-p", "tidegate", "--features", "test-hooks", "--target-dir"]);
+    command.arg(tools::target()?.join("test-hooks"));
+    tools::run(command)
 }
 
 /// Every order in which a few processes can come together over the zones' lock: the tests by loom, which needs its own
 /// build of them.
 fn models() -> Outcome {
     let mut command = cargo(["test", "--quiet", "-p", "shm", "--lib", "models"]);
-    command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", "target/loom");
+    command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", tools::target()?.join("loom"));
     tools::run(command)
 }
 
 /// Installs what is missing, where that is possible; tests that miss a program say so themselves.
-fn install() {
+pub fn install() {
     let missing: Vec<_> = NEEDS.iter().filter(|(f, _)| !std::path::Path::new(f).exists()).map(|(_, p)| *p).collect();
     if missing.is_empty() || tools::find("apt-get").is_none() || !rustix::process::geteuid().is_root() {
         return;
@@ -126,13 +144,18 @@ fn step(title: &str, action: impl FnOnce() -> Outcome) -> Count {
 
 /// Runs tests by nextest where it is installed, else by cargo itself, and counts them.
 fn tests(title: &str, arguments: &[&str], method: Option<&str>) -> Count {
-    let mut command = if has_nextest() {
-        cargo(["nextest", "run", "--no-fail-fast", "--no-tests", "pass", "--status-level", "fail"])
-    } else {
-        cargo(["test", "--no-fail-fast"])
-    };
+    let mut command = tests_command(&["--status-level", "fail"]);
     command.args(arguments).envs(method.map(|m| ("TIDEGATE_USE", m)));
     listen_to(title, command)
+}
+
+/// A command that runs tests: nextest with these options, or cargo itself.
+pub fn tests_command(nextest: &[&str]) -> Command {
+    if has_nextest() {
+        cargo([&["nextest", "run", "--no-fail-fast", "--no-tests", "pass"], nextest].concat())
+    } else {
+        cargo(["test", "--no-fail-fast"])
+    }
 }
 
 fn has_nextest() -> bool {
@@ -140,35 +163,34 @@ fn has_nextest() -> bool {
 }
 
 /// Runs a test command as a step, and counts its tests.
-fn listen_to(title: &str, mut command: Command) -> Count {
+fn listen_to(title: &str, command: Command) -> Count {
     println!("== {title}");
     let begun = Instant::now();
-    command.env("CARGO_TERM_COLOR", "never");
-    let (count, good) = listen(command);
+    let mut count = Count::default();
+    let good = listen(command, |line| {
+        if let Some(found) = summary(line) {
+            count.add(found);
+        } else if !is_noise(line) {
+            println!("{line}");
+        }
+    });
     println!("   {title}: {} passed, {} failed, {:.0} s", count.passed, count.failed, begun.elapsed().as_secs_f64());
     // What doesn't compile, or dies, fails even if no test says so.
     Count { failed: count.failed.max(u64::from(!good)), ..count }
 }
 
-/// Runs a command, shows what it prints except what passed, and adds up its counts.
-fn listen(mut command: Command) -> (Count, bool) {
+/// Runs a command, and passes on each line that it prints; whether it ended well.
+pub fn listen(mut command: Command, mut each: impl FnMut(&str)) -> bool {
+    command.env("CARGO_TERM_COLOR", "never");
     // Both streams through one pipe, in their order.
-    let Ok((reader, writer)) = std::io::pipe() else { return (Count::default(), false) };
-    let Ok(copy) = writer.try_clone() else { return (Count::default(), false) };
+    let Ok((reader, writer)) = std::io::pipe() else { return false };
+    let Ok(copy) = writer.try_clone() else { return false };
     let child = command.stdin(Stdio::null()).stdout(writer).stderr(copy).spawn();
     // The command holds the pipe's writing ends; without it the pipe closes when the child ends.
     drop(command);
-    let Ok(mut child) = child else { return (Count::default(), false) };
-    let mut count = Count::default();
-    for line in BufReader::new(reader).lines().map_while(Result::ok) {
-        if let Some(found) = summary(&line) {
-            count.add(found);
-        } else if !is_noise(&line) {
-            println!("{line}");
-        }
-    }
-    let good = child.wait().is_ok_and(|s| s.success());
-    (count, good)
+    let Ok(mut child) = child else { return false };
+    BufReader::new(reader).lines().map_while(Result::ok).for_each(|line| each(&line));
+    child.wait().is_ok_and(|s| s.success())
 }
 
 /// The counts in a closing line of cargo test or of nextest.

@@ -12,13 +12,31 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask stands inside the workspace")
 }
 
+/// Where cargo builds: `target`, or what `CARGO_TARGET_DIR` or cargo's configuration says. This program was built there.
+pub fn target() -> Outcome<PathBuf> {
+    let program = std::env::current_exe().map_err(|e| format!("this program's path: {e}"))?;
+    program.ancestors().nth(2).map(Path::to_path_buf).ok_or_else(|| format!("{}: no place to build", program.display()))
+}
+
 /// The server: `TIDEGATE_BINARY`, or the release build, which is brought up to date.
 pub fn server() -> Outcome<PathBuf> {
     if let Some(path) = std::env::var_os("TIDEGATE_BINARY") {
         return Ok(PathBuf::from(path));
     }
-    run(cargo(["build", "--release", "--quiet", "--package", "tidegate"]))?;
-    Ok(root().join("target/release/tidegate"))
+    build(&["--release", "--package", "tidegate"])
+}
+
+/// Builds one program, and says where it is.
+pub fn build(arguments: &[&str]) -> Outcome<PathBuf> {
+    let form = ["build", "--quiet", "--message-format", "json-render-diagnostics"];
+    let said = output(cargo([&form, arguments].concat()))?;
+    executable(&said).ok_or_else(|| format!("cargo build {} made no program", arguments.join(" ")))
+}
+
+/// The path of the last program in what cargo says of a build.
+fn executable(said: &str) -> Option<PathBuf> {
+    let path = said.lines().rev().find_map(|line| line.split_once("\"executable\":\"")?.1.split('"').next())?;
+    Some(PathBuf::from(path))
 }
 
 /// A cargo command in the workspace.
@@ -56,7 +74,7 @@ pub fn find_in_cargo_home(program: &str) -> bool {
     home.is_some_and(|h| h.join("bin").join(program).is_file())
 }
 
-/// All files below a folder, sorted, without those under `target` and hidden folders.
+/// All files below a folder, sorted, without those in hidden folders and where cargo builds.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -64,7 +82,7 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
         for entry in std::fs::read_dir(next).into_iter().flatten().flatten() {
             let (path, name) = (entry.path(), entry.file_name());
             if path.is_dir() {
-                if name != "target" && !name.to_string_lossy().starts_with('.') {
+                if !path.join("CACHEDIR.TAG").exists() && !name.to_string_lossy().starts_with('.') {
                     folders.push(path);
                 }
             } else {
@@ -152,6 +170,17 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn programs() {
+        let said = "{\"reason\":\"compiler-artifact\",\"executable\":null}\n\
+                    {\"reason\":\"compiler-artifact\",\"executable\":\"/x y/release/tidegate\",\"fresh\":true}\n\
+                    {\"reason\":\"build-finished\",\"success\":true}\n";
+        assert_eq!(executable(said), Some(PathBuf::from("/x y/release/tidegate")));
+        assert_eq!(executable("{\"executable\":null}"), None);
+        let built = target().unwrap();
+        assert!(std::env::current_exe().unwrap().starts_with(built));
+    }
 
     #[test]
     fn options() {

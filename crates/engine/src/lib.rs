@@ -22,6 +22,7 @@ pub mod listening;
 pub mod log;
 pub mod master;
 mod module;
+pub mod panics;
 pub mod peers;
 pub mod personality;
 pub mod pid_file;

@@ -94,27 +94,5 @@ fn style(color: bool) -> Style<'static> {
     Style { program: personality().name, snippets: true, color }
 }
 
-/// Makes panics leave an `[alert]` line in the log instead of nothing.
-pub fn install_panic_hook() {
-    std::panic::set_hook(Box::new(|info| {
-        let backtrace = std::backtrace::Backtrace::capture();
-        let text = match info.location() {
-            Some(at) => format!("panic: {} in {}:{}", payload(info), at.file(), at.line()),
-            None => format!("panic: {}", payload(info)),
-        };
-        let log = log::current();
-        log.write(Level::Alert, None, format_args!("{text}"));
-        if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
-            tell(&format!("{backtrace}\n"));
-        }
-    }));
-}
-
 /// Enough for the errors of a long night.
 pub const MAX_HEARD: usize = 64 * 1024;
-
-fn payload(info: &std::panic::PanicHookInfo<'_>) -> Rc<str> {
-    let payload = info.payload();
-    let text = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("of an unknown kind").into()
-}

@@ -10,11 +10,12 @@ use crate::cycle::{Cycle, Program, Purpose};
 use crate::listening;
 use crate::log::{self, Errno, Level};
 use crate::master::{Master, Outcome};
+use crate::panics;
 use crate::peers::Peers;
 use crate::personality::personality;
 use crate::pid_file;
 use crate::process_table::Kind;
-use crate::report::{Reporter, install_panic_hook, tell};
+use crate::report::{Reporter, tell};
 use crate::signals;
 use crate::systemd;
 use crate::upgrade::Inherited;
@@ -81,7 +82,7 @@ fn outcome(question: Question) -> bool {
 pub fn run(program: &mut Program, command_line: &str, started: impl FnOnce(&Cycle)) -> i32 {
     let reporter = Reporter::start(program.first_log());
     reporter.install();
-    install_panic_hook();
+    panics::install_hook();
     program.inherited = Inherited::take(&reporter);
     let program = &*program;
     systemd::init();

@@ -421,7 +421,7 @@ fn report(report: rt::Report<'_>) {
     let log = log::current();
     match report {
         // The panic hook has told of it, with the place.
-        rt::Report::Panic(_) => {}
+        rt::Report::Panic(_) => crate::panics::settle(),
         rt::Report::ReusingConnections(limit) => {
             crate::log!(log, Warn, "{limit} worker_connections are not enough, reusing connections");
         }

@@ -4,7 +4,7 @@ mod registry;
 mod template;
 
 pub use registry::{BadName, Duplicate, Entry, Flags, Registry, Unknown, Variables, variable_name};
-pub use template::{Part, Template, TemplateError};
+pub use template::{Part, Template, TemplateError, settled};
 
 /// A variable that a configuration refers to: the index of its [`Entry`] in [`Variables`], and of its memo in a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,4 +24,9 @@ pub trait Session {
 
     /// Group `n` (1 to 9) of the last regex that matched, if it took part.
     fn capture(&self, n: usize) -> Option<&[u8]>;
+
+    /// A number that another match changes: whether [`Session::capture`] still speaks of the same one.
+    fn captures_serial(&self) -> u32 {
+        0
+    }
 }

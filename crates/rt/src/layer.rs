@@ -17,9 +17,10 @@ use crate::stream::{Stream, Tried};
 
 /// What turns plaintext into what goes over the wire, and back.
 pub trait Layer: Any {
-    /// Takes what came from the peer out of the front of `input`, and leaves what isn't whole yet. Plaintext is appended
-    /// to `plain`, what the peer is to be sent at once to `out`. True: the peer has said that it sends no more.
-    fn receive(&mut self, input: &mut Buf, plain: &mut Buf, out: &mut Buf) -> io::Result<bool>;
+    /// Takes over what came from the peer; what isn't whole yet it keeps. Plaintext is appended to `plain`, what the peer
+    /// is to be sent at once to `out`. True: the peer has said that it sends no more. After an error nothing more is
+    /// received or sent.
+    fn receive(&mut self, input: Buf, plain: &mut Buf, out: &mut Buf) -> io::Result<bool>;
 
     /// Appends what `plain` looks like on the wire.
     fn send(&mut self, plain: &[u8], out: &mut Buf) -> io::Result<()>;
@@ -30,8 +31,8 @@ pub trait Layer: Any {
     /// How many bytes of plaintext make a record.
     fn record(&self) -> usize;
 
-    /// Whether its state can leave for another process now. `rest` is what it has seen and left.
-    fn can_leave(&self, rest: &[u8]) -> bool;
+    /// Whether its state can leave for another process now.
+    fn can_leave(&self) -> bool;
 
     /// Itself, to be asked for more by those who know its type.
     fn as_any(&self) -> &dyn Any;
@@ -44,7 +45,8 @@ pub trait Layer: Any {
 pub struct DetachedLayer {
     /// The layer.
     pub layer: Box<dyn Layer>,
-    /// Received, and not understood yet: goes before what the connection has unread.
+    /// Received, and not seen by the layer: comes behind what that has kept, and goes before what the connection has
+    /// unread.
     pub input: Buf,
     /// Plaintext that was given back.
     pub unread: Option<Buf>,
@@ -59,10 +61,8 @@ pub struct DetachedLayer {
 /// A layer with what waits on either side of it.
 pub(crate) struct Layered {
     layer: Box<dyn Layer>,
-    /// Received, but not a whole record.
+    /// Received, but not by the layer.
     input: Buf,
-    /// Whether `input` hasn't been looked at.
-    fresh: bool,
     /// Plaintext given back by the reader.
     unread: Option<Buf>,
     /// What has failed behind plaintext that was read.
@@ -87,9 +87,11 @@ const MIN_READ: usize = 4096;
 const OVERHEAD: usize = 64;
 
 impl Stream {
-    /// Puts a layer on the connection; `input` was received, but not by the layer.
-    pub fn set_layer(&self, layer: Box<dyn Layer>, input: Buf) {
-        self.attach_layer(DetachedLayer { layer, input, unread: None, unsent: Chain::new(), received: 0, sent: 0 });
+    /// Puts a layer on the connection; `ended`: by what it has seen, the peer sends no more.
+    pub fn set_layer(&self, layer: Box<dyn Layer>, ended: bool) {
+        let (input, unsent) = (Buf::empty(), Chain::new());
+        self.attach_layer(DetachedLayer { layer, input, unread: None, unsent, received: 0, sent: 0 });
+        self.layered(|layered| layered.ended = ended);
     }
 
     /// Whether the connection can be detached, with its layer if it has one, and nothing gets lost.
@@ -112,18 +114,8 @@ impl Stream {
     /// with the next send, before anything else.
     pub fn attach_layer(&self, parts: DetachedLayer) {
         let DetachedLayer { layer, input, unread, unsent, received, sent } = parts;
-        let layered = Layered {
-            layer,
-            fresh: !input.is_empty(),
-            input,
-            unread,
-            error: None,
-            out: unsent,
-            ended: false,
-            closed: false,
-            sent,
-            received,
-        };
+        let layered =
+            Layered { layer, input, unread, error: None, out: unsent, ended: false, closed: false, sent, received };
         let mut layers = self.core().layers.borrow_mut();
         let at = self.slot() as usize;
         if layers.len() <= at {
@@ -226,23 +218,16 @@ impl Layered {
             if self.ended {
                 return Poll::Ready(Ok(Buf::empty()));
             }
-            if !std::mem::take(&mut self.fresh) {
-                let more = ready!(stream.raw_recv(size_hint.max(MIN_READ)))?;
-                if more.is_empty() {
+            let mut input = std::mem::replace(&mut self.input, Buf::empty());
+            if input.is_empty() {
+                input = ready!(stream.raw_recv(size_hint.max(MIN_READ)))?;
+                if input.is_empty() {
                     self.ended = true;
                     continue;
                 }
-                if self.input.is_empty() {
-                    self.input = more;
-                } else {
-                    self.input.extend_from_slice(&more);
-                }
             }
             let (mut plain, mut out) = (Buf::empty(), Buf::empty());
-            let result = self.layer.receive(&mut self.input, &mut plain, &mut out);
-            if self.input.is_empty() {
-                self.input = Buf::empty();
-            }
+            let result = self.layer.receive(input, &mut plain, &mut out);
             if !out.is_empty() {
                 let _ = stream.raw_send(&mut Chain::from(out.freeze()));
             }
@@ -267,7 +252,7 @@ impl Layered {
     }
 
     fn is_readable(&self) -> bool {
-        self.unread.is_some() || self.fresh || self.ended || self.error.is_some()
+        self.unread.is_some() || !self.input.is_empty() || self.ended || self.error.is_some()
     }
 
     fn send(&mut self, stream: &Stream) -> Poll<io::Result<()>> {
@@ -331,8 +316,7 @@ impl Layered {
 
     /// What is over, or about to be, ends where it is.
     fn can_leave(&self) -> bool {
-        let rest = if self.fresh { &[][..] } else { &self.input };
-        !self.ended && !self.closed && self.error.is_none() && self.layer.can_leave(rest)
+        !self.ended && !self.closed && self.error.is_none() && self.layer.can_leave()
     }
 
     fn close(&mut self) -> Option<Buf> {

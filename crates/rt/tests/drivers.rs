@@ -248,9 +248,8 @@ fn sends_at_once() {
 struct Inverted;
 
 impl Layer for Inverted {
-    fn receive(&mut self, input: &mut Buf, plain: &mut Buf, _: &mut Buf) -> std::io::Result<bool> {
+    fn receive(&mut self, input: Buf, plain: &mut Buf, _: &mut Buf) -> std::io::Result<bool> {
         plain.extend_from_slice(&input.iter().map(|byte| !byte).collect::<Vec<_>>());
-        input.clear();
         Ok(false)
     }
 
@@ -265,7 +264,7 @@ impl Layer for Inverted {
         16 << 10
     }
 
-    fn can_leave(&self, _: &[u8]) -> bool {
+    fn can_leave(&self) -> bool {
         false
     }
 
@@ -282,7 +281,7 @@ impl Layer for Inverted {
 fn sends_at_once_through_a_layer() {
     each(async || {
         let (client, server) = pair().await;
-        server.set_layer(Box::new(Inverted), Buf::empty());
+        server.set_layer(Box::new(Inverted), false);
         let piece: Vec<u8> = (0..30_000).map(|n| (n % 251) as u8).collect();
         let mut whole = Vec::new();
         // Until the kernel takes no more: then all of a piece is taken over, and has to be waited for.

@@ -9,7 +9,8 @@ use rustls::server::UnbufferedServerConnection;
 use wire::hello::{self, ClientHello, HelloError};
 
 use crate::certs::Identity;
-use crate::layer::{Info, ServerLayer, Side, Signatures, advance};
+use crate::layer::{Info, ServerLayer, Signatures};
+use crate::library::{Library, Side};
 use crate::notes::{self, Notes};
 use crate::server::{KeySink, Server};
 
@@ -68,6 +69,8 @@ pub async fn first_bytes(stream: &Stream, mut input: Buf) -> Result<First, Hands
 /// Alerts that are sent without the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alert {
+    /// The message has no place here.
+    UnexpectedMessage = 10,
     /// The message is malformed.
     DecodeError = 50,
     /// There is no certificate.
@@ -76,10 +79,16 @@ pub enum Alert {
     UnrecognizedName = 112,
 }
 
+impl Alert {
+    /// It as a record that isn't encrypted, fatal.
+    pub(crate) fn record(self) -> [u8; 7] {
+        [21, 3, 3, 0, 2, 2, self as u8]
+    }
+}
+
 /// Sends a fatal alert instead of a handshake.
 pub async fn refuse(stream: &Stream, alert: Alert) {
-    let record = vec![21, 3, 3, 0, 2, 2, alert as u8];
-    let _ = stream.send(&mut Chain::from(buf::Bytes::from(record))).await;
+    let _ = stream.send(&mut Chain::from(buf::Bytes::from(alert.record().to_vec()))).await;
 }
 
 /// Brings the handshake to its end, and leaves a layer on the stream. `identity` is the certificate for this connection
@@ -89,11 +98,12 @@ pub async fn accept(
     server: &Server,
     identity: Option<Identity>,
     hello: ClientHello,
-    mut input: Buf,
+    input: Buf,
     owner: Rc<dyn std::any::Any>,
 ) -> Result<(), HandshakeError> {
     let config = server.config(identity);
-    let mut conn = UnbufferedServerConnection::new(config).map_err(|error| HandshakeError::Tls(error.to_string()))?;
+    let conn = UnbufferedServerConnection::new(config).map_err(|error| HandshakeError::Tls(error.to_string()))?;
+    let mut library = Library::new(conn);
     let mut plain = Buf::empty();
     let mut signatures = Signatures::default();
     let mut note = |notes: Notes| {
@@ -103,44 +113,43 @@ pub async fn accept(
             sink(&notes.keys);
         }
     };
-    drive(stream, &mut conn, &mut input, &mut plain, |conn| conn.is_handshaking(), &mut note).await?;
-    let layer = ServerLayer::new(conn, Info { hello, owner }, server, signatures);
-    stream.set_layer(Box::new(layer), input);
+    let ended = drive(stream, &mut library, input, &mut plain, &mut note).await?;
+    let layer = ServerLayer::new(library, Info { hello, owner }, server, signatures);
+    stream.set_layer(Box::new(layer), ended);
     // Early data was sent with the ClientHello, before anything else.
     stream.unread(plain);
     Ok(())
 }
 
-/// Sends and receives until the handshake is over; what is noted in its steps goes to `note`.
+/// Sends and receives until the handshake is over; what is noted in its steps goes to `note`. True: the peer has said
+/// already that it sends no more.
 pub(crate) async fn drive<S: Side>(
     stream: &Stream,
-    conn: &mut S,
-    input: &mut Buf,
+    library: &mut Library<S>,
+    mut input: Buf,
     plain: &mut Buf,
-    is_handshaking: impl Fn(&S) -> bool,
     note: &mut dyn FnMut(Notes),
-) -> Result<(), HandshakeError> {
+) -> Result<bool, HandshakeError> {
     loop {
         let mut out = Buf::empty();
-        let (step, notes) = notes::during(|| advance(conn, input, plain, &mut out));
+        let (step, notes) = notes::during(|| library.receive(input, plain, &mut out));
         note(notes);
         if !out.is_empty() {
             stream.send(&mut Chain::from(out.freeze())).await?;
         }
         match step {
-            Ok(step) if step.open && !is_handshaking(conn) => return Ok(()),
+            Ok(step) if step.open && !library.is_handshaking() => return Ok(step.ended),
             Ok(step) if step.ended => return Err(HandshakeError::Closed),
             Ok(_) => {}
             Err(error) => return Err(HandshakeError::Tls(text(&error))),
         }
-        if input.len() > MAX_INPUT {
+        if library.rest().len() > MAX_INPUT {
             return Err(HandshakeError::Tls("excessive message size".to_owned()));
         }
-        let more = stream.recv(READ).await?;
-        if more.is_empty() {
+        input = stream.recv(READ).await?;
+        if input.is_empty() {
             return Err(HandshakeError::Closed);
         }
-        if input.is_empty() { *input = more } else { input.extend_from_slice(&more) }
     }
 }
 
@@ -160,6 +169,7 @@ fn text(error: &rustls::Error) -> String {
         Error::PeerIncompatible(PeerIncompatible::NoKxGroupsInCommon) => {
             "error:0A000065:SSL routines::no suitable key share"
         }
+        Error::NoApplicationProtocol => "error:0A0000EB:SSL routines::no application protocol",
         _ => return error.to_string(),
     };
     known.to_owned()

@@ -50,10 +50,9 @@ fn load(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<Identity>
         return Err(key_of(Error::new(format!("loading \"{kind}:...\" certificate keys is not supported"))));
     }
     let text = read(key).map_err(key_of)?;
-    let signer = keys::load(&text, passwords).map_err(key_of)?;
-    if let (Some(public), Some(leaf)) = (signer.public_key(), chain.first().and_then(|leaf| Parts::parse(leaf)))
-        && public.as_ref() != leaf.public_key
-    {
+    let public = chain.first().and_then(|leaf| Parts::parse(leaf)).map(|leaf| leaf.public_key);
+    let signer = keys::load(&text, passwords, public).map_err(key_of)?;
+    if !keys::fits(&*signer, public) {
         let name = shown(key);
         return Err(Error::new(format!(
             "SSL_CTX_use_PrivateKey(\"{name}\") failed (SSL: error:05800074:x509 certificate routines::key values mismatch)"
@@ -223,6 +222,11 @@ mod tests {
             assert!(message.contains(expect), "{message}");
         };
         check(&cert, &other, "SSL_CTX_use_PrivateKey(\"data:...\") failed (SSL: error:05800074:x509 certificate");
+        // The one that fits is found, wherever it stands.
+        for keys in [[&key, &other], [&other, &key], [&cert, &key]] {
+            assert_eq!(load(&cert, &keys.map(String::as_str).concat()).unwrap().chain().len(), 1);
+        }
+        check(&cert, &other.repeat(2), "key values mismatch");
         check(&key, &key, "cannot load certificate \"data:...\": PEM_read_bio_X509_AUX() failed");
         check(&cert, &cert, "cannot load certificate key \"data:...\": PEM_read_bio_PrivateKey() failed");
         let error = identity("/nowhere/x.crt", "y", &[]).unwrap_err().0;

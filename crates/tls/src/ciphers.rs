@@ -71,7 +71,13 @@ const TLS13: &[(&str, SupportedCipherSuite)] = &[
 pub fn tls12(list: &str) -> Result<Vec<SupportedCipherSuite>> {
     let mut state = List { chosen: Vec::new(), killed: [false; TLS12.len()] };
     for item in list.split([':', ',', ' ', ';']).filter(|item| !item.is_empty()) {
-        state.apply(item);
+        let (words, commands) = item.split_at(item.find('@').unwrap_or(item.len()));
+        if !words.is_empty() {
+            state.apply(words);
+        }
+        for command in commands.split('@').skip(1) {
+            state.command(command).ok_or_else(|| invalid(list))?;
+        }
     }
     if state.chosen.is_empty() {
         return Err(no_match("SSL_CTX_set_cipher_list", list));
@@ -97,6 +103,11 @@ pub fn all_tls13() -> Vec<SupportedCipherSuite> {
     TLS13.iter().map(|(_, suite)| *suite).collect()
 }
 
+fn invalid(list: &str) -> Error {
+    let why = "error:0A000118:SSL routines::invalid command";
+    Error::new(format!("SSL_CTX_set_cipher_list(\"{list}\") failed (SSL: {why})"))
+}
+
 fn no_match(function: &str, list: &str) -> Error {
     Error::new(format!("{function}(\"{list}\") failed (SSL: error:0A0000B9:SSL routines::no cipher match)"))
 }
@@ -109,13 +120,16 @@ struct List {
 }
 
 impl List {
-    fn apply(&mut self, item: &str) {
-        if let Some(command) = item.strip_prefix('@') {
-            if command == "STRENGTH" {
-                self.chosen.sort_by_key(|at| std::cmp::Reverse(TLS12[*at].bits));
-            }
-            return;
+    /// What stands behind `@`, in any place. Levels of security exclude nothing here: what they would isn't there.
+    fn command(&mut self, command: &str) -> Option<()> {
+        if command == "STRENGTH" {
+            self.chosen.sort_by_key(|at| std::cmp::Reverse(TLS12[*at].bits));
+            return Some(());
         }
+        matches!(command.strip_prefix("SECLEVEL=")?, "0" | "1" | "2" | "3" | "4" | "5").then_some(())
+    }
+
+    fn apply(&mut self, item: &str) {
         let (action, words) = match item.as_bytes()[0] {
             action @ (b'!' | b'-' | b'+') => (action, &item[1..]),
             _ => (b' ', item),
@@ -172,6 +186,29 @@ mod tests {
         check("HIGH:!aNULL:!MD5", all);
         check("ALL:!ADH:!RC4+RSA:+HIGH", all);
         check("DEFAULT", all);
+        for list in [
+            "DEFAULT@SECLEVEL=0",
+            "@SECLEVEL=1:DEFAULT",
+            "ALL:@SECLEVEL=2:!aNULL@SECLEVEL=5",
+            "HIGH@STRENGTH@SECLEVEL=0",
+        ] {
+            check(list, all);
+        }
+        check(
+            "ECDHE-RSA-AES128-GCM-SHA256@SECLEVEL=0:ECDHE-ECDSA-AES256-GCM-SHA384@STRENGTH",
+            "ECDSA-AES256-GCM RSA-AES128-GCM",
+        );
+        for list in [
+            "@SECLEVEL=1",
+            "ALL@SECLEVEL=6",
+            "ALL@SECLEVEL",
+            "ALL:@SECLEVEL=x",
+            "ALL:@NONSENSE",
+            "ALL@",
+            "DEFAULT@SECLEVEL=10",
+        ] {
+            check(list, "none");
+        }
         check("ECDHE+AESGCM", "ECDSA-AES256-GCM RSA-AES256-GCM ECDSA-AES128-GCM RSA-AES128-GCM");
         check(
             "EECDH+CHACHA20:EECDH+AES128:RSA+AES128",

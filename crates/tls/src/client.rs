@@ -21,7 +21,7 @@ use crate::accept::{HandshakeError, drive};
 use crate::certs::Identity;
 use crate::client_auth::{verify_tls12, verify_tls13};
 use crate::error::{Error, Result};
-use crate::layer::{advance, close, send};
+use crate::library::Library;
 use crate::server::{Protocols, crypto};
 use crate::verify::{Purpose, Reason, Trust, is_for_host};
 use crate::x509::Parts;
@@ -91,7 +91,7 @@ impl Client {
         Ok(Client { config: Arc::new(config), trust: settings.trust.clone() })
     }
 
-    fn config(&self, identity: Option<Identity>) -> Arc<ClientConfig> {
+    pub(crate) fn config(&self, identity: Option<Identity>) -> Arc<ClientConfig> {
         let Some(identity) = identity else { return self.config.clone() };
         let mut config = (*self.config).clone();
         config.client_auth_cert_resolver = Arc::new(Own(identity.key));
@@ -113,52 +113,56 @@ pub async fn connect(
     let nobody = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::from([0, 0, 0, 0])));
     let name = ServerName::try_from(host.to_owned()).unwrap_or(nobody);
     let conn = UnbufferedClientConnection::new(client.config(identity), name);
-    let mut conn = conn.map_err(|error| ConnectError::Handshake(HandshakeError::Tls(error.to_string())))?;
-    let (mut input, mut plain) = (Buf::empty(), Buf::empty());
-    let done = drive(stream, &mut conn, &mut input, &mut plain, |conn| conn.is_handshaking(), &mut drop).await;
-    done.map_err(ConnectError::Handshake)?;
+    let conn = conn.map_err(|error| ConnectError::Handshake(HandshakeError::Tls(error.to_string())))?;
+    let (mut library, mut plain) = (Library::new(conn), Buf::empty());
+    let done = drive(stream, &mut library, Buf::empty(), &mut plain, &mut drop).await;
+    let ended = done.map_err(ConnectError::Handshake)?;
     if let Some(trust) = &client.trust {
-        let chain = conn.peer_certificates().unwrap_or_default();
+        let chain = library.conn().peer_certificates().unwrap_or_default();
         trust.verify(chain, Purpose::Server).map_err(ConnectError::Untrusted)?;
         if !chain.first().is_some_and(|leaf| is_for_host(leaf, host)) {
             return Err(ConnectError::WrongHost);
         }
     }
-    stream.set_layer(Box::new(ClientLayer { conn }), input);
+    stream.set_layer(Box::new(ClientLayer::new(library)), ended);
     stream.unread(plain);
     Ok(())
 }
 
 /// The client's side of a connection.
 pub struct ClientLayer {
-    conn: UnbufferedClientConnection,
+    library: Library<UnbufferedClientConnection>,
 }
 
 impl ClientLayer {
+    pub(crate) fn new(library: Library<UnbufferedClientConnection>) -> ClientLayer {
+        ClientLayer { library }
+    }
+
     /// The protocol of ALPN.
     pub fn alpn(&self) -> Option<&[u8]> {
-        self.conn.alpn_protocol()
+        self.library.conn().alpn_protocol()
     }
 }
 
 impl Layer for ClientLayer {
-    fn receive(&mut self, input: &mut Buf, plain: &mut Buf, out: &mut Buf) -> io::Result<bool> {
-        advance(&mut self.conn, input, plain, out).map(|step| step.ended).map_err(io::Error::other)
+    fn receive(&mut self, input: Buf, plain: &mut Buf, out: &mut Buf) -> io::Result<bool> {
+        self.library.receive(input, plain, out).map(|step| step.ended).map_err(io::Error::other)
     }
 
     fn send(&mut self, plain: &[u8], out: &mut Buf) -> io::Result<()> {
-        send(&mut self.conn, plain, out)
+        self.library.send(plain, out)
     }
 
     fn close(&mut self, out: &mut Buf) {
-        close(&mut self.conn, out);
+        self.library.close(out);
     }
 
     fn record(&self) -> usize {
         16384
     }
 
-    fn can_leave(&self, _: &[u8]) -> bool {
+    fn can_leave(&self) -> bool {
         false
     }
 

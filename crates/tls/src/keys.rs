@@ -18,25 +18,63 @@ use crate::pem::{self, Section};
 /// The most rounds of key derivation that a file may ask for.
 const MAX_ROUNDS: u32 = 10_000_000;
 
-/// The private key in a PEM text. Passwords are tried in their order until one fits.
-pub fn load(text: &[u8], passwords: &[Vec<u8>]) -> Result<Arc<dyn SigningKey>> {
-    let der = find(text, passwords)?;
+/// The private key in a PEM text: of several the first that has this public key, else the first. Passwords are tried in
+/// their order until one fits.
+pub fn load(text: &[u8], passwords: &[Vec<u8>], public: Option<&[u8]>) -> Result<Arc<dyn SigningKey>> {
+    let mut first = None;
+    for section in sections(text) {
+        let key = section.and_then(|section| signer(&section, passwords));
+        match key {
+            Ok(key) if fits(&*key, public) => return Ok(key),
+            Ok(key) => _ = first.get_or_insert(key),
+            // What follows a key that could be read may be anything.
+            Err(error) if first.is_none() => return Err(error),
+            Err(_) => {}
+        }
+    }
+    first.ok_or_else(|| {
+        ssl_error("error:1E08010C:DECODER routines::unsupported:No supported data to decode. Input type: PEM")
+    })
+}
+
+/// Whether the key belongs to this public key, as far as that is known.
+pub fn fits(key: &dyn SigningKey, public: Option<&[u8]>) -> bool {
+    key.public_key().zip(public).is_none_or(|(own, public)| own.as_ref() == public)
+}
+
+/// The keys of a text.
+fn sections(text: &[u8]) -> impl Iterator<Item = Result<Section>> {
+    let is_key = |section: &Result<Section>| {
+        section.as_ref().is_ok_and(|section| section.label.ends_with("PRIVATE KEY")) || section.is_err()
+    };
+    pem::sections(text).map(|section| section.map_err(|error| ssl_error(&error.0))).filter(is_key)
+}
+
+fn signer(section: &Section, passwords: &[Vec<u8>]) -> Result<Arc<dyn SigningKey>> {
+    let der = decode(section, passwords)?;
+    if let PrivateKeyDer::Pkcs8(key) = &der
+        && algorithm(key.secret_pkcs8_der()) == Some(RSA_PSS)
+    {
+        return Err(Error::new("an RSA-PSS key is not supported, use one of RSA or of ECDSA"));
+    }
     rustls::crypto::aws_lc_rs::sign::any_supported_type(&der).map_err(|_| failed("unsupported"))
+}
+
+/// What kind of key PKCS#8 holds.
+fn algorithm(der: &[u8]) -> Option<ObjectIdentifier> {
+    inside(der, |outer| {
+        u8::decode(outer).ok()?;
+        inside_next(outer, |algorithm| ObjectIdentifier::decode(algorithm).ok())
+    })
 }
 
 /// Whether the text holds a key that needs a password.
 pub fn is_encrypted(text: &[u8]) -> bool {
-    let sections = pem::parse(text).unwrap_or_default();
-    let key = sections.iter().find(|section| section.label.ends_with("PRIVATE KEY"));
+    let key = sections(text).next().and_then(Result::ok);
     key.is_some_and(|key| key.label == "ENCRYPTED PRIVATE KEY" || key.header("DEK-Info").is_some())
 }
 
-fn find(text: &[u8], passwords: &[Vec<u8>]) -> Result<PrivateKeyDer<'static>> {
-    let sections = pem::parse(text).map_err(|error| ssl_error(&error.0))?;
-    let is_key = |section: &&Section| section.label.ends_with("PRIVATE KEY");
-    let section = sections.iter().find(is_key).ok_or_else(|| {
-        ssl_error("error:1E08010C:DECODER routines::unsupported:No supported data to decode. Input type: PEM")
-    })?;
+fn decode(section: &Section, passwords: &[Vec<u8>]) -> Result<PrivateKeyDer<'static>> {
     if section.label == "ENCRYPTED PRIVATE KEY" {
         return try_passwords(passwords, |password| {
             let der = decrypt_pkcs8(&section.bytes, password)?;
@@ -175,6 +213,7 @@ fn decrypt_cbc(algorithm: &'static cipher::Algorithm, key: &[u8], iv: &[u8], mut
     Some(plain.to_vec())
 }
 
+const RSA_PSS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
 const PBES2: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.5.13");
 const PBKDF2: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.5.12");
 

@@ -16,8 +16,11 @@ mod client_auth;
 mod constraints;
 mod departed;
 mod error;
+#[cfg(any(test, feature = "exercise"))]
+pub mod exercise;
 mod keys;
 mod layer;
+mod library;
 pub mod names;
 mod notes;
 pub mod ocsp;

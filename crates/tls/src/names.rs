@@ -45,9 +45,7 @@ pub fn group_by_name(name: &str) -> Option<NamedGroup> {
 /// A list of numbers as `$ssl_ciphers` and `$ssl_curves` show it: names, else hexadecimal, behind each other.
 pub fn list(numbers: &[u16], name: fn(u16) -> Option<&'static str>) -> String {
     let mut text = String::new();
-    // Two numbers are signals, not suites.
-    let real = numbers.iter().filter(|number| !matches!(number, 0x00ff | 0x5600));
-    for (n, number) in real.enumerate() {
+    for (n, number) in numbers.iter().enumerate() {
         text.push_str(if n > 0 { ":" } else { "" });
         match name(*number) {
             Some(name) => text.push_str(name),
@@ -109,6 +107,9 @@ const SIGNATURES: &[(u16, &str)] = &[
 ];
 
 const SUITES: &[(u16, &str)] = &[
+    // Signals, not suites.
+    (0x00ff, "TLS_EMPTY_RENEGOTIATION_INFO_SCSV"),
+    (0x5600, "TLS_FALLBACK_SCSV"),
     (0x1301, "TLS_AES_128_GCM_SHA256"),
     (0x1302, "TLS_AES_256_GCM_SHA384"),
     (0x1303, "TLS_CHACHA20_POLY1305_SHA256"),

@@ -18,28 +18,43 @@ pub struct Section {
 /// The largest file that is taken for PEM, in bytes.
 pub const MAX_SIZE: usize = 16 << 20;
 
-/// All sections of a text; what stands between them means nothing. Errors: a section without end, broken base64.
+/// All sections of a text. Errors: as [`sections`].
 pub fn parse(text: &[u8]) -> Result<Vec<Section>> {
-    let mut sections = Vec::new();
-    let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    while let Some(line) = lines.next() {
-        let Some(label) = label(line, b"-----BEGIN ") else { continue };
-        let mut section = Section { label, ..Section::default() };
-        let mut base64 = Vec::new();
-        loop {
-            let line = lines.next().ok_or_else(|| Error::new("error:04800066:PEM routines::bad end line"))?;
-            if self::label(line, b"-----END ").is_some() {
-                break;
-            }
-            read_line(line, &mut section, &mut base64);
-        }
-        section.bytes = base64::engine::general_purpose::STANDARD
-            .decode(&base64)
-            .map_err(|_| Error::new("error:04800064:PEM routines::bad base64 decode"))?;
-        sections.push(section);
-    }
-    Ok(sections)
+    sections(text).collect()
 }
+
+/// The sections of a text, one after the other; what stands between them means nothing, nor does a byte-order mark before
+/// them. Errors: a section without its end, broken base64.
+pub fn sections(text: &[u8]) -> impl Iterator<Item = Result<Section>> {
+    let text = text.strip_prefix(MARK).unwrap_or(text);
+    let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
+    std::iter::from_fn(move || {
+        let label = lines.find_map(|line| label(line, b"-----BEGIN "))?;
+        Some(section(label, &mut lines))
+    })
+}
+
+/// What follows the first line of a section.
+fn section<'a>(label: String, lines: &mut impl Iterator<Item = &'a [u8]>) -> Result<Section> {
+    let no_end = || Error::new("error:04800066:PEM routines::bad end line");
+    let mut section = Section { label, ..Section::default() };
+    let mut base64 = Vec::new();
+    loop {
+        let line = lines.next().ok_or_else(no_end)?;
+        match self::label(line, b"-----END ") {
+            Some(end) if end == section.label => break,
+            Some(_) => return Err(no_end()),
+            None => read_line(line, &mut section, &mut base64),
+        }
+    }
+    section.bytes = base64::engine::general_purpose::STANDARD
+        .decode(&base64)
+        .map_err(|_| Error::new("error:04800064:PEM routines::bad base64 decode"))?;
+    Ok(section)
+}
+
+/// What some editors put before a text in UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 
 fn label(line: &[u8], start: &[u8]) -> Option<String> {
     let label = line.strip_prefix(start)?.strip_suffix(b"-----")?;
@@ -47,6 +62,7 @@ fn label(line: &[u8], start: &[u8]) -> Option<String> {
 }
 
 fn read_line(line: &[u8], section: &mut Section, base64: &mut Vec<u8>) {
+    let line = line.trim_ascii();
     match line.iter().position(|byte| *byte == b':') {
         Some(at) if base64.is_empty() => {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes.trim_ascii()).into_owned();
@@ -76,5 +92,30 @@ mod tests {
         assert!(parse(b"-----BEGIN A-----\nAQID\n").is_err());
         assert!(parse(b"-----BEGIN A-----\n%\n-----END A-----").is_err());
         assert_eq!(parse(b""), Ok(Vec::new()));
+        let text = b"-----BEGIN A-----\nAQID\n-----END A-----\n";
+        let one = Ok(vec![Section { label: "A".to_owned(), bytes: vec![1, 2, 3], ..Section::default() }]);
+        let crlf = String::from_utf8_lossy(text).replace('\n', " \t\r\n").into_bytes();
+        for text in [
+            &text[..],
+            &[MARK, text].concat(),
+            &crlf,
+            &[MARK, &crlf].concat(),
+            &[text, &b"\0\xff-----BEGIN"[..]].concat(),
+        ] {
+            assert_eq!(parse(text), one, "{}", text.escape_ascii());
+        }
+        // A mark has its place, and so have labels.
+        for text in [&[b"\n", MARK, text].concat()[..], &[&b" "[..], text].concat(), b"-----BEGIN A----\nx\n"] {
+            assert_eq!(parse(text), Ok(Vec::new()), "{}", text.escape_ascii());
+        }
+        assert!(parse(b"-----BEGIN A-----\nAQID\n-----END B-----").is_err());
+        // Who has found what it looks for doesn't mind what follows.
+        let mut some = [&text[..], b"-----BEGIN B-----\n%"].concat();
+        assert_eq!(
+            super::sections(&some).next().map(|section| section.map(|section| section.label)),
+            Some(Ok("A".to_owned()))
+        );
+        some.truncate(3);
+        assert_eq!(super::sections(&some).count(), 0);
     }
 }

@@ -312,7 +312,7 @@ impl Records {
     }
 
     /// Appends a record; its content is at most [`MAX_PLAIN`] long.
-    fn seal(&mut self, kind: u8, content: &[u8], out: &mut Buf) {
+    pub(crate) fn seal(&mut self, kind: u8, content: &[u8], out: &mut Buf) {
         let explicit = self.write.explicit(self.tls13);
         let inner = content.len() + usize::from(self.tls13);
         let length = explicit + inner + TAG;

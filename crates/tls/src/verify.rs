@@ -106,7 +106,7 @@ impl Trust {
 
     /// Adds the certificates of a file; gives them back.
     pub fn add_file(&mut self, name: &str) -> Result<Vec<CertificateDer<'static>>> {
-        let failed = |error: Error| Error::new(format!("SSL_CTX_load_verify_locations(\"{name}\") failed: {error}"));
+        let failed = |error: Error| Error::new(format!("cannot load certificate \"{name}\": {error}"));
         let found = certs::read(name).and_then(|text| certificates(&text)).map_err(failed)?;
         self.roots.extend(found.iter().cloned());
         Ok(found)
@@ -114,11 +114,17 @@ impl Trust {
 
     /// Adds the revocation lists of a file; from then on every certificate of a chain needs one.
     pub fn add_lists(&mut self, name: &str) -> Result<()> {
-        let failed = |why: &str| Error::new(format!("X509_LOOKUP_load_file(\"{name}\") failed: {why}"));
+        let failed = |why: &str| Error::new(format!("cannot load CRL \"{name}\": {why}"));
+        let bad = |why: &str| failed(&format!("PEM_read_bio_X509_CRL() failed (SSL: {why})"));
         let text = certs::read(name).map_err(|error| failed(&error.0))?;
-        let sections = pem::parse(&text).map_err(|error| failed(&error.0))?;
+        let sections = pem::parse(&text).map_err(|error| bad(&error.0))?;
+        let before = self.lists.len();
         for section in sections.iter().filter(|section| section.label == "X509 CRL") {
-            self.lists.push(RevocationList::parse(&section.bytes).ok_or_else(|| failed("malformed list"))?);
+            let list = RevocationList::parse(&section.bytes);
+            self.lists.push(list.ok_or_else(|| bad("error:068000A8:asn1 encoding routines::wrong tag"))?);
+        }
+        if self.lists.len() == before {
+            return Err(bad("error:0480006C:PEM routines::no start line:Expecting: X509 CRL"));
         }
         self.check_lists = true;
         Ok(())

@@ -18,7 +18,7 @@ pub struct ClientHello {
     pub signatures: SmallVec<[u16; 16]>,
     /// `supported_versions`; empty from clients that know no TLS 1.3.
     pub versions: SmallVec<[u16; 4]>,
-    /// The host name of `server_name`, in lower case and without a dot at its end; `None` without the extension.
+    /// The host name of `server_name`, as it was sent; `None` without the extension. [`ClientHello::host`] is for comparing.
     pub server_name: Option<Box<[u8]>>,
     /// The protocols of ALPN, each behind the byte of its length.
     pub alpn: Box<[u8]>,
@@ -153,11 +153,14 @@ fn server_name(mut value: Reader<'_>) -> Option<Option<Box<[u8]>>> {
         let kind = list.u8()?;
         let name = list.vec16()?;
         if kind == 0 && !name.is_empty() {
-            let name = name.strip_suffix(b".").unwrap_or(name);
-            return Some(Some(name.to_ascii_lowercase().into()));
+            return Some(Some(name.into()));
         }
     }
     Some(None)
+}
+
+fn without_dot(name: &[u8]) -> &[u8] {
+    name.strip_suffix(b".").unwrap_or(name)
 }
 
 fn numbers<A: smallvec::Array<Item = u16>>(bytes: &[u8]) -> Option<SmallVec<A>> {
@@ -166,6 +169,16 @@ fn numbers<A: smallvec::Array<Item = u16>>(bytes: &[u8]) -> Option<SmallVec<A>> 
 }
 
 impl ClientHello {
+    /// The name in lower case and without a dot at its end, as servers are chosen by it.
+    pub fn host(&self) -> Option<Vec<u8>> {
+        self.server_name.as_deref().map(|name| without_dot(name).to_ascii_lowercase())
+    }
+
+    /// Whether the name is this host, which is in lower case and without a dot at its end.
+    pub fn is_for(&self, host: &[u8]) -> bool {
+        self.server_name.as_deref().is_some_and(|name| without_dot(name).eq_ignore_ascii_case(host))
+    }
+
     /// The protocols of ALPN.
     pub fn protocols(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = Reader(&self.alpn);
@@ -258,7 +271,9 @@ mod tests {
     #[test]
     fn reads_what_matters() {
         let hello = parse(&records(&sample(), 16384)).unwrap().unwrap();
-        assert_eq!(hello.server_name.as_deref(), Some(&b"www.example.com"[..]));
+        assert_eq!(hello.server_name.as_deref(), Some(&b"WWW.Example.com."[..]));
+        assert_eq!(hello.host().as_deref(), Some(&b"www.example.com"[..]));
+        assert!(hello.is_for(b"www.example.com") && !hello.is_for(b"www.example.com.") && !hello.is_for(b""));
         assert_eq!((&hello.suites[..], &hello.groups[..]), (&[0x1301, 0xc02b][..], &[0x11ec, 29][..]));
         assert_eq!((&hello.signatures[..], &hello.versions[..]), (&[0x0403, 0x0804][..], &[0x0304, 0x0303][..]));
         assert_eq!(hello.protocols().collect::<Vec<_>>(), [&b"h2"[..], b"http/1.1"]);

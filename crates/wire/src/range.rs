@@ -30,10 +30,12 @@ pub enum Ranges {
     Satisfiable(SmallVec<[ByteRange; 1]>),
 }
 
-/// Reads the value of a Range header for a body of `length` bytes; at most `max_ranges` ranges are served.
-pub fn parse(value: &[u8], length: u64, max_ranges: usize) -> Ranges {
+/// Reads the value of a Range header for a body of `length` bytes; at most `max_ranges` ranges are served. Without that
+/// bound it is as many as cost about as much as the whole body, so that small ranges can't be used to amplify.
+pub fn parse(value: &[u8], length: u64, max_ranges: Option<usize>) -> Ranges {
+    let max = max_ranges.unwrap_or(usize::MAX);
     let Some((unit, mut rest)) = value.split_at_checked(UNIT.len()) else { return Ranges::Ignore };
-    if !unit.eq_ignore_ascii_case(UNIT) || rest.is_empty() || max_ranges == 0 {
+    if !unit.eq_ignore_ascii_case(UNIT) || rest.is_empty() || max == 0 {
         return Ranges::Ignore;
     }
     let mut ranges = SmallVec::new();
@@ -41,7 +43,7 @@ pub fn parse(value: &[u8], length: u64, max_ranges: usize) -> Ranges {
     loop {
         let Some((found, after)) = one(rest, length) else { return Ranges::Unsatisfiable };
         match found {
-            Found::Range(_) if ranges.len() == max_ranges => return Ranges::Ignore,
+            Found::Range(_) if ranges.len() == max => return Ranges::Ignore,
             Found::Range(range) => {
                 sum = sum.saturating_add(range.len());
                 ranges.push(range);
@@ -54,9 +56,10 @@ pub fn parse(value: &[u8], length: u64, max_ranges: usize) -> Ranges {
             Some(next) => rest = next,
         }
     }
+    let cost = sum.saturating_add(PART_COST * ranges.len() as u64);
     if ranges.is_empty() {
         Ranges::Unsatisfiable
-    } else if sum > length {
+    } else if sum > length || max_ranges.is_none() && cost > length.saturating_add(FREE_COST) {
         Ranges::Ignore
     } else {
         Ranges::Satisfiable(ranges)
@@ -114,11 +117,17 @@ fn skip_spaces(text: &[u8]) -> &[u8] {
 
 const UNIT: &[u8] = b"bytes=";
 
+/// What the head of a part is taken for, in bytes.
+const PART_COST: u64 = 256;
+
+/// How much more than the whole body its ranges may cost.
+const FREE_COST: u64 = 4096;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn show(value: &str, length: u64, max: usize) -> String {
+    fn show(value: &str, length: u64, max: Option<usize>) -> String {
         match parse(value.as_bytes(), length, max) {
             Ranges::Ignore => "200".into(),
             Ranges::Unsatisfiable => "416".into(),
@@ -167,14 +176,34 @@ mod tests {
             ("bytes=0-9 20-29", "416"),
             ("bytes=\t0-9", "416"),
         ] {
-            assert_eq!(show(value, 100, usize::MAX), expect, "{value:?}");
+            assert_eq!(show(value, 100, None), expect, "{value:?}");
         }
         for value in ["bytes=0-", "bytes=-5", "bytes=0-0", "bytes=-0"] {
-            assert_eq!(show(value, 0, usize::MAX), "200", "{value:?}");
+            assert_eq!(show(value, 0, None), "200", "{value:?}");
         }
-        assert_eq!(show("bytes=0-0,1-1,2-2", 100, 2), "200");
-        assert_eq!(show("bytes=0-0,1-1", 100, 2), "0-0,1-1");
-        assert_eq!(show("bytes=0-0,200-,200-", 100, 2), "0-0");
-        assert_eq!(show("bytes=0-0", 100, 0), "200");
+        assert_eq!(show("bytes=0-0,1-1,2-2", 100, Some(2)), "200");
+        assert_eq!(show("bytes=0-0,1-1", 100, Some(2)), "0-0,1-1");
+        assert_eq!(show("bytes=0-0,200-,200-", 100, Some(2)), "0-0");
+        assert_eq!(show("bytes=0-0", 100, Some(0)), "200");
+    }
+    #[test]
+    fn ranges_that_cost_more_than_the_body_are_ignored() {
+        let small = |n: usize| {
+            let ranges: Vec<_> = (0..n).map(|i| format!("{}-{}", i * 2, i * 2)).collect();
+            format!("bytes={}", ranges.join(","))
+        };
+        let served = |value: &str, length, max| matches!(parse(value.as_bytes(), length, max), Ranges::Satisfiable(_));
+        for (n, length, expect) in
+            [(17, 273, true), (17, 272, false), (93, 20000, true), (94, 20000, false), (2, 4, true), (1, 1, true)]
+        {
+            assert_eq!(served(&small(n), length, None), expect, "{n} of {length}");
+            assert!(served(&small(n), length, Some(n)), "{n} of {length}");
+        }
+        for (last, expect) in [(3736, true), (3737, false)] {
+            assert_eq!(served(&format!("{},200-{last}", small(79)), 20000, None), expect, "to {last}");
+        }
+        // What lies behind the end costs nothing; what isn't a range is still one too many.
+        assert!(served(&format!("{},30000-,30000-", small(93)), 20000, None));
+        assert_eq!(parse(format!("{},x", small(94)).as_bytes(), 20000, None), Ranges::Unsatisfiable);
     }
 }

@@ -107,15 +107,13 @@ impl Template {
             out.extend_from_slice(&self.text);
             return;
         }
-        for code in &self.codes {
-            match *code {
-                Code::Text { start, end } => out.extend_from_slice(self.slice(start, end)),
-                Code::Variable(id) => {
-                    session.variable(id, out);
-                }
-                Code::Capture(n) => out.extend_from_slice(session.capture(usize::from(n)).unwrap_or_default()),
+        settled(self, session, out, |session, part, out| match part {
+            Part::Text(text) => out.extend_from_slice(text),
+            Part::Variable(id) => {
+                session.variable(id, out);
             }
-        }
+            Part::Capture(n) => out.extend_from_slice(session.capture(n).unwrap_or_default()),
+        });
     }
 
     /// The value for `session`: a constant is borrowed, anything else is rendered into `scratch`, whose former content
@@ -143,6 +141,25 @@ impl Template {
 
     fn slice(&self, start: u32, end: u32) -> &[u8] {
         self.text.get(start as usize..end as usize).unwrap_or_default()
+    }
+}
+
+/// Appends what `write` makes of the parts of `template`.
+///
+/// A variable that a regex makes (`map`) leaves that regex's captures behind. In nginx they count for the whole value, for
+/// what stands before the variable too; so the value is made again if a variable has changed them.
+pub fn settled<S: Session + ?Sized>(
+    template: &Template,
+    session: &mut S,
+    out: &mut Vec<u8>,
+    mut write: impl FnMut(&mut S, Part<'_>, &mut Vec<u8>),
+) {
+    let start = out.len();
+    let serial = session.captures_serial();
+    template.parts().for_each(|part| write(session, part, out));
+    if template.max_capture() > 0 && session.captures_serial() != serial {
+        out.truncate(start);
+        template.parts().for_each(|part| write(session, part, out));
     }
 }
 
@@ -213,7 +230,7 @@ mod tests {
 
     use super::*;
 
-    struct Names(Vec<String>);
+    struct Names(Vec<String>, u32);
 
     impl Session for Names {
         fn variable(&mut self, id: VarId, out: &mut Vec<u8>) -> bool {
@@ -221,6 +238,8 @@ mod tests {
             if name == b"missing" {
                 return false;
             }
+            // Its value comes of a regex.
+            self.1 += u32::from(name == b"mapped");
             out.push(b'<');
             out.extend_from_slice(name);
             out.push(b'>');
@@ -228,7 +247,12 @@ mod tests {
         }
 
         fn capture(&self, n: usize) -> Option<&[u8]> {
-            [None, Some(b"one".as_slice()), Some(b"two")].get(n).copied().flatten()
+            let one = if self.1 > 0 { &b"new"[..] } else { b"one" };
+            [None, Some(one), Some(b"two")].get(n).copied().flatten()
+        }
+
+        fn captures_serial(&self) -> u32 {
+            self.1
         }
     }
 
@@ -238,7 +262,7 @@ mod tests {
             names.push(name.to_owned());
             VarId(names.len() as u32 - 1)
         })?;
-        Ok((template, Names(names)))
+        Ok((template, Names(names, 0)))
     }
 
     fn render(text: &str) -> String {
@@ -246,8 +270,10 @@ mod tests {
             Ok((template, mut names)) => {
                 let mut out = Vec::new();
                 template.render(&mut names, &mut out);
+                names.1 = 0;
                 let mut scratch = b"old".to_vec();
                 assert_eq!(template.value(&mut names, &mut scratch), out);
+                names.1 = 0;
                 assert_eq!(*template.render_cow(&mut names), *out);
                 String::from_utf8_lossy(&out).into_owned()
             }
@@ -268,6 +294,8 @@ mod tests {
             ("$1-$2-$3", "one-two-"),
             ("$10", "one0"),
             ("$1a", "onea"),
+            ("$1-$mapped-$1$2", "new-<mapped>-newtwo"),
+            ("$1-$host-$1", "one-<host>-one"),
             ("${1}", "<1>"),
             ("$0", "<0>"),
             ("$", "invalid variable name"),

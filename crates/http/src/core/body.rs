@@ -8,11 +8,12 @@ use std::task::{Context, Poll};
 
 use buf::{Bytes, Chain, FileRange, Piece};
 use engine::log::Level;
-use wire::h1::{BodyFraming, ChunkEvent, ChunkedDecoder, HeaderSpan};
+use wire::h1::{BodyFraming, ChunkEvent, ChunkedDecoder};
 
 use super::conf::BodyInFile;
 use super::request::Request;
 use super::response::Headers;
+use super::session::TIMED_OUT;
 use super::temp::TempFile;
 
 /// A response's body that comes in parts.
@@ -48,8 +49,6 @@ pub struct Broken;
 const READ_SIZE: usize = 16 << 10;
 /// How much of a body that is read whole an HTTP/2 client may send ahead.
 const WHOLE_WINDOW: usize = 1 << 20;
-/// Trailer fields of a request may take this much.
-const MAX_TRAILERS: usize = 32 << 10;
 
 /// The body of a request.
 #[derive(Default)]
@@ -61,6 +60,12 @@ pub struct RequestBody {
     /// The whole body, once it was read for a handler.
     buffered: Option<Buffered>,
     received: u64,
+    /// The same with the framing, but for what was dropped.
+    raw: u64,
+    /// What that was when the last bytes came: those with which a body fails don't count.
+    raw_before: u64,
+    /// Nobody wants it: what comes is dropped.
+    discarded: bool,
     /// It comes on a stream of HTTP/2.
     is_stream: bool,
     /// It comes in chunks.
@@ -103,7 +108,7 @@ impl RequestBody {
             }
             BodyFraming::Chunked => {
                 self.in_chunks = true;
-                self.framing = Framing::Chunked(Box::new(ChunkedDecoder::new(MAX_TRAILERS)));
+                self.framing = Framing::Chunked(Box::new(ChunkedDecoder::new(None)));
             }
         }
     }
@@ -122,12 +127,14 @@ impl RequestBody {
     /// The length, if it is known by now.
     pub fn known_length(&self) -> Option<u64> {
         let read = self.in_chunks || self.is_stream;
-        self.declared.or(self.buffered.as_ref().filter(|_| read).map(|body| body.len))
+        let dropped = (self.in_chunks && self.discarded && self.is_done()).then_some(0);
+        self.declared.or(self.buffered.as_ref().filter(|_| read).map(|body| body.len)).or(dropped)
     }
 
     /// Whether the request has a body: of a length other than 0, or in chunks.
     pub fn exists(&self) -> bool {
-        self.declared.is_some_and(|length| length > 0) || self.chunked()
+        // A stream's body is there until its end has come: whether it is as long as it should be is seen when it is read.
+        self.declared.is_some_and(|length| length > 0) || self.in_chunks || self.is_stream
     }
 
     /// Whether the client waits to be told to go on.
@@ -150,9 +157,34 @@ impl RequestBody {
         self.refused = true;
     }
 
+    /// The same for what is wrong with the bytes that were read last.
+    fn refuse_read(&mut self) {
+        self.refuse();
+        self.raw = self.raw_before;
+    }
+
+    /// The same for a body of which nothing was read: from here on there is none.
+    pub fn refuse_whole(&mut self) {
+        self.refuse();
+        self.declared = Some(0);
+    }
+
     /// Whether the client closed its side before the end of the body.
     pub fn client_gone(&self) -> bool {
         self.gone
+    }
+
+    /// Whether all that is left of it was read from the client already.
+    fn is_here(&self) -> bool {
+        let Framing::Chunked(decoder) = &self.framing else { return self.is_done() };
+        let (mut decoder, mut rest) = (decoder.clone(), &self.unread[..]);
+        loop {
+            match decoder.step(rest) {
+                Ok((used, ChunkEvent::Data(_))) => rest = rest.get(used..).unwrap_or_default(),
+                Ok((_, event)) => return event == ChunkEvent::Done,
+                Err(_) => return false,
+            }
+        }
     }
 
     /// Bytes behind the body (or the whole rest, if it was not read).
@@ -173,9 +205,10 @@ impl RequestBody {
 
     /// The body's text, if it is in memory.
     pub fn text(&self, out: &mut Vec<u8>) -> bool {
-        let Some(body) = self.buffered.as_ref().filter(|body| body.file.is_none() && body.len > 0) else {
+        let Some(body) = self.buffered.as_ref().filter(|body| body.file.is_none()) else { return false };
+        if body.len == 0 && self.declared.is_none() {
             return false;
-        };
+        }
         for piece in &body.pieces {
             if let Piece::Bytes(bytes) = piece {
                 out.extend_from_slice(bytes);
@@ -189,15 +222,27 @@ impl RequestBody {
         self.buffered.as_ref()?.file.as_ref().map(|file| file.path())
     }
 
-    /// The trailers of a chunked body that was read.
-    pub fn trailers(&self) -> Option<(&[u8], Vec<HeaderSpan>)> {
-        let Framing::Chunked(decoder) = &self.framing else { return None };
-        let fields = decoder.parse_trailers(true, 100).ok()?;
-        Some((decoder.trailers(), fields))
+    /// How many bytes were read of it, as they came: with the heads of chunks and what they bring along.
+    pub fn length_on_the_wire(&self) -> u64 {
+        self.raw
+    }
+
+    /// It isn't wanted, so nobody is told to go on.
+    pub fn unwanted(&mut self) {
+        self.expect = false;
     }
 
     /// Takes body bytes out of what was read: `Ok(None)` if more must be read.
     fn take(&mut self) -> Result<Option<Bytes>, u16> {
+        let before = self.unread.len();
+        let taken = self.take_data();
+        if !self.discarded {
+            self.raw += (before - self.unread.len()) as u64;
+        }
+        taken
+    }
+
+    fn take_data(&mut self) -> Result<Option<Bytes>, u16> {
         while !self.unread.is_empty() {
             match &mut self.framing {
                 Framing::Done => return Ok(None),
@@ -239,6 +284,14 @@ impl RequestBody {
         Ok(None)
     }
 
+    /// How many bytes it has at least: what came, and the rest of the chunk that is coming.
+    fn least(&self) -> u64 {
+        match &self.framing {
+            Framing::Chunked(decoder) => self.received.saturating_add(decoder.chunk_left()),
+            _ => self.received,
+        }
+    }
+
     /// How many bytes the body still needs at least, for the size of the next read.
     fn wants(&self) -> u64 {
         match &self.framing {
@@ -251,6 +304,11 @@ impl RequestBody {
 }
 
 impl Request {
+    /// Whether the body can be read without waiting for the client.
+    pub fn body_is_here(&self) -> bool {
+        self.body.is_here() || self.conn.stream.stream().is_some_and(|stream| stream.has_received_all())
+    }
+
     /// The next piece of the body as it comes; `None` at its end. The error is a status: 400, 408, 413.
     pub async fn next_body(&mut self) -> Result<Option<Bytes>, u16> {
         poll_fn(|cx| self.poll_body(cx)).await
@@ -258,20 +316,23 @@ impl Request {
 
     /// As [`Request::next_body`].
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
+        if self.body.refused {
+            return Poll::Ready(Ok(None));
+        }
         self.send_continue();
         loop {
             match self.body.take() {
                 Err(status) => {
                     self.log_error(format_args!("client sent invalid chunked body"));
-                    self.body.refuse();
+                    self.body.refuse_read();
                     return Poll::Ready(Err(status));
                 }
                 Ok(Some(data)) => {
-                    self.check_received(data.len() as u64)?;
+                    self.check_length(data.len() as u64)?;
                     return Poll::Ready(Ok(Some(data)));
                 }
                 Ok(None) if self.body.is_done() => return Poll::Ready(Ok(None)),
-                Ok(None) => {}
+                Ok(None) => self.check_length(0)?,
             }
             self.conn.stream.open_window(self.location.core.client_body_buffer_size);
             let size = self.body.wants().clamp(1024, READ_SIZE as u64) as usize;
@@ -282,7 +343,7 @@ impl Request {
             self.conn.stream.set_recv_timeout(None);
             match read {
                 Ok(bytes) if !bytes.is_empty() => {
-                    self.body_received += bytes.len() as u64;
+                    self.body.raw_before = self.body.raw;
                     self.body.unread = bytes;
                 }
                 Ok(_) if matches!(self.body.framing, Framing::Endless) => self.body.framing = Framing::Done,
@@ -293,7 +354,7 @@ impl Request {
                     return Poll::Ready(Err(400));
                 }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    self.log_at(Level::Info, format_args!("client timed out"));
+                    self.log_at(Level::Info, format_args!("client timed out{TIMED_OUT}"));
                     self.body.refuse();
                     return Poll::Ready(Err(408));
                 }
@@ -314,24 +375,39 @@ impl Request {
     fn stream_failed(&mut self, error: &io::Error) -> u16 {
         let bad = error.kind() == io::ErrorKind::InvalidData;
         if bad {
-            let (received, declared) = (self.body.received, self.body.declared.unwrap_or(0));
-            let message = format_args!("client sent a request body of another length than {declared} bytes");
-            self.log_at(Level::Info, format_args!("{message}, {received} bytes received"));
+            self.log_bad_length();
         } else {
             self.log_at(Level::Info, format_args!("client prematurely closed stream"));
         }
         self.body.gone = !bad;
         self.body.refuse();
-        400
+        if bad { 400 } else { 499 }
     }
 
-    /// The limit on bodies whose length isn't declared.
-    fn check_received(&mut self, last: u64) -> Result<(), u16> {
+    /// What nginx says of a stream whose body isn't as long as declared.
+    fn log_bad_length(&self) {
+        let missing = self.conn.stream.stream().map_or(0, |stream| stream.body_missing());
+        match self.body.declared {
+            Some(declared) if missing > 0 => {
+                let received = declared.saturating_sub(missing);
+                let message = format_args!("only {received} out of {declared} bytes of request body received");
+                self.log_at(Level::Info, format_args!("client prematurely closed stream: {message}"));
+            }
+            _ => self.log_at(Level::Info, format_args!("client intended to send body data larger than declared")),
+        }
+    }
+
+    /// The limit on bodies whose length isn't declared: a chunk counts whole once its head is there. `last` bytes were
+    /// taken just now.
+    fn check_length(&mut self, last: u64) -> Result<(), u16> {
         let limit = self.location.core.client_max_body_size;
-        if limit > 0 && self.body.received > limit && self.body.declared.is_none() && !self.internal {
+        let least = self.body.least();
+        if limit > 0 && least > limit && self.body.declared.is_none() && !self.body.discarded {
             let before = self.body.received.saturating_sub(last);
-            self.log_error(format_args!("client intended to send too large chunked body: {before}+{last} bytes"));
-            self.body.refuse();
+            let more = least - before;
+            let size = if self.body.is_stream { self.body.received.to_string() } else { format!("{before}+{more}") };
+            self.log_error(format_args!("client intended to send too large chunked body: {size} bytes"));
+            self.body.refuse_read();
             return Err(413);
         }
         Ok(())
@@ -351,7 +427,9 @@ impl Request {
             return Ok(());
         }
         if self.body.refused {
-            return Err(400);
+            // The page of that error may come from a backend, which gets no body.
+            self.body.keep(Vec::new());
+            return Ok(());
         }
         let core = self.location.core.clone();
         // It goes to memory or to a file as fast as it comes.
@@ -421,6 +499,7 @@ impl Request {
         if self.body.expect && !self.body.is_done() && self.body.unread.is_empty() {
             return false;
         }
+        self.body.discarded = true;
         loop {
             match self.next_body().await {
                 Ok(Some(_)) => {}
@@ -432,10 +511,14 @@ impl Request {
 
     /// Drops what is here of the body; the error is the status of a body that is no body.
     pub fn skip_body(&mut self) -> Result<(), u16> {
-        // A client that waits to be told to go on is told so, for the connection to be of use afterwards.
-        if self.keepalive && self.body.expect && !self.body.is_done() && !self.body.refused {
+        // A client that waits to be told to go on is told so, for the connection to be of use afterwards; but not if the
+        // request has failed, since it may then keep its body to itself (RFC 9110 §10.1.1).
+        if self.error_status >= 300 {
+            self.body.unwanted();
+        } else if self.keepalive && self.body.expect && !self.body.is_done() && !self.body.refused {
             self.send_continue();
         }
+        self.body.discarded = true;
         while !self.body.is_done() && !self.body.refused {
             match self.body.take() {
                 Ok(Some(_)) => {}
@@ -443,7 +526,9 @@ impl Request {
                 Err(status) => {
                     self.log_error(format_args!("client sent invalid chunked body"));
                     self.body.refuse();
-                    return Err(status);
+                    self.keepalive = false;
+                    // An error stays the error that it is.
+                    return if self.error_status >= 300 { Ok(()) } else { Err(status) };
                 }
             }
         }

@@ -133,6 +133,11 @@ impl Client {
         either!(self, side => side.sent())
     }
 
+    /// What frames of HTTP/2 have added to it.
+    pub fn sent_framing(&self) -> u64 {
+        self.stream().map_or(0, StreamHandle::sent_framing)
+    }
+
     /// The own address.
     pub fn local_addr(&self) -> io::Result<SockAddr> {
         self.socket().local_addr()

@@ -24,6 +24,9 @@ pub const AND_IF: Context = EVERYWHERE.or(Context::LOCATION_IF);
 /// Where directives of servers may stand.
 pub const SERVERS: Context = Context::HTTP.or(Context::SERVER);
 
+/// `max_ranges` where it isn't configured: their cost is the limit.
+pub const UNLIMITED_RANGES: usize = i32::MAX as usize;
+
 const ONE: Args = Args::exactly(1);
 
 conf::table! {
@@ -392,9 +395,11 @@ conf::table! {
     /// Conditions of which one must hold for early hints (103) of backends to be passed on.
     "early_hints" in EVERYWHERE, Args::at_least(1), default "",
         scalar(predicates) early_hints: Predicates = Rc::new([]);
-    /// How many ranges a request may ask for; 0 turns ranges off.
+    /// How many ranges a request may ask for; 0 turns ranges off. By default their number isn't limited, but their
+    /// cost is: the whole file is sent if the parts, at 256 bytes each beside their content, would take over 4096 bytes
+    /// more than it. Any other number than the default turns this bound off.
     "max_ranges" in EVERYWHERE, ONE, default "2147483647",
-        scalar(number) max_ranges: usize = i32::MAX as usize;
+        scalar(number) max_ranges: usize = UNLIMITED_RANGES;
     /// Whether responses of unknown length are chunked for HTTP/1.1 clients.
     "chunked_transfer_encoding" in EVERYWHERE, Args::FLAG, default "on",
         scalar(flag) chunked_transfer_encoding: bool = true;
@@ -404,7 +409,8 @@ conf::table! {
     /// URIs (or redirects) that answer in place of the given statuses.
     "error_page" in AND_IF, Args::at_least(2), default "",
         list(error_page::parse) error_page: Rc<ErrorPage>;
-    /// A URI that is requested, unseen by the client, when a request is over.
+    /// A URI that is requested, unseen by the client, when a request is over; what doesn't begin with `/` names a
+    /// location. The access log then shows that URI, and its status unless the response was an error.
     "post_action" in AND_IF, ONE, default "",
         scalar(bytes) post_action: buf::Bytes = buf::Bytes::default();
     /// Where errors are logged, and from which level on.

@@ -133,7 +133,7 @@ fn from_directive(r: &mut Request, status: u16) -> Option<Flow<'static>> {
 fn prepare(r: &mut Request) {
     let response = &mut r.response;
     (response.status, response.content_length, response.last_modified, response.etag) = (0, None, None, None);
-    (response.allow_ranges, response.status_line) = (false, None);
+    (response.allow_ranges, response.status_line, response.disable_not_modified) = (false, None, false);
 }
 
 /// The response that nginx makes itself for a status.
@@ -144,7 +144,9 @@ fn built_in(r: &mut Request, status: u16) {
     response.filters.clear();
     (response.content_length, response.last_modified, response.etag) = (None, None, None);
     (response.allow_ranges, response.charset, response.status_line) = (false, None, None);
+    response.disable_not_modified = false;
     response.headers.remove("Content-Encoding");
+    response.headers.remove("Accept-Ranges");
     // `return 200` on the page of an error keeps the error's status, but has no text.
     let code = if status >= 300 { r.error_status.max(status) } else { status };
     let Some(title) = title(code) else {

@@ -308,7 +308,8 @@ fn look_checked(path: &[u8], open: bool, links: Links) -> Result<Found, OpenErro
     Ok(opened(stat, open.then_some(file)))
 }
 
-/// Opens one part of a path. A link is refused, or followed if its owner is that of its target.
+/// Opens one part of a path. A link is refused, or followed if its owner is that of its target. Where no link is allowed
+/// one to a folder is no folder, as the system says to who doesn't follow it.
 fn step(at: &impl AsFd, part: &[u8], how: Open, mode: Symlinks) -> io::Result<std::os::fd::OwnedFd> {
     let dir = Some(at.as_fd());
     let link = File::from(openat(dir, part, Open { no_follow: true, path_only: true, ..Open::default() })?);
@@ -323,7 +324,8 @@ fn step(at: &impl AsFd, part: &[u8], how: Open, mode: Symlinks) -> io::Result<st
             return Ok(target.into());
         }
     }
-    Err(io::Error::from_raw_os_error(errno::LOOP))
+    let code = if how.directory && mode == Symlinks::Denied { errno::NOTDIR } else { errno::LOOP };
+    Err(io::Error::from_raw_os_error(code))
 }
 
 /// `open_file_cache`: what is known of paths, the least recently used one going first.

@@ -15,6 +15,7 @@ use wire::h1::{KnownHeader, LAST_CHUNK, Method};
 
 use super::body::{BodyStream, Broken, Part};
 use super::conf::{Aio, CoreLocation, ServerTokens};
+use super::field::{secure_fields, secure_head};
 use super::h2;
 use super::request::Request;
 use super::response::{Body, Headers, reason};
@@ -313,7 +314,10 @@ fn transform(r: &mut Request, part: Chain, end: bool, flush: bool, out: &mut Cha
         if let Some(add) = r.response.late_trailers.take() {
             add(r);
         }
-        out.push_bytes(last_chunk(&r.response.trailers));
+        let mut trailers = std::mem::take(&mut r.response.trailers);
+        secure_fields(r, &mut trailers);
+        out.push_bytes(last_chunk(&trailers));
+        r.response.trailers = trailers;
     }
     Ok(())
 }
@@ -418,7 +422,11 @@ fn send_failed(r: &mut Request, error: &io::Error) -> Broken {
             r.conn.stream.linger_reset();
         }
     } else {
-        r.log_at(Level::Info, format_args!("send() failed{} while sending response to client", Errno(error)));
+        let action = "while sending response to client";
+        match r.conn.stream.stream() {
+            Some(_) => r.log_at(Level::Info, format_args!("client prematurely closed connection {action}")),
+            None => r.log_at(Level::Info, format_args!("send() failed{} {action}", Errno(error))),
+        }
     }
     Broken
 }
@@ -431,6 +439,7 @@ fn timed_out() -> io::Error {
 /// what is given back is the place for a body. `None`: that was the whole response, which it may be if `may_end`.
 fn head(r: &mut Request, may_end: bool) -> Option<Buf> {
     decide(r);
+    secure_head(r);
     if r.conn.stream.stream().is_some() {
         let location = r.response.location.take().map(|location| whole_location(r, location));
         r.response.location.clone_from(&location);
@@ -450,7 +459,7 @@ fn room_behind(r: &Request) -> usize {
 
 /// The head as HTTP/1 writes it.
 fn text_head(r: &mut Request) -> Buf {
-    if r.line.version == 9 {
+    if r.line.version == 9 || r.response.headless {
         // HTTP/0.9 has no head.
         return Buf::with_capacity(HEAD_SIZE);
     }
@@ -508,22 +517,29 @@ fn field(out: &mut Buf, name: &[u8], value: &[u8]) {
 /// Body or none, chunked or not, kept or closed.
 fn decide(r: &mut Request) {
     let core = r.location.core.clone();
-    let chunks = (1001..2000).contains(&r.line.version) && core.chunked_transfer_encoding;
+    let chunks = (1001..2000).contains(&r.line.version) && core.chunked_transfer_encoding && !r.response.headless;
     let response = &mut r.response;
-    if !matches!(response.status, 200 | 206 | 304) {
+    // What a backend says of itself stays.
+    let own = !response.disable_not_modified;
+    if own && !matches!(response.status, 200 | 206 | 304) {
         response.last_modified = None;
+    }
+    if response.content_type.as_ref().is_some_and(|value| value.is_empty()) {
+        response.content_type = None;
     }
     if matches!(response.status, 204 | 304) || response.status < 200 {
         response.header_only = true;
         if response.status != 304 {
             response.content_length = None;
         }
-        (response.content_type, response.charset) = (None, None);
+        if own {
+            (response.content_type, response.charset) = (None, None);
+        }
         // A backend's tells of what would have been sent.
         if response.status == 304 && r.upstream.is_none() {
             response.content_length = None;
         }
-    } else if r.line.method_id == Method::Head {
+    } else if r.line.method_id == Method::Head && r.line.version != 9 {
         response.header_only = true;
     }
     if response.late_trailers.is_some() && !response.header_only && chunks {

@@ -204,8 +204,8 @@ pub struct Request {
     pub sent_before: u64,
     /// The bytes of the response's head.
     pub header_sent: u64,
-    /// Bytes of the body read so far (beyond the head).
-    pub body_received: u64,
+    /// Bytes of the body that another worker has read.
+    pub body_before: u64,
     /// `$limit_rate`, if set by `set` or a backend.
     pub rate: Option<u64>,
     /// `$request_id`, once it was needed.
@@ -267,7 +267,9 @@ impl Request {
 
     /// Says which request it was that a panic has ended.
     fn note_panic(&self) {
-        self.log_at(Level::Alert, format_args!("the connection is closed after a panic"));
+        if engine::panics::is_told() {
+            self.log_at(Level::Alert, format_args!("{}", super::witness::ENDED));
+        }
     }
 
     fn empty(server: Rc<Server>, http: Rc<Http>) -> Request {
@@ -305,7 +307,7 @@ impl Request {
             start_ms: 0,
             sent_before: 0,
             header_sent: 0,
-            body_received: 0,
+            body_before: 0,
             rate: None,
             id: None,
             slots: Vec::new(),
@@ -334,7 +336,7 @@ impl Request {
         (self.add_uri_to_alias, self.lost_handler) = (false, false);
         (self.error_status, self.error_page) = (0, false);
         (self.keepalive, self.lingering, self.pipelined, self.completed) = (false, false, false, false);
-        (self.header_sent, self.body_received) = (0, 0);
+        (self.header_sent, self.body_before) = (0, 0);
         (self.rate, self.id, self.variable_depth) = (None, None, MAX_VARIABLE_DEPTH);
         (self.upstream, self.valid_location) = (None, true);
     }
@@ -466,7 +468,7 @@ impl Request {
             && !self.internal
         {
             self.log_error(format_args!("client intended to send too large body: {length} bytes"));
-            self.body.refuse();
+            self.body.refuse_whole();
             return Err(Flow::Status(413));
         }
         Ok(())
@@ -637,18 +639,23 @@ impl Request {
 
     /// All bytes sent for this request.
     pub fn bytes_sent(&self) -> u64 {
+        self.payload_sent() + self.conn.stream.sent_framing()
+    }
+
+    /// Heads and body, without what frames of HTTP/2 add to it.
+    fn payload_sent(&self) -> u64 {
         self.conn.stream.sent().saturating_sub(self.sent_before)
     }
 
     /// The same without the head.
     pub fn body_bytes_sent(&self) -> u64 {
-        self.bytes_sent().saturating_sub(self.header_sent)
+        self.payload_sent().saturating_sub(self.header_sent)
     }
 
-    /// The bytes of the request: head and body.
+    /// The bytes of the request: head and body, as far as they were read.
     pub fn request_length(&self) -> u64 {
-        let head = self.conn.stream.stream().map_or(self.head.len() as u64, |stream| stream.head_received());
-        head + self.body_received
+        let head = self.conn.stream.stream().map_or(self.parser.length() as u64, |stream| stream.head_received());
+        head + self.body_before + self.body.length_on_the_wire()
     }
 
     /// Milliseconds since the request began.
@@ -661,6 +668,7 @@ impl Request {
         match self.response.status {
             0 if self.error_status > 0 => self.error_status,
             0 if self.line.version == 9 => 9,
+            _ if self.response.headless && self.conn.stream.stream().is_none() => 9,
             status => status,
         }
     }

@@ -37,12 +37,14 @@ pub struct Response {
     pub allow_ranges: bool,
     /// Ranges are served whatever the body is (only the first of several).
     pub single_range: bool,
-    /// Whether it is taken as modified whatever its fields say: a backend's own answer to the conditions.
+    /// Whether the head is a backend's: then it is taken as modified whatever its fields say, and they stay.
     pub disable_not_modified: bool,
     /// Whether `Date` and `Server` come from a backend and stand among the fields.
     pub own_date: bool,
     /// As `own_date`, for `Server`.
     pub own_server: bool,
+    /// Whether the body goes out without a head, as a backend sent it that knows no heads.
+    pub headless: bool,
     /// Whether the body goes out in chunks; decided when the head is made.
     pub chunked: bool,
     /// Whether the response has no body by its nature (HEAD, 204, 304).
@@ -184,6 +186,7 @@ pub fn reason(status: u16) -> Option<&'static str> {
         404 => "404 Not Found",
         405 => "405 Not Allowed",
         406 => "406 Not Acceptable",
+        407 => "407 Proxy Authentication Required",
         408 => "408 Request Time-out",
         409 => "409 Conflict",
         410 => "410 Gone",

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use buf::{Buf, Bytes};
 use engine::log::{Errno, Level};
 use wire::Span;
-use wire::h1::{BodyFraming, Limits, Parsed, RequestError, RequestHead, Stage};
+use wire::h1::{BodyFraming, Limits, Parsed, RequestError, Stage};
 use wire::proxy_protocol::{self, MAX_HEADER};
 
 use super::conf::{CoreServer, Lingering};
@@ -23,6 +23,7 @@ use super::output;
 use super::phase::{self, Flow};
 use super::request::{Connection, ProxyHeader, Rare, Request};
 use super::server::Http;
+use super::witness::{Glance, Witness};
 use crate::proxy::tunnel::Tunnel;
 
 /// Serves a connection until it ends.
@@ -100,7 +101,9 @@ impl Future for Session {
                             return Poll::Ready(());
                         }
                     }
+                    let witness = Glance(http, conn);
                     let read = ready!(poll_first_bytes(http, conn, cx));
+                    drop(witness);
                     let (State::Idle { conn, .. }, Some(bytes)) = (std::mem::replace(state, State::Over), read) else {
                         return Poll::Ready(());
                     };
@@ -141,8 +144,10 @@ impl State {
     }
 
     fn http2(http: &Rc<Http>, conn: Connection, first: Bytes) -> State {
+        let witness = Witness::new(http, &conn);
         let served = h2::serve(http.clone(), conn, first);
         State::Busy(Box::pin(async move {
+            let _witness = witness;
             served.await;
             After::Close
         }))
@@ -201,7 +206,11 @@ fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Pol
             log_close(http, conn);
             None
         }
-        Ok(bytes) => Some(bytes),
+        Ok(bytes) => {
+            #[cfg(feature = "test-hooks")]
+            crate::modules::test_hooks::accident(&bytes);
+            Some(bytes)
+        }
         Err(error) => {
             log_read_error(http, conn, &error, conn.requests == 0);
             None
@@ -211,6 +220,7 @@ fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Pol
 
 /// What comes before the first request: the PROXY protocol's header, then TLS.
 async fn prelude(http: Rc<Http>, mut conn: Connection, mut bytes: Bytes) -> After {
+    let _witness = Witness::new(&http, &conn);
     if conn.proxy_expected {
         match proxy_header(&http, &mut conn, &bytes).await {
             Some(rest) => bytes = rest,
@@ -380,7 +390,7 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes) -> A
     finish(r).await
 }
 
-const TIMED_OUT: &str = " (110: Connection timed out)";
+pub(super) const TIMED_OUT: &str = " (110: Connection timed out)";
 
 /// Answers a request: runs its phases, sends what they make, logs it.
 pub(super) async fn answer(r: &mut Request, refused: Option<u16>) {
@@ -424,29 +434,30 @@ pub(super) async fn answer(r: &mut Request, refused: Option<u16>) {
     if r.conn.is_gone() {
         return; // Another worker serves it on, and logs it.
     }
-    if !r.location.core.post_action.is_empty() && r.completed {
-        Box::pin(post_action(r)).await;
+    if r.completed {
+        Box::pin(post_actions(r)).await;
     }
     log(r);
 }
 
-/// `post_action`: another URI is run for its effects once the response is out; what it makes is dropped, and the log
-/// shows the URI at which it ended, with the status and the length that the client got.
-async fn post_action(r: &mut Request) {
-    let target = r.location.core.post_action.clone();
-    let response = std::mem::take(&mut r.response);
-    let mut flow = match target.first() {
-        Some(b'@') => r.redirect_named(&target),
-        _ => {
-            let (uri, args) = match memchr::memchr(b'?', &target) {
-                Some(at) => (&target[..at], &target[at + 1..]),
-                None => (&target[..], &b""[..]),
-            };
-            r.redirect(uri, args)
+/// `post_action`: another URI, or else a named location, is run for its effects once the response is out, and what is
+/// to follow that one. What they make is dropped; the log shows the URI at which they ended, the length that the client
+/// got, and their status, unless that of the response was an error's.
+async fn post_actions(r: &mut Request) {
+    let mut response = std::mem::take(&mut r.response);
+    let is_error = r.error_status != 0;
+    let mut may_go_on = true;
+    while may_go_on && !r.location.core.post_action.is_empty() {
+        may_go_on = r.uri_changes > 0;
+        let target = r.location.core.post_action.clone();
+        let mut flow = if target.starts_with(b"/") { r.redirect(&target, b"") } else { r.redirect_named(&target) };
+        while let Flow::Redirect = flow {
+            flow = phase::run(r).await;
         }
-    };
-    while let Flow::Redirect = flow {
-        flow = phase::run(r).await;
+        let status = if let Flow::Status(status) = flow { status } else { r.response.status };
+        if !is_error && status != 0 {
+            response.status = status;
+        }
     }
     r.response = response;
 }
@@ -462,6 +473,10 @@ fn prepare(r: &mut Request, again: bool) -> Result<(), u16> {
         r.skip_body()?;
     }
     error_page::keep_status(r);
+    if r.response.headless {
+        r.keepalive = false;
+        return Ok(());
+    }
     apply_filters(r, again)
 }
 
@@ -613,6 +628,8 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
     r.method = r.line.method_id;
     log_ignored(r);
     if let Err(status) = set_uri(r) {
+        r.line.refuse_uri();
+        r.parser.refuse_uri();
         return Head::Refused(status);
     }
     if let Err(status) = set_server(r) {
@@ -643,9 +660,10 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
 pub(super) fn log_ignored(r: &Request) {
     for name in &r.line.ignored {
         let name = buf::text::encode(name.of(&r.head)).into_owned();
+        let what = if r.line.version < 2000 { "header line" } else { "header" };
         r.log_at(
             Level::Info,
-            format_args!("client sent invalid header line: \"{name}\" while reading client request headers"),
+            format_args!("client sent invalid {what}: \"{name}\" while reading client request headers"),
         );
     }
 }
@@ -735,8 +753,11 @@ fn know_line(r: &mut Request, stage: Stage) {
         let _ = set_uri(r);
         let _ = set_server(r);
     } else {
-        // Of what isn't a request line nothing is known but how it reads.
-        r.line = RequestHead::default();
+        // Of what isn't a request line nothing is known but how it reads, and whether a body may follow the answer's head.
+        r.method = r.line.method_id;
+        let (protocol, version) = (r.line.protocol, r.line.version);
+        r.line.clear();
+        (r.line.method_id, r.line.protocol, r.line.version) = (r.method, protocol, version);
         r.line.request_line = first_line(&r.head);
     }
 }
@@ -751,6 +772,8 @@ fn cut_short(r: &mut Request, what: std::fmt::Arguments<'_>) {
 /// What was going on, in nginx's words.
 fn reading(r: &Request, stage: Stage) -> &'static str {
     match stage {
+        // In HTTP/2 it is one of the fields.
+        Stage::Line if r.line.version >= 2000 => Stage::Headers.action(),
         Stage::Line if r.pipelined => "reading client pipelined request line",
         stage => stage.action(),
     }
@@ -760,8 +783,8 @@ fn reading(r: &Request, stage: Stage) -> &'static str {
 fn first_line(head: &[u8]) -> Span {
     let start = head.iter().position(|c| !matches!(c, b'\r' | b'\n')).unwrap_or(head.len());
     let rest = &head[start..];
-    let line = rest.split(|c| *c == b'\n').next().unwrap_or_default();
-    Span::new(start, start + line.trim_ascii_end().len())
+    let length = rest.iter().position(|c| matches!(c, b'\r' | b'\n')).unwrap_or(rest.len());
+    Span::new(start, start + length)
 }
 
 fn refuse_parsed(r: &mut Request, error: RequestError) -> Head {

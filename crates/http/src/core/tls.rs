@@ -17,7 +17,7 @@ use crate::modules::ssl::{ServerTls, SslConf, VerifyClient};
 pub struct Chosen {
     /// The server.
     pub server: Rc<Server>,
-    /// Whether the client gave a name.
+    /// Whether it was chosen by the name that the client gave.
     pub named: bool,
 }
 
@@ -48,7 +48,9 @@ pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> O
         Ok(First::Closed) => return None,
         Err(error) => return failed(http, &conn, &error),
     };
-    let server = choose(&conn.address, &hello);
+    #[cfg(feature = "test-hooks")]
+    crate::modules::test_hooks::accident(hello.server_name.as_deref().unwrap_or_default());
+    let (server, named) = choose(&conn.address, &hello);
     let tls = server.tls.clone().or_else(|| conn.address.default.tls.clone());
     let Some(tls) = tls.filter(|tls| !tls.reject) else {
         tls::refuse(conn.stream.socket(), Alert::UnrecognizedName).await;
@@ -64,7 +66,7 @@ pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> O
             return None;
         }
     };
-    let chosen = Rc::new(Chosen { server, named: hello.server_name.is_some() });
+    let chosen = Rc::new(Chosen { server, named });
     match tls::accept(conn.stream.socket(), &tls.server, identity, *hello, input, chosen).await {
         Ok(()) => {
             conn.stream.set_recv_timeout(None);
@@ -109,24 +111,23 @@ async fn check_status(http: &Http, conn: &Connection, tls: &ServerTls, status: &
 /// Goes on with a connection that another process has left: by the server that this configuration has for its name.
 /// Returns also whether a new connection could have become the same here.
 pub fn resume(address: &Address, departed: Departed) -> (ServerLayer, bool) {
-    let server = choose(address, &departed.hello);
+    let (server, named) = choose(address, &departed.hello);
     let tls = server.tls.clone().or_else(|| address.default.tls.clone());
     let tls = tls.as_ref().filter(|tls| address.ssl && !tls.reject);
     // The status of certificates is asked for in a handshake, or not at all.
     let asked = |tls: &ServerTls| tls.status.is_none() || departed.was_good || !departed.has_certificates();
     let fits = tls.is_some_and(|tls| tls.server.would_accept(&departed) && asked(tls));
-    let chosen = Rc::new(Chosen { server, named: departed.hello.server_name.is_some() });
+    let chosen = Rc::new(Chosen { server, named });
     (ServerLayer::resume(departed, chosen, tls.map(|tls| &tls.server)), fits)
 }
 
-/// The server for the name of the ClientHello.
-fn choose(address: &Address, hello: &ClientHello) -> Rc<Server> {
-    let Some(name) = hello.server_name.as_deref() else { return address.default.clone() };
-    if let Some(server) = address.names.lookup(name) {
-        return server.clone();
-    }
-    let by_regex = address.regexes.iter().find(|(regex, _)| regex.regex.is_match(name).unwrap_or(false));
-    by_regex.map_or(&address.default, |(_, server)| server).clone()
+/// The server for the name of the ClientHello, and whether it has that name: else it is the default.
+fn choose(address: &Address, hello: &ClientHello) -> (Rc<Server>, bool) {
+    let named = hello.host().and_then(|name| {
+        let by_regex = || address.regexes.iter().find(|(regex, _)| regex.regex.is_match(&name).unwrap_or(false));
+        address.names.lookup(&name).or_else(|| by_regex().map(|(_, server)| server))
+    });
+    (named.unwrap_or(&address.default).clone(), named.is_some())
 }
 
 /// The certificate for this connection alone, where variables name it.
@@ -178,7 +179,8 @@ fn log(http: &Http, conn: &Connection, level: Level, message: std::fmt::Argument
     let details = |line: &mut String| {
         line.push_str(&format!(", client: {}, server: {}", conn.peer.text(), conn.address.addr));
     };
-    http.log.write_with(level, Some(conn.stream.number()), message, Some(&details));
+    let log = http.log_of(&conn.address.default.root.core);
+    log.write_with(level, Some(conn.stream.number()), message, Some(&details));
 }
 
 impl Connection {
@@ -209,9 +211,8 @@ pub fn is_chosen(r: &Request) -> bool {
     let host = &r.host[..];
     r.conn.stream.is_layered()
         && !host.is_empty()
-        && r.conn.stream.with_layer(|layer| {
-            ServerLayer::of(layer).is_some_and(|tls| tls.info().hello.server_name.as_deref() == Some(host))
-        }) == Some(true)
+        && r.conn.stream.with_layer(|layer| ServerLayer::of(layer).is_some_and(|tls| tls.info().hello.is_for(host)))
+            == Some(true)
 }
 
 /// What TLS demands of a request whose server is known; else the status that refuses it.

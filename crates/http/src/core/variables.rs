@@ -118,6 +118,7 @@ impl HttpRegex {
             Ok(true) => {}
             Err(error) => return Err(failed(r, subject, &error)),
         }
+        r.captures.serial = r.captures.serial.wrapping_add(1);
         r.captures.subject.clear();
         r.captures.subject.extend_from_slice(subject);
         for &(id, group) in &*self.names {
@@ -140,6 +141,8 @@ pub struct LastCaptures {
     pub pairs: Captures,
     /// What they are offsets of.
     pub subject: Vec<u8>,
+    /// Another one with each match.
+    serial: u32,
 }
 
 impl LastCaptures {
@@ -265,6 +268,10 @@ impl Session for Request {
     fn capture(&self, n: usize) -> Option<&[u8]> {
         self.captures.get(n)
     }
+
+    fn captures_serial(&self) -> u32 {
+        self.captures.serial
+    }
 }
 
 impl Request {
@@ -333,7 +340,7 @@ pub fn core(setup: &mut Setup) {
             ("content_length", none, Getter::Plain(content_length)),
             ("content_type", none, Getter::Plain(|r, out| request_header(r, "content_type", out))),
             ("host", none, Getter::Plain(host)),
-            ("binary_remote_addr", none, Getter::Plain(|r, out| put(out, &r.conn.peer.binary()))),
+            ("binary_remote_addr", none, Getter::Plain(binary_remote_addr)),
             ("remote_addr", none, Getter::Plain(|r, out| address(out, &r.conn.peer))),
             ("remote_port", none, Getter::Plain(remote_port)),
             ("proxy_protocol_addr", none, Getter::Plain(|r, out| proxied(r, out, |p| p.source.text()))),
@@ -345,9 +352,9 @@ pub fn core(setup: &mut Setup) {
                 Getter::Plain(|r, out| proxied(r, out, |p| p.destination.port().to_string())),
             ),
             ("proxy_protocol_tlv_", Flags::PREFIX, Getter::Family(proxy_tlv)),
-            ("server_addr", none, Getter::Plain(|r, out| address(out, r.conn.local()))),
+            ("server_addr", none, Getter::Plain(server_addr)),
             ("server_port", none, Getter::Plain(server_port)),
-            ("server_protocol", none, Getter::Plain(|r, out| put_some(out, r.line.protocol.of(&r.head)))),
+            ("server_protocol", none, Getter::Plain(server_protocol)),
             ("scheme", none, Getter::Plain(|r, out| put(out, r.scheme()))),
             ("https", none, Getter::Plain(|r, out| put(out, if r.conn.stream.is_layered() { b"on" } else { b"" }))),
             ("request_port", none, Getter::Plain(request_port)),
@@ -359,7 +366,7 @@ pub fn core(setup: &mut Setup) {
                     if request_port(r, &mut port) && !port.is_empty() { put(out, b":") } else { true }
                 }),
             ),
-            ("request_uri", none, Getter::Plain(|r, out| put_some(out, r.line.target.of(&r.head)))),
+            ("request_uri", none, Getter::Plain(|r, out| put_some(out, r.line.request_uri(&r.head)))),
             ("uri", live, Getter::Plain(uri)),
             ("document_uri", live, Getter::Plain(uri)),
             ("request", none, Getter::Plain(|r, out| put_some(out, r.line.request_line.of(&r.head)))),
@@ -503,6 +510,17 @@ fn address(out: &mut Vec<u8>, address: &os::SockAddr) -> bool {
     }
 }
 
+fn binary_remote_addr(r: &mut Request, out: &mut Vec<u8>) -> bool {
+    let peer = &r.conn.peer;
+    if peer.is_unix() { address(out, peer) } else { put(out, &peer.binary()) }
+}
+
+/// A unix socket of ours is told with its path; a client's has none.
+fn server_addr(r: &mut Request, out: &mut Vec<u8>) -> bool {
+    let local = r.conn.local();
+    address(out, local) && (!local.is_unix() || put(out, &local.binary()))
+}
+
 /// Appends milliseconds as seconds with three decimals.
 pub fn show_seconds(out: &mut Vec<u8>, ms: u64) -> bool {
     let [tenths, hundredths, thousandths] = [ms / 100 % 10, ms / 10 % 10, ms % 10].map(|digit| b'0' + digit as u8);
@@ -514,6 +532,12 @@ fn status(r: &mut Request, out: &mut Vec<u8>) -> bool {
         status @ 100.. => number(out, status.into()),
         odd => show(out, format_args!("{odd:03}")),
     }
+}
+
+/// What isn't a version is one that is empty.
+fn server_protocol(r: &mut Request, out: &mut Vec<u8>) -> bool {
+    let protocol = r.line.protocol;
+    (protocol.start > 0 || !protocol.is_empty()) && put(out, protocol.of(&r.head))
 }
 
 fn content_length(r: &mut Request, out: &mut Vec<u8>) -> bool {
@@ -544,8 +568,8 @@ fn server_port(r: &mut Request, out: &mut Vec<u8>) -> bool {
 
 fn request_port(r: &mut Request, out: &mut Vec<u8>) -> bool {
     match r.line.port() {
+        None | Some(0) => true,
         Some(port) => show(out, format_args!("{port}")),
-        None => true,
     }
 }
 

@@ -101,6 +101,7 @@ impl Handler for Server {
             Kind::File => {}
         }
         found.respond(r);
+        r.response.allow_ranges = true;
         r.response.headers.push_static("Content-Encoding", Bytes::from_static(b"gzip"));
         Flow::Respond
     }

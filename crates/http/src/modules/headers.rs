@@ -15,6 +15,7 @@ use jiff::{Timestamp, ToSpan};
 
 use super::{HttpModule, LocationContext};
 use crate::core::conf::AND_IF;
+use crate::core::field::unfolded;
 use crate::core::location::Handlers;
 use crate::core::phase::{HeaderFilter, Order};
 use crate::core::request::Request;
@@ -105,7 +106,7 @@ fn added(loader: &mut Loader<'_>, d: &Directive) -> Result<Added> {
         text if text.eq_ignore_ascii_case(b"etag") => Kind::ETag,
         _ => Kind::Add,
     };
-    let value = template_of(loader, d, &d.arg(1).text)?;
+    let value = template_of(loader, d, &unfolded(&d.arg(1).text))?;
     let always = match d.args.get(2) {
         Some(word) if word == "always" => true,
         Some(word) => return Err(Error::at(word, format!("invalid parameter \"{}\"", word.lossy()))),
@@ -201,7 +202,8 @@ impl HeaderFilter for Filter {
         for added in self.headers.iter().filter(|added| safe || added.always) {
             add_header(r, added);
         }
-        if self.trailers.iter().any(|added| added.expected(safe)) {
+        // Whether they come to anything is known when the body is out.
+        if self.trailers.iter().any(|added| safe || added.always) {
             let trailers = self.trailers.clone();
             r.response.late_trailers = Some(Rc::new(move |r| add_trailers(r, &trailers)));
         }
@@ -215,11 +217,6 @@ fn is_safe(status: u16) -> bool {
 }
 
 impl Added {
-    /// Whether it may come to more than nothing.
-    fn expected(&self, safe: bool) -> bool {
-        (safe || self.always) && self.value.is_const() != Some(b"")
-    }
-
     /// Its value; none if it is empty.
     fn value(&self, r: &mut Request) -> Option<Bytes> {
         let value = match self.value.is_const() {

@@ -13,6 +13,7 @@ use wire::range::{ByteRange, Ranges, parse};
 
 use super::{HttpModule, LocationContext};
 use crate::core::body::Broken;
+use crate::core::conf::UNLIMITED_RANGES as UNLIMITED;
 use crate::core::location::Handlers;
 use crate::core::output::BodyFilter;
 use crate::core::phase::{HeaderFilter, Order};
@@ -44,10 +45,9 @@ impl HeaderFilter for Range {
         let Some(length) = response.content_length else { return Ok(()) };
         match asked_for(r, length) {
             Ranges::Ignore => {
-                let response = &mut r.response;
-                if response.headers.find("Accept-Ranges").is_none() {
-                    response.headers.push_static("Accept-Ranges", Bytes::from_static(b"bytes"));
-                }
+                // What a backend's X-Accel-Redirect brought along doesn't speak of this body.
+                r.response.headers.remove("Accept-Ranges");
+                r.response.headers.push_static("Accept-Ranges", Bytes::from_static(b"bytes"));
             }
             Ranges::Unsatisfiable => {
                 let value = format!("bytes */{length}").into_bytes();
@@ -78,7 +78,8 @@ fn asked_for(r: &Request, length: u64) -> Ranges {
     }
     let whole = response.filters.is_empty() && !matches!(response.body, Body::Stream(_));
     let several = whole && !response.single_range;
-    parse(value, length, if several { r.location.core.max_ranges } else { 1 })
+    let max = if several { Some(r.location.core.max_ranges).filter(|&max| max != UNLIMITED) } else { Some(1) };
+    parse(value, length, max)
 }
 
 fn single(r: &mut Request, range: ByteRange, length: u64) {

@@ -10,7 +10,7 @@ use buf::{Bytes, Chain};
 use conf::values::flag;
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result, Word};
 use engine::log::{Errno, Level};
-use expr::vars::{Session, Template, VarId};
+use expr::vars::{Part, Session, Template, VarId};
 
 use super::{HttpModule, LocationContext};
 use crate::core::blocks;
@@ -353,6 +353,7 @@ impl Handler for Program {
 fn store(r: &mut Request, id: VarId, setter: Option<Setter>, value: &Assigned) {
     let value = match value {
         Assigned::Constant(value) => value.clone(),
+        Assigned::Template(template) if template.max_capture() > 0 => Bytes::from(encoded(r, template)),
         Assigned::Template(template) => r.render_shared(template),
     };
     match setter {
@@ -384,9 +385,9 @@ impl RewriteOp {
             self.log(r, "matches");
         }
         let mut target = Vec::new();
-        let mut replacement = Replacement { r, redirect: self.redirect.is_some(), query: None };
-        replacement.render(&self.replacement, &mut target);
-        let query = replacement.query;
+        let mut encoding = Encoding { always: self.redirect.is_some(), query: None };
+        encoding.render(r, &self.replacement, &mut target);
+        let query = encoding.query;
         if let Some(status) = self.redirect {
             let escaped = std::mem::take(&mut target);
             wire::uri::unescape_redirect(&escaped, &mut target);
@@ -446,38 +447,43 @@ fn lossy(bytes: &[u8]) -> String {
     buf::text::encode(bytes).into_owned()
 }
 
-/// A rewrite's replacement: captures were decoded with the URI, so they are encoded again in the query and in
-/// redirects. The query starts at a `?` of the replacement's own, never at one in a variable.
-struct Replacement<'a> {
-    r: &'a mut Request,
-    redirect: bool,
-    /// Where the query starts in what was rendered, with its `?`.
+/// Renders what rules store, compare and redirect to. Captures were decoded with the URI, so they are encoded again: in
+/// values (`set`, `if`) everywhere, in a replacement of `rewrite` in its query and in redirects. `return` has them as they
+/// are, as nginx does.
+struct Encoding {
+    always: bool,
+    /// Where the query starts in what was rendered, with its `?`: at one of the text's own, never at one in a variable.
     query: Option<usize>,
 }
 
-impl Replacement<'_> {
-    fn render(&mut self, template: &Template, out: &mut Vec<u8>) {
-        for part in template.parts() {
-            match part {
-                expr::vars::Part::Text(text) => {
-                    self.query = self.query.or_else(|| Some(out.len() + memchr::memchr(b'?', text)?));
-                    out.extend_from_slice(text);
-                }
-                expr::vars::Part::Variable(id) => {
-                    self.r.variable(id, out);
-                }
-                expr::vars::Part::Capture(group) => {
-                    let value = self.r.captures.get(group).unwrap_or_default();
-                    let escaped = self.redirect || self.query.is_some();
-                    if escaped && (self.r.line.quoted_uri || self.r.line.plus_in_uri) {
-                        wire::uri::escape(wire::uri::Escape::Args, value, out);
-                    } else {
-                        out.extend_from_slice(value);
-                    }
+impl Encoding {
+    fn render(&mut self, r: &mut Request, template: &Template, out: &mut Vec<u8>) {
+        expr::vars::settled(template, r, out, |r, part, out| match part {
+            Part::Text(text) => {
+                self.query = self.query.or_else(|| Some(out.len() + memchr::memchr(b'?', text)?));
+                out.extend_from_slice(text);
+            }
+            Part::Variable(id) => {
+                r.variable(id, out);
+            }
+            Part::Capture(group) => {
+                let value = r.captures.get(group).unwrap_or_default();
+                let encoded = self.always || self.query.is_some();
+                if encoded && (r.line.quoted_uri || r.line.plus_in_uri) {
+                    wire::uri::escape(wire::uri::Escape::Args, value, out);
+                } else {
+                    out.extend_from_slice(value);
                 }
             }
-        }
+        });
     }
+}
+
+/// A value with its captures encoded again.
+fn encoded(r: &mut Request, template: &Template) -> Vec<u8> {
+    let mut out = Vec::new();
+    Encoding { always: true, query: None }.render(r, template, &mut out);
+    out
 }
 
 impl Condition {
@@ -486,7 +492,7 @@ impl Condition {
             Condition::Set(value) => Ok(r.test(value)),
             Condition::Equal { left, right, negative } => {
                 let left = r.render(left);
-                Ok((left == r.render(right)) != *negative)
+                Ok((left == encoded(r, right)) != *negative)
             }
             Condition::Regex { left, regex, negative } => {
                 let subject = r.render(left);
@@ -502,7 +508,7 @@ impl Condition {
                 Ok(matched != *negative)
             }
             Condition::File { path, test, negative } => {
-                let path = r.render(path);
+                let path = encoded(r, path);
                 Ok(test.holds(r, &path, files) != *negative)
             }
         }
@@ -534,7 +540,7 @@ impl FileTest {
 fn respond(r: &mut Request, op: &ReturnOp) -> Flow<'static> {
     let text = match &op.text {
         // A success without a text is an empty one, not a page; so is what has no page.
-        None if matches!(op.status, 200..=300 | 305 | 306 | 309..400) => Bytes::default(),
+        None if matches!(op.status, 200..=300 | 304..=306 | 309..400) => Bytes::default(),
         None => return Flow::Status(op.status),
         Some(Text::Fixed(text)) => text.clone(),
         Some(Text::Made(template)) => {

@@ -41,6 +41,14 @@ fn parse(_: &mut Loader<'_>, directive: &Directive) -> Result<Option<Accident>> 
     }
 }
 
+/// A panic where no request is, if the bytes ask for it: in a handshake by the server's name, else by what was received.
+pub fn accident(bytes: &[u8]) {
+    assert!(!bytes.windows(ASKED.len()).any(|word| word == ASKED), "test hook");
+}
+
+/// What asks for it.
+const ASKED: &[u8] = b"panic.test";
+
 impl HttpModule for TestHooks {
     fn tables(&self, registry: &mut Registry) {
         registry.add::<TestHooksConf>();

@@ -120,10 +120,18 @@ impl Base {
         Some(Base { folder: path.len(), path, alias, regex_alias })
     }
 
-    /// Puts the path of `name` together. With an alias, a name that begins as the URI does loses the location's part.
-    fn join(&mut self, uri: &[u8], name: &[u8]) {
-        let start = uri.get(..self.alias.unwrap_or(0)).unwrap_or_default();
-        let name = name.strip_prefix(start).unwrap_or(name);
+    /// The value of a parameter. With an alias, one with variables loses the location's part, if the URI's stands in it.
+    fn value<'v>(&self, r: &mut Request, template: &'v Template, scratch: &'v mut Vec<u8>) -> &'v [u8] {
+        if let Some(text) = template.is_const() {
+            return text;
+        }
+        let value = template.value(r, scratch);
+        let start = r.uri.get(..self.alias.unwrap_or(0)).unwrap_or_default();
+        value.strip_prefix(start).unwrap_or(value)
+    }
+
+    /// Puts the path of `name` together.
+    fn join(&mut self, name: &[u8]) {
         self.path.truncate(self.folder);
         self.path.extend_from_slice(name);
     }
@@ -136,9 +144,10 @@ impl Base {
 impl Handler for TryHandler {
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
         let Some(mut base) = Base::of(r) else { return Flow::Status(500) };
+        let mut scratch = Vec::new();
         for one in self.tries.tries.iter() {
-            let name = r.render(&one.name);
-            base.join(&r.uri, &name);
+            let name = base.value(r, &one.name, &mut scratch);
+            base.join(name);
             let Some(found) = self.look(r, &base.path) else { continue };
             if (found.kind == FileKind::Directory) == one.directory {
                 enter(r, &base, one.directory);
@@ -148,8 +157,8 @@ impl Handler for TryHandler {
         match &*self.tries.last {
             Last::Status(status) => Flow::Status(*status),
             Last::Uri(template) => {
-                let target = r.render(template);
-                fall_back(r, &target)
+                let target = base.value(r, template, &mut scratch);
+                fall_back(r, target)
             }
         }
     }
@@ -203,15 +212,10 @@ mod tests {
 
     #[test]
     fn paths() {
-        for (alias, uri, name, expect) in [
-            (None, "/a", "/b", "/root/b"),
-            (Some(3), "/a/b", "/a/b", "/rootb"),
-            (Some(3), "/a/b", "/c", "/root/c"),
-            (Some(9), "/a", "/c", "/root/c"),
-        ] {
-            let mut base = Base { path: b"/root".to_vec(), folder: 5, alias, regex_alias: false };
-            base.join(uri.as_bytes(), name.as_bytes());
-            assert_eq!(String::from_utf8_lossy(&base.path), expect);
+        let mut base = Base { path: b"/root".to_vec(), folder: 5, alias: None, regex_alias: false };
+        for (name, expect) in [("/b", "/root/b"), ("", "/root"), ("/c/", "/root/c/")] {
+            base.join(name.as_bytes());
+            assert_eq!((String::from_utf8_lossy(&base.path), base.name()), (expect.into(), name.as_bytes()));
         }
     }
 }

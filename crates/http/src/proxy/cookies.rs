@@ -9,29 +9,11 @@ use super::redirect::{Pattern, pattern};
 use crate::core::request::Request;
 use crate::core::variables::{HttpRegex, regex, template_of};
 
-/// One `proxy_cookie_domain` or `proxy_cookie_path`.
-#[derive(Clone)]
-pub enum CookieRule {
-    /// `off`
-    Off,
-    /// What is replaced, and by what.
-    Rule(Rc<CookieReplace>),
-}
-
 /// What is replaced in an attribute.
 pub struct CookieReplace {
     pattern: Pattern,
     replacement: Rc<Template>,
     domain: bool,
-}
-
-/// One `proxy_cookie_flags`.
-#[derive(Clone)]
-pub enum FlagsRule {
-    /// `off`
-    Off,
-    /// Which cookies, and their flags.
-    Rule(Rc<CookieFlags>),
 }
 
 /// Flags of cookies.
@@ -45,8 +27,8 @@ enum CookieName {
     Regex(HttpRegex),
 }
 
-/// `proxy_cookie_domain`: a leading dot doesn't count, nor does the case of letters.
-pub fn domain(loader: &mut Loader<'_>, d: &Directive) -> Result<CookieRule> {
+/// Reads `proxy_cookie_domain`; no rule for `off`. A leading dot doesn't count, nor does the case of letters.
+pub fn domain(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<CookieReplace>>> {
     let mut d = d.clone();
     for word in d.args.iter_mut().filter(|word| word.text.starts_with(b".")) {
         word.text.remove(0);
@@ -61,30 +43,30 @@ pub fn domain(loader: &mut Loader<'_>, d: &Directive) -> Result<CookieRule> {
     rule(loader, &d, true)
 }
 
-/// `proxy_cookie_path`.
-pub fn path(loader: &mut Loader<'_>, d: &Directive) -> Result<CookieRule> {
+/// Reads `proxy_cookie_path`; no rule for `off`.
+pub fn path(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<CookieReplace>>> {
     rule(loader, d, false)
 }
 
-fn rule(loader: &mut Loader<'_>, d: &Directive, domain: bool) -> Result<CookieRule> {
+fn rule(loader: &mut Loader<'_>, d: &Directive, domain: bool) -> Result<Option<Rc<CookieReplace>>> {
     let first = d.arg(0);
     let Some(second) = d.args.get(1) else {
         return match &first.text[..] {
-            b"off" => Ok(CookieRule::Off),
+            b"off" => Ok(None),
             _ => Err(Error::at(first, format!("invalid parameter \"{}\"", first.lossy()))),
         };
     };
     let pattern = pattern(loader, d, first)?;
     let replacement = template_of(loader, d, &second.text)?;
-    Ok(CookieRule::Rule(Rc::new(CookieReplace { pattern, replacement, domain })))
+    Ok(Some(Rc::new(CookieReplace { pattern, replacement, domain })))
 }
 
-/// `proxy_cookie_flags`.
-pub fn flags(loader: &mut Loader<'_>, d: &Directive) -> Result<FlagsRule> {
+/// Reads `proxy_cookie_flags`; no rule for `off`.
+pub fn flags(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<CookieFlags>>> {
     let first = d.arg(0);
     if d.args.len() == 1 {
         return match &first.text[..] {
-            b"off" => Ok(FlagsRule::Off),
+            b"off" => Ok(None),
             _ => Err(Error::at(first, format!("invalid parameter \"{}\"", first.lossy()))),
         };
     }
@@ -100,7 +82,7 @@ pub fn flags(loader: &mut Loader<'_>, d: &Directive) -> Result<FlagsRule> {
         }
         flags.push(template_of(loader, d, &word.text)?);
     }
-    Ok(FlagsRule::Rule(Rc::new(CookieFlags { cookie, flags })))
+    Ok(Some(Rc::new(CookieFlags { cookie, flags })))
 }
 
 const FLAGS: &[&str] = &[
@@ -148,15 +130,19 @@ struct Attribute {
     value: Option<Vec<u8>>,
 }
 
+/// Blanks around names and values aren't part of them.
 fn split(value: &[u8]) -> Vec<Attribute> {
-    let parts = value.split(|b| *b == b';').map(|part| {
-        let part = part.trim_ascii();
-        match part.iter().position(|b| *b == b'=') {
-            Some(at) => Attribute { name: part[..at].to_vec(), value: Some(part[at + 1..].to_vec()) },
-            None => Attribute { name: part.to_vec(), value: None },
-        }
+    let parts = value.split(|b| *b == b';').map(|part| match part.iter().position(|b| *b == b'=') {
+        Some(at) => Attribute { name: trimmed(&part[..at]), value: Some(trimmed(&part[at + 1..])) },
+        None => Attribute { name: trimmed(part), value: None },
     });
     parts.collect()
+}
+
+fn trimmed(text: &[u8]) -> Vec<u8> {
+    let from = text.iter().position(|byte| *byte != b' ').unwrap_or(text.len());
+    let to = text.iter().rposition(|byte| *byte != b' ').map_or(from, |at| at + 1);
+    text[from..to].to_vec()
 }
 
 fn join(attributes: &[Attribute]) -> Vec<u8> {
@@ -178,11 +164,14 @@ fn join(attributes: &[Attribute]) -> Vec<u8> {
 pub fn rewrite(
     r: &mut Request,
     value: &[u8],
-    domains: &[CookieRule],
-    paths: &[CookieRule],
-    flags: &[FlagsRule],
+    domains: &[Rc<CookieReplace>],
+    paths: &[Rc<CookieReplace>],
+    flags: &[Rc<CookieFlags>],
 ) -> Option<Vec<u8>> {
     let mut attributes = split(value);
+    // What has no value is no cookie.
+    let first = attributes.first().filter(|first| first.value.is_some())?;
+    let name = first.name.clone();
     let mut changed = false;
     for attribute in attributes.iter_mut().skip(1) {
         let (rules, strip) = match &attribute.name[..] {
@@ -193,7 +182,6 @@ pub fn rewrite(
         let Some(value) = &attribute.value else { continue };
         let value = value.clone();
         for rule in rules {
-            let CookieRule::Rule(rule) = rule else { continue };
             // A leading dot of a domain isn't compared, and stays; a regex sees it.
             let dots = usize::from(strip && value.starts_with(b".") && matches!(rule.pattern, Pattern::Text(_)));
             let (dot, subject) = value.split_at(dots);
@@ -204,11 +192,7 @@ pub fn rewrite(
             }
         }
     }
-    // What has no value is no cookie.
-    let first = attributes.first().filter(|first| first.value.is_some());
-    let Some(name) = first.map(|first| first.name.clone()) else { return changed.then(|| join(&attributes)) };
     for rule in flags {
-        let FlagsRule::Rule(rule) = rule else { continue };
         if rule.is_about(r, &name) {
             let mut flags: Vec<_> = rule.flags.iter().map(|flag| r.render(flag).to_ascii_lowercase()).collect();
             // New ones come in the order Secure, HttpOnly, SameSite.
@@ -276,6 +260,9 @@ mod tests {
             ("secure=b", "nosecure", "secure=b"),
             ("a=b; samesite", "samesite=lax", "a=b; SameSite=Lax"),
             ("a=b", "other", "a=b"),
+            ("a = b ;Path = /x; Secure ; HttpOnly = y", "httponly", "a=b; Path=/x; Secure; HttpOnly=y"),
+            ("a=b; Secure=; SameSite = Lax", "samesite=none", "a=b; Secure=; SameSite=None"),
+            ("a=  b c  ;;\tPath\t= /", "secure", "a=b c; ; \tPath\t=/; Secure"),
         ] {
             let mut attributes = split(cookie.as_bytes());
             set_flag(&mut attributes, flag.as_bytes());

@@ -18,7 +18,7 @@ use wire::h1::{KnownHeader, Method, Parsed, ResponseHead};
 
 use super::conf::{Bind, UpstreamConf, local_address};
 use super::pass::{Aim, Named, Target};
-use super::protocol::{HeadReader, Protocol};
+use super::protocol::{HeadError, HeadReader, Protocol};
 use super::respond::{self, Answer, Next, Reply};
 use super::ssl::{self, UpstreamTls};
 use super::state::Exchange;
@@ -116,7 +116,11 @@ struct Outgoing {
 
 /// Passes a request to a backend and makes the response.
 pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
-    let streamed = b.streams_body(r);
+    let mut streamed = b.streams_body(r);
+    if streamed && r.body.declared_length().is_none() && r.body_is_here() {
+        // It is read without waiting, and goes with its length.
+        streamed = false;
+    }
     if (r.body.exists() || r.body.is_awaited())
         && !streamed
         && let Err(status) = Box::pin(r.read_body()).await
@@ -497,7 +501,13 @@ impl Backend {
                     }
                 }
                 Ok(Parsed::Complete(used)) => return Ok(Some(used)),
-                Err(text) => {
+                Err(HeadError::Missing(text)) => {
+                    r.log_error(format_args!("{text} while reading response header from upstream"));
+                    head.clear();
+                    (head.status, head.version) = (200, 9);
+                    return Ok(Some(0));
+                }
+                Err(HeadError::Invalid(text)) => {
                     r.log_error(format_args!("{text} while reading response header from upstream"));
                     return Err(failed(failure::INVALID_HEADER));
                 }

@@ -57,7 +57,7 @@ const HTTPS_PORT: u16 = 443;
 #[derive(Default)]
 pub struct Groups {
     blocks: HashMap<Vec<u8>, Found>,
-    hosts: HashMap<(Vec<u8>, u16, bool), Found>,
+    hosts: HashMap<(Vec<u8>, u16), Found>,
 }
 
 /// A group, with the key of its balancer.
@@ -103,16 +103,15 @@ pub fn group_of(loader: &mut Loader<'_>, d: &Directive, url: &Url, default_port:
     let shown = String::from_utf8_lossy(&url.authority).into_owned();
     let addrs = url.resolve(default_port);
     let addrs = addrs.map_err(|error| Error::on(d, format!("{error} in upstream \"{shown}\"")))?;
-    // Connections over TLS are kept for upstream blocks only, as nginx does.
-    let over_ssl = default_port == HTTPS_PORT;
-    let keepalive = if over_ssl { Keepalive { connections: 0, ..Keepalive::default() } } else { Keepalive::default() };
-    let found = Found { group: implicit(url, addrs, keepalive), key: None };
-    let host = (url.host.to_ascii_lowercase(), url.port.unwrap_or(default_port), over_ssl);
+    let found = Found { group: implicit(url, addrs), key: None };
+    let host = (url.host.to_ascii_lowercase(), url.port.unwrap_or(default_port));
     groups.borrow_mut().hosts.insert(host, found.clone());
     Ok(found)
 }
 
-fn implicit(url: &Url, addrs: Vec<os::SockAddr>, keepalive: Keepalive) -> Rc<Group> {
+/// A host without an upstream block. No idle connections to it are kept: it may serve one connection at a time.
+fn implicit(url: &Url, addrs: Vec<os::SockAddr>) -> Rc<Group> {
+    let keepalive = Keepalive { connections: 0, ..Keepalive::default() };
     let server = ServerSpec::new(&String::from_utf8_lossy(&url.authority), addrs);
     Group::new(&GroupSpec { name: url.host.clone(), servers: vec![server], keepalive, ..GroupSpec::default() })
 }
@@ -130,7 +129,7 @@ impl Groups {
         if let Some(group) = self.blocks.get(&host) {
             return Some(group.clone());
         }
-        self.hosts.get(&(host, url.port.unwrap_or(default_port), default_port == HTTPS_PORT)).cloned()
+        self.hosts.get(&(host, url.port.unwrap_or(default_port))).cloned()
     }
 
     /// The group of a URL that a variable gave: one of the configuration, or the address itself; `None` for a name
@@ -148,8 +147,7 @@ impl Groups {
 impl Found {
     /// The addresses of a URL that a variable gave.
     fn for_one_request(url: &Url, addrs: Vec<os::SockAddr>) -> Found {
-        let keepalive = Keepalive { connections: 0, ..Keepalive::default() };
-        Found { group: implicit(url, addrs, keepalive), key: None }
+        Found { group: implicit(url, addrs), key: None }
     }
 }
 

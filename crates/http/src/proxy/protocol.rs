@@ -25,14 +25,14 @@ pub trait Protocol {
     /// asked for.
     fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> Result<(), u16>;
 
-    /// Reads a head; `data` begins with the same bytes until the reader is reset. The error is a log line.
+    /// Reads a head; `data` begins with the same bytes until the reader is reset.
     fn read_head(
         &self,
         reader: &mut HeadReader,
         data: &[u8],
         max: usize,
         head: &mut ResponseHead,
-    ) -> Result<Parsed, String>;
+    ) -> Result<Parsed, HeadError>;
 
     /// How the body is delimited. The error is a log line.
     fn framing(&self, head: &ResponseHead, data: &[u8], to_head: bool) -> Result<Framing, String>;
@@ -44,6 +44,15 @@ pub trait Protocol {
     fn rewrite(&self, _r: &mut Request, _known: KnownHeader, _value: &[u8]) -> Option<Vec<u8>> {
         None
     }
+}
+
+/// Why there is no head; each with a log line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeadError {
+    /// It is none that can be understood.
+    Invalid(String),
+    /// There is none: all that comes is the body.
+    Missing(String),
 }
 
 /// The state of reading a head.

@@ -8,23 +8,24 @@ use std::rc::Rc;
 
 use ::upstream::Url;
 use buf::Buf;
-use conf::values::{number, one_of};
+use conf::values::{flag, number, one_of};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use expr::vars::Template;
 use wire::Span;
-use wire::h1::{ChunkedDecoder, KnownHeader, Method, Parsed, ResponseHead, UpstreamFraming};
+use wire::h1::{ChunkedDecoder, KnownHeader, Method, Parsed, ResponseError, ResponseHead, UpstreamFraming};
 use wire::uri::{Escape, escape};
 
 use super::conf::UpstreamConf;
-use super::cookies::{self, CookieRule, FlagsRule};
+use super::cookies::{self, CookieFlags, CookieReplace};
 use super::engine::{Backend, Hidden};
 use super::pass::{self, Aim, Groups, Named, Target};
-use super::protocol::{Framing, HeadReader, Protocol};
-use super::redirect::{self, Redirect, Rule, refresh_url};
+use super::protocol::{Framing, HeadError, HeadReader, Protocol};
+use super::redirect::{self, Redirect, Rule, Rules, refresh_url};
 use super::ssl::{self, UpstreamSslConf, UpstreamTls};
 use super::state::Exchange;
 use crate::core::blocks::{self, CurrentKind};
 use crate::core::conf::{EVERYWHERE, idle_flag};
+use crate::core::field::{breaks, safe, unfolded};
 use crate::core::location::Handlers;
 use crate::core::output::itoa;
 use crate::core::phase::{Flow, Handler};
@@ -47,9 +48,6 @@ crate::upstream_conf! {
 
 const ONE: Args = Args::exactly(1);
 
-/// The largest trailers of a response.
-const MAX_TRAILERS: usize = 32 << 10;
-
 conf::table! {
     /// What only HTTP backends have.
     pub struct ProxyConf, raw ProxyRaw, module "ngx_http_proxy_module", level HTTP Location;
@@ -60,20 +58,27 @@ conf::table! {
     /// A change of `Location` and `Refresh` in responses.
     "proxy_redirect" in EVERYWHERE, Args::between(1, 2), default "default",
         set(|raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive| {
-            let rule = redirect::parse(loader, d)?;
-            let rules = raw.proxy_redirect.get_or_insert_default();
-            Rc::get_mut(rules).expect("it isn't shared yet").push(rule);
-            Ok(())
-        }) proxy_redirect: Rc<Vec<Redirect>> = Rc::new(vec![Redirect::Default]);
+            let rule = redirect(loader, d)?;
+            redirect::add(raw.proxy_redirect.get_or_insert_default(), rule, d)
+        }) proxy_redirect: Option<Rules<Rule>> = None;
     /// A change of the attribute `domain` of cookies in responses.
     "proxy_cookie_domain" in EVERYWHERE, Args::between(1, 2), default "off",
-        list(cookies::domain) proxy_cookie_domain: CookieRule;
+        set(|raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive| {
+            let rule = cookies::domain(loader, d)?;
+            redirect::add(&mut raw.proxy_cookie_domain, rule, d)
+        }) proxy_cookie_domain: Rules<CookieReplace> = Rc::default();
     /// A change of the attribute `path` of cookies in responses.
     "proxy_cookie_path" in EVERYWHERE, Args::between(1, 2), default "off",
-        list(cookies::path) proxy_cookie_path: CookieRule;
+        set(|raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive| {
+            let rule = cookies::path(loader, d)?;
+            redirect::add(&mut raw.proxy_cookie_path, rule, d)
+        }) proxy_cookie_path: Rules<CookieReplace> = Rc::default();
     /// Flags of cookies in responses that are added or removed.
     "proxy_cookie_flags" in EVERYWHERE, Args::between(1, 4), default "off",
-        list(cookies::flags) proxy_cookie_flags: FlagsRule;
+        set(|raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive| {
+            let rule = cookies::flags(loader, d)?;
+            redirect::add(&mut raw.proxy_cookie_flags, rule, d)
+        }) proxy_cookie_flags: Rules<CookieFlags> = Rc::default();
     /// A field of the request to the backend; an empty value leaves it out.
     "proxy_set_header" in EVERYWHERE, Args::exactly(2), default "Host $proxy_host",
         list(set_header) proxy_set_header: (Vec<u8>, Rc<Template>);
@@ -86,6 +91,11 @@ conf::table! {
     /// The version of HTTP that the backend is spoken to in.
     "proxy_http_version" in EVERYWHERE, ONE, default "1.1",
         scalar(one_of(&[("1.0", Version::Http10), ("1.1", Version::Http11)])) proxy_http_version: Version = Version::Http11;
+    /// Whether a response without a status line (HTTP/0.9, or no HTTP at all, as from old radio servers) is refused with
+    /// 502. As nginx does, Tidegate otherwise sends such a response to the client as it comes, without a head of its own,
+    /// and closes the connection. `on` is safer where backends speak HTTP: what isn't a response doesn't reach a client.
+    "proxy_require_status_line" in EVERYWHERE, Args::FLAG, default "off",
+        scalar(flag) proxy_require_status_line: bool = false;
     /// Accepted for compatibility: Tidegate's tables size themselves.
     "proxy_headers_hash_max_size" in EVERYWHERE, ONE, default "512",
         scalar(number) proxy_headers_hash_max_size: usize = 512;
@@ -123,8 +133,37 @@ enum PassTarget {
     Variable(Rc<Template>),
 }
 
+impl Pass {
+    /// The rule of `proxy_redirect default`; none for a target with variables.
+    fn default_redirect(&self) -> Option<Rc<Rule>> {
+        let PassTarget::Fixed { url, text, .. } = &self.target else { return None };
+        Some(Rc::new(match url.uri.is_empty() {
+            true => Rule::fixed(&[text, &b"/"[..]].concat(), b"/"),
+            false => Rule::fixed(text, &self.prefix),
+        }))
+    }
+}
+
+/// Reads `proxy_redirect`; no rule for `off`.
+fn redirect(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Rule>>> {
+    match redirect::parse(loader, d)? {
+        Redirect::Off => Ok(None),
+        Redirect::Rule(rule) => Ok(Some(rule)),
+        Redirect::Default => {
+            let id = blocks::current_id_in_server(loader);
+            let pass = id.and_then(|id| loader.store.entry::<Passes>().0.get(&id.0));
+            let Some(pass) = pass else {
+                let message = "\"proxy_redirect default\" should be placed after the \"proxy_pass\" directive";
+                return Err(Error::at(d.arg(0), message));
+            };
+            let message = "\"proxy_redirect default\" cannot be used with \"proxy_pass\" directive with variables";
+            pass.default_redirect().map(Some).ok_or_else(|| Error::at(d.arg(0), message))
+        }
+    }
+}
+
 fn set_header(loader: &mut Loader<'_>, d: &Directive) -> Result<(Vec<u8>, Rc<Template>)> {
-    Ok((d.arg(0).text.clone(), template_of(loader, d, &d.arg(1).text)?))
+    Ok((d.arg(0).text.clone(), template_of(loader, d, &unfolded(&d.arg(1).text))?))
 }
 
 fn proxy_pass(raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
@@ -185,13 +224,13 @@ impl HttpModule for Proxy {
         let conf = cx.set.share::<ProxyConf>();
         let up = cx.set.get::<ProxyUpstream>().0.clone();
         let groups = pass::groups(cx.loader);
-        let (target, url_text) = match &pass.target {
-            PassTarget::Variable(template) => (Destination::Variable(template.clone(), groups), None),
-            PassTarget::Fixed { url, text, default_port } => {
+        let target = match &pass.target {
+            PassTarget::Variable(template) => Destination::Variable(template.clone(), groups),
+            PassTarget::Fixed { url, default_port, .. } => {
                 let group = pass::group_of(cx.loader, &pass.directive, url, *default_port)?;
                 let target =
                     Target::new(url, scheme(*default_port), *default_port, group).over_ssl(*default_port == 443);
-                (Destination::Fixed(Rc::new(target)), Some((text.clone(), !url.uri.is_empty())))
+                Destination::Fixed(Rc::new(target))
             }
         };
         let over_ssl = match &target {
@@ -199,7 +238,10 @@ impl HttpModule for Proxy {
             Destination::Variable(..) => true,
         };
         let ssl = if over_ssl { Some(self::ssl(cx)?) } else { None };
-        let redirects = redirects(&conf, url_text, &pass.prefix, &pass.directive)?;
+        let redirects = match &conf.proxy_redirect {
+            Some(rules) => rules.to_vec(),
+            None => implied_redirect(cx, &passes).into_iter().collect(),
+        };
         let headers = RequestHeaders::compile(&conf, &target);
         let protocol = HttpProtocol { conf, up: up.clone(), target, prefix: pass.prefix.clone(), redirects, headers };
         let hidden = Hidden::new(&up, DEFAULT_HIDDEN);
@@ -251,27 +293,16 @@ const DEFAULT_HIDDEN: &[&str] = &[
     "X-Accel-Charset",
 ];
 
-/// The rules with `default` put in its place.
-fn redirects(conf: &ProxyConf, url: Option<(Vec<u8>, bool)>, prefix: &[u8], d: &Directive) -> Result<Vec<Rc<Rule>>> {
-    let mut rules = Vec::new();
-    let implicit = matches!(conf.proxy_redirect[..], [Redirect::Default]);
-    for redirect in conf.proxy_redirect.iter() {
-        match redirect {
-            Redirect::Off => return Ok(Vec::new()),
-            Redirect::Rule(rule) => rules.push(rule.clone()),
-            Redirect::Default => match &url {
-                Some((text, true)) => rules.push(Rc::new(Rule::fixed(text, prefix))),
-                Some((text, false)) => rules.push(Rc::new(Rule::fixed(&[&text[..], prefix].concat(), prefix))),
-                None if implicit => {}
-                None => {
-                    let message =
-                        "\"proxy_redirect default\" cannot be used with \"proxy_pass\" directive with variables";
-                    return Err(Error::on(d, message));
-                }
-            },
-        }
+/// The rule of a location for which no `proxy_redirect` is said: rules are inherited, this one too, so it is that of the
+/// outermost `proxy_pass` around it.
+fn implied_redirect(cx: &LocationContext<'_, '_>, passes: &Passes) -> Option<Rc<Rule>> {
+    let mut outermost = None;
+    let mut at = Some(cx.id);
+    while let Some(id) = at {
+        outermost = passes.0.get(&id.0).and_then(Pass::default_redirect).or(outermost);
+        at = cx.builder.locations[id.0 as usize].parent;
     }
-    Ok(rules)
+    outermost
 }
 
 enum Destination {
@@ -301,32 +332,39 @@ enum Part {
     Text(Vec<u8>),
     /// Left out where the value is empty.
     Field(Vec<u8>, Rc<Template>),
-    /// `Host: $proxy_host`
-    ProxyHost,
+    /// `Host`: the value, or `$proxy_host` where that is empty or there is none.
+    Host(Option<Rc<Template>>),
     /// `Content-Length: $proxy_internal_body_length`
     BodyLength,
     /// `Transfer-Encoding: $proxy_internal_chunked`
     Chunked,
 }
 
+/// Fields about the client's connection or the body's framing, which aren't passed on.
+const DROPPED: [&str; 9] = [
+    "Host",
+    "Connection",
+    "Content-Length",
+    "Transfer-Encoding",
+    "TE",
+    "Keep-Alive",
+    "Expect",
+    "Upgrade",
+    "Proxy-Connection",
+];
+
 impl RequestHeaders {
     fn compile(conf: &ProxyConf, target: &Destination) -> RequestHeaders {
-        RequestHeaders::new(&conf.proxy_set_header, conf.proxy_http_version, target)
+        RequestHeaders::new(&conf.proxy_set_header, target)
     }
 
-    fn new(fields: &[(Vec<u8>, Rc<Template>)], version: Version, target: &Destination) -> RequestHeaders {
+    fn new(fields: &[(Vec<u8>, Rc<Template>)], target: &Destination) -> RequestHeaders {
         let mut headers = RequestHeaders { parts: Vec::new(), known: 0, others: Vec::new() };
-        let own = |name: &str| fields.iter().any(|(own, _)| own.eq_ignore_ascii_case(name.as_bytes()));
-        if !own("Host") {
-            match target {
-                Destination::Fixed(target) => headers.text(b"Host", &target.host),
-                Destination::Variable(..) => headers.parts.push(Part::ProxyHost),
-            }
-        }
-        if !own("Connection") && version == Version::Http10 {
-            headers.text(b"Connection", b"close");
-        }
-        for (name, value) in fields {
+        let is = |own: &[u8], name: &str| own.eq_ignore_ascii_case(name.as_bytes());
+        let own = |name: &str| fields.iter().any(|(own, _)| is(own, name));
+        let host = fields.iter().rev().find(|(name, _)| is(name, "Host")).map(|(_, value)| value);
+        headers.host(host, target);
+        for (name, value) in fields.iter().filter(|(name, _)| !is(name, "Host")) {
             match value.is_const() {
                 Some(b"") => {}
                 Some(text) => headers.text(name, text),
@@ -340,12 +378,18 @@ impl RequestHeaders {
         if !own("Transfer-Encoding") {
             headers.parts.push(Part::Chunked);
         }
-        for name in
-            ["Host", "Connection", "Content-Length", "Transfer-Encoding", "TE", "Keep-Alive", "Expect", "Upgrade"]
-        {
-            headers.drop_name(name.as_bytes());
-        }
+        DROPPED.iter().for_each(|name| headers.drop_name(name.as_bytes()));
         headers
+    }
+
+    /// `Host` comes first, whatever its place in the configuration: a request of HTTP/1.1 has one.
+    fn host(&mut self, own: Option<&Rc<Template>>, target: &Destination) {
+        match (own.map(|value| (value, value.is_const())), target) {
+            (Some((_, Some(text))), _) if !text.is_empty() => self.text(b"Host", text),
+            (Some((value, None)), _) => self.parts.push(Part::Host(Some(value.clone()))),
+            (_, Destination::Fixed(target)) => self.text(b"Host", &target.host),
+            (_, Destination::Variable(..)) => self.parts.push(Part::Host(None)),
+        }
     }
 
     fn text(&mut self, name: &[u8], value: &[u8]) {
@@ -377,12 +421,15 @@ impl RequestHeaders {
                 Part::Field(name, value) => {
                     let value = r.render(value);
                     if !value.is_empty() {
-                        field(out, name, &value);
+                        field(out, name, &safe(r, name, &value, TO_BACKEND));
                     }
                 }
-                Part::ProxyHost => {
+                Part::Host(value) => {
+                    let value = value.as_ref().map(|value| r.render(value)).unwrap_or_default();
                     let target = exchange.target.borrow();
-                    field(out, b"Host", target.as_ref().map_or(&b""[..], |target| &target.host));
+                    let default = target.as_ref().map_or(&b""[..], |target| &target.host);
+                    let value = if value.is_empty() { default } else { &value };
+                    field(out, b"Host", &safe(r, b"Host", value, TO_BACKEND));
                 }
                 Part::BodyLength => {
                     if let Some(length) = exchange.body_length.get() {
@@ -400,12 +447,15 @@ impl RequestHeaders {
             for header in &r.line.headers {
                 let name = header.name.of(&r.head);
                 if self.passes(header.known, name) {
-                    field(out, name, header.value.of(&r.head));
+                    field(out, name, &safe(r, name, header.value.of(&r.head), TO_BACKEND));
                 }
             }
         }
     }
 }
+
+/// Where a backend's heads are made.
+const TO_BACKEND: &str = "creating request to upstream";
 
 fn field(out: &mut Buf, name: &[u8], value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
@@ -427,10 +477,10 @@ impl HttpProtocol {
             return;
         }
         if own.is_empty() && !r.uri_rewritten {
-            if r.line.empty_path_in_uri {
+            if r.line.empty_path_in_uri && !r.line.target.is_empty() {
                 out.extend_from_slice(b"/");
             }
-            out.extend_from_slice(r.line.target.of(&r.head));
+            out.extend_from_slice(r.line.request_uri(&r.head));
             return;
         }
         let mut rest = &r.uri[..];
@@ -488,7 +538,7 @@ impl Protocol for HttpProtocol {
             Some(method) => {
                 let method = r.render(method);
                 exchange.to_head.set(method.eq_ignore_ascii_case(b"HEAD"));
-                out.extend_from_slice(&method);
+                out.extend_from_slice(&safe(r, b"proxy_method", &method, TO_BACKEND));
             }
             None => {
                 exchange.to_head.set(r.method == Method::Head);
@@ -498,6 +548,11 @@ impl Protocol for HttpProtocol {
         out.extend_from_slice(b" ");
         let start = out.len();
         self.write_uri(r, &target, out);
+        if breaks(&out[start..]) {
+            let written = std::mem::replace(out, Buf::with_capacity(1024));
+            out.extend_from_slice(&written[..start]);
+            out.extend_from_slice(&safe(r, b"URI", &written[start..], TO_BACKEND));
+        }
         exchange.uri_at.set(Span::new(start, out.len()));
         out.extend_from_slice(match self.conf.proxy_http_version {
             Version::Http10 => b" HTTP/1.0\r\n",
@@ -526,8 +581,14 @@ impl Protocol for HttpProtocol {
         data: &[u8],
         max: usize,
         head: &mut ResponseHead,
-    ) -> std::result::Result<Parsed, String> {
-        reader.h1.parse(data, max, head).map_err(|error| error.text(data).to_string())
+    ) -> std::result::Result<Parsed, HeadError> {
+        reader.h1.parse(data, max, head).map_err(|error| {
+            let text = error.text(data).to_string();
+            match error {
+                ResponseError::NoStatusLine if !self.conf.proxy_require_status_line => HeadError::Missing(text),
+                _ => HeadError::Invalid(text),
+            }
+        })
     }
 
     fn framing(&self, head: &ResponseHead, data: &[u8], to_head: bool) -> std::result::Result<Framing, String> {
@@ -535,7 +596,10 @@ impl Protocol for HttpProtocol {
         Ok(match framing {
             UpstreamFraming::None => Framing::None,
             UpstreamFraming::Length(length) => Framing::Length(length),
-            UpstreamFraming::Chunked => Framing::Chunked(Box::new(ChunkedDecoder::new(MAX_TRAILERS))),
+            UpstreamFraming::Chunked => {
+                let trailers = self.up.pass_trailers.then_some(self.up.buffer_size);
+                Framing::Chunked(Box::new(ChunkedDecoder::new(trailers)))
+            }
             UpstreamFraming::UntilClose => Framing::UntilClose,
         })
     }
@@ -571,19 +635,19 @@ impl Protocol for HttpProtocol {
 mod tests {
     use super::*;
 
-    fn headers(own: &[(&str, &str)], version: Version) -> (RequestHeaders, String) {
+    fn headers(own: &[(&str, &str)]) -> (RequestHeaders, String) {
         let own =
             own.iter().map(|(name, value)| (name.as_bytes().to_vec(), Rc::new(Template::constant(value.as_bytes()))));
         let url = Url::parse(b"backend:8080", true).expect("it parses");
         let spec = ::upstream::GroupSpec::default();
         let found = pass::Found { group: ::upstream::Group::new(&spec), key: None };
         let target = Destination::Fixed(Rc::new(Target::new(&url, "http://", 80, found)));
-        let headers = RequestHeaders::new(&own.collect::<Vec<_>>(), version, &target);
+        let headers = RequestHeaders::new(&own.collect::<Vec<_>>(), &target);
         let text = headers.parts.iter().map(|part| match part {
             Part::Text(text) => String::from_utf8_lossy(text).replace("\r\n", "|"),
             Part::BodyLength => "<length>".to_owned(),
             Part::Chunked => "<chunked>".to_owned(),
-            Part::Field(..) | Part::ProxyHost => "<variable>".to_owned(),
+            Part::Field(..) | Part::Host(_) => "<variable>".to_owned(),
         });
         let text = text.collect();
         (headers, text)
@@ -591,25 +655,27 @@ mod tests {
 
     #[test]
     fn fields_are_joined() {
-        for (own, version, expect) in [
-            (&[][..], Version::Http11, "Host: backend:8080|<length><chunked>"),
-            (&[], Version::Http10, "Host: backend:8080|Connection: close|<length><chunked>"),
-            (&[("host", "x"), ("A", "b")], Version::Http11, "host: x|A: b|<length><chunked>"),
-            (&[("Connection", ""), ("Content-Length", "")], Version::Http10, "Host: backend:8080|<chunked>"),
+        for (own, expect) in [
+            (&[][..], "Host: backend:8080|<length><chunked>"),
+            (&[("host", "x"), ("A", "b")], "Host: x|A: b|<length><chunked>"),
+            (&[("A", "b"), ("Host", "x"), ("HOST", "y")], "Host: y|A: b|<length><chunked>"),
+            (&[("Host", "x"), ("Host", "")], "Host: backend:8080|<length><chunked>"),
+            (&[("Connection", ""), ("Content-Length", "")], "Host: backend:8080|<chunked>"),
         ] {
-            assert_eq!(headers(own, version).1, expect, "{own:?}");
+            assert_eq!(headers(own).1, expect, "{own:?}");
         }
     }
 
     #[test]
     fn fields_of_the_client() {
-        let (headers, _) = headers(&[("X-Real-IP", "x"), ("X-Mine", "")], Version::Http11);
+        let (headers, _) = headers(&[("X-Real-IP", "x"), ("X-Mine", "")]);
         for (name, expect) in [
             ("Accept", true),
             ("host", false),
             ("Connection", false),
             ("upgrade", false),
             ("TE", false),
+            ("proxy-connection", false),
             ("X-Real-Ip", false),
             ("x-mine", false),
             ("X-Other", true),

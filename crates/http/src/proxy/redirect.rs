@@ -8,15 +8,29 @@ use expr::vars::Template;
 use crate::core::request::Request;
 use crate::core::variables::{HttpRegex, regex, template_of};
 
-/// One `proxy_redirect`.
-#[derive(Clone)]
+/// What one `proxy_redirect` says.
 pub enum Redirect {
     /// `off`
     Off,
-    /// `default`: what the location and `proxy_pass` say.
+    /// `default`: what the location and its `proxy_pass` say.
     Default,
     /// A rule.
     Rule(Rc<Rule>),
+}
+
+/// The rules of a directive at one level; none at all is `off`.
+pub type Rules<T> = Rc<Vec<Rc<T>>>;
+
+/// Adds a rule to those of its level. `off` (no rule) can only stand alone.
+pub fn add<T>(rules: &mut Option<Rules<T>>, rule: Option<Rc<T>>, d: &Directive) -> Result<()> {
+    match (rules.as_mut(), rule) {
+        (None, rule) => *rules = Some(Rc::new(rule.into_iter().collect())),
+        (Some(known), Some(rule)) if !known.is_empty() => {
+            Rc::get_mut(known).expect("it isn't shared while the level is read").push(rule);
+        }
+        _ => return Err(conf::table::duplicate(d)),
+    }
+    Ok(())
 }
 
 /// What is replaced, and by what.
@@ -40,7 +54,7 @@ pub fn parse(loader: &mut Loader<'_>, d: &Directive) -> Result<Redirect> {
     let first = d.arg(0);
     let Some(second) = d.args.get(1) else {
         return match &first.text[..] {
-            b"off" | b"false" => Ok(Redirect::Off),
+            b"off" => Ok(Redirect::Off),
             b"default" => Ok(Redirect::Default),
             _ => Err(Error::at(first, format!("invalid parameter \"{}\"", first.lossy()))),
         };

@@ -14,6 +14,7 @@ use super::protocol::Framing;
 use super::state::Exchange;
 use super::stream::UpstreamBody;
 use crate::core::error_page;
+use crate::core::field::secure_fields;
 use crate::core::phase::Flow;
 use crate::core::request::Request;
 use crate::core::response::{Body, Headers};
@@ -63,7 +64,7 @@ pub(super) fn respond(
     let rest = buf.slice(used..buf.len());
     *exchange.head.borrow_mut() = (bytes.clone(), head);
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
-        special_fields(b, r, exchange);
+        accel_rate(b, r, exchange);
         copy_fields(b, r, exchange);
         return Next::Tunnel(Box::new((choice, idle, rest)));
     }
@@ -80,7 +81,7 @@ pub(super) fn respond(
         choice.release(Outcome::Good);
         return Next::Flow(flow);
     }
-    special_fields(b, r, exchange);
+    accel_rate(b, r, exchange);
     copy_fields(b, r, exchange);
     set_length(r, &framing, exchange);
     if b.up.force_ranges {
@@ -150,11 +151,11 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
         value
     };
     accel_rate(b, r, exchange);
-    if r.method != Method::Head {
-        r.method = Method::Get;
-    }
     if value.first() == Some(&b'@') {
         return Some(r.redirect_named(&value));
+    }
+    if r.method != Method::Head {
+        r.method = Method::Get;
     }
     let (path, args) = match memchr::memchr(b'?', &value) {
         Some(at) => (value.slice(0..at), value.slice(at + 1..value.len())),
@@ -184,18 +185,6 @@ fn accel_rate(b: &Backend, r: &mut Request, exchange: &Exchange) {
     let (bytes, head) = &*head;
     if let Some(rate) = head.value(KnownHeader::XAccelLimitRate, bytes).and_then(buf::parse::parse_number) {
         r.rate = Some(rate);
-    }
-}
-
-/// The fields by which a backend steers the server.
-fn special_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
-    accel_rate(b, r, exchange);
-    let head = exchange.head.borrow();
-    let (bytes, head) = &*head;
-    if b.up.ignore_headers & ignore::XA_CHARSET == 0
-        && let Some(header) = head.find(KnownHeader::XAccelCharset)
-    {
-        r.response.charset = Some(part(bytes, header.value));
     }
 }
 
@@ -247,9 +236,13 @@ fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
     let data = bytes.as_slice();
     let response = &mut r.response;
     response.status = head.status;
-    response.status_line = (head.status_line.of(data) != b"200 OK").then(|| part(bytes, head.status_line));
+    response.status_line = None;
+    if !response.headless && head.status_line.of(data) != b"200 OK" {
+        response.status_line = Some(part(bytes, head.status_line));
+    }
     response.headers.0.reserve(head.headers.len());
     response.disable_not_modified = true;
+    response.headless = head.version == 9;
     response.own_date = !b.hidden.has(KnownHeader::Date, b"");
     response.own_server = !b.hidden.has(KnownHeader::Server, b"");
     let mut seen = 0;
@@ -286,7 +279,9 @@ pub(super) fn early_hints(b: &Backend, r: &mut Request, data: &[u8], head: &Resp
             out.push(name.to_vec(), value.to_vec());
         }
     }
-    Some(out)
+    secure_fields(r, &mut out);
+    // Without a field it tells nothing.
+    (!out.0.is_empty()).then_some(out)
 }
 
 fn warn_duplicate(r: &Request, header: &HeaderSpan, bytes: &Bytes, head: &ResponseHead) {

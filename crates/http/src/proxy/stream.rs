@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use ::upstream::{Choice, Idle, Outcome};
 use buf::{Bytes, Chain, FileRange, Piece};
 use engine::log::{Errno, Level, Log};
+use wire::h1::ChunkedError;
 
 use super::conf::UpstreamConf;
 use super::engine::{Backend, TIMED_OUT};
@@ -165,8 +166,11 @@ impl UpstreamBody {
     }
 
     fn bad_body(&mut self, error: BodyError) {
-        let BodyError::Chunked(error) = error;
-        self.fail(Level::Error, format_args!("upstream sent {error} while reading upstream"));
+        let text = match error {
+            BodyError::Chunked(ChunkedError::TooLongTrailer) => "too big trailers".to_owned(),
+            BodyError::Chunked(error) => error.to_string(),
+        };
+        self.fail(Level::Error, format_args!("upstream sent {text} while reading upstream"));
     }
 
     /// How much may be read ahead in memory.
@@ -333,10 +337,10 @@ impl BodyStream for UpstreamBody {
         if decoder.trailers().is_empty() {
             return None;
         }
-        let fields = decoder.parse_trailers(true, 100).ok()?;
+        let fields = decoder.parse_trailers(true, usize::MAX).ok()?;
         let headers = trailer_fields(decoder.trailers(), &fields);
         *self.exchange.trailers.borrow_mut() = headers.clone();
-        self.up.pass_trailers.then_some(headers)
+        Some(headers)
     }
 }
 

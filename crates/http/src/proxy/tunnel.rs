@@ -122,8 +122,8 @@ pub struct Tunnel {
     pub first_read_ms: Option<u64>,
     /// Bytes that went to the client.
     pub moved: u64,
-    /// What had come from the backend before, and is counted already.
-    pub received_before: u64,
+    /// What had gone to the backend, and come from it, before, and is counted already.
+    pub before: (u64, u64),
 }
 
 /// Why passing bytes on is over.
@@ -159,8 +159,8 @@ pub(super) async fn run(
         read_ms: b.up.read_timeout,
     };
     let (exchange, backend) = (exchange.clone(), idle.stream);
-    let received_before = backend.received();
-    let tunnel = Tunnel { exchange, choice, backend, timeouts, first_read_ms: None, moved: 0, received_before };
+    let before = (backend.sent(), backend.received());
+    let tunnel = Tunnel { exchange, choice, backend, timeouts, first_read_ms: None, moved: 0, before };
     tunnel.serve(r, rest, unread).await;
     Flow::Finished
 }
@@ -179,14 +179,22 @@ impl Tunnel {
                     h2::finish_response(r);
                     let _ = r.conn.stream.send(&mut Chain::new()).await;
                 }
-                let received = self.backend.received() - self.received_before;
-                self.exchange
-                    .current(|attempt| (attempt.length, attempt.received) = (self.moved, attempt.received + received));
+                self.count();
+                self.exchange.current(|attempt| attempt.length = self.moved);
                 r.completed = true;
                 self.exchange.end();
                 self.choice.release(Outcome::Good);
             }
         }
+    }
+
+    /// Adds what has gone to the backend and come from it to the attempt's counts.
+    pub fn count(&self) {
+        let (sent, received) = (self.backend.sent() - self.before.0, self.backend.received() - self.before.1);
+        self.exchange.current(|attempt| {
+            attempt.sent += sent;
+            attempt.received += received;
+        });
     }
 
     async fn pass(&mut self, r: &Request, rest: Bytes, unread: Bytes) -> End {

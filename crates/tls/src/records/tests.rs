@@ -12,7 +12,8 @@ use rustls::{AlertDescription, ClientConfig, ClientConnection, Error, RootCertSt
 
 use super::*;
 use crate::departed::Departed;
-use crate::layer::{Info, ServerLayer, Signatures, advance};
+use crate::layer::{Info, ServerLayer, Signatures};
+use crate::library::Library;
 use crate::server::{Protocols, Server, ServerSettings};
 
 fn server() -> (Server, CertificateDer<'static>) {
@@ -49,7 +50,7 @@ struct Pair {
     server: Server,
     layer: ServerLayer,
     client: ClientConnection,
-    /// What the layer hasn't taken yet.
+    /// What the layer hasn't seen yet.
     input: Buf,
 }
 
@@ -64,36 +65,36 @@ impl Pair {
         let config = builder.with_root_certificates(roots).with_no_client_auth();
         let mut client = ClientConnection::new(Arc::new(config), ServerName::try_from("example.com").unwrap()).unwrap();
         client.set_buffer_limit(None);
-        let mut conn = UnbufferedServerConnection::new(server.config.clone()).unwrap();
-        let mut input = Buf::empty();
-        while client.is_handshaking() || conn.is_handshaking() {
-            input.extend_from_slice(&written(&mut client));
+        let mut library = Library::new(UnbufferedServerConnection::new(server.config.clone()).unwrap());
+        while client.is_handshaking() || library.is_handshaking() {
             let mut out = Buf::empty();
-            advance(&mut conn, &mut input, &mut Buf::empty(), &mut out).unwrap();
+            library.receive(filled(&written(&mut client)), &mut Buf::empty(), &mut out).unwrap();
             take(&mut client, &out).unwrap();
         }
         let info = Info { hello: wire::hello::ClientHello::default(), owner: Rc::new(()) };
-        let layer = ServerLayer::new(conn, info, &server, Signatures::default());
-        Pair { server, layer, client, input }
+        let layer = ServerLayer::new(library, info, &server, Signatures::default());
+        Pair { server, layer, client, input: Buf::empty() }
     }
 
     /// To another process and back.
     fn travel(mut self) -> Pair {
-        assert!(self.layer.can_leave(&self.input));
+        assert!(self.layer.can_leave());
         let mut out = Buf::empty();
-        let message = self.layer.leave(&mut out).unwrap().encode();
+        let (departed, input) = self.layer.leave(&mut out).unwrap();
+        let message = departed.encode();
         take(&mut self.client, &out).unwrap();
         let departed = Departed::decode(&message).unwrap();
         assert!(self.server.would_accept(&departed));
         let layer = ServerLayer::resume(departed, Rc::new(()), Some(&self.server));
-        Pair { layer, ..self }
+        Pair { layer, input, ..self }
     }
 
     /// What the server reads of these bytes, and what it answers of its own accord.
     fn receive(&mut self, bytes: &[u8]) -> (io::Result<bool>, Vec<u8>, Buf) {
         let (mut plain, mut out) = (Buf::empty(), Buf::empty());
-        self.input.extend_from_slice(bytes);
-        let result = self.layer.receive(&mut self.input, &mut plain, &mut out);
+        let mut input = std::mem::replace(&mut self.input, Buf::empty());
+        input.extend_from_slice(bytes);
+        let result = self.layer.receive(input, &mut plain, &mut out);
         (result, plain.to_vec(), out)
     }
 
@@ -107,12 +108,19 @@ impl Pair {
             assert!(!result.unwrap() && out.is_empty());
             got.extend_from_slice(&plain);
         }
-        assert!(got == data && self.input.is_empty());
+        assert!(got == data);
         let mut out = Buf::empty();
         self.layer.send(&data, &mut out).unwrap();
         let got: Vec<u8> = out.chunks(cut).flat_map(|part| take(&mut self.client, part).unwrap()).collect();
         assert!(got == data);
     }
+}
+
+/// A buffer with these bytes.
+fn filled(bytes: &[u8]) -> Buf {
+    let mut buf = Buf::empty();
+    buf.extend_from_slice(bytes);
+    buf
 }
 
 /// What the client sends.
@@ -168,7 +176,7 @@ fn data_flows_on() {
         let bytes = written(&mut pair.client);
         let (result, plain, out) = pair.receive(&[&bytes[..], b"beyond the end"].concat());
         assert!(result.unwrap() && plain == b"last" && out.is_empty());
-        assert!(pair.receive(b"x").0.unwrap() && !pair.layer.can_leave(b""));
+        assert!(pair.receive(b"x").0.unwrap() && !pair.layer.can_leave());
     }
 }
 
@@ -193,7 +201,7 @@ fn what_was_changed_on_its_way_is_refused() {
         let mut pair = Pair::new(suite).travel();
         pair.client.writer().write_all(b"data").unwrap();
         let whole = written(&mut pair.client);
-        let keys = pair.layer.leave(&mut Buf::empty()).unwrap().encode();
+        let keys = pair.layer.leave(&mut Buf::empty()).unwrap().0.encode();
         for at in 0..whole.len() {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
@@ -228,7 +236,7 @@ fn who_tampers_is_told() {
         let mut bytes = written(&mut pair.client);
         *bytes.last_mut().unwrap() ^= 1;
         let (result, plain, out) = pair.receive(&bytes);
-        assert!(result.is_err() && plain.is_empty() && !pair.layer.can_leave(b""));
+        assert!(result.is_err() && plain.is_empty() && !pair.layer.can_leave());
         assert_eq!(alert(&mut pair.client, &out), Some(AlertDescription::BadRecordMac), "{suite:?}");
         let mut out = Buf::empty();
         pair.layer.close(&mut out);

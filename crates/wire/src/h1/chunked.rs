@@ -1,7 +1,7 @@
 //! Chunked bodies (RFC 9112 §7.1), decoded as they arrive.
 //!
 //! nginx's strictness since 1.29.4: every line ends in CRLF, a chunk size is hexadecimal digits with nothing before
-//! them, below 2⁶³. Spaces and extensions behind the size are skipped. Trailer lines are kept for whoever wants them.
+//! them, below 2⁵⁹. Spaces and extensions after the size are skipped. Trailer lines are kept for whoever wants them.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,10 +14,8 @@ use crate::class::hex;
 pub enum ChunkedError {
     /// A byte that can't stand where it stands.
     Invalid,
-    /// A chunk size of 2⁶³ or more.
+    /// A chunk size of 2⁵⁹ or more.
     TooLargeChunk,
-    /// Extensions longer than [`ChunkedDecoder::MAX_EXTENSION`] bytes.
-    TooLongExtension,
     /// Trailers longer than the limit of the decoder.
     TooLongTrailer,
 }
@@ -27,7 +25,6 @@ impl fmt::Display for ChunkedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             ChunkedError::Invalid | ChunkedError::TooLargeChunk => "invalid chunked body",
-            ChunkedError::TooLongExtension => "too long chunk extension",
             ChunkedError::TooLongTrailer => "too long trailer",
         })
     }
@@ -50,10 +47,9 @@ pub struct ChunkedDecoder {
     state: State,
     /// Size of the chunk being read, then what is left of it.
     size: u64,
-    /// Bytes of the extension so far.
-    extension: usize,
     trailers: Vec<u8>,
-    max_trailers: usize,
+    /// `None`: they are skipped, however long they are.
+    max_trailers: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,19 +70,19 @@ enum State {
     Done,
 }
 
-impl Default for ChunkedDecoder {
-    fn default() -> ChunkedDecoder {
-        ChunkedDecoder::new(8192)
-    }
-}
-
 impl ChunkedDecoder {
-    /// The longest extension of one chunk.
-    pub const MAX_EXTENSION: usize = 8192;
+    /// A decoder at the start of a body, whose trailers may take `max_trailers` bytes. Without a number they are skipped as
+    /// they come, as extensions are, and may have any length.
+    pub fn new(max_trailers: Option<usize>) -> ChunkedDecoder {
+        ChunkedDecoder { state: State::Start, size: 0, trailers: Vec::new(), max_trailers }
+    }
 
-    /// A decoder at the start of a body, whose trailers may take `max_trailers` bytes.
-    pub fn new(max_trailers: usize) -> ChunkedDecoder {
-        ChunkedDecoder { state: State::Start, size: 0, extension: 0, trailers: Vec::new(), max_trailers }
+    /// How many bytes of the current chunk are still to come, once its size is known.
+    pub fn chunk_left(&self) -> u64 {
+        match self.state {
+            State::SizeLf | State::Extension | State::Data => self.size,
+            _ => 0,
+        }
     }
 
     /// Takes one step over `input`: how many bytes it used, and what they were.
@@ -151,28 +147,20 @@ impl ChunkedDecoder {
         self.state = match (self.state, byte) {
             (State::Start, byte) => {
                 self.size = u64::from(hex(byte).ok_or(ChunkedError::Invalid)?);
-                self.extension = 0;
                 State::Size
             }
+            (State::Size, _) if self.size > MAX_SIZE => return Err(ChunkedError::TooLargeChunk),
             (State::Size, b'\r') => State::SizeLf,
             (State::Size, b' ' | b'\t' | b';') => State::Extension,
             (State::Size, byte) => {
                 let digit = hex(byte).ok_or(ChunkedError::Invalid)?;
-                if self.size > (i64::MAX as u64) >> 4 {
-                    return Err(ChunkedError::TooLargeChunk);
-                }
                 self.size = self.size << 4 | u64::from(digit);
                 State::Size
             }
             (State::Extension, b'\r') => State::SizeLf,
             (State::Extension, b'\n') => return Err(ChunkedError::Invalid),
-            (State::Extension, _) => {
-                self.extension += 1;
-                if self.extension > ChunkedDecoder::MAX_EXTENSION {
-                    return Err(ChunkedError::TooLongExtension);
-                }
-                State::Extension
-            }
+            // Skipped as it comes, so that it may have any length.
+            (State::Extension, _) => State::Extension,
             (State::SizeLf, b'\n') if self.size == 0 => State::Trailer,
             (State::SizeLf, b'\n') => State::Data,
             (State::DataCr, b'\r') => State::DataLf,
@@ -200,13 +188,17 @@ impl ChunkedDecoder {
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Result<(), ChunkedError> {
-        if self.trailers.len() + bytes.len() > self.max_trailers {
+        let Some(max) = self.max_trailers else { return Ok(()) };
+        if self.trailers.len() + bytes.len() > max {
             return Err(ChunkedError::TooLongTrailer);
         }
         self.trailers.extend_from_slice(bytes);
         Ok(())
     }
 }
+
+/// The largest size of a chunk: as nginx reads them, another digit must always fit.
+const MAX_SIZE: u64 = (i64::MAX as u64) >> 4;
 
 /// Appends the line before a chunk of `len` bytes. A chunk of zero bytes would end the body: see [`LAST_CHUNK`].
 pub fn chunk_head(len: u64, out: &mut Vec<u8>) {
@@ -226,7 +218,7 @@ mod tests {
     use super::*;
 
     fn decode(input: &[u8], split: usize) -> String {
-        let (mut decoder, mut body) = (ChunkedDecoder::new(20), Vec::new());
+        let (mut decoder, mut body) = (ChunkedDecoder::new(Some(20)), Vec::new());
         for mut piece in [&input[..split], &input[split..]] {
             loop {
                 match decoder.step(piece) {
@@ -277,7 +269,10 @@ mod tests {
             ("0\r\nA: b\n\r\n", "Invalid"),
             ("g\r\n", "Invalid"),
             ("\r\n", "Invalid"),
-            ("7fffffffffffffff\r\n", "more"),
+            ("7ffffffffffffff\r\n", "more"),
+            ("00007ffffffffffffff\r\n", "more"),
+            ("800000000000000\r\n", "TooLargeChunk"),
+            ("7fffffffffffffff\r\n", "TooLargeChunk"),
             ("8000000000000000\r\n", "TooLargeChunk"),
             ("ffffffffffffffffff\r\n", "TooLargeChunk"),
             ("000000000000000000000005\r\nhello\r\n0\r\n\r\n", "hello Ok(0)"),
@@ -286,17 +281,46 @@ mod tests {
                 assert_eq!(decode(input.as_bytes(), split), expect, "{input:?} at {split}");
             }
         }
-        let long = format!("5;{}\r\n", "a".repeat(9000));
-        assert_eq!(decode(long.as_bytes(), 0), "TooLongExtension");
+    }
+
+    #[test]
+    fn what_is_skipped_has_no_bound() {
+        let (extension, trailer) = ("a".repeat(100_000), "b".repeat(100_000));
+        let body = format!("5;{extension}\r\nhello\r\n0;{extension}\r\nX: {trailer}\r\nY: z\r\n\r\n");
+        for (max, expect) in [(None, Ok(0)), (Some(200_000), Ok(2)), (Some(1000), Err(ChunkedError::TooLongTrailer))] {
+            let (mut decoder, mut rest, mut data) = (ChunkedDecoder::new(max), body.as_bytes(), Vec::new());
+            let end = loop {
+                match decoder.step(rest) {
+                    Err(error) => break Err(error),
+                    Ok((used, ChunkEvent::Data(range))) => {
+                        data.extend_from_slice(&rest[range]);
+                        rest = &rest[used..];
+                    }
+                    Ok(_) => break Ok(decoder.parse_trailers(true, 10).map_or(0, |fields| fields.len())),
+                }
+            };
+            assert_eq!((end, &data[..]), (expect, &b"hello"[..]), "{max:?}");
+        }
+    }
+
+    #[test]
+    fn a_chunk_tells_how_much_is_left_of_it() {
+        let mut decoder = ChunkedDecoder::new(None);
+        for (input, left) in
+            [("1", 0), ("0", 0), ("\r", 16), ("\n", 16), ("abcd", 12), ("0123456789ab", 0), ("\r\n4;", 4)]
+        {
+            assert!(decoder.step(input.as_bytes()).is_ok());
+            assert_eq!(decoder.chunk_left(), left, "{input:?}");
+        }
     }
 
     #[test]
     fn heads_round_trip() {
-        for len in [1, 9, 10, 15, 16, 255, 256, 65535, i64::MAX as u64] {
+        for len in [1, 9, 10, 15, 16, 255, 256, 65535, MAX_SIZE] {
             let mut out = Vec::new();
             chunk_head(len, &mut out);
             assert_eq!(out, format!("{len:x}\r\n").as_bytes());
-            let mut decoder = ChunkedDecoder::default();
+            let mut decoder = ChunkedDecoder::new(None);
             assert_eq!(decoder.step(&out), Ok((out.len(), ChunkEvent::More)));
             assert_eq!(decoder.size, len);
         }

@@ -93,7 +93,7 @@ impl RequestError {
         match self {
             RequestError::InvalidVersion => 505,
             RequestError::TooLongUri => 414,
-            RequestError::TooLongHeader { .. } => 494,
+            RequestError::TooLongHeader { .. } | RequestError::TooManyHeaders => 494,
             RequestError::UnknownEncoding { .. } => 501,
             RequestError::Trace | RequestError::Connect => 405,
             _ => 400,

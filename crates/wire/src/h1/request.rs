@@ -143,8 +143,8 @@ pub struct RequestHead {
     pub method: Span,
     /// The method, if known.
     pub method_id: Method,
-    /// The URI from its path on, as sent, with arguments and fragment: nginx's `$request_uri`. For an absolute URI
-    /// without a path it is empty or starts at `?`.
+    /// The URI from its path on, as sent, with arguments and fragment. For a URI without a path it is empty or starts at
+    /// `?`.
     pub target: Span,
     /// Scheme of an absolute URI.
     pub schema: Option<Span>,
@@ -170,7 +170,7 @@ pub struct RequestHead {
     pub empty_path_in_uri: bool,
     /// 9, 1000, 1001, …: major × 1000 + minor.
     pub version: u16,
-    /// The version as sent: nginx's `$server_protocol`; empty for HTTP/0.9.
+    /// The version as sent: nginx's `$server_protocol`; empty for HTTP/0.9, and at its place for what is no version.
     pub protocol: Span,
     /// The header lines in order, without those that were ignored.
     pub headers: Vec<HeaderSpan>,
@@ -186,6 +186,13 @@ impl RequestHead {
         headers.clear();
         ignored.clear();
         *self = RequestHead { headers, ignored, ..RequestHead::default() };
+    }
+
+    /// Back to the method and the version: what nginx knows of a request of HTTP/2 whose path isn't valid.
+    pub fn keep_method(&mut self) {
+        let (method, method_id, version, protocol) = (self.method, self.method_id, self.version, self.protocol);
+        self.clear();
+        (self.method, self.method_id, self.version, self.protocol) = (method, method_id, version, protocol);
     }
 
     /// The first header line of a known name.
@@ -212,6 +219,17 @@ impl RequestHead {
     /// The host asked for: the URI's, else the Host header's. May hold capitals.
     pub fn host(&self) -> Option<Span> {
         self.uri_host.or(self.header_host)
+    }
+
+    /// Forgets the header lines, as if the request had been refused by its first line, and the URI, which is none.
+    pub fn refuse_uri(&mut self) {
+        self.headers.clear();
+        (self.known, self.header_host, self.header_port, self.target) = (0, None, None, Span::default());
+    }
+
+    /// nginx's `$request_uri`: a URI that is only a host means `/`.
+    pub fn request_uri<'b>(&self, buf: &'b [u8]) -> &'b [u8] {
+        if self.target.is_empty() && self.empty_path_in_uri { b"/" } else { self.target.of(buf) }
     }
 
     /// The port asked for: the URI's if that has a host, else the Host header's.
@@ -286,7 +304,9 @@ impl RequestHead {
     /// Adds a header line, unless it is one to be ignored.
     pub(crate) fn add(&mut self, field: HeaderSpan, buf: &[u8], limits: &Limits) -> Result<(), RequestError> {
         if field.invalid && limits.ignore_invalid {
-            self.ignored.push(Span { end: field.value.end.max(field.name.end), ..field.name });
+            // As a line in HTTP/1, by its name in HTTP/2: as nginx logs them.
+            let end = if self.version < 2000 { field.value.end.max(field.name.end) } else { field.name.end };
+            self.ignored.push(Span { end, ..field.name });
             return Ok(());
         }
         if self.headers.len() >= limits.max_headers {
@@ -304,7 +324,7 @@ impl RequestHead {
             self.known |= known.bit();
             if known == KnownHeader::Host {
                 // A refused one is there too: logs show it.
-                let checked = self.add_host(field.value, buf);
+                let checked = self.set_host(field.value, buf);
                 self.headers.push(field);
                 return checked;
             }
@@ -313,7 +333,8 @@ impl RequestHead {
         Ok(())
     }
 
-    fn add_host(&mut self, value: Span, buf: &[u8]) -> Result<(), RequestError> {
+    /// Takes the host and port that a Host header, or `:authority`, asks for.
+    pub(crate) fn set_host(&mut self, value: Span, buf: &[u8]) -> Result<(), RequestError> {
         let host = scan_host(value.of(buf)).map_err(|_| RequestError::InvalidHost)?;
         self.header_host = Some(Span { end: value.start + host.len as u32, ..value });
         self.header_port = host.port;
@@ -353,6 +374,10 @@ pub struct RequestParser {
     stage: ParserStage,
     /// Where the line begins that isn't complete yet.
     line_start: usize,
+    /// Where the request line begins: empty lines before it don't belong to the request.
+    begin: usize,
+    /// Where the header lines begin.
+    fields_start: usize,
     account: Account,
 }
 
@@ -374,6 +399,16 @@ impl RequestParser {
         self.stage != ParserStage::Line || buf.len() > self.line_start
     }
 
+    /// Forgets the header lines.
+    pub fn refuse_uri(&mut self) {
+        self.line_start = self.fields_start;
+    }
+
+    /// How many bytes of the head are in lines that were read.
+    pub fn length(&self) -> usize {
+        if self.has_line() { self.line_start - self.begin } else { 0 }
+    }
+
     /// Whether the request line is complete.
     pub fn has_line(&self) -> bool {
         self.stage == ParserStage::Fields
@@ -385,7 +420,7 @@ impl RequestParser {
     pub fn parse(&mut self, buf: &[u8], limits: &Limits, head: &mut RequestHead) -> Result<Parsed, RequestError> {
         if self.stage == ParserStage::Line {
             let Some(next) = self.line(buf, limits, head)? else { return Ok(Parsed::Incomplete) };
-            self.line_start = next;
+            (self.begin, self.fields_start, self.line_start) = (self.line_start, next, next);
             self.stage = ParserStage::Fields;
         }
         if head.version == 9 {
@@ -422,10 +457,13 @@ impl RequestParser {
             match parse_line(seen, start, limits.underscores).map_err(invalid)? {
                 Line::Field(field, next) => {
                     self.account.take(next - start, limits);
-                    head.add(field, buf, limits)?;
                     self.line_start = next;
+                    head.add(field, buf, limits)?;
                 }
-                Line::End(next) => return Ok(Parsed::Complete(next)),
+                Line::End(next) => {
+                    self.line_start = next;
+                    return Ok(Parsed::Complete(next));
+                }
                 Line::Partial if buf.len().saturating_sub(start) < room => return Ok(Parsed::Incomplete),
                 Line::Partial => return Err(RequestError::TooLongHeader { line: Span::new(start, seen.len()) }),
             }

@@ -4,7 +4,7 @@ use super::error::RequestError;
 use super::request::{Method, RequestHead};
 use crate::class::{ARGS_STOP, METHOD, PATH_STOP, SCHEME, is};
 use crate::span::Span;
-use crate::uri::scan_host;
+use crate::uri::{is_line_name, scan_host};
 
 type Step<T> = Result<Option<T>, RequestError>;
 
@@ -47,8 +47,7 @@ fn authority_form(buf: &[u8], at: usize, head: &mut RequestHead) -> Step<usize> 
     if byte(buf, end) != Some(b' ') || head.uri_port.is_none() {
         return Err(RequestError::InvalidRequest);
     }
-    head.target = Span::new(at, end);
-    head.uri_path = Span::new(end, end);
+    (head.uri_path, head.target) = (Span::new(end, end), Span::new(end, end));
     head.empty_path_in_uri = true;
     Ok(Some(end))
 }
@@ -89,6 +88,9 @@ fn authority(buf: &[u8], start: usize, end: usize, head: &mut RequestHead) -> Re
         return Err(RequestError::InvalidLineHost);
     }
     let host = scan_host(text).map_err(|_| RequestError::InvalidRequest)?;
+    if !is_line_name(text.get(..host.len).unwrap_or_default()) {
+        return Err(RequestError::InvalidRequest);
+    }
     head.uri_host = Some(Span::new(start, start + host.len));
     head.uri_port = host.port;
     Ok(())
@@ -155,14 +157,17 @@ fn rest(buf: &[u8], start: usize, at: usize, head: &mut RequestHead) -> Step<usi
     match byte(buf, p) {
         Some(b'\r' | b'\n') => {
             let Some(next) = line_end(buf, p)? else { return Ok(None) };
+            head.version = 9;
             if head.method_id != Method::Get {
                 return Err(RequestError::InvalidMethod09);
             }
-            head.version = 9;
-            (head.request_line, head.protocol) = (Span::new(start, p), Span::new(p, p));
+            head.request_line = Span::new(start, p);
             Ok(Some(next))
         }
-        _ => {
+        first => {
+            if first == Some(b'H') {
+                head.protocol = Span::new(p, p);
+            }
             let Some((version, after)) = version(buf, p)? else { return Ok(None) };
             let Some(end) = find(buf, after, |b| b != b' ') else { return Ok(None) };
             let Some(next) = line_end(buf, end)? else { return Ok(None) };

@@ -144,21 +144,24 @@ impl Connection {
         Ok(())
     }
 
-    /// Queues trailers, which end the stream, behind what is queued of the body.
-    pub fn send_trailers(&mut self, key: StreamKey, write: impl FnOnce(&mut HeadWriter<'_>)) -> Result<(), SendError> {
+    /// Queues trailers, which end the stream, behind what is queued of the body; how many bytes they are.
+    pub fn send_trailers(&mut self, key: StreamKey, write: impl FnOnce(&mut HeadWriter<'_>)) -> Result<u64, SendError> {
         let sending = self.sending(key)?;
         if !matches!(sending.stage, SendStage::Body) {
             return Err(SendError::Misuse);
         }
         if sending.queue.is_empty() {
+            let before = self.out.len();
             self.write_head(key.id(), true, write);
+            let length = self.out.len() - before;
             self.end_local(key);
-        } else {
-            let mut block = Buf::empty();
-            write(&mut HeadWriter { encoder: &mut Encoder::new(), out: &mut block, apart: true });
-            sending.stage = SendStage::Last(Tail::Trailers(block));
+            return Ok(length as u64);
         }
-        Ok(())
+        let mut block = Buf::empty();
+        write(&mut HeadWriter { encoder: &mut Encoder::new(), out: &mut block, apart: true });
+        let length = FRAME_HEADER_LEN + block.len();
+        sending.stage = SendStage::Last(Tail::Trailers(block));
+        Ok(length as u64)
     }
 
     /// Ends a stream at once, and drops what is queued for it.

@@ -51,6 +51,8 @@ pub enum Event {
     BadBody {
         /// Its stream.
         stream: StreamKey,
+        /// How many bytes are missing; 0: there are too many.
+        missing: u64,
     },
     /// The stream is gone, and what was queued for it.
     Reset {
@@ -120,6 +122,8 @@ pub struct Connection {
     pub(super) error: Option<ConnectionError>,
     /// Streams whose queue has run empty.
     pub(super) drained: Vec<StreamKey>,
+    /// Streams that have ended before everything queued was transmitted, and how much wasn't.
+    pub(super) lost: Vec<(StreamKey, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +176,10 @@ impl RecentResets {
 
     pub(super) fn has(&self, id: u32) -> bool {
         self.ids.contains(&id)
+    }
+
+    pub(super) fn remove(&mut self, id: u32) {
+        self.ids.iter_mut().filter(|place| **place == id).for_each(|place| *place = 0);
     }
 }
 
@@ -240,6 +248,7 @@ impl Connection {
             budget: Budget::new(config.flood_budget),
             error: None,
             drained: Vec::new(),
+            lost: Vec::new(),
             config,
         }
     }
@@ -330,11 +339,27 @@ impl Connection {
         Some(key)
     }
 
+    /// The next stream that has ended with a part of its body untransmitted, and the length of that part. A server's owner
+    /// asks until there is none.
+    pub fn poll_lost(&mut self) -> Option<(StreamKey, u64)> {
+        self.lost.pop()
+    }
+
+    /// The largest DATA that is sent on a stream.
+    pub fn frame_size(&self, stream: StreamKey) -> u32 {
+        let chunk = match self.streams.get(stream).map(|stream| &stream.state) {
+            Some(State::Open(_, sending) | State::RemoteClosed(sending)) => sending.chunk,
+            _ => self.config.chunk_size,
+        };
+        chunk.clamp(1, self.peer.max_frame_size)
+    }
+
     /// Ends the connection: what was queued for streams is dropped, GOAWAY is queued.
     pub(super) fn fail(&mut self, error: ConnectionError) {
         self.error = Some(error);
+        let keys: Vec<StreamKey> = self.streams.keys().collect();
+        keys.into_iter().for_each(|key| drop(self.drop_stream(key)));
         self.streams.clear();
-        self.queued = 0;
         (self.ready, self.block, self.data) = (Ready::default(), None, None);
         write_go_away(&mut self.out, self.last_peer, error.code);
         self.go_away_sent = true;
@@ -344,7 +369,11 @@ impl Connection {
     pub(super) fn drop_stream(&mut self, key: StreamKey) -> Option<Stream> {
         let mut stream = self.streams.remove(key)?;
         if let Some(sending) = stream.sending() {
-            self.queued -= sending.queue.len();
+            let unsent = sending.queue.len();
+            self.queued -= unsent;
+            if unsent > 0 && self.role == Role::Server {
+                self.lost.push((key, unsent));
+            }
             if let Some(place) = sending.place.take() {
                 self.ready.remove(place);
             }

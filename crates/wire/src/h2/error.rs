@@ -131,6 +131,8 @@ reasons! {
     BlockTruncated = FRAME_SIZE_ERROR "header block with incorrect length",
     /// A header block can't be decoded.
     Compression = COMPRESSION_ERROR "invalid encoded header field",
+    /// A field without a name.
+    NoName = PROTOCOL_ERROR "zero header name length",
     /// An index that isn't in the tables.
     TableIndex = COMPRESSION_ERROR "invalid hpack table index",
     /// A table size that isn't allowed.

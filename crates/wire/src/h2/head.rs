@@ -2,15 +2,19 @@
 //!
 //! A request that isn't valid is still handed over, with what is wrong with it: nginx answers it with 400 and logs it. A
 //! response or trailers that aren't valid end their stream instead.
+//!
+//! Fields are looked at in the order in which they come, and nothing is taken in after the first that is wrong: so the log
+//! has what was known by then, as nginx's has.
 
 use std::fmt;
 
 use buf::Buf;
 
-use crate::class::{NAME, NAME_BAD, is};
-use crate::h1::{HeaderSpan, KnownHeader};
+use crate::class::{NAME, NAME_BAD, SCHEME, is};
+use crate::h1::{HeaderSpan, KnownHeader, RequestError, parse_method};
 use crate::hpack::Field;
 use crate::span::Span;
+use crate::uri::scan_host;
 
 /// The head of a request or response, or trailers. Spans are offsets in `text`.
 #[derive(Debug)]
@@ -30,7 +34,8 @@ pub struct Head {
     /// `:status` of a response.
     pub status: u16,
     /// The fields that aren't pseudo-headers, in their order; cookie crumbs are not joined. Names are in lower case;
-    /// [`HeaderSpan::invalid`] marks those with bytes other than letters, digits and `-`. Spaces around values are cut.
+    /// [`HeaderSpan::invalid`] marks those with bytes other than letters, digits and `-`. Values are as they were sent, with
+    /// spaces around them.
     pub fields: Vec<HeaderSpan>,
     /// How many bytes of header block it came in.
     pub encoded: u64,
@@ -39,29 +44,46 @@ pub struct Head {
     /// What is wrong with it: the first fault found.
     pub error: Option<HeadError>,
     has_status: bool,
+    /// How many of `fields` are crumbs of cookies, which become one.
+    crumbs: usize,
 }
 
 /// What may be wrong with a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadError {
-    /// A name is empty, or has capitals, spaces, controls or a colon.
+    /// A name has capitals, spaces, controls or a colon.
     InvalidName(Span),
-    /// A value has NUL, CR or LF; the span is the name.
-    InvalidValue(Span),
+    /// A value has NUL, CR or LF.
+    InvalidValue {
+        /// Whose.
+        name: Span,
+        /// The value.
+        value: Span,
+    },
     /// A pseudo-header that doesn't exist, or not in this kind of head.
     UnknownPseudo(Span),
     /// `:protocol` where extended CONNECT isn't offered, or with another method.
     UnexpectedProtocol,
     /// A pseudo-header came twice.
     DuplicatePseudo(Span),
-    /// A pseudo-header came behind a field.
-    LatePseudo(Span),
+    /// A pseudo-header came after a field.
+    LatePseudo,
     /// A pseudo-header is missing: its name.
     MissingPseudo(&'static str),
-    /// A pseudo-header is empty: its name.
-    EmptyPseudo(&'static str),
-    /// A field that belongs to HTTP/1 connections: Connection and kin, or TE other than "trailers".
-    ConnectionSpecific(Span),
+    /// A pseudo-header is empty.
+    EmptyPseudo(Span),
+    /// `:method` has other bytes than a method may have.
+    InvalidMethod(Span),
+    /// `:scheme` isn't one (RFC 3986 §3.1).
+    InvalidScheme(Span),
+    /// `:path` isn't a path: it begins otherwise than with `/`, or has spaces or controls.
+    InvalidPath(Span),
+    /// `:authority` isn't a host with or without a port.
+    InvalidAuthority,
+    /// A field that belongs to HTTP/1 connections: its name.
+    ConnectionSpecific(&'static str),
+    /// TE is something else than "trailers".
+    InvalidTe,
     /// More fields than allowed.
     TooManyFields,
     /// Content-Length isn't a number below 2⁶³, or came twice.
@@ -73,9 +95,28 @@ pub enum HeadError {
 }
 
 impl HeadError {
-    /// nginx's words, behind "client sent"; `text` is [`Head::text`].
+    /// nginx's words, from "client" on; `text` is [`Head::text`].
     pub fn text(self, text: &[u8]) -> impl fmt::Display {
         HeadErrorText { error: self, text }
+    }
+
+    /// The status that nginx answers with.
+    pub fn status(self) -> u16 {
+        match self {
+            HeadError::TooManyFields => RequestError::TooManyHeaders.status(),
+            _ => 400,
+        }
+    }
+
+    /// It was found when all fields were there, and is about one of them or what is missing.
+    pub(super) fn is_of_the_whole(self) -> bool {
+        matches!(
+            self,
+            HeadError::ConnectionSpecific(_)
+                | HeadError::InvalidTe
+                | HeadError::InvalidContentLength
+                | HeadError::MissingBody
+        )
     }
 }
 
@@ -102,6 +143,7 @@ impl Default for Head {
             content_length: None,
             error: None,
             has_status: false,
+            crumbs: 0,
         }
     }
 }
@@ -121,30 +163,44 @@ impl Head {
         self.fields.iter().find(|field| field.known == known).map(|field| field.value.of(&self.text))
     }
 
-    /// nginx's words for [`Head::error`], behind "client sent".
+    /// nginx's words for [`Head::error`].
     pub fn error_text(&self) -> Option<impl fmt::Display + '_> {
         self.error.map(|error| error.text(&self.text))
     }
 
-    /// Takes in the next field that was decoded into `text`.
+    /// Whether the request line is known: fields came after the pseudo-headers, or could have.
+    pub(super) fn has_line(&self) -> bool {
+        !self.fields.is_empty() || self.error.is_none_or(HeadError::is_of_the_whole)
+    }
+
+    /// Takes in the next field that was decoded into `text`. Its name isn't empty.
     pub(super) fn push(&mut self, field: Field, kind: HeadKind, max_fields: usize) {
-        let name = field.name.of(&self.text);
-        if name.first() == Some(&b':') {
-            return self.pseudo(field, kind);
+        if self.error.is_some() {
+            return;
         }
-        let Some(invalid) = name_is_unusual(name) else {
+        let name = field.name.of(&self.text);
+        let is_pseudo = name.first() == Some(&b':');
+        let Some(invalid) = name_is_unusual(name.get(usize::from(is_pseudo)..).unwrap_or_default()) else {
             return self.fault(HeadError::InvalidName(field.name));
         };
         if memchr::memchr3(0, b'\r', b'\n', field.value.of(&self.text)).is_some() {
-            return self.fault(HeadError::InvalidValue(field.name));
+            return self.fault(HeadError::InvalidValue { name: field.name, value: field.value });
         }
-        if self.fields.len() >= max_fields {
-            return self.fault(HeadError::TooManyFields);
+        if is_pseudo {
+            return self.pseudo(field, kind);
         }
         let known = KnownHeader::of(name);
-        let value = trim(field.value, &self.text);
-        self.meaning(known, field.name, value);
-        self.fields.push(HeaderSpan { name: field.name, value, known, invalid });
+        if self.fields.is_empty() && kind == HeadKind::Request {
+            self.check_line();
+        }
+        if known == KnownHeader::Cookie {
+            self.crumbs += 1;
+        } else if self.fields.len() - self.crumbs >= max_fields {
+            self.fault(HeadError::TooManyFields);
+        }
+        if self.error.is_none() {
+            self.fields.push(HeaderSpan { name: field.name, value: field.value, known, invalid });
+        }
     }
 
     /// Checks what can be checked when all fields are there.
@@ -153,29 +209,39 @@ impl Head {
             HeadKind::Trailers => {}
             HeadKind::Response if !self.has_status => self.fault(HeadError::MissingPseudo(":status")),
             HeadKind::Response => {}
-            HeadKind::Request => self.finish_request(end_stream, extended_connect),
+            HeadKind::Request if self.fields.is_empty() => self.check_line(),
+            HeadKind::Request => {}
+        }
+        let mut te = 0;
+        for at in 0..self.fields.len() {
+            if let Some(field) = self.fields.get(at).copied() {
+                self.meaning(field.known, field.value, &mut te);
+            }
+        }
+        if kind == HeadKind::Request {
+            self.finish_request(end_stream, extended_connect);
+        }
+    }
+
+    /// What the request line is made of is there.
+    fn check_line(&mut self) {
+        for (name, value) in [(":method", self.method), (":scheme", self.scheme), (":path", self.path)] {
+            if value.is_none() {
+                self.fault(HeadError::MissingPseudo(name));
+            }
         }
     }
 
     fn finish_request(&mut self, end_stream: bool, extended_connect: bool) {
-        let connect = self.method.is_some_and(|method| method.of(&self.text) == b"CONNECT");
-        // A plain CONNECT has neither scheme nor path, and nginx answers it with 405 whatever it has.
-        let lenient = connect && self.protocol.is_none();
-        let required =
-            [(":method", self.method, false), (":scheme", self.scheme, lenient), (":path", self.path, lenient)];
-        for (name, value, lenient) in required {
-            match value {
-                None if !lenient => self.fault(HeadError::MissingPseudo(name)),
-                Some(value) if value.is_empty() => self.fault(HeadError::EmptyPseudo(name)),
-                _ => {}
+        if self.protocol.is_some() {
+            let connect = self.method.is_some_and(|method| method.of(&self.text) == b"CONNECT");
+            if !(connect && extended_connect) {
+                self.fault(HeadError::UnexpectedProtocol);
             }
-        }
-        if self.protocol.is_some() && !(connect && extended_connect) {
-            self.fault(HeadError::UnexpectedProtocol);
-        }
-        // What comes behind it is no content (RFC 9110 §9.3.6): a length of it has no meaning.
-        if connect && self.protocol.is_some() && self.content_length.is_some() {
-            self.fault(HeadError::InvalidContentLength);
+            // What comes after it is no content (RFC 9110 §9.3.6): a length of it has no meaning.
+            if connect && self.content_length.is_some() {
+                self.fault(HeadError::InvalidContentLength);
+            }
         }
         if end_stream && self.content_length.is_some_and(|length| length > 0) {
             self.fault(HeadError::MissingBody);
@@ -184,9 +250,8 @@ impl Head {
 
     fn pseudo(&mut self, field: Field, kind: HeadKind) {
         let late = !self.fields.is_empty();
-        let (name, value) = (field.name.of(&self.text), field.value.of(&self.text));
-        let bad_value = memchr::memchr3(0, b'\r', b'\n', value).is_some();
-        let place = match (kind, name) {
+        let place = match (kind, field.name.of(&self.text)) {
+            (HeadKind::Request | HeadKind::Response, _) if late => return self.fault(HeadError::LatePseudo),
             (HeadKind::Request, b":method") => &mut self.method,
             (HeadKind::Request, b":scheme") => &mut self.scheme,
             (HeadKind::Request, b":authority") => &mut self.authority,
@@ -195,15 +260,12 @@ impl Head {
             (HeadKind::Response, b":status") => return self.set_status(field),
             _ => return self.fault(HeadError::UnknownPseudo(field.name)),
         };
-        let duplicate = place.is_some();
-        if !duplicate {
-            *place = Some(field.value);
+        if place.is_some() {
+            return self.fault(HeadError::DuplicatePseudo(field.name));
         }
-        match () {
-            () if duplicate => self.fault(HeadError::DuplicatePseudo(field.name)),
-            () if bad_value => self.fault(HeadError::InvalidValue(field.name)),
-            () if late => self.fault(HeadError::LatePseudo(field.name)),
-            () => {}
+        match pseudo_fault(field, &self.text) {
+            None => *place = Some(field.value),
+            Some(error) => self.fault(error),
         }
     }
 
@@ -219,16 +281,19 @@ impl Head {
         }
     }
 
-    /// The rules for single names.
-    fn meaning(&mut self, known: KnownHeader, name: Span, value: Span) {
+    /// The rules for single names; `te` counts the fields TE.
+    fn meaning(&mut self, known: KnownHeader, value: Span, te: &mut usize) {
         match known {
-            KnownHeader::Connection
-            | KnownHeader::KeepAlive
-            | KnownHeader::ProxyConnection
-            | KnownHeader::TransferEncoding
-            | KnownHeader::Upgrade => self.fault(HeadError::ConnectionSpecific(name)),
-            KnownHeader::Te if !value.of(&self.text).eq_ignore_ascii_case(b"trailers") => {
-                self.fault(HeadError::ConnectionSpecific(name));
+            KnownHeader::Connection => self.fault(HeadError::ConnectionSpecific("Connection")),
+            KnownHeader::KeepAlive => self.fault(HeadError::ConnectionSpecific("Keep-Alive")),
+            KnownHeader::ProxyConnection => self.fault(HeadError::ConnectionSpecific("Proxy-Connection")),
+            KnownHeader::TransferEncoding => self.fault(HeadError::ConnectionSpecific("Transfer-Encoding")),
+            KnownHeader::Upgrade => self.fault(HeadError::ConnectionSpecific("Upgrade")),
+            KnownHeader::Te => {
+                *te += 1;
+                if *te > 1 || !value.of(&self.text).eq_ignore_ascii_case(b"trailers") {
+                    self.fault(HeadError::InvalidTe);
+                }
             }
             KnownHeader::ContentLength => match length(value.of(&self.text)) {
                 Some(length) if self.content_length.is_none() => self.content_length = Some(length),
@@ -268,16 +333,26 @@ const fn name_bytes() -> [u8; 256] {
     table
 }
 
-/// `value` without the spaces and tabs around it.
-fn trim(value: Span, text: &[u8]) -> Span {
-    let bytes = value.of(text);
-    let start = bytes.iter().take_while(|&&b| b == b' ' || b == b'\t').count();
-    let end = bytes.iter().rev().take_while(|&&b| b == b' ' || b == b'\t').count();
-    if start == 0 && end == 0 {
-        return value;
+/// What is wrong with a pseudo-header of a request by itself.
+fn pseudo_fault(field: Field, text: &[u8]) -> Option<HeadError> {
+    let value = field.value.of(text);
+    match field.name.of(text) {
+        b":authority" => scan_host(value).is_err().then_some(HeadError::InvalidAuthority),
+        _ if value.is_empty() => Some(HeadError::EmptyPseudo(field.name)),
+        b":method" => (!parse_method(value).0).then_some(HeadError::InvalidMethod(field.value)),
+        b":scheme" => (!is_scheme(value)).then_some(HeadError::InvalidScheme(field.value)),
+        b":path" => (!is_path(value)).then_some(HeadError::InvalidPath(field.value)),
+        _ => None,
     }
-    let from = value.start as usize;
-    Span::new(from + start, (from + start).max(from + bytes.len() - end))
+}
+
+fn is_scheme(value: &[u8]) -> bool {
+    value.first().is_some_and(u8::is_ascii_alphabetic) && value.iter().all(|&byte| is(byte, SCHEME))
+}
+
+/// Whether it begins as a path, and neither it nor its arguments have bytes that would end it in HTTP/1.
+fn is_path(value: &[u8]) -> bool {
+    value.first() == Some(&b'/') && !value.iter().any(|&byte| is(byte, NAME_BAD))
 }
 
 fn length(value: &[u8]) -> Option<u64> {
@@ -296,19 +371,33 @@ struct HeadErrorText<'a> {
 impl fmt::Display for HeadErrorText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |span: Span| buf::text::encode(span.of(self.text)).into_owned();
+        if self.error == HeadError::MissingBody {
+            return f.write_str("client prematurely closed stream");
+        }
+        f.write_str("client sent ")?;
         match self.error {
             HeadError::InvalidName(name) => write!(f, "invalid header name: \"{}\"", text(name)),
-            HeadError::InvalidValue(name) => write!(f, "header \"{}\" with invalid value", text(name)),
+            HeadError::InvalidValue { name, value } => {
+                write!(f, "header \"{}\" with invalid value: \"{}\"", text(name), text(value))
+            }
             HeadError::UnknownPseudo(name) => write!(f, "unknown pseudo-header \"{}\"", text(name)),
             HeadError::UnexpectedProtocol => f.write_str("unknown pseudo-header \":protocol\""),
+            HeadError::DuplicatePseudo(name) if name.of(self.text) == b":authority" => {
+                f.write_str("duplicate \":authority\" header")
+            }
             HeadError::DuplicatePseudo(name) => write!(f, "duplicate {} header", text(name)),
-            HeadError::LatePseudo(name) => write!(f, "pseudo-header \"{}\" behind a header", text(name)),
+            HeadError::LatePseudo => f.write_str("out of order pseudo-headers"),
             HeadError::MissingPseudo(name) => write!(f, "no {name} header"),
-            HeadError::EmptyPseudo(name) => write!(f, "empty {name} header"),
-            HeadError::ConnectionSpecific(name) => write!(f, "connection-specific header \"{}\"", text(name)),
+            HeadError::EmptyPseudo(name) => write!(f, "empty {} header", text(name)),
+            HeadError::InvalidMethod(value) => write!(f, "invalid method: \"{}\"", text(value)),
+            HeadError::InvalidScheme(value) => write!(f, "invalid :scheme header: \"{}\"", text(value)),
+            HeadError::InvalidPath(value) => write!(f, "invalid :path header: \"{}\"", text(value)),
+            HeadError::InvalidAuthority => f.write_str("invalid \":authority\" header"),
+            HeadError::ConnectionSpecific(name) => write!(f, "\"{name}\" header"),
+            HeadError::InvalidTe => f.write_str("invalid \"TE\" header"),
             HeadError::TooManyFields => f.write_str("too many header lines"),
             HeadError::InvalidContentLength => f.write_str("invalid \"Content-Length\" header"),
-            HeadError::MissingBody => f.write_str("\"Content-Length\" without a body"),
+            HeadError::MissingBody => Ok(()),
             HeadError::InvalidStatus => f.write_str("invalid :status header"),
         }
     }
@@ -346,33 +435,47 @@ mod tests {
         for (more, expected) in [
             (&[][..], ""),
             (&[(":authority", "a"), ("x_y", "1"), ("x-\u{e9}", "1")], ""),
-            (&[("X", "y")], "invalid header name: \"X\""),
-            (&[("", "y")], "invalid header name: \"\""),
-            (&[("x:y", "y")], "invalid header name: \"x:y\""),
-            (&[("x y", "y")], "invalid header name: \"x y\""),
-            (&[("x\u{2}", "y")], "invalid header name: \"x\u{2}\""),
-            (&[("x", "a\r\nb: c")], "header \"x\" with invalid value"),
-            (&[("x", "a\0")], "header \"x\" with invalid value"),
-            (&[(":authority", "a\n")], "header \":authority\" with invalid value"),
-            (&[(":foo", "y")], "unknown pseudo-header \":foo\""),
-            (&[(":status", "200")], "unknown pseudo-header \":status\""),
-            (&[(":protocol", "websocket")], "unknown pseudo-header \":protocol\""),
-            (&[(":path", "/")], "duplicate :path header"),
-            (&[("a", "b"), (":authority", "a")], "pseudo-header \":authority\" behind a header"),
-            (&[("connection", "close")], "connection-specific header \"connection\""),
-            (&[("transfer-encoding", "chunked")], "connection-specific header \"transfer-encoding\""),
-            (&[("te", "gzip")], "connection-specific header \"te\""),
-            (&[("te", "trailers")], ""),
+            (&[("X", "y")], "client sent invalid header name: \"X\""),
+            (&[(":Path", "y")], "client sent invalid header name: \":Path\""),
+            (&[(":", "y")], "client sent invalid header name: \":\""),
+            (&[("x:y", "y")], "client sent invalid header name: \"x:y\""),
+            (&[("x y", "y")], "client sent invalid header name: \"x y\""),
+            (&[("x\u{2}", "y")], "client sent invalid header name: \"x\u{2}\""),
+            (&[("x", "a\r\nb: c")], "client sent header \"x\" with invalid value: \"a\r\nb: c\""),
+            (&[("x", "a\0")], "client sent header \"x\" with invalid value: \"a\0\""),
+            (&[(":authority", "a\n")], "client sent header \":authority\" with invalid value: \"a\n\""),
+            (&[(":authority", "")], "client sent invalid \":authority\" header"),
+            (&[(":authority", "a b")], "client sent invalid \":authority\" header"),
+            (&[(":authority", "a"), (":authority", "a")], "client sent duplicate \":authority\" header"),
+            (&[(":foo", "y")], "client sent unknown pseudo-header \":foo\""),
+            (&[(":status", "200")], "client sent unknown pseudo-header \":status\""),
+            (&[(":protocol", "websocket")], "client sent unknown pseudo-header \":protocol\""),
+            (&[(":path", "/")], "client sent duplicate :path header"),
+            (&[("a", "b"), (":authority", "a")], "client sent out of order pseudo-headers"),
+            (&[("a", "b"), (":foo", "a")], "client sent out of order pseudo-headers"),
+            (&[("connection", "close")], "client sent \"Connection\" header"),
+            (&[("transfer-encoding", "chunked")], "client sent \"Transfer-Encoding\" header"),
+            (&[("te", "gzip")], "client sent invalid \"TE\" header"),
+            (&[("te", "trailers"), ("te", "trailers")], "client sent invalid \"TE\" header"),
+            (&[("te", "Trailers")], ""),
             (&[("a", ""), ("a", ""), ("a", ""), ("a", "")], ""),
-            (&[("a", ""), ("a", ""), ("a", ""), ("a", ""), ("a", "")], "too many header lines"),
+            (&[("a", ""), ("a", ""), ("a", ""), ("a", ""), ("a", "")], "client sent too many header lines"),
             (&[("content-length", "0")], ""),
-            (&[("content-length", "5")], "\"Content-Length\" without a body"),
-            (&[("content-length", "+5")], "invalid \"Content-Length\" header"),
-            (&[("content-length", "9223372036854775808")], "invalid \"Content-Length\" header"),
-            (&[("content-length", "0"), ("content-length", "0")], "invalid \"Content-Length\" header"),
+            (&[("content-length", "5")], "client prematurely closed stream"),
+            (&[("content-length", "+5")], "client sent invalid \"Content-Length\" header"),
+            (&[("content-length", " 0")], "client sent invalid \"Content-Length\" header"),
+            (&[("content-length", "0 ")], "client sent invalid \"Content-Length\" header"),
+            (&[("content-length", "9223372036854775808")], "client sent invalid \"Content-Length\" header"),
+            (&[("content-length", "0"), ("content-length", "0")], "client sent invalid \"Content-Length\" header"),
         ] {
             assert_eq!(request_error(more), expected, "{more:?}");
         }
+    }
+
+    #[test]
+    fn crumbs_count_as_one_cookie() {
+        let fields: Vec<_> = std::iter::repeat_n(("cookie", "a=b"), 100).chain([("x", "y"); MAX]).collect();
+        assert_eq!(request_error(&fields), "");
     }
 
     #[test]
@@ -381,9 +484,12 @@ mod tests {
             (&[(":scheme", "http"), (":path", "/")][..], Some(HeadError::MissingPseudo(":method"))),
             (&[(":method", "GET"), (":path", "/")], Some(HeadError::MissingPseudo(":scheme"))),
             (&[(":method", "GET"), (":scheme", "http")], Some(HeadError::MissingPseudo(":path"))),
-            (&[(":method", "GET"), (":scheme", "http"), (":path", "")], Some(HeadError::EmptyPseudo(":path"))),
-            (&[(":method", ""), (":scheme", "http"), (":path", "/")], Some(HeadError::EmptyPseudo(":method"))),
-            (&[(":method", "CONNECT"), (":authority", "a:1")], None),
+            // The first field ends what the request line is made of.
+            (
+                &[(":method", "GET"), (":scheme", "http"), ("a", "b"), (":path", "/")],
+                Some(HeadError::MissingPseudo(":path")),
+            ),
+            (&[(":method", "CONNECT"), (":authority", "a:1")], Some(HeadError::MissingPseudo(":scheme"))),
             (&[(":method", "CONNECT"), (":scheme", "http"), (":path", "/")], None),
             (&[(":method", "CONNECT"), (":protocol", "websocket")], Some(HeadError::MissingPseudo(":scheme"))),
             (&[(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", "/")], None),
@@ -403,6 +509,37 @@ mod tests {
     }
 
     #[test]
+    fn values_of_pseudo_headers() {
+        for (name, good, bad) in [
+            (":method", &["GET", "A_B-C"][..], &["", "get", " GET", "G T", "GET1", "G\u{e9}T"][..]),
+            (":scheme", &["http", "HTTPS", "h+-.1"], &["", "h ttp", " http", "http ", "1http", "h_p", "http:", "+h"]),
+            (
+                ":path",
+                &["/", "//", "/a#b?c", "/\u{e9}", "/?a"],
+                &["", "*", "a", "?a", "http://a/", "/ ", "/a b", "/?\t", "/\u{7f}"],
+            ),
+        ] {
+            for (values, expected) in [(good, true), (bad, false)] {
+                for value in values {
+                    let text = [(name, *value)];
+                    let head = head(HeadKind::Request, false, &text);
+                    let own = matches!(head.error, Some(HeadError::MissingPseudo(_)));
+                    assert_eq!(own, expected, "{name}: {value}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_in_after_a_fault() {
+        let base = [(":method", "GET"), (":scheme", "http"), (":path", "/")];
+        let more = [("a", "b"), ("X", "y"), ("c", "d"), (":authority", "a")];
+        let head = head(HeadKind::Request, true, &[&base[..], &more].concat());
+        assert!(matches!(head.error, Some(HeadError::InvalidName(_))));
+        assert_eq!((head.fields.len(), head.authority, head.has_line()), (1, None, true));
+    }
+
+    #[test]
     fn responses_and_trailers() {
         for (kind, fields, status, good) in [
             (HeadKind::Response, &[(":status", "204"), ("a", "b")][..], 204, true),
@@ -419,10 +556,10 @@ mod tests {
     }
 
     #[test]
-    fn spaces_around_values_go() {
-        for (value, expected) in [(" a b\t", "a b"), ("", ""), ("  ", ""), ("a", "a")] {
+    fn spaces_around_values_stay() {
+        for value in [" a b\t", "", "  ", "a"] {
             let head = head(HeadKind::Trailers, true, &[("cookie", value)]);
-            assert_eq!(head.value(KnownHeader::Cookie), Some(expected.as_bytes()));
+            assert_eq!(head.value(KnownHeader::Cookie), Some(value.as_bytes()));
         }
     }
 }

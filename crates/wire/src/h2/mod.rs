@@ -43,8 +43,7 @@
 //! # Ok::<(), wire::h2::ConnectionError>(())
 //! ```
 //!
-//! What differs from nginx: request trailers are accepted; fields that belong to HTTP/1 connections make a request
-//! malformed, as the RFC demands; priorities of RFC 9218 are obeyed beside those of old.
+//! What differs from nginx: request trailers are accepted; priorities of RFC 9218 are obeyed beside those of old.
 
 pub mod budget;
 mod command;

@@ -147,9 +147,7 @@ impl Connection {
             return Err(Reason::FlowControl.into());
         }
         self.top_up();
-        let Some(key) = self.streams.key(id) else {
-            return if self.is_idle_stream(id) { Err(Reason::StreamId.into()) } else { self.spend(COST_FRAME) };
-        };
+        let Some(key) = self.streams.key(id) else { return self.data_of_none(id, end_stream) };
         let receiving = self.streams.get_mut(key).and_then(Stream::receiving);
         let Some(receiving) = receiving else { return self.stream_error(key, Reason::StreamClosed) };
         if i64::from(length) > receiving.window {
@@ -164,10 +162,27 @@ impl Connection {
         let bad = !receiving.discard && receiving.missing.is_some_and(|n| payload > n || (end_stream && payload < n));
         receiving.missing = receiving.missing.map(|missing| missing.saturating_sub(payload));
         receiving.discard |= bad;
+        let missing = receiving.missing.unwrap_or(0);
         if payload == 0 && !end_stream {
             self.spend(COST_FRAME)?;
         }
-        Ok(bad.then_some(Event::BadBody { stream: key }))
+        Ok(bad.then_some(Event::BadBody { stream: key, missing }))
+    }
+
+    /// DATA of a stream that isn't in the table.
+    fn data_of_none(&mut self, id: u32, end_stream: bool) -> Result<Option<Event>, ConnectionError> {
+        if self.is_idle_stream(id) {
+            return Err(Reason::StreamId.into());
+        }
+        // What was under way when this side ended the stream is discarded, up to its end.
+        if end_stream && self.recent.has(id) {
+            self.recent.remove(id);
+        } else if self.role == Role::Server && id <= self.last_peer && !self.recent.has(id) {
+            // The peer had ended it (RFC 9113 §5.1).
+            write_reset(&mut self.out, id, Code::STREAM_CLOSED);
+            return self.answered(COST_FRAME);
+        }
+        self.spend(COST_FRAME)
     }
 
     fn data(&mut self, bytes: Bytes, last: bool) -> Result<Option<Event>, ConnectionError> {
@@ -319,6 +334,9 @@ impl Connection {
             BlockTarget::Discard => None,
         };
         while let Some(field) = self.decoder.next(rest, &mut self.head.text, limits)? {
+            if field.name.is_empty() {
+                return Err(Reason::NoName.into());
+            }
             if let Some(kind) = kind {
                 self.head.push(field, kind, self.config.max_fields);
             }
@@ -375,14 +393,14 @@ impl Connection {
     fn trailers(&mut self, key: StreamKey) -> Result<Option<Event>, ConnectionError> {
         let receiving = self.streams.get_mut(key).and_then(Stream::receiving);
         let Some(receiving) = receiving else { return Ok(None) };
-        let (discard, too_short) = (receiving.discard, receiving.missing.is_some_and(|missing| missing > 0));
+        let (discard, missing) = (receiving.discard, receiving.missing.unwrap_or(0));
         if self.head.error.is_some() {
             return self.stream_error(key, Reason::Malformed);
         }
         self.end_remote(key);
         Ok(match () {
             () if discard => None,
-            () if too_short => Some(Event::BadBody { stream: key }),
+            () if missing > 0 => Some(Event::BadBody { stream: key, missing }),
             () => Some(Event::Trailers { stream: key }),
         })
     }
@@ -441,6 +459,8 @@ impl Connection {
 impl Connection {
     fn peer_reset(&mut self, id: u32, code: Code) -> Result<Option<Event>, ConnectionError> {
         let Some(stream) = self.streams.key(id) else {
+            // Nothing of it is under way any more.
+            self.recent.remove(id);
             return if self.is_idle_stream(id) { Err(Reason::StreamId.into()) } else { self.spend(COST_FRAME) };
         };
         self.drop_stream(stream);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::head::{Head, HeadError};
 use crate::class::{NAME, is};
-use crate::h1::{HeaderSpan, KnownHeader, Limits, Method, RequestError, RequestHead, parse_method, parse_path};
+use crate::h1::{HeaderSpan, KnownHeader, Limits, RequestError, RequestHead, parse_method, parse_path};
 use crate::span::Span;
 
 /// Why a request is refused; its stream lives, and the answer goes there.
@@ -24,15 +24,16 @@ impl RequestFault {
     /// The status that nginx answers with.
     pub fn status(self) -> u16 {
         match self {
+            RequestFault::Head(error) => error.status(),
             RequestFault::Request(error) => error.status(),
-            _ => 400,
+            RequestFault::NoHost | RequestFault::HostMismatch => 400,
         }
     }
 
     /// nginx's text for the error log; `text` is [`Head::text`].
     pub fn text(self, text: &[u8]) -> impl fmt::Display {
         match self {
-            RequestFault::Head(error) => format!("client sent {}", error.text(text)),
+            RequestFault::Head(error) => error.text(text).to_string(),
             RequestFault::Request(error) => error.text(text).to_string(),
             RequestFault::NoHost => String::from("client sent neither \":authority\" nor \"Host\" header"),
             RequestFault::HostMismatch => {
@@ -56,27 +57,26 @@ impl Head {
     /// as nginx's log does. An extended CONNECT keeps its method; [`Head::protocol`] tells it apart, [`Head::upgrade`]
     /// makes a GET of it.
     pub fn to_request(&mut self, limits: &Limits, line: &mut RequestHead) -> Result<(), RequestFault> {
-        let parsed = self.request_line(line);
-        if let Some(error) = self.error {
-            return Err(RequestFault::Head(error));
+        self.request_line(line)?;
+        if let Some(authority) = self.authority {
+            line.set_host(authority, &self.text)?;
         }
-        parsed?;
-        // What `:authority` becomes isn't counted.
-        let max_headers = limits.max_headers.saturating_add(usize::from(self.authority.is_some()));
-        let limits = &Limits { max_headers, ..*limits };
-        self.host(limits, line)?;
         let fields = std::mem::take(&mut self.fields);
         let added = self.add_fields(&fields, limits, line);
         self.fields = fields;
-        added
+        added?;
+        let early = |error: &HeadError| !matches!(error, HeadError::InvalidContentLength | HeadError::MissingBody);
+        if let Some(error) = self.error.filter(early) {
+            return Err(RequestFault::Head(error));
+        }
+        self.host(line)?;
+        self.error.map_or(Ok(()), |error| Err(RequestFault::Head(error)))
     }
 
     fn request_line(&mut self, line: &mut RequestHead) -> Result<(), RequestError> {
         line.version = 2000;
-        let method = self.method.unwrap_or_default();
-        let (valid, method_id) = parse_method(method.of(&self.text));
-        let plain_connect = method_id == Method::Connect && self.protocol.is_none();
-        let target = if plain_connect { self.authority } else { self.path }.unwrap_or_default();
+        let (method, target) = (self.method.unwrap_or_default(), self.path.unwrap_or_default());
+        let has_line = self.has_line();
         let start = self.text.len();
         self.append(method);
         self.text.extend_from_slice(b" ");
@@ -84,38 +84,40 @@ impl Head {
         self.append(target);
         self.text.extend_from_slice(b" HTTP/2.0");
         let end = self.text.len();
-        line.request_line = Span::new(start, end);
+        if has_line {
+            line.request_line = Span::new(start, end);
+        }
         line.protocol = Span::new(end - PROTOCOL_LEN, end);
         line.method = Span::new(start, start + method.len());
-        line.method_id = method_id;
-        if !valid {
-            return Err(RequestError::InvalidMethod);
+        line.method_id = parse_method(method.of(&self.text)).1;
+        if !target.is_empty() {
+            // A space inside would end the path too early.
+            let stop = parse_path(&self.text, at, line)?;
+            debug_assert_eq!(stop, at + target.len(), "the path has been looked at");
         }
-        if plain_connect {
-            // The location decides, and refuses it if it has no tunnel.
-            line.target = Span::new(at, at + target.len());
-            (line.uri_path, line.empty_path_in_uri) =
-                (Span::new(line.target.end as usize, line.target.end as usize), true);
-            return Ok(());
-        }
-        // A space inside would end the path too early.
-        let stop = parse_path(&self.text, at, line)?;
-        if stop == at + target.len() { Ok(()) } else { Err(RequestError::InvalidRequest) }
+        Ok(())
     }
 
-    fn host(&mut self, limits: &Limits, line: &mut RequestHead) -> Result<(), RequestFault> {
+    /// Host: what `:authority` says, and the field.
+    fn host(&mut self, line: &mut RequestHead) -> Result<(), RequestFault> {
         let host = self.fields.iter().find(|field| field.known == KnownHeader::Host).map(|field| field.value);
-        let Some(authority) = self.authority else {
-            return if host.is_some() { Ok(()) } else { Err(RequestFault::NoHost) };
-        };
-        if host.is_some_and(|host| host.of(&self.text) != authority.of(&self.text)) {
-            return Err(RequestFault::HostMismatch);
+        match (self.authority, host) {
+            (None, None) => Err(RequestFault::NoHost),
+            (None, Some(_)) => Ok(()),
+            (Some(authority), Some(host)) if host.of(&self.text) != authority.of(&self.text) => {
+                Err(RequestFault::HostMismatch)
+            }
+            (Some(_), Some(_)) => Ok(()),
+            (Some(authority), None) => {
+                let name = self.text.len();
+                self.text.extend_from_slice(b"host");
+                let name = Span::new(name, self.text.len());
+                // How many fields a client may send is no limit for what isn't one.
+                let limits = Limits { max_headers: usize::MAX, ..Limits::default() };
+                let field = HeaderSpan { name, value: authority, known: KnownHeader::Host, invalid: false };
+                Ok(line.add(field, &self.text, &limits)?)
+            }
         }
-        let name = self.text.len();
-        self.text.extend_from_slice(b"host");
-        let name = Span::new(name, self.text.len());
-        line.add(HeaderSpan { name, value: authority, known: KnownHeader::Host, invalid: false }, &self.text, limits)?;
-        Ok(())
     }
 
     fn add_fields(
@@ -125,15 +127,20 @@ impl Head {
         line: &mut RequestHead,
     ) -> Result<(), RequestFault> {
         let crumbs = fields.iter().filter(|field| field.known == KnownHeader::Cookie).count();
-        let from_authority = self.authority.is_some();
+        // They are one field, which isn't counted.
+        let limits = &Limits { max_headers: limits.max_headers.saturating_add(crumbs.min(1)), ..*limits };
         for field in fields {
-            let joined = field.known == KnownHeader::Cookie && crumbs > 1;
-            if joined || (field.known == KnownHeader::Host && from_authority) {
+            if field.known == KnownHeader::Cookie && crumbs > 1 {
                 continue;
             }
             let usual = |&byte: &u8| is(byte, NAME) || (limits.underscores && byte == b'_');
             let invalid = field.invalid && !field.name.of(&self.text).iter().all(usual);
             line.add(HeaderSpan { invalid, ..*field }, &self.text, limits)?;
+            if field.known == KnownHeader::Host
+                && let Some(authority) = self.authority
+            {
+                line.set_host(authority, &self.text)?;
+            }
         }
         if crumbs > 1 {
             let cookie = self.joined_cookie(fields);
@@ -145,8 +152,8 @@ impl Head {
     fn joined_cookie(&mut self, fields: &[HeaderSpan]) -> HeaderSpan {
         let start = self.text.len();
         let mut name = Span::default();
-        for field in fields.iter().filter(|field| field.known == KnownHeader::Cookie) {
-            if self.text.len() > start {
+        for (n, field) in fields.iter().filter(|field| field.known == KnownHeader::Cookie).enumerate() {
+            if n > 0 {
                 self.text.extend_from_slice(b"; ");
             }
             self.append(field.value);
@@ -172,6 +179,7 @@ const PROTOCOL_LEN: usize = 8;
 mod tests {
     use super::super::head::HeadKind;
     use super::*;
+    use crate::h1::Method;
     use crate::hpack::Field;
 
     const BASE: [(&str, &str); 3] = [(":method", "GET"), (":scheme", "http"), (":path", "/a%20b?c=d")];
@@ -211,14 +219,18 @@ mod tests {
 
     #[test]
     fn becomes_a_request() {
-        check(&with(&[(":authority", "a:80"), ("x", "y")]), "GET /a%20b?c=d HTTP/2.0|a|host=a:80,x=y");
+        check(&with(&[(":authority", "a:80"), ("x", "y")]), "GET /a%20b?c=d HTTP/2.0|a|x=y,host=a:80");
         check(&with(&[("host", "b"), ("x_y", "z")]), "GET /a%20b?c=d HTTP/2.0|b|host=b");
         check(&with(&[(":authority", "a"), ("host", "a")]), "GET /a%20b?c=d HTTP/2.0|a|host=a");
         check(
-            &with(&[(":authority", "a"), ("cookie", "a=b"), ("x", "y"), ("cookie", "c=d")]),
-            "GET /a%20b?c=d HTTP/2.0|a|host=a,x=y,cookie=a=b; c=d",
+            &with(&[(":authority", "a"), ("cookie", "a=b"), ("x", " y "), ("cookie", "c=d")]),
+            "GET /a%20b?c=d HTTP/2.0|a|x= y ,cookie=a=b; c=d,host=a",
         );
-        check(&[(":method", "CONNECT"), (":authority", "a:1")], "CONNECT a:1 HTTP/2.0|a|host=a:1");
+        check(&with(&[("host", "a"), ("cookie", ""), ("cookie", "c")]), "GET /a%20b?c=d HTTP/2.0|a|host=a,cookie=; c");
+        check(
+            &[(":method", "CONNECT"), BASE[1], BASE[2], (":authority", "a:1")],
+            "CONNECT /a%20b?c=d HTTP/2.0|a|host=a:1",
+        );
         check(
             &[
                 (":method", "CONNECT"),
@@ -229,6 +241,31 @@ mod tests {
             ],
             "CONNECT /x HTTP/2.0|a|host=a",
         );
+    }
+
+    /// The request line, `:authority`'s host and the header lines of a head that is refused.
+    fn known(more: &[(&'static str, &'static str)]) -> String {
+        let (mut head, mut line) = (head(&with(more)), RequestHead::default());
+        assert!(head.to_request(&Limits::default(), &mut line).is_err(), "{more:?}");
+        let text = |span: Span| String::from_utf8_lossy(span.of(&head.text)).into_owned();
+        let headers: Vec<_> = line.headers.iter().map(|h| format!("{}={}", text(h.name), text(h.value))).collect();
+        format!("{}|{}|{}", text(line.request_line), text(line.host().unwrap_or_default()), headers.join(","))
+    }
+
+    #[test]
+    fn what_is_known_of_those_that_are_refused() {
+        let line = "GET /a%20b?c=d HTTP/2.0";
+        for (more, expected) in [
+            (&[(":authority", "a"), (":foo", "b")][..], "|a|".to_string()),
+            (&[(":authority", "a"), ("X", "b")], "|a|".into()),
+            (&[("x", "b"), (":authority", "a")], format!("{line}||x=b")),
+            (&[(":authority", "a"), ("x", "b"), ("X", "b"), ("y", "b")], format!("{line}|a|x=b")),
+            (&[(":authority", "a"), ("connection", "close")], format!("{line}|a|connection=close")),
+            (&[(":authority", "a"), ("content-length", "+5")], format!("{line}|a|content-length=+5,host=a")),
+            (&[(":authority", "a"), ("host", "b")], format!("{line}|a|host=b")),
+        ] {
+            assert_eq!(known(more), expected, "{more:?}");
+        }
     }
 
     #[test]
@@ -248,27 +285,29 @@ mod tests {
         let path =
             |path: &'static str| vec![(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "a")];
         check(&with(&[]), "400 client sent neither \":authority\" nor \"Host\" header");
-        check(&with(&[(":authority", "")]), "400 client sent invalid host header");
-        check(&with(&[(":authority", "a b")]), "400 client sent invalid host header");
+        check(&with(&[(":authority", "")]), "400 client sent invalid \":authority\" header");
+        check(&with(&[("host", "a b")]), "400 client sent invalid host header");
+        check(&with(&[("host", "a ")]), "400 client sent invalid host header");
+        check(&with(&[(":authority", "a"), ("host", "")]), "400 client sent invalid host header");
         check(
             &with(&[(":authority", "a:1"), ("host", "a:2")]),
             "400 client sent \":authority\" and \"Host\" headers with different values",
         );
+        let twice = "400 client sent duplicate host header: \"host: a\", previous value: \"host: a\"";
+        check(&with(&[("host", "a"), ("host", "a")]), twice);
+        check(&with(&[(":authority", "a"), ("host", "a"), ("host", "a")]), twice);
+        // What comes first is told first.
+        check(&with(&[(":authority", "a"), ("host", "a"), ("host", "a"), ("X", "y")]), twice);
         check(
-            &with(&[("host", "a"), ("host", "a")]),
-            "400 client sent duplicate host header: \"host: a\", previous value: \"host: a\"",
+            &with(&[(":authority", "a"), ("content-length", "0"), ("content-length", "0")]),
+            "400 client sent duplicate header line: \"content-length: 0\", previous value: \"content-length: 0\"",
         );
-        check(&path("a.html"), "400 client sent invalid request");
-        check(&path("/a\u{2}"), "400 client sent invalid request");
-        check(&path("/a HTTP/1.1"), "400 client sent invalid request");
-        check(&path("*"), "400 client sent invalid request");
-        check(
-            &[(":method", "get"), (":scheme", "http"), (":path", "/"), (":authority", "a")],
-            "400 client sent invalid method",
-        );
+        for bad in ["a.html", "/a\u{2}", "/a HTTP/1.1", "*"] {
+            check(&path(bad), &format!("400 client sent invalid :path header: \"{bad}\""));
+        }
         check(&with(&[("X", "y")]), "400 client sent invalid header name: \"X\"");
         let many = [(":authority", "a"), ("a", ""), ("b", ""), ("c", ""), ("d", ""), ("e", "")];
-        check(&with(&many[..5]), "GET /a%20b?c=d HTTP/2.0|a|host=a,a=,b=,c=,d=");
+        check(&with(&many[..5]), "GET /a%20b?c=d HTTP/2.0|a|a=,b=,c=,d=,host=a");
         check(&with(&many), "400 client sent too many header lines");
     }
 }

@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(text(line.request_line), "CONNECT /chat?x=1 HTTP/2.0");
         assert_eq!(line.value(KnownHeader::Upgrade, &head.text), Some(&b"websocket"[..]));
         let fields: Vec<_> = line.headers.iter().map(|h| format!("{}={}", text(h.name), text(h.value))).collect();
-        let expected = "host=a,sec-websocket-version=13,Connection=Upgrade,Upgrade=websocket,Sec-WebSocket-Key=a2V5";
+        let expected = "sec-websocket-version=13,host=a,Connection=Upgrade,Upgrade=websocket,Sec-WebSocket-Key=a2V5";
         assert_eq!(fields.join(","), expected);
     }
 }

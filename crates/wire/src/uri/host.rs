@@ -1,8 +1,9 @@
-//! Hosts of request lines and Host headers, by RFC 3986 §3.2.2 as nginx has it since 1.29.4.
+//! Hosts of request lines and Host headers: RFC 3986 §3.2.2 as nginx takes it since 1.29.4, which means that escapes and
+//! what stands in brackets are looked at byte by byte alone.
 
 use std::borrow::Cow;
 
-use crate::class::{CLASS, REG_NAME, UPPER, hex, is};
+use crate::class::{CLASS, REG_NAME, UPPER, is};
 
 /// The host isn't one, or its port isn't.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ fn reg_name(text: &[u8]) -> Result<(usize, bool), HostError> {
     let (mut end, mut before, mut seen) = (text.len(), 0, 0);
     for (i, &byte) in text.iter().enumerate() {
         let class = CLASS[byte as usize];
-        if class & REG_NAME == 0 {
+        if class & REG_NAME == 0 && byte != b'%' {
             end = i;
             break;
         }
@@ -66,50 +67,23 @@ fn reg_name(text: &[u8]) -> Result<(usize, bool), HostError> {
     }
     match text.get(end) {
         None | Some(b':') => Ok((end, seen & UPPER != 0)),
-        Some(b'%') => escaped_name(text, end),
         Some(_) => Err(HostError),
     }
 }
 
-/// A name with escapes, the first at `at`.
-#[cold]
-fn escaped_name(text: &[u8], at: usize) -> Result<(usize, bool), HostError> {
-    let mut p = at;
-    while let Some(&byte) = text.get(p) {
-        match byte {
-            b':' => break,
-            b'%' => {
-                let digits = text.get(p + 1..p + 3).ok_or(HostError)?;
-                if digits.iter().any(|&d| hex(d).is_none()) {
-                    return Err(HostError);
-                }
-                p += 2;
-            }
-            b if !is(b, REG_NAME) => return Err(HostError),
-            _ => {}
-        }
-        p += 1;
-    }
-    let name = text.get(..p).unwrap_or_default();
-    if name.windows(2).any(|w| w == b"..") {
-        return Err(HostError);
-    }
-    Ok((p, name.iter().any(u8::is_ascii_uppercase)))
-}
-
-/// `[IPv6]` or `[vF.…]`; its length with brackets, and whether it has capitals.
+/// `[…]`, whatever address it may be; its length with brackets, and whether it has capitals.
 fn literal(text: &[u8]) -> Result<(usize, bool), HostError> {
     let close = text.iter().position(|&b| b == b']').ok_or(HostError)?;
     let inner = text.get(1..close).ok_or(HostError)?;
-    let (future, rest) = match inner {
-        [b'v' | b'V', rest @ ..] => (true, rest),
-        _ => (false, inner),
-    };
-    let fits = |b: u8| if future { is(b, REG_NAME) || b == b':' } else { hex(b).is_some() || matches!(b, b':' | b'.') };
-    if rest.is_empty() || !rest.iter().all(|&b| fits(b)) || rest.windows(2).any(|w| w == b"..") {
+    if !inner.iter().all(|&b| is(b, REG_NAME) || b == b':') || inner.windows(2).any(|w| w == b"..") {
         return Err(HostError);
     }
     Ok((close + 1, inner.iter().any(u8::is_ascii_uppercase)))
+}
+
+/// Whether a name may stand in a request line: there nginx takes letters, digits, `-` and `.` alone.
+pub(crate) fn is_line_name(host: &[u8]) -> bool {
+    host.first() == Some(&b'[') || host.iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
 }
 
 /// Digits up to 65535, or none at all.
@@ -169,14 +143,20 @@ mod tests {
             ("[ab..cd::ef98:0:7654:321]", "error"),
             ("extra[abcd::ef98:0:7654:321]:98", "error"),
             ("[abcd::ef98:0:7654:321", "error"),
-            ("[]", "error"),
+            ("[]", "[] -"),
+            ("[]:80", "[] 80"),
+            ("[zz]", "[zz] -"),
+            ("[%25]", "error"),
+            ("[[]]", "error"),
             ("localhost\x02", "error"),
             ("a b", "error"),
             ("u@a", "error"),
             ("a_b", "a_b -"),
             ("a%2Fb:1", "a%2fb 1"),
-            ("a%2", "error"),
-            ("a%zz", "error"),
+            ("a%2", "a%2 -"),
+            ("a%zz", "a%zz -"),
+            ("%", "% -"),
+            ("%:", "% -"),
             ("a%20..b", "error"),
             ("[v0aB.!$&'()*+,;=-._~Az:]", "[v0ab.!$&'()*+,;=-._~az:] -"),
         ] {

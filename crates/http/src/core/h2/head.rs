@@ -4,6 +4,7 @@ use wire::h2::HeadWriter;
 use wire::hpack::Indexing;
 
 use super::websocket;
+use crate::core::field::secure_fields;
 use crate::core::output;
 use crate::core::request::Request;
 use crate::core::response::Body;
@@ -39,7 +40,8 @@ pub fn finish(r: &mut Request) {
     if let Some(add) = r.response.late_trailers.take() {
         add(r);
     }
-    let trailers = std::mem::take(&mut r.response.trailers);
+    let mut trailers = std::mem::take(&mut r.response.trailers);
+    secure_fields(r, &mut trailers);
     if let Some(stream) = r.conn.stream.stream() {
         stream.end_with(trailers);
     }

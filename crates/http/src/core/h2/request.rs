@@ -19,7 +19,7 @@ use crate::modules::http2::Http2Conf;
 /// Serves the request of a stream.
 pub(super) async fn serve(running: Running, state: Rc<StreamState>, head: Head, end_stream: bool) {
     let http = running.shared.http.clone();
-    let mut r = Request::begin(connection(&running.shared, state), &http);
+    let mut r = Request::begin(connection(&running, state), &http);
     http.status.requests.add(1);
     let _doing = Doing::new(&http.status.writing);
     let refused = prepare(&mut r, head, end_stream).err();
@@ -30,7 +30,8 @@ pub(super) async fn serve(running: Running, state: Rc<StreamState>, head: Head, 
 }
 
 /// A stream as the connection of its request.
-fn connection(shared: &Rc<Shared>, state: Rc<StreamState>) -> Connection {
+fn connection(running: &Running, state: Rc<StreamState>) -> Connection {
+    let shared = &running.shared;
     Connection {
         stream: Client::Stream(StreamHandle::new(shared.clone(), state)),
         address: shared.address.clone(),
@@ -40,7 +41,7 @@ fn connection(shared: &Rc<Shared>, state: Rc<StreamState>) -> Connection {
         tls_expected: false,
         stays: true,
         started_ms: shared.started_ms,
-        requests: shared.requests.get(),
+        requests: running.number,
         pipelined: false,
         keepalive_ms: 0,
         keepalive_min_ms: 0,
@@ -65,19 +66,21 @@ fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), u16>
     }
     r.head = std::mem::replace(&mut head.text, Buf::empty()).freeze();
     r.method = r.line.method_id;
+    if let Err(status) = set_uri(r) {
+        r.line.keep_method();
+        return Err(status);
+    }
     if let Err(fault) = understood {
         // The host, if it is known, chooses the server whose error pages are shown.
-        let _ = set_uri(r);
         let _ = set_server(r);
         let text = r.head.clone();
         r.log_at(Level::Info, format_args!("{} while reading client request headers", fault.text(&text)));
         return Err(fault.status());
     }
     log_ignored(r);
-    set_uri(r)?;
     set_server(r)?;
     if !r.conn.address.http2 && !r.server.set.get::<Http2Conf>().http2 {
-        let message = "client attempted to request the server name for which HTTP/2 is disabled";
+        let message = "client attempted to request the server name for which the negotiated protocol is disabled";
         r.log_at(Level::Info, format_args!("{message} while reading client request headers"));
         return Err(421);
     }
@@ -109,11 +112,12 @@ fn end_stream_of(r: &Request) {
     let mut protocol = shared.protocol.borrow_mut();
     // What failed may be queued to its end, and wait for windows in vain.
     if !stream.has_ended() || !r.completed {
-        let late = r.error_status == 408;
+        // As nginx has it: what the client is to blame for, and what it is told by nothing.
+        let refused = r.error_status == 408 || r.response.status == 444 || stream.has_timed_out();
         let code = match stream.tunnel() {
             // RFC 8441 §5.
             Tunnel::Made => Code::CANCEL,
-            _ if late => Code::PROTOCOL_ERROR,
+            _ if refused => Code::PROTOCOL_ERROR,
             _ => Code::INTERNAL_ERROR,
         };
         protocol.reset(key, code);
@@ -126,12 +130,14 @@ fn end_stream_of(r: &Request) {
 pub(super) struct Running {
     shared: Rc<Shared>,
     key: StreamKey,
+    /// The how manieth request of its connection it is.
+    number: u32,
 }
 
 impl Running {
-    pub(super) fn new(shared: Rc<Shared>, key: StreamKey) -> Running {
+    pub(super) fn new(shared: Rc<Shared>, key: StreamKey, number: u32) -> Running {
         shared.running.set(shared.running.get() + 1);
-        Running { shared, key }
+        Running { shared, key, number }
     }
 }
 

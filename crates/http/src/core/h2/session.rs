@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use buf::{Bytes, Chain};
+use buf::{Buf, Bytes, Chain};
 use engine::log::{Errno, Level};
 use wire::h2::{Code, ConnectionError, Event, StreamKey};
 
@@ -34,7 +34,15 @@ pub async fn serve(http: Rc<Http>, mut conn: Connection, first: Bytes) {
     let core = &shared.server.root.core;
     shared.socket.set_send_timeout(Some(core.send_timeout));
     let heard = !first.is_empty();
-    let mut task = Task { shared: shared.clone(), input: first, mood: Mood::New, heard, blocked: false, waiting: None };
+    let mut task = Task {
+        shared: shared.clone(),
+        input: first,
+        mood: Mood::New,
+        heard,
+        blocked: false,
+        at_end: false,
+        waiting: None,
+    };
     let end = poll_fn(|cx| task.poll(cx)).await;
     task.say_goodbye(&end);
     shared.fail_streams();
@@ -91,6 +99,8 @@ struct Task {
     heard: bool,
     /// The socket takes no more now.
     blocked: bool,
+    /// The client has closed its side.
+    at_end: bool,
     waiting: Option<Doing>,
 }
 
@@ -120,15 +130,28 @@ impl Task {
                 self.log(Level::Info, format_args!("client {error} while processing HTTP/2 connection"));
                 return Poll::Ready(End::Failed);
             }
-            match ready!(self.shared.socket.poll_recv(cx, READ)) {
+            let at_end = self.at_end;
+            match if at_end { Ok(Buf::empty()) } else { ready!(self.shared.socket.poll_recv(cx, READ)) } {
                 Ok(bytes) if bytes.is_empty() => {
+                    // What came with the end gets its turn, and what is made of it at once goes out: as in nginx, which
+                    // sees the end afterwards.
+                    self.at_end = true;
+                    if !at_end && self.shared.running.get() > 0 {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     if self.shared.running.get() > 0 || matches!(self.mood, Mood::Silent | Mood::Reading) {
-                        self.log(Level::Info, format_args!("client prematurely closed connection"));
+                        self.log(
+                            Level::Info,
+                            format_args!("client prematurely closed connection while processing HTTP/2 connection"),
+                        );
                     }
                     return Poll::Ready(End::Gone);
                 }
                 Ok(bytes) => {
                     self.heard = true;
+                    #[cfg(feature = "test-hooks")]
+                    crate::modules::test_hooks::accident(&bytes);
                     self.input = bytes.freeze();
                 }
                 Err(error) if self.gives_up_head(&error) => {}
@@ -169,6 +192,12 @@ impl Task {
 
     /// Hands over what has come.
     fn events(&mut self) -> Result<(), ConnectionError> {
+        let handled = self.handle();
+        self.tell_lost();
+        handled
+    }
+
+    fn handle(&mut self) -> Result<(), ConnectionError> {
         while !self.input.is_empty() {
             let event = self.shared.protocol.borrow_mut().handle(rt::now_ms(), &mut self.input)?;
             let Some(event) = event else { return Ok(()) };
@@ -183,9 +212,9 @@ impl Task {
             Event::Request { stream, end_stream } => self.begin_request(stream, end_stream),
             Event::Data { stream, bytes, end_stream } => shared.deliver(stream, bytes, end_stream),
             Event::Trailers { stream } => shared.deliver(stream, Bytes::default(), true),
-            Event::BadBody { stream } => {
+            Event::BadBody { stream, missing } => {
                 if let Some(state) = shared.find(stream) {
-                    state.spoil();
+                    state.spoil(missing);
                 }
             }
             Event::Reset { stream, code, reason } => {
@@ -208,7 +237,6 @@ impl Task {
         let id = stream.id();
         match code {
             Code::CANCEL => self.log(Level::Info, format_args!("client canceled stream {id}")),
-            Code::REFUSED_STREAM => self.log(Level::Info, format_args!("client refused stream {id}")),
             Code::INTERNAL_ERROR => {
                 self.log(Level::Info, format_args!("client terminated stream {id} due to internal error"));
             }
@@ -223,7 +251,7 @@ impl Task {
         let head = std::mem::take(shared.protocol.borrow_mut().head_mut());
         let state = Rc::new(StreamState::new(key, end_stream));
         shared.add(key, state.clone());
-        let running = Running::new(shared.clone(), key);
+        let running = Running::new(shared.clone(), key, shared.requests.get());
         rt::spawn(request::serve(running, state, head, end_stream));
         if self.is_enough() {
             shared.protocol.borrow_mut().go_away(Code::NO_ERROR);
@@ -253,6 +281,7 @@ impl Task {
             }
             let next = self.shared.protocol.borrow_mut().poll_transmit(WRITE);
             self.tell_drained();
+            self.tell_lost();
             let Some(mut chain) = next else { return Poll::Ready(Ok(())) };
             match self.shared.socket.poll_send(cx, &mut chain) {
                 Poll::Ready(sent) => sent?,
@@ -264,6 +293,17 @@ impl Task {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Tells streams that have ended what of them didn't go out.
+    fn tell_lost(&self) {
+        loop {
+            let lost = self.shared.protocol.borrow_mut().poll_lost();
+            let Some((key, unsent)) = lost else { return };
+            if let Some(state) = self.shared.find(key) {
+                state.lose(unsent);
+            }
+        }
     }
 
     /// Lets streams go on of which everything is out.

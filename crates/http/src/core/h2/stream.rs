@@ -25,19 +25,25 @@ pub(super) struct StreamState {
     body: RefCell<VecDeque<Bytes>>,
     /// The client has sent all of the body.
     ended: Cell<bool>,
-    /// The body isn't as long as Content-Length said.
-    bad_body: Cell<bool>,
+    /// The body isn't as long as Content-Length said: how many bytes are missing, or 0 if there are too many.
+    bad_body: Cell<Option<u64>>,
     /// It was reset, or the connection is gone: why.
     gone: Cell<Option<Code>>,
     task: RefCell<Option<Waker>>,
     /// What comes with the end of the body that is sent.
     end: RefCell<End>,
-    /// Bytes taken over: of heads, and of the body without what frames add to it, as nginx counts.
+    /// Bytes taken over: of heads, and of the body without what frames add to it.
     accepted: Cell<u64>,
+    /// What frames add to the body, and trailers.
+    framing: Cell<u64>,
+    /// What of the body was queued when the stream ended.
+    lost: Cell<u64>,
     /// Bytes of the request's header block.
     head_received: Cell<u64>,
     /// What is queued counts as sent.
     at_once: Cell<bool>,
+    /// The client's windows stayed closed for too long.
+    timed_out: Cell<bool>,
     /// The whole response has left the queue: what becomes of the stream afterwards doesn't matter to it.
     sent: Cell<bool>,
     window_opened: Cell<bool>,
@@ -69,19 +75,25 @@ struct SendTimer {
 /// are queued: they are part of the next thing that goes out.
 const AT_ONCE: u64 = 32 << 10;
 
+/// What a frame adds to its payload.
+const FRAME_HEADER: u64 = wire::h2::frame::FRAME_HEADER_LEN as u64;
+
 impl StreamState {
     pub(super) fn new(key: StreamKey, ended: bool) -> StreamState {
         StreamState {
             key,
             body: RefCell::default(),
             ended: Cell::new(ended),
-            bad_body: Cell::new(false),
+            bad_body: Cell::new(None),
             gone: Cell::new(None),
             task: RefCell::default(),
             end: RefCell::new(End::Later),
             accepted: Cell::new(0),
+            framing: Cell::new(0),
+            lost: Cell::new(0),
             head_received: Cell::new(0),
             at_once: Cell::new(false),
+            timed_out: Cell::new(false),
             sent: Cell::new(false),
             window_opened: Cell::new(false),
             tunnel: Cell::new(Tunnel::No),
@@ -114,8 +126,8 @@ impl StreamState {
     }
 
     /// The body isn't what it should be.
-    pub(super) fn spoil(&self) {
-        self.bad_body.set(true);
+    pub(super) fn spoil(&self, missing: u64) {
+        self.bad_body.set(Some(missing));
         self.wake();
     }
 
@@ -125,6 +137,11 @@ impl StreamState {
             self.gone.set(Some(code));
         }
         self.wake();
+    }
+
+    /// The stream has ended before so much of its body was transmitted.
+    pub(super) fn lose(&self, unsent: u64) {
+        self.lost.set(unsent);
     }
 
     fn wait(&self, cx: &mut Context<'_>) {
@@ -197,14 +214,26 @@ impl StreamHandle {
         Poll::Pending
     }
 
-    /// Bytes sent on the stream.
+    /// Bytes sent on the stream, without what frames add to the body.
     pub fn sent(&self) -> u64 {
-        let accepted = self.state().accepted.get();
-        if self.state().at_once.get() {
-            return accepted;
-        }
-        let queued = self.shared().protocol.borrow().queued(self.key());
-        accepted.saturating_sub(queued)
+        self.state().accepted.get().saturating_sub(self.unsent())
+    }
+
+    /// What frames have added to the body that was sent, and trailers.
+    pub fn sent_framing(&self) -> u64 {
+        let size = u64::from(self.shared().protocol.borrow().frame_size(self.key()));
+        self.state().framing.get().saturating_sub(self.unsent() / size * FRAME_HEADER)
+    }
+
+    /// How much of the body is queued, or was when the stream ended.
+    fn unsent(&self) -> u64 {
+        let state = self.state();
+        if state.at_once.get() { 0 } else { self.shared().protocol.borrow().queued(self.key()) + state.lost.get() }
+    }
+
+    /// Whether the client's windows stayed closed for too long.
+    pub(super) fn has_timed_out(&self) -> bool {
+        self.state().timed_out.get()
     }
 
     /// Bytes of the request's head.
@@ -235,7 +264,7 @@ impl StreamHandle {
             return Poll::Ready(Ok(bytes));
         }
         match () {
-            () if state.bad_body.get() => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+            () if state.bad_body.get().is_some() => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
             () if state.ended.get() => return Poll::Ready(Ok(Bytes::default())),
             () if self.is_gone() => return Poll::Ready(Err(gone())),
             () => {}
@@ -252,12 +281,22 @@ impl StreamHandle {
         Poll::Pending
     }
 
+    /// How many bytes of a body that ended too early are missing.
+    pub fn body_missing(&self) -> u64 {
+        self.state().bad_body.get().unwrap_or(0)
+    }
+
     fn release(&self, n: usize) {
         let mut protocol = self.shared().protocol.borrow_mut();
         protocol.release(self.key(), u32::try_from(n).unwrap_or(u32::MAX));
         if protocol.wants_transmit() {
             self.shared().wake();
         }
+    }
+
+    /// Whether the client has sent all of the request's body.
+    pub fn has_received_all(&self) -> bool {
+        self.state().ended.get() && self.state().bad_body.get().is_none()
     }
 
     /// Lets the client send at least so much before what it sent is read.
@@ -332,6 +371,8 @@ impl StreamHandle {
         let length = body.len();
         self.count(length);
         let mut protocol = self.shared().protocol.borrow_mut();
+        let frames = length.div_ceil(u64::from(protocol.frame_size(key)));
+        self.count_framing(frames * FRAME_HEADER);
         let fits = length <= AT_ONCE && length <= protocol.capacity(key);
         // A stream that is gone is noticed by whoever waits for it.
         let _ = match ends {
@@ -339,13 +380,21 @@ impl StreamHandle {
             true => match state.end.replace(End::Queued) {
                 End::Next(trailers) if !trailers.0.is_empty() => {
                     let sent = if body.is_empty() { Ok(()) } else { protocol.send_data(key, body, false) };
-                    sent.and_then(|()| protocol.send_trailers(key, |head| write_fields(head, &trailers)))
+                    let sent = sent.and_then(|()| protocol.send_trailers(key, |head| write_fields(head, &trailers)));
+                    sent.map(|length| self.count_framing(length))
                 }
-                _ => protocol.send_data(key, body, true),
+                _ => {
+                    self.count_framing(if frames == 0 { FRAME_HEADER } else { 0 });
+                    protocol.send_data(key, body, true)
+                }
             },
         };
         state.at_once.set(fits && ends);
         fits && ends
+    }
+
+    fn count_framing(&self, bytes: u64) {
+        self.state().framing.set(self.state().framing.get() + bytes);
     }
 
     /// Ready when nothing is queued any more.
@@ -365,6 +414,7 @@ impl StreamHandle {
                 return Poll::Pending;
             }
             if running.queued == queued {
+                state.timed_out.set(true);
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             *timer = None;

@@ -54,7 +54,8 @@ pub fn give_idle(http: &Http, to: &Handover, conn: Connection) {
 pub fn give_tunnel(to: &Handover, r: &mut Request, tunnel: Tunnel, down: Chain, up: Chain) {
     let request = request_state(r);
     let Some(conn) = r.conn.take() else { return };
-    let Tunnel { exchange, mut choice, backend, timeouts, moved, received_before, .. } = tunnel;
+    tunnel.count();
+    let Tunnel { exchange, mut choice, backend, timeouts, moved, .. } = tunnel;
     let Some((mut client, client_socket)) = client_state(conn) else { return };
     match &mut client.secure {
         Some(secure) => secure.unsent.extend(flat(down)),
@@ -64,9 +65,6 @@ pub fn give_tunnel(to: &Handover, r: &mut Request, tunnel: Tunnel, down: Chain, 
     let (mut backend, backend_socket) = socket_state(backend);
     backend.timeout_ms = timeout_ms;
     backend.unsent.extend(flat(up));
-    exchange.current(|attempt| {
-        attempt.received += backend.received - received_before;
-    });
     let group = choice.group().name.as_bytes().to_vec();
     let state = TunnelState {
         client,
@@ -138,8 +136,8 @@ fn adopt_tunnel(http: &Rc<Http>, mut parcel: Parcel, back: bool) -> Result<(), P
     let r = restore_request(http, conn, request, exchange.clone());
     let [client_send_ms, send_ms, read_ms] = timeouts_ms;
     let timeouts = Timeouts { client_send_ms, send_ms, read_ms };
-    let received_before = backend.received();
-    let tunnel = Tunnel { exchange, choice, backend, timeouts, first_read_ms: timeout_ms, moved, received_before };
+    let before = (backend.sent(), backend.received());
+    let tunnel = Tunnel { exchange, choice, backend, timeouts, first_read_ms: timeout_ms, moved, before };
     rt::spawn(session::resume_tunnel(r, tunnel));
     Ok(())
 }
@@ -179,9 +177,11 @@ fn secure_state(parts: DetachedLayer) -> Option<(SecureState, Buf, Buf)> {
     let DetachedLayer { layer, input, unread, unsent, received, sent } = parts;
     let layer = layer.into_any().downcast::<ServerLayer>().ok()?;
     let mut out = Buf::empty();
-    let tls = layer.leave(&mut out)?.encode();
+    let (departed, mut rest) = layer.leave(&mut out)?;
+    let tls = departed.encode();
+    rest.extend_from_slice(&input);
     let unread = unread.map(|buf| buf.to_vec()).unwrap_or_default();
-    Some((SecureState { tls, received, sent, unread, unsent: flat(unsent) }, input, out))
+    Some((SecureState { tls, received, sent, unread, unsent: flat(unsent) }, rest, out))
 }
 
 /// What comes from another worker.
@@ -294,7 +294,7 @@ fn request_state(r: &Request) -> RequestState {
         age_ms: rt::now_ms().saturating_sub(r.start_ms),
         sent_before: r.sent_before,
         header_sent: r.header_sent,
-        body_received: r.body_received,
+        body_received: r.body_before + r.body.length_on_the_wire(),
         internal: r.internal,
         pipelined: r.pipelined,
         id: r.id.clone(),
@@ -336,7 +336,7 @@ fn restore_request(http: &Rc<Http>, conn: Connection, state: RequestState, excha
         }
     }
     r.start_ms = rt::now_ms().saturating_sub(state.age_ms);
-    (r.sent_before, r.header_sent, r.body_received) = (state.sent_before, state.header_sent, state.body_received);
+    (r.sent_before, r.header_sent, r.body_before) = (state.sent_before, state.header_sent, state.body_received);
     (r.internal, r.pipelined, r.id) = (state.internal, state.pipelined, state.id);
     r.response.status = 101;
     r.response.content_type = state.content_type.map(Bytes::from);

@@ -5,6 +5,7 @@ mod pair;
 mod random;
 mod script;
 mod sending;
+mod windows;
 
 use std::fmt::Write;
 use std::rc::Rc;
@@ -112,7 +113,7 @@ fn stream_of(events: &[Event]) -> StreamKey {
         | Event::Response { stream, .. }
         | Event::Data { stream, .. }
         | Event::Trailers { stream }
-        | Event::BadBody { stream }
+        | Event::BadBody { stream, .. }
         | Event::Reset { stream, .. } => Some(*stream),
         Event::GoAway { .. } | Event::SettingsAcked | Event::Pong(_) => None,
     };
@@ -130,7 +131,7 @@ fn words(events: &[Event]) -> String {
                 write!(out, "data {} {} {end_stream}; ", stream.id(), bytes.escape_ascii())
             }
             Event::Trailers { stream } => write!(out, "trailers {}; ", stream.id()),
-            Event::BadBody { stream } => write!(out, "bad body {}; ", stream.id()),
+            Event::BadBody { stream, missing } => write!(out, "bad body {} {missing}; ", stream.id()),
             Event::Reset { stream, code, reason } => {
                 write!(out, "reset {} {code:?} {}; ", stream.id(), if reason.is_some() { "ours" } else { "peer" })
             }

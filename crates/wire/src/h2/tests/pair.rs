@@ -181,7 +181,7 @@ fn a_client_keeps_the_rules() {
         frame(Kind::Data, 1, 3, b"x"),
     ];
     let events = feed(&mut c, &input.concat()).unwrap();
-    assert_eq!(words(&events), "response 1 false; response 1 true; response 3 false; bad body 3");
+    assert_eq!(words(&events), "response 1 false; response 1 true; response 3 false; bad body 3 1");
     assert!(!c.is_open(one) && c.is_open(three) && !c.is_receiving(three));
     c.reset(three, Code::CANCEL);
     // What was under way when it was given up is discarded.

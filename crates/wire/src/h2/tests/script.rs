@@ -232,9 +232,38 @@ fn bodies() {
             "request 1 true; reset 1 STREAM_CLOSED ours",
             "RST 1 STREAM_CLOSED",
         ),
+        case(
+            "after the client's end",
+            &[get(1), raw(Kind::Reset, 1, &[0, 0, 0, 8]), data(0, 1, b"abc"), headers(WHOLE, 1, &block(GET))],
+            "request 1 true; reset 1 CANCEL peer",
+            "RST 1 STREAM_CLOSED; GOAWAY 1 PROTOCOL_ERROR",
+        ),
+        case(
+            "after our end",
+            &[get(1), data(0, 1, b"abc"), data(0, 1, b"abc"), data(1, 1, b"abc"), data(0, 1, b"abc")],
+            "request 1 true; reset 1 STREAM_CLOSED ours",
+            "RST 1 STREAM_CLOSED; RST 1 STREAM_CLOSED",
+        ),
+        case(
+            "after both ends",
+            &[get(1), data(0, 1, b"abc"), raw(Kind::Reset, 1, &[0, 0, 0, 8]), data(0, 1, b"abc")],
+            "request 1 true; reset 1 STREAM_CLOSED ours",
+            "RST 1 STREAM_CLOSED; RST 1 STREAM_CLOSED",
+        ),
+        case(
+            "no name",
+            &[headers(WHOLE, 1, &[block(GET), vec![0, 0, 1, b'v']].concat())],
+            "",
+            "GOAWAY 1 PROTOCOL_ERROR",
+        ),
         case("as promised", &[long.clone(), data(1, 1, b"TESTS")], "request 1 false; data 1 TESTS true", ""),
-        case("too short", &[long.clone(), data(1, 1, b"TEST")], "request 1 false; bad body 1", ""),
-        case("too long", &[long.clone(), data(0, 1, b"TESTING"), data(1, 1, b"x")], "request 1 false; bad body 1", ""),
+        case("too short", &[long.clone(), data(1, 1, b"TEST")], "request 1 false; bad body 1 1", ""),
+        case(
+            "too long",
+            &[long.clone(), data(0, 1, b"TESTING"), data(1, 1, b"x")],
+            "request 1 false; bad body 1 0",
+            "",
+        ),
         case(
             "trailers",
             &[post(1), data(0, 1, b"TEST"), headers(WHOLE, 1, &block(&[("x", "y")]))],
@@ -244,7 +273,7 @@ fn bodies() {
         case(
             "trailers too early",
             &[long, headers(WHOLE, 1, &block(&[("x", "y")]))],
-            "request 1 false; bad body 1",
+            "request 1 false; bad body 1 5",
             "",
         ),
         case(
@@ -279,10 +308,10 @@ fn bodies() {
 fn requests_that_are_not_valid_are_handed_over() {
     for (more, expected) in [
         (&[][..], None),
-        (&[("X", "y")], Some("invalid header name: \"X\"")),
-        (&[("connection", "close")], Some("connection-specific header \"connection\"")),
-        (&[(":foo", "y")], Some("unknown pseudo-header \":foo\"")),
-        (&[("content-length", "5")], Some("\"Content-Length\" without a body")),
+        (&[("X", "y")], Some("client sent invalid header name: \"X\"")),
+        (&[("connection", "close")], Some("client sent \"Connection\" header")),
+        (&[(":foo", "y")], Some("client sent unknown pseudo-header \":foo\"")),
+        (&[("content-length", "5")], Some("client prematurely closed stream")),
     ] {
         let mut connection = server(Config::default());
         let events = feed(&mut connection, &headers(WHOLE, 1, &get_with(more))).unwrap();
