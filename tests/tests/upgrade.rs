@@ -655,7 +655,7 @@ fn the_switch_is_for_upgrades_too() {
 }
 
 /// A program that dies takes its workers out of the others' sight; they go on alone, and leave when told.
-/// Not in nginx: TIDEGATE_LINK
+/// Not in nginx: abstract unix socket
 #[test]
 fn the_dead_have_no_successors() {
     let site = Site::new();
