@@ -304,7 +304,10 @@ fn faults_of_the_configuration() {
     check(&format!("{good} ssl_protocols TLSv1;"), "no protocol of \"ssl_protocols\" is supported");
     check(&format!("{good} ssl_ciphers RC4;"), "no cipher match");
     check(&format!("{good} ssl_ecdh_curve nonsense;"), "SSL_CTX_set1_curves_list(\"nonsense\") failed");
-    check(&format!("{good} ssl_verify_client on;"), "no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client");
+    check(
+        &format!("{good} ssl_verify_client on;"),
+        "no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client",
+    );
     check(&format!("{good} ssl_session_cache shared:x:1;"), "session cache \"shared:x:1\" is too small");
     check(&format!("{good} ssl_session_ticket_key %%DIR%%/one.crt;"), "must be 48 or 80 bytes");
     check(&format!("{good} ssl_conf_command Nonsense x;"), "SSL_CONF_cmd(\"Nonsense\", \"x\") failed");

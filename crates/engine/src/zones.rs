@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn who_is_stopped_within_a_zone_stops_nobody_who_manages() {
         let zones = zones(&[("a", 65536, "m")]);
-        zones.open(None).expect("memory");
+        open(&zones, None).expect("memory");
         zones.list[0].on_death(|map, pid| {
             map.insert(&pid.to_ne_bytes(), b"");
         });

@@ -296,7 +296,7 @@ fn sockets_are_plain() {
         }
         for family in [libc::AF_INET, libc::AF_INET6] {
             check(libc::SYS_socket, &[family.into(), libc::SOCK_RAW.into(), libc::IPPROTO_ICMP.into()], libc::EPERM);
-            check(libc::SYS_socket, &[family.into(), libc::SOCK_PACKET.into()], libc::EPERM);
+            check(libc::SYS_socket, &[family.into(), OLD_PACKET.into()], libc::EPERM);
             check(libc::SYS_socketpair, &[family.into(), libc::SOCK_STREAM.into()], libc::EPERM);
         }
         let flags = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
@@ -379,3 +379,5 @@ const F_SETSIG: i32 = 10;
 const F_SETOWN_EX: i32 = 15;
 /// Freezes a file system.
 const FIFREEZE: libc::Ioctl = 0xc004_5877u32 as libc::Ioctl;
+/// SOCK_PACKET, which the library calls deprecated, and the kernel still takes.
+const OLD_PACKET: i32 = 10;
