@@ -314,11 +314,9 @@ fn a_successor_that_is_full() {
 
 /// The new worker may open fewer files than there are connections: those that it has no room for wait, or make room, and
 /// each is closed in an orderly way or goes on.
+/// Not in nginx: both move to the new workers
 #[test]
 fn a_successor_at_its_limit_of_files() {
-    if is_nginx() {
-        return;
-    }
     let method = std::env::var("TIDEGATE_USE").map(|method| format!("use {method};")).unwrap_or_default();
     let text = |files: usize| {
         format!(
