@@ -314,8 +314,7 @@ fn a_successor_that_is_full() {
 
 /// The new worker may open fewer files than there are connections: those that it has no room for wait, or make room, and
 /// each is closed in an orderly way or goes on.
-///
-/// Differs from nginx: both move to the new workers, with their sockets
+/// Not in nginx: both move to the new workers
 #[test]
 fn a_successor_at_its_limit_of_files() {
     let method = std::env::var("TIDEGATE_USE").map(|method| format!("use {method};")).unwrap_or_default();
@@ -404,6 +403,7 @@ fn facts_of_the_proxy_protocol_move() {
     assert_eq!(silent.get("/", "").text(), "192.0.2.3:1003");
 }
 
+/// Not in nginx: both move to the new workers
 #[test]
 fn timeouts_go_on() {
     let backend = echo();
