@@ -338,6 +338,8 @@ fn pseudo_fault(field: Field, text: &[u8]) -> Option<HeadError> {
     let value = field.value.of(text);
     match field.name.of(text) {
         b":authority" => scan_host(value).is_err().then_some(HeadError::InvalidAuthority),
+        // What it names, nothing included, is known or not: the owner says.
+        b":protocol" => None,
         _ if value.is_empty() => Some(HeadError::EmptyPseudo(field.name)),
         b":method" => (!parse_method(value).0).then_some(HeadError::InvalidMethod(field.value)),
         b":scheme" => (!is_scheme(value)).then_some(HeadError::InvalidScheme(field.value)),
@@ -493,6 +495,7 @@ mod tests {
             (&[(":method", "CONNECT"), (":scheme", "http"), (":path", "/")], None),
             (&[(":method", "CONNECT"), (":protocol", "websocket")], Some(HeadError::MissingPseudo(":scheme"))),
             (&[(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", "/")], None),
+            (&[(":method", "CONNECT"), (":protocol", ""), (":scheme", "http"), (":path", "/")], None),
             (
                 &[
                     (":method", "CONNECT"),
