@@ -218,6 +218,7 @@ fn asking(authority: &Authority, servers: &str) -> Setup {
     .file("root/index.html", "hello")
 }
 
+/// Differs from nginx: an OCSP responder that refuses the connection
 #[test]
 fn clients_certificates_are_asked_about() {
     let (authority, names) = (Authority::new(), NameServer::start("ocsp.test"));
