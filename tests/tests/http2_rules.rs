@@ -403,7 +403,7 @@ fn the_log_of_requests() {
     let length = |method: &str, path: &str, more: &[(&str, &str)]| head(1, 5, method, path, more).len() - 9;
     let simple = length("GET", "/r", &[]);
     let cases = [
-        (head(1, WHOLE, "GET", "/r?a", &[]), format!("2|200|GET /r?a HTTP/2.0|/r?a|a|a|-|1|h2c|OK"), simple + 2),
+        (head(1, WHOLE, "GET", "/r?a", &[]), "2|200|GET /r?a HTTP/2.0|/r?a|a|a|-|1|h2c|OK".to_string(), simple + 2),
         (head(1, WHOLE, "HEAD", "/r", &[]), "0|200|HEAD /r HTTP/2.0|/r|a|a|-|1|h2c|OK".into(), simple + 1),
         (head(1, WHOLE, "GET", "/none", &[]), "0|204|GET /none HTTP/2.0|/none|a|a|-|1|h2c|OK".into(), simple + 3),
         (head(1, WHOLE, "GET", "/t", &[]), "2|200|GET /t HTTP/2.0|/t|a|a|-|1|h2c|OK".into(), simple),

@@ -63,9 +63,12 @@ pub fn secure_head(r: &mut Request) {
     }
 }
 
+/// Where a response has a value of its own.
+type Slot = fn(&mut Request) -> &mut Option<Bytes>;
+
 #[cold]
 fn encode_own(r: &mut Request) {
-    let slots: [(&str, fn(&mut Request) -> &mut Option<Bytes>); 5] = [
+    let slots: [(&str, Slot); 5] = [
         ("Content-Type", |r| &mut r.response.content_type),
         ("charset", |r| &mut r.response.charset),
         ("ETag", |r| &mut r.response.etag),

@@ -52,8 +52,11 @@ fn settings(initial: u32) -> Vec<u8> {
     frame(Kind::Settings, 0, 0, &[&[0, 4][..], &initial.to_be_bytes()].concat())
 }
 
+/// Something of each frame of a kind, with its stream.
+type OfFrames<T> = Vec<(u32, T)>;
+
 /// Payloads of DATA and codes of RST_STREAM and GOAWAY that were sent.
-fn sent(c: &mut Connection) -> (Vec<(u32, i64)>, Vec<(u32, u32)>) {
+fn sent(c: &mut Connection) -> (OfFrames<i64>, OfFrames<u32>) {
     let bytes = transmit(c);
     let (mut data, mut ends, mut rest) = (Vec::new(), Vec::new(), &bytes[..]);
     while let Some((head, behind)) = rest.split_first_chunk::<9>() {
