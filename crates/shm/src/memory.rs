@@ -113,10 +113,12 @@ impl<'a> Memory<'a> {
 
     /// Whether these bytes are there.
     pub(crate) fn holds(&self, at: usize, bytes: &[u8]) -> bool {
+        if self.place(at, bytes.len()).is_none() {
+            return false;
+        }
         let (words, rest) = bytes.as_chunks::<WORD>();
         let end = at + words.len() * WORD;
-        self.place(at, bytes.len()).is_some()
-            && words.iter().enumerate().all(|(n, word)| self.load::<WORD>(at + n * WORD) == *word)
+        words.iter().enumerate().all(|(n, word)| self.load::<WORD>(at + n * WORD) == *word)
             && rest.iter().enumerate().all(|(n, byte)| self.load::<1>(end + n) == [*byte])
     }
 
