@@ -59,10 +59,12 @@ pub struct RequestBody {
     unread: Bytes,
     /// The whole body, once it was read for a handler.
     buffered: Option<Buffered>,
+    /// What was read for a handler of a body that broke off, for its variable alone.
+    partial: Vec<Piece>,
     received: u64,
     /// The same with the framing, but for what was dropped.
     raw: u64,
-    /// What that was when the last bytes came: those with which a body fails don't count.
+    /// What it counts as if those that came last make no body: all that were read from the client once the head was there.
     raw_before: u64,
     /// Nobody wants it: what comes is dropped.
     discarded: bool,
@@ -137,6 +139,19 @@ impl RequestBody {
         self.declared.is_some_and(|length| length > 0) || self.in_chunks || self.is_stream
     }
 
+    /// Whether the head tells of a body, be it an empty one.
+    fn is_framed(&self) -> bool {
+        self.declared.is_some() || self.exists()
+    }
+
+    /// Whether nothing of it is still to come from the client.
+    fn came_with_head(&self) -> bool {
+        match &self.framing {
+            Framing::Length(left) => self.unread.len() as u64 >= *left,
+            _ => self.is_here(),
+        }
+    }
+
     /// Whether the client waits to be told to go on.
     pub fn is_awaited(&self) -> bool {
         self.expect
@@ -205,11 +220,14 @@ impl RequestBody {
 
     /// The body's text, if it is in memory.
     pub fn text(&self, out: &mut Vec<u8>) -> bool {
-        let Some(body) = self.buffered.as_ref().filter(|body| body.file.is_none()) else { return false };
-        if body.len == 0 && self.declared.is_none() {
-            return false;
-        }
-        for piece in &body.pieces {
+        let pieces = match &self.buffered {
+            Some(body) if body.file.is_some() => return false,
+            Some(body) if body.len == 0 && self.declared.is_none() && !self.in_chunks => return false,
+            Some(body) => &body.pieces,
+            None if self.partial.is_empty() => return false,
+            None => &self.partial,
+        };
+        for piece in pieces {
             if let Piece::Bytes(bytes) = piece {
                 out.extend_from_slice(bytes);
             }
@@ -343,7 +361,7 @@ impl Request {
             self.conn.stream.set_recv_timeout(None);
             match read {
                 Ok(bytes) if !bytes.is_empty() => {
-                    self.body.raw_before = self.body.raw;
+                    self.body.raw_before = self.body.raw + bytes.len() as u64;
                     self.body.unread = bytes;
                 }
                 Ok(_) if matches!(self.body.framing, Framing::Endless) => self.body.framing = Framing::Done,
@@ -435,13 +453,22 @@ impl Request {
         // It goes to memory or to a file as fast as it comes.
         self.conn.stream.open_window(WHOLE_WINDOW);
         let mut body = Buffered::default();
-        if core.client_body_in_file_only != BodyInFile::Off && self.body.exists() {
-            self.spill(&mut body)?;
-        }
-        while let Some(data) = self.next_body().await? {
+        // What came with the head is in memory already, and stays there.
+        let limit = if self.body.came_with_head() { u64::MAX } else { core.client_body_buffer_size as u64 };
+        loop {
+            let data = match self.next_body().await {
+                Ok(Some(data)) => data,
+                Ok(None) => break,
+                Err(status) => {
+                    if self.body.gone && body.file.is_none() {
+                        self.body.partial = body.pieces;
+                    }
+                    return Err(status);
+                }
+            };
             body.len += data.len() as u64;
             match &body.file {
-                None if body.len > core.client_body_buffer_size as u64 => {
+                None if body.len > limit => {
                     body.pieces.push(Piece::Bytes(data));
                     self.spill(&mut body)?;
                 }
@@ -451,6 +478,9 @@ impl Request {
                     self.write_body(&file, &data)?;
                 }
             }
+        }
+        if core.client_body_in_file_only != BodyInFile::Off && body.file.is_none() && self.body.is_framed() {
+            self.spill(&mut body)?;
         }
         if let Some(file) = &body.file {
             body.pieces = vec![Piece::File(FileRange { file: file.file(), offset: 0, len: body.len })];
@@ -469,8 +499,10 @@ impl Request {
             Err(error) => return Err(self.temp_failed(&error)),
         };
         let level = if core.client_body_in_file_only == BodyInFile::Off { Level::Warn } else { Level::Notice };
-        let path = file.path().display();
-        self.log_at(level, format_args!("a client request body is buffered to a temporary file {path}"));
+        if body.len > 0 {
+            let path = file.path().display();
+            self.log_at(level, format_args!("a client request body is buffered to a temporary file {path}"));
+        }
         for piece in std::mem::take(&mut body.pieces) {
             if let Piece::Bytes(data) = piece {
                 self.write_body(&file, &data)?;

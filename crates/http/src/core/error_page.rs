@@ -22,7 +22,7 @@ pub struct ErrorPage {
     /// The URI, redirect target or named location.
     pub target: Rc<Template>,
     /// The query of a fixed URI.
-    pub args: Vec<u8>,
+    pub args: Option<Vec<u8>>,
 }
 
 /// Reads the directive.
@@ -59,7 +59,7 @@ pub fn parse(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc<ErrorPage>> {
         _ => (&last.text[..], &b""[..]),
     };
     let target = template_of(loader, d, uri)?;
-    Ok(Rc::new(ErrorPage { statuses, answer, target, args: args.get(1..).unwrap_or_default().to_vec() }))
+    Ok(Rc::new(ErrorPage { statuses, answer, target, args: args.get(1..).map(<[u8]>::to_vec) }))
 }
 
 /// What becomes of a request that ends with `status`: its error page's start, or the response itself.
@@ -111,11 +111,11 @@ fn from_directive(r: &mut Request, status: u16) -> Option<Flow<'static>> {
             r.method = Method::Get;
         }
         let (uri, args) = match (page.target.is_const(), memchr::memchr(b'?', &target)) {
-            (None, Some(at)) => (target[..at].to_vec(), target[at + 1..].to_vec()),
-            _ => (target, page.args.clone()),
+            (None, Some(at)) => (&target[..at], Some(&target[at + 1..])),
+            _ => (&target[..], page.args.as_deref()),
         };
         prepare(r);
-        return Some(r.redirect(&uri, &args));
+        return Some(r.redirect(uri, args));
     }
     if target.first() == Some(&b'@') {
         prepare(r);

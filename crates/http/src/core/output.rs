@@ -167,7 +167,7 @@ async fn pump_parts(r: &mut Request, head: Buf, stream: &mut dyn BodyStream) -> 
             Ok(part) => part,
             Err(Broken) => {
                 // What was received goes out before the connection is closed, so that the client can tell.
-                let _ = write(r, &mut out, None, false).await;
+                r.cut_short = write(r, &mut out, None, false).await.is_ok();
                 return Err(Broken);
             }
         };

@@ -156,6 +156,8 @@ pub struct Request {
     pub uri: Vec<u8>,
     /// The query, without `?`.
     pub args: Vec<u8>,
+    /// Whether `$args` has a value even if it is empty.
+    pub has_args: bool,
     /// Whether `uri` differs from what the client sent other than by decoding.
     pub uri_rewritten: bool,
     /// Whether the URI is put behind an alias that is a whole folder, as `try_files` found a file there.
@@ -198,6 +200,8 @@ pub struct Request {
     pub pipelined: bool,
     /// Whether the response went out whole.
     pub completed: bool,
+    /// Whether the client got all that there was of a response that its source broke off.
+    pub cut_short: bool,
     /// When it began, in the loop's milliseconds.
     pub start_ms: u64,
     /// What the connection had sent when it began.
@@ -304,6 +308,8 @@ impl Request {
             lingering: false,
             pipelined: false,
             completed: false,
+            has_args: false,
+            cut_short: false,
             start_ms: 0,
             sent_before: 0,
             header_sent: 0,
@@ -324,6 +330,7 @@ impl Request {
         self.method = Method::default();
         self.uri.clear();
         self.args.clear();
+        (self.has_args, self.cut_short) = (false, false);
         self.host.clear();
         self.captures.clear();
         self.values.fill(Value::Unset);
@@ -498,8 +505,8 @@ impl Request {
         Ok(())
     }
 
-    /// Starts over with another URI, internally.
-    pub fn redirect(&mut self, uri: &[u8], args: &[u8]) -> Flow<'static> {
+    /// Starts over with another URI, internally. Arguments that are there, if empty, are a value of `$args`.
+    pub fn redirect(&mut self, uri: &[u8], args: Option<&[u8]>) -> Flow<'static> {
         if self.uri_changes == 0 {
             // Nor is there an error page: it could go on for ever.
             self.error_page = true;
@@ -513,7 +520,8 @@ impl Request {
         self.uri.clear();
         self.uri.extend_from_slice(uri);
         self.args.clear();
-        self.args.extend_from_slice(args);
+        self.args.extend_from_slice(args.unwrap_or_default());
+        self.has_args = args.is_some();
         (self.internal, self.uri_rewritten, self.valid_location) = (true, true, true);
         self.leave_location();
         self.location = self.server.root.clone();
@@ -546,6 +554,9 @@ impl Request {
 
     fn leave_location(&mut self) {
         self.slots.clear();
+        if let Some(exchange) = &self.upstream {
+            exchange.left.set(true);
+        }
         (self.uri_changed, self.add_uri_to_alias) = (false, false);
         self.response.body = Body::Empty;
         self.response.filters.clear();
@@ -604,11 +615,16 @@ impl Request {
         lost
     }
 
+    /// Takes the query, if `$args` has a value.
+    pub fn taken_args(&mut self) -> Option<Vec<u8>> {
+        (self.has_args || !self.args.is_empty()).then(|| std::mem::take(&mut self.args))
+    }
+
     /// Replaces the query.
     pub fn set_args(&mut self, value: &[u8]) {
         self.args.clear();
         self.args.extend_from_slice(value);
-        self.uri_rewritten = true;
+        (self.has_args, self.uri_rewritten) = (true, true);
     }
 
     /// Sets the rate of this response, if the value is a size.

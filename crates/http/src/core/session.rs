@@ -450,7 +450,7 @@ async fn post_actions(r: &mut Request) {
     while may_go_on && !r.location.core.post_action.is_empty() {
         may_go_on = r.uri_changes > 0;
         let target = r.location.core.post_action.clone();
-        let mut flow = if target.starts_with(b"/") { r.redirect(&target, b"") } else { r.redirect_named(&target) };
+        let mut flow = if target.starts_with(b"/") { r.redirect(&target, None) } else { r.redirect_named(&target) };
         while let Flow::Redirect = flow {
             flow = phase::run(r).await;
         }

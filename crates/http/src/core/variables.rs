@@ -381,7 +381,7 @@ pub fn core(setup: &mut Setup) {
             ("request", none, Getter::Plain(|r, out| put_some(out, r.line.request_line.of(&r.head)))),
             ("document_root", live, Getter::Plain(document_root)),
             ("realpath_root", live, Getter::Plain(realpath_root)),
-            ("query_string", live, Getter::Plain(|r, out| put_some(out, &r.args))),
+            ("query_string", live, Getter::Plain(put_args)),
             ("is_args", live, Getter::Plain(|r, out| put(out, if r.args.is_empty() { b"" } else { b"?" }))),
             ("request_filename", live, Getter::Plain(request_filename)),
             ("server_name", none, Getter::Plain(|r, out| put(out, &r.server.name))),
@@ -390,7 +390,7 @@ pub fn core(setup: &mut Setup) {
             ("bytes_sent", none, Getter::Plain(|r, out| number(out, r.bytes_sent()))),
             ("body_bytes_sent", none, Getter::Plain(|r, out| number(out, r.body_bytes_sent()))),
             ("pipe", none, Getter::Plain(|r, out| put(out, if r.pipelined { b"p" } else { b"." }))),
-            ("request_completion", none, Getter::Plain(|r, out| put(out, if r.completed { b"OK" } else { b"" }))),
+            ("request_completion", none, Getter::Plain(completion)),
             ("request_body", none, Getter::Plain(request_body)),
             ("request_body_file", none, Getter::Plain(request_body_file)),
             ("request_length", live, Getter::Plain(|r, out| number(out, r.request_length()))),
@@ -473,7 +473,7 @@ pub fn core(setup: &mut Setup) {
     );
     let settable = |getter, setter| Definition { getter, setter: Some(setter), module };
     let flags = Flags::CHANGEABLE | Flags::NOCACHEABLE;
-    let args = settable(Getter::Plain(|r, out| put_some(out, &r.args)), |r, value| r.set_args(value));
+    let args = settable(Getter::Plain(put_args), |r, value| r.set_args(value));
     let rate = settable(Getter::Plain(|r, out| show(out, format_args!("{}", r.limit_rate()))), |r, value| {
         r.set_limit_rate(value)
     });
@@ -492,6 +492,10 @@ pub fn put(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
 /// Appends bytes; no bytes are no value.
 fn put_some(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     !bytes.is_empty() && put(out, bytes)
+}
+
+fn put_args(r: &mut Request, out: &mut Vec<u8>) -> bool {
+    (r.has_args || !r.args.is_empty()) && put(out, &r.args)
 }
 
 /// Appends a number's digits.
@@ -665,6 +669,10 @@ fn request_filename(r: &mut Request, out: &mut Vec<u8>) -> bool {
 fn remote_user(r: &mut Request, out: &mut Vec<u8>) -> bool {
     let Some(user) = r.basic_user() else { return false };
     put(out, &user)
+}
+
+fn completion(r: &mut Request, out: &mut Vec<u8>) -> bool {
+    put(out, if r.completed || r.cut_short { b"OK" } else { b"" })
 }
 
 fn request_body(r: &mut Request, out: &mut Vec<u8>) -> bool {

@@ -88,16 +88,16 @@ impl Handler for IndexHandler {
                 continue;
             }
             if name.first() == Some(&b'/') {
-                let args = r.args.clone();
-                return r.redirect(&name, &args);
+                let args = r.taken_args();
+                return r.redirect(&name, args.as_deref());
             }
             path.truncate(folder);
             path.extend_from_slice(&name);
             let error = match self.files.info(r, &path) {
                 Ok(_) => {
                     let uri = [&r.uri[..], &name].concat();
-                    let args = r.args.clone();
-                    return r.redirect(&uri, &args);
+                    let args = r.taken_args();
+                    return r.redirect(&uri, args.as_deref());
                 }
                 Err(error) => error,
             };

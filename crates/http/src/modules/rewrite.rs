@@ -421,6 +421,7 @@ impl RewriteOp {
         }
         let args = query.map(|at| target.split_off(at));
         let kept = if self.keep_args { std::mem::take(&mut r.args) } else { Vec::new() };
+        r.has_args |= !self.keep_args && !r.args.is_empty();
         r.args.clear();
         if let Some(args) = args {
             r.args.extend_from_slice(&args[1..]);

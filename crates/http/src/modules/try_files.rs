@@ -203,7 +203,7 @@ fn fall_back(r: &mut Request, target: &[u8]) -> Flow<'static> {
         Some(at) => (&target[..at], &target[at + 1..]),
         None => (target, &b""[..]),
     };
-    r.redirect(uri, args)
+    r.redirect(uri, Some(args))
 }
 
 #[cfg(test)]

@@ -121,13 +121,20 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
         // It is read without waiting, and goes with its length.
         streamed = false;
     }
-    if (r.body.exists() || r.body.is_awaited())
+    let exchange = r.upstream.get_or_insert_with(Exchange::new).clone();
+    exchange.enter();
+    let aim = b.protocol.target(r);
+    if let Ok(Aim::At(target)) = &aim {
+        // Known from here on, whatever becomes of the body.
+        *exchange.target.borrow_mut() = Some(target.clone());
+    }
+    if (r.body.exists() || r.body.is_awaited() || r.body.declared_length().is_some())
         && !streamed
         && let Err(status) = Box::pin(r.read_body()).await
     {
         return Flow::Status(status);
     }
-    let target = match b.protocol.target(r) {
+    let target = match aim {
         Ok(Aim::At(target)) => target,
         // Few requests need it: it isn't to make their future larger.
         Ok(Aim::Name(named)) => match Box::pin(b.look_up(r, *named)).await {
@@ -136,8 +143,7 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
         },
         Err(status) => return Flow::Status(status),
     };
-    let redirected = r.upstream.is_some();
-    let exchange = r.upstream.get_or_insert_with(Exchange::new).clone();
+    let redirected = !exchange.attempts.borrow().is_empty();
     *exchange.target.borrow_mut() = Some(target.clone());
     let outgoing = match b.write(r, &exchange, streamed) {
         Ok(outgoing) => outgoing,

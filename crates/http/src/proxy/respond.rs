@@ -158,18 +158,18 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
         r.method = Method::Get;
     }
     let (path, args) = match memchr::memchr(b'?', &value) {
-        Some(at) => (value.slice(0..at), value.slice(at + 1..value.len())),
-        None => (value.clone(), Bytes::default()),
+        Some(at) => (value.slice(0..at), Some(value.slice(at + 1..value.len()))),
+        None => (value.clone(), None),
     };
     let mut uri = Vec::with_capacity(path.len());
     wire::uri::unescape(&path, &mut uri);
     if is_unsafe(&uri) {
-        let shown = buf::text::encode(&value);
+        let shown = buf::text::encode(&uri);
         let action = "reading response header from upstream";
         r.log_error(format_args!("unsafe URI \"{shown}\" was detected while {action}"));
         return Some(Flow::Status(404));
     }
-    Some(r.redirect(&uri, &args))
+    Some(r.redirect(&uri, args.as_deref()))
 }
 
 /// A path that would leave its root, or that no file can have.

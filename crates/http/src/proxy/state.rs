@@ -38,6 +38,8 @@ pub struct Attempt {
 pub struct Exchange {
     /// The attempts, first one first.
     pub attempts: RefCell<Vec<Attempt>>,
+    /// Whether the request has left the location that asks: an internal redirect took it on.
+    pub left: Cell<bool>,
     /// Where the requests go.
     pub target: RefCell<Option<Rc<Target>>>,
     /// The URI as the backend is asked for it.
@@ -73,6 +75,14 @@ impl Exchange {
         *exchange.attempts.get_mut() = attempts;
         exchange.head.get_mut().1 = head;
         Rc::new(exchange)
+    }
+
+    /// Another location asks: what belonged to the one before is gone.
+    pub fn enter(&self) {
+        self.left.set(false);
+        self.target.take();
+        self.body_length.set(None);
+        self.chunked.set(false);
     }
 
     /// Notes the begin of an attempt.

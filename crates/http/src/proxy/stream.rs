@@ -103,6 +103,9 @@ impl UpstreamBody {
     pub(super) fn begin(mut self, r: &Request, rest: Bytes) -> Body {
         let decoded = self.decode(rest);
         if decoded.is_ok() && self.framing.is_complete() {
+            if self.extra {
+                r.details(&mut self.details);
+            }
             self.complete();
             let chain = std::mem::take(&mut self.ahead);
             let trailers = self.trailers();
@@ -131,7 +134,8 @@ impl UpstreamBody {
     fn complete(&mut self) {
         let Some(idle) = self.idle.take() else { return };
         self.account(&idle);
-        if self.extra {
+        // Some answer HEAD with a body; it isn't worth a word.
+        if self.extra && !self.exchange.to_head.get() {
             let details = |line: &mut String| line.push_str(&self.details);
             self.log.write_with(
                 Level::Warn,

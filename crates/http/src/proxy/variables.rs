@@ -3,7 +3,7 @@
 use expr::vars::Flags;
 use wire::h1::KnownHeader;
 
-use super::state::Attempt;
+use super::state::{Attempt, Exchange};
 use crate::core::output::itoa;
 use crate::core::request::Request;
 use crate::core::variables::{Getter, Setup, add_all, put, same_name, show, show_seconds};
@@ -110,7 +110,8 @@ fn http(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
         }
         out.extend_from_slice(header.value.of(bytes));
     }
-    found
+    // As in nginx, these two are there in each head, if empty.
+    found || (matches!(name, "server" | "date") && head.status != 0 && head.version != 9)
 }
 
 fn trailer(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
@@ -139,8 +140,13 @@ fn trim_spaces(text: &[u8]) -> &[u8] {
     text.get(from..to).unwrap_or_default()
 }
 
+/// The exchange that belongs to the request's location.
+fn here(r: &Request) -> Option<&Exchange> {
+    r.upstream.as_deref().filter(|exchange| !exchange.left.get())
+}
+
 fn target(r: &mut Request, out: &mut Vec<u8>, of: fn(&super::pass::Target) -> &[u8]) -> bool {
-    let Some(exchange) = &r.upstream else { return false };
+    let Some(exchange) = here(r) else { return false };
     let target = exchange.target.borrow();
     target.as_ref().is_some_and(|target| put(out, of(target)))
 }
@@ -169,10 +175,10 @@ fn via(r: &mut Request, out: &mut Vec<u8>) -> bool {
 }
 
 fn body_length(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    let Some(length) = r.upstream.as_ref().and_then(|exchange| exchange.body_length.get()) else { return false };
+    let Some(length) = here(r).and_then(|exchange| exchange.body_length.get()) else { return false };
     put(out, itoa(length, &mut [0; 20]))
 }
 
 fn chunked(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    r.upstream.as_ref().is_some_and(|exchange| exchange.chunked.get()) && put(out, b"chunked")
+    here(r).is_some_and(|exchange| exchange.chunked.get()) && put(out, b"chunked")
 }

@@ -82,20 +82,27 @@ pub fn escaped_len(kind: Escape, text: &[u8]) -> usize {
     text.iter().map(|&b| if kind.escapes(b) { 3 } else { 1 }).sum()
 }
 
-/// Appends `text` with its escapes decoded to `out`; what isn't an escape stays, as in nginx.
+/// Appends `text` with its escapes decoded to `out`. Of what is no escape nginx leaves this: a `%` without a digit goes,
+/// and the byte behind it stays as it is; with one digit all goes, the byte behind that digit too.
 pub fn unescape(text: &[u8], out: &mut Vec<u8>) {
     out.reserve(text.len());
-    let mut at = 0;
-    while let Some(&byte) = text.get(at) {
-        let digits = (text.get(at + 1).copied().and_then(hex), text.get(at + 2).copied().and_then(hex));
-        if byte == b'%'
-            && let (Some(high), Some(low)) = digits
-        {
-            out.push(high << 4 | low);
-            at += 3;
-        } else {
+    let mut rest = text;
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = behind;
+        if byte != b'%' {
             out.push(byte);
-            at += 1;
+            continue;
+        }
+        let Some((&first, behind)) = rest.split_first() else { return };
+        rest = behind;
+        let Some(high) = hex(first) else {
+            out.push(first);
+            continue;
+        };
+        let Some((&second, behind)) = rest.split_first() else { return };
+        rest = behind;
+        if let Some(low) = hex(second) {
+            out.push(high << 4 | low);
         }
     }
 }
@@ -154,8 +161,22 @@ mod tests {
             assert!(back == text.as_bytes() || kind == Escape::Refresh);
         }
         let mut out = Vec::new();
-        unescape(b"%zz%4%41", &mut out);
-        assert_eq!(out, b"%zz%4A");
+        for (text, expect) in [
+            ("/%25%41", "/%A"),
+            ("/%zzz", "/zzz"),
+            ("/%4%41", "/41"),
+            ("/%4z1", "/1"),
+            ("/%%41", "/%41"),
+            ("/a%4/b", "/ab"),
+            ("/%/b", "//b"),
+            ("/a%", "/a"),
+            ("/a%4", "/a"),
+            ("/a%%", "/a%"),
+        ] {
+            out.clear();
+            unescape(text.as_bytes(), &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), expect, "{text}");
+        }
         out.clear();
         unescape_redirect(b"/%5C%22%41%26%3F%26%3C%7E%20%25%e9", &mut out);
         assert_eq!(out, b"/\\%22A&?%26%3C%7E%20%25%e9");
