@@ -258,3 +258,66 @@ fn the_bytes_of_a_tunnel_are_counted() {
     let log = server.read_until("tunnel.log", "\n");
     assert_eq!(log, format!("{} {answer}\n", head + 5000));
 }
+
+/// What `Backend` answers to the paths of [`variables_after_redirects_and_broken_bodies`].
+fn answer_by_path(path: &str) -> Vec<u8> {
+    let accel =
+        |to: &str| format!("HTTP/1.1 200 OK\r\nX-Accel-Redirect: {to}\r\nContent-Length: 0\r\n\r\n").into_bytes();
+    match path {
+        "/p/accel" => accel("/text"),
+        "/p/empty" => accel("/text?"),
+        "/p/named" => accel("@named"),
+        "/p/broken" => accel("/%25/a%4/b%"),
+        "/p/404" => b"HTTP/1.1 404 Not Found\r\nServer: own\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        "/p/cut" => b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\nx".to_vec(),
+        _ => Backend::ok("ok"),
+    }
+}
+
+#[test]
+fn variables_after_redirects_and_broken_bodies() {
+    let backend = Backend::start(|request| answer_by_path(request.line().split(' ').nth(1).unwrap_or_default()));
+    let port = backend.port;
+    let mut server = Setup::http(&format!(
+        "log_format l '$uri|$args|$proxy_host|$proxy_internal_body_length|$upstream_http_server|$request_body|\
+            $request_completion|$upstream_status';
+         proxy_intercept_errors on; error_page 404 /text;
+         upstream group {{ server 127.0.0.1:{port}; }}
+         server {{ listen 127.0.0.1:%%PORT%%; access_log l.log l;
+            location / {{ return 200 text; }}
+            location @named {{ return 200 text; }}
+            location /p/ {{ proxy_pass http://group; }}
+            location /set {{ set $args ''; return 200 text; }}
+            location /rewrite {{ rewrite ^ /text? last; }}
+            location /try {{ try_files /nothing /text; }} }}"
+    ))
+    .start();
+    let cases = [
+        ("GET /p/ok", "", "", "/p/ok|-|group|-||-|OK|200"),
+        ("POST /p/ok", "Content-Length: 2\r\n", "ab", "/p/ok|-|group|2||ab|OK|200"),
+        ("POST /p/ok", "Content-Length: 0\r\n", "", "/p/ok|-|group|0|||OK|200"),
+        ("POST /p/ok", "Transfer-Encoding: chunked\r\n", "0\r\n\r\n", "/p/ok|-|group|0|||OK|200"),
+        ("POST /p/ok", "Content-Length: 5\r\n", "ab", "/p/ok|-|group|0|-|ab||-"),
+        ("POST /p/ok", "Transfer-Encoding: chunked\r\n", "z\r\n", "/p/ok|-|group|0|-|-|OK|-"),
+        ("GET /p/accel", "", "", "/text|-|-|-||-|OK|200"),
+        ("GET /p/empty", "", "", "/text||-|-||-|OK|200"),
+        ("GET /p/named", "", "", "/p/named|-|-|-||-|OK|200"),
+        ("GET /p/broken", "", "", "/%/ab|-|-|-||-|OK|200"),
+        ("GET /p/404", "", "", "/text|-|-|-|own|-|OK|404"),
+        ("GET /p/cut", "", "", "/p/cut|-|group|-||-|OK|200"),
+        ("GET /set?a", "", "", "/set||-|-|-|-|OK|-"),
+        ("GET /rewrite?a", "", "", "/text||-|-|-|-|OK|-"),
+        ("GET /rewrite", "", "", "/text|-|-|-|-|-|OK|-"),
+        ("GET /try?a", "", "", "/text||-|-|-|-|OK|-"),
+    ];
+    for (n, (line, fields, body, expected)) in cases.iter().enumerate() {
+        let mut c = server.connect();
+        c.send(format!("{line} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{fields}\r\n{body}"));
+        if fields.contains("Length: 5") {
+            c.end();
+        }
+        c.rest();
+        server.wait(|s| s.read("l.log").lines().count() > n, "a log line");
+        assert_eq!(server.read("l.log").lines().nth(n), Some(*expected), "{line} {fields}");
+    }
+}

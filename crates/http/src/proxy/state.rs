@@ -81,7 +81,7 @@ impl Exchange {
     pub fn enter(&self) {
         self.left.set(false);
         self.target.take();
-        self.body_length.set(None);
+        self.body_length.set(Some(0));
         self.chunked.set(false);
     }
 
