@@ -18,6 +18,8 @@ struct Foreground {
     child: Child,
     address: SocketAddr,
     said: String,
+    /// What it says after that, each time up to how to stop it.
+    later: mpsc::Receiver<String>,
 }
 
 impl Foreground {
@@ -35,13 +37,32 @@ impl Foreground {
             for line in BufReader::new(reader).lines().map_while(Result::ok) {
                 told += &(line + "\n");
                 if told.contains("Ctrl-C") {
-                    let _ = sender.send(told.clone());
+                    let _ = sender.send(std::mem::take(&mut told));
                 }
             }
         });
         let said = heard.recv_timeout(Duration::from_secs(10)).expect("the program says how to stop it");
         let address = address_in(&said).expect("the program says http://ADDRESS:PORT/");
-        Foreground { child, address, said }
+        Foreground { child, address, said, later: heard }
+    }
+
+    /// The address that a program says which takes this one's place.
+    fn next_address(&self) -> SocketAddr {
+        let said = self.later.recv_timeout(Duration::from_secs(20)).expect("the new program says how to stop it");
+        address_in(&said).expect("it says http://ADDRESS:PORT/")
+    }
+
+    /// The process of the program that takes this one's place: of its children the one that has children.
+    fn newer_master(&self) -> Pid {
+        let children = |pid: u32| fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let has_workers = |pid: &u32| !children(*pid).is_empty();
+        let mut own = children(self.child.id());
+        while !own.split_whitespace().filter_map(|pid| pid.parse().ok()).any(|pid| has_workers(&pid)) {
+            std::thread::yield_now();
+            own = children(self.child.id());
+        }
+        let found = own.split_whitespace().filter_map(|pid| pid.parse().ok()).find(has_workers).expect("it was there");
+        i32::try_from(found).ok().and_then(Pid::from_raw).expect("a process id")
     }
 
     fn get(&self, target: &str) -> e2e::Response {
@@ -161,6 +182,28 @@ fn where_it_listens() {
 }
 
 /// Not in nginx: without one it serves a welcome page
+/// The new program listens where the old one does, also on a port that was found free; and a reload changes nothing.
+#[test]
+fn another_program_takes_over() {
+    let folder = open_folder();
+    fs::create_dir(folder.path().join("site")).expect("it is new");
+    fs::write(folder.path().join("site/a.txt"), "a file").expect("it can be written");
+    for arguments in [&["site"][..], &[]] {
+        let mut server = Foreground::start(arguments, &folder);
+        let old = i32::try_from(server.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(old, Signal::HUP).expect("it runs");
+        kill_process(old, Signal::USR2).expect("it runs");
+        assert_eq!(server.next_address(), server.address, "{arguments:?}");
+        let new = server.newer_master();
+        kill_process(old, Signal::QUIT).expect("it runs");
+        let status = server.child.wait().expect("it is our child");
+        assert!(status.success(), "{status}");
+        let status = if arguments.is_empty() { server.get("/").status } else { server.get("/a.txt").status };
+        assert_eq!(status, 200, "{arguments:?}");
+        kill_process(new, Signal::TERM).expect("it runs");
+    }
+}
+
 #[test]
 fn words_that_are_no_folder() {
     let folder = open_folder();

@@ -56,7 +56,7 @@ pub fn parse_cache(_: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<LogCac
         } else if let Some(value) = text.strip_prefix(b"inactive=") {
             (&mut inactive, time(value))
         } else if let Some(value) = text.strip_prefix(b"min_uses=") {
-            (&mut min_uses, number(value).filter(|uses| *uses > 0))
+            (&mut min_uses, number(value))
         } else if let Some(value) = text.strip_prefix(b"valid=") {
             (&mut valid, time(value))
         } else {
