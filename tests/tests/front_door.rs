@@ -2,9 +2,11 @@
 //!
 //! All of it is about a command line that nginx doesn't have: against nginx these tests have nothing to say.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -25,8 +27,13 @@ struct Foreground {
 impl Foreground {
     /// Starts the program and waits for the address it says, and for the end of what it has to say at the start.
     fn start(arguments: &[&str], folder: &Folder) -> Foreground {
+        let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
+        Foreground::start_in(&arguments, folder.path())
+    }
+
+    fn start_in(arguments: &[&OsStr], folder: &Path) -> Foreground {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM"]).arg(binary()).args(arguments).current_dir(folder.path());
+        command.args(["--pdeathsig", "TERM"]).arg(binary()).args(arguments).current_dir(folder);
         let (reader, writer) = std::io::pipe().expect("a pipe can be made");
         let copy = writer.try_clone().expect("a pipe can be doubled");
         let child = command.stdin(Stdio::null()).stdout(writer).stderr(copy).spawn().expect("the program starts");
@@ -34,8 +41,10 @@ impl Foreground {
         let (sender, heard) = mpsc::channel();
         std::thread::spawn(move || {
             let mut told = String::new();
-            for line in BufReader::new(reader).lines().map_while(Result::ok) {
-                told += &(line + "\n");
+            for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line);
+                told += &line;
+                told.push('\n');
                 if told.contains("Ctrl-C") {
                     let _ = sender.send(std::mem::take(&mut told));
                 }
@@ -201,6 +210,23 @@ fn another_program_takes_over() {
         let status = if arguments.is_empty() { server.get("/").status } else { server.get("/a.txt").status };
         assert_eq!(status, 200, "{arguments:?}");
         kill_process(new, Signal::TERM).expect("it runs");
+    }
+}
+
+/// No byte of a folder's name has a meaning.
+#[test]
+fn odd_names() {
+    let folder = open_folder();
+    let names: [&[u8]; 6] = [b"$var", b"od\"d", b"q'uote", b"semi;colon {}", b"back\\slash", b"byte\xe9"];
+    for name in names {
+        let path = folder.path().join(OsStr::from_bytes(name));
+        fs::create_dir(&path).expect("it is new");
+        fs::write(path.join("a.txt"), "a file").expect("it can be written");
+        for (word, from) in [(path.file_name().expect("a name"), folder.path()), (OsStr::new("."), &path)] {
+            let server = Foreground::start_in(&[word], from);
+            assert_eq!(server.get("/a.txt").status, 200, "{}", path.display());
+            server.stop();
+        }
     }
 }
 

@@ -160,6 +160,7 @@ fn names_that_nothing_has() {
             ("thread_pool a b;", "\"thread_pool\" must have \"threads\" parameter"),
             ("thread_pool a max_queue=3;", "\"thread_pool\" must have \"threads\" parameter"),
             ("location: open_log_file_cache max=1 min_uses=0;", ""),
+            ("location: access_log \"\"; error_log \"\" info;", ""),
             ("http: server { listen 127.0.0.1:1 rcvbuf=0 sndbuf=0; }", ""),
             ("http: server { listen []; }", "no host in \"[]\" of the \"listen\" directive"),
             (
@@ -323,7 +324,7 @@ fn warnings_up_to_the_first_error() {
 fn bytes_of_names() {
     let server = prepared();
     for (text, message) in [
-        ("http { \u{1} }", "unknown directive \"\u{1}\""),
+        ("http { \u{1} x; }", "unknown directive \"\u{1}\""),
         ("http { include DIR/\u{1}.conf; }", "open() \"DIR/\u{1}.conf\" failed"),
         ("http { access_log DIR/\u{1}/x; server { listen 127.0.0.1:1; } }", "open() \"DIR/\u{1}/x\" failed"),
         ("error_log DIR/\u{1}/x;", "open() \"DIR/\u{1}/x\" failed"),

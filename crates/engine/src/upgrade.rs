@@ -179,7 +179,7 @@ fn format(sockets: &[RawFd]) -> String {
 pub fn start(invocation: &Invocation, cycle: &Cycle) -> Option<i32> {
     let (pid, old) = (&cycle.core().pid, old_pid_file(&cycle.core().pid));
     if let Err(error) = std::fs::rename(pid, &old) {
-        let (pid, old, path) = (buf::text::path(&pid), buf::text::path(&old), buf::text::path(&invocation.path));
+        let (pid, old, path) = (buf::text::path(pid), buf::text::path(&old), buf::text::path(&invocation.path));
         crate::log!(
             log::current(),
             Alert,
@@ -235,7 +235,7 @@ pub fn old_pid_file(pid: &Path) -> PathBuf {
 pub fn restore_pid_file(cycle: &Cycle) {
     let (pid, old) = (&cycle.core().pid, old_pid_file(&cycle.core().pid));
     if let Err(error) = std::fs::rename(&old, pid) {
-        let (pid, old) = (buf::text::path(&pid), buf::text::path(&old));
+        let (pid, old) = (buf::text::path(pid), buf::text::path(&old));
         crate::log!(
             log::current(),
             Alert,

@@ -84,7 +84,7 @@ impl Args {
         if let Some(folder) = &self.folder {
             return Err(format!(
                 "the folder \"{}\" can't be served beside option \"{option}\"",
-                buf::text::path(&folder)
+                buf::text::path(folder)
             ));
         }
         match self.address {

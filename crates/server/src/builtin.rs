@@ -153,7 +153,7 @@ fn parse(text: &str) -> Result<(IpAddr, Option<u16>), String> {
 /// Whether a folder can be served: it must be one, and the workers' user must be able to list it. The error is a message
 /// that says what to do.
 pub fn check_folder(folder: &Path, personality: &Personality, user_is_chosen: bool) -> Result<(), String> {
-    let name = buf::text::path(&folder);
+    let name = buf::text::path(folder);
     match std::fs::metadata(folder) {
         Ok(meta) if meta.is_dir() => {}
         Ok(_) => {

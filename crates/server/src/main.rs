@@ -205,7 +205,7 @@ fn dump(cycle: &engine::Cycle) -> i32 {
 fn welcome(address: Address, args: &Args, called: &str) -> String {
     let url = address.url();
     let mut text = match &args.folder {
-        Some(folder) => format!("Serving {} at {url}\n", buf::text::path(&folder)),
+        Some(folder) => format!("Serving {} at {url}\n", buf::text::path(folder)),
         None => format!("Tidegate is running: {url}\n"),
     };
     if let Some(port) = address.instead_of {

@@ -71,7 +71,7 @@ fn has(registry: &Registry, option: &str) -> bool {
 pub fn help(personality: &Personality) -> String {
     let Personality { name, prefix, conf_path, error_log, .. } = personality;
     let (prefix, conf_path, error_log) =
-        (buf::text::path(&prefix), buf::text::path(&conf_path), buf::text::path(&error_log));
+        (buf::text::path(prefix), buf::text::path(conf_path), buf::text::path(error_log));
     let mut text = version(personality);
     text.push_str(&format!(
         "\

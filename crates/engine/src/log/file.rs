@@ -237,7 +237,7 @@ impl LogFiles {
     /// Opens those that aren't open; the first failure, in nginx's words, ends it. `places` knows where they are named.
     pub fn open_all(&self, places: &conf::Places) -> conf::Result<()> {
         for file in self.iter().filter(|file| !file.is_open()) {
-            let path = buf::text::path(&file.path());
+            let path = buf::text::path(file.path());
             file.open().map_err(|error| {
                 let error = conf::Error::new(format!("open() \"{path}\" failed{}", Errno(&error)));
                 error.or_at(places.get(super::FILE, &path))
@@ -250,7 +250,7 @@ impl LogFiles {
     pub fn reopen_all(&self, owner: Option<u32>) {
         for file in self.iter() {
             if let Err(error) = file.reopen(owner) {
-                crate::log!(current(), Emerg, "open() \"{}\" failed{}", buf::text::path(&file.path()), Errno(&error));
+                crate::log!(current(), Emerg, "open() \"{}\" failed{}", buf::text::path(file.path()), Errno(&error));
             }
         }
     }

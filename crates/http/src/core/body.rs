@@ -469,7 +469,7 @@ impl Request {
             Err(error) => return Err(self.temp_failed(&error)),
         };
         let level = if core.client_body_in_file_only == BodyInFile::Off { Level::Warn } else { Level::Notice };
-        let path = buf::text::path(&file.path());
+        let path = buf::text::path(file.path());
         self.log_at(level, format_args!("a client request body is buffered to a temporary file {path}"));
         for piece in std::mem::take(&mut body.pieces) {
             if let Piece::Bytes(data) = piece {

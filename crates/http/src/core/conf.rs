@@ -528,7 +528,11 @@ fn set_root(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive, a
         text = under_prefix(loader, &text);
     }
     loader.store.entry::<engine::sandbox::Needs>().read(OsStr::from_bytes(&text));
-    let path = variables::template_of(loader, d, &text)?;
+    // A dollar of the prefix is no variable's.
+    let path = match d.arg(0).text.contains(&b'$') {
+        true => variables::template_of(loader, d, &text)?,
+        false => Rc::new(Template::constant(&text)),
+    };
     let alias = alias.then(|| match blocks::current_location(loader) {
         (_, blocks::CurrentKind::Regex) => Alias::All,
         (name, _) => Alias::Prefix(name.len()),
