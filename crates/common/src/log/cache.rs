@@ -175,7 +175,7 @@ mod tests {
         for text in ["off", "off max=1", "max=1 off"] {
             assert!(parse(text).is_ok_and(|cache| cache.is_none()), "{text}");
         }
-        for text in ["max=", "max=-1", "inactive=x", "min_uses=0", "max=1 foo"] {
+        for text in ["max=", "max=-1", "inactive=x", "min_uses=x", "max=1 foo"] {
             let wrong = text.rsplit(' ').next().unwrap_or_default();
             let error = parse(text).err().map(|error| error.message);
             assert_eq!(error, Some(format!("invalid \"open_log_file_cache\" parameter \"{wrong}\"")));
