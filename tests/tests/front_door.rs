@@ -2,9 +2,11 @@
 //!
 //! All of it is about a command line that nginx doesn't have: against nginx these tests have nothing to say.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -18,13 +20,20 @@ struct Foreground {
     child: Child,
     address: SocketAddr,
     said: String,
+    /// What it says after that, each time up to how to stop it.
+    later: mpsc::Receiver<String>,
 }
 
 impl Foreground {
     /// Starts the program and waits for the address it says, and for the end of what it has to say at the start.
     fn start(arguments: &[&str], folder: &Folder) -> Foreground {
+        let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
+        Foreground::start_in(&arguments, folder.path())
+    }
+
+    fn start_in(arguments: &[&OsStr], folder: &Path) -> Foreground {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM"]).arg(binary()).args(arguments).current_dir(folder.path());
+        command.args(["--pdeathsig", "TERM"]).arg(binary()).args(arguments).current_dir(folder);
         let (reader, writer) = std::io::pipe().expect("a pipe can be made");
         let copy = writer.try_clone().expect("a pipe can be doubled");
         let child = command.stdin(Stdio::null()).stdout(writer).stderr(copy).spawn().expect("the program starts");
@@ -32,16 +41,37 @@ impl Foreground {
         let (sender, heard) = mpsc::channel();
         std::thread::spawn(move || {
             let mut told = String::new();
-            for line in BufReader::new(reader).lines().map_while(Result::ok) {
-                told += &(line + "\n");
+            for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line);
+                told += &line;
+                told.push('\n');
                 if told.contains("Ctrl-C") {
-                    let _ = sender.send(told.clone());
+                    let _ = sender.send(std::mem::take(&mut told));
                 }
             }
         });
         let said = heard.recv_timeout(Duration::from_secs(10)).expect("the program says how to stop it");
         let address = address_in(&said).expect("the program says http://ADDRESS:PORT/");
-        Foreground { child, address, said }
+        Foreground { child, address, said, later: heard }
+    }
+
+    /// The address that a program says which takes this one's place.
+    fn next_address(&self) -> SocketAddr {
+        let said = self.later.recv_timeout(Duration::from_secs(20)).expect("the new program says how to stop it");
+        address_in(&said).expect("it says http://ADDRESS:PORT/")
+    }
+
+    /// The process of the program that takes this one's place: of its children the one that has children.
+    fn newer_master(&self) -> Pid {
+        let children = |pid: u32| fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let has_workers = |pid: &u32| !children(*pid).is_empty();
+        let mut own = children(self.child.id());
+        while !own.split_whitespace().filter_map(|pid| pid.parse().ok()).any(|pid| has_workers(&pid)) {
+            std::thread::yield_now();
+            own = children(self.child.id());
+        }
+        let found = own.split_whitespace().filter_map(|pid| pid.parse().ok()).find(has_workers).expect("it was there");
+        i32::try_from(found).ok().and_then(Pid::from_raw).expect("a process id")
     }
 
     fn get(&self, target: &str) -> e2e::Response {
@@ -161,6 +191,45 @@ fn where_it_listens() {
 }
 
 /// Not in nginx: without one it serves a welcome page
+/// The new program listens where the old one does, also on a port that was found free; and a reload changes nothing.
+#[test]
+fn another_program_takes_over() {
+    let folder = open_folder();
+    fs::create_dir(folder.path().join("site")).expect("it is new");
+    fs::write(folder.path().join("site/a.txt"), "a file").expect("it can be written");
+    for arguments in [&["site"][..], &[]] {
+        let mut server = Foreground::start(arguments, &folder);
+        let old = i32::try_from(server.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(old, Signal::HUP).expect("it runs");
+        kill_process(old, Signal::USR2).expect("it runs");
+        assert_eq!(server.next_address(), server.address, "{arguments:?}");
+        let new = server.newer_master();
+        kill_process(old, Signal::QUIT).expect("it runs");
+        let status = server.child.wait().expect("it is our child");
+        assert!(status.success(), "{status}");
+        let status = if arguments.is_empty() { server.get("/").status } else { server.get("/a.txt").status };
+        assert_eq!(status, 200, "{arguments:?}");
+        kill_process(new, Signal::TERM).expect("it runs");
+    }
+}
+
+/// No byte of a folder's name has a meaning.
+#[test]
+fn odd_names() {
+    let folder = open_folder();
+    let names: [&[u8]; 6] = [b"$var", b"od\"d", b"q'uote", b"semi;colon {}", b"back\\slash", b"byte\xe9"];
+    for name in names {
+        let path = folder.path().join(OsStr::from_bytes(name));
+        fs::create_dir(&path).expect("it is new");
+        fs::write(path.join("a.txt"), "a file").expect("it can be written");
+        for (word, from) in [(path.file_name().expect("a name"), folder.path()), (OsStr::new("."), &path)] {
+            let server = Foreground::start_in(&[word], from);
+            assert_eq!(server.get("/a.txt").status, 200, "{}", path.display());
+            server.stop();
+        }
+    }
+}
+
 #[test]
 fn words_that_are_no_folder() {
     let folder = open_folder();

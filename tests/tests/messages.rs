@@ -150,6 +150,19 @@ fn names_that_nothing_has() {
             ("http: upstream u { server none.invalid x; }", "invalid parameter \"x\""),
             ("http: connection_pool_size 100;", "the pool size must be no less than 112"),
             ("http: request_pool_size 113;", "the pool size must be a multiple of 16"),
+            ("http: http2_pool_size 1;", "the pool size must be no less than 112"),
+            ("location: proxy_pass http://none.invalid:81/b;", "host not found in upstream \"none.invalid\" in "),
+            ("http: upstream u { server none.invalid:81; }", "host not found in upstream \"none.invalid:81\" in "),
+            ("http: upstream u { server http://127.0.0.1; }", "invalid host in upstream \"http://127.0.0.1\""),
+            ("http: resolver [::1]x;", "invalid host in resolver \"[::1]x\""),
+            ("http: resolver [x];", "invalid IPv6 address in resolver \"[x]\""),
+            ("location: access_log syslog:server=a/b;", "invalid host in syslog server \"a/b\""),
+            ("thread_pool a b;", "\"thread_pool\" must have \"threads\" parameter"),
+            ("thread_pool a max_queue=3;", "\"thread_pool\" must have \"threads\" parameter"),
+            ("location: open_log_file_cache max=1 min_uses=0;", ""),
+            ("location: access_log \"\"; error_log \"\" info;", ""),
+            ("http: server { listen 127.0.0.1:1 rcvbuf=0 sndbuf=0; }", ""),
+            ("http: server { listen []; }", "no host in \"[]\" of the \"listen\" directive"),
             (
                 "http: server { listen 127.0.0.1:1; large_client_header_buffers 4 100; }",
                 "the \"large_client_header_buffers\" size must be equal to or greater than \"connection_pool_size\"",
@@ -228,6 +241,111 @@ fn the_first_of_several_errors() {
             ("http: server { location ~ ^/([a-z]{2})/ { } }", "pcre2_compile() failed: missing closing parenthesis in"),
         ],
     );
+}
+
+/// A name in a regex is one for `set`: the server's own variables can't be stored to.
+#[test]
+fn names_in_regexes() {
+    check(
+        &prepared(),
+        &[
+            ("server: location ~ ^/(?<host>.*)$ { }", "the duplicate \"host\" variable"),
+            ("server: server_name ~(?<uri>a);", "the duplicate \"uri\" variable"),
+            ("server: rewrite (?<request_id>a) /b;", "the duplicate \"request_id\" variable"),
+            ("http: map $uri $x { ~(?<status>a) 1; }", "the duplicate \"status\" variable"),
+            ("server: rewrite (?<args>a) /b; location ~ (?<limit_rate>1) { } location ~ (?<own>1) { }", ""),
+        ],
+    );
+}
+
+/// Of several faults of TLS the same one is told as by nginx, whatever their order in the file.
+#[test]
+fn the_first_fault_of_tls() {
+    const CIPHERS: &str = "SSL_CTX_set_cipher_list(\"foo\") failed";
+    check(
+        &prepared(),
+        &[
+            ("ssl: ssl_trusted_certificate none; ssl_ciphers foo;", CIPHERS),
+            ("ssl: ssl_verify_client on; ssl_ocsp on; ssl_ocsp_responder https://x; ssl_ciphers foo;", CIPHERS),
+            ("ssl: ssl_dhparam none; ssl_ciphers foo;", CIPHERS),
+            ("ssl: ssl_conf_command foo x; ssl_ciphers foo;", CIPHERS),
+            ("ssl: ssl_ecdh_curve bar; ssl_dhparam none;", "BIO_new_file(\"DIR/none\") failed"),
+            ("ssl: ssl_session_ticket_key none; ssl_ecdh_curve bar;", "SSL_CTX_set1_curves_list(\"bar\") failed"),
+            (
+                "ssl: ssl_conf_command Ciphersuites foo;",
+                "SSL_CONF_cmd(\"Ciphersuites\", \"foo\") failed (SSL: error:0A",
+            ),
+            ("ssl: ssl_conf_command Curves foo;", "SSL_CONF_cmd(\"Curves\", \"foo\") failed (SSL: error:0A080106:SSL"),
+            (
+                "ssl: ssl_conf_command CipherString foo;",
+                "SSL_CONF_cmd(\"CipherString\", \"foo\") failed (SSL: error:0A",
+            ),
+            (
+                "ssl: ssl_conf_command Certificate none;",
+                "SSL_CONF_cmd(\"Certificate\", \"DIR/none\") failed (SSL: error:8",
+            ),
+            (
+                "ssl: ssl_conf_command PrivateKey none;",
+                "SSL_CONF_cmd(\"PrivateKey\", \"DIR/none\") failed (SSL: error:8",
+            ),
+            ("ssl: ssl_conf_command Certificate one.crt;", ""),
+            ("ssl: ssl_conf_command PrivateKey one.key;", ""),
+            ("server: ssl_conf_command foo x;", ""),
+        ],
+    );
+}
+
+/// nginx stops at the first error: what it would have warned of behind that isn't told before it.
+#[test]
+fn warnings_up_to_the_first_error() {
+    let server = prepared();
+    let low = |name: &str| format!("\"{name}\" is not supported, ignored");
+    let http2 = "the \"listen ... http2\" directive is deprecated".to_owned();
+    for (text, warnings) in [
+        ("http: send_lowat 1; no_such on;", vec![low("send_lowat")]),
+        ("http: no_such on; send_lowat 1;", vec![]),
+        ("http: proxy_send_lowat 1;", vec![low("proxy_send_lowat")]),
+        ("http: server { listen 127.0.0.1:1 http2 no_such; }", vec![http2.clone()]),
+        ("http: server { listen 127.0.0.1:1 no_such http2; }", vec![]),
+        ("http: sendfile x; server { listen 127.0.0.1:1 ssl http2; }", vec![]),
+        ("http: directio x;", vec![]),
+        ("debug_points x;", vec![]),
+        ("events { debug_connection 10.1.2.3/8; }", vec!["low address bits of 10.1.2.3/8 are meaningless".into()]),
+    ] {
+        let (_, said) = said(&server, &framed(text));
+        let found: Vec<&str> = said.lines().filter_map(|line| Some(line.split_once("[warn] ")?.1)).collect();
+        let as_told = found.iter().zip(&warnings).all(|(found, warning)| found.starts_with(warning));
+        assert!(as_told && found.len() == warnings.len(), "{text}\n{said}");
+    }
+}
+
+/// Names that aren't UTF-8 are told as they are.
+#[test]
+fn bytes_of_names() {
+    let server = prepared();
+    for (text, message) in [
+        ("http { \u{1} x; }", "unknown directive \"\u{1}\""),
+        ("http { include DIR/\u{1}.conf; }", "open() \"DIR/\u{1}.conf\" failed"),
+        ("http { access_log DIR/\u{1}/x; server { listen 127.0.0.1:1; } }", "open() \"DIR/\u{1}/x\" failed"),
+        ("error_log DIR/\u{1}/x;", "open() \"DIR/\u{1}/x\" failed"),
+        (
+            "http { client_body_temp_path DIR/\u{1}/x; server { listen 127.0.0.1:1; } }",
+            "mkdir() \"DIR/\u{1}/x\" failed",
+        ),
+        ("pid DIR/\u{1}/x;", "open() \"DIR/\u{1}/x\" failed"),
+        ("user \u{1};", "getpwnam(\"\u{1}\") failed"),
+        ("http { gzip \u{1}; }", "invalid value \"\u{1}\" in \"gzip\" directive"),
+    ] {
+        let folder = server.folder().path().display().to_string();
+        let bytes = |text: &str| -> Vec<u8> {
+            text.replace("DIR", &folder).bytes().map(|byte| if byte == 1 { 0xe9 } else { byte }).collect()
+        };
+        let pid = if text.starts_with("pid") { "" } else { "pid nginx.pid; " };
+        server.folder().write("nginx.conf", bytes(&format!("{pid}events {{ }}\n{text}\n")));
+        let said = server.command(&["-t"]).stderr;
+        let message = bytes(message);
+        assert!(said.windows(message.len()).any(|part| part == message), "{text}\n{}", String::from_utf8_lossy(&said));
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! that range in the bytes themselves is taken for bytes too, so nothing is ever mistaken.
 
 use std::borrow::Cow;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// The character that stands for byte 0.
 const FIRST: u32 = 0x10_FE00;
@@ -28,6 +30,11 @@ pub fn encode(bytes: &[u8]) -> Cow<'_, str> {
         chunk.invalid().iter().for_each(|byte| text.push(stand_in(*byte)));
     }
     Cow::Owned(text)
+}
+
+/// A path as text, for messages.
+pub fn path(path: &Path) -> Cow<'_, str> {
+    encode(path.as_os_str().as_bytes())
 }
 
 /// The bytes that the text stands for.

@@ -205,11 +205,12 @@ impl<'r> Loader<'r> {
         }
     }
 
-    /// Puts errors and warnings in the order in which nginx would meet them, each once; the parser's errors belong in
-    /// [`errors`](Loader::errors) before.
+    /// Puts errors and warnings in the order in which nginx would meet them, each once, without the warnings that it
+    /// wouldn't come to; the parser's errors belong in [`errors`](Loader::errors) before.
     pub fn sort(&mut self) {
         self.sources.sort(&mut self.errors);
         self.sources.sort(&mut self.warnings);
+        self.sources.cut_warnings(&mut self.warnings, &self.errors);
     }
 
     fn directive(&mut self, directive: &Directive) -> Result<()> {

@@ -119,9 +119,9 @@ impl Parser<'_> {
         }
         let text = self.files.read(path).map_err(|error| open_error(path, &error))?;
         if u32::try_from(text.len()).is_err() {
-            return Err(format!("\"{}\" is too large for a configuration", path.display()));
+            return Err(format!("\"{}\" is too large for a configuration", buf::text::path(path)));
         }
-        let id = self.add_source(path.to_string_lossy().into_owned(), text.into(), included);
+        let id = self.add_source(buf::text::path(path).into_owned(), text.into(), included);
         self.ids.insert(path.to_owned(), id);
         Ok(id)
     }
@@ -255,7 +255,7 @@ impl Parser<'_> {
         let paths = match found {
             Ok(paths) => paths,
             Err(error) => {
-                let message = format!("glob() \"{}\" failed ({})", path.display(), os_error(&error));
+                let message = format!("glob() \"{}\" failed ({})", buf::text::path(&path), os_error(&error));
                 self.errors.push(Error::place(place, message));
                 return;
             }
@@ -275,12 +275,13 @@ impl Parser<'_> {
         self.included += 1;
         if self.open.len() > MAX_INCLUDES || self.included > MAX_FILES {
             let limit = if self.included > MAX_FILES { MAX_FILES } else { MAX_INCLUDES };
-            let message = format!("\"{}\" is not included: the limit of {limit} includes is reached", path.display());
+            let message =
+                format!("\"{}\" is not included: the limit of {limit} includes is reached", buf::text::path(path));
             return Err(Error::place(place, message));
         }
         let id = self.file(path, Some(place)).map_err(|message| Error::place(place, message))?;
         if self.open.contains(&id) {
-            return Err(Error::place(place, format!("\"{}\" includes itself", path.display())));
+            return Err(Error::place(place, format!("\"{}\" includes itself", buf::text::path(path))));
         }
         Ok(id)
     }
@@ -304,7 +305,7 @@ pub(crate) fn path_of(text: &[u8]) -> &Path {
 fn open_error(path: &Path, error: &io::Error) -> String {
     const EISDIR: i32 = 21;
     let call = if error.raw_os_error() == Some(EISDIR) { "pread" } else { "open" };
-    format!("{call}() \"{}\" failed ({})", path.display(), os_error(error))
+    format!("{call}() \"{}\" failed ({})", buf::text::path(path), os_error(error))
 }
 
 /// An error of the system in nginx's form: `2: No such file or directory`.

@@ -35,9 +35,9 @@ pub struct Word {
 }
 
 impl Word {
-    /// The text for messages.
+    /// The text for messages: bytes that aren't UTF-8 come out as they are where it is written ([`buf::text::encode`]).
     pub fn lossy(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.text)
+        buf::text::encode(&self.text)
     }
 }
 
@@ -149,7 +149,8 @@ impl Sources {
     pub fn dump(&self) -> Vec<u8> {
         let mut out = Vec::new();
         for source in self.files.iter().filter(|source| source.path != COMMAND_LINE) {
-            out.extend_from_slice(format!("# configuration file {}:\n", source.path).as_bytes());
+            let heading = format!("# configuration file {}:\n", source.path);
+            out.extend_from_slice(&buf::text::decode(&heading));
             out.extend_from_slice(&source.text);
             out.push(b'\n');
         }
@@ -166,6 +167,13 @@ impl Sources {
         if let Some(last) = errors.iter().position(|error| error.derails) {
             errors.truncate(last + 1);
         }
+    }
+
+    /// Leaves out those warnings that nginx wouldn't come to, because the errors' first one ends its reading before.
+    pub fn cut_warnings(&self, warnings: &mut Vec<Error>, errors: &[Error]) {
+        let way = |error: &Error| error.span.map(|span| self.way_to(met(error, span)));
+        let Some(end) = errors.first().and_then(way) else { return };
+        warnings.retain(|warning| way(warning).is_some_and(|way| way <= end));
     }
 
     /// The first error behind a regex that was cut at its brace comes from that.
@@ -222,6 +230,12 @@ mod tests {
         sources.sort(&mut errors);
         let order: Vec<_> = errors.iter().map(|error| error.span.map(|span| (span.file.0, span.start))).collect();
         assert_eq!(order, [Some((0, 30)), Some((1, 5)), Some((2, 7)), Some((2, 7)), Some((1, 20)), None]);
+        let mut warnings: Vec<Error> = [span(1, 5), span(2, 6), span(1, 11)].map(|span| Error::place(span, "w")).into();
+        sources.cut_warnings(&mut warnings, &[]);
+        assert_eq!(warnings.len(), 3);
+        sources.cut_warnings(&mut warnings, &errors[2..]);
+        let left: Vec<_> = warnings.iter().filter_map(|warning| warning.span).collect();
+        assert_eq!(left, [span(1, 5), span(2, 6)]);
         assert_eq!(sources.place(span(1, 5)), " in main:1");
         assert_eq!(sources.dump(), b"# configuration file main:\nx\n# configuration file part:\nx\n");
     }

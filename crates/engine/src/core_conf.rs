@@ -1,5 +1,7 @@
 //! The directives outside of all blocks: processes, users, limits, files.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -193,12 +195,13 @@ fn parse_worker_processes(loader: &mut Loader<'_>, directive: &Directive) -> Res
 }
 
 fn parse_debug_points(loader: &mut Loader<'_>, directive: &Directive) -> Result<Option<DebugPoint>> {
+    let point = match directive.arg(0) {
+        word if word == "stop" => DebugPoint::Stop,
+        word if word == "abort" => DebugPoint::Abort,
+        word => return Err(Error::at(word, format!("invalid value \"{}\"", word.lossy()))),
+    };
     loader.no_effect(directive, "an internal error costs its connection, and no process");
-    match directive.arg(0) {
-        word if word == "stop" => Ok(Some(DebugPoint::Stop)),
-        word if word == "abort" => Ok(Some(DebugPoint::Abort)),
-        word => Err(Error::at(word, format!("invalid value \"{}\"", word.lossy()))),
-    }
+    Ok(Some(point))
 }
 
 fn parse_user(loader: &mut Loader<'_>, directive: &Directive) -> Result<Option<Owner>> {
@@ -271,7 +274,7 @@ fn parse_core_limit(loader: &mut Loader<'_>, directive: &Directive) -> Result<Op
 }
 
 fn parse_working_directory(_: &mut Loader<'_>, directive: &Directive) -> Result<Option<PathBuf>> {
-    Ok(Some(PathBuf::from(directive.arg(0).lossy().into_owned())))
+    Ok(Some(PathBuf::from(OsStr::from_bytes(&directive.arg(0).text))))
 }
 
 fn parse_env(_: &mut Loader<'_>, directive: &Directive) -> Result<Env> {
@@ -288,7 +291,7 @@ fn load_module(_: &mut CoreRaw, loader: &mut Loader<'_>, directive: &Directive) 
     if loader.registry().tables().iter().any(|table| table.module == name) {
         return Ok(());
     }
-    let path = path.display();
+    let path = buf::text::path(&path);
     let message =
         format!("dlopen() \"{path}\" failed ({path}: cannot open shared object file: No such file or directory)");
     Err(Error::on(directive, message).hint(format!("modules are built in; {name} isn't one of them")))
@@ -313,8 +316,7 @@ fn parse_thread_pool(raw: &mut ThreadPoolRaw, _: &mut Loader<'_>, directive: &Di
         return Err(Error::on(directive, format!("duplicate thread pool \"{}\"", pool.name)));
     }
     if pool.threads == 0 {
-        let message = format!("\"threads\" parameter is required in thread_pool \"{}\"", pool.name);
-        return Err(Error::on(directive, message));
+        return Err(Error::on(directive, "\"thread_pool\" must have \"threads\" parameter"));
     }
     raw.pools = Some(pools.iter().cloned().chain([pool]).collect());
     Ok(())

@@ -273,7 +273,7 @@ impl Cycle {
     pub fn load(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Reporter) -> Option<Rc<Cycle>> {
         let read = read(program, purpose, old, reporter)?;
         if let Purpose::Test { quiet: false } = purpose {
-            let path = program.conf_path().display();
+            let path = buf::text::path(program.conf_path());
             tell(&format!("{}: the configuration file {path} syntax is ok\n", personality().name));
         }
         let cycle = open(read, program, purpose, old, reporter)?;

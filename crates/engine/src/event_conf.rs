@@ -97,6 +97,15 @@ impl Network {
         let bits = bits.map_or(Some(width), |bits| bits.parse().ok().filter(|&bits| bits <= width))?;
         Some(Network::Ip(ip, bits))
     }
+
+    /// Whether no bit of its address is set that doesn't count.
+    fn is_whole(&self) -> bool {
+        match *self {
+            Network::Unix => true,
+            Network::Ip(IpAddr::V4(ip), bits) => ip.to_bits().checked_shl(bits).unwrap_or(0) == 0,
+            Network::Ip(IpAddr::V6(ip), bits) => ip.to_bits().checked_shl(bits).unwrap_or(0) == 0,
+        }
+    }
 }
 
 /// The methods of `use`, by name.
@@ -141,11 +150,17 @@ fn parse_use(_: &mut Loader<'_>, directive: &Directive) -> Result<Option<rt::Dri
     })
 }
 
-fn parse_debug_connection(raw: &mut EventRaw, _: &mut Loader<'_>, directive: &Directive) -> Result<()> {
+fn parse_debug_connection(raw: &mut EventRaw, loader: &mut Loader<'_>, directive: &Directive) -> Result<()> {
     use std::net::ToSocketAddrs;
     let text = directive.arg(0).lossy();
     let found: Vec<Network> = match Network::parse(&text) {
-        Some(network) => vec![network],
+        Some(network) => {
+            if !network.is_whole() {
+                let message = format!("low address bits of {text} are meaningless");
+                loader.warn(directive, Error::at(directive.arg(0), message));
+            }
+            vec![network]
+        }
         None if text.contains('/') => Vec::new(),
         None => {
             let found = (&*text, 0).to_socket_addrs().into_iter().flatten();

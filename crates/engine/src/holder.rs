@@ -19,8 +19,8 @@ pub fn hint(addr: &SockAddr, error: &io::Error) -> Option<String> {
             None => "another process listens there: \"ss -lntp\", run as root, tells which".to_owned(),
         }),
         Some(NO_ACCESS) if !addr.is_unix() && addr.port() < FIRST_FREE_PORT => {
-            let program =
-                std::env::current_exe().map_or_else(|_| "PROGRAM".to_owned(), |path| path.display().to_string());
+            let program = std::env::current_exe()
+                .map_or_else(|_| "PROGRAM".to_owned(), |path| buf::text::path(&path).to_string());
             Some(format!(
                 "ports below {FIRST_FREE_PORT} are root's: use a higher port, let systemd pass the socket, or run \
                  \"setcap cap_net_bind_service=+ep {program}\" as root"

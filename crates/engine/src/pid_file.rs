@@ -25,16 +25,16 @@ pub fn read(path: &Path) -> Result<i32, String> {
     let text = fs::read_to_string(path).map_err(|error| open_failed(path, &error))?;
     let text = text.trim_end_matches(['\r', '\n']);
     let id = text.parse::<i32>().ok().filter(|&id| id > 0);
-    id.ok_or_else(|| format!("invalid PID number \"{text}\" in \"{}\"", path.display()))
+    id.ok_or_else(|| format!("invalid PID number \"{text}\" in \"{}\"", buf::text::path(path)))
 }
 
 /// Removes it; the error is nginx's message.
 pub fn remove(path: &Path) -> Result<(), String> {
-    fs::remove_file(path).map_err(|error| format!("unlink() \"{}\" failed{}", path.display(), Errno(&error)))
+    fs::remove_file(path).map_err(|error| format!("unlink() \"{}\" failed{}", buf::text::path(path), Errno(&error)))
 }
 
 fn open_failed(path: &Path, error: &std::io::Error) -> String {
-    format!("open() \"{}\" failed{}", path.display(), Errno(error))
+    format!("open() \"{}\" failed{}", buf::text::path(path), Errno(error))
 }
 
 /// A daemon has no umask. Who may write the file chooses whom root's next signal goes to.

@@ -85,9 +85,9 @@ impl Reporter {
     }
 }
 
-/// Writes to the standard error stream; one that is closed is no error.
+/// Writes to the standard error stream, bytes in the text ([`buf::text::encode`]) as they are; one that is closed is no error.
 pub fn tell(text: &str) {
-    let _ = io::stderr().write_all(text.as_bytes());
+    let _ = io::stderr().write_all(&buf::text::decode(text));
 }
 
 fn style(color: bool) -> Style<'static> {

@@ -25,7 +25,7 @@ use crate::worker::{self, Birth, Role};
 pub fn test(program: &Program, quiet: bool) -> Option<Rc<Cycle>> {
     let reporter = Reporter::start(program.first_log());
     let cycle = Cycle::load(program, Purpose::Test { quiet }, None, &reporter);
-    let (name, path) = (personality().name, program.conf_path().display());
+    let (name, path) = (personality().name, buf::text::path(program.conf_path()));
     match &cycle {
         Some(_) if quiet => {}
         Some(_) => tell(&format!("{name}: configuration file {path} test is successful\n")),

@@ -14,6 +14,7 @@
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -134,6 +135,14 @@ impl Inherited {
     }
 }
 
+/// Where the program that this one takes the place of listens, but for unix sockets; nowhere if there is none.
+pub fn addresses() -> Vec<SocketAddr> {
+    let value = std::env::var_os(VARIABLE).unwrap_or_default();
+    let (numbers, _) = parse(&value.to_string_lossy());
+    let found = numbers.into_iter().filter_map(|number| socket::local_addr(number).ok());
+    found.filter_map(|address| Some(SocketAddr::new(address.ip()?, address.port()))).collect()
+}
+
 /// Makes a socket that another program left open this one's.
 fn adopt(number: RawFd) -> Result<OwnedFd, String> {
     let failed = |error: io::Error| format!("getsockname() of the inherited socket #{number} failed{}", Errno(&error));
@@ -170,7 +179,7 @@ fn format(sockets: &[RawFd]) -> String {
 pub fn start(invocation: &Invocation, cycle: &Cycle) -> Option<i32> {
     let (pid, old) = (&cycle.core().pid, old_pid_file(&cycle.core().pid));
     if let Err(error) = std::fs::rename(pid, &old) {
-        let (pid, old, path) = (pid.display(), old.display(), invocation.path.display());
+        let (pid, old, path) = (buf::text::path(pid), buf::text::path(&old), buf::text::path(&invocation.path));
         crate::log!(
             log::current(),
             Alert,
@@ -205,7 +214,7 @@ fn become_new_binary(invocation: &Invocation, sockets: &[RawFd]) -> ! {
     os::signal::unblock_all();
     let path = invocation.path.as_os_str();
     let error = os::process::exec(path, &invocation.words, &invocation.environment(sockets));
-    let path = invocation.path.display();
+    let path = buf::text::path(&invocation.path);
     crate::log!(
         log::current(),
         Alert,
@@ -226,7 +235,7 @@ pub fn old_pid_file(pid: &Path) -> PathBuf {
 pub fn restore_pid_file(cycle: &Cycle) {
     let (pid, old) = (&cycle.core().pid, old_pid_file(&cycle.core().pid));
     if let Err(error) = std::fs::rename(&old, pid) {
-        let (pid, old) = (pid.display(), old.display());
+        let (pid, old) = (buf::text::path(pid), buf::text::path(&old));
         crate::log!(
             log::current(),
             Alert,

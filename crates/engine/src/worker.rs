@@ -454,7 +454,7 @@ fn become_worker(birth: &Birth) -> Result<(), String> {
     warn("prctl(PR_SET_DUMPABLE)", os::process::set_dumpable());
     if let Some(folder) = &core.working_directory {
         std::env::set_current_dir(folder)
-            .map_err(|error| format!("chdir(\"{}\") failed{}", folder.display(), Errno(&error)))?;
+            .map_err(|error| format!("chdir(\"{}\") failed{}", buf::text::path(folder), Errno(&error)))?;
     }
     sandbox::enter(&birth.cycle)
 }

@@ -60,7 +60,7 @@ impl Args {
                 Arg::Short('p') => found.prefix = Some(value(&mut parser, "p", "directory name")?.into()),
                 Arg::Short('e') => found.error_log = Some(value(&mut parser, "e", "file name")?.into()),
                 Arg::Short('c') => found.conf = Some(value(&mut parser, "c", "file name")?.into()),
-                Arg::Short('g') => found.global = Some(text(value(&mut parser, "g", "parameter")?)),
+                Arg::Short('g') => found.global = Some(text(global(&mut parser)?)),
                 Arg::Short('a') if folders => found.address = Some(text(value(&mut parser, "a", "address")?)),
                 Arg::Long("help") => found.help = true,
                 Arg::Long("version") => found.version = true,
@@ -82,7 +82,10 @@ impl Args {
         let others = [("-c", self.conf.is_some()), ("-p", self.prefix.is_some()), ("-s", self.signal.is_some())];
         let Some((option, _)) = others.into_iter().find(|(_, given)| *given) else { return Ok(()) };
         if let Some(folder) = &self.folder {
-            return Err(format!("the folder \"{}\" can't be served beside option \"{option}\"", folder.display()));
+            return Err(format!(
+                "the folder \"{}\" can't be served beside option \"{option}\"",
+                buf::text::path(folder)
+            ));
         }
         match self.address {
             Some(_) => Err(format!(
@@ -105,6 +108,11 @@ fn signal(parser: &mut Parser) -> Result<String, String> {
 fn value(parser: &mut Parser, option: &str, what: &str) -> Result<OsString, String> {
     let found = parser.value().ok().filter(|value| !value.is_empty());
     found.ok_or_else(|| format!("option \"-{option}\" requires {what}"))
+}
+
+/// Directives: none at all are fine.
+fn global(parser: &mut Parser) -> Result<OsString, String> {
+    parser.value().map_err(|_| "option \"-g\" requires parameter".to_owned())
 }
 
 fn text(value: OsString) -> String {
@@ -147,6 +155,12 @@ mod tests {
             args.folder = Some("folder".into());
             args.address = Some("[::1]:80".into());
         });
+    }
+
+    #[test]
+    fn no_directives() {
+        let args = Args::parse(["-g".into(), "".into()], true).expect("as nginx takes it");
+        assert_eq!(args.global.as_deref(), Some(""));
     }
 
     #[test]

@@ -16,8 +16,9 @@ pub struct BuiltIn {
     pub text: String,
     /// Where it listens.
     pub address: Address,
-    /// The socket: open from the beginning, so that nobody else takes the port that was found free.
-    pub listener: TcpListener,
+    /// The socket: open from the beginning, so that nobody else takes the port that was found free. None if the program
+    /// that this one takes the place of has left it.
+    pub listener: Option<TcpListener>,
 }
 
 /// Where the server listens.
@@ -29,8 +30,8 @@ pub struct Address {
     pub instead_of: Option<u16>,
 }
 
-/// An address, and the socket that is bound to it.
-type Place = (Address, TcpListener);
+/// An address, and the socket that is bound to it, unless that comes from another program.
+type Place = (Address, Option<TcpListener>);
 
 /// A welcome page.
 pub fn welcome(place: Place, personality: &Personality) -> BuiltIn {
@@ -57,7 +58,7 @@ pub fn folder(place: Place, personality: &Personality) -> BuiltIn {
 
 fn site((address, listener): Place, personality: &Personality, inside: &str) -> BuiltIn {
     let pid = pid_file(personality);
-    let (pid, socket) = (pid.display(), address.socket);
+    let (pid, socket) = (buf::text::path(&pid), address.socket);
     let text = format!(
         "\
 daemon off;
@@ -95,20 +96,24 @@ impl Address {
 }
 
 /// Where to listen: `-a`'s `ADDRESS:PORT`, `ADDRESS` or `PORT`. A port that is named is taken or it is an error, else it
-/// is 8080 or the next one that is free; without an address it is 127.0.0.1.
+/// is 8080 or the next one that is free; without an address it is 127.0.0.1. Who takes another program's place listens
+/// where that does.
 pub fn address(wish: Option<&str>) -> Result<Place, String> {
+    if let Some(socket) = engine::upgrade::addresses().first() {
+        return Ok((Address { socket: *socket, instead_of: None }, None));
+    }
     let (ip, port) = wish.map_or(Ok((LOOPBACK, None)), parse)?;
     if let Some(port) = port {
         let socket = SocketAddr::new(ip, port);
         let listener = TcpListener::bind(socket).map_err(|error| failed(socket, &error))?;
-        return Ok((Address { socket, instead_of: None }, listener));
+        return Ok((Address { socket, instead_of: None }, Some(listener)));
     }
     for port in FIRST_PORT..FIRST_PORT + PORTS {
         let socket = SocketAddr::new(ip, port);
         match TcpListener::bind(socket) {
             Ok(listener) => {
                 let instead_of = (port != FIRST_PORT).then_some(FIRST_PORT);
-                return Ok((Address { socket, instead_of }, listener));
+                return Ok((Address { socket, instead_of }, Some(listener)));
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             Err(error) => return Err(failed(socket, &error)),
@@ -148,7 +153,7 @@ fn parse(text: &str) -> Result<(IpAddr, Option<u16>), String> {
 /// Whether a folder can be served: it must be one, and the workers' user must be able to list it. The error is a message
 /// that says what to do.
 pub fn check_folder(folder: &Path, personality: &Personality, user_is_chosen: bool) -> Result<(), String> {
-    let name = folder.display();
+    let name = buf::text::path(folder);
     match std::fs::metadata(folder) {
         Ok(meta) if meta.is_dir() => {}
         Ok(_) => {

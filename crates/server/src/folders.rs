@@ -44,7 +44,7 @@ fn own(folder: &Path, uid: u32) -> Result<(), String> {
     Err(format!(
         "\"{}\" isn't a folder that belongs to you alone, so temporary files would not be safe in it: remove it, or name \
          another folder for temporary files in the environment, with TMPDIR",
-        folder.display()
+        buf::text::path(folder)
     ))
 }
 

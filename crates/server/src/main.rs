@@ -74,15 +74,15 @@ fn run(args: &Args, command_line: &str, called: &OsString) -> i32 {
     if let Some(code) = inform(args, &program) {
         return code;
     }
-    if let Some(word) = &args.signal {
-        return i32::from(!start::signal(&program, word));
-    }
     if args.test {
         let Some(cycle) = start::test(&program, args.quiet) else { return 1 };
         let code = if args.dump { dump(&cycle) } else { 0 };
         // The process ends: the kernel is faster at freeing it all.
         std::mem::forget(cycle);
         return code;
+    }
+    if let Some(word) = &args.signal {
+        return i32::from(!start::signal(&program, word));
     }
     start::run(&mut program, command_line, |_| {
         if let Some(address) = address {
@@ -119,7 +119,7 @@ fn inform(args: &Args, program: &Program) -> Option<i32> {
 
 /// Prints to the standard output; a reader that has gone away is no error.
 fn print(text: &str) -> i32 {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = std::io::stdout().write_all(&buf::text::decode(text));
     0
 }
 
@@ -134,7 +134,7 @@ fn program(args: &Args) -> Result<(Program, Option<Address>), String> {
     if let Some(built_in) = if informs { None } else { built_in(args)? } {
         let source = ConfSource::BuiltIn("built-in", built_in.text);
         let program = Program::new(modules(), prefix, source);
-        program.give(vec![built_in.listener.into()]);
+        program.give(built_in.listener.into_iter().map(Into::into).collect());
         return Ok((program, Some(built_in.address)));
     }
     let conf = match (&args.conf, name.is_nginx() || args.prefix.is_some()) {
@@ -193,7 +193,8 @@ fn dump(cycle: &engine::Cycle) -> i32 {
         if file.path == conf::COMMAND_LINE {
             continue;
         }
-        out.extend_from_slice(format!("# configuration file {}:\n", file.path).as_bytes());
+        let heading = format!("# configuration file {}:\n", file.path);
+        out.extend_from_slice(&buf::text::decode(&heading));
         out.extend_from_slice(&file.text);
         out.push(b'\n');
     }
@@ -204,7 +205,7 @@ fn dump(cycle: &engine::Cycle) -> i32 {
 fn welcome(address: Address, args: &Args, called: &str) -> String {
     let url = address.url();
     let mut text = match &args.folder {
-        Some(folder) => format!("Serving {} at {url}\n", folder.display()),
+        Some(folder) => format!("Serving {} at {url}\n", buf::text::path(folder)),
         None => format!("Tidegate is running: {url}\n"),
     };
     if let Some(port) = address.instead_of {

@@ -25,12 +25,12 @@ pub fn configure(personality: &Personality, registry: &Registry) -> String {
 
 fn arguments(personality: &Personality, registry: &Registry) -> Vec<String> {
     let mut words = vec![
-        format!("--prefix={}", personality.prefix.display()),
-        format!("--conf-path={}", personality.conf_path.display()),
-        format!("--error-log-path={}", personality.error_log.display()),
-        format!("--http-log-path={}", personality.http_log.display()),
-        format!("--pid-path={}", personality.pid.display()),
-        format!("--lock-path={}", personality.lock.display()),
+        format!("--prefix={}", buf::text::path(&personality.prefix)),
+        format!("--conf-path={}", buf::text::path(&personality.conf_path)),
+        format!("--error-log-path={}", buf::text::path(&personality.error_log)),
+        format!("--http-log-path={}", buf::text::path(&personality.http_log)),
+        format!("--pid-path={}", buf::text::path(&personality.pid)),
+        format!("--lock-path={}", buf::text::path(&personality.lock)),
         "--with-threads".to_string(),
     ];
     if personality.is_nginx() {
@@ -70,7 +70,8 @@ fn has(registry: &Registry, option: &str) -> bool {
 /// `-h`.
 pub fn help(personality: &Personality) -> String {
     let Personality { name, prefix, conf_path, error_log, .. } = personality;
-    let (prefix, conf_path, error_log) = (prefix.display(), conf_path.display(), error_log.display());
+    let (prefix, conf_path, error_log) =
+        (buf::text::path(prefix), buf::text::path(conf_path), buf::text::path(error_log));
     let mut text = version(personality);
     text.push_str(&format!(
         "\

@@ -25,8 +25,10 @@ pub enum UrlError {
     NoHost,
     /// The port isn't a number from 1 to 65535.
     InvalidPort,
-    /// The host has an opening bracket only, or is no IPv6 address between brackets.
+    /// The host has an opening bracket only, or something follows it that isn't a port.
     InvalidHost,
+    /// There is no IPv6 address between brackets.
+    InvalidIpv6,
     /// No address belongs to the name.
     NotFound,
     /// The path of a unix socket is empty.
@@ -41,6 +43,7 @@ impl fmt::Display for UrlError {
             UrlError::NoHost => "no host",
             UrlError::InvalidPort => "invalid port",
             UrlError::InvalidHost => "invalid host",
+            UrlError::InvalidIpv6 => "invalid IPv6 address",
             UrlError::NotFound => "host not found",
             UrlError::NoPath => "no path in the unix domain socket",
             UrlError::TooLongPath => "too long path in the unix domain socket",
@@ -54,28 +57,33 @@ impl Url {
         if text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"unix:")) {
             return unix(text, with_uri);
         }
-        let end = match with_uri {
-            true => text.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(text.len()),
-            false => text.len(),
+        let brackets = match text.first() {
+            Some(b'[') => text.iter().position(|b| *b == b']').ok_or(UrlError::InvalidHost)? + 1,
+            _ => 0,
         };
+        let behind = &text[brackets..];
+        let end = brackets + behind.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(behind.len());
         let (authority, uri) = text.split_at(end);
-        let host_end = match authority.first() {
-            None => return Err(UrlError::NoHost),
-            Some(b'[') => authority.iter().position(|b| *b == b']').ok_or(UrlError::InvalidHost)? + 1,
-            Some(_) => authority.iter().position(|b| *b == b':').unwrap_or(authority.len()),
+        // Behind brackets a query needs a path.
+        if !uri.is_empty() && (!with_uri || brackets > 0 && uri.starts_with(b"?")) {
+            return Err(UrlError::InvalidHost);
+        }
+        let host_end = match brackets {
+            0 => authority.iter().position(|b| *b == b':').unwrap_or(authority.len()),
+            end => end,
         };
         let (host, rest) = authority.split_at(host_end);
         let port = match rest {
             [] => None,
             [b':', digits @ ..] => Some(parse_port(digits)?),
-            _ => return Err(UrlError::InvalidPort),
+            _ => return Err(UrlError::InvalidHost),
         };
-        if host.is_empty() {
+        if host.is_empty() || host == b"[]" {
             return Err(UrlError::NoHost);
         }
         let url = Url { authority: authority.to_vec(), host: host.to_vec(), port, uri: uri.to_vec() };
         if host.first() == Some(&b'[') && url.literal().is_none() {
-            return Err(UrlError::InvalidHost);
+            return Err(UrlError::InvalidIpv6);
         }
         Ok(url)
     }
@@ -159,7 +167,11 @@ mod tests {
             ("a:0", "invalid port"),
             ("a:65536", "invalid port"),
             ("[::1", "invalid host"),
-            ("[x]", "invalid host"),
+            ("[]", "no host"),
+            ("[x]", "invalid IPv6 address"),
+            ("[::1/x]", "invalid IPv6 address"),
+            ("[::1]x", "invalid host"),
+            ("[::1]?x", "invalid host"),
             ("unix:", "no path in the unix domain socket"),
         ] {
             let shown = match Url::parse(text.as_bytes(), true) {
@@ -170,6 +182,13 @@ mod tests {
                 Err(error) => error.to_string(),
             };
             assert_eq!(shown, expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_may_follow() {
+        for text in ["a/b", "a:80/b", "a:x/b", "/a", "?a", "a?b", "http://a", "[::1]/x", "[::1]x:80"] {
+            assert_eq!(Url::parse(text.as_bytes(), false), Err(UrlError::InvalidHost), "{text}");
         }
     }
 

@@ -56,7 +56,7 @@ pub fn parse_cache(_: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<LogCac
         } else if let Some(value) = text.strip_prefix(b"inactive=") {
             (&mut inactive, time(value))
         } else if let Some(value) = text.strip_prefix(b"min_uses=") {
-            (&mut min_uses, number(value).filter(|uses| *uses > 0))
+            (&mut min_uses, number(value))
         } else if let Some(value) = text.strip_prefix(b"valid=") {
             (&mut valid, time(value))
         } else {
@@ -175,7 +175,7 @@ mod tests {
         for text in ["off", "off max=1", "max=1 off"] {
             assert!(parse(text).is_ok_and(|cache| cache.is_none()), "{text}");
         }
-        for text in ["max=", "max=-1", "inactive=x", "min_uses=0", "max=1 foo"] {
+        for text in ["max=", "max=-1", "inactive=x", "min_uses=x", "max=1 foo"] {
             let wrong = text.rsplit(' ').next().unwrap_or_default();
             let error = parse(text).err().map(|error| error.message);
             assert_eq!(error, Some(format!("invalid \"open_log_file_cache\" parameter \"{wrong}\"")));

@@ -48,6 +48,8 @@ pub struct AccessLog {
 /// Where lines go.
 enum Target {
     File(Rc<LogFile>),
+    /// The standard error stream.
+    Stderr,
     Syslog(Rc<Syslog>),
     /// A file whose name has variables: opened for each line, or kept in a [`LogCache`].
     Named(Rc<Template>),
@@ -70,6 +72,10 @@ impl AccessLog {
                 Target::File(file) => {
                     line.push(b'\n');
                     file.write(&line);
+                }
+                Target::Stderr => {
+                    line.push(b'\n');
+                    let _ = io::stderr().write_all(&line);
                 }
                 Target::Named(name) => {
                     line.push(b'\n');

@@ -83,13 +83,17 @@ fn target<P: LogProto>(loader: &mut Loader<'_>, d: &Directive, name: &Word) -> R
     if let Some(parameters) = name.text.strip_prefix(b"syslog:") {
         return Ok(Target::Syslog(Rc::new(parse_syslog(d, parameters)?)));
     }
+    if name == "" {
+        loader.store.entry::<LogFiles>().note_stderr();
+        return Ok(Target::Stderr);
+    }
     let path = full_path(loader, &name.text);
     if name.text.contains(&b'$') {
         let text = path.as_os_str().as_bytes().to_vec();
         loader.store.entry::<Needs>().change(&path);
         return Ok(Target::Named(P::template(loader, d, &text)?));
     }
-    loader.places.note(engine::log::FILE, path.display(), d.span());
+    loader.places.note(engine::log::FILE, buf::text::path(&path), d.span());
     Ok(Target::File(loader.store.entry::<LogFiles>().get(&path)))
 }
 

@@ -160,7 +160,7 @@ impl LogFile {
         let Err(error) = self.try_write(bytes) else { return };
         let (now, _) = clock::now();
         if self.warned.replace(now) != now {
-            crate::log!(current(), Alert, "write() to \"{}\" failed{}", self.path.display(), Errno(&error));
+            crate::log!(current(), Alert, "write() to \"{}\" failed{}", buf::text::path(&self.path), Errno(&error));
         }
     }
 
@@ -237,7 +237,7 @@ impl LogFiles {
     /// Opens those that aren't open; the first failure, in nginx's words, ends it. `places` knows where they are named.
     pub fn open_all(&self, places: &conf::Places) -> conf::Result<()> {
         for file in self.iter().filter(|file| !file.is_open()) {
-            let path = file.path().display();
+            let path = buf::text::path(file.path());
             file.open().map_err(|error| {
                 let error = conf::Error::new(format!("open() \"{path}\" failed{}", Errno(&error)));
                 error.or_at(places.get(super::FILE, &path))
@@ -250,7 +250,7 @@ impl LogFiles {
     pub fn reopen_all(&self, owner: Option<u32>) {
         for file in self.iter() {
             if let Err(error) = file.reopen(owner) {
-                crate::log!(current(), Emerg, "open() \"{}\" failed{}", file.path().display(), Errno(&error));
+                crate::log!(current(), Emerg, "open() \"{}\" failed{}", buf::text::path(file.path()), Errno(&error));
             }
         }
     }

@@ -39,7 +39,8 @@ fn parse_level(word: &Word) -> Result<Level> {
 
 /// Parses the first argument of `error_log`.
 pub fn parse_target(loader: &mut Loader<'_>, directive: &Directive, word: &Word) -> Result<Target> {
-    if word == "stderr" {
+    // nginx takes no name at all for the standard error stream, too.
+    if word == "stderr" || word == "" {
         loader.store.entry::<LogFiles>().note_stderr();
         return Ok(Target::Stderr);
     }
@@ -53,7 +54,7 @@ pub fn parse_target(loader: &mut Loader<'_>, directive: &Directive, word: &Word)
         return Ok(Target::Memory(Rc::new(Memory::new(size as usize))));
     }
     let path = full_path(loader, &word.text);
-    loader.places.note(super::FILE, path.display(), directive.span());
+    loader.places.note(super::FILE, buf::text::path(&path), directive.span());
     Ok(Target::File(loader.store.entry::<LogFiles>().get(&path)))
 }
 
@@ -111,8 +112,21 @@ fn parse_server(value: &str) -> std::result::Result<Server, String> {
     if value.is_empty() {
         return Err("no host in syslog server \"\"".into());
     }
+    let failed = |why: &str| Err(format!("{why} in syslog server \"{value}\""));
+    let brackets = match value.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(None) => return failed("invalid host"),
+        Some(Some((_, rest))) if !rest.is_empty() && !rest.starts_with(':') => return failed("invalid host"),
+        None if value.contains(['/', '?']) => return failed("invalid host"),
+        None => None,
+        Some(Some((inside, _))) => Some(inside),
+    };
     let (host, port) = split_port(value).ok_or_else(|| format!("invalid port in syslog server \"{value}\""))?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match brackets {
+        Some("") => return failed("no host"),
+        Some(inside) if inside.parse::<std::net::Ipv6Addr>().is_err() => return failed("invalid IPv6 address"),
+        _ => {}
+    }
+    let host = brackets.unwrap_or(host);
     let mut found = (host, port).to_socket_addrs().into_iter().flatten();
     let address: Option<SocketAddr> = found.next();
     address.map(Server::Udp).ok_or_else(|| format!("host not found in syslog server \"{value}\""))
@@ -167,6 +181,10 @@ mod tests {
         check("", Err("unknown syslog parameter \"\""));
         check("server=", Err("no host in syslog server \"\""));
         check("server=127.0.0.1:bb", Err("invalid port in syslog server \"127.0.0.1:bb\""));
+        check("server=a/b", Err("invalid host in syslog server \"a/b\""));
+        check("server=[::1]x", Err("invalid host in syslog server \"[::1]x\""));
+        check("server=[x]", Err("invalid IPv6 address in syslog server \"[x]\""));
+        check("server=[]", Err("no host in syslog server \"[]\""));
         check("severity=error", Err("no syslog server specified"));
         check("server=127.0.0.1,facility=a", Err("unknown syslog facility \"a\""));
         check("server=127.0.0.1,server=::1", Err("duplicate syslog \"server\""));

@@ -124,11 +124,7 @@ pub fn server(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
 
 /// `listen …`.
 pub fn listen(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    let specs = listen::parse(d)?;
-    if specs.iter().any(|spec| spec.http2) {
-        let message = "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead";
-        loader.warn(d, Error::on(d, message));
-    }
+    let specs = listen::parse(loader, d)?;
     for spec in specs {
         loader.places.note(engine::listening::ADDRESS, &spec.addr, d.span());
         let builder = loader.store.entry::<Builder>();

@@ -501,7 +501,7 @@ impl Request {
         };
         let level = if core.client_body_in_file_only == BodyInFile::Off { Level::Warn } else { Level::Notice };
         if body.len > 0 {
-            let path = file.path().display();
+            let path = buf::text::path(file.path());
             self.log_at(level, format_args!("a client request body is buffered to a temporary file {path}"));
         }
         for piece in std::mem::take(&mut body.pieces) {

@@ -303,7 +303,7 @@ conf::table! {
         scalar(msec) send_timeout: u64 = 60_000;
     /// Accepted for compatibility: it does nothing on Linux.
     "send_lowat" in EVERYWHERE, ONE, default "0",
-        scalar(size) send_lowat: usize = 0;
+        scalar(send_lowat) send_lowat: usize = 0;
     /// Output is held back until there is this much, or its end.
     "postpone_output" in EVERYWHERE, ONE, default "1460",
         scalar(size) postpone_output: usize = 1460;
@@ -468,8 +468,8 @@ impl TempPath {
 
 /// A folder for temporary files, with the levels of folders in it.
 pub fn temp_path(loader: &mut Loader<'_>, d: &Directive) -> Result<TempPath> {
-    let path = loader.env.prefix.join(&*d.arg(0).lossy());
-    loader.places.note(super::temp::FOLDER, path.display(), d.span());
+    let path = loader.env.prefix.join(OsStr::from_bytes(&d.arg(0).text));
+    loader.places.note(super::temp::FOLDER, buf::text::path(&path), d.span());
     let levels = d.args[1..]
         .iter()
         .map(|word| match &word.text[..] {
@@ -528,7 +528,11 @@ fn set_root(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive, a
         text = under_prefix(loader, &text);
     }
     loader.store.entry::<engine::sandbox::Needs>().read(OsStr::from_bytes(&text));
-    let path = variables::template_of(loader, d, &text)?;
+    // A dollar of the prefix is no variable's.
+    let path = match d.arg(0).text.contains(&b'$') {
+        true => variables::template_of(loader, d, &text)?,
+        false => Rc::new(Template::constant(&text)),
+    };
     let alias = alias.then(|| match blocks::current_location(loader) {
         (_, blocks::CurrentKind::Regex) => Alias::All,
         (name, _) => Alias::Prefix(name.len()),
@@ -553,8 +557,16 @@ pub fn predicates(loader: &mut Loader<'_>, d: &Directive) -> Result<Predicates> 
     d.args.iter().map(|word| variables::template_of(loader, d, &word.text)).collect()
 }
 
+/// The least data that is sent at a time, which Linux doesn't know: the words of the warning are nginx's.
+pub fn send_lowat(loader: &mut Loader<'_>, d: &Directive) -> Result<usize> {
+    let bytes = size(loader, d)?;
+    let message = format!("\"{}\" is not supported, ignored", d.name.lossy());
+    loader.warn(d, Error::on(d, message));
+    Ok(bytes)
+}
+
 /// A size that nginx takes for a pool of memory.
-fn pool_size(loader: &mut Loader<'_>, d: &Directive) -> Result<usize> {
+pub fn pool_size(loader: &mut Loader<'_>, d: &Directive) -> Result<usize> {
     let bytes = size(loader, d)?;
     if bytes < LEAST_POOL {
         return Err(Error::at(d.arg(0), format!("the pool size must be no less than {LEAST_POOL}")));
@@ -594,8 +606,9 @@ fn directio(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<u64>> {
     if *d.arg(0) == "off" {
         return Ok(None);
     }
+    let least = offset(loader, d)?;
     loader.no_effect(d, "files are read through the page cache");
-    offset(loader, d).map(Some)
+    Ok(Some(least))
 }
 
 fn auth_delay(loader: &mut Loader<'_>, d: &Directive) -> Result<u64> {

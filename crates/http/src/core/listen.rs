@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
 
-use conf::{Directive, Error, Result, Span, Word};
+use conf::{Directive, Error, Loader, Result, Span, Word};
 use os::SockAddr;
 use os::socket::{Keepalive, ListenOptions};
 
@@ -33,7 +33,7 @@ pub struct ListenSpec {
 }
 
 /// Reads the directive; a name may stand for several addresses.
-pub fn parse(d: &Directive) -> Result<Vec<ListenSpec>> {
+pub fn parse(loader: &mut Loader<'_>, d: &Directive) -> Result<Vec<ListenSpec>> {
     let word = d.arg(0);
     let text = word.lossy().into_owned();
     let addrs = parse_addr(word)?;
@@ -51,6 +51,10 @@ pub fn parse(d: &Directive) -> Result<Vec<ListenSpec>> {
     };
     for word in &d.args[1..] {
         parse_option(word, &mut spec)?;
+        if word == "http2" {
+            let message = "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead";
+            loader.warn(d, Error::on(d, message));
+        }
     }
     Ok(addrs.into_iter().map(|addr| ListenSpec { addr, ..spec.clone() }).collect())
 }
@@ -59,7 +63,7 @@ fn parse_option(word: &Word, spec: &mut ListenSpec) -> Result<()> {
     let text = word.lossy();
     let (name, value) = text.split_once('=').map_or((&*text, None), |(name, value)| (name, Some(value)));
     let invalid = || Error::at(word, format!("invalid {name} \"{text}\""));
-    let size = |value: &str| buf::parse::parse_size(value.as_bytes()).filter(|n| *n > 0).ok_or_else(invalid);
+    let size = |value: &str| buf::parse::parse_size(value.as_bytes()).ok_or_else(invalid);
     let options = &mut spec.options;
     match (name, value) {
         ("default_server" | "default", None) => {
@@ -154,10 +158,13 @@ pub fn parse_addr(word: &Word) -> Result<Vec<SockAddr>> {
         if path.is_empty() {
             return Err(fail("no path in the unix domain socket"));
         }
-        return SockAddr::unix(path.as_bytes()).map(|addr| vec![addr]).map_err(|_| fail("too long path"));
+        return SockAddr::unix(&word.text["unix:".len()..]).map(|addr| vec![addr]).map_err(|_| fail("too long path"));
     }
     let (ips, ports) = if let Some(rest) = text.strip_prefix('[') {
         let Some((host, rest)) = rest.split_once(']') else { return Err(fail("invalid host")) };
+        if host.is_empty() {
+            return Err(fail("no host"));
+        }
         let ip: Ipv6Addr = host.parse().map_err(|_| fail("invalid IPv6 address"))?;
         let port = match rest.strip_prefix(':') {
             Some(port) => Some(port),
@@ -264,6 +271,7 @@ mod tests {
         check("unix:/a", "unix:/a");
         check("127.0.0.1:0", "invalid port in \"127.0.0.1:0\" of the \"listen\" directive");
         check("127.0.0.1:82-81", "invalid port range in \"127.0.0.1:82-81\" of the \"listen\" directive");
+        check("[]", "no host in \"[]\" of the \"listen\" directive");
         check(":80", "no host in \":80\" of the \"listen\" directive");
     }
 }

@@ -203,7 +203,7 @@ pub fn password_file(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc<[Vec<u
     let path = conf_path(loader, d)?;
     let text = std::fs::read(&path).map_err(|error| {
         let call = if path.is_dir() { "read" } else { "open" };
-        Error::at(d.arg(0), format!("{call}() \"{}\" failed{}", path.display(), engine::log::Errno(&error)))
+        Error::at(d.arg(0), format!("{call}() \"{}\" failed{}", buf::text::path(&path), engine::log::Errno(&error)))
     })?;
     let lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     Ok(lines.filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
@@ -240,8 +240,8 @@ pub struct Commands {
     pub ciphersuites: Option<String>,
     /// The groups.
     pub groups: Option<String>,
-    /// Certificate and key.
-    pub identity: Option<(String, String)>,
+    /// The certificate, and the key.
+    identity: (Option<String>, Option<String>),
     min: Option<u32>,
     max: Option<u32>,
 }
@@ -251,33 +251,57 @@ impl Commands {
     pub fn read(settings: &[(String, String)], loader: &Loader<'_>) -> Result<Commands> {
         let mut commands = Commands::default();
         for (name, value) in settings {
-            let failed = |why: &str| {
-                let message = format!("SSL_CONF_cmd(\"{name}\", \"{value}\") failed (SSL: error:{why})");
-                Error::new(message)
-            };
-            let invalid = || failed(&format!("0A000180:SSL routines::bad value:cmd={name}, value={value}"));
+            let invalid = || refused(name, value, "");
             match name.as_str() {
                 "Options" => commands.options(value).ok_or_else(invalid)?,
-                "Ciphersuites" => commands.ciphersuites = Some(value.clone()),
-                "CipherString" => commands.ciphers = Some(value.clone()),
-                "Groups" | "Curves" => commands.groups = Some(value.clone()),
+                "Ciphersuites" => {
+                    tls::ciphers::tls13(value).map_err(|error| refused(name, value, &error.0))?;
+                    commands.ciphersuites = Some(value.clone());
+                }
+                "CipherString" => {
+                    tls::ciphers::tls12(value).map_err(|error| refused(name, value, &error.0))?;
+                    commands.ciphers = Some(value.clone());
+                }
+                "Groups" | "Curves" => {
+                    tls::groups(value).map_err(|error| refused(name, value, &error.0))?;
+                    commands.groups = Some(value.clone());
+                }
                 "MinProtocol" => commands.min = Some(version(value).ok_or_else(invalid)?),
                 "MaxProtocol" => commands.max = Some(version(value).filter(|v| *v >= TLS12).ok_or_else(invalid)?),
-                "Certificate" | "PrivateKey" => {
-                    let pair = commands.identity.get_or_insert_default();
-                    let place = if name == "Certificate" { &mut pair.0 } else { &mut pair.1 };
-                    *place = full_name(&loader.env.conf_prefix, value);
+                "Certificate" => commands.identity.0 = Some(full_name(&loader.env.conf_prefix, value)),
+                "PrivateKey" => commands.identity.1 = Some(full_name(&loader.env.conf_prefix, value)),
+                _ => {
+                    let why = format!("0A000182:SSL routines::unknown cmd name:cmd={name}");
+                    return Err(Error::new(format!("SSL_CONF_cmd(\"{name}\", \"{value}\") failed (SSL: error:{why})")));
                 }
-                _ => return Err(failed(&format!("0A000182:SSL routines::unknown cmd name:cmd={name}"))),
             }
         }
-        if let Some((certificate, key)) = &mut commands.identity
-            && key.is_empty()
-        {
-            // The key may stand in the same file.
-            key.clone_from(certificate);
-        }
         Ok(commands)
+    }
+
+    /// Whether they name a certificate or a key.
+    pub fn names_identity(&self) -> bool {
+        self.identity.0.is_some() || self.identity.1.is_some()
+    }
+
+    /// The certificate and the key that they name; what they don't name is as `directives` have it, or the key stands in
+    /// the certificate's file. Both can be read.
+    pub fn identity(&self, directives: Option<(File, File)>, passwords: &[Vec<u8>]) -> Result<(File, File)> {
+        let (own_certificate, own_key) = (self.identity.0.clone(), self.identity.1.clone());
+        let (certificate, key) = directives.unzip();
+        let certificate = own_certificate.map(File::Fixed).or(certificate);
+        let key = own_key.map(File::Fixed).or(key).or_else(|| certificate.clone());
+        let (Some(certificate), Some(key)) = (certificate, key) else {
+            return Err(refused("PrivateKey", self.identity.1.as_deref().unwrap_or_default(), ""));
+        };
+        if let (File::Fixed(certificate), File::Fixed(key)) = (&certificate, &key) {
+            tls::identity(certificate, key, passwords).map_err(|error| {
+                let is_about_key = self.identity.0.is_none() || error.0.contains(" certificate key ");
+                let (name, value) = if is_about_key { ("PrivateKey", key) } else { ("Certificate", certificate) };
+                refused(name, value, &error.0)
+            })?;
+        }
+        Ok((certificate, key))
     }
 
     fn options(&mut self, value: &str) -> Option<()> {
@@ -321,6 +345,14 @@ impl Commands {
         };
         Protocols { tls12: allowed(TLS12), tls13: allowed(TLS13) }
     }
+}
+
+/// The error of a setting whose value isn't taken, with what `cause`, a message of the library's kind, says in brackets.
+fn refused(name: &str, value: &str, cause: &str) -> Error {
+    let cause = cause.split_once("(SSL: ").and_then(|(_, cause)| cause.strip_suffix(')'));
+    let cause = cause.map(|cause| format!("{cause} ")).unwrap_or_default();
+    let why = format!("{cause}error:0A000180:SSL routines::bad value:cmd={name}, value={value}");
+    Error::new(format!("SSL_CONF_cmd(\"{name}\", \"{value}\") failed (SSL: {why})"))
 }
 
 fn version(name: &str) -> Option<u32> {

@@ -31,7 +31,7 @@ pub struct TempError {
 
 impl fmt::Display for TempError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}() \"{}\" failed{}", self.call, self.path.display(), Errno(&self.error))
+        write!(f, "{}() \"{}\" failed{}", self.call, buf::text::path(&self.path), Errno(&self.error))
     }
 }
 
@@ -103,9 +103,9 @@ pub fn register(loader: &mut Loader<'_>, place: &mut TempPath) {
 /// Makes the folders that aren't there yet; they belong to the workers' user.
 pub fn make_folders(loader: &mut Loader<'_>, owner: Option<(u32, u32)>) -> conf::Result<()> {
     for path in std::mem::take(&mut loader.store.entry::<TempFolders>().0) {
-        let place = loader.places.get(FOLDER, path.display());
+        let place = loader.places.get(FOLDER, buf::text::path(&path));
         let fail = |call: &str, error: &io::Error| {
-            conf::Error::new(format!("{call}() \"{}\" failed{}", path.display(), Errno(error))).or_at(place)
+            conf::Error::new(format!("{call}() \"{}\" failed{}", buf::text::path(&path), Errno(error))).or_at(place)
         };
         match fs::DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(fail("mkdir", &error)),

@@ -169,6 +169,7 @@ pub fn regex(loader: &mut Loader<'_>, word: &Word, pattern: &[u8], caseless: boo
     let regex = Regex::new(pattern, caseless).map_err(|error| Error::at(word, error.to_string()))?;
     let mut names = Vec::new();
     for (name, group) in regex.names() {
+        may_change(setup, word, name)?;
         define_stored(setup, name);
         names.push((setup.registry.reference(name), *group));
     }
@@ -186,15 +187,21 @@ fn define_stored(setup: &mut Setup, name: &str) {
     }
 }
 
+/// Variables that are the server's own can't be stored to.
+fn may_change(setup: &Setup, word: &Word, name: &str) -> Result<()> {
+    match setup.registry.definition(name) {
+        Some((_, flags)) if !flags.has(Flags::CHANGEABLE) => {
+            Err(Error::at(word, format!("the duplicate \"{name}\" variable")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The id of a variable to be stored to by `set` or the like; defined if it isn't yet.
 pub fn storable(loader: &mut Loader<'_>, word: &Word) -> Result<(VarId, Option<Setter>)> {
     let name = variable_name(word)?;
     let setup = loader.store.entry::<Setup>();
-    if let Some((_, flags)) = setup.registry.definition(&name)
-        && !flags.has(Flags::CHANGEABLE)
-    {
-        return Err(Error::at(word, format!("the duplicate \"{name}\" variable")));
-    }
+    may_change(setup, word, &name)?;
     define_stored(setup, &name);
     let setter = setup.registry.definition(&name).and_then(|(definition, _)| definition.setter);
     Ok((setup.registry.reference(&name), setter))

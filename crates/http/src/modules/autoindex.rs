@@ -203,7 +203,7 @@ fn entries(r: &Request, path: &[u8]) -> std::result::Result<Vec<Entry>, u16> {
 /// What a link leads to; the link itself, where it leads nowhere.
 fn describe(r: &Request, path: &std::path::Path) -> std::result::Result<Option<Metadata>, u16> {
     let failed = |call: &str, error: &std::io::Error| {
-        let path = path.display();
+        let path = buf::text::path(path);
         r.log_at(Level::Crit, format_args!("{call} \"{path}\" failed{}", Errno(error)));
     };
     match std::fs::metadata(path) {

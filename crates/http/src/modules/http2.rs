@@ -10,7 +10,7 @@ use expr::vars::Flags;
 use wire::h2::Config;
 
 use super::HttpModule;
-use crate::core::conf::{CoreServer, EVERYWHERE, SERVERS};
+use crate::core::conf::{CoreServer, EVERYWHERE, SERVERS, pool_size};
 use crate::core::variables::{Getter, Setup, add_all, put};
 
 const ONE: Args = Args::exactly(1);
@@ -34,7 +34,7 @@ conf::table! {
         scalar(flag) http2_websocket: bool = true;
     /// Accepted for compatibility: requests take their memory from pools of the worker.
     "http2_pool_size" in SERVERS, ONE, default "4k",
-        scalar(size) http2_pool_size: usize = 4096;
+        scalar(pool_size) http2_pool_size: usize = 4096;
     /// Accepted for compatibility: streams are found without an index.
     "http2_streams_index_size" in SERVERS, ONE, default "32",
         scalar(index_size) http2_streams_index_size: usize = 32;

@@ -11,7 +11,7 @@ use conf::{Args, Directive, Error, Loader, Result};
 use expr::vars::Template;
 use os::SockAddr;
 
-use crate::core::conf::{EVERYWHERE, TempPath, temp_path};
+use crate::core::conf::{EVERYWHERE, TempPath, send_lowat, temp_path};
 use crate::core::variables::{size_template, template_of};
 
 const ONE: Args = Args::exactly(1);
@@ -87,7 +87,7 @@ conf::table! {
         scalar(msec) send_timeout: u64 = 60_000;
     /// Accepted for compatibility: it does nothing on Linux.
     "send_lowat" in EVERYWHERE, ONE, default "0",
-        scalar(size) send_lowat: usize = 0;
+        scalar(send_lowat) send_lowat: usize = 0;
     /// How long a backend may pause while it sends a response.
     "read_timeout" in EVERYWHERE, ONE, default "60s",
         scalar(msec) read_timeout: u64 = 60_000;

@@ -100,9 +100,11 @@ pub fn group_of(loader: &mut Loader<'_>, d: &Directive, url: &Url, default_port:
         }
         return Ok(group);
     }
-    let shown = String::from_utf8_lossy(&url.authority).into_owned();
-    let addrs = url.resolve(default_port);
-    let addrs = addrs.map_err(|error| Error::on(d, format!("{error} in upstream \"{shown}\"")))?;
+    let addrs = url.resolve(default_port).map_err(|error| {
+        // As nginx tells it, without the port.
+        let host = buf::text::encode(&url.host);
+        Error::at(d.arg(0), format!("{error} in upstream \"{host}\""))
+    })?;
     let found = Found { group: implicit(url, addrs), key: None };
     let host = (url.host.to_ascii_lowercase(), url.port.unwrap_or(default_port));
     groups.borrow_mut().hosts.insert(host, found.clone());

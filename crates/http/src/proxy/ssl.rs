@@ -145,8 +145,17 @@ pub fn client(conf: &UpstreamSslConf, prefix: &str, loader: &mut Loader<'_>) -> 
     let commands = Commands::read(&conf.ssl_conf_command, loader)?;
     let mut identity = None;
     let mut dynamic = None;
-    if let Some((certificate, key)) = &commands.identity {
-        identity = Some(load(certificate, key, &conf.ssl_password_file)?);
+    if commands.names_identity() {
+        let named = match (&conf.ssl_certificate, &conf.ssl_certificate_key) {
+            (Some(certificate), Some(key)) => Some((certificate.file(loader)?, key.file(loader)?)),
+            _ => None,
+        };
+        match commands.identity(named, &conf.ssl_password_file)? {
+            (File::Fixed(certificate), File::Fixed(key)) => {
+                identity = Some(load(&certificate, &key, &conf.ssl_password_file)?);
+            }
+            pair => dynamic = Some(pair),
+        }
     } else if let Some(certificate) = &conf.ssl_certificate {
         let Some(key) = &conf.ssl_certificate_key else {
             let shown = &certificate.text;

@@ -246,7 +246,7 @@ impl UpstreamBody {
         if self.spill.is_none() {
             let made = TempFile::create(&self.up.temp_path, false, &self.http.worker.temp_numbers);
             let file = made.map_err(|error| self.fail_write(&error))?;
-            let path = file.path().display();
+            let path = buf::text::path(file.path());
             let details = |line: &mut String| line.push_str(&self.details);
             self.log.write_with(
                 Level::Warn,

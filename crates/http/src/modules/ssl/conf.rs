@@ -183,7 +183,7 @@ const VERIFY: &[(&str, VerifyClient)] = &[
 
 fn key_log(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<LogFile>>> {
     let path = full_path(loader, &d.arg(0).text);
-    loader.places.note(engine::log::FILE, path.display(), d.span());
+    loader.places.note(engine::log::FILE, buf::text::path(&path), d.span());
     Ok(Some(loader.store.entry::<LogFiles>().get_private(&path)))
 }
 

@@ -83,15 +83,23 @@ pub fn server(set: &Set, core: &CoreLocation, http2: bool, loader: &mut Loader<'
     if conf.ssl_certificate.is_empty() && !conf.ssl_reject_handshake {
         return Ok(None);
     }
-    let pairs = pairs(conf, loader)?;
+    // In nginx's order: of several faults the same one is told first.
+    let mut pairs = pairs(conf, loader)?;
+    tls::ciphers::tls12(&conf.ssl_ciphers).map_err(|error| Error::new(error.0))?;
     let client_auth = client_auth(conf, loader)?;
+    let status = ocsp::status(conf, core)?;
+    if let Some(path) = conf.ssl_dhparam.path(loader) {
+        tls::check_dh_parameters(&path).map_err(|error| conf.ssl_dhparam.error(error))?;
+    }
+    tls::groups(&conf.ssl_ecdh_curve).map_err(|error| Error::new(error.0))?;
     let ticket_keys = tickets(conf, loader)?;
     let stapling = Stapling::of(conf, core, loader)?;
     let commands = Commands::read(&conf.ssl_conf_command, loader)?;
-    let pairs = match &commands.identity {
-        Some((certificate, key)) => vec![(File::Fixed(certificate.clone()), File::Fixed(key.clone()), None)],
-        None => pairs,
-    };
+    if commands.names_identity() {
+        let named = pairs.first().map(|(certificate, key, _)| (certificate.clone(), key.clone()));
+        let (certificate, key) = commands.identity(named, &conf.ssl_password_file)?;
+        pairs = vec![(certificate, key, None)];
+    }
     if let Some(place) = conf.ssl_ech_file.first().and_then(|file| file.place) {
         let message = "\"ssl_ech_file\" is not supported on this platform, ignored";
         loader.warnings.push(Error::place(place, message));
@@ -127,7 +135,7 @@ pub fn server(set: &Set, core: &CoreLocation, http2: bool, loader: &mut Loader<'
     Ok(Some(ServerTls {
         server: Server::new(&settings).map_err(|error| Error::new(error.0))?,
         reject: conf.ssl_reject_handshake,
-        status: ocsp::status(conf, core)?,
+        status,
         staplers: RefCell::new(loaded.iter().filter_map(Pair::stapler).collect()),
         dynamic,
         kept: CertificateCache::new(conf.ssl_certificate_cache),
@@ -188,9 +196,6 @@ fn client_auth(conf: &SslConf, loader: &Loader<'_>) -> Result<Option<ClientAuth>
     }
     if let Some(path) = conf.ssl_crl.path(loader) {
         trust.add_lists(&path).map_err(|error| conf.ssl_crl.error(error))?;
-    }
-    if let Some(path) = conf.ssl_dhparam.path(loader) {
-        tls::check_dh_parameters(&path).map_err(|error| conf.ssl_dhparam.error(error))?;
     }
     Ok(verifies.then(|| ClientAuth { trust: Arc::new(trust), authorities }))
 }

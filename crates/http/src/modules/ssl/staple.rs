@@ -86,7 +86,7 @@ fn with_file(path: &Path, identity: &Identity) -> Result<Identity> {
 
 /// The OCSP response in a file.
 fn response(path: &Path) -> Result<Vec<u8>> {
-    let name = path.display().to_string();
+    let name = buf::text::path(path).to_string();
     let response = match std::fs::read(path) {
         Err(_) if path.is_dir() => {
             let read =
