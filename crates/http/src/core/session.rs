@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use buf::{Buf, Bytes};
-use engine::log::{Errno, Level};
+use engine::log::Level;
 use wire::Span;
 use wire::h1::{BodyFraming, Limits, Parsed, RequestError, Stage};
 use wire::proxy_protocol::{self, MAX_HEADER};
