@@ -109,7 +109,8 @@ impl Raw {
                 return frames;
             }
         }
-        panic!("no frame of kind {kind}, but {frames:?}");
+        let seen: Vec<_> = frames.iter().map(|frame| (frame.0, frame.1, frame.2, frame.3.len())).collect();
+        panic!("no frame of kind {kind}, but these (kind, flags, stream, length): {seen:?}");
     }
 
     /// The code of the GOAWAY that comes.

@@ -348,6 +348,8 @@ fn every_fault_at_once_with_its_place() {
 
 /// What is taken without an effect that somebody could miss says so, once for each name; what has nothing to set, old
 /// protocols beside newer ones (Debian's own file has them) and who sends a signal hear nothing.
+///
+/// Not in nginx: what is accepted without an effect that somebody could miss warns
 #[test]
 fn warnings() {
     let http =
@@ -386,6 +388,7 @@ fn warnings() {
     assert!(log.contains("[warn]") && !log.contains("TLSv1"), "the start and the reload warn too: {log}");
 }
 
+/// Not in nginx: called `nginx` it is nginx in name and paths
 #[test]
 fn personality() {
     let folder = Folder::new();

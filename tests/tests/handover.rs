@@ -403,7 +403,6 @@ fn facts_of_the_proxy_protocol_move() {
     assert_eq!(silent.get("/", "").text(), "192.0.2.3:1003");
 }
 
-/// Not in nginx: both move to the new workers
 #[test]
 fn timeouts_go_on() {
     let backend = echo();

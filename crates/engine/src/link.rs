@@ -2,9 +2,10 @@
 //!
 //! The old master makes it, a channel like any other, and keeps one end for the program that it starts. That asks for it,
 //! over an abstract unix socket named after the old master's process id, and gets it as a descriptor ([`Offer`]); so a
-//! program that knows nothing of links inherits none, and can leak none. Each master says what it says to its own workers, [`Message::OpenChannel`] with the descriptor and [`Message::CloseChannel`], and
-//! passes on what it hears. So the workers of both can hand connections to one another. To its own workers a master gives
-//! the other one's under slots of their own, from [`FOREIGN`] on. Nothing else is said over it, and no master takes orders.
+//! program that knows nothing of links inherits none, and can leak none. Each master says what it says to its own workers,
+//! [`Message::OpenChannel`] with the descriptor and [`Message::CloseChannel`], and passes on what it hears. So the workers
+//! of both can hand connections to one another. To its own workers a master gives the other one's under slots of their
+//! own, from [`FOREIGN`] on. Nothing else is said over it, and no master takes orders.
 //!
 //! The other program may be one that knows nothing of all this: then nothing is ever heard, and what is said is not read.
 //! Only the process that was started gets the link, and only the process that started it is asked for one.

@@ -304,9 +304,10 @@ impl RequestBody {
 }
 
 impl Request {
-    /// Whether the body can be read without waiting for the client.
+    /// Whether the body can be read without waiting for the client, and into memory.
     pub fn body_is_here(&self) -> bool {
-        self.body.is_here() || self.conn.stream.stream().is_some_and(|stream| stream.has_received_all())
+        let most = self.location.core.client_body_buffer_size;
+        self.body.is_here() || self.conn.stream.stream().is_some_and(|stream| stream.has_received_all(most))
     }
 
     /// The next piece of the body as it comes; `None` at its end. The error is a status: 400, 408, 413.

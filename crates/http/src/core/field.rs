@@ -13,9 +13,23 @@ use super::request::Request;
 use super::response::Headers;
 
 /// Whether `value` would end the line that it stands in.
+///
+/// Values are short: eight bytes at a time are asked whether one is a control character, and only then for which.
 #[inline]
 pub fn breaks(value: &[u8]) -> bool {
-    memchr::memchr3(b'\r', b'\n', 0, value).is_some()
+    has_control(value) && memchr::memchr3(b'\r', b'\n', 0, value).is_some()
+}
+
+/// Whether a byte is below 16, as line breaks, NUL and tab are.
+#[inline]
+fn has_control(value: &[u8]) -> bool {
+    let Some(last) = value.last_chunk::<8>() else { return value.iter().any(|byte| *byte < 16) };
+    // Taking 16 from a byte below it borrows, which sets its highest bit; a byte above 127 has had that.
+    let asked = |word: [u8; 8]| {
+        let word = u64::from_ne_bytes(word);
+        word.wrapping_sub(0x1010_1010_1010_1010) & !word & 0x8080_8080_8080_8080
+    };
+    value.as_chunks::<8>().0.iter().fold(asked(*last), |found, word| found | asked(*word)) != 0
 }
 
 /// `value` as it may stand in a head; `what` names the field for the log, `place` who gets it.
@@ -104,6 +118,21 @@ pub fn unfolded(text: &[u8]) -> Cow<'_, [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_anywhere() {
+        for len in 0..40 {
+            assert!(!has_control(&vec![b' '; len]) && !has_control(&vec![255; len]) && !has_control(&vec![16; len]));
+            for at in 0..len {
+                for byte in [0, 9, 10, 13, 15] {
+                    let mut value = vec![b"\x7f\x80\xff"[at % 3]; len];
+                    value[at] = byte;
+                    assert!(has_control(&value), "{byte} at {at} of {len}");
+                    assert_eq!(breaks(&value), matches!(byte, 0 | 10 | 13), "{byte} at {at} of {len}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn values() {

@@ -399,7 +399,7 @@ pub(super) async fn answer(r: &mut Request, refused: Option<u16>) {
     if r.conn.is_gone() {
         return; // Another worker serves it on, and logs it.
     }
-    if r.completed {
+    if r.completed && !r.location.core.post_action.is_empty() {
         Box::pin(post_actions(r)).await;
     }
     log(r);

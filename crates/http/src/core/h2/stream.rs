@@ -294,9 +294,11 @@ impl StreamHandle {
         }
     }
 
-    /// Whether the client has sent all of the request's body.
-    pub fn has_received_all(&self) -> bool {
-        self.state().ended.get() && self.state().bad_body.get().is_none()
+    /// Whether the client has sent all of the request's body, and at most so many bytes of it haven't been taken yet.
+    pub fn has_received_all(&self, most: usize) -> bool {
+        let state = self.state();
+        let waiting = || state.body.borrow().iter().map(Bytes::len).sum::<usize>();
+        state.ended.get() && state.bad_body.get().is_none() && waiting() <= most
     }
 
     /// Lets the client send at least so much before what it sent is read.
