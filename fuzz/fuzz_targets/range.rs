@@ -7,7 +7,7 @@ use wire::range::{Ranges, parse};
 fuzz_target!(|data: &[u8]| {
     let Some((&[length, max], value)) = data.split_first_chunk() else { return };
     if let Ranges::Satisfiable(ranges) = parse(value, u64::from(length), Some(usize::from(max))) {
-        assert!(!ranges.is_empty() && ranges.len() <= Some(usize::from(max)));
+        assert!(!ranges.is_empty() && ranges.len() <= usize::from(max));
         assert!(ranges.iter().all(|r| r.start < r.end && r.end <= u64::from(length)));
         assert!(ranges.iter().map(|r| r.len()).sum::<u64>() <= u64::from(length));
     }

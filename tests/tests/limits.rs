@@ -71,6 +71,23 @@ fn who_says_nothing_makes_room() {
     assert!(!log.contains("[alert]"), "{log}");
 }
 
+/// Where workers take turns, who could make room doesn't leave its turn to others: they may all be full of the silent.
+#[test]
+fn who_says_nothing_makes_room_at_all_workers() {
+    let server = Setup::whole(
+        "daemon off; pid nginx.pid; worker_processes 3; error_log error.log info;
+         events { worker_connections 64; accept_mutex on; %%USE%% }
+         http { access_log off; client_body_temp_path cb; proxy_temp_path pt;
+            server { listen 127.0.0.1:%%PORT%%; location / { return 200 x; } } }",
+    )
+    .start();
+    let silent: Vec<Connection> = (0..300).map(|_| server.connect()).collect();
+    let start = std::time::Instant::now();
+    serves(&server, "beside the silent of three workers");
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    drop(silent);
+}
+
 #[test]
 fn idle_http2_connections_make_room() {
     let server = few_places("upstream kept { server 127.0.0.1:1; }");

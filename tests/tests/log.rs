@@ -1,6 +1,6 @@
 //! `access_log`, `log_format`, and the error log.
 
-use e2e::{Server, Setup};
+use e2e::{Connection, Server, Setup};
 use rustix::process::Signal;
 
 #[test]
@@ -205,4 +205,42 @@ fn variables_that_nothing_has_set() {
     assert_eq!(server.read("seen.log"), "[]\n[1]\n[]\n");
     let log = server.read("error.log");
     assert_eq!(log.matches("using uninitialized \"one\" variable").count(), 2, "{log}");
+}
+
+/// Who says nothing, or half of what is awaited, is told of when the time is over and when it leaves.
+#[test]
+fn who_says_nothing_is_told_of() {
+    let mut server = Setup::http(
+        "error_log %%DIR%%/info.log info; client_header_timeout 200ms;
+        server { listen 127.0.0.1:%%PORT%%; return 200 ok; }
+        server { listen 127.0.0.1:%%PROXY%% proxy_protocol; return 200 ok; }",
+    )
+    .start();
+    let (plain, proxy) = (server.port(), server.port_of("PROXY"));
+    for (port, bytes, ends, words) in [
+        (plain, "", false, "client timed out (110: Connection timed out) while waiting for request, client: 127.0.0.1"),
+        (plain, "", true, "client closed connection while waiting for request, client: 127.0.0.1"),
+        (
+            proxy,
+            "",
+            false,
+            "client timed out (110: Connection timed out) while reading PROXY protocol, client: 127.0.0.1",
+        ),
+        (proxy, "", true, "client closed connection while reading PROXY protocol, client: 127.0.0.1"),
+        (proxy, "PROXY T", false, "broken header: \"PROXY T\" while reading PROXY protocol, client: 127.0.0.1"),
+        (
+            proxy,
+            "PROXY TCP4 1",
+            true,
+            "broken header: \"PROXY TCP4 1\" while reading PROXY protocol, client: 127.0.0.1",
+        ),
+    ] {
+        let mut client = Connection::open(port);
+        client.try_send(bytes);
+        if ends {
+            client.end();
+        }
+        assert!(client.rest().is_empty(), "{words}");
+        server.wait(|s| s.read("info.log").contains(&format!("{words}, server: 127.0.0.1:{port}")), words);
+    }
 }

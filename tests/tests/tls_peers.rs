@@ -76,6 +76,42 @@ fn a_hello_with_something_surplus() {
     check(&server, &workers);
 }
 
+/// Who begins with something else than a hello is told what was wrong with it, whole or in pieces, and stands in the log.
+#[test]
+fn what_is_no_hello() {
+    let mut server = start("");
+    let workers = server.children();
+    let old = [b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10", &[7; 37][..]].concat();
+    let others: [(&[u8], u8); 5] = [
+        (&record(HANDSHAKE, b"\x02\x00\x00\x04abcd"), 10),
+        (&[b"\x16\x03\x01\x48\x01\x01\x00\x48\x00", &[0; 20_000][..]].concat(), 22),
+        (&record(HANDSHAKE, &[b"\x01\xff\xff\xff", &[0; 100][..]].concat()), 47),
+        (&record(HANDSHAKE, b"\x01\x00\x00\x00"), 50),
+        (&old, 70),
+    ];
+    for (n, (bytes, alert)) in others.into_iter().enumerate() {
+        let mut socket = connect(server.port());
+        socket.write_all(&bytes[..bytes.len().min(16)]).unwrap();
+        let _ = socket.write_all(&bytes[bytes.len().min(16)..]);
+        // What was refused before all of it came may be followed by a reset.
+        let mut answer = [0; 7];
+        socket.read_exact(&mut answer).unwrap();
+        assert_eq!((answer[0], answer[6]), (ALERT, alert), "{:?}", &bytes[..9]);
+        server.wait(|s| s.read("tls.log").matches("SSL_do_handshake() failed").count() == n + 1, "its line");
+    }
+    // Half a hello, and the end.
+    let hello = client_hello(client(client_config(VERSIONS[0]), "localhost"));
+    for length in [1, 5, 100] {
+        let mut socket = connect(server.port());
+        socket.write_all(&hello[..length]).unwrap();
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(rest(&mut socket).is_empty());
+    }
+    let closed = "peer closed connection in SSL handshake while SSL handshaking, client: 127.0.0.1, server: 127.0.0.1:";
+    server.wait(|s| s.read("tls.log").matches(closed).count() == 3, "their lines");
+    check(&server, &workers);
+}
+
 #[test]
 fn half_a_message_before_the_end() {
     let server = start("");

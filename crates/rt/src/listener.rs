@@ -10,7 +10,7 @@ use std::task::Poll;
 use os::SockAddr;
 use os::socket;
 
-use crate::core::{self, Core, Report};
+use crate::core::{self, Core, Counts, Report};
 use crate::driver::{Event, Kind};
 use crate::slots::flag;
 use crate::tasks::NONE;
@@ -53,7 +53,8 @@ pub(crate) struct Mutex {
 
 /// From now on accept, on listeners that ask for it, only while `lock` is held; a process that didn't get it tries
 /// again after `delay_ms` at the latest. With it goes nginx's rule that a process with fewer than an eighth of its
-/// connections free leaves the lock to others for as many turns as it lacks connections.
+/// connections free leaves the lock to others for as many turns as it lacks connections; those that say nothing or are
+/// idle don't count as lacking, since they make room.
 pub fn set_accept_mutex(lock: Rc<dyn AcceptLock>, delay_ms: u64) {
     let mutex = Mutex { lock, delay_ms, listeners: Vec::new(), accepting: true, held: false, step_back: 0 };
     core::current().mutex.replace(Some(mutex));
@@ -173,9 +174,8 @@ impl Listener {
         if !self.options.multi_accept {
             self.core.slots.borrow_mut().at(self.slot).flags &= !flag::READABLE;
         }
-        let counts = self.core.counts();
         if let Some(mutex) = self.core.mutex.borrow_mut().as_mut() {
-            mutex.step_back = (self.core.limit / 8).saturating_sub(counts.free);
+            mutex.step_back = self.core.lacks();
         }
     }
 
@@ -230,10 +230,20 @@ impl Drop for Listener {
 }
 
 impl Core {
+    /// How many connections are missing to an eighth that are free, or whose places may be had: of those that say nothing
+    /// or are idle. Were they not counted, such connections at all workers would keep everybody out for many turns.
+    fn lacks(&self) -> usize {
+        let Counts { free, idle, .. } = self.counts();
+        let expected = self.slots.borrow().evicted;
+        (self.limit / 8).saturating_sub(free + idle + expected)
+    }
+
     /// Before a wait: tries to get the lock; whether this process holds it, and the longest wait.
     pub(crate) fn lock_accept(&self) -> (bool, u64) {
         let mut mutex = self.mutex.borrow_mut();
         let Some(mutex) = mutex.as_mut().filter(|m| !m.listeners.is_empty()) else { return (false, u64::MAX) };
+        // Places that have become free since count.
+        mutex.step_back = mutex.step_back.min(self.lacks());
         mutex.held = if mutex.step_back > 0 {
             mutex.step_back -= 1;
             false

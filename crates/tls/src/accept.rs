@@ -24,6 +24,18 @@ pub enum First {
     Closed,
 }
 
+/// What a client is told whose first bytes are no ClientHello, and the log in OpenSSL's words. `None`: it may be plain HTTP.
+fn refusal(error: HelloError) -> Option<(Alert, &'static str)> {
+    Some(match error {
+        HelloError::NotTls => return None,
+        HelloError::OtherProtocol => (Alert::ProtocolVersion, "error:0A0000FC:SSL routines::unknown protocol"),
+        HelloError::Unexpected => (Alert::UnexpectedMessage, "error:0A0000F4:SSL routines::unexpected message"),
+        HelloError::LongRecord => (Alert::RecordOverflow, "error:0A0000C6:SSL routines::packet length too long"),
+        HelloError::Malformed => (Alert::DecodeError, "error:0A00009F:SSL routines::length mismatch"),
+        HelloError::TooLong => (Alert::IllegalParameter, "error:0A000098:SSL routines::excessive message size"),
+    })
+}
+
 /// Why a handshake didn't come to its end.
 #[derive(Debug)]
 pub enum HandshakeError {
@@ -52,15 +64,15 @@ pub async fn first_bytes(stream: &Stream, mut input: Buf) -> Result<First, Hands
         match hello::parse(&input) {
             Ok(Some(hello)) => return Ok(First::Hello(Box::new(hello), input)),
             Ok(None) => {}
-            Err(HelloError::NotTls) => return Ok(First::Plain(input)),
-            Err(HelloError::Malformed | HelloError::TooLong) => {
-                refuse(stream, Alert::DecodeError).await;
-                return Err(HandshakeError::Tls("error:0A0000F4:SSL routines::unexpected message".to_owned()));
+            Err(error) => {
+                let Some((alert, text)) = refusal(error) else { return Ok(First::Plain(input)) };
+                refuse(stream, alert).await;
+                return Err(HandshakeError::Tls(text.to_owned()));
             }
         }
         let more = stream.recv(READ).await?;
         if more.is_empty() {
-            return Ok(First::Closed);
+            return if input.is_empty() { Ok(First::Closed) } else { Err(HandshakeError::Closed) };
         }
         if input.is_empty() { input = more } else { input.extend_from_slice(&more) }
     }
@@ -71,8 +83,14 @@ pub async fn first_bytes(stream: &Stream, mut input: Buf) -> Result<First, Hands
 pub enum Alert {
     /// The message has no place here.
     UnexpectedMessage = 10,
+    /// The record is longer than records may be.
+    RecordOverflow = 22,
+    /// The message is longer than it may be.
+    IllegalParameter = 47,
     /// The message is malformed.
     DecodeError = 50,
+    /// No version that is known here.
+    ProtocolVersion = 70,
     /// There is no certificate.
     InternalError = 80,
     /// No server of that name is here.

@@ -33,6 +33,12 @@ pub struct ClientHello {
 pub enum HelloError {
     /// The first byte is none of a TLS handshake: perhaps plain HTTP.
     NotTls,
+    /// The first byte isn't one of a TLS handshake, nor of plain HTTP: a hello as SSL 2 had it, for one.
+    OtherProtocol,
+    /// Another message, or another kind of record, where the ClientHello belongs.
+    Unexpected,
+    /// A record that is longer than records may be.
+    LongRecord,
     /// A record or the message is malformed.
     Malformed,
     /// The message is longer than [`MAX_HELLO`].
@@ -64,7 +70,7 @@ pub fn parse(input: &[u8]) -> Result<Option<ClientHello>, HelloError> {
     let mut message = Reader(&records);
     let kind = message.u8().ok_or(HelloError::Malformed)?;
     if kind != CLIENT_HELLO {
-        return Err(HelloError::Malformed);
+        return Err(HelloError::Unexpected);
     }
     let body = message.vec24().ok_or(HelloError::Malformed)?;
     hello(Reader(body)).map(Some).ok_or(HelloError::Malformed)
@@ -75,6 +81,7 @@ fn message(input: &[u8]) -> Result<Option<std::borrow::Cow<'_, [u8]>>, HelloErro
     match input.first() {
         None => return Ok(None),
         Some(&HANDSHAKE) => {}
+        Some(0x80..) => return Err(HelloError::OtherProtocol),
         Some(_) => return Err(HelloError::NotTls),
     }
     let mut joined = Vec::new();
@@ -83,14 +90,18 @@ fn message(input: &[u8]) -> Result<Option<std::borrow::Cow<'_, [u8]>>, HelloErro
         let Some(header) = rest.take(RECORD_HEADER) else { return Ok(None) };
         let &[kind, major, _, high, low] = header else { return Err(HelloError::Malformed) };
         let length = usize::from(u16::from_be_bytes([high, low]));
-        if kind != HANDSHAKE || major != 3 || length == 0 || length > MAX_RECORD {
-            return Err(HelloError::Malformed);
+        match (kind, major, length) {
+            (HANDSHAKE, 3, 1..=MAX_RECORD) => {}
+            (HANDSHAKE, 3, 0) => return Err(HelloError::Malformed),
+            (HANDSHAKE, 3, _) => return Err(HelloError::LongRecord),
+            (HANDSHAKE, ..) => return Err(HelloError::OtherProtocol),
+            _ => return Err(HelloError::Unexpected),
         }
         // What is there of an unfinished record already tells whether it can be a ClientHello.
         let part = &rest.0[..length.min(rest.0.len())];
         let start = if joined.is_empty() { part } else { &joined[..] };
         if start.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
-            return Err(HelloError::Malformed);
+            return Err(HelloError::Unexpected);
         }
         let Some(part) = rest.take(length) else { return Ok(None) };
         if joined.is_empty() && needed(part)?.is_some_and(|needed| needed <= part.len()) {
@@ -298,10 +309,12 @@ mod tests {
         let check = |bytes: &[u8], expect| assert_eq!(parse(bytes), Err(expect), "{bytes:?}");
         check(b"GET / HTTP/1.0\r\n", HelloError::NotTls);
         check(&[21, 3, 1, 0, 2, 1, 0], HelloError::NotTls);
-        check(&[22, 2, 1, 0, 2, 1, 0], HelloError::Malformed);
+        check(&[0x80, 0x2e, 1, 0, 2], HelloError::OtherProtocol);
+        check(&[22, 2, 1, 0, 2, 1, 0], HelloError::OtherProtocol);
         check(&[22, 3, 1, 0, 0], HelloError::Malformed);
-        check(&[22, 3, 1, 0x40, 1], HelloError::Malformed);
-        check(&[22, 3, 1, 0, 4, 2, 0, 0, 0], HelloError::Malformed);
+        check(&[22, 3, 1, 0x40, 1], HelloError::LongRecord);
+        check(&[22, 3, 1, 0, 4, 2, 0, 0, 0], HelloError::Unexpected);
+        check(&[22, 3, 1, 0, 1, 1, 23, 3, 1, 0, 1], HelloError::Unexpected);
         check(&[22, 3, 1, 0, 4, 1, 1, 0, 0], HelloError::TooLong);
         check(&[22, 3, 1, 0, 4, 1, 0, 0, 0], HelloError::Malformed);
         let mut torn = sample();

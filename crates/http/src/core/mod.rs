@@ -22,6 +22,7 @@ pub mod resolve;
 pub mod response;
 pub mod server;
 pub mod session;
+mod silence;
 pub mod small_files;
 pub mod ssl_values;
 pub mod status;

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use buf::{Buf, Bytes};
-use engine::log::{Errno, Level};
+use engine::log::Level;
 use wire::Span;
 use wire::h1::{BodyFraming, Limits, Parsed, RequestError, Stage};
 use wire::proxy_protocol::{self, MAX_HEADER};
@@ -23,6 +23,7 @@ use super::output;
 use super::phase::{self, Flow};
 use super::request::{Connection, ProxyHeader, Rare, Request};
 use super::server::Http;
+use super::silence;
 use super::witness::{Glance, Witness};
 use crate::proxy::tunnel::Tunnel;
 
@@ -203,7 +204,7 @@ fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Pol
     conn.stream.set_idle(false);
     Poll::Ready(match read {
         Ok(bytes) if bytes.is_empty() => {
-            log_close(http, conn);
+            silence::log_close(http, conn);
             None
         }
         Ok(bytes) => {
@@ -212,7 +213,7 @@ fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Pol
             Some(bytes)
         }
         Err(error) => {
-            log_read_error(http, conn, &error, conn.requests == 0);
+            silence::log_read_error(http, conn, &error, conn.requests == 0);
             None
         }
     })
@@ -282,18 +283,17 @@ async fn proxy_header(http: &Http, conn: &mut Connection, first: &[u8]) -> Optio
             Ok(Some(header)) => break header,
             Ok(None) => {}
             Err(_) => {
-                let shown = buf[..buf.len().min(64)].escape_ascii().to_string();
-                http.log.write_with(
-                    Level::Error,
-                    Some(conn.stream.number()),
-                    format_args!("broken header: \"{shown}\" while reading PROXY protocol"),
-                    Some(&|line: &mut String| line.push_str(&format!(", client: {}", conn.peer.text()))),
-                );
+                silence::log_broken(http, conn, &buf);
                 return None;
             }
         }
-        let more = conn.stream.recv(MAX_HEADER).await.ok()?;
+        let more = match conn.stream.recv(MAX_HEADER).await {
+            Err(error) if rt::is_closing(&error) => return None,
+            more => more.unwrap_or_default(),
+        };
         if more.is_empty() {
+            // The client has closed the connection, or takes too long.
+            silence::log_broken(http, conn, &buf);
             return None;
         }
         buf.extend_from_slice(&more);
@@ -306,41 +306,6 @@ async fn proxy_header(http: &Http, conn: &mut Connection, first: &[u8]) -> Optio
     }
     buf.consume(header.len);
     Some(buf.freeze())
-}
-
-fn log_close(http: &Http, conn: &Connection) {
-    let log = http.log_of(&conn.address.default.root.core);
-    let (level, number) = (Level::Info, Some(conn.stream.number()));
-    if conn.requests > 0 {
-        let message = format_args!("client {} closed keepalive connection", conn.peer.text());
-        return log.write_with(level, number, message, None);
-    }
-    let details = |line: &mut String| {
-        line.push_str(&format!(", client: {}, server: {}", conn.peer.text(), conn.address.addr));
-    };
-    let message = format_args!("client closed connection while waiting for request");
-    log.write_with(level, number, message, Some(&details));
-}
-
-fn log_read_error(http: &Http, conn: &Connection, error: &io::Error, first: bool) {
-    let expected = error.kind() == io::ErrorKind::TimedOut || rt::is_closing(error);
-    if expected {
-        if error.kind() == io::ErrorKind::TimedOut && first && conn.address.default.root.core.reset_timedout_connection
-        {
-            conn.stream.linger_reset();
-        }
-        return;
-    }
-    let what = if first { "waiting for request" } else { "keepalive" };
-    let details = |line: &mut String| {
-        line.push_str(&format!(", client: {}, server: {}", conn.peer.text(), conn.address.addr));
-    };
-    http.log_of(&conn.address.default.root.core).write_with(
-        Level::Info,
-        Some(conn.stream.number()),
-        format_args!("recv() failed{} while {what}", Errno(error)),
-        Some(&details),
-    );
 }
 
 /// What becomes of a connection after a request.
