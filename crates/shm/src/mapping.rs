@@ -44,6 +44,7 @@ impl Mapping {
     ///
     /// # Panics
     /// If `offset` is outside.
+    #[cfg(not(loom))]
     pub(crate) fn range(&self, offset: usize) -> (NonNull<u8>, usize) {
         assert!(offset <= self.len, "an offset inside");
         // SAFETY: the offset is inside the mapping (asserted).

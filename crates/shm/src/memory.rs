@@ -20,12 +20,14 @@ impl<'a> Memory<'a> {
     }
 
     /// All of a mapping from an offset on.
+    #[cfg(not(loom))]
     pub(crate) fn of_mapping(mapping: &'a crate::Mapping, offset: usize) -> Memory<'a> {
         let (start, len) = mapping.range(offset);
         Memory { start, len, _owner: PhantomData }
     }
 
     /// The same bytes, for a shorter time.
+    #[cfg(not(loom))]
     pub(crate) fn again(&mut self) -> Memory<'_> {
         Memory { start: self.start, len: self.len, _owner: PhantomData }
     }
