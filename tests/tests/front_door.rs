@@ -214,6 +214,7 @@ fn another_program_takes_over() {
 }
 
 /// No byte of a folder's name has a meaning.
+/// Not in nginx: without one it serves a welcome page
 #[test]
 fn odd_names() {
     let folder = open_folder();
@@ -230,6 +231,7 @@ fn odd_names() {
     }
 }
 
+/// Not in nginx: without one it serves a welcome page
 #[test]
 fn words_that_are_no_folder() {
     let folder = open_folder();
