@@ -214,6 +214,7 @@ fn another_program_takes_over() {
 }
 
 /// No byte of a folder's name has a meaning.
+///
 /// Not in nginx: without one it serves a welcome page
 #[test]
 fn odd_names() {
