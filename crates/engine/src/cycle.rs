@@ -316,6 +316,7 @@ fn read(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Rep
     let (sources, directives, errors) = parse(program, &env);
     let mut loader = Loader::new(&program.registry, env, sources);
     loader.errors = errors;
+    program.modules.iter().for_each(|module| module.begin(&mut loader));
     let frame = Frame::default();
     loader.block(&directives, Context::MAIN, frame.clone());
     // What was read has been understood: its memory serves what is built from it.

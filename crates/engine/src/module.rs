@@ -14,6 +14,9 @@ pub trait Module {
     /// Registers the module's directive tables.
     fn tables(&self, registry: &mut Registry);
 
+    /// Called before the configuration is read.
+    fn begin(&self, _loader: &mut Loader<'_>) {}
+
     /// Builds the application from what was read. Called after the whole file has been read without an error. The
     /// default is for modules that only configure.
     fn build(&self, _loader: &mut Loader<'_>, _cx: &BuildContext<'_>) -> conf::Result<Option<Rc<dyn App>>> {

@@ -21,7 +21,8 @@ use builtin::{Address, BuiltIn};
 
 /// The modules, in the order in which their directives are looked up and their applications built.
 fn modules() -> Vec<Box<dyn Module>> {
-    vec![Box::new(http::Module)]
+    let modules = [http_modules::MODULES, http_proxy::MODULES, http_modules::FILES];
+    vec![Box::new(http::Module::new(modules.concat()))]
 }
 
 fn main() {
