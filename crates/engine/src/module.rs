@@ -6,8 +6,8 @@ use conf::{Loader, Registry};
 
 use crate::cycle::Cycle;
 use crate::handover::{Handover, Parcel};
-use crate::helpers::CacheKeeper;
 use crate::log::Log;
+use crate::worker::helpers::CacheKeeper;
 
 /// A part of the program: it describes its directives and builds what serves connections.
 pub trait Module {
@@ -119,6 +119,6 @@ pub struct WorkerContext {
 impl WorkerContext {
     /// The thread pool of that name, started when it is first asked for.
     pub fn thread_pool(&self, name: &str) -> Option<Rc<rt::ThreadPool>> {
-        crate::thread_pool::get(&self.cycle, name)
+        crate::cycle::thread_pool::get(&self.cycle, name)
     }
 }

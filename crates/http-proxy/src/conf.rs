@@ -169,7 +169,7 @@ fn bind(loader: &mut Loader<'_>, d: &Directive) -> Result<Bind> {
         return Err(Error::at(extra, format!("invalid parameter \"{}\"", extra.lossy())));
     }
     if d.args.len() > 1 {
-        loader.store.entry::<engine::sandbox::Needs>().transparent();
+        loader.store.entry::<engine::worker::sandbox::Needs>().transparent();
     }
     if *word == "off" && d.args.len() == 1 {
         return Ok(Bind::Off);

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::exit;
 
 use engine::cycle::{ConfSource, Program};
+use engine::log::report::tell;
 use engine::personality::{Personality, personality, set_personality};
-use engine::report::tell;
 use engine::{Module, start};
 
 use args::Args;

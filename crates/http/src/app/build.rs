@@ -52,7 +52,7 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>, modules: &HttpModul
     let watched = watched(&tls);
     let servers = servers(&mut builder, &sets.servers, &locations, tls);
     let sockets = sockets(&builder.servers, &servers, loader)?;
-    let counters = engine::zones::counters(loader, cx.old, crate::server::status::NAMES)
+    let counters = engine::cycle::zones::counters(loader, cx.old, crate::server::status::NAMES)
         .map_err(|error| Error::new(format!("mmap() failed{}", engine::log::Errno(&error))))?;
     let http = Http {
         main,
@@ -441,7 +441,7 @@ impl App for HttpApp {
             let cycle = cycle.clone();
             Rc::new(move |peer: &SockAddr| cycle.debugs(peer))
         });
-        let pools = Rc::new(move |name: &str| engine::thread_pool::get(&cycle, name));
+        let pools = Rc::new(move |name: &str| engine::cycle::thread_pool::get(&cycle, name));
         let _ = self.http.worker.context.set(WorkerHandle { pools, debugs });
         for module in self.modules.iter() {
             module.start_worker(&self.http);

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use conf::Loader;
 use engine::log::Errno;
-use engine::sandbox::Needs;
+use engine::worker::sandbox::Needs;
 
 use crate::config::core::TempPath;
 

@@ -125,7 +125,7 @@ pub fn server(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
 pub fn listen(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let specs = listen::parse(loader, d)?;
     for spec in specs {
-        loader.places.note(engine::listening::ADDRESS, &spec.addr, d.span());
+        loader.places.note(engine::cycle::listening::ADDRESS, &spec.addr, d.span());
         let builder = loader.store.entry::<Builder>();
         if let Some((message, first)) = builder.listens_twice(&spec) {
             return Err(Error::on(d, message).hint(loader.stands_first(first)));

@@ -536,7 +536,7 @@ fn set_root(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive, a
     if !text.starts_with(b"$") && !text.starts_with(b"/") {
         text = under_prefix(loader, &text);
     }
-    loader.store.entry::<engine::sandbox::Needs>().read(OsStr::from_bytes(&text));
+    loader.store.entry::<engine::worker::sandbox::Needs>().read(OsStr::from_bytes(&text));
     // A dollar of the prefix is no variable's.
     let path = match d.arg(0).text.contains(&b'$') {
         true => variables::template_of(loader, d, &text)?,
@@ -557,7 +557,7 @@ fn under_prefix(loader: &Loader<'_>, text: &[u8]) -> Vec<u8> {
 /// The folder of levels that name none.
 fn default_root(loader: &mut Loader<'_>) -> Root {
     let text = under_prefix(loader, b"html");
-    loader.store.entry::<engine::sandbox::Needs>().read(OsStr::from_bytes(&text));
+    loader.store.entry::<engine::worker::sandbox::Needs>().read(OsStr::from_bytes(&text));
     Root { path: Rc::new(Template::constant(&text)), alias: None, text: String::from_utf8_lossy(&text).into() }
 }
 
@@ -606,7 +606,7 @@ fn aio(loader: &mut Loader<'_>, d: &Directive) -> Result<Aio> {
         // Which pool it is shows with each request; the variables have to be there now.
         variables::template_of(loader, d, name.as_bytes())?;
     } else {
-        engine::thread_pool::refer(loader, &name, conf::Span { line: d.end.line, ..word.span });
+        engine::cycle::thread_pool::refer(loader, &name, conf::Span { line: d.end.line, ..word.span });
     }
     Ok(Aio::Threads((&*name).into()))
 }

@@ -273,7 +273,7 @@ impl Request {
 
     /// Says which request it was that a panic has ended.
     fn note_panic(&self) {
-        if engine::panics::is_told() {
+        if engine::worker::panics::is_told() {
             self.log_at(Level::Alert, format_args!("{}", crate::session::witness::ENDED));
         }
     }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use engine::log::{Level, Log};
-use engine::panics;
+use engine::worker::panics;
 use os::SockAddr;
 
 use crate::request::Connection;

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use engine::zones::SharedZone;
+use engine::cycle::zones::SharedZone;
 use tls::SessionCache;
 
 thread_local! {

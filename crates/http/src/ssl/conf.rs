@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use conf::values::{flag, number, one_of, sec, size, string};
 use conf::{Args, Context, Directive, Error, Loader, Result, Word, table};
+use engine::cycle::zones::{self, SMALLEST, SharedZone};
 use engine::log::{LogFile, LogFiles, full_path};
-use engine::zones::{self, SMALLEST, SharedZone};
 
 use super::values::{
     CacheLimits, DEFAULT_PROTOCOLS, Named, certificate_cache, conf_command, file, interval, named, password_file,

@@ -44,7 +44,7 @@ impl File {
         }
         if !text.starts_with("data:") {
             let path = loader.env.conf_prefix.join(text);
-            loader.store.entry::<engine::sandbox::Needs>().read(path);
+            loader.store.entry::<engine::worker::sandbox::Needs>().read(path);
         }
         value.compile(loader).map(File::Variable)
     }

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use os::SockAddr;
 
 use crate::log::Level;
-use crate::report::Reporter;
+use crate::log::report::Reporter;
 
 /// Remembers where systemd is to be told; to be called at the start, while the environment is whole.
 pub fn init() {
@@ -45,8 +45,8 @@ pub fn passed_sockets() -> Vec<OwnedFd> {
 }
 
 /// Makes the passed sockets ones that the first cycle may inherit; what is no listening socket is closed.
-pub fn given(reporter: &Reporter) -> Vec<crate::listening::Listening> {
-    let (given, others) = crate::listening::adopt(passed_sockets());
+pub fn given(reporter: &Reporter) -> Vec<crate::cycle::listening::Listening> {
+    let (given, others) = crate::cycle::listening::adopt(passed_sockets());
     for fd in others {
         reporter.say(Level::Warn, &format!("descriptor {} of LISTEN_FDS is no listening socket", fd.as_raw_fd()));
     }

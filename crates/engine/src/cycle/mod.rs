@@ -1,5 +1,15 @@
 //! A cycle: one configuration with all that belongs to it, from its reading until the next one replaces it.
 
+pub mod core_conf;
+pub mod event_conf;
+mod files;
+mod holder;
+pub mod listening;
+pub mod pid_file;
+pub mod thread_pool;
+pub(crate) mod watch;
+pub mod zones;
+
 use std::cell::RefCell;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -7,19 +17,17 @@ use std::rc::Rc;
 
 use conf::{Context, Error, Frame, Level as ConfLevel, Loader, Places, Registry, Set, Sets, Sources};
 
-use crate::core_conf::{CoreConf, ErrlogConf, Owner, ThreadPoolConf, find_owner};
-use crate::event_conf::{DEFAULT_METHOD, EpollConf, EventConf, Events, METHODS};
-use crate::files::SystemFiles;
-use crate::listening::{self, Listening, Opening};
+use self::core_conf::{CoreConf, ErrlogConf, Owner, ThreadPoolConf, find_owner};
+use self::event_conf::{DEFAULT_METHOD, EpollConf, EventConf, Events, METHODS};
+use self::files::SystemFiles;
+use self::listening::{Listening, Opening};
+use self::zones::Zones;
+use crate::log::report::{Reporter, tell};
 use crate::log::{Errno, ErrorLog, Level, Log, LogFiles, Target};
+use crate::master::upgrade::{self, Inherited, Invocation};
 use crate::module::{App, BuildContext, Module};
 use crate::personality::personality;
-use crate::pid_file;
-use crate::report::{Reporter, tell};
-use crate::sandbox::{self, Needs};
-use crate::thread_pool;
-use crate::upgrade::{self, Inherited, Invocation};
-use crate::zones::Zones;
+use crate::worker::sandbox::{self, Needs};
 
 /// What is the same for every cycle of a process: modules and the command line's words.
 pub struct Program {
@@ -56,8 +64,8 @@ impl Program {
     /// A program with these modules (and the engine's own before them).
     pub fn new(modules: Vec<Box<dyn Module>>, prefix: PathBuf, conf: ConfSource) -> Program {
         let mut registry = Registry::new();
-        crate::core_conf::tables(&mut registry);
-        crate::event_conf::tables(&mut registry);
+        crate::cycle::core_conf::tables(&mut registry);
+        crate::cycle::event_conf::tables(&mut registry);
         modules.iter().for_each(|module| module.tables(&mut registry));
         let error_log = personality().error_log.clone();
         let (invocation, inherited) = (Invocation::new(std::env::args_os().collect()), Inherited::default());
@@ -347,7 +355,7 @@ fn parse(program: &Program, env: &conf::Env) -> (Sources, Vec<conf::Directive>, 
     match &program.conf {
         ConfSource::File(path) => conf::load(&SystemFiles, path, global, env),
         ConfSource::BuiltIn(name, text) => {
-            let files = crate::files::WithBuiltIn { name, text };
+            let files = crate::cycle::files::WithBuiltIn { name, text };
             conf::load(&files, Path::new(name), global, env)
         }
     }

@@ -20,7 +20,7 @@ use os::socket::{self, ListenOptions};
 
 use crate::channel::{Channel, Message, SMALL};
 use crate::log::{self, Errno};
-use crate::process_table::{MAX_PROCESSES, News};
+use crate::master::process_table::{MAX_PROCESSES, News};
 
 /// The new program's end of a link, until that program asks for it.
 pub(crate) struct Offer {

@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use conf::{Error, Loader, Span};
 
-use crate::core_conf::{MAX_QUEUE, ThreadPool, ThreadPoolConf};
 use crate::cycle::Cycle;
+use crate::cycle::core_conf::{MAX_QUEUE, ThreadPool, ThreadPoolConf};
 
 thread_local! {
     static POOLS: RefCell<HashMap<String, Rc<rt::ThreadPool>>> = RefCell::default();

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::channel::Channel;
-use crate::link::FOREIGN;
+use crate::handover::link::FOREIGN;
 
 /// Another worker.
 #[derive(Clone, Debug)]

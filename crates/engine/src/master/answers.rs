@@ -115,8 +115,8 @@ fn address(pid: i32) -> io::Result<SockAddr> {
 
 const TAKEN: &str = "ok";
 const FAILED: &str = "failed";
-/// The longest answer in bytes; nobody sends more than [`crate::report::MAX_HEARD`] and a few words.
-const MAX_ANSWER: usize = 2 * crate::report::MAX_HEARD;
+/// The longest answer in bytes; nobody sends more than [`crate::log::report::MAX_HEARD`] and a few words.
+const MAX_ANSWER: usize = 2 * crate::log::report::MAX_HEARD;
 /// How many may wait for one reload.
 const MAX_WAITING: usize = 16;
 

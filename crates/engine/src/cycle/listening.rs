@@ -22,10 +22,10 @@ use conf::{Error, Places, Sources};
 use os::SockAddr;
 use os::socket::{self, ListenError, ListenOptions};
 
-use crate::holder;
+use crate::cycle::holder;
+use crate::log::report::Reporter;
 use crate::log::{Errno, Level};
 use crate::module::Listen;
-use crate::report::Reporter;
 
 /// One address on which the program listens.
 #[derive(Clone)]

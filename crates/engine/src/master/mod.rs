@@ -2,6 +2,11 @@
 //!
 //! `docs/processes.md` has the whole picture: the states of each process, and what is told to whom.
 
+pub mod answers;
+pub mod process_table;
+pub mod systemd;
+pub mod upgrade;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
@@ -12,19 +17,17 @@ use os::poll::PollFd;
 use os::process::{Exit, Fork};
 use os::signal::{SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SignalFd};
 
-use crate::answers::Answers;
+use self::answers::Answers;
+use self::process_table::{Child, Kind, MAX_PROCESSES, ProcessTable, State};
 use crate::channel::{Channel, Message};
+use crate::cycle::watch::Watch;
 use crate::cycle::{Cycle, Program, Purpose};
-use crate::helpers;
-use crate::link::Offer;
+use crate::handover::link::Offer;
+use crate::log::report::Reporter;
 use crate::log::{self, Errno};
 use crate::personality::personality;
-use crate::process_table::{Child, Kind, MAX_PROCESSES, ProcessTable, State};
-use crate::report::Reporter;
 use crate::signals::{self, Action};
-use crate::systemd;
-use crate::upgrade;
-use crate::watch::Watch;
+use crate::worker::helpers;
 use crate::worker::{Birth, FATAL};
 
 /// What the master is about to do.

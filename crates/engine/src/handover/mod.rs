@@ -2,7 +2,7 @@
 //!
 //! nginx's old workers close idle connections, and live on as long as a WebSocket does. Here both move: the descriptor
 //! goes over the channel, with a small state beside it, and the successor serves on. The client notices nothing. In an upgrade
-//! the successors are the other master's workers, if that is this program too (see [`crate::link`]): those of the new one,
+//! the successors are the other master's workers, if that is this program too (see [`crate::handover::link`]): those of the new one,
 //! or, when it is taken back, of the old one.
 //!
 //! The way of a parcel: an application gives it to [`Handover::give`]; it goes to one of the workers of the newest
@@ -15,6 +15,9 @@
 //! The frame around a parcel's payload is a version, flags, the sender's process id, and the payload, which lies in a
 //! file without a name beside the parcel's own descriptors if it is long.
 
+pub mod link;
+pub mod peers;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
@@ -23,10 +26,10 @@ use std::rc::Rc;
 
 use buf::Secret;
 
+use self::peers::{Peer, Peers};
 use crate::channel::{Channel, MAX_PAYLOAD, Message};
 use crate::log::{self, Errno};
 use crate::module::App;
-use crate::peers::{Peer, Peers};
 
 /// What a parcel may hold. 3 is for sessions of streams.
 pub mod kind {

@@ -10,8 +10,8 @@ use std::task::Poll;
 use os::signal::Signal;
 
 use crate::channel::{Channel, LARGE, Message, Received, lacks_descriptors};
+use crate::handover::peers::Peers;
 use crate::log::{self, Errno};
-use crate::peers::Peers;
 use crate::signals::{self, Action};
 
 /// A worker's ear.

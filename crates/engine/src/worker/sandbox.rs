@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use os::capability::{self, Capability};
 use os::sandbox::Files;
 
-use crate::core_conf::Owner;
 use crate::cycle::Cycle;
+use crate::cycle::core_conf::Owner;
+use crate::log::report::Reporter;
 use crate::log::{self, Errno, Level};
-use crate::report::Reporter;
 
 /// What the configuration lets workers do.
 #[derive(Debug, Default)]

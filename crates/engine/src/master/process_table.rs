@@ -4,14 +4,14 @@
 //! What is to be said of a newcomer or of a dead process waits in an outbox while a channel is full: workers must learn
 //! of it some time, but the master must not wait for any of them.
 //!
-//! During an upgrade there is another master, whose workers the own ones learn of too, by way of [`crate::link`].
+//! During an upgrade there is another master, whose workers the own ones learn of too, by way of [`crate::handover::link`].
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use crate::channel::{Channel, Message, SMALL};
-use crate::link::{FOREIGN, Foreign, Link};
+use crate::handover::link::{FOREIGN, Foreign, Link};
 use crate::personality::personality;
 
 /// What a child is for.
@@ -231,8 +231,8 @@ impl ProcessTable {
     }
 
     /// In a child just forked: its peers. All else that the master knows is dropped.
-    pub fn into_peers(self) -> crate::peers::Peers {
-        let mut peers = crate::peers::Peers::new();
+    pub fn into_peers(self) -> crate::handover::peers::Peers {
+        let mut peers = crate::handover::peers::Peers::new();
         for (slot, child) in self.slots.into_iter().enumerate() {
             if let Some(Child { pid, kind: Kind::Worker(_), generation, channel: Some(channel), .. }) = child {
                 peers.open(slot as u16, pid, generation, channel);

@@ -8,8 +8,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::log::report::tell;
 use crate::log::{self, Level};
-use crate::report::tell;
 
 /// Of how many panics in a second the log tells.
 pub const MAX_TOLD: u32 = 10;

@@ -10,11 +10,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use crate::cycle::Cycle;
-use crate::inbox::{Inbox, Told, first_of};
 use crate::log::{self, Errno};
+use crate::master::process_table::Kind;
 use crate::module::App;
-use crate::process_table::Kind;
 use crate::signals::{self, Action};
+use crate::worker::inbox::{Inbox, Told, first_of};
 use crate::worker::{Birth, End};
 
 /// What an application leaves to the cache processes.

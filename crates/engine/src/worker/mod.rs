@@ -1,27 +1,30 @@
 //! A worker: one event loop that accepts and serves.
 
+pub mod helpers;
+pub mod inbox;
+pub mod panics;
+pub mod sandbox;
+
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::Rc;
 
-use crate::answers::Answers;
+use self::inbox::{Inbox, Told, first_of};
 use crate::channel::Channel;
-use crate::core_conf::{CoreConf, Env};
+use crate::cycle::core_conf::{CoreConf, Env};
+use crate::cycle::watch;
 use crate::cycle::{Cycle, Program, Purpose};
 use crate::handover::Handover;
-use crate::helpers;
-use crate::inbox::{Inbox, Told, first_of};
+use crate::handover::peers::Peers;
+use crate::log::report::Reporter;
 use crate::log::{self, Errno, Level};
+use crate::master::answers::Answers;
+use crate::master::process_table::{Kind, title};
+use crate::master::systemd;
 use crate::module::{App, WorkerContext};
-use crate::peers::Peers;
 use crate::personality::personality;
-use crate::process_table::{Kind, title};
-use crate::report::Reporter;
-use crate::sandbox;
 use crate::signals::{self, Action};
-use crate::systemd;
-use crate::watch;
 
 /// What the master gives a worker at its birth.
 pub struct Birth {
@@ -421,7 +424,7 @@ fn report(report: rt::Report<'_>) {
     let log = log::current();
     match report {
         // The panic hook has told of it, with the place.
-        rt::Report::Panic(_) => crate::panics::settle(),
+        rt::Report::Panic(_) => crate::worker::panics::settle(),
         rt::Report::ReusingConnections(limit) => {
             crate::log!(log, Warn, "{limit} worker_connections are not enough, reusing connections");
         }

@@ -5,7 +5,7 @@
 //! replaced by this program and this program by nginx. The new master finds its sockets by their addresses, writes the
 //! pid file and starts workers; both generations of programs then accept, until one of the two masters is told to end.
 //!
-//! Nothing else goes along. If the new program is this one too it asks the old master for a link ([`crate::link`]); with
+//! Nothing else goes along. If the new program is this one too it asks the old master for a link ([`crate::handover::link`]); with
 //! nginx on either side there is none, and each program closes what is idle.
 //!
 //! What differs from nginx: a program started by a bare name is looked for in `PATH` as the shell did it; the whole
@@ -24,9 +24,9 @@ use os::socket;
 
 use crate::channel::Channel;
 use crate::cycle::Cycle;
-use crate::listening::{self, Listening};
+use crate::cycle::listening::{self, Listening};
+use crate::log::report::Reporter;
 use crate::log::{self, Errno, Level};
-use crate::report::Reporter;
 
 /// How this process was started, to be started again in the same way.
 #[derive(Clone, Debug)]
@@ -105,7 +105,7 @@ impl Inherited {
         sockets.iter().for_each(|listening| listening.given.set(given));
         let files = sockets.iter().filter_map(Listening::path).map(Path::to_path_buf).collect();
         let parent = os::process::parent_pid();
-        let link = RefCell::new(crate::link::ask(parent));
+        let link = RefCell::new(crate::handover::link::ask(parent));
         Inherited { parent: Some(parent), sockets: RefCell::new(sockets), files, link }
     }
 
