@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use conf::{Error, Places, Sources};
 use os::SockAddr;
-use os::socket::{self, ListenError, ListenOptions};
+use os::socket::{self, Kind, ListenError, ListenOptions};
 
 use crate::holder;
 use crate::log::{Errno, Level};
@@ -62,7 +62,7 @@ impl Listening {
     }
 
     fn is_same(&self, listen: &Listen) -> bool {
-        self.listen.addr == listen.addr && self.listen.options.datagram == listen.options.datagram
+        self.listen.addr == listen.addr && self.listen.options.kind == listen.options.kind
     }
 }
 
@@ -72,15 +72,14 @@ pub fn adopt(fds: Vec<OwnedFd>) -> (Vec<Listening>, Vec<OwnedFd>) {
     let (mut all, mut others): (Vec<Listening>, Vec<OwnedFd>) = (Vec::new(), Vec::new());
     for fd in fds {
         let raw = fd.as_raw_fd();
-        let datagram = socket::is_datagram(raw);
-        let listens = datagram || socket::is_listening(raw);
-        let (true, Ok(addr)) = (listens && os::io::set_nonblocking(raw, true).is_ok(), socket::local_addr(raw)) else {
+        let kind = socket::kind(raw).ok().filter(|kind| *kind == Kind::Datagram || socket::is_listening(raw));
+        let (Some(kind), Ok(()), Ok(addr)) = (kind, os::io::set_nonblocking(raw, true), socket::local_addr(raw)) else {
             others.push(fd);
             continue;
         };
         // The impossible backlog makes the configured options differ, so that they are set.
         let reuseport = socket::is_reuseport(raw);
-        let options = ListenOptions { backlog: UNKNOWN, reuseport, datagram, ..ListenOptions::default() };
+        let options = ListenOptions { backlog: UNKNOWN, reuseport, kind, ..ListenOptions::default() };
         let listen = Listen { addr, options };
         match all.iter().find(|other| other.is_same(&listen)) {
             Some(other) => other.sockets.borrow_mut().push(Rc::new(fd)),
@@ -235,7 +234,7 @@ fn rivals(listen: &Listen, all: &[Listening], old: &[Listening]) -> Vec<Rc<Owned
     let overlaps = |other: &&Listening| {
         !other.listen.addr.is_unix()
             && other.listen.addr.port() == listen.addr.port()
-            && other.listen.options.datagram == listen.options.datagram
+            && other.listen.options.kind == listen.options.kind
     };
     let sockets = all.iter().chain(old).filter(overlaps).map(|other| other.sockets.borrow().clone());
     sockets.flatten().collect()
@@ -495,7 +494,7 @@ mod tests {
         let reporter = Reporter::running(Log::new(&[]));
         let fd = socket::listen(&local().addr, &ListenOptions::default()).expect("listens");
         let addr = socket::local_addr(fd.as_raw_fd()).expect("an address");
-        let other = socket::socket(&addr, false).expect("a socket");
+        let other = socket::socket(&addr, Kind::Stream).expect("a socket");
         let (given, others) = adopt(vec![fd, other]);
         assert_eq!((given.len(), others.len()), (1, 1));
         let listen = Listen { addr, options: Default::default() };

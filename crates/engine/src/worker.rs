@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::Rc;
 
+use os::socket;
+
 use crate::answers::Answers;
 use crate::channel::Channel;
 use crate::core_conf::{CoreConf, Env};
@@ -317,7 +319,7 @@ fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accep
     if mutex {
         rt::set_accept_mutex(Rc::new(AcceptMutex(cycle.shared.accept.clone())), event.accept_mutex_delay_ms);
     }
-    for listening in cycle.listening.iter().filter(|listening| !listening.listen.options.datagram) {
+    for listening in cycle.listening.iter().filter(|listening| listening.listen.options.kind == socket::Kind::Stream) {
         let options = rt::AcceptOptions {
             exclusive: workers > 1 && !listening.listen.options.reuseport,
             multi_accept: event.multi_accept,

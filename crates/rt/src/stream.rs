@@ -91,7 +91,7 @@ impl Stream {
             poll_fn(|_| stream.poll_connected()).await?;
             return Ok(stream);
         }
-        let fd = socket::socket(addr, false)?;
+        let fd = socket::socket(addr, socket::Kind::Stream)?;
         prepare(fd.as_raw_fd(), options)?;
         let done = socket::connect(fd.as_raw_fd(), addr)?;
         let stream = Stream::open(fd, if done { flag::WRITABLE } else { 0 })?;
