@@ -330,6 +330,15 @@ pub fn retire(fd: RawFd) -> io::Result<()> {
     set(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, NOWHERE)
 }
 
+/// Lets a bound datagram socket get no further datagrams: new ones go to another socket that is bound there, or are
+/// refused. What is in its queue can still be received, and it can still send.
+///
+/// It is connected to its own address, from which nobody else sends. Bound to an interface that doesn't exist it could
+/// not answer any more.
+pub fn retire_datagrams(fd: RawFd) -> io::Result<()> {
+    connect(fd, &local_addr(fd)?).map(drop)
+}
+
 /// Whether somebody who shares this socket has called [`retire`] on it.
 pub fn is_retired(fd: RawFd) -> bool {
     get(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX).is_ok_and(|v| v == NOWHERE)
@@ -407,6 +416,40 @@ mod tests {
         let peer = |fd: &OwnedFd| accept(fd.as_raw_fd()).map(|(_, from)| from.to_string()).expect("accept");
         assert_eq!(peer(&narrow), before.local_addr().expect("address").to_string());
         assert_eq!(peer(&wide), after.local_addr().expect("address").to_string());
+    }
+
+    #[test]
+    fn a_retired_datagram_socket_gives_way_and_answers() {
+        for (narrow, wide) in
+            [("127.0.0.1:0", "0.0.0.0"), ("0.0.0.0:0", "0.0.0.0"), ("[::1]:0", "::"), ("[::]:0", "::")]
+        {
+            let any = SockAddr::from(narrow.parse::<std::net::SocketAddr>().expect("an address"));
+            let options = ListenOptions { kind: Kind::Datagram, ..Default::default() };
+            let old = listen(&any, &options).expect("bound");
+            let port = local_addr(old.as_raw_fd()).expect("address").port();
+            let loopback = if matches!(any, SockAddr::V4(_)) { "127.0.0.1" } else { "::1" };
+            let client = std::net::UdpSocket::bind((loopback, 0)).expect("bound");
+            client.send_to(b"before", (loopback, port)).expect("sent");
+            set_reuseport(old.as_raw_fd(), true).expect("reuseport");
+            retire_datagrams(old.as_raw_fd()).expect("retired");
+            let wide = SockAddr::from(std::net::SocketAddr::new(wide.parse().expect("an address"), port));
+            let new = listen(&wide, &ListenOptions { reuseport: true, ..options }).expect("bound");
+            for reuseport in [true, false] {
+                set_reuseport(new.as_raw_fd(), reuseport).expect("reuseport");
+                client.send_to(b"after", (loopback, port)).expect("sent");
+            }
+            let mut batch = crate::datagram::Batch::new();
+            assert_eq!(batch.recv(old.as_raw_fd()).expect("received"), 1, "{any}");
+            let received = batch.received().next().expect("a message");
+            assert_eq!(received.bytes, b"before");
+            let ip = any.ip().filter(|ip| ip.is_loopback());
+            let to = received.from;
+            let answer =
+                crate::datagram::Transmit { to: Some(&to), from: ip, ..crate::datagram::Transmit::new(b"late") };
+            assert_eq!(batch.send(old.as_raw_fd(), &mut [answer], false).expect("sent"), 1);
+            assert_eq!(client.recv(&mut [0; 10]).expect("received"), 4);
+            assert_eq!(batch.recv(new.as_raw_fd()).expect("received"), 2, "{any}");
+        }
     }
 
     #[test]
