@@ -18,7 +18,9 @@ impl NameServer {
     /// `answer` makes the answer to a question, told whether it came over TCP; `None` is silence.
     fn start(answer: impl Fn(&[u8], bool) -> Option<Vec<u8>> + Send + Sync + 'static) -> NameServer {
         // A port that is free for UDP may be in use for TCP.
-        let pair = || UdpSocket::bind("127.0.0.1:0").and_then(|udp| Ok((TcpListener::bind(udp.local_addr()?)?, udp)));
+        let pair = || {
+            std::net::UdpSocket::bind("127.0.0.1:0").and_then(|udp| Ok((TcpListener::bind(udp.local_addr()?)?, udp)))
+        };
         let (tcp, udp) = (0..100).find_map(|_| pair().ok()).expect("some port is free for both");
         let addr = udp.local_addr().unwrap();
         let (answer, asked) = (Arc::new(answer), Arc::new(AtomicUsize::new(0)));
