@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use buf::Chain;
-use engine::helpers::CacheKeeper;
+use engine::worker::helpers::CacheKeeper;
 use engine::{App, Listen, WorkerContext};
 use rt::Transmit;
 
