@@ -1,3 +1,5 @@
+//! Datagrams over loopback and unix sockets.
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
