@@ -470,6 +470,49 @@ fn datagrams_survive_reloads() {
 }
 
 #[test]
+fn datagrams_survive_a_change_of_address() {
+    let conf = |address: &str| format!("worker_processes 2; events {{}} echo_listen {address}:PORT udp;");
+    let server = Server::start("datagrams-address", &conf("127.0.0.1"));
+    for (clients, window) in [(1, 1), (4, 20)] {
+        let asking = Asking::start(server.port, clients, window);
+        for address in ["0.0.0.0", "127.0.0.1", "0.0.0.0", "127.0.0.1"] {
+            asking.go_on();
+            let before = server.log().matches("exited with code 0").count();
+            server.write_conf(&conf(address));
+            server.signal("HUP");
+            wait_for("the workers to be replaced", || server.log().matches("exited with code 0").count() == before + 2);
+        }
+        asking.go_on();
+        let workers = asking.end();
+        assert!(workers.len() >= 5, "{workers:?}");
+    }
+    assert!(!server.log().contains("[alert]") && !server.log().contains("[emerg]"), "{}", server.log());
+}
+
+#[test]
+fn who_sends_where_nobody_listens_any_more_is_refused() {
+    let server = Server::start("datagrams-gone", "events {} echo_listen 127.0.0.1:PORT udp;");
+    Asking::start(server.port, 1, 1).end();
+    server.write_conf("events {}");
+    server.signal("HUP");
+    server.wait_for_log("exited with code 0");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
+    socket.connect(("127.0.0.1", server.port)).expect("connects");
+    socket.set_read_timeout(Some(LIMIT)).expect("a time limit");
+    socket.send(b"x").expect("sends");
+    let error = socket.recv(&mut [0]).expect_err("nobody is there");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    // And it may come back.
+    server.write_conf("events { accept_mutex on; } worker_processes 2; sandbox on; echo_listen 127.0.0.1:PORT udp;");
+    server.signal("HUP");
+    wait_for("other workers", || server.log().matches("exited with code 0").count() == 2);
+    let asking = Asking::start(server.port, 2, 5);
+    asking.go_on();
+    asking.end();
+    assert!(!server.log().contains("[alert]") && !server.log().contains("[emerg]"), "{}", server.log());
+}
+
+#[test]
 fn datagrams_of_a_single_process_survive_reloads() {
     let conf = "master_process off; events {} echo_listen 127.0.0.1:PORT udp; echo_listen 127.0.0.1:PORT;";
     let server = Server::start("datagrams-single", conf);

@@ -82,7 +82,7 @@ impl Batch {
         Box::new(Batch { headers, slices, names, controls, memory: vec![0; BATCH * ROOM].into(), received: 0 })
     }
 
-    /// Receives what is there: how many messages, [`BATCH`] at most. [`Batch::received`] shows them.
+    /// Receives what is there, without waiting: how many messages, [`BATCH`] at most. [`Batch::received`] shows them.
     pub fn recv(&mut self, fd: RawFd) -> io::Result<usize> {
         self.received = 0;
         let rooms = self.memory.chunks_exact_mut(ROOM);
@@ -94,7 +94,13 @@ impl Batch {
         // SAFETY: each header names a slice of `memory`, an address and a control buffer that are valid for their
         // lengths, are its own, and aren't touched during the call.
         let count = check(unsafe {
-            libc::recvmmsg(fd, self.headers.as_mut_ptr(), BATCH as libc::c_uint, 0, std::ptr::null_mut())
+            libc::recvmmsg(
+                fd,
+                self.headers.as_mut_ptr(),
+                BATCH as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
         })?;
         self.received = count as usize;
         Ok(self.received)
@@ -125,8 +131,14 @@ impl Batch {
         let count = self.fill(batch, gso);
         // SAFETY: the first `count` headers name bytes that `batch` borrows, addresses and control buffers, all valid for
         // their lengths; the kernel only reads them.
-        let sent =
-            check(unsafe { libc::sendmmsg(fd, self.headers.as_mut_ptr(), count as libc::c_uint, libc::MSG_NOSIGNAL) })?;
+        let sent = check(unsafe {
+            libc::sendmmsg(
+                fd,
+                self.headers.as_mut_ptr(),
+                count as libc::c_uint,
+                libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
+            )
+        })?;
         let mut whole = 0;
         for _ in 0..sent {
             let transmit = &mut batch[whole];
