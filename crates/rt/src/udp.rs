@@ -31,10 +31,10 @@ pub struct UdpSocket {
     slot: u32,
     core: &'static Core,
     options: UdpOptions,
-    /// Datagrams that the kernel has joined are passed on so.
-    joined: Cell<bool>,
+    /// Datagrams that the kernel has joined are passed on joined.
+    gro: Cell<bool>,
     /// Whether the kernel cuts pieces into datagrams; not known before the first one.
-    segments: Cell<Option<bool>>,
+    gso: Cell<Option<bool>>,
     /// Those who wait for room do so one after another.
     senders: Gate,
     /// Receiving is over: happens once.
@@ -44,7 +44,8 @@ pub struct UdpSocket {
 /// How a datagram socket is used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UdpOptions {
-    /// Of the processes that share the socket one is woken for a datagram.
+    /// Of the processes that share the socket one is woken for a datagram. No other one is woken for that datagram later,
+    /// so the task that receives should wait for nothing else for long.
     pub exclusive: bool,
 }
 
@@ -57,7 +58,7 @@ pub struct Datagram {
     /// The address of this machine that it reached. `None`: not known, or that of a group.
     pub to: Option<IpAddr>,
     /// Unless 0, `bytes` are several datagrams, each of this length but for the last, which may be shorter. Only after
-    /// [`UdpSocket::set_joined`].
+    /// [`UdpSocket::set_gro`].
     pub segment: usize,
     /// Its congestion mark (ECN, RFC 3168), two bits.
     pub ecn: u8,
@@ -104,8 +105,8 @@ impl UdpSocket {
             slot,
             core,
             options,
-            joined: Cell::new(false),
-            segments: Cell::new(None),
+            gro: Cell::new(false),
+            gso: Cell::new(None),
             senders: Gate::new(1),
             over: Event::new(),
         })
@@ -137,8 +138,8 @@ impl UdpSocket {
     /// Lets the kernel join datagrams that wait together (UDP_GRO), where it can: then [`Datagram::segment`] tells of it,
     /// and one copy and one buffer do for many. Who doesn't ask for it gets single ones, whatever others that share the
     /// socket have asked for.
-    pub fn set_joined(&self, on: bool) {
-        self.joined.set(on && !self.core.is_sim && datagram::set_gro(self.raw(), true));
+    pub fn set_gro(&self, on: bool) {
+        self.gro.set(on && !self.core.is_sim && datagram::set_gro(self.raw(), true));
     }
 
     /// In how many milliseconds a `recv` fails if nothing comes; `None`: never. To be set anew for each wait.
@@ -223,12 +224,12 @@ impl UdpSocket {
     /// Copies what was received into memory of its size: the call's serves the next one, whoever keeps this.
     fn take(&self, received: Received<'_>, batch: &mut Vec<Datagram>) {
         let Received { bytes: mut rest, from, to, segment, ecn } = received;
-        let joined = self.joined.get() || segment == 0;
+        let whole = self.gro.get() || segment == 0;
         loop {
-            let (one, more) = rest.split_at(if joined { rest.len() } else { rest.len().min(segment) });
+            let (one, more) = rest.split_at(if whole { rest.len() } else { rest.len().min(segment) });
             let mut bytes = Buf::with_capacity(one.len());
             bytes.extend_from_slice(one);
-            let segment = if joined { segment } else { 0 };
+            let segment = if whole { segment } else { 0 };
             batch.push(Datagram { bytes, from: from.clone(), to, segment, ecn });
             rest = more;
             if rest.is_empty() {
@@ -261,12 +262,12 @@ impl UdpSocket {
         let mut memory = self.core.datagrams.borrow_mut();
         let memory = memory.get_or_insert_with(Batch::new);
         loop {
-            let segments = batch.iter().any(|transmit| transmit.segment != 0) && self.cuts(fd);
-            match memory.send(fd, batch, segments) {
+            let gso = batch.iter().any(|transmit| transmit.segment != 0) && self.can_segment(fd);
+            match memory.send(fd, batch, gso) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // A network interface that can't: single ones from now on.
-                Err(error) if segments && matches!(error.raw_os_error(), Some(IO | INVAL)) => {
-                    self.segments.set(Some(false));
+                Err(error) if gso && matches!(error.raw_os_error(), Some(IO | INVAL)) => {
+                    self.gso.set(Some(false));
                 }
                 sent => return sent,
             }
@@ -274,9 +275,9 @@ impl UdpSocket {
     }
 
     /// Whether the kernel cuts pieces into datagrams.
-    fn cuts(&self, fd: RawFd) -> bool {
-        let known = self.segments.get().unwrap_or_else(|| datagram::can_segment(fd));
-        self.segments.set(Some(known));
+    fn can_segment(&self, fd: RawFd) -> bool {
+        let known = self.gso.get().unwrap_or_else(|| datagram::can_segment(fd));
+        self.gso.set(Some(known));
         known
     }
 
@@ -343,7 +344,13 @@ struct Waiting<'a>(&'a UdpSocket);
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let UdpSocket { slot: n, core, options, .. } = self.0;
-        self.0.with(|slot| core.backend.borrow_mut().end_room(*n, slot, options.exclusive));
+        self.0.with(|slot| {
+            let mut backend = core.backend.borrow_mut();
+            backend.end_room(*n, slot, options.exclusive);
+            if slot.has(flag::ENDED) {
+                backend.pause(*n, slot);
+            }
+        });
     }
 }
 

@@ -418,8 +418,8 @@ fn joined_ones_are_told_or_taken_apart() {
         for joined in [true, false] {
             let (server, to) = server(Driver::Epoll);
             // Whoever shares the socket may have asked for it.
-            server.set_joined(true);
-            server.set_joined(joined);
+            server.set_gro(true);
+            server.set_gro(joined);
             let client = client(&to).await;
             send_all(&client, &mut [Transmit { segment: 1000, ..Transmit::new(&bytes) }]).await;
             let (mut got, mut lengths) = (Vec::new(), Vec::new());
