@@ -64,7 +64,11 @@ impl HeaderFilter for Include {
     fn apply(&self, r: &mut Request) -> std::result::Result<(), u16> {
         let mut included = VecDeque::new();
         for uri in &*self.0 {
-            included.push_back(r.sub_request(&SubRequest { uri, args: b"", with_body: true })?);
+            match r.sub_request(&SubRequest { uri, args: b"", with_body: true }) {
+                Ok(response) => included.push_back(response),
+                // The log has told it.
+                Err(_) => return Ok(()),
+            }
         }
         r.response.clear_length();
         r.response.weaken();
