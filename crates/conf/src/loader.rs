@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use crate::table::RowId;
+use crate::set::RowId;
 use crate::{Conf, Context, Directive, Error, RawSet, Result, Row, Sources, Span, Table, hints, table};
 
 /// Every table of the program, found by a directive's name.

@@ -1,0 +1,163 @@
+//! The macro [`table!`](crate::table), with which a module describes its directives.
+
+/// Describes a module's directives of one level, and makes the types that hold them.
+///
+/// ```ignore
+/// conf::table! {
+///     /// Headers that are added to responses.
+///     pub struct HeadersConf, raw HeadersRaw, module "ngx_http_headers_module", level HTTP Location;
+///
+///     /// Sets `Expires` and `Cache-Control`.
+///     "expires" in Context::HTTP | Context::SERVER | Context::LOCATION, Args::between(1, 2), default "off",
+///         scalar(parse_expires) expires: Expires = Expires::Off;
+///     /// Adds a field to the response.
+///     "add_header" in Context::HTTP | Context::SERVER | Context::LOCATION, Args::between(2, 3), default "",
+///         list(parse_add_header) add_header: AddHeader;
+///     derived { has_expires: bool = false; }
+///     finish(finish_headers)
+/// }
+/// ```
+///
+/// Kinds of rows:
+/// * `scalar(parse) field: T = default` – `parse(&mut Loader, &Directive) -> Result<T>`; once a level; own, else the
+///   parent's, else the default. `T: Clone`.
+/// * `list(parse) field: T` – `parse` gives one element; the field is `Rc<[T]>`; a level without any inherits the
+///   parent's.
+/// * `set(f) field: T = default` – `f(&mut Raw, &mut Loader, &Directive) -> Result<()>` does as it likes with the raw
+///   configuration, whose fields are `Option`s; inherited as a scalar.
+/// * `also(f)` – a further directive without a field: `f(&mut Raw, &mut Loader, &Directive) -> Result<()>`.
+/// * `block(f)` – no field: `f(&mut Loader, &Directive) -> Result<()>`.
+///
+/// Fields under `derived` have no directive: `finish(f)`, with `f(&mut Conf, Option<&Conf> /* parent */, &mut Loader)
+/// -> Result<()>`, computes them after inheritance; without a parent they have their default, else the parent's.
+#[macro_export]
+macro_rules! table {
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $conf:ident, raw $raw:ident, module $module:literal, level $block:ident $level:ident;
+        $(
+            $(#[doc = $doc:literal])*
+            $name:literal in $contexts:expr, $args:expr, default $default:literal,
+                $kind:ident($f:expr) $($field:ident : $ty:ty $(= $init:expr)?)?;
+        )*
+        $(derived { $($(#[$dmeta:meta])* $dfield:ident : $dty:ty = $dinit:expr;)* })?
+        $(finish($finish:expr))?
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone)]
+        $vis struct $conf {
+            $($(
+                #[doc = concat!("The directive `", $name, "`.")]
+                pub $field: $crate::table!(@type $kind $ty),
+            )?)*
+            $($($(#[$dmeta])* pub $dfield: $dty,)*)?
+        }
+
+        #[doc = concat!("What was set of [`", stringify!($conf), "`] at one level.")]
+        #[derive(Default)]
+        $vis struct $raw {
+            $($(
+                #[doc = concat!("The directive `", $name, "`, if set.")]
+                pub $field: Option<$crate::table!(@raw $kind $ty)>,
+            )?)*
+        }
+
+        impl $crate::Conf for $conf {
+            fn slot() -> usize {
+                Self::slot_cell().load(::std::sync::atomic::Ordering::Relaxed)
+            }
+
+            fn table() -> $crate::Table {
+                $crate::Table {
+                    module: $module,
+                    level: $crate::Level::$level,
+                    block: $crate::Context::$block,
+                    rows: vec![$(
+                        $crate::Row {
+                            name: ::std::borrow::Cow::Borrowed($name),
+                            doc: concat!($($doc, "\n"),*),
+                            contexts: $contexts,
+                            args: $args,
+                            default: $default,
+                            kind: stringify!($kind),
+                            set: |raw, loader, directive| {
+                                let raw: &mut $raw = raw.downcast_mut().expect("a slot holds its own type");
+                                $crate::table!(@set $kind raw, loader, directive, $f $(, $field)?)
+                            },
+                        },
+                    )*],
+                    new_raw: || Box::new($raw::default()),
+                    resolve: |raw, parent, loader| {
+                        let raw: Option<&mut $raw> =
+                            raw.map(|raw| raw.downcast_mut().expect("a slot holds its own type"));
+                        let parent: Option<&$conf> =
+                            parent.map(|parent| parent.downcast_ref().expect("a slot holds its own type"));
+                        let conf = $conf::inherit(raw, parent);
+                        $(
+                            let mut conf = conf;
+                            ($finish)(&mut conf, parent, loader)?;
+                        )?
+                        let _ = &loader;
+                        Ok(::std::rc::Rc::new(conf))
+                    },
+                    set_slot: |slot| $conf::slot_cell().store(slot, ::std::sync::atomic::Ordering::Relaxed),
+                }
+            }
+        }
+
+        impl $conf {
+            fn slot_cell() -> &'static ::std::sync::atomic::AtomicUsize {
+                static SLOT: ::std::sync::atomic::AtomicUsize = ::std::sync::atomic::AtomicUsize::new(usize::MAX);
+                &SLOT
+            }
+
+            /// What a level with these own settings and this parent has.
+            #[allow(unused_variables, unused_mut)]
+            fn inherit(raw: Option<&mut $raw>, parent: Option<&$conf>) -> $conf {
+                let mut none = $raw::default();
+                let raw = raw.unwrap_or(&mut none);
+                $conf {
+                    $($(
+                        $field: match (raw.$field.take(), parent) {
+                            (Some(own), _) => $crate::table!(@own $kind own),
+                            (None, Some(parent)) => parent.$field.clone(),
+                            (None, None) => $crate::table!(@default $kind $($init)?),
+                        },
+                    )?)*
+                    $($($dfield: parent.map_or_else(|| $dinit, |parent| parent.$dfield.clone()),)*)?
+                }
+            }
+        }
+    };
+
+    (@type list $ty:ty) => { ::std::rc::Rc<[$ty]> };
+    (@type $kind:ident $ty:ty) => { $ty };
+    (@raw list $ty:ty) => { Vec<$ty> };
+    (@raw $kind:ident $ty:ty) => { $ty };
+    (@own list $own:ident) => { $own.into() };
+    (@own $kind:ident $own:ident) => { $own };
+    (@default list) => { ::std::rc::Rc::new([]) };
+    (@default $kind:ident $init:expr) => { $init };
+    (@set scalar $raw:ident, $loader:ident, $directive:ident, $f:expr, $field:ident) => {{
+        if $raw.$field.is_some() {
+            return Err($crate::table::duplicate($directive));
+        }
+        $raw.$field = Some(($f)($loader, $directive)?);
+        Ok(())
+    }};
+    (@set list $raw:ident, $loader:ident, $directive:ident, $f:expr, $field:ident) => {{
+        let element = ($f)($loader, $directive)?;
+        $raw.$field.get_or_insert_with(Vec::new).push(element);
+        Ok(())
+    }};
+    (@set set $raw:ident, $loader:ident, $directive:ident, $f:expr, $field:ident) => {
+        ($f)($raw, $loader, $directive)
+    };
+    (@set also $raw:ident, $loader:ident, $directive:ident, $f:expr) => {
+        ($f)($raw, $loader, $directive)
+    };
+    (@set block $raw:ident, $loader:ident, $directive:ident, $f:expr) => {{
+        let _ = $raw;
+        ($f)($loader, $directive)
+    }};
+}
