@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::rc::Rc;
 
-use crate::{Conf, Context, Level, Loader, Result, Span};
+use crate::{Conf, Context, Level, Loader, Result, Span, Table};
 
 /// The raw configurations of one level, by slot; made when a directive first needs them.
 #[derive(Default)]
@@ -91,7 +91,8 @@ pub struct Sets;
 impl Sets {
     /// Resolves what was set at one level, with what its parent's level resolved to.
     ///
-    /// A level that sets nothing shares its parent's values; one where nothing at all was set shares the whole set.
+    /// A level that sets nothing of a table shares its parent's value, unless that has something which isn't inherited;
+    /// one where nothing at all was set shares the whole set.
     pub fn resolve(
         block: Context,
         level: Level,
@@ -99,21 +100,20 @@ impl Sets {
         parent: Option<&Set>,
         loader: &mut Loader<'_>,
     ) -> Result<Set> {
-        if let (true, Some(parent)) = (raw.is_empty(), parent) {
+        let registry = loader.registry();
+        let tables = || registry.tables().iter().enumerate().filter(|(_, t)| t.level == level && t.block == block);
+        let above = |slot: usize| parent.and_then(|set| set.0.get(slot)).and_then(Option::as_ref);
+        let whole = |(slot, table): (usize, &Table)| above(slot).is_some_and(|value| !(table.leaves)(&**value));
+        if let (true, Some(parent)) = (raw.is_empty() && tables().all(whole), parent) {
             return Ok(parent.clone());
         }
-        let registry = loader.registry();
         let mut slots = vec![None; registry.tables().len()];
-        for (slot, table) in registry.tables().iter().enumerate() {
-            if table.level != level || table.block != block {
-                continue;
-            }
-            let above = parent.and_then(|set| set.0.get(slot)).and_then(Option::as_ref);
+        for (slot, table) in tables() {
             let own = raw.slots.get_mut(slot).and_then(Option::as_deref_mut);
-            slots[slot] = Some(match (own, above) {
-                (None, Some(above)) => above.clone(),
-                (own, above) => (table.resolve)(own, above.map(|rc| &**rc), loader)?,
-            });
+            slots[slot] = match (own, above(slot)) {
+                (None, Some(above)) if whole((slot, table)) => Some(above.clone()),
+                (own, above) => Some((table.resolve)(own, above.map(|rc| &**rc), loader)?),
+            };
         }
         Ok(Set(slots.into()))
     }

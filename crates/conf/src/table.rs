@@ -173,7 +173,7 @@ pub struct Row {
     pub args: Args,
     /// Its default as the manual writes it; empty for none.
     pub default: &'static str,
-    /// The kind of its value, for the manual: `scalar`, `list`, `set` or `block`.
+    /// The kind of its value, for the manual: `scalar`, `list`, `set`, `here`, `also` or `block`.
     pub kind: &'static str,
     /// Writes it into the raw configuration.
     pub set: Setter,
@@ -194,6 +194,8 @@ pub struct Table {
     pub new_raw: fn() -> Box<dyn Any>,
     /// Inheritance: the raw configuration of a level (if anything was set there) and its parent's resolved one.
     pub resolve: Resolver,
+    /// Whether a resolved configuration has values that levels inside don't inherit (rows of the kind `here`).
+    pub leaves: fn(&dyn Any) -> bool,
     /// Tells the configuration's type its slot.
     pub set_slot: fn(usize),
 }
@@ -212,35 +214,4 @@ pub fn duplicate(directive: &Directive) -> crate::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PLACES: Context = Context::HTTP.or(Context::SERVER);
-
-    crate::table! {
-        /// A configuration for this test.
-        pub struct TestConf, raw TestRaw, module "test", level HTTP Location;
-
-        /// A number.
-        "number" in PLACES, Args::exactly(1), default "7",
-            scalar(|_: &mut Loader<'_>, d: &Directive| Ok(d.arg(0).text.len())) number: usize = 7;
-        /// Names.
-        "name" in PLACES, Args::exactly(1), default "",
-            list(|_: &mut Loader<'_>, d: &Directive| Ok(d.arg(0).text.clone())) name: Vec<u8>;
-        /// Both.
-        "both" in PLACES, Args::exactly(0), default "",
-            also(|raw: &mut TestRaw, _: &mut Loader<'_>, _: &Directive| { raw.number = Some(1); Ok(()) });
-        derived { twice: usize = 0; }
-        finish(|conf: &mut TestConf, _: Option<&TestConf>, _: &mut Loader<'_>| { conf.twice = conf.number * 2; Ok(()) })
-    }
-
-    #[test]
-    fn inherits() {
-        let mut raw = TestRaw { number: None, name: Some(vec![b"a".to_vec()]) };
-        let parent = TestConf::inherit(Some(&mut raw), None);
-        assert_eq!((parent.number, parent.name.len()), (7, 1));
-        let mut raw = TestRaw { number: Some(3), name: None };
-        let child = TestConf::inherit(Some(&mut raw), Some(&parent));
-        assert_eq!((child.number, child.name.len()), (3, 1));
-    }
-}
+mod tests;

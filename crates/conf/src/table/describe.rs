@@ -25,6 +25,8 @@
 ///   parent's.
 /// * `set(f) field: T = default` – `f(&mut Raw, &mut Loader, &Directive) -> Result<()>` does as it likes with the raw
 ///   configuration, whose fields are `Option`s; inherited as a scalar.
+/// * `here(parse) field: T` – `parse` as for a scalar; the field is `Option<T>`, and isn't inherited: `None` where the
+///   level itself has no such directive.
 /// * `also(f)` – a further directive without a field: `f(&mut Raw, &mut Loader, &Directive) -> Result<()>`.
 /// * `block(f)` – no field: `f(&mut Loader, &Directive) -> Result<()>`.
 ///
@@ -100,6 +102,11 @@ macro_rules! table {
                         let _ = &loader;
                         Ok(::std::rc::Rc::new(conf))
                     },
+                    leaves: |conf| {
+                        let conf: &$conf = conf.downcast_ref().expect("a slot holds its own type");
+                        let _ = conf;
+                        false $($(|| $crate::table!(@leaves $kind conf.$field))?)*
+                    },
                     set_slot: |slot| $conf::slot_cell().store(slot, ::std::sync::atomic::Ordering::Relaxed),
                 }
             }
@@ -118,11 +125,7 @@ macro_rules! table {
                 let raw = raw.unwrap_or(&mut none);
                 $conf {
                     $($(
-                        $field: match (raw.$field.take(), parent) {
-                            (Some(own), _) => $crate::table!(@own $kind own),
-                            (None, Some(parent)) => parent.$field.clone(),
-                            (None, None) => $crate::table!(@default $kind $($init)?),
-                        },
+                        $field: $crate::table!(@inherit $kind raw.$field, parent.map(|parent| &parent.$field) $(, $init)?),
                     )?)*
                     $($($dfield: parent.map_or_else(|| $dinit, |parent| parent.$dfield.clone()),)*)?
                 }
@@ -131,13 +134,27 @@ macro_rules! table {
     };
 
     (@type list $ty:ty) => { ::std::rc::Rc<[$ty]> };
+    (@type here $ty:ty) => { Option<$ty> };
     (@type $kind:ident $ty:ty) => { $ty };
     (@raw list $ty:ty) => { Vec<$ty> };
     (@raw $kind:ident $ty:ty) => { $ty };
-    (@own list $own:ident) => { $own.into() };
-    (@own $kind:ident $own:ident) => { $own };
-    (@default list) => { ::std::rc::Rc::new([]) };
-    (@default $kind:ident $init:expr) => { $init };
+    (@inherit list $own:expr, $parent:expr) => {
+        match ($own.take(), $parent) {
+            (Some(own), _) => own.into(),
+            (None, Some(parent)) => parent.clone(),
+            (None, None) => ::std::rc::Rc::new([]),
+        }
+    };
+    (@inherit here $own:expr, $parent:expr) => { $own.take() };
+    (@inherit $kind:ident $own:expr, $parent:expr, $init:expr) => {
+        match ($own.take(), $parent) {
+            (Some(own), _) => own,
+            (None, Some(parent)) => parent.clone(),
+            (None, None) => $init,
+        }
+    };
+    (@leaves here $field:expr) => { $field.is_some() };
+    (@leaves $kind:ident $field:expr) => { false };
     (@set scalar $raw:ident, $loader:ident, $directive:ident, $f:expr, $field:ident) => {{
         if $raw.$field.is_some() {
             return Err($crate::table::duplicate($directive));
@@ -145,6 +162,7 @@ macro_rules! table {
         $raw.$field = Some(($f)($loader, $directive)?);
         Ok(())
     }};
+    (@set here $($rest:tt)*) => { $crate::table!(@set scalar $($rest)*) };
     (@set list $raw:ident, $loader:ident, $directive:ident, $f:expr, $field:ident) => {{
         let element = ($f)($loader, $directive)?;
         $raw.$field.get_or_insert_with(Vec::new).push(element);
