@@ -173,7 +173,7 @@ pub struct Row {
     pub args: Args,
     /// Its default as the manual writes it; empty for none.
     pub default: &'static str,
-    /// The kind of its value, for the manual: `scalar`, `list`, `set`, `here`, `also` or `block`.
+    /// The kind of its value, for the manual: `scalar`, `list`, `set`, `here`, `last`, `also` or `block`.
     pub kind: &'static str,
     /// Writes it into the raw configuration.
     pub set: Setter,
@@ -194,7 +194,7 @@ pub struct Table {
     pub new_raw: fn() -> Box<dyn Any>,
     /// Inheritance: the raw configuration of a level (if anything was set there) and its parent's resolved one.
     pub resolve: Resolver,
-    /// Whether a resolved configuration has values that levels inside don't inherit (rows of the kind `here`).
+    /// Whether a resolved configuration has values that levels inside don't inherit (rows of the kinds `here` and `last`).
     pub leaves: fn(&dyn Any) -> bool,
     /// Tells the configuration's type its slot.
     pub set_slot: fn(usize),

@@ -27,6 +27,7 @@
 ///   configuration, whose fields are `Option`s; inherited as a scalar.
 /// * `here(parse) field: T` – `parse` as for a scalar; the field is `Option<T>`, and isn't inherited: `None` where the
 ///   level itself has no such directive.
+/// * `last(parse) field: T` – the same, but the directive may be repeated, and the last one counts.
 /// * `also(f)` – a further directive without a field: `f(&mut Raw, &mut Loader, &Directive) -> Result<()>`.
 /// * `block(f)` – no field: `f(&mut Loader, &Directive) -> Result<()>`.
 ///
@@ -135,6 +136,7 @@ macro_rules! table {
 
     (@type list $ty:ty) => { ::std::rc::Rc<[$ty]> };
     (@type here $ty:ty) => { Option<$ty> };
+    (@type last $ty:ty) => { Option<$ty> };
     (@type $kind:ident $ty:ty) => { $ty };
     (@raw list $ty:ty) => { Vec<$ty> };
     (@raw $kind:ident $ty:ty) => { $ty };
@@ -146,6 +148,7 @@ macro_rules! table {
         }
     };
     (@inherit here $own:expr, $parent:expr) => { $own.take() };
+    (@inherit last $own:expr, $parent:expr) => { $own.take() };
     (@inherit $kind:ident $own:expr, $parent:expr, $init:expr) => {
         match ($own.take(), $parent) {
             (Some(own), _) => own,
@@ -154,6 +157,7 @@ macro_rules! table {
         }
     };
     (@leaves here $field:expr) => { $field.is_some() };
+    (@leaves last $field:expr) => { $field.is_some() };
     (@leaves $kind:ident $field:expr) => { false };
     (@set scalar $raw:ident, $loader:ident, $directive:ident, $f:expr, $field:ident) => {{
         if $raw.$field.is_some() {
@@ -163,6 +167,10 @@ macro_rules! table {
         Ok(())
     }};
     (@set here $($rest:tt)*) => { $crate::table!(@set scalar $($rest)*) };
+    (@set last $raw:ident, $loader:ident, $directive:ident, $f:expr, $field:ident) => {{
+        $raw.$field = Some(($f)($loader, $directive)?);
+        Ok(())
+    }};
     (@set list $raw:ident, $loader:ident, $directive:ident, $f:expr, $field:ident) => {{
         let element = ($f)($loader, $directive)?;
         $raw.$field.get_or_insert_with(Vec::new).push(element);

@@ -16,6 +16,9 @@ crate::table! {
     /// A value of the level alone.
     "own" in PLACES, Args::exactly(1), default "",
         here(|_: &mut Loader<'_>, d: &Directive| Ok(d.arg(0).text.clone())) own: Vec<u8>;
+    /// The same, if it may be repeated.
+    "mark" in PLACES, Args::exactly(1), default "",
+        last(|_: &mut Loader<'_>, d: &Directive| Ok(d.arg(0).text.clone())) mark: Vec<u8>;
     /// Both.
     "both" in PLACES, Args::exactly(0), default "",
         also(|raw: &mut TestRaw, _: &mut Loader<'_>, _: &Directive| { raw.number = Some(1); Ok(()) });
@@ -60,6 +63,8 @@ fn values_of_one_level_stay_there() {
     assert!(sets.iter().all(|set| set.get::<TestConf>().number == 3), "other rows are inherited");
     let at = |level: usize| std::ptr::from_ref(sets[level].get::<TestConf>());
     assert_eq!(at(1), at(2), "a level shares its parent's value if that has nothing to lose");
-    let (_, errors) = levels(&["own a; own b;"]);
+    let (sets, errors) = levels(&["own a; own b; mark a; mark b;", ""]);
     assert_eq!(errors, ["\"own\" directive is duplicate"]);
+    let mark: Vec<_> = sets.iter().map(|set| set.get::<TestConf>().mark.as_deref()).collect();
+    assert_eq!(mark, [Some(&b"b"[..]), None]);
 }

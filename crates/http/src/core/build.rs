@@ -104,6 +104,7 @@ fn compile(builder: &Builder, sets: &Resolved, loader: &mut Loader<'_>) -> Resul
             let mut cx = LocationContext {
                 id: LocationId(index as u32),
                 set: &sets.locations[index],
+                sets: &sets.locations,
                 kind: &node.kind,
                 name: &node.name,
                 builder,
