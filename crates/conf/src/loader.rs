@@ -235,7 +235,12 @@ impl<'r> Loader<'r> {
             return (row.set)(&mut *nothing, self, directive);
         }
         let mut level = level.borrow_mut();
-        let result = (row.set)(level.slot(slot, table.new_raw), self, directive);
+        let raw = level.slot(slot, table.new_raw);
+        let raw = match row.part {
+            Some(part) => (part.raw)(raw),
+            None => raw,
+        };
+        let result = (row.set)(raw, self, directive);
         if result.is_ok() {
             level.note(*id, directive.span());
         }

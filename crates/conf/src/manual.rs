@@ -8,12 +8,15 @@ use crate::{Args, Context, Registry, Row};
 /// The directive that the language itself has: the parser puts in its place what it includes.
 pub(crate) const INCLUDE: Row = Row {
     name: Cow::Borrowed("include"),
-    doc: " Includes another file, or all files that match a mask, in its place.\n A relative name starts at the folder of \
+    doc: Cow::Borrowed(
+        " Includes another file, or all files that match a mask, in its place.\n A relative name starts at the folder of \
           the main configuration file.\n",
+    ),
     contexts: Context::ANY,
     args: Args::exactly(1),
-    default: "",
+    default: Cow::Borrowed(""),
     kind: "also",
+    part: None,
     set: |_, _, _| Ok(()),
 };
 const INCLUDE_MODULE: &str = "ngx_core_module";
@@ -50,7 +53,7 @@ fn entry(module: &str, row: &Row) -> String {
 }
 
 fn default(row: &Row) -> String {
-    match row.default {
+    match &*row.default {
         "" => "none".to_owned(),
         value => format!("{} {value};", row.name),
     }
@@ -67,7 +70,7 @@ pub fn dump(registry: &Registry) -> String {
     let mut out = "module\tname\tcontexts\targs\ttype\tdefault\tdoc\n".to_owned();
     for (module, row) in entries(registry) {
         let doc = doc(&row).replace(['\n', '\t'], " ");
-        let fields = [module, &row.name, &row.contexts.describe(), &arity(&row.args), row.kind, row.default, &doc];
+        let fields = [module, &row.name, &row.contexts.describe(), &arity(&row.args), row.kind, &row.default, &doc];
         out.push_str(&fields.join("\t"));
         out.push('\n');
     }

@@ -166,17 +166,65 @@ pub struct Row {
     /// Its name.
     pub name: Cow<'static, str>,
     /// What the manual says of it.
-    pub doc: &'static str,
+    pub doc: Cow<'static, str>,
     /// Where it may stand.
     pub contexts: Context,
     /// What it takes.
     pub args: Args,
     /// Its default as the manual writes it; empty for none.
-    pub default: &'static str,
+    pub default: Cow<'static, str>,
     /// The kind of its value, for the manual: `scalar`, `list`, `set`, `here`, `last`, `also` or `block`.
     pub kind: &'static str,
+    /// Where in the table's configurations those of its group are, if it belongs to one.
+    pub part: Option<Part>,
     /// Writes it into the raw configuration.
     pub set: Setter,
+}
+
+/// Where a table's configurations have those of groups that it takes.
+#[derive(Clone, Copy)]
+pub struct Part {
+    /// From the table's raw configuration to that of the groups.
+    pub raw: fn(&mut dyn Any) -> &mut dyn Any,
+}
+
+/// Groups of rows that tables take, each under its own prefix; made by [`table!`](crate::table).
+pub trait Groups: Any + Clone {
+    /// What was set of them at one level.
+    type Raw: Any + Default;
+    /// Inheritance: what was set at a level (if anything was), its parent's resolved configuration.
+    fn resolve(
+        raw: Option<&mut Self::Raw>,
+        parent: Option<&Self>,
+        prefix: &'static str,
+        loader: &mut Loader<'_>,
+    ) -> Result<Self>;
+    /// Whether it has values that levels inside don't inherit.
+    fn leaves(&self) -> bool;
+}
+
+/// Rows of groups under a prefix: it stands before their names, and for `{}` in their texts and defaults.
+pub fn under<const N: usize>(prefix: &str, part: Part, groups: [Vec<Row>; N]) -> impl Iterator<Item = Row> {
+    groups.into_iter().flatten().map(move |row| Row {
+        name: format!("{prefix}{}", row.name).into(),
+        doc: row.doc.replace("{}", prefix).into(),
+        default: row.default.replace("{}", prefix).into(),
+        part: Some(part),
+        ..row
+    })
+}
+
+/// Inheritance of groups: a level that sets nothing of them shares its parent's.
+pub fn inherit<G: Groups>(
+    raw: Option<&mut G::Raw>,
+    parent: Option<&Rc<G>>,
+    prefix: &'static str,
+    loader: &mut Loader<'_>,
+) -> Result<Rc<G>> {
+    match (raw, parent) {
+        (None, Some(parent)) if !parent.leaves() => Ok(parent.clone()),
+        (raw, parent) => G::resolve(raw, parent.map(|parent| &**parent), prefix, loader).map(Rc::new),
+    }
 }
 
 /// A module's directives of one level.

@@ -33,11 +33,53 @@
 ///
 /// Fields under `derived` have no directive: `finish(f)`, with `f(&mut Conf, Option<&Conf> /* parent */, &mut Loader)
 /// -> Result<()>`, computes them after inheritance; without a parent they have their default, else the parent's.
+///
+/// Directives that several modules have, each under its own prefix, are described once, as groups of rows. Their names
+/// have no prefix, and in their texts and defaults `{}` stands for it. `finish` gets the prefix before the loader.
+///
+/// ```ignore
+/// conf::table! {
+///     /// What backend protocols can be told.
+///     pub groups UpstreamConf, raw UpstreamRaw;
+///
+///     group timeouts {
+///         /// How long a backend may take to accept a connection; see also `{}read_timeout`.
+///         "connect_timeout" in EVERYWHERE, Args::exactly(1), default "60s",
+///             scalar(msec) connect_timeout: u64 = 60_000;
+///     }
+///     group files {
+///         /// The folder for responses.
+///         "temp_path" in EVERYWHERE, Args::exactly(1), default "{}temp",
+///             scalar(path) temp_path: PathBuf = PathBuf::new();
+///     }
+///     finish(|conf: &mut UpstreamConf, parent: Option<&UpstreamConf>, prefix: &str, loader: &mut Loader<'_>| Ok(()))
+/// }
+/// ```
+///
+/// A table takes the groups that its module has. The field is an `Rc<UpstreamConf>`, which a level that sets nothing of it
+/// shares with its parent; what belongs to other groups has its default in it:
+///
+/// ```ignore
+/// conf::table! {
+///     /// Memcached backends.
+///     pub struct MemcachedConf, raw MemcachedRaw, module "ngx_http_memcached_module", level HTTP Location;
+///
+///     under "memcached_" {
+///         /// What all protocols have.
+///         up: UpstreamConf [timeouts];
+///     }
+///     /// The server that responds to the location's requests.
+///     "memcached_pass" in Context::LOCATION, Args::exactly(1), default "",
+///         here(pass) pass: Rc<Pass>;
+/// }
+/// ```
 #[macro_export]
 macro_rules! table {
+    // A module's table.
     (
         $(#[$meta:meta])*
         $vis:vis struct $conf:ident, raw $raw:ident, module $module:literal, level $block:ident $level:ident;
+        $(under $prefix:literal { $($(#[$pmeta:meta])* $part:ident : $shared:ty [$($group:ident),+];)+ })?
         $(
             $(#[doc = $doc:literal])*
             $name:literal in $contexts:expr, $args:expr, default $default:literal,
@@ -46,23 +88,11 @@ macro_rules! table {
         $(derived { $($(#[$dmeta:meta])* $dfield:ident : $dty:ty = $dinit:expr;)* })?
         $(finish($finish:expr))?
     ) => {
-        $(#[$meta])*
-        #[derive(Clone)]
-        $vis struct $conf {
-            $($(
-                #[doc = concat!("The directive `", $name, "`.")]
-                pub $field: $crate::table!(@type $kind $ty),
-            )?)*
-            $($($(#[$dmeta])* pub $dfield: $dty,)*)?
-        }
-
-        #[doc = concat!("What was set of [`", stringify!($conf), "`] at one level.")]
-        #[derive(Default)]
-        $vis struct $raw {
-            $($(
-                #[doc = concat!("The directive `", $name, "`, if set.")]
-                pub $field: Option<$crate::table!(@raw $kind $ty)>,
-            )?)*
+        $crate::table! { @types
+            $(#[$meta])* $vis $conf $raw
+            parts { $($($(#[$pmeta])* $part: $shared, $prefix;)+)? }
+            rows { $($name $kind $($field: $ty $(= $init)?)?;)* }
+            derived { $($($(#[$dmeta])* $dfield: $dty = $dinit;)*)? }
         }
 
         impl $crate::Conf for $conf {
@@ -71,43 +101,31 @@ macro_rules! table {
             }
 
             fn table() -> $crate::Table {
+                let rows = vec![$(
+                    $crate::table!(@row $raw [$($doc)*] $name $contexts, $args, $default, $kind($f) $($field)?),
+                )*];
+                $($(
+                    let mut rows = rows;
+                    let part = $crate::table!(@part $conf $raw $part);
+                    rows.extend($crate::table::under($prefix, part, [$(<$shared>::$group()),+]));
+                )+)?
                 $crate::Table {
                     module: $module,
                     level: $crate::Level::$level,
                     block: $crate::Context::$block,
-                    rows: vec![$(
-                        $crate::Row {
-                            name: ::std::borrow::Cow::Borrowed($name),
-                            doc: concat!($($doc, "\n"),*),
-                            contexts: $contexts,
-                            args: $args,
-                            default: $default,
-                            kind: stringify!($kind),
-                            set: |raw, loader, directive| {
-                                let raw: &mut $raw = raw.downcast_mut().expect("a slot holds its own type");
-                                $crate::table!(@set $kind raw, loader, directive, $f $(, $field)?)
-                            },
-                        },
-                    )*],
+                    rows,
                     new_raw: || Box::new($raw::default()),
                     resolve: |raw, parent, loader| {
-                        let raw: Option<&mut $raw> =
-                            raw.map(|raw| raw.downcast_mut().expect("a slot holds its own type"));
-                        let parent: Option<&$conf> =
-                            parent.map(|parent| parent.downcast_ref().expect("a slot holds its own type"));
-                        let conf = $conf::inherit(raw, parent);
+                        let raw = raw.map(|raw| raw.downcast_mut().expect("a slot holds its own type"));
+                        let parent = parent.map(|parent| parent.downcast_ref().expect("a slot holds its own type"));
+                        let conf = $conf::inherit(raw, parent, loader)?;
                         $(
                             let mut conf = conf;
                             ($finish)(&mut conf, parent, loader)?;
                         )?
-                        let _ = &loader;
                         Ok(::std::rc::Rc::new(conf))
                     },
-                    leaves: |conf| {
-                        let conf: &$conf = conf.downcast_ref().expect("a slot holds its own type");
-                        let _ = conf;
-                        false $($(|| $crate::table!(@leaves $kind conf.$field))?)*
-                    },
+                    leaves: |conf| conf.downcast_ref::<$conf>().expect("a slot holds its own type").leaves(),
                     set_slot: |slot| $conf::slot_cell().store(slot, ::std::sync::atomic::Ordering::Relaxed),
                 }
             }
@@ -118,19 +136,145 @@ macro_rules! table {
                 static SLOT: ::std::sync::atomic::AtomicUsize = ::std::sync::atomic::AtomicUsize::new(usize::MAX);
                 &SLOT
             }
+        }
+    };
 
+    // Groups of rows that tables take under their prefixes.
+    (
+        $(#[$meta:meta])*
+        $vis:vis groups $conf:ident, raw $raw:ident;
+        $(group $group:ident {$(
+            $(#[doc = $doc:literal])*
+            $name:literal in $contexts:expr, $args:expr, default $default:literal,
+                $kind:ident($f:expr) $($field:ident : $ty:ty $(= $init:expr)?)?;
+        )+})+
+        $(derived { $($(#[$dmeta:meta])* $dfield:ident : $dty:ty = $dinit:expr;)* })?
+        $(finish($finish:expr))?
+    ) => {
+        $crate::table! { @types
+            $(#[$meta])* $vis $conf $raw
+            parts {}
+            rows { $($($name $kind $($field: $ty $(= $init)?)?;)+)+ }
+            derived { $($($(#[$dmeta])* $dfield: $dty = $dinit;)*)? }
+        }
+
+        impl $conf {$(
+            /// The rows of this group, their names without a prefix.
+            $vis fn $group() -> Vec<$crate::Row> {
+                vec![$(
+                    $crate::table!(@row $raw [$($doc)*] $name $contexts, $args, $default, $kind($f) $($field)?),
+                )+]
+            }
+        )+}
+
+        impl $crate::table::Groups for $conf {
+            type Raw = $raw;
+
+            #[allow(unused_variables)]
+            fn resolve(
+                raw: Option<&mut $raw>,
+                parent: Option<&$conf>,
+                prefix: &'static str,
+                loader: &mut $crate::Loader<'_>,
+            ) -> $crate::Result<$conf> {
+                let conf = $conf::inherit(raw, parent, loader)?;
+                $(
+                    let mut conf = conf;
+                    ($finish)(&mut conf, parent, prefix, loader)?;
+                )?
+                Ok(conf)
+            }
+
+            fn leaves(&self) -> bool {
+                $conf::leaves(self)
+            }
+        }
+    };
+
+    // What was set at a level, what that and inheritance make of it.
+    (@types
+        $(#[$meta:meta])* $vis:vis $conf:ident $raw:ident
+        parts { $($(#[$pmeta:meta])* $part:ident : $shared:ty, $prefix:literal;)* }
+        rows { $($name:literal $kind:ident $($field:ident : $ty:ty $(= $init:expr)?)?;)* }
+        derived { $($(#[$dmeta:meta])* $dfield:ident : $dty:ty = $dinit:expr;)* }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone)]
+        $vis struct $conf {
+            $($(#[$pmeta])* pub $part: ::std::rc::Rc<$shared>,)*
+            $($(
+                #[doc = concat!("The directive `", $name, "`.")]
+                pub $field: $crate::table!(@type $kind $ty),
+            )?)*
+            $($(#[$dmeta])* pub $dfield: $dty,)*
+        }
+
+        #[doc = concat!("What was set of [`", stringify!($conf), "`] at one level.")]
+        #[derive(Default)]
+        $vis struct $raw {
+            $($(#[$pmeta])* pub $part: Option<<$shared as $crate::table::Groups>::Raw>,)*
+            $($(
+                #[doc = concat!("The directive `", $name, "`, if set.")]
+                pub $field: Option<$crate::table!(@raw $kind $ty)>,
+            )?)*
+        }
+
+        impl $conf {
             /// What a level with these own settings and this parent has.
             #[allow(unused_variables, unused_mut)]
-            fn inherit(raw: Option<&mut $raw>, parent: Option<&$conf>) -> $conf {
+            fn inherit(
+                raw: Option<&mut $raw>,
+                parent: Option<&$conf>,
+                loader: &mut $crate::Loader<'_>,
+            ) -> $crate::Result<$conf> {
                 let mut none = $raw::default();
                 let raw = raw.unwrap_or(&mut none);
-                $conf {
+                Ok($conf {
+                    $($part: $crate::table::inherit(
+                        raw.$part.as_mut(), parent.map(|parent| &parent.$part), $prefix, loader,
+                    )?,)*
                     $($(
-                        $field: $crate::table!(@inherit $kind raw.$field, parent.map(|parent| &parent.$field) $(, $init)?),
+                        $field: $crate::table!(
+                            @inherit $kind raw.$field, parent.map(|parent| &parent.$field) $(, $init)?
+                        ),
                     )?)*
-                    $($($dfield: parent.map_or_else(|| $dinit, |parent| parent.$dfield.clone()),)*)?
-                }
+                    $($dfield: parent.map_or_else(|| $dinit, |parent| parent.$dfield.clone()),)*
+                })
             }
+
+            /// Whether it has values that levels inside don't inherit.
+            fn leaves(&self) -> bool {
+                false
+                    $(|| $crate::table::Groups::leaves(&*self.$part))*
+                    $($(|| $crate::table!(@leaves $kind self.$field))?)*
+            }
+        }
+    };
+
+    (@row $raw:ident [$($doc:literal)*] $name:literal $contexts:expr, $args:expr, $default:literal,
+        $kind:ident($f:expr) $($field:ident)?
+    ) => {
+        $crate::Row {
+            name: ::std::borrow::Cow::Borrowed($name),
+            doc: ::std::borrow::Cow::Borrowed(concat!($($doc, "\n"),*)),
+            contexts: $contexts,
+            args: $args,
+            default: ::std::borrow::Cow::Borrowed($default),
+            kind: stringify!($kind),
+            part: None,
+            set: |raw, loader, directive| {
+                let raw: &mut $raw = raw.downcast_mut().expect("a slot holds its own type");
+                $crate::table!(@set $kind raw, loader, directive, $f $(, $field)?)
+            },
+        }
+    };
+
+    (@part $conf:ident $raw:ident $part:ident) => {
+        $crate::table::Part {
+            raw: |raw| {
+                let raw: &mut $raw = raw.downcast_mut().expect("a slot holds its own type");
+                raw.$part.get_or_insert_default()
+            },
         }
     };
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Env, Frame, Loader, RawSet, Registry, Set, Sets};
+use crate::{Env, Frame, Loader, RawSet, Registry, Set, Sets, values};
 
 const PLACES: Context = Context::HTTP.or(Context::SERVER);
 
@@ -30,6 +30,8 @@ crate::table! {
 fn levels(texts: &[&str]) -> (Vec<Set>, Vec<String>) {
     let mut registry = Registry::new();
     registry.add::<TestConf>();
+    registry.add::<MemcachedConf>();
+    registry.add::<ProxyConf>();
     let mut sets: Vec<Set> = Vec::new();
     let mut errors = Vec::new();
     for text in texts {
@@ -67,4 +69,112 @@ fn values_of_one_level_stay_there() {
     assert_eq!(errors, ["\"own\" directive is duplicate"]);
     let mark: Vec<_> = sets.iter().map(|set| set.get::<TestConf>().mark.as_deref()).collect();
     assert_eq!(mark, [Some(&b"b"[..]), None]);
+}
+
+crate::table! {
+    /// What protocols of this test can be told.
+    pub groups BackendConf, raw BackendRaw;
+
+    group connection {
+        /// Its own address.
+        "bind" in PLACES, Args::exactly(1), default "", scalar(values::string) bind: String = String::new();
+        /// SO_KEEPALIVE.
+        "socket_keepalive" in PLACES, Args::FLAG, default "off", scalar(values::flag) socket_keepalive: bool = false;
+    }
+    group timeouts {
+        /// A time; see also `{}read_timeout`.
+        "connect_timeout" in PLACES, Args::exactly(1), default "60s", scalar(values::msec) connect_timeout: u64 = 60_000;
+        /// A time.
+        "send_timeout" in PLACES, Args::exactly(1), default "60s", scalar(values::msec) send_timeout: u64 = 60_000;
+        /// A time.
+        "read_timeout" in PLACES, Args::exactly(1), default "60s", scalar(values::msec) read_timeout: u64 = 60_000;
+    }
+    group head {
+        /// A size.
+        "buffer_size" in PLACES, Args::exactly(1), default "4k", scalar(values::size) buffer_size: usize = 4096;
+    }
+    group retries {
+        /// Failures.
+        "next_upstream" in PLACES, Args::at_least(1), default "error", list(values::string) next_upstream: String;
+        /// A number.
+        "next_upstream_tries" in PLACES, Args::exactly(1), default "0", scalar(values::number) tries: usize = 0;
+        /// A time.
+        "next_upstream_timeout" in PLACES, Args::exactly(1), default "0", scalar(values::msec) tries_ms: u64 = 0;
+    }
+    group files {
+        /// A folder.
+        "temp_path" in PLACES, Args::exactly(1), default "{}temp", scalar(values::string) temp_path: String = String::new();
+    }
+    finish(|conf: &mut BackendConf, _: Option<&BackendConf>, prefix: &str, _: &mut Loader<'_>| {
+        if conf.temp_path.is_empty() {
+            conf.temp_path = format!("{prefix}temp");
+        }
+        Ok(())
+    })
+}
+
+crate::table! {
+    /// A protocol without files.
+    pub struct MemcachedConf, raw MemcachedRaw, module "memcached", level HTTP Location;
+
+    under "memcached_" {
+        /// What all protocols have.
+        up: BackendConf [connection, timeouts, head, retries];
+    }
+    /// The server.
+    "memcached_pass" in PLACES, Args::exactly(1), default "", here(values::string) pass: String;
+    /// A flag of values.
+    "memcached_gzip_flag" in PLACES, Args::exactly(1), default "0", scalar(values::number) gzip_flag: u32 = 0;
+}
+
+crate::table! {
+    /// A protocol with files.
+    pub struct ProxyConf, raw ProxyRaw, module "proxy", level HTTP Location;
+
+    under "proxy_" {
+        /// What all protocols have.
+        up: BackendConf [connection, timeouts, head, retries, files];
+    }
+}
+
+#[test]
+fn a_table_takes_groups_under_its_prefix() {
+    let mut names: Vec<String> = MemcachedConf::table().rows.iter().map(|row| row.name.to_string()).collect();
+    names.sort();
+    let expect = [
+        "memcached_bind",
+        "memcached_buffer_size",
+        "memcached_connect_timeout",
+        "memcached_gzip_flag",
+        "memcached_next_upstream",
+        "memcached_next_upstream_timeout",
+        "memcached_next_upstream_tries",
+        "memcached_pass",
+        "memcached_read_timeout",
+        "memcached_send_timeout",
+        "memcached_socket_keepalive",
+    ];
+    assert_eq!(names, expect);
+    let row = |table: Table, name: &str| table.rows.into_iter().find(|row| row.name == name).expect("it has this row");
+    assert_eq!(row(ProxyConf::table(), "proxy_temp_path").default, "proxy_temp");
+    let text = row(MemcachedConf::table(), "memcached_connect_timeout").doc;
+    assert_eq!(text, " A time; see also `memcached_read_timeout`.\n");
+}
+
+#[test]
+fn groups_are_inherited_by_prefix() {
+    let texts = ["memcached_read_timeout 1s; proxy_read_timeout 2s;", "memcached_gzip_flag 2;", "proxy_temp_path x;"];
+    let (sets, errors) = levels(&texts);
+    assert!(errors.is_empty(), "{errors:?}");
+    let memcached: Vec<_> = sets.iter().map(|set| set.get::<MemcachedConf>()).collect();
+    let proxy: Vec<_> = sets.iter().map(|set| set.get::<ProxyConf>()).collect();
+    assert_eq!(memcached.iter().map(|conf| conf.up.read_timeout).collect::<Vec<_>>(), [1000; 3]);
+    assert_eq!(proxy.iter().map(|conf| conf.up.read_timeout).collect::<Vec<_>>(), [2000; 3]);
+    assert_eq!(memcached.iter().map(|conf| conf.gzip_flag).collect::<Vec<_>>(), [0, 2, 2]);
+    assert!(Rc::ptr_eq(&memcached[0].up, &memcached[1].up), "a level that sets nothing of the groups shares them");
+    assert_eq!(proxy.iter().map(|conf| &*conf.up.temp_path).collect::<Vec<_>>(), ["proxy_temp", "proxy_temp", "x"]);
+    let (_, errors) = levels(&["memcached_read_timeout 1s; memcached_read_timeout 1s; memcached_temp_path x;"]);
+    let [twice, unknown] = &errors[..] else { panic!("{errors:?}") };
+    assert_eq!(twice, "\"memcached_read_timeout\" directive is duplicate");
+    assert_eq!(unknown, "unknown directive \"memcached_temp_path\"");
 }
