@@ -36,22 +36,20 @@ use crate::modules::{HttpModule, LocationContext};
 /// The module.
 pub struct Proxy;
 
-crate::upstream_ssl_conf! {
-    /// `proxy_ssl_…`: TLS to backends.
-    ProxySsl, "proxy_", "ngx_http_proxy_module"
-}
-
-crate::upstream_conf! {
-    /// `proxy_…`: what all protocols have.
-    ProxyUpstream, "proxy_", "ngx_http_proxy_module"
-}
-
 const ONE: Args = Args::exactly(1);
 
 conf::table! {
-    /// What only HTTP backends have.
+    /// `proxy_…`: what HTTP backends can be told.
     pub struct ProxyConf, raw ProxyRaw, module "ngx_http_proxy_module", level HTTP Location;
 
+    under "proxy_" {
+        /// What most protocols have.
+        up: UpstreamConf [
+            connection, buffer, retries, sockets, lowat, errors, fields, request, response, trailers
+        ];
+        /// TLS.
+        ssl: UpstreamSslConf [all];
+    }
     /// The server (or group) that answers the location's requests, and the URI that replaces its prefix.
     "proxy_pass" in Context::LOCATION.or(Context::LOCATION_IF).or(Context::LIMIT_EXCEPT), ONE, default "",
         here(proxy_pass) proxy_pass: Rc<Pass>;
@@ -232,13 +230,11 @@ fn split_scheme(text: &[u8]) -> Option<(&[u8], u16)> {
 impl HttpModule for Proxy {
     fn tables(&self, registry: &mut Registry) {
         registry.add::<ProxyConf>();
-        registry.add::<ProxyUpstream>();
-        registry.add::<ProxySsl>();
     }
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
         let conf = cx.set.share::<ProxyConf>();
-        let up = cx.set.get::<ProxyUpstream>().0.clone();
+        let up = conf.up.clone();
         let compiled = Compiled::of(&conf, cx.loader)?;
         check_buffers(&up, "proxy_").map_err(|(name, message)| {
             let at = |name: &&str| cx.place(&format!("proxy_{name}"));
@@ -281,7 +277,7 @@ impl HttpModule for Proxy {
 
 /// TLS as the location's directives say; locations with the same ones share it, and the sessions with it.
 fn ssl(cx: &mut LocationContext<'_, '_>) -> Result<Rc<UpstreamTls>> {
-    let conf = cx.set.get::<ProxySsl>().0.clone();
+    let conf = cx.set.get::<ProxyConf>().ssl.clone();
     if let Some((_, made)) = cx.loader.store.entry::<Made>().0.iter().find(|(known, _)| Rc::ptr_eq(known, &conf)) {
         return Ok(made.clone());
     }
