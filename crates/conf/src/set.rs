@@ -3,32 +3,34 @@
 use std::any::Any;
 use std::rc::Rc;
 
-use crate::{Conf, Context, Level, Loader, Result, Span, Table};
+use crate::{Conf, Context, Level, Loader, Result, Span};
 
-/// The raw configurations of one level, by slot; made when a directive first needs them.
+/// The raw configurations of one level, of those tables of which something was set.
 #[derive(Default)]
 pub struct RawSet {
-    slots: Vec<Option<Box<dyn Any>>>,
+    /// By the table's index in the registry. A level sets something of a few tables only, so they are looked through.
+    raws: Vec<(usize, Box<dyn Any>)>,
     /// Where the directives stand that were set here, in their order: what a check finds after inheritance is told with
     /// its place.
     places: Vec<(RowId, Span)>,
 }
 
-/// A row of a registry's tables: the table's slot and the row's index in it.
+/// A row of a registry's tables: the table's index and the row's index in it.
 pub(crate) type RowId = (usize, usize);
 
 impl RawSet {
-    /// The raw configuration in `slot`, made by `new` if there is none.
-    pub fn slot(&mut self, slot: usize, new: fn() -> Box<dyn Any>) -> &mut dyn Any {
-        if self.slots.len() <= slot {
-            self.slots.resize_with(slot + 1, || None);
-        }
-        &mut **self.slots[slot].get_or_insert_with(new)
+    /// The raw configuration of a table, made by `new` if there is none.
+    pub(crate) fn of(&mut self, table: usize, new: fn() -> Box<dyn Any>) -> &mut dyn Any {
+        let at = self.raws.iter().position(|(known, _)| *known == table).unwrap_or_else(|| {
+            self.raws.push((table, new()));
+            self.raws.len() - 1
+        });
+        &mut *self.raws[at].1
     }
 
-    /// Whether nothing was set.
-    fn is_empty(&self) -> bool {
-        self.slots.iter().all(Option::is_none)
+    fn get(&mut self, table: usize) -> Option<&mut dyn Any> {
+        let found = self.raws.iter_mut().find(|(known, _)| *known == table)?;
+        Some(&mut *found.1)
     }
 
     pub(crate) fn note(&mut self, row: RowId, place: Span) {
@@ -45,19 +47,21 @@ impl RawSet {
         let rows = registry.ids(name);
         self.places.iter().filter(|(row, _)| rows.contains(row)).map(|(_, place)| *place)
     }
-
-    /// The raw configuration of table `C`, of type `R`.
-    ///
-    /// # Panics
-    /// If `R` isn't the raw type of `C`.
-    pub fn raw<C: Conf, R: Any>(&mut self) -> &mut R {
-        self.slot(C::slot(), C::table().new_raw).downcast_mut().expect("R is the raw type of C")
-    }
 }
 
-/// The resolved configurations of one level, by slot.
-#[derive(Clone)]
-pub struct Set(Rc<[Option<Rc<dyn Any>>]>);
+/// The resolved configurations of one level, by slot: a table's number among those of its block and level.
+///
+/// A configuration has thousands of locations, each of which sets something of a few of a hundred tables. So slots are
+/// kept in chunks, and a set shares with its parent's the chunks in which nothing differs: a location costs the list of
+/// chunks and those that it changes. Reading is two indices.
+#[derive(Clone, Default)]
+pub struct Set(Rc<[Rc<Chunk>]>);
+
+/// A slot without a table holds `()`.
+type Chunk = [Rc<dyn Any>; CHUNK];
+
+/// The square root of twice the number of tables that a level is going to have, and a power of two.
+const CHUNK: usize = 8;
 
 impl Set {
     /// The configuration of type `C`.
@@ -65,8 +69,8 @@ impl Set {
     /// # Panics
     /// If `C` isn't of this level.
     pub fn get<C: Conf>(&self) -> &C {
-        let slot = self.0.get(C::slot()).and_then(Option::as_deref);
-        slot.and_then(|any| any.downcast_ref()).expect("a level's set holds every configuration of that level")
+        let value = self.value(C::slot()).and_then(|value| value.downcast_ref());
+        value.expect("a level's set holds every configuration of that level")
     }
 
     /// The same, shared.
@@ -74,14 +78,26 @@ impl Set {
     /// # Panics
     /// If `C` isn't of this level.
     pub fn share<C: Conf>(&self) -> Rc<C> {
-        let slot = self.0.get(C::slot()).and_then(Clone::clone);
-        slot.and_then(|any| any.downcast().ok()).expect("a level's set holds every configuration of that level")
+        let value = self.value(C::slot()).and_then(|value| value.clone().downcast().ok());
+        value.expect("a level's set holds every configuration of that level")
     }
-}
 
-impl Default for Set {
-    fn default() -> Set {
-        Set(Rc::new([]))
+    #[inline]
+    fn value(&self, slot: usize) -> Option<&Rc<dyn Any>> {
+        self.0.get(slot / CHUNK).map(|chunk| &chunk[slot % CHUNK])
+    }
+
+    /// A set of that many slots, all without a value.
+    fn empty(slots: usize) -> Set {
+        let nothing: Rc<dyn Any> = Rc::new(());
+        let chunk: Rc<Chunk> = Rc::new(std::array::from_fn(|_| nothing.clone()));
+        Set(vec![chunk; slots.div_ceil(CHUNK)].into())
+    }
+
+    /// Puts a value in; chunks and lists of chunks that are shared are copied first.
+    fn put(&mut self, slot: usize, value: Rc<dyn Any>) {
+        let chunk = &mut Rc::make_mut(&mut self.0)[slot / CHUNK];
+        Rc::make_mut(chunk)[slot % CHUNK] = value;
     }
 }
 
@@ -101,20 +117,104 @@ impl Sets {
         loader: &mut Loader<'_>,
     ) -> Result<Set> {
         let registry = loader.registry();
-        let tables = || registry.tables().iter().enumerate().filter(|(_, t)| t.level == level && t.block == block);
-        let above = |slot: usize| parent.and_then(|set| set.0.get(slot)).and_then(Option::as_ref);
-        let whole = |(slot, table): (usize, &Table)| above(slot).is_some_and(|value| !(table.leaves)(&**value));
-        if let (true, Some(parent)) = (raw.is_empty() && tables().all(whole), parent) {
-            return Ok(parent.clone());
+        let tables = registry.of_level(block, level);
+        let mut set = parent.cloned().unwrap_or_else(|| Set::empty(tables.len()));
+        for (slot, &index) in tables.iter().enumerate() {
+            let table = &registry.tables()[index];
+            let above = parent.and_then(|parent| parent.value(slot)).map(|value| &**value);
+            let own = raw.get(index);
+            if own.is_some() || above.is_none_or(|above| (table.leaves)(above)) {
+                set.put(slot, (table.resolve)(own, above, loader)?);
+            }
         }
-        let mut slots = vec![None; registry.tables().len()];
-        for (slot, table) in tables() {
-            let own = raw.slots.get_mut(slot).and_then(Option::as_deref_mut);
-            slots[slot] = match (own, above(slot)) {
-                (None, Some(above)) if whole((slot, table)) => Some(above.clone()),
-                (own, above) => Some((table.resolve)(own, above.map(|rc| &**rc), loader)?),
+        Ok(set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::{Args, Directive, Env, Frame, Registry};
+
+    crate::table! {
+        /// A small configuration.
+        pub struct SmallConf, raw SmallRaw, module "test", level HTTP Location;
+
+        /// A number.
+        "small" in Context::HTTP, Args::exactly(1), default "7",
+            scalar(|_: &mut Loader<'_>, d: &Directive| Ok(d.arg(0).text.len())) small: usize = 7;
+    }
+
+    const TABLES: usize = 130;
+    const LOCATIONS: usize = 1000;
+
+    fn small(set: &Set, slot: usize) -> usize {
+        set.value(slot).and_then(|value| value.downcast_ref::<SmallConf>()).expect("all tables are the same").small
+    }
+
+    /// The bytes that the sets take beside their configurations, each allocation once, with its two counts.
+    fn bytes(sets: &[Set]) -> usize {
+        const COUNTS: usize = 16;
+        let mut seen = HashSet::new();
+        let mut bytes = 0;
+        for set in sets {
+            if seen.insert(Rc::as_ptr(&set.0).cast::<()>()) {
+                bytes += COUNTS + size_of_val(&*set.0);
+            }
+            for chunk in &*set.0 {
+                if seen.insert(Rc::as_ptr(chunk).cast()) {
+                    bytes += COUNTS + size_of_val(&**chunk);
+                }
+            }
+        }
+        bytes
+    }
+
+    /// 130 tables, whose directives are `small0`, `small1` and so on.
+    fn registry() -> Registry {
+        let mut registry = Registry::new();
+        for number in 0..TABLES {
+            let mut table = SmallConf::table();
+            table.rows[0].name = format!("small{number}").into();
+            registry.push(table);
+        }
+        registry
+    }
+
+    #[test]
+    fn a_location_costs_what_it_sets() {
+        let registry = registry();
+        let mut loader = Loader::new(&registry, Env::default(), Default::default());
+        let resolve = |text: &str, parent: Option<&Set>, loader: &mut Loader<'_>| {
+            let (_, directives, _) = crate::parse::parse("x", text);
+            let frame = Frame::default();
+            loader.block(&directives, Context::HTTP, frame.clone());
+            let raw = &mut frame.levels[Level::Location as usize].borrow_mut();
+            Sets::resolve(Context::HTTP, Level::Location, raw, parent, loader).expect("nothing can fail")
+        };
+        let server = resolve("", None, &mut loader);
+        let mut sets = vec![server.clone()];
+        for location in 0..LOCATIONS {
+            let (one, other) = (location % TABLES, location * 7 % TABLES);
+            let mut text = format!("small{one} x;");
+            if one != other && location % 2 == 1 {
+                text.push_str(&format!(" small{other} xx;"));
+            }
+            let set = resolve(&text, Some(&server), &mut loader);
+            let expect = |slot| match slot {
+                _ if slot == one => 1,
+                _ if slot == other && one != other && location % 2 == 1 => 2,
+                _ => 7,
             };
+            assert!((0..TABLES).all(|slot| small(&set, slot) == expect(slot)), "{text}");
+            sets.push(set);
         }
-        Ok(Set(slots.into()))
+        assert!(loader.errors.is_empty(), "{:?}", loader.errors);
+        let each = bytes(&sets) / LOCATIONS;
+        assert!(each <= 400, "{each} bytes a location; in one list they would be {}", 16 * TABLES);
+        let same = resolve("", Some(&server), &mut loader);
+        assert!(Rc::ptr_eq(&same.0, &server.0), "where nothing is set the whole set is shared");
     }
 }
