@@ -11,6 +11,7 @@
 //! A module describes its directives with [`table!`]; one row is parsing, checks, inheritance and manual.
 #![forbid(unsafe_code)]
 
+pub mod defaults;
 pub mod diag;
 mod error;
 mod files;

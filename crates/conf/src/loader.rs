@@ -296,7 +296,7 @@ impl<'r> Loader<'r> {
 
 /// Whether the directive has what its row says. A flag's value is checked by its parser, after the check for
 /// duplicates, as nginx does.
-fn check_args(directive: &Directive, row: &Row) -> Result<()> {
+pub(crate) fn check_args(directive: &Directive, row: &Row) -> Result<()> {
     let args = &row.args;
     if args.block && directive.block.is_none() {
         let error = Error::on(directive, format!("directive \"{}\" has no opening \"{{\"", directive.name.lossy()));

@@ -171,8 +171,8 @@ pub struct Row {
     pub contexts: Context,
     /// What it takes.
     pub args: Args,
-    /// Its default as the manual writes it; empty for none.
-    pub default: Cow<'static, str>,
+    /// What holds where it isn't set.
+    pub default: DefaultValue,
     /// The kind of its value, for the manual: `scalar`, `list`, `set`, `here`, `last`, `also` or `block`.
     pub kind: &'static str,
     /// Where in the table's configurations those of its group are, if it belongs to one.
@@ -181,11 +181,35 @@ pub struct Row {
     pub set: Setter,
 }
 
+/// What holds where a directive isn't set, as the manual says it.
+#[derive(Clone)]
+pub enum DefaultValue {
+    /// Nothing.
+    None,
+    /// What it would do with these arguments; the function tells whether two configurations have the same value of it.
+    Text(Cow<'static, str>, fn(&dyn Any, &dyn Any) -> bool),
+    /// A value that no arguments stand for, in words.
+    Computed(Cow<'static, str>),
+}
+
+impl DefaultValue {
+    /// The same with every `{}` replaced.
+    fn under(self, prefix: &str) -> DefaultValue {
+        match self {
+            DefaultValue::None => DefaultValue::None,
+            DefaultValue::Text(text, same) => DefaultValue::Text(text.replace("{}", prefix).into(), same),
+            DefaultValue::Computed(text) => DefaultValue::Computed(text.replace("{}", prefix).into()),
+        }
+    }
+}
+
 /// Where a table's configurations have those of groups that it takes.
 #[derive(Clone, Copy)]
 pub struct Part {
     /// From the table's raw configuration to that of the groups.
     pub raw: fn(&mut dyn Any) -> &mut dyn Any,
+    /// From the table's resolved configuration to that of the groups.
+    pub conf: fn(&dyn Any) -> &dyn Any,
 }
 
 /// Groups of rows that tables take, each under its own prefix; made by [`table!`](crate::table).
@@ -208,7 +232,7 @@ pub fn under<const N: usize>(prefix: &str, part: Part, groups: [Vec<Row>; N]) ->
     groups.into_iter().flatten().map(move |row| Row {
         name: format!("{prefix}{}", row.name).into(),
         doc: row.doc.replace("{}", prefix).into(),
-        default: row.default.replace("{}", prefix).into(),
+        default: row.default.under(prefix),
         part: Some(part),
         ..row
     })

@@ -23,7 +23,7 @@ conf::table! {
     pub struct StubStatusConf, raw StubStatusRaw, module "ngx_http_stub_status_module", level HTTP Location;
 
     /// Shows the status page in this location. An argument, as old versions demanded it, is ignored.
-    "stub_status" in Context::SERVER.or(Context::LOCATION), Args::between(0, 1), default "",
+    "stub_status" in Context::SERVER.or(Context::LOCATION), Args::between(0, 1), default none,
         last(|_: &mut Loader<'_>, _: &Directive| Ok(())) shown: ();
 }
 

@@ -25,7 +25,7 @@ conf::table! {
 
     /// Checks files in the given order and goes on with the first that is there (a folder, where the name ends with a
     /// slash). The last is a URI, a named location or a status (`=404`).
-    "try_files" in Context::SERVER.or(Context::LOCATION), Args::at_least(2), default "",
+    "try_files" in Context::SERVER.or(Context::LOCATION), Args::at_least(2), default none,
         here(try_files) tries: Tries;
 }
 

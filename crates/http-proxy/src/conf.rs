@@ -69,7 +69,7 @@ conf::table! {
 
     group connection {
         /// The own address for connections to backends.
-        "bind" in EVERYWHERE, Args::between(1, 2), default "",
+        "bind" in EVERYWHERE, Args::between(1, 2), default none,
             scalar(bind) bind: Bind = Bind::Off;
         /// Whether connections to backends have SO_KEEPALIVE.
         "socket_keepalive" in EVERYWHERE, Args::FLAG, default "off",
@@ -121,13 +121,13 @@ conf::table! {
     }
     group fields {
         /// A field of responses that is passed on though it is hidden by default.
-        "pass_header" in EVERYWHERE, ONE, default "",
+        "pass_header" in EVERYWHERE, ONE, default none,
             list(field) pass_header: Vec<u8>;
         /// A field of responses that isn't passed on.
-        "hide_header" in EVERYWHERE, ONE, default "",
+        "hide_header" in EVERYWHERE, ONE, default none,
             list(field) hide_header: Vec<u8>;
         /// Fields of responses that aren't acted on.
-        "ignore_headers" in EVERYWHERE, Args::at_least(1), default "",
+        "ignore_headers" in EVERYWHERE, Args::at_least(1), default none,
             set(|raw: &mut UpstreamRaw, l: &mut Loader<'_>, d: &Directive| bitmask(&mut raw.ignore_headers, IGNORED, l, d))
             ignore_headers: u32 = 0;
     }
@@ -153,7 +153,7 @@ conf::table! {
         "buffers" in EVERYWHERE, Args::exactly(2), default "8 4k",
             scalar(bufs) buffers: Bufs = Bufs { count: 8, size: PAGE };
         /// Accepted for compatibility: whatever was read may be on its way to the client.
-        "busy_buffers_size" in EVERYWHERE, ONE, default "8k",
+        "busy_buffers_size" in EVERYWHERE, ONE, default computed("twice the larger of `{}buffer_size` and one of `{}buffers`"),
             scalar(|l: &mut Loader<'_>, d: &Directive| size(l, d).map(Some)) busy_buffers_size: Option<usize> = None;
         /// Whether ranges are served of responses whatever they say of it.
         "force_ranges" in EVERYWHERE, Args::FLAG, default "off",
@@ -162,13 +162,13 @@ conf::table! {
         "limit_rate" in EVERYWHERE, ONE, default "0",
             scalar(size_template) limit_rate: Option<Rc<Template>> = None;
         /// The folder for responses that don't fit into the buffers.
-        "temp_path" in EVERYWHERE, Args::between(1, 4), default "{}temp",
+        "temp_path" in EVERYWHERE, Args::between(1, 4), default computed("`{}temp` in the program's folder for temporary files"),
             scalar(temp_path) temp_path: TempPath = TempPath::new("");
         /// The largest such file; 0 for none.
         "max_temp_file_size" in EVERYWHERE, ONE, default "1024m",
             scalar(size) max_temp_file_size: usize = 1 << 30;
         /// Accepted for compatibility: what was read is written.
-        "temp_file_write_size" in EVERYWHERE, ONE, default "8k",
+        "temp_file_write_size" in EVERYWHERE, ONE, default computed("twice the larger of `{}buffer_size` and one of `{}buffers`"),
             scalar(|l: &mut Loader<'_>, d: &Directive| size(l, d).map(Some)) temp_file_write_size: Option<usize> = None;
     }
     group trailers {
@@ -280,7 +280,7 @@ mod tests {
             up: UpstreamConf [connection, buffer, retries];
         }
         /// The server.
-        "memcached_pass" in EVERYWHERE, ONE, default "", here(field) pass: Vec<u8>;
+        "memcached_pass" in EVERYWHERE, ONE, default none, here(field) pass: Vec<u8>;
         /// A flag of values.
         "memcached_gzip_flag" in EVERYWHERE, ONE, default "0", scalar(number) gzip_flag: u32 = 0;
     }

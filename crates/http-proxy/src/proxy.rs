@@ -53,10 +53,10 @@ conf::table! {
         ssl: UpstreamSslConf [all];
     }
     /// The server (or group) that answers the location's requests, and the URI that replaces its prefix.
-    "proxy_pass" in Context::LOCATION.or(Context::LOCATION_IF).or(Context::LIMIT_EXCEPT), ONE, default "",
+    "proxy_pass" in Context::LOCATION.or(Context::LOCATION_IF).or(Context::LIMIT_EXCEPT), ONE, default none,
         here(proxy_pass) proxy_pass: Rc<Pass>;
     /// A change of `Location` and `Refresh` in responses.
-    "proxy_redirect" in EVERYWHERE, Args::between(1, 2), default "default",
+    "proxy_redirect" in EVERYWHERE, Args::between(1, 2), default computed("`proxy_redirect default;` where `proxy_pass` has no variables"),
         set(|raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive| {
             let rule = redirect(raw, loader, d)?;
             redirect::add(raw.proxy_redirect.get_or_insert_default(), rule, d)
@@ -80,13 +80,13 @@ conf::table! {
             redirect::add(&mut raw.proxy_cookie_flags, rule, d)
         }) proxy_cookie_flags: Rules<CookieFlags> = Rc::default();
     /// A field of the request to the backend; an empty value leaves it out.
-    "proxy_set_header" in EVERYWHERE, Args::exactly(2), default "Host $proxy_host",
+    "proxy_set_header" in EVERYWHERE, Args::exactly(2), default computed("`proxy_set_header Host $proxy_host;`"),
         list(set_header) proxy_set_header: (Vec<u8>, Late);
     /// The body of the request to the backend.
-    "proxy_set_body" in EVERYWHERE, ONE, default "",
+    "proxy_set_body" in EVERYWHERE, ONE, default none,
         scalar(set_body) proxy_set_body: Option<Late> = None;
     /// The method of the request to the backend.
-    "proxy_method" in EVERYWHERE, ONE, default "",
+    "proxy_method" in EVERYWHERE, ONE, default none,
         scalar(template) proxy_method: Option<Rc<Template>> = None;
     /// The version of HTTP that the backend is spoken to in.
     "proxy_http_version" in EVERYWHERE, ONE, default "1.1",

@@ -37,7 +37,7 @@ conf::table! {
         "ssl_ciphers" in EVERYWHERE, ONE, default "DEFAULT",
             scalar(string) ssl_ciphers: String = "DEFAULT".to_owned();
         /// The name that the backend's certificate has to have, and that it is told.
-        "ssl_name" in EVERYWHERE, ONE, default "$proxy_host",
+        "ssl_name" in EVERYWHERE, ONE, default computed("the host in `{}pass`"),
             scalar(template) ssl_name: Option<Rc<Template>> = None;
         /// Whether backends are told the name (SNI).
         "ssl_server_name" in EVERYWHERE, Args::FLAG, default "off",
@@ -49,25 +49,25 @@ conf::table! {
         "ssl_verify_depth" in EVERYWHERE, ONE, default "1",
             scalar(number) ssl_verify_depth: u32 = 1;
         /// A file with certificates that vouch for backends.
-        "ssl_trusted_certificate" in EVERYWHERE, ONE, default "",
+        "ssl_trusted_certificate" in EVERYWHERE, ONE, default none,
             scalar(named) ssl_trusted_certificate: Named = Named::default();
         /// A file with lists of revoked certificates.
-        "ssl_crl" in EVERYWHERE, ONE, default "",
+        "ssl_crl" in EVERYWHERE, ONE, default none,
             scalar(named) ssl_crl: Named = Named::default();
         /// A file with the own certificate; with variables it is loaded for each connection. An empty value is none.
-        "ssl_certificate" in EVERYWHERE, ONE, default "",
+        "ssl_certificate" in EVERYWHERE, ONE, default none,
             scalar(own) ssl_certificate: Option<LateFile> = None;
         /// A file with the key of the own certificate.
-        "ssl_certificate_key" in EVERYWHERE, ONE, default "",
+        "ssl_certificate_key" in EVERYWHERE, ONE, default none,
             scalar(own) ssl_certificate_key: Option<LateFile> = None;
         /// How certificates with variables in their names are kept, as `ssl_certificate_cache` has it.
         "ssl_certificate_cache" in EVERYWHERE, Args::between(1, 3), default "off",
             scalar(certificate_cache) ssl_certificate_cache: Option<CacheLimits> = None;
         /// A file with passwords for encrypted keys, one in each line.
-        "ssl_password_file" in EVERYWHERE, ONE, default "",
+        "ssl_password_file" in EVERYWHERE, ONE, default none,
             scalar(password_file) ssl_password_file: Rc<[Vec<u8>]> = Rc::new([]);
         /// Settings in OpenSSL's words, as `ssl_conf_command` has them.
-        "ssl_conf_command" in EVERYWHERE, Args::exactly(2), default "",
+        "ssl_conf_command" in EVERYWHERE, Args::exactly(2), default none,
             list(conf_command) ssl_conf_command: (String, String);
     }
 }

@@ -11,12 +11,17 @@
 ///     "expires" in Context::HTTP | Context::SERVER | Context::LOCATION, Args::between(1, 2), default "off",
 ///         scalar(parse_expires) expires: Expires = Expires::Off;
 ///     /// Adds a field to the response.
-///     "add_header" in Context::HTTP | Context::SERVER | Context::LOCATION, Args::between(2, 3), default "",
+///     "add_header" in Context::HTTP | Context::SERVER | Context::LOCATION, Args::between(2, 3), default none,
 ///         list(parse_add_header) add_header: AddHeader;
 ///     derived { has_expires: bool = false; }
 ///     finish(finish_headers)
 /// }
 /// ```
+///
+/// Defaults, as the manual shows them:
+/// * `default "60s"` – the text that a person would write; a test reads it and compares it with the code's value.
+/// * `default computed("one for each processor")` – words for a value that no text stands for.
+/// * `default none`
 ///
 /// Kinds of rows:
 /// * `scalar(parse) field: T = default` – `parse(&mut Loader, &Directive) -> Result<T>`; once a level; own, else the
@@ -69,7 +74,7 @@
 ///         up: UpstreamConf [timeouts];
 ///     }
 ///     /// The server that responds to the location's requests.
-///     "memcached_pass" in Context::LOCATION, Args::exactly(1), default "",
+///     "memcached_pass" in Context::LOCATION, Args::exactly(1), default none,
 ///         here(pass) pass: Rc<Pass>;
 /// }
 /// ```
@@ -82,7 +87,7 @@ macro_rules! table {
         $(under $prefix:literal { $($(#[$pmeta:meta])* $part:ident : $shared:ty [$($group:ident),+];)+ })?
         $(
             $(#[doc = $doc:literal])*
-            $name:literal in $contexts:expr, $args:expr, default $default:literal,
+            $name:literal in $contexts:expr, $args:expr, default $default:tt $(($why:literal))?,
                 $kind:ident($f:expr) $($field:ident : $ty:ty $(= $init:expr)?)?;
         )*
         $(derived { $($(#[$dmeta:meta])* $dfield:ident : $dty:ty = $dinit:expr;)* })?
@@ -102,7 +107,9 @@ macro_rules! table {
 
             fn table() -> $crate::Table {
                 let rows = vec![$(
-                    $crate::table!(@row $raw [$($doc)*] $name $contexts, $args, $default, $kind($f) $($field)?),
+                    $crate::table!(
+                        @row $conf $raw [$($doc)*] $name $contexts, $args, [$default $($why)?], $kind($f) $($field)?
+                    ),
                 )*];
                 $($(
                     let mut rows = rows;
@@ -145,7 +152,7 @@ macro_rules! table {
         $vis:vis groups $conf:ident, raw $raw:ident;
         $(group $group:ident {$(
             $(#[doc = $doc:literal])*
-            $name:literal in $contexts:expr, $args:expr, default $default:literal,
+            $name:literal in $contexts:expr, $args:expr, default $default:tt $(($why:literal))?,
                 $kind:ident($f:expr) $($field:ident : $ty:ty $(= $init:expr)?)?;
         )+})+
         $(derived { $($(#[$dmeta:meta])* $dfield:ident : $dty:ty = $dinit:expr;)* })?
@@ -162,7 +169,9 @@ macro_rules! table {
             /// The rows of this group, their names without a prefix.
             $vis fn $group() -> Vec<$crate::Row> {
                 vec![$(
-                    $crate::table!(@row $raw [$($doc)*] $name $contexts, $args, $default, $kind($f) $($field)?),
+                    $crate::table!(
+                        @row $conf $raw [$($doc)*] $name $contexts, $args, [$default $($why)?], $kind($f) $($field)?
+                    ),
                 )+]
             }
         )+}
@@ -251,7 +260,7 @@ macro_rules! table {
         }
     };
 
-    (@row $raw:ident [$($doc:literal)*] $name:literal $contexts:expr, $args:expr, $default:literal,
+    (@row $conf:ident $raw:ident [$($doc:literal)*] $name:literal $contexts:expr, $args:expr, [$($default:tt)+],
         $kind:ident($f:expr) $($field:ident)?
     ) => {
         $crate::Row {
@@ -259,7 +268,7 @@ macro_rules! table {
             doc: ::std::borrow::Cow::Borrowed(concat!($($doc, "\n"),*)),
             contexts: $contexts,
             args: $args,
-            default: ::std::borrow::Cow::Borrowed($default),
+            default: $crate::table!(@default $conf $kind [$($default)+] $($field)?),
             kind: stringify!($kind),
             part: None,
             set: |raw, loader, directive| {
@@ -269,12 +278,30 @@ macro_rules! table {
         }
     };
 
+    (@default $conf:ident $kind:ident [none] $($field:ident)?) => { $crate::table::DefaultValue::None };
+    (@default $conf:ident $kind:ident [computed $text:literal] $($field:ident)?) => {
+        $crate::table::DefaultValue::Computed(::std::borrow::Cow::Borrowed($text))
+    };
+    (@default $conf:ident scalar [$text:literal] $field:ident) => {
+        $crate::table!(@default $conf set [$text] $field)
+    };
+    (@default $conf:ident set [$text:literal] $field:ident) => {
+        $crate::table::DefaultValue::Text(::std::borrow::Cow::Borrowed($text), |one, other| {
+            let [one, other]: [&$conf; 2] = [one, other].map(|conf| conf.downcast_ref().expect("of the row's table"));
+            one.$field == other.$field
+        })
+    };
+    (@default $conf:ident $kind:ident [$text:literal] $($field:ident)?) => {
+        compile_error!("only the defaults of scalar and set rows can be compared with the code's: write computed(\"...\")")
+    };
+
     (@part $conf:ident $raw:ident $part:ident) => {
         $crate::table::Part {
             raw: |raw| {
                 let raw: &mut $raw = raw.downcast_mut().expect("a slot holds its own type");
                 raw.$part.get_or_insert_default()
             },
+            conf: |conf| &*conf.downcast_ref::<$conf>().expect("a slot holds its own type").$part,
         }
     };
 

@@ -11,16 +11,16 @@ crate::table! {
     "number" in PLACES, Args::exactly(1), default "7",
         scalar(|_: &mut Loader<'_>, d: &Directive| Ok(d.arg(0).text.len())) number: usize = 7;
     /// Names.
-    "name" in PLACES, Args::exactly(1), default "",
+    "name" in PLACES, Args::exactly(1), default none,
         list(|_: &mut Loader<'_>, d: &Directive| Ok(d.arg(0).text.clone())) name: Vec<u8>;
     /// A value of the level alone.
-    "own" in PLACES, Args::exactly(1), default "",
+    "own" in PLACES, Args::exactly(1), default none,
         here(|_: &mut Loader<'_>, d: &Directive| Ok(d.arg(0).text.clone())) own: Vec<u8>;
     /// The same, if it may be repeated.
-    "mark" in PLACES, Args::exactly(1), default "",
+    "mark" in PLACES, Args::exactly(1), default none,
         last(|_: &mut Loader<'_>, d: &Directive| Ok(d.arg(0).text.clone())) mark: Vec<u8>;
     /// Both.
-    "both" in PLACES, Args::exactly(0), default "",
+    "both" in PLACES, Args::exactly(0), default none,
         also(|raw: &mut TestRaw, _: &mut Loader<'_>, _: &Directive| { raw.number = Some(1); Ok(()) });
     derived { twice: usize = 0; }
     finish(|conf: &mut TestConf, _: Option<&TestConf>, _: &mut Loader<'_>| { conf.twice = conf.number * 2; Ok(()) })
@@ -35,7 +35,7 @@ fn levels(texts: &[&str]) -> (Vec<Set>, Vec<String>) {
     let mut sets: Vec<Set> = Vec::new();
     let mut errors = Vec::new();
     for text in texts {
-        let (sources, directives, _) = crate::parse::parse("x", *text);
+        let (sources, directives, _) = crate::parse::parse("x", text);
         let mut loader = Loader::new(&registry, Env::default(), sources);
         let frame = Frame::default();
         loader.block(&directives, Context::HTTP, frame.clone());
@@ -77,7 +77,7 @@ crate::table! {
 
     group connection {
         /// Its own address.
-        "bind" in PLACES, Args::exactly(1), default "", scalar(values::string) bind: String = String::new();
+        "bind" in PLACES, Args::exactly(1), default none, scalar(values::string) bind: String = String::new();
         /// SO_KEEPALIVE.
         "socket_keepalive" in PLACES, Args::FLAG, default "off", scalar(values::flag) socket_keepalive: bool = false;
     }
@@ -95,7 +95,7 @@ crate::table! {
     }
     group retries {
         /// Failures.
-        "next_upstream" in PLACES, Args::at_least(1), default "error", list(values::string) next_upstream: String;
+        "next_upstream" in PLACES, Args::at_least(1), default none, list(values::string) next_upstream: String;
         /// A number.
         "next_upstream_tries" in PLACES, Args::exactly(1), default "0", scalar(values::number) tries: usize = 0;
         /// A time.
@@ -122,7 +122,7 @@ crate::table! {
         up: BackendConf [connection, timeouts, head, retries];
     }
     /// The server.
-    "memcached_pass" in PLACES, Args::exactly(1), default "", here(values::string) pass: String;
+    "memcached_pass" in PLACES, Args::exactly(1), default none, here(values::string) pass: String;
     /// A flag of values.
     "memcached_gzip_flag" in PLACES, Args::exactly(1), default "0", scalar(values::number) gzip_flag: u32 = 0;
 }
@@ -156,7 +156,8 @@ fn a_table_takes_groups_under_its_prefix() {
     ];
     assert_eq!(names, expect);
     let row = |table: Table, name: &str| table.rows.into_iter().find(|row| row.name == name).expect("it has this row");
-    assert_eq!(row(ProxyConf::table(), "proxy_temp_path").default, "proxy_temp");
+    let default = row(ProxyConf::table(), "proxy_temp_path").default;
+    assert!(matches!(default, DefaultValue::Text(text, _) if text == "proxy_temp"));
     let text = row(MemcachedConf::table(), "memcached_connect_timeout").doc;
     assert_eq!(text, " A time; see also `memcached_read_timeout`.\n");
 }
