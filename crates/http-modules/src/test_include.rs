@@ -22,7 +22,7 @@ conf::table! {
     pub struct TestIncludeConf, raw TestIncludeRaw, module "tidegate_http_test_include_module", level HTTP Location;
 
     /// URIs whose responses follow the response, in this order; they are asked for at once.
-    "test_include" in conf::Context::LOCATION, Args::at_least(1), default "",
+    "test_include" in conf::Context::LOCATION, Args::at_least(1), default none,
         scalar(uris) uris: Rc<[Vec<u8>]> = Rc::new([]);
     /// A URI that is asked for beside the request, without anybody who waits for the response.
     "test_mirror" in conf::Context::LOCATION, Args::exactly(1), default "",
