@@ -1,4 +1,4 @@
-//! What a worker keeps beside its configuration.
+//! The state of a worker, besides its configuration.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
@@ -16,22 +16,22 @@ pub struct Worker {
     pub temp_numbers: Cell<u64>,
     /// Connections being served.
     pub connections: Cell<usize>,
-    /// Subrequests that go on without their parents.
+    /// Subrequests that run without their parents.
     pub apart: Cell<usize>,
     /// Whether the worker is leaving: connections aren't kept any more.
     pub quitting: Cell<bool>,
-    /// Where connections go, once the worker is leaving and has successors.
+    /// Takes over the connections once the worker is leaving and has successors.
     pub handover: RefCell<Option<Rc<Handover>>>,
     /// The engine's side, once the worker runs.
     pub context: OnceCell<WorkerHandle>,
-    /// Requests done with, for their memory.
+    /// Requests that have ended, kept for their memory.
     pub spare: RefCell<Vec<Box<crate::request::Request>>>,
-    /// The connections of HTTP/2: many requests at a time, so that they have to be told when the worker quits.
+    /// The connections of HTTP/2. They have many requests at a time, so they must be told when the worker quits.
     sessions: RefCell<Slab<Weak<Shared>>>,
 }
 
 impl Worker {
-    /// Who takes over connections, if they are to leave now.
+    /// The successor that takes over connections, if there is one.
     pub fn successors(&self) -> Option<Rc<Handover>> {
         self.handover.borrow().as_ref().filter(|handover| handover.is_open()).cloned()
     }
@@ -65,7 +65,7 @@ pub type Pools = dyn Fn(&str) -> Option<Rc<rt::ThreadPool>>;
 /// Knows the addresses of `debug_connection`.
 pub type Debugs = dyn Fn(&os::SockAddr) -> bool;
 
-/// What the worker's start gave.
+/// What the engine gives a worker when it starts.
 pub struct WorkerHandle {
     /// Finds a thread pool by its name.
     pub pools: Rc<Pools>,
