@@ -78,7 +78,7 @@ pub fn picture(url: &str, (width, height): (u32, u32), options: &[&str]) -> Opti
     let file = folder.path().join("page.png");
     let (size, to) = (format!("--window-size={width},{height}"), format!("--screenshot={}", file.display()));
     browse(url, &[&["--hide-scrollbars", &size, &to], options].concat())?;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/site/picture.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("site/picture.py");
     let out = Command::new(python()?).arg(script).arg(file).output().expect("python starts");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
@@ -94,7 +94,7 @@ pub fn picture(url: &str, (width, height): (u32, u32), options: &[&str]) -> Opti
     })
 }
 
-/// What `tests/site/h2_client.py` prints: Python's h2 as a client over TLS. It must succeed; none if it isn't installed.
+/// What `site/h2_client.py` prints: Python's h2 as a client over TLS. It must succeed; none if it isn't installed.
 pub fn python_h2(port: u16, args: &[&str]) -> Option<String> {
     let python = python()?;
     let known = Command::new(&python).args(["-c", "import h2"]).stderr(Stdio::null()).status();
@@ -102,7 +102,7 @@ pub fn python_h2(port: u16, args: &[&str]) -> Option<String> {
         assert!(std::env::var_os("TIDEGATE_SKIP_MISSING").is_some(), "python3-h2 isn't installed");
         return None;
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/site/h2_client.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("site/h2_client.py");
     let out = Command::new(python).arg(script).arg(port.to_string()).args(args).output().expect("python starts");
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
