@@ -22,6 +22,12 @@ pub fn python() -> Option<PathBuf> {
     Some(PathBuf::from("/usr/bin/python3")).filter(|p| p.is_file()).or_else(|| tool(&["python3"]))
 }
 
+/// What a program prints on both streams; none if it isn't installed.
+pub fn run(program: &str, args: &[&str]) -> Option<String> {
+    let out = Command::new(tool(&[program])?).args(args).stdin(Stdio::null()).output().expect("it is installed");
+    Some(String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
+}
+
 /// Runs curl and returns what it wrote to standard output; it must succeed.
 pub fn curl(args: &[&str]) -> Vec<u8> {
     let out = Command::new("curl").args(["-sS", "--max-time", "60"]).args(args).output().expect("curl is installed");

@@ -2,7 +2,16 @@
 //! configurations that are written whole have `%%USE%%` in their `events` block.
 #![forbid(unsafe_code)]
 
+mod connections;
+mod events;
+mod files;
 mod handover;
+mod http2;
 mod limits;
+mod nothing_lost;
+mod processes;
+mod proxy;
+mod resolver;
+mod tls;
 mod tls_peers;
 mod websocket;
