@@ -196,7 +196,7 @@ pub struct Table {
     pub set_slot: fn(usize),
 }
 
-/// A resolved configuration, made by [`table!`].
+/// A resolved configuration, made by [`table!`](crate::table!).
 pub trait Conf: Any + Sized {
     /// The index of this type's configuration in the sets of its level.
     fn slot() -> usize;
