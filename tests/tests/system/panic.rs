@@ -1,6 +1,7 @@
 //! What an accident costs: a panic its connection, a crash those of its worker. The program under test is one with the
 //! feature `test-hooks`; if `TIDEGATE_BINARY` is a Tidegate without it, one is built.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,13 +22,20 @@ fn program() -> PathBuf {
     PROGRAM.get_or_init(|| if lacks_hooks(&binary()) { build() } else { binary() }).clone()
 }
 
+/// The command is the one of `cargo xtask test`, which has built it before: then this takes a moment.
 fn build() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand inside the workspace");
-    let target = e2e::target().join("test-hooks");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(root).args(["build", "-q", "-p", "tidegate", "--features", "test-hooks", "--target-dir"]);
-    assert!(cargo.arg(&target).status().expect("cargo is there").success(), "the program is built");
-    target.join("debug/tidegate")
+    cargo.current_dir(root).args(["build", "--quiet", "--workspace", "--features", "tidegate/test-hooks"]);
+    cargo.args(["--bin", "tidegate", "--test", "system"]);
+    assert!(cargo.status().expect("cargo is there").success(), "the program is built");
+    // Moved away, so that no test takes it for the newest build.
+    let (built, place) = (e2e::target().join("debug/tidegate"), e2e::target().join("test-hooks"));
+    let program = place.join("tidegate");
+    let moved = fs::create_dir_all(&place).and_then(|()| fs::rename(built, &program));
+    // Another test may have moved it a moment ago.
+    assert!(moved.is_ok() || program.is_file(), "{moved:?}");
+    program
 }
 
 fn start(more: &str) -> Server {
