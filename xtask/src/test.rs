@@ -24,9 +24,10 @@ const NEEDS: [(&str, &str); 12] = [
 ];
 
 /// Debian packages that nginx's test suite needs beside: a file that shows it is there, and its package.
-const SUITE_NEEDS: [(&str, &str); 3] = [
+const SUITE_NEEDS: [(&str, &str); 4] = [
     ("/usr/bin/perl", "perl"),
     ("/usr/share/perl5/IO/Socket/SSL.pm", "libio-socket-ssl-perl"),
+    ("/usr/share/perl5/Protocol/WebSocket.pm", "libprotocol-websocket-perl"),
     ("/usr/sbin/ip", "iproute2"),
 ];
 

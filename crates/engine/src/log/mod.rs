@@ -10,6 +10,8 @@ mod file;
 mod parse;
 mod syslog;
 
+pub mod report;
+
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
@@ -126,6 +128,9 @@ impl<F: Fn(&mut String)> Details for F {
         self(line);
     }
 }
+
+/// A deadline that has passed, as nginx writes the error that it takes for it.
+pub const TIMED_OUT: &str = " (110: Connection timed out)";
 
 /// The number and text of a system error, as nginx writes it: ` (2: No such file or directory)`.
 pub struct Errno<'a>(pub &'a io::Error);
