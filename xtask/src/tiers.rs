@@ -59,7 +59,10 @@ pub fn faults() -> Outcome<Vec<String>> {
     }
     for (File { tier, name }, text) in &files {
         match TIERS.iter().find(|t| t.name == tier) {
-            None => faults.push(format!("{FOLDER}/{tier}/{name}.rs: belongs to no tier")),
+            None => {
+                let path = Path::new(FOLDER).join(tier).join(name);
+                faults.push(format!("{}.rs: belongs to no tier", path.display()));
+            }
             Some(tier) if tier.methods.is_empty() => {}
             Some(tier) => faults.extend(
                 without_method(text).map(|line| format!("{FOLDER}/{}/{name}.rs:{line}: no %%USE%% in it", tier.name)),
