@@ -2,7 +2,7 @@
 //! sockets, and sees that it ends cleanly.
 //!
 //! `TIDEGATE_BINARY` names the program to test (default: the newest build below `target`).
-//! `TIDEGATE_USE` puts `use METHOD;` into `events` blocks: the tests in `tests/drivers` run once for each event method.
+//! `TIDEGATE_USE` puts `use METHOD;` into `events` blocks: the tests in `tests/event_loop` run once for each event method.
 #![forbid(unsafe_code)]
 
 mod backend;

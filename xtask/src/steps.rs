@@ -230,9 +230,9 @@ mod tests {
     #[test]
     fn times() {
         let cases = [
-            ("        PASS [   0.460s] ( 30/210) e2e::drivers tls::a", Some(("e2e::drivers tls::a", 0.46))),
+            ("        PASS [   0.460s] ( 30/210) e2e::event_loop tls::a", Some(("e2e::event_loop tls::a", 0.46))),
             ("        PASS [  12.000s] buf chain::tests::b", Some(("buf chain::tests::b", 12.0))),
-            ("        FAIL [   0.460s] (1/2) e2e::drivers tls::a", None),
+            ("        FAIL [   0.460s] (1/2) e2e::event_loop tls::a", None),
         ];
         for (line, expect) in cases {
             assert_eq!(passed(line), expect.map(|(name, seconds)| (name.to_string(), seconds)), "{line}");

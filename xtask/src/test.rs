@@ -43,10 +43,10 @@ usage: cargo xtask test [--fast] [--tier NAME]
 
 All that must hold before a change goes in: format, lints, house checks, crates of others, unit and property tests, corpora
 of the fuzz targets, documentation, a release build, the manual, and the end-to-end tests in three tiers: `modules` and
-`system` once, `drivers` once for each event method. What was slow is told at the end; the last line counts what passed
+`system` once, `event_loop` once for each event method. What was slow is told at the end; the last line counts what passed
 and failed. docs/testing.md tells more.
 
-  --fast        runs `drivers` with the default event method only, and leaves out the models of the zones' lock
+  --fast        runs `event_loop` with the default event method only, and leaves out the models of the zones' lock
   --tier NAME   only the end-to-end tests of a tier; may be repeated
 
 As root on a system with apt-get it first installs what is missing of the programs that the tests meet: curl, chromium,

@@ -18,7 +18,7 @@ pub struct Tier {
 /// All tiers, in the order in which they run.
 pub const TIERS: [Tier; 3] = [
     Tier { name: "modules", methods: &[] },
-    Tier { name: "drivers", methods: &["epoll", "poll", "select", "io_uring"] },
+    Tier { name: "event_loop", methods: &["epoll", "poll", "select", "io_uring"] },
     Tier { name: "system", methods: &[] },
 ];
 
@@ -54,6 +54,10 @@ pub fn faults() -> Outcome<Vec<String>> {
     let mut faults = Vec::new();
     for tier in &TIERS {
         let main = tools::read(&tools::root().join(FOLDER).join(tier.name).join("main.rs"))?;
+        // `--test NAME` would run both.
+        let same = tools::files(&tools::root().join("crates")).into_iter();
+        let same = same.filter(|p| p.ends_with(Path::new("tests").join(tier.name).with_extension("rs")));
+        faults.extend(same.map(|path| format!("{}: a tier has that name", tools::relative(&path))));
         let names = files.iter().filter(|(file, _)| file.tier == tier.name).map(|(file, _)| file.name.as_str());
         faults.extend(unlisted(&main, names).map(|name| format!("{FOLDER}/{}/main.rs: no `mod {name};`", tier.name)));
     }

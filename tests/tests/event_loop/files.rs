@@ -3,7 +3,7 @@
 use e2e::{Server, Setup, pattern};
 
 /// More than the sockets' buffers take in.
-const LENGTH: usize = 16 << 20;
+const LENGTH: usize = 12 << 20;
 
 fn site(directives: &str) -> Server {
     Setup::http(&format!("server {{ listen 127.0.0.1:%%PORT%%; root %%DIR%%/html; {directives} }}"))
