@@ -75,7 +75,7 @@ pub fn run(arguments: &[String]) -> Outcome {
             steps.step("docs", || crate::docs::run(&["--check".to_string()]));
             steps.step("compat", || crate::compat::run(&[]));
         }
-        if chosen.is_empty() || chosen.contains(&"system") {
+        if chosen != ["event_loop"] {
             steps.step("a program that panics when asked to", hooks);
         }
         for tier in TIERS.iter().filter(|tier| chosen.is_empty() || chosen.contains(&tier.name)) {
@@ -164,8 +164,9 @@ fn documentation() -> Outcome {
     tools::run(command)
 }
 
-/// Builds what `tests/tests/system/panic.rs` tests, so that no test waits for a compiler. The command is the one that
-/// stands there: it shares all but two crates with the other tests. The program is moved away, so that no test takes it
+/// Builds the program of `tests/src/hooks.rs`, so that no test waits for a compiler. The command is the one that stands
+/// there: it shares all but the crates that the hooks change with the other tests. The program is moved away, so that no
+/// test takes it
 /// for the newest build.
 fn hooks() -> Outcome {
     let form = ["build", "--quiet", "--workspace", "--features", "tidegate/test-hooks"];

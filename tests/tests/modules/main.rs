@@ -25,4 +25,5 @@ mod ssl;
 mod static_files;
 mod statuses;
 mod stub_status;
+mod subrequests;
 mod variables;
