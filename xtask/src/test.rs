@@ -166,8 +166,7 @@ fn documentation() -> Outcome {
 
 /// Builds the program of `tests/src/hooks.rs`, so that no test waits for a compiler. The command is the one that stands
 /// there: it shares all but the crates that the hooks change with the other tests. The program is moved away, so that no
-/// test takes it
-/// for the newest build.
+/// test takes it for the newest build.
 fn hooks() -> Outcome {
     let form = ["build", "--quiet", "--workspace", "--features", "tidegate/test-hooks"];
     tools::run(cargo([&form[..], &["--bin", "tidegate", "--test", "system"]].concat()))?;
