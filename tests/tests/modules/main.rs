@@ -13,6 +13,7 @@ mod http2;
 mod http2_rules;
 mod line_breaks;
 mod log;
+mod manual;
 mod map;
 mod messages;
 mod proxy;
