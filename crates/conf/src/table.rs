@@ -212,7 +212,7 @@ pub struct Part {
     pub conf: fn(&dyn Any) -> &dyn Any,
 }
 
-/// Groups of rows that tables take, each under its own prefix; made by [`table!`](crate::table).
+/// Groups of rows that tables take, each under its own prefix; made by [`table!`](crate::table!).
 pub trait Groups: Any + Clone {
     /// What was set of them at one level.
     type Raw: Any + Default;
