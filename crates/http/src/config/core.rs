@@ -1098,9 +1098,10 @@ conf::table! {
         scalar(msec) lingering_timeout: u64 = 5_000;
     /// Resets the connections of clients that have timed out, instead of closing them.
     ///
-    /// Effect: the kernel frees the memory of the connection at once, with the data that the client hasn't taken;
-    /// otherwise it keeps trying to send them for a long time. Kept connections whose `keepalive_timeout` is over are
-    /// closed normally.
+    /// Effect: holds for clients that are too slow to send a head (`client_header_timeout`) or to take a response
+    /// (`send_timeout`). The kernel frees the memory of the connection at once, with the data that the client hasn't
+    /// taken; otherwise it keeps trying to send them for a long time. Kept connections whose `keepalive_timeout` is over
+    /// are closed normally.
     ///
     /// Danger: a client that is only slow gets an error instead of the rest of its response.
     ///
