@@ -184,6 +184,11 @@ impl Runtime {
 
     /// Runs the loop until the future is done.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.block_on_and_look(future, || {})
+    }
+
+    /// The same; `look` is called after each turn of the loop, while no task runs.
+    pub fn block_on_and_look<F: Future>(&self, future: F, mut look: impl FnMut()) -> F::Output {
         let mut future = pin!(future);
         self.core.clock.update();
         self.core.tasks.wake_root();
@@ -192,6 +197,7 @@ impl Runtime {
                 return output;
             }
             self.core.turn();
+            look();
         }
     }
 
@@ -206,6 +212,7 @@ impl Drop for Runtime {
         if CURRENT.get().is_some_and(|core| std::ptr::eq(core, self.core)) {
             self.core.tasks.clear();
             forget();
+            self.core.give_back();
         }
     }
 }
@@ -217,6 +224,16 @@ pub const MAX_CONNECTIONS: usize = 4 << 20;
 pub(crate) const REMOTE: u32 = NONE;
 
 impl Core {
+    /// Frees the tables of a runtime that has ended. A handle that is left finds its slot gone, and closes nothing.
+    fn give_back(&self) {
+        self.tasks.give_back();
+        self.slots.replace(Slots::new(0));
+        self.timers.replace(Timers::new(0));
+        self.layers.take();
+        self.flush.take();
+        self.events.take();
+    }
+
     fn turn(&self) {
         self.tasks.run_queue();
         self.flush_more();

@@ -16,6 +16,7 @@ mod core;
 mod detach;
 mod driver;
 mod fd;
+pub mod inspect;
 mod layer;
 mod listener;
 mod send;
