@@ -117,6 +117,8 @@ impl Program {
 pub enum Purpose {
     /// To run.
     Run,
+    /// To run in an event loop of the caller's, which has no sockets of the system.
+    Embed,
     /// `-t`.
     Test {
         /// `-q`.
@@ -419,7 +421,7 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
             return None;
         }
     };
-    if purpose != Purpose::Signal
+    if !matches!(purpose, Purpose::Signal | Purpose::Embed)
         && let Err(message) = check_method(events.get(), owner(main.get()).is_some_and(|owner| owner.user.uid != 0))
     {
         reporter.say(Level::Emerg, &message);
@@ -448,6 +450,9 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
     if let Err(error) = cycle.zones.open(old.map(|old| &old.zones), &places, &program.registry) {
         reporter.configuration(Level::Emerg, &cycle.sources, &[error]);
         return None;
+    }
+    if purpose == Purpose::Embed {
+        return Some(cycle);
     }
     let wanted = wanted(&cycle.apps);
     if cycle.event().worker_connections <= wanted.len() {

@@ -12,6 +12,7 @@ pub mod channel;
 pub mod clock;
 pub mod core_conf;
 pub mod cycle;
+pub mod embedded;
 pub mod event_conf;
 mod files;
 pub mod handover;
