@@ -1,0 +1,153 @@
+//! A response as a client understands it, and whether it is one: read here without the server's own parsers.
+
+use crate::ask::{Ask, Method};
+
+/// A response, as far as it has come.
+#[derive(Clone, Debug, Default)]
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// Its fields, their names in small letters.
+    pub fields: Vec<(String, String)>,
+    /// The body without its framing.
+    pub body: Vec<u8>,
+    /// Its end was seen.
+    pub whole: bool,
+    /// The end was that of the connection, which doesn't tell whether something is missing.
+    pub ended_by_close: bool,
+}
+
+/// How the body of a response is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none.
+    None,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks.
+    Chunked,
+    /// Until the connection ends.
+    Close,
+}
+
+impl Response {
+    /// Reads a head of HTTP/1, without the empty line at its end.
+    pub fn parse(head: &[u8]) -> Result<Response, String> {
+        let text = std::str::from_utf8(head).map_err(|_| "a head that isn't text".to_owned())?;
+        let mut lines = text.split("\r\n");
+        let first = lines.next().unwrap_or_default();
+        let rest = first.strip_prefix("HTTP/1.1 ").ok_or_else(|| format!("the status line {first:?}"))?;
+        let status = rest.get(..3).and_then(|code| code.parse().ok()).filter(|_| rest.get(3..4) == Some(" "));
+        let status = status.ok_or_else(|| format!("the status line {first:?}"))?;
+        let mut fields = Vec::new();
+        for line in lines {
+            let (name, value) = line.split_once(": ").ok_or_else(|| format!("the field {line:?}"))?;
+            if name.is_empty() || name.contains(' ') || value.contains(['\r', '\n']) {
+                return Err(format!("the field {line:?}"));
+            }
+            fields.push((name.to_ascii_lowercase(), value.to_owned()));
+        }
+        Ok(Response { status, fields, ..Response::default() })
+    }
+
+    /// The value of a field.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(other, _)| other == name).map(|(_, value)| &**value)
+    }
+
+    /// Whether the connection goes on after it.
+    pub fn keeps_alive(&self) -> bool {
+        self.field("connection").is_some_and(|value| value == "keep-alive")
+    }
+
+    /// How its body is framed in HTTP/1 (RFC 9112 §6.3), or what is wrong with it.
+    pub fn framing(&self, method: Method) -> Result<Framing, String> {
+        let mut lengths = self.fields.iter().filter(|(name, _)| name == "content-length").map(|(_, value)| value);
+        let length = lengths.next();
+        if lengths.next().is_some() {
+            return Err("two fields Content-Length".into());
+        }
+        let chunked = match self.field("transfer-encoding") {
+            None => false,
+            Some("chunked") => true,
+            Some(other) => return Err(format!("Transfer-Encoding: {other}")),
+        };
+        if chunked && length.is_some() {
+            return Err("both Transfer-Encoding and Content-Length".into());
+        }
+        let length = length.map(|text| text.parse().map_err(|_| format!("Content-Length: {text}"))).transpose()?;
+        if self.status < 200 || self.status == 204 {
+            return if chunked || length.is_some() {
+                Err(format!("a body after status {}", self.status))
+            } else {
+                Ok(Framing::None)
+            };
+        }
+        if method == Method::Head || self.status == 304 {
+            return Ok(Framing::None);
+        }
+        Ok(match length {
+            Some(length) => Framing::Length(length),
+            None if chunked => Framing::Chunked,
+            None => Framing::Close,
+        })
+    }
+
+    /// Whether the body is what the request is answered with, or the beginning of it if it isn't whole.
+    pub fn check_content(&self, ask: &Ask) -> Result<(), String> {
+        if (ask.method == Method::Head || matches!(self.status, 204 | 304)) && !self.body.is_empty() {
+            return Err(format!("{} bytes of a body where there is none", self.body.len()));
+        }
+        let Some((key, start, length)) = ask.content(self.status) else { return Ok(()) };
+        let unpacked;
+        let (body, whole) = match self.field("content-encoding") {
+            None => (&self.body, self.whole),
+            Some("gzip") if ask.method == Method::Head => (&self.body, false),
+            Some("gzip") if ask.gzip => {
+                unpacked = gunzip(&self.body, length as usize + 1, self.whole && !self.ended_by_close)?;
+                (&unpacked, self.whole)
+            }
+            Some(other) => return Err(format!("Content-Encoding: {other}")),
+        };
+        let packed = self.field("content-encoding").is_some();
+        if let (Some(text), false) = (self.field("content-length"), packed)
+            && text.parse() != Ok(length)
+        {
+            return Err(format!("Content-Length: {text}, but there are {length} bytes"));
+        }
+        if self.status == 206 && ask.method == Method::Get {
+            let expected = format!("bytes {start}-{}/", start + length - 1);
+            if !self.field("content-range").is_some_and(|field| field.starts_with(&expected)) {
+                return Err(format!("Content-Range: {:?}, but expected {expected:?}", self.field("content-range")));
+            }
+        }
+        if body.len() as u64 > length {
+            return Err(format!("{} bytes instead of {length}", body.len()));
+        }
+        if let Some(at) = key.difference(start, body) {
+            return Err(format!("the byte at {at} isn't that of {key:?}"));
+        }
+        if whole && !self.ended_by_close && (body.len() as u64) < length && ask.method != Method::Head {
+            return Err(format!("the end after {} of {length} bytes", body.len()));
+        }
+        Ok(())
+    }
+}
+
+/// Unpacks at most `most` bytes; what isn't whole as far as it goes.
+fn gunzip(packed: &[u8], most: usize, whole: bool) -> Result<Vec<u8>, String> {
+    let mut room = vec![0; most.max(64)];
+    let config = zlib_rs::InflateConfig { window_bits: 31 };
+    let (unpacked, code) = zlib_rs::decompress_slice(&mut room, packed, config);
+    let length = unpacked.len();
+    let good = match code {
+        zlib_rs::ReturnCode::Ok | zlib_rs::ReturnCode::StreamEnd => true,
+        zlib_rs::ReturnCode::BufError | zlib_rs::ReturnCode::DataError => !whole,
+        _ => false,
+    };
+    if !good {
+        return Err(format!("gzip: {code:?} after {length} bytes"));
+    }
+    room.truncate(length);
+    Ok(room)
+}
