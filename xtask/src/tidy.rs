@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::tools::{self, Options, Outcome};
 
 /// Crates and what they may import, lowest layer first (ARCHITECTURE.md draws the same).
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("os", &[]),
     ("shm", &["os"]),
     ("buf", &[]),
@@ -19,8 +19,32 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("upstream", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine"]),
     ("common", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "tls", "engine", "upstream"]),
     ("http", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "upstream", "common", "tls"]),
-    ("server", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "tls", "engine", "upstream", "common", "http"]),
+    ("http-proxy", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "upstream", "common", "tls", "http"]),
+    ("http-modules", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "common", "http"]),
+    (
+        "server",
+        &[
+            "buf",
+            "conf",
+            "expr",
+            "wire",
+            "os",
+            "shm",
+            "rt",
+            "tls",
+            "engine",
+            "upstream",
+            "common",
+            "http",
+            "http-proxy",
+            "http-modules",
+        ],
+    ),
 ];
+
+/// Crates whose modules don't know one another: what each file at the top may name of its own crate, besides what is
+/// below it.
+const STRANGERS: [(&str, &[&str]); 1] = [("http-modules", &["proto"])];
 
 /// Crates that may hold unsafe code.
 const UNSAFE: [&str; 3] = ["os", "shm", "rt"];
@@ -49,6 +73,7 @@ pub fn run(arguments: &[String]) -> Outcome {
     let options = Options::parse(arguments, &["--write"], &[])?;
     let sources = sources()?;
     let mut faults = imports()?;
+    faults.extend(acquaintances(&sources));
     faults.extend(banned(&sources));
     faults.extend(crate::compare::faults()?);
     let unsafe_sites = count_unsafe(&sources, &mut faults);
@@ -143,6 +168,42 @@ fn dependencies(manifest: &str) -> Vec<String> {
         }
     }
     names
+}
+
+/// Modules that know another one.
+fn acquaintances(sources: &[Source]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for source in sources {
+        let Some((own, shared)) = STRANGERS.iter().find_map(|(name, shared)| {
+            let path = source.name();
+            let file = path.strip_prefix(&format!("crates/{name}/src/"))?;
+            let own = file.split('/').next()?.trim_end_matches(".rs").to_owned();
+            Some((own, *shared))
+        }) else {
+            continue;
+        };
+        if own == "lib" {
+            continue;
+        }
+        let named = source.code().flat_map(|(at, line)| named_modules(line).map(move |module| (at, module)));
+        let strange = named.filter(|(_, module)| *module != own && !shared.contains(module));
+        faults.extend(strange.map(|(at, module)| {
+            format!(
+                "{}:{}: the module {own} knows the module {module}: they meet in slots or in the core",
+                source.name(),
+                at
+            )
+        }));
+    }
+    faults
+}
+
+/// The modules of the own crate that a line names by `crate::…`.
+fn named_modules(line: &str) -> impl Iterator<Item = &str> {
+    line.match_indices("crate::").filter(|(at, _)| !line[..*at].ends_with('$')).map(|(at, word)| {
+        let rest = &line[at + word.len()..];
+        &rest[..rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len())]
+    })
 }
 
 // -- words
@@ -301,6 +362,13 @@ mod tests {
             .to_string();
         let source = Source { path: PathBuf::from("x.rs"), text, tests_from: usize::MAX };
         assert_eq!(functions(&source), [("a".to_string(), 3), ("b".to_string(), 5)]);
+    }
+
+    #[test]
+    fn names_of_modules() {
+        let found = |line| named_modules(line).collect::<Vec<_>>();
+        assert_eq!(found("use crate::proto::HttpProto; crate::map::x(crate::log)"), ["proto", "map", "log"]);
+        assert_eq!(found("$crate::x use http::request::Request"), [""; 0]);
     }
 
     #[test]

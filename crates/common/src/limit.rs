@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use conf::{Directive, Error, Loader, Result, Word};
+use engine::cycle::zones::{self, SharedZone};
 use engine::log::Level;
-use engine::zones::{self, SharedZone};
 use expr::vars::Template;
 
 use crate::Proto;

@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use buf::parse::parse_number;
 use conf::{Directive, Error, Loader, Result};
+use engine::cycle::zones::{self, SharedZone};
 use engine::log::Level;
-use engine::zones::{self, SharedZone};
 use shm::{Map, Tally, Zone};
 
 use crate::limit::{self, Kind};

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use buf::Chain;
 use conf::{Args, Context, Directive, Error, Loader, Registry};
 use engine::cycle::{ConfSource, Program};
-use engine::helpers::CacheKeeper;
+use engine::worker::helpers::CacheKeeper;
 use engine::{App, BuildContext, Listen, Module, WorkerContext, start};
 
 conf::table! {

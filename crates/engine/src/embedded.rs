@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use crate::cycle::{Cycle, Program, Purpose};
 use crate::handover::Handover;
+use crate::handover::peers::Peers;
 use crate::log;
-use crate::peers::Peers;
-use crate::report::Reporter;
+use crate::log::report::Reporter;
 use crate::worker::{self, Accepting};
 
 /// Reads the program's configuration as at a start, but opens no listening sockets. The error is what a person would

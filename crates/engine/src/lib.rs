@@ -7,38 +7,18 @@
 //! What isn't here: protocols. The engine knows listening sockets and connections, nothing of what travels over them.
 #![forbid(unsafe_code)]
 
-pub mod answers;
 pub mod channel;
 pub mod clock;
-pub mod core_conf;
 pub mod cycle;
 pub mod embedded;
-pub mod event_conf;
-mod files;
 pub mod handover;
-pub mod helpers;
-mod holder;
-pub mod inbox;
-pub mod link;
-pub mod listening;
 pub mod log;
 pub mod master;
 mod module;
-pub mod panics;
-pub mod peers;
 pub mod personality;
-pub mod pid_file;
-pub mod process_table;
-pub mod report;
-pub mod sandbox;
 pub mod signals;
 pub mod start;
-pub mod systemd;
-pub mod thread_pool;
-pub mod upgrade;
-mod watch;
 pub mod worker;
-pub mod zones;
 
 pub use cycle::Cycle;
 pub use module::{App, BuildContext, Listen, Module, WorkerContext};

@@ -6,13 +6,16 @@ use conf::{Loader, Registry};
 
 use crate::cycle::Cycle;
 use crate::handover::{Handover, Parcel};
-use crate::helpers::CacheKeeper;
 use crate::log::Log;
+use crate::worker::helpers::CacheKeeper;
 
 /// A part of the program: it describes its directives and builds what serves connections.
 pub trait Module {
     /// Registers the module's directive tables.
     fn tables(&self, registry: &mut Registry);
+
+    /// Called before the configuration is read.
+    fn begin(&self, _loader: &mut Loader<'_>) {}
 
     /// Builds the application from what was read. Called after the whole file has been read without an error. The
     /// default is for modules that only configure.
@@ -116,6 +119,6 @@ pub struct WorkerContext {
 impl WorkerContext {
     /// The thread pool of that name, started when it is first asked for.
     pub fn thread_pool(&self, name: &str) -> Option<Rc<rt::ThreadPool>> {
-        crate::thread_pool::get(&self.cycle, name)
+        crate::cycle::thread_pool::get(&self.cycle, name)
     }
 }

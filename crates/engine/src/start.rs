@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use os::signal::{SIGHUP, SIGQUIT, SIGTERM, SIGUSR1};
 
-use crate::answers::Question;
+use crate::cycle::listening;
+use crate::cycle::pid_file;
 use crate::cycle::{Cycle, Program, Purpose};
-use crate::listening;
+use crate::handover::peers::Peers;
+use crate::log::report::{Reporter, tell};
 use crate::log::{self, Errno, Level};
+use crate::master::answers::Question;
+use crate::master::process_table::Kind;
+use crate::master::systemd;
+use crate::master::upgrade::Inherited;
 use crate::master::{Master, Outcome};
-use crate::panics;
-use crate::peers::Peers;
 use crate::personality::personality;
-use crate::pid_file;
-use crate::process_table::Kind;
-use crate::report::{Reporter, tell};
 use crate::signals;
-use crate::systemd;
-use crate::upgrade::Inherited;
+use crate::worker::panics;
 use crate::worker::{self, Birth, Role};
 
 /// Tests the configuration (`-t`); the cycle is for `-T`. `None`: the test failed.

@@ -1,39 +1,24 @@
-//! HTTP: locations, requests, responses, sessions, proxying, modules.
+//! The core of HTTP: configuration, requests, phases, responses, and the sessions of HTTP/1 and HTTP/2.
 //!
-//! [`Module`] is what the program registers; `core` is the way of a request, `modules` one file for each module.
+//! [`Module`] is what the program registers; it is given the list of modules, which are crates above this one. `config`
+//! reads, `app` builds and runs; a connection is served in `session`, its requests go through `phases` to a response.
 #![forbid(unsafe_code)]
 
-pub mod core;
-pub mod modules;
-pub mod proxy;
+pub mod app;
+pub mod body;
+pub mod config;
+pub mod exchange;
+pub mod files;
+#[cfg(feature = "test-hooks")]
+pub mod hooks;
+pub mod module;
+pub mod phases;
+pub mod request;
+pub mod response;
+pub mod server;
+pub mod session;
+pub mod ssl;
 
 pub use ::tls::LIBRARY as TLS_LIBRARY;
 
-use std::rc::Rc;
-
-use conf::{Loader, Registry};
-use engine::{App, BuildContext};
-
-/// HTTP as a module of the program.
-pub struct Module;
-
-impl engine::Module for Module {
-    fn tables(&self, registry: &mut Registry) {
-        registry.add::<core::conf::CoreMain>();
-        registry.add::<core::conf::CoreServer>();
-        registry.add::<core::conf::CoreLocation>();
-        for module in modules::MODULES {
-            module.tables(registry);
-        }
-    }
-
-    fn build(&self, loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> conf::Result<Option<Rc<dyn App>>> {
-        ::tls::reading_once(|| core::build::build(loader, cx))
-    }
-
-    fn variables(&self) -> Vec<(&'static str, String)> {
-        let mut setup = core::variables::Setup::default();
-        modules::define_variables(&mut setup);
-        setup.names()
-    }
-}
+pub use app::Module;

@@ -99,7 +99,7 @@ impl Address {
 /// is 8080 or the next one that is free; without an address it is 127.0.0.1. Who takes another program's place listens
 /// where that does.
 pub fn address(wish: Option<&str>) -> Result<Place, String> {
-    if let Some(socket) = engine::upgrade::addresses().first() {
+    if let Some(socket) = engine::master::upgrade::addresses().first() {
         return Ok((Address { socket: *socket, instead_of: None }, None));
     }
     let (ip, port) = wish.map_or(Ok((LOOPBACK, None)), parse)?;
@@ -179,7 +179,7 @@ pub fn check_folder(folder: &Path, personality: &Personality, user_is_chosen: bo
             .map(drop)
             .map_err(|error| format!("the folder \"{name}\" can't be read{}", Errno(&error)));
     };
-    if engine::sandbox::can_list(&owner, folder)? {
+    if engine::worker::sandbox::can_list(&owner, folder)? {
         return Ok(());
     }
     let user = owner.user.name.to_string_lossy();

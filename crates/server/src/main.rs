@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::exit;
 
 use engine::cycle::{ConfSource, Program};
+use engine::log::report::tell;
 use engine::personality::{Personality, personality, set_personality};
-use engine::report::tell;
 use engine::{Module, start};
 
 use args::Args;
@@ -21,7 +21,8 @@ use builtin::{Address, BuiltIn};
 
 /// The modules, in the order in which their directives are looked up and their applications built.
 fn modules() -> Vec<Box<dyn Module>> {
-    vec![Box::new(http::Module)]
+    let modules = [http_modules::MODULES, http_proxy::MODULES, http_modules::FILES];
+    vec![Box::new(http::Module::new(modules.concat()))]
 }
 
 fn main() {

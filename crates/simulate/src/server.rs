@@ -9,7 +9,8 @@ use engine::embedded::{self, Embedded};
 
 /// The program's modules, as `server` lists them.
 fn modules() -> Vec<Box<dyn engine::Module>> {
-    vec![Box::new(http::Module)]
+    let modules = [http_modules::MODULES, http_proxy::MODULES, http_modules::FILES];
+    vec![Box::new(http::Module::new(modules.concat()))]
 }
 
 /// A configuration that was read; what it names in files is relative to `folder`.

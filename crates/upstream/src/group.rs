@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::task::Context;
 
-use engine::zones::SharedZone;
+use engine::cycle::zones::SharedZone;
 
 use crate::balance::{self, Balancer, Hints, Progress};
 use crate::keepalive::{Idle, Keepalive, Pool};

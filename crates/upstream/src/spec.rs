@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use buf::parse;
 use conf::{Directive, Error, Result};
-use engine::zones::SharedZone;
+use engine::cycle::zones::SharedZone;
 use os::SockAddr;
 
 use crate::keepalive::Keepalive;

@@ -10,7 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use conf::{Error, Loader, Result, Word};
-use engine::zones::{self, SharedZone};
+use engine::cycle::zones::{self, SharedZone};
 use shm::{Map, Node, Tally};
 
 use crate::peer::{Peer, Peers};

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use conf::{Directive, Error, Loader, Result, Word};
 use engine::log::{Buffering, LogFile, LogFiles, full_path, parse_syslog};
-use engine::sandbox::Needs;
+use engine::worker::sandbox::Needs;
 
 use super::format::Formats;
 use super::{AccessLog, LogProto, Target};

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::rc::Rc;
 
+use engine::cycle::zones::SharedZone;
 use engine::log::{Level, Log};
-use engine::zones::SharedZone;
 use tls::Reason;
 use tls::ocsp::{Answer, Query, Signers, Status};
 

@@ -10,6 +10,8 @@ mod file;
 mod parse;
 mod syslog;
 
+pub mod report;
+
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};

@@ -1,0 +1,108 @@
+//! `gzip_static`: a file `name.gz` answers for `name`, to clients that take it.
+
+use std::rc::Rc;
+
+use buf::Bytes;
+use conf::values::one_of;
+use conf::{Args, Registry, Result};
+use engine::log::{Errno, Level};
+use http::config::core::EVERYWHERE;
+use http::files::open_file::{Files, Kind, errno};
+use http::module::HttpModule;
+use http::module::LocationContext;
+use http::phases::{Flow, Handler};
+use http::request::Request;
+use http::response::gzip::gzip_ok;
+use http::server::location::Handlers;
+use wire::h1::Method;
+
+/// The module.
+pub struct GzipStatic;
+
+/// Who gets compressed files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Nobody.
+    Off,
+    /// Clients that take them.
+    On,
+    /// All clients.
+    Always,
+}
+
+conf::table! {
+    /// Whether compressed files are served.
+    pub struct GzipStaticConf, raw GzipStaticRaw, module "ngx_http_gzip_static_module", level HTTP Location;
+
+    /// Whether files with the ending `.gz` answer for those without it.
+    "gzip_static" in EVERYWHERE, Args::exactly(1), default "off",
+        scalar(one_of(&[("off", Mode::Off), ("on", Mode::On), ("always", Mode::Always)]))
+        gzip_static: Mode = Mode::Off;
+}
+
+impl HttpModule for GzipStatic {
+    fn tables(&self, registry: &mut Registry) {
+        registry.add::<GzipStaticConf>();
+    }
+
+    fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
+        let mode = cx.set.get::<GzipStaticConf>().gzip_static;
+        if mode != Mode::Off && !out.exclusive {
+            let files = Files::of(cx.set, cx.loader);
+            out.content.push(Rc::new(Server { always: mode == Mode::Always, files }));
+        }
+        Ok(())
+    }
+}
+
+struct Server {
+    always: bool,
+    files: Files,
+}
+
+impl Handler for Server {
+    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+        if r.uri.last() == Some(&b'/') || !matches!(r.method, Method::Get | Method::Head) {
+            return Flow::Next;
+        }
+        let accepted = self.always || gzip_ok(r);
+        // Without `gzip_vary` a client that doesn't take it needs not even be told that there is a file.
+        if !accepted && !r.location.set.get::<http::response::gzip::GzipConf>().gzip_vary {
+            return Flow::Next;
+        }
+        let Some(mut path) = r.path_of_uri() else { return Flow::Status(500) };
+        path.extend_from_slice(b".gz");
+        let found = match self.files.open(r, &path) {
+            Ok(found) => found,
+            Err(error) => {
+                let level = match error.code() {
+                    errno::NOENT | errno::NOTDIR | errno::NAMETOOLONG => return Flow::Next,
+                    errno::ACCES | errno::MLINK | errno::LOOP => Level::Error,
+                    _ => Level::Crit,
+                };
+                let path = buf::text::encode(&path);
+                r.log_at(level, format_args!("{} \"{path}\" failed{}", error.call, Errno(&error.error)));
+                return Flow::Next;
+            }
+        };
+        if !self.always {
+            r.response.gzip_vary = true;
+            if !accepted {
+                return Flow::Next;
+            }
+        }
+        match found.kind {
+            Kind::Directory => return Flow::Next,
+            Kind::Other => {
+                let path = buf::text::encode(&path);
+                r.log_at(Level::Crit, format_args!("\"{path}\" is not a regular file"));
+                return Flow::Status(404);
+            }
+            Kind::File => {}
+        }
+        found.respond(r);
+        r.response.allow_ranges = true;
+        r.response.headers.push_static("Content-Encoding", Bytes::from_static(b"gzip"));
+        Flow::Respond
+    }
+}

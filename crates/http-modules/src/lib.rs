@@ -1,0 +1,46 @@
+//! The modules of HTTP that ask no backend: one file each, and one line each in a list.
+#![forbid(unsafe_code)]
+
+pub mod access;
+pub mod autoindex;
+pub mod gzip;
+pub mod gzip_static;
+pub mod headers;
+pub mod index;
+pub mod limit_conn;
+pub mod limit_req;
+pub mod log;
+pub mod map;
+pub mod not_modified;
+mod proto;
+pub mod range;
+pub mod rewrite;
+pub mod static_files;
+pub mod stub_status;
+#[cfg(feature = "test-hooks")]
+pub mod test_hooks;
+pub mod try_files;
+
+use http::module::HttpModule;
+
+/// The modules, but for those of [`FILES`]; within a phase their handlers run in this order.
+pub const MODULES: &[&dyn HttpModule] = &[
+    &rewrite::Rewrite,
+    &map::Map,
+    &limit_req::LimitReq,
+    &limit_conn::LimitConn,
+    &access::Access,
+    &try_files::TryFiles,
+    &log::Log,
+    &not_modified::NotModified,
+    &headers::Headers,
+    &gzip::Gzip,
+    &range::Range,
+    &stub_status::StubStatus,
+    #[cfg(feature = "test-hooks")]
+    &test_hooks::TestHooks,
+];
+
+/// The modules that answer with files. They come last: they answer where no other content handler does.
+pub const FILES: &[&dyn HttpModule] =
+    &[&index::Index, &autoindex::Autoindex, &gzip_static::GzipStatic, &static_files::StaticFiles];

@@ -1,0 +1,260 @@
+//! Ranges (RFC 9110 §14): a part of a body, or several as `multipart/byteranges`.
+//!
+//! A body that is known as a whole is cut when the head is made, so a file stays a file and sendfile still sends it. A
+//! body that comes in parts is cut on its way; then only one range is served.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use buf::{Bytes, Chain, Piece};
+use conf::Result;
+use http::body::Broken;
+use http::config::core::UNLIMITED_RANGES as UNLIMITED;
+use http::module::HttpModule;
+use http::module::LocationContext;
+use http::phases::{HeaderFilter, Order};
+use http::request::Request;
+use http::response::Body;
+use http::response::output::BodyFilter;
+use http::server::location::Handlers;
+use wire::h1::KnownHeader;
+use wire::range::{ByteRange, Ranges, parse};
+
+/// The module.
+pub struct Range;
+
+impl HttpModule for Range {
+    fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
+        if cx.set.get::<http::config::core::CoreLocation>().max_ranges > 0 {
+            out.filters.push(Rc::new(Range));
+        }
+        Ok(())
+    }
+}
+
+impl HeaderFilter for Range {
+    fn order(&self) -> Order {
+        Order::Range
+    }
+
+    fn apply(&self, r: &mut Request) -> std::result::Result<(), u16> {
+        let response = &r.response;
+        if !response.allow_ranges || response.status != 200 || r.line.version < 1000 {
+            return Ok(());
+        }
+        let Some(length) = response.content_length else { return Ok(()) };
+        match asked_for(r, length) {
+            Ranges::Ignore => {
+                // What a backend's X-Accel-Redirect brought along doesn't speak of this body.
+                r.response.headers.remove("Accept-Ranges");
+                r.response.headers.push_static("Accept-Ranges", Bytes::from_static(b"bytes"));
+            }
+            Ranges::Unsatisfiable => {
+                let value = format!("bytes */{length}").into_bytes();
+                r.response.headers.push_static("Content-Range", value);
+                return Err(416);
+            }
+            Ranges::Satisfiable(ranges) => match ranges[..] {
+                [range] => single(r, range, length),
+                _ => multipart(r, &ranges, length),
+            },
+        }
+        Ok(())
+    }
+}
+
+/// What `Range` says, if `If-Range` lets it count.
+fn asked_for(r: &Request, length: u64) -> Ranges {
+    let Some(value) = r.header(KnownHeader::Range) else { return Ranges::Ignore };
+    let response = &r.response;
+    if let Some(condition) = r.header(KnownHeader::IfRange) {
+        let holds = wire::etag::if_range(condition, response.etag.as_deref()).unwrap_or_else(|| {
+            let time = wire::date::parse_http_time(condition);
+            time.is_some() && time == response.last_modified
+        });
+        if !holds {
+            return Ranges::Ignore;
+        }
+    }
+    let whole = response.filters.is_empty() && !matches!(response.body, Body::Stream(_));
+    let several = whole && !response.single_range;
+    let max = if several { Some(r.location.core.max_ranges).filter(|&max| max != UNLIMITED) } else { Some(1) };
+    parse(value, length, max)
+}
+
+fn single(r: &mut Request, range: ByteRange, length: u64) {
+    partial(r);
+    let response = &mut r.response;
+    let value = format!("bytes {}-{}/{length}", range.start, range.end - 1).into_bytes();
+    response.headers.push_static("Content-Range", value);
+    response.content_length = Some(range.len());
+    match &mut response.body {
+        Body::Chain(chain) if response.filters.is_empty() => *chain = cut(chain, range),
+        Body::Empty => {}
+        _ => response.filters.push(Box::new(Cut { skip: range.start, left: range.len() })),
+    }
+}
+
+fn partial(r: &mut Request) {
+    r.response.status = 206;
+    r.response.status_line = None;
+    r.response.headers.remove("Accept-Ranges");
+}
+
+/// The part of a chain; files stay files.
+fn cut(chain: &Chain, range: ByteRange) -> Chain {
+    let (mut skip, mut left) = (range.start, range.len());
+    let mut out = Chain::new();
+    for piece in chain.pieces() {
+        if left == 0 {
+            break;
+        }
+        if skip >= piece.len() {
+            skip -= piece.len();
+            continue;
+        }
+        let mut piece = piece.clone();
+        piece.advance(std::mem::take(&mut skip));
+        truncate(&mut piece, left);
+        left -= piece.len();
+        out.push(piece);
+    }
+    out
+}
+
+fn truncate(piece: &mut Piece, len: u64) {
+    if piece.len() <= len {
+        return;
+    }
+    match piece {
+        Piece::Bytes(bytes) => *bytes = bytes.slice(0..len as usize),
+        Piece::File(range) => range.len = len,
+    }
+}
+
+/// Several ranges: each is a part with a head of its own.
+fn multipart(r: &mut Request, ranges: &[ByteRange], length: u64) {
+    partial(r);
+    let boundary = next_boundary();
+    let response = &mut r.response;
+    let mut own_type = Vec::new();
+    response.content_type_text(&mut own_type);
+    let empty = Chain::new();
+    let whole = match &response.body {
+        Body::Chain(chain) => chain,
+        _ => &empty,
+    };
+    let mut body = Chain::new();
+    let mut total = 0;
+    for &range in ranges {
+        let head = part_head(boundary, &own_type, range, length);
+        total += head.len() as u64 + range.len();
+        body.push_bytes(head);
+        body.append(&mut cut(whole, range));
+    }
+    let end = format!("\r\n--{boundary:020}--\r\n").into_bytes();
+    total += end.len() as u64;
+    body.push_bytes(end);
+    response.content_type = Some(format!("multipart/byteranges; boundary={boundary:020}").into_bytes().into());
+    response.charset = None;
+    response.content_length = Some(total);
+    if !matches!(response.body, Body::Empty) {
+        response.body = Body::Chain(body);
+    }
+}
+
+fn part_head(boundary: u64, content_type: &[u8], range: ByteRange, length: u64) -> Vec<u8> {
+    let mut head = format!("\r\n--{boundary:020}\r\n").into_bytes();
+    if !content_type.is_empty() {
+        head.extend_from_slice(b"Content-Type: ");
+        head.extend_from_slice(content_type);
+        head.extend_from_slice(b"\r\n");
+    }
+    let place = format!("Content-Range: bytes {}-{}/{length}\r\n\r\n", range.start, range.end - 1);
+    head.extend_from_slice(place.as_bytes());
+    head
+}
+
+/// A number that no other response of this worker has for its boundary; it starts anywhere, so that a file can't hold
+/// the boundary on purpose.
+fn next_boundary() -> u64 {
+    thread_local! {
+        static NEXT: Cell<Option<u64>> = const { Cell::new(None) };
+    }
+    let number = NEXT.get().unwrap_or_else(|| {
+        let mut seed = [0; 8];
+        seed.copy_from_slice(&os::random_bytes()[..8]);
+        u64::from_le_bytes(seed) >> 1
+    });
+    NEXT.set(Some(number.wrapping_add(1)));
+    number
+}
+
+/// Lets one range of a body pass that comes in parts.
+struct Cut {
+    skip: u64,
+    left: u64,
+}
+
+impl BodyFilter for Cut {
+    fn apply(&mut self, input: Chain, _: bool, _: bool, out: &mut Chain) -> std::result::Result<(), Broken> {
+        let skipped = self.skip.min(input.len());
+        self.skip -= skipped;
+        let len = self.left.min(input.len() - skipped);
+        if len > 0 {
+            self.left -= len;
+            out.append(&mut cut(&input, ByteRange { start: skipped, end: skipped + len }));
+        }
+        Ok(())
+    }
+
+    fn reads(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(chain: &Chain) -> String {
+        let bytes = chain.pieces().iter().map(|piece| match piece {
+            Piece::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Piece::File(_) => String::new(),
+        });
+        bytes.collect()
+    }
+
+    fn pieces() -> Chain {
+        let mut chain = Chain::new();
+        for part in ["abc", "d", "efghij"] {
+            chain.push_bytes(Bytes::from_static(part.as_bytes()));
+        }
+        chain
+    }
+
+    #[test]
+    fn cuts_at_every_byte() {
+        for start in 0..10 {
+            for end in start + 1..=10 {
+                let range = ByteRange { start: start as u64, end: end as u64 };
+                assert_eq!(text(&cut(&pieces(), range)), &"abcdefghij"[start..end]);
+                let mut filter = Cut { skip: range.start, left: range.len() };
+                let mut out = Chain::new();
+                for part in ["ab", "cdef", "", "g", "hij"] {
+                    let input = Chain::from(Bytes::from_static(part.as_bytes()));
+                    assert!(filter.apply(input, false, false, &mut out).is_ok());
+                }
+                assert_eq!(text(&out), &"abcdefghij"[start..end]);
+            }
+        }
+    }
+
+    #[test]
+    fn heads_of_parts() {
+        let range = ByteRange { start: 1, end: 3 };
+        let head = part_head(7, b"text/html", range, 10);
+        let expect = "\r\n--00000000000000000007\r\nContent-Type: text/html\r\nContent-Range: bytes 1-2/10\r\n\r\n";
+        assert_eq!(head, expect.as_bytes());
+    }
+}

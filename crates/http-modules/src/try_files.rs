@@ -1,0 +1,221 @@
+//! `try_files`: the first of several files that is there answers.
+//!
+//! As in nginx the directive isn't inherited: that of a server holds for requests that no location takes.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
+use engine::log::{Errno, Level};
+use expr::vars::Template;
+use http::config::blocks;
+use http::config::core::Alias;
+use http::files::open_file::{Files, Found, Kind as FileKind, errno};
+use http::module::HttpModule;
+use http::module::LocationContext;
+use http::phases::{Flow, Handler};
+use http::request::Request;
+use http::request::variables::template_of;
+use http::server::location::Handlers;
+
+/// The module.
+pub struct TryFiles;
+
+conf::table! {
+    /// What is tried.
+    pub struct TryFilesConf, raw TryFilesRaw, module "ngx_http_try_files_module", level HTTP Location;
+
+    /// Checks files in the given order and goes on with the first that is there (a folder, where the name ends with a
+    /// slash). The last is a URI, a named location or a status (`=404`).
+    "try_files" in Context::SERVER.or(Context::LOCATION), Args::at_least(2), default "",
+        block(try_files);
+}
+
+/// What was read, by location.
+#[derive(Default)]
+struct ByLocation(HashMap<u32, Tries>);
+
+#[derive(Clone)]
+struct Tries {
+    tries: Rc<[Try]>,
+    last: Rc<Last>,
+}
+
+struct Try {
+    name: Rc<Template>,
+    directory: bool,
+}
+
+enum Last {
+    Status(u16),
+    Uri(Rc<Template>),
+}
+
+fn try_files(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let id = blocks::rules_owner(loader);
+    if loader.store.entry::<ByLocation>().0.contains_key(&id.0) {
+        return Err(conf::table::duplicate(d));
+    }
+    let Some((last, front)) = d.args.split_last() else { return Err(Error::on(d, "invalid number of arguments")) };
+    let mut tries = Vec::with_capacity(front.len());
+    for word in front {
+        let name = word.text.strip_suffix(b"/");
+        let name_of_file = name.unwrap_or(&word.text);
+        tries.push(Try { name: template_of(loader, d, name_of_file)?, directory: name.is_some() });
+    }
+    let last = match last.text.strip_prefix(b"=") {
+        Some(code) => {
+            let status = buf::parse::parse_number(code).filter(|code| *code <= 999);
+            let status = status.ok_or_else(|| Error::at(last, format!("invalid code \"{}\"", last.lossy())))?;
+            Last::Status(status as u16)
+        }
+        None => Last::Uri(template_of(loader, d, &last.text)?),
+    };
+    let tries = Tries { tries: tries.into(), last: Rc::new(last) };
+    loader.store.entry::<ByLocation>().0.insert(id.0, tries);
+    Ok(())
+}
+
+impl HttpModule for TryFiles {
+    fn tables(&self, registry: &mut Registry) {
+        registry.add::<TryFilesConf>();
+    }
+
+    fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
+        if let Some(tries) = cx.loader.store.entry::<ByLocation>().0.remove(&cx.id.0) {
+            let files = Files::of(cx.set, cx.loader);
+            out.precontent.push(Rc::new(TryHandler { tries, files }));
+        }
+        Ok(())
+    }
+}
+
+struct TryHandler {
+    tries: Tries,
+    files: Files,
+}
+
+/// How a location's folder and a name make a path.
+struct Base {
+    /// The folder, with the name's place behind it.
+    path: Vec<u8>,
+    folder: usize,
+    /// How many bytes of the location's name an alias replaces; `None` for `root` and for aliases of regexes.
+    alias: Option<usize>,
+    /// Whether it is the alias of a location that is found by regex.
+    regex_alias: bool,
+}
+
+impl Base {
+    fn of(r: &mut Request) -> Option<Base> {
+        if r.lost_alias() {
+            return None;
+        }
+        let path = r.document_root()?;
+        let (alias, regex_alias) = match r.location.core.root.as_ref().and_then(|root| root.alias) {
+            Some(Alias::Prefix(prefix)) => (Some(prefix), false),
+            Some(Alias::All) => (None, true),
+            None => (None, false),
+        };
+        Some(Base { folder: path.len(), path, alias, regex_alias })
+    }
+
+    /// The value of a parameter. With an alias, one with variables loses the location's part, if the URI's stands in it.
+    fn value<'v>(&self, r: &mut Request, template: &'v Template, scratch: &'v mut Vec<u8>) -> &'v [u8] {
+        if let Some(text) = template.is_const() {
+            return text;
+        }
+        let value = template.value(r, scratch);
+        let start = r.uri.get(..self.alias.unwrap_or(0)).unwrap_or_default();
+        value.strip_prefix(start).unwrap_or(value)
+    }
+
+    /// Puts the path of `name` together.
+    fn join(&mut self, name: &[u8]) {
+        self.path.truncate(self.folder);
+        self.path.extend_from_slice(name);
+    }
+
+    fn name(&self) -> &[u8] {
+        self.path.get(self.folder..).unwrap_or_default()
+    }
+}
+
+impl Handler for TryHandler {
+    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+        let Some(mut base) = Base::of(r) else { return Flow::Status(500) };
+        let mut scratch = Vec::new();
+        for one in self.tries.tries.iter() {
+            let name = base.value(r, &one.name, &mut scratch);
+            base.join(name);
+            let Some(found) = self.look(r, &base.path) else { continue };
+            if (found.kind == FileKind::Directory) == one.directory {
+                enter(r, &base, one.directory);
+                return Flow::Next;
+            }
+        }
+        match &*self.tries.last {
+            Last::Status(status) => Flow::Status(*status),
+            Last::Uri(template) => {
+                let target = base.value(r, template, &mut scratch);
+                fall_back(r, target)
+            }
+        }
+    }
+}
+
+impl TryHandler {
+    fn look(&self, r: &mut Request, path: &[u8]) -> Option<Found> {
+        match self.files.info(r, path) {
+            Ok(found) => Some(found),
+            Err(error) => {
+                if !matches!(error.code(), 0 | errno::NOENT | errno::NOTDIR | errno::NAMETOOLONG) {
+                    let path = buf::text::encode(path);
+                    r.log_at(Level::Crit, format_args!("{} \"{path}\" failed{}", error.call, Errno(&error.error)));
+                }
+                None
+            }
+        }
+    }
+}
+
+/// The request goes on with the name that was found.
+fn enter(r: &mut Request, base: &Base, directory: bool) {
+    if base.regex_alias {
+        if directory {
+            return;
+        }
+        // The alias is a whole folder here: what was found is put behind it.
+        r.add_uri_to_alias = true;
+    }
+    let prefix = base.alias.unwrap_or(0);
+    let mut uri = r.uri.get(..prefix).unwrap_or_default().to_vec();
+    uri.extend_from_slice(base.name());
+    r.uri_rewritten |= r.uri != uri;
+    r.uri = uri;
+}
+
+fn fall_back(r: &mut Request, target: &[u8]) -> Flow<'static> {
+    if target.first() == Some(&b'@') {
+        return r.redirect_named(target);
+    }
+    let (uri, args) = match memchr::memchr(b'?', target) {
+        Some(at) => (&target[..at], &target[at + 1..]),
+        None => (target, &b""[..]),
+    };
+    r.redirect(uri, Some(args))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let mut base = Base { path: b"/root".to_vec(), folder: 5, alias: None, regex_alias: false };
+        for (name, expect) in [("/b", "/root/b"), ("", "/root"), ("/c/", "/root/c/")] {
+            base.join(name.as_bytes());
+            assert_eq!((String::from_utf8_lossy(&base.path), base.name()), (expect.into(), name.as_bytes()));
+        }
+    }
+}

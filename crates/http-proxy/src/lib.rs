@@ -1,0 +1,22 @@
+//! Proxying: one engine for all backend protocols, and a file for each protocol.
+#![forbid(unsafe_code)]
+
+pub mod conf;
+pub mod cookies;
+pub mod engine;
+pub mod handover;
+pub mod pass;
+pub mod protocol;
+pub mod proxy;
+pub mod redirect;
+pub mod respond;
+pub mod ssl;
+pub mod stream;
+pub mod tunnel;
+pub mod upstream;
+pub mod variables;
+
+use http::module::HttpModule;
+
+/// The modules of this crate, in the order in which their handlers run.
+pub const MODULES: &[&dyn HttpModule] = &[&upstream::Upstream, &proxy::Proxy];

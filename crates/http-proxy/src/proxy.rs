@@ -1,0 +1,740 @@
+//! `proxy_pass`: HTTP/1 backends.
+//!
+//! A location's request head is compiled at start: constant lines are joined into one text, and of the client's fields
+//! those that `proxy_set_header` replaces are left out by one bit test.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use ::upstream::Url;
+use buf::Buf;
+use conf::values::{flag, number, one_of};
+use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
+use expr::vars::Template;
+use http::config::blocks::{self, CurrentKind};
+use http::config::core::{EVERYWHERE, idle_flag};
+use http::config::late::Late;
+use http::exchange::Exchange;
+use http::exchange::Target;
+use http::module::HttpModule;
+use http::module::LocationContext;
+use http::phases::{Flow, Handler};
+use http::request::Request;
+use http::request::variables::{template, template_of};
+use http::response::field::{breaks, safe, unfolded};
+use http::response::output::itoa;
+use http::server::location::Handlers;
+use wire::Span;
+use wire::h1::{ChunkedDecoder, KnownHeader, Method, Parsed, ResponseError, ResponseHead, UpstreamFraming};
+use wire::uri::{Escape, escape};
+
+use crate::conf::{BUFFERS, UpstreamConf, check_buffers};
+use crate::cookies::{self, CookieFlags, CookieReplace};
+use crate::engine::{Backend, Hidden};
+use crate::pass::{self, Aim, Groups, Named};
+use crate::protocol::{Framing, HeadError, HeadReader, Protocol};
+use crate::redirect::{self, Redirect, Rule, Rules, refresh_url};
+use crate::ssl::{self, UpstreamSslConf, UpstreamTls};
+
+/// The module.
+pub struct Proxy;
+
+crate::upstream_ssl_conf! {
+    /// `proxy_ssl_…`: TLS to backends.
+    ProxySsl, "proxy_", "ngx_http_proxy_module"
+}
+
+crate::upstream_conf! {
+    /// `proxy_…`: what all protocols have.
+    ProxyUpstream, "proxy_", "ngx_http_proxy_module"
+}
+
+const ONE: Args = Args::exactly(1);
+
+conf::table! {
+    /// What only HTTP backends have.
+    pub struct ProxyConf, raw ProxyRaw, module "ngx_http_proxy_module", level HTTP Location;
+
+    /// The server (or group) that answers the location's requests, and the URI that replaces its prefix.
+    "proxy_pass" in Context::LOCATION.or(Context::LOCATION_IF).or(Context::LIMIT_EXCEPT), ONE, default "",
+        also(proxy_pass);
+    /// A change of `Location` and `Refresh` in responses.
+    "proxy_redirect" in EVERYWHERE, Args::between(1, 2), default "default",
+        set(|raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive| {
+            let rule = redirect(loader, d)?;
+            redirect::add(raw.proxy_redirect.get_or_insert_default(), rule, d)
+        }) proxy_redirect: Option<Rules<Rule>> = None;
+    /// A change of the attribute `domain` of cookies in responses.
+    "proxy_cookie_domain" in EVERYWHERE, Args::between(1, 2), default "off",
+        set(|raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive| {
+            let rule = cookies::domain(loader, d)?;
+            redirect::add(&mut raw.proxy_cookie_domain, rule, d)
+        }) proxy_cookie_domain: Rules<CookieReplace> = Rc::default();
+    /// A change of the attribute `path` of cookies in responses.
+    "proxy_cookie_path" in EVERYWHERE, Args::between(1, 2), default "off",
+        set(|raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive| {
+            let rule = cookies::path(loader, d)?;
+            redirect::add(&mut raw.proxy_cookie_path, rule, d)
+        }) proxy_cookie_path: Rules<CookieReplace> = Rc::default();
+    /// Flags of cookies in responses that are added or removed.
+    "proxy_cookie_flags" in EVERYWHERE, Args::between(1, 4), default "off",
+        set(|raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive| {
+            let rule = cookies::flags(loader, d)?;
+            redirect::add(&mut raw.proxy_cookie_flags, rule, d)
+        }) proxy_cookie_flags: Rules<CookieFlags> = Rc::default();
+    /// A field of the request to the backend; an empty value leaves it out.
+    "proxy_set_header" in EVERYWHERE, Args::exactly(2), default "Host $proxy_host",
+        list(set_header) proxy_set_header: (Vec<u8>, Late);
+    /// The body of the request to the backend.
+    "proxy_set_body" in EVERYWHERE, ONE, default "",
+        scalar(set_body) proxy_set_body: Option<Late> = None;
+    /// The method of the request to the backend.
+    "proxy_method" in EVERYWHERE, ONE, default "",
+        scalar(template) proxy_method: Option<Rc<Template>> = None;
+    /// The version of HTTP that the backend is spoken to in.
+    "proxy_http_version" in EVERYWHERE, ONE, default "1.1",
+        scalar(one_of(&[("1.0", Version::Http10), ("1.1", Version::Http11)])) proxy_http_version: Version = Version::Http11;
+    /// Whether a response without a status line (HTTP/0.9, or no HTTP at all, as from old radio servers) is refused with
+    /// 502. As nginx does, Tidegate otherwise sends such a response to the client as it comes, without a head of its own,
+    /// and closes the connection. `on` is safer where backends speak HTTP: what isn't a response doesn't reach a client.
+    "proxy_require_status_line" in EVERYWHERE, Args::FLAG, default "off",
+        scalar(flag) proxy_require_status_line: bool = false;
+    /// Accepted for compatibility: Tidegate's tables size themselves.
+    "proxy_headers_hash_max_size" in EVERYWHERE, ONE, default "512",
+        scalar(number) proxy_headers_hash_max_size: usize = 512;
+    /// Accepted for compatibility: Tidegate's tables size themselves.
+    "proxy_headers_hash_bucket_size" in EVERYWHERE, ONE, default "64",
+        scalar(number) proxy_headers_hash_bucket_size: usize = 64;
+    /// Accepted for compatibility, with a warning for `off`: responses aren't cached yet.
+    "proxy_cache_convert_head" in EVERYWHERE, Args::FLAG, default "on",
+        scalar(|l: &mut Loader<'_>, d: &Directive| idle_flag(l, d, false, "responses aren't cached yet"))
+        proxy_cache_convert_head: bool = true;
+}
+
+/// `proxy_http_version`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// 1.0: a connection for each request.
+    Http10,
+    /// 1.1
+    Http11,
+}
+
+/// What `proxy_pass` says, by the location that it stands in.
+#[derive(Default)]
+struct Passes(HashMap<u32, Pass>);
+
+struct Pass {
+    directive: Directive,
+    target: PassTarget,
+    /// The prefix that the URI replaces; empty where the location isn't found by its path.
+    prefix: Box<[u8]>,
+}
+
+enum PassTarget {
+    Fixed { url: Url, text: Vec<u8>, default_port: u16 },
+    Variable(Rc<Template>),
+}
+
+fn set_header(_: &mut Loader<'_>, d: &Directive) -> Result<(Vec<u8>, Late)> {
+    Ok((d.arg(0).text.clone(), Late::text(d, d.arg(1), &unfolded(&d.arg(1).text))))
+}
+
+fn set_body(_: &mut Loader<'_>, d: &Directive) -> Result<Option<Late>> {
+    Ok(Some(Late::of(d, d.arg(0))))
+}
+
+/// What a location's requests to backends are made of.
+struct Compiled {
+    fields: Vec<(Vec<u8>, Rc<Template>)>,
+    body: Option<Rc<Template>>,
+}
+
+impl Compiled {
+    /// As nginx does, in every location, whether or not it has backends.
+    fn of(conf: &ProxyConf, loader: &mut Loader<'_>) -> Result<Compiled> {
+        let mut fields = Vec::with_capacity(conf.proxy_set_header.len());
+        for (name, value) in conf.proxy_set_header.iter() {
+            fields.push((name.clone(), value.compile(loader)?));
+        }
+        let body = conf.proxy_set_body.as_ref().map(|body| body.compile(loader)).transpose()?;
+        Ok(Compiled { fields, body })
+    }
+}
+
+impl Pass {
+    /// The rule of `proxy_redirect default`; none for a target with variables.
+    fn default_redirect(&self) -> Option<Rc<Rule>> {
+        let PassTarget::Fixed { url, text, .. } = &self.target else { return None };
+        Some(Rc::new(match url.uri.is_empty() {
+            true => Rule::fixed(&[text, &b"/"[..]].concat(), b"/"),
+            false => Rule::fixed(text, &self.prefix),
+        }))
+    }
+}
+
+/// Reads `proxy_redirect`; no rule for `off`.
+fn redirect(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Rule>>> {
+    match redirect::parse(loader, d)? {
+        Redirect::Off => Ok(None),
+        Redirect::Rule(rule) => Ok(Some(rule)),
+        Redirect::Default => {
+            let id = blocks::current_id_in_server(loader);
+            let pass = id.and_then(|id| loader.store.entry::<Passes>().0.get(&id.0));
+            let Some(pass) = pass else {
+                let message = "\"proxy_redirect default\" should be placed after the \"proxy_pass\" directive";
+                return Err(Error::at(d.arg(0), message));
+            };
+            let message = "\"proxy_redirect default\" cannot be used with \"proxy_pass\" directive with variables";
+            pass.default_redirect().map(Some).ok_or_else(|| Error::at(d.arg(0), message))
+        }
+    }
+}
+
+fn proxy_pass(raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let _ = raw;
+    let id = blocks::current_id(loader);
+    if loader.store.entry::<Passes>().0.contains_key(&id.0) {
+        return Err(conf::table::duplicate(d));
+    }
+    let word = d.arg(0);
+    let (name, kind) = blocks::current_location(loader);
+    let replaces = kind == CurrentKind::Path;
+    let target = if word.text.contains(&b'$') {
+        PassTarget::Variable(template_of(loader, d, &word.text)?)
+    } else {
+        let (rest, default_port) = split_scheme(&word.text).ok_or_else(|| no_scheme(word))?;
+        let url = Url::parse(rest, true)
+            .map_err(|error| Error::at(word, format!("{error} in upstream \"{}\"", String::from_utf8_lossy(rest))))?;
+        if !replaces && !url.uri.is_empty() {
+            return Err(Error::at(word, URI_PART));
+        }
+        PassTarget::Fixed { url, text: word.text.clone(), default_port }
+    };
+    let prefix = if replaces { name } else { Box::default() };
+    loader.store.entry::<Passes>().0.insert(id.0, Pass { directive: d.clone(), target, prefix });
+    Ok(())
+}
+
+fn no_scheme(word: &conf::Word) -> Error {
+    let text = word.lossy();
+    let error = Error::at(word, "invalid URL prefix");
+    match text.contains("://") {
+        true => error.hint("it may begin with \"http://\" or \"https://\""),
+        false => error.hint(format!("\"http://\" is missing, write \"http://{}\"", text.trim_start_matches('/'))),
+    }
+}
+
+const URI_PART: &str = "\"proxy_pass\" cannot have URI part in location given by regular expression, or inside named \
+                        location, or inside \"if\" statement, or inside \"limit_except\" block";
+
+fn scheme(default_port: u16) -> &'static str {
+    if default_port == 443 { "https://" } else { "http://" }
+}
+
+fn split_scheme(text: &[u8]) -> Option<(&[u8], u16)> {
+    let starts = |scheme: &[u8]| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    if starts(b"http://") {
+        Some((&text[7..], 80))
+    } else if starts(b"https://") {
+        Some((&text[8..], 443))
+    } else {
+        None
+    }
+}
+
+impl HttpModule for Proxy {
+    fn tables(&self, registry: &mut Registry) {
+        registry.add::<ProxyConf>();
+        registry.add::<ProxyUpstream>();
+        registry.add::<ProxySsl>();
+    }
+
+    fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
+        let owners = cx.owners();
+        let conf = cx.set.share::<ProxyConf>();
+        let up = cx.set.get::<ProxyUpstream>().0.clone();
+        let compiled = Compiled::of(&conf, cx.loader)?;
+        check_buffers(&up, "proxy_").map_err(|(name, message)| {
+            let at = |name: &&str| cx.place(&format!("proxy_{name}"));
+            let place = [name].iter().find_map(at).or_else(|| BUFFERS.iter().find_map(at));
+            Error::new(message).or_at(place)
+        })?;
+        let passes = loader_passes(cx.loader);
+        let Some(pass) = owners.iter().find_map(|owner| passes.0.get(&owner.0)) else { return Ok(()) };
+        let own = passes.0.contains_key(&cx.id.0);
+        let groups = pass::groups(cx.loader);
+        let target = match &pass.target {
+            PassTarget::Variable(template) => Destination::Variable(template.clone(), groups),
+            PassTarget::Fixed { url, default_port, .. } => {
+                let group = pass::group_of(cx.loader, &pass.directive, url, *default_port)?;
+                let target = group.target(url, scheme(*default_port), *default_port).over_ssl(*default_port == 443);
+                Destination::Fixed(Rc::new(target))
+            }
+        };
+        let over_ssl = match &target {
+            Destination::Fixed(target) => target.ssl,
+            Destination::Variable(..) => true,
+        };
+        let ssl = if over_ssl { Some(self::ssl(cx)?) } else { None };
+        let redirects = match &conf.proxy_redirect {
+            Some(rules) => rules.to_vec(),
+            None => implied_redirect(cx, &passes).into_iter().collect(),
+        };
+        let headers = RequestHeaders::new(&compiled.fields, &target);
+        let (body, prefix) = (compiled.body, pass.prefix.clone());
+        let protocol = HttpProtocol { conf, up: up.clone(), target, prefix, redirects, headers, body };
+        let hidden = Hidden::new(&up, DEFAULT_HIDDEN);
+        let backend = Backend { up, protocol: Box::new(protocol), hidden, place: cx.id.0, ssl };
+        out.content = vec![Rc::new(backend)];
+        out.exclusive = true;
+        out.auto_redirect = own && cx.name.last() == Some(&b'/');
+        Ok(())
+    }
+}
+
+/// TLS as the location's directives say; locations with the same ones share it, and the sessions with it.
+fn ssl(cx: &mut LocationContext<'_, '_>) -> Result<Rc<UpstreamTls>> {
+    let conf = cx.set.get::<ProxySsl>().0.clone();
+    if let Some((_, made)) = cx.loader.store.entry::<Made>().0.iter().find(|(known, _)| Rc::ptr_eq(known, &conf)) {
+        return Ok(made.clone());
+    }
+    let place = ["proxy_ssl_ciphers", "proxy_ssl_conf_command", "proxy_ssl_verify", "proxy_pass"];
+    let place = place.iter().find_map(|name| cx.place(name));
+    let made = Rc::new(ssl::client(&conf, "proxy_", cx.loader).map_err(|error| error.or_at(place))?);
+    cx.loader.store.entry::<Made>().0.push((conf, made.clone()));
+    Ok(made)
+}
+
+/// What was made of each set of directives.
+#[derive(Default)]
+struct Made(Vec<(Rc<UpstreamSslConf>, Rc<UpstreamTls>)>);
+
+fn loader_passes(loader: &mut Loader<'_>) -> Rc<Passes> {
+    // Taken out of the store once, then shared by all locations.
+    if let Some(passes) = loader.store.take::<Passes>() {
+        loader.store.put(Rc::new(passes));
+    }
+    loader.store.entry::<Rc<Passes>>().clone()
+}
+
+impl Handler for Backend {
+    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+        Flow::wait(crate::engine::run(self, r))
+    }
+}
+
+const DEFAULT_HIDDEN: &[&str] = &[
+    "Date",
+    "Server",
+    "X-Pad",
+    "X-Accel-Expires",
+    "X-Accel-Redirect",
+    "X-Accel-Limit-Rate",
+    "X-Accel-Buffering",
+    "X-Accel-Charset",
+];
+
+/// The rule of a location for which no `proxy_redirect` is said: rules are inherited, this one too, so it is that of the
+/// outermost `proxy_pass` around it.
+fn implied_redirect(cx: &LocationContext<'_, '_>, passes: &Passes) -> Option<Rc<Rule>> {
+    let mut outermost = None;
+    let mut at = Some(cx.id);
+    while let Some(id) = at {
+        outermost = passes.0.get(&id.0).and_then(Pass::default_redirect).or(outermost);
+        at = cx.builder.locations[id.0 as usize].parent;
+    }
+    outermost
+}
+
+enum Destination {
+    Fixed(Rc<Target>),
+    Variable(Rc<Template>, Rc<std::cell::RefCell<Groups>>),
+}
+
+struct HttpProtocol {
+    conf: Rc<ProxyConf>,
+    up: Rc<UpstreamConf>,
+    target: Destination,
+    prefix: Box<[u8]>,
+    redirects: Vec<Rc<Rule>>,
+    headers: RequestHeaders,
+    /// `proxy_set_body`
+    body: Option<Rc<Template>>,
+}
+
+/// The fields of requests to the backend.
+struct RequestHeaders {
+    parts: Vec<Part>,
+    /// Client's fields of known names that aren't passed on.
+    known: u64,
+    /// The same for other names, in lower case.
+    others: Vec<Vec<u8>>,
+}
+
+enum Part {
+    Text(Vec<u8>),
+    /// Left out where the value is empty.
+    Field(Vec<u8>, Rc<Template>),
+    /// `Host`: the value, or `$proxy_host` where that is empty or there is none.
+    Host(Option<Rc<Template>>),
+    /// `Content-Length: $proxy_internal_body_length`
+    BodyLength,
+    /// `Transfer-Encoding: $proxy_internal_chunked`
+    Chunked,
+}
+
+/// Fields about the client's connection or the body's framing, which aren't passed on.
+const DROPPED: [&str; 9] = [
+    "Host",
+    "Connection",
+    "Content-Length",
+    "Transfer-Encoding",
+    "TE",
+    "Keep-Alive",
+    "Expect",
+    "Upgrade",
+    "Proxy-Connection",
+];
+
+impl RequestHeaders {
+    fn new(fields: &[(Vec<u8>, Rc<Template>)], target: &Destination) -> RequestHeaders {
+        let mut headers = RequestHeaders { parts: Vec::new(), known: 0, others: Vec::new() };
+        let is = |own: &[u8], name: &str| own.eq_ignore_ascii_case(name.as_bytes());
+        let own = |name: &str| fields.iter().any(|(own, _)| is(own, name));
+        let host = fields.iter().rev().find(|(name, _)| is(name, "Host")).map(|(_, value)| value);
+        headers.host(host, target);
+        for (name, value) in fields.iter().filter(|(name, _)| !is(name, "Host")) {
+            match value.is_const() {
+                Some(b"") => {}
+                Some(text) => headers.text(name, text),
+                None => headers.parts.push(Part::Field(name.clone(), value.clone())),
+            }
+            headers.drop_name(name);
+        }
+        if !own("Content-Length") {
+            headers.parts.push(Part::BodyLength);
+        }
+        if !own("Transfer-Encoding") {
+            headers.parts.push(Part::Chunked);
+        }
+        DROPPED.iter().for_each(|name| headers.drop_name(name.as_bytes()));
+        headers
+    }
+
+    /// `Host` comes first, whatever its place in the configuration: a request of HTTP/1.1 has one.
+    fn host(&mut self, own: Option<&Rc<Template>>, target: &Destination) {
+        match (own.map(|value| (value, value.is_const())), target) {
+            (Some((_, Some(text))), _) if !text.is_empty() => self.text(b"Host", text),
+            (Some((value, None)), _) => self.parts.push(Part::Host(Some(value.clone()))),
+            (_, Destination::Fixed(target)) => self.text(b"Host", &target.host),
+            (_, Destination::Variable(..)) => self.parts.push(Part::Host(None)),
+        }
+    }
+
+    fn text(&mut self, name: &[u8], value: &[u8]) {
+        let line = [name, b": ", value, b"\r\n"].concat();
+        match self.parts.last_mut() {
+            Some(Part::Text(text)) => text.extend_from_slice(&line),
+            _ => self.parts.push(Part::Text(line)),
+        }
+    }
+
+    fn drop_name(&mut self, name: &[u8]) {
+        match KnownHeader::of(name) {
+            KnownHeader::Other => self.others.push(name.to_ascii_lowercase()),
+            known => self.known |= 1 << known as u8,
+        }
+    }
+
+    fn passes(&self, known: KnownHeader, name: &[u8]) -> bool {
+        match known {
+            KnownHeader::Other => !self.others.iter().any(|other| other.eq_ignore_ascii_case(name)),
+            known => self.known & (1 << known as u8) == 0,
+        }
+    }
+
+    fn write(&self, r: &mut Request, exchange: &Exchange, pass_own: bool, out: &mut Buf) {
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.extend_from_slice(text),
+                Part::Field(name, value) => {
+                    let value = r.render(value);
+                    if !value.is_empty() {
+                        field(out, name, &safe(r, name, &value, TO_BACKEND));
+                    }
+                }
+                Part::Host(value) => {
+                    let value = value.as_ref().map(|value| r.render(value)).unwrap_or_default();
+                    let target = exchange.target.borrow();
+                    let default = target.as_ref().map_or(&b""[..], |target| &target.host);
+                    let value = if value.is_empty() { default } else { &value };
+                    field(out, b"Host", &safe(r, b"Host", value, TO_BACKEND));
+                }
+                Part::BodyLength => {
+                    if let Some(length) = exchange.body_length.get() {
+                        field(out, b"Content-Length", itoa(length, &mut [0; 20]));
+                    }
+                }
+                Part::Chunked => {
+                    if exchange.chunked.get() {
+                        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+                    }
+                }
+            }
+        }
+        if pass_own {
+            for header in &r.line.headers {
+                let name = header.name.of(&r.head);
+                if self.passes(header.known, name) {
+                    // As it was read: no parser of heads lets a line break or NUL through.
+                    let value = header.value.of(&r.head);
+                    debug_assert!(!breaks(value), "{}", value.escape_ascii());
+                    field(out, name, value);
+                }
+            }
+        }
+    }
+}
+
+/// Where a backend's heads are made.
+const TO_BACKEND: &str = "creating request to upstream";
+
+fn field(out: &mut Buf, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+impl HttpProtocol {
+    /// The URI as the backend is asked for it.
+    fn write_uri(&self, r: &Request, target: &Target, out: &mut Buf) {
+        let own = &target.uri[..];
+        if let (Destination::Variable(..), false) = (&self.target, own.is_empty()) {
+            if own.first() == Some(&b'?') {
+                out.extend_from_slice(b"/");
+            }
+            out.extend_from_slice(own);
+            return;
+        }
+        if own.is_empty() && !r.uri_rewritten {
+            if r.line.empty_path_in_uri && !r.line.target.is_empty() {
+                out.extend_from_slice(b"/");
+            }
+            out.extend_from_slice(r.line.request_uri(&r.head));
+            return;
+        }
+        let mut rest = &r.uri[..];
+        if r.valid_location && !own.is_empty() {
+            out.extend_from_slice(own);
+            rest = rest.get(self.prefix.len()..).unwrap_or_default();
+        }
+        if r.line.quoted_uri || r.internal || rest.contains(&b' ') {
+            let mut escaped = Vec::with_capacity(rest.len());
+            escape(Escape::Uri, rest, &mut escaped);
+            out.extend_from_slice(&escaped);
+        } else {
+            out.extend_from_slice(rest);
+        }
+        if !r.args.is_empty() {
+            out.extend_from_slice(b"?");
+            out.extend_from_slice(&r.args);
+        }
+    }
+}
+
+impl Protocol for HttpProtocol {
+    fn target(&self, r: &mut Request) -> std::result::Result<Aim, u16> {
+        let (template, groups) = match &self.target {
+            Destination::Fixed(target) => return Ok(Aim::At(target.clone())),
+            Destination::Variable(template, groups) => (template, groups),
+        };
+        let text = r.render(template);
+        let shown = || buf::text::encode(&text).into_owned();
+        let Some((rest, default_port)) = split_scheme(&text) else {
+            r.log_error(format_args!("invalid URL prefix in \"{}\"", shown()));
+            return Err(500);
+        };
+        let url = Url::parse(rest, true).map_err(|error| {
+            r.log_error(format_args!("{error} in upstream \"{}\"", buf::text::encode(rest)));
+            500_u16
+        })?;
+        let scheme = scheme(default_port);
+        Ok(match groups.borrow().at_run_time(&url, default_port) {
+            Some(group) => {
+                let target = group.target(&url, scheme, default_port).over_ssl(default_port == 443);
+                Aim::At(Rc::new(target))
+            }
+            None => Aim::Name(Box::new(Named { url, scheme, default_port })),
+        })
+    }
+
+    fn sends_chunks(&self) -> bool {
+        self.conf.proxy_http_version == Version::Http11
+    }
+
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), u16> {
+        let target = exchange.target.borrow().clone().ok_or(500_u16)?;
+        match &self.conf.proxy_method {
+            Some(method) => {
+                let method = r.render(method);
+                exchange.to_head.set(method.eq_ignore_ascii_case(b"HEAD"));
+                out.extend_from_slice(&safe(r, b"proxy_method", &method, TO_BACKEND));
+            }
+            None => {
+                exchange.to_head.set(r.method == Method::Head);
+                out.extend_from_slice(r.method_name());
+            }
+        }
+        out.extend_from_slice(b" ");
+        let start = out.len();
+        self.write_uri(r, &target, out);
+        if breaks(&out[start..]) {
+            let written = std::mem::replace(out, Buf::with_capacity(1024));
+            out.extend_from_slice(&written[..start]);
+            out.extend_from_slice(&safe(r, b"URI", &written[start..], TO_BACKEND));
+        }
+        exchange.uri_at.set(Span::new(start, out.len()));
+        out.extend_from_slice(match self.conf.proxy_http_version {
+            Version::Http10 => b" HTTP/1.0\r\n",
+            Version::Http11 => b" HTTP/1.1\r\n",
+        });
+        let body = self.body.as_ref().map(|body| r.render(body));
+        if let Some(body) = &body {
+            exchange.body_length.set(Some(body.len() as u64));
+            exchange.chunked.set(false);
+        }
+        self.headers.write(r, exchange, self.up.pass_request_headers, out);
+        out.extend_from_slice(b"\r\n");
+        if let Some(body) = &body {
+            out.extend_from_slice(body);
+        }
+        Ok(())
+    }
+
+    fn has_own_body(&self) -> bool {
+        self.body.is_some()
+    }
+
+    fn read_head(
+        &self,
+        reader: &mut HeadReader,
+        data: &[u8],
+        max: usize,
+        head: &mut ResponseHead,
+    ) -> std::result::Result<Parsed, HeadError> {
+        reader.h1.parse(data, max, head).map_err(|error| {
+            let text = error.text(data).to_string();
+            match error {
+                ResponseError::NoStatusLine if !self.conf.proxy_require_status_line => HeadError::Missing(text),
+                _ => HeadError::Invalid(text),
+            }
+        })
+    }
+
+    fn framing(&self, head: &ResponseHead, data: &[u8], to_head: bool) -> std::result::Result<Framing, String> {
+        let framing = head.framing(data, to_head).map_err(|error| error.text(data).to_string())?;
+        Ok(match framing {
+            UpstreamFraming::None => Framing::None,
+            UpstreamFraming::Length(length) => Framing::Length(length),
+            UpstreamFraming::Chunked => {
+                let trailers = self.up.pass_trailers.then_some(self.up.buffer_size);
+                Framing::Chunked(Box::new(ChunkedDecoder::new(trailers)))
+            }
+            UpstreamFraming::UntilClose => Framing::UntilClose,
+        })
+    }
+
+    fn keeps(&self, head: &ResponseHead, data: &[u8]) -> bool {
+        head.keep_alive(data)
+    }
+
+    fn rewrite(&self, r: &mut Request, known: KnownHeader, value: &[u8]) -> Option<Vec<u8>> {
+        match known {
+            KnownHeader::Location => self.redirects.iter().find_map(|rule| rule.apply(r, value, 0)),
+            KnownHeader::Refresh => {
+                let from = refresh_url(value)?;
+                self.redirects.iter().find_map(|rule| rule.apply(r, value, from))
+            }
+            KnownHeader::SetCookie => {
+                let conf = &self.conf;
+                if conf.proxy_cookie_domain.is_empty()
+                    && conf.proxy_cookie_path.is_empty()
+                    && conf.proxy_cookie_flags.is_empty()
+                {
+                    return None;
+                }
+                let (domains, paths) = (&conf.proxy_cookie_domain, &conf.proxy_cookie_path);
+                cookies::rewrite(r, value, domains, paths, &conf.proxy_cookie_flags)
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(own: &[(&str, &str)]) -> (RequestHeaders, String) {
+        let own =
+            own.iter().map(|(name, value)| (name.as_bytes().to_vec(), Rc::new(Template::constant(value.as_bytes()))));
+        let url = Url::parse(b"backend:8080", true).expect("it parses");
+        let spec = ::upstream::GroupSpec::default();
+        let found = pass::Found { group: ::upstream::Group::new(&spec), key: None };
+        let target = Destination::Fixed(Rc::new(found.target(&url, "http://", 80)));
+        let headers = RequestHeaders::new(&own.collect::<Vec<_>>(), &target);
+        let text = headers.parts.iter().map(|part| match part {
+            Part::Text(text) => String::from_utf8_lossy(text).replace("\r\n", "|"),
+            Part::BodyLength => "<length>".to_owned(),
+            Part::Chunked => "<chunked>".to_owned(),
+            Part::Field(..) | Part::Host(_) => "<variable>".to_owned(),
+        });
+        let text = text.collect();
+        (headers, text)
+    }
+
+    #[test]
+    fn fields_are_joined() {
+        for (own, expect) in [
+            (&[][..], "Host: backend:8080|<length><chunked>"),
+            (&[("host", "x"), ("A", "b")], "Host: x|A: b|<length><chunked>"),
+            (&[("A", "b"), ("Host", "x"), ("HOST", "y")], "Host: y|A: b|<length><chunked>"),
+            (&[("Host", "x"), ("Host", "")], "Host: backend:8080|<length><chunked>"),
+            (&[("Connection", ""), ("Content-Length", "")], "Host: backend:8080|<chunked>"),
+        ] {
+            assert_eq!(headers(own).1, expect, "{own:?}");
+        }
+    }
+
+    #[test]
+    fn fields_of_the_client() {
+        let (headers, _) = headers(&[("X-Real-IP", "x"), ("X-Mine", "")]);
+        for (name, expect) in [
+            ("Accept", true),
+            ("host", false),
+            ("Connection", false),
+            ("upgrade", false),
+            ("TE", false),
+            ("proxy-connection", false),
+            ("X-Real-Ip", false),
+            ("x-mine", false),
+            ("X-Other", true),
+        ] {
+            let name = name.as_bytes();
+            assert_eq!(headers.passes(KnownHeader::of(name), name), expect, "{}", String::from_utf8_lossy(name));
+        }
+    }
+
+    #[test]
+    fn schemes() {
+        for (text, expect) in
+            [("http://a/b", Some(("a/b", 80))), ("HTTPS://a", Some(("a", 443))), ("a", None), ("unix:/a", None)]
+        {
+            let expect = expect.map(|(rest, port)| (rest.as_bytes(), port));
+            assert_eq!(split_scheme(text.as_bytes()), expect, "{text}");
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! From a backend's head to the response: fields, special fields, the body, the connection's fate.
+
+use std::rc::Rc;
+
+use ::upstream::{Choice, Idle, Outcome};
+use buf::{Bytes, Chain};
+use engine::log::Level;
+use http::exchange::Exchange;
+use http::phases::Flow;
+use http::request::Request;
+use http::response::error_page;
+use http::response::field::secure_fields;
+use http::response::{Body, Headers};
+use wire::Span;
+use wire::h1::{HeaderSpan, KnownHeader, Method, ResponseHead};
+
+use crate::conf::ignore;
+use crate::engine::Backend;
+use crate::protocol::Framing;
+use crate::stream::UpstreamBody;
+
+/// What a backend said, with the connection that it said it on.
+pub(super) struct Answer {
+    /// The connection.
+    pub(super) idle: Idle,
+    /// What was read.
+    pub(super) reply: Reply,
+}
+
+/// A head, and what came with it.
+pub(super) struct Reply {
+    /// The bytes: the head, and what stands behind it.
+    pub(super) buf: Bytes,
+    /// The head's parts.
+    pub(super) head: ResponseHead,
+    /// The head's length.
+    pub(super) used: usize,
+    /// How the body is delimited.
+    pub(super) framing: Framing,
+    /// Whether the whole request is with the kernel.
+    pub(super) sent_all: bool,
+}
+
+/// What follows from an answer.
+pub(super) enum Next {
+    /// The request goes on so.
+    Flow(Flow<'static>),
+    /// The protocol was switched: bytes go both ways.
+    Tunnel(Box<(Choice, Idle, Bytes)>),
+}
+
+/// Makes a backend's answer the response.
+pub(super) fn respond(
+    b: &Backend,
+    r: &mut Request,
+    exchange: &Rc<Exchange>,
+    mut choice: Choice,
+    answer: Answer,
+) -> Next {
+    let Answer { idle, reply: Reply { buf, head, used, framing, sent_all } } = answer;
+    let keeps = sent_all && b.protocol.keeps(&head, &buf);
+    let status = head.status;
+    let bytes = buf.slice(0..used);
+    let rest = buf.slice(used..buf.len());
+    *exchange.head.borrow_mut() = (bytes.clone(), head);
+    if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
+        accel_rate(b, r, exchange);
+        copy_fields(b, r, exchange);
+        return Next::Tunnel(Box::new((choice, idle, rest)));
+    }
+    if b.up.intercept_errors && status >= 300 && error_page::has_page(r, status) {
+        if status == 401 {
+            copy_challenge(r, exchange);
+        }
+        exchange.end();
+        choice.release(Outcome::Good);
+        return Next::Flow(Flow::Status(status));
+    }
+    if let Some(flow) = accel_redirect(b, r, exchange) {
+        exchange.end();
+        choice.release(Outcome::Good);
+        return Next::Flow(flow);
+    }
+    accel_rate(b, r, exchange);
+    copy_fields(b, r, exchange);
+    set_length(r, &framing, exchange);
+    if b.up.force_ranges {
+        (r.response.allow_ranges, r.response.single_range) = (true, true);
+    }
+    let keeps = keeps && status != 101;
+    if is_whole(&framing, &rest) {
+        exchange.current(|attempt| attempt.length += rest.len() as u64);
+        if keeps && idle.stream.pending() == 0 {
+            choice.keep(idle, b.place);
+        }
+        exchange.end();
+        choice.release(Outcome::Good);
+        r.response.body = whole(Chain::from(rest));
+        return Next::Flow(Flow::Respond);
+    }
+    let body = UpstreamBody::new(b, r, exchange.clone(), choice, idle, framing, keeps);
+    r.response.body = body.begin(r, rest);
+    Next::Flow(Flow::Respond)
+}
+
+/// Whether what stands behind a head is the body, all of it and nothing else.
+fn is_whole(framing: &Framing, rest: &[u8]) -> bool {
+    match framing {
+        Framing::None => rest.is_empty(),
+        Framing::Length(length) => *length == rest.len() as u64,
+        _ => false,
+    }
+}
+
+fn copy_challenge(r: &mut Request, exchange: &Exchange) {
+    let head = exchange.head.borrow();
+    let (bytes, head) = &*head;
+    for header in head.headers.iter().filter(|header| header.known == KnownHeader::WwwAuthenticate) {
+        r.response.headers.push(part(bytes, header.name), part(bytes, header.value));
+    }
+}
+
+fn part(bytes: &Bytes, span: Span) -> Bytes {
+    let end = (span.end as usize).min(bytes.len());
+    bytes.slice((span.start as usize).min(end)..end)
+}
+
+/// `X-Accel-Redirect`: another URI of this server answers.
+fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<Flow<'static>> {
+    if b.up.ignore_headers & ignore::XA_REDIRECT != 0 {
+        return None;
+    }
+    let value = {
+        let head = exchange.head.borrow();
+        let (bytes, head) = &*head;
+        let value = part(bytes, head.find(KnownHeader::XAccelRedirect)?.value);
+        r.response.clear();
+        for header in &head.headers {
+            match header.known {
+                KnownHeader::ContentType => r.response.content_type = Some(part(bytes, header.value)),
+                KnownHeader::SetCookie
+                | KnownHeader::ContentDisposition
+                | KnownHeader::CacheControl
+                | KnownHeader::Expires
+                | KnownHeader::AcceptRanges => {
+                    r.response.headers.push(part(bytes, header.name), part(bytes, header.value));
+                }
+                _ => {}
+            }
+        }
+        value
+    };
+    accel_rate(b, r, exchange);
+    if value.first() == Some(&b'@') {
+        return Some(r.redirect_named(&value));
+    }
+    if r.method != Method::Head {
+        r.method = Method::Get;
+    }
+    let (path, args) = match memchr::memchr(b'?', &value) {
+        Some(at) => (value.slice(0..at), Some(value.slice(at + 1..value.len()))),
+        None => (value.clone(), None),
+    };
+    let mut uri = Vec::with_capacity(path.len());
+    wire::uri::unescape(&path, &mut uri);
+    if is_unsafe(&uri) {
+        let shown = buf::text::encode(&uri);
+        let action = "reading response header from upstream";
+        r.log_error(format_args!("unsafe URI \"{shown}\" was detected while {action}"));
+        return Some(Flow::Status(404));
+    }
+    Some(r.redirect(&uri, args.as_deref()))
+}
+
+/// A path that would leave its root, or that no file can have.
+fn is_unsafe(uri: &[u8]) -> bool {
+    uri.is_empty() || uri.contains(&0) || uri.split(|b| *b == b'/').any(|segment| segment == b"..")
+}
+
+fn accel_rate(b: &Backend, r: &mut Request, exchange: &Exchange) {
+    if b.up.ignore_headers & ignore::XA_LIMIT_RATE != 0 {
+        return;
+    }
+    let head = exchange.head.borrow();
+    let (bytes, head) = &*head;
+    if let Some(rate) = head.value(KnownHeader::XAccelLimitRate, bytes).and_then(buf::parse::parse_number) {
+        r.rate = Some(rate);
+    }
+}
+
+/// Whether the body is buffered, as the configuration and the backend say.
+pub(super) fn buffering(b: &Backend, exchange: &Exchange) -> bool {
+    if b.up.ignore_headers & ignore::XA_BUFFERING != 0 {
+        return b.up.buffering;
+    }
+    let head = exchange.head.borrow();
+    match head.1.value(KnownHeader::XAccelBuffering, &head.0) {
+        Some(value) if value.eq_ignore_ascii_case(b"no") => false,
+        Some(value) if value.eq_ignore_ascii_case(b"yes") => true,
+        _ => b.up.buffering,
+    }
+}
+
+/// Fields that may stand in a head once; further ones are dropped.
+const SINGLE: u64 = bits(&[
+    KnownHeader::ContentType,
+    KnownHeader::Date,
+    KnownHeader::Server,
+    KnownHeader::LastModified,
+    KnownHeader::ETag,
+    KnownHeader::Location,
+    KnownHeader::Refresh,
+    KnownHeader::Expires,
+    KnownHeader::AcceptRanges,
+    KnownHeader::ContentEncoding,
+    KnownHeader::ContentDisposition,
+]);
+
+/// Fields of the connection and of the body's framing, which the response has of its own.
+const FRAMING: u64 =
+    bits(&[KnownHeader::Connection, KnownHeader::KeepAlive, KnownHeader::TransferEncoding, KnownHeader::ContentLength]);
+
+const fn bits(headers: &[KnownHeader]) -> u64 {
+    let mut bits = 0;
+    let mut n = 0;
+    while n < headers.len() {
+        bits |= 1 << headers[n] as u8;
+        n += 1;
+    }
+    bits
+}
+
+fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
+    let guard = exchange.head.borrow();
+    let (bytes, head) = &*guard;
+    let data = bytes.as_slice();
+    let response = &mut r.response;
+    response.status = head.status;
+    response.status_line = None;
+    if !response.headless && head.status_line.of(data) != b"200 OK" {
+        response.status_line = Some(part(bytes, head.status_line));
+    }
+    response.headers.0.reserve(head.headers.len());
+    response.disable_not_modified = true;
+    response.headless = head.version == 9;
+    response.own_date = !b.hidden.has(KnownHeader::Date, b"");
+    response.own_server = !b.hidden.has(KnownHeader::Server, b"");
+    let mut seen = 0;
+    for header in &head.headers {
+        let bit = 1_u64 << header.known as u8;
+        if SINGLE & bit != 0 {
+            if seen & bit != 0 {
+                warn_duplicate(r, header, bytes, head);
+                continue;
+            }
+            seen |= bit;
+        }
+        let hidden = match header.known {
+            KnownHeader::Other => b.hidden.has(header.known, header.name.of(data)),
+            known => FRAMING & bit != 0 || b.hidden.has(known, b""),
+        };
+        if !hidden {
+            copy_field(b, r, header, bytes);
+        }
+    }
+}
+
+/// A 103 of the backend as the client gets it, if the configuration lets it.
+pub(super) fn early_hints(b: &Backend, r: &mut Request, data: &[u8], head: &ResponseHead) -> Option<Headers> {
+    let conditions = r.location.core.early_hints.clone();
+    if conditions.is_empty() || r.line.version < 1001 || !conditions.iter().any(|condition| r.test(condition)) {
+        return None;
+    }
+    let mut out = Headers::default();
+    for header in &head.headers {
+        let (name, value) = (header.name.of(data), header.value.of(data));
+        let framing = (FRAMING | bits(&[KnownHeader::Upgrade])) & 1 << header.known as u8 != 0;
+        if !framing && !b.hidden.has(header.known, name) {
+            out.push(name.to_vec(), value.to_vec());
+        }
+    }
+    secure_fields(r, &mut out);
+    // Without a field it tells nothing.
+    (!out.0.is_empty()).then_some(out)
+}
+
+fn warn_duplicate(r: &Request, header: &HeaderSpan, bytes: &Bytes, head: &ResponseHead) {
+    let Some(first) = head.find(header.known) else { return };
+    let text = |span: Span| buf::text::encode(span.of(bytes)).into_owned();
+    let (name, value, first_name, first_value) =
+        (text(header.name), text(header.value), text(first.name), text(first.value));
+    r.log_at(
+        Level::Warn,
+        format_args!(
+            "upstream sent duplicate header line: \"{name}: {value}\", previous value: \
+             \"{first_name}: {first_value}\", ignored while reading response header from upstream"
+        ),
+    );
+}
+
+fn copy_field(b: &Backend, r: &mut Request, header: &HeaderSpan, bytes: &Bytes) {
+    let value = || part(bytes, header.value);
+    match header.known {
+        KnownHeader::AcceptRanges if b.up.force_ranges => return,
+        KnownHeader::ContentType => return content_type(r, value()),
+        KnownHeader::LastModified => {
+            if let Some(time) = wire::date::parse_canonical_time(header.value.of(bytes)) {
+                r.response.last_modified = Some(time);
+                return;
+            }
+        }
+        KnownHeader::ETag => {
+            r.response.etag = Some(value());
+            return;
+        }
+        KnownHeader::Location | KnownHeader::Refresh | KnownHeader::SetCookie => {
+            let changed = b.protocol.rewrite(r, header.known, header.value.of(bytes));
+            if let Some(changed) = changed {
+                if header.known == KnownHeader::Location {
+                    r.response.location = Some(Bytes::from(changed));
+                } else {
+                    r.response.headers.push(part(bytes, header.name), changed);
+                }
+                return;
+            }
+        }
+        _ => {}
+    }
+    r.response.headers.push(part(bytes, header.name), value());
+}
+
+/// `type; charset=x` is taken apart, so that filters see both; any other form stays as it is.
+fn content_type(r: &mut Request, value: Bytes) {
+    const MARK: &[u8] = b"; charset=";
+    if value.is_empty() {
+        return;
+    }
+    let at = memchr::memchr(b';', &value).unwrap_or(value.len());
+    match value[at..].strip_prefix(MARK) {
+        Some(charset) if !charset.contains(&b';') => {
+            r.response.charset.get_or_insert_with(|| value.slice(at + MARK.len()..value.len()));
+            r.response.content_type = Some(value.slice(0..at));
+        }
+        _ => r.response.content_type = Some(value),
+    }
+}
+
+fn set_length(r: &mut Request, framing: &Framing, exchange: &Exchange) {
+    r.response.content_length = match framing {
+        Framing::Length(length) => Some(*length),
+        Framing::None => {
+            let head = exchange.head.borrow();
+            head.1.value(KnownHeader::ContentLength, &head.0).and_then(buf::parse::parse_number)
+        }
+        _ => None,
+    };
+}
+
+/// The fields of a block of trailers.
+pub(super) fn trailer_fields(block: &[u8], fields: &[HeaderSpan]) -> Headers {
+    let bytes = Bytes::copy_from(block);
+    let mut headers = Headers::default();
+    for field in fields {
+        headers.push(part(&bytes, field.name), part(&bytes, field.value));
+    }
+    headers
+}
+
+/// A body that is there as a whole.
+pub(super) fn whole(chain: Chain) -> Body {
+    if chain.is_empty() { Body::Empty } else { Body::Chain(chain) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_unsafe;
+
+    #[test]
+    fn unsafe_paths() {
+        for (uri, expect) in [
+            ("/index.html", false),
+            ("", true),
+            ("..", true),
+            ("../foo", true),
+            ("/foo/..", true),
+            ("/foo/../bar", true),
+            ("/foo..", false),
+            ("/a\0", true),
+        ] {
+            assert_eq!(is_unsafe(uri.as_bytes()), expect, "{uri}");
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! The body of a backend's response, on its way to the client.
+//!
+//! A body that came whole with its head is a chain, and its connection idle again at once. Any other is read as the
+//! client takes it; with buffering it is read ahead while the client is slow: into memory, then into a file.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use ::upstream::{Choice, Idle, Outcome};
+use buf::{Bytes, Chain, FileRange, Piece};
+use engine::log::{Errno, Level, Log};
+use http::body::temp::TempFile;
+use http::body::{BodyStream, Broken, Part};
+use http::exchange::Exchange;
+use http::request::Request;
+use http::response::{Body, Headers};
+use http::server::Http;
+use wire::h1::ChunkedError;
+
+use crate::conf::UpstreamConf;
+use crate::engine::{Backend, TIMED_OUT};
+use crate::protocol::{BodyError, Framing};
+use crate::respond::{buffering, trailer_fields, whole};
+
+/// The largest single read.
+const MAX_READ: usize = 64 << 10;
+
+/// A response's body with all that its end decides.
+pub(super) struct UpstreamBody {
+    exchange: Rc<Exchange>,
+    up: Rc<UpstreamConf>,
+    http: Rc<Http>,
+    choice: Choice,
+    idle: Option<Idle>,
+    place: u32,
+    framing: Framing,
+    keeps: bool,
+    buffering: bool,
+    /// Behind the body came more: the connection is of no use.
+    extra: bool,
+    failed: bool,
+    received_before: u64,
+    /// Read, and not yet asked for.
+    ahead: Chain,
+    spill: Option<Spill>,
+    rate: u64,
+    pause: Option<Pin<Box<rt::Sleep>>>,
+    log: Log,
+    number: u64,
+    details: String,
+}
+
+/// A file for what memory doesn't hold; what is in it comes behind `ahead`.
+struct Spill {
+    file: TempFile,
+    written: u64,
+    taken: u64,
+    waiting: VecDeque<u64>,
+}
+
+impl UpstreamBody {
+    pub(super) fn new(
+        b: &Backend,
+        r: &mut Request,
+        exchange: Rc<Exchange>,
+        choice: Choice,
+        idle: Idle,
+        framing: Framing,
+        keeps: bool,
+    ) -> UpstreamBody {
+        let rate = match &b.up.limit_rate {
+            Some(template) => buf::parse::parse_size(&r.render(template)).unwrap_or(0),
+            None => 0,
+        };
+        UpstreamBody {
+            buffering: buffering(b, &exchange),
+            exchange,
+            up: b.up.clone(),
+            http: r.http.clone(),
+            choice,
+            place: b.place,
+            framing,
+            keeps,
+            extra: false,
+            failed: false,
+            received_before: idle.stream.received(),
+            idle: Some(idle),
+            ahead: Chain::new(),
+            spill: None,
+            rate,
+            pause: None,
+            log: r.log(),
+            number: r.conn.stream.number(),
+            details: String::new(),
+        }
+    }
+
+    /// Starts with what came behind the head. The request is needed for its log details.
+    pub(super) fn begin(mut self, r: &Request, rest: Bytes) -> Body {
+        let decoded = self.decode(rest);
+        if decoded.is_ok() && self.framing.is_complete() {
+            if self.extra {
+                r.details(&mut self.details);
+            }
+            self.complete();
+            let chain = std::mem::take(&mut self.ahead);
+            let trailers = self.trailers();
+            if trailers.is_none() {
+                return whole(chain);
+            }
+            self.ahead = chain;
+        }
+        r.details(&mut self.details);
+        if let Err(error) = decoded {
+            self.bad_body(error);
+        }
+        Body::Stream(Box::new(self))
+    }
+
+    fn decode(&mut self, mut input: Bytes) -> Result<(), BodyError> {
+        let before = self.ahead.len();
+        let result = self.framing.decode(&mut input, &mut self.ahead);
+        let n = self.ahead.len() - before;
+        self.exchange.current(|attempt| attempt.length += n);
+        self.extra |= !input.is_empty() && self.framing.is_complete();
+        result
+    }
+
+    /// The body has come to its end: the connection is kept or closed, the attempt is over.
+    fn complete(&mut self) {
+        let Some(idle) = self.idle.take() else { return };
+        self.account(&idle);
+        // Some answer HEAD with a body; it isn't worth a word.
+        if self.extra && !self.exchange.to_head.get() {
+            let details = |line: &mut String| line.push_str(&self.details);
+            self.log.write_with(
+                Level::Warn,
+                Some(self.number),
+                format_args!(
+                    "upstream sent more data than specified in \"Content-Length\" header while reading upstream"
+                ),
+                Some(&details),
+            );
+        }
+        if self.keeps && !self.extra && idle.stream.pending() == 0 {
+            self.choice.keep(idle, self.place);
+        }
+        self.exchange.end();
+        self.choice.release(Outcome::Good);
+    }
+
+    fn account(&self, idle: &Idle) {
+        let more = idle.stream.received().saturating_sub(self.received_before);
+        self.exchange.current(|attempt| attempt.received += more);
+    }
+
+    fn fail(&mut self, level: Level, message: std::fmt::Arguments<'_>) {
+        let details = |line: &mut String| line.push_str(&self.details);
+        self.log.write_with(level, Some(self.number), message, Some(&details));
+        if let Some(idle) = self.idle.take() {
+            self.account(&idle);
+        }
+        self.failed = true;
+        self.exchange.end();
+        self.choice.release(Outcome::Good);
+    }
+
+    fn bad_body(&mut self, error: BodyError) {
+        let text = match error {
+            BodyError::Chunked(ChunkedError::TooLongTrailer) => "too big trailers".to_owned(),
+            BodyError::Chunked(error) => error.to_string(),
+        };
+        self.fail(Level::Error, format_args!("upstream sent {text} while reading upstream"));
+    }
+
+    /// How much may be read ahead in memory.
+    fn memory(&self) -> u64 {
+        (self.up.buffers.count * self.up.buffers.size) as u64
+    }
+
+    /// Reads once into `ahead`: ready when something came, or the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(pause) = &mut self.pause {
+            if pause.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.pause = None;
+        }
+        let Some(idle) = &self.idle else { return Poll::Ready(()) };
+        if !idle.stream.recv_timeout_set() {
+            idle.stream.set_recv_timeout(Some(self.up.read_timeout));
+        }
+        let size = self.read_size();
+        let idle_stream = &idle.stream;
+        let read = std::task::ready!(idle_stream.poll_recv(cx, size));
+        idle_stream.set_recv_timeout(None);
+        match read {
+            Ok(buf) if buf.is_empty() => self.end_of_stream(),
+            Ok(buf) => {
+                let ms = (buf.len() as u64 * 1000).checked_div(self.rate);
+                self.pause = ms.filter(|ms| *ms > 0).map(|ms| Box::pin(rt::sleep(ms)));
+                if let Err(error) = self.decode(buf.freeze()) {
+                    self.bad_body(error);
+                } else if self.framing.is_complete() {
+                    self.complete();
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                self.fail(Level::Error, format_args!("upstream timed out{TIMED_OUT} while reading upstream"));
+            }
+            Err(error) => {
+                self.fail(Level::Error, format_args!("recv() failed{} while reading upstream", Errno(&error)));
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn read_size(&self) -> usize {
+        let most = match self.rate {
+            0 if self.buffering => (self.memory() as usize).clamp(16 << 10, MAX_READ),
+            0 => self.up.buffer_size.max(1024),
+            rate => (rate as usize).clamp(1, self.up.buffer_size.max(1)),
+        };
+        match &self.framing {
+            // One byte more tells whether the peer sends more than it said.
+            Framing::Length(left) => most.min(usize::try_from(*left).unwrap_or(most).saturating_add(1)),
+            _ => most,
+        }
+    }
+
+    fn end_of_stream(&mut self) {
+        if matches!(self.framing, Framing::UntilClose) {
+            self.framing = Framing::Done;
+            self.keeps = false;
+            return self.complete();
+        }
+        self.fail(Level::Error, format_args!("upstream prematurely closed connection while reading upstream"));
+    }
+
+    /// Moves what was read into the file, if memory is full or the file has something that comes first.
+    fn spill(&mut self) -> Result<(), Broken> {
+        if self.spill.is_none() {
+            let made = TempFile::create(&self.up.temp_path, false, &self.http.worker.temp_numbers);
+            let file = made.map_err(|error| self.fail_write(&error))?;
+            let path = buf::text::path(file.path());
+            let details = |line: &mut String| line.push_str(&self.details);
+            self.log.write_with(
+                Level::Warn,
+                Some(self.number),
+                format_args!("an upstream response is buffered to a temporary file {path} while reading upstream"),
+                Some(&details),
+            );
+            self.spill = Some(Spill { file, written: 0, taken: 0, waiting: VecDeque::new() });
+        }
+        Ok(())
+    }
+
+    fn fail_write(&mut self, error: &http::body::temp::TempError) -> Broken {
+        self.fail(Level::Crit, format_args!("{error} while reading upstream"));
+        Broken
+    }
+
+    /// Reads one part straight into the file.
+    fn poll_spill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let held = std::mem::take(&mut self.ahead);
+        let read = self.poll_read(cx);
+        let new = std::mem::replace(&mut self.ahead, held);
+        let Some(spill) = &mut self.spill else { return Poll::Ready(Err(Broken)) };
+        for piece in new.pieces() {
+            if let Piece::Bytes(bytes) = piece {
+                if let Err(error) = spill.file.append(bytes) {
+                    self.fail_write(&error);
+                    return Poll::Ready(Err(Broken));
+                }
+                spill.written += bytes.len() as u64;
+            }
+        }
+        read.map(Ok)
+    }
+
+    /// What is ready for the client.
+    fn take_ready(&mut self) -> Chain {
+        let mut chain = std::mem::take(&mut self.ahead);
+        if let Some(spill) = &mut self.spill {
+            let len = spill.written - spill.taken;
+            if len > 0 {
+                chain.push(Piece::File(FileRange { file: spill.file.file(), offset: spill.taken, len }));
+                spill.taken = spill.written;
+            }
+            spill.waiting.clear();
+        }
+        chain
+    }
+}
+
+impl BodyStream for UpstreamBody {
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Part>, Broken>> {
+        loop {
+            let chain = self.take_ready();
+            if !chain.is_empty() {
+                return Poll::Ready(Ok(Some(Part { chain, flush: !self.buffering })));
+            }
+            if self.failed {
+                return Poll::Ready(Err(Broken));
+            }
+            if self.idle.is_none() {
+                return Poll::Ready(Ok(None));
+            }
+            std::task::ready!(self.poll_read(cx));
+        }
+    }
+
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) {
+        if !self.buffering {
+            return;
+        }
+        while self.idle.is_some() && !self.failed {
+            let spilled = self.spill.as_ref().is_some_and(|spill| spill.written > spill.taken);
+            if self.ahead.len() < self.memory() && !spilled {
+                if self.poll_read(cx).is_pending() {
+                    return;
+                }
+                continue;
+            }
+            let written = self.spill.as_ref().map_or(0, |spill| spill.written);
+            if written >= self.up.max_temp_file_size as u64 || self.spill().is_err() {
+                return;
+            }
+            if !matches!(self.poll_spill(cx), Poll::Ready(Ok(()))) {
+                return;
+            }
+        }
+    }
+
+    fn trailers(&mut self) -> Option<Headers> {
+        let Framing::Chunked(decoder) = &self.framing else { return None };
+        if decoder.trailers().is_empty() {
+            return None;
+        }
+        let fields = decoder.parse_trailers(true, usize::MAX).ok()?;
+        let headers = trailer_fields(decoder.trailers(), &fields);
+        *self.exchange.trailers.borrow_mut() = headers.clone();
+        Some(headers)
+    }
+}
+
+impl Drop for UpstreamBody {
+    fn drop(&mut self) {
+        if let Some(idle) = self.idle.take() {
+            self.account(&idle);
+            self.exchange.end();
+        }
+        self.choice.release(Outcome::Good);
+    }
+}

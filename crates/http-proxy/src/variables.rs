@@ -1,0 +1,183 @@
+//! `$upstream_…` and `$proxy_…`.
+
+use expr::vars::Flags;
+use http::exchange::{Attempt, Exchange};
+use http::request::Request;
+use http::request::variables::{Getter, Setup, add_all, put, same_name, show, show_seconds};
+use http::response::output::itoa;
+use wire::h1::KnownHeader;
+
+/// Defines the variables.
+pub(super) fn define(setup: &mut Setup) {
+    let live = Flags::NOCACHEABLE;
+    let prefix = Flags::PREFIX | Flags::NOCACHEABLE;
+    add_all(
+        setup,
+        "ngx_http_upstream_module",
+        &[
+            ("upstream_addr", live, Getter::Plain(addr)),
+            ("upstream_status", live, Getter::Plain(status)),
+            ("upstream_connect_time", live, Getter::Plain(|r, out| times(r, out, |attempt| attempt.connect_ms))),
+            ("upstream_header_time", live, Getter::Plain(|r, out| times(r, out, |attempt| attempt.header_ms))),
+            ("upstream_response_time", live, Getter::Plain(response_time)),
+            ("upstream_response_length", live, Getter::Plain(|r, out| counts(r, out, |attempt| attempt.length))),
+            ("upstream_bytes_received", live, Getter::Plain(|r, out| counts(r, out, |attempt| attempt.received))),
+            ("upstream_bytes_sent", live, Getter::Plain(|r, out| counts(r, out, |attempt| attempt.sent))),
+            ("upstream_http_", prefix, Getter::Family(http)),
+            ("upstream_trailer_", prefix, Getter::Family(trailer)),
+            ("upstream_cookie_", prefix, Getter::Family(cookie)),
+        ],
+    );
+    let hidden = Flags::NOHASH;
+    let settable = Flags::CHANGEABLE | Flags::NOCACHEABLE | Flags::NOHASH;
+    add_all(
+        setup,
+        "ngx_http_proxy_module",
+        &[
+            ("proxy_host", settable, Getter::Plain(|r, out| target(r, out, |target| &target.host))),
+            ("proxy_port", settable, Getter::Plain(|r, out| target(r, out, |target| &target.port))),
+            ("proxy_add_x_forwarded_for", hidden, Getter::Plain(forwarded_for)),
+            ("proxy_add_via", hidden, Getter::Plain(via)),
+            ("proxy_internal_body_length", hidden | live, Getter::Plain(body_length)),
+            ("proxy_internal_chunked", hidden | live, Getter::Plain(chunked)),
+        ],
+    );
+}
+
+/// Appends one value for each attempt: joined by commas, behind an internal redirect by a colon.
+fn join(r: &Request, out: &mut Vec<u8>, mut each: impl FnMut(&Attempt, &mut Vec<u8>)) -> bool {
+    let Some(exchange) = &r.upstream else { return false };
+    let attempts = exchange.attempts.borrow();
+    for (n, attempt) in attempts.iter().enumerate() {
+        if n > 0 {
+            out.extend_from_slice(if attempt.redirected { b" : " } else { b", " });
+        }
+        each(attempt, out);
+    }
+    !attempts.is_empty()
+}
+
+fn addr(r: &mut Request, out: &mut Vec<u8>) -> bool {
+    join(r, out, |attempt, out| out.extend_from_slice(attempt.peer.as_deref().unwrap_or_default().as_bytes()))
+}
+
+fn status(r: &mut Request, out: &mut Vec<u8>) -> bool {
+    join(r, out, |attempt, out| match attempt.status {
+        0 => out.push(b'-'),
+        status => {
+            show(out, format_args!("{status}"));
+        }
+    })
+}
+
+fn times(r: &mut Request, out: &mut Vec<u8>, of: fn(&Attempt) -> Option<u64>) -> bool {
+    join(r, out, |attempt, out| match of(attempt) {
+        Some(ms) => {
+            show_seconds(out, ms);
+        }
+        None => out.push(b'-'),
+    })
+}
+
+fn response_time(r: &mut Request, out: &mut Vec<u8>) -> bool {
+    let Some(exchange) = &r.upstream else { return false };
+    let elapsed = exchange.elapsed_ms();
+    let mut left = exchange.attempts.borrow().len();
+    join(r, out, |attempt, out| {
+        left -= 1;
+        // A response isn't over before its head went out, even if its body is there.
+        if left == 0 && attempt.header_ms.is_some() && r.header_sent == 0 {
+            out.push(b'-');
+        } else {
+            show_seconds(out, attempt.response_ms.unwrap_or(elapsed));
+        }
+    })
+}
+
+fn counts(r: &mut Request, out: &mut Vec<u8>, of: fn(&Attempt) -> u64) -> bool {
+    join(r, out, |attempt, out| out.extend_from_slice(itoa(of(attempt), &mut [0; 20])))
+}
+
+fn http(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
+    let Some(exchange) = &r.upstream else { return false };
+    let head = exchange.head.borrow();
+    let (bytes, head) = &*head;
+    let mut found = false;
+    for header in head.headers.iter().filter(|header| same_name(header.name.of(bytes), name)) {
+        if std::mem::replace(&mut found, true) {
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(header.value.of(bytes));
+    }
+    // As in nginx, these two are there in each head, if empty.
+    found || (matches!(name, "server" | "date") && head.status != 0 && head.version != 9)
+}
+
+fn trailer(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
+    r.upstream.as_ref().is_some_and(|exchange| exchange.trailers.borrow().variable(name, out))
+}
+
+fn cookie(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
+    let Some(exchange) = &r.upstream else { return false };
+    let head = exchange.head.borrow();
+    let (bytes, head) = &*head;
+    for header in head.headers.iter().filter(|header| header.known == KnownHeader::SetCookie) {
+        let pair = header.value.of(bytes).split(|b| *b == b';').next().unwrap_or_default();
+        let Some(at) = pair.iter().position(|b| *b == b'=') else { continue };
+        let (own, value) = pair.split_at(at);
+        if trim_spaces(own).eq_ignore_ascii_case(name.as_bytes()) {
+            return put(out, trim_spaces(value.get(1..).unwrap_or_default()));
+        }
+    }
+    false
+}
+
+/// Without the spaces (and no other white space) around it.
+fn trim_spaces(text: &[u8]) -> &[u8] {
+    let from = text.iter().position(|b| *b != b' ').unwrap_or(text.len());
+    let to = text.iter().rposition(|b| *b != b' ').map_or(from, |at| at + 1);
+    text.get(from..to).unwrap_or_default()
+}
+
+/// The exchange that belongs to the request's location.
+fn here(r: &Request) -> Option<&Exchange> {
+    r.upstream.as_deref().filter(|exchange| !exchange.left.get())
+}
+
+fn target(r: &mut Request, out: &mut Vec<u8>, of: fn(&http::exchange::Target) -> &[u8]) -> bool {
+    let Some(exchange) = here(r) else { return false };
+    let target = exchange.target.borrow();
+    target.as_ref().is_some_and(|target| put(out, of(target)))
+}
+
+fn forwarded_for(r: &mut Request, out: &mut Vec<u8>) -> bool {
+    let mut any = false;
+    for header in r.line.headers.iter().filter(|header| header.known == KnownHeader::XForwardedFor) {
+        if std::mem::replace(&mut any, true) {
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(header.value.of(&r.head));
+    }
+    if any {
+        out.extend_from_slice(b", ");
+    }
+    put(out, r.conn.peer.text().as_bytes())
+}
+
+fn via(r: &mut Request, out: &mut Vec<u8>) -> bool {
+    for header in r.line.headers.iter().filter(|header| header.known == KnownHeader::Via) {
+        out.extend_from_slice(header.value.of(&r.head));
+        out.extend_from_slice(b", ");
+    }
+    let version = r.line.version;
+    show(out, format_args!("{}.{} {}", version / 1000, version % 1000, r.http.hostname))
+}
+
+fn body_length(r: &mut Request, out: &mut Vec<u8>) -> bool {
+    let Some(length) = here(r).and_then(|exchange| exchange.body_length.get()) else { return false };
+    put(out, itoa(length, &mut [0; 20]))
+}
+
+fn chunked(r: &mut Request, out: &mut Vec<u8>) -> bool {
+    here(r).is_some_and(|exchange| exchange.chunked.get()) && put(out, b"chunked")
+}

@@ -1,0 +1,273 @@
+//! Connections that leave for another worker, or come from one, on a reload (see [`engine::handover`]).
+//!
+//! An idle connection goes with what it has brought so far, and with the keys of its TLS. A tunnel goes with both its
+//! sockets, the bytes that are under way in them, and what its line in the access log needs at its end: the request, the
+//! response, the dealings with backends. Server, location and group are found again in the successor's configuration: by
+//! the listening address, the host (under TLS the name that the client gave) and the final URI, and by name. Where they are
+//! gone, the server's own level stands for the location.
+
+pub mod format;
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+
+use ::tls::{Departed, ServerLayer};
+use buf::{Buf, Bytes, Chain, Piece};
+use engine::handover::{Handover, Parcel, kind};
+use engine::log::Level;
+use rt::DetachedLayer;
+use wire::h1::{Limits, Parsed};
+
+use self::format::{ClientState, RequestState, SecureState, SocketState};
+use crate::request::variables::Value;
+use crate::request::{Connection, Rare, Request};
+use crate::server::location::Kind;
+use crate::server::{Address, Http};
+use crate::session::h1;
+use crate::session::tls;
+
+/// Gives away a connection that waits for a request.
+pub fn give_idle(http: &Http, to: &Handover, conn: Connection) {
+    let timeout_ms = conn.stream.socket().recv_timeout_left();
+    let number = conn.stream.number();
+    let Some((mut state, socket)) = client_state(conn) else {
+        http.log.write(Level::Info, Some(number), format_args!("can't be handed over, idle connection closed"));
+        return;
+    };
+    state.socket.timeout_ms = timeout_ms;
+    // The least time that it is kept has been running as long as the other one.
+    let idle_ms = u64::from(state.keepalive_ms).saturating_sub(timeout_ms.unwrap_or(0));
+    state.keepalive_min_ms = state.keepalive_min_ms.saturating_sub(u32::try_from(idle_ms).unwrap_or(u32::MAX));
+    if state.debug {
+        http.log.debugging().write(Level::Debug, Some(state.socket.number), format_args!("handed over"));
+    }
+    let kind = if state.secure.is_some() { kind::HTTPS_IDLE } else { kind::HTTP_IDLE };
+    to.give(Parcel { kind, payload: state.encode(), fds: vec![socket] });
+}
+
+/// Serves on a connection of another worker that waits for a request; `back`: one that this worker had given away in vain.
+/// `Err`: it isn't one of that kind, or its state isn't understood.
+pub fn adopt_idle(http: &Rc<Http>, mut parcel: Parcel, back: bool) -> Result<(), Parcel> {
+    if !matches!(parcel.kind, kind::HTTP_IDLE | kind::HTTPS_IDLE) {
+        return Err(parcel);
+    }
+    let Some(state) = ClientState::decode(&parcel.payload) else { return Err(parcel) };
+    let Some(socket) = parcel.fds.pop().filter(|_| parcel.fds.is_empty()) else { return Err(parcel) };
+    let number = state.socket.number;
+    let closed = |why: &str| http.log.write(Level::Info, Some(number), format_args!("{why}, idle connection closed"));
+    if rt::connections().free == 0 {
+        closed("no worker_connections are left for what another worker process hands over");
+        return Ok(());
+    }
+    let timeout_ms = state.socket.timeout_ms;
+    match client(http, state, socket, Taken { idle: true, back }) {
+        Ok(conn) => rt::spawn(h1::resume(http.clone(), conn, timeout_ms)),
+        Err(why) => closed(why),
+    }
+    Ok(())
+}
+
+/// A connection's state without its timeout, and its socket; none of a stream of HTTP/2.
+pub fn client_state(conn: Connection) -> Option<(ClientState, OwnedFd)> {
+    let stream = conn.stream.into_socket()?;
+    let layer = match stream.detach_layer() {
+        Some(parts) => Some(secure_state(parts)?),
+        None => None,
+    };
+    let (mut socket, fd) = socket_state(stream);
+    let secure = layer.map(|(secure, input, out)| {
+        socket.unread.splice(..0, input.iter().copied());
+        socket.unsent.extend_from_slice(&out);
+        secure
+    });
+    let state = ClientState {
+        socket,
+        listen: conn.address.addr.clone(),
+        peer: conn.peer,
+        proxy: conn.rare.and_then(|rare| rare.proxy),
+        proxy_expected: conn.proxy_expected,
+        age_ms: rt::now_ms().saturating_sub(conn.started_ms),
+        requests: conn.requests,
+        keepalive_ms: conn.keepalive_ms,
+        keepalive_min_ms: conn.keepalive_min_ms,
+        nodelay: conn.nodelay,
+        debug: conn.debug,
+        secure,
+    };
+    Some((state, fd))
+}
+
+/// The state of a connection's TLS; what it hasn't understood yet, and what it has yet to say, as it is on the wire.
+fn secure_state(parts: DetachedLayer) -> Option<(SecureState, Buf, Buf)> {
+    let DetachedLayer { layer, input, unread, unsent, received, sent } = parts;
+    let layer = layer.into_any().downcast::<ServerLayer>().ok()?;
+    let mut out = Buf::empty();
+    let (departed, mut rest) = layer.leave(&mut out)?;
+    let tls = departed.encode();
+    rest.extend_from_slice(&input);
+    let unread = unread.map(|buf| buf.to_vec()).unwrap_or_default();
+    Some((SecureState { tls, received, sent, unread, unsent: flat(unsent) }, rest, out))
+}
+
+/// What comes from another worker.
+#[derive(Clone, Copy)]
+pub struct Taken {
+    /// It waits for a request, so it can be closed if it doesn't fit any more.
+    pub idle: bool,
+    /// This worker had given it away in vain.
+    pub back: bool,
+}
+
+/// The connection; else why it is closed.
+pub fn client(http: &Rc<Http>, state: ClientState, socket: OwnedFd, taken: Taken) -> Result<Connection, &'static str> {
+    let local = socket.as_raw_fd();
+    let address = http.address(&state.listen, || os::socket::local_addr(local).ok());
+    let address = address.ok_or("nobody listens any more where it was accepted")?;
+    let stream = stream(state.socket, socket, true).map_err(|_| "the event method can't take it")?;
+    // One that has said nothing yet meets what a new one would.
+    let tls_expected = address.ssl && state.requests == 0 && state.secure.is_none();
+    match state.secure {
+        Some(secure) => secure_again(&stream, &address, secure, taken)?,
+        None if taken.idle && address.ssl && state.requests > 0 => {
+            return Err("where it was accepted TLS is spoken now");
+        }
+        None => {}
+    }
+    Ok(Connection {
+        stream: stream.into(),
+        tls_expected,
+        address,
+        peer: state.peer,
+        rare: Rare::of_proxy(state.proxy),
+        proxy_expected: state.proxy_expected,
+        stays: taken.back,
+        started_ms: rt::now_ms().saturating_sub(state.age_ms),
+        requests: state.requests,
+        pipelined: false,
+        keepalive_ms: state.keepalive_ms,
+        keepalive_min_ms: state.keepalive_min_ms,
+        nodelay: state.nodelay,
+        debug: state.debug,
+    })
+}
+
+/// Puts the connection's TLS on it, by the settings that this configuration has for it.
+fn secure_again(stream: &rt::Stream, address: &Address, state: SecureState, taken: Taken) -> Result<(), &'static str> {
+    let SecureState { tls, received, sent, unread, unsent } = state;
+    let departed = Departed::decode(&tls).ok_or("its keys aren't understood")?;
+    let (layer, fits) = tls::resume(address, departed);
+    let unsent = if unsent.is_empty() { Chain::new() } else { Chain::from(Bytes::from(unsent)) };
+    let (layer, unread) = (Box::new(layer), filled(unread));
+    stream.attach_layer(DetachedLayer { layer, input: Buf::empty(), unread, unsent, received, sent });
+    match taken {
+        Taken { idle: true, back: false } if !address.ssl => Err("where it was accepted no TLS is spoken any more"),
+        Taken { idle: true, back: false } if !fits => Err("where it was accepted other TLS is spoken now"),
+        _ => Ok(()),
+    }
+}
+
+/// A buffer of these bytes, if there are some.
+fn filled(bytes: Vec<u8>) -> Option<Buf> {
+    let length = bytes.len();
+    (length > 0).then(|| Buf::from_memory(bytes.into(), 0, length))
+}
+
+/// A connection to a backend without its timeout, and its socket.
+pub fn socket_state(stream: rt::Stream) -> (SocketState, OwnedFd) {
+    let parts = stream.detach();
+    let state = SocketState {
+        number: parts.number,
+        received: parts.received,
+        sent: parts.sent,
+        timeout_ms: None,
+        unread: parts.unread.iter().flat_map(|buf| buf.iter().copied()).collect(),
+        unsent: flat(parts.unsent),
+    };
+    (state, parts.fd)
+}
+
+/// The connection of a state and its socket; `accepted`: it counts for `worker_connections` as one of a client.
+pub fn stream(state: SocketState, fd: OwnedFd, accepted: bool) -> std::io::Result<rt::Stream> {
+    let SocketState { number, received, sent, unread, unsent, .. } = state;
+    let unsent = if unsent.is_empty() { Chain::new() } else { Chain::from(Bytes::from(unsent)) };
+    let unread = filled(unread).into_iter().collect();
+    rt::Stream::attach(rt::Detached { fd, unread, unsent, received, sent, number, accepted })
+}
+
+/// The bytes of a chain. Neither idle connections nor tunnels have files in theirs.
+pub fn flat(mut chain: Chain) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = chain.pop() {
+        debug_assert!(matches!(piece, Piece::Bytes(_)), "there are no files to be sent");
+        if let Piece::Bytes(piece) = piece {
+            bytes.extend_from_slice(&piece);
+        }
+    }
+    bytes
+}
+
+/// What a request needs at its end: for its line in the access log.
+pub fn request_state(r: &Request) -> RequestState {
+    let entries = r.http.variables.entries().iter().zip(&r.values);
+    let values = entries.filter_map(|(entry, value)| match value {
+        Value::Set(value) => Some((entry.name.as_bytes().to_vec(), value.to_vec())),
+        Value::Unset | Value::Missing => None,
+    });
+    let fields = r.response.headers.0.iter().map(|field| (field.name.to_vec(), field.value.to_vec()));
+    RequestState {
+        head: r.head.to_vec(),
+        uri: r.uri.clone(),
+        args: r.args.clone(),
+        named: matches!(r.location.kind, Kind::Named).then(|| r.location.name.to_vec()),
+        age_ms: rt::now_ms().saturating_sub(r.start_ms),
+        sent_before: r.sent_before,
+        header_sent: r.header_sent,
+        body_received: r.body_before + r.body.length_on_the_wire(),
+        internal: r.internal,
+        pipelined: r.pipelined,
+        id: r.id.clone(),
+        values: values.collect(),
+        fields: fields.collect(),
+        content_type: r.response.content_type.as_ref().map(|value| value.to_vec()),
+    }
+}
+
+/// The request as it was when it was given away, in the server and the location that this configuration has for it.
+pub fn restore_request(http: &Rc<Http>, conn: Connection, state: RequestState) -> Box<Request> {
+    let mut r = Request::begin(conn, http);
+    let head = Bytes::from(state.head);
+    // It was within the bounds when it came.
+    let own = h1::limits(&r.server.core);
+    let limits = Limits { header_buffer: head.len() + 1, line: head.len() + 1, max_headers: usize::MAX, ..own };
+    let parsed = r.parser.parse(&head, &limits, &mut r.line);
+    r.head = head;
+    if let Ok(Parsed::Complete(_)) = parsed {
+        r.method = r.line.method_id;
+        let _ = h1::set_uri(&mut r);
+        let _ = h1::set_server(&mut r);
+    }
+    r.uri_rewritten = r.uri != state.uri || r.args != state.args;
+    (r.uri, r.args) = (state.uri, state.args);
+    let named = state.named.and_then(|name| r.server.root.children.named(&name));
+    match named {
+        Some(id) => r.location = http.location(id),
+        None => {
+            if r.find_location().is_err() {
+                r.location = r.server.root.clone();
+            }
+        }
+    }
+    for (name, value) in state.values {
+        let id = std::str::from_utf8(&name).ok().and_then(|name| http.variables.id(name));
+        if let Some(place) = id.and_then(|id| r.values.get_mut(id.index())) {
+            *place = Value::Set(Bytes::from(value));
+        }
+    }
+    r.start_ms = rt::now_ms().saturating_sub(state.age_ms);
+    (r.sent_before, r.header_sent, r.body_before) = (state.sent_before, state.header_sent, state.body_received);
+    (r.internal, r.pipelined, r.id) = (state.internal, state.pipelined, state.id);
+    r.response.status = 101;
+    r.response.content_type = state.content_type.map(Bytes::from);
+    state.fields.into_iter().for_each(|(name, value)| r.response.headers.push(name, value));
+    r
+}

@@ -1,0 +1,466 @@
+//! The blocks of HTTP: `http`, `server`, `location`, `limit_except`, `types`; and what is gathered while they are read.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::rc::Rc;
+
+use conf::{Context, Directive, Error, Frame, Level, Loader, RawSet, Result, Span};
+use os::SockAddr;
+
+use super::core::CoreLocationRaw;
+use super::listen::{self, ListenSpec};
+use super::mime::Types;
+use crate::request::variables::HttpRegex;
+use crate::server::location::{Kind, LocationId};
+
+/// Everything of `http {}`, before inheritance.
+#[derive(Default)]
+pub struct Builder {
+    /// The levels of the `http {}` block, if there is one.
+    pub http: Option<Frame>,
+    /// The servers in the order of the file.
+    pub servers: Vec<ServerNode>,
+    /// All locations, with the servers' own levels among them.
+    pub locations: Vec<LocationNode>,
+    server: Option<usize>,
+    location: Option<LocationId>,
+    /// Addresses with what servers have said of them.
+    addresses: HashMap<SockAddr, Address>,
+    /// Exact and prefix locations by the level that they stand in.
+    named: HashMap<(u32, bool, Box<[u8]>), Span>,
+}
+
+/// Where servers say of an address what only one of them may say.
+#[derive(Default)]
+struct Address {
+    options: Option<Span>,
+    default_server: Option<Span>,
+}
+
+/// A server, before inheritance.
+pub struct ServerNode {
+    /// Its levels.
+    pub frame: Frame,
+    /// Its own level as a location.
+    pub root: LocationId,
+    /// Its addresses; empty for the default one.
+    pub listens: Vec<ListenSpec>,
+    /// Its names.
+    pub names: Vec<ServerName>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// A word of `server_name`.
+#[derive(Clone)]
+pub struct ServerName {
+    /// In lower case; for a regex the pattern with its `~`.
+    pub text: Rc<[u8]>,
+    /// Compiled, if it is one.
+    pub regex: Option<Rc<HttpRegex>>,
+}
+
+/// A location, before inheritance.
+pub struct LocationNode {
+    /// Its name or pattern.
+    pub name: Box<[u8]>,
+    /// How it is found.
+    pub kind: Kind,
+    /// What was set there.
+    pub raw: Rc<RefCell<RawSet>>,
+    /// The location around it.
+    pub parent: Option<LocationId>,
+    /// The server it belongs to.
+    pub server: usize,
+    /// The locations in it, in the order of the file.
+    pub children: Vec<LocationId>,
+    /// The block of `limit_except` with the methods that don't enter it.
+    pub limit_except: Option<(u32, LocationId)>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// `http { … }`.
+pub fn http(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let frame = Frame::default();
+    let builder = loader.store.entry::<Builder>();
+    if builder.http.is_some() {
+        return Err(Error::on(d, "\"http\" directive is duplicate"));
+    }
+    builder.http = Some(frame.clone());
+    crate::module::begin_http(loader);
+    loader.block(d.block.as_deref().unwrap_or_default(), Context::HTTP, frame);
+    Ok(())
+}
+
+/// `server { … }`.
+pub fn server(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let frame = loader.frame().nested(Level::Server);
+    let builder = loader.store.entry::<Builder>();
+    let index = builder.servers.len();
+    let raw = frame.levels[Level::Location as usize].clone();
+    let node = LocationNode {
+        name: Box::default(),
+        kind: Kind::Server,
+        raw,
+        parent: None,
+        server: index,
+        children: Vec::new(),
+        limit_except: None,
+        span: d.name.span,
+    };
+    let root = builder.push(node);
+    let server = ServerNode { frame: frame.clone(), root, listens: Vec::new(), names: Vec::new(), span: d.name.span };
+    builder.servers.push(server);
+    builder.server = Some(index);
+    builder.location = Some(root);
+    loader.block(d.block.as_deref().unwrap_or_default(), Context::SERVER, frame);
+    let builder = loader.store.entry::<Builder>();
+    (builder.server, builder.location) = (None, None);
+    Ok(())
+}
+
+/// `listen …`.
+pub fn listen(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let specs = listen::parse(loader, d)?;
+    for spec in specs {
+        loader.places.note(engine::cycle::listening::ADDRESS, &spec.addr, d.span());
+        let builder = loader.store.entry::<Builder>();
+        if let Some((message, first)) = builder.listens_twice(&spec) {
+            return Err(Error::on(d, message).hint(loader.stands_first(first)));
+        }
+        builder.add_listen(spec);
+    }
+    Ok(())
+}
+
+/// `server_name …`.
+pub fn server_name(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    for word in &d.args {
+        let name = parse_server_name(loader, word)?;
+        if word.text.contains(&b'/') && name.regex.is_none() {
+            let message = format!("server name \"{}\" has suspicious symbols", word.lossy());
+            loader.warnings.push(Error::at(word, message));
+        }
+        let builder = loader.store.entry::<Builder>();
+        let server = builder.server.expect("server_name stands in a server");
+        builder.servers[server].names.push(name);
+    }
+    Ok(())
+}
+
+fn parse_server_name(loader: &mut Loader<'_>, word: &conf::Word) -> Result<ServerName> {
+    if let Some(pattern) = word.text.strip_prefix(b"~") {
+        if pattern.is_empty() {
+            return Err(Error::at(word, "empty regex in server name \"~\""));
+        }
+        let caseless = pattern.iter().any(u8::is_ascii_uppercase);
+        let regex = crate::request::variables::regex(loader, word, pattern, caseless)?;
+        return Ok(ServerName { text: word.text.to_vec().into(), regex: Some(Rc::new(regex)) });
+    }
+    let text = match &word.text[..] {
+        b"$hostname" => engine::log::hostname().into_bytes(),
+        text => text.to_vec(),
+    };
+    let text = text.to_ascii_lowercase();
+    if text == b"." || text.starts_with(b"*") && (text.len() < 3 || text[1] != b'.') {
+        return Err(Error::at(word, format!("server name \"{}\" is invalid", word.lossy())));
+    }
+    if !valid_name(&text) {
+        return Err(Error::at(word, format!("invalid server name or wildcard \"{}\"", word.lossy())));
+    }
+    Ok(ServerName { text: text.into(), regex: None })
+}
+
+/// A name may have its wildcard at one end only, beside a dot.
+fn valid_name(text: &[u8]) -> bool {
+    let inner = text.strip_prefix(b"*.").or_else(|| text.strip_suffix(b".*")).unwrap_or(text);
+    !inner.contains(&b'*') && (inner.len() == text.len() || !inner.is_empty())
+}
+
+/// `location [modifier] name { … }`.
+pub fn location(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let (kind, name) = parse_location(loader, d)?;
+    let builder = loader.store.entry::<Builder>();
+    let parent = builder.location.expect("a location stands in a server");
+    builder.check_nesting(parent, &kind, &name, d)?;
+    if let Some(first) = builder.duplicate(parent, &kind, &name, d) {
+        let error = Error::on(d, format!("duplicate location \"{}\"", String::from_utf8_lossy(&name)));
+        // nginx finds it after the whole of "http" has been read.
+        return Err(Error { met: Some(u32::MAX), ..error.hint(loader.stands_first(first)) });
+    }
+    inner(loader, d, kind, name, Context::LOCATION)?;
+    Ok(())
+}
+
+/// Reads a block as a location of its own inside the current one; gives its id.
+pub fn inner(
+    loader: &mut Loader<'_>,
+    d: &Directive,
+    kind: Kind,
+    name: Box<[u8]>,
+    context: Context,
+) -> Result<LocationId> {
+    let frame = loader.frame().nested(Level::Location);
+    let builder = loader.store.entry::<Builder>();
+    let parent = builder.location.expect("a location stands in a server");
+    let node = LocationNode {
+        name,
+        kind,
+        raw: frame.levels[Level::Location as usize].clone(),
+        parent: Some(parent),
+        server: builder.server.expect("a location stands in a server"),
+        children: Vec::new(),
+        limit_except: None,
+        span: d.name.span,
+    };
+    let id = builder.push(node);
+    builder.locations[parent.0 as usize].children.push(id);
+    builder.location = Some(id);
+    loader.block(d.block.as_deref().unwrap_or_default(), context, frame);
+    loader.store.entry::<Builder>().location = Some(parent);
+    Ok(id)
+}
+
+/// `limit_except METHOD … { … }`.
+pub fn limit_except(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let mut methods = 0;
+    for word in &d.args {
+        let name = word.text.to_ascii_uppercase();
+        let Some(method) = wire::h1::Method::of(&name) else {
+            return Err(Error::at(word, format!("invalid method \"{}\"", word.lossy())));
+        };
+        methods |= method.bit();
+    }
+    if methods & wire::h1::Method::Get.bit() != 0 {
+        methods |= wire::h1::Method::Head.bit();
+    }
+    let builder = loader.store.entry::<Builder>();
+    let outer = builder.location.expect("limit_except stands in a location");
+    if builder.locations[outer.0 as usize].limit_except.is_some() {
+        return Err(conf::table::duplicate(d));
+    }
+    let name = builder.locations[outer.0 as usize].name.clone();
+    let id = inner(loader, d, Kind::Inner, name, Context::LIMIT_EXCEPT)?;
+    loader.store.entry::<Builder>().locations[outer.0 as usize].limit_except = Some((methods, id));
+    Ok(())
+}
+
+/// `types { … }`.
+pub fn types(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let types = raw.types.get_or_insert_with(|| Rc::new(Types::new()));
+    let types = Rc::make_mut(types);
+    for entry in d.entries() {
+        let entry = entry?;
+        for extension in &entry.args {
+            if let Some(previous) = types.add(&extension.text, &entry.name.text) {
+                let (shown, previous) = (extension.lossy().to_ascii_lowercase(), String::from_utf8_lossy(&previous));
+                let message = format!(
+                    "duplicate extension \"{shown}\", content type: \"{}\", previous content type: \"{previous}\"",
+                    entry.name.lossy()
+                );
+                loader.warn(entry, Error::at(extension, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the current location, or one around it, is a named one.
+pub fn in_named_location(loader: &mut Loader<'_>) -> bool {
+    let builder = loader.store.entry::<Builder>();
+    let mut at = builder.location;
+    while let Some(id) = at {
+        let node = &builder.locations[id.0 as usize];
+        if matches!(node.kind, Kind::Named) {
+            return true;
+        }
+        at = node.parent;
+    }
+    false
+}
+
+/// The name of the current location and whether it is found by regex, for modules that replace its prefix; `if` blocks
+/// count as the location around them.
+pub fn current_location(loader: &mut Loader<'_>) -> (Box<[u8]>, CurrentKind) {
+    let builder = loader.store.entry::<Builder>();
+    let mut at = builder.location;
+    let mut inside = false;
+    while let Some(id) = at {
+        let node = &builder.locations[id.0 as usize];
+        let kind = match &node.kind {
+            Kind::Inner => {
+                inside = true;
+                at = node.parent;
+                continue;
+            }
+            Kind::Regex(_) => CurrentKind::Regex,
+            Kind::Named => CurrentKind::Named,
+            Kind::Server => CurrentKind::Server,
+            Kind::Exact | Kind::Prefix { .. } if inside => CurrentKind::Inner,
+            Kind::Exact | Kind::Prefix { .. } => CurrentKind::Path,
+        };
+        return (node.name.clone(), kind);
+    }
+    (Box::default(), CurrentKind::Server)
+}
+
+/// The location that is being read; blocks such as `if` have their own.
+pub fn current_id(loader: &mut Loader<'_>) -> LocationId {
+    let builder = loader.store.entry::<Builder>();
+    builder.location.expect("the directive stands in a server")
+}
+
+/// As [`current_id`]; none outside servers.
+pub fn current_id_in_server(loader: &mut Loader<'_>) -> Option<LocationId> {
+    loader.store.entry::<Builder>().location
+}
+
+/// The location whose rewrite rules the current block's rules belong to: the first around it that isn't an `if`.
+pub fn rules_owner(loader: &mut Loader<'_>) -> LocationId {
+    let builder = loader.store.entry::<Builder>();
+    let mut id = builder.location.expect("rules stand in a server");
+    while let (Kind::Inner, Some(parent)) =
+        (&builder.locations[id.0 as usize].kind, builder.locations[id.0 as usize].parent)
+    {
+        id = parent;
+    }
+    id
+}
+
+/// What [`current_location`] tells of a location.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CurrentKind {
+    /// Found by its path.
+    Path,
+    /// Found by a regex.
+    Regex,
+    /// Named.
+    Named,
+    /// Inside `if` or `limit_except` of a location that is found by its path.
+    Inner,
+    /// No location, but a server.
+    Server,
+}
+
+/// The current server's name, as `server_name` has it first; for messages and defaults.
+pub fn current_server_line(loader: &mut Loader<'_>) -> Option<Span> {
+    let builder = loader.store.entry::<Builder>();
+    builder.server.map(|server| builder.servers[server].span)
+}
+
+fn parse_location(loader: &mut Loader<'_>, d: &Directive) -> Result<(Kind, Box<[u8]>)> {
+    let word = d.args.last().unwrap_or(&d.name);
+    let text = &word.text[..];
+    let (modifier, name) = match &d.args[..] {
+        [modifier, _] => (&modifier.text[..], text),
+        _ => split_modifier(text),
+    };
+    let kind = match modifier {
+        b"=" => Kind::Exact,
+        b"^~" => Kind::Prefix { no_regex: true },
+        b"~" => Kind::Regex(Box::new(crate::request::variables::regex(loader, word, name, false)?)),
+        b"~*" => Kind::Regex(Box::new(crate::request::variables::regex(loader, word, name, true)?)),
+        b"" if name.starts_with(b"@") => Kind::Named,
+        b"" => Kind::Prefix { no_regex: false },
+        other => {
+            let message = format!("invalid location modifier \"{}\"", String::from_utf8_lossy(other));
+            return Err(Error::at(&d.args[0], message).hint("the modifiers are =, ^~, ~ and ~*"));
+        }
+    };
+    Ok((kind, name.into()))
+}
+
+/// `=/path` and the like in one word.
+fn split_modifier(text: &[u8]) -> (&[u8], &[u8]) {
+    for modifier in [&b"="[..], b"^~", b"~*", b"~"] {
+        if let Some(name) = text.strip_prefix(modifier) {
+            return (modifier, name);
+        }
+    }
+    (b"", text)
+}
+
+impl Builder {
+    /// Where the directive of that name stands last in `http {}` itself.
+    pub fn http_place(&self, level: Level, registry: &conf::Registry, name: &str) -> Option<Span> {
+        let level = self.http.as_ref()?.levels[level as usize].borrow();
+        level.places(registry, name).last()
+    }
+
+    /// Where the directive of that name stands that a server has, of its own or from `http {}`.
+    pub fn server_place(&self, server: &ServerNode, registry: &conf::Registry, name: &str) -> Option<Span> {
+        let own = server.frame.levels[Level::Server as usize].borrow();
+        let own = own.places(registry, name).last();
+        own.or_else(|| self.http_place(Level::Server, registry, name))
+    }
+
+    fn push(&mut self, node: LocationNode) -> LocationId {
+        let id = LocationId(self.locations.len() as u32);
+        self.locations.push(node);
+        id
+    }
+
+    /// What the current server can't say of an address any more, and where it was said first.
+    fn listens_twice(&self, spec: &ListenSpec) -> Option<(String, Span)> {
+        let server = self.server.expect("listen stands in a server");
+        let addr = &spec.addr;
+        if let Some(other) = self.servers[server].listens.iter().find(|other| other.addr == *addr) {
+            return Some((format!("a duplicate listen {addr}"), other.place));
+        }
+        let known = self.addresses.get(addr)?;
+        if let (true, Some(first)) = (spec.set, known.options) {
+            return Some((format!("duplicate listen options for {addr}"), first));
+        }
+        let first = known.default_server.filter(|_| spec.default_server)?;
+        Some((format!("a duplicate default server for {addr}"), first))
+    }
+
+    fn add_listen(&mut self, spec: ListenSpec) {
+        let address = self.addresses.entry(spec.addr.clone()).or_default();
+        address.options = address.options.or(spec.set.then_some(spec.place));
+        address.default_server = address.default_server.or(spec.default_server.then_some(spec.place));
+        let server = self.server.expect("listen stands in a server");
+        self.servers[server].listens.push(spec);
+    }
+
+    /// Where a location of the same kind and name stands.
+    fn duplicate(&mut self, parent: LocationId, kind: &Kind, name: &[u8], d: &Directive) -> Option<Span> {
+        let exact = match kind {
+            Kind::Exact => true,
+            Kind::Prefix { .. } => false,
+            _ => return None,
+        };
+        match self.named.entry((parent.0, exact, name.into())) {
+            Entry::Occupied(first) => Some(*first.get()),
+            Entry::Vacant(free) => {
+                free.insert(d.span());
+                None
+            }
+        }
+    }
+
+    fn check_nesting(&self, parent: LocationId, kind: &Kind, name: &[u8], d: &Directive) -> Result<()> {
+        let outer = &self.locations[parent.0 as usize];
+        let (shown, outer_shown) = (String::from_utf8_lossy(name), String::from_utf8_lossy(&outer.name));
+        let error = |message: String| Err(Error::on(d, message));
+        match outer.kind {
+            Kind::Server => return Ok(()),
+            Kind::Exact => {
+                return error(format!("location \"{shown}\" cannot be inside the exact location \"{outer_shown}\""));
+            }
+            Kind::Named => {
+                return error(format!("location \"{shown}\" cannot be inside the named location \"{outer_shown}\""));
+            }
+            _ => {}
+        }
+        if matches!(kind, Kind::Named) {
+            return error(format!("named location \"{shown}\" can be on the server level only"));
+        }
+        if !matches!(kind, Kind::Regex(_)) && !name.starts_with(&outer.name) {
+            return error(format!("location \"{shown}\" is outside location \"{outer_shown}\""));
+        }
+        Ok(())
+    }
+}

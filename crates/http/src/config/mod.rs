@@ -1,0 +1,8 @@
+//! What is read of `http {}`: the core's directives, the blocks, and values of directives.
+
+pub mod blocks;
+pub mod core;
+pub mod late;
+pub mod listen;
+pub mod mime;
+pub mod resolve;

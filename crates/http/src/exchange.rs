@@ -1,0 +1,186 @@
+//! What a request knows of its backends: for variables and log lines.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use ::upstream::{Group, Url};
+use buf::Bytes;
+use expr::vars::Template;
+use wire::Span;
+use wire::h1::ResponseHead;
+
+use crate::response::Headers;
+
+/// Where a request goes, with what variables tell of it.
+pub struct Target {
+    /// The servers.
+    pub group: Rc<Group>,
+    /// `http://` and the like, for log lines.
+    pub scheme: &'static str,
+    /// Whether it is spoken to over TLS.
+    pub ssl: bool,
+    /// `$proxy_host`
+    pub host: Box<[u8]>,
+    /// `$proxy_port`
+    pub port: Box<[u8]>,
+    /// The URI that replaces the location's prefix; empty for none.
+    pub uri: Box<[u8]>,
+    /// The key of a balancer that wants one.
+    pub key: Option<Rc<Template>>,
+}
+
+impl Target {
+    /// The target of a URL whose group is known.
+    pub fn new(
+        url: &Url,
+        scheme: &'static str,
+        default_port: u16,
+        group: Rc<Group>,
+        key: Option<Rc<Template>>,
+    ) -> Target {
+        let (host, port) = match url.port {
+            _ if url.is_unix() => (b"localhost".to_vec(), Vec::new()),
+            Some(port) if port != default_port => (url.authority.clone(), port.to_string().into_bytes()),
+            _ => (url.host.clone(), default_port.to_string().into_bytes()),
+        };
+        let (host, port, uri) = (host.into(), port.into(), url.uri.as_slice().into());
+        Target { group, scheme, ssl: false, host, port, uri, key }
+    }
+}
+
+impl Target {
+    /// The same over TLS, or not.
+    #[must_use]
+    pub fn over_ssl(self, ssl: bool) -> Target {
+        Target { ssl, ..self }
+    }
+}
+
+/// One attempt to ask a backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attempt {
+    /// The peer's address; the group's name if it had no peer.
+    pub peer: Option<Rc<str>>,
+    /// The status of the response, or the one that its failure stands for; 0 for none.
+    pub status: u16,
+    /// Milliseconds until the connection was made.
+    pub connect_ms: Option<u64>,
+    /// Milliseconds until the head was read.
+    pub header_ms: Option<u64>,
+    /// Milliseconds until the response was complete.
+    pub response_ms: Option<u64>,
+    /// Bytes of the response's body.
+    pub length: u64,
+    /// Bytes received.
+    pub received: u64,
+    /// Bytes sent.
+    pub sent: u64,
+    /// Whether it is the first one after an internal redirect.
+    pub redirected: bool,
+}
+
+/// A request's dealings with backends.
+#[derive(Default)]
+pub struct Exchange {
+    /// The attempts, first one first.
+    pub attempts: RefCell<Vec<Attempt>>,
+    /// Whether the request has left the location that asks: an internal redirect took it on.
+    pub left: Cell<bool>,
+    /// Where the requests go.
+    pub target: RefCell<Option<Rc<Target>>>,
+    /// The URI as the backend is asked for it.
+    pub uri: RefCell<Bytes>,
+    /// Where in the request that URI stands; empty if the protocol has none.
+    pub uri_at: Cell<Span>,
+    /// When the current attempt began, in the loop's milliseconds.
+    pub started_ms: Cell<u64>,
+    /// The bytes of the last response's head, with its parts.
+    pub head: RefCell<(Bytes, ResponseHead)>,
+    /// The trailers of the last response.
+    pub trailers: RefCell<Headers>,
+    /// `$proxy_internal_body_length`
+    pub body_length: Cell<Option<u64>>,
+    /// `$proxy_internal_chunked`
+    pub chunked: Cell<bool>,
+    /// Whether the backend is asked for a head alone.
+    pub to_head: Cell<bool>,
+}
+
+thread_local! {
+    /// Heads and lists whose memory serves the next request.
+    static SPARE: RefCell<Vec<(ResponseHead, Vec<Attempt>)>> = const { RefCell::new(Vec::new()) };
+}
+
+const MAX_SPARE: usize = 64;
+
+impl Exchange {
+    /// One for a request that meets its first backend.
+    pub fn new() -> Rc<Exchange> {
+        let (head, attempts) = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        let mut exchange = Exchange::default();
+        *exchange.attempts.get_mut() = attempts;
+        exchange.head.get_mut().1 = head;
+        Rc::new(exchange)
+    }
+
+    /// Another location asks: what belonged to the one before is gone.
+    pub fn enter(&self) {
+        self.left.set(false);
+        self.target.take();
+        self.body_length.set(Some(0));
+        self.chunked.set(false);
+    }
+
+    /// Notes the begin of an attempt.
+    pub fn begin(&self, redirected: bool) {
+        self.started_ms.set(rt::now_ms());
+        self.attempts.borrow_mut().push(Attempt { redirected, ..Attempt::default() });
+    }
+
+    /// Changes the current attempt.
+    pub fn current(&self, change: impl FnOnce(&mut Attempt)) {
+        if let Some(attempt) = self.attempts.borrow_mut().last_mut() {
+            change(attempt);
+        }
+    }
+
+    /// Milliseconds since the current attempt began.
+    pub fn elapsed_ms(&self) -> u64 {
+        rt::now_ms().saturating_sub(self.started_ms.get())
+    }
+
+    /// Notes the end of the current attempt, once.
+    pub fn end(&self) {
+        let elapsed = self.elapsed_ms();
+        self.current(|attempt| {
+            attempt.response_ms.get_or_insert(elapsed);
+        });
+    }
+
+    /// The backend's URL, as log lines have it.
+    pub fn url(&self) -> Option<String> {
+        let attempts = self.attempts.borrow();
+        let peer = attempts.last()?.peer.clone()?;
+        let target = self.target.borrow();
+        let scheme = target.as_ref().map_or("", |target| target.scheme);
+        let uri = self.uri.borrow();
+        let colon = if peer.starts_with("unix:") { ":" } else { "" };
+        Some(format!("{scheme}{peer}{colon}{}", buf::text::encode(&uri)))
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let mut head = std::mem::take(&mut self.head.get_mut().1);
+        let mut attempts = std::mem::take(self.attempts.get_mut());
+        head.clear();
+        attempts.clear();
+        // A thread that is ending has no list any more.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < MAX_SPARE {
+                spare.push((head, attempts));
+            }
+        });
+    }
+}

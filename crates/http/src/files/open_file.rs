@@ -1,0 +1,649 @@
+//! Opening files for requests: `open_file_cache`, `disable_symlinks`.
+//!
+//! What differs from nginx: levels with equal `open_file_cache` share one cache. A hit costs one lookup: no system
+//! call, and no memory but a count in the `Rc` of the open file. Small files are in memory (`small_files.rs`).
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::rc::Rc;
+
+use buf::{Bytes, Chain, FileRange, Piece};
+use conf::{Loader, Set};
+use expr::vars::Template;
+use os::file::{Open, Stat, fstat, openat, stat};
+
+use super::small_files::{Contents, Share, SmallFiles};
+use crate::config::core::{CoreLocation, FileCache, Symlinks};
+use crate::request::Request;
+use crate::response::Body;
+
+/// The error numbers that callers tell apart.
+pub mod errno {
+    /// No such file or directory.
+    pub const NOENT: i32 = 2;
+    /// Permission denied.
+    pub const ACCES: i32 = 13;
+    /// Not a directory.
+    pub const NOTDIR: i32 = 20;
+    /// Too many links.
+    pub const MLINK: i32 = 31;
+    /// The name is too long.
+    pub const NAMETOOLONG: i32 = 36;
+    /// Too many symbolic links, or one where none may be.
+    pub const LOOP: i32 = 40;
+}
+
+/// What was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A file.
+    File,
+    /// A folder.
+    Directory,
+    /// Something else.
+    Other,
+}
+
+/// What is known of a path.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Open for reading, where that was asked for and it is a file whose contents aren't at hand.
+    pub file: Option<Rc<File>>,
+    /// Its contents, where they are at hand.
+    pub content: Option<Bytes>,
+    /// Its size.
+    pub size: u64,
+    /// When it was changed, in seconds since 1970.
+    pub modified: i64,
+    /// What it is.
+    pub kind: Kind,
+    /// Whether anybody may run it.
+    pub executable: bool,
+    /// The tag of a file: its time and size.
+    pub etag: Bytes,
+    /// All that the system said of it.
+    pub stat: Stat,
+}
+
+impl Found {
+    /// Makes an open file the response; whether ranges of it are served is left to the caller.
+    pub fn respond(self, r: &mut Request) {
+        let core = &r.location.core;
+        let content_type = core.types.of(&r.uri).unwrap_or_else(|| core.default_type.clone());
+        let etag = core.etag.then_some(self.etag);
+        let response = &mut r.response;
+        response.status = 200;
+        // What a backend's X-Accel-Redirect brought along stays.
+        response.content_type = response.content_type.take().or((!content_type.is_empty()).then_some(content_type));
+        response.content_length = Some(self.size);
+        response.last_modified = Some(self.modified);
+        response.etag = etag;
+        let mut chain = Chain::new();
+        match (self.content, self.file) {
+            (Some(content), _) => chain.push(Piece::Bytes(content)),
+            (None, Some(file)) => chain.push(Piece::File(FileRange { file, offset: 0, len: self.size })),
+            (None, None) => {}
+        }
+        response.body = Body::Chain(chain);
+    }
+}
+
+/// Why a path couldn't be used.
+#[derive(Debug)]
+pub struct OpenError {
+    /// The call that failed, as log lines name it.
+    pub call: &'static str,
+    /// Its error.
+    pub error: io::Error,
+}
+
+impl OpenError {
+    /// The error's number; 0 for none.
+    pub fn code(&self) -> i32 {
+        self.error.raw_os_error().unwrap_or(0)
+    }
+}
+
+fn failed(call: &'static str) -> impl Fn(io::Error) -> OpenError {
+    move |error| OpenError { call, error }
+}
+
+/// How a location opens its files.
+pub struct Files {
+    cache: Option<Rc<Cache>>,
+    small: Option<Rc<SmallFiles>>,
+    rules: Rules,
+    symlinks: Symlinks,
+    from: Option<Rc<Template>>,
+}
+
+#[derive(Clone, Copy)]
+struct Rules {
+    valid_ms: u64,
+    min_uses: usize,
+    errors: bool,
+    /// Whether small files are kept in memory.
+    contents: bool,
+}
+
+/// The caches of a configuration.
+#[derive(Default)]
+struct Caches {
+    open: Vec<(FileCache, Rc<Cache>)>,
+    contents: Rc<Contents>,
+    small: Rc<SmallFiles>,
+}
+
+impl Files {
+    /// As the location of this configuration says.
+    pub fn of(set: &Set, loader: &mut Loader<'_>) -> Files {
+        let core = set.get::<CoreLocation>();
+        let caches = loader.store.entry::<Caches>();
+        let cache = core.open_file_cache.map(|limits| match caches.open.iter().find(|(own, _)| *own == limits) {
+            Some((_, cache)) => cache.clone(),
+            None => {
+                let cache = Rc::new(Cache::new(limits, caches.contents.clone()));
+                caches.open.push((limits, cache.clone()));
+                cache
+            }
+        });
+        let small = core.small_file_cache.then(|| caches.small.clone());
+        Files {
+            cache,
+            small,
+            rules: Rules {
+                valid_ms: core.open_file_cache_valid * 1000,
+                min_uses: core.open_file_cache_min_uses,
+                errors: core.open_file_cache_errors,
+                contents: core.small_file_cache,
+            },
+            symlinks: core.disable_symlinks.mode,
+            from: core.disable_symlinks.from.clone(),
+        }
+    }
+
+    /// Opens a file for reading; what isn't a file is only described.
+    pub fn open(&self, r: &mut Request, path: &[u8]) -> Result<Found, OpenError> {
+        self.find(r, path, true)
+    }
+
+    /// Describes what is at a path.
+    pub fn info(&self, r: &mut Request, path: &[u8]) -> Result<Found, OpenError> {
+        self.find(r, path, false)
+    }
+
+    fn find(&self, r: &mut Request, path: &[u8], open: bool) -> Result<Found, OpenError> {
+        let links = self.links(r, path);
+        match &self.cache {
+            None => match &self.small {
+                Some(small) if open && links.mode == Symlinks::Allowed => look_small(small, path),
+                _ => look(path, open, links),
+            },
+            Some(cache) => cache.find(path, open, links, self.rules, rt::now_ms()),
+        }
+    }
+
+    /// From which byte of the path on links are checked.
+    fn links(&self, r: &mut Request, path: &[u8]) -> Links {
+        if self.symlinks == Symlinks::Allowed {
+            return Links { mode: Symlinks::Allowed, from: 0 };
+        }
+        let mut from = 0;
+        if let Some(template) = &self.from {
+            let prefix = r.render(template);
+            let folder = prefix.strip_suffix(b"/").unwrap_or(&prefix);
+            match path.strip_prefix(folder) {
+                // All of it is trusted.
+                _ if prefix.is_empty() => return Links { mode: Symlinks::Allowed, from: 0 },
+                Some(b"") => return Links { mode: Symlinks::Allowed, from: 0 },
+                Some([b'/', ..]) => from = folder.len(),
+                _ => {}
+            }
+        }
+        Links { mode: self.symlinks, from }
+    }
+}
+
+/// Which links on a path are refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Links {
+    mode: Symlinks,
+    from: usize,
+}
+
+/// Asks the system.
+fn look(path: &[u8], open: bool, links: Links) -> Result<Found, OpenError> {
+    if links.mode != Symlinks::Allowed {
+        return look_checked(path, open, links);
+    }
+    if !open {
+        return stat(path).map(|stat| opened(stat, None)).map_err(failed("stat()"));
+    }
+    // A pipe without a writer must not hold the worker up.
+    let how = Open { nonblocking: true, ..Open::default() };
+    let file = File::from(openat(None, path, how).map_err(failed("open()"))?);
+    let stat = fstat(&file).map_err(failed("fstat()"))?;
+    Ok(opened(stat, Some(file)))
+}
+
+/// Opens a file, unless its contents are at hand.
+fn look_small(small: &SmallFiles, path: &[u8]) -> Result<Found, OpenError> {
+    if let Some(found) = small.find(path) {
+        return Ok(found);
+    }
+    let mut found = look(path, true, Links { mode: Symlinks::Allowed, from: 0 })?;
+    small.offer(path, &mut found, engine::clock::now().0);
+    Ok(found)
+}
+
+/// What the system's answer means, with the file if it was opened.
+pub fn opened(stat: Stat, file: Option<File>) -> Found {
+    let kind = match stat {
+        stat if stat.is_dir() => Kind::Directory,
+        stat if stat.is_file() => Kind::File,
+        _ => Kind::Other,
+    };
+    let (size, modified) = (stat.size, stat.modified.0);
+    Found {
+        file: file.filter(|_| kind == Kind::File).map(Rc::new),
+        content: None,
+        size,
+        modified,
+        kind,
+        executable: stat.mode & 0o111 != 0,
+        etag: if kind == Kind::File { etag(modified, size) } else { Bytes::default() },
+        stat,
+    }
+}
+
+/// The tag of a file: its time and size.
+pub fn etag(modified: i64, size: u64) -> Bytes {
+    // Two numbers of at most 16 digits, written from their ends.
+    let mut text = [b'"'; 40];
+    let at = hex(size, &mut text, 39);
+    text[at - 1] = b'-';
+    let at = hex(modified as u64, &mut text, at - 1);
+    Bytes::from(Rc::<[u8]>::from(&text[at - 1..]))
+}
+
+/// Writes a number that ends before `end`; where it begins.
+fn hex(mut n: u64, text: &mut [u8; 40], end: usize) -> usize {
+    let mut at = end;
+    loop {
+        at -= 1;
+        text[at] = b"0123456789abcdef"[(n % 16) as usize];
+        n /= 16;
+        if n == 0 {
+            return at;
+        }
+    }
+}
+
+/// Goes down the path part by part, and looks at every link.
+fn look_checked(path: &[u8], open: bool, links: Links) -> Result<Found, OpenError> {
+    let (start, rest) = match path.split_at(links.from) {
+        (b"", rest) => match rest.strip_prefix(b"/") {
+            Some(rest) => (&b"/"[..], rest),
+            None => (&b"."[..], rest),
+        },
+        (start, rest) => (start, rest.strip_prefix(b"/").unwrap_or(rest)),
+    };
+    let folder = Open { directory: true, path_only: true, ..Open::default() };
+    let mut at = openat(None, start, folder).map_err(failed("open()"))?;
+    let mut parts = rest.split(|&c| c == b'/').filter(|part| !part.is_empty()).peekable();
+    while let Some(part) = parts.next() {
+        let how = if parts.peek().is_some() || rest.ends_with(b"/") {
+            folder
+        } else {
+            Open { path_only: !open, nonblocking: open, ..Open::default() }
+        };
+        at = step(&at, part, how, links.mode).map_err(failed("openat()"))?;
+    }
+    let file = File::from(at);
+    let stat = fstat(&file).map_err(failed("fstat()"))?;
+    Ok(opened(stat, open.then_some(file)))
+}
+
+/// Opens one part of a path. A link is refused, or followed if its owner is that of its target. Where no link is allowed
+/// one to a folder is no folder, as the system says to who doesn't follow it.
+fn step(at: &impl AsFd, part: &[u8], how: Open, mode: Symlinks) -> io::Result<std::os::fd::OwnedFd> {
+    let dir = Some(at.as_fd());
+    let link = File::from(openat(dir, part, Open { no_follow: true, path_only: true, ..Open::default() })?);
+    let link = link.metadata()?;
+    if !link.is_symlink() {
+        // What became a link in between is refused by the system.
+        return openat(dir, part, Open { no_follow: true, ..how });
+    }
+    if mode == Symlinks::IfNotOwner {
+        let target = File::from(openat(dir, part, how)?);
+        if target.metadata()?.uid() == link.uid() {
+            return Ok(target.into());
+        }
+    }
+    let code = if how.directory && mode == Symlinks::Denied { errno::NOTDIR } else { errno::LOOP };
+    Err(io::Error::from_raw_os_error(code))
+}
+
+/// `open_file_cache`: what is known of paths, the least recently used one going first.
+struct Cache {
+    limits: FileCache,
+    contents: Rc<Contents>,
+    state: RefCell<State>,
+}
+
+#[derive(Default)]
+struct State {
+    by_path: HashMap<Rc<[u8]>, u32>,
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    /// The most and the least recently used entries.
+    newest: u32,
+    oldest: u32,
+}
+
+/// No entry.
+const NONE: u32 = u32::MAX;
+
+struct Entry {
+    path: Rc<[u8]>,
+    known: Result<Found, (&'static str, i32)>,
+    links: Links,
+    checked_ms: u64,
+    used_ms: u64,
+    uses: usize,
+    /// Of the memory for contents.
+    share: Option<Share>,
+    newer: u32,
+    older: u32,
+}
+
+impl Cache {
+    fn new(limits: FileCache, contents: Rc<Contents>) -> Cache {
+        let state = State { newest: NONE, oldest: NONE, ..State::default() };
+        Cache { limits, contents, state: RefCell::new(state) }
+    }
+
+    fn find(&self, path: &[u8], open: bool, links: Links, rules: Rules, now_ms: u64) -> Result<Found, OpenError> {
+        let mut state = self.state.borrow_mut();
+        let inactive_ms = self.limits.inactive * 1000;
+        let Some(at) = state.by_path.get(path).copied() else {
+            state.expire(now_ms, inactive_ms);
+            let seen = look(path, open, links);
+            if seen.is_ok() || rules.errors {
+                while state.by_path.len() >= self.limits.max {
+                    let oldest = state.oldest;
+                    state.remove(oldest);
+                }
+                state.insert(path, links, known(&seen, rules, 1), now_ms);
+            }
+            return seen;
+        };
+        state.touch(at, now_ms);
+        let entry = &mut state.entries[at as usize];
+        entry.uses += 1;
+        let fresh = now_ms.saturating_sub(entry.checked_ms) < rules.valid_ms && entry.links == links;
+        if fresh && rules.contents && open {
+            entry.load(&self.contents);
+        }
+        if fresh && let Some(answer) = entry.answer(open) {
+            return answer;
+        }
+        let seen = entry.again(path, open, links);
+        (entry.checked_ms, entry.links) = (now_ms, links);
+        if seen.is_err() && !rules.errors {
+            state.remove(at);
+        } else {
+            entry.known = known(&seen, rules, entry.uses);
+        }
+        state.expire(now_ms, inactive_ms);
+        seen
+    }
+}
+
+/// What is kept: below `min_uses` a file isn't kept open.
+fn known(seen: &Result<Found, OpenError>, rules: Rules, uses: usize) -> Result<Found, (&'static str, i32)> {
+    match seen {
+        Ok(found) if uses < rules.min_uses => Ok(Found { file: None, content: None, ..found.clone() }),
+        Ok(found) => Ok(found.clone()),
+        Err(error) => Err((error.call, error.code())),
+    }
+}
+
+impl Entry {
+    /// The answer, if nothing has to be asked for it.
+    fn answer(&self, open: bool) -> Option<Result<Found, OpenError>> {
+        match &self.known {
+            Ok(found) if open && found.kind == Kind::File && found.file.is_none() => None,
+            Ok(found) => Some(Ok(found.clone())),
+            Err((call, code)) => Some(Err(OpenError { call, error: io::Error::from_raw_os_error(*code) })),
+        }
+    }
+
+    /// Reads what is open into memory.
+    fn load(&mut self, contents: &Contents) {
+        if let Ok(found) = &mut self.known
+            && found.content.is_none()
+        {
+            self.share = contents.load(found, engine::clock::now().0);
+        }
+    }
+
+    /// Looks again; an open file that is still the one of this path stays in use.
+    fn again(&self, path: &[u8], open: bool, links: Links) -> Result<Found, OpenError> {
+        if let Ok(old) = &self.known
+            && old.file.is_some()
+            && self.links == links
+            && look(path, false, links)?.stat == old.stat
+        {
+            return Ok(old.clone());
+        }
+        look(path, open, links)
+    }
+}
+
+impl State {
+    fn insert(&mut self, path: &[u8], links: Links, known: Result<Found, (&'static str, i32)>, now_ms: u64) {
+        let path: Rc<[u8]> = path.into();
+        let entry = Entry {
+            path: path.clone(),
+            known,
+            links,
+            checked_ms: now_ms,
+            used_ms: now_ms,
+            uses: 1,
+            share: None,
+            newer: NONE,
+            older: NONE,
+        };
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.entries[at as usize] = entry;
+                at
+            }
+            None => {
+                self.entries.push(entry);
+                self.entries.len() as u32 - 1
+            }
+        };
+        self.by_path.insert(path, at);
+        self.link(at);
+    }
+
+    fn touch(&mut self, at: u32, now_ms: u64) {
+        self.entries[at as usize].used_ms = now_ms;
+        if self.newest != at {
+            self.unlink(at);
+            self.link(at);
+        }
+    }
+
+    /// Removes up to two entries that nobody used for so long: the work of a lookup is bounded.
+    fn expire(&mut self, now_ms: u64, inactive_ms: u64) {
+        for _ in 0..2 {
+            let at = self.oldest;
+            let Some(entry) = self.entries.get(at as usize) else { return };
+            if now_ms.saturating_sub(entry.used_ms) <= inactive_ms {
+                return;
+            }
+            self.remove(at);
+        }
+    }
+
+    fn remove(&mut self, at: u32) {
+        self.unlink(at);
+        let entry = &mut self.entries[at as usize];
+        (entry.known, entry.share) = (Err(("", 0)), None);
+        self.by_path.remove(&std::mem::take(&mut entry.path));
+        self.free.push(at);
+    }
+
+    fn link(&mut self, at: u32) {
+        let older = self.newest;
+        let entry = &mut self.entries[at as usize];
+        (entry.newer, entry.older) = (NONE, older);
+        match older {
+            NONE => self.oldest = at,
+            older => self.entries[older as usize].newer = at,
+        }
+        self.newest = at;
+    }
+
+    fn unlink(&mut self, at: u32) {
+        let (newer, older) = (self.entries[at as usize].newer, self.entries[at as usize].older);
+        match newer {
+            NONE => self.newest = older,
+            newer => self.entries[newer as usize].older = older,
+        }
+        match older {
+            NONE => self.oldest = newer,
+            older => self.entries[older as usize].newer = newer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FOLLOW: Links = Links { mode: Symlinks::Allowed, from: 0 };
+    const RULES: Rules = Rules { valid_ms: 1000, min_uses: 2, errors: true, contents: true };
+
+    struct Folder(std::path::PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let path = std::env::temp_dir().join(format!("tidegate-open-file-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).expect("create");
+            Folder(path)
+        }
+
+        fn path(&self, name: &str) -> Vec<u8> {
+            self.0.join(name).into_os_string().into_encoded_bytes()
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            std::fs::write(self.0.join(name), text).expect("write");
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn caches_files_and_errors() {
+        let folder = Folder::new("cache");
+        folder.write("a", "x");
+        let cache = Cache::new(FileCache { max: 2, inactive: 10 }, Rc::default());
+        let size = |name: &str, now| {
+            cache.find(&folder.path(name), true, FOLLOW, RULES, now).map(|found| found.size).map_err(|e| e.code())
+        };
+        assert_eq!(size("a", 0), Ok(1));
+        assert_eq!(size("b", 0), Err(errno::NOENT));
+        folder.write("b", "x");
+        folder.write("a", "xy");
+        // Not open yet, so it is opened and seen anew; the error is still valid.
+        assert_eq!(size("a", 10), Ok(2));
+        folder.write("a", "xyz");
+        assert_eq!(size("a", 20), Ok(2));
+        assert_eq!(size("b", 20), Err(errno::NOENT));
+        assert_eq!(size("a", 2000), Ok(3));
+        assert_eq!(size("b", 2000), Ok(1));
+        // Full: the oldest goes.
+        folder.write("c", "");
+        assert_eq!(size("c", 2000), Ok(0));
+        assert_eq!(cache.state.borrow().by_path.len(), 2);
+        assert!(!cache.state.borrow().by_path.contains_key(&folder.path("a")[..]));
+        // Nobody uses them: they go.
+        assert_eq!(size("d", 20_000), Err(errno::NOENT));
+        assert_eq!(cache.state.borrow().by_path.len(), 1);
+    }
+
+    #[test]
+    fn contents_of_an_open_file_last_as_long_as_what_is_known_of_it() {
+        let folder = Folder::new("contents");
+        folder.write("a", "one");
+        let contents = Rc::<Contents>::default();
+        let cache = Cache::new(FileCache { max: 2, inactive: 100 }, contents.clone());
+        let rules = Rules { min_uses: 1, ..RULES };
+        let content = |now| {
+            let found = cache.find(&folder.path("a"), true, FOLLOW, rules, now).expect("a file");
+            assert!(found.file.is_some(), "the descriptor stays");
+            found.content.map(|content| content.to_vec())
+        };
+        assert_eq!((content(0), content(1)), (None, None), "it was changed a moment ago");
+        age_of_changes(3);
+        assert_eq!(content(2).as_deref(), Some(&b"one"[..]));
+        folder.write("a", "two");
+        assert_eq!(content(3).as_deref(), Some(&b"one"[..]), "still valid");
+        assert_eq!(content(1500), None, "seen anew");
+        age_of_changes(6);
+        assert_eq!(content(1501).as_deref(), Some(&b"two"[..]));
+        assert_eq!(contents.bytes(), 3);
+        drop(cache);
+        assert_eq!(contents.bytes(), 0);
+        engine::clock::set_source(engine::clock::system);
+    }
+
+    /// From now on the clock is so many seconds ahead of the system's.
+    fn age_of_changes(secs: i64) {
+        thread_local!(static AHEAD: std::cell::Cell<i64> = const { std::cell::Cell::new(0) });
+        AHEAD.set(secs);
+        engine::clock::set_source(|| (engine::clock::system().0 + AHEAD.get(), 0));
+    }
+
+    #[test]
+    fn checks_links() {
+        let folder = Folder::new("links");
+        folder.write("a", "x");
+        let _ = std::fs::create_dir(folder.0.join("d"));
+        folder.write("d/a", "xy");
+        let _ = std::os::unix::fs::symlink("a", folder.0.join("l"));
+        let _ = std::os::unix::fs::symlink("d", folder.0.join("m"));
+        let size = |name: &str, mode, from| {
+            let links = Links { mode, from };
+            look(&folder.path(name), true, links).map(|found| found.size).map_err(|e| e.code())
+        };
+        let length = folder.path("").len() - 1;
+        assert_eq!(size("a", Symlinks::Denied, length), Ok(1));
+        assert_eq!(size("d/a", Symlinks::Denied, length), Ok(2));
+        assert_eq!(size("l", Symlinks::Denied, length), Err(errno::LOOP));
+        assert_eq!(size("m/a", Symlinks::Denied, length), Err(errno::NOTDIR), "as the kernel says of a linked folder");
+        assert_eq!(size("m/a", Symlinks::Denied, length + 2), Ok(2));
+        assert_eq!(size("m/a", Symlinks::IfNotOwner, length), Ok(2));
+        assert_eq!(size("x", Symlinks::Denied, length), Err(errno::NOENT));
+        assert_eq!(size("a/x", Symlinks::Denied, length), Err(errno::NOTDIR));
+    }
+
+    #[test]
+    fn tags() {
+        assert_eq!(&etag(0x6b02_5df1, 3)[..], b"\"6b025df1-3\"");
+        assert_eq!(&etag(i64::MIN, u64::MAX)[..], b"\"8000000000000000-ffffffffffffffff\"");
+    }
+}

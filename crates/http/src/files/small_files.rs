@@ -1,0 +1,306 @@
+//! Small files in memory.
+//!
+//! Not in nginx, and not to be seen: a file that is asked for again and again is looked at for each request (`stat`), but
+//! no longer opened, read and closed, which costs three times as much as all the rest that is done for it. What is kept
+//! is used only while the file is the same to the nanosecond of its last change. No descriptor is kept, so nothing
+//! holds a deleted file or a file system.
+//!
+//! A change could go unseen if it falls into the same tick of the system's clock as the reading, so a file is kept only
+//! when its last change is some time ago; and where others write behind the system's back, so only files of local file
+//! systems are kept.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::fs::File;
+use std::hash::BuildHasher;
+use std::os::unix::fs::FileExt;
+use std::rc::Rc;
+
+use buf::Bytes;
+use os::file::{Stat, is_local, stat};
+
+use super::open_file::Found;
+
+/// The largest file that is kept, in bytes.
+pub const MAX_FILE: u64 = 16 << 10;
+/// How many bytes a generation holds; there are two.
+const GENERATION: usize = 512 << 10;
+/// What a kept file costs beside its contents, about.
+const OVERHEAD: usize = 256;
+/// How many paths are remembered that were asked for once.
+const SEEN: usize = 512;
+/// The seconds that have to lie between a file's last change and its reading.
+const SETTLED: i64 = 2;
+
+/// The files that a worker keeps.
+///
+/// There are two generations. When the young one is full it becomes the old one, and the old one is dropped; whoever is
+/// found in the old one is young again.
+#[derive(Default)]
+pub struct SmallFiles {
+    generations: RefCell<Generations>,
+    hasher: RandomState,
+    /// Hashes of paths that were asked for once: what is asked for a single time isn't kept.
+    seen: RefCell<Vec<u64>>,
+    locals: Locals,
+}
+
+#[derive(Default)]
+struct Generations {
+    young: HashMap<Box<[u8]>, Found>,
+    old: HashMap<Box<[u8]>, Found>,
+    /// What the young ones take.
+    bytes: usize,
+}
+
+impl SmallFiles {
+    /// The file at a path, if it is kept and has not changed.
+    pub fn find(&self, path: &[u8]) -> Option<Found> {
+        let mut generations = self.generations.borrow_mut();
+        let known = generations.find(path)?;
+        if stat(path).is_ok_and(|now| now == known.stat) {
+            return Some(known);
+        }
+        generations.remove(path);
+        None
+    }
+
+    /// Takes note of a file that was opened; keeps it, and gives it its contents, if it was asked for before.
+    pub fn offer(&self, path: &[u8], found: &mut Found, now_secs: i64) {
+        if found.size > MAX_FILE || !self.is_second(path) {
+            return;
+        }
+        let Some(file) = &found.file else { return };
+        found.content = read(file, &found.stat, &self.locals, now_secs);
+        if found.content.is_some() {
+            found.file = None;
+            self.generations.borrow_mut().insert(path, found.clone());
+        }
+    }
+
+    fn is_second(&self, path: &[u8]) -> bool {
+        let hash = self.hasher.hash_one(path);
+        let mut seen = self.seen.borrow_mut();
+        seen.resize(SEEN, 0);
+        let place = &mut seen[hash as usize % SEEN];
+        std::mem::replace(place, hash) == hash
+    }
+}
+
+impl Generations {
+    /// What is known of a path, among the young now.
+    fn find(&mut self, path: &[u8]) -> Option<Found> {
+        if let Some(found) = self.young.get(path) {
+            return Some(found.clone());
+        }
+        let (path, found) = self.old.remove_entry(path)?;
+        self.put(path, found.clone());
+        Some(found)
+    }
+
+    fn insert(&mut self, path: &[u8], found: Found) {
+        self.remove(path);
+        self.put(path.into(), found);
+    }
+
+    fn put(&mut self, path: Box<[u8]>, found: Found) {
+        let size = cost(&path, &found);
+        if self.bytes + size > GENERATION {
+            self.old = std::mem::take(&mut self.young);
+            self.bytes = 0;
+        }
+        self.bytes += size;
+        self.young.insert(path, found);
+    }
+
+    fn remove(&mut self, path: &[u8]) {
+        if let Some(found) = self.young.remove(path) {
+            self.bytes -= cost(path, &found);
+        }
+    }
+}
+
+fn cost(path: &[u8], found: &Found) -> usize {
+    path.len() + found.size as usize + OVERHEAD
+}
+
+/// Which devices are local file systems, as far as they were met.
+#[derive(Default)]
+pub struct Locals(RefCell<Vec<(u64, bool)>>);
+
+impl Locals {
+    fn has(&self, file: &File, device: u64) -> bool {
+        let mut known = self.0.borrow_mut();
+        if let Some((_, local)) = known.iter().find(|(own, _)| *own == device) {
+            return *local;
+        }
+        let local = is_local(file);
+        known.push((device, local));
+        local
+    }
+}
+
+/// The contents of an open file, if they may be kept.
+fn read(file: &File, stat: &Stat, locals: &Locals, now_secs: i64) -> Option<Bytes> {
+    if stat.changed.0 + SETTLED > now_secs || !locals.has(file, stat.identity.0) {
+        return None;
+    }
+    let mut bytes = vec![0; stat.size as usize];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    Some(Bytes::from(bytes))
+}
+
+/// What `open_file_cache` keeps of contents beside descriptors: within a bound, and as long as an entry is valid.
+#[derive(Default)]
+pub struct Contents {
+    bytes: Rc<Cell<usize>>,
+    locals: Locals,
+}
+
+/// Counts what is kept, while it is.
+#[derive(Debug)]
+pub struct Share {
+    bytes: usize,
+    of: Rc<Cell<usize>>,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.of.set(self.of.get() - self.bytes);
+    }
+}
+
+impl Contents {
+    /// How many bytes are kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
+
+    /// Gives a small file its contents, if they may be kept and there is room for them.
+    pub fn load(&self, found: &mut Found, now_secs: i64) -> Option<Share> {
+        let size = found.size as usize;
+        if found.size > MAX_FILE || found.content.is_some() || self.bytes.get() + size > 2 * GENERATION {
+            return None;
+        }
+        found.content = Some(read(found.file.as_ref()?, &found.stat, &self.locals, now_secs)?);
+        self.bytes.set(self.bytes.get() + size);
+        Some(Share { bytes: size, of: self.bytes.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use os::file::fstat;
+
+    use super::*;
+    use crate::files::open_file::opened;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let path = std::env::temp_dir().join(format!("tidegate-small-files-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).expect("create");
+            Folder(path)
+        }
+
+        fn write(&self, name: &str, text: &[u8]) -> Vec<u8> {
+            let path = self.0.join(name);
+            std::fs::write(&path, text).expect("write");
+            path.into_os_string().into_encoded_bytes()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// A time at which what is written now has settled.
+    fn later() -> i64 {
+        engine::clock::system().0 + SETTLED + 1
+    }
+
+    fn open(path: &[u8]) -> Found {
+        let file = File::from(os::file::openat(None, path, os::file::Open::default()).expect("open"));
+        opened(fstat(&file).expect("stat"), Some(file))
+    }
+
+    /// Asks for a path as a request does; whether the contents were at hand, and what they were.
+    fn ask(small: &SmallFiles, path: &[u8], now: i64) -> (bool, Option<Bytes>) {
+        match small.find(path) {
+            Some(found) => (true, found.content),
+            None => {
+                let mut found = open(path);
+                small.offer(path, &mut found, now);
+                assert_ne!(found.file.is_some(), found.content.is_some());
+                (false, found.content)
+            }
+        }
+    }
+
+    #[test]
+    fn kept_when_asked_for_again_and_dropped_when_changed() {
+        let folder = Folder::new("changes");
+        let path = folder.write("a", b"one");
+        let small = SmallFiles::default();
+        let text = |text: &'static [u8]| Some(Bytes::from_static(text));
+        assert_eq!(ask(&small, &path, later()), (false, None));
+        assert_eq!(ask(&small, &path, later()), (false, text(b"one")));
+        assert_eq!(ask(&small, &path, later()), (true, text(b"one")));
+        // As long, and as old as far as its time says: but it was changed.
+        let modified = std::fs::metadata(folder.0.join("a")).and_then(|meta| meta.modified()).expect("a time");
+        folder.write("a", b"two");
+        let file = File::options().write(true).open(folder.0.join("a")).expect("open");
+        file.set_modified(modified).expect("set");
+        assert_eq!(ask(&small, &path, later()), (false, text(b"two")));
+        assert_eq!(ask(&small, &path, later()), (true, text(b"two")));
+        // Another file of that name, and none.
+        let other = folder.write("b", b"six");
+        std::fs::rename(folder.0.join("b"), folder.0.join("a")).expect("rename");
+        assert_eq!(ask(&small, &path, later()), (false, text(b"six")));
+        std::fs::remove_file(folder.0.join("a")).expect("remove");
+        assert!(small.find(&path).is_none() && small.find(&other).is_none());
+    }
+
+    #[test]
+    fn what_was_just_changed_or_is_large_is_not_kept() {
+        let folder = Folder::new("limits");
+        let small = SmallFiles::default();
+        let kept = |path: &[u8], now| {
+            ask(&small, path, now);
+            ask(&small, path, now);
+            small.find(path).is_some()
+        };
+        let now = engine::clock::system().0;
+        assert!(!kept(&folder.write("fresh", b"x"), now));
+        assert!(kept(&folder.write("settled", b"x"), later()));
+        assert!(kept(&folder.write("most", &[b'x'; MAX_FILE as usize]), later()));
+        assert!(!kept(&folder.write("more", &[b'x'; MAX_FILE as usize + 1]), later()));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_what_is_used_stays() {
+        let folder = Folder::new("bounds");
+        let small = SmallFiles::default();
+        let used = folder.write("used", b"x");
+        let used_is_kept = || ask(&small, &used, later()).1.is_some();
+        used_is_kept();
+        for n in 0..200 {
+            assert!(used_is_kept(), "{n}");
+            let path = folder.write(&n.to_string(), &[b'x'; MAX_FILE as usize]);
+            ask(&small, &path, later());
+            ask(&small, &path, later());
+            let generations = small.generations.borrow();
+            let bytes = |files: &HashMap<Box<[u8]>, Found>| files.iter().map(|(path, file)| cost(path, file)).sum();
+            let (young, old): (usize, usize) = (bytes(&generations.young), bytes(&generations.old));
+            assert_eq!(young, generations.bytes);
+            assert!(young <= GENERATION && old <= GENERATION);
+        }
+        assert!(small.find(&folder.write("0", b"x")).is_none());
+    }
+}

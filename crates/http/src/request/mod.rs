@@ -1,0 +1,784 @@
+//! A request: its head, where it is in the configuration, its response.
+
+pub mod variables;
+
+use std::any::Any;
+use std::fmt;
+use std::rc::Rc;
+
+use buf::Bytes;
+use engine::log::{Level, Log};
+use os::SockAddr;
+use wire::h1::{KnownHeader, Method, RequestHead, RequestParser};
+
+use self::variables::{LastCaptures, Value};
+use crate::body::RequestBody;
+use crate::config::core::Alias;
+use crate::phases::{Flow, MAX_URI_CHANGES, Resume};
+use crate::response::{Body, Response};
+use crate::server::location::{Found, Kind, Location, LocationId, Tree};
+use crate::server::{Address, Http, Server};
+use crate::session::client::Client;
+
+/// How many requests' memory is kept for the next ones.
+const MAX_SPARE: usize = 64;
+/// How deep variables may refer to each other.
+const MAX_VARIABLE_DEPTH: u8 = 100;
+
+/// A client's connection, as requests see it.
+pub struct Connection {
+    /// The socket, or a stream of an HTTP/2 connection.
+    pub stream: Client,
+    /// The listening address with its servers.
+    pub address: Rc<Address>,
+    /// The client's address; modules may replace it by the one that a trusted proxy names.
+    pub peer: SockAddr,
+    /// What few connections need to know.
+    pub rare: Option<Box<Rare>>,
+    /// Whether its PROXY protocol header is still to come.
+    pub proxy_expected: bool,
+    /// Whether a TLS handshake is still to come.
+    pub tls_expected: bool,
+    /// Whether it stays in this process to its end: nobody took it when it was handed over.
+    pub stays: bool,
+    /// When it was accepted, in the loop's milliseconds.
+    pub started_ms: u64,
+    /// How many requests it has brought.
+    pub requests: u32,
+    /// Whether bytes of the next request came with the one before.
+    pub pipelined: bool,
+    /// How long it may be idle, as the last request's location says.
+    pub keepalive_ms: u32,
+    /// How long of that it isn't closed for want of connections or because the worker quits.
+    pub keepalive_min_ms: u32,
+    /// Whether small packets go out without delay.
+    pub nodelay: bool,
+    /// Whether it is logged in all detail (`debug_connection`).
+    pub debug: bool,
+}
+
+/// What few connections need to know: in a box, since idle ones are many.
+#[derive(Clone, Debug, Default)]
+pub struct Rare {
+    /// The address that the client connected to, once it was needed.
+    pub local: Option<SockAddr>,
+    /// What the PROXY protocol said.
+    pub proxy: Option<ProxyHeader>,
+}
+
+impl Rare {
+    /// For a connection whose PROXY protocol header said this; nothing if it had none.
+    pub fn of_proxy(proxy: Option<ProxyHeader>) -> Option<Box<Rare>> {
+        proxy.map(|proxy| Box::new(Rare { local: None, proxy: Some(proxy) }))
+    }
+}
+
+/// The addresses of a PROXY protocol header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyHeader {
+    /// The client.
+    pub source: SockAddr,
+    /// What it connected to.
+    pub destination: SockAddr,
+    /// The TLVs of version 2, as they came.
+    pub tlvs: Box<[u8]>,
+}
+
+/// The connection of a request: there while the request is being served, gone to the next one or closed afterwards.
+pub struct Attached(Option<Connection>);
+
+impl std::ops::Deref for Attached {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.0.as_ref().expect("a request that is served has its connection")
+    }
+}
+
+impl std::ops::DerefMut for Attached {
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.0.as_mut().expect("a request that is served has its connection")
+    }
+}
+
+impl Attached {
+    /// Parts the connection from its request, which can't be answered any more.
+    pub fn take(&mut self) -> Option<Connection> {
+        self.0.take()
+    }
+
+    /// Whether it was taken.
+    pub fn is_gone(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Connection {
+    /// Lets small packets go out without delay, if the location wants it; one call in a connection's life.
+    pub fn set_nodelay(&mut self, wanted: bool) {
+        if wanted && !self.nodelay {
+            self.nodelay = true;
+            // A unix socket has no such option, and needs none.
+            let _ = self.stream.set_nodelay(true);
+        }
+    }
+
+    /// The address that the client connected to.
+    pub fn local(&mut self) -> &SockAddr {
+        let (stream, address) = (&self.stream, &self.address);
+        let rare = self.rare.get_or_insert_default();
+        rare.local.get_or_insert_with(|| stream.local_addr().unwrap_or_else(|_| address.addr.clone()))
+    }
+
+    /// What the PROXY protocol said.
+    pub fn proxy(&self) -> Option<&ProxyHeader> {
+        self.rare.as_ref()?.proxy.as_ref()
+    }
+}
+
+/// A request with its response.
+pub struct Request {
+    /// The connection it came on.
+    pub conn: Attached,
+    /// Reads the head.
+    pub parser: RequestParser,
+    /// The configuration.
+    pub http: Rc<Http>,
+    /// The server it is for.
+    pub server: Rc<Server>,
+    /// The location it is in; before one is found the server's own level.
+    pub location: Rc<Location>,
+    /// The bytes of its head.
+    pub head: Bytes,
+    /// The parts of the head.
+    pub line: RequestHead,
+    /// The method; error pages turn it into GET.
+    pub method: Method,
+    /// The path, decoded and normalised.
+    pub uri: Vec<u8>,
+    /// The query, without `?`.
+    pub args: Vec<u8>,
+    /// Whether `$args` has a value even if it is empty.
+    pub has_args: bool,
+    /// Whether `uri` differs from what the client sent other than by decoding.
+    pub uri_rewritten: bool,
+    /// Whether the URI is put behind an alias that is a whole folder, as `try_files` found a file there.
+    pub add_uri_to_alias: bool,
+    /// The host asked for, in lower case, without port; empty if there is none.
+    pub host: Vec<u8>,
+    /// Whether the URI still begins with its location's name: no rule has changed it and stayed in the location.
+    pub valid_location: bool,
+    /// What it knows of the backends that were asked.
+    pub upstream: Option<Rc<crate::exchange::Exchange>>,
+    /// Captures of the last regex.
+    pub captures: LastCaptures,
+    /// Stored values of variables.
+    pub values: Vec<Value>,
+    /// How deep variables may refer to each other yet.
+    pub variable_depth: u8,
+    /// The response.
+    pub response: Response,
+    /// The body.
+    pub body: RequestBody,
+    /// Where the phases go on.
+    pub resume: Resume,
+    /// Set by rewrite rules: the location is to be found again.
+    pub uri_changed: bool,
+    /// Whether the handler of an `if` block was left for another block that has none.
+    pub lost_handler: bool,
+    /// How many changes of the URI are left.
+    pub uri_changes: u8,
+    /// Whether it is internal: a redirect within the server or a subrequest.
+    pub internal: bool,
+    /// The status of the error whose page this is; 0 for none.
+    pub error_status: u16,
+    /// Whether an error page is being made.
+    pub error_page: bool,
+    /// Whether the connection may serve another request.
+    pub keepalive: bool,
+    /// Whether the client may still be sending when the response is out.
+    pub lingering: bool,
+    /// Whether it came in the same read as the one before.
+    pub pipelined: bool,
+    /// Whether the response went out whole.
+    pub completed: bool,
+    /// Whether the client got all that there was of a response that its source broke off.
+    pub cut_short: bool,
+    /// When it began, in the loop's milliseconds.
+    pub start_ms: u64,
+    /// What the connection had sent when it began.
+    pub sent_before: u64,
+    /// The bytes of the response's head.
+    pub header_sent: u64,
+    /// Bytes of the body that another worker has read.
+    pub body_before: u64,
+    /// `$limit_rate`, if set by `set` or a backend.
+    pub rate: Option<u64>,
+    /// `$request_id`, once it was needed.
+    pub id: Option<String>,
+    slots: Vec<Box<dyn Any>>,
+    /// Slots that outlive internal redirects.
+    lasting: Vec<Box<dyn Any>>,
+}
+
+fn slot_of<T: Any + Default>(slots: &mut Vec<Box<dyn Any>>) -> &mut T {
+    let at = match slots.iter().position(|slot| slot.is::<T>()) {
+        Some(at) => at,
+        None => {
+            slots.push(Box::new(T::default()));
+            slots.len() - 1
+        }
+    };
+    slots[at].downcast_mut().expect("the slot was found by its type")
+}
+
+impl Drop for Request {
+    /// Requests end by [`Request::end`]; one that still has its connection is dropped with its task.
+    fn drop(&mut self) {
+        if self.conn.0.is_some() && std::thread::panicking() {
+            // What the panic has left of it may be anything: another panic in here must not end the process.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.note_panic()));
+        }
+    }
+}
+
+impl Request {
+    /// A request on a connection, with nothing read yet; in the memory of one that is over, if there is one.
+    pub fn begin(conn: Connection, http: &Rc<Http>) -> Box<Request> {
+        let spare = http.worker.spare.borrow_mut().pop();
+        let mut r = spare.unwrap_or_else(|| Box::new(Request::empty(conn.address.default.clone(), http.clone())));
+        if conn.stream.is_layered() {
+            r.server = conn.server();
+        } else {
+            r.server.clone_from(&conn.address.default);
+        }
+        r.location.clone_from(&r.server.root);
+        r.sent_before = conn.stream.sent();
+        r.start_ms = rt::now_ms();
+        r.conn.0 = Some(conn);
+        r
+    }
+
+    /// Ends the request: its connection, and its memory for the next one.
+    pub fn end(mut self: Box<Request>) -> Option<Connection> {
+        let conn = self.conn.0.take();
+        self.clear();
+        let http = self.http.clone();
+        let mut spare = http.worker.spare.borrow_mut();
+        if spare.len() < MAX_SPARE {
+            spare.push(self);
+        }
+        conn
+    }
+
+    /// Says which request it was that a panic has ended.
+    fn note_panic(&self) {
+        if engine::worker::panics::is_told() {
+            self.log_at(Level::Alert, format_args!("{}", crate::session::witness::ENDED));
+        }
+    }
+
+    fn empty(server: Rc<Server>, http: Rc<Http>) -> Request {
+        Request {
+            conn: Attached(None),
+            parser: RequestParser::default(),
+            location: server.root.clone(),
+            server,
+            head: Bytes::default(),
+            line: RequestHead::default(),
+            method: Method::default(),
+            uri: Vec::new(),
+            args: Vec::new(),
+            uri_rewritten: false,
+            add_uri_to_alias: false,
+            host: Vec::new(),
+            valid_location: true,
+            upstream: None,
+            captures: LastCaptures::default(),
+            values: vec![Value::Unset; http.variables.len()],
+            variable_depth: MAX_VARIABLE_DEPTH,
+            response: Response::default(),
+            body: RequestBody::default(),
+            resume: Resume::Server,
+            uri_changed: false,
+            lost_handler: false,
+            uri_changes: MAX_URI_CHANGES,
+            internal: false,
+            error_status: 0,
+            error_page: false,
+            keepalive: false,
+            lingering: false,
+            pipelined: false,
+            completed: false,
+            has_args: false,
+            cut_short: false,
+            start_ms: 0,
+            sent_before: 0,
+            header_sent: 0,
+            body_before: 0,
+            rate: None,
+            id: None,
+            slots: Vec::new(),
+            lasting: Vec::new(),
+            http,
+        }
+    }
+
+    /// Back to the state of [`Request::empty`]; memory is kept.
+    fn clear(&mut self) {
+        self.parser.reset();
+        self.line.clear();
+        self.head = Bytes::default();
+        self.method = Method::default();
+        self.uri.clear();
+        self.args.clear();
+        (self.has_args, self.cut_short) = (false, false);
+        self.host.clear();
+        self.captures.clear();
+        self.values.fill(Value::Unset);
+        self.response.clear();
+        self.body = RequestBody::default();
+        self.slots.clear();
+        self.lasting.clear();
+        (self.resume, self.uri_changes) = (Resume::Server, MAX_URI_CHANGES);
+        (self.uri_rewritten, self.uri_changed, self.internal) = (false, false, false);
+        (self.add_uri_to_alias, self.lost_handler) = (false, false);
+        (self.error_status, self.error_page) = (0, false);
+        (self.keepalive, self.lingering, self.pipelined, self.completed) = (false, false, false, false);
+        (self.header_sent, self.body_before) = (0, 0);
+        (self.rate, self.id, self.variable_depth) = (None, None, MAX_VARIABLE_DEPTH);
+        (self.upstream, self.valid_location) = (None, true);
+    }
+
+    /// A header field of the request.
+    pub fn header(&self, known: KnownHeader) -> Option<&[u8]> {
+        self.line.value(known, &self.head)
+    }
+
+    /// The method's name as the client sent it.
+    pub fn main_method(&self) -> &[u8] {
+        self.line.method.of(&self.head)
+    }
+
+    /// The method's name as it is now.
+    pub fn method_name(&self) -> &[u8] {
+        if self.method == self.line.method_id { self.main_method() } else { self.method.name().as_bytes() }
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static [u8] {
+        if self.conn.stream.is_layered() { b"https" } else { b"http" }
+    }
+
+    /// The state of a module for this request, made when first asked for.
+    pub fn slot<T: Any + Default>(&mut self) -> &mut T {
+        slot_of(&mut self.slots)
+    }
+
+    /// As [`Request::slot`], for state that stays when the request is redirected internally.
+    pub fn lasting_slot<T: Any + Default>(&mut self) -> &mut T {
+        slot_of(&mut self.lasting)
+    }
+
+    /// As [`Request::find_slot`], of [`Request::lasting_slot`].
+    pub fn find_lasting_slot<T: Any>(&self) -> Option<&T> {
+        self.lasting.iter().find_map(|slot| slot.downcast_ref())
+    }
+
+    /// The state of a module for this request, if there is any.
+    pub fn find_slot<T: Any>(&self) -> Option<&T> {
+        self.slots.iter().find_map(|slot| slot.downcast_ref())
+    }
+
+    /// Finds the location of the URI and enters it.
+    pub fn find_location(&mut self) -> Result<(), Flow<'static>> {
+        let server = self.server.clone();
+        self.location = server.root.clone();
+        match self.search(&server.root.children)? {
+            Search::None => {}
+            Search::Final(id) | Search::Prefix(id) => self.location = self.http.location(id),
+            Search::Redirect(id) => return Err(self.redirect_to_slash(id)),
+        }
+        Ok(())
+    }
+
+    /// nginx's order: an exact name ends the search; else the longest prefix is remembered, its nested locations are
+    /// looked at, and then the regexes of this level, unless the prefix forbids them.
+    fn search(&mut self, tree: &Tree) -> Result<Search, Flow<'static>> {
+        let http = self.http.clone();
+        let mut best = Search::None;
+        let mut no_regex = false;
+        match tree.find(&self.uri) {
+            Found::Exact(id) => return Ok(Search::Final(id)),
+            Found::Redirect(id) => return Ok(Search::Redirect(id)),
+            Found::None => {}
+            Found::Prefix(id) => {
+                best = Search::Prefix(id);
+                let location = http.location(id);
+                no_regex = matches!(location.kind, Kind::Prefix { no_regex: true });
+                if !location.children.is_empty() {
+                    match self.search(&location.children)? {
+                        Search::None => {}
+                        Search::Prefix(id) => best = Search::Prefix(id),
+                        other => return Ok(other),
+                    }
+                }
+            }
+        }
+        if !no_regex {
+            for &id in &tree.regexes {
+                let location = http.location(id);
+                let Kind::Regex(regex) = &location.kind else { continue };
+                let uri = std::mem::take(&mut self.uri);
+                let matched = regex.exec(self, &uri);
+                self.uri = uri;
+                if !matched.map_err(Flow::Status)? {
+                    continue;
+                }
+                let nested = self.search(&location.children)?;
+                return Ok(match nested {
+                    Search::None => Search::Final(id),
+                    Search::Prefix(id) => Search::Final(id),
+                    other => other,
+                });
+            }
+        }
+        Ok(best)
+    }
+
+    /// `/dir` for a location `/dir/` that takes all requests: the client is told.
+    fn redirect_to_slash(&mut self, id: LocationId) -> Flow<'static> {
+        self.location = self.http.location(id);
+        let mut target = Vec::new();
+        wire::uri::escape(wire::uri::Escape::Uri, &self.location.name, &mut target);
+        if !self.args.is_empty() {
+            target.push(b'?');
+            target.extend_from_slice(&self.args);
+        }
+        self.response.location = Some(target.into());
+        Flow::Status(301)
+    }
+
+    /// What must hold in a location whatever its handlers: `internal`, `limit_except`, the size of the body.
+    pub fn check_location(&mut self) -> Result<(), Flow<'static>> {
+        if self.location.core.internal && !self.internal {
+            return Err(Flow::Status(404));
+        }
+        while let Some((methods, inner)) = self.location.limit_except {
+            if self.method.bit() & methods != 0 {
+                break;
+            }
+            self.location = self.http.location(inner);
+        }
+        let limit = self.location.core.client_max_body_size;
+        if let Some(length) = self.body.declared_length()
+            && limit > 0
+            && length > limit
+            && !self.internal
+        {
+            self.log_error(format_args!("client intended to send too large body: {length} bytes"));
+            self.body.refuse_whole();
+            return Err(Flow::Status(413));
+        }
+        Ok(())
+    }
+
+    /// Enters an `if` block. Behind one with a handler (`proxy_pass`) another one without any is a mistake: nginx would
+    /// run that handler without its configuration, and answers 500.
+    pub fn enter_if(&mut self, block: LocationId) {
+        let block = self.http.location(block);
+        self.lost_handler |= self.location.handlers.exclusive;
+        self.lost_handler &= !block.handlers.exclusive;
+        self.location = block;
+    }
+
+    /// Counts a change of the URI; too many are a cycle.
+    pub fn count_uri_change(&mut self) -> Result<(), Flow<'static>> {
+        if self.uri_changes == 0 {
+            // Nor is there an error page: it could go on for ever.
+            self.error_page = true;
+            self.log_error(format_args!(
+                "rewrite or internal redirection cycle while processing \"{}\"",
+                buf::text::encode(&self.uri)
+            ));
+            return Err(Flow::Status(500));
+        }
+        self.uri_changes -= 1;
+        Ok(())
+    }
+
+    /// Starts over with another URI, internally. Arguments that are there, if empty, are a value of `$args`.
+    pub fn redirect(&mut self, uri: &[u8], args: Option<&[u8]>) -> Flow<'static> {
+        if self.uri_changes == 0 {
+            // Nor is there an error page: it could go on for ever.
+            self.error_page = true;
+            self.log_error(format_args!(
+                "rewrite or internal redirection cycle while internally redirecting to \"{}\"",
+                buf::text::encode(uri)
+            ));
+            return Flow::Status(500);
+        }
+        self.uri_changes -= 1;
+        self.uri.clear();
+        self.uri.extend_from_slice(uri);
+        self.args.clear();
+        self.args.extend_from_slice(args.unwrap_or_default());
+        self.has_args = args.is_some();
+        (self.internal, self.uri_rewritten, self.valid_location) = (true, true, true);
+        self.leave_location();
+        self.location = self.server.root.clone();
+        self.resume = Resume::Server;
+        Flow::Redirect
+    }
+
+    /// Goes on in a named location.
+    pub fn redirect_named(&mut self, name: &[u8]) -> Flow<'static> {
+        let shown = buf::text::encode(name).into_owned();
+        if self.uri_changes == 0 {
+            // Nor is there an error page: it could go on for ever.
+            self.error_page = true;
+            self.log_error(format_args!(
+                "rewrite or internal redirection cycle while redirect to named location \"{shown}\""
+            ));
+            return Flow::Status(500);
+        }
+        self.uri_changes -= 1;
+        let Some(id) = self.server.root.children.named(name) else {
+            self.log_error(format_args!("could not find named location \"{shown}\""));
+            return Flow::Status(500);
+        };
+        self.internal = true;
+        self.leave_location();
+        self.location = self.http.location(id);
+        self.resume = Resume::Location;
+        Flow::Redirect
+    }
+
+    fn leave_location(&mut self) {
+        self.slots.clear();
+        if let Some(exchange) = &self.upstream {
+            exchange.left.set(true);
+        }
+        (self.uri_changed, self.add_uri_to_alias) = (false, false);
+        self.response.body = Body::Empty;
+        self.response.filters.clear();
+    }
+
+    /// What happens where no content handler takes a request.
+    pub fn no_handler(&mut self) -> Flow<'static> {
+        if self.uri.last() == Some(&b'/') {
+            let path = self.path_of_uri().unwrap_or_default();
+            let path = buf::text::encode(&path).into_owned();
+            self.log_error(format_args!("directory index of \"{path}\" is forbidden"));
+            return Flow::Status(403);
+        }
+        self.log_error(format_args!("no handler found"));
+        Flow::Status(404)
+    }
+
+    /// The folder of the location, as `root` or `alias` says.
+    pub fn document_root(&mut self) -> Option<Vec<u8>> {
+        let root = self.location.core.root.clone()?;
+        Some(self.render(&root.path))
+    }
+
+    /// The file that the URI means.
+    pub fn path_of_uri(&mut self) -> Option<Vec<u8>> {
+        let mut path = Vec::with_capacity(128);
+        self.path_into(&mut path).then_some(path)
+    }
+
+    /// Appends the file that the URI means; the length of the root's part is its own affair.
+    pub fn path_into(&mut self, path: &mut Vec<u8>) -> bool {
+        let location = self.location.clone();
+        let Some(root) = &location.core.root else { return false };
+        if self.lost_alias() {
+            return false;
+        }
+        root.path.render(self, path);
+        match root.alias {
+            Some(Alias::Prefix(prefix)) => path.extend_from_slice(self.uri.get(prefix..).unwrap_or_default()),
+            Some(Alias::All) if !self.add_uri_to_alias => {}
+            Some(Alias::All) | None => path.extend_from_slice(&self.uri),
+        }
+        path.contains(&0).then(|| path.clear());
+        true
+    }
+
+    /// Whether the location has an alias for a URI that isn't its own any more: which file would be meant?
+    pub fn lost_alias(&self) -> bool {
+        let location = &self.location;
+        let lost = !self.valid_location && location.core.root.as_ref().is_some_and(|root| root.alias.is_some());
+        if lost {
+            let name = buf::text::encode(&location.name);
+            let message = format_args!("\"alias\" cannot be used in location \"{name}\" where URI was rewritten");
+            self.log_at(Level::Alert, message);
+        }
+        lost
+    }
+
+    /// Takes the query, if `$args` has a value.
+    pub fn taken_args(&mut self) -> Option<Vec<u8>> {
+        (self.has_args || !self.args.is_empty()).then(|| std::mem::take(&mut self.args))
+    }
+
+    /// Replaces the query.
+    pub fn set_args(&mut self, value: &[u8]) {
+        self.args.clear();
+        self.args.extend_from_slice(value);
+        (self.has_args, self.uri_rewritten) = (true, true);
+    }
+
+    /// Sets the rate of this response, if the value is a size.
+    pub fn set_limit_rate(&mut self, value: &[u8]) {
+        match buf::parse::parse_size(value) {
+            Some(rate) => self.rate = Some(rate),
+            None => {
+                let value = buf::text::encode(value).into_owned();
+                self.log_error(format_args!("invalid $limit_rate \"{value}\""));
+            }
+        }
+    }
+
+    /// How many bytes a second the response may take; 0 for no limit.
+    pub fn limit_rate(&mut self) -> u64 {
+        if let Some(rate) = self.rate {
+            return rate;
+        }
+        let Some(template) = self.location.core.limit_rate.clone() else { return 0 };
+        buf::parse::parse_size(&self.render(&template)).unwrap_or(0) as u64
+    }
+
+    /// How many bytes go out before the limit holds.
+    pub fn limit_rate_after(&mut self) -> u64 {
+        let Some(template) = self.location.core.limit_rate_after.clone() else { return 0 };
+        buf::parse::parse_size(&self.render(&template)).unwrap_or(0) as u64
+    }
+
+    /// All bytes sent for this request.
+    pub fn bytes_sent(&self) -> u64 {
+        self.payload_sent() + self.conn.stream.sent_framing()
+    }
+
+    /// Heads and body, without what frames of HTTP/2 add to it.
+    fn payload_sent(&self) -> u64 {
+        self.conn.stream.sent().saturating_sub(self.sent_before)
+    }
+
+    /// The same without the head.
+    pub fn body_bytes_sent(&self) -> u64 {
+        self.payload_sent().saturating_sub(self.header_sent)
+    }
+
+    /// The bytes of the request: head and body, as far as they were read.
+    pub fn request_length(&self) -> u64 {
+        let head = self.conn.stream.stream().map_or(self.parser.length() as u64, |stream| stream.head_received());
+        head + self.body_before + self.body.length_on_the_wire()
+    }
+
+    /// Milliseconds since the request began.
+    pub fn elapsed_ms(&self) -> u64 {
+        rt::now_ms().saturating_sub(self.start_ms)
+    }
+
+    /// The status as logs show it: 0 for none, 9 for HTTP/0.9.
+    pub fn status_for_log(&self) -> u16 {
+        match self.response.status {
+            0 if self.error_status > 0 => self.error_status,
+            0 if self.line.version == 9 => 9,
+            _ if self.response.headless && self.conn.stream.stream().is_none() => 9,
+            status => status,
+        }
+    }
+
+    /// What the response says of the connection.
+    pub fn connection_text(&self) -> &'static [u8] {
+        if self.response.status == 101 {
+            b"upgrade"
+        } else if self.keepalive {
+            b"keep-alive"
+        } else {
+            b"close"
+        }
+    }
+
+    /// The number in `Keep-Alive: timeout=`, if that field is sent.
+    pub fn keepalive_header(&self) -> Option<u64> {
+        self.location.core.keepalive_timeout.1.filter(|_| self.keepalive)
+    }
+
+    /// The user name of an `Authorization: Basic` field, if it is one.
+    pub fn basic_user(&self) -> Option<Vec<u8>> {
+        use base64::Engine as _;
+        let value = self.header(KnownHeader::Authorization)?;
+        let (scheme, rest) = value.split_at_checked(6)?;
+        if !scheme.eq_ignore_ascii_case(b"basic ") {
+            return None;
+        }
+        let mut pair = base64::engine::general_purpose::STANDARD_NO_PAD
+            .decode(rest.trim_ascii().trim_ascii_end_matches(b"="))
+            .ok()?;
+        let end = pair.iter().position(|&c| c == b':')?;
+        pair.truncate(end);
+        Some(pair)
+    }
+
+    /// Logs at level error.
+    pub fn log_error(&self, message: fmt::Arguments<'_>) {
+        self.log_at(Level::Error, message);
+    }
+
+    /// Logs with the request's details.
+    pub fn log_at(&self, level: Level, message: fmt::Arguments<'_>) {
+        let log = self.log();
+        if log.enabled(level) {
+            let details = |line: &mut String| self.details(line);
+            log.write_with(level, Some(self.conn.stream.number()), message, Some(&details));
+        }
+    }
+
+    /// The log of the location.
+    pub fn log(&self) -> Log {
+        let log = self.http.log_of(&self.location.core);
+        if self.conn.debug { log.debugging() } else { log }
+    }
+
+    /// `, client: …, server: …, request: "…"` and so on.
+    pub fn details(&self, line: &mut String) {
+        use fmt::Write as _;
+        let _ = write!(line, ", client: {}", self.conn.peer.text());
+        let _ = write!(line, ", server: {}", buf::text::encode(&self.server.name));
+        if !self.line.request_line.is_empty() {
+            let _ = write!(line, ", request: \"{}\"", buf::text::encode(self.line.request_line.of(&self.head)));
+        }
+        if let Some(url) = self.upstream.as_ref().and_then(|exchange| exchange.url()) {
+            let _ = write!(line, ", upstream: \"{url}\"");
+        }
+        if let Some(host) = self.header(KnownHeader::Host) {
+            let _ = write!(line, ", host: \"{}\"", buf::text::encode(host));
+        }
+        if let Some(referer) = self.header(KnownHeader::Referer) {
+            let _ = write!(line, ", referrer: \"{}\"", buf::text::encode(referer));
+        }
+    }
+}
+
+enum Search {
+    None,
+    /// A prefix: regexes of outer levels come before it.
+    Prefix(LocationId),
+    /// Nothing comes before it.
+    Final(LocationId),
+    Redirect(LocationId),
+}
+
+trait TrimEnd {
+    fn trim_ascii_end_matches(&self, byte: &[u8; 1]) -> &[u8];
+}
+
+impl TrimEnd for [u8] {
+    fn trim_ascii_end_matches(&self, byte: &[u8; 1]) -> &[u8] {
+        let end = self.iter().rposition(|c| *c != byte[0]).map_or(0, |at| at + 1);
+        &self[..end]
+    }
+}

@@ -1,0 +1,262 @@
+//! Error pages: `error_page`, and the built-in ones.
+
+use std::rc::Rc;
+
+use buf::{Bytes, Chain};
+use conf::{Directive, Error, Loader, Result};
+use expr::vars::Template;
+use wire::h1::{KnownHeader, Method};
+
+use crate::phases::Flow;
+use crate::request::Request;
+use crate::request::variables::template_of;
+use crate::response::{Body, reason};
+
+/// One `error_page` for one status.
+#[derive(Debug)]
+pub struct ErrorPage {
+    /// The statuses it is for.
+    pub statuses: Vec<u16>,
+    /// `=code`: the status to answer with; `=` alone is 0, the target's own status.
+    pub answer: Option<u16>,
+    /// The URI, redirect target or named location.
+    pub target: Rc<Template>,
+    /// The query of a fixed URI.
+    pub args: Option<Vec<u8>>,
+}
+
+/// Reads the directive.
+pub fn parse(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc<ErrorPage>> {
+    let (last, front) = d.args.split_last().ok_or_else(|| Error::on(d, "invalid number of arguments"))?;
+    let (answer, codes) = match front.split_last() {
+        Some((word, codes)) if word.text.starts_with(b"=") => {
+            let text = &word.text[1..];
+            if codes.is_empty() {
+                return Err(Error::at(word, format!("invalid value \"{}\"", word.lossy())));
+            }
+            let code = if text.is_empty() { Some(0) } else { buf::parse::parse_number(text).map(|n| n as u16) };
+            let code = code.ok_or_else(|| Error::at(word, format!("invalid value \"{}\"", word.lossy())))?;
+            (Some(code), codes)
+        }
+        _ => (None, front),
+    };
+    let mut statuses = Vec::new();
+    for word in codes {
+        let code = buf::parse::parse_number(&word.text).filter(|n| *n > 0);
+        let code = code.ok_or_else(|| Error::at(word, format!("invalid value \"{}\"", word.lossy())))?;
+        if code == 499 {
+            return Err(Error::at(word, "invalid value \"499\""));
+        }
+        if !(300..=599).contains(&code) {
+            let message = format!("value \"{}\" must be between 300 and 599", word.lossy());
+            return Err(Error::at(word, message));
+        }
+        // nginx answers these two with 400 whatever page is shown.
+        statuses.push(code as u16);
+    }
+    let (uri, args) = match memchr::memchr(b'?', &last.text) {
+        Some(at) if last.text.starts_with(b"/") && !last.text.contains(&b'$') => last.text.split_at(at),
+        _ => (&last.text[..], &b""[..]),
+    };
+    let target = template_of(loader, d, uri)?;
+    Ok(Rc::new(ErrorPage { statuses, answer, target, args: args.get(1..).map(<[u8]>::to_vec) }))
+}
+
+/// What becomes of a request that ends with `status`: its error page's start, or the response itself.
+pub fn respond(r: &mut Request, status: u16) -> Flow<'static> {
+    close_after(r, status);
+    if r.error_status == 0 || status >= 300 {
+        r.error_status = status;
+    }
+    if status >= 300
+        && has_page(r, status)
+        && let Some(flow) = from_directive(r, status)
+    {
+        return flow;
+    }
+    built_in(r, status);
+    Flow::Respond
+}
+
+/// Whether `error_page` says what becomes of this status here. The page of an error has none of its own, unless the
+/// location where the first error arose says `recursive_error_pages`; and a cycle of pages ends with a built-in one.
+pub fn has_page(r: &Request, status: u16) -> bool {
+    !r.error_page && r.location.core.error_page.iter().any(|page| page.statuses.contains(&status))
+}
+
+/// Errors after which the connection is of no use.
+fn close_after(r: &mut Request, status: u16) {
+    if matches!(status, 400 | 408 | 413 | 414 | 495 | 496 | 497 | 500 | 501) {
+        r.keepalive = false;
+    }
+    if status == 413 || status == 414 || status == 494 {
+        r.lingering = true;
+    }
+}
+
+fn from_directive(r: &mut Request, status: u16) -> Option<Flow<'static>> {
+    let pages = r.location.core.error_page.clone();
+    let page = pages.iter().find(|page| page.statuses.contains(&status))?;
+    r.error_page = !r.location.core.recursive_error_pages;
+    let answer = page.answer;
+    match answer {
+        Some(0) => r.error_status = 0,
+        Some(code) => r.error_status = code,
+        None => {}
+    }
+    let target = r.render(&page.target);
+    r.response.content_type = None;
+    if target.first() == Some(&b'/') {
+        if r.method != Method::Head {
+            r.method = Method::Get;
+        }
+        let (uri, args) = match (page.target.is_const(), memchr::memchr(b'?', &target)) {
+            (None, Some(at)) => (&target[..at], Some(&target[at + 1..])),
+            _ => (&target[..], page.args.as_deref()),
+        };
+        prepare(r);
+        return Some(r.redirect(uri, args));
+    }
+    if target.first() == Some(&b'@') {
+        prepare(r);
+        return Some(r.redirect_named(&target));
+    }
+    let code = answer.filter(|code| matches!(code, 301 | 302 | 303 | 307 | 308)).unwrap_or(302);
+    r.error_status = code;
+    r.response.clear();
+    r.response.location = Some(target.into());
+    built_in(r, code);
+    Some(Flow::Respond)
+}
+
+/// Fields of the failed response stay (`WWW-Authenticate`, `Location`, `Allow`), its description goes.
+fn prepare(r: &mut Request) {
+    let response = &mut r.response;
+    (response.status, response.content_length, response.last_modified, response.etag) = (0, None, None, None);
+    (response.allow_ranges, response.status_line, response.disable_not_modified) = (false, None, false);
+}
+
+/// The response that nginx makes itself for a status.
+fn built_in(r: &mut Request, status: u16) {
+    let status = shown_status(status);
+    let response = &mut r.response;
+    response.status = status;
+    response.filters.clear();
+    (response.content_length, response.last_modified, response.etag) = (None, None, None);
+    (response.allow_ranges, response.charset, response.status_line) = (false, None, None);
+    response.disable_not_modified = false;
+    response.headers.remove("Content-Encoding");
+    response.headers.remove("Accept-Ranges");
+    // `return 200` on the page of an error keeps the error's status, but has no text.
+    let code = if status >= 300 { r.error_status.max(status) } else { status };
+    let Some(title) = title(code) else {
+        response.content_type = None;
+        response.content_length = Some(0);
+        response.body = Body::Empty;
+        return;
+    };
+    let text = page(r, code, title);
+    let core = r.location.core.clone();
+    if core.msie_refresh && is_msie(r) && matches!(status, 301 | 302) {
+        return refresh(r);
+    }
+    let response = &mut r.response;
+    response.content_type = Some(Bytes::from_static(b"text/html"));
+    response.content_length = Some(text.len() as u64);
+    let mut chain = Chain::new();
+    chain.push_bytes(text);
+    response.body = Body::Chain(chain);
+}
+
+/// The page that `error_page` names has the status of the error, unless the directive gives another one.
+pub fn keep_status(r: &mut Request) {
+    if r.error_status == 0 {
+        return;
+    }
+    r.response.status = shown_status(r.error_status);
+    r.response.status_line = None;
+    if r.upstream.is_none() && !matches!(r.response.status, 200 | 204 | 206 | 304) {
+        r.response.last_modified = None;
+    }
+}
+
+/// nginx's own codes go out as 400.
+pub fn shown_status(status: u16) -> u16 {
+    if (494..=497).contains(&status) { 400 } else { status }
+}
+
+fn title(status: u16) -> Option<&'static str> {
+    match status {
+        494 => Some("400 Request Header Or Cookie Too Large"),
+        495 => Some("400 The SSL certificate error"),
+        496 => Some("400 No required SSL certificate was sent"),
+        497 => Some("400 The plain HTTP request was sent to HTTPS port"),
+        304 => None,
+        302 => Some("302 Found"),
+        401 => Some("401 Authorization Required"),
+        300..=599 => reason(status),
+        _ => None,
+    }
+}
+
+fn page(r: &Request, code: u16, title: &str) -> Vec<u8> {
+    let mut text = Vec::with_capacity(640);
+    let add = |text: &mut Vec<u8>, part: &str| text.extend_from_slice(part.as_bytes());
+    let detail = match code {
+        494 => Some("Request Header Or Cookie Too Large"),
+        495 => Some("The SSL certificate error"),
+        496 => Some("No required SSL certificate was sent"),
+        497 => Some("The plain HTTP request was sent to HTTPS port"),
+        _ => None,
+    };
+    let title = if detail.is_some() { &format!("400 {}", detail.unwrap_or_default()) } else { title };
+    let heading = if detail.is_some() { "400 Bad Request" } else { title };
+    add(&mut text, "<html>\r\n<head><title>");
+    add(&mut text, title);
+    add(&mut text, "</title></head>\r\n<body>\r\n<center><h1>");
+    add(&mut text, heading);
+    add(&mut text, "</h1></center>\r\n");
+    if let Some(detail) = detail {
+        add(&mut text, "<center>");
+        add(&mut text, detail);
+        add(&mut text, "</center>\r\n");
+    }
+    add(&mut text, "<hr><center>");
+    add(&mut text, super::output::server_token(r.location.core.server_tokens));
+    add(&mut text, "</center>\r\n</body>\r\n</html>\r\n");
+    if r.location.core.msie_padding && code >= 400 && wants_padding(r) {
+        for _ in 0..6 {
+            add(&mut text, "<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n");
+        }
+    }
+    text
+}
+
+fn wants_padding(r: &Request) -> bool {
+    if r.line.version < 1000 {
+        return false;
+    }
+    let agent = r.header(KnownHeader::UserAgent).unwrap_or_default();
+    is_msie(r) || memchr::memmem::find(agent, b"Chrome/").is_some()
+}
+
+fn is_msie(r: &Request) -> bool {
+    let agent = r.header(KnownHeader::UserAgent).unwrap_or_default();
+    memchr::memmem::find(agent, b"MSIE ").is_some() && memchr::memmem::find(agent, b"Opera").is_none()
+}
+
+/// A page that refreshes to the redirect's target, for MSIE.
+fn refresh(r: &mut Request) {
+    let Some(target) = r.response.location.take() else { return };
+    let mut text = b"<html><head><meta http-equiv=\"Refresh\" content=\"0; URL=".to_vec();
+    wire::uri::escape_html(&target, &mut text);
+    text.extend_from_slice(b"\"></head><body></body></html>\r\n");
+    r.error_status = 200;
+    let response = &mut r.response;
+    response.status = 200;
+    response.content_type = Some(Bytes::from_static(b"text/html"));
+    response.content_length = Some(text.len() as u64);
+    let mut chain = Chain::new();
+    chain.push_bytes(text);
+    response.body = Body::Chain(chain);
+}

@@ -1,0 +1,175 @@
+//! Who may get compressed responses: what the gzip modules share.
+
+use std::rc::Rc;
+
+use conf::values::{bitmask, flag, one_of};
+use conf::{Args, Directive, Error, Loader, Result};
+use expr::regex::Regex;
+use wire::accept::accepts_encoding;
+use wire::date::parse_http_time;
+use wire::h1::KnownHeader;
+
+use crate::config::core::EVERYWHERE;
+use crate::request::Request;
+
+conf::table! {
+    /// Which requests get compressed responses.
+    pub struct GzipConf, raw GzipRaw, module "ngx_http_core_module", level HTTP Location;
+
+    /// Whether responses that could be compressed say `Vary: Accept-Encoding`.
+    "gzip_vary" in EVERYWHERE, Args::FLAG, default "off",
+        scalar(flag) gzip_vary: bool = false;
+    /// The lowest version of HTTP that a request must have.
+    "gzip_http_version" in EVERYWHERE, Args::exactly(1), default "1.1",
+        scalar(one_of(&[("1.0", 1000), ("1.1", 1001)])) gzip_http_version: u16 = 1001;
+    /// Which responses are compressed for requests that came through a proxy (with a `Via` field).
+    "gzip_proxied" in EVERYWHERE, Args::at_least(1), default "off",
+        set(|raw: &mut GzipRaw, l: &mut Loader<'_>, d: &Directive| bitmask(&mut raw.gzip_proxied, PROXIED, l, d))
+        gzip_proxied: u32 = OFF;
+    /// Browsers that get nothing compressed: regexes for `User-Agent`, or `msie6`.
+    "gzip_disable" in EVERYWHERE, Args::at_least(1), default "",
+        set(gzip_disable) gzip_disable: Rc<Disabled> = Rc::default();
+}
+
+/// The browsers of `gzip_disable`.
+#[derive(Default, Clone)]
+pub struct Disabled {
+    msie6: bool,
+    regexes: Vec<Rc<Regex>>,
+}
+
+impl std::fmt::Debug for Disabled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Disabled({})", self.regexes.len())
+    }
+}
+
+const OFF: u32 = 1 << 1;
+const EXPIRED: u32 = 1 << 2;
+const NO_CACHE: u32 = 1 << 3;
+const NO_STORE: u32 = 1 << 4;
+const PRIVATE: u32 = 1 << 5;
+const NO_LAST_MODIFIED: u32 = 1 << 6;
+const NO_ETAG: u32 = 1 << 7;
+const AUTH: u32 = 1 << 8;
+const ANY: u32 = 1 << 9;
+
+const PROXIED: &[(&str, u32)] = &[
+    ("off", OFF),
+    ("expired", EXPIRED),
+    ("no-cache", NO_CACHE),
+    ("no-store", NO_STORE),
+    ("private", PRIVATE),
+    ("no_last_modified", NO_LAST_MODIFIED),
+    ("no_etag", NO_ETAG),
+    ("auth", AUTH),
+    ("any", ANY),
+];
+
+fn gzip_disable(raw: &mut GzipRaw, _: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let disabled = Rc::make_mut(raw.gzip_disable.get_or_insert_with(Rc::default));
+    for word in &d.args {
+        match &word.text[..] {
+            b"msie6" => disabled.msie6 = true,
+            b"degradation" => {}
+            pattern => {
+                let regex = Regex::new(pattern, true).map_err(|error| Error::at(word, error.to_string()))?;
+                disabled.regexes.push(Rc::new(regex));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the client of a request, and what stands between, take a response with `Content-Encoding: gzip`. The
+/// response's head has to be complete.
+pub fn gzip_ok(r: &Request) -> bool {
+    let Some(accepted) = r.header(KnownHeader::AcceptEncoding) else { return false };
+    if !accepts_encoding(accepted, b"gzip") {
+        return false;
+    }
+    let conf = r.location.set.get::<GzipConf>();
+    if r.line.version < conf.gzip_http_version {
+        return false;
+    }
+    if r.line.has(KnownHeader::Via) && !proxied_ok(r, conf.gzip_proxied) {
+        return false;
+    }
+    let disabled = &conf.gzip_disable;
+    if !disabled.msie6 && disabled.regexes.is_empty() {
+        return true;
+    }
+    let Some(agent) = r.header(KnownHeader::UserAgent) else { return true };
+    let matches = |regex: &Rc<Regex>| regex.is_match(agent).unwrap_or(false);
+    let is_disabled = (disabled.msie6 && is_msie6(agent)) || disabled.regexes.iter().any(matches);
+    !is_disabled
+}
+
+fn proxied_ok(r: &Request, mask: u32) -> bool {
+    if mask & OFF != 0 {
+        return false;
+    }
+    if mask & ANY != 0 || (mask & AUTH != 0 && r.line.has(KnownHeader::Authorization)) {
+        return true;
+    }
+    let headers = &r.response.headers;
+    if let Some(expires) = headers.find("Expires") {
+        if mask & EXPIRED == 0 {
+            return false;
+        }
+        let date = headers.find("Date").and_then(|date| parse_http_time(date));
+        let date = date.unwrap_or_else(|| engine::clock::now().0);
+        return parse_http_time(expires).is_some_and(|expires| expires < date);
+    }
+    let mut control = headers.0.iter().filter(|header| header.name.eq_ignore_ascii_case(b"Cache-Control")).peekable();
+    if control.peek().is_some() {
+        return control.any(|header| {
+            let has = |bit, text: &[u8]| mask & bit != 0 && contains(&header.value, text);
+            has(NO_CACHE, b"no-cache") || has(NO_STORE, b"no-store") || has(PRIVATE, b"private")
+        });
+    }
+    // The time of a file of our own doesn't count here, as in nginx.
+    let backend_time = r.upstream.is_some() && r.response.last_modified.is_some();
+    let has_time = backend_time || headers.find("Last-Modified").is_some();
+    let has_tag = r.response.etag.is_some() || headers.find("ETag").is_some();
+    let is_refused = (mask & NO_LAST_MODIFIED != 0 && has_time) || (mask & NO_ETAG != 0 && has_tag);
+    !is_refused
+}
+
+/// Whether `text`, in any case, stands in `value`.
+fn contains(value: &[u8], text: &[u8]) -> bool {
+    value.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text))
+}
+
+/// `MSIE 4.` to `MSIE 6.`, without those of service pack 2, which can unpack.
+fn is_msie6(agent: &[u8]) -> bool {
+    let Some(at) = memchr::memmem::find(agent, b"MSIE ") else { return false };
+    if memchr::memmem::find(agent, b"Opera").is_some() {
+        return false;
+    }
+    match agent.get(at + 5..).unwrap_or_default() {
+        [b'4' | b'5', b'.', ..] => true,
+        [b'6', b'.', rest @ ..] => memchr::memmem::find(rest, b"SV1").is_none(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_browsers() {
+        for (agent, expect) in [
+            ("Mozilla/4.0 (compatible; MSIE 6.0; Windows NT 5.1)", true),
+            ("Mozilla/4.0 (compatible; MSIE 6.0; Windows NT 5.1; SV1)", false),
+            ("Mozilla/4.0 (compatible; MSIE 5.5; Windows 98)", true),
+            ("Mozilla/4.0 (compatible; MSIE 7.0; Windows NT 5.1)", false),
+            ("Mozilla/4.0 (compatible; MSIE 6.0; Windows 98; en) Opera 8.50", false),
+            ("MSIE ", false),
+            ("curl", false),
+        ] {
+            assert_eq!(is_msie6(agent.as_bytes()), expect, "{agent}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A response: what a handler makes, what filters change, what the session sends.
+
+pub mod error_page;
+pub mod field;
+pub mod gzip;
+pub mod output;
+
+use std::rc::Rc;
+
+use buf::{Bytes, Chain};
+
+use self::output::BodyFilter;
+use crate::body::BodyStream;
+use crate::request::Request;
+
+/// A response to a request.
+#[derive(Default)]
+pub struct Response {
+    /// The status; 0 while there is none.
+    pub status: u16,
+    /// The status line behind the version, where it isn't the usual one (from a backend).
+    pub status_line: Option<Bytes>,
+    /// `Content-Type` without a charset parameter that a filter adds.
+    pub content_type: Option<Bytes>,
+    /// A charset to be named in `Content-Type`.
+    pub charset: Option<Bytes>,
+    /// `Content-Length`, and the exact length of the body.
+    pub content_length: Option<u64>,
+    /// `Last-Modified`, in seconds since 1970.
+    pub last_modified: Option<i64>,
+    /// `ETag`.
+    pub etag: Option<Bytes>,
+    /// `Location` of our own making: a path gets scheme and host as `absolute_redirect` says.
+    pub location: Option<Bytes>,
+    /// All other fields.
+    pub headers: Headers,
+    /// Fields behind a chunked body.
+    pub trailers: Headers,
+    /// Adds to `trailers` once the body is out; a response that has this goes out in chunks where it can.
+    pub late_trailers: Option<LateTrailers>,
+    /// Whether the range filter may act: the body is the whole representation.
+    pub allow_ranges: bool,
+    /// Ranges are served whatever the body is (only the first of several).
+    pub single_range: bool,
+    /// Whether the head is a backend's: then it is taken as modified whatever its fields say, and they stay.
+    pub disable_not_modified: bool,
+    /// Whether `Date` and `Server` come from a backend and stand among the fields.
+    pub own_date: bool,
+    /// As `own_date`, for `Server`.
+    pub own_server: bool,
+    /// Whether the body goes out without a head, as a backend sent it that knows no heads.
+    pub headless: bool,
+    /// Whether the body goes out in chunks; decided when the head is made.
+    pub chunked: bool,
+    /// Whether the response has no body by its nature (HEAD, 204, 304).
+    pub header_only: bool,
+    /// Whether `Vary: Accept-Encoding` is due.
+    pub gzip_vary: bool,
+    /// The body.
+    pub body: Body,
+    /// What changes the body on its way, in order.
+    pub filters: Vec<Box<dyn BodyFilter>>,
+}
+
+/// What adds trailers to a response.
+pub type LateTrailers = Rc<dyn Fn(&mut Request)>;
+
+/// A body.
+#[derive(Default)]
+pub enum Body {
+    /// None.
+    #[default]
+    Empty,
+    /// All of it.
+    Chain(Chain),
+    /// What comes as it comes.
+    Stream(Box<dyn BodyStream>),
+}
+
+/// Fields of a head.
+#[derive(Default, Clone, Debug)]
+pub struct Headers(pub Vec<Header>);
+
+/// One field.
+#[derive(Clone, Debug)]
+pub struct Header {
+    /// Its name as sent.
+    pub name: Bytes,
+    /// Its value.
+    pub value: Bytes,
+}
+
+impl Headers {
+    /// Adds a field.
+    pub fn push(&mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) {
+        self.0.push(Header { name: name.into(), value: value.into() });
+    }
+
+    /// Adds a field of a name that is part of the program.
+    pub fn push_static(&mut self, name: &'static str, value: impl Into<Bytes>) {
+        self.push(Bytes::from_static(name.as_bytes()), value);
+    }
+
+    /// The first field of that name.
+    pub fn find(&self, name: &str) -> Option<&Bytes> {
+        self.0.iter().find(|header| header.name.eq_ignore_ascii_case(name.as_bytes())).map(|header| &header.value)
+    }
+
+    /// Removes all fields of that name.
+    pub fn remove(&mut self, name: &str) {
+        self.0.retain(|header| !header.name.eq_ignore_ascii_case(name.as_bytes()));
+    }
+
+    /// Appends the values of all fields whose name fits a variable's, joined by `, `.
+    pub fn variable(&self, name: &str, out: &mut Vec<u8>) -> bool {
+        let mut found = false;
+        for header in &self.0 {
+            if crate::request::variables::same_name(&header.name, name) {
+                if found {
+                    out.extend_from_slice(b", ");
+                }
+                out.extend_from_slice(&header.value);
+                found = true;
+            }
+        }
+        found
+    }
+}
+
+impl Response {
+    /// Back to nothing; memory is kept.
+    pub fn clear(&mut self) {
+        let (mut headers, mut trailers) = (std::mem::take(&mut self.headers), std::mem::take(&mut self.trailers));
+        headers.0.clear();
+        trailers.0.clear();
+        *self = Response { headers, trailers, ..Response::default() };
+    }
+
+    /// What `Content-Type` says; false if there is none.
+    pub fn content_type_text(&self, out: &mut Vec<u8>) -> bool {
+        let Some(content_type) = &self.content_type else { return false };
+        out.extend_from_slice(content_type);
+        if let Some(charset) = &self.charset {
+            out.extend_from_slice(b"; charset=");
+            out.extend_from_slice(charset);
+        }
+        true
+    }
+
+    /// Takes back what an access handler put in for a refusal that didn't come about.
+    pub fn clear_challenge(&mut self) {
+        self.headers.remove("WWW-Authenticate");
+    }
+
+    /// The length is no longer known: a filter changes the body.
+    pub fn clear_length(&mut self) {
+        self.content_length = None;
+    }
+
+    /// The body is changed: ranges and a strong validator no longer fit.
+    pub fn weaken(&mut self) {
+        self.allow_ranges = false;
+        self.headers.remove("Accept-Ranges");
+        if let Some(etag) = &self.etag
+            && !etag.starts_with(b"W/")
+        {
+            let weak = [b"W/", &etag[..]].concat();
+            self.etag = Some(Bytes::from(weak));
+        }
+    }
+}
+
+/// The text of a status line for a status, where there is one.
+pub fn reason(status: u16) -> Option<&'static str> {
+    Some(match status {
+        200 => "200 OK",
+        201 => "201 Created",
+        202 => "202 Accepted",
+        204 => "204 No Content",
+        206 => "206 Partial Content",
+        301 => "301 Moved Permanently",
+        302 => "302 Moved Temporarily",
+        303 => "303 See Other",
+        304 => "304 Not Modified",
+        307 => "307 Temporary Redirect",
+        308 => "308 Permanent Redirect",
+        400 => "400 Bad Request",
+        401 => "401 Unauthorized",
+        402 => "402 Payment Required",
+        403 => "403 Forbidden",
+        404 => "404 Not Found",
+        405 => "405 Not Allowed",
+        406 => "406 Not Acceptable",
+        407 => "407 Proxy Authentication Required",
+        408 => "408 Request Time-out",
+        409 => "409 Conflict",
+        410 => "410 Gone",
+        411 => "411 Length Required",
+        412 => "412 Precondition Failed",
+        413 => "413 Request Entity Too Large",
+        414 => "414 Request-URI Too Large",
+        415 => "415 Unsupported Media Type",
+        416 => "416 Requested Range Not Satisfiable",
+        421 => "421 Misdirected Request",
+        425 => "425 Too Early",
+        426 => "426 Upgrade Required",
+        429 => "429 Too Many Requests",
+        500 => "500 Internal Server Error",
+        501 => "501 Not Implemented",
+        502 => "502 Bad Gateway",
+        503 => "503 Service Temporarily Unavailable",
+        504 => "504 Gateway Time-out",
+        505 => "505 HTTP Version Not Supported",
+        507 => "507 Insufficient Storage",
+        _ => return None,
+    })
+}

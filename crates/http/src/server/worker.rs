@@ -1,0 +1,72 @@
+//! What a worker keeps beside its configuration.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::{Rc, Weak};
+
+use engine::handover::Handover;
+use slab::Slab;
+
+use crate::request::Connection;
+use crate::session::h2::Shared;
+
+/// State for the life of a worker under one configuration.
+#[derive(Default)]
+pub struct Worker {
+    /// The number of the next temporary file.
+    pub temp_numbers: Cell<u64>,
+    /// Connections being served.
+    pub connections: Cell<usize>,
+    /// Whether the worker is leaving: connections aren't kept any more.
+    pub quitting: Cell<bool>,
+    /// Where connections go, once the worker is leaving and has successors.
+    pub handover: RefCell<Option<Rc<Handover>>>,
+    /// The engine's side, once the worker runs.
+    pub context: OnceCell<WorkerHandle>,
+    /// Requests done with, for their memory.
+    pub spare: RefCell<Vec<Box<crate::request::Request>>>,
+    /// The connections of HTTP/2: many requests at a time, so that they have to be told when the worker quits.
+    sessions: RefCell<Slab<Weak<Shared>>>,
+}
+
+impl Worker {
+    /// Who takes over connections, if they are to leave now.
+    pub fn successors(&self) -> Option<Rc<Handover>> {
+        self.handover.borrow().as_ref().filter(|handover| handover.is_open()).cloned()
+    }
+
+    /// The worker leaves.
+    pub fn quit(&self) {
+        self.quitting.set(true);
+        let sessions: Vec<_> = self.sessions.borrow().iter().filter_map(|(_, session)| session.upgrade()).collect();
+        sessions.iter().for_each(|session| session.wake());
+    }
+
+    /// Remembers a connection of HTTP/2, by the number that is given back.
+    pub fn list_session(&self, session: &Rc<Shared>) -> usize {
+        self.sessions.borrow_mut().insert(Rc::downgrade(session))
+    }
+
+    /// Forgets it.
+    pub fn unlist_session(&self, number: usize) {
+        self.sessions.borrow_mut().try_remove(number);
+    }
+
+    /// Whether a connection is kept for further requests, here or elsewhere.
+    pub fn keeps(&self, conn: &Connection) -> bool {
+        !self.quitting.get() || (!conn.stays && self.successors().is_some())
+    }
+}
+
+/// Finds a thread pool by its name.
+pub type Pools = dyn Fn(&str) -> Option<Rc<rt::ThreadPool>>;
+
+/// Knows the addresses of `debug_connection`.
+pub type Debugs = dyn Fn(&os::SockAddr) -> bool;
+
+/// What the worker's start gave.
+pub struct WorkerHandle {
+    /// Finds a thread pool by its name.
+    pub pools: Rc<Pools>,
+    /// Whether connections from an address are logged in all detail; `None`: none are.
+    pub debugs: Option<Rc<Debugs>>,
+}

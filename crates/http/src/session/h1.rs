@@ -1,0 +1,773 @@
+//! An HTTP/1 connection: requests read one after the other, each answered before the next is looked at.
+//!
+//! An idle connection is a small future that waits for bytes; the request, its buffers and the future that serves it
+//! exist only while there is something to do.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use buf::{Buf, Bytes};
+use engine::log::Level;
+use wire::Span;
+use wire::h1::{BodyFraming, Limits, Parsed, RequestError, Stage};
+use wire::proxy_protocol::{self, MAX_HEADER};
+
+use super::h2;
+use super::silence;
+use super::witness::{Glance, Witness};
+use crate::app::handover;
+use crate::config::core::{CoreServer, Lingering};
+use crate::phases::{self, Flow};
+use crate::request::{Connection, ProxyHeader, Rare, Request};
+use crate::response::error_page;
+use crate::response::output;
+use crate::server::Http;
+
+/// Serves a connection until it ends.
+pub fn serve(http: Rc<Http>, conn: Connection) -> Session {
+    for counter in [&http.status.accepted, &http.status.handled] {
+        counter.add(1);
+    }
+    let state = State::idle(&http, conn);
+    Session { open: Open::new(http), state }
+}
+
+/// Serves on what another worker has begun: a connection that waits for its next request, for so long.
+pub fn resume(http: Rc<Http>, conn: Connection, timeout_ms: Option<u64>) -> Session {
+    let min_ms = conn.keepalive_min_ms.into();
+    let state = State::wait(&http, conn, timeout_ms, min_ms);
+    Session { open: Open::new(http), state }
+}
+
+/// Serves on a request that another worker has begun: `serve` brings it to its end, and gives it back without its
+/// connection if yet another worker takes it over.
+pub fn resume_request(http: Rc<Http>, serve: impl Future<Output = Box<Request>> + 'static) -> Session {
+    let doing = Doing::new(&http.status.writing);
+    let served = async move {
+        let _doing = doing;
+        let mut r = serve.await;
+        if !r.conn.is_gone() {
+            log(&mut r);
+        }
+        finish(r).await
+    };
+    Session { open: Open::new(http), state: State::Busy(Box::pin(served)) }
+}
+
+/// The task of a connection: written by hand, since an idle one is nothing but this.
+pub struct Session {
+    open: Open,
+    state: State,
+}
+
+enum State {
+    /// Waits for the first bytes of a request.
+    Idle {
+        conn: Connection,
+        /// Until when it isn't closed for want of connections or because the worker quits (`keepalive_min_timeout`).
+        kept: Option<Pin<Box<rt::Sleep>>>,
+        _waiting: Doing,
+    },
+    /// Everything that a request needs lives in this box, and goes with it.
+    Busy(Pin<Box<dyn Future<Output = After>>>),
+    Over,
+}
+
+impl Future for Session {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Session>, cx: &mut Context<'_>) -> Poll<()> {
+        let Session { open: Open(http), state } = self.get_mut();
+        loop {
+            match state {
+                State::Idle { conn, .. }
+                    if !conn.stays
+                        && let Some(successors) = http.worker.successors()
+                        && conn.stream.socket().can_leave() =>
+                {
+                    let State::Idle { conn, .. } = std::mem::replace(state, State::Over) else {
+                        return Poll::Ready(());
+                    };
+                    handover::give_idle(http, &successors, conn);
+                }
+                State::Idle { conn, kept, .. } => {
+                    if kept.as_mut().is_some_and(|kept| kept.as_mut().poll(cx).is_ready()) {
+                        *kept = None;
+                        conn.stream.set_idle(true);
+                        if http.worker.quitting.get() {
+                            return Poll::Ready(());
+                        }
+                    }
+                    let witness = Glance(http, conn);
+                    let read = ready!(poll_first_bytes(http, conn, cx));
+                    drop(witness);
+                    let (State::Idle { conn, .. }, Some(bytes)) = (std::mem::replace(state, State::Over), read) else {
+                        return Poll::Ready(());
+                    };
+                    *state = State::busy(http, conn, bytes);
+                }
+                State::Busy(request) => {
+                    *state = match ready!(request.as_mut().poll(cx)) {
+                        After::Keep(conn, rest) if rest.is_empty() => State::idle(http, conn),
+                        After::Keep(conn, rest) => State::busy(http, conn, rest),
+                        After::Http1(conn, first) => State::Busy(Box::pin(serve_request(http.clone(), conn, first))),
+                        After::Http2(conn, first) => State::http2(http, conn, first),
+                        After::Close => State::Over,
+                    };
+                }
+                State::Over => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl State {
+    fn idle(http: &Http, conn: Connection) -> State {
+        let first = conn.requests == 0;
+        let timeout = if first { conn.address.default.core.client_header_timeout } else { conn.keepalive_ms.into() };
+        let min_ms = conn.keepalive_min_ms.into();
+        State::wait(http, conn, Some(timeout), min_ms)
+    }
+
+    fn wait(http: &Http, conn: Connection, timeout_ms: Option<u64>, min_ms: u64) -> State {
+        let first = conn.requests == 0;
+        conn.stream.set_recv_timeout(timeout_ms);
+        let kept = (min_ms > 0).then(|| Box::pin(rt::sleep(min_ms)));
+        match first {
+            true => conn.stream.set_silent(),
+            false => conn.stream.set_idle(kept.is_none()),
+        }
+        State::Idle { conn, kept, _waiting: Doing::new(&http.status.waiting) }
+    }
+
+    fn http2(http: &Rc<Http>, conn: Connection, first: Bytes) -> State {
+        let witness = Witness::new(http, &conn);
+        let served = h2::serve(http.clone(), conn, first);
+        State::Busy(Box::pin(async move {
+            let _witness = witness;
+            served.await;
+            After::Close
+        }))
+    }
+
+    /// Bytes have come: of a request, or of what precedes the first one.
+    fn busy(http: &Rc<Http>, conn: Connection, bytes: Bytes) -> State {
+        let http = http.clone();
+        match conn.proxy_expected || conn.tls_expected || may_begin_with_http2(&conn) {
+            true => State::Busy(Box::pin(prelude(http, conn, bytes))),
+            false => State::Busy(Box::pin(serve_request(http, conn, bytes))),
+        }
+    }
+}
+
+/// Counts a connection while it is open.
+struct Open(Rc<Http>);
+
+impl Open {
+    fn new(http: Rc<Http>) -> Open {
+        http.worker.connections.set(http.worker.connections.get() + 1);
+        http.status.active.add(1);
+        Open(http)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.worker.connections.set(self.0.worker.connections.get() - 1);
+        self.0.status.active.sub(1);
+    }
+}
+
+/// Counts what a connection is doing.
+pub(super) struct Doing(shm::Counter);
+
+impl Doing {
+    pub(super) fn new(counter: &shm::Counter) -> Doing {
+        counter.add(1);
+        Doing(counter.clone())
+    }
+}
+
+impl Drop for Doing {
+    fn drop(&mut self) {
+        self.0.sub(1);
+    }
+}
+
+/// The first bytes of a request; `None` if there will be none.
+fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    let read = ready!(conn.stream.poll_recv(cx, conn.address.default.core.client_header_buffer_size));
+    conn.stream.set_idle(false);
+    Poll::Ready(match read {
+        Ok(bytes) if bytes.is_empty() => {
+            silence::log_close(http, conn);
+            None
+        }
+        Ok(bytes) => {
+            #[cfg(feature = "test-hooks")]
+            crate::hooks::accident(&bytes);
+            Some(bytes)
+        }
+        Err(error) => {
+            silence::log_read_error(http, conn, &error, conn.requests == 0);
+            None
+        }
+    })
+}
+
+/// What comes before the first request: the PROXY protocol's header, then TLS.
+async fn prelude(http: Rc<Http>, mut conn: Connection, mut bytes: Bytes) -> After {
+    let _witness = Witness::new(&http, &conn);
+    if conn.proxy_expected {
+        match proxy_header(&http, &mut conn, &bytes).await {
+            Some(rest) => bytes = rest,
+            None => return After::Close,
+        }
+    }
+    if std::mem::take(&mut conn.tls_expected) {
+        match super::tls::handshake(&http, conn, bytes).await {
+            Some((secured, rest)) => (conn, bytes) = (secured, rest),
+            None => return After::Close,
+        }
+        if conn.negotiated_http2() {
+            return After::Http2(conn, bytes);
+        }
+    }
+    if may_begin_with_http2(&conn) {
+        return match preface(&conn, bytes).await {
+            Some((true, rest)) => After::Http2(conn, rest),
+            Some((false, rest)) => After::Http1(conn, rest),
+            None => After::Close,
+        };
+    }
+    After::Keep(conn, bytes)
+}
+
+/// Whether the next bytes tell which version of HTTP is spoken.
+fn may_begin_with_http2(conn: &Connection) -> bool {
+    conn.requests == 0 && conn.address.begins_with_http2()
+}
+
+/// Whether the connection begins with HTTP/2, and what has been read of it. `None`: it is over.
+async fn preface(conn: &Connection, bytes: Bytes) -> Option<(bool, Bytes)> {
+    let mut buf = Buf::empty();
+    buf.extend_from_slice(&bytes);
+    loop {
+        if let Some(found) = h2::is_preface(&buf) {
+            return Some((found, buf.freeze()));
+        }
+        if buf.is_empty() {
+            // What came so far was from a proxy in front.
+            conn.stream.set_silent();
+        }
+        let more = conn.stream.recv(conn.address.default.core.client_header_buffer_size).await.ok()?;
+        conn.stream.set_idle(false);
+        if more.is_empty() {
+            return None;
+        }
+        buf.extend_from_slice(&more);
+    }
+}
+
+/// Reads the PROXY protocol's header; what came behind it is given back. `None` closes the connection.
+async fn proxy_header(http: &Http, conn: &mut Connection, first: &[u8]) -> Option<Bytes> {
+    conn.proxy_expected = false;
+    let mut buf = Buf::with_capacity(MAX_HEADER);
+    buf.extend_from_slice(first);
+    let header = loop {
+        match proxy_protocol::parse(&buf) {
+            Ok(Some(header)) => break header,
+            Ok(None) => {}
+            Err(_) => {
+                silence::log_broken(http, conn, &buf);
+                return None;
+            }
+        }
+        let more = match conn.stream.recv(MAX_HEADER).await {
+            Err(error) if rt::is_closing(&error) => return None,
+            more => more.unwrap_or_default(),
+        };
+        if more.is_empty() {
+            // The client has closed the connection, or takes too long.
+            silence::log_broken(http, conn, &buf);
+            return None;
+        }
+        buf.extend_from_slice(&more);
+    };
+    conn.stream.set_recv_timeout(None);
+    if let Some((source, destination)) = header.addresses {
+        let tlvs = header.tlvs.of(&buf).into();
+        let proxy = ProxyHeader { source: source.into(), destination: destination.into(), tlvs };
+        conn.rare = Rare::of_proxy(Some(proxy));
+    }
+    buf.consume(header.len);
+    Some(buf.freeze())
+}
+
+/// What becomes of a connection after a request.
+enum After {
+    /// It waits for the next one; these bytes came already.
+    Keep(Connection, Bytes),
+    /// It goes on with HTTP/1 for good; these bytes came already.
+    Http1(Connection, Bytes),
+    /// It goes on with HTTP/2; these bytes came already.
+    Http2(Connection, Bytes),
+    /// It is closed.
+    Close,
+}
+
+async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes) -> After {
+    conn.requests += 1;
+    let mut r = Request::begin(conn, &http);
+    r.pipelined = r.conn.requests > 1 && r.conn.pipelined;
+    http.status.requests.add(1);
+    let read = match parse(&mut r, &unread) {
+        Some(result) => parsed(&mut r, unread, result),
+        None => read_head(&mut r, unread).await,
+    };
+    let _doing = Doing::new(&http.status.writing);
+    match read {
+        Head::Complete => answer(&mut r, None).await,
+        Head::Refused(status) => answer(&mut r, Some(status)).await,
+        Head::Closed => {
+            if r.head.is_empty() {
+                return After::Close;
+            }
+            cut_short(&mut r, format_args!("client prematurely closed connection"));
+            r.error_status = 400;
+            log(&mut r);
+            return After::Close;
+        }
+        Head::TimedOut => {
+            r.error_status = 408;
+            cut_short(&mut r, format_args!("client timed out{TIMED_OUT}"));
+            log(&mut r);
+            if r.location.core.reset_timedout_connection {
+                r.conn.stream.linger_reset();
+            }
+            return After::Close;
+        }
+    }
+    finish(r).await
+}
+
+pub(crate) const TIMED_OUT: &str = " (110: Connection timed out)";
+
+/// Answers a request: runs its phases, sends what they make, logs it.
+pub(super) async fn answer(r: &mut Request, refused: Option<u16>) {
+    let mut flow = match refused {
+        Some(status) => Flow::Status(status),
+        None => phases::run(r).await,
+    };
+    let mut filtered = false;
+    loop {
+        flow = match flow {
+            Flow::Status(444) => {
+                r.response.status = 444;
+                r.keepalive = false;
+                break;
+            }
+            // 499 and 408 have nobody to answer to, nor has a client that is gone.
+            Flow::Status(status) if matches!(status, 408 | 499) || r.body.client_gone() => {
+                r.error_status = status;
+                r.response.status = status;
+                r.keepalive = false;
+                break;
+            }
+            Flow::Status(status) => error_page::respond(r, status),
+            Flow::Redirect => phases::run(r).await,
+            Flow::Respond => match prepare(r, filtered) {
+                Err(status) => {
+                    filtered = true;
+                    Flow::Status(status)
+                }
+                Ok(()) => {
+                    match output::send(r).await {
+                        Ok(()) => r.completed = true,
+                        Err(crate::body::Broken) => r.keepalive = false,
+                    }
+                    break;
+                }
+            },
+            Flow::Finished | Flow::Next | Flow::Allow | Flow::Wait(_) => break,
+        };
+    }
+    if r.conn.is_gone() {
+        return; // Another worker serves it on, and logs it.
+    }
+    if r.completed && !r.location.core.post_action.is_empty() {
+        Box::pin(post_actions(r)).await;
+    }
+    log(r);
+}
+
+/// `post_action`: another URI, or else a named location, is run for its effects once the response is out, and what is
+/// to follow that one. What they make is dropped; the log shows the URI at which they ended, the length that the client
+/// got, and their status, unless that of the response was an error's.
+async fn post_actions(r: &mut Request) {
+    let mut response = std::mem::take(&mut r.response);
+    let is_error = r.error_status != 0;
+    let mut may_go_on = true;
+    while may_go_on && !r.location.core.post_action.is_empty() {
+        may_go_on = r.uri_changes > 0;
+        let target = r.location.core.post_action.clone();
+        let mut flow = if target.starts_with(b"/") { r.redirect(&target, None) } else { r.redirect_named(&target) };
+        while let Flow::Redirect = flow {
+            flow = phases::run(r).await;
+        }
+        let status = if let Flow::Status(status) = flow { status } else { r.response.status };
+        if !is_error && status != 0 {
+            response.status = status;
+        }
+    }
+    r.response = response;
+}
+
+/// What comes between a response and its sending: what is here of an unread body is dropped, the page of an error
+/// keeps that error's status, and the header filters run.
+fn prepare(r: &mut Request, again: bool) -> Result<(), u16> {
+    if r.line.version == 9 {
+        r.keepalive = false;
+    }
+    // A backend may still be reading the body.
+    if r.upstream.is_none() {
+        r.skip_body()?;
+    }
+    error_page::keep_status(r);
+    if r.response.headless {
+        r.keepalive = false;
+        return Ok(());
+    }
+    apply_filters(r, again)
+}
+
+/// Runs the header filters of the location.
+fn apply_filters(r: &mut Request, again: bool) -> Result<(), u16> {
+    let location = r.location.clone();
+    for filter in &location.handlers.filters {
+        if again && filter.order() == phases::Order::NotModified {
+            continue;
+        }
+        filter.apply(r)?;
+    }
+    Ok(())
+}
+
+fn log(r: &mut Request) {
+    let location = r.location.clone();
+    for handler in &location.handlers.log {
+        handler.log(r);
+    }
+}
+
+/// Makes the connection ready for the next request, or closes it in a way that the client gets the response.
+async fn finish(mut r: Box<Request>) -> After {
+    if r.conn.is_gone() {
+        r.end();
+        return After::Close;
+    }
+    let core = r.location.core.clone();
+    if r.keepalive && !r.body.is_done() {
+        r.keepalive = r.discard_body().await;
+        r.lingering = !r.keepalive;
+    }
+    if r.keepalive && r.http.worker.keeps(&r.conn) {
+        let unread = r.body.take_unread();
+        r.conn.set_nodelay(core.tcp_nodelay);
+        r.conn.pipelined = !unread.is_empty();
+        r.conn.keepalive_ms = u32::try_from(core.keepalive_timeout.0).unwrap_or(u32::MAX);
+        r.conn.keepalive_min_ms = u32::try_from(core.keepalive_min_timeout).unwrap_or(u32::MAX);
+        return r.end().map_or(After::Close, |conn| After::Keep(conn, unread));
+    }
+    let lingers = match core.lingering_close {
+        Lingering::Off => false,
+        Lingering::Always => true,
+        Lingering::On => r.lingering || !r.body.is_done() || !r.body.take_unread().is_empty(),
+    };
+    if lingers && r.completed {
+        linger(r.conn.stream.socket(), core.lingering_time, core.lingering_timeout).await;
+    }
+    r.end();
+    After::Close
+}
+
+/// Reads and forgets what the client still sends: a close with unread data would reset the connection, and the client
+/// could lose the response.
+pub(super) async fn linger(stream: &rt::Stream, time_ms: u64, timeout_ms: u64) {
+    if stream.shutdown_write().is_err() {
+        return;
+    }
+    let end = rt::now_ms() + time_ms;
+    loop {
+        let left = end.saturating_sub(rt::now_ms());
+        if left == 0 {
+            return;
+        }
+        stream.set_recv_timeout(Some(timeout_ms.min(left)));
+        match stream.recv(4096).await {
+            Ok(buf) if !buf.is_empty() => {}
+            _ => return,
+        }
+    }
+}
+
+enum Head {
+    Complete,
+    Refused(u16),
+    Closed,
+    TimedOut,
+}
+
+/// Parses what there is of a request's head; its length, or what is wrong with it, once that is known.
+fn parse(r: &mut Request, data: &[u8]) -> Option<Result<usize, RequestError>> {
+    let limits = limits(&r.server.core);
+    match r.parser.parse(data, &limits, &mut r.line) {
+        Ok(Parsed::Complete(used)) => Some(Ok(used)),
+        Ok(Parsed::Incomplete) => None,
+        Err(error) => Some(Err(error)),
+    }
+}
+
+/// Chooses the server of a head that was read, and prepares the request for its phases.
+fn parsed(r: &mut Request, bytes: Bytes, result: Result<usize, RequestError>) -> Head {
+    match result {
+        Ok(used) => complete(r, bytes, used),
+        Err(error) => refuse(r, bytes, error),
+    }
+}
+
+/// Reads the rest of a head that began with `bytes`.
+async fn read_head(r: &mut Request, bytes: Bytes) -> Head {
+    let _doing = Doing::new(&r.http.status.reading);
+    let core = r.server.core.clone();
+    let mut buf = Buf::with_capacity(bytes.len() + core.client_header_buffer_size);
+    buf.extend_from_slice(&bytes);
+    drop(bytes);
+    loop {
+        // The time runs from the first byte of the request, so it is set once.
+        if !r.conn.stream.recv_timeout_set() {
+            r.conn.stream.set_recv_timeout(Some(core.client_header_timeout));
+        }
+        match r.conn.stream.recv(core.large_client_header_buffers.size).await {
+            Ok(more) if !more.is_empty() => buf.extend_from_slice(&more),
+            Ok(_) => {
+                if r.parser.has_begun(&buf) {
+                    r.head = buf.freeze();
+                }
+                return Head::Closed;
+            }
+            Err(error) => {
+                let begun = r.parser.has_begun(&buf);
+                r.head = if begun { buf.freeze() } else { Bytes::default() };
+                return match error.kind() {
+                    io::ErrorKind::TimedOut if begun => Head::TimedOut,
+                    _ => Head::Closed,
+                };
+            }
+        }
+        if let Some(result) = parse(r, &buf) {
+            return parsed(r, buf.freeze(), result);
+        }
+    }
+}
+
+pub(crate) fn limits(core: &CoreServer) -> Limits {
+    Limits {
+        header_buffer: core.client_header_buffer_size,
+        line: core.large_client_header_buffers.size,
+        buffers: core.large_client_header_buffers.count,
+        max_headers: core.max_headers,
+        ignore_invalid: core.ignore_invalid_headers,
+        underscores: core.underscores_in_headers,
+    }
+}
+
+/// The head is there: everything that follows from it.
+fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
+    r.conn.stream.set_recv_timeout(None);
+    r.head = bytes.slice(0..used);
+    r.method = r.line.method_id;
+    log_ignored(r);
+    if let Err(status) = set_uri(r) {
+        r.line.refuse_uri();
+        r.parser.refuse_uri();
+        return Head::Refused(status);
+    }
+    if let Err(status) = set_server(r) {
+        return Head::Refused(status);
+    }
+    let framing = match r.line.framing(&r.head) {
+        Ok(framing) => framing,
+        Err(error) => return refuse_parsed(r, error),
+    };
+    if let Err(error) = r.line.check_method(false) {
+        return refuse_parsed(r, error);
+    }
+    if let Err(status) = super::tls::check(r) {
+        r.lingering = true;
+        return Head::Refused(status);
+    }
+    let expect = framing != BodyFraming::None && r.line.expects_continue(&r.head);
+    r.body.begin(framing, bytes.slice(used..bytes.len()), expect);
+    r.keepalive = r.line.keep_alive(&r.head);
+    if r.conn.debug {
+        let shown = buf::text::encode(r.line.request_line.of(&r.head)).into_owned();
+        r.log_at(Level::Debug, format_args!("http request line: \"{shown}\""));
+    }
+    Head::Complete
+}
+
+/// Says which lines of a head were left out.
+pub(super) fn log_ignored(r: &Request) {
+    for name in &r.line.ignored {
+        let name = buf::text::encode(name.of(&r.head)).into_owned();
+        let what = if r.line.version < 2000 { "header line" } else { "header" };
+        r.log_at(
+            Level::Info,
+            format_args!("client sent invalid {what}: \"{name}\" while reading client request headers"),
+        );
+    }
+}
+
+pub(crate) fn set_uri(r: &mut Request) -> Result<(), u16> {
+    if let Some(args) = r.line.args {
+        r.args.extend_from_slice(args.of(&r.head));
+    }
+    if r.line.empty_path_in_uri {
+        r.uri.push(b'/');
+        return Ok(());
+    }
+    let path = r.line.uri_path.of(&r.head);
+    if !r.line.complex_uri {
+        r.uri.extend_from_slice(path);
+        return Ok(());
+    }
+    let merge = r.server.core.merge_slashes;
+    let target = r.line.target.of(&r.head);
+    match wire::uri::normalize(target, merge, &mut r.uri) {
+        Ok(normalized) => {
+            r.args.clear();
+            if let Some(args) = normalized.args {
+                r.args.extend_from_slice(args.of(target));
+            }
+            Ok(())
+        }
+        Err(_) => {
+            r.uri.clear();
+            let action = reading(r, Stage::Line);
+            r.log_at(Level::Info, format_args!("client sent invalid request while {action}"));
+            Err(400)
+        }
+    }
+}
+
+/// Chooses the server by the host that was asked for.
+pub(crate) fn set_server(r: &mut Request) -> Result<(), u16> {
+    // Without a host the server named "" is meant, if there is one.
+    if let Some(host) = r.line.host() {
+        r.host.extend_from_slice(host.of(&r.head));
+        r.host.make_ascii_lowercase();
+    }
+    if super::tls::is_chosen(r) {
+        return Ok(());
+    }
+    let address = r.conn.address.clone();
+    if address.names.is_empty() && address.regexes.is_empty() {
+        return Ok(());
+    }
+    let found = match address.names.lookup(&r.host) {
+        Some(found) => Some(found.clone()),
+        None if r.host.is_empty() => None,
+        None => {
+            let mut found = None;
+            for (regex, server) in &address.regexes {
+                let host = std::mem::take(&mut r.host);
+                let matched = regex.exec(r, &host);
+                r.host = host;
+                if matched? {
+                    found = Some(server.clone());
+                    break;
+                }
+            }
+            found
+        }
+    };
+    if let Some(server) = found {
+        r.location = server.root.clone();
+        r.server = server;
+    }
+    Ok(())
+}
+
+fn refuse(r: &mut Request, bytes: Bytes, error: RequestError) -> Head {
+    r.conn.stream.set_recv_timeout(None);
+    r.head = bytes;
+    know_line(r, error.stage());
+    refuse_parsed(r, error)
+}
+
+/// What is known of a request whose head was read up to this stage.
+fn know_line(r: &mut Request, stage: Stage) {
+    if stage == Stage::Headers {
+        // The line was read; its host chooses the server whose error pages are shown.
+        r.method = r.line.method_id;
+        let _ = set_uri(r);
+        let _ = set_server(r);
+    } else {
+        // Of what isn't a request line nothing is known but how it reads, and whether a body may follow the answer's head.
+        r.method = r.line.method_id;
+        let (protocol, version) = (r.line.protocol, r.line.version);
+        r.line.clear();
+        (r.line.method_id, r.line.protocol, r.line.version) = (r.method, protocol, version);
+        r.line.request_line = first_line(&r.head);
+    }
+}
+
+/// A head that doesn't come to its end: what is known of it is logged.
+fn cut_short(r: &mut Request, what: std::fmt::Arguments<'_>) {
+    let stage = if r.line.request_line.is_empty() { Stage::Line } else { Stage::Headers };
+    know_line(r, stage);
+    r.log_at(Level::Info, format_args!("{what} while {}", reading(r, stage)));
+}
+
+/// What was going on, in nginx's words.
+fn reading(r: &Request, stage: Stage) -> &'static str {
+    match stage {
+        // In HTTP/2 it is one of the fields.
+        Stage::Line if r.line.version >= 2000 => Stage::Headers.action(),
+        Stage::Line if r.pipelined => "reading client pipelined request line",
+        stage => stage.action(),
+    }
+}
+
+/// The first line that isn't empty, or as much of it as there is.
+fn first_line(head: &[u8]) -> Span {
+    let start = head.iter().position(|c| !matches!(c, b'\r' | b'\n')).unwrap_or(head.len());
+    let rest = &head[start..];
+    let length = rest.iter().position(|c| matches!(c, b'\r' | b'\n')).unwrap_or(rest.len());
+    Span::new(start, start + length)
+}
+
+fn refuse_parsed(r: &mut Request, error: RequestError) -> Head {
+    let action = reading(r, error.stage());
+    let head = r.head.clone();
+    r.log_at(Level::Info, format_args!("{} while {action}", error.text(&head)));
+    r.keepalive = false;
+    r.lingering = true;
+    Head::Refused(error.status())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An idle connection costs its future, its slot (88 bytes), its task's row (24) and its timer's key (8).
+    #[test]
+    fn an_idle_connection_is_small() {
+        let (session, conn) = (size_of::<Session>(), size_of::<Connection>());
+        assert!(session <= 120, "{session}, of which the connection {conn}");
+    }
+}

@@ -1,0 +1,155 @@
+//! The task of a stream: from a head to a request that runs through the phases, and to the stream's end.
+
+use std::rc::Rc;
+
+use buf::Buf;
+use engine::log::Level;
+use wire::h1::{BodyFraming, Method};
+use wire::h2::{Code, Head, StreamKey};
+
+use super::conf::Http2Conf;
+use super::shared::Shared;
+use super::stream::{StreamHandle, StreamState};
+use super::websocket::{self, Tunnel};
+use crate::request::{Connection, Request};
+use crate::session::client::Client;
+use crate::session::h1::{Doing, answer, limits, log_ignored, set_server, set_uri};
+use crate::session::tls;
+
+/// Serves the request of a stream.
+pub(super) async fn serve(running: Running, state: Rc<StreamState>, head: Head, end_stream: bool) {
+    let http = running.shared.http.clone();
+    let mut r = Request::begin(connection(&running, state), &http);
+    http.status.requests.add(1);
+    let _doing = Doing::new(&http.status.writing);
+    let refused = prepare(&mut r, head, end_stream).err();
+    answer(&mut r, refused).await;
+    end_stream_of(&r);
+    r.end();
+    drop(running);
+}
+
+/// A stream as the connection of its request.
+fn connection(running: &Running, state: Rc<StreamState>) -> Connection {
+    let shared = &running.shared;
+    Connection {
+        stream: Client::Stream(StreamHandle::new(shared.clone(), state)),
+        address: shared.address.clone(),
+        peer: shared.peer.clone(),
+        rare: shared.rare.clone(),
+        proxy_expected: false,
+        tls_expected: false,
+        stays: true,
+        started_ms: shared.started_ms,
+        requests: running.number,
+        pipelined: false,
+        keepalive_ms: 0,
+        keepalive_min_ms: 0,
+        nodelay: true,
+        debug: shared.debug,
+    }
+}
+
+/// Everything that follows from a head; the error is the status of a request that is refused.
+fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), u16> {
+    let understood = head.to_request(&limits(&r.server.core), &mut r.line);
+    let length = head.content_length;
+    if let Some(stream) = r.conn.stream.stream() {
+        stream.set_head_received(head.encoded);
+        if r.line.method_id == Method::Connect {
+            stream.set_tunnel(Tunnel::Asked);
+        }
+    }
+    let extended = head.protocol.is_some();
+    if extended && understood.is_ok() && websocket::is_meant(&head) {
+        websocket::begin(&mut head, &mut r.line);
+    }
+    r.head = std::mem::replace(&mut head.text, Buf::empty()).freeze();
+    r.method = r.line.method_id;
+    if let Err(status) = set_uri(r) {
+        r.line.keep_method();
+        return Err(status);
+    }
+    if let Err(fault) = understood {
+        // The host, if it is known, chooses the server whose error pages are shown.
+        let _ = set_server(r);
+        let text = r.head.clone();
+        r.log_at(Level::Info, format_args!("{} while reading client request headers", fault.text(&text)));
+        return Err(fault.status());
+    }
+    log_ignored(r);
+    set_server(r)?;
+    if !r.conn.address.http2 && !r.server.set.get::<Http2Conf>().http2 {
+        let message = "client attempted to request the server name for which the negotiated protocol is disabled";
+        r.log_at(Level::Info, format_args!("{message} while reading client request headers"));
+        return Err(421);
+    }
+    if extended && r.method == Method::Connect {
+        // RFC 9220 §3.
+        let message = "client sent CONNECT for an unknown protocol";
+        r.log_at(Level::Info, format_args!("{message} while reading client request headers"));
+        return Err(501);
+    }
+    if let Err(error) = r.line.check_method(false) {
+        let text = r.head.clone();
+        r.log_at(Level::Info, format_args!("{} while reading client request headers", error.text(&text)));
+        return Err(error.status());
+    }
+    tls::check(r)?;
+    if end_stream || extended {
+        // What comes behind an extended CONNECT is no body: it is for whoever makes the tunnel.
+        r.body.begin(length.map_or(BodyFraming::None, BodyFraming::Length), buf::Bytes::default(), false);
+    } else {
+        r.body.begin_stream(length, r.line.expects_continue(&r.head));
+    }
+    Ok(())
+}
+
+/// The response is over, or won't come: the stream ends with it.
+fn end_stream_of(r: &Request) {
+    let Some(stream) = r.conn.stream.stream() else { return };
+    let (shared, key) = (stream.shared(), stream.key());
+    let mut protocol = shared.protocol.borrow_mut();
+    // What failed may be queued to its end, and wait for windows in vain.
+    if !stream.has_ended() || !r.completed {
+        // As nginx has it: what the client is to blame for, and what it is told by nothing.
+        let refused = r.error_status == 408 || r.response.status == 444 || stream.has_timed_out();
+        let code = match stream.tunnel() {
+            // RFC 8441 §5.
+            Tunnel::Made => Code::CANCEL,
+            _ if refused => Code::PROTOCOL_ERROR,
+            _ => Code::INTERNAL_ERROR,
+        };
+        protocol.reset(key, code);
+    } else if protocol.is_receiving(key) {
+        protocol.reset_when_sent(key, Code::NO_ERROR);
+    }
+}
+
+/// Counts a request from its head to its task's end; whatever that is, the stream doesn't outlive it without one.
+pub(super) struct Running {
+    shared: Rc<Shared>,
+    key: StreamKey,
+    /// The how manieth request of its connection it is.
+    number: u32,
+}
+
+impl Running {
+    pub(super) fn new(shared: Rc<Shared>, key: StreamKey, number: u32) -> Running {
+        shared.running.set(shared.running.get() + 1);
+        Running { shared, key, number }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(mut protocol) = self.shared.protocol.try_borrow_mut()
+        {
+            protocol.reset(self.key, Code::INTERNAL_ERROR);
+        }
+        self.shared.running.set(self.shared.running.get() - 1);
+        self.shared.remove(self.key);
+        self.shared.wake();
+    }
+}

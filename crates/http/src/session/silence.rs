@@ -1,0 +1,55 @@
+//! What the log says of clients that leave, or stay away too long, where a request or a header is awaited.
+
+use std::io;
+
+use engine::log::{Errno, Level};
+
+use crate::request::Connection;
+use crate::server::Http;
+
+/// A client has closed its connection instead of a request.
+pub(super) fn log_close(http: &Http, conn: &Connection) {
+    if conn.requests == 0 {
+        return log_waiting(http, conn, format_args!("client closed connection"));
+    }
+    let log = http.log_of(&conn.address.default.root.core);
+    let message = format_args!("client {} closed keepalive connection", conn.peer.text());
+    log.write_with(Level::Info, Some(conn.stream.number()), message, None);
+}
+
+/// What became of a client that has said nothing.
+fn log_waiting(http: &Http, conn: &Connection, what: std::fmt::Arguments<'_>) {
+    let awaited = if conn.proxy_expected { "reading PROXY protocol" } else { "waiting for request" };
+    log_peer(http, conn, Level::Info, format_args!("{what} while {awaited}"));
+}
+
+/// What was sent instead of the PROXY protocol's header, or of the whole of it.
+pub(super) fn log_broken(http: &Http, conn: &Connection, header: &[u8]) {
+    let shown = header[..header.len().min(64)].escape_ascii().to_string();
+    log_peer(http, conn, Level::Error, format_args!("broken header: \"{shown}\" while reading PROXY protocol"));
+}
+
+fn log_peer(http: &Http, conn: &Connection, level: Level, message: std::fmt::Arguments<'_>) {
+    let details = |line: &mut String| {
+        line.push_str(&format!(", client: {}, server: {}", conn.peer.text(), conn.address.addr));
+    };
+    let log = http.log_of(&conn.address.default.root.core);
+    log.write_with(level, Some(conn.stream.number()), message, Some(&details));
+}
+
+/// The wait for a request has failed, or taken too long.
+pub(super) fn log_read_error(http: &Http, conn: &Connection, error: &io::Error, first: bool) {
+    let expected = error.kind() == io::ErrorKind::TimedOut || rt::is_closing(error);
+    if expected {
+        if error.kind() == io::ErrorKind::TimedOut && first {
+            log_waiting(http, conn, format_args!("client timed out{}", Errno(&io::Error::from_raw_os_error(110))));
+        }
+        if error.kind() == io::ErrorKind::TimedOut && first && conn.address.default.root.core.reset_timedout_connection
+        {
+            conn.stream.linger_reset();
+        }
+        return;
+    }
+    let what = if first { "waiting for request" } else { "keepalive" };
+    log_peer(http, conn, Level::Info, format_args!("recv() failed{} while {what}", Errno(error)));
+}

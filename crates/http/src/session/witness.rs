@@ -1,0 +1,66 @@
+//! Whose connection a panic has ended, where no request tells it.
+
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use engine::log::{Level, Log};
+use engine::worker::panics;
+use os::SockAddr;
+
+use crate::request::Connection;
+use crate::server::{Address, Http};
+
+/// Stands beside the work for a connection that has no request. If a panic ends that, the log is told of client and server.
+pub struct Witness {
+    log: Log,
+    number: u64,
+    peer: SockAddr,
+    address: Rc<Address>,
+}
+
+impl Witness {
+    /// For a connection that is about to be given away.
+    pub fn new(http: &Http, conn: &Connection) -> Witness {
+        Witness {
+            log: http.log_of(&conn.address.default.root.core),
+            number: conn.stream.number(),
+            peer: conn.peer.clone(),
+            address: conn.address.clone(),
+        }
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            say(&self.log, self.number, &self.peer, &self.address);
+        }
+    }
+}
+
+/// The same while a connection is only looked at: costs nothing.
+pub struct Glance<'a>(pub &'a Http, pub &'a Connection);
+
+impl Drop for Glance<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Glance(http, conn) = self;
+            say(&http.log_of(&conn.address.default.root.core), conn.stream.number(), &conn.peer, &conn.address);
+        }
+    }
+}
+
+fn say(log: &Log, number: u64, peer: &SockAddr, address: &Address) {
+    if !panics::is_told() {
+        return;
+    }
+    let details = |line: &mut String| _ = write!(line, ", client: {}, server: {}", peer.text(), address.addr);
+    // The panic may have come from the log: another one in here must not end the process.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        log.write_with(Level::Alert, Some(number), format_args!("{ENDED}"), Some(&details));
+    }));
+}
+
+/// What the log says of a connection that a panic has ended.
+pub const ENDED: &str = "the connection is closed after a panic";
