@@ -100,7 +100,8 @@ pub(crate) struct Core {
     /// The layers of connections that have one, by slot.
     pub(crate) layers: RefCell<Vec<Option<Box<crate::layer::Layered>>>>,
     pub(crate) mutex: RefCell<Option<Mutex>>,
-    pub(crate) remote: Arc<Remote>,
+    /// None once the runtime has ended.
+    remote: RefCell<Option<Arc<Remote>>>,
     pub(crate) limit: usize,
     /// The driver is io_uring.
     pub(crate) ring: bool,
@@ -169,7 +170,7 @@ impl Runtime {
             flush: RefCell::default(),
             layers: RefCell::default(),
             mutex: RefCell::default(),
-            remote,
+            remote: RefCell::new(Some(remote)),
             limit,
             is_sim: matches!(options.driver, Driver::Sim(_)),
             ring: options.driver == Driver::Uring,
@@ -230,6 +231,7 @@ impl Core {
         self.slots.replace(Slots::new(0));
         self.timers.replace(Timers::new(0));
         self.layers.take();
+        self.remote.take();
         self.flush.take();
         self.events.take();
     }
@@ -269,9 +271,16 @@ impl Core {
 
     fn handle(&self, event: Event) {
         match event {
-            Event::Ready { slot: REMOTE, .. } => self.remote.take().into_iter().for_each(|task| self.tasks.run(task)),
+            Event::Ready { slot: REMOTE, .. } => {
+                self.remote().take().into_iter().for_each(|task| self.tasks.run(task));
+            }
             Event::Ready { slot, bits } => self.ready(slot, bits),
         }
+    }
+
+    /// The queue by which other threads reach this one.
+    pub(crate) fn remote(&self) -> Arc<Remote> {
+        self.remote.borrow().clone().expect("a runtime that runs has its queue")
     }
 
     /// A descriptor has something: polls the tasks that wait for it.

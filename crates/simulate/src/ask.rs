@@ -117,7 +117,7 @@ pub enum How {
     NotFound,
     /// With status 500.
     Failed,
-    /// With something that is no response.
+    /// With a head that isn't one.
     Nonsense,
     /// With a part of a head, and the end.
     HalfHead,

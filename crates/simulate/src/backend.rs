@@ -200,7 +200,7 @@ impl Backend {
                 false
             }
             How::Nonsense => {
-                let _ = send(stream, b"\x16\x03\x01 this is no response\r\n\r\n".to_vec()).await;
+                let _ = send(stream, b"HTTP/1.1 200 OK\r\nthis is no field\r\n\r\n".to_vec()).await;
                 false
             }
             How::HalfHead => {

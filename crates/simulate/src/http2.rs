@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::task::Context;
+use std::task::{Context, Poll, Waker};
 
 use buf::{Bytes, Chain};
 use wire::h2::{Code, Config, Connection, Event, HeadWriter, StreamKey};
@@ -23,6 +23,8 @@ struct Talk<'a> {
     /// Requests under way, with what has come of their responses.
     open: BTreeMap<u32, (StreamKey, Ask, Option<Response>)>,
     dice: Dice,
+    /// The server's settings have come. Before it knows that, it may refuse bodies.
+    begun: bool,
     /// Of 100 responses so many are given up before their end.
     gives_up: u64,
 }
@@ -39,7 +41,7 @@ pub async fn talk(world: &World, client: &mut Client, stream: &Rc<rt::Stream>) {
     };
     let gives_up = if world.calm { 0 } else { dice.of(&[0, 0, 20]) };
     let connection = Connection::client(Rc::new(config));
-    let mut talk = Talk { world, connection, open: BTreeMap::new(), dice, gives_up };
+    let mut talk = Talk { world, connection, open: BTreeMap::new(), dice, begun: false, gives_up };
     let mut asks = std::mem::take(&mut client.asks).into_iter();
     let mut next = asks.next();
     loop {
@@ -64,7 +66,14 @@ pub async fn talk(world: &World, client: &mut Client, stream: &Rc<rt::Stream>) {
                 size as usize
             }
         };
-        match stream.recv(size).await {
+        let read = std::future::poll_fn(|cx| {
+            // What the connection hasn't taken yet goes out meanwhile.
+            match stream.poll_send(cx, &mut Chain::new()) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                _ => stream.poll_recv(cx, size),
+            }
+        });
+        match read.await {
             Ok(bytes) if !bytes.is_empty() => {
                 if !talk.hear(bytes.freeze()) {
                     return talk.end();
@@ -78,6 +87,9 @@ pub async fn talk(world: &World, client: &mut Client, stream: &Rc<rt::Stream>) {
 impl Talk<'_> {
     /// Opens a stream for a request; false: not now.
     fn ask(&mut self, ask: &Ask) -> bool {
+        if ask.body.is_some() && !self.begun {
+            return false;
+        }
         let opened = self.connection.open(ask.body.is_none(), |head| write_head(head, ask));
         let Ok(key) = opened else { return false };
         self.world.tell(&format!("request {}: stream {} {} {}", ask.id, key.id(), ask.method.name(), ask.target()));
@@ -94,9 +106,8 @@ impl Talk<'_> {
         while stream.pending() < 100_000
             && let Some(mut chain) = self.connection.poll_transmit(65_536)
         {
-            // What isn't sent at once goes out while the client reads.
-            let sent = stream.poll_send(&mut Context::from_waker(std::task::Waker::noop()), &mut chain);
-            if let std::task::Poll::Ready(Err(_)) = sent {
+            let sent = stream.poll_send(&mut Context::from_waker(Waker::noop()), &mut chain);
+            if let Poll::Ready(Err(_)) = sent {
                 return false;
             }
         }
@@ -106,6 +117,7 @@ impl Talk<'_> {
 
     /// Takes what has come; false if the connection is over.
     fn hear(&mut self, mut bytes: Bytes) -> bool {
+        self.begun = true;
         loop {
             let event = match self.connection.handle(rt::now_ms(), &mut bytes) {
                 Ok(None) => return true,

@@ -115,6 +115,12 @@ pub enum Speaks {
     Https2,
 }
 
+impl Speaks {
+    fn is_http2(self) -> bool {
+        matches!(self, Speaks::Http2 | Speaks::Https2)
+    }
+}
+
 /// How fast a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
@@ -221,7 +227,13 @@ impl Client {
             *id += 1;
             Ask::roll(*id, dice, calm)
         });
-        let asks = asks.collect();
+        let mut asks: Vec<Ask> = asks.collect();
+        let speaks = dice.of(&[Speaks::Http1, Speaks::Http1, Speaks::Https1, Speaks::Http2, Speaks::Https2]);
+        let is_last = |ask: &Ask| ask.last || ask.old;
+        if let (true, Some(last)) = (calm && !speaks.is_http2(), asks.iter().position(is_last)) {
+            // What follows the last request may cost its response.
+            asks.truncate(last + 1);
+        }
         let leaving = [Leaving::Close, Leaving::Reset, Leaving::Cut, Leaving::Shut, Leaving::Freeze];
         let pace = |dice: &mut Dice| match dice.below(4) {
             0 => Pace::Slow(dice.of(&[1, 20, 500, 5000]), dice.of(&[0, 1, 20])),
@@ -229,7 +241,7 @@ impl Client {
         };
         Client {
             starts_at: dice.of(&[0, 0, 5, 50, 500]),
-            speaks: dice.of(&[Speaks::Http1, Speaks::Http1, Speaks::Https1, Speaks::Http2, Speaks::Https2]),
+            speaks,
             asks,
             depth: dice.of(&[1, 1, 2, 4]),
             reads: pace(dice),

@@ -63,15 +63,22 @@ impl Ground {
     /// Runs a seed in a thread of its own, so that nothing of earlier runs is left.
     pub fn run(&self, seed: u64) -> Report {
         let folder = self.folder.clone();
+        let files = open_files();
         let thread = std::thread::Builder::new().spawn(move || run(seed, &folder)).expect("a thread can be started");
-        thread.join().unwrap_or_else(|_| Report {
+        let mut report = thread.join().unwrap_or_else(|_| Report {
             seed,
             findings: vec!["the run panicked".into()],
             digest: 0,
             trace: Vec::new(),
             configuration: String::new(),
             error_log: String::new(),
-        })
+        });
+        let left = open_files();
+        if report.findings.is_empty() && files != left {
+            let new: Vec<_> = left.iter().filter(|file| !files.contains(file)).collect();
+            report.findings.push(format!("files are left open: {new:?}"));
+        }
+        report
     }
 }
 
@@ -86,7 +93,6 @@ fn run(seed: u64, folder: &Path) -> Report {
     let configuration = config::text(&plan.settings, folder);
     let mut report =
         Report { seed, findings: Vec::new(), digest: 0, trace: Vec::new(), configuration, error_log: String::new() };
-    let files = open_files();
     let log_file = folder.join("access.log");
     let _ = std::fs::remove_file(&log_file);
     let cycle = match server::load(folder, report.configuration.clone()) {
@@ -124,15 +130,16 @@ fn run(seed: u64, folder: &Path) -> Report {
     if apps.iter().any(|app| app.upgrade().is_some()) {
         report.findings.push("the application outlives its worker".into());
     }
-    if files.is_some() && files != open_files() {
-        report.findings.push(format!("{files:?} files were open before, {:?} are now", open_files()));
-    }
     report
 }
 
-/// How many files the process has open. None if others open files meanwhile.
-fn open_files() -> Option<usize> {
-    std::fs::read_dir("/proc/self/fd").map(Iterator::count).ok()
+/// The files that the process has open.
+fn open_files() -> Vec<String> {
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let mut files: Vec<String> =
+        entries.flat_map(|entry| std::fs::read_link(entry.path())).map(|path| path.display().to_string()).collect();
+    files.sort();
+    files
 }
 
 /// What is looked at after each turn of the loop.
@@ -142,10 +149,15 @@ struct Turns {
     /// When the last turn was, and how many there have been at that time.
     now: u64,
     at_once: u64,
+    /// Since when tasks have been waiting for a peer without a deadline of their own.
+    endless: BTreeMap<(u64, bool), u64>,
 }
 
 /// More turns than this without the clock's moving on: somebody turns in a circle.
 const MOST_AT_ONCE: u64 = 20_000;
+/// For so long a task may wait for a peer without a deadline: such as that of an HTTP/2 connection, while its streams'
+/// tasks have deadlines.
+const LONGEST_WAIT: u64 = 150_000;
 /// A run has fewer turns than this.
 const MOST_TURNS: u64 = 2_000_000;
 
@@ -153,13 +165,27 @@ impl Turns {
     fn look(&mut self, world: &World) {
         let now = rt::now_ms();
         self.count += 1;
+        let later = now >= self.now + 500;
         self.at_once = if now == self.now { self.at_once + 1 } else { 0 };
         self.now = now;
         assert!(self.at_once < MOST_AT_ONCE, "the loop turns without end at {now}");
         assert!(self.count < MOST_TURNS, "the run has no end");
-        if self.count.is_multiple_of(16) {
-            for wait in rt::inspect::endless_waits() {
+        if later || self.count.is_multiple_of(64) {
+            self.look_at_waits(now, world);
+        }
+    }
+
+    fn look_at_waits(&mut self, now: u64, world: &World) {
+        let waits = rt::inspect::endless_waits();
+        self.endless.retain(|(connection, receives), _| {
+            waits.iter().any(|wait| (wait.connection, wait.receives) == (*connection, *receives))
+        });
+        for wait in waits {
+            let since = self.endless.entry((wait.connection, wait.receives)).or_insert(now);
+            if now.saturating_sub(*since) > LONGEST_WAIT {
                 world.found(wait.to_string());
+                // Said once.
+                *since = u64::MAX / 2;
             }
         }
     }

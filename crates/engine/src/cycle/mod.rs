@@ -212,11 +212,6 @@ impl Cycle {
         owner(self.core())
     }
 
-    /// Whether connections from this address are logged in all detail (`debug_connection`).
-    pub fn debugs(&self, peer: &os::SockAddr) -> bool {
-        self.event().debug_connection.iter().any(|network| network.contains(peer))
-    }
-
     /// What changes outside of the process when the next cycle has taken over: the log of the process, the old pid file
     /// if the new one has another name, files of unix sockets that are no longer listened on.
     ///
