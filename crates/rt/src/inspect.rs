@@ -6,6 +6,7 @@ use std::fmt;
 use crate::core;
 use crate::slots::{Slot, flag};
 use crate::tasks::NONE;
+use crate::timers::Tick;
 
 /// A task that waits for a peer and has no deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,4 +50,28 @@ pub fn endless_waits() -> Vec<Endless> {
         .filter(|(_, task, _)| !ends(*task))
         .map(|(connection, _, receives)| Endless { connection, receives })
         .collect()
+}
+
+/// The connections, listeners left out: a line each, with what is known of them and what waits for them.
+pub fn connections() -> Vec<String> {
+    let slots = core::current().slots.borrow();
+    let connections = slots.iter().filter(|(_, slot)| slot.has(flag::COUNTED) && !slot.has(flag::LISTENER));
+    connections.map(|(_, slot)| describe(slot)).collect()
+}
+
+fn describe(slot: &Slot) -> String {
+    let origin = if slot.has(flag::ACCEPTED) { "accepted" } else { "made" };
+    let marks = [(flag::IDLE, "idle"), (flag::SILENT, "silent"), (flag::RDHUP, "the peer has closed its side")];
+    let marks = marks.into_iter().filter(|(bit, _)| slot.has(*bit)).map(|(_, text)| text);
+    let waits = [
+        (slot.recv_task, slot.recv_deadline, "receive"),
+        (slot.send_task, slot.send_deadline, "send"),
+        (slot.hang_task, Tick::NONE, "see its end"),
+    ];
+    let waits = waits.into_iter().filter(|(task, ..)| *task != NONE).map(|(task, deadline, what)| {
+        let until = if deadline.is_some() { "with" } else { "without" };
+        format!("task {task} waits to {what} {until} a deadline")
+    });
+    let facts: Vec<String> = marks.map(str::to_owned).chain(waits).collect();
+    format!("connection {}, {origin}: {}", slot.number, facts.join(", "))
 }

@@ -300,6 +300,7 @@ impl Place {
             7 => Place::Rated(file),
             8 => Place::Missing,
             9 => Place::Text,
+            10 if calm => dice.of(&[Place::Moved, Place::Dropped]),
             10 => dice.of(&[Place::Moved, Place::Dropped, Place::TooLarge]),
             11 if !calm => dice.of(&[Place::Refused, Place::Silent]),
             _ => {

@@ -23,8 +23,6 @@ struct Talk<'a> {
     /// Requests under way, with what has come of their responses.
     open: BTreeMap<u32, (StreamKey, Ask, Option<Response>)>,
     dice: Dice,
-    /// The server's settings have come. Before it knows that, it may refuse bodies.
-    begun: bool,
     /// Of 100 responses so many are given up before their end.
     gives_up: u64,
 }
@@ -41,7 +39,7 @@ pub async fn talk(world: &World, client: &mut Client, stream: &Rc<rt::Stream>) {
     };
     let gives_up = if world.calm { 0 } else { dice.of(&[0, 0, 20]) };
     let connection = Connection::client(Rc::new(config));
-    let mut talk = Talk { world, connection, open: BTreeMap::new(), dice, begun: false, gives_up };
+    let mut talk = Talk { world, connection, open: BTreeMap::new(), dice, gives_up };
     let mut asks = std::mem::take(&mut client.asks).into_iter();
     let mut next = asks.next();
     loop {
@@ -87,7 +85,9 @@ pub async fn talk(world: &World, client: &mut Client, stream: &Rc<rt::Stream>) {
 impl Talk<'_> {
     /// Opens a stream for a request; false: not now.
     fn ask(&mut self, ask: &Ask) -> bool {
-        if ask.body.is_some() && !self.begun {
+        // Before it knows that its settings have come, the server may refuse bodies.
+        let begun = self.connection.peer_settings().max_concurrent_streams < u32::MAX;
+        if ask.body.is_some() && !begun {
             return false;
         }
         let opened = self.connection.open(ask.body.is_none(), |head| write_head(head, ask));
@@ -117,7 +117,6 @@ impl Talk<'_> {
 
     /// Takes what has come; false if the connection is over.
     fn hear(&mut self, mut bytes: Bytes) -> bool {
-        self.begun = true;
         loop {
             let event = match self.connection.handle(rt::now_ms(), &mut bytes) {
                 Ok(None) => return true,

@@ -2,7 +2,7 @@
 
 use rt::sim::Faults;
 
-use crate::ask::Ask;
+use crate::ask::{Ask, Place};
 use crate::dice::Dice;
 
 /// A run.
@@ -229,7 +229,7 @@ impl Client {
         });
         let mut asks: Vec<Ask> = asks.collect();
         let speaks = dice.of(&[Speaks::Http1, Speaks::Http1, Speaks::Https1, Speaks::Http2, Speaks::Https2]);
-        let is_last = |ask: &Ask| ask.last || ask.old;
+        let is_last = |ask: &Ask| ask.last || ask.old || ask.place == Place::Dropped;
         if let (true, Some(last)) = (calm && !speaks.is_http2(), asks.iter().position(is_last)) {
             // What follows the last request may cost its response.
             asks.truncate(last + 1);

@@ -283,9 +283,7 @@ async fn quit(server: &Rc<Embedded>, world: &World) {
     if rt::timeout(LONGEST_VISIT, server.quit()).await.is_none() {
         world.found("the worker doesn't end");
     }
-    if server.busy() > 0 {
-        world.found(format!("{} connections are served after the worker's end", server.busy()));
-    }
+    world.tell(&format!("the worker has ended, and {} connections with it", server.busy()));
 }
 
 /// Waits until as many tasks and connections are left as there were before the first client came.
@@ -303,7 +301,8 @@ async fn come_to_rest(world: &World, server: &Embedded, quiet: (usize, usize), f
         if rt::now_ms() > end {
             let busy = server.busy();
             let what = format!("{tasks} tasks and {connections} connections are left, {busy} of them are being served");
-            return world.found(format!("{what}; before the first client it was {quiet:?}"));
+            let which = rt::inspect::connections().join("; ");
+            return world.found(format!("{what}; before the first client it was {quiet:?}: {which}"));
         }
         rt::sleep(500).await;
     }

@@ -111,7 +111,7 @@ impl World {
             Some(field) if field != id.to_string() => say(format!("the response of request {field}")),
             _ => {}
         }
-        if let Err(what) = response.check_content(ask) {
+        if let Err(what) = response.check_content(ask, self.calm) {
             say(what);
         }
     }
