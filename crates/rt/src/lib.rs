@@ -46,6 +46,14 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) {
     core::current().tasks.spawn(Box::pin(future));
 }
 
+/// 16 bytes that nobody can foresee. Under the simulated network they follow from its seed, so that a run can be repeated.
+pub fn random_bytes() -> [u8; 16] {
+    match core::try_current().filter(|core| core.is_sim) {
+        Some(core) => core.sim(driver::sim::Sim::bytes),
+        None => os::random_bytes(),
+    }
+}
+
 /// Milliseconds of the monotonic clock, as read once in this turn of the loop.
 pub fn now_ms() -> u64 {
     core::current().clock.now()

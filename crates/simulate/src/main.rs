@@ -1,4 +1,4 @@
-//! Runs many seeds: `simulate [--from SEED] [--seeds N] [--seed SEED]`.
+//! Runs many seeds: `simulate [--from SEED] [--seeds N] [--twice] [--seed SEED]`.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -11,15 +11,19 @@ const MOST_FAILURES: usize = 10;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let (mut from, mut count, mut one) = (0, 10_000, None);
+    let (mut from, mut count, mut one, mut twice) = (0, 10_000, None, false);
     while let Some(name) = arguments.next() {
+        if name == "--twice" {
+            twice = true;
+            continue;
+        }
         let number = arguments.next().and_then(|text| text.parse().ok());
         match (&*name, number) {
             ("--from", Some(number)) => from = number,
             ("--seeds", Some(number)) => count = number,
             ("--seed", Some(number)) => one = Some(number),
             _ => {
-                eprintln!("usage: simulate [--from SEED] [--seeds N] [--seed SEED]");
+                eprintln!("usage: simulate [--from SEED] [--seeds N] [--twice] [--seed SEED]");
                 return ExitCode::from(2);
             }
         }
@@ -40,7 +44,10 @@ fn main() -> ExitCode {
     let (begun, mut failures) = (Instant::now(), 0);
     let mut done: u64 = 0;
     for seed in from..from + count {
-        let report = ground.run(seed);
+        let mut report = ground.run(seed);
+        if twice && report.findings.is_empty() && ground.run(seed).digest != report.digest {
+            report.findings.push("a second run took other steps".into());
+        }
         done += 1;
         if !report.findings.is_empty() {
             failures += 1;

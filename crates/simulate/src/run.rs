@@ -108,7 +108,7 @@ fn run(seed: u64, folder: &Path) -> Report {
     let life = live(plan, cycle.clone(), world.clone());
     let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on_and_look(life, || turns.look(&world))));
     let (digest, steps) = rt::sim::trace();
-    report.digest = digest;
+    report.digest = digest ^ world.digest();
     report.trace = [world.events(), steps].concat();
     if let Err(panic) = ended {
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use os::SockAddr;
 
 use crate::ask::Ask;
+use crate::dice::mix;
 use crate::response::Response;
 
 /// The shared part of a run.
@@ -16,6 +17,8 @@ pub struct World {
     /// What is wrong.
     findings: RefCell<Vec<String>>,
     events: RefCell<VecDeque<String>>,
+    /// A number that depends on every event.
+    digest: Cell<u64>,
     /// The final status that each request's client saw.
     pub seen: RefCell<BTreeMap<u64, u16>>,
     /// How often a backend got the whole head of each request.
@@ -40,6 +43,7 @@ impl World {
             calm,
             findings: RefCell::default(),
             events: RefCell::default(),
+            digest: Cell::new(0),
             seen: RefCell::default(),
             attempts: RefCell::default(),
             clients: Cell::new(0),
@@ -75,11 +79,20 @@ impl World {
 
     /// Notes an event.
     pub fn tell(&self, what: &str) {
+        let words = what
+            .bytes()
+            .fold(self.digest.get(), |digest, byte| (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        self.digest.set(words ^ mix(rt::now_ms()));
         let mut events = self.events.borrow_mut();
         if events.len() == KEPT {
             events.pop_front();
         }
         events.push_back(format!("{} {what}", rt::now_ms()));
+    }
+
+    /// A number that differs if any event differed.
+    pub fn digest(&self) -> u64 {
+        self.digest.get()
     }
 
     /// The last events.

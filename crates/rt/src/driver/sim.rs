@@ -24,6 +24,8 @@ pub(crate) struct Sim {
     /// Addresses that never answer.
     pub(crate) silent: HashSet<SockAddr>,
     random: u64,
+    /// What [`crate::random_bytes`] goes on from: apart, so that the network doesn't depend on who asks for it.
+    bytes: u64,
     ends: Slab<End>,
     /// The end that belongs to a slot.
     by_slot: HashMap<u32, usize>,
@@ -76,6 +78,7 @@ impl Sim {
             trace: Trace::default(),
             silent: HashSet::new(),
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            bytes: seed,
             ends: Slab::new(),
             by_slot: HashMap::new(),
             listeners: HashMap::new(),
@@ -94,6 +97,17 @@ impl Sim {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         (self.random >> 11) % n.max(1)
+    }
+
+    /// The next random bytes (splitmix64).
+    pub(crate) fn bytes(&mut self) -> [u8; 16] {
+        let mut word = || {
+            self.bytes = self.bytes.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let word = (self.bytes ^ (self.bytes >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            u128::from(word ^ (word >> 31))
+        };
+        (word() << 64 | word()).to_le_bytes()
     }
 
     fn chance(&mut self, per_mille: u32) -> bool {
