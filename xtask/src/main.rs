@@ -10,6 +10,7 @@ mod docs;
 mod lossless;
 mod measure;
 mod nginx_tests;
+mod simulate;
 mod tap;
 mod test;
 mod tidy;
@@ -26,6 +27,7 @@ usage: cargo xtask TASK [options]
   test [--fast]            format, lints, house checks, unit and end-to-end tests, once per event method
   bench [options]          CPU time per request against nginx, run by run
   lossless [options]       what is lost under reloads, upgrades and kills, beside nginx
+  simulate [options]       the whole server under a simulated network, by seeds
   tidy [--write]           the house checks alone; --write lowers the ratchet
   docs [--check]           writes docs/directives from the program's own tables
   compat [--missing]       which directives, variables and options of nginx there are
@@ -39,10 +41,11 @@ cargo xtask TASK --help tells more.
 /// A task: its name, what `--help` prints of it, and what it does.
 type Task = (&'static str, &'static str, fn(&[String]) -> Outcome);
 
-const TASKS: [Task; 8] = [
+const TASKS: [Task; 9] = [
     ("test", test::HELP, test::run),
     ("bench", bench::HELP, bench::run),
     ("lossless", lossless::HELP, lossless::run),
+    ("simulate", simulate::HELP, simulate::run),
     ("tidy", tidy::HELP, tidy::run),
     ("docs", docs::HELP, docs::run),
     ("compat", compat::HELP, compat::run),

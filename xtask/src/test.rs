@@ -46,8 +46,8 @@ impl Count {
 pub const HELP: &str = "\
 usage: cargo xtask test [--fast]
 
-All that must hold before a change goes in: format, lints, house checks, unit and property tests, a release build, the
-manual, and the end-to-end tests, once more for each event method. The last line counts what passed and failed.
+All that must hold before a change goes in: format, lints, house checks, unit and property tests, ten thousand seeds of
+the simulation, a release build, the manual, and the end-to-end tests, once more for each event method. The last line counts what passed and failed.
 
   --fast   leaves out the event methods and the models of the zones' lock
 
@@ -72,6 +72,7 @@ pub fn run(arguments: &[String]) -> Outcome {
         // nextest leaves out the examples in documentation.
         count.add(listen_to("examples in documentation", cargo(["test", "--doc", "--workspace", "--no-fail-fast"])));
     }
+    count.add(step("ten thousand seeds of the simulation", simulation));
     if !options.has("--fast") {
         count.add(step("models of the zones' lock", models));
     }
@@ -99,6 +100,11 @@ fn hooks() -> Outcome {
     let mut command = cargo(["build", "--quiet", "-p", "tidegate", "--features", "test-hooks", "--target-dir"]);
     command.arg(tools::target()?.join("test-hooks"));
     tools::run(command)
+}
+
+/// With the checks of a debug build, from which the unit tests have left all crates.
+fn simulation() -> Outcome {
+    crate::simulate::seeds(&tools::build(&["--package", "simulate"])?, 0, 10_000, false)
 }
 
 /// Every order in which a few processes can come together over the zones' lock: the tests by loom, which needs its own

@@ -164,6 +164,24 @@ impl How {
 }
 
 impl Ask {
+    /// A GET.
+    pub fn get(id: u64, place: Place) -> Ask {
+        Ask {
+            id,
+            place,
+            method: Method::Get,
+            body: None,
+            chunked: false,
+            expects: false,
+            range: None,
+            gzip: false,
+            fresh: false,
+            old: false,
+            last: false,
+            limit_key: 0,
+        }
+    }
+
     /// Rolls one; `calm`: only what can't fail by itself.
     pub fn roll(id: u64, dice: &mut Dice, calm: bool) -> Ask {
         let place = Place::roll(dice, calm);

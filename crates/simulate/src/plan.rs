@@ -146,6 +146,14 @@ pub enum Leaving {
 }
 
 impl Plan {
+    /// A run in which nothing fails but what these clients do.
+    pub fn quiet(clients: Vec<Client>) -> Plan {
+        let mut dice = Dice::new(0);
+        let settings = Settings::roll(&mut dice, true);
+        let faults = Faults::default();
+        Plan { calm: false, faults, settings, clients, quits_at: None, deaths: Vec::new(), backend_dice: dice }
+    }
+
     /// The run of this seed.
     pub fn of(seed: u64) -> Plan {
         let mut dice = Dice::new(seed);
@@ -222,6 +230,21 @@ impl Settings {
 }
 
 impl Client {
+    /// A client that asks for these, one after the other, as fast as it gets them, and stays to the end.
+    pub fn asking(speaks: Speaks, asks: Vec<Ask>) -> Client {
+        Client {
+            starts_at: 0,
+            speaks,
+            asks,
+            depth: 1,
+            reads: Pace::Fast,
+            writes: Pace::Fast,
+            leaves: None,
+            nonsense: false,
+            dice: Dice::new(0),
+        }
+    }
+
     fn roll(dice: &mut Dice, id: &mut u64, calm: bool) -> Client {
         let asks = (0..dice.between(1, 6)).map(|_| {
             *id += 1;

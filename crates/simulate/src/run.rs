@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 
 use engine::Cycle;
@@ -60,11 +61,20 @@ impl Ground {
         Ok(Ground { folder })
     }
 
-    /// Runs a seed in a thread of its own, so that nothing of earlier runs is left.
+    /// Runs a seed.
     pub fn run(&self, seed: u64) -> Report {
+        self.run_plan(seed, Plan::of)
+    }
+
+    /// Runs a plan in a thread of its own, so that nothing of earlier runs is left; the network's faults follow from the
+    /// seed. A process has one run at a time: the files that it has open are counted.
+    pub fn run_plan(&self, seed: u64, plan: impl FnOnce(u64) -> Plan + Send + 'static) -> Report {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = self.folder.clone();
         let files = open_files();
-        let thread = std::thread::Builder::new().spawn(move || run(seed, &folder)).expect("a thread can be started");
+        let thread = std::thread::Builder::new().spawn(move || run(seed, plan(seed), &folder));
+        let thread = thread.expect("a thread can be started");
         let mut report = thread.join().unwrap_or_else(|_| Report {
             seed,
             findings: vec!["the run panicked".into()],
@@ -88,8 +98,7 @@ impl Drop for Ground {
     }
 }
 
-fn run(seed: u64, folder: &Path) -> Report {
-    let plan = Plan::of(seed);
+fn run(seed: u64, plan: Plan, folder: &Path) -> Report {
     let configuration = config::text(&plan.settings, folder);
     let mut report =
         Report { seed, findings: Vec::new(), digest: 0, trace: Vec::new(), configuration, error_log: String::new() };
