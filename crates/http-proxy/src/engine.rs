@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use ::upstream::retry::{self, Question, failure};
 use ::upstream::{Choice, Hints, Idle, Outcome};
 use buf::{Buf, Bytes, Chain};
-use engine::log::{Errno, Level};
+use engine::log::{Errno, Level, TIMED_OUT};
 use http::body::append;
 use http::exchange::{Exchange, Target};
 use http::phases::Flow;
@@ -402,7 +402,7 @@ impl Backend {
     }
 
     fn aborted(&self, r: &Request, cx: &mut Context<'_>) -> bool {
-        !self.up.ignore_client_abort && r.conn.stream.poll_hangup(cx).is_ready()
+        !self.up.ignore_client_abort && r.client().is_some_and(|client| client.poll_hangup(cx).is_ready())
     }
 
     /// Sends the request and reads the head of the response.
@@ -496,8 +496,9 @@ impl Backend {
                 Ok(Parsed::Complete(used)) if matches!(head.status, 100 | 102..=199) => {
                     if head.status == 103
                         && let Some(hints) = respond::early_hints(self, r, data, head)
+                        && let Some(client) = r.client()
                     {
-                        r.conn.stream.send_interim("103 Early Hints", &hints);
+                        client.send_interim("103 Early Hints", &hints);
                     }
                     data.consume(used);
                     *reader = HeadReader::default();
@@ -708,7 +709,6 @@ impl Sending {
 }
 
 /// What nginx's log says of the error ETIMEDOUT.
-pub(super) const TIMED_OUT: &str = " (110: Connection timed out)";
 
 fn failed(kind: u32) -> Stop {
     Stop::Failed(Failed { kind, sent: true, stale: false })

@@ -6,15 +6,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use buf::{Buf, Bytes, Chain};
-use engine::log::{Errno, Level};
+use engine::log::{Errno, Level, TIMED_OUT};
 use wire::h2::{Code, ConnectionError, Event, StreamKey};
 
 use super::request::{self, Running};
 use super::shared::Shared;
 use super::stream::StreamState;
 use crate::config::core::Lingering;
-use crate::request::Connection;
 use crate::server::Http;
+use crate::session::connection::Connection;
 use crate::session::h1::{Doing, linger};
 
 /// The largest single read.
@@ -23,11 +23,10 @@ const READ: usize = 16 << 10;
 const WRITE: u64 = 64 << 10;
 /// How often in one turn.
 const WRITES: usize = 16;
-const TIMED_OUT: &str = " (110: Connection timed out)";
 
 /// Serves an HTTP/2 connection until it ends; `first` has been read from it.
 pub async fn serve(http: Rc<Http>, mut conn: Connection, first: Bytes) {
-    conn.set_nodelay(true);
+    conn.link.set_nodelay(true);
     let Some(shared) = Shared::new(&http, conn) else { return };
     let shared = Rc::new(shared);
     let listed = http.worker.list_session(&shared);
@@ -189,7 +188,7 @@ impl Task {
             return End::Done(Code::NO_ERROR);
         }
         self.log(Level::Info, format_args!("client timed out{TIMED_OUT}"));
-        if self.shared.address.default.root.core.reset_timedout_connection {
+        if self.shared.facts.address.default.root.core.reset_timedout_connection {
             self.shared.socket.linger_reset();
         }
         End::Done(Code::PROTOCOL_ERROR)
@@ -267,7 +266,7 @@ impl Task {
     fn is_enough(&self) -> bool {
         let (shared, core) = (&self.shared, &self.shared.server.root.core);
         shared.requests.get() as usize >= core.keepalive_requests
-            || rt::now_ms().saturating_sub(shared.started_ms) >= core.keepalive_time
+            || rt::now_ms().saturating_sub(shared.facts.started_ms) >= core.keepalive_time
     }
 
     /// A worker that quits takes no new requests.
@@ -396,9 +395,9 @@ impl Task {
     fn log(&self, level: Level, message: std::fmt::Arguments<'_>) {
         let shared = &self.shared;
         let log = shared.http.log_of(&shared.server.root.core);
-        let log = if shared.debug { log.debugging() } else { log };
+        let log = if shared.facts.debug { log.debugging() } else { log };
         let details = |line: &mut String| {
-            line.push_str(&format!(", client: {}, server: {}", shared.peer.text(), shared.address.addr));
+            line.push_str(&format!(", client: {}, server: {}", shared.facts.peer.text(), shared.facts.address.addr));
         };
         log.write_with(level, Some(shared.socket.number()), message, Some(&details));
     }
