@@ -111,7 +111,11 @@ pub(crate) struct Core {
     serial: Cell<u64>,
     /// The second in which reusing connections was last reported.
     reported: Cell<u64>,
-    options: Options,
+    timer_resolution_ms: u32,
+    /// None once the runtime has ended.
+    hook: RefCell<Option<Hook>>,
+    /// Numbers connections; none once the runtime has ended.
+    numbers: RefCell<Option<Rc<dyn Fn() -> u64>>>,
 }
 
 thread_local! {
@@ -135,7 +139,7 @@ pub(crate) fn forget() {
 
 /// Tells the hook.
 pub(crate) fn report(report: Report<'_>) {
-    if let Some(hook) = try_current().and_then(|core| core.options.hook.as_ref()) {
+    if let Some(hook) = try_current().and_then(|core| core.hook.borrow().clone()) {
         hook(report);
     }
 }
@@ -177,7 +181,9 @@ impl Runtime {
             events: RefCell::default(),
             serial: Cell::new(0),
             reported: Cell::new(0),
-            options,
+            timer_resolution_ms: options.timer_resolution_ms,
+            hook: RefCell::new(options.hook),
+            numbers: RefCell::new(options.serial),
         }));
         CURRENT.set(Some(core));
         Ok(Runtime { core })
@@ -232,6 +238,8 @@ impl Core {
         self.timers.replace(Timers::new(0));
         self.layers.take();
         self.remote.take();
+        self.hook.take();
+        self.numbers.take();
         self.flush.take();
         self.events.take();
     }
@@ -265,7 +273,7 @@ impl Core {
         }
         let next = self.timers.borrow().next();
         // The clock stands still for `timer_resolution`: nothing can come up before.
-        let resolution = u64::from(self.options.timer_resolution_ms);
+        let resolution = u64::from(self.timer_resolution_ms);
         next.map_or(u64::MAX, |at| at.saturating_sub(self.clock.now()).max(resolution))
     }
 
@@ -441,7 +449,7 @@ impl Core {
     }
 
     fn next_number(&self) -> u64 {
-        match &self.options.serial {
+        match &*self.numbers.borrow() {
             Some(next) => next(),
             None => {
                 self.serial.set(self.serial.get() + 1);

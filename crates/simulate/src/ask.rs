@@ -94,6 +94,8 @@ pub enum Route {
     Unbuffered,
     /// To one server.
     Direct,
+    /// To one server over TLS.
+    Secure,
 }
 
 /// How a backend treats a request.
@@ -223,6 +225,11 @@ impl Ask {
         }
     }
 
+    /// Whether it may be tried again.
+    pub fn is_idempotent(&self) -> bool {
+        self.method != Method::Post
+    }
+
     /// The target with its arguments.
     pub fn target(&self) -> String {
         let path = match self.place {
@@ -241,6 +248,7 @@ impl Ask {
                     Route::Group => "group",
                     Route::Unbuffered => "unbuffered",
                     Route::Direct => "direct",
+                    Route::Secure => "secure",
                 };
                 return format!("/{route}/?how={}&length={length}&k={}", how.number(), self.limit_key);
             }
@@ -324,7 +332,7 @@ impl Place {
             _ => {
                 let how = dice.of(if calm { &How::ALL[..How::GOOD] } else { &How::ALL[..] });
                 let length = dice.of(&[0, 1, 300, 4096, 9000, 33_000, 120_000]);
-                Place::Backend(dice.of(&[Route::Group, Route::Unbuffered, Route::Direct]), how, length)
+                Place::Backend(dice.of(&[Route::Group, Route::Unbuffered, Route::Direct, Route::Secure]), how, length)
             }
         }
     }

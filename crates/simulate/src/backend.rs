@@ -3,7 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use buf::{Bytes, Chain};
+use buf::{Buf, Bytes, Chain};
+use tls::First;
 
 use crate::ask::How;
 use crate::content::Key;
@@ -15,6 +16,8 @@ use crate::world::{World, addr};
 pub struct Backend {
     world: Rc<World>,
     dice: RefCell<Dice>,
+    /// How it speaks TLS, if it does.
+    tls: Option<tls::Server>,
     died: rt::Event,
     dead: Cell<bool>,
 }
@@ -31,9 +34,9 @@ struct Asked {
 
 impl Backend {
     /// Listens at an address.
-    pub fn start(world: &Rc<World>, at: &str, dice: Dice) -> Rc<Backend> {
+    pub fn start(world: &Rc<World>, at: &str, tls: Option<tls::Server>, dice: Dice) -> Rc<Backend> {
         let (world, dice) = (world.clone(), RefCell::new(dice));
-        let backend = Rc::new(Backend { world, dice, died: rt::Event::new(), dead: Cell::new(false) });
+        let backend = Rc::new(Backend { world, dice, tls, died: rt::Event::new(), dead: Cell::new(false) });
         let (listener, this) = (rt::sim::listen(addr(at)), backend.clone());
         rt::spawn(async move {
             let accept = async {
@@ -41,7 +44,7 @@ impl Backend {
                     let this = this.clone();
                     rt::spawn(async move {
                         stream.set_send_timeout(Some(PATIENCE));
-                        crate::either(this.serve(&stream), this.end()).await;
+                        crate::either(this.greet(&stream), this.end()).await;
                     });
                 }
             };
@@ -62,6 +65,18 @@ impl Backend {
             false => self.died.poll_since(cx, 0),
         })
         .await;
+    }
+
+    /// Brings the handshake of TLS to its end, if there is one, and serves.
+    async fn greet(&self, stream: &rt::Stream) {
+        if let Some(tls) = &self.tls {
+            stream.set_recv_timeout(Some(PATIENCE));
+            let Ok(First::Hello(hello, input)) = tls::first_bytes(stream, Buf::empty()).await else { return };
+            if let Err(error) = tls::accept(stream, tls, None, *hello, input, Rc::new(())).await {
+                return self.world.failed(format!("the handshake with a backend failed: {error:?}"));
+            }
+        }
+        self.serve(stream).await;
     }
 
     async fn serve(&self, stream: &rt::Stream) {

@@ -12,8 +12,8 @@ pub const PLAIN: u16 = 80;
 pub const SECURE: u16 = 443;
 /// With HTTP/2 from the first byte.
 pub const PRIOR: u16 = 8080;
-/// Addresses of backends: three of the groups, and then the one that is asked directly.
-pub const BACKENDS: [&str; 4] = ["10.0.1.1:8000", "10.0.1.2:8000", "10.0.1.3:8000", "10.0.1.4:8000"];
+/// Addresses of backends: three of the groups, the one that is asked directly, the one that is asked over TLS.
+pub const BACKENDS: [&str; 5] = ["10.0.1.1:8000", "10.0.1.2:8000", "10.0.1.3:8000", "10.0.1.4:8000", "10.0.1.5:8443"];
 /// Nobody listens here.
 pub const REFUSED: &str = "10.0.1.8:8000";
 /// Nobody answers here.
@@ -115,7 +115,7 @@ fn proxy(s: &Settings) -> String {
 }
 
 fn groups(s: &Settings) -> String {
-    let [one, two, three, _] = BACKENDS;
+    let [one, two, three, ..] = BACKENDS;
     let keepalive = format!("keepalive {};", s.keepalive);
     let zone = |name: &str| if s.zone { format!("zone {name} 64k;") } else { String::new() };
     let fails = format!("max_fails={} fail_timeout=1s", s.max_fails);
@@ -148,11 +148,14 @@ fn locations(s: &Settings, folder: &str) -> String {
         location /group/ {{ proxy_pass http://group; }}
         location /unbuffered/ {{ proxy_pass http://unbuffered; proxy_buffering off; proxy_request_buffering off; }}
         location /direct/ {{ proxy_pass http://{direct}; }}
+        location /secure/ {{ proxy_pass https://{secure}; proxy_buffering {buffering}; }}
         location = /refused {{ proxy_pass http://{REFUSED}; }}
         location = /silent {{ proxy_pass http://{SILENT}; }}
         location = /status {{ stub_status; access_log off; }}",
         rate = s.rate,
         nodelay = if s.nodelay { " nodelay" } else { "" },
         direct = BACKENDS[3],
+        secure = BACKENDS[4],
+        buffering = on_off(s.sendfile),
     )
 }

@@ -166,7 +166,7 @@ impl Plan {
         }
         let quits_at = (!calm && dice.percent(25)).then(|| moment(&mut dice));
         let deaths = if calm { 0 } else { dice.below(6).saturating_sub(3) };
-        let deaths = (0..deaths).map(|_| (dice.below(3) as usize, moment(&mut dice))).collect();
+        let deaths = (0..deaths).map(|_| (dice.below(5) as usize, moment(&mut dice))).collect();
         Plan { calm, faults, settings, clients, quits_at, deaths, backend_dice: dice.fork() }
     }
 }

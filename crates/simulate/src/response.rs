@@ -154,3 +154,82 @@ fn gunzip(packed: &[u8], most: usize, whole: bool) -> Result<Vec<u8>, String> {
     room.truncate(length);
     Ok(room)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::content::Key;
+
+    use super::*;
+
+    #[test]
+    fn framings() {
+        for (head, method, expect) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5", Method::Get, Ok(Framing::Length(5))),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5", Method::Head, Ok(Framing::None)),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5", Method::Get, Ok(Framing::None)),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked", Method::Get, Ok(Framing::Chunked)),
+            ("HTTP/1.1 200 OK\r\nServer: x", Method::Get, Ok(Framing::Close)),
+            ("HTTP/1.1 103 Early Hints\r\nLink: x", Method::Get, Ok(Framing::None)),
+            ("HTTP/1.1 204 No Content\r\nContent-Length: 5", Method::Get, Err("a body after status 204")),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
+                Method::Get,
+                Err("both Transfer-Encoding and Content-Length"),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5",
+                Method::Get,
+                Err("two fields Content-Length"),
+            ),
+            ("HTTP/1.1 200 OK\r\nContent-Length: x", Method::Get, Err("Content-Length: x")),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip", Method::Get, Err("Transfer-Encoding: gzip")),
+        ] {
+            let response = Response::parse(head.as_bytes()).expect(head);
+            assert_eq!(response.framing(method), expect.map_err(str::to_owned), "{head}");
+        }
+        for head in [
+            "HTTP/1.1 2000 OK",
+            "HTTP/1.0 200 OK",
+            "200 OK",
+            "HTTP/1.1 200 OK\r\nno colon",
+            "HTTP/1.1 200 OK\r\na b: c",
+        ] {
+            assert!(Response::parse(head.as_bytes()).is_err(), "{head}");
+        }
+    }
+
+    #[test]
+    fn wrong_contents_are_found() {
+        let ask = Ask::get(7, Place::File(2));
+        let right = Key::File(2).bytes(0, 100);
+        let check = |body: &[u8], whole: bool, length: &str| {
+            let fields = vec![("content-length".to_owned(), length.to_owned())];
+            let response = Response { status: 200, fields, body: body.to_vec(), whole, ended_by_close: false };
+            response.check_content(&ask, true)
+        };
+        let mut flipped = right.clone();
+        flipped[99] ^= 1;
+        let (another, more) = (Key::File(3).bytes(0, 100), Key::File(2).bytes(0, 101));
+        assert_eq!(check(&right, true, "100"), Ok(()));
+        assert_eq!(check(&right[..40], false, "100"), Ok(()), "cut short, and known to be");
+        assert!(check(&right[..40], true, "100").is_err(), "cut short, but said to be whole");
+        assert!(check(&flipped, true, "100").is_err() && check(&flipped, false, "100").is_err());
+        assert!(check(&another, true, "100").is_err() && check(&right[1..], false, "100").is_err());
+        assert!(check(&more, false, "100").is_err() && check(&right, true, "99").is_err());
+    }
+
+    #[test]
+    fn packed_contents_are_unpacked() {
+        let ask = Ask { gzip: true, ..Ask::get(7, Place::File(2)) };
+        let mut room = vec![0; 1000];
+        let config = zlib_rs::DeflateConfig { window_bits: 31, ..zlib_rs::DeflateConfig::default() };
+        let (packed, _) = zlib_rs::compress_slice(&mut room, &Key::File(2).bytes(0, 100), config);
+        let check = |body: &[u8], whole: bool| {
+            let fields = vec![("content-encoding".to_owned(), "gzip".to_owned())];
+            let response = Response { status: 200, fields, body: body.to_vec(), whole, ended_by_close: false };
+            response.check_content(&ask, true)
+        };
+        assert_eq!((check(packed, true), check(&packed[..50], false)), (Ok(()), Ok(())));
+        assert!(check(&packed[..50], true).is_err(), "cut short, but said to be whole");
+    }
+}

@@ -72,7 +72,7 @@ impl Ground {
         static ALONE: Mutex<()> = Mutex::new(());
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = self.folder.clone();
-        let files = open_files();
+        let (files, mappings) = (open_files(), shared_mappings());
         let thread = std::thread::Builder::new().spawn(move || run(seed, plan(seed), &folder));
         let thread = thread.expect("a thread can be started");
         let mut report = thread.join().unwrap_or_else(|_| Report {
@@ -87,6 +87,10 @@ impl Ground {
         if report.findings.is_empty() && files != left {
             let new: Vec<_> = left.iter().filter(|file| !files.contains(file)).collect();
             report.findings.push(format!("files are left open: {new:?}"));
+        }
+        let left = shared_mappings();
+        if report.findings.is_empty() && left != mappings {
+            report.findings.push(format!("{mappings} mappings were shared before, {left} are now"));
         }
         report
     }
@@ -113,6 +117,14 @@ fn run(seed: u64, plan: Plan, folder: &Path) -> Report {
     };
     let runtime = server::runtime(&cycle, seed).expect("a simulated loop can't be refused");
     let world = Rc::new(World::new(plan.calm, client_tls(&[]), client_tls(&["h2"])));
+    let retries = plan.settings.next_upstream.0.contains("non_idempotent");
+    let once: Vec<u64> = plan
+        .clients
+        .iter()
+        .flat_map(|client| &client.asks)
+        .filter(|a| !retries && !a.is_idempotent())
+        .map(|ask| ask.id)
+        .collect();
     let mut turns = Turns::default();
     let life = live(plan, cycle.clone(), world.clone());
     let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on_and_look(life, || turns.look(&world))));
@@ -128,6 +140,12 @@ fn run(seed: u64, plan: Plan, folder: &Path) -> Report {
         std::mem::forget((runtime, cycle));
         return report;
     }
+    for id in once {
+        let attempts = world.attempts.borrow().get(&id).copied().unwrap_or(0);
+        if attempts > 1 {
+            world.found(format!("request {id} isn't to be repeated, but reached backends {attempts} times"));
+        }
+    }
     check_logs(&world, &cycle, &std::fs::read_to_string(&log_file).unwrap_or_default());
     report.error_log = server::error_log(&cycle);
     let apps: Vec<_> = cycle.apps.iter().map(Rc::downgrade).collect();
@@ -136,6 +154,9 @@ fn run(seed: u64, plan: Plan, folder: &Path) -> Report {
     drop(runtime);
     drop(cycle);
     engine::log::set_current(engine::log::Log::stderr(engine::log::Level::Notice));
+    if buf::lent() != 0 {
+        report.findings.push(format!("{} buffers are lent out", buf::lent()));
+    }
     if apps.iter().any(|app| app.upgrade().is_some()) {
         report.findings.push("the application outlives its worker".into());
     }
@@ -149,6 +170,12 @@ fn open_files() -> Vec<String> {
         entries.flat_map(|entry| std::fs::read_link(entry.path())).map(|path| path.display().to_string()).collect();
     files.sort();
     files
+}
+
+/// How many pieces of memory the process could share with others.
+fn shared_mappings() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|rights| rights.ends_with('s'))).count()
 }
 
 /// What is looked at after each turn of the loop.
@@ -216,6 +243,30 @@ fn client_tls(alpn: &[&str]) -> Rc<tls::Client> {
     Rc::new(tls::Client::new(&settings).expect("the settings are good"))
 }
 
+/// How a backend speaks TLS, with the server's own certificate.
+fn backend_tls(folder: &Path) -> tls::Server {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let identity = tls::identity(&path("cert.pem"), &path("key.pem"), &[]).expect("the files are good");
+    let settings = tls::ServerSettings {
+        identities: vec![identity],
+        protocols: tls::Protocols { tls12: true, tls13: true },
+        ciphers: "DEFAULT".to_owned(),
+        ciphersuites: None,
+        curves: "auto".to_owned(),
+        prefer_server: false,
+        buffer_size: 16384,
+        alpn: Vec::new(),
+        cache: None,
+        tickets: Some(tls::TicketKeys::random()),
+        timeout_s: 300,
+        early_data: false,
+        compression: false,
+        client_auth: None,
+        key_log: None,
+    };
+    tls::Server::new(&settings).expect("the settings are good")
+}
+
 /// Polls both until one is done.
 pub async fn either(a: impl Future<Output = ()>, b: impl Future<Output = ()>) {
     let (mut a, mut b) = (pin!(a), pin!(b));
@@ -231,8 +282,11 @@ async fn live(mut plan: Plan, cycle: Rc<Cycle>, world: Rc<World>) {
     let server = server::start(&cycle);
     rt::sim::set_faults(plan.faults);
     rt::sim::silence(addr(config::SILENT));
-    let backends: Vec<_> =
-        config::BACKENDS.iter().map(|at| Backend::start(&world, at, plan.backend_dice.fork())).collect();
+    let mut backends = Vec::new();
+    for at in config::BACKENDS {
+        let tls = at.ends_with(":8443").then(|| backend_tls(&cycle.prefix));
+        backends.push(Backend::start(&world, at, tls, plan.backend_dice.fork()));
+    }
     // All that accepts has begun.
     rt::sleep(1).await;
     let quiet = (rt::inspect::tasks(), rt::connections().active);
@@ -281,8 +335,8 @@ async fn live(mut plan: Plan, cycle: Rc<Cycle>, world: Rc<World>) {
     }
 }
 
-/// How many pools of idle connections to backends there may be: two groups, and three backends without one.
-const POOLS: usize = 5;
+/// How many pools of idle connections to backends there may be: two groups, and four backends without one.
+const POOLS: usize = 6;
 /// How long a client stays at most.
 const LONGEST_VISIT: u64 = 300_000;
 /// How long the server may take to notice that all have gone.

@@ -33,7 +33,7 @@ fn a_seed_repeats_every_step() {
 #[test]
 fn all_that_is_asked_for_comes_where_nothing_fails() {
     let backends = [How::Well, How::Chunked, How::ToTheEnd, How::Slowly, How::Interim, How::NotFound];
-    let routes = [Route::Group, Route::Unbuffered, Route::Direct];
+    let routes = [Route::Group, Route::Unbuffered, Route::Direct, Route::Secure];
     let mut places: Vec<Place> = (0..FILES.len()).flat_map(|n| [Place::File(n), Place::Rewritten(n)]).collect();
     places.extend(backends.iter().flat_map(|how| routes.map(|route| Place::Backend(route, *how, 20_000))));
     places.extend([Place::Text, Place::Moved, Place::Missing]);
