@@ -79,6 +79,8 @@ pub enum Place {
     TooLarge,
     /// A backend's response.
     Backend(Route, How, u64),
+    /// A backend that changes to another protocol, and sends back so many bytes.
+    Tunnel(u64),
     /// A backend where nobody listens.
     Refused,
     /// A backend that says nothing, not even that it isn't there.
@@ -133,11 +135,13 @@ pub enum How {
     SecondTime,
     /// With more bytes than it said.
     TooMuch,
+    /// By changing to a protocol in which everything is sent back.
+    Switch,
 }
 
 impl How {
     /// All of them, the good ones first.
-    pub const ALL: [How; 16] = [
+    pub const ALL: [How; 17] = [
         How::Well,
         How::Chunked,
         How::ToTheEnd,
@@ -154,6 +158,7 @@ impl How {
         How::Never,
         How::SecondTime,
         How::TooMuch,
+        How::Switch,
     ];
 
     /// Its place in [`How::ALL`], by which it travels.
@@ -195,6 +200,7 @@ impl Ask {
         let takes_body = matches!(place, Place::Backend(..) | Place::Refused | Place::Silent | Place::TooLarge);
         let method = match place {
             Place::TooLarge => Method::Post,
+            Place::Tunnel(_) => Method::Get,
             _ if method == Method::Post && !takes_body => Method::Get,
             _ => method,
         };
@@ -203,7 +209,7 @@ impl Ask {
             Place::TooLarge => MAX_BODY + 1 + dice.below(1000),
             _ => dice.of(&sizes),
         });
-        let gzip = dice.percent(30);
+        let (gzip, is_tunnel) = (dice.percent(30), matches!(place, Place::Tunnel(_)));
         let length = place.file().map_or(0, |file| FILES[file]);
         let range = (length > 0 && !gzip && dice.percent(30)).then(|| {
             let first = dice.below(length);
@@ -219,8 +225,8 @@ impl Ask {
             range,
             gzip,
             fresh: range.is_none() && place.file().is_some() && dice.percent(10),
-            old: body.is_none() && dice.percent(5),
-            last: dice.percent(10),
+            old: body.is_none() && !is_tunnel && dice.percent(5),
+            last: !is_tunnel && dice.percent(10),
             limit_key: dice.below(2),
         }
     }
@@ -252,6 +258,9 @@ impl Ask {
                 };
                 return format!("/{route}/?how={}&length={length}&k={}", how.number(), self.limit_key);
             }
+            Place::Tunnel(length) => {
+                return format!("/tunnel/?how={}&length={length}&k={}", How::Switch.number(), self.limit_key);
+            }
             Place::Refused => "/refused".to_owned(),
             Place::Silent => "/silent".to_owned(),
         };
@@ -277,6 +286,7 @@ impl Ask {
             Place::Backend(_, How::Never, _) => &[504, 502],
             Place::Backend(_, How::Nonsense | How::HalfHead, _) => &[502, 504],
             Place::Backend(..) => &[200, 502, 504],
+            Place::Tunnel(_) => &[101, 502, 504],
             Place::Refused => &[502, 504],
             Place::Silent => &[504, 502],
         }
@@ -305,6 +315,7 @@ impl Ask {
             (Place::Backend(_, how, length), 200 | 404) if (status == 404) == (how == How::NotFound) => {
                 Some((Key::Response(self.id), 0, length))
             }
+            (Place::Tunnel(length), 101) => Some((Key::Request(self.id), 0, length)),
             (place, 200) => place.file().map(|file| (Key::File(file), 0, FILES[file])),
             (place, 206) => {
                 let (first, last) = self.range?;
@@ -329,8 +340,9 @@ impl Place {
             10 if calm => dice.of(&[Place::Moved, Place::Dropped]),
             10 => dice.of(&[Place::Moved, Place::Dropped, Place::TooLarge]),
             11 if !calm => dice.of(&[Place::Refused, Place::Silent]),
+            12 => Place::Tunnel(dice.of(&[0, 1, 5000, 60_000])),
             _ => {
-                let how = dice.of(if calm { &How::ALL[..How::GOOD] } else { &How::ALL[..] });
+                let how = dice.of(if calm { &How::ALL[..How::GOOD] } else { &How::ALL[..How::ALL.len() - 1] });
                 let length = dice.of(&[0, 1, 300, 4096, 9000, 33_000, 120_000]);
                 Place::Backend(dice.of(&[Route::Group, Route::Unbuffered, Route::Direct, Route::Secure]), how, length)
             }

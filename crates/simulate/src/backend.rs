@@ -173,9 +173,8 @@ impl Backend {
             let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nX-Backend: 1\r\n\r\n", asked.length);
             [head.as_bytes(), &whole].concat()
         };
-        let half = self.dice.borrow_mut().below(asked.length + 1);
         match asked.how {
-            How::Well => send(stream, with_length("200 OK")).await,
+            How::Well | How::Early => send(stream, with_length("200 OK")).await && asked.how == How::Well,
             How::Late => {
                 let pause = self.dice.borrow_mut().below(80);
                 rt::sleep(pause).await;
@@ -186,10 +185,6 @@ impl Backend {
             How::Interim => {
                 let first = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".to_vec();
                 send(stream, first).await && send(stream, with_length("200 OK")).await
-            }
-            How::Early => {
-                let _ = send(stream, with_length("200 OK")).await;
-                false
             }
             How::Slowly => {
                 let bytes = with_length("200 OK");
@@ -214,6 +209,46 @@ impl Backend {
                 let _ = send(stream, [&head[..], &whole].concat()).await;
                 false
             }
+            How::Switch => self.echo(stream, asked).await,
+            _ => self.answer_badly(stream, asked, before, with_length("200 OK"), whole.len()).await,
+        }
+    }
+
+    /// Changes the protocol, and sends back what comes.
+    async fn echo(&self, stream: &rt::Stream, asked: &Asked) -> bool {
+        let head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n".to_vec();
+        let mut good = send(stream, head).await;
+        let mut at = 0;
+        while good
+            && let Ok(bytes) = stream.recv(4096).await
+            && !bytes.is_empty()
+        {
+            if let Some(at) = Key::Request(asked.id).difference(at, &bytes) {
+                self.world.found(format!("the tunnel of request {} has the wrong byte at {at}", asked.id));
+            }
+            at += bytes.len() as u64;
+            good = send(stream, bytes.to_vec()).await;
+        }
+        false
+    }
+
+    /// Answers in a way that isn't right; `good` is what would be, with a body of so many bytes.
+    async fn answer_badly(&self, stream: &rt::Stream, asked: &Asked, before: u64, good: Vec<u8>, body: usize) -> bool {
+        let half = self.dice.borrow_mut().below(asked.length + 1);
+        match asked.how {
+            How::SecondTime => before > 0 && send(stream, good).await,
+            How::TooMuch => {
+                let surplus = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nwrong!";
+                send(stream, [&good, &surplus[..]].concat()).await
+            }
+            How::HalfBody | How::ResetBody => {
+                let missing = (asked.length - half).min(body as u64) as usize;
+                let _ = send(stream, good[..good.len() - missing].to_vec()).await;
+                if asked.how == How::ResetBody {
+                    stream.linger_reset();
+                }
+                false
+            }
             How::Nonsense => {
                 let _ = send(stream, b"HTTP/1.1 200 OK\r\nthis is no field\r\n\r\n".to_vec()).await;
                 false
@@ -222,25 +257,10 @@ impl Backend {
                 let _ = send(stream, b"HTTP/1.1 200 OK\r\nContent-Le".to_vec()).await;
                 false
             }
-            How::HalfBody | How::ResetBody => {
-                let mut bytes = with_length("200 OK");
-                bytes.truncate(bytes.len() - (asked.length - half).min(whole.len() as u64) as usize);
-                let _ = send(stream, bytes).await;
-                if asked.how == How::ResetBody {
-                    stream.linger_reset();
-                }
-                false
-            }
-            How::Never => {
+            _ => {
                 stream.set_recv_timeout(Some(PATIENCE));
                 let _ = stream.recv(100).await;
                 false
-            }
-            How::SecondTime => before > 0 && send(stream, with_length("200 OK")).await,
-            How::TooMuch => {
-                let mut bytes = with_length("200 OK");
-                bytes.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nwrong!");
-                send(stream, bytes).await
             }
         }
     }

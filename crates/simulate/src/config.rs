@@ -149,6 +149,11 @@ fn locations(s: &Settings, folder: &str) -> String {
         location /unbuffered/ {{ proxy_pass http://unbuffered; proxy_buffering off; proxy_request_buffering off; }}
         location /direct/ {{ proxy_pass http://{direct}; }}
         location /secure/ {{ proxy_pass https://{secure}; proxy_buffering {buffering}; }}
+        location /tunnel/ {{
+            proxy_pass http://{direct};
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection upgrade;
+        }}
         location = /refused {{ proxy_pass http://{REFUSED}; }}
         location = /silent {{ proxy_pass http://{SILENT}; }}
         location = /status {{ stub_status; access_log off; }}",

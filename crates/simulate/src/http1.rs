@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use buf::{Bytes, Chain};
 
-use crate::ask::Ask;
+use crate::ask::{Ask, Place};
 use crate::content::Key;
 use crate::plan::{Client, Pace};
 use crate::response::{Framing, Response};
@@ -84,6 +84,9 @@ fn head(ask: &Ask) -> String {
     }
     if ask.fresh {
         head.push_str(&format!("If-Modified-Since: {MODIFIED}\r\n"));
+    }
+    if let Place::Tunnel(_) = ask.place {
+        head.push_str("Connection: Upgrade\r\nUpgrade: echo\r\n");
     }
     if ask.last {
         head.push_str("Connection: close\r\n");
@@ -221,13 +224,30 @@ impl<'a> Reader<'a> {
             };
             let mut response = Response::parse(&head[..head.len() - 4])?;
             let framing = response.framing(ask.method)?;
-            if response.status < 200 {
+            let tunnel =
+                if let (Place::Tunnel(length), 101) = (ask.place, response.status) { Some(length) } else { None };
+            if response.status < 200 && tunnel.is_none() {
                 continue;
             }
             world.saw(ask, response.status);
+            if let Some(length) = tunnel {
+                self.tunnel(ask, length, &mut response).await;
+                return Ok(Some(response));
+            }
             self.body(framing, &mut response).await?;
             return Ok(Some(response));
         }
+    }
+
+    /// Sends bytes through a tunnel, reads them back, and ends.
+    async fn tunnel(&mut self, ask: &Ask, length: u64, response: &mut Response) {
+        let stream = self.stream;
+        let bytes = Chain::from(Bytes::from(Key::Request(ask.id).bytes(0, length)));
+        let read = self.take(length as usize, &mut response.body);
+        let (_, whole) = rt::join(stream.send_all(bytes), read).await;
+        let _ = stream.shutdown_write();
+        while whole && self.more().await {}
+        response.whole = whole;
     }
 
     async fn body(&mut self, framing: Framing, response: &mut Response) -> Result<(), String> {

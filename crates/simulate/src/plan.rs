@@ -252,9 +252,13 @@ impl Client {
         });
         let mut asks: Vec<Ask> = asks.collect();
         let speaks = dice.of(&[Speaks::Http1, Speaks::Http1, Speaks::Https1, Speaks::Http2, Speaks::Https2]);
-        let is_last = |ask: &Ask| ask.last || ask.old || ask.place == Place::Dropped;
-        if let (true, Some(last)) = (calm && !speaks.is_http2(), asks.iter().position(is_last)) {
-            // What follows the last request may cost its response.
+        let is_tunnel = |ask: &Ask| matches!(ask.place, Place::Tunnel(_));
+        if speaks.is_http2() {
+            asks.iter_mut().filter(|ask| is_tunnel(ask)).for_each(|ask| ask.place = Place::Text);
+        } else {
+            // What follows the last request may cost its response, and what follows a change of protocol is of that.
+            let is_last = |ask: &Ask| is_tunnel(ask) || (calm && (ask.last || ask.old || ask.place == Place::Dropped));
+            let last = asks.iter().position(is_last).unwrap_or(asks.len());
             asks.truncate(last + 1);
         }
         let leaving = [Leaving::Close, Leaving::Reset, Leaving::Cut, Leaving::Shut, Leaving::Freeze];
