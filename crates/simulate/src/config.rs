@@ -40,7 +40,7 @@ pub fn text(s: &Settings, folder: &Path) -> String {
             {client}
             {proxy}
             limit_conn_zone $arg_k zone=counted:64k;
-            limit_req_zone $arg_k zone=rated:64k rate=10r/s;
+            limit_req_zone $arg_k zone=rated:64k rate=2r/s;
             {groups}
             server {{
                 listen 10.0.0.1:{PLAIN};
@@ -140,8 +140,8 @@ fn locations(s: &Settings, folder: &str) -> String {
         location /files/ {{ root {folder}; }}
         location /old/ {{ rewrite ^/old/(.*)$ /files/$1 last; }}
         location /slow/ {{ alias {folder}/files/; limit_rate {rate}k; }}
-        location /counted/ {{ alias {folder}/files/; limit_conn counted 1; }}
-        location /rated/ {{ alias {folder}/files/; limit_req zone=rated burst=2{nodelay}; }}
+        location /counted/ {{ alias {folder}/files/; limit_conn counted 1; limit_rate {rate}k; }}
+        location /rated/ {{ alias {folder}/files/; limit_req zone=rated burst=1{nodelay}; }}
         location = /text {{ return 200 \"text of $http_x_id\"; }}
         location = /moved {{ return 302 /text; }}
         location = /dropped {{ return 444; }}

@@ -21,12 +21,14 @@ use crate::world::{World, addr};
 use crate::{http1, http2, server};
 
 /// What came of a run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Report {
     /// Its seed.
     pub seed: u64,
     /// What was wrong.
     pub findings: Vec<String>,
+    /// The statuses that clients saw, by request.
+    pub statuses: BTreeMap<u64, u16>,
     /// A number that differs if any step of the network or any event differed.
     pub digest: u64,
     /// The last events of clients and backends, then the last steps of the network.
@@ -75,14 +77,9 @@ impl Ground {
         let (files, mappings) = (open_files(), shared_mappings());
         let thread = std::thread::Builder::new().spawn(move || run(seed, plan(seed), &folder));
         let thread = thread.expect("a thread can be started");
-        let mut report = thread.join().unwrap_or_else(|_| Report {
-            seed,
-            findings: vec!["the run panicked".into()],
-            digest: 0,
-            trace: Vec::new(),
-            configuration: String::new(),
-            error_log: String::new(),
-        });
+        let mut report =
+            thread.join().unwrap_or_else(|_| Report { findings: vec!["the run panicked".into()], ..Report::default() });
+        report.seed = seed;
         let left = open_files();
         if report.findings.is_empty() && files != left {
             let new: Vec<_> = left.iter().filter(|file| !files.contains(file)).collect();
@@ -104,8 +101,7 @@ impl Drop for Ground {
 
 fn run(seed: u64, plan: Plan, folder: &Path) -> Report {
     let configuration = config::text(&plan.settings, folder);
-    let mut report =
-        Report { seed, findings: Vec::new(), digest: 0, trace: Vec::new(), configuration, error_log: String::new() };
+    let mut report = Report { configuration, ..Report::default() };
     let log_file = folder.join("access.log");
     let _ = std::fs::remove_file(&log_file);
     let cycle = match server::load(folder, report.configuration.clone()) {
@@ -150,6 +146,7 @@ fn run(seed: u64, plan: Plan, folder: &Path) -> Report {
     report.error_log = server::error_log(&cycle);
     let apps: Vec<_> = cycle.apps.iter().map(Rc::downgrade).collect();
     report.findings = world.findings();
+    report.statuses = world.seen.take();
     drop(world);
     drop(runtime);
     drop(cycle);

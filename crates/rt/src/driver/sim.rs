@@ -57,6 +57,8 @@ struct End {
     cut: bool,
     /// Its owner has closed it: bytes that still arrive are answered with a reset.
     closed: bool,
+    /// It was reset: nothing can be written any more.
+    broken: bool,
     /// The other side found no room.
     blocked_peer: bool,
 }
@@ -243,7 +245,7 @@ impl Sim {
         if let Some(code) = self.ends[n].error {
             return Err(io::Error::from_raw_os_error(code));
         }
-        let Some(peer) = self.ends[n].peer.filter(|_| !self.ends[n].shut) else {
+        let Some(peer) = self.ends[n].peer.filter(|_| !self.ends[n].shut && !self.ends[n].broken) else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
         if self.chance(self.faults.resets) {
@@ -313,12 +315,12 @@ impl Sim {
             } else if !end.shut {
                 self.send_parcel(peer, Parcel::Ended, now);
             }
-            self.ends[peer].peer = None;
         }
         self.note(now, if reset { "closes with a reset" } else { "closes" }, n, 0);
         // Parcels to it may still be under way: on arrival they are thrown away.
         let end = &mut self.ends[n];
         (end.slot, end.closed) = (None, true);
+        end.input.clear();
     }
 
     fn note(&mut self, now: u64, what: &'static str, end: usize, len: usize) {
@@ -338,7 +340,9 @@ impl Sim {
     fn arrive(&mut self, to: usize, parcel: Parcel, now: u64) {
         let end = &mut self.ends[to];
         if end.cut || end.closed {
-            if let (Parcel::Bytes(_), false, Some(peer)) = (parcel, end.cut, end.peer.take()) {
+            if let (Parcel::Bytes(_), false) = (parcel, end.cut)
+                && let Some(peer) = end.peer.take()
+            {
                 self.send_parcel(peer, Parcel::Failed(CONNRESET), now);
             }
             return;
@@ -354,7 +358,7 @@ impl Sim {
                 flag::READABLE | flag::RDHUP
             }
             Parcel::Failed(code) => {
-                end.error = Some(code);
+                (end.error, end.broken) = (Some(code), true);
                 end.input.clear();
                 flag::READABLE | flag::WRITABLE | flag::RDHUP | flag::ERR
             }
@@ -433,6 +437,7 @@ impl End {
             linger_reset: false,
             cut: false,
             closed: false,
+            broken: false,
             blocked_peer: false,
         }
     }
