@@ -4,6 +4,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use os::socket::Kind;
+
 use crate::cycle::{Cycle, Program, Purpose};
 use crate::handover::Handover;
 use crate::handover::peers::Peers;
@@ -38,15 +40,24 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Starts the cycle's applications in the current event loop, and accepts on a simulated listener for each of their
-    /// sockets.
+    /// Starts the cycle's applications in the current event loop, with a simulated listener or datagram socket for each
+    /// of the sockets that they ask for.
     pub fn start(cycle: Rc<Cycle>) -> Embedded {
         worker::start_apps(&cycle, 0);
         let accepting = Rc::<Accepting>::default();
         for app in &cycle.apps {
             for (index, listen) in app.listens().into_iter().enumerate() {
-                let listener = rt::sim::listen(listen.addr);
-                rt::spawn(accepting.clone().run(listener, None, app.clone(), index));
+                match listen.options.kind {
+                    Kind::Stream => {
+                        let listener = rt::sim::listen(listen.addr);
+                        rt::spawn(accepting.clone().run(listener, None, app.clone(), index));
+                    }
+                    Kind::Datagram => {
+                        let socket = Rc::new(rt::sim::bind(listen.addr));
+                        rt::spawn(accepting.clone().stop_later(Rc::downgrade(&socket)));
+                        app.clone().datagrams(index, socket);
+                    }
+                }
             }
         }
         let peers = Rc::new(RefCell::new(Peers::new()));

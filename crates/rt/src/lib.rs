@@ -27,6 +27,7 @@ mod sync;
 mod tasks;
 mod threads;
 mod timers;
+mod udp;
 
 pub use clock::Wall;
 pub use core::{Counts, Driver, Hook, MAX_CONNECTIONS, Options, Report, Runtime};
@@ -34,10 +35,12 @@ pub use detach::{Detached, make_room};
 pub use fd::{AsyncFd, Signals};
 pub use layer::{DetachedLayer, Layer};
 pub use listener::{AcceptLock, AcceptOptions, Listener, set_accept_mutex};
+pub use os::datagram::Transmit;
 pub use stream::{ConnectOptions, Recv, Sending, Stream, Tried, is_closing};
 pub use sync::{Event, Gate, Pass, Queue, YieldNow, join, yield_now};
 pub use threads::{QueueFull, ThreadPool};
 pub use timers::{Sleep, sleep, sleep_until, timeout};
+pub use udp::{Datagram, UdpOptions, UdpSocket};
 
 use std::future::Future;
 
@@ -49,7 +52,7 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) {
 /// 16 bytes that nobody can foresee. Under the simulated network they follow from its seed, so that a run can be repeated.
 pub fn random_bytes() -> [u8; 16] {
     match core::try_current().filter(|core| core.is_sim) {
-        Some(core) => core.sim(driver::sim::Sim::bytes),
+        Some(core) => core.sim(|sim| sim.chance.bytes()),
         None => os::random_bytes(),
     }
 }

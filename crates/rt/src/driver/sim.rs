@@ -1,4 +1,7 @@
-//! The simulation: ends of connections in memory, and a queue of what is under way between them.
+//! The simulation: ends of connections in memory, and a queue of what is under way between them; datagrams beside them.
+
+mod datagrams;
+mod random;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
@@ -17,15 +20,18 @@ use crate::send::Wrote;
 use crate::sim::{Faults, Trace};
 use crate::slots::flag;
 use crate::threads::Remote;
+use datagrams::Datagrams;
+use random::Random;
 
 pub(crate) struct Sim {
     pub(crate) faults: Faults,
     pub(crate) trace: Trace,
     /// Addresses that never answer.
     pub(crate) silent: HashSet<SockAddr>,
-    random: u64,
-    /// What [`crate::random_bytes`] goes on from: apart, so that the network doesn't depend on who asks for it.
-    bytes: u64,
+    random: Random,
+    /// For [`crate::random_bytes`]: apart, so that the network doesn't depend on who asks for it.
+    pub(crate) chance: Random,
+    pub(crate) datagrams: Datagrams,
     ends: Slab<End>,
     /// The end that belongs to a slot.
     by_slot: HashMap<u32, usize>,
@@ -79,8 +85,10 @@ impl Sim {
             faults: Faults::default(),
             trace: Trace::default(),
             silent: HashSet::new(),
-            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
-            bytes: seed,
+            random: Random::new(seed),
+            chance: Random::new(seed.rotate_left(32)),
+            // Numbers of its own, so that datagrams don't change what happens to connections.
+            datagrams: Datagrams::new(Random::new(!seed)),
             ends: Slab::new(),
             by_slot: HashMap::new(),
             listeners: HashMap::new(),
@@ -93,27 +101,12 @@ impl Sim {
         }
     }
 
-    /// A number below `n` (xorshift).
     fn below(&mut self, n: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random >> 11) % n.max(1)
-    }
-
-    /// The next random bytes (splitmix64).
-    pub(crate) fn bytes(&mut self) -> [u8; 16] {
-        let mut word = || {
-            self.bytes = self.bytes.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let word = (self.bytes ^ (self.bytes >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            u128::from(word ^ (word >> 31))
-        };
-        (word() << 64 | word()).to_le_bytes()
+        self.random.below(n)
     }
 
     fn chance(&mut self, per_mille: u32) -> bool {
-        self.below(1000) < u64::from(per_mille)
+        self.random.chance(per_mille)
     }
 
     pub(crate) fn listen(&mut self, slot: u32, addr: SockAddr) {
@@ -170,6 +163,7 @@ impl Sim {
 
     /// A listener waits again.
     pub(crate) fn resume(&mut self, slot: u32) {
+        self.datagrams.resume(slot);
         if self.waiting.get(&slot).is_some_and(|w| !w.is_empty()) {
             self.found.push(Event::Ready { slot, bits: flag::READABLE });
         }
@@ -298,6 +292,7 @@ impl Sim {
     }
 
     pub(crate) fn close(&mut self, slot: u32, now: u64) {
+        self.datagrams.close(slot);
         let Some(n) = self.by_slot.remove(&slot) else { return };
         if let Some(waiting) = self.waiting.remove(&slot) {
             self.listeners.retain(|_, listener| *listener != slot);
@@ -392,8 +387,9 @@ impl Sim {
                 events.push(Event::Ready { slot: REMOTE, bits: flag::READABLE });
             }
         }
+        self.found.append(&mut self.datagrams.found);
         if self.found.is_empty() && events.is_empty() && timeout_ms > 0 {
-            let next = self.under_way.peek().map_or(u64::MAX, |Reverse((at, ..))| *at);
+            let next = self.under_way.peek().map_or(u64::MAX, |Reverse((at, ..))| *at).min(self.datagrams.next());
             let until = next.min(clock.now().saturating_add(timeout_ms));
             assert!(until != u64::MAX, "the simulation has come to rest: everybody waits and nothing is under way");
             clock.set(until.max(clock.now()));
@@ -406,7 +402,9 @@ impl Sim {
                 self.arrive(to, parcel, clock.now());
             }
         }
+        self.datagrams.arrive(clock.now());
         events.append(&mut self.found);
+        events.append(&mut self.datagrams.found);
         Ok(())
     }
 }
