@@ -110,6 +110,8 @@ fn deadlines_are_met_exactly() {
             ErrorKind::TimedOut
         );
         assert!((5_000..5_010).contains(&(now_ms() - start)));
+        let again = server.send(&mut chain(b"x")).await;
+        assert_eq!(again.expect_err("nobody waits for a dead peer without a deadline").kind(), ErrorKind::TimedOut);
     });
 }
 

@@ -114,7 +114,7 @@ impl World {
         self.tell(&format!("request {id} got {status}, {} bytes, whole: {}", response.body.len(), response.whole));
         let may = ask.statuses();
         let interrupted = !self.calm && matches!(status, 400 | 408) && ask.body.is_some();
-        if !may.contains(&status) && !interrupted && !(status == 200 && may.contains(&404)) {
+        if !may.contains(&status) && !interrupted {
             return say(format!("status {status}, but expected one of {may:?}"));
         }
         if self.calm && ask.is_sure() && (status != may[0] || !response.whole) {
