@@ -13,7 +13,7 @@ use http::module::HttpModule;
 use http::module::LocationContext;
 use http::phases::{Flow, Handler};
 use http::request::Request;
-use http::request::variables::{Getter, Setup, add_all};
+use http::request::variables::{Getter, Setup};
 use http::server::location::Handlers;
 
 use crate::proto::HttpProto;
@@ -28,7 +28,7 @@ conf::table! {
     pub struct LimitConnZones, raw LimitConnZonesRaw, module "ngx_http_limit_conn_module", level HTTP Main;
 
     /// Declares a zone of shared memory in which requests are counted by a key; those with an empty key aren't.
-    "limit_conn_zone" in Context::HTTP, Args::exactly(2), default "",
+    "limit_conn_zone" in Context::HTTP, Args::exactly(2), default none,
         block(zone);
 }
 
@@ -38,7 +38,7 @@ conf::table! {
 
     /// Limits the number of requests under way for one value of the zone's key. A level without limits has those of the
     /// level around it.
-    "limit_conn" in EVERYWHERE, Args::exactly(2), default "",
+    "limit_conn" in EVERYWHERE, Args::exactly(2), default none,
         set(limit) limits: Vec<Limit> = Vec::new();
     /// The level at which refused requests are logged: `info`, `notice`, `warn` or `error`.
     "limit_conn_log_level" in EVERYWHERE, Args::exactly(1), default "error",
@@ -73,7 +73,10 @@ impl HttpModule for LimitConn {
     }
 
     fn variables(&self, setup: &mut Setup) {
-        add_all(setup, MODULE, &[("limit_conn_status", Flags::NOCACHEABLE, Getter::Plain(status))]);
+        http::variables! { setup, MODULE;
+            /// What `limit_conn` did: `PASSED`, `REJECTED` or `REJECTED_DRY_RUN`. Empty where no limit applied.
+            "limit_conn_status", Flags::NOCACHEABLE, Getter::Plain(status);
+        }
     }
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {

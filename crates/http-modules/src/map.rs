@@ -23,7 +23,7 @@ conf::table! {
 
     /// Defines a variable whose value depends on that of the first parameter, by strings, host names with wildcards
     /// (`hostnames`) and regexes (`~`, `~*`); `default` where nothing fits. With `volatile` it is looked up at each use.
-    "map" in Context::HTTP, Args::exactly(2).block(), default "",
+    "map" in Context::HTTP, Args::exactly(2).block(), default none,
         block(map);
     /// Accepted for compatibility: Tidegate's tables size themselves.
     "map_hash_max_size" in Context::HTTP, Args::exactly(1), default "2048",
@@ -51,6 +51,8 @@ impl Variable for MapVariable {
 fn map(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let Parsed { map, volatile } = Table::parse(loader, d)?;
     let flags = if volatile { Flags::CHANGEABLE | Flags::NOCACHEABLE } else { Flags::CHANGEABLE };
-    let definition = Definition { getter: Getter::Object(Rc::new(MapVariable(map))), setter: None, module: MODULE };
+    let getter = Getter::Object(Rc::new(MapVariable(map)));
+    let text = "The value that `map` gives to its source. Empty if nothing fits and there is no `default`.";
+    let definition = Definition { getter, setter: None, module: MODULE, text };
     define(loader, d.arg(1), flags, definition)
 }

@@ -113,6 +113,7 @@ fn compile(
             let mut cx = LocationContext {
                 id: LocationId(index as u32),
                 set: &sets.locations[index],
+                sets: &sets.locations,
                 kind: &node.kind,
                 name: &node.name,
                 builder,
@@ -469,7 +470,7 @@ impl App for HttpApp {
     }
 
     fn busy(&self) -> usize {
-        self.http.worker.connections.get()
+        self.http.worker.connections.get() + self.http.worker.apart.get()
     }
 
     fn quit(&self) {
