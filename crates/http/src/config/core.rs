@@ -1189,7 +1189,8 @@ conf::table! {
         scalar(flag) log_not_found: bool = true;
     /// Logs subrequests in the access log, each with a line of its own.
     ///
-    /// Effect: holds for subrequests that are made in the location. With `off` only the client's request is logged.
+    /// Effect: the access logs of the location in which a subrequest ends get a line for it, as for a request. With `off`
+    /// only the client's request is logged.
     ///
     /// Cost: a line for each subrequest.
     ///
