@@ -234,10 +234,10 @@ fn refuse(r: &mut Request, conf: &LimitReqConf) -> Flow<'static> {
 /// Waits, unless the client leaves.
 async fn delay(r: &mut Request, ms: u64) -> Flow<'static> {
     let mut sleep = pin!(rt::sleep(ms));
-    let stream = &r.conn.stream;
+    let client = r.client();
     let stayed = std::future::poll_fn(|cx| match sleep.as_mut().poll(cx) {
         Poll::Ready(()) => Poll::Ready(true),
-        Poll::Pending => stream.poll_hangup(cx).map(|()| false),
+        Poll::Pending => client.map_or(Poll::Pending, |client| client.poll_hangup(cx)).map(|()| false),
     });
     if stayed.await {
         return Flow::Next;

@@ -402,7 +402,7 @@ impl Backend {
     }
 
     fn aborted(&self, r: &Request, cx: &mut Context<'_>) -> bool {
-        !self.up.ignore_client_abort && r.conn.stream.poll_hangup(cx).is_ready()
+        !self.up.ignore_client_abort && r.client().is_some_and(|client| client.poll_hangup(cx).is_ready())
     }
 
     /// Sends the request and reads the head of the response.
@@ -497,7 +497,9 @@ impl Backend {
                     if head.status == 103
                         && let Some(hints) = respond::early_hints(self, r, data, head)
                     {
-                        r.conn.stream.send_interim("103 Early Hints", &hints);
+                        if let Some(client) = r.client() {
+                            client.send_interim("103 Early Hints", &hints);
+                        }
                     }
                     data.consume(used);
                     *reader = HeadReader::default();

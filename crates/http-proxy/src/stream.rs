@@ -94,7 +94,7 @@ impl UpstreamBody {
             rate,
             pause: None,
             log: r.log(),
-            number: r.conn.stream.number(),
+            number: r.number,
             details: String::new(),
         }
     }

@@ -175,9 +175,11 @@ impl Tunnel {
                 handover::give_tunnel(&to, r, self, down, up);
             }
             end @ (End::Over | End::Failed) => {
-                if matches!(end, End::Over) && r.conn.stream.stream().is_some() {
+                if matches!(end, End::Over) && r.h2_stream().is_some() {
                     h2::finish_response(r);
-                    let _ = r.conn.stream.send(&mut Chain::new()).await;
+                    if let Some(client) = r.client() {
+                        let _ = client.send(&mut Chain::new()).await;
+                    }
                 }
                 self.count();
                 self.exchange.current(|attempt| attempt.length = self.moved);
@@ -198,7 +200,8 @@ impl Tunnel {
     }
 
     async fn pass(&mut self, r: &Request, rest: Bytes, unread: Bytes) -> End {
-        let (client, backend, timeouts) = (&r.conn.stream, &self.backend, self.timeouts);
+        let Some(link) = &r.link else { return End::Failed };
+        let (client, backend, timeouts) = (&link.stream, &self.backend, self.timeouts);
         client.set_recv_timeout(None);
         client.set_send_timeout(Some(timeouts.client_send_ms));
         backend.set_send_timeout(Some(timeouts.send_ms));
@@ -209,7 +212,7 @@ impl Tunnel {
         let mut half = false;
         let (failed, to) = poll_fn(|cx| {
             // The keys of TLS to a backend don't travel.
-            if !r.conn.stays
+            if !link.stays
                 && !backend.is_layered()
                 && let Some(to) = r.http.worker.successors()
                 && client.socket().can_leave()

@@ -1,13 +1,18 @@
 //! `upstream {}`: groups of servers.
 
+use std::any::Any;
 use std::rc::Rc;
 
 use ::upstream::{GroupSpec, Keepalive, Method, ServerSpec};
 use buf::parse;
 use conf::{Args, Context, Directive, Error, Level, Loader, Registry, Result};
+use engine::handover::Parcel;
 use expr::vars::Template;
 use http::module::HttpModule;
 use http::request::variables::{Setup, template_of};
+use http::server::Http;
+
+use crate::{handover, pass};
 
 /// The module.
 pub struct Upstream;
@@ -155,6 +160,14 @@ impl HttpModule for Upstream {
 
     fn variables(&self, setup: &mut Setup) {
         crate::variables::define(setup);
+    }
+
+    fn part(&self, loader: &mut Loader<'_>) -> Option<Box<dyn Any>> {
+        Some(Box::new(pass::groups(loader)))
+    }
+
+    fn adopt(&self, http: &Rc<Http>, parcel: Parcel, back: bool) -> std::result::Result<(), Parcel> {
+        handover::adopt_tunnel(http, parcel, back)
     }
 }
 

@@ -9,9 +9,10 @@ use rustls::server::UnbufferedServerConnection;
 use wire::hello::{self, ClientHello, HelloError};
 
 use crate::certs::Identity;
-use crate::layer::{Info, ServerLayer, Signatures};
+use crate::layer::ServerLayer;
 use crate::library::{Library, Side};
 use crate::notes::{self, Notes};
+use crate::secured::{Secured, Signatures};
 use crate::server::{KeySink, Server};
 
 /// What a client begins with.
@@ -109,7 +110,7 @@ pub async fn refuse(stream: &Stream, alert: Alert) {
     let _ = stream.send(&mut Chain::from(buf::Bytes::from(alert.record().to_vec()))).await;
 }
 
-/// Brings the handshake to its end, and leaves a layer on the stream. `identity` is the certificate for this connection
+/// Brings the handshake to its end, leaves a layer on the stream, and tells what was negotiated. `identity` is the certificate for this connection
 /// alone, where it isn't the server's.
 pub async fn accept(
     stream: &Stream,
@@ -118,7 +119,7 @@ pub async fn accept(
     hello: ClientHello,
     input: Buf,
     owner: Rc<dyn std::any::Any>,
-) -> Result<(), HandshakeError> {
+) -> Result<Rc<Secured>, HandshakeError> {
     let config = server.config(identity);
     let conn = UnbufferedServerConnection::new(config).map_err(|error| HandshakeError::Tls(error.to_string()))?;
     let mut library = Library::new(conn);
@@ -132,11 +133,12 @@ pub async fn accept(
         }
     };
     let ended = drive(stream, &mut library, input, &mut plain, &mut note).await?;
-    let layer = ServerLayer::new(library, Info { hello, owner }, server, signatures);
+    let layer = ServerLayer::new(library, hello, owner, server, signatures);
+    let secured = layer.secured().clone();
     stream.set_layer(Box::new(layer), ended);
     // Early data was sent with the ClientHello, before anything else.
     stream.unread(plain);
-    Ok(())
+    Ok(secured)
 }
 
 /// Sends and receives until the handshake is over; what is noted in its steps goes to `note`. True: the peer has said

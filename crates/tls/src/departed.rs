@@ -6,8 +6,8 @@ use rustls::{CipherSuite, ConnectionTrafficSecrets, NamedGroup, ProtocolVersion}
 use wire::hello::ClientHello;
 use wire::tagged::{Reader, Writer};
 
-use crate::layer::Signatures;
 use crate::records::{Cipher, Keys, Records};
+use crate::secured::Signatures;
 
 /// What travels. The client's certificates are among it, the verdict isn't: whoever goes on judges by its own lights.
 pub struct Departed {

@@ -1,70 +1,27 @@
 //! A connection's TLS behind [`rt::Layer`].
 
 use std::any::Any;
-use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
 use buf::Buf;
 use rt::Layer;
-use rustls::pki_types::CertificateDer;
 use rustls::server::UnbufferedServerConnection;
-use rustls::{CipherSuite, HandshakeKind, NamedGroup, ProtocolVersion};
+use rustls::{CipherSuite, HandshakeKind, ProtocolVersion};
 use wire::hello::ClientHello;
 
 use crate::departed::{Departed, Facts};
 use crate::library::Library;
-use crate::names;
 use crate::records::{Fault, Keys, Records};
+use crate::secured::{Secured, Signatures};
 use crate::server::Server;
-use crate::verify::{Purpose, Reason};
-
-/// What is known of a client's handshake, beside what the library knows.
-pub struct Info {
-    /// What the client said first.
-    pub hello: ClientHello,
-    /// The caller's own: the server that was chosen, for one.
-    pub owner: Rc<dyn Any>,
-}
-
-/// What became of the client's certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientVerdict {
-    /// There is none.
-    None,
-    /// It is trusted.
-    Trusted,
-    /// It isn't.
-    Failed(Reason),
-}
-
-/// The schemes by which a handshake was signed, as numbers; none where a session was resumed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Signatures {
-    /// The server's.
-    pub(crate) own: Option<u16>,
-    /// The client's, if it has sent a certificate.
-    pub(crate) client: Option<u16>,
-}
-
-/// What responders have said of the client's certificates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    Unasked,
-    Good,
-    /// Not enough to trust them.
-    Bad,
-}
 
 /// The server's side of a connection.
 pub struct ServerLayer {
     conn: Conn,
-    info: Info,
+    secured: Rc<Secured>,
     record: usize,
     asks: bool,
-    verdict: Cell<ClientVerdict>,
-    standing: Cell<Standing>,
-    signatures: Signatures,
 }
 
 /// The most plaintext of a record where no server says otherwise.
@@ -79,7 +36,6 @@ enum Conn {
 }
 
 struct Resumed {
-    facts: Facts,
     records: Records,
     /// Received, but not a whole record.
     input: Buf,
@@ -87,45 +43,33 @@ struct Resumed {
 
 impl ServerLayer {
     pub(crate) fn new(
-        conn: Library<UnbufferedServerConnection>,
-        info: Info,
+        library: Library<UnbufferedServerConnection>,
+        hello: ClientHello,
+        owner: Rc<dyn Any>,
         server: &Server,
         signatures: Signatures,
     ) -> ServerLayer {
-        let conn = Conn::Own(Box::new(conn));
-        ServerLayer::of_conn(conn, info, Some(server), signatures)
+        let facts = facts(library.conn());
+        let secured = Secured::new(hello, owner, facts, signatures, Some(server));
+        ServerLayer::of(Conn::Own(Box::new(library)), secured, Some(server))
     }
 
     /// Goes on with a connection that another process has left. Its client is judged as `server` judges; without one
     /// that isn't asked any more.
     pub fn resume(departed: Departed, owner: Rc<dyn Any>, server: Option<&Server>) -> ServerLayer {
         let Departed { hello, was_good, facts, records, signatures, .. } = departed;
-        let conn = Conn::Resumed(Box::new(Resumed { facts, records, input: Buf::empty() }));
-        let layer = ServerLayer::of_conn(conn, Info { hello, owner }, server, signatures);
-        layer.standing.set(if was_good { Standing::Good } else { Standing::Unasked });
-        layer
+        let conn = Conn::Resumed(Box::new(Resumed { records, input: Buf::empty() }));
+        let secured = Secured::new(hello, owner, facts, signatures, server);
+        if was_good {
+            secured.set_good();
+        }
+        ServerLayer::of(conn, secured, server)
     }
 
-    fn of_conn(conn: Conn, info: Info, server: Option<&Server>, signatures: Signatures) -> ServerLayer {
-        let chain = conn.chain();
-        let trust = server.and_then(|server| server.trust.as_ref());
-        let verdict = match trust {
-            Some(trust) if !chain.is_empty() => match trust.verify(chain, Purpose::Client) {
-                Ok(()) => ClientVerdict::Trusted,
-                Err(reason) => ClientVerdict::Failed(reason),
-            },
-            _ => ClientVerdict::None,
-        };
-        let (asks, record) = (trust.is_some(), server.map_or(RECORD, |server| server.buffer_size));
-        ServerLayer {
-            conn,
-            info,
-            record,
-            asks,
-            verdict: Cell::new(verdict),
-            standing: Cell::new(Standing::Unasked),
-            signatures,
-        }
+    fn of(conn: Conn, secured: Secured, server: Option<&Server>) -> ServerLayer {
+        let asks = server.is_some_and(|server| server.trust.is_some());
+        let record = server.map_or(RECORD, |server| server.buffer_size);
+        ServerLayer { conn, secured: Rc::new(secured), record, asks }
     }
 
     /// What another process needs to go on with the connection, and what was received of a record that isn't whole.
@@ -135,82 +79,19 @@ impl ServerLayer {
         if !self.can_leave() {
             return None;
         }
-        let facts = self.conn.facts()?;
+        let facts = self.secured.facts().clone();
         let (records, rest) = match self.conn {
             Conn::Own(conn) => extract(*conn, facts.version, out)?,
             Conn::Resumed(resumed) => (resumed.records, resumed.input),
         };
-        let (was_asked, was_good) = (self.asks, self.standing.get() == Standing::Good);
-        let (hello, signatures) = (self.info.hello, self.signatures);
+        let (was_asked, was_good) = (self.asks, self.secured.is_good());
+        let (hello, signatures) = (self.secured.hello.clone(), self.secured.signatures());
         Some((Departed { hello, was_asked, was_good, facts, records, signatures }, rest))
     }
 
-    /// What became of the client's certificate.
-    pub fn verdict(&self) -> ClientVerdict {
-        self.verdict.get()
-    }
-
-    /// Takes note of what responders say of the client's certificates: an error withdraws the trust in them.
-    pub fn set_status(&self, status: Result<(), Reason>) {
-        self.standing.set(if status.is_ok() { Standing::Good } else { Standing::Bad });
-        if let Err(reason) = status {
-            self.verdict.set(ClientVerdict::Failed(reason));
-        }
-    }
-
-    /// The layer of a stream, if it is a server's.
-    pub fn of(layer: &dyn Layer) -> Option<&ServerLayer> {
-        layer.as_any().downcast_ref()
-    }
-
-    /// What the client said, and what the caller put beside it.
-    pub fn info(&self) -> &Info {
-        &self.info
-    }
-
-    /// `TLSv1.3`.
-    pub fn protocol(&self) -> &'static str {
-        self.conn.version().map_or("", names::protocol)
-    }
-
-    /// Whether it is TLS 1.3.
-    pub fn is_tls13(&self) -> bool {
-        self.conn.version() == Some(ProtocolVersion::TLSv1_3)
-    }
-
-    /// The cipher suite's name.
-    pub fn cipher(&self) -> &'static str {
-        self.conn.suite().map_or("", names::negotiated)
-    }
-
-    /// The group of the key exchange; empty for a session that was resumed without one.
-    pub fn curve(&self) -> &'static str {
-        self.conn.group().and_then(|group| names::group(group.into())).unwrap_or("")
-    }
-
-    /// The protocol of ALPN.
-    pub fn alpn(&self) -> Option<&[u8]> {
-        self.conn.alpn()
-    }
-
-    /// Whether a session was resumed.
-    pub fn is_resumed(&self) -> bool {
-        self.conn.is_resumed()
-    }
-
-    /// The scheme by which the handshake was signed with the server's key; empty for a session that was resumed.
-    pub fn signature(&self) -> String {
-        self.signatures.own.map(names::signature_or_number).unwrap_or_default()
-    }
-
-    /// The scheme by which the client has signed, if it has sent a certificate.
-    pub fn client_signature(&self) -> String {
-        self.signatures.client.map(names::signature_or_number).unwrap_or_default()
-    }
-
-    /// The client's certificates.
-    pub fn client_certificates(&self) -> &[CertificateDer<'static>] {
-        self.conn.chain()
+    /// What is known of the connection.
+    pub fn secured(&self) -> &Rc<Secured> {
+        &self.secured
     }
 }
 
@@ -231,11 +112,9 @@ impl Resumed {
 
 impl Conn {
     /// The library has ended a connection without a word to the peer: its keys serve for that, and for nothing after it.
-    fn tell(&mut self, out: &mut Buf) -> Fault {
+    fn tell(&mut self, version: ProtocolVersion, out: &mut Buf) -> Fault {
         let fault = Fault::Unexpected;
-        let Some(facts) = self.facts() else { return fault };
-        let version = facts.version;
-        let resumed = Resumed { facts, records: Records::ended(fault), input: Buf::empty() };
+        let resumed = Resumed { records: Records::ended(fault), input: Buf::empty() };
         if let Conn::Own(library) = std::mem::replace(self, Conn::Resumed(Box::new(resumed)))
             && let Some(mut records) = keys(library.into_parts().0, version)
             && let Conn::Resumed(resumed) = self
@@ -245,58 +124,17 @@ impl Conn {
         }
         fault
     }
+}
 
-    fn version(&self) -> Option<ProtocolVersion> {
-        match self {
-            Conn::Own(conn) => conn.conn().protocol_version(),
-            Conn::Resumed(resumed) => Some(resumed.facts.version),
-        }
-    }
-
-    fn suite(&self) -> Option<CipherSuite> {
-        match self {
-            Conn::Own(conn) => conn.conn().negotiated_cipher_suite().map(|suite| suite.suite()),
-            Conn::Resumed(resumed) => Some(resumed.facts.suite),
-        }
-    }
-
-    fn group(&self) -> Option<NamedGroup> {
-        match self {
-            Conn::Own(conn) => conn.conn().negotiated_key_exchange_group().map(|group| group.name()),
-            Conn::Resumed(resumed) => resumed.facts.group,
-        }
-    }
-
-    fn alpn(&self) -> Option<&[u8]> {
-        match self {
-            Conn::Own(conn) => conn.conn().alpn_protocol(),
-            Conn::Resumed(resumed) => resumed.facts.alpn.as_deref(),
-        }
-    }
-
-    fn is_resumed(&self) -> bool {
-        match self {
-            Conn::Own(conn) => conn.conn().handshake_kind() == Some(HandshakeKind::Resumed),
-            Conn::Resumed(resumed) => resumed.facts.resumed,
-        }
-    }
-
-    fn chain(&self) -> &[CertificateDer<'static>] {
-        match self {
-            Conn::Own(conn) => conn.conn().peer_certificates().unwrap_or_default(),
-            Conn::Resumed(resumed) => &resumed.facts.chain,
-        }
-    }
-
-    fn facts(&self) -> Option<Facts> {
-        Some(Facts {
-            version: self.version()?,
-            suite: self.suite()?,
-            group: self.group(),
-            alpn: self.alpn().map(Box::from),
-            resumed: self.is_resumed(),
-            chain: self.chain().into(),
-        })
+/// What the library knows of a handshake that is over.
+fn facts(conn: &UnbufferedServerConnection) -> Facts {
+    Facts {
+        version: conn.protocol_version().unwrap_or(ProtocolVersion::Unknown(0)),
+        suite: conn.negotiated_cipher_suite().map_or(CipherSuite::Unknown(0), |suite| suite.suite()),
+        group: conn.negotiated_key_exchange_group().map(|group| group.name()),
+        alpn: conn.alpn_protocol().map(Box::from),
+        resumed: conn.handshake_kind() == Some(HandshakeKind::Resumed),
+        chain: conn.peer_certificates().unwrap_or_default().into(),
     }
 }
 
@@ -322,7 +160,9 @@ impl Layer for ServerLayer {
         match &mut self.conn {
             Conn::Own(library) => match library.receive(input, plain, out) {
                 Ok(step) => Ok(step.ended),
-                Err(_) if library.is_silent() && !library.is_handshaking() => Err(self.conn.tell(out).into()),
+                Err(_) if library.is_silent() && !library.is_handshaking() => {
+                    Err(self.conn.tell(self.secured.facts().version, out).into())
+                }
                 Err(error) => Err(io::Error::other(error)),
             },
             Conn::Resumed(resumed) => resumed.receive(input, plain, out).map_err(io::Error::from),
@@ -349,7 +189,7 @@ impl Layer for ServerLayer {
 
     fn can_leave(&self) -> bool {
         // Its certificates would be judged anew, and not by those responders.
-        if self.standing.get() == Standing::Bad {
+        if self.secured.is_bad() {
             return false;
         }
         // The library joins parts of handshake messages where they lie, opened: those mean nothing to others.

@@ -10,7 +10,9 @@ use buf::{Buf, Chain};
 use rt::{Options, Runtime, Stream};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use tls::{First, HandshakeError, Identity, LocalCache, Protocols, Server, ServerLayer, ServerSettings, TicketKeys};
+use tls::{
+    First, HandshakeError, Identity, LocalCache, Protocols, Secured, Server, ServerLayer, ServerSettings, TicketKeys,
+};
 
 fn identity() -> Identity {
     let made = rcgen::generate_simple_self_signed(vec!["example.com".to_owned()]).unwrap();
@@ -66,12 +68,19 @@ fn connect<T: Send + 'static>(
         let stream = Stream::from_fd(OwnedFd::from(socket)).unwrap();
         stream.set_recv_timeout(Some(10_000));
         match tls::first_bytes(&stream, Buf::empty()).await? {
-            First::Hello(hello, input) => tls::accept(&stream, server, None, *hello, input, Rc::new(())).await?,
+            First::Hello(hello, input) => {
+                tls::accept(&stream, server, None, *hello, input, Rc::new(())).await.map(|_| ())?
+            }
             First::Plain(_) | First::Closed => return Err(HandshakeError::Closed),
         }
         Ok(stream)
     });
     (stream, thread, runtime)
+}
+
+/// What is known of a server's connection.
+fn secured(layer: &dyn rt::Layer) -> &Secured {
+    layer.as_any().downcast_ref::<ServerLayer>().unwrap().secured()
 }
 
 /// Sends `length` bytes, ends, and reads until the end.
@@ -137,7 +146,7 @@ fn sessions_are_resumed_by_tickets_and_by_the_cache() {
                 let config = config.clone();
                 let (stream, thread, runtime) = connect(&server, move |socket| talk(config, socket, 10));
                 let stream = stream.unwrap();
-                let seen = stream.with_layer(|layer| ServerLayer::of(layer).unwrap().is_resumed());
+                let seen = stream.with_layer(|layer| secured(layer).is_resumed());
                 echo(&runtime, stream);
                 let (_, kind) = thread.join().unwrap();
                 let expect = resumed && round > 0;
@@ -159,10 +168,10 @@ fn facts_of_a_connection() {
     let (stream, thread, runtime) = connect(&server, move |socket| talk(config, socket, 10));
     let stream = stream.unwrap();
     stream.with_layer(|layer| {
-        let layer = ServerLayer::of(layer).unwrap();
+        let layer = secured(layer);
         let facts = (layer.protocol(), layer.cipher(), layer.curve(), layer.alpn());
         assert_eq!(facts, ("TLSv1.2", "ECDHE-ECDSA-AES256-GCM-SHA384", "prime256v1", Some(&b"http/1.1"[..])));
-        assert_eq!(layer.info().hello.server_name.as_deref(), Some(&b"example.com"[..]));
+        assert_eq!(layer.hello.server_name.as_deref(), Some(&b"example.com"[..]));
     });
     echo(&runtime, stream);
     thread.join().unwrap();

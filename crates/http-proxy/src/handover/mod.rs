@@ -28,7 +28,7 @@ use crate::tunnel::{Timeouts, Tunnel};
 /// streams haven't taken over.
 pub fn give_tunnel(to: &Handover, r: &mut Request, tunnel: Tunnel, down: Chain, up: Chain) {
     let request = request_state(r);
-    let Some(conn) = r.conn.take() else { return };
+    let Some(conn) = r.take_connection() else { return };
     tunnel.count();
     let Tunnel { exchange, mut choice, backend, timeouts, moved, .. } = tunnel;
     let Some((mut client, client_socket)) = client_state(conn) else { return };

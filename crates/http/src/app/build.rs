@@ -15,12 +15,13 @@ use crate::config::core::{CoreLocation, CoreServer};
 use crate::config::listen::ListenSpec;
 use crate::module::HttpModules;
 use crate::module::LocationContext;
-use crate::request::Connection;
+use crate::request::facts::ConnectionFacts;
 use crate::request::variables::{Setup, Variables};
 use crate::server::location::{Entry, Handlers, Location, LocationId, Tree};
 use crate::server::status::Status;
 use crate::server::worker::{Debugs, Worker, WorkerHandle};
 use crate::server::{Address, Http, Server, Socket};
+use crate::session::connection::{Connection, Link};
 use crate::session::h1;
 use crate::session::h2::conf::{self as http2, Http2Conf};
 use crate::ssl::{self, ServerTls, SslConf};
@@ -459,20 +460,8 @@ impl App for HttpApp {
         }
         let (proxy_expected, tls_expected) = (address.proxy_protocol, address.ssl);
         let conn = Connection {
-            stream: stream.into(),
-            address,
-            peer,
-            rare: None,
-            proxy_expected,
-            tls_expected,
-            stays: false,
-            started_ms: rt::now_ms(),
-            requests: 0,
-            pipelined: false,
-            keepalive_ms: 0,
-            keepalive_min_ms: 0,
-            nodelay: false,
-            debug,
+            facts: ConnectionFacts { debug, ..ConnectionFacts::new(address, peer) },
+            link: Link { proxy_expected, tls_expected, ..Link::new(stream.into()) },
         };
         rt::spawn(h1::serve(self.http.clone(), conn));
     }

@@ -327,7 +327,7 @@ impl Request {
     /// Whether the body can be read without waiting for the client, and into memory.
     pub fn body_is_here(&self) -> bool {
         let most = self.location.core.client_body_buffer_size;
-        self.body.is_here() || self.conn.stream.stream().is_some_and(|stream| stream.has_received_all(most))
+        self.body.is_here() || self.h2_stream().is_some_and(|stream| stream.has_received_all(most))
     }
 
     /// The next piece of the body as it comes; `None` at its end. The error is a status: 400, 408, 413.
@@ -355,13 +355,15 @@ impl Request {
                 Ok(None) if self.body.is_done() => return Poll::Ready(Ok(None)),
                 Ok(None) => self.check_length(0)?,
             }
-            self.conn.stream.open_window(self.location.core.client_body_buffer_size);
+            // Without a client there is nobody whose body could be read.
+            let Some(client) = self.client() else { return Poll::Ready(Ok(None)) };
+            client.open_window(self.location.core.client_body_buffer_size);
             let size = self.body.wants().clamp(1024, READ_SIZE as u64) as usize;
-            if !self.conn.stream.recv_timeout_set() {
-                self.conn.stream.set_recv_timeout(Some(self.location.core.client_body_timeout));
+            if !client.recv_timeout_set() {
+                client.set_recv_timeout(Some(self.location.core.client_body_timeout));
             }
-            let read = std::task::ready!(self.conn.stream.poll_recv(cx, size));
-            self.conn.stream.set_recv_timeout(None);
+            let read = std::task::ready!(client.poll_recv(cx, size));
+            client.set_recv_timeout(None);
             match read {
                 Ok(bytes) if !bytes.is_empty() => {
                     self.body.raw_before = self.body.raw + bytes.len() as u64;
@@ -379,7 +381,7 @@ impl Request {
                     self.body.refuse();
                     return Poll::Ready(Err(408));
                 }
-                Err(error) if self.conn.stream.stream().is_some() => {
+                Err(error) if self.h2_stream().is_some() => {
                     return Poll::Ready(Err(self.stream_failed(&error)));
                 }
                 Err(error) => {
@@ -407,7 +409,7 @@ impl Request {
 
     /// What nginx says of a stream whose body isn't as long as declared.
     fn log_bad_length(&self) {
-        let missing = self.conn.stream.stream().map_or(0, |stream| stream.body_missing());
+        let missing = self.h2_stream().map_or(0, |stream| stream.body_missing());
         match self.body.declared {
             Some(declared) if missing > 0 => {
                 let received = declared.saturating_sub(missing);
@@ -439,7 +441,9 @@ impl Request {
         if !std::mem::take(&mut self.body.expect) || !self.body.unread.is_empty() {
             return;
         }
-        self.conn.stream.send_interim("100 Continue", &Headers::default());
+        if let Some(client) = self.client() {
+            client.send_interim("100 Continue", &Headers::default());
+        }
     }
 
     /// Reads the whole body, to memory or beyond `client_body_buffer_size` to a file.
@@ -454,7 +458,9 @@ impl Request {
         }
         let core = self.location.core.clone();
         // It goes to memory or to a file as fast as it comes.
-        self.conn.stream.open_window(WHOLE_WINDOW);
+        if let Some(client) = self.client() {
+            client.open_window(WHOLE_WINDOW);
+        }
         let mut body = Buffered::default();
         // What came with the head is in memory already, and stays there.
         let limit = if self.body.came_with_head() { u64::MAX } else { core.client_body_buffer_size as u64 };

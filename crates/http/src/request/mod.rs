@@ -1,5 +1,6 @@
 //! A request: its head, where it is in the configuration, its response.
 
+pub mod facts;
 pub mod variables;
 
 use std::any::Any;
@@ -11,6 +12,7 @@ use engine::log::{Level, Log};
 use os::SockAddr;
 use wire::h1::{KnownHeader, Method, RequestHead, RequestParser};
 
+use self::facts::ConnectionFacts;
 use self::variables::{LastCaptures, Value};
 use crate::body::RequestBody;
 use crate::config::core::Alias;
@@ -19,127 +21,22 @@ use crate::response::{Body, Response};
 use crate::server::location::{Found, Kind, Location, LocationId, Tree};
 use crate::server::{Address, Http, Server};
 use crate::session::client::Client;
+use crate::session::connection::{Connection, Link};
+use crate::session::h2::StreamHandle;
 
 /// How many requests' memory is kept for the next ones.
 const MAX_SPARE: usize = 64;
 /// How deep variables may refer to each other.
 const MAX_VARIABLE_DEPTH: u8 = 100;
 
-/// A client's connection, as requests see it.
-pub struct Connection {
-    /// The socket, or a stream of an HTTP/2 connection.
-    pub stream: Client,
-    /// The listening address with its servers.
-    pub address: Rc<Address>,
-    /// The client's address; modules may replace it by the one that a trusted proxy names.
-    pub peer: SockAddr,
-    /// What few connections need to know.
-    pub rare: Option<Box<Rare>>,
-    /// Whether its PROXY protocol header is still to come.
-    pub proxy_expected: bool,
-    /// Whether a TLS handshake is still to come.
-    pub tls_expected: bool,
-    /// Whether it stays in this process to its end: nobody took it when it was handed over.
-    pub stays: bool,
-    /// When it was accepted, in the loop's milliseconds.
-    pub started_ms: u64,
-    /// How many requests it has brought.
-    pub requests: u32,
-    /// Whether bytes of the next request came with the one before.
-    pub pipelined: bool,
-    /// How long it may be idle, as the last request's location says.
-    pub keepalive_ms: u32,
-    /// How long of that it isn't closed for want of connections or because the worker quits.
-    pub keepalive_min_ms: u32,
-    /// Whether small packets go out without delay.
-    pub nodelay: bool,
-    /// Whether it is logged in all detail (`debug_connection`).
-    pub debug: bool,
-}
-
-/// What few connections need to know: in a box, since idle ones are many.
-#[derive(Clone, Debug, Default)]
-pub struct Rare {
-    /// The address that the client connected to, once it was needed.
-    pub local: Option<SockAddr>,
-    /// What the PROXY protocol said.
-    pub proxy: Option<ProxyHeader>,
-}
-
-impl Rare {
-    /// For a connection whose PROXY protocol header said this; nothing if it had none.
-    pub fn of_proxy(proxy: Option<ProxyHeader>) -> Option<Box<Rare>> {
-        proxy.map(|proxy| Box::new(Rare { local: None, proxy: Some(proxy) }))
-    }
-}
-
-/// The addresses of a PROXY protocol header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProxyHeader {
-    /// The client.
-    pub source: SockAddr,
-    /// What it connected to.
-    pub destination: SockAddr,
-    /// The TLVs of version 2, as they came.
-    pub tlvs: Box<[u8]>,
-}
-
-/// The connection of a request: there while the request is being served, gone to the next one or closed afterwards.
-pub struct Attached(Option<Connection>);
-
-impl std::ops::Deref for Attached {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        self.0.as_ref().expect("a request that is served has its connection")
-    }
-}
-
-impl std::ops::DerefMut for Attached {
-    fn deref_mut(&mut self) -> &mut Connection {
-        self.0.as_mut().expect("a request that is served has its connection")
-    }
-}
-
-impl Attached {
-    /// Parts the connection from its request, which can't be answered any more.
-    pub fn take(&mut self) -> Option<Connection> {
-        self.0.take()
-    }
-
-    /// Whether it was taken.
-    pub fn is_gone(&self) -> bool {
-        self.0.is_none()
-    }
-}
-
-impl Connection {
-    /// Lets small packets go out without delay, if the location wants it; one call in a connection's life.
-    pub fn set_nodelay(&mut self, wanted: bool) {
-        if wanted && !self.nodelay {
-            self.nodelay = true;
-            // A unix socket has no such option, and needs none.
-            let _ = self.stream.set_nodelay(true);
-        }
-    }
-
-    /// The address that the client connected to.
-    pub fn local(&mut self) -> &SockAddr {
-        let (stream, address) = (&self.stream, &self.address);
-        let rare = self.rare.get_or_insert_default();
-        rare.local.get_or_insert_with(|| stream.local_addr().unwrap_or_else(|_| address.addr.clone()))
-    }
-
-    /// What the PROXY protocol said.
-    pub fn proxy(&self) -> Option<&ProxyHeader> {
-        self.rare.as_ref()?.proxy.as_ref()
-    }
-}
-
 /// A request with its response.
 pub struct Request {
-    /// The connection it came on.
-    pub conn: Attached,
+    /// The facts of the connection it came on.
+    pub conn: ConnectionFacts,
+    /// The connection's serial number.
+    pub number: u64,
+    /// What carries its bytes; `None` of a request that answers to no client, or whose connection has gone elsewhere.
+    pub link: Option<Link>,
     /// Reads the head.
     pub parser: RequestParser,
     /// The configuration.
@@ -235,7 +132,7 @@ fn slot_of<T: Any + Default>(slots: &mut Vec<Box<dyn Any>>) -> &mut T {
 impl Drop for Request {
     /// Requests end by [`Request::end`]; one that still has its connection is dropped with its task.
     fn drop(&mut self) {
-        if self.conn.0.is_some() && std::thread::panicking() {
+        if self.link.is_some() && std::thread::panicking() {
             // What the panic has left of it may be anything: another panic in here must not end the process.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.note_panic()));
         }
@@ -246,22 +143,21 @@ impl Request {
     /// A request on a connection, with nothing read yet; in the memory of one that is over, if there is one.
     pub fn begin(conn: Connection, http: &Rc<Http>) -> Box<Request> {
         let spare = http.worker.spare.borrow_mut().pop();
-        let mut r = spare.unwrap_or_else(|| Box::new(Request::empty(conn.address.default.clone(), http.clone())));
-        if conn.stream.is_layered() {
-            r.server = conn.server();
-        } else {
-            r.server.clone_from(&conn.address.default);
-        }
+        let Connection { facts, link } = conn;
+        let mut r = spare.unwrap_or_else(|| Box::new(Request::empty(facts.address.clone(), http.clone())));
+        r.server.clone_from(facts.server());
         r.location.clone_from(&r.server.root);
-        r.sent_before = conn.stream.sent();
+        r.sent_before = link.stream.sent();
+        r.number = link.stream.number();
         r.start_ms = rt::now_ms();
-        r.conn.0 = Some(conn);
+        r.conn = facts;
+        r.link = Some(link);
         r
     }
 
     /// Ends the request: its connection, and its memory for the next one.
     pub fn end(mut self: Box<Request>) -> Option<Connection> {
-        let conn = self.conn.0.take();
+        let conn = self.take_connection();
         self.clear();
         let http = self.http.clone();
         let mut spare = http.worker.spare.borrow_mut();
@@ -271,6 +167,33 @@ impl Request {
         conn
     }
 
+    /// Parts the connection from its request, which can't be answered any more.
+    pub fn take_connection(&mut self) -> Option<Connection> {
+        let link = self.link.take()?;
+        let nobody = ConnectionFacts::nobody(self.conn.address.clone());
+        Some(Connection { facts: std::mem::replace(&mut self.conn, nobody), link })
+    }
+
+    /// The way to the client, if there is one.
+    pub fn client(&self) -> Option<&Client> {
+        self.link.as_ref().map(|link| &link.stream)
+    }
+
+    /// The stream of HTTP/2 by which the client is reached, if it is one.
+    pub fn h2_stream(&self) -> Option<&StreamHandle> {
+        self.client()?.stream()
+    }
+
+    /// The address that the client connected to.
+    pub fn local_addr(&mut self) -> &SockAddr {
+        let (link, address) = (&self.link, &self.conn.address);
+        let rare = self.conn.rare.get_or_insert_default();
+        rare.local.get_or_init(|| {
+            let local = link.as_ref().and_then(|link| link.local_addr().ok());
+            local.unwrap_or_else(|| address.addr.clone())
+        })
+    }
+
     /// Says which request it was that a panic has ended.
     fn note_panic(&self) {
         if engine::worker::panics::is_told() {
@@ -278,9 +201,12 @@ impl Request {
         }
     }
 
-    fn empty(server: Rc<Server>, http: Rc<Http>) -> Request {
+    fn empty(address: Rc<Address>, http: Rc<Http>) -> Request {
+        let server = address.default.clone();
         Request {
-            conn: Attached(None),
+            conn: ConnectionFacts::nobody(address),
+            number: 0,
+            link: None,
             parser: RequestParser::default(),
             location: server.root.clone(),
             server,
@@ -367,7 +293,7 @@ impl Request {
 
     /// `http` or `https`.
     pub fn scheme(&self) -> &'static [u8] {
-        if self.conn.stream.is_layered() { b"https" } else { b"http" }
+        if self.conn.is_secure() { b"https" } else { b"http" }
     }
 
     /// The state of a module for this request, made when first asked for.
@@ -657,12 +583,12 @@ impl Request {
 
     /// All bytes sent for this request.
     pub fn bytes_sent(&self) -> u64 {
-        self.payload_sent() + self.conn.stream.sent_framing()
+        self.payload_sent() + self.client().map_or(0, Client::sent_framing)
     }
 
     /// Heads and body, without what frames of HTTP/2 add to it.
     fn payload_sent(&self) -> u64 {
-        self.conn.stream.sent().saturating_sub(self.sent_before)
+        self.client().map_or(0, |client| client.sent().saturating_sub(self.sent_before))
     }
 
     /// The same without the head.
@@ -672,7 +598,7 @@ impl Request {
 
     /// The bytes of the request: head and body, as far as they were read.
     pub fn request_length(&self) -> u64 {
-        let head = self.conn.stream.stream().map_or(self.parser.length() as u64, |stream| stream.head_received());
+        let head = self.h2_stream().map_or(self.parser.length() as u64, |stream| stream.head_received());
         head + self.body_before + self.body.length_on_the_wire()
     }
 
@@ -686,7 +612,7 @@ impl Request {
         match self.response.status {
             0 if self.error_status > 0 => self.error_status,
             0 if self.line.version == 9 => 9,
-            _ if self.response.headless && self.conn.stream.stream().is_none() => 9,
+            _ if self.response.headless && self.h2_stream().is_none() => 9,
             status => status,
         }
     }
@@ -733,7 +659,7 @@ impl Request {
         let log = self.log();
         if log.enabled(level) {
             let details = |line: &mut String| self.details(line);
-            log.write_with(level, Some(self.conn.stream.number()), message, Some(&details));
+            log.write_with(level, Some(self.number), message, Some(&details));
         }
     }
 

@@ -372,7 +372,7 @@ pub fn core(setup: &mut Setup) {
             ("server_port", none, Getter::Plain(server_port)),
             ("server_protocol", none, Getter::Plain(server_protocol)),
             ("scheme", none, Getter::Plain(|r, out| put(out, r.scheme()))),
-            ("https", none, Getter::Plain(|r, out| put(out, if r.conn.stream.is_layered() { b"on" } else { b"" }))),
+            ("https", none, Getter::Plain(|r, out| put(out, if r.conn.is_secure() { b"on" } else { b"" }))),
             ("request_port", none, Getter::Plain(request_port)),
             (
                 "is_request_port",
@@ -447,7 +447,7 @@ pub fn core(setup: &mut Setup) {
                 }),
             ),
             ("sent_http_transfer_encoding", none, Getter::Plain(|r, out| r.response.chunked && put(out, b"chunked"))),
-            ("connection", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.conn.stream.number())))),
+            ("connection", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.number)))),
             ("connection_requests", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.conn.requests)))),
             (
                 "connection_time",
@@ -537,7 +537,7 @@ fn binary_remote_addr(r: &mut Request, out: &mut Vec<u8>) -> bool {
 
 /// A unix socket of ours is told with its path; a client's has none.
 fn server_addr(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    let local = r.conn.local();
+    let local = r.local_addr();
     address(out, local) && (!local.is_unix() || put(out, &local.binary()))
 }
 
@@ -582,7 +582,7 @@ fn remote_port(r: &mut Request, out: &mut Vec<u8>) -> bool {
 }
 
 fn server_port(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    let local = r.conn.local();
+    let local = r.local_addr();
     if local.is_unix() { true } else { show(out, format_args!("{}", local.port())) }
 }
 
@@ -593,7 +593,7 @@ fn request_port(r: &mut Request, out: &mut Vec<u8>) -> bool {
     }
 }
 
-fn proxied(r: &Request, out: &mut Vec<u8>, of: fn(&super::ProxyHeader) -> String) -> bool {
+fn proxied(r: &Request, out: &mut Vec<u8>, of: fn(&super::facts::ProxyHeader) -> String) -> bool {
     match r.conn.proxy() {
         Some(header) => put(out, of(header).as_bytes()),
         None => false,
@@ -706,7 +706,8 @@ fn request_id(r: &mut Request, out: &mut Vec<u8>) -> bool {
 }
 
 fn tcp_info(r: &Request, out: &mut Vec<u8>, of: fn(&os::socket::TcpInfo) -> u32) -> bool {
-    match r.conn.stream.tcp_info() {
+    let Some(client) = r.client() else { return false };
+    match client.tcp_info() {
         Ok(info) => show(out, format_args!("{}", of(&info))),
         Err(_) => false,
     }

@@ -18,6 +18,7 @@ use crate::body::{BodyStream, Broken, Part};
 use crate::config::core::{Aio, CoreLocation, ServerTokens};
 use crate::request::Request;
 use crate::response::{Body, Headers, reason};
+use crate::session::client::Client;
 use crate::session::h2;
 
 /// Changes a body on its way to the client.
@@ -76,7 +77,7 @@ fn send_rest(r: &mut Request) -> Result<Option<Sending<'_>>, Broken> {
 
 /// Makes the head, and sends what is small.
 fn begin(r: &mut Request) -> Result<Rest, Broken> {
-    r.conn.stream.set_send_timeout(Some(r.location.core.send_timeout));
+    r.client().ok_or(Broken)?.set_send_timeout(Some(r.location.core.send_timeout));
     let Some(mut head) = head(r, true) else { return Ok(Rest::Sent) };
     let mut body = match std::mem::take(&mut r.response.body) {
         _ if r.response.header_only => Chain::new(),
@@ -90,8 +91,11 @@ fn begin(r: &mut Request) -> Result<Rest, Broken> {
     if body.len() <= SMALL_FILE && r.location.core.aio == Aio::Off {
         put_behind(r, &mut head, &mut body)?;
         let limited = r.location.core.limit_rate.is_some() || r.rate.is_some();
-        if body.is_empty() && !limited && r.conn.stream.stream().is_none() {
-            match r.conn.stream.try_send(&head).map_err(|error| send_failed(r, &error))? {
+        if body.is_empty()
+            && !limited
+            && let Some(client @ Client::Socket(_)) = r.client()
+        {
+            match client.try_send(&head).map_err(|error| send_failed(r, &error))? {
                 Tried::Sent(sent) => head.consume(sent),
                 Tried::Taken => return Ok(Rest::Bytes(Chain::new())),
                 Tried::Nothing => {}
@@ -111,7 +115,7 @@ fn begin(r: &mut Request) -> Result<Rest, Broken> {
 
 /// Sends the head alone, for handlers that go on with the connection themselves.
 pub async fn send_head(r: &mut Request) -> Result<(), Broken> {
-    r.conn.stream.set_send_timeout(Some(r.location.core.send_timeout));
+    r.client().ok_or(Broken)?.set_send_timeout(Some(r.location.core.send_timeout));
     match head(r, false) {
         Some(head) => write(r, &mut Chain::from(head.freeze()), None, false).await,
         None => Ok(()),
@@ -122,7 +126,7 @@ pub async fn send_head(r: &mut Request) -> Result<(), Broken> {
 async fn write_body(r: &mut Request, head: Buf, mut body: Chain) -> Result<(), Broken> {
     let mut out = Chain::from(head.freeze());
     let core = r.location.core.clone();
-    r.conn.stream.set_nopush(core.tcp_nopush);
+    r.client().ok_or(Broken)?.set_nopush(core.tcp_nopush);
     loop {
         let step = next_step(r, &core, &mut body).await?;
         let end = body.is_empty();
@@ -148,7 +152,7 @@ async fn pump_stream(r: &mut Request, head: Buf, mut stream: Box<dyn BodyStream>
 
 async fn pump_parts(r: &mut Request, head: Buf, stream: &mut dyn BodyStream) -> Result<(), Broken> {
     let core = r.location.core.clone();
-    r.conn.set_nodelay(core.tcp_nodelay);
+    r.link.as_mut().ok_or(Broken)?.set_nodelay(core.tcp_nodelay);
     let mut out = Chain::from(head.freeze());
     loop {
         let part = if out.is_empty() {
@@ -196,7 +200,7 @@ async fn pump_parts(r: &mut Request, head: Buf, stream: &mut dyn BodyStream) -> 
 /// The next bytes to send: files that filters have to see, or that are not for sendfile, are read.
 async fn next_step(r: &mut Request, core: &Rc<CoreLocation>, body: &mut Chain) -> Result<Chain, Broken> {
     // A stream cuts files into frames itself, and holds no more of them than goes out at once.
-    let stream = r.conn.stream.stream().is_some();
+    let stream = r.h2_stream().is_some();
     let whole = core.sendfile || (stream && core.aio == Aio::Off);
     let read = !whole || r.response.filters.iter().any(|filter| filter.reads());
     let mut step = Chain::new();
@@ -348,7 +352,7 @@ async fn write(r: &mut Request, out: &mut Chain, ahead: Option<&mut dyn BodyStre
         h2::finish_response(r);
     }
     let mut ahead = ahead;
-    let stream = &r.conn.stream;
+    let stream = r.client().ok_or(Broken)?;
     let sent = poll_fn(|cx| {
         let poll = stream.poll_send(cx, out);
         if poll.is_pending() {
@@ -376,7 +380,7 @@ fn client_gone(r: &mut Request) -> Broken {
 /// Waits; an error if the client leaves meanwhile.
 async fn pause(r: &mut Request, ms: u64) -> Result<(), Broken> {
     let mut sleep = std::pin::pin!(rt::sleep(ms));
-    let stream = &r.conn.stream;
+    let stream = r.client().ok_or(Broken)?;
     let slept = poll_fn(|cx| match stream.poll_hangup(cx) {
         Poll::Ready(()) => Poll::Ready(false),
         Poll::Pending => sleep.as_mut().poll(cx).map(|()| true),
@@ -402,7 +406,7 @@ async fn write_slowly(r: &mut Request, out: &mut Chain, rate: u64, end: bool) ->
             ended = true;
             h2::finish_response(r);
         }
-        r.conn.stream.send(&mut part).await.map_err(|error| send_failed(r, &error))?;
+        r.client().ok_or(Broken)?.send(&mut part).await.map_err(|error| send_failed(r, &error))?;
         let pause = (r.bytes_sent() - before) * 1000 / rate;
         if !out.is_empty() && pause > 1 {
             self::pause(r, pause).await?;
@@ -410,7 +414,7 @@ async fn write_slowly(r: &mut Request, out: &mut Chain, rate: u64, end: bool) ->
     }
     if end && !ended {
         h2::finish_response(r);
-        r.conn.stream.send(out).await.map_err(|error| send_failed(r, &error))?;
+        r.client().ok_or(Broken)?.send(out).await.map_err(|error| send_failed(r, &error))?;
     }
     Ok(())
 }
@@ -419,11 +423,11 @@ fn send_failed(r: &mut Request, error: &io::Error) -> Broken {
     if error.kind() == io::ErrorKind::TimedOut {
         r.log_at(Level::Info, format_args!("client timed out{} while sending response to client", Errno(&timed_out())));
         if r.location.core.reset_timedout_connection {
-            r.conn.stream.linger_reset();
+            r.client().inspect(|client| client.linger_reset());
         }
     } else {
         let action = "while sending response to client";
-        match r.conn.stream.stream() {
+        match r.h2_stream() {
             Some(_) => r.log_at(Level::Info, format_args!("client prematurely closed connection {action}")),
             None => r.log_at(Level::Info, format_args!("send() failed{} {action}", Errno(error))),
         }
@@ -440,7 +444,7 @@ fn timed_out() -> io::Error {
 fn head(r: &mut Request, may_end: bool) -> Option<Buf> {
     decide(r);
     secure_head(r);
-    if r.conn.stream.stream().is_some() {
+    if r.h2_stream().is_some() {
         let location = r.response.location.take().map(|location| whole_location(r, location));
         r.response.location.clone_from(&location);
         return if h2::send_head(r, location, may_end) { None } else { Some(Buf::with_capacity(room_behind(r))) };
@@ -561,7 +565,7 @@ fn may_keep(r: &Request, core: &CoreLocation) -> bool {
     core.keepalive_timeout.0 > 0
         && (r.conn.requests as usize) < core.keepalive_requests
         && rt::now_ms().saturating_sub(r.conn.started_ms) < core.keepalive_time
-        && r.http.worker.keeps(&r.conn)
+        && r.link.as_ref().is_some_and(|link| r.http.worker.keeps(link))
         && !(core.keepalive_disable > 1 && disabled_browser(r, core.keepalive_disable))
 }
 
@@ -654,15 +658,15 @@ fn content_type(r: &Request, out: &mut Buf) {
 }
 
 /// A path becomes a whole URL, where `absolute_redirect` says so.
-fn whole_location(r: &Request, location: Bytes) -> Bytes {
-    let core = &r.location.core;
+fn whole_location(r: &mut Request, location: Bytes) -> Bytes {
+    let core = r.location.core.clone();
     if location.first() != Some(&b'/') || !core.absolute_redirect {
         return location;
     }
     let mut out = Vec::with_capacity(location.len() + 64);
     out.extend_from_slice(r.scheme());
     out.extend_from_slice(b"://");
-    let local = r.conn.stream.local_addr().unwrap_or_else(|_| r.conn.address.addr.clone());
+    let local = r.local_addr().clone();
     let name = if core.server_name_in_redirect { &r.server.name[..] } else { &r.host[..] };
     if name.is_empty() {
         out.extend_from_slice(local_text(&local).as_bytes());
@@ -670,7 +674,7 @@ fn whole_location(r: &Request, location: Bytes) -> Bytes {
         out.extend_from_slice(name);
     }
     let port = local.port();
-    let default_port = if r.conn.stream.is_layered() { 443 } else { 80 };
+    let default_port = if r.conn.is_secure() { 443 } else { 80 };
     if core.port_in_redirect && port != 0 && port != default_port {
         out.extend_from_slice(b":");
         out.extend_from_slice(itoa(u64::from(port), &mut [0; 20]));

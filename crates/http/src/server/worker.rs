@@ -6,7 +6,7 @@ use std::rc::{Rc, Weak};
 use engine::handover::Handover;
 use slab::Slab;
 
-use crate::request::Connection;
+use crate::session::connection::Link;
 use crate::session::h2::Shared;
 
 /// State for the life of a worker under one configuration.
@@ -52,8 +52,8 @@ impl Worker {
     }
 
     /// Whether a connection is kept for further requests, here or elsewhere.
-    pub fn keeps(&self, conn: &Connection) -> bool {
-        !self.quitting.get() || (!conn.stays && self.successors().is_some())
+    pub fn keeps(&self, link: &Link) -> bool {
+        !self.quitting.get() || (!link.stays && self.successors().is_some())
     }
 }
 

@@ -21,10 +21,12 @@ use super::witness::{Glance, Witness};
 use crate::app::handover;
 use crate::config::core::{CoreServer, Lingering};
 use crate::phases::{self, Flow};
-use crate::request::{Connection, ProxyHeader, Rare, Request};
+use crate::request::Request;
+use crate::request::facts::{ProxyHeader, Rare};
 use crate::response::error_page;
 use crate::response::output;
 use crate::server::Http;
+use crate::session::connection::Connection;
 
 /// Serves a connection until it ends.
 pub fn serve(http: Rc<Http>, conn: Connection) -> Session {
@@ -37,7 +39,7 @@ pub fn serve(http: Rc<Http>, conn: Connection) -> Session {
 
 /// Serves on what another worker has begun: a connection that waits for its next request, for so long.
 pub fn resume(http: Rc<Http>, conn: Connection, timeout_ms: Option<u64>) -> Session {
-    let min_ms = conn.keepalive_min_ms.into();
+    let min_ms = conn.link.keepalive_min_ms.into();
     let state = State::wait(&http, conn, timeout_ms, min_ms);
     Session { open: Open::new(http), state }
 }
@@ -49,7 +51,7 @@ pub fn resume_request(http: Rc<Http>, serve: impl Future<Output = Box<Request>> 
     let served = async move {
         let _doing = doing;
         let mut r = serve.await;
-        if !r.conn.is_gone() {
+        if r.link.is_some() {
             log(&mut r);
         }
         finish(r).await
@@ -84,9 +86,9 @@ impl Future for Session {
         loop {
             match state {
                 State::Idle { conn, .. }
-                    if !conn.stays
+                    if !conn.link.stays
                         && let Some(successors) = http.worker.successors()
-                        && conn.stream.socket().can_leave() =>
+                        && conn.link.stream.socket().can_leave() =>
                 {
                     let State::Idle { conn, .. } = std::mem::replace(state, State::Over) else {
                         return Poll::Ready(());
@@ -96,7 +98,7 @@ impl Future for Session {
                 State::Idle { conn, kept, .. } => {
                     if kept.as_mut().is_some_and(|kept| kept.as_mut().poll(cx).is_ready()) {
                         *kept = None;
-                        conn.stream.set_idle(true);
+                        conn.link.stream.set_idle(true);
                         if http.worker.quitting.get() {
                             return Poll::Ready(());
                         }
@@ -107,13 +109,18 @@ impl Future for Session {
                     let (State::Idle { conn, .. }, Some(bytes)) = (std::mem::replace(state, State::Over), read) else {
                         return Poll::Ready(());
                     };
-                    *state = State::busy(http, conn, bytes);
+                    *state = State::busy(http, conn, bytes, false);
                 }
                 State::Busy(request) => {
                     *state = match ready!(request.as_mut().poll(cx)) {
                         After::Keep(conn, rest) if rest.is_empty() => State::idle(http, conn),
-                        After::Keep(conn, rest) => State::busy(http, conn, rest),
-                        After::Http1(conn, first) => State::Busy(Box::pin(serve_request(http.clone(), conn, first))),
+                        After::Keep(conn, rest) => {
+                            let pipelined = conn.facts.requests > 0;
+                            State::busy(http, conn, rest, pipelined)
+                        }
+                        After::Http1(conn, first) => {
+                            State::Busy(Box::pin(serve_request(http.clone(), conn, first, false)))
+                        }
                         After::Http2(conn, first) => State::http2(http, conn, first),
                         After::Close => State::Over,
                     };
@@ -126,19 +133,20 @@ impl Future for Session {
 
 impl State {
     fn idle(http: &Http, conn: Connection) -> State {
-        let first = conn.requests == 0;
-        let timeout = if first { conn.address.default.core.client_header_timeout } else { conn.keepalive_ms.into() };
-        let min_ms = conn.keepalive_min_ms.into();
+        let first = conn.facts.requests == 0;
+        let timeout =
+            if first { conn.facts.address.default.core.client_header_timeout } else { conn.link.keepalive_ms.into() };
+        let min_ms = conn.link.keepalive_min_ms.into();
         State::wait(http, conn, Some(timeout), min_ms)
     }
 
     fn wait(http: &Http, conn: Connection, timeout_ms: Option<u64>, min_ms: u64) -> State {
-        let first = conn.requests == 0;
-        conn.stream.set_recv_timeout(timeout_ms);
+        let first = conn.facts.requests == 0;
+        conn.link.stream.set_recv_timeout(timeout_ms);
         let kept = (min_ms > 0).then(|| Box::pin(rt::sleep(min_ms)));
         match first {
-            true => conn.stream.set_silent(),
-            false => conn.stream.set_idle(kept.is_none()),
+            true => conn.link.stream.set_silent(),
+            false => conn.link.stream.set_idle(kept.is_none()),
         }
         State::Idle { conn, kept, _waiting: Doing::new(&http.status.waiting) }
     }
@@ -154,11 +162,11 @@ impl State {
     }
 
     /// Bytes have come: of a request, or of what precedes the first one.
-    fn busy(http: &Rc<Http>, conn: Connection, bytes: Bytes) -> State {
+    fn busy(http: &Rc<Http>, conn: Connection, bytes: Bytes, pipelined: bool) -> State {
         let http = http.clone();
-        match conn.proxy_expected || conn.tls_expected || may_begin_with_http2(&conn) {
+        match conn.link.proxy_expected || conn.link.tls_expected || may_begin_with_http2(&conn) {
             true => State::Busy(Box::pin(prelude(http, conn, bytes))),
-            false => State::Busy(Box::pin(serve_request(http, conn, bytes))),
+            false => State::Busy(Box::pin(serve_request(http, conn, bytes, pipelined))),
         }
     }
 }
@@ -199,8 +207,8 @@ impl Drop for Doing {
 
 /// The first bytes of a request; `None` if there will be none.
 fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-    let read = ready!(conn.stream.poll_recv(cx, conn.address.default.core.client_header_buffer_size));
-    conn.stream.set_idle(false);
+    let read = ready!(conn.link.stream.poll_recv(cx, conn.facts.address.default.core.client_header_buffer_size));
+    conn.link.stream.set_idle(false);
     Poll::Ready(match read {
         Ok(bytes) if bytes.is_empty() => {
             silence::log_close(http, conn);
@@ -212,7 +220,7 @@ fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Pol
             Some(bytes)
         }
         Err(error) => {
-            silence::log_read_error(http, conn, &error, conn.requests == 0);
+            silence::log_read_error(http, conn, &error, conn.facts.requests == 0);
             None
         }
     })
@@ -221,18 +229,18 @@ fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Pol
 /// What comes before the first request: the PROXY protocol's header, then TLS.
 async fn prelude(http: Rc<Http>, mut conn: Connection, mut bytes: Bytes) -> After {
     let _witness = Witness::new(&http, &conn);
-    if conn.proxy_expected {
+    if conn.link.proxy_expected {
         match proxy_header(&http, &mut conn, &bytes).await {
             Some(rest) => bytes = rest,
             None => return After::Close,
         }
     }
-    if std::mem::take(&mut conn.tls_expected) {
+    if std::mem::take(&mut conn.link.tls_expected) {
         match super::tls::handshake(&http, conn, bytes).await {
             Some((secured, rest)) => (conn, bytes) = (secured, rest),
             None => return After::Close,
         }
-        if conn.negotiated_http2() {
+        if conn.facts.negotiated_http2() {
             return After::Http2(conn, bytes);
         }
     }
@@ -248,7 +256,7 @@ async fn prelude(http: Rc<Http>, mut conn: Connection, mut bytes: Bytes) -> Afte
 
 /// Whether the next bytes tell which version of HTTP is spoken.
 fn may_begin_with_http2(conn: &Connection) -> bool {
-    conn.requests == 0 && conn.address.begins_with_http2()
+    conn.facts.requests == 0 && conn.facts.address.begins_with_http2()
 }
 
 /// Whether the connection begins with HTTP/2, and what has been read of it. `None`: it is over.
@@ -261,10 +269,10 @@ async fn preface(conn: &Connection, bytes: Bytes) -> Option<(bool, Bytes)> {
         }
         if buf.is_empty() {
             // What came so far was from a proxy in front.
-            conn.stream.set_silent();
+            conn.link.stream.set_silent();
         }
-        let more = conn.stream.recv(conn.address.default.core.client_header_buffer_size).await.ok()?;
-        conn.stream.set_idle(false);
+        let more = conn.link.stream.recv(conn.facts.address.default.core.client_header_buffer_size).await.ok()?;
+        conn.link.stream.set_idle(false);
         if more.is_empty() {
             return None;
         }
@@ -274,7 +282,7 @@ async fn preface(conn: &Connection, bytes: Bytes) -> Option<(bool, Bytes)> {
 
 /// Reads the PROXY protocol's header; what came behind it is given back. `None` closes the connection.
 async fn proxy_header(http: &Http, conn: &mut Connection, first: &[u8]) -> Option<Bytes> {
-    conn.proxy_expected = false;
+    conn.link.proxy_expected = false;
     let mut buf = Buf::with_capacity(MAX_HEADER);
     buf.extend_from_slice(first);
     let header = loop {
@@ -286,7 +294,7 @@ async fn proxy_header(http: &Http, conn: &mut Connection, first: &[u8]) -> Optio
                 return None;
             }
         }
-        let more = match conn.stream.recv(MAX_HEADER).await {
+        let more = match conn.link.stream.recv(MAX_HEADER).await {
             Err(error) if rt::is_closing(&error) => return None,
             more => more.unwrap_or_default(),
         };
@@ -297,11 +305,11 @@ async fn proxy_header(http: &Http, conn: &mut Connection, first: &[u8]) -> Optio
         }
         buf.extend_from_slice(&more);
     };
-    conn.stream.set_recv_timeout(None);
+    conn.link.stream.set_recv_timeout(None);
     if let Some((source, destination)) = header.addresses {
         let tlvs = header.tlvs.of(&buf).into();
         let proxy = ProxyHeader { source: source.into(), destination: destination.into(), tlvs };
-        conn.rare = Rare::of_proxy(Some(proxy));
+        conn.facts.rare = Rare::of_proxy(Some(proxy));
     }
     buf.consume(header.len);
     Some(buf.freeze())
@@ -319,10 +327,10 @@ enum After {
     Close,
 }
 
-async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes) -> After {
-    conn.requests += 1;
+async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes, pipelined: bool) -> After {
+    conn.facts.requests += 1;
     let mut r = Request::begin(conn, &http);
-    r.pipelined = r.conn.requests > 1 && r.conn.pipelined;
+    r.pipelined = pipelined;
     http.status.requests.add(1);
     let read = match parse(&mut r, &unread) {
         Some(result) => parsed(&mut r, unread, result),
@@ -346,7 +354,7 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes) -> A
             cut_short(&mut r, format_args!("client timed out{TIMED_OUT}"));
             log(&mut r);
             if r.location.core.reset_timedout_connection {
-                r.conn.stream.linger_reset();
+                r.client().inspect(|client| client.linger_reset());
             }
             return After::Close;
         }
@@ -395,7 +403,7 @@ pub(super) async fn answer(r: &mut Request, refused: Option<u16>) {
             Flow::Finished | Flow::Next | Flow::Allow | Flow::Wait(_) => break,
         };
     }
-    if r.conn.is_gone() {
+    if r.link.is_none() {
         return; // Another worker serves it on, and logs it.
     }
     if r.completed && !r.location.core.post_action.is_empty() {
@@ -465,7 +473,7 @@ fn log(r: &mut Request) {
 
 /// Makes the connection ready for the next request, or closes it in a way that the client gets the response.
 async fn finish(mut r: Box<Request>) -> After {
-    if r.conn.is_gone() {
+    if r.link.is_none() {
         r.end();
         return After::Close;
     }
@@ -474,21 +482,24 @@ async fn finish(mut r: Box<Request>) -> After {
         r.keepalive = r.discard_body().await;
         r.lingering = !r.keepalive;
     }
-    if r.keepalive && r.http.worker.keeps(&r.conn) {
+    if r.keepalive && r.link.as_ref().is_some_and(|link| r.http.worker.keeps(link)) {
         let unread = r.body.take_unread();
-        r.conn.set_nodelay(core.tcp_nodelay);
-        r.conn.pipelined = !unread.is_empty();
-        r.conn.keepalive_ms = u32::try_from(core.keepalive_timeout.0).unwrap_or(u32::MAX);
-        r.conn.keepalive_min_ms = u32::try_from(core.keepalive_min_timeout).unwrap_or(u32::MAX);
-        return r.end().map_or(After::Close, |conn| After::Keep(conn, unread));
+        let Some(mut conn) = r.end() else { return After::Close };
+        conn.link.set_nodelay(core.tcp_nodelay);
+        conn.link.keepalive_ms = u32::try_from(core.keepalive_timeout.0).unwrap_or(u32::MAX);
+        conn.link.keepalive_min_ms = u32::try_from(core.keepalive_min_timeout).unwrap_or(u32::MAX);
+        return After::Keep(conn, unread);
     }
     let lingers = match core.lingering_close {
         Lingering::Off => false,
         Lingering::Always => true,
         Lingering::On => r.lingering || !r.body.is_done() || !r.body.take_unread().is_empty(),
     };
-    if lingers && r.completed {
-        linger(r.conn.stream.socket(), core.lingering_time, core.lingering_timeout).await;
+    if lingers
+        && r.completed
+        && let Some(client) = r.client()
+    {
+        linger(client.socket(), core.lingering_time, core.lingering_timeout).await;
     }
     r.end();
     After::Close
@@ -548,10 +559,11 @@ async fn read_head(r: &mut Request, bytes: Bytes) -> Head {
     drop(bytes);
     loop {
         // The time runs from the first byte of the request, so it is set once.
-        if !r.conn.stream.recv_timeout_set() {
-            r.conn.stream.set_recv_timeout(Some(core.client_header_timeout));
+        let Some(client) = r.client() else { return Head::Closed };
+        if !client.recv_timeout_set() {
+            client.set_recv_timeout(Some(core.client_header_timeout));
         }
-        match r.conn.stream.recv(core.large_client_header_buffers.size).await {
+        match client.recv(core.large_client_header_buffers.size).await {
             Ok(more) if !more.is_empty() => buf.extend_from_slice(&more),
             Ok(_) => {
                 if r.parser.has_begun(&buf) {
@@ -587,7 +599,7 @@ pub(crate) fn limits(core: &CoreServer) -> Limits {
 
 /// The head is there: everything that follows from it.
 fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
-    r.conn.stream.set_recv_timeout(None);
+    r.client().inspect(|client| client.set_recv_timeout(None));
     r.head = bytes.slice(0..used);
     r.method = r.line.method_id;
     log_ignored(r);
@@ -703,7 +715,7 @@ pub(crate) fn set_server(r: &mut Request) -> Result<(), u16> {
 }
 
 fn refuse(r: &mut Request, bytes: Bytes, error: RequestError) -> Head {
-    r.conn.stream.set_recv_timeout(None);
+    r.client().inspect(|client| client.set_recv_timeout(None));
     r.head = bytes;
     know_line(r, error.stage());
     refuse_parsed(r, error)

@@ -1,6 +1,7 @@
 //! Connections of clients: what precedes the first request (the PROXY protocol, TLS), then HTTP/1 or HTTP/2.
 
 pub mod client;
+pub mod connection;
 pub mod h1;
 pub mod h2;
 mod silence;

@@ -4,22 +4,22 @@ use std::io;
 
 use engine::log::{Errno, Level};
 
-use crate::request::Connection;
 use crate::server::Http;
+use crate::session::connection::Connection;
 
 /// A client has closed its connection instead of a request.
 pub(super) fn log_close(http: &Http, conn: &Connection) {
-    if conn.requests == 0 {
+    if conn.facts.requests == 0 {
         return log_waiting(http, conn, format_args!("client closed connection"));
     }
-    let log = http.log_of(&conn.address.default.root.core);
-    let message = format_args!("client {} closed keepalive connection", conn.peer.text());
-    log.write_with(Level::Info, Some(conn.stream.number()), message, None);
+    let log = http.log_of(&conn.facts.address.default.root.core);
+    let message = format_args!("client {} closed keepalive connection", conn.facts.peer.text());
+    log.write_with(Level::Info, Some(conn.link.stream.number()), message, None);
 }
 
 /// What became of a client that has said nothing.
 fn log_waiting(http: &Http, conn: &Connection, what: std::fmt::Arguments<'_>) {
-    let awaited = if conn.proxy_expected { "reading PROXY protocol" } else { "waiting for request" };
+    let awaited = if conn.link.proxy_expected { "reading PROXY protocol" } else { "waiting for request" };
     log_peer(http, conn, Level::Info, format_args!("{what} while {awaited}"));
 }
 
@@ -31,10 +31,10 @@ pub(super) fn log_broken(http: &Http, conn: &Connection, header: &[u8]) {
 
 fn log_peer(http: &Http, conn: &Connection, level: Level, message: std::fmt::Arguments<'_>) {
     let details = |line: &mut String| {
-        line.push_str(&format!(", client: {}, server: {}", conn.peer.text(), conn.address.addr));
+        line.push_str(&format!(", client: {}, server: {}", conn.facts.peer.text(), conn.facts.address.addr));
     };
-    let log = http.log_of(&conn.address.default.root.core);
-    log.write_with(level, Some(conn.stream.number()), message, Some(&details));
+    let log = http.log_of(&conn.facts.address.default.root.core);
+    log.write_with(level, Some(conn.link.stream.number()), message, Some(&details));
 }
 
 /// The wait for a request has failed, or taken too long.
@@ -44,9 +44,11 @@ pub(super) fn log_read_error(http: &Http, conn: &Connection, error: &io::Error, 
         if error.kind() == io::ErrorKind::TimedOut && first {
             log_waiting(http, conn, format_args!("client timed out{}", Errno(&io::Error::from_raw_os_error(110))));
         }
-        if error.kind() == io::ErrorKind::TimedOut && first && conn.address.default.root.core.reset_timedout_connection
+        if error.kind() == io::ErrorKind::TimedOut
+            && first
+            && conn.facts.address.default.root.core.reset_timedout_connection
         {
-            conn.stream.linger_reset();
+            conn.link.stream.linger_reset();
         }
         return;
     }

@@ -9,8 +9,9 @@ use engine::log::{Errno, Level};
 use tls::{Alert, ClientVerdict, Departed, First, HandshakeError, Identity, ServerLayer};
 use wire::hello::ClientHello;
 
-use crate::request::{Connection, Request};
+use crate::request::Request;
 use crate::server::{Address, Http, Server};
+use crate::session::connection::Connection;
 use crate::ssl::{ServerTls, SslConf, VerifyClient};
 
 /// What a TLS connection remembers of the choice of its server.
@@ -31,8 +32,8 @@ pub struct Pending {
 /// Makes the connection a TLS connection. `None`: it is to be closed. Else the bytes that belong to the first request:
 /// none, or, of a client that doesn't speak TLS, what it said.
 pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> Option<(Connection, Bytes)> {
-    conn.stream.set_recv_timeout(Some(conn.address.default.core.client_header_timeout));
-    conn.stream.set_send_timeout(Some(conn.address.default.root.core.send_timeout));
+    conn.link.stream.set_recv_timeout(Some(conn.facts.address.default.core.client_header_timeout));
+    conn.link.stream.set_send_timeout(Some(conn.facts.address.default.root.core.send_timeout));
     let input = match input.is_empty() {
         true => match first_bytes(&conn).await {
             Ok(bytes) => bytes,
@@ -42,7 +43,7 @@ pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> O
     };
     let mut buf = Buf::empty();
     buf.extend_from_slice(&input);
-    let (hello, input) = match tls::first_bytes(conn.stream.socket(), buf).await {
+    let (hello, input) = match tls::first_bytes(conn.link.stream.socket(), buf).await {
         Ok(First::Hello(hello, input)) => (hello, input),
         Ok(First::Plain(input)) => return Some((conn, input.freeze())),
         Ok(First::Closed) => return None,
@@ -50,10 +51,10 @@ pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> O
     };
     #[cfg(feature = "test-hooks")]
     crate::hooks::accident(hello.server_name.as_deref().unwrap_or_default());
-    let (server, named) = choose(&conn.address, &hello);
-    let tls = server.tls.clone().or_else(|| conn.address.default.tls.clone());
+    let (server, named) = choose(&conn.facts.address, &hello);
+    let tls = server.tls.clone().or_else(|| conn.facts.address.default.tls.clone());
     let Some(tls) = tls.filter(|tls| !tls.reject) else {
-        tls::refuse(conn.stream.socket(), Alert::UnrecognizedName).await;
+        tls::refuse(conn.link.stream.socket(), Alert::UnrecognizedName).await;
         let error = HandshakeError::Tls("error:0A0000EA:SSL routines::callback failed".to_owned());
         return failed(http, &conn, &error);
     };
@@ -61,15 +62,16 @@ pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> O
     (conn, identity) = match own_identity(http, conn, &server, &tls, &hello) {
         (conn, Ok(identity)) => (conn, identity),
         (conn, Err(message)) => {
-            tls::refuse(conn.stream.socket(), Alert::InternalError).await;
+            tls::refuse(conn.link.stream.socket(), Alert::InternalError).await;
             log(http, &conn, Level::Error, format_args!("{message}"));
             return None;
         }
     };
     let chosen = Rc::new(Chosen { server, named });
-    match tls::accept(conn.stream.socket(), &tls.server, identity, *hello, input, chosen).await {
-        Ok(()) => {
-            conn.stream.set_recv_timeout(None);
+    match tls::accept(conn.link.stream.socket(), &tls.server, identity, *hello, input, chosen).await {
+        Ok(secured) => {
+            conn.facts.set_tls(secured);
+            conn.link.stream.set_recv_timeout(None);
             tls.fetch_staples(&http.log);
             if let Some(status) = &tls.status {
                 // In a box, so that those who don't ask have no room for it.
@@ -83,29 +85,26 @@ pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> O
 
 /// The first bytes behind the PROXY protocol's header, if none came with it.
 async fn first_bytes(conn: &Connection) -> io::Result<Bytes> {
-    conn.stream.set_silent();
-    let bytes = conn.stream.recv(conn.address.default.core.client_header_buffer_size).await;
-    conn.stream.set_idle(false);
+    conn.link.stream.set_silent();
+    let bytes = conn.link.stream.recv(conn.facts.address.default.core.client_header_buffer_size).await;
+    conn.link.stream.set_idle(false);
     bytes
 }
 
 /// Asks whether the client's certificate, trusted otherwise, is revoked; requests will be refused if it may be.
 async fn check_status(http: &Http, conn: &Connection, tls: &ServerTls, status: &StatusCheck) {
-    let queries = conn.stream.with_layer(|layer| {
-        let layer = ServerLayer::of(layer).filter(|layer| layer.verdict() == ClientVerdict::Trusted)?;
-        Some(tls.server.trust()?.queries(layer.client_certificates(), status.whole))
-    });
-    let reason = match queries.flatten() {
+    let Some(secured) = conn.facts.tls().filter(|secured| secured.verdict() == ClientVerdict::Trusted) else { return };
+    let queries = tls.server.trust().map(|trust| trust.queries(secured.client_certificates(), status.whole));
+    let reason = match queries {
         None => return,
         Some(Ok(queries)) => {
             let say = |level: Level, message: std::fmt::Arguments<'_>| log(http, conn, level, message);
-            let asker = Asker { log: &http.log, connection: conn.stream.number(), say: &say };
+            let asker = Asker { log: &http.log, connection: conn.link.stream.number(), say: &say };
             status.check(&queries, &asker).await
         }
         Some(Err(reason)) => Some(reason),
     };
-    let found = reason.map_or(Ok(()), Err);
-    conn.stream.with_layer(|layer| ServerLayer::of(layer).map(|layer| layer.set_status(found)));
+    secured.set_status(reason.map_or(Ok(()), Err));
 }
 
 /// Goes on with a connection that another process has left: by the server that this configuration has for its name.
@@ -177,47 +176,21 @@ fn failed<T>(http: &Http, conn: &Connection, error: &HandshakeError) -> Option<T
 
 fn log(http: &Http, conn: &Connection, level: Level, message: std::fmt::Arguments<'_>) {
     let details = |line: &mut String| {
-        line.push_str(&format!(", client: {}, server: {}", conn.peer.text(), conn.address.addr));
+        line.push_str(&format!(", client: {}, server: {}", conn.facts.peer.text(), conn.facts.address.addr));
     };
-    let log = http.log_of(&conn.address.default.root.core);
-    log.write_with(level, Some(conn.stream.number()), message, Some(&details));
-}
-
-impl Connection {
-    /// The server for requests of this connection until their host names another one.
-    pub fn server(&self) -> Rc<Server> {
-        if !self.stream.is_layered() {
-            return self.address.default.clone();
-        }
-        self.chosen(|chosen| chosen.server.clone()).unwrap_or_else(|| self.address.default.clone())
-    }
-
-    /// Whether TLS and the client have agreed on HTTP/2.
-    pub fn negotiated_http2(&self) -> bool {
-        let agreed =
-            self.stream.with_layer(|layer| ServerLayer::of(layer).is_some_and(|tls| tls.alpn() == Some(b"h2")));
-        agreed == Some(true)
-    }
-
-    /// Calls `f` with what TLS knows of the server's choice.
-    pub fn chosen<T>(&self, f: impl FnOnce(&Chosen) -> T) -> Option<T> {
-        let owner = self.stream.with_layer(|layer| ServerLayer::of(layer).map(|tls| tls.info().owner.clone()))??;
-        owner.downcast_ref::<Chosen>().map(f)
-    }
+    let log = http.log_of(&conn.facts.address.default.root.core);
+    log.write_with(level, Some(conn.link.stream.number()), message, Some(&details));
 }
 
 /// Whether the request's host is the name by which TLS has chosen the server: then that server it is.
 pub fn is_chosen(r: &Request) -> bool {
     let host = &r.host[..];
-    r.conn.stream.is_layered()
-        && !host.is_empty()
-        && r.conn.stream.with_layer(|layer| ServerLayer::of(layer).is_some_and(|tls| tls.info().hello.is_for(host)))
-            == Some(true)
+    r.conn.tls().is_some_and(|tls| !host.is_empty() && tls.hello.is_for(host))
 }
 
 /// What TLS demands of a request whose server is known; else the status that refuses it.
 pub fn check(r: &mut Request) -> Result<(), u16> {
-    let status = if r.conn.stream.is_layered() {
+    let status = if r.conn.is_secure() {
         misdirected(r).or_else(|| bad_certificate(r))
     } else if r.conn.address.ssl {
         let message = format_args!("client sent plain HTTP request to HTTPS port while reading client request headers");
@@ -238,7 +211,7 @@ pub fn check(r: &mut Request) -> Result<(), u16> {
 /// A server that demands certificates isn't reached by a connection to another name.
 fn misdirected(r: &Request) -> Option<u16> {
     let verifies = r.server.set.get::<SslConf>().ssl_verify_client != VerifyClient::Off;
-    if !verifies || r.host.is_empty() || is_chosen(r) || r.conn.chosen(|chosen| chosen.named) != Some(true) {
+    if !verifies || r.host.is_empty() || is_chosen(r) || !r.conn.chosen().is_some_and(|chosen| chosen.named) {
         return None;
     }
     let message =
@@ -253,7 +226,7 @@ fn bad_certificate(r: &Request) -> Option<u16> {
     if mode == VerifyClient::Off {
         return None;
     }
-    match r.conn.stream.with_layer(|layer| ServerLayer::of(layer).map(ServerLayer::verdict))?? {
+    match r.conn.tls()?.verdict() {
         ClientVerdict::Trusted => None,
         ClientVerdict::Failed(reason) if mode == VerifyClient::OptionalNoCa && reason.is_untrusted() => None,
         ClientVerdict::Failed(reason) => {

@@ -8,8 +8,8 @@ use engine::log::{Level, Log};
 use engine::worker::panics;
 use os::SockAddr;
 
-use crate::request::Connection;
 use crate::server::{Address, Http};
+use crate::session::connection::Connection;
 
 /// Stands beside the work for a connection that has no request. If a panic ends that, the log is told of client and server.
 pub struct Witness {
@@ -23,10 +23,10 @@ impl Witness {
     /// For a connection that is about to be given away.
     pub fn new(http: &Http, conn: &Connection) -> Witness {
         Witness {
-            log: http.log_of(&conn.address.default.root.core),
-            number: conn.stream.number(),
-            peer: conn.peer.clone(),
-            address: conn.address.clone(),
+            log: http.log_of(&conn.facts.address.default.root.core),
+            number: conn.link.stream.number(),
+            peer: conn.facts.peer.clone(),
+            address: conn.facts.address.clone(),
         }
     }
 }
@@ -46,7 +46,12 @@ impl Drop for Glance<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let Glance(http, conn) = self;
-            say(&http.log_of(&conn.address.default.root.core), conn.stream.number(), &conn.peer, &conn.address);
+            say(
+                &http.log_of(&conn.facts.address.default.root.core),
+                conn.link.stream.number(),
+                &conn.facts.peer,
+                &conn.facts.address,
+            );
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use expr::vars::Flags;
 use tls::x509::Parts;
-use tls::{ClientVerdict, Reason, ServerLayer, names, text};
+use tls::{ClientVerdict, Reason, Secured, names, text};
 
 use crate::request::Request;
 use crate::request::variables::{Getter, Setup, add_all, put};
@@ -40,7 +40,7 @@ pub fn define(setup: &mut Setup) {
                 "ssl_sigalgs",
                 none,
                 Getter::Plain(|r, out| {
-                    of(r, |tls| put(out, names::list(&tls.info().hello.signatures, names::signature).as_bytes()))
+                    of(r, |tls| put(out, names::list(&tls.hello.signatures, names::signature).as_bytes()))
                 }),
             ),
             (
@@ -115,21 +115,21 @@ fn client_verify(r: &mut Request, out: &mut Vec<u8>) -> bool {
 }
 
 /// Asks the connection's TLS; without TLS there is no value.
-fn of(r: &Request, ask: impl FnOnce(&ServerLayer) -> bool) -> bool {
-    r.conn.stream.with_layer(|layer| ServerLayer::of(layer).is_some_and(ask)).unwrap_or(false)
+fn of(r: &Request, ask: impl FnOnce(&Secured) -> bool) -> bool {
+    r.conn.tls().is_some_and(|tls| ask(tls))
 }
 
 fn ciphers(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    of(r, |tls| put(out, names::list(&tls.info().hello.suites, names::suite).as_bytes()))
+    of(r, |tls| put(out, names::list(&tls.hello.suites, names::suite).as_bytes()))
 }
 
 fn curves(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    of(r, |tls| put(out, names::list(&tls.info().hello.groups, names::group).as_bytes()))
+    of(r, |tls| put(out, names::list(&tls.hello.groups, names::group).as_bytes()))
 }
 
 fn server_name(r: &mut Request, out: &mut Vec<u8>) -> bool {
     if let Some(pending) = r.find_slot::<Pending>() {
         return put(out, &pending.server_name);
     }
-    of(r, |tls| put(out, tls.info().hello.server_name.as_deref().unwrap_or_default()))
+    of(r, |tls| put(out, tls.hello.server_name.as_deref().unwrap_or_default()))
 }

@@ -20,9 +20,10 @@ use crate::certs::{Identity, identity};
 use crate::client::{Client, ClientLayer, ClientSettings};
 use crate::client_auth::ClientAuth;
 use crate::departed::Departed;
-use crate::layer::{Info, ServerLayer, Signatures};
+use crate::layer::ServerLayer;
 use crate::library::{Library, Step};
 use crate::records::{Keys, Records};
+use crate::secured::Signatures;
 use crate::server::{Protocols, Server, ServerSettings};
 use crate::tickets::TicketKeys;
 use crate::verify::Trust;
@@ -342,8 +343,8 @@ impl Pair {
         self.own = match std::mem::replace(&mut self.own, Own::Gone) {
             Own::Accepting(_) | Own::Connecting(_) if failed => Own::Gone,
             Own::Accepting(library) if !library.is_handshaking() => {
-                let info = Info { hello: ClientHello::default(), owner: Rc::new(()) };
-                Own::Serving(Box::new(ServerLayer::new(*library, info, &self.server, Signatures::default())))
+                let (hello, owner) = (ClientHello::default(), Rc::new(()));
+                Own::Serving(Box::new(ServerLayer::new(*library, hello, owner, &self.server, Signatures::default())))
             }
             Own::Connecting(library) if !library.is_handshaking() => Own::Asking(Box::new(ClientLayer::new(*library))),
             other => other,

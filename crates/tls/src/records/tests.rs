@@ -12,8 +12,9 @@ use rustls::{AlertDescription, ClientConfig, ClientConnection, Error, RootCertSt
 
 use super::*;
 use crate::departed::Departed;
-use crate::layer::{Info, ServerLayer, Signatures};
+use crate::layer::ServerLayer;
 use crate::library::Library;
+use crate::secured::Signatures;
 use crate::server::{Protocols, Server, ServerSettings};
 
 fn server() -> (Server, CertificateDer<'static>) {
@@ -71,8 +72,8 @@ impl Pair {
             library.receive(filled(&written(&mut client)), &mut Buf::empty(), &mut out).unwrap();
             take(&mut client, &out).unwrap();
         }
-        let info = Info { hello: wire::hello::ClientHello::default(), owner: Rc::new(()) };
-        let layer = ServerLayer::new(library, info, &server, Signatures::default());
+        let hello = wire::hello::ClientHello::default();
+        let layer = ServerLayer::new(library, hello, Rc::new(()), &server, Signatures::default());
         Pair { server, layer, client, input: Buf::empty() }
     }
 
@@ -160,8 +161,11 @@ fn data_flows_on() {
                 pair.talk(length, cut);
             }
             if round == 2 {
-                assert_eq!(pair.layer.protocol(), if suite.tls13().is_some() { "TLSv1.3" } else { "TLSv1.2" });
-                assert_eq!(pair.layer.cipher(), crate::names::negotiated(suite.suite()));
+                assert_eq!(
+                    pair.layer.secured().protocol(),
+                    if suite.tls13().is_some() { "TLSv1.3" } else { "TLSv1.2" }
+                );
+                assert_eq!(pair.layer.secured().cipher(), crate::names::negotiated(suite.suite()));
             }
             pair = pair.travel();
         }

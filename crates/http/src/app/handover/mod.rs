@@ -19,17 +19,19 @@ use rt::DetachedLayer;
 use wire::h1::{Limits, Parsed};
 
 use self::format::{ClientState, RequestState, SecureState, SocketState};
+use crate::request::Request;
+use crate::request::facts::{ConnectionFacts, Rare};
 use crate::request::variables::Value;
-use crate::request::{Connection, Rare, Request};
+use crate::server::Http;
 use crate::server::location::Kind;
-use crate::server::{Address, Http};
+use crate::session::connection::{Connection, Link};
 use crate::session::h1;
 use crate::session::tls;
 
 /// Gives away a connection that waits for a request.
 pub fn give_idle(http: &Http, to: &Handover, conn: Connection) {
-    let timeout_ms = conn.stream.socket().recv_timeout_left();
-    let number = conn.stream.number();
+    let timeout_ms = conn.link.stream.socket().recv_timeout_left();
+    let number = conn.link.stream.number();
     let Some((mut state, socket)) = client_state(conn) else {
         http.log.write(Level::Info, Some(number), format_args!("can't be handed over, idle connection closed"));
         return;
@@ -69,7 +71,7 @@ pub fn adopt_idle(http: &Rc<Http>, mut parcel: Parcel, back: bool) -> Result<(),
 
 /// A connection's state without its timeout, and its socket; none of a stream of HTTP/2.
 pub fn client_state(conn: Connection) -> Option<(ClientState, OwnedFd)> {
-    let stream = conn.stream.into_socket()?;
+    let stream = conn.link.stream.into_socket()?;
     let layer = match stream.detach_layer() {
         Some(parts) => Some(secure_state(parts)?),
         None => None,
@@ -82,16 +84,16 @@ pub fn client_state(conn: Connection) -> Option<(ClientState, OwnedFd)> {
     });
     let state = ClientState {
         socket,
-        listen: conn.address.addr.clone(),
-        peer: conn.peer,
-        proxy: conn.rare.and_then(|rare| rare.proxy),
-        proxy_expected: conn.proxy_expected,
-        age_ms: rt::now_ms().saturating_sub(conn.started_ms),
-        requests: conn.requests,
-        keepalive_ms: conn.keepalive_ms,
-        keepalive_min_ms: conn.keepalive_min_ms,
-        nodelay: conn.nodelay,
-        debug: conn.debug,
+        listen: conn.facts.address.addr.clone(),
+        proxy: conn.facts.proxy().cloned(),
+        peer: conn.facts.peer,
+        proxy_expected: conn.link.proxy_expected,
+        age_ms: rt::now_ms().saturating_sub(conn.facts.started_ms),
+        requests: conn.facts.requests,
+        keepalive_ms: conn.link.keepalive_ms,
+        keepalive_min_ms: conn.link.keepalive_min_ms,
+        nodelay: conn.link.nodelay,
+        debug: conn.facts.debug,
         secure,
     };
     Some((state, fd))
@@ -126,37 +128,45 @@ pub fn client(http: &Rc<Http>, state: ClientState, socket: OwnedFd, taken: Taken
     let stream = stream(state.socket, socket, true).map_err(|_| "the event method can't take it")?;
     // One that has said nothing yet meets what a new one would.
     let tls_expected = address.ssl && state.requests == 0 && state.secure.is_none();
+    let mut facts = ConnectionFacts {
+        rare: Rare::of_proxy(state.proxy),
+        started_ms: rt::now_ms().saturating_sub(state.age_ms),
+        requests: state.requests,
+        debug: state.debug,
+        ..ConnectionFacts::new(address, state.peer)
+    };
     match state.secure {
-        Some(secure) => secure_again(&stream, &address, secure, taken)?,
-        None if taken.idle && address.ssl && state.requests > 0 => {
+        Some(secure) => secure_again(&stream, &mut facts, secure, taken)?,
+        None if taken.idle && facts.address.ssl && state.requests > 0 => {
             return Err("where it was accepted TLS is spoken now");
         }
         None => {}
     }
-    Ok(Connection {
-        stream: stream.into(),
-        tls_expected,
-        address,
-        peer: state.peer,
-        rare: Rare::of_proxy(state.proxy),
-        proxy_expected: state.proxy_expected,
-        stays: taken.back,
-        started_ms: rt::now_ms().saturating_sub(state.age_ms),
-        requests: state.requests,
-        pipelined: false,
+    let link = Link {
         keepalive_ms: state.keepalive_ms,
         keepalive_min_ms: state.keepalive_min_ms,
+        proxy_expected: state.proxy_expected,
+        tls_expected,
+        stays: taken.back,
         nodelay: state.nodelay,
-        debug: state.debug,
-    })
+        ..Link::new(stream.into())
+    };
+    Ok(Connection { facts, link })
 }
 
 /// Puts the connection's TLS on it, by the settings that this configuration has for it.
-fn secure_again(stream: &rt::Stream, address: &Address, state: SecureState, taken: Taken) -> Result<(), &'static str> {
+fn secure_again(
+    stream: &rt::Stream,
+    facts: &mut ConnectionFacts,
+    state: SecureState,
+    taken: Taken,
+) -> Result<(), &'static str> {
+    let address = facts.address.clone();
     let SecureState { tls, received, sent, unread, unsent } = state;
     let departed = Departed::decode(&tls).ok_or("its keys aren't understood")?;
-    let (layer, fits) = tls::resume(address, departed);
+    let (layer, fits) = tls::resume(&address, departed);
     let unsent = if unsent.is_empty() { Chain::new() } else { Chain::from(Bytes::from(unsent)) };
+    facts.set_tls(layer.secured().clone());
     let (layer, unread) = (Box::new(layer), filled(unread));
     stream.attach_layer(DetachedLayer { layer, input: Buf::empty(), unread, unsent, received, sent });
     match taken {

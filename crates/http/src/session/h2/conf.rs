@@ -93,8 +93,8 @@ impl HttpModule for Http2 {
     }
 
     fn variables(&self, setup: &mut Setup) {
-        let protocol = Getter::Plain(|r, out| match r.conn.stream.stream() {
-            Some(_) => put(out, if r.conn.stream.is_layered() { b"h2" } else { b"h2c" }),
+        let protocol = Getter::Plain(|r, out| match r.h2_stream() {
+            Some(_) => put(out, if r.conn.is_secure() { b"h2" } else { b"h2c" }),
             None => true,
         });
         add_all(setup, "ngx_http_v2_module", &[("http2", Flags::CHANGEABLE, protocol)]);

@@ -12,7 +12,7 @@ use crate::response::output;
 /// Queues the head of the response, in nginx's order of fields. True: it is the whole response.
 pub fn send(r: &mut Request, location: Option<buf::Bytes>, may_end: bool) -> bool {
     websocket::refuse_success(r);
-    let Some(stream) = r.conn.stream.stream() else { return false };
+    let Some(stream) = r.h2_stream() else { return false };
     let ends = may_end && is_empty(r);
     let (shared, key) = (stream.shared(), stream.key());
     let mut protocol = shared.protocol.borrow_mut();
@@ -34,7 +34,7 @@ pub fn send(r: &mut Request, location: Option<buf::Bytes>, may_end: bool) -> boo
 
 /// Marks what is sent next as the end of the response, with the trailers that belong to it.
 pub fn finish(r: &mut Request) {
-    if r.conn.stream.stream().is_none() {
+    if r.h2_stream().is_none() {
         return;
     }
     if let Some(add) = r.response.late_trailers.take() {
@@ -42,7 +42,7 @@ pub fn finish(r: &mut Request) {
     }
     let mut trailers = std::mem::take(&mut r.response.trailers);
     secure_fields(r, &mut trailers);
-    if let Some(stream) = r.conn.stream.stream() {
+    if let Some(stream) = r.h2_stream() {
         stream.end_with(trailers);
     }
 }

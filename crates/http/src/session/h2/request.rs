@@ -11,8 +11,10 @@ use super::conf::Http2Conf;
 use super::shared::Shared;
 use super::stream::{StreamHandle, StreamState};
 use super::websocket::{self, Tunnel};
-use crate::request::{Connection, Request};
+use crate::request::Request;
+use crate::request::facts::ConnectionFacts;
 use crate::session::client::Client;
+use crate::session::connection::{Connection, Link};
 use crate::session::h1::{Doing, answer, limits, log_ignored, set_server, set_uri};
 use crate::session::tls;
 
@@ -33,20 +35,12 @@ pub(super) async fn serve(running: Running, state: Rc<StreamState>, head: Head, 
 fn connection(running: &Running, state: Rc<StreamState>) -> Connection {
     let shared = &running.shared;
     Connection {
-        stream: Client::Stream(StreamHandle::new(shared.clone(), state)),
-        address: shared.address.clone(),
-        peer: shared.peer.clone(),
-        rare: shared.rare.clone(),
-        proxy_expected: false,
-        tls_expected: false,
-        stays: true,
-        started_ms: shared.started_ms,
-        requests: running.number,
-        pipelined: false,
-        keepalive_ms: 0,
-        keepalive_min_ms: 0,
-        nodelay: true,
-        debug: shared.debug,
+        facts: ConnectionFacts { requests: running.number, ..shared.facts.clone() },
+        link: Link {
+            stays: true,
+            nodelay: true,
+            ..Link::new(Client::Stream(StreamHandle::new(shared.clone(), state)))
+        },
     }
 }
 
@@ -54,7 +48,7 @@ fn connection(running: &Running, state: Rc<StreamState>) -> Connection {
 fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), u16> {
     let understood = head.to_request(&limits(&r.server.core), &mut r.line);
     let length = head.content_length;
-    if let Some(stream) = r.conn.stream.stream() {
+    if let Some(stream) = r.h2_stream() {
         stream.set_head_received(head.encoded);
         if r.line.method_id == Method::Connect {
             stream.set_tunnel(Tunnel::Asked);
@@ -107,7 +101,7 @@ fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), u16>
 
 /// The response is over, or won't come: the stream ends with it.
 fn end_stream_of(r: &Request) {
-    let Some(stream) = r.conn.stream.stream() else { return };
+    let Some(stream) = r.h2_stream() else { return };
     let (shared, key) = (stream.shared(), stream.key());
     let mut protocol = shared.protocol.borrow_mut();
     // What failed may be queued to its end, and wait for windows in vain.

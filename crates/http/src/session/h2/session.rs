@@ -13,8 +13,8 @@ use super::request::{self, Running};
 use super::shared::Shared;
 use super::stream::StreamState;
 use crate::config::core::Lingering;
-use crate::request::Connection;
 use crate::server::Http;
+use crate::session::connection::Connection;
 use crate::session::h1::{Doing, linger};
 
 /// The largest single read.
@@ -27,7 +27,7 @@ const TIMED_OUT: &str = " (110: Connection timed out)";
 
 /// Serves an HTTP/2 connection until it ends; `first` has been read from it.
 pub async fn serve(http: Rc<Http>, mut conn: Connection, first: Bytes) {
-    conn.set_nodelay(true);
+    conn.link.set_nodelay(true);
     let Some(shared) = Shared::new(&http, conn) else { return };
     let shared = Rc::new(shared);
     let listed = http.worker.list_session(&shared);
@@ -178,7 +178,7 @@ impl Task {
             return End::Done(Code::NO_ERROR);
         }
         self.log(Level::Info, format_args!("client timed out{TIMED_OUT}"));
-        if self.shared.address.default.root.core.reset_timedout_connection {
+        if self.shared.facts.address.default.root.core.reset_timedout_connection {
             self.shared.socket.linger_reset();
         }
         End::Done(Code::PROTOCOL_ERROR)
@@ -256,7 +256,7 @@ impl Task {
     fn is_enough(&self) -> bool {
         let (shared, core) = (&self.shared, &self.shared.server.root.core);
         shared.requests.get() as usize >= core.keepalive_requests
-            || rt::now_ms().saturating_sub(shared.started_ms) >= core.keepalive_time
+            || rt::now_ms().saturating_sub(shared.facts.started_ms) >= core.keepalive_time
     }
 
     /// A worker that quits takes no new requests.
@@ -384,9 +384,9 @@ impl Task {
     fn log(&self, level: Level, message: std::fmt::Arguments<'_>) {
         let shared = &self.shared;
         let log = shared.http.log_of(&shared.server.root.core);
-        let log = if shared.debug { log.debugging() } else { log };
+        let log = if shared.facts.debug { log.debugging() } else { log };
         let details = |line: &mut String| {
-            line.push_str(&format!(", client: {}, server: {}", shared.peer.text(), shared.address.addr));
+            line.push_str(&format!(", client: {}, server: {}", shared.facts.peer.text(), shared.facts.address.addr));
         };
         log.write_with(level, Some(shared.socket.number()), message, Some(&details));
     }

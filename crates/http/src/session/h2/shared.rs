@@ -8,8 +8,9 @@ use buf::Bytes;
 use wire::h2::{Code, StreamKey};
 
 use super::stream::StreamState;
-use crate::request::{Connection, Rare};
-use crate::server::{Address, Http, Server};
+use crate::request::facts::ConnectionFacts;
+use crate::server::{Http, Server};
+use crate::session::connection::Connection;
 
 /// A connection: its socket, its protocol, and its streams.
 pub struct Shared {
@@ -19,11 +20,7 @@ pub struct Shared {
     pub(super) protocol: RefCell<wire::h2::Connection>,
     /// The server whose settings hold for the connection: the default one, or the one that TLS has chosen.
     pub(super) server: Rc<Server>,
-    pub(super) address: Rc<Address>,
-    pub(super) peer: os::SockAddr,
-    pub(super) rare: Option<Box<Rare>>,
-    pub(super) started_ms: u64,
-    pub(super) debug: bool,
+    pub(super) facts: ConnectionFacts,
     /// How many requests it has brought.
     pub(super) requests: Cell<u32>,
     /// How many of them aren't over.
@@ -34,18 +31,14 @@ pub struct Shared {
 
 impl Shared {
     pub(super) fn new(http: &Rc<Http>, conn: Connection) -> Option<Shared> {
-        let server = conn.server();
+        let server = conn.facts.server().clone();
         let protocol = wire::h2::Connection::server(super::config(&server));
         Some(Shared {
             http: http.clone(),
-            socket: conn.stream.into_socket()?,
+            socket: conn.link.stream.into_socket()?,
             protocol: RefCell::new(protocol),
             server,
-            address: conn.address,
-            peer: conn.peer,
-            rare: conn.rare,
-            started_ms: conn.started_ms,
-            debug: conn.debug,
+            facts: conn.facts,
             requests: Cell::new(0),
             running: Cell::new(0),
             streams: RefCell::default(),

@@ -38,7 +38,7 @@ pub(super) fn begin(head: &mut Head, line: &mut RequestHead) {
 /// Whether a backend may switch protocols on this request with this head: where the handshake's key is ours, its answer
 /// must be right.
 pub fn is_agreed(r: &Request, head: &ResponseHead, bytes: &[u8]) -> bool {
-    if !r.conn.stream.stream().is_some_and(|stream| stream.tunnel() == Tunnel::Asked) {
+    if !r.h2_stream().is_some_and(|stream| stream.tunnel() == Tunnel::Asked) {
         return true;
     }
     let mut fields = r.line.headers.iter();
@@ -62,7 +62,7 @@ fn accept(key: &[u8]) -> String {
 /// Makes the backend's 101 what it is in HTTP/2, if the client speaks that: 200, without the answer to a key that the
 /// client doesn't know.
 pub fn switch(r: &mut Request) {
-    let Some(stream) = r.conn.stream.stream() else { return };
+    let Some(stream) = r.h2_stream() else { return };
     stream.set_tunnel(Tunnel::Made);
     r.response.status = 200;
     r.response.status_line = None;
@@ -72,7 +72,7 @@ pub fn switch(r: &mut Request) {
 /// Any success would tell the client that it has its tunnel (RFC 9110 §9.3.6). One that isn't of the tunnel, such as a
 /// page, is answered as what isn't implemented here.
 pub(super) fn refuse_success(r: &mut Request) {
-    let asked = r.conn.stream.stream().is_some_and(|stream| stream.tunnel() == Tunnel::Asked);
+    let asked = r.h2_stream().is_some_and(|stream| stream.tunnel() == Tunnel::Asked);
     if asked && (200..300).contains(&r.response.status) {
         (r.response.status, r.response.status_line) = (501, None);
     }

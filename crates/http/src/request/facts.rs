@@ -1,0 +1,110 @@
+//! What requests may know of their client's connection, apart from what carries its bytes.
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+
+use os::SockAddr;
+use tls::Secured;
+
+use crate::server::{Address, Server};
+use crate::session::tls::Chosen;
+
+/// The facts of a client's connection: those of a socket's, of a stream's, or of the request that a subrequest belongs to.
+#[derive(Clone)]
+pub struct ConnectionFacts {
+    /// The listening address with its servers.
+    pub address: Rc<Address>,
+    /// The client's address; modules may replace it by the one that a trusted proxy names.
+    pub peer: SockAddr,
+    /// What few connections need to know.
+    pub rare: Option<Rc<Rare>>,
+    /// When it was accepted, in the loop's milliseconds.
+    pub started_ms: u64,
+    /// How many requests it has brought.
+    pub requests: u32,
+    /// Whether it is logged in all detail (`debug_connection`).
+    pub debug: bool,
+}
+
+/// What few connections need to know: apart, since idle ones are many.
+#[derive(Clone, Default)]
+pub struct Rare {
+    /// The address that the client connected to, once it was needed.
+    pub local: OnceCell<SockAddr>,
+    /// What the PROXY protocol said.
+    pub proxy: Option<Box<ProxyHeader>>,
+    /// What is known of its TLS.
+    pub tls: Option<Rc<Secured>>,
+}
+
+impl Rare {
+    /// For a connection whose PROXY protocol header said this; nothing if it had none.
+    pub fn of_proxy(proxy: Option<ProxyHeader>) -> Option<Rc<Rare>> {
+        proxy.map(|proxy| Rc::new(Rare { proxy: Some(Box::new(proxy)), ..Rare::default() }))
+    }
+}
+
+/// The addresses of a PROXY protocol header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyHeader {
+    /// The client.
+    pub source: SockAddr,
+    /// What it connected to.
+    pub destination: SockAddr,
+    /// The TLVs of version 2, as they came.
+    pub tlvs: Box<[u8]>,
+}
+
+impl ConnectionFacts {
+    /// Those of a client's connection that has just been accepted.
+    pub fn new(address: Rc<Address>, peer: SockAddr) -> ConnectionFacts {
+        ConnectionFacts { address, peer, rare: None, started_ms: rt::now_ms(), requests: 0, debug: false }
+    }
+
+    /// Those of nobody, for the memory of requests that are over.
+    pub(crate) fn nobody(address: Rc<Address>) -> ConnectionFacts {
+        ConnectionFacts {
+            address,
+            peer: SockAddr::Unix(Box::default()),
+            rare: None,
+            started_ms: 0,
+            requests: 0,
+            debug: false,
+        }
+    }
+
+    /// What the PROXY protocol said.
+    pub fn proxy(&self) -> Option<&ProxyHeader> {
+        self.rare.as_ref()?.proxy.as_deref()
+    }
+
+    /// What is known of its TLS; `None` without TLS.
+    pub fn tls(&self) -> Option<&Rc<Secured>> {
+        self.rare.as_ref()?.tls.as_ref()
+    }
+
+    /// Takes note of its TLS.
+    pub fn set_tls(&mut self, tls: Rc<Secured>) {
+        Rc::make_mut(self.rare.get_or_insert_default()).tls = Some(tls);
+    }
+
+    /// Whether it is a TLS connection.
+    pub fn is_secure(&self) -> bool {
+        self.tls().is_some()
+    }
+
+    /// What TLS knows of the server's choice.
+    pub fn chosen(&self) -> Option<&Chosen> {
+        self.tls()?.owner.downcast_ref()
+    }
+
+    /// The server for its requests until their host names another one.
+    pub fn server(&self) -> &Rc<Server> {
+        self.chosen().map_or(&self.address.default, |chosen| &chosen.server)
+    }
+
+    /// Whether TLS and the client have agreed on HTTP/2.
+    pub fn negotiated_http2(&self) -> bool {
+        self.tls().is_some_and(|tls| tls.alpn() == Some(b"h2"))
+    }
+}
