@@ -7,12 +7,14 @@ use std::rc::Rc;
 
 use ::upstream::Url;
 use buf::Buf;
+use buf::text::decimal;
+use common::vars::Late;
 use conf::values::{flag, number, one_of};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use expr::vars::Template;
+use http::HttpProto;
 use http::config::blocks::{self, CurrentKind};
 use http::config::core::{EVERYWHERE, idle_flag};
-use http::config::late::Late;
 use http::exchange::Exchange;
 use http::exchange::Target;
 use http::module::HttpModule;
@@ -21,7 +23,6 @@ use http::phases::{Flow, Handler};
 use http::request::Request;
 use http::request::variables::{template, template_of};
 use http::response::field::{breaks, safe, unfolded};
-use http::response::output::itoa;
 use http::server::location::Handlers;
 use wire::Span;
 use wire::h1::{ChunkedDecoder, KnownHeader, Method, Parsed, ResponseError, ResponseHead, UpstreamFraming};
@@ -149,9 +150,9 @@ impl Compiled {
     fn of(conf: &ProxyConf, loader: &mut Loader<'_>) -> Result<Compiled> {
         let mut fields = Vec::with_capacity(conf.proxy_set_header.len());
         for (name, value) in conf.proxy_set_header.iter() {
-            fields.push((name.clone(), value.compile(loader)?));
+            fields.push((name.clone(), value.compile::<HttpProto>(loader)?));
         }
-        let body = conf.proxy_set_body.as_ref().map(|body| body.compile(loader)).transpose()?;
+        let body = conf.proxy_set_body.as_ref().map(|body| body.compile::<HttpProto>(loader)).transpose()?;
         Ok(Compiled { fields, body })
     }
 }
@@ -449,7 +450,7 @@ impl RequestHeaders {
                 }
                 Part::BodyLength => {
                     if let Some(length) = exchange.body_length.get() {
-                        field(out, b"Content-Length", itoa(length, &mut [0; 20]));
+                        field(out, b"Content-Length", decimal(length, &mut [0; 20]));
                     }
                 }
                 Part::Chunked => {

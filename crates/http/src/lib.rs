@@ -13,6 +13,7 @@ pub mod files;
 pub mod hooks;
 pub mod module;
 pub mod phases;
+mod proto;
 pub mod request;
 pub mod response;
 pub mod server;
@@ -22,3 +23,4 @@ pub mod ssl;
 pub use ::tls::LIBRARY as TLS_LIBRARY;
 
 pub use app::Module;
+pub use proto::HttpProto;

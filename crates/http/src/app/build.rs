@@ -16,7 +16,6 @@ use crate::config::listen::ListenSpec;
 use crate::module::HttpModules;
 use crate::module::LocationContext;
 use crate::request::facts::ConnectionFacts;
-use crate::request::variables::{Setup, Variables};
 use crate::server::location::{Entry, Handlers, Location, LocationId, Tree};
 use crate::server::status::Status;
 use crate::server::worker::{Debugs, Worker, WorkerHandle};
@@ -46,8 +45,7 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>, modules: &HttpModul
     }
     let compiled = compile(&builder, &sets, modules, loader)?;
     crate::body::temp::make_folders(loader, cx.owner)?;
-    let variables = finish_variables(loader)?;
-    let setup_captures = variables.1;
+    let variables = common::vars::finish(loader)?;
     let locations = locations(&mut builder, sets.locations, &sets.servers, compiled);
     let tls = server_tls(&builder, &sets.servers, &locations, loader)?;
     let watched = watched(&tls);
@@ -59,8 +57,7 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>, modules: &HttpModul
         main,
         locations,
         sockets,
-        variables: variables.0,
-        captures: setup_captures,
+        variables,
         hostname: engine::log::hostname(),
         log: cx.log.clone(),
         status: Rc::new(Status::of(&counters)),
@@ -123,50 +120,6 @@ fn compile(
         compiled.push(handlers);
     }
     Ok(compiled)
-}
-
-fn finish_variables(loader: &mut Loader<'_>) -> Result<(Variables, bool)> {
-    let setup = loader.store.take::<Setup>().unwrap_or_default();
-    let captures = setup.captures;
-    let names = setup.registry.names();
-    match setup.registry.finish() {
-        Ok(variables) => Ok((variables, captures)),
-        Err(unknown) => {
-            let mut errors = unknown.into_iter().map(|unknown| {
-                let span = unknown.place.and_then(|place| setup.places.get(place as usize)).copied();
-                let error = Error { span, ..Error::new(format!("unknown \"{}\" variable", unknown.name)) };
-                explain_unknown(error, &unknown.name, &names, &loader.sources)
-            });
-            let first = errors.next().unwrap_or_else(|| Error::new("unknown variable"));
-            loader.errors.extend(errors);
-            Err(first)
-        }
-    }
-}
-
-/// An unknown variable with its own place, and the name that may have been meant.
-fn explain_unknown(error: Error, name: &str, names: &[String], sources: &conf::Sources) -> Error {
-    let caret = error.span.and_then(|span| {
-        let text = sources.file(span)?.text.get(span.start as usize..span.end as usize)?;
-        let (at, len) = variable_at(text, name)?;
-        let start = span.start + at as u32;
-        Some(Span { start, end: start + len as u32, ..span })
-    });
-    let error = Error { caret: caret.or(error.caret), ..error };
-    let near = conf::similar_name(name, names.iter().map(String::as_str));
-    error.or_hint(|| near.map(|near| format!("did you mean \"${near}\"?")))
-}
-
-/// Where `$name` or `${name}` stands in a text, and how long it is.
-fn variable_at(text: &[u8], name: &str) -> Option<(usize, usize)> {
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-    memchr::memchr_iter(b'$', text).find_map(|at| {
-        let rest = &text[at + 1..];
-        let braces = usize::from(rest.first() == Some(&b'{'));
-        let len = rest[braces..].iter().take_while(|byte| is_name(byte)).count();
-        let found = rest[braces..braces + len].eq_ignore_ascii_case(name.as_bytes());
-        found.then_some((at, 1 + len + 2 * braces))
-    })
 }
 
 fn locations(builder: &mut Builder, sets: Vec<Set>, server_sets: &[Set], compiled: Vec<Handlers>) -> Vec<Rc<Location>> {

@@ -2,43 +2,11 @@
 //! replaces may name variables that don't exist.
 
 use std::cell::OnceCell;
-use std::rc::Rc;
 
-use conf::{Directive, Loader, Result, Span, Word};
-use expr::vars::Template;
+use common::vars::Late;
+use conf::{Directive, Loader, Result, Span};
 
-use crate::request::variables::template_at;
 use crate::ssl::values::File;
-
-/// A text with variables.
-#[derive(Clone, Debug)]
-pub struct Late {
-    text: Vec<u8>,
-    place: Span,
-    compiled: OnceCell<Rc<Template>>,
-}
-
-impl Late {
-    /// One that a directive's argument says.
-    pub fn of(d: &Directive, word: &Word) -> Late {
-        Late::text(d, word, &word.text)
-    }
-
-    /// What is made of a directive's argument.
-    pub fn text(d: &Directive, word: &Word, text: &[u8]) -> Late {
-        let place = Span { line: d.end.line, ..word.span };
-        Late { text: text.to_vec(), place, compiled: OnceCell::new() }
-    }
-
-    /// Compiles it, the first time: all levels that inherit it share what comes of it.
-    pub fn compile(&self, loader: &mut Loader<'_>) -> Result<Rc<Template>> {
-        if let Some(template) = self.compiled.get() {
-            return Ok(template.clone());
-        }
-        let template = template_at(loader, self.place, &self.text)?;
-        Ok(self.compiled.get_or_init(|| template).clone())
-    }
-}
 
 /// A certificate or key as a directive names it.
 #[derive(Clone, Debug)]

@@ -8,12 +8,13 @@ use std::fmt;
 use std::rc::Rc;
 
 use buf::Bytes;
+use common::slots::Slots;
+use common::vars::Store;
 use engine::log::{Level, Log};
 use os::SockAddr;
 use wire::h1::{KnownHeader, Method, RequestHead, RequestParser};
 
 use self::facts::ConnectionFacts;
-use self::variables::{LastCaptures, Value};
 use crate::body::RequestBody;
 use crate::config::core::Alias;
 use crate::phases::{Flow, MAX_URI_CHANGES, Resume};
@@ -26,8 +27,6 @@ use crate::session::h2::StreamHandle;
 
 /// How many requests' memory is kept for the next ones.
 const MAX_SPARE: usize = 64;
-/// How deep variables may refer to each other.
-const MAX_VARIABLE_DEPTH: u8 = 100;
 
 /// A request with its response.
 pub struct Request {
@@ -67,12 +66,8 @@ pub struct Request {
     pub valid_location: bool,
     /// What it knows of the backends that were asked.
     pub upstream: Option<Rc<crate::exchange::Exchange>>,
-    /// Captures of the last regex.
-    pub captures: LastCaptures,
-    /// Stored values of variables.
-    pub values: Vec<Value>,
-    /// How deep variables may refer to each other yet.
-    pub variable_depth: u8,
+    /// Its own values of variables, and captures.
+    pub vars: Store,
     /// The response.
     pub response: Response,
     /// The body.
@@ -113,20 +108,9 @@ pub struct Request {
     pub rate: Option<u64>,
     /// `$request_id`, once it was needed.
     pub id: Option<String>,
-    slots: Vec<Box<dyn Any>>,
+    slots: Slots,
     /// Slots that outlive internal redirects.
-    lasting: Vec<Box<dyn Any>>,
-}
-
-fn slot_of<T: Any + Default>(slots: &mut Vec<Box<dyn Any>>) -> &mut T {
-    let at = match slots.iter().position(|slot| slot.is::<T>()) {
-        Some(at) => at,
-        None => {
-            slots.push(Box::new(T::default()));
-            slots.len() - 1
-        }
-    };
-    slots[at].downcast_mut().expect("the slot was found by its type")
+    pub(crate) lasting: Slots,
 }
 
 impl Drop for Request {
@@ -220,9 +204,7 @@ impl Request {
             host: Vec::new(),
             valid_location: true,
             upstream: None,
-            captures: LastCaptures::default(),
-            values: vec![Value::Unset; http.variables.len()],
-            variable_depth: MAX_VARIABLE_DEPTH,
+            vars: http.variables.store(),
             response: Response::default(),
             body: RequestBody::default(),
             resume: Resume::Server,
@@ -244,8 +226,8 @@ impl Request {
             body_before: 0,
             rate: None,
             id: None,
-            slots: Vec::new(),
-            lasting: Vec::new(),
+            slots: Slots::default(),
+            lasting: Slots::default(),
             http,
         }
     }
@@ -260,8 +242,7 @@ impl Request {
         self.args.clear();
         (self.has_args, self.cut_short) = (false, false);
         self.host.clear();
-        self.captures.clear();
-        self.values.fill(Value::Unset);
+        self.vars.clear();
         self.response.clear();
         self.body = RequestBody::default();
         self.slots.clear();
@@ -272,7 +253,7 @@ impl Request {
         (self.error_status, self.error_page) = (0, false);
         (self.keepalive, self.lingering, self.pipelined, self.completed) = (false, false, false, false);
         (self.header_sent, self.body_before) = (0, 0);
-        (self.rate, self.id, self.variable_depth) = (None, None, MAX_VARIABLE_DEPTH);
+        (self.rate, self.id) = (None, None);
         (self.upstream, self.valid_location) = (None, true);
     }
 
@@ -298,22 +279,22 @@ impl Request {
 
     /// The state of a module for this request, made when first asked for.
     pub fn slot<T: Any + Default>(&mut self) -> &mut T {
-        slot_of(&mut self.slots)
+        self.slots.entry()
     }
 
     /// As [`Request::slot`], for state that stays when the request is redirected internally.
     pub fn lasting_slot<T: Any + Default>(&mut self) -> &mut T {
-        slot_of(&mut self.lasting)
+        self.lasting.entry()
     }
 
     /// As [`Request::find_slot`], of [`Request::lasting_slot`].
     pub fn find_lasting_slot<T: Any>(&self) -> Option<&T> {
-        self.lasting.iter().find_map(|slot| slot.downcast_ref())
+        self.lasting.find()
     }
 
     /// The state of a module for this request, if there is any.
     pub fn find_slot<T: Any>(&self) -> Option<&T> {
-        self.slots.iter().find_map(|slot| slot.downcast_ref())
+        self.slots.find()
     }
 
     /// Finds the location of the URI and enters it.

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use buf::text::decimal;
 use buf::{Buf, Bytes, Chain, FileRange, Piece};
 use engine::log::{Errno, Level};
 use rt::Tried;
@@ -475,7 +476,7 @@ fn text_head(r: &mut Request) -> Buf {
         content_type(r, &mut out);
     }
     if let Some(length) = response.content_length {
-        field(&mut out, b"Content-Length: ", itoa(length, &mut [0; 20]));
+        field(&mut out, b"Content-Length: ", decimal(length, &mut [0; 20]));
     }
     if let Some(time) = response.last_modified {
         field(&mut out, b"Last-Modified: ", &wire::date::format_http_time(time));
@@ -677,7 +678,7 @@ fn whole_location(r: &mut Request, location: Bytes) -> Bytes {
     let default_port = if r.conn.is_secure() { 443 } else { 80 };
     if core.port_in_redirect && port != 0 && port != default_port {
         out.extend_from_slice(b":");
-        out.extend_from_slice(itoa(u64::from(port), &mut [0; 20]));
+        out.extend_from_slice(decimal(u64::from(port), &mut [0; 20]));
     }
     out.extend_from_slice(&location);
     Bytes::from(out)
@@ -698,48 +699,7 @@ fn connection_fields(r: &Request, out: &mut Buf) {
     } else {
         out.extend_from_slice(b"Connection: keep-alive\r\n");
         if let Some(seconds) = r.keepalive_header() {
-            field(out, b"Keep-Alive: timeout=", itoa(seconds, &mut [0; 20]));
-        }
-    }
-}
-
-/// A number's digits.
-pub fn itoa(mut n: u64, digits: &mut [u8; 20]) -> &[u8] {
-    let mut at = digits.len();
-    while n >= 100 {
-        at -= 2;
-        (digits[at], digits[at + 1]) = PAIRS[(n % 100) as usize];
-        n /= 100;
-    }
-    let (tens, ones) = PAIRS[n as usize];
-    at -= 1;
-    digits[at] = ones;
-    if n >= 10 {
-        at -= 1;
-        digits[at] = tens;
-    }
-    &digits[at..]
-}
-
-/// The digits of the numbers below 100.
-static PAIRS: [(u8, u8); 100] = {
-    let mut pairs = [(0, 0); 100];
-    let mut n = 0;
-    while n < 100 {
-        pairs[n] = (b'0' + (n / 10) as u8, b'0' + (n % 10) as u8);
-        n += 1;
-    }
-    pairs
-};
-
-#[cfg(test)]
-mod tests {
-    use super::itoa;
-
-    #[test]
-    fn numbers() {
-        for n in [0, 7, 9, 10, 99, 100, 101, 999, 1000, 4096, 99_999, u64::MAX] {
-            assert_eq!(itoa(n, &mut [0; 20]), n.to_string().as_bytes());
+            field(out, b"Keep-Alive: timeout=", decimal(seconds, &mut [0; 20]));
         }
     }
 }

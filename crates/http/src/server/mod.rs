@@ -29,8 +29,6 @@ pub struct Http {
     pub sockets: Vec<Socket>,
     /// The variables in use.
     pub variables: Variables,
-    /// Whether any template reads captures by number.
-    pub captures: bool,
     /// The name of this machine.
     pub hostname: String,
     /// The log where no `error_log` is nearer.

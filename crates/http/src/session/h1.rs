@@ -22,11 +22,12 @@ use crate::app::handover;
 use crate::config::core::{CoreServer, Lingering};
 use crate::phases::{self, Flow};
 use crate::request::Request;
-use crate::request::facts::{ProxyHeader, Rare};
+use crate::request::facts::Rare;
 use crate::response::error_page;
 use crate::response::output;
 use crate::server::Http;
 use crate::session::connection::Connection;
+use common::front::proxy::ProxyHeader;
 
 /// Serves a connection until it ends.
 pub fn serve(http: Rc<Http>, conn: Connection) -> Session {

@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
 
+use common::vars::Late;
 use conf::values::{bitmask, conf_path};
 use conf::{Directive, Error, Loader, Result};
 use expr::vars::Template;
 use tls::{Identity, Protocols};
 
-use crate::config::late::{Late, LateFile};
+use crate::config::late::LateFile;
+use crate::proto::HttpProto;
 use crate::request::Request;
 
 /// TLS 1.2 and 1.3.
@@ -46,7 +48,7 @@ impl File {
             let path = loader.env.conf_prefix.join(text);
             loader.store.entry::<engine::worker::sandbox::Needs>().read(path);
         }
-        value.compile(loader).map(File::Variable)
+        value.compile::<HttpProto>(loader).map(File::Variable)
     }
 
     /// The name for a request; empty if variables say nothing.

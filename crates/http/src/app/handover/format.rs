@@ -9,7 +9,7 @@ use buf::Secret;
 use os::SockAddr;
 use wire::tagged::{Reader, Writer};
 
-use crate::request::facts::ProxyHeader;
+use common::front::proxy::ProxyHeader;
 
 /// A client's connection.
 #[derive(Clone, Debug, PartialEq)]

@@ -71,7 +71,7 @@ fn write(r: &Request, location: Option<&[u8]>, head: &mut HeadWriter<'_>) {
     }
     content_type(r, head);
     if let Some(length) = response.content_length {
-        head.field(b"content-length", output::itoa(length, &mut [0; 20]), Indexing::Without);
+        head.field(b"content-length", buf::text::decimal(length, &mut [0; 20]), Indexing::Without);
     }
     if let Some(time) = response.last_modified {
         head.field(b"last-modified", &wire::date::format_http_time(time), Indexing::Without);

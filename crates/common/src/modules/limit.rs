@@ -7,7 +7,7 @@ use engine::cycle::zones::{self, SharedZone};
 use engine::log::Level;
 use expr::vars::Template;
 
-use crate::Proto;
+use crate::{Proto, Session, vars};
 
 /// The key of a zone: what `limit_conn_zone` or `limit_req_zone` says first.
 pub struct Key {
@@ -46,7 +46,7 @@ pub fn declare<P: Proto>(
     size: usize,
     kind: Kind,
 ) -> Result<Rc<SharedZone>> {
-    let template = P::template(loader, d, &d.arg(0).text)?;
+    let template = vars::template_of::<P>(loader, d, &d.arg(0).text)?;
     let zone = zones::declare(loader, d.arg(0), name, size, kind.owner)?;
     if let Some(key) = zone.data::<Key>() {
         let message = format!("{} \"{}\" is already bound to key \"{}\"", kind.bound, zone.name(), key.text);
@@ -78,7 +78,7 @@ pub fn key<P: Proto>(zone: &SharedZone, session: &mut P::Session, kind: Kind) ->
         let shown = buf::text::encode(&value);
         let (text, longest) = (&key.text, kind.longest_key);
         let message = format_args!("the value of the \"{text}\" key is more than {longest} bytes: \"{shown}\"");
-        P::log(session, Level::Error, message);
+        session.log_at(Level::Error, message);
         return None;
     }
     (!value.is_empty()).then_some(value)

@@ -8,6 +8,7 @@ use conf::{Directive, Error, Loader, Result, Word};
 use expr::vars::{Part, Session, TemplateError, VarId};
 
 use super::LogProto;
+use crate::vars;
 
 /// How bytes that would break a line are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl Format {
     ) -> Result<Format> {
         let mut parts = Vec::new();
         for word in words {
-            let template = P::template(loader, d, &word.text);
+            let template = vars::template_of::<P>(loader, d, &word.text);
             let template = template.map_err(|error| match error.message == TemplateError::InvalidName.to_string() {
                 true => Error::at(word, format!("invalid parameter \"{}\"", word.lossy())),
                 false => error,

@@ -10,8 +10,10 @@ use conf::{Directive, Error, Loader, Result, Word};
 use engine::log::{Buffering, LogFile, LogFiles, full_path, parse_syslog};
 use engine::worker::sandbox::Needs;
 
+use super::LogProto;
 use super::format::Formats;
-use super::{AccessLog, LogProto, Target};
+use super::writer::{AccessLog, Target};
+use crate::vars;
 
 /// The access logs of a level.
 #[derive(Clone, Default)]
@@ -50,7 +52,7 @@ pub fn access_log<P: LogProto>(logs: &mut AccessLogs, loader: &mut Loader<'_>, d
     let mut condition = None;
     for word in d.args.iter().skip(2) {
         match word.text.strip_prefix(b"if=") {
-            Some(text) => condition = Some(P::template(loader, d, text)?),
+            Some(text) => condition = Some(vars::template_of::<P>(loader, d, text)?),
             None => wanted.parameter(word)?,
         }
     }
@@ -91,7 +93,7 @@ fn target<P: LogProto>(loader: &mut Loader<'_>, d: &Directive, name: &Word) -> R
     if name.text.contains(&b'$') {
         let text = path.as_os_str().as_bytes().to_vec();
         loader.store.entry::<Needs>().change(&path);
-        return Ok(Target::Named(P::template(loader, d, &text)?));
+        return Ok(Target::Named(vars::template_of::<P>(loader, d, &text)?));
     }
     loader.places.note(engine::log::FILE, buf::text::path(&path), d.span());
     Ok(Target::File(loader.store.entry::<LogFiles>().get(&path)))

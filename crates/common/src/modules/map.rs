@@ -1,43 +1,86 @@
-//! `map`: a value looked up by another one.
+//! `map`: variables whose values are looked up by other values.
 //!
 //! The order of a search is nginx's: the exact string, the longest wildcard in front, the longest one behind (both
 //! with `hostnames` only), the regexes in the order of the file, the default.
 
 use std::rc::Rc;
 
-use conf::{Directive, Error, Loader, Result, Word};
+use conf::values::number;
+use conf::{Args, Directive, Error, Level, Loader, Registry, Result, Word};
 use expr::lookup::{Names, NamesError};
-use expr::vars::Template;
+use expr::vars::{Flags, Template};
 
-use crate::Proto;
+use super::Module;
+use crate::vars::{self, Definition, Getter, Regex, Variable};
+use crate::{Proto, Session};
+
+/// The module.
+pub struct Map;
+
+conf::table! {
+    /// Maps of the protocol's whole block.
+    pub struct MapConf of P: Proto, raw MapRaw,
+        at P::tables().map, block P::PLACES.block, level Level::Main;
+
+    /// Defines a variable whose value depends on that of the first parameter, by strings, host names with wildcards
+    /// (`hostnames`) and regexes (`~`, `~*`); `default` where nothing fits. With `volatile` it is looked up at each use.
+    "map" in P::PLACES.block, Args::exactly(2).block(), default none,
+        block(map::<P>);
+    /// Accepted for compatibility: Tidegate's tables size themselves.
+    "map_hash_max_size" in P::PLACES.block, Args::exactly(1), default "2048",
+        scalar(number) map_hash_max_size: usize = 2048;
+    /// Accepted for compatibility: Tidegate's tables size themselves.
+    "map_hash_bucket_size" in P::PLACES.block, Args::exactly(1), default "64",
+        scalar(number) map_hash_bucket_size: usize = 64;
+}
+
+impl<P: Proto> Module<P> for Map {
+    fn tables(&self, registry: &mut Registry) {
+        registry.add::<MapConf<P>>();
+    }
+}
+
+fn map<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let Parsed { map, volatile } = Table::parse::<P>(loader, d)?;
+    let flags = if volatile { Flags::CHANGEABLE | Flags::NOCACHEABLE } else { Flags::CHANGEABLE };
+    let module = P::tables().map.module();
+    let definition = Definition { getter: Getter::Object(Rc::new(map)), setter: None, module };
+    vars::define::<P>(loader, d.arg(1), flags, definition)
+}
+
+impl<P: Proto> Variable<P> for Table {
+    fn value(&self, session: &mut P::Session, out: &mut Vec<u8>) -> bool {
+        self.append(session, out);
+        true
+    }
+}
 
 /// A map's table.
-pub struct Map<P: Proto> {
+struct Table {
     source: Rc<Template>,
     hostnames: bool,
     names: Names<Rc<Template>>,
-    regexes: Vec<(P::Regex, Rc<Template>)>,
+    regexes: Vec<(Regex, Rc<Template>)>,
     default: Option<Rc<Template>>,
 }
 
 /// What a `map` directive says.
-pub struct Parsed<P: Proto> {
-    /// The table.
-    pub map: Map<P>,
+struct Parsed {
+    map: Table,
     /// Whether the value is looked up at each use.
-    pub volatile: bool,
+    volatile: bool,
 }
 
-impl<P: Proto> Map<P> {
+impl Table {
     /// Reads `map SOURCE $name { … }`; the name is the caller's to define. Of several errors in the block all but the
     /// first are put into the loader.
-    pub fn parse(loader: &mut Loader<'_>, d: &Directive) -> Result<Parsed<P>> {
-        let source = P::template(loader, d, &d.arg(0).text)?;
-        let map = Map { source, hostnames: false, names: Names::new(), regexes: Vec::new(), default: None };
+    fn parse<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<Parsed> {
+        let source = vars::template_of::<P>(loader, d, &d.arg(0).text)?;
+        let map = Table { source, hostnames: false, names: Names::new(), regexes: Vec::new(), default: None };
         let mut parsed = Parsed { map, volatile: false };
         let mut first = None;
         for line in d.entries() {
-            if let Err(error) = line.and_then(|line| parsed.line(loader, line)) {
+            if let Err(error) = line.and_then(|line| parsed.line::<P>(loader, line)) {
                 match first {
                     None => first = Some(error),
                     Some(_) => loader.errors.push(error),
@@ -49,7 +92,7 @@ impl<P: Proto> Map<P> {
     }
 
     /// Appends the value for a session. There always is one, though it may be empty.
-    pub fn value(&self, session: &mut P::Session, out: &mut Vec<u8>) {
+    fn append<S: Session>(&self, session: &mut S, out: &mut Vec<u8>) {
         let start = out.len();
         self.source.render(session, out);
         let found = self.find(session, out, start);
@@ -60,7 +103,7 @@ impl<P: Proto> Map<P> {
     }
 
     /// Looks up what `out` holds from `start` on; `out` serves as scratch memory behind that.
-    fn find(&self, session: &mut P::Session, out: &mut Vec<u8>, start: usize) -> Option<&Template> {
+    fn find<S: Session>(&self, session: &mut S, out: &mut Vec<u8>, start: usize) -> Option<&Template> {
         let end = out.len();
         out.extend_from_within(start..end);
         out[end..].make_ascii_lowercase();
@@ -72,14 +115,14 @@ impl<P: Proto> Map<P> {
             return Some(value);
         }
         let subject = &out[start..end];
-        let by_regex = self.regexes.iter().find(|(regex, _)| P::matches(regex, session, subject));
+        let by_regex = self.regexes.iter().find(|(regex, _)| regex.exec(session, subject).unwrap_or(false));
         by_regex.map(|(_, value)| value).or(self.default.as_ref()).map(|value| &**value)
     }
 }
 
-impl<P: Proto> Parsed<P> {
+impl Parsed {
     /// A line of the block. Includes have been replaced by what they include.
-    fn line(&mut self, loader: &mut Loader<'_>, line: &Directive) -> Result<()> {
+    fn line<P: Proto>(&mut self, loader: &mut Loader<'_>, line: &Directive) -> Result<()> {
         match (&line.name.text[..], line.args.len()) {
             (b"hostnames", 0) => {
                 self.map.hostnames = true;
@@ -89,14 +132,14 @@ impl<P: Proto> Parsed<P> {
                 self.volatile = true;
                 Ok(())
             }
-            (_, 1) if line.block.is_none() => self.entry(loader, line),
+            (_, 1) if line.block.is_none() => self.entry::<P>(loader, line),
             _ => Err(Error::on(line, "invalid number of the map parameters")),
         }
     }
 
-    fn entry(&mut self, loader: &mut Loader<'_>, line: &Directive) -> Result<()> {
+    fn entry<P: Proto>(&mut self, loader: &mut Loader<'_>, line: &Directive) -> Result<()> {
         let map = &mut self.map;
-        let value = P::template(loader, line, &line.arg(0).text)?;
+        let value = vars::template_of::<P>(loader, line, &line.arg(0).text)?;
         if line.name.text == b"default" {
             if map.default.is_some() {
                 return Err(Error::on(line, "duplicate default map parameter"));
@@ -106,7 +149,7 @@ impl<P: Proto> Parsed<P> {
         }
         if let Some(pattern) = line.name.text.strip_prefix(b"~") {
             let (pattern, caseless) = pattern.strip_prefix(b"*").map_or((pattern, false), |rest| (rest, true));
-            map.regexes.push((P::regex(loader, &line.name, pattern, caseless)?, value));
+            map.regexes.push((vars::regex::<P>(loader, &line.name, pattern, caseless)?, value));
             return Ok(());
         }
         let key = line.name.text.strip_prefix(b"\\").unwrap_or(&line.name.text);
@@ -121,58 +164,16 @@ fn conflict(word: &Word, error: &NamesError) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use conf::{Env, Registry, Sources};
-    use expr::regex::{Captures, Regex};
-    use expr::vars::{Session, VarId};
+    use conf::{Env, Sources};
 
     use super::*;
-
-    /// A protocol whose every variable is the session's text.
-    struct Test;
-
-    #[derive(Default)]
-    struct TestSession {
-        text: Vec<u8>,
-        captures: Captures,
-    }
-
-    impl Session for TestSession {
-        fn variable(&mut self, _: VarId, out: &mut Vec<u8>) -> bool {
-            out.extend_from_slice(&self.text);
-            true
-        }
-
-        fn capture(&self, n: usize) -> Option<&[u8]> {
-            self.captures.slice(&self.text, n)
-        }
-    }
-
-    impl Proto for Test {
-        type Session = TestSession;
-        type Regex = Regex;
-
-        fn template(loader: &mut Loader<'_>, d: &Directive, text: &[u8]) -> Result<Rc<Template>> {
-            let registry = loader.store.entry::<expr::vars::Registry<()>>();
-            let template = Template::parse(text, &mut |name| registry.reference(name));
-            template.map(Rc::new).map_err(|error| Error::on(d, error.to_string()))
-        }
-
-        fn regex(_: &mut Loader<'_>, word: &Word, pattern: &[u8], caseless: bool) -> Result<Regex> {
-            Regex::new(pattern, caseless).map_err(|error| Error::at(word, error.to_string()))
-        }
-
-        fn matches(regex: &Regex, session: &mut TestSession, subject: &[u8]) -> bool {
-            regex.captures(subject, &mut session.captures).unwrap_or(false)
-        }
-
-        fn log(_: &TestSession, _: engine::log::Level, _: std::fmt::Arguments<'_>) {}
-    }
+    use crate::testing::{Test, TestSession};
 
     fn word(text: &str) -> Word {
         Word { text: text.into(), ..Word::default() }
     }
 
-    fn parse(lines: &[&str]) -> (Result<Parsed<Test>>, usize) {
+    fn parse(lines: &[&str]) -> (Result<(Parsed, TestSession)>, usize) {
         let line = |line: &&str| {
             let mut words = line.split(' ').map(word);
             Directive { name: words.next().unwrap_or_default(), args: words.collect(), ..Directive::default() }
@@ -181,17 +182,18 @@ mod tests {
         let d = Directive { name: word("map"), args: vec![word("$a"), word("$b")], block, ..Directive::default() };
         let registry = Registry::new();
         let mut loader = Loader::new(&registry, Env::default(), Sources::default());
-        let parsed = Map::<Test>::parse(&mut loader, &d);
+        let parsed = Table::parse::<Test>(&mut loader, &d);
+        let parsed = parsed.and_then(|parsed| Ok((parsed, TestSession::new(&mut loader)?)));
         (parsed, loader.errors.len())
     }
 
     #[track_caller]
     fn check(lines: &[&str], pairs: &[(&str, &str)]) {
-        let map = parse(lines).0.map(|parsed| parsed.map).unwrap_or_else(|error| panic!("{error:?}"));
+        let (parsed, mut session) = parse(lines).0.unwrap_or_else(|error| panic!("{error:?}"));
         for (text, expect) in pairs {
-            let mut session = TestSession { text: text.as_bytes().to_vec(), ..TestSession::default() };
+            session.text = text.as_bytes().to_vec();
             let mut out = b"<".to_vec();
-            map.value(&mut session, &mut out);
+            parsed.map.append(&mut session, &mut out);
             assert_eq!(String::from_utf8_lossy(&out), format!("<{expect}"), "{text}");
         }
     }
@@ -237,6 +239,6 @@ mod tests {
             assert_eq!(error.as_deref(), Some(expect), "{lines:?}");
         }
         assert_eq!(parse(&["a", "b", "c"]).1, 2);
-        assert!(parse(&["volatile"]).0.is_ok_and(|parsed| parsed.volatile));
+        assert!(parse(&["volatile"]).0.is_ok_and(|(parsed, _)| parsed.volatile));
     }
 }

@@ -105,7 +105,7 @@ impl LogCache {
             (cached.order, cached.used_ms) = (order, now_ms);
             return self.of_cached(&name, cached, now_ms);
         }
-        let file = Rc::new(super::open(name)?);
+        let file = Rc::new(super::writer::open(name)?);
         if files.len() >= self.max
             && let Some((_, oldest)) = by_use.pop_first()
         {
@@ -129,7 +129,7 @@ impl LogCache {
             }
             cached.file = None;
         }
-        let file = Rc::new(super::open(name)?);
+        let file = Rc::new(super::writer::open(name)?);
         if cached.uses >= self.min_uses {
             (cached.file, cached.checked_ms) = (Some(file.clone()), now_ms);
         }

@@ -4,10 +4,82 @@
 //! is written as IPv6 (`::ffff:192.0.2.1`) is held to the rules for IPv4.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
-use conf::{Directive, Error, Loader, Result};
+use conf::{Args, Directive, Error, Loader, Registry, Result, Set};
+use engine::log::Level as LogLevel;
 use expr::lookup::{Address, Ranges};
 use os::SockAddr;
+
+use super::{Check, Module, Phases, Verdict};
+use crate::{Facts, Proto, Session};
+
+/// The module.
+pub struct Access;
+
+conf::table! {
+    /// Who may and who may not.
+    pub struct AccessConf of P: Proto, raw AccessRaw,
+        at P::tables().access, block P::PLACES.block, level P::PLACES.innermost;
+
+    /// Allows access for an address, a network, all unix sockets (`unix:`) or everybody (`all`). The first rule that
+    /// fits counts; a level without rules has those of the level around it.
+    "allow" in P::PLACES.access, Args::exactly(1), default none,
+        list(parse) rules: Rule;
+    /// Denies access, as `allow` allows it.
+    "deny" in P::PLACES.access, Args::exactly(1), default none,
+        also(deny);
+    derived {
+        /// The rules, ready to be asked.
+        compiled: Option<Rc<Rules>> = None;
+    }
+    finish(finish)
+}
+
+fn deny(raw: &mut AccessRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let rule = parse(loader, d)?;
+    raw.rules.get_or_insert_with(Vec::new).push(rule);
+    Ok(())
+}
+
+fn finish<P: Proto>(conf: &mut AccessConf<P>, parent: Option<&AccessConf<P>>, _: &mut Loader<'_>) -> Result<()> {
+    let inherited = parent.is_some_and(|parent| Rc::ptr_eq(&parent.rules, &conf.rules));
+    if !inherited && !conf.rules.is_empty() {
+        conf.compiled = Some(Rc::new(Rules::new(&conf.rules)));
+    }
+    Ok(())
+}
+
+impl<P: Proto> Module<P> for Access {
+    fn tables(&self, registry: &mut Registry) {
+        registry.add::<AccessConf<P>>();
+    }
+
+    fn phases(&self, set: &Set, _: &mut Loader<'_>, out: &mut impl Phases<P>) -> Result<()> {
+        if let Some(rules) = &set.get::<AccessConf<P>>().compiled {
+            out.access(ByAddress(rules.clone()));
+        }
+        Ok(())
+    }
+}
+
+struct ByAddress(Rc<Rules>);
+
+impl<P: Proto> Check<P> for ByAddress {
+    fn check(&self, session: &mut P::Session) -> Verdict {
+        match self.0.allows(session.peer()) {
+            None => Verdict::Next,
+            Some(true) => Verdict::Allow,
+            Some(false) => {
+                // Where another check may still allow it, the phase logs if none does.
+                if session.is_refusal_final() {
+                    session.log_at(LogLevel::Error, format_args!("access forbidden by rule"));
+                }
+                Verdict::Refuse(403)
+            }
+        }
+    }
+}
 
 /// One `allow` or `deny`.
 #[derive(Clone, Debug)]
@@ -25,14 +97,14 @@ enum What {
 
 /// The rules of one level, ready to be asked.
 #[derive(Debug)]
-pub struct Rules {
+struct Rules {
     v4: Ranges<u32, bool>,
     v6: Ranges<u128, bool>,
     unix: Option<bool>,
 }
 
 /// Reads an `allow` or `deny`; bits of an address below its mask are warned of.
-pub fn parse(loader: &mut Loader<'_>, d: &Directive) -> Result<Rule> {
+fn parse(loader: &mut Loader<'_>, d: &Directive) -> Result<Rule> {
     let word = d.arg(0);
     let what = match &word.text[..] {
         b"all" => What::All,
@@ -52,7 +124,7 @@ pub fn parse(loader: &mut Loader<'_>, d: &Directive) -> Result<Rule> {
 
 impl Rules {
     /// Compiles the rules of a level, in the order of the file.
-    pub fn new(rules: &[Rule]) -> Rules {
+    fn new(rules: &[Rule]) -> Rules {
         let all4 = (u32::MIN, u32::MAX);
         let all6 = (u128::MIN, u128::MAX);
         let v4 = rules.iter().filter_map(|rule| {
@@ -80,7 +152,7 @@ impl Rules {
     }
 
     /// Whether a client is allowed; `None` if no rule speaks of it.
-    pub fn allows(&self, client: &SockAddr) -> Option<bool> {
+    fn allows(&self, client: &SockAddr) -> Option<bool> {
         match client.ip() {
             None => self.unix,
             Some(IpAddr::V4(ip)) => self.v4.lookup_ip(ip).copied(),

@@ -1,12 +1,4 @@
-//! Access logs: formats, targets, conditions.
-//!
-//! A line is rendered into one buffer that is used again and again, and goes from there to its file (or the file's own
-//! buffer) in one piece. A full disk costs lines and one alert a second, nothing else.
-
-mod cache;
-mod format;
-mod gzip;
-mod parse;
+//! Writing a session's line.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -19,37 +11,24 @@ use std::rc::Rc;
 use engine::log::{Errno, Level, LogFile, Syslog};
 use expr::vars::Template;
 
-pub use cache::{LogCache, parse_cache};
-pub use format::{Escape, Format, Formats, log_format};
-pub use parse::{AccessLogs, access_log, default_log};
-
-use crate::Proto;
-
-/// What access logs ask of a protocol besides.
-pub trait LogProto: Proto {
-    /// The text of the format `combined`, where the protocol has one.
-    const COMBINED: Option<&'static str>;
-
-    /// Whether a log whose name has variables may be made for this session; what speaks against it has been logged.
-    fn may_create(session: &mut Self::Session) -> bool;
-
-    /// Writes to the session's error log.
-    fn report(session: &Self::Session, level: Level, message: std::fmt::Arguments<'_>);
-}
+use super::{Format, LogCache, LogProto};
+use crate::Session;
 
 /// One access log of a level.
 pub struct AccessLog {
-    target: Target,
-    format: Rc<Format>,
-    condition: Option<Rc<Template>>,
-    warned: Cell<i64>,
+    pub(super) target: Target,
+    pub(super) format: Rc<Format>,
+    pub(super) condition: Option<Rc<Template>>,
+    pub(super) warned: Cell<i64>,
 }
 
 /// Where lines go.
-enum Target {
+pub enum Target {
+    /// A file.
     File(Rc<LogFile>),
     /// The standard error stream.
     Stderr,
+    /// A server of syslog.
     Syslog(Rc<Syslog>),
     /// A file whose name has variables: opened for each line, or kept in a [`LogCache`].
     Named(Rc<Template>),
@@ -116,14 +95,14 @@ impl AccessLog {
         let file = match opened {
             Ok(file) => file,
             Err(error) => {
-                P::report(session, Level::Crit, format_args!("open() \"{shown}\" failed{}", Errno(&error)));
+                session.log_at(Level::Crit, format_args!("open() \"{shown}\" failed{}", Errno(&error)));
                 return;
             }
         };
         if let Err(error) = (&*file).write_all(line)
             && self.may_warn()
         {
-            P::report(session, Level::Alert, format_args!("write() to \"{shown}\" failed{}", Errno(&error)));
+            session.log_at(Level::Alert, format_args!("write() to \"{shown}\" failed{}", Errno(&error)));
         }
     }
 
@@ -134,7 +113,7 @@ impl AccessLog {
     }
 }
 
-fn open(path: &[u8]) -> io::Result<File> {
+pub(super) fn open(path: &[u8]) -> io::Result<File> {
     let path = Path::new(std::ffi::OsStr::from_bytes(path));
     File::options().append(true).create(true).mode(0o644).open(path)
 }

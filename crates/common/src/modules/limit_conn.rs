@@ -6,13 +6,105 @@
 use std::rc::Rc;
 
 use buf::parse::parse_number;
-use conf::{Directive, Error, Loader, Result};
+use conf::values::{flag, number_between, one_of};
+use conf::{Args, Directive, Error, Loader, Registry, Result, Set};
 use engine::cycle::zones::{self, SharedZone};
 use engine::log::Level;
+use expr::vars::Flags;
 use shm::{Map, Tally, Zone};
 
-use crate::limit::{self, Kind};
-use crate::proto::Proto;
+use super::limit::{self, Kind, LOG_LEVELS};
+use super::{Check, Module, Phases, Verdict};
+use crate::vars::text::put;
+use crate::vars::{Getter, Setup, add_all};
+use crate::{Proto, Session};
+
+/// The module.
+pub struct LimitConn;
+
+conf::table! {
+    /// Zones are declared for all of the protocol's block.
+    pub struct LimitConnZones of P: Proto, raw LimitConnZonesRaw,
+        at P::tables().limit_conn_zones, block P::PLACES.block, level conf::Level::Main;
+
+    /// Declares a zone of shared memory in which requests are counted by a key; those with an empty key aren't.
+    "limit_conn_zone" in P::PLACES.block, Args::exactly(2), default none,
+        block(parse_zone::<P>);
+}
+
+conf::table! {
+    /// The limits of a level.
+    pub struct LimitConnConf of P: Proto, raw LimitConnRaw,
+        at P::tables().limit_conn, block P::PLACES.block, level P::PLACES.innermost;
+
+    /// Limits the number of requests under way for one value of the zone's key. A level without limits has those of the
+    /// level around it.
+    "limit_conn" in P::PLACES.everywhere, Args::exactly(2), default none,
+        set(limit::<P>) limits: Vec<Limit> = Vec::new();
+    /// The level at which refused requests are logged: `info`, `notice`, `warn` or `error`.
+    "limit_conn_log_level" in P::PLACES.everywhere, Args::exactly(1), default "error",
+        scalar(one_of(LOG_LEVELS)) log_level: Level = Level::Error;
+    /// The status of refused requests.
+    "limit_conn_status" in P::PLACES.everywhere, Args::exactly(1), default "503",
+        scalar(number_between(400, 599)) status: u16 = 503;
+    /// Whether requests beyond the limit are only logged, and not refused.
+    "limit_conn_dry_run" in P::PLACES.everywhere, Args::FLAG, default "off",
+        scalar(flag) dry_run: bool = false;
+}
+
+fn limit<P: Proto>(raw: &mut LimitConnRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    parse(raw.limits.get_or_insert_default(), loader, d, P::tables().limit_conn.module())
+}
+
+/// What the limits said of a session, and what it holds until it is over.
+#[derive(Default)]
+struct State {
+    status: Status,
+    _leases: Leases,
+}
+
+impl<P: Proto> Module<P> for LimitConn {
+    fn tables(&self, registry: &mut Registry) {
+        registry.add::<LimitConnZones<P>>();
+        registry.add::<LimitConnConf<P>>();
+    }
+
+    fn variables(&self, setup: &mut Setup<P>) {
+        let module = P::tables().limit_conn.module();
+        add_all(setup, module, &[("limit_conn_status", Flags::NOCACHEABLE, Getter::Plain(status))]);
+    }
+
+    fn phases(&self, set: &Set, _: &mut Loader<'_>, out: &mut impl Phases<P>) -> Result<()> {
+        let conf = set.share::<LimitConnConf<P>>();
+        if !conf.limits.is_empty() {
+            out.preaccess(Limiter(conf));
+        }
+        Ok(())
+    }
+}
+
+fn status<S: Session>(session: &mut S, out: &mut Vec<u8>) -> bool {
+    let name = session.slots().find::<State>().and_then(|state| state.status.name());
+    name.is_some_and(|name| put(out, name.as_bytes()))
+}
+
+struct Limiter<P: Proto>(Rc<LimitConnConf<P>>);
+
+impl<P: Proto> Check<P> for Limiter<P> {
+    fn check(&self, session: &mut P::Session) -> Verdict {
+        // Once for a session, wherever it is redirected.
+        if session.slots().find::<State>().is_some_and(|state| state.status != Status::None) {
+            return Verdict::Next;
+        }
+        let owner = P::tables().limit_conn.module();
+        let manner = Manner { owner, level: self.0.log_level, dry_run: self.0.dry_run };
+        let (status, leases) = admit::<P>(&self.0.limits, session, manner);
+        if status != Status::None {
+            *session.slots_mut().entry() = State { status, _leases: leases };
+        }
+        if status == Status::Rejected { Verdict::Refuse(self.0.status) } else { Verdict::Next }
+    }
+}
 
 /// One `limit_conn`.
 #[derive(Clone)]
@@ -23,11 +115,11 @@ pub struct Limit {
 
 /// What a session holds in the zones; dropping it gives all back.
 #[derive(Default)]
-pub struct Leases(Vec<(Rc<Zone>, Vec<u8>)>);
+struct Leases(Vec<(Rc<Zone>, Vec<u8>)>);
 
 /// What the limits said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Status {
+enum Status {
     /// They weren't asked, or none applied.
     #[default]
     None,
@@ -41,7 +133,7 @@ pub enum Status {
 
 impl Status {
     /// The value of `$limit_conn_status`.
-    pub fn name(self) -> Option<&'static str> {
+    fn name(self) -> Option<&'static str> {
         match self {
             Status::None => None,
             Status::Passed => Some("PASSED"),
@@ -52,7 +144,7 @@ impl Status {
 }
 
 /// Reads `limit_conn_zone KEY zone=NAME:SIZE`.
-pub fn parse_zone<P: Proto>(loader: &mut Loader<'_>, d: &Directive, owner: &'static str) -> Result<()> {
+fn parse_zone<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let word = d.arg(1);
     let Some(value) = limit::parameter(word, "zone") else {
         return Err(conf::values::invalid_parameter(word));
@@ -61,12 +153,13 @@ pub fn parse_zone<P: Proto>(loader: &mut Loader<'_>, d: &Directive, owner: &'sta
     if name.is_empty() {
         return Err(Error::on(d, "\"limit_conn_zone\" must have \"zone\" parameter"));
     }
+    let owner = P::tables().limit_conn_zones.module();
     limit::declare::<P>(loader, d, name, size, kind(owner))?.on_death(forget);
     Ok(())
 }
 
 /// Reads `limit_conn ZONE NUMBER` and adds it to its level's.
-pub fn parse(limits: &mut Vec<Limit>, loader: &mut Loader<'_>, d: &Directive, owner: &'static str) -> Result<()> {
+fn parse(limits: &mut Vec<Limit>, loader: &mut Loader<'_>, d: &Directive, owner: &'static str) -> Result<()> {
     let zone = zones::declare(loader, d.arg(0), &d.arg(0).text, 0, owner)?;
     if limits.iter().any(|limit| Rc::ptr_eq(&limit.zone, &zone)) {
         return Err(conf::table::duplicate(d));
@@ -82,17 +175,17 @@ pub fn parse(limits: &mut Vec<Limit>, loader: &mut Loader<'_>, d: &Directive, ow
 
 /// How [`admit`] treats what goes beyond a limit.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
+struct Manner {
     /// The module that owns the zones.
-    pub owner: &'static str,
+    owner: &'static str,
     /// The level of the message.
-    pub level: Level,
+    level: Level,
     /// Whether it is only counted and logged.
-    pub dry_run: bool,
+    dry_run: bool,
 }
 
 /// Counts a session under all limits, or (leaving nothing counted) under none if one is reached.
-pub fn admit<P: Proto>(limits: &[Limit], session: &mut P::Session, manner: Manner) -> (Status, Leases) {
+fn admit<P: Proto>(limits: &[Limit], session: &mut P::Session, manner: Manner) -> (Status, Leases) {
     let mut leases = Leases::default();
     let mut status = Status::None;
     for Limit { zone, most } in limits {
@@ -105,7 +198,7 @@ pub fn admit<P: Proto>(limits: &[Limit], session: &mut P::Session, manner: Manne
                 if refused == Taken::Limit {
                     let name = zone.name();
                     let message = format_args!("limiting connections{dry} by zone \"{name}\"");
-                    P::log(session, manner.level, message);
+                    session.log_at(manner.level, message);
                 }
                 let status = if manner.dry_run { Status::RejectedDryRun } else { Status::Rejected };
                 return (status, Leases::default());
