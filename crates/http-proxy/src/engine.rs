@@ -496,10 +496,9 @@ impl Backend {
                 Ok(Parsed::Complete(used)) if matches!(head.status, 100 | 102..=199) => {
                     if head.status == 103
                         && let Some(hints) = respond::early_hints(self, r, data, head)
+                        && let Some(client) = r.client()
                     {
-                        if let Some(client) = r.client() {
-                            client.send_interim("103 Early Hints", &hints);
-                        }
+                        client.send_interim("103 Early Hints", &hints);
                     }
                     data.consume(used);
                     *reader = HeadReader::default();
