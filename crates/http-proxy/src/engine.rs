@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use ::upstream::retry::{self, Question, failure};
 use ::upstream::{Choice, Hints, Idle, Outcome};
 use buf::{Buf, Bytes, Chain};
-use engine::log::{Errno, Level};
+use engine::log::{Errno, Level, TIMED_OUT};
 use http::body::append;
 use http::exchange::{Exchange, Target};
 use http::phases::Flow;
@@ -709,7 +709,6 @@ impl Sending {
 }
 
 /// What nginx's log says of the error ETIMEDOUT.
-pub(super) const TIMED_OUT: &str = " (110: Connection timed out)";
 
 fn failed(kind: u32) -> Stop {
     Stop::Failed(Failed { kind, sent: true, stale: false })

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use ::upstream::{Choice, Idle, Outcome};
 use buf::{Bytes, Chain, FileRange, Piece};
-use engine::log::{Errno, Level, Log};
+use engine::log::{Errno, Level, Log, TIMED_OUT};
 use http::body::temp::TempFile;
 use http::body::{BodyStream, Broken, Part};
 use http::exchange::Exchange;
@@ -22,7 +22,7 @@ use http::server::Http;
 use wire::h1::ChunkedError;
 
 use crate::conf::UpstreamConf;
-use crate::engine::{Backend, TIMED_OUT};
+use crate::engine::Backend;
 use crate::protocol::{BodyError, Framing};
 use crate::respond::{buffering, trailer_fields, whole};
 

@@ -14,8 +14,8 @@ use upstream::Resolver;
 use super::blocks;
 use super::mime::Types;
 use super::resolve;
+use crate::config::error_page::{self, ErrorPage};
 use crate::request::variables::{self, size_template};
-use crate::response::error_page::{self, ErrorPage};
 
 /// Where most directives of locations may stand.
 pub const EVERYWHERE: Context = Context::HTTP.or(Context::SERVER).or(Context::LOCATION);
