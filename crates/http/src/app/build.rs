@@ -3,23 +3,24 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+use common::front::ListenSpec;
+use common::front::addresses::{self, Listener};
 use conf::{Context, Error, Level, Loader, Result, Set, Sets, Span};
 use engine::handover::{Handover, Parcel};
 use engine::{App, BuildContext, Listen, WorkerContext};
-use expr::lookup::Names;
 use os::SockAddr;
 
 use super::handover;
-use crate::config::blocks::{Builder, ServerName, ServerNode};
+use crate::config::blocks::{Builder, ServerNode};
 use crate::config::core::{CoreLocation, CoreServer};
-use crate::config::listen::ListenSpec;
 use crate::module::HttpModules;
 use crate::module::LocationContext;
+use crate::proto::HttpProto;
 use crate::request::facts::ConnectionFacts;
 use crate::server::location::{Entry, Handlers, Location, LocationId, Tree};
 use crate::server::status::Status;
 use crate::server::worker::{Debugs, Worker, WorkerHandle};
-use crate::server::{Address, Http, Server, Socket};
+use crate::server::{Http, HttpListen, Server, Socket};
 use crate::session::connection::{Connection, Link};
 use crate::session::h1;
 use crate::session::h2::conf::{self as http2, Http2Conf};
@@ -167,7 +168,7 @@ fn server_tls(
     let mut all = Vec::with_capacity(sets.len());
     // `listen … http2` offers it to every server of the address.
     let specs = nodes.iter().flat_map(|node| &node.listens);
-    let addresses: HashSet<SockAddr> = specs.filter(|spec| spec.http2).map(|spec| spec.addr.clone()).collect();
+    let addresses: HashSet<SockAddr> = specs.filter(|spec| spec.own.http2).map(|spec| spec.addr.clone()).collect();
     for (node, set) in nodes.iter().zip(sets) {
         let conf: *const SslConf = set.get::<SslConf>();
         let listens = || node.listens.iter().any(|spec| addresses.contains(&spec.addr));
@@ -256,126 +257,21 @@ fn shown_name(text: &[u8]) -> Box<[u8]> {
     text.strip_prefix(b".").unwrap_or(text).into()
 }
 
-/// One address while it is put together.
-struct Wanted<'a> {
-    spec: ListenSpec,
-    servers: Vec<(&'a ServerNode, Rc<Server>, bool)>,
-    span: Span,
-}
-
 fn sockets(nodes: &[ServerNode], servers: &[Rc<Server>], loader: &mut Loader<'_>) -> Result<Vec<Socket>> {
-    let mut wanted: Vec<Wanted<'_>> = Vec::new();
-    let mut by_addr: HashMap<SockAddr, usize> = HashMap::new();
-    for (node, server) in nodes.iter().zip(servers) {
-        let default;
-        let listens = if node.listens.is_empty() {
-            default = [default_listen()];
-            &default[..]
-        } else {
-            &node.listens[..]
-        };
-        for spec in listens {
-            let at = *by_addr.entry(spec.addr.clone()).or_insert_with(|| {
-                wanted.push(Wanted { spec: spec.clone(), servers: Vec::new(), span: node.span });
-                wanted.len() - 1
-            });
-            join(&mut wanted[at], spec, node, server);
-        }
-    }
-    let addresses = wanted.into_iter().map(|wanted| address(wanted, loader)).collect::<Result<Vec<_>>>()?;
-    Ok(group(addresses))
+    let default = [default_listen()];
+    let listeners = nodes.iter().zip(servers).map(|(node, server)| Listener {
+        server,
+        listens: if node.listens.is_empty() { &default } else { &node.listens },
+        names: &node.names,
+        place: node.span,
+    });
+    addresses::sockets::<HttpProto>(listeners, loader)
 }
 
 /// Where nothing is said: port 80, or 8000 for whoever may not take that.
-fn default_listen() -> ListenSpec {
+fn default_listen() -> ListenSpec<HttpListen> {
     let port = if os::users::effective_uid() == 0 { 80 } else { 8000 };
     ListenSpec::of(SockAddr::from(std::net::SocketAddr::from(([0, 0, 0, 0], port))))
-}
-
-/// Two servers that contradict each other about an address were found when they were read.
-fn join<'a>(wanted: &mut Wanted<'a>, spec: &ListenSpec, node: &'a ServerNode, server: &Rc<Server>) {
-    if spec.set && !wanted.servers.is_empty() {
-        let (proxy_protocol, ssl, http2) = (wanted.spec.proxy_protocol, wanted.spec.ssl, wanted.spec.http2);
-        wanted.spec = ListenSpec { proxy_protocol, ssl, http2, ..spec.clone() };
-    }
-    wanted.spec.proxy_protocol |= spec.proxy_protocol;
-    wanted.spec.ssl |= spec.ssl;
-    wanted.spec.http2 |= spec.http2;
-    wanted.servers.push((node, server.clone(), spec.default_server));
-}
-
-fn address(wanted: Wanted<'_>, loader: &mut Loader<'_>) -> Result<(ListenSpec, Rc<Address>)> {
-    let default = wanted.servers.iter().find(|(_, _, default)| *default).or(wanted.servers.first());
-    let span = default.map_or(wanted.span, |(node, ..)| node.span);
-    let default = default.map(|(_, server, _)| server.clone());
-    let default = default.ok_or_else(|| Error { span: Some(wanted.span), ..Error::new("no servers") })?;
-    if wanted.spec.ssl && default.tls.is_none() {
-        return Err(no_certificate(span));
-    }
-    // Where the default server has no certificate either, no other one stands in for a server's own.
-    if wanted.spec.ssl && default.set.get::<SslConf>().ssl_certificate.is_empty() {
-        let without = wanted.servers.iter().find(|(_, server, _)| server.tls.is_none());
-        if let Some((node, ..)) = without {
-            return Err(no_certificate(node.span));
-        }
-    }
-    let mut address = Address {
-        addr: wanted.spec.addr.clone(),
-        default,
-        names: Names::new(),
-        regexes: Vec::new(),
-        proxy_protocol: wanted.spec.proxy_protocol,
-        ssl: wanted.spec.ssl,
-        http2: wanted.spec.http2,
-    };
-    let several = wanted.servers.len() > 1;
-    for (node, server, _) in &wanted.servers {
-        let unnamed = [ServerName { text: Rc::from(&b""[..]), regex: None }];
-        for name in if node.names.is_empty() { &unnamed[..] } else { &node.names[..] } {
-            if let Some(regex) = &name.regex {
-                address.regexes.push((regex.clone(), server.clone()));
-            } else if several && address.names.add(&name.text, server.clone()).is_err() {
-                let shown = String::from_utf8_lossy(&name.text);
-                let message = format!("conflicting server name \"{shown}\" on {}, ignored", wanted.spec.addr);
-                loader.warnings.push(Error::new(message));
-            }
-        }
-    }
-    address.names.shrink();
-    Ok((wanted.spec, Rc::new(address)))
-}
-
-fn no_certificate(server: Span) -> Error {
-    let error = Error::place(server, "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive");
-    error.hint("this server needs \"ssl_certificate\" and \"ssl_certificate_key\"")
-}
-
-/// Addresses without options of their own are served by the wildcard socket of their port.
-fn group(addresses: Vec<(ListenSpec, Rc<Address>)>) -> Vec<Socket> {
-    let mut wildcards: HashMap<(bool, u16), usize> = HashMap::new();
-    let mut sockets: Vec<Socket> = Vec::new();
-    let key = |addr: &SockAddr| (matches!(addr, SockAddr::V6(_)), addr.port());
-    let mut rest = Vec::new();
-    for (spec, address) in addresses {
-        if spec.addr.is_wildcard() {
-            wildcards.insert(key(&spec.addr), sockets.len());
-        } else if !spec.bind && !spec.addr.is_unix() {
-            rest.push((spec, address));
-            continue;
-        }
-        sockets.push(Socket { listen: listen_of(spec), addresses: vec![address] });
-    }
-    for (spec, address) in rest {
-        match wildcards.get(&key(&spec.addr)) {
-            Some(&at) => sockets[at].addresses.insert(0, address),
-            None => sockets.push(Socket { listen: listen_of(spec), addresses: vec![address] }),
-        }
-    }
-    sockets
-}
-
-fn listen_of(spec: ListenSpec) -> Listen {
-    Listen { addr: spec.addr, options: spec.options }
 }
 
 /// HTTP in a worker; in the master the servers whose certificates are watched.

@@ -167,11 +167,7 @@ fn failed<T>(http: &Http, conn: &Connection, error: &HandshakeError) -> Option<T
 }
 
 fn log(http: &Http, conn: &Connection, level: Level, message: std::fmt::Arguments<'_>) {
-    let details = |line: &mut String| {
-        line.push_str(&format!(", client: {}, server: {}", conn.facts.peer.text(), conn.facts.address.addr));
-    };
-    let log = http.log_of(&conn.facts.address.default.root.core);
-    log.write_with(level, Some(conn.link.stream.number()), message, Some(&details));
+    http.visitor(conn).log(level, message);
 }
 
 /// Whether the request's host is the name by which TLS has chosen the server: then that server it is.

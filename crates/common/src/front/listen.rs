@@ -1,5 +1,6 @@
-//! The `listen` directive.
+//! The `listen` directive, and what servers may say of one address.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
 
@@ -7,9 +8,21 @@ use conf::{Directive, Error, Loader, Result, Span, Word};
 use os::SockAddr;
 use os::socket::{Keepalive, ListenOptions};
 
+/// Parameters of `listen` that one protocol has alone.
+pub trait Parameters: Clone + Default + 'static {
+    /// The port where none is given; without one it has to be given.
+    const DEFAULT_PORT: Option<u16>;
+
+    /// Reads a parameter; false if it isn't this protocol's.
+    fn parameter(&mut self, loader: &mut Loader<'_>, d: &Directive, word: &Word) -> Result<bool>;
+
+    /// Adds what another server says of the same address.
+    fn join(&mut self, other: &Self);
+}
+
 /// One address of a server.
 #[derive(Clone, Debug)]
-pub struct ListenSpec {
+pub struct ListenSpec<X> {
     /// The address.
     pub addr: SockAddr,
     /// As written, for messages.
@@ -26,105 +39,86 @@ pub struct ListenSpec {
     pub proxy_protocol: bool,
     /// Whether connections speak TLS.
     pub ssl: bool,
-    /// Whether connections may speak HTTP/2, whatever the servers' `http2` says.
-    pub http2: bool,
+    /// What the protocol adds.
+    pub own: X,
     /// The directive.
     pub place: Span,
 }
 
 /// Reads the directive; a name may stand for several addresses.
-pub fn parse(loader: &mut Loader<'_>, d: &Directive) -> Result<Vec<ListenSpec>> {
+pub fn parse<X: Parameters>(loader: &mut Loader<'_>, d: &Directive) -> Result<Vec<ListenSpec<X>>> {
     let word = d.arg(0);
-    let text = word.lossy().into_owned();
-    let addrs = parse_addr(word)?;
-    let mut spec = ListenSpec {
-        addr: addrs[0].clone(),
-        text,
-        options: ListenOptions::default(),
-        set: false,
-        bind: false,
-        default_server: false,
-        proxy_protocol: false,
-        ssl: false,
-        http2: false,
-        place: d.span(),
-    };
+    let addrs = parse_addr(word, X::DEFAULT_PORT)?;
+    let mut spec = ListenSpec::<X>::of(addrs[0].clone());
+    (spec.place, spec.text) = (d.span(), word.lossy().into_owned());
     for word in &d.args[1..] {
-        parse_option(word, &mut spec)?;
-        if word == "http2" {
-            let message = "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead";
-            loader.warn(d, Error::on(d, message));
+        if !spec.own.parameter(loader, d, word)? {
+            spec.parameter(word)?;
         }
     }
     Ok(addrs.into_iter().map(|addr| ListenSpec { addr, ..spec.clone() }).collect())
 }
 
-fn parse_option(word: &Word, spec: &mut ListenSpec) -> Result<()> {
-    let text = word.lossy();
-    let (name, value) = text.split_once('=').map_or((&*text, None), |(name, value)| (name, Some(value)));
-    let invalid = || Error::at(word, format!("invalid {name} \"{text}\""));
-    let size = |value: &str| buf::parse::parse_size(value.as_bytes()).ok_or_else(invalid);
-    let options = &mut spec.options;
-    match (name, value) {
-        ("default_server" | "default", None) => {
-            spec.default_server = true;
-            return Ok(());
-        }
-        ("proxy_protocol", None) => {
-            spec.proxy_protocol = true;
-            return Ok(());
-        }
-        ("bind", None) => {}
-        ("backlog", Some(value)) => {
-            let backlog: i32 = value.parse().map_err(|_| invalid())?;
-            if backlog == 0 {
-                return Err(invalid());
+impl<X> ListenSpec<X> {
+    fn parameter(&mut self, word: &Word) -> Result<()> {
+        let text = word.lossy();
+        let (name, value) = text.split_once('=').map_or((&*text, None), |(name, value)| (name, Some(value)));
+        let invalid = || Error::at(word, format!("invalid {name} \"{text}\""));
+        let size = |value: &str| buf::parse::parse_size(value.as_bytes()).ok_or_else(invalid);
+        let options = &mut self.options;
+        match (name, value) {
+            ("default_server" | "default", None) => {
+                self.default_server = true;
+                return Ok(());
             }
-            options.backlog = backlog;
-        }
-        ("rcvbuf", Some(value)) => options.rcvbuf = Some(size(value)? as u32),
-        ("sndbuf", Some(value)) => options.sndbuf = Some(size(value)? as u32),
-        ("fastopen", Some(value)) => options.fastopen = Some(value.parse().map_err(|_| invalid())?),
-        ("accept_filter", Some(_)) => {
-            let message = format!("accept filters \"{text}\" are not supported on this platform, ignored");
-            return Err(Error::at(word, message));
-        }
-        ("setfib", Some(_)) => return Err(Error::at(word, format!("invalid parameter \"{text}\""))),
-        ("deferred", None) => options.deferred = true,
-        ("reuseport", None) => options.reuseport = true,
-        ("ipv6only", Some(value)) => {
-            let only = match value {
-                "on" => true,
-                "off" => false,
-                _ => return Err(Error::at(word, format!("invalid parameter \"{text}\""))),
-            };
-            // It means nothing to an address of another kind.
-            if matches!(spec.addr, SockAddr::V6(..)) {
-                options.ipv6only = only;
+            ("proxy_protocol", None) => {
+                self.proxy_protocol = true;
+                return Ok(());
             }
+            ("bind", None) => {}
+            ("backlog", Some(value)) => {
+                let backlog: i32 = value.parse().map_err(|_| invalid())?;
+                if backlog == 0 {
+                    return Err(invalid());
+                }
+                options.backlog = backlog;
+            }
+            ("rcvbuf", Some(value)) => options.rcvbuf = Some(size(value)? as u32),
+            ("sndbuf", Some(value)) => options.sndbuf = Some(size(value)? as u32),
+            ("fastopen", Some(value)) => options.fastopen = Some(value.parse().map_err(|_| invalid())?),
+            ("accept_filter", Some(_)) => {
+                let message = format!("accept filters \"{text}\" are not supported on this platform, ignored");
+                return Err(Error::at(word, message));
+            }
+            ("setfib", Some(_)) => return Err(Error::at(word, format!("invalid parameter \"{text}\""))),
+            ("deferred", None) => options.deferred = true,
+            ("reuseport", None) => options.reuseport = true,
+            ("ipv6only", Some(value)) => {
+                let only = match value {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err(Error::at(word, format!("invalid parameter \"{text}\""))),
+                };
+                // It means nothing to an address of another kind.
+                if matches!(self.addr, SockAddr::V6(..)) {
+                    options.ipv6only = only;
+                }
+            }
+            ("so_keepalive", Some(value)) => {
+                options.so_keepalive = Some(
+                    parse_keepalive(value)
+                        .ok_or_else(|| Error::at(word, format!("invalid so_keepalive value: \"{value}\"")))?,
+                );
+            }
+            ("ssl", None) => {
+                self.ssl = true;
+                return Ok(());
+            }
+            _ => return Err(Error::at(word, format!("invalid parameter \"{text}\""))),
         }
-        ("so_keepalive", Some(value)) => {
-            options.so_keepalive = Some(
-                parse_keepalive(value)
-                    .ok_or_else(|| Error::at(word, format!("invalid so_keepalive value: \"{value}\"")))?,
-            );
-        }
-        ("ssl", None) => {
-            spec.ssl = true;
-            return Ok(());
-        }
-        ("http2", None) => {
-            spec.http2 = true;
-            return Ok(());
-        }
-        ("quic", None) => {
-            return Err(Error::at(word, "the \"quic\" parameter requires ngx_http_v3_module")
-                .hint("this Tidegate does not have HTTP/3 yet"));
-        }
-        _ => return Err(Error::at(word, format!("invalid parameter \"{text}\""))),
+        (self.set, self.bind) = (true, true);
+        Ok(())
     }
-    (spec.set, spec.bind) = (true, true);
-    Ok(())
 }
 
 /// `on`, `off` or `[idle]:[interval]:[count]`.
@@ -151,7 +145,7 @@ fn parse_keepalive(value: &str) -> Option<Option<Keepalive>> {
 
 /// An address as `listen` writes it: `80`, `*:80`, `1.2.3.4`, `[::]:80`, `unix:/path`, `name:80`; a range of ports
 /// (`1.2.3.4:80-90`) stands for one address each.
-pub fn parse_addr(word: &Word) -> Result<Vec<SockAddr>> {
+pub fn parse_addr(word: &Word, default_port: Option<u16>) -> Result<Vec<SockAddr>> {
     let text = word.lossy();
     let fail = |why: &str| Error::at(word, format!("{why} in \"{text}\" of the \"listen\" directive"));
     if let Some(path) = text.strip_prefix("unix:") {
@@ -189,7 +183,11 @@ pub fn parse_addr(word: &Word) -> Result<Vec<SockAddr>> {
         }
         (resolve(host).map_err(fail)?, port)
     };
-    let ports = ports.map_or(Ok(80..=80), parse_ports).map_err(fail)?;
+    let ports = match (ports, default_port) {
+        (Some(ports), _) => parse_ports(ports).map_err(fail)?,
+        (None, Some(port)) => port..=port,
+        (None, None) => return Err(fail("no port")),
+    };
     Ok(ips.iter().flat_map(|ip| ports.clone().map(|port| SockAddr::from(SocketAddr::new(*ip, port)))).collect())
 }
 
@@ -232,9 +230,9 @@ fn parse_ports(text: &str) -> std::result::Result<RangeInclusive<u16>, &'static 
     }
 }
 
-impl ListenSpec {
+impl<X: Default> ListenSpec<X> {
     /// An address without options.
-    pub fn of(addr: SockAddr) -> ListenSpec {
+    pub fn of(addr: SockAddr) -> ListenSpec<X> {
         ListenSpec {
             text: addr.to_string(),
             addr,
@@ -244,9 +242,47 @@ impl ListenSpec {
             default_server: false,
             proxy_protocol: false,
             ssl: false,
-            http2: false,
+            own: X::default(),
             place: Span::default(),
         }
+    }
+}
+
+/// What servers have said of addresses, and where: some of it only one of them may say.
+#[derive(Default)]
+pub struct Claims(HashMap<SockAddr, Claim>);
+
+#[derive(Default)]
+struct Claim {
+    options: Option<Span>,
+    default_server: Option<Span>,
+}
+
+impl Claims {
+    /// Takes note of an address of a server that listens on `others` already; the error is about what can't be said of it
+    /// any more.
+    pub fn add<X>(
+        &mut self,
+        spec: &ListenSpec<X>,
+        others: &[ListenSpec<X>],
+        loader: &Loader<'_>,
+        d: &Directive,
+    ) -> Result<()> {
+        let addr = &spec.addr;
+        let claim = self.0.entry(addr.clone()).or_default();
+        let twice = |message: String, first: Span| Err(Error::on(d, message).hint(loader.stands_first(first)));
+        if let Some(other) = others.iter().find(|other| other.addr == *addr) {
+            return twice(format!("a duplicate listen {addr}"), other.place);
+        }
+        if let (true, Some(first)) = (spec.set, claim.options) {
+            return twice(format!("duplicate listen options for {addr}"), first);
+        }
+        if let (true, Some(first)) = (spec.default_server, claim.default_server) {
+            return twice(format!("a duplicate default server for {addr}"), first);
+        }
+        claim.options = claim.options.or(spec.set.then_some(spec.place));
+        claim.default_server = claim.default_server.or(spec.default_server.then_some(spec.place));
+        Ok(())
     }
 }
 
@@ -256,12 +292,13 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let check = |text: &str, expect: &str| {
+        let check_with = |port: Option<u16>, text: &str, expect: &str| {
             let word = Word { text: text.as_bytes().to_vec(), ..Word::default() };
-            let found =
-                parse_addr(&word).map(|addrs| addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+            let found = parse_addr(&word, port)
+                .map(|addrs| addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
             assert_eq!(found.unwrap_or_else(|error| error.message), expect, "{text}");
         };
+        let check = |text: &str, expect: &str| check_with(Some(80), text, expect);
         check("80", "0.0.0.0:80");
         check("*:8080", "0.0.0.0:8080");
         check("127.0.0.1", "127.0.0.1:80");
@@ -272,6 +309,8 @@ mod tests {
         check("127.0.0.1:0", "invalid port in \"127.0.0.1:0\" of the \"listen\" directive");
         check("127.0.0.1:82-81", "invalid port range in \"127.0.0.1:82-81\" of the \"listen\" directive");
         check("[]", "no host in \"[]\" of the \"listen\" directive");
+        check_with(None, "127.0.0.1:1", "127.0.0.1:1");
+        check_with(None, "127.0.0.1", "no port in \"127.0.0.1\" of the \"listen\" directive");
         check(":80", "no host in \":80\" of the \"listen\" directive");
     }
 }
