@@ -119,6 +119,8 @@ pub struct Tables {
     pub log_formats: Place,
     pub log: Place,
     pub ssl: Place,
+    /// No table: the owner of zones in which responses of OCSP are kept.
+    pub ssl_ocsp: Place,
     pub upstream: Place,
     pub upstream_zone: Place,
     pub upstream_keepalive: Place,
@@ -147,6 +149,7 @@ macro_rules! tables {
             log_formats: place!("log"),
             log: place!("log"),
             ssl: place!("ssl"),
+            ssl_ocsp: place!("ssl_ocsp"),
             upstream: place!("upstream"),
             upstream_zone: place!("upstream_zone"),
             upstream_keepalive: place!("upstream_keepalive"),

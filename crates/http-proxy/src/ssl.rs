@@ -3,19 +3,20 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use common::front::ssl::LateFile;
+use common::front::ssl::values::{
+    CacheLimits, CertificateCache, Commands, DEFAULT_PROTOCOLS, File, Named, at_file, certificate_cache, conf_command,
+    load, named, password_file, protocols,
+};
 use conf::values::{flag, number, string};
 use conf::{Args, Directive, Error, Loader, Result};
 use engine::log::{Errno, Level};
 use expr::vars::Template;
+use http::HttpProto;
 use http::config::core::EVERYWHERE;
-use http::config::late::LateFile;
 use http::exchange::Target;
 use http::request::Request;
 use http::request::variables::template;
-use http::ssl::values::{
-    CacheLimits, CertificateCache, Commands, DEFAULT_PROTOCOLS, File, Named, at_file, certificate_cache, conf_command,
-    load, named, password_file, protocols,
-};
 use tls::{Client, ClientSettings, ConnectError, HandshakeError, Identity, Reason, Trust};
 
 const ONE: Args = Args::exactly(1);
@@ -78,7 +79,7 @@ fn own(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<LateFile>> {
     }
     let file = LateFile::of(d)?;
     // Variables are looked up even if no location inherits it, as in nginx.
-    file.file(loader)?;
+    file.file::<HttpProto>(loader)?;
     Ok(Some(file))
 }
 
@@ -100,7 +101,9 @@ pub fn client(conf: &UpstreamSslConf, prefix: &str, loader: &mut Loader<'_>) -> 
     let mut dynamic = None;
     if commands.names_identity() {
         let named = match (&conf.ssl_certificate, &conf.ssl_certificate_key) {
-            (Some(certificate), Some(key)) => Some((certificate.file(loader)?, key.file(loader)?)),
+            (Some(certificate), Some(key)) => {
+                Some((certificate.file::<HttpProto>(loader)?, key.file::<HttpProto>(loader)?))
+            }
             _ => None,
         };
         match commands.identity(named, &conf.ssl_password_file)? {
@@ -116,7 +119,7 @@ pub fn client(conf: &UpstreamSslConf, prefix: &str, loader: &mut Loader<'_>) -> 
             return Err(Error::place(certificate.place, message));
         };
         let places = Some((certificate.place, key.place));
-        match (certificate.file(loader)?, key.file(loader)?) {
+        match (certificate.file::<HttpProto>(loader)?, key.file::<HttpProto>(loader)?) {
             (File::Fixed(certificate), File::Fixed(key)) => {
                 let loaded = load(&certificate, &key, &conf.ssl_password_file);
                 identity = Some(loaded.map_err(|error| at_file(error, places))?);

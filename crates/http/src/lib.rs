@@ -18,7 +18,6 @@ pub mod request;
 pub mod response;
 pub mod server;
 pub mod session;
-pub mod ssl;
 
 pub use ::tls::LIBRARY as TLS_LIBRARY;
 

@@ -106,12 +106,12 @@ impl<'a, P: Front> Wanted<'a, P> {
         let default = default.ok_or_else(|| Error { span: Some(self.place), ..Error::new("no servers") })?;
         let place = default.place;
         let default = default.server.clone();
-        if self.spec.ssl && !default.speaks_tls() {
+        if self.spec.ssl && default.tls().is_none() {
             return Err(no_certificate(place));
         }
         // Where the default server has no certificate either, no other one stands in for a server's own.
         if self.spec.ssl && !default.has_certificate() {
-            let without = self.servers.iter().find(|listening| !listening.server.speaks_tls());
+            let without = self.servers.iter().find(|listening| listening.server.tls().is_none());
             if let Some(listening) = without {
                 return Err(no_certificate(listening.place));
             }

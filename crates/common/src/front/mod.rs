@@ -4,9 +4,12 @@ pub mod addresses;
 pub mod listen;
 pub mod names;
 pub mod proxy;
+pub mod ssl;
+pub mod tls;
 mod visitor;
 
 use std::fmt;
+use std::rc::Rc;
 
 pub use addresses::{Address, Socket};
 pub use listen::ListenSpec;
@@ -14,6 +17,7 @@ pub use names::ServerName;
 pub use visitor::Visitor;
 
 use self::listen::Parameters;
+use self::ssl::ServerTls;
 use crate::Proto;
 
 /// A protocol with servers that listen on addresses.
@@ -26,8 +30,8 @@ pub trait Front: Proto {
 
 /// A server, as addresses know it.
 pub trait Server: 'static {
-    /// Whether it can accept TLS connections.
-    fn speaks_tls(&self) -> bool;
+    /// What accepts TLS connections, if it has a certificate.
+    fn tls(&self) -> Option<&Rc<ServerTls>>;
 
     /// Whether it has a certificate, which may stand in for that of another server on the same address.
     fn has_certificate(&self) -> bool;

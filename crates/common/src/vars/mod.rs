@@ -18,7 +18,7 @@ pub use setup::{
     Late, Setup, add_all, define, finish, regex, size_template, storable, template, template_at, template_of,
 };
 
-use crate::{Facts, Proto, Session};
+use crate::{Proto, Session};
 
 /// How a variable gets its value.
 pub enum Getter<P: Proto> {
@@ -230,9 +230,4 @@ pub fn render_shared<S: Session>(session: &mut S, template: &Template) -> Bytes 
 pub fn test<S: Session>(session: &mut S, template: &Template) -> bool {
     let value = render(session, template);
     !value.is_empty() && value != b"0"
-}
-
-/// Asks the session's TLS; without TLS there is no value.
-pub(crate) fn of_tls<S: Facts>(session: &S, ask: impl FnOnce(&tls::Secured) -> bool) -> bool {
-    session.tls().is_some_and(ask)
 }

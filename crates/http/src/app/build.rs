@@ -1,11 +1,13 @@
 //! From what was read to what serves: inheritance, compiled locations, addresses with their servers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use common::front::ListenSpec;
 use common::front::addresses::{self, Listener};
-use conf::{Context, Error, Level, Loader, Result, Set, Sets, Span};
+use common::front::ssl::{self, ServerTls};
+use common::ocsp::Names;
+use conf::{Context, Error, Level, Loader, Result, Set, Sets};
 use engine::handover::{Handover, Parcel};
 use engine::{App, BuildContext, Listen, WorkerContext};
 use os::SockAddr;
@@ -24,7 +26,6 @@ use crate::server::{Http, HttpListen, Server, Socket};
 use crate::session::connection::{Connection, Link};
 use crate::session::h1;
 use crate::session::h2::conf::{self as http2, Http2Conf};
-use crate::ssl::{self, ServerTls, SslConf};
 
 /// Builds `http {}`, if there is one.
 pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>, modules: &HttpModules) -> Result<Option<Rc<dyn App>>> {
@@ -42,14 +43,13 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>, modules: &HttpModul
     let sets = resolve_sets(&mut builder, &outer_server, &outer_location, loader)?;
     check_sizes(&builder, &sets.servers, loader)?;
     for set in &sets.servers {
-        ssl::compile(set, loader)?;
+        ssl::compile::<HttpProto>(set, loader)?;
     }
     let compiled = compile(&builder, &sets, modules, loader)?;
     crate::body::temp::make_folders(loader, cx.owner)?;
     let variables = common::vars::finish(loader)?;
     let locations = locations(&mut builder, sets.locations, &sets.servers, compiled);
-    let tls = server_tls(&builder, &sets.servers, &locations, loader)?;
-    let watched = watched(&tls);
+    let (tls, watched) = server_tls(&builder, &sets.servers, &locations, loader)?;
     let servers = servers(&mut builder, &sets.servers, &locations, tls);
     let sockets = sockets(&builder.servers, &servers, loader)?;
     let counters = engine::cycle::zones::counters(loader, cx.old, crate::server::status::NAMES)
@@ -153,61 +153,35 @@ fn tree(builder: &Builder, index: usize, compiled: &[Handlers]) -> Tree {
     }))
 }
 
-/// What a server's TLS depends on: its directives, whether HTTP/2 is offered, and who looks up names of responders.
-type TlsKey = (*const SslConf, bool, *const upstream::Resolver, u64);
-
-/// What accepts each server's TLS connections. Servers with the same directives share it.
+/// What accepts each server's TLS connections, and those of them whose certificates are watched.
 fn server_tls(
     builder: &Builder,
     sets: &[Set],
     locations: &[Rc<Location>],
     loader: &mut Loader<'_>,
-) -> Result<Vec<Option<Rc<ServerTls>>>> {
+) -> Result<(Vec<Option<Rc<ServerTls>>>, Vec<Rc<ServerTls>>)> {
     let nodes = &builder.servers;
-    let mut made: HashMap<TlsKey, Option<Rc<ServerTls>>> = HashMap::new();
+    let mut made = ssl::Servers::default();
     let mut all = Vec::with_capacity(sets.len());
     // `listen … http2` offers it to every server of the address.
     let specs = nodes.iter().flat_map(|node| &node.listens);
     let addresses: HashSet<SockAddr> = specs.filter(|spec| spec.own.http2).map(|spec| spec.addr.clone()).collect();
     for (node, set) in nodes.iter().zip(sets) {
-        let conf: *const SslConf = set.get::<SslConf>();
         let listens = || node.listens.iter().any(|spec| addresses.contains(&spec.addr));
         let http2 = set.get::<Http2Conf>().http2 || listens();
         let core = &locations[node.root.0 as usize].core;
-        let resolver = core.resolver.as_ref().map_or(std::ptr::null(), Rc::as_ptr);
-        let key = (conf, http2, resolver, core.resolver_timeout);
-        let tls = match made.get(&key) {
-            Some(tls) => tls.clone(),
-            None => {
-                let registry = loader.registry();
-                let tls = ssl::server(set, core, http2, loader);
-                let at = |name: &str| builder.server_place(node, registry, name);
-                tls.map_err(|error| at_directive(error, &at).or_at(Some(node.span)))?.map(Rc::new)
-            }
-        };
-        made.insert(key, tls.clone());
-        all.push(tls);
+        let names = Names { resolver: core.resolver.clone(), timeout_ms: core.resolver_timeout };
+        let registry = loader.registry();
+        let at = |name: &str| builder.server_place(node, registry, name);
+        let alpn = &ALPN[usize::from(!http2)..];
+        let tls = made.of::<HttpProto>(set, &names, alpn, &at, loader);
+        all.push(tls.map_err(|error| error.or_at(Some(node.span)))?);
     }
-    Ok(all)
+    Ok((all, made.watched))
 }
 
-/// An error of TLS at the directive that its message is about.
-fn at_directive(error: Error, at: &dyn Fn(&str) -> Option<Span>) -> Error {
-    let place = TLS_ERRORS.iter().filter(|(words, _)| error.message.contains(words)).find_map(|(_, name)| at(name));
-    error.or_at(place)
-}
-
-/// Words of messages, and the directives that they are about.
-const TLS_ERRORS: &[(&str, &str)] = &[
-    ("ssl_ocsp_responder", "ssl_ocsp_responder"),
-    ("ssl_ocsp", "ssl_ocsp"),
-    ("ssl_verify_client", "ssl_verify_client"),
-    ("SSL_CONF_cmd", "ssl_conf_command"),
-    ("cipher", "ssl_ciphers"),
-    ("curves", "ssl_ecdh_curve"),
-    ("", "ssl_certificate"),
-    ("", "ssl_reject_handshake"),
-];
+/// The protocols for ALPN; the first one only where it is wanted.
+const ALPN: [&[u8]; 4] = [b"h2", b"http/1.1", b"http/1.0", b"http/0.9"];
 
 /// What nginx demands of sizes for the heads of requests.
 fn check_sizes(builder: &Builder, sets: &[Set], loader: &Loader<'_>) -> Result<()> {
@@ -222,17 +196,6 @@ fn check_sizes(builder: &Builder, sets: &[Set], loader: &Loader<'_>) -> Result<(
         }
     }
     Ok(())
-}
-
-/// Those of them whose certificates are watched, each once.
-fn watched(tls: &[Option<Rc<ServerTls>>]) -> Vec<Rc<ServerTls>> {
-    let mut watched: Vec<Rc<ServerTls>> = Vec::new();
-    for tls in tls.iter().flatten().filter(|tls| tls.looks_in_ms().is_some()) {
-        if !watched.iter().any(|known| Rc::ptr_eq(known, tls)) {
-            watched.push(tls.clone());
-        }
-    }
-    watched
 }
 
 fn servers(

@@ -3,6 +3,5 @@
 pub mod blocks;
 pub mod core;
 pub mod error_page;
-pub mod late;
 pub mod mime;
 pub mod resolve;

@@ -8,6 +8,7 @@ use std::any::Any;
 use std::rc::Rc;
 
 use common::front::listen::Parameters;
+use common::front::ssl::{ServerTls, SslConf};
 use common::front::{self, addresses};
 use conf::{Directive, Error, Loader, Result, Set, Word};
 use engine::log::Log;
@@ -18,7 +19,6 @@ use crate::config::core::{CoreLocation, CoreServer};
 use crate::proto::HttpProto;
 use crate::request::variables::Variables;
 use crate::session::h2::conf::Http2Conf;
-use crate::ssl::{ServerTls, SslConf};
 
 /// The whole of `http {}`, ready to serve.
 pub struct Http {
@@ -82,12 +82,7 @@ pub struct Server {
 }
 
 /// What a TLS connection remembers of the choice of its server.
-pub struct Chosen {
-    /// The server.
-    pub server: Rc<Server>,
-    /// Whether it was chosen by the name that the client gave.
-    pub named: bool,
-}
+pub type Chosen = front::tls::Chosen<Server>;
 
 /// A listening socket, with all addresses whose connections it brings.
 pub type Socket = front::Socket<HttpProto>;
@@ -101,12 +96,12 @@ impl front::Front for HttpProto {
 }
 
 impl front::Server for Server {
-    fn speaks_tls(&self) -> bool {
-        self.tls.is_some()
+    fn tls(&self) -> Option<&Rc<ServerTls>> {
+        self.tls.as_ref()
     }
 
     fn has_certificate(&self) -> bool {
-        !self.set.get::<SslConf>().ssl_certificate.is_empty()
+        !self.set.get::<SslConf<HttpProto>>().ssl_certificate.is_empty()
     }
 }
 

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use buf::{Buf, Bytes};
+use common::front::proxy;
 use engine::log::{Level, TIMED_OUT};
 use wire::Span;
 use wire::h1::{BodyFraming, Limits, Parsed, RequestError, Stage};
@@ -26,7 +27,6 @@ use crate::response::error_page;
 use crate::response::output;
 use crate::server::{Http, begins_with_http2};
 use crate::session::connection::Connection;
-use common::front::proxy;
 
 /// Serves a connection until it ends.
 pub fn serve(http: Rc<Http>, conn: Connection) -> Session {

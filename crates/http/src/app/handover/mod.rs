@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use ::tls::{Departed, ServerLayer};
 use buf::{Buf, Bytes, Chain, Piece};
+use common::front::tls;
 use engine::handover::{Handover, Parcel, kind};
 use engine::log::Level;
 use rt::DetachedLayer;
@@ -26,7 +27,6 @@ use crate::server::Http;
 use crate::server::location::Kind;
 use crate::session::connection::{Connection, Link};
 use crate::session::h1;
-use crate::session::tls;
 
 /// Gives away a connection that waits for a request.
 pub fn give_idle(http: &Http, to: &Handover, conn: Connection) {

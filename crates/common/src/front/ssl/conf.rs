@@ -3,140 +3,140 @@
 use std::rc::Rc;
 
 use conf::values::{flag, number, one_of, sec, size, string};
-use conf::{Args, Context, Directive, Error, Loader, Result, Word, table};
+use conf::{Args, Directive, Error, Level, Loader, Result, Word, table};
 use engine::cycle::zones::{self, SMALLEST, SharedZone};
 use engine::log::{LogFile, LogFiles, full_path};
 
+use super::LateFile;
 use super::values::{
     CacheLimits, DEFAULT_PROTOCOLS, Named, certificate_cache, conf_command, file, interval, named, password_file,
     protocols,
 };
-use crate::config::core::SERVERS;
-use crate::config::late::LateFile;
+use crate::Proto;
 
 const ONE: Args = Args::exactly(1);
-const PLACES: Context = SERVERS;
 
 table! {
     /// TLS with clients.
-    pub struct SslConf, raw SslRaw, module "ngx_http_ssl_module", level HTTP Server;
+    pub struct SslConf of P: Proto, raw SslRaw,
+        at P::tables().ssl, block P::PLACES.block, level Level::Server;
 
     /// A file with the server's certificate in PEM, followed by intermediate ones. Several directives give certificates
     /// of several kinds of keys, of which the client's abilities choose. `data:` is followed by the certificate itself;
     /// with variables the certificate is loaded for each connection.
-    "ssl_certificate" in PLACES, ONE, default none,
+    "ssl_certificate" in P::PLACES.servers, ONE, default none,
         list(file) ssl_certificate: LateFile;
     /// A file with the private key of the certificate; also `data:` and variables. May be encrypted (`ssl_password_file`).
-    "ssl_certificate_key" in PLACES, ONE, default none,
+    "ssl_certificate_key" in P::PLACES.servers, ONE, default none,
         list(file) ssl_certificate_key: LateFile;
     /// A file with passwords for encrypted keys, one in each line; they are tried one after the other.
-    "ssl_password_file" in PLACES, ONE, default none,
+    "ssl_password_file" in P::PLACES.servers, ONE, default none,
         scalar(password_file) ssl_password_file: Rc<[Vec<u8>]> = Rc::new([]);
     /// Versions of TLS that are spoken. What is older than TLS 1.2 doesn't exist here, and is passed over with a warning.
-    "ssl_protocols" in PLACES, Args::at_least(1), default "TLSv1.2 TLSv1.3",
+    "ssl_protocols" in P::PLACES.servers, Args::at_least(1), default "TLSv1.2 TLSv1.3",
         set(|raw: &mut SslRaw, l: &mut Loader<'_>, d: &Directive| protocols(&mut raw.ssl_protocols, l, d)) ssl_protocols: u32 = DEFAULT_PROTOCOLS;
     /// The ciphers of TLS 1.2, in OpenSSL's language. What doesn't exist here is passed over: there is ECDHE with AES-GCM
     /// or ChaCha20.
-    "ssl_ciphers" in PLACES, ONE, default "HIGH:!aNULL:!MD5",
+    "ssl_ciphers" in P::PLACES.servers, ONE, default "HIGH:!aNULL:!MD5",
         scalar(string) ssl_ciphers: String = "HIGH:!aNULL:!MD5".to_owned();
     /// Whether the server's order of ciphers counts, not the client's.
-    "ssl_prefer_server_ciphers" in PLACES, Args::FLAG, default "off",
+    "ssl_prefer_server_ciphers" in P::PLACES.servers, Args::FLAG, default "off",
         scalar(flag) ssl_prefer_server_ciphers: bool = false;
     /// Groups for the key exchange, in order. `auto`: X25519MLKEM768, X25519, P-256, P-384.
-    "ssl_ecdh_curve" in PLACES, ONE, default "auto",
+    "ssl_ecdh_curve" in P::PLACES.servers, ONE, default "auto",
         scalar(string) ssl_ecdh_curve: String = "auto".to_owned();
     /// Accepted for compatibility: there are no ciphers with finite-field Diffie-Hellman.
-    "ssl_dhparam" in PLACES, ONE, default none,
+    "ssl_dhparam" in P::PLACES.servers, ONE, default none,
         scalar(named) ssl_dhparam: Named = Named::default();
     /// The most plaintext in a record that is sent. Small records reach the client's program sooner, large ones cost less.
-    "ssl_buffer_size" in PLACES, ONE, default "16k",
+    "ssl_buffer_size" in P::PLACES.servers, ONE, default "16k",
         scalar(size) ssl_buffer_size: usize = 16384;
     /// Where sessions are kept, to be resumed: nowhere (`none`, `off`), or in a cache of the named size
     /// (`shared:name:size`), which servers may share.
-    "ssl_session_cache" in PLACES, Args::between(1, 2), default "none",
-        scalar(session_cache) ssl_session_cache: Option<Cache> = None;
+    "ssl_session_cache" in P::PLACES.servers, Args::between(1, 2), default "none",
+        scalar(session_cache::<P>) ssl_session_cache: Option<Cache> = None;
     /// Whether clients get tickets, with which sessions are resumed without a cache.
-    "ssl_session_tickets" in PLACES, Args::FLAG, default "on",
+    "ssl_session_tickets" in P::PLACES.servers, Args::FLAG, default "on",
         scalar(flag) ssl_session_tickets: bool = true;
     /// A file of 48 or 80 random bytes: the key of tickets, for several machines to share. The first one makes tickets,
     /// further ones only open them.
-    "ssl_session_ticket_key" in PLACES, ONE, default none,
+    "ssl_session_ticket_key" in P::PLACES.servers, ONE, default none,
         list(named) ssl_session_ticket_key: Named;
     /// How long sessions can be resumed.
-    "ssl_session_timeout" in PLACES, ONE, default "5m",
+    "ssl_session_timeout" in P::PLACES.servers, ONE, default "5m",
         scalar(sec) ssl_session_timeout: u64 = 300;
     /// Whether certificates are compressed for clients that can decompress them.
-    "ssl_certificate_compression" in PLACES, Args::FLAG, default "off",
+    "ssl_certificate_compression" in P::PLACES.servers, Args::FLAG, default "off",
         scalar(flag) ssl_certificate_compression: bool = false;
     /// With `ssl_stapling`, a file with an OCSP response in DER that is stapled to the certificate, in place of those from a
     /// responder.
-    "ssl_stapling_file" in PLACES, ONE, default none,
+    "ssl_stapling_file" in P::PLACES.servers, ONE, default none,
         scalar(named) ssl_stapling_file: Named = Named::default();
     /// Whether OCSP responses are stapled to certificates. They are fetched in the background, for the first time when a
     /// client has used the certificate, and again in time. The issuer's certificate has to follow the server's own, or
     /// stand in `ssl_trusted_certificate`.
-    "ssl_stapling" in PLACES, Args::FLAG, default "off",
+    "ssl_stapling" in P::PLACES.servers, Args::FLAG, default "off",
         scalar(flag) ssl_stapling: bool = false;
     /// The URL of the OCSP responder, `http://…`, in place of the one that the certificate names.
-    "ssl_stapling_responder" in PLACES, ONE, default none,
+    "ssl_stapling_responder" in P::PLACES.servers, ONE, default none,
         scalar(string) ssl_stapling_responder: String = String::new();
     /// Whether responses are stapled only if the issuer has signed them, or a responder that it has authorized.
-    "ssl_stapling_verify" in PLACES, Args::FLAG, default "off",
+    "ssl_stapling_verify" in P::PLACES.servers, Args::FLAG, default "off",
         scalar(flag) ssl_stapling_verify: bool = false;
     /// Not there yet: a warning says so.
-    "ssl_ech_file" in PLACES, ONE, default none,
+    "ssl_ech_file" in P::PLACES.servers, ONE, default none,
         list(named) ssl_ech_file: Named;
     /// Whether requests may come with the first message of a resumed session. They are served once the handshake is
     /// complete, so that nobody can replay them. Sessions are kept in a cache then, not in tickets.
-    "ssl_early_data" in PLACES, Args::FLAG, default "off",
+    "ssl_early_data" in P::PLACES.servers, Args::FLAG, default "off",
         scalar(flag) ssl_early_data: bool = false;
     /// How certificates with variables in their names are kept: `max=` so many, for `inactive=` after their last use,
     /// for `valid=` without looking at the file again.
-    "ssl_certificate_cache" in PLACES, Args::between(1, 3), default "off",
+    "ssl_certificate_cache" in P::PLACES.servers, Args::between(1, 3), default "off",
         scalar(certificate_cache) ssl_certificate_cache: Option<CacheLimits> = None;
     /// How often the master looks whether files of `ssl_certificate`, `ssl_certificate_key` and `ssl_stapling_file` have
     /// changed. What has is taken without a reload once it is whole and certificate and key belong together; else an error is
     /// logged, and what was before stays. Workers are replaced as on a reload, without reading the configuration. Not for
     /// names with variables, which have `ssl_certificate_cache`.
-    "ssl_certificate_refresh" in PLACES, ONE, default "off",
+    "ssl_certificate_refresh" in P::PLACES.servers, ONE, default "off",
         scalar(interval) ssl_certificate_refresh: Option<u64> = None;
     /// A file to which the keys of connections are written, in the form of SSLKEYLOGFILE: with it recorded connections can
     /// be read (Wireshark). If there is none it is made, for its owner alone. As other logs, it is reopened on USR1.
-    "ssl_key_log" in PLACES, ONE, default none,
+    "ssl_key_log" in P::PLACES.servers, ONE, default none,
         scalar(key_log) ssl_key_log: Option<Rc<LogFile>> = None;
     /// Whether handshakes are refused, for names that are nobody's.
-    "ssl_reject_handshake" in PLACES, Args::FLAG, default "off",
+    "ssl_reject_handshake" in P::PLACES.servers, Args::FLAG, default "off",
         scalar(flag) ssl_reject_handshake: bool = false;
     /// Settings in OpenSSL's words: `Options`, `Ciphersuites`, `CipherString`, `Groups`, `Curves`, `MinProtocol`,
     /// `MaxProtocol`, `Protocol`, `Certificate`, `PrivateKey`.
-    "ssl_conf_command" in PLACES, Args::exactly(2), default none,
+    "ssl_conf_command" in P::PLACES.servers, Args::exactly(2), default none,
         list(conf_command) ssl_conf_command: (String, String);
     /// Whether clients are asked for certificates: `on` demands a good one, `optional` takes none too, `optional_no_ca`
     /// takes any.
-    "ssl_verify_client" in PLACES, ONE, default "off",
+    "ssl_verify_client" in P::PLACES.servers, ONE, default "off",
         scalar(one_of(VERIFY)) ssl_verify_client: VerifyClient = VerifyClient::Off;
     /// How many certificates may stand between the client's and the trusted one.
-    "ssl_verify_depth" in PLACES, ONE, default "1",
+    "ssl_verify_depth" in P::PLACES.servers, ONE, default "1",
         scalar(number) ssl_verify_depth: u32 = 1;
     /// A file with certificates that vouch for clients; clients are told their names.
-    "ssl_client_certificate" in PLACES, ONE, default none,
+    "ssl_client_certificate" in P::PLACES.servers, ONE, default none,
         scalar(named) ssl_client_certificate: Named = Named::default();
     /// The same without telling clients.
-    "ssl_trusted_certificate" in PLACES, ONE, default none,
+    "ssl_trusted_certificate" in P::PLACES.servers, ONE, default none,
         scalar(named) ssl_trusted_certificate: Named = Named::default();
     /// A file with lists of revoked certificates.
-    "ssl_crl" in PLACES, ONE, default none,
+    "ssl_crl" in P::PLACES.servers, ONE, default none,
         scalar(named) ssl_crl: Named = Named::default();
     /// Whether OCSP responders are asked for the status of clients' certificates: of the whole chain (`on`) or of the
     /// client's own (`leaf`). It takes `ssl_verify_client on` or `optional`.
-    "ssl_ocsp" in PLACES, ONE, default "off",
+    "ssl_ocsp" in P::PLACES.servers, ONE, default "off",
         scalar(one_of(OCSP)) ssl_ocsp: Ocsp = Ocsp::Off;
     /// The URL of the OCSP responder, `http://…`, in place of the one that each certificate names.
-    "ssl_ocsp_responder" in PLACES, ONE, default none,
+    "ssl_ocsp_responder" in P::PLACES.servers, ONE, default none,
         scalar(string) ssl_ocsp_responder: String = String::new();
     /// Where what responders said of clients' certificates is kept for all workers: nowhere, or `shared:name:size`.
-    "ssl_ocsp_cache" in PLACES, ONE, default "off",
-        scalar(ocsp_cache) ssl_ocsp_cache: Option<Rc<SharedZone>> = None;
+    "ssl_ocsp_cache" in P::PLACES.servers, ONE, default "off",
+        scalar(ocsp_cache::<P>) ssl_ocsp_cache: Option<Rc<SharedZone>> = None;
 }
 
 /// `ssl_ocsp`.
@@ -188,7 +188,7 @@ fn key_log(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<LogFile>>
 }
 
 /// The cache's name and size, as the last word that names a shared one has it.
-fn session_cache(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Cache>> {
+fn session_cache<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Cache>> {
     let mut cache = None;
     for word in &d.args {
         let text = word.lossy();
@@ -201,7 +201,7 @@ fn session_cache(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Cache>
             }
             _ => {
                 let (name, size) = shared_cache(word, "session cache")?;
-                let zone = zones::declare(loader, word, name.as_bytes(), size, "ngx_http_ssl_module")?;
+                let zone = zones::declare(loader, word, name.as_bytes(), size, P::tables().ssl.module())?;
                 cache = Some(Cache::Shared(zone));
             }
         }
@@ -227,14 +227,11 @@ fn shared_cache(word: &Word, what: &str) -> Result<(String, usize)> {
     Ok((name.to_owned(), size))
 }
 
-fn ocsp_cache(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<SharedZone>>> {
+fn ocsp_cache<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<SharedZone>>> {
     let word = d.arg(0);
     if *word == "off" {
         return Ok(None);
     }
     let (name, size) = shared_cache(word, "OCSP cache")?;
-    zones::declare(loader, word, name.as_bytes(), size, OCSP_CACHE).map(Some)
+    zones::declare(loader, word, name.as_bytes(), size, P::tables().ssl_ocsp.module()).map(Some)
 }
-
-/// Whose zones of OCSP's are; those of sessions hold something else.
-const OCSP_CACHE: &str = "ngx_http_ssl_module ocsp";

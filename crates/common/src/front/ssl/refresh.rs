@@ -8,12 +8,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::rc::Rc;
 
-use common::ocsp::Stapler;
 use engine::log::{Level, Log};
 use tls::Identity;
 
 use super::staple::Stapling;
 use super::values::load;
+use crate::ocsp::Stapler;
 
 /// The certificates of a server, and when they are looked at.
 pub struct Watch {

@@ -9,20 +9,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ::conf::{Error, Loader, Registry, Result, Set, Span};
-use common::ocsp::{Stapler, StatusCheck};
 use engine::log::Log;
 use tls::{ClientAuth, Identity, KeySink, LocalCache, Server, ServerSettings, SessionCache, TicketKeys, Trust};
 
 use self::values::{CertificateCache, Commands, File, at_file, full_name, load};
-use crate::config::core::CoreLocation;
-use crate::module::HttpModule;
-use crate::request::Request;
-use crate::request::variables::Setup;
+use crate::modules::Module;
+use crate::ocsp::{Names, Stapler, StatusCheck};
+use crate::vars::Setup;
+use crate::{Proto, Session};
 
 mod cache;
 pub mod conf;
+mod late;
 mod ocsp;
 mod refresh;
+mod servers;
 mod staple;
 pub mod values;
 mod variables;
@@ -30,18 +31,20 @@ mod variables;
 use self::cache::ZoneCache;
 use self::conf::Cache;
 pub use self::conf::{SslConf, VerifyClient};
+pub use self::late::LateFile;
 use self::refresh::{Pair, Watch};
+pub use self::servers::Servers;
 use self::staple::Stapling;
 
 /// The module.
 pub struct Ssl;
 
-impl HttpModule for Ssl {
+impl<P: Proto> Module<P> for Ssl {
     fn tables(&self, registry: &mut Registry) {
-        registry.add::<SslConf>();
+        registry.add::<SslConf<P>>();
     }
 
-    fn variables(&self, setup: &mut Setup) {
+    fn variables(&self, setup: &mut Setup<P>) {
         variables::define(setup);
     }
 }
@@ -66,21 +69,25 @@ pub struct ServerTls {
 }
 
 /// Compiles what a server's directives say with variables: before variables are joined to their names.
-pub fn compile(set: &Set, loader: &mut Loader<'_>) -> Result<()> {
-    let conf = set.get::<SslConf>();
+pub fn compile<P: Proto>(set: &Set, loader: &mut Loader<'_>) -> Result<()> {
+    let conf = set.get::<SslConf<P>>();
     // What has no key is an error that comes later, and first.
     let pairs = conf.ssl_certificate.iter().zip(conf.ssl_certificate_key.iter());
     for (certificate, key) in pairs.filter(|_| conf.ssl_certificate.len() <= conf.ssl_certificate_key.len()) {
-        certificate.file(loader)?;
-        key.file(loader)?;
+        certificate.file::<P>(loader)?;
+        key.file::<P>(loader)?;
     }
     Ok(())
 }
 
-/// Makes what accepts a server's connections; `None` if the server has no certificate. `core` is the configuration of the
-/// server's own level, `http2` whether HTTP/2 is offered.
-pub fn server(set: &Set, core: &CoreLocation, http2: bool, loader: &mut Loader<'_>) -> Result<Option<ServerTls>> {
-    let conf = set.get::<SslConf>();
+/// Makes what accepts a server's connections; `None` if the server has no certificate. `names` says how names of responders
+/// are looked up, `alpn` which protocols are offered.
+fn server<P: Proto>(
+    conf: &SslConf<P>,
+    names: &Names,
+    alpn: &[&[u8]],
+    loader: &mut Loader<'_>,
+) -> Result<Option<ServerTls>> {
     if conf.ssl_certificate.is_empty() && !conf.ssl_reject_handshake {
         return Ok(None);
     }
@@ -88,13 +95,13 @@ pub fn server(set: &Set, core: &CoreLocation, http2: bool, loader: &mut Loader<'
     let mut pairs = pairs(conf, loader)?;
     tls::ciphers::tls12(&conf.ssl_ciphers).map_err(|error| Error::new(error.0))?;
     let client_auth = client_auth(conf, loader)?;
-    let status = ocsp::status(conf, core)?;
+    let status = ocsp::status(conf, names)?;
     if let Some(path) = conf.ssl_dhparam.path(loader) {
         tls::check_dh_parameters(&path).map_err(|error| conf.ssl_dhparam.error(error))?;
     }
     tls::groups(&conf.ssl_ecdh_curve).map_err(|error| Error::new(error.0))?;
     let ticket_keys = tickets(conf, loader)?;
-    let stapling = Stapling::of(conf, core, loader)?;
+    let stapling = Stapling::of(conf, names, loader)?;
     let commands = Commands::read(&conf.ssl_conf_command, loader)?;
     if commands.names_identity() {
         let named = pairs.first().map(|(certificate, key, _)| (certificate.clone(), key.clone()));
@@ -124,7 +131,7 @@ pub fn server(set: &Set, core: &CoreLocation, http2: bool, loader: &mut Loader<'
         curves: commands.groups.unwrap_or_else(|| conf.ssl_ecdh_curve.clone()),
         prefer_server: commands.prefer_server.unwrap_or(conf.ssl_prefer_server_ciphers),
         buffer_size: conf.ssl_buffer_size,
-        alpn: ALPN.iter().skip(usize::from(!http2)).map(|name| name.to_vec()).collect(),
+        alpn: alpn.iter().map(|name| name.to_vec()).collect(),
         cache: cache(conf),
         tickets: commands.tickets.unwrap_or(conf.ssl_session_tickets).then_some(ticket_keys),
         timeout_s: u32::try_from(conf.ssl_session_timeout).unwrap_or(u32::MAX),
@@ -146,14 +153,11 @@ pub fn server(set: &Set, core: &CoreLocation, http2: bool, loader: &mut Loader<'
     }))
 }
 
-/// The protocols for ALPN; the first one only where it is wanted.
-const ALPN: [&[u8]; 4] = [b"h2", b"http/1.1", b"http/1.0", b"http/0.9"];
-
 /// A certificate with its key, and where the two are named.
 type NamedPair = (File, File, Option<(Span, Span)>);
 
 /// Each certificate with its key. All that can be read of them is read here, before anything else is.
-fn pairs(conf: &SslConf, loader: &mut Loader<'_>) -> Result<Vec<NamedPair>> {
+fn pairs<P: Proto>(conf: &SslConf<P>, loader: &mut Loader<'_>) -> Result<Vec<NamedPair>> {
     let (certificates, keys) = (&conf.ssl_certificate, &conf.ssl_certificate_key);
     if let Some(certificate) = certificates.get(keys.len()) {
         let message = format!("no \"ssl_certificate_key\" is defined for certificate \"{}\"", certificate.text);
@@ -162,7 +166,7 @@ fn pairs(conf: &SslConf, loader: &mut Loader<'_>) -> Result<Vec<NamedPair>> {
     let mut pairs = Vec::with_capacity(certificates.len());
     for (certificate, key) in certificates.iter().zip(keys.iter()) {
         let places = Some((certificate.place, key.place));
-        let pair = (certificate.file(loader)?, key.file(loader)?, places);
+        let pair = (certificate.file::<P>(loader)?, key.file::<P>(loader)?, places);
         if let (File::Fixed(certificate), File::Fixed(key), places) = &pair {
             load(certificate, key, &conf.ssl_password_file).map_err(|error| at_file(error, *places))?;
         }
@@ -171,7 +175,7 @@ fn pairs(conf: &SslConf, loader: &mut Loader<'_>) -> Result<Vec<NamedPair>> {
     Ok(pairs)
 }
 
-fn cache(conf: &SslConf) -> Option<Arc<dyn SessionCache>> {
+fn cache<P: Proto>(conf: &SslConf<P>) -> Option<Arc<dyn SessionCache>> {
     Some(match conf.ssl_session_cache.as_ref()? {
         Cache::Shared(zone) => Arc::new(ZoneCache::new(zone.clone())),
         Cache::Builtin(size) => Arc::new(LocalCache::new(*size)),
@@ -179,7 +183,7 @@ fn cache(conf: &SslConf) -> Option<Arc<dyn SessionCache>> {
 }
 
 /// How clients are asked for certificates.
-fn client_auth(conf: &SslConf, loader: &Loader<'_>) -> Result<Option<ClientAuth>> {
+fn client_auth<P: Proto>(conf: &SslConf<P>, loader: &Loader<'_>) -> Result<Option<ClientAuth>> {
     let verifies = conf.ssl_verify_client != VerifyClient::Off;
     let (told, trusted) = (&conf.ssl_client_certificate, &conf.ssl_trusted_certificate);
     let is_nobody = told.text.is_empty() && trusted.text.is_empty();
@@ -202,7 +206,7 @@ fn client_auth(conf: &SslConf, loader: &Loader<'_>) -> Result<Option<ClientAuth>
 }
 
 /// The keys of tickets, read whether or not there are tickets.
-fn tickets(conf: &SslConf, loader: &Loader<'_>) -> Result<TicketKeys> {
+fn tickets<P: Proto>(conf: &SslConf<P>, loader: &Loader<'_>) -> Result<TicketKeys> {
     let mut keys = TicketKeys::random();
     for file in conf.ssl_session_ticket_key.iter() {
         let name = full_name(&loader.env.conf_prefix, &file.text);
@@ -244,10 +248,10 @@ impl ServerTls {
     }
 
     /// The certificate for one connection, as variables say; `None` if they say nothing.
-    pub fn identity(&self, r: &mut Request) -> std::result::Result<Option<Identity>, String> {
+    pub fn identity<S: Session>(&self, session: &mut S) -> std::result::Result<Option<Identity>, String> {
         for (certificate, key) in &self.dynamic {
-            let certificate = certificate.name(r, &self.prefix);
-            let key = key.name(r, &self.prefix);
+            let certificate = certificate.name(session, &self.prefix);
+            let key = key.name(session, &self.prefix);
             if certificate.is_empty() {
                 continue;
             }

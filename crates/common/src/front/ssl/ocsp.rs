@@ -1,21 +1,18 @@
-//! OCSP for a server: what its directives make of `common::ocsp`.
+//! OCSP for a server: what its directives make of [`crate::ocsp`].
 
 use std::rc::Rc;
 
 use ::conf::{Error, Loader, Result};
-use common::ocsp::{Names, Responder, StatusCheck};
+
 use tls::Trust;
 
 use super::conf::Ocsp;
 use super::{SslConf, VerifyClient};
-use crate::config::core::CoreLocation;
-
-pub(super) fn names(core: &CoreLocation) -> Names {
-    Names { resolver: core.resolver.clone(), timeout_ms: core.resolver_timeout }
-}
+use crate::Proto;
+use crate::ocsp::{Names, Responder, StatusCheck};
 
 /// Whom a response to be stapled may come from, beside the certificates behind the server's own.
-pub(super) fn trust(conf: &SslConf, loader: &Loader<'_>) -> Result<Rc<Trust>> {
+pub(super) fn trust<P: Proto>(conf: &SslConf<P>, loader: &Loader<'_>) -> Result<Rc<Trust>> {
     let mut trust = Trust::new(0);
     if let Some(path) = conf.ssl_trusted_certificate.path(loader) {
         trust.add_file(&path).map_err(|error| conf.ssl_trusted_certificate.error(error))?;
@@ -24,7 +21,7 @@ pub(super) fn trust(conf: &SslConf, loader: &Loader<'_>) -> Result<Rc<Trust>> {
 }
 
 /// How the status of clients' certificates is found out, if it is.
-pub(super) fn status(conf: &SslConf, core: &CoreLocation) -> Result<Option<StatusCheck>> {
+pub(super) fn status<P: Proto>(conf: &SslConf<P>, names: &Names) -> Result<Option<StatusCheck>> {
     if conf.ssl_ocsp == Ocsp::Off {
         return Ok(None);
     }
@@ -37,5 +34,5 @@ pub(super) fn status(conf: &SslConf, core: &CoreLocation) -> Result<Option<Statu
         responder = Some(configured.map_err(|why| Error::new(format!("{why} in \"ssl_ocsp_responder\"")))?);
     }
     let (whole, cache) = (conf.ssl_ocsp == Ocsp::On, conf.ssl_ocsp_cache.clone());
-    Ok(Some(StatusCheck { whole, responder, names: names(core), cache }))
+    Ok(Some(StatusCheck { whole, responder, names: names.clone(), cache }))
 }

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ::conf::{Error, Loader, Result};
-use common::ocsp::{Names, Stapler};
 use tls::{Identity, Trust};
 
 use super::SslConf;
 use super::ocsp;
-use crate::config::core::CoreLocation;
+use crate::Proto;
+use crate::ocsp::{Names, Stapler};
 
 /// Where responses come from.
 pub enum Stapling {
@@ -31,7 +31,7 @@ pub struct Fetched {
 
 impl Stapling {
     /// As a server's directives say.
-    pub fn of(conf: &SslConf, core: &CoreLocation, loader: &Loader<'_>) -> Result<Stapling> {
+    pub fn of<P: Proto>(conf: &SslConf<P>, names: &Names, loader: &Loader<'_>) -> Result<Stapling> {
         if !conf.ssl_stapling {
             return Ok(Stapling::Off);
         }
@@ -44,7 +44,7 @@ impl Stapling {
         Ok(Stapling::Fetched(Fetched {
             trust: ocsp::trust(conf, loader)?,
             responder: conf.ssl_stapling_responder.clone(),
-            names: ocsp::names(core),
+            names: names.clone(),
             verify: conf.ssl_stapling_verify,
         }))
     }

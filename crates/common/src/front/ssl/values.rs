@@ -5,15 +5,14 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
 
-use common::vars::Late;
 use conf::values::{bitmask, conf_path};
 use conf::{Directive, Error, Loader, Result};
 use expr::vars::Template;
 use tls::{Identity, Protocols};
 
-use crate::config::late::LateFile;
-use crate::proto::HttpProto;
-use crate::request::Request;
+use super::LateFile;
+use crate::vars::{self, Late};
+use crate::{Proto, Session};
 
 /// TLS 1.2 and 1.3.
 pub const DEFAULT_PROTOCOLS: u32 = TLS12 | TLS13;
@@ -40,7 +39,7 @@ pub fn file(_: &mut Loader<'_>, d: &Directive) -> Result<LateFile> {
 
 impl File {
     /// What the name `text` means, which `value` compiles if there are variables in it.
-    pub fn of(loader: &mut Loader<'_>, text: &str, value: &Late) -> Result<File> {
+    pub fn of<P: Proto>(loader: &mut Loader<'_>, text: &str, value: &Late) -> Result<File> {
         if !text.contains('$') {
             return Ok(File::Fixed(full_name(&loader.env.conf_prefix, text)));
         }
@@ -48,15 +47,15 @@ impl File {
             let path = loader.env.conf_prefix.join(text);
             loader.store.entry::<engine::worker::sandbox::Needs>().read(path);
         }
-        value.compile::<HttpProto>(loader).map(File::Variable)
+        value.compile::<P>(loader).map(File::Variable)
     }
 
-    /// The name for a request; empty if variables say nothing.
-    pub fn name(&self, r: &mut Request, prefix: &Path) -> String {
+    /// The name for a session; empty if variables say nothing.
+    pub fn name<S: Session>(&self, session: &mut S, prefix: &Path) -> String {
         match self {
             File::Fixed(name) => name.clone(),
             File::Variable(template) => {
-                let name = String::from_utf8_lossy(&r.render(template)).into_owned();
+                let name = String::from_utf8_lossy(&vars::render(session, template)).into_owned();
                 if name.is_empty() { name } else { full_name(prefix, &name) }
             }
         }

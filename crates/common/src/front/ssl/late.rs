@@ -1,12 +1,12 @@
-//! Values that are compiled after inheritance, where a server or location has them: as in nginx, what every inner level
-//! replaces may name variables that don't exist.
+//! Names of certificates and keys that may hold variables: they are compiled after inheritance.
 
 use std::cell::OnceCell;
 
-use common::vars::Late;
 use conf::{Directive, Loader, Result, Span};
 
-use crate::ssl::values::File;
+use super::values::File;
+use crate::Proto;
+use crate::vars::Late;
 
 /// A certificate or key as a directive names it.
 #[derive(Clone, Debug)]
@@ -29,11 +29,11 @@ impl LateFile {
     }
 
     /// The file, or the template of its name.
-    pub fn file(&self, loader: &mut Loader<'_>) -> Result<File> {
+    pub fn file<P: Proto>(&self, loader: &mut Loader<'_>) -> Result<File> {
         if let Some(file) = self.file.get() {
             return Ok(file.clone());
         }
-        let file = File::of(loader, &self.text, &self.value)?;
+        let file = File::of::<P>(loader, &self.text, &self.value)?;
         Ok(self.file.get_or_init(|| file).clone())
     }
 }

@@ -1,0 +1,189 @@
+//! The variables `$ssl_…`.
+
+use expr::vars::Flags;
+use tls::x509::Parts;
+use tls::{ClientVerdict, Reason, Secured, names, text};
+
+use crate::vars::text::put;
+use crate::vars::{Getter, Setup, add_all};
+use crate::{Facts, Proto};
+
+/// Defines them.
+pub fn define<P: Proto>(setup: &mut Setup<P>) {
+    let none = Flags::CHANGEABLE;
+    add_all::<P>(
+        setup,
+        P::tables().ssl.module(),
+        &[
+            (
+                "ssl_protocol",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| of(s, |tls| put(out, tls.protocol().as_bytes()))),
+            ),
+            (
+                "ssl_cipher",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| of(s, |tls| put(out, tls.cipher().as_bytes()))),
+            ),
+            ("ssl_curve", none, Getter::Plain(|s: &mut P::Session, out| of(s, |tls| put(out, tls.curve().as_bytes())))),
+            ("ssl_ciphers", none, Getter::Plain(ciphers)),
+            ("ssl_curves", none, Getter::Plain(curves)),
+            ("ssl_server_name", none, Getter::Plain(server_name)),
+            ("ssl_session_id", none, Getter::Plain(|s: &mut P::Session, out| of(s, |_| put(out, b"")))),
+            (
+                "ssl_session_reused",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| {
+                    of(s, |tls| put(out, if tls.is_resumed() { b"r" } else { b"." }))
+                }),
+            ),
+            (
+                "ssl_alpn_protocol",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| of(s, |tls| put(out, tls.alpn().unwrap_or_default()))),
+            ),
+            (
+                "ssl_sigalg",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| of(s, |tls| put(out, tls.signature().as_bytes()))),
+            ),
+            (
+                "ssl_client_sigalg",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| of(s, |tls| put(out, tls.client_signature().as_bytes()))),
+            ),
+            ("ssl_ech_status", none, Getter::Plain(|s: &mut P::Session, out| of(s, |_| put(out, b"")))),
+            ("ssl_ech_outer_server_name", none, Getter::Plain(|s: &mut P::Session, out| of(s, |_| put(out, b"")))),
+            (
+                "ssl_sigalgs",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| {
+                    of(s, |tls| put(out, names::list(&tls.hello.signatures, names::signature).as_bytes()))
+                }),
+            ),
+            (
+                "ssl_early_data",
+                Flags::CHANGEABLE | Flags::NOCACHEABLE,
+                Getter::Plain(|s: &mut P::Session, out| of(s, |_| put(out, b""))),
+            ),
+            ("ssl_client_verify", none, Getter::Plain(client_verify)),
+            (
+                "ssl_client_cert",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| client(s, out, |der, _| indented(&text::pem(der)))),
+            ),
+            (
+                "ssl_client_raw_cert",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| client(s, out, |der, _| text::pem(der))),
+            ),
+            (
+                "ssl_client_escaped_cert",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| client(s, out, |der, _| escaped(&text::pem(der)))),
+            ),
+            (
+                "ssl_client_s_dn",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| client(s, out, |_, c| text::name(c.subject))),
+            ),
+            (
+                "ssl_client_i_dn",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| client(s, out, |_, c| text::name(c.issuer))),
+            ),
+            (
+                "ssl_client_s_dn_legacy",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| client(s, out, |_, c| text::legacy_name(c.subject))),
+            ),
+            (
+                "ssl_client_i_dn_legacy",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| client(s, out, |_, c| text::legacy_name(c.issuer))),
+            ),
+            (
+                "ssl_client_serial",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| client(s, out, |_, c| text::serial(c))),
+            ),
+            (
+                "ssl_client_fingerprint",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| client(s, out, |der, _| text::fingerprint(der))),
+            ),
+            (
+                "ssl_client_v_start",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| validity(s, out, |from, _| text::time(from))),
+            ),
+            (
+                "ssl_client_v_end",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| validity(s, out, |_, until| text::time(until))),
+            ),
+            (
+                "ssl_client_v_remain",
+                none,
+                Getter::Plain(|s: &mut P::Session, out| validity(s, out, |_, until| days_left(until))),
+            ),
+        ],
+    );
+}
+
+/// A text about the client's certificate; empty if there is none.
+fn client<S: Facts>(s: &S, out: &mut Vec<u8>, show: impl FnOnce(&[u8], &Parts<'_>) -> String) -> bool {
+    of(s, |tls| {
+        let leaf = tls.client_certificates().first();
+        let text = leaf.and_then(|leaf| Some(show(leaf, &Parts::parse(leaf)?)));
+        put(out, text.unwrap_or_default().as_bytes())
+    })
+}
+
+fn validity<S: Facts>(s: &S, out: &mut Vec<u8>, show: impl FnOnce(u64, u64) -> String) -> bool {
+    client(s, out, |_, certificate| certificate.validity().map(|(from, until)| show(from, until)).unwrap_or_default())
+}
+
+fn days_left(until: u64) -> String {
+    let now = u64::try_from(rt::wall().secs).unwrap_or(0);
+    (until.saturating_sub(now) / 86_400).to_string()
+}
+
+/// PEM as a header field can carry it: further lines begin with a tab.
+fn indented(pem: &str) -> String {
+    pem.trim_end().replace('\n', "\n\t")
+}
+
+fn escaped(pem: &str) -> String {
+    let mut out = Vec::with_capacity(pem.len() * 2);
+    wire::uri::escape(wire::uri::Escape::UriComponent, pem.as_bytes(), &mut out);
+    String::from_utf8(out).unwrap_or_default()
+}
+
+fn client_verify<S: Facts>(s: &mut S, out: &mut Vec<u8>) -> bool {
+    of(s, |tls| match tls.verdict() {
+        ClientVerdict::None => put(out, b"NONE"),
+        ClientVerdict::Trusted => put(out, b"SUCCESS"),
+        ClientVerdict::Failed(Reason(_, text)) => put(out, b"FAILED:") && put(out, text.as_bytes()),
+    })
+}
+
+/// Asks the connection's TLS; without TLS there is no value.
+fn of<S: Facts>(s: &S, ask: impl FnOnce(&Secured) -> bool) -> bool {
+    s.tls().is_some_and(ask)
+}
+
+fn ciphers<S: Facts>(s: &mut S, out: &mut Vec<u8>) -> bool {
+    of(s, |tls| put(out, names::list(&tls.hello.suites, names::suite).as_bytes()))
+}
+
+fn curves<S: Facts>(s: &mut S, out: &mut Vec<u8>) -> bool {
+    of(s, |tls| put(out, names::list(&tls.hello.groups, names::group).as_bytes()))
+}
+
+fn server_name<S: Facts>(s: &mut S, out: &mut Vec<u8>) -> bool {
+    if let Some(pending) = s.pending_name() {
+        return put(out, pending);
+    }
+    of(s, |tls| put(out, tls.hello.server_name.as_deref().unwrap_or_default()))
+}
