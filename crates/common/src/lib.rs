@@ -3,6 +3,7 @@
 //! Most are generic over a [`Proto`]: they ask the protocol for templates and regexes, and its sessions for values.
 #![forbid(unsafe_code)]
 
+pub mod backend;
 pub mod front;
 pub mod modules;
 pub mod ocsp;

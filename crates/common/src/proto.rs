@@ -19,6 +19,9 @@ pub trait Proto: Sized + 'static {
     /// What templates are rendered for: a request of HTTP, a session of a stream.
     type Session: Session<Proto = Self>;
 
+    /// The port of addresses that have none; without it they have to.
+    const PORT: Option<u16>;
+
     /// Where directives of shared modules stand.
     const PLACES: Places;
 

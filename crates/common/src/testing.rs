@@ -18,6 +18,7 @@ pub(crate) struct Test;
 impl Proto for Test {
     type Session = TestSession;
 
+    const PORT: Option<u16> = None;
     const PLACES: Places = Places {
         block: Context::STREAM,
         server: Context::STREAM_SERVER,

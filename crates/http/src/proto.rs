@@ -28,6 +28,7 @@ pub struct HttpProto;
 impl Proto for HttpProto {
     type Session = Request;
 
+    const PORT: Option<u16> = Some(80);
     const PLACES: Places = Places {
         block: Context::HTTP,
         server: Context::SERVER,

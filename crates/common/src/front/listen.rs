@@ -8,11 +8,10 @@ use conf::{Directive, Error, Loader, Result, Span, Word};
 use os::SockAddr;
 use os::socket::{Keepalive, ListenOptions};
 
+use super::Front;
+
 /// Parameters of `listen` that one protocol has alone.
 pub trait Parameters: Clone + Default + 'static {
-    /// The port where none is given; without one it has to be given.
-    const DEFAULT_PORT: Option<u16>;
-
     /// Reads a parameter; false if it isn't this protocol's.
     fn parameter(&mut self, loader: &mut Loader<'_>, d: &Directive, word: &Word) -> Result<bool>;
 
@@ -46,10 +45,10 @@ pub struct ListenSpec<X> {
 }
 
 /// Reads the directive; a name may stand for several addresses.
-pub fn parse<X: Parameters>(loader: &mut Loader<'_>, d: &Directive) -> Result<Vec<ListenSpec<X>>> {
+pub fn parse<P: Front>(loader: &mut Loader<'_>, d: &Directive) -> Result<Vec<ListenSpec<P::Listen>>> {
     let word = d.arg(0);
-    let addrs = parse_addr(word, X::DEFAULT_PORT)?;
-    let mut spec = ListenSpec::<X>::of(addrs[0].clone());
+    let addrs = parse_addr(word, P::PORT)?;
+    let mut spec = ListenSpec::<P::Listen>::of(addrs[0].clone());
     (spec.place, spec.text) = (d.span(), word.lossy().into_owned());
     for word in &d.args[1..] {
         if !spec.own.parameter(loader, d, word)? {

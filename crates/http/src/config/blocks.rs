@@ -108,7 +108,7 @@ pub fn server(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
 
 /// `listen …`.
 pub fn listen(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    for spec in listen::parse::<HttpListen>(loader, d)? {
+    for spec in listen::parse::<HttpProto>(loader, d)? {
         loader.places.note(engine::cycle::listening::ADDRESS, &spec.addr, d.span());
         // Out of the store meanwhile: messages need the loader.
         let mut builder = std::mem::take(loader.store.entry::<Builder>());

@@ -113,8 +113,6 @@ pub struct HttpListen {
 }
 
 impl Parameters for HttpListen {
-    const DEFAULT_PORT: Option<u16> = Some(80);
-
     fn parameter(&mut self, loader: &mut Loader<'_>, d: &Directive, word: &Word) -> Result<bool> {
         match &word.text[..] {
             b"http2" => {
