@@ -96,10 +96,10 @@ pub trait Session: Facts + expr::vars::Session + 'static {
     fn warns_uninitialized(&self) -> bool;
 
     /// State of modules, as long as the session lasts.
-    fn slots(&self) -> &Slots;
+    fn lasting(&self) -> &Slots;
 
     /// The same, to be changed.
-    fn slots_mut(&mut self) -> &mut Slots;
+    fn lasting_mut(&mut self) -> &mut Slots;
 
     /// Whether nothing can allow what one check refuses; with `satisfy any` another one may.
     fn is_refusal_final(&self) -> bool {
@@ -163,4 +163,25 @@ macro_rules! tables {
         };
         &TABLES
     }};
+}
+
+/// Lets templates be rendered for a [`Session`]: `common::render_templates!(Request);`. No blanket implementation can do it,
+/// as the trait is another crate's.
+#[macro_export]
+macro_rules! render_templates {
+    ($session:ty) => {
+        impl ::expr::vars::Session for $session {
+            fn variable(&mut self, id: ::expr::vars::VarId, out: &mut Vec<u8>) -> bool {
+                $crate::vars::value(self, id, out)
+            }
+
+            fn capture(&self, n: usize) -> Option<&[u8]> {
+                $crate::Session::store(self).captures.get(n)
+            }
+
+            fn captures_serial(&self) -> u32 {
+                $crate::Session::store(self).captures.serial()
+            }
+        }
+    };
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use conf::{Context, Level, Loader, Result};
 use engine::log::Level as LogLevel;
-use expr::vars::{Flags, VarId};
+use expr::vars::Flags;
 use os::SockAddr;
 
 use crate::front::proxy::ProxyHeader;
@@ -97,11 +97,11 @@ impl Session for TestSession {
         &mut self.store
     }
 
-    fn slots(&self) -> &Slots {
+    fn lasting(&self) -> &Slots {
         &self.slots
     }
 
-    fn slots_mut(&mut self) -> &mut Slots {
+    fn lasting_mut(&mut self) -> &mut Slots {
         &mut self.slots
     }
 
@@ -112,16 +112,4 @@ impl Session for TestSession {
     fn log_at(&self, _: LogLevel, _: std::fmt::Arguments<'_>) {}
 }
 
-impl expr::vars::Session for TestSession {
-    fn variable(&mut self, id: VarId, out: &mut Vec<u8>) -> bool {
-        vars::value(self, id, out)
-    }
-
-    fn capture(&self, n: usize) -> Option<&[u8]> {
-        self.store.captures.get(n)
-    }
-
-    fn captures_serial(&self) -> u32 {
-        self.store.captures.serial()
-    }
-}
+crate::render_templates!(TestSession);

@@ -708,8 +708,6 @@ impl Sending {
     }
 }
 
-/// What nginx's log says of the error ETIMEDOUT.
-
 fn failed(kind: u32) -> Stop {
     Stop::Failed(Failed { kind, sent: true, stale: false })
 }

@@ -8,11 +8,10 @@ use std::rc::Rc;
 use common::front::proxy::ProxyHeader;
 use common::modules::log::LogProto;
 use common::slots::Slots;
-use common::vars::{self, Store};
+use common::vars::Store;
 use common::{Facts, Places, Proto, Session, Tables};
 use conf::{Context, Level};
 use engine::log::{Errno, Level as LogLevel};
-use expr::vars::VarId;
 use os::SockAddr;
 use tls::Secured;
 
@@ -128,11 +127,11 @@ impl Session for Request {
         &mut self.vars
     }
 
-    fn slots(&self) -> &Slots {
+    fn lasting(&self) -> &Slots {
         &self.lasting
     }
 
-    fn slots_mut(&mut self) -> &mut Slots {
+    fn lasting_mut(&mut self) -> &mut Slots {
         &mut self.lasting
     }
 
@@ -149,16 +148,4 @@ impl Session for Request {
     }
 }
 
-impl expr::vars::Session for Request {
-    fn variable(&mut self, id: VarId, out: &mut Vec<u8>) -> bool {
-        vars::value(self, id, out)
-    }
-
-    fn capture(&self, n: usize) -> Option<&[u8]> {
-        self.vars.captures.get(n)
-    }
-
-    fn captures_serial(&self) -> u32 {
-        self.vars.captures.serial()
-    }
-}
+common::render_templates!(Request);

@@ -72,6 +72,9 @@ pub fn sockets<'a, P: Front>(
     Ok(group(addresses))
 }
 
+/// An address, and how its socket is made.
+type Specified<P> = (ListenSpec<<P as Front>::Listen>, Rc<Address<P>>);
+
 /// One address while it is put together.
 struct Wanted<'a, P: Front> {
     spec: ListenSpec<P::Listen>,
@@ -101,7 +104,7 @@ impl<'a, P: Front> Wanted<'a, P> {
         self.servers.push(listening);
     }
 
-    fn address(self, loader: &mut Loader<'_>) -> Result<(ListenSpec<P::Listen>, Rc<Address<P>>)> {
+    fn address(self, loader: &mut Loader<'_>) -> Result<Specified<P>> {
         let default = self.servers.iter().find(|listening| listening.is_default).or(self.servers.first());
         let default = default.ok_or_else(|| Error { span: Some(self.place), ..Error::new("no servers") })?;
         let place = default.place;
@@ -149,7 +152,7 @@ fn no_certificate(server: Span) -> Error {
 }
 
 /// Addresses without options of their own are served by the wildcard socket of their port.
-fn group<P: Front>(addresses: Vec<(ListenSpec<P::Listen>, Rc<Address<P>>)>) -> Vec<Socket<P>> {
+fn group<P: Front>(addresses: Vec<Specified<P>>) -> Vec<Socket<P>> {
     let mut wildcards: HashMap<(bool, u16), usize> = HashMap::new();
     let mut sockets: Vec<Socket<P>> = Vec::new();
     let key = |addr: &SockAddr| (matches!(addr, SockAddr::V6(_)), addr.port());

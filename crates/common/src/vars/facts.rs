@@ -16,56 +16,40 @@ pub fn define<P: Proto>(setup: &mut Setup<P>) {
         P::tables().core.module(),
         &[
             ("binary_remote_addr", none, Getter::Plain(binary_remote_addr)),
-            ("remote_addr", none, Getter::Plain(|s: &mut P::Session, out| address(out, s.peer()))),
+            ("remote_addr", none, Getter::<P>::Plain(|s, out| address(out, s.peer()))),
             ("remote_port", none, Getter::Plain(remote_port)),
-            (
-                "proxy_protocol_addr",
-                none,
-                Getter::Plain(|s: &mut P::Session, out| proxied(s, out, |p| p.source.text())),
-            ),
+            ("proxy_protocol_addr", none, Getter::<P>::Plain(|s, out| proxied(s, out, |p| p.source.text()))),
             (
                 "proxy_protocol_port",
                 none,
-                Getter::Plain(|s: &mut P::Session, out| proxied(s, out, |p| p.source.port().to_string())),
+                Getter::<P>::Plain(|s, out| proxied(s, out, |p| p.source.port().to_string())),
             ),
             (
                 "proxy_protocol_server_addr",
                 none,
-                Getter::Plain(|s: &mut P::Session, out| proxied(s, out, |p| p.destination.text())),
+                Getter::<P>::Plain(|s, out| proxied(s, out, |p| p.destination.text())),
             ),
             (
                 "proxy_protocol_server_port",
                 none,
-                Getter::Plain(|s: &mut P::Session, out| proxied(s, out, |p| p.destination.port().to_string())),
+                Getter::<P>::Plain(|s, out| proxied(s, out, |p| p.destination.port().to_string())),
             ),
             ("proxy_protocol_tlv_", Flags::PREFIX, Getter::Family(proxy_tlv)),
             ("server_addr", none, Getter::Plain(server_addr)),
             ("server_port", none, Getter::Plain(server_port)),
-            ("connection", none, Getter::Plain(|s: &mut P::Session, out| number(out, s.number()))),
-            (
-                "nginx_version",
-                none,
-                Getter::Plain(|_: &mut P::Session, out| put(out, engine::NGINX_VERSION.as_bytes())),
-            ),
-            ("pid", none, Getter::Plain(|_: &mut P::Session, out| number(out, std::process::id().into()))),
+            ("connection", none, Getter::<P>::Plain(|s, out| number(out, s.number()))),
+            ("nginx_version", none, Getter::<P>::Plain(|_, out| put(out, engine::NGINX_VERSION.as_bytes()))),
+            ("pid", none, Getter::<P>::Plain(|_, out| number(out, std::process::id().into()))),
             (
                 "msec",
                 live,
-                Getter::Plain(|_: &mut P::Session, out| {
+                Getter::<P>::Plain(|_, out| {
                     let (secs, msec) = engine::clock::now();
                     show(out, format_args!("{secs}.{msec:03}"))
                 }),
             ),
-            (
-                "time_iso8601",
-                live,
-                Getter::Plain(|_: &mut P::Session, out| put(out, engine::clock::times().iso8601.as_bytes())),
-            ),
-            (
-                "time_local",
-                live,
-                Getter::Plain(|_: &mut P::Session, out| put(out, engine::clock::times().http_log.as_bytes())),
-            ),
+            ("time_iso8601", live, Getter::<P>::Plain(|_, out| put(out, engine::clock::times().iso8601.as_bytes()))),
+            ("time_local", live, Getter::<P>::Plain(|_, out| put(out, engine::clock::times().http_log.as_bytes()))),
         ],
     );
 }

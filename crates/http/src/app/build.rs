@@ -49,7 +49,8 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>, modules: &HttpModul
     crate::body::temp::make_folders(loader, cx.owner)?;
     let variables = common::vars::finish(loader)?;
     let locations = locations(&mut builder, sets.locations, &sets.servers, compiled);
-    let (tls, watched) = server_tls(&builder, &sets.servers, &locations, loader)?;
+    let mut made = ssl::Servers::default();
+    let tls = server_tls(&builder, &sets.servers, &locations, &mut made, loader)?;
     let servers = servers(&mut builder, &sets.servers, &locations, tls);
     let sockets = sockets(&builder.servers, &servers, loader)?;
     let counters = engine::cycle::zones::counters(loader, cx.old, crate::server::status::NAMES)
@@ -65,7 +66,7 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>, modules: &HttpModul
         parts: modules.iter().filter_map(|module| module.part(loader)).collect(),
         worker: Worker::default(),
     };
-    Ok(Some(Rc::new(HttpApp { http: Rc::new(http), modules: modules.clone(), watched })))
+    Ok(Some(Rc::new(HttpApp { http: Rc::new(http), modules: modules.clone(), watched: made.watched })))
 }
 
 struct Resolved {
@@ -153,15 +154,15 @@ fn tree(builder: &Builder, index: usize, compiled: &[Handlers]) -> Tree {
     }))
 }
 
-/// What accepts each server's TLS connections, and those of them whose certificates are watched.
+/// What accepts each server's TLS connections.
 fn server_tls(
     builder: &Builder,
     sets: &[Set],
     locations: &[Rc<Location>],
+    made: &mut ssl::Servers,
     loader: &mut Loader<'_>,
-) -> Result<(Vec<Option<Rc<ServerTls>>>, Vec<Rc<ServerTls>>)> {
+) -> Result<Vec<Option<Rc<ServerTls>>>> {
     let nodes = &builder.servers;
-    let mut made = ssl::Servers::default();
     let mut all = Vec::with_capacity(sets.len());
     // `listen … http2` offers it to every server of the address.
     let specs = nodes.iter().flat_map(|node| &node.listens);
@@ -177,7 +178,7 @@ fn server_tls(
         let tls = made.of::<HttpProto>(set, &names, alpn, &at, loader);
         all.push(tls.map_err(|error| error.or_at(Some(node.span)))?);
     }
-    Ok((all, made.watched))
+    Ok(all)
 }
 
 /// The protocols for ALPN; the first one only where it is wanted.

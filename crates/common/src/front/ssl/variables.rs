@@ -10,123 +10,92 @@ use crate::{Facts, Proto};
 
 /// Defines them.
 pub fn define<P: Proto>(setup: &mut Setup<P>) {
+    of_connection(setup);
+    of_client(setup);
+}
+
+fn of_connection<P: Proto>(setup: &mut Setup<P>) {
     let none = Flags::CHANGEABLE;
     add_all::<P>(
         setup,
         P::tables().ssl.module(),
         &[
-            (
-                "ssl_protocol",
-                none,
-                Getter::Plain(|s: &mut P::Session, out| of(s, |tls| put(out, tls.protocol().as_bytes()))),
-            ),
-            (
-                "ssl_cipher",
-                none,
-                Getter::Plain(|s: &mut P::Session, out| of(s, |tls| put(out, tls.cipher().as_bytes()))),
-            ),
-            ("ssl_curve", none, Getter::Plain(|s: &mut P::Session, out| of(s, |tls| put(out, tls.curve().as_bytes())))),
+            ("ssl_protocol", none, Getter::<P>::Plain(|s, out| of(s, |tls| put(out, tls.protocol().as_bytes())))),
+            ("ssl_cipher", none, Getter::<P>::Plain(|s, out| of(s, |tls| put(out, tls.cipher().as_bytes())))),
+            ("ssl_curve", none, Getter::<P>::Plain(|s, out| of(s, |tls| put(out, tls.curve().as_bytes())))),
             ("ssl_ciphers", none, Getter::Plain(ciphers)),
             ("ssl_curves", none, Getter::Plain(curves)),
             ("ssl_server_name", none, Getter::Plain(server_name)),
-            ("ssl_session_id", none, Getter::Plain(|s: &mut P::Session, out| of(s, |_| put(out, b"")))),
+            ("ssl_session_id", none, Getter::<P>::Plain(|s, out| of(s, |_| put(out, b"")))),
             (
                 "ssl_session_reused",
                 none,
-                Getter::Plain(|s: &mut P::Session, out| {
-                    of(s, |tls| put(out, if tls.is_resumed() { b"r" } else { b"." }))
-                }),
+                Getter::<P>::Plain(|s, out| of(s, |tls| put(out, if tls.is_resumed() { b"r" } else { b"." }))),
             ),
             (
                 "ssl_alpn_protocol",
                 none,
-                Getter::Plain(|s: &mut P::Session, out| of(s, |tls| put(out, tls.alpn().unwrap_or_default()))),
+                Getter::<P>::Plain(|s, out| of(s, |tls| put(out, tls.alpn().unwrap_or_default()))),
             ),
-            (
-                "ssl_sigalg",
-                none,
-                Getter::Plain(|s: &mut P::Session, out| of(s, |tls| put(out, tls.signature().as_bytes()))),
-            ),
+            ("ssl_sigalg", none, Getter::<P>::Plain(|s, out| of(s, |tls| put(out, tls.signature().as_bytes())))),
             (
                 "ssl_client_sigalg",
                 none,
-                Getter::Plain(|s: &mut P::Session, out| of(s, |tls| put(out, tls.client_signature().as_bytes()))),
+                Getter::<P>::Plain(|s, out| of(s, |tls| put(out, tls.client_signature().as_bytes()))),
             ),
-            ("ssl_ech_status", none, Getter::Plain(|s: &mut P::Session, out| of(s, |_| put(out, b"")))),
-            ("ssl_ech_outer_server_name", none, Getter::Plain(|s: &mut P::Session, out| of(s, |_| put(out, b"")))),
+            ("ssl_ech_status", none, Getter::<P>::Plain(|s, out| of(s, |_| put(out, b"")))),
+            ("ssl_ech_outer_server_name", none, Getter::<P>::Plain(|s, out| of(s, |_| put(out, b"")))),
             (
                 "ssl_sigalgs",
                 none,
-                Getter::Plain(|s: &mut P::Session, out| {
+                Getter::<P>::Plain(|s, out| {
                     of(s, |tls| put(out, names::list(&tls.hello.signatures, names::signature).as_bytes()))
                 }),
             ),
             (
                 "ssl_early_data",
                 Flags::CHANGEABLE | Flags::NOCACHEABLE,
-                Getter::Plain(|s: &mut P::Session, out| of(s, |_| put(out, b""))),
+                Getter::<P>::Plain(|s, out| of(s, |_| put(out, b""))),
             ),
+        ],
+    );
+}
+
+fn of_client<P: Proto>(setup: &mut Setup<P>) {
+    let none = Flags::CHANGEABLE;
+    add_all::<P>(
+        setup,
+        P::tables().ssl.module(),
+        &[
             ("ssl_client_verify", none, Getter::Plain(client_verify)),
-            (
-                "ssl_client_cert",
-                none,
-                Getter::Plain(|s: &mut P::Session, out| client(s, out, |der, _| indented(&text::pem(der)))),
-            ),
-            (
-                "ssl_client_raw_cert",
-                none,
-                Getter::Plain(|s: &mut P::Session, out| client(s, out, |der, _| text::pem(der))),
-            ),
+            ("ssl_client_cert", none, Getter::<P>::Plain(|s, out| client(s, out, |der, _| indented(&text::pem(der))))),
+            ("ssl_client_raw_cert", none, Getter::<P>::Plain(|s, out| client(s, out, |der, _| text::pem(der)))),
             (
                 "ssl_client_escaped_cert",
                 none,
-                Getter::Plain(|s: &mut P::Session, out| client(s, out, |der, _| escaped(&text::pem(der)))),
+                Getter::<P>::Plain(|s, out| client(s, out, |der, _| escaped(&text::pem(der)))),
             ),
-            (
-                "ssl_client_s_dn",
-                none,
-                Getter::Plain(|s: &mut P::Session, out| client(s, out, |_, c| text::name(c.subject))),
-            ),
-            (
-                "ssl_client_i_dn",
-                none,
-                Getter::Plain(|s: &mut P::Session, out| client(s, out, |_, c| text::name(c.issuer))),
-            ),
+            ("ssl_client_s_dn", none, Getter::<P>::Plain(|s, out| client(s, out, |_, c| text::name(c.subject)))),
+            ("ssl_client_i_dn", none, Getter::<P>::Plain(|s, out| client(s, out, |_, c| text::name(c.issuer)))),
             (
                 "ssl_client_s_dn_legacy",
                 none,
-                Getter::Plain(|s: &mut P::Session, out| client(s, out, |_, c| text::legacy_name(c.subject))),
+                Getter::<P>::Plain(|s, out| client(s, out, |_, c| text::legacy_name(c.subject))),
             ),
             (
                 "ssl_client_i_dn_legacy",
                 none,
-                Getter::Plain(|s: &mut P::Session, out| client(s, out, |_, c| text::legacy_name(c.issuer))),
+                Getter::<P>::Plain(|s, out| client(s, out, |_, c| text::legacy_name(c.issuer))),
             ),
-            (
-                "ssl_client_serial",
-                none,
-                Getter::Plain(|s: &mut P::Session, out| client(s, out, |_, c| text::serial(c))),
-            ),
+            ("ssl_client_serial", none, Getter::<P>::Plain(|s, out| client(s, out, |_, c| text::serial(c)))),
             (
                 "ssl_client_fingerprint",
                 none,
-                Getter::Plain(|s: &mut P::Session, out| client(s, out, |der, _| text::fingerprint(der))),
+                Getter::<P>::Plain(|s, out| client(s, out, |der, _| text::fingerprint(der))),
             ),
-            (
-                "ssl_client_v_start",
-                none,
-                Getter::Plain(|s: &mut P::Session, out| validity(s, out, |from, _| text::time(from))),
-            ),
-            (
-                "ssl_client_v_end",
-                none,
-                Getter::Plain(|s: &mut P::Session, out| validity(s, out, |_, until| text::time(until))),
-            ),
-            (
-                "ssl_client_v_remain",
-                none,
-                Getter::Plain(|s: &mut P::Session, out| validity(s, out, |_, until| days_left(until))),
-            ),
+            ("ssl_client_v_start", none, Getter::<P>::Plain(|s, out| validity(s, out, |from, _| text::time(from)))),
+            ("ssl_client_v_end", none, Getter::<P>::Plain(|s, out| validity(s, out, |_, until| text::time(until)))),
+            ("ssl_client_v_remain", none, Getter::<P>::Plain(|s, out| validity(s, out, |_, until| days_left(until)))),
         ],
     );
 }
