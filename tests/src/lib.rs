@@ -10,6 +10,7 @@ mod client;
 mod dns;
 mod folder;
 pub mod frames;
+pub mod hooks;
 pub mod load;
 pub mod mutations;
 pub mod random;

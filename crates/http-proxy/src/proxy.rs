@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use ::upstream::Url;
 use buf::Buf;
-use buf::text::decimal;
+use buf::number::digits;
 use common::vars::Late;
 use conf::values::{flag, number, one_of};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
@@ -450,7 +450,7 @@ impl RequestHeaders {
                 }
                 Part::BodyLength => {
                     if let Some(length) = exchange.body_length.get() {
-                        field(out, b"Content-Length", decimal(length, &mut [0; 20]));
+                        field(out, b"Content-Length", digits(length, &mut [0; 20]));
                     }
                 }
                 Part::Chunked => {

@@ -148,6 +148,11 @@ impl Store {
         }
     }
 
+    /// Takes over what is stored in another session of the same configuration.
+    pub fn copy_values(&mut self, from: &Store) {
+        self.values.clone_from(&from.values);
+    }
+
     /// What was stored, in order of the ids.
     pub fn values(&self) -> &[Value] {
         &self.values

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
-use buf::text::decimal;
+use buf::number::digits;
 use os::SockAddr;
 
 /// Appends bytes.
@@ -19,7 +19,7 @@ pub fn put_some(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
 
 /// Appends a number's digits.
 pub fn number(out: &mut Vec<u8>, n: u64) -> bool {
-    put(out, decimal(n, &mut [0; 20]))
+    put(out, digits(n, &mut [0; 20]))
 }
 
 /// Appends formatted text.
