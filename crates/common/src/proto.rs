@@ -11,7 +11,6 @@ use os::SockAddr;
 use tls::Secured;
 
 use crate::front::proxy::ProxyHeader;
-use crate::slots::Slots;
 use crate::vars::{Store, Variables};
 
 /// A protocol.
@@ -86,7 +85,7 @@ pub trait Session: Facts + expr::vars::Session + 'static {
     /// The same, apart from the session.
     fn hold(&self) -> Self::Held;
 
-    /// Its own values of variables.
+    /// What it keeps for variables and modules.
     fn store(&self) -> &Store;
 
     /// The same, to be changed.
@@ -94,12 +93,6 @@ pub trait Session: Facts + expr::vars::Session + 'static {
 
     /// Whether the use of variables without a value is logged (`uninitialized_variable_warn`).
     fn warns_uninitialized(&self) -> bool;
-
-    /// State of modules, as long as the session lasts.
-    fn lasting(&self) -> &Slots;
-
-    /// The same, to be changed.
-    fn lasting_mut(&mut self) -> &mut Slots;
 
     /// Whether nothing can allow what one check refuses; with `satisfy any` another one may.
     fn is_refusal_final(&self) -> bool {

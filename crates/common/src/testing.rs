@@ -8,7 +8,6 @@ use expr::vars::Flags;
 use os::SockAddr;
 
 use crate::front::proxy::ProxyHeader;
-use crate::slots::Slots;
 use crate::vars::text::put;
 use crate::vars::{self, Getter, Setup, Store, Variables, add_all};
 use crate::{Facts, Places, Proto, Session, Tables};
@@ -40,7 +39,6 @@ pub(crate) struct TestSession {
     peer: SockAddr,
     variables: Rc<Variables<Test>>,
     store: Store,
-    slots: Slots,
 }
 
 impl TestSession {
@@ -51,7 +49,7 @@ impl TestSession {
         let variables = Rc::new(vars::finish::<Test>(loader)?);
         let peer = SockAddr::from(std::net::SocketAddr::from(([192, 0, 2, 1], 1)));
         let store = variables.store();
-        Ok(TestSession { text: Vec::new(), peer, variables, store, slots: Slots::default() })
+        Ok(TestSession { text: Vec::new(), peer, variables, store })
     }
 }
 
@@ -95,14 +93,6 @@ impl Session for TestSession {
 
     fn store_mut(&mut self) -> &mut Store {
         &mut self.store
-    }
-
-    fn lasting(&self) -> &Slots {
-        &self.slots
-    }
-
-    fn lasting_mut(&mut self) -> &mut Slots {
-        &mut self.slots
     }
 
     fn warns_uninitialized(&self) -> bool {

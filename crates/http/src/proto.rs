@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use common::front::proxy::ProxyHeader;
 use common::modules::log::LogProto;
-use common::slots::Slots;
 use common::vars::Store;
 use common::{Facts, Places, Proto, Session, Tables};
 use conf::{Context, Level};
@@ -125,14 +124,6 @@ impl Session for Request {
 
     fn store_mut(&mut self) -> &mut Store {
         &mut self.vars
-    }
-
-    fn lasting(&self) -> &Slots {
-        &self.lasting
-    }
-
-    fn lasting_mut(&mut self) -> &mut Slots {
-        &mut self.lasting
     }
 
     fn is_refusal_final(&self) -> bool {

@@ -9,7 +9,6 @@ use common::front::Visitor;
 use common::front::proxy::{self, ProxyHeader};
 use common::front::tls::{Greeted, greet};
 use common::modules::{Check, Verdict};
-use common::slots::Slots;
 use common::vars::{self, Store};
 use common::{Facts, Session};
 use engine::log::{Level, Log};
@@ -34,7 +33,6 @@ pub struct LinesSession {
     pending: Option<Box<[u8]>>,
     variables: Rc<Variables>,
     store: Store,
-    slots: Slots,
     log: Log,
 }
 
@@ -62,7 +60,6 @@ impl LinesSession {
             pending: None,
             variables: variables.clone(),
             store: variables.store(),
-            slots: Slots::default(),
             log: log.clone(),
         }
     }
@@ -233,14 +230,6 @@ impl Session for LinesSession {
 
     fn store_mut(&mut self) -> &mut Store {
         &mut self.store
-    }
-
-    fn lasting(&self) -> &Slots {
-        &self.slots
-    }
-
-    fn lasting_mut(&mut self) -> &mut Slots {
-        &mut self.slots
     }
 
     fn warns_uninitialized(&self) -> bool {

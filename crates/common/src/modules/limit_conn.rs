@@ -84,7 +84,7 @@ impl<P: Proto> Module<P> for LimitConn {
 }
 
 fn status<S: Session>(session: &mut S, out: &mut Vec<u8>) -> bool {
-    let name = session.lasting().find::<State>().and_then(|state| state.status.name());
+    let name = session.store().slots.find::<State>().and_then(|state| state.status.name());
     name.is_some_and(|name| put(out, name.as_bytes()))
 }
 
@@ -93,14 +93,14 @@ struct Limiter<P: Proto>(Rc<LimitConnConf<P>>);
 impl<P: Proto> Check<P> for Limiter<P> {
     fn check(&self, session: &mut P::Session) -> Verdict {
         // Once for a session, wherever it is redirected.
-        if session.lasting().find::<State>().is_some_and(|state| state.status != Status::None) {
+        if session.store().slots.find::<State>().is_some_and(|state| state.status != Status::None) {
             return Verdict::Next;
         }
         let owner = P::tables().limit_conn.module();
         let manner = Manner { owner, level: self.0.log_level, dry_run: self.0.dry_run };
         let (status, leases) = admit::<P>(&self.0.limits, session, manner);
         if status != Status::None {
-            *session.lasting_mut().entry() = State { status, _leases: leases };
+            *session.store_mut().slots.entry() = State { status, _leases: leases };
         }
         if status == Status::Rejected { Verdict::Refuse(self.0.status) } else { Verdict::Next }
     }

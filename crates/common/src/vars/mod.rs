@@ -18,6 +18,7 @@ pub use setup::{
     Late, Setup, add_all, define, finish, regex, size_template, storable, template, template_at, template_of,
 };
 
+use crate::slots::Slots;
 use crate::{Proto, Session};
 
 /// How a variable gets its value.
@@ -99,7 +100,12 @@ impl<P: Proto> Variables<P> {
 
     /// No values yet, for a new session.
     pub fn store(&self) -> Store {
-        Store { captures: LastCaptures::default(), values: vec![Value::Unset; self.len()], depth: MAX_DEPTH }
+        Store {
+            captures: LastCaptures::default(),
+            slots: Slots::default(),
+            values: vec![Value::Unset; self.len()],
+            depth: MAX_DEPTH,
+        }
     }
 }
 
@@ -115,10 +121,12 @@ pub enum Value {
     Set(Bytes),
 }
 
-/// A session's own values of variables.
+/// What a session keeps: its own values of variables, and state of modules.
 pub struct Store {
     /// Captures of the last regex that matched.
     pub captures: LastCaptures,
+    /// State of modules that lasts as long as the session.
+    pub slots: Slots,
     /// What was stored, by id.
     values: Vec<Value>,
     /// How deep variables may refer to each other yet.
@@ -129,6 +137,7 @@ impl Store {
     /// As it was at first; memory is kept.
     pub fn clear(&mut self) {
         self.captures.clear();
+        self.slots.clear();
         self.values.fill(Value::Unset);
         self.depth = MAX_DEPTH;
     }

@@ -68,7 +68,7 @@ pub struct Request {
     pub valid_location: bool,
     /// What it knows of the backends that were asked.
     pub upstream: Option<Rc<crate::exchange::Exchange>>,
-    /// Its own values of variables, and captures.
+    /// Its own values of variables, captures, and what modules keep over internal redirects.
     pub vars: Store,
     /// The response.
     pub response: Response,
@@ -115,8 +115,6 @@ pub struct Request {
     /// What it shares with its subrequests, if it has some or is one.
     family: Option<Rc<Family>>,
     slots: Slots,
-    /// Slots that outlive internal redirects.
-    pub(crate) lasting: Slots,
 }
 
 impl Drop for Request {
@@ -255,7 +253,6 @@ impl Request {
             depth: 0,
             family: None,
             slots: Slots::default(),
-            lasting: Slots::default(),
             http,
         }
     }
@@ -308,7 +305,6 @@ impl Request {
             depth,
             family,
             slots,
-            lasting,
         } = self;
         // What keeps its memory.
         parser.reset();
@@ -319,7 +315,6 @@ impl Request {
         vars.clear();
         response.clear();
         slots.clear();
-        lasting.clear();
         (*link, *head, *method, *body) = (None, Bytes::default(), Method::default(), RequestBody::default());
         (*resume, *uri_changes) = (Resume::Server, MAX_URI_CHANGES);
         (*has_args, *uri_rewritten, *uri_changed, *add_uri_to_alias) = (false, false, false, false);
@@ -357,12 +352,12 @@ impl Request {
 
     /// As [`Request::slot`], for state that stays when the request is redirected internally.
     pub fn lasting_slot<T: Any + Default>(&mut self) -> &mut T {
-        self.lasting.entry()
+        self.vars.slots.entry()
     }
 
     /// As [`Request::find_slot`], of [`Request::lasting_slot`].
     pub fn find_lasting_slot<T: Any>(&self) -> Option<&T> {
-        self.lasting.find()
+        self.vars.slots.find()
     }
 
     /// The state of a module for this request, if there is any.
