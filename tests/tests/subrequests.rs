@@ -5,6 +5,7 @@ use std::sync::Barrier;
 
 use e2e::hooks::program;
 use e2e::{Backend, Server, Setup};
+use rustix::process::Signal;
 
 fn start(setup: Setup) -> Server {
     setup.program(program()).start()
@@ -93,6 +94,35 @@ fn what_breaks_off_ends_the_response() {
     leaving.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     drop(leaving);
     server.wait(|s| s.get("/status").text().starts_with("Active connections: 1 \n"), "no connection is left");
+}
+
+/// Not in nginx: directives of the test build
+#[test]
+fn one_goes_on_without_its_parent() {
+    // The backend answers when it is told to: after the client has its response, and the worker has been told to quit.
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let backend = Backend::start(move |_| {
+        wait.lock().expect("no test thread panics here").recv().expect("it is told to go on");
+        Backend::ok("late")
+    });
+    let mut server = start(
+        Setup::http(&format!(
+            "server {{ listen 127.0.0.1:%%PORT%%;
+           root %%DIR%%; location / {{ test_mirror /mirror; }}
+           location /mirror {{ log_subrequest on; access_log %%DIR%%/own.log; proxy_pass http://127.0.0.1:{}; }} }}",
+            backend.port
+        ))
+        .file("page.txt", "main")
+        .main("error_log error.log notice;"),
+    );
+    assert_eq!(server.get("/page.txt").text(), "main");
+    server.wait(|_| backend.requests().len() == 1, "the backend is asked");
+    server.signal(Signal::QUIT);
+    server.wait(|s| s.read("error.log").contains("gracefully shutting down"), "the worker is told to quit");
+    go.send(()).expect("the backend waits");
+    assert!(server.wait_end().success());
+    assert!(server.read("own.log").contains(" 200 "), "it came to its end");
 }
 
 /// Not in nginx: directives of the test build

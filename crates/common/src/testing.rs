@@ -9,7 +9,7 @@ use os::SockAddr;
 
 use crate::front::proxy::ProxyHeader;
 use crate::vars::text::put;
-use crate::vars::{self, Getter, Setup, Store, Variables, add_all};
+use crate::vars::{self, Getter, Setup, Store, Variables};
 use crate::{Facts, Places, Proto, Session, Tables};
 
 pub(crate) struct Test;
@@ -44,8 +44,11 @@ pub(crate) struct TestSession {
 impl TestSession {
     /// A session of what has been read.
     pub(crate) fn new(loader: &mut Loader<'_>) -> Result<TestSession> {
-        let get = Getter::Plain(|session: &mut TestSession, out: &mut Vec<u8>| put(out, &session.text));
-        add_all(loader.store.entry::<Setup<Test>>(), "test", &[("a", Flags::NONE, get)]);
+        let setup = loader.store.entry::<Setup<Test>>();
+        crate::variables! { setup, "test";
+            /// The text.
+            "a", Flags::NONE, Getter::<Test>::Plain(|session, out| put(out, &session.text));
+        }
         let variables = Rc::new(vars::finish::<Test>(loader)?);
         let peer = SockAddr::from(std::net::SocketAddr::from(([192, 0, 2, 1], 1)));
         let store = variables.store();

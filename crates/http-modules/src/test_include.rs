@@ -24,6 +24,9 @@ conf::table! {
     /// URIs whose responses follow the response, in this order; they are asked for at once.
     "test_include" in conf::Context::LOCATION, Args::at_least(1), default none,
         scalar(uris) uris: Rc<[Vec<u8>]> = Rc::new([]);
+    /// A URI that is asked for beside the request, without anybody who waits for the response.
+    "test_mirror" in conf::Context::LOCATION, Args::exactly(1), default "",
+        scalar(uris) mirror: Rc<[Vec<u8>]> = Rc::new([]);
     /// Whether the request's body reaches its handler in capitals.
     "test_capitals" in conf::Context::LOCATION, Args::FLAG, default "off",
         scalar(conf::values::flag) capitals: bool = false;
@@ -42,6 +45,9 @@ impl HttpModule for TestInclude {
         let conf = cx.set.get::<TestIncludeConf>();
         if conf.capitals {
             out.preaccess.push(shared(Capitals));
+        }
+        if !conf.mirror.is_empty() {
+            out.preaccess.push(shared(Mirror(conf.mirror.clone())));
         }
         if !conf.uris.is_empty() {
             out.filters.push(Rc::new(Include(conf.uris.clone())));
@@ -114,6 +120,24 @@ impl BodyFilter for Append {
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Asks for a URI and forgets it.
+struct Mirror(Rc<[Vec<u8>]>);
+
+impl Handler for Mirror {
+    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+        if r.is_subrequest() {
+            return Flow::Next;
+        }
+        for uri in &*self.0 {
+            match r.sub_request(&SubRequest { uri, args: b"", with_body: false }) {
+                Ok(response) => response.detach(&r.http),
+                Err(status) => return Flow::Status(status),
+            }
+        }
+        Flow::Next
     }
 }
 

@@ -22,4 +22,5 @@ pub mod session;
 pub use ::tls::LIBRARY as TLS_LIBRARY;
 
 pub use app::Module;
+pub use common::variables;
 pub use proto::HttpProto;

@@ -15,7 +15,7 @@ use common::modules::map::Map;
 use common::modules::{Module, Phases};
 use common::ocsp::Names;
 use common::vars::text::put;
-use common::vars::{Getter, Setup, add_all, define_facts, template};
+use common::vars::{Getter, Setup, define_facts, template};
 use conf::values::{flag, string};
 use conf::{Args, Context, Directive, Error, Frame, Level, Loader, RawSet, Registry, Result, Set, Span};
 use expr::vars::{Flags, Template};
@@ -101,9 +101,12 @@ impl Module<Lines> for All {
         define_facts(setup);
         Module::<Lines>::variables(&Ssl, setup);
         Module::<Lines>::variables(&LimitConn, setup);
-        let line = Getter::<Lines>::Plain(|session, out| put(out, &session.line));
-        let status = Getter::<Lines>::Plain(|session, out| put(out, session.status.to_string().as_bytes()));
-        add_all(setup, "lines", &[("line", Flags::NOCACHEABLE, line), ("status", Flags::NOCACHEABLE, status)]);
+        common::variables! { setup, "lines";
+            /// The line that is being answered.
+            "line", Flags::NOCACHEABLE, Getter::<Lines>::Plain(|session, out| put(out, &session.line));
+            /// The status of the session: 200, or what a check has said.
+            "status", Flags::NOCACHEABLE, Getter::<Lines>::Plain(|session, out| put(out, session.status.to_string().as_bytes()));
+        }
     }
 
     fn phases(&self, set: &Set, loader: &mut Loader<'_>, out: &mut impl Phases<Lines>) -> Result<()> {

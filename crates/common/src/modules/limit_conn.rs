@@ -16,7 +16,7 @@ use shm::{Map, Tally, Zone};
 use super::limit::{self, Kind, LOG_LEVELS};
 use super::{Check, Module, Phases, Verdict};
 use crate::vars::text::put;
-use crate::vars::{Getter, Setup, add_all};
+use crate::vars::{Getter, Setup};
 use crate::{Proto, Session};
 
 /// The module.
@@ -71,7 +71,10 @@ impl<P: Proto> Module<P> for LimitConn {
 
     fn variables(&self, setup: &mut Setup<P>) {
         let module = P::tables().limit_conn.module();
-        add_all(setup, module, &[("limit_conn_status", Flags::NOCACHEABLE, Getter::Plain(status))]);
+        crate::variables! { setup, module;
+            /// What `limit_conn` did: `PASSED`, `REJECTED` or `REJECTED_DRY_RUN`. Empty where no limit applied.
+            "limit_conn_status", Flags::NOCACHEABLE, Getter::Plain(status);
+        }
     }
 
     fn phases(&self, set: &Set, _: &mut Loader<'_>, out: &mut impl Phases<P>) -> Result<()> {

@@ -44,7 +44,8 @@ fn map<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let Parsed { map, volatile } = Table::parse::<P>(loader, d)?;
     let flags = if volatile { Flags::CHANGEABLE | Flags::NOCACHEABLE } else { Flags::CHANGEABLE };
     let module = P::tables().map.module();
-    let definition = Definition { getter: Getter::Object(Rc::new(map)), setter: None, module };
+    let text = "The value that `map` gives to its source. Empty if nothing fits and there is no `default`.";
+    let definition = Definition { getter: Getter::Object(Rc::new(map)), setter: None, module, text };
     vars::define::<P>(loader, d.arg(1), flags, definition)
 }
 

@@ -3,55 +3,66 @@
 use expr::vars::Flags;
 
 use super::text::{address, number, put, show};
-use super::{Getter, Setup, add_all};
+use super::{Getter, Setup};
 use crate::front::proxy::ProxyHeader;
 use crate::{Facts, Proto};
 
 /// Defines them.
 pub fn define<P: Proto>(setup: &mut Setup<P>) {
-    let none = Flags::NONE;
-    let live = Flags::NOCACHEABLE;
-    add_all::<P>(
-        setup,
-        P::tables().core.module(),
-        &[
-            ("binary_remote_addr", none, Getter::Plain(binary_remote_addr)),
-            ("remote_addr", none, Getter::<P>::Plain(|s, out| address(out, s.peer()))),
-            ("remote_port", none, Getter::Plain(remote_port)),
-            ("proxy_protocol_addr", none, Getter::<P>::Plain(|s, out| proxied(s, out, |p| p.source.text()))),
-            (
-                "proxy_protocol_port",
-                none,
-                Getter::<P>::Plain(|s, out| proxied(s, out, |p| p.source.port().to_string())),
-            ),
-            (
-                "proxy_protocol_server_addr",
-                none,
-                Getter::<P>::Plain(|s, out| proxied(s, out, |p| p.destination.text())),
-            ),
-            (
-                "proxy_protocol_server_port",
-                none,
-                Getter::<P>::Plain(|s, out| proxied(s, out, |p| p.destination.port().to_string())),
-            ),
-            ("proxy_protocol_tlv_", Flags::PREFIX, Getter::Family(proxy_tlv)),
-            ("server_addr", none, Getter::Plain(server_addr)),
-            ("server_port", none, Getter::Plain(server_port)),
-            ("connection", none, Getter::<P>::Plain(|s, out| number(out, s.number()))),
-            ("nginx_version", none, Getter::<P>::Plain(|_, out| put(out, engine::NGINX_VERSION.as_bytes()))),
-            ("pid", none, Getter::<P>::Plain(|_, out| number(out, std::process::id().into()))),
-            (
-                "msec",
-                live,
-                Getter::<P>::Plain(|_, out| {
-                    let (secs, msec) = engine::clock::now();
-                    show(out, format_args!("{secs}.{msec:03}"))
-                }),
-            ),
-            ("time_iso8601", live, Getter::<P>::Plain(|_, out| put(out, engine::clock::times().iso8601.as_bytes()))),
-            ("time_local", live, Getter::<P>::Plain(|_, out| put(out, engine::clock::times().http_log.as_bytes()))),
-        ],
-    );
+    define_connection(setup);
+    define_process(setup);
+}
+
+fn define_connection<P: Proto>(setup: &mut Setup<P>) {
+    let module = P::tables().core.module();
+    crate::variables! { setup, module;
+        /// The client's address in binary: 4 bytes for IPv4, 16 for IPv6, `unix:` for a client on a unix
+        /// socket.
+        "binary_remote_addr", Flags::NONE, Getter::Plain(binary_remote_addr);
+        /// The client's address; `unix:` on a unix socket.
+        "remote_addr", Flags::NONE, Getter::<P>::Plain(|s, out| address(out, s.peer()));
+        /// The client's port. Empty on a unix socket.
+        "remote_port", Flags::NONE, Getter::Plain(remote_port);
+        /// The client's address of the PROXY protocol's header. Empty without `proxy_protocol` in `listen`.
+        "proxy_protocol_addr", Flags::NONE, Getter::<P>::Plain(|s, out| proxied(s, out, |p| p.source.text()));
+        /// The client's port of the PROXY protocol's header. Empty without `proxy_protocol` in `listen`.
+        "proxy_protocol_port", Flags::NONE, Getter::<P>::Plain(|s, out| proxied(s, out, |p| p.source.port().to_string()));
+        /// The address that the client connected to, of the PROXY protocol's header. Empty without
+        /// `proxy_protocol` in `listen`.
+        "proxy_protocol_server_addr", Flags::NONE, Getter::<P>::Plain(|s, out| proxied(s, out, |p| p.destination.text()));
+        /// The port that the client connected to, of the PROXY protocol's header. Empty without
+        /// `proxy_protocol` in `listen`.
+        "proxy_protocol_server_port", Flags::NONE, Getter::<P>::Plain(|s, out| proxied(s, out, |p| p.destination.port().to_string()));
+        /// A field (TLV) of the PROXY protocol's header, version 2, by its name (`alpn`, `authority`,
+        /// `unique_id`, `netns`; `ssl_version`, `ssl_cn`, `ssl_cipher`, `ssl_sig_alg`, `ssl_key_alg`,
+        /// `ssl_verify`) or number (`0x01`, `ssl_0x21`). Empty if the header doesn't have it.
+        "proxy_protocol_tlv_", Flags::PREFIX, Getter::Family(proxy_tlv);
+        /// The address on which the connection was accepted; `unix:` and the path on a unix socket.
+        "server_addr", Flags::NONE, Getter::Plain(server_addr);
+        /// The port on which the connection was accepted. Empty on a unix socket.
+        "server_port", Flags::NONE, Getter::Plain(server_port);
+        /// The number of the connection; unique in its worker.
+        "connection", Flags::NONE, Getter::<P>::Plain(|s, out| number(out, s.number()));
+    }
+}
+
+fn define_process<P: Proto>(setup: &mut Setup<P>) {
+    let module = P::tables().core.module();
+    crate::variables! { setup, module;
+        /// The version of nginx that this program follows.
+        "nginx_version", Flags::NONE, Getter::<P>::Plain(|_, out| put(out, engine::NGINX_VERSION.as_bytes()));
+        /// The process id of the worker.
+        "pid", Flags::NONE, Getter::<P>::Plain(|_, out| number(out, std::process::id().into()));
+        /// The current time in seconds since 1970, with milliseconds.
+        "msec", Flags::NOCACHEABLE, Getter::<P>::Plain(|_, out| {
+                        let (secs, msec) = engine::clock::now();
+                        show(out, format_args!("{secs}.{msec:03}"))
+                    });
+        /// The local time in the form of ISO 8601.
+        "time_iso8601", Flags::NOCACHEABLE, Getter::<P>::Plain(|_, out| put(out, engine::clock::times().iso8601.as_bytes()));
+        /// The local time in the form of the common log format.
+        "time_local", Flags::NOCACHEABLE, Getter::<P>::Plain(|_, out| put(out, engine::clock::times().http_log.as_bytes()));
+    }
 }
 
 fn binary_remote_addr<S: Facts>(session: &mut S, out: &mut Vec<u8>) -> bool {

@@ -14,9 +14,7 @@ use expr::vars::{Entry, Flags, Template, VarId, Variables as Frozen};
 
 pub use facts::define as define_facts;
 pub use regex::{LastCaptures, Regex};
-pub use setup::{
-    Late, Setup, add_all, define, finish, regex, size_template, storable, template, template_at, template_of,
-};
+pub use setup::{Late, Setup, add, define, finish, regex, size_template, storable, template, template_at, template_of};
 
 use crate::slots::Slots;
 use crate::{Proto, Session};
@@ -62,11 +60,13 @@ pub struct Definition<P: Proto> {
     pub setter: Option<Setter<P>>,
     /// The module that defines it.
     pub module: &'static str,
+    /// What the manual says of it: what it holds, and when it is empty.
+    pub text: &'static str,
 }
 
 impl<P: Proto> Clone for Definition<P> {
     fn clone(&self) -> Definition<P> {
-        Definition { getter: self.getter.clone(), setter: self.setter, module: self.module }
+        Definition { getter: self.getter.clone(), setter: self.setter, module: self.module, text: self.text }
     }
 }
 

@@ -30,27 +30,23 @@ impl<P: Proto> Default for Setup<P> {
 }
 
 impl<P: Proto> Setup<P> {
-    /// All definitions, each with its module; families end with `*`.
-    pub fn names(&self) -> Vec<(&'static str, String)> {
+    /// All definitions for the manual; families end with `*`.
+    pub fn descriptions(&self) -> Vec<engine::Variable> {
         let all = self.registry.definitions();
         all.map(|(name, flags, definition)| {
             let star = if flags.has(Flags::PREFIX) { "*" } else { "" };
-            (definition.module, format!("{name}{star}"))
+            let text = definition.text.split_whitespace().collect::<Vec<_>>().join(" ");
+            engine::Variable { module: definition.module, name: format!("{name}{star}"), text }
         })
         .collect()
-    }
-
-    /// Defines a variable of the program's own: each name once.
-    pub fn add(&mut self, name: &str, flags: Flags, definition: Definition<P>) {
-        let added = self.registry.add(name, flags, definition);
-        debug_assert!(added.is_ok(), "two modules define ${name}");
     }
 
     /// Makes sure that `name` is a variable that can be stored to.
     fn define_stored(&mut self, name: &str) {
         if self.registry.definition(name).is_none() {
             let module = P::tables().rewrite.module();
-            let definition = Definition { getter: Getter::Stored, setter: None, module };
+            let text = "What `set` or a named capture of a regex stores. Empty if nothing was stored.";
+            let definition = Definition { getter: Getter::Stored, setter: None, module, text };
             // It isn't defined, so it isn't a duplicate.
             let _ = self.registry.add(name, Flags::CHANGEABLE, definition);
         }
@@ -67,11 +63,33 @@ impl<P: Proto> Setup<P> {
     }
 }
 
-/// Defines variables that are functions of a session.
-pub fn add_all<P: Proto>(setup: &mut Setup<P>, module: &'static str, rows: &[(&str, Flags, Getter<P>)]) {
-    for (name, flags, getter) in rows {
-        setup.add(name, *flags, Definition { getter: getter.clone(), setter: None, module });
-    }
+/// Defines variables that are functions of a session: `variables! { setup, "module"; ... }`, with a row for each. Its text
+/// says what the variable holds and when it is empty; `set` says what storing to it does.
+///
+/// ```ignore
+/// common::variables! { setup, "ngx_http_core_module";
+///     /// The port on which the connection was accepted. Empty on a unix socket.
+///     "server_port", Flags::NONE, Getter::Plain(server_port);
+/// }
+/// ```
+#[macro_export]
+macro_rules! variables {
+    ($setup:expr, $module:expr; $($(#[doc = $text:literal])+ $name:literal, $flags:expr, $getter:expr $(, set $set:expr)?;)+) => {
+        $($crate::vars::add($setup, $name, $flags, $crate::vars::Definition {
+            getter: $getter,
+            setter: $crate::variables!(@setter $($set)?),
+            module: $module,
+            text: concat!($($text),+),
+        });)+
+    };
+    (@setter) => { None };
+    (@setter $set:expr) => { Some($set) };
+}
+
+/// Defines a variable that no other module has; for [`variables!`](crate::variables).
+pub fn add<P: Proto>(setup: &mut Setup<P>, name: &str, flags: Flags, definition: Definition<P>) {
+    let added = setup.registry.add(name, flags, definition);
+    debug_assert!(added.is_ok(), "two modules define ${name}");
 }
 
 /// Compiles a regex of the configuration; its named groups define variables. One that stands in many places, as in
