@@ -3,12 +3,15 @@
 //! Most are generic over a [`Proto`]: they ask the protocol for templates and regexes, and its sessions for values.
 #![forbid(unsafe_code)]
 
-pub mod access;
-pub mod limit;
-pub mod limit_conn;
-pub mod log;
-pub mod map;
+pub mod backend;
+pub mod front;
+pub mod modules;
 pub mod ocsp;
-pub mod proto;
+mod proto;
+pub mod slots;
+#[cfg(test)]
+mod testing;
+pub mod vars;
 
-pub use proto::Proto;
+pub use conf::table::Place;
+pub use proto::{Facts, Places, Proto, Session, Tables};

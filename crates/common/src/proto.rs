@@ -1,28 +1,180 @@
-//! What a module that http and stream share asks of the protocol it works for.
+//! What http, stream and the like are to the modules that they share: [`Proto`] says where directives stand and what
+//! sessions are, [`Session`] what modules may ask of a session.
 
 use std::fmt;
-use std::rc::Rc;
+use std::ops::Deref;
 
-use conf::{Directive, Loader, Result, Word};
-use engine::log::Level;
-use expr::vars::{Session, Template};
+use conf::table::Place;
+use conf::{Context, Level};
+use engine::log::Level as LogLevel;
+use os::SockAddr;
+use tls::Secured;
 
-/// A protocol: its sessions, and how its configuration compiles values and regexes.
-pub trait Proto: 'static {
-    /// What templates are rendered for.
-    type Session: Session;
-    /// A regex whose matches set the session's captures and the variables of its named groups.
-    type Regex: 'static;
+use crate::front::proxy::ProxyHeader;
+use crate::vars::{Store, Variables};
 
-    /// Compiles a value of a directive; the variables in it are looked up once the configuration is complete.
-    fn template(loader: &mut Loader<'_>, d: &Directive, text: &[u8]) -> Result<Rc<Template>>;
+/// A protocol.
+pub trait Proto: Sized + 'static {
+    /// What templates are rendered for: a request of HTTP, a session of a stream.
+    type Session: Session<Proto = Self>;
 
-    /// Compiles a pattern without its `~` or `~*`; its named groups define variables.
-    fn regex(loader: &mut Loader<'_>, word: &Word, pattern: &[u8], caseless: bool) -> Result<Self::Regex>;
+    /// The port of addresses that have none; without it they have to.
+    const PORT: Option<u16>;
 
-    /// Whether `subject` matches. A search that fails (the limit on backtracking) has been logged and is no match.
-    fn matches(regex: &Self::Regex, session: &mut Self::Session, subject: &[u8]) -> bool;
+    /// Where directives of shared modules stand.
+    const PLACES: Places;
+
+    /// Its own copies of the shared modules' tables; made by [`tables!`](crate::tables).
+    fn tables() -> &'static Tables;
+}
+
+/// The contexts of a protocol.
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    /// Its block.
+    pub block: Context,
+    /// `server {}` in it.
+    pub server: Context,
+    /// Where what belongs to servers stands.
+    pub servers: Context,
+    /// Where what belongs to the innermost level stands.
+    pub everywhere: Context,
+    /// Where access is decided.
+    pub access: Context,
+    /// Where access logs are chosen.
+    pub log: Context,
+    /// `upstream {}` in it.
+    pub upstream: Context,
+    /// The level of what sessions use: the location where there are locations, else the server.
+    pub innermost: Level,
+}
+
+/// What modules may know of a session's connection.
+pub trait Facts {
+    /// The client's address.
+    fn peer(&self) -> &SockAddr;
+
+    /// The address that the client connected to.
+    fn local(&mut self) -> &SockAddr;
+
+    /// What the PROXY protocol said.
+    fn proxy(&self) -> Option<&ProxyHeader>;
+
+    /// What is known of its TLS; `None` without TLS.
+    fn tls(&self) -> Option<&Secured>;
+
+    /// The name that the client has given while its handshake still goes on; `None` before and after that.
+    fn pending_name(&self) -> Option<&[u8]> {
+        None
+    }
+
+    /// The connection's serial number.
+    fn number(&self) -> u64;
+}
+
+/// A session of a protocol.
+pub trait Session: Facts + expr::vars::Session + 'static {
+    /// The protocol.
+    type Proto: Proto<Session = Self>;
+    /// Keeps the variables' definitions alive while one of them works on the session.
+    type Held: Deref<Target = Variables<Self::Proto>>;
+
+    /// The variables of its configuration.
+    fn variables(&self) -> &Variables<Self::Proto>;
+
+    /// The same, apart from the session.
+    fn hold(&self) -> Self::Held;
+
+    /// What it keeps for variables and modules.
+    fn store(&self) -> &Store;
+
+    /// The same, to be changed.
+    fn store_mut(&mut self) -> &mut Store;
+
+    /// Whether the use of variables without a value is logged (`uninitialized_variable_warn`).
+    fn warns_uninitialized(&self) -> bool;
+
+    /// Whether nothing can allow what one check refuses; with `satisfy any` another one may.
+    fn is_refusal_final(&self) -> bool {
+        true
+    }
 
     /// Logs with the session's details.
-    fn log(session: &Self::Session, level: Level, message: fmt::Arguments<'_>);
+    fn log_at(&self, level: LogLevel, message: fmt::Arguments<'_>);
+}
+
+/// A protocol's copies of the shared modules' tables.
+#[expect(missing_docs, reason = "each is the table of that name")]
+pub struct Tables {
+    pub core: Place,
+    pub rewrite: Place,
+    pub map: Place,
+    pub access: Place,
+    pub limit_conn_zones: Place,
+    pub limit_conn: Place,
+    pub log_formats: Place,
+    pub log: Place,
+    pub ssl: Place,
+    /// No table: the owner of zones in which responses of OCSP are kept.
+    pub ssl_ocsp: Place,
+    pub upstream: Place,
+    pub upstream_zone: Place,
+    pub upstream_keepalive: Place,
+    pub upstream_least_conn: Place,
+    pub upstream_ip_hash: Place,
+    pub upstream_hash: Place,
+    pub upstream_random: Place,
+}
+
+/// The body of [`Proto::tables`]: `common::tables!("http")` names the modules `ngx_http_map_module` and so on.
+#[macro_export]
+macro_rules! tables {
+    ($protocol:literal) => {{
+        macro_rules! place {
+            ($module:literal) => {
+                $crate::Place::new(concat!("ngx_", $protocol, "_", $module, "_module"))
+            };
+        }
+        static TABLES: $crate::Tables = $crate::Tables {
+            core: place!("core"),
+            rewrite: place!("rewrite"),
+            map: place!("map"),
+            access: place!("access"),
+            limit_conn_zones: place!("limit_conn"),
+            limit_conn: place!("limit_conn"),
+            log_formats: place!("log"),
+            log: place!("log"),
+            ssl: place!("ssl"),
+            ssl_ocsp: place!("ssl_ocsp"),
+            upstream: place!("upstream"),
+            upstream_zone: place!("upstream_zone"),
+            upstream_keepalive: place!("upstream_keepalive"),
+            upstream_least_conn: place!("upstream_least_conn"),
+            upstream_ip_hash: place!("upstream_ip_hash"),
+            upstream_hash: place!("upstream_hash"),
+            upstream_random: place!("upstream_random"),
+        };
+        &TABLES
+    }};
+}
+
+/// Lets templates be rendered for a [`Session`]: `common::render_templates!(Request);`. No blanket implementation can do it,
+/// as the trait is another crate's.
+#[macro_export]
+macro_rules! render_templates {
+    ($session:ty) => {
+        impl ::expr::vars::Session for $session {
+            fn variable(&mut self, id: ::expr::vars::VarId, out: &mut Vec<u8>) -> bool {
+                $crate::vars::value(self, id, out)
+            }
+
+            fn capture(&self, n: usize) -> Option<&[u8]> {
+                $crate::Session::store(self).captures.get(n)
+            }
+
+            fn captures_serial(&self) -> u32 {
+                $crate::Session::store(self).captures.serial()
+            }
+        }
+    };
 }

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::ops::{BitOr, RangeInclusive};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::{Directive, Loader, Result};
 
@@ -278,6 +279,36 @@ pub trait Conf: Any + Sized {
     fn slot() -> usize;
     /// The table that describes it.
     fn table() -> Table;
+}
+
+/// What a table's type knows of its place: the module's name, and its slot once it is registered. A type of several
+/// protocols has one for each of them.
+#[derive(Debug)]
+pub struct Place {
+    module: &'static str,
+    slot: AtomicUsize,
+}
+
+impl Place {
+    /// For a table of this module.
+    pub const fn new(module: &'static str) -> Place {
+        Place { module, slot: AtomicUsize::new(usize::MAX) }
+    }
+
+    /// The module, under nginx's name where nginx has it.
+    pub const fn module(&self) -> &'static str {
+        self.module
+    }
+
+    /// See [`Conf::slot`].
+    pub fn slot(&self) -> usize {
+        self.slot.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of the slot.
+    pub fn set_slot(&self, slot: usize) {
+        self.slot.store(slot, Ordering::Relaxed);
+    }
 }
 
 /// `"x" directive is duplicate`.

@@ -1,18 +1,13 @@
 //! The modules of HTTP that ask no backend: one file each, and one line each in a list.
 #![forbid(unsafe_code)]
 
-pub mod access;
 pub mod autoindex;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
 pub mod index;
-pub mod limit_conn;
 pub mod limit_req;
-pub mod log;
-pub mod map;
 pub mod not_modified;
-mod proto;
 pub mod range;
 pub mod rewrite;
 pub mod static_files;
@@ -23,17 +18,18 @@ pub mod test_hooks;
 pub mod test_include;
 pub mod try_files;
 
-use http::module::HttpModule;
+use common::modules::{access, limit_conn, log, map};
+use http::module::{HttpModule, Shared};
 
 /// The modules, but for those of [`FILES`]; within a phase their handlers run in this order.
 pub const MODULES: &[&dyn HttpModule] = &[
     &rewrite::Rewrite,
-    &map::Map,
+    &Shared(map::Map),
     &limit_req::LimitReq,
-    &limit_conn::LimitConn,
-    &access::Access,
+    &Shared(limit_conn::LimitConn),
+    &Shared(access::Access),
     &try_files::TryFiles,
-    &log::Log,
+    &Shared(log::Log),
     &not_modified::NotModified,
     &headers::Headers,
     &gzip::Gzip,

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use buf::parse::parse_number;
-use common::limit::{self, Kind, LOG_LEVELS};
+use common::modules::limit::{self, Kind, LOG_LEVELS};
 use conf::values::{flag, invalid_parameter, number_between, one_of};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result, Word};
 use engine::cycle::zones::{self, SharedZone};
@@ -25,7 +25,7 @@ use http::request::variables::{Getter, Setup};
 use http::server::location::Handlers;
 use shm::{Map, Zone};
 
-use crate::proto::HttpProto;
+use http::HttpProto;
 
 /// The module.
 pub struct LimitReq;

@@ -501,7 +501,7 @@ fn store(r: &mut Request, id: VarId, setter: Option<Setter>, value: &Assigned) {
     };
     match setter {
         Some(set) => set(r, &value),
-        None => r.values[id.index()] = Value::Set(value),
+        None => r.vars.set(id, Value::Set(value)),
     }
 }
 
@@ -518,7 +518,7 @@ impl RewriteOp {
         r.uri = uri;
         let log = r.location.set.get::<RewriteConf>().rewrite_log;
         if !matched? {
-            r.captures.clear();
+            r.vars.captures.clear();
             if log {
                 self.log(r, "does not match");
             }
@@ -611,7 +611,7 @@ impl Encoding {
                 r.variable(id, out);
             }
             Part::Capture(group) => {
-                let value = r.captures.get(group).unwrap_or_default();
+                let value = r.vars.captures.get(group).unwrap_or_default();
                 let encoded = self.always || self.query.is_some();
                 if encoded && (r.line.quoted_uri || r.line.plus_in_uri) {
                     wire::uri::escape(wire::uri::Escape::Args, value, out);
@@ -642,7 +642,7 @@ impl Condition {
                 let subject = r.render(left);
                 let matched = regex.exec(r, &subject)?;
                 if !matched {
-                    r.captures.clear();
+                    r.vars.captures.clear();
                 }
                 if r.location.set.get::<RewriteConf>().rewrite_log {
                     let (pattern, subject) = (lossy(regex.regex.source()), lossy(&subject));

@@ -362,7 +362,7 @@ impl Backend {
         let label = ssl.label(r);
         stream.set_recv_timeout(Some(self.up.connect_timeout));
         stream.set_send_timeout(Some(self.up.connect_timeout));
-        let kind = match ssl.connect(r, stream, &target).await {
+        let kind = match ssl.connect(r, stream, &target.host).await {
             Ok(()) => {
                 stream.set_recv_timeout(None);
                 return Ok(label);

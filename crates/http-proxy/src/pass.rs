@@ -40,11 +40,8 @@ pub fn groups(loader: &mut Loader<'_>) -> Rc<std::cell::RefCell<Groups>> {
         return groups.clone();
     }
     let mut groups = Groups::default();
-    let specs = loader.store.entry::<Specs>();
-    for spec in &specs.done {
-        let name = spec.name.to_ascii_lowercase();
-        let key = specs.keys.iter().find(|(group, _)| *group == name).map(|(_, key)| key.clone());
-        groups.blocks.insert(name, Found { group: Group::new(spec), key });
+    for (name, group, key) in loader.store.entry::<Specs>().build() {
+        groups.blocks.insert(name, Found { group, key });
     }
     let groups = Rc::new(std::cell::RefCell::new(groups));
     loader.store.entry::<SharedGroups>().0 = Some(groups.clone());

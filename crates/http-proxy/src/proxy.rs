@@ -8,12 +8,13 @@ use std::rc::Rc;
 use ::upstream::Url;
 use buf::Buf;
 use buf::number::digits;
+use common::vars::Late;
 use conf::values::{flag, number, one_of};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use expr::vars::Template;
+use http::HttpProto;
 use http::config::blocks::{self, CurrentKind};
 use http::config::core::{EVERYWHERE, idle_flag};
-use http::config::late::Late;
 use http::exchange::Exchange;
 use http::exchange::Target;
 use http::module::HttpModule;
@@ -184,9 +185,9 @@ impl Compiled {
     fn of(conf: &ProxyConf, loader: &mut Loader<'_>) -> Result<Compiled> {
         let mut fields = Vec::with_capacity(conf.proxy_set_header.len());
         for (name, value) in conf.proxy_set_header.iter() {
-            fields.push((name.clone(), value.compile(loader)?));
+            fields.push((name.clone(), value.compile::<HttpProto>(loader)?));
         }
-        let body = conf.proxy_set_body.as_ref().map(|body| body.compile(loader)).transpose()?;
+        let body = conf.proxy_set_body.as_ref().map(|body| body.compile::<HttpProto>(loader)).transpose()?;
         Ok(Compiled { fields, body })
     }
 }

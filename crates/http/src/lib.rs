@@ -13,12 +13,14 @@ pub mod files;
 pub mod hooks;
 pub mod module;
 pub mod phases;
+mod proto;
 pub mod request;
 pub mod response;
 pub mod server;
 pub mod session;
-pub mod ssl;
 
 pub use ::tls::LIBRARY as TLS_LIBRARY;
 
 pub use app::Module;
+pub use common::variables;
+pub use proto::HttpProto;

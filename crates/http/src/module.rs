@@ -3,14 +3,17 @@
 use std::any::Any;
 use std::rc::Rc;
 
+use common::modules::{Check, Log, Phases, Verdict};
 use conf::{Loader, Registry, Result, Set};
 use engine::handover::Parcel;
 
 use crate::config::blocks::Builder;
-use crate::phases::Handler;
+use crate::phases::{Flow, Handler};
+use crate::proto::HttpProto;
+use crate::request::Request;
 use crate::request::variables::{self, Setup};
 use crate::server::Http;
-use crate::server::location::{Handlers, Kind, LocationId};
+use crate::server::location::{Handlers, Kind, LocationId, LogHandler};
 
 /// The modules of a program; within a phase their handlers run in this order.
 pub type HttpModules = Rc<[&'static dyn HttpModule]>;
@@ -136,4 +139,55 @@ pub(crate) fn define_variables(modules: &HttpModules, setup: &mut Setup) {
 /// A handler that all who need it share.
 pub fn shared(handler: impl Handler + 'static) -> Rc<dyn Handler> {
     Rc::new(handler)
+}
+
+/// A module that HTTP shares with other protocols.
+pub struct Shared<M>(pub M);
+
+impl<M: common::modules::Module<HttpProto> + Sync> HttpModule for Shared<M> {
+    fn tables(&self, registry: &mut Registry) {
+        self.0.tables(registry);
+    }
+
+    fn variables(&self, setup: &mut Setup) {
+        self.0.variables(setup);
+    }
+
+    fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
+        self.0.phases(cx.set, cx.loader, out)
+    }
+}
+
+impl Phases<HttpProto> for Handlers {
+    fn preaccess(&mut self, check: impl Check<HttpProto>) {
+        self.preaccess.push(Rc::new(Checks(check)));
+    }
+
+    fn access(&mut self, check: impl Check<HttpProto>) {
+        self.access.push(Rc::new(Checks(check)));
+    }
+
+    fn log(&mut self, log: impl Log<HttpProto>) {
+        self.log.push(Rc::new(Logs(log)));
+    }
+}
+
+struct Checks<C>(C);
+
+impl<C: Check<HttpProto>> Handler for Checks<C> {
+    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+        match self.0.check(r) {
+            Verdict::Next => Flow::Next,
+            Verdict::Allow => Flow::Allow,
+            Verdict::Refuse(status) => Flow::Status(status),
+        }
+    }
+}
+
+struct Logs<L>(L);
+
+impl<L: Log<HttpProto>> LogHandler for Logs<L> {
+    fn log(&self, r: &mut Request) {
+        self.0.log(r);
+    }
 }

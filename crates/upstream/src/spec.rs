@@ -46,8 +46,8 @@ impl ServerSpec {
         }
     }
 
-    /// Reads `server address [parameter …]`.
-    pub fn parse(d: &Directive, default_port: u16) -> Result<ServerSpec> {
+    /// Reads `server address [parameter …]`; without a default, the address has to have a port.
+    pub fn parse(d: &Directive, default_port: Option<u16>) -> Result<ServerSpec> {
         let word = d.arg(0);
         let named = |what: &dyn std::fmt::Display| Error::at(word, format!("{what} in upstream \"{}\"", word.lossy()));
         let mut server = ServerSpec::new(&word.lossy(), Vec::new());
@@ -69,7 +69,10 @@ impl ServerSpec {
             }
         }
         let url = Url::parse(&word.text, false).map_err(|error| named(&error))?;
-        server.addrs = url.resolve(default_port).map_err(|error| named(&error))?;
+        if url.port.or(default_port).is_none() && !url.is_unix() {
+            return Err(named(&"no port"));
+        }
+        server.addrs = url.resolve(default_port.unwrap_or(0)).map_err(|error| named(&error))?;
         Ok(server)
     }
 }

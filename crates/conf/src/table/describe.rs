@@ -78,12 +78,59 @@
 ///         here(pass) pass: Rc<Pass>;
 /// }
 /// ```
+///
+/// A table that several protocols have is generic over the protocol `P`, which says where it is, in which block, and at
+/// which level; its rows' contexts and functions may depend on `P`:
+///
+/// ```ignore
+/// conf::table! {
+///     /// Who may and who may not.
+///     pub struct AccessConf of P: Proto, raw AccessRaw,
+///         at P::tables().access, block P::PLACES.block, level P::PLACES.innermost;
+///
+///     /// Allows access.
+///     "allow" in P::PLACES.access, Args::exactly(1), default none, list(parse) rules: Rule;
+/// }
+/// ```
 #[macro_export]
 macro_rules! table {
     // A module's table.
     (
         $(#[$meta:meta])*
         $vis:vis struct $conf:ident, raw $raw:ident, module $module:literal, level $block:ident $level:ident;
+        $($rows:tt)*
+    ) => {
+        $crate::table! { @table
+            $(#[$meta])* $vis $conf $raw []
+            at ($conf::place()), block ($crate::Context::$block), level ($crate::Level::$level);
+            $($rows)*
+        }
+
+        impl $conf {
+            fn place() -> &'static $crate::table::Place {
+                static PLACE: $crate::table::Place = $crate::table::Place::new($module);
+                &PLACE
+            }
+        }
+    };
+
+    // A table that several protocols have.
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $conf:ident of $protocol:ident: $bound:path, raw $raw:ident,
+            at $place:expr, block $block:expr, level $level:expr;
+        $($rows:tt)*
+    ) => {
+        $crate::table! { @table
+            $(#[$meta])* $vis $conf $raw [$protocol: $bound]
+            at ($place), block ($block), level ($level);
+            $($rows)*
+        }
+    };
+
+    (@table
+        $(#[$meta:meta])* $vis:vis $conf:ident $raw:ident [$($protocol:ident: $bound:path)?]
+        at ($place:expr), block ($block:expr), level ($level:expr);
         $(under $prefix:literal { $($(#[$pmeta:meta])* $part:ident : $shared:ty [$($group:ident),+];)+ })?
         $(
             $(#[doc = $doc:literal])*
@@ -94,54 +141,47 @@ macro_rules! table {
         $(finish($finish:expr))?
     ) => {
         $crate::table! { @types
-            $(#[$meta])* $vis $conf $raw
+            $(#[$meta])* $vis $conf $raw [$($protocol: $bound)?]
             parts { $($($(#[$pmeta])* $part: $shared, $prefix;)+)? }
             rows { $($name $kind $($field: $ty $(= $init)?)?;)* }
             derived { $($($(#[$dmeta])* $dfield: $dty = $dinit;)*)? }
         }
 
-        impl $crate::Conf for $conf {
+        impl $(<$protocol: $bound>)? $crate::Conf for $conf $(<$protocol>)? {
             fn slot() -> usize {
-                Self::slot_cell().load(::std::sync::atomic::Ordering::Relaxed)
+                $place.slot()
             }
 
             fn table() -> $crate::Table {
                 let rows = vec![$(
                     $crate::table!(
-                        @row $conf $raw [$($doc)*] $name $contexts, $args, [$default $($why)?], $kind($f) $($field)?
+                        @row [Self] $raw [$($doc)*] $name $contexts, $args, [$default $($why)?], $kind($f) $($field)?
                     ),
                 )*];
                 $($(
                     let mut rows = rows;
-                    let part = $crate::table!(@part $conf $raw $part);
+                    let part = $crate::table!(@part [Self] $raw $part);
                     rows.extend($crate::table::under($prefix, part, [$(<$shared>::$group()),+]));
                 )+)?
                 $crate::Table {
-                    module: $module,
-                    level: $crate::Level::$level,
-                    block: $crate::Context::$block,
+                    module: $place.module(),
+                    level: $level,
+                    block: $block,
                     rows,
                     new_raw: || Box::new($raw::default()),
                     resolve: |raw, parent, loader| {
                         let raw = raw.map(|raw| raw.downcast_mut().expect("a slot holds its own type"));
                         let parent = parent.map(|parent| parent.downcast_ref().expect("a slot holds its own type"));
-                        let conf = $conf::inherit(raw, parent, loader)?;
+                        let conf = Self::inherit(raw, parent, loader)?;
                         $(
                             let mut conf = conf;
                             ($finish)(&mut conf, parent, loader)?;
                         )?
                         Ok(::std::rc::Rc::new(conf))
                     },
-                    leaves: |conf| conf.downcast_ref::<$conf>().expect("a slot holds its own type").leaves(),
-                    set_slot: |slot| $conf::slot_cell().store(slot, ::std::sync::atomic::Ordering::Relaxed),
+                    leaves: |conf| conf.downcast_ref::<Self>().expect("a slot holds its own type").leaves(),
+                    set_slot: |slot| $place.set_slot(slot),
                 }
-            }
-        }
-
-        impl $conf {
-            fn slot_cell() -> &'static ::std::sync::atomic::AtomicUsize {
-                static SLOT: ::std::sync::atomic::AtomicUsize = ::std::sync::atomic::AtomicUsize::new(usize::MAX);
-                &SLOT
             }
         }
     };
@@ -149,7 +189,7 @@ macro_rules! table {
     // Groups of rows that tables take under their prefixes.
     (
         $(#[$meta:meta])*
-        $vis:vis groups $conf:ident, raw $raw:ident;
+        $vis:vis groups $conf:ident $(of $protocol:ident: $bound:path)?, raw $raw:ident;
         $(group $group:ident {$(
             $(#[doc = $doc:literal])*
             $name:literal in $contexts:expr, $args:expr, default $default:tt $(($why:literal))?,
@@ -159,34 +199,34 @@ macro_rules! table {
         $(finish($finish:expr))?
     ) => {
         $crate::table! { @types
-            $(#[$meta])* $vis $conf $raw
+            $(#[$meta])* $vis $conf $raw [$($protocol: $bound)?]
             parts {}
             rows { $($($name $kind $($field: $ty $(= $init)?)?;)+)+ }
             derived { $($($(#[$dmeta])* $dfield: $dty = $dinit;)*)? }
         }
 
-        impl $conf {$(
+        impl $(<$protocol: $bound>)? $conf $(<$protocol>)? {$(
             /// The rows of this group, their names without a prefix.
             $vis fn $group() -> Vec<$crate::Row> {
                 vec![$(
                     $crate::table!(
-                        @row $conf $raw [$($doc)*] $name $contexts, $args, [$default $($why)?], $kind($f) $($field)?
+                        @row [Self] $raw [$($doc)*] $name $contexts, $args, [$default $($why)?], $kind($f) $($field)?
                     ),
                 )+]
             }
         )+}
 
-        impl $crate::table::Groups for $conf {
+        impl $(<$protocol: $bound>)? $crate::table::Groups for $conf $(<$protocol>)? {
             type Raw = $raw;
 
             #[allow(unused_variables)]
             fn resolve(
                 raw: Option<&mut $raw>,
-                parent: Option<&$conf>,
+                parent: Option<&Self>,
                 prefix: &'static str,
                 loader: &mut $crate::Loader<'_>,
-            ) -> $crate::Result<$conf> {
-                let conf = $conf::inherit(raw, parent, loader)?;
+            ) -> $crate::Result<Self> {
+                let conf = Self::inherit(raw, parent, loader)?;
                 $(
                     let mut conf = conf;
                     ($finish)(&mut conf, parent, prefix, loader)?;
@@ -195,27 +235,27 @@ macro_rules! table {
             }
 
             fn leaves(&self) -> bool {
-                $conf::leaves(self)
+                Self::leaves(self)
             }
         }
     };
 
     // What was set at a level, what that and inheritance make of it.
     (@types
-        $(#[$meta:meta])* $vis:vis $conf:ident $raw:ident
+        $(#[$meta:meta])* $vis:vis $conf:ident $raw:ident [$($protocol:ident: $bound:path)?]
         parts { $($(#[$pmeta:meta])* $part:ident : $shared:ty, $prefix:literal;)* }
         rows { $($name:literal $kind:ident $($field:ident : $ty:ty $(= $init:expr)?)?;)* }
         derived { $($(#[$dmeta:meta])* $dfield:ident : $dty:ty = $dinit:expr;)* }
     ) => {
         $(#[$meta])*
-        #[derive(Clone)]
-        $vis struct $conf {
+        $vis struct $conf $(<$protocol: $bound>)? {
             $($(#[$pmeta])* pub $part: ::std::rc::Rc<$shared>,)*
             $($(
                 #[doc = concat!("The directive `", $name, "`.")]
                 pub $field: $crate::table!(@type $kind $ty),
             )?)*
             $($(#[$dmeta])* pub $dfield: $dty,)*
+            $(of: ::std::marker::PhantomData<fn() -> $protocol>,)?
         }
 
         #[doc = concat!("What was set of [`", stringify!($conf), "`] at one level.")]
@@ -228,17 +268,29 @@ macro_rules! table {
             )?)*
         }
 
-        impl $conf {
+        // Not derived: that would ask for it of the protocol.
+        impl $(<$protocol: $bound>)? Clone for $conf $(<$protocol>)? {
+            fn clone(&self) -> Self {
+                Self {
+                    $($part: self.$part.clone(),)*
+                    $($($field: self.$field.clone(),)?)*
+                    $($dfield: self.$dfield.clone(),)*
+                    $(of: ::std::marker::PhantomData::<fn() -> $protocol>,)?
+                }
+            }
+        }
+
+        impl $(<$protocol: $bound>)? $conf $(<$protocol>)? {
             /// What a level with these own settings and this parent has.
             #[allow(unused_variables, unused_mut)]
             fn inherit(
                 raw: Option<&mut $raw>,
-                parent: Option<&$conf>,
+                parent: Option<&Self>,
                 loader: &mut $crate::Loader<'_>,
-            ) -> $crate::Result<$conf> {
+            ) -> $crate::Result<Self> {
                 let mut none = $raw::default();
                 let raw = raw.unwrap_or(&mut none);
-                Ok($conf {
+                Ok(Self {
                     $($part: $crate::table::inherit(
                         raw.$part.as_mut(), parent.map(|parent| &parent.$part), $prefix, loader,
                     )?,)*
@@ -248,6 +300,7 @@ macro_rules! table {
                         ),
                     )?)*
                     $($dfield: parent.map_or_else(|| $dinit, |parent| parent.$dfield.clone()),)*
+                    $(of: ::std::marker::PhantomData::<fn() -> $protocol>,)?
                 })
             }
 
@@ -260,7 +313,7 @@ macro_rules! table {
         }
     };
 
-    (@row $conf:ident $raw:ident [$($doc:literal)*] $name:literal $contexts:expr, $args:expr, [$($default:tt)+],
+    (@row [$conf:ty] $raw:ident [$($doc:literal)*] $name:literal $contexts:expr, $args:expr, [$($default:tt)+],
         $kind:ident($f:expr) $($field:ident)?
     ) => {
         $crate::Row {
@@ -268,7 +321,7 @@ macro_rules! table {
             doc: ::std::borrow::Cow::Borrowed(concat!($($doc, "\n"),*)),
             contexts: $contexts,
             args: $args,
-            default: $crate::table!(@default $conf $kind [$($default)+] $($field)?),
+            default: $crate::table!(@default [$conf] $kind [$($default)+] $($field)?),
             kind: stringify!($kind),
             part: None,
             set: |raw, loader, directive| {
@@ -278,24 +331,24 @@ macro_rules! table {
         }
     };
 
-    (@default $conf:ident $kind:ident [none] $($field:ident)?) => { $crate::table::DefaultValue::None };
-    (@default $conf:ident $kind:ident [computed $text:literal] $($field:ident)?) => {
+    (@default [$conf:ty] $kind:ident [none] $($field:ident)?) => { $crate::table::DefaultValue::None };
+    (@default [$conf:ty] $kind:ident [computed $text:literal] $($field:ident)?) => {
         $crate::table::DefaultValue::Computed(::std::borrow::Cow::Borrowed($text))
     };
-    (@default $conf:ident scalar [$text:literal] $field:ident) => {
-        $crate::table!(@default $conf set [$text] $field)
+    (@default [$conf:ty] scalar [$text:literal] $field:ident) => {
+        $crate::table!(@default [$conf] set [$text] $field)
     };
-    (@default $conf:ident set [$text:literal] $field:ident) => {
+    (@default [$conf:ty] set [$text:literal] $field:ident) => {
         $crate::table::DefaultValue::Text(::std::borrow::Cow::Borrowed($text), |one, other| {
             let [one, other]: [&$conf; 2] = [one, other].map(|conf| conf.downcast_ref().expect("of the row's table"));
             one.$field == other.$field
         })
     };
-    (@default $conf:ident $kind:ident [$text:literal] $($field:ident)?) => {
+    (@default [$conf:ty] $kind:ident [$text:literal] $($field:ident)?) => {
         compile_error!("only the defaults of scalar and set rows can be compared with the code's: write computed(\"...\")")
     };
 
-    (@part $conf:ident $raw:ident $part:ident) => {
+    (@part [$conf:ty] $raw:ident $part:ident) => {
         $crate::table::Part {
             raw: |raw| {
                 let raw: &mut $raw = raw.downcast_mut().expect("a slot holds its own type");

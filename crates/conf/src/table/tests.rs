@@ -179,3 +179,58 @@ fn groups_are_inherited_by_prefix() {
     assert_eq!(twice, "\"memcached_read_timeout\" directive is duplicate");
     assert_eq!(unknown, "unknown directive \"memcached_temp_path\"");
 }
+
+/// A protocol of this test.
+pub trait Protocol: 'static {
+    const BLOCK: Context;
+
+    fn place() -> &'static Place;
+}
+
+crate::table! {
+    /// A table of several protocols.
+    pub struct SharedConf of P: Protocol, raw SharedRaw, at P::place(), block P::BLOCK, level Level::Main;
+
+    /// A number.
+    "number" in P::BLOCK, Args::exactly(1), default "1", scalar(values::number) number: usize = 1;
+}
+
+#[test]
+fn protocols_share_a_table() {
+    struct Http;
+    struct Stream;
+    impl Protocol for Http {
+        const BLOCK: Context = Context::HTTP;
+
+        fn place() -> &'static Place {
+            static PLACE: Place = Place::new("http");
+            &PLACE
+        }
+    }
+    impl Protocol for Stream {
+        const BLOCK: Context = Context::STREAM;
+
+        fn place() -> &'static Place {
+            static PLACE: Place = Place::new("stream");
+            &PLACE
+        }
+    }
+    let mut registry = Registry::new();
+    registry.add::<SharedConf<Http>>();
+    registry.add::<SharedConf<Stream>>();
+    assert_eq!(registry.tables().iter().map(|table| table.module).collect::<Vec<_>>(), ["http", "stream"]);
+    let number = |context: Context, text: &str| {
+        let (sources, directives, _) = crate::parse::parse("x", text);
+        let mut loader = Loader::new(&registry, Env::default(), sources);
+        let frame = Frame::default();
+        loader.block(&directives, context, frame.clone());
+        let raw: &mut RawSet = &mut frame.levels[Level::Main as usize].borrow_mut();
+        let set = Sets::resolve(context, Level::Main, raw, None, &mut loader).expect("no row of this test fails");
+        match context {
+            Context::HTTP => set.get::<SharedConf<Http>>().number,
+            _ => set.get::<SharedConf<Stream>>().number,
+        }
+    };
+    assert_eq!((number(Context::HTTP, "number 3;"), number(Context::STREAM, "number 4;")), (3, 4));
+    assert_eq!((number(Context::HTTP, ""), number(Context::STREAM, "")), (1, 1));
+}

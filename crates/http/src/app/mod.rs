@@ -5,17 +5,17 @@ pub mod handover;
 
 use std::rc::Rc;
 
+use common::front::ssl;
 use conf::{Loader, Registry};
 use engine::{App, BuildContext};
 
 use crate::config::core::{CoreLocation, CoreMain, CoreServer, VariableConf};
-use crate::module::{self, HttpModule, HttpModules};
+use crate::module::{self, HttpModule, HttpModules, Shared};
 use crate::request::variables::Setup;
 use crate::session::h2;
-use crate::ssl;
 
 /// What the sessions need for themselves, as modules.
-const OWN: [&dyn HttpModule; 2] = [&ssl::Ssl, &h2::module::Http2];
+const OWN: [&dyn HttpModule; 2] = [&Shared(ssl::Ssl), &h2::module::Http2];
 
 /// HTTP as a module of the program.
 pub struct Module {

@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
+use common::front::listen::{self, Claims};
+use common::front::{ListenSpec, ServerName, names};
 use conf::{Context, Directive, Error, Frame, Level, Loader, RawSet, Result, Span};
-use os::SockAddr;
 
 use super::core::CoreLocationRaw;
-use super::listen::{self, ListenSpec};
 use super::mime::Types;
-use crate::request::variables::HttpRegex;
+use crate::proto::HttpProto;
+use crate::server::HttpListen;
 use crate::server::location::{Kind, LocationId};
 
 /// Everything of `http {}`, before inheritance.
@@ -25,17 +26,10 @@ pub struct Builder {
     pub locations: Vec<LocationNode>,
     server: Option<usize>,
     location: Option<LocationId>,
-    /// Addresses with what servers have said of them.
-    addresses: HashMap<SockAddr, Address>,
+    /// What servers have said of addresses.
+    claims: Claims,
     /// Exact and prefix locations by the level that they stand in.
     named: HashMap<(u32, bool, Box<[u8]>), Span>,
-}
-
-/// Where servers say of an address what only one of them may say.
-#[derive(Default)]
-struct Address {
-    options: Option<Span>,
-    default_server: Option<Span>,
 }
 
 /// A server, before inheritance.
@@ -45,20 +39,11 @@ pub struct ServerNode {
     /// Its own level as a location.
     pub root: LocationId,
     /// Its addresses; empty for the default one.
-    pub listens: Vec<ListenSpec>,
+    pub listens: Vec<ListenSpec<HttpListen>>,
     /// Its names.
     pub names: Vec<ServerName>,
     /// Where it stands.
     pub span: Span,
-}
-
-/// A word of `server_name`.
-#[derive(Clone)]
-pub struct ServerName {
-    /// In lower case; for a regex the pattern with its `~`.
-    pub text: Rc<[u8]>,
-    /// Compiled, if it is one.
-    pub regex: Option<Rc<HttpRegex>>,
 }
 
 /// A location, before inheritance.
@@ -123,14 +108,15 @@ pub fn server(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
 
 /// `listen …`.
 pub fn listen(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    let specs = listen::parse(loader, d)?;
-    for spec in specs {
+    for spec in listen::parse::<HttpProto>(loader, d)? {
         loader.places.note(engine::cycle::listening::ADDRESS, &spec.addr, d.span());
-        let builder = loader.store.entry::<Builder>();
-        if let Some((message, first)) = builder.listens_twice(&spec) {
-            return Err(Error::on(d, message).hint(loader.stands_first(first)));
-        }
-        builder.add_listen(spec);
+        // Out of the store meanwhile: messages need the loader.
+        let mut builder = std::mem::take(loader.store.entry::<Builder>());
+        let server = builder.server.expect("listen stands in a server");
+        let listens = &mut builder.servers[server].listens;
+        let added = builder.claims.add(&spec, listens, loader, d).map(|()| listens.push(spec));
+        loader.store.put(builder);
+        added?;
     }
     Ok(())
 }
@@ -138,45 +124,12 @@ pub fn listen(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
 /// `server_name …`.
 pub fn server_name(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     for word in &d.args {
-        let name = parse_server_name(loader, word)?;
-        if word.text.contains(&b'/') && name.regex.is_none() {
-            let message = format!("server name \"{}\" has suspicious symbols", word.lossy());
-            loader.warnings.push(Error::at(word, message));
-        }
+        let name = names::parse::<HttpProto>(loader, word)?;
         let builder = loader.store.entry::<Builder>();
         let server = builder.server.expect("server_name stands in a server");
         builder.servers[server].names.push(name);
     }
     Ok(())
-}
-
-fn parse_server_name(loader: &mut Loader<'_>, word: &conf::Word) -> Result<ServerName> {
-    if let Some(pattern) = word.text.strip_prefix(b"~") {
-        if pattern.is_empty() {
-            return Err(Error::at(word, "empty regex in server name \"~\""));
-        }
-        let caseless = pattern.iter().any(u8::is_ascii_uppercase);
-        let regex = crate::request::variables::regex(loader, word, pattern, caseless)?;
-        return Ok(ServerName { text: word.text.to_vec().into(), regex: Some(Rc::new(regex)) });
-    }
-    let text = match &word.text[..] {
-        b"$hostname" => engine::log::hostname().into_bytes(),
-        text => text.to_vec(),
-    };
-    let text = text.to_ascii_lowercase();
-    if text == b"." || text.starts_with(b"*") && (text.len() < 3 || text[1] != b'.') {
-        return Err(Error::at(word, format!("server name \"{}\" is invalid", word.lossy())));
-    }
-    if !valid_name(&text) {
-        return Err(Error::at(word, format!("invalid server name or wildcard \"{}\"", word.lossy())));
-    }
-    Ok(ServerName { text: text.into(), regex: None })
-}
-
-/// A name may have its wildcard at one end only, beside a dot.
-fn valid_name(text: &[u8]) -> bool {
-    let inner = text.strip_prefix(b"*.").or_else(|| text.strip_suffix(b".*")).unwrap_or(text);
-    !inner.contains(&b'*') && (inner.len() == text.len() || !inner.is_empty())
 }
 
 /// `location [modifier] name { … }`.
@@ -389,29 +342,6 @@ impl Builder {
         let id = LocationId(self.locations.len() as u32);
         self.locations.push(node);
         id
-    }
-
-    /// What the current server can't say of an address any more, and where it was said first.
-    fn listens_twice(&self, spec: &ListenSpec) -> Option<(String, Span)> {
-        let server = self.server.expect("listen stands in a server");
-        let addr = &spec.addr;
-        if let Some(other) = self.servers[server].listens.iter().find(|other| other.addr == *addr) {
-            return Some((format!("a duplicate listen {addr}"), other.place));
-        }
-        let known = self.addresses.get(addr)?;
-        if let (true, Some(first)) = (spec.set, known.options) {
-            return Some((format!("duplicate listen options for {addr}"), first));
-        }
-        let first = known.default_server.filter(|_| spec.default_server)?;
-        Some((format!("a duplicate default server for {addr}"), first))
-    }
-
-    fn add_listen(&mut self, spec: ListenSpec) {
-        let address = self.addresses.entry(spec.addr.clone()).or_default();
-        address.options = address.options.or(spec.set.then_some(spec.place));
-        address.default_server = address.default_server.or(spec.default_server.then_some(spec.place));
-        let server = self.server.expect("listen stands in a server");
-        self.servers[server].listens.push(spec);
     }
 
     /// Where a location of the same kind and name stands.

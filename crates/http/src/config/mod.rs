@@ -3,7 +3,5 @@
 pub mod blocks;
 pub mod core;
 pub mod error_page;
-pub mod late;
-pub mod listen;
 pub mod mime;
 pub mod resolve;

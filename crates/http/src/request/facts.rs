@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+use common::front::proxy::ProxyHeader;
 use os::SockAddr;
 use tls::Secured;
 
@@ -41,17 +42,6 @@ impl Rare {
     pub fn of_proxy(proxy: Option<ProxyHeader>) -> Option<Rc<Rare>> {
         proxy.map(|proxy| Rc::new(Rare { proxy: Some(Box::new(proxy)), ..Rare::default() }))
     }
-}
-
-/// The addresses of a PROXY protocol header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProxyHeader {
-    /// The client.
-    pub source: SockAddr,
-    /// The address that it connected to.
-    pub destination: SockAddr,
-    /// The TLVs of version 2, as they were received.
-    pub tlvs: Box<[u8]>,
 }
 
 impl ConnectionFacts {

@@ -9,13 +9,14 @@ use std::fmt;
 use std::rc::Rc;
 
 use buf::Bytes;
+use common::slots::Slots;
+use common::vars::Store;
 use engine::log::{Level, Log};
 use os::SockAddr;
 use wire::h1::{KnownHeader, Method, RequestHead, RequestParser};
 
 use self::facts::ConnectionFacts;
 use self::subrequest::Family;
-use self::variables::{LastCaptures, Value};
 use crate::body::RequestBody;
 use crate::config::core::Alias;
 use crate::phases::{Flow, MAX_URI_CHANGES, Resume};
@@ -28,8 +29,6 @@ use crate::session::h2::StreamHandle;
 
 /// How many requests' memory is kept for the next ones.
 const MAX_SPARE: usize = 64;
-/// How deep variables may refer to each other.
-const MAX_VARIABLE_DEPTH: u8 = 100;
 
 /// A request with its response.
 pub struct Request {
@@ -69,12 +68,8 @@ pub struct Request {
     pub valid_location: bool,
     /// The backends that were asked, and their responses.
     pub upstream: Option<Rc<crate::exchange::Exchange>>,
-    /// Captures of the last regex.
-    pub captures: LastCaptures,
-    /// Stored values of variables.
-    pub values: Vec<Value>,
-    /// How much deeper variables may refer to each other.
-    pub variable_depth: u8,
+    /// Its own values of variables, captures, and what modules keep over internal redirects.
+    pub vars: Store,
     /// The response.
     pub response: Response,
     /// The body.
@@ -119,20 +114,7 @@ pub struct Request {
     depth: u8,
     /// What it shares with its subrequests, if it has some or is one.
     family: Option<Rc<Family>>,
-    slots: Vec<Box<dyn Any>>,
-    /// Slots that outlive internal redirects.
-    lasting: Vec<Box<dyn Any>>,
-}
-
-fn slot_of<T: Any + Default>(slots: &mut Vec<Box<dyn Any>>) -> &mut T {
-    let at = match slots.iter().position(|slot| slot.is::<T>()) {
-        Some(at) => at,
-        None => {
-            slots.push(Box::new(T::default()));
-            slots.len() - 1
-        }
-    };
-    slots[at].downcast_mut().expect("the slot was found by its type")
+    slots: Slots,
 }
 
 impl Drop for Request {
@@ -246,9 +228,7 @@ impl Request {
             host: Vec::new(),
             valid_location: true,
             upstream: None,
-            captures: LastCaptures::default(),
-            values: vec![Value::Unset; http.variables.len()],
-            variable_depth: MAX_VARIABLE_DEPTH,
+            vars: http.variables.store(),
             response: Response::default(),
             body: RequestBody::default(),
             resume: Resume::Server,
@@ -272,8 +252,7 @@ impl Request {
             id: None,
             depth: 0,
             family: None,
-            slots: Vec::new(),
-            lasting: Vec::new(),
+            slots: Slots::default(),
             http,
         }
     }
@@ -304,9 +283,7 @@ impl Request {
             host,
             valid_location,
             upstream,
-            captures,
-            values,
-            variable_depth,
+            vars,
             response,
             body,
             resume,
@@ -328,7 +305,6 @@ impl Request {
             depth,
             family,
             slots,
-            lasting,
         } = self;
         // These keep their memory.
         parser.reset();
@@ -336,13 +312,11 @@ impl Request {
         uri.clear();
         args.clear();
         host.clear();
-        captures.clear();
-        values.fill(Value::Unset);
+        vars.clear();
         response.clear();
         slots.clear();
-        lasting.clear();
         (*link, *head, *method, *body) = (None, Bytes::default(), Method::default(), RequestBody::default());
-        (*resume, *uri_changes, *variable_depth) = (Resume::Server, MAX_URI_CHANGES, MAX_VARIABLE_DEPTH);
+        (*resume, *uri_changes) = (Resume::Server, MAX_URI_CHANGES);
         (*has_args, *uri_rewritten, *uri_changed, *add_uri_to_alias) = (false, false, false, false);
         (*lost_handler, *valid_location, *internal) = (false, true, false);
         (*error_status, *error_page) = (0, false);
@@ -373,22 +347,22 @@ impl Request {
 
     /// The state of a module for this request, made when first asked for.
     pub fn slot<T: Any + Default>(&mut self) -> &mut T {
-        slot_of(&mut self.slots)
+        self.slots.entry()
     }
 
     /// As [`Request::slot`], for state that stays when the request is redirected internally.
     pub fn lasting_slot<T: Any + Default>(&mut self) -> &mut T {
-        slot_of(&mut self.lasting)
+        self.vars.slots.entry()
     }
 
     /// As [`Request::find_slot`], of [`Request::lasting_slot`].
     pub fn find_lasting_slot<T: Any>(&self) -> Option<&T> {
-        self.lasting.iter().find_map(|slot| slot.downcast_ref())
+        self.vars.slots.find()
     }
 
     /// The state of a module for this request, if there is any.
     pub fn find_slot<T: Any>(&self) -> Option<&T> {
-        self.slots.iter().find_map(|slot| slot.downcast_ref())
+        self.slots.find()
     }
 
     /// Finds the location of the URI and enters it.

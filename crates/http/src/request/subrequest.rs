@@ -88,7 +88,7 @@ impl Request {
         child.uri.extend_from_slice(ask.uri);
         child.uri_rewritten = true;
         child.args.extend_from_slice(ask.args);
-        child.values.clone_from(&self.values);
+        child.vars.copy_values(&self.vars);
         child.internal = true;
         child.start_ms = rt::now_ms();
         (child.family, child.depth) = (Some(family), self.depth + 1);
@@ -180,7 +180,7 @@ impl SubResponse {
             r.log_access();
         }
         if let Some(parent) = parent {
-            parent.values.clone_from(&r.values);
+            parent.vars.copy_values(&r.vars);
         }
         r.end();
     }

@@ -1,385 +1,85 @@
 //! Variables of HTTP: how they are defined and referred to, and the core module's own.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::net::IpAddr;
 use std::rc::Rc;
 
-use conf::{Directive, Error, Loader, Result, Span, Word};
-use expr::regex::{Captures, Regex};
-use expr::vars::{Flags, Registry, VarId, Variables as Frozen};
-use expr::vars::{Session, Template};
+use common::vars::text::put_some;
+use common::vars::{self, define_facts};
+use conf::{Directive, Loader, Result, Span, Word};
+use expr::vars::{Flags, Template, VarId};
 use wire::h1::KnownHeader;
 
+pub use common::vars::text::{number, put, show, show_seconds};
+pub use common::vars::{Regex as HttpRegex, Value};
+
 use super::Request;
-use buf::number::digits;
+use crate::proto::HttpProto;
 
 /// How a variable gets its value.
-#[derive(Clone)]
-pub enum Getter {
-    /// Appends the value; false if there is none.
-    Plain(fn(&mut Request, &mut Vec<u8>) -> bool),
-    /// The same for a family (`$arg_…`), with the name after the prefix.
-    Family(fn(&mut Request, &str, &mut Vec<u8>) -> bool),
-    /// A value with data of its own, such as a map.
-    Object(Rc<dyn Variable>),
-    /// The value that `set` or a named capture has stored.
-    Stored,
-}
+pub type Getter = vars::Getter<HttpProto>;
 
 /// What setting a variable does to a request.
-pub type Setter = fn(&mut Request, &[u8]);
+pub type Setter = vars::Setter<HttpProto>;
 
-/// A variable with data of its own.
-pub trait Variable {
-    /// Appends the value; false if there is none.
-    fn value(&self, r: &mut Request, out: &mut Vec<u8>) -> bool;
-}
-
-/// A definition: the getter, and what `set` does if it doesn't just store the value.
-#[derive(Clone)]
-pub struct Definition {
-    /// How it is read.
-    pub getter: Getter,
-    /// How it is set, if that changes the request.
-    pub setter: Option<Setter>,
-    /// The module that defines it.
-    pub module: &'static str,
-    /// Its text in the manual: what it holds, and when it is empty.
-    pub text: &'static str,
-}
+/// A definition: the getter, and what `set` does if not just store the value.
+pub type Definition = vars::Definition<HttpProto>;
 
 /// The variables of a configuration that is complete.
-pub type Variables = Frozen<Definition>;
+pub type Variables = vars::Variables<HttpProto>;
 
 /// The variables of a configuration that is being read.
-#[derive(Default)]
-pub struct Setup {
-    /// Definitions and references.
-    pub registry: Registry<Definition>,
-    /// Where the references stand, by the number given to the registry.
-    pub places: Vec<conf::Span>,
-    /// Whether any template reads captures of a regex by number: if none does, none are taken.
-    pub captures: bool,
-    /// The regexes so far, by pattern and whether they ignore case.
-    regexes: HashMap<(Box<[u8]>, bool), HttpRegex>,
-}
+pub type Setup = vars::Setup<HttpProto>;
 
-impl Setup {
-    /// All definitions for the manual; families end with `*`.
-    pub fn descriptions(&self) -> Vec<engine::Variable> {
-        let all = self.registry.definitions();
-        all.map(|(name, flags, definition)| {
-            let star = if flags.has(Flags::PREFIX) { "*" } else { "" };
-            let text = definition.text.split_whitespace().collect::<Vec<_>>().join(" ");
-            engine::Variable { module: definition.module, name: format!("{name}{star}"), text }
-        })
-        .collect()
-    }
-}
-
-/// The value of a variable that a request has stored.
-#[derive(Clone, Debug, Default)]
-pub enum Value {
-    /// Nothing was stored: the getter gives the value.
-    #[default]
-    Unset,
-    /// It was stored that there is no value.
-    Missing,
-    /// Stored.
-    Set(buf::Bytes),
-}
-
-/// A regex with the variables that its named groups set.
-#[derive(Clone)]
-pub struct HttpRegex {
-    /// The regex.
-    pub regex: Rc<Regex>,
-    names: Rc<[(VarId, usize)]>,
-}
-
-/// One regex in two places is compiled once.
-impl PartialEq for HttpRegex {
-    fn eq(&self, other: &HttpRegex) -> bool {
-        Rc::ptr_eq(&self.regex, &other.regex)
-    }
-}
-
-impl std::fmt::Debug for HttpRegex {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("HttpRegex")
-    }
-}
-
-impl HttpRegex {
-    /// Whether `subject` matches; if so, the request's captures and the variables of named groups are set.
-    ///
-    /// An error of the engine (its limit on backtracking) is logged and taken for no match, with status 500 as the
-    /// error.
-    pub fn exec(&self, r: &mut Request, subject: &[u8]) -> std::result::Result<bool, u16> {
-        if !r.http.captures && self.names.is_empty() {
-            return self.regex.is_match(subject).map_err(|error| failed(r, subject, &error));
-        }
-        let mut captures = std::mem::take(&mut r.captures.pairs);
-        let found = self.regex.captures(subject, &mut captures);
-        r.captures.pairs = captures;
-        match found {
-            Ok(false) => return Ok(false),
-            Ok(true) => {}
-            Err(error) => return Err(failed(r, subject, &error)),
-        }
-        r.captures.serial = r.captures.serial.wrapping_add(1);
-        r.captures.subject.clear();
-        r.captures.subject.extend_from_slice(subject);
-        for &(id, group) in &*self.names {
-            let value = r.captures.get(group).map(buf::Bytes::copy_from);
-            r.values[id.index()] = value.map_or(Value::Missing, Value::Set);
-        }
-        Ok(true)
-    }
-}
-
-fn failed(r: &Request, subject: &[u8], error: &dyn std::fmt::Display) -> u16 {
-    r.log_at(engine::log::Level::Alert, format_args!("regex on \"{}\" failed: {error}", subject.escape_ascii()));
-    500
-}
-
-/// The captures of the last regex that matched.
-#[derive(Default)]
-pub struct LastCaptures {
-    /// Pairs of offsets.
-    pub pairs: Captures,
-    /// The text that the offsets refer to.
-    pub subject: Vec<u8>,
-    /// Changes with each match.
-    serial: u32,
-}
-
-impl LastCaptures {
-    /// The group with that number; 0 is the whole match.
-    pub fn get(&self, group: usize) -> Option<&[u8]> {
-        self.pairs.slice(&self.subject, group)
-    }
-
-    /// No match.
-    pub fn clear(&mut self) {
-        self.pairs.clear();
-        self.subject.clear();
-    }
-}
-
-/// Compiles a regex of the configuration; its named groups define variables. One that stands in many places, as in
-/// configurations that were generated, is compiled once.
+/// See [`vars::regex`].
 pub fn regex(loader: &mut Loader<'_>, word: &Word, pattern: &[u8], caseless: bool) -> Result<HttpRegex> {
-    let setup = loader.store.entry::<Setup>();
-    let key = (Box::from(pattern), caseless);
-    if let Some(known) = setup.regexes.get(&key) {
-        return Ok(known.clone());
-    }
-    let regex = Regex::new(pattern, caseless).map_err(|error| Error::at(word, error.to_string()))?;
-    let mut names = Vec::new();
-    for (name, group) in regex.names() {
-        may_change(setup, word, name)?;
-        define_stored(setup, name);
-        names.push((setup.registry.reference(name), *group));
-    }
-    let regex = HttpRegex { regex: Rc::new(regex), names: names.into() };
-    setup.regexes.insert(key, regex.clone());
-    Ok(regex)
+    vars::regex::<HttpProto>(loader, word, pattern, caseless)
 }
 
-/// Makes sure that `name` is a variable that can be stored to.
-fn define_stored(setup: &mut Setup, name: &str) {
-    if setup.registry.definition(name).is_none() {
-        let module = "ngx_http_rewrite_module";
-        let text = "What `set` or a named capture of a regex stores. Empty if nothing was stored.";
-        let definition = Definition { getter: Getter::Stored, setter: None, module, text };
-        // It isn't defined, so it isn't a duplicate.
-        let _ = setup.registry.add(name, Flags::CHANGEABLE, definition);
-    }
-}
-
-/// Variables that are the server's own can't be stored to.
-fn may_change(setup: &Setup, word: &Word, name: &str) -> Result<()> {
-    match setup.registry.definition(name) {
-        Some((_, flags)) if !flags.has(Flags::CHANGEABLE) => {
-            Err(Error::at(word, format!("the duplicate \"{name}\" variable")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The id of a variable to be stored to by `set` or the like; defined if it isn't yet.
+/// See [`vars::storable`].
 pub fn storable(loader: &mut Loader<'_>, word: &Word) -> Result<(VarId, Option<Setter>)> {
-    let name = variable_name(word)?;
-    let setup = loader.store.entry::<Setup>();
-    may_change(setup, word, &name)?;
-    define_stored(setup, &name);
-    let setter = setup.registry.definition(&name).and_then(|(definition, _)| definition.setter);
-    Ok((setup.registry.reference(&name), setter))
+    vars::storable::<HttpProto>(loader, word)
 }
 
-/// Defines a variable by a directive, such as `map`.
-pub fn define(loader: &mut Loader<'_>, word: &Word, flags: Flags, definition: Definition) -> Result<()> {
-    let name = variable_name(word)?;
-    let setup = loader.store.entry::<Setup>();
-    let added = setup.registry.add(&name, flags, definition);
-    added.map_err(|_| Error::at(word, format!("the duplicate \"{name}\" variable")))
-}
-
-fn variable_name(word: &Word) -> Result<String> {
-    match expr::vars::variable_name(&word.lossy()) {
-        Ok(name) => Ok(name.to_owned()),
-        Err(error) => Err(Error::at(word, error.to_string())),
-    }
-}
-
-/// A template of any text of a directive.
+/// See [`vars::template_of`].
 pub fn template_of(loader: &mut Loader<'_>, d: &Directive, text: &[u8]) -> Result<Rc<Template>> {
-    let has = |word: &&Word| memchr::memmem::find(&word.text, text).is_some();
-    let word = d.args.iter().find(has).unwrap_or(&d.name);
-    template_at(loader, Span { line: d.end.line, ..word.span }, text)
+    vars::template_of::<HttpProto>(loader, d, text)
 }
 
-/// A text with variables that stands at a place.
+/// See [`vars::template_at`].
 pub fn template_at(loader: &mut Loader<'_>, place: Span, text: &[u8]) -> Result<Rc<Template>> {
-    let setup = loader.store.entry::<Setup>();
-    setup.registry.set_place(setup.places.len() as u32);
-    setup.places.push(place);
-    let registry = &mut setup.registry;
-    let template = Template::parse(text, &mut |name| registry.reference(name));
-    let template = template.map_err(|error| Error::place(place, error.to_string()))?;
-    setup.captures |= template.max_capture() > 0;
-    Ok(Rc::new(template))
+    vars::template_at::<HttpProto>(loader, place, text)
 }
 
-/// The first argument as a template.
+/// See [`vars::template`].
 pub fn template(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Template>>> {
-    template_of(loader, d, &d.arg(0).text).map(Some)
+    vars::template::<HttpProto>(loader, d)
 }
 
-/// As [`template`], for a size: one without variables is checked now, and 0 gives `None`.
+/// See [`vars::size_template`].
 pub fn size_template(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Template>>> {
-    let template = template(loader, d)?;
-    let text = template.as_ref().and_then(|template| template.is_const());
-    match text.map(buf::parse::parse_size) {
-        Some(None) => Err(conf::values::invalid(d, d.arg(0))),
-        Some(Some(0)) => Ok(None),
-        _ => Ok(template),
-    }
-}
-
-impl Session for Request {
-    fn variable(&mut self, id: VarId, out: &mut Vec<u8>) -> bool {
-        match &self.values[id.index()] {
-            Value::Set(bytes) => {
-                out.extend_from_slice(bytes);
-                return true;
-            }
-            Value::Missing => return false,
-            Value::Unset => {}
-        }
-        let http = self.http.clone();
-        let entry = http.variables.entry(id);
-        match &entry.payload.getter {
-            Getter::Plain(get) => get(self, out),
-            Getter::Family(get) => get(self, entry.suffix(), out),
-            Getter::Stored => {
-                // It is empty from now on, and logged once.
-                self.warn_uninitialized(&entry.name);
-                self.values[id.index()] = Value::Set(buf::Bytes::default());
-                true
-            }
-            Getter::Object(object) => self.object(object, id, entry.flags, out),
-        }
-    }
-
-    fn capture(&self, n: usize) -> Option<&[u8]> {
-        self.captures.get(n)
-    }
-
-    fn captures_serial(&self) -> u32 {
-        self.captures.serial
-    }
+    vars::size_template::<HttpProto>(loader, d)
 }
 
 impl Request {
-    fn object(&mut self, object: &Rc<dyn Variable>, id: VarId, flags: Flags, out: &mut Vec<u8>) -> bool {
-        if self.variable_depth == 0 {
-            self.log_error(format_args!("cycle while evaluating variable \"{}\"", self.http.variables.entry(id).name));
-            return false;
-        }
-        self.variable_depth -= 1;
-        let start = out.len();
-        let found = object.value(self, out);
-        self.variable_depth += 1;
-        if !flags.has(Flags::NOCACHEABLE) {
-            let value = if found { Value::Set(buf::Bytes::copy_from(&out[start..])) } else { Value::Missing };
-            self.values[id.index()] = value;
-        }
-        found
-    }
-
     /// A template's value.
     pub fn render(&mut self, template: &Template) -> Vec<u8> {
-        let mut out = Vec::new();
-        template.render(self, &mut out);
-        out
+        vars::render(self, template)
     }
 
     /// A template's value to keep: one stored variable alone is shared, not copied.
     pub fn render_shared(&mut self, template: &Template) -> buf::Bytes {
-        if let Some(Value::Set(bytes)) = template.is_variable().and_then(|id| self.values.get(id.index())) {
-            return bytes.clone();
-        }
-        buf::Bytes::from(self.render(template))
+        vars::render_shared(self, template)
     }
 
     /// A condition: a template whose value is neither empty nor `0`.
     pub fn test(&mut self, template: &Template) -> bool {
-        let value = self.render(template);
-        !value.is_empty() && value != b"0"
+        vars::test(self, template)
     }
-
-    fn warn_uninitialized(&self, name: &str) {
-        if self.location.set.get::<crate::config::core::VariableConf>().uninitialized_variable_warn {
-            self.log_at(engine::log::Level::Warn, format_args!("using uninitialized \"{name}\" variable"));
-        }
-    }
-}
-
-/// Defines variables that are functions of a request: `variables! { setup, "module"; ... }`, with a row for each. Its
-/// text says what the variable holds and when it is empty; `set` says what storing to it does.
-///
-/// ```ignore
-/// http::variables! { setup, "ngx_http_core_module";
-///     /// The port on which the connection was accepted. Empty on a unix socket.
-///     "server_port", Flags::NONE, Getter::Plain(server_port);
-/// }
-/// ```
-#[macro_export]
-macro_rules! variables {
-    ($setup:expr, $module:expr; $($(#[doc = $text:literal])+ $name:literal, $flags:expr, $getter:expr $(, set $set:expr)?;)+) => {
-        $($crate::request::variables::add($setup, $name, $flags, $crate::request::variables::Definition {
-            getter: $getter,
-            setter: $crate::variables!(@setter $($set)?),
-            module: $module,
-            text: concat!($($text),+),
-        });)+
-    };
-    (@setter) => { None };
-    (@setter $set:expr) => { Some($set) };
-}
-
-/// Defines a variable that no other module has; for [`variables!`](crate::variables).
-pub fn add(setup: &mut Setup, name: &str, flags: Flags, definition: Definition) {
-    let added = setup.registry.add(name, flags, definition);
-    debug_assert!(added.is_ok(), "two modules define ${name}");
 }
 
 /// Defines the core module's variables.
 pub fn core(setup: &mut Setup) {
+    define_facts(setup);
     define_connection(setup);
     define_request(setup);
     define_place(setup);
@@ -390,33 +90,6 @@ pub fn core(setup: &mut Setup) {
 /// Of the connection: addresses, the PROXY protocol, the socket.
 fn define_connection(setup: &mut Setup) {
     crate::variables! { setup, CORE;
-        /// The client's address in binary: 4 bytes for IPv4, 16 for IPv6, `unix:` for a client on a unix
-        /// socket.
-        "binary_remote_addr", Flags::NONE, Getter::Plain(binary_remote_addr);
-        /// The client's address; `unix:` on a unix socket.
-        "remote_addr", Flags::NONE, Getter::Plain(|r, out| address(out, &r.conn.peer));
-        /// The client's port. Empty on a unix socket.
-        "remote_port", Flags::NONE, Getter::Plain(remote_port);
-        /// The client's address of the PROXY protocol's header. Empty without `proxy_protocol` in `listen`.
-        "proxy_protocol_addr", Flags::NONE, Getter::Plain(|r, out| proxied(r, out, |p| p.source.text()));
-        /// The client's port of the PROXY protocol's header. Empty without `proxy_protocol` in `listen`.
-        "proxy_protocol_port", Flags::NONE, Getter::Plain(|r, out| proxied(r, out, |p| p.source.port().to_string()));
-        /// The address that the client connected to, of the PROXY protocol's header. Empty without
-        /// `proxy_protocol` in `listen`.
-        "proxy_protocol_server_addr", Flags::NONE, Getter::Plain(|r, out| proxied(r, out, |p| p.destination.text()));
-        /// The port that the client connected to, of the PROXY protocol's header. Empty without
-        /// `proxy_protocol` in `listen`.
-        "proxy_protocol_server_port", Flags::NONE, Getter::Plain(|r, out| proxied(r, out, |p| p.destination.port().to_string()));
-        /// A field (TLV) of the PROXY protocol's header, version 2, by its name (`alpn`, `authority`,
-        /// `unique_id`, `netns`; `ssl_version`, `ssl_cn`, `ssl_cipher`, `ssl_sig_alg`, `ssl_key_alg`,
-        /// `ssl_verify`) or number (`0x01`, `ssl_0x21`). Empty if the header doesn't have it.
-        "proxy_protocol_tlv_", Flags::PREFIX, Getter::Family(proxy_tlv);
-        /// The address on which the connection was accepted; `unix:` and the path on a unix socket.
-        "server_addr", Flags::NONE, Getter::Plain(server_addr);
-        /// The port on which the connection was accepted. Empty on a unix socket.
-        "server_port", Flags::NONE, Getter::Plain(server_port);
-        /// The number of the connection; unique in its worker.
-        "connection", Flags::NONE, Getter::Plain(|r, out| show(out, format_args!("{}", r.number)));
         /// How many requests the connection has had, this one included.
         "connection_requests", Flags::NONE, Getter::Plain(|r, out| show(out, format_args!("{}", r.conn.requests)));
         /// The time since the connection was accepted, in seconds with milliseconds.
@@ -573,82 +246,16 @@ fn define_response(setup: &mut Setup) {
 /// Of the process, and the time.
 fn define_process(setup: &mut Setup) {
     crate::variables! { setup, CORE;
-        /// The version of nginx that this program follows.
-        "nginx_version", Flags::NONE, Getter::Plain(|_, out| put(out, engine::NGINX_VERSION.as_bytes()));
         /// The name of the machine.
         "hostname", Flags::NONE, Getter::Plain(|r, out| put(out, r.http.hostname.as_bytes()));
-        /// The process id of the worker.
-        "pid", Flags::NONE, Getter::Plain(|_, out| show(out, format_args!("{}", std::process::id())));
-        /// The current time in seconds since 1970, with milliseconds.
-        "msec", Flags::NOCACHEABLE, Getter::Plain(|_, out| {
-                        let (secs, msec) = engine::clock::now();
-                        show(out, format_args!("{secs}.{msec:03}"))
-                    });
-        /// The local time in the form of ISO 8601.
-        "time_iso8601", Flags::NOCACHEABLE, Getter::Plain(|_, out| put(out, engine::clock::times().iso8601.as_bytes()));
-        /// The local time in the form of the common log format.
-        "time_local", Flags::NOCACHEABLE, Getter::Plain(|_, out| put(out, engine::clock::times().http_log.as_bytes()));
     }
 }
 
 /// The module whose variables these are.
 const CORE: &str = "ngx_http_core_module";
 
-/// Appends bytes.
-pub fn put(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
-    out.extend_from_slice(bytes);
-    true
-}
-
-/// Appends bytes; no bytes are no value.
-fn put_some(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
-    !bytes.is_empty() && put(out, bytes)
-}
-
 fn put_args(r: &mut Request, out: &mut Vec<u8>) -> bool {
     (r.has_args || !r.args.is_empty()) && put(out, &r.args)
-}
-
-/// Appends a number's digits.
-pub fn number(out: &mut Vec<u8>, n: u64) -> bool {
-    put(out, digits(n, &mut [0; 20]))
-}
-
-/// Appends formatted text.
-pub fn show(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) -> bool {
-    // Writing into a Vec can't fail.
-    let _ = out.write_fmt(text);
-    true
-}
-
-/// Appends an address without its port.
-fn address(out: &mut Vec<u8>, address: &os::SockAddr) -> bool {
-    match address.ip() {
-        Some(IpAddr::V4(ip)) => {
-            let [first, rest @ ..] = ip.octets();
-            number(out, first.into());
-            rest.iter().all(|octet| put(out, b".") && number(out, (*octet).into()))
-        }
-        Some(ip) => show(out, format_args!("{ip}")),
-        None => put(out, b"unix:"),
-    }
-}
-
-fn binary_remote_addr(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    let peer = &r.conn.peer;
-    if peer.is_unix() { address(out, peer) } else { put(out, &peer.binary()) }
-}
-
-/// A unix socket of ours is shown with its path; a client's has none.
-fn server_addr(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    let local = r.local_addr();
-    address(out, local) && (!local.is_unix() || put(out, &local.binary()))
-}
-
-/// Appends milliseconds as seconds with three decimals.
-pub fn show_seconds(out: &mut Vec<u8>, ms: u64) -> bool {
-    let [tenths, hundredths, thousandths] = [ms / 100 % 10, ms / 10 % 10, ms % 10].map(|digit| b'0' + digit as u8);
-    number(out, ms / 1000) && put(out, &[b'.', tenths, hundredths, thousandths])
 }
 
 fn status(r: &mut Request, out: &mut Vec<u8>) -> bool {
@@ -678,18 +285,6 @@ fn host(r: &mut Request, out: &mut Vec<u8>) -> bool {
     if r.host.is_empty() { put(out, &r.server.name) } else { put(out, &r.host) }
 }
 
-fn remote_port(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    match r.conn.peer.port() {
-        0 => true,
-        port => show(out, format_args!("{port}")),
-    }
-}
-
-fn server_port(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    let local = r.local_addr();
-    if local.is_unix() { true } else { show(out, format_args!("{}", local.port())) }
-}
-
 fn request_port(r: &mut Request, out: &mut Vec<u8>) -> bool {
     match r.line.port() {
         None | Some(0) => true,
@@ -697,51 +292,7 @@ fn request_port(r: &mut Request, out: &mut Vec<u8>) -> bool {
     }
 }
 
-fn proxied(r: &Request, out: &mut Vec<u8>, of: fn(&super::facts::ProxyHeader) -> String) -> bool {
-    match r.conn.proxy() {
-        Some(header) => put(out, of(header).as_bytes()),
-        None => false,
-    }
-}
-
-/// `$proxy_protocol_tlv_name`, by name or number (`0x01`).
-fn proxy_tlv(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
-    use wire::proxy_protocol::tlv;
-    let Some(header) = r.conn.proxy() else { return false };
-    if let Some(name) = name.strip_prefix("ssl_") {
-        // The TLS one begins with a byte of flags and the four of the result of the client's verification.
-        let Ok(Some(value)) = tlv(&header.tlvs, 0x20) else { return false };
-        let Some((verify, rest)) = value.get(1..).and_then(|value| value.split_first_chunk::<4>()) else {
-            return false;
-        };
-        let kind = match name {
-            "verify" => return show(out, format_args!("{}", u32::from_be_bytes(*verify))),
-            "version" => Some(0x21),
-            "cn" => Some(0x22),
-            "cipher" => Some(0x23),
-            "sig_alg" => Some(0x24),
-            "key_alg" => Some(0x25),
-            _ => tlv_number(name),
-        };
-        return kind.is_some_and(|kind| matches!(tlv(rest, kind), Ok(Some(value)) if put(out, value)));
-    }
-    let kind = match name {
-        "alpn" => Some(0x01),
-        "authority" => Some(0x02),
-        "unique_id" => Some(0x05),
-        "ssl" => Some(0x20),
-        "netns" => Some(0x30),
-        _ => tlv_number(name),
-    };
-    kind.is_some_and(|kind| matches!(tlv(&header.tlvs, kind), Ok(Some(value)) if put(out, value)))
-}
-
-/// `0x1f`, with any number of leading zeros.
-fn tlv_number(name: &str) -> Option<u8> {
-    u8::from_str_radix(name.strip_prefix("0x")?.trim_start_matches('0'), 16).ok()
-}
-
-/// Whether there is a URI: without a valid request there is none; a refused request has an empty one.
+/// What isn't a request has no URI; a refused one has an empty one.
 fn uri(r: &mut Request, out: &mut Vec<u8>) -> bool {
     out.extend_from_slice(&r.uri);
     !r.uri.is_empty() || r.internal || !r.line.method.is_empty()

@@ -7,17 +7,18 @@ pub mod worker;
 use std::any::Any;
 use std::rc::Rc;
 
-use conf::Set;
-use engine::Listen;
+use common::front::listen::Parameters;
+use common::front::ssl::{ServerTls, SslConf};
+use common::front::{self, addresses};
+use conf::{Directive, Error, Loader, Result, Set, Word};
 use engine::log::Log;
-use expr::lookup::Names;
 use os::SockAddr;
 
 use self::location::{Location, LocationId};
 use crate::config::core::{CoreLocation, CoreServer};
-use crate::request::variables::{HttpRegex, Variables};
+use crate::proto::HttpProto;
+use crate::request::variables::Variables;
 use crate::session::h2::conf::Http2Conf;
-use crate::ssl::ServerTls;
 
 /// The whole of `http {}`, ready to serve.
 pub struct Http {
@@ -29,8 +30,6 @@ pub struct Http {
     pub sockets: Vec<Socket>,
     /// The variables in use.
     pub variables: Variables,
-    /// Whether any template reads captures by number.
-    pub captures: bool,
     /// The name of this machine.
     pub hostname: String,
     /// The log of places without an `error_log`.
@@ -57,17 +56,7 @@ impl Http {
     /// The address of a connection that was accepted by `listen`; if that is no longer listened on, the one that
     /// listens on its local address.
     pub fn address(&self, listen: &SockAddr, local: impl FnOnce() -> Option<SockAddr>) -> Option<Rc<Address>> {
-        let all = || self.sockets.iter().flat_map(|socket| &socket.addresses);
-        if let Some(same) = all().find(|address| address.addr == *listen) {
-            return Some(same.clone());
-        }
-        let local = local().filter(|local| !local.is_unix())?;
-        let wildcard = |addr: &SockAddr| {
-            let same_family = matches!(addr, SockAddr::V6(_)) == matches!(local, SockAddr::V6(_));
-            addr.is_wildcard() && same_family && addr.port() == local.port()
-        };
-        let exact = all().find(|address| address.addr == local);
-        exact.or_else(|| all().find(|address| wildcard(&address.addr))).cloned()
+        addresses::find(&self.sockets, listen, local)
     }
 
     /// The log of a location.
@@ -92,56 +81,58 @@ pub struct Server {
     pub http2: Rc<wire::h2::Config>,
 }
 
-/// The server of a TLS connection, and how it was chosen.
-pub struct Chosen {
-    /// The server.
-    pub server: Rc<Server>,
-    /// Whether it was chosen by the name that the client gave.
-    pub named: bool,
-}
+/// What a TLS connection remembers of the choice of its server.
+pub type Chosen = front::tls::Chosen<Server>;
 
 /// A listening socket, with all addresses whose connections it brings.
-pub struct Socket {
-    /// How it is made.
-    pub listen: Listen,
-    /// The addresses; the wildcard (or only) one last. Where there is more than one, the connection's local address
-    /// decides.
-    pub addresses: Vec<Rc<Address>>,
-}
+pub type Socket = front::Socket<HttpProto>;
 
 /// An address with the servers that listen on it.
-pub struct Address {
-    /// The address.
-    pub addr: SockAddr,
-    /// The server for requests whose host no other server has.
-    pub default: Rc<Server>,
-    /// The servers by name; empty if there is only one server.
-    pub names: Names<Rc<Server>>,
-    /// The servers with regexes for names, in the order of the file.
-    pub regexes: Vec<(Rc<HttpRegex>, Rc<Server>)>,
-    /// Whether connections begin with the PROXY protocol.
-    pub proxy_protocol: bool,
-    /// Whether connections speak TLS.
-    pub ssl: bool,
-    /// Whether HTTP/2 is spoken whatever the servers say (`listen … http2`).
+pub type Address = front::Address<HttpProto>;
+
+impl front::Front for HttpProto {
+    type Server = Server;
+    type Listen = HttpListen;
+}
+
+impl front::Server for Server {
+    fn tls(&self) -> Option<&Rc<ServerTls>> {
+        self.tls.as_ref()
+    }
+
+    fn has_certificate(&self) -> bool {
+        !self.set.get::<SslConf<HttpProto>>().ssl_certificate.is_empty()
+    }
+}
+
+/// What `listen` takes in HTTP alone.
+#[derive(Clone, Debug, Default)]
+pub struct HttpListen {
+    /// Whether connections may speak HTTP/2, whatever the servers' `http2` says.
     pub http2: bool,
 }
 
-impl Address {
-    /// Whether connections may begin with HTTP/2, without TLS.
-    pub fn begins_with_http2(&self) -> bool {
-        !self.ssl && (self.http2 || self.default.set.get::<Http2Conf>().http2)
+impl Parameters for HttpListen {
+    fn parameter(&mut self, loader: &mut Loader<'_>, d: &Directive, word: &Word) -> Result<bool> {
+        match &word.text[..] {
+            b"http2" => {
+                let message = "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead";
+                loader.warn(d, Error::on(d, message));
+                self.http2 = true;
+                Ok(true)
+            }
+            b"quic" => Err(Error::at(word, "the \"quic\" parameter requires ngx_http_v3_module")
+                .hint("this Tidegate does not have HTTP/3 yet")),
+            _ => Ok(false),
+        }
+    }
+
+    fn join(&mut self, other: &HttpListen) {
+        self.http2 |= other.http2;
     }
 }
 
-impl Socket {
-    /// The address of a connection whose local address is given by `local`, asked only if it matters.
-    pub fn address(&self, local: impl FnOnce() -> Option<SockAddr>) -> Rc<Address> {
-        let last = self.addresses.last().expect("a socket has an address");
-        if self.addresses.len() == 1 {
-            return last.clone();
-        }
-        let Some(local) = local() else { return last.clone() };
-        self.addresses.iter().find(|address| address.addr == local).unwrap_or(last).clone()
-    }
+/// Whether connections to an address may begin with HTTP/2, without TLS.
+pub fn begins_with_http2(address: &Address) -> bool {
+    !address.ssl && (address.own.http2 || address.default.set.get::<Http2Conf>().http2)
 }

@@ -2,10 +2,12 @@
 
 use std::io;
 
+use common::front::Visitor;
 use os::SockAddr;
 
 use super::client::Client;
 use crate::request::facts::ConnectionFacts;
+use crate::server::Http;
 
 /// A client's connection. While a request is being served its two parts are the request's.
 pub struct Connection {
@@ -13,6 +15,15 @@ pub struct Connection {
     pub facts: ConnectionFacts,
     /// What carries its bytes.
     pub link: Link,
+}
+
+impl Http {
+    /// A client's connection, as the log names it where there is no request.
+    pub(crate) fn visitor<'a>(&self, conn: &'a Connection) -> Visitor<'a> {
+        let Connection { facts, link } = conn;
+        let log = self.log_of(&facts.address.default.root.core);
+        Visitor { log, number: link.stream.number(), peer: &facts.peer, server: &facts.address.addr }
+    }
 }
 
 /// What carries the bytes of a connection, and how it is kept.

@@ -20,21 +20,7 @@ pub(super) fn log_close(http: &Http, conn: &Connection) {
 /// What became of a client that has said nothing.
 fn log_waiting(http: &Http, conn: &Connection, what: std::fmt::Arguments<'_>) {
     let awaited = if conn.link.proxy_expected { "reading PROXY protocol" } else { "waiting for request" };
-    log_peer(http, conn, Level::Info, format_args!("{what} while {awaited}"));
-}
-
-/// What was sent instead of the PROXY protocol's header, or of the whole of it.
-pub(super) fn log_broken(http: &Http, conn: &Connection, header: &[u8]) {
-    let shown = header[..header.len().min(64)].escape_ascii().to_string();
-    log_peer(http, conn, Level::Error, format_args!("broken header: \"{shown}\" while reading PROXY protocol"));
-}
-
-fn log_peer(http: &Http, conn: &Connection, level: Level, message: std::fmt::Arguments<'_>) {
-    let details = |line: &mut String| {
-        line.push_str(&format!(", client: {}, server: {}", conn.facts.peer.text(), conn.facts.address.addr));
-    };
-    let log = http.log_of(&conn.facts.address.default.root.core);
-    log.write_with(level, Some(conn.link.stream.number()), message, Some(&details));
+    http.visitor(conn).log(Level::Info, format_args!("{what} while {awaited}"));
 }
 
 /// The wait for a request has failed, or taken too long.
@@ -53,5 +39,5 @@ pub(super) fn log_read_error(http: &Http, conn: &Connection, error: &io::Error, 
         return;
     }
     let what = if first { "waiting for request" } else { "keepalive" };
-    log_peer(http, conn, Level::Info, format_args!("recv() failed{} while {what}", Errno(error)));
+    http.visitor(conn).log(Level::Info, format_args!("recv() failed{} while {what}", Errno(error)));
 }

@@ -3,16 +3,20 @@
 use std::io;
 use std::rc::Rc;
 
-use buf::{Buf, Bytes};
-use common::ocsp::{Asker, StatusCheck};
-use engine::log::{Errno, Level};
-use tls::{Alert, ClientVerdict, Departed, First, HandshakeError, Identity, ServerLayer};
+use buf::Bytes;
+use common::front;
+use common::front::ssl::{ServerTls, VerifyClient};
+use common::front::tls::{Greeted, greet, log_failure};
+use engine::log::Level;
+use tls::{ClientVerdict, HandshakeError, Identity};
 use wire::hello::ClientHello;
 
+use crate::proto::HttpProto;
 use crate::request::Request;
-use crate::server::{Address, Chosen, Http, Server};
+use crate::server::{Http, Server};
 use crate::session::connection::Connection;
-use crate::ssl::{ServerTls, SslConf, VerifyClient};
+
+type SslConf = front::ssl::SslConf<HttpProto>;
 
 /// The name that a client gave, while its handshake goes on: for certificates whose names have variables.
 #[derive(Default)]
@@ -29,50 +33,25 @@ pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> O
     let input = match input.is_empty() {
         true => match first_bytes(&conn).await {
             Ok(bytes) => bytes,
-            Err(error) => return failed(http, &conn, &HandshakeError::Io(error)),
+            Err(error) => {
+                log_failure(&http.visitor(&conn), &HandshakeError::Io(error));
+                return None;
+            }
         },
         false => input,
     };
-    let mut buf = Buf::empty();
-    buf.extend_from_slice(&input);
-    let (hello, input) = match tls::first_bytes(conn.link.stream.socket(), buf).await {
-        Ok(First::Hello(hello, input)) => (hello, input),
-        Ok(First::Plain(input)) => return Some((conn, input.freeze())),
-        Ok(First::Closed) => return None,
-        Err(error) => return failed(http, &conn, &error),
+    let greeted = greet(conn.link.stream.socket(), input, &conn.facts.address, || http.visitor(&conn)).await?;
+    let greeting = match greeted {
+        Greeted::Hello(greeting) => greeting,
+        Greeted::Plain(input) => return Some((conn, input)),
     };
     #[cfg(feature = "test-hooks")]
-    crate::hooks::accident(hello.server_name.as_deref().unwrap_or_default());
-    let (server, named) = choose(&conn.facts.address, &hello);
-    let tls = server.tls.clone().or_else(|| conn.facts.address.default.tls.clone());
-    let Some(tls) = tls.filter(|tls| !tls.reject) else {
-        tls::refuse(conn.link.stream.socket(), Alert::UnrecognizedName).await;
-        let error = HandshakeError::Tls("error:0A0000EA:SSL routines::callback failed".to_owned());
-        return failed(http, &conn, &error);
-    };
+    crate::hooks::accident(greeting.hello.server_name.as_deref().unwrap_or_default());
     let identity;
-    (conn, identity) = match own_identity(http, conn, &server, &tls, &hello) {
-        (conn, Ok(identity)) => (conn, identity),
-        (conn, Err(message)) => {
-            tls::refuse(conn.link.stream.socket(), Alert::InternalError).await;
-            log(http, &conn, Level::Error, format_args!("{message}"));
-            return None;
-        }
-    };
-    let chosen = Rc::new(Chosen { server, named });
-    match tls::accept(conn.link.stream.socket(), &tls.server, identity, *hello, input, chosen).await {
-        Ok(secured) => {
-            conn.facts.set_tls(secured);
-            conn.link.stream.set_recv_timeout(None);
-            tls.fetch_staples(&http.log);
-            if let Some(status) = &tls.status {
-                // In a box, so that those who don't ask have no room for it.
-                Box::pin(check_status(http, &conn, &tls, status)).await;
-            }
-            Some((conn, Bytes::default()))
-        }
-        Err(error) => failed(http, &conn, &error),
-    }
+    (conn, identity) = own_identity(http, conn, &greeting.server, &greeting.tls, &greeting.hello);
+    let secured = greeting.finish(conn.link.stream.socket(), identity, &http.log, || http.visitor(&conn)).await?;
+    conn.facts.set_tls(secured);
+    Some((conn, Bytes::default()))
 }
 
 /// The first bytes behind the PROXY protocol's header, if none came with it.
@@ -81,44 +60,6 @@ async fn first_bytes(conn: &Connection) -> io::Result<Bytes> {
     let bytes = conn.link.stream.recv(conn.facts.address.default.core.client_header_buffer_size).await;
     conn.link.stream.set_idle(false);
     bytes
-}
-
-/// Asks whether the client's certificate, trusted otherwise, is revoked; requests will be refused if it may be.
-async fn check_status(http: &Http, conn: &Connection, tls: &ServerTls, status: &StatusCheck) {
-    let Some(secured) = conn.facts.tls().filter(|secured| secured.verdict() == ClientVerdict::Trusted) else { return };
-    let queries = tls.server.trust().map(|trust| trust.queries(secured.client_certificates(), status.whole));
-    let reason = match queries {
-        None => return,
-        Some(Ok(queries)) => {
-            let say = |level: Level, message: std::fmt::Arguments<'_>| log(http, conn, level, message);
-            let asker = Asker { log: &http.log, connection: conn.link.stream.number(), say: &say };
-            status.check(&queries, &asker).await
-        }
-        Some(Err(reason)) => Some(reason),
-    };
-    secured.set_status(reason.map_or(Ok(()), Err));
-}
-
-/// Goes on with a connection that another process has left: by the server that this configuration has for its name.
-/// Returns also whether a new connection could have become the same here.
-pub fn resume(address: &Address, departed: Departed) -> (ServerLayer, bool) {
-    let (server, named) = choose(address, &departed.hello);
-    let tls = server.tls.clone().or_else(|| address.default.tls.clone());
-    let tls = tls.as_ref().filter(|tls| address.ssl && !tls.reject);
-    // The status of certificates is asked for in a handshake, or not at all.
-    let asked = |tls: &ServerTls| tls.status.is_none() || departed.was_good || !departed.has_certificates();
-    let fits = tls.is_some_and(|tls| tls.server.would_accept(&departed) && asked(tls));
-    let chosen = Rc::new(Chosen { server, named });
-    (ServerLayer::resume(departed, chosen, tls.map(|tls| &tls.server)), fits)
-}
-
-/// The server for the name of the ClientHello, and whether it has that name: else it is the default.
-fn choose(address: &Address, hello: &ClientHello) -> (Rc<Server>, bool) {
-    let named = hello.host().and_then(|name| {
-        let by_regex = || address.regexes.iter().find(|(regex, _)| regex.regex.is_match(&name).unwrap_or(false));
-        address.names.lookup(&name).or_else(|| by_regex().map(|(_, server)| server))
-    });
-    (named.unwrap_or(&address.default).clone(), named.is_some())
 }
 
 /// The certificate for this connection alone, where variables name it.
@@ -136,42 +77,8 @@ fn own_identity(
     r.server.clone_from(server);
     r.location.clone_from(&server.root);
     r.slot::<Pending>().server_name = hello.server_name.clone().unwrap_or_default();
-    let identity = tls.identity(&mut r);
+    let identity = tls.identity(&mut *r);
     (r.end().expect("the request was begun with its connection"), identity)
-}
-
-fn failed<T>(http: &Http, conn: &Connection, error: &HandshakeError) -> Option<T> {
-    match error {
-        HandshakeError::Io(error) if rt::is_closing(error) => {}
-        HandshakeError::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
-            let timed_out = io::Error::from_raw_os_error(110);
-            log(http, conn, Level::Info, format_args!("client timed out{} while SSL handshaking", Errno(&timed_out)));
-        }
-        HandshakeError::Io(error) => {
-            log(
-                http,
-                conn,
-                Level::Info,
-                format_args!("SSL_do_handshake() failed{} while SSL handshaking", Errno(error)),
-            );
-        }
-        HandshakeError::Closed => {
-            log(http, conn, Level::Info, format_args!("peer closed connection in SSL handshake while SSL handshaking"));
-        }
-        HandshakeError::Tls(text) => {
-            let message = format_args!("SSL_do_handshake() failed (SSL: {text}) while SSL handshaking");
-            log(http, conn, Level::Info, message);
-        }
-    }
-    None
-}
-
-fn log(http: &Http, conn: &Connection, level: Level, message: std::fmt::Arguments<'_>) {
-    let details = |line: &mut String| {
-        line.push_str(&format!(", client: {}, server: {}", conn.facts.peer.text(), conn.facts.address.addr));
-    };
-    let log = http.log_of(&conn.facts.address.default.root.core);
-    log.write_with(level, Some(conn.link.stream.number()), message, Some(&details));
 }
 
 /// Whether the request's host is the name by which TLS has chosen the server: then that server it is.

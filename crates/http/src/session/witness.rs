@@ -1,9 +1,9 @@
 //! Whose connection a panic has ended, where no request tells it.
 
-use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use common::front::Visitor;
 use engine::log::{Level, Log};
 use engine::worker::panics;
 use os::SockAddr;
@@ -60,9 +60,9 @@ fn say(log: &Log, number: u64, peer: &SockAddr, address: &Address) {
     if !panics::is_told() {
         return;
     }
-    let details = |line: &mut String| _ = write!(line, ", client: {}, server: {}", peer.text(), address.addr);
+    let visitor = Visitor { log: log.clone(), number, peer, server: &address.addr };
     // The panic may have come from the log: another one in here must not end the process.
     let _ = catch_unwind(AssertUnwindSafe(|| {
-        log.write_with(Level::Alert, Some(number), format_args!("{}", panics::CONNECTION_CLOSED), Some(&details));
+        visitor.log(Level::Alert, format_args!("{}", panics::CONNECTION_CLOSED));
     }));
 }

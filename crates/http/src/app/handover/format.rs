@@ -6,10 +6,9 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use buf::Secret;
+use common::front::proxy::ProxyHeader;
 use os::SockAddr;
 use wire::tagged::{Reader, Writer};
-
-use crate::request::facts::ProxyHeader;
 
 /// A client's connection.
 #[derive(Clone, Debug, PartialEq)]

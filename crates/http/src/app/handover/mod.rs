@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use ::tls::{Departed, ServerLayer};
 use buf::{Buf, Bytes, Chain, Piece};
+use common::front::tls;
 use engine::handover::{Handover, Parcel, kind};
 use engine::log::Level;
 use rt::DetachedLayer;
@@ -26,7 +27,6 @@ use crate::server::Http;
 use crate::server::location::Kind;
 use crate::session::connection::{Connection, Link};
 use crate::session::h1;
-use crate::session::tls;
 
 /// Gives away a connection that waits for a request.
 pub fn give_idle(http: &Http, to: &Handover, conn: Connection) {
@@ -218,7 +218,7 @@ pub fn flat(mut chain: Chain) -> Vec<u8> {
 
 /// What a request needs at its end: for its line in the access log.
 pub fn request_state(r: &Request) -> RequestState {
-    let entries = r.http.variables.entries().iter().zip(&r.values);
+    let entries = r.http.variables.entries().iter().zip(r.vars.values());
     let values = entries.filter_map(|(entry, value)| match value {
         Value::Set(value) => Some((entry.name.as_bytes().to_vec(), value.to_vec())),
         Value::Unset | Value::Missing => None,
@@ -268,9 +268,8 @@ pub fn restore_request(http: &Rc<Http>, conn: Connection, state: RequestState) -
         }
     }
     for (name, value) in state.values {
-        let id = std::str::from_utf8(&name).ok().and_then(|name| http.variables.id(name));
-        if let Some(place) = id.and_then(|id| r.values.get_mut(id.index())) {
-            *place = Value::Set(Bytes::from(value));
+        if let Some(id) = std::str::from_utf8(&name).ok().and_then(|name| http.variables.id(name)) {
+            r.vars.set(id, Value::Set(Bytes::from(value)));
         }
     }
     r.start_ms = rt::now_ms().saturating_sub(state.age_ms);

@@ -12,19 +12,19 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use buf::{Buf, Bytes};
+use common::front::proxy;
 use engine::log::{Level, TIMED_OUT};
 use wire::Span;
 use wire::h1::{BodyFraming, Limits, Parsed, RequestError, Stage};
-use wire::proxy_protocol::{self, MAX_HEADER};
 
 use crate::app::handover;
 use crate::body::Broken;
 use crate::config::core::{CoreServer, Lingering};
 use crate::phases::{self, Outcome};
 use crate::request::Request;
-use crate::request::facts::{ProxyHeader, Rare};
+use crate::request::facts::Rare;
 use crate::response::{Answer, respond};
-use crate::server::Http;
+use crate::server::{Http, begins_with_http2};
 use crate::session::connection::Connection;
 use crate::session::h2;
 use crate::session::send;
@@ -259,7 +259,7 @@ async fn prelude(http: Rc<Http>, mut conn: Connection, mut bytes: Bytes) -> Afte
 
 /// Whether the next bytes tell which version of HTTP is spoken.
 fn may_begin_with_http2(conn: &Connection) -> bool {
-    conn.facts.requests == 0 && conn.facts.address.begins_with_http2()
+    conn.facts.requests == 0 && begins_with_http2(&conn.facts.address)
 }
 
 /// Whether the connection begins with HTTP/2, and what has been read of it. `None`: it is over.
@@ -283,39 +283,12 @@ async fn preface(conn: &Connection, bytes: Bytes) -> Option<(bool, Bytes)> {
     }
 }
 
-/// Reads the PROXY protocol's header; what came behind it is given back. `None` closes the connection.
+/// Reads the PROXY protocol's header; what follows it is given back. `None` closes the connection.
 async fn proxy_header(http: &Http, conn: &mut Connection, first: &[u8]) -> Option<Bytes> {
     conn.link.proxy_expected = false;
-    let mut buf = Buf::with_capacity(MAX_HEADER);
-    buf.extend_from_slice(first);
-    let header = loop {
-        match proxy_protocol::parse(&buf) {
-            Ok(Some(header)) => break header,
-            Ok(None) => {}
-            Err(_) => {
-                silence::log_broken(http, conn, &buf);
-                return None;
-            }
-        }
-        let more = match conn.link.stream.recv(MAX_HEADER).await {
-            Err(error) if rt::is_closing(&error) => return None,
-            more => more.unwrap_or_default(),
-        };
-        if more.is_empty() {
-            // The client has closed the connection, or takes too long.
-            silence::log_broken(http, conn, &buf);
-            return None;
-        }
-        buf.extend_from_slice(&more);
-    };
-    conn.link.stream.set_recv_timeout(None);
-    if let Some((source, destination)) = header.addresses {
-        let tlvs = header.tlvs.of(&buf).into();
-        let proxy = ProxyHeader { source: source.into(), destination: destination.into(), tlvs };
-        conn.facts.rare = Rare::of_proxy(Some(proxy));
-    }
-    buf.consume(header.len);
-    Some(buf.freeze())
+    let (header, rest) = proxy::read(conn.link.stream.socket(), first, || http.visitor(conn)).await?;
+    conn.facts.rare = Rare::of_proxy(header);
+    Some(rest)
 }
 
 /// What becomes of a connection after a request.

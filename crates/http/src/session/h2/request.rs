@@ -73,7 +73,7 @@ fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), u16>
     }
     log_ignored(r);
     set_server(r)?;
-    if !r.conn.address.http2 && !r.server.set.get::<Http2Conf>().http2 {
+    if !r.conn.address.own.http2 && !r.server.set.get::<Http2Conf>().http2 {
         let message = "client attempted to request the server name for which the negotiated protocol is disabled";
         r.log_at(Level::Info, format_args!("{message} while reading client request headers"));
         return Err(421);

@@ -1,0 +1,6 @@
+//! What a protocol needs to speak to backends: `upstream {}`, and TLS to servers.
+
+pub mod groups;
+pub mod ssl;
+
+pub use groups::Specs;

@@ -1,0 +1,176 @@
+//! The handshake with a client, before its session: by the name that it gives a server is chosen, whose settings hold.
+//!
+//! It has two halves, [`greet`] and [`Greeting::finish`]. Between them the protocol says which certificate the connection
+//! gets, where variables name it.
+
+use std::io;
+use std::rc::Rc;
+
+use buf::{Buf, Bytes};
+use engine::log::{Errno, Level, Log};
+use tls::{Alert, ClientVerdict, Departed, First, HandshakeError, Identity, Secured, ServerLayer};
+use wire::hello::ClientHello;
+
+use super::ssl::ServerTls;
+use super::{Address, Front, Server, Visitor};
+use crate::ocsp::{Asker, StatusCheck};
+
+/// What a TLS connection remembers of the choice of its server.
+pub struct Chosen<S> {
+    /// The server.
+    pub server: Rc<S>,
+    /// Whether it was chosen by the name that the client gave.
+    pub named: bool,
+}
+
+/// What a client has said first.
+pub enum Greeted<S> {
+    /// It begins a handshake with a server.
+    Hello(Greeting<S>),
+    /// It doesn't speak TLS.
+    Plain(Bytes),
+}
+
+/// A handshake that has begun.
+pub struct Greeting<S> {
+    /// The server.
+    pub server: Rc<S>,
+    /// What accepts its connections.
+    pub tls: Rc<ServerTls>,
+    /// What the client has said.
+    pub hello: Box<ClientHello>,
+    named: bool,
+    input: Buf,
+}
+
+/// Reads what a client says first, and chooses its server. `first` was read already; timeouts are set. `None`: the connection
+/// is to be closed, and the log has been told why.
+pub async fn greet<'v, P: Front>(
+    stream: &rt::Stream,
+    first: Bytes,
+    address: &Address<P>,
+    visitor: impl Fn() -> Visitor<'v>,
+) -> Option<Greeted<P::Server>> {
+    let mut buf = Buf::empty();
+    buf.extend_from_slice(&first);
+    let (hello, input) = match tls::first_bytes(stream, buf).await {
+        Ok(First::Hello(hello, input)) => (hello, input),
+        Ok(First::Plain(input)) => return Some(Greeted::Plain(input.freeze())),
+        Ok(First::Closed) => return None,
+        Err(error) => {
+            log_failure(&visitor(), &error);
+            return None;
+        }
+    };
+    let (server, named) = choose(address, &hello);
+    let Some(tls) = tls_of(address, &server).filter(|tls| !tls.reject) else {
+        tls::refuse(stream, Alert::UnrecognizedName).await;
+        let error = HandshakeError::Tls("error:0A0000EA:SSL routines::callback failed".to_owned());
+        log_failure(&visitor(), &error);
+        return None;
+    };
+    Some(Greeted::Hello(Greeting { server, tls, hello, named, input }))
+}
+
+impl<S: 'static> Greeting<S> {
+    /// Brings the handshake to its end, with a certificate for this connection alone where there is one. `None`: the
+    /// connection is to be closed, and the log has been told why.
+    pub async fn finish<'v>(
+        self,
+        stream: &rt::Stream,
+        identity: Result<Option<Identity>, String>,
+        log: &Log,
+        visitor: impl Fn() -> Visitor<'v>,
+    ) -> Option<Rc<Secured>> {
+        let Greeting { server, tls, hello, named, input } = self;
+        let identity = match identity {
+            Ok(identity) => identity,
+            Err(message) => {
+                tls::refuse(stream, Alert::InternalError).await;
+                visitor().log(Level::Error, format_args!("{message}"));
+                return None;
+            }
+        };
+        let chosen = Rc::new(Chosen { server, named });
+        match tls::accept(stream, &tls.server, identity, *hello, input, chosen).await {
+            Ok(secured) => {
+                stream.set_recv_timeout(None);
+                tls.fetch_staples(log);
+                if let Some(status) = &tls.status {
+                    // In a box, so that those who don't ask have no room for it.
+                    Box::pin(check_status(&secured, &tls, status, log, &visitor())).await;
+                }
+                Some(secured)
+            }
+            Err(error) => {
+                log_failure(&visitor(), &error);
+                None
+            }
+        }
+    }
+}
+
+/// Asks whether the client's certificate, trusted otherwise, is revoked; sessions will be refused if it may be.
+async fn check_status(secured: &Secured, tls: &ServerTls, status: &StatusCheck, log: &Log, visitor: &Visitor<'_>) {
+    if secured.verdict() != ClientVerdict::Trusted {
+        return;
+    }
+    let queries = tls.server.trust().map(|trust| trust.queries(secured.client_certificates(), status.whole));
+    let reason = match queries {
+        None => return,
+        Some(Ok(queries)) => {
+            let say = |level: Level, message: std::fmt::Arguments<'_>| visitor.log(level, message);
+            let asker = Asker { log, connection: visitor.number, say: &say };
+            status.check(&queries, &asker).await
+        }
+        Some(Err(reason)) => Some(reason),
+    };
+    secured.set_status(reason.map_or(Ok(()), Err));
+}
+
+/// Goes on with a connection that another process has left: by the server that this configuration has for its name.
+/// Returns also whether a new connection could have become the same here.
+pub fn resume<P: Front>(address: &Address<P>, departed: Departed) -> (ServerLayer, bool) {
+    let (server, named) = choose(address, &departed.hello);
+    let tls = tls_of(address, &server).filter(|tls| address.ssl && !tls.reject);
+    // The status of certificates is asked for in a handshake, or not at all.
+    let asked = |tls: &ServerTls| tls.status.is_none() || departed.was_good || !departed.has_certificates();
+    let fits = tls.as_ref().is_some_and(|tls| tls.server.would_accept(&departed) && asked(tls));
+    let chosen = Rc::new(Chosen { server, named });
+    (ServerLayer::resume(departed, chosen, tls.as_ref().map(|tls| &tls.server)), fits)
+}
+
+/// What accepts the connections to a server: its own certificate, or else that of the address's default server.
+fn tls_of<P: Front>(address: &Address<P>, server: &P::Server) -> Option<Rc<ServerTls>> {
+    server.tls().or_else(|| address.default.tls()).cloned()
+}
+
+/// The server for the name of the ClientHello, and whether it has that name: else it is the default.
+fn choose<P: Front>(address: &Address<P>, hello: &ClientHello) -> (Rc<P::Server>, bool) {
+    let named = hello.host().and_then(|name| {
+        let by_regex = || address.regexes.iter().find(|(regex, _)| regex.regex.is_match(&name).unwrap_or(false));
+        address.names.lookup(&name).or_else(|| by_regex().map(|(_, server)| server))
+    });
+    (named.unwrap_or(&address.default).clone(), named.is_some())
+}
+
+/// Tells the log why there is no handshake.
+pub fn log_failure(visitor: &Visitor<'_>, error: &HandshakeError) {
+    let log = |message: std::fmt::Arguments<'_>| visitor.log(Level::Info, message);
+    match error {
+        HandshakeError::Io(error) if rt::is_closing(error) => {}
+        HandshakeError::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
+            let timed_out = io::Error::from_raw_os_error(110);
+            log(format_args!("client timed out{} while SSL handshaking", Errno(&timed_out)));
+        }
+        HandshakeError::Io(error) => {
+            log(format_args!("SSL_do_handshake() failed{} while SSL handshaking", Errno(error)));
+        }
+        HandshakeError::Closed => {
+            log(format_args!("peer closed connection in SSL handshake while SSL handshaking"));
+        }
+        HandshakeError::Tls(text) => {
+            log(format_args!("SSL_do_handshake() failed (SSL: {text}) while SSL handshaking"));
+        }
+    }
+}

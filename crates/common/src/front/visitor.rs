@@ -1,0 +1,27 @@
+//! Clients that have no session yet, or between sessions none: what the log says of them.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use engine::log::{Level, Log};
+use os::SockAddr;
+
+/// A client without a session.
+pub struct Visitor<'a> {
+    /// The log of the address's default server.
+    pub log: Log,
+    /// The connection's serial number.
+    pub number: u64,
+    /// Its address.
+    pub peer: &'a SockAddr,
+    /// The listening address.
+    pub server: &'a SockAddr,
+}
+
+impl Visitor<'_> {
+    /// Logs with what is known of it.
+    pub fn log(&self, level: Level, message: fmt::Arguments<'_>) {
+        let details = |line: &mut String| _ = write!(line, ", client: {}, server: {}", self.peer.text(), self.server);
+        self.log.write_with(level, Some(self.number), message, Some(&details));
+    }
+}

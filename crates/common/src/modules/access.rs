@@ -1,0 +1,248 @@
+//! `allow` and `deny`: the first rule that speaks of a client's address counts.
+//!
+//! Rules are flattened into disjoint ranges, so that a long list costs one binary search. A client whose IPv4 address
+//! is written as IPv6 (`::ffff:192.0.2.1`) is held to the rules for IPv4.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use conf::{Args, Directive, Error, Loader, Registry, Result, Set};
+use engine::log::Level as LogLevel;
+use expr::lookup::{Address, Ranges};
+use os::SockAddr;
+
+use super::{Check, Module, Phases, Verdict};
+use crate::{Facts, Proto, Session};
+
+/// The module.
+pub struct Access;
+
+conf::table! {
+    /// Who may and who may not.
+    pub struct AccessConf of P: Proto, raw AccessRaw,
+        at P::tables().access, block P::PLACES.block, level P::PLACES.innermost;
+
+    /// Allows access for an address, a network, all unix sockets (`unix:`) or everybody (`all`). The first rule that
+    /// fits counts; a level without rules has those of the level around it.
+    "allow" in P::PLACES.access, Args::exactly(1), default none,
+        list(parse) rules: Rule;
+    /// Denies access, as `allow` allows it.
+    "deny" in P::PLACES.access, Args::exactly(1), default none,
+        also(deny);
+    derived {
+        /// The rules, ready to be asked.
+        compiled: Option<Rc<Rules>> = None;
+    }
+    finish(finish)
+}
+
+fn deny(raw: &mut AccessRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let rule = parse(loader, d)?;
+    raw.rules.get_or_insert_with(Vec::new).push(rule);
+    Ok(())
+}
+
+fn finish<P: Proto>(conf: &mut AccessConf<P>, parent: Option<&AccessConf<P>>, _: &mut Loader<'_>) -> Result<()> {
+    let inherited = parent.is_some_and(|parent| Rc::ptr_eq(&parent.rules, &conf.rules));
+    if !inherited && !conf.rules.is_empty() {
+        conf.compiled = Some(Rc::new(Rules::new(&conf.rules)));
+    }
+    Ok(())
+}
+
+impl<P: Proto> Module<P> for Access {
+    fn tables(&self, registry: &mut Registry) {
+        registry.add::<AccessConf<P>>();
+    }
+
+    fn phases(&self, set: &Set, _: &mut Loader<'_>, out: &mut impl Phases<P>) -> Result<()> {
+        if let Some(rules) = &set.get::<AccessConf<P>>().compiled {
+            out.access(ByAddress(rules.clone()));
+        }
+        Ok(())
+    }
+}
+
+struct ByAddress(Rc<Rules>);
+
+impl<P: Proto> Check<P> for ByAddress {
+    fn check(&self, session: &mut P::Session) -> Verdict {
+        match self.0.allows(session.peer()) {
+            None => Verdict::Next,
+            Some(true) => Verdict::Allow,
+            Some(false) => {
+                // Where another check may still allow it, the phase logs if none does.
+                if session.is_refusal_final() {
+                    session.log_at(LogLevel::Error, format_args!("access forbidden by rule"));
+                }
+                Verdict::Refuse(403)
+            }
+        }
+    }
+}
+
+/// One `allow` or `deny`.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    allow: bool,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    All,
+    Unix,
+    Net(IpAddr, u8),
+}
+
+/// The rules of one level, ready to be asked.
+#[derive(Debug)]
+struct Rules {
+    v4: Ranges<u32, bool>,
+    v6: Ranges<u128, bool>,
+    unix: Option<bool>,
+}
+
+/// Reads an `allow` or `deny`; bits of an address below its mask are warned of.
+fn parse(loader: &mut Loader<'_>, d: &Directive) -> Result<Rule> {
+    let word = d.arg(0);
+    let what = match &word.text[..] {
+        b"all" => What::All,
+        b"unix:" => What::Unix,
+        text => {
+            let (address, bits) =
+                network(text).ok_or_else(|| Error::at(word, format!("invalid parameter \"{}\"", word.lossy())))?;
+            if !is_first(address, bits) {
+                let message = format!("low address bits of {} are meaningless", word.lossy());
+                loader.warn(d, Error::at(word, message));
+            }
+            What::Net(address, bits)
+        }
+    };
+    Ok(Rule { allow: d.name == "allow", what })
+}
+
+impl Rules {
+    /// Compiles the rules of a level, in the order of the file.
+    fn new(rules: &[Rule]) -> Rules {
+        let all4 = (u32::MIN, u32::MAX);
+        let all6 = (u128::MIN, u128::MAX);
+        let v4 = rules.iter().filter_map(|rule| {
+            let (first, last) = match rule.what {
+                What::All => all4,
+                What::Net(IpAddr::V4(ip), bits) => ip.to_bits().network(bits),
+                _ => return None,
+            };
+            Some((first, last, rule.allow))
+        });
+        let v6 = rules.iter().filter_map(|rule| {
+            let (first, last) = match rule.what {
+                What::All => all6,
+                What::Net(IpAddr::V6(ip), bits) => ip.to_bits().network(bits),
+                _ => return None,
+            };
+            Some((first, last, rule.allow))
+        });
+        let unix = rules.iter().find(|rule| matches!(rule.what, What::All | What::Unix));
+        Rules {
+            v4: Ranges::earlier_wins(v4.collect()),
+            v6: Ranges::earlier_wins(v6.collect()),
+            unix: unix.map(|rule| rule.allow),
+        }
+    }
+
+    /// Whether a client is allowed; `None` if no rule speaks of it.
+    fn allows(&self, client: &SockAddr) -> Option<bool> {
+        match client.ip() {
+            None => self.unix,
+            Some(IpAddr::V4(ip)) => self.v4.lookup_ip(ip).copied(),
+            Some(IpAddr::V6(ip)) => match ip.to_ipv4_mapped() {
+                Some(ip) => self.v4.lookup_ip(ip).copied(),
+                None => self.v6.lookup_ip(ip).copied(),
+            },
+        }
+    }
+}
+
+/// `192.0.2.0/24`, `192.0.2.0/255.255.255.0`, `2001:db8::/32` or an address alone.
+fn network(text: &[u8]) -> Option<(IpAddr, u8)> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (address, mask) = text.split_once('/').map_or((text, None), |(address, mask)| (address, Some(mask)));
+    let address: IpAddr = address.parse().ok()?;
+    let width = if address.is_ipv4() { 32 } else { 128 };
+    let bits = match mask {
+        None => width,
+        Some(mask) => mask.parse().ok().filter(|bits| *bits <= width && mask.as_bytes()[0] != b'+')?,
+    };
+    Some((address, bits))
+}
+
+/// Whether the address is the first of its network.
+fn is_first(address: IpAddr, bits: u8) -> bool {
+    match address {
+        IpAddr::V4(ip) => ip.to_bits().network(bits).0 == ip.to_bits(),
+        IpAddr::V6(ip) => ip.to_bits().network(bits).0 == ip.to_bits(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use conf::{Env, Registry, Sources, Word};
+
+    use super::*;
+
+    fn parse_all(lines: &[&str]) -> (Result<Rules>, usize) {
+        let registry = Registry::new();
+        let mut loader = Loader::new(&registry, Env::default(), Sources::default());
+        let word = |text: &str| Word { text: text.into(), ..Word::default() };
+        let rules: Result<Vec<Rule>> = lines
+            .iter()
+            .map(|line| {
+                let (name, value) = line.split_once(' ').unwrap_or((line, ""));
+                let d = Directive { name: word(name), args: vec![word(value)], ..Directive::default() };
+                parse(&mut loader, &d)
+            })
+            .collect();
+        (rules.map(|rules| Rules::new(&rules)), loader.warnings.len())
+    }
+
+    fn client(text: &str) -> SockAddr {
+        match text.parse::<IpAddr>() {
+            Ok(ip) => SockAddr::from(std::net::SocketAddr::new(ip, 1)),
+            Err(_) => SockAddr::Unix(Box::default()),
+        }
+    }
+
+    #[test]
+    fn the_first_rule_counts() {
+        let lines =
+            ["deny 192.168.1.1", "allow 192.168.1.0/24", "allow 10.1.1.0/16", "allow 2001:db8::/32", "deny all"];
+        for (lines, address, expect) in [
+            (&lines[..], "192.168.1.1", Some(false)),
+            (&lines, "192.168.1.2", Some(true)),
+            (&lines, "10.1.200.1", Some(true)),
+            (&lines, "10.2.0.0", Some(false)),
+            (&lines, "2001:db8::1", Some(true)),
+            (&lines, "2001:db9::1", Some(false)),
+            (&lines, "::ffff:192.168.1.2", Some(true)),
+            (&lines, "unix:", Some(false)),
+            (&["allow unix:", "deny all"], "unix:", Some(true)),
+            (&["deny 1.0.0.0/8"], "2.0.0.0", None),
+            (&["deny 1.0.0.0/8"], "::1", None),
+            (&["deny 1.0.0.0/8"], "unix:", None),
+            (&["deny 0.0.0.0/0"], "255.255.255.255", Some(false)),
+        ] {
+            let rules = parse_all(lines).0.unwrap_or_else(|error| panic!("{error:?}"));
+            assert_eq!(rules.allows(&client(address)), expect, "{lines:?} {address}");
+        }
+        assert_eq!(parse_all(&lines).1, 1);
+    }
+
+    #[test]
+    fn errors() {
+        for text in ["", "localhost", "1.2.3", "1.2.3.4/33", "1.2.3.4/", "1.2.3.4/+8", "::/129", "ALL"] {
+            let error = parse_all(&[&format!("allow {text}")]).0.err().map(|error| error.message);
+            assert_eq!(error, Some(format!("invalid parameter \"{text}\"")));
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! `limit_conn`: how many connections (in http: requests under way) there may be for one key at a time.
+//!
+//! An entry of the zone is a key and the tally of its [`Leases`]: what a killed worker held is taken back. Entries are
+//! never evicted: where there is no room for a key it is refused.
+
+use std::rc::Rc;
+
+use buf::parse::parse_number;
+use conf::values::{flag, number_between, one_of};
+use conf::{Args, Directive, Error, Loader, Registry, Result, Set};
+use engine::cycle::zones::{self, SharedZone};
+use engine::log::Level;
+use expr::vars::Flags;
+use shm::{Map, Tally, Zone};
+
+use super::limit::{self, Kind, LOG_LEVELS};
+use super::{Check, Module, Phases, Verdict};
+use crate::vars::text::put;
+use crate::vars::{Getter, Setup};
+use crate::{Proto, Session};
+
+/// The module.
+pub struct LimitConn;
+
+conf::table! {
+    /// Zones are declared for all of the protocol's block.
+    pub struct LimitConnZones of P: Proto, raw LimitConnZonesRaw,
+        at P::tables().limit_conn_zones, block P::PLACES.block, level conf::Level::Main;
+
+    /// Declares a zone of shared memory in which requests are counted by a key; those with an empty key aren't.
+    "limit_conn_zone" in P::PLACES.block, Args::exactly(2), default none,
+        block(parse_zone::<P>);
+}
+
+conf::table! {
+    /// The limits of a level.
+    pub struct LimitConnConf of P: Proto, raw LimitConnRaw,
+        at P::tables().limit_conn, block P::PLACES.block, level P::PLACES.innermost;
+
+    /// Limits the number of requests under way for one value of the zone's key. A level without limits has those of the
+    /// level around it.
+    "limit_conn" in P::PLACES.everywhere, Args::exactly(2), default none,
+        set(limit::<P>) limits: Vec<Limit> = Vec::new();
+    /// The level at which refused requests are logged: `info`, `notice`, `warn` or `error`.
+    "limit_conn_log_level" in P::PLACES.everywhere, Args::exactly(1), default "error",
+        scalar(one_of(LOG_LEVELS)) log_level: Level = Level::Error;
+    /// The status of refused requests.
+    "limit_conn_status" in P::PLACES.everywhere, Args::exactly(1), default "503",
+        scalar(number_between(400, 599)) status: u16 = 503;
+    /// Whether requests beyond the limit are only logged, and not refused.
+    "limit_conn_dry_run" in P::PLACES.everywhere, Args::FLAG, default "off",
+        scalar(flag) dry_run: bool = false;
+}
+
+fn limit<P: Proto>(raw: &mut LimitConnRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    parse(raw.limits.get_or_insert_default(), loader, d, P::tables().limit_conn.module())
+}
+
+/// What the limits said of a session, and what it holds until it is over.
+#[derive(Default)]
+struct State {
+    status: Status,
+    _leases: Leases,
+}
+
+impl<P: Proto> Module<P> for LimitConn {
+    fn tables(&self, registry: &mut Registry) {
+        registry.add::<LimitConnZones<P>>();
+        registry.add::<LimitConnConf<P>>();
+    }
+
+    fn variables(&self, setup: &mut Setup<P>) {
+        let module = P::tables().limit_conn.module();
+        crate::variables! { setup, module;
+            /// What `limit_conn` did: `PASSED`, `REJECTED` or `REJECTED_DRY_RUN`. Empty where no limit applied.
+            "limit_conn_status", Flags::NOCACHEABLE, Getter::Plain(status);
+        }
+    }
+
+    fn phases(&self, set: &Set, _: &mut Loader<'_>, out: &mut impl Phases<P>) -> Result<()> {
+        let conf = set.share::<LimitConnConf<P>>();
+        if !conf.limits.is_empty() {
+            out.preaccess(Limiter(conf));
+        }
+        Ok(())
+    }
+}
+
+fn status<S: Session>(session: &mut S, out: &mut Vec<u8>) -> bool {
+    let name = session.store().slots.find::<State>().and_then(|state| state.status.name());
+    name.is_some_and(|name| put(out, name.as_bytes()))
+}
+
+struct Limiter<P: Proto>(Rc<LimitConnConf<P>>);
+
+impl<P: Proto> Check<P> for Limiter<P> {
+    fn check(&self, session: &mut P::Session) -> Verdict {
+        // Once for a session, wherever it is redirected.
+        if session.store().slots.find::<State>().is_some_and(|state| state.status != Status::None) {
+            return Verdict::Next;
+        }
+        let owner = P::tables().limit_conn.module();
+        let manner = Manner { owner, level: self.0.log_level, dry_run: self.0.dry_run };
+        let (status, leases) = admit::<P>(&self.0.limits, session, manner);
+        if status != Status::None {
+            *session.store_mut().slots.entry() = State { status, _leases: leases };
+        }
+        if status == Status::Rejected { Verdict::Refuse(self.0.status) } else { Verdict::Next }
+    }
+}
+
+/// One `limit_conn`.
+#[derive(Clone)]
+pub struct Limit {
+    zone: Rc<SharedZone>,
+    most: u32,
+}
+
+/// What a session holds in the zones; dropping it gives all back.
+#[derive(Default)]
+struct Leases(Vec<(Rc<Zone>, Vec<u8>)>);
+
+/// What the limits said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Status {
+    /// They weren't asked, or none applied.
+    #[default]
+    None,
+    /// Nothing against it.
+    Passed,
+    /// One is reached.
+    Rejected,
+    /// One is reached, but `limit_conn_dry_run` is on.
+    RejectedDryRun,
+}
+
+impl Status {
+    /// The value of `$limit_conn_status`.
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Status::None => None,
+            Status::Passed => Some("PASSED"),
+            Status::Rejected => Some("REJECTED"),
+            Status::RejectedDryRun => Some("REJECTED_DRY_RUN"),
+        }
+    }
+}
+
+/// Reads `limit_conn_zone KEY zone=NAME:SIZE`.
+fn parse_zone<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let word = d.arg(1);
+    let Some(value) = limit::parameter(word, "zone") else {
+        return Err(conf::values::invalid_parameter(word));
+    };
+    let (name, size) = zones::parse(word, value)?;
+    if name.is_empty() {
+        return Err(Error::on(d, "\"limit_conn_zone\" must have \"zone\" parameter"));
+    }
+    let owner = P::tables().limit_conn_zones.module();
+    limit::declare::<P>(loader, d, name, size, kind(owner))?.on_death(forget);
+    Ok(())
+}
+
+/// Reads `limit_conn ZONE NUMBER` and adds it to its level's.
+fn parse(limits: &mut Vec<Limit>, loader: &mut Loader<'_>, d: &Directive, owner: &'static str) -> Result<()> {
+    let zone = zones::declare(loader, d.arg(0), &d.arg(0).text, 0, owner)?;
+    if limits.iter().any(|limit| Rc::ptr_eq(&limit.zone, &zone)) {
+        return Err(conf::table::duplicate(d));
+    }
+    let word = d.arg(1);
+    let number = parse_number(&word.text).filter(|number| *number > 0);
+    let number =
+        number.ok_or_else(|| Error::at(word, format!("invalid number of connections \"{}\"", word.lossy())))?;
+    let most = u16::try_from(number).map_err(|_| Error::at(word, "connection limit must be less 65536"))?;
+    limits.push(Limit { zone, most: most.into() });
+    Ok(())
+}
+
+/// How [`admit`] treats what goes beyond a limit.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    /// The module that owns the zones.
+    owner: &'static str,
+    /// The level of the message.
+    level: Level,
+    /// Whether it is only counted and logged.
+    dry_run: bool,
+}
+
+/// Counts a session under all limits, or (leaving nothing counted) under none if one is reached.
+fn admit<P: Proto>(limits: &[Limit], session: &mut P::Session, manner: Manner) -> (Status, Leases) {
+    let mut leases = Leases::default();
+    let mut status = Status::None;
+    for Limit { zone, most } in limits {
+        let Some(key) = limit::key::<P>(zone, session, kind(manner.owner)) else { continue };
+        status = Status::Passed;
+        match take(zone.zone(), &key, *most) {
+            Taken::Yes => leases.0.push((zone.zone().clone(), key)),
+            refused => {
+                let dry = if manner.dry_run { ", dry run," } else { "" };
+                if refused == Taken::Limit {
+                    let name = zone.name();
+                    let message = format_args!("limiting connections{dry} by zone \"{name}\"");
+                    session.log_at(manner.level, message);
+                }
+                let status = if manner.dry_run { Status::RejectedDryRun } else { Status::Rejected };
+                return (status, Leases::default());
+            }
+        }
+    }
+    (status, leases)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    Yes,
+    /// The limit is reached.
+    Limit,
+    /// There is no room in the zone.
+    NoMemory,
+}
+
+fn take(zone: &Zone, key: &[u8], most: u32) -> Taken {
+    zone.with(|map| {
+        let node = map.find(key).or_else(|| {
+            let none = vec![0; Map::room(key.len(), Tally::bytes(LEAST_PLACES))];
+            map.insert(key, &none)
+        });
+        let Some(node) = node else { return Taken::NoMemory };
+        let mut tally = Tally::of(map.value_mut(node));
+        if tally.sum() >= most {
+            return Taken::Limit;
+        }
+        tally.add(os::process::identity(), 1);
+        Taken::Yes
+    })
+}
+
+/// Takes back what a process held that has been killed.
+fn forget(map: &mut Map<'_>, pid: i32) {
+    let mut at = map.oldest();
+    while let Some(node) = at {
+        at = map.newer(node);
+        let mut tally = Tally::of(map.value_mut(node));
+        tally.forget(|identity| os::process::pid_of(identity) == pid);
+        if tally.sum() == 0 {
+            map.remove(node);
+        }
+    }
+}
+
+impl Drop for Leases {
+    fn drop(&mut self) {
+        for (zone, key) in self.0.drain(..) {
+            zone.with(|map| {
+                // There is none if the zone had to be emptied.
+                let Some(node) = map.find(&key) else { return };
+                let mut tally = Tally::of(map.value_mut(node));
+                tally.sub(os::process::identity(), 1);
+                if tally.sum() == 0 {
+                    map.remove(node);
+                }
+            });
+        }
+    }
+}
+
+/// A tally has as many places as its entry has room, and this many at least.
+const LEAST_PLACES: usize = 2;
+
+fn kind(owner: &'static str) -> Kind {
+    Kind { owner, bound: "limit_conn_zone", changed: "limit_conn_zone", longest_key: 255 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_are_counted_and_given_back() {
+        let zone = Rc::new(Zone::new("one", 65536, |_, _| ()).expect("memory"));
+        let lease = |key: &[u8], most| {
+            let taken = take(&zone, key, most);
+            (taken == Taken::Yes).then(|| Leases(vec![(zone.clone(), key.to_vec())]))
+        };
+        let (a, b) = (lease(b"a", 2), lease(b"a", 2));
+        assert!(a.is_some() && b.is_some() && lease(b"a", 2).is_none());
+        let (other, third) = (lease(b"b", 1), lease(b"a", 3));
+        assert!(other.is_some() && third.is_some());
+        drop((b, third));
+        assert!(lease(b"a", 2).is_some(), "given back at once again");
+        assert!(lease(b"a", 1).is_none());
+        drop((a, other));
+        assert!(zone.with(|map| map.is_empty() && map.check()));
+    }
+
+    #[test]
+    fn what_a_killed_worker_held_is_taken_back() {
+        let zone = Zone::new("one", 65536, |_, _| ()).expect("memory");
+        let child = os::process::tests_fork(|| {
+            for key in [b"a", b"a", b"b"] {
+                assert_eq!(take(&zone, key, 2), Taken::Yes);
+            }
+        });
+        assert_eq!((take(&zone, b"a", 2), take(&zone, b"b", 2)), (Taken::Limit, Taken::Yes));
+        zone.with(|map| forget(map, child));
+        let left = zone.with(|map| (map.find(b"a").is_some(), map.find(b"b").is_some()));
+        assert_eq!(left, (false, true));
+    }
+
+    #[test]
+    fn a_full_zone_refuses() {
+        let zone = Zone::new("one", zones::SMALLEST, |_, _| ()).expect("memory");
+        let first = (0..100_000_u32).find(|n| take(&zone, &n.to_ne_bytes(), 1) != Taken::Yes);
+        let full = first.expect("it gets full");
+        assert_eq!(take(&zone, &full.to_ne_bytes(), 1), Taken::NoMemory);
+        assert_eq!(take(&zone, &0_u32.to_ne_bytes(), 1), Taken::Limit);
+    }
+}

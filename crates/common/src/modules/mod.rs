@@ -1,0 +1,61 @@
+//! Modules that protocols share: one file each. A protocol takes one by handing it to what runs its own modules.
+
+pub mod access;
+pub mod limit;
+pub mod limit_conn;
+pub mod log;
+pub mod map;
+
+use conf::{Loader, Registry, Result, Set};
+
+use crate::Proto;
+use crate::vars::Setup;
+
+/// A module that protocols share: what it gives to each of them. Everything but the tables has a default.
+pub trait Module<P: Proto> {
+    /// Registers its directive tables.
+    fn tables(&self, registry: &mut Registry);
+
+    /// Defines its variables; called when the protocol's block begins.
+    fn variables(&self, _setup: &mut Setup<P>) {}
+
+    /// Adds what the configuration `set` of an innermost level needs to the phases of the sessions there.
+    fn phases(&self, _set: &Set, _loader: &mut Loader<'_>, _out: &mut impl Phases<P>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The phases of a protocol's sessions, as modules add to them.
+pub trait Phases<P: Proto> {
+    /// Before access is decided.
+    fn preaccess(&mut self, check: impl Check<P>);
+
+    /// Where access is decided.
+    fn access(&mut self, check: impl Check<P>);
+
+    /// When a session is over.
+    fn log(&mut self, log: impl Log<P>);
+}
+
+/// A check of a session.
+pub trait Check<P: Proto>: 'static {
+    /// What it says of a session.
+    fn check(&self, session: &mut P::Session) -> Verdict;
+}
+
+/// What a check says of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing: the next one is asked.
+    Next,
+    /// It is allowed.
+    Allow,
+    /// It is refused, with this status.
+    Refuse(u16),
+}
+
+/// What runs when a session is over.
+pub trait Log<P: Proto>: 'static {
+    /// Takes note of the session.
+    fn log(&self, session: &mut P::Session);
+}

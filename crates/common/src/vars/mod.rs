@@ -1,0 +1,247 @@
+//! Variables: how they are defined, referred to and read. The registry and the templates are `expr`'s; here is what a
+//! session makes of them.
+
+mod facts;
+mod regex;
+mod setup;
+pub mod text;
+
+use std::rc::Rc;
+
+use buf::Bytes;
+use engine::log::Level;
+use expr::vars::{Entry, Flags, Template, VarId, Variables as Frozen};
+
+pub use facts::define as define_facts;
+pub use regex::{LastCaptures, Regex};
+pub use setup::{Late, Setup, add, define, finish, regex, size_template, storable, template, template_at, template_of};
+
+use crate::slots::Slots;
+use crate::{Proto, Session};
+
+/// How a variable gets its value.
+pub enum Getter<P: Proto> {
+    /// Appends the value; false if there is none.
+    Plain(fn(&mut P::Session, &mut Vec<u8>) -> bool),
+    /// The same for a family (`$arg_…`), with the name after the prefix.
+    Family(fn(&mut P::Session, &str, &mut Vec<u8>) -> bool),
+    /// A value with data of its own, such as a map.
+    Object(Rc<dyn Variable<P>>),
+    /// Only what `set` or a named capture stores.
+    Stored,
+}
+
+// Not derived: that would ask for it of the protocol.
+impl<P: Proto> Clone for Getter<P> {
+    fn clone(&self) -> Getter<P> {
+        match self {
+            Getter::Plain(get) => Getter::Plain(*get),
+            Getter::Family(get) => Getter::Family(*get),
+            Getter::Object(object) => Getter::Object(object.clone()),
+            Getter::Stored => Getter::Stored,
+        }
+    }
+}
+
+/// What setting a variable does to a session.
+pub type Setter<P> = fn(&mut <P as Proto>::Session, &[u8]);
+
+/// A variable with data of its own.
+pub trait Variable<P: Proto> {
+    /// Appends the value; false if there is none.
+    fn value(&self, session: &mut P::Session, out: &mut Vec<u8>) -> bool;
+}
+
+/// A definition: the getter, and what `set` does if not just store the value.
+pub struct Definition<P: Proto> {
+    /// How it is read.
+    pub getter: Getter<P>,
+    /// How it is set, where that acts on the session.
+    pub setter: Option<Setter<P>>,
+    /// The module that defines it.
+    pub module: &'static str,
+    /// What the manual says of it: what it holds, and when it is empty.
+    pub text: &'static str,
+}
+
+impl<P: Proto> Clone for Definition<P> {
+    fn clone(&self) -> Definition<P> {
+        Definition { getter: self.getter.clone(), setter: self.setter, module: self.module, text: self.text }
+    }
+}
+
+/// The variables of a configuration that is complete.
+pub struct Variables<P: Proto> {
+    all: Frozen<Definition<P>>,
+    /// Whether any template reads captures by number.
+    captures: bool,
+}
+
+impl<P: Proto> Variables<P> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// All of them, in order of their ids.
+    pub fn entries(&self) -> &[Entry<Definition<P>>] {
+        self.all.entries()
+    }
+
+    /// The id of a name.
+    pub fn id(&self, name: &str) -> Option<VarId> {
+        self.all.id(name)
+    }
+
+    /// No values yet, for a new session.
+    pub fn store(&self) -> Store {
+        Store {
+            captures: LastCaptures::default(),
+            slots: Slots::default(),
+            values: vec![Value::Unset; self.len()],
+            depth: MAX_DEPTH,
+        }
+    }
+}
+
+/// A session's own value of a variable.
+#[derive(Clone, Debug, Default)]
+pub enum Value {
+    /// Nothing was stored: the getter knows.
+    #[default]
+    Unset,
+    /// Stored: there is none.
+    Missing,
+    /// Stored.
+    Set(Bytes),
+}
+
+/// What a session keeps: its own values of variables, and state of modules.
+pub struct Store {
+    /// Captures of the last regex that matched.
+    pub captures: LastCaptures,
+    /// State of modules that lasts as long as the session.
+    pub slots: Slots,
+    /// What was stored, by id.
+    values: Vec<Value>,
+    /// How deep variables may refer to each other yet.
+    depth: u8,
+}
+
+impl Store {
+    /// As it was at first; memory is kept.
+    pub fn clear(&mut self) {
+        self.captures.clear();
+        self.slots.clear();
+        self.values.fill(Value::Unset);
+        self.depth = MAX_DEPTH;
+    }
+
+    /// The value of a variable, if it was stored.
+    pub fn get(&self, id: VarId) -> Option<&Bytes> {
+        match self.values.get(id.index()) {
+            Some(Value::Set(value)) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Stores a value.
+    pub fn set(&mut self, id: VarId, value: Value) {
+        if let Some(place) = self.values.get_mut(id.index()) {
+            *place = value;
+        }
+    }
+
+    /// Takes over what is stored in another session of the same configuration.
+    pub fn copy_values(&mut self, from: &Store) {
+        self.values.clone_from(&from.values);
+    }
+
+    /// What was stored, in order of the ids.
+    pub fn values(&self) -> &[Value] {
+        &self.values
+    }
+}
+
+/// How deep variables may refer to each other.
+const MAX_DEPTH: u8 = 100;
+
+/// Appends the value of a variable; false if there is none. It is [`expr::vars::Session::variable`] of every protocol.
+#[inline]
+pub fn value<S: Session>(session: &mut S, id: VarId, out: &mut Vec<u8>) -> bool {
+    match &session.store().values[id.index()] {
+        Value::Set(bytes) => {
+            out.extend_from_slice(bytes);
+            return true;
+        }
+        Value::Missing => return false,
+        Value::Unset => {}
+    }
+    if let Getter::Plain(get) = session.variables().all.entry(id).payload.getter {
+        return get(session, out);
+    }
+    let variables = session.hold();
+    let entry = variables.all.entry(id);
+    match &entry.payload.getter {
+        Getter::Plain(get) => get(session, out),
+        Getter::Family(get) => get(session, entry.suffix(), out),
+        Getter::Stored => {
+            // It is empty from now on, and told of once.
+            if session.warns_uninitialized() {
+                session.log_at(Level::Warn, format_args!("using uninitialized \"{}\" variable", entry.name));
+            }
+            session.store_mut().values[id.index()] = Value::Set(Bytes::default());
+            true
+        }
+        Getter::Object(object) => value_of_object(session, &**object, id, entry, out),
+    }
+}
+
+fn value_of_object<S: Session>(
+    session: &mut S,
+    object: &dyn Variable<S::Proto>,
+    id: VarId,
+    entry: &Entry<Definition<S::Proto>>,
+    out: &mut Vec<u8>,
+) -> bool {
+    if session.store().depth == 0 {
+        session.log_at(Level::Error, format_args!("cycle while evaluating variable \"{}\"", entry.name));
+        return false;
+    }
+    session.store_mut().depth -= 1;
+    let start = out.len();
+    let found = object.value(session, out);
+    let store = session.store_mut();
+    store.depth += 1;
+    if !entry.flags.has(Flags::NOCACHEABLE) {
+        let value = if found { Value::Set(Bytes::copy_from(&out[start..])) } else { Value::Missing };
+        store.values[id.index()] = value;
+    }
+    found
+}
+
+/// A template's value.
+pub fn render<S: Session>(session: &mut S, template: &Template) -> Vec<u8> {
+    let mut out = Vec::new();
+    template.render(session, &mut out);
+    out
+}
+
+/// A template's value to keep: one stored variable alone is shared, not copied.
+pub fn render_shared<S: Session>(session: &mut S, template: &Template) -> Bytes {
+    if let Some(value) = template.is_variable().and_then(|id| session.store().get(id)) {
+        return value.clone();
+    }
+    Bytes::from(render(session, template))
+}
+
+/// A condition: a template whose value is neither empty nor `0`.
+pub fn test<S: Session>(session: &mut S, template: &Template) -> bool {
+    let value = render(session, template);
+    !value.is_empty() && value != b"0"
+}
