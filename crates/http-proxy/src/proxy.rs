@@ -106,7 +106,6 @@ conf::table! {
     /// first pattern that matches applies. A level that sets any doesn't inherit those of the level around it.
     ///
     /// ```nginx
-    /// proxy_redirect http://localhost:8000/ /;
     /// proxy_redirect ~^http://[^/]+/app/(.*)$ /$1;
     /// ```
     "proxy_redirect" in EVERYWHERE, Args::between(1, 2), default computed("`proxy_redirect default;` where `proxy_pass` has no variables"),
@@ -188,7 +187,6 @@ conf::table! {
     ///
     /// ```nginx
     /// proxy_set_header Host $host;
-    /// proxy_set_header X-Real-IP $remote_addr;
     /// proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
     /// proxy_set_header X-Forwarded-Proto $scheme;
     /// ```
@@ -227,9 +225,7 @@ conf::table! {
     /// - `version`: `1.0` or `1.1`.
     ///
     /// Effect: with 1.1 connections are kept for further requests (`keepalive`), bodies of unknown length are sent in
-    /// chunks, and WebSocket is possible. With 1.0 each request has its own connection.
-    ///
-    /// Cost: 1.0 opens a connection for each request.
+    /// chunks, and WebSocket is possible. With 1.0 a connection is opened for each request.
     ///
     /// ```nginx
     /// proxy_http_version 1.0;
@@ -241,8 +237,6 @@ conf::table! {
     /// connection.
     ///
     /// Effect: with `on`, what isn't a response of HTTP doesn't reach clients.
-    ///
-    /// Danger: with `off`, an address of a service that doesn't speak HTTP hands its words to clients.
     ///
     /// ```nginx
     /// proxy_require_status_line on;
