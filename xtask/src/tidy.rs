@@ -63,7 +63,7 @@ const RATCHET: &str = "xtask/ratchet.tsv";
 pub const HELP: &str = "\
 usage: cargo xtask tidy [--write]
 
-Checks the house rules: import direction, sizes of functions and files, unsafe code, banned words.
+Checks the house rules: import direction, sizes of functions and files, unsafe code, banned words, tiers of tests.
 
   --write   lowers the ratchet (xtask/ratchet.tsv) to what is there
 ";
@@ -76,6 +76,7 @@ pub fn run(arguments: &[String]) -> Outcome {
     faults.extend(acquaintances(&sources));
     faults.extend(banned(&sources));
     faults.extend(crate::compare::faults()?);
+    faults.extend(crate::tiers::faults()?);
     let unsafe_sites = count_unsafe(&sources, &mut faults);
     let sizes = sizes(&sources);
     if options.has("--write") {

@@ -48,11 +48,18 @@ pub struct RequestBody {
     expect: bool,
     refused: bool,
     gone: bool,
-    /// What changes it on its way to whoever reads it, and what of that isn't read yet.
+    /// What changes it on its way to whoever reads it.
+    change: Option<Box<Change>>,
+}
+
+/// The filters of a body.
+#[derive(Default)]
+struct Change {
     filters: Vec<Box<dyn BodyFilter>>,
-    filtered: Chain,
-    /// Whether the filters have had all of it.
-    filters_ended: bool,
+    /// What they have made, and nobody has read.
+    ready: Chain,
+    /// Whether they have had all of the body.
+    ended: bool,
 }
 
 #[derive(Default)]
@@ -108,7 +115,7 @@ impl RequestBody {
     /// Lets a filter change the body on its way. To be called before the first part of it is read; its length is that of
     /// what the filters make of it, so it isn't known before the end.
     pub fn add_filter(&mut self, filter: Box<dyn BodyFilter>) {
-        self.filters.push(filter);
+        self.change.get_or_insert_default().filters.push(filter);
     }
 
     /// `Content-Length`, if there is one.
@@ -118,7 +125,7 @@ impl RequestBody {
 
     /// The length, if it is known by now.
     pub fn known_length(&self) -> Option<u64> {
-        let changed = !self.filters.is_empty();
+        let changed = self.change.is_some();
         let read = self.in_chunks || self.is_stream || changed;
         let dropped = (self.in_chunks && self.discarded && self.is_done()).then_some(0);
         self.declared.filter(|_| !changed).or(self.buffered.as_ref().filter(|_| read).map(|body| body.len)).or(dropped)
@@ -150,7 +157,7 @@ impl RequestBody {
 
     /// Whether it comes in chunks, or as they do: of a length that only its end will tell.
     pub fn chunked(&self) -> bool {
-        (self.declared.is_none() && (self.in_chunks || self.is_stream)) || (self.exists() && !self.filters.is_empty())
+        (self.declared.is_none() && (self.in_chunks || self.is_stream)) || (self.exists() && self.change.is_some())
     }
 
     /// Whether all of it was read.
@@ -326,16 +333,23 @@ impl Request {
 
     /// As [`Request::next_body`].
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
-        match self.body.filters.is_empty() || self.body.discarded {
-            true => self.poll_unfiltered(cx),
-            false => self.poll_filtered(cx),
+        match self.body.change.take() {
+            Some(mut change) if !self.body.discarded => {
+                let piece = self.poll_changed(&mut change, cx);
+                self.body.change = Some(change);
+                piece
+            }
+            change => {
+                self.body.change = change;
+                self.poll_unchanged(cx)
+            }
         }
     }
 
     /// The next piece of what the filters make of the body.
-    fn poll_filtered(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
+    fn poll_changed(&mut self, change: &mut Change, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
         loop {
-            match self.body.filtered.pop() {
+            match change.ready.pop() {
                 Some(Piece::Bytes(bytes)) if bytes.is_empty() => continue,
                 Some(Piece::Bytes(bytes)) => return Poll::Ready(Ok(Some(bytes))),
                 Some(Piece::File(range)) => {
@@ -345,26 +359,26 @@ impl Request {
                         500
                     }));
                 }
-                None if self.body.filters_ended => return Poll::Ready(Ok(None)),
+                None if change.ended => return Poll::Ready(Ok(None)),
                 None => {}
             }
-            let data = std::task::ready!(self.poll_unfiltered(cx))?;
-            let end = data.is_none();
+            let data = std::task::ready!(self.poll_unchanged(cx))?;
+            change.ended = data.is_none();
             let mut chain = data.map_or_else(Chain::new, Chain::from);
-            for filter in &mut self.body.filters {
+            for filter in &mut change.filters {
                 let mut out = Chain::new();
-                if filter.apply(chain, end, true, &mut out).is_err() {
+                if filter.apply(chain, change.ended, true, &mut out).is_err() {
                     self.body.refuse();
                     return Poll::Ready(Err(400));
                 }
                 chain = out;
             }
-            (self.body.filtered, self.body.filters_ended) = (chain, end);
+            change.ready = chain;
         }
     }
 
     /// The next piece of the body as the client sent it.
-    fn poll_unfiltered(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
+    fn poll_unchanged(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
         if self.body.refused {
             return Poll::Ready(Ok(None));
         }

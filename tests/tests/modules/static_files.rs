@@ -136,17 +136,6 @@ fn many_small_ranges_bring_the_whole_file() {
 }
 
 #[test]
-fn ways_to_send() {
-    for directives in ["sendfile on;", "sendfile off;", "sendfile on; tcp_nopush on;", "aio threads;"] {
-        let server = site(directives);
-        let body = server.get("/big").body;
-        assert!(body.len() == 300_000 && body.iter().all(|b| *b == b'x'), "{directives}");
-        let part = server.get_with("/big", "Range: bytes=100000-199999\r\n");
-        assert_eq!(part.body.len(), 100_000, "{directives}");
-    }
-}
-
-#[test]
 fn open_file_cache() {
     let server = site("open_file_cache max=10; open_file_cache_valid 1s; open_file_cache_errors on;");
     let old = server.get("/ten.txt");

@@ -160,10 +160,9 @@ fn no_byte_is_lost_or_doubled() {
 /// Not in nginx: under TLS, their keys
 #[test]
 fn other_settings() {
-    let method = std::env::var("TIDEGATE_USE").map(|method| format!("use {method};")).unwrap_or_default();
     let text = |ssl: &str, more: &str| {
         format!(
-            "daemon off; pid nginx.pid; error_log error.log info; events {{ {method} }} http {{ access_log off;
+            "daemon off; pid nginx.pid; error_log error.log info; events {{ %%USE%% }} http {{ access_log off;
              client_body_temp_path cb; proxy_temp_path pt;
              server {{ listen 127.0.0.1:%%PORT%% {ssl}; server_name one.test; {more}
                  ssl_certificate %%DIR%%/one.crt; ssl_certificate_key %%DIR%%/one.key;

@@ -1,7 +1,6 @@
 //! TLS with clients and backends: curl and openssl as peers.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 use e2e::{EC, RSA, Server, Setup, certificate, curl, openssl};
@@ -100,32 +99,6 @@ fn names_as_they_were_sent() {
         assert_eq!(seen, expect);
         assert!(ciphers.ends_with(":TLS_EMPTY_RENEGOTIATION_INFO_SCSV"), "{line}");
     }
-}
-
-#[test]
-fn large_bodies_and_plain_requests() {
-    let big: Vec<u8> = (0..5_000_000u32).map(|n| (n * 7 / 5) as u8).collect();
-    let setup = Setup::http(
-        "server { listen 127.0.0.1:%%PORT%% ssl; root %%DIR%%/root; client_max_body_size 10m;
-            ssl_certificate %%DIR%%/one.test.crt; ssl_certificate_key %%DIR%%/one.test.key;
-            location /small/ { alias %%DIR%%/root/; ssl_off; }
-            location /up/ { proxy_pass http://127.0.0.1:%%PORT_b%%/; } }
-        server { listen 127.0.0.1:%%PORT_b%%; root %%DIR%%/root; client_max_body_size 10m;
-            error_page 405 =200 /echo; location = /echo { return 200 $request_length; } }"
-            .replace(" ssl_off;", "")
-            .as_str(),
-    )
-    .file("root/big", &big);
-    certificate(setup.folder(), "one.test", EC);
-    let server = setup.start();
-    let url = format!("https://127.0.0.1:{}", server.port());
-    assert!(curl(&["-k", &format!("{url}/big")]) == big);
-    assert!(curl(&["-k", &format!("{url}/up/big")]) == big);
-    assert!(curl(&["-k", "-r", "1000-1999999", &format!("{url}/big")]) == big[1000..2_000_000]);
-    // Two requests in one connection, the second one through the cache of sessions or not.
-    assert!(curl(&["-k", &format!("{url}/big"), &format!("{url}/big")]).len() == 2 * big.len());
-    let plain = curl(&[&format!("http://127.0.0.1:{}/", server.port())]);
-    assert!(String::from_utf8_lossy(&plain).contains("The plain HTTP request was sent to HTTPS port"));
 }
 
 /// Differs from nginx: they outlive reloads, follow from one another
@@ -234,52 +207,6 @@ fn clients_have_certificates() {
     assert!(misdirected.starts_with("HTTP/1.1 421 "), "{misdirected}");
     let log = server.read("tls.log");
     assert!(log.contains("client SSL certificate verify error: (23:certificate revoked)"), "{log}");
-}
-
-/// Differs from nginx: of several trusted certificates
-#[test]
-fn backends_over_tls() {
-    let setup = Setup::http(
-        "upstream kept { server 127.0.0.1:%%PORT_b%%; }
-        server { listen 127.0.0.1:%%PORT%%;
-            proxy_ssl_trusted_certificate %%DIR%%/one.test.crt;
-            location /any { proxy_pass https://127.0.0.1:%%PORT_b%%; }
-            location /good { proxy_pass https://kept; proxy_ssl_verify on; proxy_ssl_server_name on; proxy_ssl_name one.test; }
-            location /bad { proxy_pass https://127.0.0.1:%%PORT_b%%; proxy_ssl_verify on; proxy_ssl_name two.test; }
-            location /plain { proxy_pass https://127.0.0.1:%%PORT%%; } }
-        server { listen 127.0.0.1:%%PORT_b%% ssl;
-            ssl_certificate %%DIR%%/one.test.crt; ssl_certificate_key %%DIR%%/one.test.key;
-            location / { return 200 \"$ssl_server_name $connection_requests\"; } }",
-    );
-    certificate(setup.folder(), "one.test", EC);
-    let server = setup.start();
-    assert_eq!(server.get("/any").text(), " 1");
-    assert_eq!(server.get("/good").text(), "one.test 1");
-    assert_eq!(server.get("/good").text(), "one.test 2");
-    assert_eq!(server.get("/bad").status, 502);
-    assert_eq!(server.get("/plain").status, 502);
-    let log = server.read("error.log");
-    assert!(log.contains("upstream SSL certificate does not match \"two.test\" while SSL handshaking"), "{log}");
-    assert!(log.contains("SSL_do_handshake() failed (SSL: "), "{log}");
-}
-
-#[test]
-fn slow_and_broken_handshakes_end() {
-    let setup = Setup::http(
-        "client_header_timeout 1s;
-        server { listen 127.0.0.1:%%PORT%% ssl; return 200 ok;
-            ssl_certificate %%DIR%%/one.test.crt; ssl_certificate_key %%DIR%%/one.test.key; }",
-    );
-    certificate(setup.folder(), "one.test", EC);
-    let server = setup.start();
-    for bytes in [&b""[..], b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"\x16\x03\x01\x00\x04\x01\xff\xff\xff"] {
-        let mut client = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
-        client.write_all(bytes).unwrap();
-        let mut answer = Vec::new();
-        let _ = client.read_to_end(&mut answer);
-        assert!(answer.len() <= 7, "{answer:?}");
-    }
-    assert_eq!(get(&server, "one.test", "/", &[]), "ok");
 }
 
 /// Differs from nginx: older protocols in a list are passed over

@@ -89,7 +89,6 @@ fn with_log(main: &str, inner: &str) -> String {
          http {{ access_log off; client_body_temp_path cb; proxy_temp_path pt;
          server {{ listen 127.0.0.1:%%PORT%%; root none; {inner} location /own {{ error_log own.log; }} }} }}"
     )
-    .replace("%%USE%%", &std::env::var("TIDEGATE_USE").map(|m| format!("use {m};")).unwrap_or_default())
 }
 
 #[test]

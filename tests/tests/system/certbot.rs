@@ -33,7 +33,7 @@ fn certbot_installs_a_certificate() {
     );
     folder.write("bin/.keep", "");
     fs::copy(binary(), folder.path().join("bin/nginx")).expect("a program can be copied");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/site/certbot.sh");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("site/certbot.sh");
     let command = format!("mount --bind {} /mnt && exec sh {}", folder.path().display(), script.display());
     let out = Command::new("timeout")
         .args(["120", "unshare", "-m", "-p", "-n", "-f", "--kill-child", "--mount-proc", "sh", "-c", &command])

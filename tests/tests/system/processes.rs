@@ -15,30 +15,6 @@ fn whole(body: &str, more: &str) -> String {
         "daemon off; pid nginx.pid; {more} events {{ %%USE%% }} http {{ access_log access.log;
          client_body_temp_path cb; proxy_temp_path pt; server {{ listen 127.0.0.1:%%PORT%%; location / {{ {body} }} }} }}"
     )
-    .replace("%%USE%%", &std::env::var("TIDEGATE_USE").map(|m| format!("use {m};")).unwrap_or_default())
-}
-
-#[test]
-fn quit_finishes_what_runs() {
-    let backend = Backend::start(|_| {
-        std::thread::sleep(Duration::from_millis(800));
-        Backend::ok("late")
-    });
-    let server = Setup::http(&format!(
-        "server {{ listen 127.0.0.1:%%PORT%%; location / {{ proxy_pass http://127.0.0.1:{}; }} }}",
-        backend.port
-    ))
-    .start();
-    let mut idle = server.connect();
-    assert_eq!(idle.get("/", "").text(), "late");
-    let mut busy = server.connect();
-    busy.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    std::thread::sleep(Duration::from_millis(200));
-    let stopping = std::thread::spawn(move || server.stop());
-    assert!(idle.closed());
-    let late = busy.response();
-    assert_eq!((late.text().as_str(), late.field("Connection")), ("late", Some("close")));
-    assert!(stopping.join().expect("it stops cleanly").success());
 }
 
 #[test]
@@ -90,24 +66,6 @@ fn reload() {
     server.reload();
     assert_eq!(server.get("/").text(), "four");
     server.quiet();
-}
-
-#[test]
-fn reload_loses_no_request() {
-    let mut server = Setup::whole(&whole("return 200 x;", "worker_processes 2;")).start();
-    let port = server.port();
-    let clients: Vec<_> = (0..4)
-        .map(|_| {
-            std::thread::spawn(move || {
-                (0..300).filter(|_| e2e::Connection::open(port).get("/", "Connection: close\r\n").text() == "x").count()
-            })
-        })
-        .collect();
-    for _ in 0..5 {
-        server.reload();
-    }
-    let good: usize = clients.into_iter().map(|c| c.join().expect("no client fails")).sum();
-    assert_eq!(good, 1200);
 }
 
 #[test]
@@ -225,9 +183,6 @@ fn a_worker_that_cannot_start_is_not_started_again() {
 
 #[test]
 fn workers_go_on_without_their_master() {
-    if std::env::var("TIDEGATE_USE").is_ok_and(|method| method == "select") {
-        return; // The event method has no part in this.
-    }
     let mut server = Setup::whole(&whole("return 200 one;", "worker_processes 2;")).start();
     server.wait(|s| s.children().len() == 2, "two workers");
     let workers = server.children();
@@ -287,13 +242,6 @@ fn kill(pid: u32, signal: Signal) {
 fn lives(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
-}
-
-#[test]
-fn single_process() {
-    let server = Setup::whole(&whole("return 200 alone;", "master_process off;")).start();
-    assert_eq!(server.get("/").text(), "alone");
-    assert!(server.children().is_empty());
 }
 
 /// Ends a daemon whose test has failed.

@@ -1,7 +1,7 @@
 //! Mutated connections of HTTP/2 against the running server: frames, header blocks and their order, changed before and
 //! after they are put together. None may kill it, hang it, or keep others from an answer.
 //!
-//! 20,000 of them are part of every run; `TIDEGATE_MUTATIONS=1000000 cargo test -p e2e --test mutations_http2` makes a
+//! 20,000 of them are part of every run; `TIDEGATE_MUTATIONS=1000000 cargo test -p e2e --test system mutations_http2::` makes a
 //! long one.
 
 use e2e::Setup;

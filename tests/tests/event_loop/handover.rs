@@ -9,7 +9,7 @@ const WHO: &str =
     "server { listen 127.0.0.1:%%PORT%%; location / { return 200 \"$connection $connection_requests\"; } }";
 
 /// A backend that answers every request by 101, and echoes what comes then.
-fn echo() -> Backend {
+pub(crate) fn echo() -> Backend {
     Backend::sockets(|mut stream, requests| {
         let mut head = Vec::new();
         let mut byte = [0];
@@ -184,10 +184,9 @@ fn no_byte_is_lost_or_doubled() {
 #[test]
 fn a_listener_that_is_gone() {
     let backend = echo();
-    let method = std::env::var("TIDEGATE_USE").map(|method| format!("use {method};")).unwrap_or_default();
     let text = |listens: &str| {
         format!(
-            "daemon off; pid nginx.pid; events {{ {method} }} http {{ access_log access.log;
+            "daemon off; pid nginx.pid; events {{ %%USE%% }} http {{ access_log access.log;
              client_body_temp_path cb; proxy_temp_path pt;
              server {{ {listens} location / {{ return 200 x; }}
                  location /ws {{ proxy_pass http://127.0.0.1:{}; proxy_http_version 1.1;
@@ -277,11 +276,10 @@ fn old_workers_leave_at_once() {
 #[test]
 fn a_successor_that_is_full() {
     let backend = echo();
-    let method = std::env::var("TIDEGATE_USE").map(|method| format!("use {method};")).unwrap_or_default();
     let text = |connections: usize| {
         format!(
             "daemon off; pid nginx.pid; error_log error.log info;
-             events {{ {method} worker_connections {connections}; }} http {{ access_log access.log;
+             events {{ %%USE%% worker_connections {connections}; }} http {{ access_log access.log;
              client_body_temp_path cb; proxy_temp_path pt;
              server {{ listen 127.0.0.1:%%PORT%%; location / {{ return 200 x; }}
                  location /ws {{ proxy_pass http://127.0.0.1:{}; proxy_http_version 1.1;
@@ -317,11 +315,10 @@ fn a_successor_that_is_full() {
 /// Not in nginx: both move to the new workers
 #[test]
 fn a_successor_at_its_limit_of_files() {
-    let method = std::env::var("TIDEGATE_USE").map(|method| format!("use {method};")).unwrap_or_default();
     let text = |files: usize| {
         format!(
             "daemon off; pid nginx.pid; error_log error.log info; worker_rlimit_nofile {files};
-             events {{ {method} worker_connections 200; }} http {{ access_log off; keepalive_timeout 60s;
+             events {{ %%USE%% worker_connections 200; }} http {{ access_log off; keepalive_timeout 60s;
              client_body_temp_path cb; proxy_temp_path pt; server {{ listen 127.0.0.1:%%PORT%%; return 200 x; }} }}"
         )
     };

@@ -1,7 +1,7 @@
 //! Attacks over HTTP/2 and TLS, each bounded in time: what they cost the worker, that its memory stays within bounds, that
 //! the attacker is told to stop, and that others are served meanwhile.
 //!
-//! `cargo test -p e2e --test attacks -- --nocapture --test-threads 1` shows the figures, with
+//! `cargo test -p e2e --test system attacks:: -- --nocapture --test-threads 1` shows the figures, with
 //! `TIDEGATE_BINARY=/usr/sbin/nginx` those of nginx, for which nothing but the service of others is asserted.
 
 use std::io::{Read, Write};

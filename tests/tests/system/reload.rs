@@ -16,7 +16,6 @@ fn whole(main: &str, http: &str) -> String {
         "daemon off; pid nginx.pid; {main} events {{ %%USE%% }} http {{ access_log access.log; client_body_temp_path cb;
          proxy_temp_path pt; {http} }}"
     )
-    .replace("%%USE%%", &std::env::var("TIDEGATE_USE").map(|m| format!("use {m};")).unwrap_or_default())
 }
 
 fn site(listen: &str, text: &str) -> String {

@@ -83,7 +83,7 @@ const CONF: &str = "error_log error.log info; http2 on; log_format ws '$request|
         location / { proxy_pass http://127.0.0.1:BACKEND; }
         location /fixed { proxy_pass http://127.0.0.1:BACKEND; proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection \"upgrade\"; }
-        location /short { proxy_pass http://127.0.0.1:BACKEND; proxy_read_timeout 300ms; }
+        location /short { proxy_pass http://127.0.0.1:BACKEND; proxy_read_timeout 1s; }
         location /page { return 200 page; }
         location /gone { error_page 404 =200 /page; return 404; }
         location /only { limit_except GET { deny all; } if ($request_method !~ ^GET$) { return 405; }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use e2e::{Backend, Connection, Folder, Setup, binary, free_port, tool};
+use e2e::{Backend, Connection, Folder, Setup, binary, free_port, tool, use_directive};
 use e2e::{EC, certificate, secure};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -41,7 +41,7 @@ impl Site {
     }
 
     fn configure(&self, main: &str, more: &str) {
-        let method = std::env::var("TIDEGATE_USE").map(|m| format!("use {m};")).unwrap_or_default();
+        let method = use_directive();
         let (folder, port, second) = (self.folder.path().display(), self.port, self.second);
         let text = format!(
             "{main} pid nginx.pid; error_log error.log notice; events {{ {method} }}
@@ -55,8 +55,7 @@ impl Site {
     /// Leaves the event method to the programs: Debian's nginx has been built with few.
     fn forget_method(&self) {
         let text = fs::read_to_string(self.path("nginx.conf")).expect("it is there");
-        let method = std::env::var("TIDEGATE_USE").map(|m| format!("use {m};")).unwrap_or_default();
-        self.folder.write("nginx.conf", text.replace(&method, ""));
+        self.folder.write("nginx.conf", text.replace(&use_directive(), ""));
     }
 
     fn path(&self, name: &str) -> PathBuf {

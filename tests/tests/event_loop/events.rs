@@ -1,50 +1,9 @@
-//! The `events` block and what workers do by it.
+//! What workers do by the `events` block: timers, who accepts, whose turn it is.
 
 use std::time::Duration;
 
 use e2e::{Backend, Connection, Setup};
 use rustix::process::Signal;
-
-fn use_line() -> String {
-    std::env::var("TIDEGATE_USE").map(|m| format!("use {m};")).unwrap_or_default()
-}
-
-#[test]
-fn debug_connection() {
-    let mut server = Setup::http("error_log error.log info; server { listen 127.0.0.1:%%PORT%%; return 200 x; }")
-        .events("debug_connection 127.0.0.0/8;")
-        .start();
-    server.get("/traced");
-    server.read_until("error.log", "http request line: \"GET /traced HTTP/1.1\"");
-    let mut other = Setup::http("error_log error.log info; server { listen 127.0.0.1:%%PORT%%; return 200 x; }")
-        .events("debug_connection 192.0.2.1;")
-        .start();
-    other.get("/untraced");
-    assert!(!other.read("error.log").contains("[debug]"));
-    other.quiet();
-    server.quiet();
-}
-
-/// Differs from nginx: `select` and `poll` only if it was built with them
-#[test]
-fn too_many_connections_for_select() {
-    let server = Setup::whole("events { use select; worker_connections 2000; } http { }").prepare();
-    let out = server.command(&["-t"]);
-    let text = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(
-        !out.status.success() && text.contains("the maximum number of files supported by select() is 1024"),
-        "{text}"
-    );
-}
-
-/// Differs from nginx: at most 4 million
-#[test]
-fn too_many_connections() {
-    let server = Setup::whole("pid nginx.pid; events { worker_connections 4194305; } http { }").prepare();
-    let out = server.command(&["-t"]);
-    let text = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(!out.status.success() && text.contains("4194305 worker_connections are more than 4194304"), "{text}");
-}
 
 #[test]
 fn timer_resolution() {
@@ -102,10 +61,9 @@ fn workers_share_what_comes() {
         ["", "accept_mutex on; accept_mutex_delay 20ms;", "multi_accept on;", "accept_mutex on; multi_accept on;"]
     {
         let mut server = Setup::whole(&format!(
-            "daemon off; pid nginx.pid; worker_processes 3; events {{ worker_connections 128; {how} {} }}
+            "daemon off; pid nginx.pid; worker_processes 3; events {{ worker_connections 128; {how} %%USE%% }}
              http {{ access_log off; client_body_temp_path cb; proxy_temp_path pt;
-                server {{ listen 127.0.0.1:%%PORT%%; return 200 $pid; }} }}",
-            use_line()
+                server {{ listen 127.0.0.1:%%PORT%%; return 200 $pid; }} }}"
         ))
         .start();
         let mut all: Vec<Connection> = (0..60).map(|_| server.connect()).collect();
@@ -120,13 +78,12 @@ fn workers_share_what_comes() {
 /// Differs from nginx: a worker with few connections left passes its turn
 #[test]
 fn a_full_worker_steps_back() {
-    let mut server = Setup::whole(&format!(
+    let mut server = Setup::whole(
         "daemon off; pid nginx.pid; worker_processes 2;
-         events {{ worker_connections 40; accept_mutex on; accept_mutex_delay 10ms; {} }}
-         http {{ access_log off; client_body_temp_path cb; proxy_temp_path pt;
-            server {{ listen 127.0.0.1:%%PORT%%; location / {{ return 200 $pid; }} }} }}",
-        use_line()
-    ))
+         events { worker_connections 40; accept_mutex on; accept_mutex_delay 10ms; %%USE%% }
+         http { access_log off; client_body_temp_path cb; proxy_temp_path pt;
+            server { listen 127.0.0.1:%%PORT%%; location / { return 200 $pid; } } }",
+    )
     .start();
     // Half a request each: none of them is idle.
     let half = |_| {
@@ -143,4 +100,11 @@ fn a_full_worker_steps_back() {
     assert!(by_worker.len() == 2 && by_worker.values().all(|n| *n >= 10), "{by_worker:?}");
     assert!(!server.read("error.log").contains("worker_connections are not enough"));
     server.quiet();
+}
+
+#[test]
+fn the_method_is_the_one_that_was_asked_for() {
+    let mut server = Setup::http("server { listen 127.0.0.1:%%PORT%%; }").main("error_log error.log notice;").start();
+    let method = std::env::var("TIDEGATE_USE").unwrap_or_else(|_| "epoll".to_string());
+    server.read_until("error.log", &format!("using the \"{method}\" event method"));
 }

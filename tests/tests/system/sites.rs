@@ -24,7 +24,7 @@ impl App {
             return None;
         }
         let (port, _reserved) = free_port();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/site/app.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("site/app.py");
         let child = Command::new(python).arg(script).arg(port.to_string()).spawn().expect("python starts");
         let app = App { port, child };
         let start = Instant::now();

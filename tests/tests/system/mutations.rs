@@ -1,6 +1,7 @@
 //! Mutated requests of all kinds against the running server: none may kill it, hang it, or keep others from an answer.
 //!
-//! 20,000 of them are part of every run; `TIDEGATE_MUTATIONS=1000000 cargo test -p e2e --test mutations` makes a long one.
+//! 20,000 of them are part of every run; `TIDEGATE_MUTATIONS=1000000 cargo test -p e2e --test system mutations::` makes a
+//! long one.
 
 use e2e::Setup;
 use e2e::mutations::{backend, mutate, storm};

@@ -18,7 +18,6 @@ fn whole(http: &str) -> String {
         "daemon off; pid nginx.pid; error_log error.log; worker_processes 3; events {{ %%USE%% }}
          http {{ access_log off; client_body_temp_path cb; proxy_temp_path pt; {http} }}"
     )
-    .replace("%%USE%%", &std::env::var("TIDEGATE_USE").map(|m| format!("use {m};")).unwrap_or_default())
 }
 
 fn limited(key: &str, more: &str) -> String {

@@ -1,7 +1,7 @@
 //! Nothing is lost: short versions of what `cargo xtask lossless` does at length.
 
 use e2e::load::scenarios::{
-    crowd, extra_listeners, kill_master, kill_workers, memory, migrate, reloads, reopen, storm, upgrades, wildcard,
+    crowd, extra_listeners, kill_master, kill_workers, memory, migrate, reopen, storm, upgrades, wildcard,
     worker_counts,
 };
 use e2e::load::{Kind, Loss, Program, Report};
@@ -25,12 +25,6 @@ fn check_reload(report: Report) {
     let report = check(report);
     Kind::ALL.iter().for_each(|k| assert!(report.totals.of(*k).ok > 0, "{}: {}", k.name(), report.story()));
     assert_eq!(report.totals.all().closed_idle, 0, "{}", report.story());
-}
-
-/// Differs from nginx: both move to the new workers
-#[test]
-fn under_reloads() {
-    check_reload(reloads(&Program::ours(), 10));
 }
 
 /// Differs from nginx: both move to the new workers
