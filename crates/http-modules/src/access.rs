@@ -17,7 +17,7 @@ pub struct Access;
 const PLACES: Context = EVERYWHERE.or(Context::LIMIT_EXCEPT);
 
 conf::table! {
-    /// Who may and who may not.
+    /// The rules of a location.
     pub struct AccessConf, raw AccessRaw, module "ngx_http_access_module", level HTTP Location;
 
     /// Allows access for an address or a network.
@@ -63,7 +63,7 @@ conf::table! {
     "deny" in PLACES, Args::exactly(1), default none,
         also(deny);
     derived {
-        /// The rules, ready to be asked.
+        /// The rules, compiled for lookups.
         compiled: Option<Rc<Rules>> = None;
     }
     finish(finish)

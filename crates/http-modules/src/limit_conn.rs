@@ -125,7 +125,7 @@ fn limit(raw: &mut LimitConnRaw, loader: &mut Loader<'_>, d: &Directive) -> Resu
     limit_conn::parse(raw.limits.get_or_insert_default(), loader, d, MODULE)
 }
 
-/// What the limits said of a request, and what it holds until it is over.
+/// The result of the limits for a request, and the places that it holds until it ends.
 #[derive(Default)]
 struct State {
     status: Status,
@@ -164,7 +164,7 @@ struct Limiter(Rc<LimitConnConf>);
 
 impl Handler for Limiter {
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
-        // Once for a request, wherever it is redirected.
+        // A request is counted once, even if it is redirected internally.
         if r.find_lasting_slot::<State>().is_some_and(|state| state.status != Status::None) {
             return Flow::Next;
         }

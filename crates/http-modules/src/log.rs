@@ -113,7 +113,7 @@ fn set_access_log(raw: &mut LogRaw, loader: &mut Loader<'_>, d: &Directive) -> R
     access_log::<HttpProto>(Rc::make_mut(logs), loader, d)
 }
 
-/// The log of all levels that say nothing.
+/// The log of all levels without `access_log`.
 #[derive(Default)]
 struct DefaultLog(Option<Rc<AccessLogs>>);
 
@@ -164,7 +164,7 @@ impl LogProto for HttpProto {
          \"$http_user_agent\"",
     );
 
-    /// The request's root has to be there: a client can't fill a folder with logs of names that it made up.
+    /// The request's root has to exist, so that clients can't create log files with arbitrary names.
     fn may_create(r: &mut Request) -> bool {
         use std::os::unix::ffi::OsStrExt;
         let Some(root) = r.document_root() else { return false };

@@ -536,7 +536,7 @@ fn bind(loader: &mut Loader<'_>, d: &Directive) -> Result<Bind> {
     address.ok_or_else(|| Error::at(word, format!("invalid address \"{}\"", word.lossy())))
 }
 
-/// An address, with or without a port, to bind to.
+/// Parses a local address to bind to, with or without a port.
 pub fn local_address(text: &[u8]) -> Option<SockAddr> {
     let text = std::str::from_utf8(text).ok()?;
     if let Ok(addr) = text.parse::<std::net::SocketAddr>() {
@@ -558,10 +558,10 @@ fn finish(conf: &mut UpstreamConf, _: Option<&UpstreamConf>, prefix: &str, loade
     Ok(())
 }
 
-/// The directives that [`check_buffers`] looks at: where the one that it names isn't set, another of them was.
+/// The directives that [`check_buffers`] checks: if the one that an error names isn't set, another of these is.
 pub const BUFFERS: &[&str] = &["buffer_size", "buffers", "busy_buffers_size"];
 
-/// nginx's rules for the sizes of buffers, for every location; `prefix` is that of the directives. The error has the
+/// Checks nginx's rules for the sizes of buffers; `prefix` is that of the directives. The error names the
 /// directive that it is about.
 pub fn check_buffers(conf: &UpstreamConf, prefix: &str) -> std::result::Result<(), (&'static str, String)> {
     let largest = conf.buffer_size.max(conf.buffers.size);

@@ -41,7 +41,7 @@ pub struct Proxy;
 const ONE: Args = Args::exactly(1);
 
 conf::table! {
-    /// `proxy_…`: what HTTP backends can be told.
+    /// `proxy_…`: the directives of HTTP backends.
     pub struct ProxyConf, raw ProxyRaw, module "ngx_http_proxy_module", level HTTP Location;
 
     under "proxy_" {
@@ -285,14 +285,14 @@ fn set_body(_: &mut Loader<'_>, d: &Directive) -> Result<Option<Late>> {
     Ok(Some(Late::of(d, d.arg(0))))
 }
 
-/// What a location's requests to backends are made of.
+/// The templates for a location's requests to backends.
 struct Compiled {
     fields: Vec<(Vec<u8>, Rc<Template>)>,
     body: Option<Rc<Template>>,
 }
 
 impl Compiled {
-    /// As nginx does, in every location, whether or not it has backends.
+    /// Compiles them in every location, whether or not it has backends, as nginx does.
     fn of(conf: &ProxyConf, loader: &mut Loader<'_>) -> Result<Compiled> {
         let mut fields = Vec::with_capacity(conf.proxy_set_header.len());
         for (name, value) in conf.proxy_set_header.iter() {
@@ -436,7 +436,7 @@ fn ssl(cx: &mut LocationContext<'_, '_>) -> Result<Rc<UpstreamTls>> {
     Ok(made)
 }
 
-/// What was made of each set of directives.
+/// The TLS settings made for each set of directives.
 #[derive(Default)]
 struct Made(Vec<(Rc<UpstreamSslConf>, Rc<UpstreamTls>)>);
 

@@ -21,7 +21,7 @@ use tls::{Client, ClientSettings, ConnectError, HandshakeError, Identity, Reason
 const ONE: Args = Args::exactly(1);
 
 conf::table! {
-    /// What protocols over TLS can be told.
+    /// Settings of protocols over TLS.
     pub groups UpstreamSslConf, raw UpstreamSslRaw;
 
     group all {
@@ -258,18 +258,18 @@ fn own(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<LateFile>> {
     Ok(Some(file))
 }
 
-/// How a location's backends are spoken to over TLS.
+/// The TLS settings of connections to a location's backends.
 pub struct UpstreamTls {
     client: Client,
     name: Option<Rc<Template>>,
-    /// The own certificate and its key, where variables name them.
+    /// The server's own certificate and its key, if their names contain variables.
     dynamic: Option<(File, File)>,
     kept: CertificateCache,
     passwords: Rc<[Vec<u8>]>,
     prefix: std::path::PathBuf,
 }
 
-/// Makes it; `prefix` is that of the directives, for messages.
+/// Makes the settings; `prefix` is that of the directives, for messages.
 pub fn client(conf: &UpstreamSslConf, prefix: &str, loader: &mut Loader<'_>) -> Result<UpstreamTls> {
     let commands = Commands::read(&conf.ssl_conf_command, loader)?;
     let mut identity = None;
@@ -342,14 +342,14 @@ fn trust(conf: &UpstreamSslConf, prefix: &str, loader: &Loader<'_>) -> Result<Op
 pub enum Failure {
     /// It took too long.
     TimedOut,
-    /// The backend isn't to be spoken to.
+    /// The handshake failed, or the backend's certificate isn't accepted.
     Error,
-    /// The own certificate can't be loaded.
+    /// The server's own certificate can't be loaded.
     OwnCertificate,
 }
 
 impl UpstreamTls {
-    /// What variables make of name and certificate: a connection with others isn't for this request.
+    /// The values of name and certificate, if they contain variables: a connection with other values can't be reused.
     pub fn label(&self, r: &mut Request) -> Option<Box<str>> {
         let name = self.name.as_ref().filter(|template| template.is_const().is_none());
         if name.is_none() && self.dynamic.is_none() {
@@ -365,7 +365,7 @@ impl UpstreamTls {
         Some(String::from_utf8_lossy(&label).into())
     }
 
-    /// The handshake with a backend. What went wrong is logged. The stream's timeouts bound it.
+    /// Performs the handshake with a backend, and logs errors. The stream's timeouts apply.
     pub async fn connect(
         &self,
         r: &mut Request,

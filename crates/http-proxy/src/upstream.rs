@@ -100,7 +100,7 @@ conf::table! {
 }
 
 conf::table! {
-    /// What workers share.
+    /// Zones of shared memory.
     pub struct ZoneBlock, raw ZoneBlockRaw, module "ngx_http_upstream_zone_module", level HTTP Main;
 
     /// Keeps the state of the group's servers (failures, connections, whose turn it is) in a zone of shared memory for
@@ -219,7 +219,7 @@ conf::table! {
 }
 
 conf::table! {
-    /// The server that the client's address says.
+    /// The server chosen by the client's address.
     pub struct IpHashBlock, raw IpHashBlockRaw, module "ngx_http_upstream_ip_hash_module", level HTTP Main;
 
     /// Selects the server by the client's address.
@@ -240,7 +240,7 @@ conf::table! {
 }
 
 conf::table! {
-    /// The server that a key says.
+    /// The server chosen by a key.
     pub struct HashBlock, raw HashBlockRaw, module "ngx_http_upstream_hash_module", level HTTP Main;
 
     /// Selects the server by a key.
@@ -280,7 +280,7 @@ fn hash(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
 }
 
 conf::table! {
-    /// A server by chance.
+    /// A server chosen at random.
     pub struct RandomBlock, raw RandomBlockRaw, module "ngx_http_upstream_random_module", level HTTP Main;
 
     /// Selects a server at random, in proportion to the weights.
@@ -368,7 +368,7 @@ fn upstream(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let specs = loader.store.entry::<Specs>();
     let Some(Open { spec, .. }) = specs.current.take() else { return Ok(()) };
     if !spec.servers.iter().any(|server| !server.backup) && !failed {
-        // With backups alone nginx finds it later.
+        // nginx reports a group of backup servers later, with another message.
         return Err(match spec.servers.is_empty() {
             true => Error::in_block(d, "no servers are inside upstream"),
             false => Error::on(d, format!("no servers in upstream \"{}\"", d.arg(0).lossy())),

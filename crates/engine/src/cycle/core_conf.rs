@@ -12,7 +12,7 @@ use crate::log::{ErrorLog, parse_error_log};
 use crate::personality::personality;
 
 conf::table! {
-    /// What the master and the workers are to be.
+    /// Settings of the master and the workers.
     pub struct CoreConf, raw CoreRaw, module "ngx_core_module", level MAIN Main;
 
     /// Detaches the program from the terminal and runs it in the background if it is `on`.
@@ -372,7 +372,7 @@ pub struct Affinity {
 }
 
 impl Affinity {
-    /// The processors for a worker, if it is to be bound.
+    /// The processors that a worker is bound to, if it is bound.
     pub fn of_worker(&self, number: usize) -> Option<Vec<usize>> {
         if !self.auto {
             return self.masks.get(number).or(self.masks.last()).cloned();
@@ -387,12 +387,12 @@ impl Affinity {
     }
 }
 
-/// `env`: a name, and a value if it sets one.
+/// `env`: the name of a variable, and its value if the directive sets one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Env {
     /// The variable.
     pub name: String,
-    /// Its new value; `None` keeps what it has.
+    /// Its new value; `None` keeps the inherited one.
     pub value: Option<String>,
 }
 
@@ -551,7 +551,7 @@ fn parse_thread_pool(raw: &mut ThreadPoolRaw, _: &mut Loader<'_>, directive: &Di
 
 const MAX_WORKERS: usize = 1024;
 const MAX_CPUS: usize = 1024;
-/// How many tasks wait in a pool that says nothing else.
+/// The default number of tasks that may wait in a pool.
 pub const MAX_QUEUE: usize = 65536;
 
 #[cfg(test)]

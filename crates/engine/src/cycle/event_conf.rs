@@ -163,7 +163,7 @@ pub struct Events(pub Option<Set>);
 /// Addresses with a common prefix, or all unix sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// An address and how many of its bits count.
+    /// An address and the length of the prefix in bits.
     Ip(IpAddr, u32),
     /// Every unix socket.
     Unix,
@@ -196,7 +196,7 @@ impl Network {
         Some(Network::Ip(ip, bits))
     }
 
-    /// Whether no bit of its address is set that doesn't count.
+    /// Whether the address has no bits set after the prefix.
     fn is_whole(&self) -> bool {
         match *self {
             Network::Unix => true,
@@ -215,7 +215,7 @@ pub const METHODS: [(&str, rt::Driver); 5] = [
     ("uring", rt::Driver::Uring),
 ];
 
-/// The method where `use` says nothing.
+/// The method if `use` isn't set.
 pub const DEFAULT_METHOD: rt::Driver = rt::Driver::Epoll;
 
 fn parse_events(loader: &mut Loader<'_>, directive: &Directive) -> Result<()> {

@@ -546,11 +546,11 @@ table! {
 /// `ssl_ocsp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ocsp {
-    /// Nobody is asked.
+    /// Responders aren't asked.
     Off,
-    /// About the whole chain.
+    /// For the whole chain.
     On,
-    /// About the client's own certificate.
+    /// For the client's own certificate only.
     Leaf,
 }
 
@@ -561,7 +561,7 @@ const OCSP: &[(&str, Ocsp)] = &[("off", Ocsp::Off), ("on", Ocsp::On), ("leaf", O
 pub enum Cache {
     /// In a zone.
     Shared(Rc<SharedZone>),
-    /// In each worker's own memory, of so many bytes.
+    /// In each worker's own memory, with this size in bytes.
     Builtin(usize),
 }
 
@@ -570,11 +570,11 @@ pub enum Cache {
 pub enum VerifyClient {
     /// Clients aren't asked.
     Off,
-    /// A good certificate is demanded.
+    /// A valid certificate is required.
     On,
-    /// One that is given must be good.
+    /// A certificate is optional, but must be valid.
     Optional,
-    /// Any is taken.
+    /// Any certificate is accepted.
     OptionalNoCa,
 }
 
@@ -615,10 +615,10 @@ fn session_cache(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Cache>
 
 /// How many sessions OpenSSL's own cache holds.
 const BUILTIN: usize = 20480;
-/// What a session takes, in bytes.
+/// The size of a session, in bytes.
 const SESSION: usize = 256;
 
-/// Name and size of `shared:name:size`; `what` it is stands in messages.
+/// Name and size of `shared:name:size`; `what` names it in messages.
 fn shared_cache(word: &Word, what: &str) -> Result<(String, usize)> {
     let text = word.lossy();
     let invalid = || Error::at(word, format!("invalid {what} \"{text}\""));
@@ -640,5 +640,5 @@ fn ocsp_cache(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Shared
     zones::declare(loader, word, name.as_bytes(), size, OCSP_CACHE).map(Some)
 }
 
-/// Whose zones of OCSP's are; those of sessions hold something else.
+/// The owner of zones for OCSP responses; it differs from that of zones for sessions, which hold other contents.
 const OCSP_CACHE: &str = "ngx_http_ssl_module ocsp";
