@@ -12,6 +12,7 @@ mod fuzz;
 mod lossless;
 mod measure;
 mod nginx_tests;
+mod simulate;
 mod steps;
 mod tap;
 mod test;
@@ -30,6 +31,7 @@ usage: cargo xtask TASK [options]
   test [options]           format, lints, house checks, unit and end-to-end tests in their tiers
   bench [options]          CPU time per request against nginx, run by run
   lossless [options]       what is lost under reloads, upgrades and kills, beside nginx
+  simulate [options]       the whole server under a simulated network, by seeds
   tidy [--write]           the house checks alone; --write lowers the ratchet
   crates [--list]          licences of crates of others, versions of one beside another
   docs [--check]           writes docs/directives from the program's own tables
@@ -45,10 +47,11 @@ cargo xtask TASK --help tells more.
 /// A task: its name, what `--help` prints of it, and what it does.
 type Task = (&'static str, &'static str, fn(&[String]) -> Outcome);
 
-const TASKS: [Task; 10] = [
+const TASKS: [Task; 11] = [
     ("test", test::HELP, test::run),
     ("bench", bench::HELP, bench::run),
     ("lossless", lossless::HELP, lossless::run),
+    ("simulate", simulate::HELP, simulate::run),
     ("tidy", tidy::HELP, tidy::run),
     ("crates", crates::HELP, crates::run),
     ("docs", docs::HELP, docs::run),

@@ -42,9 +42,9 @@ pub const HELP: &str = "\
 usage: cargo xtask test [--fast] [--tier NAME]
 
 All that must hold before a change goes in: format, lints, house checks, crates of others, unit and property tests, corpora
-of the fuzz targets, documentation, a release build, the manual, and the end-to-end tests in three tiers: `modules` and
-`system` once, `event_loop` once for each event method. What was slow is told at the end; the last line counts what passed
-and failed. docs/testing.md tells more.
+of the fuzz targets, ten thousand seeds of the simulation, documentation, a release build, the manual, and the end-to-end
+tests in three tiers: `modules` and `system` once, `event_loop` once for each event method. What was slow is told at the end;
+the last line counts what passed and failed. docs/testing.md tells more.
 
   --fast        runs `event_loop` with the default event method only, and leaves out the models of the zones' lock
   --tier NAME   only the end-to-end tests of a tier; may be repeated
@@ -101,6 +101,7 @@ fn without_server(steps: &mut Steps, fast: bool) {
         // nextest leaves out the examples in documentation.
         steps.tests("examples in documentation", cargo(["test", "--doc", "--workspace", "--no-fail-fast"]));
     }
+    steps.step("ten thousand seeds of the simulation", simulation);
     steps.step("documentation", documentation);
     if !fast {
         steps.step("models of the zones' lock", models);
@@ -174,6 +175,11 @@ fn hooks() -> Outcome {
     let (built, place) = (target.join("debug/tidegate"), target.join("test-hooks"));
     let moved = std::fs::create_dir_all(&place).and_then(|()| std::fs::rename(&built, place.join("tidegate")));
     moved.map_err(|e| format!("{}: {e}", built.display()))
+}
+
+/// With the checks of a debug build, whose crates the unit tests have left.
+fn simulation() -> Outcome {
+    crate::simulate::seeds(&tools::build(&["--workspace", "--bin", "simulate"])?, 0, 10_000, false)
 }
 
 /// Every order in which a few processes can come together over the zones' lock: the tests by loom, which needs its own

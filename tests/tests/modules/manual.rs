@@ -7,7 +7,7 @@ use conf::manual::Text;
 use e2e::{EC, Folder, binary, certificate};
 
 /// How many directives' texts lack a part. It may only fall.
-const LACKING: usize = 100;
+const LACKING: usize = 99;
 
 struct Row {
     name: String,

@@ -590,6 +590,12 @@ conf::table! {
     "log_not_found" in EVERYWHERE, Args::FLAG, default "on",
         scalar(flag) log_not_found: bool = true;
     /// Whether subrequests have lines of their own in the access log.
+    ///
+    /// Effect: with `on` the access logs of the location in which a subrequest ends get a line for it, as for a request.
+    ///
+    /// ```nginx
+    /// log_subrequest on;
+    /// ```
     "log_subrequest" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) log_subrequest: bool = false;
     /// Whether an error on an error page may lead to another error page.

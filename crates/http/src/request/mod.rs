@@ -172,7 +172,7 @@ impl Request {
         self.clear();
         let http = self.http.clone();
         let mut spare = http.worker.spare.borrow_mut();
-        if spare.len() < MAX_SPARE {
+        if spare.len() < MAX_SPARE && !http.worker.quitting.get() {
             spare.push(self);
         }
         conn

@@ -800,7 +800,7 @@ fn request_body_file(r: &mut Request, out: &mut Vec<u8>) -> bool {
 fn request_id(r: &mut Request, out: &mut Vec<u8>) -> bool {
     let id = r.id.get_or_insert_with(|| {
         let mut text = String::with_capacity(32);
-        for byte in os::random_bytes() {
+        for byte in rt::random_bytes() {
             let _ = write!(text, "{byte:02x}");
         }
         text

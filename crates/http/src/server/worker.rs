@@ -39,6 +39,8 @@ impl Worker {
     /// The worker leaves.
     pub fn quit(&self) {
         self.quitting.set(true);
+        // They hold the configuration, which holds them.
+        drop(self.spare.take());
         let sessions: Vec<_> = self.sessions.borrow().iter().filter_map(|(_, session)| session.upgrade()).collect();
         sessions.iter().for_each(|session| session.wake());
     }
