@@ -157,8 +157,8 @@ conf::table! {
     /// Form: `proxy_cookie_flags off | cookie [flag ...]`
     ///
     /// - `cookie`: the cookie's name; or a regex, after `~`.
-    /// - `flag`: `secure`, `httponly`, `samesite=strict`, `samesite=lax` or `samesite=none` sets a flag; `nosecure`,
-    ///   `nohttponly` or `nosamesite` removes it. It may contain variables.
+    /// - `flag`: `secure`, `httponly`, `samesite`, `samesite=strict`, `samesite=lax` or `samesite=none` sets a flag;
+    ///   `nosecure`, `nohttponly` or `nosamesite` removes it. It may contain variables.
     /// - `off`: nothing is changed.
     ///
     /// Effect: clients protect cookies of backends that know nothing of TLS. The directive may be repeated; the first

@@ -393,7 +393,7 @@ table! {
     /// Form: `ssl_conf_command name value`
     ///
     /// - `name`: `Options`, `Ciphersuites`, `CipherString`, `Groups`, `Curves`, `MinProtocol`, `MaxProtocol`,
-    ///   `Protocol`, `Certificate` or `PrivateKey`; others are errors.
+    ///   `Certificate` or `PrivateKey`; others are errors.
     /// - `value`: the option's value.
     ///
     /// Effect: it overrides the directive for the same thing, such as `ssl_ciphers` for `CipherString`. It may be
