@@ -68,44 +68,204 @@ conf::table! {
     pub groups UpstreamConf, raw UpstreamRaw;
 
     group connection {
-        /// The own address for connections to backends.
+        /// Sets the local address of connections to backends.
+        ///
+        /// Form: `{}bind address [transparent] | off`
+        ///
+        /// - `address`: an IP address with or without a port, or a text with variables; if its value isn't an address,
+        ///   the kernel chooses one.
+        /// - `transparent`: the address may be one that this machine doesn't have, such as the client's
+        ///   (`$remote_addr`).
+        /// - `off`: the kernel chooses the address, whatever an outer level sets.
+        ///
+        /// Effect: connections that are opened after a reload come from this address. A backend and the firewalls
+        /// before it see it as the client's.
+        ///
+        /// Cost: a system call for each new connection. A fixed port leaves one connection at a time to each backend's
+        /// address; leave the port out.
+        ///
+        /// Danger: `transparent` needs the capability CAP_NET_RAW in workers, which then can send packets with any
+        /// source address, and routes that bring the backend's packets back to this machine.
+        ///
+        /// ```nginx
+        /// {}bind 127.0.0.1;
+        /// ```
         "bind" in EVERYWHERE, Args::between(1, 2), default none,
             scalar(bind) bind: Bind = Bind::Off;
-        /// Whether connections to backends have SO_KEEPALIVE.
+        /// Has the kernel check idle connections to backends (SO_KEEPALIVE) if it is `on`.
+        ///
+        /// Effect: a connection whose backend is gone without notice is found to be dead after the kernel's times
+        /// (`tcp_keepalive_time`). `off` leaves the socket as the system makes it.
+        ///
+        /// Cost: a system call for each new connection.
+        ///
+        /// ```nginx
+        /// {}socket_keepalive on;
+        /// ```
         "socket_keepalive" in EVERYWHERE, Args::FLAG, default "off",
             scalar(flag) socket_keepalive: bool = false;
-        /// How long a backend may take to accept a connection.
+        /// Limits how long opening a connection to a backend may take.
+        ///
+        /// Form: `{}connect_timeout time`
+        ///
+        /// - `time`: the time for each attempt.
+        ///
+        /// Effect: an attempt that takes longer is a failure of kind `timeout`: the request is passed to the next
+        /// server, as `{}next_upstream` says, or is answered with 504.
+        ///
+        /// Danger: with a long time, clients wait as long as that for each server that is down. Linux itself gives up
+        /// after about two minutes.
+        ///
+        /// ```nginx
+        /// {}connect_timeout 5s;
+        /// ```
         "connect_timeout" in EVERYWHERE, ONE, default "60s",
             scalar(msec) connect_timeout: u64 = 60_000;
-        /// How long a backend may pause while it takes a request.
+        /// Limits how long a backend may pause while it receives a request.
+        ///
+        /// Form: `{}send_timeout time`
+        ///
+        /// - `time`: the time between two writes, not that of the whole request.
+        ///
+        /// Effect: if the backend takes nothing for that long, the connection is closed. It is a failure of kind
+        /// `timeout`: the request is passed to the next server, as `{}next_upstream` says, or is answered with 504.
+        ///
+        /// ```nginx
+        /// {}send_timeout 30s;
+        /// ```
         "send_timeout" in EVERYWHERE, ONE, default "60s",
             scalar(msec) send_timeout: u64 = 60_000;
-        /// How long a backend may pause while it sends a response.
+        /// Limits how long a backend may pause while it sends a response.
+        ///
+        /// Form: `{}read_timeout time`
+        ///
+        /// - `time`: the time between two reads, not that of the whole response.
+        ///
+        /// Effect: if the backend sends nothing for that long, the connection is closed. Before the response's head it
+        /// is a failure of kind `timeout`: the request is passed to the next server, as `{}next_upstream` says, or is
+        /// answered with 504. After it the response to the client is cut.
+        ///
+        /// Danger: a short time cuts slow applications, long polling and idle WebSocket connections; a long one lets a
+        /// hanging backend hold clients and memory.
+        ///
+        /// ```nginx
+        /// {}read_timeout 5m;
+        /// ```
         "read_timeout" in EVERYWHERE, ONE, default "60s",
             scalar(msec) read_timeout: u64 = 60_000;
     }
     group buffer {
-        /// The size of the buffer for the head of a response: the largest head.
+        /// Sets the size of the buffer for the first part of a response, which contains its head.
+        ///
+        /// Form: `{}buffer_size size`
+        ///
+        /// - `size`: also the size of the largest head.
+        ///
+        /// Effect: a response with a larger head is answered with 502, and the error log says that the head is too big.
+        ///
+        /// Cost: as much memory for each request under way.
+        ///
+        /// Danger: applications with many or large cookies exceed the default. `{}buffers` bound it: with
+        /// `{}buffer_size` larger than they allow, the configuration is refused.
+        ///
+        /// ```nginx
+        /// {}buffer_size 16k;
+        /// {}buffers 8 16k;
+        /// ```
         "buffer_size" in EVERYWHERE, ONE, default "4k",
             scalar(size) buffer_size: usize = PAGE;
     }
     group retries {
-        /// After which failures a request is passed to the next server.
+        /// Selects the failures after which a request is passed to the next server.
+        ///
+        /// Form: `{}next_upstream failure ...`
+        ///
+        /// - `error`: the connection could not be opened, or broke before the response's head.
+        /// - `timeout`: connecting, sending or reading took too long.
+        /// - `invalid_header`: the response was empty or its head was invalid.
+        /// - `http_500`, `http_502`, `http_503`, `http_504`, `http_403`, `http_404`, `http_429`: the response has this
+        ///   status.
+        /// - `non_idempotent`: also requests with the methods POST, LOCK and PATCH that have been sent to a server
+        ///   already.
+        /// - `updating`: accepted for compatibility; there is no cache yet.
+        /// - `off`: a request isn't passed on.
+        ///
+        /// Effect: another server of the group is tried, unless a part of the response has been sent to the client.
+        /// Failures of the kinds `error`, `timeout` and `invalid_header` count as failures of the server (`max_fails`)
+        /// whether listed or not; those of statuses 500, 502, 503, 504 and 429 only if listed.
+        ///
+        /// Cost: a client waits for each server that is tried; `{}next_upstream_tries` and `{}next_upstream_timeout`
+        /// bound it.
+        ///
+        /// Danger: a request may be executed twice: the first server may have done its work before it failed.
+        /// `non_idempotent` extends that to orders and payments.
+        ///
+        /// ```nginx
+        /// {}next_upstream error timeout http_503;
+        /// ```
         "next_upstream" in EVERYWHERE, Args::at_least(1), default "error timeout",
             set(|raw: &mut UpstreamRaw, l: &mut Loader<'_>, d: &Directive| bitmask(&mut raw.next_upstream, retry::WORDS, l, d))
             next_upstream: u32 = retry::failure::DEFAULT;
-        /// How many servers are tried; 0 for all.
+        /// Limits the number of servers that are tried for a request.
+        ///
+        /// Form: `{}next_upstream_tries number`
+        ///
+        /// - `number`: the first server is counted; 0 is no limit.
+        ///
+        /// Effect: when so many servers have failed, the client gets the last failure's status.
+        ///
+        /// ```nginx
+        /// {}next_upstream_tries 2;
+        /// ```
         "next_upstream_tries" in EVERYWHERE, ONE, default "0",
             scalar(number) next_upstream_tries: u32 = 0;
-        /// For how long servers are tried; 0 for any time.
+        /// Limits the time in which a request may be passed to the next server.
+        ///
+        /// Form: `{}next_upstream_timeout time`
+        ///
+        /// - `time`: counted from the first attempt; 0 is no limit.
+        ///
+        /// Effect: after that time a failure isn't followed by another attempt. An attempt under way isn't cut.
+        ///
+        /// ```nginx
+        /// {}next_upstream_timeout 10s;
+        /// ```
         "next_upstream_timeout" in EVERYWHERE, ONE, default "0",
             scalar(msec) next_upstream_timeout: u64 = 0;
     }
     group sockets {
-        /// SO_RCVBUF of connections to backends; 0 leaves it to the system.
+        /// Sets the kernel's receive buffer of connections to backends (SO_RCVBUF).
+        ///
+        /// Form: `{}socket_rcvbuf size`
+        ///
+        /// - `size`: the size in bytes; 0 leaves it to the system, which fits it to the connection.
+        ///
+        /// Effect: it bounds how much of a response the kernel accepts before the worker reads it.
+        ///
+        /// Cost: a system call for each new connection, and kernel memory.
+        ///
+        /// Danger: a fixed size turns off the kernel's own tuning: a small one makes distant backends slow.
+        ///
+        /// ```nginx
+        /// {}socket_rcvbuf 256k;
+        /// ```
         "socket_rcvbuf" in EVERYWHERE, ONE, default "0",
             scalar(size) socket_rcvbuf: usize = 0;
-        /// SO_SNDBUF of connections to backends; 0 leaves it to the system.
+        /// Sets the kernel's send buffer of connections to backends (SO_SNDBUF).
+        ///
+        /// Form: `{}socket_sndbuf size`
+        ///
+        /// - `size`: the size in bytes; 0 leaves it to the system, which fits it to the connection.
+        ///
+        /// Effect: it bounds how much of a request the kernel holds before the backend has accepted it.
+        ///
+        /// Cost: a system call for each new connection, and kernel memory.
+        ///
+        /// Danger: a fixed size turns off the kernel's own tuning: a small one makes uploads to distant backends slow.
+        ///
+        /// ```nginx
+        /// {}socket_sndbuf 256k;
+        /// ```
         "socket_sndbuf" in EVERYWHERE, ONE, default "0",
             scalar(size) socket_sndbuf: usize = 0;
     }
@@ -115,56 +275,222 @@ conf::table! {
             scalar(send_lowat) send_lowat: usize = 0;
     }
     group errors {
-        /// Whether responses of status 300 and more are replaced by `error_page`.
+        /// Applies `error_page` to responses of backends with a status of 300 or more if it is `on`.
+        ///
+        /// Effect: if an `error_page` is set for the status, its page is sent in place of the backend's response; if
+        /// none is, the backend's response is passed on.
+        ///
+        /// ```nginx
+        /// {}intercept_errors on;
+        /// error_page 502 503 504 /unavailable.html;
+        /// ```
         "intercept_errors" in EVERYWHERE, Args::FLAG, default "off",
             scalar(flag) intercept_errors: bool = false;
     }
     group fields {
-        /// A field of responses that is passed on though it is hidden by default.
+        /// Passes a response field to the client that is hidden by default.
+        ///
+        /// Form: `{}pass_header name`
+        ///
+        /// - `name`: the field's name, in any case.
+        ///
+        /// Effect: the client gets the field as the backend sent it. The directive may be repeated, and levels that set
+        /// any don't inherit those of the level around them.
+        ///
+        /// ```nginx
+        /// {}pass_header Server;
+        /// ```
         "pass_header" in EVERYWHERE, ONE, default none,
             list(field) pass_header: Vec<u8>;
-        /// A field of responses that isn't passed on.
+        /// Removes a field from responses before they are passed to clients.
+        ///
+        /// Form: `{}hide_header name`
+        ///
+        /// - `name`: the field's name, in any case.
+        ///
+        /// Effect: the field is removed in addition to those that are hidden by default. It still acts inside the
+        /// server (`X-Accel-Redirect`, for example), and a variable `$upstream_http_name` shows it. The directive may
+        /// be repeated, and levels that set any don't inherit those of the level around them.
+        ///
+        /// ```nginx
+        /// {}hide_header X-Powered-By;
+        /// ```
         "hide_header" in EVERYWHERE, ONE, default none,
             list(field) hide_header: Vec<u8>;
-        /// Fields of responses that aren't acted on.
+        /// Disables the effect of response fields of backends.
+        ///
+        /// Form: `{}ignore_headers name ...`
+        ///
+        /// - `X-Accel-Redirect`: no internal redirect is made.
+        /// - `X-Accel-Limit-Rate`: the rate to the client isn't changed.
+        /// - `X-Accel-Buffering`: buffering isn't switched.
+        /// - `X-Accel-Expires`, `X-Accel-Charset`, `Expires`, `Cache-Control`, `Set-Cookie`, `Vary`: accepted for
+        ///   compatibility; these fields have no effect on the server yet.
+        ///
+        /// Effect: the fields named don't act. Whether they are passed to the client is decided by `{}hide_header` and
+        /// `{}pass_header`.
+        ///
+        /// Danger: without `X-Accel-Redirect` here, a backend that can be made to send this field chooses which
+        /// internal location serves the response. Name it for backends that you don't trust.
+        ///
+        /// ```nginx
+        /// {}ignore_headers X-Accel-Redirect X-Accel-Limit-Rate;
+        /// ```
         "ignore_headers" in EVERYWHERE, Args::at_least(1), default none,
             set(|raw: &mut UpstreamRaw, l: &mut Loader<'_>, d: &Directive| bitmask(&mut raw.ignore_headers, IGNORED, l, d))
             ignore_headers: u32 = 0;
     }
     group request {
-        /// Whether a request's body is read whole before the backend is asked.
+        /// Reads a request's body whole before a backend is connected if it is `on`; `off` passes it on while it
+        /// arrives.
+        ///
+        /// Effect: with `on` backends are busy only as long as they need, however slow the client is. With `off` the
+        /// backend gets the first part at once; when a part has been sent, the request can't be passed to another
+        /// server.
+        ///
+        /// Cost: with `on`, bodies larger than `client_body_buffer_size` are written to files and read again.
+        ///
+        /// Danger: with `off`, slow clients keep connections and processes of backends busy.
+        ///
+        /// ```nginx
+        /// {}request_buffering off;
+        /// ```
         "request_buffering" in EVERYWHERE, Args::FLAG, default "on",
             scalar(flag) request_buffering: bool = true;
-        /// Whether the backend's connection is kept when the client closes its own.
+        /// Finishes the exchange with the backend although the client has closed its connection if it is `on`.
+        ///
+        /// Effect: with `off`, the connection to the backend is closed when the client closes its own, and the request
+        /// is logged with status 499.
+        ///
+        /// Cost: with `on`, clients that leave and return keep backends busy with requests that nobody waits for.
+        ///
+        /// ```nginx
+        /// {}ignore_client_abort on;
+        /// ```
         "ignore_client_abort" in EVERYWHERE, Args::FLAG, default "off",
             scalar(flag) ignore_client_abort: bool = false;
-        /// Whether the header fields of the request are passed on.
+        /// Passes the header fields of the client's request to the backend if it is `on`.
+        ///
+        /// Effect: with `off`, the backend gets only the fields that the protocol and the configuration set.
+        ///
+        /// ```nginx
+        /// {}pass_request_headers off;
+        /// ```
         "pass_request_headers" in EVERYWHERE, Args::FLAG, default "on",
             scalar(flag) pass_request_headers: bool = true;
-        /// Whether the body of the request is passed on.
+        /// Passes the body of the client's request to the backend if it is `on`.
+        ///
+        /// Effect: with `off`, the backend gets a request without a body.
+        ///
+        /// Danger: the request still has the length of the client's body in `Content-Length`, and a backend waits for
+        /// that body, unless the configuration sets the field to an empty value.
+        ///
+        /// ```nginx
+        /// {}pass_request_body off;
+        /// ```
         "pass_request_body" in EVERYWHERE, Args::FLAG, default "on",
             scalar(flag) pass_request_body: bool = true;
     }
     group response {
-        /// Whether a response is read from the backend as fast as it comes, and kept until the client takes it.
+        /// Reads a response from the backend as fast as it arrives, and keeps it until the client takes it, if it is
+        /// `on`. `off` passes each part on before the next is read.
+        ///
+        /// Effect: with `on`, a slow client doesn't keep the backend busy: what doesn't fit into `{}buffers` goes to a
+        /// file. With `off`, the response comes at the client's speed and each part without delay. The response field
+        /// `X-Accel-Buffering: yes` or `no` overrides it.
+        ///
+        /// Cost: `on` takes memory (`{}buffers`) and disk space (`{}max_temp_file_size`) for each response. `off` keeps
+        /// the backend's connection for as long as the client takes.
+        ///
+        /// ```nginx
+        /// {}buffering off;
+        /// ```
         "buffering" in EVERYWHERE, Args::FLAG, default "on",
             scalar(flag) buffering: bool = true;
-        /// Number and size of the buffers for a response that the client takes slowly.
+        /// Sets the number and size of the buffers for one response.
+        ///
+        /// Form: `{}buffers number size`
+        ///
+        /// - `number`: how many buffers a response may take, at least 2.
+        /// - `size`: the size of each.
+        ///
+        /// Effect: with `{}buffering on`, so much of a response is kept in memory for a client that is slower than the
+        /// backend; the rest goes to a file.
+        ///
+        /// Cost: at most their product for each request under way, beside `{}buffer_size`.
+        ///
+        /// ```nginx
+        /// {}buffers 16 8k;
+        /// ```
         "buffers" in EVERYWHERE, Args::exactly(2), default "8 4k",
             scalar(bufs) buffers: Bufs = Bufs { count: 8, size: PAGE };
         /// Accepted for compatibility: whatever was read may be on its way to the client.
         "busy_buffers_size" in EVERYWHERE, ONE, default computed("twice the larger of `{}buffer_size` and one of `{}buffers`"),
             scalar(|l: &mut Loader<'_>, d: &Directive| size(l, d).map(Some)) busy_buffers_size: Option<usize> = None;
-        /// Whether ranges are served of responses whatever they say of it.
+        /// Serves ranges of a response even if the backend doesn't announce that it can (`Accept-Ranges`), if it is
+        /// `on`.
+        ///
+        /// Effect: a request with `Range` gets the part (206) that is cut from the backend's whole response.
+        ///
+        /// Cost: the whole response is read from the backend for each part.
+        ///
+        /// Danger: a client that puts parts together needs each response to have the same content.
+        ///
+        /// ```nginx
+        /// {}force_ranges on;
+        /// ```
         "force_ranges" in EVERYWHERE, Args::FLAG, default "off",
             scalar(flag) force_ranges: bool = false;
-        /// How many bytes a second are read of a response; 0 for no limit.
+        /// Limits the speed at which responses are read from backends.
+        ///
+        /// Form: `{}limit_rate rate`
+        ///
+        /// - `rate`: bytes a second for each connection, or a text with variables; 0 is no limit.
+        ///
+        /// Effect: the limit holds for one request; a client with two requests gets twice as much.
+        ///
+        /// Danger: a slow rate keeps the backend's connection for longer.
+        ///
+        /// ```nginx
+        /// {}limit_rate 1m;
+        /// ```
         "limit_rate" in EVERYWHERE, ONE, default "0",
             scalar(size_template) limit_rate: Option<Rc<Template>> = None;
-        /// The folder for responses that don't fit into the buffers.
+        /// Sets the folder for parts of responses that don't fit into the buffers.
+        ///
+        /// Form: `{}temp_path path [level ...]`
+        ///
+        /// - `path`: a folder, relative to the prefix (`-p`).
+        /// - `level`: up to three lengths of subfolders' names, from 1 to 10 digits, 10 together at most; by default
+        ///   there are no subfolders.
+        ///
+        /// Effect: files get numbers as names and are removed when the request ends.
+        ///
+        /// Cost: disk space of up to `{}max_temp_file_size` for each request under way.
+        ///
+        /// Danger: files contain responses, with whatever is confidential in them: keep the folder closed to other
+        /// users.
+        ///
+        /// ```nginx
+        /// {}temp_path temp 1 2;
+        /// ```
         "temp_path" in EVERYWHERE, Args::between(1, 4), default computed("`{}temp` in the program's folder for temporary files"),
             scalar(temp_path) temp_path: TempPath = TempPath::new("");
-        /// The largest such file; 0 for none.
+        /// Limits the size of the file for a response that the client takes more slowly than the backend sends it.
+        ///
+        /// Form: `{}max_temp_file_size size`
+        ///
+        /// - `size`: 0 uses no files; else at least as large as `{}buffer_size` and one of `{}buffers`.
+        ///
+        /// Effect: when the file is full, or there is none, the backend is read at the client's speed.
+        ///
+        /// Cost: disk space of this size for each request under way.
+        ///
+        /// Danger: workers wait while the disk is written and read.
+        ///
+        /// ```nginx
+        /// {}max_temp_file_size 64m;
+        /// ```
         "max_temp_file_size" in EVERYWHERE, ONE, default "1024m",
             scalar(size) max_temp_file_size: usize = 1 << 30;
         /// Accepted for compatibility: what was read is written.
@@ -172,7 +498,14 @@ conf::table! {
             scalar(|l: &mut Loader<'_>, d: &Directive| size(l, d).map(Some)) temp_file_write_size: Option<usize> = None;
     }
     group trailers {
-        /// Whether trailer fields of the response are passed on.
+        /// Passes the trailer fields of a response on to the client if it is `on`.
+        ///
+        /// Effect: fields after the backend's body follow the body sent to the client, if its protocol can carry them
+        /// (HTTP/2, or chunks in HTTP/1.1).
+        ///
+        /// ```nginx
+        /// {}pass_trailers on;
+        /// ```
         "pass_trailers" in EVERYWHERE, Args::FLAG, default "off",
             scalar(flag) pass_trailers: bool = false;
     }
@@ -203,7 +536,7 @@ fn bind(loader: &mut Loader<'_>, d: &Directive) -> Result<Bind> {
     address.ok_or_else(|| Error::at(word, format!("invalid address \"{}\"", word.lossy())))
 }
 
-/// An address, with or without a port, to bind to.
+/// Parses a local address to bind to, with or without a port.
 pub fn local_address(text: &[u8]) -> Option<SockAddr> {
     let text = std::str::from_utf8(text).ok()?;
     if let Ok(addr) = text.parse::<std::net::SocketAddr>() {
@@ -225,10 +558,10 @@ fn finish(conf: &mut UpstreamConf, _: Option<&UpstreamConf>, prefix: &str, loade
     Ok(())
 }
 
-/// The directives that [`check_buffers`] looks at: where the one that it names isn't set, another of them was.
+/// The directives that [`check_buffers`] checks: if the one that an error names isn't set, another of these is.
 pub const BUFFERS: &[&str] = &["buffer_size", "buffers", "busy_buffers_size"];
 
-/// nginx's rules for the sizes of buffers, for every location; `prefix` is that of the directives. The error has the
+/// Checks nginx's rules for the sizes of buffers; `prefix` is that of the directives. The error names the
 /// directive that it is about.
 pub fn check_buffers(conf: &UpstreamConf, prefix: &str) -> std::result::Result<(), (&'static str, String)> {
     let largest = conf.buffer_size.max(conf.buffers.size);

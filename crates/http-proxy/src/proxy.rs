@@ -42,7 +42,7 @@ pub struct Proxy;
 const ONE: Args = Args::exactly(1);
 
 conf::table! {
-    /// `proxy_…`: what HTTP backends can be told.
+    /// `proxy_…`: the directives of HTTP backends.
     pub struct ProxyConf, raw ProxyRaw, module "ngx_http_proxy_module", level HTTP Location;
 
     under "proxy_" {
@@ -91,45 +91,157 @@ conf::table! {
     /// ```
     "proxy_pass" in Context::LOCATION.or(Context::LOCATION_IF).or(Context::LIMIT_EXCEPT), ONE, default none,
         here(proxy_pass) proxy_pass: Rc<Pass>;
-    /// A change of `Location` and `Refresh` in responses.
+    /// Changes the URL in the fields `Location` and `Refresh` of responses.
+    ///
+    /// Form: `proxy_redirect default | off | pattern replacement`
+    ///
+    /// - `default`: the URL of `proxy_pass` at the beginning is replaced by the location's prefix. It must follow
+    ///   `proxy_pass`, which must not contain variables.
+    /// - `off`: nothing is changed.
+    /// - `pattern`: the beginning of the URL, with or without variables; or a regex, after `~` or, if case doesn't
+    ///   count, `~*`.
+    /// - `replacement`: what takes its place; it may contain variables and the regex's captures. One that begins with
+    ///   `/` gets the server's scheme, name and port in front, unless `absolute_redirect` is off.
+    ///
+    /// Effect: clients are redirected to this server rather than to the backend. The directive may be repeated; the
+    /// first pattern that matches applies. A level that sets any doesn't inherit those of the level around it.
+    ///
+    /// ```nginx
+    /// proxy_redirect ~^http://[^/]+/app/(.*)$ /$1;
+    /// ```
     "proxy_redirect" in EVERYWHERE, Args::between(1, 2), default computed("`proxy_redirect default;` where `proxy_pass` has no variables"),
         set(|raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive| {
             let rule = redirect(raw, loader, d)?;
             redirect::add(raw.proxy_redirect.get_or_insert_default(), rule, d)
         }) proxy_redirect: Option<Rules<Rule>> = None;
-    /// A change of the attribute `domain` of cookies in responses.
+    /// Changes the attribute `domain` of cookies in responses.
+    ///
+    /// Form: `proxy_cookie_domain off | domain replacement`
+    ///
+    /// - `domain`: the whole attribute; a dot at its beginning and the case of letters don't count. Or a regex, after
+    ///   `~`.
+    /// - `replacement`: what takes its place; it may contain variables and the regex's captures.
+    /// - `off`: nothing is changed.
+    ///
+    /// Effect: cookies that a backend sets for its own name are accepted by clients. The directive may be repeated; the
+    /// first pattern that matches applies. A level that sets any doesn't inherit those of the level around it.
+    ///
+    /// ```nginx
+    /// proxy_cookie_domain localhost example.com;
+    /// ```
     "proxy_cookie_domain" in EVERYWHERE, Args::between(1, 2), default "off",
         set(|raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive| {
             let rule = cookies::domain(loader, d)?;
             redirect::add(&mut raw.proxy_cookie_domain, rule, d)
         }) proxy_cookie_domain: Rules<CookieReplace> = Rc::default();
-    /// A change of the attribute `path` of cookies in responses.
+    /// Changes the attribute `path` of cookies in responses.
+    ///
+    /// Form: `proxy_cookie_path off | path replacement`
+    ///
+    /// - `path`: the beginning of the attribute; or a regex, after `~` or, if case doesn't count, `~*`.
+    /// - `replacement`: what takes its place; it may contain variables and the regex's captures.
+    /// - `off`: nothing is changed.
+    ///
+    /// Effect: cookies fit to the location's path where it isn't that of the backend. The directive may be repeated;
+    /// the first pattern that matches applies. A level that sets any doesn't inherit those of the level around it.
+    ///
+    /// ```nginx
+    /// proxy_cookie_path /app/ /;
+    /// ```
     "proxy_cookie_path" in EVERYWHERE, Args::between(1, 2), default "off",
         set(|raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive| {
             let rule = cookies::path(loader, d)?;
             redirect::add(&mut raw.proxy_cookie_path, rule, d)
         }) proxy_cookie_path: Rules<CookieReplace> = Rc::default();
-    /// Flags of cookies in responses that are added or removed.
+    /// Sets or removes flags of cookies in responses.
+    ///
+    /// Form: `proxy_cookie_flags off | cookie [flag ...]`
+    ///
+    /// - `cookie`: the cookie's name; or a regex, after `~`.
+    /// - `flag`: `secure`, `httponly`, `samesite`, `samesite=strict`, `samesite=lax` or `samesite=none` sets a flag;
+    ///   `nosecure`, `nohttponly` or `nosamesite` removes it. It may contain variables.
+    /// - `off`: nothing is changed.
+    ///
+    /// Effect: clients protect cookies of backends that know nothing of TLS. The directive may be repeated; the first
+    /// name that matches applies. A level that sets any doesn't inherit those of the level around it.
+    ///
+    /// ```nginx
+    /// proxy_cookie_flags ~ secure httponly samesite=lax;
+    /// ```
     "proxy_cookie_flags" in EVERYWHERE, Args::between(1, 4), default "off",
         set(|raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive| {
             let rule = cookies::flags(loader, d)?;
             redirect::add(&mut raw.proxy_cookie_flags, rule, d)
         }) proxy_cookie_flags: Rules<CookieFlags> = Rc::default();
-    /// A field of the request to the backend; an empty value leaves it out.
+    /// Sets a field of the request to the backend.
+    ///
+    /// Form: `proxy_set_header name value`
+    ///
+    /// - `name`: the field's name.
+    /// - `value`: a text with variables; if it is empty, the field isn't sent.
+    ///
+    /// Effect: it replaces the client's field of this name. All other fields of the client are passed on, except those
+    /// of its connection. A level that sets any doesn't inherit those of the level around it.
+    ///
+    /// Danger: a location that sets one field loses all that `server` and `http` set. A backend that trusts
+    /// `X-Forwarded-For` or `X-Real-IP` must get a value from here, since clients can send these fields themselves.
+    ///
+    /// ```nginx
+    /// proxy_set_header Host $host;
+    /// proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    /// proxy_set_header X-Forwarded-Proto $scheme;
+    /// ```
     "proxy_set_header" in EVERYWHERE, Args::exactly(2), default computed("`proxy_set_header Host $proxy_host;`"),
         list(set_header) proxy_set_header: (Vec<u8>, Late);
-    /// The body of the request to the backend.
+    /// Replaces the body of the request to the backend.
+    ///
+    /// Form: `proxy_set_body value`
+    ///
+    /// - `value`: a text with variables.
+    ///
+    /// Effect: the backend gets this body with its length; the client's body isn't passed on.
+    ///
+    /// ```nginx
+    /// proxy_set_body '{"client": "$remote_addr"}';
+    /// ```
     "proxy_set_body" in EVERYWHERE, ONE, default none,
         scalar(set_body) proxy_set_body: Option<Late> = None;
-    /// The method of the request to the backend.
+    /// Sets the method of the request to the backend.
+    ///
+    /// Form: `proxy_method method`
+    ///
+    /// - `method`: a method, with or without variables.
+    ///
+    /// Effect: the backend gets this method in place of the client's.
+    ///
+    /// ```nginx
+    /// proxy_method GET;
+    /// ```
     "proxy_method" in EVERYWHERE, ONE, default none,
         scalar(template) proxy_method: Option<Rc<Template>> = None;
-    /// The version of HTTP that the backend is spoken to in.
+    /// Sets the version of HTTP in which requests are sent to backends.
+    ///
+    /// Form: `proxy_http_version version`
+    ///
+    /// - `version`: `1.0` or `1.1`.
+    ///
+    /// Effect: with 1.1 connections are kept for further requests (`keepalive`), bodies of unknown length are sent in
+    /// chunks, and WebSocket is possible. With 1.0 a connection is opened for each request.
+    ///
+    /// ```nginx
+    /// proxy_http_version 1.0;
+    /// ```
     "proxy_http_version" in EVERYWHERE, ONE, default "1.1",
         scalar(one_of(&[("1.0", Version::Http10), ("1.1", Version::Http11)])) proxy_http_version: Version = Version::Http11;
-    /// Whether a response without a status line (HTTP/0.9, or no HTTP at all, as from old radio servers) is refused with
-    /// 502. As nginx does, Tidegate otherwise sends such a response to the client as it comes, without a head of its own,
-    /// and closes the connection. `on` is safer where backends speak HTTP: what isn't a response doesn't reach a client.
+    /// Refuses a response without a status line with 502 if it is `on`: HTTP/0.9, or no HTTP at all, as from old radio
+    /// servers. `off`, as nginx does, sends such a response to the client as it comes, without a head, and closes the
+    /// connection.
+    ///
+    /// Effect: with `on`, what isn't a response of HTTP doesn't reach clients.
+    ///
+    /// ```nginx
+    /// proxy_require_status_line on;
+    /// ```
     "proxy_require_status_line" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) proxy_require_status_line: bool = false;
     /// Accepted for compatibility: Tidegate's tables size themselves.
@@ -174,14 +286,14 @@ fn set_body(_: &mut Loader<'_>, d: &Directive) -> Result<Option<Late>> {
     Ok(Some(Late::of(d, d.arg(0))))
 }
 
-/// What a location's requests to backends are made of.
+/// The templates for a location's requests to backends.
 struct Compiled {
     fields: Vec<(Vec<u8>, Rc<Template>)>,
     body: Option<Rc<Template>>,
 }
 
 impl Compiled {
-    /// As nginx does, in every location, whether or not it has backends.
+    /// Compiles them in every location, whether or not it has backends, as nginx does.
     fn of(conf: &ProxyConf, loader: &mut Loader<'_>) -> Result<Compiled> {
         let mut fields = Vec::with_capacity(conf.proxy_set_header.len());
         for (name, value) in conf.proxy_set_header.iter() {
@@ -325,7 +437,7 @@ fn ssl(cx: &mut LocationContext<'_, '_>) -> Result<Rc<UpstreamTls>> {
     Ok(made)
 }
 
-/// What was made of each set of directives.
+/// The TLS settings made for each set of directives.
 #[derive(Default)]
 struct Made(Vec<(Rc<UpstreamSslConf>, Rc<UpstreamTls>)>);
 

@@ -59,10 +59,62 @@ conf::table! {
     pub struct UpstreamBlock of P: Proto, raw UpstreamBlockRaw,
         at P::tables().upstream, block P::PLACES.block, level Level::Main;
 
-    /// Defines a group of servers.
+    /// Defines a group of servers, to which `proxy_pass` and its like refer by the group's name.
+    ///
+    /// Form: `upstream name`
+    ///
+    /// - `name`: a name; its case doesn't count.
+    ///
+    /// Effect: requests are distributed over the servers of the group: in turn and by weight, unless `least_conn`,
+    /// `ip_hash`, `hash` or `random` chooses. If a server fails, the next one is tried (`proxy_next_upstream`). Idle
+    /// connections are kept (`keepalive`).
+    ///
+    /// Cost: each worker keeps state of each server, unless a `zone` shares it.
+    ///
+    /// Danger: host names of servers are resolved at the start and on a reload only.
+    ///
+    /// ```nginx
+    /// upstream backend {
+    ///     zone backend 64k;
+    ///     server 127.0.0.1:8080 weight=2;
+    ///     server 127.0.0.1:8081;
+    ///     server 127.0.0.1:8082 backup;
+    /// }
+    /// server {
+    ///     location / {
+    ///         proxy_pass http://backend;
+    ///     }
+    /// }
+    /// ```
     "upstream" in P::PLACES.block, Args::exactly(1).block(), default none,
         block(upstream::<P>);
-    /// A server of the group: its address, and parameters.
+    /// Adds a server to the group.
+    ///
+    /// Form: `server address [parameter ...]`
+    ///
+    /// - `address`: a host name or an IP address with or without a port (the default is 80), or `unix:path`. A name
+    ///   with several addresses is as many servers.
+    /// - `weight=number`: its share of the requests; the default is 1.
+    /// - `max_conns=number`: how many connections to it may be open at a time; the default is 0, no limit. Without a
+    ///   `zone` each worker counts its own.
+    /// - `max_fails=number`: how many failures within `fail_timeout` make it unavailable; the default is 1, and 0
+    ///   switches that off.
+    /// - `fail_timeout=time`: the time in which failures are counted, and for which the server is then unavailable; the
+    ///   default is 10s.
+    /// - `backup`: it gets requests only if the other servers are unavailable. `hash`, `ip_hash` and `random` don't
+    ///   support it.
+    /// - `down`: it gets no requests.
+    ///
+    /// Effect: an unavailable server gets no requests until `fail_timeout` has passed; then a request tries it again. A
+    /// group of one server never has it unavailable.
+    ///
+    /// Danger: `max_fails=1` makes one failed request stop a server for 10 seconds: a slow URI can stop one server
+    /// after the other. Raise it where single failures are usual.
+    ///
+    /// ```nginx
+    /// server 127.0.0.1:8080 weight=3 max_fails=3 fail_timeout=30s;
+    /// server 127.0.0.1:8081 max_conns=100;
+    /// ```
     "server" in P::PLACES.upstream, Args::at_least(1), default none,
         block(server::<P>);
 }
@@ -72,9 +124,24 @@ conf::table! {
     pub struct ZoneBlock of P: Proto, raw ZoneBlockRaw,
         at P::tables().upstream_zone, block P::PLACES.block, level Level::Main;
 
-    /// Lets all workers share what they know of the group's servers (failures, connections, whose turn it is), in a zone
-    /// of shared memory; without it each worker knows for itself. Groups may share a zone: then one of them says its
-    /// size. Over a reload a server whose address stays keeps its state.
+    /// Keeps the state of the group's servers (failures, connections, whose turn it is) in a zone of shared memory for
+    /// all workers.
+    ///
+    /// Form: `zone name [size]`
+    ///
+    /// - `name`: the zone's name. Groups may share a zone.
+    /// - `size`: its size, at least 8 pages (32k); one of the groups that share the zone states it.
+    ///
+    /// Effect: all workers know of a failed server at once, and limits such as `max_conns` hold for all workers
+    /// together. Without a zone each worker counts for itself. On a reload a server whose address stays keeps its
+    /// state.
+    ///
+    /// Cost: the zone's memory, and a lock in it each time a server is chosen.
+    ///
+    /// ```nginx
+    /// zone backend 64k;
+    /// server 127.0.0.1:8080 max_conns=100;
+    /// ```
     "zone" in P::PLACES.upstream, Args::between(1, 2), default none,
         block(zone::<P>);
 }
@@ -84,16 +151,69 @@ conf::table! {
     pub struct KeepaliveBlock of P: Proto, raw KeepaliveBlockRaw,
         at P::tables().upstream_keepalive, block P::PLACES.block, level Level::Main;
 
-    /// How many idle connections to servers are kept; `local` keeps them apart by location.
+    /// Keeps idle connections to the group's servers for further requests.
+    ///
+    /// Form: `keepalive number [local]`
+    ///
+    /// - `number`: how many idle connections each worker keeps for the group; 0 keeps none.
+    /// - `local`: a connection is used again only by requests of the location that opened it.
+    ///
+    /// Effect: a request takes an idle connection, if there is one, rather than opening a new one. When there are too
+    /// many, those that were used least recently are closed. The number doesn't limit the connections under way.
+    ///
+    /// Cost: each idle connection takes one of `worker_connections` and keeps a connection of the server open.
+    ///
+    /// Danger: a server that closes idle connections sooner than `keepalive_timeout` may close one just as a request is
+    /// sent on it; set `keepalive_timeout` below the server's time.
+    ///
+    /// ```nginx
+    /// server 127.0.0.1:8080;
+    /// keepalive 16;
+    /// ```
     "keepalive" in P::PLACES.upstream, Args::between(1, 2), default computed("`keepalive 32 local;`"),
         block(keepalive::<P>);
-    /// How many requests one connection serves.
+    /// Limits the number of requests on one connection to a server.
+    ///
+    /// Form: `keepalive_requests number`
+    ///
+    /// - `number`: after so many requests the connection is closed.
+    ///
+    /// Effect: connections are renewed, and with them what servers allocate for each.
+    ///
+    /// ```nginx
+    /// server 127.0.0.1:8080;
+    /// keepalive_requests 10000;
+    /// ```
     "keepalive_requests" in P::PLACES.upstream, Args::exactly(1), default computed("`keepalive_requests 1000;`"),
         block(keepalive_requests::<P>);
-    /// For how long a connection is used.
+    /// Limits the time for which a connection to a server is used.
+    ///
+    /// Form: `keepalive_time time`
+    ///
+    /// - `time`: counted from the connection's opening.
+    ///
+    /// Effect: a connection that is older is closed after its current request.
+    ///
+    /// ```nginx
+    /// server 127.0.0.1:8080;
+    /// keepalive_time 10m;
+    /// ```
     "keepalive_time" in P::PLACES.upstream, Args::exactly(1), default computed("`keepalive_time 1h;`"),
         block(keepalive_time::<P>);
-    /// How long a connection may be idle.
+    /// Limits the time for which a connection to a server stays idle.
+    ///
+    /// Form: `keepalive_timeout time`
+    ///
+    /// - `time`: counted from the last request.
+    ///
+    /// Effect: a connection that is idle for longer is closed.
+    ///
+    /// Danger: see `keepalive`: a time longer than the server's own leads to failed requests.
+    ///
+    /// ```nginx
+    /// server 127.0.0.1:8080;
+    /// keepalive_timeout 30s;
+    /// ```
     "keepalive_timeout" in P::PLACES.upstream, Args::exactly(1), default computed("`keepalive_timeout 60s;`"),
         block(keepalive_timeout::<P>);
 }
@@ -103,7 +223,20 @@ conf::table! {
     pub struct LeastConnBlock of P: Proto, raw LeastConnBlockRaw,
         at P::tables().upstream_least_conn, block P::PLACES.block, level Level::Main;
 
-    /// The next server is the one with the fewest connections for its weight.
+    /// Selects the server with the fewest connections in relation to its weight.
+    ///
+    /// Effect: servers that answer slowly get fewer requests. Among equals the choice is made in turn, by weight.
+    ///
+    /// Cost: all servers are compared for each request.
+    ///
+    /// Danger: without a `zone` each worker counts only its own connections. A server that fails fast looks idle: keep
+    /// `max_fails` above 0.
+    ///
+    /// ```nginx
+    /// least_conn;
+    /// server 127.0.0.1:8080;
+    /// server 127.0.0.1:8081;
+    /// ```
     "least_conn" in P::PLACES.upstream, Args::exactly(0), default none,
         block(|loader: &mut Loader<'_>, d: &Directive| balance::<P>(loader, d, Method::LeastConn));
 }
@@ -113,7 +246,19 @@ conf::table! {
     pub struct IpHashBlock of P: Proto, raw IpHashBlockRaw,
         at P::tables().upstream_ip_hash, block P::PLACES.block, level Level::Main;
 
-    /// The next server depends on the client's address.
+    /// Selects the server by the client's address.
+    ///
+    /// Effect: a client keeps its server as long as that is available. Of IPv4 addresses the first three bytes count,
+    /// of IPv6 addresses all.
+    ///
+    /// Danger: clients behind one proxy or network share a server, so that the load may be uneven. Mark a server `down`
+    /// rather than removing it: else most clients get another one.
+    ///
+    /// ```nginx
+    /// ip_hash;
+    /// server 127.0.0.1:8080;
+    /// server 127.0.0.1:8081;
+    /// ```
     "ip_hash" in P::PLACES.upstream, Args::exactly(0), default none,
         block(|loader: &mut Loader<'_>, d: &Directive| balance::<P>(loader, d, Method::IpHash));
 }
@@ -123,7 +268,25 @@ conf::table! {
     pub struct HashBlock of P: Proto, raw HashBlockRaw,
         at P::tables().upstream_hash, block P::PLACES.block, level Level::Main;
 
-    /// The next server depends on a key; with `consistent` most keys keep theirs when servers change.
+    /// Selects the server by a key.
+    ///
+    /// Form: `hash key [consistent]`
+    ///
+    /// - `key`: a text with variables.
+    /// - `consistent`: if servers are added or removed, most keys keep their server (ketama); without it most get
+    ///   another one.
+    ///
+    /// Effect: requests with the same key are passed to the same server as long as it is available.
+    ///
+    /// Cost: `consistent` takes a table of 160 points for each server and unit of weight.
+    ///
+    /// Danger: a key that is frequent loads one server.
+    ///
+    /// ```nginx
+    /// hash $request_uri consistent;
+    /// server 127.0.0.1:8080;
+    /// server 127.0.0.1:8081;
+    /// ```
     "hash" in P::PLACES.upstream, Args::between(1, 2), default none,
         block(hash::<P>);
 }
@@ -146,7 +309,22 @@ conf::table! {
     pub struct RandomBlock of P: Proto, raw RandomBlockRaw,
         at P::tables().upstream_random, block P::PLACES.block, level Level::Main;
 
-    /// The next server is chosen by chance; with `two` it is the better one of two.
+    /// Selects a server at random, in proportion to the weights.
+    ///
+    /// Form: `random [two [least_conn]]`
+    ///
+    /// - `two`: two servers are picked, and the better one is taken.
+    /// - `least_conn`: how the better one is found: by the fewest connections in relation to the weight. It is the only
+    ///   method, and the default.
+    ///
+    /// Effect: requests are spread without any memory of earlier choices; `random two` avoids busy servers at little
+    /// cost where several machines share the same backends.
+    ///
+    /// ```nginx
+    /// random two least_conn;
+    /// server 127.0.0.1:8080;
+    /// server 127.0.0.1:8081;
+    /// ```
     "random" in P::PLACES.upstream, Args::between(0, 2), default none,
         block(random::<P>);
 }

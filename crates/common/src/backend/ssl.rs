@@ -24,48 +24,224 @@ conf::table! {
     pub groups UpstreamSslConf of P: Proto, raw UpstreamSslRaw;
 
     group all {
-        /// Whether sessions with backends are resumed.
+        /// Resumes TLS sessions with backends if it is `on`.
+        ///
+        /// Effect: a new connection to a backend that it has spoken to before has a short handshake, without
+        /// certificates.
+        ///
+        /// Cost: memory for sessions in each worker.
+        ///
+        /// ```nginx
+        /// {}ssl_session_reuse off;
+        /// ```
         "ssl_session_reuse" in P::PLACES.everywhere, Args::FLAG, default "on",
             scalar(flag) ssl_session_reuse: bool = true;
-        /// Versions of TLS that backends are spoken to in. What is older than TLS 1.2 doesn't exist here, and is passed over
-        /// with a warning.
+        /// Sets the versions of TLS for connections to backends.
+        ///
+        /// Form: `{}ssl_protocols version ...`
+        ///
+        /// - `version`: `TLSv1.2` or `TLSv1.3`. `SSLv2`, `SSLv3`, `TLSv1` and `TLSv1.1` are unsupported and ignored
+        ///   with a warning.
+        ///
+        /// Effect: the handshake with a backend that has none of them fails; the request is passed to the next server,
+        /// or answered with 502.
+        ///
+        /// ```nginx
+        /// {}ssl_protocols TLSv1.3;
+        /// ```
         "ssl_protocols" in P::PLACES.everywhere, Args::at_least(1), default "TLSv1.2 TLSv1.3",
             set(|raw: &mut UpstreamSslRaw, l: &mut Loader<'_>, d: &Directive| protocols(&mut raw.ssl_protocols, l, d))
             ssl_protocols: u32 = DEFAULT_PROTOCOLS;
-        /// The ciphers of TLS 1.2, in OpenSSL's language.
+        /// Sets the ciphers of TLS 1.2 for connections to backends.
+        ///
+        /// Form: `{}ssl_ciphers list`
+        ///
+        /// - `list`: a list in OpenSSL's language. ECDHE with AES-GCM or ChaCha20 is supported; other ciphers are
+        ///   ignored.
+        ///
+        /// Effect: these ciphers are offered, in this order. Those of TLS 1.3 are set with `{}ssl_conf_command
+        /// Ciphersuites`.
+        ///
+        /// ```nginx
+        /// {}ssl_ciphers HIGH:!aNULL;
+        /// ```
         "ssl_ciphers" in P::PLACES.everywhere, ONE, default "DEFAULT",
             scalar(string) ssl_ciphers: String = "DEFAULT".to_owned();
-        /// The name that the backend's certificate has to have, and that it is told.
+        /// Sets the name that a backend's certificate is checked for, and that is sent to the backend with
+        /// `{}ssl_server_name`.
+        ///
+        /// Form: `{}ssl_name name`
+        ///
+        /// - `name`: a text with or without variables; a port at its end is removed.
+        ///
+        /// Effect: it is used by `{}ssl_verify` and `{}ssl_server_name`; without these it does nothing. An idle
+        /// connection with another name isn't used again.
+        ///
+        /// Danger: with a group of servers the default is the name of the group, which no certificate contains.
+        ///
+        /// ```nginx
+        /// {}ssl_name backend.example.com;
+        /// ```
         "ssl_name" in P::PLACES.everywhere, ONE, default computed("the host in `{}pass`"),
             scalar(template::<P>) ssl_name: Option<Rc<Template>> = None;
-        /// Whether backends are told the name (SNI).
+        /// Sends the backend the name that it is called by (SNI, `{}ssl_name`) if it is `on`.
+        ///
+        /// Effect: a backend with several certificates can choose the right one.
+        ///
+        /// Danger: the name is sent unencrypted.
+        ///
+        /// ```nginx
+        /// {}ssl_server_name on;
+        /// ```
         "ssl_server_name" in P::PLACES.everywhere, Args::FLAG, default "off",
             scalar(flag) ssl_server_name: bool = false;
-        /// Whether a backend's certificate has to be trusted and to have the right name.
+        /// Checks certificates of backends if it is `on`.
+        ///
+        /// Effect: the certificate has to be signed by one of `{}ssl_trusted_certificate`, valid today, not revoked
+        /// (`{}ssl_crl`), and contain the name `{}ssl_name`. If it doesn't, the error log says why, and the request is
+        /// passed to the next server or answered with 502.
+        ///
+        /// Cost: signatures are checked in each full handshake.
+        ///
+        /// Danger: with `off`, TLS protects against listeners only: whoever can redirect connections can answer in the
+        /// backend's place.
+        ///
+        /// ```nginx
+        /// {}ssl_verify on;
+        /// {}ssl_trusted_certificate ca.crt;
+        /// {}ssl_name backend.example.com;
+        /// ```
         "ssl_verify" in P::PLACES.everywhere, Args::FLAG, default "off",
             scalar(flag) ssl_verify: bool = false;
-        /// How many certificates may stand between the backend's and the trusted one.
+        /// Limits the number of intermediate certificates between the backend's and the trusted one.
+        ///
+        /// Form: `{}ssl_verify_depth number`
+        ///
+        /// - `number`: how many intermediate certificates may be in the chain.
+        ///
+        /// Effect: a longer chain is refused by `{}ssl_verify`.
+        ///
+        /// ```nginx
+        /// {}ssl_verify_depth 2;
+        /// ```
         "ssl_verify_depth" in P::PLACES.everywhere, ONE, default "1",
             scalar(number) ssl_verify_depth: u32 = 1;
-        /// A file with certificates that vouch for backends.
+        /// Names the file with the certificates of authorities that `{}ssl_verify` trusts.
+        ///
+        /// Form: `{}ssl_trusted_certificate file`
+        ///
+        /// - `file`: certificates in PEM, relative to the folder of the configuration file.
+        ///
+        /// Effect: it is read at the start and on a reload, and has to be set where `{}ssl_verify` is on: the system's
+        /// authorities aren't used by themselves.
+        ///
+        /// ```nginx
+        /// {}ssl_verify on;
+        /// {}ssl_trusted_certificate ca.crt;
+        /// ```
         "ssl_trusted_certificate" in P::PLACES.everywhere, ONE, default none,
             scalar(named) ssl_trusted_certificate: Named = Named::default();
-        /// A file with lists of revoked certificates.
+        /// Names the file with lists of revoked certificates for `{}ssl_verify`.
+        ///
+        /// Form: `{}ssl_crl file`
+        ///
+        /// - `file`: lists in PEM, relative to the folder of the configuration file.
+        ///
+        /// Effect: a backend with a listed certificate is refused. The file is read at the start and on a reload.
+        ///
+        /// Danger: a new list needs a reload.
+        ///
+        /// ```nginx
+        /// {}ssl_crl revoked.pem;
+        /// ```
         "ssl_crl" in P::PLACES.everywhere, ONE, default none,
             scalar(named) ssl_crl: Named = Named::default();
-        /// A file with the own certificate; with variables it is loaded for each connection. An empty value is none.
+        /// Names the file with the certificate that backends are shown if they ask for one.
+        ///
+        /// Form: `{}ssl_certificate file`
+        ///
+        /// - `file`: a certificate in PEM, relative to the folder of the configuration file; also `data:` with the
+        ///   certificate itself. With variables it is loaded for each connection; an empty value is no certificate.
+        ///
+        /// Effect: backends that check clients accept the connection. `{}ssl_certificate_key` names its key.
+        ///
+        /// Cost: with variables, the file is read for each connection, unless `{}ssl_certificate_cache` keeps it.
+        ///
+        /// ```nginx
+        /// {}ssl_certificate backend.crt;
+        /// {}ssl_certificate_key backend.key;
+        /// ```
         "ssl_certificate" in P::PLACES.everywhere, ONE, default none,
             scalar(own::<P>) ssl_certificate: Option<LateFile> = None;
-        /// A file with the key of the own certificate.
+        /// Names the file with the private key of `{}ssl_certificate`.
+        ///
+        /// Form: `{}ssl_certificate_key file`
+        ///
+        /// - `file`: a key in PEM, relative to the folder of the configuration file; also `data:` with the key itself.
+        ///   It may contain variables.
+        ///
+        /// Effect: without variables it is read at the start and on a reload, with the rights of the master.
+        ///
+        /// Danger: a key whose name contains variables has to be readable by workers.
+        ///
+        /// ```nginx
+        /// {}ssl_certificate backend.crt;
+        /// {}ssl_certificate_key backend.key;
+        /// ```
         "ssl_certificate_key" in P::PLACES.everywhere, ONE, default none,
             scalar(own::<P>) ssl_certificate_key: Option<LateFile> = None;
-        /// How certificates with variables in their names are kept, as `ssl_certificate_cache` has it.
+        /// Keeps certificates whose names contain variables in the memory of workers.
+        ///
+        /// Form: `{}ssl_certificate_cache off | max=number [inactive=time] [valid=time]`
+        ///
+        /// - `max=number`: how many files are kept; a certificate and its key are two.
+        /// - `inactive=time`: one that hasn't been used for this time is dropped; the default is 10s.
+        /// - `valid=time`: how long one is used before its file is read again; the default is 60s.
+        /// - `off`: none are kept.
+        ///
+        /// Effect: a certificate of `{}ssl_certificate` and its key aren't read for each connection. An encrypted key
+        /// isn't kept.
+        ///
+        /// Cost: memory in each worker for each certificate.
+        ///
+        /// Danger: a replaced file is used after `valid` only.
+        ///
+        /// ```nginx
+        /// {}ssl_certificate_cache max=100 inactive=1m valid=5m;
+        /// ```
         "ssl_certificate_cache" in P::PLACES.everywhere, Args::between(1, 3), default "off",
             scalar(certificate_cache) ssl_certificate_cache: Option<CacheLimits> = None;
-        /// A file with passwords for encrypted keys, one in each line.
+        /// Names the file with passwords for encrypted keys.
+        ///
+        /// Form: `{}ssl_password_file file`
+        ///
+        /// - `file`: one password in each line, relative to the folder of the configuration file.
+        ///
+        /// Effect: they are tried in this order when `{}ssl_certificate_key` is read.
+        ///
+        /// Danger: whoever can read both files has the key.
+        ///
+        /// ```nginx
+        /// {}ssl_certificate backend.crt;
+        /// {}ssl_certificate_key backend.key;
+        /// {}ssl_password_file passwords;
+        /// ```
         "ssl_password_file" in P::PLACES.everywhere, ONE, default none,
             scalar(password_file) ssl_password_file: Rc<[Vec<u8>]> = Rc::new([]);
-        /// Settings in OpenSSL's words, as `ssl_conf_command` has them.
+        /// Sets an option of TLS to backends with the words of OpenSSL's configuration.
+        ///
+        /// Form: `{}ssl_conf_command name value`
+        ///
+        /// - `name`: `Options`, `Ciphersuites`, `CipherString`, `Groups`, `Curves`, `MinProtocol`, `MaxProtocol`,
+        ///   `Certificate` or `PrivateKey`; others are errors.
+        /// - `value`: the option's value.
+        ///
+        /// Effect: it overrides the directive for the same thing, such as `{}ssl_ciphers` for `CipherString`. It may be
+        /// repeated.
+        ///
+        /// ```nginx
+        /// {}ssl_conf_command Ciphersuites TLS_AES_256_GCM_SHA384;
+        /// ```
         "ssl_conf_command" in P::PLACES.everywhere, Args::exactly(2), default none,
             list(conf_command) ssl_conf_command: (String, String);
     }

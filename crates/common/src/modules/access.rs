@@ -22,11 +22,46 @@ conf::table! {
     pub struct AccessConf of P: Proto, raw AccessRaw,
         at P::tables().access, block P::PLACES.block, level P::PLACES.innermost;
 
-    /// Allows access for an address, a network, all unix sockets (`unix:`) or everybody (`all`). The first rule that
-    /// fits counts; a level without rules has those of the level around it.
+    /// Allows access for an address or a network.
+    ///
+    /// Form: `allow address | network | unix: | all`
+    ///
+    /// - `address`, `network`: an IP address, or a network such as `192.0.2.0/24` or `2001:db8::/32`.
+    /// - `unix:`: all clients over unix sockets.
+    /// - `all`: all clients.
+    ///
+    /// Effect: rules of `allow` and `deny` are checked in their order; the first one that matches decides. If none
+    /// matches, access is allowed. A level with any rule doesn't inherit those of the level around it. With `satisfy
+    /// any` another check may suffice.
+    ///
+    /// Danger: rules look at the address of the connection: behind a proxy that is the proxy's. End a list with `deny
+    /// all`.
+    ///
+    /// ```nginx
+    /// location /admin/ {
+    ///     allow 192.0.2.0/24;
+    ///     allow 2001:db8::/32;
+    ///     deny all;
+    /// }
+    /// ```
     "allow" in P::PLACES.access, Args::exactly(1), default none,
         list(parse) rules: Rule;
-    /// Denies access, as `allow` allows it.
+    /// Denies access to an address or a network.
+    ///
+    /// Form: `deny address | network | unix: | all`
+    ///
+    /// - `address`, `network`: an IP address, or a network such as `192.0.2.0/24` or `2001:db8::/32`.
+    /// - `unix:`: all clients over unix sockets.
+    /// - `all`: all clients.
+    ///
+    /// Effect: the client gets 403, and the error log says "access forbidden by rule". For the order of rules and
+    /// inheritance see `allow`.
+    ///
+    /// ```nginx
+    /// deny 192.0.2.1;
+    /// allow 192.0.2.0/24;
+    /// deny all;
+    /// ```
     "deny" in P::PLACES.access, Args::exactly(1), default none,
         also(deny);
     derived {

@@ -27,7 +27,25 @@ conf::table! {
     pub struct LimitConnZones of P: Proto, raw LimitConnZonesRaw,
         at P::tables().limit_conn_zones, block P::PLACES.block, level conf::Level::Main;
 
-    /// Declares a zone of shared memory in which requests are counted by a key; those with an empty key aren't.
+    /// Declares a zone of shared memory in which all workers count the requests under way by a key.
+    ///
+    /// Form: `limit_conn_zone key zone=name:size`
+    ///
+    /// - `key`: a text with variables. Requests with an empty key aren't counted.
+    /// - `zone=name:size`: the zone's name and size, at least 8 pages (32k).
+    ///
+    /// Effect: none as long as no `limit_conn` names the zone.
+    ///
+    /// Cost: the zone's memory.
+    ///
+    /// Danger: entries are never evicted: while the zone is full, requests with a new key are refused.
+    ///
+    /// ```nginx
+    /// limit_conn_zone $binary_remote_addr zone=clients:10m;
+    /// server {
+    ///     limit_conn clients 20;
+    /// }
+    /// ```
     "limit_conn_zone" in P::PLACES.block, Args::exactly(2), default none,
         block(parse_zone::<P>);
 }
@@ -37,17 +55,65 @@ conf::table! {
     pub struct LimitConnConf of P: Proto, raw LimitConnRaw,
         at P::tables().limit_conn, block P::PLACES.block, level P::PLACES.innermost;
 
-    /// Limits the number of requests under way for one value of the zone's key. A level without limits has those of the
-    /// level around it.
+    /// Limits the number of requests under way with the same key.
+    ///
+    /// Form: `limit_conn zone number`
+    ///
+    /// - `zone`: the zone, which `limit_conn_zone` declares.
+    /// - `number`: how many requests may be under way with one value of its key.
+    ///
+    /// Effect: a request beyond the limit is refused with `limit_conn_status`. A connection counts from when the head
+    /// of a request has been read until the request ends; with HTTP/2 each request counts. `$limit_conn_status` shows
+    /// what happened. The directive may be repeated for several zones. A level with any limit doesn't inherit those of
+    /// the level around it.
+    ///
+    /// Cost: a lookup in shared memory at the beginning and the end of each request.
+    ///
+    /// Danger: clients behind one address (a company, a mobile network) share a key of addresses.
+    ///
+    /// ```nginx
+    /// limit_conn_zone $binary_remote_addr zone=clients:10m;
+    /// limit_conn_zone $server_name zone=servers:1m;
+    /// server {
+    ///     limit_conn clients 20;
+    ///     limit_conn servers 1000;
+    /// }
+    /// ```
     "limit_conn" in P::PLACES.everywhere, Args::exactly(2), default none,
         set(limit::<P>) limits: Vec<Limit> = Vec::new();
-    /// The level at which refused requests are logged: `info`, `notice`, `warn` or `error`.
+    /// Sets the level at which refused requests are logged.
+    ///
+    /// Form: `limit_conn_log_level level`
+    ///
+    /// - `level`: `info`, `notice`, `warn` or `error`.
+    ///
+    /// Effect: a line in the error log for each refused request, if `error_log` has this level.
+    ///
+    /// ```nginx
+    /// limit_conn_log_level warn;
+    /// ```
     "limit_conn_log_level" in P::PLACES.everywhere, Args::exactly(1), default "error",
         scalar(one_of(LOG_LEVELS)) log_level: Level = Level::Error;
-    /// The status of refused requests.
+    /// Sets the status of refused requests.
+    ///
+    /// Form: `limit_conn_status status`
+    ///
+    /// - `status`: from 400 to 599.
+    ///
+    /// Effect: requests beyond a `limit_conn` get it; `error_page` can give it a page.
+    ///
+    /// ```nginx
+    /// limit_conn_status 429;
+    /// ```
     "limit_conn_status" in P::PLACES.everywhere, Args::exactly(1), default "503",
         scalar(number_between(400, 599)) status: u16 = 503;
-    /// Whether requests beyond the limit are only logged, and not refused.
+    /// Only logs requests beyond the limit, and doesn't refuse them, if it is `on`.
+    ///
+    /// Effect: limits can be tried: `$limit_conn_status` is `REJECTED_DRY_RUN` for requests that would be refused.
+    ///
+    /// ```nginx
+    /// limit_conn_dry_run on;
+    /// ```
     "limit_conn_dry_run" in P::PLACES.everywhere, Args::FLAG, default "off",
         scalar(flag) dry_run: bool = false;
 }

@@ -22,8 +22,32 @@ conf::table! {
     pub struct MapConf of P: Proto, raw MapRaw,
         at P::tables().map, block P::PLACES.block, level Level::Main;
 
-    /// Defines a variable whose value depends on that of the first parameter, by strings, host names with wildcards
-    /// (`hostnames`) and regexes (`~`, `~*`); `default` where nothing fits. With `volatile` it is looked up at each use.
+    /// Defines a variable whose value depends on another value.
+    ///
+    /// Form: `map source $name`
+    ///
+    /// - `source`: the text with variables that is looked up.
+    /// - `$name`: the variable that is defined.
+    /// - `value result`: a line of the block: a string in any case, or a regex after `~` or, if case doesn't count,
+    ///   `~*`; and the result, which may contain variables and captures.
+    /// - `default result`: the result if nothing matches; without it that is empty.
+    /// - `hostnames`: values may be host names with a wildcard (`*.example.com`, `www.example.*`, `.example.com`). It
+    ///   has to stand before them.
+    /// - `include file`: further lines are read from a file.
+    /// - `volatile`: the variable is computed at each use, not once for a request.
+    ///
+    /// Effect: strings are preferred to wildcards, those to regexes, which are tried in their order. A value that is a
+    /// keyword is written after `\`.
+    ///
+    /// Cost: nothing for requests that don't use the variable. Strings are looked up in a table; each regex takes its
+    /// own time.
+    ///
+    /// ```nginx
+    /// map $http_user_agent $is_bot {
+    ///     ~*(bot|crawler) 1;
+    ///     default 0;
+    /// }
+    /// ```
     "map" in P::PLACES.block, Args::exactly(2).block(), default none,
         block(map::<P>);
     /// Accepted for compatibility: Tidegate's tables size themselves.

@@ -12,22 +12,62 @@ use crate::log::{ErrorLog, parse_error_log};
 use crate::personality::personality;
 
 conf::table! {
-    /// What the master and the workers are to be.
+    /// Settings of the master and the workers.
     pub struct CoreConf, raw CoreRaw, module "ngx_core_module", level MAIN Main;
 
-    /// Whether the program goes to the background.
+    /// Detaches the program from the terminal and runs it in the background if it is `on`.
+    ///
+    /// Effect: the command returns as soon as the server runs. With `off` it stays in the foreground, as supervisors
+    /// (systemd with `Type=exec`, containers) want it. A reload doesn't change it.
+    ///
+    /// ```nginx
+    /// daemon off;
+    /// ```
     "daemon" in Context::MAIN, Args::FLAG, default "on",
         scalar(flag) daemon: bool = true;
-    /// Whether workers are started. Off, one process does all: for debugging only.
+    /// Starts workers if it is `on`. With `off` one process does everything.
+    ///
+    /// Effect: with `off` there is no process that starts a worker again, and no reload without interruption.
+    ///
+    /// Danger: `off` is for debugging only: the process that serves clients keeps the rights of the one that started
+    /// it.
+    ///
+    /// ```nginx
+    /// master_process off;
+    /// ```
     "master_process" in Context::MAIN, Args::FLAG, default "on",
         scalar(flag) master_process: bool = true;
-    /// How often workers ask for the time; without it, each time that events have come.
+    /// Sets how often workers ask the system for the time.
+    ///
+    /// Form: `timer_resolution interval`
+    ///
+    /// - `interval`: the time between two requests for the time; without this directive workers ask each time that
+    ///   events have arrived.
+    ///
+    /// Effect: times in logs and timeouts are as inexact as the interval.
+    ///
+    /// ```nginx
+    /// timer_resolution 100ms;
+    /// ```
     "timer_resolution" in Context::MAIN, Args::exactly(1), default none,
         scalar(msec) timer_resolution_ms: u64 = 0;
-    /// The file that holds the master's process id.
+    /// Names the file that holds the process id of the master.
+    ///
+    /// Form: `pid file`
+    ///
+    /// - `file`: a path, relative to the prefix (`-p`).
+    ///
+    /// Effect: the file is written at the start and removed at the end; `-s` reads it to find the process that gets the
+    /// signal.
+    ///
+    /// Danger: whoever can write the file decides which process the superuser sends signals to.
+    ///
+    /// ```nginx
+    /// pid logs/tidegate.pid;
+    /// ```
     "pid" in Context::MAIN, Args::exactly(1), default computed("`/run/tidegate.pid`; called as nginx `/run/nginx.pid`; without the rights of root, in a folder below that for temporary files"),
         scalar(parse_path) pid: PathBuf = personality().pid.clone();
-    /// The prefix of lock files' names. Accepted; locks need no files here.
+    /// Accepted for compatibility: it names the prefix of lock files, and locks here are in shared memory.
     "lock_file" in Context::MAIN, Args::exactly(1), default computed("`/run/tidegate.lock`; called as nginx `/run/nginx.lock`; without the rights of root, in a folder below that for temporary files"),
         scalar(parse_path) lock_file: PathBuf = personality().lock.clone();
     /// Sets the number of worker processes.
@@ -53,41 +93,174 @@ conf::table! {
     /// Accepted for compatibility, with a warning: an internal error costs its connection, and no process.
     "debug_points" in Context::MAIN, Args::exactly(1), default none,
         scalar(parse_debug_points) debug_points: Option<DebugPoint> = None;
-    /// The user and group of the workers; without a group, the one of the user's name.
+    /// Sets the user and the group of the workers.
+    ///
+    /// Form: `user name [group]`
+    ///
+    /// - `name`: the user's name.
+    /// - `group`: the group's name; the default is the group that has the user's name.
+    ///
+    /// Effect: the master keeps the rights of the superuser to open ports, logs and keys; workers lose them. If the
+    /// master isn't run by the superuser, the directive is ignored with a warning.
+    ///
+    /// Danger: workers of the user `root` hand all rights to whoever takes one over. The user needs to read the files
+    /// that are served, and nothing else.
+    ///
+    /// ```nginx
+    /// user daemon;
+    /// ```
     "user" in Context::MAIN, Args::between(1, 2), default computed("the user `nobody` and its group"),
         scalar(parse_user) user: Option<Owner> = None;
-    /// The scheduling priority of workers, as `nice` counts it: the lower, the more favoured.
+    /// Sets the scheduling priority of workers.
+    ///
+    /// Form: `worker_priority number`
+    ///
+    /// - `number`: as `nice` counts: from -20, the most favoured, to 19.
+    ///
+    /// Effect: the kernel gives workers more or less processor time than other processes. If that fails, the error log
+    /// says so.
+    ///
+    /// Danger: with a negative value busy workers can starve other processes.
+    ///
+    /// ```nginx
+    /// worker_priority 5;
+    /// ```
     "worker_priority" in Context::MAIN, Args::exactly(1), default computed("the master's"),
         scalar(parse_priority) worker_priority: Option<i32> = None;
-    /// Binds workers to processors: one mask for each worker, or `auto` with a mask of those that may be used.
+    /// Binds workers to processors.
+    ///
+    /// Form: `worker_cpu_affinity mask ... | auto [mask]`
+    ///
+    /// - `mask`: processors as binary digits, the last digit for the first processor; one mask for each worker, and the
+    ///   last for all further workers.
+    /// - `auto`: each worker gets one of the processors, in turn; a mask after it says which may be used.
+    ///
+    /// Effect: a worker runs only on its processors, whose caches stay filled. Without this directive the kernel
+    /// distributes workers.
+    ///
+    /// Danger: if other processes are busy on a worker's processor, the worker can't move to an idle one.
+    ///
+    /// ```nginx
+    /// worker_processes 2;
+    /// worker_cpu_affinity 01 10;
+    /// ```
     "worker_cpu_affinity" in Context::MAIN, Args::at_least(1), default none,
         scalar(parse_affinity) worker_cpu_affinity: Affinity = Affinity::default();
-    /// How many files a worker may have open.
+    /// Sets how many files a worker may have open (RLIMIT_NOFILE).
+    ///
+    /// Form: `worker_rlimit_nofile number`
+    ///
+    /// - `number`: each connection takes one, and a proxied request two; files that are being sent take more.
+    ///
+    /// Effect: the limit can be raised without changing that of the master. Without this directive a limit that is
+    /// smaller than `worker_connections` is raised to twice their number, as far as the system's hard limit allows.
+    ///
+    /// Danger: with too few, connections are refused and files can't be opened.
+    ///
+    /// ```nginx
+    /// worker_rlimit_nofile 16384;
+    /// events {
+    ///     worker_connections 8192;
+    /// }
+    /// ```
     "worker_rlimit_nofile" in Context::MAIN, Args::exactly(1), default none,
         scalar(parse_limit) worker_rlimit_nofile: Option<u64> = None;
-    /// How large a worker's core file may be.
+    /// Sets how large a worker's core file may be (RLIMIT_CORE).
+    ///
+    /// Form: `worker_rlimit_core size`
+    ///
+    /// - `size`: the size of the largest file.
+    ///
+    /// Effect: a worker that crashes leaves a core file in `working_directory`, if the system is set to write them.
+    ///
+    /// Danger: core files contain keys, passwords and what clients sent.
+    ///
+    /// ```nginx
+    /// worker_rlimit_core 500m;
+    /// working_directory /tmp;
+    /// ```
     "worker_rlimit_core" in Context::MAIN, Args::exactly(1), default none,
         scalar(parse_core_limit) worker_rlimit_core: Option<u64> = None;
-    /// How long a worker that quits may go on serving; then it closes all connections.
+    /// Limits how long a worker that is told to quit may go on serving.
+    ///
+    /// Form: `worker_shutdown_timeout time`
+    ///
+    /// - `time`: after it the worker closes all connections. Without this directive it waits for its last one.
+    ///
+    /// Effect: it holds for a reload, for `-s quit` and for an upgrade of the program. Where it is set,
+    /// `reload_handover` is off by default.
+    ///
+    /// Cost: without it, an old worker stays in memory for as long as a client keeps a connection busy.
+    ///
+    /// Danger: downloads and WebSockets that take longer are cut.
+    ///
+    /// ```nginx
+    /// worker_shutdown_timeout 1h;
+    /// ```
     "worker_shutdown_timeout" in Context::MAIN, Args::exactly(1), default none,
         scalar(msec) worker_shutdown_timeout_ms: u64 = 0;
-    /// Whether a worker that leaves on a reload, or when the program is replaced, hands idle connections and tunnels
-    /// (WebSocket) over to the new workers, those with TLS too; they serve on, clients notice nothing, and the old worker
-    /// ends soon. Off, it does as nginx does: it closes the former, and goes on as long as the latter do. Where this isn't
-    /// set and `worker_shutdown_timeout` is, it is off: who limits the old workers' time wants that clients leave with them.
+    /// Hands idle connections and tunnels (WebSocket) over to the new workers if it is `on` and workers leave, on a
+    /// reload or an upgrade of the program.
+    ///
+    /// With `off` workers do as nginx's: they close idle connections, and run for as long as tunnels do. Where this
+    /// isn't set and `worker_shutdown_timeout` is, it is `off`, since a limit of the old workers' time asks for clients
+    /// to leave with them.
+    ///
+    /// Effect: clients, also those with TLS, notice nothing, and the old workers end soon.
+    ///
+    /// ```nginx
+    /// reload_handover off;
+    /// ```
     "reload_handover" in Context::MAIN, Args::FLAG, default computed("`on`; `off` where `worker_shutdown_timeout` is set"),
         scalar(parse_some_flag) reload_handover: Option<bool> = None;
-    /// The working folder of workers: where core files go.
+    /// Sets the working folder of workers.
+    ///
+    /// Form: `working_directory path`
+    ///
+    /// - `path`: a folder that the workers' `user` can enter.
+    ///
+    /// Effect: core files are written to it (`worker_rlimit_core`).
+    ///
+    /// Danger: a worker can't start if it can't enter the folder.
+    ///
+    /// ```nginx
+    /// working_directory /tmp;
+    /// ```
     "working_directory" in Context::MAIN, Args::exactly(1), default none,
         scalar(parse_working_directory) working_directory: Option<PathBuf> = None;
-    /// Keeps a variable of the environment, or sets it.
+    /// Keeps a variable of the environment for the workers, or sets it.
+    ///
+    /// Form: `env name[=value]`
+    ///
+    /// - `name`: the variable; without a value it keeps the one that the master was started with.
+    /// - `value`: its new value.
+    ///
+    /// Effect: all other variables but `TZ` are removed from the environment of workers. The directive may be repeated.
+    ///
+    /// ```nginx
+    /// env TZ=UTC;
+    /// env LANG;
+    /// ```
     "env" in Context::MAIN, Args::exactly(1), default computed("`env TZ;`"),
         list(parse_env) env: Env;
-    /// Whether workers are shut in: they can open only the files and folders that the configuration names (Landlock), and
-    /// make only system calls that serving needs (seccomp). A refused one fails with EPERM or EACCES.
+    /// Confines workers if it is `on`: they can open only the files and folders that the configuration names
+    /// (Landlock), and make only the system calls that serving needs (seccomp).
+    ///
+    /// Effect: a refused call fails with EPERM or EACCES. It protects what a worker that has been taken over could
+    /// reach.
+    ///
+    /// Cost: the kernel checks a filter at each system call.
+    ///
+    /// Danger: files whose names contain variables have to be below folders that the configuration names. Try it with a
+    /// copy of the configuration before you switch it on.
+    ///
+    /// ```nginx
+    /// sandbox on;
+    /// ```
     "sandbox" in Context::MAIN, Args::FLAG, default "off",
         scalar(flag) sandbox: bool = false;
-    /// Loads a module. Modules are built in: one that is, is accepted.
+    /// Accepted for compatibility: modules are built in. The name of one that is built in is accepted; another is an
+    /// error.
     "load_module" in Context::MAIN, Args::exactly(1), default none,
         also(load_module);
 }
@@ -127,7 +300,7 @@ conf::table! {
     /// Settings of regular expressions.
     pub struct RegexConf, raw RegexRaw, module "ngx_regex_module", level MAIN Main;
 
-    /// Whether regular expressions are compiled to machine code. Accepted; the engine has no such choice.
+    /// Accepted for compatibility: the engine for regular expressions has no such choice.
     "pcre_jit" in Context::MAIN, Args::FLAG, default "off",
         scalar(flag) pcre_jit: bool = false;
 }
@@ -136,7 +309,22 @@ conf::table! {
     /// Pools of threads for file operations.
     pub struct ThreadPoolConf, raw ThreadPoolRaw, module "ngx_thread_pool_module", level MAIN Main;
 
-    /// Describes a pool of threads: `thread_pool NAME threads=NUMBER [max_queue=NUMBER]`.
+    /// Defines a pool of threads that reads files for `aio threads`.
+    ///
+    /// Form: `thread_pool name threads=number [max_queue=number]`
+    ///
+    /// - `name`: the name that `aio threads=name` refers to; `default` for `aio threads`.
+    /// - `threads=number`: how many threads each worker has for it.
+    /// - `max_queue=number`: how many tasks may wait for a thread; the default is 65536. Further ones fail, and the
+    ///   error log says so.
+    ///
+    /// Effect: a disk that is slow makes single requests wait, and not the whole worker.
+    ///
+    /// Cost: threads of each worker, with their stacks.
+    ///
+    /// ```nginx
+    /// thread_pool disk threads=16 max_queue=1024;
+    /// ```
     "thread_pool" in Context::MAIN, Args::between(2, 3), default computed("`thread_pool default threads=32 max_queue=65536;`"),
         set(parse_thread_pool) pools: Rc<[ThreadPool]> = Rc::new([]);
 }
@@ -184,7 +372,7 @@ pub struct Affinity {
 }
 
 impl Affinity {
-    /// The processors for a worker, if it is to be bound.
+    /// The processors that a worker is bound to, if it is bound.
     pub fn of_worker(&self, number: usize) -> Option<Vec<usize>> {
         if !self.auto {
             return self.masks.get(number).or(self.masks.last()).cloned();
@@ -199,12 +387,12 @@ impl Affinity {
     }
 }
 
-/// `env`: a name, and a value if it sets one.
+/// `env`: the name of a variable, and its value if the directive sets one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Env {
     /// The variable.
     pub name: String,
-    /// Its new value; `None` keeps what it has.
+    /// Its new value; `None` keeps the inherited one.
     pub value: Option<String>,
 }
 
@@ -363,7 +551,7 @@ fn parse_thread_pool(raw: &mut ThreadPoolRaw, _: &mut Loader<'_>, directive: &Di
 
 const MAX_WORKERS: usize = 1024;
 const MAX_CPUS: usize = 1024;
-/// How many tasks wait in a pool that says nothing else.
+/// The default number of tasks that may wait in a pool.
 pub const MAX_QUEUE: usize = 65536;
 
 #[cfg(test)]

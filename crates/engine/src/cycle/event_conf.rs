@@ -10,7 +10,15 @@ conf::table! {
     /// The block itself.
     pub struct EventsConf, raw EventsRaw, module "ngx_events_module", level MAIN Main;
 
-    /// How connections are waited for and accepted.
+    /// Contains the directives about waiting for events and accepting connections.
+    ///
+    /// Effect: its settings hold for all workers. The block must be there once, even if it is empty.
+    ///
+    /// ```nginx
+    /// events {
+    ///     worker_connections 4096;
+    /// }
+    /// ```
     "events" in Context::MAIN, Args::exactly(0).block(), default none,
         block(parse_events);
 }
@@ -19,22 +27,111 @@ conf::table! {
     /// How workers wait for events and accept connections.
     pub struct EventConf, raw EventRaw, module "ngx_event_core_module", level EVENTS Main;
 
-    /// How many connections a worker may have open, those to backends included.
+    /// Sets how many connections a worker may have open.
+    ///
+    /// Form: `worker_connections number`
+    ///
+    /// - `number`: up to 4 million. Connections to backends count too.
+    ///
+    /// Effect: if none is free, idle connections of clients are closed to make room; then new clients wait, and the
+    /// error log says so.
+    ///
+    /// Cost: a small place in memory for each, used or not, and a file descriptor for each open one: see
+    /// `worker_rlimit_nofile`.
+    ///
+    /// Danger: a proxied request takes two connections: with too few, clients are turned away.
+    ///
+    /// ```nginx
+    /// events {
+    ///     worker_connections 8192;
+    /// }
+    /// ```
     "worker_connections" in Context::EVENTS, Args::exactly(1), default "512",
         scalar(parse_worker_connections) worker_connections: usize = 512;
-    /// How events are waited for: `epoll`, `poll`, `select` or `io_uring`.
+    /// Selects the method of waiting for events.
+    ///
+    /// Form: `use method`
+    ///
+    /// - `epoll`: the default.
+    /// - `io_uring`: operations are given to the kernel in batches; it needs a kernel that has it and allows it.
+    /// - `poll`, `select`: for tests and comparisons.
+    ///
+    /// Effect: all workers use it. A method that the system refuses is an error at the start.
+    ///
+    /// Cost: `poll` and `select` look at every connection for each event: they are slow with many connections.
+    ///
+    /// ```nginx
+    /// events {
+    ///     use epoll;
+    /// }
+    /// ```
     "use" in Context::EVENTS, Args::exactly(1), default none,
         scalar(parse_use) method: Option<rt::Driver> = None;
-    /// Whether a worker accepts all waiting connections at once.
+    /// Accepts all waiting connections at a time if it is `on`. With `off` a worker accepts one at a time.
+    ///
+    /// Effect: fewer rounds of the event loop when many connections arrive at once.
+    ///
+    /// Danger: one worker may take them all while the others are idle.
+    ///
+    /// ```nginx
+    /// events {
+    ///     multi_accept on;
+    /// }
+    /// ```
     "multi_accept" in Context::EVENTS, Args::FLAG, default "off",
         scalar(flag) multi_accept: bool = false;
-    /// Whether workers accept in turns.
+    /// Has workers accept connections in turn if it is `on`. With `off` the kernel wakes one of the waiting workers for
+    /// each connection.
+    ///
+    /// Effect: none with one worker. Sockets with `reuseport` don't need it.
+    ///
+    /// Cost: with `on`, an attempt to take a lock in shared memory in each round of the event loop, and a delay of up
+    /// to `accept_mutex_delay` if the worker whose turn it is doesn't pass it on.
+    ///
+    /// ```nginx
+    /// events {
+    ///     accept_mutex on;
+    /// }
+    /// ```
     "accept_mutex" in Context::EVENTS, Args::FLAG, default "off",
         scalar(flag) accept_mutex: bool = false;
-    /// How long a worker waits before it asks again for its turn.
+    /// Sets how long a worker waits before it tries again to get its turn to accept connections.
+    ///
+    /// Form: `accept_mutex_delay time`
+    ///
+    /// - `time`: the longest time between two attempts.
+    ///
+    /// Effect: it holds with `accept_mutex on`. It is also how long a worker stops accepting after it has run out of
+    /// file descriptors.
+    ///
+    /// ```nginx
+    /// events {
+    ///     accept_mutex on;
+    ///     accept_mutex_delay 100ms;
+    /// }
+    /// ```
     "accept_mutex_delay" in Context::EVENTS, Args::exactly(1), default "500ms",
         scalar(msec) accept_mutex_delay_ms: u64 = 500;
-    /// Logs everything that happens on connections from these addresses.
+    /// Logs everything about connections from certain addresses, as with `error_log ... debug`.
+    ///
+    /// Form: `debug_connection address | network | unix:`
+    ///
+    /// - `address`: an IP address, or a host name, which is resolved at the start.
+    /// - `network`: such as `192.0.2.0/24` or `2001:db8::/32`.
+    /// - `unix:`: all connections over unix sockets.
+    ///
+    /// Effect: other connections are logged at the level that `error_log` sets. The directive may be repeated.
+    ///
+    /// Cost: many lines in the error log for each request.
+    ///
+    /// Danger: these lines contain what clients send.
+    ///
+    /// ```nginx
+    /// events {
+    ///     debug_connection 192.0.2.0/24;
+    ///     debug_connection ::1;
+    /// }
+    /// ```
     "debug_connection" in Context::EVENTS, Args::exactly(1), default none,
         set(parse_debug_connection) debug_connection: Rc<[Network]> = Rc::new([]);
 }
@@ -50,10 +147,11 @@ conf::table! {
     /// Settings of `use epoll`.
     pub struct EpollConf, raw EpollRaw, module "ngx_epoll_module", level EVENTS Main;
 
-    /// How many events are taken at a time.
+    /// Accepted for compatibility: the number of events that are taken from the kernel at a time isn't a setting here.
     "epoll_events" in Context::EVENTS, Args::exactly(1), default "512",
         scalar(parse_count) epoll_events: usize = 512;
-    /// How many file operations of a worker may be under way with `aio`.
+    /// Accepted for compatibility: files aren't read with the kernel's asynchronous operations, whose number it limits;
+    /// see `aio threads`.
     "worker_aio_requests" in Context::EVENTS, Args::exactly(1), default "32",
         scalar(parse_count) worker_aio_requests: usize = 32;
 }
@@ -72,7 +170,7 @@ pub struct Events(pub Option<Set>);
 /// Addresses with a common prefix, or all unix sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// An address and how many of its bits count.
+    /// An address and the length of the prefix in bits.
     Ip(IpAddr, u32),
     /// Every unix socket.
     Unix,
@@ -105,7 +203,7 @@ impl Network {
         Some(Network::Ip(ip, bits))
     }
 
-    /// Whether no bit of its address is set that doesn't count.
+    /// Whether the address has no bits set after the prefix.
     fn is_whole(&self) -> bool {
         match *self {
             Network::Unix => true,
@@ -124,7 +222,7 @@ pub const METHODS: [(&str, rt::Driver); 5] = [
     ("uring", rt::Driver::Uring),
 ];
 
-/// The method where `use` says nothing.
+/// The method if `use` isn't set.
 pub const DEFAULT_METHOD: rt::Driver = rt::Driver::Epoll;
 
 fn parse_events(loader: &mut Loader<'_>, directive: &Directive) -> Result<()> {

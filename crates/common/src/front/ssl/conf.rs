@@ -51,10 +51,42 @@ table! {
     /// ```
     "ssl_certificate" in P::PLACES.servers, ONE, default none,
         list(file) ssl_certificate: LateFile;
-    /// A file with the private key of the certificate; also `data:` and variables. May be encrypted (`ssl_password_file`).
+    /// Names the file with the private key of a certificate, in PEM.
+    ///
+    /// Form: `ssl_certificate_key file | data:key`
+    ///
+    /// - `file`: a file, relative to the folder of the configuration file. With variables it is loaded for each
+    ///   connection.
+    /// - `data:key`: the key itself, usually in a variable.
+    ///
+    /// Effect: it belongs to the `ssl_certificate` in the same place of their order. An encrypted key needs
+    /// `ssl_password_file`. It is read at the start and on a reload, with the rights of the master.
+    ///
+    /// Danger: whoever can read the key can answer in the server's place. Let only the superuser read the file; with
+    /// variables, workers have to.
+    ///
+    /// ```nginx
+    /// server {
+    ///     listen 443 ssl;
+    ///     ssl_certificate site.crt;
+    ///     ssl_certificate_key site.key;
+    /// }
+    /// ```
     "ssl_certificate_key" in P::PLACES.servers, ONE, default none,
         list(file) ssl_certificate_key: LateFile;
-    /// A file with passwords for encrypted keys, one in each line; they are tried one after the other.
+    /// Names the file with passwords for encrypted keys.
+    ///
+    /// Form: `ssl_password_file file`
+    ///
+    /// - `file`: one password in each line, relative to the folder of the configuration file.
+    ///
+    /// Effect: they are tried in this order when an `ssl_certificate_key` is read.
+    ///
+    /// Danger: whoever can read both files has the key.
+    ///
+    /// ```nginx
+    /// ssl_password_file passwords;
+    /// ```
     "ssl_password_file" in P::PLACES.servers, ONE, default none,
         scalar(password_file) ssl_password_file: Rc<[Vec<u8>]> = Rc::new([]);
     /// Sets the versions of TLS that the server speaks.
@@ -74,106 +106,439 @@ table! {
     /// ```
     "ssl_protocols" in P::PLACES.servers, Args::at_least(1), default "TLSv1.2 TLSv1.3",
         set(|raw: &mut SslRaw, l: &mut Loader<'_>, d: &Directive| protocols(&mut raw.ssl_protocols, l, d)) ssl_protocols: u32 = DEFAULT_PROTOCOLS;
-    /// The ciphers of TLS 1.2, in OpenSSL's language. What doesn't exist here is passed over: there is ECDHE with AES-GCM
-    /// or ChaCha20.
+    /// Sets the ciphers of TLS 1.2.
+    ///
+    /// Form: `ssl_ciphers list`
+    ///
+    /// - `list`: a list in OpenSSL's language. ECDHE with AES-GCM or ChaCha20 is supported; other ciphers are ignored.
+    ///
+    /// Effect: a client without any of them, and without TLS 1.3, is refused. The ciphers of TLS 1.3 are set with
+    /// `ssl_conf_command Ciphersuites`.
+    ///
+    /// Danger: all ciphers that exist here are secure today; a list that names old ones only leaves none.
+    ///
+    /// ```nginx
+    /// ssl_ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256;
+    /// ```
     "ssl_ciphers" in P::PLACES.servers, ONE, default "HIGH:!aNULL:!MD5",
         scalar(string) ssl_ciphers: String = "HIGH:!aNULL:!MD5".to_owned();
-    /// Whether the server's order of ciphers counts, not the client's.
+    /// Chooses the cipher by the server's order of preference if it is `on`, by the client's if it is `off`.
+    ///
+    /// Effect: with `off`, a phone without hardware for AES gets ChaCha20, which is faster for it.
+    ///
+    /// ```nginx
+    /// ssl_prefer_server_ciphers on;
+    /// ```
     "ssl_prefer_server_ciphers" in P::PLACES.servers, Args::FLAG, default "off",
         scalar(flag) ssl_prefer_server_ciphers: bool = false;
-    /// Groups for the key exchange, in order. `auto`: X25519MLKEM768, X25519, P-256, P-384.
+    /// Sets the groups (curves) for the key exchange.
+    ///
+    /// Form: `ssl_ecdh_curve group[:group...]`
+    ///
+    /// - `group`: a name, the preferred one first.
+    /// - `auto`: X25519MLKEM768, X25519, P-256 and P-384.
+    ///
+    /// Effect: a client without any of them is refused.
+    ///
+    /// Danger: without X25519MLKEM768, connections that are recorded today may be read with quantum computers of the
+    /// future.
+    ///
+    /// ```nginx
+    /// ssl_ecdh_curve X25519:prime256v1;
+    /// ```
     "ssl_ecdh_curve" in P::PLACES.servers, ONE, default "auto",
         scalar(string) ssl_ecdh_curve: String = "auto".to_owned();
     /// Accepted for compatibility: there are no ciphers with finite-field Diffie-Hellman.
     "ssl_dhparam" in P::PLACES.servers, ONE, default none,
         scalar(named) ssl_dhparam: Named = Named::default();
-    /// The most plaintext in a record that is sent. Small records reach the client's program sooner, large ones cost less.
+    /// Limits the plaintext in a TLS record that is sent.
+    ///
+    /// Form: `ssl_buffer_size size`
+    ///
+    /// - `size`: a record holds at most 16k.
+    ///
+    /// Effect: a client can use a record only when all of it has arrived: small records show the first bytes sooner.
+    ///
+    /// Cost: small records take more processor time and bytes for the same data.
+    ///
+    /// ```nginx
+    /// ssl_buffer_size 4k;
+    /// ```
     "ssl_buffer_size" in P::PLACES.servers, ONE, default "16k",
         scalar(size) ssl_buffer_size: usize = 16384;
-    /// Where sessions are kept, to be resumed: nowhere (`none`, `off`), or in a cache of the named size
-    /// (`shared:name:size`), which servers may share.
+    /// Sets where sessions are kept, so that clients can resume them without a full handshake.
+    ///
+    /// Form: `ssl_session_cache none | off | builtin[:number] | shared:name:size`
+    ///
+    /// - `none`, `off`: no sessions are kept; tickets (`ssl_session_tickets`) still allow clients to resume.
+    /// - `builtin[:number]`: in the memory of each worker, up to this number; the default is 20480. Another worker
+    ///   doesn't find them.
+    /// - `shared:name:size`: in a zone of shared memory with this name, for all workers. Servers may share a zone.
+    ///
+    /// Effect: it helps clients that don't support tickets, and all clients where tickets are off.
+    ///
+    /// Cost: the zone's memory, and a lock in it for each handshake.
+    ///
+    /// Danger: a session in a shared zone is a secret in memory that all workers read.
+    ///
+    /// ```nginx
+    /// ssl_session_cache shared:sessions:10m;
+    /// ```
     "ssl_session_cache" in P::PLACES.servers, Args::between(1, 2), default "none",
         scalar(session_cache::<P>) ssl_session_cache: Option<Cache> = None;
-    /// Whether clients get tickets, with which sessions are resumed without a cache.
+    /// Sends clients tickets if it is `on`: the encrypted session, with which they resume without a cache.
+    ///
+    /// Effect: a resumed handshake is shorter and needs no signature. Keys are made at random and replaced regularly,
+    /// unless `ssl_session_ticket_key` names a file.
+    ///
+    /// Danger: whoever has a ticket's key can read recorded sessions of TLS 1.2 that used it.
+    ///
+    /// ```nginx
+    /// ssl_session_tickets off;
+    /// ```
     "ssl_session_tickets" in P::PLACES.servers, Args::FLAG, default "on",
         scalar(flag) ssl_session_tickets: bool = true;
-    /// A file of 48 or 80 random bytes: the key of tickets, for several machines to share. The first one makes tickets,
-    /// further ones only open them.
+    /// Names the file with the key of tickets, so that several machines can share it.
+    ///
+    /// Form: `ssl_session_ticket_key file`
+    ///
+    /// - `file`: 48 or 80 random bytes, relative to the folder of the configuration file.
+    ///
+    /// Effect: the first key of a server encrypts and opens tickets; those that follow, when the directive is repeated,
+    /// only open them. Tickets can be opened by Tidegate only.
+    ///
+    /// Danger: the key isn't replaced by itself. Replace it daily, keep the old one as the second for a while, and
+    /// reload; keep the file secret.
+    ///
+    /// ```nginx
+    /// ssl_session_ticket_key ticket.key;
+    /// ```
     "ssl_session_ticket_key" in P::PLACES.servers, ONE, default none,
         list(named) ssl_session_ticket_key: Named;
-    /// How long sessions can be resumed.
+    /// Sets how long a session can be resumed.
+    ///
+    /// Form: `ssl_session_timeout time`
+    ///
+    /// - `time`: counted from the handshake that made the session.
+    ///
+    /// Effect: it holds for sessions in caches and for tickets. Random keys of tickets are replaced with each such
+    /// time.
+    ///
+    /// Danger: a long time lengthens what a stolen key can read.
+    ///
+    /// ```nginx
+    /// ssl_session_timeout 1h;
+    /// ```
     "ssl_session_timeout" in P::PLACES.servers, ONE, default "5m",
         scalar(sec) ssl_session_timeout: u64 = 300;
-    /// Whether certificates are compressed for clients that can decompress them.
+    /// Compresses certificates for clients that support it if it is `on`.
+    ///
+    /// Effect: the handshake is smaller, so that it fits into the first packets more often.
+    ///
+    /// Cost: processor time for compressing.
+    ///
+    /// ```nginx
+    /// ssl_certificate_compression on;
+    /// ```
     "ssl_certificate_compression" in P::PLACES.servers, Args::FLAG, default "off",
         scalar(flag) ssl_certificate_compression: bool = false;
-    /// With `ssl_stapling`, a file with an OCSP response in DER that is stapled to the certificate, in place of those from a
-    /// responder.
+    /// Names the file with an OCSP response that is stapled to the certificate.
+    ///
+    /// Form: `ssl_stapling_file file`
+    ///
+    /// - `file`: the response in DER, relative to the folder of the configuration file.
+    ///
+    /// Effect: with `ssl_stapling on` it is used in place of responses of a responder. It is read at the start and on a
+    /// reload; `ssl_certificate_refresh` reads it again when it changes.
+    ///
+    /// Danger: nobody renews it but you: clients may refuse an outdated response.
+    ///
+    /// ```nginx
+    /// ssl_stapling on;
+    /// ssl_stapling_file site.ocsp;
+    /// ```
     "ssl_stapling_file" in P::PLACES.servers, ONE, default none,
         scalar(named) ssl_stapling_file: Named = Named::default();
-    /// Whether OCSP responses are stapled to certificates. They are fetched in the background, for the first time when a
-    /// client has used the certificate, and again in time. The issuer's certificate has to follow the server's own, or
-    /// stand in `ssl_trusted_certificate`.
+    /// Staples OCSP responses to certificates if it is `on`.
+    ///
+    /// Effect: clients learn that the certificate isn't revoked without asking the authority. A response is fetched in
+    /// the background, for the first time when a client has used the certificate, and again before it expires; until
+    /// then nothing is stapled. The issuer's certificate has to follow the server's own in `ssl_certificate`, or be in
+    /// `ssl_trusted_certificate`. A responder's host name needs a `resolver`.
+    ///
+    /// Cost: a request to the responder from time to time.
+    ///
+    /// ```nginx
+    /// ssl_stapling on;
+    /// resolver 127.0.0.1;
+    /// ```
     "ssl_stapling" in P::PLACES.servers, Args::FLAG, default "off",
         scalar(flag) ssl_stapling: bool = false;
-    /// The URL of the OCSP responder, `http://…`, in place of the one that the certificate names.
+    /// Sets the URL of the OCSP responder for stapling.
+    ///
+    /// Form: `ssl_stapling_responder url`
+    ///
+    /// - `url`: `http://...`; without this directive, the one that the certificate names is used.
+    ///
+    /// Effect: responses are fetched from there.
+    ///
+    /// ```nginx
+    /// ssl_stapling on;
+    /// ssl_stapling_responder http://127.0.0.1:8888/;
+    /// ```
     "ssl_stapling_responder" in P::PLACES.servers, ONE, default none,
         scalar(string) ssl_stapling_responder: String = String::new();
-    /// Whether responses are stapled only if the issuer has signed them, or a responder that it has authorized.
+    /// Checks OCSP responses before they are stapled if it is `on`.
+    ///
+    /// Effect: only a response that is signed by the certificate's issuer, or by a responder that the issuer
+    /// authorized, is stapled.
+    ///
+    /// Cost: signatures are checked each time that a response is fetched.
+    ///
+    /// ```nginx
+    /// ssl_stapling on;
+    /// ssl_stapling_verify on;
+    /// ```
     "ssl_stapling_verify" in P::PLACES.servers, Args::FLAG, default "off",
         scalar(flag) ssl_stapling_verify: bool = false;
-    /// Not there yet: a warning says so.
+    /// Accepted for compatibility, with a warning: encrypted ClientHello isn't supported yet.
     "ssl_ech_file" in P::PLACES.servers, ONE, default none,
         list(named) ssl_ech_file: Named;
-    /// Whether requests may come with the first message of a resumed session. They are served once the handshake is
-    /// complete, so that nobody can replay them. Sessions are kept in a cache then, not in tickets.
+    /// Accepts requests in the first message of a resumed session of TLS 1.3 if it is `on`.
+    ///
+    /// Effect: the request is served when the handshake is complete, so that it can't be replayed; `$ssl_early_data` is
+    /// always empty.
+    ///
+    /// Cost: sessions are kept in a cache then, not in tickets.
+    ///
+    /// ```nginx
+    /// ssl_early_data on;
+    /// ```
     "ssl_early_data" in P::PLACES.servers, Args::FLAG, default "off",
         scalar(flag) ssl_early_data: bool = false;
-    /// How certificates with variables in their names are kept: `max=` so many, for `inactive=` after their last use,
-    /// for `valid=` without looking at the file again.
+    /// Keeps certificates whose names contain variables in the memory of workers.
+    ///
+    /// Form: `ssl_certificate_cache off | max=number [inactive=time] [valid=time]`
+    ///
+    /// - `max=number`: how many files are kept; a certificate and its key are two.
+    /// - `inactive=time`: one that hasn't been used for this time is dropped; the default is 10s.
+    /// - `valid=time`: how long one is used before its file is read again; the default is 60s.
+    /// - `off`: none are kept.
+    ///
+    /// Effect: certificates and keys aren't read at each handshake. An encrypted key isn't kept.
+    ///
+    /// Cost: memory in each worker for each certificate.
+    ///
+    /// Danger: a replaced file is used after `valid` only.
+    ///
+    /// ```nginx
+    /// ssl_certificate_cache max=1000 inactive=20s valid=1m;
+    /// ```
     "ssl_certificate_cache" in P::PLACES.servers, Args::between(1, 3), default "off",
         scalar(certificate_cache) ssl_certificate_cache: Option<CacheLimits> = None;
-    /// How often the master looks whether files of `ssl_certificate`, `ssl_certificate_key` and `ssl_stapling_file` have
-    /// changed. What has is taken without a reload once it is whole and certificate and key belong together; else an error is
-    /// logged, and what was before stays. Workers are replaced as on a reload, without reading the configuration. Not for
-    /// names with variables, which have `ssl_certificate_cache`.
+    /// Takes changed certificates into use without a reload.
+    ///
+    /// Form: `ssl_certificate_refresh interval | off`
+    ///
+    /// - `interval`: how often the master looks whether the files of `ssl_certificate`, `ssl_certificate_key` and
+    ///   `ssl_stapling_file` have changed.
+    /// - `off`: changed files are read on a reload.
+    ///
+    /// Effect: a changed certificate is used once its file is complete and it belongs to its key; until then an error
+    /// is logged and the old one stays. Workers are replaced as on a reload, but the configuration isn't read. Names
+    /// with variables are left to `ssl_certificate_cache`.
+    ///
+    /// Cost: a look at each file at this interval.
+    ///
+    /// ```nginx
+    /// ssl_certificate_refresh 1h;
+    /// ```
     "ssl_certificate_refresh" in P::PLACES.servers, ONE, default "off",
         scalar(interval) ssl_certificate_refresh: Option<u64> = None;
-    /// A file to which the keys of connections are written, in the form of SSLKEYLOGFILE: with it recorded connections can
-    /// be read (Wireshark). If there is none it is made, for its owner alone. As other logs, it is reopened on USR1.
+    /// Writes the keys of connections to a file, in the form of SSLKEYLOGFILE.
+    ///
+    /// Form: `ssl_key_log file`
+    ///
+    /// - `file`: a path, relative to the prefix (`-p`). If it doesn't exist, it is created for its owner alone.
+    ///
+    /// Effect: recorded connections can be read with it (in Wireshark, for example). `USR1` (`-s reopen`) opens the
+    /// file again.
+    ///
+    /// Cost: a system call for each key, several for each handshake.
+    ///
+    /// Danger: whoever has the file can read all recorded connections. Use it for debugging, and delete the file.
+    ///
+    /// ```nginx
+    /// ssl_key_log logs/keys.log;
+    /// ```
     "ssl_key_log" in P::PLACES.servers, ONE, default none,
         scalar(key_log) ssl_key_log: Option<Rc<LogFile>> = None;
-    /// Whether handshakes are refused, for names that are nobody's.
+    /// Refuses TLS handshakes if it is `on`.
+    ///
+    /// Effect: in the default server it refuses clients that ask for a name that no server has; the server needs no
+    /// certificate then.
+    ///
+    /// Danger: clients that send no name (SNI) are refused too.
+    ///
+    /// ```nginx
+    /// server {
+    ///     listen 443 ssl default_server;
+    ///     ssl_reject_handshake on;
+    /// }
+    /// ```
     "ssl_reject_handshake" in P::PLACES.servers, Args::FLAG, default "off",
         scalar(flag) ssl_reject_handshake: bool = false;
-    /// Settings in OpenSSL's words: `Options`, `Ciphersuites`, `CipherString`, `Groups`, `Curves`, `MinProtocol`,
-    /// `MaxProtocol`, `Protocol`, `Certificate`, `PrivateKey`.
+    /// Sets an option of TLS with the words of OpenSSL's configuration.
+    ///
+    /// Form: `ssl_conf_command name value`
+    ///
+    /// - `name`: `Options`, `Ciphersuites`, `CipherString`, `Groups`, `Curves`, `MinProtocol`, `MaxProtocol`,
+    ///   `Certificate` or `PrivateKey`; others are errors.
+    /// - `value`: the option's value.
+    ///
+    /// Effect: it overrides the directive for the same thing, such as `ssl_ciphers` for `CipherString`. It may be
+    /// repeated.
+    ///
+    /// ```nginx
+    /// ssl_conf_command Ciphersuites TLS_AES_256_GCM_SHA384;
+    /// ```
     "ssl_conf_command" in P::PLACES.servers, Args::exactly(2), default none,
         list(conf_command) ssl_conf_command: (String, String);
-    /// Whether clients are asked for certificates: `on` demands a good one, `optional` takes none too, `optional_no_ca`
-    /// takes any.
+    /// Asks clients for certificates.
+    ///
+    /// Form: `ssl_verify_client on | optional | optional_no_ca | off`
+    ///
+    /// - `on`: a client without a valid certificate gets status 400.
+    /// - `optional`: a certificate isn't needed, but one that is sent has to be valid.
+    /// - `optional_no_ca`: any certificate is accepted; who signed it isn't checked. `$ssl_client_verify` shows the
+    ///   result.
+    /// - `off`: clients aren't asked.
+    ///
+    /// Effect: `on` and `optional` need `ssl_client_certificate` or `ssl_trusted_certificate`. `$ssl_client_verify`,
+    /// `$ssl_client_s_dn` and others describe the certificate.
+    ///
+    /// Cost: a signature and a chain of certificates are checked in each full handshake.
+    ///
+    /// Danger: with `optional` and `optional_no_ca` the configuration or the application has to look at
+    /// `$ssl_client_verify`: without that everybody is let in.
+    ///
+    /// ```nginx
+    /// ssl_client_certificate ca.crt;
+    /// ssl_verify_client on;
+    /// ```
     "ssl_verify_client" in P::PLACES.servers, ONE, default "off",
         scalar(one_of(VERIFY)) ssl_verify_client: VerifyClient = VerifyClient::Off;
-    /// How many certificates may stand between the client's and the trusted one.
+    /// Limits the number of intermediate certificates between the client's and the trusted one.
+    ///
+    /// Form: `ssl_verify_depth number`
+    ///
+    /// - `number`: how many intermediate certificates may be in the chain.
+    ///
+    /// Effect: a longer chain is invalid for `ssl_verify_client`.
+    ///
+    /// ```nginx
+    /// ssl_verify_depth 2;
+    /// ```
     "ssl_verify_depth" in P::PLACES.servers, ONE, default "1",
         scalar(number) ssl_verify_depth: u32 = 1;
-    /// A file with certificates that vouch for clients; clients are told their names.
+    /// Names the file with the certificates of authorities that clients' certificates are checked with, and whose names
+    /// clients are told.
+    ///
+    /// Form: `ssl_client_certificate file`
+    ///
+    /// - `file`: certificates in PEM, relative to the folder of the configuration file.
+    ///
+    /// Effect: clients use the names to choose a certificate. It is read at the start and on a reload.
+    ///
+    /// Cost: the names are sent in each full handshake; with a long list use `ssl_trusted_certificate`.
+    ///
+    /// ```nginx
+    /// ssl_client_certificate ca.crt;
+    /// ssl_verify_client on;
+    /// ```
     "ssl_client_certificate" in P::PLACES.servers, ONE, default none,
         scalar(named) ssl_client_certificate: Named = Named::default();
-    /// The same without telling clients.
+    /// Names the file with the certificates of authorities that clients' certificates and OCSP responses are checked
+    /// with; clients aren't told their names.
+    ///
+    /// Form: `ssl_trusted_certificate file`
+    ///
+    /// - `file`: certificates in PEM, relative to the folder of the configuration file.
+    ///
+    /// Effect: they are trusted beside those of `ssl_client_certificate`. It is read at the start and on a reload.
+    ///
+    /// ```nginx
+    /// ssl_trusted_certificate ca.crt;
+    /// ssl_verify_client on;
+    /// ```
     "ssl_trusted_certificate" in P::PLACES.servers, ONE, default none,
         scalar(named) ssl_trusted_certificate: Named = Named::default();
-    /// A file with lists of revoked certificates.
+    /// Names the file with lists of revoked certificates for `ssl_verify_client`.
+    ///
+    /// Form: `ssl_crl file`
+    ///
+    /// - `file`: lists in PEM, relative to the folder of the configuration file.
+    ///
+    /// Effect: a client's certificate that is listed is invalid. The file is read at the start and on a reload.
+    ///
+    /// Danger: a new list needs a reload.
+    ///
+    /// ```nginx
+    /// ssl_crl revoked.pem;
+    /// ```
     "ssl_crl" in P::PLACES.servers, ONE, default none,
         scalar(named) ssl_crl: Named = Named::default();
-    /// Whether OCSP responders are asked for the status of clients' certificates: of the whole chain (`on`) or of the
-    /// client's own (`leaf`). It takes `ssl_verify_client on` or `optional`.
+    /// Asks OCSP responders for the status of clients' certificates.
+    ///
+    /// Form: `ssl_ocsp on | leaf | off`
+    ///
+    /// - `on`: for the whole chain.
+    /// - `leaf`: for the client's own certificate only.
+    /// - `off`: responders aren't asked.
+    ///
+    /// Effect: a revoked certificate is invalid. It needs `ssl_verify_client on` or `optional`, and a `resolver` if the
+    /// responder has a host name.
+    ///
+    /// Cost: a handshake waits for the responder, unless `ssl_ocsp_cache` has its response.
+    ///
+    /// ```nginx
+    /// ssl_client_certificate ca.crt;
+    /// ssl_verify_client on;
+    /// ssl_ocsp on;
+    /// ssl_ocsp_cache shared:ocsp:1m;
+    /// resolver 127.0.0.1;
+    /// ```
     "ssl_ocsp" in P::PLACES.servers, ONE, default "off",
         scalar(one_of(OCSP)) ssl_ocsp: Ocsp = Ocsp::Off;
-    /// The URL of the OCSP responder, `http://…`, in place of the one that each certificate names.
+    /// Sets the URL of the OCSP responder for clients' certificates.
+    ///
+    /// Form: `ssl_ocsp_responder url`
+    ///
+    /// - `url`: `http://...`; without this directive, the one that each certificate names is asked.
+    ///
+    /// Effect: it holds for all certificates that `ssl_ocsp` asks about.
+    ///
+    /// ```nginx
+    /// ssl_ocsp_responder http://127.0.0.1:8888/;
+    /// ```
     "ssl_ocsp_responder" in P::PLACES.servers, ONE, default none,
         scalar(string) ssl_ocsp_responder: String = String::new();
-    /// Where what responders said of clients' certificates is kept for all workers: nowhere, or `shared:name:size`.
+    /// Keeps what OCSP responders said about clients' certificates.
+    ///
+    /// Form: `ssl_ocsp_cache off | shared:name:size`
+    ///
+    /// - `shared:name:size`: in a zone of shared memory with this name, for all workers. Servers may share a zone.
+    /// - `off`: nothing is kept.
+    ///
+    /// Effect: a certificate's status is asked for once until the response expires.
+    ///
+    /// Cost: the zone's memory.
+    ///
+    /// Danger: a certificate that is revoked stays valid until the response in the cache expires.
+    ///
+    /// ```nginx
+    /// ssl_ocsp_cache shared:ocsp:1m;
+    /// ```
     "ssl_ocsp_cache" in P::PLACES.servers, ONE, default "off",
         scalar(ocsp_cache::<P>) ssl_ocsp_cache: Option<Rc<SharedZone>> = None;
 }

@@ -41,7 +41,26 @@ conf::table! {
     pub struct LogFormatConf of P: LogProto, raw LogFormatRaw,
         at P::tables().log_formats, block P::PLACES.block, level Level::Main;
 
-    /// Defines a format: text with variables, whose values are escaped as `escape=default|json|none` says.
+    /// Defines a format for `access_log`.
+    ///
+    /// Form: `log_format name [escape=default | escape=json | escape=none] text ...`
+    ///
+    /// - `name`: the format's name; `combined` exists already.
+    /// - `escape=default`: in values of variables the characters `"`, `\` and those outside of printable ASCII are
+    ///   written as `\xXX`; an empty value is written as `-`.
+    /// - `escape=json`: values are escaped as strings of JSON are.
+    /// - `escape=none`: values are written as they are.
+    /// - `text`: a text with variables; several are joined.
+    ///
+    /// Effect: none as long as no `access_log` names the format.
+    ///
+    /// Danger: with `escape=none`, clients can write line breaks and control characters to the log.
+    ///
+    /// ```nginx
+    /// log_format short '$remote_addr [$time_local] "$request" $status $body_bytes_sent';
+    /// log_format json escape=json '{"address": "$remote_addr", "request": "$request", "status": $status}';
+    /// access_log logs/access.log short;
+    /// ```
     "log_format" in P::PLACES.block, Args::at_least(2), default computed("`log_format combined \"...\";`"),
         block(log_format::<P>);
 }
@@ -85,7 +104,26 @@ conf::table! {
     /// ```
     "access_log" in P::PLACES.log, Args::at_least(1), default computed("`access_log /var/log/tidegate/access.log combined;`, called as nginx `access_log /var/log/nginx/access.log combined;`"),
         set(set_access_log::<P>) access_log: Option<Rc<AccessLogs>> = None;
-    /// Keeps log files whose names have variables open: `max=`, `inactive=`, `min_uses=`, `valid=`.
+    /// Keeps log files open whose names contain variables.
+    ///
+    /// Form: `open_log_file_cache off | max=number [inactive=time] [min_uses=number] [valid=time]`
+    ///
+    /// - `max=number`: how many files are kept open; the one that was used least recently is closed for a new one.
+    /// - `inactive=time`: a file that hasn't been used for this time is closed; the default is 10s.
+    /// - `min_uses=number`: how many uses keep a file open; the default is 1.
+    /// - `valid=time`: after this time it is checked that the name still belongs to the same file; the default is 60s.
+    /// - `off`: files are opened and closed for each request.
+    ///
+    /// Effect: requests are logged without opening a file for each.
+    ///
+    /// Cost: a file descriptor of each worker for each file.
+    ///
+    /// Danger: after a file is moved, workers write to it for up to `valid`.
+    ///
+    /// ```nginx
+    /// open_log_file_cache max=100 inactive=20s min_uses=2 valid=1m;
+    /// access_log logs/$server_name.log;
+    /// ```
     "open_log_file_cache" in P::PLACES.everywhere, Args::between(1, 4), default "off",
         scalar(parse_cache) open_log_file_cache: Option<Rc<LogCache>> = None;
 }
