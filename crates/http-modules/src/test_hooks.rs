@@ -16,8 +16,19 @@ conf::table! {
     /// Accidents.
     pub struct TestHooksConf, raw TestHooksRaw, module "tidegate_http_test_hooks_module", level HTTP Location;
 
-    /// What happens to each request in this location: `panic`, `panic_later` (after a wait), or `abort`, which ends the
-    /// worker.
+    /// Makes an accident of each request in this location.
+    ///
+    /// Form: `test_hook panic | panic_later | abort`
+    ///
+    /// - `panic`: the handler panics.
+    /// - `panic_later`: the handler panics after it had to wait.
+    /// - `abort`: the worker process ends.
+    ///
+    /// Effect: the request has no response.
+    ///
+    /// ```nginx
+    /// test_hook panic;
+    /// ```
     "test_hook" in Context::LOCATION, Args::exactly(1), default none,
         scalar(parse) hook: Option<Accident> = None;
 }

@@ -21,13 +21,39 @@ conf::table! {
     /// Subrequests.
     pub struct TestIncludeConf, raw TestIncludeRaw, module "tidegate_http_test_include_module", level HTTP Location;
 
-    /// URIs whose responses follow the response, in this order; they are asked for at once.
+    /// Appends the responses to subrequests to the response.
+    ///
+    /// Form: `test_include uri ...`
+    ///
+    /// - `uri`: the path of a subrequest.
+    ///
+    /// Effect: all subrequests begin at once; their bodies follow in the order of the URIs.
+    ///
+    /// ```nginx
+    /// test_include /header /footer;
+    /// ```
     "test_include" in conf::Context::LOCATION, Args::at_least(1), default none,
         scalar(uris) uris: Rc<[Vec<u8>]> = Rc::new([]);
-    /// A URI that is asked for beside the request, without anybody who waits for the response.
+    /// Makes a subrequest whose response nobody gets.
+    ///
+    /// Form: `test_mirror uri`
+    ///
+    /// - `uri`: the path of the subrequest.
+    ///
+    /// Effect: the subrequest goes on to its end, whatever becomes of the request.
+    ///
+    /// ```nginx
+    /// test_mirror /copy;
+    /// ```
     "test_mirror" in conf::Context::LOCATION, Args::exactly(1), default "",
         scalar(uris) mirror: Rc<[Vec<u8>]> = Rc::new([]);
     /// Whether the request's body reaches its handler in capitals.
+    ///
+    /// Effect: a filter changes the body as it is read.
+    ///
+    /// ```nginx
+    /// test_capitals on;
+    /// ```
     "test_capitals" in conf::Context::LOCATION, Args::FLAG, default "off",
         scalar(conf::values::flag) capitals: bool = false;
 }
