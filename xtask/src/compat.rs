@@ -1,12 +1,13 @@
-//! How much of nginx there is: directives, variables and options of the reference against what the program says it has.
+//! How much of nginx there is: directives, variables and options of the reference against what the program says it has;
+//! and whether a directive may stand where it may in nginx, and takes as many arguments.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
-use crate::docs;
+use crate::docs::{self, Directive};
 use crate::tools::{self, Options, Outcome};
-use crate::tsv::Table;
+use crate::tsv::{Row, Table};
 
 /// nginx's command-line options.
 const OPTIONS: [&str; 12] = ["-?", "-h", "-v", "-V", "-t", "-T", "-q", "-s", "-p", "-e", "-c", "-g"];
@@ -43,7 +44,8 @@ pub const HELP: &str = "\
 usage: cargo xtask compat [--missing]
        cargo xtask compat FOLDER [--list]
 
-Without a folder: how many of nginx's directives, variables and options there are, by module.
+Without a folder: how many of nginx's directives, variables and options there are, by module. A directive that may stand
+elsewhere than in nginx or takes another number of arguments is an error, unless docs/COMPAT.md lists it.
 
   --missing   names those that are missing
 
@@ -60,10 +62,7 @@ pub fn run(arguments: &[String]) -> Outcome {
     if let Some(folder) = options.rest.first() {
         return crate::configurations::run(Path::new(folder), options.has("--list"));
     }
-    let have: BTreeSet<(Area, String)> = docs::directives()?
-        .into_iter()
-        .flat_map(|d| areas(&d.contexts).into_iter().map(move |a| (a, d.name.clone())).collect::<Vec<_>>())
-        .collect();
+    let have = docs::directives()?;
     let reference = tools::root().join("xtask/reference");
     let table = Table::parse(&tools::read(&reference.join("directives.tsv"))?);
     let directives = tally_directives(&table, &have);
@@ -82,36 +81,73 @@ pub fn run(arguments: &[String]) -> Outcome {
         }
     }
     println!("{}", totals(&directives, &variables, &usage, &have, &known_options()?));
+    let listed = listed(&tools::read(&tools::root().join("docs/COMPAT.md"))?);
+    let differ = differences(&table, &have);
+    let unlisted: Vec<_> = differ.iter().filter(|d| !listed.contains(&d.name)).map(|d| d.text.clone()).collect();
+    let gone: Vec<_> = listed.iter().filter(|name| !differ.iter().any(|d| d.name == **name)).cloned().collect();
+    if !unlisted.is_empty() || !gone.is_empty() {
+        let gone = gone.iter().map(|name| format!("{name}: as in nginx, but listed in docs/COMPAT.md"));
+        return Err(unlisted.into_iter().chain(gone).collect::<Vec<_>>().join("\n"));
+    }
+    println!("contexts and arguments: as in nginx, but for {} directives that docs/COMPAT.md lists", listed.len());
     Ok(())
 }
 
-/// The part of the configuration a directive belongs to: `server` in http, stream and mail are three directives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Area {
-    Core,
-    Http,
-    Stream,
-    Mail,
+/// A directive that isn't written as in nginx.
+#[derive(Debug, PartialEq)]
+struct Difference {
+    name: String,
+    text: String,
 }
 
-fn areas(contexts: &str) -> BTreeSet<Area> {
-    let words = contexts.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-').filter(|w| !w.is_empty());
-    words
-        .map(|word| match word {
-            "main" | "events" | "any" => Area::Core,
-            _ if word.starts_with("stream") => Area::Stream,
-            _ if word.starts_with("mail") => Area::Mail,
-            _ => Area::Http,
-        })
-        .collect()
+/// The names of contexts, in one spelling.
+fn contexts(text: &str) -> BTreeSet<String> {
+    let names = text.split([',', '|']).map(|name| name.trim().replace('-', " "));
+    names.filter(|name| !name.is_empty()).map(|name| name.replace("any context", "any")).collect()
 }
 
-fn tally_directives(reference: &Table, have: &BTreeSet<(Area, String)>) -> BTreeMap<String, Tally> {
+/// The program's directive that is the reference's: of the same name and with a context in common, of the same module if
+/// there is one. `server` of http and of upstream are two directives, and so are `resolver` of both.
+fn ours<'d>(reference: &Row<'_>, have: &'d [Directive]) -> Option<&'d Directive> {
+    let wanted = contexts(reference.get("contexts"));
+    let same = |d: &&Directive| d.name == reference.get("directive") && !contexts(&d.contexts).is_disjoint(&wanted);
+    let mut found: Vec<_> = have.iter().filter(same).collect();
+    found.sort_by_key(|d| d.module != reference.get("module"));
+    found.first().copied()
+}
+
+/// Directives with other contexts or numbers of arguments than the reference's.
+fn differences(reference: &Table, have: &[Directive]) -> Vec<Difference> {
+    let mut found = Vec::new();
+    for row in reference.rows() {
+        let Some(own) = ours(&row, have) else { continue };
+        let pairs = [("contexts", row.get("contexts"), &own.contexts), ("arguments", row.get("args"), &own.arity)];
+        for (what, theirs, own_text) in pairs {
+            let equal = if what == "contexts" { contexts(theirs) == contexts(own_text) } else { theirs == own_text };
+            if !equal {
+                let text = format!("{}: {what} {own_text}, in nginx {theirs}", own.name);
+                found.push(Difference { name: own.name.clone(), text });
+            }
+        }
+    }
+    found
+}
+
+/// The directives that docs/COMPAT.md lists with a reason: the first cells of the table below its heading.
+fn listed(compat: &str) -> BTreeSet<String> {
+    let section = compat.split_once(HEADING).map_or("", |(_, rest)| rest.split("\n#").next().unwrap_or_default());
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    rows.map(str::to_string).collect()
+}
+
+/// The heading in docs/COMPAT.md over the directives that differ in contexts or arguments.
+const HEADING: &str = "### Contexts and arguments\n";
+
+fn tally_directives(reference: &Table, have: &[Directive]) -> BTreeMap<String, Tally> {
     let mut modules: BTreeMap<String, Tally> = BTreeMap::new();
     for row in reference.rows().filter(|r| !ELSEWHERE.contains(&r.get("module"))) {
-        let name = row.get("directive");
-        let found = areas(row.get("contexts")).into_iter().any(|area| have.contains(&(area, name.to_string())));
-        modules.entry(row.get("module").to_string()).or_default().count(name, found);
+        let found = ours(&row, have).is_some();
+        modules.entry(row.get("module").to_string()).or_default().count(row.get("directive"), found);
     }
     modules
 }
@@ -164,7 +200,7 @@ fn totals(
     directives: &BTreeMap<String, Tally>,
     variables: &BTreeMap<String, Tally>,
     usage: &Table,
-    have: &BTreeSet<(Area, String)>,
+    have: &[Directive],
     options: &[&str],
 ) -> String {
     let sum = |tallies: &BTreeMap<String, Tally>| {
@@ -176,7 +212,7 @@ fn totals(
         let files: u64 = row.get("files").parse().unwrap_or(0);
         let name = row.get("directive");
         used += files;
-        covered += if have.iter().any(|(_, n)| n == name) { files } else { 0 };
+        covered += if have.iter().any(|d| d.name == name) { files } else { 0 };
     }
     format!(
         "totals: directives {d_have} of {d_all}, variables {v_have} of {v_all}, options {} of {}; \
@@ -191,23 +227,39 @@ fn totals(
 mod tests {
     use super::*;
 
+    fn directive(module: &str, name: &str, contexts: &str, arity: &str) -> Directive {
+        let [module, name, contexts, arity] = [module, name, contexts, arity].map(str::to_string);
+        Directive { module, name, contexts, arity, kind: String::new(), default: String::new(), doc: String::new() }
+    }
+
     #[test]
-    fn areas_of_contexts() {
-        let cases = [
-            ("main", vec![Area::Core]),
-            ("http,server,location", vec![Area::Http]),
-            ("stream,stream-server", vec![Area::Stream]),
-            ("http | if-in-location", vec![Area::Http]),
-        ];
-        for (contexts, expect) in cases {
-            assert_eq!(areas(contexts).into_iter().collect::<Vec<_>>(), expect, "{contexts}");
-        }
+    fn contexts_and_arguments() {
+        let table = Table::parse(
+            "module\tdirective\tcontexts\targs\nm\ta\thttp,if-in-location\tflag\nu\ta\tupstream\t1\nm\tb\thttp,server\t1|2\n",
+        );
+        let check = |have: &[Directive], expect: &[&str]| {
+            let found: Vec<_> = differences(&table, have).into_iter().map(|d| d.text).collect();
+            assert_eq!(found, expect);
+        };
+        check(&[directive("m", "a", "http, if in location", "flag"), directive("m", "b", "server, http", "1|2")], &[]);
+        check(&[directive("u", "a", "upstream", "1")], &[]);
+        check(&[directive("m", "a", "http", "flag")], &["a: contexts http, in nginx http,if-in-location"]);
+        check(&[directive("m", "b", "http, server", "1")], &["b: arguments 1, in nginx 1|2"]);
+    }
+
+    #[test]
+    fn exceptions_are_listed() {
+        let compat = format!(
+            "### Other\n| `x` | \n\n{HEADING}\n| directive | why |\n|---|---|\n| `a` | so |\n\n## Next\n| `y` | |\n"
+        );
+        assert_eq!(listed(&compat), BTreeSet::from(["a".to_string()]));
+        assert!(listed("").is_empty());
     }
 
     #[test]
     fn tallies() {
         let table = Table::parse("module\tdirective\tcontexts\nm\ta\thttp\nm\tb\thttp\nn\ta\tstream\n");
-        let have = BTreeSet::from([(Area::Http, "a".to_string())]);
+        let have = [directive("m", "a", "http", "1")];
         let tallies = tally_directives(&table, &have);
         assert_eq!((tallies["m"].have, tallies["m"].all, tallies["n"].have), (1, 2, 0));
         let variables = tally_variables(

@@ -109,10 +109,10 @@ fn pages(directives: &[Directive]) -> BTreeMap<String, String> {
 }
 
 fn section(directive: &Directive) -> String {
-    let default = if directive.default.is_empty() {
-        "—".to_string()
-    } else {
-        format!("`{} {};`", directive.name, directive.default)
+    let default = match &*directive.default {
+        "" => "none".to_string(),
+        text if text.starts_with(&format!("{} ", directive.name)) => format!("`{text}`"),
+        words => words.to_string(),
     };
     format!(
         "\n## {}\n\n| arguments | value | default | context |\n|---|---|---|---|\n| {} | {} | {default} | {} |\n\n{}\n",
@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn a_page() {
-        let list = parse("http\tsendfile\thttp,server\tflag\tflag\toff\tSends by the kernel.\\nMore.\nignored\n");
+        let list =
+            parse("http\tsendfile\thttp,server\tflag\tflag\tsendfile off;\tSends by the kernel.\\nMore.\nignored\n");
         assert_eq!(list.len(), 1);
         let pages = pages(&list);
         let page = &pages["http.md"];

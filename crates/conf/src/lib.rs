@@ -11,6 +11,7 @@
 //! A module describes its directives with [`table!`]; one row is parsing, checks, inheritance and manual.
 #![forbid(unsafe_code)]
 
+pub mod defaults;
 pub mod diag;
 mod error;
 mod files;
@@ -19,6 +20,7 @@ mod lexer;
 mod loader;
 pub mod manual;
 pub mod parse;
+mod set;
 pub mod table;
 mod tree;
 pub mod values;
@@ -28,5 +30,6 @@ pub use files::{Files, MemoryFiles, glob_matches};
 pub use hints::similar_name;
 pub use loader::{Env, Frame, Loader, Places, Registry, Store, once};
 pub use parse::load;
-pub use table::{Args, Conf, Context, Level, RawSet, Row, Set, Sets, Table};
+pub use set::{RawSet, Set, Sets};
+pub use table::{Args, Conf, Context, Level, Row, Table};
 pub use tree::{COMMAND_LINE, CutRegex, Directive, FileId, Source, Sources, Span, Word};

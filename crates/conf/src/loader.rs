@@ -6,13 +6,15 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use crate::table::RowId;
-use crate::{Conf, Context, Directive, Error, RawSet, Result, Row, Sources, Span, Table, hints, table};
+use crate::set::RowId;
+use crate::{Conf, Context, Directive, Error, Level, RawSet, Result, Row, Sources, Span, Table, hints, table};
 
 /// Every table of the program, found by a directive's name.
 #[derive(Default)]
 pub struct Registry {
     tables: Vec<Table>,
+    /// The tables of each block and level: in these lists a table's place is its slot.
+    levels: Vec<(Context, Level, Vec<usize>)>,
     by_name: HashMap<String, Vec<RowId>>,
 }
 
@@ -24,26 +26,42 @@ impl Registry {
 
     /// Adds the table of `C`.
     pub fn add<C: Conf>(&mut self) {
-        let table = C::table();
-        let slot = self.tables.len();
-        (table.set_slot)(slot);
+        self.push(C::table());
+    }
+
+    pub(crate) fn push(&mut self, table: Table) {
+        let index = self.tables.len();
+        let (block, level) = (table.block, table.level);
+        let at = self.levels.iter().position(|known| (known.0, known.1) == (block, level)).unwrap_or_else(|| {
+            self.levels.push((block, level, Vec::new()));
+            self.levels.len() - 1
+        });
+        let slots = &mut self.levels[at].2;
+        (table.set_slot)(slots.len());
+        slots.push(index);
         for (row, entry) in table.rows.iter().enumerate() {
-            self.by_name.entry(entry.name.to_string()).or_default().push((slot, row));
+            self.by_name.entry(entry.name.to_string()).or_default().push((index, row));
         }
         self.tables.push(table);
     }
 
-    /// The tables in the order in which they were added; the index is the slot.
+    /// The indices of the tables of a block and level, by slot.
+    pub(crate) fn of_level(&self, block: Context, level: Level) -> &[usize] {
+        let found = self.levels.iter().find(|known| (known.0, known.1) == (block, level));
+        found.map_or(&[], |known| &known.2)
+    }
+
+    /// The tables in the order in which they were added.
     pub fn tables(&self) -> &[Table] {
         &self.tables
     }
 
-    /// The rows of that name, each with its slot.
+    /// The rows of that name, each with the index of its table.
     pub fn rows<'a>(&'a self, name: &str) -> impl Iterator<Item = (usize, &'a Row)> + 'a {
-        self.ids(name).iter().map(|&(slot, row)| (slot, &self.tables[slot].rows[row]))
+        self.ids(name).iter().map(|&(table, row)| (table, &self.tables[table].rows[row]))
     }
 
-    /// The slots and indices of the rows of that name.
+    /// The rows of that name.
     pub(crate) fn ids(&self, name: &str) -> &[RowId] {
         self.by_name.get(name).map_or(&[][..], Vec::as_slice)
     }
@@ -64,14 +82,14 @@ pub struct Env {
 /// The raw configurations that are open at a place, one for each level.
 #[derive(Clone, Default)]
 pub struct Frame {
-    /// Indexed by [`crate::Level`].
+    /// Indexed by [`Level`].
     pub levels: [Rc<RefCell<RawSet>>; 3],
 }
 
 impl Frame {
     /// A frame with new levels from `first` on and this frame's before it.
     #[must_use]
-    pub fn nested(&self, first: crate::Level) -> Frame {
+    pub fn nested(&self, first: Level) -> Frame {
         let mut levels = self.levels.clone();
         for level in &mut levels[first as usize..] {
             *level = Rc::default();
@@ -220,14 +238,14 @@ impl<'r> Loader<'r> {
         if ids.is_empty() {
             return Err(self.unknown(directive));
         }
-        let row_of = |&(slot, row): &RowId| &registry.tables[slot].rows[row];
+        let row_of = |&(table, row): &RowId| &registry.tables[table].rows[row];
         let Some(id) = ids.iter().find(|id| row_of(id).contexts.meets(self.context)) else {
             let error = Error::on(directive, format!("\"{name}\" directive is not allowed here"));
             return Err(error.hint(hints::misplaced(ids.iter().map(row_of))));
         };
-        let (row, slot) = (row_of(id), id.0);
+        let row = row_of(id);
         check_args(directive, row)?;
-        let table = &registry.tables[slot];
+        let table = &registry.tables[id.0];
         let level = self.frame.levels[table.level as usize].clone();
         if row.kind == "block" {
             // The block's own directives may write to this level too, so it isn't borrowed meanwhile.
@@ -235,7 +253,12 @@ impl<'r> Loader<'r> {
             return (row.set)(&mut *nothing, self, directive);
         }
         let mut level = level.borrow_mut();
-        let result = (row.set)(level.slot(slot, table.new_raw), self, directive);
+        let raw = level.of(id.0, table.new_raw);
+        let raw = match row.part {
+            Some(part) => (part.raw)(raw),
+            None => raw,
+        };
+        let result = (row.set)(raw, self, directive);
         if result.is_ok() {
             level.note(*id, directive.span());
         }
@@ -273,7 +296,7 @@ impl<'r> Loader<'r> {
 
 /// Whether the directive has what its row says. A flag's value is checked by its parser, after the check for
 /// duplicates, as nginx does.
-fn check_args(directive: &Directive, row: &Row) -> Result<()> {
+pub(crate) fn check_args(directive: &Directive, row: &Row) -> Result<()> {
     let args = &row.args;
     if args.block && directive.block.is_none() {
         let error = Error::on(directive, format!("directive \"{}\" has no opening \"{{\"", directive.name.lossy()));

@@ -3,17 +3,21 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use crate::table::DefaultValue;
 use crate::{Args, Context, Registry, Row};
 
 /// The directive that the language itself has: the parser puts in its place what it includes.
 pub(crate) const INCLUDE: Row = Row {
     name: Cow::Borrowed("include"),
-    doc: " Includes another file, or all files that match a mask, in its place.\n A relative name starts at the folder of \
+    doc: Cow::Borrowed(
+        " Includes another file, or all files that match a mask, in its place.\n A relative name starts at the folder of \
           the main configuration file.\n",
+    ),
     contexts: Context::ANY,
     args: Args::exactly(1),
-    default: "",
+    default: DefaultValue::None,
     kind: "also",
+    part: None,
     set: |_, _, _| Ok(()),
 };
 const INCLUDE_MODULE: &str = "ngx_core_module";
@@ -50,9 +54,10 @@ fn entry(module: &str, row: &Row) -> String {
 }
 
 fn default(row: &Row) -> String {
-    match row.default {
-        "" => "none".to_owned(),
-        value => format!("{} {value};", row.name),
+    match &row.default {
+        DefaultValue::None => "none".to_owned(),
+        DefaultValue::Text(text, _) => format!("{} {text};", row.name),
+        DefaultValue::Computed(text) => text.to_string(),
     }
 }
 
@@ -66,8 +71,12 @@ fn doc(row: &Row) -> String {
 pub fn dump(registry: &Registry) -> String {
     let mut out = "module\tname\tcontexts\targs\ttype\tdefault\tdoc\n".to_owned();
     for (module, row) in entries(registry) {
+        let default = match &row.default {
+            DefaultValue::None => String::new(),
+            _ => default(&row),
+        };
         let doc = doc(&row).replace(['\n', '\t'], " ");
-        let fields = [module, &row.name, &row.contexts.describe(), &arity(&row.args), row.kind, row.default, &doc];
+        let fields = [module, &row.name, &row.contexts.describe(), &arity(&row.args), row.kind, &default, &doc];
         out.push_str(&fields.join("\t"));
         out.push('\n');
     }
@@ -118,7 +127,7 @@ mod tests {
         "gzip" in Context::HTTP | Context::LOCATION_IF, Args::FLAG, default "off",
             scalar(values::flag) gzip: bool = false;
         /// A block.
-        "http" in Context::MAIN, Args::between(0, 1).block(), default "", block(nothing);
+        "http" in Context::MAIN, Args::between(0, 1).block(), default none, block(nothing);
     }
 
     fn nothing(_: &mut Loader<'_>, _: &Directive) -> Result<()> {
@@ -144,7 +153,7 @@ mod tests {
         let text = "module\tname\tcontexts\targs\ttype\tdefault\tdoc\n\
                     ngx_core_module\tinclude\tany context\t1\talso\t\tIncludes another file, or all files that match a \
                     mask, in its place. A relative name starts at the folder of the main configuration file.\n\
-                    ngx_test_module\tgzip\thttp, if in location\tflag\tscalar\toff\tCompresses responses. Costs time.\n\
+                    ngx_test_module\tgzip\thttp, if in location\tflag\tscalar\tgzip off;\tCompresses responses. Costs time.\n\
                     ngx_test_module\thttp\tmain\tblock:0|1\tblock\t\tA block.\n";
         assert_eq!(dump(&registry()), text);
         let pages = pages(&registry());

@@ -17,10 +17,10 @@ conf::table! {
     pub struct EchoConf, raw EchoRaw, module "echo", level MAIN Main;
 
     /// An address.
-    "echo_listen" in Context::MAIN, Args::between(1, 2), default "",
+    "echo_listen" in Context::MAIN, Args::between(1, 2), default none,
         also(parse_listen);
     /// Whether there is something to be kept on disk.
-    "echo_cache" in Context::MAIN, Args::FLAG, default "off",
+    "echo_cache" in Context::MAIN, Args::FLAG, default none,
         also(parse_cache);
 }
 

@@ -22,10 +22,10 @@ conf::table! {
 
     /// Allows access for an address, a network, all unix sockets (`unix:`) or everybody (`all`). The first rule that
     /// fits counts; a level without rules has those of the level around it.
-    "allow" in PLACES, Args::exactly(1), default "",
+    "allow" in PLACES, Args::exactly(1), default none,
         list(parse) rules: Rule;
     /// Denies access, as `allow` allows it.
-    "deny" in PLACES, Args::exactly(1), default "",
+    "deny" in PLACES, Args::exactly(1), default none,
         also(deny);
     derived {
         /// The rules, ready to be asked.

@@ -38,7 +38,7 @@ conf::table! {
     "gzip" in GZIP, Args::FLAG, default "off",
         scalar(flag) gzip: bool = false;
     /// Number and size of the buffers for what was compressed.
-    "gzip_buffers" in EVERYWHERE, Args::exactly(2), default "32 4k|16 8k",
+    "gzip_buffers" in EVERYWHERE, Args::exactly(2), default "32 4k",
         scalar(bufs) gzip_buffers: Bufs = Bufs { count: 32, size: 4096 };
     /// Media types that are compressed beside `text/html`; `*` for all.
     "gzip_types" in EVERYWHERE, Args::at_least(1), default "text/html",

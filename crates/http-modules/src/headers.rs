@@ -34,10 +34,10 @@ conf::table! {
     "expires" in AND_IF, Args::between(1, 2), default "off",
         scalar(expires) expires: Expires = Expires::Fixed(When::Off);
     /// Adds a field to successful responses and redirects, with `always` to all.
-    "add_header" in AND_IF, Args::between(2, 3), default "",
+    "add_header" in AND_IF, Args::between(2, 3), default none,
         list(added) add_header: Added;
     /// Adds a field behind the body of responses that go out in chunks.
-    "add_trailer" in AND_IF, Args::between(2, 3), default "",
+    "add_trailer" in AND_IF, Args::between(2, 3), default none,
         list(added) add_trailer: Added;
     /// Whether fields of the level around are inherited where there are none (`on`), always (`merge`) or never (`off`).
     "add_header_inherit" in AND_IF, Args::exactly(1), default "on",
@@ -263,7 +263,7 @@ fn add_trailers(r: &mut Request, trailers: &[Added]) {
 }
 
 /// The directive `expires`.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub enum Expires {
     /// The same for all requests.
     Fixed(When),

@@ -28,7 +28,7 @@ conf::table! {
     pub struct LimitConnZones, raw LimitConnZonesRaw, module "ngx_http_limit_conn_module", level HTTP Main;
 
     /// Declares a zone of shared memory in which requests are counted by a key; those with an empty key aren't.
-    "limit_conn_zone" in Context::HTTP, Args::exactly(2), default "",
+    "limit_conn_zone" in Context::HTTP, Args::exactly(2), default none,
         block(zone);
 }
 
@@ -38,7 +38,7 @@ conf::table! {
 
     /// Limits the number of requests under way for one value of the zone's key. A level without limits has those of the
     /// level around it.
-    "limit_conn" in EVERYWHERE, Args::exactly(2), default "",
+    "limit_conn" in EVERYWHERE, Args::exactly(2), default none,
         set(limit) limits: Vec<Limit> = Vec::new();
     /// The level at which refused requests are logged: `info`, `notice`, `warn` or `error`.
     "limit_conn_log_level" in EVERYWHERE, Args::exactly(1), default "error",

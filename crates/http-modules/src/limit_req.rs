@@ -39,7 +39,7 @@ conf::table! {
 
     /// Declares a zone of shared memory in which requests are counted by a key, and the rate at which they may come:
     /// `rate=10r/s`, `rate=30r/m`. Requests with an empty key aren't counted.
-    "limit_req_zone" in Context::HTTP, Args::exactly(3), default "",
+    "limit_req_zone" in Context::HTTP, Args::exactly(3), default none,
         block(zone);
 }
 
@@ -50,7 +50,7 @@ conf::table! {
     /// Limits the rate of requests for one value of the zone's key. Up to `burst` requests too many are delayed so that
     /// the rate is kept (with `delay`, only those beyond that number; with `nodelay`, none); the rest is refused. A
     /// level without limits has those of the level around it.
-    "limit_req" in EVERYWHERE, Args::between(1, 3), default "",
+    "limit_req" in EVERYWHERE, Args::between(1, 3), default none,
         set(limit) limits: Vec<Limit> = Vec::new();
     /// The level at which refused requests are logged: `info`, `notice`, `warn` or `error`. Delayed ones are logged one
     /// level lower.

@@ -23,7 +23,7 @@ conf::table! {
     pub struct LogFormatConf, raw LogFormatRaw, module "ngx_http_log_module", level HTTP Main;
 
     /// Defines a format: text with variables, whose values are escaped as `escape=default|json|none` says.
-    "log_format" in Context::HTTP, Args::at_least(2), default "combined \"...\"",
+    "log_format" in Context::HTTP, Args::at_least(2), default computed("`log_format combined \"...\";`"),
         block(log_format::<HttpProto>);
 }
 
@@ -33,7 +33,7 @@ conf::table! {
 
     /// Writes requests to a file, to syslog or (`off`) nowhere: path, format, then `buffer=`, `flush=`, `gzip`, `if=`.
     /// A level without any has those of the level around it.
-    "access_log" in PLACES, Args::at_least(1), default "logs/access.log combined",
+    "access_log" in PLACES, Args::at_least(1), default computed("`access_log /var/log/tidegate/access.log combined;` called as nginx `access_log /var/log/nginx/access.log combined;`"),
         set(set_access_log) access_log: Option<Rc<AccessLogs>> = None;
     /// Keeps log files whose names have variables open: `max=`, `inactive=`, `min_uses=`, `valid=`.
     "open_log_file_cache" in EVERYWHERE, Args::between(1, 4), default "off",

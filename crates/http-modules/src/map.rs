@@ -23,7 +23,7 @@ conf::table! {
 
     /// Defines a variable whose value depends on that of the first parameter, by strings, host names with wildcards
     /// (`hostnames`) and regexes (`~`, `~*`); `default` where nothing fits. With `volatile` it is looked up at each use.
-    "map" in Context::HTTP, Args::exactly(2).block(), default "",
+    "map" in Context::HTTP, Args::exactly(2).block(), default none,
         block(map);
     /// Accepted for compatibility: Tidegate's tables size themselves.
     "map_hash_max_size" in Context::HTTP, Args::exactly(1), default "2048",

@@ -33,19 +33,19 @@ conf::table! {
     pub struct RewriteConf, raw RewriteRaw, module "ngx_http_rewrite_module", level HTTP Location;
 
     /// Changes a URI that a regex matches; `last`, `break`, `redirect` and `permanent` say how it goes on.
-    "rewrite" in RULES, Args::between(2, 3), default "",
+    "rewrite" in RULES, Args::between(2, 3), default none,
         block(rewrite);
     /// Ends the request with a status, a text or a redirect.
-    "return" in RULES, Args::between(1, 2), default "",
+    "return" in RULES, Args::between(1, 2), default none,
         block(return_);
     /// Ends the rules of the level.
-    "break" in RULES, Args::exactly(0), default "",
+    "break" in RULES, Args::exactly(0), default none,
         block(break_);
     /// Rules, and configuration, under a condition.
-    "if" in Context::SERVER.or(Context::LOCATION), Args::at_least(1).block(), default "",
+    "if" in Context::SERVER.or(Context::LOCATION), Args::at_least(1).block(), default none,
         block(if_);
     /// Sets a variable.
-    "set" in RULES, Args::exactly(2), default "",
+    "set" in RULES, Args::exactly(2), default none,
         block(set);
     /// Whether what rules do is logged, at level notice.
     "rewrite_log" in RULES_AND_HTTP, Args::FLAG, default "off",

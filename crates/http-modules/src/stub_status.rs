@@ -1,12 +1,10 @@
 //! `stub_status`: a page with the counters of connections and requests, and variables for them.
 
-use std::collections::HashSet;
 use std::rc::Rc;
 
 use buf::{Bytes, Chain};
 use conf::{Args, Context, Directive, Loader, Registry, Result};
 use expr::vars::Flags;
-use http::config::blocks;
 use http::module::HttpModule;
 use http::module::LocationContext;
 use http::phases::{Flow, Handler};
@@ -25,18 +23,8 @@ conf::table! {
     pub struct StubStatusConf, raw StubStatusRaw, module "ngx_http_stub_status_module", level HTTP Location;
 
     /// Shows the status page in this location. An argument, as old versions demanded it, is ignored.
-    "stub_status" in Context::SERVER.or(Context::LOCATION), Args::between(0, 1), default "",
-        block(stub_status);
-}
-
-/// The locations that show the page: it isn't inherited.
-#[derive(Default)]
-struct Shown(HashSet<u32>);
-
-fn stub_status(loader: &mut Loader<'_>, _: &Directive) -> Result<()> {
-    let id = blocks::rules_owner(loader);
-    loader.store.entry::<Shown>().0.insert(id.0);
-    Ok(())
+    "stub_status" in Context::SERVER.or(Context::LOCATION), Args::between(0, 1), default none,
+        last(|_: &mut Loader<'_>, _: &Directive| Ok(())) shown: ();
 }
 
 impl HttpModule for StubStatus {
@@ -59,9 +47,7 @@ impl HttpModule for StubStatus {
     }
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
-        let owners = cx.owners();
-        let shown = cx.loader.store.entry::<Shown>();
-        if owners.iter().any(|owner| shown.0.contains(&owner.0)) {
+        if cx.of_owners::<StubStatusConf>().any(|conf| conf.shown.is_some()) {
             out.content = vec![Rc::new(StubStatus)];
             out.exclusive = true;
         }

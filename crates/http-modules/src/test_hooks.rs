@@ -18,7 +18,7 @@ conf::table! {
 
     /// What happens to each request in this location: `panic`, `panic_later` (after a wait), or `abort`, which ends the
     /// worker.
-    "test_hook" in Context::LOCATION, Args::exactly(1), default "",
+    "test_hook" in Context::LOCATION, Args::exactly(1), default none,
         scalar(parse) hook: Option<Accident> = None;
 }
 

@@ -2,13 +2,11 @@
 //!
 //! As in nginx the directive isn't inherited: that of a server holds for requests that no location takes.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use engine::log::{Errno, Level};
 use expr::vars::Template;
-use http::config::blocks;
 use http::config::core::Alias;
 use http::files::open_file::{Files, Found, Kind as FileKind, errno};
 use http::module::HttpModule;
@@ -27,16 +25,13 @@ conf::table! {
 
     /// Checks files in the given order and goes on with the first that is there (a folder, where the name ends with a
     /// slash). The last is a URI, a named location or a status (`=404`).
-    "try_files" in Context::SERVER.or(Context::LOCATION), Args::at_least(2), default "",
-        block(try_files);
+    "try_files" in Context::SERVER.or(Context::LOCATION), Args::at_least(2), default none,
+        here(try_files) tries: Tries;
 }
 
-/// What was read, by location.
-#[derive(Default)]
-struct ByLocation(HashMap<u32, Tries>);
-
+/// What a `try_files` says.
 #[derive(Clone)]
-struct Tries {
+pub struct Tries {
     tries: Rc<[Try]>,
     last: Rc<Last>,
 }
@@ -51,11 +46,7 @@ enum Last {
     Uri(Rc<Template>),
 }
 
-fn try_files(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    let id = blocks::rules_owner(loader);
-    if loader.store.entry::<ByLocation>().0.contains_key(&id.0) {
-        return Err(conf::table::duplicate(d));
-    }
+fn try_files(loader: &mut Loader<'_>, d: &Directive) -> Result<Tries> {
     let Some((last, front)) = d.args.split_last() else { return Err(Error::on(d, "invalid number of arguments")) };
     let mut tries = Vec::with_capacity(front.len());
     for word in front {
@@ -71,9 +62,7 @@ fn try_files(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
         }
         None => Last::Uri(template_of(loader, d, &last.text)?),
     };
-    let tries = Tries { tries: tries.into(), last: Rc::new(last) };
-    loader.store.entry::<ByLocation>().0.insert(id.0, tries);
-    Ok(())
+    Ok(Tries { tries: tries.into(), last: Rc::new(last) })
 }
 
 impl HttpModule for TryFiles {
@@ -82,7 +71,7 @@ impl HttpModule for TryFiles {
     }
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
-        if let Some(tries) = cx.loader.store.entry::<ByLocation>().0.remove(&cx.id.0) {
+        if let Some(tries) = cx.set.get::<TryFilesConf>().tries.clone() {
             let files = Files::of(cx.set, cx.loader);
             out.precontent.push(Rc::new(TryHandler { tries, files }));
         }

@@ -1,7 +1,6 @@
 //! The directives that every backend protocol has, under its own prefix: `proxy_…`, `fastcgi_…` and so on.
 //!
-//! [`UpstreamConf`] is the one table, its rows without prefix; [`upstream_conf!`](crate::upstream_conf) makes a
-//! protocol's own copy of it.
+//! [`UpstreamConf`] has the rows without a prefix, in groups; a protocol's table takes those groups that the protocol has.
 
 use std::rc::Rc;
 
@@ -63,98 +62,121 @@ const IGNORED: &[(&str, u32)] = &[
 ];
 
 conf::table! {
-    /// What all backend protocols can be told.
-    pub struct UpstreamConf, raw UpstreamRaw, module "ngx_http_upstream_module", level HTTP Location;
+    /// What backend protocols can be told. All have `connection`, `buffer` and `retries`, memcached nothing else; gRPC also
+    /// has `sockets`, `errors` and `fields`, the others `request` and `response` too; FastCGI and HTTP have `lowat`, HTTP
+    /// alone has `trailers`.
+    pub groups UpstreamConf, raw UpstreamRaw;
 
-    /// The own address for connections to backends.
-    "bind" in EVERYWHERE, Args::between(1, 2), default "",
-        scalar(bind) bind: Bind = Bind::Off;
-    /// Whether connections to backends have SO_KEEPALIVE.
-    "socket_keepalive" in EVERYWHERE, Args::FLAG, default "off",
-        scalar(flag) socket_keepalive: bool = false;
-    /// SO_RCVBUF of connections to backends; 0 leaves it to the system.
-    "socket_rcvbuf" in EVERYWHERE, ONE, default "0",
-        scalar(size) socket_rcvbuf: usize = 0;
-    /// SO_SNDBUF of connections to backends; 0 leaves it to the system.
-    "socket_sndbuf" in EVERYWHERE, ONE, default "0",
-        scalar(size) socket_sndbuf: usize = 0;
-    /// How long a backend may take to accept a connection.
-    "connect_timeout" in EVERYWHERE, ONE, default "60s",
-        scalar(msec) connect_timeout: u64 = 60_000;
-    /// How long a backend may pause while it takes a request.
-    "send_timeout" in EVERYWHERE, ONE, default "60s",
-        scalar(msec) send_timeout: u64 = 60_000;
-    /// Accepted for compatibility: it does nothing on Linux.
-    "send_lowat" in EVERYWHERE, ONE, default "0",
-        scalar(send_lowat) send_lowat: usize = 0;
-    /// How long a backend may pause while it sends a response.
-    "read_timeout" in EVERYWHERE, ONE, default "60s",
-        scalar(msec) read_timeout: u64 = 60_000;
-    /// Whether a response is read from the backend as fast as it comes, and kept until the client takes it.
-    "buffering" in EVERYWHERE, Args::FLAG, default "on",
-        scalar(flag) buffering: bool = true;
-    /// Whether a request's body is read whole before the backend is asked.
-    "request_buffering" in EVERYWHERE, Args::FLAG, default "on",
-        scalar(flag) request_buffering: bool = true;
-    /// Whether the backend's connection is kept when the client closes its own.
-    "ignore_client_abort" in EVERYWHERE, Args::FLAG, default "off",
-        scalar(flag) ignore_client_abort: bool = false;
-    /// Whether responses of status 300 and more are replaced by `error_page`.
-    "intercept_errors" in EVERYWHERE, Args::FLAG, default "off",
-        scalar(flag) intercept_errors: bool = false;
-    /// Whether the header fields of the request are passed on.
-    "pass_request_headers" in EVERYWHERE, Args::FLAG, default "on",
-        scalar(flag) pass_request_headers: bool = true;
-    /// Whether the body of the request is passed on.
-    "pass_request_body" in EVERYWHERE, Args::FLAG, default "on",
-        scalar(flag) pass_request_body: bool = true;
-    /// Whether trailer fields of the response are passed on.
-    "pass_trailers" in EVERYWHERE, Args::FLAG, default "off",
-        scalar(flag) pass_trailers: bool = false;
-    /// The size of the buffer for the head of a response: the largest head.
-    "buffer_size" in EVERYWHERE, ONE, default "4k",
-        scalar(size) buffer_size: usize = PAGE;
-    /// Number and size of the buffers for a response that the client takes slowly.
-    "buffers" in EVERYWHERE, Args::exactly(2), default "8 4k",
-        scalar(bufs) buffers: Bufs = Bufs { count: 8, size: PAGE };
-    /// Accepted for compatibility: whatever was read may be on its way to the client.
-    "busy_buffers_size" in EVERYWHERE, ONE, default "8k",
-        scalar(|l: &mut Loader<'_>, d: &Directive| size(l, d).map(Some)) busy_buffers_size: Option<usize> = None;
-    /// Whether ranges are served of responses whatever they say of it.
-    "force_ranges" in EVERYWHERE, Args::FLAG, default "off",
-        scalar(flag) force_ranges: bool = false;
-    /// How many bytes a second are read of a response; 0 for no limit.
-    "limit_rate" in EVERYWHERE, ONE, default "0",
-        scalar(size_template) limit_rate: Option<Rc<Template>> = None;
-    /// The folder for responses that don't fit into the buffers.
-    "temp_path" in EVERYWHERE, Args::between(1, 4), default "proxy_temp",
-        scalar(temp_path) temp_path: TempPath = TempPath::new("");
-    /// The largest such file; 0 for none.
-    "max_temp_file_size" in EVERYWHERE, ONE, default "1024m",
-        scalar(size) max_temp_file_size: usize = 1 << 30;
-    /// Accepted for compatibility: what was read is written.
-    "temp_file_write_size" in EVERYWHERE, ONE, default "8k",
-        scalar(|l: &mut Loader<'_>, d: &Directive| size(l, d).map(Some)) temp_file_write_size: Option<usize> = None;
-    /// After which failures a request is passed to the next server.
-    "next_upstream" in EVERYWHERE, Args::at_least(1), default "error timeout",
-        set(|raw: &mut UpstreamRaw, l: &mut Loader<'_>, d: &Directive| bitmask(&mut raw.next_upstream, retry::WORDS, l, d))
-        next_upstream: u32 = retry::failure::DEFAULT;
-    /// How many servers are tried; 0 for all.
-    "next_upstream_tries" in EVERYWHERE, ONE, default "0",
-        scalar(number) next_upstream_tries: u32 = 0;
-    /// For how long servers are tried; 0 for any time.
-    "next_upstream_timeout" in EVERYWHERE, ONE, default "0",
-        scalar(msec) next_upstream_timeout: u64 = 0;
-    /// A field of responses that is passed on though it is hidden by default.
-    "pass_header" in EVERYWHERE, ONE, default "",
-        list(field) pass_header: Vec<u8>;
-    /// A field of responses that isn't passed on.
-    "hide_header" in EVERYWHERE, ONE, default "",
-        list(field) hide_header: Vec<u8>;
-    /// Fields of responses that aren't acted on.
-    "ignore_headers" in EVERYWHERE, Args::at_least(1), default "",
-        set(|raw: &mut UpstreamRaw, l: &mut Loader<'_>, d: &Directive| bitmask(&mut raw.ignore_headers, IGNORED, l, d))
-        ignore_headers: u32 = 0;
+    group connection {
+        /// The own address for connections to backends.
+        "bind" in EVERYWHERE, Args::between(1, 2), default none,
+            scalar(bind) bind: Bind = Bind::Off;
+        /// Whether connections to backends have SO_KEEPALIVE.
+        "socket_keepalive" in EVERYWHERE, Args::FLAG, default "off",
+            scalar(flag) socket_keepalive: bool = false;
+        /// How long a backend may take to accept a connection.
+        "connect_timeout" in EVERYWHERE, ONE, default "60s",
+            scalar(msec) connect_timeout: u64 = 60_000;
+        /// How long a backend may pause while it takes a request.
+        "send_timeout" in EVERYWHERE, ONE, default "60s",
+            scalar(msec) send_timeout: u64 = 60_000;
+        /// How long a backend may pause while it sends a response.
+        "read_timeout" in EVERYWHERE, ONE, default "60s",
+            scalar(msec) read_timeout: u64 = 60_000;
+    }
+    group buffer {
+        /// The size of the buffer for the head of a response: the largest head.
+        "buffer_size" in EVERYWHERE, ONE, default "4k",
+            scalar(size) buffer_size: usize = PAGE;
+    }
+    group retries {
+        /// After which failures a request is passed to the next server.
+        "next_upstream" in EVERYWHERE, Args::at_least(1), default "error timeout",
+            set(|raw: &mut UpstreamRaw, l: &mut Loader<'_>, d: &Directive| bitmask(&mut raw.next_upstream, retry::WORDS, l, d))
+            next_upstream: u32 = retry::failure::DEFAULT;
+        /// How many servers are tried; 0 for all.
+        "next_upstream_tries" in EVERYWHERE, ONE, default "0",
+            scalar(number) next_upstream_tries: u32 = 0;
+        /// For how long servers are tried; 0 for any time.
+        "next_upstream_timeout" in EVERYWHERE, ONE, default "0",
+            scalar(msec) next_upstream_timeout: u64 = 0;
+    }
+    group sockets {
+        /// SO_RCVBUF of connections to backends; 0 leaves it to the system.
+        "socket_rcvbuf" in EVERYWHERE, ONE, default "0",
+            scalar(size) socket_rcvbuf: usize = 0;
+        /// SO_SNDBUF of connections to backends; 0 leaves it to the system.
+        "socket_sndbuf" in EVERYWHERE, ONE, default "0",
+            scalar(size) socket_sndbuf: usize = 0;
+    }
+    group lowat {
+        /// Accepted for compatibility: it does nothing on Linux.
+        "send_lowat" in EVERYWHERE, ONE, default "0",
+            scalar(send_lowat) send_lowat: usize = 0;
+    }
+    group errors {
+        /// Whether responses of status 300 and more are replaced by `error_page`.
+        "intercept_errors" in EVERYWHERE, Args::FLAG, default "off",
+            scalar(flag) intercept_errors: bool = false;
+    }
+    group fields {
+        /// A field of responses that is passed on though it is hidden by default.
+        "pass_header" in EVERYWHERE, ONE, default none,
+            list(field) pass_header: Vec<u8>;
+        /// A field of responses that isn't passed on.
+        "hide_header" in EVERYWHERE, ONE, default none,
+            list(field) hide_header: Vec<u8>;
+        /// Fields of responses that aren't acted on.
+        "ignore_headers" in EVERYWHERE, Args::at_least(1), default none,
+            set(|raw: &mut UpstreamRaw, l: &mut Loader<'_>, d: &Directive| bitmask(&mut raw.ignore_headers, IGNORED, l, d))
+            ignore_headers: u32 = 0;
+    }
+    group request {
+        /// Whether a request's body is read whole before the backend is asked.
+        "request_buffering" in EVERYWHERE, Args::FLAG, default "on",
+            scalar(flag) request_buffering: bool = true;
+        /// Whether the backend's connection is kept when the client closes its own.
+        "ignore_client_abort" in EVERYWHERE, Args::FLAG, default "off",
+            scalar(flag) ignore_client_abort: bool = false;
+        /// Whether the header fields of the request are passed on.
+        "pass_request_headers" in EVERYWHERE, Args::FLAG, default "on",
+            scalar(flag) pass_request_headers: bool = true;
+        /// Whether the body of the request is passed on.
+        "pass_request_body" in EVERYWHERE, Args::FLAG, default "on",
+            scalar(flag) pass_request_body: bool = true;
+    }
+    group response {
+        /// Whether a response is read from the backend as fast as it comes, and kept until the client takes it.
+        "buffering" in EVERYWHERE, Args::FLAG, default "on",
+            scalar(flag) buffering: bool = true;
+        /// Number and size of the buffers for a response that the client takes slowly.
+        "buffers" in EVERYWHERE, Args::exactly(2), default "8 4k",
+            scalar(bufs) buffers: Bufs = Bufs { count: 8, size: PAGE };
+        /// Accepted for compatibility: whatever was read may be on its way to the client.
+        "busy_buffers_size" in EVERYWHERE, ONE, default computed("twice the larger of `{}buffer_size` and one of `{}buffers`"),
+            scalar(|l: &mut Loader<'_>, d: &Directive| size(l, d).map(Some)) busy_buffers_size: Option<usize> = None;
+        /// Whether ranges are served of responses whatever they say of it.
+        "force_ranges" in EVERYWHERE, Args::FLAG, default "off",
+            scalar(flag) force_ranges: bool = false;
+        /// How many bytes a second are read of a response; 0 for no limit.
+        "limit_rate" in EVERYWHERE, ONE, default "0",
+            scalar(size_template) limit_rate: Option<Rc<Template>> = None;
+        /// The folder for responses that don't fit into the buffers.
+        "temp_path" in EVERYWHERE, Args::between(1, 4), default computed("`{}temp` in the program's folder for temporary files"),
+            scalar(temp_path) temp_path: TempPath = TempPath::new("");
+        /// The largest such file; 0 for none.
+        "max_temp_file_size" in EVERYWHERE, ONE, default "1024m",
+            scalar(size) max_temp_file_size: usize = 1 << 30;
+        /// Accepted for compatibility: what was read is written.
+        "temp_file_write_size" in EVERYWHERE, ONE, default computed("twice the larger of `{}buffer_size` and one of `{}buffers`"),
+            scalar(|l: &mut Loader<'_>, d: &Directive| size(l, d).map(Some)) temp_file_write_size: Option<usize> = None;
+    }
+    group trailers {
+        /// Whether trailer fields of the response are passed on.
+        "pass_trailers" in EVERYWHERE, Args::FLAG, default "off",
+            scalar(flag) pass_trailers: bool = false;
+    }
+    finish(finish)
 }
 
 fn field(_: &mut Loader<'_>, d: &Directive) -> Result<Vec<u8>> {
@@ -192,59 +214,15 @@ pub fn local_address(text: &[u8]) -> Option<SockAddr> {
     Some(SockAddr::from(std::net::SocketAddr::new(ip, 0)))
 }
 
-/// Makes a protocol's copy of [`UpstreamConf`]: its rows under a prefix.
-#[macro_export]
-macro_rules! upstream_conf {
-    ($(#[$meta:meta])* $name:ident, $prefix:literal, $module:literal) => {
-        $(#[$meta])*
-        pub struct $name(pub ::std::rc::Rc<$crate::conf::UpstreamConf>);
-
-        impl $name {
-            fn slot_cell() -> &'static ::std::sync::atomic::AtomicUsize {
-                static SLOT: ::std::sync::atomic::AtomicUsize = ::std::sync::atomic::AtomicUsize::new(usize::MAX);
-                &SLOT
-            }
-        }
-
-        impl ::conf::Conf for $name {
-            fn slot() -> usize {
-                $name::slot_cell().load(::std::sync::atomic::Ordering::Relaxed)
-            }
-
-            fn table() -> ::conf::Table {
-                let mut table = <$crate::conf::UpstreamConf as ::conf::Conf>::table();
-                table.module = $module;
-                for row in &mut table.rows {
-                    row.name = format!("{}{}", $prefix, row.name).into();
-                }
-                table.resolve = |raw, parent, loader| {
-                    let parent = parent.and_then(|parent| parent.downcast_ref::<$name>());
-                    let shared = $crate::conf::resolve(raw, parent.map(|parent| &*parent.0), loader, concat!($prefix, "temp"))?;
-                    Ok(::std::rc::Rc::new($name(shared)))
-                };
-                table.set_slot = |slot| $name::slot_cell().store(slot, ::std::sync::atomic::Ordering::Relaxed);
-                table
-            }
-        }
-    };
-}
-
-/// Inheritance of the shared table, for [`upstream_conf!`](crate::upstream_conf).
-pub fn resolve(
-    raw: Option<&mut dyn std::any::Any>,
-    parent: Option<&UpstreamConf>,
-    loader: &mut Loader<'_>,
-    folder: &str,
-) -> Result<Rc<UpstreamConf>> {
-    let parent = parent.map(|parent| parent as &dyn std::any::Any);
-    let resolved = (<UpstreamConf as conf::Conf>::table().resolve)(raw, parent, loader)?;
-    let mut resolved: Rc<UpstreamConf> = resolved.downcast().expect("a table resolves to its own type");
-    let conf = Rc::make_mut(&mut resolved);
+fn finish(conf: &mut UpstreamConf, _: Option<&UpstreamConf>, prefix: &str, loader: &mut Loader<'_>) -> Result<()> {
+    let has_files = loader.registry().rows(&format!("{prefix}temp_path")).next().is_some();
     if conf.temp_path.path.as_os_str().is_empty() {
-        conf.temp_path = TempPath::new(folder);
+        conf.temp_path = TempPath::new(&format!("{prefix}temp"));
     }
-    http::body::temp::register(loader, &mut conf.temp_path);
-    Ok(resolved)
+    if has_files {
+        http::body::temp::register(loader, &mut conf.temp_path);
+    }
+    Ok(())
 }
 
 /// The directives that [`check_buffers`] looks at: where the one that it names isn't set, another of them was.
@@ -289,9 +267,43 @@ mod tests {
         let registry = conf::Registry::new();
         let (sources, _, _) = conf::parse::parse("x", "");
         let mut loader = Loader::new(&registry, conf::Env::default(), sources);
-        let resolved = (<UpstreamConf as conf::Conf>::table().resolve)(None, None, &mut loader);
-        let resolved = resolved.ok().and_then(|any| any.downcast::<UpstreamConf>().ok());
-        resolved.map(|conf| (*conf).clone()).expect("nothing was set, so nothing is wrong")
+        let resolved = <UpstreamConf as conf::table::Groups>::resolve(None, None, "proxy_", &mut loader);
+        resolved.expect("nothing was set, so nothing is wrong")
+    }
+
+    conf::table! {
+        /// The directives of nginx's memcached module.
+        pub struct MemcachedConf, raw MemcachedRaw, module "ngx_http_memcached_module", level HTTP Location;
+
+        under "memcached_" {
+            /// What all protocols have.
+            up: UpstreamConf [connection, buffer, retries];
+        }
+        /// The server.
+        "memcached_pass" in EVERYWHERE, ONE, default none, here(field) pass: Vec<u8>;
+        /// A flag of values.
+        "memcached_gzip_flag" in EVERYWHERE, ONE, default "0", scalar(number) gzip_flag: u32 = 0;
+    }
+
+    #[test]
+    fn memcached_has_its_eleven_directives() {
+        let mut rows: Vec<_> =
+            <MemcachedConf as conf::Conf>::table().rows.iter().map(|row| row.name.to_string()).collect();
+        rows.sort();
+        let expect = [
+            "bind",
+            "buffer_size",
+            "connect_timeout",
+            "gzip_flag",
+            "next_upstream",
+            "next_upstream_timeout",
+            "next_upstream_tries",
+            "pass",
+            "read_timeout",
+            "send_timeout",
+            "socket_keepalive",
+        ];
+        assert_eq!(rows, expect.map(|name| format!("memcached_{name}")));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use http::request::variables::{HttpRegex, regex, template_of};
 use crate::redirect::{Pattern, pattern};
 
 /// What is replaced in an attribute.
+#[derive(PartialEq)]
 pub struct CookieReplace {
     pattern: Pattern,
     replacement: Rc<Template>,
@@ -17,11 +18,13 @@ pub struct CookieReplace {
 }
 
 /// Flags of cookies.
+#[derive(PartialEq)]
 pub struct CookieFlags {
     cookie: CookieName,
     flags: Vec<Rc<Template>>,
 }
 
+#[derive(PartialEq)]
 enum CookieName {
     Text(Rc<Template>),
     Regex(HttpRegex),

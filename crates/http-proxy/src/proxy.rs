@@ -3,7 +3,6 @@
 //! A location's request head is compiled at start: constant lines are joined into one text, and of the client's fields
 //! those that `proxy_set_header` replaces are left out by one bit test.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use ::upstream::Url;
@@ -39,29 +38,27 @@ use crate::ssl::{self, UpstreamSslConf, UpstreamTls};
 /// The module.
 pub struct Proxy;
 
-crate::upstream_ssl_conf! {
-    /// `proxy_ssl_…`: TLS to backends.
-    ProxySsl, "proxy_", "ngx_http_proxy_module"
-}
-
-crate::upstream_conf! {
-    /// `proxy_…`: what all protocols have.
-    ProxyUpstream, "proxy_", "ngx_http_proxy_module"
-}
-
 const ONE: Args = Args::exactly(1);
 
 conf::table! {
-    /// What only HTTP backends have.
+    /// `proxy_…`: what HTTP backends can be told.
     pub struct ProxyConf, raw ProxyRaw, module "ngx_http_proxy_module", level HTTP Location;
 
+    under "proxy_" {
+        /// What most protocols have.
+        up: UpstreamConf [
+            connection, buffer, retries, sockets, lowat, errors, fields, request, response, trailers
+        ];
+        /// TLS.
+        ssl: UpstreamSslConf [all];
+    }
     /// The server (or group) that answers the location's requests, and the URI that replaces its prefix.
-    "proxy_pass" in Context::LOCATION.or(Context::LOCATION_IF).or(Context::LIMIT_EXCEPT), ONE, default "",
-        also(proxy_pass);
+    "proxy_pass" in Context::LOCATION.or(Context::LOCATION_IF).or(Context::LIMIT_EXCEPT), ONE, default none,
+        here(proxy_pass) proxy_pass: Rc<Pass>;
     /// A change of `Location` and `Refresh` in responses.
-    "proxy_redirect" in EVERYWHERE, Args::between(1, 2), default "default",
+    "proxy_redirect" in EVERYWHERE, Args::between(1, 2), default computed("`proxy_redirect default;` where `proxy_pass` has no variables"),
         set(|raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive| {
-            let rule = redirect(loader, d)?;
+            let rule = redirect(raw, loader, d)?;
             redirect::add(raw.proxy_redirect.get_or_insert_default(), rule, d)
         }) proxy_redirect: Option<Rules<Rule>> = None;
     /// A change of the attribute `domain` of cookies in responses.
@@ -83,13 +80,13 @@ conf::table! {
             redirect::add(&mut raw.proxy_cookie_flags, rule, d)
         }) proxy_cookie_flags: Rules<CookieFlags> = Rc::default();
     /// A field of the request to the backend; an empty value leaves it out.
-    "proxy_set_header" in EVERYWHERE, Args::exactly(2), default "Host $proxy_host",
+    "proxy_set_header" in EVERYWHERE, Args::exactly(2), default computed("`proxy_set_header Host $proxy_host;`"),
         list(set_header) proxy_set_header: (Vec<u8>, Late);
     /// The body of the request to the backend.
-    "proxy_set_body" in EVERYWHERE, ONE, default "",
+    "proxy_set_body" in EVERYWHERE, ONE, default none,
         scalar(set_body) proxy_set_body: Option<Late> = None;
     /// The method of the request to the backend.
-    "proxy_method" in EVERYWHERE, ONE, default "",
+    "proxy_method" in EVERYWHERE, ONE, default none,
         scalar(template) proxy_method: Option<Rc<Template>> = None;
     /// The version of HTTP that the backend is spoken to in.
     "proxy_http_version" in EVERYWHERE, ONE, default "1.1",
@@ -120,11 +117,8 @@ pub enum Version {
     Http11,
 }
 
-/// What `proxy_pass` says, by the location that it stands in.
-#[derive(Default)]
-struct Passes(HashMap<u32, Pass>);
-
-struct Pass {
+/// What a `proxy_pass` says.
+pub struct Pass {
     directive: Directive,
     target: PassTarget,
     /// The prefix that the URI replaces; empty where the location isn't found by its path.
@@ -174,14 +168,12 @@ impl Pass {
 }
 
 /// Reads `proxy_redirect`; no rule for `off`.
-fn redirect(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Rule>>> {
+fn redirect(raw: &ProxyRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Rule>>> {
     match redirect::parse(loader, d)? {
         Redirect::Off => Ok(None),
         Redirect::Rule(rule) => Ok(Some(rule)),
         Redirect::Default => {
-            let id = blocks::current_id_in_server(loader);
-            let pass = id.and_then(|id| loader.store.entry::<Passes>().0.get(&id.0));
-            let Some(pass) = pass else {
+            let Some(pass) = &raw.proxy_pass else {
                 let message = "\"proxy_redirect default\" should be placed after the \"proxy_pass\" directive";
                 return Err(Error::at(d.arg(0), message));
             };
@@ -191,12 +183,7 @@ fn redirect(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Rule>>> 
     }
 }
 
-fn proxy_pass(raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    let _ = raw;
-    let id = blocks::current_id(loader);
-    if loader.store.entry::<Passes>().0.contains_key(&id.0) {
-        return Err(conf::table::duplicate(d));
-    }
+fn proxy_pass(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc<Pass>> {
     let word = d.arg(0);
     let (name, kind) = blocks::current_location(loader);
     let replaces = kind == CurrentKind::Path;
@@ -212,8 +199,7 @@ fn proxy_pass(raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive) -> Res
         PassTarget::Fixed { url, text: word.text.clone(), default_port }
     };
     let prefix = if replaces { name } else { Box::default() };
-    loader.store.entry::<Passes>().0.insert(id.0, Pass { directive: d.clone(), target, prefix });
-    Ok(())
+    Ok(Rc::new(Pass { directive: d.clone(), target, prefix }))
 }
 
 fn no_scheme(word: &conf::Word) -> Error {
@@ -246,23 +232,20 @@ fn split_scheme(text: &[u8]) -> Option<(&[u8], u16)> {
 impl HttpModule for Proxy {
     fn tables(&self, registry: &mut Registry) {
         registry.add::<ProxyConf>();
-        registry.add::<ProxyUpstream>();
-        registry.add::<ProxySsl>();
     }
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
-        let owners = cx.owners();
         let conf = cx.set.share::<ProxyConf>();
-        let up = cx.set.get::<ProxyUpstream>().0.clone();
+        let up = conf.up.clone();
         let compiled = Compiled::of(&conf, cx.loader)?;
         check_buffers(&up, "proxy_").map_err(|(name, message)| {
             let at = |name: &&str| cx.place(&format!("proxy_{name}"));
             let place = [name].iter().find_map(at).or_else(|| BUFFERS.iter().find_map(at));
             Error::new(message).or_at(place)
         })?;
-        let passes = loader_passes(cx.loader);
-        let Some(pass) = owners.iter().find_map(|owner| passes.0.get(&owner.0)) else { return Ok(()) };
-        let own = passes.0.contains_key(&cx.id.0);
+        let pass = cx.of_owners::<ProxyConf>().find_map(|conf| conf.proxy_pass.as_ref());
+        let Some(pass) = pass else { return Ok(()) };
+        let own = conf.proxy_pass.is_some();
         let groups = pass::groups(cx.loader);
         let target = match &pass.target {
             PassTarget::Variable(template) => Destination::Variable(template.clone(), groups),
@@ -279,7 +262,7 @@ impl HttpModule for Proxy {
         let ssl = if over_ssl { Some(self::ssl(cx)?) } else { None };
         let redirects = match &conf.proxy_redirect {
             Some(rules) => rules.to_vec(),
-            None => implied_redirect(cx, &passes).into_iter().collect(),
+            None => implied_redirect(cx).into_iter().collect(),
         };
         let headers = RequestHeaders::new(&compiled.fields, &target);
         let (body, prefix) = (compiled.body, pass.prefix.clone());
@@ -295,7 +278,7 @@ impl HttpModule for Proxy {
 
 /// TLS as the location's directives say; locations with the same ones share it, and the sessions with it.
 fn ssl(cx: &mut LocationContext<'_, '_>) -> Result<Rc<UpstreamTls>> {
-    let conf = cx.set.get::<ProxySsl>().0.clone();
+    let conf = cx.set.get::<ProxyConf>().ssl.clone();
     if let Some((_, made)) = cx.loader.store.entry::<Made>().0.iter().find(|(known, _)| Rc::ptr_eq(known, &conf)) {
         return Ok(made.clone());
     }
@@ -309,14 +292,6 @@ fn ssl(cx: &mut LocationContext<'_, '_>) -> Result<Rc<UpstreamTls>> {
 /// What was made of each set of directives.
 #[derive(Default)]
 struct Made(Vec<(Rc<UpstreamSslConf>, Rc<UpstreamTls>)>);
-
-fn loader_passes(loader: &mut Loader<'_>) -> Rc<Passes> {
-    // Taken out of the store once, then shared by all locations.
-    if let Some(passes) = loader.store.take::<Passes>() {
-        loader.store.put(Rc::new(passes));
-    }
-    loader.store.entry::<Rc<Passes>>().clone()
-}
 
 impl Handler for Backend {
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
@@ -337,11 +312,12 @@ const DEFAULT_HIDDEN: &[&str] = &[
 
 /// The rule of a location for which no `proxy_redirect` is said: rules are inherited, this one too, so it is that of the
 /// outermost `proxy_pass` around it.
-fn implied_redirect(cx: &LocationContext<'_, '_>, passes: &Passes) -> Option<Rc<Rule>> {
+fn implied_redirect(cx: &LocationContext<'_, '_>) -> Option<Rc<Rule>> {
     let mut outermost = None;
     let mut at = Some(cx.id);
     while let Some(id) = at {
-        outermost = passes.0.get(&id.0).and_then(Pass::default_redirect).or(outermost);
+        let pass = &cx.sets[id.0 as usize].get::<ProxyConf>().proxy_pass;
+        outermost = pass.as_ref().and_then(|pass| pass.default_redirect()).or(outermost);
         at = cx.builder.locations[id.0 as usize].parent;
     }
     outermost

@@ -41,6 +41,7 @@ pub struct Rule {
 }
 
 /// What a value is compared with.
+#[derive(PartialEq)]
 pub enum Pattern {
     /// Its beginning, or (with `whole`) all of it.
     Text(Rc<Template>),

@@ -22,52 +22,54 @@ const ONE: Args = Args::exactly(1);
 
 conf::table! {
     /// What protocols over TLS can be told.
-    pub struct UpstreamSslConf, raw UpstreamSslRaw, module "ngx_http_upstream_module", level HTTP Location;
+    pub groups UpstreamSslConf, raw UpstreamSslRaw;
 
-    /// Whether sessions with backends are resumed.
-    "ssl_session_reuse" in EVERYWHERE, Args::FLAG, default "on",
-        scalar(flag) ssl_session_reuse: bool = true;
-    /// Versions of TLS that backends are spoken to in. What is older than TLS 1.2 doesn't exist here, and is passed over
-    /// with a warning.
-    "ssl_protocols" in EVERYWHERE, Args::at_least(1), default "TLSv1.2 TLSv1.3",
-        set(|raw: &mut UpstreamSslRaw, l: &mut Loader<'_>, d: &Directive| protocols(&mut raw.ssl_protocols, l, d))
-        ssl_protocols: u32 = DEFAULT_PROTOCOLS;
-    /// The ciphers of TLS 1.2, in OpenSSL's language.
-    "ssl_ciphers" in EVERYWHERE, ONE, default "DEFAULT",
-        scalar(string) ssl_ciphers: String = "DEFAULT".to_owned();
-    /// The name that the backend's certificate has to have, and that it is told.
-    "ssl_name" in EVERYWHERE, ONE, default "$proxy_host",
-        scalar(template) ssl_name: Option<Rc<Template>> = None;
-    /// Whether backends are told the name (SNI).
-    "ssl_server_name" in EVERYWHERE, Args::FLAG, default "off",
-        scalar(flag) ssl_server_name: bool = false;
-    /// Whether a backend's certificate has to be trusted and to have the right name.
-    "ssl_verify" in EVERYWHERE, Args::FLAG, default "off",
-        scalar(flag) ssl_verify: bool = false;
-    /// How many certificates may stand between the backend's and the trusted one.
-    "ssl_verify_depth" in EVERYWHERE, ONE, default "1",
-        scalar(number) ssl_verify_depth: u32 = 1;
-    /// A file with certificates that vouch for backends.
-    "ssl_trusted_certificate" in EVERYWHERE, ONE, default "",
-        scalar(named) ssl_trusted_certificate: Named = Named::default();
-    /// A file with lists of revoked certificates.
-    "ssl_crl" in EVERYWHERE, ONE, default "",
-        scalar(named) ssl_crl: Named = Named::default();
-    /// A file with the own certificate; with variables it is loaded for each connection. An empty value is none.
-    "ssl_certificate" in EVERYWHERE, ONE, default "",
-        scalar(own) ssl_certificate: Option<LateFile> = None;
-    /// A file with the key of the own certificate.
-    "ssl_certificate_key" in EVERYWHERE, ONE, default "",
-        scalar(own) ssl_certificate_key: Option<LateFile> = None;
-    /// How certificates with variables in their names are kept, as `ssl_certificate_cache` has it.
-    "ssl_certificate_cache" in EVERYWHERE, Args::between(1, 3), default "off",
-        scalar(certificate_cache) ssl_certificate_cache: Option<CacheLimits> = None;
-    /// A file with passwords for encrypted keys, one in each line.
-    "ssl_password_file" in EVERYWHERE, ONE, default "",
-        scalar(password_file) ssl_password_file: Rc<[Vec<u8>]> = Rc::new([]);
-    /// Settings in OpenSSL's words, as `ssl_conf_command` has them.
-    "ssl_conf_command" in EVERYWHERE, Args::exactly(2), default "",
-        list(conf_command) ssl_conf_command: (String, String);
+    group all {
+        /// Whether sessions with backends are resumed.
+        "ssl_session_reuse" in EVERYWHERE, Args::FLAG, default "on",
+            scalar(flag) ssl_session_reuse: bool = true;
+        /// Versions of TLS that backends are spoken to in. What is older than TLS 1.2 doesn't exist here, and is passed over
+        /// with a warning.
+        "ssl_protocols" in EVERYWHERE, Args::at_least(1), default "TLSv1.2 TLSv1.3",
+            set(|raw: &mut UpstreamSslRaw, l: &mut Loader<'_>, d: &Directive| protocols(&mut raw.ssl_protocols, l, d))
+            ssl_protocols: u32 = DEFAULT_PROTOCOLS;
+        /// The ciphers of TLS 1.2, in OpenSSL's language.
+        "ssl_ciphers" in EVERYWHERE, ONE, default "DEFAULT",
+            scalar(string) ssl_ciphers: String = "DEFAULT".to_owned();
+        /// The name that the backend's certificate has to have, and that it is told.
+        "ssl_name" in EVERYWHERE, ONE, default computed("the host in `{}pass`"),
+            scalar(template) ssl_name: Option<Rc<Template>> = None;
+        /// Whether backends are told the name (SNI).
+        "ssl_server_name" in EVERYWHERE, Args::FLAG, default "off",
+            scalar(flag) ssl_server_name: bool = false;
+        /// Whether a backend's certificate has to be trusted and to have the right name.
+        "ssl_verify" in EVERYWHERE, Args::FLAG, default "off",
+            scalar(flag) ssl_verify: bool = false;
+        /// How many certificates may stand between the backend's and the trusted one.
+        "ssl_verify_depth" in EVERYWHERE, ONE, default "1",
+            scalar(number) ssl_verify_depth: u32 = 1;
+        /// A file with certificates that vouch for backends.
+        "ssl_trusted_certificate" in EVERYWHERE, ONE, default none,
+            scalar(named) ssl_trusted_certificate: Named = Named::default();
+        /// A file with lists of revoked certificates.
+        "ssl_crl" in EVERYWHERE, ONE, default none,
+            scalar(named) ssl_crl: Named = Named::default();
+        /// A file with the own certificate; with variables it is loaded for each connection. An empty value is none.
+        "ssl_certificate" in EVERYWHERE, ONE, default none,
+            scalar(own) ssl_certificate: Option<LateFile> = None;
+        /// A file with the key of the own certificate.
+        "ssl_certificate_key" in EVERYWHERE, ONE, default none,
+            scalar(own) ssl_certificate_key: Option<LateFile> = None;
+        /// How certificates with variables in their names are kept, as `ssl_certificate_cache` has it.
+        "ssl_certificate_cache" in EVERYWHERE, Args::between(1, 3), default "off",
+            scalar(certificate_cache) ssl_certificate_cache: Option<CacheLimits> = None;
+        /// A file with passwords for encrypted keys, one in each line.
+        "ssl_password_file" in EVERYWHERE, ONE, default none,
+            scalar(password_file) ssl_password_file: Rc<[Vec<u8>]> = Rc::new([]);
+        /// Settings in OpenSSL's words, as `ssl_conf_command` has them.
+        "ssl_conf_command" in EVERYWHERE, Args::exactly(2), default none,
+            list(conf_command) ssl_conf_command: (String, String);
+    }
 }
 
 fn own(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<LateFile>> {
@@ -78,54 +80,6 @@ fn own(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<LateFile>> {
     // Variables are looked up even if no location inherits it, as in nginx.
     file.file(loader)?;
     Ok(Some(file))
-}
-
-/// Makes a protocol's copy of [`UpstreamSslConf`]: its rows under a prefix.
-#[macro_export]
-macro_rules! upstream_ssl_conf {
-    ($(#[$meta:meta])* $name:ident, $prefix:literal, $module:literal) => {
-        $(#[$meta])*
-        pub struct $name(pub ::std::rc::Rc<$crate::ssl::UpstreamSslConf>);
-
-        impl $name {
-            fn slot_cell() -> &'static ::std::sync::atomic::AtomicUsize {
-                static SLOT: ::std::sync::atomic::AtomicUsize = ::std::sync::atomic::AtomicUsize::new(usize::MAX);
-                &SLOT
-            }
-        }
-
-        impl ::conf::Conf for $name {
-            fn slot() -> usize {
-                $name::slot_cell().load(::std::sync::atomic::Ordering::Relaxed)
-            }
-
-            fn table() -> ::conf::Table {
-                let mut table = <$crate::ssl::UpstreamSslConf as ::conf::Conf>::table();
-                table.module = $module;
-                for row in &mut table.rows {
-                    row.name = format!("{}{}", $prefix, row.name).into();
-                }
-                table.resolve = |raw, parent, loader| {
-                    let parent = parent.and_then(|parent| parent.downcast_ref::<$name>());
-                    let shared = $crate::ssl::resolve(raw, parent.map(|parent| &*parent.0), loader)?;
-                    Ok(::std::rc::Rc::new($name(shared)))
-                };
-                table.set_slot = |slot| $name::slot_cell().store(slot, ::std::sync::atomic::Ordering::Relaxed);
-                table
-            }
-        }
-    };
-}
-
-/// Inheritance of the shared table, for [`upstream_ssl_conf!`](crate::upstream_ssl_conf).
-pub fn resolve(
-    raw: Option<&mut dyn std::any::Any>,
-    parent: Option<&UpstreamSslConf>,
-    loader: &mut Loader<'_>,
-) -> Result<Rc<UpstreamSslConf>> {
-    let parent = parent.map(|parent| parent as &dyn std::any::Any);
-    let resolved = (<UpstreamSslConf as conf::Conf>::table().resolve)(raw, parent, loader)?;
-    Ok(resolved.downcast().expect("a table resolves to its own type"))
 }
 
 /// How a location's backends are spoken to over TLS.

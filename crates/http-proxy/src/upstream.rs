@@ -40,10 +40,10 @@ conf::table! {
     pub struct UpstreamBlock, raw UpstreamBlockRaw, module "ngx_http_upstream_module", level HTTP Main;
 
     /// Defines a group of servers.
-    "upstream" in Context::HTTP, Args::exactly(1).block(), default "",
+    "upstream" in Context::HTTP, Args::exactly(1).block(), default none,
         block(upstream);
     /// A server of the group: its address, and parameters.
-    "server" in IN, Args::at_least(1), default "",
+    "server" in IN, Args::at_least(1), default none,
         block(server);
 }
 
@@ -54,7 +54,7 @@ conf::table! {
     /// Lets all workers share what they know of the group's servers (failures, connections, whose turn it is), in a zone
     /// of shared memory; without it each worker knows for itself. Groups may share a zone: then one of them says its
     /// size. Over a reload a server whose address stays keeps its state.
-    "zone" in IN, Args::between(1, 2), default "",
+    "zone" in IN, Args::between(1, 2), default none,
         block(zone);
 }
 
@@ -63,16 +63,16 @@ conf::table! {
     pub struct KeepaliveBlock, raw KeepaliveBlockRaw, module "ngx_http_upstream_keepalive_module", level HTTP Main;
 
     /// How many idle connections to servers are kept; `local` keeps them apart by location.
-    "keepalive" in IN, Args::between(1, 2), default "32 local",
+    "keepalive" in IN, Args::between(1, 2), default computed("`keepalive 32 local;`"),
         block(keepalive);
     /// How many requests one connection serves.
-    "keepalive_requests" in IN, Args::exactly(1), default "1000",
+    "keepalive_requests" in IN, Args::exactly(1), default computed("`keepalive_requests 1000;`"),
         block(keepalive_requests);
     /// For how long a connection is used.
-    "keepalive_time" in IN, Args::exactly(1), default "1h",
+    "keepalive_time" in IN, Args::exactly(1), default computed("`keepalive_time 1h;`"),
         block(keepalive_time);
     /// How long a connection may be idle.
-    "keepalive_timeout" in IN, Args::exactly(1), default "60s",
+    "keepalive_timeout" in IN, Args::exactly(1), default computed("`keepalive_timeout 60s;`"),
         block(keepalive_timeout);
 }
 
@@ -81,7 +81,7 @@ conf::table! {
     pub struct LeastConnBlock, raw LeastConnBlockRaw, module "ngx_http_upstream_least_conn_module", level HTTP Main;
 
     /// The next server is the one with the fewest connections for its weight.
-    "least_conn" in IN, Args::exactly(0), default "",
+    "least_conn" in IN, Args::exactly(0), default none,
         block(|loader: &mut Loader<'_>, d: &Directive| balance(loader, d, Method::LeastConn));
 }
 
@@ -90,7 +90,7 @@ conf::table! {
     pub struct IpHashBlock, raw IpHashBlockRaw, module "ngx_http_upstream_ip_hash_module", level HTTP Main;
 
     /// The next server depends on the client's address.
-    "ip_hash" in IN, Args::exactly(0), default "",
+    "ip_hash" in IN, Args::exactly(0), default none,
         block(|loader: &mut Loader<'_>, d: &Directive| balance(loader, d, Method::IpHash));
 }
 
@@ -99,7 +99,7 @@ conf::table! {
     pub struct HashBlock, raw HashBlockRaw, module "ngx_http_upstream_hash_module", level HTTP Main;
 
     /// The next server depends on a key; with `consistent` most keys keep theirs when servers change.
-    "hash" in IN, Args::between(1, 2), default "",
+    "hash" in IN, Args::between(1, 2), default none,
         block(hash);
 }
 
@@ -121,7 +121,7 @@ conf::table! {
     pub struct RandomBlock, raw RandomBlockRaw, module "ngx_http_upstream_random_module", level HTTP Main;
 
     /// The next server is chosen by chance; with `two` it is the better one of two.
-    "random" in IN, Args::between(0, 2), default "",
+    "random" in IN, Args::between(0, 2), default none,
         block(random);
 }
 

@@ -55,6 +55,8 @@ pub struct LocationContext<'a, 'r> {
     pub id: LocationId,
     /// Its resolved configuration.
     pub set: &'a Set,
+    /// Those of all locations, by id.
+    pub sets: &'a [Set],
     /// How it is found.
     pub kind: &'a Kind,
     /// Its name.
@@ -81,6 +83,14 @@ impl LocationContext<'_, '_> {
                 _ => return owners,
             }
         }
+    }
+}
+
+impl<'a> LocationContext<'a, '_> {
+    /// The configurations of type `C` of the location and of its [`owners`](LocationContext::owners).
+    pub fn of_owners<C: conf::Conf>(&self) -> impl Iterator<Item = &'a C> + use<'a, C> {
+        let sets = self.sets;
+        self.owners().into_iter().map(move |owner| sets[owner.0 as usize].get::<C>())
     }
 }
 

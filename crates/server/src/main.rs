@@ -223,3 +223,16 @@ fn welcome(address: Address, args: &Args, called: &str) -> String {
     text.push_str("Stop it with Ctrl-C.\n");
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_shows_the_defaults_of_the_code() {
+        let program = Program::new(modules(), "/prefix/".into(), ConfSource::BuiltIn("built-in", String::new()));
+        let env = conf::Env { prefix: "/prefix/".into(), conf_prefix: "/prefix/".into(), test: true };
+        let mut loader = conf::Loader::new(&program.registry, env, conf::Sources::default());
+        assert_eq!(conf::defaults::faults(&mut loader), [""; 0]);
+    }
+}

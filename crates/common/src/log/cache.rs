@@ -20,6 +20,13 @@ pub struct LogCache {
     state: RefCell<State>,
 }
 
+/// A cache is equal to itself alone.
+impl PartialEq for LogCache {
+    fn eq(&self, other: &LogCache) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     files: HashMap<Rc<[u8]>, Cached>,

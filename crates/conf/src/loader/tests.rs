@@ -12,9 +12,9 @@ crate::table! {
     /// A path.
     "root" in PLACES, Args::exactly(1), default "html", scalar(values::bytes) root: Vec<u8> = b"html".to_vec();
     /// Outermost block.
-    "http" in Context::MAIN, Args::exactly(0).block(), default "", block(http);
+    "http" in Context::MAIN, Args::exactly(0).block(), default none, block(http);
     /// Inner block.
-    "server" in Context::HTTP, Args::exactly(0).block(), default "", block(server);
+    "server" in Context::HTTP, Args::exactly(0).block(), default none, block(server);
 }
 
 fn http(loader: &mut Loader<'_>, directive: &Directive) -> Result<()> {

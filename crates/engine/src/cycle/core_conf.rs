@@ -22,56 +22,56 @@ conf::table! {
     "master_process" in Context::MAIN, Args::FLAG, default "on",
         scalar(flag) master_process: bool = true;
     /// How often workers ask for the time; without it, each time that events have come.
-    "timer_resolution" in Context::MAIN, Args::exactly(1), default "",
+    "timer_resolution" in Context::MAIN, Args::exactly(1), default none,
         scalar(msec) timer_resolution_ms: u64 = 0;
     /// The file that holds the master's process id.
-    "pid" in Context::MAIN, Args::exactly(1), default "logs/nginx.pid",
+    "pid" in Context::MAIN, Args::exactly(1), default computed("`/run/tidegate.pid`; called as nginx `/run/nginx.pid`; without the rights of root, in a folder below that for temporary files"),
         scalar(parse_path) pid: PathBuf = personality().pid.clone();
     /// The prefix of lock files' names. Accepted; locks need no files here.
-    "lock_file" in Context::MAIN, Args::exactly(1), default "logs/nginx.lock",
+    "lock_file" in Context::MAIN, Args::exactly(1), default computed("`/run/tidegate.lock`; called as nginx `/run/nginx.lock`; without the rights of root, in a folder below that for temporary files"),
         scalar(parse_path) lock_file: PathBuf = personality().lock.clone();
     /// The number of workers; `auto` is one for each processor.
     "worker_processes" in Context::MAIN, Args::exactly(1), default "1",
         scalar(parse_worker_processes) worker_processes: usize = 1;
     /// Accepted for compatibility, with a warning: an internal error costs its connection, and no process.
-    "debug_points" in Context::MAIN, Args::exactly(1), default "",
+    "debug_points" in Context::MAIN, Args::exactly(1), default none,
         scalar(parse_debug_points) debug_points: Option<DebugPoint> = None;
     /// The user and group of the workers; without a group, the one of the user's name.
-    "user" in Context::MAIN, Args::between(1, 2), default "nobody nobody",
+    "user" in Context::MAIN, Args::between(1, 2), default computed("the user `nobody` and its group"),
         scalar(parse_user) user: Option<Owner> = None;
     /// The scheduling priority of workers, as `nice` counts it: the lower, the more favoured.
-    "worker_priority" in Context::MAIN, Args::exactly(1), default "0",
+    "worker_priority" in Context::MAIN, Args::exactly(1), default computed("the master's"),
         scalar(parse_priority) worker_priority: Option<i32> = None;
     /// Binds workers to processors: one mask for each worker, or `auto` with a mask of those that may be used.
-    "worker_cpu_affinity" in Context::MAIN, Args::at_least(1), default "",
+    "worker_cpu_affinity" in Context::MAIN, Args::at_least(1), default none,
         scalar(parse_affinity) worker_cpu_affinity: Affinity = Affinity::default();
     /// How many files a worker may have open.
-    "worker_rlimit_nofile" in Context::MAIN, Args::exactly(1), default "",
+    "worker_rlimit_nofile" in Context::MAIN, Args::exactly(1), default none,
         scalar(parse_limit) worker_rlimit_nofile: Option<u64> = None;
     /// How large a worker's core file may be.
-    "worker_rlimit_core" in Context::MAIN, Args::exactly(1), default "",
+    "worker_rlimit_core" in Context::MAIN, Args::exactly(1), default none,
         scalar(parse_core_limit) worker_rlimit_core: Option<u64> = None;
     /// How long a worker that quits may go on serving; then it closes all connections.
-    "worker_shutdown_timeout" in Context::MAIN, Args::exactly(1), default "",
+    "worker_shutdown_timeout" in Context::MAIN, Args::exactly(1), default none,
         scalar(msec) worker_shutdown_timeout_ms: u64 = 0;
     /// Whether a worker that leaves on a reload, or when the program is replaced, hands idle connections and tunnels
     /// (WebSocket) over to the new workers, those with TLS too; they serve on, clients notice nothing, and the old worker
     /// ends soon. Off, it does as nginx does: it closes the former, and goes on as long as the latter do. Where this isn't
     /// set and `worker_shutdown_timeout` is, it is off: who limits the old workers' time wants that clients leave with them.
-    "reload_handover" in Context::MAIN, Args::FLAG, default "on",
+    "reload_handover" in Context::MAIN, Args::FLAG, default computed("`on`; `off` where `worker_shutdown_timeout` is set"),
         scalar(parse_some_flag) reload_handover: Option<bool> = None;
     /// The working folder of workers: where core files go.
-    "working_directory" in Context::MAIN, Args::exactly(1), default "",
+    "working_directory" in Context::MAIN, Args::exactly(1), default none,
         scalar(parse_working_directory) working_directory: Option<PathBuf> = None;
     /// Keeps a variable of the environment, or sets it.
-    "env" in Context::MAIN, Args::exactly(1), default "TZ",
+    "env" in Context::MAIN, Args::exactly(1), default computed("`env TZ;`"),
         list(parse_env) env: Env;
     /// Whether workers are shut in: they can open only the files and folders that the configuration names (Landlock), and
     /// make only system calls that serving needs (seccomp). A refused one fails with EPERM or EACCES.
     "sandbox" in Context::MAIN, Args::FLAG, default "off",
         scalar(flag) sandbox: bool = false;
     /// Loads a module. Modules are built in: one that is, is accepted.
-    "load_module" in Context::MAIN, Args::exactly(1), default "",
+    "load_module" in Context::MAIN, Args::exactly(1), default none,
         also(load_module);
 }
 
@@ -80,7 +80,7 @@ conf::table! {
     pub struct ErrlogConf, raw ErrlogRaw, module "ngx_errlog_module", level MAIN Main;
 
     /// Where errors are logged, and from which level on. Several are allowed at a level.
-    "error_log" in Context::MAIN, Args::at_least(1), default "logs/error.log error",
+    "error_log" in Context::MAIN, Args::at_least(1), default computed("`error_log stderr error;` called as nginx `error_log /var/log/nginx/error.log error;`"),
         list(parse_error_log) error_log: ErrorLog;
 }
 
@@ -98,7 +98,7 @@ conf::table! {
     pub struct ThreadPoolConf, raw ThreadPoolRaw, module "ngx_thread_pool_module", level MAIN Main;
 
     /// Describes a pool of threads: `thread_pool NAME threads=NUMBER [max_queue=NUMBER]`.
-    "thread_pool" in Context::MAIN, Args::between(2, 3), default "default threads=32 max_queue=65536",
+    "thread_pool" in Context::MAIN, Args::between(2, 3), default computed("`thread_pool default threads=32 max_queue=65536;`"),
         set(parse_thread_pool) pools: Rc<[ThreadPool]> = Rc::new([]);
 }
 

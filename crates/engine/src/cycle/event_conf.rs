@@ -11,7 +11,7 @@ conf::table! {
     pub struct EventsConf, raw EventsRaw, module "ngx_events_module", level MAIN Main;
 
     /// How connections are waited for and accepted.
-    "events" in Context::MAIN, Args::exactly(0).block(), default "",
+    "events" in Context::MAIN, Args::exactly(0).block(), default none,
         block(parse_events);
 }
 
@@ -23,7 +23,7 @@ conf::table! {
     "worker_connections" in Context::EVENTS, Args::exactly(1), default "512",
         scalar(parse_worker_connections) worker_connections: usize = 512;
     /// How events are waited for: `epoll`, `poll`, `select` or `io_uring`.
-    "use" in Context::EVENTS, Args::exactly(1), default "",
+    "use" in Context::EVENTS, Args::exactly(1), default none,
         scalar(parse_use) method: Option<rt::Driver> = None;
     /// Whether a worker accepts all waiting connections at once.
     "multi_accept" in Context::EVENTS, Args::FLAG, default "off",
@@ -35,7 +35,7 @@ conf::table! {
     "accept_mutex_delay" in Context::EVENTS, Args::exactly(1), default "500ms",
         scalar(msec) accept_mutex_delay_ms: u64 = 500;
     /// Logs everything that happens on connections from these addresses.
-    "debug_connection" in Context::EVENTS, Args::exactly(1), default "",
+    "debug_connection" in Context::EVENTS, Args::exactly(1), default none,
         set(parse_debug_connection) debug_connection: Rc<[Network]> = Rc::new([]);
 }
 

@@ -35,6 +35,13 @@ pub struct SharedZone {
     zone: OnceCell<Rc<Zone>>,
 }
 
+/// A zone is equal to itself alone.
+impl PartialEq for SharedZone {
+    fn eq(&self, other: &SharedZone) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
 /// Looks at a zone that has been made, or kept from the declaration given; an error refuses the configuration.
 type Start = Box<dyn Fn(&SharedZone, Option<&SharedZone>) -> std::result::Result<(), String>>;
 

@@ -39,7 +39,7 @@ pub enum Part<'t> {
     Capture(usize),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Code {
     Text { start: u32, end: u32 },
     Variable(VarId),
@@ -47,7 +47,7 @@ enum Code {
 }
 
 /// A compiled value. A constant one has its text and no code.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template {
     text: Box<[u8]>,
     codes: Box<[Code]>,

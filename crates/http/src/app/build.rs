@@ -111,6 +111,7 @@ fn compile(
             let mut cx = LocationContext {
                 id: LocationId(index as u32),
                 set: &sets.locations[index],
+                sets: &sets.locations,
                 kind: &node.kind,
                 name: &node.name,
                 builder,

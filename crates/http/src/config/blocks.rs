@@ -306,17 +306,6 @@ pub fn current_location(loader: &mut Loader<'_>) -> (Box<[u8]>, CurrentKind) {
     (Box::default(), CurrentKind::Server)
 }
 
-/// The location that is being read; blocks such as `if` have their own.
-pub fn current_id(loader: &mut Loader<'_>) -> LocationId {
-    let builder = loader.store.entry::<Builder>();
-    builder.location.expect("the directive stands in a server")
-}
-
-/// As [`current_id`]; none outside servers.
-pub fn current_id_in_server(loader: &mut Loader<'_>) -> Option<LocationId> {
-    loader.store.entry::<Builder>().location
-}
-
 /// The location whose rewrite rules the current block's rules belong to: the first around it that isn't an `if`.
 pub fn rules_owner(loader: &mut Loader<'_>) -> LocationId {
     let builder = loader.store.entry::<Builder>();

@@ -34,7 +34,7 @@ conf::table! {
     pub struct CoreMain, raw CoreMainRaw, module "ngx_http_core_module", level HTTP Main;
 
     /// Opens the configuration of HTTP.
-    "http" in Context::MAIN, Args::exactly(0).block(), default "",
+    "http" in Context::MAIN, Args::exactly(0).block(), default none,
         block(blocks::http);
     /// Accepted for compatibility: Tidegate's tables size themselves.
     "variables_hash_max_size" in Context::HTTP, ONE, default "1024",
@@ -55,13 +55,13 @@ conf::table! {
     pub struct CoreServer, raw CoreServerRaw, module "ngx_http_core_module", level HTTP Server;
 
     /// Sets the configuration of a virtual server.
-    "server" in Context::HTTP, Args::exactly(0).block(), default "",
+    "server" in Context::HTTP, Args::exactly(0).block(), default none,
         block(blocks::server);
     /// Sets the address and port on which the server accepts requests, and options of the socket.
-    "listen" in Context::SERVER, Args::at_least(1), default "*:80",
+    "listen" in Context::SERVER, Args::at_least(1), default computed("`listen *:80;` without the rights of root `listen *:8000;`"),
         block(blocks::listen);
     /// Sets the names of the server: exact, with a wildcard at one end, or regexes (`~`).
-    "server_name" in Context::SERVER, Args::at_least(1), default "\"\"",
+    "server_name" in Context::SERVER, Args::at_least(1), default computed("`server_name \"\";`"),
         block(blocks::server_name);
     /// Accepted for compatibility: connections take their memory from pools of the worker.
     "connection_pool_size" in SERVERS, ONE, default "512",
@@ -158,7 +158,7 @@ pub enum Aio {
 }
 
 /// `disable_symlinks`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DisableSymlinks {
     /// Off, on, or only where link and target have different owners.
     pub mode: Symlinks,
@@ -178,7 +178,7 @@ pub enum Symlinks {
 }
 
 /// `root` or `alias`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
     /// The folder.
     pub path: Rc<Template>,
@@ -223,10 +223,10 @@ conf::table! {
     pub struct CoreLocation, raw CoreLocationRaw, module "ngx_http_core_module", level HTTP Location;
 
     /// Sets configuration depending on a request's URI.
-    "location" in Context::SERVER.or(Context::LOCATION), Args::between(1, 2).block(), default "",
+    "location" in Context::SERVER.or(Context::LOCATION), Args::between(1, 2).block(), default none,
         block(blocks::location);
     /// Limits methods: the block holds for all others than those named.
-    "limit_except" in Context::LOCATION, Args::at_least(1).block(), default "",
+    "limit_except" in Context::LOCATION, Args::at_least(1).block(), default none,
         block(blocks::limit_except);
     /// Maps extensions of file names to media types.
     "types" in EVERYWHERE, Args::exactly(0).block(), default "text/html html; image/gif gif; image/jpeg jpg;",
@@ -244,7 +244,7 @@ conf::table! {
     "root" in AND_IF, ONE, default "html",
         set(root) root: Option<Root> = None;
     /// The folder that replaces the location's prefix.
-    "alias" in Context::LOCATION, ONE, default "",
+    "alias" in Context::LOCATION, ONE, default none,
         also(alias);
     /// How large a request's body may be; larger ones are answered with 413. 0 turns the check off.
     "client_max_body_size" in EVERYWHERE, ONE, default "1m",
@@ -256,7 +256,7 @@ conf::table! {
     "client_body_timeout" in EVERYWHERE, ONE, default "60s",
         scalar(msec) client_body_timeout: u64 = 60_000;
     /// The folder for request bodies in files, with up to three levels of folders in it.
-    "client_body_temp_path" in EVERYWHERE, Args::between(1, 4), default "client_body_temp",
+    "client_body_temp_path" in EVERYWHERE, Args::between(1, 4), default computed("`client_body_temp` in the program's folder for temporary files"),
         scalar(temp_path) client_body_temp_path: TempPath = TempPath::new("client_body_temp");
     /// Whether a request's body is always put into a file.
     "client_body_in_file_only" in EVERYWHERE, ONE, default "off",
@@ -278,7 +278,7 @@ conf::table! {
     /// Name servers, asked in turn for the addresses of names that are only known while the server runs: those in
     /// `proxy_pass` with variables, those of OCSP responders. `valid=` keeps answers for so long, whatever they say;
     /// `ipv4=off` and `ipv6=off` leave out addresses of a kind. `status_zone=` has no effect.
-    "resolver" in EVERYWHERE, Args::at_least(1), default "",
+    "resolver" in EVERYWHERE, Args::at_least(1), default none,
         scalar(resolve::resolver) resolver: Option<Rc<Resolver>> = None;
     /// How long a name may be looked up.
     "resolver_timeout" in EVERYWHERE, ONE, default "30s",
@@ -346,7 +346,7 @@ conf::table! {
     "auth_delay" in EVERYWHERE, ONE, default "0",
         scalar(auth_delay) auth_delay: u64 = 0;
     /// Only internal requests find this location; others get 404.
-    "internal" in Context::LOCATION, Args::exactly(0), default "",
+    "internal" in Context::LOCATION, Args::exactly(0), default none,
         set(|raw: &mut CoreLocationRaw, _: &mut Loader<'_>, d: &Directive| {
             conf::once(&raw.internal, d)?;
             raw.internal = Some(true);
@@ -402,7 +402,7 @@ conf::table! {
             ("off", IfModifiedSince::Off), ("exact", IfModifiedSince::Exact), ("before", IfModifiedSince::Before),
         ])) if_modified_since: IfModifiedSince = IfModifiedSince::Exact;
     /// Conditions of which one must hold for early hints (103) of backends to be passed on.
-    "early_hints" in EVERYWHERE, Args::at_least(1), default "",
+    "early_hints" in EVERYWHERE, Args::at_least(1), default none,
         scalar(predicates) early_hints: Predicates = Rc::new([]);
     /// How many ranges a request may ask for; 0 turns ranges off. By default their number isn't limited, but their
     /// cost is: the whole file is sent if the parts, at 256 bytes each beside their content, would take over 4096 bytes
@@ -416,14 +416,14 @@ conf::table! {
     "etag" in EVERYWHERE, Args::FLAG, default "on",
         scalar(flag) etag: bool = true;
     /// URIs (or redirects) that answer in place of the given statuses.
-    "error_page" in AND_IF, Args::at_least(2), default "",
+    "error_page" in AND_IF, Args::at_least(2), default none,
         list(error_page::parse) error_page: Rc<ErrorPage>;
     /// A URI that is requested, unseen by the client, when a request is over; what doesn't begin with `/` names a
     /// location. The access log then shows that URI, and its status unless the response was an error.
-    "post_action" in AND_IF, ONE, default "",
+    "post_action" in AND_IF, ONE, default none,
         scalar(bytes) post_action: buf::Bytes = buf::Bytes::default();
     /// Where errors are logged, and from which level on.
-    "error_log" in EVERYWHERE, Args::at_least(1), default "logs/error.log error",
+    "error_log" in EVERYWHERE, Args::at_least(1), default computed("the outermost level's"),
         list(engine::log::parse_error_log) error_log: ErrorLog;
     /// A cache of open files and of what is known about them.
     "open_file_cache" in EVERYWHERE, Args::between(1, 2), default "off",
@@ -460,7 +460,7 @@ conf::table! {
 }
 
 /// A folder for temporary files.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TempPath {
     /// The folder.
     pub path: Rc<PathBuf>,

@@ -8,7 +8,7 @@ use buf::Bytes;
 use conf::{Directive, Error, Loader};
 
 /// What `types {}` says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Types {
     by_extension: HashMap<Box<[u8]>, Bytes, BuildHasherDefault<Quick>>,
 }
@@ -79,7 +79,7 @@ impl Types {
 }
 
 /// A set of media types, as directives such as `gzip_types` name them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TypeSet {
     types: Vec<Box<[u8]>>,
     any: bool,

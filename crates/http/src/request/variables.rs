@@ -96,6 +96,13 @@ pub struct HttpRegex {
     names: Rc<[(VarId, usize)]>,
 }
 
+/// One regex in two places is compiled once.
+impl PartialEq for HttpRegex {
+    fn eq(&self, other: &HttpRegex) -> bool {
+        Rc::ptr_eq(&self.regex, &other.regex)
+    }
+}
+
 impl std::fmt::Debug for HttpRegex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("HttpRegex")
@@ -246,14 +253,15 @@ pub fn template(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Temp
     template_of(loader, d, &d.arg(0).text).map(Some)
 }
 
-/// As [`template`], for a size: one without variables is checked now.
+/// As [`template`], for a size: one without variables is checked now, and 0 is none.
 pub fn size_template(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Template>>> {
     let template = template(loader, d)?;
     let text = template.as_ref().and_then(|template| template.is_const());
-    if text.is_some_and(|text| buf::parse::parse_size(text).is_none()) {
-        return Err(conf::values::invalid(d, d.arg(0)));
+    match text.map(buf::parse::parse_size) {
+        Some(None) => Err(conf::values::invalid(d, d.arg(0))),
+        Some(Some(0)) => Ok(None),
+        _ => Ok(template),
     }
-    Ok(template)
 }
 
 impl Session for Request {

@@ -27,7 +27,7 @@ conf::table! {
         set(|raw: &mut GzipRaw, l: &mut Loader<'_>, d: &Directive| bitmask(&mut raw.gzip_proxied, PROXIED, l, d))
         gzip_proxied: u32 = OFF;
     /// Browsers that get nothing compressed: regexes for `User-Agent`, or `msie6`.
-    "gzip_disable" in EVERYWHERE, Args::at_least(1), default "",
+    "gzip_disable" in EVERYWHERE, Args::at_least(1), default none,
         set(gzip_disable) gzip_disable: Rc<Disabled> = Rc::default();
 }
 

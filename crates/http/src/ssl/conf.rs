@@ -24,13 +24,13 @@ table! {
     /// A file with the server's certificate in PEM, followed by intermediate ones. Several directives give certificates
     /// of several kinds of keys, of which the client's abilities choose. `data:` is followed by the certificate itself;
     /// with variables the certificate is loaded for each connection.
-    "ssl_certificate" in PLACES, ONE, default "",
+    "ssl_certificate" in PLACES, ONE, default none,
         list(file) ssl_certificate: LateFile;
     /// A file with the private key of the certificate; also `data:` and variables. May be encrypted (`ssl_password_file`).
-    "ssl_certificate_key" in PLACES, ONE, default "",
+    "ssl_certificate_key" in PLACES, ONE, default none,
         list(file) ssl_certificate_key: LateFile;
     /// A file with passwords for encrypted keys, one in each line; they are tried one after the other.
-    "ssl_password_file" in PLACES, ONE, default "",
+    "ssl_password_file" in PLACES, ONE, default none,
         scalar(password_file) ssl_password_file: Rc<[Vec<u8>]> = Rc::new([]);
     /// Versions of TLS that are spoken. What is older than TLS 1.2 doesn't exist here, and is passed over with a warning.
     "ssl_protocols" in PLACES, Args::at_least(1), default "TLSv1.2 TLSv1.3",
@@ -46,7 +46,7 @@ table! {
     "ssl_ecdh_curve" in PLACES, ONE, default "auto",
         scalar(string) ssl_ecdh_curve: String = "auto".to_owned();
     /// Accepted for compatibility: there are no ciphers with finite-field Diffie-Hellman.
-    "ssl_dhparam" in PLACES, ONE, default "",
+    "ssl_dhparam" in PLACES, ONE, default none,
         scalar(named) ssl_dhparam: Named = Named::default();
     /// The most plaintext in a record that is sent. Small records reach the client's program sooner, large ones cost less.
     "ssl_buffer_size" in PLACES, ONE, default "16k",
@@ -60,7 +60,7 @@ table! {
         scalar(flag) ssl_session_tickets: bool = true;
     /// A file of 48 or 80 random bytes: the key of tickets, for several machines to share. The first one makes tickets,
     /// further ones only open them.
-    "ssl_session_ticket_key" in PLACES, ONE, default "",
+    "ssl_session_ticket_key" in PLACES, ONE, default none,
         list(named) ssl_session_ticket_key: Named;
     /// How long sessions can be resumed.
     "ssl_session_timeout" in PLACES, ONE, default "5m",
@@ -70,7 +70,7 @@ table! {
         scalar(flag) ssl_certificate_compression: bool = false;
     /// With `ssl_stapling`, a file with an OCSP response in DER that is stapled to the certificate, in place of those from a
     /// responder.
-    "ssl_stapling_file" in PLACES, ONE, default "",
+    "ssl_stapling_file" in PLACES, ONE, default none,
         scalar(named) ssl_stapling_file: Named = Named::default();
     /// Whether OCSP responses are stapled to certificates. They are fetched in the background, for the first time when a
     /// client has used the certificate, and again in time. The issuer's certificate has to follow the server's own, or
@@ -78,13 +78,13 @@ table! {
     "ssl_stapling" in PLACES, Args::FLAG, default "off",
         scalar(flag) ssl_stapling: bool = false;
     /// The URL of the OCSP responder, `http://…`, in place of the one that the certificate names.
-    "ssl_stapling_responder" in PLACES, ONE, default "",
+    "ssl_stapling_responder" in PLACES, ONE, default none,
         scalar(string) ssl_stapling_responder: String = String::new();
     /// Whether responses are stapled only if the issuer has signed them, or a responder that it has authorized.
     "ssl_stapling_verify" in PLACES, Args::FLAG, default "off",
         scalar(flag) ssl_stapling_verify: bool = false;
     /// Not there yet: a warning says so.
-    "ssl_ech_file" in PLACES, ONE, default "",
+    "ssl_ech_file" in PLACES, ONE, default none,
         list(named) ssl_ech_file: Named;
     /// Whether requests may come with the first message of a resumed session. They are served once the handshake is
     /// complete, so that nobody can replay them. Sessions are kept in a cache then, not in tickets.
@@ -102,14 +102,14 @@ table! {
         scalar(interval) ssl_certificate_refresh: Option<u64> = None;
     /// A file to which the keys of connections are written, in the form of SSLKEYLOGFILE: with it recorded connections can
     /// be read (Wireshark). If there is none it is made, for its owner alone. As other logs, it is reopened on USR1.
-    "ssl_key_log" in PLACES, ONE, default "",
+    "ssl_key_log" in PLACES, ONE, default none,
         scalar(key_log) ssl_key_log: Option<Rc<LogFile>> = None;
     /// Whether handshakes are refused, for names that are nobody's.
     "ssl_reject_handshake" in PLACES, Args::FLAG, default "off",
         scalar(flag) ssl_reject_handshake: bool = false;
     /// Settings in OpenSSL's words: `Options`, `Ciphersuites`, `CipherString`, `Groups`, `Curves`, `MinProtocol`,
     /// `MaxProtocol`, `Protocol`, `Certificate`, `PrivateKey`.
-    "ssl_conf_command" in PLACES, Args::exactly(2), default "",
+    "ssl_conf_command" in PLACES, Args::exactly(2), default none,
         list(conf_command) ssl_conf_command: (String, String);
     /// Whether clients are asked for certificates: `on` demands a good one, `optional` takes none too, `optional_no_ca`
     /// takes any.
@@ -119,20 +119,20 @@ table! {
     "ssl_verify_depth" in PLACES, ONE, default "1",
         scalar(number) ssl_verify_depth: u32 = 1;
     /// A file with certificates that vouch for clients; clients are told their names.
-    "ssl_client_certificate" in PLACES, ONE, default "",
+    "ssl_client_certificate" in PLACES, ONE, default none,
         scalar(named) ssl_client_certificate: Named = Named::default();
     /// The same without telling clients.
-    "ssl_trusted_certificate" in PLACES, ONE, default "",
+    "ssl_trusted_certificate" in PLACES, ONE, default none,
         scalar(named) ssl_trusted_certificate: Named = Named::default();
     /// A file with lists of revoked certificates.
-    "ssl_crl" in PLACES, ONE, default "",
+    "ssl_crl" in PLACES, ONE, default none,
         scalar(named) ssl_crl: Named = Named::default();
     /// Whether OCSP responders are asked for the status of clients' certificates: of the whole chain (`on`) or of the
     /// client's own (`leaf`). It takes `ssl_verify_client on` or `optional`.
     "ssl_ocsp" in PLACES, ONE, default "off",
         scalar(one_of(OCSP)) ssl_ocsp: Ocsp = Ocsp::Off;
     /// The URL of the OCSP responder, `http://…`, in place of the one that each certificate names.
-    "ssl_ocsp_responder" in PLACES, ONE, default "",
+    "ssl_ocsp_responder" in PLACES, ONE, default none,
         scalar(string) ssl_ocsp_responder: String = String::new();
     /// Where what responders said of clients' certificates is kept for all workers: nowhere, or `shared:name:size`.
     "ssl_ocsp_cache" in PLACES, ONE, default "off",
@@ -153,7 +153,7 @@ pub enum Ocsp {
 const OCSP: &[(&str, Ocsp)] = &[("off", Ocsp::Off), ("on", Ocsp::On), ("leaf", Ocsp::Leaf)];
 
 /// `ssl_session_cache`.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub enum Cache {
     /// In a zone.
     Shared(Rc<SharedZone>),

@@ -39,22 +39,22 @@ conf::table! {
     "http2_streams_index_size" in SERVERS, ONE, default "32",
         scalar(index_size) http2_streams_index_size: usize = 32;
     /// Obsolete: `keepalive_timeout` counts.
-    "http2_idle_timeout" in SERVERS, ONE, default "3m",
+    "http2_idle_timeout" in SERVERS, ONE, default none,
         scalar(obsolete("keepalive_timeout")) http2_idle_timeout: String = String::new();
     /// Obsolete: `client_header_timeout` counts.
-    "http2_recv_timeout" in SERVERS, ONE, default "30s",
+    "http2_recv_timeout" in SERVERS, ONE, default none,
         scalar(obsolete("client_header_timeout")) http2_recv_timeout: String = String::new();
     /// Obsolete: `keepalive_requests` counts.
-    "http2_max_requests" in SERVERS, ONE, default "1000",
+    "http2_max_requests" in SERVERS, ONE, default none,
         scalar(obsolete("keepalive_requests")) http2_max_requests: String = String::new();
     /// Obsolete: `large_client_header_buffers` counts.
-    "http2_max_field_size" in SERVERS, ONE, default "4k",
+    "http2_max_field_size" in SERVERS, ONE, default none,
         scalar(obsolete("large_client_header_buffers")) http2_max_field_size: String = String::new();
     /// Obsolete: `large_client_header_buffers` counts.
-    "http2_max_header_size" in SERVERS, ONE, default "16k",
+    "http2_max_header_size" in SERVERS, ONE, default none,
         scalar(obsolete("large_client_header_buffers")) http2_max_header_size: String = String::new();
     /// Obsolete: nothing is pushed.
-    "http2_max_concurrent_pushes" in SERVERS, ONE, default "10",
+    "http2_max_concurrent_pushes" in SERVERS, ONE, default none,
         scalar(ignored) http2_max_concurrent_pushes: String = String::new();
 }
 
@@ -66,10 +66,10 @@ conf::table! {
     "http2_chunk_size" in EVERYWHERE, ONE, default "8k",
         scalar(chunk_size) http2_chunk_size: usize = 8192;
     /// Obsolete: nothing is pushed. `early_hints` is the way.
-    "http2_push" in EVERYWHERE, ONE, default "off",
+    "http2_push" in EVERYWHERE, ONE, default none,
         list(ignored) http2_push: String;
     /// Obsolete: nothing is pushed.
-    "http2_push_preload" in EVERYWHERE, Args::FLAG, default "off",
+    "http2_push_preload" in EVERYWHERE, Args::FLAG, default none,
         scalar(ignored) http2_push_preload: String = String::new();
 }
 
