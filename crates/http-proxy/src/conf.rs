@@ -9,6 +9,7 @@ use conf::values::{Bufs, bitmask, bufs, flag, msec, number, size};
 use conf::{Args, Directive, Error, Loader, Result};
 use expr::vars::Template;
 use http::config::core::{EVERYWHERE, TempPath, send_lowat, temp_path};
+use http::module::LocationContext;
 use http::request::variables::{size_template, template_of};
 use os::SockAddr;
 
@@ -257,6 +258,15 @@ pub fn check_buffers(conf: &UpstreamConf, prefix: &str) -> std::result::Result<(
         return Err(("max_temp_file_size", message));
     }
     Ok(())
+}
+
+/// As [`check_buffers`], for a location.
+pub fn check_location(cx: &LocationContext<'_, '_>, conf: &UpstreamConf, prefix: &str) -> Result<()> {
+    check_buffers(conf, prefix).map_err(|(name, message)| {
+        let at = |name: &&str| cx.place(&format!("{prefix}{name}"));
+        let place = [name].iter().find_map(at).or_else(|| BUFFERS.iter().find_map(at));
+        Error::new(message).or_at(place)
+    })
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Proxying: one engine for all backend protocols, and a file for each protocol.
 #![forbid(unsafe_code)]
 
+mod attempt;
 pub mod conf;
 pub mod cookies;
 pub mod engine;
 pub mod handover;
+mod http1;
 pub mod pass;
 pub mod protocol;
 pub mod proxy;

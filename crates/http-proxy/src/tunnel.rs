@@ -18,7 +18,8 @@ use http::response::output;
 use http::session::client::Client;
 use http::session::h2;
 
-use crate::engine::{Backend, TIMED_OUT};
+use crate::attempt::TIMED_OUT;
+use crate::engine::Backend;
 use crate::handover;
 
 /// The largest single read.
