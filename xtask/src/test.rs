@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::tools::{self, Options, Outcome, cargo};
 
 /// Debian packages of the programs that tests meet: a file that shows it is there, and its package.
-const NEEDS: [(&str, &str); 12] = [
+const NEEDS: [(&str, &str); 13] = [
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/python3", "python3"),
@@ -20,6 +20,7 @@ const NEEDS: [(&str, &str); 12] = [
     ("/usr/bin/certbot", "certbot"),
     ("/usr/lib/python3/dist-packages/certbot_nginx/__init__.py", "python3-certbot-nginx"),
     ("/usr/bin/pebble", "pebble"),
+    ("/usr/share/doc/php-fpm", "php-fpm"),
 ];
 
 /// Event methods under which the end-to-end tests run, besides the default.
@@ -52,7 +53,8 @@ manual, and the end-to-end tests, once more for each event method. The last line
   --fast   leaves out the event methods and the models of the zones' lock
 
 As root on a system with apt-get it first installs what is missing of the programs that the tests meet: curl, chromium,
-python3 with aiohttp and h2, h2load, openssl, gzip, util-linux, certbot with its plugin for nginx, and pebble. With
+python3 with aiohttp and h2, h2load, openssl, gzip, util-linux, certbot with its plugin for nginx, pebble, and
+php-fpm. With
 TIDEGATE_SKIP_MISSING=1 tests that miss one are left out.
 ";
 

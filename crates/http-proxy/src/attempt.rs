@@ -17,7 +17,7 @@ use rt::Tried;
 
 use crate::conf::{Bind, local_address};
 use crate::engine::Backend;
-use crate::protocol::{Codec, Event, Fault, FaultKind, Head};
+use crate::protocol::{Codec, Fault, FaultKind, HeadEvent};
 use crate::respond::{self, Answer, Reply};
 use crate::ssl;
 
@@ -208,16 +208,16 @@ impl Backend {
         let mut sending = self.begin_sending(r, stream, outgoing, codec)?;
         loop {
             let more = poll_fn(|cx| self.poll_exchange(cx, r, stream, &mut sending, codec)).await?;
-            let found = self.read_head(r, codec, more).map_err(|fault| stop(r, &fault))?;
-            let Some((head, length)) = found else { continue };
-            let (status, elapsed) = (head.head.status, exchange.elapsed_ms());
+            let found = self.read_head(r, exchange, codec, more).map_err(|fault| stop(r, &fault))?;
+            let Some(length) = found else { continue };
+            let (status, elapsed) = (exchange.head.borrow().1.status, exchange.elapsed_ms());
             exchange.current(|attempt| (attempt.status, attempt.header_ms) = (status, Some(elapsed)));
-            if status == 101 && !websocket::is_agreed(r, &head.head, &head.bytes) {
+            if status == 101 && !is_agreed(r, exchange) {
                 return Err(stop(r, &Fault::invalid("upstream sent invalid \"Sec-WebSocket-Accept\" header")));
             }
             let sent_all = sending.done && sending.chain.is_empty();
             let unsent = (codec.sends_on() && !sent_all).then(|| Box::new(sending.chain));
-            return Ok(Reply { head, length, sent_all, unsent });
+            return Ok(Reply { status, length, sent_all, unsent });
         }
     }
 
@@ -229,21 +229,14 @@ impl Backend {
         outgoing: &Outgoing,
         codec: &mut dyn Codec,
     ) -> Result<Sending, Stop> {
-        let mut left = codec.head(&outgoing.head);
-        let mut chain = Chain::new();
-        if !outgoing.streamed {
-            let mut body = Chain::new();
-            for piece in &outgoing.body {
-                body.push(piece.clone());
-            }
-            codec.body(body, true, &mut chain);
-        }
+        let alone = outgoing.body.is_empty() && !outgoing.streamed;
+        let mut left = codec.head(&outgoing.head, alone);
         let mut done = false;
-        if chain.is_empty() && !outgoing.streamed {
+        if alone {
             match stream.try_send(&left).map_err(|error| send_failed(r, &error))? {
                 Tried::Sent(sent) => {
                     left.advance(sent);
-                    done = left.is_empty() && !codec.holds_back();
+                    done = left.is_empty();
                 }
                 Tried::Taken => left = Bytes::default(),
                 Tried::Nothing => {}
@@ -252,7 +245,14 @@ impl Backend {
         if done {
             stream.set_recv_timeout(Some(self.up.read_timeout));
         }
-        chain.push_front(Piece::Bytes(left));
+        let mut chain = Chain::from(left);
+        if !outgoing.body.is_empty() {
+            let mut body = Chain::new();
+            for piece in &outgoing.body {
+                body.push(piece.clone());
+            }
+            codec.body(body, true, &mut chain);
+        }
         Ok(Sending { chain, more: outgoing.streamed, blocked: false, done, kept: Some(Vec::new()) })
     }
 
@@ -260,9 +260,10 @@ impl Backend {
     fn read_head(
         &self,
         r: &mut Request,
+        exchange: &Exchange,
         codec: &mut dyn Codec,
         more: Buf,
-    ) -> Result<Option<(Head, Option<u64>)>, Fault> {
+    ) -> Result<Option<Option<u64>>, Fault> {
         let over = more.is_empty();
         if over {
             codec.receive_end()?;
@@ -270,25 +271,24 @@ impl Backend {
             codec.receive(more);
         }
         loop {
-            match codec.next()? {
-                Event::More if over => return Err(Fault::closed()),
-                Event::More => return Ok(None),
-                Event::Head(head, length) => return Ok(Some((head, length))),
-                Event::Interim(head) => self.pass_interim(r, &head),
-                Event::Note(text) => {
+            let event = codec.read_head(&mut exchange.head.borrow_mut())?;
+            match event {
+                HeadEvent::Done(length) => return Ok(Some(length)),
+                HeadEvent::More if over => return Err(Fault::closed()),
+                HeadEvent::More => return Ok(None),
+                HeadEvent::Interim => self.pass_interim(r, exchange),
+                HeadEvent::Note(text) => {
                     r.log_error(format_args!("{text} while reading response header from upstream"));
-                }
-                Event::Body(_) | Event::Trailers(_) | Event::End(_) => {
-                    return Err(Fault::invalid("upstream sent no header"));
                 }
             }
         }
     }
 
     /// Early hints go to the client, other interim heads don't.
-    fn pass_interim(&self, r: &mut Request, head: &Head) {
-        if head.head.status == 103
-            && let Some(hints) = respond::early_hints(self, r, &head.bytes, &head.head)
+    fn pass_interim(&self, r: &mut Request, exchange: &Exchange) {
+        let head = std::mem::take(&mut *exchange.head.borrow_mut());
+        if head.1.status == 103
+            && let Some(hints) = respond::early_hints(self, r, &head.0, &head.1)
             && let Some(client) = r.client()
         {
             client.send_interim("103 Early Hints", &hints);
@@ -442,6 +442,12 @@ fn stop(r: &Request, fault: &Fault) -> Stop {
         FaultKind::Closed => failed(failure::ERROR),
         FaultKind::Refused => Stop::Failed(Failed { kind: failure::ERROR, sent: false, stale: false }),
     }
+}
+
+/// Whether a switch of protocols is the one that the client asked for.
+fn is_agreed(r: &Request, exchange: &Exchange) -> bool {
+    let head = exchange.head.borrow();
+    websocket::is_agreed(r, &head.1, &head.0)
 }
 
 fn failed(kind: u32) -> Stop {

@@ -201,6 +201,7 @@ impl Backend {
             },
             Err(stop) => stop,
         };
+        exchange.forget_head();
         exchange.end();
         let failed = match stop {
             Stop::Status(status) => return Concluded::Flow(Flow::Status(status)),
@@ -247,7 +248,7 @@ impl Backend {
 
     /// Whether an answer's status sends the request on to the next server.
     fn refuses(&self, r: &Request, choice: &Choice, terms: Terms, answer: &Answer) -> Option<u32> {
-        let status = answer.reply.head.head.status;
+        let status = answer.reply.status;
         if status < 300 {
             return None;
         }

@@ -8,11 +8,11 @@ use std::any::Any;
 use buf::{Buf, Bytes, Chain};
 use http::exchange::Exchange;
 use wire::h1::{
-    ChunkEvent, ChunkedDecoder, ChunkedError, KnownHeader, LAST_CHUNK, Parsed, ResponseError, ResponseHead,
-    ResponseParser, UpstreamFraming, chunk_head,
+    ChunkEvent, ChunkedDecoder, ChunkedError, KnownHeader, LAST_CHUNK, Parsed, ResponseError, ResponseParser,
+    UpstreamFraming, chunk_head,
 };
 
-use crate::protocol::{Codec, End, Event, Fault, Head, Kept};
+use crate::protocol::{BodyEvent, Codec, End, Fault, Head, HeadEvent, Kept};
 use crate::respond::trailer_fields;
 
 /// What the configuration says of responses.
@@ -34,8 +34,6 @@ pub struct Http1 {
     chunked: bool,
     state: State,
     parser: ResponseParser,
-    /// Memory for the head that is being read.
-    head: ResponseHead,
     /// What came while the head isn't complete.
     gathered: Option<Buf>,
     /// What came after the head and isn't used.
@@ -75,8 +73,6 @@ impl Http1 {
         codec.rules = rules;
         codec.to_head = exchange.to_head.get();
         codec.chunked = exchange.chunked.get();
-        codec.head = std::mem::take(&mut exchange.head.borrow_mut().1);
-        codec.head.clear();
         codec
     }
 
@@ -92,7 +88,6 @@ impl Http1 {
             chunked: false,
             state: State::Head,
             parser: ResponseParser::default(),
-            head: ResponseHead::default(),
             gathered: None,
             input: Bytes::default(),
             framing: Framing::None,
@@ -100,84 +95,69 @@ impl Http1 {
         }
     }
 
-    fn read_head(&mut self) -> Result<Event, Fault> {
-        let Some(data) = &mut self.gathered else { return Ok(Event::More) };
-        match self.parser.parse(data, self.rules.max_head, &mut self.head) {
-            Ok(Parsed::Incomplete) => Ok(Event::More),
-            Ok(Parsed::Complete(used)) if matches!(self.head.status, 100 | 102..=199) => {
-                let bytes = Bytes::copy_from(data.get(..used).unwrap_or_default());
+    fn parse_head(&mut self, head: &mut Head) -> Result<HeadEvent, Fault> {
+        let Some(data) = &mut self.gathered else { return Ok(HeadEvent::More) };
+        let (bytes, parts) = head;
+        match self.parser.parse(data, self.rules.max_head, parts) {
+            Ok(Parsed::Incomplete) => Ok(HeadEvent::More),
+            Ok(Parsed::Complete(used)) if matches!(parts.status, 100 | 102..=199) => {
+                *bytes = Bytes::copy_from(data.get(..used).unwrap_or_default());
                 data.consume(used);
                 if data.is_empty() {
                     self.gathered = None;
                 }
                 self.parser.reset();
-                Ok(Event::Interim(Head { bytes, head: std::mem::take(&mut self.head) }))
+                Ok(HeadEvent::Interim)
             }
-            Ok(Parsed::Complete(used)) => self.begin_body(used),
+            Ok(Parsed::Complete(used)) => self.begin_body(used, head),
             Err(error) => {
                 let text = error.text(data).to_string();
                 if error != ResponseError::NoStatusLine || self.rules.require_status_line {
                     return Err(Fault::invalid(text));
                 }
                 self.state = State::Headless;
-                Ok(Event::Note(text))
+                Ok(HeadEvent::Note(text))
             }
         }
     }
 
-    fn begin_body(&mut self, used: usize) -> Result<Event, Fault> {
+    fn begin_body(&mut self, used: usize, (bytes, parts): &mut Head) -> Result<HeadEvent, Fault> {
         let data = self.gathered.take().map(Buf::freeze).unwrap_or_default();
-        let head = std::mem::take(&mut self.head);
-        let framing =
-            head.framing(&data, self.to_head).map_err(|error| Fault::invalid(error.text(&data).to_string()))?;
-        let length = match framing {
-            UpstreamFraming::Length(length) => Some(length),
-            UpstreamFraming::None => head.value(KnownHeader::ContentLength, &data).and_then(buf::parse::parse_number),
-            UpstreamFraming::Chunked | UpstreamFraming::UntilClose => None,
-        };
+        let framing = parts.framing(&data, self.to_head);
+        let framing = framing.map_err(|error| Fault::invalid(error.text(&data).to_string()))?;
+        let mut length = None;
         self.framing = match framing {
-            UpstreamFraming::None => Framing::None,
-            UpstreamFraming::Length(length) => Framing::Length(length),
+            UpstreamFraming::None => {
+                length = parts.value(KnownHeader::ContentLength, &data).and_then(buf::parse::parse_number);
+                Framing::None
+            }
+            UpstreamFraming::Length(left) => {
+                length = Some(left);
+                Framing::Length(left)
+            }
             UpstreamFraming::Chunked => Framing::Chunked(Box::new(ChunkedDecoder::new(self.rules.max_trailers))),
             UpstreamFraming::UntilClose => Framing::UntilClose,
         };
-        self.keeps = head.status != 101 && head.keep_alive(&data);
+        self.keeps = parts.status != 101 && parts.keep_alive(&data);
         self.state = State::Body;
-        self.input = data.slice(used..data.len());
-        Ok(Event::Head(Head { bytes: data.slice(0..used), head }, length))
+        *bytes = data.slice(0..used);
+        self.input = data;
+        self.input.advance(used);
+        Ok(HeadEvent::Done(length))
     }
 
     /// The head of a response that has none.
-    fn headless(&mut self) -> Event {
+    fn headless(&mut self, (bytes, parts): &mut Head) -> HeadEvent {
         self.input = self.gathered.take().map(Buf::freeze).unwrap_or_default();
         (self.state, self.framing, self.keeps) = (State::Body, Framing::UntilClose, false);
-        let mut head = std::mem::take(&mut self.head);
-        head.clear();
-        (head.status, head.version) = (200, 9);
-        Event::Head(Head { bytes: Bytes::default(), head }, None)
+        *bytes = Bytes::default();
+        parts.clear();
+        (parts.status, parts.version) = (200, 9);
+        HeadEvent::Done(None)
     }
 
-    fn read_body(&mut self) -> Result<Event, Fault> {
-        match &mut self.framing {
-            Framing::None | Framing::Done | Framing::Length(0) => Ok(self.end()),
-            _ if self.input.is_empty() => Ok(Event::More),
-            Framing::UntilClose => Ok(Event::Body(std::mem::take(&mut self.input))),
-            Framing::Length(left) => {
-                let n = (*left).min(self.input.len() as u64);
-                *left -= n;
-                if n as usize == self.input.len() {
-                    return Ok(Event::Body(std::mem::take(&mut self.input)));
-                }
-                let part = self.input.slice(0..n as usize);
-                self.input.advance(n as usize);
-                Ok(Event::Body(part))
-            }
-            Framing::Chunked(_) => self.read_chunks(),
-        }
-    }
-
-    fn read_chunks(&mut self) -> Result<Event, Fault> {
-        let Framing::Chunked(decoder) = &mut self.framing else { return Ok(Event::More) };
+    fn read_chunks(&mut self) -> Result<BodyEvent, Fault> {
+        let Framing::Chunked(decoder) = &mut self.framing else { return Ok(BodyEvent::More) };
         let (used, event) = decoder.step(&self.input).map_err(|error| {
             Fault::invalid(match error {
                 ChunkedError::TooLongTrailer => "upstream sent too big trailers".to_owned(),
@@ -185,8 +165,8 @@ impl Http1 {
             })
         })?;
         let event = match event {
-            ChunkEvent::More => Event::More,
-            ChunkEvent::Data(range) => Event::Body(self.input.slice(range)),
+            ChunkEvent::More => BodyEvent::More,
+            ChunkEvent::Data(range) => BodyEvent::Body(self.input.slice(range)),
             ChunkEvent::Done => {
                 self.input.advance(used);
                 return Ok(self.end_of_chunks());
@@ -196,22 +176,22 @@ impl Http1 {
         Ok(event)
     }
 
-    fn end_of_chunks(&mut self) -> Event {
+    fn end_of_chunks(&mut self) -> BodyEvent {
         let Framing::Chunked(decoder) = std::mem::replace(&mut self.framing, Framing::Done) else { return self.end() };
         match decoder.parse_trailers(true, usize::MAX) {
-            Ok(fields) if !fields.is_empty() => Event::Trailers(trailer_fields(decoder.trailers(), &fields)),
+            Ok(fields) if !fields.is_empty() => BodyEvent::Trailers(trailer_fields(decoder.trailers(), &fields)),
             _ => self.end(),
         }
     }
 
-    fn end(&mut self) -> Event {
+    fn end(&mut self) -> BodyEvent {
         let extra = !std::mem::take(&mut self.input).is_empty();
-        Event::End(End { keep: self.keeps && !extra, extra })
+        BodyEvent::End(End { keep: self.keeps && !extra, extra })
     }
 }
 
 impl Codec for Http1 {
-    fn head(&mut self, request: &Bytes) -> Bytes {
+    fn head(&mut self, request: &Bytes, _alone: bool) -> Bytes {
         request.clone()
     }
 
@@ -239,11 +219,29 @@ impl Codec for Http1 {
         }
     }
 
-    fn next(&mut self) -> Result<Event, Fault> {
+    fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, Fault> {
         match self.state {
-            State::Head => self.read_head(),
-            State::Headless => Ok(self.headless()),
-            State::Body => self.read_body(),
+            State::Headless => Ok(self.headless(head)),
+            State::Head | State::Body => self.parse_head(head),
+        }
+    }
+
+    fn read_body(&mut self) -> Result<BodyEvent, Fault> {
+        match &mut self.framing {
+            Framing::None | Framing::Done | Framing::Length(0) => Ok(self.end()),
+            _ if self.input.is_empty() => Ok(BodyEvent::More),
+            Framing::UntilClose => Ok(BodyEvent::Body(std::mem::take(&mut self.input))),
+            Framing::Length(left) => {
+                let n = (*left).min(self.input.len() as u64);
+                *left -= n;
+                if n as usize == self.input.len() {
+                    return Ok(BodyEvent::Body(std::mem::take(&mut self.input)));
+                }
+                let part = self.input.slice(0..n as usize);
+                self.input.advance(n as usize);
+                Ok(BodyEvent::Body(part))
+            }
+            Framing::Chunked(_) => self.read_chunks(),
         }
     }
 

@@ -5,6 +5,7 @@ mod attempt;
 pub mod conf;
 pub mod cookies;
 pub mod engine;
+pub mod fastcgi;
 pub mod handover;
 mod http1;
 pub mod pass;
@@ -21,4 +22,4 @@ pub mod variables;
 use http::module::HttpModule;
 
 /// The modules of this crate, in the order in which their handlers run.
-pub const MODULES: &[&dyn HttpModule] = &[&upstream::Upstream, &proxy::Proxy];
+pub const MODULES: &[&dyn HttpModule] = &[&upstream::Upstream, &proxy::Proxy, &fastcgi::Fastcgi];

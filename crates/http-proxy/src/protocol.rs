@@ -2,9 +2,93 @@
 //!
 //! A [`Protocol`] is a location's knowledge of how to ask: it writes requests. A [`Codec`] is one exchange with one
 //! backend: a state machine without input and output. Bytes that came go in ([`Codec::receive`]), what they mean comes
-//! out ([`Codec::next`]); the request's body goes in ([`Codec::body`]), its frames come out, and beside them what the
+//! out ([`Codec::read_head`], then [`Codec::read_body`]); the request's body goes in ([`Codec::body`]), its frames come out, and beside them what the
 //! protocol has to say by itself while it receives ([`Codec::transmit`]). The engine does the rest: it finds, connects,
 //! sends, waits, tries again, counts and logs.
+//!
+//! A protocol that asks with a line, and is answered by bytes up to the end of the connection:
+//!
+//! ```
+//! use buf::{Buf, Bytes, Chain};
+//! use http::exchange::Exchange;
+//! use http::request::Request;
+//! use http_proxy::protocol::{BodyEvent, Codec, End, Fault, Head, HeadEvent, Kept, Protocol, Scheme};
+//!
+//! const SCHEMES: &[Scheme] = &[Scheme { prefix: "", label: "line://", default_port: Some(79), ssl: false }];
+//!
+//! struct Line;
+//!
+//! impl Protocol for Line {
+//!     fn sends_unknown_length(&self) -> bool {
+//!         false // A body is read whole before it is sent.
+//!     }
+//!
+//!     fn write_request(&self, r: &mut Request, _: &Exchange, out: &mut Buf) -> Result<(), u16> {
+//!         out.extend_from_slice(&r.uri);
+//!         out.extend_from_slice(b"\r\n");
+//!         Ok(())
+//!     }
+//!
+//!     fn codec(&self, _: &Exchange, _: Option<Kept>) -> Box<dyn Codec> {
+//!         Box::new(Answer::default())
+//!     }
+//!
+//!     fn knows(&self, _: &dyn std::any::Any) -> bool {
+//!         false // No connection serves twice.
+//!     }
+//! }
+//!
+//! #[derive(Default)]
+//! struct Answer {
+//!     input: Bytes,
+//!     over: bool,
+//! }
+//!
+//! impl Codec for Answer {
+//!     fn head(&mut self, request: &Bytes, _alone: bool) -> Bytes {
+//!         request.clone()
+//!     }
+//!
+//!     fn body(&mut self, mut part: Chain, _last: bool, out: &mut Chain) {
+//!         out.append(&mut part);
+//!     }
+//!
+//!     fn receive(&mut self, input: Buf) {
+//!         self.input = input.freeze();
+//!     }
+//!
+//!     fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, Fault> {
+//!         head.1.status = 200;
+//!         Ok(HeadEvent::Done(None))
+//!     }
+//!
+//!     fn read_body(&mut self) -> Result<BodyEvent, Fault> {
+//!         Ok(match std::mem::take(&mut self.input) {
+//!             part if !part.is_empty() => BodyEvent::Body(part),
+//!             _ if self.over => BodyEvent::End(End { keep: false, extra: false }),
+//!             _ => BodyEvent::More,
+//!         })
+//!     }
+//!
+//!     fn receive_end(&mut self) -> Result<(), Fault> {
+//!         self.over = true;
+//!         Ok(())
+//!     }
+//!
+//!     fn keep(self: Box<Self>) -> Option<Kept> {
+//!         None
+//!     }
+//! }
+//! # assert_eq!(Scheme::split(SCHEMES, b"a:7").map(|(scheme, _)| scheme.label), Some("line://"));
+//! # let mut answer = Answer::default();
+//! # let mut input = Buf::empty();
+//! # input.extend_from_slice(b"text");
+//! # answer.receive(input);
+//! # assert!(matches!(answer.read_head(&mut Head::default()), Ok(HeadEvent::Done(None))));
+//! # assert!(matches!(answer.read_body(), Ok(BodyEvent::Body(part)) if &part[..] == b"text"));
+//! # assert!(answer.receive_end().is_ok());
+//! # assert!(matches!(answer.read_body(), Ok(BodyEvent::End(_))));
+//! ```
 
 use std::any::Any;
 
@@ -44,10 +128,13 @@ pub trait Protocol {
 /// What stays in an idle connection for the next exchange on it; its type is known to its protocol alone.
 pub type Kept = Box<dyn Any>;
 
+/// A response's head: the bytes, and the parts that are spans of them.
+pub type Head = (Bytes, ResponseHead);
+
 /// One exchange with a backend.
 pub trait Codec {
-    /// The bytes that begin the request; `request` is what [`Protocol::write_request`] wrote.
-    fn head(&mut self, request: &Bytes) -> Bytes;
+    /// The bytes that begin the request; `request` is what [`Protocol::write_request`] wrote. `alone`: no body follows.
+    fn head(&mut self, request: &Bytes, alone: bool) -> Bytes;
 
     /// Takes a part of the request's body, `last` with the last one (which may be empty), and appends its frames to `out`.
     /// What the peer's window has no room for is held back.
@@ -72,13 +159,17 @@ pub trait Codec {
         false
     }
 
-    /// Takes bytes that came from the backend. Called when [`Codec::next`] has answered [`Event::More`].
+    /// Takes bytes that came from the backend. Called when all that came before is used up.
     fn receive(&mut self, input: Buf);
 
-    /// What the bytes so far mean. The first event that isn't interim or a note is [`Event::Head`], the last [`Event::End`].
-    fn next(&mut self) -> Result<Event, Fault>;
+    /// What the bytes so far mean before the end of the head, which is put into `head`. Between two calls `head` is left
+    /// as it is, but for an interim one.
+    fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, Fault>;
 
-    /// No more bytes come. Without an error [`Codec::next`] goes on up to [`Event::End`].
+    /// What the bytes mean after the head.
+    fn read_body(&mut self) -> Result<BodyEvent, Fault>;
+
+    /// No more bytes come. Without an error [`Codec::read_body`] goes on up to [`BodyEvent::End`].
     fn receive_end(&mut self) -> Result<(), Fault>;
 
     /// How many bytes the response still has, if that is known.
@@ -95,14 +186,24 @@ pub trait Codec {
     fn keep(self: Box<Self>) -> Option<Kept>;
 }
 
-/// What bytes of a backend mean.
-pub enum Event {
+/// What bytes of a backend mean while the head is read.
+#[derive(Debug)]
+pub enum HeadEvent {
     /// More bytes are needed.
     More,
-    /// An interim head (1xx).
-    Interim(Head),
-    /// The head, with the length of the body as clients are told it, if it is known.
-    Head(Head, Option<u64>),
+    /// An interim head (1xx) is complete.
+    Interim,
+    /// A line for the error log.
+    Note(String),
+    /// The head is complete, with the length of the body as clients are told it, if it is known.
+    Done(Option<u64>),
+}
+
+/// What bytes of a backend mean after the head.
+#[derive(Debug)]
+pub enum BodyEvent {
+    /// More bytes are needed.
+    More,
     /// A line for the error log.
     Note(String),
     /// A part of the body.
@@ -111,15 +212,6 @@ pub enum Event {
     Trailers(Headers),
     /// The response is complete.
     End(End),
-}
-
-/// A response's head: fields, and the bytes that their spans are of.
-#[derive(Debug, Default)]
-pub struct Head {
-    /// The bytes.
-    pub bytes: Bytes,
-    /// The fields.
-    pub head: ResponseHead,
 }
 
 /// How a response ended.
@@ -190,3 +282,7 @@ impl Scheme {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "protocol_tests.rs"]
+mod tests;

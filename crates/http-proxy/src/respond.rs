@@ -16,8 +16,8 @@ use wire::h1::{HeaderSpan, KnownHeader, Method, ResponseHead};
 
 use crate::conf::ignore;
 use crate::engine::Backend;
-use crate::protocol::{Codec, End, Head};
-use crate::stream::{self, Read, Sent, UpstreamBody};
+use crate::protocol::{BodyEvent, Codec, End};
+use crate::stream::{self, Sent, UpstreamBody};
 
 /// What a backend said, with the connection that it said it on.
 pub(super) struct Answer {
@@ -29,10 +29,10 @@ pub(super) struct Answer {
     pub(super) reply: Reply,
 }
 
-/// The beginning of a response.
+/// The beginning of a response; its head is with the exchange.
 pub(super) struct Reply {
-    /// The head.
-    pub(super) head: Head,
+    /// The status.
+    pub(super) status: u16,
     /// The length of the body, if it is known.
     pub(super) length: Option<u64>,
     /// Whether the whole request is with the kernel.
@@ -57,9 +57,7 @@ pub(super) fn respond(
     mut choice: Choice,
     answer: Answer,
 ) -> Next {
-    let Answer { mut idle, mut codec, reply: Reply { head, length, sent_all, unsent } } = answer;
-    let status = head.head.status;
-    *exchange.head.borrow_mut() = (head.bytes, head.head);
+    let Answer { mut idle, mut codec, reply: Reply { status, length, sent_all, unsent } } = answer;
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
         accel_rate(b, r, exchange);
         copy_fields(b, r, exchange);
@@ -86,7 +84,7 @@ pub(super) fn respond(
     }
     let mut body = Chain::new();
     let read = stream::read(&mut *codec, &mut body);
-    if let Ok(Read::End(end @ End { extra: false, .. })) = read {
+    if let Ok(BodyEvent::End(end @ End { extra: false, .. })) = read {
         exchange.current(|attempt| attempt.length += body.len());
         if end.keep && sent_all && idle.stream.pending() == 0 {
             idle.kept = codec.keep();

@@ -23,7 +23,7 @@ use http::server::Http;
 use crate::attempt::TIMED_OUT;
 use crate::conf::UpstreamConf;
 use crate::engine::Backend;
-use crate::protocol::{Codec, End, Event, Fault};
+use crate::protocol::{BodyEvent, Codec, End, Fault};
 use crate::respond::{buffering, whole};
 
 /// The largest single read.
@@ -61,32 +61,13 @@ pub(super) struct Sent {
     pub(super) unsent: Chain,
 }
 
-/// Why reading events has stopped.
-pub(super) enum Read {
-    /// More bytes are needed.
-    More,
-    /// There is a line for the error log.
-    Note(String),
-    /// Trailers came.
-    Trailers(Headers),
-    /// The response is complete.
-    End(End),
-}
-
 /// Takes the body out of the codec, up to an event that is something else.
-pub(super) fn read(codec: &mut dyn Codec, body: &mut Chain) -> Result<Read, Fault> {
+pub(super) fn read(codec: &mut dyn Codec, body: &mut Chain) -> Result<BodyEvent, Fault> {
     loop {
-        return Ok(match codec.next()? {
-            Event::Body(bytes) => {
-                body.push_bytes(bytes);
-                continue;
-            }
-            Event::More => Read::More,
-            Event::Note(text) => Read::Note(text),
-            Event::Trailers(headers) => Read::Trailers(headers),
-            Event::End(end) => Read::End(end),
-            Event::Interim(_) | Event::Head(..) => return Err(Fault::invalid("upstream sent a second header")),
-        });
+        match codec.read_body()? {
+            BodyEvent::Body(bytes) => body.push_bytes(bytes),
+            event => return Ok(event),
+        }
     }
 }
 
@@ -136,7 +117,7 @@ impl UpstreamBody {
     }
 
     /// Starts with what came with the head. The request is needed for its log details.
-    pub(super) fn begin(mut self, r: &Request, body: Chain, first: Result<Read, Fault>) -> Body {
+    pub(super) fn begin(mut self, r: &Request, body: Chain, first: Result<BodyEvent, Fault>) -> Body {
         r.details(&mut self.details);
         self.exchange.current(|attempt| attempt.length += body.len());
         self.ahead = body;
@@ -164,12 +145,13 @@ impl UpstreamBody {
     }
 
     /// Acts on an event; whether more may follow at once.
-    fn settle(&mut self, read: Result<Read, Fault>) -> bool {
+    fn settle(&mut self, read: Result<BodyEvent, Fault>) -> bool {
         match read {
-            Ok(Read::More) => return false,
-            Ok(Read::Note(text)) => self.log(Level::Error, format_args!("{text} while reading upstream")),
-            Ok(Read::Trailers(headers)) => self.trailers = Some(headers),
-            Ok(Read::End(end)) => {
+            Ok(BodyEvent::More) => return false,
+            Ok(BodyEvent::Body(bytes)) => self.ahead.push_bytes(bytes),
+            Ok(BodyEvent::Note(text)) => self.log(Level::Error, format_args!("{text} while reading upstream")),
+            Ok(BodyEvent::Trailers(headers)) => self.trailers = Some(headers),
+            Ok(BodyEvent::End(end)) => {
                 self.complete(end);
                 return false;
             }
@@ -232,7 +214,9 @@ impl UpstreamBody {
             }
             self.pause = None;
         }
-        self.send(cx);
+        if !self.sent.unsent.is_empty() {
+            self.send(cx);
+        }
         let Some(idle) = &self.idle else { return Poll::Ready(()) };
         if !idle.stream.recv_timeout_set() {
             idle.stream.set_recv_timeout(Some(self.up.read_timeout));
@@ -250,7 +234,10 @@ impl UpstreamBody {
                     codec.receive(buf);
                 }
                 self.decode();
-                self.send(cx);
+                if let Some(codec) = &mut self.codec {
+                    codec.transmit(&mut self.sent.unsent);
+                    self.send(cx);
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 self.fail(Level::Error, format_args!("upstream timed out{TIMED_OUT} while reading upstream"));
@@ -277,11 +264,7 @@ impl UpstreamBody {
 
     /// Sends what the protocol has to say while the response comes.
     fn send(&mut self, cx: &mut Context<'_>) {
-        let (Some(idle), Some(codec)) = (&self.idle, &mut self.codec) else { return };
-        codec.transmit(&mut self.sent.unsent);
-        if self.sent.unsent.is_empty() {
-            return;
-        }
+        let Some(idle) = self.idle.as_ref().filter(|_| !self.sent.unsent.is_empty()) else { return };
         if let Poll::Ready(Err(error)) = idle.stream.poll_send(cx, &mut self.sent.unsent) {
             match error.kind() {
                 io::ErrorKind::TimedOut => {
