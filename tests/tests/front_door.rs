@@ -391,8 +391,8 @@ fn explanations() {
     let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split('\t').collect()).collect();
     assert!(good && rows.len() > 100, "{} rows", rows.len());
     for row in &rows {
-        assert_eq!(row.len(), 7, "{row:?}");
-        assert!(!row[6].is_empty(), "undocumented: {row:?}");
+        assert_eq!(row.len(), 8, "{row:?}");
+        assert!(!row[7].is_empty(), "undocumented: {row:?}");
     }
 }
 

@@ -229,7 +229,16 @@ mod tests {
 
     fn directive(module: &str, name: &str, contexts: &str, arity: &str) -> Directive {
         let [module, name, contexts, arity] = [module, name, contexts, arity].map(str::to_string);
-        Directive { module, name, contexts, arity, kind: String::new(), default: String::new(), doc: String::new() }
+        Directive {
+            module,
+            name,
+            contexts,
+            arity,
+            kind: String::new(),
+            default: String::new(),
+            syntax: String::new(),
+            doc: String::new(),
+        }
     }
 
     #[test]

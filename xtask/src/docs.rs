@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
+use conf::manual::Text;
+
 use crate::tools::{self, Options, Outcome};
 
 /// A directive as the program describes it.
@@ -20,7 +22,9 @@ pub struct Directive {
     pub kind: String,
     /// Its default, empty if there is none.
     pub default: String,
-    /// What it does.
+    /// How it is written.
+    pub syntax: String,
+    /// Its text.
     pub doc: String,
 }
 
@@ -74,7 +78,7 @@ pub fn directives() -> Outcome<Vec<Directive>> {
 
 fn parse(text: &str) -> Vec<Directive> {
     let row = |line: &str| {
-        let mut cells = line.splitn(7, '\t').map(str::to_string);
+        let mut cells = line.splitn(8, '\t').map(str::to_string);
         let mut next = || cells.next().unwrap_or_default();
         Directive {
             module: next(),
@@ -83,11 +87,36 @@ fn parse(text: &str) -> Vec<Directive> {
             arity: next(),
             kind: next(),
             default: next(),
-            doc: next().replace("\\n", "\n").trim().to_string(),
+            syntax: next(),
+            doc: conf::manual::unescaped(&next()),
         }
     };
     text.lines().filter(|l| l.contains('\t')).map(row).filter(|d| d.module != "module" || d.name != "name").collect()
 }
+
+/// What the first page says before its index.
+const FIRST_PAGE: &str = "\
+<!-- Written by `cargo xtask docs` from the directive tables. -->
+# Directives
+
+One page for each module, written from the tables from which the program reads configurations. `tidegate --explain NAME`
+prints the same for one directive. Each directive has its syntax (`arg` is any argument, what stands in brackets may be
+left out), a table and a text. The columns of the table:
+
+- **default**: what holds where the directive isn't set. A line in `code` that ends with `;` could be written as it
+  stands; words describe a value that is computed at the start or depends on other directives.
+- **context**: the blocks in which the directive may stand. `main` is outside of all blocks.
+- **arguments**: how many it takes. `flag` is exactly one, `on` or `off`; `1 or 2` and `2+` (2 or more) are numbers;
+  `block` is followed by a block in braces, and `block:1` by one argument and a block.
+- **inherited**: whether blocks inside have what is set here. `yes`: a block that doesn't set the directive has the value
+  of the block around it; one that sets it replaces that value, and lists as a whole. `no`: it holds for the block in
+  which it stands, alone. `with the list`: it adds to a list that another directive of the module is inherited with. `–`:
+  it makes something (a server, a location, a rule) where it stands.
+
+The text says what the directive does, then its parameters; **Effect**, **Cost** and **Danger** say what changes, what
+that takes and what may go wrong. Every example loads as it stands, in one of the directive's contexts.
+
+";
 
 fn pages(directives: &[Directive]) -> BTreeMap<String, String> {
     let mut modules: BTreeMap<&str, Vec<&Directive>> = BTreeMap::new();
@@ -95,7 +124,7 @@ fn pages(directives: &[Directive]) -> BTreeMap<String, String> {
         modules.entry(&directive.module).or_default().push(directive);
     }
     let mut pages = BTreeMap::new();
-    let mut index = String::from("<!-- Written by `cargo xtask docs` from the directive tables. -->\n# Directives\n\n");
+    let mut index = String::from(FIRST_PAGE);
     for (module, list) in modules {
         let mut page = format!("<!-- Written by `cargo xtask docs` from the directive tables. -->\n# {module}\n");
         index += &format!("## [{module}]({module}.md)\n\n");
@@ -114,13 +143,20 @@ fn section(directive: &Directive) -> String {
         text if text.starts_with(&format!("{} ", directive.name)) => format!("`{text}`"),
         words => words.to_string(),
     };
+    let inherited = match &*directive.kind {
+        "scalar" | "list" | "set" => "yes",
+        "here" | "last" => "no",
+        "also" => "with the list",
+        _ => "–",
+    };
     format!(
-        "\n## {}\n\n| arguments | value | default | context |\n|---|---|---|---|\n| {} | {} | {default} | {} |\n\n{}\n",
+        "\n## {}\n\n`{}`\n\n| default | context | arguments | inherited |\n|---|---|---|---|\n| {} | {} | {} | {inherited} |\n\n{}",
         directive.name,
+        directive.syntax,
+        default.replace('|', "\\|"),
+        directive.contexts,
         directive.arity.replace('|', " or "),
-        directive.kind.replace('|', " or "),
-        directive.contexts.replace(['|', ','], ", ").replace("  ", " "),
-        if directive.doc.is_empty() { "(undocumented)" } else { &directive.doc }
+        Text::parse(&directive.doc).map_or_else(|_| directive.doc.clone() + "\n", |text| text.markdown()),
     )
 }
 
@@ -130,13 +166,16 @@ mod tests {
 
     #[test]
     fn a_page() {
-        let list =
-            parse("http\tsendfile\thttp,server\tflag\tflag\tsendfile off;\tSends by the kernel.\\nMore.\nignored\n");
+        let row = "http\tsendfile\thttp, server\tflag\tscalar\tsendfile off;\tsendfile on | off;\tSends by the kernel.\\nMore.\n";
+        let list = parse(&format!("{row}ignored\n"));
         assert_eq!(list.len(), 1);
         let pages = pages(&list);
         let page = &pages["http.md"];
-        assert!(page.contains("## sendfile\n") && page.contains("`sendfile off;`"), "{page}");
-        assert!(page.contains("http, server") && page.contains("Sends by the kernel.\nMore.\n"), "{page}");
+        assert!(page.contains("## sendfile\n\n`sendfile on | off;`\n"), "{page}");
+        assert!(
+            page.contains("| `sendfile off;` | http, server | flag | yes |\n\nSends by the kernel. More.\n"),
+            "{page}"
+        );
         assert!(pages["README.md"].contains("[sendfile](http.md#sendfile)"));
     }
 }

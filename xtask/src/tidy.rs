@@ -265,7 +265,7 @@ fn is_unsafe(line: &str) -> bool {
 fn sizes(sources: &[Source]) -> BTreeMap<String, usize> {
     let mut large = BTreeMap::new();
     for source in sources {
-        let lines = source.code().count();
+        let lines = source.code().count() - texts(source);
         if lines > FILE_LINES {
             large.insert(source.name(), lines);
         }
@@ -277,6 +277,16 @@ fn sizes(sources: &[Source]) -> BTreeMap<String, usize> {
         }
     }
     large
+}
+
+/// The lines of a file that are texts of directives: they are the manual, and as long as they have to be.
+fn texts(source: &Source) -> usize {
+    let mut inside = false;
+    let is_text = |(_, line): &(usize, &str)| {
+        inside = line.ends_with("table! {") || inside && *line != "}";
+        inside && line.trim_start().starts_with("///")
+    };
+    source.code().filter(is_text).count()
 }
 
 /// The functions of a formatted file: from the line with `fn` to the closing brace of the same indentation.
@@ -354,6 +364,13 @@ mod tests {
         for (line, name) in cases {
             assert_eq!(function_name(line), name, "{line}");
         }
+    }
+
+    #[test]
+    fn lines_of_texts() {
+        let text = "/// Else.\nconf::table! {\n    /// A text.\n    ///\n    \"x\" in Y;\n}\n\n/// Else.\nfn a() {}\n";
+        let source = Source { path: PathBuf::new(), text: text.to_string(), tests_from: usize::MAX };
+        assert_eq!(texts(&source), 2);
     }
 
     #[test]

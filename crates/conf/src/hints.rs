@@ -114,7 +114,7 @@ pub(crate) fn misplaced<'r>(rows: impl Iterator<Item = &'r Row>) -> String {
 
 /// How a directive is written.
 pub(crate) fn form(row: &Row) -> String {
-    format!("its form is \"{}\"", row.args.form(&row.name))
+    format!("its form is \"{}\"", crate::manual::syntax(row))
 }
 
 /// The last word in front of a line break in a directive: there a semicolon may be missing.

@@ -1,17 +1,23 @@
 //! The reference manual, out of the tables: for `--explain NAME`, `--dump-directives` and the pages in `docs`.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use crate::table::DefaultValue;
 use crate::{Args, Context, Registry, Row};
+
+mod text;
+
+pub use text::Text;
 
 /// The directive that the language itself has: the parser puts in its place what it includes.
 pub(crate) const INCLUDE: Row = Row {
     name: Cow::Borrowed("include"),
     doc: Cow::Borrowed(
-        " Includes another file, or all files that match a mask, in its place.\n A relative name starts at the folder of \
-          the main configuration file.\n",
+        " Reads another file, or all files that match a mask, in its place.\n\n Form: `include file | mask`\n\n - `file`: a \
+          name; a relative one starts at the folder of the main configuration file.\n - `mask`: a name with `*`, `?` or \
+          `[...]`; the files are read in the order of their names, and none at all is no error.\n\n Effect: the \
+          directives of the file stand where `include` does; they must be allowed there.\n\n ```nginx\n http {\n     \
+          include sites/*.conf;\n }\n ```\n",
     ),
     contexts: Context::ANY,
     args: Args::exactly(1),
@@ -43,14 +49,32 @@ pub fn hint(registry: &Registry, name: &str) -> Option<String> {
 
 fn entry(module: &str, row: &Row) -> String {
     let mut out = String::new();
-    out.push_str(&format!("Syntax:   {}\n", row.args.form(&row.name)));
+    out.push_str(&format!("Syntax:   {}\n", syntax(row)));
     out.push_str(&format!("Default:  {}\n", default(row)));
     out.push_str(&format!("Context:  {}\n", row.contexts.describe()));
     out.push_str(&format!("Module:   {module}\n\n"));
-    for line in doc(row).lines() {
-        out.push_str(&format!("    {line}\n"));
+    let text = Text::parse(&doc(row)).map_or_else(|_| doc(row), |text| text.plain());
+    for line in text.lines() {
+        out.push_str(format!("    {line}").trim_end());
+        out.push('\n');
     }
     out
+}
+
+/// How a directive is written: as its text says, or by the number of its arguments.
+pub(crate) fn syntax(row: &Row) -> String {
+    let form = Text::parse(&doc(row)).ok().and_then(|text| text.form);
+    match form {
+        Some(form) if row.args.block => format!("{form} {{ ... }}"),
+        Some(form) => format!("{form};"),
+        None => row.args.form(&row.name),
+    }
+}
+
+/// The text of a doc comment, without the blank that starts its lines.
+fn doc(row: &Row) -> String {
+    let lines = row.doc.trim_end().lines().map(|line| line.strip_prefix(' ').unwrap_or(line));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn default(row: &Row) -> String {
@@ -61,26 +85,34 @@ fn default(row: &Row) -> String {
     }
 }
 
-/// The text of a doc comment without the blank that starts its lines.
-fn doc(row: &Row) -> String {
-    let lines = row.doc.trim_end().lines().map(|line| line.strip_prefix(' ').unwrap_or(line));
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-/// A heading and a line for each directive, with tabs between the fields: what `--dump-directives` prints.
+/// A heading and a line for each directive, with tabs between the fields: what `--dump-directives` prints. Texts are
+/// [`escaped`].
 pub fn dump(registry: &Registry) -> String {
-    let mut out = "module\tname\tcontexts\targs\ttype\tdefault\tdoc\n".to_owned();
+    let mut out = "module\tname\tcontexts\targs\ttype\tdefault\tsyntax\tdoc\n".to_owned();
     for (module, row) in entries(registry) {
         let default = match &row.default {
             DefaultValue::None => String::new(),
             _ => default(&row),
         };
-        let doc = doc(&row).replace(['\n', '\t'], " ");
-        let fields = [module, &row.name, &row.contexts.describe(), &arity(&row.args), row.kind, &default, &doc];
+        let doc = escaped(&doc(&row));
+        let (contexts, arity, syntax) = (row.contexts.describe(), arity(&row.args), syntax(&row));
+        let fields = [module, &row.name, &contexts, &arity, row.kind, &default, &syntax, &doc];
         out.push_str(&fields.join("\t"));
         out.push('\n');
     }
     out
+}
+
+/// A text in one line: ends of lines are written as `\n`, backslashes as `\\`.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\n', "\\n").replace('\t', " ")
+}
+
+/// The text that [`dump`] has written in one line.
+pub fn unescaped(line: &str) -> String {
+    let mut parts = line.split("\\\\").map(|part| part.replace("\\n", "\n"));
+    let first = parts.next().unwrap_or_default();
+    parts.fold(first, |text, part| text + "\\" + &part)
 }
 
 /// An arity in short: `flag`, `1`, `1|2`, `2+`, `block`, `block:1`.
@@ -96,21 +128,6 @@ fn arity(args: &Args) -> String {
         (true, count) => format!("block:{count}"),
         (false, count) => count.to_owned(),
     }
-}
-
-/// One page of the manual for each module, as Markdown.
-pub fn pages(registry: &Registry) -> BTreeMap<&'static str, String> {
-    let mut pages = BTreeMap::new();
-    for (module, row) in entries(registry) {
-        let page = pages.entry(module).or_insert_with(|| format!("# {module}\n"));
-        let (form, default, contexts) = (row.args.form(&row.name), default(&row), row.contexts.describe());
-        page.push_str(&format!("\n## {}\n\n", row.name));
-        page.push_str("| | |\n|---|---|\n");
-        page.push_str(&format!("| Syntax | `{}` |\n", form.replace('|', "\\|")));
-        page.push_str(&format!("| Default | `{}` |\n", default.replace('|', "\\|")));
-        page.push_str(&format!("| Context | {contexts} |\n\n{}\n", doc(&row)));
-    }
-    pages
 }
 
 #[cfg(test)]
@@ -143,21 +160,33 @@ mod tests {
     #[test]
     fn explains() {
         let text = "Syntax:   gzip on | off;\nDefault:  gzip off;\nContext:  http, if in location\n\
-                    Module:   ngx_test_module\n\n    Compresses responses.\n    Costs time.\n";
+                    Module:   ngx_test_module\n\n    Compresses responses. Costs time.\n";
         assert_eq!(explain(&registry(), "gzip").as_deref(), Some(text));
         assert_eq!(explain(&registry(), "gzap"), None);
     }
 
     #[test]
     fn dumps() {
-        let text = "module\tname\tcontexts\targs\ttype\tdefault\tdoc\n\
-                    ngx_core_module\tinclude\tany context\t1\talso\t\tIncludes another file, or all files that match a \
-                    mask, in its place. A relative name starts at the folder of the main configuration file.\n\
-                    ngx_test_module\tgzip\thttp, if in location\tflag\tscalar\tgzip off;\tCompresses responses. Costs time.\n\
-                    ngx_test_module\thttp\tmain\tblock:0|1\tblock\t\tA block.\n";
-        assert_eq!(dump(&registry()), text);
-        let pages = pages(&registry());
-        assert!(pages["ngx_test_module"].contains("\n## gzip\n\n| | |\n|---|---|\n| Syntax | `gzip on \\| off;` |\n"));
+        let expect = [
+            "module\tname\tcontexts\targs\ttype\tdefault\tsyntax\tdoc",
+            "ngx_core_module\tinclude\tany context\t1\talso\t\tinclude file | mask;",
+            "ngx_test_module\tgzip\thttp, if in location\tflag\tscalar\tgzip off;\tgzip on | off;\tCompresses \
+             responses.\\nCosts time.",
+            "ngx_test_module\thttp\tmain\tblock:0|1\tblock\t\thttp [arg] { ... }\tA block.",
+        ];
+        let text = dump(&registry());
+        for (line, expect) in text.lines().zip(expect) {
+            assert!(line.starts_with(expect), "{line}");
+        }
+        assert_eq!(text.lines().count(), expect.len());
+    }
+
+    #[test]
+    fn texts_in_one_line() {
+        for text in ["a\nb", "\\", "\\n", "a\\\nb\\", ""] {
+            assert_eq!(unescaped(&escaped(text)), text);
+            assert!(!escaped(text).contains('\n'));
+        }
     }
 
     #[test]

@@ -37,8 +37,31 @@ conf::table! {
     /// Zones are declared for all of `http {}`.
     pub struct LimitReqZones, raw LimitReqZonesRaw, module "ngx_http_limit_req_module", level HTTP Main;
 
-    /// Declares a zone of shared memory in which requests are counted by a key, and the rate at which they may come:
-    /// `rate=10r/s`, `rate=30r/m`. Requests with an empty key aren't counted.
+    /// Declares a zone of shared memory in which all workers count requests by a key, and the rate at which requests of
+    /// one key may come. `limit_req` makes use of it.
+    ///
+    /// Form: `limit_req_zone key zone=name:size rate=rate`
+    ///
+    /// - `key`: a text with variables. Requests with an empty key aren't counted.
+    /// - `zone=name:size`: the zone's name and size, at least 8 pages (32k).
+    /// - `rate=rate`: requests in a second (`10r/s`) or in a minute (`30r/m`).
+    ///
+    /// Effect: none as long as no `limit_req` names the zone. A reload keeps the counts of a zone whose size and key
+    /// stay.
+    ///
+    /// Cost: the zone's memory, which all keys share. When it is full, the keys that were used least recently are
+    /// dropped.
+    ///
+    /// Danger: if the zone is too small for all clients, a new one may be refused. With `$remote_addr` an IPv6 client
+    /// with a whole network has as many keys as it likes; use `$binary_remote_addr` for less memory, and a `map` to
+    /// shorten addresses.
+    ///
+    /// ```nginx
+    /// limit_req_zone $binary_remote_addr zone=clients:10m rate=10r/s;
+    /// server {
+    ///     limit_req zone=clients burst=20;
+    /// }
+    /// ```
     "limit_req_zone" in Context::HTTP, Args::exactly(3), default none,
         block(zone);
 }
@@ -47,9 +70,37 @@ conf::table! {
     /// The limits of a location.
     pub struct LimitReqConf, raw LimitReqRaw, module "ngx_http_limit_req_module", level HTTP Location;
 
-    /// Limits the rate of requests for one value of the zone's key. Up to `burst` requests too many are delayed so that
-    /// the rate is kept (with `delay`, only those beyond that number; with `nodelay`, none); the rest is refused. A
-    /// level without limits has those of the level around it.
+    /// Limits the rate of requests of one key, as its zone says. It may be repeated for several zones.
+    ///
+    /// Form: `limit_req zone=name [burst=number] [nodelay | delay=number]`
+    ///
+    /// - `zone=name`: the zone, which `limit_req_zone` declares.
+    /// - `burst=number`: how many requests may be ahead of the rate; the default is 0. Beyond it they are refused.
+    /// - `nodelay`: requests within the burst are served at once.
+    /// - `delay=number`: as many requests within the burst are served at once, the others are delayed; the default is
+    ///   0.
+    ///
+    /// Effect: a request within the burst is delayed so that the rate is kept; one beyond it is refused with
+    /// `limit_req_status`. With several limits the longest delay holds. `$limit_req_status` shows what happened. A
+    /// level that sets any limit doesn't inherit those of the level around it.
+    ///
+    /// Cost: a lookup in shared memory for each request and limit. A delayed request keeps its connection and its
+    /// memory.
+    ///
+    /// Danger: clients behind one address (a company, a mobile network) share a key of addresses. Without `burst` two
+    /// requests of a page at the same time are one too many.
+    ///
+    /// ```nginx
+    /// limit_req_zone $binary_remote_addr zone=clients:10m rate=10r/s;
+    /// server {
+    ///     location / {
+    ///         limit_req zone=clients burst=20 delay=8;
+    ///     }
+    ///     location /login {
+    ///         limit_req zone=clients burst=5 nodelay;
+    ///     }
+    /// }
+    /// ```
     "limit_req" in EVERYWHERE, Args::between(1, 3), default none,
         set(limit) limits: Vec<Limit> = Vec::new();
     /// The level at which refused requests are logged: `info`, `notice`, `warn` or `error`. Delayed ones are logged one

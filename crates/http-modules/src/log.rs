@@ -31,9 +31,39 @@ conf::table! {
     /// Where requests are logged.
     pub struct LogConf, raw LogRaw, module "ngx_http_log_module", level HTTP Location;
 
-    /// Writes requests to a file, to syslog or (`off`) nowhere: path, format, then `buffer=`, `flush=`, `gzip`, `if=`.
-    /// A level without any has those of the level around it.
-    "access_log" in PLACES, Args::at_least(1), default computed("`access_log /var/log/tidegate/access.log combined;` called as nginx `access_log /var/log/nginx/access.log combined;`"),
+    /// Writes a line for each request to a file or to syslog. It may be repeated.
+    ///
+    /// Form: `access_log path [format [buffer=size] [gzip[=level]] [flush=time] [if=condition]] | off`
+    ///
+    /// - `path`: a file, relative to the prefix (`-p`), with or without variables; or
+    ///   `syslog:server=address[,parameter=value...]`.
+    /// - `format`: the name of a `log_format`; the default is `combined`.
+    /// - `buffer=size`: lines are gathered until there are this many bytes.
+    /// - `gzip[=level]`: gathered lines are compressed, with a level from 1 to 9 (the default is 1); without `buffer`
+    ///   it gathers 64k.
+    /// - `flush=time`: gathered lines are written at the latest after this time.
+    /// - `if=condition`: requests for which the condition is empty or `0` aren't logged.
+    /// - `off`: nothing is logged at this level.
+    ///
+    /// Effect: a request is logged when it is over, by the location in which it ends. A level that sets any log doesn't
+    /// inherit those of the level around it. `USR1` (`-s reopen`) opens files again after they have been moved.
+    ///
+    /// Cost: a system call for each request and log, unless `buffer` gathers lines. A path with variables is opened and
+    /// closed for each request, unless `open_log_file_cache` keeps it.
+    ///
+    /// Danger: gathered lines are lost if the worker is killed. A path with variables that clients control lets them
+    /// choose the file; workers create it only if the request's `root` is there.
+    ///
+    /// ```nginx
+    /// log_format short '$remote_addr "$request" $status $request_time';
+    /// map $status $loggable {
+    ///     ~^[23] 0;
+    ///     default 1;
+    /// }
+    /// access_log logs/access.log combined buffer=32k flush=5s;
+    /// access_log logs/errors.log short if=$loggable;
+    /// ```
+    "access_log" in PLACES, Args::at_least(1), default computed("`access_log /var/log/tidegate/access.log combined;`, called as nginx `access_log /var/log/nginx/access.log combined;`"),
         set(set_access_log) access_log: Option<Rc<AccessLogs>> = None;
     /// Keeps log files whose names have variables open: `max=`, `inactive=`, `min_uses=`, `valid=`.
     "open_log_file_cache" in EVERYWHERE, Args::between(1, 4), default "off",

@@ -23,8 +23,32 @@ conf::table! {
     /// What is tried.
     pub struct TryFilesConf, raw TryFilesRaw, module "ngx_http_try_files_module", level HTTP Location;
 
-    /// Checks files in the given order and goes on with the first that is there (a folder, where the name ends with a
-    /// slash). The last is a URI, a named location or a status (`=404`).
+    /// Looks for files in the given order, and responds with the first that is there.
+    ///
+    /// Form: `try_files file ... uri | =code`
+    ///
+    /// - `file`: the path of a file below `root` or `alias`, with variables; one that ends with a slash must be a
+    ///   folder.
+    /// - `uri`: where the request is redirected internally if none is there; it isn't checked. A name that begins with
+    ///   `@` is a named location, which keeps the request's URI.
+    /// - `=code`: the status of the response if none is there.
+    ///
+    /// Effect: the URI becomes that of the file, and the location that `try_files` stands in responds with it. In a
+    /// server it holds for requests that no location takes. It isn't inherited.
+    ///
+    /// Cost: a look at the file system for each name, unless `open_file_cache` has it.
+    ///
+    /// Danger: a last parameter that is a file leads to an internal redirect, and if its location has the same
+    /// `try_files` to a loop, which ends with status 500 after ten rounds.
+    ///
+    /// ```nginx
+    /// location / {
+    ///     try_files $uri $uri/ /index.html;
+    /// }
+    /// location /images/ {
+    ///     try_files $uri =404;
+    /// }
+    /// ```
     "try_files" in Context::SERVER.or(Context::LOCATION), Args::at_least(2), default none,
         here(try_files) tries: Tries;
 }

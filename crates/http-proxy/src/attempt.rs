@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use ::upstream::retry::failure;
 use ::upstream::{Choice, Idle};
 use buf::{Buf, Bytes, Chain, Piece};
-use engine::log::{Errno, Level};
+use engine::log::{Errno, Level, TIMED_OUT};
 use http::body::append;
 use http::exchange::Exchange;
 use http::request::Request;
@@ -428,9 +428,6 @@ impl Sending {
         }
     }
 }
-
-/// What nginx's log says of the error ETIMEDOUT.
-pub(super) const TIMED_OUT: &str = " (110: Connection timed out)";
 
 /// What a fault before the head of a response leads to; logs it.
 fn stop(r: &Request, fault: &Fault) -> Stop {

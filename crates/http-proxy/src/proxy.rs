@@ -50,7 +50,42 @@ conf::table! {
         /// TLS.
         ssl: UpstreamSslConf [all];
     }
-    /// The server (or group) that answers the location's requests, and the URI that replaces its prefix.
+    /// Passes the location's requests to a server or a group of servers that speaks HTTP, and its responses to the
+    /// clients.
+    ///
+    /// Form: `proxy_pass url`
+    ///
+    /// - `url`: `http://` or `https://`, a host with or without a port, or the name of an `upstream`, or `unix:path`
+    ///   followed by a colon; then possibly a URI. It may contain variables.
+    ///
+    /// Effect: with a URI in it, the location's prefix is replaced by it: in `location /api/` with
+    /// `http://backend/v1/`, `/api/a` becomes `/v1/a`. Without one, the request's URI is passed on as the client sent
+    /// it. With variables, the URI in it replaces the whole. A host without variables is looked up at the start; one
+    /// with variables is looked up by `resolver` for each request, unless an `upstream` has its name. The directive
+    /// isn't inherited, except by `if` and `limit_except` inside.
+    ///
+    /// Cost: a connection to the backend for each request under way, and `proxy_buffer_size` and `proxy_buffers` of
+    /// memory while its response is read.
+    ///
+    /// Danger: a slash makes a difference: `http://backend` passes the URI on, `http://backend/` replaces the prefix. A
+    /// host with variables that clients control lets them reach any server that this machine reaches. `https://`
+    /// doesn't check the backend's certificate unless `proxy_ssl_verify` is on.
+    ///
+    /// ```nginx
+    /// upstream backend {
+    ///     server 127.0.0.1:8080;
+    ///     server 127.0.0.1:8081;
+    /// }
+    /// server {
+    ///     location /api/ {
+    ///         proxy_pass http://backend/v1/;
+    ///     }
+    ///     location / {
+    ///         proxy_pass http://127.0.0.1:3000;
+    ///         proxy_set_header Host $host;
+    ///     }
+    /// }
+    /// ```
     "proxy_pass" in Context::LOCATION.or(Context::LOCATION_IF).or(Context::LIMIT_EXCEPT), ONE, default none,
         here(proxy_pass) proxy_pass: Rc<Pass>;
     /// A change of `Location` and `Refresh` in responses.

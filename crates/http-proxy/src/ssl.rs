@@ -235,7 +235,7 @@ fn log(r: &Request, name: &str, error: &ConnectError) -> Failure {
     const ACTION: &str = "while SSL handshaking to upstream";
     match error {
         ConnectError::Handshake(HandshakeError::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut => {
-            r.log_error(format_args!("upstream timed out{} {ACTION}", crate::attempt::TIMED_OUT));
+            r.log_error(format_args!("upstream timed out{} {ACTION}", engine::log::TIMED_OUT));
             return Failure::TimedOut;
         }
         ConnectError::Handshake(HandshakeError::Io(error)) => {

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use ::upstream::{Choice, Idle, Outcome};
 use buf::{Chain, FileRange, Piece};
-use engine::log::{Errno, Level, Log};
+use engine::log::{Errno, Level, Log, TIMED_OUT};
 use http::body::temp::TempFile;
 use http::body::{BodyStream, Broken, Part};
 use http::exchange::Exchange;
@@ -20,7 +20,6 @@ use http::request::Request;
 use http::response::{Body, Headers};
 use http::server::Http;
 
-use crate::attempt::TIMED_OUT;
 use crate::conf::UpstreamConf;
 use crate::engine::Backend;
 use crate::protocol::{BodyEvent, Codec, End, Fault};

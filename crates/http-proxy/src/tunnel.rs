@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use ::upstream::{Choice, Idle, Outcome};
 use buf::{Bytes, Chain};
 use engine::handover::Handover;
-use engine::log::{Errno, Level};
+use engine::log::{Errno, Level, TIMED_OUT};
 use http::exchange::Exchange;
 use http::phases::Flow;
 use http::request::Request;
@@ -18,7 +18,6 @@ use http::response::output;
 use http::session::client::Client;
 use http::session::h2;
 
-use crate::attempt::TIMED_OUT;
 use crate::engine::Backend;
 use crate::handover;
 

@@ -30,7 +30,24 @@ conf::table! {
     /// The prefix of lock files' names. Accepted; locks need no files here.
     "lock_file" in Context::MAIN, Args::exactly(1), default computed("`/run/tidegate.lock`; called as nginx `/run/nginx.lock`; without the rights of root, in a folder below that for temporary files"),
         scalar(parse_path) lock_file: PathBuf = personality().lock.clone();
-    /// The number of workers; `auto` is one for each processor.
+    /// Sets the number of worker processes.
+    ///
+    /// Form: `worker_processes number | auto`
+    ///
+    /// - `number`: from 1 to 1024.
+    /// - `auto`: one for each processor that the process may use.
+    ///
+    /// Effect: each worker runs one event loop on one processor and serves any connection. A reload changes the number.
+    ///
+    /// Cost: a worker takes a few MiB of memory and `worker_connections` places of its own. More workers than
+    /// processors are useful only if they wait for disks.
+    ///
+    /// Danger: limits that are kept by worker hold for each: with four workers there are four times
+    /// `worker_connections`, and without a `zone` each counts failures and connections of backends for itself.
+    ///
+    /// ```nginx
+    /// worker_processes auto;
+    /// ```
     "worker_processes" in Context::MAIN, Args::exactly(1), default "1",
         scalar(parse_worker_processes) worker_processes: usize = 1;
     /// Accepted for compatibility, with a warning: an internal error costs its connection, and no process.
@@ -79,8 +96,30 @@ conf::table! {
     /// The outermost error log.
     pub struct ErrlogConf, raw ErrlogRaw, module "ngx_errlog_module", level MAIN Main;
 
-    /// Where errors are logged, and from which level on. Several are allowed at a level.
-    "error_log" in Context::MAIN, Args::at_least(1), default computed("`error_log stderr error;` called as nginx `error_log /var/log/nginx/error.log error;`"),
+    /// Sets where errors are logged, and from which level on. It may be repeated: each log gets the messages of its
+    /// level.
+    ///
+    /// Form: `error_log file [level]`
+    ///
+    /// - `file`: a file, relative to the prefix (`-p`); `stderr`; `syslog:server=address[,parameter=value...]`; or
+    ///   `memory:size`, a ring in memory for debugging.
+    /// - `level`: `debug`, `info`, `notice`, `warn`, `error` (the default), `crit`, `alert` or `emerg`. Messages of
+    ///   this and more severe levels are logged.
+    ///
+    /// Effect: the log of the master and the workers, and of all requests whose `http`, `server` or `location` sets
+    /// none. `USR1` (`-s reopen`) opens files again after they have been moved. Until the configuration has been read,
+    /// messages go to the log that `-e` names, or the default one.
+    ///
+    /// Cost: a system call for each message. `debug` and `info` write several lines for each request or connection.
+    ///
+    /// Danger: messages contain what clients send (URIs, host names, fields); logs may contain personal data and
+    /// secrets in URIs.
+    ///
+    /// ```nginx
+    /// error_log logs/error.log notice;
+    /// error_log syslog:server=127.0.0.1:514,tag=web warn;
+    /// ```
+    "error_log" in Context::MAIN, Args::at_least(1), default computed("`error_log stderr error;`, called as nginx `error_log /var/log/nginx/error.log error;`"),
         list(parse_error_log) error_log: ErrorLog;
 }
 

@@ -129,6 +129,9 @@ impl<F: Fn(&mut String)> Details for F {
     }
 }
 
+/// A deadline that has passed, as nginx writes the error that it takes for it.
+pub const TIMED_OUT: &str = " (110: Connection timed out)";
+
 /// The number and text of a system error, as nginx writes it: ` (2: No such file or directory)`.
 pub struct Errno<'a>(pub &'a io::Error);
 

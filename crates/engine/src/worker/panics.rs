@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 use crate::log::report::tell;
 use crate::log::{self, Level};
 
+/// What the log says of a connection that a panic has ended.
+pub const CONNECTION_CLOSED: &str = "the connection is closed after a panic";
+
 /// Of how many panics in a second the log tells.
 pub const MAX_TOLD: u32 = 10;
 

@@ -15,7 +15,7 @@ use crate::session::h2;
 use crate::ssl;
 
 /// What the sessions need for themselves, as modules.
-const OWN: [&dyn HttpModule; 2] = [&ssl::Ssl, &h2::conf::Http2];
+const OWN: [&dyn HttpModule; 2] = [&ssl::Ssl, &h2::module::Http2];
 
 /// HTTP as a module of the program.
 pub struct Module {

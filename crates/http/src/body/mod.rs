@@ -9,14 +9,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use buf::{Bytes, Chain, FileRange, Piece};
-use engine::log::Level;
+use engine::log::{Level, TIMED_OUT};
 use wire::h1::{BodyFraming, ChunkEvent, ChunkedDecoder};
 
 use self::temp::TempFile;
 use crate::config::core::BodyInFile;
 use crate::request::Request;
 use crate::response::Headers;
-use crate::session::h1::TIMED_OUT;
 
 /// A response's body that comes in parts.
 pub trait BodyStream {

@@ -14,8 +14,8 @@ use upstream::Resolver;
 use super::blocks;
 use super::mime::Types;
 use super::resolve;
+use crate::config::error_page::{self, ErrorPage};
 use crate::request::variables::{self, size_template};
-use crate::response::error_page::{self, ErrorPage};
 
 /// Where most directives of locations may stand.
 pub const EVERYWHERE: Context = Context::HTTP.or(Context::SERVER).or(Context::LOCATION);
@@ -57,10 +57,88 @@ conf::table! {
     /// Sets the configuration of a virtual server.
     "server" in Context::HTTP, Args::exactly(0).block(), default none,
         block(blocks::server);
-    /// Sets the address and port on which the server accepts requests, and options of the socket.
-    "listen" in Context::SERVER, Args::at_least(1), default computed("`listen *:80;` without the rights of root `listen *:8000;`"),
+    /// Sets an address and port, or a unix socket, on which the server accepts connections. It may be repeated; servers
+    /// may share an address, and are then told apart by `server_name`.
+    ///
+    /// Form: `listen address[:port] | port | unix:path [parameter ...]`
+    ///
+    /// - `address[:port]`: an IPv4 address, an IPv6 address in brackets, `*` for all IPv4 addresses, or a name that is
+    ///   looked up at the start. Without a port it is 80. A range of ports (`8000-8010`) stands for one address each.
+    /// - `port`: the same as `*:port`.
+    /// - `unix:path`: a unix socket.
+    /// - `default_server`: this server responds to requests whose host matches no `server_name` of the address. Without
+    ///   it that is the first server of the address in the file.
+    /// - `ssl`: connections speak TLS; the server needs `ssl_certificate`.
+    /// - `http2`: deprecated, use the directive `http2`.
+    /// - `proxy_protocol`: connections begin with a header of the PROXY protocol, version 1 or 2. Its addresses are in
+    ///   `$proxy_protocol_addr` and its relatives.
+    /// - `backlog=number`: how many connections may wait to be accepted; the default is 511, and the system's limit
+    ///   (`net.core.somaxconn`) holds as well.
+    /// - `rcvbuf=size`: SO_RCVBUF of the connections; by default the system chooses.
+    /// - `sndbuf=size`: SO_SNDBUF of the connections; by default the system chooses.
+    /// - `fastopen=number`: TCP Fast Open, and how many connections may wait whose handshake isn't complete.
+    /// - `deferred`: the kernel reports a connection when its first bytes are there (TCP_DEFER_ACCEPT).
+    /// - `bind`: a socket of its own for an address that a wildcard on the same port covers. All parameters of the
+    ///   socket imply it.
+    /// - `ipv6only=on|off`: whether a socket on `[::]` accepts IPv6 connections only; the default is `on`.
+    /// - `reuseport`: a socket for each worker (SO_REUSEPORT), so that the kernel distributes connections.
+    /// - `so_keepalive=on|off|[idle]:[interval]:[count]`: SO_KEEPALIVE with the given times in seconds and number of
+    ///   probes; by default the system's setting holds.
+    ///
+    /// Effect: the master opens the socket at the start and on a reload; sockets that stay are kept, so no connection
+    /// is refused meanwhile. Of servers on one address only one may give the parameters of the socket.
+    ///
+    /// Cost: a descriptor for each address, with `reuseport` for each worker and address. `backlog` and the buffers are
+    /// memory of the kernel.
+    ///
+    /// Danger: with `proxy_protocol` anybody who can connect directly chooses the address that `$proxy_protocol_addr`
+    /// shows: let only your proxies reach the port. `reuseport` can leave one worker with more connections than others.
+    /// `fastopen` lets a client's first bytes be replayed.
+    ///
+    /// ```nginx
+    /// server {
+    ///     listen 80;
+    ///     listen [::]:80;
+    ///     server_name example.com;
+    /// }
+    /// server {
+    ///     listen 127.0.0.1:8080 default_server backlog=1024;
+    ///     listen unix:example.sock;
+    /// }
+    /// ```
+    "listen" in Context::SERVER, Args::at_least(1), default computed("`listen *:80;`, without the rights of root `listen *:8000;`"),
         block(blocks::listen);
-    /// Sets the names of the server: exact, with a wildcard at one end, or regexes (`~`).
+    /// Sets the names of the server. The host of a request (of `Host`, `:authority`, or the request's line) chooses
+    /// among the servers of the address: an exact name first, then the longest name with a wildcard at its beginning,
+    /// then the longest with one at its end, then the first regex in the file that matches.
+    ///
+    /// Form: `server_name name ...`
+    ///
+    /// - `name`: a name without a port, in any case. `*.example.com` stands for all names below `example.com`,
+    ///   `.example.com` for these and the name itself, `www.example.*` for all endings. `""` stands for requests
+    ///   without a host.
+    /// - `~regex`: a regex that the name must match; upper case in it makes it ignore case. Its named captures become
+    ///   variables.
+    /// - `$hostname`: the name of the machine.
+    ///
+    /// Effect: the first name is `$server_name`, and with `server_name_in_redirect` the name in redirects. Requests
+    /// with a host that no server has go to the address's default server.
+    ///
+    /// Cost: exact names and wildcards are found in one lookup, however many there are. Regexes are tried one after the
+    /// other.
+    ///
+    /// Danger: the default server responds to any host that a client makes up. Let it be one that refuses (`return
+    /// 444;`) if pages or redirects contain `$host`.
+    ///
+    /// ```nginx
+    /// server {
+    ///     server_name example.com www.example.com *.example.org;
+    /// }
+    /// server {
+    ///     server_name ~^(?<user>[a-z]+)\.example\.net$;
+    ///     root sites/$user;
+    /// }
+    /// ```
     "server_name" in Context::SERVER, Args::at_least(1), default computed("`server_name \"\";`"),
         block(blocks::server_name);
     /// Accepted for compatibility: connections take their memory from pools of the worker.
@@ -222,7 +300,47 @@ conf::table! {
     /// What belongs to a location.
     pub struct CoreLocation, raw CoreLocationRaw, module "ngx_http_core_module", level HTTP Location;
 
-    /// Sets configuration depending on a request's URI.
+    /// Sets the configuration of requests whose URI begins with a prefix or matches a regex. The URI is compared in its
+    /// normalised form: decoded, without `.` and `..`, with adjacent slashes merged.
+    ///
+    /// Form: `location [= | ^~ | ~ | ~*] uri | @name`
+    ///
+    /// - `uri`: a prefix. The longest one that matches is remembered; regexes are tried after that, and the first one
+    ///   that matches is used instead.
+    /// - `=`: the URI must be equal; no other location is looked for.
+    /// - `^~`: a prefix; if it is the longest one, no regexes are tried.
+    /// - `~`: a regex, which distinguishes upper and lower case.
+    /// - `~*`: a regex that ignores case.
+    /// - `@name`: a named location, for internal redirects of `error_page`, `try_files` and the like only.
+    ///
+    /// Effect: directives in the block hold for its requests; what isn't set is inherited from the block around it. A
+    /// location whose prefix ends with `/` and that has a `proxy_pass` redirects requests for the prefix without the
+    /// slash to the one with it, with status 301.
+    ///
+    /// Cost: prefixes are found by a binary search. Regexes are tried one after the other, in the order of the file.
+    ///
+    /// Danger: rules for access in one location don't hold in another one that also fits the URI: a regex that matches
+    /// wins over the prefix that protects a folder, unless that has `^~`.
+    ///
+    /// ```nginx
+    /// server {
+    ///     location = / {
+    ///         return 302 /index.html;
+    ///     }
+    ///     location ^~ /images/ {
+    ///         root static;
+    ///     }
+    ///     location ~* \.(gif|jpg|png)$ {
+    ///         expires 30d;
+    ///     }
+    ///     location / {
+    ///         error_page 404 = @fallback;
+    ///     }
+    ///     location @fallback {
+    ///         proxy_pass http://127.0.0.1:8080;
+    ///     }
+    /// }
+    /// ```
     "location" in Context::SERVER.or(Context::LOCATION), Args::between(1, 2).block(), default none,
         block(blocks::location);
     /// Limits methods: the block holds for all others than those named.
@@ -240,13 +358,81 @@ conf::table! {
     /// The media type where `types` has none.
     "default_type" in EVERYWHERE, ONE, default "text/plain",
         scalar(bytes) default_type: buf::Bytes = buf::Bytes::from_static(b"text/plain");
-    /// The folder whose files answer requests: the URI is put behind it.
+    /// Sets the folder of the files that respond to requests. The path of a file is the folder followed by the whole
+    /// URI, that of the location included.
+    ///
+    /// Form: `root path`
+    ///
+    /// - `path`: a folder; a relative one starts at the prefix (`-p`). It may contain variables, but not
+    ///   `$document_root` and `$realpath_root`.
+    ///
+    /// Effect: a request for `/i/a.gif` is responded to with the file `path/i/a.gif`. `alias` replaces the location's
+    /// part of the URI instead. The folder is `$document_root`.
+    ///
+    /// Cost: a path with variables is computed for each request.
+    ///
+    /// Danger: all files below the folder can be requested, hidden ones too (`.git`, `.env`). A variable that the
+    /// client controls (`$host`, `$arg_x`) lets it choose the folder: check the value by a `map` or a regex.
+    ///
+    /// ```nginx
+    /// server {
+    ///     root site;
+    ///     location ~ /\. {
+    ///         deny all;
+    ///     }
+    /// }
+    /// ```
     "root" in AND_IF, ONE, default "html",
         set(root) root: Option<Root> = None;
-    /// The folder that replaces the location's prefix.
+    /// Sets the folder that replaces the location's part of the URI.
+    ///
+    /// Form: `alias path`
+    ///
+    /// - `path`: a folder, or with a location that is found by a regex, the path of the file. A relative one starts at
+    ///   the prefix (`-p`). It may contain variables, but not `$document_root` and `$realpath_root`; with a regex
+    ///   location it should contain the regex's captures.
+    ///
+    /// Effect: in `location /i/` with `alias images/` a request for `/i/a.gif` is responded to with the file
+    /// `images/a.gif`. If the path ends like the location's prefix, `root` says the same.
+    ///
+    /// Danger: if the location's prefix doesn't end with a slash and the path does, as in `location /i` with `alias
+    /// images/`, then `/i../secret` leads to `images/../secret`, which is outside the folder. Either both end with a
+    /// slash or neither.
+    ///
+    /// ```nginx
+    /// location /i/ {
+    ///     alias images/;
+    /// }
+    /// location ~ ^/users/(.+\.(?:gif|jpg))$ {
+    ///     alias users/images/$1;
+    /// }
+    /// ```
     "alias" in Context::LOCATION, ONE, default none,
         also(alias);
-    /// How large a request's body may be; larger ones are answered with 413. 0 turns the check off.
+    /// Sets the largest body that a request may have.
+    ///
+    /// Form: `client_max_body_size size`
+    ///
+    /// - `size`: in bytes, or with `k`, `m` or `g`; `0` is no limit.
+    ///
+    /// Effect: a request with a larger `Content-Length` is refused with status 413 before its body is read; one whose
+    /// length isn't declared, as soon as it has sent more.
+    ///
+    /// Cost: up to this much space in `client_body_temp_path` for each request whose body is larger than
+    /// `client_body_buffer_size` and is read whole, as it is before a backend is asked (`proxy_request_buffering on`).
+    ///
+    /// Danger: with `0` or a large size a few clients can fill the disk. Set a large size only in the locations that
+    /// accept uploads.
+    ///
+    /// ```nginx
+    /// server {
+    ///     client_max_body_size 1m;
+    ///     location /upload/ {
+    ///         client_max_body_size 2g;
+    ///         proxy_pass http://127.0.0.1:8080;
+    ///     }
+    /// }
+    /// ```
     "client_max_body_size" in EVERYWHERE, ONE, default "1m",
         scalar(offset) client_max_body_size: u64 = 1 << 20;
     /// How much of a request's body is kept in memory; more goes to a temporary file.
@@ -325,7 +511,26 @@ conf::table! {
     /// After which time a keep-alive connection is closed behind its next request.
     "keepalive_time" in EVERYWHERE, ONE, default "1h",
         scalar(msec) keepalive_time: u64 = 3_600_000;
-    /// How long an idle connection stays open, and what the field `Keep-Alive` says of it.
+    /// Sets how long a client's connection stays open without a request.
+    ///
+    /// Form: `keepalive_timeout timeout [header_timeout]`
+    ///
+    /// - `timeout`: a time; `0` closes every connection after its response.
+    /// - `header_timeout`: a time that the field `Keep-Alive: timeout=` of responses shows to clients. Without it the
+    ///   field isn't sent.
+    ///
+    /// Effect: the time counts from the end of a response. Afterwards the connection is closed. `keepalive_requests`
+    /// and `keepalive_time` limit connections that are used.
+    ///
+    /// Cost: an idle connection takes a descriptor, one of `worker_connections` and a few hundred bytes of memory, more
+    /// with TLS; it holds no buffers.
+    ///
+    /// Danger: `0` makes each request pay for a connection, and with TLS for a handshake. A client may use a connection
+    /// in the moment in which it is closed; some don't repeat a POST then.
+    ///
+    /// ```nginx
+    /// keepalive_timeout 75s 60s;
+    /// ```
     "keepalive_timeout" in EVERYWHERE, Args::between(1, 2), default "75s",
         scalar(keepalive_timeout) keepalive_timeout: (u64, Option<u64>) = (75_000, None);
     /// How long an idle connection is not closed for a graceful shutdown or for want of connections.
@@ -415,14 +620,65 @@ conf::table! {
     /// Whether static files have an `ETag`.
     "etag" in EVERYWHERE, Args::FLAG, default "on",
         scalar(flag) etag: bool = true;
-    /// URIs (or redirects) that answer in place of the given statuses.
+    /// Sets the URI that responds in place of errors with the given statuses.
+    ///
+    /// Form: `error_page code ... [=[response]] uri`
+    ///
+    /// - `code`: a status from 300 to 599.
+    /// - `=response`: the status that the client gets instead.
+    /// - `=`: the client gets the status of the URI's own response.
+    /// - `uri`: a path, to which the request is redirected internally, with the method GET; a named location (`@name`),
+    ///   which keeps method and URI; or an absolute URL, to which the client is redirected with 302, or with the given
+    ///   301, 303, 307 or 308. It may contain variables.
+    ///
+    /// Effect: holds for errors of the server itself, and with `proxy_intercept_errors on` for those of backends. A
+    /// level that sets any `error_page` doesn't inherit those of the level around it. An error while an error page is
+    /// made is responded to with the built-in page, unless `recursive_error_pages` is on.
+    ///
+    /// Danger: `error_page 404 =200 /index.html;` lets search engines and caches take every wrong URI for a page.
+    ///
+    /// ```nginx
+    /// error_page 404 /404.html;
+    /// error_page 500 502 503 504 /50x.html;
+    /// server {
+    ///     location / {
+    ///         error_page 404 = @fallback;
+    ///     }
+    ///     location @fallback {
+    ///         proxy_pass http://127.0.0.1:8080;
+    ///     }
+    /// }
+    /// ```
     "error_page" in AND_IF, Args::at_least(2), default none,
         list(error_page::parse) error_page: Rc<ErrorPage>;
     /// A URI that is requested, unseen by the client, when a request is over; what doesn't begin with `/` names a
     /// location. The access log then shows that URI, and its status unless the response was an error.
     "post_action" in AND_IF, ONE, default none,
         scalar(bytes) post_action: buf::Bytes = buf::Bytes::default();
-    /// Where errors are logged, and from which level on.
+    /// Sets where errors are logged, and from which level on. It may be repeated: each log gets the messages of its
+    /// level.
+    ///
+    /// Form: `error_log file [level]`
+    ///
+    /// - `file`: a file, relative to the prefix (`-p`); `stderr`; `syslog:server=address[,parameter=value...]`; or
+    ///   `memory:size`, a ring in memory for debugging.
+    /// - `level`: `debug`, `info`, `notice`, `warn`, `error` (the default), `crit`, `alert` or `emerg`. Messages of
+    ///   this and more severe levels are logged.
+    ///
+    /// Effect: holds for the requests of the block, once their server or location is known. A level that sets any log
+    /// doesn't inherit those of the level around it. `USR1` (`-s reopen`) opens files again after they have been moved.
+    ///
+    /// Cost: a system call for each message. `debug` and `info` write several lines for each request or connection.
+    ///
+    /// Danger: messages contain what clients send (URIs, host names, fields); logs may contain personal data and
+    /// secrets in URIs.
+    ///
+    /// ```nginx
+    /// error_log logs/error.log warn;
+    /// server {
+    ///     error_log logs/example.log notice;
+    /// }
+    /// ```
     "error_log" in EVERYWHERE, Args::at_least(1), default computed("the outermost level's"),
         list(engine::log::parse_error_log) error_log: ErrorLog;
     /// A cache of open files and of what is known about them.

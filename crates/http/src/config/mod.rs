@@ -2,6 +2,7 @@
 
 pub mod blocks;
 pub mod core;
+pub mod error_page;
 pub mod late;
 pub mod listen;
 pub mod mime;

@@ -6,8 +6,7 @@ use std::rc::Rc;
 use os::SockAddr;
 use tls::Secured;
 
-use crate::server::{Address, Server};
-use crate::session::tls::Chosen;
+use crate::server::{Address, Chosen, Server};
 
 /// The facts of a client's connection: those of a socket's, of a stream's, or of the request that a subrequest belongs to.
 #[derive(Clone)]

@@ -197,7 +197,7 @@ impl Request {
     /// Says which request it was that a panic has ended.
     fn note_panic(&self) {
         if engine::worker::panics::is_told() {
-            self.log_at(Level::Alert, format_args!("{}", crate::session::witness::ENDED));
+            self.log_at(Level::Alert, format_args!("{}", engine::worker::panics::CONNECTION_CLOSED));
         }
     }
 

@@ -92,6 +92,14 @@ pub struct Server {
     pub http2: Rc<wire::h2::Config>,
 }
 
+/// What a TLS connection remembers of the choice of its server.
+pub struct Chosen {
+    /// The server.
+    pub server: Rc<Server>,
+    /// Whether it was chosen by the name that the client gave.
+    pub named: bool,
+}
+
 /// A listening socket, with all addresses whose connections it brings.
 pub struct Socket {
     /// How it is made.

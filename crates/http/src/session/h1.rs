@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use buf::{Buf, Bytes};
-use engine::log::Level;
+use engine::log::{Level, TIMED_OUT};
 use wire::Span;
 use wire::h1::{BodyFraming, Limits, Parsed, RequestError, Stage};
 use wire::proxy_protocol::{self, MAX_HEADER};
@@ -361,8 +361,6 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes, pipe
     }
     finish(r).await
 }
-
-pub(crate) const TIMED_OUT: &str = " (110: Connection timed out)";
 
 /// Answers a request: runs its phases, sends what they make, logs it.
 pub(super) async fn answer(r: &mut Request, refused: Option<u16>) {

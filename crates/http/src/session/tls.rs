@@ -10,17 +10,9 @@ use tls::{Alert, ClientVerdict, Departed, First, HandshakeError, Identity, Serve
 use wire::hello::ClientHello;
 
 use crate::request::Request;
-use crate::server::{Address, Http, Server};
+use crate::server::{Address, Chosen, Http, Server};
 use crate::session::connection::Connection;
 use crate::ssl::{ServerTls, SslConf, VerifyClient};
-
-/// What a TLS connection remembers of the choice of its server.
-pub struct Chosen {
-    /// The server.
-    pub server: Rc<Server>,
-    /// Whether it was chosen by the name that the client gave.
-    pub named: bool,
-}
 
 /// The name that a client gave, while its handshake goes on: for certificates whose names have variables.
 #[derive(Default)]

@@ -63,9 +63,6 @@ fn say(log: &Log, number: u64, peer: &SockAddr, address: &Address) {
     let details = |line: &mut String| _ = write!(line, ", client: {}, server: {}", peer.text(), address.addr);
     // The panic may have come from the log: another one in here must not end the process.
     let _ = catch_unwind(AssertUnwindSafe(|| {
-        log.write_with(Level::Alert, Some(number), format_args!("{ENDED}"), Some(&details));
+        log.write_with(Level::Alert, Some(number), format_args!("{}", panics::CONNECTION_CLOSED), Some(&details));
     }));
 }
-
-/// What the log says of a connection that a panic has ended.
-pub const ENDED: &str = "the connection is closed after a panic";

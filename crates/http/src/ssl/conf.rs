@@ -21,9 +21,34 @@ table! {
     /// TLS with clients.
     pub struct SslConf, raw SslRaw, module "ngx_http_ssl_module", level HTTP Server;
 
-    /// A file with the server's certificate in PEM, followed by intermediate ones. Several directives give certificates
-    /// of several kinds of keys, of which the client's abilities choose. `data:` is followed by the certificate itself;
-    /// with variables the certificate is loaded for each connection.
+    /// Names the file with the server's certificate, followed by the intermediate certificates, in PEM. It may be
+    /// repeated, each with its `ssl_certificate_key`, for certificates with keys of several kinds (RSA, ECDSA): the
+    /// client's abilities choose.
+    ///
+    /// Form: `ssl_certificate file | data:certificate`
+    ///
+    /// - `file`: a file, relative to the folder of the configuration file. With variables it is loaded for each
+    ///   connection.
+    /// - `data:certificate`: the certificate itself, usually in a variable.
+    ///
+    /// Effect: the name that the client sends (SNI) chooses the server, and with it the certificate. Files are read at
+    /// the start and on a reload, with the rights of the master; `ssl_certificate_refresh` reads them again when they
+    /// change.
+    ///
+    /// Cost: with variables workers read the file at each handshake, unless `ssl_certificate_cache` keeps it, and must
+    /// be allowed to.
+    ///
+    /// Danger: without intermediate certificates some clients (not browsers, as a rule) can't check the certificate. A
+    /// key that workers can read, as variables demand, is lost with a worker that is taken over.
+    ///
+    /// ```nginx
+    /// server {
+    ///     listen 443 ssl;
+    ///     server_name site;
+    ///     ssl_certificate site.crt;
+    ///     ssl_certificate_key site.key;
+    /// }
+    /// ```
     "ssl_certificate" in PLACES, ONE, default none,
         list(file) ssl_certificate: LateFile;
     /// A file with the private key of the certificate; also `data:` and variables. May be encrypted (`ssl_password_file`).
@@ -32,7 +57,21 @@ table! {
     /// A file with passwords for encrypted keys, one in each line; they are tried one after the other.
     "ssl_password_file" in PLACES, ONE, default none,
         scalar(password_file) ssl_password_file: Rc<[Vec<u8>]> = Rc::new([]);
-    /// Versions of TLS that are spoken. What is older than TLS 1.2 doesn't exist here, and is passed over with a warning.
+    /// Sets the versions of TLS that the server speaks.
+    ///
+    /// Form: `ssl_protocols version ...`
+    ///
+    /// - `version`: `TLSv1.2` or `TLSv1.3`. `SSLv2`, `SSLv3`, `TLSv1` and `TLSv1.1` are unsupported and ignored with a
+    ///   warning.
+    ///
+    /// Effect: a client that speaks none of them gets the alert `protocol_version`. The address's default server
+    /// decides for connections without a name (SNI), else the server that has the name.
+    ///
+    /// Danger: `TLSv1.3` alone refuses old clients; unsupported versions alone are an error.
+    ///
+    /// ```nginx
+    /// ssl_protocols TLSv1.2 TLSv1.3;
+    /// ```
     "ssl_protocols" in PLACES, Args::at_least(1), default "TLSv1.2 TLSv1.3",
         set(|raw: &mut SslRaw, l: &mut Loader<'_>, d: &Directive| protocols(&mut raw.ssl_protocols, l, d)) ssl_protocols: u32 = DEFAULT_PROTOCOLS;
     /// The ciphers of TLS 1.2, in OpenSSL's language. What doesn't exist here is passed over: there is ECDHE with AES-GCM

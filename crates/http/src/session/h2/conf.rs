@@ -5,13 +5,10 @@
 use std::rc::Rc;
 
 use conf::values::{flag, number, size, string};
-use conf::{Args, Context, Directive, Error, Loader, Registry, Result, Set};
-use expr::vars::Flags;
+use conf::{Args, Context, Directive, Error, Loader, Result, Set};
 use wire::h2::Config;
 
 use crate::config::core::{CoreServer, EVERYWHERE, SERVERS, pool_size};
-use crate::module::HttpModule;
-use crate::request::variables::{Getter, Setup, add_all, put};
 
 const ONE: Args = Args::exactly(1);
 
@@ -80,25 +77,6 @@ conf::table! {
     /// Accepted for compatibility: what is read takes its memory from pools of the worker.
     "http2_recv_buffer_size" in Context::HTTP, ONE, default "256k",
         scalar(size) http2_recv_buffer_size: usize = 256 << 10;
-}
-
-/// The module.
-pub struct Http2;
-
-impl HttpModule for Http2 {
-    fn tables(&self, registry: &mut Registry) {
-        registry.add::<Http2Main>();
-        registry.add::<Http2Conf>();
-        registry.add::<Http2Location>();
-    }
-
-    fn variables(&self, setup: &mut Setup) {
-        let protocol = Getter::Plain(|r, out| match r.h2_stream() {
-            Some(_) => put(out, if r.conn.is_secure() { b"h2" } else { b"h2c" }),
-            None => true,
-        });
-        add_all(setup, "ngx_http_v2_module", &[("http2", Flags::CHANGEABLE, protocol)]);
-    }
 }
 
 /// What the protocol is configured to on a server's connections.

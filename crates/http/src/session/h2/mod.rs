@@ -12,6 +12,7 @@
 
 pub mod conf;
 mod head;
+pub mod module;
 mod request;
 mod session;
 mod shared;

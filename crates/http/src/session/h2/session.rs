@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use buf::{Buf, Bytes, Chain};
-use engine::log::{Errno, Level};
+use engine::log::{Errno, Level, TIMED_OUT};
 use wire::h2::{Code, ConnectionError, Event, StreamKey};
 
 use super::request::{self, Running};
@@ -23,7 +23,6 @@ const READ: usize = 16 << 10;
 const WRITE: u64 = 64 << 10;
 /// How often in one turn.
 const WRITES: usize = 16;
-const TIMED_OUT: &str = " (110: Connection timed out)";
 
 /// Serves an HTTP/2 connection until it ends; `first` has been read from it.
 pub async fn serve(http: Rc<Http>, mut conn: Connection, first: Bytes) {
