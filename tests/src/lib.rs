@@ -11,6 +11,7 @@ mod dns;
 pub mod fcgi;
 mod folder;
 pub mod frames;
+pub mod hooks;
 pub mod load;
 pub mod mutations;
 pub mod random;

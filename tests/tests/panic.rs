@@ -2,33 +2,11 @@
 //! feature `test-hooks`; if `TIDEGATE_BINARY` is a Tidegate without it, one is built.
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
 
 use e2e::frames::{PING, Raw, frame};
+use e2e::hooks::program;
 use e2e::sealed::{client, client_config, client_hello, connect, talk};
 use e2e::{EC, Server, Setup, binary, certificate};
-
-fn lacks_hooks(program: &Path) -> bool {
-    let directives = Command::new(program).arg("--dump-directives").output();
-    let directives = directives.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
-    directives.contains("\tlisten\t") && !directives.contains("\ttest_hook\t")
-}
-
-fn program() -> PathBuf {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| if lacks_hooks(&binary()) { build() } else { binary() }).clone()
-}
-
-fn build() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand inside the workspace");
-    let target = e2e::target().join("test-hooks");
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(root).args(["build", "-q", "-p", "tidegate", "--features", "test-hooks", "--target-dir"]);
-    assert!(cargo.arg(&target).status().expect("cargo is there").success(), "the program is built");
-    target.join("debug/tidegate")
-}
 
 fn start(more: &str) -> Server {
     let http = "server { listen 127.0.0.1:%%PORT%%; server_name site;

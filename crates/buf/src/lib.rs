@@ -9,6 +9,7 @@ mod buffer;
 mod bytes;
 mod chain;
 pub mod escape;
+pub mod number;
 pub mod parse;
 mod pool;
 mod secret;

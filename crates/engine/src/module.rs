@@ -44,7 +44,7 @@ pub struct BuildContext<'a> {
     pub owner: Option<(u32, u32)>,
 }
 
-/// A listening socket that an application asks for.
+/// A socket that an application asks for, of connections or datagrams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// Its address.
@@ -63,6 +63,14 @@ pub trait App {
 
     /// A new connection on the socket with this index of [`App::listens`]. Must not block.
     fn accept(self: Rc<Self>, listen: usize, stream: rt::Stream, peer: os::SockAddr);
+
+    /// A datagram socket with this index of [`App::listens`], after [`App::start_worker`]; of one with `reuseport` there
+    /// may be several. The application receives from it and sends on it.
+    ///
+    /// When the worker is to finish, the application gets what still waits in the socket, and then `recv` fails with an
+    /// error that [`rt::is_closing`] knows. It may go on to send there for as long as it is [`App::busy`]. What it has
+    /// received and not yet answered counts as busy.
+    fn datagrams(self: Rc<Self>, _listen: usize, _socket: Rc<rt::UdpSocket>) {}
 
     /// How many connections are still being served: a worker that quits waits until there are none.
     fn busy(&self) -> usize;

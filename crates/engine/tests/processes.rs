@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 struct Server {
@@ -20,7 +23,7 @@ impl Server {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a folder");
         fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("permissions");
-        let port = TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("an address").port();
+        let port = free_port();
         let server = Server { port, child: spawn(&folder, conf, port, &[]), folder };
         wait_for("the pid file", || server.path("nginx.pid").exists());
         server
@@ -85,6 +88,15 @@ impl Drop for Server {
             let _ = fs::remove_dir_all(&self.folder);
         }
     }
+}
+
+/// A port that is free for connections and datagrams.
+fn free_port() -> u16 {
+    let both = || {
+        let port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
+        TcpListener::bind(("127.0.0.1", port)).map(|_| port)
+    };
+    (0..100).find_map(|_| both().ok()).expect("some port is free for both")
 }
 
 fn write_conf(folder: &std::path::Path, conf: &str, port: u16) {
@@ -348,4 +360,205 @@ fn cache_processes() {
     assert!(server.accepts());
     server.signal("QUIT");
     assert!(server.wait().success());
+}
+
+/// Clients that send datagrams, so many at a time each, and want an answer to every one before the next.
+struct Asking {
+    stop: Arc<AtomicBool>,
+    answers: Arc<AtomicUsize>,
+    clients: Vec<JoinHandle<Vec<u32>>>,
+}
+
+impl Asking {
+    fn start(port: u16, clients: usize, window: usize) -> Asking {
+        let stop = Arc::new(AtomicBool::new(false));
+        let answers = Arc::new(AtomicUsize::new(0));
+        let client = |_| {
+            let (stop, answers) = (stop.clone(), answers.clone());
+            std::thread::spawn(move || ask(port, window, &stop, &answers))
+        };
+        let clients = (0..clients).map(client).collect();
+        Asking { stop, answers, clients }
+    }
+
+    /// Waits until each worker has had the time to answer.
+    fn go_on(&self) {
+        let before = self.answers.load(Ordering::Relaxed);
+        wait_for("answers", || self.answers.load(Ordering::Relaxed) >= before + 50);
+    }
+
+    /// The processes that have answered.
+    fn end(self) -> Vec<u32> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all: Vec<u32> =
+            self.clients.into_iter().flat_map(|client| client.join().expect("all are answered")).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+fn ask(port: u16, window: usize, stop: &AtomicBool, answers: &AtomicUsize) -> Vec<u32> {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
+    socket.connect(("127.0.0.1", port)).expect("connects");
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a time limit");
+    let (mut number, mut workers) = (0, Vec::new());
+    while !stop.load(Ordering::Relaxed) {
+        let asked = number..number + window;
+        for number in asked.clone() {
+            socket.send(number.to_string().as_bytes()).expect("sends");
+        }
+        let mut answered: Vec<usize> = asked.clone().map(|_| answer(&socket, &mut workers)).collect();
+        answered.sort_unstable();
+        assert!(answered.iter().copied().eq(asked.clone()), "{answered:?} instead of {asked:?}");
+        number += window;
+        answers.fetch_add(window, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_micros(300));
+    }
+    workers
+}
+
+/// The number in the next answer; its worker is noted.
+fn answer(socket: &UdpSocket, workers: &mut Vec<u32>) -> usize {
+    let mut bytes = [0; 100];
+    let len = socket.recv(&mut bytes).expect("an answer");
+    let text = String::from_utf8_lossy(&bytes[..len]);
+    let (worker, number) = text.split_once(' ').expect("a process and a number");
+    let worker = worker.parse().expect("a process");
+    if workers.last() != Some(&worker) {
+        workers.push(worker);
+    }
+    number.parse().expect("a number")
+}
+
+/// Four reloads, each until its predecessors have gone; between them all is answered.
+fn reload_again_and_again(server: &Server, workers: usize, asking: &Asking) {
+    for round in 1..=4 {
+        asking.go_on();
+        server.signal("HUP");
+        wait_for("the workers to be replaced", || {
+            server.log().matches("exited with code 0").count() == round * workers
+        });
+    }
+    asking.go_on();
+}
+
+#[test]
+fn datagrams_survive_reloads() {
+    for method in ["epoll", "poll", "select", "io_uring"] {
+        for reuseport in ["", "reuseport"] {
+            // With one client and one datagram under way, one that nobody is woken for stays where it is.
+            for (clients, window) in [(1, 1), (4, 20)] {
+                let conf = format!(
+                    "worker_processes 2; events {{ use {method}; }} echo_listen 127.0.0.1:PORT udp {reuseport};"
+                );
+                let server = Server::start(&format!("datagrams-{method}{reuseport}{clients}"), &conf);
+                if server.log().contains("event method isn't available") {
+                    assert_eq!(method, "io_uring", "{}", server.log());
+                    continue;
+                }
+                let asking = Asking::start(server.port, clients, window);
+                reload_again_and_again(&server, 2, &asking);
+                let workers = asking.end();
+                assert!(workers.len() >= 5, "{workers:?}");
+                assert!(!server.log().contains("[alert]"), "{}", server.log());
+                server.signal("QUIT");
+                assert!(server.wait().success());
+            }
+        }
+    }
+}
+
+#[test]
+fn datagrams_survive_a_change_of_address() {
+    let conf = |address: &str| format!("worker_processes 2; events {{}} echo_listen {address}:PORT udp;");
+    let server = Server::start("datagrams-address", &conf("127.0.0.1"));
+    for (clients, window) in [(1, 1), (4, 20)] {
+        let asking = Asking::start(server.port, clients, window);
+        for address in ["0.0.0.0", "127.0.0.1", "0.0.0.0", "127.0.0.1"] {
+            asking.go_on();
+            let before = server.log().matches("exited with code 0").count();
+            server.write_conf(&conf(address));
+            server.signal("HUP");
+            wait_for("the workers to be replaced", || server.log().matches("exited with code 0").count() == before + 2);
+        }
+        asking.go_on();
+        let workers = asking.end();
+        assert!(workers.len() >= 5, "{workers:?}");
+    }
+    assert!(!server.log().contains("[alert]") && !server.log().contains("[emerg]"), "{}", server.log());
+}
+
+#[test]
+fn who_sends_where_nobody_listens_any_more_is_refused() {
+    let server = Server::start("datagrams-gone", "events {} echo_listen 127.0.0.1:PORT udp;");
+    Asking::start(server.port, 1, 1).end();
+    server.write_conf("events {}");
+    server.signal("HUP");
+    server.wait_for_log("exited with code 0");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
+    socket.connect(("127.0.0.1", server.port)).expect("connects");
+    socket.set_read_timeout(Some(LIMIT)).expect("a time limit");
+    socket.send(b"x").expect("sends");
+    let error = socket.recv(&mut [0]).expect_err("nobody is there");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    // And it may come back.
+    server.write_conf("events { accept_mutex on; } worker_processes 2; sandbox on; echo_listen 127.0.0.1:PORT udp;");
+    server.signal("HUP");
+    wait_for("other workers", || server.log().matches("exited with code 0").count() == 2);
+    let asking = Asking::start(server.port, 2, 5);
+    asking.go_on();
+    asking.end();
+    assert!(!server.log().contains("[alert]") && !server.log().contains("[emerg]"), "{}", server.log());
+}
+
+#[test]
+fn datagrams_of_a_single_process_survive_reloads() {
+    let conf = "master_process off; events {} echo_listen 127.0.0.1:PORT udp; echo_listen 127.0.0.1:PORT;";
+    let server = Server::start("datagrams-single", conf);
+    let asking = Asking::start(server.port, 2, 5);
+    for round in 1..=4 {
+        server.signal("HUP");
+        wait_for("the reload", || server.log().matches(": reconfiguring").count() == round);
+        asking.go_on();
+        // Connections on the same port are another socket's.
+        assert_eq!(server.connect().1, server.child.id());
+    }
+    assert_eq!(asking.end(), [server.child.id()]);
+}
+
+/// Ends a process that another one has started.
+struct Ends(u32);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-TERM", &self.0.to_string()]).status();
+    }
+}
+
+#[test]
+fn datagrams_survive_an_upgrade() {
+    let conf = "worker_processes 2; events {} echo_listen 127.0.0.1:PORT udp; echo_listen 127.0.0.1:PORT;";
+    let server = Server::start("datagrams-upgrade", conf);
+    let port = server.port;
+    let asking = Asking::start(port, 4, 10);
+    wait_for("the workers", || server.accepts());
+    server.signal("USR2");
+    let new = || fs::read_to_string(server.path("nginx.pid")).ok()?.trim().parse().ok();
+    wait_for("another master", || new().is_some_and(|pid: u32| pid != server.child.id()));
+    let new = Ends(new().expect("a master"));
+    wait_for("its workers", || server.log().lines().filter(|line| line.contains("start worker process ")).count() >= 4);
+    let alone = Asking::start(port, 1, 1);
+    server.signal("QUIT");
+    wait_for("the old master to go", || !server.path("nginx.pid.oldbin").exists());
+    wait_for("its workers to go", || server.log().matches("exited with code 0").count() == 2);
+    let late = Asking::start(port, 2, 10);
+    late.go_on();
+    let late = late.end();
+    let all = [asking.end(), alone.end()].concat();
+    assert!(all.len() > late.len(), "workers of both masters have answered: {all:?}, late ones: {late:?}");
+    let log = server.log();
+    assert!(log.contains("using inherited sockets from"), "{log}");
+    assert!(!log.contains("[alert]") && !log.contains("isn't a listening one"), "{log}");
+    drop(new);
 }

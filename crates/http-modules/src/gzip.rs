@@ -11,6 +11,7 @@ use buf::{Buf, Bytes, Chain, Piece};
 use conf::values::{Bufs, bufs, flag, number_between, size};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use expr::vars::Flags;
+use http::body::BodyFilter;
 use http::body::Broken;
 use http::config::core::{AND_IF, EVERYWHERE};
 use http::config::mime::TypeSet;
@@ -20,7 +21,6 @@ use http::phases::{HeaderFilter, Order};
 use http::request::Request;
 use http::request::variables::{Getter, Setup, add_all, show};
 use http::response::gzip::{GzipConf, gzip_ok};
-use http::response::output::BodyFilter;
 use http::server::location::Handlers;
 use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Status};
 

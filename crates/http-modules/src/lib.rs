@@ -19,6 +19,8 @@ pub mod static_files;
 pub mod stub_status;
 #[cfg(feature = "test-hooks")]
 pub mod test_hooks;
+#[cfg(feature = "test-hooks")]
+pub mod test_include;
 pub mod try_files;
 
 use http::module::HttpModule;
@@ -39,6 +41,8 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &stub_status::StubStatus,
     #[cfg(feature = "test-hooks")]
     &test_hooks::TestHooks,
+    #[cfg(feature = "test-hooks")]
+    &test_include::TestInclude,
 ];
 
 /// The modules that answer with files. They come last: they answer where no other content handler does.

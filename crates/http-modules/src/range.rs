@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use buf::{Bytes, Chain, Piece};
 use conf::Result;
+use http::body::BodyFilter;
 use http::body::Broken;
 use http::config::core::UNLIMITED_RANGES as UNLIMITED;
 use http::module::HttpModule;
@@ -15,7 +16,6 @@ use http::module::LocationContext;
 use http::phases::{HeaderFilter, Order};
 use http::request::Request;
 use http::response::Body;
-use http::response::output::BodyFilter;
 use http::server::location::Handlers;
 use wire::h1::KnownHeader;
 use wire::range::{ByteRange, Ranges, parse};

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use buf::Buf;
+use buf::number::digits;
 use conf::values::{flag, number, one_of};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use expr::vars::Template;
@@ -18,7 +19,6 @@ use http::module::LocationContext;
 use http::request::Request;
 use http::request::variables::template;
 use http::response::field::{breaks, safe, unfolded};
-use http::response::output::itoa;
 use http::server::location::Handlers;
 use wire::Span;
 use wire::h1::{KnownHeader, Method};
@@ -412,7 +412,7 @@ impl RequestHeaders {
                 }
                 Part::BodyLength => {
                     if let Some(length) = exchange.body_length.get() {
-                        field(out, b"Content-Length", itoa(length, &mut [0; 20]));
+                        field(out, b"Content-Length", digits(length, &mut [0; 20]));
                     }
                 }
                 Part::Chunked => {

@@ -14,9 +14,9 @@ use engine::log::{Errno, Level, TIMED_OUT};
 use http::exchange::Exchange;
 use http::phases::Flow;
 use http::request::Request;
-use http::response::output;
 use http::session::client::Client;
 use http::session::h2;
+use http::session::send;
 
 use crate::engine::Backend;
 use crate::handover;
@@ -147,7 +147,7 @@ pub(super) async fn run(
     let (mut choice, idle, rest) = *parts;
     r.keepalive = false;
     h2::websocket::switch(r);
-    if output::send_head(r).await.is_err() {
+    if send::send_head(r).await.is_err() {
         exchange.end();
         choice.release(Outcome::Good);
         return Flow::Finished;

@@ -1,10 +1,10 @@
 //! `$upstream_…` and `$proxy_…`.
 
+use buf::number::digits;
 use expr::vars::Flags;
 use http::exchange::{Attempt, Exchange};
 use http::request::Request;
 use http::request::variables::{Getter, Setup, add_all, put, same_name, show, show_seconds};
-use http::response::output::itoa;
 use wire::h1::KnownHeader;
 
 /// Defines the variables.
@@ -95,7 +95,7 @@ fn response_time(r: &mut Request, out: &mut Vec<u8>) -> bool {
 }
 
 fn counts(r: &mut Request, out: &mut Vec<u8>, of: fn(&Attempt) -> u64) -> bool {
-    join(r, out, |attempt, out| out.extend_from_slice(itoa(of(attempt), &mut [0; 20])))
+    join(r, out, |attempt, out| out.extend_from_slice(digits(of(attempt), &mut [0; 20])))
 }
 
 fn http(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
@@ -175,7 +175,7 @@ fn via(r: &mut Request, out: &mut Vec<u8>) -> bool {
 
 fn body_length(r: &mut Request, out: &mut Vec<u8>) -> bool {
     let Some(length) = here(r).and_then(|exchange| exchange.body_length.get()) else { return false };
-    put(out, itoa(length, &mut [0; 20]))
+    put(out, digits(length, &mut [0; 20]))
 }
 
 fn chunked(r: &mut Request, out: &mut Vec<u8>) -> bool {

@@ -151,7 +151,7 @@ pub struct RawAddr {
 impl Default for RawAddr {
     fn default() -> RawAddr {
         // SAFETY: `sockaddr_storage` is plain old data, for which all zeroes is a value.
-        RawAddr { storage: unsafe { mem::zeroed() }, len: mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t }
+        RawAddr { storage: unsafe { mem::zeroed() }, len: RawAddr::ROOM }
     }
 }
 
@@ -162,6 +162,9 @@ impl Plain for libc::sockaddr_in6 {}
 impl Plain for libc::sockaddr_un {}
 
 impl RawAddr {
+    /// The room that there is.
+    pub(crate) const ROOM: libc::socklen_t = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+
     fn put<T: Plain>(&mut self, address: T) {
         const { assert!(mem::size_of::<T>() <= mem::size_of::<libc::sockaddr_storage>()) };
         // SAFETY: `T` is plain data that fits into the storage (asserted), whose alignment is the largest of them.

@@ -7,6 +7,7 @@ mod addr;
 pub mod capability;
 pub mod channel;
 pub mod clock;
+pub mod datagram;
 pub mod epoll;
 pub mod file;
 pub mod futex;

@@ -210,6 +210,12 @@ const OPTIONS: &[(i32, i32)] = &[
     (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
     (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
     (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT),
+    // What the kernel tells of datagrams.
+    (libc::IPPROTO_IP, libc::IP_PKTINFO),
+    (libc::IPPROTO_IP, libc::IP_RECVTOS),
+    (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+    (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS),
+    (crate::datagram::SOL_UDP, crate::datagram::UDP_GRO),
     // For `proxy_bind … transparent`; it takes a capability besides.
     (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
     (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT),
@@ -274,6 +280,7 @@ const CALLS: &[i64] = &[
     libc::SYS_sendmmsg,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
+    libc::SYS_recvmmsg,
     libc::SYS_shutdown,
     // Waiting.
     libc::SYS_epoll_create1,

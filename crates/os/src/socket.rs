@@ -19,6 +19,16 @@ pub struct Keepalive {
     pub count: Option<u32>,
 }
 
+/// What a socket carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Connections: TCP, or a stream over a unix socket.
+    #[default]
+    Stream,
+    /// Datagrams: UDP, or those of a unix socket.
+    Datagram,
+}
+
 /// How a listening socket is made: the parameters of `listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenOptions {
@@ -38,8 +48,8 @@ pub struct ListenOptions {
     pub fastopen: Option<u32>,
     /// TCP_DEFER_ACCEPT.
     pub deferred: bool,
-    /// A datagram socket instead of a stream socket.
-    pub datagram: bool,
+    /// Connections or datagrams.
+    pub kind: Kind,
 }
 
 impl Default for ListenOptions {
@@ -53,7 +63,7 @@ impl Default for ListenOptions {
             so_keepalive: None,
             fastopen: None,
             deferred: false,
-            datagram: false,
+            kind: Kind::Stream,
         }
     }
 }
@@ -83,9 +93,12 @@ fn at(call: &'static str) -> impl FnOnce(io::Error) -> ListenError {
 ///
 /// A unix socket's file is open to everyone (0666), as in nginx. Options that the system lacks are errors.
 pub fn listen(addr: &SockAddr, options: &ListenOptions) -> Result<OwnedFd, ListenError> {
-    let fd = socket(addr, options.datagram).map_err(at("socket()"))?;
+    let fd = socket(addr, options.kind).map_err(at("socket()"))?;
     let raw = fd.as_raw_fd();
-    set(raw, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1).map_err(at("setsockopt(SO_REUSEADDR)"))?;
+    if options.kind == Kind::Stream {
+        // Two sockets for datagrams would share the address by it, unnoticed; nothing lingers after theirs.
+        set(raw, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1).map_err(at("setsockopt(SO_REUSEADDR)"))?;
+    }
     if options.reuseport {
         set(raw, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1).map_err(at("setsockopt(SO_REUSEPORT)"))?;
     }
@@ -100,7 +113,7 @@ pub fn listen(addr: &SockAddr, options: &ListenOptions) -> Result<OwnedFd, Liste
         let path = std::path::Path::new(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path));
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).map_err(at("chmod()"))?;
     }
-    if !options.datagram {
+    if options.kind == Kind::Stream {
         // SAFETY: no memory is involved.
         check(unsafe { libc::listen(raw, options.backlog) }).map_err(at("listen()"))?;
     }
@@ -129,7 +142,7 @@ pub fn configure(fd: RawFd, options: &ListenOptions, inherited: bool) -> Result<
         set(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, i32::from(options.deferred))
             .map_err(at("setsockopt(TCP_DEFER_ACCEPT)"))?;
     }
-    if inherited && !options.datagram {
+    if inherited && options.kind == Kind::Stream {
         // SAFETY: no memory is involved.
         check(unsafe { libc::listen(fd, options.backlog) }).map_err(at("listen()"))?;
     }
@@ -137,13 +150,16 @@ pub fn configure(fd: RawFd, options: &ListenOptions, inherited: bool) -> Result<
 }
 
 /// A new socket of the address's family, nonblocking and closed on exec.
-pub fn socket(addr: &SockAddr, datagram: bool) -> io::Result<OwnedFd> {
+pub fn socket(addr: &SockAddr, kind: Kind) -> io::Result<OwnedFd> {
     let family = match addr {
         SockAddr::V4(_) => libc::AF_INET,
         SockAddr::V6(_) => libc::AF_INET6,
         SockAddr::Unix(_) => libc::AF_UNIX,
     };
-    let kind = if datagram { libc::SOCK_DGRAM } else { libc::SOCK_STREAM };
+    let kind = match kind {
+        Kind::Stream => libc::SOCK_STREAM,
+        Kind::Datagram => libc::SOCK_DGRAM,
+    };
     // SAFETY: no memory is involved; a descriptor that isn't -1 is new and ours.
     Ok(unsafe {
         OwnedFd::from_raw_fd(check(libc::socket(family, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0))?)
@@ -207,15 +223,6 @@ pub fn peer_addr(fd: RawFd) -> io::Result<SockAddr> {
     // SAFETY: the address has room for every family, its length is given.
     check(unsafe { libc::getpeername(fd, address, len) })?;
     Ok(SockAddr::from_raw(&raw))
-}
-
-/// Receives a datagram: its length (all beyond `buf` is lost) and where it came from.
-pub fn recv_from(fd: RawFd, buf: &mut [u8]) -> io::Result<(usize, SockAddr)> {
-    let mut raw = RawAddr::default();
-    let (address, len) = (raw.as_mut_ptr(), &raw mut raw.len);
-    // SAFETY: the kernel writes at most `buf.len()` bytes and an address, for which there is room.
-    let n = check(unsafe { libc::recvfrom(fd, buf.as_mut_ptr().cast(), buf.len(), 0, address, len) })?;
-    Ok((n as usize, SockAddr::from_raw(&raw)))
 }
 
 /// Sends a datagram.
@@ -295,9 +302,13 @@ pub fn is_listening(fd: RawFd) -> bool {
     get(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN).is_ok_and(|v| v == 1)
 }
 
-/// Whether a socket is one for datagrams.
-pub fn is_datagram(fd: RawFd) -> bool {
-    get(fd, libc::SOL_SOCKET, libc::SO_TYPE).is_ok_and(|v| v == libc::SOCK_DGRAM)
+/// Whether a socket carries connections or datagrams (SO_TYPE); an error if it is of another type, or no socket.
+pub fn kind(fd: RawFd) -> io::Result<Kind> {
+    match get(fd, libc::SOL_SOCKET, libc::SO_TYPE)? {
+        libc::SOCK_STREAM => Ok(Kind::Stream),
+        libc::SOCK_DGRAM => Ok(Kind::Datagram),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
 }
 
 /// Whether SO_REUSEPORT is set.
@@ -317,6 +328,15 @@ pub fn set_reuseport(fd: RawFd, on: bool) -> io::Result<()> {
 /// begins, and never again.
 pub fn retire(fd: RawFd) -> io::Result<()> {
     set(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, NOWHERE)
+}
+
+/// Lets a bound datagram socket get no further datagrams: new ones go to another socket that is bound there, or are
+/// refused. What is in its queue can still be received, and it can still send.
+///
+/// It is connected to its own address, from which nobody else sends. Bound to an interface that doesn't exist it could
+/// not answer any more.
+pub fn retire_datagrams(fd: RawFd) -> io::Result<()> {
+    connect(fd, &local_addr(fd)?).map(drop)
 }
 
 /// Whether somebody who shares this socket has called [`retire`] on it.
@@ -360,13 +380,13 @@ pub fn tcp_info(fd: RawFd) -> io::Result<TcpInfo> {
     Ok(TcpInfo { rtt, rttvar, snd_cwnd: info.tcpi_snd_cwnd, rcv_space: info.tcpi_rcv_space })
 }
 
-fn set(fd: RawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+pub(crate) fn set(fd: RawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
     let len = mem::size_of_val(&value) as libc::socklen_t;
     // SAFETY: `value` is valid for its length.
     check(unsafe { libc::setsockopt(fd, level, option, (&raw const value).cast(), len) }).map(drop)
 }
 
-fn get(fd: RawFd, level: i32, option: i32) -> io::Result<i32> {
+pub(crate) fn get(fd: RawFd, level: i32, option: i32) -> io::Result<i32> {
     let mut value = 0i32;
     let mut len = mem::size_of_val(&value) as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes into `value`.
@@ -399,6 +419,40 @@ mod tests {
     }
 
     #[test]
+    fn a_retired_datagram_socket_gives_way_and_answers() {
+        for (narrow, wide) in
+            [("127.0.0.1:0", "0.0.0.0"), ("0.0.0.0:0", "0.0.0.0"), ("[::1]:0", "::"), ("[::]:0", "::")]
+        {
+            let any = SockAddr::from(narrow.parse::<std::net::SocketAddr>().expect("an address"));
+            let options = ListenOptions { kind: Kind::Datagram, ..Default::default() };
+            let old = listen(&any, &options).expect("bound");
+            let port = local_addr(old.as_raw_fd()).expect("address").port();
+            let loopback = if matches!(any, SockAddr::V4(_)) { "127.0.0.1" } else { "::1" };
+            let client = std::net::UdpSocket::bind((loopback, 0)).expect("bound");
+            client.send_to(b"before", (loopback, port)).expect("sent");
+            set_reuseport(old.as_raw_fd(), true).expect("reuseport");
+            retire_datagrams(old.as_raw_fd()).expect("retired");
+            let wide = SockAddr::from(std::net::SocketAddr::new(wide.parse().expect("an address"), port));
+            let new = listen(&wide, &ListenOptions { reuseport: true, ..options }).expect("bound");
+            for reuseport in [true, false] {
+                set_reuseport(new.as_raw_fd(), reuseport).expect("reuseport");
+                client.send_to(b"after", (loopback, port)).expect("sent");
+            }
+            let mut batch = crate::datagram::Batch::new();
+            assert_eq!(batch.recv(old.as_raw_fd()).expect("received"), 1, "{any}");
+            let received = batch.received().next().expect("a message");
+            assert_eq!(received.bytes, b"before");
+            let ip = any.ip().filter(|ip| ip.is_loopback());
+            let to = received.from;
+            let answer =
+                crate::datagram::Transmit { to: Some(&to), from: ip, ..crate::datagram::Transmit::new(b"late") };
+            assert_eq!(batch.send(old.as_raw_fd(), &mut [answer], false).expect("sent"), 1);
+            assert_eq!(client.recv(&mut [0; 10]).expect("received"), 4);
+            assert_eq!(batch.recv(new.as_raw_fd()).expect("received"), 2, "{any}");
+        }
+    }
+
+    #[test]
     fn peers_have_names() {
         let (one, _other) = crate::channel::pair().expect("pair");
         let (uid, pid) = peer_credentials(one.as_raw_fd()).expect("credentials");
@@ -415,7 +469,7 @@ mod tests {
         let plain = ListenOptions { backlog: 5, ..Default::default() };
         configure(listener.as_raw_fd(), &plain, true).expect("configure");
         let to = local_addr(listener.as_raw_fd()).expect("address");
-        let client = socket(&to, false).expect("socket");
+        let client = socket(&to, Kind::Stream).expect("socket");
         connect(client.as_raw_fd(), &to).expect("connect");
         let (peer, from) = accept(listener.as_raw_fd()).expect("accept");
         assert_eq!(from, local_addr(client.as_raw_fd()).expect("address"));

@@ -99,6 +99,8 @@ pub(crate) struct Core {
     pub(crate) flush: RefCell<Vec<u32>>,
     /// The layers of connections that have one, by slot.
     pub(crate) layers: RefCell<Vec<Option<Box<crate::layer::Layered>>>>,
+    /// Memory for calls that receive and send datagrams, once there was one.
+    pub(crate) datagrams: RefCell<Option<Box<os::datagram::Batch>>>,
     pub(crate) mutex: RefCell<Option<Mutex>>,
     pub(crate) remote: Arc<Remote>,
     pub(crate) limit: usize,
@@ -168,6 +170,7 @@ impl Runtime {
             backend: RefCell::new(backend),
             flush: RefCell::default(),
             layers: RefCell::default(),
+            datagrams: RefCell::default(),
             mutex: RefCell::default(),
             remote,
             limit,
@@ -448,6 +451,21 @@ impl Core {
         counts.free > 0
     }
 
+    /// Waits for the place of a connection that is to be made from here: a turn or a few, if somebody may leave one. An
+    /// error, which is reported: all are in use.
+    pub(crate) async fn place(&self) -> io::Result<()> {
+        let mut waited = 0;
+        while !self.make_room() {
+            if !self.room_may_come(waited) {
+                report(Report::NotEnoughConnections(self.limit));
+                return Err(io::ErrorKind::QuotaExceeded.into());
+            }
+            waited += 1;
+            crate::yield_now().await;
+        }
+        Ok(())
+    }
+
     /// Asks an eighth of those that say nothing or are idle to close, 32 at most.
     pub(crate) fn close_oldest(&self) {
         self.look();
@@ -489,7 +507,7 @@ impl Core {
     }
 
     /// What the ring has received belongs to connections that aren't idle any more.
-    fn look(&self) {
+    pub(crate) fn look(&self) {
         if let Some(uring) = self.backend.borrow_mut().uring() {
             uring.look(&self.slots, &self.clock);
         }

@@ -1,4 +1,4 @@
-//! Other descriptors in the loop: channels, signals, datagram sockets.
+//! Other descriptors in the loop: channels, signals.
 
 use std::future::poll_fn;
 use std::io;

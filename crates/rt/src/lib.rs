@@ -26,6 +26,7 @@ mod sync;
 mod tasks;
 mod threads;
 mod timers;
+mod udp;
 
 pub use clock::Wall;
 pub use core::{Counts, Driver, Hook, MAX_CONNECTIONS, Options, Report, Runtime};
@@ -33,10 +34,12 @@ pub use detach::{Detached, make_room};
 pub use fd::{AsyncFd, Signals};
 pub use layer::{DetachedLayer, Layer};
 pub use listener::{AcceptLock, AcceptOptions, Listener, set_accept_mutex};
+pub use os::datagram::Transmit;
 pub use stream::{ConnectOptions, Recv, Sending, Stream, Tried, is_closing};
 pub use sync::{Event, Gate, Pass, Queue, YieldNow, join, yield_now};
 pub use threads::{QueueFull, ThreadPool};
 pub use timers::{Sleep, sleep, sleep_until, timeout};
+pub use udp::{Datagram, UdpOptions, UdpSocket};
 
 use std::future::Future;
 

@@ -7,7 +7,7 @@
 use os::SockAddr;
 
 use crate::core;
-use crate::{Listener, Stream};
+use crate::{Listener, Stream, UdpSocket};
 
 /// What goes wrong, and how often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,32 @@ impl Default for Faults {
     }
 }
 
+/// What happens to datagrams, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatagramFaults {
+    /// The shortest and longest time that one is under way, in milliseconds: later ones overtake earlier ones.
+    pub latency_ms: (u64, u64),
+    /// Of 1000, how many are lost.
+    pub losses: u32,
+    /// Of 1000, how many arrive twice.
+    pub duplicates: u32,
+    /// Of 1000 sends, how many have to wait for room.
+    pub full_sends: u32,
+    /// How many bytes may wait at a socket; what comes then is lost.
+    pub queue: usize,
+}
+
+impl Default for DatagramFaults {
+    fn default() -> DatagramFaults {
+        DatagramFaults { latency_ms: (0, 3), losses: 0, duplicates: 0, full_sends: 100, queue: 200 << 10 }
+    }
+}
+
+/// Changes what happens to datagrams from now on.
+pub fn set_datagram_faults(faults: DatagramFaults) {
+    core::current().sim(|sim| sim.datagrams.faults = faults);
+}
+
 /// Changes what goes wrong from now on.
 pub fn set_faults(faults: Faults) {
     core::current().sim(|sim| sim.faults = faults);
@@ -38,6 +64,11 @@ pub fn set_faults(faults: Faults) {
 /// A listener at this address.
 pub fn listen(addr: SockAddr) -> Listener {
     Listener::open_sim(addr)
+}
+
+/// A socket for datagrams at this address. Several at one address share out those who send to it, as with SO_REUSEPORT.
+pub fn bind(addr: SockAddr) -> UdpSocket {
+    UdpSocket::open_sim(addr, None)
 }
 
 /// Cuts the cable: nothing that either side sends arrives any more, and nobody is told.

@@ -25,13 +25,13 @@ pub(crate) mod flag {
     pub(crate) const EVICTED: u16 = 64;
     /// In the queue of those with more to write at once.
     pub(crate) const FLUSHING: u16 = 128;
-    /// A listening socket.
+    /// A listening socket, or one for datagrams: nobody's end is waited for.
     pub(crate) const LISTENER: u16 = 256;
     /// Counts as a connection.
     pub(crate) const COUNTED: u16 = 512;
     /// Came from a listener.
     pub(crate) const ACCEPTED: u16 = 1024;
-    /// Ended by [`crate::close_accepted`].
+    /// Ended by [`crate::close_accepted`] or [`crate::UdpSocket::stop`].
     pub(crate) const ENDED: u16 = 2048;
     /// Memory waits for the file behind it, to fill its last packet.
     pub(crate) const NOPUSH: u16 = 4096;

@@ -11,7 +11,7 @@ use buf::{Buf, Chain, Piece};
 use os::SockAddr;
 use os::socket::{self, Keepalive};
 
-use crate::core::{self, Core, Report};
+use crate::core::{self, Core};
 use crate::driver::Kind;
 use crate::send::{Wrote, read_small_files};
 use crate::slots::{Slot, flag};
@@ -48,6 +48,11 @@ pub fn is_closing(error: &io::Error) -> bool {
     error.raw_os_error() == Some(CLOSING)
 }
 
+/// The error that [`is_closing`] knows.
+pub(crate) fn closing() -> io::Error {
+    io::Error::from_raw_os_error(CLOSING)
+}
+
 /// ECANCELED, which no call on a socket yields.
 const CLOSING: i32 = 125;
 
@@ -75,15 +80,7 @@ impl Stream {
     /// connections are in use.
     pub async fn connect(addr: &SockAddr, options: &ConnectOptions, timeout_ms: u64) -> io::Result<Stream> {
         let core = core::current();
-        let mut waited = 0;
-        while !core.make_room() {
-            if !core.room_may_come(waited) {
-                core::report(Report::NotEnoughConnections(core.limit));
-                return Err(io::ErrorKind::QuotaExceeded.into());
-            }
-            waited += 1;
-            crate::yield_now().await;
-        }
+        core.place().await?;
         if core.is_sim {
             let end = core.sim(|sim| sim.connect(addr, core.clock.now()));
             let stream = Stream::open_sim(end, 0);
@@ -91,7 +88,7 @@ impl Stream {
             poll_fn(|_| stream.poll_connected()).await?;
             return Ok(stream);
         }
-        let fd = socket::socket(addr, false)?;
+        let fd = socket::socket(addr, socket::Kind::Stream)?;
         prepare(fd.as_raw_fd(), options)?;
         let done = socket::connect(fd.as_raw_fd(), addr)?;
         let stream = Stream::open(fd, if done { flag::WRITABLE } else { 0 })?;
@@ -153,7 +150,7 @@ impl Stream {
     pub(crate) fn raw_recv(&self, size_hint: usize) -> Poll<io::Result<Buf>> {
         self.with(|slot| {
             if slot.has(flag::ENDED) {
-                return Poll::Ready(Err(io::Error::from_raw_os_error(CLOSING)));
+                return Poll::Ready(Err(closing()));
             }
             if let Some(buf) = take_unread(slot) {
                 return Poll::Ready(Ok(buf));
@@ -177,7 +174,7 @@ impl Stream {
                 {
                     return Poll::Ready(result);
                 }
-                return Poll::Ready(Err(io::Error::from_raw_os_error(CLOSING)));
+                return Poll::Ready(Err(closing()));
             }
             if slot.recv_deadline.passed(self.core.clock.now()) {
                 slot.recv_deadline = Tick::NONE;
@@ -284,7 +281,7 @@ impl Stream {
         self.with(|slot| {
             if slot.has(flag::ENDED) {
                 chain.clear();
-                return Poll::Ready(Err(io::Error::from_raw_os_error(CLOSING)));
+                return Poll::Ready(Err(closing()));
             }
             if let Some(queues) = &mut slot.queues {
                 if let Some(error) = queues.error.take() {
@@ -664,7 +661,7 @@ fn take_unread(slot: &mut Slot) -> Option<Buf> {
     buf
 }
 
-fn prepare(fd: RawFd, options: &ConnectOptions) -> io::Result<()> {
+pub(crate) fn prepare(fd: RawFd, options: &ConnectOptions) -> io::Result<()> {
     if let Some(size) = options.rcvbuf {
         socket::set_rcvbuf(fd, size)?;
     }

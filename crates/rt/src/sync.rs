@@ -117,25 +117,13 @@ impl Gate {
 
     /// Waits for a place.
     pub async fn enter(&self) -> Pass<'_> {
-        let queued = Rc::new(Cell::new(false));
-        poll_fn(|cx| {
-            if self.free.get() > 0 {
-                self.free.set(self.free.get() - 1);
-                return Poll::Ready(Pass(self));
-            }
-            if !queued.replace(true) {
-                self.waiting.borrow_mut().push_back((cx.waker().clone(), queued.clone()));
-            }
-            Poll::Pending
-        })
-        .await
+        let mut entering = Entering { gate: self, queued: None };
+        poll_fn(|cx| entering.poll(cx)).await
     }
-}
 
-impl Drop for Pass<'_> {
-    fn drop(&mut self) {
-        self.0.free.set(self.0.free.get() + 1);
-        let mut waiting = self.0.waiting.borrow_mut();
+    /// A place has become free: wakes the next one that waits.
+    fn wake_next(&self) {
+        let mut waiting = self.waiting.borrow_mut();
         while let Some((waker, queued)) = waiting.pop_front() {
             // Who has given up holds its mark no longer.
             if Rc::strong_count(&queued) > 1 {
@@ -144,6 +132,44 @@ impl Drop for Pass<'_> {
                 return waker.wake();
             }
         }
+    }
+}
+
+/// Somebody before the gate, and whether they are in the queue; false after they were, if it is their turn.
+struct Entering<'a> {
+    gate: &'a Gate,
+    queued: Option<Rc<Cell<bool>>>,
+}
+
+impl<'a> Entering<'a> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Pass<'a>> {
+        let gate = self.gate;
+        if gate.free.get() > 0 {
+            gate.free.set(gate.free.get() - 1);
+            self.queued = None;
+            return Poll::Ready(Pass(gate));
+        }
+        let queued = self.queued.get_or_insert_default();
+        if !queued.replace(true) {
+            gate.waiting.borrow_mut().push_back((cx.waker().clone(), queued.clone()));
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Entering<'_> {
+    fn drop(&mut self) {
+        // Who gives up when it is their turn passes it on.
+        if self.queued.take().is_some_and(|queued| !queued.get()) {
+            self.gate.wake_next();
+        }
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        self.0.free.set(self.0.free.get() + 1);
+        self.0.wake_next();
     }
 }
 
@@ -237,5 +263,18 @@ mod tests {
         assert_eq!(gate.waiting.borrow().len(), 0);
         assert!(poll(&mut waits).is_some());
         assert_eq!(gate.free.get(), 1);
+    }
+
+    #[test]
+    fn a_turn_that_is_not_taken_goes_to_the_next() {
+        let gate = Gate::new(1);
+        let pass = poll(&mut Box::pin(gate.enter())).expect("nobody is in");
+        let (mut first, mut second) = (Box::pin(gate.enter()), Box::pin(gate.enter()));
+        assert!(poll(&mut first).is_none() && poll(&mut second).is_none());
+        drop(pass);
+        assert_eq!(gate.waiting.borrow().len(), 1, "the first has been woken");
+        drop(first);
+        assert_eq!(gate.waiting.borrow().len(), 0, "then the second");
+        assert!(poll(&mut second).is_some());
     }
 }

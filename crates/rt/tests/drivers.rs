@@ -1,16 +1,17 @@
 //! Every driver behaves alike: the same suite for each.
 
+mod each;
+
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{ErrorKind, Write};
 use std::rc::Rc;
 
 use buf::{Buf, Bytes, Chain, FileRange, Piece};
+use each::{KERNEL, each_of, pin_timeout};
 use os::SockAddr;
 use os::socket::{ListenOptions, listen};
 use rt::*;
-
-const DRIVERS: &[Driver] = &[Driver::Epoll, Driver::Poll, Driver::Select, Driver::Uring];
 
 /// Runs a test once per driver.
 fn each<F: Future<Output = ()>>(test: impl Fn() -> F) {
@@ -18,33 +19,7 @@ fn each<F: Future<Output = ()>>(test: impl Fn() -> F) {
 }
 
 fn each_with<F: Future<Output = ()>>(options: Options, test: impl Fn() -> F) {
-    for driver in DRIVERS {
-        let runtime = match Runtime::new(Options { driver: *driver, ..options.clone() }) {
-            Ok(runtime) => runtime,
-            Err(error) if *driver == Driver::Uring => {
-                eprintln!("no io_uring here: {error}");
-                continue;
-            }
-            Err(error) => panic!("{driver:?}: {error}"),
-        };
-        eprintln!("{driver:?}");
-        runtime.block_on(async {
-            let bound = pin_timeout(10_000, test()).await;
-            assert!(bound.is_some(), "{driver:?}: the test hangs");
-        });
-    }
-}
-
-/// A future's output, unless `ms` pass before.
-async fn pin_timeout<F: Future>(ms: u64, future: F) -> Option<F::Output> {
-    let (mut future, mut sleep) = (Box::pin(future), Box::pin(sleep(ms)));
-    std::future::poll_fn(move |cx| {
-        if let std::task::Poll::Ready(output) = future.as_mut().poll(cx) {
-            return std::task::Poll::Ready(Some(output));
-        }
-        sleep.as_mut().poll(cx).map(|()| None)
-    })
-    .await
+    each_of(&KERNEL, &options, |_| test());
 }
 
 fn any() -> SockAddr {

@@ -8,13 +8,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use buf::{Bytes, Chain};
 use engine::log::{self, Errno};
 use os::SockAddr;
-use rt::{AsyncFd, ConnectOptions, Event, Gate, Stream};
+use rt::{ConnectOptions, Event, Gate, Stream, Transmit, UdpSocket};
 use wire::dns::{self, Answer, Kind, Name};
 
 /// What a directive says.
@@ -98,8 +98,8 @@ const MOST_QUESTIONS: usize = 64;
 const MOST_NAMES: usize = 10_000;
 /// How often a name may lead to another one.
 const MOST_ALIASES: usize = 10;
-/// The longest answer over UDP.
-const DATAGRAM: usize = 4096;
+/// How much of an answer over TCP is read at once.
+const PART: usize = 4096;
 
 impl Resolver {
     /// One that knows nothing yet.
@@ -275,16 +275,12 @@ impl Addresses {
 
 /// Sends a question from a port of its own, and waits for a datagram that `read` takes.
 async fn over_udp(server: SocketAddr, question: &[u8], read: impl Fn(&[u8]) -> Option<Answer>) -> io::Result<Answer> {
-    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0))?;
-    socket.connect(server)?;
-    socket.set_nonblocking(true)?;
-    let socket = AsyncFd::new(socket)?;
-    socket.write(|socket| socket.send(question)).await?;
-    let mut datagram = [0; DATAGRAM];
+    let socket = UdpSocket::connect(&SockAddr::from(server), &ConnectOptions::default()).await?;
+    socket.send(&mut [Transmit::new(question)]).await?;
+    let mut received = Vec::new();
     loop {
-        let len = socket.read(|socket| socket.recv(&mut datagram)).await?;
-        if let Some(answer) = datagram.get(..len).and_then(&read) {
+        socket.recv(&mut received).await?;
+        if let Some(answer) = received.drain(..).find_map(|datagram| read(&datagram.bytes)) {
             return Ok(answer);
         }
     }
@@ -303,7 +299,7 @@ async fn over_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
         {
             return Ok(message.to_vec());
         }
-        let more = stream.recv(DATAGRAM).await?;
+        let more = stream.recv(PART).await?;
         if more.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -18,7 +18,9 @@ impl NameServer {
     /// `answer` makes the answer to a question, told whether it came over TCP; `None` is silence.
     fn start(answer: impl Fn(&[u8], bool) -> Option<Vec<u8>> + Send + Sync + 'static) -> NameServer {
         // A port that is free for UDP may be in use for TCP.
-        let pair = || UdpSocket::bind("127.0.0.1:0").and_then(|udp| Ok((TcpListener::bind(udp.local_addr()?)?, udp)));
+        let pair = || {
+            std::net::UdpSocket::bind("127.0.0.1:0").and_then(|udp| Ok((TcpListener::bind(udp.local_addr()?)?, udp)))
+        };
         let (tcp, udp) = (0..100).find_map(|_| pair().ok()).expect("some port is free for both");
         let addr = udp.local_addr().unwrap();
         let (answer, asked) = (Arc::new(answer), Arc::new(AtomicUsize::new(0)));
@@ -209,4 +211,36 @@ fn forged_answers_are_passed_over() {
         let resolver = resolver(&[&server], None, false);
         assert_eq!(resolver.resolve(b"a.test", 100).await, Err(ResolveError::TIMED_OUT));
     });
+}
+
+/// Looks a name up in the simulation, of whose datagrams so many of 1000 are lost: how long that took, in milliseconds.
+fn over_a_lossy_network(seed: u64, losses: u32) -> u64 {
+    let options = rt::Options { driver: rt::Driver::Sim(seed), ..rt::Options::default() };
+    rt::Runtime::new(options).expect("a runtime").block_on(async {
+        let faults = rt::sim::DatagramFaults { losses, duplicates: 200, ..rt::sim::DatagramFaults::default() };
+        rt::sim::set_datagram_faults(faults);
+        let addr: SocketAddr = "10.0.0.53:53".parse().expect("an address");
+        let server = rt::sim::bind(addr.into());
+        rt::spawn(async move {
+            let mut questions = Vec::new();
+            while server.recv(&mut questions).await.is_ok() {
+                for question in questions.drain(..) {
+                    let answer = reply(&question.bytes, 0, &[(1, 60, &[192, 0, 2, 1])]).expect("an answer");
+                    server.send(&mut [question.reply(&answer)]).await.expect("sent");
+                }
+            }
+        });
+        let spec = ResolverSpec { servers: vec![addr], valid_s: None, ipv4: true, ipv6: false };
+        let start = rt::now_ms();
+        let found = Resolver::new(spec).resolve(b"a.example", 600_000).await;
+        assert_eq!(found.expect("an answer"), [IpAddr::from([192, 0, 2, 1])], "seed {seed}");
+        rt::now_ms() - start
+    })
+}
+
+#[test]
+fn what_is_lost_is_asked_again() {
+    assert!((1..20).all(|seed| over_a_lossy_network(seed, 0) < 10));
+    let times: Vec<u64> = (1..50).map(|seed| over_a_lossy_network(seed, 200)).collect();
+    assert!(times.iter().any(|ms| *ms < 10) && times.iter().any(|ms| *ms >= RESEND_MS), "{times:?}");
 }

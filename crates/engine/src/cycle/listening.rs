@@ -8,19 +8,27 @@
 //! - No connection is lost with a socket. Those of `reuseport` are all kept when there are fewer workers than before, and
 //!   shared out. One that isn't wanted any more is retired ([`os::socket::retire`]): the kernel puts nothing new into its
 //!   queue, and the workers that leave empty it.
+//!
+//! Sockets for datagrams live alike. A datagram belongs to no connection, so on a reload it is served by whichever worker
+//! takes it out of the common queue, old or new, until the old ones are told to quit: these look into the queue once more,
+//! after the kernel has ceased to wake them, and leave what comes later to the new ones. An unwanted socket is retired in
+//! another way ([`os::socket::retire_datagrams`]), since leaving workers may still have to answer on it. With `reuseport`
+//! a client's datagrams stay with the socket, and so with the worker of the same number; if the number of workers
+//! changes the kernel shares all clients out anew, and sessions that a worker keeps for them begin anew too.
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use conf::{Error, Places, Sources};
 use os::SockAddr;
-use os::socket::{self, ListenError, ListenOptions};
+use os::socket::{self, Kind, ListenError, ListenOptions};
 
 use crate::cycle::holder;
 use crate::log::report::Reporter;
@@ -62,7 +70,7 @@ impl Listening {
     }
 
     fn is_same(&self, listen: &Listen) -> bool {
-        self.listen.addr == listen.addr && self.listen.options.datagram == listen.options.datagram
+        self.listen.addr == listen.addr && self.listen.options.kind == listen.options.kind
     }
 }
 
@@ -72,15 +80,14 @@ pub fn adopt(fds: Vec<OwnedFd>) -> (Vec<Listening>, Vec<OwnedFd>) {
     let (mut all, mut others): (Vec<Listening>, Vec<OwnedFd>) = (Vec::new(), Vec::new());
     for fd in fds {
         let raw = fd.as_raw_fd();
-        let datagram = socket::is_datagram(raw);
-        let listens = datagram || socket::is_listening(raw);
-        let (true, Ok(addr)) = (listens && os::io::set_nonblocking(raw, true).is_ok(), socket::local_addr(raw)) else {
+        let kind = socket::kind(raw).ok().filter(|kind| *kind == Kind::Datagram || socket::is_listening(raw));
+        let (Some(kind), Ok(()), Ok(addr)) = (kind, os::io::set_nonblocking(raw, true), socket::local_addr(raw)) else {
             others.push(fd);
             continue;
         };
         // The impossible backlog makes the configured options differ, so that they are set.
         let reuseport = socket::is_reuseport(raw);
-        let options = ListenOptions { backlog: UNKNOWN, reuseport, datagram, ..ListenOptions::default() };
+        let options = ListenOptions { backlog: UNKNOWN, reuseport, kind, ..ListenOptions::default() };
         let listen = Listen { addr, options };
         match all.iter().find(|other| other.is_same(&listen)) {
             Some(other) => other.sockets.borrow_mut().push(Rc::new(fd)),
@@ -124,7 +131,7 @@ impl Opening<'_> {
         }
         let error = Error {
             caret: self.places.get(ADDRESS, &listen.addr),
-            hint: holder::hint(&listen.addr, &error.error),
+            hint: holder::hint(&listen.addr, listen.options.kind, &error.error),
             ..Error::new(message)
         };
         self.reporter.configuration(Level::Emerg, self.sources, &[error]);
@@ -167,8 +174,11 @@ pub fn retire(sockets: &[Listening]) {
     for fd in sockets.iter().flat_map(|listening| listening.sockets.take()) {
         // So that a later reload can listen there again while the last connections are accepted.
         let _ = socket::set_reuseport(fd.as_raw_fd(), true);
-        // A system older than Linux 5.0 has no such option: the queue is lost with the socket, as it is with nginx.
-        let _ = socket::retire(fd.as_raw_fd());
+        let _ = match socket::kind(fd.as_raw_fd()) {
+            Ok(Kind::Datagram) => socket::retire_datagrams(fd.as_raw_fd()),
+            // A system older than Linux 5.0 has no such option: the queue is lost with the socket, as it is with nginx.
+            _ => socket::retire(fd.as_raw_fd()),
+        };
     }
 }
 
@@ -235,7 +245,7 @@ fn rivals(listen: &Listen, all: &[Listening], old: &[Listening]) -> Vec<Rc<Owned
     let overlaps = |other: &&Listening| {
         !other.listen.addr.is_unix()
             && other.listen.addr.port() == listen.addr.port()
-            && other.listen.options.datagram == listen.options.datagram
+            && other.listen.options.kind == listen.options.kind
     };
     let sockets = all.iter().chain(old).filter(overlaps).map(|other| other.sockets.borrow().clone());
     sockets.flatten().collect()
@@ -276,7 +286,7 @@ fn open_one(
     let mut result = socket::listen(&listen.addr, &listen.options);
     if result.as_ref().is_err_and(|error| error.error.kind() == io::ErrorKind::AddrInUse) && !test {
         result = match path {
-            Some(path) if is_stale(path) && std::fs::remove_file(path).is_ok() => {
+            Some(path) if is_stale(path, listen.options.kind) && std::fs::remove_file(path).is_ok() => {
                 socket::listen(&listen.addr, &listen.options)
             }
             Some(_) => result,
@@ -292,7 +302,7 @@ fn open_one(
 /// Listens beside sockets of our own with which the address overlaps. `None`: there are none, and none that older
 /// workers are emptying: those have been retired, hear nothing more, and leave room for another.
 fn beside(listen: &Listen, rivals: &[Rc<OwnedFd>], flags: &Flags) -> Option<Result<OwnedFd, ListenError>> {
-    if rivals.is_empty() && !is_deaf(&listen.addr) {
+    if rivals.is_empty() && !is_deaf(listen) {
         return None;
     }
     rivals.iter().for_each(|fd| flags.set(fd));
@@ -302,12 +312,13 @@ fn beside(listen: &Listen, rivals: &[Rc<OwnedFd>], flags: &Flags) -> Option<Resu
     }))
 }
 
-/// Whether the address is taken, and yet nobody hears who connects to it.
-fn is_deaf(addr: &SockAddr) -> bool {
-    let addr = match addr {
+/// Whether the address is taken, and yet nobody hears who connects or sends to it.
+fn is_deaf(listen: &Listen) -> bool {
+    let addr = match &listen.addr {
+        SockAddr::Unix(_) => return false,
+        addr if listen.options.kind == Kind::Datagram => return !holder::receives_datagrams(addr),
         SockAddr::V4(addr) => SocketAddr::V4(*addr),
         SockAddr::V6(addr) => SocketAddr::V6(*addr),
-        SockAddr::Unix(_) => return false,
     };
     TcpStream::connect_timeout(&addr, DEAF).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
@@ -347,12 +358,14 @@ fn settle(listening: &Listening, opening: &Opening<'_>) {
 }
 
 /// Whether nobody listens on a unix socket's file any more.
-fn is_stale(path: &Path) -> bool {
+fn is_stale(path: &Path, kind: Kind) -> bool {
     use std::os::unix::fs::FileTypeExt;
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-    let refused = std::os::unix::net::UnixStream::connect(path)
-        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-    is_socket && refused
+    let connected = match kind {
+        Kind::Stream => UnixStream::connect(path).map(drop),
+        Kind::Datagram => UnixDatagram::unbound().and_then(|socket| socket.connect(path)),
+    };
+    is_socket && connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 fn unix_path(addr: &SockAddr) -> Option<&Path> {
@@ -395,6 +408,7 @@ const EADDRINUSE: i32 = 98;
 mod tests {
     use super::*;
     use crate::log::Log;
+    use std::net::UdpSocket;
 
     fn local() -> Listen {
         let addr = SockAddr::V4("127.0.0.1:0".parse().expect("an address"));
@@ -425,9 +439,11 @@ mod tests {
         assert_eq!(all[0].take(0, 2).len(), 2, "fewer workers share them all");
     }
 
-    fn at(address: &str) -> Listen {
+    const KINDS: [Kind; 2] = [Kind::Stream, Kind::Datagram];
+
+    fn at(address: &str, kind: Kind) -> Listen {
         let addr = SockAddr::from(address.parse::<std::net::SocketAddr>().expect("an address"));
-        Listen { addr, options: Default::default() }
+        Listen { addr, options: ListenOptions { kind, ..Default::default() } }
     }
 
     fn port(listening: &Listening) -> u16 {
@@ -437,49 +453,86 @@ mod tests {
     #[test]
     fn addresses_that_overlap_replace_one_another() {
         let reporter = Reporter::running(Log::new(&[]));
-        let mut old = open_all(vec![(0, 0, at("127.0.0.1:0"))], &opening(&[], false, &reporter)).expect("opens");
-        let port = port(&old[0]);
-        old[0].listen.addr.set_port(port);
-        for address in ["0.0.0.0", "127.0.0.1", "0.0.0.0"] {
-            let wanted = vec![(0, 0, at(&format!("{address}:{port}")))];
-            let new = open_all(wanted, &opening(&old, false, &reporter)).expect("opens");
-            let leaving = unwanted(&old, &new);
-            assert_eq!(leaving.len(), 1);
-            for listening in leaving.iter().chain(&new) {
-                assert!(!socket::is_reuseport(listening.sockets.borrow()[0].as_raw_fd()), "all is as before");
+        for kind in KINDS {
+            let wanted = vec![(0, 0, at("127.0.0.1:0", kind))];
+            let mut old = open_all(wanted, &opening(&[], false, &reporter)).expect("opens");
+            let port = port(&old[0]);
+            old[0].listen.addr.set_port(port);
+            for address in ["0.0.0.0", "127.0.0.1", "0.0.0.0"] {
+                let wanted = vec![(0, 0, at(&format!("{address}:{port}"), kind))];
+                let new = open_all(wanted, &opening(&old, false, &reporter)).expect("opens");
+                let leaving = unwanted(&old, &new);
+                assert_eq!(leaving.len(), 1);
+                for listening in leaving.iter().chain(&new) {
+                    assert!(!socket::is_reuseport(listening.sockets.borrow()[0].as_raw_fd()), "all is as before");
+                }
+                retire(&leaving);
+                old = new;
             }
-            retire(&leaving);
-            old = new;
         }
     }
 
     #[test]
     fn a_retired_socket_that_nobody_remembers_leaves_room() {
         let reporter = Reporter::running(Log::new(&[]));
-        let old = open_all(vec![(0, 0, at("127.0.0.1:0"))], &opening(&[], false, &reporter)).expect("opens");
-        let address = format!("127.0.0.1:{}", port(&old[0]));
-        assert!(!is_deaf(&at(&address).addr), "somebody listens");
-        let held_by_a_worker = old[0].sockets.borrow()[0].clone();
-        retire(&old);
-        let new = open_all(vec![(0, 0, at(&address))], &opening(&[], false, &reporter)).expect("opens");
-        assert!(!socket::is_reuseport(new[0].sockets.borrow()[0].as_raw_fd()));
-        std::net::TcpStream::connect(&address).expect("the new one hears");
-        drop(held_by_a_worker);
+        for kind in KINDS {
+            let wanted = vec![(0, 0, at("127.0.0.1:0", kind))];
+            let old = open_all(wanted, &opening(&[], false, &reporter)).expect("opens");
+            let address = format!("127.0.0.1:{}", port(&old[0]));
+            assert!(!is_deaf(&at(&address, kind)), "somebody listens");
+            let held_by_a_worker = old[0].sockets.borrow()[0].clone();
+            retire(&old);
+            let new = open_all(vec![(0, 0, at(&address, kind))], &opening(&[], false, &reporter)).expect("opens");
+            let fd = new[0].sockets.borrow()[0].as_raw_fd();
+            assert!(!socket::is_reuseport(fd));
+            match kind {
+                Kind::Stream => drop(TcpStream::connect(&address).expect("the new one hears")),
+                Kind::Datagram => {
+                    let client = UdpSocket::bind("127.0.0.1:0").expect("bound");
+                    client.send_to(b"x", &address).expect("sent");
+                    assert_eq!(os::datagram::Batch::new().recv(fd).expect("the new one hears"), 1);
+                }
+            }
+            drop(held_by_a_worker);
+        }
+    }
+
+    #[test]
+    fn one_port_of_both_kinds() {
+        let reporter = Reporter::running(Log::new(&[]));
+        let tcp = open_all(vec![(0, 0, at("127.0.0.1:0", Kind::Stream))], &opening(&[], false, &reporter));
+        let address = format!("127.0.0.1:{}", port(&tcp.as_ref().expect("opens")[0]));
+        let both = || vec![(0, 0, at(&address, Kind::Stream)), (0, 1, at(&address, Kind::Datagram))];
+        drop(tcp);
+        let first = open_all(both(), &opening(&[], false, &reporter)).expect("opens");
+        // Handed over by their numbers, they are told apart by their types.
+        let numbers = first.iter().map(|one| one.sockets.borrow()[0].try_clone().expect("a copy")).collect();
+        let (given, others) = adopt(numbers);
+        assert_eq!((given.len(), others.len()), (2, 0));
+        let second = open_all(both(), &opening(&given, false, &reporter)).expect("opens");
+        for (n, one) in second.iter().enumerate() {
+            assert!(Rc::ptr_eq(&one.sockets.borrow()[0], &given[n].sockets.borrow()[0]));
+        }
+        let datagrams = &second[1].sockets.borrow()[0];
+        assert_eq!(socket::kind(datagrams.as_raw_fd()).expect("a socket"), Kind::Datagram);
     }
 
     #[test]
     fn reuseport_comes_and_goes() {
         let reporter = Reporter::running(Log::new(&[]));
-        let mut old = open_all(vec![(0, 0, local())], &opening(&[], false, &reporter)).expect("opens");
-        let port = port(&old[0]);
-        old[0].listen.addr.set_port(port);
-        for (reuseport, count) in [(true, 3), (false, 3), (true, 3)] {
-            let mut listen = old[0].listen.clone();
-            listen.options.reuseport = reuseport;
-            let new = open_all(vec![(0, 0, listen)], &opening(&old, false, &reporter)).expect("opens");
-            assert_eq!(new[0].sockets.borrow().len(), count);
-            assert_eq!(socket::is_reuseport(new[0].sockets.borrow()[0].as_raw_fd()), reuseport);
-            old = new;
+        for kind in KINDS {
+            let wanted = vec![(0, 0, at("127.0.0.1:0", kind))];
+            let mut old = open_all(wanted, &opening(&[], false, &reporter)).expect("opens");
+            let port = port(&old[0]);
+            old[0].listen.addr.set_port(port);
+            for (reuseport, count) in [(true, 3), (false, 3), (true, 3)] {
+                let mut listen = old[0].listen.clone();
+                listen.options.reuseport = reuseport;
+                let new = open_all(vec![(0, 0, listen)], &opening(&old, false, &reporter)).expect("opens");
+                assert_eq!(new[0].sockets.borrow().len(), count);
+                assert_eq!(socket::is_reuseport(new[0].sockets.borrow()[0].as_raw_fd()), reuseport);
+                old = new;
+            }
         }
     }
 
@@ -495,7 +548,7 @@ mod tests {
         let reporter = Reporter::running(Log::new(&[]));
         let fd = socket::listen(&local().addr, &ListenOptions::default()).expect("listens");
         let addr = socket::local_addr(fd.as_raw_fd()).expect("an address");
-        let other = socket::socket(&addr, false).expect("a socket");
+        let other = socket::socket(&addr, Kind::Stream).expect("a socket");
         let (given, others) = adopt(vec![fd, other]);
         assert_eq!((given.len(), others.len()), (1, 1));
         let listen = Listen { addr, options: Default::default() };
@@ -519,11 +572,13 @@ mod tests {
     fn a_stale_unix_socket_is_removed() {
         let path = std::env::temp_dir().join(format!("tidegate-stale-{}", std::process::id()));
         let addr = SockAddr::unix(path.as_os_str().as_bytes()).expect("an address");
-        let listen = Listen { addr, options: Default::default() };
-        drop(open_one(&listen, false, &Vec::new, &Flags::default()).expect("opens"));
-        let second = open_one(&listen, false, &Vec::new, &Flags::default()).expect("opens again");
-        assert!(open_one(&listen, false, &Vec::new, &Flags::default()).is_err(), "one that is in use stays");
-        drop(second);
-        std::fs::remove_file(&path).expect("removes");
+        for kind in KINDS {
+            let listen = Listen { addr: addr.clone(), options: ListenOptions { kind, ..Default::default() } };
+            drop(open_one(&listen, false, &Vec::new, &Flags::default()).expect("opens"));
+            let second = open_one(&listen, false, &Vec::new, &Flags::default()).expect("opens again");
+            assert!(open_one(&listen, false, &Vec::new, &Flags::default()).is_err(), "one that is in use stays");
+            drop(second);
+            std::fs::remove_file(&path).expect("removes");
+        }
     }
 }

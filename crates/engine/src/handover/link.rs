@@ -61,7 +61,7 @@ impl Offer {
 /// answer.
 pub(crate) fn ask(parent: i32) -> Option<Channel> {
     let address = address(parent).ok()?;
-    let socket = socket::socket(&address, false).ok()?;
+    let socket = socket::socket(&address, socket::Kind::Stream).ok()?;
     let fd = socket.as_raw_fd();
     let connected = socket::connect(fd, &address).ok()?;
     let (_, peer) = socket::peer_credentials(fd).ok()?;

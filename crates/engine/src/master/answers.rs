@@ -69,7 +69,7 @@ impl Question {
     /// Asks the process what will come of its next reload. `None`: it is not one that answers.
     pub fn ask(pid: i32) -> Option<Question> {
         let address = address(pid).ok()?;
-        let fd = socket::socket(&address, false).ok()?;
+        let fd = socket::socket(&address, socket::Kind::Stream).ok()?;
         let connected = socket::connect(fd.as_raw_fd(), &address).ok()?;
         let (_, peer) = socket::peer_credentials(fd.as_raw_fd()).ok()?;
         (connected && peer == pid).then_some(Question(fd))

@@ -76,7 +76,7 @@ fn notify_address(path: &OsString) -> Option<SockAddr> {
 /// Sends the lines; whether they arrive is no concern of the server's.
 fn notify(lines: &str) {
     let Some(address) = SOCKET.get().and_then(Option::as_ref) else { return };
-    if let Ok(fd) = os::socket::socket(address, true) {
+    if let Ok(fd) = os::socket::socket(address, os::socket::Kind::Datagram) {
         let _ = os::socket::send_to(fd.as_raw_fd(), lines.as_bytes(), address);
     }
 }

@@ -8,7 +8,9 @@ pub mod sandbox;
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
+
+use os::socket;
 
 use self::inbox::{Inbox, Told, first_of};
 use crate::channel::Channel;
@@ -312,7 +314,8 @@ impl Serving<'_> {
     }
 }
 
-/// Starts a task for each listening socket; all end, and close their sockets, when the accepting stops.
+/// Starts a task for each listening socket; all end, and close their sockets, when the accepting stops. Datagram sockets
+/// go to their applications, which receive until then.
 fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accepting>) -> Result<(), String> {
     let event = cycle.event();
     let workers = cycle.core().worker_processes;
@@ -320,9 +323,10 @@ fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accep
     if mutex {
         rt::set_accept_mutex(Rc::new(AcceptMutex(cycle.shared.accept.clone())), event.accept_mutex_delay_ms);
     }
-    for listening in cycle.listening.iter().filter(|listening| !listening.listen.options.datagram) {
+    for listening in &cycle.listening {
+        let exclusive = workers > 1 && !listening.listen.options.reuseport;
         let options = rt::AcceptOptions {
-            exclusive: workers > 1 && !listening.listen.options.reuseport,
+            exclusive,
             multi_accept: event.multi_accept,
             mutex: mutex && !listening.listen.options.reuseport,
             deferred: listening.listen.options.deferred,
@@ -338,10 +342,20 @@ fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accep
             let fd = Rc::try_unwrap(fd)
                 .or_else(|fd| fd.as_fd().try_clone_to_owned())
                 .map_err(|error| format!("dup() failed{}", Errno(&error)))?;
-            let number = fd.as_raw_fd();
-            let listener = rt::Listener::new(fd, options)
-                .map_err(|error| format!("listening on {} failed{}", listening.listen.addr, Errno(&error)))?;
-            rt::spawn(accepting.clone().run(listener, number, app.clone(), listening.index));
+            let failed = |error| format!("listening on {} failed{}", listening.listen.addr, Errno(&error));
+            match listening.listen.options.kind {
+                socket::Kind::Stream => {
+                    let number = fd.as_raw_fd();
+                    let listener = rt::Listener::new(fd, options).map_err(failed)?;
+                    rt::spawn(accepting.clone().run(listener, number, app.clone(), listening.index));
+                }
+                socket::Kind::Datagram => {
+                    let socket = rt::UdpSocket::new(fd, rt::UdpOptions { exclusive }).map_err(failed)?;
+                    let socket = Rc::new(socket);
+                    rt::spawn(accepting.clone().stop_later(Rc::downgrade(&socket)));
+                    app.clone().datagrams(listening.index, socket);
+                }
+            }
         }
     }
     if let Role::Worker = role {
@@ -370,14 +384,29 @@ impl Accepting {
             }
         };
         let stopped = async {
-            // Also when that was before this task began.
-            std::future::poll_fn(|cx| self.stop.poll_since(cx, 0)).await;
+            self.stopped().await;
             if os::socket::is_retired(number) {
                 rt::sleep(LAST_ARRIVALS_MS).await;
             }
         };
         first_of(accept, stopped).await;
         self.running.set(self.running.get() - 1);
+    }
+
+    /// Ends an application's receiving when told to stop; the application gets what waits in the socket first.
+    async fn stop_later(self: Rc<Self>, socket: Weak<rt::UdpSocket>) {
+        self.running.set(self.running.get() + 1);
+        self.stopped().await;
+        if let Some(socket) = socket.upgrade() {
+            // An application that doesn't come for them isn't waited for.
+            first_of(socket.stop(), rt::sleep(LAST_ARRIVALS_MS)).await;
+        }
+        self.running.set(self.running.get() - 1);
+    }
+
+    /// Returns when told to stop, also if that was before.
+    async fn stopped(&self) {
+        std::future::poll_fn(|cx| self.stop.poll_since(cx, 0)).await;
     }
 }
 
@@ -526,7 +555,7 @@ const QUIT_POLL_MS: u64 = 20;
 /// How soon a channel that was full is tried again.
 const FULL_POLL_MS: u64 = 1;
 /// How long a worker that leaves goes on accepting from a socket that nobody else accepts from: connections whose
-/// handshake had begun end up there.
+/// handshake had begun end up there. As long it waits for an application to receive its last datagrams.
 const LAST_ARRIVALS_MS: u64 = 500;
 /// How long connections may take to notice that they are over.
 const LAST_WORDS_MS: u64 = 100;

@@ -589,10 +589,9 @@ conf::table! {
     /// Whether files that aren't there are logged as errors.
     "log_not_found" in EVERYWHERE, Args::FLAG, default "on",
         scalar(flag) log_not_found: bool = true;
-    /// Accepted for compatibility, with a warning: there are no subrequests yet that could be logged.
+    /// Whether subrequests have lines of their own in the access log.
     "log_subrequest" in EVERYWHERE, Args::FLAG, default "off",
-        scalar(|l: &mut Loader<'_>, d: &Directive| idle_flag(l, d, true, "there are no subrequests yet"))
-        log_subrequest: bool = false;
+        scalar(flag) log_subrequest: bool = false;
     /// Whether an error on an error page may lead to another error page.
     "recursive_error_pages" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) recursive_error_pages: bool = false;

@@ -23,15 +23,15 @@ pub type Waiting<'a> = Pin<Box<dyn Future<Output = Flow<'static>> + 'a>>;
 pub enum Flow<'a> {
     /// Not mine, or nothing against it: the next handler.
     Next,
-    /// In the access phase: the request is allowed (where `Next` says that nothing speaks of it).
+    /// In the access phase: the request is allowed (`Next`: no rule applies to it).
     Allow,
-    /// `request.response` is what the client shall get.
+    /// `request.response` is the response to send.
     Respond,
     /// The request ends with this status: its error page is sent. 444 closes the connection.
     Status(u16),
     /// The request's URI, location or both were changed: it starts again where [`Request::redirect`] says.
     Redirect,
-    /// Everything was sent by the handler itself, or the connection is of no use: nothing more is to be done.
+    /// The handler has sent everything itself, or the connection can't be used any more: nothing is left to be done.
     Finished,
     /// Not yet known.
     Wait(Waiting<'a>),
@@ -45,17 +45,44 @@ impl<'a> Flow<'a> {
 
     /// The answer, or what has to be waited for to get it.
     #[inline]
-    fn settled(self) -> Result<Flow<'static>, Waiting<'a>> {
+    fn settled(self) -> Result<Settled, Waiting<'a>> {
         Ok(match self {
-            Flow::Next => Flow::Next,
-            Flow::Allow => Flow::Allow,
-            Flow::Respond => Flow::Respond,
-            Flow::Status(status) => Flow::Status(status),
-            Flow::Redirect => Flow::Redirect,
-            Flow::Finished => Flow::Finished,
+            Flow::Next => Settled::Next,
+            Flow::Allow => Settled::Allow,
+            Flow::Respond => Settled::Ended(Ended::Respond),
+            Flow::Status(status) => Settled::Ended(Ended::Status(status)),
+            Flow::Redirect => Settled::Ended(Ended::Redirect),
+            Flow::Finished => Settled::Ended(Ended::Finished),
             Flow::Wait(future) => return Err(future),
         })
     }
+}
+
+/// What a handler said in the end.
+enum Settled {
+    Next,
+    Allow,
+    /// The phases are over, or begin again.
+    Ended(Ended),
+}
+
+/// How a way through the phases ends.
+enum Ended {
+    Respond,
+    Status(u16),
+    Finished,
+    Redirect,
+}
+
+/// What has become of a request after its phases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// `request.response` is the response to send.
+    Respond,
+    /// The request ends with this status.
+    Status(u16),
+    /// A handler has sent everything itself.
+    Finished,
 }
 
 /// A handler of a phase.
@@ -68,6 +95,12 @@ pub trait Handler {
 pub trait HeaderFilter {
     /// Its place among the filters: lower ones run earlier.
     fn order(&self) -> Order;
+
+    /// Whether it acts on the responses of subrequests too.
+    fn on_subrequests(&self) -> bool {
+        false
+    }
+
     /// Acts on `request.response`. A status given back replaces the response by that status's error page.
     fn apply(&self, r: &mut Request) -> Result<(), u16>;
 }
@@ -100,39 +133,41 @@ pub enum Resume {
 
 /// What a handler said, waited for if need be; without a future of its own for those that answer at once, as most do.
 macro_rules! settled {
-    ($flow:expr) => {
-        match $flow.settled() {
-            Ok(flow) => flow,
-            Err(future) => future.await,
+    ($flow:expr) => {{
+        let mut settled = $flow.settled();
+        loop {
+            match settled {
+                Ok(answer) => break answer,
+                Err(future) => settled = future.await.settled(),
+            }
         }
-    };
+    }};
 }
 
-/// Runs a list of handlers; returns what they say unless the request goes on.
+/// Runs a list of handlers; returns how the phases end unless the request goes on.
 macro_rules! pass {
     ($handlers:expr, $r:expr) => {
         for handler in &$handlers {
-            match settled!(handler.handle($r)) {
-                Flow::Next => {}
-                other => return other,
+            if let Settled::Ended(ended) = settled!(handler.handle($r)) {
+                return ended;
             }
         }
     };
 }
 
 /// Runs a request's phases up to its response.
-///
-/// Gives back [`Flow::Respond`], [`Flow::Status`] or [`Flow::Finished`].
-pub async fn run(r: &mut Request) -> Flow<'static> {
+pub async fn run(r: &mut Request) -> Outcome {
     loop {
-        let flow = run_once(r).await;
-        if !matches!(flow, Flow::Redirect) {
-            return flow;
+        match run_once(r).await {
+            Ended::Respond => return Outcome::Respond,
+            Ended::Status(status) => return Outcome::Status(status),
+            Ended::Finished => return Outcome::Finished,
+            Ended::Redirect => {}
         }
     }
 }
 
-async fn run_once(r: &mut Request) -> Flow<'static> {
+async fn run_once(r: &mut Request) -> Ended {
     let mut resume = r.resume;
     if resume == Resume::Server {
         let server = r.server.root.clone();
@@ -140,16 +175,16 @@ async fn run_once(r: &mut Request) -> Flow<'static> {
         resume = Resume::Find;
     }
     if resume == Resume::Find
-        && let Err(flow) = r.find_location()
+        && let Err(status) = r.find_location()
     {
-        return flow;
+        return Ended::Status(status);
     }
     // A redirect from here on starts at the place it names itself.
     loop {
         (r.uri_changed, r.lost_handler) = (false, false);
         // Before the rules: those of a location don't count where its `limit_except` block is entered.
-        if let Err(flow) = r.check_location() {
-            return flow;
+        if let Err(status) = r.check_location() {
+            return Ended::Status(status);
         }
         let location = r.location.clone();
         if Rc::ptr_eq(&location, &r.server.root) {
@@ -159,56 +194,56 @@ async fn run_once(r: &mut Request) -> Flow<'static> {
         if !r.uri_changed {
             break;
         }
-        if let Err(flow) = r.count_uri_change().and_then(|()| r.find_location()) {
-            return flow;
+        if let Err(status) = r.count_uri_change().and_then(|()| r.find_location()) {
+            return Ended::Status(status);
         }
     }
     let location = r.location.clone();
     pass!(location.handlers.preaccess, r);
-    if !location.handlers.access.is_empty() {
-        match access(&location, r).await {
-            Flow::Next => {}
-            other => return other,
-        }
+    // The access checks of the client's request hold for its subrequests.
+    if !location.handlers.access.is_empty()
+        && !r.is_subrequest()
+        && let Err(ended) = access(&location, r).await
+    {
+        return ended;
     }
     pass!(location.handlers.precontent, r);
     if r.lost_handler {
         r.log_at(Level::Alert, format_args!("no upstream configuration"));
-        return Flow::Status(500);
+        return Ended::Status(500);
     }
     pass!(location.handlers.content, r);
-    r.no_handler()
+    Ended::Status(r.no_handler())
 }
 
 /// `satisfy all`: nobody may refuse. `satisfy any`: one who has no objection is enough.
-async fn access(location: &Rc<Location>, r: &mut Request) -> Flow<'static> {
+async fn access(location: &Rc<Location>, r: &mut Request) -> Result<(), Ended> {
     let any = location.core.satisfy == crate::config::core::Satisfy::Any;
     let mut refused = None;
     for handler in &location.handlers.access {
-        let flow = settled!(handler.handle(r));
-        match flow {
-            // Declined: no rule of this handler speaks of this request.
-            Flow::Next => {}
-            Flow::Allow if any => {
+        match settled!(handler.handle(r)) {
+            // Declined: no rule of this handler applies to this request.
+            Settled::Next => {}
+            Settled::Allow if any => {
                 r.response.clear_challenge();
-                return Flow::Next;
+                return Ok(());
             }
-            Flow::Allow => {}
-            Flow::Status(status @ (401 | 403)) if any => {
+            Settled::Allow => {}
+            Settled::Ended(Ended::Status(status @ (401 | 403))) if any => {
                 if refused != Some(401) {
                     refused = Some(status);
                 }
             }
-            other => return other,
+            Settled::Ended(ended) => return Err(ended),
         }
     }
     match refused {
-        None => Flow::Next,
+        None => Ok(()),
         Some(status) => {
             if status == 403 {
                 r.log_error(format_args!("access forbidden by rule"));
             }
-            Flow::Status(status)
+            Err(Ended::Status(status))
         }
     }
 }

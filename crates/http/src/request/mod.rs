@@ -1,6 +1,7 @@
 //! A request: its head, where it is in the configuration, its response.
 
 pub mod facts;
+pub mod subrequest;
 pub mod variables;
 
 use std::any::Any;
@@ -13,6 +14,7 @@ use os::SockAddr;
 use wire::h1::{KnownHeader, Method, RequestHead, RequestParser};
 
 use self::facts::ConnectionFacts;
+use self::subrequest::Family;
 use self::variables::{LastCaptures, Value};
 use crate::body::RequestBody;
 use crate::config::core::Alias;
@@ -113,6 +115,10 @@ pub struct Request {
     pub rate: Option<u64>,
     /// `$request_id`, once it was needed.
     pub id: Option<String>,
+    /// How deep it is nested as a subrequest; 0 for a client's.
+    depth: u8,
+    /// What it shares with its subrequests, if it has some or is one.
+    family: Option<Rc<Family>>,
     slots: Vec<Box<dyn Any>>,
     /// Slots that outlive internal redirects.
     lasting: Vec<Box<dyn Any>>,
@@ -142,9 +148,8 @@ impl Drop for Request {
 impl Request {
     /// A request on a connection, with nothing read yet; in the memory of one that is over, if there is one.
     pub fn begin(conn: Connection, http: &Rc<Http>) -> Box<Request> {
-        let spare = http.worker.spare.borrow_mut().pop();
         let Connection { facts, link } = conn;
-        let mut r = spare.unwrap_or_else(|| Box::new(Request::empty(facts.address.clone(), http.clone())));
+        let mut r = Request::take_spare(&facts.address, http);
         r.server.clone_from(facts.server());
         r.location.clone_from(&r.server.root);
         r.sent_before = link.stream.sent();
@@ -153,6 +158,12 @@ impl Request {
         r.conn = facts;
         r.link = Some(link);
         r
+    }
+
+    /// The memory of a request that is over, if there is one.
+    fn take_spare(address: &Rc<Address>, http: &Rc<Http>) -> Box<Request> {
+        let spare = http.worker.spare.borrow_mut().pop();
+        spare.unwrap_or_else(|| Box::new(Request::empty(address.clone(), http.clone())))
     }
 
     /// Ends the request: its connection, and its memory for the next one.
@@ -192,6 +203,21 @@ impl Request {
             let local = link.as_ref().and_then(|link| link.local_addr().ok());
             local.unwrap_or_else(|| address.addr.clone())
         })
+    }
+
+    /// Asks for the local address while there is a socket that knows it: subrequests have none.
+    fn know_local_addr(&mut self) {
+        if self.conn.address.addr.is_wildcard() {
+            self.local_addr();
+        }
+    }
+
+    /// Runs the log handlers of the location.
+    pub fn log_access(&mut self) {
+        let location = self.location.clone();
+        for handler in &location.handlers.log {
+            handler.log(self);
+        }
     }
 
     /// Says which request it was that a panic has ended.
@@ -244,36 +270,85 @@ impl Request {
             body_before: 0,
             rate: None,
             id: None,
+            depth: 0,
+            family: None,
             slots: Vec::new(),
             lasting: Vec::new(),
             http,
         }
     }
 
-    /// Back to the state of [`Request::empty`]; memory is kept.
+    /// Back to the state of [`Request::empty`]; memory is kept. The pattern names every field, and each of them is used: a
+    /// new field that isn't reset doesn't compile.
     fn clear(&mut self) {
-        self.parser.reset();
-        self.line.clear();
-        self.head = Bytes::default();
-        self.method = Method::default();
-        self.uri.clear();
-        self.args.clear();
-        (self.has_args, self.cut_short) = (false, false);
-        self.host.clear();
-        self.captures.clear();
-        self.values.fill(Value::Unset);
-        self.response.clear();
-        self.body = RequestBody::default();
-        self.slots.clear();
-        self.lasting.clear();
-        (self.resume, self.uri_changes) = (Resume::Server, MAX_URI_CHANGES);
-        (self.uri_rewritten, self.uri_changed, self.internal) = (false, false, false);
-        (self.add_uri_to_alias, self.lost_handler) = (false, false);
-        (self.error_status, self.error_page) = (0, false);
-        (self.keepalive, self.lingering, self.pipelined, self.completed) = (false, false, false, false);
-        (self.header_sent, self.body_before) = (0, 0);
-        (self.rate, self.id, self.variable_depth) = (None, None, MAX_VARIABLE_DEPTH);
-        (self.upstream, self.valid_location) = (None, true);
+        #[deny(unused_variables)]
+        let Request {
+            // Those that a request begins with: `begin` and `sub_request` set them.
+            conn: _,
+            number: _,
+            http: _,
+            server: _,
+            location: _,
+            start_ms: _,
+            sent_before: _,
+            link,
+            parser,
+            head,
+            line,
+            method,
+            uri,
+            args,
+            has_args,
+            uri_rewritten,
+            add_uri_to_alias,
+            host,
+            valid_location,
+            upstream,
+            captures,
+            values,
+            variable_depth,
+            response,
+            body,
+            resume,
+            uri_changed,
+            lost_handler,
+            uri_changes,
+            internal,
+            error_status,
+            error_page,
+            keepalive,
+            lingering,
+            pipelined,
+            completed,
+            cut_short,
+            header_sent,
+            body_before,
+            rate,
+            id,
+            depth,
+            family,
+            slots,
+            lasting,
+        } = self;
+        // What keeps its memory.
+        parser.reset();
+        line.clear();
+        uri.clear();
+        args.clear();
+        host.clear();
+        captures.clear();
+        values.fill(Value::Unset);
+        response.clear();
+        slots.clear();
+        lasting.clear();
+        (*link, *head, *method, *body) = (None, Bytes::default(), Method::default(), RequestBody::default());
+        (*resume, *uri_changes, *variable_depth) = (Resume::Server, MAX_URI_CHANGES, MAX_VARIABLE_DEPTH);
+        (*has_args, *uri_rewritten, *uri_changed, *add_uri_to_alias) = (false, false, false, false);
+        (*lost_handler, *valid_location, *internal) = (false, true, false);
+        (*error_status, *error_page) = (0, false);
+        (*keepalive, *lingering, *pipelined, *completed, *cut_short) = (false, false, false, false, false);
+        (*header_sent, *body_before, *depth) = (0, 0, 0);
+        (*rate, *id, *upstream, *family) = (None, None, None, None);
     }
 
     /// A header field of the request.
@@ -317,7 +392,7 @@ impl Request {
     }
 
     /// Finds the location of the URI and enters it.
-    pub fn find_location(&mut self) -> Result<(), Flow<'static>> {
+    pub fn find_location(&mut self) -> Result<(), u16> {
         let server = self.server.clone();
         self.location = server.root.clone();
         match self.search(&server.root.children)? {
@@ -330,7 +405,7 @@ impl Request {
 
     /// nginx's order: an exact name ends the search; else the longest prefix is remembered, its nested locations are
     /// looked at, and then the regexes of this level, unless the prefix forbids them.
-    fn search(&mut self, tree: &Tree) -> Result<Search, Flow<'static>> {
+    fn search(&mut self, tree: &Tree) -> Result<Search, u16> {
         let http = self.http.clone();
         let mut best = Search::None;
         let mut no_regex = false;
@@ -358,7 +433,7 @@ impl Request {
                 let uri = std::mem::take(&mut self.uri);
                 let matched = regex.exec(self, &uri);
                 self.uri = uri;
-                if !matched.map_err(Flow::Status)? {
+                if !matched? {
                     continue;
                 }
                 let nested = self.search(&location.children)?;
@@ -373,7 +448,7 @@ impl Request {
     }
 
     /// `/dir` for a location `/dir/` that takes all requests: the client is told.
-    fn redirect_to_slash(&mut self, id: LocationId) -> Flow<'static> {
+    fn redirect_to_slash(&mut self, id: LocationId) -> u16 {
         self.location = self.http.location(id);
         let mut target = Vec::new();
         wire::uri::escape(wire::uri::Escape::Uri, &self.location.name, &mut target);
@@ -382,13 +457,13 @@ impl Request {
             target.extend_from_slice(&self.args);
         }
         self.response.location = Some(target.into());
-        Flow::Status(301)
+        301
     }
 
     /// What must hold in a location whatever its handlers: `internal`, `limit_except`, the size of the body.
-    pub fn check_location(&mut self) -> Result<(), Flow<'static>> {
+    pub fn check_location(&mut self) -> Result<(), u16> {
         if self.location.core.internal && !self.internal {
-            return Err(Flow::Status(404));
+            return Err(404);
         }
         while let Some((methods, inner)) = self.location.limit_except {
             if self.method.bit() & methods != 0 {
@@ -404,7 +479,7 @@ impl Request {
         {
             self.log_error(format_args!("client intended to send too large body: {length} bytes"));
             self.body.refuse_whole();
-            return Err(Flow::Status(413));
+            return Err(413);
         }
         Ok(())
     }
@@ -419,7 +494,7 @@ impl Request {
     }
 
     /// Counts a change of the URI; too many are a cycle.
-    pub fn count_uri_change(&mut self) -> Result<(), Flow<'static>> {
+    pub fn count_uri_change(&mut self) -> Result<(), u16> {
         if self.uri_changes == 0 {
             // Nor is there an error page: it could go on for ever.
             self.error_page = true;
@@ -427,14 +502,24 @@ impl Request {
                 "rewrite or internal redirection cycle while processing \"{}\"",
                 buf::text::encode(&self.uri)
             ));
-            return Err(Flow::Status(500));
+            return Err(500);
         }
         self.uri_changes -= 1;
         Ok(())
     }
 
-    /// Starts over with another URI, internally. Arguments that are there, if empty, are a value of `$args`.
+    /// As [`Request::try_redirect`], for a handler to give back.
     pub fn redirect(&mut self, uri: &[u8], args: Option<&[u8]>) -> Flow<'static> {
+        self.try_redirect(uri, args).map_or_else(Flow::Status, |()| Flow::Redirect)
+    }
+
+    /// As [`Request::try_redirect_named`], for a handler to give back.
+    pub fn redirect_named(&mut self, name: &[u8]) -> Flow<'static> {
+        self.try_redirect_named(name).map_or_else(Flow::Status, |()| Flow::Redirect)
+    }
+
+    /// Starts over with another URI, internally. Arguments that are there, if empty, are a value of `$args`.
+    pub fn try_redirect(&mut self, uri: &[u8], args: Option<&[u8]>) -> Result<(), u16> {
         if self.uri_changes == 0 {
             // Nor is there an error page: it could go on for ever.
             self.error_page = true;
@@ -442,7 +527,7 @@ impl Request {
                 "rewrite or internal redirection cycle while internally redirecting to \"{}\"",
                 buf::text::encode(uri)
             ));
-            return Flow::Status(500);
+            return Err(500);
         }
         self.uri_changes -= 1;
         self.uri.clear();
@@ -454,11 +539,11 @@ impl Request {
         self.leave_location();
         self.location = self.server.root.clone();
         self.resume = Resume::Server;
-        Flow::Redirect
+        Ok(())
     }
 
     /// Goes on in a named location.
-    pub fn redirect_named(&mut self, name: &[u8]) -> Flow<'static> {
+    pub fn try_redirect_named(&mut self, name: &[u8]) -> Result<(), u16> {
         let shown = buf::text::encode(name).into_owned();
         if self.uri_changes == 0 {
             // Nor is there an error page: it could go on for ever.
@@ -466,18 +551,18 @@ impl Request {
             self.log_error(format_args!(
                 "rewrite or internal redirection cycle while redirect to named location \"{shown}\""
             ));
-            return Flow::Status(500);
+            return Err(500);
         }
         self.uri_changes -= 1;
         let Some(id) = self.server.root.children.named(name) else {
             self.log_error(format_args!("could not find named location \"{shown}\""));
-            return Flow::Status(500);
+            return Err(500);
         };
         self.internal = true;
         self.leave_location();
         self.location = self.http.location(id);
         self.resume = Resume::Location;
-        Flow::Redirect
+        Ok(())
     }
 
     fn leave_location(&mut self) {
@@ -491,15 +576,15 @@ impl Request {
     }
 
     /// What happens where no content handler takes a request.
-    pub fn no_handler(&mut self) -> Flow<'static> {
+    pub fn no_handler(&mut self) -> u16 {
         if self.uri.last() == Some(&b'/') {
             let path = self.path_of_uri().unwrap_or_default();
             let path = buf::text::encode(&path).into_owned();
             self.log_error(format_args!("directory index of \"{path}\" is forbidden"));
-            return Flow::Status(403);
+            return 403;
         }
         self.log_error(format_args!("no handler found"));
-        Flow::Status(404)
+        404
     }
 
     /// The folder of the location, as `root` or `alias` says.
@@ -676,6 +761,9 @@ impl Request {
         let _ = write!(line, ", server: {}", buf::text::encode(&self.server.name));
         if !self.line.request_line.is_empty() {
             let _ = write!(line, ", request: \"{}\"", buf::text::encode(self.line.request_line.of(&self.head)));
+        }
+        if self.is_subrequest() {
+            let _ = write!(line, ", subrequest: \"{}\"", buf::text::encode(&self.uri));
         }
         if let Some(url) = self.upstream.as_ref().and_then(|exchange| exchange.url()) {
             let _ = write!(line, ", upstream: \"{url}\"");

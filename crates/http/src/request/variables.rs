@@ -13,7 +13,7 @@ use expr::vars::{Session, Template};
 use wire::h1::KnownHeader;
 
 use super::Request;
-use crate::response::output::itoa;
+use buf::number::digits;
 
 /// How a variable gets its value.
 #[derive(Clone)]
@@ -515,7 +515,7 @@ fn put_args(r: &mut Request, out: &mut Vec<u8>) -> bool {
 
 /// Appends a number's digits.
 pub fn number(out: &mut Vec<u8>, n: u64) -> bool {
-    put(out, itoa(n, &mut [0; 20]))
+    put(out, digits(n, &mut [0; 20]))
 }
 
 /// Appends formatted text.

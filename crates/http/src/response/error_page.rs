@@ -3,24 +3,33 @@
 use buf::{Bytes, Chain};
 use wire::h1::{KnownHeader, Method};
 
-use crate::phases::Flow;
 use crate::request::Request;
 use crate::response::{Body, reason};
 
-/// What becomes of a request that ends with `status`: its error page's start, or the response itself.
-pub fn respond(r: &mut Request, status: u16) -> Flow<'static> {
+/// What becomes of a request that ends with a status.
+pub enum Page {
+    /// The response is there.
+    Made,
+    /// The request goes through the phases again, to the page's URI.
+    Redirect,
+    /// Another error has come of it.
+    Status(u16),
+}
+
+/// Answers a request that ends with `status`: by the page that `error_page` names, or the built-in one.
+pub fn respond(r: &mut Request, status: u16) -> Page {
     close_after(r, status);
     if r.error_status == 0 || status >= 300 {
         r.error_status = status;
     }
     if status >= 300
         && has_page(r, status)
-        && let Some(flow) = from_directive(r, status)
+        && let Some(page) = from_directive(r, status)
     {
-        return flow;
+        return page;
     }
     built_in(r, status);
-    Flow::Respond
+    Page::Made
 }
 
 /// Whether `error_page` says what becomes of this status here. The page of an error has none of its own, unless the
@@ -29,7 +38,7 @@ pub fn has_page(r: &Request, status: u16) -> bool {
     !r.error_page && r.location.core.error_page.iter().any(|page| page.statuses.contains(&status))
 }
 
-/// Errors after which the connection is of no use.
+/// Errors after which the connection can't be used any more.
 fn close_after(r: &mut Request, status: u16) {
     if matches!(status, 400 | 408 | 413 | 414 | 495 | 496 | 497 | 500 | 501) {
         r.keepalive = false;
@@ -39,7 +48,7 @@ fn close_after(r: &mut Request, status: u16) {
     }
 }
 
-fn from_directive(r: &mut Request, status: u16) -> Option<Flow<'static>> {
+fn from_directive(r: &mut Request, status: u16) -> Option<Page> {
     let pages = r.location.core.error_page.clone();
     let page = pages.iter().find(|page| page.statuses.contains(&status))?;
     r.error_page = !r.location.core.recursive_error_pages;
@@ -60,18 +69,22 @@ fn from_directive(r: &mut Request, status: u16) -> Option<Flow<'static>> {
             _ => (&target[..], page.args.as_deref()),
         };
         prepare(r);
-        return Some(r.redirect(uri, args));
+        return Some(redirected(r.try_redirect(uri, args)));
     }
     if target.first() == Some(&b'@') {
         prepare(r);
-        return Some(r.redirect_named(&target));
+        return Some(redirected(r.try_redirect_named(&target)));
     }
     let code = answer.filter(|code| matches!(code, 301 | 302 | 303 | 307 | 308)).unwrap_or(302);
     r.error_status = code;
     r.response.clear();
     r.response.location = Some(target.into());
     built_in(r, code);
-    Some(Flow::Respond)
+    Some(Page::Made)
+}
+
+fn redirected(result: Result<(), u16>) -> Page {
+    result.map_or_else(Page::Status, |()| Page::Redirect)
 }
 
 /// Fields of the failed response stay (`WWW-Authenticate`, `Location`, `Allow`), its description goes.
@@ -167,7 +180,7 @@ fn page(r: &Request, code: u16, title: &str) -> Vec<u8> {
         add(&mut text, "</center>\r\n");
     }
     add(&mut text, "<hr><center>");
-    add(&mut text, super::output::server_token(r.location.core.server_tokens));
+    add(&mut text, super::head::server_token(r.location.core.server_tokens));
     add(&mut text, "</center>\r\n</body>\r\n</html>\r\n");
     if r.location.core.msie_padding && code >= 400 && wants_padding(r) {
         for _ in 0..6 {

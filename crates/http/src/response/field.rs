@@ -105,6 +105,18 @@ pub fn secure_fields(r: &Request, fields: &mut Headers) {
     }
 }
 
+impl Request {
+    /// The trailers of the response, complete and safe, once its body is over.
+    pub fn take_trailers(&mut self) -> Headers {
+        if let Some(add) = self.response.late_trailers.take() {
+            add(self);
+        }
+        let mut trailers = std::mem::take(&mut self.response.trailers);
+        secure_fields(self, &mut trailers);
+        trailers
+    }
+}
+
 /// A text of the configuration as a field may have it: a line break, with the blanks around it, is one blank (RFC 9112
 /// §5.2). People write long values over several lines.
 pub fn unfolded(text: &[u8]) -> Cow<'_, [u8]> {

@@ -3,15 +3,18 @@
 pub mod error_page;
 pub mod field;
 pub mod gzip;
-pub mod output;
+pub mod head;
+mod respond;
 
 use std::rc::Rc;
 
-use buf::{Bytes, Chain};
+use buf::Bytes;
 
-use self::output::BodyFilter;
-use crate::body::BodyStream;
+use crate::body::BodyFilter;
 use crate::request::Request;
+
+pub use crate::body::Body;
+pub use respond::{Answer, respond};
 
 /// A response to a request.
 #[derive(Default)]
@@ -64,18 +67,6 @@ pub struct Response {
 
 /// What adds trailers to a response.
 pub type LateTrailers = Rc<dyn Fn(&mut Request)>;
-
-/// A body.
-#[derive(Default)]
-pub enum Body {
-    /// None.
-    #[default]
-    Empty,
-    /// All of it.
-    Chain(Chain),
-    /// What comes as it comes.
-    Stream(Box<dyn BodyStream>),
-}
 
 /// Fields of a head.
 #[derive(Default, Clone, Debug)]

@@ -4,6 +4,7 @@ pub mod client;
 pub mod connection;
 pub mod h1;
 pub mod h2;
+pub mod send;
 mod silence;
 pub mod tls;
 pub mod witness;

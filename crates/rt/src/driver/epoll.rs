@@ -50,7 +50,8 @@ impl Epoll {
     }
 
     pub(crate) fn pause(&mut self, slot: &mut Slot) {
-        if slot.driver & note::PAUSED == 0 {
+        // While room is waited for each change is reported once, which does no harm.
+        if slot.driver & (note::PAUSED | note::ROOM) == 0 {
             slot.driver |= note::PAUSED;
             self.pause_fd(slot);
         }
@@ -62,6 +63,30 @@ impl Epoll {
             if let Some(fd) = &slot.fd {
                 let _ = self.open(n, fd.as_fd(), Kind::Listener { exclusive });
             }
+        }
+    }
+
+    pub(crate) fn want_room(&mut self, n: u32, slot: &mut Slot) {
+        if slot.driver & note::ROOM != 0 {
+            return;
+        }
+        if slot.driver & note::PAUSED == 0 {
+            self.pause_fd(slot);
+        }
+        slot.driver = slot.driver & !note::PAUSED | note::ROOM;
+        if let Some(fd) = &slot.fd {
+            let _ = self.epoll.add(fd.as_fd(), IN | OUT | ET, u64::from(n));
+        }
+    }
+
+    pub(crate) fn end_room(&mut self, n: u32, slot: &mut Slot, exclusive: bool) {
+        if slot.driver & note::ROOM == 0 {
+            return;
+        }
+        slot.driver &= !note::ROOM;
+        self.pause_fd(slot);
+        if let Some(fd) = &slot.fd {
+            let _ = self.open(n, fd.as_fd(), Kind::Listener { exclusive });
         }
     }
 

@@ -26,7 +26,8 @@ pub(crate) enum Event {
 pub(crate) enum Kind {
     /// A connection: changes are reported once.
     Stream,
-    /// A listening socket: reported as long as there is something. `exclusive`: to one of the waiting processes.
+    /// A socket of connections or datagrams to be taken: reported as long as there are any. `exclusive`: to one of the
+    /// waiting processes.
     Listener { exclusive: bool },
     /// Anything else: changes are reported once.
     Other,
@@ -115,6 +116,23 @@ impl Backend {
         }
     }
 
+    /// Has a datagram socket reported once it can be written to. It isn't otherwise: the kernel would report each
+    /// datagram that has left.
+    pub(crate) fn want_room(&mut self, n: u32, slot: &mut Slot) {
+        match self {
+            Backend::Epoll(epoll) => epoll.want_room(n, slot),
+            Backend::Uring(uring) => uring.want_room(n, slot),
+            Backend::Sim(_) | Backend::Poll(_) | Backend::Select(_) | Backend::Closed => {}
+        }
+    }
+
+    /// Nobody waits to write to it any more.
+    pub(crate) fn end_room(&mut self, n: u32, slot: &mut Slot, exclusive: bool) {
+        if let Backend::Epoll(epoll) = self {
+            epoll.end_room(n, slot, exclusive);
+        }
+    }
+
     /// The simulation, if that is the driver.
     pub(crate) fn sim(&mut self) -> Option<&mut sim::Sim> {
         match self {
@@ -159,4 +177,6 @@ fn kernel_timeout(ms: u64) -> i32 {
 mod note {
     /// A listener isn't watched.
     pub(super) const PAUSED: u16 = 1;
+    /// A datagram socket is watched for room.
+    pub(super) const ROOM: u16 = 2;
 }

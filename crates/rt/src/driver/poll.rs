@@ -52,10 +52,8 @@ impl Poll {
 
 /// What to ask about a slot; 0: nothing.
 fn wanted(slot: &Slot) -> i16 {
-    if slot.driver & note::PAUSED != 0 {
-        return 0;
-    }
-    let reads = slot.has(flag::LISTENER) || !slot.has(flag::READABLE);
+    let listens = slot.has(flag::LISTENER);
+    let reads = if listens { slot.driver & note::PAUSED == 0 } else { !slot.has(flag::READABLE) };
     let writes = !slot.has(flag::WRITABLE)
         && (slot.send_task != NONE || slot.queues.as_ref().is_some_and(|q| !q.out.is_empty()));
     let hang = !slot.has(flag::GONE | flag::LISTENER);

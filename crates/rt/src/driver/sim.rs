@@ -1,4 +1,7 @@
-//! The simulation: ends of connections in memory, and a queue of what is under way between them.
+//! The simulation: ends of connections in memory, and a queue of what is under way between them; datagrams beside them.
+
+mod datagrams;
+mod random;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -17,10 +20,13 @@ use crate::send::Wrote;
 use crate::sim::Faults;
 use crate::slots::flag;
 use crate::threads::Remote;
+use datagrams::Datagrams;
+use random::Random;
 
 pub(crate) struct Sim {
     pub(crate) faults: Faults,
-    random: u64,
+    random: Random,
+    pub(crate) datagrams: Datagrams,
     ends: Slab<End>,
     /// The end that belongs to a slot.
     by_slot: HashMap<u32, usize>,
@@ -68,7 +74,9 @@ impl Sim {
     pub(crate) fn new(seed: u64, remote: Arc<Remote>) -> Sim {
         Sim {
             faults: Faults::default(),
-            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            random: Random::new(seed),
+            // Numbers of its own, so that datagrams don't change what happens to connections.
+            datagrams: Datagrams::new(Random::new(!seed)),
             ends: Slab::new(),
             by_slot: HashMap::new(),
             listeners: HashMap::new(),
@@ -81,16 +89,12 @@ impl Sim {
         }
     }
 
-    /// A number below `n` (xorshift).
     fn below(&mut self, n: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random >> 11) % n.max(1)
+        self.random.below(n)
     }
 
     fn chance(&mut self, per_mille: u32) -> bool {
-        self.below(1000) < u64::from(per_mille)
+        self.random.chance(per_mille)
     }
 
     pub(crate) fn listen(&mut self, slot: u32, addr: SockAddr) {
@@ -143,6 +147,7 @@ impl Sim {
 
     /// A listener waits again.
     pub(crate) fn resume(&mut self, slot: u32) {
+        self.datagrams.resume(slot);
         if self.waiting.get(&slot).is_some_and(|w| !w.is_empty()) {
             self.found.push(Event::Ready { slot, bits: flag::READABLE });
         }
@@ -260,6 +265,7 @@ impl Sim {
     }
 
     pub(crate) fn close(&mut self, slot: u32, now: u64) {
+        self.datagrams.close(slot);
         let Some(n) = self.by_slot.remove(&slot) else { return };
         if self.waiting.remove(&slot).is_some() {
             self.listeners.retain(|_, listener| *listener != slot);
@@ -340,8 +346,9 @@ impl Sim {
                 events.push(Event::Ready { slot: REMOTE, bits: flag::READABLE });
             }
         }
+        self.found.append(&mut self.datagrams.found);
         if self.found.is_empty() && events.is_empty() && timeout_ms > 0 {
-            let next = self.under_way.peek().map_or(u64::MAX, |Reverse((at, ..))| *at);
+            let next = self.under_way.peek().map_or(u64::MAX, |Reverse((at, ..))| *at).min(self.datagrams.next());
             let until = next.min(clock.now().saturating_add(timeout_ms));
             assert!(until != u64::MAX, "the simulation has come to rest: everybody waits and nothing is under way");
             clock.set(until.max(clock.now()));
@@ -354,7 +361,9 @@ impl Sim {
                 self.arrive(to, parcel);
             }
         }
+        self.datagrams.arrive(clock.now());
         events.append(&mut self.found);
+        events.append(&mut self.datagrams.found);
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! io_uring: connections receive by one operation that goes on until it is ended, into buffers lent to the kernel; what
-//! they send belongs to the operation until it is done. Listeners and other descriptors are polled.
+//! they send belongs to the operation until it is done. Listeners, datagram sockets and other descriptors are polled:
+//! one call takes all datagrams that wait, and a flood of them takes no lent buffer away from the connections.
 //!
 //! A slot with operations under way keeps its number and its descriptor until the last of them has completed, even if
 //! it is closed: an operation that is queued names the descriptor by its number.
@@ -31,7 +32,7 @@ const RECV: u16 = 1;
 const SEND: u16 = 2;
 /// Polling is under way.
 const POLL: u16 = 4;
-/// Polling for the peer's end is under way.
+/// Polling for the peer's end is under way, or for room in a datagram socket.
 const HANG: u16 = 256;
 /// Any of them.
 const BUSY: u16 = RECV | SEND | POLL | HANG;
@@ -179,6 +180,15 @@ impl Uring {
         if let Some(fd) = slot.fd.as_ref().filter(|_| state.bits & HANG == 0) {
             state.bits |= HANG;
             self.ring.poll(fd.as_raw_fd(), RDHUP, false, token(HANG, n));
+        }
+    }
+
+    /// Has a datagram socket reported when it can be written to.
+    pub(crate) fn want_room(&mut self, n: u32, slot: &Slot) {
+        let state = &mut self.states[n as usize];
+        if let Some(fd) = slot.fd.as_ref().filter(|_| state.bits & HANG == 0) {
+            state.bits |= HANG;
+            self.ring.poll(fd.as_raw_fd(), OUT, false, token(HANG, n));
         }
     }
 

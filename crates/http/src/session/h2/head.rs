@@ -6,11 +6,10 @@ use wire::hpack::Indexing;
 use super::websocket;
 use crate::request::Request;
 use crate::response::Body;
-use crate::response::field::secure_fields;
-use crate::response::output;
+use crate::response::head::{self, HeadSink, Name};
 
-/// Queues the head of the response, in nginx's order of fields. True: it is the whole response.
-pub fn send(r: &mut Request, location: Option<buf::Bytes>, may_end: bool) -> bool {
+/// Queues the head of the response. True: it is the whole response.
+pub fn send(r: &mut Request, may_end: bool) -> bool {
     websocket::refuse_success(r);
     let Some(stream) = r.h2_stream() else { return false };
     let ends = may_end && is_empty(r);
@@ -20,7 +19,7 @@ pub fn send(r: &mut Request, location: Option<buf::Bytes>, may_end: bool) -> boo
     let chunk = r.location.set.get::<super::conf::Http2Location>().http2_chunk_size;
     protocol.set_chunk_size(key, u32::try_from(chunk).unwrap_or(u32::MAX));
     // A stream that is gone is noticed with the body.
-    let _ = protocol.send_head(key, ends, |head| write(r, location.as_deref(), head));
+    let _ = protocol.send_head(key, ends, |fields| head::write(r, &mut Fields(fields)));
     let sent = (protocol.unsent_heads() - before) as u64;
     drop(protocol);
     stream.count(sent);
@@ -37,11 +36,7 @@ pub fn finish(r: &mut Request) {
     if r.h2_stream().is_none() {
         return;
     }
-    if let Some(add) = r.response.late_trailers.take() {
-        add(r);
-    }
-    let mut trailers = std::mem::take(&mut r.response.trailers);
-    secure_fields(r, &mut trailers);
+    let trailers = r.take_trailers();
     if let Some(stream) = r.h2_stream() {
         stream.end_with(trailers);
     }
@@ -59,47 +54,44 @@ fn is_empty(r: &Request) -> bool {
     response.header_only || (no_body && no_trailers && response.filters.is_empty())
 }
 
-fn write(r: &Request, location: Option<&[u8]>, head: &mut HeadWriter<'_>) {
-    let response = &r.response;
-    head.status(response.status);
-    if !response.own_server {
-        let token = output::server_token(r.location.core.server_tokens);
-        head.field(b"server", token.as_bytes(), Indexing::Incremental);
-    }
-    if !response.own_date {
-        head.field(b"date", engine::clock::times().http_date.as_bytes(), Indexing::Incremental);
-    }
-    content_type(r, head);
-    if let Some(length) = response.content_length {
-        head.field(b"content-length", output::itoa(length, &mut [0; 20]), Indexing::Without);
-    }
-    if let Some(time) = response.last_modified {
-        head.field(b"last-modified", &wire::date::format_http_time(time), Indexing::Without);
-    }
-    if let Some(location) = location {
-        head.field(b"location", location, Indexing::Without);
-    }
-    if output::gzip_varies(r) {
-        head.field(b"vary", b"Accept-Encoding", Indexing::Incremental);
-    }
-    if let Some(etag) = &response.etag {
-        head.field(b"etag", etag, Indexing::Without);
-    }
-    for field in &response.headers.0 {
-        if !is_connection_specific(&field.name) {
-            head.field(&field.name, &field.value, Indexing::Without);
-        }
-    }
-}
+/// A head as fields of HPACK.
+struct Fields<'h, 'w>(&'h mut HeadWriter<'w>);
 
-fn content_type(r: &Request, head: &mut HeadWriter<'_>) {
-    let (Some(value), charset) = (&r.response.content_type, &r.response.charset) else { return };
-    match charset {
-        Some(charset) => {
-            let value = [value, &b"; charset="[..], charset].concat();
-            head.field(b"content-type", &value, Indexing::Incremental);
+impl HeadSink for Fields<'_, '_> {
+    fn begin(&mut self, r: &Request) {
+        let response = &r.response;
+        self.0.status(response.status);
+        if !response.own_server {
+            let token = head::server_token(r.location.core.server_tokens);
+            self.0.field(b"server", token.as_bytes(), Indexing::Incremental);
         }
-        None => head.field(b"content-type", value, Indexing::Incremental),
+        if !response.own_date {
+            self.0.field(b"date", engine::clock::times().http_date.as_bytes(), Indexing::Incremental);
+        }
+    }
+
+    fn common(&mut self, name: Name, value: &[u8]) {
+        self.0.field(name.lower, value, Indexing::Incremental);
+    }
+
+    fn field(&mut self, name: Name, value: &[u8]) {
+        self.0.field(name.lower, value, Indexing::Without);
+    }
+
+    fn content_type(&mut self, value: &[u8], charset: Option<&[u8]>) {
+        match charset {
+            Some(charset) => {
+                let value = [value, b"; charset=", charset].concat();
+                self.0.field(b"content-type", &value, Indexing::Incremental);
+            }
+            None => self.0.field(b"content-type", value, Indexing::Incremental),
+        }
+    }
+
+    fn other(&mut self, name: &[u8], value: &[u8]) {
+        if !is_connection_specific(name) {
+            self.0.field(name, value, Indexing::Without);
+        }
     }
 }
 

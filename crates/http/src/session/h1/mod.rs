@@ -3,6 +3,8 @@
 //! An idle connection is a small future that waits for bytes; the request, its buffers and the future that serves it
 //! exist only while there is something to do.
 
+pub mod head;
+
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -15,18 +17,19 @@ use wire::Span;
 use wire::h1::{BodyFraming, Limits, Parsed, RequestError, Stage};
 use wire::proxy_protocol::{self, MAX_HEADER};
 
-use super::h2;
-use super::silence;
-use super::witness::{Glance, Witness};
 use crate::app::handover;
+use crate::body::Broken;
 use crate::config::core::{CoreServer, Lingering};
-use crate::phases::{self, Flow};
+use crate::phases::{self, Outcome};
 use crate::request::Request;
 use crate::request::facts::{ProxyHeader, Rare};
-use crate::response::error_page;
-use crate::response::output;
+use crate::response::{Answer, respond};
 use crate::server::Http;
 use crate::session::connection::Connection;
+use crate::session::h2;
+use crate::session::send;
+use crate::session::silence;
+use crate::session::witness::{Glance, Witness};
 
 /// Serves a connection until it ends.
 pub fn serve(http: Rc<Http>, conn: Connection) -> Session {
@@ -52,7 +55,7 @@ pub fn resume_request(http: Rc<Http>, serve: impl Future<Output = Box<Request>> 
         let _doing = doing;
         let mut r = serve.await;
         if r.link.is_some() {
-            log(&mut r);
+            r.log_access();
         }
         finish(r).await
     };
@@ -236,7 +239,7 @@ async fn prelude(http: Rc<Http>, mut conn: Connection, mut bytes: Bytes) -> Afte
         }
     }
     if std::mem::take(&mut conn.link.tls_expected) {
-        match super::tls::handshake(&http, conn, bytes).await {
+        match crate::session::tls::handshake(&http, conn, bytes).await {
             Some((secured, rest)) => (conn, bytes) = (secured, rest),
             None => return After::Close,
         }
@@ -346,13 +349,13 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes, pipe
             }
             cut_short(&mut r, format_args!("client prematurely closed connection"));
             r.error_status = 400;
-            log(&mut r);
+            r.log_access();
             return After::Close;
         }
         Head::TimedOut => {
             r.error_status = 408;
             cut_short(&mut r, format_args!("client timed out{TIMED_OUT}"));
-            log(&mut r);
+            r.log_access();
             if r.location.core.reset_timedout_connection {
                 r.client().inspect(|client| client.linger_reset());
             }
@@ -362,44 +365,13 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes, pipe
     finish(r).await
 }
 
-/// Answers a request: runs its phases, sends what they make, logs it.
+/// Answers a request: makes its response, sends it, logs it.
 pub(super) async fn answer(r: &mut Request, refused: Option<u16>) {
-    let mut flow = match refused {
-        Some(status) => Flow::Status(status),
-        None => phases::run(r).await,
-    };
-    let mut filtered = false;
-    loop {
-        flow = match flow {
-            Flow::Status(444) => {
-                r.response.status = 444;
-                r.keepalive = false;
-                break;
-            }
-            // 499 and 408 have nobody to answer to, nor has a client that is gone.
-            Flow::Status(status) if matches!(status, 408 | 499) || r.body.client_gone() => {
-                r.error_status = status;
-                r.response.status = status;
-                r.keepalive = false;
-                break;
-            }
-            Flow::Status(status) => error_page::respond(r, status),
-            Flow::Redirect => phases::run(r).await,
-            Flow::Respond => match prepare(r, filtered) {
-                Err(status) => {
-                    filtered = true;
-                    Flow::Status(status)
-                }
-                Ok(()) => {
-                    match output::send(r).await {
-                        Ok(()) => r.completed = true,
-                        Err(crate::body::Broken) => r.keepalive = false,
-                    }
-                    break;
-                }
-            },
-            Flow::Finished | Flow::Next | Flow::Allow | Flow::Wait(_) => break,
-        };
+    if respond(r, refused).await == Answer::Response {
+        match send::send(r).await {
+            Ok(()) => r.completed = true,
+            Err(Broken) => r.keepalive = false,
+        }
     }
     if r.link.is_none() {
         return; // Another worker serves it on, and logs it.
@@ -407,7 +379,7 @@ pub(super) async fn answer(r: &mut Request, refused: Option<u16>) {
     if r.completed && !r.location.core.post_action.is_empty() {
         Box::pin(post_actions(r)).await;
     }
-    log(r);
+    r.log_access();
 }
 
 /// `post_action`: another URI, or else a named location, is run for its effects once the response is out, and what is
@@ -420,53 +392,22 @@ async fn post_actions(r: &mut Request) {
     while may_go_on && !r.location.core.post_action.is_empty() {
         may_go_on = r.uri_changes > 0;
         let target = r.location.core.post_action.clone();
-        let mut flow = if target.starts_with(b"/") { r.redirect(&target, None) } else { r.redirect_named(&target) };
-        while let Flow::Redirect = flow {
-            flow = phases::run(r).await;
-        }
-        let status = if let Flow::Status(status) = flow { status } else { r.response.status };
+        let redirected = match target.starts_with(b"/") {
+            true => r.try_redirect(&target, None),
+            false => r.try_redirect_named(&target),
+        };
+        let status = match redirected {
+            Ok(()) => match phases::run(r).await {
+                Outcome::Status(status) => status,
+                Outcome::Respond | Outcome::Finished => r.response.status,
+            },
+            Err(status) => status,
+        };
         if !is_error && status != 0 {
             response.status = status;
         }
     }
     r.response = response;
-}
-
-/// What comes between a response and its sending: what is here of an unread body is dropped, the page of an error
-/// keeps that error's status, and the header filters run.
-fn prepare(r: &mut Request, again: bool) -> Result<(), u16> {
-    if r.line.version == 9 {
-        r.keepalive = false;
-    }
-    // A backend may still be reading the body.
-    if r.upstream.is_none() {
-        r.skip_body()?;
-    }
-    error_page::keep_status(r);
-    if r.response.headless {
-        r.keepalive = false;
-        return Ok(());
-    }
-    apply_filters(r, again)
-}
-
-/// Runs the header filters of the location.
-fn apply_filters(r: &mut Request, again: bool) -> Result<(), u16> {
-    let location = r.location.clone();
-    for filter in &location.handlers.filters {
-        if again && filter.order() == phases::Order::NotModified {
-            continue;
-        }
-        filter.apply(r)?;
-    }
-    Ok(())
-}
-
-fn log(r: &mut Request) {
-    let location = r.location.clone();
-    for handler in &location.handlers.log {
-        handler.log(r);
-    }
 }
 
 /// Makes the connection ready for the next request, or closes it in a way that the client gets the response.
@@ -616,7 +557,7 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
     if let Err(error) = r.line.check_method(false) {
         return refuse_parsed(r, error);
     }
-    if let Err(status) = super::tls::check(r) {
+    if let Err(status) = crate::session::tls::check(r) {
         r.lingering = true;
         return Head::Refused(status);
     }
@@ -681,7 +622,7 @@ pub(crate) fn set_server(r: &mut Request) -> Result<(), u16> {
         r.host.extend_from_slice(host.of(&r.head));
         r.host.make_ascii_lowercase();
     }
-    if super::tls::is_chosen(r) {
+    if crate::session::tls::is_chosen(r) {
         return Ok(());
     }
     let address = r.conn.address.clone();

@@ -1,0 +1,134 @@
+//! `test_include`: what subrequests give, after the response, for tests of subrequests. Built with the feature `test-hooks`
+//! only, which no shipped program has.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use buf::{Bytes, Chain, Piece};
+use conf::{Args, Directive, Loader, Registry, Result};
+use http::body::{BodyFilter, Broken};
+use http::module::{HttpModule, LocationContext, shared};
+use http::phases::{Flow, Handler, HeaderFilter, Order};
+use http::request::Request;
+use http::request::subrequest::{SubRequest, SubResponse};
+use http::server::location::Handlers;
+
+/// The module.
+pub struct TestInclude;
+
+conf::table! {
+    /// Subrequests.
+    pub struct TestIncludeConf, raw TestIncludeRaw, module "tidegate_http_test_include_module", level HTTP Location;
+
+    /// URIs whose responses follow the response, in this order; they are asked for at once.
+    "test_include" in conf::Context::LOCATION, Args::at_least(1), default "",
+        scalar(uris) uris: Rc<[Vec<u8>]> = Rc::new([]);
+    /// Whether the request's body reaches its handler in capitals.
+    "test_capitals" in conf::Context::LOCATION, Args::FLAG, default "off",
+        scalar(conf::values::flag) capitals: bool = false;
+}
+
+fn uris(_: &mut Loader<'_>, d: &Directive) -> Result<Rc<[Vec<u8>]>> {
+    Ok(d.args.iter().map(|word| word.text.clone()).collect())
+}
+
+impl HttpModule for TestInclude {
+    fn tables(&self, registry: &mut Registry) {
+        registry.add::<TestIncludeConf>();
+    }
+
+    fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
+        let conf = cx.set.get::<TestIncludeConf>();
+        if conf.capitals {
+            out.preaccess.push(shared(Capitals));
+        }
+        if !conf.uris.is_empty() {
+            out.filters.push(Rc::new(Include(conf.uris.clone())));
+        }
+        Ok(())
+    }
+}
+
+struct Include(Rc<[Vec<u8>]>);
+
+impl HeaderFilter for Include {
+    fn order(&self) -> Order {
+        Order::Text
+    }
+
+    fn on_subrequests(&self) -> bool {
+        true
+    }
+
+    fn apply(&self, r: &mut Request) -> std::result::Result<(), u16> {
+        let mut included = VecDeque::new();
+        for uri in &*self.0 {
+            included.push_back(r.sub_request(&SubRequest { uri, args: b"", with_body: true })?);
+        }
+        r.response.clear_length();
+        r.response.weaken();
+        r.response.filters.push(Box::new(Append { included, ended: false }));
+        Ok(())
+    }
+}
+
+/// Appends the responses of subrequests.
+struct Append {
+    included: VecDeque<SubResponse>,
+    ended: bool,
+}
+
+impl BodyFilter for Append {
+    fn apply(&mut self, mut input: Chain, end: bool, _: bool, out: &mut Chain) -> std::result::Result<(), Broken> {
+        out.append(&mut input);
+        self.ended = end;
+        Ok(())
+    }
+
+    fn reads(&self) -> bool {
+        false
+    }
+
+    fn poll_waiting(
+        &mut self,
+        r: &mut Request,
+        cx: &mut Context<'_>,
+        out: &mut Chain,
+    ) -> Poll<std::result::Result<(), Broken>> {
+        // All of them are on their way, whosever turn it is.
+        for response in &mut self.included {
+            let _ = response.poll_head(cx);
+        }
+        while self.ended
+            && let Some(response) = self.included.front_mut()
+        {
+            let mut portion = ready!(response.poll_portion(r, cx))?;
+            out.append(&mut portion.chain);
+            if portion.end {
+                self.included.pop_front();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Puts a request's body into capitals.
+struct Capitals;
+
+impl Handler for Capitals {
+    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+        r.body.add_filter(Box::new(Capitals));
+        Flow::Next
+    }
+}
+
+impl BodyFilter for Capitals {
+    fn apply(&mut self, mut input: Chain, _: bool, _: bool, out: &mut Chain) -> std::result::Result<(), Broken> {
+        while let Some(piece) = input.pop() {
+            let Piece::Bytes(bytes) = piece else { return Err(Broken) };
+            out.push_bytes(Bytes::from(bytes.to_ascii_uppercase()));
+        }
+        Ok(())
+    }
+}

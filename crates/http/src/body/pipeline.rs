@@ -1,0 +1,198 @@
+//! A response's body on its way: portions that have passed its filters, for whoever takes them.
+//!
+//! A session's writer takes them, the request that a subrequest belongs to, a cache, a file. Filters stand in a row; each
+//! is asked for what it has only when the one after it has nothing left, so a body is pulled, and whoever doesn't take
+//! holds all of it up.
+
+use std::task::{Context, Poll, ready};
+
+use buf::{Chain, FileRange, Piece};
+use engine::log::{Errno, Level};
+
+use super::files::{FileRule, Reading, read_elsewhere, read_here, read_size};
+use super::{Body, BodyFilter, BodyStream, Broken, Part};
+use crate::request::Request;
+use crate::response::Response;
+
+/// What comes out of a pipeline.
+#[derive(Default)]
+pub struct Portion {
+    /// Bytes, and ranges of files where they are wanted.
+    pub chain: Chain,
+    /// Whether it is to be passed on at once.
+    pub flush: bool,
+    /// Whether it is the last one; it may be empty.
+    pub end: bool,
+}
+
+/// A body with its filters.
+pub struct Pipeline {
+    source: Option<Box<dyn BodyStream>>,
+    /// What the source has given, and the filters haven't had.
+    held: Chain,
+    /// Whether that is to be passed on at once.
+    flush: bool,
+    /// Whether the source has nothing more.
+    exhausted: bool,
+    filters: Vec<Box<dyn BodyFilter>>,
+    /// A bit for each filter: it has had all of the body.
+    ended: u64,
+    /// A bit for each filter: it has to wait for something.
+    waiting: u64,
+    files: FileRule,
+    reading: Option<Reading>,
+}
+
+/// How many filters a body can have.
+const MAX_FILTERS: usize = u64::BITS as usize;
+
+impl Pipeline {
+    /// The body of a response, taken out of it with its filters.
+    pub fn new(response: &mut Response, files: FileRule) -> Pipeline {
+        let body = if response.header_only { Body::Empty } else { std::mem::take(&mut response.body) };
+        let filters = if response.header_only { Vec::new() } else { std::mem::take(&mut response.filters) };
+        debug_assert!(filters.len() <= MAX_FILTERS);
+        let read = files.read || filters.iter().any(|filter| filter.reads());
+        let (source, held) = match body {
+            Body::Empty => (None, Chain::new()),
+            Body::Chain(chain) => (None, chain),
+            Body::Stream(stream) => (Some(stream), Chain::new()),
+        };
+        Pipeline {
+            exhausted: source.is_none(),
+            source,
+            held,
+            flush: false,
+            filters,
+            ended: 0,
+            waiting: 0,
+            files: FileRule { read, ..files },
+            reading: None,
+        }
+    }
+
+    /// Whether all of the body was there from the start.
+    pub fn is_whole(&self) -> bool {
+        self.source.is_none()
+    }
+
+    /// The next portion; not to be called after the last one. Trailers of the source are with the response by then.
+    pub fn poll_portion(&mut self, r: &mut Request, cx: &mut Context<'_>) -> Poll<Result<Portion, Broken>> {
+        self.poll_filtered(self.filters.len(), r, cx)
+    }
+
+    /// Called while whoever takes the body is slow: the source reads ahead as far as it may.
+    pub fn poll_ahead(&mut self, cx: &mut Context<'_>) {
+        if let Some(source) = self.source.as_mut().filter(|_| !self.exhausted) {
+            source.poll_ahead(cx);
+        }
+    }
+
+    /// The body has been taken, or won't be: `sent` bytes of it went to the client.
+    pub fn finish(&mut self, sent: u64, whole: bool) {
+        if let Some(source) = &mut self.source {
+            source.finished(sent, whole);
+        }
+    }
+
+    /// What comes out of the first `count` filters.
+    fn poll_filtered(&mut self, count: usize, r: &mut Request, cx: &mut Context<'_>) -> Poll<Result<Portion, Broken>> {
+        let Some(at) = count.checked_sub(1) else { return self.poll_source(r, cx) };
+        let bit = 1 << at;
+        loop {
+            let mut portion = Portion::default();
+            if self.waiting & bit == 0 {
+                let input = ready!(self.poll_filtered(at, r, cx))?;
+                portion.flush = input.flush;
+                self.filters[at].apply(input.chain, input.end, input.flush, &mut portion.chain)?;
+                self.ended |= if input.end { bit } else { 0 };
+            }
+            match self.filters[at].poll_waiting(r, cx, &mut portion.chain) {
+                Poll::Ready(result) => {
+                    result?;
+                    self.waiting &= !bit;
+                    portion.end = self.ended & bit != 0;
+                }
+                Poll::Pending => {
+                    self.waiting |= bit;
+                    if portion.chain.is_empty() && !portion.flush {
+                        return Poll::Pending;
+                    }
+                    portion.flush = true;
+                }
+            }
+            if portion.end || portion.flush || !portion.chain.is_empty() {
+                return Poll::Ready(Ok(portion));
+            }
+        }
+    }
+
+    /// What the source gives, files read where they have to be.
+    fn poll_source(&mut self, r: &mut Request, cx: &mut Context<'_>) -> Poll<Result<Portion, Broken>> {
+        let mut chain = Chain::new();
+        if let Some(reading) = &mut self.reading {
+            let read = ready!(reading.as_mut().poll(cx));
+            self.reading = None;
+            chain.push_bytes(read.map_err(|error| read_failed(r, &error))?);
+        } else {
+            if self.held.is_empty() && !self.exhausted {
+                ready!(self.poll_more(r, cx))?;
+            }
+            if !self.pass_on(&mut chain, r)? {
+                // A thread reads: this is where its end is waited for.
+                return self.poll_source(r, cx);
+            }
+        }
+        let last = self.held.is_empty();
+        Poll::Ready(Ok(Portion { chain, flush: self.flush && last, end: self.exhausted && last }))
+    }
+
+    /// Gets the next part from the source.
+    fn poll_more(&mut self, r: &mut Request, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let Some(source) = &mut self.source else { return Poll::Ready(Ok(())) };
+        match ready!(source.poll_part(cx))? {
+            Some(Part { chain, flush }) => (self.held, self.flush) = (chain, flush),
+            None => {
+                (self.exhausted, self.flush) = (true, false);
+                if let Some(mut trailers) = source.trailers() {
+                    r.response.trailers.0.append(&mut trailers.0);
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Moves the next bytes, or the next range of a file; false if a thread has to read them first.
+    fn pass_on(&mut self, out: &mut Chain, r: &Request) -> Result<bool, Broken> {
+        while let Some(piece) = self.held.first() {
+            match piece {
+                Piece::Bytes(_) => {
+                    if let Some(piece) = self.held.pop() {
+                        out.push(piece);
+                    }
+                }
+                Piece::File(_) if !out.is_empty() && self.files.read => break,
+                Piece::File(range) if self.files.read => {
+                    let part = FileRange { len: range.len.min(read_size(r)), ..range.clone() };
+                    self.held.advance(part.len);
+                    if let Some(pool) = &self.files.pool {
+                        self.reading = Some(read_elsewhere(pool, part));
+                        return Ok(false);
+                    }
+                    out.push_bytes(read_here(&part).map_err(|error| read_failed(r, &error))?);
+                    break;
+                }
+                Piece::File(_) => {
+                    out.append(&mut self.held.split_to(self.files.most));
+                    break;
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+pub(crate) fn read_failed(r: &Request, error: &std::io::Error) -> Broken {
+    r.log_at(Level::Crit, format_args!("pread() failed{}", Errno(error)));
+    Broken
+}

@@ -1,0 +1,619 @@
+//! Bodies of requests, as they are read.
+
+use std::future::poll_fn;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use buf::{Bytes, Chain, FileRange, Piece};
+use engine::log::{Level, TIMED_OUT};
+use wire::h1::{BodyFraming, ChunkEvent, ChunkedDecoder};
+
+use super::BodyFilter;
+use super::files::read_here;
+use super::pipeline::read_failed;
+use super::temp::TempFile;
+use crate::config::core::BodyInFile;
+use crate::request::Request;
+use crate::response::Headers;
+
+/// The largest single read of a body.
+const READ_SIZE: usize = 16 << 10;
+/// How much of a body that is read whole an HTTP/2 client may send ahead.
+const WHOLE_WINDOW: usize = 1 << 20;
+
+/// The body of a request.
+#[derive(Default)]
+pub struct RequestBody {
+    framing: Framing,
+    declared: Option<u64>,
+    /// What was read behind the head and not yet used.
+    unread: Bytes,
+    /// The whole body, once it was read for a handler.
+    buffered: Option<Buffered>,
+    /// What was read for a handler of a body that broke off, for its variable alone.
+    partial: Vec<Piece>,
+    received: u64,
+    /// The same with the framing, but for what was dropped.
+    raw: u64,
+    /// What it counts as if those that came last make no body: all that were read from the client once the head was there.
+    raw_before: u64,
+    /// Nobody wants it: what comes is dropped.
+    discarded: bool,
+    /// It comes on a stream of HTTP/2.
+    is_stream: bool,
+    /// It comes in chunks.
+    in_chunks: bool,
+    expect: bool,
+    refused: bool,
+    gone: bool,
+    /// What changes it on its way to whoever reads it, and what of that isn't read yet.
+    filters: Vec<Box<dyn BodyFilter>>,
+    filtered: Chain,
+    /// Whether the filters have had all of it.
+    filters_ended: bool,
+}
+
+#[derive(Default)]
+enum Framing {
+    #[default]
+    Done,
+    Length(u64),
+    Chunked(Box<ChunkedDecoder>),
+    /// As long as the stream of HTTP/2 that it comes on.
+    Endless,
+}
+
+/// A body that was read whole.
+#[derive(Clone, Default)]
+pub struct Buffered {
+    /// In memory: as a chain of pieces, in a file: one range of it.
+    pub pieces: Vec<Piece>,
+    /// Its length.
+    pub len: u64,
+    /// The file, if it is in one.
+    pub file: Option<Rc<TempFile>>,
+}
+
+impl RequestBody {
+    /// A body as the head describes it; `unread` is what came with the head.
+    pub fn begin(&mut self, framing: BodyFraming, unread: Bytes, expect: bool) {
+        *self = RequestBody { unread, expect, ..RequestBody::default() };
+        match framing {
+            BodyFraming::None => {}
+            BodyFraming::Length(length) => {
+                self.declared = Some(length);
+                self.framing = if length == 0 { Framing::Done } else { Framing::Length(length) };
+            }
+            BodyFraming::Chunked => {
+                self.in_chunks = true;
+                self.framing = Framing::Chunked(Box::new(ChunkedDecoder::new(None)));
+            }
+        }
+    }
+
+    /// A body that ends where its stream does, whatever was declared: the protocol has checked that.
+    pub fn begin_stream(&mut self, declared: Option<u64>, expect: bool) {
+        let framing = Framing::Endless;
+        *self = RequestBody { framing, declared, is_stream: true, expect, ..RequestBody::default() };
+    }
+
+    /// What was read of it whole, as the body of another request; nothing if it wasn't.
+    pub fn shared(&self) -> RequestBody {
+        let Some(body) = self.buffered.clone() else { return RequestBody::default() };
+        RequestBody { declared: Some(body.len), buffered: Some(body), ..RequestBody::default() }
+    }
+
+    /// Lets a filter change the body on its way. To be called before the first part of it is read; its length is that of
+    /// what the filters make of it, so it isn't known before the end.
+    pub fn add_filter(&mut self, filter: Box<dyn BodyFilter>) {
+        self.filters.push(filter);
+    }
+
+    /// `Content-Length`, if there is one.
+    pub fn declared_length(&self) -> Option<u64> {
+        self.declared
+    }
+
+    /// The length, if it is known by now.
+    pub fn known_length(&self) -> Option<u64> {
+        let changed = !self.filters.is_empty();
+        let read = self.in_chunks || self.is_stream || changed;
+        let dropped = (self.in_chunks && self.discarded && self.is_done()).then_some(0);
+        self.declared.filter(|_| !changed).or(self.buffered.as_ref().filter(|_| read).map(|body| body.len)).or(dropped)
+    }
+
+    /// Whether the request has a body: of a length other than 0, or in chunks.
+    pub fn exists(&self) -> bool {
+        // A stream's body is there until its end has come: whether it is as long as it should be is seen when it is read.
+        self.declared.is_some_and(|length| length > 0) || self.in_chunks || self.is_stream
+    }
+
+    /// Whether the head tells of a body, be it an empty one.
+    fn is_framed(&self) -> bool {
+        self.declared.is_some() || self.exists()
+    }
+
+    /// Whether nothing of it is still to come from the client.
+    fn came_with_head(&self) -> bool {
+        match &self.framing {
+            Framing::Length(left) => self.unread.len() as u64 >= *left,
+            _ => self.is_here(),
+        }
+    }
+
+    /// Whether the client waits to be told to go on.
+    pub fn is_awaited(&self) -> bool {
+        self.expect
+    }
+
+    /// Whether it comes in chunks, or as they do: of a length that only its end will tell.
+    pub fn chunked(&self) -> bool {
+        (self.declared.is_none() && (self.in_chunks || self.is_stream)) || (self.exists() && !self.filters.is_empty())
+    }
+
+    /// Whether all of it was read.
+    pub fn is_done(&self) -> bool {
+        matches!(self.framing, Framing::Done)
+    }
+
+    /// Nothing more of it will be read: the connection can't be kept.
+    pub fn refuse(&mut self) {
+        self.refused = true;
+    }
+
+    /// The same for what is wrong with the bytes that were read last.
+    fn refuse_read(&mut self) {
+        self.refuse();
+        self.raw = self.raw_before;
+    }
+
+    /// The same for a body of which nothing was read: from here on there is none.
+    pub fn refuse_whole(&mut self) {
+        self.refuse();
+        self.declared = Some(0);
+    }
+
+    /// Whether the client closed its side before the end of the body.
+    pub fn client_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Whether all that is left of it was read from the client already.
+    fn is_here(&self) -> bool {
+        let Framing::Chunked(decoder) = &self.framing else { return self.is_done() };
+        let (mut decoder, mut rest) = (decoder.clone(), &self.unread[..]);
+        loop {
+            match decoder.step(rest) {
+                Ok((used, ChunkEvent::Data(_))) => rest = rest.get(used..).unwrap_or_default(),
+                Ok((_, event)) => return event == ChunkEvent::Done,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Bytes behind the body (or the whole rest, if it was not read).
+    pub fn take_unread(&mut self) -> Bytes {
+        std::mem::take(&mut self.unread)
+    }
+
+    /// The body, if it was read whole.
+    pub fn buffered(&self) -> Option<&Buffered> {
+        self.buffered.as_ref()
+    }
+
+    /// Keeps a body that was passed on as it came, and is small.
+    pub fn keep(&mut self, pieces: Vec<Piece>) {
+        let len = pieces.iter().map(Piece::len).sum();
+        self.buffered = Some(Buffered { pieces, len, file: None });
+    }
+
+    /// The body's text, if it is in memory.
+    pub fn text(&self, out: &mut Vec<u8>) -> bool {
+        let pieces = match &self.buffered {
+            Some(body) if body.file.is_some() => return false,
+            Some(body) if body.len == 0 && self.declared.is_none() && !self.in_chunks => return false,
+            Some(body) => &body.pieces,
+            None if self.partial.is_empty() => return false,
+            None => &self.partial,
+        };
+        for piece in pieces {
+            if let Piece::Bytes(bytes) = piece {
+                out.extend_from_slice(bytes);
+            }
+        }
+        true
+    }
+
+    /// Where the body is, if it is in a file.
+    pub fn file_path(&self) -> Option<&PathBuf> {
+        self.buffered.as_ref()?.file.as_ref().map(|file| file.path())
+    }
+
+    /// How many bytes were read of it, as they came: with the heads of chunks and what they bring along.
+    pub fn length_on_the_wire(&self) -> u64 {
+        self.raw
+    }
+
+    /// It isn't wanted, so nobody is told to go on.
+    pub fn unwanted(&mut self) {
+        self.expect = false;
+    }
+
+    /// Takes body bytes out of what was read: `Ok(None)` if more must be read.
+    fn take(&mut self) -> Result<Option<Bytes>, u16> {
+        let before = self.unread.len();
+        let taken = self.take_data();
+        if !self.discarded {
+            self.raw += (before - self.unread.len()) as u64;
+        }
+        taken
+    }
+
+    fn take_data(&mut self) -> Result<Option<Bytes>, u16> {
+        while !self.unread.is_empty() {
+            match &mut self.framing {
+                Framing::Done => return Ok(None),
+                Framing::Length(left) => {
+                    let n = (*left).min(self.unread.len() as u64);
+                    let data = self.unread.slice(0..n as usize);
+                    self.unread.advance(n as usize);
+                    *left -= n;
+                    if *left == 0 {
+                        self.framing = Framing::Done;
+                    }
+                    self.received += n;
+                    return Ok(Some(data));
+                }
+                Framing::Endless => {
+                    let data = std::mem::take(&mut self.unread);
+                    self.received += data.len() as u64;
+                    return Ok(Some(data));
+                }
+                Framing::Chunked(decoder) => {
+                    let (used, event) = decoder.step(&self.unread).map_err(|_| 400_u16)?;
+                    let data = match event {
+                        ChunkEvent::Data(range) => Some(self.unread.slice(range)),
+                        ChunkEvent::More => None,
+                        ChunkEvent::Done => {
+                            self.unread.advance(used);
+                            self.framing = Framing::Done;
+                            return Ok(None);
+                        }
+                    };
+                    self.unread.advance(used);
+                    if let Some(data) = data {
+                        self.received += data.len() as u64;
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many bytes it has at least: what came, and the rest of the chunk that is coming.
+    fn least(&self) -> u64 {
+        match &self.framing {
+            Framing::Chunked(decoder) => self.received.saturating_add(decoder.chunk_left()),
+            _ => self.received,
+        }
+    }
+
+    /// How many bytes the body still needs at least, for the size of the next read.
+    fn wants(&self) -> u64 {
+        match &self.framing {
+            Framing::Done => 0,
+            Framing::Length(left) => *left,
+            Framing::Endless => 1,
+            Framing::Chunked(decoder) => decoder.wants().max(1),
+        }
+    }
+}
+
+impl Request {
+    /// Whether the body can be read without waiting for the client, and into memory.
+    pub fn body_is_here(&self) -> bool {
+        let most = self.location.core.client_body_buffer_size;
+        self.body.is_here() || self.h2_stream().is_some_and(|stream| stream.has_received_all(most))
+    }
+
+    /// The next piece of the body as it comes; `None` at its end. The error is a status: 400, 408, 413.
+    pub async fn next_body(&mut self) -> Result<Option<Bytes>, u16> {
+        poll_fn(|cx| self.poll_body(cx)).await
+    }
+
+    /// As [`Request::next_body`].
+    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
+        match self.body.filters.is_empty() || self.body.discarded {
+            true => self.poll_unfiltered(cx),
+            false => self.poll_filtered(cx),
+        }
+    }
+
+    /// The next piece of what the filters make of the body.
+    fn poll_filtered(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
+        loop {
+            match self.body.filtered.pop() {
+                Some(Piece::Bytes(bytes)) if bytes.is_empty() => continue,
+                Some(Piece::Bytes(bytes)) => return Poll::Ready(Ok(Some(bytes))),
+                Some(Piece::File(range)) => {
+                    let read = read_here(&range).map(Some);
+                    return Poll::Ready(read.map_err(|error| {
+                        read_failed(self, &error);
+                        500
+                    }));
+                }
+                None if self.body.filters_ended => return Poll::Ready(Ok(None)),
+                None => {}
+            }
+            let data = std::task::ready!(self.poll_unfiltered(cx))?;
+            let end = data.is_none();
+            let mut chain = data.map_or_else(Chain::new, Chain::from);
+            for filter in &mut self.body.filters {
+                let mut out = Chain::new();
+                if filter.apply(chain, end, true, &mut out).is_err() {
+                    self.body.refuse();
+                    return Poll::Ready(Err(400));
+                }
+                chain = out;
+            }
+            (self.body.filtered, self.body.filters_ended) = (chain, end);
+        }
+    }
+
+    /// The next piece of the body as the client sent it.
+    fn poll_unfiltered(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
+        if self.body.refused {
+            return Poll::Ready(Ok(None));
+        }
+        self.send_continue();
+        loop {
+            match self.body.take() {
+                Err(status) => {
+                    self.log_error(format_args!("client sent invalid chunked body"));
+                    self.body.refuse_read();
+                    return Poll::Ready(Err(status));
+                }
+                Ok(Some(data)) => {
+                    self.check_length(data.len() as u64)?;
+                    return Poll::Ready(Ok(Some(data)));
+                }
+                Ok(None) if self.body.is_done() => return Poll::Ready(Ok(None)),
+                Ok(None) => self.check_length(0)?,
+            }
+            // Without a client there is nobody whose body could be read.
+            let Some(client) = self.client() else { return Poll::Ready(Ok(None)) };
+            client.open_window(self.location.core.client_body_buffer_size);
+            let size = self.body.wants().clamp(1024, READ_SIZE as u64) as usize;
+            if !client.recv_timeout_set() {
+                client.set_recv_timeout(Some(self.location.core.client_body_timeout));
+            }
+            let read = std::task::ready!(client.poll_recv(cx, size));
+            client.set_recv_timeout(None);
+            match read {
+                Ok(bytes) if !bytes.is_empty() => {
+                    self.body.raw_before = self.body.raw + bytes.len() as u64;
+                    self.body.unread = bytes;
+                }
+                Ok(_) if matches!(self.body.framing, Framing::Endless) => self.body.framing = Framing::Done,
+                Ok(_) => {
+                    self.log_at(Level::Info, format_args!("client prematurely closed connection"));
+                    self.body.gone = true;
+                    self.body.refuse();
+                    return Poll::Ready(Err(400));
+                }
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    self.log_at(Level::Info, format_args!("client timed out{TIMED_OUT}"));
+                    self.body.refuse();
+                    return Poll::Ready(Err(408));
+                }
+                Err(error) if self.h2_stream().is_some() => {
+                    return Poll::Ready(Err(self.stream_failed(&error)));
+                }
+                Err(error) => {
+                    let errno = engine::log::Errno(&error);
+                    self.log_at(Level::Info, format_args!("recv() failed{errno}"));
+                    self.body.refuse();
+                    return Poll::Ready(Err(400));
+                }
+            }
+        }
+    }
+
+    /// The stream of HTTP/2 brings no more of the body.
+    fn stream_failed(&mut self, error: &io::Error) -> u16 {
+        let bad = error.kind() == io::ErrorKind::InvalidData;
+        if bad {
+            self.log_bad_length();
+        } else {
+            self.log_at(Level::Info, format_args!("client prematurely closed stream"));
+        }
+        self.body.gone = !bad;
+        self.body.refuse();
+        if bad { 400 } else { 499 }
+    }
+
+    /// What nginx says of a stream whose body isn't as long as declared.
+    fn log_bad_length(&self) {
+        let missing = self.h2_stream().map_or(0, |stream| stream.body_missing());
+        match self.body.declared {
+            Some(declared) if missing > 0 => {
+                let received = declared.saturating_sub(missing);
+                let message = format_args!("only {received} out of {declared} bytes of request body received");
+                self.log_at(Level::Info, format_args!("client prematurely closed stream: {message}"));
+            }
+            _ => self.log_at(Level::Info, format_args!("client intended to send body data larger than declared")),
+        }
+    }
+
+    /// The limit on bodies whose length isn't declared: a chunk counts whole once its head is there. `last` bytes were
+    /// taken just now.
+    fn check_length(&mut self, last: u64) -> Result<(), u16> {
+        let limit = self.location.core.client_max_body_size;
+        let least = self.body.least();
+        if limit > 0 && least > limit && self.body.declared.is_none() && !self.body.discarded {
+            let before = self.body.received.saturating_sub(last);
+            let more = least - before;
+            let size = if self.body.is_stream { least.to_string() } else { format!("{before}+{more}") };
+            self.log_error(format_args!("client intended to send too large chunked body: {size} bytes"));
+            self.body.refuse_read();
+            return Err(413);
+        }
+        Ok(())
+    }
+
+    /// Tells a client that waits for it to go on.
+    fn send_continue(&mut self) {
+        if !std::mem::take(&mut self.body.expect) || !self.body.unread.is_empty() {
+            return;
+        }
+        if let Some(client) = self.client() {
+            client.send_interim("100 Continue", &Headers::default());
+        }
+    }
+
+    /// Reads the whole body, to memory or beyond `client_body_buffer_size` to a file.
+    pub async fn read_body(&mut self) -> Result<(), u16> {
+        if self.body.buffered.is_some() {
+            return Ok(());
+        }
+        if self.body.refused {
+            // The page of that error may come from a backend, which gets no body.
+            self.body.keep(Vec::new());
+            return Ok(());
+        }
+        let core = self.location.core.clone();
+        // It goes to memory or to a file as fast as it comes.
+        if let Some(client) = self.client() {
+            client.open_window(WHOLE_WINDOW);
+        }
+        let mut body = Buffered::default();
+        // What came with the head is in memory already, and stays there.
+        let limit = if self.body.came_with_head() { u64::MAX } else { core.client_body_buffer_size as u64 };
+        loop {
+            let data = match self.next_body().await {
+                Ok(Some(data)) => data,
+                Ok(None) => break,
+                Err(status) => {
+                    if self.body.gone && body.file.is_none() {
+                        self.body.partial = body.pieces;
+                    }
+                    return Err(status);
+                }
+            };
+            body.len += data.len() as u64;
+            match &body.file {
+                None if body.len > limit => {
+                    body.pieces.push(Piece::Bytes(data));
+                    self.spill(&mut body)?;
+                }
+                None => append(&mut body.pieces, data),
+                Some(file) => {
+                    let file = file.clone();
+                    self.write_body(&file, &data)?;
+                }
+            }
+        }
+        if core.client_body_in_file_only != BodyInFile::Off && body.file.is_none() && self.body.is_framed() {
+            self.spill(&mut body)?;
+        }
+        if let Some(file) = &body.file {
+            body.pieces = vec![Piece::File(FileRange { file: file.file(), offset: 0, len: body.len })];
+        }
+        self.body.buffered = Some(body);
+        Ok(())
+    }
+
+    /// Moves what was read so far into a new file.
+    fn spill(&mut self, body: &mut Buffered) -> Result<(), u16> {
+        let core = self.location.core.clone();
+        let keep = core.client_body_in_file_only == BodyInFile::On;
+        let made = TempFile::create(&core.client_body_temp_path, keep, &self.http.worker.temp_numbers);
+        let file = match made {
+            Ok(file) => Rc::new(file),
+            Err(error) => return Err(self.temp_failed(&error)),
+        };
+        let level = if core.client_body_in_file_only == BodyInFile::Off { Level::Warn } else { Level::Notice };
+        if body.len > 0 {
+            let path = buf::text::path(file.path());
+            self.log_at(level, format_args!("a client request body is buffered to a temporary file {path}"));
+        }
+        for piece in std::mem::take(&mut body.pieces) {
+            if let Piece::Bytes(data) = piece {
+                self.write_body(&file, &data)?;
+            }
+        }
+        body.file = Some(file);
+        Ok(())
+    }
+
+    fn write_body(&mut self, file: &TempFile, data: &[u8]) -> Result<(), u16> {
+        file.append(data).map_err(|error| self.temp_failed(&error))
+    }
+
+    fn temp_failed(&mut self, error: &super::temp::TempError) -> u16 {
+        self.log_at(Level::Crit, format_args!("{error}"));
+        self.body.refuse();
+        500
+    }
+
+    /// Reads and forgets what is left of the body, so that the connection can be kept; false if it can't.
+    pub async fn discard_body(&mut self) -> bool {
+        if self.body.refused {
+            return false;
+        }
+        // A client that waits to be asked won't send a body that nobody asked for.
+        if self.body.expect && !self.body.is_done() && self.body.unread.is_empty() {
+            return false;
+        }
+        self.body.discarded = true;
+        loop {
+            match self.next_body().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Drops what is here of the body; the error is the status of a body that is no body.
+    pub fn skip_body(&mut self) -> Result<(), u16> {
+        // A client that waits to be told to go on is told so, for the connection to be of use afterwards; but not if the
+        // request has failed, since it may then keep its body to itself (RFC 9110 §10.1.1).
+        if self.error_status >= 300 {
+            self.body.unwanted();
+        } else if self.keepalive && self.body.expect && !self.body.is_done() && !self.body.refused {
+            self.send_continue();
+        }
+        self.body.discarded = true;
+        while !self.body.is_done() && !self.body.refused {
+            match self.body.take() {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(status) => {
+                    self.log_error(format_args!("client sent invalid chunked body"));
+                    self.body.refuse();
+                    self.keepalive = false;
+                    // An error stays the error that it is.
+                    return if self.error_status >= 300 { Ok(()) } else { Err(status) };
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Small pieces are joined: a body in many packets doesn't hold a buffer for each.
+pub fn append(pieces: &mut Vec<Piece>, data: Bytes) {
+    const SMALL: usize = 2048;
+    if let Some(Piece::Bytes(last)) = pieces.last_mut()
+        && last.len() + data.len() <= SMALL
+    {
+        let joined = [&last[..], &data[..]].concat();
+        *last = Bytes::from(joined);
+        return;
+    }
+    pieces.push(Piece::Bytes(data));
+}

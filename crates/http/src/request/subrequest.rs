@@ -1,0 +1,167 @@
+//! Subrequests: requests that the server makes on behalf of a client's, whose responses go to whoever asked for them.
+//!
+//! A subrequest is a [`Request`] without a client. It goes through the same phases and filters, but for access checks (those
+//! of its parent hold) and the filters that concern the client's response alone. It is polled by its parent, so several run
+//! side by side; dropping it ends it. What it stores in variables its parent sees once it is over.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use buf::Chain;
+use wire::h1::Method;
+
+use super::Request;
+use crate::body::files::FileRule;
+use crate::body::{Broken, Pipeline, Portion};
+use crate::response::{Answer, respond};
+
+/// How deep subrequests may be nested.
+pub const MAX_DEPTH: u8 = 50;
+/// How many subrequests one request of a client may have in all, whatever their depth.
+pub const MAX_SUBREQUESTS: u32 = 64_535;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct SubRequest<'a> {
+    /// The path, decoded.
+    pub uri: &'a [u8],
+    /// The query, without `?`.
+    pub args: &'a [u8],
+    /// Whether it has the body of its parent, as far as that was read.
+    pub with_body: bool,
+}
+
+/// What a request and its subrequests have in common.
+#[derive(Debug, Default)]
+pub(super) struct Family {
+    count: Cell<u32>,
+}
+
+/// The response to a subrequest, while it is made and taken.
+pub struct SubResponse(State);
+
+enum State {
+    /// The request is on its way through the phases.
+    Making(Pin<Box<dyn Future<Output = Made>>>),
+    /// The head is there.
+    Made(Made, Option<Box<Pipeline>>),
+    Over,
+}
+
+/// A request with its answer.
+struct Made(Box<Request>, Answer);
+
+impl Request {
+    /// Whether it is a subrequest.
+    pub fn is_subrequest(&self) -> bool {
+        self.depth > 0
+    }
+
+    /// Begins a subrequest, in the server of this request. Nothing happens before the response is polled. The error is the
+    /// status for a request that goes too far, and has been logged.
+    pub fn sub_request(&mut self, ask: &SubRequest<'_>) -> Result<SubResponse, u16> {
+        let family = self.family.get_or_insert_default().clone();
+        let shown = |uri: &[u8]| buf::text::encode(uri).into_owned();
+        if self.depth == MAX_DEPTH {
+            self.log_error(format_args!("subrequests cycle while processing \"{}\"", shown(ask.uri)));
+            return Err(500);
+        }
+        if family.count.get() == MAX_SUBREQUESTS {
+            self.log_error(format_args!("request reference counter overflow while processing \"{}\"", shown(ask.uri)));
+            return Err(500);
+        }
+        family.count.set(family.count.get() + 1);
+        self.know_local_addr();
+        let mut child = Request::take_spare(&self.conn.address, &self.http);
+        child.conn.clone_from(&self.conn);
+        child.number = self.number;
+        child.server.clone_from(&self.server);
+        child.location.clone_from(&self.server.root);
+        child.head.clone_from(&self.head);
+        child.line.clone_from(&self.line);
+        child.host.clone_from(&self.host);
+        child.method = Method::Get;
+        child.uri.extend_from_slice(ask.uri);
+        child.uri_rewritten = true;
+        child.args.extend_from_slice(ask.args);
+        child.values.clone_from(&self.values);
+        child.internal = true;
+        child.start_ms = rt::now_ms();
+        (child.family, child.depth) = (Some(family), self.depth + 1);
+        if ask.with_body {
+            child.body = self.body.shared();
+        }
+        Ok(SubResponse(State::Making(Box::pin(async move {
+            let answer = respond(&mut child, None).await;
+            Made(child, answer)
+        }))))
+    }
+}
+
+impl SubResponse {
+    /// Ready once the head of the response is there.
+    pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let State::Making(making) = &mut self.0 {
+            self.0 = State::Made(ready!(making.as_mut().poll(cx)), None);
+        }
+        Poll::Ready(())
+    }
+
+    /// The subrequest with its response, once the head is there and until its body has been taken.
+    pub fn request(&self) -> Option<&Request> {
+        match &self.0 {
+            State::Made(Made(r, _), _) => Some(r),
+            State::Making(_) | State::Over => None,
+        }
+    }
+
+    /// The next portion of the body, through the filters of the subrequest; after the last one there are empty ones.
+    pub fn poll_portion(&mut self, parent: &mut Request, cx: &mut Context<'_>) -> Poll<Result<Portion, Broken>> {
+        ready!(self.poll_head(cx));
+        let State::Made(Made(r, answer), body) = &mut self.0 else {
+            return Poll::Ready(Ok(Portion { end: true, ..Portion::default() }));
+        };
+        if *answer != Answer::Response {
+            self.end(parent);
+            return Poll::Ready(Ok(Portion { end: true, ..Portion::default() }));
+        }
+        let files = FileRule::of_reader(r);
+        let body = body.get_or_insert_with(|| Box::new(Pipeline::new(&mut r.response, files)));
+        let portion = ready!(body.poll_portion(r, cx));
+        if portion.as_ref().map_or(true, |portion| portion.end) {
+            r.completed = portion.is_ok();
+            body.finish(0, portion.is_ok());
+            self.end(parent);
+        }
+        Poll::Ready(portion)
+    }
+
+    /// The whole response: its status and its body. An error if the body breaks off, or is longer than `most` bytes.
+    pub async fn whole(mut self, parent: &mut Request, most: u64) -> Result<(u16, Chain), Broken> {
+        poll_fn(|cx| self.poll_head(cx)).await;
+        let status = self.request().map_or(0, |r| r.response.status);
+        let mut whole = Chain::new();
+        loop {
+            let Portion { mut chain, end, .. } = poll_fn(|cx| self.poll_portion(parent, cx)).await?;
+            whole.append(&mut chain);
+            if whole.len() > most {
+                return Err(Broken);
+            }
+            if end {
+                return Ok((status, whole));
+            }
+        }
+    }
+
+    /// The subrequest is over: its log lines, its variables, its memory.
+    fn end(&mut self, parent: &mut Request) {
+        let State::Made(Made(mut r, _), _) = std::mem::replace(&mut self.0, State::Over) else { return };
+        if r.location.core.log_subrequest {
+            r.log_access();
+        }
+        parent.values.clone_from(&r.values);
+        r.end();
+    }
+}

@@ -1,0 +1,195 @@
+//! The head of a response: what it says of body and connection, and its fields in their order, for every protocol.
+
+use buf::Bytes;
+use wire::h1::{KnownHeader, Method};
+
+use super::gzip::GzipConf;
+use crate::config::core::{CoreLocation, ServerTokens};
+use crate::request::Request;
+
+/// What a head is written to: the head of a protocol.
+pub trait HeadSink {
+    /// The status, then who answers and when, unless the response says that itself.
+    fn begin(&mut self, r: &Request);
+
+    /// A field that is the same in many responses.
+    fn common(&mut self, name: Name, value: &[u8]);
+
+    /// A field whose value is another one in each response.
+    fn field(&mut self, name: Name, value: &[u8]);
+
+    /// `Content-Type`, with a charset or without.
+    fn content_type(&mut self, value: &[u8], charset: Option<&[u8]>);
+
+    /// Fields about the connection and the framing of the body, if the protocol has them.
+    fn connection(&mut self, _r: &Request) {}
+
+    /// A field with any name.
+    fn other(&mut self, name: &[u8], value: &[u8]);
+}
+
+/// The name of a field that the server makes itself.
+#[derive(Clone, Copy)]
+pub struct Name {
+    /// As HTTP/1 has it, with what separates it from its value.
+    pub line: &'static [u8],
+    /// In lower case, as HTTP/2 and later versions have it.
+    pub lower: &'static [u8],
+}
+
+macro_rules! names {
+    ($($name:ident: $text:literal, $lower:literal;)*) => {
+        $(const $name: Name = Name { line: concat!($text, ": ").as_bytes(), lower: $lower.as_bytes() };)*
+    };
+}
+
+names! {
+    CONTENT_LENGTH: "Content-Length", "content-length";
+    LAST_MODIFIED: "Last-Modified", "last-modified";
+    LOCATION: "Location", "location";
+    VARY: "Vary", "vary";
+    ETAG: "ETag", "etag";
+}
+
+/// Writes the head of a response whose fields are safe.
+#[inline]
+pub fn write(r: &Request, sink: &mut impl HeadSink) {
+    sink.begin(r);
+    let response = &r.response;
+    if let Some(value) = &response.content_type {
+        sink.content_type(value, response.charset.as_deref());
+    }
+    if let Some(length) = response.content_length {
+        sink.field(CONTENT_LENGTH, buf::number::digits(length, &mut [0; 20]));
+    }
+    if let Some(time) = response.last_modified {
+        sink.field(LAST_MODIFIED, &wire::date::format_http_time(time));
+    }
+    if let Some(location) = &response.location {
+        sink.field(LOCATION, location);
+    }
+    sink.connection(r);
+    if gzip_varies(r) {
+        sink.common(VARY, b"Accept-Encoding");
+    }
+    if let Some(etag) = &response.etag {
+        sink.field(ETAG, etag);
+    }
+    for header in &response.headers.0 {
+        sink.other(&header.name, &header.value);
+    }
+}
+
+/// Whether `Vary: Accept-Encoding` is sent.
+pub fn gzip_varies(r: &Request) -> bool {
+    r.response.gzip_vary && r.location.set.get::<GzipConf>().gzip_vary
+}
+
+/// What the server calls itself.
+pub fn server_token(tokens: ServerTokens) -> &'static str {
+    let names = engine::server_names();
+    match tokens {
+        ServerTokens::Off => names.name,
+        ServerTokens::On => &names.version,
+        ServerTokens::Build => &names.build,
+    }
+}
+
+/// Body or none, chunked or not, kept or closed.
+pub fn decide(r: &mut Request) {
+    let core = r.location.core.clone();
+    let chunks = (1001..2000).contains(&r.line.version) && core.chunked_transfer_encoding && !r.response.headless;
+    let response = &mut r.response;
+    // What a backend says of itself stays.
+    let own = !response.disable_not_modified;
+    if own && !matches!(response.status, 200 | 206 | 304) {
+        response.last_modified = None;
+    }
+    if response.content_type.as_ref().is_some_and(|value| value.is_empty()) {
+        response.content_type = None;
+    }
+    if matches!(response.status, 204 | 304) || response.status < 200 {
+        response.header_only = true;
+        if response.status != 304 {
+            response.content_length = None;
+        }
+        if own {
+            (response.content_type, response.charset) = (None, None);
+        }
+        // A backend's tells of what would have been sent.
+        if response.status == 304 && r.upstream.is_none() {
+            response.content_length = None;
+        }
+    } else if r.line.method_id == Method::Head && r.line.version != 9 {
+        response.header_only = true;
+    }
+    if response.late_trailers.is_some() && !response.header_only && chunks {
+        response.content_length = None;
+    }
+    let endless = response.content_length.is_none() && !matches!(response.status, 101 | 204 | 304);
+    if endless && chunks {
+        response.chunked = !response.header_only;
+    } else if endless && (!response.header_only || !core.chunked_transfer_encoding) {
+        r.keepalive = false;
+    }
+    if r.keepalive {
+        r.keepalive = may_keep(r, &core);
+    }
+}
+
+/// The limits on keeping a connection.
+fn may_keep(r: &Request, core: &CoreLocation) -> bool {
+    core.keepalive_timeout.0 > 0
+        && (r.conn.requests as usize) < core.keepalive_requests
+        && rt::now_ms().saturating_sub(r.conn.started_ms) < core.keepalive_time
+        && r.link.as_ref().is_some_and(|link| r.http.worker.keeps(link))
+        && !(core.keepalive_disable > 1 && disabled_browser(r, core.keepalive_disable))
+}
+
+fn disabled_browser(r: &Request, disable: u32) -> bool {
+    let agent = r.header(KnownHeader::UserAgent).unwrap_or_default();
+    let has = |text: &[u8]| memchr::memmem::find(agent, text).is_some();
+    let msie6 = disable & 2 != 0 && r.line.method_id == Method::Post && (has(b"MSIE 6.") || has(b"MSIE 5."));
+    let safari = disable & 4 != 0 && has(b"Safari/") && has(b"Mac OS X") && !has(b"Chrome/");
+    msie6 || safari
+}
+
+/// `Location` as clients get it: a path becomes a whole URL, where `absolute_redirect` says so. Logs show that one.
+pub fn complete_location(r: &mut Request) {
+    if let Some(location) = r.response.location.take() {
+        r.response.location = Some(whole_location(r, location));
+    }
+}
+
+/// A path becomes a whole URL, where `absolute_redirect` says so.
+fn whole_location(r: &mut Request, location: Bytes) -> Bytes {
+    let core = r.location.core.clone();
+    if location.first() != Some(&b'/') || !core.absolute_redirect {
+        return location;
+    }
+    let mut out = Vec::with_capacity(location.len() + 64);
+    out.extend_from_slice(r.scheme());
+    out.extend_from_slice(b"://");
+    let local = r.local_addr().clone();
+    let name = if core.server_name_in_redirect { &r.server.name[..] } else { &r.host[..] };
+    if name.is_empty() {
+        out.extend_from_slice(local_text(&local).as_bytes());
+    } else {
+        out.extend_from_slice(name);
+    }
+    let port = local.port();
+    let default_port = if r.conn.is_secure() { 443 } else { 80 };
+    if core.port_in_redirect && port != 0 && port != default_port {
+        out.extend_from_slice(b":");
+        out.extend_from_slice(buf::number::digits(u64::from(port), &mut [0; 20]));
+    }
+    out.extend_from_slice(&location);
+    Bytes::from(out)
+}
+
+fn local_text(local: &os::SockAddr) -> String {
+    match local {
+        os::SockAddr::V6(addr) => format!("[{}]", addr.ip()),
+        other => other.text(),
+    }
+}

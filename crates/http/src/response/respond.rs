@@ -1,0 +1,85 @@
+//! From a request to its response: phases, error pages, header filters. Who takes the response is not known here.
+
+use super::error_page::{self, Page};
+use crate::phases::{self, Order, Outcome};
+use crate::request::Request;
+
+/// What there is to be sent for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// `request.response`: its head has passed the header filters, its body has yet to pass the body filters.
+    Response,
+    /// Nothing: there is nobody to answer to, or the configuration says so (444).
+    Nothing,
+    /// Nothing more: a handler has sent everything itself.
+    Sent,
+}
+
+/// Makes the response to a request: of its phases, or of a status by which it was refused before them.
+pub async fn respond(r: &mut Request, refused: Option<u16>) -> Answer {
+    let mut outcome = match refused {
+        Some(status) => Outcome::Status(status),
+        None => phases::run(r).await,
+    };
+    let mut again = false;
+    loop {
+        let status = match outcome {
+            Outcome::Finished => return Answer::Sent,
+            Outcome::Status(444) => {
+                r.response.status = 444;
+                r.keepalive = false;
+                return Answer::Nothing;
+            }
+            // 499 and 408 have nobody to answer to, nor has a client that has left.
+            Outcome::Status(status) if matches!(status, 408 | 499) || r.body.client_gone() => {
+                r.error_status = status;
+                r.response.status = status;
+                r.keepalive = false;
+                return Answer::Nothing;
+            }
+            Outcome::Status(status) => status,
+            Outcome::Respond => match prepare(r, again) {
+                Ok(()) => return Answer::Response,
+                Err(status) => {
+                    again = true;
+                    status
+                }
+            },
+        };
+        outcome = match error_page::respond(r, status) {
+            Page::Made => Outcome::Respond,
+            Page::Redirect => phases::run(r).await,
+            Page::Status(status) => Outcome::Status(status),
+        };
+    }
+}
+
+/// What comes between a response and its sending: what is here of an unread body is dropped, the page of an error
+/// keeps that error's status, and the header filters run.
+fn prepare(r: &mut Request, again: bool) -> Result<(), u16> {
+    if r.line.version == 9 {
+        r.keepalive = false;
+    }
+    // A backend may still be reading the body.
+    if r.upstream.is_none() {
+        r.skip_body()?;
+    }
+    error_page::keep_status(r);
+    if r.response.headless {
+        r.keepalive = false;
+        return Ok(());
+    }
+    apply_filters(r, again)
+}
+
+/// Runs the header filters of the location.
+fn apply_filters(r: &mut Request, again: bool) -> Result<(), u16> {
+    let location = r.location.clone();
+    for filter in &location.handlers.filters {
+        if again && filter.order() == Order::NotModified || r.is_subrequest() && !filter.on_subrequests() {
+            continue;
+        }
+        filter.apply(r)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! The head and the framing of HTTP/1 (RFC 9112).
+
+use std::cell::RefCell;
+
+use buf::{Buf, Bytes, Chain};
+use engine::clock;
+use wire::h1::LAST_CHUNK;
+
+use crate::config::core::ServerTokens;
+use crate::request::Request;
+use crate::response::head::{self, HeadSink, Name, server_token};
+use crate::response::{Headers, reason};
+
+/// Memory for a head; most fit.
+const HEAD_SIZE: usize = 1024;
+
+/// The head of the response, with room for so many bytes after it.
+pub fn write(r: &Request, room: usize) -> Buf {
+    let mut out = Buf::with_capacity(HEAD_SIZE + room);
+    // HTTP/0.9 has no head.
+    if r.line.version != 9 && !r.response.headless {
+        head::write(r, &mut Text(&mut out));
+        out.extend_from_slice(b"\r\n");
+    }
+    out
+}
+
+/// A head as text.
+struct Text<'b>(&'b mut Buf);
+
+impl Text<'_> {
+    fn line(&mut self, name: &[u8], value: &[u8]) {
+        self.0.extend_from_slice(name);
+        self.0.extend_from_slice(value);
+        self.0.extend_from_slice(b"\r\n");
+    }
+}
+
+impl HeadSink for Text<'_> {
+    fn begin(&mut self, r: &Request) {
+        status_line(r, self.0);
+        fixed_fields(r, self.0);
+    }
+
+    fn common(&mut self, name: Name, value: &[u8]) {
+        self.line(name.line, value);
+    }
+
+    fn field(&mut self, name: Name, value: &[u8]) {
+        self.line(name.line, value);
+    }
+
+    fn content_type(&mut self, value: &[u8], charset: Option<&[u8]>) {
+        self.0.extend_from_slice(b"Content-Type: ");
+        self.0.extend_from_slice(value);
+        if let Some(charset) = charset {
+            self.0.extend_from_slice(b"; charset=");
+            self.0.extend_from_slice(charset);
+        }
+        self.0.extend_from_slice(b"\r\n");
+    }
+
+    fn connection(&mut self, r: &Request) {
+        if r.response.chunked {
+            self.0.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        if r.response.status == 101 {
+            self.0.extend_from_slice(b"Connection: upgrade\r\n");
+        } else if !r.keepalive {
+            self.0.extend_from_slice(b"Connection: close\r\n");
+        } else {
+            self.0.extend_from_slice(b"Connection: keep-alive\r\n");
+            if let Some(seconds) = r.keepalive_header() {
+                self.line(b"Keep-Alive: timeout=", buf::number::digits(seconds, &mut [0; 20]));
+            }
+        }
+    }
+
+    fn other(&mut self, name: &[u8], value: &[u8]) {
+        self.0.extend_from_slice(name);
+        self.0.extend_from_slice(b": ");
+        self.0.extend_from_slice(value);
+        self.0.extend_from_slice(b"\r\n");
+    }
+}
+
+fn status_line(r: &Request, out: &mut Buf) {
+    let response = &r.response;
+    if let Some(line) = &response.status_line {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(line);
+        out.extend_from_slice(b"\r\n");
+        return;
+    }
+    if response.status == 200 {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        return;
+    }
+    out.extend_from_slice(b"HTTP/1.1 ");
+    match (response.status, reason(response.status)) {
+        (101, _) => out.extend_from_slice(b"101 Switching Protocols"),
+        (_, Some(text)) => out.extend_from_slice(text.as_bytes()),
+        (status, None) => {
+            let digits =
+                [b'0' + (status / 100 % 10) as u8, b'0' + (status / 10 % 10) as u8, b'0' + (status % 10) as u8];
+            out.extend_from_slice(&digits);
+            out.extend_from_slice(b" ");
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The fields of a second: `Server` and `Date`.
+struct Fixed {
+    secs: i64,
+    tokens: ServerTokens,
+    text: Vec<u8>,
+    server_len: usize,
+}
+
+thread_local! {
+    static FIXED: RefCell<Fixed> = const {
+        RefCell::new(Fixed { secs: i64::MIN, tokens: ServerTokens::Off, text: Vec::new(), server_len: 0 })
+    };
+}
+
+fn fixed_fields(r: &Request, out: &mut Buf) {
+    let tokens = r.location.core.server_tokens;
+    let (secs, _) = clock::now();
+    FIXED.with_borrow_mut(|fixed| {
+        if fixed.secs != secs || fixed.tokens != tokens {
+            (fixed.secs, fixed.tokens) = (secs, tokens);
+            fixed.text = format!("Server: {}\r\n", server_token(tokens)).into_bytes();
+            fixed.server_len = fixed.text.len();
+            let date = format!("Date: {}\r\n", clock::times().http_date);
+            fixed.text.extend_from_slice(date.as_bytes());
+        }
+        let from = if r.response.own_server { fixed.server_len } else { 0 };
+        let to = if r.response.own_date { fixed.server_len } else { fixed.text.len() };
+        if from < to {
+            out.extend_from_slice(&fixed.text[from..to]);
+        }
+    });
+}
+
+/// Puts a part of the body into a chunk.
+pub fn chunk(mut part: Chain, out: &mut Chain) {
+    if part.is_empty() {
+        return;
+    }
+    let mut size = Vec::with_capacity(12);
+    wire::h1::chunk_head(part.len(), &mut size);
+    out.push_bytes(size);
+    out.append(&mut part);
+    out.push_bytes(Bytes::from_static(b"\r\n"));
+}
+
+/// The chunk that ends a body, with its trailers.
+pub fn last_chunk(trailers: &Headers) -> Bytes {
+    if trailers.0.is_empty() {
+        return Bytes::from_static(LAST_CHUNK);
+    }
+    let mut text = b"0\r\n".to_vec();
+    for trailer in &trailers.0 {
+        text.extend_from_slice(&trailer.name);
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(&trailer.value);
+        text.extend_from_slice(b"\r\n");
+    }
+    text.extend_from_slice(b"\r\n");
+    Bytes::from(text)
+}

@@ -1,0 +1,319 @@
+//! Sending a response to its client: the head, then the body, portion by portion.
+//!
+//! Small responses go out with one call. What differs between protocols is how a head is written and how a body is framed:
+//! `h1/head.rs` and `h2/head.rs`.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::pin::Pin;
+use std::task::Poll;
+
+use buf::{Buf, Chain, Piece};
+use engine::log::{Errno, Level, TIMED_OUT};
+use rt::Tried;
+
+use super::client::Client;
+use super::{h1, h2};
+use crate::body::files::FileRule;
+use crate::body::pipeline::read_failed;
+use crate::body::{Body, Broken, Pipeline, Portion};
+use crate::config::core::Aio;
+use crate::request::Request;
+use crate::response::field::secure_head;
+use crate::response::head;
+
+/// A file of at most this size goes out with its head in one call, even where sendfile is on: one read and one send
+/// cost less than a send, a sendfile and the cork between them.
+const SMALL_FILE: u64 = 32 << 10;
+/// Bytes up to this many are copied behind the head: a copy costs less than a second piece in the call.
+const SMALL_BYTES: usize = 8 << 10;
+
+/// What is left of a response that didn't go out at once.
+enum Rest {
+    /// Nothing.
+    Sent,
+    /// Bytes that nothing changes on their way.
+    Bytes(Chain),
+    /// A body that filters, chunks or files are in the way of, or that comes in parts; with the head.
+    Body(Buf),
+}
+
+/// The sending of what doesn't go out at once.
+type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), Broken>> + 'a>>;
+
+/// Sends the response of a request, head and body. After an error the connection can't be used any more.
+pub async fn send(r: &mut Request) -> Result<(), Broken> {
+    // Most responses are over with the first call; the futures of the others are boxes, so that a request's stays small.
+    match send_rest(r)? {
+        Some(rest) => rest.await,
+        None => Ok(()),
+    }
+}
+
+/// Sends what goes out at once; the future of the rest, if there is one.
+fn send_rest(r: &mut Request) -> Result<Option<Sending<'_>>, Broken> {
+    Ok(match begin(r)? {
+        Rest::Sent => None,
+        Rest::Bytes(mut chain) => Some(Box::pin(async move { write(r, &mut chain, None, true).await })),
+        Rest::Body(head) => Some(Box::pin(send_body(r, head))),
+    })
+}
+
+/// Makes the head, and sends what is small.
+fn begin(r: &mut Request) -> Result<Rest, Broken> {
+    r.client().ok_or(Broken)?.set_send_timeout(Some(r.location.core.send_timeout));
+    let Some(mut head) = head(r, true) else { return Ok(Rest::Sent) };
+    let response = &mut r.response;
+    let filtered = response.chunked || !response.filters.is_empty();
+    let mut body = match std::mem::take(&mut response.body) {
+        _ if response.header_only => Chain::new(),
+        Body::Empty => Chain::new(),
+        Body::Chain(chain) => chain,
+        stream @ Body::Stream(_) => {
+            response.body = stream;
+            return Ok(Rest::Body(head));
+        }
+    };
+    if filtered && !response.header_only {
+        response.body = Body::Chain(body);
+        return Ok(Rest::Body(head));
+    }
+    if body.len() <= SMALL_FILE && r.location.core.aio == Aio::Off {
+        append_small(r, &mut head, &mut body)?;
+        let limited = r.location.core.limit_rate.is_some() || r.rate.is_some();
+        if body.is_empty()
+            && !limited
+            && let Some(client @ Client::Socket(_)) = r.client()
+        {
+            match client.try_send(&head).map_err(|error| send_failed(r, &error))? {
+                Tried::Sent(sent) => head.consume(sent),
+                Tried::Taken => return Ok(Rest::Bytes(Chain::new())),
+                Tried::Nothing => {}
+            }
+            if head.is_empty() {
+                return Ok(Rest::Sent);
+            }
+        }
+    }
+    if has_files(&body) {
+        r.response.body = Body::Chain(body);
+        return Ok(Rest::Body(head));
+    }
+    let mut out = Chain::from(head.freeze());
+    out.append(&mut body);
+    Ok(Rest::Bytes(out))
+}
+
+/// Sends the head alone, for handlers that go on with the connection themselves.
+pub async fn send_head(r: &mut Request) -> Result<(), Broken> {
+    r.client().ok_or(Broken)?.set_send_timeout(Some(r.location.core.send_timeout));
+    match head(r, false) {
+        Some(head) => write(r, &mut Chain::from(head.freeze()), None, false).await,
+        None => Ok(()),
+    }
+}
+
+/// Sends the head and a body that goes through the pipeline.
+async fn send_body(r: &mut Request, head: Buf) -> Result<(), Broken> {
+    let files = if r.h2_stream().is_some() { FileRule::of_stream(r) } else { FileRule::of_socket(r) };
+    let mut body = Pipeline::new(&mut r.response, files);
+    let core = r.location.core.clone();
+    if let Some(link) = &mut r.link {
+        match body.is_whole() {
+            true => link.stream.set_nopush(core.tcp_nopush),
+            false => link.set_nodelay(core.tcp_nodelay),
+        }
+    }
+    let result = send_portions(r, head, &mut body).await;
+    let sent = r.body_bytes_sent();
+    body.finish(sent, result.is_ok());
+    result
+}
+
+async fn send_portions(r: &mut Request, head: Buf, body: &mut Pipeline) -> Result<(), Broken> {
+    let mut out = Chain::from(head.freeze());
+    let enough = r.location.core.postpone_output as u64;
+    loop {
+        let Portion { chain, flush, end } = match next_portion(r, &mut out, body).await {
+            Ok(portion) => portion,
+            Err(Broken) => {
+                // What was received goes out before the connection is closed, so that the client can tell.
+                r.cut_short = !body.is_whole() && write(r, &mut out, None, false).await.is_ok();
+                return Err(Broken);
+            }
+        };
+        frame(r, chain, end, &mut out);
+        if out.len() >= enough || flush || end {
+            write(r, &mut out, Some(body), end).await?;
+            if end {
+                return Ok(());
+            }
+            if body.is_whole() {
+                rt::yield_now().await;
+            }
+        }
+    }
+}
+
+/// The next portion of a body. What is held back goes out when none comes at once.
+async fn next_portion(r: &mut Request, out: &mut Chain, body: &mut Pipeline) -> Result<Portion, Broken> {
+    if !out.is_empty() {
+        match poll_fn(|cx| Poll::Ready(body.poll_portion(r, cx))).await {
+            Poll::Ready(portion) => return portion,
+            Poll::Pending => write(r, out, Some(body), false).await?,
+        }
+    }
+    poll_fn(|cx| body.poll_portion(r, cx)).await
+}
+
+/// Puts a portion into chunks, if the response goes out in chunks.
+fn frame(r: &mut Request, mut part: Chain, end: bool, out: &mut Chain) {
+    if !r.response.chunked {
+        out.append(&mut part);
+        return;
+    }
+    h1::head::chunk(part, out);
+    if end {
+        let trailers = r.take_trailers();
+        out.push_bytes(h1::head::last_chunk(&trailers));
+        r.response.trailers = trailers;
+    }
+}
+
+/// Writes to the client; a body that comes in parts may read ahead while the client is slow.
+/// With `end` the response is over.
+async fn write(r: &mut Request, out: &mut Chain, ahead: Option<&mut Pipeline>, end: bool) -> Result<(), Broken> {
+    let rate = if r.location.core.limit_rate.is_some() || r.rate.is_some() { r.limit_rate() } else { 0 };
+    if rate > 0 {
+        return Box::pin(write_slowly(r, out, rate, end)).await;
+    }
+    if end {
+        h2::finish_response(r);
+    }
+    let mut ahead = ahead;
+    let stream = r.client().ok_or(Broken)?;
+    let sent = poll_fn(|cx| {
+        let poll = stream.poll_send(cx, out);
+        if poll.is_pending() {
+            if stream.poll_hangup(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            if let Some(body) = &mut ahead {
+                body.poll_ahead(cx);
+            }
+        }
+        poll.map(Some)
+    });
+    match sent.await {
+        Some(result) => result.map_err(|error| send_failed(r, &error)),
+        None => Err(client_gone(r)),
+    }
+}
+
+/// The client closed its side while its response was on the way: nobody is left to read it.
+fn client_gone(r: &mut Request) -> Broken {
+    r.log_at(Level::Info, format_args!("client prematurely closed connection while sending response to client"));
+    Broken
+}
+
+/// Waits; an error if the client leaves meanwhile.
+async fn pause(r: &mut Request, ms: u64) -> Result<(), Broken> {
+    let mut sleep = std::pin::pin!(rt::sleep(ms));
+    let stream = r.client().ok_or(Broken)?;
+    let slept = poll_fn(|cx| match stream.poll_hangup(cx) {
+        Poll::Ready(()) => Poll::Ready(false),
+        Poll::Pending => sleep.as_mut().poll(cx).map(|()| true),
+    });
+    if slept.await { Ok(()) } else { Err(client_gone(r)) }
+}
+
+/// As [`write`], at `rate` bytes a second after the first `limit_rate_after` ones.
+async fn write_slowly(r: &mut Request, out: &mut Chain, rate: u64, end: bool) -> Result<(), Broken> {
+    let after = r.limit_rate_after();
+    let mut ended = false;
+    while !out.is_empty() {
+        let elapsed_s = r.elapsed_ms() / 1000;
+        let allowed = (rate * (elapsed_s + 1) + after).saturating_sub(r.bytes_sent());
+        if allowed == 0 {
+            let over = r.bytes_sent().saturating_sub(rate * (elapsed_s + 1) + after);
+            pause(r, over * 1000 / rate + 1).await?;
+            continue;
+        }
+        let before = r.bytes_sent();
+        let mut part = out.split_to(allowed);
+        if end && out.is_empty() {
+            ended = true;
+            h2::finish_response(r);
+        }
+        r.client().ok_or(Broken)?.send(&mut part).await.map_err(|error| send_failed(r, &error))?;
+        let pause = (r.bytes_sent() - before) * 1000 / rate;
+        if !out.is_empty() && pause > 1 {
+            self::pause(r, pause).await?;
+        }
+    }
+    if end && !ended {
+        h2::finish_response(r);
+        r.client().ok_or(Broken)?.send(out).await.map_err(|error| send_failed(r, &error))?;
+    }
+    Ok(())
+}
+
+fn send_failed(r: &mut Request, error: &io::Error) -> Broken {
+    if error.kind() == io::ErrorKind::TimedOut {
+        r.log_at(Level::Info, format_args!("client timed out{TIMED_OUT} while sending response to client"));
+        if r.location.core.reset_timedout_connection {
+            r.client().inspect(|client| client.linger_reset());
+        }
+    } else {
+        let action = "while sending response to client";
+        match r.h2_stream() {
+            Some(_) => r.log_at(Level::Info, format_args!("client prematurely closed connection {action}")),
+            None => r.log_at(Level::Info, format_args!("send() failed{} {action}", Errno(error))),
+        }
+    }
+    Broken
+}
+
+/// Decides what the head says of body and connection, and makes it; on a stream of HTTP/2 it is queued at once, and what
+/// is given back is the place for a body. `None`: that was the whole response, which it may be if `may_end`.
+fn head(r: &mut Request, may_end: bool) -> Option<Buf> {
+    head::decide(r);
+    secure_head(r);
+    head::complete_location(r);
+    let room = small_body(r);
+    if r.h2_stream().is_some() {
+        return if h2::send_head(r, may_end) { None } else { Some(Buf::with_capacity(room)) };
+    }
+    let head = h1::head::write(r, room);
+    r.header_sent = head.len() as u64;
+    Some(head)
+}
+
+/// The length of a body that is small enough to be copied after its head.
+fn small_body(r: &Request) -> usize {
+    let response = &r.response;
+    let small = response.content_length.filter(|length| *length <= SMALL_FILE && !response.header_only);
+    small.unwrap_or(0) as usize
+}
+
+/// Appends a small body to the head, so that one send of one buffer takes both.
+fn append_small(r: &Request, head: &mut Buf, body: &mut Chain) -> Result<(), Broken> {
+    match body.pieces() {
+        [Piece::Bytes(bytes)] if bytes.len() <= SMALL_BYTES => head.extend_from_slice(bytes),
+        [Piece::File(range)] => {
+            let len = range.len as usize;
+            head.reserve(len);
+            let read = range.file.read_exact_at(&mut head.room_mut()[..len], range.offset);
+            read.map_err(|error| read_failed(r, &error))?;
+            head.filled(len);
+        }
+        _ => return Ok(()),
+    }
+    body.clear();
+    Ok(())
+}
+
+fn has_files(chain: &Chain) -> bool {
+    chain.pieces().iter().any(|piece| matches!(piece, Piece::File(_)))
+}
