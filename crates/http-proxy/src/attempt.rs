@@ -192,7 +192,9 @@ impl Backend {
     }
 
     fn aborted(&self, r: &Request, cx: &mut Context<'_>) -> bool {
-        !self.up.ignore_client_abort && r.client().is_some_and(|client| client.poll_hangup(cx).is_ready())
+        !self.up.ignore_client_abort
+            && !self.up.stores()
+            && r.client().is_some_and(|client| client.poll_hangup(cx).is_ready())
     }
 
     /// Sends the request and reads the head of the response.

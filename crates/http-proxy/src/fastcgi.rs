@@ -38,15 +38,52 @@ conf::table! {
 
     under "fastcgi_" {
         /// What most protocols have.
-        up: UpstreamConf [connection, buffer, retries, sockets, lowat, errors, fields, request, response];
+        up: UpstreamConf [connection, buffer, retries, sockets, lowat, errors, fields, request, response, store];
     }
-    /// The application (or group of servers) that answers the location's requests: an address with a port, a path after
-    /// `unix:`, or a group's name. It may have variables; names that only requests know are looked up by `resolver`.
+    /// Passes the location's requests to a FastCGI application, such as php-fpm, and its responses to the clients.
+    ///
+    /// Form: `fastcgi_pass address`
+    ///
+    /// - `address`: a host with a port, `unix:path`, or the name of an `upstream`. It may contain variables.
+    ///
+    /// Effect: the application gets the parameters of `fastcgi_param`, the fields of the request as `HTTP_…`, and its body. A
+    /// name with variables is looked up by `resolver` for each request, unless an `upstream` has it. The directive isn't
+    /// inherited, except by `if` inside.
+    ///
+    /// Cost: a connection for each request, unless `fastcgi_keep_conn` is on.
+    ///
+    /// Danger: php-fpm runs whatever file `SCRIPT_FILENAME` names: without a check such as `try_files`, or with
+    /// `cgi.fix_pathinfo` in PHP, `/upload/picture.png/x.php` may run the picture.
+    ///
+    /// ```nginx
+    /// location ~ [^/]\.php(/|$) {
+    ///     fastcgi_split_path_info ^(.+?\.php)(/.*)$;
+    ///     fastcgi_pass unix:/run/php/php-fpm.sock;
+    ///     fastcgi_index index.php;
+    ///     fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;
+    ///     fastcgi_param PATH_INFO $fastcgi_path_info;
+    ///     fastcgi_param QUERY_STRING $query_string;
+    ///     fastcgi_param REQUEST_METHOD $request_method;
+    ///     fastcgi_param CONTENT_TYPE $content_type;
+    ///     fastcgi_param CONTENT_LENGTH $content_length;
+    /// }
+    /// ```
     "fastcgi_pass" in Context::LOCATION.or(Context::LOCATION_IF), ONE, default none,
         here(fastcgi_pass) fastcgi_pass: Rc<Pass>;
-    /// A parameter of the request: its name, its value, and with `if_not_empty` no parameter where the value is empty. One
-    /// of a client's field (`HTTP_…`) replaces the field. The levels of a configuration aren't joined: one parameter in a
-    /// location, and those around it don't count there. `HTTP_HOST` is sent in any case.
+    /// Adds a parameter to requests.
+    ///
+    /// Form: `fastcgi_param name value [if_not_empty]`
+    ///
+    /// - `name`: the name. One of a client's field (`HTTP_…`) replaces the field.
+    /// - `value`: the value; it may contain variables.
+    /// - `if_not_empty`: the parameter is left out where its value is empty.
+    ///
+    /// Effect: parameters are sent in the order of the directives. They are inherited by a level that has none of its own.
+    /// `HTTP_HOST` is always sent.
+    ///
+    /// ```nginx
+    /// fastcgi_param HTTPS $https if_not_empty;
+    /// ```
     "fastcgi_param" in EVERYWHERE, Args::between(2, 3), default computed("`fastcgi_param HTTP_HOST $host$is_request_port$request_port;`"),
         list(param) fastcgi_param: Param;
     /// The file's name that `$fastcgi_script_name` has after a URI that ends in a slash.
@@ -130,6 +167,7 @@ impl HttpModule for Fastcgi {
         let conf = cx.set.share::<FastcgiConf>();
         let up = conf.up.clone();
         check_location(cx, &up, "fastcgi_")?;
+        crate::store::check(cx, &up);
         let params = Params::compile(&conf, cx.loader)?;
         let found = cx.of_owners::<FastcgiConf>().enumerate();
         let found = found.filter_map(|(depth, conf)| Some((depth, conf.fastcgi_pass.as_ref()?))).next();

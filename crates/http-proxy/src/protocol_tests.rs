@@ -215,7 +215,11 @@ fn run(codec: &mut dyn Codec, request: &[u8], body: &[u8], input: &[u8], size: u
                 }
             }
         }
-        while has_head {
+        codec.transmit(&mut out);
+        if !has_head {
+            continue;
+        }
+        loop {
             let mut part = Chain::new();
             let event = stream::read(codec, &mut part);
             seen.body.extend(bytes(&mut part));

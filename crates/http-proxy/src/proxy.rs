@@ -45,7 +45,7 @@ conf::table! {
     under "proxy_" {
         /// What most protocols have.
         up: UpstreamConf [
-            connection, buffer, retries, sockets, lowat, errors, fields, request, response, trailers
+            connection, buffer, retries, sockets, lowat, errors, fields, request, response, store, trailers
         ];
         /// TLS.
         ssl: UpstreamSslConf [all];
@@ -221,6 +221,7 @@ impl HttpModule for Proxy {
         let up = conf.up.clone();
         let compiled = Compiled::of(&conf, cx.loader)?;
         check_location(cx, &up, "proxy_")?;
+        crate::store::check(cx, &up);
         let found = cx.of_owners::<ProxyConf>().enumerate();
         let found = found.filter_map(|(depth, conf)| Some((depth, conf.proxy_pass.as_ref()?))).next();
         let Some((depth, pass)) = found else { return Ok(()) };

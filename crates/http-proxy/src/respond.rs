@@ -17,6 +17,7 @@ use wire::h1::{HeaderSpan, KnownHeader, Method, ResponseHead};
 use crate::conf::ignore;
 use crate::engine::Backend;
 use crate::protocol::{BodyEvent, Codec, End};
+use crate::store;
 use crate::stream::{self, Sent, UpstreamBody};
 
 /// What a backend said, with the connection that it said it on.
@@ -93,11 +94,13 @@ pub(super) fn respond(
         exchange.end();
         choice.release(Outcome::Good);
         r.response.body = whole(body);
+        store::keep(b, r, exchange);
         return Next::Flow(Flow::Respond);
     }
     let sent = Sent { all: sent_all, unsent: unsent.map(|chain| *chain).unwrap_or_default() };
     let stream = UpstreamBody::new(b, r, exchange.clone(), choice, idle, codec, sent);
     r.response.body = stream.begin(r, body, read);
+    store::keep(b, r, exchange);
     Next::Flow(Flow::Respond)
 }
 

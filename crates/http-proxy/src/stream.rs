@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use ::upstream::{Choice, Idle, Outcome};
 use buf::{Chain, FileRange, Piece};
-use engine::log::{Errno, Level, Log, TIMED_OUT};
+use engine::log::{Errno, Level, TIMED_OUT};
 use http::body::temp::TempFile;
 use http::body::{BodyStream, Broken, Part};
 use http::exchange::Exchange;
@@ -24,6 +24,7 @@ use crate::conf::UpstreamConf;
 use crate::engine::Backend;
 use crate::protocol::{BodyEvent, Codec, End, Fault};
 use crate::respond::{buffering, whole};
+use crate::shared::RequestLog;
 
 /// The largest single read.
 const MAX_READ: usize = 64 << 10;
@@ -47,9 +48,7 @@ pub(super) struct UpstreamBody {
     spill: Option<Spill>,
     rate: u64,
     pause: Option<Pin<Box<rt::Sleep>>>,
-    log: Log,
-    number: u64,
-    details: String,
+    log: RequestLog,
 }
 
 /// How far the request has been sent.
@@ -109,15 +108,13 @@ impl UpstreamBody {
             spill: None,
             rate,
             pause: None,
-            log: r.log(),
-            number: r.number,
-            details: String::new(),
+            log: RequestLog::new(r),
         }
     }
 
     /// Starts with what came with the head. The request is needed for its log details.
     pub(super) fn begin(mut self, r: &Request, body: Chain, first: Result<BodyEvent, Fault>) -> Body {
-        r.details(&mut self.details);
+        r.details(&mut self.log.details);
         self.exchange.current(|attempt| attempt.length += body.len());
         self.ahead = body;
         if self.settle(first) {
@@ -148,7 +145,7 @@ impl UpstreamBody {
         match read {
             Ok(BodyEvent::More) => return false,
             Ok(BodyEvent::Body(bytes)) => self.ahead.push_bytes(bytes),
-            Ok(BodyEvent::Note(text)) => self.log(Level::Error, format_args!("{text} while reading upstream")),
+            Ok(BodyEvent::Note(text)) => self.log.write(Level::Error, format_args!("{text} while reading upstream")),
             Ok(BodyEvent::Trailers(headers)) => self.trailers = Some(headers),
             Ok(BodyEvent::End(end)) => {
                 self.complete(end);
@@ -169,7 +166,7 @@ impl UpstreamBody {
         // Some answer HEAD with a body; it isn't worth a word.
         if end.extra && !self.exchange.to_head.get() {
             let what = "upstream sent more data than specified in \"Content-Length\" header while reading upstream";
-            self.log(Level::Warn, format_args!("{what}"));
+            self.log.write(Level::Warn, format_args!("{what}"));
         }
         let sent = self.sent.all || (codec.sends_on() && self.sent.unsent.is_empty() && !codec.holds_back());
         if end.keep && sent && idle.stream.pending() == 0 {
@@ -180,18 +177,13 @@ impl UpstreamBody {
         self.choice.release(Outcome::Good);
     }
 
-    fn log(&self, level: Level, message: std::fmt::Arguments<'_>) {
-        let details = |line: &mut String| line.push_str(&self.details);
-        self.log.write_with(level, Some(self.number), message, Some(&details));
-    }
-
     fn account(&self, idle: &Idle) {
         let more = idle.stream.received().saturating_sub(self.received_before);
         self.exchange.current(|attempt| attempt.received += more);
     }
 
     fn fail(&mut self, level: Level, message: std::fmt::Arguments<'_>) {
-        self.log(level, message);
+        self.log.write(level, message);
         if let Some(idle) = self.idle.take() {
             self.account(&idle);
         }
@@ -292,12 +284,9 @@ impl UpstreamBody {
             let made = TempFile::create(&self.up.temp_path, false, &self.http.worker.temp_numbers);
             let file = made.map_err(|error| self.fail_write(&error))?;
             let path = buf::text::path(file.path());
-            let details = |line: &mut String| line.push_str(&self.details);
-            self.log.write_with(
+            self.log.write(
                 Level::Warn,
-                Some(self.number),
                 format_args!("an upstream response is buffered to a temporary file {path} while reading upstream"),
-                Some(&details),
             );
             self.spill = Some(Spill { file, written: 0, taken: 0, waiting: VecDeque::new() });
         }
