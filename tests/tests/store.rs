@@ -50,7 +50,7 @@ fn responses_become_files() {
         backend.port,
         "proxy_store_access group:rw all:r;
          location / { proxy_pass http://127.0.0.1:B; proxy_store on; }
-         location /to/ { proxy_pass http://127.0.0.1:B; proxy_store %%DIR%%/site/other$uri; proxy_store_access user:r; }
+         location /to/ { proxy_pass http://127.0.0.1:B; proxy_store %%DIR%%/site/other$uri; proxy_store_access group:r; }
          location /off/ { proxy_pass http://127.0.0.1:B; }
          location /var { proxy_pass http://127.0.0.1:B; proxy_store $arg_path; }",
     );
@@ -79,7 +79,7 @@ fn responses_become_files() {
     let found = fs::metadata(site.join("a/b/c")).unwrap();
     assert_eq!(found.permissions().mode() & 0o777, 0o664);
     assert_eq!(found.modified().unwrap(), UNIX_EPOCH + Duration::from_secs(784_111_777));
-    assert_eq!(fs::metadata(site.join("other/to/x")).unwrap().permissions().mode() & 0o777, 0o400);
+    assert_eq!(fs::metadata(site.join("other/to/x")).unwrap().permissions().mode() & 0o777, 0o640);
     let head = server.connect().send("HEAD /head HTTP/1.1\r\nHost: a\r\n\r\n").head_response();
     assert_eq!((head.status, stored("head")), (200, None));
     // A later response replaces the file.
@@ -88,9 +88,9 @@ fn responses_become_files() {
     assert_eq!(stored("again"), Some("/again".to_owned()));
 }
 
-/// A backend that sends a head and half a body, and the rest, or nothing, when it is told.
-fn halting(length: usize) -> (Backend, Sender<bool>) {
-    let (go, wait): (Sender<bool>, Receiver<bool>) = channel();
+/// A backend that sends a head and half a body, then as many bytes as it is told; 0 is the end.
+fn halting(length: usize) -> (Backend, Sender<usize>) {
+    let (go, wait): (Sender<usize>, Receiver<usize>) = channel();
     let wait = Mutex::new(wait);
     let backend = Backend::sockets(move |mut stream: TcpStream, _| {
         let mut memory = [0; 4096];
@@ -98,32 +98,42 @@ fn halting(length: usize) -> (Backend, Sender<bool>) {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
         let half = vec![b'h'; length / 2];
         let _ = stream.write_all(&[head.as_bytes(), &half].concat());
-        if wait.lock().unwrap().recv_timeout(Duration::from_secs(20)) == Ok(true) {
-            let _ = stream.write_all(&vec![b'r'; length - length / 2]);
+        let wait = wait.lock().unwrap();
+        while let Ok(more @ 1..) = wait.recv_timeout(Duration::from_secs(20)) {
+            let _ = stream.write_all(&vec![b'r'; more]);
         }
     });
     (backend, go)
 }
 
+/// Asks for a file and leaves in the middle of it; the server has seen that when this returns.
+fn ask_and_leave(server: &mut Server, go: &Sender<usize>) {
+    let mut connection = server.connect();
+    connection.send("GET /f HTTP/1.1\r\nHost: a\r\n\r\n");
+    connection.take(500);
+    drop(connection);
+    // It is seen when something is sent.
+    for _ in 0..2 {
+        go.send(1000).unwrap();
+    }
+    server.read_until("access.log", "GET /f");
+}
+
+const STORES: &str = "access_log %%DIR%%/access.log; location / { proxy_pass http://127.0.0.1:B; proxy_store on; }";
+
 #[test]
 fn a_client_that_leaves_does_not_end_it() {
-    for length in [2_000, 2_000_000] {
-        let (backend, go) = halting(length);
-        let mut server = server(backend.port, "location / { proxy_pass http://127.0.0.1:B; proxy_store on; }");
-        let file = server.folder().path().join("site/f");
-        let mut connection = server.connect();
-        connection.send("GET /f HTTP/1.1\r\nHost: a\r\n\r\n");
-        connection.take(500);
-        drop(connection);
-        server.read_until("access.log", "GET /f");
-        assert!(!file.exists());
-        go.send(true).unwrap();
-        server.wait(|_| file.exists(), "the file");
-        let bytes = fs::read(&file).unwrap();
-        assert_eq!((bytes.len(), bytes[0], bytes[length - 1]), (length, b'h', b'r'));
-        nothing_left(&mut server);
-        server.quiet();
-    }
+    let (backend, go) = halting(2_000_000);
+    let mut server = server(backend.port, STORES);
+    let file = server.folder().path().join("site/f");
+    ask_and_leave(&mut server, &go);
+    assert!(!file.exists());
+    go.send(998_000).unwrap();
+    server.wait(|_| file.exists(), "the file");
+    let bytes = fs::read(&file).unwrap();
+    assert_eq!((bytes.len(), bytes[0], bytes[1_999_999]), (2_000_000, b'h', b'r'));
+    nothing_left(&mut server);
+    server.quiet();
 }
 
 #[test]
@@ -153,7 +163,7 @@ fn a_backend_that_breaks_off_leaves_no_file() {
     let mut connection = server.connect();
     connection.send("GET /f HTTP/1.1\r\nHost: a\r\n\r\n");
     connection.take(500);
-    go.send(false).unwrap();
+    go.send(0).unwrap();
     let rest = connection.rest();
     assert!(rest.len() < 1_100_000 && rest.ends_with(b"hhh"), "what came goes to the client");
     server.read_until("error.log", "upstream prematurely closed connection while reading upstream");
@@ -166,14 +176,10 @@ fn a_backend_that_breaks_off_leaves_no_file() {
 #[test]
 fn a_worker_that_leaves_ends_it_first() {
     let (backend, go) = halting(2_000_000);
-    let mut server = server(backend.port, "location / { proxy_pass http://127.0.0.1:B; proxy_store on; }");
-    let mut connection = server.connect();
-    connection.send("GET /f HTTP/1.1\r\nHost: a\r\n\r\n");
-    connection.take(500);
-    drop(connection);
-    server.read_until("access.log", "GET /f");
+    let mut server = server(backend.port, STORES);
+    ask_and_leave(&mut server, &go);
     server.reload();
-    go.send(true).unwrap();
+    go.send(998_000).unwrap();
     let file = server.folder().path().join("site/f");
     server.wait(|_| file.exists(), "the file");
     assert_eq!(fs::metadata(&file).unwrap().len(), 2_000_000);
