@@ -387,6 +387,12 @@ fn explanations() {
     assert!(good && text.contains("proxy_pass") && text.contains("location"), "{text}");
     let (good, text) = run(&["--explain", "proxy_pas"]);
     assert!(!good && text.contains("proxy_pass"), "a hint: {text}");
+    let (good, text) = run(&["--explain", "$http_accept"]);
+    assert!(good && text.starts_with("Variable: $http_*\n"), "{text}");
+    let (good, text) = run(&["--explain", "$hots"]);
+    assert!(!good && text.contains("no variable \"$hots\" (did you mean \"$host\"?)"), "{text}");
+    let (good, text) = run(&["--dump-variables"]);
+    assert!(good && text.lines().all(|line| line.split('\t').count() == 3 && !line.ends_with('\t')), "{text}");
     let (good, text) = run(&["--dump-directives"]);
     let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split('\t').collect()).collect();
     assert!(good && rows.len() > 100, "{} rows", rows.len());

@@ -113,6 +113,7 @@ fn texts_are_whole() {
     assert!(lacking.len() == LACKING, "only {} are left: lower LACKING", lacking.len());
 }
 
+/// Not in nginx: `--explain NAME`
 #[test]
 fn an_example_is_put_where_it_may_stand() {
     let rows = rows();

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use e2e::frames::{PING, Raw, frame};
 use e2e::hooks::program;
 use e2e::sealed::{client, client_config, client_hello, connect, talk};
-use e2e::{EC, Server, Setup, binary, certificate};
+use e2e::{EC, Server, Setup, certificate};
 
 fn start(more: &str) -> Server {
     let http = "server { listen 127.0.0.1:%%PORT%%; server_name site;

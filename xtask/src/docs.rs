@@ -40,7 +40,8 @@ Writes docs/directives from the tables of the release build (or of TIDEGATE_BINA
 /// Runs the task. With `--check` nothing is written; pages that would change are an error.
 pub fn run(arguments: &[String]) -> Outcome {
     let options = Options::parse(arguments, &["--check"], &[])?;
-    let pages = pages(&directives()?);
+    let mut pages = pages(&directives()?);
+    pages.insert("variables.md".to_string(), variables_page(&variables()?));
     let folder = tools::root().join("docs/directives");
     let mut stale = Vec::new();
     for (name, text) in &pages {
@@ -75,6 +76,44 @@ pub fn directives() -> Outcome<Vec<Directive>> {
     command.arg("--dump-directives");
     Ok(parse(&tools::output(command)?))
 }
+
+/// A variable as the program describes it: module, name, text.
+type Variable = (String, String, String);
+
+/// The variables of the built program.
+fn variables() -> Outcome<Vec<Variable>> {
+    let mut command = Command::new(tools::server()?);
+    command.arg("--dump-variables");
+    let text = tools::output(command)?;
+    let row = |line: &str| {
+        let mut cells = line.split('\t').map(str::to_string);
+        Some((cells.next()?, cells.next()?, cells.next()?))
+    };
+    Ok(text.lines().skip(1).filter_map(row).collect())
+}
+
+/// The page of all variables, by module.
+fn variables_page(variables: &[Variable]) -> String {
+    let mut page = String::from(VARIABLES);
+    let mut last = "";
+    for (module, name, text) in variables {
+        if module != last {
+            page += &format!("\n## {module}\n\n| variable | what it holds |\n|---|---|\n");
+            last = module;
+        }
+        page += &format!("| `${name}` | {} |\n", text.replace('|', "\\|"));
+    }
+    page
+}
+
+const VARIABLES: &str = "\
+<!-- Written by `cargo xtask docs` from the modules' variables. -->
+# Variables
+
+By module. A `*` stands for the rest of a name: `$http_accept` is one of `$http_*`. A variable without a value is empty in
+texts and `-` in access logs. `map`, `set` and the named captures of regexes define further ones. `tidegate --explain
+'$NAME'` prints a variable's text.
+";
 
 fn parse(text: &str) -> Vec<Directive> {
     let row = |line: &str| {
@@ -115,6 +154,8 @@ left out), a table and a text. The columns of the table:
 
 The text says what the directive does, then its parameters; **Effect**, **Cost** and **Danger** say what changes, what
 that takes and what may go wrong. Every example loads as it stands, in one of the directive's contexts.
+
+[Variables](variables.md) have a page of their own.
 
 ";
 
@@ -163,6 +204,17 @@ fn section(directive: &Directive) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_of_variables() {
+        let own = |text: &str| text.to_string();
+        let page = variables_page(&[(own("m"), own("a"), own("An a|b.")), (own("m"), own("b_*"), own("A b."))]);
+        assert!(
+            page.ends_with(
+                "\n## m\n\n| variable | what it holds |\n|---|---|\n| `$a` | An a\\|b. |\n| `$b_*` | A b. |\n"
+            )
+        );
+    }
 
     #[test]
     fn a_page() {

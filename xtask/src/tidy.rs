@@ -279,12 +279,18 @@ fn sizes(sources: &[Source]) -> BTreeMap<String, usize> {
     large
 }
 
-/// The lines of a file that are texts of directives: they are the manual, and as long as they have to be.
+/// The lines of a file that are texts of directives and variables: they are the manual, and as long as they have to be.
 fn texts(source: &Source) -> usize {
-    let mut inside = false;
+    // The indentation of the table that is open.
+    let mut open: Option<usize> = None;
     let is_text = |(_, line): &(usize, &str)| {
-        inside = line.ends_with("table! {") || inside && *line != "}";
-        inside && line.trim_start().starts_with("///")
+        let indent = line.len() - line.trim_start().len();
+        if line.ends_with("table! {") || line.contains("variables! {") {
+            open = Some(indent);
+        } else if line.trim_start() == "}" && open == Some(indent) {
+            open = None;
+        }
+        open.is_some() && line.trim_start().starts_with("///")
     };
     source.code().filter(is_text).count()
 }
@@ -368,9 +374,10 @@ mod tests {
 
     #[test]
     fn lines_of_texts() {
-        let text = "/// Else.\nconf::table! {\n    /// A text.\n    ///\n    \"x\" in Y;\n}\n\n/// Else.\nfn a() {}\n";
+        let text = "/// Else.\nconf::table! {\n    group a {\n        /// A text.\n        ///\n    }\n    /// B.\n}\n\n\
+                    /// Else.\nfn a() {}\n";
         let source = Source { path: PathBuf::new(), text: text.to_string(), tests_from: usize::MAX };
-        assert_eq!(texts(&source), 2);
+        assert_eq!(texts(&source), 3);
     }
 
     #[test]

@@ -42,6 +42,13 @@ pub fn explain(registry: &Registry, name: &str) -> Option<String> {
     (!found.is_empty()).then(|| found.join("\n"))
 }
 
+/// What `--explain '$NAME'` prints; the name has no `$`, and that of a family a `*` at its end.
+pub fn variable(module: &str, name: &str, text: &str) -> String {
+    let text = Text { what: vec![text.to_owned()], ..Text::default() };
+    let lines = text.plain().lines().map(|line| format!("    {line}\n")).collect::<String>();
+    format!("Variable: ${name}\nModule:   {module}\n\n{lines}")
+}
+
 /// What may have been meant by a name that [`explain`] doesn't know.
 pub fn hint(registry: &Registry, name: &str) -> Option<String> {
     crate::hints::hint(registry, Context::ANY, name)

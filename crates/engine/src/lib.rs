@@ -20,5 +20,5 @@ pub mod start;
 pub mod worker;
 
 pub use cycle::Cycle;
-pub use module::{App, BuildContext, Listen, Module, WorkerContext};
+pub use module::{App, BuildContext, Listen, Module, Variable, WorkerContext};
 pub use personality::{NGINX_VERSION, ServerNames, VERSION, personality, server_names};

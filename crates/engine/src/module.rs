@@ -23,10 +23,21 @@ pub trait Module {
         Ok(None)
     }
 
-    /// Names of variables, with a `*` at the end of a prefix, for `--dump-variables`: each with its module.
-    fn variables(&self) -> Vec<(&'static str, String)> {
+    /// Its variables, for the manual.
+    fn variables(&self) -> Vec<Variable> {
         Vec::new()
     }
+}
+
+/// A variable in the manual.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Variable {
+    /// The module that defines it.
+    pub module: &'static str,
+    /// Its name, with a `*` at the end of a prefix.
+    pub name: String,
+    /// What it holds, and when it is empty.
+    pub text: String,
 }
 
 /// What a module may ask while it builds.

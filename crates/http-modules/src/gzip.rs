@@ -19,7 +19,7 @@ use http::module::HttpModule;
 use http::module::LocationContext;
 use http::phases::{HeaderFilter, Order};
 use http::request::Request;
-use http::request::variables::{Getter, Setup, add_all, show};
+use http::request::variables::{Getter, Setup, show};
 use http::response::gzip::{GzipConf, gzip_ok};
 use http::server::location::Handlers;
 use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Status};
@@ -93,7 +93,10 @@ impl HttpModule for Gzip {
     }
 
     fn variables(&self, setup: &mut Setup) {
-        add_all(setup, "ngx_http_gzip_filter_module", &[("gzip_ratio", Flags::NONE, Getter::Plain(gzip_ratio))]);
+        http::variables! { setup, "ngx_http_gzip_filter_module";
+            /// How many times smaller compression made the response. Empty if it wasn't compressed.
+            "gzip_ratio", Flags::NONE, Getter::Plain(gzip_ratio);
+        }
     }
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {

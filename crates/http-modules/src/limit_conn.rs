@@ -13,7 +13,7 @@ use http::module::HttpModule;
 use http::module::LocationContext;
 use http::phases::{Flow, Handler};
 use http::request::Request;
-use http::request::variables::{Getter, Setup, add_all};
+use http::request::variables::{Getter, Setup};
 use http::server::location::Handlers;
 
 use crate::proto::HttpProto;
@@ -73,7 +73,10 @@ impl HttpModule for LimitConn {
     }
 
     fn variables(&self, setup: &mut Setup) {
-        add_all(setup, MODULE, &[("limit_conn_status", Flags::NOCACHEABLE, Getter::Plain(status))]);
+        http::variables! { setup, MODULE;
+            /// What `limit_conn` did: `PASSED`, `REJECTED` or `REJECTED_DRY_RUN`. Empty where no limit applied.
+            "limit_conn_status", Flags::NOCACHEABLE, Getter::Plain(status);
+        }
     }
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {

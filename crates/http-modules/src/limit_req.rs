@@ -21,7 +21,7 @@ use http::module::HttpModule;
 use http::module::LocationContext;
 use http::phases::{Flow, Handler};
 use http::request::Request;
-use http::request::variables::{Getter, Setup, add_all};
+use http::request::variables::{Getter, Setup};
 use http::server::location::Handlers;
 use shm::{Map, Zone};
 
@@ -216,7 +216,11 @@ impl HttpModule for LimitReq {
     }
 
     fn variables(&self, setup: &mut Setup) {
-        add_all(setup, MODULE, &[("limit_req_status", Flags::NOCACHEABLE, Getter::Plain(status))]);
+        http::variables! { setup, MODULE;
+            /// What `limit_req` did: `PASSED`, `DELAYED`, `REJECTED`, `DELAYED_DRY_RUN` or `REJECTED_DRY_RUN`.
+            /// Empty where no limit applied.
+            "limit_req_status", Flags::NOCACHEABLE, Getter::Plain(status);
+        }
     }
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {

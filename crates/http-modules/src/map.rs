@@ -51,6 +51,8 @@ impl Variable for MapVariable {
 fn map(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let Parsed { map, volatile } = Table::parse(loader, d)?;
     let flags = if volatile { Flags::CHANGEABLE | Flags::NOCACHEABLE } else { Flags::CHANGEABLE };
-    let definition = Definition { getter: Getter::Object(Rc::new(MapVariable(map))), setter: None, module: MODULE };
+    let getter = Getter::Object(Rc::new(MapVariable(map)));
+    let text = "The value that `map` gives to its source. Empty if nothing fits and there is no `default`.";
+    let definition = Definition { getter, setter: None, module: MODULE, text };
     define(loader, d.arg(1), flags, definition)
 }

@@ -9,7 +9,7 @@ use http::module::HttpModule;
 use http::module::LocationContext;
 use http::phases::{Flow, Handler};
 use http::request::Request;
-use http::request::variables::{Getter, Setup, add_all, show};
+use http::request::variables::{Getter, Setup, show};
 use http::response::Body;
 use http::server::location::Handlers;
 use http::server::status::Status;
@@ -34,16 +34,16 @@ impl HttpModule for StubStatus {
 
     fn variables(&self, setup: &mut Setup) {
         let live = Flags::NOCACHEABLE;
-        add_all(
-            setup,
-            "ngx_http_stub_status_module",
-            &[
-                ("connections_active", live, Getter::Plain(|r, out| count(r, out, |status| status.active.load()))),
-                ("connections_reading", live, Getter::Plain(|r, out| count(r, out, |status| status.reading.load()))),
-                ("connections_writing", live, Getter::Plain(|r, out| count(r, out, |status| status.writing.load()))),
-                ("connections_waiting", live, Getter::Plain(|r, out| count(r, out, |status| status.waiting.load()))),
-            ],
-        );
+        http::variables! { setup, "ngx_http_stub_status_module";
+            /// How many connections of clients are open, in all workers.
+            "connections_active", live, Getter::Plain(|r, out| count(r, out, |status| status.active.load()));
+            /// How many connections are reading a request's head, in all workers.
+            "connections_reading", live, Getter::Plain(|r, out| count(r, out, |status| status.reading.load()));
+            /// How many connections are serving a request, in all workers.
+            "connections_writing", live, Getter::Plain(|r, out| count(r, out, |status| status.writing.load()));
+            /// How many connections are idle, in all workers.
+            "connections_waiting", live, Getter::Plain(|r, out| count(r, out, |status| status.waiting.load()));
+        }
     }
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {

@@ -22,8 +22,11 @@ conf::table! {
     pub struct TestIncludeConf, raw TestIncludeRaw, module "tidegate_http_test_include_module", level HTTP Location;
 
     /// URIs whose responses follow the response, in this order; they are asked for at once.
-    "test_include" in conf::Context::LOCATION, Args::at_least(1), default "",
+    "test_include" in conf::Context::LOCATION, Args::at_least(1), default none,
         scalar(uris) uris: Rc<[Vec<u8>]> = Rc::new([]);
+    /// A URI that is asked for beside the request, without anybody who waits for the response.
+    "test_mirror" in conf::Context::LOCATION, Args::exactly(1), default "",
+        scalar(uris) mirror: Rc<[Vec<u8>]> = Rc::new([]);
     /// Whether the request's body reaches its handler in capitals.
     "test_capitals" in conf::Context::LOCATION, Args::FLAG, default "off",
         scalar(conf::values::flag) capitals: bool = false;
@@ -42,6 +45,9 @@ impl HttpModule for TestInclude {
         let conf = cx.set.get::<TestIncludeConf>();
         if conf.capitals {
             out.preaccess.push(shared(Capitals));
+        }
+        if !conf.mirror.is_empty() {
+            out.preaccess.push(shared(Mirror(conf.mirror.clone())));
         }
         if !conf.uris.is_empty() {
             out.filters.push(Rc::new(Include(conf.uris.clone())));
@@ -64,7 +70,11 @@ impl HeaderFilter for Include {
     fn apply(&self, r: &mut Request) -> std::result::Result<(), u16> {
         let mut included = VecDeque::new();
         for uri in &*self.0 {
-            included.push_back(r.sub_request(&SubRequest { uri, args: b"", with_body: true })?);
+            match r.sub_request(&SubRequest { uri, args: b"", with_body: true }) {
+                Ok(response) => included.push_back(response),
+                // The log has told it.
+                Err(_) => return Ok(()),
+            }
         }
         r.response.clear_length();
         r.response.weaken();
@@ -110,6 +120,24 @@ impl BodyFilter for Append {
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Asks for a URI and forgets it.
+struct Mirror(Rc<[Vec<u8>]>);
+
+impl Handler for Mirror {
+    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+        if r.is_subrequest() {
+            return Flow::Next;
+        }
+        for uri in &*self.0 {
+            match r.sub_request(&SubRequest { uri, args: b"", with_body: false }) {
+                Ok(response) => response.detach(&r.http),
+                Err(status) => return Flow::Status(status),
+            }
+        }
+        Flow::Next
     }
 }
 

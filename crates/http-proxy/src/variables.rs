@@ -4,44 +4,61 @@ use buf::number::digits;
 use expr::vars::Flags;
 use http::exchange::{Attempt, Exchange};
 use http::request::Request;
-use http::request::variables::{Getter, Setup, add_all, put, same_name, show, show_seconds};
+use http::request::variables::{Getter, Setup, put, same_name, show, show_seconds};
 use wire::h1::KnownHeader;
 
 /// Defines the variables.
 pub(super) fn define(setup: &mut Setup) {
     let live = Flags::NOCACHEABLE;
     let prefix = Flags::PREFIX | Flags::NOCACHEABLE;
-    add_all(
-        setup,
-        "ngx_http_upstream_module",
-        &[
-            ("upstream_addr", live, Getter::Plain(addr)),
-            ("upstream_status", live, Getter::Plain(status)),
-            ("upstream_connect_time", live, Getter::Plain(|r, out| times(r, out, |attempt| attempt.connect_ms))),
-            ("upstream_header_time", live, Getter::Plain(|r, out| times(r, out, |attempt| attempt.header_ms))),
-            ("upstream_response_time", live, Getter::Plain(response_time)),
-            ("upstream_response_length", live, Getter::Plain(|r, out| counts(r, out, |attempt| attempt.length))),
-            ("upstream_bytes_received", live, Getter::Plain(|r, out| counts(r, out, |attempt| attempt.received))),
-            ("upstream_bytes_sent", live, Getter::Plain(|r, out| counts(r, out, |attempt| attempt.sent))),
-            ("upstream_http_", prefix, Getter::Family(http)),
-            ("upstream_trailer_", prefix, Getter::Family(trailer)),
-            ("upstream_cookie_", prefix, Getter::Family(cookie)),
-        ],
-    );
+    http::variables! { setup, "ngx_http_upstream_module";
+        /// The addresses of the servers that were asked, in order; joined by commas, and by colons after an
+        /// internal redirect. Empty if none was.
+        "upstream_addr", live, Getter::Plain(addr);
+        /// The statuses of the backends' responses; `-` where there was none. Joined like `$upstream_addr`.
+        "upstream_status", live, Getter::Plain(status);
+        /// The times that connecting to backends took, in seconds with milliseconds, with TLS's handshake. `-`
+        /// where it failed. Joined like `$upstream_addr`.
+        "upstream_connect_time", live, Getter::Plain(|r, out| times(r, out, |attempt| attempt.connect_ms));
+        /// The times until the backends' responses had their heads, in seconds with milliseconds. `-` where
+        /// there was none. Joined like `$upstream_addr`.
+        "upstream_header_time", live, Getter::Plain(|r, out| times(r, out, |attempt| attempt.header_ms));
+        /// The times until the backends' responses were complete, in seconds with milliseconds. Joined like
+        /// `$upstream_addr`.
+        "upstream_response_time", live, Getter::Plain(response_time);
+        /// The lengths of the backends' responses' bodies, in bytes. Joined like `$upstream_addr`.
+        "upstream_response_length", live, Getter::Plain(|r, out| counts(r, out, |attempt| attempt.length));
+        /// How many bytes backends sent. Joined like `$upstream_addr`.
+        "upstream_bytes_received", live, Getter::Plain(|r, out| counts(r, out, |attempt| attempt.received));
+        /// How many bytes were sent to backends. Joined like `$upstream_addr`.
+        "upstream_bytes_sent", live, Getter::Plain(|r, out| counts(r, out, |attempt| attempt.sent));
+        /// A field of the last backend's response by its name, in lower case and with underscores for dashes.
+        /// Empty if there is none.
+        "upstream_http_", prefix, Getter::Family(http);
+        /// A field after the body of the last backend's response by its name, in lower case and with
+        /// underscores for dashes. Empty if there is none.
+        "upstream_trailer_", prefix, Getter::Family(trailer);
+        /// The cookie of that name that the last backend sets. Empty if it sets none.
+        "upstream_cookie_", prefix, Getter::Family(cookie);
+    }
     let hidden = Flags::NOHASH;
     let settable = Flags::CHANGEABLE | Flags::NOCACHEABLE | Flags::NOHASH;
-    add_all(
-        setup,
-        "ngx_http_proxy_module",
-        &[
-            ("proxy_host", settable, Getter::Plain(|r, out| target(r, out, |target| &target.host))),
-            ("proxy_port", settable, Getter::Plain(|r, out| target(r, out, |target| &target.port))),
-            ("proxy_add_x_forwarded_for", hidden, Getter::Plain(forwarded_for)),
-            ("proxy_add_via", hidden, Getter::Plain(via)),
-            ("proxy_internal_body_length", hidden | live, Getter::Plain(body_length)),
-            ("proxy_internal_chunked", hidden | live, Getter::Plain(chunked)),
-        ],
-    );
+    http::variables! { setup, "ngx_http_proxy_module";
+        /// The host, with the port if there is one, that `proxy_pass` names. Empty without `proxy_pass`.
+        "proxy_host", settable, Getter::Plain(|r, out| target(r, out, |target| &target.host));
+        /// The port in `proxy_pass`, or that of its scheme. Empty without `proxy_pass`.
+        "proxy_port", settable, Getter::Plain(|r, out| target(r, out, |target| &target.port));
+        /// The request's field `X-Forwarded-For` with the client's address appended to it, after a comma; that
+        /// address alone if there is no such field.
+        "proxy_add_x_forwarded_for", hidden, Getter::Plain(forwarded_for);
+        /// The request's field `Via` with this server appended to it, after a comma; this server alone if there
+        /// is no such field.
+        "proxy_add_via", hidden, Getter::Plain(via);
+        /// The length of the body that is sent to the backend. Empty if it isn't known.
+        "proxy_internal_body_length", hidden | live, Getter::Plain(body_length);
+        /// `chunked` if the body is sent to the backend in chunks, else empty.
+        "proxy_internal_chunked", hidden | live, Getter::Plain(chunked);
+    }
 }
 
 /// Appends one value for each attempt: joined by commas, behind an internal redirect by a colon.

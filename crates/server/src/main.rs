@@ -14,7 +14,7 @@ use std::process::exit;
 use engine::cycle::{ConfSource, Program};
 use engine::log::report::tell;
 use engine::personality::{Personality, personality, set_personality};
-use engine::{Module, start};
+use engine::{Module, Variable, start};
 
 use args::Args;
 use builtin::{Address, BuiltIn};
@@ -95,27 +95,54 @@ fn run(args: &Args, command_line: &str, called: &OsString) -> i32 {
 /// What the manual's options print.
 fn inform(args: &Args, program: &Program) -> Option<i32> {
     if let Some(name) = &args.explain {
-        let text = conf::manual::explain(&program.registry, name);
-        return Some(text.map_or_else(
-            || {
-                let hint = conf::manual::hint(&program.registry, name);
-                let hint = hint.map_or(String::new(), |hint| format!(" ({hint})"));
-                tell(&format!("{}: no directive \"{name}\"{hint}\n", personality().name));
-                1
-            },
-            |text| print(&text),
-        ));
+        return Some(explain(name, program));
     }
     if args.dump_directives {
         return Some(print(&conf::manual::dump(&program.registry)));
     }
     if args.dump_variables {
-        let mut rows: Vec<_> = program.modules.iter().flat_map(|module| module.variables()).collect();
-        rows.sort();
-        let lines = rows.iter().map(|(module, name)| format!("{module}\t{name}\n"));
-        return Some(print(&format!("module\tname\n{}", lines.collect::<String>())));
+        let lines = variables(program).into_iter().map(|v| format!("{}\t{}\t{}\n", v.module, v.name, v.text));
+        return Some(print(&format!("module\tname\tdoc\n{}", lines.collect::<String>())));
     }
     None
+}
+
+/// The manual's text of a directive or, with a `$`, of a variable.
+fn explain(name: &str, program: &Program) -> i32 {
+    let (kind, text, hint) = match name.strip_prefix('$') {
+        Some(bare) => {
+            let variables = variables(program);
+            let near = conf::similar_name(bare, variables.iter().map(|variable| &*variable.name));
+            let hint = near.map(|near| format!("did you mean \"${near}\"?"));
+            ("variable", explain_variable(bare, &variables), hint)
+        }
+        None => {
+            let registry = &program.registry;
+            ("directive", conf::manual::explain(registry, name), conf::manual::hint(registry, name))
+        }
+    };
+    if let Some(text) = text {
+        return print(&text);
+    }
+    let hint = hint.map_or(String::new(), |hint| format!(" ({hint})"));
+    tell(&format!("{}: no {kind} \"{name}\"{hint}\n", personality().name));
+    1
+}
+
+/// The variables of all modules, by module and name.
+fn variables(program: &Program) -> Vec<Variable> {
+    let mut variables: Vec<_> = program.modules.iter().flat_map(|module| module.variables()).collect();
+    variables.sort();
+    variables
+}
+
+/// The text of a variable; of a family if no variable has the whole name.
+fn explain_variable(name: &str, variables: &[Variable]) -> Option<String> {
+    let whole = variables.iter().find(|variable| variable.name == name);
+    let prefix = |variable: &&Variable| variable.name.strip_suffix('*').is_some_and(|prefix| name.starts_with(prefix));
+    let families = variables.iter().filter(prefix);
+    let found = whole.or_else(|| families.max_by_key(|variable| variable.name.len()))?;
+    Some(conf::manual::variable(found.module, &found.name, &found.text))
 }
 
 /// Prints to the standard output; a reader that has gone away is no error.
@@ -228,9 +255,29 @@ fn welcome(address: Address, args: &Args, called: &str) -> String {
 mod tests {
     use super::*;
 
+    fn program() -> Program {
+        Program::new(modules(), "/prefix/".into(), ConfSource::BuiltIn("built-in", String::new()))
+    }
+
+    #[test]
+    fn variables_have_texts() {
+        let variables = variables(&program());
+        assert!(variables.len() > 100, "{}", variables.len());
+        for (name, expect) in [
+            ("host", "Variable: $host\n"),
+            ("http_accept", "Variable: $http_*\n"),
+            ("sent_http_x", "Variable: $sent_http_*\n"),
+            ("sent_http_etag", "Variable: $sent_http_etag\n"),
+        ] {
+            let text = explain_variable(name, &variables).expect("there is such a variable");
+            assert!(text.starts_with(expect), "{text}");
+        }
+        assert_eq!(explain_variable("hots", &variables), None);
+    }
+
     #[test]
     fn the_manual_shows_the_defaults_of_the_code() {
-        let program = Program::new(modules(), "/prefix/".into(), ConfSource::BuiltIn("built-in", String::new()));
+        let program = program();
         let env = conf::Env { prefix: "/prefix/".into(), conf_prefix: "/prefix/".into(), test: true };
         let mut loader = conf::Loader::new(&program.registry, env, conf::Sources::default());
         assert_eq!(conf::defaults::faults(&mut loader), [""; 0]);

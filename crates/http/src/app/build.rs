@@ -468,7 +468,7 @@ impl App for HttpApp {
     }
 
     fn busy(&self) -> usize {
-        self.http.worker.connections.get()
+        self.http.worker.connections.get() + self.http.worker.apart.get()
     }
 
     fn quit(&self) {

@@ -48,9 +48,9 @@ impl engine::Module for Module {
         ::tls::reading_once(|| build::build(loader, cx, &self.modules))
     }
 
-    fn variables(&self) -> Vec<(&'static str, String)> {
+    fn variables(&self) -> Vec<engine::Variable> {
         let mut setup = Setup::default();
         module::define_variables(&self.modules, &mut setup);
-        setup.names()
+        setup.descriptions()
     }
 }

@@ -41,6 +41,8 @@ pub struct Pipeline {
     waiting: u64,
     files: FileRule,
     reading: Option<Reading>,
+    /// The body has broken off; what there was of it has been passed on.
+    broken: bool,
 }
 
 /// How many filters a body can have.
@@ -68,6 +70,7 @@ impl Pipeline {
             waiting: 0,
             files: FileRule { read, ..files },
             reading: None,
+            broken: false,
         }
     }
 
@@ -78,6 +81,9 @@ impl Pipeline {
 
     /// The next portion; not to be called after the last one. Trailers of the source are with the response by then.
     pub fn poll_portion(&mut self, r: &mut Request, cx: &mut Context<'_>) -> Poll<Result<Portion, Broken>> {
+        if self.broken {
+            return Poll::Ready(Err(Broken));
+        }
         self.poll_filtered(self.filters.len(), r, cx)
     }
 
@@ -108,6 +114,7 @@ impl Pipeline {
                 self.ended |= if input.end { bit } else { 0 };
             }
             match self.filters[at].poll_waiting(r, cx, &mut portion.chain) {
+                Poll::Ready(Err(Broken)) if !portion.chain.is_empty() => (self.broken, portion.flush) = (true, true),
                 Poll::Ready(result) => {
                     result?;
                     self.waiting &= !bit;

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use buf::Chain;
@@ -16,6 +17,7 @@ use super::Request;
 use crate::body::files::FileRule;
 use crate::body::{Broken, Pipeline, Portion};
 use crate::response::{Answer, respond};
+use crate::server::Http;
 
 /// How deep subrequests may be nested.
 pub const MAX_DEPTH: u8 = 50;
@@ -117,25 +119,41 @@ impl SubResponse {
         }
     }
 
-    /// The next portion of the body, through the filters of the subrequest; after the last one there are empty ones.
+    /// The next portion of the body, through the filters of the subrequest; after the last one there are empty ones. With
+    /// the last one `parent` has the variables that the subrequest has set.
     pub fn poll_portion(&mut self, parent: &mut Request, cx: &mut Context<'_>) -> Poll<Result<Portion, Broken>> {
+        let portion = ready!(self.poll_next(cx));
+        if portion.as_ref().map_or(true, |portion| portion.end) {
+            self.end(Some(parent));
+        }
+        Poll::Ready(portion)
+    }
+
+    /// The same without a parent.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Portion, Broken>> {
         ready!(self.poll_head(cx));
-        let State::Made(Made(r, answer), body) = &mut self.0 else {
+        let State::Made(Made(r, Answer::Response), body) = &mut self.0 else {
             return Poll::Ready(Ok(Portion { end: true, ..Portion::default() }));
         };
-        if *answer != Answer::Response {
-            self.end(parent);
-            return Poll::Ready(Ok(Portion { end: true, ..Portion::default() }));
-        }
         let files = FileRule::of_reader(r);
         let body = body.get_or_insert_with(|| Box::new(Pipeline::new(&mut r.response, files)));
         let portion = ready!(body.poll_portion(r, cx));
         if portion.as_ref().map_or(true, |portion| portion.end) {
             r.completed = portion.is_ok();
             body.finish(0, portion.is_ok());
-            self.end(parent);
         }
         Poll::Ready(portion)
+    }
+
+    /// Lets the subrequest go on by itself to its end, whatever becomes of its parent; nobody gets the response. A worker
+    /// that quits waits for it.
+    pub fn detach(mut self, http: &Rc<Http>) {
+        let apart = Apart::new(http.clone());
+        rt::spawn(async move {
+            let _apart = apart;
+            while poll_fn(|cx| self.poll_next(cx)).await.is_ok_and(|portion| !portion.end) {}
+            self.end(None);
+        });
     }
 
     /// The whole response: its status and its body. An error if the body breaks off, or is longer than `most` bytes.
@@ -156,12 +174,30 @@ impl SubResponse {
     }
 
     /// The subrequest is over: its log lines, its variables, its memory.
-    fn end(&mut self, parent: &mut Request) {
+    fn end(&mut self, parent: Option<&mut Request>) {
         let State::Made(Made(mut r, _), _) = std::mem::replace(&mut self.0, State::Over) else { return };
         if r.location.core.log_subrequest {
             r.log_access();
         }
-        parent.values.clone_from(&r.values);
+        if let Some(parent) = parent {
+            parent.values.clone_from(&r.values);
+        }
         r.end();
+    }
+}
+
+/// Counts a subrequest that goes on without its parent.
+struct Apart(Rc<Http>);
+
+impl Apart {
+    fn new(http: Rc<Http>) -> Apart {
+        http.worker.apart.set(http.worker.apart.get() + 1);
+        Apart(http)
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        self.0.worker.apart.set(self.0.worker.apart.get() - 1);
     }
 }

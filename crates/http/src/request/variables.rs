@@ -46,6 +46,8 @@ pub struct Definition {
     pub setter: Option<Setter>,
     /// The module that defines it.
     pub module: &'static str,
+    /// What the manual says of it: what it holds, and when it is empty.
+    pub text: &'static str,
 }
 
 /// The variables of a configuration that is complete.
@@ -65,12 +67,13 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// All definitions, each with its module; families end with `*`.
-    pub fn names(&self) -> Vec<(&'static str, String)> {
+    /// All definitions for the manual; families end with `*`.
+    pub fn descriptions(&self) -> Vec<engine::Variable> {
         let all = self.registry.definitions();
         all.map(|(name, flags, definition)| {
             let star = if flags.has(Flags::PREFIX) { "*" } else { "" };
-            (definition.module, format!("{name}{star}"))
+            let text = definition.text.split_whitespace().collect::<Vec<_>>().join(" ");
+            engine::Variable { module: definition.module, name: format!("{name}{star}"), text }
         })
         .collect()
     }
@@ -188,7 +191,9 @@ pub fn regex(loader: &mut Loader<'_>, word: &Word, pattern: &[u8], caseless: boo
 /// Makes sure that `name` is a variable that can be stored to.
 fn define_stored(setup: &mut Setup, name: &str) {
     if setup.registry.definition(name).is_none() {
-        let definition = Definition { getter: Getter::Stored, setter: None, module: "ngx_http_rewrite_module" };
+        let module = "ngx_http_rewrite_module";
+        let text = "What `set` or a named capture of a regex stores. Empty if nothing was stored.";
+        let definition = Definition { getter: Getter::Stored, setter: None, module, text };
         // It isn't defined, so it isn't a duplicate.
         let _ = setup.registry.add(name, Flags::CHANGEABLE, definition);
     }
@@ -343,160 +348,250 @@ impl Request {
     }
 }
 
-/// Defines variables that are functions of a request.
-pub fn add_all(setup: &mut Setup, module: &'static str, rows: &[(&str, Flags, Getter)]) {
-    for (name, flags, getter) in rows {
-        let definition = Definition { getter: getter.clone(), setter: None, module };
-        let added = setup.registry.add(name, *flags, definition);
-        debug_assert!(added.is_ok(), "two modules define ${name}");
-    }
+/// Defines variables that are functions of a request: `variables! { setup, "module"; ... }`, with a row for each. Its text
+/// says what the variable holds and when it is empty; `set` says what storing to it does.
+///
+/// ```ignore
+/// http::variables! { setup, "ngx_http_core_module";
+///     /// The port on which the connection was accepted. Empty on a unix socket.
+///     "server_port", Flags::NONE, Getter::Plain(server_port);
+/// }
+/// ```
+#[macro_export]
+macro_rules! variables {
+    ($setup:expr, $module:expr; $($(#[doc = $text:literal])+ $name:literal, $flags:expr, $getter:expr $(, set $set:expr)?;)+) => {
+        $($crate::request::variables::add($setup, $name, $flags, $crate::request::variables::Definition {
+            getter: $getter,
+            setter: $crate::variables!(@setter $($set)?),
+            module: $module,
+            text: concat!($($text),+),
+        });)+
+    };
+    (@setter) => { None };
+    (@setter $set:expr) => { Some($set) };
+}
+
+/// Defines a variable that no other module has; for [`variables!`](crate::variables).
+pub fn add(setup: &mut Setup, name: &str, flags: Flags, definition: Definition) {
+    let added = setup.registry.add(name, flags, definition);
+    debug_assert!(added.is_ok(), "two modules define ${name}");
 }
 
 /// Defines the core module's variables.
 pub fn core(setup: &mut Setup) {
-    let module = "ngx_http_core_module";
-    let none = Flags::NONE;
-    let live = Flags::NOCACHEABLE;
-    add_all(
-        setup,
-        module,
-        &[
-            ("content_length", none, Getter::Plain(content_length)),
-            ("content_type", none, Getter::Plain(|r, out| request_header(r, "content_type", out))),
-            ("host", none, Getter::Plain(host)),
-            ("binary_remote_addr", none, Getter::Plain(binary_remote_addr)),
-            ("remote_addr", none, Getter::Plain(|r, out| address(out, &r.conn.peer))),
-            ("remote_port", none, Getter::Plain(remote_port)),
-            ("proxy_protocol_addr", none, Getter::Plain(|r, out| proxied(r, out, |p| p.source.text()))),
-            ("proxy_protocol_port", none, Getter::Plain(|r, out| proxied(r, out, |p| p.source.port().to_string()))),
-            ("proxy_protocol_server_addr", none, Getter::Plain(|r, out| proxied(r, out, |p| p.destination.text()))),
-            (
-                "proxy_protocol_server_port",
-                none,
-                Getter::Plain(|r, out| proxied(r, out, |p| p.destination.port().to_string())),
-            ),
-            ("proxy_protocol_tlv_", Flags::PREFIX, Getter::Family(proxy_tlv)),
-            ("server_addr", none, Getter::Plain(server_addr)),
-            ("server_port", none, Getter::Plain(server_port)),
-            ("server_protocol", none, Getter::Plain(server_protocol)),
-            ("scheme", none, Getter::Plain(|r, out| put(out, r.scheme()))),
-            ("https", none, Getter::Plain(|r, out| put(out, if r.conn.is_secure() { b"on" } else { b"" }))),
-            ("request_port", none, Getter::Plain(request_port)),
-            (
-                "is_request_port",
-                none,
-                Getter::Plain(|r, out| {
-                    let mut port = Vec::new();
-                    if request_port(r, &mut port) && !port.is_empty() { put(out, b":") } else { true }
-                }),
-            ),
-            ("request_uri", none, Getter::Plain(|r, out| put_some(out, r.line.request_uri(&r.head)))),
-            ("uri", live, Getter::Plain(uri)),
-            ("document_uri", live, Getter::Plain(uri)),
-            ("request", none, Getter::Plain(|r, out| put_some(out, r.line.request_line.of(&r.head)))),
-            ("document_root", live, Getter::Plain(document_root)),
-            ("realpath_root", live, Getter::Plain(realpath_root)),
-            ("query_string", live, Getter::Plain(put_args)),
-            ("is_args", live, Getter::Plain(|r, out| put(out, if r.args.is_empty() { b"" } else { b"?" }))),
-            ("request_filename", live, Getter::Plain(request_filename)),
-            ("server_name", none, Getter::Plain(|r, out| put(out, &r.server.name))),
-            ("request_method", live, Getter::Plain(|r, out| put_some(out, r.method_name()))),
-            ("remote_user", none, Getter::Plain(remote_user)),
-            ("bytes_sent", none, Getter::Plain(|r, out| number(out, r.bytes_sent()))),
-            ("body_bytes_sent", none, Getter::Plain(|r, out| number(out, r.body_bytes_sent()))),
-            ("pipe", none, Getter::Plain(|r, out| put(out, if r.pipelined { b"p" } else { b"." }))),
-            ("request_completion", none, Getter::Plain(completion)),
-            ("request_body", none, Getter::Plain(request_body)),
-            ("request_body_file", none, Getter::Plain(request_body_file)),
-            ("request_length", live, Getter::Plain(|r, out| number(out, r.request_length()))),
-            ("request_time", live, Getter::Plain(|r, out| show_seconds(out, r.elapsed_ms()))),
-            ("request_id", none, Getter::Plain(request_id)),
-            ("status", live, Getter::Plain(status)),
-            ("sent_http_content_type", none, Getter::Plain(|r, out| r.response.content_type_text(out))),
-            (
-                "sent_http_content_length",
-                none,
-                Getter::Plain(|r, out| match r.response.content_length {
-                    Some(length) => show(out, format_args!("{length}")),
-                    None => false,
-                }),
-            ),
-            (
-                "sent_http_last_modified",
-                none,
-                Getter::Plain(|r, out| match r.response.last_modified {
-                    Some(time) => put(out, &wire::date::format_http_time(time)),
-                    None => r.response.headers.variable("last_modified", out),
-                }),
-            ),
-            (
-                "sent_http_location",
-                none,
-                Getter::Plain(|r, out| match &r.response.location {
-                    Some(location) => put(out, location),
-                    None => r.response.headers.variable("location", out),
-                }),
-            ),
-            (
-                "sent_http_etag",
-                none,
-                Getter::Plain(|r, out| match &r.response.etag {
-                    Some(etag) => put(out, etag),
-                    None => r.response.headers.variable("etag", out),
-                }),
-            ),
-            ("sent_http_connection", none, Getter::Plain(|r, out| put(out, r.connection_text()))),
-            (
-                "sent_http_keep_alive",
-                none,
-                Getter::Plain(|r, out| match r.keepalive_header() {
-                    Some(seconds) => show(out, format_args!("timeout={seconds}")),
-                    None => false,
-                }),
-            ),
-            ("sent_http_transfer_encoding", none, Getter::Plain(|r, out| r.response.chunked && put(out, b"chunked"))),
-            ("connection", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.number)))),
-            ("connection_requests", none, Getter::Plain(|r, out| show(out, format_args!("{}", r.conn.requests)))),
-            (
-                "connection_time",
-                live,
-                Getter::Plain(|r, out| show_seconds(out, rt::now_ms().saturating_sub(r.conn.started_ms))),
-            ),
-            ("nginx_version", none, Getter::Plain(|_, out| put(out, engine::NGINX_VERSION.as_bytes()))),
-            ("hostname", none, Getter::Plain(|r, out| put(out, r.http.hostname.as_bytes()))),
-            ("pid", none, Getter::Plain(|_, out| show(out, format_args!("{}", std::process::id())))),
-            (
-                "msec",
-                live,
-                Getter::Plain(|_, out| {
-                    let (secs, msec) = engine::clock::now();
-                    show(out, format_args!("{secs}.{msec:03}"))
-                }),
-            ),
-            ("time_iso8601", live, Getter::Plain(|_, out| put(out, engine::clock::times().iso8601.as_bytes()))),
-            ("time_local", live, Getter::Plain(|_, out| put(out, engine::clock::times().http_log.as_bytes()))),
-            ("tcpinfo_rtt", live, Getter::Plain(|r, out| tcp_info(r, out, |info| info.rtt))),
-            ("tcpinfo_rttvar", live, Getter::Plain(|r, out| tcp_info(r, out, |info| info.rttvar))),
-            ("tcpinfo_snd_cwnd", live, Getter::Plain(|r, out| tcp_info(r, out, |info| info.snd_cwnd))),
-            ("tcpinfo_rcv_space", live, Getter::Plain(|r, out| tcp_info(r, out, |info| info.rcv_space))),
-            ("http_", Flags::PREFIX, Getter::Family(request_header)),
-            ("sent_http_", Flags::PREFIX, Getter::Family(|r, name, out| r.response.headers.variable(name, out))),
-            ("sent_trailer_", Flags::PREFIX, Getter::Family(|r, name, out| r.response.trailers.variable(name, out))),
-            ("cookie_", Flags::PREFIX, Getter::Family(cookie)),
-            ("arg_", Flags::PREFIX | Flags::NOCACHEABLE, Getter::Family(arg)),
-        ],
-    );
-    let settable = |getter, setter| Definition { getter, setter: Some(setter), module };
-    let flags = Flags::CHANGEABLE | Flags::NOCACHEABLE;
-    let args = settable(Getter::Plain(put_args), |r, value| r.set_args(value));
-    let rate = settable(Getter::Plain(|r, out| show(out, format_args!("{}", r.limit_rate()))), |r, value| {
-        r.set_limit_rate(value)
-    });
-    for (name, definition) in [("args", args), ("limit_rate", rate)] {
-        let added = setup.registry.add(name, flags, definition);
-        debug_assert!(added.is_ok(), "${name} is defined once");
+    define_connection(setup);
+    define_request(setup);
+    define_place(setup);
+    define_response(setup);
+    define_process(setup);
+}
+
+/// Of the connection: addresses, the PROXY protocol, the socket.
+fn define_connection(setup: &mut Setup) {
+    crate::variables! { setup, CORE;
+        /// The client's address in binary: 4 bytes for IPv4, 16 for IPv6, `unix:` for a client on a unix
+        /// socket.
+        "binary_remote_addr", Flags::NONE, Getter::Plain(binary_remote_addr);
+        /// The client's address; `unix:` on a unix socket.
+        "remote_addr", Flags::NONE, Getter::Plain(|r, out| address(out, &r.conn.peer));
+        /// The client's port. Empty on a unix socket.
+        "remote_port", Flags::NONE, Getter::Plain(remote_port);
+        /// The client's address of the PROXY protocol's header. Empty without `proxy_protocol` in `listen`.
+        "proxy_protocol_addr", Flags::NONE, Getter::Plain(|r, out| proxied(r, out, |p| p.source.text()));
+        /// The client's port of the PROXY protocol's header. Empty without `proxy_protocol` in `listen`.
+        "proxy_protocol_port", Flags::NONE, Getter::Plain(|r, out| proxied(r, out, |p| p.source.port().to_string()));
+        /// The address that the client connected to, of the PROXY protocol's header. Empty without
+        /// `proxy_protocol` in `listen`.
+        "proxy_protocol_server_addr", Flags::NONE, Getter::Plain(|r, out| proxied(r, out, |p| p.destination.text()));
+        /// The port that the client connected to, of the PROXY protocol's header. Empty without
+        /// `proxy_protocol` in `listen`.
+        "proxy_protocol_server_port", Flags::NONE, Getter::Plain(|r, out| proxied(r, out, |p| p.destination.port().to_string()));
+        /// A field (TLV) of the PROXY protocol's header, version 2, by its name (`alpn`, `authority`,
+        /// `unique_id`, `netns`; `ssl_version`, `ssl_cn`, `ssl_cipher`, `ssl_sig_alg`, `ssl_key_alg`,
+        /// `ssl_verify`) or number (`0x01`, `ssl_0x21`). Empty if the header doesn't have it.
+        "proxy_protocol_tlv_", Flags::PREFIX, Getter::Family(proxy_tlv);
+        /// The address on which the connection was accepted; `unix:` and the path on a unix socket.
+        "server_addr", Flags::NONE, Getter::Plain(server_addr);
+        /// The port on which the connection was accepted. Empty on a unix socket.
+        "server_port", Flags::NONE, Getter::Plain(server_port);
+        /// The number of the connection; unique in its worker.
+        "connection", Flags::NONE, Getter::Plain(|r, out| show(out, format_args!("{}", r.number)));
+        /// How many requests the connection has had, this one included.
+        "connection_requests", Flags::NONE, Getter::Plain(|r, out| show(out, format_args!("{}", r.conn.requests)));
+        /// The time since the connection was accepted, in seconds with milliseconds.
+        "connection_time", Flags::NOCACHEABLE, Getter::Plain(|r, out| show_seconds(out, rt::now_ms().saturating_sub(r.conn.started_ms)));
+        /// The smoothed round-trip time of the client's connection, in microseconds. Empty if the kernel
+        /// doesn't tell it.
+        "tcpinfo_rtt", Flags::NOCACHEABLE, Getter::Plain(|r, out| tcp_info(r, out, |info| info.rtt));
+        /// The variance of the round-trip time of the client's connection, in microseconds. Empty if the kernel
+        /// doesn't tell it.
+        "tcpinfo_rttvar", Flags::NOCACHEABLE, Getter::Plain(|r, out| tcp_info(r, out, |info| info.rttvar));
+        /// The congestion window of the client's connection, in segments. Empty if the kernel doesn't tell it.
+        "tcpinfo_snd_cwnd", Flags::NOCACHEABLE, Getter::Plain(|r, out| tcp_info(r, out, |info| info.snd_cwnd));
+        /// The receive window of the client's connection, in bytes. Empty if the kernel doesn't tell it.
+        "tcpinfo_rcv_space", Flags::NOCACHEABLE, Getter::Plain(|r, out| tcp_info(r, out, |info| info.rcv_space));
+        /// `p` if the request came before the response to the one before it was complete, else `.`.
+        "pipe", Flags::NONE, Getter::Plain(|r, out| put(out, if r.pipelined { b"p" } else { b"." }));
     }
 }
+
+/// Of the request as the client sent it.
+fn define_request(setup: &mut Setup) {
+    crate::variables! { setup, CORE;
+        /// The field `Content-Length` of the request; without one the length of its body, if that is known.
+        /// Empty without either.
+        "content_length", Flags::NONE, Getter::Plain(content_length);
+        /// The field `Content-Type` of the request. Empty if there is none.
+        "content_type", Flags::NONE, Getter::Plain(|r, out| request_header(r, "content_type", out));
+        /// The host of the request, in lower case and without a port: of the request's line or `:authority`,
+        /// else of the field `Host`, else the first name of the server.
+        "host", Flags::NONE, Getter::Plain(host);
+        /// The protocol of the request: `HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`. Empty for what isn't a request of
+        /// HTTP.
+        "server_protocol", Flags::NONE, Getter::Plain(server_protocol);
+        /// The scheme of the request: `http`, or `https` over TLS.
+        "scheme", Flags::NONE, Getter::Plain(|r, out| put(out, r.scheme()));
+        /// `on` over TLS, else empty.
+        "https", Flags::NONE, Getter::Plain(|r, out| put(out, if r.conn.is_secure() { b"on" } else { b"" }));
+        /// The port that the request names, in its line or the field `Host`. Empty if it names none.
+        "request_port", Flags::NONE, Getter::Plain(request_port);
+        /// `:` if `$request_port` isn't empty, else empty.
+        "is_request_port", Flags::NONE, Getter::Plain(|r, out| {
+                        let mut port = Vec::new();
+                        if request_port(r, &mut port) && !port.is_empty() { put(out, b":") } else { true }
+                    });
+        /// The URI as the client sent it, with its arguments. Empty for what isn't a request.
+        "request_uri", Flags::NONE, Getter::Plain(|r, out| put_some(out, r.line.request_uri(&r.head)));
+        /// The request's line as the client sent it; over HTTP/2 the line that it would be. Empty for what
+        /// isn't a request.
+        "request", Flags::NONE, Getter::Plain(|r, out| put_some(out, r.line.request_line.of(&r.head)));
+        /// The method: `GET`, `POST` and so on. Empty for what isn't a request.
+        "request_method", Flags::NOCACHEABLE, Getter::Plain(|r, out| put_some(out, r.method_name()));
+        /// The user's name of HTTP's Basic authentication, whether or not it was checked. Empty without one.
+        "remote_user", Flags::NONE, Getter::Plain(remote_user);
+        /// The request's body, if it was read into memory as a whole; empty otherwise. Locations with
+        /// `proxy_pass` read it.
+        "request_body", Flags::NONE, Getter::Plain(request_body);
+        /// The name of the temporary file with the request's body. Empty if there is none.
+        "request_body_file", Flags::NONE, Getter::Plain(request_body_file);
+        /// The length of the request in bytes: line, fields and body.
+        "request_length", Flags::NOCACHEABLE, Getter::Plain(|r, out| number(out, r.request_length()));
+        /// The time since the first byte of the request, in seconds with milliseconds.
+        "request_time", Flags::NOCACHEABLE, Getter::Plain(|r, out| show_seconds(out, r.elapsed_ms()));
+        /// An identifier of the request: 16 random bytes in hexadecimal digits.
+        "request_id", Flags::NONE, Getter::Plain(request_id);
+        /// A field of the request by its name, in lower case and with underscores for dashes. Several fields
+        /// are joined by commas, cookies by semicolons. Empty if there is none.
+        "http_", Flags::PREFIX, Getter::Family(request_header);
+        /// The cookie of that name in the request. Empty if there is none.
+        "cookie_", Flags::PREFIX, Getter::Family(cookie);
+        /// The argument of that name in the request's query, as it was sent. Empty if there is none.
+        "arg_", Flags::PREFIX | Flags::NOCACHEABLE, Getter::Family(arg);
+    }
+}
+
+/// Of what the request has become: its URI, server and folder.
+fn define_place(setup: &mut Setup) {
+    crate::variables! { setup, CORE;
+        /// The current URI without arguments, normalised (decoded, without `.` and `..`); internal redirects
+        /// and `rewrite` change it.
+        "uri", Flags::NOCACHEABLE, Getter::Plain(uri);
+        /// The same as `$uri`.
+        "document_uri", Flags::NOCACHEABLE, Getter::Plain(uri);
+        /// The folder of `root` or `alias` for the request. Empty if its value can't be computed.
+        "document_root", Flags::NOCACHEABLE, Getter::Plain(document_root);
+        /// The same as `$document_root`, with all symbolic links resolved. Empty if the folder isn't there.
+        "realpath_root", Flags::NOCACHEABLE, Getter::Plain(realpath_root);
+        /// The same as `$args`.
+        "query_string", Flags::NOCACHEABLE, Getter::Plain(put_args);
+        /// `?` if the request has arguments, else empty.
+        "is_args", Flags::NOCACHEABLE, Getter::Plain(|r, out| put(out, if r.args.is_empty() { b"" } else { b"?" }));
+        /// The path of the file for the request: of `root` or `alias`, and the URI.
+        "request_filename", Flags::NOCACHEABLE, Getter::Plain(request_filename);
+        /// The first name of the server that serves the request. Empty if it has none.
+        "server_name", Flags::NONE, Getter::Plain(|r, out| put(out, &r.server.name));
+        /// The arguments of the request, without the question mark. `set` changes them. Empty if there are none.
+        "args", Flags::CHANGEABLE | Flags::NOCACHEABLE, Getter::Plain(put_args), set |r, value| r.set_args(value);
+        /// The rate of the response in bytes a second, 0 for no limit; `set` changes it.
+        "limit_rate", Flags::CHANGEABLE | Flags::NOCACHEABLE, Getter::Plain(|r, out| show(out, format_args!("{}", r.limit_rate()))),
+            set |r, value| r.set_limit_rate(value);
+    }
+}
+
+/// Of the response.
+fn define_response(setup: &mut Setup) {
+    crate::variables! { setup, CORE;
+        /// How many bytes were sent to the client, the response's head included.
+        "bytes_sent", Flags::NONE, Getter::Plain(|r, out| number(out, r.bytes_sent()));
+        /// How many bytes of the response's body were sent to the client.
+        "body_bytes_sent", Flags::NONE, Getter::Plain(|r, out| number(out, r.body_bytes_sent()));
+        /// `OK` if the response was complete, else empty.
+        "request_completion", Flags::NONE, Getter::Plain(completion);
+        /// The status of the response: three digits; `000` as long as there is none.
+        "status", Flags::NOCACHEABLE, Getter::Plain(status);
+        /// The field `Content-Type` of the response. Empty if there is none.
+        "sent_http_content_type", Flags::NONE, Getter::Plain(|r, out| r.response.content_type_text(out));
+        /// The field `Content-Length` of the response. Empty if there is none.
+        "sent_http_content_length", Flags::NONE, Getter::Plain(|r, out| match r.response.content_length {
+                        Some(length) => show(out, format_args!("{length}")),
+                        None => false,
+                    });
+        /// The field `Last-Modified` of the response. Empty if there is none.
+        "sent_http_last_modified", Flags::NONE, Getter::Plain(|r, out| match r.response.last_modified {
+                        Some(time) => put(out, &wire::date::format_http_time(time)),
+                        None => r.response.headers.variable("last_modified", out),
+                    });
+        /// The field `Location` of the response. Empty if there is none.
+        "sent_http_location", Flags::NONE, Getter::Plain(|r, out| match &r.response.location {
+                        Some(location) => put(out, location),
+                        None => r.response.headers.variable("location", out),
+                    });
+        /// The field `ETag` of the response. Empty if there is none.
+        "sent_http_etag", Flags::NONE, Getter::Plain(|r, out| match &r.response.etag {
+                        Some(etag) => put(out, etag),
+                        None => r.response.headers.variable("etag", out),
+                    });
+        /// The field `Connection` of the response: `keep-alive`, `close` or `upgrade`.
+        "sent_http_connection", Flags::NONE, Getter::Plain(|r, out| put(out, r.connection_text()));
+        /// The field `Keep-Alive` of the response. Empty if there is none.
+        "sent_http_keep_alive", Flags::NONE, Getter::Plain(|r, out| match r.keepalive_header() {
+                        Some(seconds) => show(out, format_args!("timeout={seconds}")),
+                        None => false,
+                    });
+        /// `chunked` if the response is sent in chunks, else empty.
+        "sent_http_transfer_encoding", Flags::NONE, Getter::Plain(|r, out| r.response.chunked && put(out, b"chunked"));
+        /// A field of the response by its name, in lower case and with underscores for dashes. Several fields
+        /// are joined by commas. Empty if there is none.
+        "sent_http_", Flags::PREFIX, Getter::Family(|r, name, out| r.response.headers.variable(name, out));
+        /// A field after the response's body by its name, in lower case and with underscores for dashes. Empty
+        /// if there is none.
+        "sent_trailer_", Flags::PREFIX, Getter::Family(|r, name, out| r.response.trailers.variable(name, out));
+    }
+}
+
+/// Of the process, and the time.
+fn define_process(setup: &mut Setup) {
+    crate::variables! { setup, CORE;
+        /// The version of nginx that this program follows.
+        "nginx_version", Flags::NONE, Getter::Plain(|_, out| put(out, engine::NGINX_VERSION.as_bytes()));
+        /// The name of the machine.
+        "hostname", Flags::NONE, Getter::Plain(|r, out| put(out, r.http.hostname.as_bytes()));
+        /// The process id of the worker.
+        "pid", Flags::NONE, Getter::Plain(|_, out| show(out, format_args!("{}", std::process::id())));
+        /// The current time in seconds since 1970, with milliseconds.
+        "msec", Flags::NOCACHEABLE, Getter::Plain(|_, out| {
+                        let (secs, msec) = engine::clock::now();
+                        show(out, format_args!("{secs}.{msec:03}"))
+                    });
+        /// The local time in the form of ISO 8601.
+        "time_iso8601", Flags::NOCACHEABLE, Getter::Plain(|_, out| put(out, engine::clock::times().iso8601.as_bytes()));
+        /// The local time in the form of the common log format.
+        "time_local", Flags::NOCACHEABLE, Getter::Plain(|_, out| put(out, engine::clock::times().http_log.as_bytes()));
+    }
+}
+
+/// The module whose variables these are.
+const CORE: &str = "ngx_http_core_module";
 
 /// Appends bytes.
 pub fn put(out: &mut Vec<u8>, bytes: &[u8]) -> bool {

@@ -16,6 +16,8 @@ pub struct Worker {
     pub temp_numbers: Cell<u64>,
     /// Connections being served.
     pub connections: Cell<usize>,
+    /// Subrequests that go on without their parents.
+    pub apart: Cell<usize>,
     /// Whether the worker is leaving: connections aren't kept any more.
     pub quitting: Cell<bool>,
     /// Where connections go, once the worker is leaving and has successors.

@@ -5,76 +5,77 @@ use tls::x509::Parts;
 use tls::{ClientVerdict, Reason, Secured, names, text};
 
 use crate::request::Request;
-use crate::request::variables::{Getter, Setup, add_all, put};
+use crate::request::variables::{Getter, Setup, put};
 use crate::session::tls::Pending;
 
 /// Defines them.
 pub fn define(setup: &mut Setup) {
     let none = Flags::CHANGEABLE;
-    add_all(
-        setup,
-        "ngx_http_ssl_module",
-        &[
-            ("ssl_protocol", none, Getter::Plain(|r, out| of(r, |tls| put(out, tls.protocol().as_bytes())))),
-            ("ssl_cipher", none, Getter::Plain(|r, out| of(r, |tls| put(out, tls.cipher().as_bytes())))),
-            ("ssl_curve", none, Getter::Plain(|r, out| of(r, |tls| put(out, tls.curve().as_bytes())))),
-            ("ssl_ciphers", none, Getter::Plain(ciphers)),
-            ("ssl_curves", none, Getter::Plain(curves)),
-            ("ssl_server_name", none, Getter::Plain(server_name)),
-            ("ssl_session_id", none, Getter::Plain(|r, out| of(r, |_| put(out, b"")))),
-            (
-                "ssl_session_reused",
-                none,
-                Getter::Plain(|r, out| of(r, |tls| put(out, if tls.is_resumed() { b"r" } else { b"." }))),
-            ),
-            ("ssl_alpn_protocol", none, Getter::Plain(|r, out| of(r, |tls| put(out, tls.alpn().unwrap_or_default())))),
-            ("ssl_sigalg", none, Getter::Plain(|r, out| of(r, |tls| put(out, tls.signature().as_bytes())))),
-            (
-                "ssl_client_sigalg",
-                none,
-                Getter::Plain(|r, out| of(r, |tls| put(out, tls.client_signature().as_bytes()))),
-            ),
-            ("ssl_ech_status", none, Getter::Plain(|r, out| of(r, |_| put(out, b"")))),
-            ("ssl_ech_outer_server_name", none, Getter::Plain(|r, out| of(r, |_| put(out, b"")))),
-            (
-                "ssl_sigalgs",
-                none,
-                Getter::Plain(|r, out| {
-                    of(r, |tls| put(out, names::list(&tls.hello.signatures, names::signature).as_bytes()))
-                }),
-            ),
-            (
-                "ssl_early_data",
-                Flags::CHANGEABLE | Flags::NOCACHEABLE,
-                Getter::Plain(|r, out| of(r, |_| put(out, b""))),
-            ),
-            ("ssl_client_verify", none, Getter::Plain(client_verify)),
-            ("ssl_client_cert", none, Getter::Plain(|r, out| client(r, out, |der, _| indented(&text::pem(der))))),
-            ("ssl_client_raw_cert", none, Getter::Plain(|r, out| client(r, out, |der, _| text::pem(der)))),
-            (
-                "ssl_client_escaped_cert",
-                none,
-                Getter::Plain(|r, out| client(r, out, |der, _| escaped(&text::pem(der)))),
-            ),
-            ("ssl_client_s_dn", none, Getter::Plain(|r, out| client(r, out, |_, c| text::name(c.subject)))),
-            ("ssl_client_i_dn", none, Getter::Plain(|r, out| client(r, out, |_, c| text::name(c.issuer)))),
-            (
-                "ssl_client_s_dn_legacy",
-                none,
-                Getter::Plain(|r, out| client(r, out, |_, c| text::legacy_name(c.subject))),
-            ),
-            (
-                "ssl_client_i_dn_legacy",
-                none,
-                Getter::Plain(|r, out| client(r, out, |_, c| text::legacy_name(c.issuer))),
-            ),
-            ("ssl_client_serial", none, Getter::Plain(|r, out| client(r, out, |_, c| text::serial(c)))),
-            ("ssl_client_fingerprint", none, Getter::Plain(|r, out| client(r, out, |der, _| text::fingerprint(der)))),
-            ("ssl_client_v_start", none, Getter::Plain(|r, out| validity(r, out, |from, _| text::time(from)))),
-            ("ssl_client_v_end", none, Getter::Plain(|r, out| validity(r, out, |_, until| text::time(until)))),
-            ("ssl_client_v_remain", none, Getter::Plain(|r, out| validity(r, out, |_, until| days_left(until)))),
-        ],
-    );
+    crate::variables! { setup, "ngx_http_ssl_module";
+        /// The version of TLS: `TLSv1.2` or `TLSv1.3`. Empty without TLS.
+        "ssl_protocol", none, Getter::Plain(|r, out| of(r, |tls| put(out, tls.protocol().as_bytes())));
+        /// The cipher of the connection, by OpenSSL's name. Empty without TLS.
+        "ssl_cipher", none, Getter::Plain(|r, out| of(r, |tls| put(out, tls.cipher().as_bytes())));
+        /// The group of the key exchange. Empty without TLS.
+        "ssl_curve", none, Getter::Plain(|r, out| of(r, |tls| put(out, tls.curve().as_bytes())));
+        /// The ciphers that the client offers, by OpenSSL's names, joined by colons; unknown ones as
+        /// hexadecimal numbers. Empty without TLS.
+        "ssl_ciphers", none, Getter::Plain(ciphers);
+        /// The groups that the client offers, joined by colons; unknown ones as hexadecimal numbers. Empty
+        /// without TLS.
+        "ssl_curves", none, Getter::Plain(curves);
+        /// The name that the client asks for (SNI). Empty without one, and without TLS.
+        "ssl_server_name", none, Getter::Plain(server_name);
+        /// Always empty: sessions have no identifier here that could be shown.
+        "ssl_session_id", none, Getter::Plain(|r, out| of(r, |_| put(out, b"")));
+        /// `r` if a session was resumed, `.` if not. Empty without TLS.
+        "ssl_session_reused", none, Getter::Plain(|r, out| of(r, |tls| put(out, if tls.is_resumed() { b"r" } else { b"." })));
+        /// The protocol that was chosen by ALPN (`h2`, `http/1.1`). Empty if none was, and without TLS.
+        "ssl_alpn_protocol", none, Getter::Plain(|r, out| of(r, |tls| put(out, tls.alpn().unwrap_or_default())));
+        /// The algorithm of the server's signature in the handshake. Empty without one, as in resumed sessions,
+        /// and without TLS.
+        "ssl_sigalg", none, Getter::Plain(|r, out| of(r, |tls| put(out, tls.signature().as_bytes())));
+        /// The algorithm of the client's signature in the handshake. Empty without a client's certificate.
+        "ssl_client_sigalg", none, Getter::Plain(|r, out| of(r, |tls| put(out, tls.client_signature().as_bytes())));
+        /// Always empty: there is no encrypted ClientHello yet.
+        "ssl_ech_status", none, Getter::Plain(|r, out| of(r, |_| put(out, b"")));
+        /// Always empty: there is no encrypted ClientHello yet.
+        "ssl_ech_outer_server_name", none, Getter::Plain(|r, out| of(r, |_| put(out, b"")));
+        /// The signature algorithms that the client offers, joined by colons. Empty without TLS.
+        "ssl_sigalgs", none, Getter::Plain(|r, out| {
+                        of(r, |tls| put(out, names::list(&tls.hello.signatures, names::signature).as_bytes()))
+                    });
+        /// Always empty: requests are served once the handshake is complete.
+        "ssl_early_data", Flags::CHANGEABLE | Flags::NOCACHEABLE, Getter::Plain(|r, out| of(r, |_| put(out, b"")));
+        /// `SUCCESS`, `FAILED:` with the reason, or `NONE` if the client showed no certificate. Empty without
+        /// TLS.
+        "ssl_client_verify", none, Getter::Plain(client_verify);
+        /// The client's certificate in PEM, every line but the first indented by a tab, for fields of requests.
+        /// Empty without one.
+        "ssl_client_cert", none, Getter::Plain(|r, out| client(r, out, |der, _| indented(&text::pem(der))));
+        /// The client's certificate in PEM. Empty without one.
+        "ssl_client_raw_cert", none, Getter::Plain(|r, out| client(r, out, |der, _| text::pem(der)));
+        /// The client's certificate in PEM, escaped as in a URI. Empty without one.
+        "ssl_client_escaped_cert", none, Getter::Plain(|r, out| client(r, out, |der, _| escaped(&text::pem(der))));
+        /// The subject of the client's certificate, in the form of RFC 2253. Empty without one.
+        "ssl_client_s_dn", none, Getter::Plain(|r, out| client(r, out, |_, c| text::name(c.subject)));
+        /// The issuer of the client's certificate, in the form of RFC 2253. Empty without one.
+        "ssl_client_i_dn", none, Getter::Plain(|r, out| client(r, out, |_, c| text::name(c.issuer)));
+        /// The subject of the client's certificate, in OpenSSL's older form with slashes. Empty without one.
+        "ssl_client_s_dn_legacy", none, Getter::Plain(|r, out| client(r, out, |_, c| text::legacy_name(c.subject)));
+        /// The issuer of the client's certificate, in OpenSSL's older form with slashes. Empty without one.
+        "ssl_client_i_dn_legacy", none, Getter::Plain(|r, out| client(r, out, |_, c| text::legacy_name(c.issuer)));
+        /// The serial number of the client's certificate, in hexadecimal digits. Empty without one.
+        "ssl_client_serial", none, Getter::Plain(|r, out| client(r, out, |_, c| text::serial(c)));
+        /// The SHA-1 fingerprint of the client's certificate, in hexadecimal digits. Empty without one.
+        "ssl_client_fingerprint", none, Getter::Plain(|r, out| client(r, out, |der, _| text::fingerprint(der)));
+        /// When the client's certificate begins to be valid. Empty without one.
+        "ssl_client_v_start", none, Getter::Plain(|r, out| validity(r, out, |from, _| text::time(from)));
+        /// When the client's certificate ends to be valid. Empty without one.
+        "ssl_client_v_end", none, Getter::Plain(|r, out| validity(r, out, |_, until| text::time(until)));
+        /// How many days the client's certificate will be valid; 0 if it isn't any more. Empty without one.
+        "ssl_client_v_remain", none, Getter::Plain(|r, out| validity(r, out, |_, until| days_left(until)));
+    }
 }
 
 /// A text about the client's certificate; empty if there is none.

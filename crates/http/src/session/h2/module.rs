@@ -5,7 +5,7 @@ use expr::vars::Flags;
 
 use super::conf::{Http2Conf, Http2Location, Http2Main};
 use crate::module::HttpModule;
-use crate::request::variables::{Getter, Setup, add_all, put};
+use crate::request::variables::{Getter, Setup, put};
 
 /// The module.
 pub struct Http2;
@@ -22,6 +22,9 @@ impl HttpModule for Http2 {
             Some(_) => put(out, if r.conn.is_secure() { b"h2" } else { b"h2c" }),
             None => true,
         });
-        add_all(setup, "ngx_http_v2_module", &[("http2", Flags::CHANGEABLE, protocol)]);
+        crate::variables! { setup, "ngx_http_v2_module";
+            /// `h2` over HTTP/2 with TLS, `h2c` without TLS, else empty.
+            "http2", Flags::CHANGEABLE, protocol;
+        }
     }
 }
