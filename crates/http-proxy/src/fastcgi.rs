@@ -16,7 +16,7 @@ use http::config::late::Late;
 use http::exchange::Exchange;
 use http::module::{HttpModule, LocationContext};
 use http::request::Request;
-use http::request::variables::{Getter, Setup, add_all, put};
+use http::request::variables::{Getter, Setup, put};
 use http::server::location::Handlers;
 use wire::Span;
 use wire::fcgi::{self, Decoder, Output, Step};
@@ -153,14 +153,14 @@ impl HttpModule for Fastcgi {
 
     fn variables(&self, setup: &mut Setup) {
         let live = Flags::NOCACHEABLE | Flags::NOHASH;
-        add_all(
-            setup,
-            "ngx_http_fastcgi_module",
-            &[
-                ("fastcgi_script_name", live, Getter::Plain(script_name)),
-                ("fastcgi_path_info", live, Getter::Plain(path_info)),
-            ],
-        );
+        http::variables! { setup, "ngx_http_fastcgi_module";
+            /// The path of the script: the first group of `fastcgi_split_path_info` if that matches, else the request's
+            /// path, with `fastcgi_index` after a slash at its end.
+            "fastcgi_script_name", live, Getter::Plain(script_name);
+            /// What follows the script in the request's path: the second group of `fastcgi_split_path_info`. Empty
+            /// without one, and where that doesn't match.
+            "fastcgi_path_info", live, Getter::Plain(path_info);
+        }
     }
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {

@@ -18,6 +18,7 @@ use engine::log::{Level, Log};
 use http::body::temp::TempFile;
 use http::body::{BodyStream, Broken, Part};
 use http::request::Request;
+use http::request::subrequest::Apart;
 use http::response::Headers;
 use http::server::Http;
 
@@ -86,23 +87,7 @@ pub(super) struct Reader {
     taken: u64,
 }
 
-/// A connection's worth of work that isn't a client's: a worker that leaves waits for it.
-struct Work(Rc<Http>);
-
-impl Work {
-    fn begin(http: &Rc<Http>) -> Work {
-        http.worker.connections.set(http.worker.connections.get() + 1);
-        Work(http.clone())
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        self.0.worker.connections.set(self.0.worker.connections.get().saturating_sub(1));
-    }
-}
-
-/// Lets a task of its own take a body; gives back its first reader.
+/// Lets a task of its own take a body; gives back its first reader. A worker that quits waits for it.
 pub(super) fn produce(
     http: &Rc<Http>,
     source: Box<dyn BodyStream>,
@@ -110,11 +95,11 @@ pub(super) fn produce(
     purpose: Purpose,
     log: RequestLog,
 ) -> Reader {
-    let work = Work::begin(http);
+    let apart = Apart::new(http.clone());
     let (reader, task) = begin(source, file, purpose, log);
     rt::spawn(async move {
         task.await;
-        drop(work);
+        drop(apart);
     });
     reader
 }
