@@ -7,7 +7,7 @@ use conf::manual::Text;
 use e2e::{EC, Folder, binary, certificate};
 
 /// How many directives' texts lack a part. It may only fall.
-const LACKING: usize = 226;
+const LACKING: usize = 225;
 
 struct Row {
     name: String,
@@ -103,8 +103,11 @@ fn examples_load() {
 /// Not in nginx: `--explain NAME`
 #[test]
 fn texts_are_whole() {
-    let lacking: Vec<String> = rows()
+    let (rows, mut seen) = (rows(), std::collections::BTreeSet::new());
+    let lacking: Vec<String> = rows
         .iter()
+        // A row that several protocols share counts once.
+        .filter(|row| seen.insert(row.text.what.clone()))
         .map(|row| (row, row.text.lacks(!matches!(&*row.args, "flag" | "0" | "block"))))
         .filter(|(_, lacks)| !lacks.is_empty())
         .map(|(row, lacks)| format!("{}: {}", row.name, lacks.join(", ")))

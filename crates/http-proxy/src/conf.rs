@@ -193,10 +193,24 @@ conf::table! {
         /// Danger: nothing is ever removed, and fields of the response are lost except the time. With variables that
         /// clients control in `path`, clients choose which files are written. In a sandbox permissions and time aren't
         /// set.
+        ///
+        /// ```nginx
+        /// {}store on;
+        /// ```
         "store" in EVERYWHERE, ONE, default "off",
             scalar(store::store) store: Store = Store::Off;
-        /// The permissions of stored files and, with the right to search, of folders made for them: `user`, `group` or `all`
-        /// with `:rw` or `:r`. Without `user` the owner may read and write.
+        /// Sets the permissions of stored files and, with the right to search, of folders made for them.
+        ///
+        /// Form: `{}store_access who:rights ...`
+        ///
+        /// - `who`: `user`, `group` or `all`.
+        /// - `rights`: `rw` or `r`.
+        ///
+        /// Effect: without `user` the owner may read and write.
+        ///
+        /// ```nginx
+        /// {}store_access user:rw group:rw all:r;
+        /// ```
         "store_access" in EVERYWHERE, Args::between(1, 3), default "user:rw",
             scalar(store::store_access) store_access: u32 = 0o600;
     }

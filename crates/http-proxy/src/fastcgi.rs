@@ -86,21 +86,58 @@ conf::table! {
     /// ```
     "fastcgi_param" in EVERYWHERE, Args::between(2, 3), default computed("`fastcgi_param HTTP_HOST $host$is_request_port$request_port;`"),
         list(param) fastcgi_param: Param;
-    /// The file's name that `$fastcgi_script_name` has after a URI that ends in a slash.
+    /// Names the script of URIs that end with a slash.
+    ///
+    /// Form: `fastcgi_index name`
+    ///
+    /// - `name`: the name of a file.
+    ///
+    /// Effect: the name is appended to such a URI in `$fastcgi_script_name`.
+    ///
+    /// ```nginx
+    /// fastcgi_index index.php;
+    /// ```
     "fastcgi_index" in EVERYWHERE, ONE, default none,
         scalar(|_: &mut Loader<'_>, d: &Directive| Ok(d.arg(0).text.clone())) fastcgi_index: Vec<u8> = Vec::new();
-    /// A regex with two groups, which become `$fastcgi_script_name` and `$fastcgi_path_info`.
+    /// Splits URIs into a script and what follows it.
+    ///
+    /// Form: `fastcgi_split_path_info regex`
+    ///
+    /// - `regex`: a regex with two groups.
+    ///
+    /// Effect: where the regex matches, its groups are `$fastcgi_script_name` and `$fastcgi_path_info`. Elsewhere the former
+    /// is the path of the URI, and the latter is empty.
+    ///
+    /// ```nginx
+    /// fastcgi_split_path_info ^(.+?\.php)(/.*)$;
+    /// ```
     "fastcgi_split_path_info" in Context::LOCATION, ONE, default none,
         set(|raw: &mut FastcgiRaw, loader: &mut Loader<'_>, d: &Directive| {
             raw.fastcgi_split_path_info = Some(Some(split_path_info(loader, d)?));
             Ok(())
         }) fastcgi_split_path_info: Option<Rc<Regex>> = None;
-    /// Whether the application is asked to leave the connection open after its response. `keepalive` of a group needs it;
-    /// without it each request has a connection of its own.
+    /// Asks the application to leave the connection open after its response.
+    ///
+    /// Effect: `keepalive` of an `upstream` needs it; without it each request has a connection of its own.
+    ///
+    /// Cost: each open connection takes a process of php-fpm, which serves nobody else.
+    ///
+    /// ```nginx
+    /// fastcgi_keep_conn on;
+    /// ```
     "fastcgi_keep_conn" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) fastcgi_keep_conn: bool = false;
-    /// A text that makes a response invalid if the application writes it to its standard error before the response's head:
-    /// the request goes to the next server where `fastcgi_next_upstream` has `invalid_header`, or ends with 502.
+    /// Makes a response invalid if the application writes a text to its standard error before the response's head.
+    ///
+    /// Form: `fastcgi_catch_stderr text`
+    ///
+    /// - `text`: what is searched for. There may be several directives.
+    ///
+    /// Effect: the request goes to the next server where `fastcgi_next_upstream` has `invalid_header`, or ends with 502.
+    ///
+    /// ```nginx
+    /// fastcgi_catch_stderr "PHP Fatal error";
+    /// ```
     "fastcgi_catch_stderr" in EVERYWHERE, ONE, default none,
         list(|_: &mut Loader<'_>, d: &Directive| Ok(d.arg(0).text.clone())) fastcgi_catch_stderr: Vec<u8>;
 }
