@@ -1,10 +1,9 @@
 //! Certificates: a chain of any bytes is judged, its parts are written as variables have them, and what can be read at all
 //! comes back out of its own PEM.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::sync::LazyLock;
 
-use libfuzzer_sys::fuzz_target;
 use rustls_pki_types::CertificateDer;
 use tls::x509::{Parts, RevocationList};
 use tls::{Purpose, Trust, text};
@@ -31,7 +30,7 @@ fn chain(mut data: &[u8]) -> Vec<&[u8]> {
     found
 }
 
-fuzz_target!(|data: &[u8]| {
+tidegate_fuzz::target!(|data: &[u8]| {
     let chain = chain(data);
     for der in &chain {
         let _ = RevocationList::parse(der);

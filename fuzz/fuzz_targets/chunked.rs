@@ -1,7 +1,6 @@
 //! Chunked bodies: no panic, no loop without progress, and the same body whole and cut in two.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use wire::h1::{ChunkEvent, ChunkedDecoder, ChunkedError};
 
 fn decode(pieces: [&[u8]; 2]) -> (Vec<u8>, Result<bool, ChunkedError>, Vec<u8>) {
@@ -30,7 +29,7 @@ fn decode(pieces: [&[u8]; 2]) -> (Vec<u8>, Result<bool, ChunkedError>, Vec<u8>) 
     (body, Ok(false), Vec::new())
 }
 
-fuzz_target!(|data: &[u8]| {
+tidegate_fuzz::target!(|data: &[u8]| {
     let Some((&cut, input)) = data.split_first() else { return };
     let (first, second) = input.split_at(usize::from(cut).min(input.len()));
     assert_eq!(decode([input, &[]]), decode([first, second]));

@@ -1,12 +1,11 @@
 //! The configuration language: any text is read, with errors or without, and every span lies inside its file.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::path::Path;
 
 use conf::{Directive, Env, MemoryFiles, Sources};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| {
+tidegate_fuzz::target!(|data: &[u8]| {
     let files = MemoryFiles::new([("/c/m", data), ("/c/n", b"a { b; }")]);
     let env = Env { conf_prefix: "/c/".into(), ..Env::default() };
     let (sources, directives, mut errors) = conf::load(&files, Path::new("/c/m"), None, &env);

@@ -1,10 +1,9 @@
 //! Dates: what is read is written and read again as the same second.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use wire::date::{format_http_time, parse_http_time};
 
-fuzz_target!(|data: &[u8]| {
+tidegate_fuzz::target!(|data: &[u8]| {
     if let Some(seconds) = parse_http_time(data) {
         assert_eq!(parse_http_time(&format_http_time(seconds)), Some(seconds));
     }

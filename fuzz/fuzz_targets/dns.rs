@@ -1,10 +1,9 @@
 //! Answers of name servers: whatever the bytes, no more than the question asked for; and none that is cut short.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use wire::dns::{Kind, Name, answer};
 
-fuzz_target!(|data: &[u8]| {
+tidegate_fuzz::target!(|data: &[u8]| {
     let (Some(name), Some(id)) = (Name::parse(b"a.test"), data.first_chunk::<2>()) else { return };
     let id = u16::from_be_bytes(*id);
     for kind in [Kind::A, Kind::Aaaa] {

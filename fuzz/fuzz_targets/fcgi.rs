@@ -1,9 +1,8 @@
 //! Records of FastCGI applications: no panic, no loop without progress, and the same streams whole and cut in two; and
 //! what is sent to applications comes back out of its records.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use buf::{Buf, Bytes, Chain, Piece};
-use libfuzzer_sys::fuzz_target;
 use wire::fcgi::{self, Decoder, Output, RecordError, Step};
 
 /// Both streams, what ended in which order, and the fault.
@@ -46,7 +45,7 @@ fn split(bytes: &[u8]) -> (u8, &[u8], &[u8]) {
     (bytes[1], content, &rest[usize::from(bytes[6])..])
 }
 
-fuzz_target!(|data: &[u8]| {
+tidegate_fuzz::target!(|data: &[u8]| {
     let Some((&cut, input)) = data.split_first() else { return };
     let (first, second) = input.split_at(usize::from(cut).min(input.len()));
     assert_eq!(decode([input, &[]]), decode([first, second]));
@@ -67,9 +66,13 @@ fuzz_target!(|data: &[u8]| {
 
     let mut chain = Chain::new();
     fcgi::stdin(Chain::from(Bytes::copy_from(input)), true, &mut chain);
-    let sent: Vec<u8> = chain.pieces().iter().flat_map(|piece| match piece {
-        Piece::Bytes(bytes) => bytes.to_vec(),
-        Piece::File(_) => unreachable!("there are no files"),
-    }).collect();
+    let sent: Vec<u8> = chain
+        .pieces()
+        .iter()
+        .flat_map(|piece| match piece {
+            Piece::Bytes(bytes) => bytes.to_vec(),
+            Piece::File(_) => unreachable!("there are no files"),
+        })
+        .collect();
     assert!(sent.ends_with(fcgi::END_OF_STDIN));
 });

@@ -1,11 +1,10 @@
 //! A server or a client against any peer: invariants hold after every step, commands may come at any time, and what is
 //! sent is made of well-formed frames.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::rc::Rc;
 
 use buf::{Bytes, Chain, Piece};
-use libfuzzer_sys::fuzz_target;
 use wire::h2::{Code, Config, Connection, Event, FrameReader, HeadWriter, PREFACE, Priority, StreamKey};
 use wire::hpack::Indexing;
 
@@ -71,7 +70,7 @@ fn transmit(c: &mut Connection, reader: &mut FrameReader, max: u64) {
     while c.poll_drained().is_some() {}
 }
 
-fuzz_target!(|data: &[u8]| {
+tidegate_fuzz::target!(|data: &[u8]| {
     let Some((&[choice, step], mut rest)) = data.split_first_chunk() else { return };
     let is_server = choice & 128 == 0;
     let mut c = if is_server { Connection::server(config(choice)) } else { Connection::client(config(choice)) };

@@ -1,8 +1,7 @@
 //! Frames: the same whole and cut in two, and no step without progress.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use buf::Bytes;
-use libfuzzer_sys::fuzz_target;
 use wire::h2::{ConnectionError, Frame, FrameReader};
 
 /// Reads frames; parts of one body or header block are joined.
@@ -50,7 +49,7 @@ fn flat((frames, bodies, error): (Vec<Frame>, Vec<u8>, Option<ConnectionError>))
     (out, bodies, error.is_some())
 }
 
-fuzz_target!(|data: &[u8]| {
+tidegate_fuzz::target!(|data: &[u8]| {
     let Some((&cut, input)) = data.split_first() else { return };
     let (first, second) = input.split_at(usize::from(cut).min(input.len()));
     assert_eq!(flat(read([input, &[]], 16_384)), flat(read([first, second], 16_384)));

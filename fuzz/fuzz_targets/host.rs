@@ -1,10 +1,9 @@
 //! Hosts: what is accepted is accepted again in its canonical form.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use wire::uri::validate_host;
 
-fuzz_target!(|data: &[u8]| {
+tidegate_fuzz::target!(|data: &[u8]| {
     if let Ok(parts) = validate_host(data) {
         assert!(!parts.host.is_empty() && !parts.host.iter().any(u8::is_ascii_uppercase));
         let again = validate_host(&parts.host).unwrap();

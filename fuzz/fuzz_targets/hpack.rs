@@ -1,9 +1,8 @@
 //! Header blocks: the same fields however a block is cut, the same as another implementation reads, and what is encoded
 //! again comes back through both.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use buf::Buf;
-use libfuzzer_sys::fuzz_target;
 use loona_hpack::decoder::{DecoderError, StringDecodingError};
 use loona_hpack::huffman::HuffmanDecoderError;
 use wire::hpack::{DecodeError, Decoder, Encoder, FieldLimits, Indexing};
@@ -31,7 +30,7 @@ fn decode(decoder: &mut Decoder, block: &[u8], cut: usize) -> Result<Fields, Dec
     if carry.is_empty() { Ok(fields) } else { Err(DecodeError::Truncated) }
 }
 
-fuzz_target!(|data: &[u8]| {
+tidegate_fuzz::target!(|data: &[u8]| {
     let Some((&cut, data)) = data.split_first() else { return };
     let (mut whole, mut parts) = (Decoder::new(), Decoder::new());
     let (mut oracle, mut encoder, mut back) = (Some(loona_hpack::Decoder::new()), Encoder::new(), Decoder::new());

@@ -1,9 +1,8 @@
 //! OCSP responses: whatever the bytes, an answer or a fault; what the issuer has signed is also what anybody may have.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::sync::LazyLock;
 
-use libfuzzer_sys::fuzz_target;
 use tls::ocsp::{Fault, Query, Signers, is_response};
 use tls::x509::Parts;
 
@@ -18,7 +17,7 @@ static QUERY: LazyLock<Query> = LazyLock::new(|| {
     Query::new(&leaf, &issuer).expect("the key is a key")
 });
 
-fuzz_target!(|data: &[u8]| {
+tidegate_fuzz::target!(|data: &[u8]| {
     let strict = QUERY.judge(data, Signers::Authorized, NOW);
     let loose = QUERY.judge(data, Signers::Any(&[ISSUER]), NOW);
     if strict.is_ok() {

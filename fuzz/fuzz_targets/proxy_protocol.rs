@@ -1,10 +1,9 @@
 //! PROXY protocol headers: what is read of version 1 is written and read again as the same.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use wire::proxy_protocol::{parse, tlv, tlvs, write_v1};
 
-fuzz_target!(|data: &[u8]| {
+tidegate_fuzz::target!(|data: &[u8]| {
     let Ok(Some(header)) = parse(data) else { return };
     assert!(header.len <= data.len());
     let bytes = header.tlvs.of(data);

@@ -1,10 +1,9 @@
 //! Range headers: what is served lies inside the body.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use wire::range::{Ranges, parse};
 
-fuzz_target!(|data: &[u8]| {
+tidegate_fuzz::target!(|data: &[u8]| {
     let Some((&[length, max], value)) = data.split_first_chunk() else { return };
     if let Ranges::Satisfiable(ranges) = parse(value, u64::from(length), Some(usize::from(max))) {
         assert!(!ranges.is_empty() && ranges.len() <= usize::from(max));

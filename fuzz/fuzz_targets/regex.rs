@@ -1,10 +1,9 @@
 //! The PCRE front end: any pattern compiles or is refused, and what compiles can be matched.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use expr::regex::{Captures, Regex};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| {
+tidegate_fuzz::target!(|data: &[u8]| {
     let (pattern, text) = data.split_at(data.len() / 2);
     let Ok(regex) = Regex::new(pattern, false) else { return };
     let mut captures = Captures::new();

@@ -1,7 +1,6 @@
 //! Request heads: no panic, and the same outcome whole, cut in two, and with other limits on the way.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use wire::h1::{Limits, Parsed, RequestError, RequestHead, RequestParser};
 
 type Outcome = Option<Result<usize, RequestError>>;
@@ -18,7 +17,7 @@ fn parse(input: &[u8], cut: usize, limits: &Limits, head: &mut RequestHead) -> O
     None
 }
 
-fuzz_target!(|data: &[u8]| {
+tidegate_fuzz::target!(|data: &[u8]| {
     let Some((&[cut, choice], input)) = data.split_first_chunk() else { return };
     let limits = Limits {
         header_buffer: 16 + usize::from(choice & 0x3f),

@@ -1,7 +1,6 @@
 //! Response heads: no panic, and the same outcome whole and cut in two.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use wire::h1::{Parsed, ResponseError, ResponseHead, ResponseParser};
 
 fn parse(input: &[u8], cut: usize, head: &mut ResponseHead) -> Option<Result<usize, ResponseError>> {
@@ -16,7 +15,7 @@ fn parse(input: &[u8], cut: usize, head: &mut ResponseHead) -> Option<Result<usi
     None
 }
 
-fuzz_target!(|data: &[u8]| {
+tidegate_fuzz::target!(|data: &[u8]| {
     let Some((&cut, input)) = data.split_first() else { return };
     let (mut whole, mut split) = (ResponseHead::default(), ResponseHead::default());
     let outcome = parse(input, input.len(), &mut whole);

@@ -1,10 +1,9 @@
 //! Messages of tagged fields.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use wire::tagged::{Reader, Writer};
 
-fuzz_target!(|data: &[u8]| {
+tidegate_fuzz::target!(|data: &[u8]| {
     if let Some(reader) = Reader::new(1, data) {
         let mut writer = Writer::new(1);
         for (tag, value) in reader.iter() {

@@ -1,10 +1,9 @@
 //! Paths: a canonical path is its own canonical form; escapes round-trip.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-use libfuzzer_sys::fuzz_target;
 use wire::uri::{Escape, escape, escape_html, escaped_len, is_simple, normalize, unescape};
 
-fuzz_target!(|data: &[u8]| {
+tidegate_fuzz::target!(|data: &[u8]| {
     let (mut out, mut again, mut back) = (Vec::new(), Vec::new(), Vec::new());
     for merge in [true, false] {
         let Ok(found) = normalize(data, merge, &mut out) else { continue };

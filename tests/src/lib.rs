@@ -2,7 +2,7 @@
 //! sockets, and sees that it ends cleanly.
 //!
 //! `TIDEGATE_BINARY` names the program to test (default: the newest build below `target`).
-//! `TIDEGATE_USE` puts `use METHOD;` into every `events` block, so that the whole suite runs once per event method.
+//! `TIDEGATE_USE` puts `use METHOD;` into `events` blocks: the tests in `tests/event_loop` run once for each event method.
 #![forbid(unsafe_code)]
 
 mod backend;
@@ -25,6 +25,8 @@ pub use backend::{Backend, Received};
 pub use client::{Connection, Response};
 pub use dns::NameServer;
 pub use folder::Folder;
-pub use server::{Server, Setup, binary, free_port, target};
-pub use tools::{EC, Picture, RSA, certificate, chromium, curl, openssl, picture, python, python_h2, sha256, tool};
+pub use server::{Server, Setup, binary, free_port, target, use_directive};
+pub use tools::{
+    EC, Picture, RSA, certificate, chromium, curl, openssl, picture, python, python_h2, run, sha256, tool,
+};
 pub use tunnel::{echo_over_reloads, pattern};

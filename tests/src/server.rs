@@ -45,8 +45,13 @@ pub fn free_port() -> (u16, UdpSocket) {
     panic!("no port is free");
 }
 
+/// The directive that chooses the event method `TIDEGATE_USE`; empty where the default is to be used.
+pub fn use_directive() -> String {
+    std::env::var("TIDEGATE_USE").map(|method| format!("use {method};")).unwrap_or_default()
+}
+
 /// What a server is started with. Placeholders in the configuration: `%%PORT%%`, `%%PORT_anything%%` (each name one free
-/// port) and `%%DIR%%` (the server's folder).
+/// port), `%%DIR%%` (the server's folder) and `%%USE%%` ([`use_directive`]).
 #[derive(Debug, Default)]
 pub struct Setup {
     main: String,
@@ -65,7 +70,7 @@ impl Setup {
         Setup { http: http.to_string(), ..Setup::default() }
     }
 
-    /// A whole configuration file, taken as it is (`%%USE%%` stands for the event method's directive).
+    /// A whole configuration file, taken as it is.
     pub fn whole(text: &str) -> Setup {
         Setup { whole: Some(text.to_string()), ..Setup::default() }
     }
@@ -130,12 +135,11 @@ impl Setup {
             child: None,
             quiet: false,
         };
-        let method = std::env::var("TIDEGATE_USE").map(|m| format!("use {m};")).unwrap_or_default();
         let text = match self.whole {
-            Some(text) => text.replace("%%USE%%", &method),
+            Some(text) => text,
             None => format!(
                 "daemon off;\npid nginx.pid;\n{workers}\n{main}\n\
-                 events {{ worker_connections 1024; {method} {events} }}\n\
+                 events {{ worker_connections 1024; %%USE%% {events} }}\n\
                  http {{\n    access_log access.log;\n{temporary}{http}\n}}\n",
                 temporary = if self.http.contains("_temp_path ") {
                     ""
@@ -183,6 +187,7 @@ impl Server {
             out.push_str(before);
             match name {
                 "DIR" => out.push_str(&self.folder.path().display().to_string()),
+                "USE" => out.push_str(&use_directive()),
                 _ => out.push_str(&self.ports.entry(name.to_string()).or_insert_with(free_port).0.to_string()),
             }
             rest = tail;

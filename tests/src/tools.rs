@@ -22,6 +22,12 @@ pub fn python() -> Option<PathBuf> {
     Some(PathBuf::from("/usr/bin/python3")).filter(|p| p.is_file()).or_else(|| tool(&["python3"]))
 }
 
+/// What a program prints on both streams; none if it isn't installed.
+pub fn run(program: &str, args: &[&str]) -> Option<String> {
+    let out = Command::new(tool(&[program])?).args(args).stdin(Stdio::null()).output().expect("it is installed");
+    Some(String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
+}
+
 /// Runs curl and returns what it wrote to standard output; it must succeed.
 pub fn curl(args: &[&str]) -> Vec<u8> {
     let out = Command::new("curl").args(["-sS", "--max-time", "60"]).args(args).output().expect("curl is installed");
@@ -78,7 +84,7 @@ pub fn picture(url: &str, (width, height): (u32, u32), options: &[&str]) -> Opti
     let file = folder.path().join("page.png");
     let (size, to) = (format!("--window-size={width},{height}"), format!("--screenshot={}", file.display()));
     browse(url, &[&["--hide-scrollbars", &size, &to], options].concat())?;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/site/picture.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("site/picture.py");
     let out = Command::new(python()?).arg(script).arg(file).output().expect("python starts");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
@@ -94,7 +100,7 @@ pub fn picture(url: &str, (width, height): (u32, u32), options: &[&str]) -> Opti
     })
 }
 
-/// What `tests/site/h2_client.py` prints: Python's h2 as a client over TLS. It must succeed; none if it isn't installed.
+/// What `site/h2_client.py` prints: Python's h2 as a client over TLS. It must succeed; none if it isn't installed.
 pub fn python_h2(port: u16, args: &[&str]) -> Option<String> {
     let python = python()?;
     let known = Command::new(&python).args(["-c", "import h2"]).stderr(Stdio::null()).status();
@@ -102,7 +108,7 @@ pub fn python_h2(port: u16, args: &[&str]) -> Option<String> {
         assert!(std::env::var_os("TIDEGATE_SKIP_MISSING").is_some(), "python3-h2 isn't installed");
         return None;
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/site/h2_client.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("site/h2_client.py");
     let out = Command::new(python).arg(script).arg(port.to_string()).args(args).output().expect("python starts");
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));

@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
-use crate::test::{listen, tests_command};
+use crate::steps::listen;
+use crate::test::tests_command;
+use crate::tiers::{self, TIERS};
 use crate::tools::{self, Options, Outcome};
 
 /// What `--help` prints.
@@ -46,7 +48,7 @@ enum Kind {
 /// A test that nginx doesn't pass.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Listed {
-    /// `FILE NAME`.
+    /// `TIER FILE::NAME`.
     test: String,
     kind: Kind,
     /// Words of a decision in docs/COMPAT.md.
@@ -67,19 +69,20 @@ pub fn run(arguments: &[String]) -> Outcome {
         return Err("it needs one BINARY".to_string());
     };
     let binary = std::fs::canonicalize(binary).map_err(|e| format!("{binary}: {e}"))?;
-    crate::test::install();
+    crate::test::prepare();
     let files: Vec<&str> = options.values("--test").collect();
     let names: BTreeSet<&str> = listed.iter().map(|l| l.test.as_str()).collect();
-    let first = ask(&binary, &files, &[])?;
+    let prefixes: Vec<String> = files.iter().map(|file| format!("{file}::")).collect();
+    let first = ask(&binary, &prefixes.iter().map(String::as_str).collect::<Vec<_>>())?;
     let mut surprises = surprises(&first, &names);
     // Chance, or the others beside it, may have been at work.
     for (test, passed) in &mut surprises {
-        let (file, name) = test.split_once(' ').expect("a test's name is FILE NAME");
-        *passed = ask(&binary, &[file], &[name])?.get(test).copied().unwrap_or(*passed);
+        let (_, name) = test.split_once(' ').expect("a test's name is TIER FILE::NAME");
+        *passed = ask(&binary, &["--exact", name])?.get(test).copied().unwrap_or(*passed);
     }
     surprises.retain(|test, passed| *passed == names.contains(test.as_str()));
     let mut faults: Vec<String> = surprises.iter().map(|(test, passed)| surprise(test, *passed)).collect();
-    let chosen = |test: &str| files.is_empty() || files.iter().any(|f| test.split_once(' ').is_some_and(|t| t.0 == *f));
+    let chosen = |test: &str| prefixes.is_empty() || prefixes.iter().any(|p| test.contains(&format!(" {p}")));
     faults
         .extend(names.iter().filter(|t| chosen(t) && !first.contains_key(**t)).map(|t| format!("{t}: it didn't run")));
     faults.iter().for_each(|fault| println!("{fault}"));
@@ -108,15 +111,11 @@ fn lengths(listed: &[Listed]) -> String {
 
 // -- running
 
-/// Runs the tests of these files (all, if there are none) that have these names; which ran, and whether they passed.
-fn ask(binary: &Path, files: &[&str], names: &[&str]) -> Outcome<BTreeMap<String, bool>> {
+/// Runs the tests that these filters of names choose, all of them if there are none; which ran, and whether they passed.
+fn ask(binary: &Path, filters: &[&str]) -> Outcome<BTreeMap<String, bool>> {
     let mut command: Command = tests_command(&["--status-level", "pass", "--final-status-level", "none"]);
-    command.args(["-p", "e2e"]).env("TIDEGATE_BINARY", binary);
-    let files = if files.is_empty() { &["*"] } else { files };
-    command.args(files.iter().flat_map(|f| ["--test", f]));
-    if !names.is_empty() {
-        command.args(["--", "--exact"]).args(names);
-    }
+    command.arg("--workspace").args(TIERS.iter().flat_map(|tier| ["--test", tier.name]));
+    command.env("TIDEGATE_BINARY", binary).arg("--").args(filters);
     let (mut outcomes, mut file) = (BTreeMap::new(), String::new());
     let good = listen(command, |line| {
         if let Some((test, passed)) = outcome(line, &mut file) {
@@ -171,18 +170,15 @@ pub fn faults() -> Outcome<Vec<String>> {
 /// The tests that say that nginx doesn't pass them.
 fn list() -> Outcome<Vec<Listed>> {
     let mut all = Vec::new();
-    for path in tools::files(&tools::root().join("tests/tests")) {
-        if path.extension().is_some_and(|e| e == "rs") {
-            let file = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            all.extend(marks(&file, &tools::read(&path)?)?);
-        }
+    for (file, text) in tiers::files()? {
+        all.extend(marks(&format!("{} {}::", file.tier, file.name), &text)?);
     }
     all.sort();
     Ok(all)
 }
 
-/// The marks in a file of tests. One that stands above no test is an error.
-fn marks(file: &str, text: &str) -> Outcome<Vec<Listed>> {
+/// The marks in a file of tests, whose names begin so. One that stands above no test is an error.
+fn marks(prefix: &str, text: &str) -> Outcome<Vec<Listed>> {
     let mut found = Vec::new();
     let (mut waiting, mut is_test) = (Vec::new(), false);
     for line in text.lines().map(str::trim) {
@@ -195,13 +191,13 @@ fn marks(file: &str, text: &str) -> Outcome<Vec<Listed>> {
             let name = line.strip_prefix("fn ").and_then(|l| l.split('(').next());
             match name.filter(|_| is_test) {
                 Some(name) => found.extend(waiting.drain(..).map(|(words, kind)| Listed {
-                    test: format!("{file} {name}"),
+                    test: format!("{prefix}{name}"),
                     kind,
                     words,
                 })),
                 None => {
                     if let Some((words, _)) = waiting.first() {
-                        return Err(format!("tests/tests/{file}.rs: {words:?} stands above no test"));
+                        return Err(format!("{prefix} {words:?} stands above no test"));
                     }
                 }
             }
@@ -249,12 +245,12 @@ mod tests {
                     /// Not in nginx: sandbox\n/// Differs from nginx: more\n#[test]\nfn c() {\n";
         let listed = |test: &str, kind, words: &str| Listed { test: test.into(), kind, words: words.into() };
         let expect = [
-            listed("f a", Kind::Differs, "some words"),
-            listed("f c", Kind::Ours, "sandbox"),
-            listed("f c", Kind::Differs, "more"),
+            listed("t f::a", Kind::Differs, "some words"),
+            listed("t f::c", Kind::Ours, "sandbox"),
+            listed("t f::c", Kind::Differs, "more"),
         ];
-        assert_eq!(marks("f", text).unwrap(), expect);
-        assert!(marks("f", "/// Not in nginx: sandbox\nfn helper() {\n").is_err());
+        assert_eq!(marks("t f::", text).unwrap(), expect);
+        assert!(marks("t f::", "/// Not in nginx: sandbox\nfn helper() {\n").is_err());
     }
 
     #[test]

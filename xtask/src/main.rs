@@ -6,13 +6,18 @@ mod bench_cases;
 mod compare;
 mod compat;
 mod configurations;
+mod crates;
 mod docs;
+mod fuzz;
 mod lossless;
 mod measure;
 mod nginx_tests;
+mod simulate;
+mod steps;
 mod tap;
 mod test;
 mod tidy;
+mod tiers;
 mod tools;
 mod tsv;
 
@@ -23,15 +28,18 @@ use tools::Outcome;
 const HELP: &str = "\
 usage: cargo xtask TASK [options]
 
-  test [--fast]            format, lints, house checks, unit and end-to-end tests, once per event method
+  test [options]           format, lints, house checks, unit and end-to-end tests in their tiers
   bench [options]          CPU time per request against nginx, run by run
   lossless [options]       what is lost under reloads, upgrades and kills, beside nginx
+  simulate [options]       the whole server under a simulated network, by seeds
   tidy [--write]           the house checks alone; --write lowers the ratchet
+  crates [--list]          licences of crates of others, versions of one beside another
   docs [--check]           writes docs/directives from the program's own tables
   compat [--missing]       which directives, variables and options of nginx there are
   compat FOLDER            which configurations of a folder load, and what is missing in the others
   compare BINARY           the end-to-end tests against an nginx: what fails there is a decision
   nginx-tests DIR [names]  runs a checkout of nginx's public test suite
+  fuzz TARGET [options]    fuzzes a parser
 
 cargo xtask TASK --help tells more.
 ";
@@ -39,15 +47,18 @@ cargo xtask TASK --help tells more.
 /// A task: its name, what `--help` prints of it, and what it does.
 type Task = (&'static str, &'static str, fn(&[String]) -> Outcome);
 
-const TASKS: [Task; 8] = [
+const TASKS: [Task; 11] = [
     ("test", test::HELP, test::run),
     ("bench", bench::HELP, bench::run),
     ("lossless", lossless::HELP, lossless::run),
+    ("simulate", simulate::HELP, simulate::run),
     ("tidy", tidy::HELP, tidy::run),
+    ("crates", crates::HELP, crates::run),
     ("docs", docs::HELP, docs::run),
     ("compat", compat::HELP, compat::run),
     ("compare", compare::HELP, compare::run),
     ("nginx-tests", nginx_tests::HELP, nginx_tests::run),
+    ("fuzz", fuzz::HELP, fuzz::run),
 ];
 
 fn main() -> ExitCode {

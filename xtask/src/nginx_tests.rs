@@ -1,4 +1,4 @@
-//! Runs a checkout of nginx's public test suite (https://github.com/nginx/nginx-tests) against the server.
+//! Runs a checkout of nginx's public test suite (<https://github.com/nginx/nginx-tests>) against the server.
 //!
 //! As root each file gets, by `unshare` and `setpriv`, a network and a process namespace and the user nobody: files that
 //! run side by side share no port, and what a file leaves running ends with its namespace. Otherwise files run one
@@ -18,7 +18,9 @@ use crate::tsv::Table;
 
 /// What `--help` prints.
 pub const HELP: &str = "\
-usage: cargo xtask nginx-tests DIR [FILE.t | PREFIX ...] [options]
+usage: cargo xtask nginx-tests [DIR] [FILE.t | PREFIX ...] [options]
+
+DIR is the folder of the checkout; without it TIDEGATE_NGINX_TESTS names one.
 
   -j N             files at a time (default: the processors)
   --timeout N      seconds for each file (default 120)
@@ -56,14 +58,22 @@ struct Runner {
 pub fn run(arguments: &[String]) -> Outcome {
     let valued = ["-j", "--timeout", "--out", "--baseline", "--list", "--globals", "--events", "--keep"];
     let options = Options::parse(arguments, &["--unsafe", "--quiet"], &valued)?;
-    let Some((folder, names)) = options.rest.split_first() else {
+    let Some((folder, names)) = checkout(&options.rest) else {
         print!("{HELP}");
         return Err("which checkout?".to_string());
     };
     let work = std::env::temp_dir().join(format!("tidegate-nginx-tests-{}", std::process::id()));
-    let outcome = prepare(&options, Path::new(folder), &work).and_then(|runner| whole(&options, &runner, names));
+    let outcome = prepare(&options, &folder, &work).and_then(|runner| whole(&options, &runner, names));
     let _ = fs::remove_dir_all(&work);
     outcome
+}
+
+/// The folder of the checkout, and the arguments that are left.
+fn checkout(arguments: &[String]) -> Option<(PathBuf, &[String])> {
+    match arguments.split_first() {
+        Some((folder, names)) if Path::new(folder).is_dir() => Some((PathBuf::from(folder), names)),
+        _ => std::env::var_os(crate::test::SUITE).map(|folder| (PathBuf::from(folder), arguments)),
+    }
 }
 
 fn prepare(options: &Options, folder: &Path, work: &Path) -> Outcome<Runner> {

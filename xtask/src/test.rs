@@ -1,9 +1,10 @@
 //! Everything that must hold before a change goes in: format, lints, house checks, unit tests, end-to-end tests.
 
-use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
+use crate::steps::{Beside, Steps};
+use crate::tiers::{TIERS, Tier};
 use crate::tools::{self, Options, Outcome, cargo};
 
 /// Debian packages of the programs that tests meet: a file that shows it is there, and its package.
@@ -23,84 +24,163 @@ const NEEDS: [(&str, &str); 13] = [
     ("/usr/share/doc/php-fpm", "php-fpm"),
 ];
 
-/// Event methods under which the end-to-end tests run, besides the default.
-const METHODS: [&str; 4] = ["epoll", "poll", "select", "io_uring"];
+/// Debian packages that nginx's test suite needs beside: a file that shows it is there, and its package.
+const SUITE_NEEDS: [(&str, &str); 4] = [
+    ("/usr/bin/perl", "perl"),
+    ("/usr/share/perl5/IO/Socket/SSL.pm", "libio-socket-ssl-perl"),
+    ("/usr/share/perl5/Protocol/WebSocket.pm", "libprotocol-websocket-perl"),
+    ("/usr/sbin/ip", "iproute2"),
+];
 
-/// End-to-end test files that don't depend on the event method: they run once.
-const ONCE: [&str; 5] = ["sites", "map", "attacks", "front_door", "certbot"];
+/// Names the folder with a checkout of nginx's test suite.
+pub const SUITE: &str = "TIDEGATE_NGINX_TESTS";
 
-/// Tests that ran.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Count {
-    passed: u64,
-    failed: u64,
-}
-
-impl Count {
-    fn add(&mut self, other: Count) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-    }
-}
+/// Files of that suite that must pass.
+const REQUIRED: &str = "xtask/reference/nginx-tests-required.txt";
 
 /// What `--help` prints.
 pub const HELP: &str = "\
-usage: cargo xtask test [--fast]
+usage: cargo xtask test [--fast] [--tier NAME]
 
-All that must hold before a change goes in: format, lints, house checks, unit and property tests, a release build, the
-manual, and the end-to-end tests, once more for each event method. The last line counts what passed and failed.
+All that must hold before a change goes in: format, lints, house checks, crates of others, unit and property tests, corpora
+of the fuzz targets, ten thousand seeds of the simulation, documentation, a release build, the manual, and the end-to-end
+tests in three tiers: `modules` and `system` once, `event_loop` once for each event method. What was slow is told at the end;
+the last line counts what passed and failed. docs/testing.md tells more.
 
-  --fast   leaves out the event methods and the models of the zones' lock
+  --fast        runs `event_loop` with the default event method only, and leaves out the models of the zones' lock
+  --tier NAME   only the end-to-end tests of a tier; may be repeated
 
 As root on a system with apt-get it first installs what is missing of the programs that the tests meet: curl, chromium,
-python3 with aiohttp and h2, h2load, openssl, gzip, util-linux, certbot with its plugin for nginx, pebble, and
-php-fpm. With
-TIDEGATE_SKIP_MISSING=1 tests that miss one are left out.
+python3 with aiohttp and h2, h2load, openssl, gzip, util-linux, certbot with its plugin for nginx, pebble, php-fpm. With
+TIDEGATE_SKIP_MISSING=1 tests that miss one are left out. Where TIDEGATE_NGINX_TESTS names a checkout of nginx's test
+suite, the files in xtask/reference/nginx-tests-required.txt must pass.
 ";
 
 /// Runs the task. Its last line is the number of tests that passed and failed; steps count as one test each.
 pub fn run(arguments: &[String]) -> Outcome {
-    let options = Options::parse(arguments, &["--fast"], &[])?;
-    let begun = Instant::now();
-    install();
-    let mut count = Count::default();
-    count.add(step("format", || tools::run(cargo(["fmt", "--all", "--check"]))));
-    count.add(step("lints", || {
-        tools::run(cargo(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
-    }));
-    count.add(step("tidy", || crate::tidy::run(&[])));
-    count.add(tests("unit and property tests", &["--workspace", "--exclude", "e2e"], None));
-    if has_nextest() {
-        // nextest leaves out the examples in documentation.
-        count.add(listen_to("examples in documentation", cargo(["test", "--doc", "--workspace", "--no-fail-fast"])));
+    let options = Options::parse(arguments, &["--fast"], &["--tier"])?;
+    let chosen: Vec<&str> = options.values("--tier").collect();
+    if let Some(name) = chosen.iter().find(|name| !TIERS.iter().any(|tier| tier.name == **name)) {
+        return Err(format!("no tier is called {name}"));
     }
-    if !options.has("--fast") {
-        count.add(step("models of the zones' lock", models));
+    let fast = options.has("--fast");
+    install(&NEEDS);
+    let mut steps = Steps::new();
+    // Its last part keeps one processor busy, while other builds can use the rest.
+    let release = Beside::begin("release build", || tools::server().map(|_| ()));
+    if chosen.is_empty() {
+        without_server(&mut steps, fast);
     }
-    let build = step("release build", || tools::server().map(|_| ()));
-    count.add(build);
-    if build.failed == 0 {
-        count.add(step("docs", || crate::docs::run(&["--check".to_string()])));
-        count.add(step("compat", || crate::compat::run(&[])));
-        count.add(step("a program that panics when asked to", hooks));
-        count.add(tests("end-to-end tests", &["-p", "e2e"], None));
-        let files = end_to_end_files()?;
-        let files: Vec<&str> = files.iter().flat_map(|f| ["--test", f]).collect();
-        for method in METHODS.iter().filter(|_| !options.has("--fast")) {
-            let arguments = [&["-p", "e2e"], files.as_slice()].concat();
-            count.add(tests(&format!("end-to-end tests, use {method}"), &arguments, Some(method)));
+    if steps.join(release) {
+        if chosen.is_empty() {
+            steps.step("docs", || crate::docs::run(&["--check".to_string()]));
+            steps.step("compat", || crate::compat::run(&[]));
+        }
+        if chosen != ["event_loop"] {
+            steps.step("a program that panics when asked to", hooks);
+        }
+        for tier in TIERS.iter().filter(|tier| chosen.is_empty() || chosen.contains(&tier.name)) {
+            end_to_end(&mut steps, tier, fast);
+        }
+        if chosen.is_empty() {
+            suite(&mut steps);
         }
     }
-    println!("in {} s", begun.elapsed().as_secs());
-    println!("{} passed, {} failed", count.passed, count.failed);
-    if count.failed == 0 { Ok(()) } else { Err(format!("{} failed", count.failed)) }
+    steps.end()
 }
 
-/// Builds what `tests/tests/panic.rs` tests, so that no test waits for a compiler.
-fn hooks() -> Outcome {
-    let mut command = cargo(["build", "--quiet", "-p", "tidegate", "--features", "test-hooks", "--target-dir"]);
-    command.arg(tools::target()?.join("test-hooks"));
+/// Steps that need no program.
+fn without_server(steps: &mut Steps, fast: bool) {
+    steps.step("format", || tools::run(cargo(["fmt", "--all", "--check"])));
+    steps.step("tidy", || crate::tidy::run(&[]));
+    steps.step("crates of others", || crate::crates::run(&[]));
+    steps.step("lints", || {
+        tools::run(cargo(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+    });
+    steps.tests("unit and property tests, corpora of the fuzz targets", units());
+    if has_nextest() {
+        // nextest leaves out the examples in documentation.
+        steps.tests("examples in documentation", cargo(["test", "--doc", "--workspace", "--no-fail-fast"]));
+    }
+    steps.step("ten thousand seeds of the simulation", simulation);
+    steps.step("documentation", documentation);
+    if !fast {
+        steps.step("models of the zones' lock", models);
+    }
+}
+
+/// All tests but those of the tiers.
+fn units() -> Command {
+    let mut command = tests_command(&STATUS);
+    if has_nextest() {
+        command.args(["--workspace", "-E", "not (package(e2e) & kind(test))"]);
+    } else {
+        command.args(["--workspace", "--exclude", "e2e"]);
+    }
+    command
+}
+
+/// What nextest tells: the time of each test.
+const STATUS: [&str; 2] = ["--status-level", "pass"];
+
+fn end_to_end(steps: &mut Steps, tier: &Tier, fast: bool) {
+    if fast || tier.methods.is_empty() {
+        steps.tests(&format!("end-to-end tests, {}", tier.name), tier_command(tier));
+        return;
+    }
+    for method in tier.methods {
+        let mut command = tier_command(tier);
+        command.env("TIDEGATE_USE", method);
+        steps.tests(&format!("end-to-end tests, {}, use {method}", tier.name), command);
+    }
+}
+
+/// The tests of a tier. They mostly wait, so there are more at a time than processors. All packages are chosen, here and
+/// elsewhere, because the features of dependencies follow from that choice: with another one they would be built again.
+fn tier_command(tier: &Tier) -> Command {
+    let jobs = 2 * std::thread::available_parallelism().map_or(1, usize::from);
+    let mut command = tests_command(&STATUS);
+    command.args(["--workspace", "--test", tier.name]);
+    if !has_nextest() {
+        command.arg("--");
+    }
+    command.args(["--test-threads", &jobs.to_string()]);
+    command
+}
+
+/// The files of nginx's test suite that must pass, where there is a checkout.
+fn suite(steps: &mut Steps) {
+    if std::env::var_os(SUITE).is_none() {
+        println!("== nginx's test suite: left out, {SUITE} names no checkout of it");
+        return;
+    }
+    install(&SUITE_NEEDS);
+    let list = tools::root().join(REQUIRED).display().to_string();
+    steps.step("nginx's test suite", || crate::nginx_tests::run(&["--list".to_string(), list, "--quiet".to_string()]));
+}
+
+/// The documentation of all crates, without a warning.
+fn documentation() -> Outcome {
+    let mut command = cargo(["doc", "--workspace", "--no-deps", "--quiet"]);
+    command.env("RUSTDOCFLAGS", "-D warnings");
     tools::run(command)
+}
+
+/// Builds the program of `tests/src/hooks.rs`, so that no test waits for a compiler. The command is the one that stands
+/// there: it shares all but the crates that the hooks change with the other tests. The program is moved away, so that no
+/// test takes it for the newest build.
+fn hooks() -> Outcome {
+    let form = ["build", "--quiet", "--workspace", "--features", "tidegate/test-hooks"];
+    tools::run(cargo([&form[..], &["--bin", "tidegate", "--test", "system"]].concat()))?;
+    let target = tools::target()?;
+    let (built, place) = (target.join("debug/tidegate"), target.join("test-hooks"));
+    let moved = std::fs::create_dir_all(&place).and_then(|()| std::fs::rename(&built, place.join("tidegate")));
+    moved.map_err(|e| format!("{}: {e}", built.display()))
+}
+
+/// With the checks of a debug build, whose crates the unit tests have left.
+fn simulation() -> Outcome {
+    crate::simulate::seeds(&tools::build(&["--workspace", "--bin", "simulate"])?, 0, 10_000, false)
 }
 
 /// Every order in which a few processes can come together over the zones' lock: the tests by loom, which needs its own
@@ -111,9 +191,14 @@ fn models() -> Outcome {
     tools::run(command)
 }
 
+/// Installs what the end-to-end tests need.
+pub fn prepare() {
+    install(&NEEDS);
+}
+
 /// Installs what is missing, where that is possible; tests that miss a program say so themselves.
-pub fn install() {
-    let missing: Vec<_> = NEEDS.iter().filter(|(f, _)| !std::path::Path::new(f).exists()).map(|(_, p)| *p).collect();
+fn install(needs: &[(&str, &str)]) {
+    let missing: Vec<_> = needs.iter().filter(|(f, _)| !Path::new(f).exists()).map(|(_, p)| *p).collect();
     if missing.is_empty() || tools::find("apt-get").is_none() || !rustix::process::geteuid().is_root() {
         return;
     }
@@ -129,28 +214,6 @@ pub fn install() {
     }
 }
 
-fn step(title: &str, action: impl FnOnce() -> Outcome) -> Count {
-    println!("== {title}");
-    let begun = Instant::now();
-    match action() {
-        Ok(()) => {
-            println!("   {title}: good, {:.0} s", begun.elapsed().as_secs_f64());
-            Count { passed: 1, failed: 0 }
-        }
-        Err(why) => {
-            println!("   {title}: {why}");
-            Count { passed: 0, failed: 1 }
-        }
-    }
-}
-
-/// Runs tests by nextest where it is installed, else by cargo itself, and counts them.
-fn tests(title: &str, arguments: &[&str], method: Option<&str>) -> Count {
-    let mut command = tests_command(&["--status-level", "fail"]);
-    command.args(arguments).envs(method.map(|m| ("TIDEGATE_USE", m)));
-    listen_to(title, command)
-}
-
 /// A command that runs tests: nextest with these options, or cargo itself.
 pub fn tests_command(nextest: &[&str]) -> Command {
     if has_nextest() {
@@ -162,92 +225,4 @@ pub fn tests_command(nextest: &[&str]) -> Command {
 
 fn has_nextest() -> bool {
     tools::find("cargo-nextest").is_some() || tools::find_in_cargo_home("cargo-nextest")
-}
-
-/// Runs a test command as a step, and counts its tests.
-fn listen_to(title: &str, command: Command) -> Count {
-    println!("== {title}");
-    let begun = Instant::now();
-    let mut count = Count::default();
-    let good = listen(command, |line| {
-        if let Some(found) = summary(line) {
-            count.add(found);
-        } else if !is_noise(line) {
-            println!("{line}");
-        }
-    });
-    println!("   {title}: {} passed, {} failed, {:.0} s", count.passed, count.failed, begun.elapsed().as_secs_f64());
-    // What doesn't compile, or dies, fails even if no test says so.
-    Count { failed: count.failed.max(u64::from(!good)), ..count }
-}
-
-/// Runs a command, and passes on each line that it prints; whether it ended well.
-pub fn listen(mut command: Command, mut each: impl FnMut(&str)) -> bool {
-    command.env("CARGO_TERM_COLOR", "never");
-    // Both streams through one pipe, in their order.
-    let Ok((reader, writer)) = std::io::pipe() else { return false };
-    let Ok(copy) = writer.try_clone() else { return false };
-    let child = command.stdin(Stdio::null()).stdout(writer).stderr(copy).spawn();
-    // The command holds the pipe's writing ends; without it the pipe closes when the child ends.
-    drop(command);
-    let Ok(mut child) = child else { return false };
-    BufReader::new(reader).lines().map_while(Result::ok).for_each(|line| each(&line));
-    child.wait().is_ok_and(|s| s.success())
-}
-
-/// The counts in a closing line of cargo test or of nextest.
-fn summary(line: &str) -> Option<Count> {
-    let line = line.trim();
-    let rest = line.strip_prefix("test result: ").or_else(|| line.strip_prefix("Summary ["))?;
-    let number = |word: &[&str]| {
-        let words: Vec<&str> = rest.split([' ', ',', ';', '.', ':']).filter(|w| !w.is_empty()).collect();
-        let at = words.windows(word.len()).position(|w| w[1..] == word[1..])?;
-        words.get(at)?.parse::<u64>().ok()
-    };
-    Some(Count {
-        passed: number(&["", "passed"]).unwrap_or(0),
-        failed: number(&["", "failed"]).unwrap_or(0) + number(&["", "timed", "out"]).unwrap_or(0),
-    })
-}
-
-fn is_noise(line: &str) -> bool {
-    let line = line.trim();
-    line.is_empty()
-        || line.starts_with("test ") && line.ends_with(" ok")
-        || line.starts_with("running ")
-        || line.starts_with("Compiling ")
-        || line.starts_with("Running ")
-        || line.starts_with("Finished ")
-        || line.starts_with("Doc-tests ")
-        || line.starts_with("Nextest run ")
-        || line.starts_with("Starting ")
-        || line.starts_with("────")
-}
-
-/// The end-to-end test files that run once per event method.
-fn end_to_end_files() -> Outcome<Vec<String>> {
-    let folder = tools::root().join("tests/tests");
-    let entries = std::fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    let names = entries.flatten().filter_map(|e| e.file_name().to_str()?.strip_suffix(".rs").map(str::to_string));
-    Ok(names.filter(|n| !ONCE.contains(&n.as_str())).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn summaries() {
-        let cases = [
-            ("test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out", Some((5, 0))),
-            ("test result: FAILED. 5 passed; 2 failed; 0 ignored", Some((5, 2))),
-            ("     Summary [   4.157s] 15 tests run: 14 passed, 1 failed, 0 skipped", Some((14, 1))),
-            ("     Summary [   4.157s] 15/27 tests run: 14 passed (1 slow), 1 timed out, 0 skipped", Some((14, 1))),
-            ("test a ... ok", None),
-        ];
-        for (line, expect) in cases {
-            let found = summary(line).map(|c| (c.passed, c.failed));
-            assert_eq!(found, expect, "{line}");
-        }
-    }
 }

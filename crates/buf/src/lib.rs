@@ -18,4 +18,6 @@ pub mod text;
 pub use buffer::Buf;
 pub use bytes::Bytes;
 pub use chain::{Chain, FileRange, Piece};
+#[cfg(feature = "audit")]
+pub use pool::lent;
 pub use secret::{Secret, wipe};

@@ -17,8 +17,27 @@ thread_local! {
     static FREE: RefCell<Lists> = const { RefCell::new([const { Vec::new() }; (MAX_SHIFT - MIN_SHIFT + 1) as usize]) };
 }
 
+#[cfg(feature = "audit")]
+thread_local! {
+    static LENT: std::cell::Cell<isize> = const { std::cell::Cell::new(0) };
+}
+
+/// How much memory this thread has lent out and not got back, in pieces.
+#[cfg(feature = "audit")]
+pub fn lent() -> isize {
+    LENT.get()
+}
+
+#[cfg(feature = "audit")]
+fn count(change: isize) {
+    // A thread that is ending counts no more.
+    let _ = LENT.try_with(|lent| lent.set(lent.get() + change));
+}
+
 /// Memory of at least `size` bytes; its contents are whatever its last user left.
 pub(crate) fn take(size: usize) -> Box<[u8]> {
+    #[cfg(feature = "audit")]
+    count(1);
     let shift = size.max(1).next_power_of_two().trailing_zeros().max(MIN_SHIFT);
     if shift > MAX_SHIFT {
         return vec![0; size].into_boxed_slice();
@@ -31,6 +50,8 @@ pub(crate) fn take(size: usize) -> Box<[u8]> {
 
 /// Takes back what [`take`] gave.
 pub(crate) fn give(memory: Box<[u8]>) {
+    #[cfg(feature = "audit")]
+    count(-isize::from(!memory.is_empty()));
     let (size, shift) = (memory.len(), memory.len().trailing_zeros());
     if !size.is_power_of_two() || !(MIN_SHIFT..=MAX_SHIFT).contains(&shift) {
         return;

@@ -93,7 +93,7 @@ fn default(row: &Row) -> String {
 }
 
 /// A heading and a line for each directive, with tabs between the fields: what `--dump-directives` prints. Texts are
-/// [`escaped`].
+/// escaped.
 pub fn dump(registry: &Registry) -> String {
     let mut out = "module\tname\tcontexts\targs\ttype\tdefault\tsyntax\tdoc\n".to_owned();
     for (module, row) in entries(registry) {

@@ -212,7 +212,7 @@ pub struct Part {
     pub conf: fn(&dyn Any) -> &dyn Any,
 }
 
-/// Groups of rows that tables take, each under its own prefix; made by [`table!`](crate::table).
+/// Groups of rows that tables take, each under its own prefix; made by [`table!`](crate::table!).
 pub trait Groups: Any + Clone {
     /// What was set of them at one level.
     type Raw: Any + Default;
@@ -272,7 +272,7 @@ pub struct Table {
     pub set_slot: fn(usize),
 }
 
-/// A resolved configuration, made by [`table!`].
+/// A resolved configuration, made by [`table!`](crate::table!).
 pub trait Conf: Any + Sized {
     /// The index of this type's configuration in the sets of its level.
     fn slot() -> usize;

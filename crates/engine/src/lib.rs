@@ -10,6 +10,7 @@
 pub mod channel;
 pub mod clock;
 pub mod cycle;
+pub mod embedded;
 pub mod handover;
 pub mod log;
 pub mod master;

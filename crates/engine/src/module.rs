@@ -138,6 +138,6 @@ pub struct WorkerContext {
 impl WorkerContext {
     /// The thread pool of that name, started when it is first asked for.
     pub fn thread_pool(&self, name: &str) -> Option<Rc<rt::ThreadPool>> {
-        crate::cycle::thread_pool::get(&self.cycle, name)
+        crate::cycle::thread_pool::get(self.cycle.thread_pools(), name)
     }
 }

@@ -1,6 +1,6 @@
 //! Regexes with PCRE's syntax, on an engine without C.
 //!
-//! A pattern is parsed as PCRE2 parses it ([`parse`]) into a tree ([`ast`]) and written anew for the engine ([`emit`]):
+//! A pattern is parsed as PCRE2 parses it (`parse`) into a tree (`ast`) and written anew for the engine (`emit`):
 //! nothing reaches the engine that we haven't understood, so that no pattern changes its meaning silently. What the
 //! engine can't do (recursion, backtracking verbs, `\X`, properties outside UTF) is refused with an error like PCRE's.
 //!

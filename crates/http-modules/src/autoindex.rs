@@ -51,21 +51,74 @@ conf::table! {
     /// How folders are listed.
     pub struct AutoindexConf, raw AutoindexRaw, module "ngx_http_autoindex_module", level HTTP Location;
 
-    /// Whether a folder without an index is listed.
+    /// Lists the files of a folder for which there is no `index` file.
+    ///
+    /// Effect: holds for GET and HEAD requests whose URI ends with a slash. With `off` such a request gets status 403.
+    /// Hidden files, whose names begin with a dot, aren't listed. `autoindex_format` chooses the form.
+    ///
+    /// Cost: a system call for each file in the folder, each time, in the worker: a folder of many thousand files holds
+    /// other requests up.
+    ///
+    /// Danger: everybody sees the names of all files, also of those that no page links to.
+    ///
+    /// ```nginx
+    /// location /downloads/ {
+    ///     root site;
+    ///     autoindex on;
+    /// }
+    /// ```
     "autoindex" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) autoindex: bool = false;
-    /// The form of the list: `html` is nginx's plain page, `json`, `jsonp` and `xml` are data. `styled`, which nginx doesn't
-    /// have, is a page for readers: UTF-8, for narrow and wide screens, light and dark, without scripts; folders first, then
-    /// names whatever their case. `autoindex_exact_size` and `autoindex_localtime` hold for both pages.
+    /// Sets the form of the list of a folder.
+    ///
+    /// Form: `autoindex_format html | styled | xml | json | jsonp`
+    ///
+    /// - `html`: nginx's plain page.
+    /// - `styled`: a page for readers, which nginx doesn't have: UTF-8, for narrow and wide screens, light and dark,
+    ///   without scripts; folders first, then files, sorted without regard to upper and lower case.
+    /// - `xml`: XML.
+    /// - `json`: JSON, an array of objects.
+    /// - `jsonp`: JSON as the argument of the function that the request's argument `callback` names; without that
+    ///   argument JSON.
+    ///
+    /// Effect: holds where `autoindex` is on. `autoindex_exact_size` and `autoindex_localtime` hold for `html` and
+    /// `styled`.
+    ///
+    /// Danger: `jsonp` lets other sites' pages read the list.
+    ///
+    /// ```nginx
+    /// location /downloads/ {
+    ///     autoindex on;
+    ///     autoindex_format styled;
+    /// }
+    /// ```
     "autoindex_format" in EVERYWHERE, Args::exactly(1), default "html",
         scalar(one_of(&[
             ("html", Format::Html), ("styled", Format::Styled), ("json", Format::Json), ("jsonp", Format::Jsonp),
             ("xml", Format::Xml),
         ])) autoindex_format: Format = Format::Html;
-    /// Whether a page gives times in the local zone rather than UTC.
+    /// Shows times in the list of a folder in the local time zone, instead of UTC.
+    ///
+    /// Effect: holds for the formats `html` and `styled`.
+    ///
+    /// ```nginx
+    /// location /downloads/ {
+    ///     autoindex on;
+    ///     autoindex_localtime on;
+    /// }
+    /// ```
     "autoindex_localtime" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) autoindex_localtime: bool = false;
-    /// Whether a page gives sizes to the byte.
+    /// Shows sizes in the list of a folder in bytes, instead of rounded to kilobytes, megabytes and gigabytes.
+    ///
+    /// Effect: holds for the formats `html` and `styled`.
+    ///
+    /// ```nginx
+    /// location /downloads/ {
+    ///     autoindex on;
+    ///     autoindex_exact_size off;
+    /// }
+    /// ```
     "autoindex_exact_size" in EVERYWHERE, Args::FLAG, default "on",
         scalar(flag) autoindex_exact_size: bool = true;
 }
@@ -200,7 +253,7 @@ fn entries(r: &Request, path: &[u8]) -> std::result::Result<Vec<Entry>, u16> {
     Ok(entries)
 }
 
-/// What a link leads to; the link itself, where it leads nowhere.
+/// The target of a link; the link itself, if it has no target.
 fn describe(r: &Request, path: &std::path::Path) -> std::result::Result<Option<Metadata>, u16> {
     let failed = |call: &str, error: &std::io::Error| {
         let path = buf::text::path(path);

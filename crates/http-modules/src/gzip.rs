@@ -34,31 +34,155 @@ conf::table! {
     /// How responses are compressed.
     pub struct GzipFilterConf, raw GzipFilterRaw, module "ngx_http_gzip_filter_module", level HTTP Location;
 
-    /// Whether responses are compressed.
+    /// Compresses responses with gzip for clients that accept it.
+    ///
+    /// Effect: holds for responses with status 200, 403 or 404 whose type is in `gzip_types`, whose length is at least
+    /// `gzip_min_length` or unknown, and which aren't encoded already. A compressed response has no `Content-Length`,
+    /// and its `ETag` becomes a weak one. `gzip_http_version`, `gzip_proxied` and `gzip_disable` leave out further
+    /// clients.
+    ///
+    /// Cost: processor time for each response, more with a higher `gzip_comp_level`, and about 256 KiB of memory while
+    /// it is sent. Files are read instead of being sent by the kernel. `gzip_static` serves files that were compressed
+    /// before.
+    ///
+    /// Danger: under TLS the length of a compressed page tells something of its contents: if it contains both a secret
+    /// and what an attacker sends (BREACH), the secret can be guessed. Don't compress such pages.
+    ///
+    /// ```nginx
+    /// gzip on;
+    /// gzip_types text/css application/javascript application/json;
+    /// gzip_vary on;
+    /// ```
     "gzip" in GZIP, Args::FLAG, default "off",
         scalar(flag) gzip: bool = false;
-    /// Number and size of the buffers for what was compressed.
+    /// Sets the size of the buffers for compressed data.
+    ///
+    /// Form: `gzip_buffers number size`
+    ///
+    /// - `number`: accepted and unused: buffers are made as they are needed.
+    /// - `size`: the size of a buffer; less than 1k counts as 1k, more than 64k as 64k.
+    ///
+    /// Effect: compressed data is passed on when a buffer is full, or when data must be sent at once.
+    ///
+    /// Cost: one buffer for each response that is being compressed.
+    ///
+    /// ```nginx
+    /// gzip on;
+    /// gzip_buffers 16 8k;
+    /// ```
     "gzip_buffers" in EVERYWHERE, Args::exactly(2), default "32 4k",
         scalar(bufs) gzip_buffers: Bufs = Bufs { count: 32, size: 4096 };
-    /// Media types that are compressed beside `text/html`; `*` for all.
+    /// Sets the media types that are compressed besides `text/html`, which always is.
+    ///
+    /// Form: `gzip_types type ...`
+    ///
+    /// - `type`: a media type; its parameters (`charset`) aren't compared. `*` stands for all types.
+    ///
+    /// Effect: holds where `gzip` is on, for the field `Content-Type` of the response.
+    ///
+    /// Cost: types that are compressed already (images, videos, archives) take processor time and don't become smaller,
+    /// so `*` is seldom a good choice.
+    ///
+    /// ```nginx
+    /// gzip on;
+    /// gzip_types text/plain text/css application/javascript image/svg+xml;
+    /// ```
     "gzip_types" in EVERYWHERE, Args::at_least(1), default "text/html",
         set(gzip_types) gzip_types: Rc<TypeSet> = TypeSet::html();
-    /// How hard to compress, from 1 to 9.
+    /// Sets how hard responses are compressed.
+    ///
+    /// Form: `gzip_comp_level level`
+    ///
+    /// - `level`: from 1, the fastest, to 9, the smallest result.
+    ///
+    /// Effect: `1` compresses as zlib's level 1 does, and `2` is the same here.
+    ///
+    /// Cost: levels above 5 or 6 take much more processor time for little.
+    ///
+    /// ```nginx
+    /// gzip on;
+    /// gzip_comp_level 5;
+    /// ```
     "gzip_comp_level" in EVERYWHERE, ONE, default "1",
         scalar(number_between(1, 9)) gzip_comp_level: u8 = 1;
-    /// The size of the window, a power of two from 512 to 32k.
+    /// Sets the size of the window in which the compressor finds repetitions.
+    ///
+    /// Form: `gzip_window size`
+    ///
+    /// - `size`: a power of two from 512 to 32k.
+    ///
+    /// Effect: a larger window makes results smaller.
+    ///
+    /// Cost: about four times the size in memory for each response that is being compressed.
+    ///
+    /// ```nginx
+    /// gzip on;
+    /// gzip_window 16k;
+    /// ```
     "gzip_window" in EVERYWHERE, ONE, default "32k",
         scalar(gzip_window) gzip_window: u8 = 15;
-    /// The memory of the compressor's table, a power of two from 512 to 128k.
+    /// Sets the size of the table by which the compressor finds repetitions.
+    ///
+    /// Form: `gzip_hash size`
+    ///
+    /// - `size`: a power of two from 512 to 128k.
+    ///
+    /// Effect: a larger table makes compression faster and results a little smaller.
+    ///
+    /// Cost: about twice the size in memory for each response that is being compressed.
+    ///
+    /// ```nginx
+    /// gzip on;
+    /// gzip_hash 32k;
+    /// ```
     "gzip_hash" in EVERYWHERE, ONE, default "64k",
         scalar(gzip_hash) gzip_hash: u8 = 8;
-    /// Compressing begins when this much of the body is there, or all of it.
+    /// Sets how much of a response is gathered before it is compressed.
+    ///
+    /// Form: `postpone_gzipping size`
+    ///
+    /// - `size`: in bytes, or with `k`; `0` compresses at once.
+    ///
+    /// Effect: compression begins when this much has arrived, at the end of the response, or when data must be sent at
+    /// once.
+    ///
+    /// Cost: up to this much memory for each response.
+    ///
+    /// ```nginx
+    /// gzip on;
+    /// postpone_gzipping 1460;
+    /// ```
     "postpone_gzipping" in EVERYWHERE, ONE, default "0",
         scalar(size) postpone_gzipping: usize = 0;
-    /// Whether everything compressed is sent on at once.
+    /// Sends on whatever was compressed after each part of a response, instead of when a buffer is full.
+    ///
+    /// Effect: holds for responses that come in parts, from a backend for instance.
+    ///
+    /// Cost: results become larger, and more packets are sent.
+    ///
+    /// ```nginx
+    /// location /events/ {
+    ///     gzip on;
+    ///     gzip_no_buffer on;
+    ///     proxy_pass http://127.0.0.1:8080;
+    /// }
+    /// ```
     "gzip_no_buffer" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) gzip_no_buffer: bool = false;
-    /// Responses whose `Content-Length` is below this aren't compressed.
+    /// Sets the shortest response that is compressed.
+    ///
+    /// Form: `gzip_min_length length`
+    ///
+    /// - `length`: in bytes; it is compared with `Content-Length`.
+    ///
+    /// Effect: shorter responses are sent as they are. Responses of unknown length are compressed in any case.
+    ///
+    /// Cost: very short responses become larger by compression.
+    ///
+    /// ```nginx
+    /// gzip on;
+    /// gzip_min_length 1000;
+    /// ```
     "gzip_min_length" in EVERYWHERE, ONE, default "20",
         scalar(size) gzip_min_length: usize = 20;
 }
@@ -169,7 +293,7 @@ struct Compress {
     crc: crc32fast::Hasher,
     counts: Rc<Counts>,
     begun: bool,
-    /// What waits for `postpone_gzipping`.
+    /// Data that waits for `postpone_gzipping`.
     held: Chain,
     out: Buf,
 }
@@ -253,7 +377,7 @@ impl BodyFilter for Compress {
     }
 }
 
-/// Hands on what was compressed.
+/// Passes on the compressed data.
 fn flush_buffer(buf: &mut Buf, out: &mut Chain, counts: &Counts) {
     if !buf.is_empty() {
         counts.packed.set(counts.packed.get() + buf.len() as u64);
@@ -275,7 +399,7 @@ fn config(conf: &GzipFilterConf) -> DeflateConfig {
     }
 }
 
-/// How many compressors a worker keeps for later.
+/// How many unused compressors a worker keeps.
 const KEPT: usize = 8;
 
 thread_local! {

@@ -34,7 +34,30 @@ conf::table! {
     /// Whether compressed files are served.
     pub struct GzipStaticConf, raw GzipStaticRaw, module "ngx_http_gzip_static_module", level HTTP Location;
 
-    /// Whether files with the ending `.gz` answer for those without it.
+    /// Serves files that were compressed before: `x.css.gz` for a request of `x.css`.
+    ///
+    /// Form: `gzip_static off | on | always`
+    ///
+    /// - `off`: compressed files aren't looked for.
+    /// - `on`: a client that accepts gzip gets the compressed file if there is one.
+    /// - `always`: every client gets the compressed file if there is one.
+    ///
+    /// Effect: the response has `Content-Encoding: gzip` and the type of the file without the ending.
+    /// `gzip_http_version`, `gzip_proxied`, `gzip_disable` and `gzip_vary` hold with `on`; `gzip` needn't be on.
+    ///
+    /// Cost: a look at the file system for each request, unless `open_file_cache` has it. Nothing is compressed, and
+    /// the kernel can send the files (`sendfile`).
+    ///
+    /// Danger: a compressed file that is older than its original is served all the same. With `always` clients without
+    /// gzip get what they can't read.
+    ///
+    /// ```nginx
+    /// location /static/ {
+    ///     root site;
+    ///     gzip_static on;
+    ///     gzip_vary on;
+    /// }
+    /// ```
     "gzip_static" in EVERYWHERE, Args::exactly(1), default "off",
         scalar(one_of(&[("off", Mode::Off), ("on", Mode::On), ("always", Mode::Always)]))
         gzip_static: Mode = Mode::Off;
@@ -66,7 +89,7 @@ impl Handler for Server {
             return Flow::Next;
         }
         let accepted = self.always || gzip_ok(r);
-        // Without `gzip_vary` a client that doesn't take it needs not even be told that there is a file.
+        // Without `gzip_vary` nothing depends on the file if the client doesn't accept it.
         if !accepted && !r.location.set.get::<http::response::gzip::GzipConf>().gzip_vary {
             return Flow::Next;
         }

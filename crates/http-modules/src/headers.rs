@@ -1,8 +1,8 @@
 //! `expires`, `add_header`, `add_trailer` and how they are inherited.
 //!
-//! A level without fields of its own has those of the level around it; `add_header_inherit merge` puts these behind its
-//! own ones, `off` cuts them off. The setting is inherited itself, so what a location has in the end is computed along
-//! its levels when it is compiled.
+//! A level without fields of its own has those of the level around it; `add_header_inherit merge` appends these to its
+//! own fields, `off` drops them. The setting itself is inherited, so the fields of a location are computed along its
+//! levels when it is compiled.
 
 use std::rc::Rc;
 
@@ -29,20 +29,126 @@ conf::table! {
     /// Fields that responses get.
     pub struct HeadersConf, raw HeadersRaw, module "ngx_http_headers_module", level HTTP Location;
 
-    /// Sets `Expires` and `Cache-Control` of successful responses and redirects: a time from now on, from the file's
-    /// change (`modified`) or of the day (`@`), `epoch`, `max` or `off`; may have variables.
+    /// Sets the fields `Expires` and `Cache-Control` of responses, which say how long clients may keep them.
+    ///
+    /// Form: `expires [modified] time | @time | epoch | max | off`
+    ///
+    /// - `time`: how long after the request the response expires; a negative time gives `Cache-Control: no-cache`,
+    ///   others `max-age`.
+    /// - `modified`: the time counts from the file's last change, instead of from the request.
+    /// - `@time`: the time of the day at which the response expires, such as `@15h30m`, in the local time zone.
+    /// - `epoch`: a time in 1970 and `no-cache`: nothing is kept.
+    /// - `max`: a time in 2037 and a `max-age` of ten years.
+    /// - `off`: the fields stay as they are.
+    ///
+    /// Effect: holds for responses with status 200, 201, 204, 206, 301, 302, 303, 304, 307 or 308, and replaces fields
+    /// of a backend. The value may contain variables; one that isn't a time then changes nothing.
+    ///
+    /// Danger: what browsers and caches keep can't be called back: a long time only suits URIs that change with their
+    /// contents.
+    ///
+    /// ```nginx
+    /// location /static/ {
+    ///     expires 30d;
+    /// }
+    /// location /api/ {
+    ///     expires epoch;
+    ///     proxy_pass http://127.0.0.1:8080;
+    /// }
+    /// ```
     "expires" in AND_IF, Args::between(1, 2), default "off",
         scalar(expires) expires: Expires = Expires::Fixed(When::Off);
-    /// Adds a field to successful responses and redirects, with `always` to all.
+    /// Adds a field to responses. It may be repeated.
+    ///
+    /// Form: `add_header name value [always]`
+    ///
+    /// - `name`: the field's name.
+    /// - `value`: its value, which may contain variables. If it is empty, no field is added.
+    /// - `always`: the field is added whatever the status; otherwise with status 200, 201, 204, 206, 301, 302, 303,
+    ///   304, 307 or 308 only.
+    ///
+    /// Effect: the field is added to those that the response has; `ETag` and `Last-Modified` are replaced. A level that
+    /// sets any `add_header` doesn't inherit those of the level around it, unless `add_header_inherit merge` says so.
+    ///
+    /// Cost: a few bytes in each response; variables are computed for each response.
+    ///
+    /// Danger: a single `add_header` in a location takes away all that the server has set: fields for security
+    /// (`Strict-Transport-Security`) must be repeated there. Without `always` error pages don't have them.
+    ///
+    /// ```nginx
+    /// server {
+    ///     add_header X-Content-Type-Options nosniff always;
+    ///     location /static/ {
+    ///         add_header_inherit merge;
+    ///         add_header Cache-Control public;
+    ///     }
+    /// }
+    /// ```
     "add_header" in AND_IF, Args::between(2, 3), default none,
         list(added) add_header: Added;
-    /// Adds a field behind the body of responses that go out in chunks.
+    /// Adds a field after the body of responses. It may be repeated.
+    ///
+    /// Form: `add_trailer name value [always]`
+    ///
+    /// - `name`: the field's name.
+    /// - `value`: its value, which may contain variables; it is computed when the body has been sent. If it is empty,
+    ///   no field is added.
+    /// - `always`: the field is added whatever the status; otherwise with status 200, 201, 204, 206, 301, 302, 303,
+    ///   304, 307 or 308 only.
+    ///
+    /// Effect: holds for clients of HTTP/1.1 and HTTP/2. A response in HTTP/1.1 is sent in chunks for it, without
+    /// `Content-Length`. A level that sets any `add_trailer` doesn't inherit those of the level around it, unless
+    /// `add_trailer_inherit merge` says so.
+    ///
+    /// Danger: many clients and caches ignore trailers or drop them.
+    ///
+    /// ```nginx
+    /// location /files/ {
+    ///     add_trailer X-Request-Time $request_time;
+    /// }
+    /// ```
     "add_trailer" in AND_IF, Args::between(2, 3), default none,
         list(added) add_trailer: Added;
-    /// Whether fields of the level around are inherited where there are none (`on`), always (`merge`) or never (`off`).
+    /// Sets whether a level has the `add_header` fields of the level around it.
+    ///
+    /// Form: `add_header_inherit on | off | merge`
+    ///
+    /// - `on`: it has them if it sets no `add_header` of its own.
+    /// - `off`: it never has them.
+    /// - `merge`: it has them in addition to its own, which come first.
+    ///
+    /// Effect: the setting itself is inherited, so `merge` in `http` holds for all levels.
+    ///
+    /// ```nginx
+    /// server {
+    ///     add_header X-Frame-Options deny;
+    ///     location /static/ {
+    ///         add_header_inherit merge;
+    ///         add_header Cache-Control public;
+    ///     }
+    /// }
+    /// ```
     "add_header_inherit" in AND_IF, Args::exactly(1), default "on",
         scalar(one_of(INHERIT)) add_header_inherit: Inherit = Inherit::On;
-    /// As `add_header_inherit`, for `add_trailer`.
+    /// Sets whether a level has the `add_trailer` fields of the level around it.
+    ///
+    /// Form: `add_trailer_inherit on | off | merge`
+    ///
+    /// - `on`: it has them if it sets no `add_trailer` of its own.
+    /// - `off`: it never has them.
+    /// - `merge`: it has them in addition to its own, which come first.
+    ///
+    /// Effect: the setting itself is inherited, so `merge` in `http` holds for all levels.
+    ///
+    /// ```nginx
+    /// server {
+    ///     add_trailer X-Request-Time $request_time;
+    ///     location /static/ {
+    ///         add_trailer_inherit merge;
+    ///         add_trailer X-Server $hostname;
+    ///     }
+    /// }
+    /// ```
     "add_trailer_inherit" in AND_IF, Args::exactly(1), default "on",
         scalar(one_of(INHERIT)) add_trailer_inherit: Inherit = Inherit::On;
     derived {
@@ -61,17 +167,17 @@ conf::table! {
 /// Values of `add_header_inherit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inherit {
-    /// Where the level has none of its own.
+    /// If the level has none of its own.
     On,
-    /// Not at all.
+    /// Never.
     Off,
-    /// Behind its own ones.
+    /// Always, after its own.
     Merge,
 }
 
 const INHERIT: &[(&str, Inherit)] = &[("on", Inherit::On), ("off", Inherit::Off), ("merge", Inherit::Merge)];
 
-/// What a level has in the end.
+/// The fields of a level, the inherited ones included.
 #[derive(Clone)]
 pub struct Level {
     serial: usize,
@@ -88,7 +194,7 @@ pub struct Added {
     always: bool,
 }
 
-/// What adding does.
+/// How a field is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// One more field.
@@ -135,7 +241,7 @@ fn finish(conf: &mut HeadersConf, parent: Option<&HeadersConf>, loader: &mut Loa
     Ok(())
 }
 
-/// What the levels compiled so far have, by location.
+/// The fields of the levels compiled so far, by location.
 #[derive(Default)]
 struct Levels(Vec<Level>);
 
@@ -156,7 +262,7 @@ impl HttpModule for Headers {
     }
 }
 
-/// What a location has, given what the level around it has. Levels are compiled outside in.
+/// The fields of a location, computed from those of the level around it. Outer levels are compiled first.
 fn level(conf: &HeadersConf, cx: &mut LocationContext<'_, '_>) -> Level {
     let parent = match cx.builder.locations[cx.id.0 as usize].parent {
         Some(parent) => cx.loader.store.entry::<Levels>().0.get(parent.0 as usize).cloned(),
@@ -202,7 +308,7 @@ impl HeaderFilter for Filter {
         for added in self.headers.iter().filter(|added| safe || added.always) {
             add_header(r, added);
         }
-        // Whether they come to anything is known when the body is out.
+        // Whether they have values is known after the body.
         if self.trailers.iter().any(|added| safe || added.always) {
             let trailers = self.trailers.clone();
             r.response.late_trailers = Some(Rc::new(move |r| add_trailers(r, &trailers)));
@@ -269,7 +375,7 @@ pub enum Expires {
     Fixed(When),
     /// With variables.
     Variable {
-        /// What they come to is parsed at each request.
+        /// Its value is parsed for each request.
         value: Rc<Template>,
         /// Whether it counts from the file's change.
         modified: bool,
@@ -279,11 +385,11 @@ pub enum Expires {
 /// When a response expires. Times are in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Nothing is said.
+    /// The fields stay as they are.
     Off,
     /// It has expired already.
     Epoch,
-    /// As late as can be.
+    /// As late as possible.
     Max,
     /// That long after now.
     Access(i64),
@@ -345,7 +451,7 @@ fn set_expires(r: &mut Request, expires: &Expires) {
         Expires::Fixed(when) => *when,
         Expires::Variable { value, modified } => {
             let text = r.render(value);
-            // What isn't a time says nothing.
+            // An invalid time changes nothing.
             parse_expires(&text, *modified).unwrap_or(When::Off)
         }
     };

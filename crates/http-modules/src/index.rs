@@ -28,8 +28,25 @@ conf::table! {
     /// Which files stand for their folder.
     pub struct IndexConf, raw IndexRaw, module "ngx_http_index_module", level HTTP Location;
 
-    /// The files that answer for a folder, in the order in which they are tried; the last may be a path from the root
-    /// of the site.
+    /// Sets the files that respond to requests for a folder, in the order in which they are looked for.
+    ///
+    /// Form: `index file ...`
+    ///
+    /// - `file`: a name in the folder, which may contain variables. One that begins with `/` is a URI of the site,
+    ///   isn't looked for, and should be the last.
+    ///
+    /// Effect: holds for requests whose URI ends with a slash. The first file that is there leads to an internal
+    /// redirect to its URI, so another location may respond. If none is there, `autoindex` lists the folder, or the
+    /// status is 403.
+    ///
+    /// Cost: a look at the file system for each name, unless `open_file_cache` has it.
+    ///
+    /// ```nginx
+    /// location / {
+    ///     root site;
+    ///     index index.html index.htm;
+    /// }
+    /// ```
     "index" in EVERYWHERE, Args::at_least(1), default "index.html",
         set(index) index: Names = index_html();
 }
@@ -106,7 +123,7 @@ impl Handler for IndexHandler {
                 return refuse(r, &path, &error, code);
             }
             if !folder_seen {
-                // A folder that isn't there is no folder without an index.
+                // A missing folder is 404, not a folder without an index.
                 if let Err(missing) = self.files.info(r, &path[..folder]) {
                     let code = missing.code();
                     return refuse(r, &path, &missing, code);

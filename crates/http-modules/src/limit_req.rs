@@ -103,14 +103,59 @@ conf::table! {
     /// ```
     "limit_req" in EVERYWHERE, Args::between(1, 3), default none,
         set(limit) limits: Vec<Limit> = Vec::new();
-    /// The level at which refused requests are logged: `info`, `notice`, `warn` or `error`. Delayed ones are logged one
-    /// level lower.
+    /// Sets the level at which requests that `limit_req` refuses are logged.
+    ///
+    /// Form: `limit_req_log_level info | notice | warn | error`
+    ///
+    /// - `info`: the lowest level.
+    /// - `notice`: between `info` and `warn`.
+    /// - `warn`: between `notice` and `error`.
+    /// - `error`: the highest level.
+    ///
+    /// Effect: delayed requests are logged one level lower. What `error_log` doesn't log isn't written.
+    ///
+    /// Cost: a line, and a system call, for each refused or delayed request that is logged: in an attack that is many.
+    ///
+    /// ```nginx
+    /// limit_req_zone $binary_remote_addr zone=clients:10m rate=10r/s;
+    /// server {
+    ///     limit_req zone=clients burst=20;
+    ///     limit_req_log_level warn;
+    /// }
+    /// ```
     "limit_req_log_level" in EVERYWHERE, Args::exactly(1), default "error",
         scalar(one_of(LOG_LEVELS)) log_level: Level = Level::Error;
-    /// The status of refused requests.
+    /// Sets the status of requests that `limit_req` refuses.
+    ///
+    /// Form: `limit_req_status code`
+    ///
+    /// - `code`: a status from 400 to 599. 429 says that the client has sent too many requests.
+    ///
+    /// Effect: `error_page` may give the status a page.
+    ///
+    /// ```nginx
+    /// limit_req_zone $binary_remote_addr zone=clients:10m rate=10r/s;
+    /// server {
+    ///     limit_req zone=clients burst=20;
+    ///     limit_req_status 429;
+    /// }
+    /// ```
     "limit_req_status" in EVERYWHERE, Args::exactly(1), default "503",
         scalar(number_between(400, 599)) status: u16 = 503;
-    /// Whether requests beyond the limit are only counted and logged, and neither refused nor delayed.
+    /// Counts and logs requests as `limit_req` would refuse or delay them, and serves them at once.
+    ///
+    /// Effect: `$limit_req_status` is `REJECTED_DRY_RUN` or `DELAYED_DRY_RUN` for them, and the log lines say `dry
+    /// run`. It shows whether a limit fits before it holds.
+    ///
+    /// Danger: with `on` nothing is limited.
+    ///
+    /// ```nginx
+    /// limit_req_zone $binary_remote_addr zone=clients:10m rate=10r/s;
+    /// server {
+    ///     limit_req zone=clients burst=20;
+    ///     limit_req_dry_run on;
+    /// }
+    /// ```
     "limit_req_dry_run" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) dry_run: bool = false;
 }

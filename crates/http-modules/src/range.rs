@@ -183,7 +183,7 @@ fn next_boundary() -> u64 {
     }
     let number = NEXT.get().unwrap_or_else(|| {
         let mut seed = [0; 8];
-        seed.copy_from_slice(&os::random_bytes()[..8]);
+        seed.copy_from_slice(&rt::random_bytes()[..8]);
         u64::from_le_bytes(seed) >> 1
     });
     NEXT.set(Some(number.wrapping_add(1)));

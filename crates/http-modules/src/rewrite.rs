@@ -32,22 +32,148 @@ conf::table! {
     /// How rules are logged, and the rules themselves.
     pub struct RewriteConf, raw RewriteRaw, module "ngx_http_rewrite_module", level HTTP Location;
 
-    /// Changes a URI that a regex matches; `last`, `break`, `redirect` and `permanent` say how it goes on.
+    /// Changes the URI of a request if a regex matches it, or redirects the client.
+    ///
+    /// Form: `rewrite regex replacement [last | break | redirect | permanent]`
+    ///
+    /// - `regex`: is matched with the decoded URI, without its arguments.
+    /// - `replacement`: the new URI, which may contain captures (`$1`) and variables. The request's arguments are
+    ///   appended, unless it ends with `?`. One that begins with `http://`, `https://` or `$scheme` redirects the
+    ///   client with status 302.
+    /// - `last`: ends the rules, and looks for a location for the new URI.
+    /// - `break`: ends the rules, and stays in this location.
+    /// - `redirect`: redirects the client with status 302.
+    /// - `permanent`: redirects the client with status 301.
+    ///
+    /// Effect: rules are run in the order of the file, those of the server first. Without a flag the next rule sees the
+    /// new URI, and after the last rule a location is looked for. `$request_uri` stays as the client sent it.
+    ///
+    /// Cost: the regex is tried for each request of the level.
+    ///
+    /// Danger: a `last` in a location whose new URI leads to the same location goes round until it ends with status
+    /// 500, after ten changes: use `break` there. Browsers keep a `permanent` redirect, so a wrong one stays with them.
+    ///
+    /// ```nginx
+    /// server {
+    ///     rewrite ^/download/(.*)/media/(.*)\..*$ /download/$1/mp3/$2.mp3 last;
+    ///     location /old/ {
+    ///         rewrite ^/old/(.*)$ /new/$1 permanent;
+    ///     }
+    /// }
+    /// ```
     "rewrite" in RULES, Args::between(2, 3), default none,
         block(rewrite);
     /// Ends the request with a status, a text or a redirect.
+    ///
+    /// Form: `return code [text] | code url | url`
+    ///
+    /// - `code`: a status up to 999. `444` closes the connection without a response.
+    /// - `text`: the body of the response, which may contain variables; its type is that of the URI in `types`, or
+    ///   `default_type`. Without it an error or a redirect has its page (or that of `error_page`), and any other status
+    ///   an empty body.
+    /// - `url`: with the codes 301, 302, 303, 307 and 308 where the client is redirected to, which may contain
+    ///   variables; a path is completed by `absolute_redirect`. Without a code, one that begins with `http://`,
+    ///   `https://` or `$scheme` redirects with 302.
+    ///
+    /// Effect: rules that follow it aren't run, and the location's handler neither.
+    ///
+    /// Danger: a redirect to a URL in which the client controls the host (`$host`, `$arg_x`) lets others send users to
+    /// their own site.
+    ///
+    /// ```nginx
+    /// server {
+    ///     listen 127.0.0.1:8080;
+    ///     server_name example.com;
+    ///     return 301 https://example.com$request_uri;
+    /// }
+    /// ```
     "return" in RULES, Args::between(1, 2), default none,
         block(return_);
-    /// Ends the rules of the level.
+    /// Ends the rules of the level: no further `rewrite`, `set`, `if` or `return` of it is run.
+    ///
+    /// Effect: the request stays in its location, even if a `rewrite` has changed the URI. What is no rule, such as
+    /// `proxy_pass`, holds as before.
+    ///
+    /// ```nginx
+    /// location / {
+    ///     if ($arg_slow) {
+    ///         set $limit_rate 10k;
+    ///         break;
+    ///     }
+    ///     rewrite ^/a/(.*)$ /b/$1 break;
+    /// }
+    /// ```
     "break" in RULES, Args::exactly(0), default none,
         block(break_);
-    /// Rules, and configuration, under a condition.
+    /// Runs rules and uses directives under a condition.
+    ///
+    /// Form: `if (condition)`
+    ///
+    /// - `$variable`: the variable is neither empty nor `0`.
+    /// - `$variable = text`, `$variable != text`: the variable is equal to the text, or isn't.
+    /// - `$variable ~ regex`, `$variable !~ regex`: the regex matches the variable, or doesn't; `~*` and `!~*` ignore
+    ///   case. Captures may be used in the block.
+    /// - `-f path`, `!-f path`: there is a file, or there is none; `-d` is for folders, `-e` for either, `-x` for what
+    ///   may be executed.
+    ///
+    /// Effect: the condition is tested when the rules of the level run, before access is checked. If it holds, the
+    /// rules in the block are run; in a location the request then follows the directives in the block, which inherits
+    /// from the location. Of several blocks of a location that hold, the last one counts.
+    ///
+    /// Cost: a test for each request of the level; with a path a look at the file system, unless `open_file_cache` has
+    /// it.
+    ///
+    /// Danger: in a location only `return` and `rewrite … last` are free of surprises. Other directives in two blocks
+    /// don't add up, and `try_files` of the location isn't run in a block. A `map` is often the better way.
+    ///
+    /// ```nginx
+    /// server {
+    ///     if ($request_method = TRACE) {
+    ///         return 405;
+    ///     }
+    ///     location / {
+    ///         if ($http_cookie ~* "id=([^;]+)") {
+    ///             set $id $1;
+    ///         }
+    ///     }
+    /// }
+    /// ```
     "if" in Context::SERVER.or(Context::LOCATION), Args::at_least(1).block(), default none,
         block(if_);
     /// Sets a variable.
+    ///
+    /// Form: `set $variable value`
+    ///
+    /// - `$variable`: its name. It is declared for the whole configuration, and is empty in requests that don't reach
+    ///   the rule. Some variables of the server can be set, `$limit_rate` and `$args` for instance.
+    /// - `value`: a text, which may contain variables and captures.
+    ///
+    /// Effect: the value is computed when the rule runs, in the order of the rules.
+    ///
+    /// ```nginx
+    /// server {
+    ///     location ~ ^/users/(\w+)/ {
+    ///         set $user $1;
+    ///         add_header X-User $user;
+    ///     }
+    /// }
+    /// ```
     "set" in RULES, Args::exactly(2), default none,
         block(set);
-    /// Whether what rules do is logged, at level notice.
+    /// Logs what `rewrite` and `if` with a regex do, at level `notice`.
+    ///
+    /// Effect: the error log shows for each regex whether it matches, and what the URI becomes. `error_log` must have
+    /// the level `notice` or a lower one.
+    ///
+    /// Cost: a line, and a system call, for each rule of each request: use it to look for faults only.
+    ///
+    /// ```nginx
+    /// error_log logs/rewrite.log notice;
+    /// server {
+    ///     rewrite_log on;
+    ///     rewrite ^/a$ /b last;
+    /// }
+    /// ```
     "rewrite_log" in RULES_AND_HTTP, Args::FLAG, default "off",
         scalar(flag) rewrite_log: bool = false;
 }
@@ -85,7 +211,7 @@ enum Op {
 struct RewriteOp {
     regex: HttpRegex,
     replacement: Rc<Template>,
-    /// The query that is put before the request's own; `None` where the replacement ends with `?`: none is kept.
+    /// Whether the request's arguments are appended: not if the replacement ends with `?`.
     keep_args: bool,
     redirect: Option<u16>,
     last: Last,
@@ -106,7 +232,7 @@ struct ReturnOp {
     text: Option<Text>,
 }
 
-/// What `return` sends: ready at once where it has no variables.
+/// The text that `return` sends: fixed if it has no variables.
 enum Text {
     Fixed(Bytes),
     Made(Rc<Template>),
@@ -241,7 +367,7 @@ fn if_(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     Ok(())
 }
 
-/// The words between the parentheses, which may be words of their own or stick to the first and last one.
+/// The words between the parentheses, which may stand alone or be joined to the first and last word.
 fn condition_words(d: &Directive) -> Result<Vec<Word>> {
     let mut words = d.args.clone();
     let invalid = |word: &Word| Error::at(word, format!("invalid condition \"{}\"", word.lossy()));
@@ -339,7 +465,7 @@ impl Handler for Program {
             at += 1;
             match op {
                 Op::Break => {
-                    // The location stays although the URI isn't its own any more.
+                    // The request stays in the location although the URI no longer begins with its name.
                     r.valid_location &= !r.uri_changed;
                     r.uri_changed = false;
                     break;
@@ -470,7 +596,7 @@ fn lossy(bytes: &[u8]) -> String {
 /// are, as nginx does.
 struct Encoding {
     always: bool,
-    /// Where the query starts in what was rendered, with its `?`: at one of the text's own, never at one in a variable.
+    /// Where the query starts in the rendered text, with its `?`. A `?` in a variable doesn't start it.
     query: Option<usize>,
 }
 
@@ -554,10 +680,10 @@ impl FileTest {
     }
 }
 
-/// What `return` does.
+/// Runs `return`.
 fn respond(r: &mut Request, op: &ReturnOp) -> Flow<'static> {
     let text = match &op.text {
-        // A success without a text is an empty one, not a page; so is what has no page.
+        // A success without a text has an empty body, and so has a status without a page.
         None if matches!(op.status, 200..=300 | 304..=306 | 309..400) => Bytes::default(),
         None => return Flow::Status(op.status),
         Some(Text::Fixed(text)) => text.clone(),
@@ -580,7 +706,7 @@ pub fn send_text(r: &mut Request, status: u16, text: Bytes) -> Flow<'static> {
     let response = &mut r.response;
     response.status = status;
     response.status_line = None;
-    // What a backend's X-Accel-Redirect brought along stays.
+    // The type that came with a backend's X-Accel-Redirect is kept.
     response.content_type.get_or_insert(content_type);
     if reason(status).is_none() && status == 0 {
         response.status = 200;

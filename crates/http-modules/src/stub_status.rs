@@ -22,7 +22,24 @@ conf::table! {
     /// The status page.
     pub struct StubStatusConf, raw StubStatusRaw, module "ngx_http_stub_status_module", level HTTP Location;
 
-    /// Shows the status page in this location. An argument, as old versions demanded it, is ignored.
+    /// Shows a page with the counters of connections and requests, of all workers.
+    ///
+    /// Form: `stub_status [value]`
+    ///
+    /// - `value`: ignored, as some old configurations have it.
+    ///
+    /// Effect: GET and HEAD requests get the page as plain text; other methods get status 405. The same figures are in
+    /// `$connections_active` and its relatives.
+    ///
+    /// Danger: the page tells everybody how busy the server is: let only your own addresses reach it.
+    ///
+    /// ```nginx
+    /// location = /status {
+    ///     stub_status;
+    ///     allow 127.0.0.1;
+    ///     deny all;
+    /// }
+    /// ```
     "stub_status" in Context::SERVER.or(Context::LOCATION), Args::between(0, 1), default none,
         last(|_: &mut Loader<'_>, _: &Directive| Ok(())) shown: ();
 }

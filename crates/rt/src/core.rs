@@ -102,7 +102,8 @@ pub(crate) struct Core {
     /// Memory for calls that receive and send datagrams, once there was one.
     pub(crate) datagrams: RefCell<Option<Box<os::datagram::Batch>>>,
     pub(crate) mutex: RefCell<Option<Mutex>>,
-    pub(crate) remote: Arc<Remote>,
+    /// None once the runtime has ended.
+    remote: RefCell<Option<Arc<Remote>>>,
     pub(crate) limit: usize,
     /// The driver is io_uring.
     pub(crate) ring: bool,
@@ -112,7 +113,11 @@ pub(crate) struct Core {
     serial: Cell<u64>,
     /// The second in which reusing connections was last reported.
     reported: Cell<u64>,
-    options: Options,
+    timer_resolution_ms: u32,
+    /// None once the runtime has ended.
+    hook: RefCell<Option<Hook>>,
+    /// Numbers connections; none once the runtime has ended.
+    numbers: RefCell<Option<Rc<dyn Fn() -> u64>>>,
 }
 
 thread_local! {
@@ -136,7 +141,7 @@ pub(crate) fn forget() {
 
 /// Tells the hook.
 pub(crate) fn report(report: Report<'_>) {
-    if let Some(hook) = try_current().and_then(|core| core.options.hook.as_ref()) {
+    if let Some(hook) = try_current().and_then(|core| core.hook.borrow().clone()) {
         hook(report);
     }
 }
@@ -172,14 +177,16 @@ impl Runtime {
             layers: RefCell::default(),
             datagrams: RefCell::default(),
             mutex: RefCell::default(),
-            remote,
+            remote: RefCell::new(Some(remote)),
             limit,
             is_sim: matches!(options.driver, Driver::Sim(_)),
             ring: options.driver == Driver::Uring,
             events: RefCell::default(),
             serial: Cell::new(0),
             reported: Cell::new(0),
-            options,
+            timer_resolution_ms: options.timer_resolution_ms,
+            hook: RefCell::new(options.hook),
+            numbers: RefCell::new(options.serial),
         }));
         CURRENT.set(Some(core));
         Ok(Runtime { core })
@@ -187,6 +194,11 @@ impl Runtime {
 
     /// Runs the loop until the future is done.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.block_on_and_look(future, || {})
+    }
+
+    /// The same; `look` is called after each turn of the loop, while no task runs.
+    pub fn block_on_and_look<F: Future>(&self, future: F, mut look: impl FnMut()) -> F::Output {
         let mut future = pin!(future);
         self.core.clock.update();
         self.core.tasks.wake_root();
@@ -195,6 +207,7 @@ impl Runtime {
                 return output;
             }
             self.core.turn();
+            look();
         }
     }
 
@@ -209,6 +222,7 @@ impl Drop for Runtime {
         if CURRENT.get().is_some_and(|core| std::ptr::eq(core, self.core)) {
             self.core.tasks.clear();
             forget();
+            self.core.give_back();
         }
     }
 }
@@ -220,6 +234,19 @@ pub const MAX_CONNECTIONS: usize = 4 << 20;
 pub(crate) const REMOTE: u32 = NONE;
 
 impl Core {
+    /// Frees the tables of a runtime that has ended. A handle that is left finds its slot gone, and closes nothing.
+    fn give_back(&self) {
+        self.tasks.give_back();
+        self.slots.replace(Slots::new(0));
+        self.timers.replace(Timers::new(0));
+        self.layers.take();
+        self.remote.take();
+        self.hook.take();
+        self.numbers.take();
+        self.flush.take();
+        self.events.take();
+    }
+
     fn turn(&self) {
         self.tasks.run_queue();
         self.flush_more();
@@ -249,15 +276,22 @@ impl Core {
         }
         let next = self.timers.borrow().next();
         // The clock stands still for `timer_resolution`: nothing can come up before.
-        let resolution = u64::from(self.options.timer_resolution_ms);
+        let resolution = u64::from(self.timer_resolution_ms);
         next.map_or(u64::MAX, |at| at.saturating_sub(self.clock.now()).max(resolution))
     }
 
     fn handle(&self, event: Event) {
         match event {
-            Event::Ready { slot: REMOTE, .. } => self.remote.take().into_iter().for_each(|task| self.tasks.run(task)),
+            Event::Ready { slot: REMOTE, .. } => {
+                self.remote().take().into_iter().for_each(|task| self.tasks.run(task));
+            }
             Event::Ready { slot, bits } => self.ready(slot, bits),
         }
+    }
+
+    /// The queue by which other threads reach this one.
+    pub(crate) fn remote(&self) -> Arc<Remote> {
+        self.remote.borrow().clone().expect("a runtime that runs has its queue")
     }
 
     /// A descriptor has something: polls the tasks that wait for it.
@@ -418,7 +452,7 @@ impl Core {
     }
 
     fn next_number(&self) -> u64 {
-        match &self.options.serial {
+        match &*self.numbers.borrow() {
             Some(next) => next(),
             None => {
                 self.serial.set(self.serial.get() + 1);

@@ -16,6 +16,7 @@ mod core;
 mod detach;
 mod driver;
 mod fd;
+pub mod inspect;
 mod layer;
 mod listener;
 mod send;
@@ -46,6 +47,14 @@ use std::future::Future;
 /// Starts a task. A panic inside it is caught and reported ([`Report::Panic`]), and the task dropped.
 pub fn spawn(future: impl Future<Output = ()> + 'static) {
     core::current().tasks.spawn(Box::pin(future));
+}
+
+/// 16 bytes that nobody can foresee. Under the simulated network they follow from its seed, so that a run can be repeated.
+pub fn random_bytes() -> [u8; 16] {
+    match core::try_current().filter(|core| core.is_sim) {
+        Some(core) => core.sim(|sim| sim.chance.bytes()),
+        None => os::random_bytes(),
+    }
 }
 
 /// Milliseconds of the monotonic clock, as read once in this turn of the loop.

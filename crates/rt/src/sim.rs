@@ -4,6 +4,8 @@
 //! happens next when nothing can. Delays, short reads and short writes follow from the seed, so that a run can be
 //! repeated. [`crate::Stream::connect`] reaches the listeners of [`listen`]; other descriptors and signals don't exist.
 
+use std::collections::VecDeque;
+
 use os::SockAddr;
 
 use crate::core;
@@ -20,13 +22,15 @@ pub struct Faults {
     pub short_writes: u32,
     /// Of 1000 writes, how many end in a reset of the connection.
     pub resets: u32,
+    /// Of 1000 writes, how many cut the cable: nothing arrives any more in either direction, and nobody is told.
+    pub cuts: u32,
     /// How many bytes may be under way or unread in one direction.
     pub window: usize,
 }
 
 impl Default for Faults {
     fn default() -> Faults {
-        Faults { latency_ms: (0, 3), short_reads: 300, short_writes: 300, resets: 0, window: 64 << 10 }
+        Faults { latency_ms: (0, 3), short_reads: 300, short_writes: 300, resets: 0, cuts: 0, window: 64 << 10 }
     }
 }
 
@@ -75,4 +79,52 @@ pub fn bind(addr: SockAddr) -> UdpSocket {
 pub fn cut(stream: &Stream) {
     let core = core::current();
     core.sim(|sim| sim.cut(stream.slot()));
+}
+
+/// Lets this address be silent: whoever connects to it hears nothing.
+pub fn silence(addr: SockAddr) {
+    core::current().sim(|sim| sim.silent.insert(addr));
+}
+
+/// What has happened in the network: a number that depends on every step and the length of everything sent and received,
+/// and the last [`KEPT`] steps in words.
+pub fn trace() -> (u64, Vec<String>) {
+    core::current().sim(|sim| (sim.trace.digest, sim.trace.last.iter().map(Step::text).collect()))
+}
+
+/// How many steps [`trace`] tells of.
+pub const KEPT: usize = 100;
+
+/// The steps of the network.
+#[derive(Debug, Default)]
+pub(crate) struct Trace {
+    digest: u64,
+    last: VecDeque<Step>,
+}
+
+#[derive(Debug)]
+struct Step {
+    now: u64,
+    what: &'static str,
+    end: u64,
+    len: u64,
+}
+
+impl Trace {
+    pub(crate) fn note(&mut self, now: u64, what: &'static str, end: u64, len: u64) {
+        for word in [now, what.len() as u64, end, len] {
+            self.digest = (self.digest.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+        }
+        if self.last.len() == KEPT {
+            self.last.pop_front();
+        }
+        self.last.push_back(Step { now, what, end, len });
+    }
+}
+
+impl Step {
+    fn text(&self) -> String {
+        let Step { now, what, end, len } = self;
+        format!("{now} end {end} {what} {len}")
+    }
 }

@@ -377,8 +377,8 @@ impl Stream {
     }
 
     fn wait_to_send(&self, slot: &mut Slot) -> Poll<io::Result<()>> {
+        // It stays over until something is written: whoever tries again isn't left waiting without a deadline.
         if slot.send_deadline.passed(self.core.clock.now()) {
-            slot.send_deadline = Tick::NONE;
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         if self.core.ring && !slot.has(flag::WRITABLE) {

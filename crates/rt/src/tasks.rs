@@ -88,6 +88,11 @@ impl Tasks {
         self.live.get()
     }
 
+    /// Whether the task is there and sleeps until it is woken.
+    pub(crate) fn is_waiting(&self, id: u32) -> bool {
+        self.table.borrow().get(id as usize).is_some_and(|row| row.state == State::Waiting)
+    }
+
     /// Counts one piece of work of the running task; false, with the task queued again, if it has had its share.
     pub(crate) fn spend(&self) -> bool {
         match self.budget.get() {
@@ -215,6 +220,13 @@ impl Tasks {
             id += 1;
         }
         self.queue.borrow_mut().clear();
+    }
+
+    /// Frees the table, once all tasks have been dropped and no waker reaches it any more.
+    pub(crate) fn give_back(&self) {
+        self.table.take();
+        self.free.take();
+        self.queue.take();
     }
 }
 

@@ -112,14 +112,14 @@ impl ThreadPool {
     pub async fn run<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Result<T, QueueFull> {
         let core = core::current();
         let answer = Arc::new(Mutex::new(None));
-        let (to, remote, task) = (answer.clone(), core.remote.clone(), core.tasks.running());
-        core.remote.awaited.fetch_add(1, Ordering::Relaxed);
+        let (to, remote, task) = (answer.clone(), core.remote(), core.tasks.running());
+        remote.awaited.fetch_add(1, Ordering::Relaxed);
         let submitted = self.submit(Box::new(move || {
             *lock(&to) = Some(catch_unwind(AssertUnwindSafe(f)));
             remote.push(task);
         }));
         if submitted.is_err() {
-            core.remote.awaited.fetch_sub(1, Ordering::Relaxed);
+            core.remote().awaited.fetch_sub(1, Ordering::Relaxed);
             return Err(QueueFull);
         }
         // The task that waits is the one that asked: a future doesn't move between tasks once it has been polled.

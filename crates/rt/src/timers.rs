@@ -84,6 +84,11 @@ impl Timers {
         });
     }
 
+    /// The tasks that wait for a point in time.
+    pub(crate) fn sleepers(&self) -> impl Iterator<Item = u32> {
+        self.sleeps.iter().filter(|(_, sleeping)| !sleeping.done).map(|(_, sleeping)| sleeping.task)
+    }
+
     /// Ends a sleep; the task to wake.
     pub(crate) fn end_sleep(&mut self, n: u32, deadline: u64) -> Option<u32> {
         let sleep = self.sleeps.get_mut(n as usize)?;

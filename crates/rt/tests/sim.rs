@@ -110,6 +110,8 @@ fn deadlines_are_met_exactly() {
             ErrorKind::TimedOut
         );
         assert!((5_000..5_010).contains(&(now_ms() - start)));
+        let again = server.send(&mut chain(b"x")).await;
+        assert_eq!(again.expect_err("nobody waits for a dead peer without a deadline").kind(), ErrorKind::TimedOut);
     });
 }
 
@@ -163,4 +165,96 @@ fn threads_are_waited_for() {
         });
         assert_eq!((answer.await, now_ms()), (Ok(5), start));
     });
+}
+
+#[test]
+fn waits_without_a_deadline_are_found() {
+    run(1, async {
+        let listener = sim::listen(addr(1));
+        let client = connect(1).await.expect("connect");
+        let (server, _) = listener.accept().await.expect("accept");
+        let (number, tasks) = (server.number(), inspect::tasks());
+        spawn(async move {
+            let _ = server.recv(100).await;
+            server.set_recv_timeout(Some(1000));
+            let _ = server.recv(100).await;
+            server.set_recv_timeout(None);
+            timeout(1000, server.recv(100)).await;
+        });
+        yield_now().await;
+        let endless = inspect::Endless { connection: number, receives: true };
+        assert_eq!((inspect::endless_waits(), inspect::tasks()), (vec![endless], tasks + 1));
+        client.send(&mut chain(b"x")).await.expect("send");
+        sleep(100).await;
+        assert_eq!(inspect::endless_waits(), [], "the connection has a deadline");
+        client.send(&mut chain(b"x")).await.expect("send");
+        sleep(100).await;
+        assert_eq!(inspect::endless_waits(), [], "the task has one");
+        sleep(1000).await;
+        assert_eq!(inspect::tasks(), tasks);
+    });
+}
+
+#[test]
+fn who_is_silent_lets_nobody_connect() {
+    run(1, async {
+        sim::silence(addr(1));
+        let start = now_ms();
+        assert_eq!(connect(1).await.expect_err("nobody answers").kind(), ErrorKind::TimedOut);
+        assert_eq!(now_ms() - start, 1000);
+    });
+}
+
+#[test]
+fn a_cut_cable_tells_nobody() {
+    run(1, async {
+        let listener = sim::listen(addr(1));
+        let client = connect(1).await.expect("connect");
+        let (server, _) = listener.accept().await.expect("accept");
+        set_faults(Faults { cuts: 1000, ..Faults::default() });
+        client.send(&mut chain(b"x")).await.expect("it is taken");
+        drop(client);
+        server.set_recv_timeout(Some(60_000));
+        assert_eq!(server.recv(100).await.expect_err("silence").kind(), ErrorKind::TimedOut);
+    });
+}
+
+#[test]
+fn bytes_for_an_end_that_is_closed_are_answered_with_a_reset() {
+    run(1, async {
+        set_faults(Faults { latency_ms: (5, 5), ..Faults::default() });
+        let listener = sim::listen(addr(1));
+        let client = connect(1).await.expect("connect");
+        let (server, _) = listener.accept().await.expect("accept");
+        client.send(&mut chain(b"x")).await.expect("send");
+        drop(server);
+        sleep(100).await;
+        assert_eq!(client.recv(100).await.expect_err("a reset").kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn chance_follows_from_the_seed() {
+    let bytes = |seed| run(seed, async { (random_bytes(), random_bytes()) });
+    assert_eq!(bytes(1), bytes(1));
+    assert_ne!(bytes(1), bytes(2));
+    let (first, second) = bytes(1);
+    assert_ne!(first, second);
+    assert_ne!(random_bytes(), random_bytes(), "without a simulation they are the system's");
+}
+
+#[test]
+fn a_loop_that_has_ended_holds_nothing_of_its_owner() {
+    let owner = Rc::new(());
+    let (numbers, hook) = (owner.clone(), owner.clone());
+    let options = Options {
+        driver: Driver::Sim(1),
+        serial: Some(Rc::new(move || Rc::strong_count(&numbers) as u64)),
+        hook: Some(Rc::new(move |_| drop(hook.clone()))),
+        ..Options::default()
+    };
+    let runtime = Runtime::new(options).expect("a runtime");
+    assert_eq!(Rc::strong_count(&owner), 3);
+    drop(runtime);
+    assert_eq!(Rc::strong_count(&owner), 1);
 }

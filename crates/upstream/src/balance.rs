@@ -269,7 +269,7 @@ impl Balancer for Random {
     fn pick(&self, peers: &Peers, progress: &mut Progress, hints: &Hints<'_>, now: u64) -> Option<usize> {
         let mut first: Option<usize> = None;
         for round in 0..MAX_ROUNDS {
-            let bytes = os::random_bytes();
+            let bytes = rt::random_bytes();
             let (chunk, _) = bytes.split_first_chunk::<4>()?;
             let index = by_weight(peers, u32::from_le_bytes(*chunk) >> (round % 2));
             let Some(peer) = peers.list.get(index) else { continue };

@@ -67,12 +67,20 @@ pub struct Pool {
     settings: Keepalive,
     parked: RefCell<VecDeque<Parked>>,
     keeper: Cell<bool>,
+    /// When the task that watches looks next, in the loop's milliseconds.
+    next_look_ms: Cell<u64>,
     news: rt::Event,
 }
 
 impl Pool {
     pub(crate) fn new(settings: Keepalive) -> Pool {
-        Pool { settings, parked: RefCell::default(), keeper: Cell::new(false), news: rt::Event::new() }
+        Pool {
+            settings,
+            parked: RefCell::default(),
+            keeper: Cell::new(false),
+            next_look_ms: Cell::new(0),
+            news: rt::Event::new(),
+        }
     }
 
     /// Takes the youngest idle connection to a peer; one that has been hung up on, or speaks unasked, is closed instead.
@@ -109,17 +117,20 @@ impl Pool {
         idle.stream.set_recv_timeout(None);
         // It is closed like a client's that waits for its next request if places get short, or the worker stops.
         idle.stream.set_idle(true);
-        let fresh = !idle.watched;
+        let until_ms = now + settings.timeout_ms;
+        // The task that watches learns of a hangup once: if that was while the connection was in use, it has to look
+        // again, as it has to if it means to sleep for longer than the connection may be idle.
+        let unwatched = !idle.watched || idle.stream.is_readable() || until_ms < self.next_look_ms.get();
         let dropped = {
             let mut parked = self.parked.borrow_mut();
             let dropped = if parked.len() >= settings.connections { parked.pop_front() } else { None };
-            parked.push_back(Parked { idle, peer, place, until_ms: now + settings.timeout_ms });
+            parked.push_back(Parked { idle, peer, place, until_ms });
             dropped
         };
         drop(dropped);
         if !self.keeper.replace(true) {
             rt::spawn(keep(self.clone()));
-        } else if fresh {
+        } else if unwatched {
             self.news.notify();
         }
     }
@@ -158,7 +169,9 @@ async fn keep(pool: Rc<Pool>) {
         let seen = pool.news.count();
         let due = std::future::poll_fn(|cx| Poll::Ready(pool.sweep(cx))).await;
         // Without idle connections there is nothing to do until one comes.
-        let mut sleep = pin!(rt::sleep_until(due.unwrap_or(u64::MAX / 2).max(rt::now_ms() + 1)));
+        let due = due.unwrap_or(u64::MAX / 2).max(rt::now_ms() + 1);
+        pool.next_look_ms.set(due);
+        let mut sleep = pin!(rt::sleep_until(due));
         let mut first = true;
         std::future::poll_fn(|cx| {
             if pool.news.poll_since(cx, seen).is_ready() || sleep.as_mut().poll(cx).is_ready() {
@@ -168,5 +181,62 @@ async fn keep(pool: Rc<Pool>) {
             if std::mem::take(&mut first) { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pool, and the two ends of a connection that it is to keep for a second at most.
+    async fn pool() -> (Rc<Pool>, Idle, rt::Stream) {
+        let addr: std::net::SocketAddr = ([10, 0, 0, 1], 80).into();
+        let listener = rt::sim::listen(addr.into());
+        let stream = rt::Stream::connect(&addr.into(), &rt::ConnectOptions::default(), 1000).await.expect("it listens");
+        let (backend, _) = listener.accept().await.expect("it was connected to");
+        let settings = Keepalive { timeout_ms: 1000, ..Keepalive::default() };
+        (Rc::new(Pool::new(settings)), Idle::new(stream), backend)
+    }
+
+    async fn take(pool: &Pool) -> Option<Idle> {
+        std::future::poll_fn(|cx| Poll::Ready(pool.take(cx, 0, 0))).await
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        let options = rt::Options { driver: rt::Driver::Sim(1), ..rt::Options::default() };
+        rt::Runtime::new(options).expect("a runtime").block_on(test);
+    }
+
+    #[test]
+    fn what_comes_back_late_is_closed_in_time_too() {
+        run(async {
+            let (pool, idle, backend) = pool().await;
+            pool.put(idle, 0, 0);
+            rt::sleep(500).await;
+            let idle = take(&pool).await.expect("it waits");
+            // The task that watches finds none, and none that it could wait for.
+            rt::sleep(5000).await;
+            pool.put(idle, 0, 0);
+            rt::sleep(999).await;
+            assert_eq!(pool.len(), 1);
+            rt::sleep(2).await;
+            assert_eq!(pool.len(), 0);
+            drop(backend);
+        });
+    }
+
+    #[test]
+    fn a_hangup_during_a_request_is_seen_after_it() {
+        run(async {
+            let (pool, idle, backend) = pool().await;
+            pool.put(idle, 0, 0);
+            rt::sleep(100).await;
+            let idle = take(&pool).await.expect("it waits");
+            drop(backend);
+            rt::sleep(100).await;
+            pool.put(idle, 0, 0);
+            rt::sleep(1).await;
+            assert_eq!(pool.len(), 0);
+        });
     }
 }

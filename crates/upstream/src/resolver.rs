@@ -249,7 +249,7 @@ impl Resolver {
 
     async fn ask(&self, server: SocketAddr, name: &Name, kind: Kind) -> io::Result<Answer> {
         let _pass = self.asking.enter().await;
-        let random = os::random_bytes();
+        let random = rt::random_bytes();
         let id = u16::from_be_bytes([random[0], random[1]]);
         let question = dns::question(id, name, kind);
         let answer = over_udp(server, &question, |message| dns::answer(message, id, name, kind)).await?;
@@ -263,7 +263,7 @@ impl Resolver {
 
 impl Addresses {
     fn turned(&self) -> Vec<IpAddr> {
-        let random = usize::from(os::random_bytes()[0]);
+        let random = usize::from(rt::random_bytes()[0]);
         let mut all = Vec::with_capacity(self.0[0].len() + self.0[1].len());
         for list in self.0.iter().filter(|list| !list.is_empty()) {
             let (before, from) = list.split_at(random % list.len());

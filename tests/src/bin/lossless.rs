@@ -1,6 +1,8 @@
 //! Runs the scenarios of `e2e::load` in their full length and prints what was lost, as a Markdown table.
 //!
-//!     lossless [--only NAME[,NAME…]] [--times N] [PROGRAM…]
+//! ```text
+//! lossless [--only NAME[,NAME…]] [--times N] [PROGRAM…]
+//! ```
 //!
 //! Without programs: Tidegate, and the system's nginx beside it. Ends with status 1 if Tidegate lost anything.
 #![forbid(unsafe_code)]

@@ -2,7 +2,7 @@
 //!
 //! In this order, and separated by empty lines:
 //!
-//! ```text
+//! ````text
 //! What it does, in one sentence. Further sentences, and paragraphs, if they are needed.
 //!
 //! Form: `listen address[:port] [parameter ...]`
@@ -19,7 +19,7 @@
 //! ```nginx
 //! listen 443 ssl;
 //! ```
-//! ```
+//! ````
 //!
 //! `Form` may be left out where the number of arguments says enough; `Cost` and `Danger` where there is none. What is
 //! accepted without effect says so in its first words ([`Text::is_idle`]) and needs nothing else. Every example is loaded

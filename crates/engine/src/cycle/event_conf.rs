@@ -39,6 +39,13 @@ conf::table! {
         set(parse_debug_connection) debug_connection: Rc<[Network]> = Rc::new([]);
 }
 
+impl EventConf {
+    /// Whether connections from this address are logged in all detail (`debug_connection`).
+    pub fn debugs(&self, peer: &os::SockAddr) -> bool {
+        self.debug_connection.iter().any(|network| network.contains(peer))
+    }
+}
+
 conf::table! {
     /// Settings of `use epoll`.
     pub struct EpollConf, raw EpollRaw, module "ngx_epoll_module", level EVENTS Main;

@@ -125,6 +125,8 @@ impl Program {
 pub enum Purpose {
     /// To run.
     Run,
+    /// To run in an event loop of the caller's, which has no sockets of the system.
+    Embed,
     /// `-t`.
     Test {
         /// `-q`.
@@ -208,11 +210,6 @@ impl Cycle {
     /// The user and group of workers: none if the process can't change to others.
     pub fn owner(&self) -> Option<Owner> {
         owner(self.core())
-    }
-
-    /// Whether connections from this address are logged in all detail (`debug_connection`).
-    pub fn debugs(&self, peer: &os::SockAddr) -> bool {
-        self.event().debug_connection.iter().any(|network| network.contains(peer))
     }
 
     /// What changes outside of the process when the next cycle has taken over: the log of the process, the old pid file
@@ -428,7 +425,7 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
             return None;
         }
     };
-    if purpose != Purpose::Signal
+    if !matches!(purpose, Purpose::Signal | Purpose::Embed)
         && let Err(message) = check_method(events.get(), owner(main.get()).is_some_and(|owner| owner.user.uid != 0))
     {
         reporter.say(Level::Emerg, &message);
@@ -457,6 +454,9 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
     if let Err(error) = cycle.zones.open(old.map(|old| &old.zones), &places, &program.registry) {
         reporter.configuration(Level::Emerg, &cycle.sources, &[error]);
         return None;
+    }
+    if purpose == Purpose::Embed {
+        return Some(cycle);
     }
     let wanted = wanted(&cycle.apps);
     if cycle.event().worker_connections <= wanted.len() {

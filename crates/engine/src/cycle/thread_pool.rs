@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use conf::{Error, Loader, Span};
 
-use crate::cycle::Cycle;
 use crate::cycle::core_conf::{MAX_QUEUE, ThreadPool, ThreadPoolConf};
 
 thread_local! {
@@ -14,12 +13,12 @@ thread_local! {
 }
 
 /// The running pool of that name; the pool `default` needs no directive. `None`: no such pool is described.
-pub fn get(cycle: &Cycle, name: &str) -> Option<Rc<rt::ThreadPool>> {
+pub fn get(conf: &ThreadPoolConf, name: &str) -> Option<Rc<rt::ThreadPool>> {
     POOLS.with_borrow_mut(|pools| {
         if let Some(pool) = pools.get(name) {
             return Some(pool.clone());
         }
-        let described = described(cycle, name)?;
+        let described = described(conf, name)?;
         let pool = Rc::new(rt::ThreadPool::new(&described.name, described.threads, described.max_queue));
         pools.insert(name.to_string(), pool.clone());
         Some(pool)
@@ -48,8 +47,8 @@ pub(crate) fn check(loader: &mut Loader<'_>, pools: &ThreadPoolConf) -> conf::Re
 }
 
 /// What the configuration says of a pool.
-pub fn described(cycle: &Cycle, name: &str) -> Option<ThreadPool> {
-    let pools = &cycle.thread_pools().pools;
+pub fn described(conf: &ThreadPoolConf, name: &str) -> Option<ThreadPool> {
+    let pools = &conf.pools;
     let default = || ThreadPool { name: DEFAULT.into(), threads: 32, max_queue: MAX_QUEUE };
     pools.iter().find(|pool| pool.name == name).cloned().or_else(|| (name == DEFAULT).then(default))
 }

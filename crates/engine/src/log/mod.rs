@@ -211,6 +211,11 @@ impl Log {
         self.0.targets.iter().find_map(|log| if let Target::File(file) = &log.target { Some(file) } else { None })
     }
 
+    /// What it keeps in memory (`error_log memory:SIZE`), if it does.
+    pub fn memory(&self) -> Option<&Rc<Memory>> {
+        self.0.targets.iter().find_map(|log| if let Target::Memory(memory) = &log.target { Some(memory) } else { None })
+    }
+
     /// Whether it writes to the standard error stream anyway.
     pub fn is_stderr(&self) -> bool {
         self.0.targets.iter().any(|target| matches!(target.target, Target::Stderr))

@@ -190,10 +190,7 @@ impl Serving<'_> {
 
     /// Starts the applications, then the accepting.
     fn begin(&self) -> Result<(), String> {
-        let context = WorkerContext { number: self.number, log: self.cycle.log.clone(), cycle: self.cycle.clone() };
-        for app in &self.cycle.apps {
-            app.clone().start_worker(&context);
-        }
+        start_apps(&self.cycle, self.number);
         if let Role::Single(_) = self.role {
             rt::spawn(watch::keep_looking(Rc::downgrade(&self.cycle)));
         }
@@ -236,20 +233,6 @@ impl Serving<'_> {
         Ok(())
     }
 
-    /// What still runs is over now; it gets the time to log that.
-    async fn end_connections(&self) {
-        let busy = || self.cycle.apps.iter().map(|app| app.busy()).sum::<usize>();
-        if busy() == 0 {
-            return;
-        }
-        crate::log!(log::current(), Notice, "worker_shutdown_timeout: closing {} connections", busy());
-        let end = rt::now_ms() + LAST_WORDS_MS;
-        rt::close_accepted();
-        while busy() > 0 && rt::now_ms() < end {
-            rt::sleep(1).await;
-        }
-    }
-
     /// Finishes what runs: returns when all connections are done, the time is over, or a signal says to stop at once.
     async fn quit(&self) {
         let cycle = &self.cycle;
@@ -268,49 +251,77 @@ impl Serving<'_> {
                 }
             }
         };
-        first_of(self.empty(&late), told).await;
-        self.end_connections().await;
+        let hands_over = cycle.core().hands_over() && matches!(self.role, Role::Worker);
+        first_of(empty(cycle, &self.handover, &self.accepting, hands_over, &late), told).await;
+        end_connections(cycle).await;
         if self.handover.given() > 0 {
             crate::log!(log::current(), Notice, "{} connections handed over", self.handover.given());
         }
         crate::log!(log::current(), Notice, "exiting");
     }
+}
 
-    /// Returns when nothing is left to serve, or it is late. What can go to successors goes.
-    async fn empty(&self, late: &dyn Fn() -> bool) {
-        let (apps, handover) = (&self.cycle.apps, &self.handover);
-        let hands_over = self.cycle.core().hands_over() && matches!(self.role, Role::Worker);
-        let mut open = hands_over && handover.begin().await;
-        if open {
-            apps.iter().for_each(|app| app.hand_over(handover));
+/// Starts the applications in the current event loop.
+pub(crate) fn start_apps(cycle: &Rc<Cycle>, number: usize) {
+    let context = WorkerContext { number, log: cycle.log.clone(), cycle: cycle.clone() };
+    for app in &cycle.apps {
+        app.clone().start_worker(&context);
+    }
+}
+
+/// Returns when nothing is left to serve, or it is late. What can go to successors goes.
+pub(crate) async fn empty(
+    cycle: &Cycle,
+    handover: &Rc<Handover>,
+    accepting: &Accepting,
+    hands_over: bool,
+    late: &dyn Fn() -> bool,
+) {
+    let apps = &cycle.apps;
+    let mut open = hands_over && handover.begin().await;
+    if open {
+        apps.iter().for_each(|app| app.hand_over(handover));
+    }
+    apps.iter().for_each(|app| app.quit());
+    if open {
+        rt::wake_connections();
+    }
+    loop {
+        rt::close_idle();
+        rt::yield_now().await;
+        if hands_over {
+            handover.go_on();
         }
-        apps.iter().for_each(|app| app.quit());
-        if open {
+        if handover.is_open() && !std::mem::replace(&mut open, true) {
+            // They came late.
+            apps.iter().for_each(|app| app.hand_over(handover));
             rt::wake_connections();
         }
-        loop {
-            rt::close_idle();
-            rt::yield_now().await;
-            if hands_over {
-                handover.go_on();
-            }
-            if handover.is_open() && !std::mem::replace(&mut open, true) {
-                // They came late.
-                apps.iter().for_each(|app| app.hand_over(handover));
-                rt::wake_connections();
-            }
-            let busy = || self.accepting.running.get() > 0 || apps.iter().any(|app| app.busy() > 0);
-            if !busy() && handover.waiting() == 0 {
-                handover.settle().await;
-                if !busy() {
-                    return;
-                }
-            }
-            if late() {
+        let busy = || accepting.running.get() > 0 || apps.iter().any(|app| app.busy() > 0);
+        if !busy() && handover.waiting() == 0 {
+            handover.settle().await;
+            if !busy() {
                 return;
             }
-            rt::sleep(if handover.waiting() > 0 { FULL_POLL_MS } else { QUIT_POLL_MS }).await;
         }
+        if late() {
+            return;
+        }
+        rt::sleep(if handover.waiting() > 0 { FULL_POLL_MS } else { QUIT_POLL_MS }).await;
+    }
+}
+
+/// What still runs is over now; it gets the time to log that.
+pub(crate) async fn end_connections(cycle: &Cycle) {
+    let busy = || cycle.apps.iter().map(|app| app.busy()).sum::<usize>();
+    if busy() == 0 {
+        return;
+    }
+    crate::log!(log::current(), Notice, "worker_shutdown_timeout: closing {} connections", busy());
+    let end = rt::now_ms() + LAST_WORDS_MS;
+    rt::close_accepted();
+    while busy() > 0 && rt::now_ms() < end {
+        rt::sleep(1).await;
     }
 }
 
@@ -347,7 +358,7 @@ fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accep
                 socket::Kind::Stream => {
                     let number = fd.as_raw_fd();
                     let listener = rt::Listener::new(fd, options).map_err(failed)?;
-                    rt::spawn(accepting.clone().run(listener, number, app.clone(), listening.index));
+                    rt::spawn(accepting.clone().run(listener, Some(number), app.clone(), listening.index));
                 }
                 socket::Kind::Datagram => {
                     let socket = rt::UdpSocket::new(fd, rt::UdpOptions { exclusive }).map_err(failed)?;
@@ -367,16 +378,22 @@ fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accep
 
 /// The tasks that accept.
 #[derive(Default)]
-struct Accepting {
+pub(crate) struct Accepting {
     /// Happens once.
-    stop: rt::Event,
+    pub(crate) stop: rt::Event,
     running: Cell<usize>,
 }
 
 impl Accepting {
     /// Accepts on a socket, the descriptor of this number, until told to stop; from one that has been retired what was
     /// on its way into its queue too.
-    async fn run(self: Rc<Self>, listener: rt::Listener, number: RawFd, app: Rc<dyn App>, index: usize) {
+    pub(crate) async fn run(
+        self: Rc<Self>,
+        listener: rt::Listener,
+        number: Option<RawFd>,
+        app: Rc<dyn App>,
+        index: usize,
+    ) {
         self.running.set(self.running.get() + 1);
         let accept = async {
             while let Ok((stream, peer)) = listener.accept().await {
@@ -385,7 +402,7 @@ impl Accepting {
         };
         let stopped = async {
             self.stopped().await;
-            if os::socket::is_retired(number) {
+            if number.is_some_and(os::socket::is_retired) {
                 rt::sleep(LAST_ARRIVALS_MS).await;
             }
         };
@@ -394,7 +411,7 @@ impl Accepting {
     }
 
     /// Ends an application's receiving when told to stop; the application gets what waits in the socket first.
-    async fn stop_later(self: Rc<Self>, socket: Weak<rt::UdpSocket>) {
+    pub(crate) async fn stop_later(self: Rc<Self>, socket: Weak<rt::UdpSocket>) {
         self.running.set(self.running.get() + 1);
         self.stopped().await;
         if let Some(socket) = socket.upgrade() {
@@ -435,7 +452,7 @@ fn new_runtime(cycle: &Cycle) -> Result<rt::Runtime, String> {
     }
 }
 
-fn runtime_of(cycle: &Cycle, driver: rt::Driver) -> std::io::Result<rt::Runtime> {
+pub(crate) fn runtime_of(cycle: &Cycle, driver: rt::Driver) -> std::io::Result<rt::Runtime> {
     rt::Runtime::new(rt::Options {
         driver,
         connections: cycle.event().worker_connections,

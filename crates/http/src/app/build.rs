@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use conf::{Context, Error, Level, Loader, Result, Set, Sets, Span};
+use engine::cycle::core_conf::ThreadPoolConf;
+use engine::cycle::event_conf::EventConf;
 use engine::handover::{Handover, Parcel};
 use engine::{App, BuildContext, Listen, WorkerContext};
 use expr::lookup::Names;
@@ -438,12 +440,12 @@ impl App for HttpApp {
     }
 
     fn start_worker(self: Rc<Self>, worker: &WorkerContext) {
-        let cycle = worker.cycle.clone();
-        let debugs = (!cycle.event().debug_connection.is_empty()).then(|| -> Rc<Debugs> {
-            let cycle = cycle.clone();
-            Rc::new(move |peer: &SockAddr| cycle.debugs(peer))
-        });
-        let pools = Rc::new(move |name: &str| engine::cycle::thread_pool::get(&cycle, name));
+        // They hold configurations and not the cycle, which holds this application.
+        let event = worker.cycle.events.share::<EventConf>();
+        let debugs = (!event.debug_connection.is_empty())
+            .then(|| -> Rc<Debugs> { Rc::new(move |peer: &SockAddr| event.debugs(peer)) });
+        let described = worker.cycle.main.share::<ThreadPoolConf>();
+        let pools = Rc::new(move |name: &str| engine::cycle::thread_pool::get(&described, name));
         let _ = self.http.worker.context.set(WorkerHandle { pools, debugs });
         for module in self.modules.iter() {
             module.start_worker(&self.http);

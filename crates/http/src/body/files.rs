@@ -23,20 +23,21 @@ pub struct FileRule {
 }
 
 impl FileRule {
-    /// That of a client's socket, which sends files by sendfile where the location allows it.
+    /// The rule of a client's socket, which sends files by sendfile if the location allows it.
     pub fn of_socket(r: &Request) -> FileRule {
         let core = &r.location.core;
         let most = if core.sendfile_max_chunk == 0 { u64::MAX } else { core.sendfile_max_chunk as u64 };
         FileRule::new(r, !core.sendfile, most)
     }
 
-    /// That of a stream of HTTP/2, which cuts files into frames itself, and holds no more of them than goes out at once.
+    /// The rule of a stream of HTTP/2, which cuts files into frames itself, and holds no more of them than it sends at
+    /// once.
     pub fn of_stream(r: &Request) -> FileRule {
         let core = &r.location.core;
         FileRule::new(r, !core.sendfile && core.aio != Aio::Off, u64::MAX)
     }
 
-    /// That of somebody who looks at the bytes.
+    /// The rule of a receiver that needs the bytes.
     pub fn of_reader(r: &Request) -> FileRule {
         FileRule::new(r, true, u64::MAX)
     }
@@ -56,10 +57,10 @@ pub(super) fn read_size(r: &Request) -> u64 {
     r.location.core.output_buffers.size.clamp(1024, 1 << 20) as u64
 }
 
-/// A read that threads have taken over.
+/// A read that runs in a thread.
 pub(super) type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>>>>;
 
-/// Has a thread read a part of a file.
+/// Reads a part of a file in a thread.
 pub(super) fn read_elsewhere(pool: &Rc<ThreadPool>, part: FileRange) -> Reading {
     let pool = pool.clone();
     Box::pin(async move {

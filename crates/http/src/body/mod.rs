@@ -23,13 +23,13 @@ pub enum Body {
     Empty,
     /// All of it.
     Chain(Chain),
-    /// What comes as it comes.
+    /// Parts, as they arrive.
     Stream(Box<dyn BodyStream>),
 }
 
 /// A response's body that comes in parts.
 pub trait BodyStream {
-    /// The next part; `None` is the end. What it yields may be empty: then the flush mark of [`Part`] counts.
+    /// The next part; `None` is the end. A part may be empty: then only its flush mark counts ([`Part`]).
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Part>, Broken>>;
 
     /// Called while the client is slow: read ahead as far as the configuration allows.
@@ -40,7 +40,7 @@ pub trait BodyStream {
         None
     }
 
-    /// Told how many bytes went to the client when the response is over, whole or not.
+    /// Called when the response has ended, whole or not, with the number of bytes that were sent to the client.
     fn finished(&mut self, _sent: u64, _whole: bool) {}
 }
 
@@ -52,22 +52,22 @@ pub struct Part {
     pub flush: bool,
 }
 
-/// A body ends before it is whole: the connection to the client is closed, so that the client can tell.
+/// A body has ended before it was whole: the connection to the client is closed, so that the client notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken;
 
-/// Changes a body on its way: of a response to whoever takes it, or of a request to its handler.
+/// A filter: changes a response's body before it is sent, or a request's body before its handler reads it.
 pub trait BodyFilter {
-    /// Takes a part of the body and appends what becomes of it. `end` is set with the last part (which may be empty),
-    /// `flush` where everything is to be passed on.
+    /// Takes a part of the body and appends the changed part to `out`. `end` is set with the last part (which may be
+    /// empty), `flush` if everything must be passed on.
     fn apply(&mut self, input: Chain, end: bool, flush: bool, out: &mut Chain) -> Result<(), Broken>;
 
-    /// Whether it looks at the bytes, so that files have to be read.
+    /// Whether it needs the bytes, so that files must be read.
     fn reads(&self) -> bool {
         true
     }
 
-    /// Goes on with what it has to wait for, and appends what becomes of that. It gets no more of the body before it is
+    /// Continues what it waits for, and appends the result. It gets no more of the body before it is
     /// ready, and until then what follows it doesn't end. What is appended while it isn't ready is passed on at once.
     fn poll_waiting(&mut self, _r: &mut Request, _cx: &mut Context<'_>, _out: &mut Chain) -> Poll<Result<(), Broken>> {
         Poll::Ready(Ok(()))

@@ -1,8 +1,8 @@
-//! A response's body on its way: portions that have passed its filters, for whoever takes them.
+//! The pipeline of a response's body: it gives portions that have passed the filters to a receiver.
 //!
-//! A session's writer takes them, the request that a subrequest belongs to, a cache, a file. Filters stand in a row; each
-//! is asked for what it has only when the one after it has nothing left, so a body is pulled, and whoever doesn't take
-//! holds all of it up.
+//! A receiver is a session's writer, the parent of a subrequest, a cache, or a file. Filters stand in a row; each
+//! is polled only when the next one has nothing left. So a body is pulled, and a receiver that doesn't take
+//! portions stops the whole row.
 
 use std::task::{Context, Poll, ready};
 
@@ -14,7 +14,7 @@ use super::{Body, BodyFilter, BodyStream, Broken, Part};
 use crate::request::Request;
 use crate::response::Response;
 
-/// What comes out of a pipeline.
+/// What a pipeline yields.
 #[derive(Default)]
 pub struct Portion {
     /// Bytes, and ranges of files where they are wanted.
@@ -28,20 +28,20 @@ pub struct Portion {
 /// A body with its filters.
 pub struct Pipeline {
     source: Option<Box<dyn BodyStream>>,
-    /// What the source has given, and the filters haven't had.
+    /// What the source has given and the filters haven't taken yet.
     held: Chain,
     /// Whether that is to be passed on at once.
     flush: bool,
     /// Whether the source has nothing more.
     exhausted: bool,
     filters: Vec<Box<dyn BodyFilter>>,
-    /// A bit for each filter: it has had all of the body.
+    /// A bit for each filter that has taken the whole body.
     ended: u64,
-    /// A bit for each filter: it has to wait for something.
+    /// A bit for each filter that waits for something.
     waiting: u64,
     files: FileRule,
     reading: Option<Reading>,
-    /// The body has broken off; what there was of it has been passed on.
+    /// The body has broken off; what was received of it has been passed on.
     broken: bool,
 }
 
@@ -87,21 +87,21 @@ impl Pipeline {
         self.poll_filtered(self.filters.len(), r, cx)
     }
 
-    /// Called while whoever takes the body is slow: the source reads ahead as far as it may.
+    /// Called while the receiver is slow: the source reads ahead as far as it may.
     pub fn poll_ahead(&mut self, cx: &mut Context<'_>) {
         if let Some(source) = self.source.as_mut().filter(|_| !self.exhausted) {
             source.poll_ahead(cx);
         }
     }
 
-    /// The body has been taken, or won't be: `sent` bytes of it went to the client.
+    /// Ends the pipeline, whether the whole body was taken or not: `sent` bytes of it were sent to the client.
     pub fn finish(&mut self, sent: u64, whole: bool) {
         if let Some(source) = &mut self.source {
             source.finished(sent, whole);
         }
     }
 
-    /// What comes out of the first `count` filters.
+    /// What the first `count` filters yield.
     fn poll_filtered(&mut self, count: usize, r: &mut Request, cx: &mut Context<'_>) -> Poll<Result<Portion, Broken>> {
         let Some(at) = count.checked_sub(1) else { return self.poll_source(r, cx) };
         let bit = 1 << at;
@@ -134,7 +134,7 @@ impl Pipeline {
         }
     }
 
-    /// What the source gives, files read where they have to be.
+    /// What the source yields, with files read if they must be.
     fn poll_source(&mut self, r: &mut Request, cx: &mut Context<'_>) -> Poll<Result<Portion, Broken>> {
         let mut chain = Chain::new();
         if let Some(reading) = &mut self.reading {
@@ -146,7 +146,7 @@ impl Pipeline {
                 ready!(self.poll_more(r, cx))?;
             }
             if !self.pass_on(&mut chain, r)? {
-                // A thread reads: this is where its end is waited for.
+                // A thread is reading: wait for its result.
                 return self.poll_source(r, cx);
             }
         }

@@ -28,18 +28,19 @@ const WHOLE_WINDOW: usize = 1 << 20;
 pub struct RequestBody {
     framing: Framing,
     declared: Option<u64>,
-    /// What was read behind the head and not yet used.
+    /// Bytes that were read after the head and are unused so far.
     unread: Bytes,
-    /// The whole body, once it was read for a handler.
+    /// The whole body, once it has been read for a handler.
     buffered: Option<Buffered>,
-    /// What was read for a handler of a body that broke off, for its variable alone.
+    /// The beginning of a body that broke off while it was read for a handler; only `$request_body` shows it.
     partial: Vec<Piece>,
     received: u64,
-    /// The same with the framing, but for what was dropped.
+    /// The same with the framing, but without the bytes that were dropped.
     raw: u64,
-    /// What it counts as if those that came last make no body: all that were read from the client once the head was there.
+    /// What it counts as if those that came last make no body: all that were read from the client once the head was
+    /// there.
     raw_before: u64,
-    /// Nobody wants it: what comes is dropped.
+    /// The body is unused: what arrives is dropped.
     discarded: bool,
     /// It comes on a stream of HTTP/2.
     is_stream: bool,
@@ -48,11 +49,18 @@ pub struct RequestBody {
     expect: bool,
     refused: bool,
     gone: bool,
-    /// What changes it on its way to whoever reads it, and what of that isn't read yet.
+    /// The filters that change the body before it is read.
+    change: Option<Box<Change>>,
+}
+
+/// The filters of a body.
+#[derive(Default)]
+struct Change {
     filters: Vec<Box<dyn BodyFilter>>,
-    filtered: Chain,
-    /// Whether the filters have had all of it.
-    filters_ended: bool,
+    /// What they have given that isn't read yet.
+    ready: Chain,
+    /// Whether they have taken the whole body.
+    ended: bool,
 }
 
 #[derive(Default)]
@@ -68,7 +76,7 @@ enum Framing {
 /// A body that was read whole.
 #[derive(Clone, Default)]
 pub struct Buffered {
-    /// In memory: as a chain of pieces, in a file: one range of it.
+    /// In memory: a chain of pieces; in a file: one range of it.
     pub pieces: Vec<Piece>,
     /// Its length.
     pub len: u64,
@@ -105,10 +113,10 @@ impl RequestBody {
         RequestBody { declared: Some(body.len), buffered: Some(body), ..RequestBody::default() }
     }
 
-    /// Lets a filter change the body on its way. To be called before the first part of it is read; its length is that of
-    /// what the filters make of it, so it isn't known before the end.
+    /// Lets a filter change the body on its way. To be called before the first part of it is read; its length is that
+    /// of what the filters make of it, so it isn't known before the end.
     pub fn add_filter(&mut self, filter: Box<dyn BodyFilter>) {
-        self.filters.push(filter);
+        self.change.get_or_insert_default().filters.push(filter);
     }
 
     /// `Content-Length`, if there is one.
@@ -118,7 +126,7 @@ impl RequestBody {
 
     /// The length, if it is known by now.
     pub fn known_length(&self) -> Option<u64> {
-        let changed = !self.filters.is_empty();
+        let changed = self.change.is_some();
         let read = self.in_chunks || self.is_stream || changed;
         let dropped = (self.in_chunks && self.discarded && self.is_done()).then_some(0);
         self.declared.filter(|_| !changed).or(self.buffered.as_ref().filter(|_| read).map(|body| body.len)).or(dropped)
@@ -126,16 +134,17 @@ impl RequestBody {
 
     /// Whether the request has a body: of a length other than 0, or in chunks.
     pub fn exists(&self) -> bool {
-        // A stream's body is there until its end has come: whether it is as long as it should be is seen when it is read.
+        // A stream's body is there until its end has come: whether it is as long as it should be is seen when it is
+        // read.
         self.declared.is_some_and(|length| length > 0) || self.in_chunks || self.is_stream
     }
 
-    /// Whether the head tells of a body, be it an empty one.
+    /// Whether the head announces a body, even an empty one.
     fn is_framed(&self) -> bool {
         self.declared.is_some() || self.exists()
     }
 
-    /// Whether nothing of it is still to come from the client.
+    /// Whether the client has sent all of it.
     fn came_with_head(&self) -> bool {
         match &self.framing {
             Framing::Length(left) => self.unread.len() as u64 >= *left,
@@ -148,9 +157,9 @@ impl RequestBody {
         self.expect
     }
 
-    /// Whether it comes in chunks, or as they do: of a length that only its end will tell.
+    /// Whether its length is unknown until its end, as that of chunks.
     pub fn chunked(&self) -> bool {
-        (self.declared.is_none() && (self.in_chunks || self.is_stream)) || (self.exists() && !self.filters.is_empty())
+        (self.declared.is_none() && (self.in_chunks || self.is_stream)) || (self.exists() && self.change.is_some())
     }
 
     /// Whether all of it was read.
@@ -193,7 +202,7 @@ impl RequestBody {
         }
     }
 
-    /// Bytes behind the body (or the whole rest, if it was not read).
+    /// Bytes after the body (or the whole rest, if the body wasn't read).
     pub fn take_unread(&mut self) -> Bytes {
         std::mem::take(&mut self.unread)
     }
@@ -203,7 +212,7 @@ impl RequestBody {
         self.buffered.as_ref()
     }
 
-    /// Keeps a body that was passed on as it came, and is small.
+    /// Keeps a small body that was passed on while it arrived.
     pub fn keep(&mut self, pieces: Vec<Piece>) {
         let len = pieces.iter().map(Piece::len).sum();
         self.buffered = Some(Buffered { pieces, len, file: None });
@@ -236,12 +245,12 @@ impl RequestBody {
         self.raw
     }
 
-    /// It isn't wanted, so nobody is told to go on.
+    /// Marks the body as unwanted, so that the client isn't told to send it.
     pub fn unwanted(&mut self) {
         self.expect = false;
     }
 
-    /// Takes body bytes out of what was read: `Ok(None)` if more must be read.
+    /// Takes bytes of the body from what was read: `Ok(None)` if more must be read.
     fn take(&mut self) -> Result<Option<Bytes>, u16> {
         let before = self.unread.len();
         let taken = self.take_data();
@@ -293,7 +302,7 @@ impl RequestBody {
         Ok(None)
     }
 
-    /// How many bytes it has at least: what came, and the rest of the chunk that is coming.
+    /// The least length of the body: what has arrived, and the rest of the current chunk.
     fn least(&self) -> u64 {
         match &self.framing {
             Framing::Chunked(decoder) => self.received.saturating_add(decoder.chunk_left()),
@@ -319,23 +328,30 @@ impl Request {
         self.body.is_here() || self.h2_stream().is_some_and(|stream| stream.has_received_all(most))
     }
 
-    /// The next piece of the body as it comes; `None` at its end. The error is a status: 400, 408, 413.
+    /// The next piece of the body as it arrives; `None` at its end. The error is a status: 400, 408, 413.
     pub async fn next_body(&mut self) -> Result<Option<Bytes>, u16> {
         poll_fn(|cx| self.poll_body(cx)).await
     }
 
     /// As [`Request::next_body`].
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
-        match self.body.filters.is_empty() || self.body.discarded {
-            true => self.poll_unfiltered(cx),
-            false => self.poll_filtered(cx),
+        match self.body.change.take() {
+            Some(mut change) if !self.body.discarded => {
+                let piece = self.poll_changed(&mut change, cx);
+                self.body.change = Some(change);
+                piece
+            }
+            change => {
+                self.body.change = change;
+                self.poll_unchanged(cx)
+            }
         }
     }
 
-    /// The next piece of what the filters make of the body.
-    fn poll_filtered(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
+    /// The next piece of the body after the filters.
+    fn poll_changed(&mut self, change: &mut Change, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
         loop {
-            match self.body.filtered.pop() {
+            match change.ready.pop() {
                 Some(Piece::Bytes(bytes)) if bytes.is_empty() => continue,
                 Some(Piece::Bytes(bytes)) => return Poll::Ready(Ok(Some(bytes))),
                 Some(Piece::File(range)) => {
@@ -345,26 +361,26 @@ impl Request {
                         500
                     }));
                 }
-                None if self.body.filters_ended => return Poll::Ready(Ok(None)),
+                None if change.ended => return Poll::Ready(Ok(None)),
                 None => {}
             }
-            let data = std::task::ready!(self.poll_unfiltered(cx))?;
-            let end = data.is_none();
+            let data = std::task::ready!(self.poll_unchanged(cx))?;
+            change.ended = data.is_none();
             let mut chain = data.map_or_else(Chain::new, Chain::from);
-            for filter in &mut self.body.filters {
+            for filter in &mut change.filters {
                 let mut out = Chain::new();
-                if filter.apply(chain, end, true, &mut out).is_err() {
+                if filter.apply(chain, change.ended, true, &mut out).is_err() {
                     self.body.refuse();
                     return Poll::Ready(Err(400));
                 }
                 chain = out;
             }
-            (self.body.filtered, self.body.filters_ended) = (chain, end);
+            change.ready = chain;
         }
     }
 
     /// The next piece of the body as the client sent it.
-    fn poll_unfiltered(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
+    fn poll_unchanged(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
         if self.body.refused {
             return Poll::Ready(Ok(None));
         }
@@ -383,7 +399,7 @@ impl Request {
                 Ok(None) if self.body.is_done() => return Poll::Ready(Ok(None)),
                 Ok(None) => self.check_length(0)?,
             }
-            // Without a client there is nobody whose body could be read.
+            // Without a client there is no body to read.
             let Some(client) = self.client() else { return Poll::Ready(Ok(None)) };
             client.open_window(self.location.core.client_body_buffer_size);
             let size = self.body.wants().clamp(1024, READ_SIZE as u64) as usize;
@@ -422,7 +438,7 @@ impl Request {
         }
     }
 
-    /// The stream of HTTP/2 brings no more of the body.
+    /// Reading the stream of HTTP/2 has failed: the body has no further parts.
     fn stream_failed(&mut self, error: &io::Error) -> u16 {
         let bad = error.kind() == io::ErrorKind::InvalidData;
         if bad {
@@ -435,7 +451,7 @@ impl Request {
         if bad { 400 } else { 499 }
     }
 
-    /// What nginx says of a stream whose body isn't as long as declared.
+    /// nginx's log line about a stream whose body isn't as long as declared.
     fn log_bad_length(&self) {
         let missing = self.h2_stream().map_or(0, |stream| stream.body_missing());
         match self.body.declared {
@@ -464,7 +480,7 @@ impl Request {
         Ok(())
     }
 
-    /// Tells a client that waits for it to go on.
+    /// Sends `100 Continue` to a client that waits for it.
     fn send_continue(&mut self) {
         if !std::mem::take(&mut self.body.expect) || !self.body.unread.is_empty() {
             return;
@@ -480,12 +496,12 @@ impl Request {
             return Ok(());
         }
         if self.body.refused {
-            // The page of that error may come from a backend, which gets no body.
+            // The error page may come from a backend, which gets no body.
             self.body.keep(Vec::new());
             return Ok(());
         }
         let core = self.location.core.clone();
-        // It goes to memory or to a file as fast as it comes.
+        // It is stored in memory or in a file as fast as it arrives.
         if let Some(client) = self.client() {
             client.open_window(WHOLE_WINDOW);
         }
@@ -526,7 +542,7 @@ impl Request {
         Ok(())
     }
 
-    /// Moves what was read so far into a new file.
+    /// Moves what has been read so far into a new file.
     fn spill(&mut self, body: &mut Buffered) -> Result<(), u16> {
         let core = self.location.core.clone();
         let keep = core.client_body_in_file_only == BodyInFile::On;
@@ -559,12 +575,12 @@ impl Request {
         500
     }
 
-    /// Reads and forgets what is left of the body, so that the connection can be kept; false if it can't.
+    /// Reads and drops the rest of the body, so that the connection can be kept; false if it can't.
     pub async fn discard_body(&mut self) -> bool {
         if self.body.refused {
             return false;
         }
-        // A client that waits to be asked won't send a body that nobody asked for.
+        // A client that waits for `100 Continue` won't send the body without it.
         if self.body.expect && !self.body.is_done() && self.body.unread.is_empty() {
             return false;
         }
@@ -578,10 +594,10 @@ impl Request {
         }
     }
 
-    /// Drops what is here of the body; the error is the status of a body that is no body.
+    /// Drops the received part of the body; the error is the status for an invalid body.
     pub fn skip_body(&mut self) -> Result<(), u16> {
-        // A client that waits to be told to go on is told so, for the connection to be of use afterwards; but not if the
-        // request has failed, since it may then keep its body to itself (RFC 9110 §10.1.1).
+        // A client that waits for `100 Continue` gets it, so that the connection can be kept; but not if the request
+        // has failed, since the client may then leave its body out (RFC 9110 §10.1.1).
         if self.error_status >= 300 {
             self.body.unwanted();
         } else if self.keepalive && self.body.expect && !self.body.is_done() && !self.body.refused {
@@ -596,7 +612,7 @@ impl Request {
                     self.log_error(format_args!("client sent invalid chunked body"));
                     self.body.refuse();
                     self.keepalive = false;
-                    // An error stays the error that it is.
+                    // An error keeps its status.
                     return if self.error_status >= 300 { Ok(()) } else { Err(status) };
                 }
             }

@@ -16,14 +16,14 @@ use engine::worker::sandbox::Needs;
 
 use crate::config::core::TempPath;
 
-/// A file that goes when its last user has done with it, unless it is to stay.
+/// A file that is removed with its last user, unless it is to be kept.
 pub struct TempFile {
     file: Rc<File>,
     path: PathBuf,
     keep: bool,
 }
 
-/// What failed, with its file.
+/// The call that failed, with its file.
 pub struct TempError {
     call: &'static str,
     path: PathBuf,
@@ -159,14 +159,14 @@ fn rename(from: &Path, to: &Path, lasting: &Lasting) -> io::Result<()> {
     fs::rename(from, to)
 }
 
-/// What folders for temporary files are called among the loader's places.
+/// The key of folders for temporary files among the loader's places.
 pub const FOLDER: &str = "temporary folder";
 
 /// The folders that the configuration names.
 #[derive(Default)]
 pub struct TempFolders(BTreeSet<PathBuf>);
 
-/// Makes a folder's path absolute and notes it, so that it is there when the server starts.
+/// Makes a folder's path absolute and registers it, so that the folder is made when the server starts.
 pub fn register(loader: &mut Loader<'_>, place: &mut TempPath) {
     if place.path.is_relative() {
         place.path = Rc::new(engine::personality().temp.join(&*place.path));

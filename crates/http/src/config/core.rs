@@ -24,16 +24,28 @@ pub const AND_IF: Context = EVERYWHERE.or(Context::LOCATION_IF);
 /// Where directives of servers may stand.
 pub const SERVERS: Context = Context::HTTP.or(Context::SERVER);
 
-/// `max_ranges` where it isn't configured: their cost is the limit.
+/// `max_ranges` if it isn't configured: then the cost of the ranges is limited.
 pub const UNLIMITED_RANGES: usize = i32::MAX as usize;
 
 const ONE: Args = Args::exactly(1);
 
 conf::table! {
-    /// What belongs to the whole `http {}` block.
+    /// Settings of the whole `http {}` block.
     pub struct CoreMain, raw CoreMainRaw, module "ngx_http_core_module", level HTTP Main;
 
-    /// Opens the configuration of HTTP.
+    /// Sets the configuration of HTTP: its servers, and what they inherit.
+    ///
+    /// Effect: directives in the block hold for all servers in it. There is one such block in a configuration; without
+    /// it nothing of HTTP is served.
+    ///
+    /// ```nginx
+    /// http {
+    ///     server {
+    ///         listen 127.0.0.1:8080;
+    ///         root site;
+    ///     }
+    /// }
+    /// ```
     "http" in Context::MAIN, Args::exactly(0).block(), default none,
         block(blocks::http);
     /// Accepted for compatibility: Tidegate's tables size themselves.
@@ -51,10 +63,25 @@ conf::table! {
 }
 
 conf::table! {
-    /// What belongs to a server: how its connections and request heads are read.
+    /// Settings of a server: how its connections and request heads are read.
     pub struct CoreServer, raw CoreServerRaw, module "ngx_http_core_module", level HTTP Server;
 
-    /// Sets the configuration of a virtual server.
+    /// Sets the configuration of a virtual server: the addresses on which it accepts connections, the names that it
+    /// has, and how it responds.
+    ///
+    /// Effect: `listen` and `server_name` choose the server of a request. Directives in the block hold for its
+    /// requests, and its locations inherit them.
+    ///
+    /// ```nginx
+    /// server {
+    ///     listen 127.0.0.1:8080;
+    ///     server_name example.com;
+    ///     root site;
+    ///     location /old/ {
+    ///         return 301 /new/;
+    ///     }
+    /// }
+    /// ```
     "server" in Context::HTTP, Args::exactly(0).block(), default none,
         block(blocks::server);
     /// Sets an address and port, or a unix socket, on which the server accepts connections. It may be repeated; servers
@@ -147,26 +174,120 @@ conf::table! {
     /// Accepted for compatibility: requests take their memory from pools of the worker.
     "request_pool_size" in SERVERS, ONE, default "4k",
         scalar(pool_size) request_pool_size: usize = 4096;
-    /// How long a client may take for the whole head of a request; then 408, or silence if it sent nothing.
+    /// Limits the time in which a client must send the whole head of a request.
+    ///
+    /// Form: `client_header_timeout time`
+    ///
+    /// - `time`: the time from the first byte of the head to its end; on a new connection also the time until the first
+    ///   byte.
+    ///
+    /// Effect: when the time is over, the connection is closed without a response; if a part of a head has arrived, the
+    /// access log shows status 408. On a kept connection `keepalive_timeout` limits the wait for the next request. In a
+    /// `server` the value of the address's default server holds, as the host isn't known yet.
+    ///
+    /// Cost: a connection that sends slowly keeps its descriptor and its buffer for so long.
+    ///
+    /// Danger: a long time lets few clients that send a byte now and then hold many connections. A short one cuts off
+    /// clients on slow networks.
+    ///
+    /// ```nginx
+    /// client_header_timeout 15s;
+    /// ```
     "client_header_timeout" in SERVERS, ONE, default "60s",
         scalar(msec) client_header_timeout: u64 = 60_000;
-    /// The buffer in which a request's head is read first.
+    /// Sets the size of the buffer into which the beginning of a request is read.
+    ///
+    /// Form: `client_header_buffer_size size`
+    ///
+    /// - `size`: in bytes, or with `k` or `m`.
+    ///
+    /// Effect: a head that is larger takes `large_client_header_buffers`. In a `server` the value of the address's
+    /// default server holds, as the host isn't known yet.
+    ///
+    /// Cost: this much memory for each request whose head is being read; idle connections hold none. A head that
+    /// doesn't fit takes further reads and a larger buffer.
+    ///
+    /// ```nginx
+    /// client_header_buffer_size 2k;
+    /// ```
     "client_header_buffer_size" in SERVERS, ONE, default "1k",
         scalar(size) client_header_buffer_size: usize = 1024;
-    /// Number and size of the buffers for larger heads. A request line longer than one of them is answered with 414, a
-    /// header field with 400.
+    /// Sets number and size of the buffers for heads of requests that don't fit into `client_header_buffer_size`.
+    ///
+    /// Form: `large_client_header_buffers number size`
+    ///
+    /// - `number`: how many such buffers a head may fill.
+    /// - `size`: the size of one buffer. The request line must fit into one, and so must each header field.
+    ///
+    /// Effect: a request line longer than one buffer is refused with status 414, a longer field or a head that fills
+    /// all buffers with 400. In HTTP/2 the size limits each name and each value, and number times size limits the whole
+    /// head. In a `server` the value of the address's default server holds, as the host isn't known yet.
+    ///
+    /// Cost: up to number times size of memory for each request whose head is being read; only what a head needs is
+    /// taken.
+    ///
+    /// Danger: large values let each connection take as much memory before its request is known. Long cookies or tokens
+    /// need a larger size: 16k, say.
+    ///
+    /// ```nginx
+    /// large_client_header_buffers 4 16k;
+    /// ```
     "large_client_header_buffers" in SERVERS, Args::exactly(2), default "4 8k",
         scalar(bufs) large_client_header_buffers: Bufs = Bufs { count: 4, size: 8192 };
-    /// How many header fields a request may have.
+    /// Limits how many header fields a request may have.
+    ///
+    /// Form: `max_headers number`
+    ///
+    /// - `number`: the number of fields.
+    ///
+    /// Effect: a request with more is refused with status 400. In a `server` the value of the address's default server
+    /// holds, as the host isn't known yet; under TLS that of the name in the handshake.
+    ///
+    /// Cost: each field takes a few bytes of memory and is compared where fields are looked for.
+    ///
+    /// ```nginx
+    /// max_headers 100;
+    /// ```
     "max_headers" in SERVERS, ONE, default "1000",
         scalar(number) max_headers: usize = 1000;
-    /// Whether header fields with invalid names are ignored rather than answered with 400.
+    /// Ignores header fields with invalid names. Valid names consist of letters, digits, hyphens and, with
+    /// `underscores_in_headers on`, underscores.
+    ///
+    /// Effect: with `on` such a field is left out, as if the client hadn't sent it, and a line in the error log
+    /// (`info`) says so. With `off` the field is kept. In a `server` the value of the address's default server holds,
+    /// as the host isn't known yet.
+    ///
+    /// Danger: with `off` backends get names that they may confuse with other ones.
+    ///
+    /// ```nginx
+    /// ignore_invalid_headers on;
+    /// ```
     "ignore_invalid_headers" in SERVERS, Args::FLAG, default "on",
         scalar(flag) ignore_invalid_headers: bool = true;
-    /// Whether two or more adjacent slashes in a URI become one.
+    /// Replaces two or more adjacent slashes in a URI by one.
+    ///
+    /// Effect: locations, `rewrite` and paths of files see the URI with single slashes; `$request_uri` stays as it was
+    /// sent.
+    ///
+    /// Danger: with `off` a prefix that protects a folder doesn't match the same path with two slashes: `location
+    /// /private/` isn't used for `//private/`, while the file system finds the same file.
+    ///
+    /// ```nginx
+    /// merge_slashes off;
+    /// ```
     "merge_slashes" in SERVERS, Args::FLAG, default "on",
         scalar(flag) merge_slashes: bool = true;
-    /// Whether underscores are valid in names of header fields.
+    /// Accepts underscores in the names of header fields.
+    ///
+    /// Effect: with `off` a name that contains an underscore is invalid, and `ignore_invalid_headers` says what
+    /// follows. In a `server` the value of the address's default server holds, as the host isn't known yet.
+    ///
+    /// Danger: many backends turn hyphens into underscores, so that `X_Real_IP` of a client looks to them like the
+    /// field `X-Real-IP` that a proxy sets.
+    ///
+    /// ```nginx
+    /// underscores_in_headers on;
+    /// ```
     "underscores_in_headers" in SERVERS, Args::FLAG, default "off",
         scalar(flag) underscores_in_headers: bool = false;
 }
@@ -216,11 +337,11 @@ pub enum Lingering {
 /// `client_body_in_file_only`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyInFile {
-    /// Only what doesn't fit the buffer.
+    /// Only bodies that don't fit into the buffer.
     Off,
-    /// Always, and the file stays.
+    /// Always, and the file is kept.
     On,
-    /// Always, and the file goes with the request.
+    /// Always, and the file is removed with the request.
     Clean,
 }
 
@@ -229,7 +350,7 @@ pub enum BodyInFile {
 pub enum Aio {
     /// Files are read in the worker.
     Off,
-    /// The kernel's own asynchronous reads (taken as off: the ring driver has its own).
+    /// Asynchronous reads by the kernel: accepted, but files are read in the worker.
     On,
     /// In threads of the pool with this name.
     Threads(Rc<str>),
@@ -260,13 +381,13 @@ pub enum Symlinks {
 pub struct Root {
     /// The folder.
     pub path: Rc<Template>,
-    /// Whether it replaces a part of the URI rather than being put before it.
+    /// The part of the URI that it replaces; `None` if the whole URI is appended to it.
     pub alias: Option<Alias>,
     /// Its text in the file.
     pub text: Rc<str>,
 }
 
-/// What an `alias` replaces: settled by the location in which it stands, also for locations inside that one.
+/// The part of the URI that an `alias` replaces. The location in which it stands decides that, also for nested ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alias {
     /// The first bytes of the URI: the location's name.
@@ -280,7 +401,7 @@ pub enum Alias {
 pub struct FileCache {
     /// How many elements.
     pub max: usize,
-    /// After how many seconds without use one goes.
+    /// After how many seconds without use an element is dropped.
     pub inactive: u64,
 }
 
@@ -288,16 +409,25 @@ pub struct FileCache {
 pub type Predicates = Rc<[Rc<Template>]>;
 
 conf::table! {
-    /// How variables are read; a directive of the rewrite module, since rules set them.
+    /// How variables are read. The directive belongs to the rewrite module, whose rules set them.
     pub struct VariableConf, raw VariableRaw, module "ngx_http_rewrite_module", level HTTP Location;
 
-    /// Whether a warning is logged when a variable is read that was never set; it is empty then.
+    /// Logs a warning when a variable is read that was never set.
+    ///
+    /// Effect: the value is empty in either case. The warning (`using uninitialized "x" variable`) is logged for each
+    /// such read, with level `warn`.
+    ///
+    /// Danger: with `off` a rule that isn't reached, or a misspelt name, goes unnoticed.
+    ///
+    /// ```nginx
+    /// uninitialized_variable_warn off;
+    /// ```
     "uninitialized_variable_warn" in EVERYWHERE.or(Context::SERVER_IF).or(Context::LOCATION_IF), Args::FLAG, default "on",
         scalar(flag) uninitialized_variable_warn: bool = true;
 }
 
 conf::table! {
-    /// What belongs to a location.
+    /// Settings of a location.
     pub struct CoreLocation, raw CoreLocationRaw, module "ngx_http_core_module", level HTTP Location;
 
     /// Sets the configuration of requests whose URI begins with a prefix or matches a regex. The URI is compared in its
@@ -343,10 +473,46 @@ conf::table! {
     /// ```
     "location" in Context::SERVER.or(Context::LOCATION), Args::between(1, 2).block(), default none,
         block(blocks::location);
-    /// Limits methods: the block holds for all others than those named.
+    /// Sets rules for all methods other than the named ones.
+    ///
+    /// Form: `limit_except method ...`
+    ///
+    /// - `method`: a method that the block doesn't hold for, such as `GET` or `PUT`. `GET` includes `HEAD`.
+    ///
+    /// Effect: requests with other methods follow the directives in the block, which are those for access and for
+    /// backends; what isn't set is inherited from the location.
+    ///
+    /// Danger: the block holds for the methods that aren't named: `limit_except GET { deny all; }` allows GET and HEAD,
+    /// and nothing else.
+    ///
+    /// ```nginx
+    /// location / {
+    ///     limit_except GET {
+    ///         allow 127.0.0.1;
+    ///         deny all;
+    ///     }
+    /// }
+    /// ```
     "limit_except" in Context::LOCATION, Args::at_least(1).block(), default none,
         block(blocks::limit_except);
-    /// Maps extensions of file names to media types.
+    /// Maps extensions of file names to media types. Each line in the block is a type, followed by the extensions that
+    /// have it; upper and lower case are the same.
+    ///
+    /// Effect: the type is sent as `Content-Type` with files and texts; what has no entry gets `default_type`. A block
+    /// on a level takes the place of the inherited one, so it names all types that are needed; `include mime.types;` in
+    /// it is the usual way. If an extension occurs twice, the last entry counts and a warning is logged.
+    ///
+    /// Danger: a browser treats a file as what its type says: pages that users upload run scripts with the site's
+    /// rights if they are sent as `text/html`.
+    ///
+    /// ```nginx
+    /// types {
+    ///     text/html html htm;
+    ///     text/css css;
+    ///     image/png png;
+    ///     application/javascript js;
+    /// }
+    /// ```
     "types" in EVERYWHERE, Args::exactly(0).block(), default "text/html html; image/gif gif; image/jpeg jpg;",
         set(blocks::types) types: Rc<Types> = Types::default_types();
     /// Accepted for compatibility: Tidegate's tables size themselves.
@@ -355,7 +521,20 @@ conf::table! {
     /// Accepted for compatibility: Tidegate's tables size themselves.
     "types_hash_bucket_size" in EVERYWHERE, ONE, default "64",
         scalar(number) types_hash_bucket_size: usize = 64;
-    /// The media type where `types` has none.
+    /// Sets the media type of files and texts whose extension has none in `types`.
+    ///
+    /// Form: `default_type type`
+    ///
+    /// - `type`: a media type; `""` sends no `Content-Type`.
+    ///
+    /// Effect: it is sent as `Content-Type` with files and with the text of `return`.
+    ///
+    /// Danger: with `text/html` files of unknown kinds are shown as pages, and scripts in them run.
+    /// `application/octet-stream` makes browsers save them.
+    ///
+    /// ```nginx
+    /// default_type application/octet-stream;
+    /// ```
     "default_type" in EVERYWHERE, ONE, default "text/plain",
         scalar(bytes) default_type: buf::Bytes = buf::Bytes::from_static(b"text/plain");
     /// Sets the folder of the files that respond to requests. The path of a file is the folder followed by the whole
@@ -435,42 +614,198 @@ conf::table! {
     /// ```
     "client_max_body_size" in EVERYWHERE, ONE, default "1m",
         scalar(offset) client_max_body_size: u64 = 1 << 20;
-    /// How much of a request's body is kept in memory; more goes to a temporary file.
+    /// Sets how much of a request's body is kept in memory while it is read whole.
+    ///
+    /// Form: `client_body_buffer_size size`
+    ///
+    /// - `size`: in bytes, or with `k` or `m`.
+    ///
+    /// Effect: a longer body is written to a temporary file in `client_body_temp_path`, and a line in the error log
+    /// (`warn`) says so; a body that came together with its head stays in memory. `$request_body` holds only what is in
+    /// memory. In HTTP/2 the size is also the window that the client gets while a body is passed on as it comes.
+    ///
+    /// Cost: up to this much memory for each request with a body; beyond it, writing to a file and reading it again.
+    ///
+    /// ```nginx
+    /// location /api/ {
+    ///     client_body_buffer_size 64k;
+    ///     proxy_pass http://127.0.0.1:8080;
+    /// }
+    /// ```
     "client_body_buffer_size" in EVERYWHERE, ONE, default "16k",
         scalar(size) client_body_buffer_size: usize = 16 << 10;
-    /// How long a client may pause between two parts of a request's body; then 408.
+    /// Limits the time between two reads of a request's body.
+    ///
+    /// Form: `client_body_timeout time`
+    ///
+    /// - `time`: how long the client may send nothing; it starts anew with each part that arrives.
+    ///
+    /// Effect: when it is over, the connection (in HTTP/2 the stream) is closed without a response; the access log
+    /// shows status 408.
+    ///
+    /// Danger: it doesn't limit the time of the whole body: a client that sends a byte now and then holds its
+    /// connection, and with `proxy_request_buffering off` one to the backend.
+    ///
+    /// ```nginx
+    /// client_body_timeout 20s;
+    /// ```
     "client_body_timeout" in EVERYWHERE, ONE, default "60s",
         scalar(msec) client_body_timeout: u64 = 60_000;
-    /// The folder for request bodies in files, with up to three levels of folders in it.
+    /// Sets the folder for request bodies that are kept in files, and the levels of folders in it.
+    ///
+    /// Form: `client_body_temp_path path [level1 [level2 [level3]]]`
+    ///
+    /// - `path`: a folder; a relative one starts at the prefix (`-p`). It is made at the start if it isn't there.
+    /// - `level1`, `level2`, `level3`: how many digits of a file's number name the folder on this level, from 1 to 10,
+    ///   together at most 10. Without them the files lie in the folder itself.
+    ///
+    /// Effect: with `client_temp 1 2` a file has a path such as `client_temp/7/45/0000123457`. A file is removed with
+    /// its request, unless `client_body_in_file_only on` keeps it.
+    ///
+    /// Cost: the size of the body, for each request whose body is larger than `client_body_buffer_size`.
+    ///
+    /// Danger: the files contain what clients send, passwords too: only the workers' user may read the folder. If it
+    /// lies on the file system of something else, uploads can fill that.
+    ///
+    /// ```nginx
+    /// client_body_temp_path client_temp 1 2;
+    /// ```
     "client_body_temp_path" in EVERYWHERE, Args::between(1, 4), default computed("`client_body_temp` in the program's folder for temporary files"),
         scalar(temp_path) client_body_temp_path: TempPath = TempPath::new("client_body_temp");
-    /// Whether a request's body is always put into a file.
+    /// Writes every request body that is read whole to a file.
+    ///
+    /// Form: `client_body_in_file_only on | clean | off`
+    ///
+    /// - `on`: all bodies are in files, and the files stay after the requests.
+    /// - `clean`: all bodies are in files, which are removed with the requests.
+    /// - `off`: only bodies larger than `client_body_buffer_size` are in files, which are removed with the requests.
+    ///
+    /// Effect: `$request_body_file` is the path. Bodies that are passed on as they come (`proxy_request_buffering off`)
+    /// aren't written.
+    ///
+    /// Cost: a file is made and written for each request with a body.
+    ///
+    /// Danger: with `on` nothing ever removes the files: they fill the disk, and keep what clients sent.
+    ///
+    /// ```nginx
+    /// location /upload/ {
+    ///     client_body_in_file_only clean;
+    ///     proxy_set_header X-File $request_body_file;
+    ///     proxy_pass http://127.0.0.1:8080;
+    /// }
+    /// ```
     "client_body_in_file_only" in EVERYWHERE, ONE, default "off",
         scalar(one_of(&[
             ("off", BodyInFile::Off), ("on", BodyInFile::On), ("clean", BodyInFile::Clean),
         ])) client_body_in_file_only: BodyInFile = BodyInFile::Off;
-    /// Accepted for compatibility: a body in memory is one buffer where `$request_body` needs it.
+    /// Accepted for compatibility: a body in memory is one buffer wherever `$request_body` needs it.
     "client_body_in_single_buffer" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) client_body_in_single_buffer: bool = false;
-    /// Whether files are sent by the kernel without being read into the worker.
+    /// Lets the kernel send files without reading them into the worker's memory.
+    ///
+    /// Effect: holds for bodies that are files and go out unchanged on connections without TLS. Under TLS, in HTTP/2,
+    /// and where a filter such as gzip changes the body, files are read. Files of at most 32 KiB are read and sent
+    /// together with the head in any case, unless `aio` is set.
+    ///
+    /// Cost: without it each part of a file takes a read, a copy and a buffer (`output_buffers`).
+    ///
+    /// Danger: on some network and user-space file systems the kernel sends old contents after a change: turn it off
+    /// there. A file that isn't in the page cache blocks the worker while the disk is read.
+    ///
+    /// ```nginx
+    /// sendfile on;
+    /// tcp_nopush on;
+    /// ```
     "sendfile" in AND_IF, Args::FLAG, default "off",
         scalar(flag) sendfile: bool = false;
-    /// How much one call may send from a file.
+    /// Limits how much of a file is sent before the worker serves other connections.
+    ///
+    /// Form: `sendfile_max_chunk size`
+    ///
+    /// - `size`: in bytes, or with `k` or `m`; `0` is no limit.
+    ///
+    /// Effect: a file is passed to the connection in parts of this size, with or without `sendfile`.
+    ///
+    /// Cost: more system calls if the size is small.
+    ///
+    /// Danger: with `0` one fast client can keep a worker busy for the length of a whole file.
+    ///
+    /// ```nginx
+    /// sendfile on;
+    /// sendfile_max_chunk 512k;
+    /// ```
     "sendfile_max_chunk" in EVERYWHERE, ONE, default "2m",
         scalar(size) sendfile_max_chunk: usize = 2 << 20;
-    /// The largest response of a subrequest that is kept in memory.
+    /// Accepted for compatibility: no module keeps the response of a subrequest in memory yet.
     "subrequest_output_buffer_size" in EVERYWHERE, ONE, default "4k",
         scalar(size) subrequest_output_buffer_size: usize = 4096;
-    /// Name servers, asked in turn for the addresses of names that are only known while the server runs: those in
-    /// `proxy_pass` with variables, those of OCSP responders. `valid=` keeps answers for so long, whatever they say;
-    /// `ipv4=off` and `ipv6=off` leave out addresses of a kind. `status_zone=` has no effect.
+    /// Sets the name servers that look up names which are only known while the server runs: those in `proxy_pass` with
+    /// variables, and those of OCSP responders.
+    ///
+    /// Form: `resolver address ... [valid=time] [ipv4=on|off] [ipv6=on|off] [status_zone=zone]`
+    ///
+    /// - `address`: a name server, an IP address or a name that is looked up at the start, with a port if it isn't 53.
+    ///   Several are asked in turn.
+    /// - `valid=time`: how long an answer is kept; by default as long as the answer says.
+    /// - `ipv4=on|off`: whether IPv4 addresses are looked up; the default is `on`.
+    /// - `ipv6=on|off`: whether IPv6 addresses are looked up; the default is `on`. One of the two must be on.
+    /// - `status_zone=zone`: accepted; it has no effect, and a warning says so.
+    ///
+    /// Effect: a request that needs a name waits for the answer, at most for `resolver_timeout`. Names in `upstream`
+    /// and in `proxy_pass` without variables are looked up by the system, once at the start.
+    ///
+    /// Cost: a question to the network whenever no kept answer is valid.
+    ///
+    /// Danger: whoever can forge answers chooses the backend. Use name servers in a network that you trust.
+    ///
+    /// ```nginx
+    /// resolver 127.0.0.1 valid=30s ipv6=off;
+    /// server {
+    ///     location / {
+    ///         set $backend backend.example.com;
+    ///         proxy_pass http://$backend:8080;
+    ///     }
+    /// }
+    /// ```
     "resolver" in EVERYWHERE, Args::at_least(1), default none,
         scalar(resolve::resolver) resolver: Option<Rc<Resolver>> = None;
-    /// How long a name may be looked up.
+    /// Limits the time in which a name must be looked up.
+    ///
+    /// Form: `resolver_timeout time`
+    ///
+    /// - `time`: the time for all name servers together.
+    ///
+    /// Effect: a request whose backend isn't found within it ends with status 502.
+    ///
+    /// Danger: with a long time requests, and their connections, pile up while the name servers don't answer.
+    ///
+    /// ```nginx
+    /// resolver 127.0.0.1;
+    /// resolver_timeout 5s;
+    /// ```
     "resolver_timeout" in EVERYWHERE, ONE, default "30s",
         scalar(msec) resolver_timeout: u64 = 30_000;
-    /// Whether files that are read rather than sent by the kernel are read in threads: `threads` or `threads=POOL`. `on`
-    /// has no effect, and a warning says so.
+    /// Reads files in threads, so that a slow disk doesn't block the worker.
+    ///
+    /// Form: `aio off | threads[=pool] | on`
+    ///
+    /// - `off`: the worker reads files itself.
+    /// - `threads`: threads of the pool `default` read files.
+    /// - `threads=pool`: threads of another pool, which `thread_pool` declares; the name may contain variables.
+    /// - `on`: accepted; it has no effect, and a warning says so.
+    ///
+    /// Effect: holds for files that are read: with `sendfile off`, under a filter such as gzip, and in HTTP/2 with
+    /// `sendfile off`. Files that the kernel sends (`sendfile on`) aren't affected.
+    ///
+    /// Cost: each part of a file is handed to a thread and back, which is slower than reading what is in the page
+    /// cache.
+    ///
+    /// ```nginx
+    /// location /video/ {
+    ///     sendfile off;
+    ///     aio threads;
+    /// }
+    /// ```
     "aio" in EVERYWHERE, ONE, default "off",
         scalar(aio) aio: Aio = Aio::Off;
     /// Accepted for compatibility, with a warning: temporary files are written in the worker.
@@ -484,31 +819,119 @@ conf::table! {
     /// Accepted for compatibility, with a warning: files of any size are read through the page cache.
     "directio" in EVERYWHERE, ONE, default "off",
         scalar(directio) directio: Option<u64> = None;
-    /// Accepted for compatibility: the alignment for `directio`.
+    /// Accepted for compatibility: it is the alignment for `directio`, which has no effect.
     "directio_alignment" in EVERYWHERE, ONE, default "512",
         scalar(offset) directio_alignment: u64 = 512;
-    /// Whether a response's head and the beginning of its file go out in one packet.
+    /// Sends the head of a response and the beginning of its file in one packet.
+    ///
+    /// Effect: holds for responses whose body is there as a whole, such as files, in HTTP/1. Bodies that come in parts,
+    /// from a backend, are sent as `tcp_nodelay` says. Files of at most 32 KiB are sent together with the head in any
+    /// case, unless `aio` is set.
+    ///
+    /// ```nginx
+    /// sendfile on;
+    /// tcp_nopush on;
+    /// ```
     "tcp_nopush" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) tcp_nopush: bool = false;
-    /// Whether small packets are sent without delay.
+    /// Sends small packets without waiting for the acknowledgement of earlier ones (TCP_NODELAY).
+    ///
+    /// Effect: holds for connections that are kept for further requests, for responses that come in parts, and for
+    /// connections to backends. HTTP/2 connections always have it.
+    ///
+    /// Cost: a system call for each connection, and more packets. With `off` the kernel may hold small packets back for
+    /// up to a fifth of a second.
+    ///
+    /// ```nginx
+    /// tcp_nodelay on;
+    /// ```
     "tcp_nodelay" in EVERYWHERE, Args::FLAG, default "on",
         scalar(flag) tcp_nodelay: bool = true;
-    /// How long a client may take between two reads of the response; then the connection is closed.
+    /// Limits the time in which a client must take a part of the response.
+    ///
+    /// Form: `send_timeout time`
+    ///
+    /// - `time`: how long the client may take nothing; it starts anew with each part that it takes.
+    ///
+    /// Effect: when it is over, the connection is closed.
+    ///
+    /// Danger: it doesn't limit the time of a whole response: a client that reads slowly holds its connection and its
+    /// buffers.
+    ///
+    /// ```nginx
+    /// send_timeout 20s;
+    /// ```
     "send_timeout" in EVERYWHERE, ONE, default "60s",
         scalar(msec) send_timeout: u64 = 60_000;
-    /// Accepted for compatibility: it does nothing on Linux.
+    /// Accepted for compatibility, with a warning: Linux has no such setting of sockets.
     "send_lowat" in EVERYWHERE, ONE, default "0",
         scalar(send_lowat) send_lowat: usize = 0;
-    /// Output is held back until there is this much, or its end.
+    /// Sets how much output is gathered before it is sent.
+    ///
+    /// Form: `postpone_output size`
+    ///
+    /// - `size`: in bytes; `0` sends each part at once.
+    ///
+    /// Effect: holds for bodies that come in parts or pass through filters. Less than this is held back only while
+    /// further parts are ready, so nothing waits for a slow backend; the end of a response is sent in any case.
+    ///
+    /// Cost: a small size takes more system calls and packets.
+    ///
+    /// ```nginx
+    /// postpone_output 1460;
+    /// ```
     "postpone_output" in EVERYWHERE, ONE, default "1460",
         scalar(size) postpone_output: usize = 1460;
-    /// How many bytes a second a response may take; 0 for no limit.
+    /// Limits how fast a response is sent.
+    ///
+    /// Form: `limit_rate rate`
+    ///
+    /// - `rate`: bytes in a second, or with `k` or `m`; `0` is no limit. It may contain variables.
+    ///
+    /// Effect: holds for each response by itself, so a client with two connections, or two streams of HTTP/2, gets
+    /// twice the rate. Storing to `$limit_rate` (`set`), and `X-Accel-Limit-Rate` of a backend, take its place for a
+    /// request. `limit_rate_after` sends the first bytes without a limit.
+    ///
+    /// Cost: timers, and responses that hold connections for longer.
+    ///
+    /// ```nginx
+    /// location /downloads/ {
+    ///     limit_rate_after 1m;
+    ///     limit_rate 200k;
+    /// }
+    /// ```
     "limit_rate" in AND_IF, ONE, default "0",
         scalar(size_template) limit_rate: Option<Rc<Template>> = None;
-    /// How many bytes go out before `limit_rate` holds.
+    /// Sets how many bytes of a response are sent before `limit_rate` holds.
+    ///
+    /// Form: `limit_rate_after size`
+    ///
+    /// - `size`: in bytes, or with `k` or `m`. It may contain variables.
+    ///
+    /// Effect: the beginning of a response is sent at full speed; without a `limit_rate` nothing changes.
+    ///
+    /// ```nginx
+    /// location /video/ {
+    ///     limit_rate_after 500k;
+    ///     limit_rate 100k;
+    /// }
+    /// ```
     "limit_rate_after" in AND_IF, ONE, default "0",
         scalar(size_template) limit_rate_after: Option<Rc<Template>> = None;
-    /// After which time a keep-alive connection is closed behind its next request.
+    /// Limits how long a client's connection serves requests.
+    ///
+    /// Form: `keepalive_time time`
+    ///
+    /// - `time`: the age of a connection from which on it serves no further request after the current one.
+    ///
+    /// Effect: the first response that begins later tells the client that the connection closes. It frees what a
+    /// connection has gathered in memory, and lets clients connect anew to other servers behind an address.
+    ///
+    /// Danger: with a short time clients connect again and again, and under TLS shake hands.
+    ///
+    /// ```nginx
+    /// keepalive_time 30m;
+    /// ```
     "keepalive_time" in EVERYWHERE, ONE, default "1h",
         scalar(msec) keepalive_time: u64 = 3_600_000;
     /// Sets how long a client's connection stays open without a request.
@@ -533,90 +956,369 @@ conf::table! {
     /// ```
     "keepalive_timeout" in EVERYWHERE, Args::between(1, 2), default "75s",
         scalar(keepalive_timeout) keepalive_timeout: (u64, Option<u64>) = (75_000, None);
-    /// How long an idle connection is not closed for a graceful shutdown or for want of connections.
+    /// Sets how long an idle client's connection is protected from being closed early.
+    ///
+    /// Form: `keepalive_min_timeout time`
+    ///
+    /// - `time`: the time after a response; `0` protects no connection.
+    ///
+    /// Effect: until it is over, a connection isn't closed because the worker quits or needs the place for another
+    /// client (`worker_connections`). A client that reuses the connection at once doesn't lose its request.
+    ///
+    /// Cost: a worker that quits waits for so long; a timer for each idle connection.
+    ///
+    /// ```nginx
+    /// keepalive_min_timeout 2s;
+    /// ```
     "keepalive_min_timeout" in EVERYWHERE, ONE, default "0",
         scalar(msec) keepalive_min_timeout: u64 = 0;
-    /// How many requests a connection serves.
+    /// Limits how many requests a client's connection serves.
+    ///
+    /// Form: `keepalive_requests number`
+    ///
+    /// - `number`: the number of requests, of all streams in HTTP/2.
+    ///
+    /// Effect: the response to the last one tells the client that the connection closes; in HTTP/2 a GOAWAY frame does.
+    ///
+    /// Danger: with a small number clients connect again and again, and under TLS shake hands.
+    ///
+    /// ```nginx
+    /// keepalive_requests 10000;
+    /// ```
     "keepalive_requests" in EVERYWHERE, ONE, default "1000",
         scalar(number) keepalive_requests: usize = 1000;
-    /// Browsers whose connections aren't kept.
+    /// Closes the connections of browsers that don't handle kept ones well.
+    ///
+    /// Form: `keepalive_disable none | browser ...`
+    ///
+    /// - `none`: no browser.
+    /// - `msie6`: Internet Explorer 5 and 6, after a POST.
+    /// - `safari`: Safari on macOS, and browsers that name themselves alike.
+    ///
+    /// Effect: the connection is closed after the response. The browser is known by `User-Agent`.
+    ///
+    /// ```nginx
+    /// keepalive_disable none;
+    /// ```
     "keepalive_disable" in EVERYWHERE, Args::between(1, 2), default "msie6",
         set(|raw: &mut CoreLocationRaw, l: &mut Loader<'_>, d: &Directive| bitmask(&mut raw.keepalive_disable, &[("none", 1), ("msie6", 2), ("safari", 4)], l, d))
         keepalive_disable: u32 = 2;
-    /// Whether all access modules must allow a request, or any.
+    /// Sets whether all modules that check access must allow a request, or one of them.
+    ///
+    /// Form: `satisfy all | any`
+    ///
+    /// - `all`: a request is refused if one module refuses it.
+    /// - `any`: a request is served if one module allows it.
+    ///
+    /// Effect: `allow` and `deny` are such a module. As long as it is the only one, both values give the same.
+    ///
+    /// Danger: with `any` an address that is allowed needs no password.
+    ///
+    /// ```nginx
+    /// location / {
+    ///     satisfy any;
+    ///     allow 127.0.0.1;
+    ///     deny all;
+    /// }
+    /// ```
     "satisfy" in EVERYWHERE, ONE, default "all",
         scalar(one_of(&[("all", Satisfy::All), ("any", Satisfy::Any)]))
         satisfy: Satisfy = Satisfy::All;
     /// Accepted for compatibility, with a warning: there is no authentication yet whose failure could be delayed.
     "auth_delay" in EVERYWHERE, ONE, default "0",
         scalar(auth_delay) auth_delay: u64 = 0;
-    /// Only internal requests find this location; others get 404.
+    /// Serves internal requests only in this location.
+    ///
+    /// Effect: a client's own request for it gets status 404. Internal are requests that `error_page`, `index`,
+    /// `try_files`, `rewrite`, or a backend's `X-Accel-Redirect` have led there, and subrequests. A file that an
+    /// application hands out after checking the user is such a case.
+    ///
+    /// ```nginx
+    /// location /files/ {
+    ///     internal;
+    ///     alias files/;
+    /// }
+    /// ```
     "internal" in Context::LOCATION, Args::exactly(0), default none,
         set(|raw: &mut CoreLocationRaw, _: &mut Loader<'_>, d: &Directive| {
             conf::once(&raw.internal, d)?;
             raw.internal = Some(true);
             Ok(())
         }) internal: bool = false;
-    /// Whether data that a client still sends is read and thrown away before its connection is closed.
+    /// Reads what a client still sends before its connection is closed, so that the client gets the response.
+    ///
+    /// Form: `lingering_close off | on | always`
+    ///
+    /// - `off`: the connection is closed at once.
+    /// - `on`: reads on if the client may still be sending, after a body that was refused, say.
+    /// - `always`: reads on in any case.
+    ///
+    /// Effect: what is read is dropped. `lingering_time` and `lingering_timeout` limit it. An HTTP/2 connection follows
+    /// the value of the address's default server, or under TLS of the server that the handshake names; for it `on` is
+    /// `always`.
+    ///
+    /// Cost: connections stay open for a while after their response.
+    ///
+    /// Danger: with `off` the kernel resets a connection on which unread data arrives, and the client may lose the
+    /// response, a 413 for instance.
+    ///
+    /// ```nginx
+    /// lingering_close always;
+    /// ```
     "lingering_close" in EVERYWHERE, ONE, default "on",
         scalar(one_of(&[
             ("off", Lingering::Off), ("on", Lingering::On), ("always", Lingering::Always),
         ])) lingering_close: Lingering = Lingering::On;
-    /// For how long in all.
+    /// Limits for how long in all the data of a client is read and dropped before its connection is closed.
+    ///
+    /// Form: `lingering_time time`
+    ///
+    /// - `time`: the time from the end of the response.
+    ///
+    /// Effect: holds where `lingering_close` reads on. When it is over, the connection is closed, even if data still
+    /// arrives.
+    ///
+    /// ```nginx
+    /// lingering_time 10s;
+    /// ```
     "lingering_time" in EVERYWHERE, ONE, default "30s",
         scalar(msec) lingering_time: u64 = 30_000;
-    /// How long to wait for more.
+    /// Limits how long further data of a client is waited for before its connection is closed.
+    ///
+    /// Form: `lingering_timeout time`
+    ///
+    /// - `time`: how long the client may send nothing.
+    ///
+    /// Effect: holds where `lingering_close` reads on, within `lingering_time`.
+    ///
+    /// ```nginx
+    /// lingering_timeout 2s;
+    /// ```
     "lingering_timeout" in EVERYWHERE, ONE, default "5s",
         scalar(msec) lingering_timeout: u64 = 5_000;
-    /// Whether timed-out connections are reset, so that the kernel keeps nothing of them.
+    /// Resets the connections of clients that have timed out, instead of closing them.
+    ///
+    /// Effect: holds for clients that are too slow to send a head (`client_header_timeout`) or to take a response
+    /// (`send_timeout`). The kernel frees the memory of the connection at once, with the data that the client hasn't
+    /// taken; otherwise it keeps trying to send them for a long time. Kept connections whose `keepalive_timeout` is over
+    /// are closed normally.
+    ///
+    /// Danger: a client that is only slow gets an error instead of the rest of its response.
+    ///
+    /// ```nginx
+    /// reset_timedout_connection on;
+    /// ```
     "reset_timedout_connection" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) reset_timedout_connection: bool = false;
-    /// Whether redirects carry scheme and host.
+    /// Sends scheme and host in redirects to paths of the server.
+    ///
+    /// Effect: with `on` a `Location` that begins with `/` is completed to a whole URL, in which
+    /// `server_name_in_redirect` and `port_in_redirect` choose host and port. With `off` it is sent as a path.
+    ///
+    /// Danger: behind a proxy that ends TLS, or listens on another port, the URL names the scheme and port that this
+    /// server sees: `off` avoids that.
+    ///
+    /// ```nginx
+    /// absolute_redirect off;
+    /// ```
     "absolute_redirect" in EVERYWHERE, Args::FLAG, default "on",
         scalar(flag) absolute_redirect: bool = true;
-    /// Whether redirects name the server's first `server_name` rather than the client's Host.
+    /// Uses the first `server_name` in redirects, instead of the host that the client asked for.
+    ///
+    /// Effect: holds for redirects that `absolute_redirect` completes. Without a host, or a name, it is the address of
+    /// the server.
+    ///
+    /// Danger: with `off` a client chooses the host in the response by `Host`; a cache that doesn't distinguish hosts
+    /// could keep such a redirect. A default server that refuses unknown hosts avoids that.
+    ///
+    /// ```nginx
+    /// server {
+    ///     server_name example.com www.example.com;
+    ///     server_name_in_redirect on;
+    /// }
+    /// ```
     "server_name_in_redirect" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) server_name_in_redirect: bool = false;
-    /// Whether redirects name the port.
+    /// Sends the port in redirects to paths of the server.
+    ///
+    /// Effect: holds for redirects that `absolute_redirect` completes, unless the port is the usual one of the scheme
+    /// (80, 443). With `off` no port is sent.
+    ///
+    /// ```nginx
+    /// server {
+    ///     listen 127.0.0.1:8080;
+    ///     port_in_redirect off;
+    /// }
+    /// ```
     "port_in_redirect" in EVERYWHERE, Args::FLAG, default "on",
         scalar(flag) port_in_redirect: bool = true;
-    /// Whether error pages are padded to 512 bytes for MSIE and Chrome.
+    /// Pads error pages to over 512 bytes for Internet Explorer and Chrome, which show a page of their own instead of a
+    /// short one.
+    ///
+    /// Effect: comments are appended to built-in pages of statuses from 400 on. The browser is known by `User-Agent`.
+    ///
+    /// Cost: about 400 bytes for each such page.
+    ///
+    /// ```nginx
+    /// msie_padding off;
+    /// ```
     "msie_padding" in EVERYWHERE, Args::FLAG, default "on",
         scalar(flag) msie_padding: bool = true;
-    /// Whether MSIE gets refreshes instead of redirects.
+    /// Sends Internet Explorer a page that refreshes to the new address, instead of a redirect.
+    ///
+    /// Effect: holds for 301 and 302. The browser is known by `User-Agent`.
+    ///
+    /// ```nginx
+    /// msie_refresh on;
+    /// ```
     "msie_refresh" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) msie_refresh: bool = false;
-    /// Whether files that aren't there are logged as errors.
+    /// Logs files that aren't found.
+    ///
+    /// Effect: with `off` a request for a missing file gets status 404 without a line in the error log; the access log
+    /// has it in any case.
+    ///
+    /// Cost: with `on` a line for each such request, and scanners make many.
+    ///
+    /// ```nginx
+    /// location = /favicon.ico {
+    ///     log_not_found off;
+    /// }
+    /// ```
     "log_not_found" in EVERYWHERE, Args::FLAG, default "on",
         scalar(flag) log_not_found: bool = true;
-    /// Whether subrequests have lines of their own in the access log.
+    /// Logs subrequests in the access log, each with a line of its own.
+    ///
+    /// Effect: the access logs of the location in which a subrequest ends get a line for it, as for a request. With `off`
+    /// only the client's request is logged.
+    ///
+    /// Cost: a line for each subrequest.
+    ///
+    /// ```nginx
+    /// log_subrequest on;
+    /// ```
     "log_subrequest" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) log_subrequest: bool = false;
-    /// Whether an error on an error page may lead to another error page.
+    /// Lets an error that occurs while an error page is made lead to another error page.
+    ///
+    /// Effect: with `off` such an error gets its built-in page. With `on` each error follows `error_page` of the
+    /// location in which it occurs, up to ten changes of the URI.
+    ///
+    /// Danger: pages that fail themselves lead to one another until the limit is reached.
+    ///
+    /// ```nginx
+    /// location / {
+    ///     recursive_error_pages on;
+    ///     error_page 404 = @first;
+    ///     proxy_pass http://127.0.0.1:8080;
+    ///     proxy_intercept_errors on;
+    /// }
+    /// location @first {
+    ///     error_page 502 /down.html;
+    ///     proxy_pass http://127.0.0.1:8081;
+    /// }
+    /// ```
     "recursive_error_pages" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) recursive_error_pages: bool = false;
-    /// What the field `Server` and error pages tell of the server.
+    /// Sets what the field `Server` and the built-in error pages tell of the server.
+    ///
+    /// Form: `server_tokens on | off | build`
+    ///
+    /// - `on`: name and version.
+    /// - `off`: the name only.
+    /// - `build`: name, version and the name of the build.
+    ///
+    /// Effect: holds for responses whose `Server` isn't set by a backend that passes its own (`proxy_pass_header
+    /// Server`).
+    ///
+    /// ```nginx
+    /// server_tokens off;
+    /// ```
     "server_tokens" in EVERYWHERE, ONE, default "on",
         scalar(one_of(&[
             ("off", ServerTokens::Off), ("on", ServerTokens::On), ("build", ServerTokens::Build),
         ])) server_tokens: ServerTokens = ServerTokens::On;
-    /// How `If-Modified-Since` is compared.
+    /// Sets how the field `If-Modified-Since` is compared with the time of a response's last change.
+    ///
+    /// Form: `if_modified_since off | exact | before`
+    ///
+    /// - `off`: the field is ignored; the response is always sent.
+    /// - `exact`: the times must be equal for a 304.
+    /// - `before`: the response must not be newer than the time in the field for a 304.
+    ///
+    /// Effect: if the comparison holds, the client gets status 304 without a body. `If-None-Match` is compared by
+    /// itself, whatever is set here.
+    ///
+    /// Danger: with `before` a file that was replaced by one with an older time isn't sent again.
+    ///
+    /// ```nginx
+    /// if_modified_since before;
+    /// ```
     "if_modified_since" in EVERYWHERE, ONE, default "exact",
         scalar(one_of(&[
             ("off", IfModifiedSince::Off), ("exact", IfModifiedSince::Exact), ("before", IfModifiedSince::Before),
         ])) if_modified_since: IfModifiedSince = IfModifiedSince::Exact;
-    /// Conditions of which one must hold for early hints (103) of backends to be passed on.
+    /// Sets for which requests the early hints (status 103) of a backend are passed on.
+    ///
+    /// Form: `early_hints condition ...`
+    ///
+    /// - `condition`: a text with variables. Hints are passed on if at least one is neither empty nor `0`.
+    ///
+    /// Effect: clients of HTTP/1.1 and HTTP/2 get the hints before the response. Without the directive none are passed
+    /// on. Fields about the connection and those that are hidden (`proxy_hide_header`) are left out.
+    ///
+    /// Danger: some old HTTP/1.1 clients take a 103 for the response: pass them on only to those that can handle them.
+    ///
+    /// ```nginx
+    /// early_hints $http2;
+    /// server {
+    ///     location / {
+    ///         proxy_pass http://127.0.0.1:8080;
+    ///     }
+    /// }
+    /// ```
     "early_hints" in EVERYWHERE, Args::at_least(1), default none,
         scalar(predicates) early_hints: Predicates = Rc::new([]);
-    /// How many ranges a request may ask for; 0 turns ranges off. By default their number isn't limited, but their
-    /// cost is: the whole file is sent if the parts, at 256 bytes each beside their content, would take over 4096 bytes
-    /// more than it. Any other number than the default turns this bound off.
+    /// Limits how many ranges of a response a request may ask for.
+    ///
+    /// Form: `max_ranges number`
+    ///
+    /// - `number`: the number of ranges; `0` turns ranges off. By default the number isn't limited but the cost is: the
+    ///   whole response is sent if the parts, at 256 bytes each beside their content, took over 4096 bytes more than
+    ///   it. Any other number turns that bound off.
+    ///
+    /// Effect: a request with more ranges gets the whole response with status 200. With `0` responses have no
+    /// `Accept-Ranges`.
+    ///
+    /// Danger: a large number lets a short request ask for the same bytes many times.
+    ///
+    /// ```nginx
+    /// location /downloads/ {
+    ///     max_ranges 1;
+    /// }
+    /// ```
     "max_ranges" in EVERYWHERE, ONE, default "2147483647",
         scalar(number) max_ranges: usize = UNLIMITED_RANGES;
-    /// Whether responses of unknown length are chunked for HTTP/1.1 clients.
+    /// Sends responses of unknown length to HTTP/1.1 clients in chunks.
+    ///
+    /// Effect: with `off` the end of the connection is the end of such a response, so that connection isn't kept.
+    ///
+    /// Danger: with `off` a client can't tell a whole response from one that was cut off.
+    ///
+    /// ```nginx
+    /// chunked_transfer_encoding off;
+    /// ```
     "chunked_transfer_encoding" in EVERYWHERE, Args::FLAG, default "on",
         scalar(flag) chunked_transfer_encoding: bool = true;
-    /// Whether static files have an `ETag`.
+    /// Sends the field `ETag` with files: a tag of time and size.
+    ///
+    /// Effect: clients ask by `If-None-Match` whether a file has changed, and get status 304 if it hasn't.
+    ///
+    /// Danger: servers that share a site have equal tags only if the times of the files are equal.
+    ///
+    /// ```nginx
+    /// etag off;
+    /// ```
     "etag" in EVERYWHERE, Args::FLAG, default "on",
         scalar(flag) etag: bool = true;
     /// Sets the URI that responds in place of errors with the given statuses.
@@ -650,8 +1352,29 @@ conf::table! {
     /// ```
     "error_page" in AND_IF, Args::at_least(2), default none,
         list(error_page::parse) error_page: Rc<ErrorPage>;
-    /// A URI that is requested, unseen by the client, when a request is over; what doesn't begin with `/` names a
-    /// location. The access log then shows that URI, and its status unless the response was an error.
+    /// Requests another URI after a request has ended, for its effects: to tell a backend that a download is complete,
+    /// say.
+    ///
+    /// Form: `post_action uri`
+    ///
+    /// - `uri`: a path, or else the name of a location (`@name`).
+    ///
+    /// Effect: it is requested after a response that was sent whole; what it responds is dropped. The access log shows
+    /// its URI, and its status unless the response was an error.
+    ///
+    /// Cost: a second request's work. The client's connection serves no further request until it is over.
+    ///
+    /// Danger: the client doesn't get to know of a failure, and a response that is cut off leaves it out: nothing that
+    /// must not be lost belongs there.
+    ///
+    /// ```nginx
+    /// location /downloads/ {
+    ///     post_action @done;
+    /// }
+    /// location @done {
+    ///     proxy_pass http://127.0.0.1:8080;
+    /// }
+    /// ```
     "post_action" in AND_IF, ONE, default none,
         scalar(bytes) post_action: buf::Bytes = buf::Bytes::default();
     /// Sets where errors are logged, and from which level on. It may be repeated: each log gets the messages of its
@@ -680,30 +1403,137 @@ conf::table! {
     /// ```
     "error_log" in EVERYWHERE, Args::at_least(1), default computed("the outermost level's"),
         list(engine::log::parse_error_log) error_log: ErrorLog;
-    /// A cache of open files and of what is known about them.
+    /// Caches open files, their sizes and times, and what else is known about paths.
+    ///
+    /// Form: `open_file_cache off | max=number [inactive=time]`
+    ///
+    /// - `off`: no cache.
+    /// - `max=number`: how many paths are kept; if there are more, those that weren't used for longest are dropped.
+    /// - `inactive=time`: after which time without use a path is dropped; the default is 60 seconds.
+    ///
+    /// Effect: a file that is in the cache is sent without system calls that open and describe it, for
+    /// `open_file_cache_valid`. `open_file_cache_min_uses` and `open_file_cache_errors` say what is kept. Levels with
+    /// equal settings share one cache; each worker has its own.
+    ///
+    /// Cost: a descriptor for each open file (`worker_rlimit_nofile`), some memory for each path.
+    ///
+    /// Danger: changes are seen late: a replaced file is still sent, and a deleted one keeps its space, while the entry
+    /// is valid. A file that is changed in place may be sent with its old length.
+    ///
+    /// ```nginx
+    /// open_file_cache max=1000 inactive=20s;
+    /// open_file_cache_valid 30s;
+    /// open_file_cache_min_uses 2;
+    /// open_file_cache_errors on;
+    /// ```
     "open_file_cache" in EVERYWHERE, Args::between(1, 2), default "off",
         scalar(file_cache) open_file_cache: Option<FileCache> = None;
-    /// After how many seconds what the cache says is checked again.
+    /// Sets how long an entry of `open_file_cache` is used before it is checked again.
+    ///
+    /// Form: `open_file_cache_valid time`
+    ///
+    /// - `time`: in whole seconds.
+    ///
+    /// Effect: after it the path is looked at with the next request; an open file that is still the same stays in use.
+    ///
+    /// Cost: a system call for each path and this time.
+    ///
+    /// Danger: a change of a file may go unseen for so long.
+    ///
+    /// ```nginx
+    /// open_file_cache max=1000;
+    /// open_file_cache_valid 10s;
+    /// ```
     "open_file_cache_valid" in EVERYWHERE, ONE, default "60s",
         scalar(sec) open_file_cache_valid: u64 = 60;
-    /// How often a file must have been used to be kept open.
+    /// Sets how often a file must have been used for `open_file_cache` to keep it open.
+    ///
+    /// Form: `open_file_cache_min_uses number`
+    ///
+    /// - `number`: the number of uses within the cache's `inactive` time.
+    ///
+    /// Effect: with fewer uses only size, time and kind are kept, and the file is opened for each request.
+    ///
+    /// Cost: a small number keeps more descriptors open.
+    ///
+    /// ```nginx
+    /// open_file_cache max=1000 inactive=20s;
+    /// open_file_cache_min_uses 2;
+    /// ```
     "open_file_cache_min_uses" in EVERYWHERE, ONE, default "1",
         scalar(number) open_file_cache_min_uses: usize = 1;
-    /// Whether errors are cached too.
+    /// Caches errors too: that a file isn't there, or can't be opened.
+    ///
+    /// Effect: a request for a path with a kept error fails without a look at the file system, for
+    /// `open_file_cache_valid`. It helps `try_files` and `index`, which look for files that are often missing.
+    ///
+    /// Danger: a file that is made meanwhile stays unseen for so long. Requests for many missing paths push the good
+    /// entries out of the cache.
+    ///
+    /// ```nginx
+    /// open_file_cache max=1000;
+    /// open_file_cache_errors on;
+    /// ```
     "open_file_cache_errors" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) open_file_cache_errors: bool = false;
-    /// Accepted for compatibility: it needs kqueue.
+    /// Accepted for compatibility: it needs kqueue, which Linux doesn't have.
     "open_file_cache_events" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) open_file_cache_events: bool = false;
-    /// Whether files of at most 16 KiB that are asked for again and again are kept in memory, about 1 MiB of them in each
-    /// worker. Without `open_file_cache` each request still looks whether the file has changed. Only files of local file
-    /// systems are kept.
+    /// Keeps small files in memory that are requested again and again: files of at most 16 KiB on local file systems.
+    ///
+    /// Effect: a file that is kept is sent without being opened and read. Without `open_file_cache` each request still
+    /// looks whether the file has changed; with it, when an entry is checked again. With `disable_symlinks` files are
+    /// kept only under `open_file_cache`.
+    ///
+    /// Cost: about 1 MiB of memory in each worker, and another one for files of `open_file_cache`.
+    ///
+    /// Danger: what a program writes through a shared mapping is seen when the kernel notes the change, which may take
+    /// half a minute.
+    ///
+    /// ```nginx
+    /// small_file_cache off;
+    /// ```
     "small_file_cache" in EVERYWHERE, Args::FLAG, default "on",
         scalar(flag) small_file_cache: bool = true;
-    /// Number and size of the buffers for files that are read rather than sent by the kernel.
+    /// Sets the size of the parts in which files are read that the kernel doesn't send.
+    ///
+    /// Form: `output_buffers number size`
+    ///
+    /// - `number`: accepted and unused: one part is read at a time.
+    /// - `size`: the size of a part; less than 1k counts as 1k, more than 1m as 1m.
+    ///
+    /// Effect: holds with `sendfile off`, and where a filter such as gzip changes the body.
+    ///
+    /// Cost: this much memory for each response that is being sent; a small size takes more reads.
+    ///
+    /// ```nginx
+    /// output_buffers 2 128k;
+    /// ```
     "output_buffers" in EVERYWHERE, Args::exactly(2), default "2 32k",
         scalar(bufs) output_buffers: Bufs = Bufs { count: 2, size: 32 << 10 };
-    /// Which symbolic links are refused on the way to a file.
+    /// Refuses files whose path contains symbolic links.
+    ///
+    /// Form: `disable_symlinks off | on | if_not_owner [from=part]`
+    ///
+    /// - `off`: links are followed.
+    /// - `on`: a path with a link in any part is refused.
+    /// - `if_not_owner`: a path is refused if a link in it and the link's target have different owners.
+    /// - `from=part`: the beginning of the path that isn't checked, such as `$document_root`; it may contain variables.
+    ///   If the path doesn't begin with it, the whole path is checked.
+    ///
+    /// Effect: a refused file gives status 403, or 404 for a link to a folder with `on`, and a line in the error log.
+    /// Lists of `autoindex` aren't checked.
+    ///
+    /// Cost: several system calls for each part of a path, unless `open_file_cache` has it.
+    ///
+    /// Danger: without it whoever may write below `root` can make a link to any file that the workers may read.
+    ///
+    /// ```nginx
+    /// server {
+    ///     root site;
+    ///     disable_symlinks if_not_owner from=$document_root;
+    /// }
+    /// ```
     "disable_symlinks" in EVERYWHERE, Args::between(1, 2), default "off",
         scalar(disable_symlinks) disable_symlinks: DisableSymlinks =
             DisableSymlinks { mode: Symlinks::Allowed, from: None };
@@ -792,7 +1622,7 @@ fn set_root(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive, a
         text = under_prefix(loader, &text);
     }
     loader.store.entry::<engine::worker::sandbox::Needs>().read(OsStr::from_bytes(&text));
-    // A dollar of the prefix is no variable's.
+    // A dollar sign in the prefix doesn't begin a variable.
     let path = match d.arg(0).text.contains(&b'$') {
         true => variables::template_of(loader, d, &text)?,
         false => Rc::new(Template::constant(&text)),
@@ -809,7 +1639,7 @@ fn under_prefix(loader: &Loader<'_>, text: &[u8]) -> Vec<u8> {
     [loader.env.prefix.as_os_str().as_encoded_bytes(), text].concat()
 }
 
-/// The folder of levels that name none.
+/// The folder of levels without `root` and `alias`.
 fn default_root(loader: &mut Loader<'_>) -> Root {
     let text = under_prefix(loader, b"html");
     loader.store.entry::<engine::worker::sandbox::Needs>().read(OsStr::from_bytes(&text));
@@ -821,7 +1651,7 @@ pub fn predicates(loader: &mut Loader<'_>, d: &Directive) -> Result<Predicates> 
     d.args.iter().map(|word| variables::template_of(loader, d, &word.text)).collect()
 }
 
-/// The least data that is sent at a time, which Linux doesn't know: the words of the warning are nginx's.
+/// `send_lowat`, which Linux doesn't support: the words of the warning are nginx's.
 pub fn send_lowat(loader: &mut Loader<'_>, d: &Directive) -> Result<usize> {
     let bytes = size(loader, d)?;
     let message = format!("\"{}\" is not supported, ignored", d.name.lossy());
@@ -829,7 +1659,7 @@ pub fn send_lowat(loader: &mut Loader<'_>, d: &Directive) -> Result<usize> {
     Ok(bytes)
 }
 
-/// A size that nginx takes for a pool of memory.
+/// A size of a memory pool, within nginx's bounds.
 pub fn pool_size(loader: &mut Loader<'_>, d: &Directive) -> Result<usize> {
     let bytes = size(loader, d)?;
     if bytes < LEAST_POOL {
@@ -841,7 +1671,7 @@ pub fn pool_size(loader: &mut Loader<'_>, d: &Directive) -> Result<usize> {
     Ok(bytes)
 }
 
-/// What nginx demands of the size of a pool.
+/// nginx's bounds for the size of a pool.
 const LEAST_POOL: usize = 112;
 const POOL_UNIT: usize = 16;
 
@@ -858,7 +1688,7 @@ fn aio(loader: &mut Loader<'_>, d: &Directive) -> Result<Aio> {
     };
     let name = String::from_utf8_lossy(name);
     if name.contains('$') {
-        // Which pool it is shows with each request; the variables have to be there now.
+        // The pool is chosen for each request; the variables must exist now.
         variables::template_of(loader, d, name.as_bytes())?;
     } else {
         engine::cycle::thread_pool::refer(loader, &name, conf::Span { line: d.end.line, ..word.span });
@@ -883,7 +1713,7 @@ fn auth_delay(loader: &mut Loader<'_>, d: &Directive) -> Result<u64> {
     Ok(delay)
 }
 
-/// A flag that nothing follows from: a warning says so if it has the value that asks for something.
+/// A flag without an effect: if it has the value `asks`, a warning says why nothing happens.
 pub fn idle_flag(loader: &mut Loader<'_>, d: &Directive, asks: bool, why: &str) -> Result<bool> {
     let value = flag(loader, d)?;
     if value == asks {

@@ -1,4 +1,4 @@
-//! Files that responses are made of.
+//! Files as responses.
 
 pub mod open_file;
 pub mod small_files;

@@ -48,12 +48,12 @@ pub enum Kind {
     Other,
 }
 
-/// What is known of a path.
+/// What is known about a path.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Open for reading, where that was asked for and it is a file whose contents aren't at hand.
+    /// The open file, if opening was requested and the contents aren't in memory.
     pub file: Option<Rc<File>>,
-    /// Its contents, where they are at hand.
+    /// Its contents, if they are in memory.
     pub content: Option<Bytes>,
     /// Its size.
     pub size: u64,
@@ -65,7 +65,7 @@ pub struct Found {
     pub executable: bool,
     /// The tag of a file: its time and size.
     pub etag: Bytes,
-    /// All that the system said of it.
+    /// The system's description of it.
     pub stat: Stat,
 }
 
@@ -77,7 +77,7 @@ impl Found {
         let etag = core.etag.then_some(self.etag);
         let response = &mut r.response;
         response.status = 200;
-        // What a backend's X-Accel-Redirect brought along stays.
+        // The type that came with a backend's X-Accel-Redirect is kept.
         response.content_type = response.content_type.take().or((!content_type.is_empty()).then_some(content_type));
         response.content_length = Some(self.size);
         response.last_modified = Some(self.modified);
@@ -166,7 +166,7 @@ impl Files {
         }
     }
 
-    /// Opens a file for reading; what isn't a file is only described.
+    /// Opens a file for reading; anything else is only described.
     pub fn open(&self, r: &mut Request, path: &[u8]) -> Result<Found, OpenError> {
         self.find(r, path, true)
     }
@@ -215,7 +215,7 @@ struct Links {
     from: usize,
 }
 
-/// Asks the system.
+/// Looks at the file system.
 fn look(path: &[u8], open: bool, links: Links) -> Result<Found, OpenError> {
     if links.mode != Symlinks::Allowed {
         return look_checked(path, open, links);
@@ -223,14 +223,14 @@ fn look(path: &[u8], open: bool, links: Links) -> Result<Found, OpenError> {
     if !open {
         return stat(path).map(|stat| opened(stat, None)).map_err(failed("stat()"));
     }
-    // A pipe without a writer must not hold the worker up.
+    // A pipe without a writer must not block the worker.
     let how = Open { nonblocking: true, ..Open::default() };
     let file = File::from(openat(None, path, how).map_err(failed("open()"))?);
     let stat = fstat(&file).map_err(failed("fstat()"))?;
     Ok(opened(stat, Some(file)))
 }
 
-/// Opens a file, unless its contents are at hand.
+/// Opens a file, unless its contents are in memory.
 fn look_small(small: &SmallFiles, path: &[u8]) -> Result<Found, OpenError> {
     if let Some(found) = small.find(path) {
         return Ok(found);
@@ -240,7 +240,7 @@ fn look_small(small: &SmallFiles, path: &[u8]) -> Result<Found, OpenError> {
     Ok(found)
 }
 
-/// What the system's answer means, with the file if it was opened.
+/// The description of a path from the system's answer, with the file if it was opened.
 pub fn opened(stat: Stat, file: Option<File>) -> Found {
     let kind = match stat {
         stat if stat.is_dir() => Kind::Directory,
@@ -270,7 +270,7 @@ pub fn etag(modified: i64, size: u64) -> Bytes {
     Bytes::from(Rc::<[u8]>::from(&text[at - 1..]))
 }
 
-/// Writes a number that ends before `end`; where it begins.
+/// Writes a number that ends before `end`; returns where it begins.
 fn hex(mut n: u64, text: &mut [u8; 40], end: usize) -> usize {
     let mut at = end;
     loop {
@@ -283,7 +283,7 @@ fn hex(mut n: u64, text: &mut [u8; 40], end: usize) -> usize {
     }
 }
 
-/// Goes down the path part by part, and looks at every link.
+/// Opens a path part by part, and checks every link.
 fn look_checked(path: &[u8], open: bool, links: Links) -> Result<Found, OpenError> {
     let (start, rest) = match path.split_at(links.from) {
         (b"", rest) => match rest.strip_prefix(b"/") {
@@ -308,14 +308,14 @@ fn look_checked(path: &[u8], open: bool, links: Links) -> Result<Found, OpenErro
     Ok(opened(stat, open.then_some(file)))
 }
 
-/// Opens one part of a path. A link is refused, or followed if its owner is that of its target. Where no link is allowed
-/// one to a folder is no folder, as the system says to who doesn't follow it.
+/// Opens one part of a path. A link is refused, or followed if it and its target have the same owner. If no link is
+/// allowed, a link in the place of a folder gives the error ENOTDIR, as from a system call that doesn't follow links.
 fn step(at: &impl AsFd, part: &[u8], how: Open, mode: Symlinks) -> io::Result<std::os::fd::OwnedFd> {
     let dir = Some(at.as_fd());
     let link = File::from(openat(dir, part, Open { no_follow: true, path_only: true, ..Open::default() })?);
     let link = link.metadata()?;
     if !link.is_symlink() {
-        // What became a link in between is refused by the system.
+        // If it has become a link in the meantime, the system refuses it.
         return openat(dir, part, Open { no_follow: true, ..how });
     }
     if mode == Symlinks::IfNotOwner {
@@ -328,7 +328,7 @@ fn step(at: &impl AsFd, part: &[u8], how: Open, mode: Symlinks) -> io::Result<st
     Err(io::Error::from_raw_os_error(code))
 }
 
-/// `open_file_cache`: what is known of paths, the least recently used one going first.
+/// `open_file_cache`: what is known about paths. The least recently used entry is removed first.
 struct Cache {
     limits: FileCache,
     contents: Rc<Contents>,
@@ -355,7 +355,7 @@ struct Entry {
     checked_ms: u64,
     used_ms: u64,
     uses: usize,
-    /// Of the memory for contents.
+    /// Its share of the memory for contents.
     share: Option<Share>,
     newer: u32,
     older: u32,
@@ -404,7 +404,7 @@ impl Cache {
     }
 }
 
-/// What is kept: below `min_uses` a file isn't kept open.
+/// What the cache keeps of a result: below `min_uses` a file isn't kept open.
 fn known(seen: &Result<Found, OpenError>, rules: Rules, uses: usize) -> Result<Found, (&'static str, i32)> {
     match seen {
         Ok(found) if uses < rules.min_uses => Ok(Found { file: None, content: None, ..found.clone() }),
@@ -414,7 +414,7 @@ fn known(seen: &Result<Found, OpenError>, rules: Rules, uses: usize) -> Result<F
 }
 
 impl Entry {
-    /// The answer, if nothing has to be asked for it.
+    /// The answer, if the file system isn't needed for it.
     fn answer(&self, open: bool) -> Option<Result<Found, OpenError>> {
         match &self.known {
             Ok(found) if open && found.kind == Kind::File && found.file.is_none() => None,
@@ -423,7 +423,7 @@ impl Entry {
         }
     }
 
-    /// Reads what is open into memory.
+    /// Reads the open file into memory.
     fn load(&mut self, contents: &Contents) {
         if let Ok(found) = &mut self.known
             && found.content.is_none()
@@ -432,7 +432,7 @@ impl Entry {
         }
     }
 
-    /// Looks again; an open file that is still the one of this path stays in use.
+    /// Checks the path again; an open file that is still the one at this path stays in use.
     fn again(&self, path: &[u8], open: bool, links: Links) -> Result<Found, OpenError> {
         if let Ok(old) = &self.known
             && old.file.is_some()
@@ -481,7 +481,7 @@ impl State {
         }
     }
 
-    /// Removes up to two entries that nobody used for so long: the work of a lookup is bounded.
+    /// Removes up to two entries that were unused for so long; two, so that the work of a lookup is bounded.
     fn expire(&mut self, now_ms: u64, inactive_ms: u64) {
         for _ in 0..2 {
             let at = self.oldest;

@@ -1,8 +1,8 @@
 //! Small files in memory.
 //!
-//! Not in nginx, and not to be seen: a file that is asked for again and again is looked at for each request (`stat`), but
-//! no longer opened, read and closed, which costs three times as much as all the rest that is done for it. What is kept
-//! is used only while the file is the same to the nanosecond of its last change. No descriptor is kept, so nothing
+//! nginx doesn't have this, and no client sees it: a file that is requested again and again is checked for each request
+//! (`stat`), but no longer opened, read and closed, which costs three times as much as the rest of its request. What is
+//! kept is used only while the file is the same to the nanosecond of its last change. No descriptor is kept, so nothing
 //! holds a deleted file or a file system.
 //!
 //! A change could go unseen if it falls into the same tick of the system's clock as the reading, so a file is kept only
@@ -26,22 +26,22 @@ use super::open_file::Found;
 pub const MAX_FILE: u64 = 16 << 10;
 /// How many bytes a generation holds; there are two.
 const GENERATION: usize = 512 << 10;
-/// What a kept file costs beside its contents, about.
+/// About how many bytes a kept file takes besides its contents.
 const OVERHEAD: usize = 256;
-/// How many paths are remembered that were asked for once.
+/// How many paths that were requested once are remembered.
 const SEEN: usize = 512;
-/// The seconds that have to lie between a file's last change and its reading.
+/// How many seconds must have passed since a file's last change when it is read.
 const SETTLED: i64 = 2;
 
 /// The files that a worker keeps.
 ///
-/// There are two generations. When the young one is full it becomes the old one, and the old one is dropped; whoever is
-/// found in the old one is young again.
+/// There are two generations. When the young one is full it becomes the old one, and the old one is dropped; a file
+/// that is found in the old one moves to the young one.
 #[derive(Default)]
 pub struct SmallFiles {
     generations: RefCell<Generations>,
     hasher: RandomState,
-    /// Hashes of paths that were asked for once: what is asked for a single time isn't kept.
+    /// Hashes of paths that were requested once: a file that is requested a single time isn't kept.
     seen: RefCell<Vec<u64>>,
     locals: Locals,
 }
@@ -50,7 +50,7 @@ pub struct SmallFiles {
 struct Generations {
     young: HashMap<Box<[u8]>, Found>,
     old: HashMap<Box<[u8]>, Found>,
-    /// What the young ones take.
+    /// How many bytes the young ones take.
     bytes: usize,
 }
 
@@ -66,7 +66,7 @@ impl SmallFiles {
         None
     }
 
-    /// Takes note of a file that was opened; keeps it, and gives it its contents, if it was asked for before.
+    /// Counts the use of a file that was opened. If it was requested before, it is kept, and gets its contents.
     pub fn offer(&self, path: &[u8], found: &mut Found, now_secs: i64) {
         if found.size > MAX_FILE || !self.is_second(path) {
             return;
@@ -89,7 +89,7 @@ impl SmallFiles {
 }
 
 impl Generations {
-    /// What is known of a path, among the young now.
+    /// What is known about a path; it moves to the young ones.
     fn find(&mut self, path: &[u8]) -> Option<Found> {
         if let Some(found) = self.young.get(path) {
             return Some(found.clone());
@@ -125,7 +125,7 @@ fn cost(path: &[u8], found: &Found) -> usize {
     path.len() + found.size as usize + OVERHEAD
 }
 
-/// Which devices are local file systems, as far as they were met.
+/// Which devices are local file systems, of those that were looked at so far.
 #[derive(Default)]
 pub struct Locals(RefCell<Vec<(u64, bool)>>);
 
@@ -151,14 +151,14 @@ fn read(file: &File, stat: &Stat, locals: &Locals, now_secs: i64) -> Option<Byte
     Some(Bytes::from(bytes))
 }
 
-/// What `open_file_cache` keeps of contents beside descriptors: within a bound, and as long as an entry is valid.
+/// The contents that `open_file_cache` keeps besides descriptors: within a bound, and as long as an entry is valid.
 #[derive(Default)]
 pub struct Contents {
     bytes: Rc<Cell<usize>>,
     locals: Locals,
 }
 
-/// Counts what is kept, while it is.
+/// Counts the bytes of a file while it is kept.
 #[derive(Debug)]
 pub struct Share {
     bytes: usize,

@@ -2,7 +2,7 @@
 //!
 //! A request goes through the phases forward: server rewrite, find the location, rewrite (back to finding if the URI
 //! changed), preaccess, access, precontent, content. Each location holds the list of handlers that its configuration
-//! needs, so a phase that nobody uses costs nothing.
+//! needs, so an unused phase costs nothing.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,12 +16,12 @@ use crate::server::location::Location;
 /// How often an internal redirect may send a request back to the start.
 pub const MAX_URI_CHANGES: u8 = 10;
 
-/// A handler's work that has to wait.
+/// The work of a handler that has to wait.
 pub type Waiting<'a> = Pin<Box<dyn Future<Output = Flow<'static>> + 'a>>;
 
-/// What a handler says.
+/// What a handler returns.
 pub enum Flow<'a> {
-    /// Not mine, or nothing against it: the next handler.
+    /// The handler doesn't apply, or has no objection: the next handler runs.
     Next,
     /// In the access phase: the request is allowed (`Next`: no rule applies to it).
     Allow,
@@ -43,7 +43,7 @@ impl<'a> Flow<'a> {
         Flow::Wait(Box::pin(future))
     }
 
-    /// The answer, or what has to be waited for to get it.
+    /// The answer, or the work to wait for.
     #[inline]
     fn settled(self) -> Result<Settled, Waiting<'a>> {
         Ok(match self {
@@ -58,15 +58,15 @@ impl<'a> Flow<'a> {
     }
 }
 
-/// What a handler said in the end.
+/// What a handler returned, after any wait.
 enum Settled {
     Next,
     Allow,
-    /// The phases are over, or begin again.
+    /// The phases end, or begin again.
     Ended(Ended),
 }
 
-/// How a way through the phases ends.
+/// How a pass through the phases ends.
 enum Ended {
     Respond,
     Status(u16),
@@ -74,7 +74,7 @@ enum Ended {
     Redirect,
 }
 
-/// What has become of a request after its phases.
+/// The result of a request's phases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// `request.response` is the response to send.
@@ -87,7 +87,7 @@ pub enum Outcome {
 
 /// A handler of a phase.
 pub trait Handler {
-    /// Looks at the request and says how it goes on.
+    /// Handles the request, and returns how it continues.
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a>;
 }
 
@@ -131,7 +131,7 @@ pub enum Resume {
     Location,
 }
 
-/// What a handler said, waited for if need be; without a future of its own for those that answer at once, as most do.
+/// The answer of a handler, after any wait. Handlers that answer at once, as most do, need no future.
 macro_rules! settled {
     ($flow:expr) => {{
         let mut settled = $flow.settled();
@@ -179,10 +179,10 @@ async fn run_once(r: &mut Request) -> Ended {
     {
         return Ended::Status(status);
     }
-    // A redirect from here on starts at the place it names itself.
+    // A redirect from here on sets the phase at which the request starts again.
     loop {
         (r.uri_changed, r.lost_handler) = (false, false);
-        // Before the rules: those of a location don't count where its `limit_except` block is entered.
+        // Before the rules: if the `limit_except` block is entered, the rules of the location aren't run.
         if let Err(status) = r.check_location() {
             return Ended::Status(status);
         }
@@ -216,7 +216,7 @@ async fn run_once(r: &mut Request) -> Ended {
     Ended::Status(r.no_handler())
 }
 
-/// `satisfy all`: nobody may refuse. `satisfy any`: one who has no objection is enough.
+/// Checks access. `satisfy all`: no handler may refuse. `satisfy any`: it is enough that one handler allows.
 async fn access(location: &Rc<Location>, r: &mut Request) -> Result<(), Ended> {
     let any = location.core.satisfy == crate::config::core::Satisfy::Any;
     let mut refused = None;

@@ -8,14 +8,14 @@ use tls::Secured;
 
 use crate::server::{Address, Chosen, Server};
 
-/// The facts of a client's connection: those of a socket's, of a stream's, or of the request that a subrequest belongs to.
+/// The facts of a client's connection: of a socket, of a stream, or of the request that a subrequest belongs to.
 #[derive(Clone)]
 pub struct ConnectionFacts {
     /// The listening address with its servers.
     pub address: Rc<Address>,
     /// The client's address; modules may replace it by the one that a trusted proxy names.
     pub peer: SockAddr,
-    /// What few connections need to know.
+    /// Facts that few connections have.
     pub rare: Option<Rc<Rare>>,
     /// When it was accepted, in the loop's milliseconds.
     pub started_ms: u64,
@@ -25,19 +25,19 @@ pub struct ConnectionFacts {
     pub debug: bool,
 }
 
-/// What few connections need to know: apart, since idle ones are many.
+/// Facts that few connections have. They are kept apart, so that the many idle connections stay small.
 #[derive(Clone, Default)]
 pub struct Rare {
-    /// The address that the client connected to, once it was needed.
+    /// The address that the client connected to, once it has been asked for.
     pub local: OnceCell<SockAddr>,
-    /// What the PROXY protocol said.
+    /// The header of the PROXY protocol.
     pub proxy: Option<Box<ProxyHeader>>,
-    /// What is known of its TLS.
+    /// The facts of its TLS.
     pub tls: Option<Rc<Secured>>,
 }
 
 impl Rare {
-    /// For a connection whose PROXY protocol header said this; nothing if it had none.
+    /// The facts of a connection with this header of the PROXY protocol; none if it had no header.
     pub fn of_proxy(proxy: Option<ProxyHeader>) -> Option<Rc<Rare>> {
         proxy.map(|proxy| Rc::new(Rare { proxy: Some(Box::new(proxy)), ..Rare::default() }))
     }
@@ -48,19 +48,19 @@ impl Rare {
 pub struct ProxyHeader {
     /// The client.
     pub source: SockAddr,
-    /// What it connected to.
+    /// The address that it connected to.
     pub destination: SockAddr,
-    /// The TLVs of version 2, as they came.
+    /// The TLVs of version 2, as they were received.
     pub tlvs: Box<[u8]>,
 }
 
 impl ConnectionFacts {
-    /// Those of a client's connection that has just been accepted.
+    /// The facts of a client's connection that has just been accepted.
     pub fn new(address: Rc<Address>, peer: SockAddr) -> ConnectionFacts {
         ConnectionFacts { address, peer, rare: None, started_ms: rt::now_ms(), requests: 0, debug: false }
     }
 
-    /// Those of nobody, for the memory of requests that are over.
+    /// The facts of no connection, for the memory of requests that have ended.
     pub(crate) fn nobody(address: Rc<Address>) -> ConnectionFacts {
         ConnectionFacts {
             address,
@@ -72,17 +72,17 @@ impl ConnectionFacts {
         }
     }
 
-    /// What the PROXY protocol said.
+    /// The header of the PROXY protocol.
     pub fn proxy(&self) -> Option<&ProxyHeader> {
         self.rare.as_ref()?.proxy.as_deref()
     }
 
-    /// What is known of its TLS; `None` without TLS.
+    /// The facts of its TLS; `None` without TLS.
     pub fn tls(&self) -> Option<&Rc<Secured>> {
         self.rare.as_ref()?.tls.as_ref()
     }
 
-    /// Takes note of its TLS.
+    /// Stores the facts of its TLS.
     pub fn set_tls(&mut self, tls: Rc<Secured>) {
         Rc::make_mut(self.rare.get_or_insert_default()).tls = Some(tls);
     }
@@ -92,7 +92,7 @@ impl ConnectionFacts {
         self.tls().is_some()
     }
 
-    /// What TLS knows of the server's choice.
+    /// The server that was chosen in the TLS handshake.
     pub fn chosen(&self) -> Option<&Chosen> {
         self.tls()?.owner.downcast_ref()
     }

@@ -37,7 +37,7 @@ pub struct Request {
     pub conn: ConnectionFacts,
     /// The connection's serial number.
     pub number: u64,
-    /// What carries its bytes; `None` of a request that answers to no client, or whose connection has gone elsewhere.
+    /// What carries its bytes; `None` if the request has no client, or if its connection has been handed over.
     pub link: Option<Link>,
     /// Reads the head.
     pub parser: RequestParser,
@@ -61,31 +61,31 @@ pub struct Request {
     pub has_args: bool,
     /// Whether `uri` differs from what the client sent other than by decoding.
     pub uri_rewritten: bool,
-    /// Whether the URI is put behind an alias that is a whole folder, as `try_files` found a file there.
+    /// Whether the whole URI is appended to the alias, because `try_files` found a file there.
     pub add_uri_to_alias: bool,
     /// The host asked for, in lower case, without port; empty if there is none.
     pub host: Vec<u8>,
     /// Whether the URI still begins with its location's name: no rule has changed it and stayed in the location.
     pub valid_location: bool,
-    /// What it knows of the backends that were asked.
+    /// The backends that were asked, and their responses.
     pub upstream: Option<Rc<crate::exchange::Exchange>>,
     /// Captures of the last regex.
     pub captures: LastCaptures,
     /// Stored values of variables.
     pub values: Vec<Value>,
-    /// How deep variables may refer to each other yet.
+    /// How much deeper variables may refer to each other.
     pub variable_depth: u8,
     /// The response.
     pub response: Response,
     /// The body.
     pub body: RequestBody,
-    /// Where the phases go on.
+    /// The phase that is next.
     pub resume: Resume,
-    /// Set by rewrite rules: the location is to be found again.
+    /// Whether rewrite rules have changed the URI, so that its location must be found again.
     pub uri_changed: bool,
-    /// Whether the handler of an `if` block was left for another block that has none.
+    /// Whether the request left an `if` block with a handler for another block that has none.
     pub lost_handler: bool,
-    /// How many changes of the URI are left.
+    /// How often the URI may still be changed.
     pub uri_changes: u8,
     /// Whether it is internal: a redirect within the server or a subrequest.
     pub internal: bool,
@@ -95,25 +95,25 @@ pub struct Request {
     pub error_page: bool,
     /// Whether the connection may serve another request.
     pub keepalive: bool,
-    /// Whether the client may still be sending when the response is out.
+    /// Whether the client may still be sending after the response has been sent.
     pub lingering: bool,
     /// Whether it came in the same read as the one before.
     pub pipelined: bool,
-    /// Whether the response went out whole.
+    /// Whether the whole response was sent.
     pub completed: bool,
-    /// Whether the client got all that there was of a response that its source broke off.
+    /// Whether the source of the response broke off, and all that it had given was sent.
     pub cut_short: bool,
     /// When it began, in the loop's milliseconds.
     pub start_ms: u64,
-    /// What the connection had sent when it began.
+    /// How many bytes the connection had sent when the request began.
     pub sent_before: u64,
-    /// The bytes of the response's head.
+    /// The number of bytes of the response's head.
     pub header_sent: u64,
-    /// Bytes of the body that another worker has read.
+    /// How many bytes of the body another worker has read.
     pub body_before: u64,
     /// `$limit_rate`, if set by `set` or a backend.
     pub rate: Option<u64>,
-    /// `$request_id`, once it was needed.
+    /// `$request_id`, once it has been read.
     pub id: Option<String>,
     /// How deep it is nested as a subrequest; 0 for a client's.
     depth: u8,
@@ -139,14 +139,14 @@ impl Drop for Request {
     /// Requests end by [`Request::end`]; one that still has its connection is dropped with its task.
     fn drop(&mut self) {
         if self.link.is_some() && std::thread::panicking() {
-            // What the panic has left of it may be anything: another panic in here must not end the process.
+            // After a panic its state may be anything: another panic in here must not end the process.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.note_panic()));
         }
     }
 }
 
 impl Request {
-    /// A request on a connection, with nothing read yet; in the memory of one that is over, if there is one.
+    /// A request on a connection, with nothing read yet. It uses the memory of one that has ended, if there is one.
     pub fn begin(conn: Connection, http: &Rc<Http>) -> Box<Request> {
         let Connection { facts, link } = conn;
         let mut r = Request::take_spare(&facts.address, http);
@@ -160,7 +160,7 @@ impl Request {
         r
     }
 
-    /// The memory of a request that is over, if there is one.
+    /// The memory of a request that has ended, if there is one.
     fn take_spare(address: &Rc<Address>, http: &Rc<Http>) -> Box<Request> {
         let spare = http.worker.spare.borrow_mut().pop();
         spare.unwrap_or_else(|| Box::new(Request::empty(address.clone(), http.clone())))
@@ -172,13 +172,13 @@ impl Request {
         self.clear();
         let http = self.http.clone();
         let mut spare = http.worker.spare.borrow_mut();
-        if spare.len() < MAX_SPARE {
+        if spare.len() < MAX_SPARE && !http.worker.quitting.get() {
             spare.push(self);
         }
         conn
     }
 
-    /// Parts the connection from its request, which can't be answered any more.
+    /// Takes the connection away from its request, which can't be answered after that.
     pub fn take_connection(&mut self) -> Option<Connection> {
         let link = self.link.take()?;
         let nobody = ConnectionFacts::nobody(self.conn.address.clone());
@@ -220,7 +220,7 @@ impl Request {
         }
     }
 
-    /// Says which request it was that a panic has ended.
+    /// Logs the request that a panic has ended.
     fn note_panic(&self) {
         if engine::worker::panics::is_told() {
             self.log_at(Level::Alert, format_args!("{}", engine::worker::panics::CONNECTION_CLOSED));
@@ -278,12 +278,12 @@ impl Request {
         }
     }
 
-    /// Back to the state of [`Request::empty`]; memory is kept. The pattern names every field, and each of them is used: a
-    /// new field that isn't reset doesn't compile.
+    /// Resets the request to the state of [`Request::empty`] and keeps its memory. The pattern names every field, and
+    /// each of them is used: a new field that isn't reset doesn't compile.
     fn clear(&mut self) {
         #[deny(unused_variables)]
         let Request {
-            // Those that a request begins with: `begin` and `sub_request` set them.
+            // `begin` and `sub_request` set these.
             conn: _,
             number: _,
             http: _,
@@ -330,7 +330,7 @@ impl Request {
             slots,
             lasting,
         } = self;
-        // What keeps its memory.
+        // These keep their memory.
         parser.reset();
         line.clear();
         uri.clear();
@@ -460,7 +460,7 @@ impl Request {
         301
     }
 
-    /// What must hold in a location whatever its handlers: `internal`, `limit_except`, the size of the body.
+    /// Checks what doesn't depend on the location's handlers: `internal`, `limit_except`, the size of the body.
     pub fn check_location(&mut self) -> Result<(), u16> {
         if self.location.core.internal && !self.internal {
             return Err(404);
@@ -484,8 +484,8 @@ impl Request {
         Ok(())
     }
 
-    /// Enters an `if` block. Behind one with a handler (`proxy_pass`) another one without any is a mistake: nginx would
-    /// run that handler without its configuration, and answers 500.
+    /// Enters an `if` block. A block without a handler after one with a handler (`proxy_pass`) is a mistake: nginx
+    /// would run that handler without its configuration, and answers 500.
     pub fn enter_if(&mut self, block: LocationId) {
         let block = self.http.location(block);
         self.lost_handler |= self.location.handlers.exclusive;
@@ -496,7 +496,7 @@ impl Request {
     /// Counts a change of the URI; too many are a cycle.
     pub fn count_uri_change(&mut self) -> Result<(), u16> {
         if self.uri_changes == 0 {
-            // Nor is there an error page: it could go on for ever.
+            // An error page isn't used either: the cycle could be endless.
             self.error_page = true;
             self.log_error(format_args!(
                 "rewrite or internal redirection cycle while processing \"{}\"",
@@ -518,10 +518,10 @@ impl Request {
         self.try_redirect_named(name).map_or_else(Flow::Status, |()| Flow::Redirect)
     }
 
-    /// Starts over with another URI, internally. Arguments that are there, if empty, are a value of `$args`.
+    /// Starts over with another URI, internally. With `Some`, `$args` has a value even if the arguments are empty.
     pub fn try_redirect(&mut self, uri: &[u8], args: Option<&[u8]>) -> Result<(), u16> {
         if self.uri_changes == 0 {
-            // Nor is there an error page: it could go on for ever.
+            // An error page isn't used either: the cycle could be endless.
             self.error_page = true;
             self.log_error(format_args!(
                 "rewrite or internal redirection cycle while internally redirecting to \"{}\"",
@@ -542,11 +542,11 @@ impl Request {
         Ok(())
     }
 
-    /// Goes on in a named location.
+    /// Continues in a named location.
     pub fn try_redirect_named(&mut self, name: &[u8]) -> Result<(), u16> {
         let shown = buf::text::encode(name).into_owned();
         if self.uri_changes == 0 {
-            // Nor is there an error page: it could go on for ever.
+            // An error page isn't used either: the cycle could be endless.
             self.error_page = true;
             self.log_error(format_args!(
                 "rewrite or internal redirection cycle while redirect to named location \"{shown}\""
@@ -575,7 +575,7 @@ impl Request {
         self.response.filters.clear();
     }
 
-    /// What happens where no content handler takes a request.
+    /// The status of a request that no content handler takes.
     pub fn no_handler(&mut self) -> u16 {
         if self.uri.last() == Some(&b'/') {
             let path = self.path_of_uri().unwrap_or_default();
@@ -616,7 +616,7 @@ impl Request {
         true
     }
 
-    /// Whether the location has an alias for a URI that isn't its own any more: which file would be meant?
+    /// Whether the location has an alias and the URI no longer begins with its name, so that no file can be found.
     pub fn lost_alias(&self) -> bool {
         let location = &self.location;
         let lost = !self.valid_location && location.core.root.as_ref().is_some_and(|root| root.alias.is_some());
@@ -681,7 +681,7 @@ impl Request {
         self.payload_sent().saturating_sub(self.header_sent)
     }
 
-    /// The bytes of the request: head and body, as far as they were read.
+    /// The number of bytes of head and body that were read.
     pub fn request_length(&self) -> u64 {
         let head = self.h2_stream().map_or(self.parser.length() as u64, |stream| stream.head_received());
         head + self.body_before + self.body.length_on_the_wire()
@@ -702,7 +702,7 @@ impl Request {
         }
     }
 
-    /// What the response says of the connection.
+    /// The field `Connection` of the response.
     pub fn connection_text(&self) -> &'static [u8] {
         if self.response.status == 101 {
             b"upgrade"

@@ -1,8 +1,8 @@
-//! Subrequests: requests that the server makes on behalf of a client's, whose responses go to whoever asked for them.
+//! Subrequests: requests that the server makes on behalf of a client's request, for the module that asked for them.
 //!
-//! A subrequest is a [`Request`] without a client. It goes through the same phases and filters, but for access checks (those
-//! of its parent hold) and the filters that concern the client's response alone. It is polled by its parent, so several run
-//! side by side; dropping it ends it. What it stores in variables its parent sees once it is over.
+//! A subrequest is a [`Request`] without a client. It goes through the same phases and filters, but for access checks
+//! (those of its parent hold) and the filters that concern the client's response alone. It is polled by its parent, so
+//! several run side by side; dropping it ends it. What it stores in variables its parent sees once it is over.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -24,14 +24,14 @@ pub const MAX_DEPTH: u8 = 50;
 /// How many subrequests one request of a client may have in all, whatever their depth.
 pub const MAX_SUBREQUESTS: u32 = 64_535;
 
-/// What is asked for.
+/// What to request.
 #[derive(Clone, Copy, Debug)]
 pub struct SubRequest<'a> {
     /// The path, decoded.
     pub uri: &'a [u8],
     /// The query, without `?`.
     pub args: &'a [u8],
-    /// Whether it has the body of its parent, as far as that was read.
+    /// Whether it has its parent's body, if that was read whole.
     pub with_body: bool,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Family {
 pub struct SubResponse(State);
 
 enum State {
-    /// The request is on its way through the phases.
+    /// The phases are running.
     Making(Pin<Box<dyn Future<Output = Made>>>),
     /// The head is there.
     Made(Made, Option<Box<Pipeline>>),
@@ -61,8 +61,8 @@ impl Request {
         self.depth > 0
     }
 
-    /// Begins a subrequest, in the server of this request. Nothing happens before the response is polled. The error is the
-    /// status for a request that goes too far, and has been logged.
+    /// Begins a subrequest, in the server of this request. Nothing happens before the response is polled. The error is
+    /// the status for a request that exceeds the limits on depth and number; it has been logged.
     pub fn sub_request(&mut self, ask: &SubRequest<'_>) -> Result<SubResponse, u16> {
         let family = self.family.get_or_insert_default().clone();
         let shown = |uri: &[u8]| buf::text::encode(uri).into_owned();
@@ -119,8 +119,8 @@ impl SubResponse {
         }
     }
 
-    /// The next portion of the body, through the filters of the subrequest; after the last one there are empty ones. With
-    /// the last one `parent` has the variables that the subrequest has set.
+    /// The next portion of the body, through the filters of the subrequest; after the last one there are empty ones.
+    /// With the last one `parent` has the variables that the subrequest has set.
     pub fn poll_portion(&mut self, parent: &mut Request, cx: &mut Context<'_>) -> Poll<Result<Portion, Broken>> {
         let portion = ready!(self.poll_next(cx));
         if portion.as_ref().map_or(true, |portion| portion.end) {
@@ -145,7 +145,7 @@ impl SubResponse {
         Poll::Ready(portion)
     }
 
-    /// Lets the subrequest go on by itself to its end, whatever becomes of its parent; nobody gets the response. A worker
+    /// Lets the subrequest run to its end without its parent; its response is dropped. A worker
     /// that quits waits for it.
     pub fn detach(mut self, http: &Rc<Http>) {
         let apart = Apart::new(http.clone());
@@ -173,7 +173,7 @@ impl SubResponse {
         }
     }
 
-    /// The subrequest is over: its log lines, its variables, its memory.
+    /// Ends the subrequest: logs it, gives its variables to its parent, and frees its memory.
     fn end(&mut self, parent: Option<&mut Request>) {
         let State::Made(Made(mut r, _), _) = std::mem::replace(&mut self.0, State::Over) else { return };
         if r.location.core.log_subrequest {

@@ -20,11 +20,11 @@ use buf::number::digits;
 pub enum Getter {
     /// Appends the value; false if there is none.
     Plain(fn(&mut Request, &mut Vec<u8>) -> bool),
-    /// The same for a family (`$arg_…`), with the name behind the prefix.
+    /// The same for a family (`$arg_…`), with the name after the prefix.
     Family(fn(&mut Request, &str, &mut Vec<u8>) -> bool),
     /// A value with data of its own, such as a map.
     Object(Rc<dyn Variable>),
-    /// Only what `set` or a named capture stores.
+    /// The value that `set` or a named capture has stored.
     Stored,
 }
 
@@ -37,16 +37,16 @@ pub trait Variable {
     fn value(&self, r: &mut Request, out: &mut Vec<u8>) -> bool;
 }
 
-/// A definition: the getter, and what `set` does if not just store the value.
+/// A definition: the getter, and what `set` does if it doesn't just store the value.
 #[derive(Clone)]
 pub struct Definition {
     /// How it is read.
     pub getter: Getter,
-    /// How it is set, where that acts on the request.
+    /// How it is set, if that changes the request.
     pub setter: Option<Setter>,
     /// The module that defines it.
     pub module: &'static str,
-    /// What the manual says of it: what it holds, and when it is empty.
+    /// Its text in the manual: what it holds, and when it is empty.
     pub text: &'static str,
 }
 
@@ -79,13 +79,13 @@ impl Setup {
     }
 }
 
-/// What a request's own value of a variable is.
+/// The value of a variable that a request has stored.
 #[derive(Clone, Debug, Default)]
 pub enum Value {
-    /// Nothing was stored: the getter knows.
+    /// Nothing was stored: the getter gives the value.
     #[default]
     Unset,
-    /// Stored: there is none.
+    /// It was stored that there is no value.
     Missing,
     /// Stored.
     Set(buf::Bytes),
@@ -115,7 +115,8 @@ impl std::fmt::Debug for HttpRegex {
 impl HttpRegex {
     /// Whether `subject` matches; if so, the request's captures and the variables of named groups are set.
     ///
-    /// An error of the engine (its limit on backtracking) is logged and taken for no match, with status 500 as the error.
+    /// An error of the engine (its limit on backtracking) is logged and taken for no match, with status 500 as the
+    /// error.
     pub fn exec(&self, r: &mut Request, subject: &[u8]) -> std::result::Result<bool, u16> {
         if !r.http.captures && self.names.is_empty() {
             return self.regex.is_match(subject).map_err(|error| failed(r, subject, &error));
@@ -149,9 +150,9 @@ fn failed(r: &Request, subject: &[u8], error: &dyn std::fmt::Display) -> u16 {
 pub struct LastCaptures {
     /// Pairs of offsets.
     pub pairs: Captures,
-    /// What they are offsets of.
+    /// The text that the offsets refer to.
     pub subject: Vec<u8>,
-    /// Another one with each match.
+    /// Changes with each match.
     serial: u32,
 }
 
@@ -258,7 +259,7 @@ pub fn template(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Temp
     template_of(loader, d, &d.arg(0).text).map(Some)
 }
 
-/// As [`template`], for a size: one without variables is checked now, and 0 is none.
+/// As [`template`], for a size: one without variables is checked now, and 0 gives `None`.
 pub fn size_template(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Template>>> {
     let template = template(loader, d)?;
     let text = template.as_ref().and_then(|template| template.is_const());
@@ -285,7 +286,7 @@ impl Session for Request {
             Getter::Plain(get) => get(self, out),
             Getter::Family(get) => get(self, entry.suffix(), out),
             Getter::Stored => {
-                // It is empty from now on, and told of once.
+                // It is empty from now on, and logged once.
                 self.warn_uninitialized(&entry.name);
                 self.values[id.index()] = Value::Set(buf::Bytes::default());
                 true
@@ -348,8 +349,8 @@ impl Request {
     }
 }
 
-/// Defines variables that are functions of a request: `variables! { setup, "module"; ... }`, with a row for each. Its text
-/// says what the variable holds and when it is empty; `set` says what storing to it does.
+/// Defines variables that are functions of a request: `variables! { setup, "module"; ... }`, with a row for each. Its
+/// text says what the variable holds and when it is empty; `set` says what storing to it does.
 ///
 /// ```ignore
 /// http::variables! { setup, "ngx_http_core_module";
@@ -638,7 +639,7 @@ fn binary_remote_addr(r: &mut Request, out: &mut Vec<u8>) -> bool {
     if peer.is_unix() { address(out, peer) } else { put(out, &peer.binary()) }
 }
 
-/// A unix socket of ours is told with its path; a client's has none.
+/// A unix socket of ours is shown with its path; a client's has none.
 fn server_addr(r: &mut Request, out: &mut Vec<u8>) -> bool {
     let local = r.local_addr();
     address(out, local) && (!local.is_unix() || put(out, &local.binary()))
@@ -657,7 +658,7 @@ fn status(r: &mut Request, out: &mut Vec<u8>) -> bool {
     }
 }
 
-/// What isn't a version is one that is empty.
+/// An invalid version gives an empty value.
 fn server_protocol(r: &mut Request, out: &mut Vec<u8>) -> bool {
     let protocol = r.line.protocol;
     (protocol.start > 0 || !protocol.is_empty()) && put(out, protocol.of(&r.head))
@@ -740,7 +741,7 @@ fn tlv_number(name: &str) -> Option<u8> {
     u8::from_str_radix(name.strip_prefix("0x")?.trim_start_matches('0'), 16).ok()
 }
 
-/// What isn't a request has no URI; a refused one has an empty one.
+/// Whether there is a URI: without a valid request there is none; a refused request has an empty one.
 fn uri(r: &mut Request, out: &mut Vec<u8>) -> bool {
     out.extend_from_slice(&r.uri);
     !r.uri.is_empty() || r.internal || !r.line.method.is_empty()
@@ -800,7 +801,7 @@ fn request_body_file(r: &mut Request, out: &mut Vec<u8>) -> bool {
 fn request_id(r: &mut Request, out: &mut Vec<u8>) -> bool {
     let id = r.id.get_or_insert_with(|| {
         let mut text = String::with_capacity(32);
-        for byte in os::random_bytes() {
+        for byte in rt::random_bytes() {
             let _ = write!(text, "{byte:02x}");
         }
         text

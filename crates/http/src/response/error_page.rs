@@ -6,13 +6,13 @@ use wire::h1::{KnownHeader, Method};
 use crate::request::Request;
 use crate::response::{Body, reason};
 
-/// What becomes of a request that ends with a status.
+/// How a request continues that has ended with a status.
 pub enum Page {
-    /// The response is there.
+    /// The response is complete.
     Made,
     /// The request goes through the phases again, to the page's URI.
     Redirect,
-    /// Another error has come of it.
+    /// The page led to another error.
     Status(u16),
 }
 
@@ -32,13 +32,13 @@ pub fn respond(r: &mut Request, status: u16) -> Page {
     Page::Made
 }
 
-/// Whether `error_page` says what becomes of this status here. The page of an error has none of its own, unless the
+/// Whether `error_page` names a page for this status here. An error page has no error pages of its own, unless the
 /// location where the first error arose says `recursive_error_pages`; and a cycle of pages ends with a built-in one.
 pub fn has_page(r: &Request, status: u16) -> bool {
     !r.error_page && r.location.core.error_page.iter().any(|page| page.statuses.contains(&status))
 }
 
-/// Errors after which the connection can't be used any more.
+/// Closes the connection after errors that leave it unusable.
 fn close_after(r: &mut Request, status: u16) {
     if matches!(status, 400 | 408 | 413 | 414 | 495 | 496 | 497 | 500 | 501) {
         r.keepalive = false;
@@ -87,14 +87,15 @@ fn redirected(result: Result<(), u16>) -> Page {
     result.map_or_else(Page::Status, |()| Page::Redirect)
 }
 
-/// Fields of the failed response stay (`WWW-Authenticate`, `Location`, `Allow`), its description goes.
+/// Keeps the fields of the failed response (`WWW-Authenticate`, `Location`, `Allow`), and drops what describes its
+/// body.
 fn prepare(r: &mut Request) {
     let response = &mut r.response;
     (response.status, response.content_length, response.last_modified, response.etag) = (0, None, None, None);
     (response.allow_ranges, response.status_line, response.disable_not_modified) = (false, None, false);
 }
 
-/// The response that nginx makes itself for a status.
+/// Makes the built-in response for a status.
 fn built_in(r: &mut Request, status: u16) {
     let status = shown_status(status);
     let response = &mut r.response;
@@ -138,7 +139,7 @@ pub fn keep_status(r: &mut Request) {
     }
 }
 
-/// nginx's own codes go out as 400.
+/// The status to send: nginx's own codes are sent as 400.
 pub fn shown_status(status: u16) -> u16 {
     if (494..=497).contains(&status) { 400 } else { status }
 }

@@ -1,8 +1,8 @@
-//! The last look at what goes into a head: no value holds what ends a line.
+//! The last check of a head: no value contains what would end its line.
 //!
 //! Variables may hold line breaks and NULs: the URI is decoded, regexes capture parts of it. nginx writes them as they
-//! are, so that `return 302 /x$uri` lets a client add fields to the response, or a response of its own. Here such bytes go
-//! out percent-encoded, in whatever field, request line or trailer they stand, and the log tells where. A value costs one
+//! are, so that `return 302 /x$uri` lets a client add fields to the response, or a response of its own. Here such bytes
+//! go out percent-encoded, in every field, request line and trailer, and a log line says where. A value costs one
 //! search for them; nothing is copied but where they are found.
 
 use std::borrow::Cow;
@@ -14,7 +14,8 @@ use crate::request::Request;
 
 /// Whether `value` would end the line that it stands in.
 ///
-/// Values are short: eight bytes at a time are asked whether one is a control character, and only then for which.
+/// Values are short: eight bytes at a time are tested for control characters, and only then is it checked which one it
+/// is.
 #[inline]
 pub fn breaks(value: &[u8]) -> bool {
     has_control(value) && memchr::memchr3(b'\r', b'\n', 0, value).is_some()
@@ -32,7 +33,7 @@ fn has_control(value: &[u8]) -> bool {
     value.as_chunks::<8>().0.iter().fold(asked(*last), |found, word| found | asked(*word)) != 0
 }
 
-/// `value` as it may stand in a head; `what` names the field for the log, `place` who gets it.
+/// `value` in a form that is safe in a head; for the log `what` names the field, and `place` the receiver.
 #[inline]
 pub fn safe<'v>(r: &Request, what: &[u8], value: &'v [u8], place: &str) -> Cow<'v, [u8]> {
     if breaks(value) { Cow::Owned(encode(r, what, value, place)) } else { Cow::Borrowed(value) }
@@ -61,7 +62,7 @@ fn encoded(value: &[u8]) -> Vec<u8> {
 /// Where the client's heads and trailers are made.
 const TO_CLIENT: &str = "sending response to client";
 
-/// Makes the head of the response safe, for whatever protocol it goes out in.
+/// Makes the head of the response safe, whatever the protocol.
 pub fn secure_head(r: &mut Request) {
     let response = &r.response;
     let own = [&response.content_type, &response.charset, &response.etag, &response.location, &response.status_line];
@@ -77,7 +78,7 @@ pub fn secure_head(r: &mut Request) {
     }
 }
 
-/// Where a response has a value of its own.
+/// The fields that a response keeps apart from the others.
 type Slot = fn(&mut Request) -> &mut Option<Bytes>;
 
 #[cold]

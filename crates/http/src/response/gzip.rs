@@ -16,17 +16,77 @@ conf::table! {
     /// Which requests get compressed responses.
     pub struct GzipConf, raw GzipRaw, module "ngx_http_core_module", level HTTP Location;
 
-    /// Whether responses that could be compressed say `Vary: Accept-Encoding`.
+    /// Sends `Vary: Accept-Encoding` with responses that could be compressed, so that caches keep both forms apart.
+    ///
+    /// Effect: holds for responses that `gzip` or `gzip_static` deals with, whether this client gets them compressed or
+    /// not.
+    ///
+    /// Danger: with `off` a shared cache may give a compressed response to a client that can't decompress it.
+    ///
+    /// ```nginx
+    /// gzip on;
+    /// gzip_vary on;
+    /// ```
     "gzip_vary" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) gzip_vary: bool = false;
-    /// The lowest version of HTTP that a request must have.
+    /// Sets the lowest HTTP version of requests whose responses are compressed.
+    ///
+    /// Form: `gzip_http_version 1.0 | 1.1`
+    ///
+    /// - `1.0`: requests of HTTP/1.0 and later.
+    /// - `1.1`: requests of HTTP/1.1 and later.
+    ///
+    /// Effect: requests of older versions get responses as they are. It holds for `gzip` and `gzip_static`.
+    ///
+    /// Cost: with `1.0` a compressed response to an HTTP/1.0 client has no length, so its connection isn't kept.
+    ///
+    /// ```nginx
+    /// gzip on;
+    /// gzip_http_version 1.0;
+    /// ```
     "gzip_http_version" in EVERYWHERE, Args::exactly(1), default "1.1",
         scalar(one_of(&[("1.0", 1000), ("1.1", 1001)])) gzip_http_version: u16 = 1001;
-    /// Which responses are compressed for requests that came through a proxy (with a `Via` field).
+    /// Sets which responses are compressed for requests that came through a proxy, as the field `Via` shows.
+    ///
+    /// Form: `gzip_proxied off | any | condition ...`
+    ///
+    /// - `off`: none.
+    /// - `any`: all.
+    /// - `expired`: those with an `Expires` in the past, which no cache keeps.
+    /// - `no-cache`: those with `Cache-Control: no-cache`.
+    /// - `no-store`: those with `Cache-Control: no-store`.
+    /// - `private`: those with `Cache-Control: private`.
+    /// - `no_last_modified`: those without `Last-Modified`.
+    /// - `no_etag`: those without `ETag`.
+    /// - `auth`: those to requests with `Authorization`.
+    ///
+    /// Effect: holds for `gzip` and `gzip_static`, and for requests with `Via` only. Several conditions may be given.
+    ///
+    /// Danger: with `any` and without `gzip_vary` a proxy may keep the compressed form and give it to other clients.
+    ///
+    /// ```nginx
+    /// gzip on;
+    /// gzip_vary on;
+    /// gzip_proxied any;
+    /// ```
     "gzip_proxied" in EVERYWHERE, Args::at_least(1), default "off",
         set(|raw: &mut GzipRaw, l: &mut Loader<'_>, d: &Directive| bitmask(&mut raw.gzip_proxied, PROXIED, l, d))
         gzip_proxied: u32 = OFF;
-    /// Browsers that get nothing compressed: regexes for `User-Agent`, or `msie6`.
+    /// Sets browsers that get no compressed responses.
+    ///
+    /// Form: `gzip_disable regex ...`
+    ///
+    /// - `regex`: a regex for `User-Agent`, in which upper and lower case are the same.
+    /// - `msie6`: Internet Explorer 4 to 6, without the one of Windows XP's service pack 2; it is faster than a regex.
+    ///
+    /// Effect: holds for `gzip` and `gzip_static`.
+    ///
+    /// Cost: the regexes are tried for each response that could be compressed.
+    ///
+    /// ```nginx
+    /// gzip on;
+    /// gzip_disable msie6;
+    /// ```
     "gzip_disable" in EVERYWHERE, Args::at_least(1), default none,
         set(gzip_disable) gzip_disable: Rc<Disabled> = Rc::default();
 }
@@ -81,7 +141,7 @@ fn gzip_disable(raw: &mut GzipRaw, _: &mut Loader<'_>, d: &Directive) -> Result<
     Ok(())
 }
 
-/// Whether the client of a request, and what stands between, take a response with `Content-Encoding: gzip`. The
+/// Whether the client of a request, and proxies before it, accept a response with `Content-Encoding: gzip`. The
 /// response's head has to be complete.
 pub fn gzip_ok(r: &Request) -> bool {
     let Some(accepted) = r.header(KnownHeader::AcceptEncoding) else { return false };
@@ -136,7 +196,7 @@ fn proxied_ok(r: &Request, mask: u32) -> bool {
     !is_refused
 }
 
-/// Whether `text`, in any case, stands in `value`.
+/// Whether `value` contains `text`, ignoring case.
 fn contains(value: &[u8], text: &[u8]) -> bool {
     value.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text))
 }

@@ -1,4 +1,4 @@
-//! The head of a response: what it says of body and connection, and its fields in their order, for every protocol.
+//! The head of a response: the fields about body and connection, and the order of all fields, for every protocol.
 
 use buf::Bytes;
 use wire::h1::{KnownHeader, Method};
@@ -7,15 +7,15 @@ use super::gzip::GzipConf;
 use crate::config::core::{CoreLocation, ServerTokens};
 use crate::request::Request;
 
-/// What a head is written to: the head of a protocol.
+/// The head of a protocol, to which a response's head is written.
 pub trait HeadSink {
-    /// The status, then who answers and when, unless the response says that itself.
+    /// The status, then `Server` and `Date` unless the response has its own.
     fn begin(&mut self, r: &Request);
 
-    /// A field that is the same in many responses.
+    /// A field whose value is the same in many responses.
     fn common(&mut self, name: Name, value: &[u8]);
 
-    /// A field whose value is another one in each response.
+    /// A field whose value differs in each response.
     fn field(&mut self, name: Name, value: &[u8]);
 
     /// `Content-Type`, with a charset or without.
@@ -85,7 +85,7 @@ pub fn gzip_varies(r: &Request) -> bool {
     r.response.gzip_vary && r.location.set.get::<GzipConf>().gzip_vary
 }
 
-/// What the server calls itself.
+/// The name of the server in `Server` and in error pages.
 pub fn server_token(tokens: ServerTokens) -> &'static str {
     let names = engine::server_names();
     match tokens {
@@ -95,12 +95,12 @@ pub fn server_token(tokens: ServerTokens) -> &'static str {
     }
 }
 
-/// Body or none, chunked or not, kept or closed.
+/// Decides whether there is a body, whether it is chunked, and whether the connection is kept.
 pub fn decide(r: &mut Request) {
     let core = r.location.core.clone();
     let chunks = (1001..2000).contains(&r.line.version) && core.chunked_transfer_encoding && !r.response.headless;
     let response = &mut r.response;
-    // What a backend says of itself stays.
+    // Fields of a backend are kept.
     let own = !response.disable_not_modified;
     if own && !matches!(response.status, 200 | 206 | 304) {
         response.last_modified = None;
@@ -116,7 +116,7 @@ pub fn decide(r: &mut Request) {
         if own {
             (response.content_type, response.charset) = (None, None);
         }
-        // A backend's tells of what would have been sent.
+        // A backend's length is kept: it is that of the response to GET.
         if response.status == 304 && r.upstream.is_none() {
             response.content_length = None;
         }
@@ -137,7 +137,7 @@ pub fn decide(r: &mut Request) {
     }
 }
 
-/// The limits on keeping a connection.
+/// Whether the limits allow to keep the connection.
 fn may_keep(r: &Request, core: &CoreLocation) -> bool {
     core.keepalive_timeout.0 > 0
         && (r.conn.requests as usize) < core.keepalive_requests
@@ -154,14 +154,14 @@ fn disabled_browser(r: &Request, disable: u32) -> bool {
     msie6 || safari
 }
 
-/// `Location` as clients get it: a path becomes a whole URL, where `absolute_redirect` says so. Logs show that one.
+/// Completes `Location` to the form that is sent and logged: a path becomes a whole URL if `absolute_redirect` is on.
 pub fn complete_location(r: &mut Request) {
     if let Some(location) = r.response.location.take() {
         r.response.location = Some(whole_location(r, location));
     }
 }
 
-/// A path becomes a whole URL, where `absolute_redirect` says so.
+/// The value of `Location` to send: a path becomes a whole URL if `absolute_redirect` is on.
 fn whole_location(r: &mut Request, location: Bytes) -> Bytes {
     let core = r.location.core.clone();
     if location.first() != Some(&b'/') || !core.absolute_redirect {

@@ -21,7 +21,7 @@ pub use respond::{Answer, respond};
 pub struct Response {
     /// The status; 0 while there is none.
     pub status: u16,
-    /// The status line behind the version, where it isn't the usual one (from a backend).
+    /// The status line after the version, if it isn't the usual one (from a backend).
     pub status_line: Option<Bytes>,
     /// `Content-Type` without a charset parameter that a filter adds.
     pub content_type: Option<Bytes>,
@@ -37,31 +37,31 @@ pub struct Response {
     pub location: Option<Bytes>,
     /// All other fields.
     pub headers: Headers,
-    /// Fields behind a chunked body.
+    /// Fields after a chunked body.
     pub trailers: Headers,
-    /// Adds to `trailers` once the body is out; a response that has this goes out in chunks where it can.
+    /// Adds to `trailers` after the body; a response that has this is sent in chunks if the client knows them.
     pub late_trailers: Option<LateTrailers>,
     /// Whether the range filter may act: the body is the whole representation.
     pub allow_ranges: bool,
     /// Ranges are served whatever the body is (only the first of several).
     pub single_range: bool,
-    /// Whether the head is a backend's: then it is taken as modified whatever its fields say, and they stay.
+    /// Whether the head is a backend's: its fields are kept, and conditions of the request aren't applied to it.
     pub disable_not_modified: bool,
     /// Whether `Date` and `Server` come from a backend and stand among the fields.
     pub own_date: bool,
     /// As `own_date`, for `Server`.
     pub own_server: bool,
-    /// Whether the body goes out without a head, as a backend sent it that knows no heads.
+    /// Whether the body is sent without a head, because the backend sent none (HTTP/0.9).
     pub headless: bool,
-    /// Whether the body goes out in chunks; decided when the head is made.
+    /// Whether the body is sent in chunks; decided when the head is made.
     pub chunked: bool,
     /// Whether the response has no body by its nature (HEAD, 204, 304).
     pub header_only: bool,
-    /// Whether `Vary: Accept-Encoding` is due.
+    /// Whether `Vary: Accept-Encoding` applies.
     pub gzip_vary: bool,
     /// The body.
     pub body: Body,
-    /// What changes the body on its way, in order.
+    /// The filters of the body, in order.
     pub filters: Vec<Box<dyn BodyFilter>>,
 }
 
@@ -119,7 +119,7 @@ impl Headers {
 }
 
 impl Response {
-    /// Back to nothing; memory is kept.
+    /// Resets the response and keeps its memory.
     pub fn clear(&mut self) {
         let (mut headers, mut trailers) = (std::mem::take(&mut self.headers), std::mem::take(&mut self.trailers));
         headers.0.clear();
@@ -127,7 +127,7 @@ impl Response {
         *self = Response { headers, trailers, ..Response::default() };
     }
 
-    /// What `Content-Type` says; false if there is none.
+    /// Appends the value of `Content-Type`; false if there is none.
     pub fn content_type_text(&self, out: &mut Vec<u8>) -> bool {
         let Some(content_type) = &self.content_type else { return false };
         out.extend_from_slice(content_type);
@@ -138,17 +138,18 @@ impl Response {
         true
     }
 
-    /// Takes back what an access handler put in for a refusal that didn't come about.
+    /// Removes the challenge of an access handler that would have refused, after another handler has allowed the
+    /// request.
     pub fn clear_challenge(&mut self) {
         self.headers.remove("WWW-Authenticate");
     }
 
-    /// The length is no longer known: a filter changes the body.
+    /// Removes the length, which is unknown once a filter changes the body.
     pub fn clear_length(&mut self) {
         self.content_length = None;
     }
 
-    /// The body is changed: ranges and a strong validator no longer fit.
+    /// Removes ranges and makes the validator weak, because a filter changes the body.
     pub fn weaken(&mut self) {
         self.allow_ranges = false;
         self.headers.remove("Accept-Ranges");

@@ -1,21 +1,21 @@
-//! From a request to its response: phases, error pages, header filters. Who takes the response is not known here.
+//! From a request to its response: phases, error pages, header filters. It isn't known here who receives the response.
 
 use super::error_page::{self, Page};
 use crate::phases::{self, Order, Outcome};
 use crate::request::Request;
 
-/// What there is to be sent for a request.
+/// What to send for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// `request.response`: its head has passed the header filters, its body has yet to pass the body filters.
     Response,
-    /// Nothing: there is nobody to answer to, or the configuration says so (444).
+    /// Nothing: the client has gone, or the configuration says so (444).
     Nothing,
     /// Nothing more: a handler has sent everything itself.
     Sent,
 }
 
-/// Makes the response to a request: of its phases, or of a status by which it was refused before them.
+/// Makes the response to a request: by its phases, or from the status with which it was refused before them.
 pub async fn respond(r: &mut Request, refused: Option<u16>) -> Answer {
     let mut outcome = match refused {
         Some(status) => Outcome::Status(status),
@@ -30,7 +30,7 @@ pub async fn respond(r: &mut Request, refused: Option<u16>) -> Answer {
                 r.keepalive = false;
                 return Answer::Nothing;
             }
-            // 499 and 408 have nobody to answer to, nor has a client that has left.
+            // With 499 and 408, or when the client has left, a response would reach nobody.
             Outcome::Status(status) if matches!(status, 408 | 499) || r.body.client_gone() => {
                 r.error_status = status;
                 r.response.status = status;
@@ -54,8 +54,8 @@ pub async fn respond(r: &mut Request, refused: Option<u16>) -> Answer {
     }
 }
 
-/// What comes between a response and its sending: what is here of an unread body is dropped, the page of an error
-/// keeps that error's status, and the header filters run.
+/// Prepares a response for sending: the received part of an unread body is dropped, an error page
+/// keeps the error's status, and the header filters run.
 fn prepare(r: &mut Request, again: bool) -> Result<(), u16> {
     if r.line.version == 9 {
         r.keepalive = false;
@@ -72,8 +72,8 @@ fn prepare(r: &mut Request, again: bool) -> Result<(), u16> {
     apply_filters(r, again)
 }
 
-/// Runs the header filters of the location. Those of conditions don't judge the page of an error that came of a filter, and
-/// a filter that fails there too is left out: it would for ever.
+/// Runs the header filters of the location. Those of conditions don't judge the page of an error that came of a filter,
+/// and a filter that fails there too is left out: it would for ever.
 fn apply_filters(r: &mut Request, again: bool) -> Result<(), u16> {
     let location = r.location.clone();
     for filter in &location.handlers.filters {

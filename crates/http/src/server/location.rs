@@ -83,7 +83,7 @@ pub struct Handlers {
 
 /// What runs when a request is over.
 pub trait LogHandler {
-    /// Takes note of the request.
+    /// Logs or counts the request.
     fn log(&self, r: &mut Request);
 }
 
@@ -108,7 +108,7 @@ struct Node {
     redirect: Option<LocationId>,
 }
 
-/// What a tree's names say of a path.
+/// The result of a lookup of a path among the names of a tree.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
     /// `=`, the whole path.
@@ -164,7 +164,7 @@ impl Tree {
     }
 
     fn add(&mut self, name: &[u8], change: impl FnOnce(&mut Node)) {
-        // Names come nearly sorted: the one sought is among the last few, or new.
+        // Names arrive nearly sorted: an equal one is among the last few.
         let known = self.names.iter_mut().rev().take(4).find(|node| *node.name == *name);
         if let Some(node) = known {
             return change(node);
@@ -219,7 +219,7 @@ impl Tree {
         Found::None
     }
 
-    /// Finds a named location; `name` is without the `@`'s meaning removed: it includes it.
+    /// Finds a named location; `name` includes the `@`.
     pub fn named(&self, name: &[u8]) -> Option<LocationId> {
         self.named.iter().find(|(own, _)| **own == *name).map(|(_, id)| *id)
     }

@@ -33,18 +33,18 @@ pub struct Http {
     pub captures: bool,
     /// The name of this machine.
     pub hostname: String,
-    /// The log where no `error_log` is nearer.
+    /// The log of places without an `error_log`.
     pub log: Log,
     /// Counters shared by all workers.
     pub status: Rc<self::status::Status>,
-    /// What modules keep for the life of this configuration.
+    /// State of modules for the life of this configuration.
     pub parts: Vec<Box<dyn Any>>,
     /// State of modules for the worker's life.
     pub worker: self::worker::Worker,
 }
 
 impl Http {
-    /// What a module keeps, by its type.
+    /// The state of a module, by its type.
     pub fn part<T: Any>(&self) -> Option<&T> {
         self.parts.iter().find_map(|part| part.downcast_ref())
     }
@@ -54,8 +54,8 @@ impl Http {
         self.locations[id.0 as usize].clone()
     }
 
-    /// The address of a connection that came by `listen`; if nobody listens there any more, the one that listens on its
-    /// local address.
+    /// The address of a connection that was accepted by `listen`; if that is no longer listened on, the one that
+    /// listens on its local address.
     pub fn address(&self, listen: &SockAddr, local: impl FnOnce() -> Option<SockAddr>) -> Option<Rc<Address>> {
         let all = || self.sockets.iter().flat_map(|socket| &socket.addresses);
         if let Some(same) = all().find(|address| address.addr == *listen) {
@@ -88,11 +88,11 @@ pub struct Server {
     pub root: Rc<Location>,
     /// What accepts TLS connections, if it has a certificate.
     pub tls: Option<Rc<ServerTls>>,
-    /// What HTTP/2 connections to it offer and bear.
+    /// The settings and limits of HTTP/2 connections to it.
     pub http2: Rc<wire::h2::Config>,
 }
 
-/// What a TLS connection remembers of the choice of its server.
+/// The server of a TLS connection, and how it was chosen.
 pub struct Chosen {
     /// The server.
     pub server: Rc<Server>,
@@ -113,7 +113,7 @@ pub struct Socket {
 pub struct Address {
     /// The address.
     pub addr: SockAddr,
-    /// The server for requests whose host is nobody's.
+    /// The server for requests whose host no other server has.
     pub default: Rc<Server>,
     /// The servers by name; empty if there is only one server.
     pub names: Names<Rc<Server>>,

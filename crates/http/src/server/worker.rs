@@ -1,4 +1,4 @@
-//! What a worker keeps beside its configuration.
+//! The state of a worker, besides its configuration.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
@@ -20,18 +20,18 @@ pub struct Worker {
     pub apart: Cell<usize>,
     /// Whether the worker is leaving: connections aren't kept any more.
     pub quitting: Cell<bool>,
-    /// Where connections go, once the worker is leaving and has successors.
+    /// Takes over the connections once the worker is leaving and has successors.
     pub handover: RefCell<Option<Rc<Handover>>>,
     /// The engine's side, once the worker runs.
     pub context: OnceCell<WorkerHandle>,
-    /// Requests done with, for their memory.
+    /// Requests that have ended, kept for their memory.
     pub spare: RefCell<Vec<Box<crate::request::Request>>>,
-    /// The connections of HTTP/2: many requests at a time, so that they have to be told when the worker quits.
+    /// The connections of HTTP/2. They have many requests at a time, so they must be told when the worker quits.
     sessions: RefCell<Slab<Weak<Shared>>>,
 }
 
 impl Worker {
-    /// Who takes over connections, if they are to leave now.
+    /// The successor that takes over connections, if there is one.
     pub fn successors(&self) -> Option<Rc<Handover>> {
         self.handover.borrow().as_ref().filter(|handover| handover.is_open()).cloned()
     }
@@ -39,6 +39,8 @@ impl Worker {
     /// The worker leaves.
     pub fn quit(&self) {
         self.quitting.set(true);
+        // They hold the configuration, which holds them.
+        drop(self.spare.take());
         let sessions: Vec<_> = self.sessions.borrow().iter().filter_map(|(_, session)| session.upgrade()).collect();
         sessions.iter().for_each(|session| session.wake());
     }
@@ -65,7 +67,7 @@ pub type Pools = dyn Fn(&str) -> Option<Rc<rt::ThreadPool>>;
 /// Knows the addresses of `debug_connection`.
 pub type Debugs = dyn Fn(&os::SockAddr) -> bool;
 
-/// What the worker's start gave.
+/// What the engine gives a worker when it starts.
 pub struct WorkerHandle {
     /// Finds a thread pool by its name.
     pub pools: Rc<Pools>,

@@ -4,7 +4,7 @@ mod datagrams;
 mod random;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::Event;
 use crate::clock::Clock;
 use crate::core::REMOTE;
 use crate::send::Wrote;
-use crate::sim::Faults;
+use crate::sim::{Faults, Trace};
 use crate::slots::flag;
 use crate::threads::Remote;
 use datagrams::Datagrams;
@@ -25,7 +25,12 @@ use random::Random;
 
 pub(crate) struct Sim {
     pub(crate) faults: Faults,
+    pub(crate) trace: Trace,
+    /// Addresses that never answer.
+    pub(crate) silent: HashSet<SockAddr>,
     random: Random,
+    /// For [`crate::random_bytes`]: apart, so that the network doesn't depend on who asks for it.
+    pub(crate) chance: Random,
     pub(crate) datagrams: Datagrams,
     ends: Slab<End>,
     /// The end that belongs to a slot.
@@ -56,6 +61,10 @@ struct End {
     shut: bool,
     linger_reset: bool,
     cut: bool,
+    /// Its owner has closed it: bytes that still arrive are answered with a reset.
+    closed: bool,
+    /// It was reset: nothing can be written any more.
+    broken: bool,
     /// The other side found no room.
     blocked_peer: bool,
 }
@@ -74,7 +83,10 @@ impl Sim {
     pub(crate) fn new(seed: u64, remote: Arc<Remote>) -> Sim {
         Sim {
             faults: Faults::default(),
+            trace: Trace::default(),
+            silent: HashSet::new(),
             random: Random::new(seed),
+            chance: Random::new(seed.rotate_left(32)),
             // Numbers of its own, so that datagrams don't change what happens to connections.
             datagrams: Datagrams::new(Random::new(!seed)),
             ends: Slab::new(),
@@ -128,6 +140,10 @@ impl Sim {
         let port = 1024 + (self.serial % 60_000) as u16;
         let own = SockAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], port)));
         let client = self.ends.insert(End::new(own.clone(), addr.clone()));
+        self.note(now, "connects", client, 0);
+        if self.silent.contains(addr) {
+            return client;
+        }
         let Some(listener) = self.listeners.get(addr).copied() else {
             self.send_parcel(client, Parcel::Failed(CONNREFUSED), now);
             return client;
@@ -176,9 +192,13 @@ impl Sim {
             return if end.ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
         }
         let len = if short { some } else { buf.len() }.min(end.input.len());
-        for (to, from) in buf.iter_mut().zip(end.input.drain(..len)) {
-            *to = from;
-        }
+        let (front, back) = end.input.as_slices();
+        let first = len.min(front.len());
+        buf[..first].copy_from_slice(&front[..first]);
+        buf[first..len].copy_from_slice(&back[..len - first]);
+        end.input.drain(..len);
+        self.trace.note(0, "reads", n as u64, len as u64);
+        let end = &mut self.ends[n];
         // Only a short read that emptied the queue may be taken for one.
         if !end.input.is_empty() {
             self.found.push(Event::Ready { slot, bits: flag::READABLE });
@@ -219,17 +239,23 @@ impl Sim {
         if let Some(code) = self.ends[n].error {
             return Err(io::Error::from_raw_os_error(code));
         }
-        let Some(peer) = self.ends[n].peer.filter(|_| !self.ends[n].shut) else {
+        let Some(peer) = self.ends[n].peer.filter(|_| !self.ends[n].shut && !self.ends[n].broken) else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
         if self.chance(self.faults.resets) {
+            self.note(now, "is reset", n, 0);
             self.send_parcel(peer, Parcel::Failed(CONNRESET), now);
             return Err(io::Error::from_raw_os_error(CONNRESET));
+        }
+        if self.chance(self.faults.cuts) {
+            self.note(now, "is cut", n, 0);
+            (self.ends[n].cut, self.ends[peer].cut) = (true, true);
         }
         let room = self.faults.window.saturating_sub(self.ends[peer].input.len() + self.ends[peer].coming);
         let short = self.chance(self.faults.short_writes);
         let some = 1 + self.below(bytes.len() as u64) as usize;
         let len = if short { some } else { bytes.len() }.min(room);
+        self.note(now, "writes", n, len);
         if len > 0 {
             self.ends[peer].coming += len;
             self.send_parcel(peer, Parcel::Bytes(bytes[..len].to_vec()), now);
@@ -247,6 +273,7 @@ impl Sim {
         let n = self.by_slot[&slot];
         if let Some(peer) = self.ends[n].peer.filter(|_| !self.ends[n].shut) {
             self.ends[n].shut = true;
+            self.note(now, "shuts down", n, 0);
             self.send_parcel(peer, Parcel::Ended, now);
         }
     }
@@ -267,8 +294,9 @@ impl Sim {
     pub(crate) fn close(&mut self, slot: u32, now: u64) {
         self.datagrams.close(slot);
         let Some(n) = self.by_slot.remove(&slot) else { return };
-        if self.waiting.remove(&slot).is_some() {
+        if let Some(waiting) = self.waiting.remove(&slot) {
             self.listeners.retain(|_, listener| *listener != slot);
+            waiting.into_iter().for_each(|end| self.reject(end, now));
         }
         self.close_end(n, now);
     }
@@ -282,11 +310,16 @@ impl Sim {
             } else if !end.shut {
                 self.send_parcel(peer, Parcel::Ended, now);
             }
-            self.ends[peer].peer = None;
         }
-        // Its number may still be under way to; such parcels are thrown away on arrival.
+        self.note(now, if reset { "closes with a reset" } else { "closes" }, n, 0);
+        // Parcels to it may still be under way: on arrival they are thrown away.
         let end = &mut self.ends[n];
-        (end.slot, end.peer, end.cut) = (None, None, true);
+        (end.slot, end.closed) = (None, true);
+        end.input.clear();
+    }
+
+    fn note(&mut self, now: u64, what: &'static str, end: usize, len: usize) {
+        self.trace.note(now, what, end as u64, len as u64);
     }
 
     fn send_parcel(&mut self, to: usize, parcel: Parcel, now: u64) {
@@ -299,9 +332,14 @@ impl Sim {
         self.parcels.insert(self.serial, parcel);
     }
 
-    fn arrive(&mut self, to: usize, parcel: Parcel) {
+    fn arrive(&mut self, to: usize, parcel: Parcel, now: u64) {
         let end = &mut self.ends[to];
-        if end.cut {
+        if end.cut || end.closed {
+            if let (Parcel::Bytes(_), false) = (parcel, end.cut)
+                && let Some(peer) = end.peer.take()
+            {
+                self.send_parcel(peer, Parcel::Failed(CONNRESET), now);
+            }
             return;
         }
         let bits = match parcel {
@@ -315,15 +353,18 @@ impl Sim {
                 flag::READABLE | flag::RDHUP
             }
             Parcel::Failed(code) => {
-                end.error = Some(code);
+                (end.error, end.broken) = (Some(code), true);
                 end.input.clear();
                 flag::READABLE | flag::WRITABLE | flag::RDHUP | flag::ERR
             }
             Parcel::Connected => flag::WRITABLE,
             Parcel::Arrived(listener) => {
-                if let Some(waiting) = self.waiting.get_mut(&listener) {
-                    waiting.push_back(to);
-                    self.found.push(Event::Ready { slot: listener, bits: flag::READABLE });
+                match self.waiting.get_mut(&listener) {
+                    Some(waiting) => {
+                        waiting.push_back(to);
+                        self.found.push(Event::Ready { slot: listener, bits: flag::READABLE });
+                    }
+                    None => self.reject(to, now),
                 }
                 return;
             }
@@ -358,7 +399,7 @@ impl Sim {
         {
             self.under_way.pop();
             if let Some(parcel) = self.parcels.remove(&serial) {
-                self.arrive(to, parcel);
+                self.arrive(to, parcel, clock.now());
             }
         }
         self.datagrams.arrive(clock.now());
@@ -393,6 +434,8 @@ impl End {
             shut: false,
             linger_reset: false,
             cut: false,
+            closed: false,
+            broken: false,
             blocked_peer: false,
         }
     }

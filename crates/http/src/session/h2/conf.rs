@@ -1,4 +1,4 @@
-//! HTTP/2: its directives, its variable, and the protocol's configuration of a server. The connections are in `core/h2`.
+//! HTTP/2: its directives, and the protocol's configuration of a server.
 //!
 //! What differs from nginx: buffers aren't shared, so `http2_recv_buffer_size` has no effect; `http2_websocket` is ours.
 
@@ -16,17 +16,73 @@ conf::table! {
     /// HTTP/2 on a server's connections.
     pub struct Http2Conf, raw Http2Raw, module "ngx_http_v2_module", level HTTP Server;
 
-    /// Whether HTTP/2 is spoken: with TLS where the client offers `h2`, without TLS where it begins with it.
+    /// Accepts HTTP/2 on connections of the server.
+    ///
+    /// Effect: under TLS clients choose it in the handshake (ALPN `h2`); without TLS a connection that begins with
+    /// HTTP/2's preface speaks it. HTTP/1 is served on the same port.
+    ///
+    /// Cost: a connection takes more memory than one of HTTP/1, for the tables of header compression and its streams.
+    ///
+    /// Danger: one connection may have many requests at the same time (`http2_max_concurrent_streams`), so limits on
+    /// connections don't limit requests: use `limit_req`.
+    ///
+    /// ```nginx
+    /// server {
+    ///     listen 127.0.0.1:8443 ssl;
+    ///     http2 on;
+    ///     ssl_certificate site.crt;
+    ///     ssl_certificate_key site.key;
+    /// }
+    /// ```
     "http2" in SERVERS, Args::FLAG, default "off",
         scalar(flag) http2: bool = false;
-    /// How many requests a connection may have at the same time.
+    /// Limits how many requests an HTTP/2 connection may have at the same time.
+    ///
+    /// Form: `http2_max_concurrent_streams number`
+    ///
+    /// - `number`: the number of streams, which clients are told when they connect.
+    ///
+    /// Effect: a stream beyond it is refused (REFUSED_STREAM), and the client may try it again. It doesn't limit how
+    /// many requests a connection has one after the other: `keepalive_requests` does.
+    ///
+    /// Cost: each stream takes a request's memory, and perhaps a connection to a backend.
+    ///
+    /// Danger: a large number lets one connection take much of the server; a small one makes pages of many parts slow.
+    ///
+    /// ```nginx
+    /// http2_max_concurrent_streams 64;
+    /// ```
     "http2_max_concurrent_streams" in SERVERS, ONE, default "128",
         scalar(number) http2_max_concurrent_streams: u32 = 128;
-    /// How much of a request's body may come before it is read.
+    /// Sets how much of a request's body an HTTP/2 client may send before it is read.
+    ///
+    /// Form: `http2_body_preread_size size`
+    ///
+    /// - `size`: in bytes, or with `k` or `m`, at most 2147483647: the window with which a stream begins.
+    ///
+    /// Effect: more may be sent once the body is read, or passed to a backend.
+    ///
+    /// Cost: up to this much memory for each stream whose body isn't read yet.
+    ///
+    /// Danger: below 64k requests with a body are refused (REFUSED_STREAM) until the client has acknowledged the
+    /// settings; clients repeat them, which takes a round trip.
+    ///
+    /// ```nginx
+    /// http2_body_preread_size 128k;
+    /// ```
     "http2_body_preread_size" in SERVERS, ONE, default "64k",
         scalar(preread_size) http2_body_preread_size: usize = 65536;
-    /// Whether clients may open WebSockets on HTTP/2 connections (RFC 8441). Locations get them as they get those of
-    /// HTTP/1.
+    /// Lets clients open WebSockets on HTTP/2 connections (RFC 8441), each as a stream.
+    ///
+    /// Effect: for locations such a request is an upgrade as in HTTP/1, so a `proxy_pass` for WebSockets works for
+    /// both. With `off` it isn't offered, and browsers open an HTTP/1 connection.
+    ///
+    /// ```nginx
+    /// server {
+    ///     http2 on;
+    ///     http2_websocket off;
+    /// }
+    /// ```
     "http2_websocket" in SERVERS, Args::FLAG, default "on",
         scalar(flag) http2_websocket: bool = true;
     /// Accepted for compatibility: requests take their memory from pools of the worker.
@@ -35,37 +91,51 @@ conf::table! {
     /// Accepted for compatibility: streams are found without an index.
     "http2_streams_index_size" in SERVERS, ONE, default "32",
         scalar(index_size) http2_streams_index_size: usize = 32;
-    /// Obsolete: `keepalive_timeout` counts.
+    /// Obsolete: use `keepalive_timeout`. The value is ignored, and a warning says so.
     "http2_idle_timeout" in SERVERS, ONE, default none,
         scalar(obsolete("keepalive_timeout")) http2_idle_timeout: String = String::new();
-    /// Obsolete: `client_header_timeout` counts.
+    /// Obsolete: use `client_header_timeout`. The value is ignored, and a warning says so.
     "http2_recv_timeout" in SERVERS, ONE, default none,
         scalar(obsolete("client_header_timeout")) http2_recv_timeout: String = String::new();
-    /// Obsolete: `keepalive_requests` counts.
+    /// Obsolete: use `keepalive_requests`. The value is ignored, and a warning says so.
     "http2_max_requests" in SERVERS, ONE, default none,
         scalar(obsolete("keepalive_requests")) http2_max_requests: String = String::new();
-    /// Obsolete: `large_client_header_buffers` counts.
+    /// Obsolete: use `large_client_header_buffers`. The value is ignored, and a warning says so.
     "http2_max_field_size" in SERVERS, ONE, default none,
         scalar(obsolete("large_client_header_buffers")) http2_max_field_size: String = String::new();
-    /// Obsolete: `large_client_header_buffers` counts.
+    /// Obsolete: use `large_client_header_buffers`. The value is ignored, and a warning says so.
     "http2_max_header_size" in SERVERS, ONE, default none,
         scalar(obsolete("large_client_header_buffers")) http2_max_header_size: String = String::new();
-    /// Obsolete: nothing is pushed.
+    /// Obsolete: browsers have dropped server push, and nothing is pushed. A warning says so.
     "http2_max_concurrent_pushes" in SERVERS, ONE, default none,
         scalar(ignored) http2_max_concurrent_pushes: String = String::new();
 }
 
 conf::table! {
-    /// HTTP/2's way of sending.
+    /// How HTTP/2 sends bodies.
     pub struct Http2Location, raw Http2LocationRaw, module "ngx_http_v2_module", level HTTP Location;
 
-    /// The largest part in which a response's body is sent: smaller ones let other responses in between sooner.
+    /// Sets the largest part in which the body of a response is sent over HTTP/2.
+    ///
+    /// Form: `http2_chunk_size size`
+    ///
+    /// - `size`: the most bytes of a DATA frame; more than 16777215 counts as that.
+    ///
+    /// Effect: with smaller parts other responses of the connection, and more important ones, get their turn sooner.
+    ///
+    /// Cost: each frame takes 9 bytes and some work; a small size makes large responses slower.
+    ///
+    /// ```nginx
+    /// http2_chunk_size 16k;
+    /// ```
     "http2_chunk_size" in EVERYWHERE, ONE, default "8k",
         scalar(chunk_size) http2_chunk_size: usize = 8192;
-    /// Obsolete: nothing is pushed. `early_hints` is the way.
+    /// Obsolete: browsers have dropped server push, and nothing is pushed. `early_hints` passes a backend's hints on
+    /// instead.
     "http2_push" in EVERYWHERE, ONE, default none,
         list(ignored) http2_push: String;
-    /// Obsolete: nothing is pushed.
+    /// Obsolete: browsers have dropped server push, and nothing is pushed. `early_hints` passes a backend's hints on
+    /// instead.
     "http2_push_preload" in EVERYWHERE, Args::FLAG, default none,
         scalar(ignored) http2_push_preload: String = String::new();
 }
@@ -79,7 +149,7 @@ conf::table! {
         scalar(size) http2_recv_buffer_size: usize = 256 << 10;
 }
 
-/// What the protocol is configured to on a server's connections.
+/// The protocol's configuration on a server's connections.
 pub fn config(set: &Set) -> Rc<Config> {
     let (conf, core) = (set.get::<Http2Conf>(), set.get::<CoreServer>());
     let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);

@@ -34,8 +34,16 @@ pub async fn serve(http: Rc<Http>, mut conn: Connection, first: Bytes) {
     shared.socket.set_send_timeout(Some(core.send_timeout));
     let heard = !first.is_empty();
     let mood = Mood::New;
-    let mut task =
-        Task { shared: shared.clone(), input: first, mood, heard, blocked: false, at_end: false, waiting: None };
+    let mut task = Task {
+        shared: shared.clone(),
+        input: first,
+        mood,
+        heard,
+        blocked: false,
+        failed: false,
+        at_end: false,
+        waiting: None,
+    };
     let end = poll_fn(|cx| task.poll(cx)).await;
     task.say_goodbye(&end);
     shared.fail_streams();
@@ -92,6 +100,8 @@ struct Task {
     heard: bool,
     /// The socket takes no more now.
     blocked: bool,
+    /// Sending has failed: nothing reaches the client any more.
+    failed: bool,
     /// The client has closed its side.
     at_end: bool,
     waiting: Option<Doing>,
@@ -107,6 +117,7 @@ impl Task {
         match self.poll_transmit(cx) {
             Poll::Ready(Err(error)) => {
                 self.log_failure("send", &error);
+                self.failed = true;
                 return Poll::Ready(End::Gone);
             }
             Poll::Ready(Ok(())) if self.is_done() => return Poll::Ready(End::Done(Code::NO_ERROR)),
@@ -360,11 +371,12 @@ impl Task {
         }
     }
 
-    /// Waits until all requests are over and the last words are sent.
+    /// Waits until all requests are over and the last words are sent, if they can be.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.shared.wake_me(cx.waker());
-        // What comes of it doesn't matter any more.
-        let sent = self.poll_transmit(cx);
+        // After its timeout sending has no deadline any more: it is not to be waited for.
+        let sent = if self.failed { Poll::Ready(Ok(())) } else { self.poll_transmit(cx) };
+        self.failed |= matches!(sent, Poll::Ready(Err(_)));
         if self.shared.running.get() > 0 { Poll::Pending } else { sent.map(|_| ()) }
     }
 }

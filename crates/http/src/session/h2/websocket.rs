@@ -31,7 +31,7 @@ pub(super) fn is_meant(head: &Head) -> bool {
 
 /// Makes a request for an upgrade of an extended CONNECT.
 pub(super) fn begin(head: &mut Head, line: &mut RequestHead) {
-    let key = STANDARD.encode(os::random_bytes());
+    let key = STANDARD.encode(rt::random_bytes());
     head.upgrade(key.as_bytes(), line);
 }
 

@@ -1,7 +1,7 @@
 //! Random numbers that follow from a seed.
 
 /// xorshift.
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Random {
@@ -14,6 +14,11 @@ impl Random {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 >> 11) % n.max(1)
+    }
+
+    /// 16 bytes.
+    pub(crate) fn bytes(&mut self) -> [u8; 16] {
+        std::array::from_fn(|_| self.below(256) as u8)
     }
 
     /// True `per_mille` times out of 1000.
