@@ -7,7 +7,7 @@ use conf::manual::Text;
 use e2e::{EC, Folder, binary, certificate};
 
 /// How many directives' texts lack a part. It may only fall.
-const LACKING: usize = 127;
+const LACKING: usize = 126;
 
 struct Row {
     name: String,
