@@ -8,6 +8,7 @@
 mod backend;
 mod client;
 mod dns;
+pub mod fcgi;
 mod folder;
 pub mod frames;
 pub mod hooks;

@@ -8,7 +8,7 @@ use crate::tiers::{TIERS, Tier};
 use crate::tools::{self, Options, Outcome, cargo};
 
 /// Debian packages of the programs that tests meet: a file that shows it is there, and its package.
-const NEEDS: [(&str, &str); 12] = [
+const NEEDS: [(&str, &str); 13] = [
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/python3", "python3"),
@@ -21,6 +21,7 @@ const NEEDS: [(&str, &str); 12] = [
     ("/usr/bin/certbot", "certbot"),
     ("/usr/lib/python3/dist-packages/certbot_nginx/__init__.py", "python3-certbot-nginx"),
     ("/usr/bin/pebble", "pebble"),
+    ("/usr/share/doc/php-fpm", "php-fpm"),
 ];
 
 /// Debian packages that nginx's test suite needs beside: a file that shows it is there, and its package.
@@ -50,7 +51,7 @@ the last line counts what passed and failed. docs/testing.md tells more.
   --tier NAME   only the end-to-end tests of a tier; may be repeated
 
 As root on a system with apt-get it first installs what is missing of the programs that the tests meet: curl, chromium,
-python3 with aiohttp and h2, h2load, openssl, gzip, util-linux, certbot with its plugin for nginx, and pebble. With
+python3 with aiohttp and h2, h2load, openssl, gzip, util-linux, certbot with its plugin for nginx, pebble, php-fpm. With
 TIDEGATE_SKIP_MISSING=1 tests that miss one are left out. Where TIDEGATE_NGINX_TESTS names a checkout of nginx's test
 suite, the files in xtask/reference/nginx-tests-required.txt must pass.
 ";

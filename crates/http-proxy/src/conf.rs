@@ -9,8 +9,11 @@ use conf::values::{Bufs, bitmask, bufs, flag, msec, number, size};
 use conf::{Args, Directive, Error, Loader, Result};
 use expr::vars::Template;
 use http::config::core::{EVERYWHERE, TempPath, send_lowat, temp_path};
+use http::module::LocationContext;
 use http::request::variables::{size_template, template_of};
 use os::SockAddr;
+
+use crate::store::{self, Store};
 
 const ONE: Args = Args::exactly(1);
 /// nginx's page size.
@@ -63,7 +66,7 @@ const IGNORED: &[(&str, u32)] = &[
 
 conf::table! {
     /// What backend protocols can be told. All have `connection`, `buffer` and `retries`, memcached nothing else; gRPC also
-    /// has `sockets`, `errors` and `fields`, the others `request` and `response` too; FastCGI and HTTP have `lowat`, HTTP
+    /// has `sockets`, `errors` and `fields`, the others `request`, `response` and `store` too; FastCGI and HTTP have `lowat`, HTTP
     /// alone has `trailers`.
     pub groups UpstreamConf, raw UpstreamRaw;
 
@@ -497,6 +500,46 @@ conf::table! {
         "temp_file_write_size" in EVERYWHERE, ONE, default computed("twice the larger of `{}buffer_size` and one of `{}buffers`"),
             scalar(|l: &mut Loader<'_>, d: &Directive| size(l, d).map(Some)) temp_file_write_size: Option<usize> = None;
     }
+    group store {
+        /// Stores responses of status 200 as files, so that they are served from there later.
+        ///
+        /// Form: `{}store on | off | path`
+        ///
+        /// - `on`: the file is the one that `root` or `alias` has for the URI.
+        /// - `off`: nothing is stored.
+        /// - `path`: the file; it may contain variables. A relative path counts from the prefix.
+        ///
+        /// Effect: a response is written to a temporary file in `{}temp_path` and moved to its place when it is whole, with
+        /// the time in its `Last-Modified`. A response that breaks off leaves no file; a client that leaves doesn't end it.
+        /// Folders that are missing are made. Responses to HEAD aren't stored.
+        ///
+        /// Cost: each response is written to disk, large ones by a task of their own. Where the temporary folder is on
+        /// another file system, the file is copied.
+        ///
+        /// Danger: nothing is ever removed, and fields of the response are lost except the time. With variables that
+        /// clients control in `path`, clients choose which files are written. In a sandbox permissions and time aren't
+        /// set.
+        ///
+        /// ```nginx
+        /// {}store on;
+        /// ```
+        "store" in EVERYWHERE, ONE, default "off",
+            scalar(store::store) store: Store = Store::Off;
+        /// Sets the permissions of stored files and, with the right to search, of folders made for them.
+        ///
+        /// Form: `{}store_access who:rights ...`
+        ///
+        /// - `who`: `user`, `group` or `all`.
+        /// - `rights`: `rw` or `r`.
+        ///
+        /// Effect: without `user` the owner may read and write.
+        ///
+        /// ```nginx
+        /// {}store_access user:rw group:rw all:r;
+        /// ```
+        "store_access" in EVERYWHERE, Args::between(1, 3), default "user:rw",
+            scalar(store::store_access) store_access: u32 = 0o600;
+    }
     group trailers {
         /// Passes the trailer fields of a response on to the client if it is `on`.
         ///
@@ -590,6 +633,15 @@ pub fn check_buffers(conf: &UpstreamConf, prefix: &str) -> std::result::Result<(
         return Err(("max_temp_file_size", message));
     }
     Ok(())
+}
+
+/// As [`check_buffers`], for a location.
+pub fn check_location(cx: &LocationContext<'_, '_>, conf: &UpstreamConf, prefix: &str) -> Result<()> {
+    check_buffers(conf, prefix).map_err(|(name, message)| {
+        let at = |name: &&str| cx.place(&format!("{prefix}{name}"));
+        let place = [name].iter().find_map(at).or_else(|| BUFFERS.iter().find_map(at));
+        Error::new(message).or_at(place)
+    })
 }
 
 #[cfg(test)]

@@ -1,18 +1,177 @@
-//! Where requests go: `…_pass`, and the groups that it names.
+//! Where requests go: `…_pass` of all protocols, and the groups that it names.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use ::upstream::{Group, GroupSpec, Keepalive, ServerSpec, Url};
-use conf::{Directive, Error, Loader, Result};
+use conf::{Directive, Error, Loader, Result, Span};
 use expr::vars::Template;
+use http::config::blocks::{self, CurrentKind};
 use http::config::core::CoreLocation;
 use http::exchange::Target;
+use http::module::LocationContext;
+use http::request::Request;
+use http::request::variables::template_of;
 
+use crate::protocol::Scheme;
 use crate::upstream::Specs;
 
-/// The default port of protocols over TLS.
-const HTTPS_PORT: u16 = 443;
+/// What a `…_pass` directive says.
+pub struct Pass {
+    /// The directive.
+    pub directive: Directive,
+    /// The address.
+    pub target: PassTarget,
+    /// The prefix that the address's URI replaces; empty where the location isn't found by its path.
+    pub prefix: Box<[u8]>,
+    schemes: &'static [Scheme],
+}
+
+/// The address in a `…_pass` directive.
+pub enum PassTarget {
+    /// One without variables.
+    Fixed {
+        /// The address.
+        url: Url,
+        /// As it is written, with its scheme.
+        text: Vec<u8>,
+        /// How it is reached.
+        scheme: &'static Scheme,
+    },
+    /// Each request has its own.
+    Variable(Rc<Template>),
+}
+
+impl Pass {
+    /// Reads a directive whose address begins with one of `schemes`. A URI may follow the address if `with_uri`.
+    pub fn parse(
+        loader: &mut Loader<'_>,
+        d: &Directive,
+        schemes: &'static [Scheme],
+        with_uri: bool,
+    ) -> Result<Rc<Pass>> {
+        let word = d.arg(0);
+        let (name, kind) = blocks::current_location(loader);
+        let replaces = kind == CurrentKind::Path;
+        let target = if word.text.contains(&b'$') {
+            PassTarget::Variable(template_of(loader, d, &word.text)?)
+        } else {
+            let (scheme, rest) = Scheme::split(schemes, &word.text).ok_or_else(|| no_scheme(word, schemes))?;
+            let url = Url::parse(rest, with_uri).map_err(|error| {
+                Error::at(word, format!("{error} in upstream \"{}\"", String::from_utf8_lossy(rest)))
+            })?;
+            if !replaces && !url.uri.is_empty() {
+                return Err(Error::at(word, uri_part(&d.name.lossy())));
+            }
+            PassTarget::Fixed { url, text: word.text.clone(), scheme }
+        };
+        let prefix = if replaces { name } else { Box::default() };
+        Ok(Rc::new(Pass { directive: d.clone(), target, prefix, schemes }))
+    }
+
+    /// Where the requests go, once all groups are known.
+    pub fn destination(&self, loader: &mut Loader<'_>) -> Result<Destination> {
+        Ok(match &self.target {
+            PassTarget::Variable(template) => {
+                Destination::Variable { template: template.clone(), groups: groups(loader), schemes: self.schemes }
+            }
+            PassTarget::Fixed { url, scheme, .. } => {
+                let group = group_of(loader, &self.directive, url, scheme.default_port)?;
+                Destination::Fixed(Rc::new(group.target(url, scheme)))
+            }
+        })
+    }
+
+    /// Whether this directive is the one that counts in a location: of two in one block the later, of an inner and an outer
+    /// block's the inner one's. `depth` tells how many blocks around the location it stands.
+    pub fn counts(&self, cx: &mut LocationContext<'_, '_>, depth: usize) -> bool {
+        let id = cx.id.0;
+        let claim = (std::cmp::Reverse(depth), self.directive.span());
+        let claims = &mut cx.loader.store.entry::<Claims>().0;
+        let counts = claims.get(&id).is_none_or(|(known, place)| (claim.0, claim.1.start) >= (*known, place.start));
+        if counts {
+            claims.insert(id, claim);
+        }
+        counts
+    }
+}
+
+/// The `…_pass` that counts, by location.
+#[derive(Default)]
+struct Claims(HashMap<u32, (std::cmp::Reverse<usize>, Span)>);
+
+fn no_scheme(word: &conf::Word, schemes: &[Scheme]) -> Error {
+    let text = word.lossy();
+    let error = Error::at(word, "invalid URL prefix");
+    if text.contains("://") {
+        let known: Vec<_> = schemes.iter().map(|scheme| format!("\"{}\"", scheme.prefix)).collect();
+        return error.hint(format!("it may begin with {}", known.join(" or ")));
+    }
+    let prefix = schemes.first().map_or("", |scheme| scheme.prefix);
+    error.hint(format!("\"{prefix}\" is missing, write \"{prefix}{}\"", text.trim_start_matches('/')))
+}
+
+fn uri_part(directive: &str) -> String {
+    format!(
+        "\"{directive}\" cannot have URI part in location given by regular expression, or inside named location, or \
+         inside \"if\" statement, or inside \"limit_except\" block"
+    )
+}
+
+/// Where a location's requests go.
+pub enum Destination {
+    /// All to the same target.
+    Fixed(Rc<Target>),
+    /// Each where a template says.
+    Variable {
+        /// The address.
+        template: Rc<Template>,
+        /// The groups of the configuration.
+        groups: Rc<std::cell::RefCell<Groups>>,
+        /// What an address may begin with.
+        schemes: &'static [Scheme],
+    },
+}
+
+impl Destination {
+    /// Whether connections may be over TLS.
+    pub fn may_be_over_ssl(&self) -> bool {
+        match self {
+            Destination::Fixed(target) => target.ssl,
+            Destination::Variable { schemes, .. } => schemes.iter().any(|scheme| scheme.ssl),
+        }
+    }
+
+    /// Where this request goes. The error is a status.
+    pub fn aim(&self, r: &mut Request) -> std::result::Result<Aim, u16> {
+        let (template, groups, schemes) = match self {
+            Destination::Fixed(target) => return Ok(Aim::At(target.clone())),
+            Destination::Variable { template, groups, schemes } => (template, groups, *schemes),
+        };
+        let text = r.render(template);
+        let Some((scheme, rest)) = Scheme::split(schemes, &text) else {
+            r.log_error(format_args!("invalid URL prefix in \"{}\"", buf::text::encode(&text)));
+            return Err(500);
+        };
+        let with_uri = schemes.iter().any(|scheme| !scheme.prefix.is_empty());
+        let url = Url::parse(rest, with_uri).map_err(|error| {
+            r.log_error(format_args!("{error} in upstream \"{}\"", buf::text::encode(rest)));
+            500_u16
+        })?;
+        if let Some(group) = groups.borrow().at_run_time(&url, scheme.default_port) {
+            return Ok(Aim::At(Rc::new(group.target(&url, scheme))));
+        }
+        if needs_port(&url, scheme.default_port) {
+            r.log_error(format_args!("no port in upstream \"{}\"", buf::text::encode(rest)));
+            return Err(500);
+        }
+        Ok(Aim::Name(Box::new(Named { url, scheme })))
+    }
+}
+
+fn needs_port(url: &Url, default_port: Option<u16>) -> bool {
+    url.port.is_none() && default_port.is_none() && !url.is_unix()
+}
 
 /// The groups of a configuration: `upstream` blocks, and hosts that directives name.
 #[derive(Default)]
@@ -49,7 +208,7 @@ pub fn groups(loader: &mut Loader<'_>) -> Rc<std::cell::RefCell<Groups>> {
 }
 
 /// The group of a URL of the configuration: an upstream block of that name, or the host itself.
-pub fn group_of(loader: &mut Loader<'_>, d: &Directive, url: &Url, default_port: u16) -> Result<Found> {
+pub fn group_of(loader: &mut Loader<'_>, d: &Directive, url: &Url, default_port: Option<u16>) -> Result<Found> {
     let groups = groups(loader);
     if let Some(group) = groups.borrow().find(url, default_port) {
         if url.port.is_some() && groups.borrow().blocks.contains_key(&url.host.to_ascii_lowercase()) {
@@ -58,13 +217,16 @@ pub fn group_of(loader: &mut Loader<'_>, d: &Directive, url: &Url, default_port:
         }
         return Ok(group);
     }
-    let addrs = url.resolve(default_port).map_err(|error| {
+    if needs_port(url, default_port) {
+        return Err(Error::at(d.arg(0), format!("no port in upstream \"{}\"", buf::text::encode(&url.authority))));
+    }
+    let addrs = url.resolve(default_port.unwrap_or(0)).map_err(|error| {
         // As nginx tells it, without the port.
         let host = buf::text::encode(&url.host);
         Error::at(d.arg(0), format!("{error} in upstream \"{host}\""))
     })?;
     let found = Found { group: implicit(url, addrs), key: None };
-    let host = (url.host.to_ascii_lowercase(), url.port.unwrap_or(default_port));
+    let host = (url.host.to_ascii_lowercase(), url.port.or(default_port).unwrap_or(0));
     groups.borrow_mut().hosts.insert(host, found.clone());
     Ok(found)
 }
@@ -84,30 +246,34 @@ impl Groups {
     }
 
     /// The group that the configuration has for a URL.
-    pub fn find(&self, url: &Url, default_port: u16) -> Option<Found> {
+    pub fn find(&self, url: &Url, default_port: Option<u16>) -> Option<Found> {
         let host = url.host.to_ascii_lowercase();
         if let Some(group) = self.blocks.get(&host) {
             return Some(group.clone());
         }
-        self.hosts.get(&(host, url.port.unwrap_or(default_port))).cloned()
+        self.hosts.get(&(host, url.port.or(default_port).unwrap_or(0))).cloned()
     }
 
     /// The group of a URL that a variable gave: one of the configuration, or the address itself; `None` for a name
     /// that has to be looked up.
-    pub fn at_run_time(&self, url: &Url, default_port: u16) -> Option<Found> {
+    pub fn at_run_time(&self, url: &Url, default_port: Option<u16>) -> Option<Found> {
         if let Some(group) = self.find(url, default_port) {
             return Some(group);
         }
+        if needs_port(url, default_port) {
+            return None;
+        }
         let mut addr = url.literal()?;
-        addr.set_port(url.port.unwrap_or(default_port));
+        addr.set_port(url.port.or(default_port).unwrap_or(0));
         Some(Found::for_one_request(url, vec![addr]))
     }
 }
 
 impl Found {
     /// The target of a URL whose group this is.
-    pub fn target(self, url: &Url, scheme: &'static str, default_port: u16) -> Target {
-        Target::new(url, scheme, default_port, self.group, self.key)
+    pub fn target(self, url: &Url, scheme: &Scheme) -> Target {
+        let port = scheme.default_port.unwrap_or(0);
+        Target::new(url, scheme.label, port, self.group, self.key).over_ssl(scheme.ssl)
     }
 
     /// The addresses of a URL that a variable gave.
@@ -128,23 +294,21 @@ pub enum Aim {
 pub struct Named {
     /// The URL.
     pub url: Url,
-    /// `http://` and the like, for log lines.
-    pub scheme: &'static str,
-    /// The port, if the URL has none.
-    pub default_port: u16,
+    /// How it is reached.
+    pub scheme: &'static Scheme,
 }
 
 impl Named {
     /// What `resolver` says of the host; the error is a log line.
     pub async fn look_up(self, core: Rc<CoreLocation>) -> std::result::Result<Rc<Target>, String> {
-        let Named { url, scheme, default_port } = self;
+        let Named { url, scheme } = self;
         let host = buf::text::encode(&url.host).into_owned();
         let Some(resolver) = &core.resolver else { return Err(format!("no resolver defined to resolve {host}")) };
         let found = resolver.resolve(&url.host, core.resolver_timeout).await;
         let found = found.map_err(|error| format!("{host} could not be resolved ({error})"))?;
-        let port = url.port.unwrap_or(default_port);
+        let port = url.port.or(scheme.default_port).unwrap_or(0);
         let addrs = found.into_iter().map(|ip| std::net::SocketAddr::new(ip, port).into()).collect();
         let group = Found::for_one_request(&url, addrs);
-        Ok(Rc::new(group.target(&url, scheme, default_port).over_ssl(default_port == HTTPS_PORT)))
+        Ok(Rc::new(group.target(&url, scheme)))
     }
 }

@@ -1,44 +1,123 @@
-//! What differs between backend protocols: pure parts that the engine calls.
+//! What differs between backend protocols.
+//!
+//! A [`Protocol`] is a location's knowledge of how to ask: it writes requests. A [`Codec`] is one exchange with one
+//! backend: a state machine without input and output. Bytes that came go in ([`Codec::receive`]), what they mean comes
+//! out ([`Codec::read_head`], then [`Codec::read_body`]); the request's body goes in ([`Codec::body`]), its frames come out, and beside them what the
+//! protocol has to say by itself while it receives ([`Codec::transmit`]). The engine does the rest: it finds, connects,
+//! sends, waits, tries again, counts and logs.
+//!
+//! A protocol that asks with a line, and is answered by bytes up to the end of the connection:
+//!
+//! ```
+//! use buf::{Buf, Bytes, Chain};
+//! use http::exchange::Exchange;
+//! use http::request::Request;
+//! use http_proxy::protocol::{BodyEvent, Codec, End, Fault, Head, HeadEvent, Kept, Protocol, Scheme};
+//!
+//! const SCHEMES: &[Scheme] = &[Scheme { prefix: "", label: "line://", default_port: Some(79), ssl: false }];
+//!
+//! struct Line;
+//!
+//! impl Protocol for Line {
+//!     fn sends_unknown_length(&self) -> bool {
+//!         false // A body is read whole before it is sent.
+//!     }
+//!
+//!     fn write_request(&self, r: &mut Request, _: &Exchange, out: &mut Buf) -> Result<(), u16> {
+//!         out.extend_from_slice(&r.uri);
+//!         out.extend_from_slice(b"\r\n");
+//!         Ok(())
+//!     }
+//!
+//!     fn codec(&self, _: &Exchange, _: Option<Kept>) -> Box<dyn Codec> {
+//!         Box::new(Answer::default())
+//!     }
+//!
+//!     fn knows(&self, _: &dyn std::any::Any) -> bool {
+//!         false // No connection serves twice.
+//!     }
+//! }
+//!
+//! #[derive(Default)]
+//! struct Answer {
+//!     input: Bytes,
+//!     over: bool,
+//! }
+//!
+//! impl Codec for Answer {
+//!     fn head(&mut self, request: &Bytes, _alone: bool) -> Bytes {
+//!         request.clone()
+//!     }
+//!
+//!     fn body(&mut self, mut part: Chain, _last: bool, out: &mut Chain) {
+//!         out.append(&mut part);
+//!     }
+//!
+//!     fn receive(&mut self, input: Buf) {
+//!         self.input = input.freeze();
+//!     }
+//!
+//!     fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, Fault> {
+//!         head.1.status = 200;
+//!         Ok(HeadEvent::Done(None))
+//!     }
+//!
+//!     fn read_body(&mut self) -> Result<BodyEvent, Fault> {
+//!         Ok(match std::mem::take(&mut self.input) {
+//!             part if !part.is_empty() => BodyEvent::Body(part),
+//!             _ if self.over => BodyEvent::End(End { keep: false, extra: false }),
+//!             _ => BodyEvent::More,
+//!         })
+//!     }
+//!
+//!     fn receive_end(&mut self) -> Result<(), Fault> {
+//!         self.over = true;
+//!         Ok(())
+//!     }
+//!
+//!     fn keep(self: Box<Self>) -> Option<Kept> {
+//!         None
+//!     }
+//! }
+//! # assert_eq!(Scheme::split(SCHEMES, b"a:7").map(|(scheme, _)| scheme.label), Some("line://"));
+//! # let mut answer = Answer::default();
+//! # let mut input = Buf::empty();
+//! # input.extend_from_slice(b"text");
+//! # answer.receive(input);
+//! # assert!(matches!(answer.read_head(&mut Head::default()), Ok(HeadEvent::Done(None))));
+//! # assert!(matches!(answer.read_body(), Ok(BodyEvent::Body(part)) if &part[..] == b"text"));
+//! # assert!(answer.receive_end().is_ok());
+//! # assert!(matches!(answer.read_body(), Ok(BodyEvent::End(_))));
+//! ```
+
+use std::any::Any;
 
 use buf::{Buf, Bytes, Chain};
 use http::exchange::Exchange;
 use http::request::Request;
-use wire::h1::{ChunkEvent, ChunkedDecoder, KnownHeader, Parsed, ResponseHead, ResponseParser};
+use http::response::Headers;
+use wire::h1::{KnownHeader, ResponseHead};
 
-use crate::pass::Aim;
-
-/// A backend protocol.
+/// A backend protocol, as one location speaks it.
 pub trait Protocol {
-    /// Where a request goes. The error is a status.
-    fn target(&self, r: &mut Request) -> Result<Aim, u16>;
-
     /// Whether a request's body can be sent before its length is known.
-    fn sends_chunks(&self) -> bool;
+    fn sends_unknown_length(&self) -> bool;
 
     /// Whether the configuration replaces the request's body by its own.
     fn has_own_body(&self) -> bool {
         false
     }
 
-    /// Writes the request up to its body (a body of the configuration's own included), and sets what the
-    /// exchange knows of it: where the URI stands (in `out`, which is empty at first), and whether a head alone is
-    /// asked for.
+    /// Writes the request up to its body (a body of the configuration's own included) once for all attempts, and sets
+    /// what the exchange knows of it: where the URI stands (in `out`, which is empty at first), and whether a head alone
+    /// is asked for. The error is a status.
     fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> Result<(), u16>;
 
-    /// Reads a head; `data` begins with the same bytes until the reader is reset.
-    fn read_head(
-        &self,
-        reader: &mut HeadReader,
-        data: &[u8],
-        max: usize,
-        head: &mut ResponseHead,
-    ) -> Result<Parsed, HeadError>;
+    /// The codec of an attempt; `kept` is what [`Codec::keep`] left in the connection, if it has served before.
+    fn codec(&self, exchange: &Exchange, kept: Option<Kept>) -> Box<dyn Codec>;
 
-    /// How the body is delimited. The error is a log line.
-    fn framing(&self, head: &ResponseHead, data: &[u8], to_head: bool) -> Result<Framing, String>;
-
-    /// Whether the connection serves another request once the body is complete.
-    fn keeps(&self, head: &ResponseHead, data: &[u8]) -> bool;
+    /// Whether a connection is of this protocol, by what was kept in it.
+    fn knows(&self, kept: &dyn Any) -> bool;
 
     /// What becomes of a field (`Location`, `Refresh`, `Set-Cookie`) of the response; `None` leaves it as it is.
     fn rewrite(&self, _r: &mut Request, _known: KnownHeader, _value: &[u8]) -> Option<Vec<u8>> {
@@ -46,99 +125,164 @@ pub trait Protocol {
     }
 }
 
-/// Why there is no head; each with a log line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HeadError {
-    /// It is none that can be understood.
-    Invalid(String),
-    /// There is none: all that comes is the body.
-    Missing(String),
+/// What stays in an idle connection for the next exchange on it; its type is known to its protocol alone.
+pub type Kept = Box<dyn Any>;
+
+/// A response's head: the bytes, and the parts that are spans of them.
+pub type Head = (Bytes, ResponseHead);
+
+/// One exchange with a backend.
+pub trait Codec {
+    /// The bytes that begin the request; `request` is what [`Protocol::write_request`] wrote. `alone`: no body follows.
+    fn head(&mut self, request: &Bytes, alone: bool) -> Bytes;
+
+    /// Takes a part of the request's body, `last` with the last one (which may be empty), and appends its frames to `out`.
+    /// What the peer's window has no room for is held back.
+    fn body(&mut self, part: Chain, last: bool, out: &mut Chain);
+
+    /// How many bytes of the body it would not hold back: the engine reads no more from the client.
+    fn window(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// Appends what is to be sent because of bytes that came: acknowledgements, a larger window, a body held back.
+    fn transmit(&mut self, _out: &mut Chain) {}
+
+    /// Whether a part of the request's body is held back.
+    fn holds_back(&self) -> bool {
+        false
+    }
+
+    /// Whether what is left of the request is sent after the response's head has come. Otherwise such a connection ends
+    /// with the exchange.
+    fn sends_on(&self) -> bool {
+        false
+    }
+
+    /// Takes bytes that came from the backend. Called when all that came before is used up.
+    fn receive(&mut self, input: Buf);
+
+    /// What the bytes so far mean before the end of the head, which is put into `head`. Between two calls `head` is left
+    /// as it is, but for an interim one.
+    fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, Fault>;
+
+    /// What the bytes mean after the head.
+    fn read_body(&mut self) -> Result<BodyEvent, Fault>;
+
+    /// No more bytes come. Without an error [`Codec::read_body`] goes on up to [`BodyEvent::End`].
+    fn receive_end(&mut self) -> Result<(), Fault>;
+
+    /// How many bytes the response still has, if that is known.
+    fn wants(&self) -> Option<u64> {
+        None
+    }
+
+    /// Bytes that came after the head of a response that switches protocols.
+    fn take_rest(&mut self) -> Bytes {
+        Bytes::default()
+    }
+
+    /// What the connection keeps; `None` if it can't serve on.
+    fn keep(self: Box<Self>) -> Option<Kept>;
 }
 
-/// The state of reading a head.
-#[derive(Default)]
-pub struct HeadReader {
-    /// HTTP/1.
-    pub h1: ResponseParser,
-}
-
-/// How a body is delimited.
+/// What bytes of a backend mean while the head is read.
 #[derive(Debug)]
-pub enum Framing {
-    /// There is none.
-    None,
-    /// So many bytes are left.
-    Length(u64),
-    /// In chunks.
-    Chunked(Box<ChunkedDecoder>),
-    /// It ends with the connection.
-    UntilClose,
-    /// It is complete.
-    Done,
+pub enum HeadEvent {
+    /// More bytes are needed.
+    More,
+    /// An interim head (1xx) is complete.
+    Interim,
+    /// A line for the error log.
+    Note(String),
+    /// The head is complete, with the length of the body as clients are told it, if it is known.
+    Done(Option<u64>),
 }
 
-/// What is wrong with a body.
+/// What bytes of a backend mean after the head.
+#[derive(Debug)]
+pub enum BodyEvent {
+    /// More bytes are needed.
+    More,
+    /// A line for the error log.
+    Note(String),
+    /// A part of the body.
+    Body(Bytes),
+    /// Trailers.
+    Trailers(Headers),
+    /// The response is complete.
+    End(End),
+}
+
+/// How a response ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct End {
+    /// The connection can serve another request, as far as the response is concerned.
+    pub keep: bool,
+    /// The backend sent more than it had announced.
+    pub extra: bool,
+}
+
+/// What is wrong with a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Which kind of fault.
+    pub kind: FaultKind,
+    /// The log line; empty if it is logged already.
+    pub text: String,
+}
+
+/// Kinds of faults: they decide whether another server is asked, and the status if none is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyError {
-    /// The chunks.
-    Chunked(wire::h1::ChunkedError),
+pub enum FaultKind {
+    /// What it says can't be understood.
+    Invalid,
+    /// It ended too soon.
+    Closed,
+    /// It doesn't serve this request, and has done nothing of it.
+    Refused,
 }
 
-impl Framing {
-    /// Whether the body is complete.
-    pub fn is_done(&self) -> bool {
-        matches!(self, Framing::None | Framing::Done | Framing::Length(0))
+impl Fault {
+    /// A response that can't be understood.
+    pub fn invalid(text: impl Into<String>) -> Fault {
+        Fault { kind: FaultKind::Invalid, text: text.into() }
     }
 
-    /// Moves the body bytes of `input` to `out`; what is left of `input` stands behind the body.
-    pub fn decode(&mut self, input: &mut Bytes, out: &mut Chain) -> Result<(), BodyError> {
-        match self {
-            Framing::None | Framing::Done => {}
-            Framing::UntilClose => out.push_bytes(std::mem::take(input)),
-            Framing::Length(left) => {
-                let n = (*left).min(input.len() as u64);
-                *left -= n;
-                if n as usize == input.len() {
-                    out.push_bytes(std::mem::take(input));
-                } else {
-                    out.push_bytes(input.slice(0..n as usize));
-                    input.advance(n as usize);
-                }
-            }
-            Framing::Chunked(decoder) => loop {
-                let (used, event) = decoder.step(input).map_err(BodyError::Chunked)?;
-                match event {
-                    ChunkEvent::More => {
-                        input.advance(used);
-                        return Ok(());
-                    }
-                    ChunkEvent::Data(range) => out.push_bytes(input.slice(range)),
-                    ChunkEvent::Done => {
-                        input.advance(used);
-                        return Ok(());
-                    }
-                }
-                input.advance(used);
-            },
-        }
-        Ok(())
+    /// A response that ended too soon.
+    pub fn closed() -> Fault {
+        Fault { kind: FaultKind::Closed, text: "upstream prematurely closed connection".to_owned() }
     }
 
-    /// Whether a chunked body has had its end.
-    pub fn settle(&mut self) {
-        if let Framing::Chunked(decoder) = self
-            && decoder.is_done()
-            && decoder.trailers().is_empty()
-        {
-            *self = Framing::Done;
-        }
-    }
-
-    /// Whether nothing more is to come.
-    pub fn is_complete(&self) -> bool {
-        match self {
-            Framing::Chunked(decoder) => decoder.is_done(),
-            other => other.is_done(),
-        }
+    /// A request that wasn't served.
+    pub fn refused(text: impl Into<String>) -> Fault {
+        Fault { kind: FaultKind::Refused, text: text.into() }
     }
 }
+
+/// How a backend is reached, as `…_pass` says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scheme {
+    /// What the address begins with in the configuration; may be empty.
+    pub prefix: &'static str,
+    /// The scheme in log lines: `http://`.
+    pub label: &'static str,
+    /// The port of addresses that name none; without it they have to.
+    pub default_port: Option<u16>,
+    /// Whether it is spoken to over TLS.
+    pub ssl: bool,
+}
+
+impl Scheme {
+    /// The scheme of an address, and what follows its prefix.
+    pub fn split<'t>(schemes: &'static [Scheme], text: &'t [u8]) -> Option<(&'static Scheme, &'t [u8])> {
+        schemes.iter().find_map(|scheme| {
+            let (start, rest) = text.split_at_checked(scheme.prefix.len())?;
+            start.eq_ignore_ascii_case(scheme.prefix.as_bytes()).then_some((scheme, rest))
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "protocol_tests.rs"]
+mod tests;

@@ -5,7 +5,6 @@
 
 use std::rc::Rc;
 
-use ::upstream::Url;
 use buf::Buf;
 use buf::number::digits;
 use common::vars::Late;
@@ -13,26 +12,25 @@ use conf::values::{flag, number, one_of};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use expr::vars::Template;
 use http::HttpProto;
-use http::config::blocks::{self, CurrentKind};
 use http::config::core::{EVERYWHERE, idle_flag};
 use http::exchange::Exchange;
 use http::exchange::Target;
 use http::module::HttpModule;
 use http::module::LocationContext;
-use http::phases::{Flow, Handler};
 use http::request::Request;
-use http::request::variables::{template, template_of};
+use http::request::variables::template;
 use http::response::field::{breaks, safe, unfolded};
 use http::server::location::Handlers;
 use wire::Span;
-use wire::h1::{ChunkedDecoder, KnownHeader, Method, Parsed, ResponseError, ResponseHead, UpstreamFraming};
+use wire::h1::{KnownHeader, Method};
 use wire::uri::{Escape, escape};
 
-use crate::conf::{BUFFERS, UpstreamConf, check_buffers};
+use crate::conf::{UpstreamConf, check_location};
 use crate::cookies::{self, CookieFlags, CookieReplace};
 use crate::engine::{Backend, Hidden};
-use crate::pass::{self, Aim, Groups, Named};
-use crate::protocol::{Framing, HeadError, HeadReader, Protocol};
+use crate::http1::{self, Http1};
+use crate::pass::{Destination, Pass, PassTarget};
+use crate::protocol::{Codec, Kept, Protocol, Scheme};
 use crate::redirect::{self, Redirect, Rule, Rules, refresh_url};
 use crate::ssl::{self, UpstreamSslConf, UpstreamTls};
 
@@ -48,7 +46,7 @@ conf::table! {
     under "proxy_" {
         /// What most protocols have.
         up: UpstreamConf [
-            connection, buffer, retries, sockets, lowat, errors, fields, request, response, trailers
+            connection, buffer, retries, sockets, lowat, errors, fields, request, response, store, trailers
         ];
         /// TLS.
         ssl: UpstreamSslConf [all];
@@ -265,19 +263,6 @@ pub enum Version {
     Http11,
 }
 
-/// What a `proxy_pass` says.
-pub struct Pass {
-    directive: Directive,
-    target: PassTarget,
-    /// The prefix that the URI replaces; empty where the location isn't found by its path.
-    prefix: Box<[u8]>,
-}
-
-enum PassTarget {
-    Fixed { url: Url, text: Vec<u8>, default_port: u16 },
-    Variable(Rc<Template>),
-}
-
 fn set_header(_: &mut Loader<'_>, d: &Directive) -> Result<(Vec<u8>, Late)> {
     Ok((d.arg(0).text.clone(), Late::text(d, d.arg(1), &unfolded(&d.arg(1).text))))
 }
@@ -304,15 +289,13 @@ impl Compiled {
     }
 }
 
-impl Pass {
-    /// The rule of `proxy_redirect default`; none for a target with variables.
-    fn default_redirect(&self) -> Option<Rc<Rule>> {
-        let PassTarget::Fixed { url, text, .. } = &self.target else { return None };
-        Some(Rc::new(match url.uri.is_empty() {
-            true => Rule::fixed(&[text, &b"/"[..]].concat(), b"/"),
-            false => Rule::fixed(text, &self.prefix),
-        }))
-    }
+/// The rule of `proxy_redirect default`; none for a target with variables.
+fn default_redirect(pass: &Pass) -> Option<Rc<Rule>> {
+    let PassTarget::Fixed { url, text, .. } = &pass.target else { return None };
+    Some(Rc::new(match url.uri.is_empty() {
+        true => Rule::fixed(&[text, &b"/"[..]].concat(), b"/"),
+        false => Rule::fixed(text, &pass.prefix),
+    }))
 }
 
 /// Reads `proxy_redirect`; no rule for `off`.
@@ -326,55 +309,19 @@ fn redirect(raw: &ProxyRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<Op
                 return Err(Error::at(d.arg(0), message));
             };
             let message = "\"proxy_redirect default\" cannot be used with \"proxy_pass\" directive with variables";
-            pass.default_redirect().map(Some).ok_or_else(|| Error::at(d.arg(0), message))
+            default_redirect(pass).map(Some).ok_or_else(|| Error::at(d.arg(0), message))
         }
     }
 }
+
+/// How backends of HTTP/1 are reached.
+const SCHEMES: &[Scheme] = &[
+    Scheme { prefix: "http://", label: "http://", default_port: Some(80), ssl: false },
+    Scheme { prefix: "https://", label: "https://", default_port: Some(443), ssl: true },
+];
 
 fn proxy_pass(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc<Pass>> {
-    let word = d.arg(0);
-    let (name, kind) = blocks::current_location(loader);
-    let replaces = kind == CurrentKind::Path;
-    let target = if word.text.contains(&b'$') {
-        PassTarget::Variable(template_of(loader, d, &word.text)?)
-    } else {
-        let (rest, default_port) = split_scheme(&word.text).ok_or_else(|| no_scheme(word))?;
-        let url = Url::parse(rest, true)
-            .map_err(|error| Error::at(word, format!("{error} in upstream \"{}\"", String::from_utf8_lossy(rest))))?;
-        if !replaces && !url.uri.is_empty() {
-            return Err(Error::at(word, URI_PART));
-        }
-        PassTarget::Fixed { url, text: word.text.clone(), default_port }
-    };
-    let prefix = if replaces { name } else { Box::default() };
-    Ok(Rc::new(Pass { directive: d.clone(), target, prefix }))
-}
-
-fn no_scheme(word: &conf::Word) -> Error {
-    let text = word.lossy();
-    let error = Error::at(word, "invalid URL prefix");
-    match text.contains("://") {
-        true => error.hint("it may begin with \"http://\" or \"https://\""),
-        false => error.hint(format!("\"http://\" is missing, write \"http://{}\"", text.trim_start_matches('/'))),
-    }
-}
-
-const URI_PART: &str = "\"proxy_pass\" cannot have URI part in location given by regular expression, or inside named \
-                        location, or inside \"if\" statement, or inside \"limit_except\" block";
-
-fn scheme(default_port: u16) -> &'static str {
-    if default_port == 443 { "https://" } else { "http://" }
-}
-
-fn split_scheme(text: &[u8]) -> Option<(&[u8], u16)> {
-    let starts = |scheme: &[u8]| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
-    if starts(b"http://") {
-        Some((&text[7..], 80))
-    } else if starts(b"https://") {
-        Some((&text[8..], 443))
-    } else {
-        None
-    }
+    Pass::parse(loader, d, SCHEMES, true)
 }
 
 impl HttpModule for Proxy {
@@ -386,40 +333,32 @@ impl HttpModule for Proxy {
         let conf = cx.set.share::<ProxyConf>();
         let up = conf.up.clone();
         let compiled = Compiled::of(&conf, cx.loader)?;
-        check_buffers(&up, "proxy_").map_err(|(name, message)| {
-            let at = |name: &&str| cx.place(&format!("proxy_{name}"));
-            let place = [name].iter().find_map(at).or_else(|| BUFFERS.iter().find_map(at));
-            Error::new(message).or_at(place)
-        })?;
-        let pass = cx.of_owners::<ProxyConf>().find_map(|conf| conf.proxy_pass.as_ref());
-        let Some(pass) = pass else { return Ok(()) };
-        let own = conf.proxy_pass.is_some();
-        let groups = pass::groups(cx.loader);
-        let target = match &pass.target {
-            PassTarget::Variable(template) => Destination::Variable(template.clone(), groups),
-            PassTarget::Fixed { url, default_port, .. } => {
-                let group = pass::group_of(cx.loader, &pass.directive, url, *default_port)?;
-                let target = group.target(url, scheme(*default_port), *default_port).over_ssl(*default_port == 443);
-                Destination::Fixed(Rc::new(target))
-            }
-        };
-        let over_ssl = match &target {
-            Destination::Fixed(target) => target.ssl,
-            Destination::Variable(..) => true,
-        };
-        let ssl = if over_ssl { Some(self::ssl(cx)?) } else { None };
+        check_location(cx, &up, "proxy_")?;
+        crate::store::check(cx, &up);
+        let found = cx.of_owners::<ProxyConf>().enumerate();
+        let found = found.filter_map(|(depth, conf)| Some((depth, conf.proxy_pass.as_ref()?))).next();
+        let Some((depth, pass)) = found else { return Ok(()) };
+        if !pass.counts(cx, depth) {
+            return Ok(());
+        }
+        let destination = pass.destination(cx.loader)?;
+        let ssl = if destination.may_be_over_ssl() { Some(self::ssl(cx)?) } else { None };
         let redirects = match &conf.proxy_redirect {
             Some(rules) => rules.to_vec(),
             None => implied_redirect(cx).into_iter().collect(),
         };
-        let headers = RequestHeaders::new(&compiled.fields, &target);
-        let (body, prefix) = (compiled.body, pass.prefix.clone());
-        let protocol = HttpProtocol { conf, up: up.clone(), target, prefix, redirects, headers, body };
+        let protocol = HttpProtocol {
+            headers: RequestHeaders::new(&compiled.fields, &destination),
+            by_variable: matches!(destination, Destination::Variable { .. }),
+            prefix: pass.prefix.clone(),
+            up: up.clone(),
+            body: compiled.body,
+            conf,
+            redirects,
+        };
         let hidden = Hidden::new(&up, DEFAULT_HIDDEN);
-        let backend = Backend { up, protocol: Box::new(protocol), hidden, place: cx.id.0, ssl };
-        out.content = vec![Rc::new(backend)];
-        out.exclusive = true;
-        out.auto_redirect = own && cx.name.last() == Some(&b'/');
+        let backend = Backend { up, protocol: Box::new(protocol), destination, hidden, place: cx.id.0, ssl };
+        backend.install(out, depth == 0 && cx.name.last() == Some(&b'/'));
         Ok(())
     }
 }
@@ -441,12 +380,6 @@ fn ssl(cx: &mut LocationContext<'_, '_>) -> Result<Rc<UpstreamTls>> {
 #[derive(Default)]
 struct Made(Vec<(Rc<UpstreamSslConf>, Rc<UpstreamTls>)>);
 
-impl Handler for Backend {
-    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
-        Flow::wait(crate::engine::run(self, r))
-    }
-}
-
 const DEFAULT_HIDDEN: &[&str] = &[
     "Date",
     "Server",
@@ -465,21 +398,17 @@ fn implied_redirect(cx: &LocationContext<'_, '_>) -> Option<Rc<Rule>> {
     let mut at = Some(cx.id);
     while let Some(id) = at {
         let pass = &cx.sets[id.0 as usize].get::<ProxyConf>().proxy_pass;
-        outermost = pass.as_ref().and_then(|pass| pass.default_redirect()).or(outermost);
+        outermost = pass.as_ref().and_then(|pass| default_redirect(pass)).or(outermost);
         at = cx.builder.locations[id.0 as usize].parent;
     }
     outermost
 }
 
-enum Destination {
-    Fixed(Rc<Target>),
-    Variable(Rc<Template>, Rc<std::cell::RefCell<Groups>>),
-}
-
 struct HttpProtocol {
     conf: Rc<ProxyConf>,
     up: Rc<UpstreamConf>,
-    target: Destination,
+    /// `proxy_pass` has variables.
+    by_variable: bool,
     prefix: Box<[u8]>,
     redirects: Vec<Rc<Rule>>,
     headers: RequestHeaders,
@@ -552,7 +481,7 @@ impl RequestHeaders {
             (Some((_, Some(text))), _) if !text.is_empty() => self.text(b"Host", text),
             (Some((value, None)), _) => self.parts.push(Part::Host(Some(value.clone()))),
             (_, Destination::Fixed(target)) => self.text(b"Host", &target.host),
-            (_, Destination::Variable(..)) => self.parts.push(Part::Host(None)),
+            (_, Destination::Variable { .. }) => self.parts.push(Part::Host(None)),
         }
     }
 
@@ -636,7 +565,7 @@ impl HttpProtocol {
     /// The URI as the backend is asked for it.
     fn write_uri(&self, r: &Request, target: &Target, out: &mut Buf) {
         let own = &target.uri[..];
-        if let (Destination::Variable(..), false) = (&self.target, own.is_empty()) {
+        if self.by_variable && !own.is_empty() {
             if own.first() == Some(&b'?') {
                 out.extend_from_slice(b"/");
             }
@@ -670,32 +599,7 @@ impl HttpProtocol {
 }
 
 impl Protocol for HttpProtocol {
-    fn target(&self, r: &mut Request) -> std::result::Result<Aim, u16> {
-        let (template, groups) = match &self.target {
-            Destination::Fixed(target) => return Ok(Aim::At(target.clone())),
-            Destination::Variable(template, groups) => (template, groups),
-        };
-        let text = r.render(template);
-        let shown = || buf::text::encode(&text).into_owned();
-        let Some((rest, default_port)) = split_scheme(&text) else {
-            r.log_error(format_args!("invalid URL prefix in \"{}\"", shown()));
-            return Err(500);
-        };
-        let url = Url::parse(rest, true).map_err(|error| {
-            r.log_error(format_args!("{error} in upstream \"{}\"", buf::text::encode(rest)));
-            500_u16
-        })?;
-        let scheme = scheme(default_port);
-        Ok(match groups.borrow().at_run_time(&url, default_port) {
-            Some(group) => {
-                let target = group.target(&url, scheme, default_port).over_ssl(default_port == 443);
-                Aim::At(Rc::new(target))
-            }
-            None => Aim::Name(Box::new(Named { url, scheme, default_port })),
-        })
-    }
-
-    fn sends_chunks(&self) -> bool {
+    fn sends_unknown_length(&self) -> bool {
         self.conf.proxy_http_version == Version::Http11
     }
 
@@ -742,37 +646,17 @@ impl Protocol for HttpProtocol {
         self.body.is_some()
     }
 
-    fn read_head(
-        &self,
-        reader: &mut HeadReader,
-        data: &[u8],
-        max: usize,
-        head: &mut ResponseHead,
-    ) -> std::result::Result<Parsed, HeadError> {
-        reader.h1.parse(data, max, head).map_err(|error| {
-            let text = error.text(data).to_string();
-            match error {
-                ResponseError::NoStatusLine if !self.conf.proxy_require_status_line => HeadError::Missing(text),
-                _ => HeadError::Invalid(text),
-            }
-        })
+    fn codec(&self, exchange: &Exchange, kept: Option<Kept>) -> Box<dyn Codec> {
+        let rules = http1::Rules {
+            max_head: self.up.buffer_size,
+            max_trailers: self.up.pass_trailers.then_some(self.up.buffer_size),
+            require_status_line: self.conf.proxy_require_status_line,
+        };
+        Http1::begin(rules, exchange, kept)
     }
 
-    fn framing(&self, head: &ResponseHead, data: &[u8], to_head: bool) -> std::result::Result<Framing, String> {
-        let framing = head.framing(data, to_head).map_err(|error| error.text(data).to_string())?;
-        Ok(match framing {
-            UpstreamFraming::None => Framing::None,
-            UpstreamFraming::Length(length) => Framing::Length(length),
-            UpstreamFraming::Chunked => {
-                let trailers = self.up.pass_trailers.then_some(self.up.buffer_size);
-                Framing::Chunked(Box::new(ChunkedDecoder::new(trailers)))
-            }
-            UpstreamFraming::UntilClose => Framing::UntilClose,
-        })
-    }
-
-    fn keeps(&self, head: &ResponseHead, data: &[u8]) -> bool {
-        head.keep_alive(data)
+    fn knows(&self, kept: &dyn std::any::Any) -> bool {
+        Http1::left(kept)
     }
 
     fn rewrite(&self, r: &mut Request, known: KnownHeader, value: &[u8]) -> Option<Vec<u8>> {
@@ -800,7 +684,10 @@ impl Protocol for HttpProtocol {
 
 #[cfg(test)]
 mod tests {
+    use ::upstream::Url;
+
     use super::*;
+    use crate::pass;
 
     fn headers(own: &[(&str, &str)]) -> (RequestHeaders, String) {
         let own =
@@ -808,7 +695,7 @@ mod tests {
         let url = Url::parse(b"backend:8080", true).expect("it parses");
         let spec = ::upstream::GroupSpec::default();
         let found = pass::Found { group: ::upstream::Group::new(&spec), key: None };
-        let target = Destination::Fixed(Rc::new(found.target(&url, "http://", 80)));
+        let target = Destination::Fixed(Rc::new(found.target(&url, &SCHEMES[0])));
         let headers = RequestHeaders::new(&own.collect::<Vec<_>>(), &target);
         let text = headers.parts.iter().map(|part| match part {
             Part::Text(text) => String::from_utf8_lossy(text).replace("\r\n", "|"),
@@ -857,8 +744,9 @@ mod tests {
         for (text, expect) in
             [("http://a/b", Some(("a/b", 80))), ("HTTPS://a", Some(("a", 443))), ("a", None), ("unix:/a", None)]
         {
-            let expect = expect.map(|(rest, port)| (rest.as_bytes(), port));
-            assert_eq!(split_scheme(text.as_bytes()), expect, "{text}");
+            let found = Scheme::split(SCHEMES, text.as_bytes());
+            let found = found.map(|(scheme, rest)| (rest, scheme.default_port));
+            assert_eq!(found, expect.map(|(rest, port): (&str, u16)| (rest.as_bytes(), Some(port))), "{text}");
         }
     }
 }

@@ -16,29 +16,30 @@ use wire::h1::{HeaderSpan, KnownHeader, Method, ResponseHead};
 
 use crate::conf::ignore;
 use crate::engine::Backend;
-use crate::protocol::Framing;
-use crate::stream::UpstreamBody;
+use crate::protocol::{BodyEvent, Codec, End};
+use crate::store;
+use crate::stream::{self, Sent, UpstreamBody};
 
 /// What a backend said, with the connection that it said it on.
 pub(super) struct Answer {
     /// The connection.
     pub(super) idle: Idle,
+    /// What reads the rest.
+    pub(super) codec: Box<dyn Codec>,
     /// What was read.
     pub(super) reply: Reply,
 }
 
-/// A head, and what came with it.
+/// The beginning of a response; its head is with the exchange.
 pub(super) struct Reply {
-    /// The bytes: the head, and what stands behind it.
-    pub(super) buf: Bytes,
-    /// The head's parts.
-    pub(super) head: ResponseHead,
-    /// The head's length.
-    pub(super) used: usize,
-    /// How the body is delimited.
-    pub(super) framing: Framing,
+    /// The status.
+    pub(super) status: u16,
+    /// The length of the body, if it is known.
+    pub(super) length: Option<u64>,
     /// Whether the whole request is with the kernel.
     pub(super) sent_all: bool,
+    /// What is left to send, if the protocol sends on.
+    pub(super) unsent: Option<Box<Chain>>,
 }
 
 /// What follows from an answer.
@@ -57,16 +58,11 @@ pub(super) fn respond(
     mut choice: Choice,
     answer: Answer,
 ) -> Next {
-    let Answer { idle, reply: Reply { buf, head, used, framing, sent_all } } = answer;
-    let keeps = sent_all && b.protocol.keeps(&head, &buf);
-    let status = head.status;
-    let bytes = buf.slice(0..used);
-    let rest = buf.slice(used..buf.len());
-    *exchange.head.borrow_mut() = (bytes.clone(), head);
+    let Answer { mut idle, mut codec, reply: Reply { status, length, sent_all, unsent } } = answer;
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
         accel_rate(b, r, exchange);
         copy_fields(b, r, exchange);
-        return Next::Tunnel(Box::new((choice, idle, rest)));
+        return Next::Tunnel(Box::new((choice, idle, codec.take_rest())));
     }
     if b.up.intercept_errors && status >= 300 && error_page::has_page(r, status) {
         if status == 401 {
@@ -83,33 +79,29 @@ pub(super) fn respond(
     }
     accel_rate(b, r, exchange);
     copy_fields(b, r, exchange);
-    set_length(r, &framing, exchange);
+    r.response.content_length = length;
     if b.up.force_ranges {
         (r.response.allow_ranges, r.response.single_range) = (true, true);
     }
-    let keeps = keeps && status != 101;
-    if is_whole(&framing, &rest) {
-        exchange.current(|attempt| attempt.length += rest.len() as u64);
-        if keeps && idle.stream.pending() == 0 {
+    let mut body = Chain::new();
+    let read = stream::read(&mut *codec, &mut body);
+    if let Ok(BodyEvent::End(end @ End { extra: false, .. })) = read {
+        exchange.current(|attempt| attempt.length += body.len());
+        if end.keep && sent_all && idle.stream.pending() == 0 {
+            idle.kept = codec.keep();
             choice.keep(idle, b.place);
         }
         exchange.end();
         choice.release(Outcome::Good);
-        r.response.body = whole(Chain::from(rest));
+        r.response.body = whole(body);
+        store::keep(b, r, exchange);
         return Next::Flow(Flow::Respond);
     }
-    let body = UpstreamBody::new(b, r, exchange.clone(), choice, idle, framing, keeps);
-    r.response.body = body.begin(r, rest);
+    let sent = Sent { all: sent_all, unsent: unsent.map(|chain| *chain).unwrap_or_default() };
+    let stream = UpstreamBody::new(b, r, exchange.clone(), choice, idle, codec, sent);
+    r.response.body = stream.begin(r, body, read);
+    store::keep(b, r, exchange);
     Next::Flow(Flow::Respond)
-}
-
-/// Whether what stands behind a head is the body, all of it and nothing else.
-fn is_whole(framing: &Framing, rest: &[u8]) -> bool {
-    match framing {
-        Framing::None => rest.is_empty(),
-        Framing::Length(length) => *length == rest.len() as u64,
-        _ => false,
-    }
 }
 
 fn copy_challenge(r: &mut Request, exchange: &Exchange) {
@@ -237,14 +229,16 @@ fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
     let response = &mut r.response;
     response.status = head.status;
     response.status_line = None;
-    if !response.headless && head.status_line.of(data) != b"200 OK" {
+    if !response.headless && !matches!(head.status_line.of(data), b"200 OK" | b"") {
         response.status_line = Some(part(bytes, head.status_line));
     }
     response.headers.0.reserve(head.headers.len());
     response.disable_not_modified = true;
     response.headless = head.version == 9;
-    response.own_date = !b.hidden.has(KnownHeader::Date, b"");
-    response.own_server = !b.hidden.has(KnownHeader::Server, b"");
+    // As in nginx, a head of HTTP/1 without these two has them, if empty.
+    let has = |known| head.has(known) || (1000..2000).contains(&head.version);
+    response.own_date = !b.hidden.has(KnownHeader::Date, b"") && has(KnownHeader::Date);
+    response.own_server = !b.hidden.has(KnownHeader::Server, b"") && has(KnownHeader::Server);
     let mut seen = 0;
     for header in &head.headers {
         let bit = 1_u64 << header.known as u8;
@@ -343,17 +337,6 @@ fn content_type(r: &mut Request, value: Bytes) {
         }
         _ => r.response.content_type = Some(value),
     }
-}
-
-fn set_length(r: &mut Request, framing: &Framing, exchange: &Exchange) {
-    r.response.content_length = match framing {
-        Framing::Length(length) => Some(*length),
-        Framing::None => {
-            let head = exchange.head.borrow();
-            head.1.value(KnownHeader::ContentLength, &head.0).and_then(buf::parse::parse_number)
-        }
-        _ => None,
-    };
 }
 
 /// The fields of a block of trailers.

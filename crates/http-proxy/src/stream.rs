@@ -11,20 +11,20 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use ::upstream::{Choice, Idle, Outcome};
-use buf::{Bytes, Chain, FileRange, Piece};
-use engine::log::{Errno, Level, Log, TIMED_OUT};
+use buf::{Chain, FileRange, Piece};
+use engine::log::{Errno, Level, TIMED_OUT};
 use http::body::temp::TempFile;
 use http::body::{BodyStream, Broken, Part};
 use http::exchange::Exchange;
 use http::request::Request;
 use http::response::{Body, Headers};
 use http::server::Http;
-use wire::h1::ChunkedError;
 
 use crate::conf::UpstreamConf;
 use crate::engine::Backend;
-use crate::protocol::{BodyError, Framing};
-use crate::respond::{buffering, trailer_fields, whole};
+use crate::protocol::{BodyEvent, Codec, End, Fault};
+use crate::respond::{buffering, whole};
+use crate::shared::RequestLog;
 
 /// The largest single read.
 const MAX_READ: usize = 64 << 10;
@@ -37,11 +37,10 @@ pub(super) struct UpstreamBody {
     choice: Choice,
     idle: Option<Idle>,
     place: u32,
-    framing: Framing,
-    keeps: bool,
+    codec: Option<Box<dyn Codec>>,
+    sent: Sent,
     buffering: bool,
-    /// Behind the body came more: the connection is of no use.
-    extra: bool,
+    trailers: Option<Headers>,
     failed: bool,
     received_before: u64,
     /// Read, and not yet asked for.
@@ -49,9 +48,25 @@ pub(super) struct UpstreamBody {
     spill: Option<Spill>,
     rate: u64,
     pause: Option<Pin<Box<rt::Sleep>>>,
-    log: Log,
-    number: u64,
-    details: String,
+    log: RequestLog,
+}
+
+/// How far the request has been sent.
+pub(super) struct Sent {
+    /// All of it is with the kernel.
+    pub(super) all: bool,
+    /// What is to be sent while the response comes.
+    pub(super) unsent: Chain,
+}
+
+/// Takes the body out of the codec, up to an event that is something else.
+pub(super) fn read(codec: &mut dyn Codec, body: &mut Chain) -> Result<BodyEvent, Fault> {
+    loop {
+        match codec.read_body()? {
+            BodyEvent::Body(bytes) => body.push_bytes(bytes),
+            event => return Ok(event),
+        }
+    }
 }
 
 /// A file for what memory doesn't hold; what is in it comes behind `ahead`.
@@ -69,8 +84,8 @@ impl UpstreamBody {
         exchange: Rc<Exchange>,
         choice: Choice,
         idle: Idle,
-        framing: Framing,
-        keeps: bool,
+        codec: Box<dyn Codec>,
+        sent: Sent,
     ) -> UpstreamBody {
         let rate = match &b.up.limit_rate {
             Some(template) => buf::parse::parse_size(&r.render(template)).unwrap_or(0),
@@ -83,9 +98,9 @@ impl UpstreamBody {
             http: r.http.clone(),
             choice,
             place: b.place,
-            framing,
-            keeps,
-            extra: false,
+            codec: Some(codec),
+            sent,
+            trailers: None,
             failed: false,
             received_before: idle.stream.received(),
             idle: Some(idle),
@@ -93,60 +108,69 @@ impl UpstreamBody {
             spill: None,
             rate,
             pause: None,
-            log: r.log(),
-            number: r.number,
-            details: String::new(),
+            log: RequestLog::new(r),
         }
     }
 
-    /// Starts with what came behind the head. The request is needed for its log details.
-    pub(super) fn begin(mut self, r: &Request, rest: Bytes) -> Body {
-        let decoded = self.decode(rest);
-        if decoded.is_ok() && self.framing.is_complete() {
-            if self.extra {
-                r.details(&mut self.details);
-            }
-            self.complete();
-            let chain = std::mem::take(&mut self.ahead);
-            let trailers = self.trailers();
-            if trailers.is_none() {
-                return whole(chain);
-            }
-            self.ahead = chain;
+    /// Starts with what came with the head. The request is needed for its log details.
+    pub(super) fn begin(mut self, r: &Request, body: Chain, first: Result<BodyEvent, Fault>) -> Body {
+        r.details(&mut self.log.details);
+        self.exchange.current(|attempt| attempt.length += body.len());
+        self.ahead = body;
+        if self.settle(first) {
+            self.decode();
         }
-        r.details(&mut self.details);
-        if let Err(error) = decoded {
-            self.bad_body(error);
+        if self.idle.is_none() && !self.failed && self.trailers.is_none() {
+            return whole(std::mem::take(&mut self.ahead));
         }
         Body::Stream(Box::new(self))
     }
 
-    fn decode(&mut self, mut input: Bytes) -> Result<(), BodyError> {
-        let before = self.ahead.len();
-        let result = self.framing.decode(&mut input, &mut self.ahead);
-        let n = self.ahead.len() - before;
-        self.exchange.current(|attempt| attempt.length += n);
-        self.extra |= !input.is_empty() && self.framing.is_complete();
-        result
+    /// Moves what was received to `ahead`.
+    fn decode(&mut self) {
+        loop {
+            let Some(codec) = &mut self.codec else { return };
+            let before = self.ahead.len();
+            let read = self::read(&mut **codec, &mut self.ahead);
+            let n = self.ahead.len() - before;
+            self.exchange.current(|attempt| attempt.length += n);
+            if !self.settle(read) {
+                return;
+            }
+        }
+    }
+
+    /// Acts on an event; whether more may follow at once.
+    fn settle(&mut self, read: Result<BodyEvent, Fault>) -> bool {
+        match read {
+            Ok(BodyEvent::More) => return false,
+            Ok(BodyEvent::Body(bytes)) => self.ahead.push_bytes(bytes),
+            Ok(BodyEvent::Note(text)) => self.log.write(Level::Error, format_args!("{text} while reading upstream")),
+            Ok(BodyEvent::Trailers(headers)) => self.trailers = Some(headers),
+            Ok(BodyEvent::End(end)) => {
+                self.complete(end);
+                return false;
+            }
+            Err(fault) => {
+                self.fail(Level::Error, format_args!("{} while reading upstream", fault.text));
+                return false;
+            }
+        }
+        true
     }
 
     /// The body has come to its end: the connection is kept or closed, the attempt is over.
-    fn complete(&mut self) {
-        let Some(idle) = self.idle.take() else { return };
+    fn complete(&mut self, end: End) {
+        let (Some(mut idle), Some(codec)) = (self.idle.take(), self.codec.take()) else { return };
         self.account(&idle);
         // Some answer HEAD with a body; it isn't worth a word.
-        if self.extra && !self.exchange.to_head.get() {
-            let details = |line: &mut String| line.push_str(&self.details);
-            self.log.write_with(
-                Level::Warn,
-                Some(self.number),
-                format_args!(
-                    "upstream sent more data than specified in \"Content-Length\" header while reading upstream"
-                ),
-                Some(&details),
-            );
+        if end.extra && !self.exchange.to_head.get() {
+            let what = "upstream sent more data than specified in \"Content-Length\" header while reading upstream";
+            self.log.write(Level::Warn, format_args!("{what}"));
         }
-        if self.keeps && !self.extra && idle.stream.pending() == 0 {
+        let sent = self.sent.all || (codec.sends_on() && self.sent.unsent.is_empty() && !codec.holds_back());
+        if end.keep && sent && idle.stream.pending() == 0 {
+            idle.kept = codec.keep();
             self.choice.keep(idle, self.place);
         }
         self.exchange.end();
@@ -159,22 +183,13 @@ impl UpstreamBody {
     }
 
     fn fail(&mut self, level: Level, message: std::fmt::Arguments<'_>) {
-        let details = |line: &mut String| line.push_str(&self.details);
-        self.log.write_with(level, Some(self.number), message, Some(&details));
+        self.log.write(level, message);
         if let Some(idle) = self.idle.take() {
             self.account(&idle);
         }
         self.failed = true;
         self.exchange.end();
         self.choice.release(Outcome::Good);
-    }
-
-    fn bad_body(&mut self, error: BodyError) {
-        let text = match error {
-            BodyError::Chunked(ChunkedError::TooLongTrailer) => "too big trailers".to_owned(),
-            BodyError::Chunked(error) => error.to_string(),
-        };
-        self.fail(Level::Error, format_args!("upstream sent {text} while reading upstream"));
     }
 
     /// How much may be read ahead in memory.
@@ -190,6 +205,9 @@ impl UpstreamBody {
             }
             self.pause = None;
         }
+        if !self.sent.unsent.is_empty() {
+            self.send(cx);
+        }
         let Some(idle) = &self.idle else { return Poll::Ready(()) };
         if !idle.stream.recv_timeout_set() {
             idle.stream.set_recv_timeout(Some(self.up.read_timeout));
@@ -203,10 +221,13 @@ impl UpstreamBody {
             Ok(buf) => {
                 let ms = (buf.len() as u64 * 1000).checked_div(self.rate);
                 self.pause = ms.filter(|ms| *ms > 0).map(|ms| Box::pin(rt::sleep(ms)));
-                if let Err(error) = self.decode(buf.freeze()) {
-                    self.bad_body(error);
-                } else if self.framing.is_complete() {
-                    self.complete();
+                if let Some(codec) = &mut self.codec {
+                    codec.receive(buf);
+                }
+                self.decode();
+                if let Some(codec) = &mut self.codec {
+                    codec.transmit(&mut self.sent.unsent);
+                    self.send(cx);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
@@ -225,20 +246,36 @@ impl UpstreamBody {
             0 => self.up.buffer_size.max(1024),
             rate => (rate as usize).clamp(1, self.up.buffer_size.max(1)),
         };
-        match &self.framing {
+        match self.codec.as_ref().and_then(|codec| codec.wants()) {
             // One byte more tells whether the peer sends more than it said.
-            Framing::Length(left) => most.min(usize::try_from(*left).unwrap_or(most).saturating_add(1)),
-            _ => most,
+            Some(left) => most.min(usize::try_from(left).unwrap_or(most).saturating_add(1)),
+            None => most,
+        }
+    }
+
+    /// Sends what the protocol has to say while the response comes.
+    fn send(&mut self, cx: &mut Context<'_>) {
+        let Some(idle) = self.idle.as_ref().filter(|_| !self.sent.unsent.is_empty()) else { return };
+        if let Poll::Ready(Err(error)) = idle.stream.poll_send(cx, &mut self.sent.unsent) {
+            match error.kind() {
+                io::ErrorKind::TimedOut => {
+                    self.fail(Level::Error, format_args!("upstream timed out{TIMED_OUT} while sending to upstream"));
+                }
+                _ => self.fail(Level::Error, format_args!("send() failed{} while sending to upstream", Errno(&error))),
+            }
         }
     }
 
     fn end_of_stream(&mut self) {
-        if matches!(self.framing, Framing::UntilClose) {
-            self.framing = Framing::Done;
-            self.keeps = false;
-            return self.complete();
+        let Some(codec) = &mut self.codec else { return };
+        if let Err(fault) = codec.receive_end() {
+            return self.fail(Level::Error, format_args!("{} while reading upstream", fault.text));
         }
-        self.fail(Level::Error, format_args!("upstream prematurely closed connection while reading upstream"));
+        self.decode();
+        if self.idle.is_some() && !self.failed {
+            let fault = Fault::closed();
+            self.fail(Level::Error, format_args!("{} while reading upstream", fault.text));
+        }
     }
 
     /// Moves what was read into the file, if memory is full or the file has something that comes first.
@@ -247,12 +284,9 @@ impl UpstreamBody {
             let made = TempFile::create(&self.up.temp_path, false, &self.http.worker.temp_numbers);
             let file = made.map_err(|error| self.fail_write(&error))?;
             let path = buf::text::path(file.path());
-            let details = |line: &mut String| line.push_str(&self.details);
-            self.log.write_with(
+            self.log.write(
                 Level::Warn,
-                Some(self.number),
                 format_args!("an upstream response is buffered to a temporary file {path} while reading upstream"),
-                Some(&details),
             );
             self.spill = Some(Spill { file, written: 0, taken: 0, waiting: VecDeque::new() });
         }
@@ -337,12 +371,7 @@ impl BodyStream for UpstreamBody {
     }
 
     fn trailers(&mut self) -> Option<Headers> {
-        let Framing::Chunked(decoder) = &self.framing else { return None };
-        if decoder.trailers().is_empty() {
-            return None;
-        }
-        let fields = decoder.parse_trailers(true, usize::MAX).ok()?;
-        let headers = trailer_fields(decoder.trailers(), &fields);
+        let headers = self.trailers.take()?;
         *self.exchange.trailers.borrow_mut() = headers.clone();
         Some(headers)
     }

@@ -126,8 +126,8 @@ fn http(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
         }
         out.extend_from_slice(header.value.of(bytes));
     }
-    // As in nginx, these two are there in each head, if empty.
-    found || (matches!(name, "server" | "date") && head.status != 0 && head.version != 9)
+    // As in nginx, these two are there in each head of HTTP/1, if empty.
+    found || (matches!(name, "server" | "date") && (1000..2000).contains(&head.version))
 }
 
 fn trailer(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {

@@ -131,8 +131,16 @@ impl Exchange {
         self.chunked.set(false);
     }
 
+    /// The attempt's response doesn't count, or there is none yet.
+    pub fn forget_head(&self) {
+        let mut head = self.head.borrow_mut();
+        head.0 = Bytes::default();
+        head.1.clear();
+    }
+
     /// Notes the begin of an attempt.
     pub fn begin(&self, redirected: bool) {
+        self.forget_head();
         self.started_ms.set(rt::now_ms());
         self.attempts.borrow_mut().push(Attempt { redirected, ..Attempt::default() });
     }

@@ -3,6 +3,7 @@
 //! A parked connection costs no system call: one task for each group learns from the loop that a peer has hung up, and
 //! closes what has been idle for too long, or is asked to make room.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -42,13 +43,15 @@ pub struct Idle {
     pub since_ms: u64,
     /// What it was made with that others may not have: names and certificates that variables gave.
     pub label: Option<Box<str>>,
+    /// What its protocol keeps from one exchange to the next; the protocol alone knows its type.
+    pub kept: Option<Box<dyn Any>>,
     watched: bool,
 }
 
 impl Idle {
     /// A new connection.
     pub fn new(stream: rt::Stream) -> Idle {
-        Idle { stream, requests: 0, since_ms: rt::now_ms(), label: None, watched: false }
+        Idle { stream, requests: 0, since_ms: rt::now_ms(), label: None, kept: None, watched: false }
     }
 }
 

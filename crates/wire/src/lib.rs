@@ -10,6 +10,7 @@ mod class;
 pub mod date;
 pub mod dns;
 pub mod etag;
+pub mod fcgi;
 pub mod h1;
 pub mod h2;
 pub mod hello;

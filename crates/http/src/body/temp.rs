@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use conf::Loader;
 use engine::log::Errno;
@@ -26,12 +27,33 @@ pub struct TempFile {
 pub struct TempError {
     call: &'static str,
     path: PathBuf,
+    /// Where it was to be moved.
+    to: Option<PathBuf>,
     error: io::Error,
+}
+
+/// How a file is left that stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lasting {
+    /// Its permissions; folders that are made for it can be searched by whoever may read it.
+    pub mode: u32,
+    /// When it was last changed, in seconds since 1970; `None` is now.
+    pub modified: Option<i64>,
 }
 
 impl fmt::Display for TempError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}() \"{}\" failed{}", self.call, buf::text::path(&self.path), Errno(&self.error))
+        write!(f, "{}() \"{}\"", self.call, buf::text::path(&self.path))?;
+        if let Some(to) = &self.to {
+            write!(f, " to \"{}\"", buf::text::path(to))?;
+        }
+        write!(f, " failed{}", Errno(&self.error))
+    }
+}
+
+impl TempError {
+    fn new(call: &'static str, path: &Path, error: io::Error) -> TempError {
+        TempError { call, path: path.to_path_buf(), to: None, error }
     }
 }
 
@@ -52,14 +74,42 @@ impl TempFile {
                 io::ErrorKind::NotFound if !place.levels.is_empty() && make_parents(place, &path) => {
                     numbers.set(number);
                 }
-                _ => return Err(TempError { call: "open", path, error }),
+                _ => return Err(TempError::new("open", &path, error)),
             }
         }
     }
 
     /// Writes at its end.
     pub fn append(&self, bytes: &[u8]) -> Result<(), TempError> {
-        (&*self.file).write_all(bytes).map_err(|error| TempError { call: "write", path: self.path.clone(), error })
+        (&*self.file).write_all(bytes).map_err(|error| TempError::new("write", &self.path, error))
+    }
+
+    /// Moves the file to `to`, where it stays, and appears whole: on another file system it is copied beside its place
+    /// first. Folders that are missing are made.
+    pub fn persist(mut self, to: &Path, lasting: &Lasting) -> Result<(), TempError> {
+        prepare(&self.file, &self.path, lasting)?;
+        match rename(&self.path, to, lasting) {
+            Ok(()) => {
+                self.keep = true;
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => self.copy(to, lasting),
+            Err(error) => Err(TempError { to: Some(to.to_path_buf()), ..TempError::new("rename", &self.path, error) }),
+        }
+    }
+
+    fn copy(&self, to: &Path, lasting: &Lasting) -> Result<(), TempError> {
+        let mut name = to.as_os_str().to_owned();
+        name.push(".");
+        name.push(self.path.file_name().unwrap_or_default());
+        let beside = PathBuf::from(name);
+        let fail = |call, error| TempError::new(call, &beside, error);
+        let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&beside);
+        let copy =
+            TempFile { file: Rc::new(opened.map_err(|error| fail("open", error))?), path: beside.clone(), keep: false };
+        let mut from = File::open(&self.path).map_err(|error| TempError::new("open", &self.path, error))?;
+        io::copy(&mut from, &mut &*copy.file).map_err(|error| fail("write", error))?;
+        copy.persist(to, lasting)
     }
 
     /// The open file.
@@ -79,6 +129,34 @@ impl Drop for TempFile {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Gives a file its permissions and its time. In a sandbox it keeps those that it has: nobody may change them there.
+fn prepare(file: &File, path: &Path, lasting: &Lasting) -> Result<(), TempError> {
+    let allowed = |done: io::Result<()>| match done {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        done => done,
+    };
+    let mode = file.set_permissions(fs::Permissions::from_mode(lasting.mode));
+    allowed(mode).map_err(|error| TempError::new("chmod", path, error))?;
+    let time = lasting.modified.and_then(|seconds| u64::try_from(seconds).ok());
+    if let Some(time) = time.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds))) {
+        allowed(file.set_modified(time)).map_err(|error| TempError::new("utimes", path, error))?;
+    }
+    Ok(())
+}
+
+/// Moves a file, into folders that are made where they are missing.
+fn rename(from: &Path, to: &Path, lasting: &Lasting) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        done => return done,
+    }
+    if let Some(folder) = to.parent() {
+        let mode = lasting.mode | lasting.mode >> 2 & 0o111;
+        fs::DirBuilder::new().recursive(true).mode(mode).create(folder)?;
+    }
+    fs::rename(from, to)
 }
 
 /// The key of folders for temporary files among the loader's places.
@@ -157,6 +235,35 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"x");
         drop(file);
         assert!(!path.exists());
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_stays() {
+        let folder = std::env::temp_dir().join(format!("tidegate-lasting-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let place = TempPath { path: Rc::new(folder.clone()), levels: Rc::new([]) };
+        let make = || {
+            let file = TempFile::create(&place, false, &Cell::new(7)).ok().expect("the folder is there");
+            file.append(b"x").ok().expect("there is room");
+            file
+        };
+        let lasting = Lasting { mode: 0o640, modified: Some(784_111_777) };
+        let to = folder.join("a/b/c");
+        let file = make();
+        let from = file.path().clone();
+        assert_eq!(file.persist(&to, &lasting).map_err(|error| error.to_string()), Ok(()));
+        let found = fs::metadata(&to).unwrap();
+        assert_eq!(found.permissions().mode() & 0o777, 0o640);
+        assert_eq!(found.modified().unwrap(), UNIX_EPOCH + Duration::from_secs(784_111_777));
+        assert!(!from.exists());
+        let (file, other) = (make(), folder.join("other"));
+        assert_eq!(file.copy(&other, &lasting).map_err(|error| error.to_string()), Ok(()));
+        assert_eq!((fs::read(&other).unwrap(), fs::read_dir(&folder).unwrap().count()), (b"x".to_vec(), 3));
+        drop(file);
+        let error = make().persist(&to.join("below"), &lasting).expect_err("it is below a file").to_string();
+        assert!(error.starts_with("rename() \"") && error.contains("/c/below\" failed"), "{error}");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "nothing is left over");
         fs::remove_dir_all(folder).unwrap();
     }
 }

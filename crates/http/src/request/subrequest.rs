@@ -186,11 +186,12 @@ impl SubResponse {
     }
 }
 
-/// Counts a subrequest that runs without its parent.
-struct Apart(Rc<Http>);
+/// Counts what goes on without a client: a worker that quits waits for it.
+pub struct Apart(Rc<Http>);
 
 impl Apart {
-    fn new(http: Rc<Http>) -> Apart {
+    /// Until it is dropped.
+    pub fn new(http: Rc<Http>) -> Apart {
         http.worker.apart.set(http.worker.apart.get() + 1);
         Apart(http)
     }

@@ -16,7 +16,7 @@ pub struct Worker {
     pub temp_numbers: Cell<u64>,
     /// Connections being served.
     pub connections: Cell<usize>,
-    /// Subrequests that run without their parents.
+    /// What goes on without a client: subrequests without their parents, bodies that are wanted whole.
     pub apart: Cell<usize>,
     /// Whether the worker is leaving: connections aren't kept any more.
     pub quitting: Cell<bool>,

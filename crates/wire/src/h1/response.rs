@@ -142,15 +142,16 @@ impl ResponseHead {
         self.find(known).map(|h| h.value.of(buf))
     }
 
+    /// What `Content-Length` says, if there is one.
+    pub fn content_length(&self, buf: &[u8]) -> Result<Option<u64>, ResponseError> {
+        let Some(&HeaderSpan { name, value, .. }) = self.find(KnownHeader::ContentLength) else { return Ok(None) };
+        let length = parse_length(value.of(buf)).ok_or(ResponseError::InvalidContentLength { name, value })?;
+        Ok(Some(length))
+    }
+
     /// How the body is delimited (RFC 9112 §6.3), with `to_head` for the answer to a HEAD request.
     pub fn framing(&self, buf: &[u8], to_head: bool) -> Result<UpstreamFraming, ResponseError> {
-        let length = match self.find(KnownHeader::ContentLength) {
-            None => None,
-            Some(&HeaderSpan { name, value, .. }) => {
-                let length = parse_length(value.of(buf));
-                Some(length.ok_or(ResponseError::InvalidContentLength { name, value })?)
-            }
-        };
+        let length = self.content_length(buf)?;
         let chunked = match self.find(KnownHeader::TransferEncoding) {
             None => false,
             Some(h) if h.value.of(buf).eq_ignore_ascii_case(b"chunked") => true,
@@ -209,6 +210,11 @@ pub struct ResponseParser {
 }
 
 impl ResponseParser {
+    /// For heads without a status line, as CGI has them (RFC 3875 §6).
+    pub fn of_fields() -> ResponseParser {
+        ResponseParser { in_fields: true, line_start: 0 }
+    }
+
     /// Ready for the next head, for instance behind a 1xx.
     pub fn reset(&mut self) {
         *self = ResponseParser::default();

@@ -80,3 +80,22 @@ fn responses_as_nginx_takes_them() {
     let long = format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "b".repeat(200));
     assert_eq!(show(long.as_bytes()), "upstream sent too big header");
 }
+
+#[test]
+fn heads_without_a_status_line() {
+    for (text, expect) in [
+        ("Status: 404 Not Found\r\nA: b\r\n\r\nrest", Ok(Some((2, 31)))),
+        ("A: b\n\nrest", Ok(Some((1, 6)))),
+        ("\r\nrest", Ok(Some((0, 2)))),
+        ("A: b\r\n", Ok(None)),
+        ("A b\r\n\r\n", Err(())),
+    ] {
+        let mut head = ResponseHead::default();
+        let parsed = ResponseParser::of_fields().parse(text.as_bytes(), 4096, &mut head);
+        let found = parsed.map_err(|_| ()).map(|parsed| match parsed {
+            Parsed::Complete(used) => Some((head.headers.len(), used)),
+            Parsed::Incomplete => None,
+        });
+        assert_eq!(found, expect, "{text:?}");
+    }
+}

@@ -1,0 +1,190 @@
+//! `…_store`: files made of backends' responses.
+//!
+//! A response of status 200 to anything but HEAD is written to a temporary file and moved to its place when it is whole:
+//! nobody sees a part of it, and one that breaks off leaves nothing. Clients that leave don't end it.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use buf::Chain;
+use conf::values::invalid_value;
+use conf::{Directive, Error, Loader, Result};
+use engine::log::Level;
+use engine::worker::sandbox::Needs;
+use expr::vars::Template;
+use http::body::temp::{Lasting, TempFile};
+use http::exchange::Exchange;
+use http::module::LocationContext;
+use http::request::Request;
+use http::request::variables::template_of;
+use http::response::Body;
+
+use crate::conf::UpstreamConf;
+use crate::engine::Backend;
+use crate::shared::{self, Keeper, Purpose, RequestLog};
+
+/// `…_store`
+#[derive(Clone, Debug, Default)]
+pub enum Store {
+    /// Nothing is stored.
+    #[default]
+    Off,
+    /// Files stand where `root` and `alias` say.
+    On,
+    /// A path; a relative one counts from the prefix.
+    To(Rc<Template>, Rc<Path>),
+}
+
+impl PartialEq for Store {
+    fn eq(&self, other: &Store) -> bool {
+        match (self, other) {
+            (Store::Off, Store::Off) | (Store::On, Store::On) => true,
+            (Store::To(path, _), Store::To(other, _)) => Rc::ptr_eq(path, other),
+            _ => false,
+        }
+    }
+}
+
+/// Reads `…_store`.
+pub fn store(loader: &mut Loader<'_>, d: &Directive) -> Result<Store> {
+    let word = d.arg(0);
+    match &word.text[..] {
+        b"" => Err(Error::at(word, "empty path")),
+        b"off" => Ok(Store::Off),
+        b"on" => Ok(Store::On),
+        text => {
+            let prefix = loader.env.prefix.clone();
+            if !text.starts_with(b"$") {
+                loader.store.entry::<Needs>().change(prefix.join(OsStr::from_bytes(text)));
+            }
+            Ok(Store::To(template_of(loader, d, text)?, prefix.as_path().into()))
+        }
+    }
+}
+
+/// Reads `…_store_access`: the permissions of a file.
+pub fn store_access(_: &mut Loader<'_>, d: &Directive) -> Result<u32> {
+    let mut mode = 0;
+    for word in &d.args {
+        let text = word.lossy();
+        let (shift, rights) = match text.split_once(':') {
+            Some(("user", rights)) => (6, rights),
+            Some(("group", rights)) => (3, rights),
+            Some(("all", rights)) => (0, rights),
+            _ => return Err(invalid_value(word)),
+        };
+        mode |= match rights {
+            "rw" => 6 << shift,
+            "r" => 4 << shift,
+            _ => return Err(invalid_value(word)),
+        };
+    }
+    Ok(if mode & 0o700 == 0 { mode | 0o600 } else { mode })
+}
+
+/// Lets the sandbox know where files of a location are stored.
+pub fn check(cx: &mut LocationContext<'_, '_>, up: &UpstreamConf) {
+    let core = cx.set.get::<http::config::core::CoreLocation>();
+    if let (Store::On, Some(root)) = (&up.store, &core.root)
+        && let Some(text) = root.path.is_const()
+    {
+        cx.loader.store.entry::<Needs>().change(OsStr::from_bytes(text));
+    }
+}
+
+impl UpstreamConf {
+    /// Whether responses are stored.
+    pub fn stores(&self) -> bool {
+        !matches!(self.store, Store::Off)
+    }
+}
+
+/// A response's place.
+struct Place {
+    path: PathBuf,
+    lasting: Lasting,
+    log: RequestLog,
+}
+
+impl Keeper for Place {
+    fn keep(self: Box<Self>, file: TempFile) {
+        if let Err(error) = file.persist(&self.path, &self.lasting) {
+            self.log.write(Level::Crit, format_args!("{error} while reading upstream"));
+        }
+    }
+}
+
+/// Stores the response, if the location stores it: what there is of it at once, the rest as it comes.
+pub(super) fn keep(b: &Backend, r: &mut Request, exchange: &Exchange) {
+    if !b.up.stores() || r.response.status != 200 || exchange.to_head.get() {
+        return;
+    }
+    let Some(path) = path(b, r) else { return };
+    let lasting = Lasting { mode: b.up.store_access, modified: r.response.last_modified };
+    let file = match TempFile::create(&b.up.temp_path, false, &r.http.worker.temp_numbers) {
+        Ok(file) => file,
+        Err(error) => {
+            r.log_at(Level::Crit, format_args!("{error} while reading upstream"));
+            return;
+        }
+    };
+    let place = Box::new(Place { path, lasting, log: RequestLog::detailed(r) });
+    match std::mem::take(&mut r.response.body) {
+        Body::Empty => place.keep(file),
+        Body::Chain(chain) => {
+            if write(&place, &file, &chain) {
+                place.keep(file);
+            }
+            r.response.body = Body::Chain(chain);
+        }
+        Body::Stream(source) => {
+            let purpose = Purpose { keeper: Some(place), ahead: 0 };
+            let reader = shared::produce(&r.http, source, file, purpose, RequestLog::detailed(r));
+            r.response.body = Body::Stream(Box::new(reader));
+        }
+    }
+}
+
+fn write(place: &Place, file: &TempFile, chain: &Chain) -> bool {
+    for piece in chain.pieces() {
+        if let Err(error) = shared::write_piece(file, piece) {
+            place.log.write(Level::Crit, format_args!("{error} while reading upstream"));
+            return false;
+        }
+    }
+    true
+}
+
+/// Where the response is stored; none if that is no path.
+fn path(b: &Backend, r: &mut Request) -> Option<PathBuf> {
+    let (path, prefix) = match &b.up.store {
+        Store::Off => return None,
+        Store::On => (r.path_of_uri()?, None),
+        Store::To(template, prefix) => (r.render(template), Some(prefix.clone())),
+    };
+    if path.is_empty() || path.last() == Some(&b'/') || path.contains(&0) {
+        return None;
+    }
+    let path = Path::new(OsStr::from_bytes(&path));
+    Some(prefix.map_or_else(|| path.to_path_buf(), |prefix| prefix.join(path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permissions() {
+        let registry = conf::Registry::new();
+        let (sources, tree, _) = conf::parse::parse(
+            "x",
+            "a user:rw; a group:r; a user:r all:rw; a user:rw group:rw all:r; a all:r; a user:x; a other:r; a user;",
+        );
+        let mut loader = Loader::new(&registry, conf::Env::default(), sources);
+        let modes: Vec<_> = tree.iter().map(|d| store_access(&mut loader, d).ok()).collect();
+        let some = [0o600, 0o640, 0o406, 0o664, 0o604].map(Some);
+        assert_eq!(modes, [&some[..], &[None, None, None]].concat());
+    }
+}
