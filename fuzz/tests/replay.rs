@@ -26,6 +26,7 @@ targets!(
     date,
     dns,
     etag,
+    fcgi,
     fields,
     h2_connection,
     h2_frames,

@@ -1,9 +1,17 @@
 //! Runs of the whole server: some seeds, the same seed twice, and what runs have found.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use simulate::ask::{Ask, How, Place, Route};
 use simulate::content::FILES;
 use simulate::plan::{Client, Leaving, Plan, Speaks};
 use simulate::{Ground, Report};
+
+/// One run at a time: each counts the descriptors and mappings of the whole process.
+fn alone() -> MutexGuard<'static, ()> {
+    static RUNS: Mutex<()> = Mutex::new(());
+    RUNS.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn ground(name: &str) -> Ground {
     let folder = std::env::temp_dir().join(format!("simulate-test-{name}-{}", std::process::id()));
@@ -16,6 +24,7 @@ fn is_good(report: &Report) {
 
 #[test]
 fn what_must_hold_holds() {
+    let _alone = alone();
     let ground = ground("seeds");
     let mut statuses = std::collections::BTreeSet::new();
     for seed in 0..300 {
@@ -31,6 +40,7 @@ fn what_must_hold_holds() {
 
 #[test]
 fn a_seed_repeats_every_step() {
+    let _alone = alone();
     let ground = ground("twice");
     let digests = |seed| (ground.run(seed).digest, ground.run(seed).digest);
     let all: Vec<_> = (0..30).map(digests).collect();
@@ -41,6 +51,7 @@ fn a_seed_repeats_every_step() {
 
 #[test]
 fn all_that_is_asked_for_comes_where_nothing_fails() {
+    let _alone = alone();
     let backends = [How::Well, How::Chunked, How::ToTheEnd, How::Slowly, How::Interim, How::NotFound];
     let routes = [Route::Group, Route::Unbuffered, Route::Direct, Route::Secure];
     let mut places: Vec<Place> = (0..FILES.len()).flat_map(|n| [Place::File(n), Place::Rewritten(n)]).collect();
@@ -60,6 +71,7 @@ fn all_that_is_asked_for_comes_where_nothing_fails() {
 /// Its connection was kept for ever once the send timeout was over.
 #[test]
 fn a_client_that_takes_no_more_loses_its_connection() {
+    let _alone = alone();
     let ground = ground("frozen");
     for (speaks, seed) in [Speaks::Http1, Speaks::Https1, Speaks::Http2, Speaks::Https2].into_iter().zip(0..) {
         let report = ground.run_plan(seed, move |_| {
