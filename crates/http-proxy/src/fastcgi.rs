@@ -112,7 +112,7 @@ conf::table! {
     /// ```nginx
     /// fastcgi_split_path_info ^(.+?\.php)(/.*)$;
     /// ```
-    "fastcgi_split_path_info" in Context::LOCATION, ONE, default none,
+    "fastcgi_split_path_info" in EVERYWHERE, ONE, default none,
         set(|raw: &mut FastcgiRaw, loader: &mut Loader<'_>, d: &Directive| {
             raw.fastcgi_split_path_info = Some(Some(split_path_info(loader, d)?));
             Ok(())

@@ -1,6 +1,6 @@
 //! `limit_conn`: how many connections (in http: requests under way) there may be for one key at a time.
 //!
-//! An entry of the zone is a key and the tally of its [`Leases`]: what a killed worker held is taken back. Entries are
+//! An entry of the zone is a key and the tally of its `Leases`: what a killed worker held is taken back. Entries are
 //! never evicted: where there is no room for a key it is refused.
 
 use std::rc::Rc;
