@@ -4,7 +4,8 @@ use buf::number::digits;
 use expr::vars::Flags;
 use http::exchange::{Attempt, Exchange};
 use http::request::Request;
-use http::request::variables::{Getter, Setup, put, same_name, show, show_seconds};
+use http::request::variables::{Getter, Setup, put, show, show_seconds};
+use http::response::headers::same_name;
 use wire::h1::KnownHeader;
 
 /// Defines the variables.

@@ -9,7 +9,7 @@ use expr::vars::Template;
 use wire::Span;
 use wire::h1::ResponseHead;
 
-use crate::response::Headers;
+use crate::response::headers::Headers;
 
 /// Where a request goes, with what variables tell of it.
 pub struct Target {

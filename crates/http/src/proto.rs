@@ -16,9 +16,9 @@ use tls::Secured;
 
 use crate::config::core::{AND_IF, EVERYWHERE, SERVERS, Satisfy, VariableConf};
 use crate::request::Request;
+use crate::request::facts::Pending;
 use crate::request::variables::Variables;
 use crate::server::Http;
-use crate::session::tls::Pending;
 
 /// HTTP.
 pub struct HttpProto;

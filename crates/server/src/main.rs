@@ -15,14 +15,19 @@ use engine::cycle::{ConfSource, Program};
 use engine::log::report::tell;
 use engine::personality::{Personality, personality, set_personality};
 use engine::{Module, Variable, start};
+use http::module::HttpModule;
 
 use args::Args;
 use builtin::{Address, BuiltIn};
 
 /// The modules, in the order in which their directives are looked up and their applications built.
 fn modules() -> Vec<Box<dyn Module>> {
-    let modules = [http_modules::MODULES, http_proxy::MODULES, http_modules::FILES];
-    vec![Box::new(http::Module::new(modules.concat()))]
+    vec![Box::new(http::Module::new(http_modules()))]
+}
+
+/// The modules of HTTP; within a phase their handlers run in this order.
+fn http_modules() -> Vec<&'static dyn HttpModule> {
+    [http_modules::MODULES, http_proxy::MODULES, http_modules::FILES].concat()
 }
 
 fn main() {

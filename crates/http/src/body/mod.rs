@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use buf::Chain;
 
 use crate::request::Request;
-use crate::response::Headers;
+use crate::response::headers::Headers;
 
 pub use pipeline::{Pipeline, Portion};
 pub use request::{Buffered, RequestBody, append};

@@ -16,7 +16,7 @@ use super::pipeline::read_failed;
 use super::temp::TempFile;
 use crate::config::core::BodyInFile;
 use crate::request::Request;
-use crate::response::Headers;
+use crate::response::headers::Headers;
 
 /// The largest single read of a body.
 const READ_SIZE: usize = 16 << 10;

@@ -44,6 +44,13 @@ impl Rare {
     }
 }
 
+/// The name that a client gave, while its handshake goes on: for certificates whose names have variables.
+#[derive(Default)]
+pub struct Pending {
+    /// As in the ClientHello; empty if it gave none.
+    pub server_name: Box<[u8]>,
+}
+
 impl ConnectionFacts {
     /// The facts of a client's connection that has just been accepted.
     pub fn new(address: Rc<Address>, peer: SockAddr) -> ConnectionFacts {

@@ -14,6 +14,7 @@ pub use common::vars::{Regex as HttpRegex, Value};
 
 use super::Request;
 use crate::proto::HttpProto;
+use crate::response::headers::same_name;
 
 /// How a variable gets its value.
 pub type Getter = vars::Getter<HttpProto>;
@@ -381,15 +382,6 @@ fn request_header(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
         }
     }
     found
-}
-
-/// Whether a field's name is that of a variable: in lower case, with underscores for dashes.
-pub fn same_name(field: &[u8], variable: &str) -> bool {
-    field.len() == variable.len()
-        && field
-            .iter()
-            .zip(variable.bytes())
-            .all(|(&a, b)| (if a == b'-' { b'_' } else { a.to_ascii_lowercase() }) == b)
 }
 
 fn cookie(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {

@@ -11,7 +11,7 @@ use os::SockAddr;
 use rt::Tried;
 
 use super::h2::StreamHandle;
-use crate::response::Headers;
+use crate::response::headers::Headers;
 
 /// The way to a client.
 pub enum Client {

@@ -97,8 +97,11 @@ fn begin(r: &mut Request) -> Result<Rest, Broken> {
         }
     }
     if has_files(&body) {
-        r.response.body = Body::Chain(body);
-        return Ok(Rest::Body(head));
+        if !goes_by_sendfile(r, &body) {
+            r.response.body = Body::Chain(body);
+            return Ok(Rest::Body(head));
+        }
+        r.client().ok_or(Broken)?.set_nopush(r.location.core.tcp_nopush);
     }
     let mut out = Chain::from(head.freeze());
     out.append(&mut body);
@@ -312,6 +315,16 @@ fn append_small(r: &Request, head: &mut Buf, body: &mut Chain) -> Result<(), Bro
     }
     body.clear();
     Ok(())
+}
+
+/// Whether a body that nothing changes goes out as it is, files included.
+fn goes_by_sendfile(r: &Request, body: &Chain) -> bool {
+    let core = &r.location.core;
+    match r.h2_stream() {
+        // A stream cuts files into frames itself.
+        Some(_) => core.sendfile || core.aio == Aio::Off,
+        None => core.sendfile && (core.sendfile_max_chunk == 0 || body.len() <= core.sendfile_max_chunk as u64),
+    }
 }
 
 fn has_files(chain: &Chain) -> bool {

@@ -13,17 +13,11 @@ use wire::hello::ClientHello;
 
 use crate::proto::HttpProto;
 use crate::request::Request;
+use crate::request::facts::Pending;
 use crate::server::{Http, Server};
 use crate::session::connection::Connection;
 
 type SslConf = front::ssl::SslConf<HttpProto>;
-
-/// The name that a client gave, while its handshake goes on: for certificates whose names have variables.
-#[derive(Default)]
-pub struct Pending {
-    /// As in the ClientHello; empty if it gave none.
-    pub server_name: Box<[u8]>,
-}
 
 /// Makes the connection a TLS connection. `None`: it is to be closed. Else the bytes that belong to the first request:
 /// none, or, of a client that doesn't speak TLS, what it said.

@@ -19,11 +19,7 @@ mod shared;
 mod stream;
 pub mod websocket;
 
-use std::rc::Rc;
-
 use wire::h2::PREFACE;
-
-use crate::server::Server;
 
 pub use head::{finish as finish_response, send as send_head};
 pub use session::serve;
@@ -37,11 +33,6 @@ pub fn is_preface(bytes: &[u8]) -> Option<bool> {
         return Some(false);
     }
     (n == PREFACE.len()).then_some(true)
-}
-
-/// What the protocol of a server's connections is configured to.
-pub fn config(server: &Server) -> Rc<wire::h2::Config> {
-    server.http2.clone()
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub struct Shared {
 impl Shared {
     pub(super) fn new(http: &Rc<Http>, conn: Connection) -> Option<Shared> {
         let server = conn.facts.server().clone();
-        let protocol = wire::h2::Connection::server(super::config(&server));
+        let protocol = wire::h2::Connection::server(server.http2.clone());
         Some(Shared {
             http: http.clone(),
             socket: conn.link.stream.into_socket()?,

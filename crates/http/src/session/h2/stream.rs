@@ -14,7 +14,7 @@ use wire::hpack::Indexing;
 
 use super::shared::Shared;
 use super::websocket::Tunnel;
-use crate::response::Headers;
+use crate::response::headers::Headers;
 
 /// A stream, held by its request.
 pub struct StreamHandle(Rc<(Rc<Shared>, Rc<StreamState>)>);
