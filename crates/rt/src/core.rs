@@ -247,6 +247,8 @@ impl Core {
         self.events.take();
     }
 
+    // A program runs the loop at one place for almost all of its life.
+    #[inline(always)]
     fn turn(&self) {
         self.tasks.run_queue();
         self.flush_more();
