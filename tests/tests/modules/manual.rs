@@ -24,7 +24,9 @@ fn rows() -> Vec<Row> {
         let contexts = contexts.split(", ").map(str::to_owned).collect();
         Row { name: name.to_owned(), contexts, args: args.to_owned(), text }
     };
-    dump.lines().skip(1).map(row).collect()
+    let rows: Vec<Row> = dump.lines().skip(1).map(row).collect();
+    assert!(!rows.is_empty(), "the program has directives");
+    rows
 }
 
 /// The blocks around the contexts, the outer contexts first.
