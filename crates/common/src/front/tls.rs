@@ -7,7 +7,7 @@ use std::io;
 use std::rc::Rc;
 
 use buf::{Buf, Bytes};
-use engine::log::{Errno, Level, Log};
+use engine::log::{Errno, Level, Log, TIMED_OUT};
 use tls::{Alert, ClientVerdict, Departed, First, HandshakeError, Identity, Secured, ServerLayer};
 use wire::hello::ClientHello;
 
@@ -160,8 +160,7 @@ pub fn log_failure(visitor: &Visitor<'_>, error: &HandshakeError) {
     match error {
         HandshakeError::Io(error) if rt::is_closing(error) => {}
         HandshakeError::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
-            let timed_out = io::Error::from_raw_os_error(110);
-            log(format_args!("client timed out{} while SSL handshaking", Errno(&timed_out)));
+            log(format_args!("client timed out{TIMED_OUT} while SSL handshaking"));
         }
         HandshakeError::Io(error) => {
             log(format_args!("SSL_do_handshake() failed{} while SSL handshaking", Errno(error)));

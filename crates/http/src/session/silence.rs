@@ -2,7 +2,7 @@
 
 use std::io;
 
-use engine::log::{Errno, Level};
+use engine::log::{Errno, Level, TIMED_OUT};
 
 use crate::server::Http;
 use crate::session::connection::Connection;
@@ -28,7 +28,7 @@ pub(super) fn log_read_error(http: &Http, conn: &Connection, error: &io::Error, 
     let expected = error.kind() == io::ErrorKind::TimedOut || rt::is_closing(error);
     if expected {
         if error.kind() == io::ErrorKind::TimedOut && first {
-            log_waiting(http, conn, format_args!("client timed out{}", Errno(&io::Error::from_raw_os_error(110))));
+            log_waiting(http, conn, format_args!("client timed out{TIMED_OUT}"));
         }
         if error.kind() == io::ErrorKind::TimedOut
             && first
