@@ -9,46 +9,37 @@ use std::rc::Rc;
 use buf::{Buf, Bytes, FileRange};
 use rt::ThreadPool;
 
-use crate::config::core::{Aio, CoreLocation};
+use crate::config::core::Aio;
 use crate::request::Request;
 
 /// How files of a body are passed on.
+#[derive(Clone, Copy)]
 pub struct FileRule {
     /// Whether they are read; if not, they are passed on as ranges of files.
     pub read: bool,
     /// The most of a file in one portion.
     pub most: u64,
-    /// The threads that read, if any do.
-    pub pool: Option<Rc<ThreadPool>>,
 }
 
 impl FileRule {
-    /// The rule of a client's socket, which sends files by sendfile if the location allows it.
-    pub fn of_socket(r: &Request) -> FileRule {
+    /// That of the request's client. A socket sends files by sendfile where the location allows it; a stream of HTTP/2 cuts
+    /// files into frames itself, and holds no more of them than goes out at once.
+    pub fn of_client(r: &Request) -> FileRule {
         let core = &r.location.core;
         let most = if core.sendfile_max_chunk == 0 { u64::MAX } else { core.sendfile_max_chunk as u64 };
-        FileRule::new(r, !core.sendfile, most)
+        match r.h2_stream() {
+            Some(_) => FileRule { read: !core.sendfile && core.aio != Aio::Off, most: u64::MAX },
+            None => FileRule { read: !core.sendfile, most },
+        }
     }
 
-    /// The rule of a stream of HTTP/2, which cuts files into frames itself, and holds no more of them than it sends at
-    /// once.
-    pub fn of_stream(r: &Request) -> FileRule {
-        let core = &r.location.core;
-        FileRule::new(r, !core.sendfile && core.aio != Aio::Off, u64::MAX)
-    }
-
-    /// The rule of a receiver that needs the bytes.
-    pub fn of_reader(r: &Request) -> FileRule {
-        FileRule::new(r, true, u64::MAX)
-    }
-
-    fn new(r: &Request, read: bool, most: u64) -> FileRule {
-        FileRule { read, most, pool: pool(r, &r.location.core) }
-    }
+    /// That of somebody who looks at the bytes.
+    pub const READER: FileRule = FileRule { read: true, most: u64::MAX };
 }
 
-fn pool(r: &Request, core: &CoreLocation) -> Option<Rc<ThreadPool>> {
-    let Aio::Threads(name) = &core.aio else { return None };
+/// The threads that read files for the request's location, if any do.
+pub(super) fn pool(r: &Request) -> Option<Rc<ThreadPool>> {
+    let Aio::Threads(name) = &r.location.core.aio else { return None };
     r.http.worker.context.get().and_then(|context| (context.pools)(name))
 }
 
@@ -61,8 +52,7 @@ pub(super) fn read_size(r: &Request) -> u64 {
 pub(super) type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>>>>;
 
 /// Reads a part of a file in a thread.
-pub(super) fn read_elsewhere(pool: &Rc<ThreadPool>, part: FileRange) -> Reading {
-    let pool = pool.clone();
+pub(super) fn read_elsewhere(pool: Rc<ThreadPool>, part: FileRange) -> Reading {
     Box::pin(async move {
         let (file, offset, len) = (part.file.try_clone()?, part.offset, part.len as usize);
         let read = pool.run(move || {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use buf::{Chain, FileRange, Piece};
 use engine::log::{Errno, Level};
 
-use super::files::{FileRule, Reading, read_elsewhere, read_here, read_size};
+use super::files::{FileRule, Reading, pool, read_elsewhere, read_here, read_size};
 use super::{Body, BodyFilter, BodyStream, Broken, Part};
 use crate::request::Request;
 use crate::response::Response;
@@ -182,7 +182,7 @@ impl Pipeline {
                 Piece::File(range) if self.files.read => {
                     let part = FileRange { len: range.len.min(read_size(r)), ..range.clone() };
                     self.held.advance(part.len);
-                    if let Some(pool) = &self.files.pool {
+                    if let Some(pool) = pool(r) {
                         self.reading = Some(read_elsewhere(pool, part));
                         return Ok(false);
                     }

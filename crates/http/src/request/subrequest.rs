@@ -135,8 +135,7 @@ impl SubResponse {
         let State::Made(Made(r, Answer::Response), body) = &mut self.0 else {
             return Poll::Ready(Ok(Portion { end: true, ..Portion::default() }));
         };
-        let files = FileRule::of_reader(r);
-        let body = body.get_or_insert_with(|| Box::new(Pipeline::new(&mut r.response, files)));
+        let body = body.get_or_insert_with(|| Box::new(Pipeline::new(&mut r.response, FileRule::READER)));
         let portion = ready!(body.poll_portion(r, cx));
         if portion.as_ref().map_or(true, |portion| portion.end) {
             r.completed = portion.is_ok();

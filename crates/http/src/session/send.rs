@@ -119,7 +119,7 @@ pub async fn send_head(r: &mut Request) -> Result<(), Broken> {
 
 /// Sends the head and a body that goes through the pipeline.
 async fn send_body(r: &mut Request, head: Buf) -> Result<(), Broken> {
-    let files = if r.h2_stream().is_some() { FileRule::of_stream(r) } else { FileRule::of_socket(r) };
+    let files = FileRule::of_client(r);
     let mut body = Pipeline::new(&mut r.response, files);
     let core = r.location.core.clone();
     if let Some(link) = &mut r.link {
@@ -319,12 +319,8 @@ fn append_small(r: &Request, head: &mut Buf, body: &mut Chain) -> Result<(), Bro
 
 /// Whether a body that nothing changes goes out as it is, files included.
 fn goes_by_sendfile(r: &Request, body: &Chain) -> bool {
-    let core = &r.location.core;
-    match r.h2_stream() {
-        // A stream cuts files into frames itself.
-        Some(_) => core.sendfile || core.aio == Aio::Off,
-        None => core.sendfile && (core.sendfile_max_chunk == 0 || body.len() <= core.sendfile_max_chunk as u64),
-    }
+    let rule = FileRule::of_client(r);
+    !rule.read && body.len() <= rule.most
 }
 
 fn has_files(chain: &Chain) -> bool {
