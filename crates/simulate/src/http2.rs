@@ -136,7 +136,10 @@ impl Talk<'_> {
                         self.world.failed(format!("GOAWAY with {code:?}"));
                     }
                     let gone = self.open.split_off(&(last_stream + 1));
-                    gone.into_values().for_each(|(_, ask, _)| self.unanswered(&ask));
+                    // The server hasn't begun with them.
+                    gone.into_values()
+                        .filter(|_| !self.world.reloaded.get())
+                        .for_each(|(_, ask, _)| self.unanswered(&ask));
                 }
                 Event::Request { .. } => self.world.found("HTTP/2: a request from the server"),
                 Event::SettingsAcked | Event::Pong(_) => {}

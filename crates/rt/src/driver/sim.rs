@@ -112,8 +112,13 @@ impl Sim {
     pub(crate) fn listen(&mut self, slot: u32, addr: SockAddr) {
         let end = self.ends.insert(End::new(addr.clone(), addr.clone()));
         self.attach(end, slot);
-        self.listeners.insert(addr, slot);
-        self.waiting.insert(slot, VecDeque::new());
+        // Who waits at an older one is for the new one, as where both have the same socket.
+        let older = self.listeners.insert(addr, slot).and_then(|older| self.waiting.get_mut(&older));
+        let waiting = older.map(std::mem::take).unwrap_or_default();
+        if !waiting.is_empty() {
+            self.found.push(Event::Ready { slot, bits: flag::READABLE });
+        }
+        self.waiting.insert(slot, waiting);
     }
 
     /// Gives an end its slot.
@@ -359,6 +364,7 @@ impl Sim {
             }
             Parcel::Connected => flag::WRITABLE,
             Parcel::Arrived(listener) => {
+                let listener = self.listeners.get(&end.local).copied().unwrap_or(listener);
                 match self.waiting.get_mut(&listener) {
                     Some(waiting) => {
                         waiting.push_back(to);
