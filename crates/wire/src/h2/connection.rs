@@ -290,6 +290,11 @@ impl Connection {
         self.block.is_some()
     }
 
+    /// The same of a block that opens a stream: GOAWAY counts that stream among those that are served.
+    pub fn is_reading_request(&self) -> bool {
+        self.block.as_ref().is_some_and(|block| matches!(block.target, BlockTarget::Request(_)))
+    }
+
     /// Nothing has begun that isn't complete: no stream, no frame.
     pub fn is_idle(&self) -> bool {
         self.streams.len() == 0 && self.reader.is_between_frames() && self.preface as usize == PREFACE.len()
