@@ -12,7 +12,7 @@ use std::process::Command;
 use crate::tools::{self, Outcome};
 
 /// Looks at every file below the folder; the totals stand in the first line.
-pub fn run(folder: &Path, list: bool) -> Outcome {
+pub(crate) fn run(folder: &Path, list: bool) -> Outcome {
     let work = std::env::temp_dir().join(format!("tidegate-compat-{}", std::process::id()));
     let outcome = Tester::new(folder, &work).and_then(|tester| tester.all(list));
     let _ = fs::remove_dir_all(&work);

@@ -17,7 +17,7 @@ use crate::respond::trailer_fields;
 
 /// What the configuration says of responses.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// The largest head, in bytes.
     pub max_head: usize,
     /// The most bytes of trailers; `None` skips them.
@@ -27,7 +27,7 @@ pub struct Rules {
 }
 
 /// The state machine of an exchange.
-pub struct Http1 {
+pub(crate) struct Http1 {
     rules: Rules,
     to_head: bool,
     /// The request's body goes out in chunks.
@@ -68,7 +68,7 @@ enum Framing {
 
 impl Http1 {
     /// The codec of an exchange, in the memory of the one before on the same connection.
-    pub fn begin(rules: Rules, exchange: &Exchange, kept: Option<Kept>) -> Box<Http1> {
+    pub(crate) fn begin(rules: Rules, exchange: &Exchange, kept: Option<Kept>) -> Box<Http1> {
         let mut codec = kept.and_then(|kept| kept.downcast().ok()).unwrap_or_else(|| Box::new(Http1::new(rules)));
         codec.rules = rules;
         codec.to_head = exchange.to_head.get();
@@ -77,7 +77,7 @@ impl Http1 {
     }
 
     /// Whether this was kept by an exchange of HTTP/1.
-    pub fn left(kept: &dyn Any) -> bool {
+    pub(crate) fn left(kept: &dyn Any) -> bool {
         kept.is::<Http1>()
     }
 
