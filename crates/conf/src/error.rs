@@ -77,7 +77,7 @@ impl Error {
 
     /// The same error, which makes nonsense of what follows it.
     #[must_use]
-    pub fn derailing(mut self) -> Error {
+    pub(crate) fn derailing(mut self) -> Error {
         self.derails = true;
         self
     }

@@ -170,7 +170,7 @@ impl Sources {
     }
 
     /// Leaves out those warnings that nginx wouldn't come to, because the errors' first one ends its reading before.
-    pub fn cut_warnings(&self, warnings: &mut Vec<Error>, errors: &[Error]) {
+    pub(crate) fn cut_warnings(&self, warnings: &mut Vec<Error>, errors: &[Error]) {
         let way = |error: &Error| error.span.map(|span| self.way_to(met(error, span)));
         let Some(end) = errors.first().and_then(way) else { return };
         warnings.retain(|warning| way(warning).is_some_and(|way| way <= end));

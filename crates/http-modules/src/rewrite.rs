@@ -701,7 +701,7 @@ fn respond(r: &mut Request, op: &ReturnOp) -> Flow<'static> {
 }
 
 /// A response of a fixed text, as `return CODE TEXT` makes it.
-pub fn send_text(r: &mut Request, status: u16, text: Bytes) -> Flow<'static> {
+pub(crate) fn send_text(r: &mut Request, status: u16, text: Bytes) -> Flow<'static> {
     let content_type = r.location.core.types.of(&r.uri).unwrap_or_else(|| r.location.core.default_type.clone());
     let response = &mut r.response;
     response.status = status;

@@ -135,7 +135,7 @@ pub enum Destination {
 
 impl Destination {
     /// Whether connections may be over TLS.
-    pub fn may_be_over_ssl(&self) -> bool {
+    pub(crate) fn may_be_over_ssl(&self) -> bool {
         match self {
             Destination::Fixed(target) => target.ssl,
             Destination::Variable { schemes, .. } => schemes.iter().any(|scheme| scheme.ssl),
@@ -143,7 +143,7 @@ impl Destination {
     }
 
     /// Where this request goes. The error is a status.
-    pub fn aim(&self, r: &mut Request) -> std::result::Result<Aim, u16> {
+    pub(crate) fn aim(&self, r: &mut Request) -> std::result::Result<Aim, u16> {
         let (template, groups, schemes) = match self {
             Destination::Fixed(target) => return Ok(Aim::At(target.clone())),
             Destination::Variable { template, groups, schemes } => (template, groups, *schemes),
@@ -208,7 +208,7 @@ pub fn groups(loader: &mut Loader<'_>) -> Rc<std::cell::RefCell<Groups>> {
 }
 
 /// The group of a URL of the configuration: an upstream block of that name, or the host itself.
-pub fn group_of(loader: &mut Loader<'_>, d: &Directive, url: &Url, default_port: Option<u16>) -> Result<Found> {
+pub(crate) fn group_of(loader: &mut Loader<'_>, d: &Directive, url: &Url, default_port: Option<u16>) -> Result<Found> {
     let groups = groups(loader);
     if let Some(group) = groups.borrow().find(url, default_port) {
         if url.port.is_some() && groups.borrow().blocks.contains_key(&url.host.to_ascii_lowercase()) {
@@ -256,7 +256,7 @@ impl Groups {
 
     /// The group of a URL that a variable gave: one of the configuration, or the address itself; `None` for a name
     /// that has to be looked up.
-    pub fn at_run_time(&self, url: &Url, default_port: Option<u16>) -> Option<Found> {
+    pub(crate) fn at_run_time(&self, url: &Url, default_port: Option<u16>) -> Option<Found> {
         if let Some(group) = self.find(url, default_port) {
             return Some(group);
         }
@@ -300,7 +300,7 @@ pub struct Named {
 
 impl Named {
     /// What `resolver` says of the host; the error is a log line.
-    pub async fn look_up(self, core: Rc<CoreLocation>) -> std::result::Result<Rc<Target>, String> {
+    pub(crate) async fn look_up(self, core: Rc<CoreLocation>) -> std::result::Result<Rc<Target>, String> {
         let Named { url, scheme } = self;
         let host = buf::text::encode(&url.host).into_owned();
         let Some(resolver) = &core.resolver else { return Err(format!("no resolver defined to resolve {host}")) };

@@ -65,7 +65,7 @@ pub fn store(loader: &mut Loader<'_>, d: &Directive) -> Result<Store> {
 }
 
 /// Reads `…_store_access`: the permissions of a file.
-pub fn store_access(_: &mut Loader<'_>, d: &Directive) -> Result<u32> {
+pub(crate) fn store_access(_: &mut Loader<'_>, d: &Directive) -> Result<u32> {
     let mut mode = 0;
     for word in &d.args {
         let text = word.lossy();

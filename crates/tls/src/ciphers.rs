@@ -99,7 +99,7 @@ pub fn tls13(list: &str) -> Result<Vec<SupportedCipherSuite>> {
 }
 
 /// All suites of TLS 1.3.
-pub fn all_tls13() -> Vec<SupportedCipherSuite> {
+pub(crate) fn all_tls13() -> Vec<SupportedCipherSuite> {
     TLS13.iter().map(|(_, suite)| *suite).collect()
 }
 

@@ -59,7 +59,7 @@ impl Inbox {
     }
 
     /// Tells the master that this process works.
-    pub fn say_ready(&self) {
+    pub(crate) fn say_ready(&self) {
         let channel = self.channel.borrow().clone();
         let sent = channel.map_or(Ok(()), |channel| channel.get_ref().send(&Message::Ready, &[]));
         if let Err(error) = sent {
@@ -172,7 +172,7 @@ pub enum Either<A, B> {
 }
 
 /// Waits for whichever ends first; the other is dropped.
-pub async fn first_of<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> Either<A, B> {
+pub(crate) async fn first_of<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> Either<A, B> {
     let (mut one, mut other) = (pin!(one), pin!(other));
     std::future::poll_fn(|cx| match one.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Either::One(done)),

@@ -102,7 +102,7 @@ impl RequestBody {
     }
 
     /// A body that ends where its stream does, whatever was declared: the protocol has checked that.
-    pub fn begin_stream(&mut self, declared: Option<u64>, expect: bool) {
+    pub(crate) fn begin_stream(&mut self, declared: Option<u64>, expect: bool) {
         let framing = Framing::Endless;
         *self = RequestBody { framing, declared, is_stream: true, expect, ..RequestBody::default() };
     }
@@ -179,7 +179,7 @@ impl RequestBody {
     }
 
     /// The same for a body of which nothing was read: from here on there is none.
-    pub fn refuse_whole(&mut self) {
+    pub(crate) fn refuse_whole(&mut self) {
         self.refuse();
         self.declared = Some(0);
     }
@@ -236,12 +236,12 @@ impl RequestBody {
     }
 
     /// Where the body is, if it is in a file.
-    pub fn file_path(&self) -> Option<&PathBuf> {
+    pub(crate) fn file_path(&self) -> Option<&PathBuf> {
         self.buffered.as_ref()?.file.as_ref().map(|file| file.path())
     }
 
     /// How many bytes were read of it, as they came: with the heads of chunks and what they bring along.
-    pub fn length_on_the_wire(&self) -> u64 {
+    pub(crate) fn length_on_the_wire(&self) -> u64 {
         self.raw
     }
 
@@ -595,7 +595,7 @@ impl Request {
     }
 
     /// Drops the received part of the body; the error is the status for an invalid body.
-    pub fn skip_body(&mut self) -> Result<(), u16> {
+    pub(crate) fn skip_body(&mut self) -> Result<(), u16> {
         // A client that waits for `100 Continue` gets it, so that the connection can be kept; but not if the request
         // has failed, since the client may then leave its body out (RFC 9110 §10.1.1).
         if self.error_status >= 300 {

@@ -406,7 +406,7 @@ pub struct FileCache {
 }
 
 /// Conditions of which one must be neither empty nor `0`.
-pub type Predicates = Rc<[Rc<Template>]>;
+pub(crate) type Predicates = Rc<[Rc<Template>]>;
 
 conf::table! {
     /// How variables are read. The directive belongs to the rewrite module, whose rules set them.
@@ -1647,7 +1647,7 @@ fn default_root(loader: &mut Loader<'_>) -> Root {
 }
 
 /// Conditions of which one must be neither empty nor `0`.
-pub fn predicates(loader: &mut Loader<'_>, d: &Directive) -> Result<Predicates> {
+pub(crate) fn predicates(loader: &mut Loader<'_>, d: &Directive) -> Result<Predicates> {
     d.args.iter().map(|word| variables::template_of(loader, d, &word.text)).collect()
 }
 
@@ -1660,7 +1660,7 @@ pub fn send_lowat(loader: &mut Loader<'_>, d: &Directive) -> Result<usize> {
 }
 
 /// A size of a memory pool, within nginx's bounds.
-pub fn pool_size(loader: &mut Loader<'_>, d: &Directive) -> Result<usize> {
+pub(crate) fn pool_size(loader: &mut Loader<'_>, d: &Directive) -> Result<usize> {
     let bytes = size(loader, d)?;
     if bytes < LEAST_POOL {
         return Err(Error::at(d.arg(0), format!("the pool size must be no less than {LEAST_POOL}")));

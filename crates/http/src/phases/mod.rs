@@ -14,7 +14,7 @@ use crate::request::Request;
 use crate::server::location::Location;
 
 /// How often an internal redirect may send a request back to the start.
-pub const MAX_URI_CHANGES: u8 = 10;
+pub(crate) const MAX_URI_CHANGES: u8 = 10;
 
 /// The work of a handler that has to wait.
 pub type Waiting<'a> = Pin<Box<dyn Future<Output = Flow<'static>> + 'a>>;

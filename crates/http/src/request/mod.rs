@@ -195,7 +195,7 @@ impl Request {
     }
 
     /// Runs the log handlers of the location.
-    pub fn log_access(&mut self) {
+    pub(crate) fn log_access(&mut self) {
         let location = self.location.clone();
         for handler in &location.handlers.log {
             handler.log(self);
@@ -331,7 +331,7 @@ impl Request {
     }
 
     /// The method's name as the client sent it.
-    pub fn main_method(&self) -> &[u8] {
+    pub(crate) fn main_method(&self) -> &[u8] {
         self.line.method.of(&self.head)
     }
 
@@ -366,7 +366,7 @@ impl Request {
     }
 
     /// Finds the location of the URI and enters it.
-    pub fn find_location(&mut self) -> Result<(), u16> {
+    pub(crate) fn find_location(&mut self) -> Result<(), u16> {
         let server = self.server.clone();
         self.location = server.root.clone();
         match self.search(&server.root.children)? {
@@ -468,7 +468,7 @@ impl Request {
     }
 
     /// Counts a change of the URI; too many are a cycle.
-    pub fn count_uri_change(&mut self) -> Result<(), u16> {
+    pub(crate) fn count_uri_change(&mut self) -> Result<(), u16> {
         if self.uri_changes == 0 {
             // An error page isn't used either: the cycle could be endless.
             self.error_page = true;
@@ -550,7 +550,7 @@ impl Request {
     }
 
     /// The status of a request that no content handler takes.
-    pub fn no_handler(&mut self) -> u16 {
+    pub(crate) fn no_handler(&mut self) -> u16 {
         if self.uri.last() == Some(&b'/') {
             let path = self.path_of_uri().unwrap_or_default();
             let path = buf::text::encode(&path).into_owned();
@@ -608,14 +608,14 @@ impl Request {
     }
 
     /// Replaces the query.
-    pub fn set_args(&mut self, value: &[u8]) {
+    pub(crate) fn set_args(&mut self, value: &[u8]) {
         self.args.clear();
         self.args.extend_from_slice(value);
         (self.has_args, self.uri_rewritten) = (true, true);
     }
 
     /// Sets the rate of this response, if the value is a size.
-    pub fn set_limit_rate(&mut self, value: &[u8]) {
+    pub(crate) fn set_limit_rate(&mut self, value: &[u8]) {
         match buf::parse::parse_size(value) {
             Some(rate) => self.rate = Some(rate),
             None => {
@@ -667,7 +667,7 @@ impl Request {
     }
 
     /// The status as logs show it: 0 for none, 9 for HTTP/0.9.
-    pub fn status_for_log(&self) -> u16 {
+    pub(crate) fn status_for_log(&self) -> u16 {
         match self.response.status {
             0 if self.error_status > 0 => self.error_status,
             0 if self.line.version == 9 => 9,
@@ -677,7 +677,7 @@ impl Request {
     }
 
     /// The field `Connection` of the response.
-    pub fn connection_text(&self) -> &'static [u8] {
+    pub(crate) fn connection_text(&self) -> &'static [u8] {
         if self.response.status == 101 {
             b"upgrade"
         } else if self.keepalive {
@@ -688,12 +688,12 @@ impl Request {
     }
 
     /// The number in `Keep-Alive: timeout=`, if that field is sent.
-    pub fn keepalive_header(&self) -> Option<u64> {
+    pub(crate) fn keepalive_header(&self) -> Option<u64> {
         self.location.core.keepalive_timeout.1.filter(|_| self.keepalive)
     }
 
     /// The user name of an `Authorization: Basic` field, if it is one.
-    pub fn basic_user(&self) -> Option<Vec<u8>> {
+    pub(crate) fn basic_user(&self) -> Option<Vec<u8>> {
         use base64::Engine as _;
         let value = self.header(KnownHeader::Authorization)?;
         let (scheme, rest) = value.split_at_checked(6)?;

@@ -22,7 +22,7 @@ use crate::server::Http;
 /// How deep subrequests may be nested.
 pub const MAX_DEPTH: u8 = 50;
 /// How many subrequests one request of a client may have in all, whatever their depth.
-pub const MAX_SUBREQUESTS: u32 = 64_535;
+pub(crate) const MAX_SUBREQUESTS: u32 = 64_535;
 
 /// What to request.
 #[derive(Clone, Copy, Debug)]

@@ -128,7 +128,7 @@ fn built_in(r: &mut Request, status: u16) {
 }
 
 /// The page that `error_page` names has the status of the error, unless the directive gives another one.
-pub fn keep_status(r: &mut Request) {
+pub(crate) fn keep_status(r: &mut Request) {
     if r.error_status == 0 {
         return;
     }

@@ -63,7 +63,7 @@ fn encoded(value: &[u8]) -> Vec<u8> {
 const TO_CLIENT: &str = "sending response to client";
 
 /// Makes the head of the response safe, whatever the protocol.
-pub fn secure_head(r: &mut Request) {
+pub(crate) fn secure_head(r: &mut Request) {
     let response = &r.response;
     let own = [&response.content_type, &response.charset, &response.etag, &response.location, &response.status_line];
     let unsafe_own = own.into_iter().flatten().any(|value| breaks(value));
@@ -108,7 +108,7 @@ pub fn secure_fields(r: &Request, fields: &mut Headers) {
 
 impl Request {
     /// The trailers of the response, complete and safe, once its body is over.
-    pub fn take_trailers(&mut self) -> Headers {
+    pub(crate) fn take_trailers(&mut self) -> Headers {
         if let Some(add) = self.response.late_trailers.take() {
             add(self);
         }

@@ -81,7 +81,7 @@ pub fn write(r: &Request, sink: &mut impl HeadSink) {
 }
 
 /// Whether `Vary: Accept-Encoding` is sent.
-pub fn gzip_varies(r: &Request) -> bool {
+pub(crate) fn gzip_varies(r: &Request) -> bool {
     r.response.gzip_vary && r.location.set.get::<GzipConf>().gzip_vary
 }
 
@@ -96,7 +96,7 @@ pub fn server_token(tokens: ServerTokens) -> &'static str {
 }
 
 /// Decides whether there is a body, whether it is chunked, and whether the connection is kept.
-pub fn decide(r: &mut Request) {
+pub(crate) fn decide(r: &mut Request) {
     let core = r.location.core.clone();
     let chunks = (1001..2000).contains(&r.line.version) && core.chunked_transfer_encoding && !r.response.headless;
     let response = &mut r.response;
@@ -155,7 +155,7 @@ fn disabled_browser(r: &Request, disable: u32) -> bool {
 }
 
 /// Completes `Location` to the form that is sent and logged: a path becomes a whole URL if `absolute_redirect` is on.
-pub fn complete_location(r: &mut Request) {
+pub(crate) fn complete_location(r: &mut Request) {
     if let Some(location) = r.response.location.take() {
         r.response.location = Some(whole_location(r, location));
     }

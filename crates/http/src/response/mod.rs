@@ -68,7 +68,7 @@ pub struct Response {
 }
 
 /// What adds trailers to a response.
-pub type LateTrailers = Rc<dyn Fn(&mut Request)>;
+pub(crate) type LateTrailers = Rc<dyn Fn(&mut Request)>;
 
 impl Response {
     /// Resets the response and keeps its memory.
@@ -92,7 +92,7 @@ impl Response {
 
     /// Removes the challenge of an access handler that would have refused, after another handler has allowed the
     /// request.
-    pub fn clear_challenge(&mut self) {
+    pub(crate) fn clear_challenge(&mut self) {
         self.headers.remove("WWW-Authenticate");
     }
 

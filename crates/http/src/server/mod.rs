@@ -133,6 +133,6 @@ impl Parameters for HttpListen {
 }
 
 /// Whether connections to an address may begin with HTTP/2, without TLS.
-pub fn begins_with_http2(address: &Address) -> bool {
+pub(crate) fn begins_with_http2(address: &Address) -> bool {
     !address.ssl && (address.own.http2 || address.default.set.get::<Http2Conf>().http2)
 }

@@ -96,7 +96,7 @@ impl Client {
     }
 
     /// Lets the client send so much of a body beyond what is read; a socket has the kernel for that.
-    pub fn open_window(&self, size: usize) {
+    pub(crate) fn open_window(&self, size: usize) {
         if let Client::Stream(stream) = self {
             stream.open_window(size);
         }
@@ -134,7 +134,7 @@ impl Client {
     }
 
     /// What frames of HTTP/2 have added to it.
-    pub fn sent_framing(&self) -> u64 {
+    pub(crate) fn sent_framing(&self) -> u64 {
         self.stream().map_or(0, StreamHandle::sent_framing)
     }
 
@@ -175,7 +175,7 @@ impl Client {
     }
 
     /// The socket, if it is the request's alone.
-    pub fn into_socket(self) -> Option<rt::Stream> {
+    pub(crate) fn into_socket(self) -> Option<rt::Stream> {
         match self {
             Client::Socket(socket) => Some(socket),
             Client::Stream(_) => None,

@@ -76,7 +76,7 @@ fn own_identity(
 }
 
 /// Whether the request's host is the name by which TLS has chosen the server: then that server it is.
-pub fn is_chosen(r: &Request) -> bool {
+pub(crate) fn is_chosen(r: &Request) -> bool {
     let host = &r.host[..];
     r.conn.tls().is_some_and(|tls| !host.is_empty() && tls.hello.is_for(host))
 }

@@ -224,7 +224,7 @@ fn tickets<P: Proto>(conf: &SslConf<P>, loader: &Loader<'_>) -> Result<TicketKey
 
 impl ServerTls {
     /// Fetches OCSP responses for certificates that handshakes have used, in the background, where they are due.
-    pub fn fetch_staples(&self, log: &Log) {
+    pub(crate) fn fetch_staples(&self, log: &Log) {
         self.staplers.borrow().iter().for_each(|stapler| stapler.fetch_if_due(log));
     }
 

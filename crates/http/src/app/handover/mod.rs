@@ -29,7 +29,7 @@ use crate::session::connection::{Connection, Link};
 use crate::session::h1;
 
 /// Gives away a connection that waits for a request.
-pub fn give_idle(http: &Http, to: &Handover, conn: Connection) {
+pub(crate) fn give_idle(http: &Http, to: &Handover, conn: Connection) {
     let timeout_ms = conn.link.stream.socket().recv_timeout_left();
     let number = conn.link.stream.number();
     let Some((mut state, socket)) = client_state(conn) else {
@@ -49,7 +49,7 @@ pub fn give_idle(http: &Http, to: &Handover, conn: Connection) {
 
 /// Serves on a connection of another worker that waits for a request; `back`: one that this worker had given away in vain.
 /// `Err`: it isn't one of that kind, or its state isn't understood.
-pub fn adopt_idle(http: &Rc<Http>, mut parcel: Parcel, back: bool) -> Result<(), Parcel> {
+pub(crate) fn adopt_idle(http: &Rc<Http>, mut parcel: Parcel, back: bool) -> Result<(), Parcel> {
     if !matches!(parcel.kind, kind::HTTP_IDLE | kind::HTTPS_IDLE) {
         return Err(parcel);
     }

@@ -192,7 +192,7 @@ impl StreamHandle {
     }
 
     /// Whether the client has given it up, or the connection is gone.
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.state().gone.get().is_some()
     }
 
@@ -220,7 +220,7 @@ impl StreamHandle {
     }
 
     /// What frames have added to the body that was sent, and trailers.
-    pub fn sent_framing(&self) -> u64 {
+    pub(crate) fn sent_framing(&self) -> u64 {
         let size = u64::from(self.shared().protocol.borrow().frame_size(self.key()));
         self.state().framing.get().saturating_sub(self.unsent() / size * FRAME_HEADER)
     }
@@ -237,7 +237,7 @@ impl StreamHandle {
     }
 
     /// Bytes of the request's head.
-    pub fn head_received(&self) -> u64 {
+    pub(crate) fn head_received(&self) -> u64 {
         self.state().head_received.get()
     }
 
@@ -282,7 +282,7 @@ impl StreamHandle {
     }
 
     /// How many bytes of a body that ended too early are missing.
-    pub fn body_missing(&self) -> u64 {
+    pub(crate) fn body_missing(&self) -> u64 {
         self.state().bad_body.get().unwrap_or(0)
     }
 
@@ -295,14 +295,14 @@ impl StreamHandle {
     }
 
     /// Whether the client has sent all of the request's body, and at most so many bytes of it haven't been taken yet.
-    pub fn has_received_all(&self, most: usize) -> bool {
+    pub(crate) fn has_received_all(&self, most: usize) -> bool {
         let state = self.state();
         let waiting = || state.body.borrow().iter().map(Bytes::len).sum::<usize>();
         state.ended.get() && state.bad_body.get().is_none() && waiting() <= most
     }
 
     /// Lets the client send at least so much before what it sent is read.
-    pub fn open_window(&self, size: usize) {
+    pub(crate) fn open_window(&self, size: usize) {
         if self.state().window_opened.replace(true) {
             return;
         }
