@@ -12,6 +12,7 @@ use conf::{Args, Context, Directive, Error, Loader, Registry, Result, Word};
 use engine::log::{Errno, Level};
 use expr::vars::{Part, Session, Template, VarId};
 use http::config::blocks;
+use http::fault::Fault;
 use http::files::open_file::{Files, Kind as FileKind, errno};
 use http::module::HttpModule;
 use http::module::LocationContext;
@@ -475,14 +476,14 @@ impl Handler for Program {
                 Op::If { condition, location, otherwise } => match condition.holds(r, &self.files) {
                     Ok(true) => r.enter_if(*location),
                     Ok(false) => at = *otherwise,
-                    Err(status) => return Flow::Status(status),
+                    Err(fault) => return fault.into(),
                 },
                 Op::Rewrite(op) => match op.apply(r) {
                     Ok(Applied::No) => {}
                     Ok(Applied::Yes) if op.last == Last::Goes => {}
                     Ok(Applied::Yes) => break,
                     Ok(Applied::Redirected) => return Flow::Status(r.response.status),
-                    Err(status) => return Flow::Status(status),
+                    Err(fault) => return fault.into(),
                 },
             }
         }
@@ -512,7 +513,7 @@ enum Applied {
 }
 
 impl RewriteOp {
-    fn apply(&self, r: &mut Request) -> std::result::Result<Applied, u16> {
+    fn apply(&self, r: &mut Request) -> std::result::Result<Applied, Fault> {
         let uri = std::mem::take(&mut r.uri);
         let matched = self.regex.exec(r, &uri);
         r.uri = uri;
@@ -554,8 +555,7 @@ impl RewriteOp {
         }
         r.args.extend_from_slice(&kept);
         if target.is_empty() {
-            r.log_error(format_args!("the rewritten URI has a zero length"));
-            return Err(500);
+            return Err(Fault::EmptyUri.log(r));
         }
         r.uri = target;
         (r.uri_rewritten, r.internal) = (true, true);
@@ -631,7 +631,7 @@ fn encoded(r: &mut Request, template: &Template) -> Vec<u8> {
 }
 
 impl Condition {
-    fn holds(&self, r: &mut Request, files: &Files) -> std::result::Result<bool, u16> {
+    fn holds(&self, r: &mut Request, files: &Files) -> std::result::Result<bool, Fault> {
         match self {
             Condition::Set(value) => Ok(r.test(value)),
             Condition::Equal { left, right, negative } => {

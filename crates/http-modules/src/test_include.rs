@@ -9,7 +9,7 @@ use buf::{Bytes, Chain, Piece};
 use conf::{Args, Directive, Loader, Registry, Result};
 use http::body::{BodyFilter, Broken};
 use http::module::{HttpModule, LocationContext, shared};
-use http::phases::{Flow, Handler, HeaderFilter, Order};
+use http::phases::{Flow, Handler, HeaderFilter, Order, Reply};
 use http::request::Request;
 use http::request::subrequest::{SubRequest, SubResponse};
 use http::server::location::Handlers;
@@ -93,7 +93,7 @@ impl HeaderFilter for Include {
         true
     }
 
-    fn apply(&self, r: &mut Request) -> std::result::Result<(), u16> {
+    fn apply(&self, r: &mut Request) -> std::result::Result<(), Reply> {
         let mut included = VecDeque::new();
         for uri in &*self.0 {
             match r.sub_request(&SubRequest { uri, args: b"", with_body: true }) {
@@ -160,7 +160,7 @@ impl Handler for Mirror {
         for uri in &*self.0 {
             match r.sub_request(&SubRequest { uri, args: b"", with_body: false }) {
                 Ok(response) => response.detach(&r.http),
-                Err(status) => return Flow::Status(status),
+                Err(fault) => return fault.into(),
             }
         }
         Flow::Next

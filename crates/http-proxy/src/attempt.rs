@@ -388,7 +388,7 @@ impl Backend {
                     part.push_bytes(data);
                 }
                 Poll::Ready(Ok(None)) => sending.more = false,
-                Poll::Ready(Err(status)) => return Err(Stop::Status(status)),
+                Poll::Ready(Err(fault)) => return Err(Stop::Status(fault.status())),
                 Poll::Pending => {
                     ready = false;
                     break;

@@ -84,9 +84,9 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
     }
     if (r.body.exists() || r.body.is_awaited() || r.body.declared_length().is_some())
         && !streamed
-        && let Err(status) = Box::pin(r.read_body()).await
+        && let Err(fault) = Box::pin(r.read_body()).await
     {
-        return Flow::Status(status);
+        return fault.into();
     }
     let target = match aim {
         Ok(Aim::At(target)) => target,

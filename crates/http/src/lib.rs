@@ -8,6 +8,7 @@ pub mod app;
 pub mod body;
 pub mod config;
 pub mod exchange;
+pub mod fault;
 pub mod files;
 #[cfg(feature = "test-hooks")]
 pub mod hooks;
@@ -23,4 +24,5 @@ pub use ::tls::LIBRARY as TLS_LIBRARY;
 
 pub use app::Module;
 pub use common::variables;
+pub use fault::Fault;
 pub use proto::HttpProto;

@@ -13,7 +13,7 @@ use engine::log::Level;
 use expr::vars::{Entry, Flags, Template, VarId, Variables as Frozen};
 
 pub use facts::define as define_facts;
-pub use regex::{LastCaptures, Regex};
+pub use regex::{LastCaptures, MatchFailed, Regex};
 pub use setup::{Late, Setup, add, define, finish, regex, size_template, storable, template, template_at, template_of};
 
 use crate::slots::Slots;

@@ -8,8 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use engine::log::Level;
-
+use crate::fault::Fault;
 use crate::request::Request;
 use crate::server::location::Location;
 
@@ -85,6 +84,10 @@ pub enum Outcome {
     Finished,
 }
 
+/// The status with which a request ends, on purpose or because of a [`Fault`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply(pub u16);
+
 /// A handler of a phase.
 pub trait Handler {
     /// Handles the request, and returns how it continues.
@@ -101,8 +104,8 @@ pub trait HeaderFilter {
         false
     }
 
-    /// Acts on `request.response`. A status given back replaces the response by that status's error page.
-    fn apply(&self, r: &mut Request) -> Result<(), u16>;
+    /// Acts on `request.response`. An error replaces the response by the error page of that status.
+    fn apply(&self, r: &mut Request) -> Result<(), Reply>;
 }
 
 /// The order of header filters (their body filters, if any, have the same).
@@ -175,7 +178,7 @@ async fn run_once(r: &mut Request) -> Ended {
         resume = Resume::Find;
     }
     if resume == Resume::Find
-        && let Err(status) = r.find_location()
+        && let Err(Reply(status)) = r.find_location()
     {
         return Ended::Status(status);
     }
@@ -183,7 +186,7 @@ async fn run_once(r: &mut Request) -> Ended {
     loop {
         (r.uri_changed, r.lost_handler) = (false, false);
         // Before the rules: if the `limit_except` block is entered, the rules of the location aren't run.
-        if let Err(status) = r.check_location() {
+        if let Err(Reply(status)) = r.check_location() {
             return Ended::Status(status);
         }
         let location = r.location.clone();
@@ -194,7 +197,10 @@ async fn run_once(r: &mut Request) -> Ended {
         if !r.uri_changed {
             break;
         }
-        if let Err(status) = r.count_uri_change().and_then(|()| r.find_location()) {
+        if let Err(fault) = r.count_uri_change() {
+            return Ended::Status(fault.status());
+        }
+        if let Err(Reply(status)) = r.find_location() {
             return Ended::Status(status);
         }
     }
@@ -209,11 +215,10 @@ async fn run_once(r: &mut Request) -> Ended {
     }
     pass!(location.handlers.precontent, r);
     if r.lost_handler {
-        r.log_at(Level::Alert, format_args!("no upstream configuration"));
-        return Ended::Status(500);
+        return Ended::Status(Fault::LostHandler.log(r).status());
     }
     pass!(location.handlers.content, r);
-    Ended::Status(r.no_handler())
+    Ended::Status(r.no_handler().status())
 }
 
 /// Checks access. `satisfy all`: no handler may refuse. `satisfy any`: it is enough that one handler allows.

@@ -19,7 +19,8 @@ use self::facts::ConnectionFacts;
 use self::subrequest::Family;
 use crate::body::RequestBody;
 use crate::config::core::Alias;
-use crate::phases::{Flow, MAX_URI_CHANGES, Resume};
+use crate::fault::Fault;
+use crate::phases::{Flow, MAX_URI_CHANGES, Reply, Resume};
 use crate::response::{Body, Response};
 use crate::server::location::{Found, Kind, Location, LocationId, Tree};
 use crate::server::{Address, Http, Server};
@@ -366,7 +367,7 @@ impl Request {
     }
 
     /// Finds the location of the URI and enters it.
-    pub(crate) fn find_location(&mut self) -> Result<(), u16> {
+    pub(crate) fn find_location(&mut self) -> Result<(), Reply> {
         let server = self.server.clone();
         self.location = server.root.clone();
         match self.search(&server.root.children)? {
@@ -379,7 +380,7 @@ impl Request {
 
     /// nginx's order: an exact name ends the search; else the longest prefix is remembered, its nested locations are
     /// looked at, and then the regexes of this level, unless the prefix forbids them.
-    fn search(&mut self, tree: &Tree) -> Result<Search, u16> {
+    fn search(&mut self, tree: &Tree) -> Result<Search, Fault> {
         let http = self.http.clone();
         let mut best = Search::None;
         let mut no_regex = false;
@@ -422,7 +423,7 @@ impl Request {
     }
 
     /// `/dir` for a location `/dir/` that takes all requests: the client is told.
-    fn redirect_to_slash(&mut self, id: LocationId) -> u16 {
+    fn redirect_to_slash(&mut self, id: LocationId) -> Reply {
         self.location = self.http.location(id);
         let mut target = Vec::new();
         wire::uri::escape(wire::uri::Escape::Uri, &self.location.name, &mut target);
@@ -431,13 +432,13 @@ impl Request {
             target.extend_from_slice(&self.args);
         }
         self.response.location = Some(target.into());
-        301
+        Reply(301)
     }
 
     /// Checks what doesn't depend on the location's handlers: `internal`, `limit_except`, the size of the body.
-    pub fn check_location(&mut self) -> Result<(), u16> {
+    pub(crate) fn check_location(&mut self) -> Result<(), Reply> {
         if self.location.core.internal && !self.internal {
-            return Err(404);
+            return Err(Reply(404));
         }
         while let Some((methods, inner)) = self.location.limit_except {
             if self.method.bit() & methods != 0 {
@@ -451,9 +452,8 @@ impl Request {
             && length > limit
             && !self.internal
         {
-            self.log_error(format_args!("client intended to send too large body: {length} bytes"));
             self.body.refuse_whole();
-            return Err(413);
+            return Err(Fault::TooLargeBody.log_with(self, &length).into());
         }
         Ok(())
     }
@@ -468,15 +468,11 @@ impl Request {
     }
 
     /// Counts a change of the URI; too many are a cycle.
-    pub(crate) fn count_uri_change(&mut self) -> Result<(), u16> {
+    pub(crate) fn count_uri_change(&mut self) -> Result<(), Fault> {
         if self.uri_changes == 0 {
             // An error page isn't used either: the cycle could be endless.
             self.error_page = true;
-            self.log_error(format_args!(
-                "rewrite or internal redirection cycle while processing \"{}\"",
-                buf::text::encode(&self.uri)
-            ));
-            return Err(500);
+            return Err(Fault::RewriteCycle.log_with(self, &buf::text::encode(&self.uri)));
         }
         self.uri_changes -= 1;
         Ok(())
@@ -484,24 +480,20 @@ impl Request {
 
     /// As [`Request::try_redirect`], for a handler to give back.
     pub fn redirect(&mut self, uri: &[u8], args: Option<&[u8]>) -> Flow<'static> {
-        self.try_redirect(uri, args).map_or_else(Flow::Status, |()| Flow::Redirect)
+        self.try_redirect(uri, args).map_or_else(Flow::from, |()| Flow::Redirect)
     }
 
     /// As [`Request::try_redirect_named`], for a handler to give back.
     pub fn redirect_named(&mut self, name: &[u8]) -> Flow<'static> {
-        self.try_redirect_named(name).map_or_else(Flow::Status, |()| Flow::Redirect)
+        self.try_redirect_named(name).map_or_else(Flow::from, |()| Flow::Redirect)
     }
 
     /// Starts over with another URI, internally. With `Some`, `$args` has a value even if the arguments are empty.
-    pub fn try_redirect(&mut self, uri: &[u8], args: Option<&[u8]>) -> Result<(), u16> {
+    pub fn try_redirect(&mut self, uri: &[u8], args: Option<&[u8]>) -> Result<(), Fault> {
         if self.uri_changes == 0 {
             // An error page isn't used either: the cycle could be endless.
             self.error_page = true;
-            self.log_error(format_args!(
-                "rewrite or internal redirection cycle while internally redirecting to \"{}\"",
-                buf::text::encode(uri)
-            ));
-            return Err(500);
+            return Err(Fault::RedirectCycle.log_with(self, &buf::text::encode(uri)));
         }
         self.uri_changes -= 1;
         self.uri.clear();
@@ -517,20 +509,15 @@ impl Request {
     }
 
     /// Continues in a named location.
-    pub fn try_redirect_named(&mut self, name: &[u8]) -> Result<(), u16> {
-        let shown = buf::text::encode(name).into_owned();
+    pub fn try_redirect_named(&mut self, name: &[u8]) -> Result<(), Fault> {
         if self.uri_changes == 0 {
             // An error page isn't used either: the cycle could be endless.
             self.error_page = true;
-            self.log_error(format_args!(
-                "rewrite or internal redirection cycle while redirect to named location \"{shown}\""
-            ));
-            return Err(500);
+            return Err(Fault::NamedCycle.log_with(self, &buf::text::encode(name)));
         }
         self.uri_changes -= 1;
         let Some(id) = self.server.root.children.named(name) else {
-            self.log_error(format_args!("could not find named location \"{shown}\""));
-            return Err(500);
+            return Err(Fault::NoNamedLocation.log_with(self, &buf::text::encode(name)));
         };
         self.internal = true;
         self.leave_location();
@@ -549,16 +536,13 @@ impl Request {
         self.response.filters.clear();
     }
 
-    /// The status of a request that no content handler takes.
-    pub(crate) fn no_handler(&mut self) -> u16 {
+    /// No content handler takes the request.
+    pub(crate) fn no_handler(&mut self) -> Fault {
         if self.uri.last() == Some(&b'/') {
             let path = self.path_of_uri().unwrap_or_default();
-            let path = buf::text::encode(&path).into_owned();
-            self.log_error(format_args!("directory index of \"{path}\" is forbidden"));
-            return 403;
+            return Fault::NoIndex.log_with(self, &buf::text::encode(&path));
         }
-        self.log_error(format_args!("no handler found"));
-        404
+        Fault::NoHandler.log(self)
     }
 
     /// The folder of the location, as `root` or `alias` says.

@@ -1,0 +1,324 @@
+//! Faults: what goes wrong with a request, who is to blame, and what follows.
+//!
+//! A function that fails returns a [`Fault`]. The table below is the only place that knows, for each of them, the source,
+//! the status, whether another backend may be asked, and the line of the error log. A fault is one byte, so a `Result`
+//! with it costs what one with a status would.
+//!
+//! Whoever finds a fault logs it at once, because only that place has the details (an error of the system, a name, a
+//! length): [`Fault::log`] and [`Fault::log_with`] return the fault, so that both are one expression. Nobody above logs it
+//! again; callers pass it on with `?` until it becomes a status:
+//!
+//! ```ignore
+//! if length > limit {
+//!     return Err(Fault::TooLargeBody.log_with(r, &length));
+//! }
+//! ```
+//!
+//! Which type for what:
+//!
+//! - `Result<T, Fault>`: the function can only fail by a fault.
+//! - `Result<T, Reply>`: it can also end the request with a status on purpose: a redirect, 416 for a range. A [`Reply`] is
+//!   no fault, and isn't in the table; a fault becomes one by `?`.
+//! - [`Flow`]: what a handler returns. `Flow::Status` is for statuses that the configuration or the protocol demands; a
+//!   fault becomes a flow by `into()`.
+//! - [`Broken`](crate::body::Broken): a body has broken off. The head has been sent, so there is no status left to choose.
+//!
+//! A new kind of fault is a row of the table. Kinds differ if a column does; where only the details differ, one kind
+//! suffices.
+
+use std::fmt;
+
+use common::vars::MatchFailed;
+use engine::log::Level;
+use wire::h1::RequestError;
+use wire::h2::{HeadError, RequestFault};
+
+use crate::phases::{Flow, Reply};
+use crate::request::Request;
+
+/// Who is to blame for a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The client: it sent what it must not, or has left.
+    Client,
+    /// A backend, or the way to it.
+    Upstream,
+    /// The server: its configuration, or the system that it runs on.
+    Server,
+}
+
+/// Whether another backend may be asked after a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// No.
+    Never,
+    /// If `…_next_upstream` has this bit of [`failure`](::upstream::retry::failure): nothing of the request has reached the backend.
+    Unsent(u32),
+    /// The same, but the backend may have acted on the request: not every request may be repeated.
+    Sent(u32),
+}
+
+/// A row of the table.
+struct Row {
+    source: Source,
+    status: u16,
+    retry: Retry,
+    /// Level and text of the log line. The details stand where the text has `{}`.
+    log: Option<(Level, &'static str)>,
+}
+
+/// Makes the table the definition of its kinds, so that none can lack its row.
+macro_rules! faults {
+    ($($(#[$doc:meta])* $kind:ident: $source:ident $status:literal $retry:expr, $log:expr;)*) => {
+        /// What went wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Fault {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl Fault {
+            #[cfg(test)]
+            const ALL: &[Fault] = &[$(Fault::$kind,)*];
+
+            const fn row(self) -> Row {
+                match self {
+                    $(Fault::$kind => Row { source: Source::$source, status: $status, retry: $retry, log: $log },)*
+                }
+            }
+        }
+    };
+}
+
+use Retry::Never;
+
+faults! {
+    // The head of a request. `wire` has the words for what it can't understand.
+
+    /// It can't be understood.
+    InvalidHead: Client 400 Never, info("{}");
+    /// A version of HTTP that isn't served.
+    UnknownVersion: Client 505 Never, info("{}");
+    /// The request line is longer than a buffer.
+    LongUri: Client 414 Never, info("{}");
+    /// Fields that are too long, or too many of them.
+    LargeHead: Client 494 Never, info("{}");
+    /// A `Transfer-Encoding` that isn't served.
+    UnknownEncoding: Client 501 Never, info("{}");
+    /// A method that is served nowhere.
+    UnservedMethod: Client 405 Never, info("{}");
+    /// A path that can't be normalised.
+    InvalidUri: Client 400 Never, info("client sent invalid request while {}");
+    /// An extended CONNECT (RFC 9220 §3) for a protocol that isn't served.
+    UnknownProtocol: Client 501 Never,
+        info("client sent CONNECT for an unknown protocol while reading client request headers");
+    /// A server without HTTP/2, on a connection of HTTP/2.
+    DisabledProtocol: Client 421 Never,
+        info("client attempted to request the server name for which the negotiated protocol is disabled \
+              while reading client request headers");
+    /// A server that demands certificates, on a TLS connection to another one.
+    OtherName: Client 421 Never,
+        info("client attempted to request the server name different from the one that was negotiated \
+              while reading client request headers");
+    /// A request without TLS where TLS is spoken.
+    PlainRequest: Client 497 Never,
+        info("client sent plain HTTP request to HTTPS port while reading client request headers");
+    /// The client's certificate isn't trusted.
+    BadCertificate: Client 495 Never,
+        info("client SSL certificate verify error: {} while reading client request headers");
+    /// A client without the certificate that is demanded.
+    NoCertificate: Client 496 Never,
+        info("client sent no required SSL certificate while reading client request headers");
+
+    // The body of a request.
+
+    /// Longer than `client_max_body_size`, as the head declares it.
+    TooLargeBody: Client 413 Never, error("client intended to send too large body: {} bytes");
+    /// The same of a body whose length isn't declared.
+    TooLargeChunks: Client 413 Never, error("client intended to send too large chunked body: {} bytes");
+    /// Chunks that can't be understood.
+    InvalidChunks: Client 400 Never, error("client sent invalid chunked body");
+    /// A filter of the body can't understand it.
+    InvalidBody: Client 400 Never, QUIET;
+    /// A stream of HTTP/2 with a longer body than it has declared.
+    LongStream: Client 400 Never, info("client intended to send body data larger than declared");
+    /// A stream of HTTP/2 with a shorter body than it has declared.
+    ShortStream: Client 400 Never, info("client prematurely closed stream: only {} bytes of request body received");
+    /// The client closed its stream of HTTP/2 before the end of the body.
+    ClosedStream: Client 499 Never, info("client prematurely closed stream");
+    /// The client closed its connection before the end of the request.
+    ClosedEarly: Client 400 Never, info("client prematurely closed connection{}");
+    /// Reading from the client failed.
+    LostClient: Client 400 Never, info("recv() failed{}");
+    /// The client was too slow in sending its request.
+    SlowClient: Client 408 Never, info("client timed out{}");
+
+    // The way through the configuration.
+
+    /// A folder without an index, and nothing that lists it.
+    NoIndex: Client 403 Never, error("directory index of \"{}\" is forbidden");
+    /// No handler answers the request.
+    NoHandler: Client 404 Never, error("no handler found");
+    /// A regex failed: too much backtracking. `common` has logged it.
+    FailedMatch: Server 500 Never, QUIET;
+    /// Rules rewrite the URI too often.
+    RewriteCycle: Server 500 Never, error("rewrite or internal redirection cycle while processing \"{}\"");
+    /// The request is redirected internally too often.
+    RedirectCycle: Server 500 Never,
+        error("rewrite or internal redirection cycle while internally redirecting to \"{}\"");
+    /// The same, with a named location at last.
+    NamedCycle: Server 500 Never,
+        error("rewrite or internal redirection cycle while redirect to named location \"{}\"");
+    /// There is no such named location.
+    NoNamedLocation: Server 500 Never, error("could not find named location \"{}\"");
+    /// A rule made an empty URI.
+    EmptyUri: Server 500 Never, error("the rewritten URI has a zero length");
+    /// The request left an `if` block with a handler for a block without one.
+    LostHandler: Server 500 Never, alert("no upstream configuration");
+    /// Subrequests are nested too deep.
+    SubrequestCycle: Server 500 Never, error("subrequests cycle while processing \"{}\"");
+    /// One client's request has too many subrequests.
+    TooManySubrequests: Server 500 Never, error("request reference counter overflow while processing \"{}\"");
+
+    // Files.
+
+    /// There is no such file.
+    MissingFile: Client 404 Never, error("{}");
+    /// A file that the server may not open.
+    ForbiddenFile: Client 403 Never, error("{}");
+    /// A file can't be opened, read or written.
+    FailedFile: Server 500 Never, crit("{}");
+}
+
+/// No log line, or one that was written elsewhere.
+const QUIET: Option<(Level, &str)> = None;
+
+const fn info(text: &'static str) -> Option<(Level, &'static str)> {
+    Some((Level::Info, text))
+}
+
+const fn error(text: &'static str) -> Option<(Level, &'static str)> {
+    Some((Level::Error, text))
+}
+
+const fn crit(text: &'static str) -> Option<(Level, &'static str)> {
+    Some((Level::Crit, text))
+}
+
+const fn alert(text: &'static str) -> Option<(Level, &'static str)> {
+    Some((Level::Alert, text))
+}
+
+impl Fault {
+    /// Who is to blame.
+    pub fn source(self) -> Source {
+        self.row().source
+    }
+
+    /// The status with which the request ends.
+    pub fn status(self) -> u16 {
+        self.row().status
+    }
+
+    /// Whether another backend may be asked.
+    pub fn retry(self) -> Retry {
+        self.row().retry
+    }
+
+    /// Logs the fault, and returns it.
+    #[cold]
+    pub fn log(self, r: &Request) -> Fault {
+        self.log_with(r, &"")
+    }
+
+    /// Logs the fault with its details, and returns it.
+    #[cold]
+    pub fn log_with(self, r: &Request, details: &dyn fmt::Display) -> Fault {
+        if let Some((level, text)) = self.row().log {
+            let (before, after) = text.split_once("{}").unwrap_or((text, ""));
+            r.log_at(level, format_args!("{before}{details}{after}"));
+        }
+        self
+    }
+}
+
+impl From<Fault> for Reply {
+    fn from(fault: Fault) -> Reply {
+        Reply(fault.status())
+    }
+}
+
+impl From<Fault> for Flow<'_> {
+    fn from(fault: Fault) -> Self {
+        Flow::Status(fault.status())
+    }
+}
+
+impl From<RequestError> for Fault {
+    fn from(error: RequestError) -> Fault {
+        match error {
+            RequestError::InvalidVersion => Fault::UnknownVersion,
+            RequestError::TooLongUri => Fault::LongUri,
+            RequestError::TooLongHeader { .. } | RequestError::TooManyHeaders => Fault::LargeHead,
+            RequestError::UnknownEncoding { .. } => Fault::UnknownEncoding,
+            RequestError::Trace | RequestError::Connect => Fault::UnservedMethod,
+            _ => Fault::InvalidHead,
+        }
+    }
+}
+
+impl From<RequestFault> for Fault {
+    fn from(error: RequestFault) -> Fault {
+        match error {
+            RequestFault::Request(error) => error.into(),
+            RequestFault::Head(HeadError::TooManyFields) => Fault::LargeHead,
+            RequestFault::Head(_) | RequestFault::NoHost | RequestFault::HostMismatch => Fault::InvalidHead,
+        }
+    }
+}
+
+impl From<MatchFailed> for Fault {
+    fn from(_: MatchFailed) -> Fault {
+        Fault::FailedMatch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_a_byte() {
+        assert_eq!(size_of::<Result<(), Fault>>(), 1);
+    }
+
+    #[test]
+    fn the_table_is_sound() {
+        for fault in Fault::ALL {
+            let Row { source, status, retry, log } = fault.row();
+            assert!((400..600).contains(&status), "{fault:?}");
+            assert!(retry == Never || source == Source::Upstream, "{fault:?}: another backend can't help");
+            assert!(log.is_none_or(|(_, text)| text.matches("{}").count() <= 1), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn heads() {
+        let span = wire::Span::default();
+        for (error, status) in [
+            (RequestError::InvalidRequest, 400),
+            (RequestError::NoHost, 400),
+            (RequestError::InvalidVersion, 505),
+            (RequestError::TooLongUri, 414),
+            (RequestError::TooLongHeader { line: span }, 494),
+            (RequestError::TooManyHeaders, 494),
+            (RequestError::UnknownEncoding { value: span }, 501),
+            (RequestError::Trace, 405),
+            (RequestError::Connect, 405),
+        ] {
+            assert_eq!(Fault::from(error).status(), status, "{error:?}");
+            assert_eq!(Fault::from(RequestFault::from(error)).status(), status, "{error:?}");
+        }
+        assert_eq!(Fault::from(RequestFault::Head(HeadError::TooManyFields)).status(), 494);
+        assert_eq!(Fault::from(RequestFault::NoHost).status(), 400);
+    }
+}
