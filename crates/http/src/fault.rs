@@ -8,9 +8,14 @@
 //! length): [`Fault::log`] and [`Fault::log_with`] return the fault, so that both are one expression. Nobody above logs it
 //! again; callers pass it on with `?` until it becomes a status:
 //!
-//! ```ignore
-//! if length > limit {
-//!     return Err(Fault::TooLargeBody.log_with(r, &length));
+//! ```
+//! # use http::fault::Fault;
+//! # use http::request::Request;
+//! fn check(r: &Request, length: u64, limit: u64) -> Result<(), Fault> {
+//!     if length > limit {
+//!         return Err(Fault::TooLargeBody.log_with(r, &length));
+//!     }
+//!     Ok(())
 //! }
 //! ```
 //!
@@ -28,6 +33,7 @@
 
 use std::fmt;
 
+use ::upstream::retry::failure;
 use common::vars::MatchFailed;
 use engine::log::Level;
 use wire::h1::RequestError;
@@ -52,7 +58,7 @@ pub enum Source {
 pub enum Retry {
     /// No.
     Never,
-    /// If `…_next_upstream` has this bit of [`failure`](::upstream::retry::failure): nothing of the request has reached the backend.
+    /// If `…_next_upstream` has this bit of [`failure`]: nothing of the request has reached the backend.
     Unsent(u32),
     /// The same, but the backend may have acted on the request: not every request may be repeated.
     Sent(u32),
@@ -89,7 +95,7 @@ macro_rules! faults {
     };
 }
 
-use Retry::Never;
+use Retry::{Never, Sent, Unsent};
 
 faults! {
     // The head of a request. `wire` has the words for what it can't understand.
@@ -179,6 +185,67 @@ faults! {
     /// One client's request has too many subrequests.
     TooManySubrequests: Server 500 Never, error("request reference counter overflow while processing \"{}\"");
 
+    // Backends. A failure is the bit that `…_next_upstream` names.
+
+    /// No backend may be asked now.
+    NoLiveUpstreams: Upstream 502 Never, error("no live upstreams while connecting to upstream");
+    /// A name of a backend that the resolver doesn't know.
+    UnknownHost: Upstream 502 Never, error("{}");
+    /// A connection can't be made.
+    FailedConnect: Upstream 502 Unsent(failure::ERROR), error("connect() failed{} while connecting to upstream");
+    /// A connection isn't made in time.
+    SlowConnect: Upstream 504 Unsent(failure::TIMEOUT), error("upstream timed out{} while connecting to upstream");
+    /// The handshake of TLS failed. `common` has logged it.
+    FailedHandshake: Upstream 502 Unsent(failure::ERROR), QUIET;
+    /// The handshake of TLS took too long. `common` has logged it.
+    SlowHandshake: Upstream 504 Unsent(failure::TIMEOUT), QUIET;
+    /// The request can't be sent.
+    FailedSend: Upstream 502 Sent(failure::ERROR), error("send() failed{} while sending request to upstream");
+    /// The backend doesn't take the request in time.
+    SlowSend: Upstream 504 Sent(failure::TIMEOUT), error("upstream timed out{} while sending request to upstream");
+    /// The head of the response can't be received.
+    FailedReceive: Upstream 502 Sent(failure::ERROR),
+        error("recv() failed{} while reading response header from upstream");
+    /// The head of the response doesn't come in time.
+    SlowUpstream: Upstream 504 Sent(failure::TIMEOUT),
+        error("upstream timed out{} while reading response header from upstream");
+    /// A response that can't be understood.
+    InvalidResponse: Upstream 502 Sent(failure::INVALID_HEADER),
+        error("{} while reading response header from upstream");
+    /// The connection ended before the head of the response did.
+    ShortResponse: Upstream 502 Sent(failure::ERROR), error("{} while reading response header from upstream");
+    /// The backend didn't serve the request, and has done nothing of it.
+    RefusedRequest: Upstream 502 Unsent(failure::ERROR), error("{} while reading response header from upstream");
+    /// A response of this status, after which the next backend is asked.
+    Answered403: Upstream 403 Sent(failure::HTTP_403), QUIET;
+    /// The same.
+    Answered404: Upstream 404 Sent(failure::HTTP_404), QUIET;
+    /// The same.
+    Answered429: Upstream 429 Sent(failure::HTTP_429), QUIET;
+    /// The same.
+    Answered500: Upstream 500 Sent(failure::HTTP_500), QUIET;
+    /// The same.
+    Answered502: Upstream 502 Sent(failure::HTTP_502), QUIET;
+    /// The same.
+    Answered503: Upstream 503 Sent(failure::HTTP_503), QUIET;
+    /// The same.
+    Answered504: Upstream 504 Sent(failure::HTTP_504), QUIET;
+    /// `X-Accel-Redirect` to a path outside of all roots.
+    UnsafeUri: Upstream 404 Never,
+        error("unsafe URI \"{}\" was detected while reading response header from upstream");
+    /// The client closed its connection while the server had to wait.
+    ClientLeft: Client 499 Never, info("client prematurely closed connection{}");
+    /// Variables name a backend by a scheme that the protocol doesn't have.
+    InvalidPrefix: Server 500 Never, error("invalid URL prefix in \"{}\"");
+    /// Variables name a backend by what is no address.
+    InvalidUrl: Server 500 Never, error("{}");
+    /// A name of a backend has to be looked up, and the location has no resolver.
+    NoResolver: Server 502 Never, error("no resolver defined to resolve {}");
+    /// The server's own certificate for a backend can't be loaded. `common` has logged it.
+    OwnCertificate: Server 500 Never, QUIET;
+    /// A request is written that has no backend: a bug.
+    NoTarget: Server 500 Never, QUIET;
+
     // Files.
 
     /// There is no such file.
@@ -238,6 +305,22 @@ impl Fault {
             r.log_at(level, format_args!("{before}{details}{after}"));
         }
         self
+    }
+}
+
+impl Fault {
+    /// The fault that a backend's status is, if it is one after which another backend may be asked.
+    pub fn of_answer(status: u16) -> Option<Fault> {
+        Some(match status {
+            403 => Fault::Answered403,
+            404 => Fault::Answered404,
+            429 => Fault::Answered429,
+            500 => Fault::Answered500,
+            502 => Fault::Answered502,
+            503 => Fault::Answered503,
+            504 => Fault::Answered504,
+            _ => return None,
+        })
     }
 }
 
@@ -320,5 +403,12 @@ mod tests {
         }
         assert_eq!(Fault::from(RequestFault::Head(HeadError::TooManyFields)).status(), 494);
         assert_eq!(Fault::from(RequestFault::NoHost).status(), 400);
+    }
+
+    #[test]
+    fn answers() {
+        for status in 100..=599 {
+            assert!(Fault::of_answer(status).is_none_or(|fault| fault.status() == status), "{status}");
+        }
     }
 }

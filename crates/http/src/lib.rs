@@ -24,5 +24,4 @@ pub use ::tls::LIBRARY as TLS_LIBRARY;
 
 pub use app::Module;
 pub use common::variables;
-pub use fault::Fault;
 pub use proto::HttpProto;
