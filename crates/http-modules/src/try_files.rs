@@ -110,7 +110,7 @@ struct TryHandler {
 
 /// How a location's folder and a name make a path.
 struct Base {
-    /// The folder, with the name's place behind it.
+    /// The folder, with the name's place after it.
     path: Vec<u8>,
     folder: usize,
     /// How many bytes of the location's name an alias replaces; `None` for `root` and for aliases of regexes.
@@ -198,7 +198,7 @@ fn enter(r: &mut Request, base: &Base, directory: bool) {
         if directory {
             return;
         }
-        // The alias is a whole folder here: what was found is put behind it.
+        // The alias is a whole folder here: what was found is appended to it.
         r.add_uri_to_alias = true;
     }
     let prefix = base.alias.unwrap_or(0);
