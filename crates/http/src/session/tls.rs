@@ -63,7 +63,7 @@ fn own_identity(
     server: &Rc<Server>,
     tls: &ServerTls,
     hello: &ClientHello,
-) -> (Connection, Result<Option<Identity>, String>) {
+) -> (Connection, tls::Result<Option<Identity>>) {
     if !tls.is_dynamic() {
         return (conn, Ok(None));
     }
