@@ -15,7 +15,7 @@ use std::rc::Rc;
 use buf::{Bytes, Chain};
 use conf::values::{flag, one_of};
 use conf::{Args, Registry, Result};
-use engine::log::{Errno, Level};
+use engine::log::Errno;
 use http::config::core::EVERYWHERE;
 use http::fault::Fault;
 use http::files::open_file::errno;
@@ -149,11 +149,14 @@ impl Handler for Lister {
         let callback = match format {
             Format::Jsonp => match callback(r) {
                 Ok(callback) => callback,
-                Err(()) => return Flow::Status(400),
+                Err(fault) => return fault.into(),
             },
             _ => None,
         };
-        let Some(mut path) = r.path_of_uri() else { return Flow::Status(500) };
+        let mut path = match r.path_of_uri() {
+            Ok(path) => path,
+            Err(fault) => return fault.into(),
+        };
         if path.len() > 1 && path.last() == Some(&b'/') {
             path.pop();
         }
@@ -184,15 +187,14 @@ impl Handler for Lister {
 }
 
 /// The function's name of a JSONP request, as it was sent; an error for one that isn't a name.
-fn callback(r: &Request) -> std::result::Result<Option<Vec<u8>>, ()> {
+fn callback(r: &Request) -> std::result::Result<Option<Vec<u8>>, Fault> {
     let mut pairs = r.args.split(|&c| c == b'&').filter_map(|pair| pair.split_at_checked(b"callback=".len()));
     let Some((_, name)) = pairs.find(|(name, _)| name.eq_ignore_ascii_case(b"callback=")) else { return Ok(None) };
     if name.iter().all(|&c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.')) {
         return Ok((!name.is_empty()).then(|| name.to_vec()));
     }
     let shown = buf::text::encode(name);
-    r.log_at(Level::Info, format_args!("client sent invalid callback name: \"{shown}\""));
-    Err(())
+    Err(Fault::InvalidRequest.log_with(r, &format_args!("client sent invalid callback name: \"{shown}\"")))
 }
 
 /// One name of a folder.

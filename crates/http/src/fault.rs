@@ -100,8 +100,8 @@ use Retry::{Never, Sent, Unsent};
 faults! {
     // The head of a request. `wire` has the words for what it can't understand.
 
-    /// It can't be understood.
-    InvalidHead: Client 400 Never, info("{}");
+    /// Something in it is invalid.
+    InvalidRequest: Client 400 Never, info("{}");
     /// A version of HTTP that isn't served.
     UnknownVersion: Client 505 Never, info("{}");
     /// The request line is longer than a buffer.
@@ -248,6 +248,12 @@ faults! {
 
     // Files.
 
+    /// The location has no folder: a bug.
+    NoRoot: Server 500 Never, QUIET;
+    /// The location has an `alias` for its name, with which the URI no longer begins.
+    LostAlias: Server 500 Never, alert("\"alias\" cannot be used in location \"{}\" where URI was rewritten");
+    /// Neither a file nor a folder.
+    NotAFile: Server 404 Never, crit("\"{}\" is not a regular file");
     /// There is no such file.
     MissingFile: Client 404 Never, error("{}");
     /// A file that the server may not open.
@@ -344,7 +350,7 @@ impl From<RequestError> for Fault {
             RequestError::TooLongHeader { .. } | RequestError::TooManyHeaders => Fault::LargeHead,
             RequestError::UnknownEncoding { .. } => Fault::UnknownEncoding,
             RequestError::Trace | RequestError::Connect => Fault::UnservedMethod,
-            _ => Fault::InvalidHead,
+            _ => Fault::InvalidRequest,
         }
     }
 }
@@ -354,7 +360,7 @@ impl From<RequestFault> for Fault {
         match error {
             RequestFault::Request(error) => error.into(),
             RequestFault::Head(HeadError::TooManyFields) => Fault::LargeHead,
-            RequestFault::Head(_) | RequestFault::NoHost | RequestFault::HostMismatch => Fault::InvalidHead,
+            RequestFault::Head(_) | RequestFault::NoHost | RequestFault::HostMismatch => Fault::InvalidRequest,
         }
     }
 }

@@ -552,18 +552,17 @@ impl Request {
     }
 
     /// The file that the URI means.
-    pub fn path_of_uri(&mut self) -> Option<Vec<u8>> {
+    pub fn path_of_uri(&mut self) -> Result<Vec<u8>, Fault> {
         let mut path = Vec::with_capacity(128);
-        self.path_into(&mut path).then_some(path)
+        self.path_into(&mut path)?;
+        Ok(path)
     }
 
     /// Appends the file that the URI means; the length of the root's part is its own affair.
-    pub fn path_into(&mut self, path: &mut Vec<u8>) -> bool {
+    pub fn path_into(&mut self, path: &mut Vec<u8>) -> Result<(), Fault> {
         let location = self.location.clone();
-        let Some(root) = &location.core.root else { return false };
-        if self.lost_alias() {
-            return false;
-        }
+        let Some(root) = &location.core.root else { return Err(Fault::NoRoot) };
+        self.check_alias()?;
         root.path.render(self, path);
         match root.alias {
             Some(Alias::Prefix(prefix)) => path.extend_from_slice(self.uri.get(prefix..).unwrap_or_default()),
@@ -571,19 +570,16 @@ impl Request {
             Some(Alias::All) | None => path.extend_from_slice(&self.uri),
         }
         path.contains(&0).then(|| path.clear());
-        true
+        Ok(())
     }
 
-    /// Whether the location has an alias and the URI no longer begins with its name, so that no file can be found.
-    pub fn lost_alias(&self) -> bool {
+    /// An error if the location has an alias and the URI no longer begins with its name, so that no file can be found.
+    pub fn check_alias(&self) -> Result<(), Fault> {
         let location = &self.location;
-        let lost = !self.valid_location && location.core.root.as_ref().is_some_and(|root| root.alias.is_some());
-        if lost {
-            let name = buf::text::encode(&location.name);
-            let message = format_args!("\"alias\" cannot be used in location \"{name}\" where URI was rewritten");
-            self.log_at(Level::Alert, message);
+        if !self.valid_location && location.core.root.as_ref().is_some_and(|root| root.alias.is_some()) {
+            return Err(Fault::LostAlias.log_with(self, &buf::text::encode(&location.name)));
         }
-        lost
+        Ok(())
     }
 
     /// Takes the query, if `$args` has a value.
