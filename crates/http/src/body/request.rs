@@ -15,7 +15,7 @@ use super::files::read_here;
 use super::pipeline::read_failed;
 use super::temp::TempFile;
 use crate::config::core::BodyInFile;
-use crate::request::Request;
+use crate::request::{Ending, Request};
 use crate::response::headers::Headers;
 
 /// The largest single read of a body.
@@ -600,7 +600,7 @@ impl Request {
         // has failed, since the client may then leave its body out (RFC 9110 §10.1.1).
         if self.error_status >= 300 {
             self.body.unwanted();
-        } else if self.keepalive && self.body.expect && !self.body.is_done() && !self.body.refused {
+        } else if self.ending == Ending::Keep && self.body.expect && !self.body.is_done() && !self.body.refused {
             self.send_continue();
         }
         self.body.discarded = true;
@@ -611,7 +611,7 @@ impl Request {
                 Err(status) => {
                     self.log_error(format_args!("client sent invalid chunked body"));
                     self.body.refuse();
-                    self.keepalive = false;
+                    self.close_after();
                     // An error keeps its status.
                     return if self.error_status >= 300 { Ok(()) } else { Err(status) };
                 }

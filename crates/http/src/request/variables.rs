@@ -12,7 +12,7 @@ use wire::h1::KnownHeader;
 pub use common::vars::text::{number, put, show, show_seconds};
 pub use common::vars::{Regex as HttpRegex, Value};
 
-use super::Request;
+use super::{Delivery, Request};
 use crate::proto::HttpProto;
 use crate::response::headers::same_name;
 
@@ -256,7 +256,7 @@ fn define_process(setup: &mut Setup) {
 const CORE: &str = "ngx_http_core_module";
 
 fn put_args(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    (r.has_args || !r.args.is_empty()) && put(out, &r.args)
+    r.has_args() && put(out, &r.args)
 }
 
 fn status(r: &mut Request, out: &mut Vec<u8>) -> bool {
@@ -335,7 +335,7 @@ fn remote_user(r: &mut Request, out: &mut Vec<u8>) -> bool {
 }
 
 fn completion(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    put(out, if r.completed || r.cut_short { b"OK" } else { b"" })
+    put(out, if r.delivery != Delivery::Partial { b"OK" } else { b"" })
 }
 
 fn request_body(r: &mut Request, out: &mut Vec<u8>) -> bool {

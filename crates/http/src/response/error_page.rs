@@ -3,7 +3,7 @@
 use buf::{Bytes, Chain};
 use wire::h1::{KnownHeader, Method};
 
-use crate::request::Request;
+use crate::request::{Ending, Request};
 use crate::response::{Body, reason};
 
 /// How a request continues that has ended with a status.
@@ -41,10 +41,10 @@ pub fn has_page(r: &Request, status: u16) -> bool {
 /// Closes the connection after errors that leave it unusable.
 fn close_after(r: &mut Request, status: u16) {
     if matches!(status, 400 | 408 | 413 | 414 | 495 | 496 | 497 | 500 | 501) {
-        r.keepalive = false;
+        r.close_after();
     }
-    if status == 413 || status == 414 || status == 494 {
-        r.lingering = true;
+    if matches!(status, 413 | 414 | 494) && r.ending == Ending::Close {
+        r.ending = Ending::Linger;
     }
 }
 

@@ -5,7 +5,7 @@ use wire::h1::{KnownHeader, Method};
 
 use super::gzip::GzipConf;
 use crate::config::core::{CoreLocation, ServerTokens};
-use crate::request::Request;
+use crate::request::{Ending, Request};
 
 /// The head of a protocol, to which a response's head is written.
 pub trait HeadSink {
@@ -130,10 +130,10 @@ pub(crate) fn decide(r: &mut Request) {
     if endless && chunks {
         response.chunked = !response.header_only;
     } else if endless && (!response.header_only || !core.chunked_transfer_encoding) {
-        r.keepalive = false;
+        r.close_after();
     }
-    if r.keepalive {
-        r.keepalive = may_keep(r, &core);
+    if r.ending == Ending::Keep && !may_keep(r, &core) {
+        r.ending = Ending::Close;
     }
 }
 

@@ -256,7 +256,9 @@ pub fn restore_request(http: &Rc<Http>, conn: Connection, state: RequestState) -
         let _ = h1::set_uri(&mut r);
         let _ = h1::set_server(&mut r);
     }
-    r.uri_rewritten = r.uri != state.uri || r.args != state.args;
+    if r.uri != state.uri || r.args != state.args {
+        r.note_rewritten();
+    }
     (r.uri, r.args) = (state.uri, state.args);
     let named = state.named.and_then(|name| r.server.root.children.named(&name));
     match named {

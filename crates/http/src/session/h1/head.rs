@@ -7,7 +7,7 @@ use engine::clock;
 use wire::h1::LAST_CHUNK;
 
 use crate::config::core::ServerTokens;
-use crate::request::Request;
+use crate::request::{Ending, Request};
 use crate::response::head::{self, HeadSink, Name, server_token};
 use crate::response::{Headers, reason};
 
@@ -66,7 +66,7 @@ impl HeadSink for Text<'_> {
         }
         if r.response.status == 101 {
             self.0.extend_from_slice(b"Connection: upgrade\r\n");
-        } else if !r.keepalive {
+        } else if r.ending != Ending::Keep {
             self.0.extend_from_slice(b"Connection: close\r\n");
         } else {
             self.0.extend_from_slice(b"Connection: keep-alive\r\n");
