@@ -21,6 +21,7 @@ use http::request::{Request, UriFit, UriSource};
 use http::response::error_page::shown_status;
 use http::response::{Body, reason};
 use http::server::location::{Handlers, Kind, LocationId};
+use wire::h1::KnownHeader;
 
 /// The module.
 pub struct Rewrite;
@@ -540,7 +541,7 @@ impl RewriteOp {
             if log {
                 self.log_target(r, "redirect", &target);
             }
-            r.response.location = Some(Bytes::from(target));
+            r.response.headers.set_fixed(KnownHeader::Location, target);
             r.response.status = status;
             return Ok(Applied::Redirected);
         }
@@ -698,7 +699,7 @@ fn respond(r: &mut Request, op: &ReturnOp) -> Ruled {
     };
     let status = op.status;
     if matches!(status, 301 | 302 | 303 | 307 | 308) {
-        r.response.location = Some(text);
+        r.response.headers.set_fixed(KnownHeader::Location, text);
         return Ruled::Status(status);
     }
     send_text(r, status, text);

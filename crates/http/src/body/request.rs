@@ -256,7 +256,9 @@ impl RequestBody {
     pub fn text(&self, out: &mut Vec<u8>) -> bool {
         let pieces = match &self.buffered {
             Some(body) if body.file.is_some() => return false,
-            Some(body) if body.len == 0 && self.declared.is_none() && self.delimiter != Delimiter::Chunks => return false,
+            Some(body) if body.len == 0 && self.declared.is_none() && self.delimiter != Delimiter::Chunks => {
+                return false;
+            }
             Some(body) => &body.pieces,
             None if self.partial.is_empty() => return false,
             None => &self.partial,
@@ -504,7 +506,8 @@ impl Request {
         if limit > 0 && least > limit && self.body.declared.is_none() && self.body.rest != Remainder::Dropped {
             let before = self.body.received.saturating_sub(last);
             let more = least - before;
-            let size = if self.body.delimiter == Delimiter::Stream { least.to_string() } else { format!("{before}+{more}") };
+            let size =
+                if self.body.delimiter == Delimiter::Stream { least.to_string() } else { format!("{before}+{more}") };
             self.log_error(format_args!("client intended to send too large chunked body: {size} bytes"));
             self.body.refuse_read();
             return Err(413);

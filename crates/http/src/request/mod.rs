@@ -453,7 +453,7 @@ impl Request {
             target.push(b'?');
             target.extend_from_slice(&self.args);
         }
-        self.response.location = Some(target.into());
+        self.response.headers.set_fixed(KnownHeader::Location, target);
         301
     }
 
@@ -633,7 +633,8 @@ impl Request {
     /// Whether the location has an alias and the URI no longer begins with its name, so that no file can be found.
     pub fn lost_alias(&self) -> bool {
         let location = &self.location;
-        let lost = self.uri_fit == UriFit::Changed && location.core.root.as_ref().is_some_and(|root| root.alias.is_some());
+        let lost =
+            self.uri_fit == UriFit::Changed && location.core.root.as_ref().is_some_and(|root| root.alias.is_some());
         if lost {
             let name = buf::text::encode(&location.name);
             let message = format_args!("\"alias\" cannot be used in location \"{name}\" where URI was rewritten");

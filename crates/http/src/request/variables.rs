@@ -217,15 +217,12 @@ fn define_response(setup: &mut Setup) {
                         None => r.response.headers.variable("last_modified", out),
                     });
         /// The field `Location` of the response. Empty if there is none.
-        "sent_http_location", Flags::NONE, Getter::Plain(|r, out| match &r.response.location {
+        "sent_http_location", Flags::NONE, Getter::Plain(|r, out| match r.response.headers.fixed(KnownHeader::Location) {
                         Some(location) => put(out, location),
                         None => r.response.headers.variable("location", out),
                     });
         /// The field `ETag` of the response. Empty if there is none.
-        "sent_http_etag", Flags::NONE, Getter::Plain(|r, out| match &r.response.etag {
-                        Some(etag) => put(out, etag),
-                        None => r.response.headers.variable("etag", out),
-                    });
+        "sent_http_etag", Flags::NONE, Getter::Plain(|r, out| r.response.headers.variable("etag", out));
         /// The field `Connection` of the response: `keep-alive`, `close` or `upgrade`.
         "sent_http_connection", Flags::NONE, Getter::Plain(|r, out| put(out, r.connection_text()));
         /// The field `Keep-Alive` of the response. Empty if there is none.

@@ -223,7 +223,7 @@ pub fn request_state(r: &Request) -> RequestState {
         Value::Set(value) => Some((entry.name.as_bytes().to_vec(), value.to_vec())),
         Value::Unset | Value::Missing => None,
     });
-    let fields = r.response.headers.0.iter().map(|field| (field.name.to_vec(), field.value.to_vec()));
+    let fields = r.response.headers.iter().map(|field| (field.name.to_vec(), field.value.to_vec()));
     RequestState {
         head: r.head.to_vec(),
         uri: r.uri.clone(),
