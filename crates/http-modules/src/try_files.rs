@@ -110,7 +110,7 @@ struct TryHandler {
 
 /// How a location's folder and a name make a path.
 struct Base {
-    /// The folder, with the name's place behind it.
+    /// The folder, with the name's place after it.
     path: Vec<u8>,
     folder: usize,
     /// How many bytes of the location's name an alias replaces; `None` for `root` and for aliases of regexes.

@@ -26,7 +26,7 @@ use crate::response::head;
 /// A file of at most this size goes out with its head in one call, even where sendfile is on: one read and one send
 /// cost less than a send, a sendfile and the cork between them.
 const SMALL_FILE: u64 = 32 << 10;
-/// Bytes up to this many are copied behind the head: a copy costs less than a second piece in the call.
+/// Bytes up to this many are copied after the head: a copy costs less than a second piece in the call.
 const SMALL_BYTES: usize = 8 << 10;
 
 /// What is left of a response that didn't go out at once.

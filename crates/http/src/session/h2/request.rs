@@ -91,7 +91,7 @@ fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), u16>
     }
     tls::check(r)?;
     if end_stream || extended {
-        // What comes behind an extended CONNECT is no body: it is for whoever makes the tunnel.
+        // What comes after an extended CONNECT is no body: it is for whoever makes the tunnel.
         r.body.begin(length.map_or(BodyFraming::None, BodyFraming::Length), buf::Bytes::default(), false);
     } else {
         r.body.begin_stream(length, r.line.expects_continue(&r.head));

@@ -10,7 +10,7 @@ use wire::h2::Head;
 
 use crate::request::Request;
 
-/// What is put behind a key before it is hashed (RFC 6455 §1.3).
+/// What is appended to a key before it is hashed (RFC 6455 §1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// How far a stream has come that was opened by CONNECT.
