@@ -39,7 +39,7 @@ use engine::log::Level;
 use wire::h1::RequestError;
 use wire::h2::{HeadError, RequestFault};
 
-use crate::phases::{Flow, Reply};
+use crate::phases::{Flow, Reply, Ruled};
 use crate::request::Request;
 
 /// Who is to blame for a fault.
@@ -362,6 +362,12 @@ impl From<RequestFault> for Fault {
             RequestFault::Head(HeadError::TooManyFields) => Fault::LargeHead,
             RequestFault::Head(_) | RequestFault::NoHost | RequestFault::HostMismatch => Fault::InvalidRequest,
         }
+    }
+}
+
+impl From<Fault> for Ruled {
+    fn from(fault: Fault) -> Ruled {
+        Ruled::Status(fault.status())
     }
 }
 

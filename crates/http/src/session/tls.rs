@@ -90,7 +90,7 @@ pub fn check(r: &mut Request) -> Result<(), Fault> {
     } else {
         Ok(())
     };
-    checked.inspect_err(|_| r.keepalive = false)
+    checked.inspect_err(|_| r.close_after())
 }
 
 /// A server that demands certificates isn't reached by a connection to another name.
