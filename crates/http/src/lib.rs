@@ -17,6 +17,8 @@ pub mod phases;
 mod proto;
 pub mod request;
 pub mod response;
+#[cfg(test)]
+mod reuse;
 pub mod server;
 pub mod session;
 

@@ -136,10 +136,12 @@ pub struct Store {
 impl Store {
     /// As it was at first; memory is kept.
     pub fn clear(&mut self) {
-        self.captures.clear();
-        self.slots.clear();
-        self.values.fill(Value::Unset);
-        self.depth = MAX_DEPTH;
+        // All of them: one that is added and forgotten here doesn't compile.
+        let Store { captures, slots, values, depth } = self;
+        captures.clear();
+        slots.clear();
+        values.fill(Value::Unset);
+        *depth = MAX_DEPTH;
     }
 
     /// The value of a variable, if it was stored.

@@ -659,3 +659,86 @@ pub fn append(pieces: &mut Vec<Piece>, data: Bytes) {
     }
     pieces.push(Piece::Bytes(data));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::Broken;
+    use crate::reuse::{self, Members, members};
+
+    struct Nothing;
+
+    impl BodyFilter for Nothing {
+        fn apply(&mut self, _: Chain, _: bool, _: bool, _: &mut Chain) -> Result<(), Broken> {
+            Ok(())
+        }
+    }
+
+    impl RequestBody {
+        pub(crate) fn members(&self) -> Members {
+            members!(
+                self,
+                RequestBody {
+                    framing: std::mem::discriminant(framing),
+                    declared,
+                    unread,
+                    buffered: buffered.as_ref().map(|body| (&body.pieces, body.len)),
+                    partial,
+                    received,
+                    raw,
+                    raw_before,
+                    delimiter,
+                    rest,
+                    expect,
+                    change: change.is_some(),
+                }
+            )
+        }
+
+        /// Changes every member.
+        #[deny(unused_variables)]
+        pub(crate) fn poison(&mut self) {
+            self.add_filter(Box::new(Nothing));
+            let RequestBody {
+                framing,
+                declared,
+                unread,
+                buffered,
+                partial,
+                received,
+                raw,
+                raw_before,
+                delimiter,
+                rest,
+                expect,
+                change: _,
+            } = self;
+            *framing = Framing::Length(3);
+            *declared = Some(3);
+            *unread = Bytes::from_static(b"old");
+            partial.push(Piece::Bytes(unread.clone()));
+            *buffered = Some(Buffered { pieces: partial.clone(), len: 3, file: None });
+            (*received, *raw, *raw_before) = (3, 3, 3);
+            (*delimiter, *rest, *expect) = (Delimiter::Chunks, Remainder::Missing, true);
+        }
+    }
+
+    #[test]
+    fn a_body_that_begins_is_as_new() {
+        let begins: [fn(&mut RequestBody); 3] = [
+            |body| body.begin(BodyFraming::None, Bytes::default(), false),
+            |body| body.begin(BodyFraming::Chunked, Bytes::default(), false),
+            |body| body.begin_stream(None, false),
+        ];
+        for begin in begins {
+            let (mut new, mut reset) = (RequestBody::default(), RequestBody::default());
+            reset.poison();
+            begin(&mut new);
+            begin(&mut reset);
+            assert_eq!(reset.members(), new.members());
+        }
+        let (new, mut used) = (RequestBody::default(), RequestBody::default());
+        used.poison();
+        reuse::check(&new.members(), &used.members(), &RequestBody::default().members(), &[]);
+    }
+}

@@ -2,6 +2,8 @@
 
 pub mod facts;
 pub mod subrequest;
+#[cfg(test)]
+mod tests;
 pub mod variables;
 
 use std::any::Any;

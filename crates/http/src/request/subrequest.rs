@@ -17,7 +17,7 @@ use super::{Delivery, Request, UriSource};
 use crate::body::files::FileRule;
 use crate::body::{Broken, Pipeline, Portion};
 use crate::fault::Fault;
-use crate::response::{Answer, respond};
+use crate::response::{Answer, Headers, fields, respond};
 use crate::server::Http;
 
 /// How deep subrequests may be nested.
@@ -115,6 +115,11 @@ impl SubResponse {
             State::Made(Made(r, _), _) => Some(r),
             State::Making(_) | State::Over => None,
         }
+    }
+
+    /// The fields of the response, once its head is there and until its body has been taken.
+    pub fn fields(&self) -> Option<Headers> {
+        self.request().map(fields)
     }
 
     /// The next portion of the body, through the filters of the subrequest; after the last one there are empty ones.
