@@ -24,8 +24,8 @@
 //! - `Result<T, Fault>`: the function can only fail by a fault.
 //! - `Result<T, Reply>`: it can also end the request with a status on purpose: a redirect, 416 for a range. A [`Reply`] is
 //!   no fault, and isn't in the table; a fault becomes one by `?`.
-//! - [`Flow`]: what a handler returns. `Flow::Status` is for statuses that the configuration or the protocol demands; a
-//!   fault becomes a flow by `into()`.
+//! - [`Flow`], or [`Ruled`] of rewrite rules: what a handler returns. Their `Status` is for statuses that the configuration
+//!   or the protocol demands; a fault becomes one by `into()`.
 //! - [`Broken`](crate::body::Broken): a body has broken off. The head has been sent, so there is no status left to choose.
 //!
 //! A new kind of fault is a row of the table. Kinds differ if a column does; where only the details differ, one kind
@@ -39,6 +39,7 @@ use engine::log::Level;
 use wire::h1::RequestError;
 use wire::h2::{HeadError, RequestFault};
 
+use self::Retry::{Never, Sent, Unsent};
 use crate::phases::{Flow, Reply, Ruled};
 use crate::request::Request;
 
@@ -94,8 +95,6 @@ macro_rules! faults {
         }
     };
 }
-
-use Retry::{Never, Sent, Unsent};
 
 faults! {
     // The head of a request. `wire` has the words for what it can't understand.

@@ -506,15 +506,24 @@ impl Request {
         }
     }
 
-    /// Counts a change of the URI; too many are a cycle.
-    pub(crate) fn count_uri_change(&mut self) -> Result<(), Fault> {
-        if self.uri_changes == 0 {
+    /// Counts a change of the URI by rules.
+    pub(crate) fn count_rewrite(&mut self) -> Result<(), Fault> {
+        if self.count_change() {
+            Ok(())
+        } else {
+            Err(Fault::RewriteCycle.log_with(self, &buf::text::encode(&self.uri)))
+        }
+    }
+
+    /// Counts a change of the URI; false if there are too many: a cycle.
+    fn count_change(&mut self) -> bool {
+        let Some(left) = self.uri_changes.checked_sub(1) else {
             // An error page isn't used either: the cycle could be endless.
             self.error_page = true;
-            return Err(Fault::RewriteCycle.log_with(self, &buf::text::encode(&self.uri)));
-        }
-        self.uri_changes -= 1;
-        Ok(())
+            return false;
+        };
+        self.uri_changes = left;
+        true
     }
 
     /// As [`Request::try_redirect`], for a handler to give back.
@@ -529,12 +538,9 @@ impl Request {
 
     /// Starts over with another URI, internally. With `Some`, `$args` has a value even if the arguments are empty.
     pub fn try_redirect(&mut self, uri: &[u8], args: Option<&[u8]>) -> Result<(), Fault> {
-        if self.uri_changes == 0 {
-            // An error page isn't used either: the cycle could be endless.
-            self.error_page = true;
+        if !self.count_change() {
             return Err(Fault::RedirectCycle.log_with(self, &buf::text::encode(uri)));
         }
-        self.uri_changes -= 1;
         self.uri.clear();
         self.uri.extend_from_slice(uri);
         self.args.clear();
@@ -550,12 +556,9 @@ impl Request {
 
     /// Continues in a named location.
     pub fn try_redirect_named(&mut self, name: &[u8]) -> Result<(), Fault> {
-        if self.uri_changes == 0 {
-            // An error page isn't used either: the cycle could be endless.
-            self.error_page = true;
+        if !self.count_change() {
             return Err(Fault::NamedCycle.log_with(self, &buf::text::encode(name)));
         }
-        self.uri_changes -= 1;
         let Some(id) = self.server.root.children.named(name) else {
             return Err(Fault::NoNamedLocation.log_with(self, &buf::text::encode(name)));
         };
