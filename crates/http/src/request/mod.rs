@@ -1,6 +1,7 @@
 //! A request: its head, where it is in the configuration, its response.
 
 pub mod facts;
+mod state;
 pub mod subrequest;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,8 @@ use crate::server::{Address, Http, Server};
 use crate::session::client::Client;
 use crate::session::connection::{Connection, Link};
 use crate::session::h2::StreamHandle;
+
+pub use self::state::{Delivery, Ending, UriFit, UriSource};
 
 /// How many requests' memory is kept for the next ones.
 const MAX_SPARE: usize = 64;
@@ -106,54 +109,6 @@ pub struct Request {
     /// What it shares with its subrequests, if it has some or is one.
     family: Option<Rc<Family>>,
     slots: Slots,
-}
-
-/// Who has made a request's URI and arguments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UriSource {
-    /// The client: they are what it sent, decoded.
-    #[default]
-    Client,
-    /// The server has replaced at least one of them.
-    Server,
-    /// The server, and `$args` has a value even if it is empty.
-    ServerWithArgs,
-}
-
-/// How a request's URI fits the location that the request is in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UriFit {
-    /// It begins with the location's name, or matches its regex.
-    #[default]
-    Named,
-    /// `try_files` found a file in the location's alias: the whole URI is appended to the alias.
-    InAlias,
-    /// A rule has changed it, and the request stayed in the location.
-    Changed,
-}
-
-/// What becomes of a connection after a response.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ending {
-    /// It is closed.
-    #[default]
-    Close,
-    /// It is closed, and the client may still be sending.
-    Linger,
-    /// It may serve another request.
-    Keep,
-}
-
-/// How much of a response was sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Delivery {
-    /// Not all, or nothing yet.
-    #[default]
-    Partial,
-    /// All that its source had given before it broke off.
-    CutShort,
-    /// All.
-    Whole,
 }
 
 impl Drop for Request {
