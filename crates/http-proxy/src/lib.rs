@@ -13,6 +13,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod redirect;
 pub mod respond;
+mod sending;
 mod shared;
 pub mod ssl;
 pub mod store;

@@ -155,12 +155,6 @@ pub trait Codec {
         false
     }
 
-    /// Whether what is left of the request is sent after the response's head has come. Otherwise such a connection ends
-    /// with the exchange.
-    fn sends_on(&self) -> bool {
-        false
-    }
-
     /// Takes bytes that came from the backend. Called when all that came before is used up.
     fn receive(&mut self, input: Buf);
 

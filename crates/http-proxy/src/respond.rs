@@ -18,8 +18,9 @@ use wire::h1::{HeaderSpan, KnownHeader, Method, ResponseHead};
 use crate::conf::ignore;
 use crate::engine::Backend;
 use crate::protocol::{BodyEvent, Codec, End};
+use crate::sending::Sending;
 use crate::store;
-use crate::stream::{self, Sent, UpstreamBody};
+use crate::stream::{self, UpstreamBody};
 
 /// What a backend said, with the connection that it said it on.
 pub(super) struct Answer {
@@ -37,10 +38,8 @@ pub(super) struct Reply {
     pub(super) status: u16,
     /// The length of the body, if it is known.
     pub(super) length: Option<u64>,
-    /// Whether the whole request is with the kernel.
-    pub(super) sent_all: bool,
-    /// What is left to send, if the protocol sends on.
-    pub(super) unsent: Option<Box<Chain>>,
+    /// What is left of the request, if it isn't with the kernel yet.
+    pub(super) unsent: Option<Box<Sending>>,
 }
 
 /// What follows from an answer.
@@ -59,7 +58,7 @@ pub(super) fn respond(
     mut choice: Choice,
     answer: Answer,
 ) -> Next {
-    let Answer { mut idle, mut codec, reply: Reply { status, length, sent_all, unsent } } = answer;
+    let Answer { mut idle, mut codec, reply: Reply { status, length, unsent } } = answer;
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
         accel_rate(b, r, exchange);
         copy_fields(b, r, exchange);
@@ -88,7 +87,7 @@ pub(super) fn respond(
     let read = stream::read(&mut *codec, &mut body);
     if let Ok(BodyEvent::End(end @ End { extra: false, .. })) = read {
         exchange.current(|attempt| attempt.length += body.len());
-        if end.keep && sent_all && idle.stream.pending() == 0 {
+        if end.keep && unsent.is_none() && idle.stream.pending() == 0 {
             idle.kept = codec.keep();
             choice.keep(idle, b.place);
         }
@@ -98,8 +97,8 @@ pub(super) fn respond(
         store::keep(b, r, exchange);
         return Next::Flow(Flow::Respond);
     }
-    let sent = Sent { all: sent_all, unsent: unsent.map(|chain| *chain).unwrap_or_default() };
-    let stream = UpstreamBody::new(b, r, exchange.clone(), choice, idle, codec, sent);
+    let sending = unsent.map_or_else(|| Sending::new(Chain::new(), false, true), |sending| *sending);
+    let stream = UpstreamBody::new(b, r, exchange.clone(), choice, idle, codec, sending);
     r.response.body = stream.begin(r, body, read);
     store::keep(b, r, exchange);
     Next::Flow(Flow::Respond)

@@ -24,6 +24,7 @@ use crate::conf::UpstreamConf;
 use crate::engine::Backend;
 use crate::protocol::{BodyEvent, Codec, End, ProtocolError};
 use crate::respond::{buffering, whole};
+use crate::sending::{Obstacle, Sending};
 use crate::shared::RequestLog;
 
 /// The largest single read.
@@ -38,25 +39,19 @@ pub(super) struct UpstreamBody {
     idle: Option<Idle>,
     place: u32,
     codec: Option<Box<dyn Codec>>,
-    sent: Sent,
+    /// The rest of the request.
+    sending: Sending,
     buffering: bool,
     trailers: Option<Headers>,
     failed: bool,
-    received_before: u64,
+    /// What the connection had sent and received when the head had come.
+    counted: (u64, u64),
     /// Read, and not yet asked for.
     ahead: Chain,
     spill: Option<Spill>,
     rate: u64,
     pause: Option<Pin<Box<rt::Sleep>>>,
     log: RequestLog,
-}
-
-/// How far the request has been sent.
-pub(super) struct Sent {
-    /// All of it is with the kernel.
-    pub(super) all: bool,
-    /// What is to be sent while the response comes.
-    pub(super) unsent: Chain,
 }
 
 /// Takes the body out of the codec, up to an event that is something else.
@@ -85,7 +80,7 @@ impl UpstreamBody {
         choice: Choice,
         idle: Idle,
         codec: Box<dyn Codec>,
-        sent: Sent,
+        sending: Sending,
     ) -> UpstreamBody {
         let rate = match &b.up.limit_rate {
             Some(template) => buf::parse::parse_size(&r.render(template)).unwrap_or(0),
@@ -99,10 +94,10 @@ impl UpstreamBody {
             choice,
             place: b.place,
             codec: Some(codec),
-            sent,
+            sending,
             trailers: None,
             failed: false,
-            received_before: idle.stream.received(),
+            counted: (idle.stream.sent(), idle.stream.received()),
             idle: Some(idle),
             ahead: Chain::new(),
             spill: None,
@@ -168,8 +163,7 @@ impl UpstreamBody {
             let what = "upstream sent more data than specified in \"Content-Length\" header while reading upstream";
             self.log.write(Level::Warn, format_args!("{what}"));
         }
-        let sent = self.sent.all || (codec.sends_on() && self.sent.unsent.is_empty() && !codec.holds_back());
-        if end.keep && sent && idle.stream.pending() == 0 {
+        if end.keep && self.sending.is_complete() && idle.stream.pending() == 0 {
             idle.kept = codec.keep();
             self.choice.keep(idle, self.place);
         }
@@ -178,12 +172,21 @@ impl UpstreamBody {
     }
 
     fn account(&self, idle: &Idle) {
-        let more = idle.stream.received().saturating_sub(self.received_before);
-        self.exchange.current(|attempt| attempt.received += more);
+        let sent = idle.stream.sent().saturating_sub(self.counted.0);
+        let received = idle.stream.received().saturating_sub(self.counted.1);
+        self.exchange.current(|attempt| {
+            attempt.sent += sent;
+            attempt.received += received;
+        });
     }
 
     fn fail(&mut self, level: Level, message: std::fmt::Arguments<'_>) {
         self.log.write(level, message);
+        self.give_up();
+    }
+
+    /// The body ends here, and the connection with it.
+    fn give_up(&mut self) {
         if let Some(idle) = self.idle.take() {
             self.account(&idle);
         }
@@ -205,9 +208,6 @@ impl UpstreamBody {
             }
             self.pause = None;
         }
-        if !self.sent.unsent.is_empty() {
-            self.send(cx);
-        }
         let Some(idle) = &self.idle else { return Poll::Ready(()) };
         if !idle.stream.recv_timeout_set() {
             idle.stream.set_recv_timeout(Some(self.up.read_timeout));
@@ -225,10 +225,7 @@ impl UpstreamBody {
                     codec.receive(buf);
                 }
                 self.decode();
-                if let Some(codec) = &mut self.codec {
-                    codec.transmit(&mut self.sent.unsent);
-                    self.send(cx);
-                }
+                let _ = self.send(cx, None);
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 self.fail(Level::Error, format_args!("upstream timed out{TIMED_OUT} while reading upstream"));
@@ -253,16 +250,12 @@ impl UpstreamBody {
         }
     }
 
-    /// Sends what the protocol has to say while the response comes.
-    fn send(&mut self, cx: &mut Context<'_>) {
-        let Some(idle) = self.idle.as_ref().filter(|_| !self.sent.unsent.is_empty()) else { return };
-        if let Poll::Ready(Err(error)) = idle.stream.poll_send(cx, &mut self.sent.unsent) {
-            match error.kind() {
-                io::ErrorKind::TimedOut => {
-                    self.fail(Level::Error, format_args!("upstream timed out{TIMED_OUT} while sending to upstream"));
-                }
-                _ => self.fail(Level::Error, format_args!("send() failed{} while sending to upstream", Errno(&error))),
-            }
+    /// Sends what there is of the request, and what the protocol has to say while the response comes. A backend that takes
+    /// no more may have sent a whole response: reading it tells.
+    fn send(&mut self, cx: &mut Context<'_>, r: Option<&mut Request>) -> Result<(), Obstacle> {
+        match (&self.idle, &mut self.codec) {
+            (Some(idle), Some(codec)) => self.sending.poll(cx, r, &idle.stream, &mut **codec, None),
+            _ => Ok(()),
         }
     }
 
@@ -332,6 +325,13 @@ impl UpstreamBody {
 }
 
 impl BodyStream for UpstreamBody {
+    fn send_request(&mut self, r: &mut Request, cx: &mut Context<'_>) {
+        if let Err(Obstacle::Client(fault)) = self.send(cx, Some(r)) {
+            r.error_status = fault.status();
+            self.give_up();
+        }
+    }
+
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Part>, Broken>> {
         loop {
             let chain = self.take_ready();
@@ -345,6 +345,10 @@ impl BodyStream for UpstreamBody {
                 return Poll::Ready(Ok(None));
             }
             std::task::ready!(self.poll_read(cx));
+            if self.ahead.is_empty() && self.idle.is_some() {
+                // What was read may let more of the request be sent.
+                return Poll::Ready(Ok(Some(Part { chain: Chain::new(), flush: false })));
+            }
         }
     }
 
