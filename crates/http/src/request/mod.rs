@@ -22,6 +22,7 @@ use self::facts::ConnectionFacts;
 use self::subrequest::Family;
 use crate::body::RequestBody;
 use crate::config::core::Alias;
+use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::phases::{Flow, MAX_URI_CHANGES, Reply, Resume};
 use crate::response::{Body, Response};
@@ -69,7 +70,7 @@ pub struct Request {
     /// The host asked for, in lower case, without port; empty if there is none.
     pub host: Vec<u8>,
     /// The backends that were asked, and their responses.
-    pub upstream: Option<Rc<crate::exchange::Exchange>>,
+    pub upstream: Option<Rc<Exchange>>,
     /// Its own values of variables, captures, and what modules keep over internal redirects.
     pub vars: Store,
     /// The response.
@@ -303,7 +304,10 @@ impl Request {
         (*error_status, *error_page) = (0, false);
         (*ending, *pipelined, *delivery) = (Ending::Close, false, Delivery::Partial);
         (*header_sent, *body_before, *depth) = (0, 0, 0);
-        (*rate, *id, *upstream, *family) = (None, None, None, None);
+        (*rate, *id, *family) = (None, None, None);
+        if let Some(exchange) = upstream.take() {
+            Exchange::recycle(exchange);
+        }
     }
 
     /// A header field of the request.
