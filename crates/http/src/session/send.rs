@@ -19,7 +19,7 @@ use crate::body::files::FileRule;
 use crate::body::pipeline::read_failed;
 use crate::body::{Body, Broken, Pipeline, Portion};
 use crate::config::core::Aio;
-use crate::request::Request;
+use crate::request::{Delivery, Request};
 use crate::response::field::secure_head;
 use crate::response::head;
 
@@ -142,7 +142,9 @@ async fn send_portions(r: &mut Request, head: Buf, body: &mut Pipeline) -> Resul
             Ok(portion) => portion,
             Err(Broken) => {
                 // What was received goes out before the connection is closed, so that the client can tell.
-                r.cut_short = !body.is_whole() && write(r, &mut out, None, false).await.is_ok();
+                if !body.is_whole() && write(r, &mut out, None, false).await.is_ok() {
+                    r.delivery = Delivery::CutShort;
+                }
                 return Err(Broken);
             }
         };

@@ -94,7 +94,7 @@ pub fn check(r: &mut Request) -> Result<(), u16> {
     };
     match status {
         Some(status) => {
-            r.keepalive = false;
+            r.close_after();
             Err(status)
         }
         None => Ok(()),

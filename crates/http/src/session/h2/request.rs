@@ -11,8 +11,8 @@ use super::conf::Http2Conf;
 use super::shared::Shared;
 use super::stream::{StreamHandle, StreamState};
 use super::websocket::{self, Tunnel};
-use crate::request::Request;
 use crate::request::facts::ConnectionFacts;
+use crate::request::{Delivery, Request};
 use crate::session::client::Client;
 use crate::session::connection::{Connection, Link};
 use crate::session::h1::{Doing, answer, limits, log_ignored, set_server, set_uri};
@@ -105,7 +105,7 @@ fn end_stream_of(r: &Request) {
     let (shared, key) = (stream.shared(), stream.key());
     let mut protocol = shared.protocol.borrow_mut();
     // What failed may be queued to its end, and wait for windows in vain.
-    if !stream.has_ended() || !r.completed {
+    if !stream.has_ended() || r.delivery != Delivery::Whole {
         // As nginx has it: what the client is to blame for, and what it is told by nothing.
         let refused = r.error_status == 408 || r.response.status == 444 || stream.has_timed_out();
         let code = match stream.tunnel() {

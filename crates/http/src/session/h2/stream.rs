@@ -380,7 +380,7 @@ impl StreamHandle {
         let _ = match ends {
             false => protocol.send_data(key, body, false),
             true => match state.end.replace(End::Queued) {
-                End::Next(trailers) if !trailers.0.is_empty() => {
+                End::Next(trailers) if !trailers.is_empty() => {
                     let sent = if body.is_empty() { Ok(()) } else { protocol.send_data(key, body, false) };
                     let sent = sent.and_then(|()| protocol.send_trailers(key, |head| write_fields(head, &trailers)));
                     sent.map(|length| self.count_framing(length))
@@ -437,7 +437,7 @@ impl StreamHandle {
 }
 
 fn write_fields(head: &mut wire::h2::HeadWriter<'_>, fields: &Headers) {
-    for field in &fields.0 {
+    for field in fields {
         head.field(&field.name, &field.value, Indexing::Without);
     }
 }

@@ -66,7 +66,7 @@ pub fn switch(r: &mut Request) {
     stream.set_tunnel(Tunnel::Made);
     r.response.status = 200;
     r.response.status_line = None;
-    r.response.headers.0.retain(|field| !is_accept(&field.name));
+    r.response.headers.retain(|field| !is_accept(&field.name));
 }
 
 /// Any success would tell the client that it has its tunnel (RFC 9110 §9.3.6). One that isn't of the tunnel, such as a
