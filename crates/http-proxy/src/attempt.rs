@@ -9,7 +9,6 @@ use ::upstream::retry::failure;
 use ::upstream::{Choice, Idle};
 use buf::{Buf, Bytes, Chain, Piece};
 use engine::log::{Errno, Level, TIMED_OUT};
-use http::body::append;
 use http::exchange::Exchange;
 use http::request::Request;
 use http::session::h2::websocket;
@@ -19,13 +18,11 @@ use crate::conf::{Bind, local_address};
 use crate::engine::Backend;
 use crate::protocol::{Codec, Fault, FaultKind, HeadEvent};
 use crate::respond::{self, Answer, Reply};
+use crate::sending::{Sending, Unsent};
 use crate::ssl;
 
 /// The size of the first read of a response: head and body, if they are small, come in one.
 const FIRST_READ: usize = 16 << 10;
-
-/// The largest part of a request's body that is sent in one go.
-const MAX_PART: u64 = 64 << 10;
 
 /// Properties that a connection needs to serve a request.
 struct Label {
@@ -94,8 +91,10 @@ impl Backend {
         exchange.current(|attempt| (attempt.sent, attempt.received) = counts);
         match result {
             Ok(reply) => Ok(Answer { idle, codec, reply }),
-            Err(Stop::Failed(failed)) => {
-                Err(Stop::Failed(Failed { stale: cached && failed.kind == failure::ERROR, ..failed }))
+            Err(Stop::Failed(Failed { kind, sent, stale })) => {
+                let stale = cached && (stale || (sent && kind == failure::ERROR));
+                // A body that was passed on as it came is gone, whatever the backend did with it.
+                Err(Stop::Failed(Failed { kind, sent: sent || outgoing.streamed, stale }))
             }
             Err(stop) => Err(stop),
         }
@@ -206,6 +205,11 @@ impl Backend {
         outgoing: &Outgoing,
         codec: &mut dyn Codec,
     ) -> Result<Reply, Stop> {
+        if codec.is_tunnel() {
+            let elapsed = exchange.elapsed_ms();
+            exchange.current(|attempt| attempt.header_ms = Some(elapsed));
+            return Ok(Reply { status: 200, length: None, sent_all: true, sending: None });
+        }
         stream.set_send_timeout(Some(self.up.send_timeout));
         let mut sending = self.begin_sending(r, stream, outgoing, codec)?;
         loop {
@@ -218,8 +222,8 @@ impl Backend {
                 return Err(stop(r, &Fault::invalid("upstream sent invalid \"Sec-WebSocket-Accept\" header")));
             }
             let sent_all = sending.done && sending.chain.is_empty();
-            let unsent = (codec.sends_on() && !sent_all).then(|| Box::new(sending.chain));
-            return Ok(Reply { status, length, sent_all, unsent });
+            let sending = (codec.sends_on() && !sent_all).then(|| Box::new(sending));
+            return Ok(Reply { status, length, sent_all, sending });
         }
     }
 
@@ -255,7 +259,7 @@ impl Backend {
             }
             codec.body(body, true, &mut chain);
         }
-        Ok(Sending { chain, more: outgoing.streamed, blocked: false, done, kept: Some(Vec::new()) })
+        Ok(Sending::new(chain, outgoing.streamed, done && !codec.holds_back()))
     }
 
     /// Reads on until the head is there; `None`: more bytes are needed. None at all are the end.
@@ -306,10 +310,7 @@ impl Backend {
         sending: &mut Sending,
         codec: &mut dyn Codec,
     ) -> Poll<Result<Buf, Stop>> {
-        codec.transmit(&mut sending.chain);
-        if (!sending.done || !sending.chain.is_empty())
-            && let Err(stop) = self.poll_sending(cx, r, stream, sending, codec)
-        {
+        if let Err(stop) = self.poll_sending(cx, r, stream, sending, codec) {
             return Poll::Ready(Err(stop));
         }
         match stream.poll_recv(cx, FIRST_READ) {
@@ -332,7 +333,7 @@ impl Backend {
         Poll::Pending
     }
 
-    /// Sends what there is; sets `done` when all is with the kernel.
+    /// Sends what there is.
     fn poll_sending(
         &self,
         cx: &mut Context<'_>,
@@ -341,92 +342,19 @@ impl Backend {
         sending: &mut Sending,
         codec: &mut dyn Codec,
     ) -> Result<(), Stop> {
-        loop {
-            let waiting = sending.more && !sending.blocked && !self.gather(cx, r, sending, codec)?;
-            match stream.poll_send(cx, &mut sending.chain) {
-                Poll::Ready(Ok(())) => sending.blocked = false,
-                Poll::Pending => {
-                    sending.blocked = true;
-                    return Ok(());
-                }
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
-                    r.log_error(format_args!("upstream timed out{TIMED_OUT} while sending request to upstream"));
-                    return Err(failed(failure::TIMEOUT));
-                }
-                Poll::Ready(Err(error)) => return Err(send_failed(r, &error)),
-            }
-            if !sending.more {
-                // What is held back waits for the backend, as for a response.
-                if !sending.done {
+        match sending.poll(cx, r, stream, codec) {
+            Ok(just_sent) => {
+                if just_sent {
                     stream.set_recv_timeout(Some(self.up.read_timeout));
                 }
-                sending.done = !codec.holds_back();
-                return Ok(());
+                Ok(())
             }
-            if waiting {
-                return Ok(());
+            Err(Unsent::Body(status)) => Err(Stop::Status(status)),
+            Err(Unsent::Failed(error)) if error.kind() == io::ErrorKind::TimedOut => {
+                r.log_error(format_args!("upstream timed out{TIMED_OUT} while sending request to upstream"));
+                Err(failed(failure::TIMEOUT))
             }
-        }
-    }
-
-    /// Takes what there is of the request's body, as one part; false if more is to be waited for.
-    fn gather(
-        &self,
-        cx: &mut Context<'_>,
-        r: &mut Request,
-        sending: &mut Sending,
-        codec: &mut dyn Codec,
-    ) -> Result<bool, Stop> {
-        let limit = r.location.core.client_body_buffer_size;
-        let most = MAX_PART.min(codec.window());
-        let mut part = Chain::new();
-        let mut ready = most > 0;
-        while sending.more && part.len() < most {
-            match r.poll_body(cx) {
-                Poll::Ready(Ok(Some(data))) => {
-                    sending.note(&data, limit);
-                    part.push_bytes(data);
-                }
-                Poll::Ready(Ok(None)) => sending.more = false,
-                Poll::Ready(Err(status)) => return Err(Stop::Status(status)),
-                Poll::Pending => {
-                    ready = false;
-                    break;
-                }
-            }
-        }
-        if !part.is_empty() || !sending.more {
-            codec.body(part, !sending.more, &mut sending.chain);
-        }
-        if !sending.more
-            && let Some(kept) = sending.kept.take()
-        {
-            r.body.keep(kept);
-        }
-        Ok(ready)
-    }
-}
-
-/// What is still to be sent.
-struct Sending {
-    chain: Chain,
-    /// The body isn't complete.
-    more: bool,
-    /// The kernel takes no more for now.
-    blocked: bool,
-    done: bool,
-    /// The body, while it is small: for `$request_body`.
-    kept: Option<Vec<Piece>>,
-}
-
-impl Sending {
-    /// Keeps the body while it is no larger than `limit`.
-    fn note(&mut self, data: &Bytes, limit: usize) {
-        if let Some(kept) = &mut self.kept {
-            append(kept, data.clone());
-            if kept.iter().map(Piece::len).sum::<u64>() > limit as u64 {
-                self.kept = None;
-            }
+            Err(Unsent::Failed(error)) => Err(send_failed(r, &error)),
         }
     }
 }
@@ -440,6 +368,7 @@ fn stop(r: &Request, fault: &Fault) -> Stop {
         FaultKind::Invalid => failed(failure::INVALID_HEADER),
         FaultKind::Closed => failed(failure::ERROR),
         FaultKind::Refused => Stop::Failed(Failed { kind: failure::ERROR, sent: false, stale: false }),
+        FaultKind::Leaving => Stop::Failed(Failed { kind: failure::ERROR, sent: false, stale: true }),
     }
 }
 

@@ -3,16 +3,21 @@
 
 mod attempt;
 pub mod conf;
+pub mod connect;
 pub mod cookies;
 pub mod engine;
 pub mod fastcgi;
+pub mod grpc;
 pub mod handover;
 mod http1;
+mod http2;
 pub mod pass;
 pub mod protocol;
 pub mod proxy;
 pub mod redirect;
+mod request_fields;
 pub mod respond;
+mod sending;
 mod shared;
 pub mod ssl;
 pub mod store;
@@ -24,4 +29,4 @@ pub mod variables;
 use http::module::HttpModule;
 
 /// The modules of this crate, in the order in which their handlers run.
-pub const MODULES: &[&dyn HttpModule] = &[&upstream::Upstream, &proxy::Proxy, &fastcgi::Fastcgi];
+pub const MODULES: &[&dyn HttpModule] = &[&upstream::Upstream, &proxy::Proxy, &fastcgi::Fastcgi, &grpc::Grpc, &connect::Tunnel];

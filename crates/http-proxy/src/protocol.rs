@@ -103,6 +103,12 @@ pub trait Protocol {
     /// Whether a request's body can be sent before its length is known.
     fn sends_unknown_length(&self) -> bool;
 
+    /// Whether a body of known length that is there as a whole is kept while it is sent, though bodies are passed on as
+    /// they come: so that another server can be asked.
+    fn keeps_ready_bodies(&self) -> bool {
+        false
+    }
+
     /// Whether the configuration replaces the request's body by its own.
     fn has_own_body(&self) -> bool {
         false
@@ -133,6 +139,11 @@ pub type Head = (Bytes, ResponseHead);
 
 /// One exchange with a backend.
 pub trait Codec {
+    /// Whether bytes go both ways as soon as the connection is made: nothing is asked, and no response is read.
+    fn is_tunnel(&self) -> bool {
+        false
+    }
+
     /// The bytes that begin the request; `request` is what [`Protocol::write_request`] wrote. `alone`: no body follows.
     fn head(&mut self, request: &Bytes, alone: bool) -> Bytes;
 
@@ -241,6 +252,8 @@ pub enum FaultKind {
     Closed,
     /// It doesn't serve this request, and has done nothing of it.
     Refused,
+    /// It was leaving, and has done nothing of the request: it may serve it on a new connection.
+    Leaving,
 }
 
 impl Fault {

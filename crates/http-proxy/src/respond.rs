@@ -1,6 +1,7 @@
 //! From a backend's head to the response: fields, special fields, the body, the connection's fate.
 
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use ::upstream::{Choice, Idle, Outcome};
 use buf::{Bytes, Chain};
@@ -17,8 +18,9 @@ use wire::h1::{HeaderSpan, KnownHeader, Method, ResponseHead};
 use crate::conf::ignore;
 use crate::engine::Backend;
 use crate::protocol::{BodyEvent, Codec, End};
+use crate::sending::Sending;
 use crate::store;
-use crate::stream::{self, Sent, UpstreamBody};
+use crate::stream::{self, UpstreamBody};
 
 /// What a backend said, with the connection that it said it on.
 pub(super) struct Answer {
@@ -39,7 +41,7 @@ pub(super) struct Reply {
     /// Whether the whole request is with the kernel.
     pub(super) sent_all: bool,
     /// What is left to send, if the protocol sends on.
-    pub(super) unsent: Option<Box<Chain>>,
+    pub(super) sending: Option<Box<Sending>>,
 }
 
 /// What follows from an answer.
@@ -58,7 +60,12 @@ pub(super) fn respond(
     mut choice: Choice,
     answer: Answer,
 ) -> Next {
-    let Answer { mut idle, mut codec, reply: Reply { status, length, sent_all, unsent } } = answer;
+    let Answer { mut idle, mut codec, reply: Reply { status, length, sent_all, sending } } = answer;
+    if codec.is_tunnel() {
+        // A head alone, after which everything is the tunnel's.
+        (r.response.status, r.response.header_only) = (200, true);
+        return Next::Tunnel(Box::new((choice, idle, Bytes::default())));
+    }
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
         accel_rate(b, r, exchange);
         copy_fields(b, r, exchange);
@@ -84,24 +91,45 @@ pub(super) fn respond(
         (r.response.allow_ranges, r.response.single_range) = (true, true);
     }
     let mut body = Chain::new();
-    let read = stream::read(&mut *codec, &mut body);
+    let mut read = stream::read(&mut *codec, &mut body);
+    let mut trailers = None;
+    if let Ok(BodyEvent::Trailers(fields)) = read {
+        trailers = Some(fields);
+        read = stream::read(&mut *codec, &mut body);
+    }
     if let Ok(BodyEvent::End(end @ End { extra: false, .. })) = read {
         exchange.current(|attempt| attempt.length += body.len());
-        if end.keep && sent_all && idle.stream.pending() == 0 {
+        if end.keep && sent_all && idle.stream.pending() == 0 && says_last_words(&mut *codec, &idle) {
             idle.kept = codec.keep();
             choice.keep(idle, b.place);
         }
         exchange.end();
         choice.release(Outcome::Good);
         r.response.body = whole(body);
+        if let Some(trailers) = trailers {
+            exchange.trailers.replace(trailers.clone());
+            r.response.trailers = trailers;
+        }
         store::keep(b, r, exchange);
         return Next::Flow(Flow::Respond);
     }
-    let sent = Sent { all: sent_all, unsent: unsent.map(|chain| *chain).unwrap_or_default() };
-    let stream = UpstreamBody::new(b, r, exchange.clone(), choice, idle, codec, sent);
-    r.response.body = stream.begin(r, body, read);
+    if read.is_err() && codec.sends_on() {
+        // It came with the fault, and isn't passed on.
+        body.clear();
+    }
+    let sending = sending.map_or_else(|| Sending::new(Chain::new(), false, sent_all), |sending| *sending);
+    let stream = UpstreamBody::new(b, r, exchange.clone(), choice, idle, codec, sending);
+    r.response.body = stream.begin(r, body, trailers, read);
     store::keep(b, r, exchange);
     Next::Flow(Flow::Respond)
+}
+
+/// Sends what the protocol has to say before the connection waits for its next exchange; whether that went out.
+pub(super) fn says_last_words(codec: &mut dyn Codec, idle: &Idle) -> bool {
+    let mut words = Chain::new();
+    codec.transmit(&mut words);
+    words.is_empty()
+        || matches!(idle.stream.poll_send(&mut Context::from_waker(Waker::noop()), &mut words), Poll::Ready(Ok(())))
 }
 
 fn copy_challenge(r: &mut Request, exchange: &Exchange) {

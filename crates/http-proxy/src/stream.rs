@@ -23,7 +23,8 @@ use http::server::Http;
 use crate::conf::UpstreamConf;
 use crate::engine::Backend;
 use crate::protocol::{BodyEvent, Codec, End, Fault};
-use crate::respond::{buffering, whole};
+use crate::respond::{buffering, says_last_words, whole};
+use crate::sending::{Sending, Unsent};
 use crate::shared::RequestLog;
 
 /// The largest single read.
@@ -38,7 +39,7 @@ pub(super) struct UpstreamBody {
     idle: Option<Idle>,
     place: u32,
     codec: Option<Box<dyn Codec>>,
-    sent: Sent,
+    sending: Sending,
     buffering: bool,
     trailers: Option<Headers>,
     failed: bool,
@@ -49,14 +50,6 @@ pub(super) struct UpstreamBody {
     rate: u64,
     pause: Option<Pin<Box<rt::Sleep>>>,
     log: RequestLog,
-}
-
-/// How far the request has been sent.
-pub(super) struct Sent {
-    /// All of it is with the kernel.
-    pub(super) all: bool,
-    /// What is to be sent while the response comes.
-    pub(super) unsent: Chain,
 }
 
 /// Takes the body out of the codec, up to an event that is something else.
@@ -85,7 +78,7 @@ impl UpstreamBody {
         choice: Choice,
         idle: Idle,
         codec: Box<dyn Codec>,
-        sent: Sent,
+        sending: Sending,
     ) -> UpstreamBody {
         let rate = match &b.up.limit_rate {
             Some(template) => buf::parse::parse_size(&r.render(template)).unwrap_or(0),
@@ -99,7 +92,7 @@ impl UpstreamBody {
             choice,
             place: b.place,
             codec: Some(codec),
-            sent,
+            sending,
             trailers: None,
             failed: false,
             received_before: idle.stream.received(),
@@ -113,7 +106,14 @@ impl UpstreamBody {
     }
 
     /// Starts with what came with the head. The request is needed for its log details.
-    pub(super) fn begin(mut self, r: &Request, body: Chain, first: Result<BodyEvent, Fault>) -> Body {
+    pub(super) fn begin(
+        mut self,
+        r: &Request,
+        body: Chain,
+        trailers: Option<Headers>,
+        first: Result<BodyEvent, Fault>,
+    ) -> Body {
+        self.trailers = trailers;
         r.details(&mut self.log.details);
         self.exchange.current(|attempt| attempt.length += body.len());
         self.ahead = body;
@@ -161,15 +161,14 @@ impl UpstreamBody {
 
     /// The body has come to its end: the connection is kept or closed, the attempt is over.
     fn complete(&mut self, end: End) {
-        let (Some(mut idle), Some(codec)) = (self.idle.take(), self.codec.take()) else { return };
+        let (Some(mut idle), Some(mut codec)) = (self.idle.take(), self.codec.take()) else { return };
         self.account(&idle);
         // Some answer HEAD with a body; it isn't worth a word.
         if end.extra && !self.exchange.to_head.get() {
             let what = "upstream sent more data than specified in \"Content-Length\" header while reading upstream";
             self.log.write(Level::Warn, format_args!("{what}"));
         }
-        let sent = self.sent.all || (codec.sends_on() && self.sent.unsent.is_empty() && !codec.holds_back());
-        if end.keep && sent && idle.stream.pending() == 0 {
+        if end.keep && self.sending.done && idle.stream.pending() == 0 && says_last_words(&mut *codec, &idle) {
             idle.kept = codec.keep();
             self.choice.keep(idle, self.place);
         }
@@ -184,6 +183,10 @@ impl UpstreamBody {
 
     fn fail(&mut self, level: Level, message: std::fmt::Arguments<'_>) {
         self.log.write(level, message);
+        self.give_up();
+    }
+
+    fn give_up(&mut self) {
         if let Some(idle) = self.idle.take() {
             self.account(&idle);
         }
@@ -205,9 +208,7 @@ impl UpstreamBody {
             }
             self.pause = None;
         }
-        if !self.sent.unsent.is_empty() {
-            self.send(cx);
-        }
+        self.send(cx);
         let Some(idle) = &self.idle else { return Poll::Ready(()) };
         if !idle.stream.recv_timeout_set() {
             idle.stream.set_recv_timeout(Some(self.up.read_timeout));
@@ -221,13 +222,14 @@ impl UpstreamBody {
             Ok(buf) => {
                 let ms = (buf.len() as u64 * 1000).checked_div(self.rate);
                 self.pause = ms.filter(|ms| *ms > 0).map(|ms| Box::pin(rt::sleep(ms)));
-                if let Some(codec) = &mut self.codec {
-                    codec.receive(buf);
-                }
+                let Some(codec) = &mut self.codec else { return Poll::Ready(()) };
+                let was_full = codec.window() == 0;
+                codec.receive(buf);
                 self.decode();
-                if let Some(codec) = &mut self.codec {
-                    codec.transmit(&mut self.sent.unsent);
-                    self.send(cx);
+                self.send(cx);
+                // Whoever has the request reads its body on.
+                if was_full && self.sending.more {
+                    cx.waker().wake_by_ref();
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
@@ -255,13 +257,21 @@ impl UpstreamBody {
 
     /// Sends what the protocol has to say while the response comes.
     fn send(&mut self, cx: &mut Context<'_>) {
-        let Some(idle) = self.idle.as_ref().filter(|_| !self.sent.unsent.is_empty()) else { return };
-        if let Poll::Ready(Err(error)) = idle.stream.poll_send(cx, &mut self.sent.unsent) {
-            match error.kind() {
-                io::ErrorKind::TimedOut => {
-                    self.fail(Level::Error, format_args!("upstream timed out{TIMED_OUT} while sending to upstream"));
-                }
-                _ => self.fail(Level::Error, format_args!("send() failed{} while sending to upstream", Errno(&error))),
+        let (Some(idle), Some(codec)) = (&self.idle, &mut self.codec) else { return };
+        if let Err(unsent) = self.sending.poll_own(cx, &idle.stream, &mut **codec) {
+            self.unsent(&unsent);
+        }
+    }
+
+    fn unsent(&mut self, unsent: &Unsent) {
+        match unsent {
+            // It has been logged.
+            Unsent::Body(_) => self.give_up(),
+            Unsent::Failed(error) if error.kind() == io::ErrorKind::TimedOut => {
+                self.fail(Level::Error, format_args!("upstream timed out{TIMED_OUT} while sending to upstream"));
+            }
+            Unsent::Failed(error) => {
+                self.fail(Level::Error, format_args!("send() failed{} while sending to upstream", Errno(error)));
             }
         }
     }
@@ -348,8 +358,36 @@ impl BodyStream for UpstreamBody {
         }
     }
 
+    fn needs_request(&self) -> bool {
+        self.sending.more && self.idle.is_some()
+    }
+
+    fn poll_request(&mut self, r: &mut Request, cx: &mut Context<'_>) -> Result<(), Broken> {
+        let (Some(idle), Some(codec)) = (&self.idle, &mut self.codec) else { return Ok(()) };
+        if !codec.sends_on() {
+            return Ok(());
+        }
+        if self.sending.more
+            && let Err(unsent) = self.sending.poll(cx, r, &idle.stream, &mut **codec)
+        {
+            self.unsent(&unsent);
+            return Err(Broken);
+        }
+        // A call may last for long without a word from the backend, which is to be told when it is given up.
+        let gone = !self.up.ignore_client_abort && r.client().is_some_and(|client| client.poll_hangup(cx).is_ready());
+        if gone {
+            let message = "client prematurely closed connection while reading upstream";
+            self.fail(Level::Info, format_args!("{message}"));
+        }
+        if gone { Err(Broken) } else { Ok(()) }
+    }
+
     fn poll_ahead(&mut self, cx: &mut Context<'_>) {
         if !self.buffering {
+            // The backend may have to say that it takes more of the request.
+            if self.needs_request() && self.ahead.len() < self.up.buffer_size as u64 {
+                let _ = self.poll_read(cx);
+            }
             return;
         }
         while self.idle.is_some() && !self.failed {

@@ -17,6 +17,7 @@ use http::request::{Delivery, Request};
 use http::session::client::Client;
 use http::session::h2;
 use http::session::send;
+use wire::h1::Method;
 
 use crate::engine::Backend;
 use crate::handover;
@@ -147,6 +148,10 @@ pub(super) async fn run(
     let (mut choice, idle, rest) = *parts;
     r.close_after();
     h2::websocket::switch(r);
+    if r.method == Method::Connect {
+        // No condition of the request's is judged: there is no page in its place.
+        let _ = apply_filters(r, true);
+    }
     if send::send_head(r).await.is_err() {
         exchange.end();
         choice.release(Outcome::Good);
@@ -182,7 +187,10 @@ impl Tunnel {
                     }
                 }
                 self.count();
-                self.exchange.current(|attempt| attempt.length = self.moved);
+                // What a tunnel brings isn't a response.
+                if r.method != Method::Connect {
+                    self.exchange.current(|attempt| attempt.length = self.moved);
+                }
                 r.delivery = Delivery::Whole;
                 self.exchange.end();
                 self.choice.release(Outcome::Good);

@@ -197,15 +197,15 @@ async fn write(r: &mut Request, out: &mut Chain, ahead: Option<&mut Pipeline>, e
         h2::finish_response(r);
     }
     let mut ahead = ahead;
-    let stream = r.client().ok_or(Broken)?;
     let sent = poll_fn(|cx| {
+        let Some(stream) = r.client() else { return Poll::Ready(None) };
         let poll = stream.poll_send(cx, out);
         if poll.is_pending() {
             if stream.poll_hangup(cx).is_ready() {
                 return Poll::Ready(None);
             }
             if let Some(body) = &mut ahead {
-                body.poll_ahead(cx);
+                body.poll_ahead(r, cx);
             }
         }
         poll.map(Some)

@@ -199,12 +199,17 @@ impl Client {
 
     /// Whether the connection can serve another exchange.
     pub fn serves_on(&self) -> bool {
-        matches!(self.stage, Stage::Ended | Stage::Reset)
+        self.has_ended()
             && self.request_ended
             && !self.going_away
             && self.input.is_empty()
             && self.reader.is_between_frames()
             && self.stream < MAX_WINDOW - 2
+    }
+
+    /// Whether the response is complete.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.stage, Stage::Ended | Stage::Reset)
     }
 
     /// Gives back memory that an idle connection doesn't need.
@@ -276,7 +281,7 @@ impl Client {
 
     fn send_held(&mut self, out: &mut Chain) {
         // A server that has answered needs no more.
-        while matches!(self.stage, Stage::Head | Stage::Body) && self.holds_back() {
+        while !self.has_ended() && self.holds_back() {
             let size = self.held.len().min(self.room()).min(u64::from(self.peer.max_frame_size));
             let ends = self.last && size == self.held.len();
             if size == 0 && !ends {
@@ -329,8 +334,7 @@ impl Client {
                 Err(error) => return invalid(frame_fault(error, self.reader.header())),
             };
             let Some(frame) = frame else {
-                let over = matches!(self.stage, Stage::Ended | Stage::Reset);
-                return Ok(if over { ClientEvent::End } else { ClientEvent::More });
+                return Ok(if self.has_ended() { ClientEvent::End } else { ClientEvent::More });
             };
             if let Some(event) = self.frame(frame)? {
                 return Ok(event);
@@ -384,7 +388,7 @@ impl Client {
         if stream != self.stream {
             return invalid(format!("upstream sent frame for unknown stream {stream}"));
         }
-        if matches!(self.stage, Stage::Ended | Stage::Reset) {
+        if self.has_ended() {
             return invalid(format!("upstream sent frame for closed stream {stream}"));
         }
         Ok(())

@@ -84,7 +84,7 @@ fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), u16>
         r.log_at(Level::Info, format_args!("{message} while reading client request headers"));
         return Err(501);
     }
-    if let Err(error) = r.line.check_method(false) {
+    if let Err(error) = r.line.check_method(false, BodyFraming::None) {
         let text = r.head.clone();
         r.log_at(Level::Info, format_args!("{} while reading client request headers", error.text(&text)));
         return Err(error.status());
