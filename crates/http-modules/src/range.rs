@@ -13,7 +13,7 @@ use http::body::Broken;
 use http::config::core::UNLIMITED_RANGES as UNLIMITED;
 use http::module::HttpModule;
 use http::module::LocationContext;
-use http::phases::{HeaderFilter, Order};
+use http::phases::{HeaderFilter, Order, Reply};
 use http::request::Request;
 use http::response::Body;
 use http::server::location::Handlers;
@@ -37,7 +37,7 @@ impl HeaderFilter for Range {
         Order::Range
     }
 
-    fn apply(&self, r: &mut Request) -> std::result::Result<(), u16> {
+    fn apply(&self, r: &mut Request) -> std::result::Result<(), Reply> {
         let response = &r.response;
         if !response.allow_ranges || response.status != 200 || r.line.version < 1000 {
             return Ok(());
@@ -52,7 +52,7 @@ impl HeaderFilter for Range {
             Ranges::Unsatisfiable => {
                 let value = format!("bytes */{length}").into_bytes();
                 r.response.headers.add(KnownHeader::ContentRange, value);
-                return Err(416);
+                return Err(Reply(416));
             }
             Ranges::Satisfiable(ranges) => match ranges[..] {
                 [range] => single(r, range, length),

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use buf::{Buf, Bytes, Chain};
 use conf::{Args, Context, Directive, Loader, Registry, Result};
 use http::exchange::Exchange;
+use http::fault::Fault;
 use http::module::{HttpModule, LocationContext};
 use http::phases::{Flow, Handler};
 use http::request::Request;
@@ -19,7 +20,7 @@ use wire::h1::Method;
 use crate::conf::UpstreamConf;
 use crate::engine::{self, Backend, Hidden};
 use crate::pass::Pass;
-use crate::protocol::{BodyEvent, Codec, Fault, Head, HeadEvent, Kept, Protocol, Scheme};
+use crate::protocol::{BodyEvent, Codec, Head, HeadEvent, Kept, Protocol, ProtocolError, Scheme};
 
 /// The module.
 pub struct Tunnel;
@@ -128,7 +129,7 @@ impl Protocol for Through {
         false
     }
 
-    fn write_request(&self, _: &mut Request, exchange: &Exchange, _: &mut Buf) -> std::result::Result<(), u16> {
+    fn write_request(&self, _: &mut Request, exchange: &Exchange, _: &mut Buf) -> std::result::Result<(), Fault> {
         exchange.uri_at.set(Span::default());
         Ok(())
     }
@@ -155,15 +156,15 @@ impl Codec for Through {
 
     fn receive(&mut self, _: Buf) {}
 
-    fn read_head(&mut self, _: &mut Head) -> std::result::Result<HeadEvent, Fault> {
+    fn read_head(&mut self, _: &mut Head) -> std::result::Result<HeadEvent, ProtocolError> {
         Ok(HeadEvent::More)
     }
 
-    fn read_body(&mut self) -> std::result::Result<BodyEvent, Fault> {
+    fn read_body(&mut self) -> std::result::Result<BodyEvent, ProtocolError> {
         Ok(BodyEvent::More)
     }
 
-    fn receive_end(&mut self) -> std::result::Result<(), Fault> {
+    fn receive_end(&mut self) -> std::result::Result<(), ProtocolError> {
         Ok(())
     }
 

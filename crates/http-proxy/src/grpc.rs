@@ -12,6 +12,7 @@ use expr::vars::Template;
 use http::HttpProto;
 use http::config::core::EVERYWHERE;
 use http::exchange::Exchange;
+use http::fault::Fault;
 use http::module::{HttpModule, LocationContext};
 use http::request::{Request, UriSource};
 use http::response::field::{safe, unfolded};
@@ -176,7 +177,7 @@ impl Protocol for GrpcProtocol {
         true
     }
 
-    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), u16> {
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
         let ssl = exchange.target.borrow().as_ref().is_some_and(|target| target.ssl);
         exchange.to_head.set(r.method == Method::Head);
         if r.h2_stream().is_some() && r.body.declared_length().is_none() {

@@ -8,13 +8,14 @@ use std::any::Any;
 
 use buf::{Buf, Bytes, Chain, Piece};
 use http::exchange::Exchange;
+use http::fault::Fault;
 use http::response::Headers;
 use wire::Span;
 use wire::h1::KnownHeader;
 use wire::h2::{Client, ClientEvent, ClientLimits, ServerFault, ServerFaultKind};
 use wire::hpack::{encode_integer, write_plain};
 
-use crate::protocol::{BodyEvent, Codec, End, Fault, FaultKind, Head, HeadEvent, Kept};
+use crate::protocol::{BodyEvent, Codec, End, Head, HeadEvent, Kept, ProtocolError};
 
 /// The index of `:path` in HPACK's static table (RFC 7541 appendix A).
 const PATH: u32 = 4;
@@ -90,14 +91,15 @@ impl Http2 {
     }
 }
 
-impl From<ServerFault> for Fault {
-    fn from(fault: ServerFault) -> Fault {
-        let kind = match fault.kind {
-            ServerFaultKind::Invalid => FaultKind::Invalid,
-            ServerFaultKind::Refused => FaultKind::Refused,
-            ServerFaultKind::Leaving => FaultKind::Leaving,
+impl From<ServerFault> for ProtocolError {
+    fn from(fault: ServerFault) -> ProtocolError {
+        let text = fault.text;
+        let fault = match fault.kind {
+            ServerFaultKind::Invalid => Fault::InvalidResponse,
+            ServerFaultKind::Refused => Fault::RefusedRequest,
+            ServerFaultKind::Leaving => Fault::LeavingUpstream,
         };
-        Fault { kind, text: fault.text }
+        ProtocolError { fault, text }
     }
 }
 
@@ -143,7 +145,7 @@ impl Codec for Http2 {
         self.client.receive(input.freeze());
     }
 
-    fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, Fault> {
+    fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, ProtocolError> {
         Ok(match self.client.next_event()? {
             ClientEvent::More => HeadEvent::More,
             ClientEvent::Interim => {
@@ -155,12 +157,12 @@ impl Codec for Http2 {
                 HeadEvent::Done(self.length(head))
             }
             ClientEvent::Data(_) | ClientEvent::Trailers | ClientEvent::End => {
-                return Err(Fault::invalid("upstream sent no header"));
+                return Err(ProtocolError::invalid("upstream sent no header"));
             }
         })
     }
 
-    fn read_body(&mut self) -> Result<BodyEvent, Fault> {
+    fn read_body(&mut self) -> Result<BodyEvent, ProtocolError> {
         loop {
             return Ok(match self.client.next_event()? {
                 ClientEvent::Data(bytes) => BodyEvent::Body(bytes),
@@ -172,8 +174,8 @@ impl Codec for Http2 {
         }
     }
 
-    fn receive_end(&mut self) -> Result<(), Fault> {
-        Err(Fault::closed())
+    fn receive_end(&mut self) -> Result<(), ProtocolError> {
+        Err(ProtocolError::closed())
     }
 
     fn keep(mut self: Box<Self>) -> Option<Kept> {

@@ -29,4 +29,5 @@ pub mod variables;
 use http::module::HttpModule;
 
 /// The modules of this crate, in the order in which their handlers run.
-pub const MODULES: &[&dyn HttpModule] = &[&upstream::Upstream, &proxy::Proxy, &fastcgi::Fastcgi, &grpc::Grpc, &connect::Tunnel];
+pub const MODULES: &[&dyn HttpModule] =
+    &[&upstream::Upstream, &proxy::Proxy, &fastcgi::Fastcgi, &grpc::Grpc, &connect::Tunnel];

@@ -11,6 +11,7 @@ use http::HttpProto;
 use http::config::core::{EVERYWHERE, idle_flag};
 use http::exchange::Exchange;
 use http::exchange::Target;
+use http::fault::Fault;
 use http::module::HttpModule;
 use http::module::LocationContext;
 use http::request::variables::template;
@@ -482,8 +483,8 @@ impl Protocol for HttpProtocol {
         self.conf.proxy_http_version != Version::Http10
     }
 
-    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), u16> {
-        let target = exchange.target.borrow().clone().ok_or(500_u16)?;
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
+        let target = exchange.target.borrow().clone().ok_or(Fault::NoTarget)?;
         let method = self.conf.proxy_method.as_ref().map(|method| {
             let method = r.render(method);
             exchange.to_head.set(method.eq_ignore_ascii_case(b"HEAD"));

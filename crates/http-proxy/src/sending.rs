@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use buf::{Bytes, Chain, Piece};
 use http::body::append;
+use http::fault::Fault;
 use http::request::Request;
 
 use crate::protocol::Codec;
@@ -28,8 +29,8 @@ pub(super) struct Sending {
 
 /// Why a request can't be sent on.
 pub(super) enum Unsent {
-    /// The client's body can't be read: the status that this means.
-    Body(u16),
+    /// The client's body can't be read.
+    Body(Fault),
     /// The connection to the backend failed.
     Failed(io::Error),
 }
@@ -104,7 +105,7 @@ impl Sending {
                     part.push_bytes(data);
                 }
                 Poll::Ready(Ok(None)) => self.more = false,
-                Poll::Ready(Err(status)) => return Err(Unsent::Body(status)),
+                Poll::Ready(Err(fault)) => return Err(Unsent::Body(fault)),
                 Poll::Pending => {
                     ready = false;
                     break;

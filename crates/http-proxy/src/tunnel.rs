@@ -14,6 +14,7 @@ use engine::log::{Errno, Level, TIMED_OUT};
 use http::exchange::Exchange;
 use http::phases::Flow;
 use http::request::{Delivery, Request};
+use http::response::respond::apply_filters;
 use http::session::client::Client;
 use http::session::h2;
 use http::session::send;
