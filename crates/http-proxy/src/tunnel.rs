@@ -188,10 +188,7 @@ impl Tunnel {
                     }
                 }
                 self.count();
-                // What a tunnel brings isn't a response.
-                if r.method != Method::Connect {
-                    self.exchange.current(|attempt| attempt.length = self.moved);
-                }
+                self.exchange.current(|attempt| attempt.length = self.moved);
                 r.delivery = Delivery::Whole;
                 self.exchange.end();
                 self.choice.release(Outcome::Good);
