@@ -51,7 +51,8 @@ fn run(limits: ClientLimits, has_body: bool, to_head: bool, input: &[u8], cut: u
     let mut sent = Sent { reader: FrameReader::new((1 << 24) - 1), begun: false };
     let begin = |client: &mut Client, out: &mut Chain| {
         client.begin(limits, to_head);
-        out.push_bytes(client.head(BLOCK, !has_body));
+        client.head(BLOCK, !has_body);
+        client.transmit(out);
         if has_body {
             client.body(Chain::from(Bytes::from(vec![b'x'; 70_000])), true, out);
         }

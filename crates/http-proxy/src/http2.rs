@@ -32,6 +32,22 @@ pub(crate) fn write_line(method: &[u8], ssl: bool, path: &[u8], out: &mut Buf) -
     Span::new(start, out.len())
 }
 
+/// The bytes of a chain without files in one piece.
+fn joined(mut chain: Chain) -> Bytes {
+    if let [Piece::Bytes(_)] = chain.pieces()
+        && let Some(Piece::Bytes(bytes)) = chain.pop()
+    {
+        return bytes;
+    }
+    let mut joined = Buf::with_capacity(chain.len() as usize);
+    for piece in chain.pieces() {
+        if let Piece::Bytes(bytes) = piece {
+            joined.extend_from_slice(bytes);
+        }
+    }
+    joined.freeze()
+}
+
 /// What the configuration says of an exchange.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
@@ -106,19 +122,18 @@ impl From<ServerFault> for ProtocolError {
 impl Codec for Http2 {
     fn head(&mut self, request: &Bytes, alone: bool) -> Bytes {
         let (block, body) = request.split_at(request.len().saturating_sub(self.rules.own_body as usize));
-        let head = self.client.head(block, alone && body.is_empty());
+        self.client.head(block, alone && body.is_empty());
+        if !alone {
+            // It goes out with the beginning of the body.
+            return Bytes::default();
+        }
+        let mut chain = Chain::new();
         if body.is_empty() {
-            return head;
+            self.client.transmit(&mut chain);
+        } else {
+            self.client.body(Chain::from(Bytes::copy_from(body)), true, &mut chain);
         }
-        let mut chain = Chain::from(head);
-        self.client.body(Chain::from(Bytes::copy_from(body)), true, &mut chain);
-        let mut joined = Buf::with_capacity(chain.len() as usize);
-        for piece in chain.pieces() {
-            if let Piece::Bytes(bytes) = piece {
-                joined.extend_from_slice(bytes);
-            }
-        }
-        joined.freeze()
+        joined(chain)
     }
 
     fn body(&mut self, part: Chain, last: bool, out: &mut Chain) {

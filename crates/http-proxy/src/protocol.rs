@@ -146,7 +146,8 @@ pub trait Codec {
         false
     }
 
-    /// The bytes that begin the request; `request` is what [`Protocol::write_request`] wrote. `alone`: no body follows.
+    /// The bytes that begin the request; `request` is what [`Protocol::write_request`] wrote. `alone`: no body follows;
+    /// otherwise they may come with what [`Codec::body`] or [`Codec::transmit`] appends next.
     fn head(&mut self, request: &Bytes, alone: bool) -> Bytes;
 
     /// Takes a part of the request's body, `last` with the last one (which may be empty), and appends its frames to `out`.

@@ -12,8 +12,8 @@ use buf::{Buf, Bytes, Chain, Piece};
 use super::block::{Carry, Rules};
 use super::error::{Code, ConnectionError, Reason};
 use super::frame::{
-    DEFAULT_FRAME_SIZE, DEFAULT_WINDOW, FRAME_HEADER_LEN, FrameHeader, Kind, MAX_WINDOW, PREFACE, flag, setting,
-    write_block, write_frame, write_ping, write_settings, write_window_update,
+    DEFAULT_FRAME_SIZE, DEFAULT_WINDOW, FrameHeader, Kind, MAX_WINDOW, PREFACE, flag, setting, write_block,
+    write_frame, write_ping, write_settings, write_window_update,
 };
 use super::head::{Head, HeadError, HeadKind};
 use super::reader::{Frame, FrameReader};
@@ -132,7 +132,7 @@ pub struct Client {
     last: bool,
     request_ended: bool,
     going_away: bool,
-    /// Frames that aren't the request's.
+    /// Frames that are queued: heads, answers, small bodies.
     out: Buf,
     /// Answers since everything was sent.
     answers: u32,
@@ -226,26 +226,24 @@ impl Client {
 
 /// Sending.
 impl Client {
-    /// The request's head with all that is to be sent before it. `block` is made of fields by
-    /// [`crate::hpack::write_plain`]; `end_stream`: there is no body.
-    pub fn head(&mut self, block: &[u8], end_stream: bool) -> Bytes {
-        let mut out = std::mem::replace(&mut self.out, Buf::empty());
-        out.reserve(block.len() + 64);
+    /// Queues the request's head, which goes out with what [`Client::body`] or [`Client::transmit`] gives next. `block` is
+    /// made of fields by [`crate::hpack::write_plain`]; `end_stream`: there is no body.
+    pub fn head(&mut self, block: &[u8], end_stream: bool) {
+        self.out.reserve(block.len() + 64);
         let mut updates = Buf::empty();
         self.encoder.begin(&mut updates);
         let size = self.peer.max_frame_size;
         if updates.is_empty() {
-            write_block(&mut out, size, self.stream, end_stream, block);
+            write_block(&mut self.out, size, self.stream, end_stream, block);
         } else {
             updates.extend_from_slice(block);
-            write_block(&mut out, size, self.stream, end_stream, &updates);
+            write_block(&mut self.out, size, self.stream, end_stream, &updates);
         }
         self.request_ended = end_stream;
-        out.freeze()
     }
 
-    /// Takes a part of the request's body, `last` with the last one, and appends its frames to `out`. What the windows have
-    /// no room for is held back.
+    /// Takes a part of the request's body, `last` with the last one, and appends its frames to `out`, after those that are
+    /// queued. What the windows have no room for is held back.
     pub fn body(&mut self, mut part: Chain, last: bool, out: &mut Chain) {
         self.held.append(&mut part);
         self.last |= last;
@@ -267,29 +265,25 @@ impl Client {
         if out.is_empty() {
             self.answers = 0;
         }
-        if !self.out.is_empty() {
-            out.push_bytes(std::mem::replace(&mut self.out, Buf::empty()).freeze());
-        }
-        if self.holds_back() {
-            self.send_held(out);
-        }
+        self.send_held(out);
     }
 
     fn room(&self) -> u64 {
         u64::try_from(self.send_window[STREAM].min(self.send_window[CONNECTION])).unwrap_or(0)
     }
 
+    /// Appends the frames that are queued, and DATA as the windows allow.
     fn send_held(&mut self, out: &mut Chain) {
         // A server that has answered needs no more.
         while !self.has_ended() && self.holds_back() {
             let size = self.held.len().min(self.room()).min(u64::from(self.peer.max_frame_size));
             let ends = self.last && size == self.held.len();
             if size == 0 && !ends {
-                return;
+                break;
             }
             let flags = if ends { flag::END_STREAM } else { 0 };
             let header = FrameHeader { length: size as u32, kind: Kind::Data, flags, stream: self.stream };
-            data_frame(header, self.held.split_to(size), out);
+            self.data_frame(header, out);
             self.send_window[STREAM] -= size as i64;
             self.send_window[CONNECTION] -= size as i64;
             self.useless = 0;
@@ -297,25 +291,30 @@ impl Client {
                 (self.last, self.request_ended) = (false, true);
             }
         }
+        self.flush(out);
     }
-}
 
-/// Appends DATA: a small body in one piece with its header, any other as it is.
-fn data_frame(header: FrameHeader, mut part: Chain, out: &mut Chain) {
-    let in_memory = part.pieces().iter().all(|piece| matches!(piece, Piece::Bytes(_)));
-    let copied = if in_memory && part.len() <= COPY { part.len() as usize } else { 0 };
-    let mut frame = Buf::with_capacity(FRAME_HEADER_LEN + copied);
-    frame.extend_from_slice(&header.bytes());
-    if copied == 0 {
-        out.push_bytes(frame.freeze());
-        return out.append(&mut part);
-    }
-    for piece in part.pieces() {
-        if let Piece::Bytes(bytes) = piece {
-            frame.extend_from_slice(bytes);
+    /// Appends DATA: a small body to the frames that are queued, any other as it is.
+    fn data_frame(&mut self, header: FrameHeader, out: &mut Chain) {
+        let mut part = self.held.split_to(u64::from(header.length));
+        self.out.extend_from_slice(&header.bytes());
+        let in_memory = part.pieces().iter().all(|piece| matches!(piece, Piece::Bytes(_)));
+        if part.len() > COPY || !in_memory {
+            self.flush(out);
+            return out.append(&mut part);
+        }
+        for piece in part.pieces() {
+            if let Piece::Bytes(bytes) = piece {
+                self.out.extend_from_slice(bytes);
+            }
         }
     }
-    out.push_bytes(frame.freeze());
+
+    fn flush(&mut self, out: &mut Chain) {
+        if !self.out.is_empty() {
+            out.push_bytes(std::mem::replace(&mut self.out, Buf::empty()).freeze());
+        }
+    }
 }
 
 /// Receiving.

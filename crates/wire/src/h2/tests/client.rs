@@ -47,6 +47,13 @@ fn take(client: &mut Client, seen: &mut Seen) -> Result<bool, ServerFault> {
     }
 }
 
+/// What a client sends now.
+fn sent(client: &mut Client) -> Vec<u8> {
+    let mut out = Chain::new();
+    client.transmit(&mut out);
+    bytes_of(&out)
+}
+
 /// A server that answers each request with its own body between a head and trailers.
 struct Echo {
     connection: Connection,
@@ -102,7 +109,8 @@ impl Echo {
 /// One exchange: both sides get what the other one sends in pieces of `cut` bytes.
 fn exchange(client: &mut Client, echo: &mut Echo, body: &[u8], cut: usize) -> Seen {
     client.begin(LIMITS, false);
-    let mut out = Chain::from(client.head(&request_block("POST"), body.is_empty()));
+    let mut out = Chain::new();
+    client.head(&request_block("POST"), body.is_empty());
     if !body.is_empty() {
         let (first, second) = body.split_at(body.len() / 2);
         client.body(Chain::from(Bytes::copy_from(first)), false, &mut out);
@@ -158,7 +166,9 @@ fn exchanges_however_they_are_cut() {
 fn a_large_body_is_not_copied() {
     let mut client = Client::new();
     client.begin(LIMITS, false);
-    let mut out = Chain::from(client.head(&request_block("POST"), false));
+    let mut out = Chain::new();
+    client.head(&request_block("POST"), false);
+    client.transmit(&mut out);
     let head = out.len();
     client.body(Chain::from(Bytes::from(vec![b'x'; 100_000])), true, &mut out);
     assert_eq!(out.len() - head, 65_535 + 4 * 9, "as much as the windows have room for");
@@ -172,10 +182,21 @@ fn a_large_body_is_not_copied() {
 }
 
 #[test]
+fn a_small_request_is_one_piece() {
+    let mut client = Client::new();
+    client.begin(LIMITS, false);
+    client.head(&request_block("POST"), false);
+    let mut out = Chain::new();
+    client.body(Chain::from(Bytes::from_static(b"small")), true, &mut out);
+    assert_eq!(out.pieces().len(), 1);
+}
+
+#[test]
 fn what_a_client_begins_with() {
     let mut client = Client::new();
     client.begin(LIMITS, false);
-    let sent = client.head(&request_block("GET"), true);
+    client.head(&request_block("GET"), true);
+    let sent = sent(&mut client);
     let frames = frames(sent.strip_prefix(PREFACE).expect("the preface comes first"));
     let fields = ":method=GET,:scheme=http,:path=/,:authority=a,x-a=b";
     let expect = format!("SETTINGS 0 1=0,2=0,4=2147483647; WINDOW 0 2147418112; HEADERS 1 5 {fields}");
@@ -187,13 +208,15 @@ fn a_smaller_table_is_acknowledged_in_the_next_block() {
     let mut client = Client::new();
     client.begin(LIMITS, false);
     client.head(&request_block("GET"), true);
+    sent(&mut client);
     let settings = frame(Kind::Settings, 0, 0, &[0, 1, 0, 0, 0, 0]);
     let answer = frame(Kind::Headers, flag::END_HEADERS | flag::END_STREAM, 1, &block(&[(":status", "204")]));
     client.receive(Bytes::from([settings, answer].concat()));
     assert_eq!((client.next_event(), client.next_event()), (Ok(ClientEvent::Head), Ok(ClientEvent::End)));
     assert!(client.serves_on());
     client.begin(LIMITS, false);
-    let sent = client.head(&request_block("GET"), true);
+    client.head(&request_block("GET"), true);
+    let sent = sent(&mut client);
     let headers = sent.get(9..).expect("an acknowledgement comes first");
     assert_eq!(headers.get(9), Some(&0x20), "the table's new size");
 }
@@ -331,7 +354,9 @@ fn floods_end() {
     ] {
         let mut client = Client::new();
         client.begin(LIMITS, false);
-        let (mut out, mut seen) = (Chain::from(client.head(&request_block("GET"), true)), Seen::default());
+        let (mut out, mut seen) = (Chain::new(), Seen::default());
+        client.head(&request_block("GET"), true);
+        client.transmit(&mut out);
         let fault = input.chunks(500).find_map(|part| {
             client.receive(Bytes::copy_from(part));
             let fault = take(&mut client, &mut seen).err();
