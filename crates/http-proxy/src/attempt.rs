@@ -19,7 +19,7 @@ use crate::conf::{Bind, local_address};
 use crate::engine::Backend;
 use crate::protocol::{Codec, HeadEvent, ProtocolError};
 use crate::respond::{self, Answer, Reply};
-use crate::sending::{Sending, Unsent};
+use crate::sending::{Obstacle, Sending};
 use crate::ssl;
 
 /// The size of the first read of a response: head and body, if they are small, come in one.
@@ -207,7 +207,7 @@ impl Backend {
         if codec.is_tunnel() {
             let elapsed = exchange.elapsed_ms();
             exchange.current(|attempt| attempt.header_ms = Some(elapsed));
-            return Ok(Reply { status: 200, length: None, sent_all: true, sending: None });
+            return Ok(Reply { status: 200, length: None, unsent: None });
         }
         stream.set_send_timeout(Some(self.up.send_timeout));
         let mut sending = self.begin_sending(r, stream, outgoing, codec)?;
@@ -222,9 +222,8 @@ impl Backend {
                     Fault::InvalidResponse.log_with(r, &"upstream sent invalid \"Sec-WebSocket-Accept\" header")
                 );
             }
-            let sent_all = sending.done && sending.chain.is_empty();
-            let sending = (codec.sends_on() && !sent_all).then(|| Box::new(sending));
-            return Ok(Reply { status, length, sent_all, sending });
+            let unsent = (!sending.is_complete()).then(|| Box::new(sending));
+            return Ok(Reply { status, length, unsent });
         }
     }
 
@@ -311,10 +310,20 @@ impl Backend {
         sending: &mut Sending,
         codec: &mut dyn Codec,
     ) -> Poll<Result<Buf, Fault>> {
-        if let Err(fault) = self.poll_sending(cx, r, stream, sending, codec) {
-            return Poll::Ready(Err(fault));
+        match sending.poll(cx, Some(r), stream, codec, Some(self.up.read_timeout)) {
+            Ok(()) => {}
+            Err(Obstacle::Client(fault)) => return Poll::Ready(Err(fault)),
+            Err(Obstacle::TimedOut) => return Poll::Ready(Err(Fault::SlowSend.log_with(r, &TIMED_OUT))),
         }
-        match stream.poll_recv(cx, FIRST_READ) {
+        let received = stream.poll_recv(cx, FIRST_READ);
+        if let Poll::Ready(result) = &received
+            && result.as_ref().map_or(true, Buf::is_empty)
+            && let Some(error) = sending.take_error()
+        {
+            // There is no answer either.
+            return Poll::Ready(Err(send_failed(r, &error)));
+        }
+        match received {
             Poll::Ready(Ok(buf)) => return Poll::Ready(Ok(buf)),
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
                 return Poll::Ready(Err(Fault::SlowUpstream.log_with(r, &TIMED_OUT)));
@@ -326,30 +335,6 @@ impl Backend {
             return Poll::Ready(Err(client_gone(r, "reading response header from upstream")));
         }
         Poll::Pending
-    }
-
-    /// Sends what there is.
-    fn poll_sending(
-        &self,
-        cx: &mut Context<'_>,
-        r: &mut Request,
-        stream: &rt::Stream,
-        sending: &mut Sending,
-        codec: &mut dyn Codec,
-    ) -> Result<(), Fault> {
-        match sending.poll(cx, r, stream, codec) {
-            Ok(just_sent) => {
-                if just_sent {
-                    stream.set_recv_timeout(Some(self.up.read_timeout));
-                }
-                Ok(())
-            }
-            Err(Unsent::Body(fault)) => Err(fault),
-            Err(Unsent::Failed(error)) if error.kind() == io::ErrorKind::TimedOut => {
-                Err(Fault::SlowSend.log_with(r, &TIMED_OUT))
-            }
-            Err(Unsent::Failed(error)) => Err(send_failed(r, &error)),
-        }
     }
 }
 

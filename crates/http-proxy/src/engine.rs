@@ -170,9 +170,11 @@ impl Backend {
         out.auto_redirect = auto_redirect;
     }
 
-    /// Whether the request's body is passed on as it comes.
+    /// Whether the request's body is passed on as it comes. A response that is stored doesn't depend on its client: all
+    /// that it needs of the request is read before.
     fn streams_body(&self, r: &Request) -> bool {
         !self.up.request_buffering
+            && !self.up.stores()
             && self.up.pass_request_body
             && !self.protocol.has_own_body()
             && r.body.exists()

@@ -152,7 +152,7 @@ impl Codec for Http2 {
         self.client.holds_back()
     }
 
-    fn sends_on(&self) -> bool {
+    fn faults_void_body(&self) -> bool {
         true
     }
 

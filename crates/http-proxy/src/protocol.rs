@@ -167,12 +167,6 @@ pub trait Codec {
         false
     }
 
-    /// Whether what is left of the request is sent after the response's head has come. Otherwise such a connection ends
-    /// with the exchange.
-    fn sends_on(&self) -> bool {
-        false
-    }
-
     /// Takes bytes that came from the backend. Called when all that came before is used up.
     fn receive(&mut self, input: Buf);
 
@@ -185,6 +179,12 @@ pub trait Codec {
 
     /// No more bytes come. Without an error [`Codec::read_body`] goes on up to [`BodyEvent::End`].
     fn receive_end(&mut self) -> Result<(), ProtocolError>;
+
+    /// Whether what came of the body in one read with the head isn't passed on if a fault came with it too, as nginx does it
+    /// for HTTP/2.
+    fn faults_void_body(&self) -> bool {
+        false
+    }
 
     /// How many bytes the response still has, if that is known.
     fn wants(&self) -> Option<u64> {

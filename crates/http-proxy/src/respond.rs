@@ -39,10 +39,8 @@ pub(super) struct Reply {
     pub(super) status: u16,
     /// The length of the body, if it is known.
     pub(super) length: Option<u64>,
-    /// Whether the whole request is with the kernel.
-    pub(super) sent_all: bool,
-    /// What is left to send, if the protocol sends on.
-    pub(super) sending: Option<Box<Sending>>,
+    /// What is left of the request, if it isn't with the kernel yet.
+    pub(super) unsent: Option<Box<Sending>>,
 }
 
 /// What follows from an answer.
@@ -61,7 +59,7 @@ pub(super) fn respond(
     mut choice: Choice,
     answer: Answer,
 ) -> Next {
-    let Answer { mut idle, mut codec, reply: Reply { status, length, sent_all, sending } } = answer;
+    let Answer { mut idle, mut codec, reply: Reply { status, length, unsent } } = answer;
     if codec.is_tunnel() {
         // A head alone, after which everything is the tunnel's.
         (r.response.status, r.response.header_only) = (200, true);
@@ -100,7 +98,7 @@ pub(super) fn respond(
     }
     if let Ok(BodyEvent::End(end @ End { extra: false, .. })) = read {
         exchange.current(|attempt| attempt.length += body.len());
-        if end.keep && sent_all && idle.stream.pending() == 0 && says_last_words(&mut *codec, &idle) {
+        if end.keep && unsent.is_none() && idle.stream.pending() == 0 && says_last_words(&mut *codec, &idle) {
             idle.kept = codec.keep();
             choice.keep(idle, b.place);
         }
@@ -114,11 +112,10 @@ pub(super) fn respond(
         store::keep(b, r, exchange);
         return Next::Flow(Flow::Respond);
     }
-    if read.is_err() && codec.sends_on() {
-        // It came with the fault, and isn't passed on.
+    if read.is_err() && codec.faults_void_body() {
         body.clear();
     }
-    let sending = sending.map_or_else(|| Sending::new(Chain::new(), false, sent_all), |sending| *sending);
+    let sending = unsent.map_or_else(|| Sending::new(Chain::new(), false, true), |sending| *sending);
     let stream = UpstreamBody::new(b, r, exchange.clone(), choice, idle, codec, sending);
     r.response.body = stream.begin(r, body, trailers, read);
     store::keep(b, r, exchange);

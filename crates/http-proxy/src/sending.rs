@@ -1,4 +1,7 @@
-//! A request on its way to a backend: while the head of the response is awaited, and while its body comes.
+//! A request on its way to its backend.
+//!
+//! A body that isn't read whole beforehand is passed on as the client sends it, while the response comes as well as before
+//! it: a backend may answer before it has the whole request, and wait for the rest in the middle of its response.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -15,83 +18,97 @@ const MAX_PART: u64 = 64 << 10;
 
 /// What is still to be sent.
 pub(super) struct Sending {
-    /// Framed bytes.
-    pub(super) chain: Chain,
+    chain: Chain,
     /// The body isn't complete.
-    pub(super) more: bool,
+    more: bool,
     /// The kernel takes no more for now.
     blocked: bool,
-    /// The whole request is with the kernel.
-    pub(super) done: bool,
+    /// The whole request was given to the kernel. What the protocol has to say by itself may follow.
+    done: bool,
     /// The body, while it is small: for `$request_body`.
     kept: Option<Vec<Piece>>,
+    /// The backend takes no more.
+    broken: bool,
+    /// Why that is so.
+    error: Option<io::Error>,
 }
 
-/// Why a request can't be sent on.
-pub(super) enum Unsent {
+/// Why a request isn't sent to its end.
+pub(super) enum Obstacle {
     /// The client's body can't be read.
-    Body(Fault),
-    /// The connection to the backend failed.
-    Failed(io::Error),
+    Client(Fault),
+    /// The backend took nothing for too long.
+    TimedOut,
 }
 
 impl Sending {
-    /// A request whose head, and what is known of the body, is in `chain`. `more`: the client's body is to be read.
-    /// `done`: all of it is with the kernel.
-    pub(super) fn new(chain: Chain, more: bool, done: bool) -> Sending {
-        Sending { chain, more, blocked: false, done, kept: more.then(Vec::new) }
+    /// Begins with these bytes. `streamed`: the body follows as the client sends it. `done`: there is nothing to send.
+    pub(super) fn new(chain: Chain, streamed: bool, done: bool) -> Sending {
+        Sending { chain, more: streamed, blocked: false, done, kept: Some(Vec::new()), broken: false, error: None }
     }
 
-    /// Sends what there is, and reads the client's body on. Whether the last byte went to the kernel just now.
+    /// Whether everything was given to the kernel.
+    pub(super) fn is_complete(&self) -> bool {
+        self.done && self.chain.is_empty()
+    }
+
+    /// Why the backend takes no more. Told once.
+    pub(super) fn take_error(&mut self) -> Option<io::Error> {
+        self.error.take()
+    }
+
+    /// Sends what there is, that of the codec included. A backend that takes no more isn't an error: its answer may have
+    /// come already. Without `r` no more of the body is taken. `read_timeout`: how long an answer may take once there is
+    /// nothing to send.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        r: &mut Request,
+        mut r: Option<&mut Request>,
         stream: &rt::Stream,
         codec: &mut dyn Codec,
-    ) -> Result<bool, Unsent> {
+        read_timeout: Option<u64>,
+    ) -> Result<(), Obstacle> {
         codec.transmit(&mut self.chain);
-        loop {
-            let waiting = self.more && !self.blocked && !self.gather(cx, r, codec)?;
-            if !self.push(cx, stream)? {
-                return Ok(false);
+        if self.is_complete() {
+            return Ok(());
+        }
+        while !self.broken {
+            let waiting = match r.as_deref_mut() {
+                Some(r) => self.more && !self.blocked && !self.gather(cx, r, codec)?,
+                None => true,
+            };
+            match stream.poll_send(cx, &mut self.chain) {
+                Poll::Ready(Ok(())) => self.blocked = false,
+                Poll::Pending => {
+                    self.blocked = true;
+                    return Ok(());
+                }
+                Poll::Ready(Err(error)) => {
+                    self.broken = true;
+                    if error.kind() == io::ErrorKind::TimedOut {
+                        return Err(Obstacle::TimedOut);
+                    }
+                    self.error = Some(error);
+                }
             }
-            if !self.more {
+            if !self.more || self.broken {
                 // What is held back waits for the backend, as for a response.
-                return Ok(!std::mem::replace(&mut self.done, !codec.holds_back()));
+                if !self.done && read_timeout.is_some() {
+                    stream.set_recv_timeout(read_timeout);
+                }
+                self.done = !self.broken && !codec.holds_back();
+                return Ok(());
             }
             if waiting {
-                return Ok(false);
+                return Ok(());
             }
         }
-    }
-
-    /// Sends what the protocol has to say, and what of the body it held back; the client's body isn't read.
-    pub(super) fn poll_own(
-        &mut self,
-        cx: &mut Context<'_>,
-        stream: &rt::Stream,
-        codec: &mut dyn Codec,
-    ) -> Result<(), Unsent> {
-        codec.transmit(&mut self.chain);
-        if !self.chain.is_empty() && self.push(cx, stream)? && !self.more {
-            self.done = !codec.holds_back();
-        }
+        self.chain.clear();
         Ok(())
     }
 
-    /// Gives the kernel what there is; whether it took all.
-    fn push(&mut self, cx: &mut Context<'_>, stream: &rt::Stream) -> Result<bool, Unsent> {
-        match stream.poll_send(cx, &mut self.chain) {
-            Poll::Ready(Ok(())) => self.blocked = false,
-            Poll::Pending => self.blocked = true,
-            Poll::Ready(Err(error)) => return Err(Unsent::Failed(error)),
-        }
-        Ok(!self.blocked)
-    }
-
     /// Takes what there is of the request's body, as one part; false if more is to be waited for.
-    fn gather(&mut self, cx: &mut Context<'_>, r: &mut Request, codec: &mut dyn Codec) -> Result<bool, Unsent> {
+    fn gather(&mut self, cx: &mut Context<'_>, r: &mut Request, codec: &mut dyn Codec) -> Result<bool, Obstacle> {
         let limit = r.location.core.client_body_buffer_size;
         let most = MAX_PART.min(codec.window());
         let mut part = Chain::new();
@@ -105,7 +122,7 @@ impl Sending {
                     part.push_bytes(data);
                 }
                 Poll::Ready(Ok(None)) => self.more = false,
-                Poll::Ready(Err(fault)) => return Err(Unsent::Body(fault)),
+                Poll::Ready(Err(fault)) => return Err(Obstacle::Client(fault)),
                 Poll::Pending => {
                     ready = false;
                     break;

@@ -118,9 +118,7 @@ impl Keeper for Place {
 
 /// Stores the response, if the location stores it: what there is of it at once, the rest as it comes.
 pub(super) fn keep(b: &Backend, r: &mut Request, exchange: &Exchange) {
-    // What takes a body without its request can't pass the request's body on.
-    let is_detachable = !matches!(&r.response.body, Body::Stream(stream) if stream.needs_request());
-    if !b.up.stores() || r.response.status != 200 || exchange.to_head.get() || !is_detachable {
+    if !b.up.stores() || r.response.status != 200 || exchange.to_head.get() {
         return;
     }
     let Some(path) = path(b, r) else { return };

@@ -24,7 +24,7 @@ use crate::conf::UpstreamConf;
 use crate::engine::Backend;
 use crate::protocol::{BodyEvent, Codec, End, ProtocolError};
 use crate::respond::{buffering, says_last_words, whole};
-use crate::sending::{Sending, Unsent};
+use crate::sending::{Obstacle, Sending};
 use crate::shared::RequestLog;
 
 /// The largest single read.
@@ -39,11 +39,13 @@ pub(super) struct UpstreamBody {
     idle: Option<Idle>,
     place: u32,
     codec: Option<Box<dyn Codec>>,
+    /// The rest of the request.
     sending: Sending,
     buffering: bool,
     trailers: Option<Headers>,
     failed: bool,
-    received_before: u64,
+    /// What the connection had sent and received when the head had come.
+    counted: (u64, u64),
     /// Read, and not yet asked for.
     ahead: Chain,
     spill: Option<Spill>,
@@ -95,7 +97,7 @@ impl UpstreamBody {
             sending,
             trailers: None,
             failed: false,
-            received_before: idle.stream.received(),
+            counted: (idle.stream.sent(), idle.stream.received()),
             idle: Some(idle),
             ahead: Chain::new(),
             spill: None,
@@ -168,7 +170,8 @@ impl UpstreamBody {
             let what = "upstream sent more data than specified in \"Content-Length\" header while reading upstream";
             self.log.write(Level::Warn, format_args!("{what}"));
         }
-        if end.keep && self.sending.done && idle.stream.pending() == 0 && says_last_words(&mut *codec, &idle) {
+        let is_over = self.sending.is_complete() && idle.stream.pending() == 0;
+        if end.keep && is_over && says_last_words(&mut *codec, &idle) {
             idle.kept = codec.keep();
             self.choice.keep(idle, self.place);
         }
@@ -177,8 +180,12 @@ impl UpstreamBody {
     }
 
     fn account(&self, idle: &Idle) {
-        let more = idle.stream.received().saturating_sub(self.received_before);
-        self.exchange.current(|attempt| attempt.received += more);
+        let sent = idle.stream.sent().saturating_sub(self.counted.0);
+        let received = idle.stream.received().saturating_sub(self.counted.1);
+        self.exchange.current(|attempt| {
+            attempt.sent += sent;
+            attempt.received += received;
+        });
     }
 
     fn fail(&mut self, level: Level, message: std::fmt::Arguments<'_>) {
@@ -186,6 +193,7 @@ impl UpstreamBody {
         self.give_up();
     }
 
+    /// The body ends here, and the connection with it.
     fn give_up(&mut self) {
         if let Some(idle) = self.idle.take() {
             self.account(&idle);
@@ -208,7 +216,6 @@ impl UpstreamBody {
             }
             self.pause = None;
         }
-        self.send(cx);
         let Some(idle) = &self.idle else { return Poll::Ready(()) };
         if !idle.stream.recv_timeout_set() {
             idle.stream.set_recv_timeout(Some(self.up.read_timeout));
@@ -222,15 +229,11 @@ impl UpstreamBody {
             Ok(buf) => {
                 let ms = (buf.len() as u64 * 1000).checked_div(self.rate);
                 self.pause = ms.filter(|ms| *ms > 0).map(|ms| Box::pin(rt::sleep(ms)));
-                let Some(codec) = &mut self.codec else { return Poll::Ready(()) };
-                let was_full = codec.window() == 0;
-                codec.receive(buf);
-                self.decode();
-                self.send(cx);
-                // Whoever has the request reads its body on.
-                if was_full && self.sending.more {
-                    cx.waker().wake_by_ref();
+                if let Some(codec) = &mut self.codec {
+                    codec.receive(buf);
                 }
+                self.decode();
+                let _ = self.send(cx, None);
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 self.fail(Level::Error, format_args!("upstream timed out{TIMED_OUT} while reading upstream"));
@@ -255,24 +258,12 @@ impl UpstreamBody {
         }
     }
 
-    /// Sends what the protocol has to say while the response comes.
-    fn send(&mut self, cx: &mut Context<'_>) {
-        let (Some(idle), Some(codec)) = (&self.idle, &mut self.codec) else { return };
-        if let Err(unsent) = self.sending.poll_own(cx, &idle.stream, &mut **codec) {
-            self.unsent(&unsent);
-        }
-    }
-
-    fn unsent(&mut self, unsent: &Unsent) {
-        match unsent {
-            // It has been logged.
-            Unsent::Body(_) => self.give_up(),
-            Unsent::Failed(error) if error.kind() == io::ErrorKind::TimedOut => {
-                self.fail(Level::Error, format_args!("upstream timed out{TIMED_OUT} while sending to upstream"));
-            }
-            Unsent::Failed(error) => {
-                self.fail(Level::Error, format_args!("send() failed{} while sending to upstream", Errno(error)));
-            }
+    /// Sends what there is of the request, and what the protocol has to say while the response comes. A backend that takes
+    /// no more may have sent a whole response: reading it tells.
+    fn send(&mut self, cx: &mut Context<'_>, r: Option<&mut Request>) -> Result<(), Obstacle> {
+        match (&self.idle, &mut self.codec) {
+            (Some(idle), Some(codec)) => self.sending.poll(cx, r, &idle.stream, &mut **codec, None),
+            _ => Ok(()),
         }
     }
 
@@ -342,6 +333,19 @@ impl UpstreamBody {
 }
 
 impl BodyStream for UpstreamBody {
+    fn send_request(&mut self, r: &mut Request, cx: &mut Context<'_>) {
+        if let Err(Obstacle::Client(fault)) = self.send(cx, Some(r)) {
+            r.error_status = fault.status();
+            self.give_up();
+        }
+        // A call may last for long without a word from the backend, which is to be told when its client has left.
+        let watched = self.idle.is_some() && !self.buffering && !self.up.ignore_client_abort;
+        if watched && r.client().is_some_and(|client| client.poll_hangup(cx).is_ready()) {
+            let message = "client prematurely closed connection while reading upstream";
+            self.fail(Level::Info, format_args!("{message}"));
+        }
+    }
+
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Part>, Broken>> {
         loop {
             let chain = self.take_ready();
@@ -355,37 +359,17 @@ impl BodyStream for UpstreamBody {
                 return Poll::Ready(Ok(None));
             }
             std::task::ready!(self.poll_read(cx));
+            if self.ahead.is_empty() && self.idle.is_some() {
+                // What was read may let more of the request be sent.
+                return Poll::Ready(Ok(Some(Part { chain: Chain::new(), flush: false })));
+            }
         }
-    }
-
-    fn needs_request(&self) -> bool {
-        self.sending.more && self.idle.is_some()
-    }
-
-    fn poll_request(&mut self, r: &mut Request, cx: &mut Context<'_>) -> Result<(), Broken> {
-        let (Some(idle), Some(codec)) = (&self.idle, &mut self.codec) else { return Ok(()) };
-        if !codec.sends_on() {
-            return Ok(());
-        }
-        if self.sending.more
-            && let Err(unsent) = self.sending.poll(cx, r, &idle.stream, &mut **codec)
-        {
-            self.unsent(&unsent);
-            return Err(Broken);
-        }
-        // A call may last for long without a word from the backend, which is to be told when it is given up.
-        let gone = !self.up.ignore_client_abort && r.client().is_some_and(|client| client.poll_hangup(cx).is_ready());
-        if gone {
-            let message = "client prematurely closed connection while reading upstream";
-            self.fail(Level::Info, format_args!("{message}"));
-        }
-        if gone { Err(Broken) } else { Ok(()) }
     }
 
     fn poll_ahead(&mut self, cx: &mut Context<'_>) {
         if !self.buffering {
             // The backend may have to say that it takes more of the request.
-            if self.needs_request() && self.ahead.len() < self.up.buffer_size as u64 {
+            if !self.sending.is_complete() && self.idle.is_some() && self.ahead.len() < self.up.buffer_size as u64 {
                 let _ = self.poll_read(cx);
             }
             return;

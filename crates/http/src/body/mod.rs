@@ -32,16 +32,9 @@ pub trait BodyStream {
     /// The next part; `None` is the end. A part may be empty: then only its flush mark counts ([`Part`]).
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Part>, Broken>>;
 
-    /// Whether the source still reads the body of its request, in [`BodyStream::poll_request`].
-    fn needs_request(&self) -> bool {
-        false
-    }
-
-    /// Called before each [`BodyStream::poll_part`] and [`BodyStream::poll_ahead`] where the request is at hand: for
-    /// sources that read its body while they give the response's.
-    fn poll_request(&mut self, _r: &mut Request, _cx: &mut Context<'_>) -> Result<(), Broken> {
-        Ok(())
-    }
+    /// Called before each part, and while the client is slow: passes on what there is of the request, whose body may still
+    /// be on its way.
+    fn send_request(&mut self, _r: &mut Request, _cx: &mut Context<'_>) {}
 
     /// Called while the client is slow: read ahead as far as the configuration allows.
     fn poll_ahead(&mut self, _cx: &mut Context<'_>) {}
