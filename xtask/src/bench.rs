@@ -14,7 +14,7 @@ use crate::measure::{self, Load, Process};
 use crate::tools::{self, Options, Outcome};
 
 /// What `--help` prints.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 usage: cargo xtask bench [CASE ...] [options]
 
   --rounds N      pairs of runs for each case (default 6)
@@ -64,7 +64,7 @@ struct Result {
 }
 
 /// Runs the task.
-pub fn run(arguments: &[String]) -> Outcome {
+pub(crate) fn run(arguments: &[String]) -> Outcome {
     let valued =
         ["--rounds", "--duration", "--warmup", "--use", "--nginx", "--server", "--cpus", "--idle", "--out", "--nice"];
     let options = Options::parse(arguments, &["--list", "--large", "--readme"], &valued)?;

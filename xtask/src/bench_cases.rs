@@ -2,7 +2,7 @@
 
 /// What loads the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Driver {
+pub(crate) enum Driver {
     /// wrk: keep-alive connections.
     Wrk,
     /// ab: one connection per request, each with a whole handshake where TLS is spoken.
@@ -14,12 +14,12 @@ pub enum Driver {
 }
 
 /// The keys that a TLS server may have, and how `openssl req` makes them.
-pub const KEYS: [(&str, &[&str]); 2] =
+pub(crate) const KEYS: [(&str, &[&str]); 2] =
     [("p256", &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]), ("rsa2048", &["-newkey", "rsa:2048"])];
 
 /// One line of the table.
 #[derive(Debug, Clone, Copy)]
-pub struct Case {
+pub(crate) struct Case {
     /// Its name on the command line.
     pub name: &'static str,
     /// What it is, for readers.
@@ -68,7 +68,7 @@ const HANDSHAKE: Case = Case {
 };
 
 /// The cases, in the table's order.
-pub const CASES: [Case; 16] = [
+pub(crate) const CASES: [Case; 16] = [
     Case {
         name: "return-64",
         title: "return 200, 1 KiB, 64 connections",
@@ -153,10 +153,10 @@ pub const CASES: [Case; 16] = [
 ];
 
 /// The files that both servers offer: name and size.
-pub const FILES: [(&str, usize); 3] = [("1k.bin", 1024), ("100k.bin", 100 << 10), ("10m.bin", 10 << 20)];
+pub(crate) const FILES: [(&str, usize); 3] = [("1k.bin", 1024), ("100k.bin", 100 << 10), ("10m.bin", 10 << 20)];
 
 /// A configuration: one worker, `method` for `use` (empty: the default), the case's directives.
-pub fn configuration(case: &Case, port: u16, backend: u16, folder: &str, method: &str) -> String {
+pub(crate) fn configuration(case: &Case, port: u16, backend: u16, folder: &str, method: &str) -> String {
     let method = if method.is_empty() { String::new() } else { format!("use {method};") };
     let text = "x".repeat(1024);
     let (ssl, keys) = match case.tls {
@@ -182,7 +182,7 @@ pub fn configuration(case: &Case, port: u16, backend: u16, folder: &str, method:
 }
 
 /// A configuration of 5,000 servers with four locations each.
-pub fn large_configuration(port: u16) -> String {
+pub(crate) fn large_configuration(port: u16) -> String {
     let mut text = format!(
         "daemon off;\npid server-{port}.pid;\nworker_processes 1;\nevents {{ }}\nhttp {{\n    access_log off;\n    \
          server_names_hash_max_size 65536; server_names_hash_bucket_size 128;\n    \

@@ -19,7 +19,7 @@ use crate::tiers::{self, TIERS};
 use crate::tools::{self, Options, Outcome};
 
 /// What `--help` prints.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 usage: cargo xtask compare BINARY [options]
 
 Runs the end-to-end tests against another server's binary, an nginx with all its modules. It fails if a test fails that
@@ -56,7 +56,7 @@ struct Listed {
 }
 
 /// Runs the task.
-pub fn run(arguments: &[String]) -> Outcome {
+pub(crate) fn run(arguments: &[String]) -> Outcome {
     let options = Options::parse(arguments, &["--list"], &["--test"])?;
     let listed = list()?;
     if options.has("--list") {
@@ -152,7 +152,7 @@ fn outcome(line: &str, file: &mut String) -> Option<(String, bool)> {
 // -- the list
 
 /// What is wrong with the list: words that docs/COMPAT.md hasn't, or has more than once, and marks without a test.
-pub fn faults() -> Outcome<Vec<String>> {
+pub(crate) fn faults() -> Outcome<Vec<String>> {
     let compat = plain(&tools::read(&tools::root().join(COMPAT))?);
     let mut faults = Vec::new();
     for listed in list()? {

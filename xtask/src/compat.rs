@@ -40,7 +40,7 @@ impl Tally {
 }
 
 /// What `--help` prints.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 usage: cargo xtask compat [--missing]
        cargo xtask compat FOLDER [--list]
 
@@ -57,7 +57,7 @@ is only a part of a configuration is tested as one. As root it is the user nobod
 ";
 
 /// Runs the task: a table by module, the totals in its last line. `--missing` names what is missing.
-pub fn run(arguments: &[String]) -> Outcome {
+pub(crate) fn run(arguments: &[String]) -> Outcome {
     let options = Options::parse(arguments, &["--missing", "--list"], &[])?;
     if let Some(folder) = options.rest.first() {
         return crate::configurations::run(Path::new(folder), options.has("--list"));

@@ -12,7 +12,7 @@ use std::process::Command;
 use crate::tools::{self, Outcome};
 
 /// Looks at every file below the folder; the totals stand in the first line.
-pub fn run(folder: &Path, list: bool) -> Outcome {
+pub(crate) fn run(folder: &Path, list: bool) -> Outcome {
     let work = std::env::temp_dir().join(format!("tidegate-compat-{}", std::process::id()));
     let outcome = Tester::new(folder, &work).and_then(|tester| tester.all(list));
     let _ = fs::remove_dir_all(&work);
@@ -131,7 +131,7 @@ fn wrap(text: &str, path: &str) -> Option<String> {
     ["location", "if"].iter().any(|name| has(name)).then(|| format!("{events}http {{ server {{ {include} }} }}\n"))
 }
 
-/// The first words of the blocks that stand outside all others. Comments and quotes are passed over, variables in braces
+/// The first words of the blocks that stand outside all others. Comments and quotes are skipped, variables in braces
 /// aren't blocks.
 fn outermost(text: &str) -> Vec<String> {
     let (mut found, mut depth, mut words) = (Vec::new(), 0usize, String::new());

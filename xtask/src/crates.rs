@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::tools::{self, Options, Outcome};
 
 /// What `--help` prints.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 usage: cargo xtask crates [--list]
 
 Checks the crates of others: each has a licence that this project may be given away with, none is there in two versions
@@ -40,7 +40,7 @@ struct Foreign {
 }
 
 /// Runs the task.
-pub fn run(arguments: &[String]) -> Outcome {
+pub(crate) fn run(arguments: &[String]) -> Outcome {
     let options = Options::parse(arguments, &["--list"], &[])?;
     let all = tree(&[])?;
     if options.has("--list") {

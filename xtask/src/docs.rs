@@ -9,7 +9,7 @@ use crate::tools::{self, Options, Outcome};
 
 /// A directive as the program describes it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Directive {
+pub(crate) struct Directive {
     /// The module it belongs to.
     pub module: String,
     /// Its name.
@@ -29,7 +29,7 @@ pub struct Directive {
 }
 
 /// What `--help` prints.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 usage: cargo xtask docs [--check]
 
 Writes docs/directives from the tables of the release build (or of TIDEGATE_BINARY).
@@ -38,7 +38,7 @@ Writes docs/directives from the tables of the release build (or of TIDEGATE_BINA
 ";
 
 /// Runs the task. With `--check` nothing is written; pages that would change are an error.
-pub fn run(arguments: &[String]) -> Outcome {
+pub(crate) fn run(arguments: &[String]) -> Outcome {
     let options = Options::parse(arguments, &["--check"], &[])?;
     let mut pages = pages(&directives()?);
     pages.insert("variables.md".to_string(), variables_page(&variables()?));
@@ -71,7 +71,7 @@ pub fn run(arguments: &[String]) -> Outcome {
 }
 
 /// The directives of the built program.
-pub fn directives() -> Outcome<Vec<Directive>> {
+pub(crate) fn directives() -> Outcome<Vec<Directive>> {
     let mut command = Command::new(tools::server()?);
     command.arg("--dump-directives");
     Ok(parse(&tools::output(command)?))

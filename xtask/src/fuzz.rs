@@ -3,7 +3,7 @@
 use crate::tools::{self, Options, Outcome};
 
 /// What `--help` prints.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 usage: cargo xtask fuzz TARGET [--seconds N] [--longest N]
 
 Fuzzes a target of the folder fuzz, with debug assertions, checks of overflows and AddressSanitizer. It needs cargo-fuzz
@@ -25,7 +25,7 @@ const SETTINGS: [(&str, &str); 5] = [
 ];
 
 /// Runs the task.
-pub fn run(arguments: &[String]) -> Outcome {
+pub(crate) fn run(arguments: &[String]) -> Outcome {
     let options = Options::parse(arguments, &[], &["--seconds", "--longest"])?;
     let [target] = options.rest.as_slice() else {
         print!("{HELP}");

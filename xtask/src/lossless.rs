@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::tools::{self, Options, Outcome};
 
 /// What `--help` prints.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 usage: cargo xtask lossless [options]
 
 Keeps connections of many kinds busy, checks every byte of every answer, and prints a table of what was lost while the
@@ -17,7 +17,7 @@ server was reloaded, replaced by another program, killed, and given other listen
 ";
 
 /// Runs the task; fails if Tidegate lost what it need not lose.
-pub fn run(arguments: &[String]) -> Outcome {
+pub(crate) fn run(arguments: &[String]) -> Outcome {
     let options = Options::parse(arguments, &[], &["--binary", "--only", "--times"])?;
     if let Some(extra) = options.rest.first() {
         return Err(format!("{extra:?} is no option\n{HELP}"));

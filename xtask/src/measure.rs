@@ -16,20 +16,20 @@ const HZ: f64 = 100.0;
 
 /// A process that was started for the benchmark, with whatever it started; ended when dropped.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
 }
 
 impl Process {
     /// Starts a command pinned to these CPUs (as `taskset -c` takes them).
-    pub fn start(cpus: &str, command: &[&str]) -> Outcome<Process> {
+    pub(crate) fn start(cpus: &str, command: &[&str]) -> Outcome<Process> {
         let mut pinned = Command::new("taskset");
         pinned.args(["-c", cpus]).args(command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
         Ok(Process { child: pinned.spawn().map_err(|e| format!("taskset {command:?}: {e}"))? })
     }
 
     /// Waits until it listens on a port.
-    pub fn wait_port(&mut self, port: u16) -> Outcome {
+    pub(crate) fn wait_port(&mut self, port: u16) -> Outcome {
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -44,17 +44,17 @@ impl Process {
     }
 
     /// CPU seconds that it and its descendants have used.
-    pub fn cpu(&self) -> f64 {
+    pub(crate) fn cpu(&self) -> f64 {
         tree(self.child.id()).into_iter().map(cpu_of).sum()
     }
 
     /// Private memory of it and its descendants, in bytes.
-    pub fn memory(&self) -> u64 {
+    pub(crate) fn memory(&self) -> u64 {
         tree(self.child.id()).into_iter().map(|p| memory_of(p, &["Private_Clean:", "Private_Dirty:"])).sum()
     }
 
     /// All memory of it and its descendants, what they share counted once, in bytes.
-    pub fn whole_memory(&self) -> u64 {
+    pub(crate) fn whole_memory(&self) -> u64 {
         tree(self.child.id()).into_iter().map(|p| memory_of(p, &["Pss:"])).sum()
     }
 }
@@ -118,14 +118,14 @@ fn memory_of(pid: u32, fields: &[&str]) -> u64 {
 }
 
 /// CPU seconds of ended children of this program (the load generators).
-pub fn children_cpu() -> f64 {
+pub(crate) fn children_cpu() -> f64 {
     let fields = stat(std::process::id());
     let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
     (ticks(13) + ticks(14)) / HZ
 }
 
 /// Seconds that the whole machine was busy, and that its hypervisor took away.
-pub fn machine() -> (f64, f64) {
+pub(crate) fn machine() -> (f64, f64) {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = text.lines().next().unwrap_or_default();
     let ticks: Vec<f64> = line.split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
@@ -135,7 +135,7 @@ pub fn machine() -> (f64, f64) {
 
 /// What a load generator counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Load {
+pub(crate) struct Load {
     /// Requests that were answered.
     pub requests: f64,
     /// Seconds that it took.
@@ -147,7 +147,7 @@ pub struct Load {
 }
 
 /// Runs wrk: keep-alive connections.
-pub fn wrk(cpus: &str, url: &str, conns: usize, seconds: u64) -> Outcome<Load> {
+pub(crate) fn wrk(cpus: &str, url: &str, conns: usize, seconds: u64) -> Outcome<Load> {
     let out = Command::new("taskset")
         .args(["-c", cpus, "wrk", "-t", "1", "--latency", "-c", &conns.to_string(), "-d", &format!("{seconds}s"), url])
         .output()
@@ -181,7 +181,7 @@ fn microseconds(text: &str) -> Option<f64> {
 }
 
 /// Runs ab: a connection for each request.
-pub fn ab(cpus: &str, url: &str, conns: usize, seconds: u64) -> Outcome<Load> {
+pub(crate) fn ab(cpus: &str, url: &str, conns: usize, seconds: u64) -> Outcome<Load> {
     let (conns, seconds) = (conns.to_string(), seconds.to_string());
     let out = Command::new("taskset")
         .args(["-c", cpus, "ab", "-q", "-r", "-c", &conns, "-t", &seconds, "-n", "100000000", url])
@@ -205,7 +205,7 @@ fn parse_ab(text: &str) -> Option<Load> {
 }
 
 /// Runs `openssl s_time`: a connection for each request, all with the session of the first.
-pub fn resume(cpus: &str, port: u16, path: &str, seconds: u64) -> Outcome<Load> {
+pub(crate) fn resume(cpus: &str, port: u16, path: &str, seconds: u64) -> Outcome<Load> {
     let (server, seconds) = (format!("127.0.0.1:{port}"), seconds.to_string());
     let out = Command::new("taskset")
         .args([
@@ -228,7 +228,7 @@ fn parse_s_time(text: &str) -> Option<Load> {
 }
 
 /// Runs h2load: HTTP/2 with a hundred streams at a time on each connection.
-pub fn h2load(cpus: &str, url: &str, conns: usize, seconds: u64) -> Outcome<Load> {
+pub(crate) fn h2load(cpus: &str, url: &str, conns: usize, seconds: u64) -> Outcome<Load> {
     let (conns, seconds) = (conns.to_string(), seconds.to_string());
     let out = Command::new("taskset")
         .args(["-c", cpus, "h2load", "-t", "1", "-c", &conns, "-m", "100", "-D", &seconds, url])
@@ -253,7 +253,7 @@ fn parse_h2load(text: &str) -> Option<Load> {
 }
 
 /// Private bytes that each of `count` idle keep-alive connections costs a server.
-pub fn idle(server: &Process, port: u16, count: usize) -> Outcome<f64> {
+pub(crate) fn idle(server: &Process, port: u16, count: usize) -> Outcome<f64> {
     let limit = (count + 1000) as u64;
     setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: Some(limit) }).map_err(|e| e.to_string())?;
     let before = server.memory();

@@ -17,7 +17,7 @@ use crate::tools::{self, Options, Outcome};
 use crate::tsv::Table;
 
 /// What `--help` prints.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 usage: cargo xtask nginx-tests [DIR] [FILE.t | PREFIX ...] [options]
 
 DIR is the folder of the checkout; without it TIDEGATE_NGINX_TESTS names one.
@@ -55,7 +55,7 @@ struct Runner {
 }
 
 /// Runs the task.
-pub fn run(arguments: &[String]) -> Outcome {
+pub(crate) fn run(arguments: &[String]) -> Outcome {
     let valued = ["-j", "--timeout", "--out", "--baseline", "--list", "--globals", "--events", "--keep"];
     let options = Options::parse(arguments, &["--unsafe", "--quiet"], &valued)?;
     let Some((folder, names)) = checkout(&options.rest) else {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::tools::{self, Options, Outcome};
 
 /// What `--help` prints.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 usage: cargo xtask simulate [options]
 
 Runs the whole server, its clients and its backends in one process under a simulated network and clock. All that
@@ -20,7 +20,7 @@ happens follows from a seed: the configuration, what is asked for, and what fail
 ";
 
 /// Runs the task; fails if a seed does.
-pub fn run(arguments: &[String]) -> Outcome {
+pub(crate) fn run(arguments: &[String]) -> Outcome {
     let options = Options::parse(arguments, &["--twice"], &["--seeds", "--from", "--seed"])?;
     if let Some(extra) = options.rest.first() {
         return Err(format!("{extra:?} is no option\n{HELP}"));
@@ -36,7 +36,7 @@ pub fn run(arguments: &[String]) -> Outcome {
 }
 
 /// Runs so many seeds by this program, and prints how fast that was.
-pub fn seeds(program: &Path, from: u64, count: u64, twice: bool) -> Outcome {
+pub(crate) fn seeds(program: &Path, from: u64, count: u64, twice: bool) -> Outcome {
     let begun = Instant::now();
     let jobs = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let share = count.div_ceil(jobs).max(1);

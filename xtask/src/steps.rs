@@ -9,7 +9,7 @@ use crate::tools::Outcome;
 
 /// Tests that ran.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Count {
+pub(crate) struct Count {
     /// Those that passed.
     pub passed: u64,
     /// Those that didn't.
@@ -40,7 +40,7 @@ struct Slow {
 
 /// The steps so far.
 #[derive(Debug)]
-pub struct Steps {
+pub(crate) struct Steps {
     begun: Instant,
     count: Count,
     steps: Vec<Step>,
@@ -52,12 +52,12 @@ const SHOWN: usize = 12;
 
 impl Steps {
     /// None yet.
-    pub fn new() -> Steps {
+    pub(crate) fn new() -> Steps {
         Steps { begun: Instant::now(), count: Count::default(), steps: Vec::new(), tests: Vec::new() }
     }
 
     /// Takes a step, which counts as one test. Whether it went well.
-    pub fn step(&mut self, title: &str, action: impl FnOnce() -> Outcome) -> bool {
+    pub(crate) fn step(&mut self, title: &str, action: impl FnOnce() -> Outcome) -> bool {
         println!("== {title}");
         let begun = Instant::now();
         let outcome = action();
@@ -65,7 +65,7 @@ impl Steps {
     }
 
     /// Waits for what was begun beside the other steps. Whether it went well.
-    pub fn join(&mut self, beside: Beside) -> bool {
+    pub(crate) fn join(&mut self, beside: Beside) -> bool {
         println!("== {}", beside.title);
         let (took, outcome) = beside.thread.join().unwrap_or((Duration::ZERO, Err("it panicked".to_string())));
         self.ended(&format!("{} (beside others)", beside.title), took, outcome)
@@ -83,7 +83,7 @@ impl Steps {
     }
 
     /// Runs a command of nextest or of cargo test as a step, and counts its tests.
-    pub fn tests(&mut self, title: &str, command: Command) {
+    pub(crate) fn tests(&mut self, title: &str, command: Command) {
         println!("== {title}");
         let begun = Instant::now();
         let mut count = Count::default();
@@ -105,7 +105,7 @@ impl Steps {
     }
 
     /// Tells what was slow, and how all of it went. The last line is the number of tests that passed and failed.
-    pub fn end(mut self) -> Outcome {
+    pub(crate) fn end(mut self) -> Outcome {
         self.tests.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
         if !self.tests.is_empty() {
             println!("slowest tests, in seconds:");
@@ -140,14 +140,14 @@ fn children_ticks(stat: &str) -> Option<u64> {
 
 /// A step that goes on beside the others.
 #[derive(Debug)]
-pub struct Beside {
+pub(crate) struct Beside {
     title: String,
     thread: JoinHandle<(Duration, Outcome)>,
 }
 
 impl Beside {
     /// Begins it.
-    pub fn begin(title: &str, action: impl FnOnce() -> Outcome + Send + 'static) -> Beside {
+    pub(crate) fn begin(title: &str, action: impl FnOnce() -> Outcome + Send + 'static) -> Beside {
         let thread = std::thread::spawn(move || {
             let begun = Instant::now();
             let outcome = action();
@@ -158,7 +158,7 @@ impl Beside {
 }
 
 /// Runs a command, and passes on each line that it prints; whether it ended well.
-pub fn listen(mut command: Command, mut each: impl FnMut(&str)) -> bool {
+pub(crate) fn listen(mut command: Command, mut each: impl FnMut(&str)) -> bool {
     command.env("CARGO_TERM_COLOR", "never");
     // Both streams through one pipe, in their order.
     let Ok((reader, writer)) = std::io::pipe() else { return false };

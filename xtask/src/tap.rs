@@ -2,7 +2,7 @@
 
 /// How a file ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Result {
+pub(crate) enum Result {
     /// Every planned subtest ran and none failed.
     Pass,
     /// The same, with subtests marked TODO that failed as expected.
@@ -15,7 +15,7 @@ pub enum Result {
 
 impl Result {
     /// Its name in result tables.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Result::Pass => "pass",
             Result::Todo => "todo",
@@ -27,7 +27,7 @@ impl Result {
 
 /// What a file's output says.
 #[derive(Debug, Clone)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// How it ended.
     pub result: Result,
     /// Subtests planned.
@@ -56,7 +56,7 @@ struct Seen {
 }
 
 /// Judges the output of a file that exited with `code` (none: it was ended by a signal or the time limit).
-pub fn judge(text: &str, code: Option<i32>) -> Verdict {
+pub(crate) fn judge(text: &str, code: Option<i32>) -> Verdict {
     let mut seen = Seen::default();
     text.lines().for_each(|line| seen.take(line));
     let complete = seen.planned == Some(seen.lines) && seen.bad.is_empty() && code == Some(0) && seen.bail.is_none();

@@ -33,13 +33,13 @@ const SUITE_NEEDS: [(&str, &str); 4] = [
 ];
 
 /// Names the folder with a checkout of nginx's test suite.
-pub const SUITE: &str = "TIDEGATE_NGINX_TESTS";
+pub(crate) const SUITE: &str = "TIDEGATE_NGINX_TESTS";
 
 /// Files of that suite that must pass.
 const REQUIRED: &str = "xtask/reference/nginx-tests-required.txt";
 
 /// What `--help` prints.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 usage: cargo xtask test [--fast] [--tier NAME]
 
 All that must hold before a change goes in: format, lints, house checks, crates of others, unit and property tests, corpora
@@ -57,7 +57,7 @@ suite, the files in xtask/reference/nginx-tests-required.txt must pass.
 ";
 
 /// Runs the task. Its last line is the number of tests that passed and failed; steps count as one test each.
-pub fn run(arguments: &[String]) -> Outcome {
+pub(crate) fn run(arguments: &[String]) -> Outcome {
     let options = Options::parse(arguments, &["--fast"], &["--tier"])?;
     let chosen: Vec<&str> = options.values("--tier").collect();
     if let Some(name) = chosen.iter().find(|name| !TIERS.iter().any(|tier| tier.name == **name)) {
@@ -192,7 +192,7 @@ fn models() -> Outcome {
 }
 
 /// Installs what the end-to-end tests need.
-pub fn prepare() {
+pub(crate) fn prepare() {
     install(&NEEDS);
 }
 
@@ -215,7 +215,7 @@ fn install(needs: &[(&str, &str)]) {
 }
 
 /// A command that runs tests: nextest with these options, or cargo itself.
-pub fn tests_command(nextest: &[&str]) -> Command {
+pub(crate) fn tests_command(nextest: &[&str]) -> Command {
     if has_nextest() {
         cargo([&["nextest", "run", "--no-fail-fast", "--no-tests", "pass"], nextest].concat())
     } else {

@@ -61,7 +61,7 @@ const FILE_LINES: usize = 800;
 const RATCHET: &str = "xtask/ratchet.tsv";
 
 /// What `--help` prints.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 usage: cargo xtask tidy [--write]
 
 Checks the house rules: import direction, sizes of functions and files, unsafe code, banned words, tiers of tests.
@@ -70,7 +70,7 @@ Checks the house rules: import direction, sizes of functions and files, unsafe c
 ";
 
 /// Runs the task. `--write` lowers the ratchet to what is there (and is how a first list is made).
-pub fn run(arguments: &[String]) -> Outcome {
+pub(crate) fn run(arguments: &[String]) -> Outcome {
     let options = Options::parse(arguments, &["--write"], &[])?;
     let sources = sources()?;
     let mut faults = imports()?;

@@ -8,7 +8,7 @@ use crate::tools::{self, Outcome};
 
 /// A folder of tests/tests.
 #[derive(Debug)]
-pub struct Tier {
+pub(crate) struct Tier {
     /// The folder's name, which is the name of its program.
     pub name: &'static str,
     /// Event methods under which its tests run; none stands for one run with the default method.
@@ -16,7 +16,7 @@ pub struct Tier {
 }
 
 /// All tiers, in the order in which they run.
-pub const TIERS: [Tier; 3] = [
+pub(crate) const TIERS: [Tier; 3] = [
     Tier { name: "modules", methods: &[] },
     Tier { name: "event_loop", methods: &["epoll", "poll", "select", "io_uring"] },
     Tier { name: "system", methods: &[] },
@@ -27,7 +27,7 @@ const FOLDER: &str = "tests/tests";
 
 /// A file of end-to-end tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct File {
+pub(crate) struct File {
     /// Its tier.
     pub tier: String,
     /// Its name without the ending.
@@ -35,7 +35,7 @@ pub struct File {
 }
 
 /// All files of end-to-end tests but the `main.rs`, and their texts.
-pub fn files() -> Outcome<Vec<(File, String)>> {
+pub(crate) fn files() -> Outcome<Vec<(File, String)>> {
     let root = tools::root().join(FOLDER);
     let rust = tools::files(&root).into_iter().filter(|p| p.extension().is_some_and(|e| e == "rs"));
     let file = |path: &Path| {
@@ -49,7 +49,7 @@ pub fn files() -> Outcome<Vec<(File, String)>> {
 }
 
 /// What is wrong with the tiers.
-pub fn faults() -> Outcome<Vec<String>> {
+pub(crate) fn faults() -> Outcome<Vec<String>> {
     let files = files()?;
     let mut faults = Vec::new();
     for tier in &TIERS {

@@ -5,21 +5,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// What a task ends with: nothing, or a sentence about what went wrong.
-pub type Outcome<T = ()> = Result<T, String>;
+pub(crate) type Outcome<T = ()> = Result<T, String>;
 
 /// The root of the workspace.
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask stands inside the workspace")
 }
 
 /// Where cargo builds: `target`, or what `CARGO_TARGET_DIR` or cargo's configuration says. This program was built there.
-pub fn target() -> Outcome<PathBuf> {
+pub(crate) fn target() -> Outcome<PathBuf> {
     let program = std::env::current_exe().map_err(|e| format!("this program's path: {e}"))?;
     program.ancestors().nth(2).map(Path::to_path_buf).ok_or_else(|| format!("{}: no place to build", program.display()))
 }
 
 /// The server: `TIDEGATE_BINARY`, or the release build, which is brought up to date.
-pub fn server() -> Outcome<PathBuf> {
+pub(crate) fn server() -> Outcome<PathBuf> {
     if let Some(path) = std::env::var_os("TIDEGATE_BINARY") {
         return Ok(PathBuf::from(path));
     }
@@ -27,7 +27,7 @@ pub fn server() -> Outcome<PathBuf> {
 }
 
 /// Builds one program, and says where it is.
-pub fn build(arguments: &[&str]) -> Outcome<PathBuf> {
+pub(crate) fn build(arguments: &[&str]) -> Outcome<PathBuf> {
     let form = ["build", "--quiet", "--message-format", "json-render-diagnostics"];
     let said = output(cargo([&form, arguments].concat()))?;
     executable(&said).ok_or_else(|| format!("cargo build {} made no program", arguments.join(" ")))
@@ -40,20 +40,20 @@ fn executable(said: &str) -> Option<PathBuf> {
 }
 
 /// A cargo command in the workspace.
-pub fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+pub(crate) fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).args(arguments);
     command
 }
 
 /// Runs a command; it must succeed.
-pub fn run(mut command: Command) -> Outcome {
+pub(crate) fn run(mut command: Command) -> Outcome {
     let status = command.status().map_err(|e| format!("{}: {e}", name(&command)))?;
     if status.success() { Ok(()) } else { Err(format!("{} {status}", name(&command))) }
 }
 
 /// Runs a command, which must succeed, and returns its standard output.
-pub fn output(mut command: Command) -> Outcome<String> {
+pub(crate) fn output(mut command: Command) -> Outcome<String> {
     let out = command.stderr(Stdio::inherit()).output().map_err(|e| format!("{}: {e}", name(&command)))?;
     if !out.status.success() {
         return Err(format!("{} {}", name(&command), out.status));
@@ -62,20 +62,20 @@ pub fn output(mut command: Command) -> Outcome<String> {
 }
 
 /// Where a program is installed, if it is.
-pub fn find(program: &str) -> Option<PathBuf> {
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/bin:/sbin:/bin";
     path.split(':').map(|d| Path::new(d).join(program)).find(|p| p.is_file())
 }
 
 /// Whether cargo's own folder of programs has this one.
-pub fn find_in_cargo_home(program: &str) -> bool {
+pub(crate) fn find_in_cargo_home(program: &str) -> bool {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cargo")));
     home.is_some_and(|h| h.join("bin").join(program).is_file())
 }
 
 /// All files below a folder, sorted, without those in hidden folders and where cargo builds.
-pub fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(next) = folders.pop() {
@@ -95,17 +95,17 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// A path as it reads from the root of the workspace.
-pub fn relative(path: &Path) -> String {
+pub(crate) fn relative(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
 
 /// The text of a file.
-pub fn read(path: &Path) -> Outcome<String> {
+pub(crate) fn read(path: &Path) -> Outcome<String> {
     std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// Writes a file, making the folders above it.
-pub fn write(path: &Path, text: &str) -> Outcome {
+pub(crate) fn write(path: &Path, text: &str) -> Outcome {
     let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
     made.and_then(|()| std::fs::write(path, text)).map_err(|e| format!("{}: {e}", path.display()))
 }
@@ -118,7 +118,7 @@ fn name(command: &Command) -> String {
 
 /// Options of a task: flags, options with a value, and the rest.
 #[derive(Debug, Default)]
-pub struct Options {
+pub(crate) struct Options {
     given: Vec<(String, String)>,
     /// What isn't an option.
     pub rest: Vec<String>,
@@ -126,7 +126,7 @@ pub struct Options {
 
 impl Options {
     /// Splits arguments. `flags` stand alone, `valued` take the next argument (or what follows `=`).
-    pub fn parse(arguments: &[String], flags: &[&str], valued: &[&str]) -> Outcome<Options> {
+    pub(crate) fn parse(arguments: &[String], flags: &[&str], valued: &[&str]) -> Outcome<Options> {
         let mut options = Options::default();
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
@@ -147,22 +147,22 @@ impl Options {
     }
 
     /// Whether a flag was given.
-    pub fn has(&self, flag: &str) -> bool {
+    pub(crate) fn has(&self, flag: &str) -> bool {
         self.given.iter().any(|(n, _)| n == flag)
     }
 
     /// The last value of an option.
-    pub fn value(&self, name: &str) -> Option<&str> {
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
         self.given.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
     /// All values of an option that was given more than once.
-    pub fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         self.given.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
     /// The number given to an option, or its default.
-    pub fn number<T: std::str::FromStr>(&self, name: &str, default: T) -> Outcome<T> {
+    pub(crate) fn number<T: std::str::FromStr>(&self, name: &str, default: T) -> Outcome<T> {
         self.value(name).map_or(Ok(default), |v| v.parse().map_err(|_| format!("{name}: {v:?} is no number")))
     }
 }

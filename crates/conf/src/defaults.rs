@@ -56,7 +56,7 @@ mod tests {
 
     crate::table! {
         /// A configuration for this test.
-        pub struct TestConf, raw TestRaw, module "test", level HTTP Location;
+        pub(super) struct TestConf, raw TestRaw, module "test", level HTTP Location;
 
         /// Right.
         "right" in Context::HTTP, Args::exactly(1), default "60s", scalar(values::msec) right: u64 = 60_000;

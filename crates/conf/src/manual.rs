@@ -144,7 +144,7 @@ mod tests {
 
     crate::table! {
         /// A configuration for this test.
-        pub struct TestConf, raw TestRaw, module "ngx_test_module", level HTTP Location;
+        pub(super) struct TestConf, raw TestRaw, module "ngx_test_module", level HTTP Location;
 
         /// Compresses responses.
         /// Costs time.

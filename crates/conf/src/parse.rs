@@ -11,11 +11,11 @@ use crate::lexer::{Lexer, Token};
 use crate::{COMMAND_LINE, CutRegex, Directive, Env, Error, FileId, Files, Source, Sources, Span, Word};
 
 /// How deep blocks may nest; nginx has no limit.
-pub const MAX_BLOCKS: usize = 256;
+pub(crate) const MAX_BLOCKS: usize = 256;
 /// How deep includes may nest; nginx ends when it has no descriptor left.
-pub const MAX_INCLUDES: usize = 64;
+pub(crate) const MAX_INCLUDES: usize = 64;
 /// How often files may be included in all.
-pub const MAX_FILES: usize = 1 << 17;
+pub(crate) const MAX_FILES: usize = 1 << 17;
 
 /// Reads the directives of the command line (`-g`), then the main file and all that it includes.
 ///
@@ -309,7 +309,7 @@ fn open_error(path: &Path, error: &io::Error) -> String {
 }
 
 /// An error of the system in nginx's form: `2: No such file or directory`.
-pub fn os_error(error: &io::Error) -> String {
+pub(crate) fn os_error(error: &io::Error) -> String {
     let text = error.to_string();
     match error.raw_os_error() {
         Some(code) => {

@@ -140,7 +140,7 @@ mod tests {
 
     crate::table! {
         /// A small configuration.
-        pub struct SmallConf, raw SmallRaw, module "test", level HTTP Location;
+        pub(super) struct SmallConf, raw SmallRaw, module "test", level HTTP Location;
 
         /// A number.
         "small" in Context::HTTP, Args::exactly(1), default "7",

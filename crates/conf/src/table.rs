@@ -60,7 +60,7 @@ impl Context {
     pub const ANY: Context = Context(u32::MAX);
 
     /// Whether the two have a context in common.
-    pub const fn meets(self, other: Context) -> bool {
+    pub(crate) const fn meets(self, other: Context) -> bool {
         self.0 & other.0 != 0
     }
 

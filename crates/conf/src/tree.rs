@@ -170,13 +170,13 @@ impl Sources {
     }
 
     /// Leaves out those warnings that nginx wouldn't come to, because the errors' first one ends its reading before.
-    pub fn cut_warnings(&self, warnings: &mut Vec<Error>, errors: &[Error]) {
+    pub(crate) fn cut_warnings(&self, warnings: &mut Vec<Error>, errors: &[Error]) {
         let way = |error: &Error| error.span.map(|span| self.way_to(met(error, span)));
         let Some(end) = errors.first().and_then(way) else { return };
         warnings.retain(|warning| way(warning).is_some_and(|way| way <= end));
     }
 
-    /// The first error behind a regex that was cut at its brace comes from that.
+    /// The first error after a regex that was cut at its brace comes from that.
     fn explain_cut_regex(&self, error: &mut Error) {
         let Some(place) = error.span.map(|span| met(error, span)) else { return };
         let is_behind = |cut: &&CutRegex| cut.span.file == place.file && cut.brace <= place.start;

@@ -8,7 +8,8 @@ use os::signal::{
 use crate::log;
 
 /// All signals that a process of the program receives through its descriptor. SIGSYS and SIGPIPE are ignored.
-pub const HANDLED: [i32; 10] = [SIGHUP, SIGUSR1, SIGWINCH, SIGTERM, SIGQUIT, SIGUSR2, SIGALRM, SIGINT, SIGIO, SIGCHLD];
+pub(crate) const HANDLED: [i32; 10] =
+    [SIGHUP, SIGUSR1, SIGWINCH, SIGTERM, SIGQUIT, SIGUSR2, SIGALRM, SIGINT, SIGIO, SIGCHLD];
 
 /// What a signal asks a process to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub enum Action {
 
 /// What the master does on a signal. WINCH counts in the background only: a terminal sends it whenever its window
 /// changes.
-pub fn of_master(number: i32, daemon: bool) -> Action {
+pub(crate) fn of_master(number: i32, daemon: bool) -> Action {
     match number {
         SIGTERM | SIGINT => Action::Terminate,
         SIGQUIT => Action::Quit,
@@ -49,7 +50,7 @@ pub fn of_master(number: i32, daemon: bool) -> Action {
 }
 
 /// What a process without a master does on a signal: it has no workers to send away, and nobody to watch a successor.
-pub fn of_single(number: i32, daemon: bool) -> Action {
+pub(crate) fn of_single(number: i32, daemon: bool) -> Action {
     match of_master(number, daemon) {
         Action::ChangeBinary | Action::NoAccept => Action::Refuse,
         Action::Reap => Action::Ignore,
@@ -58,7 +59,7 @@ pub fn of_single(number: i32, daemon: bool) -> Action {
 }
 
 /// What a worker does on a signal; as for WINCH, see [`of_master`].
-pub fn of_worker(number: i32, daemon: bool) -> Action {
+pub(crate) fn of_worker(number: i32, daemon: bool) -> Action {
     match number {
         SIGTERM | SIGINT => Action::Terminate,
         SIGQUIT => Action::Quit,

@@ -8,4 +8,4 @@ mod split;
 
 pub use names::{Names, NamesError};
 pub use ranges::{Address, Ranges};
-pub use split::{PercentError, Split, murmur2};
+pub use split::{PercentError, Split};

@@ -51,11 +51,6 @@ impl std::error::Error for RegexError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatchError;
 
-impl MatchError {
-    /// PCRE2's number of the same failure, as nginx logs it.
-    pub const CODE: i32 = -47;
-}
-
 impl fmt::Display for MatchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("match limit exceeded")

@@ -580,7 +580,7 @@ fn bind(loader: &mut Loader<'_>, d: &Directive) -> Result<Bind> {
 }
 
 /// Parses a local address to bind to, with or without a port.
-pub fn local_address(text: &[u8]) -> Option<SockAddr> {
+pub(crate) fn local_address(text: &[u8]) -> Option<SockAddr> {
     let text = std::str::from_utf8(text).ok()?;
     if let Ok(addr) = text.parse::<std::net::SocketAddr>() {
         return Some(SockAddr::from(addr));

@@ -3,15 +3,19 @@
 
 mod attempt;
 pub mod conf;
+pub mod connect;
 pub mod cookies;
 pub mod engine;
 pub mod fastcgi;
+pub mod grpc;
 pub mod handover;
 mod http1;
+mod http2;
 pub mod pass;
 pub mod protocol;
 pub mod proxy;
 pub mod redirect;
+mod request_fields;
 pub mod respond;
 mod sending;
 mod shared;
@@ -25,4 +29,5 @@ pub mod variables;
 use http::module::HttpModule;
 
 /// The modules of this crate, in the order in which their handlers run.
-pub const MODULES: &[&dyn HttpModule] = &[&upstream::Upstream, &proxy::Proxy, &fastcgi::Fastcgi];
+pub const MODULES: &[&dyn HttpModule] =
+    &[&upstream::Upstream, &proxy::Proxy, &fastcgi::Fastcgi, &grpc::Grpc, &connect::Tunnel];

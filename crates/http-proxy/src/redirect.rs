@@ -107,8 +107,8 @@ impl Rule {
     }
 }
 
-/// Where the URL begins in a value of `Refresh`: behind `url=`.
-pub fn refresh_url(value: &[u8]) -> Option<usize> {
+/// Where the URL begins in a value of `Refresh`: after `url=`.
+pub(crate) fn refresh_url(value: &[u8]) -> Option<usize> {
     let at = value.windows(4).position(|window| window.eq_ignore_ascii_case(b"url="));
     at.map(|at| at + 4)
 }

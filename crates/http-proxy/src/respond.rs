@@ -1,11 +1,13 @@
 //! From a backend's head to the response: fields, special fields, the body, the connection's fate.
 
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use ::upstream::{Choice, Idle, Outcome};
 use buf::{Bytes, Chain};
 use engine::log::Level;
 use http::exchange::Exchange;
+use http::fault::Fault;
 use http::phases::Flow;
 use http::request::Request;
 use http::response::error_page;
@@ -58,6 +60,11 @@ pub(super) fn respond(
     answer: Answer,
 ) -> Next {
     let Answer { mut idle, mut codec, reply: Reply { status, length, unsent } } = answer;
+    if codec.is_tunnel() {
+        // A head alone, after which everything is the tunnel's.
+        (r.response.status, r.response.header_only) = (200, true);
+        return Next::Tunnel(Box::new((choice, idle, Bytes::default())));
+    }
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
         accel_rate(b, r, exchange);
         copy_fields(b, r, exchange);
@@ -83,31 +90,51 @@ pub(super) fn respond(
         (r.response.allow_ranges, r.response.single_range) = (true, true);
     }
     let mut body = Chain::new();
-    let read = stream::read(&mut *codec, &mut body);
+    let mut read = stream::read(&mut *codec, &mut body);
+    let mut trailers = None;
+    if let Ok(BodyEvent::Trailers(fields)) = read {
+        trailers = Some(fields);
+        read = stream::read(&mut *codec, &mut body);
+    }
     if let Ok(BodyEvent::End(end @ End { extra: false, .. })) = read {
         exchange.current(|attempt| attempt.length += body.len());
-        if end.keep && unsent.is_none() && idle.stream.pending() == 0 {
+        if end.keep && unsent.is_none() && idle.stream.pending() == 0 && says_last_words(&mut *codec, &idle) {
             idle.kept = codec.keep();
             choice.keep(idle, b.place);
         }
         exchange.end();
         choice.release(Outcome::Good);
         r.response.body = whole(body);
+        if let Some(trailers) = trailers {
+            exchange.trailers.replace(trailers.clone());
+            r.response.trailers = trailers;
+        }
         store::keep(b, r, exchange);
         return Next::Flow(Flow::Respond);
     }
+    if read.is_err() && codec.faults_void_body() {
+        body.clear();
+    }
     let sending = unsent.map_or_else(|| Sending::new(Chain::new(), false, true), |sending| *sending);
     let stream = UpstreamBody::new(b, r, exchange.clone(), choice, idle, codec, sending);
-    r.response.body = stream.begin(r, body, read);
+    r.response.body = stream.begin(r, body, trailers, read);
     store::keep(b, r, exchange);
     Next::Flow(Flow::Respond)
+}
+
+/// Sends what the protocol has to say before the connection waits for its next exchange; whether that went out.
+pub(super) fn says_last_words(codec: &mut dyn Codec, idle: &Idle) -> bool {
+    let mut words = Chain::new();
+    codec.transmit(&mut words);
+    words.is_empty()
+        || matches!(idle.stream.poll_send(&mut Context::from_waker(Waker::noop()), &mut words), Poll::Ready(Ok(())))
 }
 
 fn copy_challenge(r: &mut Request, exchange: &Exchange) {
     let head = exchange.head.borrow();
     let (bytes, head) = &*head;
     for header in head.headers.iter().filter(|header| header.known == KnownHeader::WwwAuthenticate) {
-        r.response.headers.push(part(bytes, header.name), part(bytes, header.value));
+        r.response.headers.push_known(header.known, part(bytes, header.name), part(bytes, header.value));
     }
 }
 
@@ -134,7 +161,8 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
                 | KnownHeader::CacheControl
                 | KnownHeader::Expires
                 | KnownHeader::AcceptRanges => {
-                    r.response.headers.push(part(bytes, header.name), part(bytes, header.value));
+                    let (name, value) = (part(bytes, header.name), part(bytes, header.value));
+                    r.response.headers.push_known(header.known, name, value);
                 }
                 _ => {}
             }
@@ -155,10 +183,7 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
     let mut uri = Vec::with_capacity(path.len());
     wire::uri::unescape(&path, &mut uri);
     if is_unsafe(&uri) {
-        let shown = buf::text::encode(&uri);
-        let action = "reading response header from upstream";
-        r.log_error(format_args!("unsafe URI \"{shown}\" was detected while {action}"));
-        return Some(Flow::Status(404));
+        return Some(Fault::UnsafeUri.log_with(r, &buf::text::encode(&uri)).into());
     }
     Some(r.redirect(&uri, args.as_deref()))
 }
@@ -231,7 +256,7 @@ fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
     if !response.headless && !matches!(head.status_line.of(data), b"200 OK" | b"") {
         response.status_line = Some(part(bytes, head.status_line));
     }
-    response.headers.0.reserve(head.headers.len());
+    response.headers.reserve(head.headers.len());
     response.disable_not_modified = true;
     response.headless = head.version == 9;
     // As in nginx, a head of HTTP/1 without these two has them, if empty.
@@ -274,7 +299,7 @@ pub(super) fn early_hints(b: &Backend, r: &mut Request, data: &[u8], head: &Resp
     }
     secure_fields(r, &mut out);
     // Without a field it tells nothing.
-    (!out.0.is_empty()).then_some(out)
+    (!out.is_empty()).then_some(out)
 }
 
 fn warn_duplicate(r: &Request, header: &HeaderSpan, bytes: &Bytes, head: &ResponseHead) {
@@ -303,23 +328,20 @@ fn copy_field(b: &Backend, r: &mut Request, header: &HeaderSpan, bytes: &Bytes) 
             }
         }
         KnownHeader::ETag => {
-            r.response.etag = Some(value());
-            return;
+            return r.response.headers.set_fixed(KnownHeader::ETag, value());
         }
         KnownHeader::Location | KnownHeader::Refresh | KnownHeader::SetCookie => {
             let changed = b.protocol.rewrite(r, header.known, header.value.of(bytes));
             if let Some(changed) = changed {
-                if header.known == KnownHeader::Location {
-                    r.response.location = Some(Bytes::from(changed));
-                } else {
-                    r.response.headers.push(part(bytes, header.name), changed);
-                }
-                return;
+                return match header.known {
+                    KnownHeader::Location => r.response.headers.set_fixed(KnownHeader::Location, changed),
+                    known => r.response.headers.push_known(known, part(bytes, header.name), changed),
+                };
             }
         }
         _ => {}
     }
-    r.response.headers.push(part(bytes, header.name), value());
+    r.response.headers.push_known(header.known, part(bytes, header.name), value());
 }
 
 /// `type; charset=x` is taken apart, so that filters see both; any other form stays as it is.

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use buf::{Bytes, Chain, Piece};
 use http::body::append;
+use http::fault::Fault;
 use http::request::Request;
 
 use crate::protocol::Codec;
@@ -34,8 +35,8 @@ pub(super) struct Sending {
 
 /// Why a request isn't sent to its end.
 pub(super) enum Obstacle {
-    /// The client's body can't be read: the request ends with this status.
-    Client(u16),
+    /// The client's body can't be read.
+    Client(Fault),
     /// The backend took nothing for too long.
     TimedOut,
 }
@@ -112,14 +113,16 @@ impl Sending {
         let most = MAX_PART.min(codec.window());
         let mut part = Chain::new();
         let mut ready = most > 0;
-        while self.more && part.len() < most {
+        // After enough of it, one look tells whether that was the end.
+        let mut looks = u32::from(ready);
+        while self.more && (part.len() < most || std::mem::take(&mut looks) > 0) {
             match r.poll_body(cx) {
                 Poll::Ready(Ok(Some(data))) => {
                     self.note(&data, limit);
                     part.push_bytes(data);
                 }
                 Poll::Ready(Ok(None)) => self.more = false,
-                Poll::Ready(Err(status)) => return Err(Obstacle::Client(status)),
+                Poll::Ready(Err(fault)) => return Err(Obstacle::Client(fault)),
                 Poll::Pending => {
                     ready = false;
                     break;

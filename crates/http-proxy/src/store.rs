@@ -65,7 +65,7 @@ pub fn store(loader: &mut Loader<'_>, d: &Directive) -> Result<Store> {
 }
 
 /// Reads `…_store_access`: the permissions of a file.
-pub fn store_access(_: &mut Loader<'_>, d: &Directive) -> Result<u32> {
+pub(crate) fn store_access(_: &mut Loader<'_>, d: &Directive) -> Result<u32> {
     let mut mode = 0;
     for word in &d.args {
         let text = word.lossy();
@@ -161,7 +161,7 @@ fn write(place: &Place, file: &TempFile, chain: &Chain) -> bool {
 fn path(b: &Backend, r: &mut Request) -> Option<PathBuf> {
     let (path, prefix) = match &b.up.store {
         Store::Off => return None,
-        Store::On => (r.path_of_uri()?, None),
+        Store::On => (r.path_of_uri().ok()?, None),
         Store::To(template, prefix) => (r.render(template), Some(prefix.clone())),
     };
     if path.is_empty() || path.last() == Some(&b'/') || path.contains(&0) {

@@ -22,8 +22,8 @@ use http::server::Http;
 
 use crate::conf::UpstreamConf;
 use crate::engine::Backend;
-use crate::protocol::{BodyEvent, Codec, End, Fault};
-use crate::respond::{buffering, whole};
+use crate::protocol::{BodyEvent, Codec, End, ProtocolError};
+use crate::respond::{buffering, says_last_words, whole};
 use crate::sending::{Obstacle, Sending};
 use crate::shared::RequestLog;
 
@@ -55,7 +55,7 @@ pub(super) struct UpstreamBody {
 }
 
 /// Takes the body out of the codec, up to an event that is something else.
-pub(super) fn read(codec: &mut dyn Codec, body: &mut Chain) -> Result<BodyEvent, Fault> {
+pub(super) fn read(codec: &mut dyn Codec, body: &mut Chain) -> Result<BodyEvent, ProtocolError> {
     loop {
         match codec.read_body()? {
             BodyEvent::Body(bytes) => body.push_bytes(bytes),
@@ -64,7 +64,7 @@ pub(super) fn read(codec: &mut dyn Codec, body: &mut Chain) -> Result<BodyEvent,
     }
 }
 
-/// A file for what memory doesn't hold; what is in it comes behind `ahead`.
+/// A file for what memory doesn't hold; what is in it comes after `ahead`.
 struct Spill {
     file: TempFile,
     written: u64,
@@ -108,7 +108,14 @@ impl UpstreamBody {
     }
 
     /// Starts with what came with the head. The request is needed for its log details.
-    pub(super) fn begin(mut self, r: &Request, body: Chain, first: Result<BodyEvent, Fault>) -> Body {
+    pub(super) fn begin(
+        mut self,
+        r: &Request,
+        body: Chain,
+        trailers: Option<Headers>,
+        first: Result<BodyEvent, ProtocolError>,
+    ) -> Body {
+        self.trailers = trailers;
         r.details(&mut self.log.details);
         self.exchange.current(|attempt| attempt.length += body.len());
         self.ahead = body;
@@ -136,7 +143,7 @@ impl UpstreamBody {
     }
 
     /// Acts on an event; whether more may follow at once.
-    fn settle(&mut self, read: Result<BodyEvent, Fault>) -> bool {
+    fn settle(&mut self, read: Result<BodyEvent, ProtocolError>) -> bool {
         match read {
             Ok(BodyEvent::More) => return false,
             Ok(BodyEvent::Body(bytes)) => self.ahead.push_bytes(bytes),
@@ -146,8 +153,8 @@ impl UpstreamBody {
                 self.complete(end);
                 return false;
             }
-            Err(fault) => {
-                self.fail(Level::Error, format_args!("{} while reading upstream", fault.text));
+            Err(error) => {
+                self.fail(Level::Error, format_args!("{} while reading upstream", error.text));
                 return false;
             }
         }
@@ -156,14 +163,15 @@ impl UpstreamBody {
 
     /// The body has come to its end: the connection is kept or closed, the attempt is over.
     fn complete(&mut self, end: End) {
-        let (Some(mut idle), Some(codec)) = (self.idle.take(), self.codec.take()) else { return };
+        let (Some(mut idle), Some(mut codec)) = (self.idle.take(), self.codec.take()) else { return };
         self.account(&idle);
         // Some answer HEAD with a body; it isn't worth a word.
         if end.extra && !self.exchange.to_head.get() {
             let what = "upstream sent more data than specified in \"Content-Length\" header while reading upstream";
             self.log.write(Level::Warn, format_args!("{what}"));
         }
-        if end.keep && self.sending.is_complete() && idle.stream.pending() == 0 {
+        let is_over = self.sending.is_complete() && idle.stream.pending() == 0;
+        if end.keep && is_over && says_last_words(&mut *codec, &idle) {
             idle.kept = codec.keep();
             self.choice.keep(idle, self.place);
         }
@@ -261,13 +269,13 @@ impl UpstreamBody {
 
     fn end_of_stream(&mut self) {
         let Some(codec) = &mut self.codec else { return };
-        if let Err(fault) = codec.receive_end() {
-            return self.fail(Level::Error, format_args!("{} while reading upstream", fault.text));
+        if let Err(error) = codec.receive_end() {
+            return self.fail(Level::Error, format_args!("{} while reading upstream", error.text));
         }
         self.decode();
         if self.idle.is_some() && !self.failed {
-            let fault = Fault::closed();
-            self.fail(Level::Error, format_args!("{} while reading upstream", fault.text));
+            let error = ProtocolError::closed();
+            self.fail(Level::Error, format_args!("{} while reading upstream", error.text));
         }
     }
 
@@ -326,9 +334,15 @@ impl UpstreamBody {
 
 impl BodyStream for UpstreamBody {
     fn send_request(&mut self, r: &mut Request, cx: &mut Context<'_>) {
-        if let Err(Obstacle::Client(status)) = self.send(cx, Some(r)) {
-            r.error_status = status;
+        if let Err(Obstacle::Client(fault)) = self.send(cx, Some(r)) {
+            r.error_status = fault.status();
             self.give_up();
+        }
+        // A call may last for long without a word from the backend, which is to be told when its client has left.
+        let watched = self.idle.is_some() && !self.buffering && !self.up.ignore_client_abort;
+        if watched && r.client().is_some_and(|client| client.poll_hangup(cx).is_ready()) {
+            let message = "client prematurely closed connection while reading upstream";
+            self.fail(Level::Info, format_args!("{message}"));
         }
     }
 
@@ -354,6 +368,10 @@ impl BodyStream for UpstreamBody {
 
     fn poll_ahead(&mut self, cx: &mut Context<'_>) {
         if !self.buffering {
+            // The backend may have to say that it takes more of the request.
+            if !self.sending.is_complete() && self.idle.is_some() && self.ahead.len() < self.up.buffer_size as u64 {
+                let _ = self.poll_read(cx);
+            }
             return;
         }
         while self.idle.is_some() && !self.failed {

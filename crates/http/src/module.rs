@@ -16,7 +16,7 @@ use crate::server::Http;
 use crate::server::location::{Handlers, Kind, LocationId, LogHandler};
 
 /// The modules of a program; within a phase their handlers run in this order.
-pub type HttpModules = Rc<[&'static dyn HttpModule]>;
+pub(crate) type HttpModules = Rc<[&'static dyn HttpModule]>;
 
 /// What a module of HTTP gives to the core. Everything has a default: a module says only what it has.
 pub trait HttpModule: Sync {

@@ -82,7 +82,7 @@ impl SockAddr {
     }
 
     /// The kernel's form and its length.
-    pub fn to_raw(&self) -> RawAddr {
+    pub(crate) fn to_raw(&self) -> RawAddr {
         let mut raw = RawAddr::default();
         match self {
             SockAddr::V4(a) => raw.put(libc::sockaddr_in {

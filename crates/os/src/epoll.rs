@@ -59,11 +59,6 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd, bits, data)
     }
 
-    /// Changes what a registered descriptor waits for.
-    pub fn modify(&self, fd: BorrowedFd<'_>, bits: u32, data: u64) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_MOD, fd, bits, data)
-    }
-
     /// Takes a descriptor out.
     pub fn delete(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)

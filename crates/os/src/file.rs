@@ -116,22 +116,6 @@ pub fn read_all(fd: OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Tells the kernel that the file will be read from front to back, so that it reads ahead.
-pub fn advise_sequential(file: &File) {
-    // SAFETY: no memory is involved. It is a hint; failure has no consequence.
-    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_SEQUENTIAL) };
-}
-
-/// Switches reads and writes around the page cache on or off (O_DIRECT).
-pub fn set_direct(file: &File, on: bool) -> io::Result<()> {
-    let fd = file.as_raw_fd();
-    // SAFETY: no memory is involved.
-    let flags = check(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
-    let flags = if on { flags | libc::O_DIRECT } else { flags & !libc::O_DIRECT };
-    // SAFETY: no memory is involved.
-    check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags) }).map(drop)
-}
-
 /// Takes an exclusive write lock on the whole file if nobody has one; the lock ends with the process.
 pub fn try_lock(file: &File) -> io::Result<()> {
     // SAFETY: `flock` is plain old data, for which all zeroes is a value: the whole file.

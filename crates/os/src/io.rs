@@ -65,14 +65,6 @@ pub fn pread(fd: RawFd, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     check(unsafe { libc::pread(fd, buf.as_mut_ptr().cast(), buf.len(), offset as libc::off_t) }).map(|n| n as usize)
 }
 
-/// How many bytes wait to be received.
-pub fn readable(fd: RawFd) -> io::Result<usize> {
-    let mut n: libc::c_int = 0;
-    // SAFETY: FIONREAD writes one int, `n`.
-    check(unsafe { libc::ioctl(fd, libc::FIONREAD, &mut n) })?;
-    Ok(n.max(0) as usize)
-}
-
 /// Makes a descriptor blocking or nonblocking.
 pub fn set_nonblocking(fd: RawFd, on: bool) -> io::Result<()> {
     let mut on = libc::c_int::from(on);

@@ -180,12 +180,6 @@ pub fn parent_pid() -> i32 {
     unsafe { libc::getppid() }
 }
 
-/// The calling thread's id as the kernel counts them, which logs print.
-pub fn thread_id() -> i32 {
-    // SAFETY: no memory is involved.
-    unsafe { libc::gettid() }
-}
-
 /// Sends a signal; 0 only asks whether the process exists.
 pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: no memory is involved.
@@ -349,12 +343,6 @@ fn replace_environment(variables: &[(OsString, OsString)]) {
     }
 }
 
-/// The memory page's size in bytes.
-pub fn page_size() -> usize {
-    // SAFETY: no memory is involved.
-    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -405,8 +393,8 @@ mod tests {
     #[test]
     fn limits() {
         let (soft, hard) = limit(Limit::Files).expect("limit");
-        assert!(soft <= hard && processors() > 0 && page_size() >= 4096);
-        assert!(thread_id() > 0 && kill(pid(), 0).is_ok());
+        assert!(soft <= hard && processors() > 0);
+        assert!(kill(pid(), 0).is_ok());
         assert!(exec(OsStr::new("/nonexistent"), &["x"], &[]).raw_os_error() == Some(libc::ENOENT));
     }
 }

@@ -185,7 +185,7 @@ fn calls_are_refused() {
 fn nothing_is_done_to_other_processes() {
     shut_in(false, || {
         let (own, other) = (i64::from(crate::process::pid()), i64::from(crate::process::parent_pid()));
-        let thread = i64::from(crate::process::thread_id());
+        let thread = i64::from(rustix::thread::gettid().as_raw_nonzero().get());
         check(libc::SYS_kill, &[other, 0], 0);
         check(libc::SYS_kill, &[other, libc::SIGCONT.into()], libc::EPERM);
         check(libc::SYS_kill, &[0, libc::SIGCONT.into()], libc::EPERM);

@@ -270,11 +270,6 @@ pub fn set_sndbuf(fd: RawFd, size: u32) -> io::Result<()> {
     set(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, size as i32)
 }
 
-/// SO_RCVLOWAT and SO_SNDLOWAT are rarely set; this is the latter, in bytes.
-pub fn set_sndlowat(fd: RawFd, size: u32) -> io::Result<()> {
-    set(fd, libc::SOL_SOCKET, libc::SO_SNDLOWAT, size as i32)
-}
-
 /// Keep-alive probes on, with these times, or off.
 pub fn set_keepalive(fd: RawFd, keepalive: Option<Keepalive>) -> io::Result<()> {
     set(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, i32::from(keepalive.is_some()))?;

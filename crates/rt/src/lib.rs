@@ -107,11 +107,3 @@ pub fn supports(driver: Driver) -> std::io::Result<()> {
 pub fn connections() -> Counts {
     core::current().counts()
 }
-
-/// In a forked child: forgets the parent's runtime without running anything of it.
-///
-/// Its tasks and connections are leaked, their descriptors stay open as the fork copied them, and its event queue is
-/// closed here. To be followed by a [`Runtime::new`] of the child's own.
-pub fn forget_inherited() {
-    core::forget();
-}

@@ -7,7 +7,7 @@ use lexopt::{Arg, Parser, ValueExt};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Args {
+pub(crate) struct Args {
     /// `-h`, `-?`.
     pub help: bool,
     /// `-v`.
@@ -43,9 +43,9 @@ pub struct Args {
 }
 
 impl Args {
-    /// Parses the arguments behind the program's name; the error is nginx's message. Only `folders` allows one without
+    /// Parses the arguments after the program's name; the error is nginx's message. Only `folders` allows one without
     /// a dash, and `-a`.
-    pub fn parse(args: impl IntoIterator<Item = OsString>, folders: bool) -> Result<Args, String> {
+    pub(crate) fn parse(args: impl IntoIterator<Item = OsString>, folders: bool) -> Result<Args, String> {
         let mut parser = Parser::from_args(args);
         let mut found = Args::default();
         while let Some(arg) = parser.next().map_err(|error| error.to_string())? {

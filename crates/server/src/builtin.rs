@@ -11,7 +11,7 @@ use engine::log::Errno;
 use engine::personality::Personality;
 
 /// A configuration, and where it can be reached.
-pub struct BuiltIn {
+pub(crate) struct BuiltIn {
     /// Its text.
     pub text: String,
     /// Where it listens.
@@ -23,7 +23,7 @@ pub struct BuiltIn {
 
 /// Where the server listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     /// The address.
     pub socket: SocketAddr,
     /// The port that would have been the first choice, if it is in use.
@@ -34,14 +34,14 @@ pub struct Address {
 type Place = (Address, Option<TcpListener>);
 
 /// A welcome page.
-pub fn welcome(place: Place, personality: &Personality) -> BuiltIn {
+pub(crate) fn welcome(place: Place, personality: &Personality) -> BuiltIn {
     let page = WELCOME.replace('\'', "&#39;");
     let inside = format!("location = / {{ default_type \"text/html; charset=utf-8\"; return 200 '{page}'; }}");
     site(place, personality, &format!("{inside} location / {{ return 404; }}"))
 }
 
 /// The files of the prefix.
-pub fn folder(place: Place, personality: &Personality) -> BuiltIn {
+pub(crate) fn folder(place: Place, personality: &Personality) -> BuiltIn {
     // Relative to the prefix, so that no byte of its path can have a meaning here.
     site(
         place,
@@ -90,7 +90,7 @@ fn pid_file(personality: &Personality) -> PathBuf {
 
 impl Address {
     /// What a person opens in a browser.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/", self.socket)
     }
 }
@@ -98,7 +98,7 @@ impl Address {
 /// Where to listen: `-a`'s `ADDRESS:PORT`, `ADDRESS` or `PORT`. A port that is named is taken or it is an error, else it
 /// is 8080 or the next one that is free; without an address it is 127.0.0.1. Who takes another program's place listens
 /// where that does.
-pub fn address(wish: Option<&str>) -> Result<Place, String> {
+pub(crate) fn address(wish: Option<&str>) -> Result<Place, String> {
     if let Some(socket) = engine::master::upgrade::addresses().first() {
         return Ok((Address { socket: *socket, instead_of: None }, None));
     }
@@ -152,7 +152,7 @@ fn parse(text: &str) -> Result<(IpAddr, Option<u16>), String> {
 
 /// Whether a folder can be served: it must be one, and the workers' user must be able to list it. The error is a message
 /// that says what to do.
-pub fn check_folder(folder: &Path, personality: &Personality, user_is_chosen: bool) -> Result<(), String> {
+pub(crate) fn check_folder(folder: &Path, personality: &Personality, user_is_chosen: bool) -> Result<(), String> {
     let name = buf::text::path(folder);
     match std::fs::metadata(folder) {
         Ok(meta) if meta.is_dir() => {}

@@ -12,7 +12,7 @@ use engine::personality::Personality;
 
 /// Makes what isn't there. A folder that can't be made shows up where it is needed; one that others could have put there
 /// or can write to is an error.
-pub fn make(personality: &Personality) -> Result<(), String> {
+pub(crate) fn make(personality: &Personality) -> Result<(), String> {
     let uid = os::users::effective_uid();
     if uid != 0 {
         return own(&personality.temp, uid);

@@ -4,13 +4,13 @@ use conf::Registry;
 use engine::personality::{NGINX_VERSION, Personality, VERSION};
 
 /// `-v`: one line.
-pub fn version(personality: &Personality) -> String {
+pub(crate) fn version(personality: &Personality) -> String {
     format!("{} version: {}\n", personality.name, personality.version())
 }
 
 /// `-V`: the version, and how the program was built. Test suites and certbot read it: nginx's version stands there in
 /// nginx's own form under either name.
-pub fn configure(personality: &Personality, registry: &Registry) -> String {
+pub(crate) fn configure(personality: &Personality, registry: &Registry) -> String {
     let mut text = version(personality);
     if !personality.is_nginx() {
         text.push_str(&format!("compatible with nginx version: nginx/{NGINX_VERSION}\n"));
@@ -68,7 +68,7 @@ fn has(registry: &Registry, option: &str) -> bool {
 }
 
 /// `-h`.
-pub fn help(personality: &Personality) -> String {
+pub(crate) fn help(personality: &Personality) -> String {
     let Personality { name, prefix, conf_path, error_log, .. } = personality;
     let (prefix, conf_path, error_log) =
         (buf::text::path(prefix), buf::text::path(conf_path), buf::text::path(error_log));

@@ -170,7 +170,8 @@ impl<'a> Slab<'a> {
     }
 
     /// Pages of which no byte is in use.
-    pub fn free_pages(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn free_pages(&self) -> usize {
         let mut free = 0;
         let mut at = self.memory.u32(FREE_RUNS);
         for _ in 0..self.pages {

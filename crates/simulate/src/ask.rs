@@ -235,7 +235,7 @@ impl Ask {
     }
 
     /// Whether it may be tried again.
-    pub fn is_idempotent(&self) -> bool {
+    pub(crate) fn is_idempotent(&self) -> bool {
         self.method != Method::Post
     }
 
@@ -304,7 +304,7 @@ impl Ask {
     }
 
     /// Whether it gets the first of its statuses and the whole body, if nothing fails but what it asks for.
-    pub fn is_sure(&self) -> bool {
+    pub(crate) fn is_sure(&self) -> bool {
         match self.place {
             Place::Backend(_, how, _) => how.number() < How::GOOD,
             Place::Counted(_) | Place::Rated(_) | Place::Dropped | Place::TooLarge => false,
@@ -362,4 +362,4 @@ impl Place {
 }
 
 /// `client_max_body_size`.
-pub const MAX_BODY: u64 = 100_000;
+pub(crate) const MAX_BODY: u64 = 100_000;

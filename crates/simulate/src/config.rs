@@ -7,13 +7,14 @@ use crate::ask::MAX_BODY;
 use crate::plan::Settings;
 
 /// Where the server listens: plain, with TLS, with HTTP/2 from the first byte.
-pub const PLAIN: u16 = 80;
+pub(crate) const PLAIN: u16 = 80;
 /// With TLS.
-pub const SECURE: u16 = 443;
+pub(crate) const SECURE: u16 = 443;
 /// With HTTP/2 from the first byte.
 pub const PRIOR: u16 = 8080;
 /// Addresses of backends: three of the groups, the one that is asked directly, the one that is asked over TLS.
-pub const BACKENDS: [&str; 5] = ["10.0.1.1:8000", "10.0.1.2:8000", "10.0.1.3:8000", "10.0.1.4:8000", "10.0.1.5:8443"];
+pub(crate) const BACKENDS: [&str; 5] =
+    ["10.0.1.1:8000", "10.0.1.2:8000", "10.0.1.3:8000", "10.0.1.4:8000", "10.0.1.5:8443"];
 /// Nobody listens here.
 pub const REFUSED: &str = "10.0.1.8:8000";
 /// Nobody answers here.

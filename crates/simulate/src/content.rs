@@ -36,7 +36,7 @@ impl Key {
     }
 
     /// Where `found` first differs from the bytes from `start` on.
-    pub fn difference(self, start: u64, found: &[u8]) -> Option<u64> {
+    pub(crate) fn difference(self, start: u64, found: &[u8]) -> Option<u64> {
         let expected = self.bytes(start, found.len() as u64);
         let at = expected.iter().zip(found).position(|(a, b)| a != b)?;
         Some(start + at as u64)

@@ -95,7 +95,7 @@ fn head(ask: &Ask) -> String {
 }
 
 /// When all files were changed last.
-pub const MODIFIED: &str = "Sat, 08 Sep 2001 01:46:40 GMT";
+pub(crate) const MODIFIED: &str = "Sat, 08 Sep 2001 01:46:40 GMT";
 
 fn body(ask: &Ask, length: u64, dice: &mut crate::dice::Dice) -> Vec<u8> {
     let content = Key::Request(ask.id).bytes(0, length);

@@ -56,7 +56,7 @@ impl Response {
     }
 
     /// Whether the connection goes on after it.
-    pub fn keeps_alive(&self) -> bool {
+    pub(crate) fn keeps_alive(&self) -> bool {
         self.field("connection").is_some_and(|value| value == "keep-alive")
     }
 
@@ -95,7 +95,7 @@ impl Response {
 
     /// Whether the body is what the request is answered with, or the beginning of it if it isn't whole.
     /// `calm`: nothing but what the request asks for fails.
-    pub fn check_content(&self, ask: &Ask, calm: bool) -> Result<(), String> {
+    pub(crate) fn check_content(&self, ask: &Ask, calm: bool) -> Result<(), String> {
         if (ask.method == Method::Head || matches!(self.status, 204 | 304)) && !self.body.is_empty() {
             return Err(format!("{} bytes of a body where there is none", self.body.len()));
         }

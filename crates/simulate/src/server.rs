@@ -43,7 +43,7 @@ pub fn error_log(cycle: &Cycle) -> String {
 }
 
 /// How many entries there are in the zone of that name.
-pub fn zone_entries(cycle: &Cycle, name: &str) -> Option<usize> {
+pub(crate) fn zone_entries(cycle: &Cycle, name: &str) -> Option<usize> {
     let zone = cycle.zones.iter().find(|zone| &**zone.name() == name)?;
     zone.with_soon(|map| map.len()).ok()
 }

@@ -104,7 +104,7 @@ impl World {
     }
 
     /// A client has seen the final head of a response.
-    pub fn saw(&self, ask: &Ask, status: u16) {
+    pub(crate) fn saw(&self, ask: &Ask, status: u16) {
         if let Some(before) = self.seen.borrow_mut().insert(ask.id, status) {
             self.found(format!("request {} was answered twice: {before}, {status}", ask.id));
         }

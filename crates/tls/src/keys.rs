@@ -20,7 +20,7 @@ const MAX_ROUNDS: u32 = 10_000_000;
 
 /// The private key in a PEM text: of several the first that has this public key, else the first. Passwords are tried in
 /// their order until one fits.
-pub fn load(text: &[u8], passwords: &[Vec<u8>], public: Option<&[u8]>) -> Result<Arc<dyn SigningKey>> {
+pub(crate) fn load(text: &[u8], passwords: &[Vec<u8>], public: Option<&[u8]>) -> Result<Arc<dyn SigningKey>> {
     let mut first = None;
     for section in sections(text) {
         let key = section.and_then(|section| signer(&section, passwords));
@@ -38,7 +38,7 @@ pub fn load(text: &[u8], passwords: &[Vec<u8>], public: Option<&[u8]>) -> Result
 }
 
 /// Whether the key belongs to this public key, as far as that is known.
-pub fn fits(key: &dyn SigningKey, public: Option<&[u8]>) -> bool {
+pub(crate) fn fits(key: &dyn SigningKey, public: Option<&[u8]>) -> bool {
     key.public_key().zip(public).is_none_or(|(own, public)| own.as_ref() == public)
 }
 
@@ -69,7 +69,7 @@ fn algorithm(der: &[u8]) -> Option<ObjectIdentifier> {
 }
 
 /// Whether the text holds a key that needs a password.
-pub fn is_encrypted(text: &[u8]) -> bool {
+pub(crate) fn is_encrypted(text: &[u8]) -> bool {
     let key = sections(text).next().and_then(Result::ok);
     key.is_some_and(|key| key.label == "ENCRYPTED PRIVATE KEY" || key.header("DEK-Info").is_some())
 }

@@ -32,17 +32,17 @@ pub fn signature(number: u16) -> Option<&'static str> {
 }
 
 /// The name of a signature scheme, or its number in hexadecimal.
-pub fn signature_or_number(number: u16) -> String {
+pub(crate) fn signature_or_number(number: u16) -> String {
     signature(number).map_or_else(|| format!("0x{number:04x}"), str::to_owned)
 }
 
 /// The group with that name, in any of its spellings.
-pub fn group_by_name(name: &str) -> Option<NamedGroup> {
+pub(crate) fn group_by_name(name: &str) -> Option<NamedGroup> {
     let named = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
     GROUPS.iter().find(|(_, names)| named(names)).map(|(number, _)| NamedGroup::from(*number))
 }
 
-/// A list of numbers as `$ssl_ciphers` and `$ssl_curves` show it: names, else hexadecimal, behind each other.
+/// A list of numbers as `$ssl_ciphers` and `$ssl_curves` show it: names, else hexadecimal, one after the other.
 pub fn list(numbers: &[u16], name: fn(u16) -> Option<&'static str>) -> String {
     let mut text = String::new();
     for (n, number) in numbers.iter().enumerate() {

@@ -4,7 +4,6 @@ use std::any::Any;
 use std::cell::Cell;
 use std::rc::Rc;
 
-use rustls::ProtocolVersion;
 use rustls::pki_types::CertificateDer;
 use wire::hello::ClientHello;
 
@@ -113,11 +112,6 @@ impl Secured {
     /// `TLSv1.3`.
     pub fn protocol(&self) -> &'static str {
         names::protocol(self.facts.version)
-    }
-
-    /// Whether it is TLS 1.3.
-    pub fn is_tls13(&self) -> bool {
-        self.facts.version == ProtocolVersion::TLSv1_3
     }
 
     /// The cipher suite's name.

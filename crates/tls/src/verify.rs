@@ -452,7 +452,7 @@ fn has_bit(usage: &Extension<'_>, bit: usize) -> bool {
 
 /// Whether a certificate is for a host: one of its DNS names is that name, with `*` for a whole first label; without any
 /// such name its common names count.
-pub fn is_for_host(certificate: &[u8], host: &str) -> bool {
+pub(crate) fn is_for_host(certificate: &[u8], host: &str) -> bool {
     let Some(parts) = Parts::parse(certificate) else { return false };
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     let names = parts.extensions().and_then(|all| dns_names(&all)).unwrap_or_default();

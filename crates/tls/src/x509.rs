@@ -94,12 +94,12 @@ impl<'a> Parts<'a> {
     }
 
     /// Whether the key of `issuer` has signed this certificate.
-    pub fn is_signed_by(&self, issuer: &Parts<'_>) -> bool {
+    pub(crate) fn is_signed_by(&self, issuer: &Parts<'_>) -> bool {
         self.signed.verify(issuer.public_key)
     }
 
     /// The same, for a key alone.
-    pub fn has_signature_of(&self, public_key: &[u8]) -> bool {
+    pub(crate) fn has_signature_of(&self, public_key: &[u8]) -> bool {
         self.signed.verify(public_key)
     }
 
@@ -109,7 +109,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Whether issuer and subject are the same.
-    pub fn is_self_issued(&self) -> bool {
+    pub(crate) fn is_self_issued(&self) -> bool {
         self.issuer == self.subject
     }
 }

@@ -59,11 +59,6 @@ impl Group {
         })
     }
 
-    /// The peers that aren't backups.
-    pub fn primary(&self) -> &Peers {
-        &self.primary
-    }
-
     /// The backups.
     pub fn backup(&self) -> &Peers {
         &self.backup

@@ -64,7 +64,7 @@ impl Peer {
     }
 
     /// Whether it may be used at this second.
-    pub fn is_usable(&self, now: u64) -> bool {
+    pub(crate) fn is_usable(&self, now: u64) -> bool {
         let failed = self.max_fails > 0
             && self.fails.get() >= self.max_fails
             && now.saturating_sub(self.checked.get()) <= self.fail_timeout;

@@ -3,10 +3,10 @@
 use std::sync::OnceLock;
 
 /// The longest body.
-pub const LONGEST: usize = 1 << 20;
+pub(super) const LONGEST: usize = 1 << 20;
 
 /// Seeds differ below this number; further ones repeat.
-pub const SEEDS: usize = 4096;
+pub(super) const SEEDS: usize = 4096;
 
 /// The bytes that belong to a seed and a length: another seed gives other bytes, and a byte left out, doubled or moved
 /// shows.
@@ -23,7 +23,7 @@ pub fn uri(folder: &str, seed: usize, length: usize) -> String {
 }
 
 /// Seed and length in a path.
-pub fn parse(path: &str) -> Option<(usize, usize)> {
+pub(super) fn parse(path: &str) -> Option<(usize, usize)> {
     let (seed, length) = path.rsplit('/').next()?.split_once('-')?;
     Some((seed.parse().ok()?, length.parse().ok()?))
 }
@@ -35,16 +35,16 @@ fn random_text(length: usize) -> Vec<u8> {
 
 /// Random numbers that are the same in every run.
 #[derive(Debug)]
-pub struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
     /// A sequence of its own for each number.
-    pub fn new(seed: u64) -> Random {
+    pub(super) fn new(seed: u64) -> Random {
         Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -52,7 +52,7 @@ impl Random {
     }
 
     /// A number below `limit`.
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         (self.next() >> 16) as usize % limit.max(1)
     }
 }

@@ -14,10 +14,10 @@ use super::exchange::{Fault, Link, Request};
 use super::{Kind, Totals, Tunnel};
 
 /// Lengths of files that every subject has, for each seed below [`FILE_SEEDS`].
-pub const FILE_LENGTHS: [usize; 6] = [0, 1, 1000, 10_000, 100_000, 400_000];
+pub(super) const FILE_LENGTHS: [usize; 6] = [0, 1, 1000, 10_000, 100_000, 400_000];
 
 /// Seeds of these files.
-pub const FILE_SEEDS: usize = 8;
+pub(super) const FILE_SEEDS: usize = 8;
 
 /// Stack of a client's thread.
 const STACK: usize = 256 * 1024;

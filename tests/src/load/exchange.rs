@@ -57,7 +57,7 @@ impl Request {
 }
 
 /// A loss, and the story of it.
-pub type Fault = (Loss, String);
+pub(super) type Fault = (Loss, String);
 
 /// A client's connection.
 #[derive(Debug)]
@@ -224,7 +224,7 @@ impl Link {
 }
 
 /// A field of a head in lower case.
-pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 

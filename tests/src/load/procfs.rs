@@ -9,7 +9,7 @@ pub fn alive(pid: u32) -> bool {
 }
 
 /// Whether the process has been stopped by a signal.
-pub fn stopped(pid: u32) -> bool {
+pub(super) fn stopped(pid: u32) -> bool {
     stat(pid).first().is_some_and(|state| state == "T")
 }
 
@@ -19,7 +19,7 @@ pub fn children(pid: u32) -> Vec<u32> {
 }
 
 /// Children that have ended and wait to be reaped.
-pub fn zombies(pid: u32) -> usize {
+pub(super) fn zombies(pid: u32) -> usize {
     all_children(pid).into_iter().filter(|p| stat(*p).first().is_some_and(|state| state == "Z")).count()
 }
 
@@ -56,7 +56,7 @@ pub fn descriptors(pid: u32) -> usize {
 }
 
 /// How many lines the process's memory map has: shared zones that nobody unmaps show here.
-pub fn mappings(pid: u32) -> usize {
+pub(super) fn mappings(pid: u32) -> usize {
     fs::read_to_string(format!("/proc/{pid}/maps")).map_or(0, |t| t.lines().count())
 }
 

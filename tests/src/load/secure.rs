@@ -5,6 +5,6 @@ use rustls::ClientConnection;
 use crate::sealed;
 
 /// A client's side, before its handshake.
-pub fn client() -> ClientConnection {
+pub(super) fn client() -> ClientConnection {
     sealed::client(sealed::client_config(rustls::DEFAULT_VERSIONS), "localhost")
 }

@@ -9,7 +9,7 @@ use super::{Loss, Target};
 /// The handshake's key, and the answer that belongs to it (RFC 6455 §1.3).
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// What the backend has to answer to [`KEY`].
-pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+pub(super) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// The bytes that a client's frames are masked with.
 const MASK: [u8; 4] = [0x5a, 0x11, 0xc3, 0x7e];
@@ -106,7 +106,7 @@ fn frame(first: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
 }
 
 /// The first client's frame in these bytes: how long it is, what the echo of it is, and whether it is the close.
-pub fn echo(bytes: &[u8]) -> Option<(usize, Vec<u8>, bool)> {
+pub(super) fn echo(bytes: &[u8]) -> Option<(usize, Vec<u8>, bool)> {
     let (&[first, length, a, b, c, d], rest) = bytes.split_first_chunk()?;
     let length = usize::from(length & 0x7f);
     let payload: Vec<u8> = rest.get(..length)?.iter().zip([a, b, c, d].iter().cycle()).map(|(b, m)| b ^ m).collect();

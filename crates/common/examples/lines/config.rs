@@ -23,21 +23,21 @@ use expr::vars::{Flags, Template};
 use crate::proto::{Backend, Lines, NoParameters};
 
 /// What was set at a level.
-pub type Raw = Rc<RefCell<RawSet>>;
+pub(crate) type Raw = Rc<RefCell<RawSet>>;
 
 /// No names of OCSP responders are looked up.
-pub const NO_NAMES: Names = Names { resolver: None, timeout_ms: 0 };
+pub(crate) const NO_NAMES: Names = Names { resolver: None, timeout_ms: 0 };
 
 /// All of `stream {}`, before inheritance.
 #[derive(Default)]
-pub struct Builder {
+pub(crate) struct Builder {
     pub raw: Raw,
     pub nodes: Vec<Node>,
     claims: Claims,
 }
 
 /// A server, before inheritance.
-pub struct Node {
+pub(crate) struct Node {
     pub raw: Raw,
     pub listens: Vec<ListenSpec<NoParameters>>,
     pub names: Vec<ServerName>,
@@ -82,10 +82,10 @@ conf::table! {
 }
 
 /// All modules that it shares.
-pub const PROTOCOL_MODULES: All = All;
+pub(crate) const PROTOCOL_MODULES: All = All;
 
 /// The list of them.
-pub struct All;
+pub(crate) struct All;
 
 impl Module<Lines> for All {
     fn tables(&self, registry: &mut Registry) {
@@ -117,7 +117,7 @@ impl Module<Lines> for All {
 }
 
 /// Registers the protocol's own tables.
-pub fn tables(registry: &mut Registry) {
+pub(crate) fn tables(registry: &mut Registry) {
     registry.add::<LinesBlock>();
     registry.add::<ServerBlock>();
     registry.add::<LinesConf>();
@@ -167,7 +167,7 @@ fn server_name(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
 }
 
 /// Where a server's `pass` goes.
-pub fn backend(set: &Set, loader: &mut Loader<'_>) -> Result<Option<Backend>> {
+pub(crate) fn backend(set: &Set, loader: &mut Loader<'_>) -> Result<Option<Backend>> {
     let conf = set.get::<LinesConf>();
     if conf.pass.is_empty() {
         return Ok(None);

@@ -18,14 +18,14 @@ use crate::config::LinesConf;
 use crate::session::LinesSession;
 
 /// The protocol.
-pub struct Lines;
+pub(crate) struct Lines;
 
 /// The variables of a configuration.
-pub type Variables = vars::Variables<Lines>;
+pub(crate) type Variables = vars::Variables<Lines>;
 /// A listening socket.
-pub type Socket = front::Socket<Lines>;
+pub(crate) type Socket = front::Socket<Lines>;
 /// A listening address.
-pub type Address = front::Address<Lines>;
+pub(crate) type Address = front::Address<Lines>;
 
 const SERVERS: Context = Context::STREAM.or(Context::STREAM_SERVER);
 
@@ -68,7 +68,7 @@ impl Front for Lines {
 
 /// Its `listen` has no parameters of its own.
 #[derive(Clone, Debug, Default)]
-pub struct NoParameters;
+pub(crate) struct NoParameters;
 
 impl Parameters for NoParameters {
     fn parameter(&mut self, _: &mut Loader<'_>, _: &Directive, _: &Word) -> Result<bool> {
@@ -79,7 +79,7 @@ impl Parameters for NoParameters {
 }
 
 /// A server.
-pub struct LinesServer {
+pub(crate) struct LinesServer {
     pub conf: Rc<LinesConf>,
     pub set: Set,
     pub tls: Option<Rc<ServerTls>>,
@@ -88,7 +88,7 @@ pub struct LinesServer {
 }
 
 /// Where `pass` goes.
-pub struct Backend {
+pub(crate) struct Backend {
     pub name: Vec<u8>,
     pub group: Rc<Group>,
     pub key: Option<Rc<Template>>,
@@ -107,7 +107,7 @@ impl front::Server for LinesServer {
 
 /// What a server's configuration needs of the shared modules.
 #[derive(Default)]
-pub struct Phases {
+pub(crate) struct Phases {
     pub preaccess: Vec<Box<dyn Check<Lines>>>,
     pub access: Vec<Box<dyn Check<Lines>>>,
     pub log: Vec<Box<dyn Log<Lines>>>,

@@ -19,7 +19,7 @@ use upstream::{Choice, Hints, Outcome};
 use crate::proto::{Address, Backend, Lines, LinesServer, Variables};
 
 /// A session.
-pub struct LinesSession {
+pub(crate) struct LinesSession {
     /// The line that is being answered, or the last one.
     pub line: Vec<u8>,
     /// 200, or what a check has said.
@@ -41,7 +41,7 @@ struct Gone;
 
 impl LinesSession {
     /// For a connection that has just been accepted.
-    pub fn new(
+    pub(crate) fn new(
         variables: &Rc<Variables>,
         log: &Log,
         address: Rc<Address>,
@@ -65,7 +65,7 @@ impl LinesSession {
     }
 
     /// Serves it to its end.
-    pub async fn serve(mut self, address: &Address) {
+    pub(crate) async fn serve(mut self, address: &Address) {
         self.stream.set_recv_timeout(Some(TIMEOUT_MS));
         let Some(first) = self.prelude(address).await else { return };
         let server = self.server.clone();

@@ -144,7 +144,7 @@ fn parse_keepalive(value: &str) -> Option<Option<Keepalive>> {
 
 /// An address as `listen` writes it: `80`, `*:80`, `1.2.3.4`, `[::]:80`, `unix:/path`, `name:80`; a range of ports
 /// (`1.2.3.4:80-90`) stands for one address each.
-pub fn parse_addr(word: &Word, default_port: Option<u16>) -> Result<Vec<SockAddr>> {
+pub(crate) fn parse_addr(word: &Word, default_port: Option<u16>) -> Result<Vec<SockAddr>> {
     let text = word.lossy();
     let fail = |why: &str| Error::at(word, format!("{why} in \"{text}\" of the \"listen\" directive"));
     if let Some(path) = text.strip_prefix("unix:") {

@@ -70,7 +70,7 @@ impl Stapler {
     }
 
     /// Fetches a response in the background, if a handshake has used the certificate and one is due.
-    pub fn fetch_if_due(self: &Rc<Self>, log: &Log) {
+    pub(crate) fn fetch_if_due(self: &Rc<Self>, log: &Log) {
         if !self.identity.take_wanted() || self.loading.get() || now() < self.due.get() {
             return;
         }

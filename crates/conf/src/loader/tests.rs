@@ -5,7 +5,7 @@ const PLACES: Context = Context::HTTP.or(Context::SERVER);
 
 crate::table! {
     /// A configuration for this test.
-    pub struct TestConf, raw TestRaw, module "test", level HTTP Location;
+    pub(super) struct TestConf, raw TestRaw, module "test", level HTTP Location;
 
     /// A flag.
     "gzip" in PLACES, Args::FLAG, default "off", scalar(values::flag) gzip: bool = false;

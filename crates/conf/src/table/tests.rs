@@ -5,7 +5,7 @@ const PLACES: Context = Context::HTTP.or(Context::SERVER);
 
 crate::table! {
     /// A configuration for this test.
-    pub struct TestConf, raw TestRaw, module "test", level HTTP Location;
+    pub(super) struct TestConf, raw TestRaw, module "test", level HTTP Location;
 
     /// A number.
     "number" in PLACES, Args::exactly(1), default "7",
@@ -73,7 +73,7 @@ fn values_of_one_level_stay_there() {
 
 crate::table! {
     /// What protocols of this test can be told.
-    pub groups BackendConf, raw BackendRaw;
+    pub(super) groups BackendConf, raw BackendRaw;
 
     group connection {
         /// Its own address.
@@ -115,7 +115,7 @@ crate::table! {
 
 crate::table! {
     /// A protocol without files.
-    pub struct MemcachedConf, raw MemcachedRaw, module "memcached", level HTTP Location;
+    pub(super) struct MemcachedConf, raw MemcachedRaw, module "memcached", level HTTP Location;
 
     under "memcached_" {
         /// What all protocols have.
@@ -129,7 +129,7 @@ crate::table! {
 
 crate::table! {
     /// A protocol with files.
-    pub struct ProxyConf, raw ProxyRaw, module "proxy", level HTTP Location;
+    pub(super) struct ProxyConf, raw ProxyRaw, module "proxy", level HTTP Location;
 
     under "proxy_" {
         /// What all protocols have.
@@ -181,7 +181,7 @@ fn groups_are_inherited_by_prefix() {
 }
 
 /// A protocol of this test.
-pub trait Protocol: 'static {
+pub(super) trait Protocol: 'static {
     const BLOCK: Context;
 
     fn place() -> &'static Place;
@@ -189,7 +189,7 @@ pub trait Protocol: 'static {
 
 crate::table! {
     /// A table of several protocols.
-    pub struct SharedConf of P: Protocol, raw SharedRaw, at P::place(), block P::BLOCK, level Level::Main;
+    pub(super) struct SharedConf of P: Protocol, raw SharedRaw, at P::place(), block P::BLOCK, level Level::Main;
 
     /// A number.
     "number" in P::BLOCK, Args::exactly(1), default "1", scalar(values::number) number: usize = 1;

@@ -10,7 +10,7 @@ use engine::{App, Listen, WorkerContext};
 use rt::Transmit;
 
 /// Sends back what it receives, over connections after the worker's process id, of datagrams each with that before it.
-pub struct Echo {
+pub(crate) struct Echo {
     listens: Vec<Listen>,
     busy: Cell<usize>,
     cache: bool,
@@ -18,7 +18,7 @@ pub struct Echo {
 
 impl Echo {
     /// One for these sockets; with `cache`, there is something to be kept on disk.
-    pub fn new(listens: Vec<Listen>, cache: bool) -> Echo {
+    pub(crate) fn new(listens: Vec<Listen>, cache: bool) -> Echo {
         Echo { listens, busy: Cell::new(0), cache }
     }
 }
@@ -83,7 +83,7 @@ impl App for Echo {
                     batch.iter().zip(&texts).map(|(one, text)| one.reply(text)).collect();
                 let mut rest = &mut answers[..];
                 while !rest.is_empty() {
-                    // One that can't be sent is passed over.
+                    // One that can't be sent is skipped.
                     let sent = socket.send(rest).await.unwrap_or(1);
                     rest = &mut rest[sent..];
                 }

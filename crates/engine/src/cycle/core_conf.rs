@@ -331,7 +331,7 @@ conf::table! {
 
 impl CoreConf {
     /// Whether connections are handed over on a reload.
-    pub fn hands_over(&self) -> bool {
+    pub(crate) fn hands_over(&self) -> bool {
         self.reload_handover.unwrap_or(self.worker_shutdown_timeout_ms == 0)
     }
 }
@@ -373,7 +373,7 @@ pub struct Affinity {
 
 impl Affinity {
     /// The processors that a worker is bound to, if it is bound.
-    pub fn of_worker(&self, number: usize) -> Option<Vec<usize>> {
+    pub(crate) fn of_worker(&self, number: usize) -> Option<Vec<usize>> {
         if !self.auto {
             return self.masks.get(number).or(self.masks.last()).cloned();
         }
@@ -445,7 +445,7 @@ fn parse_user(loader: &mut Loader<'_>, directive: &Directive) -> Result<Option<O
 }
 
 /// Looks up a user and a group; the error is nginx's message.
-pub fn find_owner(user: &str, group: &str) -> std::result::Result<Owner, String> {
+pub(crate) fn find_owner(user: &str, group: &str) -> std::result::Result<Owner, String> {
     let found = os::users::user(user).ok().flatten().ok_or_else(|| format!("getpwnam(\"{user}\") failed"))?;
     let gid = os::users::group(group).ok().flatten().ok_or_else(|| format!("getgrnam(\"{group}\") failed"))?;
     Ok(Owner { user: found, gid })
@@ -552,7 +552,7 @@ fn parse_thread_pool(raw: &mut ThreadPoolRaw, _: &mut Loader<'_>, directive: &Di
 const MAX_WORKERS: usize = 1024;
 const MAX_CPUS: usize = 1024;
 /// The default number of tasks that may wait in a pool.
-pub const MAX_QUEUE: usize = 65536;
+pub(crate) const MAX_QUEUE: usize = 65536;
 
 #[cfg(test)]
 mod tests {

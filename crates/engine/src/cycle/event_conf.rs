@@ -214,7 +214,7 @@ impl Network {
 }
 
 /// The methods of `use`, by name.
-pub const METHODS: [(&str, rt::Driver); 5] = [
+pub(crate) const METHODS: [(&str, rt::Driver); 5] = [
     ("epoll", rt::Driver::Epoll),
     ("poll", rt::Driver::Poll),
     ("select", rt::Driver::Select),
@@ -223,7 +223,7 @@ pub const METHODS: [(&str, rt::Driver); 5] = [
 ];
 
 /// The method if `use` isn't set.
-pub const DEFAULT_METHOD: rt::Driver = rt::Driver::Epoll;
+pub(crate) const DEFAULT_METHOD: rt::Driver = rt::Driver::Epoll;
 
 fn parse_events(loader: &mut Loader<'_>, directive: &Directive) -> Result<()> {
     if loader.store.entry::<Events>().0.is_some() {

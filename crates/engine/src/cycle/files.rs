@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The system's files.
-pub struct SystemFiles;
+pub(super) struct SystemFiles;
 
 impl conf::Files for SystemFiles {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -27,7 +27,7 @@ impl conf::Files for SystemFiles {
 }
 
 /// The system's files, and one that is built in.
-pub struct WithBuiltIn<'a> {
+pub(super) struct WithBuiltIn<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its text.

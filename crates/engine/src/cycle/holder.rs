@@ -13,7 +13,7 @@ const NOT_AVAILABLE: i32 = 99;
 const NO_ACCESS: i32 = 13;
 
 /// What may help after this error.
-pub fn hint(addr: &SockAddr, kind: Kind, error: &io::Error) -> Option<String> {
+pub(super) fn hint(addr: &SockAddr, kind: Kind, error: &io::Error) -> Option<String> {
     match error.raw_os_error() {
         _ if error.kind() == io::ErrorKind::AddrInUse => Some(match holder(addr, kind) {
             Some((pid, name)) => format!("process {pid} ({name}) listens there"),
@@ -52,7 +52,7 @@ fn holder(addr: &SockAddr, kind: Kind) -> Option<(u32, String)> {
 }
 
 /// Whether a socket receives the datagrams that anybody sends to this port. One that is connected doesn't.
-pub fn receives_datagrams(addr: &SockAddr) -> bool {
+pub(super) fn receives_datagrams(addr: &SockAddr) -> bool {
     !port_inodes(Kind::Datagram, addr.port()).is_empty()
 }
 

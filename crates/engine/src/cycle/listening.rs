@@ -140,7 +140,7 @@ impl Opening<'_> {
 
 /// Opens what the applications ask for, `(application, index, listen)`. `None`: it failed, and that was reported; then
 /// the old sockets are as they were.
-pub fn open_all(wanted: Vec<(usize, usize, Listen)>, opening: &Opening<'_>) -> Option<Vec<Listening>> {
+pub(crate) fn open_all(wanted: Vec<(usize, usize, Listen)>, opening: &Opening<'_>) -> Option<Vec<Listening>> {
     let all: Vec<Listening> =
         wanted.into_iter().map(|(app, index, listen)| Listening::new(app, index, listen)).collect();
     if let Some(twice) = duplicate(&all) {
@@ -389,7 +389,7 @@ fn message(listen: &Listen, error: &ListenError) -> String {
 
 /// Removes the files of unix sockets that are in `old` and not in `new`, if they are ours and `kept` doesn't say that
 /// they are another master's too.
-pub fn remove_files(old: &[Listening], new: &[Listening], kept: &dyn Fn(&Path) -> bool) {
+pub(crate) fn remove_files(old: &[Listening], new: &[Listening], kept: &dyn Fn(&Path) -> bool) {
     for path in old.iter().filter(|listening| !listening.given.get()).filter_map(Listening::path) {
         if !kept(path) && !new.iter().any(|listening| listening.path() == Some(path)) {
             let _ = std::fs::remove_file(path);

@@ -101,7 +101,7 @@ impl Program {
     }
 
     /// The log of the time before the configuration is read.
-    pub fn first_log(&self) -> Log {
+    pub(crate) fn first_log(&self) -> Log {
         if self.error_log == Path::new("stderr") {
             return Log::stderr(Level::Notice);
         }
@@ -203,7 +203,7 @@ impl Cycle {
     }
 
     /// Thread pools.
-    pub fn thread_pools(&self) -> &ThreadPoolConf {
+    pub(crate) fn thread_pools(&self) -> &ThreadPoolConf {
         self.main.get()
     }
 
@@ -216,7 +216,7 @@ impl Cycle {
     /// if the new one has another name, files of unix sockets that are no longer listened on.
     ///
     /// Files of sockets that `kept` says yes to belong to another master too, and stay.
-    pub fn replaced_by(&self, next: &Cycle, kept: &dyn Fn(&Path) -> bool) {
+    pub(crate) fn replaced_by(&self, next: &Cycle, kept: &dyn Fn(&Path) -> bool) {
         crate::log::set_current(next.log.clone());
         if self.core().pid != next.core().pid {
             let _ = pid_file::remove(&self.core().pid);
@@ -234,7 +234,7 @@ impl Cycle {
 
     /// What goes to the standard error stream from now on goes to the log's file, unless the configuration logs to that
     /// stream in any place.
-    pub fn redirect_stderr(&self) {
+    pub(crate) fn redirect_stderr(&self) {
         if self.log_files.uses_stderr() {
             return;
         }
@@ -246,25 +246,25 @@ impl Cycle {
     }
 
     /// Opens all log files again, as [`crate::log::LogFiles::reopen_all`] says.
-    pub fn reopen_logs(&self, owner: Option<u32>) {
+    pub(crate) fn reopen_logs(&self, owner: Option<u32>) {
         self.log_files.reopen_all(owner);
         self.redirect_stderr();
     }
 
     /// The workers of this cycle have started: sockets that only older ones had get no further connections.
-    pub fn give_up_retired(&self) {
+    pub(crate) fn give_up_retired(&self) {
         listening::retire(&self.retired.take());
     }
 
     /// Closes all listening sockets in this process.
-    pub fn close_listening(&self) {
+    pub(crate) fn close_listening(&self) {
         self.listening.iter().for_each(|listening| drop(listening.sockets.take()));
         self.retired.take();
     }
 
     /// Removes what must not outlive the program: the pid file (which has its other name while a new binary runs), files
     /// of unix sockets unless `kept` says yes to them.
-    pub fn remove_files(&self, kept: &dyn Fn(&Path) -> bool, upgrading: bool) {
+    pub(crate) fn remove_files(&self, kept: &dyn Fn(&Path) -> bool, upgrading: bool) {
         let pid = &self.core().pid;
         let pid = if upgrading { upgrade::old_pid_file(pid) } else { pid.clone() };
         if let Err(message) = pid_file::remove(&pid) {

@@ -11,7 +11,7 @@ use crate::cycle::Cycle;
 
 /// When the master looks next, and what has come of it.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub(crate) struct Watch {
     next: Option<Instant>,
     /// Workers have what was before.
     stale: bool,
@@ -19,17 +19,17 @@ pub struct Watch {
 
 impl Watch {
     /// For a cycle that comes into force.
-    pub fn new(cycle: &Cycle) -> Watch {
+    pub(crate) fn new(cycle: &Cycle) -> Watch {
         Watch { next: next(cycle).map(|wait| Instant::now() + wait), stale: false }
     }
 
     /// The time of the next look.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.next
     }
 
     /// Looks, if it is time to.
-    pub fn look(&mut self, cycle: &Cycle) {
+    pub(crate) fn look(&mut self, cycle: &Cycle) {
         if self.next.is_some_and(|next| Instant::now() >= next) {
             self.stale |= look(cycle);
             self.next = next(cycle).map(|wait| Instant::now() + wait);
@@ -37,13 +37,13 @@ impl Watch {
     }
 
     /// Whether workers are to be replaced; asked by who does that.
-    pub fn take_stale(&mut self) -> bool {
+    pub(crate) fn take_stale(&mut self) -> bool {
         std::mem::take(&mut self.stale)
     }
 }
 
 /// Looks again and again, in a process that serves by itself, as long as the cycle is there.
-pub async fn keep_looking(cycle: Weak<Cycle>) {
+pub(crate) async fn keep_looking(cycle: Weak<Cycle>) {
     loop {
         let Some(wait) = cycle.upgrade().and_then(|cycle| next(&cycle)) else { return };
         rt::sleep(wait.as_millis() as u64).await;

@@ -61,7 +61,7 @@ impl Peers {
     }
 
     /// Who may be giving something to a worker of this generation.
-    pub fn predecessors(&self, generation: u64) -> impl Iterator<Item = &Peer> {
+    pub(crate) fn predecessors(&self, generation: u64) -> impl Iterator<Item = &Peer> {
         self.list.iter().filter(move |peer| peer.is_foreign() || peer.generation < generation)
     }
 

@@ -65,7 +65,7 @@ impl LogFile {
     }
 
     /// Calls `f` with its descriptor, if it is open.
-    pub fn with_descriptor<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
+    pub(crate) fn with_descriptor<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
         self.file.borrow().as_ref().map(|file| f(file.as_fd()))
     }
 
@@ -165,7 +165,7 @@ impl LogFile {
     }
 
     /// Writes at once and says nothing of errors: for the error log itself.
-    pub fn write_now(&self, bytes: &[u8]) {
+    pub(crate) fn write_now(&self, bytes: &[u8]) {
         let _ = self.try_write(bytes);
     }
 
@@ -225,7 +225,7 @@ impl LogFiles {
     }
 
     /// Whether some level's log is the standard error stream.
-    pub fn uses_stderr(&self) -> bool {
+    pub(crate) fn uses_stderr(&self) -> bool {
         self.stderr
     }
 
@@ -235,7 +235,7 @@ impl LogFiles {
     }
 
     /// Opens those that aren't open; the first failure, in nginx's words, ends it. `places` knows where they are named.
-    pub fn open_all(&self, places: &conf::Places) -> conf::Result<()> {
+    pub(crate) fn open_all(&self, places: &conf::Places) -> conf::Result<()> {
         for file in self.iter().filter(|file| !file.is_open()) {
             let path = buf::text::path(file.path());
             file.open().map_err(|error| {
@@ -247,7 +247,7 @@ impl LogFiles {
     }
 
     /// Reopens all, as [`LogFile::reopen`] says; one that can't be stays as it is.
-    pub fn reopen_all(&self, owner: Option<u32>) {
+    pub(crate) fn reopen_all(&self, owner: Option<u32>) {
         for file in self.iter() {
             if let Err(error) = file.reopen(owner) {
                 crate::log!(current(), Emerg, "open() \"{}\" failed{}", buf::text::path(file.path()), Errno(&error));
@@ -256,7 +256,7 @@ impl LogFiles {
     }
 
     /// Writes what is buffered anywhere.
-    pub fn flush_all(&self) {
+    pub(crate) fn flush_all(&self) {
         self.iter().for_each(|file| file.flush());
     }
 }

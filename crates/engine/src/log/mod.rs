@@ -22,7 +22,7 @@ use crate::clock;
 
 pub use file::{Buffering, Encoder};
 pub use file::{LogFile, LogFiles};
-pub use parse::{full_path, parse_error_log, parse_syslog, parse_target};
+pub use parse::{full_path, parse_error_log, parse_syslog};
 pub use syslog::{Syslog, hostname};
 
 /// How serious a message is; the smaller, the worse.
@@ -187,7 +187,7 @@ impl Log {
         self.write_with(level, connection, message, None);
     }
 
-    /// Writes a message with a session's details behind it.
+    /// Writes a message with a session's details after it.
     pub fn write_with(
         &self,
         level: Level,
@@ -207,7 +207,7 @@ impl Log {
     }
 
     /// Its first file.
-    pub fn first_file(&self) -> Option<&Rc<LogFile>> {
+    pub(crate) fn first_file(&self) -> Option<&Rc<LogFile>> {
         self.0.targets.iter().find_map(|log| if let Target::File(file) = &log.target { Some(file) } else { None })
     }
 
@@ -217,7 +217,7 @@ impl Log {
     }
 
     /// Whether it writes to the standard error stream anyway.
-    pub fn is_stderr(&self) -> bool {
+    pub(crate) fn is_stderr(&self) -> bool {
         self.0.targets.iter().any(|target| matches!(target.target, Target::Stderr))
     }
 }
@@ -294,7 +294,7 @@ macro_rules! log {
 }
 
 /// The longest line; what is beyond is cut off.
-pub const MAX_LINE: usize = 2048;
+pub(crate) const MAX_LINE: usize = 2048;
 
 #[cfg(test)]
 mod tests {

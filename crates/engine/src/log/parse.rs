@@ -38,7 +38,7 @@ fn parse_level(word: &Word) -> Result<Level> {
 }
 
 /// Parses the first argument of `error_log`.
-pub fn parse_target(loader: &mut Loader<'_>, directive: &Directive, word: &Word) -> Result<Target> {
+pub(crate) fn parse_target(loader: &mut Loader<'_>, directive: &Directive, word: &Word) -> Result<Target> {
     // nginx takes no name at all for the standard error stream, too.
     if word == "stderr" || word == "" {
         loader.store.entry::<LogFiles>().note_stderr();

@@ -105,18 +105,18 @@ pub fn hostname() -> String {
 }
 
 /// Syslog's number for a level.
-pub fn severity(level: Level) -> u8 {
+pub(super) fn severity(level: Level) -> u8 {
     (level as u8 - 1).min(7)
 }
 
 /// The facilities, by number.
-pub const FACILITIES: [&str; 24] = [
+pub(super) const FACILITIES: [&str; 24] = [
     "kern", "user", "mail", "daemon", "auth", "intern", "lpr", "news", "uucp", "clock", "authpriv", "ftp", "ntp",
     "audit", "alert", "cron", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 ];
 
 /// The severities, by number.
-pub const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "error", "warn", "notice", "info", "debug"];
+pub(super) const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "error", "warn", "notice", "info", "debug"];
 
 #[cfg(test)]
 mod tests {

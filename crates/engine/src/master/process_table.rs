@@ -39,7 +39,7 @@ impl Kind {
     }
 
     /// Whether one that has died is replaced.
-    pub fn respawns(self) -> bool {
+    pub(crate) fn respawns(self) -> bool {
         matches!(self, Kind::Worker(_) | Kind::CacheManager)
     }
 }
@@ -93,7 +93,7 @@ impl Child {
     }
 
     /// Whether it was told to end.
-    pub fn exiting(&self) -> bool {
+    pub(crate) fn exiting(&self) -> bool {
         self.state == State::Exiting
     }
 
@@ -104,7 +104,7 @@ impl Child {
     }
 
     /// What the master waits for: its word that it works, and room for news.
-    pub fn interest(&self) -> Option<(RawFd, bool, bool)> {
+    pub(crate) fn interest(&self) -> Option<(RawFd, bool, bool)> {
         let channel = self.channel.as_ref().filter(|_| !self.deaf)?;
         let (hear, tell) = (!self.ready, !self.outbox.is_empty());
         (hear || tell).then(|| (channel.as_fd().as_raw_fd(), hear, tell))
@@ -142,12 +142,12 @@ pub struct ProcessTable {
 
 impl ProcessTable {
     /// Whether another child has a place.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.slots.len() < MAX_PROCESSES || self.slots.iter().any(Option::is_none)
     }
 
     /// The slot of the next child.
-    pub fn next_slot(&self) -> usize {
+    pub(crate) fn next_slot(&self) -> usize {
         self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len())
     }
 
@@ -211,7 +211,7 @@ impl ProcessTable {
     }
 
     /// Where the other master is heard, and whether there is news that its channel has no room for.
-    pub fn link_interest(&self) -> Option<(RawFd, bool)> {
+    pub(crate) fn link_interest(&self) -> Option<(RawFd, bool)> {
         self.link.as_ref().map(Link::interest)
     }
 
@@ -231,7 +231,7 @@ impl ProcessTable {
     }
 
     /// In a child just forked: its peers. All else that the master knows is dropped.
-    pub fn into_peers(self) -> crate::handover::peers::Peers {
+    pub(crate) fn into_peers(self) -> crate::handover::peers::Peers {
         let mut peers = crate::handover::peers::Peers::new();
         for (slot, child) in self.slots.into_iter().enumerate() {
             if let Some(Child { pid, kind: Kind::Worker(_), generation, channel: Some(channel), .. }) = child {
@@ -326,7 +326,7 @@ pub fn title(kind: Kind) -> String {
 }
 
 /// How many children a master may have, as in nginx.
-pub const MAX_PROCESSES: usize = 1024;
+pub(crate) const MAX_PROCESSES: usize = 1024;
 
 #[cfg(test)]
 mod tests {

@@ -24,7 +24,7 @@ pub fn ready(status: &str) {
 }
 
 /// A reload begins; [`ready`] is to follow whatever comes of it.
-pub fn reloading() {
+pub(crate) fn reloading() {
     notify(&format!("RELOADING=1\nMONOTONIC_USEC={}", os::clock::monotonic_ns() / 1000));
 }
 
@@ -34,7 +34,7 @@ pub fn stopping() {
 }
 
 /// The descriptors that systemd has passed to this process, not inherited on exec any more.
-pub fn passed_sockets() -> Vec<OwnedFd> {
+pub(crate) fn passed_sockets() -> Vec<OwnedFd> {
     let variable = |name| std::env::var_os(name).unwrap_or_default();
     let count = passed(&variable("LISTEN_PID"), &variable("LISTEN_FDS"), os::process::pid());
     let adopt = |number| {

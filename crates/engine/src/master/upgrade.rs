@@ -110,12 +110,12 @@ impl Inherited {
     }
 
     /// Whether this process takes another's place, or took it.
-    pub fn is_upgrade(&self) -> bool {
+    pub(crate) fn is_upgrade(&self) -> bool {
         self.parent.is_some()
     }
 
     /// Whether the master that started this one still lives.
-    pub fn parent_lives(&self) -> bool {
+    pub(crate) fn parent_lives(&self) -> bool {
         self.parent == Some(os::process::parent_pid())
     }
 
@@ -150,7 +150,7 @@ fn adopt(number: RawFd) -> Result<OwnedFd, String> {
     os::io::set_cloexec(number, true).and_then(|()| os::io::adopt(number)).map_err(failed)
 }
 
-/// The numbers in the variable's value, each once, and what is wrong with it; what stands behind a wrong one is ignored.
+/// The numbers in the variable's value, each once, and what is wrong with it; what stands after a wrong one is ignored.
 fn parse(value: &str) -> (Vec<RawFd>, Option<String>) {
     let mut numbers: Vec<RawFd> = Vec::new();
     let mut rest = value;
@@ -225,14 +225,14 @@ fn become_new_binary(invocation: &Invocation, sockets: &[RawFd]) -> ! {
 }
 
 /// The name of the pid file while another master has its own.
-pub fn old_pid_file(pid: &Path) -> PathBuf {
+pub(crate) fn old_pid_file(pid: &Path) -> PathBuf {
     let mut name = pid.as_os_str().to_owned();
     name.push(".oldbin");
     name.into()
 }
 
 /// The new master is gone: the pid file gets its name back.
-pub fn restore_pid_file(cycle: &Cycle) {
+pub(crate) fn restore_pid_file(cycle: &Cycle) {
     let (pid, old) = (&cycle.core().pid, old_pid_file(&cycle.core().pid));
     if let Err(error) = std::fs::rename(&old, pid) {
         let (pid, old) = (buf::text::path(pid), buf::text::path(&old));

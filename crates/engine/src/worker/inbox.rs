@@ -59,7 +59,7 @@ impl Inbox {
     }
 
     /// Tells the master that this process works.
-    pub fn say_ready(&self) {
+    pub(crate) fn say_ready(&self) {
         let channel = self.channel.borrow().clone();
         let sent = channel.map_or(Ok(()), |channel| channel.get_ref().send(&Message::Ready, &[]));
         if let Err(error) = sent {
@@ -98,7 +98,7 @@ impl Inbox {
     }
 
     /// The process is at its limit of open files. What another worker gives away stays in the channel while idle
-    /// connections are closed for it; behind it stand the master's commands, so it isn't kept for ever.
+    /// connections are closed for it; after it stand the master's commands, so it isn't kept for ever.
     async fn make_room(&self, channel: &Channel, error: &io::Error) -> io::Result<()> {
         let now = rt::now_ms();
         match self.short_since_ms.get() {
@@ -172,7 +172,7 @@ pub enum Either<A, B> {
 }
 
 /// Waits for whichever ends first; the other is dropped.
-pub async fn first_of<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> Either<A, B> {
+pub(crate) async fn first_of<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> Either<A, B> {
     let (mut one, mut other) = (pin!(one), pin!(other));
     std::future::poll_fn(|cx| match one.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Either::One(done)),

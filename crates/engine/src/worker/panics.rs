@@ -55,7 +55,7 @@ thread_local! {
 }
 
 /// Makes panics leave an `[alert]` line in the log instead of nothing.
-pub fn install_hook() {
+pub(crate) fn install_hook() {
     std::panic::set_hook(Box::new(|info| {
         if !PANICS.with_borrow_mut(|panics| panics.note(Instant::now())) {
             return;

@@ -72,7 +72,7 @@ pub fn can_list(owner: &Owner, folder: &Path) -> Result<bool, String> {
 
 /// Becomes the workers' user; of the superuser's privileges stay those that the configuration needs. The error is a
 /// message.
-pub fn drop_privileges(owner: &Owner, needs: &Needs) -> Result<(), String> {
+pub(crate) fn drop_privileges(owner: &Owner, needs: &Needs) -> Result<(), String> {
     let failed = |call: String| move |error: std::io::Error| format!("{call} failed{}", Errno(&error));
     let (uid, gid, keep) = (owner.user.uid, owner.gid, needs.capabilities());
     // With `user root` the workers are to be what root is.

@@ -1,7 +1,7 @@
-//! Names with values: exact ones, those with a wildcard in front or behind, then regexes.
+//! Names with values: exact ones and those with a wildcard at the beginning or the end.
 //!
-//! The order of a search is nginx's: the exact name, the longest wildcard in front (`*.example.com`), the longest
-//! wildcard behind (`mail.*`), the first regex. `.example.com` stands for `example.com` and `*.example.com` together.
+//! The order of a search is nginx's: the exact name, the longest wildcard at the beginning (`*.example.com`), the
+//! longest wildcard at the end (`mail.*`). `.example.com` stands for `example.com` and `*.example.com` together.
 //!
 //! All names of a table share one string. A search for a wildcard hashes the name once, from its end or from its
 //! beginning, and asks the table at each dot; it stops at the depth of the deepest wildcard that there is.
@@ -12,7 +12,6 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use super::hash::{Rolling, hash};
-use crate::regex::{Captures, MatchError, Regex};
 
 /// Why a name can't be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +65,6 @@ pub struct Names<T> {
     /// The most dots in a wildcard's fixed part, for either table.
     leading_depth: usize,
     trailing_depth: usize,
-    regexes: Vec<(Regex, T)>,
 }
 
 impl<T> Default for Names<T> {
@@ -79,7 +77,6 @@ impl<T> Default for Names<T> {
             trailing: HashTable::new(),
             leading_depth: 0,
             trailing_depth: 0,
-            regexes: Vec::new(),
         }
     }
 }
@@ -92,12 +89,12 @@ impl<T> Names<T> {
 
     /// Whether nothing can be found.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.regexes.is_empty()
+        self.entries.is_empty()
     }
 
-    /// How many names and regexes there are.
+    /// The number of names.
     pub fn len(&self) -> usize {
-        self.entries.len() + self.regexes.len()
+        self.entries.len()
     }
 
     /// Adds a name in which nothing is special, in any case of letters.
@@ -136,45 +133,15 @@ impl<T> Names<T> {
         Ok(())
     }
 
-    /// Adds a regex, behind those that are there.
-    pub fn add_regex(&mut self, regex: Regex, value: T) {
-        self.regexes.push((regex, value));
-    }
-
-    /// The regexes, in order.
-    pub fn regexes(&self) -> &[(Regex, T)] {
-        &self.regexes
-    }
-
     /// The value of `name` (in lower case) among exact names and wildcards.
     pub fn lookup(&self, name: &[u8]) -> Option<&T> {
         self.lookup_exact(name).or_else(|| self.lookup_leading(name)).or_else(|| self.lookup_trailing(name))
-    }
-
-    /// The value of the first regex that matches `text`, with its captures; `text` is best in the case the client sent.
-    pub fn lookup_regex(&self, text: &[u8], captures: &mut Captures) -> Result<Option<&T>, MatchError> {
-        for (regex, value) in &self.regexes {
-            if regex.captures(text, captures)? {
-                return Ok(Some(value));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The value of `name` (in lower case) among all: the tables, then the regexes on `text`. Captures are only touched
-    /// where there are regexes to try.
-    pub fn find(&self, name: &[u8], text: &[u8], captures: &mut Captures) -> Result<Option<&T>, MatchError> {
-        match self.lookup(name) {
-            Some(value) => Ok(Some(value)),
-            None => self.lookup_regex(text, captures),
-        }
     }
 
     /// Frees what building has left over.
     pub fn shrink(&mut self) {
         self.text.shrink_to_fit();
         self.entries.shrink_to_fit();
-        self.regexes.shrink_to_fit();
     }
 
     fn lookup_exact(&self, name: &[u8]) -> Option<&T> {
@@ -317,8 +284,6 @@ mod tests {
         {
             names.add(name.as_bytes(), name).expect("a valid name");
         }
-        names.add_regex(Regex::new(b"^R(.)$", false).expect("a valid pattern"), "r1");
-        names.add_regex(Regex::new(b"^r", true).expect("a valid pattern"), "r2");
         for (name, expect) in [
             ("", Some("")),
             ("com", None),
@@ -343,12 +308,9 @@ mod tests {
             ("x.y", None),
             ("exact.org", Some("Exact.ORG")),
             ("_", Some("_")),
-            ("R1", Some("r1")),
-            ("r1", Some("r2")),
             ("a.b.com..", None),
         ] {
-            let found = names.find(name.as_bytes(), name.as_bytes(), &mut Captures::new()).expect("within the limit");
-            assert_eq!(found.copied(), expect, "{name}");
+            assert_eq!(names.lookup(name.as_bytes()).copied(), expect, "{name}");
         }
     }
 

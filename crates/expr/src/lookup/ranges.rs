@@ -14,7 +14,7 @@ pub trait Address: Copy + Ord {
     /// How many bits an address has.
     const BITS: u8;
 
-    /// The address behind this one, if there is one.
+    /// The address after this one, if there is one.
     fn next(self) -> Option<Self>;
 
     /// The first and the last address of a network. Bits of `self` below the prefix don't count, prefixes longer than
@@ -58,7 +58,7 @@ const NONE: u32 = u32::MAX;
 impl<K: Address, T> Ranges<K, T> {
     /// From ranges (first and last address, both included) of which a later one covers an earlier one, as with the
     /// `ranges` of `geo`. A range that ends before it starts is left out.
-    pub fn later_wins(rules: Vec<(K, K, T)>) -> Ranges<K, T> {
+    pub(crate) fn later_wins(rules: Vec<(K, K, T)>) -> Ranges<K, T> {
         let spans: Vec<(K, K)> = rules.iter().map(|(first, last, _)| (*first, *last)).collect();
         let (starts, which) = flatten(&spans);
         Ranges { starts, which, values: rules.into_iter().map(|(_, _, value)| value).collect() }

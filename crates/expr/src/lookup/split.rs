@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The 32-bit MurmurHash2 with seed 0.
-pub fn murmur2(key: &[u8]) -> u32 {
+pub(crate) fn murmur2(key: &[u8]) -> u32 {
     const M: u32 = 0x5bd1_e995;
     let (words, rest) = key.as_chunks::<4>();
     let mut hash = key.len() as u32;

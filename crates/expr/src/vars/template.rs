@@ -3,7 +3,6 @@
 //! `$name` and `${name}` are variables, `$1` to `$9` captures (one digit, so `$10` is `$1` and a zero). There is no
 //! way to write a dollar: nginx has none either.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use super::{Session, VarId};
@@ -125,18 +124,6 @@ impl Template {
         scratch.clear();
         self.render(session, scratch);
         scratch
-    }
-
-    /// The value for `session`, borrowed if it is constant.
-    pub fn render_cow<S: Session + ?Sized>(&self, session: &mut S) -> Cow<'_, [u8]> {
-        match self.is_const() {
-            Some(text) => Cow::Borrowed(text),
-            None => {
-                let mut out = Vec::new();
-                self.render(session, &mut out);
-                Cow::Owned(out)
-            }
-        }
     }
 
     fn slice(&self, start: u32, end: u32) -> &[u8] {
@@ -273,8 +260,6 @@ mod tests {
                 names.1 = 0;
                 let mut scratch = b"old".to_vec();
                 assert_eq!(template.value(&mut names, &mut scratch), out);
-                names.1 = 0;
-                assert_eq!(*template.render_cow(&mut names), *out);
                 String::from_utf8_lossy(&out).into_owned()
             }
             Err(error) => error.to_string(),

@@ -6,7 +6,7 @@ use wire::uri::{Escape, escape, escape_html};
 use super::{AutoindexConf, Entry, EntryKind, time, zone};
 
 /// The page.
-pub fn page(conf: &AutoindexConf, uri: &[u8], mut entries: Vec<Entry>) -> Vec<u8> {
+pub(super) fn page(conf: &AutoindexConf, uri: &[u8], mut entries: Vec<Entry>) -> Vec<u8> {
     entries.sort_by_cached_key(|entry| {
         (entry.kind != EntryKind::Directory, String::from_utf8_lossy(&entry.name).to_lowercase(), entry.name.clone())
     });

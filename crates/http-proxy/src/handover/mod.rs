@@ -26,7 +26,7 @@ use crate::tunnel::{Timeouts, Tunnel};
 
 /// Gives away an upgraded connection; the request is left without its connection. `down` and `up` are bytes that its
 /// streams haven't taken over.
-pub fn give_tunnel(to: &Handover, r: &mut Request, tunnel: Tunnel, down: Chain, up: Chain) {
+pub(crate) fn give_tunnel(to: &Handover, r: &mut Request, tunnel: Tunnel, down: Chain, up: Chain) {
     let request = request_state(r);
     let Some(conn) = r.take_connection() else { return };
     tunnel.count();
@@ -57,7 +57,7 @@ pub fn give_tunnel(to: &Handover, r: &mut Request, tunnel: Tunnel, down: Chain, 
 
 /// Serves on a tunnel of another worker; `back`: one that this worker had given away in vain. `Err`: it is of another
 /// kind, or there is no place for it.
-pub fn adopt_tunnel(http: &Rc<Http>, mut parcel: Parcel, back: bool) -> Result<(), Parcel> {
+pub(crate) fn adopt_tunnel(http: &Rc<Http>, mut parcel: Parcel, back: bool) -> Result<(), Parcel> {
     if !matches!(parcel.kind, kind::HTTP_TUNNEL | kind::HTTPS_TUNNEL) {
         return Err(parcel);
     }

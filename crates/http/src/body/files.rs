@@ -34,7 +34,7 @@ impl FileRule {
     }
 
     /// That of somebody who looks at the bytes.
-    pub const READER: FileRule = FileRule { read: true, most: u64::MAX };
+    pub(crate) const READER: FileRule = FileRule { read: true, most: u64::MAX };
 }
 
 /// The threads that read files for the request's location, if any do.

@@ -179,7 +179,7 @@ pub fn register(loader: &mut Loader<'_>, place: &mut TempPath) {
 }
 
 /// Makes the folders that aren't there yet; they belong to the workers' user.
-pub fn make_folders(loader: &mut Loader<'_>, owner: Option<(u32, u32)>) -> conf::Result<()> {
+pub(crate) fn make_folders(loader: &mut Loader<'_>, owner: Option<(u32, u32)>) -> conf::Result<()> {
     for path in std::mem::take(&mut loader.store.entry::<TempFolders>().0) {
         let place = loader.places.get(FOLDER, buf::text::path(&path));
         let fail = |call: &str, error: &io::Error| {

@@ -221,7 +221,7 @@ pub fn types(raw: &mut CoreLocationRaw, loader: &mut Loader<'_>, d: &Directive) 
 }
 
 /// Whether the current location, or one around it, is a named one.
-pub fn in_named_location(loader: &mut Loader<'_>) -> bool {
+pub(crate) fn in_named_location(loader: &mut Loader<'_>) -> bool {
     let builder = loader.store.entry::<Builder>();
     let mut at = builder.location;
     while let Some(id) = at {
@@ -286,12 +286,6 @@ pub enum CurrentKind {
     Server,
 }
 
-/// The current server's name, as `server_name` has it first; for messages and defaults.
-pub fn current_server_line(loader: &mut Loader<'_>) -> Option<Span> {
-    let builder = loader.store.entry::<Builder>();
-    builder.server.map(|server| builder.servers[server].span)
-}
-
 fn parse_location(loader: &mut Loader<'_>, d: &Directive) -> Result<(Kind, Box<[u8]>)> {
     let word = d.args.last().unwrap_or(&d.name);
     let text = &word.text[..];
@@ -326,13 +320,13 @@ fn split_modifier(text: &[u8]) -> (&[u8], &[u8]) {
 
 impl Builder {
     /// Where the directive of that name stands last in `http {}` itself.
-    pub fn http_place(&self, level: Level, registry: &conf::Registry, name: &str) -> Option<Span> {
+    pub(crate) fn http_place(&self, level: Level, registry: &conf::Registry, name: &str) -> Option<Span> {
         let level = self.http.as_ref()?.levels[level as usize].borrow();
         level.places(registry, name).last()
     }
 
     /// Where the directive of that name stands that a server has, of its own or from `http {}`.
-    pub fn server_place(&self, server: &ServerNode, registry: &conf::Registry, name: &str) -> Option<Span> {
+    pub(crate) fn server_place(&self, server: &ServerNode, registry: &conf::Registry, name: &str) -> Option<Span> {
         let own = server.frame.levels[Level::Server as usize].borrow();
         let own = own.places(registry, name).last();
         own.or_else(|| self.http_place(Level::Server, registry, name))

@@ -41,7 +41,7 @@ impl Types {
     }
 
     /// What holds where there is no `types {}`.
-    pub fn default_types() -> Rc<Types> {
+    pub(crate) fn default_types() -> Rc<Types> {
         thread_local! {
             static DEFAULT: Rc<Types> = {
                 let mut types = Types::new();

@@ -39,7 +39,7 @@ pub struct Rare {
 
 impl Rare {
     /// The facts of a connection with this header of the PROXY protocol; none if it had no header.
-    pub fn of_proxy(proxy: Option<ProxyHeader>) -> Option<Rc<Rare>> {
+    pub(crate) fn of_proxy(proxy: Option<ProxyHeader>) -> Option<Rc<Rare>> {
         proxy.map(|proxy| Rc::new(Rare { proxy: Some(Box::new(proxy)), ..Rare::default() }))
     }
 }
@@ -80,12 +80,12 @@ impl ConnectionFacts {
     }
 
     /// Stores the facts of its TLS.
-    pub fn set_tls(&mut self, tls: Rc<Secured>) {
+    pub(crate) fn set_tls(&mut self, tls: Rc<Secured>) {
         Rc::make_mut(self.rare.get_or_insert_default()).tls = Some(tls);
     }
 
     /// Whether it is a TLS connection.
-    pub fn is_secure(&self) -> bool {
+    pub(crate) fn is_secure(&self) -> bool {
         self.tls().is_some()
     }
 
@@ -100,7 +100,7 @@ impl ConnectionFacts {
     }
 
     /// Whether TLS and the client have agreed on HTTP/2.
-    pub fn negotiated_http2(&self) -> bool {
+    pub(crate) fn negotiated_http2(&self) -> bool {
         self.tls().is_some_and(|tls| tls.alpn() == Some(b"h2"))
     }
 }

@@ -79,6 +79,8 @@ pub struct Server {
     pub tls: Option<Rc<ServerTls>>,
     /// The settings and limits of HTTP/2 connections to it.
     pub http2: Rc<wire::h2::Config>,
+    /// Whether a location of it serves CONNECT.
+    pub serves_connect: bool,
 }
 
 /// What a TLS connection remembers of the choice of its server.
@@ -133,6 +135,6 @@ impl Parameters for HttpListen {
 }
 
 /// Whether connections to an address may begin with HTTP/2, without TLS.
-pub fn begins_with_http2(address: &Address) -> bool {
+pub(crate) fn begins_with_http2(address: &Address) -> bool {
     !address.ssl && (address.own.http2 || address.default.set.get::<Http2Conf>().http2)
 }

@@ -46,12 +46,12 @@ impl Worker {
     }
 
     /// Remembers a connection of HTTP/2, by the number that is given back.
-    pub fn list_session(&self, session: &Rc<Shared>) -> usize {
+    pub(crate) fn list_session(&self, session: &Rc<Shared>) -> usize {
         self.sessions.borrow_mut().insert(Rc::downgrade(session))
     }
 
     /// Forgets it.
-    pub fn unlist_session(&self, number: usize) {
+    pub(crate) fn unlist_session(&self, number: usize) {
         self.sessions.borrow_mut().try_remove(number);
     }
 
@@ -62,10 +62,10 @@ impl Worker {
 }
 
 /// Finds a thread pool by its name.
-pub type Pools = dyn Fn(&str) -> Option<Rc<rt::ThreadPool>>;
+pub(crate) type Pools = dyn Fn(&str) -> Option<Rc<rt::ThreadPool>>;
 
 /// Knows the addresses of `debug_connection`.
-pub type Debugs = dyn Fn(&os::SockAddr) -> bool;
+pub(crate) type Debugs = dyn Fn(&os::SockAddr) -> bool;
 
 /// What the engine gives a worker when it starts.
 pub struct WorkerHandle {

@@ -77,7 +77,7 @@ impl Client {
         match self {
             Client::Socket(socket) => {
                 let mut text = format!("HTTP/1.1 {status_line}\r\n").into_bytes();
-                for field in &fields.0 {
+                for field in fields {
                     for part in [&field.name[..], b": ", &field.value, b"\r\n"] {
                         text.extend_from_slice(part);
                     }
@@ -96,7 +96,7 @@ impl Client {
     }
 
     /// Lets the client send so much of a body beyond what is read; a socket has the kernel for that.
-    pub fn open_window(&self, size: usize) {
+    pub(crate) fn open_window(&self, size: usize) {
         if let Client::Stream(stream) = self {
             stream.open_window(size);
         }
@@ -134,7 +134,7 @@ impl Client {
     }
 
     /// What frames of HTTP/2 have added to it.
-    pub fn sent_framing(&self) -> u64 {
+    pub(crate) fn sent_framing(&self) -> u64 {
         self.stream().map_or(0, StreamHandle::sent_framing)
     }
 
@@ -175,7 +175,7 @@ impl Client {
     }
 
     /// The socket, if it is the request's alone.
-    pub fn into_socket(self) -> Option<rt::Stream> {
+    pub(crate) fn into_socket(self) -> Option<rt::Stream> {
         match self {
             Client::Socket(socket) => Some(socket),
             Client::Stream(_) => None,

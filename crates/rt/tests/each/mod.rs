@@ -5,10 +5,10 @@ use std::future::Future;
 use rt::*;
 
 /// Those of the kernel.
-pub const KERNEL: [Driver; 4] = [Driver::Epoll, Driver::Poll, Driver::Select, Driver::Uring];
+pub(crate) const KERNEL: [Driver; 4] = [Driver::Epoll, Driver::Poll, Driver::Select, Driver::Uring];
 
 /// Runs a test once per driver.
-pub fn each_of<F: Future<Output = ()>>(drivers: &[Driver], options: &Options, test: impl Fn(Driver) -> F) {
+pub(crate) fn each_of<F: Future<Output = ()>>(drivers: &[Driver], options: &Options, test: impl Fn(Driver) -> F) {
     for driver in drivers {
         let runtime = match Runtime::new(Options { driver: *driver, ..options.clone() }) {
             Ok(runtime) => runtime,
@@ -27,7 +27,7 @@ pub fn each_of<F: Future<Output = ()>>(drivers: &[Driver], options: &Options, te
 }
 
 /// A future's output, unless `ms` pass before.
-pub async fn pin_timeout<F: Future>(ms: u64, future: F) -> Option<F::Output> {
+pub(crate) async fn pin_timeout<F: Future>(ms: u64, future: F) -> Option<F::Output> {
     let (mut future, mut sleep) = (Box::pin(future), Box::pin(sleep(ms)));
     std::future::poll_fn(move |cx| {
         if let std::task::Poll::Ready(output) = future.as_mut().poll(cx) {

@@ -16,14 +16,14 @@ thread_local! {
 
 /// A zone as a cache of sessions: each value begins with the second in which it expires.
 #[derive(Debug)]
-pub struct ZoneCache(usize);
+pub(super) struct ZoneCache(usize);
 
 /// How many old sessions may make room for a new one.
 const MOST_EVICTED: usize = 16;
 
 impl ZoneCache {
     /// The cache in a zone, to be used on this thread and in processes that are forked from it.
-    pub fn new(zone: Rc<SharedZone>) -> ZoneCache {
+    pub(super) fn new(zone: Rc<SharedZone>) -> ZoneCache {
         ZONES.with_borrow_mut(|zones| {
             let at = zones.iter().position(Option::is_none).unwrap_or_else(|| {
                 zones.push(None);

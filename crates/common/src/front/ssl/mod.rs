@@ -224,7 +224,7 @@ fn tickets<P: Proto>(conf: &SslConf<P>, loader: &Loader<'_>) -> Result<TicketKey
 
 impl ServerTls {
     /// Fetches OCSP responses for certificates that handshakes have used, in the background, where they are due.
-    pub fn fetch_staples(&self, log: &Log) {
+    pub(crate) fn fetch_staples(&self, log: &Log) {
         self.staplers.borrow().iter().for_each(|stapler| stapler.fetch_if_due(log));
     }
 
@@ -248,7 +248,7 @@ impl ServerTls {
     }
 
     /// The certificate for one connection, as variables say; `None` if they say nothing.
-    pub fn identity<S: Session>(&self, session: &mut S) -> std::result::Result<Option<Identity>, String> {
+    pub fn identity<S: Session>(&self, session: &mut S) -> tls::Result<Option<Identity>> {
         for (certificate, key) in &self.dynamic {
             let certificate = certificate.name(session, &self.prefix);
             let key = key.name(session, &self.prefix);

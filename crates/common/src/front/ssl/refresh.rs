@@ -16,7 +16,7 @@ use super::values::load;
 use crate::ocsp::Stapler;
 
 /// The certificates of a server, and when they are looked at.
-pub struct Watch {
+pub(super) struct Watch {
     interval_ms: u64,
     next_ms: Cell<u64>,
     pairs: RefCell<Vec<Pair>>,
@@ -25,7 +25,7 @@ pub struct Watch {
 }
 
 /// A certificate with its key.
-pub struct Pair {
+pub(super) struct Pair {
     certificate: String,
     key: String,
     identity: Identity,
@@ -45,7 +45,7 @@ type Version = (u64, u64, u64, (i64, i64));
 
 impl Pair {
     /// Reads it; `warn` is told why nothing can be stapled.
-    pub fn load(
+    pub(super) fn load(
         certificate: &str,
         key: &str,
         stapling: &Stapling,
@@ -60,12 +60,12 @@ impl Pair {
     }
 
     /// What fetches responses for it.
-    pub fn stapler(&self) -> Option<Rc<Stapler>> {
+    pub(super) fn stapler(&self) -> Option<Rc<Stapler>> {
         self.stapler.clone()
     }
 
     /// The certificate.
-    pub fn identity(&self) -> &Identity {
+    pub(super) fn identity(&self) -> &Identity {
         &self.identity
     }
 
@@ -83,7 +83,7 @@ impl Pair {
 
 impl Watch {
     /// For the certificates of a server.
-    pub fn new(interval_ms: u64, pairs: Vec<Pair>, stapling: Stapling, passwords: &Rc<[Vec<u8>]>) -> Watch {
+    pub(super) fn new(interval_ms: u64, pairs: Vec<Pair>, stapling: Stapling, passwords: &Rc<[Vec<u8>]>) -> Watch {
         Watch {
             interval_ms,
             next_ms: Cell::new(now_ms() + interval_ms),
@@ -94,13 +94,13 @@ impl Watch {
     }
 
     /// In how many milliseconds it is to look.
-    pub fn looks_in_ms(&self) -> u64 {
+    pub(super) fn looks_in_ms(&self) -> u64 {
         self.next_ms.get().saturating_sub(now_ms())
     }
 
     /// All certificates, with what fetches responses for them, if one of them is another one now. Without effect before it
     /// is time.
-    pub fn look(&self, log: &Log) -> Option<(Vec<Identity>, Vec<Rc<Stapler>>)> {
+    pub(super) fn look(&self, log: &Log) -> Option<(Vec<Identity>, Vec<Rc<Stapler>>)> {
         if self.looks_in_ms() > 0 {
             return None;
         }

@@ -12,7 +12,7 @@ use crate::Proto;
 use crate::ocsp::{Names, Stapler};
 
 /// Where responses come from.
-pub enum Stapling {
+pub(super) enum Stapling {
     /// There are none.
     Off,
     /// A file.
@@ -22,7 +22,7 @@ pub enum Stapling {
 }
 
 /// How they are fetched.
-pub struct Fetched {
+pub(super) struct Fetched {
     trust: Rc<Trust>,
     responder: String,
     names: Names,
@@ -31,7 +31,7 @@ pub struct Fetched {
 
 impl Stapling {
     /// As a server's directives say.
-    pub fn of<P: Proto>(conf: &SslConf<P>, names: &Names, loader: &Loader<'_>) -> Result<Stapling> {
+    pub(super) fn of<P: Proto>(conf: &SslConf<P>, names: &Names, loader: &Loader<'_>) -> Result<Stapling> {
         if !conf.ssl_stapling {
             return Ok(Stapling::Off);
         }
@@ -50,7 +50,7 @@ impl Stapling {
     }
 
     /// The file that responses come from.
-    pub fn file(&self) -> Option<&Path> {
+    pub(super) fn file(&self) -> Option<&Path> {
         match self {
             Stapling::File(path) => Some(path),
             _ => None,
@@ -58,7 +58,7 @@ impl Stapling {
     }
 
     /// A certificate of the file `name` with its response, or with what will fetch it; `warn` is told why that can't be.
-    pub fn staple(
+    pub(super) fn staple(
         &self,
         identity: Identity,
         name: &str,

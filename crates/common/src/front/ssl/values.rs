@@ -15,7 +15,7 @@ use crate::vars::{self, Late};
 use crate::{Proto, Session};
 
 /// TLS 1.2 and 1.3.
-pub const DEFAULT_PROTOCOLS: u32 = TLS12 | TLS13;
+pub(crate) const DEFAULT_PROTOCOLS: u32 = TLS12 | TLS13;
 /// The bit of TLS 1.2 in `ssl_protocols`.
 const TLS12: u32 = 16;
 /// The bit of TLS 1.3 in `ssl_protocols`.
@@ -26,7 +26,7 @@ const PROTOCOLS: &[(&str, u32)] =
 /// A certificate or key: a name that is known, or one with variables.
 #[derive(Clone, Debug)]
 pub enum File {
-    /// A path, or a text behind `data:`.
+    /// A path, or a text after `data:`.
     Fixed(String),
     /// To be rendered for each connection.
     Variable(Rc<Template>),
@@ -71,7 +71,7 @@ pub struct CacheLimits {
 }
 
 /// `off`, or `max=N [inactive=time] [valid=time]`.
-pub fn certificate_cache(_: &mut Loader<'_>, d: &Directive) -> Result<Option<CacheLimits>> {
+pub(crate) fn certificate_cache(_: &mut Loader<'_>, d: &Directive) -> Result<Option<CacheLimits>> {
     let mut limits = CacheLimits { max: 0, inactive_ms: 10_000, valid_ms: 60_000 };
     for word in &d.args {
         let text = word.lossy();
@@ -113,8 +113,8 @@ impl CertificateCache {
     }
 
     /// The certificate of these names, from the files if need be.
-    pub fn load(&self, certificate: &str, key: &str, passwords: &[Vec<u8>]) -> std::result::Result<Identity, String> {
-        let read = || tls::identity(certificate, key, passwords).map_err(|error| error.0);
+    pub fn load(&self, certificate: &str, key: &str, passwords: &[Vec<u8>]) -> tls::Result<Identity> {
+        let read = || tls::identity(certificate, key, passwords);
         let Some(limits) = self.limits else { return read() };
         let now = rt::now_ms();
         let names = (certificate.to_owned(), key.to_owned());
@@ -188,19 +188,19 @@ pub fn load(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<Ident
 }
 
 /// An error of a certificate or its key, at the one that it is about.
-pub fn at_file(error: Error, places: Option<(conf::Span, conf::Span)>) -> Error {
+pub(crate) fn at_file(error: Error, places: Option<(conf::Span, conf::Span)>) -> Error {
     let is_about_key = error.message.contains(" certificate key ") || error.message.contains("PrivateKey(");
     error.or_at(places.map(|(certificate, key)| if is_about_key { key } else { certificate }))
 }
 
 /// A path below the configuration's folder; what has a scheme stays as it is.
-pub fn full_name(prefix: &Path, name: &str) -> String {
+pub(crate) fn full_name(prefix: &Path, name: &str) -> String {
     let scheme = ["data:", "engine:", "store:"].iter().any(|scheme| name.starts_with(scheme));
     if scheme { name.to_owned() } else { prefix.join(name).to_string_lossy().into_owned() }
 }
 
 /// The lines of a file.
-pub fn password_file(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc<[Vec<u8>]>> {
+pub(crate) fn password_file(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc<[Vec<u8>]>> {
     let path = conf_path(loader, d)?;
     let text = std::fs::read(&path).map_err(|error| {
         let call = if path.is_dir() { "read" } else { "open" };
@@ -210,7 +210,7 @@ pub fn password_file(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc<[Vec<u
     Ok(lines.filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
 }
 
-/// Versions of TLS, as bits. Older ones, which don't exist here, are passed over: nobody who lists them beside newer ones
+/// Versions of TLS, as bits. Older ones, which don't exist here, are skipped: nobody who lists them beside newer ones
 /// misses them. With none left it is an error.
 pub fn protocols(mask: &mut Option<u32>, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     bitmask(mask, PROTOCOLS, loader, d)?;
@@ -224,7 +224,7 @@ pub fn protocols(mask: &mut Option<u32>, loader: &mut Loader<'_>, d: &Directive)
 }
 
 /// A setting in OpenSSL's words: its name and value.
-pub fn conf_command(_: &mut Loader<'_>, d: &Directive) -> Result<(String, String)> {
+pub(crate) fn conf_command(_: &mut Loader<'_>, d: &Directive) -> Result<(String, String)> {
     Ok((d.arg(0).lossy().into_owned(), d.arg(1).lossy().into_owned()))
 }
 
@@ -281,7 +281,7 @@ impl Commands {
     }
 
     /// Whether they name a certificate or a key.
-    pub fn names_identity(&self) -> bool {
+    pub(crate) fn names_identity(&self) -> bool {
         self.identity.0.is_some() || self.identity.1.is_some()
     }
 

@@ -9,7 +9,7 @@ use crate::vars::{Getter, Setup};
 use crate::{Facts, Proto};
 
 /// Defines them.
-pub fn define<P: Proto>(setup: &mut Setup<P>) {
+pub(super) fn define<P: Proto>(setup: &mut Setup<P>) {
     of_connection(setup);
     of_client(setup);
 }

@@ -46,7 +46,7 @@ struct Cached {
 }
 
 /// `open_log_file_cache off | max=N [inactive=TIME] [min_uses=N] [valid=TIME]`.
-pub fn parse_cache(_: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<LogCache>>> {
+pub(super) fn parse_cache(_: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<LogCache>>> {
     let mut off = false;
     let (mut max, mut inactive, mut valid, mut min_uses) = (None, Some(10_000), Some(60_000), Some(1));
     for word in &d.args {

@@ -12,7 +12,7 @@ use crate::vars;
 
 /// How bytes that would break a line are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Escape {
+pub(super) enum Escape {
     /// `"`, `\`, control bytes and all beyond ASCII as `\xXX`; `-` for a value that isn't found.
     Default,
     /// As in JSON strings.
@@ -22,7 +22,7 @@ pub enum Escape {
 }
 
 /// A compiled format.
-pub struct Format {
+pub(super) struct Format {
     escape: Escape,
     parts: Box<[Piece]>,
 }
@@ -46,7 +46,7 @@ impl From<Part<'_>> for Piece {
 
 impl Format {
     /// Compiles a format whose text stands in several words.
-    pub fn parse<P: LogProto>(
+    pub(super) fn parse<P: LogProto>(
         loader: &mut Loader<'_>,
         d: &Directive,
         words: &[Word],
@@ -65,7 +65,7 @@ impl Format {
     }
 
     /// Appends the line of a session, without its end.
-    pub fn render<S: Session>(&self, session: &mut S, out: &mut Vec<u8>) {
+    pub(super) fn render<S: Session>(&self, session: &mut S, out: &mut Vec<u8>) {
         for part in &self.parts {
             let start = out.len();
             let found = match part {
@@ -157,7 +157,7 @@ fn digits(c: u8, out: &mut Vec<u8>) {
 }
 
 /// The formats of a configuration that is being read, by name.
-pub struct Formats<P> {
+pub(super) struct Formats<P> {
     by_name: HashMap<Vec<u8>, Rc<Format>>,
     proto: PhantomData<fn() -> P>,
 }
@@ -172,7 +172,7 @@ const COMBINED: &[u8] = b"combined";
 
 impl<P: LogProto> Formats<P> {
     /// The format of that name, if it was defined so far.
-    pub fn find(loader: &mut Loader<'_>, name: &[u8]) -> Result<Option<Rc<Format>>> {
+    pub(super) fn find(loader: &mut Loader<'_>, name: &[u8]) -> Result<Option<Rc<Format>>> {
         if let Some(format) = loader.store.entry::<Formats<P>>().by_name.get(name) {
             return Ok(Some(format.clone()));
         }
@@ -185,7 +185,7 @@ impl<P: LogProto> Formats<P> {
 }
 
 /// `log_format NAME [escape=…] TEXT …`.
-pub fn log_format<P: LogProto>(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+pub(super) fn log_format<P: LogProto>(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let name = d.arg(0);
     let predefined = P::COMBINED.is_some() && name.text == COMBINED;
     if predefined || loader.store.entry::<Formats<P>>().by_name.contains_key(&name.text) {

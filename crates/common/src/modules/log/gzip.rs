@@ -6,7 +6,7 @@ use engine::log::Encoder;
 use zlib_rs::{DeflateConfig, ReturnCode, compress_bound, compress_slice};
 
 /// An encoder of that level, 1 to 9.
-pub fn encoder(level: u8) -> Encoder {
+pub(super) fn encoder(level: u8) -> Encoder {
     Rc::new(move |bytes| gzip(bytes, level))
 }
 

@@ -37,7 +37,7 @@ struct Wanted {
 struct Buffered(HashMap<PathBuf, Wanted>);
 
 /// Reads an `access_log` directive into the logs of its level.
-pub fn access_log<P: LogProto>(logs: &mut AccessLogs, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+pub(super) fn access_log<P: LogProto>(logs: &mut AccessLogs, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let name = d.arg(0);
     if name == "off" {
         logs.off = true;
@@ -72,7 +72,7 @@ pub fn access_log<P: LogProto>(logs: &mut AccessLogs, loader: &mut Loader<'_>, d
 }
 
 /// The log of levels that say nothing: this file in the format `combined`.
-pub fn default_log<P: LogProto>(loader: &mut Loader<'_>, path: &Path) -> Result<AccessLogs> {
+pub(super) fn default_log<P: LogProto>(loader: &mut Loader<'_>, path: &Path) -> Result<AccessLogs> {
     let path = loader.env.prefix.join(path);
     let target = Target::File(loader.store.entry::<LogFiles>().get(&path));
     let format =

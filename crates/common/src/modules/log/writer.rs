@@ -23,7 +23,7 @@ pub struct AccessLog {
 }
 
 /// Where lines go.
-pub enum Target {
+pub(super) enum Target {
     /// A file.
     File(Rc<LogFile>),
     /// The standard error stream.

@@ -29,7 +29,7 @@ use crate::session::connection::{Connection, Link};
 use crate::session::h1;
 
 /// Gives away a connection that waits for a request.
-pub fn give_idle(http: &Http, to: &Handover, conn: Connection) {
+pub(crate) fn give_idle(http: &Http, to: &Handover, conn: Connection) {
     let timeout_ms = conn.link.stream.socket().recv_timeout_left();
     let number = conn.link.stream.number();
     let Some((mut state, socket)) = client_state(conn) else {
@@ -49,7 +49,7 @@ pub fn give_idle(http: &Http, to: &Handover, conn: Connection) {
 
 /// Serves on a connection of another worker that waits for a request; `back`: one that this worker had given away in vain.
 /// `Err`: it isn't one of that kind, or its state isn't understood.
-pub fn adopt_idle(http: &Rc<Http>, mut parcel: Parcel, back: bool) -> Result<(), Parcel> {
+pub(crate) fn adopt_idle(http: &Rc<Http>, mut parcel: Parcel, back: bool) -> Result<(), Parcel> {
     if !matches!(parcel.kind, kind::HTTP_IDLE | kind::HTTPS_IDLE) {
         return Err(parcel);
     }
@@ -223,7 +223,7 @@ pub fn request_state(r: &Request) -> RequestState {
         Value::Set(value) => Some((entry.name.as_bytes().to_vec(), value.to_vec())),
         Value::Unset | Value::Missing => None,
     });
-    let fields = r.response.headers.0.iter().map(|field| (field.name.to_vec(), field.value.to_vec()));
+    let fields = r.response.headers.iter().map(|field| (field.name.to_vec(), field.value.to_vec()));
     RequestState {
         head: r.head.to_vec(),
         uri: r.uri.clone(),
@@ -256,7 +256,9 @@ pub fn restore_request(http: &Rc<Http>, conn: Connection, state: RequestState) -
         let _ = h1::set_uri(&mut r);
         let _ = h1::set_server(&mut r);
     }
-    r.uri_rewritten = r.uri != state.uri || r.args != state.args;
+    if r.uri != state.uri || r.args != state.args {
+        r.note_rewritten();
+    }
     (r.uri, r.args) = (state.uri, state.args);
     let named = state.named.and_then(|name| r.server.root.children.named(&name));
     match named {

@@ -27,7 +27,7 @@ pub use shared::Shared;
 pub use stream::StreamHandle;
 
 /// Whether bytes begin, or may begin, as an HTTP/2 connection without TLS does; `None`: more are needed to tell.
-pub fn is_preface(bytes: &[u8]) -> Option<bool> {
+pub(crate) fn is_preface(bytes: &[u8]) -> Option<bool> {
     let n = bytes.len().min(PREFACE.len());
     if bytes.get(..n) != PREFACE.get(..n) {
         return Some(false);

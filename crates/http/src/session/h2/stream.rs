@@ -131,7 +131,7 @@ impl StreamState {
         self.wake();
     }
 
-    /// The stream is of no use any more.
+    /// The stream is no longer needed.
     pub(super) fn fail(&self, code: Code) {
         if self.gone.get().is_none() {
             self.gone.set(Some(code));
@@ -152,7 +152,7 @@ impl StreamState {
     }
 }
 
-/// Puts a part behind those that nobody has taken yet. A small one is copied then: it shares the buffer that it was read
+/// Appends a part to those that nobody has taken yet. A small one is copied then: it shares the buffer that it was read
 /// into, and many of them would hold one each.
 fn enqueue(body: &mut VecDeque<Bytes>, bytes: Bytes) {
     const SMALL: usize = 4096;
@@ -192,7 +192,7 @@ impl StreamHandle {
     }
 
     /// Whether the client has given it up, or the connection is gone.
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.state().gone.get().is_some()
     }
 
@@ -205,7 +205,7 @@ impl StreamHandle {
         self.state().tunnel.set(tunnel);
     }
 
-    /// Ready once the stream is of no use any more.
+    /// Ready once the stream is no longer needed.
     pub fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_gone() {
             return Poll::Ready(());
@@ -220,7 +220,7 @@ impl StreamHandle {
     }
 
     /// What frames have added to the body that was sent, and trailers.
-    pub fn sent_framing(&self) -> u64 {
+    pub(crate) fn sent_framing(&self) -> u64 {
         let size = u64::from(self.shared().protocol.borrow().frame_size(self.key()));
         self.state().framing.get().saturating_sub(self.unsent() / size * FRAME_HEADER)
     }
@@ -237,7 +237,7 @@ impl StreamHandle {
     }
 
     /// Bytes of the request's head.
-    pub fn head_received(&self) -> u64 {
+    pub(crate) fn head_received(&self) -> u64 {
         self.state().head_received.get()
     }
 
@@ -282,7 +282,7 @@ impl StreamHandle {
     }
 
     /// How many bytes of a body that ended too early are missing.
-    pub fn body_missing(&self) -> u64 {
+    pub(crate) fn body_missing(&self) -> u64 {
         self.state().bad_body.get().unwrap_or(0)
     }
 
@@ -295,14 +295,14 @@ impl StreamHandle {
     }
 
     /// Whether the client has sent all of the request's body, and at most so many bytes of it haven't been taken yet.
-    pub fn has_received_all(&self, most: usize) -> bool {
+    pub(crate) fn has_received_all(&self, most: usize) -> bool {
         let state = self.state();
         let waiting = || state.body.borrow().iter().map(Bytes::len).sum::<usize>();
         state.ended.get() && state.bad_body.get().is_none() && waiting() <= most
     }
 
     /// Lets the client send at least so much before what it sent is read.
-    pub fn open_window(&self, size: usize) {
+    pub(crate) fn open_window(&self, size: usize) {
         if self.state().window_opened.replace(true) {
             return;
         }
@@ -380,7 +380,7 @@ impl StreamHandle {
         let _ = match ends {
             false => protocol.send_data(key, body, false),
             true => match state.end.replace(End::Queued) {
-                End::Next(trailers) if !trailers.0.is_empty() => {
+                End::Next(trailers) if !trailers.is_empty() => {
                     let sent = if body.is_empty() { Ok(()) } else { protocol.send_data(key, body, false) };
                     let sent = sent.and_then(|()| protocol.send_trailers(key, |head| write_fields(head, &trailers)));
                     sent.map(|length| self.count_framing(length))
@@ -437,7 +437,7 @@ impl StreamHandle {
 }
 
 fn write_fields(head: &mut wire::h2::HeadWriter<'_>, fields: &Headers) {
-    for field in &fields.0 {
+    for field in fields {
         head.field(&field.name, &field.value, Indexing::Without);
     }
 }
