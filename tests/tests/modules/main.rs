@@ -5,8 +5,10 @@
 mod access;
 mod alias;
 mod bodies;
+mod connect;
 mod events;
 mod fastcgi;
+mod grpc;
 mod gzip;
 mod headers;
 mod heads;
@@ -19,6 +21,7 @@ mod map;
 mod messages;
 mod proxy;
 mod proxy_heads;
+mod proxy_http2;
 mod proxy_redirect;
 mod requests;
 mod resolver;
