@@ -17,7 +17,7 @@ use rt::Tried;
 
 use crate::conf::{Bind, local_address};
 use crate::engine::Backend;
-use crate::protocol::{Codec, Fault, FaultKind, HeadEvent};
+use crate::protocol::{Codec, Fault, FaultKind, HeadEvent, Note};
 use crate::respond::{self, Answer, Reply};
 use crate::ssl;
 
@@ -279,8 +279,8 @@ impl Backend {
                 HeadEvent::More if over => return Err(Fault::closed()),
                 HeadEvent::More => return Ok(None),
                 HeadEvent::Interim => self.pass_interim(r, exchange),
-                HeadEvent::Note(text) => {
-                    r.log_error(format_args!("{text} while reading response header from upstream"));
+                HeadEvent::Note(Note { level, text }) => {
+                    r.log_at(level, format_args!("{text} while reading response header from upstream"));
                 }
             }
         }

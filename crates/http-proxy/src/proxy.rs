@@ -32,7 +32,7 @@ use crate::http1::{self, Http1};
 use crate::pass::{Destination, Pass, PassTarget};
 use crate::protocol::{Codec, Kept, Protocol, Scheme};
 use crate::redirect::{self, Redirect, Rule, Rules, refresh_url};
-use crate::ssl::{self, UpstreamSslConf, UpstreamTls};
+use crate::ssl::{self, UpstreamSslConf};
 
 /// The module.
 pub struct Proxy;
@@ -46,7 +46,7 @@ conf::table! {
     under "proxy_" {
         /// What most protocols have.
         up: UpstreamConf [
-            connection, buffer, retries, sockets, lowat, errors, fields, request, response, store, trailers
+            connection, buffer, failures, retries, sockets, lowat, errors, fields, request, response, store, trailers
         ];
         /// TLS.
         ssl: UpstreamSslConf [all];
@@ -335,14 +335,9 @@ impl HttpModule for Proxy {
         let compiled = Compiled::of(&conf, cx.loader)?;
         check_location(cx, &up, "proxy_")?;
         crate::store::check(cx, &up);
-        let found = cx.of_owners::<ProxyConf>().enumerate();
-        let found = found.filter_map(|(depth, conf)| Some((depth, conf.proxy_pass.as_ref()?))).next();
-        let Some((depth, pass)) = found else { return Ok(()) };
-        if !pass.counts(cx, depth) {
-            return Ok(());
-        }
+        let Some((pass, depth)) = Pass::of_location(cx, |conf: &ProxyConf| &conf.proxy_pass) else { return Ok(()) };
         let destination = pass.destination(cx.loader)?;
-        let ssl = if destination.may_be_over_ssl() { Some(self::ssl(cx)?) } else { None };
+        let ssl = ssl::of_location(cx, &destination, &conf.ssl, "proxy_")?;
         let redirects = match &conf.proxy_redirect {
             Some(rules) => rules.to_vec(),
             None => implied_redirect(cx).into_iter().collect(),
@@ -358,27 +353,10 @@ impl HttpModule for Proxy {
         };
         let hidden = Hidden::new(&up, DEFAULT_HIDDEN);
         let backend = Backend { up, protocol: Box::new(protocol), destination, hidden, place: cx.id.0, ssl };
-        backend.install(out, depth == 0 && cx.name.last() == Some(&b'/'));
+        backend.install(out, cx, depth);
         Ok(())
     }
 }
-
-/// TLS as the location's directives say; locations with the same ones share it, and the sessions with it.
-fn ssl(cx: &mut LocationContext<'_, '_>) -> Result<Rc<UpstreamTls>> {
-    let conf = cx.set.get::<ProxyConf>().ssl.clone();
-    if let Some((_, made)) = cx.loader.store.entry::<Made>().0.iter().find(|(known, _)| Rc::ptr_eq(known, &conf)) {
-        return Ok(made.clone());
-    }
-    let place = ["proxy_ssl_ciphers", "proxy_ssl_conf_command", "proxy_ssl_verify", "proxy_pass"];
-    let place = place.iter().find_map(|name| cx.place(name));
-    let made = Rc::new(ssl::client(&conf, "proxy_", cx.loader).map_err(|error| error.or_at(place))?);
-    cx.loader.store.entry::<Made>().0.push((conf, made.clone()));
-    Ok(made)
-}
-
-/// The TLS settings made for each set of directives.
-#[derive(Default)]
-struct Made(Vec<(Rc<UpstreamSslConf>, Rc<UpstreamTls>)>);
 
 const DEFAULT_HIDDEN: &[&str] = &[
     "Date",

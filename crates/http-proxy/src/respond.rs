@@ -64,10 +64,12 @@ pub(super) fn respond(
         copy_fields(b, r, exchange);
         return Next::Tunnel(Box::new((choice, idle, codec.take_rest())));
     }
-    if b.up.intercept_errors && status >= 300 && error_page::has_page(r, status) {
+    let replaced = !b.protocol.answers_errors() || b.up.intercept_errors && error_page::has_page(r, status);
+    if status >= 300 && replaced {
         if status == 401 {
             copy_challenge(r, exchange);
         }
+        keep_if_over(b, &mut choice, idle, codec, sent_all);
         exchange.end();
         choice.release(Outcome::Good);
         return Next::Flow(Flow::Status(status));
@@ -79,6 +81,7 @@ pub(super) fn respond(
     }
     accel_rate(b, r, exchange);
     copy_fields(b, r, exchange);
+    b.protocol.complete(r);
     r.response.content_length = length;
     if b.up.force_ranges {
         (r.response.allow_ranges, r.response.single_range) = (true, true);
@@ -102,6 +105,22 @@ pub(super) fn respond(
     r.response.body = stream.begin(r, body, read);
     store::keep(b, r, exchange);
     Next::Flow(Flow::Respond)
+}
+
+impl Answer {
+    /// The answer isn't used: its connection is kept if nothing follows.
+    pub(super) fn put_away(self, b: &Backend, choice: &mut Choice) {
+        keep_if_over(b, choice, self.idle, self.codec, self.reply.sent_all);
+    }
+}
+
+/// Keeps a connection whose response has come to its end with the head.
+fn keep_if_over(b: &Backend, choice: &mut Choice, mut idle: Idle, mut codec: Box<dyn Codec>, sent_all: bool) {
+    let over = matches!(codec.read_body(), Ok(BodyEvent::End(End { keep: true, .. })));
+    if over && sent_all && idle.stream.pending() == 0 {
+        idle.kept = codec.keep();
+        choice.keep(idle, b.place);
+    }
 }
 
 fn copy_challenge(r: &mut Request, exchange: &Exchange) {
