@@ -663,6 +663,30 @@ mod tests {
     }
 
     #[test]
+    fn memcached_has_its_eleven_directives() {
+        let mut rows: Vec<_> = <crate::memcached::MemcachedConf as conf::Conf>::table()
+            .rows
+            .iter()
+            .map(|row| row.name.to_string())
+            .collect();
+        rows.sort();
+        let expect = [
+            "bind",
+            "buffer_size",
+            "connect_timeout",
+            "gzip_flag",
+            "next_upstream",
+            "next_upstream_timeout",
+            "next_upstream_tries",
+            "pass",
+            "read_timeout",
+            "send_timeout",
+            "socket_keepalive",
+        ];
+        assert_eq!(rows, expect.map(|name| format!("memcached_{name}")));
+    }
+
+    #[test]
     fn sizes_of_buffers() {
         let check = |change: fn(&mut UpstreamConf)| {
             let mut conf = conf();

@@ -9,6 +9,7 @@ pub mod engine;
 pub mod fastcgi;
 pub mod handover;
 mod http1;
+pub mod memcached;
 pub mod params;
 pub mod pass;
 pub mod protocol;

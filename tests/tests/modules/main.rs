@@ -16,6 +16,7 @@ mod line_breaks;
 mod log;
 mod manual;
 mod map;
+mod memcached;
 mod messages;
 mod proxy;
 mod proxy_heads;
