@@ -7,15 +7,15 @@
 use buf::{Buf, Bytes, Chain};
 use wire::h1::{KnownHeader, Parsed, ResponseError, ResponseHead, ResponseParser};
 
-use crate::protocol::{BodyEvent, Codec, End, Fault, Head, HeadEvent, Kept};
+use crate::protocol::{BodyEvent, Codec, End, Head, HeadEvent, Kept, ProtocolError};
 
 /// Fields of responses that clients don't get.
 pub(crate) const HIDDEN: &[&str] =
     &["Status", "X-Accel-Expires", "X-Accel-Redirect", "X-Accel-Limit-Rate", "X-Accel-Buffering", "X-Accel-Charset"];
 
 /// Ends a complete head: sets the status, unless a status line has, and says how long the body is, if that is known.
-pub(crate) fn finish_head(head: &mut ResponseHead, bytes: &[u8]) -> Result<Option<u64>, Fault> {
-    let fault = |error: ResponseError| Fault::invalid(error.text(bytes).to_string());
+pub(crate) fn finish_head(head: &mut ResponseHead, bytes: &[u8]) -> Result<Option<u64>, ProtocolError> {
+    let fault = |error: ResponseError| ProtocolError::invalid(error.text(bytes).to_string());
     let length = head.content_length(bytes).map_err(fault)?;
     if length.is_some() && head.has(KnownHeader::TransferEncoding) {
         return Err(fault(ResponseError::LengthAndEncoding));
@@ -27,7 +27,7 @@ pub(crate) fn finish_head(head: &mut ResponseHead, bytes: &[u8]) -> Result<Optio
 }
 
 /// `Status`, or what the other fields mean.
-fn set_status(head: &mut ResponseHead, bytes: &[u8]) -> Result<(), Fault> {
+fn set_status(head: &mut ResponseHead, bytes: &[u8]) -> Result<(), ProtocolError> {
     let Some(field) = head.find(KnownHeader::Status) else {
         head.status = if head.has(KnownHeader::Location) { 302 } else { 200 };
         return Ok(());
@@ -47,13 +47,13 @@ fn set_status(head: &mut ResponseHead, bytes: &[u8]) -> Result<(), Fault> {
 }
 
 /// The fault of a head whose status isn't a final one.
-pub(crate) fn unfinished(head: &ResponseHead, bytes: &[u8]) -> Fault {
+pub(crate) fn unfinished(head: &ResponseHead, bytes: &[u8]) -> ProtocolError {
     let line = head.status_line.of(bytes);
     if line.is_empty() { invalid_status(head.status.to_string().as_bytes()) } else { invalid_status(line) }
 }
 
-fn invalid_status(value: &[u8]) -> Fault {
-    Fault::invalid(format!("upstream sent invalid status \"{}\"", buf::text::encode(value)))
+fn invalid_status(value: &[u8]) -> ProtocolError {
+    ProtocolError::invalid(format!("upstream sent invalid status \"{}\"", buf::text::encode(value)))
 }
 
 /// What is left of a body whose head says this: none after some statuses.
@@ -102,7 +102,7 @@ impl Cgi {
         }
     }
 
-    fn parse_head(&mut self, (bytes, parts): &mut Head) -> Result<HeadEvent, Fault> {
+    fn parse_head(&mut self, (bytes, parts): &mut Head) -> Result<HeadEvent, ProtocolError> {
         let Some(data) = &self.gathered else { return Ok(HeadEvent::More) };
         let mut parsed = self.parser.parse(data, self.max_head, parts);
         if matches!(parsed, Err(ResponseError::NoStatusLine)) {
@@ -110,7 +110,7 @@ impl Cgi {
             self.parser = ResponseParser::of_fields();
             parsed = self.parser.parse(data, self.max_head, parts);
         }
-        let used = match parsed.map_err(|error| Fault::invalid(error.text(data).to_string()))? {
+        let used = match parsed.map_err(|error| ProtocolError::invalid(error.text(data).to_string()))? {
             Parsed::Incomplete => return Ok(HeadEvent::More),
             Parsed::Complete(used) => used,
         };
@@ -149,11 +149,11 @@ impl Codec for Cgi {
         }
     }
 
-    fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, Fault> {
+    fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, ProtocolError> {
         self.parse_head(head)
     }
 
-    fn read_body(&mut self) -> Result<BodyEvent, Fault> {
+    fn read_body(&mut self) -> Result<BodyEvent, ProtocolError> {
         if self.over {
             return Ok(BodyEvent::End(End { keep: false, extra: false }));
         }
@@ -165,9 +165,9 @@ impl Codec for Cgi {
         })
     }
 
-    fn receive_end(&mut self) -> Result<(), Fault> {
+    fn receive_end(&mut self) -> Result<(), ProtocolError> {
         if !self.in_body || self.left.is_some_and(|left| left > 0) {
-            return Err(Fault::closed());
+            return Err(ProtocolError::closed());
         }
         self.over = true;
         Ok(())
@@ -203,7 +203,7 @@ mod tests {
             }
             None => codec.receive_end(),
         };
-        let show = |fault: Fault| format!("{:?} {}", fault.kind, fault.text);
+        let show = |error: ProtocolError| format!("{:?} {}", error.fault, error.text);
         let length = loop {
             match codec.read_head(&mut head) {
                 Ok(HeadEvent::More) => {
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn responses_however_they_are_cut() {
-        const CLOSED: &str = "Closed upstream prematurely closed connection";
+        const CLOSED: &str = "ShortResponse upstream prematurely closed connection";
         for (input, expect) in [
             ("A: b\r\n\r\nhello", "200 [] 1 None hello end"),
             ("A: b\n\nhello", "200 [] 1 None hello end"),
@@ -251,7 +251,7 @@ mod tests {
             ("HTTP/1.x 200 OK\r\nA: b\r\n\r\nhello", "200 [] 1 None hello end"),
             ("HTTP-X: b\r\n\r\nhello", "200 [] 1 None hello end"),
             ("HTTP/1.1 101 Sw\r\nUpgrade: x\r\n\r\nhello", "101 [101 Sw] 1 None  end"),
-            ("HTTP/1.1 103 Early\r\n\r\n", "Invalid upstream sent invalid status \"103 Early\""),
+            ("HTTP/1.1 103 Early\r\n\r\n", "InvalidResponse upstream sent invalid status \"103 Early\""),
             ("Content-Length: 5\r\n\r\nhello, world", "200 [] 1 Some(5) hello end"),
             ("Status: 204 No\r\nContent-Length: 5\r\n\r\nhello", "204 [204 No] 2 Some(5)  end"),
             ("Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "200 [] 1 None 0\r\n\r\n end"),
@@ -259,15 +259,15 @@ mod tests {
             ("A: b\r\n", CLOSED),
             ("HTTP/1.1 200", CLOSED),
             ("", CLOSED),
-            ("Status: xx\r\n\r\n", "Invalid upstream sent invalid status \"xx\""),
-            ("Status: 99 x\r\n\r\n", "Invalid upstream sent invalid status \"99 x\""),
-            ("Status: 1000 x\r\n\r\n", "Invalid upstream sent invalid status \"1000 x\""),
-            ("A b\r\n\r\n", "Invalid upstream sent invalid header: \"A\\x20...\""),
+            ("Status: xx\r\n\r\n", "InvalidResponse upstream sent invalid status \"xx\""),
+            ("Status: 99 x\r\n\r\n", "InvalidResponse upstream sent invalid status \"99 x\""),
+            ("Status: 1000 x\r\n\r\n", "InvalidResponse upstream sent invalid status \"1000 x\""),
+            ("A b\r\n\r\n", "InvalidResponse upstream sent invalid header: \"A\\x20...\""),
             (
                 "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-                "Invalid upstream sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time",
+                "InvalidResponse upstream sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time",
             ),
-            (&format!("A: {}\r\n\r\n", "x".repeat(200)), "Invalid upstream sent too big header"),
+            (&format!("A: {}\r\n\r\n", "x".repeat(200)), "InvalidResponse upstream sent too big header"),
         ] {
             for size in 1..=input.len().max(1) {
                 assert_eq!(events(input.as_bytes(), size, false), expect, "{input:?} in pieces of {size}");

@@ -12,6 +12,7 @@ use expr::regex::{Captures, Regex};
 use expr::vars::Flags;
 use http::config::core::EVERYWHERE;
 use http::exchange::Exchange;
+use http::fault::Fault;
 use http::module::{HttpModule, LocationContext};
 use http::request::Request;
 use http::request::variables::{Getter, Setup, put};
@@ -25,7 +26,7 @@ use crate::conf::{UpstreamConf, check_location};
 use crate::engine::{Backend, Hidden};
 use crate::params::{Params, ParamsConf};
 use crate::pass::Pass;
-use crate::protocol::{BodyEvent, Codec, End, Fault, Head, HeadEvent, Kept, Note, Protocol, Scheme};
+use crate::protocol::{BodyEvent, Codec, End, Head, HeadEvent, Kept, Note, Protocol, ProtocolError, Scheme};
 
 /// The module.
 pub struct Fastcgi;
@@ -220,7 +221,7 @@ impl Protocol for FastcgiProtocol {
         true
     }
 
-    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), u16> {
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
         exchange.to_head.set(r.method == Method::Head);
         exchange.uri_at.set(Span::default());
         fcgi::begin(self.rules.keep, out);
@@ -314,10 +315,10 @@ impl Responder {
     }
 
     /// Takes what is there of standard output; `None`: more bytes are needed.
-    fn read(&mut self) -> std::result::Result<Option<Read>, Fault> {
+    fn read(&mut self) -> std::result::Result<Option<Read>, ProtocolError> {
         loop {
             let step = self.records.step(&self.input);
-            let (used, step) = step.map_err(|error| Fault::invalid(format!("upstream sent {error}")))?;
+            let (used, step) = step.map_err(|error| ProtocolError::invalid(format!("upstream sent {error}")))?;
             let read = match step {
                 Step::More => {
                     self.input.advance(used);
@@ -346,9 +347,9 @@ impl Responder {
     }
 
     /// Goes on with the head; whether it is complete, and the length of the body then.
-    fn parse_head(&mut self, (bytes, parts): &mut Head) -> std::result::Result<Option<HeadEvent>, Fault> {
+    fn parse_head(&mut self, (bytes, parts): &mut Head) -> std::result::Result<Option<HeadEvent>, ProtocolError> {
         let parsed = self.parser.parse(&self.text, self.rules.max_head, parts);
-        let used = match parsed.map_err(|error| Fault::invalid(error.text(&self.text).to_string()))? {
+        let used = match parsed.map_err(|error| ProtocolError::invalid(error.text(&self.text).to_string()))? {
             Parsed::Incomplete => return Ok(None),
             Parsed::Complete(used) => used,
         };
@@ -397,10 +398,10 @@ impl Codec for Responder {
         self.input = input.freeze();
     }
 
-    fn read_head(&mut self, head: &mut Head) -> std::result::Result<HeadEvent, Fault> {
+    fn read_head(&mut self, head: &mut Head) -> std::result::Result<HeadEvent, ProtocolError> {
         loop {
             if self.state == State::Caught {
-                return Err(Fault::invalid(""));
+                return Err(ProtocolError::invalid(""));
             }
             match self.read()? {
                 None => return Ok(HeadEvent::More),
@@ -411,13 +412,13 @@ impl Codec for Responder {
                     }
                 }
                 Some(Read::Complaint(text)) => return Ok(HeadEvent::Note(Note::error(text))),
-                Some(Read::Closed) => return Err(Fault::invalid(CLOSED)),
-                Some(Read::End) => return Err(Fault::invalid("upstream sent unexpected FastCGI record: 3")),
+                Some(Read::Closed) => return Err(ProtocolError::invalid(CLOSED)),
+                Some(Read::End) => return Err(ProtocolError::invalid("upstream sent unexpected FastCGI record: 3")),
             }
         }
     }
 
-    fn read_body(&mut self) -> std::result::Result<BodyEvent, Fault> {
+    fn read_body(&mut self) -> std::result::Result<BodyEvent, ProtocolError> {
         loop {
             if let State::Over { keep } = self.state {
                 return Ok(BodyEvent::End(End { keep: keep && !self.extra, extra: self.extra }));
@@ -438,7 +439,7 @@ impl Codec for Responder {
                 }
                 Some(Read::Complaint(text)) => return Ok(BodyEvent::Note(Note::error(text))),
                 Some(Read::Closed | Read::End) if self.left.is_some_and(|left| left > 0) => {
-                    return Err(Fault { text: CLOSED.to_owned(), ..Fault::closed() });
+                    return Err(ProtocolError { text: CLOSED.to_owned(), ..ProtocolError::closed() });
                 }
                 Some(Read::Closed) => {}
                 Some(Read::End) => {
@@ -449,13 +450,13 @@ impl Codec for Responder {
         }
     }
 
-    fn receive_end(&mut self) -> std::result::Result<(), Fault> {
+    fn receive_end(&mut self) -> std::result::Result<(), ProtocolError> {
         match self.state {
             State::Body if self.left.is_none_or(|left| left == 0) => {
                 self.state = State::Over { keep: false };
                 Ok(())
             }
-            _ => Err(Fault::closed()),
+            _ => Err(ProtocolError::closed()),
         }
     }
 
@@ -489,7 +490,7 @@ mod tests {
             }
             None => codec.receive_end(),
         };
-        let show = |fault: Fault| format!("{:?} {}", fault.kind, fault.text);
+        let show = |error: ProtocolError| format!("{:?} {}", error.fault, error.text);
         loop {
             match codec.read_head(&mut head) {
                 Ok(HeadEvent::More) => {
@@ -544,18 +545,18 @@ mod tests {
             ([out("Content-Length: 2\n\nabc"), end.clone()].concat(), "200 1 Some(2) ab keep false extra true"),
             (
                 [out("Content-Length: 3\n\nab"), end.clone()].concat(),
-                "200 1 Some(3) ab Closed upstream prematurely closed FastCGI stdout",
+                "200 1 Some(3) ab ShortResponse upstream prematurely closed FastCGI stdout",
             ),
-            (out("Content-Length: 3\n\nab"), "200 1 Some(3) ab Closed upstream prematurely closed connection"),
+            (out("Content-Length: 3\n\nab"), "200 1 Some(3) ab ShortResponse upstream prematurely closed connection"),
             (out("A: b\n\nab"), "200 1 None ab keep false extra false"),
-            (out("A: b"), "Closed upstream prematurely closed connection"),
-            ([out("A: b"), end.clone()].concat(), "Invalid upstream prematurely closed FastCGI stdout"),
-            (record(3, &[0; 8]), "Invalid upstream sent unexpected FastCGI record: 3"),
-            ([err("a fatal b"), out("A: b\n\n")].concat(), "[FastCGI sent in stderr: \"a fatal b\"] Invalid "),
-            (out("Status: 99\n\n"), "Invalid upstream sent invalid status \"99\""),
-            (out("Status: x\n\n"), "Invalid upstream sent invalid status \"x\""),
-            (out(&format!("A: {}\n\n", "x".repeat(200))), "Invalid upstream sent too big header"),
-            (record(9, b"x"), "Invalid upstream sent invalid FastCGI record type: 9"),
+            (out("A: b"), "ShortResponse upstream prematurely closed connection"),
+            ([out("A: b"), end.clone()].concat(), "InvalidResponse upstream prematurely closed FastCGI stdout"),
+            (record(3, &[0; 8]), "InvalidResponse upstream sent unexpected FastCGI record: 3"),
+            ([err("a fatal b"), out("A: b\n\n")].concat(), "[FastCGI sent in stderr: \"a fatal b\"] InvalidResponse "),
+            (out("Status: 99\n\n"), "InvalidResponse upstream sent invalid status \"99\""),
+            (out("Status: x\n\n"), "InvalidResponse upstream sent invalid status \"x\""),
+            (out(&format!("A: {}\n\n", "x".repeat(200))), "InvalidResponse upstream sent too big header"),
+            (record(9, b"x"), "InvalidResponse upstream sent invalid FastCGI record type: 9"),
         ] {
             for size in 1..=input.len() {
                 assert_eq!(events(&input, size, false), expect, "in pieces of {size}");

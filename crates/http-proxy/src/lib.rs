@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod redirect;
 pub mod respond;
 pub mod scgi;
+mod sending;
 mod shared;
 pub mod ssl;
 pub mod store;

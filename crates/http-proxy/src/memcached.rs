@@ -13,6 +13,7 @@ use engine::log::Level;
 use expr::vars::Template;
 use http::config::core::EVERYWHERE;
 use http::exchange::Exchange;
+use http::fault::Fault;
 use http::module::{HttpModule, LocationContext};
 use http::request::Request;
 use http::request::variables::template_of;
@@ -24,7 +25,7 @@ use wire::memcached::{self, END, Line};
 use crate::conf::UpstreamConf;
 use crate::engine::{Backend, Hidden};
 use crate::pass::Pass;
-use crate::protocol::{BodyEvent, Codec, End, Fault, Head, HeadEvent, Kept, Note, Protocol, Scheme};
+use crate::protocol::{BodyEvent, Codec, End, Head, HeadEvent, Kept, Note, Protocol, ProtocolError, Scheme};
 
 /// The module.
 pub struct Memcached;
@@ -176,13 +177,12 @@ impl Protocol for MemcachedProtocol {
         false
     }
 
-    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), u16> {
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
         exchange.to_head.set(r.method == Method::Head);
         exchange.uri_at.set(Span::default());
         let key = r.render(&self.key);
         if key.is_empty() {
-            r.log_error(format_args!("the \"$memcached_key\" variable is not set"));
-            return Err(500);
+            return Err(Fault::NoKey.log(r));
         }
         memcached::get(&key, out);
         Ok(())
@@ -260,14 +260,17 @@ impl Value {
         }
     }
 
-    fn read_line(&mut self, head: &mut Head) -> std::result::Result<HeadEvent, Fault> {
+    fn read_line(&mut self, head: &mut Head) -> std::result::Result<HeadEvent, ProtocolError> {
         let Some(data) = &self.gathered else { return Ok(HeadEvent::More) };
         let found = memcached::first_line(data, &self.key);
-        let (line, used) = match found.map_err(|error| Fault::invalid(error.text(data, &self.key).to_string()))? {
-            Some(found) => found,
-            None if data.len() >= self.rules.max_line => return Err(Fault::invalid("upstream sent too big header")),
-            None => return Ok(HeadEvent::More),
-        };
+        let (line, used) =
+            match found.map_err(|error| ProtocolError::invalid(error.text(data, &self.key).to_string()))? {
+                Some(found) => found,
+                None if data.len() >= self.rules.max_line => {
+                    return Err(ProtocolError::invalid("upstream sent too big header"));
+                }
+                None => return Ok(HeadEvent::More),
+            };
         self.input = self.gathered.take().map(Buf::freeze).unwrap_or_default();
         self.input.advance(used);
         match line {
@@ -335,7 +338,7 @@ impl Codec for Value {
         }
     }
 
-    fn read_head(&mut self, head: &mut Head) -> std::result::Result<HeadEvent, Fault> {
+    fn read_head(&mut self, head: &mut Head) -> std::result::Result<HeadEvent, ProtocolError> {
         if self.state == State::NotFound {
             head.1.status = 404;
             self.state = State::Over { keep: self.input.is_empty() };
@@ -344,7 +347,7 @@ impl Codec for Value {
         self.read_line(head)
     }
 
-    fn read_body(&mut self) -> std::result::Result<BodyEvent, Fault> {
+    fn read_body(&mut self) -> std::result::Result<BodyEvent, ProtocolError> {
         Ok(match self.state {
             State::Over { keep } => self.end(keep),
             State::Value if self.left > 0 => {
@@ -360,10 +363,10 @@ impl Codec for Value {
         })
     }
 
-    fn receive_end(&mut self) -> std::result::Result<(), Fault> {
+    fn receive_end(&mut self) -> std::result::Result<(), ProtocolError> {
         match self.state {
             State::Over { .. } => Ok(()),
-            _ => Err(Fault::closed()),
+            _ => Err(ProtocolError::closed()),
         }
     }
 
@@ -396,7 +399,7 @@ mod tests {
             }
             None => codec.receive_end(),
         };
-        let show = |fault: Fault| format!("{:?} {}", fault.kind, fault.text);
+        let show = |error: ProtocolError| format!("{:?} {}", error.fault, error.text);
         loop {
             match codec.read_head(&mut head) {
                 Ok(HeadEvent::More) => {
@@ -434,7 +437,7 @@ mod tests {
     #[test]
     fn responses_however_they_are_cut() {
         const TRAILER: &str = "[memcached sent invalid trailer]";
-        const CLOSED: &str = "Closed upstream prematurely closed connection";
+        const CLOSED: &str = "ShortResponse upstream prematurely closed connection";
         for (input, expect) in [
             ("VALUE /k 0 5\r\nhello\r\nEND\r\n", "200 [] Some(5) hello kept"),
             ("VALUE /k 0 0\r\n\r\nEND\r\n", "200 [] Some(0)  kept"),
@@ -445,8 +448,8 @@ mod tests {
             ("VALUE /k 0 9\r\nhello", &format!("200 [] Some(9) hello {CLOSED}")),
             ("VALUE /k 0", CLOSED),
             ("END\r\n", "[Info key: \"/k\" was not found by memcached] 404 [] Some(0)  kept"),
-            ("ERROR\r\n", "Invalid memcached sent invalid response: \"ERROR\""),
-            (&"x".repeat(41), "Invalid upstream sent too big header"),
+            ("ERROR\r\n", "InvalidResponse memcached sent invalid response: \"ERROR\""),
+            (&"x".repeat(41), "InvalidResponse upstream sent too big header"),
         ] {
             for size in 1..=input.len() {
                 assert_eq!(events(input.as_bytes(), size, false), expect, "{input:?} in pieces of {size}");

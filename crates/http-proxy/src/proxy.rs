@@ -15,10 +15,11 @@ use http::HttpProto;
 use http::config::core::{EVERYWHERE, idle_flag};
 use http::exchange::Exchange;
 use http::exchange::Target;
+use http::fault::Fault;
 use http::module::HttpModule;
 use http::module::LocationContext;
-use http::request::Request;
 use http::request::variables::template;
+use http::request::{Request, UriFit, UriSource};
 use http::response::field::{breaks, safe, unfolded};
 use http::server::location::Handlers;
 use wire::Span;
@@ -550,7 +551,7 @@ impl HttpProtocol {
             out.extend_from_slice(own);
             return;
         }
-        if own.is_empty() && !r.uri_rewritten {
+        if own.is_empty() && r.uri_source == UriSource::Client {
             if r.line.empty_path_in_uri && !r.line.target.is_empty() {
                 out.extend_from_slice(b"/");
             }
@@ -558,7 +559,7 @@ impl HttpProtocol {
             return;
         }
         let mut rest = &r.uri[..];
-        if r.valid_location && !own.is_empty() {
+        if r.uri_fit != UriFit::Changed && !own.is_empty() {
             out.extend_from_slice(own);
             rest = rest.get(self.prefix.len()..).unwrap_or_default();
         }
@@ -581,8 +582,8 @@ impl Protocol for HttpProtocol {
         self.conf.proxy_http_version == Version::Http11
     }
 
-    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), u16> {
-        let target = exchange.target.borrow().clone().ok_or(500_u16)?;
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
+        let target = exchange.target.borrow().clone().ok_or(Fault::NoTarget)?;
         match &self.conf.proxy_method {
             Some(method) => {
                 let method = r.render(method);

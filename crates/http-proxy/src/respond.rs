@@ -6,6 +6,7 @@ use ::upstream::{Choice, Idle, Outcome};
 use buf::{Bytes, Chain};
 use engine::log::Level;
 use http::exchange::Exchange;
+use http::fault::Fault;
 use http::phases::Flow;
 use http::request::Request;
 use http::response::error_page;
@@ -17,8 +18,9 @@ use wire::h1::{HeaderSpan, KnownHeader, Method, ResponseHead};
 use crate::conf::ignore;
 use crate::engine::Backend;
 use crate::protocol::{BodyEvent, Codec, End};
+use crate::sending::Sending;
 use crate::store;
-use crate::stream::{self, Sent, UpstreamBody};
+use crate::stream::{self, UpstreamBody};
 
 /// What a backend said, with the connection that it said it on.
 pub(super) struct Answer {
@@ -36,10 +38,8 @@ pub(super) struct Reply {
     pub(super) status: u16,
     /// The length of the body, if it is known.
     pub(super) length: Option<u64>,
-    /// Whether the whole request is with the kernel.
-    pub(super) sent_all: bool,
-    /// What is left to send, if the protocol sends on.
-    pub(super) unsent: Option<Box<Chain>>,
+    /// What is left of the request, if it isn't with the kernel yet.
+    pub(super) unsent: Option<Box<Sending>>,
 }
 
 /// What follows from an answer.
@@ -58,7 +58,7 @@ pub(super) fn respond(
     mut choice: Choice,
     answer: Answer,
 ) -> Next {
-    let Answer { mut idle, mut codec, reply: Reply { status, length, sent_all, unsent } } = answer;
+    let Answer { mut idle, mut codec, reply: Reply { status, length, unsent } } = answer;
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
         accel_rate(b, r, exchange);
         copy_fields(b, r, exchange);
@@ -69,7 +69,7 @@ pub(super) fn respond(
         if status == 401 {
             copy_challenge(r, exchange);
         }
-        keep_if_over(b, &mut choice, idle, codec, sent_all);
+        keep_if_over(b, &mut choice, idle, codec, unsent.is_none());
         exchange.end();
         choice.release(Outcome::Good);
         return Next::Flow(Flow::Status(status));
@@ -90,7 +90,7 @@ pub(super) fn respond(
     let read = stream::read(&mut *codec, &mut body);
     if let Ok(BodyEvent::End(end @ End { extra: false, .. })) = read {
         exchange.current(|attempt| attempt.length += body.len());
-        if end.keep && sent_all && idle.stream.pending() == 0 {
+        if end.keep && unsent.is_none() && idle.stream.pending() == 0 {
             idle.kept = codec.keep();
             choice.keep(idle, b.place);
         }
@@ -100,8 +100,8 @@ pub(super) fn respond(
         store::keep(b, r, exchange);
         return Next::Flow(Flow::Respond);
     }
-    let sent = Sent { all: sent_all, unsent: unsent.map(|chain| *chain).unwrap_or_default() };
-    let stream = UpstreamBody::new(b, r, exchange.clone(), choice, idle, codec, sent);
+    let sending = unsent.map_or_else(|| Sending::new(Chain::new(), false, true), |sending| *sending);
+    let stream = UpstreamBody::new(b, r, exchange.clone(), choice, idle, codec, sending);
     r.response.body = stream.begin(r, body, read);
     store::keep(b, r, exchange);
     Next::Flow(Flow::Respond)
@@ -110,14 +110,14 @@ pub(super) fn respond(
 impl Answer {
     /// The answer isn't used: its connection is kept if nothing follows.
     pub(super) fn put_away(self, b: &Backend, choice: &mut Choice) {
-        keep_if_over(b, choice, self.idle, self.codec, self.reply.sent_all);
+        keep_if_over(b, choice, self.idle, self.codec, self.reply.unsent.is_none());
     }
 }
 
-/// Keeps a connection whose response has come to its end with the head.
-fn keep_if_over(b: &Backend, choice: &mut Choice, mut idle: Idle, mut codec: Box<dyn Codec>, sent_all: bool) {
+/// Keeps a connection whose response has come to its end with the head, if the request was sent whole.
+fn keep_if_over(b: &Backend, choice: &mut Choice, mut idle: Idle, mut codec: Box<dyn Codec>, sent: bool) {
     let over = matches!(codec.read_body(), Ok(BodyEvent::End(End { keep: true, .. })));
-    if over && sent_all && idle.stream.pending() == 0 {
+    if over && sent && idle.stream.pending() == 0 {
         idle.kept = codec.keep();
         choice.keep(idle, b.place);
     }
@@ -127,7 +127,7 @@ fn copy_challenge(r: &mut Request, exchange: &Exchange) {
     let head = exchange.head.borrow();
     let (bytes, head) = &*head;
     for header in head.headers.iter().filter(|header| header.known == KnownHeader::WwwAuthenticate) {
-        r.response.headers.push(part(bytes, header.name), part(bytes, header.value));
+        r.response.headers.push_known(header.known, part(bytes, header.name), part(bytes, header.value));
     }
 }
 
@@ -154,7 +154,8 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
                 | KnownHeader::CacheControl
                 | KnownHeader::Expires
                 | KnownHeader::AcceptRanges => {
-                    r.response.headers.push(part(bytes, header.name), part(bytes, header.value));
+                    let (name, value) = (part(bytes, header.name), part(bytes, header.value));
+                    r.response.headers.push_known(header.known, name, value);
                 }
                 _ => {}
             }
@@ -175,10 +176,7 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
     let mut uri = Vec::with_capacity(path.len());
     wire::uri::unescape(&path, &mut uri);
     if is_unsafe(&uri) {
-        let shown = buf::text::encode(&uri);
-        let action = "reading response header from upstream";
-        r.log_error(format_args!("unsafe URI \"{shown}\" was detected while {action}"));
-        return Some(Flow::Status(404));
+        return Some(Fault::UnsafeUri.log_with(r, &buf::text::encode(&uri)).into());
     }
     Some(r.redirect(&uri, args.as_deref()))
 }
@@ -251,7 +249,7 @@ fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
     if !response.headless && !matches!(head.status_line.of(data), b"200 OK" | b"") {
         response.status_line = Some(part(bytes, head.status_line));
     }
-    response.headers.0.reserve(head.headers.len());
+    response.headers.reserve(head.headers.len());
     response.disable_not_modified = true;
     response.headless = head.version == 9;
     // As in nginx, a head of HTTP/1 without these two has them, if empty.
@@ -294,7 +292,7 @@ pub(super) fn early_hints(b: &Backend, r: &mut Request, data: &[u8], head: &Resp
     }
     secure_fields(r, &mut out);
     // Without a field it tells nothing.
-    (!out.0.is_empty()).then_some(out)
+    (!out.is_empty()).then_some(out)
 }
 
 fn warn_duplicate(r: &Request, header: &HeaderSpan, bytes: &Bytes, head: &ResponseHead) {
@@ -323,23 +321,20 @@ fn copy_field(b: &Backend, r: &mut Request, header: &HeaderSpan, bytes: &Bytes) 
             }
         }
         KnownHeader::ETag => {
-            r.response.etag = Some(value());
-            return;
+            return r.response.headers.set_fixed(KnownHeader::ETag, value());
         }
         KnownHeader::Location | KnownHeader::Refresh | KnownHeader::SetCookie => {
             let changed = b.protocol.rewrite(r, header.known, header.value.of(bytes));
             if let Some(changed) = changed {
-                if header.known == KnownHeader::Location {
-                    r.response.location = Some(Bytes::from(changed));
-                } else {
-                    r.response.headers.push(part(bytes, header.name), changed);
-                }
-                return;
+                return match header.known {
+                    KnownHeader::Location => r.response.headers.set_fixed(KnownHeader::Location, changed),
+                    known => r.response.headers.push_known(known, part(bytes, header.name), changed),
+                };
             }
         }
         _ => {}
     }
-    r.response.headers.push(part(bytes, header.name), value());
+    r.response.headers.push_known(header.known, part(bytes, header.name), value());
 }
 
 /// `type; charset=x` is taken apart, so that filters see both; any other form stays as it is.

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use buf::Buf;
 use conf::{Args, Context, Directive, Loader, Registry, Result};
 use http::exchange::Exchange;
+use http::fault::Fault;
 use http::module::{HttpModule, LocationContext};
 use http::request::Request;
 use http::server::location::Handlers;
@@ -106,7 +107,7 @@ impl Protocol for ScgiProtocol {
         false
     }
 
-    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), u16> {
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
         exchange.to_head.set(r.method == Method::Head);
         exchange.uri_at.set(Span::default());
         let block = self.params.write(r, self.up.pass_request_headers);

@@ -9,9 +9,9 @@ use std::rc::Rc;
 use buf::Buf;
 use conf::values::{bytes, number_between};
 use conf::{Args, Context, Directive, Loader, Registry, Result};
-use engine::log::Level;
 use http::config::core::EVERYWHERE;
 use http::exchange::Exchange;
+use http::fault::Fault;
 use http::module::{HttpModule, LocationContext};
 use http::request::Request;
 use http::server::location::Handlers;
@@ -167,16 +167,13 @@ impl Protocol for UwsgiProtocol {
         false
     }
 
-    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), u16> {
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
         exchange.to_head.set(r.method == Method::Head);
         exchange.uri_at.set(Span::default());
         let mut block = self.params.write(r, self.up.pass_request_headers);
         block.extend_from_slice(&self.conf.uwsgi_string);
         let modifiers = Modifiers(self.conf.uwsgi_modifier1, self.conf.uwsgi_modifier2);
-        wire::uwsgi::packet(modifiers, &block, out).map_err(|error| {
-            r.log_at(Level::Alert, format_args!("{error}"));
-            500
-        })
+        wire::uwsgi::packet(modifiers, &block, out).map_err(|error| Fault::LargeRequest.log_with(r, &error))
     }
 
     fn codec(&self, exchange: &Exchange, _kept: Option<Kept>) -> Box<dyn Codec> {

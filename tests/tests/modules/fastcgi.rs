@@ -1,6 +1,6 @@
 //! `fastcgi_pass`: an application of php-fpm, and applications of the test's own for what php-fpm doesn't do.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use e2e::application::Application;
@@ -434,4 +434,34 @@ fn the_pass_that_counts() {
     {
         assert_eq!(server.get(target).text(), expect, "{target}");
     }
+}
+
+#[test]
+fn a_request_goes_on_while_its_response_comes() {
+    const LENGTH: usize = 300_000;
+    let app = Backend::sockets(|mut s, _| {
+        let (mut part, mut received) = (vec![0; 65_536], 0);
+        let mut answer = Some(record(STDOUT, "Status: 200 OK\r\n\r\nbegun"));
+        while received < LENGTH {
+            let Ok(n @ 1..) = s.read(&mut part) else { return };
+            received += part[..n].iter().filter(|byte| **byte == b'~').count();
+            if s.write_all(&answer.take().unwrap_or_default()).is_err() {
+                return;
+            }
+        }
+        let _ = s.write_all(&whole("ended"));
+    });
+    let server = Setup::http(&format!(
+        "server {{ listen 127.0.0.1:%%PORT%%; fastcgi_request_buffering off; fastcgi_buffering off; fastcgi_read_timeout 5s;
+            location / {{ fastcgi_pass 127.0.0.1:{}; }} }}",
+        app.port
+    ))
+    .start();
+    let mut c = server.connect();
+    c.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n~"));
+    let mut got = Vec::new();
+    while !got.ends_with(b"begun\r\n") {
+        got.extend(c.take(1));
+    }
+    assert_eq!(c.send(vec![b'~'; LENGTH - 1]).take(10), b"5\r\nended\r\n");
 }
