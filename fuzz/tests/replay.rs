@@ -28,6 +28,7 @@ targets!(
     etag,
     fcgi,
     fields,
+    h2_client,
     h2_connection,
     h2_frames,
     hello,

@@ -91,7 +91,14 @@ impl Backend {
             Ok(reply) => Ok(Answer { idle, codec, reply }),
             Err(fault) => {
                 let error = matches!(fault.retry(), Retry::Unsent(failure::ERROR) | Retry::Sent(failure::ERROR));
-                Err(Failed { fault, stale: cached && error })
+                // A backend that refuses a request has not been away.
+                let stale = cached && error && fault != Fault::RefusedRequest;
+                // A body that was passed on as it came is gone, whatever the backend did with it.
+                let fault = match fault {
+                    Fault::RefusedRequest | Fault::LeavingUpstream if outgoing.streamed => Fault::ShortResponse,
+                    fault => fault,
+                };
+                Err(Failed { fault, stale })
             }
         }
     }
@@ -197,6 +204,11 @@ impl Backend {
         outgoing: &Outgoing,
         codec: &mut dyn Codec,
     ) -> Result<Reply, Fault> {
+        if codec.is_tunnel() {
+            let elapsed = exchange.elapsed_ms();
+            exchange.current(|attempt| attempt.header_ms = Some(elapsed));
+            return Ok(Reply { status: 200, length: None, unsent: None });
+        }
         stream.set_send_timeout(Some(self.up.send_timeout));
         let mut sending = self.begin_sending(r, stream, outgoing, codec)?;
         loop {
@@ -247,7 +259,7 @@ impl Backend {
             }
             codec.body(body, true, &mut chain);
         }
-        Ok(Sending::new(chain, outgoing.streamed, done))
+        Ok(Sending::new(chain, outgoing.streamed, done && !codec.holds_back()))
     }
 
     /// Reads on until the head is there; `None`: more bytes are needed. None at all are the end.

@@ -194,7 +194,8 @@ conf::table! {
         ///
         /// Effect: another server of the group is tried, unless a part of the response has been sent to the client.
         /// Failures of the kinds `error`, `timeout` and `invalid_header` count as failures of the server (`max_fails`)
-        /// whether listed or not; those of statuses 500, 502, 503, 504 and 429 only if listed.
+        /// whether listed or not; those of statuses 500, 502, 503, 504 and 429 only if listed. `tunnel_next_upstream` takes
+        /// `error`, `timeout` and `off` alone.
         ///
         /// Cost: a client waits for each server that is tried; `{}next_upstream_tries` and `{}next_upstream_timeout`
         /// bound it.
@@ -203,7 +204,7 @@ conf::table! {
         /// `non_idempotent` extends that to orders and payments.
         ///
         /// ```nginx
-        /// {}next_upstream error timeout http_503;
+        /// {}next_upstream error;
         /// ```
         "next_upstream" in EVERYWHERE, Args::at_least(1), default "error timeout",
             set(next_upstream) next_upstream: u32 = retry::failure::DEFAULT;
@@ -560,8 +561,11 @@ fn field(_: &mut Loader<'_>, d: &Directive) -> Result<Vec<u8>> {
 }
 
 fn next_upstream(raw: &mut UpstreamRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    let gateways = [&b"proxy_"[..], b"grpc_"].iter().any(|prefix| d.name.text.starts_with(prefix));
-    let words = if gateways { retry::WORDS } else { retry::CGI_WORDS };
+    let words = match d.name.text.split(|byte| *byte == b'_').next() {
+        Some(b"proxy" | b"grpc") => retry::WORDS,
+        Some(b"tunnel") => retry::TUNNEL_WORDS,
+        _ => retry::CGI_WORDS,
+    };
     bitmask(&mut raw.next_upstream, words, loader, d)
 }
 

@@ -76,9 +76,13 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
         return Flow::Status(status);
     }
     let mut streamed = b.streams_body(r);
-    if streamed && r.body.declared_length().is_none() && r.body_is_here() {
-        // It is read without waiting, and goes with its length.
-        streamed = false;
+    let keeps_ready = b.protocol.keeps_ready_bodies() || r.body.declared_length().is_none();
+    if streamed && keeps_ready {
+        // It goes with its length, and can be sent again.
+        match r.read_ready_body() {
+            Ok(is_read) => streamed = !is_read,
+            Err(fault) => return fault.into(),
+        }
     }
     let exchange = r.upstream.get_or_insert_with(Exchange::new).clone();
     exchange.enter();

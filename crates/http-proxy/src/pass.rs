@@ -70,6 +70,17 @@ impl Pass {
         Ok(Rc::new(Pass { directive: d.clone(), target, prefix, schemes, with_uri }))
     }
 
+    /// A directive without its address, which stands for one with variables.
+    pub(crate) fn by_variables(
+        loader: &mut Loader<'_>,
+        d: &Directive,
+        address: &[u8],
+        schemes: &'static [Scheme],
+    ) -> Result<Rc<Pass>> {
+        let target = PassTarget::Variable(template_of(loader, d, address)?);
+        Ok(Rc::new(Pass { directive: d.clone(), target, prefix: Box::default(), schemes, with_uri: false }))
+    }
+
     /// Where the requests go, once all groups are known.
     pub fn destination(&self, loader: &mut Loader<'_>) -> Result<Destination> {
         Ok(match &self.target {

@@ -121,6 +121,12 @@ pub trait Protocol {
         true
     }
 
+    /// Whether a body of known length that is there as a whole is kept while it is sent, though bodies are passed on as
+    /// they come: so that another server can be asked.
+    fn keeps_ready_bodies(&self) -> bool {
+        false
+    }
+
     /// Whether the configuration replaces the request's body by its own.
     fn has_own_body(&self) -> bool {
         false
@@ -154,7 +160,13 @@ pub type Head = (Bytes, ResponseHead);
 
 /// One exchange with a backend.
 pub trait Codec {
-    /// The bytes that begin the request; `request` is what [`Protocol::write_request`] wrote. `alone`: no body follows.
+    /// Whether bytes go both ways as soon as the connection is made: nothing is asked, and no response is read.
+    fn is_tunnel(&self) -> bool {
+        false
+    }
+
+    /// The bytes that begin the request; `request` is what [`Protocol::write_request`] wrote. `alone`: no body follows;
+    /// otherwise they may come with what [`Codec::body`] or [`Codec::transmit`] appends next.
     fn head(&mut self, request: &Bytes, alone: bool) -> Bytes;
 
     /// Takes a part of the request's body, `last` with the last one (which may be empty), and appends its frames to `out`.
@@ -186,6 +198,12 @@ pub trait Codec {
 
     /// No more bytes come. Without an error [`Codec::read_body`] goes on up to [`BodyEvent::End`].
     fn receive_end(&mut self) -> Result<(), ProtocolError>;
+
+    /// Whether what came of the body in one read with the head isn't passed on if a fault came with it too, as nginx does it
+    /// for HTTP/2.
+    fn faults_void_body(&self) -> bool {
+        false
+    }
 
     /// How many bytes the response still has, if that is known.
     fn wants(&self) -> Option<u64> {

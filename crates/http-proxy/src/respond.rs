@@ -1,6 +1,7 @@
 //! From a backend's head to the response: fields, special fields, the body, the connection's fate.
 
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use ::upstream::{Choice, Idle, Outcome};
 use buf::{Bytes, Chain};
@@ -59,6 +60,11 @@ pub(super) fn respond(
     answer: Answer,
 ) -> Next {
     let Answer { mut idle, mut codec, reply: Reply { status, length, unsent } } = answer;
+    if codec.is_tunnel() {
+        // A head alone, after which everything is the tunnel's.
+        (r.response.status, r.response.header_only) = (200, true);
+        return Next::Tunnel(Box::new((choice, idle, Bytes::default())));
+    }
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
         accel_rate(b, r, exchange);
         copy_fields(b, r, exchange);
@@ -87,22 +93,34 @@ pub(super) fn respond(
         (r.response.allow_ranges, r.response.single_range) = (true, true);
     }
     let mut body = Chain::new();
-    let read = stream::read(&mut *codec, &mut body);
+    let mut read = stream::read(&mut *codec, &mut body);
+    let mut trailers = None;
+    if let Ok(BodyEvent::Trailers(fields)) = read {
+        trailers = Some(fields);
+        read = stream::read(&mut *codec, &mut body);
+    }
     if let Ok(BodyEvent::End(end @ End { extra: false, .. })) = read {
         exchange.current(|attempt| attempt.length += body.len());
-        if end.keep && unsent.is_none() && idle.stream.pending() == 0 {
+        if end.keep && unsent.is_none() && idle.stream.pending() == 0 && says_last_words(&mut *codec, &idle) {
             idle.kept = codec.keep();
             choice.keep(idle, b.place);
         }
         exchange.end();
         choice.release(Outcome::Good);
         r.response.body = whole(body);
+        if let Some(trailers) = trailers {
+            exchange.trailers.replace(trailers.clone());
+            r.response.trailers = trailers;
+        }
         store::keep(b, r, exchange);
         return Next::Flow(Flow::Respond);
     }
+    if read.is_err() && codec.faults_void_body() {
+        body.clear();
+    }
     let sending = unsent.map_or_else(|| Sending::new(Chain::new(), false, true), |sending| *sending);
     let stream = UpstreamBody::new(b, r, exchange.clone(), choice, idle, codec, sending);
-    r.response.body = stream.begin(r, body, read);
+    r.response.body = stream.begin(r, body, trailers, read);
     store::keep(b, r, exchange);
     Next::Flow(Flow::Respond)
 }
@@ -117,10 +135,18 @@ impl Answer {
 /// Keeps a connection whose response has come to its end with the head, if the request was sent whole.
 fn keep_if_over(b: &Backend, choice: &mut Choice, mut idle: Idle, mut codec: Box<dyn Codec>, sent: bool) {
     let over = matches!(codec.read_body(), Ok(BodyEvent::End(End { keep: true, .. })));
-    if over && sent && idle.stream.pending() == 0 {
+    if over && sent && idle.stream.pending() == 0 && says_last_words(&mut *codec, &idle) {
         idle.kept = codec.keep();
         choice.keep(idle, b.place);
     }
+}
+
+/// Sends what the protocol has to say before the connection waits for its next exchange; whether that went out.
+pub(super) fn says_last_words(codec: &mut dyn Codec, idle: &Idle) -> bool {
+    let mut words = Chain::new();
+    codec.transmit(&mut words);
+    words.is_empty()
+        || matches!(idle.stream.poll_send(&mut Context::from_waker(Waker::noop()), &mut words), Poll::Ready(Ok(())))
 }
 
 fn copy_challenge(r: &mut Request, exchange: &Exchange) {

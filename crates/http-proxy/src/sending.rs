@@ -113,7 +113,9 @@ impl Sending {
         let most = MAX_PART.min(codec.window());
         let mut part = Chain::new();
         let mut ready = most > 0;
-        while self.more && part.len() < most {
+        // After enough of it, one look tells whether that was the end.
+        let mut looks = u32::from(ready);
+        while self.more && (part.len() < most || std::mem::take(&mut looks) > 0) {
             match r.poll_body(cx) {
                 Poll::Ready(Ok(Some(data))) => {
                     self.note(&data, limit);

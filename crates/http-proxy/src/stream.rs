@@ -23,7 +23,7 @@ use http::server::Http;
 use crate::conf::UpstreamConf;
 use crate::engine::Backend;
 use crate::protocol::{BodyEvent, Codec, End, Note, ProtocolError};
-use crate::respond::{buffering, whole};
+use crate::respond::{buffering, says_last_words, whole};
 use crate::sending::{Obstacle, Sending};
 use crate::shared::RequestLog;
 
@@ -108,7 +108,14 @@ impl UpstreamBody {
     }
 
     /// Starts with what came with the head. The request is needed for its log details.
-    pub(super) fn begin(mut self, r: &Request, body: Chain, first: Result<BodyEvent, ProtocolError>) -> Body {
+    pub(super) fn begin(
+        mut self,
+        r: &Request,
+        body: Chain,
+        trailers: Option<Headers>,
+        first: Result<BodyEvent, ProtocolError>,
+    ) -> Body {
+        self.trailers = trailers;
         r.details(&mut self.log.details);
         self.exchange.current(|attempt| attempt.length += body.len());
         self.ahead = body;
@@ -158,14 +165,15 @@ impl UpstreamBody {
 
     /// The body has come to its end: the connection is kept or closed, the attempt is over.
     fn complete(&mut self, end: End) {
-        let (Some(mut idle), Some(codec)) = (self.idle.take(), self.codec.take()) else { return };
+        let (Some(mut idle), Some(mut codec)) = (self.idle.take(), self.codec.take()) else { return };
         self.account(&idle);
         // Some answer HEAD with a body; it isn't worth a word.
         if end.extra && !self.exchange.to_head.get() {
             let what = "upstream sent more data than specified in \"Content-Length\" header while reading upstream";
             self.log.write(Level::Warn, format_args!("{what}"));
         }
-        if end.keep && self.sending.is_complete() && idle.stream.pending() == 0 {
+        let is_over = self.sending.is_complete() && idle.stream.pending() == 0;
+        if end.keep && is_over && says_last_words(&mut *codec, &idle) {
             idle.kept = codec.keep();
             self.choice.keep(idle, self.place);
         }
@@ -332,6 +340,12 @@ impl BodyStream for UpstreamBody {
             r.error_status = fault.status();
             self.give_up();
         }
+        // A call may last for long without a word from the backend, which is to be told when its client has left.
+        let watched = self.idle.is_some() && !self.buffering && !self.up.ignore_client_abort;
+        if watched && r.client().is_some_and(|client| client.poll_hangup(cx).is_ready()) {
+            let message = "client prematurely closed connection while reading upstream";
+            self.fail(Level::Info, format_args!("{message}"));
+        }
     }
 
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Part>, Broken>> {
@@ -356,6 +370,10 @@ impl BodyStream for UpstreamBody {
 
     fn poll_ahead(&mut self, cx: &mut Context<'_>) {
         if !self.buffering {
+            // The backend may have to say that it takes more of the request.
+            if !self.sending.is_complete() && self.idle.is_some() && self.ahead.len() < self.up.buffer_size as u64 {
+                let _ = self.poll_read(cx);
+            }
             return;
         }
         while self.idle.is_some() && !self.failed {

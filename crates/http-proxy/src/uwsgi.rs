@@ -148,7 +148,10 @@ impl HttpModule for Uwsgi {
         let params = Params::compile(&conf.params, wire::uwsgi::variable, cx.loader)?;
         let Some((pass, depth)) = Pass::of_location(cx, |conf: &UwsgiConf| &conf.uwsgi_pass) else { return Ok(()) };
         let destination = pass.destination(cx.loader)?;
-        let ssl = ssl::of_location(cx, &destination, &conf.ssl, "uwsgi_")?;
+        let ssl = match destination.may_be_over_ssl() {
+            true => Some(ssl::shared(cx, &conf.ssl, "uwsgi_", &[])?),
+            false => None,
+        };
         let hidden = Hidden::new(&up, HIDDEN);
         let protocol = Box::new(UwsgiProtocol { params, up: up.clone(), conf });
         Backend { destination, hidden, protocol, place: cx.id.0, ssl, up }.install(out, cx, depth);

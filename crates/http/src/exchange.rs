@@ -198,3 +198,64 @@ impl Exchange {
         Some(format!("{scheme}{peer}{colon}{}", buf::text::encode(&uri)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ::upstream::GroupSpec;
+
+    use super::*;
+    use crate::reuse::{self, Members, members};
+
+    fn shown(exchange: &Exchange) -> Members {
+        members!(
+            exchange,
+            Exchange {
+                attempts,
+                left,
+                target: target.borrow().is_some(),
+                uri,
+                uri_at,
+                started_ms,
+                head,
+                trailers,
+                body_length,
+                chunked,
+                to_head,
+            }
+        )
+    }
+
+    /// Changes every member.
+    #[deny(unused_variables)]
+    fn poison(exchange: &Exchange) {
+        let Exchange { attempts, left, target, uri, uri_at, started_ms, head, trailers, body_length, chunked, to_head } =
+            exchange;
+        let old = Bytes::from_static(b"old");
+        attempts.borrow_mut().push(Attempt::default());
+        let (group, key) = (Group::new(&GroupSpec::default()), None);
+        let (host, port, own) = (Box::default(), Box::default(), Box::default());
+        target.replace(Some(Rc::new(Target { group, scheme: "old://", ssl: true, host, port, uri: own, key })));
+        uri.replace(old.clone());
+        uri_at.set(Span::new(1, 2));
+        started_ms.set(1);
+        let mut head = head.borrow_mut();
+        (head.0, head.1.status) = (old.clone(), 404);
+        trailers.borrow_mut().push(old.clone(), old);
+        body_length.set(Some(1));
+        for flag in [left, chunked, to_head] {
+            flag.set(true);
+        }
+    }
+
+    #[test]
+    fn an_exchange_in_used_memory_is_as_new() {
+        let exchange = Exchange::new();
+        let (at, new) = (Rc::as_ptr(&exchange), shown(&exchange));
+        poison(&exchange);
+        let used = shown(&exchange);
+        Exchange::recycle(exchange);
+        let exchange = Exchange::new();
+        assert!(std::ptr::eq(at, Rc::as_ptr(&exchange)), "the memory is used again");
+        reuse::check(&new, &used, &shown(&exchange), &[]);
+    }
+}

@@ -218,6 +218,8 @@ faults! {
     ShortResponse: Upstream 502 Sent(failure::ERROR), error("{} while reading response header from upstream");
     /// The backend didn't serve the request, and has done nothing of it.
     RefusedRequest: Upstream 502 Unsent(failure::ERROR), error("{} while reading response header from upstream");
+    /// The backend was leaving, and has done nothing of the request; on a new connection it may serve it.
+    LeavingUpstream: Upstream 502 Unsent(failure::ERROR), error("{} while reading response header from upstream");
     /// A response of status 403, after which the next backend is asked.
     Answered403: Upstream 403 Sent(failure::HTTP_403), QUIET;
     /// A response of status 404, after which the next backend is asked.

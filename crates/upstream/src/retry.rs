@@ -54,6 +54,9 @@ pub const WORDS: &[(&str, u32)] = &[
 /// The words for applications: the others without those of gateways.
 pub const CGI_WORDS: &[(&str, u32)] = WORDS.split_at(2).1;
 
+/// The words for tunnels.
+pub const TUNNEL_WORDS: &[(&str, u32)] = &[("error", ERROR), ("timeout", TIMEOUT), ("off", OFF)];
+
 /// The words for memcached.
 pub const MEMCACHED_WORDS: &[(&str, u32)] = &[
     ("error", ERROR),

@@ -6,7 +6,7 @@ pub mod gzip;
 pub mod head;
 pub mod headers;
 mod memory;
-mod respond;
+pub mod respond;
 
 use std::rc::Rc;
 

@@ -184,11 +184,12 @@ impl Sim {
         let short = self.chance(self.faults.short_reads);
         let some = 1 + self.below(buf.len() as u64) as usize;
         let end = &mut self.ends[n];
-        if let Some(code) = end.error.take() {
-            end.ended = true;
-            return Err(io::Error::from_raw_os_error(code));
-        }
         if end.input.is_empty() {
+            // As on Linux, what came before a reset can be read after it.
+            if let Some(code) = end.error.take() {
+                end.ended = true;
+                return Err(io::Error::from_raw_os_error(code));
+            }
             return if end.ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
         }
         let len = if short { some } else { buf.len() }.min(end.input.len());
@@ -354,7 +355,6 @@ impl Sim {
             }
             Parcel::Failed(code) => {
                 (end.error, end.broken) = (Some(code), true);
-                end.input.clear();
                 flag::READABLE | flag::WRITABLE | flag::RDHUP | flag::ERR
             }
             Parcel::Connected => flag::WRITABLE,

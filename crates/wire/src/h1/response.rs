@@ -124,6 +124,11 @@ impl ResponseHead {
         *self = ResponseHead { headers, ..ResponseHead::default() };
     }
 
+    /// Notes which known names there are, once all lines are there.
+    pub(crate) fn index(&mut self) {
+        self.known = self.headers.iter().fold(0, |known, header| known | header.known.bit());
+    }
+
     /// The first header line of a known name.
     pub fn find(&self, known: KnownHeader) -> Option<&HeaderSpan> {
         if self.known & known.bit() == 0 {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use buf::{Buf, Bytes};
 
+use super::block::Carry;
 use super::budget::Budget;
 use super::error::{Code, ConnectionError, Reason};
 use super::frame::{DEFAULT_WINDOW, PREFACE, setting, write_go_away, write_reset, write_settings, write_window_update};
@@ -138,8 +139,7 @@ pub(super) struct Block {
     pub(super) target: BlockTarget,
     pub(super) end_stream: bool,
     pub(super) continuations: u32,
-    /// The beginning of a field that isn't complete.
-    pub(super) carry: Vec<u8>,
+    pub(super) carry: Carry,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
