@@ -85,13 +85,7 @@ pub(super) fn respond(
         choice.release(Outcome::Good);
         return Next::Flow(flow);
     }
-    accel_rate(b, r, exchange);
-    copy_fields(b, r, exchange);
-    b.protocol.complete(r);
-    r.response.content_length = length;
-    if b.up.force_ranges {
-        (r.response.allow_ranges, r.response.single_range) = (true, true);
-    }
+    fill_head(b, r, exchange, length);
     let mut body = Chain::new();
     let mut read = stream::read(&mut *codec, &mut body);
     let mut trailers = None;
@@ -123,6 +117,17 @@ pub(super) fn respond(
     r.response.body = stream.begin(r, body, trailers, read);
     store::keep(b, r, exchange);
     Next::Flow(Flow::Respond)
+}
+
+/// Makes the backend's head the response's.
+fn fill_head(b: &Backend, r: &mut Request, exchange: &Exchange, length: Option<u64>) {
+    accel_rate(b, r, exchange);
+    copy_fields(b, r, exchange);
+    b.protocol.complete(r);
+    r.response.content_length = length;
+    if b.up.force_ranges {
+        (r.response.allow_ranges, r.response.single_range) = (true, true);
+    }
 }
 
 impl Answer {
