@@ -35,14 +35,17 @@ targets!(
     host,
     hpack,
     layer,
+    memcached,
     ocsp,
     proxy_protocol,
     range,
     regex,
     request,
     response,
+    scgi,
     tagged,
     uri,
+    uwsgi,
     values,
 );
 

@@ -17,7 +17,7 @@ use rt::Tried;
 
 use crate::conf::{Bind, local_address};
 use crate::engine::Backend;
-use crate::protocol::{Codec, HeadEvent, ProtocolError};
+use crate::protocol::{Codec, HeadEvent, Note, ProtocolError};
 use crate::respond::{self, Answer, Reply};
 use crate::sending::{Obstacle, Sending};
 use crate::ssl;
@@ -283,8 +283,8 @@ impl Backend {
                 HeadEvent::More if over => return Err(ProtocolError::closed()),
                 HeadEvent::More => return Ok(None),
                 HeadEvent::Interim => self.pass_interim(r, exchange),
-                HeadEvent::Note(text) => {
-                    r.log_error(format_args!("{text} while reading response header from upstream"));
+                HeadEvent::Note(Note { level, text }) => {
+                    r.log_at(level, format_args!("{text} while reading response header from upstream"));
                 }
             }
         }

@@ -11,14 +11,13 @@ use conf::{Args, Context, Directive, Loader, Registry, Result};
 use http::exchange::Exchange;
 use http::fault::Fault;
 use http::module::{HttpModule, LocationContext};
-use http::phases::{Flow, Handler};
 use http::request::Request;
 use http::server::location::Handlers;
 use wire::Span;
 use wire::h1::Method;
 
 use crate::conf::UpstreamConf;
-use crate::engine::{self, Backend, Hidden};
+use crate::engine::{Backend, Hidden};
 use crate::pass::Pass;
 use crate::protocol::{BodyEvent, Codec, Head, HeadEvent, Kept, Protocol, ProtocolError, Scheme};
 
@@ -31,7 +30,7 @@ conf::table! {
 
     under "tunnel_" {
         /// What most protocols have.
-        up: UpstreamConf [connection, buffer, retries, sockets, lowat];
+        up: UpstreamConf [connection, buffer, failures, retries, sockets, lowat];
     }
     /// Serves CONNECT: connects the client to a server, and passes bytes both ways until either side ends.
     ///
@@ -88,12 +87,7 @@ impl HttpModule for Tunnel {
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
         let conf = cx.set.share::<TunnelConf>();
-        let found = cx.of_owners::<TunnelConf>().enumerate();
-        let found = found.filter_map(|(depth, conf)| Some((depth, conf.tunnel_pass.as_ref()?))).next();
-        let Some((depth, pass)) = found else { return Ok(()) };
-        if !pass.counts(cx, depth) {
-            return Ok(());
-        }
+        let Some((pass, depth)) = Pass::of_location(cx, |conf: &TunnelConf| &conf.tunnel_pass) else { return Ok(()) };
         let up = conf.up.clone();
         let backend = Backend {
             destination: pass.destination(cx.loader)?,
@@ -103,21 +97,9 @@ impl HttpModule for Tunnel {
             ssl: None,
             up,
         };
-        out.content = vec![Rc::new(Connect(backend))];
-        (out.exclusive, out.auto_redirect, out.serves_connect) = (true, false, true);
+        backend.install(out, cx, depth);
+        (out.auto_redirect, out.serves_connect) = (false, true);
         Ok(())
-    }
-}
-
-/// The handler: CONNECT, and no other method.
-struct Connect(Backend);
-
-impl Handler for Connect {
-    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
-        if r.method != Method::Connect {
-            return Flow::Status(405);
-        }
-        Flow::wait(engine::run(&self.0, r))
     }
 }
 
@@ -127,6 +109,10 @@ struct Through;
 impl Protocol for Through {
     fn sends_unknown_length(&self) -> bool {
         false
+    }
+
+    fn refuses(&self, r: &Request) -> Option<u16> {
+        (r.method != Method::Connect).then_some(405)
     }
 
     fn write_request(&self, _: &mut Request, exchange: &Exchange, _: &mut Buf) -> std::result::Result<(), Fault> {

@@ -11,6 +11,7 @@ use buf::{Buf, Bytes};
 use engine::log::Level;
 use http::exchange::{Exchange, Target};
 use http::fault::{Fault, Retry, Source};
+use http::module::LocationContext;
 use http::phases::{Flow, Handler};
 use http::request::Request;
 use http::server::location::Handlers;
@@ -71,6 +72,9 @@ impl Hidden {
 
 /// Passes a request to a backend and makes the response.
 pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
+    if let Some(status) = b.protocol.refuses(r) {
+        return Flow::Status(status);
+    }
     let mut streamed = b.streams_body(r);
     let keeps_ready = b.protocol.keeps_ready_bodies() || r.body.declared_length().is_none();
     if streamed && keeps_ready {
@@ -87,7 +91,8 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
         // Known from here on, whatever becomes of the body.
         *exchange.target.borrow_mut() = Some(target.clone());
     }
-    if (r.body.exists() || r.body.is_awaited() || r.body.declared_length().is_some())
+    if b.protocol.takes_body()
+        && (r.body.exists() || r.body.is_awaited() || r.body.declared_length().is_some())
         && !streamed
         && let Err(fault) = Box::pin(r.read_body()).await
     {
@@ -163,11 +168,12 @@ impl Handler for Backend {
 }
 
 impl Backend {
-    /// Makes this the handler of a location. `auto_redirect`: a request for its name without the slash is redirected.
-    pub fn install(self, out: &mut Handlers, auto_redirect: bool) {
+    /// Makes this the handler of a location; `depth` says how many blocks around it the directive stands. If the location
+    /// is named like a folder and has the directive itself, a request for its name without the slash is redirected.
+    pub fn install(self, out: &mut Handlers, cx: &LocationContext<'_, '_>, depth: usize) {
         out.content = vec![Rc::new(self)];
         out.exclusive = true;
-        out.auto_redirect = auto_redirect;
+        out.auto_redirect = depth == 0 && cx.name.last() == Some(&b'/');
     }
 
     /// Whether the request's body is passed on as it comes. A response that is stored doesn't depend on its client: all
@@ -198,7 +204,10 @@ impl Backend {
     ) -> Concluded {
         let failed = match attempted {
             Ok(answer) => match self.refuses(r, &choice, terms, &answer) {
-                Some(fault) => fault.into(),
+                Some(fault) => {
+                    answer.put_away(self, &mut choice);
+                    fault.into()
+                }
                 None => {
                     return match respond::respond(self, r, exchange, choice, answer) {
                         Next::Flow(flow) => Concluded::Flow(flow),

@@ -37,7 +37,7 @@ conf::table! {
 
     under "grpc_" {
         /// What most protocols have.
-        up: UpstreamConf [connection, buffer, retries, sockets, errors, fields];
+        up: UpstreamConf [connection, buffer, failures, retries, sockets, errors, fields];
         /// TLS.
         ssl: UpstreamSslConf [all];
     }
@@ -118,12 +118,7 @@ impl HttpModule for Grpc {
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
         let conf = cx.set.share::<GrpcConf>();
         let fields = compile(&conf, cx.loader)?;
-        let found = cx.of_owners::<GrpcConf>().enumerate();
-        let found = found.filter_map(|(depth, conf)| Some((depth, conf.grpc_pass.as_ref()?))).next();
-        let Some((depth, pass)) = found else { return Ok(()) };
-        if !pass.counts(cx, depth) {
-            return Ok(());
-        }
+        let Some((pass, depth)) = Pass::of_location(cx, |conf: &GrpcConf| &conf.grpc_pass) else { return Ok(()) };
         let destination = pass.destination(cx.loader)?;
         let ssl = match destination.may_be_over_ssl() {
             true => Some(ssl::shared(cx, &conf.ssl, "grpc_", &[b"h2"])?),
@@ -141,7 +136,7 @@ impl HttpModule for Grpc {
             ssl,
             up,
         };
-        backend.install(out, depth == 0 && cx.name.last() == Some(&b'/'));
+        backend.install(out, cx, depth);
         Ok(())
     }
 }

@@ -94,6 +94,7 @@
 use std::any::Any;
 
 use buf::{Buf, Bytes, Chain};
+use engine::log::Level;
 use http::exchange::Exchange;
 use http::fault::Fault;
 use http::request::Request;
@@ -104,6 +105,21 @@ use wire::h1::{KnownHeader, ResponseHead};
 pub trait Protocol {
     /// Whether a request's body can be sent before its length is known.
     fn sends_unknown_length(&self) -> bool;
+
+    /// The status with which a request is refused before anything else is done for it.
+    fn refuses(&self, _r: &Request) -> Option<u16> {
+        None
+    }
+
+    /// Whether the request's body is read.
+    fn takes_body(&self) -> bool {
+        true
+    }
+
+    /// Whether a response that tells of an error is one for the client. Otherwise its status is all that counts.
+    fn answers_errors(&self) -> bool {
+        true
+    }
 
     /// Whether a body of known length that is there as a whole is kept while it is sent, though bodies are passed on as
     /// they come: so that another server can be asked.
@@ -131,6 +147,9 @@ pub trait Protocol {
     fn rewrite(&self, _r: &mut Request, _known: KnownHeader, _value: &[u8]) -> Option<Vec<u8>> {
         None
     }
+
+    /// Adds to the fields of the response what the backend can't tell.
+    fn complete(&self, _r: &mut Request) {}
 }
 
 /// What stays in an idle connection for the next exchange on it; its type is known to its protocol alone.
@@ -208,7 +227,7 @@ pub enum HeadEvent {
     /// An interim head (1xx) is complete.
     Interim,
     /// A line for the error log.
-    Note(String),
+    Note(Note),
     /// The head is complete, with the length of the body as clients are told it, if it is known.
     Done(Option<u64>),
 }
@@ -219,13 +238,29 @@ pub enum BodyEvent {
     /// More bytes are needed.
     More,
     /// A line for the error log.
-    Note(String),
+    Note(Note),
     /// A part of the body.
     Body(Bytes),
     /// Trailers.
     Trailers(Headers),
     /// The response is complete.
     End(End),
+}
+
+/// A line for the error log, without what was going on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// How serious it is.
+    pub level: Level,
+    /// The text.
+    pub text: String,
+}
+
+impl Note {
+    /// A note of an error.
+    pub fn error(text: impl Into<String>) -> Note {
+        Note { level: Level::Error, text: text.into() }
+    }
 }
 
 /// How a response ended.

@@ -45,7 +45,7 @@ conf::table! {
     under "proxy_" {
         /// What most protocols have.
         up: UpstreamConf [
-            connection, buffer, retries, sockets, lowat, errors, fields, request, response, store, trailers
+            connection, buffer, failures, retries, sockets, lowat, errors, fields, request, response, store, trailers
         ];
         /// TLS.
         ssl: UpstreamSslConf [all];
@@ -355,12 +355,7 @@ impl HttpModule for Proxy {
         let compiled = Compiled::of(&conf, cx.loader)?;
         check_location(cx, &up, "proxy_")?;
         crate::store::check(cx, &up);
-        let found = cx.of_owners::<ProxyConf>().enumerate();
-        let found = found.filter_map(|(depth, conf)| Some((depth, conf.proxy_pass.as_ref()?))).next();
-        let Some((depth, pass)) = found else { return Ok(()) };
-        if !pass.counts(cx, depth) {
-            return Ok(());
-        }
+        let Some((pass, depth)) = Pass::of_location(cx, |conf: &ProxyConf| &conf.proxy_pass) else { return Ok(()) };
         let destination = pass.destination(cx.loader)?;
         let ssl = if destination.may_be_over_ssl() { Some(self::ssl(cx)?) } else { None };
         let redirects = match &conf.proxy_redirect {
@@ -378,7 +373,7 @@ impl HttpModule for Proxy {
         };
         let hidden = Hidden::new(&up, DEFAULT_HIDDEN);
         let backend = Backend { up, protocol: Box::new(protocol), destination, hidden, place: cx.id.0, ssl };
-        backend.install(out, depth == 0 && cx.name.last() == Some(&b'/'));
+        backend.install(out, cx, depth);
         Ok(())
     }
 }

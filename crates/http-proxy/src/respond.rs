@@ -70,10 +70,12 @@ pub(super) fn respond(
         copy_fields(b, r, exchange);
         return Next::Tunnel(Box::new((choice, idle, codec.take_rest())));
     }
-    if b.up.intercept_errors && status >= 300 && error_page::has_page(r, status) {
+    let replaced = !b.protocol.answers_errors() || b.up.intercept_errors && error_page::has_page(r, status);
+    if status >= 300 && replaced {
         if status == 401 {
             copy_challenge(r, exchange);
         }
+        keep_if_over(b, &mut choice, idle, codec, unsent.is_none());
         exchange.end();
         choice.release(Outcome::Good);
         return Next::Flow(Flow::Status(status));
@@ -85,6 +87,7 @@ pub(super) fn respond(
     }
     accel_rate(b, r, exchange);
     copy_fields(b, r, exchange);
+    b.protocol.complete(r);
     r.response.content_length = length;
     if b.up.force_ranges {
         (r.response.allow_ranges, r.response.single_range) = (true, true);
@@ -120,6 +123,22 @@ pub(super) fn respond(
     r.response.body = stream.begin(r, body, trailers, read);
     store::keep(b, r, exchange);
     Next::Flow(Flow::Respond)
+}
+
+impl Answer {
+    /// The answer isn't used: its connection is kept if nothing follows.
+    pub(super) fn put_away(self, b: &Backend, choice: &mut Choice) {
+        keep_if_over(b, choice, self.idle, self.codec, self.reply.unsent.is_none());
+    }
+}
+
+/// Keeps a connection whose response has come to its end with the head, if the request was sent whole.
+fn keep_if_over(b: &Backend, choice: &mut Choice, mut idle: Idle, mut codec: Box<dyn Codec>, sent: bool) {
+    let over = matches!(codec.read_body(), Ok(BodyEvent::End(End { keep: true, .. })));
+    if over && sent && idle.stream.pending() == 0 && says_last_words(&mut *codec, &idle) {
+        idle.kept = codec.keep();
+        choice.keep(idle, b.place);
+    }
 }
 
 /// Sends what the protocol has to say before the connection waits for its next exchange; whether that went out.

@@ -16,19 +16,29 @@ pub(crate) fn shared(
     cx: &mut LocationContext<'_, '_>,
     conf: &Rc<UpstreamSslConf>,
     prefix: &str,
-    alpn: &'static [&'static [u8]],
+    alpn: Alpn,
 ) -> Result<Rc<UpstreamTls>> {
-    let made = &cx.loader.store.entry::<Made>().0;
-    if let Some((.., made)) = made.iter().find(|(known, offered, _)| Rc::ptr_eq(known, conf) && *offered == alpn) {
-        return Ok(made.clone());
+    let made = &cx.loader.store.entry::<Shared>().0;
+    if let Some(made) = made.iter().find(|made| Rc::ptr_eq(&made.conf, conf) && made.alpn == alpn) {
+        return Ok(made.tls.clone());
     }
     let place = ["ssl_ciphers", "ssl_conf_command", "ssl_verify", "pass"];
     let place = place.iter().find_map(|name| cx.place(&format!("{prefix}{name}")));
-    let made = Rc::new(client(conf, prefix, alpn, cx.loader).map_err(|error| error.or_at(place))?);
-    cx.loader.store.entry::<Made>().0.push((conf.clone(), alpn, made.clone()));
-    Ok(made)
+    let tls = Rc::new(client(conf, prefix, alpn, cx.loader).map_err(|error| error.or_at(place))?);
+    cx.loader.store.entry::<Shared>().0.push(Made { conf: conf.clone(), alpn, tls: tls.clone() });
+    Ok(tls)
 }
 
-/// The TLS settings made for each set of directives.
+/// Names of protocols.
+type Alpn = &'static [&'static [u8]];
+
+/// The TLS settings made so far.
 #[derive(Default)]
-struct Made(Vec<(Rc<UpstreamSslConf>, &'static [&'static [u8]], Rc<UpstreamTls>)>);
+struct Shared(Vec<Made>);
+
+/// TLS settings, with what they were made of.
+struct Made {
+    conf: Rc<UpstreamSslConf>,
+    alpn: Alpn,
+    tls: Rc<UpstreamTls>,
+}

@@ -22,7 +22,7 @@ use http::server::Http;
 
 use crate::conf::UpstreamConf;
 use crate::engine::Backend;
-use crate::protocol::{BodyEvent, Codec, End, ProtocolError};
+use crate::protocol::{BodyEvent, Codec, End, Note, ProtocolError};
 use crate::respond::{buffering, says_last_words, whole};
 use crate::sending::{Obstacle, Sending};
 use crate::shared::RequestLog;
@@ -147,7 +147,9 @@ impl UpstreamBody {
         match read {
             Ok(BodyEvent::More) => return false,
             Ok(BodyEvent::Body(bytes)) => self.ahead.push_bytes(bytes),
-            Ok(BodyEvent::Note(text)) => self.log.write(Level::Error, format_args!("{text} while reading upstream")),
+            Ok(BodyEvent::Note(Note { level, text })) => {
+                self.log.write(level, format_args!("{text} while reading upstream"));
+            }
             Ok(BodyEvent::Trailers(headers)) => self.trailers = Some(headers),
             Ok(BodyEvent::End(end)) => {
                 self.complete(end);

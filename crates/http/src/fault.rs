@@ -245,6 +245,10 @@ faults! {
     NoResolver: Server 502 Never, error("no resolver defined to resolve {}");
     /// The server's own certificate for a backend can't be loaded. `common` has logged it.
     OwnCertificate: Server 500 Never, QUIET;
+    /// A request is larger than the backend's protocol can tell.
+    LargeRequest: Server 500 Never, alert("{}");
+    /// The key that a value is asked for by is empty.
+    NoKey: Server 500 Never, error("the \"$memcached_key\" variable is not set");
     /// A request is written that has no backend: a bug.
     NoTarget: Server 500 Never, QUIET;
 

@@ -362,7 +362,7 @@ impl Request {
     /// Whether the body can be read without waiting for the client, and into memory.
     pub fn body_is_here(&self) -> bool {
         let most = self.location.core.client_body_buffer_size;
-        self.body.is_here() || self.h2_stream().is_some_and(|stream| stream.has_received_all(most))
+        self.body.came_with_head() || self.h2_stream().is_some_and(|stream| stream.has_received_all(most))
     }
 
     /// Reads a body that is here as a whole, without waiting and into memory, whatever `client_body_in_file_only` says.
