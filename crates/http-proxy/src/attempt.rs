@@ -49,6 +49,7 @@ impl From<Fault> for Failed {
 }
 
 /// The request as it is sent.
+#[derive(Default)]
 pub(super) struct Outgoing {
     pub(super) head: Bytes,
     /// The body's pieces, if it was read whole.
@@ -66,6 +67,9 @@ impl Backend {
         choice: &Choice,
         outgoing: &Outgoing,
     ) -> Result<Answer, Failed> {
+        if !self.up.allow_upstream.iter().all(|condition| r.test(condition)) {
+            return Err(Fault::DeniedUpstream.log(r).into());
+        }
         let label = self.label(r, exchange);
         let idle = choice.take_idle(&mut Context::from_waker(Waker::noop()), self.place);
         // Another location may have kept a connection of another kind, or another request one with other names.

@@ -109,10 +109,13 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
     };
     let redirected = !exchange.attempts.borrow().is_empty();
     *exchange.target.borrow_mut() = Some(target.clone());
-    let outgoing = match b.write(r, &exchange, streamed) {
-        Ok(outgoing) => outgoing,
-        Err(fault) => return fault.into(),
-    };
+    let mut outgoing = Outgoing::default();
+    if !b.up.request_dynamic {
+        outgoing = match b.write(r, &exchange, streamed) {
+            Ok(written) => written,
+            Err(fault) => return fault.into(),
+        };
+    }
     let mut choice = Choice::new(target.group.clone(), b.up.next_upstream_tries);
     let key = target.key.as_ref().map(|key| r.render(key)).unwrap_or_default();
     let started_ms = rt::now_ms();
@@ -128,6 +131,12 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
         }
         exchange.current(|attempt| attempt.peer = choice.peer().map(|peer| peer.name.clone()));
         let terms = Terms { streamed, started_ms, late: b.is_late(started_ms) };
+        if b.up.request_dynamic {
+            outgoing = match b.write(r, &exchange, streamed) {
+                Ok(written) => written,
+                Err(fault) => return fault.into(),
+            };
+        }
         let attempted = b.attempt(r, &exchange, &choice, &outgoing).await;
         match b.conclude(r, &exchange, choice, attempted, terms) {
             Concluded::Flow(flow) => return flow,
