@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use ::upstream::retry::failure;
-use ::upstream::{Choice, Idle};
+use ::upstream::{Choice, Idle, Moment};
 use buf::{Buf, Bytes, Chain, Piece};
 use engine::log::{Errno, Level, TIMED_OUT};
 use http::body::append;
@@ -87,13 +87,17 @@ impl Backend {
         };
         let elapsed = exchange.elapsed_ms();
         exchange.current(|attempt| attempt.connect_ms = Some(elapsed));
+        choice.reached(Moment::Connected);
         let before = (idle.stream.sent(), idle.stream.received());
         let mut codec = self.protocol.codec(exchange, idle.kept.take());
         let result = self.exchange(r, exchange, &idle.stream, outgoing, &mut *codec).await;
         let counts = (idle.stream.sent() - before.0, idle.stream.received() - before.1);
         exchange.current(|attempt| (attempt.sent, attempt.received) = counts);
         match result {
-            Ok(reply) => Ok(Answer { idle, codec, reply }),
+            Ok(reply) => {
+                choice.reached(Moment::FirstByte);
+                Ok(Answer { idle, codec, reply })
+            }
             Err(Stop::Failed(failed)) => {
                 Err(Stop::Failed(Failed { stale: cached && failed.kind == failure::ERROR, ..failed }))
             }

@@ -21,6 +21,7 @@ use crate::pass::{Aim, Destination, Named};
 use crate::protocol::Protocol;
 use crate::respond::{self, Answer, Next};
 use crate::ssl::UpstreamTls;
+use crate::sticky;
 use crate::tunnel;
 
 /// What a location's requests are passed to.
@@ -105,18 +106,20 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
     };
     let mut choice = Choice::new(target.group.clone(), b.up.next_upstream_tries);
     let key = target.key.as_ref().map(|key| r.render(key)).unwrap_or_default();
+    let route = sticky::route(r, &target.group);
     let started_ms = rt::now_ms();
     let mut first = redirected;
     loop {
         exchange.begin(std::mem::take(&mut first));
-        if !choice.advance(&Hints { addr: Some(&r.conn.peer), key: &key }) {
-            exchange.current(|attempt| attempt.peer = Some(target.group.name.clone()));
-            r.log_error(format_args!("no live upstreams while connecting to upstream"));
-            exchange.current(|attempt| attempt.status = 502);
-            exchange.end();
-            return Flow::Status(502);
+        let hints = Hints { addr: Some(&r.conn.peer), key: &key, route: &route };
+        if !choice.advance(&hints)
+            && let Err(status) = Box::pin(b.wait(r, &exchange, &mut choice, &key, &route)).await
+        {
+            return Flow::Status(status);
         }
-        exchange.current(|attempt| attempt.peer = choice.peer().map(|peer| peer.name.clone()));
+        if let Some(peer) = choice.peer() {
+            exchange.current(|attempt| attempt.begin(peer));
+        }
         let terms = Terms { streamed, started_ms, late: b.is_late(started_ms) };
         let attempted = b.attempt(r, &exchange, &choice, &outgoing).await;
         match b.conclude(r, &exchange, choice, attempted, terms) {
@@ -225,6 +228,42 @@ impl Backend {
             Err(Stop::Status(status)) => Err(status),
             Err(Stop::Failed(_)) => Err(502),
         }
+    }
+
+    /// No peer can be chosen now: the request waits in the group's queue, if there is one. The error is a status.
+    async fn wait(
+        &self,
+        r: &Request,
+        exchange: &Exchange,
+        choice: &mut Choice,
+        key: &[u8],
+        route: &[u8],
+    ) -> Result<(), u16> {
+        let peer = r.conn.peer.clone();
+        let hints = Hints { addr: Some(&peer), key, route };
+        let found = match choice.group().has_queue() {
+            false => Ok(false),
+            true => self.unless_aborted(r, choice.wait(&hints)).await,
+        };
+        if choice.group().has_queue() {
+            let elapsed = exchange.elapsed_ms();
+            exchange.current(|attempt| attempt.queue_ms = Some(elapsed));
+        }
+        let status = match found {
+            Ok(true) => {
+                exchange.started_ms.set(rt::now_ms());
+                return Ok(());
+            }
+            Err(Stop::Status(status)) => status,
+            Ok(false) | Err(Stop::Failed(_)) => {
+                r.log_error(format_args!("no live upstreams while connecting to upstream"));
+                502
+            }
+        };
+        let name = choice.group().name.clone();
+        exchange.current(|attempt| (attempt.peer, attempt.status) = (Some(name), status));
+        exchange.end();
+        Err(status)
     }
 
     /// Writes the request.

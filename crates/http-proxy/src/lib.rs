@@ -15,6 +15,7 @@ pub mod redirect;
 pub mod respond;
 mod shared;
 pub mod ssl;
+mod sticky;
 pub mod store;
 pub mod stream;
 pub mod tunnel;

@@ -17,6 +17,7 @@ use wire::h1::{HeaderSpan, KnownHeader, Method, ResponseHead};
 use crate::conf::ignore;
 use crate::engine::Backend;
 use crate::protocol::{BodyEvent, Codec, End};
+use crate::sticky;
 use crate::store;
 use crate::stream::{self, Sent, UpstreamBody};
 
@@ -59,9 +60,11 @@ pub(super) fn respond(
     answer: Answer,
 ) -> Next {
     let Answer { mut idle, mut codec, reply: Reply { status, length, sent_all, unsent } } = answer;
+    sticky::answered(r, &mut choice);
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
         accel_rate(b, r, exchange);
         copy_fields(b, r, exchange);
+        choice.completed();
         return Next::Tunnel(Box::new((choice, idle, codec.take_rest())));
     }
     if b.up.intercept_errors && status >= 300 && error_page::has_page(r, status) {
@@ -69,11 +72,13 @@ pub(super) fn respond(
             copy_challenge(r, exchange);
         }
         exchange.end();
+        choice.completed();
         choice.release(Outcome::Good);
         return Next::Flow(Flow::Status(status));
     }
     if let Some(flow) = accel_redirect(b, r, exchange) {
         exchange.end();
+        choice.completed();
         choice.release(Outcome::Good);
         return Next::Flow(flow);
     }
@@ -92,6 +97,7 @@ pub(super) fn respond(
             choice.keep(idle, b.place);
         }
         exchange.end();
+        choice.completed();
         choice.release(Outcome::Good);
         r.response.body = whole(body);
         store::keep(b, r, exchange);

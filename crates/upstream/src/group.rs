@@ -10,8 +10,8 @@ use crate::keepalive::{Idle, Keepalive, Pool};
 use crate::peer::{Peer, Peers};
 use crate::queue::Queue;
 use crate::roster::{Found, Plan, Ranks};
-use crate::spec::{GroupSpec, Lookup, Moment, Time};
-use crate::sticky::Sticky;
+use crate::spec::{GroupSpec, Lookup, Moment, NamesSpec, Time};
+use crate::sticky::{Session, Sticky};
 use crate::zone::Shared;
 
 /// An upstream, ready for requests.
@@ -29,6 +29,8 @@ pub struct Group {
     time: Option<Time>,
     /// What binds sessions to peers.
     pub sticky: Option<Sticky>,
+    /// Who is asked for the names of its servers.
+    pub(crate) names: NamesSpec,
     pub(crate) queue: Option<Queue>,
     checks: Rc<Checks>,
     /// Requests that are under way.
@@ -61,6 +63,7 @@ impl Group {
             shared,
             time: spec.method.time(),
             sticky: spec.sticky.clone(),
+            names: spec.names.clone(),
             queue: spec.queue.map(Queue::new),
             checks,
             active: Cell::new(0),
@@ -153,6 +156,16 @@ impl Group {
         }
     }
 
+    /// Whether requests may wait for a peer.
+    pub fn has_queue(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    /// Whether checks are made of its peers.
+    pub(crate) fn is_checked(&self) -> bool {
+        self.checks.any()
+    }
+
     /// Adds a check before workers run; what it is known by, or `None` if there are too many.
     pub fn add_check(&self, check: &Check) -> Option<u32> {
         let bit = self.checks.add(check)?;
@@ -184,6 +197,8 @@ pub struct Choice {
     began_ms: u64,
     /// How long the peer took to the moment that the balancer wants to know of.
     took_ms: Cell<Option<u64>>,
+    /// The session that is bound to the peer when the response is complete.
+    session: Option<Box<Session>>,
     max_tries: u32,
     /// Attempts that are left, the current one included.
     pub tries: u32,
@@ -202,6 +217,7 @@ impl Choice {
             current: None,
             began_ms: 0,
             took_ms: Cell::new(None),
+            session: None,
             max_tries,
             tries: 0,
         };
@@ -316,6 +332,19 @@ impl Choice {
         }
     }
 
+    /// Binds a session to the current peer when the response is complete.
+    pub fn keep_session(&mut self, session: Session) {
+        self.session = Some(Box::new(session));
+    }
+
+    /// The response is complete.
+    pub fn completed(&mut self) {
+        self.reached(Moment::LastByte);
+        if let Some(session) = self.session.take() {
+            session.keep(rt::now_ms());
+        }
+    }
+
     /// Tells how the current peer did, and lets it go; true if it is unavailable from now on.
     pub fn release(&mut self, outcome: Outcome) -> bool {
         let Some(peer) = self.current.take() else { return false };
@@ -329,7 +358,7 @@ impl Choice {
         peer.end(self.began_ms);
         let now = rt::wall().secs.max(0) as u64;
         if let (Outcome::Good, Some(ms)) = (outcome, self.took_ms.get()) {
-            peer.took(ms, now);
+            peer.took(ms);
         }
         if !self.ranks.single {
             match outcome {

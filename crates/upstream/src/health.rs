@@ -95,6 +95,11 @@ pub(crate) struct Checks {
 pub const MOST_CHECKS: u32 = 32;
 
 impl Checks {
+    /// Whether there are any.
+    pub(crate) fn any(&self) -> bool {
+        self.count.get() > 0
+    }
+
     /// The bit of a further check; `None` if there are too many.
     pub(crate) fn add(&self, check: &Check) -> Option<u32> {
         let bit = 1_u32.checked_shl(self.count.get())?;

@@ -28,6 +28,6 @@ pub use keepalive::{Idle, Keepalive, Pool};
 pub use peer::{Peer, Peers};
 pub use queue::QueueSpec;
 pub use resolver::Resolver;
-pub use spec::{GroupSpec, Lookup, Measure, Method, Moment, ServerSpec, Time};
+pub use spec::{GroupSpec, Lookup, Measure, Method, Moment, NamesSpec, ServerSpec, Time};
 pub use sticky::Sticky;
 pub use url::{Url, UrlError};

@@ -17,27 +17,34 @@ const LONGEST_PAUSE_MS: u64 = 5000;
 /// The shortest pause, whatever name servers say, in milliseconds.
 const SHORTEST_PAUSE_MS: u64 = 1000;
 
-/// Lets a group follow its names for the life of the worker's configuration.
-pub fn watch(group: &Rc<Group>, resolver: &Rc<Resolver>, timeout_ms: u64) {
-    for lookup in group.lookups() {
-        let task =
-            Follow { group: Rc::downgrade(group), lookup, resolver: resolver.clone(), timeout_ms, failure: None };
+/// Begins what a worker does for a group as long as its configuration lives: it follows the names of servers, asking the
+/// group's own resolver or this one, and takes part in the choice of the worker that asks and checks for all.
+pub fn start(group: &Rc<Group>, resolver: &Rc<Resolver>, timeout_ms: u64) {
+    let lookups = group.lookups();
+    if lookups.is_empty() && !group.is_checked() {
+        return;
+    }
+    group.lead();
+    if group.is_shared() {
+        rt::spawn(keep_leading(Rc::downgrade(group)));
+    }
+    for lookup in lookups {
+        let task = Follow {
+            group: Rc::downgrade(group),
+            lookup,
+            resolver: group.names.resolver.as_ref().unwrap_or(resolver).clone(),
+            timeout_ms: group.names.timeout_ms.unwrap_or(timeout_ms),
+            failure: None,
+        };
         rt::spawn(task.run());
     }
 }
 
-/// Takes part in the choice of the worker that asks and checks for all, if the group has a zone.
-pub fn lead(group: &Rc<Group>) {
-    group.lead();
-    if group.is_shared() {
-        let group = Rc::downgrade(group);
-        rt::spawn(async move {
-            loop {
-                rt::sleep(BEAT_MS).await;
-                let Some(group) = group.upgrade() else { return };
-                group.lead();
-            }
-        });
+async fn keep_leading(group: Weak<Group>) {
+    loop {
+        rt::sleep(BEAT_MS).await;
+        let Some(group) = group.upgrade() else { return };
+        group.lead();
     }
 }
 

@@ -53,8 +53,8 @@ pub struct Peer {
     pub checked: Cell<u64>,
     /// How long its responses take, on average, in 1/256 ms; 0 if nothing is known.
     pub average: Cell<u64>,
-    /// The second of the last response that the average knows of.
-    pub answered: Cell<u64>,
+    /// The second in which it was chosen last.
+    pub asked: Cell<u64>,
     /// The sum of the times, in milliseconds, at which the requests that it is serving began.
     pub begun_ms: Cell<u64>,
     /// When its weight began to grow back, in milliseconds; 0 if it doesn't.
@@ -109,7 +109,7 @@ impl Peer {
             accessed: Cell::new(0),
             checked: Cell::new(0),
             average: Cell::new(0),
-            answered: Cell::new(0),
+            asked: Cell::new(0),
             begun_ms: Cell::new(0),
             slow_since_ms: Cell::new(0),
             health: Cell::default(),
@@ -195,6 +195,7 @@ impl Peer {
 
     /// Notes that it was chosen.
     pub(crate) fn chosen(&self, now: u64) {
+        self.asked.set(now);
         if now.saturating_sub(self.checked.get()) > self.fail_timeout {
             self.checked.set(now);
         }
@@ -214,14 +215,13 @@ impl Peer {
     }
 
     /// Notes how long a response took. A newer one counts for a twentieth of the average.
-    pub(crate) fn took(&self, ms: u64, now: u64) {
+    pub(crate) fn took(&self, ms: u64) {
         let ms = ms.min(LONGEST_MS) << 8;
         let average = match self.average.get() {
             0 => ms,
             average => (average * 19 + ms) / 20,
         };
         self.average.set(average.max(1));
-        self.answered.set(now);
     }
 }
 

@@ -9,6 +9,7 @@ use os::SockAddr;
 
 use crate::keepalive::Keepalive;
 use crate::queue::QueueSpec;
+use crate::resolver::Resolver;
 use crate::sticky::Sticky;
 use crate::url::{Url, UrlError};
 
@@ -190,6 +191,17 @@ pub struct GroupSpec {
     pub sticky: Option<Sticky>,
     /// Where requests wait if no peer can be chosen.
     pub queue: Option<QueueSpec>,
+    /// Who is asked for the names of its servers.
+    pub names: NamesSpec,
+}
+
+/// What a group says of the lookup of its servers' names.
+#[derive(Clone, Default)]
+pub struct NamesSpec {
+    /// Its own resolver.
+    pub resolver: Option<Rc<Resolver>>,
+    /// For how long it may take, in milliseconds.
+    pub timeout_ms: Option<u64>,
 }
 
 /// How a peer is chosen.

@@ -60,6 +60,28 @@ pub struct Learn {
     pub sessions: Sessions,
 }
 
+/// A session with the route of the server that has answered it.
+pub struct Session {
+    /// Where it is learned.
+    pub learn: Rc<Learn>,
+    /// What names it.
+    pub id: Vec<u8>,
+    /// The route.
+    pub route: Route,
+    /// The response doesn't name the session: it only goes on, and not if it is over by then.
+    pub goes_on: bool,
+}
+
+impl Session {
+    /// Binds it to the server.
+    pub fn keep(&self, now_ms: u64) {
+        if self.goes_on && self.learn.sessions.find(&self.id, now_ms) != Some(self.route) {
+            return;
+        }
+        self.learn.sessions.keep(&self.id, &self.route, now_ms);
+    }
+}
+
 /// Sessions that all workers know.
 #[derive(Clone)]
 pub struct Sessions {

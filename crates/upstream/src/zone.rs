@@ -403,7 +403,7 @@ fn load(map: &mut Map<'_>, peer: &Peer) {
     place.conns.set(conns);
     peer.conns.set(conns);
     let Some(record) = map.first::<STATE>(node) else { return };
-    let [effective, current, accessed, checked, fails, average, answered, begun, slow, health] = numbers(record);
+    let [effective, current, accessed, checked, fails, average, asked, begun, slow, health] = numbers(record);
     // After a reload its weight may be another one.
     peer.effective_weight.set((effective as i64).clamp(0, peer.weight.get()));
     peer.current_weight.set((current as i64).clamp(-MOST_WEIGHT, MOST_WEIGHT));
@@ -411,7 +411,7 @@ fn load(map: &mut Map<'_>, peer: &Peer) {
     peer.checked.set(checked);
     peer.fails.set(fails as u32);
     peer.average.set(average.min(MOST_AVERAGE));
-    peer.answered.set(answered);
+    peer.asked.set(asked);
     peer.begun_ms.set(begun);
     peer.slow_since_ms.set(slow);
     peer.health.set(Health::of(health));
@@ -437,7 +437,7 @@ fn record(peer: &Peer) -> Record {
         peer.checked.get(),
         peer.fails.get().into(),
         peer.average.get(),
-        peer.answered.get(),
+        peer.asked.get(),
         peer.begun_ms.get(),
         peer.slow_since_ms.get(),
         peer.health.get().number(),

@@ -27,10 +27,10 @@ pub(super) fn score(peer: &Peer, time: Time, now: u64) -> (i64, i64) {
     ((conns + 1).saturating_mul(steps as i64), peer.weight.get())
 }
 
-/// The average of its times. It is halved in each `fail_timeout` without a response, so that a peer that was slow once
+/// The average of its times. It is halved in each `fail_timeout` without a request, so that a peer that was slow once
 /// gets another request in the end.
 fn expected_ms(peer: &Peer, inflight: bool, now: u64) -> u64 {
-    let idle = now.saturating_sub(peer.answered.get());
+    let idle = now.saturating_sub(peer.asked.get());
     let halvings = (idle / peer.fail_timeout.saturating_add(1)).min(MOST_HALVINGS);
     let average = peer.average.get() >> 8 >> halvings;
     if !inflight {
@@ -61,11 +61,12 @@ mod tests {
         ] {
             let peers = peers(&[1, 1]);
             for (peer, ms) in peers.list.iter().zip(averages) {
-                peer.took(ms, 1);
+                peer.took(ms);
             }
-            // Each has answered once: of equal ones the second is next.
-            peers.list[0].current_weight.set(-1);
-            peers.list[1].current_weight.set(1);
+            // The second has been chosen because the first was slow: of equal ones it is next.
+            let turn = i64::from(averages[0] >= STEP_MS);
+            peers.list[0].current_weight.set(-turn);
+            peers.list[1].current_weight.set(turn);
             let mut seen = String::new();
             for _ in 0..expect.len() {
                 let index = LeastTime(HEADER).pick(&peers, &mut Progress::default(), &Hints::default(), 1);
@@ -84,13 +85,13 @@ mod tests {
             [(41, 101, 401, 4), (41, 201, 401, 12), (41, 301, 401, 25), (201, 301, 401, 14)]
         {
             let peers = peers(&[1, 1]);
-            peers.list[0].took(first, 1);
-            peers.list[1].took(other, 1);
+            peers.list[0].took(first);
+            peers.list[1].took(other);
             // Among equals it is the other's turn.
             peers.list[1].current_weight.set(1);
             let mut n = 0;
             while picks(&LeastTime(HEADER), &peers, &Hints::default(), 1) == "a" {
-                peers.list[0].took(later, 1);
+                peers.list[0].took(later);
                 n += 1;
             }
             assert_eq!(n, expect, "{first} {other} {later}");
@@ -101,7 +102,8 @@ mod tests {
     fn slowness_is_forgotten() {
         let peers = peers(&[1]);
         let peer = &peers.list[0];
-        peer.took(400, 100);
+        peer.chosen(100);
+        peer.took(400);
         for (now, expect) in [(100, 400), (110, 400), (111, 200), (122, 100), (1000, 0)] {
             assert_eq!(expected_ms(peer, false, now), expect, "{now}");
         }
