@@ -8,7 +8,10 @@ tidegate_fuzz::target!(|data: &[u8]| {
     let id = u16::from_be_bytes(*id);
     for kind in [Kind::A, Kind::Aaaa, Kind::Srv] {
         let Some(found) = answer(data, id, &name, kind) else { continue };
-        assert!(found.addresses.iter().all(|address| address.is_ipv4() == (kind == Kind::A)) && (kind != Kind::Srv || found.addresses.is_empty()));
+        assert!(
+            found.addresses.iter().all(|address| address.is_ipv4() == (kind == Kind::A))
+                && (kind != Kind::Srv || found.addresses.is_empty())
+        );
         let says_nothing = found.addresses.is_empty() && found.services.is_empty() && found.alias.is_none();
         assert!(says_nothing || (found.code == 0 && !found.truncated && found.ttl <= i32::MAX as u32));
         assert!(found.alias.is_none() || found.addresses.is_empty() && found.services.is_empty());

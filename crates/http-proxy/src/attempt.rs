@@ -13,6 +13,7 @@ use http::body::append;
 use http::exchange::Exchange;
 use http::request::Request;
 use http::session::h2::websocket;
+use os::SockAddr;
 use rt::Tried;
 
 use crate::conf::{Bind, local_address};
@@ -83,7 +84,11 @@ impl Backend {
         let mut idle = match idle {
             Some(idle) => idle,
             // Few requests need it: it isn't to make their future larger.
-            None => Box::pin(self.connect(r, exchange, choice)).await?,
+            None => {
+                let Some(peer) = choice.peer() else { return Err(Stop::Status(502)) };
+                let addr = peer.addr.clone();
+                Box::pin(self.connect(r, exchange, addr)).await?
+            }
         };
         let elapsed = exchange.elapsed_ms();
         exchange.current(|attempt| attempt.connect_ms = Some(elapsed));
@@ -105,9 +110,8 @@ impl Backend {
         }
     }
 
-    async fn connect(&self, r: &mut Request, exchange: &Exchange, choice: &Choice) -> Result<Idle, Stop> {
-        let Some(peer) = choice.peer() else { return Err(Stop::Status(502)) };
-        let addr = peer.addr.clone();
+    /// A connection to an address, over TLS if the target wants it.
+    pub(super) async fn connect(&self, r: &mut Request, exchange: &Exchange, addr: SockAddr) -> Result<Idle, Stop> {
         let options = rt::ConnectOptions {
             bind: self.bind(r),
             rcvbuf: Some(self.up.socket_rcvbuf as u32).filter(|size| *size > 0),
@@ -168,7 +172,7 @@ impl Backend {
         Err(Stop::Failed(Failed { kind, sent: false, stale: false }))
     }
 
-    fn bind(&self, r: &mut Request) -> Option<os::SockAddr> {
+    fn bind(&self, r: &mut Request) -> Option<SockAddr> {
         match &self.up.bind {
             Bind::Off => None,
             Bind::Address(addr) => Some(addr.clone()),
@@ -202,7 +206,7 @@ impl Backend {
     }
 
     /// Sends the request and reads the head of the response.
-    async fn exchange(
+    pub(super) async fn exchange(
         &self,
         r: &mut Request,
         exchange: &Exchange,

@@ -3,6 +3,7 @@
 //! A request is written once and sent to one peer after the other, until one answers, none is left, or the
 //! configuration says that it is enough. With a kept connection that takes one `send` and one `recv`.
 
+use std::any::Any;
 use std::rc::Rc;
 
 use ::upstream::retry::{self, Question, failure};
@@ -158,6 +159,10 @@ impl Handler for Backend {
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
         Flow::wait(run(self, r))
     }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
 }
 
 impl Backend {
@@ -267,7 +272,7 @@ impl Backend {
     }
 
     /// Writes the request.
-    fn write(&self, r: &mut Request, exchange: &Exchange, streamed: bool) -> Result<Outgoing, u16> {
+    pub(super) fn write(&self, r: &mut Request, exchange: &Exchange, streamed: bool) -> Result<Outgoing, u16> {
         let chunked = streamed && r.body.declared_length().is_none();
         let length = if chunked { None } else { r.body.known_length() };
         exchange.body_length.set(length);

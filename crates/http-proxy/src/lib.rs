@@ -7,6 +7,7 @@ pub mod cookies;
 pub mod engine;
 pub mod fastcgi;
 pub mod handover;
+pub mod health;
 mod http1;
 pub mod pass;
 pub mod protocol;
@@ -25,4 +26,4 @@ pub mod variables;
 use http::module::HttpModule;
 
 /// The modules of this crate, in the order in which their handlers run.
-pub const MODULES: &[&dyn HttpModule] = &[&upstream::Upstream, &proxy::Proxy, &fastcgi::Fastcgi];
+pub const MODULES: &[&dyn HttpModule] = &[&upstream::Upstream, &proxy::Proxy, &fastcgi::Fastcgi, &health::HealthChecks];

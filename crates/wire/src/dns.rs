@@ -53,14 +53,7 @@ pub struct Answer {
 impl Default for Answer {
     /// One that says nothing.
     fn default() -> Answer {
-        Answer {
-            code: 0,
-            truncated: false,
-            addresses: Vec::new(),
-            services: Vec::new(),
-            alias: None,
-            ttl: u32::MAX,
-        }
+        Answer { code: 0, truncated: false, addresses: Vec::new(), services: Vec::new(), alias: None, ttl: u32::MAX }
     }
 }
 
@@ -339,12 +332,8 @@ mod tests {
         let check = |data: &[u8], expect: Option<(u16, u16, u16, &str)>| {
             let message = message(0, Kind::Srv, &[(SAME, 33, 9, data)]);
             let answer = answer(&message, 7, &name("a.test"), Kind::Srv);
-            let expect = expect.map(|(priority, weight, port, target)| Service {
-                priority,
-                weight,
-                port,
-                target: name(target),
-            });
+            let expect =
+                expect.map(|(priority, weight, port, target)| Service { priority, weight, port, target: name(target) });
             assert_eq!(answer.map(|answer| answer.services), expect.map(|service| vec![service]));
         };
         check(b"\0\x01\0\x05\x1f\x90\x01b\x04test\0", Some((1, 5, 8080, "b.test")));

@@ -89,6 +89,11 @@ pub enum Outcome {
 pub trait Handler {
     /// Handles the request, and returns how it continues.
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a>;
+
+    /// Itself, if other modules may know its type.
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        None
+    }
 }
 
 /// Looks at a response's head before it is sent; may change it, and may add body filters to it.

@@ -44,14 +44,7 @@ pub struct Specs<P> {
 // Not derived: that would ask for it of the protocol.
 impl<P> Default for Specs<P> {
     fn default() -> Specs<P> {
-        Specs {
-            done: Vec::new(),
-            keys: Vec::new(),
-            late: Vec::new(),
-            strict: false,
-            current: None,
-            of: PhantomData,
-        }
+        Specs { done: Vec::new(), keys: Vec::new(), late: Vec::new(), strict: false, current: None, of: PhantomData }
     }
 }
 
