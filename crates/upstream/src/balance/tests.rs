@@ -97,3 +97,49 @@ fn bound_sessions_count_as_turns() {
     bind(2);
     assert_eq!(next(15), "acbccacbccacbcc");
 }
+
+/// Whom nginx 1.31.5 asks for `key0`, `key1` and so on.
+#[test]
+fn keys_lead_where_nginx_has_them() {
+    let server = |name: &str, weight: u32| {
+        let addr = crate::Url::parse(name.as_bytes(), false).expect("an address").resolve(80).expect("no name");
+        ServerSpec { weight: Some(weight), ..ServerSpec::new(name, addr) }
+    };
+    let peers = |servers: Vec<ServerSpec>| {
+        let spec = crate::GroupSpec { servers, ..crate::GroupSpec::default() };
+        crate::roster::Plan::new(&spec, &Rc::default()).ranks(None).primary
+    };
+    let weights = [1, 2, 1, 3].iter().zip(1..);
+    let weighted = peers(weights.map(|(weight, port)| server(&format!("127.0.0.1:{port}"), *weight)).collect());
+    let named = ["127.0.0.1:80", "unix:/tmp/gx.none", "127.0.0.2", "[::1]:81"].map(|name| server(name, 1));
+    let named = peers(named.to_vec());
+    let pick = |balancer: &dyn Balancer, peers: &Peers, n: u32| {
+        let ip = [127, (n * 37 % 251) as u8, (n * 91 % 253) as u8, 1 + n as u8];
+        let (addr, key) = (SockAddr::from(std::net::SocketAddr::from((ip, 1))), format!("key{n}"));
+        picks(balancer, peers, &Hints { addr: Some(&addr), key: key.as_bytes(), route: b"" }, 1)
+    };
+    for (balancer, peers, expect) in [
+        (
+            &KeyHash as &dyn Balancer,
+            &weighted,
+            "abccbddcddadcdbddadcabdadbbcbdabdacdddbddddddddbdbdbbdbbbdacbcdadcdaddaadbabdddbabdbadaadaddbccadccbabaccbbbdbcddabddcdd",
+        ),
+        (
+            &Consistent::new(&weighted),
+            &weighted,
+            "dddbdddddcbcdddbdbdaddadbdbacbbaaddbcbbdababccbaabddabbbccaddccadddddcdbdddbabbbdbddadbbcbbccdbdbbbdbdddddddddbadddbcbbc",
+        ),
+        (
+            &Consistent::new(&named),
+            &named,
+            "baadccabcddadbccdaaaadcbbbcbddbccabccdbdcadddbcdcaacbbacccdababcaacaadbcbaabccccccaabcccbbacbbabdbadabbbadadbcabacbacbaa",
+        ),
+        (
+            &IpHash,
+            &weighted,
+            "bdabdabacdacdadbddbdddabdabdcdbcdbdbddbdddacdacdcdbddbdcdacdacbcdbcddabdabdcdbbdbbbddbddbabdabdcdbcdbcbdabdabacdacdaabda",
+        ),
+    ] {
+        assert_eq!((0..120).map(|n| pick(balancer, peers, n)).collect::<String>(), expect);
+    }
+}
