@@ -8,12 +8,13 @@ use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use engine::log::{Errno, Level};
 use expr::vars::Template;
 use http::config::core::Alias;
+use http::fault::Fault;
 use http::files::open_file::{Files, Found, Kind as FileKind, errno};
 use http::module::HttpModule;
 use http::module::LocationContext;
 use http::phases::{Flow, Handler};
-use http::request::Request;
 use http::request::variables::template_of;
+use http::request::{Request, UriFit};
 use http::server::location::Handlers;
 
 /// The module.
@@ -110,7 +111,7 @@ struct TryHandler {
 
 /// How a location's folder and a name make a path.
 struct Base {
-    /// The folder, with the name's place behind it.
+    /// The folder, with the name's place after it.
     path: Vec<u8>,
     folder: usize,
     /// How many bytes of the location's name an alias replaces; `None` for `root` and for aliases of regexes.
@@ -120,17 +121,15 @@ struct Base {
 }
 
 impl Base {
-    fn of(r: &mut Request) -> Option<Base> {
-        if r.lost_alias() {
-            return None;
-        }
-        let path = r.document_root()?;
+    fn of(r: &mut Request) -> std::result::Result<Base, Fault> {
+        r.check_alias()?;
+        let path = r.document_root().ok_or(Fault::NoRoot)?;
         let (alias, regex_alias) = match r.location.core.root.as_ref().and_then(|root| root.alias) {
             Some(Alias::Prefix(prefix)) => (Some(prefix), false),
             Some(Alias::All) => (None, true),
             None => (None, false),
         };
-        Some(Base { folder: path.len(), path, alias, regex_alias })
+        Ok(Base { folder: path.len(), path, alias, regex_alias })
     }
 
     /// The value of a parameter. With an alias, one with variables loses the location's part, if the URI's stands in it.
@@ -156,7 +155,10 @@ impl Base {
 
 impl Handler for TryHandler {
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
-        let Some(mut base) = Base::of(r) else { return Flow::Status(500) };
+        let mut base = match Base::of(r) {
+            Ok(base) => base,
+            Err(fault) => return fault.into(),
+        };
         let mut scratch = Vec::new();
         for one in self.tries.tries.iter() {
             let name = base.value(r, &one.name, &mut scratch);
@@ -198,13 +200,15 @@ fn enter(r: &mut Request, base: &Base, directory: bool) {
         if directory {
             return;
         }
-        // The alias is a whole folder here: what was found is put behind it.
-        r.add_uri_to_alias = true;
+        // The alias is a whole folder here: what was found is appended to it.
+        r.uri_fit = UriFit::InAlias;
     }
     let prefix = base.alias.unwrap_or(0);
     let mut uri = r.uri.get(..prefix).unwrap_or_default().to_vec();
     uri.extend_from_slice(base.name());
-    r.uri_rewritten |= r.uri != uri;
+    if r.uri != uri {
+        r.note_rewritten();
+    }
     r.uri = uri;
 }
 

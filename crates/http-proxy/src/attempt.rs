@@ -8,9 +8,9 @@ use std::task::{Context, Poll, Waker};
 use ::upstream::retry::failure;
 use ::upstream::{Choice, Idle, Moment};
 use buf::{Buf, Bytes, Chain, Piece};
-use engine::log::{Errno, Level, TIMED_OUT};
-use http::body::append;
+use engine::log::{Errno, TIMED_OUT};
 use http::exchange::Exchange;
+use http::fault::{Fault, Retry};
 use http::request::Request;
 use http::session::h2::websocket;
 use os::SockAddr;
@@ -18,15 +18,13 @@ use rt::Tried;
 
 use crate::conf::{Bind, local_address};
 use crate::engine::Backend;
-use crate::protocol::{Codec, Fault, FaultKind, HeadEvent};
+use crate::protocol::{Codec, HeadEvent, Note, ProtocolError};
 use crate::respond::{self, Answer, Reply};
+use crate::sending::{Obstacle, Sending};
 use crate::ssl;
 
 /// The size of the first read of a response: head and body, if they are small, come in one.
 const FIRST_READ: usize = 16 << 10;
-
-/// The largest part of a request's body that is sent in one go.
-const MAX_PART: u64 = 64 << 10;
 
 /// Properties that a connection needs to serve a request.
 struct Label {
@@ -36,22 +34,19 @@ struct Label {
     text: Option<Box<str>>,
 }
 
-/// How an attempt failed.
+/// Why an attempt ends without an answer.
+#[derive(Clone, Copy)]
 pub(super) struct Failed {
-    /// The bit of [`failure`].
-    pub(super) kind: u32,
-    /// Whether the request may have reached the backend.
-    pub(super) sent: bool,
-    /// The connection was an idle one, which the peer may have closed meanwhile: not the peer's fault.
+    /// What went wrong, and was logged.
+    pub(super) fault: Fault,
+    /// The connection was an idle one, which the peer may have closed meanwhile: the attempt doesn't count.
     pub(super) stale: bool,
 }
 
-/// Why an attempt ends without an answer.
-pub(super) enum Stop {
-    /// The peer failed.
-    Failed(Failed),
-    /// The request ends with this status: the client has gone, or its body can't be read.
-    Status(u16),
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Failed {
+        Failed { fault, stale: false }
+    }
 }
 
 /// The request as it is sent.
@@ -71,7 +66,7 @@ impl Backend {
         exchange: &Exchange,
         choice: &Choice,
         outgoing: &Outgoing,
-    ) -> Result<Answer, Stop> {
+    ) -> Result<Answer, Failed> {
         let label = self.label(r, exchange);
         let idle = choice.take_idle(&mut Context::from_waker(Waker::noop()), self.place);
         // Another location may have kept a connection of another kind, or another request one with other names.
@@ -85,7 +80,9 @@ impl Backend {
             Some(idle) => idle,
             // Few requests need it: it isn't to make their future larger.
             None => {
-                let Some(peer) = choice.peer() else { return Err(Stop::Status(502)) };
+                let Some(peer) = choice.peer() else {
+                    return Err(Failed { fault: Fault::NoLiveUpstreams, stale: false });
+                };
                 let addr = peer.addr.clone();
                 Box::pin(self.connect(r, exchange, addr)).await?
             }
@@ -103,15 +100,22 @@ impl Backend {
                 choice.reached(Moment::FirstByte);
                 Ok(Answer { idle, codec, reply })
             }
-            Err(Stop::Failed(failed)) => {
-                Err(Stop::Failed(Failed { stale: cached && failed.kind == failure::ERROR, ..failed }))
+            Err(fault) => {
+                let error = matches!(fault.retry(), Retry::Unsent(failure::ERROR) | Retry::Sent(failure::ERROR));
+                // A backend that refuses a request has not been away.
+                let stale = cached && error && fault != Fault::RefusedRequest;
+                // A body that was passed on as it came is gone, whatever the backend did with it.
+                let fault = match fault {
+                    Fault::RefusedRequest | Fault::LeavingUpstream if outgoing.streamed => Fault::ShortResponse,
+                    fault => fault,
+                };
+                Err(Failed { fault, stale })
             }
-            Err(stop) => Err(stop),
         }
     }
 
     /// A connection to an address, over TLS if the target wants it.
-    pub(super) async fn connect(&self, r: &mut Request, exchange: &Exchange, addr: SockAddr) -> Result<Idle, Stop> {
+    pub(super) async fn connect(&self, r: &mut Request, exchange: &Exchange, addr: SockAddr) -> Result<Idle, Fault> {
         let options = rt::ConnectOptions {
             bind: self.bind(r),
             rcvbuf: Some(self.up.socket_rcvbuf as u32).filter(|size| *size > 0),
@@ -130,13 +134,10 @@ impl Backend {
             }
             Err(error) => error,
         };
-        let kind = if error.kind() == io::ErrorKind::TimedOut { failure::TIMEOUT } else { failure::ERROR };
-        if kind == failure::TIMEOUT {
-            r.log_error(format_args!("upstream timed out{TIMED_OUT} while connecting to upstream"));
-        } else {
-            r.log_error(format_args!("connect() failed{} while connecting to upstream", Errno(&error)));
-        }
-        Err(Stop::Failed(Failed { kind, sent: false, stale: false }))
+        Err(match error.kind() {
+            io::ErrorKind::TimedOut => Fault::SlowConnect.log_with(r, &TIMED_OUT),
+            _ => Fault::FailedConnect.log_with(r, &Errno(&error)),
+        })
     }
 
     /// What a connection for this request has to be.
@@ -154,22 +155,21 @@ impl Backend {
         r: &mut Request,
         exchange: &Exchange,
         stream: &rt::Stream,
-    ) -> Result<Option<Box<str>>, Stop> {
+    ) -> Result<Option<Box<str>>, Fault> {
         let target = exchange.target.borrow().clone();
         let (Some(ssl), Some(target)) = (&self.ssl, target.filter(|target| target.ssl)) else { return Ok(None) };
         let label = ssl.label(r);
         stream.set_recv_timeout(Some(self.up.connect_timeout));
         stream.set_send_timeout(Some(self.up.connect_timeout));
-        let kind = match ssl.connect(r, stream, &target.host).await {
+        match ssl.connect(r, stream, &target.host).await {
             Ok(()) => {
                 stream.set_recv_timeout(None);
-                return Ok(label);
+                Ok(label)
             }
-            Err(ssl::Failure::OwnCertificate) => return Err(Stop::Status(500)),
-            Err(ssl::Failure::TimedOut) => failure::TIMEOUT,
-            Err(ssl::Failure::Error) => failure::ERROR,
-        };
-        Err(Stop::Failed(Failed { kind, sent: false, stale: false }))
+            Err(ssl::Failure::OwnCertificate) => Err(Fault::OwnCertificate),
+            Err(ssl::Failure::TimedOut) => Err(Fault::SlowHandshake),
+            Err(ssl::Failure::Error) => Err(Fault::FailedHandshake),
+        }
     }
 
     fn bind(&self, r: &mut Request) -> Option<SockAddr> {
@@ -189,7 +189,7 @@ impl Backend {
     }
 
     /// Waits for `future`, but no longer than the client does.
-    pub(super) async fn unless_aborted<T>(&self, r: &Request, future: impl Future<Output = T>) -> Result<T, Stop> {
+    pub(super) async fn unless_aborted<T>(&self, r: &Request, future: impl Future<Output = T>) -> Result<T, Fault> {
         let mut future = pin!(future);
         let waited = poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(value) => Poll::Ready(Some(value)),
@@ -213,21 +213,27 @@ impl Backend {
         stream: &rt::Stream,
         outgoing: &Outgoing,
         codec: &mut dyn Codec,
-    ) -> Result<Reply, Stop> {
+    ) -> Result<Reply, Fault> {
+        if codec.is_tunnel() {
+            let elapsed = exchange.elapsed_ms();
+            exchange.current(|attempt| attempt.header_ms = Some(elapsed));
+            return Ok(Reply { status: 200, length: None, unsent: None });
+        }
         stream.set_send_timeout(Some(self.up.send_timeout));
         let mut sending = self.begin_sending(r, stream, outgoing, codec)?;
         loop {
             let more = poll_fn(|cx| self.poll_exchange(cx, r, stream, &mut sending, codec)).await?;
-            let found = self.read_head(r, exchange, codec, more).map_err(|fault| stop(r, &fault))?;
+            let found = self.read_head(r, exchange, codec, more).map_err(|error| log(r, &error))?;
             let Some(length) = found else { continue };
             let (status, elapsed) = (exchange.head.borrow().1.status, exchange.elapsed_ms());
             exchange.current(|attempt| (attempt.status, attempt.header_ms) = (status, Some(elapsed)));
             if status == 101 && !is_agreed(r, exchange) {
-                return Err(stop(r, &Fault::invalid("upstream sent invalid \"Sec-WebSocket-Accept\" header")));
+                return Err(
+                    Fault::InvalidResponse.log_with(r, &"upstream sent invalid \"Sec-WebSocket-Accept\" header")
+                );
             }
-            let sent_all = sending.done && sending.chain.is_empty();
-            let unsent = (codec.sends_on() && !sent_all).then(|| Box::new(sending.chain));
-            return Ok(Reply { status, length, sent_all, unsent });
+            let unsent = (!sending.is_complete()).then(|| Box::new(sending));
+            return Ok(Reply { status, length, unsent });
         }
     }
 
@@ -238,7 +244,7 @@ impl Backend {
         stream: &rt::Stream,
         outgoing: &Outgoing,
         codec: &mut dyn Codec,
-    ) -> Result<Sending, Stop> {
+    ) -> Result<Sending, Fault> {
         let alone = outgoing.body.is_empty() && !outgoing.streamed;
         let mut left = codec.head(&outgoing.head, alone);
         let mut done = false;
@@ -263,7 +269,7 @@ impl Backend {
             }
             codec.body(body, true, &mut chain);
         }
-        Ok(Sending { chain, more: outgoing.streamed, blocked: false, done, kept: Some(Vec::new()) })
+        Ok(Sending::new(chain, outgoing.streamed, done && !codec.holds_back()))
     }
 
     /// Reads on until the head is there; `None`: more bytes are needed. None at all are the end.
@@ -273,7 +279,7 @@ impl Backend {
         exchange: &Exchange,
         codec: &mut dyn Codec,
         more: Buf,
-    ) -> Result<Option<Option<u64>>, Fault> {
+    ) -> Result<Option<Option<u64>>, ProtocolError> {
         let over = more.is_empty();
         if over {
             codec.receive_end()?;
@@ -284,11 +290,11 @@ impl Backend {
             let event = codec.read_head(&mut exchange.head.borrow_mut())?;
             match event {
                 HeadEvent::Done(length) => return Ok(Some(length)),
-                HeadEvent::More if over => return Err(Fault::closed()),
+                HeadEvent::More if over => return Err(ProtocolError::closed()),
                 HeadEvent::More => return Ok(None),
                 HeadEvent::Interim => self.pass_interim(r, exchange),
-                HeadEvent::Note(text) => {
-                    r.log_error(format_args!("{text} while reading response header from upstream"));
+                HeadEvent::Note(Note { level, text }) => {
+                    r.log_at(level, format_args!("{text} while reading response header from upstream"));
                 }
             }
         }
@@ -313,25 +319,26 @@ impl Backend {
         stream: &rt::Stream,
         sending: &mut Sending,
         codec: &mut dyn Codec,
-    ) -> Poll<Result<Buf, Stop>> {
-        codec.transmit(&mut sending.chain);
-        if (!sending.done || !sending.chain.is_empty())
-            && let Err(stop) = self.poll_sending(cx, r, stream, sending, codec)
-        {
-            return Poll::Ready(Err(stop));
+    ) -> Poll<Result<Buf, Fault>> {
+        match sending.poll(cx, Some(r), stream, codec, Some(self.up.read_timeout)) {
+            Ok(()) => {}
+            Err(Obstacle::Client(fault)) => return Poll::Ready(Err(fault)),
+            Err(Obstacle::TimedOut) => return Poll::Ready(Err(Fault::SlowSend.log_with(r, &TIMED_OUT))),
         }
-        match stream.poll_recv(cx, FIRST_READ) {
+        let received = stream.poll_recv(cx, FIRST_READ);
+        if let Poll::Ready(result) = &received
+            && result.as_ref().map_or(true, Buf::is_empty)
+            && let Some(error) = sending.take_error()
+        {
+            // There is no answer either.
+            return Poll::Ready(Err(send_failed(r, &error)));
+        }
+        match received {
             Poll::Ready(Ok(buf)) => return Poll::Ready(Ok(buf)),
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
-                let what = "while reading response header from upstream";
-                r.log_error(format_args!("upstream timed out{TIMED_OUT} {what}"));
-                return Poll::Ready(Err(failed(failure::TIMEOUT)));
+                return Poll::Ready(Err(Fault::SlowUpstream.log_with(r, &TIMED_OUT)));
             }
-            Poll::Ready(Err(error)) => {
-                let what = "while reading response header from upstream";
-                r.log_error(format_args!("recv() failed{} {what}", Errno(&error)));
-                return Poll::Ready(Err(failed(failure::ERROR)));
-            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(Fault::FailedReceive.log_with(r, &Errno(&error)))),
             Poll::Pending => {}
         }
         if self.aborted(r, cx) {
@@ -339,115 +346,13 @@ impl Backend {
         }
         Poll::Pending
     }
-
-    /// Sends what there is; sets `done` when all is with the kernel.
-    fn poll_sending(
-        &self,
-        cx: &mut Context<'_>,
-        r: &mut Request,
-        stream: &rt::Stream,
-        sending: &mut Sending,
-        codec: &mut dyn Codec,
-    ) -> Result<(), Stop> {
-        loop {
-            let waiting = sending.more && !sending.blocked && !self.gather(cx, r, sending, codec)?;
-            match stream.poll_send(cx, &mut sending.chain) {
-                Poll::Ready(Ok(())) => sending.blocked = false,
-                Poll::Pending => {
-                    sending.blocked = true;
-                    return Ok(());
-                }
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
-                    r.log_error(format_args!("upstream timed out{TIMED_OUT} while sending request to upstream"));
-                    return Err(failed(failure::TIMEOUT));
-                }
-                Poll::Ready(Err(error)) => return Err(send_failed(r, &error)),
-            }
-            if !sending.more {
-                // What is held back waits for the backend, as for a response.
-                if !sending.done {
-                    stream.set_recv_timeout(Some(self.up.read_timeout));
-                }
-                sending.done = !codec.holds_back();
-                return Ok(());
-            }
-            if waiting {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Takes what there is of the request's body, as one part; false if more is to be waited for.
-    fn gather(
-        &self,
-        cx: &mut Context<'_>,
-        r: &mut Request,
-        sending: &mut Sending,
-        codec: &mut dyn Codec,
-    ) -> Result<bool, Stop> {
-        let limit = r.location.core.client_body_buffer_size;
-        let most = MAX_PART.min(codec.window());
-        let mut part = Chain::new();
-        let mut ready = most > 0;
-        while sending.more && part.len() < most {
-            match r.poll_body(cx) {
-                Poll::Ready(Ok(Some(data))) => {
-                    sending.note(&data, limit);
-                    part.push_bytes(data);
-                }
-                Poll::Ready(Ok(None)) => sending.more = false,
-                Poll::Ready(Err(status)) => return Err(Stop::Status(status)),
-                Poll::Pending => {
-                    ready = false;
-                    break;
-                }
-            }
-        }
-        if !part.is_empty() || !sending.more {
-            codec.body(part, !sending.more, &mut sending.chain);
-        }
-        if !sending.more
-            && let Some(kept) = sending.kept.take()
-        {
-            r.body.keep(kept);
-        }
-        Ok(ready)
-    }
 }
 
-/// What is still to be sent.
-struct Sending {
-    chain: Chain,
-    /// The body isn't complete.
-    more: bool,
-    /// The kernel takes no more for now.
-    blocked: bool,
-    done: bool,
-    /// The body, while it is small: for `$request_body`.
-    kept: Option<Vec<Piece>>,
-}
-
-impl Sending {
-    /// Keeps the body while it is no larger than `limit`.
-    fn note(&mut self, data: &Bytes, limit: usize) {
-        if let Some(kept) = &mut self.kept {
-            append(kept, data.clone());
-            if kept.iter().map(Piece::len).sum::<u64>() > limit as u64 {
-                self.kept = None;
-            }
-        }
-    }
-}
-
-/// What a fault before the head of a response leads to; logs it.
-fn stop(r: &Request, fault: &Fault) -> Stop {
-    if !fault.text.is_empty() {
-        r.log_error(format_args!("{} while reading response header from upstream", fault.text));
-    }
-    match fault.kind {
-        FaultKind::Invalid => failed(failure::INVALID_HEADER),
-        FaultKind::Closed => failed(failure::ERROR),
-        FaultKind::Refused => Stop::Failed(Failed { kind: failure::ERROR, sent: false, stale: false }),
+/// Logs what was wrong before the end of a response's head.
+fn log(r: &Request, error: &ProtocolError) -> Fault {
+    match &error.text[..] {
+        "" => error.fault,
+        text => error.fault.log_with(r, &text),
     }
 }
 
@@ -457,19 +362,10 @@ fn is_agreed(r: &Request, exchange: &Exchange) -> bool {
     websocket::is_agreed(r, &head.1, &head.0)
 }
 
-fn failed(kind: u32) -> Stop {
-    Stop::Failed(Failed { kind, sent: true, stale: false })
+fn send_failed(r: &Request, error: &io::Error) -> Fault {
+    Fault::FailedSend.log_with(r, &Errno(error))
 }
 
-fn send_failed(r: &Request, error: &io::Error) -> Stop {
-    r.log_error(format_args!("send() failed{} while sending request to upstream", Errno(error)));
-    failed(failure::ERROR)
-}
-
-fn client_gone(r: &Request, action: &str) -> Stop {
-    r.log_at(
-        Level::Info,
-        format_args!("client prematurely closed connection, so upstream connection is closed too while {action}"),
-    );
-    Stop::Status(499)
+fn client_gone(r: &Request, action: &str) -> Fault {
+    Fault::ClientLeft.log_with(r, &format_args!(", so upstream connection is closed too while {action}"))
 }

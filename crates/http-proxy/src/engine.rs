@@ -6,17 +6,19 @@
 use std::any::Any;
 use std::rc::Rc;
 
-use ::upstream::retry::{self, Question, failure};
+use ::upstream::retry::Question;
 use ::upstream::{Choice, Hints, Idle, Outcome};
 use buf::{Buf, Bytes};
 use engine::log::Level;
 use http::exchange::{Exchange, Target};
+use http::fault::{Fault, Retry, Source};
+use http::module::LocationContext;
 use http::phases::{Flow, Handler};
 use http::request::Request;
 use http::server::location::Handlers;
 use wire::h1::{KnownHeader, Method};
 
-use crate::attempt::{Failed, Outgoing, Stop};
+use crate::attempt::{Failed, Outgoing};
 use crate::conf::UpstreamConf;
 use crate::pass::{Aim, Destination, Named};
 use crate::protocol::Protocol;
@@ -72,10 +74,17 @@ impl Hidden {
 
 /// Passes a request to a backend and makes the response.
 pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
+    if let Some(status) = b.protocol.refuses(r) {
+        return Flow::Status(status);
+    }
     let mut streamed = b.streams_body(r);
-    if streamed && r.body.declared_length().is_none() && r.body_is_here() {
-        // It is read without waiting, and goes with its length.
-        streamed = false;
+    let keeps_ready = b.protocol.keeps_ready_bodies() || r.body.declared_length().is_none();
+    if streamed && keeps_ready {
+        // It goes with its length, and can be sent again.
+        match r.read_ready_body() {
+            Ok(is_read) => streamed = !is_read,
+            Err(fault) => return fault.into(),
+        }
     }
     let exchange = r.upstream.get_or_insert_with(Exchange::new).clone();
     exchange.enter();
@@ -84,26 +93,27 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
         // Known from here on, whatever becomes of the body.
         *exchange.target.borrow_mut() = Some(target.clone());
     }
-    if (r.body.exists() || r.body.is_awaited() || r.body.declared_length().is_some())
+    if b.protocol.takes_body()
+        && (r.body.exists() || r.body.is_awaited() || r.body.declared_length().is_some())
         && !streamed
-        && let Err(status) = Box::pin(r.read_body()).await
+        && let Err(fault) = Box::pin(r.read_body()).await
     {
-        return Flow::Status(status);
+        return fault.into();
     }
     let target = match aim {
         Ok(Aim::At(target)) => target,
         // Few requests need it: it isn't to make their future larger.
         Ok(Aim::Name(named)) => match Box::pin(b.look_up(r, *named)).await {
             Ok(target) => target,
-            Err(status) => return Flow::Status(status),
+            Err(fault) => return fault.into(),
         },
-        Err(status) => return Flow::Status(status),
+        Err(fault) => return fault.into(),
     };
     let redirected = !exchange.attempts.borrow().is_empty();
     *exchange.target.borrow_mut() = Some(target.clone());
     let outgoing = match b.write(r, &exchange, streamed) {
         Ok(outgoing) => outgoing,
-        Err(status) => return Flow::Status(status),
+        Err(fault) => return fault.into(),
     };
     let mut choice = Choice::new(target.group.clone(), b.up.next_upstream_tries);
     let key = target.key.as_ref().map(|key| r.render(key)).unwrap_or_default();
@@ -114,9 +124,9 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
         exchange.begin(std::mem::take(&mut first));
         let hints = Hints { addr: Some(&r.conn.peer), key: &key, route: &route };
         if !choice.advance(&hints)
-            && let Err(status) = Box::pin(b.wait(r, &exchange, &mut choice, &key, &route)).await
+            && let Err(fault) = Box::pin(b.wait(r, &exchange, &mut choice, &key, &route)).await
         {
-            return Flow::Status(status);
+            return fault.into();
         }
         if let Some(peer) = choice.peer() {
             exchange.current(|attempt| attempt.begin(peer));
@@ -137,7 +147,7 @@ struct Terms {
     /// The body can't be sent again.
     streamed: bool,
     started_ms: u64,
-    /// No time was left when the attempt began.
+    /// No time is left for another attempt.
     late: bool,
 }
 
@@ -166,16 +176,19 @@ impl Handler for Backend {
 }
 
 impl Backend {
-    /// Makes this the handler of a location. `auto_redirect`: a request for its name without the slash is redirected.
-    pub fn install(self, out: &mut Handlers, auto_redirect: bool) {
+    /// Makes this the handler of a location; `depth` says how many blocks around it the directive stands. If the location
+    /// is named like a folder and has the directive itself, a request for its name without the slash is redirected.
+    pub fn install(self, out: &mut Handlers, cx: &LocationContext<'_, '_>, depth: usize) {
         out.content = vec![Rc::new(self)];
         out.exclusive = true;
-        out.auto_redirect = auto_redirect;
+        out.auto_redirect = depth == 0 && cx.name.last() == Some(&b'/');
     }
 
-    /// Whether the request's body is passed on as it comes.
+    /// Whether the request's body is passed on as it comes. A response that is stored doesn't depend on its client: all
+    /// that it needs of the request is read before.
     fn streams_body(&self, r: &Request) -> bool {
         !self.up.request_buffering
+            && !self.up.stores()
             && self.up.pass_request_body
             && !self.protocol.has_own_body()
             && r.body.exists()
@@ -194,12 +207,15 @@ impl Backend {
         r: &mut Request,
         exchange: &Rc<Exchange>,
         mut choice: Choice,
-        attempted: Result<Answer, Stop>,
+        attempted: Result<Answer, Failed>,
         terms: Terms,
     ) -> Concluded {
-        let stop = match attempted {
+        let failed = match attempted {
             Ok(answer) => match self.refuses(r, &choice, terms, &answer) {
-                Some(kind) => Stop::Failed(Failed { kind, sent: true, stale: false }),
+                Some(fault) => {
+                    answer.put_away(self, &mut choice);
+                    fault.into()
+                }
                 None => {
                     return match respond::respond(self, r, exchange, choice, answer) {
                         Next::Flow(flow) => Concluded::Flow(flow),
@@ -207,35 +223,23 @@ impl Backend {
                     };
                 }
             },
-            Err(stop) => stop,
+            Err(failed) => failed,
         };
         exchange.forget_head();
         exchange.end();
-        let failed = match stop {
-            Stop::Status(status) => return Concluded::Flow(Flow::Status(status)),
-            Stop::Failed(failed) => failed,
-        };
-        match self.failed(r, exchange, &mut choice, &failed, terms) {
-            Some(status) => Concluded::Flow(Flow::Status(status)),
-            None => Concluded::Again(choice),
+        let fault = failed.fault;
+        if fault.source() == Source::Upstream && self.failed(r, exchange, &mut choice, failed, terms) {
+            return Concluded::Again(choice);
         }
+        Concluded::Flow(fault.into())
     }
 
     /// Where a host is that has to be looked up.
-    async fn look_up(&self, r: &mut Request, named: Named) -> Result<Rc<Target>, u16> {
-        let core = r.location.core.clone();
-        match self.unless_aborted(r, named.look_up(core)).await {
-            Ok(Ok(target)) => Ok(target),
-            Ok(Err(why)) => {
-                r.log_error(format_args!("{why}"));
-                Err(502)
-            }
-            Err(Stop::Status(status)) => Err(status),
-            Err(Stop::Failed(_)) => Err(502),
-        }
+    async fn look_up(&self, r: &Request, named: Named) -> Result<Rc<Target>, Fault> {
+        self.unless_aborted(r, named.look_up(r)).await?
     }
 
-    /// No peer can be chosen now: the request waits in the group's queue, if there is one. The error is a status.
+    /// No peer can be chosen now: the request waits in the group's queue, if there is one.
     async fn wait(
         &self,
         r: &Request,
@@ -243,7 +247,7 @@ impl Backend {
         choice: &mut Choice,
         key: &[u8],
         route: &[u8],
-    ) -> Result<(), u16> {
+    ) -> Result<(), Fault> {
         let peer = r.conn.peer.clone();
         let hints = Hints { addr: Some(&peer), key, route };
         let found = match choice.group().has_queue() {
@@ -254,25 +258,25 @@ impl Backend {
             let elapsed = exchange.elapsed_ms();
             exchange.current(|attempt| attempt.queue_ms = Some(elapsed));
         }
-        let status = match found {
+        let fault = match found {
             Ok(true) => {
                 exchange.started_ms.set(rt::now_ms());
                 return Ok(());
             }
-            Err(Stop::Status(status)) => status,
-            Ok(false) | Err(Stop::Failed(_)) => {
-                r.log_error(format_args!("no live upstreams while connecting to upstream"));
-                502
+            Ok(false) => {
+                let name = choice.group().name.clone();
+                exchange.current(|attempt| attempt.peer = Some(name));
+                Fault::NoLiveUpstreams.log(r)
             }
+            Err(fault) => fault,
         };
-        let name = choice.group().name.clone();
-        exchange.current(|attempt| (attempt.peer, attempt.status) = (Some(name), status));
+        exchange.current(|attempt| attempt.status = fault.status());
         exchange.end();
-        Err(status)
+        Err(fault)
     }
 
     /// Writes the request.
-    pub(super) fn write(&self, r: &mut Request, exchange: &Exchange, streamed: bool) -> Result<Outgoing, u16> {
+    pub(super) fn write(&self, r: &mut Request, exchange: &Exchange, streamed: bool) -> Result<Outgoing, Fault> {
         let chunked = streamed && r.body.declared_length().is_none();
         let length = if chunked { None } else { r.body.known_length() };
         exchange.body_length.set(length);
@@ -291,51 +295,51 @@ impl Backend {
     }
 
     /// Whether an answer's status sends the request on to the next server.
-    fn refuses(&self, r: &Request, choice: &Choice, terms: Terms, answer: &Answer) -> Option<u32> {
-        let status = answer.reply.status;
-        if status < 300 {
-            return None;
-        }
-        let kind = retry::of_status(status)?;
-        let question = Question {
-            kind,
-            allowed: self.up.next_upstream,
-            tries: choice.tries.saturating_sub(1),
-            sent: true,
-            non_idempotent: is_non_idempotent(r),
-            body_lost: terms.streamed,
-            late: terms.late,
-        };
-        question.again().then_some(kind)
+    fn refuses(&self, r: &Request, choice: &Choice, terms: Terms, answer: &Answer) -> Option<Fault> {
+        let fault = Fault::of_answer(answer.reply.status)?;
+        let tries = choice.tries.saturating_sub(1);
+        self.may_retry(r, fault, tries, terms).then_some(fault)
     }
 
-    /// After a failure: tells the group, and says with which status the request ends, if it does.
+    /// After a fault of the peer: tells the group. Whether the next peer is asked.
     fn failed(
         &self,
         r: &Request,
         exchange: &Exchange,
         choice: &mut Choice,
-        failed: &Failed,
+        Failed { fault, stale }: Failed,
         terms: Terms,
-    ) -> Option<u16> {
-        let fault = !matches!(failed.kind, failure::HTTP_403 | failure::HTTP_404);
-        if choice.release(if fault { Outcome::Failed } else { Outcome::Neutral }) {
+    ) -> bool {
+        let outcome = match fault {
+            Fault::Answered403 | Fault::Answered404 => Outcome::Neutral,
+            _ => Outcome::Failed,
+        };
+        if choice.release(outcome) {
             r.log_at(Level::Warn, format_args!("upstream server temporarily disabled while connecting to upstream"));
         }
-        if failed.stale {
+        if stale {
             choice.tries += 1;
         }
-        let status = retry::status_of(failed.kind);
-        exchange.current(|attempt| attempt.status = status);
+        exchange.current(|attempt| attempt.status = fault.status());
+        self.may_retry(r, fault, choice.tries, Terms { late: self.is_late(terms.started_ms), ..terms })
+    }
+
+    /// Whether the next peer may be asked after a fault.
+    fn may_retry(&self, r: &Request, fault: Fault, tries: u32, terms: Terms) -> bool {
+        let (kind, sent) = match fault.retry() {
+            Retry::Never => return false,
+            Retry::Unsent(kind) => (kind, false),
+            Retry::Sent(kind) => (kind, true),
+        };
         let question = Question {
-            kind: failed.kind,
+            kind,
             allowed: self.up.next_upstream,
-            tries: choice.tries,
-            sent: failed.sent,
+            tries,
+            sent,
             non_idempotent: is_non_idempotent(r),
             body_lost: terms.streamed,
-            late: self.is_late(terms.started_ms),
+            late: terms.late,
         };
-        (!question.again()).then_some(status)
+        question.again()
     }
 }

@@ -24,7 +24,7 @@ use http::server::Http;
 use http::server::location::{Handlers, Location, LocationId};
 use os::SockAddr;
 
-use crate::attempt::{Outgoing, Stop};
+use crate::attempt::Outgoing;
 use crate::engine::Backend;
 use crate::pass::Destination;
 use crate::protocol::{BodyEvent, Codec, Kept};
@@ -461,9 +461,7 @@ impl HttpProbe {
         exchange.forget_head();
         let mut codec = backend.protocol.codec(exchange, idle.kept.take());
         let result = backend.exchange(r, exchange, &idle.stream, outgoing, &mut *codec).await;
-        result.map_err(|stop| match stop {
-            Stop::Failed(_) | Stop::Status(_) => "reading the response".to_owned(),
-        })?;
+        result.map_err(|_| "reading the response".to_owned())?;
         let mut body = Vec::new();
         idle.stream.set_recv_timeout(Some(backend.up.read_timeout));
         let keep = read_body(&mut *codec, &idle.stream, &mut body).await?;

@@ -13,6 +13,7 @@ use http::app::build::OuterLocation;
 use http::config::blocks::{self, CurrentKind};
 use http::config::core::CoreLocation;
 use http::exchange::Target;
+use http::fault::Fault;
 use http::module::LocationContext;
 use http::request::Request;
 use http::request::variables::template_of;
@@ -29,6 +30,7 @@ pub struct Pass {
     /// The prefix that the address's URI replaces; empty where the location isn't found by its path.
     pub prefix: Box<[u8]>,
     schemes: &'static [Scheme],
+    with_uri: bool,
 }
 
 /// The address in a `…_pass` directive.
@@ -70,14 +72,26 @@ impl Pass {
             PassTarget::Fixed { url, text: word.text.clone(), scheme }
         };
         let prefix = if replaces { name } else { Box::default() };
-        Ok(Rc::new(Pass { directive: d.clone(), target, prefix, schemes }))
+        Ok(Rc::new(Pass { directive: d.clone(), target, prefix, schemes, with_uri }))
+    }
+
+    /// A directive without its address, which stands for one with variables.
+    pub(crate) fn by_variables(
+        loader: &mut Loader<'_>,
+        d: &Directive,
+        address: &[u8],
+        schemes: &'static [Scheme],
+    ) -> Result<Rc<Pass>> {
+        let target = PassTarget::Variable(template_of(loader, d, address)?);
+        Ok(Rc::new(Pass { directive: d.clone(), target, prefix: Box::default(), schemes, with_uri: false }))
     }
 
     /// Where the requests go, once all groups are known.
     pub fn destination(&self, loader: &mut Loader<'_>) -> Result<Destination> {
         Ok(match &self.target {
             PassTarget::Variable(template) => {
-                Destination::Variable { template: template.clone(), groups: groups(loader), schemes: self.schemes }
+                let (template, groups) = (template.clone(), groups(loader));
+                Destination::Variable { template, groups, schemes: self.schemes, with_uri: self.with_uri }
             }
             PassTarget::Fixed { url, scheme, .. } => {
                 let group = group_of(loader, &self.directive, url, scheme.default_port)?;
@@ -86,9 +100,20 @@ impl Pass {
         })
     }
 
+    /// The directive with which a location passes its requests on, and how many blocks around the location it stands. None
+    /// if it has none, or that of another module counts.
+    pub fn of_location<'a, C: conf::Conf>(
+        cx: &mut LocationContext<'a, '_>,
+        pass: impl Fn(&'a C) -> &'a Option<Rc<Pass>>,
+    ) -> Option<(Rc<Pass>, usize)> {
+        let mut owners = cx.of_owners::<C>().enumerate();
+        let (pass, depth) = owners.find_map(|(depth, conf)| Some((pass(conf).clone()?, depth)))?;
+        pass.counts(cx, depth).then_some((pass, depth))
+    }
+
     /// Whether this directive is the one that counts in a location: of two in one block the later, of an inner and an outer
     /// block's the inner one's. `depth` tells how many blocks around the location it stands.
-    pub fn counts(&self, cx: &mut LocationContext<'_, '_>, depth: usize) -> bool {
+    fn counts(&self, cx: &mut LocationContext<'_, '_>, depth: usize) -> bool {
         let id = cx.id.0;
         let claim = (std::cmp::Reverse(depth), self.directive.span());
         let claims = &mut cx.loader.store.entry::<Claims>().0;
@@ -134,6 +159,8 @@ pub enum Destination {
         groups: Rc<std::cell::RefCell<Groups>>,
         /// What an address may begin with.
         schemes: &'static [Scheme],
+        /// Whether a URI may follow it.
+        with_uri: bool,
     },
 }
 
@@ -146,28 +173,25 @@ impl Destination {
         }
     }
 
-    /// Where this request goes. The error is a status.
-    pub(crate) fn aim(&self, r: &mut Request) -> std::result::Result<Aim, u16> {
-        let (template, groups, schemes) = match self {
+    /// Where this request goes.
+    pub(crate) fn aim(&self, r: &mut Request) -> std::result::Result<Aim, Fault> {
+        let (template, groups, schemes, with_uri) = match self {
             Destination::Fixed(target) => return Ok(Aim::At(target.clone())),
-            Destination::Variable { template, groups, schemes } => (template, groups, *schemes),
+            Destination::Variable { template, groups, schemes, with_uri } => (template, groups, *schemes, *with_uri),
         };
         let text = r.render(template);
         let Some((scheme, rest)) = Scheme::split(schemes, &text) else {
-            r.log_error(format_args!("invalid URL prefix in \"{}\"", buf::text::encode(&text)));
-            return Err(500);
+            return Err(Fault::InvalidPrefix.log_with(r, &buf::text::encode(&text)));
         };
-        let with_uri = schemes.iter().any(|scheme| !scheme.prefix.is_empty());
-        let url = Url::parse(rest, with_uri).map_err(|error| {
-            r.log_error(format_args!("{error} in upstream \"{}\"", buf::text::encode(rest)));
-            500_u16
-        })?;
+        let invalid = |r: &Request, why: &dyn std::fmt::Display| {
+            Fault::InvalidUrl.log_with(r, &format_args!("{why} in upstream \"{}\"", buf::text::encode(rest)))
+        };
+        let url = Url::parse(rest, with_uri).map_err(|error| invalid(r, &error))?;
         if let Some(group) = groups.borrow().at_run_time(&url, scheme.default_port) {
             return Ok(Aim::At(Rc::new(group.target(&url, scheme))));
         }
         if needs_port(&url, scheme.default_port) {
-            r.log_error(format_args!("no port in upstream \"{}\"", buf::text::encode(rest)));
-            return Err(500);
+            return Err(invalid(r, &"no port"));
         }
         Ok(Aim::Name(Box::new(Named { url, scheme })))
     }
@@ -325,13 +349,14 @@ pub struct Named {
 }
 
 impl Named {
-    /// What `resolver` says of the host; the error is a log line.
-    pub(crate) async fn look_up(self, core: Rc<CoreLocation>) -> std::result::Result<Rc<Target>, String> {
+    /// What `resolver` says of the host.
+    pub(crate) async fn look_up(self, r: &Request) -> std::result::Result<Rc<Target>, Fault> {
         let Named { url, scheme } = self;
-        let host = buf::text::encode(&url.host).into_owned();
-        let Some(resolver) = &core.resolver else { return Err(format!("no resolver defined to resolve {host}")) };
+        let (core, host) = (&r.location.core, buf::text::encode(&url.host));
+        let Some(resolver) = &core.resolver else { return Err(Fault::NoResolver.log_with(r, &host)) };
         let found = resolver.resolve(&url.host, core.resolver_timeout).await;
-        let found = found.map_err(|error| format!("{host} could not be resolved ({error})"))?;
+        let found = found
+            .map_err(|error| Fault::UnknownHost.log_with(r, &format_args!("{host} could not be resolved ({error})")))?;
         let port = url.port.or(scheme.default_port).unwrap_or(0);
         let addrs = found.into_iter().map(|ip| std::net::SocketAddr::new(ip, port).into()).collect();
         let group = Found::for_one_request(&url, addrs);

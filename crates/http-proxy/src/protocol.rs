@@ -10,9 +10,10 @@
 //!
 //! ```
 //! use buf::{Buf, Bytes, Chain};
+//! use http::fault::Fault;
 //! use http::exchange::Exchange;
 //! use http::request::Request;
-//! use http_proxy::protocol::{BodyEvent, Codec, End, Fault, Head, HeadEvent, Kept, Protocol, Scheme};
+//! use http_proxy::protocol::{BodyEvent, Codec, End, Head, HeadEvent, Kept, Protocol, ProtocolError, Scheme};
 //!
 //! const SCHEMES: &[Scheme] = &[Scheme { prefix: "", label: "line://", default_port: Some(79), ssl: false }];
 //!
@@ -23,7 +24,7 @@
 //!         false // A body is read whole before it is sent.
 //!     }
 //!
-//!     fn write_request(&self, r: &mut Request, _: &Exchange, out: &mut Buf) -> Result<(), u16> {
+//!     fn write_request(&self, r: &mut Request, _: &Exchange, out: &mut Buf) -> Result<(), Fault> {
 //!         out.extend_from_slice(&r.uri);
 //!         out.extend_from_slice(b"\r\n");
 //!         Ok(())
@@ -57,12 +58,12 @@
 //!         self.input = input.freeze();
 //!     }
 //!
-//!     fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, Fault> {
+//!     fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, ProtocolError> {
 //!         head.1.status = 200;
 //!         Ok(HeadEvent::Done(None))
 //!     }
 //!
-//!     fn read_body(&mut self) -> Result<BodyEvent, Fault> {
+//!     fn read_body(&mut self) -> Result<BodyEvent, ProtocolError> {
 //!         Ok(match std::mem::take(&mut self.input) {
 //!             part if !part.is_empty() => BodyEvent::Body(part),
 //!             _ if self.over => BodyEvent::End(End { keep: false, extra: false }),
@@ -70,7 +71,7 @@
 //!         })
 //!     }
 //!
-//!     fn receive_end(&mut self) -> Result<(), Fault> {
+//!     fn receive_end(&mut self) -> Result<(), ProtocolError> {
 //!         self.over = true;
 //!         Ok(())
 //!     }
@@ -93,7 +94,9 @@
 use std::any::Any;
 
 use buf::{Buf, Bytes, Chain};
+use engine::log::Level;
 use http::exchange::Exchange;
+use http::fault::Fault;
 use http::request::Request;
 use http::response::Headers;
 use wire::h1::{KnownHeader, ResponseHead};
@@ -103,6 +106,27 @@ pub trait Protocol {
     /// Whether a request's body can be sent before its length is known.
     fn sends_unknown_length(&self) -> bool;
 
+    /// The status with which a request is refused before anything else is done for it.
+    fn refuses(&self, _r: &Request) -> Option<u16> {
+        None
+    }
+
+    /// Whether the request's body is read.
+    fn takes_body(&self) -> bool {
+        true
+    }
+
+    /// Whether a response that tells of an error is one for the client. Otherwise its status is all that counts.
+    fn answers_errors(&self) -> bool {
+        true
+    }
+
+    /// Whether a body of known length that is there as a whole is kept while it is sent, though bodies are passed on as
+    /// they come: so that another server can be asked.
+    fn keeps_ready_bodies(&self) -> bool {
+        false
+    }
+
     /// Whether the configuration replaces the request's body by its own.
     fn has_own_body(&self) -> bool {
         false
@@ -110,8 +134,8 @@ pub trait Protocol {
 
     /// Writes the request up to its body (a body of the configuration's own included) once for all attempts, and sets
     /// what the exchange knows of it: where the URI stands (in `out`, which is empty at first), and whether a head alone
-    /// is asked for. The error is a status.
-    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> Result<(), u16>;
+    /// is asked for.
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> Result<(), Fault>;
 
     /// The codec of an attempt; `kept` is what [`Codec::keep`] left in the connection, if it has served before.
     fn codec(&self, exchange: &Exchange, kept: Option<Kept>) -> Box<dyn Codec>;
@@ -123,6 +147,9 @@ pub trait Protocol {
     fn rewrite(&self, _r: &mut Request, _known: KnownHeader, _value: &[u8]) -> Option<Vec<u8>> {
         None
     }
+
+    /// Adds to the fields of the response what the backend can't tell.
+    fn complete(&self, _r: &mut Request) {}
 }
 
 /// What stays in an idle connection for the next exchange on it; its type is known to its protocol alone.
@@ -133,7 +160,13 @@ pub type Head = (Bytes, ResponseHead);
 
 /// One exchange with a backend.
 pub trait Codec {
-    /// The bytes that begin the request; `request` is what [`Protocol::write_request`] wrote. `alone`: no body follows.
+    /// Whether bytes go both ways as soon as the connection is made: nothing is asked, and no response is read.
+    fn is_tunnel(&self) -> bool {
+        false
+    }
+
+    /// The bytes that begin the request; `request` is what [`Protocol::write_request`] wrote. `alone`: no body follows;
+    /// otherwise they may come with what [`Codec::body`] or [`Codec::transmit`] appends next.
     fn head(&mut self, request: &Bytes, alone: bool) -> Bytes;
 
     /// Takes a part of the request's body, `last` with the last one (which may be empty), and appends its frames to `out`.
@@ -153,24 +186,24 @@ pub trait Codec {
         false
     }
 
-    /// Whether what is left of the request is sent after the response's head has come. Otherwise such a connection ends
-    /// with the exchange.
-    fn sends_on(&self) -> bool {
-        false
-    }
-
     /// Takes bytes that came from the backend. Called when all that came before is used up.
     fn receive(&mut self, input: Buf);
 
     /// What the bytes so far mean before the end of the head, which is put into `head`. Between two calls `head` is left
     /// as it is, but for an interim one.
-    fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, Fault>;
+    fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, ProtocolError>;
 
     /// What the bytes mean after the head.
-    fn read_body(&mut self) -> Result<BodyEvent, Fault>;
+    fn read_body(&mut self) -> Result<BodyEvent, ProtocolError>;
 
     /// No more bytes come. Without an error [`Codec::read_body`] goes on up to [`BodyEvent::End`].
-    fn receive_end(&mut self) -> Result<(), Fault>;
+    fn receive_end(&mut self) -> Result<(), ProtocolError>;
+
+    /// Whether what came of the body in one read with the head isn't passed on if a fault came with it too, as nginx does it
+    /// for HTTP/2.
+    fn faults_void_body(&self) -> bool {
+        false
+    }
 
     /// How many bytes the response still has, if that is known.
     fn wants(&self) -> Option<u64> {
@@ -194,7 +227,7 @@ pub enum HeadEvent {
     /// An interim head (1xx) is complete.
     Interim,
     /// A line for the error log.
-    Note(String),
+    Note(Note),
     /// The head is complete, with the length of the body as clients are told it, if it is known.
     Done(Option<u64>),
 }
@@ -205,13 +238,29 @@ pub enum BodyEvent {
     /// More bytes are needed.
     More,
     /// A line for the error log.
-    Note(String),
+    Note(Note),
     /// A part of the body.
     Body(Bytes),
     /// Trailers.
     Trailers(Headers),
     /// The response is complete.
     End(End),
+}
+
+/// A line for the error log, without what was going on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// How serious it is.
+    pub level: Level,
+    /// The text.
+    pub text: String,
+}
+
+impl Note {
+    /// A note of an error.
+    pub fn error(text: impl Into<String>) -> Note {
+        Note { level: Level::Error, text: text.into() }
+    }
 }
 
 /// How a response ended.
@@ -223,40 +272,29 @@ pub struct End {
     pub extra: bool,
 }
 
-/// What is wrong with a backend.
+/// What is wrong with a backend's response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Which kind of fault.
-    pub kind: FaultKind,
-    /// The log line; empty if it is logged already.
+pub struct ProtocolError {
+    /// What follows before the end of the head.
+    pub fault: Fault,
+    /// The beginning of the log line; empty if it is logged already.
     pub text: String,
 }
 
-/// Kinds of faults: they decide whether another server is asked, and the status if none is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultKind {
-    /// What it says can't be understood.
-    Invalid,
-    /// It ended too soon.
-    Closed,
-    /// It doesn't serve this request, and has done nothing of it.
-    Refused,
-}
-
-impl Fault {
+impl ProtocolError {
     /// A response that can't be understood.
-    pub fn invalid(text: impl Into<String>) -> Fault {
-        Fault { kind: FaultKind::Invalid, text: text.into() }
+    pub fn invalid(text: impl Into<String>) -> ProtocolError {
+        ProtocolError { fault: Fault::InvalidResponse, text: text.into() }
     }
 
     /// A response that ended too soon.
-    pub fn closed() -> Fault {
-        Fault { kind: FaultKind::Closed, text: "upstream prematurely closed connection".to_owned() }
+    pub fn closed() -> ProtocolError {
+        ProtocolError { fault: Fault::ShortResponse, text: "upstream prematurely closed connection".to_owned() }
     }
 
-    /// A request that wasn't served.
-    pub fn refused(text: impl Into<String>) -> Fault {
-        Fault { kind: FaultKind::Refused, text: text.into() }
+    /// A request that the backend didn't serve, and has done nothing of.
+    pub fn refused(text: impl Into<String>) -> ProtocolError {
+        ProtocolError { fault: Fault::RefusedRequest, text: text.into() }
     }
 }
 

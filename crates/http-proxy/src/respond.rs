@@ -1,11 +1,13 @@
 //! From a backend's head to the response: fields, special fields, the body, the connection's fate.
 
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use ::upstream::{Choice, Idle, Outcome};
 use buf::{Bytes, Chain};
 use engine::log::Level;
 use http::exchange::Exchange;
+use http::fault::Fault;
 use http::phases::Flow;
 use http::request::Request;
 use http::response::error_page;
@@ -17,9 +19,10 @@ use wire::h1::{HeaderSpan, KnownHeader, Method, ResponseHead};
 use crate::conf::ignore;
 use crate::engine::Backend;
 use crate::protocol::{BodyEvent, Codec, End};
+use crate::sending::Sending;
 use crate::sticky;
 use crate::store;
-use crate::stream::{self, Sent, UpstreamBody};
+use crate::stream::{self, UpstreamBody};
 
 /// What a backend said, with the connection that it said it on.
 pub(super) struct Answer {
@@ -37,10 +40,8 @@ pub(super) struct Reply {
     pub(super) status: u16,
     /// The length of the body, if it is known.
     pub(super) length: Option<u64>,
-    /// Whether the whole request is with the kernel.
-    pub(super) sent_all: bool,
-    /// What is left to send, if the protocol sends on.
-    pub(super) unsent: Option<Box<Chain>>,
+    /// What is left of the request, if it isn't with the kernel yet.
+    pub(super) unsent: Option<Box<Sending>>,
 }
 
 /// What follows from an answer.
@@ -59,18 +60,26 @@ pub(super) fn respond(
     mut choice: Choice,
     answer: Answer,
 ) -> Next {
-    let Answer { mut idle, mut codec, reply: Reply { status, length, sent_all, unsent } } = answer;
+    let Answer { mut idle, mut codec, reply: Reply { status, length, unsent } } = answer;
     sticky::answered(r, &mut choice);
+    if codec.is_tunnel() {
+        // A head alone, after which everything is the tunnel's.
+        (r.response.status, r.response.header_only) = (200, true);
+        choice.completed();
+        return Next::Tunnel(Box::new((choice, idle, Bytes::default())));
+    }
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
         accel_rate(b, r, exchange);
         copy_fields(b, r, exchange);
         choice.completed();
         return Next::Tunnel(Box::new((choice, idle, codec.take_rest())));
     }
-    if b.up.intercept_errors && status >= 300 && error_page::has_page(r, status) {
+    let replaced = !b.protocol.answers_errors() || b.up.intercept_errors && error_page::has_page(r, status);
+    if status >= 300 && replaced {
         if status == 401 {
             copy_challenge(r, exchange);
         }
+        keep_if_over(b, &mut choice, idle, codec, unsent.is_none());
         exchange.end();
         choice.completed();
         choice.release(Outcome::Good);
@@ -84,15 +93,21 @@ pub(super) fn respond(
     }
     accel_rate(b, r, exchange);
     copy_fields(b, r, exchange);
+    b.protocol.complete(r);
     r.response.content_length = length;
     if b.up.force_ranges {
         (r.response.allow_ranges, r.response.single_range) = (true, true);
     }
     let mut body = Chain::new();
-    let read = stream::read(&mut *codec, &mut body);
+    let mut read = stream::read(&mut *codec, &mut body);
+    let mut trailers = None;
+    if let Ok(BodyEvent::Trailers(fields)) = read {
+        trailers = Some(fields);
+        read = stream::read(&mut *codec, &mut body);
+    }
     if let Ok(BodyEvent::End(end @ End { extra: false, .. })) = read {
         exchange.current(|attempt| attempt.length += body.len());
-        if end.keep && sent_all && idle.stream.pending() == 0 {
+        if end.keep && unsent.is_none() && idle.stream.pending() == 0 && says_last_words(&mut *codec, &idle) {
             idle.kept = codec.keep();
             choice.keep(idle, b.place);
         }
@@ -100,21 +115,52 @@ pub(super) fn respond(
         choice.completed();
         choice.release(Outcome::Good);
         r.response.body = whole(body);
+        if let Some(trailers) = trailers {
+            exchange.trailers.replace(trailers.clone());
+            r.response.trailers = trailers;
+        }
         store::keep(b, r, exchange);
         return Next::Flow(Flow::Respond);
     }
-    let sent = Sent { all: sent_all, unsent: unsent.map(|chain| *chain).unwrap_or_default() };
-    let stream = UpstreamBody::new(b, r, exchange.clone(), choice, idle, codec, sent);
-    r.response.body = stream.begin(r, body, read);
+    if read.is_err() && codec.faults_void_body() {
+        body.clear();
+    }
+    let sending = unsent.map_or_else(|| Sending::new(Chain::new(), false, true), |sending| *sending);
+    let stream = UpstreamBody::new(b, r, exchange.clone(), choice, idle, codec, sending);
+    r.response.body = stream.begin(r, body, trailers, read);
     store::keep(b, r, exchange);
     Next::Flow(Flow::Respond)
+}
+
+impl Answer {
+    /// The answer isn't used: its connection is kept if nothing follows.
+    pub(super) fn put_away(self, b: &Backend, choice: &mut Choice) {
+        keep_if_over(b, choice, self.idle, self.codec, self.reply.unsent.is_none());
+    }
+}
+
+/// Keeps a connection whose response has come to its end with the head, if the request was sent whole.
+fn keep_if_over(b: &Backend, choice: &mut Choice, mut idle: Idle, mut codec: Box<dyn Codec>, sent: bool) {
+    let over = matches!(codec.read_body(), Ok(BodyEvent::End(End { keep: true, .. })));
+    if over && sent && idle.stream.pending() == 0 && says_last_words(&mut *codec, &idle) {
+        idle.kept = codec.keep();
+        choice.keep(idle, b.place);
+    }
+}
+
+/// Sends what the protocol has to say before the connection waits for its next exchange; whether that went out.
+pub(super) fn says_last_words(codec: &mut dyn Codec, idle: &Idle) -> bool {
+    let mut words = Chain::new();
+    codec.transmit(&mut words);
+    words.is_empty()
+        || matches!(idle.stream.poll_send(&mut Context::from_waker(Waker::noop()), &mut words), Poll::Ready(Ok(())))
 }
 
 fn copy_challenge(r: &mut Request, exchange: &Exchange) {
     let head = exchange.head.borrow();
     let (bytes, head) = &*head;
     for header in head.headers.iter().filter(|header| header.known == KnownHeader::WwwAuthenticate) {
-        r.response.headers.push(part(bytes, header.name), part(bytes, header.value));
+        r.response.headers.push_known(header.known, part(bytes, header.name), part(bytes, header.value));
     }
 }
 
@@ -141,7 +187,8 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
                 | KnownHeader::CacheControl
                 | KnownHeader::Expires
                 | KnownHeader::AcceptRanges => {
-                    r.response.headers.push(part(bytes, header.name), part(bytes, header.value));
+                    let (name, value) = (part(bytes, header.name), part(bytes, header.value));
+                    r.response.headers.push_known(header.known, name, value);
                 }
                 _ => {}
             }
@@ -162,10 +209,7 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
     let mut uri = Vec::with_capacity(path.len());
     wire::uri::unescape(&path, &mut uri);
     if is_unsafe(&uri) {
-        let shown = buf::text::encode(&uri);
-        let action = "reading response header from upstream";
-        r.log_error(format_args!("unsafe URI \"{shown}\" was detected while {action}"));
-        return Some(Flow::Status(404));
+        return Some(Fault::UnsafeUri.log_with(r, &buf::text::encode(&uri)).into());
     }
     Some(r.redirect(&uri, args.as_deref()))
 }
@@ -238,7 +282,7 @@ fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
     if !response.headless && !matches!(head.status_line.of(data), b"200 OK" | b"") {
         response.status_line = Some(part(bytes, head.status_line));
     }
-    response.headers.0.reserve(head.headers.len());
+    response.headers.reserve(head.headers.len());
     response.disable_not_modified = true;
     response.headless = head.version == 9;
     // As in nginx, a head of HTTP/1 without these two has them, if empty.
@@ -281,7 +325,7 @@ pub(super) fn early_hints(b: &Backend, r: &mut Request, data: &[u8], head: &Resp
     }
     secure_fields(r, &mut out);
     // Without a field it tells nothing.
-    (!out.0.is_empty()).then_some(out)
+    (!out.is_empty()).then_some(out)
 }
 
 fn warn_duplicate(r: &Request, header: &HeaderSpan, bytes: &Bytes, head: &ResponseHead) {
@@ -310,23 +354,20 @@ fn copy_field(b: &Backend, r: &mut Request, header: &HeaderSpan, bytes: &Bytes) 
             }
         }
         KnownHeader::ETag => {
-            r.response.etag = Some(value());
-            return;
+            return r.response.headers.set_fixed(KnownHeader::ETag, value());
         }
         KnownHeader::Location | KnownHeader::Refresh | KnownHeader::SetCookie => {
             let changed = b.protocol.rewrite(r, header.known, header.value.of(bytes));
             if let Some(changed) = changed {
-                if header.known == KnownHeader::Location {
-                    r.response.location = Some(Bytes::from(changed));
-                } else {
-                    r.response.headers.push(part(bytes, header.name), changed);
-                }
-                return;
+                return match header.known {
+                    KnownHeader::Location => r.response.headers.set_fixed(KnownHeader::Location, changed),
+                    known => r.response.headers.push_known(known, part(bytes, header.name), changed),
+                };
             }
         }
         _ => {}
     }
-    r.response.headers.push(part(bytes, header.name), value());
+    r.response.headers.push_known(header.known, part(bytes, header.name), value());
 }
 
 /// `type; charset=x` is taken apart, so that filters see both; any other form stays as it is.

@@ -8,6 +8,7 @@ use expr::vars::Template;
 use http::request::Request;
 use http::request::variables::cookie;
 use wire::date::format_http_time;
+use wire::h1::KnownHeader;
 
 /// The route of the server that the request's session is bound to; empty for none.
 pub(super) fn route(r: &mut Request, group: &Group) -> Vec<u8> {
@@ -92,7 +93,7 @@ fn set_cookie(r: &mut Request, conf: &Cookie, route: &str) {
         out.extend_from_slice(b"; path=");
         out.extend_from_slice(path);
     }
-    r.response.headers.push_static("Set-Cookie", out);
+    r.response.headers.add(KnownHeader::SetCookie, out);
 }
 
 /// A time as cookies of old have it: `Thu, 31-Dec-37 23:55:55 GMT`.

@@ -13,10 +13,12 @@ use engine::handover::Handover;
 use engine::log::{Errno, Level, TIMED_OUT};
 use http::exchange::Exchange;
 use http::phases::Flow;
-use http::request::Request;
+use http::request::{Delivery, Request};
+use http::response::respond::apply_filters;
 use http::session::client::Client;
 use http::session::h2;
 use http::session::send;
+use wire::h1::Method;
 
 use crate::engine::Backend;
 use crate::handover;
@@ -145,8 +147,12 @@ pub(super) async fn run(
     parts: Box<(Choice, Idle, Bytes)>,
 ) -> Flow<'static> {
     let (mut choice, idle, rest) = *parts;
-    r.keepalive = false;
+    r.close_after();
     h2::websocket::switch(r);
+    if r.method == Method::Connect {
+        // No condition of the request's is judged: there is no page in its place.
+        let _ = apply_filters(r, true);
+    }
     if send::send_head(r).await.is_err() {
         exchange.end();
         choice.release(Outcome::Good);
@@ -183,7 +189,7 @@ impl Tunnel {
                 }
                 self.count();
                 self.exchange.current(|attempt| attempt.length = self.moved);
-                r.completed = true;
+                r.delivery = Delivery::Whole;
                 self.exchange.end();
                 self.choice.release(Outcome::Good);
             }

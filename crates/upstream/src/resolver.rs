@@ -154,7 +154,8 @@ impl Resolver {
         self.spec.valid_s.map(|seconds| seconds.saturating_mul(1000))
     }
 
-    /// The addresses of a name, those of IPv4 first; which one of a family begins is left to chance.
+    /// The addresses of a name, those of IPv4 first: in the order of the answer for those who have waited for it, as in
+    /// nginx; which one of a family begins for those who come later is left to chance.
     pub async fn resolve(self: &Rc<Self>, name: &[u8], timeout_ms: u64) -> Result<Vec<IpAddr>, ResolveError> {
         self.addresses(name, timeout_ms).await.map(|(addresses, _)| addresses)
     }
@@ -179,8 +180,13 @@ impl Resolver {
 
     async fn known(self: &Rc<Self>, name: Option<Name>, timeout_ms: u64) -> Result<(Vec<IpAddr>, u64), ResolveError> {
         let name = name.ok_or(ResolveError::NOT_FOUND)?;
-        let known = self.find(Query { name, services: false }, timeout_ms).await?;
-        Ok((known.turned(), known.until_ms))
+        let query = Query { name, services: false };
+        if let Some(known) = self.kept(&query) {
+            return Ok((known.turned(), known.until_ms));
+        }
+        let known = self.find(query, timeout_ms).await?;
+        let in_order = known.addresses.iter().flat_map(|list| list.iter().copied());
+        Ok((in_order.collect(), known.until_ms))
     }
 
     /// Where a service is: for each of its records the addresses of its host; and until when that holds.
@@ -208,11 +214,17 @@ impl Resolver {
         Ok((found, until_ms))
     }
 
+    /// What is kept of an earlier answer.
+    fn kept(&self, query: &Query) -> Option<Known> {
+        match self.names.borrow().get(query)? {
+            Entry::Known(known) if known.until_ms > rt::now_ms() => Some(known.clone()),
+            _ => None,
+        }
+    }
+
     async fn find(self: &Rc<Self>, query: Query, timeout_ms: u64) -> Result<Known, ResolveError> {
-        if let Some(Entry::Known(known)) = self.names.borrow().get(&query)
-            && known.until_ms > rt::now_ms()
-        {
-            return Ok(known.clone());
+        if let Some(known) = self.kept(&query) {
+            return Ok(known);
         }
         let asked = self.ask_once(query);
         let found = async {

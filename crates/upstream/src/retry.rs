@@ -34,16 +34,16 @@ pub mod failure {
 
 use failure::*;
 
-/// The words of `…_next_upstream`.
+/// The words of `…_next_upstream` for servers that may be gateways themselves.
 pub const WORDS: &[(&str, u32)] = &[
+    ("http_502", HTTP_502),
+    ("http_504", HTTP_504),
     ("error", ERROR),
     ("timeout", TIMEOUT),
     ("invalid_header", INVALID_HEADER),
     ("non_idempotent", NON_IDEMPOTENT),
     ("http_500", HTTP_500),
-    ("http_502", HTTP_502),
     ("http_503", HTTP_503),
-    ("http_504", HTTP_504),
     ("http_403", HTTP_403),
     ("http_404", HTTP_404),
     ("http_429", HTTP_429),
@@ -51,32 +51,20 @@ pub const WORDS: &[(&str, u32)] = &[
     ("off", OFF),
 ];
 
-/// The failure that a response's status is, where it may be one.
-pub fn of_status(status: u16) -> Option<u32> {
-    Some(match status {
-        500 => HTTP_500,
-        502 => HTTP_502,
-        503 => HTTP_503,
-        504 => HTTP_504,
-        403 => HTTP_403,
-        404 => HTTP_404,
-        429 => HTTP_429,
-        _ => return None,
-    })
-}
+/// The words for applications: the others without those of gateways.
+pub const CGI_WORDS: &[(&str, u32)] = WORDS.split_at(2).1;
 
-/// The status with which a request ends after its last attempt failed so.
-pub fn status_of(kind: u32) -> u16 {
-    match kind {
-        TIMEOUT | HTTP_504 => 504,
-        HTTP_500 => 500,
-        HTTP_503 => 503,
-        HTTP_403 => 403,
-        HTTP_404 => 404,
-        HTTP_429 => 429,
-        _ => 502,
-    }
-}
+/// The words for tunnels.
+pub const TUNNEL_WORDS: &[(&str, u32)] = &[("error", ERROR), ("timeout", TIMEOUT), ("off", OFF)];
+
+/// The words for memcached.
+pub const MEMCACHED_WORDS: &[(&str, u32)] = &[
+    ("error", ERROR),
+    ("timeout", TIMEOUT),
+    ("invalid_response", INVALID_HEADER),
+    ("not_found", HTTP_404),
+    ("off", OFF),
+];
 
 /// What is known when an attempt has failed.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +96,23 @@ impl Question {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words() {
+        let has = |words: &[(&str, u32)], word| words.iter().any(|(name, _)| *name == word);
+        for (word, expect) in [
+            ("http_502", [true, false, false]),
+            ("http_504", [true, false, false]),
+            ("http_500", [true, true, false]),
+            ("updating", [true, true, false]),
+            ("invalid_header", [true, true, false]),
+            ("invalid_response", [false, false, true]),
+            ("not_found", [false, false, true]),
+            ("off", [true, true, true]),
+        ] {
+            assert_eq!([WORDS, CGI_WORDS, MEMCACHED_WORDS].map(|words| has(words, word)), expect, "{word}");
+        }
+    }
 
     #[test]
     fn decisions() {

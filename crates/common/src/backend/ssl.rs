@@ -269,7 +269,12 @@ pub struct UpstreamTls {
 }
 
 /// Makes it; `prefix` is that of the directives, for messages.
-pub fn client<P: Proto>(conf: &UpstreamSslConf<P>, prefix: &str, loader: &mut Loader<'_>) -> Result<UpstreamTls> {
+pub fn client<P: Proto>(
+    conf: &UpstreamSslConf<P>,
+    prefix: &str,
+    alpn: &[&[u8]],
+    loader: &mut Loader<'_>,
+) -> Result<UpstreamTls> {
     let commands = Commands::read(&conf.ssl_conf_command, loader)?;
     let mut identity = None;
     let mut dynamic = None;
@@ -307,7 +312,7 @@ pub fn client<P: Proto>(conf: &UpstreamSslConf<P>, prefix: &str, loader: &mut Lo
         identity,
         server_name: conf.ssl_server_name,
         reuse: conf.ssl_session_reuse,
-        alpn: Vec::new(),
+        alpn: alpn.iter().map(|protocol| protocol.to_vec()).collect(),
         trust: trust(conf, prefix, loader)?.map(Arc::new),
     };
     Ok(UpstreamTls {
@@ -372,8 +377,8 @@ impl UpstreamTls {
         host: &[u8],
     ) -> std::result::Result<(), Failure> {
         let name = self.host(session, host);
-        let identity = self.identity(session).map_err(|message| {
-            session.log_at(Level::Error, format_args!("{message} while SSL handshaking to upstream"));
+        let identity = self.identity(session).map_err(|error| {
+            session.log_at(Level::Error, format_args!("{error} while SSL handshaking to upstream"));
             Failure::OwnCertificate
         })?;
         match tls::connect(stream, &self.client, &name, identity).await {
@@ -395,7 +400,7 @@ impl UpstreamTls {
         name.split(':').next().unwrap_or_default().to_owned()
     }
 
-    fn identity<S: Session>(&self, session: &mut S) -> std::result::Result<Option<Identity>, String> {
+    fn identity<S: Session>(&self, session: &mut S) -> tls::Result<Option<Identity>> {
         let Some((certificate, key)) = &self.dynamic else { return Ok(None) };
         let certificate = certificate.name(session, &self.prefix);
         if certificate.is_empty() {

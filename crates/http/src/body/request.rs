@@ -4,18 +4,19 @@ use std::future::poll_fn;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use buf::{Bytes, Chain, FileRange, Piece};
-use engine::log::{Level, TIMED_OUT};
+use engine::log::{Errno, Level, TIMED_OUT};
 use wire::h1::{BodyFraming, ChunkEvent, ChunkedDecoder};
 
-use super::BodyFilter;
 use super::files::read_here;
 use super::pipeline::read_failed;
-use super::temp::TempFile;
+use super::temp::{TempError, TempFile};
+use super::{BodyFilter, Broken};
 use crate::config::core::BodyInFile;
-use crate::request::Request;
+use crate::fault::Fault;
+use crate::request::{Ending, Request};
 use crate::response::headers::Headers;
 
 /// The largest single read of a body.
@@ -40,15 +41,12 @@ pub struct RequestBody {
     /// What it counts as if those that came last make no body: all that were read from the client once the head was
     /// there.
     raw_before: u64,
-    /// The body is unused: what arrives is dropped.
-    discarded: bool,
-    /// It comes on a stream of HTTP/2.
-    is_stream: bool,
-    /// It comes in chunks.
-    in_chunks: bool,
+    /// What tells where it ends.
+    delimiter: Delimiter,
+    /// What becomes of the part that is still to come.
+    rest: Remainder,
+    /// Whether the client waits for `100 Continue`.
     expect: bool,
-    refused: bool,
-    gone: bool,
     /// The filters that change the body before it is read.
     change: Option<Box<Change>>,
 }
@@ -73,6 +71,32 @@ enum Framing {
     Endless,
 }
 
+/// What tells where a body ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Delimiter {
+    /// Its declared length; without one there is no body.
+    #[default]
+    Length,
+    /// The last chunk.
+    Chunks,
+    /// The end of its stream of HTTP/2.
+    Stream,
+}
+
+/// What becomes of the part of a body that is still to come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Remainder {
+    /// It is read for whoever uses the body.
+    #[default]
+    Wanted,
+    /// It is read and dropped.
+    Dropped,
+    /// It isn't read, so the connection can't be kept.
+    Refused,
+    /// It won't come: the client has closed its side.
+    Missing,
+}
+
 /// A body that was read whole.
 #[derive(Clone, Default)]
 pub struct Buffered {
@@ -95,7 +119,7 @@ impl RequestBody {
                 self.framing = if length == 0 { Framing::Done } else { Framing::Length(length) };
             }
             BodyFraming::Chunked => {
-                self.in_chunks = true;
+                self.delimiter = Delimiter::Chunks;
                 self.framing = Framing::Chunked(Box::new(ChunkedDecoder::new(None)));
             }
         }
@@ -103,8 +127,8 @@ impl RequestBody {
 
     /// A body that ends where its stream does, whatever was declared: the protocol has checked that.
     pub(crate) fn begin_stream(&mut self, declared: Option<u64>, expect: bool) {
-        let framing = Framing::Endless;
-        *self = RequestBody { framing, declared, is_stream: true, expect, ..RequestBody::default() };
+        let (framing, delimiter) = (Framing::Endless, Delimiter::Stream);
+        *self = RequestBody { framing, declared, delimiter, expect, ..RequestBody::default() };
     }
 
     /// What was read of it whole, as the body of another request; nothing if it wasn't.
@@ -127,8 +151,9 @@ impl RequestBody {
     /// The length, if it is known by now.
     pub fn known_length(&self) -> Option<u64> {
         let changed = self.change.is_some();
-        let read = self.in_chunks || self.is_stream || changed;
-        let dropped = (self.in_chunks && self.discarded && self.is_done()).then_some(0);
+        let read = self.delimiter != Delimiter::Length || changed;
+        let is_dropped = self.delimiter == Delimiter::Chunks && self.rest == Remainder::Dropped && self.is_done();
+        let dropped = is_dropped.then_some(0);
         self.declared.filter(|_| !changed).or(self.buffered.as_ref().filter(|_| read).map(|body| body.len)).or(dropped)
     }
 
@@ -136,7 +161,7 @@ impl RequestBody {
     pub fn exists(&self) -> bool {
         // A stream's body is there until its end has come: whether it is as long as it should be is seen when it is
         // read.
-        self.declared.is_some_and(|length| length > 0) || self.in_chunks || self.is_stream
+        self.declared.is_some_and(|length| length > 0) || self.delimiter != Delimiter::Length
     }
 
     /// Whether the head announces a body, even an empty one.
@@ -159,7 +184,7 @@ impl RequestBody {
 
     /// Whether its length is unknown until its end, as that of chunks.
     pub fn chunked(&self) -> bool {
-        (self.declared.is_none() && (self.in_chunks || self.is_stream)) || (self.exists() && self.change.is_some())
+        (self.declared.is_none() && self.delimiter != Delimiter::Length) || (self.exists() && self.change.is_some())
     }
 
     /// Whether all of it was read.
@@ -169,7 +194,17 @@ impl RequestBody {
 
     /// Nothing more of it will be read: the connection can't be kept.
     pub fn refuse(&mut self) {
-        self.refused = true;
+        self.rest = self.rest.max(Remainder::Refused);
+    }
+
+    /// Whether nothing more of it will be read.
+    fn is_refused(&self) -> bool {
+        self.rest >= Remainder::Refused
+    }
+
+    /// From here on it is unused: what arrives is dropped.
+    fn discard(&mut self) {
+        self.rest = self.rest.max(Remainder::Dropped);
     }
 
     /// The same for what is wrong with the bytes that were read last.
@@ -186,7 +221,7 @@ impl RequestBody {
 
     /// Whether the client closed its side before the end of the body.
     pub fn client_gone(&self) -> bool {
-        self.gone
+        self.rest == Remainder::Missing
     }
 
     /// Whether all that is left of it was read from the client already.
@@ -222,7 +257,9 @@ impl RequestBody {
     pub fn text(&self, out: &mut Vec<u8>) -> bool {
         let pieces = match &self.buffered {
             Some(body) if body.file.is_some() => return false,
-            Some(body) if body.len == 0 && self.declared.is_none() && !self.in_chunks => return false,
+            Some(body) if body.len == 0 && self.declared.is_none() && self.delimiter != Delimiter::Chunks => {
+                return false;
+            }
             Some(body) => &body.pieces,
             None if self.partial.is_empty() => return false,
             None => &self.partial,
@@ -251,16 +288,16 @@ impl RequestBody {
     }
 
     /// Takes bytes of the body from what was read: `Ok(None)` if more must be read.
-    fn take(&mut self) -> Result<Option<Bytes>, u16> {
+    fn take(&mut self) -> Result<Option<Bytes>, Fault> {
         let before = self.unread.len();
         let taken = self.take_data();
-        if !self.discarded {
+        if self.rest != Remainder::Dropped {
             self.raw += (before - self.unread.len()) as u64;
         }
         taken
     }
 
-    fn take_data(&mut self) -> Result<Option<Bytes>, u16> {
+    fn take_data(&mut self) -> Result<Option<Bytes>, Fault> {
         while !self.unread.is_empty() {
             match &mut self.framing {
                 Framing::Done => return Ok(None),
@@ -281,7 +318,7 @@ impl RequestBody {
                     return Ok(Some(data));
                 }
                 Framing::Chunked(decoder) => {
-                    let (used, event) = decoder.step(&self.unread).map_err(|_| 400_u16)?;
+                    let (used, event) = decoder.step(&self.unread).map_err(|_| Fault::InvalidChunks)?;
                     let data = match event {
                         ChunkEvent::Data(range) => Some(self.unread.slice(range)),
                         ChunkEvent::More => None,
@@ -325,18 +362,42 @@ impl Request {
     /// Whether the body can be read without waiting for the client, and into memory.
     pub fn body_is_here(&self) -> bool {
         let most = self.location.core.client_body_buffer_size;
-        self.body.is_here() || self.h2_stream().is_some_and(|stream| stream.has_received_all(most))
+        self.body.came_with_head() || self.h2_stream().is_some_and(|stream| stream.has_received_all(most))
     }
 
-    /// The next piece of the body as it arrives; `None` at its end. The error is a status: 400, 408, 413.
-    pub async fn next_body(&mut self) -> Result<Option<Bytes>, u16> {
+    /// Reads a body that is here as a whole, without waiting and into memory, whatever `client_body_in_file_only` says.
+    /// False, with nothing read, if it isn't here or filters change it.
+    pub fn read_ready_body(&mut self) -> Result<bool, Fault> {
+        if self.body.change.is_some() || !self.body_is_here() {
+            return Ok(false);
+        }
+        let mut pieces = Vec::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        loop {
+            match self.poll_body(&mut cx) {
+                Poll::Ready(Ok(Some(data))) => append(&mut pieces, data),
+                Poll::Ready(Err(fault)) => return Err(fault),
+                Poll::Ready(Ok(None)) => {
+                    self.body.keep(pieces);
+                    return Ok(true);
+                }
+                Poll::Pending => {
+                    debug_assert!(false, "it was here");
+                    return Err(Fault::LostClient.log(self));
+                }
+            }
+        }
+    }
+
+    /// The next piece of the body as it arrives; `None` at its end. A fault has been logged.
+    pub async fn next_body(&mut self) -> Result<Option<Bytes>, Fault> {
         poll_fn(|cx| self.poll_body(cx)).await
     }
 
     /// As [`Request::next_body`].
-    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
+    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Fault>> {
         match self.body.change.take() {
-            Some(mut change) if !self.body.discarded => {
+            Some(mut change) if self.body.rest != Remainder::Dropped => {
                 let piece = self.poll_changed(&mut change, cx);
                 self.body.change = Some(change);
                 piece
@@ -349,7 +410,7 @@ impl Request {
     }
 
     /// The next piece of the body after the filters.
-    fn poll_changed(&mut self, change: &mut Change, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
+    fn poll_changed(&mut self, change: &mut Change, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Fault>> {
         loop {
             match change.ready.pop() {
                 Some(Piece::Bytes(bytes)) if bytes.is_empty() => continue,
@@ -357,8 +418,8 @@ impl Request {
                 Some(Piece::File(range)) => {
                     let read = read_here(&range).map(Some);
                     return Poll::Ready(read.map_err(|error| {
-                        read_failed(self, &error);
-                        500
+                        let Broken = read_failed(self, &error);
+                        Fault::FailedFile
                     }));
                 }
                 None if change.ended => return Poll::Ready(Ok(None)),
@@ -371,7 +432,7 @@ impl Request {
                 let mut out = Chain::new();
                 if filter.apply(chain, change.ended, true, &mut out).is_err() {
                     self.body.refuse();
-                    return Poll::Ready(Err(400));
+                    return Poll::Ready(Err(Fault::InvalidBody));
                 }
                 chain = out;
             }
@@ -380,17 +441,16 @@ impl Request {
     }
 
     /// The next piece of the body as the client sent it.
-    fn poll_unchanged(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
-        if self.body.refused {
+    fn poll_unchanged(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Fault>> {
+        if self.body.is_refused() {
             return Poll::Ready(Ok(None));
         }
         self.send_continue();
         loop {
             match self.body.take() {
-                Err(status) => {
-                    self.log_error(format_args!("client sent invalid chunked body"));
+                Err(fault) => {
                     self.body.refuse_read();
-                    return Poll::Ready(Err(status));
+                    return Poll::Ready(Err(fault.log(self)));
                 }
                 Ok(Some(data)) => {
                     self.check_length(data.len() as u64)?;
@@ -415,67 +475,58 @@ impl Request {
                 }
                 Ok(_) if matches!(self.body.framing, Framing::Endless) => self.body.framing = Framing::Done,
                 Ok(_) => {
-                    self.log_at(Level::Info, format_args!("client prematurely closed connection"));
-                    self.body.gone = true;
-                    self.body.refuse();
-                    return Poll::Ready(Err(400));
+                    self.body.rest = Remainder::Missing;
+                    return Poll::Ready(Err(Fault::ClosedEarly.log(self)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    self.log_at(Level::Info, format_args!("client timed out{TIMED_OUT}"));
                     self.body.refuse();
-                    return Poll::Ready(Err(408));
+                    return Poll::Ready(Err(Fault::SlowClient.log_with(self, &TIMED_OUT)));
                 }
                 Err(error) if self.h2_stream().is_some() => {
                     return Poll::Ready(Err(self.stream_failed(&error)));
                 }
                 Err(error) => {
-                    let errno = engine::log::Errno(&error);
-                    self.log_at(Level::Info, format_args!("recv() failed{errno}"));
                     self.body.refuse();
-                    return Poll::Ready(Err(400));
+                    return Poll::Ready(Err(Fault::LostClient.log_with(self, &Errno(&error))));
                 }
             }
         }
     }
 
     /// Reading the stream of HTTP/2 has failed: the body has no further parts.
-    fn stream_failed(&mut self, error: &io::Error) -> u16 {
-        let bad = error.kind() == io::ErrorKind::InvalidData;
-        if bad {
-            self.log_bad_length();
-        } else {
-            self.log_at(Level::Info, format_args!("client prematurely closed stream"));
+    fn stream_failed(&mut self, error: &io::Error) -> Fault {
+        if error.kind() == io::ErrorKind::InvalidData {
+            self.body.rest = Remainder::Refused;
+            return self.bad_length();
         }
-        self.body.gone = !bad;
-        self.body.refuse();
-        if bad { 400 } else { 499 }
+        self.body.rest = Remainder::Missing;
+        Fault::ClosedStream.log(self)
     }
 
-    /// nginx's log line about a stream whose body isn't as long as declared.
-    fn log_bad_length(&self) {
+    /// The body of a stream isn't as long as declared.
+    fn bad_length(&self) -> Fault {
         let missing = self.h2_stream().map_or(0, |stream| stream.body_missing());
         match self.body.declared {
             Some(declared) if missing > 0 => {
                 let received = declared.saturating_sub(missing);
-                let message = format_args!("only {received} out of {declared} bytes of request body received");
-                self.log_at(Level::Info, format_args!("client prematurely closed stream: {message}"));
+                Fault::ShortStream.log_with(self, &format_args!("{received} out of {declared}"))
             }
-            _ => self.log_at(Level::Info, format_args!("client intended to send body data larger than declared")),
+            _ => Fault::LongStream.log(self),
         }
     }
 
     /// The limit on bodies whose length isn't declared: a chunk counts whole once its head is there. `last` bytes were
     /// taken just now.
-    fn check_length(&mut self, last: u64) -> Result<(), u16> {
+    fn check_length(&mut self, last: u64) -> Result<(), Fault> {
         let limit = self.location.core.client_max_body_size;
         let least = self.body.least();
-        if limit > 0 && least > limit && self.body.declared.is_none() && !self.body.discarded {
+        if limit > 0 && least > limit && self.body.declared.is_none() && self.body.rest != Remainder::Dropped {
             let before = self.body.received.saturating_sub(last);
             let more = least - before;
-            let size = if self.body.is_stream { least.to_string() } else { format!("{before}+{more}") };
-            self.log_error(format_args!("client intended to send too large chunked body: {size} bytes"));
+            let size =
+                if self.body.delimiter == Delimiter::Stream { least.to_string() } else { format!("{before}+{more}") };
             self.body.refuse_read();
-            return Err(413);
+            return Err(Fault::TooLargeChunks.log_with(self, &size));
         }
         Ok(())
     }
@@ -491,11 +542,11 @@ impl Request {
     }
 
     /// Reads the whole body, to memory or beyond `client_body_buffer_size` to a file.
-    pub async fn read_body(&mut self) -> Result<(), u16> {
+    pub async fn read_body(&mut self) -> Result<(), Fault> {
         if self.body.buffered.is_some() {
             return Ok(());
         }
-        if self.body.refused {
+        if self.body.is_refused() {
             // The error page may come from a backend, which gets no body.
             self.body.keep(Vec::new());
             return Ok(());
@@ -512,11 +563,11 @@ impl Request {
             let data = match self.next_body().await {
                 Ok(Some(data)) => data,
                 Ok(None) => break,
-                Err(status) => {
-                    if self.body.gone && body.file.is_none() {
+                Err(fault) => {
+                    if self.body.client_gone() && body.file.is_none() {
                         self.body.partial = body.pieces;
                     }
-                    return Err(status);
+                    return Err(fault);
                 }
             };
             body.len += data.len() as u64;
@@ -543,7 +594,7 @@ impl Request {
     }
 
     /// Moves what has been read so far into a new file.
-    fn spill(&mut self, body: &mut Buffered) -> Result<(), u16> {
+    fn spill(&mut self, body: &mut Buffered) -> Result<(), Fault> {
         let core = self.location.core.clone();
         let keep = core.client_body_in_file_only == BodyInFile::On;
         let made = TempFile::create(&core.client_body_temp_path, keep, &self.http.worker.temp_numbers);
@@ -565,26 +616,25 @@ impl Request {
         Ok(())
     }
 
-    fn write_body(&mut self, file: &TempFile, data: &[u8]) -> Result<(), u16> {
+    fn write_body(&mut self, file: &TempFile, data: &[u8]) -> Result<(), Fault> {
         file.append(data).map_err(|error| self.temp_failed(&error))
     }
 
-    fn temp_failed(&mut self, error: &super::temp::TempError) -> u16 {
-        self.log_at(Level::Crit, format_args!("{error}"));
+    fn temp_failed(&mut self, error: &TempError) -> Fault {
         self.body.refuse();
-        500
+        Fault::FailedFile.log_with(self, error)
     }
 
     /// Reads and drops the rest of the body, so that the connection can be kept; false if it can't.
     pub async fn discard_body(&mut self) -> bool {
-        if self.body.refused {
+        if self.body.is_refused() {
             return false;
         }
         // A client that waits for `100 Continue` won't send the body without it.
         if self.body.expect && !self.body.is_done() && self.body.unread.is_empty() {
             return false;
         }
-        self.body.discarded = true;
+        self.body.discard();
         loop {
             match self.next_body().await {
                 Ok(Some(_)) => {}
@@ -594,26 +644,26 @@ impl Request {
         }
     }
 
-    /// Drops the received part of the body; the error is the status for an invalid body.
-    pub(crate) fn skip_body(&mut self) -> Result<(), u16> {
+    /// Drops the received part of the body; an error if that part is invalid.
+    pub(crate) fn skip_body(&mut self) -> Result<(), Fault> {
         // A client that waits for `100 Continue` gets it, so that the connection can be kept; but not if the request
         // has failed, since the client may then leave its body out (RFC 9110 §10.1.1).
         if self.error_status >= 300 {
             self.body.unwanted();
-        } else if self.keepalive && self.body.expect && !self.body.is_done() && !self.body.refused {
+        } else if self.ending == Ending::Keep && self.body.expect && !self.body.is_done() && !self.body.is_refused() {
             self.send_continue();
         }
-        self.body.discarded = true;
-        while !self.body.is_done() && !self.body.refused {
+        self.body.discard();
+        while !self.body.is_done() && !self.body.is_refused() {
             match self.body.take() {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
-                Err(status) => {
-                    self.log_error(format_args!("client sent invalid chunked body"));
+                Err(fault) => {
+                    fault.log(self);
                     self.body.refuse();
-                    self.keepalive = false;
+                    self.close_after();
                     // An error keeps its status.
-                    return if self.error_status >= 300 { Ok(()) } else { Err(status) };
+                    return if self.error_status >= 300 { Ok(()) } else { Err(fault) };
                 }
             }
         }
@@ -632,4 +682,87 @@ pub fn append(pieces: &mut Vec<Piece>, data: Bytes) {
         return;
     }
     pieces.push(Piece::Bytes(data));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::Broken;
+    use crate::reuse::{self, Members, members};
+
+    struct Nothing;
+
+    impl BodyFilter for Nothing {
+        fn apply(&mut self, _: Chain, _: bool, _: bool, _: &mut Chain) -> Result<(), Broken> {
+            Ok(())
+        }
+    }
+
+    impl RequestBody {
+        pub(crate) fn members(&self) -> Members {
+            members!(
+                self,
+                RequestBody {
+                    framing: std::mem::discriminant(framing),
+                    declared,
+                    unread,
+                    buffered: buffered.as_ref().map(|body| (&body.pieces, body.len)),
+                    partial,
+                    received,
+                    raw,
+                    raw_before,
+                    delimiter,
+                    rest,
+                    expect,
+                    change: change.is_some(),
+                }
+            )
+        }
+
+        /// Changes every member.
+        #[deny(unused_variables)]
+        pub(crate) fn poison(&mut self) {
+            self.add_filter(Box::new(Nothing));
+            let RequestBody {
+                framing,
+                declared,
+                unread,
+                buffered,
+                partial,
+                received,
+                raw,
+                raw_before,
+                delimiter,
+                rest,
+                expect,
+                change: _,
+            } = self;
+            *framing = Framing::Length(3);
+            *declared = Some(3);
+            *unread = Bytes::from_static(b"old");
+            partial.push(Piece::Bytes(unread.clone()));
+            *buffered = Some(Buffered { pieces: partial.clone(), len: 3, file: None });
+            (*received, *raw, *raw_before) = (3, 3, 3);
+            (*delimiter, *rest, *expect) = (Delimiter::Chunks, Remainder::Missing, true);
+        }
+    }
+
+    #[test]
+    fn a_body_that_begins_is_as_new() {
+        let begins: [fn(&mut RequestBody); 3] = [
+            |body| body.begin(BodyFraming::None, Bytes::default(), false),
+            |body| body.begin(BodyFraming::Chunked, Bytes::default(), false),
+            |body| body.begin_stream(None, false),
+        ];
+        for begin in begins {
+            let (mut new, mut reset) = (RequestBody::default(), RequestBody::default());
+            reset.poison();
+            begin(&mut new);
+            begin(&mut reset);
+            assert_eq!(reset.members(), new.members());
+        }
+        let (new, mut used) = (RequestBody::default(), RequestBody::default());
+        used.poison();
+        reuse::check(&new.members(), &used.members(), &RequestBody::default().members(), &[]);
+    }
 }

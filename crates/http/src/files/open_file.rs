@@ -15,9 +15,11 @@ use buf::{Bytes, Chain, FileRange, Piece};
 use conf::{Loader, Set};
 use expr::vars::Template;
 use os::file::{Open, Stat, fstat, openat, stat};
+use wire::h1::KnownHeader;
 
 use super::small_files::{Contents, Share, SmallFiles};
 use crate::config::core::{CoreLocation, FileCache, Symlinks};
+use crate::fault::Fault;
 use crate::request::Request;
 use crate::response::Body;
 
@@ -81,7 +83,10 @@ impl Found {
         response.content_type = response.content_type.take().or((!content_type.is_empty()).then_some(content_type));
         response.content_length = Some(self.size);
         response.last_modified = Some(self.modified);
-        response.etag = etag;
+        match etag {
+            Some(etag) => response.headers.set_fixed(KnownHeader::ETag, etag),
+            None => response.headers.remove(KnownHeader::ETag),
+        }
         let mut chain = Chain::new();
         match (self.content, self.file) {
             (Some(content), _) => chain.push(Piece::Bytes(content)),
@@ -105,6 +110,15 @@ impl OpenError {
     /// The error's number; 0 for none.
     pub fn code(&self) -> i32 {
         self.error.raw_os_error().unwrap_or(0)
+    }
+
+    /// What it is to a request for the file.
+    pub fn fault(&self) -> Fault {
+        match self.code() {
+            errno::NOENT | errno::NOTDIR | errno::NAMETOOLONG => Fault::MissingFile,
+            errno::ACCES | errno::MLINK | errno::LOOP => Fault::ForbiddenFile,
+            _ => Fault::FailedFile,
+        }
     }
 }
 

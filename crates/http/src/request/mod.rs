@@ -1,7 +1,10 @@
 //! A request: its head, where it is in the configuration, its response.
 
 pub mod facts;
+mod state;
 pub mod subrequest;
+#[cfg(test)]
+mod tests;
 pub mod variables;
 
 use std::any::Any;
@@ -19,13 +22,17 @@ use self::facts::ConnectionFacts;
 use self::subrequest::Family;
 use crate::body::RequestBody;
 use crate::config::core::Alias;
-use crate::phases::{Flow, MAX_URI_CHANGES, Resume};
+use crate::exchange::Exchange;
+use crate::fault::Fault;
+use crate::phases::{Flow, MAX_URI_CHANGES, Reply, Resume};
 use crate::response::{Body, Response};
 use crate::server::location::{Found, Kind, Location, LocationId, Tree};
 use crate::server::{Address, Http, Server};
 use crate::session::client::Client;
 use crate::session::connection::{Connection, Link};
 use crate::session::h2::StreamHandle;
+
+pub use self::state::{Delivery, Ending, UriFit, UriSource};
 
 /// How many requests' memory is kept for the next ones.
 const MAX_SPARE: usize = 64;
@@ -56,18 +63,14 @@ pub struct Request {
     pub uri: Vec<u8>,
     /// The query, without `?`.
     pub args: Vec<u8>,
-    /// Whether `$args` has a value even if it is empty.
-    pub has_args: bool,
-    /// Whether `uri` differs from what the client sent other than by decoding.
-    pub uri_rewritten: bool,
-    /// Whether the whole URI is appended to the alias, because `try_files` found a file there.
-    pub add_uri_to_alias: bool,
+    /// Who has made `uri` and `args`.
+    pub uri_source: UriSource,
+    /// How `uri` fits the location.
+    pub uri_fit: UriFit,
     /// The host asked for, in lower case, without port; empty if there is none.
     pub host: Vec<u8>,
-    /// Whether the URI still begins with its location's name: no rule has changed it and stayed in the location.
-    pub valid_location: bool,
     /// The backends that were asked, and their responses.
-    pub upstream: Option<Rc<crate::exchange::Exchange>>,
+    pub upstream: Option<Rc<Exchange>>,
     /// Its own values of variables, captures, and what modules keep over internal redirects.
     pub vars: Store,
     /// The response.
@@ -76,10 +79,6 @@ pub struct Request {
     pub body: RequestBody,
     /// The phase that is next.
     pub resume: Resume,
-    /// Whether rewrite rules have changed the URI, so that its location must be found again.
-    pub uri_changed: bool,
-    /// Whether the request left an `if` block with a handler for another block that has none.
-    pub lost_handler: bool,
     /// How often the URI may still be changed.
     pub uri_changes: u8,
     /// Whether it is internal: a redirect within the server or a subrequest.
@@ -88,16 +87,12 @@ pub struct Request {
     pub error_status: u16,
     /// Whether an error page is being made.
     pub error_page: bool,
-    /// Whether the connection may serve another request.
-    pub keepalive: bool,
-    /// Whether the client may still be sending after the response has been sent.
-    pub lingering: bool,
+    /// What becomes of the connection after the response.
+    pub ending: Ending,
     /// Whether it came in the same read as the one before.
     pub pipelined: bool,
-    /// Whether the whole response was sent.
-    pub completed: bool,
-    /// Whether the source of the response broke off, and all that it had given was sent.
-    pub cut_short: bool,
+    /// How much of the response was sent.
+    pub delivery: Delivery,
     /// When it began, in the loop's milliseconds.
     pub start_ms: u64,
     /// How many bytes the connection had sent when the request began.
@@ -223,27 +218,21 @@ impl Request {
             method: Method::default(),
             uri: Vec::new(),
             args: Vec::new(),
-            uri_rewritten: false,
-            add_uri_to_alias: false,
+            uri_source: UriSource::Client,
+            uri_fit: UriFit::Named,
             host: Vec::new(),
-            valid_location: true,
             upstream: None,
             vars: http.variables.store(),
             response: Response::default(),
             body: RequestBody::default(),
             resume: Resume::Server,
-            uri_changed: false,
-            lost_handler: false,
             uri_changes: MAX_URI_CHANGES,
             internal: false,
             error_status: 0,
             error_page: false,
-            keepalive: false,
-            lingering: false,
+            ending: Ending::Close,
             pipelined: false,
-            completed: false,
-            has_args: false,
-            cut_short: false,
+            delivery: Delivery::Partial,
             start_ms: 0,
             sent_before: 0,
             header_sent: 0,
@@ -277,27 +266,21 @@ impl Request {
             method,
             uri,
             args,
-            has_args,
-            uri_rewritten,
-            add_uri_to_alias,
+            uri_source,
+            uri_fit,
             host,
-            valid_location,
             upstream,
             vars,
             response,
             body,
             resume,
-            uri_changed,
-            lost_handler,
             uri_changes,
             internal,
             error_status,
             error_page,
-            keepalive,
-            lingering,
+            ending,
             pipelined,
-            completed,
-            cut_short,
+            delivery,
             header_sent,
             body_before,
             rate,
@@ -317,12 +300,14 @@ impl Request {
         slots.clear();
         (*link, *head, *method, *body) = (None, Bytes::default(), Method::default(), RequestBody::default());
         (*resume, *uri_changes) = (Resume::Server, MAX_URI_CHANGES);
-        (*has_args, *uri_rewritten, *uri_changed, *add_uri_to_alias) = (false, false, false, false);
-        (*lost_handler, *valid_location, *internal) = (false, true, false);
+        (*uri_source, *uri_fit, *internal) = (UriSource::Client, UriFit::Named, false);
         (*error_status, *error_page) = (0, false);
-        (*keepalive, *lingering, *pipelined, *completed, *cut_short) = (false, false, false, false, false);
+        (*ending, *pipelined, *delivery) = (Ending::Close, false, Delivery::Partial);
         (*header_sent, *body_before, *depth) = (0, 0, 0);
-        (*rate, *id, *upstream, *family) = (None, None, None, None);
+        (*rate, *id, *family) = (None, None, None);
+        if let Some(exchange) = upstream.take() {
+            Exchange::recycle(exchange);
+        }
     }
 
     /// A header field of the request.
@@ -366,7 +351,7 @@ impl Request {
     }
 
     /// Finds the location of the URI and enters it.
-    pub(crate) fn find_location(&mut self) -> Result<(), u16> {
+    pub(crate) fn find_location(&mut self) -> Result<(), Reply> {
         let server = self.server.clone();
         self.location = server.root.clone();
         match self.search(&server.root.children)? {
@@ -379,7 +364,7 @@ impl Request {
 
     /// nginx's order: an exact name ends the search; else the longest prefix is remembered, its nested locations are
     /// looked at, and then the regexes of this level, unless the prefix forbids them.
-    fn search(&mut self, tree: &Tree) -> Result<Search, u16> {
+    fn search(&mut self, tree: &Tree) -> Result<Search, Fault> {
         let http = self.http.clone();
         let mut best = Search::None;
         let mut no_regex = false;
@@ -422,7 +407,7 @@ impl Request {
     }
 
     /// `/dir` for a location `/dir/` that takes all requests: the client is told.
-    fn redirect_to_slash(&mut self, id: LocationId) -> u16 {
+    fn redirect_to_slash(&mut self, id: LocationId) -> Reply {
         self.location = self.http.location(id);
         let mut target = Vec::new();
         wire::uri::escape(wire::uri::Escape::Uri, &self.location.name, &mut target);
@@ -430,14 +415,14 @@ impl Request {
             target.push(b'?');
             target.extend_from_slice(&self.args);
         }
-        self.response.location = Some(target.into());
-        301
+        self.response.headers.set_fixed(KnownHeader::Location, target);
+        Reply(301)
     }
 
     /// Checks what doesn't depend on the location's handlers: `internal`, `limit_except`, the size of the body.
-    pub fn check_location(&mut self) -> Result<(), u16> {
+    pub(crate) fn check_location(&mut self) -> Result<(), Reply> {
         if self.location.core.internal && !self.internal {
-            return Err(404);
+            return Err(Reply(404));
         }
         while let Some((methods, inner)) = self.location.limit_except {
             if self.method.bit() & methods != 0 {
@@ -451,86 +436,90 @@ impl Request {
             && length > limit
             && !self.internal
         {
-            self.log_error(format_args!("client intended to send too large body: {length} bytes"));
             self.body.refuse_whole();
-            return Err(413);
+            return Err(Fault::TooLargeBody.log_with(self, &length).into());
         }
         Ok(())
     }
 
     /// Enters an `if` block. A block without a handler after one with a handler (`proxy_pass`) is a mistake: nginx
-    /// would run that handler without its configuration, and answers 500.
-    pub fn enter_if(&mut self, block: LocationId) {
-        let block = self.http.location(block);
-        self.lost_handler |= self.location.handlers.exclusive;
-        self.lost_handler &= !block.handlers.exclusive;
-        self.location = block;
+    /// would run that handler without its configuration, and answers 500. `lost_handler` says whether that has
+    /// happened with the blocks before this one, the result whether it has now.
+    #[must_use]
+    pub fn enter_if(&mut self, block: LocationId, lost_handler: bool) -> bool {
+        let outer = std::mem::replace(&mut self.location, self.http.location(block));
+        (lost_handler || outer.handlers.exclusive) && !self.location.handlers.exclusive
     }
 
-    /// Counts a change of the URI; too many are a cycle.
-    pub(crate) fn count_uri_change(&mut self) -> Result<(), u16> {
-        if self.uri_changes == 0 {
+    /// Notes that the server has replaced the URI or its arguments.
+    pub fn note_rewritten(&mut self) {
+        if self.uri_source == UriSource::Client {
+            self.uri_source = UriSource::Server;
+        }
+    }
+
+    /// Lets the connection serve no request after this one.
+    pub fn close_after(&mut self) {
+        if self.ending == Ending::Keep {
+            self.ending = Ending::Close;
+        }
+    }
+
+    /// Counts a change of the URI by rules.
+    pub(crate) fn count_rewrite(&mut self) -> Result<(), Fault> {
+        if self.count_change() {
+            Ok(())
+        } else {
+            Err(Fault::RewriteCycle.log_with(self, &buf::text::encode(&self.uri)))
+        }
+    }
+
+    /// Counts a change of the URI; false if there are too many: a cycle.
+    fn count_change(&mut self) -> bool {
+        let Some(left) = self.uri_changes.checked_sub(1) else {
             // An error page isn't used either: the cycle could be endless.
             self.error_page = true;
-            self.log_error(format_args!(
-                "rewrite or internal redirection cycle while processing \"{}\"",
-                buf::text::encode(&self.uri)
-            ));
-            return Err(500);
-        }
-        self.uri_changes -= 1;
-        Ok(())
+            return false;
+        };
+        self.uri_changes = left;
+        true
     }
 
     /// As [`Request::try_redirect`], for a handler to give back.
     pub fn redirect(&mut self, uri: &[u8], args: Option<&[u8]>) -> Flow<'static> {
-        self.try_redirect(uri, args).map_or_else(Flow::Status, |()| Flow::Redirect)
+        self.try_redirect(uri, args).map_or_else(Flow::from, |()| Flow::Redirect)
     }
 
     /// As [`Request::try_redirect_named`], for a handler to give back.
     pub fn redirect_named(&mut self, name: &[u8]) -> Flow<'static> {
-        self.try_redirect_named(name).map_or_else(Flow::Status, |()| Flow::Redirect)
+        self.try_redirect_named(name).map_or_else(Flow::from, |()| Flow::Redirect)
     }
 
     /// Starts over with another URI, internally. With `Some`, `$args` has a value even if the arguments are empty.
-    pub fn try_redirect(&mut self, uri: &[u8], args: Option<&[u8]>) -> Result<(), u16> {
-        if self.uri_changes == 0 {
-            // An error page isn't used either: the cycle could be endless.
-            self.error_page = true;
-            self.log_error(format_args!(
-                "rewrite or internal redirection cycle while internally redirecting to \"{}\"",
-                buf::text::encode(uri)
-            ));
-            return Err(500);
+    pub fn try_redirect(&mut self, uri: &[u8], args: Option<&[u8]>) -> Result<(), Fault> {
+        if !self.count_change() {
+            return Err(Fault::RedirectCycle.log_with(self, &buf::text::encode(uri)));
         }
-        self.uri_changes -= 1;
         self.uri.clear();
         self.uri.extend_from_slice(uri);
         self.args.clear();
         self.args.extend_from_slice(args.unwrap_or_default());
-        self.has_args = args.is_some();
-        (self.internal, self.uri_rewritten, self.valid_location) = (true, true, true);
+        self.uri_source = if args.is_some() { UriSource::ServerWithArgs } else { UriSource::Server };
+        self.internal = true;
         self.leave_location();
+        self.uri_fit = UriFit::Named;
         self.location = self.server.root.clone();
         self.resume = Resume::Server;
         Ok(())
     }
 
     /// Continues in a named location.
-    pub fn try_redirect_named(&mut self, name: &[u8]) -> Result<(), u16> {
-        let shown = buf::text::encode(name).into_owned();
-        if self.uri_changes == 0 {
-            // An error page isn't used either: the cycle could be endless.
-            self.error_page = true;
-            self.log_error(format_args!(
-                "rewrite or internal redirection cycle while redirect to named location \"{shown}\""
-            ));
-            return Err(500);
+    pub fn try_redirect_named(&mut self, name: &[u8]) -> Result<(), Fault> {
+        if !self.count_change() {
+            return Err(Fault::NamedCycle.log_with(self, &buf::text::encode(name)));
         }
-        self.uri_changes -= 1;
         let Some(id) = self.server.root.children.named(name) else {
-            self.log_error(format_args!("could not find named location \"{shown}\""));
-            return Err(500);
+            return Err(Fault::NoNamedLocation.log_with(self, &buf::text::encode(name)));
         };
         self.internal = true;
         self.leave_location();
@@ -544,21 +533,20 @@ impl Request {
         if let Some(exchange) = &self.upstream {
             exchange.left.set(true);
         }
-        (self.uri_changed, self.add_uri_to_alias) = (false, false);
+        if self.uri_fit == UriFit::InAlias {
+            self.uri_fit = UriFit::Named;
+        }
         self.response.body = Body::Empty;
         self.response.filters.clear();
     }
 
-    /// The status of a request that no content handler takes.
-    pub(crate) fn no_handler(&mut self) -> u16 {
+    /// No content handler takes the request.
+    pub(crate) fn no_handler(&mut self) -> Fault {
         if self.uri.last() == Some(&b'/') {
             let path = self.path_of_uri().unwrap_or_default();
-            let path = buf::text::encode(&path).into_owned();
-            self.log_error(format_args!("directory index of \"{path}\" is forbidden"));
-            return 403;
+            return Fault::NoIndex.log_with(self, &buf::text::encode(&path));
         }
-        self.log_error(format_args!("no handler found"));
-        404
+        Fault::NoHandler.log(self)
     }
 
     /// The folder of the location, as `root` or `alias` says.
@@ -568,50 +556,53 @@ impl Request {
     }
 
     /// The file that the URI means.
-    pub fn path_of_uri(&mut self) -> Option<Vec<u8>> {
+    pub fn path_of_uri(&mut self) -> Result<Vec<u8>, Fault> {
         let mut path = Vec::with_capacity(128);
-        self.path_into(&mut path).then_some(path)
+        self.path_into(&mut path)?;
+        Ok(path)
     }
 
     /// Appends the file that the URI means; the length of the root's part is its own affair.
-    pub fn path_into(&mut self, path: &mut Vec<u8>) -> bool {
+    pub fn path_into(&mut self, path: &mut Vec<u8>) -> Result<(), Fault> {
         let location = self.location.clone();
-        let Some(root) = &location.core.root else { return false };
-        if self.lost_alias() {
-            return false;
-        }
+        let Some(root) = &location.core.root else { return Err(Fault::NoRoot) };
+        self.check_alias()?;
         root.path.render(self, path);
         match root.alias {
             Some(Alias::Prefix(prefix)) => path.extend_from_slice(self.uri.get(prefix..).unwrap_or_default()),
-            Some(Alias::All) if !self.add_uri_to_alias => {}
+            Some(Alias::All) if self.uri_fit != UriFit::InAlias => {}
             Some(Alias::All) | None => path.extend_from_slice(&self.uri),
         }
         path.contains(&0).then(|| path.clear());
-        true
+        Ok(())
     }
 
-    /// Whether the location has an alias and the URI no longer begins with its name, so that no file can be found.
-    pub fn lost_alias(&self) -> bool {
+    /// An error if the location has an alias and the URI no longer begins with its name, so that no file can be found.
+    pub fn check_alias(&self) -> Result<(), Fault> {
         let location = &self.location;
-        let lost = !self.valid_location && location.core.root.as_ref().is_some_and(|root| root.alias.is_some());
+        let lost =
+            self.uri_fit == UriFit::Changed && location.core.root.as_ref().is_some_and(|root| root.alias.is_some());
         if lost {
-            let name = buf::text::encode(&location.name);
-            let message = format_args!("\"alias\" cannot be used in location \"{name}\" where URI was rewritten");
-            self.log_at(Level::Alert, message);
+            return Err(Fault::LostAlias.log_with(self, &buf::text::encode(&location.name)));
         }
-        lost
+        Ok(())
+    }
+
+    /// Whether `$args` has a value, if only an empty one.
+    pub(crate) fn has_args(&self) -> bool {
+        self.uri_source == UriSource::ServerWithArgs || !self.args.is_empty()
     }
 
     /// Takes the query, if `$args` has a value.
     pub fn taken_args(&mut self) -> Option<Vec<u8>> {
-        (self.has_args || !self.args.is_empty()).then(|| std::mem::take(&mut self.args))
+        self.has_args().then(|| std::mem::take(&mut self.args))
     }
 
     /// Replaces the query.
     pub(crate) fn set_args(&mut self, value: &[u8]) {
         self.args.clear();
         self.args.extend_from_slice(value);
-        (self.has_args, self.uri_rewritten) = (true, true);
+        self.uri_source = UriSource::ServerWithArgs;
     }
 
     /// Sets the rate of this response, if the value is a size.
@@ -680,7 +671,7 @@ impl Request {
     pub(crate) fn connection_text(&self) -> &'static [u8] {
         if self.response.status == 101 {
             b"upgrade"
-        } else if self.keepalive {
+        } else if self.ending == Ending::Keep {
             b"keep-alive"
         } else {
             b"close"
@@ -689,7 +680,7 @@ impl Request {
 
     /// The number in `Keep-Alive: timeout=`, if that field is sent.
     pub(crate) fn keepalive_header(&self) -> Option<u64> {
-        self.location.core.keepalive_timeout.1.filter(|_| self.keepalive)
+        self.location.core.keepalive_timeout.1.filter(|_| self.ending == Ending::Keep)
     }
 
     /// The user name of an `Authorization: Basic` field, if it is one.

@@ -13,11 +13,12 @@ use std::task::{Context, Poll, ready};
 use buf::Chain;
 use wire::h1::Method;
 
-use super::Request;
 use super::facts::ConnectionFacts;
+use super::{Delivery, Request, UriSource};
 use crate::body::files::FileRule;
 use crate::body::{Broken, Pipeline, Portion};
-use crate::response::{Answer, respond};
+use crate::fault::Fault;
+use crate::response::{Answer, Headers, fields, respond};
 use crate::server::Http;
 use crate::server::location::Location;
 
@@ -63,18 +64,15 @@ impl Request {
         self.depth > 0
     }
 
-    /// Begins a subrequest, in the server of this request. Nothing happens before the response is polled. The error is
-    /// the status for a request that exceeds the limits on depth and number; it has been logged.
-    pub fn sub_request(&mut self, ask: &SubRequest<'_>) -> Result<SubResponse, u16> {
+    /// Begins a subrequest, in the server of this request. Nothing happens before the response is polled. An error
+    /// if that exceeds the limits on depth and number.
+    pub fn sub_request(&mut self, ask: &SubRequest<'_>) -> Result<SubResponse, Fault> {
         let family = self.family.get_or_insert_default().clone();
-        let shown = |uri: &[u8]| buf::text::encode(uri).into_owned();
         if self.depth == MAX_DEPTH {
-            self.log_error(format_args!("subrequests cycle while processing \"{}\"", shown(ask.uri)));
-            return Err(500);
+            return Err(Fault::SubrequestCycle.log_with(self, &buf::text::encode(ask.uri)));
         }
         if family.count.get() == MAX_SUBREQUESTS {
-            self.log_error(format_args!("request reference counter overflow while processing \"{}\"", shown(ask.uri)));
-            return Err(500);
+            return Err(Fault::TooManySubrequests.log_with(self, &buf::text::encode(ask.uri)));
         }
         family.count.set(family.count.get() + 1);
         self.know_local_addr();
@@ -88,7 +86,7 @@ impl Request {
         child.host.clone_from(&self.host);
         child.method = Method::Get;
         child.uri.extend_from_slice(ask.uri);
-        child.uri_rewritten = true;
+        child.uri_source = UriSource::Server;
         child.args.extend_from_slice(ask.args);
         child.vars.copy_values(&self.vars);
         child.internal = true;
@@ -115,7 +113,7 @@ impl Request {
         r.location.clone_from(location);
         r.method = Method::Get;
         r.uri.extend_from_slice(uri);
-        r.uri_rewritten = true;
+        r.uri_source = UriSource::Server;
         r.args.extend_from_slice(args);
         r.internal = true;
         r.start_ms = rt::now_ms();
@@ -140,6 +138,11 @@ impl SubResponse {
         }
     }
 
+    /// The fields of the response, once its head is there and until its body has been taken.
+    pub fn fields(&self) -> Option<Headers> {
+        self.request().map(fields)
+    }
+
     /// The next portion of the body, through the filters of the subrequest; after the last one there are empty ones.
     /// With the last one `parent` has the variables that the subrequest has set.
     pub fn poll_portion(&mut self, parent: &mut Request, cx: &mut Context<'_>) -> Poll<Result<Portion, Broken>> {
@@ -159,7 +162,7 @@ impl SubResponse {
         let body = body.get_or_insert_with(|| Box::new(Pipeline::new(&mut r.response, FileRule::READER)));
         let portion = ready!(body.poll_portion(r, cx));
         if portion.as_ref().map_or(true, |portion| portion.end) {
-            r.completed = portion.is_ok();
+            r.delivery = if portion.is_ok() { Delivery::Whole } else { Delivery::Partial };
             body.finish(0, portion.is_ok());
         }
         Poll::Ready(portion)

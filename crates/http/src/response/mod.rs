@@ -5,20 +5,27 @@ pub mod field;
 pub mod gzip;
 pub mod head;
 pub mod headers;
-mod respond;
+mod memory;
+pub mod respond;
 
 use std::rc::Rc;
 
 use buf::Bytes;
+use wire::h1::KnownHeader;
 
 use crate::body::BodyFilter;
 use crate::request::Request;
 
-pub use self::headers::{Header, Headers};
+pub use self::headers::{Header, Headers, Place};
 pub use crate::body::Body;
+pub use memory::fields;
 pub use respond::{Answer, respond};
 
 /// A response to a request.
+///
+/// Each field of its head has one place. Members of their own have those that are more than a text to the server: the
+/// length, which is the body's, the time, which conditions compare, and the type, whose charset comes apart from it. All
+/// others stand in `headers`.
 #[derive(Default)]
 pub struct Response {
     /// The status; 0 while there is none.
@@ -31,13 +38,10 @@ pub struct Response {
     pub charset: Option<Bytes>,
     /// `Content-Length`, and the exact length of the body.
     pub content_length: Option<u64>,
-    /// `Last-Modified`, in seconds since 1970.
+    /// `Last-Modified`, in seconds since 1970. A backend's that isn't written as times are stands in `headers`.
     pub last_modified: Option<i64>,
-    /// `ETag`.
-    pub etag: Option<Bytes>,
-    /// `Location` of our own making: a path gets scheme and host as `absolute_redirect` says.
-    pub location: Option<Bytes>,
-    /// All other fields.
+    /// All other fields. `ETag` has a fixed place, and so has a `Location` of our own making: if it is a path, it gets
+    /// scheme and host as `absolute_redirect` says.
     pub headers: Headers,
     /// Fields after a chunked body.
     pub trailers: Headers,
@@ -74,8 +78,8 @@ impl Response {
     /// Resets the response and keeps its memory.
     pub fn clear(&mut self) {
         let (mut headers, mut trailers) = (std::mem::take(&mut self.headers), std::mem::take(&mut self.trailers));
-        headers.0.clear();
-        trailers.0.clear();
+        headers.clear();
+        trailers.clear();
         *self = Response { headers, trailers, ..Response::default() };
     }
 
@@ -93,7 +97,7 @@ impl Response {
     /// Removes the challenge of an access handler that would have refused, after another handler has allowed the
     /// request.
     pub(crate) fn clear_challenge(&mut self) {
-        self.headers.remove("WWW-Authenticate");
+        self.headers.remove(KnownHeader::WwwAuthenticate);
     }
 
     /// Removes the length, which is unknown once a filter changes the body.
@@ -104,12 +108,11 @@ impl Response {
     /// Removes ranges and makes the validator weak, because a filter changes the body.
     pub fn weaken(&mut self) {
         self.allow_ranges = false;
-        self.headers.remove("Accept-Ranges");
-        if let Some(etag) = &self.etag
+        self.headers.remove(KnownHeader::AcceptRanges);
+        if let Some(etag) = self.headers.fixed_mut(KnownHeader::ETag)
             && !etag.starts_with(b"W/")
         {
-            let weak = [b"W/", &etag[..]].concat();
-            self.etag = Some(Bytes::from(weak));
+            *etag = Bytes::from([b"W/", &etag[..]].concat());
         }
     }
 }
@@ -158,4 +161,106 @@ pub fn reason(status: u16) -> Option<&'static str> {
         507 => "507 Insufficient Storage",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use buf::Chain;
+
+    use super::*;
+    use crate::body::Broken;
+    use crate::reuse::{self, Members, members};
+
+    struct Nothing;
+
+    impl BodyFilter for Nothing {
+        fn apply(&mut self, _: Chain, _: bool, _: bool, _: &mut Chain) -> Result<(), Broken> {
+            Ok(())
+        }
+    }
+
+    impl Response {
+        pub(crate) fn members(&self) -> Members {
+            members!(
+                self,
+                Response {
+                    status,
+                    status_line,
+                    content_type,
+                    charset,
+                    content_length,
+                    last_modified,
+                    headers,
+                    trailers,
+                    late_trailers: late_trailers.is_some(),
+                    allow_ranges,
+                    single_range,
+                    disable_not_modified,
+                    own_date,
+                    own_server,
+                    headless,
+                    chunked,
+                    header_only,
+                    gzip_vary,
+                    body: matches!(body, Body::Empty),
+                    filters: filters.len(),
+                }
+            )
+        }
+
+        /// Changes every member.
+        #[deny(unused_variables)]
+        pub(crate) fn poison(&mut self) {
+            let Response {
+                status,
+                status_line,
+                content_type,
+                charset,
+                content_length,
+                last_modified,
+                headers,
+                trailers,
+                late_trailers,
+                allow_ranges,
+                single_range,
+                disable_not_modified,
+                own_date,
+                own_server,
+                headless,
+                chunked,
+                header_only,
+                gzip_vary,
+                body,
+                filters,
+            } = self;
+            let old = Bytes::from_static(b"old");
+            *status = 404;
+            for text in [status_line, content_type, charset] {
+                *text = Some(old.clone());
+            }
+            (*content_length, *last_modified) = (Some(3), Some(3));
+            headers.push(old.clone(), old.clone());
+            headers.set_fixed(KnownHeader::ETag, old.clone());
+            trailers.push(old.clone(), old.clone());
+            *late_trailers = Some(Rc::new(|_| {}));
+            for flag in [allow_ranges, single_range, disable_not_modified, own_date, own_server] {
+                *flag = true;
+            }
+            for flag in [headless, chunked, header_only, gzip_vary] {
+                *flag = true;
+            }
+            *body = Body::Chain(Chain::from(old));
+            filters.push(Box::new(Nothing));
+        }
+    }
+
+    #[test]
+    fn a_cleared_response_is_as_new() {
+        let mut response = Response::default();
+        let new = response.members();
+        response.poison();
+        let used = response.members();
+        response.clear();
+        reuse::check(&new, &used, &response.members(), &[]);
+    }
 }

@@ -19,14 +19,14 @@ use crate::body::files::FileRule;
 use crate::body::pipeline::read_failed;
 use crate::body::{Body, Broken, Pipeline, Portion};
 use crate::config::core::Aio;
-use crate::request::Request;
+use crate::request::{Delivery, Request};
 use crate::response::field::secure_head;
 use crate::response::head;
 
 /// A file of at most this size goes out with its head in one call, even where sendfile is on: one read and one send
 /// cost less than a send, a sendfile and the cork between them.
 const SMALL_FILE: u64 = 32 << 10;
-/// Bytes up to this many are copied behind the head: a copy costs less than a second piece in the call.
+/// Bytes up to this many are copied after the head: a copy costs less than a second piece in the call.
 const SMALL_BYTES: usize = 8 << 10;
 
 /// What is left of a response that didn't go out at once.
@@ -142,7 +142,9 @@ async fn send_portions(r: &mut Request, head: Buf, body: &mut Pipeline) -> Resul
             Ok(portion) => portion,
             Err(Broken) => {
                 // What was received goes out before the connection is closed, so that the client can tell.
-                r.cut_short = !body.is_whole() && write(r, &mut out, None, false).await.is_ok();
+                if !body.is_whole() && write(r, &mut out, None, false).await.is_ok() {
+                    r.delivery = Delivery::CutShort;
+                }
                 return Err(Broken);
             }
         };
@@ -195,23 +197,20 @@ async fn write(r: &mut Request, out: &mut Chain, ahead: Option<&mut Pipeline>, e
         h2::finish_response(r);
     }
     let mut ahead = ahead;
-    let stream = r.client().ok_or(Broken)?;
-    let sent = poll_fn(|cx| {
-        let poll = stream.poll_send(cx, out);
-        if poll.is_pending() {
-            if stream.poll_hangup(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            if let Some(body) = &mut ahead {
-                body.poll_ahead(cx);
+    poll_fn(|cx| {
+        let Some(client) = r.client() else { return Poll::Ready(Err(Broken)) };
+        match client.poll_send(cx, out) {
+            Poll::Ready(sent) => Poll::Ready(sent.map_err(|error| send_failed(r, &error))),
+            Poll::Pending if client.poll_hangup(cx).is_ready() => Poll::Ready(Err(client_gone(r))),
+            Poll::Pending => {
+                if let Some(body) = &mut ahead {
+                    body.poll_ahead(r, cx);
+                }
+                Poll::Pending
             }
         }
-        poll.map(Some)
-    });
-    match sent.await {
-        Some(result) => result.map_err(|error| send_failed(r, &error)),
-        None => Err(client_gone(r)),
-    }
+    })
+    .await
 }
 
 /// The client closed its side while its response was on the way: nobody is left to read it.

@@ -87,9 +87,12 @@ impl Consistent {
     pub fn new(peers: &Peers) -> Consistent {
         let mut points = Vec::new();
         for peer in &peers.list {
+            // As a key, a unix socket is its path.
             let name = peer.server.as_bytes();
+            let is_unix = name.starts_with(b"unix:");
+            let name = name.strip_prefix(b"unix:").unwrap_or(name);
             let (host, port) = match name.iter().rposition(|b| *b == b':') {
-                Some(at) if !name.starts_with(b"unix:") && name.last() != Some(&b']') => {
+                Some(at) if !is_unix && name.last() != Some(&b']') => {
                     (name.get(..at).unwrap_or_default(), name.get(at + 1..).unwrap_or_default())
                 }
                 _ => (name, &b""[..]),

@@ -1,4 +1,4 @@
-//! What a client did wrong, with nginx's status and words for it.
+//! What a client did wrong, with nginx's words for it.
 
 use std::fmt;
 
@@ -85,21 +85,11 @@ pub enum RequestError {
     Trace,
     /// CONNECT isn't served where no tunnel is configured.
     Connect,
+    /// CONNECT with a body.
+    ConnectBody,
 }
 
 impl RequestError {
-    /// The status that nginx answers with; 494 goes out as 400 "Request Header Or Cookie Too Large".
-    pub fn status(self) -> u16 {
-        match self {
-            RequestError::InvalidVersion => 505,
-            RequestError::TooLongUri => 414,
-            RequestError::TooLongHeader { .. } | RequestError::TooManyHeaders => 494,
-            RequestError::UnknownEncoding { .. } => 501,
-            RequestError::Trace | RequestError::Connect => 405,
-            _ => 400,
-        }
-    }
-
     /// What was being read.
     pub fn stage(self) -> Stage {
         match self {
@@ -162,6 +152,7 @@ impl fmt::Display for RequestErrorText<'_> {
             }
             RequestError::Trace => f.write_str("client sent TRACE method"),
             RequestError::Connect => f.write_str("client sent CONNECT method"),
+            RequestError::ConnectBody => f.write_str("client sent CONNECT request with body"),
         }
     }
 }

@@ -109,7 +109,7 @@ pub struct ResponseHead {
     pub status: u16,
     /// The status and what follows it on the line: `200 OK`.
     pub status_line: Span,
-    /// The text behind the status.
+    /// The text after the status.
     pub reason: Span,
     /// The header lines in order.
     pub headers: Vec<HeaderSpan>,
@@ -122,6 +122,11 @@ impl ResponseHead {
         let mut headers = std::mem::take(&mut self.headers);
         headers.clear();
         *self = ResponseHead { headers, ..ResponseHead::default() };
+    }
+
+    /// Notes which known names there are, once all lines are there.
+    pub(crate) fn index(&mut self) {
+        self.known = self.headers.iter().fold(0, |known, header| known | header.known.bit());
     }
 
     /// The first header line of a known name.
@@ -215,7 +220,7 @@ impl ResponseParser {
         ResponseParser { in_fields: true, line_start: 0 }
     }
 
-    /// Ready for the next head, for instance behind a 1xx.
+    /// Ready for the next head, for instance after a 1xx.
     pub fn reset(&mut self) {
         *self = ResponseParser::default();
     }
@@ -239,6 +244,13 @@ impl ResponseParser {
             self.in_fields = true;
         }
         loop {
+            let rest = buf.get(self.line_start..).unwrap_or_default();
+            if rest.starts_with(b"HTTP/") {
+                // Some servers send a second status line; like nginx, any is passed over.
+                let Some(end) = memchr::memchr(b'\n', rest) else { return Ok(Parsed::Incomplete) };
+                self.line_start += end + 1;
+                continue;
+            }
             match parse_line(buf, self.line_start, true).map_err(invalid)? {
                 Line::Partial => return Ok(Parsed::Incomplete),
                 Line::End(next) => return Ok(Parsed::Complete(next)),
@@ -258,7 +270,7 @@ fn invalid(error: FieldsError) -> ResponseError {
     }
 }
 
-/// `HTTP/1.1 200 OK`: offset behind its LF; `None` if that hasn't come.
+/// `HTTP/1.1 200 OK`: offset after its LF; `None` if that hasn't come.
 fn status_line(buf: &[u8], head: &mut ResponseHead) -> Result<Option<usize>, ResponseError> {
     let mut cursor = Cursor { buf, at: 0 };
     let Some(()) = cursor.literal(b"HTTP/")? else { return Ok(None) };

@@ -1,6 +1,6 @@
 //! Heads of messages: pseudo-headers, fields, and whether they are valid (RFC 9113 §8.2, §8.3).
 //!
-//! A request that isn't valid is still handed over, with what is wrong with it: nginx answers it with 400 and logs it. A
+//! A request that isn't valid is still handed over, with what is wrong with it: it is answered and logged. A
 //! response or trailers that aren't valid end their stream instead.
 //!
 //! Fields are looked at in the order in which they come, and nothing is taken in after the first that is wrong: so the log
@@ -11,7 +11,7 @@ use std::fmt;
 use buf::Buf;
 
 use crate::class::{NAME, NAME_BAD, SCHEME, is};
-use crate::h1::{HeaderSpan, KnownHeader, RequestError, parse_method};
+use crate::h1::{HeaderSpan, KnownHeader, parse_method};
 use crate::hpack::Field;
 use crate::span::Span;
 use crate::uri::scan_host;
@@ -19,7 +19,7 @@ use crate::uri::scan_host;
 /// The head of a request or response, or trailers. Spans are offsets in `text`.
 #[derive(Debug)]
 pub struct Head {
-    /// All names and values, one behind the other.
+    /// All names and values, one after the other.
     pub text: Buf,
     /// `:method`.
     pub method: Option<Span>,
@@ -91,21 +91,13 @@ pub enum HeadError {
     /// Content-Length promises a body, and the stream ends with the head.
     MissingBody,
     /// `:status` isn't a number of three digits.
-    InvalidStatus,
+    InvalidStatus(Span),
 }
 
 impl HeadError {
     /// nginx's words, from "client" on; `text` is [`Head::text`].
     pub fn text(self, text: &[u8]) -> impl fmt::Display {
         HeadErrorText { error: self, text }
-    }
-
-    /// The status that nginx answers with.
-    pub fn status(self) -> u16 {
-        match self {
-            HeadError::TooManyFields => RequestError::TooManyHeaders.status(),
-            _ => 400,
-        }
     }
 
     /// It was found when all fields were there, and is about one of them or what is missing.
@@ -214,7 +206,10 @@ impl Head {
         }
         let mut te = 0;
         for at in 0..self.fields.len() {
-            if let Some(field) = self.fields.get(at).copied() {
+            // Servers that send fields of HTTP/1 connections are tolerated, as nginx does.
+            if let Some(field) = self.fields.get(at).copied()
+                && (kind == HeadKind::Request || field.known == KnownHeader::ContentLength)
+            {
                 self.meaning(field.known, field.value, &mut te);
             }
         }
@@ -277,7 +272,7 @@ impl Head {
             [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9'] => {
                 self.status = u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0');
             }
-            _ => self.fault(HeadError::InvalidStatus),
+            _ => self.fault(HeadError::InvalidStatus(field.value)),
         }
     }
 
@@ -400,7 +395,7 @@ impl fmt::Display for HeadErrorText<'_> {
             HeadError::TooManyFields => f.write_str("too many header lines"),
             HeadError::InvalidContentLength => f.write_str("invalid \"Content-Length\" header"),
             HeadError::MissingBody => Ok(()),
-            HeadError::InvalidStatus => f.write_str("invalid :status header"),
+            HeadError::InvalidStatus(_) => f.write_str("invalid :status header"),
         }
     }
 }

@@ -34,7 +34,7 @@ pub enum Frame {
     HeadersStart {
         /// Of which stream.
         stream: u32,
-        /// The peer sends no more behind this header block.
+        /// The peer sends no more after this header block.
         end_stream: bool,
         /// The dependency, if there is one.
         dependency: Option<Dependency>,
@@ -141,7 +141,7 @@ enum Stage {
     Small(u8),
     /// Parts of DATA or a header block; the first one says that a frame begins.
     Parts { first: bool },
-    /// Padding and what else is passed over.
+    /// Padding and what else is skipped.
     Skip,
 }
 
@@ -196,6 +196,11 @@ impl FrameReader {
                 return Ok(frame);
             }
         }
+    }
+
+    /// The nine bytes of the frame that is being read, or was read last: for log lines.
+    pub fn header(&self) -> FrameHeader {
+        self.header
     }
 
     /// Whether the input so far ends between two frames, outside of a header block.

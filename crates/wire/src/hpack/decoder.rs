@@ -51,6 +51,8 @@ pub enum DecodeError {
 #[derive(Debug)]
 pub struct Decoder {
     table: Table,
+    /// The largest table that the peer was allowed.
+    allowed: u32,
     /// No field of the block has been read: table sizes may come.
     at_start: bool,
 }
@@ -64,7 +66,14 @@ impl Default for Decoder {
 impl Decoder {
     /// A decoder with an empty table of [`super::DEFAULT_TABLE_SIZE`].
     pub fn new() -> Decoder {
-        Decoder { table: Table::new(), at_start: true }
+        Decoder::with_table(super::DEFAULT_TABLE_SIZE)
+    }
+
+    /// A decoder for a peer that was told this SETTINGS_HEADER_TABLE_SIZE, no more than the default.
+    pub fn with_table(allowed: u32) -> Decoder {
+        let mut table = Table::new();
+        table.set_max_size(allowed as usize);
+        Decoder { table, allowed, at_start: true }
     }
 
     /// The next header block begins.
@@ -72,10 +81,10 @@ impl Decoder {
         self.at_start = true;
     }
 
-    /// Reads the next field of `block` and appends its name and value to `text`; moves `block` behind what was read.
+    /// Reads the next field of `block` and appends its name and value to `text`; moves `block` past what was read.
     ///
     /// `Ok(None)`: what is left of the block (nothing, or a part of a field) must be presented again with more bytes
-    /// behind it. The caller knows where the block ends, and that what is left then is [`DecodeError::Truncated`].
+    /// after it. The caller knows where the block ends, and that what is left then is [`DecodeError::Truncated`].
     pub fn next(
         &mut self,
         block: &mut &[u8],
@@ -113,7 +122,7 @@ impl Decoder {
     }
 
     fn resize(&mut self, size: usize) -> Result<(), DecodeError> {
-        if !self.at_start || size > super::DEFAULT_TABLE_SIZE as usize {
+        if !self.at_start || size > self.allowed as usize {
             return Err(DecodeError::TableSize);
         }
         self.table.set_max_size(size);
@@ -195,7 +204,7 @@ impl Decoder {
 struct Text<'a> {
     bytes: &'a [u8],
     huffman: bool,
-    /// Offset behind it.
+    /// Offset after it.
     end: usize,
 }
 
