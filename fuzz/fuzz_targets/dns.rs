@@ -15,7 +15,7 @@ tidegate_fuzz::target!(|data: &[u8]| {
         // Another question isn't answered by it, except by a server that didn't understand.
         let other = answer(data, id.wrapping_add(1), &name, kind);
         assert!(other.is_none());
-        // What follows the records is passed over.
+        // What follows the records is skipped.
         assert_eq!(answer(&[data, b"more"].concat(), id, &name, kind), Some(found));
     }
 });

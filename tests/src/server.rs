@@ -196,12 +196,12 @@ impl Server {
         self.folder.write("nginx.conf", out);
     }
 
-    /// The port behind a placeholder.
+    /// The port after a placeholder.
     pub fn port_of(&self, name: &str) -> u16 {
         self.ports.get(name).unwrap_or_else(|| panic!("no %%{name}%% in the configuration")).0
     }
 
-    /// The port behind `%%PORT%%`.
+    /// The port after `%%PORT%%`.
     pub fn port(&self) -> u16 {
         self.port_of("PORT")
     }

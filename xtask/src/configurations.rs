@@ -131,7 +131,7 @@ fn wrap(text: &str, path: &str) -> Option<String> {
     ["location", "if"].iter().any(|name| has(name)).then(|| format!("{events}http {{ server {{ {include} }} }}\n"))
 }
 
-/// The first words of the blocks that stand outside all others. Comments and quotes are passed over, variables in braces
+/// The first words of the blocks that stand outside all others. Comments and quotes are skipped, variables in braces
 /// aren't blocks.
 fn outermost(text: &str) -> Vec<String> {
     let (mut found, mut depth, mut words) = (Vec::new(), 0usize, String::new());

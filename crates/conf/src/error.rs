@@ -89,7 +89,7 @@ impl Error {
         self
     }
 
-    /// The same error with the hint that a semicolon is missing behind a word.
+    /// The same error with the hint that a semicolon is missing after a word.
     #[must_use]
     pub(crate) fn missing_semicolon(self, after: &Word) -> Error {
         let caret = Span { start: after.span.end, ..after.span };

@@ -55,7 +55,7 @@ fn part_matches(pattern: &[u8], part: &[u8]) -> bool {
         return false;
     }
     let (mut p, mut n) = (0, 0);
-    // Where to go on after a mismatch: behind the last star, which then takes one byte more.
+    // Where to go on after a mismatch: after the last star, which then takes one byte more.
     let mut retry = None;
     while n < part.len() {
         if pattern.get(p) == Some(&b'*') {

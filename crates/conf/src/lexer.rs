@@ -51,7 +51,7 @@ impl<'t> Lexer<'t> {
         self.span_from(self.at.saturating_sub(1))
     }
 
-    /// The next token; after an error the lexer goes on behind it.
+    /// The next token; after an error the lexer goes on after it.
     pub(crate) fn next(&mut self) -> Result<Token, Error> {
         if std::mem::take(&mut self.after_quote) {
             self.check_end_of_quoted()?;

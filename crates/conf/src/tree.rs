@@ -176,7 +176,7 @@ impl Sources {
         warnings.retain(|warning| way(warning).is_some_and(|way| way <= end));
     }
 
-    /// The first error behind a regex that was cut at its brace comes from that.
+    /// The first error after a regex that was cut at its brace comes from that.
     fn explain_cut_regex(&self, error: &mut Error) {
         let Some(place) = error.span.map(|span| met(error, span)) else { return };
         let is_behind = |cut: &&CutRegex| cut.span.file == place.file && cut.brace <= place.start;

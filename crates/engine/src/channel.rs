@@ -140,7 +140,7 @@ impl Message {
         Some(bytes)
     }
 
-    /// The message of these bytes; `None` if they are not one, whole and with nothing behind it.
+    /// The message of these bytes; `None` if they are not one, whole and with nothing after it.
     pub fn decode(bytes: &[u8]) -> Option<Message> {
         let mut fields = Fields(bytes);
         let message = match fields.byte()? {

@@ -133,7 +133,7 @@ fn run_master(program: &Program, cycle: Rc<Cycle>, command_line: &str) -> i32 {
     match master.run() {
         Outcome::Exit => 0,
         Outcome::Born(birth) => {
-            // What the master knew is of no use to a worker.
+            // What the master knew isn't needed by a worker.
             drop(master);
             worker::run(*birth).code()
         }

@@ -22,6 +22,7 @@ use http::request::Request;
 use http::request::variables::{Getter, Setup, show};
 use http::response::gzip::{GzipConf, gzip_ok};
 use http::server::location::Handlers;
+use wire::h1::KnownHeader;
 use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Status};
 
 /// The module.
@@ -244,7 +245,7 @@ impl HeaderFilter for GzipFilter {
         let fits = matches!(response.status, 200 | 403 | 404)
             && response.content_length.is_none_or(|length| length >= self.0.gzip_min_length as u64)
             && self.0.gzip_types.has(response.content_type.as_deref().unwrap_or_default())
-            && response.headers.find("Content-Encoding").is_none();
+            && response.headers.find(KnownHeader::ContentEncoding).is_none();
         if !fits {
             return Ok(());
         }
@@ -255,7 +256,7 @@ impl HeaderFilter for GzipFilter {
         let counts = Rc::new(Counts::default());
         r.slot::<Ratio>().0 = Some(counts.clone());
         let response = &mut r.response;
-        response.headers.push_static("Content-Encoding", Bytes::from_static(b"gzip"));
+        response.headers.add(KnownHeader::ContentEncoding, Bytes::from_static(b"gzip"));
         response.clear_length();
         response.weaken();
         response.filters.push(Box::new(Compress::new(&self.0, counts)));

@@ -14,7 +14,7 @@ use http::phases::{Flow, Handler};
 use http::request::Request;
 use http::response::gzip::gzip_ok;
 use http::server::location::Handlers;
-use wire::h1::Method;
+use wire::h1::{KnownHeader, Method};
 
 /// The module.
 pub struct GzipStatic;
@@ -125,7 +125,7 @@ impl Handler for Server {
         }
         found.respond(r);
         r.response.allow_ranges = true;
-        r.response.headers.push_static("Content-Encoding", Bytes::from_static(b"gzip"));
+        r.response.headers.add(KnownHeader::ContentEncoding, Bytes::from_static(b"gzip"));
         Flow::Respond
     }
 }

@@ -16,11 +16,12 @@ use http::module::LocationContext;
 use http::phases::{HeaderFilter, Order};
 use http::request::Request;
 use http::request::variables::template_of;
+use http::response::Response;
 use http::response::field::unfolded;
-use http::response::{Header, Headers as Fields};
 use http::server::location::Handlers;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
+use wire::h1::KnownHeader;
 
 /// The module.
 pub struct Headers;
@@ -189,36 +190,20 @@ pub struct Level {
 #[derive(Clone)]
 pub struct Added {
     name: Bytes,
-    kind: Kind,
+    known: KnownHeader,
     value: Rc<Template>,
     always: bool,
 }
 
-/// How a field is added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// One more field.
-    Add,
-    /// The response's only `Last-Modified`.
-    LastModified,
-    /// The response's only `ETag`.
-    ETag,
-}
-
 fn added(loader: &mut Loader<'_>, d: &Directive) -> Result<Added> {
     let name = d.arg(0);
-    let kind = match &name.text[..] {
-        text if text.eq_ignore_ascii_case(b"last-modified") => Kind::LastModified,
-        text if text.eq_ignore_ascii_case(b"etag") => Kind::ETag,
-        _ => Kind::Add,
-    };
     let value = template_of(loader, d, &unfolded(&d.arg(1).text))?;
     let always = match d.args.get(2) {
         Some(word) if word == "always" => true,
         Some(word) => return Err(Error::at(word, format!("invalid parameter \"{}\"", word.lossy()))),
         None => false,
     };
-    Ok(Added { name: Bytes::copy_from(&name.text), kind, value, always })
+    Ok(Added { name: Bytes::copy_from(&name.text), known: KnownHeader::of(&name.text), value, always })
 }
 
 /// The last serial given to a level.
@@ -336,25 +321,23 @@ impl Added {
 fn add_header(r: &mut Request, added: &Added) {
     let value = added.value(r);
     let response = &mut r.response;
-    match added.kind {
-        Kind::Add => {
-            if let Some(value) = value {
-                response.headers.push(added.name.clone(), value);
-            }
-        }
-        Kind::ETag => {
-            response.headers.remove("ETag");
-            response.etag = value;
-        }
-        Kind::LastModified => {
-            response.headers.remove("Last-Modified");
-            response.last_modified = None;
-            let Some(value) = value else { return };
-            match wire::date::parse_http_time(&value) {
-                Some(time) if wire::date::format_http_time(time) == value[..] => response.last_modified = Some(time),
-                _ => response.headers.push(added.name.clone(), value),
-            }
-        }
+    match (added.known, value) {
+        (KnownHeader::ETag, Some(value)) => response.headers.set_fixed(KnownHeader::ETag, value),
+        (KnownHeader::LastModified, value) => set_last_modified(response, added, value),
+        (known @ KnownHeader::ETag, None) => response.headers.remove(known),
+        (known, Some(value)) => response.headers.push_known(known, added.name.clone(), value),
+        (_, None) => {}
+    }
+}
+
+/// The response has one `Last-Modified`: the time if the value is one, else the text.
+fn set_last_modified(response: &mut Response, added: &Added, value: Option<Bytes>) {
+    response.headers.remove(KnownHeader::LastModified);
+    response.last_modified = None;
+    let Some(value) = value else { return };
+    match wire::date::parse_http_time(&value) {
+        Some(time) if wire::date::format_http_time(time) == value[..] => response.last_modified = Some(time),
+        _ => response.headers.push_known(added.known, added.name.clone(), value),
     }
 }
 
@@ -363,7 +346,7 @@ fn add_trailers(r: &mut Request, trailers: &[Added]) {
     let safe = is_safe(r.response.status);
     for added in trailers.iter().filter(|added| safe || added.always) {
         if let Some(value) = added.value(r) {
-            r.response.trailers.push(added.name.clone(), value);
+            r.response.trailers.push_known(added.known, added.name.clone(), value);
         }
     }
 }
@@ -467,8 +450,8 @@ fn set_expires(r: &mut Request, expires: &Expires) {
             (Bytes::copy_from(&wire::date::format_http_time(at)), control)
         }
     };
-    set_field(&mut r.response.headers, b"Expires", date);
-    set_field(&mut r.response.headers, b"Cache-Control", control);
+    r.response.headers.set(KnownHeader::Expires, date);
+    r.response.headers.set(KnownHeader::CacheControl, control);
 }
 
 const NO_CACHE: &[u8] = b"no-cache";
@@ -503,23 +486,6 @@ fn next_time_in(seconds: i64, now: i64, zone: &TimeZone) -> Option<i64> {
         Some(time.to_zoned(zone.clone()).ok()?.timestamp().as_second())
     };
     on_day(0).filter(|time| *time > now).or_else(|| on_day(1))
-}
-
-/// Sets a field that a response has only once.
-fn set_field(fields: &mut Fields, name: &'static [u8], value: Bytes) {
-    let is = |header: &Header| header.name.eq_ignore_ascii_case(name);
-    let Some(at) = fields.0.iter().position(is) else {
-        fields.push(Bytes::from_static(name), value);
-        return;
-    };
-    if let Some(header) = fields.0.get_mut(at) {
-        header.value = value;
-    }
-    let mut index = 0;
-    fields.0.retain(|header| {
-        index += 1;
-        index - 1 <= at || !is(header)
-    });
 }
 
 #[cfg(test)]
@@ -590,17 +556,5 @@ mod tests {
         ] {
             assert_eq!(*inherit(set.then_some(&own), &parent, how), *expect, "{how:?}");
         }
-    }
-
-    #[test]
-    fn a_field_is_set_once() {
-        let mut fields = Fields::default();
-        for (name, value) in [("A", "1"), ("expires", "2"), ("Expires", "3"), ("B", "4")] {
-            fields.push_static(name, Bytes::from_static(value.as_bytes()));
-        }
-        set_field(&mut fields, b"Expires", Bytes::from_static(b"x"));
-        set_field(&mut fields, b"C", Bytes::from_static(b"y"));
-        let seen: Vec<_> = fields.0.iter().map(|field| (&field.name[..], &field.value[..])).collect();
-        assert_eq!(seen, [(&b"A"[..], &b"1"[..]), (b"expires", b"x"), (b"B", b"4"), (b"C", b"y")]);
     }
 }

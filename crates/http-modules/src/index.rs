@@ -1,6 +1,6 @@
 //! `index`: a request for a folder becomes one for a file in it.
 //!
-//! What differs from nginx: a name whose variables leave nothing of it is passed over; nginx takes the folder itself
+//! What differs from nginx: a name whose variables leave nothing of it is skipped; nginx takes the folder itself
 //! for the file then, and ends in a cycle of redirects.
 
 use std::rc::Rc;

@@ -37,7 +37,8 @@ impl HeaderFilter for NotModified {
         if excluded || !CONDITIONS.iter().any(|&header| r.line.has(header)) {
             return Ok(());
         }
-        match judge(&conditions(r), r.response.last_modified, r.response.etag.as_deref()) {
+        let tag = r.response.headers.find(KnownHeader::ETag);
+        match judge(&conditions(r), r.response.last_modified, tag.map(|tag| &tag[..])) {
             Verdict::Send => Ok(()),
             Verdict::Failed => Err(412),
             Verdict::NotModified => {
@@ -115,8 +116,8 @@ fn not_modified(r: &mut Request) {
     (response.status_line, response.content_type, response.charset) = (None, None, None);
     response.content_length = None;
     (response.allow_ranges, response.single_range) = (false, false);
-    response.headers.remove("Content-Encoding");
-    response.headers.remove("Accept-Ranges");
+    let describes_body = [KnownHeader::ContentEncoding, KnownHeader::AcceptRanges];
+    response.headers.retain(|header| !describes_body.contains(&header.known));
     response.body = Body::Empty;
 }
 

@@ -46,12 +46,12 @@ impl HeaderFilter for Range {
         match asked_for(r, length) {
             Ranges::Ignore => {
                 // What a backend's X-Accel-Redirect brought along doesn't speak of this body.
-                r.response.headers.remove("Accept-Ranges");
-                r.response.headers.push_static("Accept-Ranges", Bytes::from_static(b"bytes"));
+                r.response.headers.remove(KnownHeader::AcceptRanges);
+                r.response.headers.add(KnownHeader::AcceptRanges, Bytes::from_static(b"bytes"));
             }
             Ranges::Unsatisfiable => {
                 let value = format!("bytes */{length}").into_bytes();
-                r.response.headers.push_static("Content-Range", value);
+                r.response.headers.add(KnownHeader::ContentRange, value);
                 return Err(416);
             }
             Ranges::Satisfiable(ranges) => match ranges[..] {
@@ -68,10 +68,11 @@ fn asked_for(r: &Request, length: u64) -> Ranges {
     let Some(value) = r.header(KnownHeader::Range) else { return Ranges::Ignore };
     let response = &r.response;
     if let Some(condition) = r.header(KnownHeader::IfRange) {
-        let holds = wire::etag::if_range(condition, response.etag.as_deref()).unwrap_or_else(|| {
-            let time = wire::date::parse_http_time(condition);
-            time.is_some() && time == response.last_modified
-        });
+        let holds = wire::etag::if_range(condition, response.headers.find(KnownHeader::ETag).map(|tag| &tag[..]))
+            .unwrap_or_else(|| {
+                let time = wire::date::parse_http_time(condition);
+                time.is_some() && time == response.last_modified
+            });
         if !holds {
             return Ranges::Ignore;
         }
@@ -86,7 +87,7 @@ fn single(r: &mut Request, range: ByteRange, length: u64) {
     partial(r);
     let response = &mut r.response;
     let value = format!("bytes {}-{}/{length}", range.start, range.end - 1).into_bytes();
-    response.headers.push_static("Content-Range", value);
+    response.headers.add(KnownHeader::ContentRange, value);
     response.content_length = Some(range.len());
     match &mut response.body {
         Body::Chain(chain) if response.filters.is_empty() => *chain = cut(chain, range),
@@ -98,7 +99,7 @@ fn single(r: &mut Request, range: ByteRange, length: u64) {
 fn partial(r: &mut Request) {
     r.response.status = 206;
     r.response.status_line = None;
-    r.response.headers.remove("Accept-Ranges");
+    r.response.headers.remove(KnownHeader::AcceptRanges);
 }
 
 /// The part of a chain; files stay files.

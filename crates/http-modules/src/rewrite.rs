@@ -15,12 +15,13 @@ use http::config::blocks;
 use http::files::open_file::{Files, Kind as FileKind, errno};
 use http::module::HttpModule;
 use http::module::LocationContext;
-use http::phases::{Flow, Handler};
-use http::request::Request;
+use http::phases::{self, Ruled};
 use http::request::variables::{self, HttpRegex, Setter, Value, template_of};
+use http::request::{Request, UriFit, UriSource};
 use http::response::error_page::shown_status;
 use http::response::{Body, reason};
 use http::server::location::{Handlers, Kind, LocationId};
+use wire::h1::KnownHeader;
 
 /// The module.
 pub struct Rewrite;
@@ -270,7 +271,7 @@ impl HttpModule for Rewrite {
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
         if let Some(ops) = cx.loader.store.entry::<Rules>().by_location.remove(&cx.id.0) {
             let files = Files::of(cx.set, cx.loader);
-            out.rewrite.push(Rc::new(Program { ops, server: matches!(cx.kind, Kind::Server), files }));
+            out.rewrite = Some(Rc::new(Program { ops, files }));
         }
         Ok(())
     }
@@ -454,42 +455,44 @@ const ONE_TEST: &str = "a condition is one test: join several with a \"map\" of 
 /// The rules of one level.
 struct Program {
     ops: Vec<Op>,
-    server: bool,
     files: Files,
 }
 
-impl Handler for Program {
-    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+impl phases::Rules for Program {
+    fn run(&self, r: &mut Request) -> Ruled {
+        let (mut moves, mut lost_handler) = (false, false);
         let mut at = 0;
         while let Some(op) = self.ops.get(at) {
             at += 1;
             match op {
                 Op::Break => {
                     // The request stays in the location although the URI no longer begins with its name.
-                    r.valid_location &= !r.uri_changed;
-                    r.uri_changed = false;
+                    if std::mem::take(&mut moves) {
+                        r.uri_fit = UriFit::Changed;
+                    }
                     break;
                 }
                 Op::Set { id, setter, value } => store(r, *id, *setter, value),
                 Op::Return(op) => return respond(r, op),
                 Op::If { condition, location, otherwise } => match condition.holds(r, &self.files) {
-                    Ok(true) => r.enter_if(*location),
+                    Ok(true) => lost_handler = r.enter_if(*location, lost_handler),
                     Ok(false) => at = *otherwise,
-                    Err(status) => return Flow::Status(status),
+                    Err(status) => return Ruled::Status(status),
                 },
                 Op::Rewrite(op) => match op.apply(r) {
                     Ok(Applied::No) => {}
-                    Ok(Applied::Yes) if op.last == Last::Goes => {}
-                    Ok(Applied::Yes) => break,
-                    Ok(Applied::Redirected) => return Flow::Status(r.response.status),
-                    Err(status) => return Flow::Status(status),
+                    Ok(Applied::Yes) => {
+                        moves = op.last != Last::Break;
+                        if op.last != Last::Goes {
+                            break;
+                        }
+                    }
+                    Ok(Applied::Redirected) => return Ruled::Status(r.response.status),
+                    Err(status) => return Ruled::Status(status),
                 },
             }
         }
-        if self.server {
-            r.uri_changed = false;
-        }
-        Flow::Next
+        if moves { Ruled::Moves } else { Ruled::Stays { lost_handler } }
     }
 }
 
@@ -538,13 +541,15 @@ impl RewriteOp {
             if log {
                 self.log_target(r, "redirect", &target);
             }
-            r.response.location = Some(Bytes::from(target));
+            r.response.headers.set_fixed(KnownHeader::Location, target);
             r.response.status = status;
             return Ok(Applied::Redirected);
         }
         let args = query.map(|at| target.split_off(at));
         let kept = if self.keep_args { std::mem::take(&mut r.args) } else { Vec::new() };
-        r.has_args |= !self.keep_args && !r.args.is_empty();
+        if !self.keep_args && !r.args.is_empty() {
+            r.uri_source = UriSource::ServerWithArgs;
+        }
         r.args.clear();
         if let Some(args) = args {
             r.args.extend_from_slice(&args[1..]);
@@ -558,10 +563,10 @@ impl RewriteOp {
             return Err(500);
         }
         r.uri = target;
-        (r.uri_rewritten, r.internal) = (true, true);
-        r.uri_changed = self.last != Last::Break;
-        if !r.uri_changed {
-            r.valid_location = false;
+        r.note_rewritten();
+        r.internal = true;
+        if self.last == Last::Break {
+            r.uri_fit = UriFit::Changed;
         }
         if log {
             let (data, args) = (lossy(&r.uri), lossy(&r.args));
@@ -681,11 +686,11 @@ impl FileTest {
 }
 
 /// Runs `return`.
-fn respond(r: &mut Request, op: &ReturnOp) -> Flow<'static> {
+fn respond(r: &mut Request, op: &ReturnOp) -> Ruled {
     let text = match &op.text {
         // A success without a text has an empty body, and so has a status without a page.
         None if matches!(op.status, 200..=300 | 304..=306 | 309..400) => Bytes::default(),
-        None => return Flow::Status(op.status),
+        None => return Ruled::Status(op.status),
         Some(Text::Fixed(text)) => text.clone(),
         Some(Text::Made(template)) => {
             r.response.status = if r.error_status == 0 { op.status } else { shown_status(r.error_status) };
@@ -694,14 +699,15 @@ fn respond(r: &mut Request, op: &ReturnOp) -> Flow<'static> {
     };
     let status = op.status;
     if matches!(status, 301 | 302 | 303 | 307 | 308) {
-        r.response.location = Some(text);
-        return Flow::Status(status);
+        r.response.headers.set_fixed(KnownHeader::Location, text);
+        return Ruled::Status(status);
     }
-    send_text(r, status, text)
+    send_text(r, status, text);
+    Ruled::Responds
 }
 
 /// A response of a fixed text, as `return CODE TEXT` makes it.
-pub(crate) fn send_text(r: &mut Request, status: u16, text: Bytes) -> Flow<'static> {
+fn send_text(r: &mut Request, status: u16, text: Bytes) {
     let content_type = r.location.core.types.of(&r.uri).unwrap_or_else(|| r.location.core.default_type.clone());
     let response = &mut r.response;
     response.status = status;
@@ -713,5 +719,4 @@ pub(crate) fn send_text(r: &mut Request, status: u16, text: Bytes) -> Flow<'stat
     }
     response.content_length = Some(text.len() as u64);
     response.body = if text.is_empty() { Body::Empty } else { Body::Chain(Chain::from(text)) };
-    Flow::Respond
 }

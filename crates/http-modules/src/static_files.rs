@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use buf::Bytes;
 use conf::Result;
 use engine::log::{Errno, Level};
 use http::files::open_file::{Files, Kind, OpenError, errno};
@@ -12,7 +11,7 @@ use http::module::LocationContext;
 use http::phases::{Flow, Handler};
 use http::request::Request;
 use http::server::location::Handlers;
-use wire::h1::Method;
+use wire::h1::{KnownHeader, Method};
 
 /// The module.
 pub struct StaticFiles;
@@ -94,6 +93,6 @@ fn add_slash(r: &mut Request) -> Flow<'static> {
         target.push(b'?');
         target.extend_from_slice(&r.args);
     }
-    r.response.location = Some(Bytes::from(target));
+    r.response.headers.set_fixed(KnownHeader::Location, target);
     Flow::Status(301)
 }

@@ -12,8 +12,8 @@ use http::files::open_file::{Files, Found, Kind as FileKind, errno};
 use http::module::HttpModule;
 use http::module::LocationContext;
 use http::phases::{Flow, Handler};
-use http::request::Request;
 use http::request::variables::template_of;
+use http::request::{Request, UriFit};
 use http::server::location::Handlers;
 
 /// The module.
@@ -110,7 +110,7 @@ struct TryHandler {
 
 /// How a location's folder and a name make a path.
 struct Base {
-    /// The folder, with the name's place behind it.
+    /// The folder, with the name's place after it.
     path: Vec<u8>,
     folder: usize,
     /// How many bytes of the location's name an alias replaces; `None` for `root` and for aliases of regexes.
@@ -198,13 +198,15 @@ fn enter(r: &mut Request, base: &Base, directory: bool) {
         if directory {
             return;
         }
-        // The alias is a whole folder here: what was found is put behind it.
-        r.add_uri_to_alias = true;
+        // The alias is a whole folder here: what was found is appended to it.
+        r.uri_fit = UriFit::InAlias;
     }
     let prefix = base.alias.unwrap_or(0);
     let mut uri = r.uri.get(..prefix).unwrap_or_default().to_vec();
     uri.extend_from_slice(base.name());
-    r.uri_rewritten |= r.uri != uri;
+    if r.uri != uri {
+        r.note_rewritten();
+    }
     r.uri = uri;
 }
 

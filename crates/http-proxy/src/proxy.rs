@@ -17,8 +17,8 @@ use http::exchange::Exchange;
 use http::exchange::Target;
 use http::module::HttpModule;
 use http::module::LocationContext;
-use http::request::Request;
 use http::request::variables::template;
+use http::request::{Request, UriFit, UriSource};
 use http::response::field::{breaks, safe, unfolded};
 use http::server::location::Handlers;
 use wire::Span;
@@ -572,7 +572,7 @@ impl HttpProtocol {
             out.extend_from_slice(own);
             return;
         }
-        if own.is_empty() && !r.uri_rewritten {
+        if own.is_empty() && r.uri_source == UriSource::Client {
             if r.line.empty_path_in_uri && !r.line.target.is_empty() {
                 out.extend_from_slice(b"/");
             }
@@ -580,7 +580,7 @@ impl HttpProtocol {
             return;
         }
         let mut rest = &r.uri[..];
-        if r.valid_location && !own.is_empty() {
+        if r.uri_fit != UriFit::Changed && !own.is_empty() {
             out.extend_from_slice(own);
             rest = rest.get(self.prefix.len()..).unwrap_or_default();
         }

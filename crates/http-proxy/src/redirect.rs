@@ -107,7 +107,7 @@ impl Rule {
     }
 }
 
-/// Where the URL begins in a value of `Refresh`: behind `url=`.
+/// Where the URL begins in a value of `Refresh`: after `url=`.
 pub(crate) fn refresh_url(value: &[u8]) -> Option<usize> {
     let at = value.windows(4).position(|window| window.eq_ignore_ascii_case(b"url="));
     at.map(|at| at + 4)

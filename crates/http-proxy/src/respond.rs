@@ -108,7 +108,7 @@ fn copy_challenge(r: &mut Request, exchange: &Exchange) {
     let head = exchange.head.borrow();
     let (bytes, head) = &*head;
     for header in head.headers.iter().filter(|header| header.known == KnownHeader::WwwAuthenticate) {
-        r.response.headers.push(part(bytes, header.name), part(bytes, header.value));
+        r.response.headers.push_known(header.known, part(bytes, header.name), part(bytes, header.value));
     }
 }
 
@@ -135,7 +135,8 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
                 | KnownHeader::CacheControl
                 | KnownHeader::Expires
                 | KnownHeader::AcceptRanges => {
-                    r.response.headers.push(part(bytes, header.name), part(bytes, header.value));
+                    let (name, value) = (part(bytes, header.name), part(bytes, header.value));
+                    r.response.headers.push_known(header.known, name, value);
                 }
                 _ => {}
             }
@@ -232,7 +233,7 @@ fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
     if !response.headless && !matches!(head.status_line.of(data), b"200 OK" | b"") {
         response.status_line = Some(part(bytes, head.status_line));
     }
-    response.headers.0.reserve(head.headers.len());
+    response.headers.reserve(head.headers.len());
     response.disable_not_modified = true;
     response.headless = head.version == 9;
     // As in nginx, a head of HTTP/1 without these two has them, if empty.
@@ -275,7 +276,7 @@ pub(super) fn early_hints(b: &Backend, r: &mut Request, data: &[u8], head: &Resp
     }
     secure_fields(r, &mut out);
     // Without a field it tells nothing.
-    (!out.0.is_empty()).then_some(out)
+    (!out.is_empty()).then_some(out)
 }
 
 fn warn_duplicate(r: &Request, header: &HeaderSpan, bytes: &Bytes, head: &ResponseHead) {
@@ -304,23 +305,20 @@ fn copy_field(b: &Backend, r: &mut Request, header: &HeaderSpan, bytes: &Bytes) 
             }
         }
         KnownHeader::ETag => {
-            r.response.etag = Some(value());
-            return;
+            return r.response.headers.set_fixed(KnownHeader::ETag, value());
         }
         KnownHeader::Location | KnownHeader::Refresh | KnownHeader::SetCookie => {
             let changed = b.protocol.rewrite(r, header.known, header.value.of(bytes));
             if let Some(changed) = changed {
-                if header.known == KnownHeader::Location {
-                    r.response.location = Some(Bytes::from(changed));
-                } else {
-                    r.response.headers.push(part(bytes, header.name), changed);
-                }
-                return;
+                return match header.known {
+                    KnownHeader::Location => r.response.headers.set_fixed(KnownHeader::Location, changed),
+                    known => r.response.headers.push_known(known, part(bytes, header.name), changed),
+                };
             }
         }
         _ => {}
     }
-    r.response.headers.push(part(bytes, header.name), value());
+    r.response.headers.push_known(header.known, part(bytes, header.name), value());
 }
 
 /// `type; charset=x` is taken apart, so that filters see both; any other form stays as it is.

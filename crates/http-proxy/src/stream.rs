@@ -69,7 +69,7 @@ pub(super) fn read(codec: &mut dyn Codec, body: &mut Chain) -> Result<BodyEvent,
     }
 }
 
-/// A file for what memory doesn't hold; what is in it comes behind `ahead`.
+/// A file for what memory doesn't hold; what is in it comes after `ahead`.
 struct Spill {
     file: TempFile,
     written: u64,

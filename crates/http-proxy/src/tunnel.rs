@@ -13,7 +13,7 @@ use engine::handover::Handover;
 use engine::log::{Errno, Level, TIMED_OUT};
 use http::exchange::Exchange;
 use http::phases::Flow;
-use http::request::Request;
+use http::request::{Delivery, Request};
 use http::session::client::Client;
 use http::session::h2;
 use http::session::send;
@@ -145,7 +145,7 @@ pub(super) async fn run(
     parts: Box<(Choice, Idle, Bytes)>,
 ) -> Flow<'static> {
     let (mut choice, idle, rest) = *parts;
-    r.keepalive = false;
+    r.close_after();
     h2::websocket::switch(r);
     if send::send_head(r).await.is_err() {
         exchange.end();
@@ -183,7 +183,7 @@ impl Tunnel {
                 }
                 self.count();
                 self.exchange.current(|attempt| attempt.length = self.moved);
-                r.completed = true;
+                r.delivery = Delivery::Whole;
                 self.exchange.end();
                 self.choice.release(Outcome::Good);
             }

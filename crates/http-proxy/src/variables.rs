@@ -62,7 +62,7 @@ pub(super) fn define(setup: &mut Setup) {
     }
 }
 
-/// Appends one value for each attempt: joined by commas, behind an internal redirect by a colon.
+/// Appends one value for each attempt: joined by commas, after an internal redirect by a colon.
 fn join(r: &Request, out: &mut Vec<u8>, mut each: impl FnMut(&Attempt, &mut Vec<u8>)) -> bool {
     let Some(exchange) = &r.upstream else { return false };
     let attempts = exchange.attempts.borrow();

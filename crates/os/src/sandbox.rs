@@ -15,7 +15,7 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
 
-/// Files and folders that stay within reach; of a folder all that is below it. What isn't there is passed over.
+/// Files and folders that stay within reach; of a folder all that is below it. What isn't there is skipped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files {
     /// To be read and listed.

@@ -46,7 +46,7 @@ pub fn set(title: &str) {
 fn find() -> Option<Room> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-    // The first field behind the name is the third of the line.
+    // The first field after the name is the third of the line.
     let field = |n: usize| fields.get(n - 3)?.parse::<usize>().ok();
     let (arg_start, arg_end, env_start, env_end) = (field(48)?, field(49)?, field(50)?, field(51)?);
     let end = if env_start == arg_end { env_end } else { arg_end };

@@ -45,12 +45,12 @@ pub trait Layer: Any {
 pub struct DetachedLayer {
     /// The layer.
     pub layer: Box<dyn Layer>,
-    /// Received, and not seen by the layer: comes behind what that has kept, and goes before what the connection has
+    /// Received, and not seen by the layer: comes after what that has kept, and goes before what the connection has
     /// unread.
     pub input: Buf,
     /// Plaintext that was given back.
     pub unread: Option<Buf>,
-    /// Plaintext taken over for sending: comes behind what the connection has unsent.
+    /// Plaintext taken over for sending: comes after what the connection has unsent.
     pub unsent: Chain,
     /// Plaintext received so far, what is in `unread` included.
     pub received: u64,
@@ -65,7 +65,7 @@ pub(crate) struct Layered {
     input: Buf,
     /// Plaintext given back by the reader.
     unread: Option<Buf>,
-    /// What has failed behind plaintext that was read.
+    /// What has failed after plaintext that was read.
     error: Option<io::Error>,
     /// Plaintext taken over for sending.
     out: Chain,

@@ -446,7 +446,7 @@ impl Stream {
     /// closing of its side while bytes are being sent, which may still reach it.)
     pub fn poll_hangup(&self, _: &mut Context<'_>) -> Poll<()> {
         self.with(|slot| {
-            // Behind a request a client may close its side and still read. What the ring sends tells by itself if the
+            // After a request a client may close its side and still read. What the ring sends tells by itself if the
             // peer is gone altogether; readiness drivers come here only when the peer takes no more.
             let sending = self.core.backend.borrow_mut().uring().is_some_and(|uring| uring.is_sending(self.slot));
             if slot.has(flag::EVICTED | if sending { flag::HUP | flag::ERR | flag::ENDED } else { flag::GONE }) {

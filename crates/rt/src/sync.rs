@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(gate.waiting.borrow().len(), 2);
         drop(gone);
         drop(pass);
-        // The one that has given up is passed over.
+        // The one that has given up is skipped.
         assert_eq!(gate.waiting.borrow().len(), 0);
         assert!(poll(&mut waits).is_some());
         assert_eq!(gate.free.get(), 1);

@@ -43,7 +43,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Parses the arguments behind the program's name; the error is nginx's message. Only `folders` allows one without
+    /// Parses the arguments after the program's name; the error is nginx's message. Only `folders` allows one without
     /// a dash, and `-a`.
     pub(crate) fn parse(args: impl IntoIterator<Item = OsString>, folders: bool) -> Result<Args, String> {
         let mut parser = Parser::from_args(args);

@@ -24,7 +24,7 @@ pub struct Identity {
     staple: Option<Arc<Staple>>,
 }
 
-/// Reads certificate and key. The names are paths, or texts behind `data:`; messages show them.
+/// Reads certificate and key. The names are paths, or texts after `data:`; messages show them.
 pub fn identity(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<Identity> {
     let names = (certificate.to_owned(), key.to_owned());
     let known = KNOWN.with_borrow(|known| known.as_ref().and_then(|known| known.identities.get(&names).cloned()));
@@ -81,7 +81,7 @@ pub fn reading_once<T>(build: impl FnOnce() -> T) -> T {
     built
 }
 
-/// The text behind a name: a file's, or what stands behind `data:`.
+/// The text after a name: a file's, or what stands after `data:`.
 pub fn read(name: &str) -> Result<Vec<u8>> {
     if let Some(text) = name.strip_prefix("data:") {
         return Ok(text.as_bytes().to_vec());
@@ -126,7 +126,7 @@ pub fn check_dh_parameters(name: &str) -> Result<()> {
     }
 }
 
-/// A name for messages: what is behind `data:` is a secret.
+/// A name for messages: what is after `data:` is a secret.
 fn shown(name: &str) -> &str {
     if name.starts_with("data:") { "data:..." } else { name }
 }

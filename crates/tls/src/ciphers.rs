@@ -1,6 +1,6 @@
 //! OpenSSL's language for lists of ciphers, applied to the suites that exist here.
 //!
-//! Existing suites are all "high": ECDHE with AES-GCM or ChaCha20. What else a list names is passed over, as OpenSSL
+//! Existing suites are all "high": ECDHE with AES-GCM or ChaCha20. What else a list names is skipped, as OpenSSL
 //! does with what it wasn't built with; a list that leaves nothing is an error.
 
 use rustls::SupportedCipherSuite;
@@ -120,7 +120,7 @@ struct List {
 }
 
 impl List {
-    /// What stands behind `@`, in any place. Levels of security exclude nothing here: what they would isn't there.
+    /// What stands after `@`, in any place. Levels of security exclude nothing here: what they would isn't there.
     fn command(&mut self, command: &str) -> Option<()> {
         if command == "STRENGTH" {
             self.chosen.sort_by_key(|at| std::cmp::Reverse(TLS12[*at].bits));

@@ -86,7 +86,7 @@ fn holds(subtree: &Name<'_>, name: &[u8]) -> Result<bool, Reason> {
     }
 }
 
-/// A host is the root itself, or ends with it behind a dot.
+/// A host is the root itself, or ends with it after a dot.
 fn is_below(host: &[u8], root: &[u8]) -> bool {
     let Some(at) = host.len().checked_sub(root.len()) else { return false };
     let (front, end) = host.split_at(at);

@@ -42,7 +42,7 @@ pub(crate) fn group_by_name(name: &str) -> Option<NamedGroup> {
     GROUPS.iter().find(|(_, names)| named(names)).map(|(number, _)| NamedGroup::from(*number))
 }
 
-/// A list of numbers as `$ssl_ciphers` and `$ssl_curves` show it: names, else hexadecimal, behind each other.
+/// A list of numbers as `$ssl_ciphers` and `$ssl_curves` show it: names, else hexadecimal, one after the other.
 pub fn list(numbers: &[u16], name: fn(u16) -> Option<&'static str>) -> String {
     let mut text = String::new();
     for (n, number) in numbers.iter().enumerate() {

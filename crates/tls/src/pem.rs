@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// One section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Section {
-    /// What stands behind BEGIN, such as `CERTIFICATE`.
+    /// What stands after BEGIN, such as `CERTIFICATE`.
     pub label: String,
     /// Headers, as older encrypted keys have them: names and values.
     pub headers: Vec<(String, String)>,

@@ -374,7 +374,7 @@ fn told(kind: u8, content: &[u8], tls13: bool) -> Told {
     }
 }
 
-/// Kind and content of a record of TLS 1.3: the kind stands behind the content, and zeroes may follow.
+/// Kind and content of a record of TLS 1.3: the kind stands after the content, and zeroes may follow.
 fn open_tls13<'a>(read: &Direction, header: [u8; HEADER], sealed: &'a mut [u8]) -> Result<(u8, &'a [u8]), Fault> {
     let nonce = Nonce::assume_unique_for_key(read.nonce());
     let inner = read.key.open_in_place(nonce, Aad::from(header), sealed).map_err(|_| Fault::BadRecord)?;

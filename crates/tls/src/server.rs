@@ -219,7 +219,7 @@ impl Protocols {
     }
 }
 
-/// The groups of a list such as `X25519:prime256v1`; those that are known but don't exist here are passed over.
+/// The groups of a list such as `X25519:prime256v1`; those that are known but don't exist here are skipped.
 pub fn groups(list: &str) -> Result<Vec<&'static dyn SupportedKxGroup>> {
     if list == "auto" {
         return Ok(provider::DEFAULT_KX_GROUPS.to_vec());

@@ -122,7 +122,7 @@ impl Bench {
         }
     }
 
-    /// A case in which the command stops at a fault behind which OpenSSL under nginx goes on, to say what it finds last:
+    /// A case in which the command stops at a fault after which OpenSSL under nginx goes on, to say what it finds last:
     /// what the command is to say, and what we do.
     fn check_both(&mut self, name: &str, expect: (u32, u32), case: impl FnOnce(&Bench) -> Case<'_>) {
         let (theirs, ours) = self.judge(case);

@@ -64,7 +64,7 @@ impl Url {
         let behind = &text[brackets..];
         let end = brackets + behind.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(behind.len());
         let (authority, uri) = text.split_at(end);
-        // Behind brackets a query needs a path.
+        // After brackets a query needs a path.
         if !uri.is_empty() && (!with_uri || brackets > 0 && uri.starts_with(b"?")) {
             return Err(UrlError::InvalidHost);
         }

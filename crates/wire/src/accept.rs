@@ -40,7 +40,7 @@ fn is_wanted(after: &[u8]) -> bool {
     }
 }
 
-/// A quality (RFC 9110 §12.4.2) above zero, with a comma, a space or nothing behind it.
+/// A quality (RFC 9110 §12.4.2) above zero, with a comma, a space or nothing after it.
 fn is_positive(quality: &[u8]) -> bool {
     let end = quality.iter().position(|b| matches!(b, b',' | b' ')).unwrap_or(quality.len());
     let (whole, decimals) = match quality.get(..end).unwrap_or_default() {

@@ -1,7 +1,7 @@
 //! DNS messages (RFC 1035): questions for a name's addresses, and what answers say.
 //!
 //! An answer counts only if it repeats the question. Records of other names than the one that was asked for, and those it
-//! is an alias of, are passed over, so that an answer can't speak of names that nobody asked for.
+//! is an alias of, are skipped, so that an answer can't speak of names that nobody asked for.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -231,7 +231,7 @@ mod tests {
         Name::parse(text.as_bytes()).expect("a name")
     }
 
-    /// An answer with records (name, kind, ttl, data) behind the question for `a.test`.
+    /// An answer with records (name, kind, ttl, data) after the question for `a.test`.
     fn message(flags: u16, kind: Kind, records: &[(&[u8], u16, u32, &[u8])]) -> Vec<u8> {
         let mut out = question(7, &name("a.test"), kind);
         out[2..4].copy_from_slice(&(IS_ANSWER | flags).to_be_bytes());

@@ -20,7 +20,7 @@ pub struct ClientHello {
     pub versions: SmallVec<[u16; 4]>,
     /// The host name of `server_name`, as it was sent; `None` without the extension. [`ClientHello::host`] is for comparing.
     pub server_name: Option<Box<[u8]>>,
-    /// The protocols of ALPN, each behind the byte of its length.
+    /// The protocols of ALPN, each after the byte of its length.
     pub alpn: Box<[u8]>,
     /// Whether the client would resume a session: a ticket, a pre-shared key or a session id.
     pub resumes: bool,

@@ -2,12 +2,12 @@
 
 use smallvec::SmallVec;
 
-/// A range of a body, end exclusive, never empty and never behind the body's end.
+/// A range of a body, end exclusive, never empty and never after the body's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteRange {
     /// First byte.
     pub start: u64,
-    /// Behind the last byte.
+    /// After the last byte.
     pub end: u64,
 }
 
@@ -73,7 +73,7 @@ enum Found {
     Outside,
 }
 
-/// One range and what is behind its comma; `None` if it isn't one.
+/// One range and what is after its comma; `None` if it isn't one.
 fn one(text: &[u8], length: u64) -> Option<(Found, Option<&[u8]>)> {
     let text = skip_spaces(text);
     let (first, text) = number(text);
@@ -202,7 +202,7 @@ mod tests {
         for (last, expect) in [(3736, true), (3737, false)] {
             assert_eq!(served(&format!("{},200-{last}", small(79)), 20000, None), expect, "to {last}");
         }
-        // What lies behind the end costs nothing; what isn't a range is still one too many.
+        // What lies after the end costs nothing; what isn't a range is still one too many.
         assert!(served(&format!("{},30000-,30000-", small(93)), 20000, None));
         assert_eq!(parse(format!("{},x", small(94)).as_bytes(), 20000, None), Ranges::Unsatisfiable);
     }

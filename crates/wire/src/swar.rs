@@ -29,13 +29,13 @@ fn find(buf: &[u8], at: usize, word: impl Fn(u64) -> u64, byte: impl Fn(u8) -> b
     tail.iter().position(|&b| byte(b)).map(|n| p + n)
 }
 
-/// The first control byte (below 0x20) at or behind `at`.
+/// The first control byte (below 0x20) at or after `at`.
 #[inline(always)]
 pub(crate) fn find_control(buf: &[u8], at: usize) -> Option<usize> {
     find(buf, at, |w| below(w, 0x20), |b| b < 0x20)
 }
 
-/// The first colon, space or control byte at or behind `at`.
+/// The first colon, space or control byte at or after `at`.
 #[inline(always)]
 pub(crate) fn find_name_end(buf: &[u8], at: usize) -> Option<usize> {
     find(buf, at, |w| below(w, 0x21) | equal(w, b':'), |b| b < 0x21 || b == b':')

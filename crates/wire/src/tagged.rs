@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Tag and value of the first field, and what stands behind it.
+/// Tag and value of the first field, and what stands after it.
 fn split_field(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, rest) = bytes.split_first()?;
     let (length, rest) = rest.split_first_chunk()?;

@@ -120,7 +120,7 @@ fn half_a_message_before_the_end() {
         [(HANDSHAKE, b"\x18\0"), (HANDSHAKE, b"\x18"), (HANDSHAKE, b"\x04\0\x10\0abc"), (HANDSHAKE, b"\x01\0\0")];
     for (kind, content) in halves {
         for request in ["", REQUEST] {
-            // The connection ends, with the message in one record or in two, or with a farewell behind it.
+            // The connection ends, with the message in one record or in two, or with a farewell after it.
             let (mut socket, mut sealer, _) = talk(server.port(), request);
             let _ = socket.write_all(&sealer.seal(kind, content));
             drop(socket);

@@ -295,7 +295,7 @@ fn the_first_fault_of_tls() {
     );
 }
 
-/// nginx stops at the first error: what it would have warned of behind that isn't told before it.
+/// nginx stops at the first error: what it would have warned of after that isn't told before it.
 #[test]
 fn warnings_up_to_the_first_error() {
     let server = prepared();

@@ -365,7 +365,7 @@ fn files_in_all_shapes() {
         );
     }
     let pair = "ssl_certificate %%DIR%%/s.crt; ssl_certificate_key %%DIR%%/s.key;";
-    // All in one file; a key behind its parameters; what follows the key is broken.
+    // All in one file; a key after its parameters; what follows the key is broken.
     for (crt, key) in [
         (format!("{crt}{key}"), format!("{key}{crt}")),
         (read("params.crt"), read("params.key")),

@@ -127,7 +127,7 @@ impl Table {
         }
     }
 
-    /// Looks up what `out` holds from `start` on; `out` serves as scratch memory behind that.
+    /// Looks up what `out` holds from `start` on; `out` serves as scratch memory after that.
     fn find<S: Session>(&self, session: &mut S, out: &mut Vec<u8>, start: usize) -> Option<&Template> {
         let end = out.len();
         out.extend_from_within(start..end);

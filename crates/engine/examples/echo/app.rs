@@ -83,7 +83,7 @@ impl App for Echo {
                     batch.iter().zip(&texts).map(|(one, text)| one.reply(text)).collect();
                 let mut rest = &mut answers[..];
                 while !rest.is_empty() {
-                    // One that can't be sent is passed over.
+                    // One that can't be sent is skipped.
                     let sent = socket.send(rest).await.unwrap_or(1);
                     rest = &mut rest[sent..];
                 }

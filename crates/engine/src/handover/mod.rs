@@ -8,9 +8,9 @@
 //! The way of a parcel: an application gives it to [`Handover::give`]; it goes to one of the workers of the newest
 //! generation that said they take parcels, in turn; the worker's applications are asked, one after the other, to adopt
 //! it. What none of them adopts comes back, and so does what nobody is left for: the giver then serves it to its end
-//! itself, as nginx does. Before a worker leaves, it asks its successors once more: their answers come behind all they
+//! itself, as nginx does. Before a worker leaves, it asks its successors once more: their answers come after all they
 //! returned. And since a reload may follow another at once, it also tells its predecessors to stop, and waits until they
-//! have confirmed it, behind the last parcel. An idle connection whose receiver has no place or no use for it is closed, which is what nginx does.
+//! have confirmed it, after the last parcel. An idle connection whose receiver has no place or no use for it is closed, which is what nginx does.
 //!
 //! The frame around a parcel's payload is a version, flags, the sender's process id, and the payload, which lies in a
 //! file without a name beside the parcel's own descriptors if it is long.
@@ -332,7 +332,7 @@ impl Handover {
         }
     }
 
-    /// Sends something to another worker, behind all earlier replies: that they have come, an answer implies.
+    /// Sends something to another worker, after all earlier replies: that they have come, an answer implies.
     fn reply(self: &Rc<Self>, pid: i32, letter: Letter) {
         self.replies.borrow_mut().push_back((pid, letter));
         if !self.replying.replace(true) {

@@ -187,7 +187,7 @@ impl Log {
         self.write_with(level, connection, message, None);
     }
 
-    /// Writes a message with a session's details behind it.
+    /// Writes a message with a session's details after it.
     pub fn write_with(
         &self,
         level: Level,

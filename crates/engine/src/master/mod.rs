@@ -518,7 +518,7 @@ impl<'a> Master<'a> {
     fn child_ended(&mut self, child: &Child, exit: Exit) -> Born {
         let pid = child.pid;
         self.cycle.shared.accept.release_dead(pid);
-        // Behind others who wait for a lock there is no use in trying.
+        // After others who wait for a lock there is no use in trying.
         let (killed, later) = (exit != Exit::Code(0), !self.unreleased.is_empty());
         if !self.cycle.zones.release_dead(pid, killed && !later) || (killed && later) {
             self.unreleased.push((Instant::now() + RELEASE_WAIT, pid));

@@ -150,7 +150,7 @@ fn adopt(number: RawFd) -> Result<OwnedFd, String> {
     os::io::set_cloexec(number, true).and_then(|()| os::io::adopt(number)).map_err(failed)
 }
 
-/// The numbers in the variable's value, each once, and what is wrong with it; what stands behind a wrong one is ignored.
+/// The numbers in the variable's value, each once, and what is wrong with it; what stands after a wrong one is ignored.
 fn parse(value: &str) -> (Vec<RawFd>, Option<String>) {
     let mut numbers: Vec<RawFd> = Vec::new();
     let mut rest = value;

@@ -98,7 +98,7 @@ impl Inbox {
     }
 
     /// The process is at its limit of open files. What another worker gives away stays in the channel while idle
-    /// connections are closed for it; behind it stand the master's commands, so it isn't kept for ever.
+    /// connections are closed for it; after it stand the master's commands, so it isn't kept for ever.
     async fn make_room(&self, channel: &Channel, error: &io::Error) -> io::Result<()> {
         let now = rt::now_ms();
         match self.short_since_ms.get() {

@@ -14,7 +14,7 @@ pub trait Address: Copy + Ord {
     /// How many bits an address has.
     const BITS: u8;
 
-    /// The address behind this one, if there is one.
+    /// The address after this one, if there is one.
     fn next(self) -> Option<Self>;
 
     /// The first and the last address of a network. Bits of `self` below the prefix don't count, prefixes longer than

@@ -115,14 +115,14 @@ impl Parser<'_> {
                 self.fail_at("invalid range in character class", if posix { hyphen + 2 } else { self.at })
             }
             None => {
-                // The hyphen was the last one after all, behind an empty quotation.
+                // The hyphen was the last one after all, after an empty quotation.
                 self.at = hyphen;
                 Ok(low)
             }
         }
     }
 
-    /// A hyphen behind a set is only one if it is the last character.
+    /// A hyphen after a set is only one if it is the last character.
     fn no_range(&mut self) -> Parsed<()> {
         let ranged = !self.quoting && self.peek() == Some(b'-');
         if ranged && !matches!(self.text.get(self.at + 1), None | Some(b']')) {
@@ -193,7 +193,7 @@ impl Parser<'_> {
         }
     }
 
-    /// The name, its negation and the offset behind, if `[:name:]` stands at `at`.
+    /// The name, its negation and the offset after it, if `[:name:]` stands at `at`.
     fn posix_name(&self, at: usize) -> Option<(&[u8], bool, usize)> {
         let text = self.text.get(at..)?;
         let mark = *text.get(1)?;

@@ -3,7 +3,7 @@
 use super::ast::{Condition, Name, Node, Target};
 use super::parse::{NO_GROUP, Parsed, Parser};
 
-/// What may stand behind `(?` or `(*name:` for a group around a node.
+/// What may stand after `(?` or `(*name:` for a group around a node.
 #[derive(Clone, Copy)]
 enum Kind {
     Plain,
@@ -255,7 +255,7 @@ impl Parser<'_> {
         Ok(Node::If { condition, yes: Box::new(yes), no: Box::new(no.unwrap_or(Node::Empty)) })
     }
 
-    /// From the second parenthesis of `(?(` to behind the one that closes the condition.
+    /// From the second parenthesis of `(?(` to after the one that closes the condition.
     fn condition(&mut self) -> Parsed<Condition> {
         if let Some((text, Kind::Look { behind, negative })) =
             KINDS.iter().find(|(text, _)| self.rest().starts_with(text)).copied()

@@ -277,7 +277,7 @@ impl Parser<'_> {
         Ok(Node::Repeat { node: Box::new(node), min, max, greed })
     }
 
-    /// The bounds of `{n}`, `{n,}` or `{n,m}` at `start` and the offset behind; `None` if the brace is a character like
+    /// The bounds of `{n}`, `{n,}` or `{n,m}` at `start` and the offset after it; `None` if the brace is a character like
     /// any other, as in `{,3}`.
     pub(super) fn braces(&self, start: usize) -> Parsed<Option<(u32, Option<u32>, usize)>> {
         let text = self.text.get(start..).unwrap_or_default();

@@ -51,7 +51,7 @@ fn random_patterns_match_as_those_of_pcre() {
     check_matches(include_str!("random.tsv"));
 }
 
-/// Lines of pattern (behind `~` or `~*`), text, outcome.
+/// Lines of pattern (after `~` or `~*`), text, outcome.
 fn check_matches(table: &str) {
     let mut wrong = Vec::new();
     for line in table.lines().filter(|line| !line.starts_with('#')) {

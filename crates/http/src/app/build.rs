@@ -76,7 +76,7 @@ struct Resolved {
     locations: Vec<Set>,
 }
 
-/// Inheritance over all servers and locations; a location stands behind the one around it in the list.
+/// Inheritance over all servers and locations; a location stands after the one around it in the list.
 fn resolve_sets(
     builder: &mut Builder,
     outer_server: &Set,

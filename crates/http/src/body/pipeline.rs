@@ -161,8 +161,8 @@ impl Pipeline {
             Some(Part { chain, flush }) => (self.held, self.flush) = (chain, flush),
             None => {
                 (self.exhausted, self.flush) = (true, false);
-                if let Some(mut trailers) = source.trailers() {
-                    r.response.trailers.0.append(&mut trailers.0);
+                if let Some(trailers) = source.trailers() {
+                    r.response.trailers.append(trailers);
                 }
             }
         }

@@ -15,7 +15,7 @@ use super::files::read_here;
 use super::pipeline::read_failed;
 use super::temp::TempFile;
 use crate::config::core::BodyInFile;
-use crate::request::Request;
+use crate::request::{Ending, Request};
 use crate::response::headers::Headers;
 
 /// The largest single read of a body.
@@ -40,15 +40,12 @@ pub struct RequestBody {
     /// What it counts as if those that came last make no body: all that were read from the client once the head was
     /// there.
     raw_before: u64,
-    /// The body is unused: what arrives is dropped.
-    discarded: bool,
-    /// It comes on a stream of HTTP/2.
-    is_stream: bool,
-    /// It comes in chunks.
-    in_chunks: bool,
+    /// What tells where it ends.
+    delimiter: Delimiter,
+    /// What becomes of the part that is still to come.
+    rest: Remainder,
+    /// Whether the client waits for `100 Continue`.
     expect: bool,
-    refused: bool,
-    gone: bool,
     /// The filters that change the body before it is read.
     change: Option<Box<Change>>,
 }
@@ -73,6 +70,32 @@ enum Framing {
     Endless,
 }
 
+/// What tells where a body ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Delimiter {
+    /// Its declared length; without one there is no body.
+    #[default]
+    Length,
+    /// The last chunk.
+    Chunks,
+    /// The end of its stream of HTTP/2.
+    Stream,
+}
+
+/// What becomes of the part of a body that is still to come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Remainder {
+    /// It is read for whoever uses the body.
+    #[default]
+    Wanted,
+    /// It is read and dropped.
+    Dropped,
+    /// It isn't read, so the connection can't be kept.
+    Refused,
+    /// It won't come: the client has closed its side.
+    Missing,
+}
+
 /// A body that was read whole.
 #[derive(Clone, Default)]
 pub struct Buffered {
@@ -95,7 +118,7 @@ impl RequestBody {
                 self.framing = if length == 0 { Framing::Done } else { Framing::Length(length) };
             }
             BodyFraming::Chunked => {
-                self.in_chunks = true;
+                self.delimiter = Delimiter::Chunks;
                 self.framing = Framing::Chunked(Box::new(ChunkedDecoder::new(None)));
             }
         }
@@ -103,8 +126,8 @@ impl RequestBody {
 
     /// A body that ends where its stream does, whatever was declared: the protocol has checked that.
     pub(crate) fn begin_stream(&mut self, declared: Option<u64>, expect: bool) {
-        let framing = Framing::Endless;
-        *self = RequestBody { framing, declared, is_stream: true, expect, ..RequestBody::default() };
+        let (framing, delimiter) = (Framing::Endless, Delimiter::Stream);
+        *self = RequestBody { framing, declared, delimiter, expect, ..RequestBody::default() };
     }
 
     /// What was read of it whole, as the body of another request; nothing if it wasn't.
@@ -127,8 +150,9 @@ impl RequestBody {
     /// The length, if it is known by now.
     pub fn known_length(&self) -> Option<u64> {
         let changed = self.change.is_some();
-        let read = self.in_chunks || self.is_stream || changed;
-        let dropped = (self.in_chunks && self.discarded && self.is_done()).then_some(0);
+        let read = self.delimiter != Delimiter::Length || changed;
+        let is_dropped = self.delimiter == Delimiter::Chunks && self.rest == Remainder::Dropped && self.is_done();
+        let dropped = is_dropped.then_some(0);
         self.declared.filter(|_| !changed).or(self.buffered.as_ref().filter(|_| read).map(|body| body.len)).or(dropped)
     }
 
@@ -136,7 +160,7 @@ impl RequestBody {
     pub fn exists(&self) -> bool {
         // A stream's body is there until its end has come: whether it is as long as it should be is seen when it is
         // read.
-        self.declared.is_some_and(|length| length > 0) || self.in_chunks || self.is_stream
+        self.declared.is_some_and(|length| length > 0) || self.delimiter != Delimiter::Length
     }
 
     /// Whether the head announces a body, even an empty one.
@@ -159,7 +183,7 @@ impl RequestBody {
 
     /// Whether its length is unknown until its end, as that of chunks.
     pub fn chunked(&self) -> bool {
-        (self.declared.is_none() && (self.in_chunks || self.is_stream)) || (self.exists() && self.change.is_some())
+        (self.declared.is_none() && self.delimiter != Delimiter::Length) || (self.exists() && self.change.is_some())
     }
 
     /// Whether all of it was read.
@@ -169,7 +193,17 @@ impl RequestBody {
 
     /// Nothing more of it will be read: the connection can't be kept.
     pub fn refuse(&mut self) {
-        self.refused = true;
+        self.rest = self.rest.max(Remainder::Refused);
+    }
+
+    /// Whether nothing more of it will be read.
+    fn is_refused(&self) -> bool {
+        self.rest >= Remainder::Refused
+    }
+
+    /// From here on it is unused: what arrives is dropped.
+    fn discard(&mut self) {
+        self.rest = self.rest.max(Remainder::Dropped);
     }
 
     /// The same for what is wrong with the bytes that were read last.
@@ -186,7 +220,7 @@ impl RequestBody {
 
     /// Whether the client closed its side before the end of the body.
     pub fn client_gone(&self) -> bool {
-        self.gone
+        self.rest == Remainder::Missing
     }
 
     /// Whether all that is left of it was read from the client already.
@@ -222,7 +256,9 @@ impl RequestBody {
     pub fn text(&self, out: &mut Vec<u8>) -> bool {
         let pieces = match &self.buffered {
             Some(body) if body.file.is_some() => return false,
-            Some(body) if body.len == 0 && self.declared.is_none() && !self.in_chunks => return false,
+            Some(body) if body.len == 0 && self.declared.is_none() && self.delimiter != Delimiter::Chunks => {
+                return false;
+            }
             Some(body) => &body.pieces,
             None if self.partial.is_empty() => return false,
             None => &self.partial,
@@ -254,7 +290,7 @@ impl RequestBody {
     fn take(&mut self) -> Result<Option<Bytes>, u16> {
         let before = self.unread.len();
         let taken = self.take_data();
-        if !self.discarded {
+        if self.rest != Remainder::Dropped {
             self.raw += (before - self.unread.len()) as u64;
         }
         taken
@@ -336,7 +372,7 @@ impl Request {
     /// As [`Request::next_body`].
     pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
         match self.body.change.take() {
-            Some(mut change) if !self.body.discarded => {
+            Some(mut change) if self.body.rest != Remainder::Dropped => {
                 let piece = self.poll_changed(&mut change, cx);
                 self.body.change = Some(change);
                 piece
@@ -381,7 +417,7 @@ impl Request {
 
     /// The next piece of the body as the client sent it.
     fn poll_unchanged(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
-        if self.body.refused {
+        if self.body.is_refused() {
             return Poll::Ready(Ok(None));
         }
         self.send_continue();
@@ -416,8 +452,7 @@ impl Request {
                 Ok(_) if matches!(self.body.framing, Framing::Endless) => self.body.framing = Framing::Done,
                 Ok(_) => {
                     self.log_at(Level::Info, format_args!("client prematurely closed connection"));
-                    self.body.gone = true;
-                    self.body.refuse();
+                    self.body.rest = Remainder::Missing;
                     return Poll::Ready(Err(400));
                 }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
@@ -446,8 +481,7 @@ impl Request {
         } else {
             self.log_at(Level::Info, format_args!("client prematurely closed stream"));
         }
-        self.body.gone = !bad;
-        self.body.refuse();
+        self.body.rest = if bad { Remainder::Refused } else { Remainder::Missing };
         if bad { 400 } else { 499 }
     }
 
@@ -469,10 +503,11 @@ impl Request {
     fn check_length(&mut self, last: u64) -> Result<(), u16> {
         let limit = self.location.core.client_max_body_size;
         let least = self.body.least();
-        if limit > 0 && least > limit && self.body.declared.is_none() && !self.body.discarded {
+        if limit > 0 && least > limit && self.body.declared.is_none() && self.body.rest != Remainder::Dropped {
             let before = self.body.received.saturating_sub(last);
             let more = least - before;
-            let size = if self.body.is_stream { least.to_string() } else { format!("{before}+{more}") };
+            let size =
+                if self.body.delimiter == Delimiter::Stream { least.to_string() } else { format!("{before}+{more}") };
             self.log_error(format_args!("client intended to send too large chunked body: {size} bytes"));
             self.body.refuse_read();
             return Err(413);
@@ -495,7 +530,7 @@ impl Request {
         if self.body.buffered.is_some() {
             return Ok(());
         }
-        if self.body.refused {
+        if self.body.is_refused() {
             // The error page may come from a backend, which gets no body.
             self.body.keep(Vec::new());
             return Ok(());
@@ -513,7 +548,7 @@ impl Request {
                 Ok(Some(data)) => data,
                 Ok(None) => break,
                 Err(status) => {
-                    if self.body.gone && body.file.is_none() {
+                    if self.body.client_gone() && body.file.is_none() {
                         self.body.partial = body.pieces;
                     }
                     return Err(status);
@@ -577,14 +612,14 @@ impl Request {
 
     /// Reads and drops the rest of the body, so that the connection can be kept; false if it can't.
     pub async fn discard_body(&mut self) -> bool {
-        if self.body.refused {
+        if self.body.is_refused() {
             return false;
         }
         // A client that waits for `100 Continue` won't send the body without it.
         if self.body.expect && !self.body.is_done() && self.body.unread.is_empty() {
             return false;
         }
-        self.body.discarded = true;
+        self.body.discard();
         loop {
             match self.next_body().await {
                 Ok(Some(_)) => {}
@@ -600,18 +635,18 @@ impl Request {
         // has failed, since the client may then leave its body out (RFC 9110 §10.1.1).
         if self.error_status >= 300 {
             self.body.unwanted();
-        } else if self.keepalive && self.body.expect && !self.body.is_done() && !self.body.refused {
+        } else if self.ending == Ending::Keep && self.body.expect && !self.body.is_done() && !self.body.is_refused() {
             self.send_continue();
         }
-        self.body.discarded = true;
-        while !self.body.is_done() && !self.body.refused {
+        self.body.discard();
+        while !self.body.is_done() && !self.body.is_refused() {
             match self.body.take() {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(status) => {
                     self.log_error(format_args!("client sent invalid chunked body"));
                     self.body.refuse();
-                    self.keepalive = false;
+                    self.close_after();
                     // An error keeps its status.
                     return if self.error_status >= 300 { Ok(()) } else { Err(status) };
                 }

@@ -15,6 +15,7 @@ use buf::{Bytes, Chain, FileRange, Piece};
 use conf::{Loader, Set};
 use expr::vars::Template;
 use os::file::{Open, Stat, fstat, openat, stat};
+use wire::h1::KnownHeader;
 
 use super::small_files::{Contents, Share, SmallFiles};
 use crate::config::core::{CoreLocation, FileCache, Symlinks};
@@ -81,7 +82,10 @@ impl Found {
         response.content_type = response.content_type.take().or((!content_type.is_empty()).then_some(content_type));
         response.content_length = Some(self.size);
         response.last_modified = Some(self.modified);
-        response.etag = etag;
+        match etag {
+            Some(etag) => response.headers.set_fixed(KnownHeader::ETag, etag),
+            None => response.headers.remove(KnownHeader::ETag),
+        }
         let mut chain = Chain::new();
         match (self.content, self.file) {
             (Some(content), _) => chain.push(Piece::Bytes(content)),

@@ -91,6 +91,29 @@ pub trait Handler {
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a>;
 }
 
+/// The rewrite rules of a server or of a location.
+pub trait Rules {
+    /// Runs them.
+    fn run(&self, r: &mut Request) -> Ruled;
+}
+
+/// How a request continues after rewrite rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ruled {
+    /// It stays in its location.
+    Stays {
+        /// Whether it left an `if` block with a content handler for another block that has none.
+        lost_handler: bool,
+    },
+    /// Its URI was changed, so its location must be found again. Rules of a server needn't say so: the location is
+    /// found after them.
+    Moves,
+    /// `request.response` is the response to send.
+    Responds,
+    /// It ends with this status.
+    Status(u16),
+}
+
 /// Looks at a response's head before it is sent; may change it, and may add body filters to it.
 pub trait HeaderFilter {
     /// Its place among the filters: lower ones run earlier.
@@ -171,7 +194,11 @@ async fn run_once(r: &mut Request) -> Ended {
     let mut resume = r.resume;
     if resume == Resume::Server {
         let server = r.server.root.clone();
-        pass!(server.handlers.rewrite, r);
+        match run_rules(&server, r) {
+            Ruled::Stays { .. } | Ruled::Moves => {}
+            Ruled::Responds => return Ended::Respond,
+            Ruled::Status(status) => return Ended::Status(status),
+        }
         resume = Resume::Find;
     }
     if resume == Resume::Find
@@ -180,24 +207,25 @@ async fn run_once(r: &mut Request) -> Ended {
         return Ended::Status(status);
     }
     // A redirect from here on sets the phase at which the request starts again.
-    loop {
-        (r.uri_changed, r.lost_handler) = (false, false);
+    let lost_handler = loop {
         // Before the rules: if the `limit_except` block is entered, the rules of the location aren't run.
         if let Err(status) = r.check_location() {
             return Ended::Status(status);
         }
         let location = r.location.clone();
         if Rc::ptr_eq(&location, &r.server.root) {
-            break; // Its rules were those of the server.
+            break false; // Its rules were those of the server.
         }
-        pass!(location.handlers.rewrite, r);
-        if !r.uri_changed {
-            break;
+        match run_rules(&location, r) {
+            Ruled::Stays { lost_handler } => break lost_handler,
+            Ruled::Moves => {}
+            Ruled::Responds => return Ended::Respond,
+            Ruled::Status(status) => return Ended::Status(status),
         }
         if let Err(status) = r.count_uri_change().and_then(|()| r.find_location()) {
             return Ended::Status(status);
         }
-    }
+    };
     let location = r.location.clone();
     pass!(location.handlers.preaccess, r);
     // The access checks of the client's request hold for its subrequests.
@@ -208,12 +236,17 @@ async fn run_once(r: &mut Request) -> Ended {
         return ended;
     }
     pass!(location.handlers.precontent, r);
-    if r.lost_handler {
+    if lost_handler {
         r.log_at(Level::Alert, format_args!("no upstream configuration"));
         return Ended::Status(500);
     }
     pass!(location.handlers.content, r);
     Ended::Status(r.no_handler())
+}
+
+/// Runs the rewrite rules of a location, if it has some.
+fn run_rules(location: &Location, r: &mut Request) -> Ruled {
+    location.handlers.rewrite.as_ref().map_or(Ruled::Stays { lost_handler: false }, |rules| rules.run(r))
 }
 
 /// Checks access. `satisfy all`: no handler may refuse. `satisfy any`: it is enough that one handler allows.

@@ -56,16 +56,12 @@ pub struct Request {
     pub uri: Vec<u8>,
     /// The query, without `?`.
     pub args: Vec<u8>,
-    /// Whether `$args` has a value even if it is empty.
-    pub has_args: bool,
-    /// Whether `uri` differs from what the client sent other than by decoding.
-    pub uri_rewritten: bool,
-    /// Whether the whole URI is appended to the alias, because `try_files` found a file there.
-    pub add_uri_to_alias: bool,
+    /// Who has made `uri` and `args`.
+    pub uri_source: UriSource,
+    /// How `uri` fits the location.
+    pub uri_fit: UriFit,
     /// The host asked for, in lower case, without port; empty if there is none.
     pub host: Vec<u8>,
-    /// Whether the URI still begins with its location's name: no rule has changed it and stayed in the location.
-    pub valid_location: bool,
     /// The backends that were asked, and their responses.
     pub upstream: Option<Rc<crate::exchange::Exchange>>,
     /// Its own values of variables, captures, and what modules keep over internal redirects.
@@ -76,10 +72,6 @@ pub struct Request {
     pub body: RequestBody,
     /// The phase that is next.
     pub resume: Resume,
-    /// Whether rewrite rules have changed the URI, so that its location must be found again.
-    pub uri_changed: bool,
-    /// Whether the request left an `if` block with a handler for another block that has none.
-    pub lost_handler: bool,
     /// How often the URI may still be changed.
     pub uri_changes: u8,
     /// Whether it is internal: a redirect within the server or a subrequest.
@@ -88,16 +80,12 @@ pub struct Request {
     pub error_status: u16,
     /// Whether an error page is being made.
     pub error_page: bool,
-    /// Whether the connection may serve another request.
-    pub keepalive: bool,
-    /// Whether the client may still be sending after the response has been sent.
-    pub lingering: bool,
+    /// What becomes of the connection after the response.
+    pub ending: Ending,
     /// Whether it came in the same read as the one before.
     pub pipelined: bool,
-    /// Whether the whole response was sent.
-    pub completed: bool,
-    /// Whether the source of the response broke off, and all that it had given was sent.
-    pub cut_short: bool,
+    /// How much of the response was sent.
+    pub delivery: Delivery,
     /// When it began, in the loop's milliseconds.
     pub start_ms: u64,
     /// How many bytes the connection had sent when the request began.
@@ -115,6 +103,54 @@ pub struct Request {
     /// What it shares with its subrequests, if it has some or is one.
     family: Option<Rc<Family>>,
     slots: Slots,
+}
+
+/// Who has made a request's URI and arguments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UriSource {
+    /// The client: they are what it sent, decoded.
+    #[default]
+    Client,
+    /// The server has replaced at least one of them.
+    Server,
+    /// The server, and `$args` has a value even if it is empty.
+    ServerWithArgs,
+}
+
+/// How a request's URI fits the location that the request is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UriFit {
+    /// It begins with the location's name, or matches its regex.
+    #[default]
+    Named,
+    /// `try_files` found a file in the location's alias: the whole URI is appended to the alias.
+    InAlias,
+    /// A rule has changed it, and the request stayed in the location.
+    Changed,
+}
+
+/// What becomes of a connection after a response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// It is closed.
+    #[default]
+    Close,
+    /// It is closed, and the client may still be sending.
+    Linger,
+    /// It may serve another request.
+    Keep,
+}
+
+/// How much of a response was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// Not all, or nothing yet.
+    #[default]
+    Partial,
+    /// All that its source had given before it broke off.
+    CutShort,
+    /// All.
+    Whole,
 }
 
 impl Drop for Request {
@@ -223,27 +259,21 @@ impl Request {
             method: Method::default(),
             uri: Vec::new(),
             args: Vec::new(),
-            uri_rewritten: false,
-            add_uri_to_alias: false,
+            uri_source: UriSource::Client,
+            uri_fit: UriFit::Named,
             host: Vec::new(),
-            valid_location: true,
             upstream: None,
             vars: http.variables.store(),
             response: Response::default(),
             body: RequestBody::default(),
             resume: Resume::Server,
-            uri_changed: false,
-            lost_handler: false,
             uri_changes: MAX_URI_CHANGES,
             internal: false,
             error_status: 0,
             error_page: false,
-            keepalive: false,
-            lingering: false,
+            ending: Ending::Close,
             pipelined: false,
-            completed: false,
-            has_args: false,
-            cut_short: false,
+            delivery: Delivery::Partial,
             start_ms: 0,
             sent_before: 0,
             header_sent: 0,
@@ -277,27 +307,21 @@ impl Request {
             method,
             uri,
             args,
-            has_args,
-            uri_rewritten,
-            add_uri_to_alias,
+            uri_source,
+            uri_fit,
             host,
-            valid_location,
             upstream,
             vars,
             response,
             body,
             resume,
-            uri_changed,
-            lost_handler,
             uri_changes,
             internal,
             error_status,
             error_page,
-            keepalive,
-            lingering,
+            ending,
             pipelined,
-            completed,
-            cut_short,
+            delivery,
             header_sent,
             body_before,
             rate,
@@ -317,10 +341,9 @@ impl Request {
         slots.clear();
         (*link, *head, *method, *body) = (None, Bytes::default(), Method::default(), RequestBody::default());
         (*resume, *uri_changes) = (Resume::Server, MAX_URI_CHANGES);
-        (*has_args, *uri_rewritten, *uri_changed, *add_uri_to_alias) = (false, false, false, false);
-        (*lost_handler, *valid_location, *internal) = (false, true, false);
+        (*uri_source, *uri_fit, *internal) = (UriSource::Client, UriFit::Named, false);
         (*error_status, *error_page) = (0, false);
-        (*keepalive, *lingering, *pipelined, *completed, *cut_short) = (false, false, false, false, false);
+        (*ending, *pipelined, *delivery) = (Ending::Close, false, Delivery::Partial);
         (*header_sent, *body_before, *depth) = (0, 0, 0);
         (*rate, *id, *upstream, *family) = (None, None, None, None);
     }
@@ -430,7 +453,7 @@ impl Request {
             target.push(b'?');
             target.extend_from_slice(&self.args);
         }
-        self.response.location = Some(target.into());
+        self.response.headers.set_fixed(KnownHeader::Location, target);
         301
     }
 
@@ -459,12 +482,26 @@ impl Request {
     }
 
     /// Enters an `if` block. A block without a handler after one with a handler (`proxy_pass`) is a mistake: nginx
-    /// would run that handler without its configuration, and answers 500.
-    pub fn enter_if(&mut self, block: LocationId) {
-        let block = self.http.location(block);
-        self.lost_handler |= self.location.handlers.exclusive;
-        self.lost_handler &= !block.handlers.exclusive;
-        self.location = block;
+    /// would run that handler without its configuration, and answers 500. `lost_handler` says whether that has
+    /// happened with the blocks before this one, the result whether it has now.
+    #[must_use]
+    pub fn enter_if(&mut self, block: LocationId, lost_handler: bool) -> bool {
+        let outer = std::mem::replace(&mut self.location, self.http.location(block));
+        (lost_handler || outer.handlers.exclusive) && !self.location.handlers.exclusive
+    }
+
+    /// Notes that the server has replaced the URI or its arguments.
+    pub fn note_rewritten(&mut self) {
+        if self.uri_source == UriSource::Client {
+            self.uri_source = UriSource::Server;
+        }
+    }
+
+    /// Lets the connection serve no request after this one.
+    pub fn close_after(&mut self) {
+        if self.ending == Ending::Keep {
+            self.ending = Ending::Close;
+        }
     }
 
     /// Counts a change of the URI; too many are a cycle.
@@ -508,9 +545,10 @@ impl Request {
         self.uri.extend_from_slice(uri);
         self.args.clear();
         self.args.extend_from_slice(args.unwrap_or_default());
-        self.has_args = args.is_some();
-        (self.internal, self.uri_rewritten, self.valid_location) = (true, true, true);
+        self.uri_source = if args.is_some() { UriSource::ServerWithArgs } else { UriSource::Server };
+        self.internal = true;
         self.leave_location();
+        self.uri_fit = UriFit::Named;
         self.location = self.server.root.clone();
         self.resume = Resume::Server;
         Ok(())
@@ -544,7 +582,9 @@ impl Request {
         if let Some(exchange) = &self.upstream {
             exchange.left.set(true);
         }
-        (self.uri_changed, self.add_uri_to_alias) = (false, false);
+        if self.uri_fit == UriFit::InAlias {
+            self.uri_fit = UriFit::Named;
+        }
         self.response.body = Body::Empty;
         self.response.filters.clear();
     }
@@ -583,7 +623,7 @@ impl Request {
         root.path.render(self, path);
         match root.alias {
             Some(Alias::Prefix(prefix)) => path.extend_from_slice(self.uri.get(prefix..).unwrap_or_default()),
-            Some(Alias::All) if !self.add_uri_to_alias => {}
+            Some(Alias::All) if self.uri_fit != UriFit::InAlias => {}
             Some(Alias::All) | None => path.extend_from_slice(&self.uri),
         }
         path.contains(&0).then(|| path.clear());
@@ -593,7 +633,8 @@ impl Request {
     /// Whether the location has an alias and the URI no longer begins with its name, so that no file can be found.
     pub fn lost_alias(&self) -> bool {
         let location = &self.location;
-        let lost = !self.valid_location && location.core.root.as_ref().is_some_and(|root| root.alias.is_some());
+        let lost =
+            self.uri_fit == UriFit::Changed && location.core.root.as_ref().is_some_and(|root| root.alias.is_some());
         if lost {
             let name = buf::text::encode(&location.name);
             let message = format_args!("\"alias\" cannot be used in location \"{name}\" where URI was rewritten");
@@ -602,16 +643,21 @@ impl Request {
         lost
     }
 
+    /// Whether `$args` has a value, if only an empty one.
+    pub(crate) fn has_args(&self) -> bool {
+        self.uri_source == UriSource::ServerWithArgs || !self.args.is_empty()
+    }
+
     /// Takes the query, if `$args` has a value.
     pub fn taken_args(&mut self) -> Option<Vec<u8>> {
-        (self.has_args || !self.args.is_empty()).then(|| std::mem::take(&mut self.args))
+        self.has_args().then(|| std::mem::take(&mut self.args))
     }
 
     /// Replaces the query.
     pub(crate) fn set_args(&mut self, value: &[u8]) {
         self.args.clear();
         self.args.extend_from_slice(value);
-        (self.has_args, self.uri_rewritten) = (true, true);
+        self.uri_source = UriSource::ServerWithArgs;
     }
 
     /// Sets the rate of this response, if the value is a size.
@@ -680,7 +726,7 @@ impl Request {
     pub(crate) fn connection_text(&self) -> &'static [u8] {
         if self.response.status == 101 {
             b"upgrade"
-        } else if self.keepalive {
+        } else if self.ending == Ending::Keep {
             b"keep-alive"
         } else {
             b"close"
@@ -689,7 +735,7 @@ impl Request {
 
     /// The number in `Keep-Alive: timeout=`, if that field is sent.
     pub(crate) fn keepalive_header(&self) -> Option<u64> {
-        self.location.core.keepalive_timeout.1.filter(|_| self.keepalive)
+        self.location.core.keepalive_timeout.1.filter(|_| self.ending == Ending::Keep)
     }
 
     /// The user name of an `Authorization: Basic` field, if it is one.

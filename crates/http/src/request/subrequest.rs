@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use buf::Chain;
 use wire::h1::Method;
 
-use super::Request;
+use super::{Delivery, Request, UriSource};
 use crate::body::files::FileRule;
 use crate::body::{Broken, Pipeline, Portion};
 use crate::response::{Answer, respond};
@@ -86,7 +86,7 @@ impl Request {
         child.host.clone_from(&self.host);
         child.method = Method::Get;
         child.uri.extend_from_slice(ask.uri);
-        child.uri_rewritten = true;
+        child.uri_source = UriSource::Server;
         child.args.extend_from_slice(ask.args);
         child.vars.copy_values(&self.vars);
         child.internal = true;
@@ -138,7 +138,7 @@ impl SubResponse {
         let body = body.get_or_insert_with(|| Box::new(Pipeline::new(&mut r.response, FileRule::READER)));
         let portion = ready!(body.poll_portion(r, cx));
         if portion.as_ref().map_or(true, |portion| portion.end) {
-            r.completed = portion.is_ok();
+            r.delivery = if portion.is_ok() { Delivery::Whole } else { Delivery::Partial };
             body.finish(0, portion.is_ok());
         }
         Poll::Ready(portion)

@@ -12,7 +12,7 @@ use wire::h1::KnownHeader;
 pub use common::vars::text::{number, put, show, show_seconds};
 pub use common::vars::{Regex as HttpRegex, Value};
 
-use super::Request;
+use super::{Delivery, Request};
 use crate::proto::HttpProto;
 use crate::response::headers::same_name;
 
@@ -217,15 +217,12 @@ fn define_response(setup: &mut Setup) {
                         None => r.response.headers.variable("last_modified", out),
                     });
         /// The field `Location` of the response. Empty if there is none.
-        "sent_http_location", Flags::NONE, Getter::Plain(|r, out| match &r.response.location {
+        "sent_http_location", Flags::NONE, Getter::Plain(|r, out| match r.response.headers.fixed(KnownHeader::Location) {
                         Some(location) => put(out, location),
                         None => r.response.headers.variable("location", out),
                     });
         /// The field `ETag` of the response. Empty if there is none.
-        "sent_http_etag", Flags::NONE, Getter::Plain(|r, out| match &r.response.etag {
-                        Some(etag) => put(out, etag),
-                        None => r.response.headers.variable("etag", out),
-                    });
+        "sent_http_etag", Flags::NONE, Getter::Plain(|r, out| r.response.headers.variable("etag", out));
         /// The field `Connection` of the response: `keep-alive`, `close` or `upgrade`.
         "sent_http_connection", Flags::NONE, Getter::Plain(|r, out| put(out, r.connection_text()));
         /// The field `Keep-Alive` of the response. Empty if there is none.
@@ -256,7 +253,7 @@ fn define_process(setup: &mut Setup) {
 const CORE: &str = "ngx_http_core_module";
 
 fn put_args(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    (r.has_args || !r.args.is_empty()) && put(out, &r.args)
+    r.has_args() && put(out, &r.args)
 }
 
 fn status(r: &mut Request, out: &mut Vec<u8>) -> bool {
@@ -335,7 +332,7 @@ fn remote_user(r: &mut Request, out: &mut Vec<u8>) -> bool {
 }
 
 fn completion(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    put(out, if r.completed || r.cut_short { b"OK" } else { b"" })
+    put(out, if r.delivery != Delivery::Partial { b"OK" } else { b"" })
 }
 
 fn request_body(r: &mut Request, out: &mut Vec<u8>) -> bool {

@@ -3,7 +3,7 @@
 use buf::{Bytes, Chain};
 use wire::h1::{KnownHeader, Method};
 
-use crate::request::Request;
+use crate::request::{Ending, Request};
 use crate::response::{Body, reason};
 
 /// How a request continues that has ended with a status.
@@ -41,10 +41,10 @@ pub fn has_page(r: &Request, status: u16) -> bool {
 /// Closes the connection after errors that leave it unusable.
 fn close_after(r: &mut Request, status: u16) {
     if matches!(status, 400 | 408 | 413 | 414 | 495 | 496 | 497 | 500 | 501) {
-        r.keepalive = false;
+        r.close_after();
     }
-    if status == 413 || status == 414 || status == 494 {
-        r.lingering = true;
+    if matches!(status, 413 | 414 | 494) && r.ending == Ending::Close {
+        r.ending = Ending::Linger;
     }
 }
 
@@ -78,7 +78,7 @@ fn from_directive(r: &mut Request, status: u16) -> Option<Page> {
     let code = answer.filter(|code| matches!(code, 301 | 302 | 303 | 307 | 308)).unwrap_or(302);
     r.error_status = code;
     r.response.clear();
-    r.response.location = Some(target.into());
+    r.response.headers.set_fixed(KnownHeader::Location, target);
     built_in(r, code);
     Some(Page::Made)
 }
@@ -91,8 +91,9 @@ fn redirected(result: Result<(), u16>) -> Page {
 /// body.
 fn prepare(r: &mut Request) {
     let response = &mut r.response;
-    (response.status, response.content_length, response.last_modified, response.etag) = (0, None, None, None);
+    (response.status, response.content_length, response.last_modified) = (0, None, None);
     (response.allow_ranges, response.status_line, response.disable_not_modified) = (false, None, false);
+    response.headers.remove(KnownHeader::ETag);
 }
 
 /// Makes the built-in response for a status.
@@ -101,11 +102,11 @@ fn built_in(r: &mut Request, status: u16) {
     let response = &mut r.response;
     response.status = status;
     response.filters.clear();
-    (response.content_length, response.last_modified, response.etag) = (None, None, None);
+    (response.content_length, response.last_modified) = (None, None);
     (response.allow_ranges, response.charset, response.status_line) = (false, None, None);
     response.disable_not_modified = false;
-    response.headers.remove("Content-Encoding");
-    response.headers.remove("Accept-Ranges");
+    let describes_body = [KnownHeader::ETag, KnownHeader::ContentEncoding, KnownHeader::AcceptRanges];
+    response.headers.retain(|header| !describes_body.contains(&header.known));
     // `return 200` on the page of an error keeps the error's status, but has no text.
     let code = if status >= 300 { r.error_status.max(status) } else { status };
     let Some(title) = title(code) else {
@@ -206,7 +207,7 @@ fn is_msie(r: &Request) -> bool {
 
 /// A page that refreshes to the redirect's target, for MSIE.
 fn refresh(r: &mut Request) {
-    let Some(target) = r.response.location.take() else { return };
+    let Some(target) = r.response.headers.take_fixed(KnownHeader::Location) else { return };
     let mut text = b"<html><head><meta http-equiv=\"Refresh\" content=\"0; URL=".to_vec();
     wire::uri::escape_html(&target, &mut text);
     text.extend_from_slice(b"\"></head><body></body></html>\r\n");

@@ -65,13 +65,12 @@ const TO_CLIENT: &str = "sending response to client";
 /// Makes the head of the response safe, whatever the protocol.
 pub(crate) fn secure_head(r: &mut Request) {
     let response = &r.response;
-    let own = [&response.content_type, &response.charset, &response.etag, &response.location, &response.status_line];
+    let own = [&response.content_type, &response.charset, &response.status_line];
     let unsafe_own = own.into_iter().flatten().any(|value| breaks(value));
     if unsafe_own {
         encode_own(r);
     }
-    let fields = &r.response.headers.0;
-    if fields.iter().any(|field| breaks(&field.value)) {
+    if r.response.headers.iter().any(|field| breaks(&field.value)) {
         let mut fields = std::mem::take(&mut r.response.headers);
         secure_fields(r, &mut fields);
         r.response.headers = fields;
@@ -83,11 +82,9 @@ type Slot = fn(&mut Request) -> &mut Option<Bytes>;
 
 #[cold]
 fn encode_own(r: &mut Request) {
-    let slots: [(&str, Slot); 5] = [
+    let slots: [(&str, Slot); 3] = [
         ("Content-Type", |r| &mut r.response.content_type),
         ("charset", |r| &mut r.response.charset),
-        ("ETag", |r| &mut r.response.etag),
-        ("Location", |r| &mut r.response.location),
         ("status line", |r| &mut r.response.status_line),
     ];
     for (name, slot) in slots {
@@ -99,7 +96,7 @@ fn encode_own(r: &mut Request) {
 
 /// Makes trailers, or the fields of a head before the final one, safe.
 pub fn secure_fields(r: &Request, fields: &mut Headers) {
-    for field in &mut fields.0 {
+    for field in fields.iter_mut() {
         if breaks(&field.value) {
             field.value = Bytes::from(encode(r, &field.name, &field.value, TO_CLIENT));
         }

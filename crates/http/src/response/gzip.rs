@@ -173,15 +173,15 @@ fn proxied_ok(r: &Request, mask: u32) -> bool {
         return true;
     }
     let headers = &r.response.headers;
-    if let Some(expires) = headers.find("Expires") {
+    if let Some(expires) = headers.find(KnownHeader::Expires) {
         if mask & EXPIRED == 0 {
             return false;
         }
-        let date = headers.find("Date").and_then(|date| parse_http_time(date));
+        let date = headers.find(KnownHeader::Date).and_then(|date| parse_http_time(date));
         let date = date.unwrap_or_else(|| engine::clock::now().0);
         return parse_http_time(expires).is_some_and(|expires| expires < date);
     }
-    let mut control = headers.0.iter().filter(|header| header.name.eq_ignore_ascii_case(b"Cache-Control")).peekable();
+    let mut control = headers.iter().filter(|header| header.known == KnownHeader::CacheControl).peekable();
     if control.peek().is_some() {
         return control.any(|header| {
             let has = |bit, text: &[u8]| mask & bit != 0 && contains(&header.value, text);
@@ -190,8 +190,8 @@ fn proxied_ok(r: &Request, mask: u32) -> bool {
     }
     // The time of a file of our own doesn't count here, as in nginx.
     let backend_time = r.upstream.is_some() && r.response.last_modified.is_some();
-    let has_time = backend_time || headers.find("Last-Modified").is_some();
-    let has_tag = r.response.etag.is_some() || headers.find("ETag").is_some();
+    let has_time = backend_time || headers.find(KnownHeader::LastModified).is_some();
+    let has_tag = headers.find(KnownHeader::ETag).is_some();
     let is_refused = (mask & NO_LAST_MODIFIED != 0 && has_time) || (mask & NO_ETAG != 0 && has_tag);
     !is_refused
 }

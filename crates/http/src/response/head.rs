@@ -4,8 +4,9 @@ use buf::Bytes;
 use wire::h1::{KnownHeader, Method};
 
 use super::gzip::GzipConf;
+use super::{Header, Place};
 use crate::config::core::{CoreLocation, ServerTokens};
-use crate::request::Request;
+use crate::request::{Ending, Request};
 
 /// The head of a protocol, to which a response's head is written.
 pub trait HeadSink {
@@ -13,10 +14,10 @@ pub trait HeadSink {
     fn begin(&mut self, r: &Request);
 
     /// A field whose value is the same in many responses.
-    fn common(&mut self, name: Name, value: &[u8]);
+    fn common(&mut self, known: KnownHeader, value: &[u8]);
 
     /// A field whose value differs in each response.
-    fn field(&mut self, name: Name, value: &[u8]);
+    fn field(&mut self, known: KnownHeader, value: &[u8]);
 
     /// `Content-Type`, with a charset or without.
     fn content_type(&mut self, value: &[u8], charset: Option<&[u8]>);
@@ -25,30 +26,7 @@ pub trait HeadSink {
     fn connection(&mut self, _r: &Request) {}
 
     /// A field with any name.
-    fn other(&mut self, name: &[u8], value: &[u8]);
-}
-
-/// The name of a field that the server makes itself.
-#[derive(Clone, Copy)]
-pub struct Name {
-    /// As HTTP/1 has it, with what separates it from its value.
-    pub line: &'static [u8],
-    /// In lower case, as HTTP/2 and later versions have it.
-    pub lower: &'static [u8],
-}
-
-macro_rules! names {
-    ($($name:ident: $text:literal, $lower:literal;)*) => {
-        $(const $name: Name = Name { line: concat!($text, ": ").as_bytes(), lower: $lower.as_bytes() };)*
-    };
-}
-
-names! {
-    CONTENT_LENGTH: "Content-Length", "content-length";
-    LAST_MODIFIED: "Last-Modified", "last-modified";
-    LOCATION: "Location", "location";
-    VARY: "Vary", "vary";
-    ETAG: "ETag", "etag";
+    fn other(&mut self, field: &Header);
 }
 
 /// Writes the head of a response whose fields are safe.
@@ -60,23 +38,24 @@ pub fn write(r: &Request, sink: &mut impl HeadSink) {
         sink.content_type(value, response.charset.as_deref());
     }
     if let Some(length) = response.content_length {
-        sink.field(CONTENT_LENGTH, buf::number::digits(length, &mut [0; 20]));
+        sink.field(KnownHeader::ContentLength, buf::number::digits(length, &mut [0; 20]));
     }
     if let Some(time) = response.last_modified {
-        sink.field(LAST_MODIFIED, &wire::date::format_http_time(time));
+        sink.field(KnownHeader::LastModified, &wire::date::format_http_time(time));
     }
-    if let Some(location) = &response.location {
-        sink.field(LOCATION, location);
+    let headers = &response.headers;
+    if let Some(location) = headers.fixed(KnownHeader::Location) {
+        sink.field(KnownHeader::Location, location);
     }
     sink.connection(r);
     if gzip_varies(r) {
-        sink.common(VARY, b"Accept-Encoding");
+        sink.common(KnownHeader::Vary, b"Accept-Encoding");
     }
-    if let Some(etag) = &response.etag {
-        sink.field(ETAG, etag);
+    if let Some(etag) = headers.fixed(KnownHeader::ETag) {
+        sink.field(KnownHeader::ETag, etag);
     }
-    for header in &response.headers.0 {
-        sink.other(&header.name, &header.value);
+    for header in headers.iter().filter(|header| header.place == Place::Listed) {
+        sink.other(header);
     }
 }
 
@@ -130,10 +109,10 @@ pub(crate) fn decide(r: &mut Request) {
     if endless && chunks {
         response.chunked = !response.header_only;
     } else if endless && (!response.header_only || !core.chunked_transfer_encoding) {
-        r.keepalive = false;
+        r.close_after();
     }
-    if r.keepalive {
-        r.keepalive = may_keep(r, &core);
+    if r.ending == Ending::Keep && !may_keep(r, &core) {
+        r.ending = Ending::Close;
     }
 }
 
@@ -156,9 +135,9 @@ fn disabled_browser(r: &Request, disable: u32) -> bool {
 
 /// Completes `Location` to the form that is sent and logged: a path becomes a whole URL if `absolute_redirect` is on.
 pub(crate) fn complete_location(r: &mut Request) {
-    if let Some(location) = r.response.location.take() {
-        r.response.location = Some(whole_location(r, location));
-    }
+    let Some(location) = r.response.headers.fixed_mut(KnownHeader::Location).map(std::mem::take) else { return };
+    let location = whole_location(r, location);
+    r.response.headers.set_fixed(KnownHeader::Location, location);
 }
 
 /// The value of `Location` to send: a path becomes a whole URL if `absolute_redirect` is on.

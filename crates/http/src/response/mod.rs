@@ -10,15 +10,20 @@ mod respond;
 use std::rc::Rc;
 
 use buf::Bytes;
+use wire::h1::KnownHeader;
 
 use crate::body::BodyFilter;
 use crate::request::Request;
 
-pub use self::headers::{Header, Headers};
+pub use self::headers::{Header, Headers, Place};
 pub use crate::body::Body;
 pub use respond::{Answer, respond};
 
 /// A response to a request.
+///
+/// Each field of its head has one place. Members of their own have those that are more than a text to the server: the
+/// length, which is the body's, the time, which conditions compare, and the type, whose charset comes apart from it. All
+/// others stand in `headers`.
 #[derive(Default)]
 pub struct Response {
     /// The status; 0 while there is none.
@@ -31,13 +36,10 @@ pub struct Response {
     pub charset: Option<Bytes>,
     /// `Content-Length`, and the exact length of the body.
     pub content_length: Option<u64>,
-    /// `Last-Modified`, in seconds since 1970.
+    /// `Last-Modified`, in seconds since 1970. A backend's that isn't written as times are stands in `headers`.
     pub last_modified: Option<i64>,
-    /// `ETag`.
-    pub etag: Option<Bytes>,
-    /// `Location` of our own making: a path gets scheme and host as `absolute_redirect` says.
-    pub location: Option<Bytes>,
-    /// All other fields.
+    /// All other fields. `ETag` has a fixed place, and so has a `Location` of our own making: if it is a path, it gets
+    /// scheme and host as `absolute_redirect` says.
     pub headers: Headers,
     /// Fields after a chunked body.
     pub trailers: Headers,
@@ -74,8 +76,8 @@ impl Response {
     /// Resets the response and keeps its memory.
     pub fn clear(&mut self) {
         let (mut headers, mut trailers) = (std::mem::take(&mut self.headers), std::mem::take(&mut self.trailers));
-        headers.0.clear();
-        trailers.0.clear();
+        headers.clear();
+        trailers.clear();
         *self = Response { headers, trailers, ..Response::default() };
     }
 
@@ -93,7 +95,7 @@ impl Response {
     /// Removes the challenge of an access handler that would have refused, after another handler has allowed the
     /// request.
     pub(crate) fn clear_challenge(&mut self) {
-        self.headers.remove("WWW-Authenticate");
+        self.headers.remove(KnownHeader::WwwAuthenticate);
     }
 
     /// Removes the length, which is unknown once a filter changes the body.
@@ -104,12 +106,11 @@ impl Response {
     /// Removes ranges and makes the validator weak, because a filter changes the body.
     pub fn weaken(&mut self) {
         self.allow_ranges = false;
-        self.headers.remove("Accept-Ranges");
-        if let Some(etag) = &self.etag
+        self.headers.remove(KnownHeader::AcceptRanges);
+        if let Some(etag) = self.headers.fixed_mut(KnownHeader::ETag)
             && !etag.starts_with(b"W/")
         {
-            let weak = [b"W/", &etag[..]].concat();
-            self.etag = Some(Bytes::from(weak));
+            *etag = Bytes::from([b"W/", &etag[..]].concat());
         }
     }
 }

@@ -27,14 +27,14 @@ pub async fn respond(r: &mut Request, refused: Option<u16>) -> Answer {
             Outcome::Finished => return Answer::Sent,
             Outcome::Status(444) => {
                 r.response.status = 444;
-                r.keepalive = false;
+                r.close_after();
                 return Answer::Nothing;
             }
             // With 499 and 408, or when the client has left, a response would reach nobody.
             Outcome::Status(status) if matches!(status, 408 | 499) || r.body.client_gone() => {
                 r.error_status = status;
                 r.response.status = status;
-                r.keepalive = false;
+                r.close_after();
                 return Answer::Nothing;
             }
             Outcome::Status(status) => status,
@@ -58,7 +58,7 @@ pub async fn respond(r: &mut Request, refused: Option<u16>) -> Answer {
 /// keeps the error's status, and the header filters run.
 fn prepare(r: &mut Request, again: bool) -> Result<(), u16> {
     if r.line.version == 9 {
-        r.keepalive = false;
+        r.close_after();
     }
     // A backend may still be reading the body.
     if r.upstream.is_none() {
@@ -66,7 +66,7 @@ fn prepare(r: &mut Request, again: bool) -> Result<(), u16> {
     }
     error_page::keep_status(r);
     if r.response.headless {
-        r.keepalive = false;
+        r.close_after();
         return Ok(());
     }
     apply_filters(r, again)

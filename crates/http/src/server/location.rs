@@ -9,7 +9,7 @@ use std::rc::Rc;
 use conf::Set;
 
 use crate::config::core::CoreLocation;
-use crate::phases::{Handler, HeaderFilter};
+use crate::phases::{Handler, HeaderFilter, Rules};
 use crate::request::Request;
 use crate::request::variables::HttpRegex;
 
@@ -62,7 +62,7 @@ pub struct Location {
 #[derive(Default)]
 pub struct Handlers {
     /// The rewrite phase.
-    pub rewrite: Vec<Rc<dyn Handler>>,
+    pub rewrite: Option<Rc<dyn Rules>>,
     /// The preaccess phase.
     pub preaccess: Vec<Rc<dyn Handler>>,
     /// The access phase, under `satisfy`.

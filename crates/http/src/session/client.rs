@@ -77,7 +77,7 @@ impl Client {
         match self {
             Client::Socket(socket) => {
                 let mut text = format!("HTTP/1.1 {status_line}\r\n").into_bytes();
-                for field in &fields.0 {
+                for field in fields {
                     for part in [&field.name[..], b": ", &field.value, b"\r\n"] {
                         text.extend_from_slice(part);
                     }

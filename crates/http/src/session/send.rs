@@ -19,14 +19,14 @@ use crate::body::files::FileRule;
 use crate::body::pipeline::read_failed;
 use crate::body::{Body, Broken, Pipeline, Portion};
 use crate::config::core::Aio;
-use crate::request::Request;
+use crate::request::{Delivery, Request};
 use crate::response::field::secure_head;
 use crate::response::head;
 
 /// A file of at most this size goes out with its head in one call, even where sendfile is on: one read and one send
 /// cost less than a send, a sendfile and the cork between them.
 const SMALL_FILE: u64 = 32 << 10;
-/// Bytes up to this many are copied behind the head: a copy costs less than a second piece in the call.
+/// Bytes up to this many are copied after the head: a copy costs less than a second piece in the call.
 const SMALL_BYTES: usize = 8 << 10;
 
 /// What is left of a response that didn't go out at once.
@@ -142,7 +142,9 @@ async fn send_portions(r: &mut Request, head: Buf, body: &mut Pipeline) -> Resul
             Ok(portion) => portion,
             Err(Broken) => {
                 // What was received goes out before the connection is closed, so that the client can tell.
-                r.cut_short = !body.is_whole() && write(r, &mut out, None, false).await.is_ok();
+                if !body.is_whole() && write(r, &mut out, None, false).await.is_ok() {
+                    r.delivery = Delivery::CutShort;
+                }
                 return Err(Broken);
             }
         };

@@ -48,7 +48,7 @@ pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> O
     Some((conn, Bytes::default()))
 }
 
-/// The first bytes behind the PROXY protocol's header, if none came with it.
+/// The first bytes after the PROXY protocol's header, if none came with it.
 async fn first_bytes(conn: &Connection) -> io::Result<Bytes> {
     conn.link.stream.set_silent();
     let bytes = conn.link.stream.recv(conn.facts.address.default.core.client_header_buffer_size).await;
@@ -94,7 +94,7 @@ pub fn check(r: &mut Request) -> Result<(), u16> {
     };
     match status {
         Some(status) => {
-            r.keepalive = false;
+            r.close_after();
             Err(status)
         }
         None => Ok(()),

@@ -97,7 +97,8 @@ impl Epoll {
     }
 }
 
-fn bits(found: u32) -> u16 {
+/// Our flags for epoll's, which io_uring's poll reports as well.
+pub(super) fn bits(found: u32) -> u16 {
     let bit = |from: u32, to: u16| if found & from == 0 { 0 } else { to };
     bit(IN, flag::READABLE)
         | bit(OUT, flag::WRITABLE)

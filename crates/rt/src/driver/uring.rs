@@ -10,9 +10,10 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use buf::{Buf, Chain, Piece};
-use os::epoll::{ERR, EXCLUSIVE, HUP, IN, OUT, RDHUP};
+use os::epoll::{EXCLUSIVE, IN, OUT, RDHUP};
 use os::uring::{Completion, Message, Ring};
 
+use super::epoll::bits;
 use super::{Event, Kind};
 use crate::clock::Clock;
 use crate::core::REMOTE;
@@ -395,15 +396,6 @@ fn token(operation: u16, n: u32) -> u64 {
 
 fn memory() -> Box<[u8]> {
     Buf::with_capacity(BUFFER_SIZE).into_memory()
-}
-
-fn bits(found: u32) -> u16 {
-    let bit = |from: u32, to: u16| if found & from == 0 { 0 } else { to };
-    bit(IN, flag::READABLE)
-        | bit(OUT, flag::WRITABLE)
-        | bit(RDHUP, flag::RDHUP)
-        | bit(HUP, flag::HUP)
-        | bit(ERR, flag::ERR)
 }
 
 const NOBUFS: i32 = 105;

@@ -349,7 +349,7 @@ fn sizes_have_bounds() {
 fn padding_is_dropped() {
     let (mut own, mut other) = both(true, Cipher::Aes256Gcm, 0);
     let (mut input, mut plain) = (Buf::empty(), Buf::empty());
-    // The kind stands behind the content; what is sealed as of kind 0 is padding.
+    // The kind stands after the content; what is sealed as of kind 0 is padding.
     other.seal(0, b"data\x17\0\0", &mut input);
     assert_eq!((own.receive(&mut input, &mut plain, &mut Buf::empty()), &plain[..]), (Ok(false), &b"data"[..]));
 }

@@ -37,7 +37,7 @@ pub enum ChunkEvent {
     More,
     /// These bytes of the input are body.
     Data(Range<usize>),
-    /// The body is complete. Bytes behind it belong to what follows.
+    /// The body is complete. Bytes after it belong to what follows.
     Done,
 }
 
@@ -130,7 +130,7 @@ impl ChunkedDecoder {
         }
     }
 
-    /// The trailer lines as sent, with the empty line behind them; empty if there are none or they haven't all come.
+    /// The trailer lines as sent, with the empty line after them; empty if there are none or they haven't all come.
     pub fn trailers(&self) -> &[u8] {
         if self.is_done() { &self.trailers } else { &[] }
     }

@@ -42,9 +42,9 @@ pub enum FieldsError {
 pub(super) enum Line {
     /// The line isn't complete.
     Partial,
-    /// The empty line that ends a head; offset behind it.
+    /// The empty line that ends a head; offset after it.
     End(usize),
-    /// A header line; offset behind it.
+    /// A header line; offset after it.
     Field(HeaderSpan, usize),
 }
 
@@ -85,7 +85,7 @@ pub(super) fn parse_line(buf: &[u8], start: usize, underscores: bool) -> Result<
     odd_name(buf, start, underscores)
 }
 
-/// The part behind the colon at the end of `name`.
+/// The part after the colon at the end of `name`.
 #[inline]
 fn value(buf: &[u8], name: Span, known: KnownHeader, invalid: bool) -> Result<Line, FieldsError> {
     let mut from = name.end as usize + 1;

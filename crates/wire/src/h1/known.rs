@@ -13,73 +13,78 @@ macro_rules! known {
             $(#[doc = concat!("`", $text, "`")] $name,)+
         }
 
-        /// Names in the order of the enum.
-        const NAMES: &[&str] = &["", $($text),+];
+        /// Names in lower case, in the order of the enum.
+        const NAMES: &[&str] = &["", $({
+            const LOWER: [u8; $text.len()] = lower($text);
+            text(&LOWER)
+        }),+];
+        /// The same as HTTP/1 usually has them, with what separates them from their values.
+        const LINES: &[&str] = &[": ", $(concat!($text, ": ")),+];
         const KNOWN: &[KnownHeader] = &[KnownHeader::Other, $(KnownHeader::$name),+];
     };
 }
 
 known! {
-    Host = "host",
-    Connection = "connection",
-    ContentLength = "content-length",
-    TransferEncoding = "transfer-encoding",
-    ContentType = "content-type",
-    ContentRange = "content-range",
-    IfModifiedSince = "if-modified-since",
-    IfUnmodifiedSince = "if-unmodified-since",
-    IfMatch = "if-match",
-    IfNoneMatch = "if-none-match",
-    IfRange = "if-range",
-    Range = "range",
-    Expect = "expect",
-    Upgrade = "upgrade",
-    Te = "te",
-    Trailer = "trailer",
-    KeepAlive = "keep-alive",
-    ProxyConnection = "proxy-connection",
-    UserAgent = "user-agent",
-    Referer = "referer",
-    Accept = "accept",
-    AcceptEncoding = "accept-encoding",
-    AcceptLanguage = "accept-language",
-    AcceptCharset = "accept-charset",
-    Authorization = "authorization",
-    ProxyAuthorization = "proxy-authorization",
-    Cookie = "cookie",
-    Via = "via",
-    XForwardedFor = "x-forwarded-for",
-    XRealIp = "x-real-ip",
-    Depth = "depth",
-    Destination = "destination",
-    Overwrite = "overwrite",
-    Date = "date",
-    Server = "server",
-    Location = "location",
-    Refresh = "refresh",
-    SetCookie = "set-cookie",
-    LastModified = "last-modified",
-    ETag = "etag",
-    CacheControl = "cache-control",
-    Expires = "expires",
-    Pragma = "pragma",
-    Vary = "vary",
-    Age = "age",
-    Link = "link",
-    ContentEncoding = "content-encoding",
-    ContentDisposition = "content-disposition",
-    AcceptRanges = "accept-ranges",
-    WwwAuthenticate = "www-authenticate",
-    ProxyAuthenticate = "proxy-authenticate",
-    Status = "status",
-    XAccelRedirect = "x-accel-redirect",
-    XAccelExpires = "x-accel-expires",
-    XAccelLimitRate = "x-accel-limit-rate",
-    XAccelBuffering = "x-accel-buffering",
-    XAccelCharset = "x-accel-charset",
-    EarlyData = "early-data",
-    Priority = "priority",
-    Origin = "origin",
+    Host = "Host",
+    Connection = "Connection",
+    ContentLength = "Content-Length",
+    TransferEncoding = "Transfer-Encoding",
+    ContentType = "Content-Type",
+    ContentRange = "Content-Range",
+    IfModifiedSince = "If-Modified-Since",
+    IfUnmodifiedSince = "If-Unmodified-Since",
+    IfMatch = "If-Match",
+    IfNoneMatch = "If-None-Match",
+    IfRange = "If-Range",
+    Range = "Range",
+    Expect = "Expect",
+    Upgrade = "Upgrade",
+    Te = "TE",
+    Trailer = "Trailer",
+    KeepAlive = "Keep-Alive",
+    ProxyConnection = "Proxy-Connection",
+    UserAgent = "User-Agent",
+    Referer = "Referer",
+    Accept = "Accept",
+    AcceptEncoding = "Accept-Encoding",
+    AcceptLanguage = "Accept-Language",
+    AcceptCharset = "Accept-Charset",
+    Authorization = "Authorization",
+    ProxyAuthorization = "Proxy-Authorization",
+    Cookie = "Cookie",
+    Via = "Via",
+    XForwardedFor = "X-Forwarded-For",
+    XRealIp = "X-Real-IP",
+    Depth = "Depth",
+    Destination = "Destination",
+    Overwrite = "Overwrite",
+    Date = "Date",
+    Server = "Server",
+    Location = "Location",
+    Refresh = "Refresh",
+    SetCookie = "Set-Cookie",
+    LastModified = "Last-Modified",
+    ETag = "ETag",
+    CacheControl = "Cache-Control",
+    Expires = "Expires",
+    Pragma = "Pragma",
+    Vary = "Vary",
+    Age = "Age",
+    Link = "Link",
+    ContentEncoding = "Content-Encoding",
+    ContentDisposition = "Content-Disposition",
+    AcceptRanges = "Accept-Ranges",
+    WwwAuthenticate = "WWW-Authenticate",
+    ProxyAuthenticate = "Proxy-Authenticate",
+    Status = "Status",
+    XAccelRedirect = "X-Accel-Redirect",
+    XAccelExpires = "X-Accel-Expires",
+    XAccelLimitRate = "X-Accel-Limit-Rate",
+    XAccelBuffering = "X-Accel-Buffering",
+    XAccelCharset = "X-Accel-Charset",
+    EarlyData = "Early-Data",
+    Priority = "Priority",
+    Origin = "Origin",
 }
 
 impl KnownHeader {
@@ -98,6 +103,19 @@ impl KnownHeader {
     /// The name in lower case; empty for [`KnownHeader::Other`].
     pub fn name(self) -> &'static str {
         NAMES[self as usize]
+    }
+
+    /// The name as HTTP/1 usually has it, with what separates it from its value.
+    #[inline]
+    pub fn line(self) -> &'static [u8] {
+        LINES[self as usize].as_bytes()
+    }
+
+    /// The name as HTTP/1 usually has it; empty for [`KnownHeader::Other`].
+    #[inline]
+    pub fn spelled(self) -> &'static [u8] {
+        let line = self.line();
+        &line[..line.len() - 2]
     }
 
     /// This header as one bit of a set; none for [`KnownHeader::Other`].
@@ -123,6 +141,24 @@ impl KnownHeader {
             KnownHeader::Authorization,
         ]);
         self.bit() & UNIQUE != 0
+    }
+}
+
+/// A name in lower case.
+const fn lower<const N: usize>(name: &str) -> [u8; N] {
+    let mut lower = [0; N];
+    let mut i = 0;
+    while i < N {
+        lower[i] = name.as_bytes()[i].to_ascii_lowercase();
+        i += 1;
+    }
+    lower
+}
+
+const fn text(bytes: &'static [u8]) -> &'static str {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(_) => panic!("names are ASCII"),
     }
 }
 
@@ -230,6 +266,8 @@ mod tests {
             assert_eq!(KnownHeader::of(name.as_bytes()), KNOWN[i], "{name}");
             assert_eq!(KnownHeader::of(name.to_ascii_uppercase().as_bytes()), KNOWN[i], "{name}");
             assert_eq!(KNOWN[i].name(), *name);
+            assert!(KNOWN[i].spelled().eq_ignore_ascii_case(name.as_bytes()));
+            assert_eq!(KNOWN[i].line(), [KNOWN[i].spelled(), b": "].concat());
             assert_eq!(KnownHeader::of(name.replace('-', "\r").as_bytes()) == KNOWN[i], !name.contains('-'));
             assert_eq!(KnownHeader::of(format!("{name}x").as_bytes()), KnownHeader::Other);
         }

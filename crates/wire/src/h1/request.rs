@@ -158,7 +158,7 @@ pub struct RequestHead {
     pub header_port: Option<u16>,
     /// The path as sent, without arguments.
     pub uri_path: Span,
-    /// What stands behind the first `?`, without a fragment.
+    /// What stands after the first `?`, without a fragment.
     pub args: Option<Span>,
     /// The path needs [`crate::uri::normalize`]: it has an escape, `//` or `/.`.
     pub complex_uri: bool,

@@ -8,7 +8,7 @@ use crate::uri::{is_line_name, scan_host};
 
 type Step<T> = Result<Option<T>, RequestError>;
 
-/// Parses the line of `buf` that begins at `start`; the offset behind its LF, `None` if that hasn't come.
+/// Parses the line of `buf` that begins at `start`; the offset after its LF, `None` if that hasn't come.
 pub(super) fn parse(buf: &[u8], start: usize, head: &mut RequestHead) -> Step<usize> {
     let Some(stop) = find(buf, start, |b| !is(b, METHOD)) else { return Ok(None) };
     if byte(buf, stop) != Some(b' ') || stop == start {
@@ -178,7 +178,7 @@ fn rest(buf: &[u8], start: usize, at: usize, head: &mut RequestHead) -> Step<usi
     }
 }
 
-/// `HTTP/1.1` at `at`; the version and the offset behind it.
+/// `HTTP/1.1` at `at`; the version and the offset after it.
 fn version(buf: &[u8], at: usize) -> Step<(u16, usize)> {
     if let Some(digits) = buf.get(at..at + 8)
         && digits.starts_with(b"HTTP/1.")
@@ -220,7 +220,7 @@ fn odd_version(buf: &[u8], at: usize) -> Step<(u16, usize)> {
     }
 }
 
-/// LF or CRLF at `at`; the offset behind it.
+/// LF or CRLF at `at`; the offset after it.
 fn line_end(buf: &[u8], at: usize) -> Step<usize> {
     match (byte(buf, at), byte(buf, at + 1)) {
         (Some(b'\n'), _) => Ok(Some(at + 1)),

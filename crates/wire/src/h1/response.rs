@@ -109,7 +109,7 @@ pub struct ResponseHead {
     pub status: u16,
     /// The status and what follows it on the line: `200 OK`.
     pub status_line: Span,
-    /// The text behind the status.
+    /// The text after the status.
     pub reason: Span,
     /// The header lines in order.
     pub headers: Vec<HeaderSpan>,
@@ -220,7 +220,7 @@ impl ResponseParser {
         ResponseParser { in_fields: true, line_start: 0 }
     }
 
-    /// Ready for the next head, for instance behind a 1xx.
+    /// Ready for the next head, for instance after a 1xx.
     pub fn reset(&mut self) {
         *self = ResponseParser::default();
     }
@@ -263,7 +263,7 @@ fn invalid(error: FieldsError) -> ResponseError {
     }
 }
 
-/// `HTTP/1.1 200 OK`: offset behind its LF; `None` if that hasn't come.
+/// `HTTP/1.1 200 OK`: offset after its LF; `None` if that hasn't come.
 fn status_line(buf: &[u8], head: &mut ResponseHead) -> Result<Option<usize>, ResponseError> {
     let mut cursor = Cursor { buf, at: 0 };
     let Some(()) = cursor.literal(b"HTTP/")? else { return Ok(None) };

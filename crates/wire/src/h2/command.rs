@@ -20,7 +20,7 @@ use crate::hpack::{Encoder, Indexing};
 pub enum SendError {
     /// The stream is gone: reset by one of the sides, or over.
     Gone,
-    /// The order was wrong: a second head, a body before the head, anything behind the end.
+    /// The order was wrong: a second head, a body before the head, anything after the end.
     Misuse,
 }
 
@@ -144,7 +144,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Queues trailers, which end the stream, behind what is queued of the body; how many bytes they are.
+    /// Queues trailers, which end the stream, after what is queued of the body; how many bytes they are.
     pub fn send_trailers(&mut self, key: StreamKey, write: impl FnOnce(&mut HeadWriter<'_>)) -> Result<u64, SendError> {
         let sending = self.sending(key)?;
         if !matches!(sending.stage, SendStage::Body) {
@@ -285,7 +285,7 @@ impl Connection {
         }
     }
 
-    /// Encodes a block behind everything that is queued.
+    /// Encodes a block after everything that is queued.
     fn write_head(&mut self, id: u32, end_stream: bool, write: impl FnOnce(&mut HeadWriter<'_>)) {
         let start = self.out.len();
         self.out.extend_from_slice(&[0; FRAME_HEADER_LEN]);

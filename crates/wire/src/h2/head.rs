@@ -19,7 +19,7 @@ use crate::uri::scan_host;
 /// The head of a request or response, or trailers. Spans are offsets in `text`.
 #[derive(Debug)]
 pub struct Head {
-    /// All names and values, one behind the other.
+    /// All names and values, one after the other.
     pub text: Buf,
     /// `:method`.
     pub method: Option<Span>,

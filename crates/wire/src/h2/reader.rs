@@ -34,7 +34,7 @@ pub enum Frame {
     HeadersStart {
         /// Of which stream.
         stream: u32,
-        /// The peer sends no more behind this header block.
+        /// The peer sends no more after this header block.
         end_stream: bool,
         /// The dependency, if there is one.
         dependency: Option<Dependency>,
@@ -141,7 +141,7 @@ enum Stage {
     Small(u8),
     /// Parts of DATA or a header block; the first one says that a frame begins.
     Parts { first: bool },
-    /// Padding and what else is passed over.
+    /// Padding and what else is skipped.
     Skip,
 }
 

@@ -52,7 +52,7 @@ impl From<RequestError> for RequestFault {
 impl Head {
     /// Fills `line`, which must be empty, with spans of [`Head::text`].
     ///
-    /// A request line is made up behind what was sent (`GET /path HTTP/2.0`: nginx's `$request`); `:authority` becomes the Host
+    /// A request line is made up after what was sent (`GET /path HTTP/2.0`: nginx's `$request`); `:authority` becomes the Host
     /// header; cookie crumbs are joined (RFC 9113 §8.2.3). After an error `line` has what was understood until then,
     /// as nginx's log does. An extended CONNECT keeps its method; [`Head::protocol`] tells it apart, [`Head::upgrade`]
     /// makes a GET of it.

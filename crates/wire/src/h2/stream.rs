@@ -69,7 +69,7 @@ pub(super) enum SendStage {
     Head,
     /// Body may follow.
     Body,
-    /// Behind the queue comes this.
+    /// After the queue comes this.
     Last(Tail),
 }
 

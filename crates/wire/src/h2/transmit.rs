@@ -9,7 +9,7 @@ use super::frame::{FrameHeader, Kind, flag};
 use super::priority::Place;
 use super::stream::{SendStage, Stream, StreamKey, Tail};
 
-/// Bodies up to this size are copied behind their frame's header: cheaper than a piece of their own.
+/// Bodies up to this size are copied after their frame's header: cheaper than a piece of their own.
 const COPY: u64 = 1024;
 
 /// Bodies of DATA, each with the offset in `out` at which it belongs.
@@ -146,7 +146,7 @@ impl Connection {
     }
 }
 
-/// Puts a body behind its frame's header: small ones into `out`, others beside it.
+/// Appends a body to its frame's header: small ones into `out`, others beside it.
 fn append(out: &mut Buf, part: Chain, cuts: &mut Cuts) -> u64 {
     let in_memory = part.pieces().iter().all(|piece| matches!(piece, Piece::Bytes(_)));
     if !in_memory || part.len() > COPY {

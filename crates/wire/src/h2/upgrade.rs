@@ -32,7 +32,7 @@ impl Head {
         }
     }
 
-    /// Puts a text of our own behind what was sent.
+    /// Puts a text of our own after what was sent.
     fn own(&mut self, text: &[u8]) -> Span {
         let start = self.text.len();
         self.text.extend_from_slice(text);

@@ -72,10 +72,10 @@ impl Decoder {
         self.at_start = true;
     }
 
-    /// Reads the next field of `block` and appends its name and value to `text`; moves `block` behind what was read.
+    /// Reads the next field of `block` and appends its name and value to `text`; moves `block` past what was read.
     ///
     /// `Ok(None)`: what is left of the block (nothing, or a part of a field) must be presented again with more bytes
-    /// behind it. The caller knows where the block ends, and that what is left then is [`DecodeError::Truncated`].
+    /// after it. The caller knows where the block ends, and that what is left then is [`DecodeError::Truncated`].
     pub fn next(
         &mut self,
         block: &mut &[u8],
@@ -195,7 +195,7 @@ impl Decoder {
 struct Text<'a> {
     bytes: &'a [u8],
     huffman: bool,
-    /// Offset behind it.
+    /// Offset after it.
     end: usize,
 }
 

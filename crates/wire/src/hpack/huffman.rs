@@ -132,7 +132,7 @@ fn long(acc: u64) -> (u16, u32) {
         len += 1;
     }
     let index = (code - TABLES.first[len as usize]) >> (32 - len);
-    // Behind the last code of 30 bits there is none: the code is complete.
+    // After the last code of 30 bits there is none: the code is complete.
     let at = usize::from(TABLES.start[len as usize]) + index as usize;
     (TABLES.sorted.get(at).copied().unwrap_or(EOS), len)
 }

@@ -9,7 +9,7 @@ const LIMITS: FieldLimits = FieldLimits { field: 8192, text: 65536 };
 
 /// Name and value.
 type Pair = (Vec<u8>, Vec<u8>);
-/// A block, its fields, and the size of the table behind it.
+/// A block, its fields, and the size of the table after it.
 type Vector<'a> = (&'a str, &'a [(&'a str, &'a str)], usize);
 
 fn hex(text: &str) -> Vec<u8> {

@@ -83,7 +83,7 @@ pub fn escaped_len(kind: Escape, text: &[u8]) -> usize {
 }
 
 /// Appends `text` with its escapes decoded to `out`. Of what is no escape nginx leaves this: a `%` without a digit goes,
-/// and the byte behind it stays as it is; with one digit all goes, the byte behind that digit too.
+/// and the byte after it stays as it is; with one digit all goes, the byte after that digit too.
 pub fn unescape(text: &[u8], out: &mut Vec<u8>) {
     out.reserve(text.len());
     let mut rest = text;

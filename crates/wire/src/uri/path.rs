@@ -9,10 +9,10 @@ use crate::span::Span;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UriError;
 
-/// What [`normalize`] found behind the path.
+/// What [`normalize`] found after the path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Normalized {
-    /// The arguments, as a span of the raw input: behind the first `?`, before a `#`.
+    /// The arguments, as a span of the raw input: after the first `?`, before a `#`.
     pub args: Option<Span>,
 }
 

@@ -26,7 +26,7 @@ const PROTOCOLS: &[(&str, u32)] =
 /// A certificate or key: a name that is known, or one with variables.
 #[derive(Clone, Debug)]
 pub enum File {
-    /// A path, or a text behind `data:`.
+    /// A path, or a text after `data:`.
     Fixed(String),
     /// To be rendered for each connection.
     Variable(Rc<Template>),
@@ -210,7 +210,7 @@ pub(crate) fn password_file(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc
     Ok(lines.filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
 }
 
-/// Versions of TLS, as bits. Older ones, which don't exist here, are passed over: nobody who lists them beside newer ones
+/// Versions of TLS, as bits. Older ones, which don't exist here, are skipped: nobody who lists them beside newer ones
 /// misses them. With none left it is an error.
 pub fn protocols(mask: &mut Option<u32>, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     bitmask(mask, PROTOCOLS, loader, d)?;

@@ -223,7 +223,7 @@ pub fn request_state(r: &Request) -> RequestState {
         Value::Set(value) => Some((entry.name.as_bytes().to_vec(), value.to_vec())),
         Value::Unset | Value::Missing => None,
     });
-    let fields = r.response.headers.0.iter().map(|field| (field.name.to_vec(), field.value.to_vec()));
+    let fields = r.response.headers.iter().map(|field| (field.name.to_vec(), field.value.to_vec()));
     RequestState {
         head: r.head.to_vec(),
         uri: r.uri.clone(),
@@ -256,7 +256,9 @@ pub fn restore_request(http: &Rc<Http>, conn: Connection, state: RequestState) -
         let _ = h1::set_uri(&mut r);
         let _ = h1::set_server(&mut r);
     }
-    r.uri_rewritten = r.uri != state.uri || r.args != state.args;
+    if r.uri != state.uri || r.args != state.args {
+        r.note_rewritten();
+    }
     (r.uri, r.args) = (state.uri, state.args);
     let named = state.named.and_then(|name| r.server.root.children.named(&name));
     match named {

@@ -4,12 +4,12 @@ use std::cell::RefCell;
 
 use buf::{Buf, Bytes, Chain};
 use engine::clock;
-use wire::h1::LAST_CHUNK;
+use wire::h1::{KnownHeader, LAST_CHUNK};
 
 use crate::config::core::ServerTokens;
-use crate::request::Request;
-use crate::response::head::{self, HeadSink, Name, server_token};
-use crate::response::{Headers, reason};
+use crate::request::{Ending, Request};
+use crate::response::head::{self, HeadSink, server_token};
+use crate::response::{Header, Headers, reason};
 
 /// Memory for a head; most fit.
 const HEAD_SIZE: usize = 1024;
@@ -42,12 +42,12 @@ impl HeadSink for Text<'_> {
         fixed_fields(r, self.0);
     }
 
-    fn common(&mut self, name: Name, value: &[u8]) {
-        self.line(name.line, value);
+    fn common(&mut self, known: KnownHeader, value: &[u8]) {
+        self.line(known.line(), value);
     }
 
-    fn field(&mut self, name: Name, value: &[u8]) {
-        self.line(name.line, value);
+    fn field(&mut self, known: KnownHeader, value: &[u8]) {
+        self.line(known.line(), value);
     }
 
     fn content_type(&mut self, value: &[u8], charset: Option<&[u8]>) {
@@ -66,7 +66,7 @@ impl HeadSink for Text<'_> {
         }
         if r.response.status == 101 {
             self.0.extend_from_slice(b"Connection: upgrade\r\n");
-        } else if !r.keepalive {
+        } else if r.ending != Ending::Keep {
             self.0.extend_from_slice(b"Connection: close\r\n");
         } else {
             self.0.extend_from_slice(b"Connection: keep-alive\r\n");
@@ -76,10 +76,10 @@ impl HeadSink for Text<'_> {
         }
     }
 
-    fn other(&mut self, name: &[u8], value: &[u8]) {
-        self.0.extend_from_slice(name);
+    fn other(&mut self, field: &Header) {
+        self.0.extend_from_slice(&field.name);
         self.0.extend_from_slice(b": ");
-        self.0.extend_from_slice(value);
+        self.0.extend_from_slice(&field.value);
         self.0.extend_from_slice(b"\r\n");
     }
 }
@@ -157,11 +157,11 @@ pub fn chunk(mut part: Chain, out: &mut Chain) {
 
 /// The chunk that ends a body, with its trailers.
 pub fn last_chunk(trailers: &Headers) -> Bytes {
-    if trailers.0.is_empty() {
+    if trailers.is_empty() {
         return Bytes::from_static(LAST_CHUNK);
     }
     let mut text = b"0\r\n".to_vec();
-    for trailer in &trailers.0 {
+    for trailer in trailers {
         text.extend_from_slice(&trailer.name);
         text.extend_from_slice(b": ");
         text.extend_from_slice(&trailer.value);

@@ -21,8 +21,8 @@ use crate::app::handover;
 use crate::body::Broken;
 use crate::config::core::{CoreServer, Lingering};
 use crate::phases::{self, Outcome};
-use crate::request::Request;
 use crate::request::facts::Rare;
+use crate::request::{Delivery, Ending, Request};
 use crate::response::{Answer, respond};
 use crate::server::{Http, begins_with_http2};
 use crate::session::connection::Connection;
@@ -342,14 +342,14 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes, pipe
 pub(super) async fn answer(r: &mut Request, refused: Option<u16>) {
     if respond(r, refused).await == Answer::Response {
         match send::send(r).await {
-            Ok(()) => r.completed = true,
-            Err(Broken) => r.keepalive = false,
+            Ok(()) => r.delivery = Delivery::Whole,
+            Err(Broken) => r.close_after(),
         }
     }
     if r.link.is_none() {
         return; // Another worker serves it on, and logs it.
     }
-    if r.completed && !r.location.core.post_action.is_empty() {
+    if r.delivery == Delivery::Whole && !r.location.core.post_action.is_empty() {
         Box::pin(post_actions(r)).await;
     }
     r.log_access();
@@ -390,11 +390,10 @@ async fn finish(mut r: Box<Request>) -> After {
         return After::Close;
     }
     let core = r.location.core.clone();
-    if r.keepalive && !r.body.is_done() {
-        r.keepalive = r.discard_body().await;
-        r.lingering = !r.keepalive;
+    if r.ending == Ending::Keep && !r.body.is_done() && !r.discard_body().await {
+        r.ending = Ending::Linger;
     }
-    if r.keepalive && r.link.as_ref().is_some_and(|link| r.http.worker.keeps(link)) {
+    if r.ending == Ending::Keep && r.link.as_ref().is_some_and(|link| r.http.worker.keeps(link)) {
         let unread = r.body.take_unread();
         let Some(mut conn) = r.end() else { return After::Close };
         conn.link.set_nodelay(core.tcp_nodelay);
@@ -405,10 +404,10 @@ async fn finish(mut r: Box<Request>) -> After {
     let lingers = match core.lingering_close {
         Lingering::Off => false,
         Lingering::Always => true,
-        Lingering::On => r.lingering || !r.body.is_done() || !r.body.take_unread().is_empty(),
+        Lingering::On => r.ending == Ending::Linger || !r.body.is_done() || !r.body.take_unread().is_empty(),
     };
     if lingers
-        && r.completed
+        && r.delivery == Delivery::Whole
         && let Some(client) = r.client()
     {
         linger(client.socket(), core.lingering_time, core.lingering_timeout).await;
@@ -531,12 +530,12 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
         return refuse_parsed(r, error);
     }
     if let Err(status) = crate::session::tls::check(r) {
-        r.lingering = true;
+        r.ending = Ending::Linger;
         return Head::Refused(status);
     }
     let expect = framing != BodyFraming::None && r.line.expects_continue(&r.head);
     r.body.begin(framing, bytes.slice(used..bytes.len()), expect);
-    r.keepalive = r.line.keep_alive(&r.head);
+    r.ending = if r.line.keep_alive(&r.head) { Ending::Keep } else { Ending::Close };
     if r.conn.debug {
         let shown = buf::text::encode(r.line.request_line.of(&r.head)).into_owned();
         r.log_at(Level::Debug, format_args!("http request line: \"{shown}\""));
@@ -679,8 +678,7 @@ fn refuse_parsed(r: &mut Request, error: RequestError) -> Head {
     let action = reading(r, error.stage());
     let head = r.head.clone();
     r.log_at(Level::Info, format_args!("{} while {action}", error.text(&head)));
-    r.keepalive = false;
-    r.lingering = true;
+    r.ending = Ending::Linger;
     Head::Refused(error.status())
 }
 

@@ -1,12 +1,13 @@
 //! A response's head, and what ends its body.
 
+use wire::h1::KnownHeader;
 use wire::h2::HeadWriter;
 use wire::hpack::Indexing;
 
 use super::websocket;
 use crate::request::Request;
-use crate::response::Body;
-use crate::response::head::{self, HeadSink, Name};
+use crate::response::head::{self, HeadSink};
+use crate::response::{Body, Header};
 
 /// Queues the head of the response. True: it is the whole response.
 pub fn send(r: &mut Request, may_end: bool) -> bool {
@@ -50,7 +51,7 @@ fn is_empty(r: &Request) -> bool {
         Body::Chain(chain) => chain.is_empty(),
         Body::Stream(_) => false,
     };
-    let no_trailers = response.trailers.0.is_empty() && response.late_trailers.is_none();
+    let no_trailers = response.trailers.is_empty() && response.late_trailers.is_none();
     response.header_only || (no_body && no_trailers && response.filters.is_empty())
 }
 
@@ -70,12 +71,12 @@ impl HeadSink for Fields<'_, '_> {
         }
     }
 
-    fn common(&mut self, name: Name, value: &[u8]) {
-        self.0.field(name.lower, value, Indexing::Incremental);
+    fn common(&mut self, known: KnownHeader, value: &[u8]) {
+        self.0.field(known.name().as_bytes(), value, Indexing::Incremental);
     }
 
-    fn field(&mut self, name: Name, value: &[u8]) {
-        self.0.field(name.lower, value, Indexing::Without);
+    fn field(&mut self, known: KnownHeader, value: &[u8]) {
+        self.0.field(known.name().as_bytes(), value, Indexing::Without);
     }
 
     fn content_type(&mut self, value: &[u8], charset: Option<&[u8]>) {
@@ -88,27 +89,35 @@ impl HeadSink for Fields<'_, '_> {
         }
     }
 
-    fn other(&mut self, name: &[u8], value: &[u8]) {
-        if !is_connection_specific(name) {
-            self.0.field(name, value, Indexing::Without);
+    fn other(&mut self, field: &Header) {
+        if !is_connection_specific(field.known) {
+            self.0.field(&field.name, &field.value, Indexing::Without);
         }
     }
 }
 
 /// Fields that mustn't be in HTTP/2 (RFC 9113 §8.2.2).
-fn is_connection_specific(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 5] = [b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"];
-    NAMES.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+fn is_connection_specific(known: KnownHeader) -> bool {
+    matches!(
+        known,
+        KnownHeader::Connection
+            | KnownHeader::KeepAlive
+            | KnownHeader::ProxyConnection
+            | KnownHeader::TransferEncoding
+            | KnownHeader::Upgrade
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use wire::h1::KnownHeader;
+
     use super::is_connection_specific;
 
     #[test]
     fn fields_of_connections() {
         for (name, expect) in [("Connection", true), ("upgrade", true), ("Content-Type", false), ("", false)] {
-            assert_eq!(is_connection_specific(name.as_bytes()), expect, "{name}");
+            assert_eq!(is_connection_specific(KnownHeader::of(name.as_bytes())), expect, "{name}");
         }
     }
 }

@@ -11,8 +11,8 @@ use super::conf::Http2Conf;
 use super::shared::Shared;
 use super::stream::{StreamHandle, StreamState};
 use super::websocket::{self, Tunnel};
-use crate::request::Request;
 use crate::request::facts::ConnectionFacts;
+use crate::request::{Delivery, Request};
 use crate::session::client::Client;
 use crate::session::connection::{Connection, Link};
 use crate::session::h1::{Doing, answer, limits, log_ignored, set_server, set_uri};
@@ -91,7 +91,7 @@ fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), u16>
     }
     tls::check(r)?;
     if end_stream || extended {
-        // What comes behind an extended CONNECT is no body: it is for whoever makes the tunnel.
+        // What comes after an extended CONNECT is no body: it is for whoever makes the tunnel.
         r.body.begin(length.map_or(BodyFraming::None, BodyFraming::Length), buf::Bytes::default(), false);
     } else {
         r.body.begin_stream(length, r.line.expects_continue(&r.head));
@@ -105,7 +105,7 @@ fn end_stream_of(r: &Request) {
     let (shared, key) = (stream.shared(), stream.key());
     let mut protocol = shared.protocol.borrow_mut();
     // What failed may be queued to its end, and wait for windows in vain.
-    if !stream.has_ended() || !r.completed {
+    if !stream.has_ended() || r.delivery != Delivery::Whole {
         // As nginx has it: what the client is to blame for, and what it is told by nothing.
         let refused = r.error_status == 408 || r.response.status == 444 || stream.has_timed_out();
         let code = match stream.tunnel() {

@@ -82,7 +82,7 @@ impl Shared {
         }
     }
 
-    /// The streams are of no use any more.
+    /// The streams are no longer needed.
     pub(super) fn fail_streams(&self) {
         let all: Vec<_> = self.streams.borrow().iter().flatten().cloned().collect();
         all.iter().for_each(|state| state.fail(Code::INTERNAL_ERROR));

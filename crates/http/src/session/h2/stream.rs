@@ -131,7 +131,7 @@ impl StreamState {
         self.wake();
     }
 
-    /// The stream is of no use any more.
+    /// The stream is no longer needed.
     pub(super) fn fail(&self, code: Code) {
         if self.gone.get().is_none() {
             self.gone.set(Some(code));
@@ -152,7 +152,7 @@ impl StreamState {
     }
 }
 
-/// Puts a part behind those that nobody has taken yet. A small one is copied then: it shares the buffer that it was read
+/// Appends a part to those that nobody has taken yet. A small one is copied then: it shares the buffer that it was read
 /// into, and many of them would hold one each.
 fn enqueue(body: &mut VecDeque<Bytes>, bytes: Bytes) {
     const SMALL: usize = 4096;
@@ -205,7 +205,7 @@ impl StreamHandle {
         self.state().tunnel.set(tunnel);
     }
 
-    /// Ready once the stream is of no use any more.
+    /// Ready once the stream is no longer needed.
     pub fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_gone() {
             return Poll::Ready(());
@@ -380,7 +380,7 @@ impl StreamHandle {
         let _ = match ends {
             false => protocol.send_data(key, body, false),
             true => match state.end.replace(End::Queued) {
-                End::Next(trailers) if !trailers.0.is_empty() => {
+                End::Next(trailers) if !trailers.is_empty() => {
                     let sent = if body.is_empty() { Ok(()) } else { protocol.send_data(key, body, false) };
                     let sent = sent.and_then(|()| protocol.send_trailers(key, |head| write_fields(head, &trailers)));
                     sent.map(|length| self.count_framing(length))
@@ -437,7 +437,7 @@ impl StreamHandle {
 }
 
 fn write_fields(head: &mut wire::h2::HeadWriter<'_>, fields: &Headers) {
-    for field in &fields.0 {
+    for field in fields {
         head.field(&field.name, &field.value, Indexing::Without);
     }
 }

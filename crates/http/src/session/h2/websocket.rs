@@ -10,7 +10,7 @@ use wire::h2::Head;
 
 use crate::request::Request;
 
-/// What is put behind a key before it is hashed (RFC 6455 §1.3).
+/// What is appended to a key before it is hashed (RFC 6455 §1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// How far a stream has come that was opened by CONNECT.
@@ -66,7 +66,7 @@ pub fn switch(r: &mut Request) {
     stream.set_tunnel(Tunnel::Made);
     r.response.status = 200;
     r.response.status_line = None;
-    r.response.headers.0.retain(|field| !is_accept(&field.name));
+    r.response.headers.retain(|field| !is_accept(&field.name));
 }
 
 /// Any success would tell the client that it has its tunnel (RFC 9110 §9.3.6). One that isn't of the tunnel, such as a
