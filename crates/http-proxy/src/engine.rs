@@ -16,6 +16,7 @@ use http::server::location::Handlers;
 use wire::h1::{KnownHeader, Method};
 
 use crate::attempt::{Failed, Outgoing, Stop};
+use crate::cache::{self, Caching};
 use crate::conf::UpstreamConf;
 use crate::pass::{Aim, Destination, Named};
 use crate::protocol::Protocol;
@@ -37,6 +38,8 @@ pub struct Backend {
     pub place: u32,
     /// How backends are spoken to over TLS.
     pub ssl: Option<Rc<UpstreamTls>>,
+    /// How responses are stored, if they are.
+    pub caching: Option<Rc<Caching>>,
 }
 
 /// A set of field names.
@@ -70,6 +73,14 @@ impl Hidden {
 
 /// Passes a request to a backend and makes the response.
 pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
+    let flow = ask(b, r).await;
+    if b.caching.is_some() {
+        cache::dismiss(r);
+    }
+    flow
+}
+
+async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
     let mut streamed = b.streams_body(r);
     if streamed && r.body.declared_length().is_none() && r.body_is_here() {
         // It is read without waiting, and goes with its length.
@@ -87,6 +98,11 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
         && let Err(status) = Box::pin(r.read_body()).await
     {
         return Flow::Status(status);
+    }
+    if let Some(caching) = &b.caching
+        && let Some(flow) = Box::pin(cache::begin(b, caching, r, &exchange)).await
+    {
+        return flow;
     }
     let target = match aim {
         Ok(Aim::At(target)) => target,
@@ -114,7 +130,8 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
             r.log_error(format_args!("no live upstreams while connecting to upstream"));
             exchange.current(|attempt| attempt.status = 502);
             exchange.end();
-            return Flow::Status(502);
+            let stored = cache::failed(b, r, &exchange, retry::failure::NO_LIVE, 502);
+            return stored.unwrap_or(Flow::Status(502));
         }
         exchange.current(|attempt| attempt.peer = choice.peer().map(|peer| peer.name.clone()));
         let terms = Terms { streamed, started_ms, late: b.is_late(started_ms) };
@@ -193,6 +210,11 @@ impl Backend {
             Ok(answer) => match self.refuses(r, &choice, terms, &answer) {
                 Some(kind) => Stop::Failed(Failed { kind, sent: true, stale: false }),
                 None => {
+                    cache::invalidate(self, r, answer.reply.status);
+                    if let Some(flow) = cache::refresh::instead(self, r, exchange, answer.reply.status) {
+                        respond::finish(self, exchange, choice, answer);
+                        return Concluded::Flow(flow);
+                    }
                     return match respond::respond(self, r, exchange, choice, answer) {
                         Next::Flow(flow) => Concluded::Flow(flow),
                         Next::Tunnel(parts) => Concluded::Tunnel(parts),
@@ -208,7 +230,10 @@ impl Backend {
             Stop::Failed(failed) => failed,
         };
         match self.failed(r, exchange, &mut choice, &failed, terms) {
-            Some(status) => Concluded::Flow(Flow::Status(status)),
+            Some(status) => {
+                let stored = cache::failed(self, r, exchange, failed.kind, status);
+                Concluded::Flow(stored.unwrap_or(Flow::Status(status)))
+            }
             None => Concluded::Again(choice),
         }
     }

@@ -23,6 +23,8 @@ use wire::Span;
 use wire::fcgi::{self, Decoder, Output, Step};
 use wire::h1::{KnownHeader, Method, Parsed, ResponseHead, ResponseParser};
 
+use crate::cache;
+use crate::cache::conf::CacheConf;
 use crate::conf::{UpstreamConf, check_location};
 use crate::engine::{Backend, Hidden};
 use crate::pass::Pass;
@@ -40,6 +42,8 @@ conf::table! {
     under "fastcgi_" {
         /// What most protocols have.
         up: UpstreamConf [connection, buffer, retries, sockets, lowat, errors, fields, request, response, store];
+        /// What is stored.
+        cache: CacheConf [all];
     }
     /// Passes the location's requests to a FastCGI application, such as php-fpm, and its responses to the clients.
     ///
@@ -224,6 +228,7 @@ impl HttpModule for Fastcgi {
             protocol: Box::new(FastcgiProtocol { params, rules, up: up.clone() }),
             place: cx.id.0,
             ssl: None,
+            caching: cache::caching(cx, &conf.cache, up.stores(), "fastcgi_")?,
             up,
         };
         backend.install(out, depth == 0 && cx.name.last() == Some(&b'/'));
@@ -249,7 +254,7 @@ impl Params {
     }
 
     /// The content of the stream of parameters.
-    fn write(&self, r: &mut Request, pass_fields: bool) -> Vec<u8> {
+    fn write(&self, r: &mut Request, exchange: &Exchange, pass_fields: bool) -> Vec<u8> {
         let mut content = Vec::with_capacity(1024);
         let mut value = Vec::new();
         for (name, template, if_not_empty) in &self.list {
@@ -259,8 +264,14 @@ impl Params {
                 fcgi::param(name, &value, &mut content);
             }
         }
+        for (_, name, value) in exchange.conditions() {
+            let name = parameter_name(name.as_bytes());
+            if !self.list.iter().any(|(own, ..)| *own == name) {
+                fcgi::param(&name, &value, &mut content);
+            }
+        }
         if pass_fields {
-            for (name, value) in fields(r) {
+            for (name, value) in fields(r, exchange) {
                 if name != HOST && !self.list.iter().any(|(own, ..)| *own == name) {
                     fcgi::param(&name, &value, &mut content);
                 }
@@ -283,10 +294,10 @@ fn host(loader: &mut Loader<'_>) -> Result<Rc<Template>> {
 }
 
 /// The client's fields as parameters, those of one name joined.
-fn fields(r: &Request) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn fields(r: &Request, exchange: &Exchange) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut fields: Vec<(Vec<u8>, Vec<u8>)> = Vec::with_capacity(r.line.headers.len());
     let mut known: HashMap<Vec<u8>, usize> = HashMap::new();
-    for header in &r.line.headers {
+    for header in r.line.headers.iter().filter(|header| exchange.passes(header.known)) {
         let (name, value) = (parameter_name(header.name.of(&r.head)), header.value.of(&r.head));
         match known.get(&name).and_then(|at| fields.get_mut(*at)) {
             Some((_, joined)) => {
@@ -345,10 +356,10 @@ impl Protocol for FastcgiProtocol {
     }
 
     fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), u16> {
-        exchange.to_head.set(r.method == Method::Head);
+        exchange.to_head.set(r.method == Method::Head && !exchange.as_get.get());
         exchange.uri_at.set(Span::default());
         fcgi::begin(self.rules.keep, out);
-        fcgi::params(&self.params.write(r, self.up.pass_request_headers), out);
+        fcgi::params(&self.params.write(r, exchange, self.up.pass_request_headers), out);
         // For a request without a body, which then is one piece; see `Responder::head`.
         out.extend_from_slice(fcgi::END_OF_STDIN);
         Ok(())

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod attempt;
+pub mod cache;
 pub mod conf;
 pub mod cookies;
 pub mod engine;

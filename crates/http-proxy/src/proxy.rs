@@ -3,6 +3,7 @@
 //! A location's request head is compiled at start: constant lines are joined into one text, and of the client's fields
 //! those that `proxy_set_header` replaces are left out by one bit test.
 
+use std::any::Any;
 use std::rc::Rc;
 
 use buf::Buf;
@@ -12,7 +13,7 @@ use conf::values::{flag, number, one_of};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use expr::vars::Template;
 use http::HttpProto;
-use http::config::core::{EVERYWHERE, idle_flag};
+use http::config::core::EVERYWHERE;
 use http::exchange::Exchange;
 use http::exchange::Target;
 use http::module::HttpModule;
@@ -25,6 +26,9 @@ use wire::Span;
 use wire::h1::{KnownHeader, Method};
 use wire::uri::{Escape, escape};
 
+use crate::cache;
+use crate::cache::conf::CacheConf;
+use crate::cache::path::Caches;
 use crate::conf::{UpstreamConf, check_location};
 use crate::cookies::{self, CookieFlags, CookieReplace};
 use crate::engine::{Backend, Hidden};
@@ -50,6 +54,8 @@ conf::table! {
         ];
         /// TLS.
         ssl: UpstreamSslConf [all];
+        /// What is stored.
+        cache: CacheConf [all, head];
     }
     /// Passes the location's requests to a server or a group of servers that speaks HTTP, and its responses to the
     /// clients.
@@ -248,10 +254,6 @@ conf::table! {
     /// Accepted for compatibility: Tidegate's tables size themselves.
     "proxy_headers_hash_bucket_size" in EVERYWHERE, ONE, default "64",
         scalar(number) proxy_headers_hash_bucket_size: usize = 64;
-    /// Accepted for compatibility, with a warning for `off`: responses aren't cached yet.
-    "proxy_cache_convert_head" in EVERYWHERE, Args::FLAG, default "on",
-        scalar(|l: &mut Loader<'_>, d: &Directive| idle_flag(l, d, false, "responses aren't cached yet"))
-        proxy_cache_convert_head: bool = true;
 }
 
 /// `proxy_http_version`.
@@ -329,6 +331,10 @@ impl HttpModule for Proxy {
         registry.add::<ProxyConf>();
     }
 
+    fn part(&self, loader: &mut Loader<'_>) -> Option<Box<dyn Any>> {
+        Some(Box::new(std::mem::take(loader.store.entry::<Caches>())))
+    }
+
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
         let conf = cx.set.share::<ProxyConf>();
         let up = conf.up.clone();
@@ -342,6 +348,7 @@ impl HttpModule for Proxy {
             return Ok(());
         }
         let destination = pass.destination(cx.loader)?;
+        let caching = cache::caching(cx, &conf.cache, up.stores(), "proxy_")?;
         let ssl = if destination.may_be_over_ssl() { Some(self::ssl(cx)?) } else { None };
         let redirects = match &conf.proxy_redirect {
             Some(rules) => rules.to_vec(),
@@ -357,7 +364,7 @@ impl HttpModule for Proxy {
             redirects,
         };
         let hidden = Hidden::new(&up, DEFAULT_HIDDEN);
-        let backend = Backend { up, protocol: Box::new(protocol), destination, hidden, place: cx.id.0, ssl };
+        let backend = Backend { up, protocol: Box::new(protocol), destination, hidden, place: cx.id.0, ssl, caching };
         backend.install(out, depth == 0 && cx.name.last() == Some(&b'/'));
         Ok(())
     }
@@ -536,10 +543,15 @@ impl RequestHeaders {
                 }
             }
         }
+        for (known, name, value) in exchange.conditions() {
+            if self.passes(known, name.as_bytes()) {
+                field(out, name.as_bytes(), &value);
+            }
+        }
         if pass_own {
             for header in &r.line.headers {
                 let name = header.name.of(&r.head);
-                if self.passes(header.known, name) {
+                if self.passes(header.known, name) && exchange.passes(header.known) {
                     // As it was read: no parser of heads lets a line break or NUL through.
                     let value = header.value.of(&r.head);
                     debug_assert!(!breaks(value), "{}", value.escape_ascii());
@@ -612,8 +624,8 @@ impl Protocol for HttpProtocol {
                 out.extend_from_slice(&safe(r, b"proxy_method", &method, TO_BACKEND));
             }
             None => {
-                exchange.to_head.set(r.method == Method::Head);
-                out.extend_from_slice(r.method_name());
+                exchange.to_head.set(r.method == Method::Head && !exchange.as_get.get());
+                out.extend_from_slice(if exchange.as_get.get() { b"GET" } else { r.method_name() });
             }
         }
         out.extend_from_slice(b" ");
@@ -644,6 +656,16 @@ impl Protocol for HttpProtocol {
 
     fn has_own_body(&self) -> bool {
         self.body.is_some()
+    }
+
+    fn cache_key(&self, r: &mut Request, exchange: &Exchange) -> Vec<u8> {
+        let target = exchange.target.borrow().clone();
+        let Some(target) = target else { return Vec::new() };
+        let mut key = Buf::with_capacity(256);
+        key.extend_from_slice(target.scheme.as_bytes());
+        key.extend_from_slice(&target.host);
+        self.write_uri(r, &target, &mut key);
+        key.to_vec()
     }
 
     fn codec(&self, exchange: &Exchange, kept: Option<Kept>) -> Box<dyn Codec> {

@@ -14,6 +14,7 @@ use http::response::{Body, Headers};
 use wire::Span;
 use wire::h1::{HeaderSpan, KnownHeader, Method, ResponseHead};
 
+use crate::cache;
 use crate::conf::ignore;
 use crate::engine::Backend;
 use crate::protocol::{BodyEvent, Codec, End};
@@ -68,6 +69,7 @@ pub(super) fn respond(
         if status == 401 {
             copy_challenge(r, exchange);
         }
+        cache::intercepted(b, r, exchange, status);
         exchange.end();
         choice.release(Outcome::Good);
         return Next::Flow(Flow::Status(status));
@@ -80,6 +82,7 @@ pub(super) fn respond(
     accel_rate(b, r, exchange);
     copy_fields(b, r, exchange);
     r.response.content_length = length;
+    let filling = cache::fill::decide(b, r, exchange);
     if b.up.force_ranges {
         (r.response.allow_ranges, r.response.single_range) = (true, true);
     }
@@ -94,14 +97,37 @@ pub(super) fn respond(
         exchange.end();
         choice.release(Outcome::Good);
         r.response.body = whole(body);
-        store::keep(b, r, exchange);
+        keep(b, r, exchange, filling);
         return Next::Flow(Flow::Respond);
     }
     let sent = Sent { all: sent_all, unsent: unsent.map(|chain| *chain).unwrap_or_default() };
     let stream = UpstreamBody::new(b, r, exchange.clone(), choice, idle, codec, sent);
     r.response.body = stream.begin(r, body, read);
-    store::keep(b, r, exchange);
+    keep(b, r, exchange, filling);
     Next::Flow(Flow::Respond)
+}
+
+/// Stores the response where it is to be stored.
+fn keep(b: &Backend, r: &mut Request, exchange: &Exchange, filling: Option<cache::fill::Filling>) {
+    match filling {
+        Some(filling) => filling.keep(b, r, exchange),
+        None => store::keep(b, r, exchange),
+    }
+}
+
+/// Ends an exchange whose answer isn't the response. The connection is kept if nothing more comes on it.
+pub(super) fn finish(b: &Backend, exchange: &Exchange, mut choice: Choice, answer: Answer) {
+    let Answer { mut idle, mut codec, reply } = answer;
+    let read = stream::read(&mut *codec, &mut Chain::new());
+    if let Ok(BodyEvent::End(End { keep: true, extra: false })) = read
+        && reply.sent_all
+        && idle.stream.pending() == 0
+    {
+        idle.kept = codec.keep();
+        choice.keep(idle, b.place);
+    }
+    exchange.end();
+    choice.release(Outcome::Good);
 }
 
 fn copy_challenge(r: &mut Request, exchange: &Exchange) {
@@ -170,7 +196,7 @@ fn is_unsafe(uri: &[u8]) -> bool {
     uri.is_empty() || uri.contains(&0) || uri.split(|b| *b == b'/').any(|segment| segment == b"..")
 }
 
-fn accel_rate(b: &Backend, r: &mut Request, exchange: &Exchange) {
+pub(super) fn accel_rate(b: &Backend, r: &mut Request, exchange: &Exchange) {
     if b.up.ignore_headers & ignore::XA_LIMIT_RATE != 0 {
         return;
     }
@@ -223,7 +249,7 @@ const fn bits(headers: &[KnownHeader]) -> u64 {
     bits
 }
 
-fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
+pub(super) fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
     let guard = exchange.head.borrow();
     let (bytes, head) = &*guard;
     let data = bytes.as_slice();

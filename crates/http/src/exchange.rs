@@ -7,7 +7,7 @@ use ::upstream::{Group, Url};
 use buf::Bytes;
 use expr::vars::Template;
 use wire::Span;
-use wire::h1::ResponseHead;
+use wire::h1::{KnownHeader, ResponseHead};
 
 use crate::response::headers::Headers;
 
@@ -104,6 +104,12 @@ pub struct Exchange {
     pub chunked: Cell<bool>,
     /// Whether the backend is asked for a head alone.
     pub to_head: Cell<bool>,
+    /// Whether the response is wanted whole, whatever the client asks for, and whether or not it stays.
+    pub whole: Cell<bool>,
+    /// Whether the backend is asked with GET in place of HEAD.
+    pub as_get: Cell<bool>,
+    /// What is known of the response: `Last-Modified` and `ETag`, for conditions of our own.
+    pub validators: RefCell<(Option<Bytes>, Option<Bytes>)>,
 }
 
 thread_local! {
@@ -112,6 +118,16 @@ thread_local! {
 }
 
 const MAX_SPARE: usize = 64;
+
+/// Fields by which a client asks for a part of a response, or for none.
+const CONDITIONS: [KnownHeader; 6] = [
+    KnownHeader::Range,
+    KnownHeader::IfRange,
+    KnownHeader::IfMatch,
+    KnownHeader::IfNoneMatch,
+    KnownHeader::IfModifiedSince,
+    KnownHeader::IfUnmodifiedSince,
+];
 
 impl Exchange {
     /// One for a request that meets its first backend.
@@ -129,6 +145,9 @@ impl Exchange {
         self.target.take();
         self.body_length.set(Some(0));
         self.chunked.set(false);
+        self.whole.set(false);
+        self.as_get.set(false);
+        self.validators.take();
     }
 
     /// The attempt's response doesn't count, or there is none yet.
@@ -136,6 +155,19 @@ impl Exchange {
         let mut head = self.head.borrow_mut();
         head.0 = Bytes::default();
         head.1.clear();
+    }
+
+    /// Whether a field of the client's request is passed on. Where the whole response is wanted, ranges and conditions
+    /// aren't.
+    pub fn passes(&self, known: KnownHeader) -> bool {
+        !self.whole.get() || !CONDITIONS.contains(&known)
+    }
+
+    /// The conditions that the request has for what is known of the response, as fields.
+    pub fn conditions(&self) -> impl Iterator<Item = (KnownHeader, &'static str, Bytes)> {
+        let (modified, etag) = self.validators.borrow().clone();
+        let modified = modified.map(|value| (KnownHeader::IfModifiedSince, "If-Modified-Since", value));
+        modified.into_iter().chain(etag.map(|value| (KnownHeader::IfNoneMatch, "If-None-Match", value)))
     }
 
     /// Notes the begin of an attempt.

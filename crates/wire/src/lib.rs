@@ -7,6 +7,7 @@
 
 pub mod accept;
 mod class;
+pub mod cache_control;
 pub mod date;
 pub mod dns;
 pub mod etag;

@@ -152,6 +152,8 @@ pub enum Resume {
     Find,
     /// The location is set: its rewrite rules.
     Location,
+    /// The location is set, and all that comes before the content has been done for the request that this one repeats.
+    Content,
 }
 
 /// The answer of a handler, after any wait. Handlers that answer at once, as most do, need no future.
@@ -192,6 +194,11 @@ pub async fn run(r: &mut Request) -> Outcome {
 
 async fn run_once(r: &mut Request) -> Ended {
     let mut resume = r.resume;
+    if resume == Resume::Content {
+        let location = r.location.clone();
+        pass!(location.handlers.content, r);
+        return Ended::Status(r.no_handler());
+    }
     if resume == Resume::Server {
         let server = r.server.root.clone();
         match run_rules(&server, r) {

@@ -61,7 +61,7 @@ fn prepare(r: &mut Request, again: bool) -> Result<(), u16> {
         r.close_after();
     }
     // A backend may still be reading the body.
-    if r.upstream.is_none() {
+    if r.upstream.as_ref().is_none_or(|exchange| exchange.attempts.borrow().is_empty()) {
         r.skip_body()?;
     }
     error_page::keep_status(r);
