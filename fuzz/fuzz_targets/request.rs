@@ -44,7 +44,7 @@ tidegate_fuzz::target!(|data: &[u8]| {
                 let _ = wire::uri::normalize(whole.uri_path.of(input), true, &mut out);
             }
             Some(Err(error)) => {
-                let _ = (error.text(input).to_string(), error.status(), error.stage());
+                let _ = (error.text(input).to_string(), error.stage());
             }
             None => {}
         }

@@ -15,8 +15,9 @@ use std::rc::Rc;
 use buf::{Bytes, Chain};
 use conf::values::{flag, one_of};
 use conf::{Args, Registry, Result};
-use engine::log::{Errno, Level};
+use engine::log::Errno;
 use http::config::core::EVERYWHERE;
+use http::fault::Fault;
 use http::files::open_file::errno;
 use http::module::HttpModule;
 use http::module::LocationContext;
@@ -148,17 +149,20 @@ impl Handler for Lister {
         let callback = match format {
             Format::Jsonp => match callback(r) {
                 Ok(callback) => callback,
-                Err(()) => return Flow::Status(400),
+                Err(fault) => return fault.into(),
             },
             _ => None,
         };
-        let Some(mut path) = r.path_of_uri() else { return Flow::Status(500) };
+        let mut path = match r.path_of_uri() {
+            Ok(path) => path,
+            Err(fault) => return fault.into(),
+        };
         if path.len() > 1 && path.last() == Some(&b'/') {
             path.pop();
         }
         let entries = match entries(r, &path) {
             Ok(entries) => entries,
-            Err(status) => return Flow::Status(status),
+            Err(fault) => return fault.into(),
         };
         let text = match format {
             Format::Html => page(&self.0, &r.uri, &entries),
@@ -183,15 +187,14 @@ impl Handler for Lister {
 }
 
 /// The function's name of a JSONP request, as it was sent; an error for one that isn't a name.
-fn callback(r: &Request) -> std::result::Result<Option<Vec<u8>>, ()> {
+fn callback(r: &Request) -> std::result::Result<Option<Vec<u8>>, Fault> {
     let mut pairs = r.args.split(|&c| c == b'&').filter_map(|pair| pair.split_at_checked(b"callback=".len()));
     let Some((_, name)) = pairs.find(|(name, _)| name.eq_ignore_ascii_case(b"callback=")) else { return Ok(None) };
     if name.iter().all(|&c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.')) {
         return Ok((!name.is_empty()).then(|| name.to_vec()));
     }
     let shown = buf::text::encode(name);
-    r.log_at(Level::Info, format_args!("client sent invalid callback name: \"{shown}\""));
-    Err(())
+    Err(Fault::InvalidRequest.log_with(r, &format_args!("client sent invalid callback name: \"{shown}\"")))
 }
 
 /// One name of a folder.
@@ -220,23 +223,21 @@ impl EntryKind {
 }
 
 /// The names of a folder, without hidden ones; folders first.
-fn entries(r: &Request, path: &[u8]) -> std::result::Result<Vec<Entry>, u16> {
+fn entries(r: &Request, path: &[u8]) -> std::result::Result<Vec<Entry>, Fault> {
     let folder = std::fs::read_dir(OsStr::from_bytes(path)).map_err(|error| {
-        let (status, level) = match error.raw_os_error().unwrap_or(0) {
-            errno::NOENT | errno::NOTDIR | errno::NAMETOOLONG => (404u16, Level::Error),
-            errno::ACCES => (403, Level::Error),
-            _ => (500, Level::Crit),
+        let fault = match error.raw_os_error().unwrap_or(0) {
+            errno::NOENT | errno::NOTDIR | errno::NAMETOOLONG => Fault::MissingFile,
+            errno::ACCES => Fault::ForbiddenFile,
+            _ => Fault::FailedFile,
         };
         let path = buf::text::encode(path);
-        r.log_at(level, format_args!("opendir() \"{path}\" failed{}", Errno(&error)));
-        status
+        fault.log_with(r, &format_args!("opendir() \"{path}\" failed{}", Errno(&error)))
     })?;
     let mut entries = Vec::new();
     for item in folder {
         let item = item.map_err(|error| {
             let path = buf::text::encode(path);
-            r.log_at(Level::Crit, format_args!("readdir() \"{path}\" failed{}", Errno(&error)));
-            500u16
+            Fault::FailedFile.log_with(r, &format_args!("readdir() \"{path}\" failed{}", Errno(&error)))
         })?;
         let name = item.file_name().into_vec();
         if name.starts_with(b".") {
@@ -254,10 +255,10 @@ fn entries(r: &Request, path: &[u8]) -> std::result::Result<Vec<Entry>, u16> {
 }
 
 /// The target of a link; the link itself, if it has no target.
-fn describe(r: &Request, path: &std::path::Path) -> std::result::Result<Option<Metadata>, u16> {
+fn describe(r: &Request, path: &std::path::Path) -> std::result::Result<Option<Metadata>, Fault> {
     let failed = |call: &str, error: &std::io::Error| {
         let path = buf::text::path(path);
-        r.log_at(Level::Crit, format_args!("{call} \"{path}\" failed{}", Errno(error)));
+        Fault::FailedFile.log_with(r, &format_args!("{call} \"{path}\" failed{}", Errno(error)))
     };
     match std::fs::metadata(path) {
         Ok(meta) => return Ok(Some(meta)),
@@ -267,20 +268,14 @@ fn describe(r: &Request, path: &std::path::Path) -> std::result::Result<Option<M
                 failed("stat()", &error);
                 return Ok(None);
             }
-            _ => {
-                failed("stat()", &error);
-                return Err(500);
-            }
+            _ => return Err(failed("stat()", &error)),
         },
     }
     match std::fs::symlink_metadata(path) {
         Ok(meta) => Ok(Some(meta)),
         // Removed since it was read.
         Err(error) if error.raw_os_error() == Some(errno::NOENT) => Ok(None),
-        Err(error) => {
-            failed("lstat()", &error);
-            Err(500)
-        }
+        Err(error) => Err(failed("lstat()", &error)),
     }
 }
 

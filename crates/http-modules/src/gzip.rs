@@ -17,7 +17,7 @@ use http::config::core::{AND_IF, EVERYWHERE};
 use http::config::mime::TypeSet;
 use http::module::HttpModule;
 use http::module::LocationContext;
-use http::phases::{HeaderFilter, Order};
+use http::phases::{HeaderFilter, Order, Reply};
 use http::request::Request;
 use http::request::variables::{Getter, Setup, show};
 use http::response::gzip::{GzipConf, gzip_ok};
@@ -240,7 +240,7 @@ impl HeaderFilter for GzipFilter {
         Order::Gzip
     }
 
-    fn apply(&self, r: &mut Request) -> std::result::Result<(), u16> {
+    fn apply(&self, r: &mut Request) -> std::result::Result<(), Reply> {
         let response = &r.response;
         let fits = matches!(response.status, 200 | 403 | 404)
             && response.content_length.is_none_or(|length| length >= self.0.gzip_min_length as u64)

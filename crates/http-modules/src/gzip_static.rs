@@ -5,9 +5,10 @@ use std::rc::Rc;
 use buf::Bytes;
 use conf::values::one_of;
 use conf::{Args, Registry, Result};
-use engine::log::{Errno, Level};
+use engine::log::Errno;
 use http::config::core::EVERYWHERE;
-use http::files::open_file::{Files, Kind, errno};
+use http::fault::Fault;
+use http::files::open_file::{Files, Kind};
 use http::module::HttpModule;
 use http::module::LocationContext;
 use http::phases::{Flow, Handler};
@@ -93,18 +94,19 @@ impl Handler for Server {
         if !accepted && !r.location.set.get::<http::response::gzip::GzipConf>().gzip_vary {
             return Flow::Next;
         }
-        let Some(mut path) = r.path_of_uri() else { return Flow::Status(500) };
+        let mut path = match r.path_of_uri() {
+            Ok(path) => path,
+            Err(fault) => return fault.into(),
+        };
         path.extend_from_slice(b".gz");
         let found = match self.files.open(r, &path) {
             Ok(found) => found,
             Err(error) => {
-                let level = match error.code() {
-                    errno::NOENT | errno::NOTDIR | errno::NAMETOOLONG => return Flow::Next,
-                    errno::ACCES | errno::MLINK | errno::LOOP => Level::Error,
-                    _ => Level::Crit,
-                };
-                let path = buf::text::encode(&path);
-                r.log_at(level, format_args!("{} \"{path}\" failed{}", error.call, Errno(&error.error)));
+                let fault = error.fault();
+                if fault != Fault::MissingFile {
+                    let path = buf::text::encode(&path);
+                    fault.log_with(r, &format_args!("{} \"{path}\" failed{}", error.call, Errno(&error.error)));
+                }
                 return Flow::Next;
             }
         };
@@ -116,11 +118,7 @@ impl Handler for Server {
         }
         match found.kind {
             Kind::Directory => return Flow::Next,
-            Kind::Other => {
-                let path = buf::text::encode(&path);
-                r.log_at(Level::Crit, format_args!("\"{path}\" is not a regular file"));
-                return Flow::Status(404);
-            }
+            Kind::Other => return Fault::NotAFile.log_with(r, &buf::text::encode(&path)).into(),
             Kind::File => {}
         }
         found.respond(r);

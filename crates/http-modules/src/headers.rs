@@ -13,7 +13,7 @@ use expr::vars::Template;
 use http::config::core::AND_IF;
 use http::module::HttpModule;
 use http::module::LocationContext;
-use http::phases::{HeaderFilter, Order};
+use http::phases::{HeaderFilter, Order, Reply};
 use http::request::Request;
 use http::request::variables::template_of;
 use http::response::Response;
@@ -285,7 +285,7 @@ impl HeaderFilter for Filter {
         Order::Headers
     }
 
-    fn apply(&self, r: &mut Request) -> std::result::Result<(), u16> {
+    fn apply(&self, r: &mut Request) -> std::result::Result<(), Reply> {
         let safe = is_safe(r.response.status);
         if let Some(expires) = self.expires.as_ref().filter(|_| safe) {
             set_expires(r, expires);

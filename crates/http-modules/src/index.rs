@@ -6,10 +6,11 @@
 use std::rc::Rc;
 
 use conf::{Args, Directive, Error, Loader, Registry, Result};
-use engine::log::{Errno, Level};
+use engine::log::Errno;
 use expr::vars::Template;
 use http::config::core::EVERYWHERE;
-use http::files::open_file::{Files, errno};
+use http::fault::Fault;
+use http::files::open_file::{Files, OpenError, errno};
 use http::module::HttpModule;
 use http::module::LocationContext;
 use http::phases::{Flow, Handler};
@@ -96,7 +97,10 @@ impl Handler for IndexHandler {
         if r.uri.last() != Some(&b'/') || !matches!(r.method, Method::Get | Method::Head | Method::Post) {
             return Flow::Next;
         }
-        let Some(mut path) = r.path_of_uri() else { return Flow::Status(500) };
+        let mut path = match r.path_of_uri() {
+            Ok(path) => path,
+            Err(fault) => return fault.into(),
+        };
         let folder = path.len();
         let mut folder_seen = false;
         for name in self.names.iter() {
@@ -118,15 +122,13 @@ impl Handler for IndexHandler {
                 }
                 Err(error) => error,
             };
-            let code = error.code();
-            if code != errno::NOENT {
-                return refuse(r, &path, &error, code);
+            if error.code() != errno::NOENT {
+                return refuse(r, &path, &error);
             }
             if !folder_seen {
                 // A missing folder is 404, not a folder without an index.
                 if let Err(missing) = self.files.info(r, &path[..folder]) {
-                    let code = missing.code();
-                    return refuse(r, &path, &missing, code);
+                    return refuse(r, &path, &missing);
                 }
                 folder_seen = true;
             }
@@ -135,27 +137,15 @@ impl Handler for IndexHandler {
     }
 }
 
-fn refuse(r: &mut Request, path: &[u8], error: &http::files::open_file::OpenError, code: i32) -> Flow<'static> {
+fn refuse(r: &mut Request, path: &[u8], error: &OpenError) -> Flow<'static> {
     let path = buf::text::encode(path);
     let cause = Errno(&error.error);
-    match code {
-        errno::ACCES => {
-            r.log_error(format_args!("\"{path}\" is forbidden{cause}"));
-            Flow::Status(403)
-        }
-        errno::LOOP | errno::MLINK => {
-            r.log_error(format_args!("{} \"{path}\" failed{cause}", error.call));
-            Flow::Status(403)
-        }
-        errno::NOENT | errno::NOTDIR | errno::NAMETOOLONG => {
-            if r.location.core.log_not_found {
-                r.log_error(format_args!("\"{path}\" is not found{cause}"));
-            }
-            Flow::Status(404)
-        }
-        _ => {
-            r.log_at(Level::Crit, format_args!("{} \"{path}\" failed{cause}", error.call));
-            Flow::Status(500)
-        }
+    let fault = error.fault();
+    match fault {
+        Fault::MissingFile if !r.location.core.log_not_found => fault,
+        Fault::MissingFile => fault.log_with(r, &format_args!("\"{path}\" is not found{cause}")),
+        _ if error.code() == errno::ACCES => fault.log_with(r, &format_args!("\"{path}\" is forbidden{cause}")),
+        _ => fault.log_with(r, &format_args!("{} \"{path}\" failed{cause}", error.call)),
     }
+    .into()
 }

@@ -17,6 +17,7 @@ use engine::cycle::zones::{self, SharedZone};
 use engine::log::Level;
 use expr::vars::Flags;
 use http::config::core::EVERYWHERE;
+use http::fault::Fault;
 use http::module::HttpModule;
 use http::module::LocationContext;
 use http::phases::{Flow, Handler};
@@ -342,8 +343,7 @@ async fn delay(r: &mut Request, ms: u64) -> Flow<'static> {
     if stayed.await {
         return Flow::Next;
     }
-    r.log_at(Level::Info, format_args!("client prematurely closed connection"));
-    Flow::Status(499)
+    Fault::ClientLeft.log(r).into()
 }
 
 /// A number of requests as the log shows it: `1.500`.

@@ -9,7 +9,7 @@ use conf::Result;
 use http::config::core::IfModifiedSince;
 use http::module::HttpModule;
 use http::module::LocationContext;
-use http::phases::{HeaderFilter, Order};
+use http::phases::{HeaderFilter, Order, Reply};
 use http::request::Request;
 use http::response::Body;
 use http::server::location::Handlers;
@@ -32,7 +32,7 @@ impl HeaderFilter for NotModified {
         Order::NotModified
     }
 
-    fn apply(&self, r: &mut Request) -> std::result::Result<(), u16> {
+    fn apply(&self, r: &mut Request) -> std::result::Result<(), Reply> {
         let excluded = r.response.status != 200 || r.response.disable_not_modified;
         if excluded || !CONDITIONS.iter().any(|&header| r.line.has(header)) {
             return Ok(());
@@ -40,7 +40,7 @@ impl HeaderFilter for NotModified {
         let tag = r.response.headers.find(KnownHeader::ETag);
         match judge(&conditions(r), r.response.last_modified, tag.map(|tag| &tag[..])) {
             Verdict::Send => Ok(()),
-            Verdict::Failed => Err(412),
+            Verdict::Failed => Err(Reply(412)),
             Verdict::NotModified => {
                 not_modified(r);
                 Ok(())

@@ -12,6 +12,7 @@ use conf::{Args, Context, Directive, Error, Loader, Registry, Result, Word};
 use engine::log::{Errno, Level};
 use expr::vars::{Part, Session, Template, VarId};
 use http::config::blocks;
+use http::fault::Fault;
 use http::files::open_file::{Files, Kind as FileKind, errno};
 use http::module::HttpModule;
 use http::module::LocationContext;
@@ -477,7 +478,7 @@ impl phases::Rules for Program {
                 Op::If { condition, location, otherwise } => match condition.holds(r, &self.files) {
                     Ok(true) => lost_handler = r.enter_if(*location, lost_handler),
                     Ok(false) => at = *otherwise,
-                    Err(status) => return Ruled::Status(status),
+                    Err(fault) => return fault.into(),
                 },
                 Op::Rewrite(op) => match op.apply(r) {
                     Ok(Applied::No) => {}
@@ -488,7 +489,7 @@ impl phases::Rules for Program {
                         }
                     }
                     Ok(Applied::Redirected) => return Ruled::Status(r.response.status),
-                    Err(status) => return Ruled::Status(status),
+                    Err(fault) => return fault.into(),
                 },
             }
         }
@@ -515,7 +516,7 @@ enum Applied {
 }
 
 impl RewriteOp {
-    fn apply(&self, r: &mut Request) -> std::result::Result<Applied, u16> {
+    fn apply(&self, r: &mut Request) -> std::result::Result<Applied, Fault> {
         let uri = std::mem::take(&mut r.uri);
         let matched = self.regex.exec(r, &uri);
         r.uri = uri;
@@ -559,8 +560,7 @@ impl RewriteOp {
         }
         r.args.extend_from_slice(&kept);
         if target.is_empty() {
-            r.log_error(format_args!("the rewritten URI has a zero length"));
-            return Err(500);
+            return Err(Fault::EmptyUri.log(r));
         }
         r.uri = target;
         r.note_rewritten();
@@ -636,7 +636,7 @@ fn encoded(r: &mut Request, template: &Template) -> Vec<u8> {
 }
 
 impl Condition {
-    fn holds(&self, r: &mut Request, files: &Files) -> std::result::Result<bool, u16> {
+    fn holds(&self, r: &mut Request, files: &Files) -> std::result::Result<bool, Fault> {
         match self {
             Condition::Set(value) => Ok(r.test(value)),
             Condition::Equal { left, right, negative } => {

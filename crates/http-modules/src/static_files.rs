@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use conf::Result;
-use engine::log::{Errno, Level};
-use http::files::open_file::{Files, Kind, OpenError, errno};
+use engine::log::Errno;
+use http::fault::Fault;
+use http::files::open_file::{Files, Kind, OpenError};
 use http::module::HttpModule;
 use http::module::LocationContext;
 use http::phases::{Flow, Handler};
@@ -42,7 +43,10 @@ impl Handler for StaticHandler {
         }
         let mut path = PATH.take();
         path.clear();
-        let flow = if r.path_into(&mut path) { self.answer(r, &path) } else { Flow::Status(500) };
+        let flow = match r.path_into(&mut path) {
+            Ok(()) => self.answer(r, &path),
+            Err(fault) => fault.into(),
+        };
         PATH.set(path);
         flow
     }
@@ -56,11 +60,7 @@ impl StaticHandler {
         };
         match found.kind {
             Kind::Directory => add_slash(r),
-            Kind::Other => {
-                let path = buf::text::encode(path);
-                r.log_at(Level::Crit, format_args!("\"{path}\" is not a regular file"));
-                Flow::Status(404)
-            }
+            Kind::Other => Fault::NotAFile.log_with(r, &buf::text::encode(path)).into(),
             Kind::File if r.method == Method::Post => Flow::Status(405),
             Kind::File => {
                 found.respond(r);
@@ -72,16 +72,12 @@ impl StaticHandler {
 }
 
 fn refuse(r: &mut Request, path: &[u8], error: &OpenError) -> Flow<'static> {
-    let (status, level) = match error.code() {
-        errno::NOENT | errno::NOTDIR | errno::NAMETOOLONG => (404, Level::Error),
-        errno::ACCES | errno::MLINK | errno::LOOP => (403, Level::Error),
-        _ => (500, Level::Crit),
-    };
-    if status != 404 || r.location.core.log_not_found {
+    let fault = error.fault();
+    if fault != Fault::MissingFile || r.location.core.log_not_found {
         let path = buf::text::encode(path);
-        r.log_at(level, format_args!("{} \"{path}\" failed{}", error.call, Errno(&error.error)));
+        fault.log_with(r, &format_args!("{} \"{path}\" failed{}", error.call, Errno(&error.error)));
     }
-    Flow::Status(status)
+    fault.into()
 }
 
 /// A folder's name without its slash: the client is sent to the name with it.

@@ -9,7 +9,7 @@ use buf::{Bytes, Chain, Piece};
 use conf::{Args, Directive, Loader, Registry, Result};
 use http::body::{BodyFilter, Broken};
 use http::module::{HttpModule, LocationContext, shared};
-use http::phases::{Flow, Handler, HeaderFilter, Order};
+use http::phases::{Flow, Handler, HeaderFilter, Order, Reply};
 use http::request::Request;
 use http::request::subrequest::{SubRequest, SubResponse};
 use http::server::location::Handlers;
@@ -34,6 +34,16 @@ conf::table! {
     /// ```
     "test_include" in conf::Context::LOCATION, Args::at_least(1), default none,
         scalar(uris) uris: Rc<[Vec<u8>]> = Rc::new([]);
+    /// Whether the head of each response stands before its body.
+    ///
+    /// Effect: each field is a line.
+    ///
+    /// ```nginx
+    /// test_include /header;
+    /// test_include_heads on;
+    /// ```
+    "test_include_heads" in conf::Context::LOCATION, Args::FLAG, default "off",
+        scalar(conf::values::flag) heads: bool = false;
     /// Makes a subrequest whose response nobody gets.
     ///
     /// Form: `test_mirror uri`
@@ -76,13 +86,16 @@ impl HttpModule for TestInclude {
             out.preaccess.push(shared(Mirror(conf.mirror.clone())));
         }
         if !conf.uris.is_empty() {
-            out.filters.push(Rc::new(Include(conf.uris.clone())));
+            out.filters.push(Rc::new(Include { uris: conf.uris.clone(), heads: conf.heads }));
         }
         Ok(())
     }
 }
 
-struct Include(Rc<[Vec<u8>]>);
+struct Include {
+    uris: Rc<[Vec<u8>]>,
+    heads: bool,
+}
 
 impl HeaderFilter for Include {
     fn order(&self) -> Order {
@@ -93,11 +106,11 @@ impl HeaderFilter for Include {
         true
     }
 
-    fn apply(&self, r: &mut Request) -> std::result::Result<(), u16> {
+    fn apply(&self, r: &mut Request) -> std::result::Result<(), Reply> {
         let mut included = VecDeque::new();
-        for uri in &*self.0 {
+        for uri in &*self.uris {
             match r.sub_request(&SubRequest { uri, args: b"", with_body: true }) {
-                Ok(response) => included.push_back(response),
+                Ok(response) => included.push_back(Included { response, head_to_come: self.heads }),
                 // The log has told it.
                 Err(_) => return Ok(()),
             }
@@ -111,8 +124,13 @@ impl HeaderFilter for Include {
 
 /// Appends the responses of subrequests.
 struct Append {
-    included: VecDeque<SubResponse>,
+    included: VecDeque<Included>,
     ended: bool,
+}
+
+struct Included {
+    response: SubResponse,
+    head_to_come: bool,
 }
 
 impl BodyFilter for Append {
@@ -133,12 +151,17 @@ impl BodyFilter for Append {
         out: &mut Chain,
     ) -> Poll<std::result::Result<(), Broken>> {
         // All of them are on their way, whosever turn it is.
-        for response in &mut self.included {
-            let _ = response.poll_head(cx);
+        for included in &mut self.included {
+            let _ = included.response.poll_head(cx);
         }
         while self.ended
-            && let Some(response) = self.included.front_mut()
+            && let Some(Included { response, head_to_come }) = self.included.front_mut()
         {
+            if *head_to_come {
+                ready!(response.poll_head(cx));
+                *head_to_come = false;
+                append_head(response, out);
+            }
             let mut portion = ready!(response.poll_portion(r, cx))?;
             out.append(&mut portion.chain);
             if portion.end {
@@ -146,6 +169,12 @@ impl BodyFilter for Append {
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+fn append_head(response: &SubResponse, out: &mut Chain) {
+    for field in &response.fields().unwrap_or_default() {
+        out.push_bytes([&field.name[..], b": ", &field.value, b"\n"].concat());
     }
 }
 
@@ -160,7 +189,7 @@ impl Handler for Mirror {
         for uri in &*self.0 {
             match r.sub_request(&SubRequest { uri, args: b"", with_body: false }) {
                 Ok(response) => response.detach(&r.http),
-                Err(status) => return Flow::Status(status),
+                Err(fault) => return fault.into(),
             }
         }
         Flow::Next

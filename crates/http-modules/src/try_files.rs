@@ -8,6 +8,7 @@ use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use engine::log::{Errno, Level};
 use expr::vars::Template;
 use http::config::core::Alias;
+use http::fault::Fault;
 use http::files::open_file::{Files, Found, Kind as FileKind, errno};
 use http::module::HttpModule;
 use http::module::LocationContext;
@@ -120,17 +121,15 @@ struct Base {
 }
 
 impl Base {
-    fn of(r: &mut Request) -> Option<Base> {
-        if r.lost_alias() {
-            return None;
-        }
-        let path = r.document_root()?;
+    fn of(r: &mut Request) -> std::result::Result<Base, Fault> {
+        r.check_alias()?;
+        let path = r.document_root().ok_or(Fault::NoRoot)?;
         let (alias, regex_alias) = match r.location.core.root.as_ref().and_then(|root| root.alias) {
             Some(Alias::Prefix(prefix)) => (Some(prefix), false),
             Some(Alias::All) => (None, true),
             None => (None, false),
         };
-        Some(Base { folder: path.len(), path, alias, regex_alias })
+        Ok(Base { folder: path.len(), path, alias, regex_alias })
     }
 
     /// The value of a parameter. With an alias, one with variables loses the location's part, if the URI's stands in it.
@@ -156,7 +155,10 @@ impl Base {
 
 impl Handler for TryHandler {
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
-        let Some(mut base) = Base::of(r) else { return Flow::Status(500) };
+        let mut base = match Base::of(r) {
+            Ok(base) => base,
+            Err(fault) => return fault.into(),
+        };
         let mut scratch = Vec::new();
         for one in self.tries.tries.iter() {
             let name = base.value(r, &one.name, &mut scratch);

@@ -8,16 +8,17 @@ use std::task::{Context, Poll, Waker};
 use ::upstream::retry::failure;
 use ::upstream::{Choice, Idle};
 use buf::{Buf, Bytes, Chain, Piece};
-use engine::log::{Errno, Level, TIMED_OUT};
+use engine::log::{Errno, TIMED_OUT};
 use http::body::append;
 use http::exchange::Exchange;
+use http::fault::{Fault, Retry};
 use http::request::Request;
 use http::session::h2::websocket;
 use rt::Tried;
 
 use crate::conf::{Bind, local_address};
 use crate::engine::Backend;
-use crate::protocol::{Codec, Fault, FaultKind, HeadEvent};
+use crate::protocol::{Codec, HeadEvent, ProtocolError};
 use crate::respond::{self, Answer, Reply};
 use crate::ssl;
 
@@ -35,22 +36,19 @@ struct Label {
     text: Option<Box<str>>,
 }
 
-/// How an attempt failed.
+/// Why an attempt ends without an answer.
+#[derive(Clone, Copy)]
 pub(super) struct Failed {
-    /// The bit of [`failure`].
-    pub(super) kind: u32,
-    /// Whether the request may have reached the backend.
-    pub(super) sent: bool,
-    /// The connection was an idle one, which the peer may have closed meanwhile: not the peer's fault.
+    /// What went wrong, and was logged.
+    pub(super) fault: Fault,
+    /// The connection was an idle one, which the peer may have closed meanwhile: the attempt doesn't count.
     pub(super) stale: bool,
 }
 
-/// Why an attempt ends without an answer.
-pub(super) enum Stop {
-    /// The peer failed.
-    Failed(Failed),
-    /// The request ends with this status: the client has gone, or its body can't be read.
-    Status(u16),
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Failed {
+        Failed { fault, stale: false }
+    }
 }
 
 /// The request as it is sent.
@@ -70,7 +68,7 @@ impl Backend {
         exchange: &Exchange,
         choice: &Choice,
         outgoing: &Outgoing,
-    ) -> Result<Answer, Stop> {
+    ) -> Result<Answer, Failed> {
         let label = self.label(r, exchange);
         let idle = choice.take_idle(&mut Context::from_waker(Waker::noop()), self.place);
         // Another location may have kept a connection of another kind, or another request one with other names.
@@ -94,15 +92,15 @@ impl Backend {
         exchange.current(|attempt| (attempt.sent, attempt.received) = counts);
         match result {
             Ok(reply) => Ok(Answer { idle, codec, reply }),
-            Err(Stop::Failed(failed)) => {
-                Err(Stop::Failed(Failed { stale: cached && failed.kind == failure::ERROR, ..failed }))
+            Err(fault) => {
+                let error = matches!(fault.retry(), Retry::Unsent(failure::ERROR) | Retry::Sent(failure::ERROR));
+                Err(Failed { fault, stale: cached && error })
             }
-            Err(stop) => Err(stop),
         }
     }
 
-    async fn connect(&self, r: &mut Request, exchange: &Exchange, choice: &Choice) -> Result<Idle, Stop> {
-        let Some(peer) = choice.peer() else { return Err(Stop::Status(502)) };
+    async fn connect(&self, r: &mut Request, exchange: &Exchange, choice: &Choice) -> Result<Idle, Fault> {
+        let Some(peer) = choice.peer() else { return Err(Fault::NoLiveUpstreams) };
         let addr = peer.addr.clone();
         let options = rt::ConnectOptions {
             bind: self.bind(r),
@@ -122,13 +120,10 @@ impl Backend {
             }
             Err(error) => error,
         };
-        let kind = if error.kind() == io::ErrorKind::TimedOut { failure::TIMEOUT } else { failure::ERROR };
-        if kind == failure::TIMEOUT {
-            r.log_error(format_args!("upstream timed out{TIMED_OUT} while connecting to upstream"));
-        } else {
-            r.log_error(format_args!("connect() failed{} while connecting to upstream", Errno(&error)));
-        }
-        Err(Stop::Failed(Failed { kind, sent: false, stale: false }))
+        Err(match error.kind() {
+            io::ErrorKind::TimedOut => Fault::SlowConnect.log_with(r, &TIMED_OUT),
+            _ => Fault::FailedConnect.log_with(r, &Errno(&error)),
+        })
     }
 
     /// What a connection for this request has to be.
@@ -146,22 +141,21 @@ impl Backend {
         r: &mut Request,
         exchange: &Exchange,
         stream: &rt::Stream,
-    ) -> Result<Option<Box<str>>, Stop> {
+    ) -> Result<Option<Box<str>>, Fault> {
         let target = exchange.target.borrow().clone();
         let (Some(ssl), Some(target)) = (&self.ssl, target.filter(|target| target.ssl)) else { return Ok(None) };
         let label = ssl.label(r);
         stream.set_recv_timeout(Some(self.up.connect_timeout));
         stream.set_send_timeout(Some(self.up.connect_timeout));
-        let kind = match ssl.connect(r, stream, &target.host).await {
+        match ssl.connect(r, stream, &target.host).await {
             Ok(()) => {
                 stream.set_recv_timeout(None);
-                return Ok(label);
+                Ok(label)
             }
-            Err(ssl::Failure::OwnCertificate) => return Err(Stop::Status(500)),
-            Err(ssl::Failure::TimedOut) => failure::TIMEOUT,
-            Err(ssl::Failure::Error) => failure::ERROR,
-        };
-        Err(Stop::Failed(Failed { kind, sent: false, stale: false }))
+            Err(ssl::Failure::OwnCertificate) => Err(Fault::OwnCertificate),
+            Err(ssl::Failure::TimedOut) => Err(Fault::SlowHandshake),
+            Err(ssl::Failure::Error) => Err(Fault::FailedHandshake),
+        }
     }
 
     fn bind(&self, r: &mut Request) -> Option<os::SockAddr> {
@@ -181,7 +175,7 @@ impl Backend {
     }
 
     /// Waits for `future`, but no longer than the client does.
-    pub(super) async fn unless_aborted<T>(&self, r: &Request, future: impl Future<Output = T>) -> Result<T, Stop> {
+    pub(super) async fn unless_aborted<T>(&self, r: &Request, future: impl Future<Output = T>) -> Result<T, Fault> {
         let mut future = pin!(future);
         let waited = poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(value) => Poll::Ready(Some(value)),
@@ -206,17 +200,19 @@ impl Backend {
         stream: &rt::Stream,
         outgoing: &Outgoing,
         codec: &mut dyn Codec,
-    ) -> Result<Reply, Stop> {
+    ) -> Result<Reply, Fault> {
         stream.set_send_timeout(Some(self.up.send_timeout));
         let mut sending = self.begin_sending(r, stream, outgoing, codec)?;
         loop {
             let more = poll_fn(|cx| self.poll_exchange(cx, r, stream, &mut sending, codec)).await?;
-            let found = self.read_head(r, exchange, codec, more).map_err(|fault| stop(r, &fault))?;
+            let found = self.read_head(r, exchange, codec, more).map_err(|error| log(r, &error))?;
             let Some(length) = found else { continue };
             let (status, elapsed) = (exchange.head.borrow().1.status, exchange.elapsed_ms());
             exchange.current(|attempt| (attempt.status, attempt.header_ms) = (status, Some(elapsed)));
             if status == 101 && !is_agreed(r, exchange) {
-                return Err(stop(r, &Fault::invalid("upstream sent invalid \"Sec-WebSocket-Accept\" header")));
+                return Err(
+                    Fault::InvalidResponse.log_with(r, &"upstream sent invalid \"Sec-WebSocket-Accept\" header")
+                );
             }
             let sent_all = sending.done && sending.chain.is_empty();
             let unsent = (codec.sends_on() && !sent_all).then(|| Box::new(sending.chain));
@@ -231,7 +227,7 @@ impl Backend {
         stream: &rt::Stream,
         outgoing: &Outgoing,
         codec: &mut dyn Codec,
-    ) -> Result<Sending, Stop> {
+    ) -> Result<Sending, Fault> {
         let alone = outgoing.body.is_empty() && !outgoing.streamed;
         let mut left = codec.head(&outgoing.head, alone);
         let mut done = false;
@@ -266,7 +262,7 @@ impl Backend {
         exchange: &Exchange,
         codec: &mut dyn Codec,
         more: Buf,
-    ) -> Result<Option<Option<u64>>, Fault> {
+    ) -> Result<Option<Option<u64>>, ProtocolError> {
         let over = more.is_empty();
         if over {
             codec.receive_end()?;
@@ -277,7 +273,7 @@ impl Backend {
             let event = codec.read_head(&mut exchange.head.borrow_mut())?;
             match event {
                 HeadEvent::Done(length) => return Ok(Some(length)),
-                HeadEvent::More if over => return Err(Fault::closed()),
+                HeadEvent::More if over => return Err(ProtocolError::closed()),
                 HeadEvent::More => return Ok(None),
                 HeadEvent::Interim => self.pass_interim(r, exchange),
                 HeadEvent::Note(text) => {
@@ -306,25 +302,19 @@ impl Backend {
         stream: &rt::Stream,
         sending: &mut Sending,
         codec: &mut dyn Codec,
-    ) -> Poll<Result<Buf, Stop>> {
+    ) -> Poll<Result<Buf, Fault>> {
         codec.transmit(&mut sending.chain);
         if (!sending.done || !sending.chain.is_empty())
-            && let Err(stop) = self.poll_sending(cx, r, stream, sending, codec)
+            && let Err(fault) = self.poll_sending(cx, r, stream, sending, codec)
         {
-            return Poll::Ready(Err(stop));
+            return Poll::Ready(Err(fault));
         }
         match stream.poll_recv(cx, FIRST_READ) {
             Poll::Ready(Ok(buf)) => return Poll::Ready(Ok(buf)),
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
-                let what = "while reading response header from upstream";
-                r.log_error(format_args!("upstream timed out{TIMED_OUT} {what}"));
-                return Poll::Ready(Err(failed(failure::TIMEOUT)));
+                return Poll::Ready(Err(Fault::SlowUpstream.log_with(r, &TIMED_OUT)));
             }
-            Poll::Ready(Err(error)) => {
-                let what = "while reading response header from upstream";
-                r.log_error(format_args!("recv() failed{} {what}", Errno(&error)));
-                return Poll::Ready(Err(failed(failure::ERROR)));
-            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(Fault::FailedReceive.log_with(r, &Errno(&error)))),
             Poll::Pending => {}
         }
         if self.aborted(r, cx) {
@@ -341,7 +331,7 @@ impl Backend {
         stream: &rt::Stream,
         sending: &mut Sending,
         codec: &mut dyn Codec,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Fault> {
         loop {
             let waiting = sending.more && !sending.blocked && !self.gather(cx, r, sending, codec)?;
             match stream.poll_send(cx, &mut sending.chain) {
@@ -351,8 +341,7 @@ impl Backend {
                     return Ok(());
                 }
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
-                    r.log_error(format_args!("upstream timed out{TIMED_OUT} while sending request to upstream"));
-                    return Err(failed(failure::TIMEOUT));
+                    return Err(Fault::SlowSend.log_with(r, &TIMED_OUT));
                 }
                 Poll::Ready(Err(error)) => return Err(send_failed(r, &error)),
             }
@@ -377,7 +366,7 @@ impl Backend {
         r: &mut Request,
         sending: &mut Sending,
         codec: &mut dyn Codec,
-    ) -> Result<bool, Stop> {
+    ) -> Result<bool, Fault> {
         let limit = r.location.core.client_body_buffer_size;
         let most = MAX_PART.min(codec.window());
         let mut part = Chain::new();
@@ -389,7 +378,7 @@ impl Backend {
                     part.push_bytes(data);
                 }
                 Poll::Ready(Ok(None)) => sending.more = false,
-                Poll::Ready(Err(status)) => return Err(Stop::Status(status)),
+                Poll::Ready(Err(fault)) => return Err(fault),
                 Poll::Pending => {
                     ready = false;
                     break;
@@ -432,15 +421,11 @@ impl Sending {
     }
 }
 
-/// What a fault before the head of a response leads to; logs it.
-fn stop(r: &Request, fault: &Fault) -> Stop {
-    if !fault.text.is_empty() {
-        r.log_error(format_args!("{} while reading response header from upstream", fault.text));
-    }
-    match fault.kind {
-        FaultKind::Invalid => failed(failure::INVALID_HEADER),
-        FaultKind::Closed => failed(failure::ERROR),
-        FaultKind::Refused => Stop::Failed(Failed { kind: failure::ERROR, sent: false, stale: false }),
+/// Logs what was wrong before the end of a response's head.
+fn log(r: &Request, error: &ProtocolError) -> Fault {
+    match &error.text[..] {
+        "" => error.fault,
+        text => error.fault.log_with(r, &text),
     }
 }
 
@@ -450,19 +435,10 @@ fn is_agreed(r: &Request, exchange: &Exchange) -> bool {
     websocket::is_agreed(r, &head.1, &head.0)
 }
 
-fn failed(kind: u32) -> Stop {
-    Stop::Failed(Failed { kind, sent: true, stale: false })
+fn send_failed(r: &Request, error: &io::Error) -> Fault {
+    Fault::FailedSend.log_with(r, &Errno(error))
 }
 
-fn send_failed(r: &Request, error: &io::Error) -> Stop {
-    r.log_error(format_args!("send() failed{} while sending request to upstream", Errno(error)));
-    failed(failure::ERROR)
-}
-
-fn client_gone(r: &Request, action: &str) -> Stop {
-    r.log_at(
-        Level::Info,
-        format_args!("client prematurely closed connection, so upstream connection is closed too while {action}"),
-    );
-    Stop::Status(499)
+fn client_gone(r: &Request, action: &str) -> Fault {
+    Fault::ClientLeft.log_with(r, &format_args!(", so upstream connection is closed too while {action}"))
 }

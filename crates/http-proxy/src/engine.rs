@@ -5,17 +5,18 @@
 
 use std::rc::Rc;
 
-use ::upstream::retry::{self, Question, failure};
+use ::upstream::retry::Question;
 use ::upstream::{Choice, Hints, Idle, Outcome};
 use buf::{Buf, Bytes};
 use engine::log::Level;
 use http::exchange::{Exchange, Target};
+use http::fault::{Fault, Retry, Source};
 use http::phases::{Flow, Handler};
 use http::request::Request;
 use http::server::location::Handlers;
 use wire::h1::{KnownHeader, Method};
 
-use crate::attempt::{Failed, Outgoing, Stop};
+use crate::attempt::{Failed, Outgoing};
 use crate::cache::{self, Caching};
 use crate::conf::UpstreamConf;
 use crate::pass::{Aim, Destination, Named};
@@ -95,9 +96,9 @@ async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
     }
     if (r.body.exists() || r.body.is_awaited() || r.body.declared_length().is_some())
         && !streamed
-        && let Err(status) = Box::pin(r.read_body()).await
+        && let Err(fault) = Box::pin(r.read_body()).await
     {
-        return Flow::Status(status);
+        return fault.into();
     }
     if let Some(caching) = &b.caching
         && let Some(flow) = Box::pin(cache::begin(b, caching, r, &exchange)).await
@@ -109,15 +110,15 @@ async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
         // Few requests need it: it isn't to make their future larger.
         Ok(Aim::Name(named)) => match Box::pin(b.look_up(r, *named)).await {
             Ok(target) => target,
-            Err(status) => return Flow::Status(status),
+            Err(fault) => return fault.into(),
         },
-        Err(status) => return Flow::Status(status),
+        Err(fault) => return fault.into(),
     };
     let redirected = !exchange.attempts.borrow().is_empty();
     *exchange.target.borrow_mut() = Some(target.clone());
     let outgoing = match b.write(r, &exchange, streamed) {
         Ok(outgoing) => outgoing,
-        Err(status) => return Flow::Status(status),
+        Err(fault) => return fault.into(),
     };
     let mut choice = Choice::new(target.group.clone(), b.up.next_upstream_tries);
     let key = target.key.as_ref().map(|key| r.render(key)).unwrap_or_default();
@@ -127,11 +128,11 @@ async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
         exchange.begin(std::mem::take(&mut first));
         if !choice.advance(&Hints { addr: Some(&r.conn.peer), key: &key }) {
             exchange.current(|attempt| attempt.peer = Some(target.group.name.clone()));
-            r.log_error(format_args!("no live upstreams while connecting to upstream"));
-            exchange.current(|attempt| attempt.status = 502);
+            let fault = Fault::NoLiveUpstreams.log(r);
+            exchange.current(|attempt| attempt.status = fault.status());
             exchange.end();
-            let stored = cache::failed(b, r, &exchange, retry::failure::NO_LIVE, 502);
-            return stored.unwrap_or(Flow::Status(502));
+            let stored = cache::failed(b, r, &exchange, fault);
+            return stored.unwrap_or_else(|| fault.into());
         }
         exchange.current(|attempt| attempt.peer = choice.peer().map(|peer| peer.name.clone()));
         let terms = Terms { streamed, started_ms, late: b.is_late(started_ms) };
@@ -150,7 +151,7 @@ struct Terms {
     /// The body can't be sent again.
     streamed: bool,
     started_ms: u64,
-    /// No time was left when the attempt began.
+    /// No time is left for another attempt.
     late: bool,
 }
 
@@ -203,12 +204,12 @@ impl Backend {
         r: &mut Request,
         exchange: &Rc<Exchange>,
         mut choice: Choice,
-        attempted: Result<Answer, Stop>,
+        attempted: Result<Answer, Failed>,
         terms: Terms,
     ) -> Concluded {
-        let stop = match attempted {
+        let failed = match attempted {
             Ok(answer) => match self.refuses(r, &choice, terms, &answer) {
-                Some(kind) => Stop::Failed(Failed { kind, sent: true, stale: false }),
+                Some(fault) => fault.into(),
                 None => {
                     cache::invalidate(self, r, answer.reply.status);
                     if let Some(flow) = cache::refresh::instead(self, r, exchange, answer.reply.status) {
@@ -221,39 +222,29 @@ impl Backend {
                     };
                 }
             },
-            Err(stop) => stop,
+            Err(failed) => failed,
         };
         exchange.forget_head();
         exchange.end();
-        let failed = match stop {
-            Stop::Status(status) => return Concluded::Flow(Flow::Status(status)),
-            Stop::Failed(failed) => failed,
-        };
-        match self.failed(r, exchange, &mut choice, &failed, terms) {
-            Some(status) => {
-                let stored = cache::failed(self, r, exchange, failed.kind, status);
-                Concluded::Flow(stored.unwrap_or(Flow::Status(status)))
+        let fault = failed.fault;
+        if fault.source() == Source::Upstream {
+            if self.failed(r, exchange, &mut choice, failed, terms) {
+                return Concluded::Again(choice);
             }
-            None => Concluded::Again(choice),
+            if let Some(stored) = cache::failed(self, r, exchange, fault) {
+                return Concluded::Flow(stored);
+            }
         }
+        Concluded::Flow(fault.into())
     }
 
     /// Where a host is that has to be looked up.
-    async fn look_up(&self, r: &mut Request, named: Named) -> Result<Rc<Target>, u16> {
-        let core = r.location.core.clone();
-        match self.unless_aborted(r, named.look_up(core)).await {
-            Ok(Ok(target)) => Ok(target),
-            Ok(Err(why)) => {
-                r.log_error(format_args!("{why}"));
-                Err(502)
-            }
-            Err(Stop::Status(status)) => Err(status),
-            Err(Stop::Failed(_)) => Err(502),
-        }
+    async fn look_up(&self, r: &Request, named: Named) -> Result<Rc<Target>, Fault> {
+        self.unless_aborted(r, named.look_up(r)).await?
     }
 
     /// Writes the request.
-    fn write(&self, r: &mut Request, exchange: &Exchange, streamed: bool) -> Result<Outgoing, u16> {
+    fn write(&self, r: &mut Request, exchange: &Exchange, streamed: bool) -> Result<Outgoing, Fault> {
         let chunked = streamed && r.body.declared_length().is_none();
         let length = if chunked { None } else { r.body.known_length() };
         exchange.body_length.set(length);
@@ -272,51 +263,51 @@ impl Backend {
     }
 
     /// Whether an answer's status sends the request on to the next server.
-    fn refuses(&self, r: &Request, choice: &Choice, terms: Terms, answer: &Answer) -> Option<u32> {
-        let status = answer.reply.status;
-        if status < 300 {
-            return None;
-        }
-        let kind = retry::of_status(status)?;
-        let question = Question {
-            kind,
-            allowed: self.up.next_upstream,
-            tries: choice.tries.saturating_sub(1),
-            sent: true,
-            non_idempotent: is_non_idempotent(r),
-            body_lost: terms.streamed,
-            late: terms.late,
-        };
-        question.again().then_some(kind)
+    fn refuses(&self, r: &Request, choice: &Choice, terms: Terms, answer: &Answer) -> Option<Fault> {
+        let fault = Fault::of_answer(answer.reply.status)?;
+        let tries = choice.tries.saturating_sub(1);
+        self.may_retry(r, fault, tries, terms).then_some(fault)
     }
 
-    /// After a failure: tells the group, and says with which status the request ends, if it does.
+    /// After a fault of the peer: tells the group. Whether the next peer is asked.
     fn failed(
         &self,
         r: &Request,
         exchange: &Exchange,
         choice: &mut Choice,
-        failed: &Failed,
+        Failed { fault, stale }: Failed,
         terms: Terms,
-    ) -> Option<u16> {
-        let fault = !matches!(failed.kind, failure::HTTP_403 | failure::HTTP_404);
-        if choice.release(if fault { Outcome::Failed } else { Outcome::Neutral }) {
+    ) -> bool {
+        let outcome = match fault {
+            Fault::Answered403 | Fault::Answered404 => Outcome::Neutral,
+            _ => Outcome::Failed,
+        };
+        if choice.release(outcome) {
             r.log_at(Level::Warn, format_args!("upstream server temporarily disabled while connecting to upstream"));
         }
-        if failed.stale {
+        if stale {
             choice.tries += 1;
         }
-        let status = retry::status_of(failed.kind);
-        exchange.current(|attempt| attempt.status = status);
+        exchange.current(|attempt| attempt.status = fault.status());
+        self.may_retry(r, fault, choice.tries, Terms { late: self.is_late(terms.started_ms), ..terms })
+    }
+
+    /// Whether the next peer may be asked after a fault.
+    fn may_retry(&self, r: &Request, fault: Fault, tries: u32, terms: Terms) -> bool {
+        let (kind, sent) = match fault.retry() {
+            Retry::Never => return false,
+            Retry::Unsent(kind) => (kind, false),
+            Retry::Sent(kind) => (kind, true),
+        };
         let question = Question {
-            kind: failed.kind,
+            kind,
             allowed: self.up.next_upstream,
-            tries: choice.tries,
-            sent: failed.sent,
+            tries,
+            sent,
             non_idempotent: is_non_idempotent(r),
             body_lost: terms.streamed,
-            late: self.is_late(terms.started_ms),
+            late: terms.late,
         };
-        (!question.again()).then_some(status)
+        question.again()
     }
 }

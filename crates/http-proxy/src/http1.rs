@@ -12,7 +12,7 @@ use wire::h1::{
     UpstreamFraming, chunk_head,
 };
 
-use crate::protocol::{BodyEvent, Codec, End, Fault, Head, HeadEvent, Kept};
+use crate::protocol::{BodyEvent, Codec, End, Head, HeadEvent, Kept, ProtocolError};
 use crate::respond::trailer_fields;
 
 /// What the configuration says of responses.
@@ -95,7 +95,7 @@ impl Http1 {
         }
     }
 
-    fn parse_head(&mut self, head: &mut Head) -> Result<HeadEvent, Fault> {
+    fn parse_head(&mut self, head: &mut Head) -> Result<HeadEvent, ProtocolError> {
         let Some(data) = &mut self.gathered else { return Ok(HeadEvent::More) };
         let (bytes, parts) = head;
         match self.parser.parse(data, self.rules.max_head, parts) {
@@ -113,7 +113,7 @@ impl Http1 {
             Err(error) => {
                 let text = error.text(data).to_string();
                 if error != ResponseError::NoStatusLine || self.rules.require_status_line {
-                    return Err(Fault::invalid(text));
+                    return Err(ProtocolError::invalid(text));
                 }
                 self.state = State::Headless;
                 Ok(HeadEvent::Note(text))
@@ -121,10 +121,10 @@ impl Http1 {
         }
     }
 
-    fn begin_body(&mut self, used: usize, (bytes, parts): &mut Head) -> Result<HeadEvent, Fault> {
+    fn begin_body(&mut self, used: usize, (bytes, parts): &mut Head) -> Result<HeadEvent, ProtocolError> {
         let data = self.gathered.take().map(Buf::freeze).unwrap_or_default();
         let framing = parts.framing(&data, self.to_head);
-        let framing = framing.map_err(|error| Fault::invalid(error.text(&data).to_string()))?;
+        let framing = framing.map_err(|error| ProtocolError::invalid(error.text(&data).to_string()))?;
         let mut length = None;
         self.framing = match framing {
             UpstreamFraming::None => {
@@ -156,10 +156,10 @@ impl Http1 {
         HeadEvent::Done(None)
     }
 
-    fn read_chunks(&mut self) -> Result<BodyEvent, Fault> {
+    fn read_chunks(&mut self) -> Result<BodyEvent, ProtocolError> {
         let Framing::Chunked(decoder) = &mut self.framing else { return Ok(BodyEvent::More) };
         let (used, event) = decoder.step(&self.input).map_err(|error| {
-            Fault::invalid(match error {
+            ProtocolError::invalid(match error {
                 ChunkedError::TooLongTrailer => "upstream sent too big trailers".to_owned(),
                 error => format!("upstream sent {error}"),
             })
@@ -219,14 +219,14 @@ impl Codec for Http1 {
         }
     }
 
-    fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, Fault> {
+    fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, ProtocolError> {
         match self.state {
             State::Headless => Ok(self.headless(head)),
             State::Head | State::Body => self.parse_head(head),
         }
     }
 
-    fn read_body(&mut self) -> Result<BodyEvent, Fault> {
+    fn read_body(&mut self) -> Result<BodyEvent, ProtocolError> {
         match &mut self.framing {
             Framing::None | Framing::Done | Framing::Length(0) => Ok(self.end()),
             _ if self.input.is_empty() => Ok(BodyEvent::More),
@@ -245,13 +245,13 @@ impl Codec for Http1 {
         }
     }
 
-    fn receive_end(&mut self) -> Result<(), Fault> {
+    fn receive_end(&mut self) -> Result<(), ProtocolError> {
         match (self.state, &self.framing) {
             (State::Body, Framing::UntilClose) => {
                 (self.framing, self.keeps) = (Framing::Done, false);
                 Ok(())
             }
-            _ => Err(Fault::closed()),
+            _ => Err(ProtocolError::closed()),
         }
     }
 

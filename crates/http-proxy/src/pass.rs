@@ -7,8 +7,8 @@ use ::upstream::{Group, GroupSpec, Keepalive, ServerSpec, Url};
 use conf::{Directive, Error, Loader, Result, Span};
 use expr::vars::Template;
 use http::config::blocks::{self, CurrentKind};
-use http::config::core::CoreLocation;
 use http::exchange::Target;
+use http::fault::Fault;
 use http::module::LocationContext;
 use http::request::Request;
 use http::request::variables::template_of;
@@ -142,28 +142,26 @@ impl Destination {
         }
     }
 
-    /// Where this request goes. The error is a status.
-    pub(crate) fn aim(&self, r: &mut Request) -> std::result::Result<Aim, u16> {
+    /// Where this request goes.
+    pub(crate) fn aim(&self, r: &mut Request) -> std::result::Result<Aim, Fault> {
         let (template, groups, schemes) = match self {
             Destination::Fixed(target) => return Ok(Aim::At(target.clone())),
             Destination::Variable { template, groups, schemes } => (template, groups, *schemes),
         };
         let text = r.render(template);
         let Some((scheme, rest)) = Scheme::split(schemes, &text) else {
-            r.log_error(format_args!("invalid URL prefix in \"{}\"", buf::text::encode(&text)));
-            return Err(500);
+            return Err(Fault::InvalidPrefix.log_with(r, &buf::text::encode(&text)));
         };
         let with_uri = schemes.iter().any(|scheme| !scheme.prefix.is_empty());
-        let url = Url::parse(rest, with_uri).map_err(|error| {
-            r.log_error(format_args!("{error} in upstream \"{}\"", buf::text::encode(rest)));
-            500_u16
-        })?;
+        let invalid = |r: &Request, why: &dyn std::fmt::Display| {
+            Fault::InvalidUrl.log_with(r, &format_args!("{why} in upstream \"{}\"", buf::text::encode(rest)))
+        };
+        let url = Url::parse(rest, with_uri).map_err(|error| invalid(r, &error))?;
         if let Some(group) = groups.borrow().at_run_time(&url, scheme.default_port) {
             return Ok(Aim::At(Rc::new(group.target(&url, scheme))));
         }
         if needs_port(&url, scheme.default_port) {
-            r.log_error(format_args!("no port in upstream \"{}\"", buf::text::encode(rest)));
-            return Err(500);
+            return Err(invalid(r, &"no port"));
         }
         Ok(Aim::Name(Box::new(Named { url, scheme })))
     }
@@ -299,13 +297,14 @@ pub struct Named {
 }
 
 impl Named {
-    /// What `resolver` says of the host; the error is a log line.
-    pub(crate) async fn look_up(self, core: Rc<CoreLocation>) -> std::result::Result<Rc<Target>, String> {
+    /// What `resolver` says of the host.
+    pub(crate) async fn look_up(self, r: &Request) -> std::result::Result<Rc<Target>, Fault> {
         let Named { url, scheme } = self;
-        let host = buf::text::encode(&url.host).into_owned();
-        let Some(resolver) = &core.resolver else { return Err(format!("no resolver defined to resolve {host}")) };
+        let (core, host) = (&r.location.core, buf::text::encode(&url.host));
+        let Some(resolver) = &core.resolver else { return Err(Fault::NoResolver.log_with(r, &host)) };
         let found = resolver.resolve(&url.host, core.resolver_timeout).await;
-        let found = found.map_err(|error| format!("{host} could not be resolved ({error})"))?;
+        let found = found
+            .map_err(|error| Fault::UnknownHost.log_with(r, &format_args!("{host} could not be resolved ({error})")))?;
         let port = url.port.or(scheme.default_port).unwrap_or(0);
         let addrs = found.into_iter().map(|ip| std::net::SocketAddr::new(ip, port).into()).collect();
         let group = Found::for_one_request(&url, addrs);

@@ -10,9 +10,10 @@
 //!
 //! ```
 //! use buf::{Buf, Bytes, Chain};
+//! use http::fault::Fault;
 //! use http::exchange::Exchange;
 //! use http::request::Request;
-//! use http_proxy::protocol::{BodyEvent, Codec, End, Fault, Head, HeadEvent, Kept, Protocol, Scheme};
+//! use http_proxy::protocol::{BodyEvent, Codec, End, Head, HeadEvent, Kept, Protocol, ProtocolError, Scheme};
 //!
 //! const SCHEMES: &[Scheme] = &[Scheme { prefix: "", label: "line://", default_port: Some(79), ssl: false }];
 //!
@@ -23,7 +24,7 @@
 //!         false // A body is read whole before it is sent.
 //!     }
 //!
-//!     fn write_request(&self, r: &mut Request, _: &Exchange, out: &mut Buf) -> Result<(), u16> {
+//!     fn write_request(&self, r: &mut Request, _: &Exchange, out: &mut Buf) -> Result<(), Fault> {
 //!         out.extend_from_slice(&r.uri);
 //!         out.extend_from_slice(b"\r\n");
 //!         Ok(())
@@ -57,12 +58,12 @@
 //!         self.input = input.freeze();
 //!     }
 //!
-//!     fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, Fault> {
+//!     fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, ProtocolError> {
 //!         head.1.status = 200;
 //!         Ok(HeadEvent::Done(None))
 //!     }
 //!
-//!     fn read_body(&mut self) -> Result<BodyEvent, Fault> {
+//!     fn read_body(&mut self) -> Result<BodyEvent, ProtocolError> {
 //!         Ok(match std::mem::take(&mut self.input) {
 //!             part if !part.is_empty() => BodyEvent::Body(part),
 //!             _ if self.over => BodyEvent::End(End { keep: false, extra: false }),
@@ -70,7 +71,7 @@
 //!         })
 //!     }
 //!
-//!     fn receive_end(&mut self) -> Result<(), Fault> {
+//!     fn receive_end(&mut self) -> Result<(), ProtocolError> {
 //!         self.over = true;
 //!         Ok(())
 //!     }
@@ -94,6 +95,7 @@ use std::any::Any;
 
 use buf::{Buf, Bytes, Chain};
 use http::exchange::Exchange;
+use http::fault::Fault;
 use http::request::Request;
 use http::response::Headers;
 use wire::h1::{KnownHeader, ResponseHead};
@@ -110,8 +112,8 @@ pub trait Protocol {
 
     /// Writes the request up to its body (a body of the configuration's own included) once for all attempts, and sets
     /// what the exchange knows of it: where the URI stands (in `out`, which is empty at first), and whether a head alone
-    /// is asked for. The error is a status.
-    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> Result<(), u16>;
+    /// is asked for.
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> Result<(), Fault>;
 
     /// The key under which a response is stored where the configuration names none.
     fn cache_key(&self, _r: &mut Request, _exchange: &Exchange) -> Vec<u8> {
@@ -169,13 +171,13 @@ pub trait Codec {
 
     /// What the bytes so far mean before the end of the head, which is put into `head`. Between two calls `head` is left
     /// as it is, but for an interim one.
-    fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, Fault>;
+    fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, ProtocolError>;
 
     /// What the bytes mean after the head.
-    fn read_body(&mut self) -> Result<BodyEvent, Fault>;
+    fn read_body(&mut self) -> Result<BodyEvent, ProtocolError>;
 
     /// No more bytes come. Without an error [`Codec::read_body`] goes on up to [`BodyEvent::End`].
-    fn receive_end(&mut self) -> Result<(), Fault>;
+    fn receive_end(&mut self) -> Result<(), ProtocolError>;
 
     /// How many bytes the response still has, if that is known.
     fn wants(&self) -> Option<u64> {
@@ -228,40 +230,29 @@ pub struct End {
     pub extra: bool,
 }
 
-/// What is wrong with a backend.
+/// What is wrong with a backend's response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Which kind of fault.
-    pub kind: FaultKind,
-    /// The log line; empty if it is logged already.
+pub struct ProtocolError {
+    /// What follows before the end of the head.
+    pub fault: Fault,
+    /// The beginning of the log line; empty if it is logged already.
     pub text: String,
 }
 
-/// Kinds of faults: they decide whether another server is asked, and the status if none is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultKind {
-    /// What it says can't be understood.
-    Invalid,
-    /// It ended too soon.
-    Closed,
-    /// It doesn't serve this request, and has done nothing of it.
-    Refused,
-}
-
-impl Fault {
+impl ProtocolError {
     /// A response that can't be understood.
-    pub fn invalid(text: impl Into<String>) -> Fault {
-        Fault { kind: FaultKind::Invalid, text: text.into() }
+    pub fn invalid(text: impl Into<String>) -> ProtocolError {
+        ProtocolError { fault: Fault::InvalidResponse, text: text.into() }
     }
 
     /// A response that ended too soon.
-    pub fn closed() -> Fault {
-        Fault { kind: FaultKind::Closed, text: "upstream prematurely closed connection".to_owned() }
+    pub fn closed() -> ProtocolError {
+        ProtocolError { fault: Fault::ShortResponse, text: "upstream prematurely closed connection".to_owned() }
     }
 
-    /// A request that wasn't served.
-    pub fn refused(text: impl Into<String>) -> Fault {
-        Fault { kind: FaultKind::Refused, text: text.into() }
+    /// A request that the backend didn't serve, and has done nothing of.
+    pub fn refused(text: impl Into<String>) -> ProtocolError {
+        ProtocolError { fault: Fault::RefusedRequest, text: text.into() }
     }
 }
 

@@ -123,23 +123,23 @@ impl Codec for Stub {
         self.input.extend_from_slice(&input);
     }
 
-    fn read_head(&mut self, (bytes, parts): &mut Head) -> Result<HeadEvent, Fault> {
+    fn read_head(&mut self, (bytes, parts): &mut Head) -> Result<HeadEvent, ProtocolError> {
         match self.frame() {
             None => Ok(HeadEvent::More),
             Some((HEADERS, _, content)) => {
                 let text = self.fields(&content).into_bytes();
                 let parsed = wire::h1::ResponseParser::of_fields().parse(&text, usize::MAX, parts);
-                parsed.map_err(|error| Fault::invalid(error.text(&text).to_string()))?;
+                parsed.map_err(|error| ProtocolError::invalid(error.text(&text).to_string()))?;
                 parts.status = 200;
                 *bytes = Bytes::from(text);
                 Ok(HeadEvent::Done(None))
             }
-            Some((RESET, ..)) => Err(Fault::refused("upstream refused the stream")),
-            Some((kind, ..)) => Err(Fault::invalid(format!("upstream sent frame {kind}"))),
+            Some((RESET, ..)) => Err(ProtocolError::refused("upstream refused the stream")),
+            Some((kind, ..)) => Err(ProtocolError::invalid(format!("upstream sent frame {kind}"))),
         }
     }
 
-    fn read_body(&mut self) -> Result<BodyEvent, Fault> {
+    fn read_body(&mut self) -> Result<BodyEvent, ProtocolError> {
         if self.over {
             return Ok(BodyEvent::End(End { keep: true, extra: !self.input.is_empty() }));
         }
@@ -161,12 +161,12 @@ impl Codec for Stub {
                 }
                 Ok(BodyEvent::Trailers(headers))
             }
-            Some((kind, ..)) => Err(Fault::invalid(format!("upstream sent frame {kind}"))),
+            Some((kind, ..)) => Err(ProtocolError::invalid(format!("upstream sent frame {kind}"))),
         }
     }
 
-    fn receive_end(&mut self) -> Result<(), Fault> {
-        Err(Fault::closed())
+    fn receive_end(&mut self) -> Result<(), ProtocolError> {
+        Err(ProtocolError::closed())
     }
 
     fn keep(self: Box<Self>) -> Option<Kept> {
@@ -180,7 +180,7 @@ struct Seen {
     head: Head,
     body: Vec<u8>,
     trailers: Option<Headers>,
-    end: Result<End, Fault>,
+    end: Result<End, ProtocolError>,
 }
 
 fn bytes(chain: &mut Chain) -> Vec<u8> {
@@ -193,8 +193,13 @@ fn bytes(chain: &mut Chain) -> Vec<u8> {
 }
 
 fn run(codec: &mut dyn Codec, request: &[u8], body: &[u8], input: &[u8], size: usize) -> Seen {
-    let mut seen =
-        Seen { sent: Vec::new(), head: Head::default(), body: Vec::new(), trailers: None, end: Err(Fault::closed()) };
+    let mut seen = Seen {
+        sent: Vec::new(),
+        head: Head::default(),
+        body: Vec::new(),
+        trailers: None,
+        end: Err(ProtocolError::closed()),
+    };
     let mut out = Chain::from(codec.head(&Bytes::copy_from(request), body.is_empty()));
     if !body.is_empty() {
         codec.body(Chain::from(Bytes::copy_from(body)), true, &mut out);
@@ -316,8 +321,8 @@ fn the_connection_remembers() {
 
 #[test]
 fn faults_tell_what_may_be_repeated() {
-    let fault = |input: &[u8]| run(&mut Stub::begin(None), b"x", b"", input, 100).end.expect_err("it fails").kind;
-    assert_eq!(fault(&frame(RESET, 0, 1, b"")), FaultKind::Refused);
-    assert_eq!(fault(&frame(DATA, 0, 1, b"x")), FaultKind::Invalid);
-    assert_eq!(fault(b""), FaultKind::Closed);
+    let fault = |input: &[u8]| run(&mut Stub::begin(None), b"x", b"", input, 100).end.expect_err("it fails").fault;
+    assert_eq!(fault(&frame(RESET, 0, 1, b"")), Fault::RefusedRequest);
+    assert_eq!(fault(&frame(DATA, 0, 1, b"x")), Fault::InvalidResponse);
+    assert_eq!(fault(b""), Fault::ShortResponse);
 }

@@ -16,6 +16,7 @@ use http::HttpProto;
 use http::config::core::EVERYWHERE;
 use http::exchange::Exchange;
 use http::exchange::Target;
+use http::fault::Fault;
 use http::module::HttpModule;
 use http::module::LocationContext;
 use http::request::variables::template;
@@ -615,8 +616,8 @@ impl Protocol for HttpProtocol {
         self.conf.proxy_http_version == Version::Http11
     }
 
-    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), u16> {
-        let target = exchange.target.borrow().clone().ok_or(500_u16)?;
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
+        let target = exchange.target.borrow().clone().ok_or(Fault::NoTarget)?;
         match &self.conf.proxy_method {
             Some(method) => {
                 let method = r.render(method);

@@ -6,6 +6,7 @@ use ::upstream::{Choice, Idle, Outcome};
 use buf::{Bytes, Chain};
 use engine::log::Level;
 use http::exchange::Exchange;
+use http::fault::Fault;
 use http::phases::Flow;
 use http::request::Request;
 use http::response::error_page;
@@ -183,10 +184,7 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
     let mut uri = Vec::with_capacity(path.len());
     wire::uri::unescape(&path, &mut uri);
     if is_unsafe(&uri) {
-        let shown = buf::text::encode(&uri);
-        let action = "reading response header from upstream";
-        r.log_error(format_args!("unsafe URI \"{shown}\" was detected while {action}"));
-        return Some(Flow::Status(404));
+        return Some(Fault::UnsafeUri.log_with(r, &buf::text::encode(&uri)).into());
     }
     Some(r.redirect(&uri, args.as_deref()))
 }

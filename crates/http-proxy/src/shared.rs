@@ -8,14 +8,16 @@
 //! Only responses that somebody wants whole pay for this: a file written and read, and a task.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use buf::{Chain, FileRange, Piece};
 use engine::log::{Level, Log};
-use http::body::temp::TempFile;
+use http::body::temp::{TempError, TempFile};
 use http::body::{BodyStream, Broken, Part};
 use http::request::Request;
 use http::request::subrequest::Apart;
@@ -194,9 +196,8 @@ impl State {
         Some(std::mem::take(rest))
     }
 
-    /// Appends a part to the file. An error, a log line: from the piece on that couldn't be written it is in memory, and so
-    /// is whatever comes later.
-    fn append(&self, file: &TempFile, mut part: Part) -> Result<(), String> {
+    /// Appends a part to the file. After an error what couldn't be written is in memory, and so is whatever comes later.
+    fn append(&self, file: &TempFile, mut part: Part) -> Result<(), WriteError> {
         self.flush.set(part.flush);
         let mut rest = self.rest.borrow_mut();
         if let Some(rest) = &mut *rest {
@@ -215,21 +216,41 @@ impl State {
     }
 }
 
-/// Appends a piece to a file; the error is a log line.
-pub(super) fn write_piece(file: &TempFile, piece: &Piece) -> Result<(), String> {
+/// Why a piece can't be appended to a file.
+pub(super) enum WriteError {
+    /// Its own file can't be read.
+    Read(io::Error),
+    /// The file can't be written.
+    Write(TempError),
+}
+
+impl From<TempError> for WriteError {
+    fn from(error: TempError) -> WriteError {
+        WriteError::Write(error)
+    }
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WriteError::Read(error) => write!(f, "pread() failed: {error}"),
+            WriteError::Write(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Appends a piece to a file.
+pub(super) fn write_piece(file: &TempFile, piece: &Piece) -> Result<(), WriteError> {
     match piece {
-        Piece::Bytes(bytes) => file.append(bytes).map_err(|error| error.to_string()),
+        Piece::Bytes(bytes) => Ok(file.append(bytes)?),
         Piece::File(range) => {
             let mut memory = vec![0; (range.len as usize).min(COPY)];
             let mut at = 0;
             while at < range.len {
                 let n = (range.len - at).min(COPY as u64) as usize;
                 let part = memory.get_mut(..n).unwrap_or_default();
-                range
-                    .file
-                    .read_exact_at(part, range.offset + at)
-                    .map_err(|error| format!("pread() failed: {error}"))?;
-                file.append(part).map_err(|error| error.to_string())?;
+                range.file.read_exact_at(part, range.offset + at).map_err(WriteError::Read)?;
+                file.append(part)?;
                 at += n as u64;
             }
             Ok(())

@@ -161,7 +161,7 @@ fn write(place: &Place, file: &TempFile, chain: &Chain) -> bool {
 fn path(b: &Backend, r: &mut Request) -> Option<PathBuf> {
     let (path, prefix) = match &b.up.store {
         Store::Off => return None,
-        Store::On => (r.path_of_uri()?, None),
+        Store::On => (r.path_of_uri().ok()?, None),
         Store::To(template, prefix) => (r.render(template), Some(prefix.clone())),
     };
     if path.is_empty() || path.last() == Some(&b'/') || path.contains(&0) {

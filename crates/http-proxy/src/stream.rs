@@ -22,7 +22,7 @@ use http::server::Http;
 
 use crate::conf::UpstreamConf;
 use crate::engine::Backend;
-use crate::protocol::{BodyEvent, Codec, End, Fault};
+use crate::protocol::{BodyEvent, Codec, End, ProtocolError};
 use crate::respond::{buffering, whole};
 use crate::shared::RequestLog;
 
@@ -60,7 +60,7 @@ pub(super) struct Sent {
 }
 
 /// Takes the body out of the codec, up to an event that is something else.
-pub(super) fn read(codec: &mut dyn Codec, body: &mut Chain) -> Result<BodyEvent, Fault> {
+pub(super) fn read(codec: &mut dyn Codec, body: &mut Chain) -> Result<BodyEvent, ProtocolError> {
     loop {
         match codec.read_body()? {
             BodyEvent::Body(bytes) => body.push_bytes(bytes),
@@ -113,7 +113,7 @@ impl UpstreamBody {
     }
 
     /// Starts with what came with the head. The request is needed for its log details.
-    pub(super) fn begin(mut self, r: &Request, body: Chain, first: Result<BodyEvent, Fault>) -> Body {
+    pub(super) fn begin(mut self, r: &Request, body: Chain, first: Result<BodyEvent, ProtocolError>) -> Body {
         r.details(&mut self.log.details);
         self.exchange.current(|attempt| attempt.length += body.len());
         self.ahead = body;
@@ -141,7 +141,7 @@ impl UpstreamBody {
     }
 
     /// Acts on an event; whether more may follow at once.
-    fn settle(&mut self, read: Result<BodyEvent, Fault>) -> bool {
+    fn settle(&mut self, read: Result<BodyEvent, ProtocolError>) -> bool {
         match read {
             Ok(BodyEvent::More) => return false,
             Ok(BodyEvent::Body(bytes)) => self.ahead.push_bytes(bytes),
@@ -151,8 +151,8 @@ impl UpstreamBody {
                 self.complete(end);
                 return false;
             }
-            Err(fault) => {
-                self.fail(Level::Error, format_args!("{} while reading upstream", fault.text));
+            Err(error) => {
+                self.fail(Level::Error, format_args!("{} while reading upstream", error.text));
                 return false;
             }
         }
@@ -268,13 +268,13 @@ impl UpstreamBody {
 
     fn end_of_stream(&mut self) {
         let Some(codec) = &mut self.codec else { return };
-        if let Err(fault) = codec.receive_end() {
-            return self.fail(Level::Error, format_args!("{} while reading upstream", fault.text));
+        if let Err(error) = codec.receive_end() {
+            return self.fail(Level::Error, format_args!("{} while reading upstream", error.text));
         }
         self.decode();
         if self.idle.is_some() && !self.failed {
-            let fault = Fault::closed();
-            self.fail(Level::Error, format_args!("{} while reading upstream", fault.text));
+            let error = ProtocolError::closed();
+            self.fail(Level::Error, format_args!("{} while reading upstream", error.text));
         }
     }
 

@@ -8,6 +8,7 @@ pub mod app;
 pub mod body;
 pub mod config;
 pub mod exchange;
+pub mod fault;
 pub mod files;
 #[cfg(feature = "test-hooks")]
 pub mod hooks;
@@ -16,6 +17,8 @@ pub mod phases;
 mod proto;
 pub mod request;
 pub mod response;
+#[cfg(test)]
+mod reuse;
 pub mod server;
 pub mod session;
 

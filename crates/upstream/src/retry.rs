@@ -51,33 +51,6 @@ pub const WORDS: &[(&str, u32)] = &[
     ("off", OFF),
 ];
 
-/// The failure that a response's status is, where it may be one.
-pub fn of_status(status: u16) -> Option<u32> {
-    Some(match status {
-        500 => HTTP_500,
-        502 => HTTP_502,
-        503 => HTTP_503,
-        504 => HTTP_504,
-        403 => HTTP_403,
-        404 => HTTP_404,
-        429 => HTTP_429,
-        _ => return None,
-    })
-}
-
-/// The status with which a request ends after its last attempt failed so.
-pub fn status_of(kind: u32) -> u16 {
-    match kind {
-        TIMEOUT | HTTP_504 => 504,
-        HTTP_500 => 500,
-        HTTP_503 => 503,
-        HTTP_403 => 403,
-        HTTP_404 => 404,
-        HTTP_429 => 429,
-        _ => 502,
-    }
-}
-
 /// What is known when an attempt has failed.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {

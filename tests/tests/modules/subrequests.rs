@@ -63,6 +63,36 @@ fn they_go_through_phases_and_filters() {
 
 /// Not in nginx: directives of the test build
 #[test]
+fn their_heads_are_known_to_who_asks() {
+    let backend = Backend::start(|_| {
+        b"HTTP/1.1 200 OK\r\nX-Own: 1\r\nLocation: /theirs\r\nETag: \"tag\"\r\nServer: backend\r\n\
+          Content-Type: text/plain; charset=utf-8\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+          Content-Length: 3\r\n\r\nyes"
+            .to_vec()
+    });
+    let server = start(Setup::http(&format!(
+        "server {{ listen 127.0.0.1:%%PORT%%; add_header X-Added yes;
+           location = / {{ return 200 main; test_include /moved /backend /text; test_include_heads on; }}
+           location = /moved {{ rewrite ^ /here permanent; }}
+           location = /backend {{ proxy_pass http://127.0.0.1:{}; proxy_redirect off; }}
+           location = /text {{ return 200 x; }} }}",
+        backend.port
+    )));
+    let response = server.get("/");
+    let text = response.text();
+    let (moved, rest) = text.split_once("</html>\r\n").expect("a page");
+    assert!(moved.starts_with("mainContent-Type: text/html\nContent-Length: "), "{moved}");
+    assert!(moved.contains("\nLocation: /here\n<html>"), "{moved}");
+    assert_eq!(
+        rest,
+        "Content-Type: text/plain; charset=utf-8\nContent-Length: 3\n\
+         Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\nETag: \"tag\"\nX-Own: 1\nLocation: /theirs\n\
+         yesContent-Type: text/plain\nContent-Length: 1\nx"
+    );
+}
+
+/// Not in nginx: directives of the test build
+#[test]
 fn they_are_bounded() {
     let mut server =
         start(Setup::http("server { listen 127.0.0.1:%%PORT%%; location / { return 200 x; test_include /again; } }"));

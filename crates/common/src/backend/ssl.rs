@@ -372,8 +372,8 @@ impl UpstreamTls {
         host: &[u8],
     ) -> std::result::Result<(), Failure> {
         let name = self.host(session, host);
-        let identity = self.identity(session).map_err(|message| {
-            session.log_at(Level::Error, format_args!("{message} while SSL handshaking to upstream"));
+        let identity = self.identity(session).map_err(|error| {
+            session.log_at(Level::Error, format_args!("{error} while SSL handshaking to upstream"));
             Failure::OwnCertificate
         })?;
         match tls::connect(stream, &self.client, &name, identity).await {
@@ -395,7 +395,7 @@ impl UpstreamTls {
         name.split(':').next().unwrap_or_default().to_owned()
     }
 
-    fn identity<S: Session>(&self, session: &mut S) -> std::result::Result<Option<Identity>, String> {
+    fn identity<S: Session>(&self, session: &mut S) -> tls::Result<Option<Identity>> {
         let Some((certificate, key)) = &self.dynamic else { return Ok(None) };
         let certificate = certificate.name(session, &self.prefix);
         if certificate.is_empty() {

@@ -78,16 +78,16 @@ impl<S: 'static> Greeting<S> {
     pub async fn finish<'v>(
         self,
         stream: &rt::Stream,
-        identity: Result<Option<Identity>, String>,
+        identity: tls::Result<Option<Identity>>,
         log: &Log,
         visitor: impl Fn() -> Visitor<'v>,
     ) -> Option<Rc<Secured>> {
         let Greeting { server, tls, hello, named, input } = self;
         let identity = match identity {
             Ok(identity) => identity,
-            Err(message) => {
+            Err(error) => {
                 tls::refuse(stream, Alert::InternalError).await;
-                visitor().log(Level::Error, format_args!("{message}"));
+                visitor().log(Level::Error, format_args!("{error}"));
                 return None;
             }
         };

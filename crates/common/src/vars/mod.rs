@@ -13,7 +13,7 @@ use engine::log::Level;
 use expr::vars::{Entry, Flags, Template, VarId, Variables as Frozen};
 
 pub use facts::define as define_facts;
-pub use regex::{LastCaptures, Regex};
+pub use regex::{LastCaptures, MatchFailed, Regex};
 pub use setup::{Late, Setup, add, define, finish, regex, size_template, storable, template, template_at, template_of};
 
 use crate::slots::Slots;
@@ -136,10 +136,12 @@ pub struct Store {
 impl Store {
     /// As it was at first; memory is kept.
     pub fn clear(&mut self) {
-        self.captures.clear();
-        self.slots.clear();
-        self.values.fill(Value::Unset);
-        self.depth = MAX_DEPTH;
+        // All of them: one that is added and forgotten here doesn't compile.
+        let Store { captures, slots, values, depth } = self;
+        captures.clear();
+        slots.clear();
+        values.fill(Value::Unset);
+        *depth = MAX_DEPTH;
     }
 
     /// The value of a variable, if it was stored.

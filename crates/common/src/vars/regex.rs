@@ -35,8 +35,8 @@ impl PartialEq for Regex {
 impl Regex {
     /// Whether `subject` matches; if so, the session's captures and the variables of named groups are set.
     ///
-    /// An error of the engine (its limit on backtracking) is logged and taken for no match, with status 500 as the error.
-    pub fn exec<S: Session>(&self, session: &mut S, subject: &[u8]) -> Result<bool, u16> {
+    /// An error of the engine (its limit on backtracking) is logged.
+    pub fn exec<S: Session>(&self, session: &mut S, subject: &[u8]) -> Result<bool, MatchFailed> {
         if !session.variables().captures && self.names.is_empty() {
             return self.regex.is_match(subject).map_err(|error| failed(session, subject, &error));
         }
@@ -57,9 +57,13 @@ impl Regex {
     }
 }
 
-fn failed<S: Session>(session: &S, subject: &[u8], error: &dyn fmt::Display) -> u16 {
+/// Whether a regex matches could not be found out; the log says why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatchFailed;
+
+fn failed<S: Session>(session: &S, subject: &[u8], error: &dyn fmt::Display) -> MatchFailed {
     session.log_at(Level::Alert, format_args!("regex on \"{}\" failed: {error}", subject.escape_ascii()));
-    500
+    MatchFailed
 }
 
 /// The captures of the last regex that matched.

@@ -8,7 +8,7 @@ use ::cache::keys::Fetched;
 use ::cache::{Cache, Entry, Key};
 use buf::{Bytes, Piece};
 use engine::log::{Errno, Level};
-use http::body::temp::{Lasting, TempFile};
+use http::body::temp::{Lasting, TempError, TempFile};
 use http::config::core::TempPath;
 use http::exchange::Exchange;
 use http::request::Request;
@@ -20,7 +20,7 @@ use super::policy::{self, Asked, Judgement, Said, by_nginx, by_rfc};
 use super::{Caching, Fill, Work, field, hit, is_authorized, request, vary};
 use crate::engine::Backend;
 use crate::respond;
-use crate::shared::{self, Keeper, Purpose, RequestLog};
+use crate::shared::{self, Keeper, Purpose, RequestLog, WriteError};
 
 /// What the response says of its storing, and until when it is fresh; `None`: it isn't stored.
 pub(super) fn judge(b: &Backend, fill: &Fill, r: &mut Request, exchange: &Exchange) -> Option<(Judgement, i64)> {
@@ -155,7 +155,7 @@ impl Filling {
 }
 
 /// A temporary file for a response.
-pub(super) fn temp_file(cache: &Cache, place: &TempPath, r: &Request) -> Result<TempFile, String> {
+pub(super) fn temp_file(cache: &Cache, place: &TempPath, r: &Request) -> Result<TempFile, TempError> {
     let own;
     let place = if cache.settings.own_temp {
         own = TempPath { path: Rc::new(cache.settings.path.clone()), levels: Rc::new([]) };
@@ -163,7 +163,7 @@ pub(super) fn temp_file(cache: &Cache, place: &TempPath, r: &Request) -> Result<
     } else {
         place
     };
-    TempFile::create(place, false, &r.http.worker.temp_numbers).map_err(|error| error.to_string())
+    TempFile::create(place, false, &r.http.worker.temp_numbers)
 }
 
 /// How files are left in a cache.
@@ -219,9 +219,9 @@ impl Place {
                     bytes.extend_from_slice(part);
                 }
             });
-            file.append(&bytes).map_err(|error| error.to_string())
+            file.append(&bytes).map_err(WriteError::from)
         } else {
-            let head = file.append(&bytes).map_err(|error| error.to_string());
+            let head = file.append(&bytes).map_err(WriteError::from);
             head.and_then(|()| body.iter().try_for_each(|piece| shared::write_piece(&file, piece)))
         };
         match written {

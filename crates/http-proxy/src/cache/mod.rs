@@ -22,9 +22,11 @@ use ::cache::keeper::{now, now_ns};
 use ::cache::keys::{Fetched, Ticket};
 use ::cache::{Cache, Entry, Key};
 use ::conf::{Error, Result};
+use ::upstream::retry::failure;
 use buf::Bytes;
 use expr::vars::Template;
 use http::exchange::Exchange;
+use http::fault::{Fault, Retry};
 use http::files::open_file::Files;
 use http::module::LocationContext;
 use http::phases::Flow;
@@ -34,7 +36,6 @@ use wire::h1::{KnownHeader, Method};
 use self::conf::{CacheConf, Zone};
 use self::hit::{Found, Stored};
 use self::path::Caches;
-use crate::attempt::Stop;
 use crate::engine::Backend;
 
 /// How a location's responses are stored.
@@ -303,8 +304,7 @@ async fn look_up(
                 if now_ms < until {
                     match b.unless_aborted(r, cache.waiters.wait(&key, until - now_ms)).await {
                         Ok(()) => continue,
-                        Err(Stop::Status(status)) => return Some(Flow::Status(status)),
-                        Err(Stop::Failed(_)) => return Some(Flow::Status(502)),
+                        Err(fault) => return Some(fault.into()),
                     }
                 }
                 r.lasting_slot::<Work>().report.collapsed = true;
@@ -419,7 +419,7 @@ fn stale(
                 update.detach_without_body(&http);
                 Next::Answer(hit::serve(b, r, exchange, *stored, Status::Stale))
             }
-            Err(status) => Next::Answer(Flow::Status(status)),
+            Err(fault) => Next::Answer(fault.into()),
         };
     }
     fill.stale = Some(stored);
@@ -442,28 +442,23 @@ pub(super) fn dismiss(r: &mut Request) {
     r.lasting_slot::<Work>().fill = None;
 }
 
-/// The backend has failed for good, with this kind of failure and status: what is stored is served, if it may be; else
-/// the status is remembered, if it is to be.
-pub(super) fn failed(
-    b: &Backend,
-    r: &mut Request,
-    exchange: &Rc<Exchange>,
-    kind: u32,
-    status: u16,
-) -> Option<Flow<'static>> {
+/// The backend has failed for good: what is stored is served, if it may be; else the status is remembered, if it is to be.
+pub(super) fn failed(b: &Backend, r: &mut Request, exchange: &Rc<Exchange>, fault: Fault) -> Option<Flow<'static>> {
     b.caching.as_ref()?;
     let mut fill = r.lasting_slot::<Work>().fill.take()?;
-    let now = now();
     if let Some(stored) = fill.stale.take() {
+        let kind = match fault.retry() {
+            Retry::Unsent(kind) | Retry::Sent(kind) => kind,
+            Retry::Never => failure::ERROR,
+        };
         let entry = &stored.entry;
-        let kind = if kind == ::upstream::retry::failure::NO_LIVE { ::upstream::retry::failure::ERROR } else { kind };
-        let allowed = fill.caching.conf.cache_use_stale & kind != 0 || entry.on_error >= now.secs;
+        let allowed = fill.caching.conf.cache_use_stale & kind != 0 || entry.on_error >= now().secs;
         if allowed && entry.flags & policy::flags::NEVER_STALE == 0 {
             drop(fill);
             return Some(hit::serve(b, r, exchange, *stored, Status::Stale));
         }
     }
-    remember(fill, status);
+    remember(fill, fault.status());
     None
 }
 

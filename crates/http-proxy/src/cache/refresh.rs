@@ -10,6 +10,7 @@ use ::cache::{Cache, Entry};
 use buf::Bytes;
 use engine::log::{Errno, Level};
 use http::exchange::Exchange;
+use http::fault::{Fault, Retry};
 use http::phases::Flow;
 use http::request::Request;
 use wire::Span;
@@ -35,7 +36,7 @@ pub(crate) fn instead(b: &Backend, r: &mut Request, exchange: &Rc<Exchange>, sta
         let stored = fill.stale.take()?;
         return Some(revalidated(b, r, exchange, fill, *stored));
     }
-    let kind = ::upstream::retry::of_status(status)?;
+    let Retry::Sent(kind) = Fault::of_answer(status)?.retry() else { return None };
     let never = stale.entry.flags & super::policy::flags::NEVER_STALE != 0;
     if never || work.fill.as_ref()?.caching.conf.cache_use_stale & kind == 0 {
         return None;

@@ -7,14 +7,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use buf::{Bytes, Chain, FileRange, Piece};
-use engine::log::{Level, TIMED_OUT};
+use engine::log::{Errno, Level, TIMED_OUT};
 use wire::h1::{BodyFraming, ChunkEvent, ChunkedDecoder};
 
-use super::BodyFilter;
 use super::files::read_here;
 use super::pipeline::read_failed;
-use super::temp::TempFile;
+use super::temp::{TempError, TempFile};
+use super::{BodyFilter, Broken};
 use crate::config::core::BodyInFile;
+use crate::fault::Fault;
 use crate::request::{Ending, Request};
 use crate::response::headers::Headers;
 
@@ -287,7 +288,7 @@ impl RequestBody {
     }
 
     /// Takes bytes of the body from what was read: `Ok(None)` if more must be read.
-    fn take(&mut self) -> Result<Option<Bytes>, u16> {
+    fn take(&mut self) -> Result<Option<Bytes>, Fault> {
         let before = self.unread.len();
         let taken = self.take_data();
         if self.rest != Remainder::Dropped {
@@ -296,7 +297,7 @@ impl RequestBody {
         taken
     }
 
-    fn take_data(&mut self) -> Result<Option<Bytes>, u16> {
+    fn take_data(&mut self) -> Result<Option<Bytes>, Fault> {
         while !self.unread.is_empty() {
             match &mut self.framing {
                 Framing::Done => return Ok(None),
@@ -317,7 +318,7 @@ impl RequestBody {
                     return Ok(Some(data));
                 }
                 Framing::Chunked(decoder) => {
-                    let (used, event) = decoder.step(&self.unread).map_err(|_| 400_u16)?;
+                    let (used, event) = decoder.step(&self.unread).map_err(|_| Fault::InvalidChunks)?;
                     let data = match event {
                         ChunkEvent::Data(range) => Some(self.unread.slice(range)),
                         ChunkEvent::More => None,
@@ -364,13 +365,13 @@ impl Request {
         self.body.is_here() || self.h2_stream().is_some_and(|stream| stream.has_received_all(most))
     }
 
-    /// The next piece of the body as it arrives; `None` at its end. The error is a status: 400, 408, 413.
-    pub async fn next_body(&mut self) -> Result<Option<Bytes>, u16> {
+    /// The next piece of the body as it arrives; `None` at its end. A fault has been logged.
+    pub async fn next_body(&mut self) -> Result<Option<Bytes>, Fault> {
         poll_fn(|cx| self.poll_body(cx)).await
     }
 
     /// As [`Request::next_body`].
-    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
+    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Fault>> {
         match self.body.change.take() {
             Some(mut change) if self.body.rest != Remainder::Dropped => {
                 let piece = self.poll_changed(&mut change, cx);
@@ -385,7 +386,7 @@ impl Request {
     }
 
     /// The next piece of the body after the filters.
-    fn poll_changed(&mut self, change: &mut Change, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
+    fn poll_changed(&mut self, change: &mut Change, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Fault>> {
         loop {
             match change.ready.pop() {
                 Some(Piece::Bytes(bytes)) if bytes.is_empty() => continue,
@@ -393,8 +394,8 @@ impl Request {
                 Some(Piece::File(range)) => {
                     let read = read_here(&range).map(Some);
                     return Poll::Ready(read.map_err(|error| {
-                        read_failed(self, &error);
-                        500
+                        let Broken = read_failed(self, &error);
+                        Fault::FailedFile
                     }));
                 }
                 None if change.ended => return Poll::Ready(Ok(None)),
@@ -407,7 +408,7 @@ impl Request {
                 let mut out = Chain::new();
                 if filter.apply(chain, change.ended, true, &mut out).is_err() {
                     self.body.refuse();
-                    return Poll::Ready(Err(400));
+                    return Poll::Ready(Err(Fault::InvalidBody));
                 }
                 chain = out;
             }
@@ -416,17 +417,16 @@ impl Request {
     }
 
     /// The next piece of the body as the client sent it.
-    fn poll_unchanged(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, u16>> {
+    fn poll_unchanged(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Fault>> {
         if self.body.is_refused() {
             return Poll::Ready(Ok(None));
         }
         self.send_continue();
         loop {
             match self.body.take() {
-                Err(status) => {
-                    self.log_error(format_args!("client sent invalid chunked body"));
+                Err(fault) => {
                     self.body.refuse_read();
-                    return Poll::Ready(Err(status));
+                    return Poll::Ready(Err(fault.log(self)));
                 }
                 Ok(Some(data)) => {
                     self.check_length(data.len() as u64)?;
@@ -451,56 +451,49 @@ impl Request {
                 }
                 Ok(_) if matches!(self.body.framing, Framing::Endless) => self.body.framing = Framing::Done,
                 Ok(_) => {
-                    self.log_at(Level::Info, format_args!("client prematurely closed connection"));
                     self.body.rest = Remainder::Missing;
-                    return Poll::Ready(Err(400));
+                    return Poll::Ready(Err(Fault::ClosedEarly.log(self)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    self.log_at(Level::Info, format_args!("client timed out{TIMED_OUT}"));
                     self.body.refuse();
-                    return Poll::Ready(Err(408));
+                    return Poll::Ready(Err(Fault::SlowClient.log_with(self, &TIMED_OUT)));
                 }
                 Err(error) if self.h2_stream().is_some() => {
                     return Poll::Ready(Err(self.stream_failed(&error)));
                 }
                 Err(error) => {
-                    let errno = engine::log::Errno(&error);
-                    self.log_at(Level::Info, format_args!("recv() failed{errno}"));
                     self.body.refuse();
-                    return Poll::Ready(Err(400));
+                    return Poll::Ready(Err(Fault::LostClient.log_with(self, &Errno(&error))));
                 }
             }
         }
     }
 
     /// Reading the stream of HTTP/2 has failed: the body has no further parts.
-    fn stream_failed(&mut self, error: &io::Error) -> u16 {
-        let bad = error.kind() == io::ErrorKind::InvalidData;
-        if bad {
-            self.log_bad_length();
-        } else {
-            self.log_at(Level::Info, format_args!("client prematurely closed stream"));
+    fn stream_failed(&mut self, error: &io::Error) -> Fault {
+        if error.kind() == io::ErrorKind::InvalidData {
+            self.body.rest = Remainder::Refused;
+            return self.bad_length();
         }
-        self.body.rest = if bad { Remainder::Refused } else { Remainder::Missing };
-        if bad { 400 } else { 499 }
+        self.body.rest = Remainder::Missing;
+        Fault::ClosedStream.log(self)
     }
 
-    /// nginx's log line about a stream whose body isn't as long as declared.
-    fn log_bad_length(&self) {
+    /// The body of a stream isn't as long as declared.
+    fn bad_length(&self) -> Fault {
         let missing = self.h2_stream().map_or(0, |stream| stream.body_missing());
         match self.body.declared {
             Some(declared) if missing > 0 => {
                 let received = declared.saturating_sub(missing);
-                let message = format_args!("only {received} out of {declared} bytes of request body received");
-                self.log_at(Level::Info, format_args!("client prematurely closed stream: {message}"));
+                Fault::ShortStream.log_with(self, &format_args!("{received} out of {declared}"))
             }
-            _ => self.log_at(Level::Info, format_args!("client intended to send body data larger than declared")),
+            _ => Fault::LongStream.log(self),
         }
     }
 
     /// The limit on bodies whose length isn't declared: a chunk counts whole once its head is there. `last` bytes were
     /// taken just now.
-    fn check_length(&mut self, last: u64) -> Result<(), u16> {
+    fn check_length(&mut self, last: u64) -> Result<(), Fault> {
         let limit = self.location.core.client_max_body_size;
         let least = self.body.least();
         if limit > 0 && least > limit && self.body.declared.is_none() && self.body.rest != Remainder::Dropped {
@@ -508,9 +501,8 @@ impl Request {
             let more = least - before;
             let size =
                 if self.body.delimiter == Delimiter::Stream { least.to_string() } else { format!("{before}+{more}") };
-            self.log_error(format_args!("client intended to send too large chunked body: {size} bytes"));
             self.body.refuse_read();
-            return Err(413);
+            return Err(Fault::TooLargeChunks.log_with(self, &size));
         }
         Ok(())
     }
@@ -526,7 +518,7 @@ impl Request {
     }
 
     /// Reads the whole body, to memory or beyond `client_body_buffer_size` to a file.
-    pub async fn read_body(&mut self) -> Result<(), u16> {
+    pub async fn read_body(&mut self) -> Result<(), Fault> {
         if self.body.buffered.is_some() {
             return Ok(());
         }
@@ -547,11 +539,11 @@ impl Request {
             let data = match self.next_body().await {
                 Ok(Some(data)) => data,
                 Ok(None) => break,
-                Err(status) => {
+                Err(fault) => {
                     if self.body.client_gone() && body.file.is_none() {
                         self.body.partial = body.pieces;
                     }
-                    return Err(status);
+                    return Err(fault);
                 }
             };
             body.len += data.len() as u64;
@@ -578,7 +570,7 @@ impl Request {
     }
 
     /// Moves what has been read so far into a new file.
-    fn spill(&mut self, body: &mut Buffered) -> Result<(), u16> {
+    fn spill(&mut self, body: &mut Buffered) -> Result<(), Fault> {
         let core = self.location.core.clone();
         let keep = core.client_body_in_file_only == BodyInFile::On;
         let made = TempFile::create(&core.client_body_temp_path, keep, &self.http.worker.temp_numbers);
@@ -600,14 +592,13 @@ impl Request {
         Ok(())
     }
 
-    fn write_body(&mut self, file: &TempFile, data: &[u8]) -> Result<(), u16> {
+    fn write_body(&mut self, file: &TempFile, data: &[u8]) -> Result<(), Fault> {
         file.append(data).map_err(|error| self.temp_failed(&error))
     }
 
-    fn temp_failed(&mut self, error: &super::temp::TempError) -> u16 {
-        self.log_at(Level::Crit, format_args!("{error}"));
+    fn temp_failed(&mut self, error: &TempError) -> Fault {
         self.body.refuse();
-        500
+        Fault::FailedFile.log_with(self, error)
     }
 
     /// Reads and drops the rest of the body, so that the connection can be kept; false if it can't.
@@ -629,8 +620,8 @@ impl Request {
         }
     }
 
-    /// Drops the received part of the body; the error is the status for an invalid body.
-    pub(crate) fn skip_body(&mut self) -> Result<(), u16> {
+    /// Drops the received part of the body; an error if that part is invalid.
+    pub(crate) fn skip_body(&mut self) -> Result<(), Fault> {
         // A client that waits for `100 Continue` gets it, so that the connection can be kept; but not if the request
         // has failed, since the client may then leave its body out (RFC 9110 §10.1.1).
         if self.error_status >= 300 {
@@ -643,12 +634,12 @@ impl Request {
             match self.body.take() {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
-                Err(status) => {
-                    self.log_error(format_args!("client sent invalid chunked body"));
+                Err(fault) => {
+                    fault.log(self);
                     self.body.refuse();
                     self.close_after();
                     // An error keeps its status.
-                    return if self.error_status >= 300 { Ok(()) } else { Err(status) };
+                    return if self.error_status >= 300 { Ok(()) } else { Err(fault) };
                 }
             }
         }
@@ -667,4 +658,87 @@ pub fn append(pieces: &mut Vec<Piece>, data: Bytes) {
         return;
     }
     pieces.push(Piece::Bytes(data));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::Broken;
+    use crate::reuse::{self, Members, members};
+
+    struct Nothing;
+
+    impl BodyFilter for Nothing {
+        fn apply(&mut self, _: Chain, _: bool, _: bool, _: &mut Chain) -> Result<(), Broken> {
+            Ok(())
+        }
+    }
+
+    impl RequestBody {
+        pub(crate) fn members(&self) -> Members {
+            members!(
+                self,
+                RequestBody {
+                    framing: std::mem::discriminant(framing),
+                    declared,
+                    unread,
+                    buffered: buffered.as_ref().map(|body| (&body.pieces, body.len)),
+                    partial,
+                    received,
+                    raw,
+                    raw_before,
+                    delimiter,
+                    rest,
+                    expect,
+                    change: change.is_some(),
+                }
+            )
+        }
+
+        /// Changes every member.
+        #[deny(unused_variables)]
+        pub(crate) fn poison(&mut self) {
+            self.add_filter(Box::new(Nothing));
+            let RequestBody {
+                framing,
+                declared,
+                unread,
+                buffered,
+                partial,
+                received,
+                raw,
+                raw_before,
+                delimiter,
+                rest,
+                expect,
+                change: _,
+            } = self;
+            *framing = Framing::Length(3);
+            *declared = Some(3);
+            *unread = Bytes::from_static(b"old");
+            partial.push(Piece::Bytes(unread.clone()));
+            *buffered = Some(Buffered { pieces: partial.clone(), len: 3, file: None });
+            (*received, *raw, *raw_before) = (3, 3, 3);
+            (*delimiter, *rest, *expect) = (Delimiter::Chunks, Remainder::Missing, true);
+        }
+    }
+
+    #[test]
+    fn a_body_that_begins_is_as_new() {
+        let begins: [fn(&mut RequestBody); 3] = [
+            |body| body.begin(BodyFraming::None, Bytes::default(), false),
+            |body| body.begin(BodyFraming::Chunked, Bytes::default(), false),
+            |body| body.begin_stream(None, false),
+        ];
+        for begin in begins {
+            let (mut new, mut reset) = (RequestBody::default(), RequestBody::default());
+            reset.poison();
+            begin(&mut new);
+            begin(&mut reset);
+            assert_eq!(reset.members(), new.members());
+        }
+        let (new, mut used) = (RequestBody::default(), RequestBody::default());
+        used.poison();
+        reuse::check(&new.members(), &used.members(), &RequestBody::default().members(), &[]);
+    }
 }

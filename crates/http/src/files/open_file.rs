@@ -19,6 +19,7 @@ use wire::h1::KnownHeader;
 
 use super::small_files::{Contents, Share, SmallFiles};
 use crate::config::core::{CoreLocation, FileCache, Symlinks};
+use crate::fault::Fault;
 use crate::request::Request;
 use crate::response::Body;
 
@@ -109,6 +110,15 @@ impl OpenError {
     /// The error's number; 0 for none.
     pub fn code(&self) -> i32 {
         self.error.raw_os_error().unwrap_or(0)
+    }
+
+    /// What it is to a request for the file.
+    pub fn fault(&self) -> Fault {
+        match self.code() {
+            errno::NOENT | errno::NOTDIR | errno::NAMETOOLONG => Fault::MissingFile,
+            errno::ACCES | errno::MLINK | errno::LOOP => Fault::ForbiddenFile,
+            _ => Fault::FailedFile,
+        }
     }
 }
 

@@ -8,8 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use engine::log::Level;
-
+use crate::fault::Fault;
 use crate::request::Request;
 use crate::server::location::Location;
 
@@ -85,6 +84,10 @@ pub enum Outcome {
     Finished,
 }
 
+/// The status with which a request ends, on purpose or because of a [`Fault`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply(pub u16);
+
 /// A handler of a phase.
 pub trait Handler {
     /// Handles the request, and returns how it continues.
@@ -124,13 +127,15 @@ pub trait HeaderFilter {
         false
     }
 
-    /// Acts on `request.response`. A status given back replaces the response by that status's error page.
-    fn apply(&self, r: &mut Request) -> Result<(), u16>;
+    /// Acts on `request.response`. An error replaces the response by the error page of that status.
+    fn apply(&self, r: &mut Request) -> Result<(), Reply>;
 }
 
 /// The order of header filters (their body filters, if any, have the same).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {
+    /// Slices are made a whole.
+    Slice,
     /// Conditional requests.
     NotModified,
     /// Added and changed fields.
@@ -197,7 +202,7 @@ async fn run_once(r: &mut Request) -> Ended {
     if resume == Resume::Content {
         let location = r.location.clone();
         pass!(location.handlers.content, r);
-        return Ended::Status(r.no_handler());
+        return Ended::Status(r.no_handler().status());
     }
     if resume == Resume::Server {
         let server = r.server.root.clone();
@@ -209,14 +214,14 @@ async fn run_once(r: &mut Request) -> Ended {
         resume = Resume::Find;
     }
     if resume == Resume::Find
-        && let Err(status) = r.find_location()
+        && let Err(Reply(status)) = r.find_location()
     {
         return Ended::Status(status);
     }
     // A redirect from here on sets the phase at which the request starts again.
     let lost_handler = loop {
         // Before the rules: if the `limit_except` block is entered, the rules of the location aren't run.
-        if let Err(status) = r.check_location() {
+        if let Err(Reply(status)) = r.check_location() {
             return Ended::Status(status);
         }
         let location = r.location.clone();
@@ -229,7 +234,10 @@ async fn run_once(r: &mut Request) -> Ended {
             Ruled::Responds => return Ended::Respond,
             Ruled::Status(status) => return Ended::Status(status),
         }
-        if let Err(status) = r.count_uri_change().and_then(|()| r.find_location()) {
+        if let Err(fault) = r.count_uri_change() {
+            return Ended::Status(fault.status());
+        }
+        if let Err(Reply(status)) = r.find_location() {
             return Ended::Status(status);
         }
     };
@@ -244,11 +252,10 @@ async fn run_once(r: &mut Request) -> Ended {
     }
     pass!(location.handlers.precontent, r);
     if lost_handler {
-        r.log_at(Level::Alert, format_args!("no upstream configuration"));
-        return Ended::Status(500);
+        return Ended::Status(Fault::LostHandler.log(r).status());
     }
     pass!(location.handlers.content, r);
-    Ended::Status(r.no_handler())
+    Ended::Status(r.no_handler().status())
 }
 
 /// Runs the rewrite rules of a location, if it has some.

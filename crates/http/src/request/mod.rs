@@ -1,7 +1,10 @@
 //! A request: its head, where it is in the configuration, its response.
 
 pub mod facts;
+mod state;
 pub mod subrequest;
+#[cfg(test)]
+mod tests;
 pub mod variables;
 
 use std::any::Any;
@@ -19,13 +22,16 @@ use self::facts::ConnectionFacts;
 use self::subrequest::Family;
 use crate::body::RequestBody;
 use crate::config::core::Alias;
-use crate::phases::{Flow, MAX_URI_CHANGES, Resume};
+use crate::fault::Fault;
+use crate::phases::{Flow, MAX_URI_CHANGES, Reply, Resume};
 use crate::response::{Body, Response};
 use crate::server::location::{Found, Kind, Location, LocationId, Tree};
 use crate::server::{Address, Http, Server};
 use crate::session::client::Client;
 use crate::session::connection::{Connection, Link};
 use crate::session::h2::StreamHandle;
+
+pub use self::state::{Delivery, Ending, UriFit, UriSource};
 
 /// How many requests' memory is kept for the next ones.
 const MAX_SPARE: usize = 64;
@@ -103,54 +109,6 @@ pub struct Request {
     /// What it shares with its subrequests, if it has some or is one.
     family: Option<Rc<Family>>,
     slots: Slots,
-}
-
-/// Who has made a request's URI and arguments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UriSource {
-    /// The client: they are what it sent, decoded.
-    #[default]
-    Client,
-    /// The server has replaced at least one of them.
-    Server,
-    /// The server, and `$args` has a value even if it is empty.
-    ServerWithArgs,
-}
-
-/// How a request's URI fits the location that the request is in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UriFit {
-    /// It begins with the location's name, or matches its regex.
-    #[default]
-    Named,
-    /// `try_files` found a file in the location's alias: the whole URI is appended to the alias.
-    InAlias,
-    /// A rule has changed it, and the request stayed in the location.
-    Changed,
-}
-
-/// What becomes of a connection after a response.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ending {
-    /// It is closed.
-    #[default]
-    Close,
-    /// It is closed, and the client may still be sending.
-    Linger,
-    /// It may serve another request.
-    Keep,
-}
-
-/// How much of a response was sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Delivery {
-    /// Not all, or nothing yet.
-    #[default]
-    Partial,
-    /// All that its source had given before it broke off.
-    CutShort,
-    /// All.
-    Whole,
 }
 
 impl Drop for Request {
@@ -373,6 +331,11 @@ impl Request {
         self.slots.entry()
     }
 
+    /// As [`Request::slot`], for state that a request which repeats this one takes over.
+    pub fn copied_slot<T: Any + Default + Clone>(&mut self) -> &mut T {
+        self.slots.copied_entry()
+    }
+
     /// As [`Request::slot`], for state that stays when the request is redirected internally.
     pub fn lasting_slot<T: Any + Default>(&mut self) -> &mut T {
         self.vars.slots.entry()
@@ -389,7 +352,7 @@ impl Request {
     }
 
     /// Finds the location of the URI and enters it.
-    pub(crate) fn find_location(&mut self) -> Result<(), u16> {
+    pub(crate) fn find_location(&mut self) -> Result<(), Reply> {
         let server = self.server.clone();
         self.location = server.root.clone();
         match self.search(&server.root.children)? {
@@ -402,7 +365,7 @@ impl Request {
 
     /// nginx's order: an exact name ends the search; else the longest prefix is remembered, its nested locations are
     /// looked at, and then the regexes of this level, unless the prefix forbids them.
-    fn search(&mut self, tree: &Tree) -> Result<Search, u16> {
+    fn search(&mut self, tree: &Tree) -> Result<Search, Fault> {
         let http = self.http.clone();
         let mut best = Search::None;
         let mut no_regex = false;
@@ -445,7 +408,7 @@ impl Request {
     }
 
     /// `/dir` for a location `/dir/` that takes all requests: the client is told.
-    fn redirect_to_slash(&mut self, id: LocationId) -> u16 {
+    fn redirect_to_slash(&mut self, id: LocationId) -> Reply {
         self.location = self.http.location(id);
         let mut target = Vec::new();
         wire::uri::escape(wire::uri::Escape::Uri, &self.location.name, &mut target);
@@ -454,13 +417,13 @@ impl Request {
             target.extend_from_slice(&self.args);
         }
         self.response.headers.set_fixed(KnownHeader::Location, target);
-        301
+        Reply(301)
     }
 
     /// Checks what doesn't depend on the location's handlers: `internal`, `limit_except`, the size of the body.
-    pub fn check_location(&mut self) -> Result<(), u16> {
+    pub(crate) fn check_location(&mut self) -> Result<(), Reply> {
         if self.location.core.internal && !self.internal {
-            return Err(404);
+            return Err(Reply(404));
         }
         while let Some((methods, inner)) = self.location.limit_except {
             if self.method.bit() & methods != 0 {
@@ -474,9 +437,8 @@ impl Request {
             && length > limit
             && !self.internal
         {
-            self.log_error(format_args!("client intended to send too large body: {length} bytes"));
             self.body.refuse_whole();
-            return Err(413);
+            return Err(Fault::TooLargeBody.log_with(self, &length).into());
         }
         Ok(())
     }
@@ -505,15 +467,11 @@ impl Request {
     }
 
     /// Counts a change of the URI; too many are a cycle.
-    pub(crate) fn count_uri_change(&mut self) -> Result<(), u16> {
+    pub(crate) fn count_uri_change(&mut self) -> Result<(), Fault> {
         if self.uri_changes == 0 {
             // An error page isn't used either: the cycle could be endless.
             self.error_page = true;
-            self.log_error(format_args!(
-                "rewrite or internal redirection cycle while processing \"{}\"",
-                buf::text::encode(&self.uri)
-            ));
-            return Err(500);
+            return Err(Fault::RewriteCycle.log_with(self, &buf::text::encode(&self.uri)));
         }
         self.uri_changes -= 1;
         Ok(())
@@ -521,24 +479,20 @@ impl Request {
 
     /// As [`Request::try_redirect`], for a handler to give back.
     pub fn redirect(&mut self, uri: &[u8], args: Option<&[u8]>) -> Flow<'static> {
-        self.try_redirect(uri, args).map_or_else(Flow::Status, |()| Flow::Redirect)
+        self.try_redirect(uri, args).map_or_else(Flow::from, |()| Flow::Redirect)
     }
 
     /// As [`Request::try_redirect_named`], for a handler to give back.
     pub fn redirect_named(&mut self, name: &[u8]) -> Flow<'static> {
-        self.try_redirect_named(name).map_or_else(Flow::Status, |()| Flow::Redirect)
+        self.try_redirect_named(name).map_or_else(Flow::from, |()| Flow::Redirect)
     }
 
     /// Starts over with another URI, internally. With `Some`, `$args` has a value even if the arguments are empty.
-    pub fn try_redirect(&mut self, uri: &[u8], args: Option<&[u8]>) -> Result<(), u16> {
+    pub fn try_redirect(&mut self, uri: &[u8], args: Option<&[u8]>) -> Result<(), Fault> {
         if self.uri_changes == 0 {
             // An error page isn't used either: the cycle could be endless.
             self.error_page = true;
-            self.log_error(format_args!(
-                "rewrite or internal redirection cycle while internally redirecting to \"{}\"",
-                buf::text::encode(uri)
-            ));
-            return Err(500);
+            return Err(Fault::RedirectCycle.log_with(self, &buf::text::encode(uri)));
         }
         self.uri_changes -= 1;
         self.uri.clear();
@@ -555,20 +509,15 @@ impl Request {
     }
 
     /// Continues in a named location.
-    pub fn try_redirect_named(&mut self, name: &[u8]) -> Result<(), u16> {
-        let shown = buf::text::encode(name).into_owned();
+    pub fn try_redirect_named(&mut self, name: &[u8]) -> Result<(), Fault> {
         if self.uri_changes == 0 {
             // An error page isn't used either: the cycle could be endless.
             self.error_page = true;
-            self.log_error(format_args!(
-                "rewrite or internal redirection cycle while redirect to named location \"{shown}\""
-            ));
-            return Err(500);
+            return Err(Fault::NamedCycle.log_with(self, &buf::text::encode(name)));
         }
         self.uri_changes -= 1;
         let Some(id) = self.server.root.children.named(name) else {
-            self.log_error(format_args!("could not find named location \"{shown}\""));
-            return Err(500);
+            return Err(Fault::NoNamedLocation.log_with(self, &buf::text::encode(name)));
         };
         self.internal = true;
         self.leave_location();
@@ -589,16 +538,13 @@ impl Request {
         self.response.filters.clear();
     }
 
-    /// The status of a request that no content handler takes.
-    pub(crate) fn no_handler(&mut self) -> u16 {
+    /// No content handler takes the request.
+    pub(crate) fn no_handler(&mut self) -> Fault {
         if self.uri.last() == Some(&b'/') {
             let path = self.path_of_uri().unwrap_or_default();
-            let path = buf::text::encode(&path).into_owned();
-            self.log_error(format_args!("directory index of \"{path}\" is forbidden"));
-            return 403;
+            return Fault::NoIndex.log_with(self, &buf::text::encode(&path));
         }
-        self.log_error(format_args!("no handler found"));
-        404
+        Fault::NoHandler.log(self)
     }
 
     /// The folder of the location, as `root` or `alias` says.
@@ -608,18 +554,17 @@ impl Request {
     }
 
     /// The file that the URI means.
-    pub fn path_of_uri(&mut self) -> Option<Vec<u8>> {
+    pub fn path_of_uri(&mut self) -> Result<Vec<u8>, Fault> {
         let mut path = Vec::with_capacity(128);
-        self.path_into(&mut path).then_some(path)
+        self.path_into(&mut path)?;
+        Ok(path)
     }
 
     /// Appends the file that the URI means; the length of the root's part is its own affair.
-    pub fn path_into(&mut self, path: &mut Vec<u8>) -> bool {
+    pub fn path_into(&mut self, path: &mut Vec<u8>) -> Result<(), Fault> {
         let location = self.location.clone();
-        let Some(root) = &location.core.root else { return false };
-        if self.lost_alias() {
-            return false;
-        }
+        let Some(root) = &location.core.root else { return Err(Fault::NoRoot) };
+        self.check_alias()?;
         root.path.render(self, path);
         match root.alias {
             Some(Alias::Prefix(prefix)) => path.extend_from_slice(self.uri.get(prefix..).unwrap_or_default()),
@@ -627,20 +572,18 @@ impl Request {
             Some(Alias::All) | None => path.extend_from_slice(&self.uri),
         }
         path.contains(&0).then(|| path.clear());
-        true
+        Ok(())
     }
 
-    /// Whether the location has an alias and the URI no longer begins with its name, so that no file can be found.
-    pub fn lost_alias(&self) -> bool {
+    /// An error if the location has an alias and the URI no longer begins with its name, so that no file can be found.
+    pub fn check_alias(&self) -> Result<(), Fault> {
         let location = &self.location;
         let lost =
             self.uri_fit == UriFit::Changed && location.core.root.as_ref().is_some_and(|root| root.alias.is_some());
         if lost {
-            let name = buf::text::encode(&location.name);
-            let message = format_args!("\"alias\" cannot be used in location \"{name}\" where URI was rewritten");
-            self.log_at(Level::Alert, message);
+            return Err(Fault::LostAlias.log_with(self, &buf::text::encode(&location.name)));
         }
-        lost
+        Ok(())
     }
 
     /// Whether `$args` has a value, if only an empty one.

@@ -16,8 +16,9 @@ use wire::h1::Method;
 use super::{Delivery, Request, UriSource};
 use crate::body::files::FileRule;
 use crate::body::{Broken, Pipeline, Portion};
+use crate::fault::Fault;
 use crate::phases::Resume;
-use crate::response::{Answer, respond};
+use crate::response::{Answer, Headers, fields, respond};
 use crate::server::Http;
 
 /// How deep subrequests may be nested.
@@ -62,9 +63,9 @@ impl Request {
         self.depth > 0
     }
 
-    /// Begins a subrequest, in the server of this request. Nothing happens before the response is polled. The error is
-    /// the status for a request that exceeds the limits on depth and number; it has been logged.
-    pub fn sub_request(&mut self, ask: &SubRequest<'_>) -> Result<SubResponse, u16> {
+    /// Begins a subrequest, in the server of this request. Nothing happens before the response is polled. An error
+    /// if that exceeds the limits on depth and number.
+    pub fn sub_request(&mut self, ask: &SubRequest<'_>) -> Result<SubResponse, Fault> {
         let mut child = self.child(ask.uri)?;
         child.location.clone_from(&self.server.root);
         child.method = Method::Get;
@@ -80,7 +81,7 @@ impl Request {
 
     /// Begins a subrequest that repeats this request from the content phase of its location on; `prepare` may change it.
     /// Errors are as for [`Request::sub_request`].
-    pub fn clone_request(&mut self, prepare: impl FnOnce(&mut Request)) -> Result<SubResponse, u16> {
+    pub fn clone_request(&mut self, prepare: impl FnOnce(&mut Request)) -> Result<SubResponse, Fault> {
         let uri = self.uri.clone();
         let mut child = self.child(&uri)?;
         child.location.clone_from(&self.location);
@@ -89,6 +90,7 @@ impl Request {
         (child.uri_source, child.uri_fit) = (self.uri_source, self.uri_fit);
         child.args.extend_from_slice(&self.args);
         child.vars.captures.clone_from(&self.vars.captures);
+        child.slots.copy_from(&self.slots);
         child.internal = self.internal;
         child.resume = Resume::Content;
         prepare(&mut child);
@@ -96,16 +98,13 @@ impl Request {
     }
 
     /// A subrequest, without what it asks for.
-    fn child(&mut self, uri: &[u8]) -> Result<Box<Request>, u16> {
+    fn child(&mut self, uri: &[u8]) -> Result<Box<Request>, Fault> {
         let family = self.family.get_or_insert_default().clone();
-        let shown = |uri: &[u8]| buf::text::encode(uri).into_owned();
         if self.depth == MAX_DEPTH {
-            self.log_error(format_args!("subrequests cycle while processing \"{}\"", shown(uri)));
-            return Err(500);
+            return Err(Fault::SubrequestCycle.log_with(self, &buf::text::encode(uri)));
         }
         if family.count.get() == MAX_SUBREQUESTS {
-            self.log_error(format_args!("request reference counter overflow while processing \"{}\"", shown(uri)));
-            return Err(500);
+            return Err(Fault::TooManySubrequests.log_with(self, &buf::text::encode(uri)));
         }
         family.count.set(family.count.get() + 1);
         self.know_local_addr();
@@ -145,6 +144,11 @@ impl SubResponse {
             State::Made(Made(r, _), _) => Some(r),
             State::Making(_) | State::Over => None,
         }
+    }
+
+    /// The fields of the response, once its head is there and until its body has been taken.
+    pub fn fields(&self) -> Option<Headers> {
+        self.request().map(fields)
     }
 
     /// The next portion of the body, through the filters of the subrequest; after the last one there are empty ones.

@@ -320,10 +320,7 @@ fn realpath_root(r: &mut Request, out: &mut Vec<u8>) -> bool {
 }
 
 fn request_filename(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    match r.path_of_uri() {
-        Some(path) => put(out, &path),
-        None => false,
-    }
+    r.path_of_uri().is_ok_and(|path| put(out, &path))
 }
 
 /// The method; that of the request to the backend, if a cache has changed it.

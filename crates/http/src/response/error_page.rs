@@ -3,6 +3,7 @@
 use buf::{Bytes, Chain};
 use wire::h1::{KnownHeader, Method};
 
+use crate::fault::Fault;
 use crate::request::{Ending, Request};
 use crate::response::{Body, reason};
 
@@ -83,8 +84,8 @@ fn from_directive(r: &mut Request, status: u16) -> Option<Page> {
     Some(Page::Made)
 }
 
-fn redirected(result: Result<(), u16>) -> Page {
-    result.map_or_else(Page::Status, |()| Page::Redirect)
+fn redirected(result: Result<(), Fault>) -> Page {
+    result.map_or_else(|fault| Page::Status(fault.status()), |()| Page::Redirect)
 }
 
 /// Keeps the fields of the failed response (`WWW-Authenticate`, `Location`, `Allow`), and drops what describes its

@@ -1,4 +1,4 @@
-//! The head of a response: the fields about body and connection, and the order of all fields, for every protocol.
+//! The head of a response: the fields about body and connection, and the order of all fields, for every receiver.
 
 use buf::Bytes;
 use wire::h1::{KnownHeader, Method};
@@ -8,7 +8,7 @@ use super::{Header, Place};
 use crate::config::core::{CoreLocation, ServerTokens};
 use crate::request::{Ending, Request};
 
-/// The head of a protocol, to which a response's head is written.
+/// What a response's head is written to: a message of a protocol, or a list in memory.
 pub trait HeadSink {
     /// The status, then `Server` and `Date` unless the response has its own.
     fn begin(&mut self, r: &Request);

@@ -5,6 +5,8 @@ pub mod field;
 pub mod gzip;
 pub mod head;
 pub mod headers;
+mod memory;
+pub mod range;
 mod respond;
 
 use std::rc::Rc;
@@ -17,6 +19,7 @@ use crate::request::Request;
 
 pub use self::headers::{Header, Headers, Place};
 pub use crate::body::Body;
+pub use memory::fields;
 pub use respond::{Answer, respond};
 
 /// A response to a request.
@@ -49,6 +52,8 @@ pub struct Response {
     pub allow_ranges: bool,
     /// Ranges are served whatever the body is (only the first of several).
     pub single_range: bool,
+    /// How many bytes of the whole representation come before the body.
+    pub body_offset: u64,
     /// Whether the head is a backend's: its fields are kept, and conditions of the request aren't applied to it.
     pub disable_not_modified: bool,
     /// Whether `Date` and `Server` come from a backend and stand among the fields.
@@ -159,4 +164,106 @@ pub fn reason(status: u16) -> Option<&'static str> {
         507 => "507 Insufficient Storage",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use buf::Chain;
+
+    use super::*;
+    use crate::body::Broken;
+    use crate::reuse::{self, Members, members};
+
+    struct Nothing;
+
+    impl BodyFilter for Nothing {
+        fn apply(&mut self, _: Chain, _: bool, _: bool, _: &mut Chain) -> Result<(), Broken> {
+            Ok(())
+        }
+    }
+
+    impl Response {
+        pub(crate) fn members(&self) -> Members {
+            members!(
+                self,
+                Response {
+                    status,
+                    status_line,
+                    content_type,
+                    charset,
+                    content_length,
+                    last_modified,
+                    headers,
+                    trailers,
+                    late_trailers: late_trailers.is_some(),
+                    allow_ranges,
+                    single_range,
+                    disable_not_modified,
+                    own_date,
+                    own_server,
+                    headless,
+                    chunked,
+                    header_only,
+                    gzip_vary,
+                    body: matches!(body, Body::Empty),
+                    filters: filters.len(),
+                }
+            )
+        }
+
+        /// Changes every member.
+        #[deny(unused_variables)]
+        pub(crate) fn poison(&mut self) {
+            let Response {
+                status,
+                status_line,
+                content_type,
+                charset,
+                content_length,
+                last_modified,
+                headers,
+                trailers,
+                late_trailers,
+                allow_ranges,
+                single_range,
+                disable_not_modified,
+                own_date,
+                own_server,
+                headless,
+                chunked,
+                header_only,
+                gzip_vary,
+                body,
+                filters,
+            } = self;
+            let old = Bytes::from_static(b"old");
+            *status = 404;
+            for text in [status_line, content_type, charset] {
+                *text = Some(old.clone());
+            }
+            (*content_length, *last_modified) = (Some(3), Some(3));
+            headers.push(old.clone(), old.clone());
+            headers.set_fixed(KnownHeader::ETag, old.clone());
+            trailers.push(old.clone(), old.clone());
+            *late_trailers = Some(Rc::new(|_| {}));
+            for flag in [allow_ranges, single_range, disable_not_modified, own_date, own_server] {
+                *flag = true;
+            }
+            for flag in [headless, chunked, header_only, gzip_vary] {
+                *flag = true;
+            }
+            *body = Body::Chain(Chain::from(old));
+            filters.push(Box::new(Nothing));
+        }
+    }
+
+    #[test]
+    fn a_cleared_response_is_as_new() {
+        let mut response = Response::default();
+        let new = response.members();
+        response.poison();
+        let used = response.members();
+        response.clear();
+        reuse::check(&new, &used, &response.members(), &[]);
+    }
 }

@@ -1,7 +1,8 @@
 //! From a request to its response: phases, error pages, header filters. It isn't known here who receives the response.
 
 use super::error_page::{self, Page};
-use crate::phases::{self, Order, Outcome};
+use crate::fault::Fault;
+use crate::phases::{self, Order, Outcome, Reply};
 use crate::request::Request;
 
 /// What to send for a request.
@@ -15,10 +16,10 @@ pub enum Answer {
     Sent,
 }
 
-/// Makes the response to a request: by its phases, or from the status with which it was refused before them.
-pub async fn respond(r: &mut Request, refused: Option<u16>) -> Answer {
+/// Makes the response to a request: by its phases, or from the fault for which it was refused before them.
+pub async fn respond(r: &mut Request, refused: Option<Fault>) -> Answer {
     let mut outcome = match refused {
-        Some(status) => Outcome::Status(status),
+        Some(fault) => Outcome::Status(fault.status()),
         None => phases::run(r).await,
     };
     let mut again = false;
@@ -40,7 +41,7 @@ pub async fn respond(r: &mut Request, refused: Option<u16>) -> Answer {
             Outcome::Status(status) => status,
             Outcome::Respond => match prepare(r, again) {
                 Ok(()) => return Answer::Response,
-                Err(status) => {
+                Err(Reply(status)) => {
                     again = true;
                     status
                 }
@@ -56,7 +57,7 @@ pub async fn respond(r: &mut Request, refused: Option<u16>) -> Answer {
 
 /// Prepares a response for sending: the received part of an unread body is dropped, an error page
 /// keeps the error's status, and the header filters run.
-fn prepare(r: &mut Request, again: bool) -> Result<(), u16> {
+fn prepare(r: &mut Request, again: bool) -> Result<(), Reply> {
     if r.line.version == 9 {
         r.close_after();
     }
@@ -74,7 +75,7 @@ fn prepare(r: &mut Request, again: bool) -> Result<(), u16> {
 
 /// Runs the header filters of the location. Those of conditions don't judge the page of an error that came of a filter,
 /// and a filter that fails there too is left out: it would for ever.
-fn apply_filters(r: &mut Request, again: bool) -> Result<(), u16> {
+fn apply_filters(r: &mut Request, again: bool) -> Result<(), Reply> {
     let location = r.location.clone();
     for filter in &location.handlers.filters {
         if again && filter.order() == Order::NotModified || r.is_subrequest() && !filter.on_subrequests() {

@@ -7,10 +7,10 @@ use buf::Bytes;
 use common::front;
 use common::front::ssl::{ServerTls, VerifyClient};
 use common::front::tls::{Greeted, greet, log_failure};
-use engine::log::Level;
 use tls::{ClientVerdict, HandshakeError, Identity};
 use wire::hello::ClientHello;
 
+use crate::fault::Fault;
 use crate::proto::HttpProto;
 use crate::request::Request;
 use crate::request::facts::Pending;
@@ -63,7 +63,7 @@ fn own_identity(
     server: &Rc<Server>,
     tls: &ServerTls,
     hello: &ClientHello,
-) -> (Connection, Result<Option<Identity>, String>) {
+) -> (Connection, tls::Result<Option<Identity>>) {
     if !tls.is_dynamic() {
         return (conn, Ok(None));
     }
@@ -81,57 +81,38 @@ pub(crate) fn is_chosen(r: &Request) -> bool {
     r.conn.tls().is_some_and(|tls| !host.is_empty() && tls.hello.is_for(host))
 }
 
-/// What TLS demands of a request whose server is known; else the status that refuses it.
-pub fn check(r: &mut Request) -> Result<(), u16> {
-    let status = if r.conn.is_secure() {
-        misdirected(r).or_else(|| bad_certificate(r))
+/// What TLS demands of a request whose server is known.
+pub fn check(r: &mut Request) -> Result<(), Fault> {
+    let checked = if r.conn.is_secure() {
+        check_name(r).and_then(|()| check_certificate(r))
     } else if r.conn.address.ssl {
-        let message = format_args!("client sent plain HTTP request to HTTPS port while reading client request headers");
-        r.log_at(Level::Info, message);
-        Some(497)
+        Err(Fault::PlainRequest.log(r))
     } else {
-        None
+        Ok(())
     };
-    match status {
-        Some(status) => {
-            r.close_after();
-            Err(status)
-        }
-        None => Ok(()),
-    }
+    checked.inspect_err(|_| r.close_after())
 }
 
 /// A server that demands certificates isn't reached by a connection to another name.
-fn misdirected(r: &Request) -> Option<u16> {
+fn check_name(r: &Request) -> Result<(), Fault> {
     let verifies = r.server.set.get::<SslConf>().ssl_verify_client != VerifyClient::Off;
     if !verifies || r.host.is_empty() || is_chosen(r) || !r.conn.chosen().is_some_and(|chosen| chosen.named) {
-        return None;
+        return Ok(());
     }
-    let message =
-        format_args!("client attempted to request the server name different from the one that was negotiated");
-    r.log_at(Level::Info, format_args!("{message} while reading client request headers"));
-    Some(421)
+    Err(Fault::OtherName.log(r))
 }
 
-/// What is wrong with the client's certificate.
-fn bad_certificate(r: &Request) -> Option<u16> {
+/// The client's certificate, as the server demands it.
+fn check_certificate(r: &Request) -> Result<(), Fault> {
     let mode = r.server.set.get::<SslConf>().ssl_verify_client;
     if mode == VerifyClient::Off {
-        return None;
+        return Ok(());
     }
-    match r.conn.tls()?.verdict() {
-        ClientVerdict::Trusted => None,
-        ClientVerdict::Failed(reason) if mode == VerifyClient::OptionalNoCa && reason.is_untrusted() => None,
-        ClientVerdict::Failed(reason) => {
-            let message = format_args!("client SSL certificate verify error: {reason}");
-            r.log_at(Level::Info, format_args!("{message} while reading client request headers"));
-            Some(495)
-        }
-        ClientVerdict::None if mode == VerifyClient::On => {
-            let message = format_args!("client sent no required SSL certificate while reading client request headers");
-            r.log_at(Level::Info, message);
-            Some(496)
-        }
-        ClientVerdict::None => None,
+    let Some(tls) = r.conn.tls() else { return Ok(()) };
+    match tls.verdict() {
+        ClientVerdict::Failed(reason) if mode == VerifyClient::OptionalNoCa && reason.is_untrusted() => Ok(()),
+        ClientVerdict::Failed(reason) => Err(Fault::BadCertificate.log_with(r, &reason)),
+        ClientVerdict::None if mode == VerifyClient::On => Err(Fault::NoCertificate.log(r)),
+        ClientVerdict::Trusted | ClientVerdict::None => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! What a client did wrong, with nginx's status and words for it.
+//! What a client did wrong, with nginx's words for it.
 
 use std::fmt;
 
@@ -88,18 +88,6 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// The status that nginx answers with; 494 goes out as 400 "Request Header Or Cookie Too Large".
-    pub fn status(self) -> u16 {
-        match self {
-            RequestError::InvalidVersion => 505,
-            RequestError::TooLongUri => 414,
-            RequestError::TooLongHeader { .. } | RequestError::TooManyHeaders => 494,
-            RequestError::UnknownEncoding { .. } => 501,
-            RequestError::Trace | RequestError::Connect => 405,
-            _ => 400,
-        }
-    }
-
     /// What was being read.
     pub fn stage(self) -> Stage {
         match self {

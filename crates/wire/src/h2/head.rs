@@ -1,6 +1,6 @@
 //! Heads of messages: pseudo-headers, fields, and whether they are valid (RFC 9113 §8.2, §8.3).
 //!
-//! A request that isn't valid is still handed over, with what is wrong with it: nginx answers it with 400 and logs it. A
+//! A request that isn't valid is still handed over, with what is wrong with it: it is answered and logged. A
 //! response or trailers that aren't valid end their stream instead.
 //!
 //! Fields are looked at in the order in which they come, and nothing is taken in after the first that is wrong: so the log
@@ -11,7 +11,7 @@ use std::fmt;
 use buf::Buf;
 
 use crate::class::{NAME, NAME_BAD, SCHEME, is};
-use crate::h1::{HeaderSpan, KnownHeader, RequestError, parse_method};
+use crate::h1::{HeaderSpan, KnownHeader, parse_method};
 use crate::hpack::Field;
 use crate::span::Span;
 use crate::uri::scan_host;
@@ -98,14 +98,6 @@ impl HeadError {
     /// nginx's words, from "client" on; `text` is [`Head::text`].
     pub fn text(self, text: &[u8]) -> impl fmt::Display {
         HeadErrorText { error: self, text }
-    }
-
-    /// The status that nginx answers with.
-    pub fn status(self) -> u16 {
-        match self {
-            HeadError::TooManyFields => RequestError::TooManyHeaders.status(),
-            _ => 400,
-        }
     }
 
     /// It was found when all fields were there, and is about one of them or what is missing.

@@ -21,15 +21,6 @@ pub enum RequestFault {
 }
 
 impl RequestFault {
-    /// The status that nginx answers with.
-    pub fn status(self) -> u16 {
-        match self {
-            RequestFault::Head(error) => error.status(),
-            RequestFault::Request(error) => error.status(),
-            RequestFault::NoHost | RequestFault::HostMismatch => 400,
-        }
-    }
-
     /// nginx's text for the error log; `text` is [`Head::text`].
     pub fn text(self, text: &[u8]) -> impl fmt::Display {
         match self {
@@ -198,11 +189,11 @@ mod tests {
         head
     }
 
-    /// The request line, host and header lines; or the status and text of the fault.
+    /// The request line, host and header lines; or the text of the fault.
     fn check(fields: &[(&str, &str)], expected: &str) {
         let (mut head, mut line) = (head(fields), RequestHead::default());
         let shown = match head.to_request(&Limits { max_headers: 4, ..Limits::default() }, &mut line) {
-            Err(fault) => format!("{} {}", fault.status(), fault.text(&head.text)),
+            Err(fault) => fault.text(&head.text).to_string(),
             Ok(()) => {
                 let text = |span: Span| String::from_utf8_lossy(span.of(&head.text)).into_owned();
                 let headers: Vec<_> =
@@ -284,30 +275,30 @@ mod tests {
     fn faults() {
         let path =
             |path: &'static str| vec![(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "a")];
-        check(&with(&[]), "400 client sent neither \":authority\" nor \"Host\" header");
-        check(&with(&[(":authority", "")]), "400 client sent invalid \":authority\" header");
-        check(&with(&[("host", "a b")]), "400 client sent invalid host header");
-        check(&with(&[("host", "a ")]), "400 client sent invalid host header");
-        check(&with(&[(":authority", "a"), ("host", "")]), "400 client sent invalid host header");
+        check(&with(&[]), "client sent neither \":authority\" nor \"Host\" header");
+        check(&with(&[(":authority", "")]), "client sent invalid \":authority\" header");
+        check(&with(&[("host", "a b")]), "client sent invalid host header");
+        check(&with(&[("host", "a ")]), "client sent invalid host header");
+        check(&with(&[(":authority", "a"), ("host", "")]), "client sent invalid host header");
         check(
             &with(&[(":authority", "a:1"), ("host", "a:2")]),
-            "400 client sent \":authority\" and \"Host\" headers with different values",
+            "client sent \":authority\" and \"Host\" headers with different values",
         );
-        let twice = "400 client sent duplicate host header: \"host: a\", previous value: \"host: a\"";
+        let twice = "client sent duplicate host header: \"host: a\", previous value: \"host: a\"";
         check(&with(&[("host", "a"), ("host", "a")]), twice);
         check(&with(&[(":authority", "a"), ("host", "a"), ("host", "a")]), twice);
         // What comes first is told first.
         check(&with(&[(":authority", "a"), ("host", "a"), ("host", "a"), ("X", "y")]), twice);
         check(
             &with(&[(":authority", "a"), ("content-length", "0"), ("content-length", "0")]),
-            "400 client sent duplicate header line: \"content-length: 0\", previous value: \"content-length: 0\"",
+            "client sent duplicate header line: \"content-length: 0\", previous value: \"content-length: 0\"",
         );
         for bad in ["a.html", "/a\u{2}", "/a HTTP/1.1", "*"] {
-            check(&path(bad), &format!("400 client sent invalid :path header: \"{bad}\""));
+            check(&path(bad), &format!("client sent invalid :path header: \"{bad}\""));
         }
-        check(&with(&[("X", "y")]), "400 client sent invalid header name: \"X\"");
+        check(&with(&[("X", "y")]), "client sent invalid header name: \"X\"");
         let many = [(":authority", "a"), ("a", ""), ("b", ""), ("c", ""), ("d", ""), ("e", "")];
         check(&with(&many[..5]), "GET /a%20b?c=d HTTP/2.0|a|a=,b=,c=,d=,host=a");
-        check(&with(&many), "494 client sent too many header lines");
+        check(&with(&many), "client sent too many header lines");
     }
 }

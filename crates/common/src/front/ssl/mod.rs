@@ -248,7 +248,7 @@ impl ServerTls {
     }
 
     /// The certificate for one connection, as variables say; `None` if they say nothing.
-    pub fn identity<S: Session>(&self, session: &mut S) -> std::result::Result<Option<Identity>, String> {
+    pub fn identity<S: Session>(&self, session: &mut S) -> tls::Result<Option<Identity>> {
         for (certificate, key) in &self.dynamic {
             let certificate = certificate.name(session, &self.prefix);
             let key = key.name(session, &self.prefix);

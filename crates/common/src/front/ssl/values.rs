@@ -113,8 +113,8 @@ impl CertificateCache {
     }
 
     /// The certificate of these names, from the files if need be.
-    pub fn load(&self, certificate: &str, key: &str, passwords: &[Vec<u8>]) -> std::result::Result<Identity, String> {
-        let read = || tls::identity(certificate, key, passwords).map_err(|error| error.0);
+    pub fn load(&self, certificate: &str, key: &str, passwords: &[Vec<u8>]) -> tls::Result<Identity> {
+        let read = || tls::identity(certificate, key, passwords);
         let Some(limits) = self.limits else { return read() };
         let now = rt::now_ms();
         let names = (certificate.to_owned(), key.to_owned());

@@ -20,6 +20,7 @@ use wire::h1::{BodyFraming, Limits, Parsed, RequestError, Stage};
 use crate::app::handover;
 use crate::body::Broken;
 use crate::config::core::{CoreServer, Lingering};
+use crate::fault::Fault;
 use crate::phases::{self, Outcome};
 use crate::request::facts::Rare;
 use crate::request::{Delivery, Ending, Request};
@@ -315,20 +316,15 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes, pipe
     let _doing = Doing::new(&http.status.writing);
     match read {
         Head::Complete => answer(&mut r, None).await,
-        Head::Refused(status) => answer(&mut r, Some(status)).await,
+        Head::Refused(fault) => answer(&mut r, Some(fault)).await,
         Head::Closed => {
-            if r.head.is_empty() {
-                return After::Close;
+            if !r.head.is_empty() {
+                cut_short(&mut r, Fault::ClosedEarly, "");
             }
-            cut_short(&mut r, format_args!("client prematurely closed connection"));
-            r.error_status = 400;
-            r.log_access();
             return After::Close;
         }
         Head::TimedOut => {
-            r.error_status = 408;
-            cut_short(&mut r, format_args!("client timed out{TIMED_OUT}"));
-            r.log_access();
+            cut_short(&mut r, Fault::SlowClient, TIMED_OUT);
             if r.location.core.reset_timedout_connection {
                 r.client().inspect(|client| client.linger_reset());
             }
@@ -339,7 +335,7 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes, pipe
 }
 
 /// Answers a request: makes its response, sends it, logs it.
-pub(super) async fn answer(r: &mut Request, refused: Option<u16>) {
+pub(super) async fn answer(r: &mut Request, refused: Option<Fault>) {
     if respond(r, refused).await == Answer::Response {
         match send::send(r).await {
             Ok(()) => r.delivery = Delivery::Whole,
@@ -374,7 +370,7 @@ async fn post_actions(r: &mut Request) {
                 Outcome::Status(status) => status,
                 Outcome::Respond | Outcome::Finished => r.response.status,
             },
-            Err(status) => status,
+            Err(fault) => fault.status(),
         };
         if !is_error && status != 0 {
             response.status = status;
@@ -438,7 +434,7 @@ pub(super) async fn linger(stream: &rt::Stream, time_ms: u64, timeout_ms: u64) {
 
 enum Head {
     Complete,
-    Refused(u16),
+    Refused(Fault),
     Closed,
     TimedOut,
 }
@@ -514,13 +510,13 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
     r.head = bytes.slice(0..used);
     r.method = r.line.method_id;
     log_ignored(r);
-    if let Err(status) = set_uri(r) {
+    if let Err(fault) = set_uri(r) {
         r.line.refuse_uri();
         r.parser.refuse_uri();
-        return Head::Refused(status);
+        return Head::Refused(fault);
     }
-    if let Err(status) = set_server(r) {
-        return Head::Refused(status);
+    if let Err(fault) = set_server(r) {
+        return Head::Refused(fault);
     }
     let framing = match r.line.framing(&r.head) {
         Ok(framing) => framing,
@@ -529,9 +525,9 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
     if let Err(error) = r.line.check_method(false) {
         return refuse_parsed(r, error);
     }
-    if let Err(status) = crate::session::tls::check(r) {
+    if let Err(fault) = crate::session::tls::check(r) {
         r.ending = Ending::Linger;
-        return Head::Refused(status);
+        return Head::Refused(fault);
     }
     let expect = framing != BodyFraming::None && r.line.expects_continue(&r.head);
     r.body.begin(framing, bytes.slice(used..bytes.len()), expect);
@@ -555,7 +551,7 @@ pub(super) fn log_ignored(r: &Request) {
     }
 }
 
-pub(crate) fn set_uri(r: &mut Request) -> Result<(), u16> {
+pub(crate) fn set_uri(r: &mut Request) -> Result<(), Fault> {
     if let Some(args) = r.line.args {
         r.args.extend_from_slice(args.of(&r.head));
     }
@@ -580,15 +576,13 @@ pub(crate) fn set_uri(r: &mut Request) -> Result<(), u16> {
         }
         Err(_) => {
             r.uri.clear();
-            let action = reading(r, Stage::Line);
-            r.log_at(Level::Info, format_args!("client sent invalid request while {action}"));
-            Err(400)
+            Err(Fault::InvalidUri.log_with(r, &reading(r, Stage::Line)))
         }
     }
 }
 
 /// Chooses the server by the host that was asked for.
-pub(crate) fn set_server(r: &mut Request) -> Result<(), u16> {
+pub(crate) fn set_server(r: &mut Request) -> Result<(), Fault> {
     // Without a host the server named "" is meant, if there is one.
     if let Some(host) = r.line.host() {
         r.host.extend_from_slice(host.of(&r.head));
@@ -649,11 +643,13 @@ fn know_line(r: &mut Request, stage: Stage) {
     }
 }
 
-/// A head that doesn't come to its end: what is known of it is logged.
-fn cut_short(r: &mut Request, what: std::fmt::Arguments<'_>) {
+/// Logs a request whose head doesn't come to its end: there is no response.
+fn cut_short(r: &mut Request, fault: Fault, why: &str) {
     let stage = if r.line.request_line.is_empty() { Stage::Line } else { Stage::Headers };
     know_line(r, stage);
-    r.log_at(Level::Info, format_args!("{what} while {}", reading(r, stage)));
+    fault.log_with(r, &format_args!("{why} while {}", reading(r, stage)));
+    r.error_status = fault.status();
+    r.log_access();
 }
 
 /// What was going on, in nginx's words.
@@ -677,9 +673,8 @@ fn first_line(head: &[u8]) -> Span {
 fn refuse_parsed(r: &mut Request, error: RequestError) -> Head {
     let action = reading(r, error.stage());
     let head = r.head.clone();
-    r.log_at(Level::Info, format_args!("{} while {action}", error.text(&head)));
     r.ending = Ending::Linger;
-    Head::Refused(error.status())
+    Head::Refused(Fault::from(error).log_with(r, &format_args!("{} while {action}", error.text(&head))))
 }
 
 #[cfg(test)]

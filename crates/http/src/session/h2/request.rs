@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use buf::Buf;
-use engine::log::Level;
 use wire::h1::{BodyFraming, Method};
 use wire::h2::{Code, Head, StreamKey};
 
@@ -11,6 +10,7 @@ use super::conf::Http2Conf;
 use super::shared::Shared;
 use super::stream::{StreamHandle, StreamState};
 use super::websocket::{self, Tunnel};
+use crate::fault::Fault;
 use crate::request::facts::ConnectionFacts;
 use crate::request::{Delivery, Request};
 use crate::session::client::Client;
@@ -44,8 +44,8 @@ fn connection(running: &Running, state: Rc<StreamState>) -> Connection {
     }
 }
 
-/// Everything that follows from a head; the error is the status of a request that is refused.
-fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), u16> {
+/// Everything that follows from a head; an error refuses the request.
+fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), Fault> {
     let understood = head.to_request(&limits(&r.server.core), &mut r.line);
     let length = head.content_length;
     if let Some(stream) = r.h2_stream() {
@@ -60,34 +60,28 @@ fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), u16>
     }
     r.head = std::mem::replace(&mut head.text, Buf::empty()).freeze();
     r.method = r.line.method_id;
-    if let Err(status) = set_uri(r) {
+    if let Err(fault) = set_uri(r) {
         r.line.keep_method();
-        return Err(status);
+        return Err(fault);
     }
-    if let Err(fault) = understood {
+    if let Err(error) = understood {
         // The host, if it is known, chooses the server whose error pages are shown.
         let _ = set_server(r);
-        let text = r.head.clone();
-        r.log_at(Level::Info, format_args!("{} while reading client request headers", fault.text(&text)));
-        return Err(fault.status());
+        let text = error.text(&r.head);
+        return Err(Fault::from(error).log_with(r, &format_args!("{text} while reading client request headers")));
     }
     log_ignored(r);
     set_server(r)?;
     if !r.conn.address.own.http2 && !r.server.set.get::<Http2Conf>().http2 {
-        let message = "client attempted to request the server name for which the negotiated protocol is disabled";
-        r.log_at(Level::Info, format_args!("{message} while reading client request headers"));
-        return Err(421);
+        return Err(Fault::DisabledProtocol.log(r));
     }
     if extended && r.method == Method::Connect {
         // RFC 9220 §3.
-        let message = "client sent CONNECT for an unknown protocol";
-        r.log_at(Level::Info, format_args!("{message} while reading client request headers"));
-        return Err(501);
+        return Err(Fault::UnknownProtocol.log(r));
     }
     if let Err(error) = r.line.check_method(false) {
-        let text = r.head.clone();
-        r.log_at(Level::Info, format_args!("{} while reading client request headers", error.text(&text)));
-        return Err(error.status());
+        let text = error.text(&r.head);
+        return Err(Fault::from(error).log_with(r, &format_args!("{text} while reading client request headers")));
     }
     tls::check(r)?;
     if end_stream || extended {
