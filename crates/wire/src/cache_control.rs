@@ -360,10 +360,15 @@ mod tests {
         assert_eq!(read("max-age=60").and_then(|control| control.max_age), Some(60));
         assert_eq!(read("max-age=60, max-age=70").and_then(|control| control.max_age), Some(70));
         assert_eq!(read("max-age=60;a=b;c, no-store").map(|control| control.no_store), Some(true));
-        assert_eq!(read("no-store=?0, private=?1").map(|control| (control.no_store, control.private)), Some((false, true)));
+        assert_eq!(
+            read("no-store=?0, private=?1").map(|control| (control.no_store, control.private)),
+            Some((false, true))
+        );
         assert_eq!(read("max-age=1.5, max-age=\"x\"").and_then(|control| control.max_age), Some(0));
         assert_eq!(read("max-age=1.5").and_then(|control| control.max_age), None);
-        for wrong in ["Max-Age=60", "max-age=60,", "max-age=60 x", "max-age==", "max-age=", ",", "a=\"", "a;", "max-age=60;"] {
+        for wrong in
+            ["Max-Age=60", "max-age=60,", "max-age=60 x", "max-age==", "max-age=", ",", "a=\"", "a;", "max-age=60;"]
+        {
             assert_eq!(read(wrong), None, "{wrong}");
         }
         assert_eq!(read(""), Some(CacheControl::default()));

@@ -6,8 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod accept;
-mod class;
 pub mod cache_control;
+mod class;
 pub mod date;
 pub mod dns;
 pub mod etag;

@@ -5,6 +5,7 @@
 mod access;
 mod alias;
 mod bodies;
+mod cache;
 mod events;
 mod fastcgi;
 mod gzip;

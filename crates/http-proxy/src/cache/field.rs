@@ -21,6 +21,25 @@ pub(crate) struct Report {
     pub(super) requested: bool,
 }
 
+/// By the standard a response that is stored has the backend's `Date`, from which its age is counted, and its
+/// `Last-Modified` whatever its status.
+pub(super) fn standard(r: &mut Request, exchange: &Exchange) {
+    let head = exchange.head.borrow();
+    let (bytes, head) = &*head;
+    let response = &mut r.response;
+    response.tags_alone = true;
+    if let Some(date) = head.value(KnownHeader::Date, bytes).filter(|_| !response.own_date) {
+        response.headers.set(KnownHeader::Date, Bytes::copy_from(date));
+        response.own_date = true;
+    }
+    if !matches!(response.status, 200 | 206 | 304)
+        && response.last_modified.take().is_some()
+        && let Some(modified) = head.value(KnownHeader::LastModified, bytes)
+    {
+        response.headers.set(KnownHeader::LastModified, Bytes::copy_from(modified));
+    }
+}
+
 /// Adds the fields of a stored response.
 pub(super) fn of_hit(b: &Backend, r: &mut Request, entry: &Entry, status: Status) {
     let Some(caching) = &b.caching else { return };

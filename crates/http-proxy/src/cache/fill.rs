@@ -85,6 +85,9 @@ pub(crate) fn decide(b: &Backend, r: &mut Request, exchange: &Exchange) -> Optio
     });
     field::of_fetched(b, r, exchange, filling.is_some());
     if filling.is_some() {
+        if b.caching.as_ref().is_some_and(|caching| caching.conf.cache_rfc) {
+            field::standard(r, exchange);
+        }
         let response = &mut r.response;
         response.allow_ranges = hit::ranges(response, b, &exchange.head.borrow().1);
         response.single_range = true;

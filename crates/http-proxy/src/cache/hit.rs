@@ -185,6 +185,9 @@ pub(super) fn serve(
     r.response.clear();
     respond::accel_rate(b, r, exchange);
     respond::copy_fields(b, r, exchange);
+    if b.caching.as_ref().is_some_and(|caching| caching.conf.cache_rfc) {
+        field::standard(r, exchange);
+    }
     field::of_hit(b, r, &entry, status);
     let response = &mut r.response;
     response.allow_ranges = ranges(response, b, &entry.head);

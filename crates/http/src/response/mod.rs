@@ -52,6 +52,8 @@ pub struct Response {
     pub allow_ranges: bool,
     /// Ranges are served whatever the body is (only the first of several).
     pub single_range: bool,
+    /// Whether `If-Modified-Since` doesn't count beside `If-None-Match` (RFC 9110 §13.2.2); by nginx's rules both do.
+    pub tags_alone: bool,
     /// How many bytes of the whole representation come before the body.
     pub body_offset: u64,
     /// Whether the head is a backend's: its fields are kept, and conditions of the request aren't applied to it.

@@ -41,6 +41,10 @@ pub async fn respond(r: &mut Request, refused: Option<Fault>) -> Answer {
             Outcome::Status(status) => status,
             Outcome::Respond => match prepare(r, again) {
                 Ok(()) => return Answer::Response,
+                Err(Reply(444)) => {
+                    outcome = Outcome::Status(444);
+                    continue;
+                }
                 Err(Reply(status)) => {
                     again = true;
                     status
