@@ -38,6 +38,8 @@ pub struct Looked {
     pub error: Option<u16>,
     /// Whether somebody fetches it.
     pub updating: bool,
+    /// Whether a purge by wildcard may concern it.
+    pub purges: bool,
 }
 
 /// The right to fetch a response.
@@ -226,9 +228,11 @@ impl Keys {
                 record.error = 0;
             }
             map.set_value(node, &record.bytes());
-            let exists = record.flags & EXISTS != 0 || Totals::of(map).0.loaded == 0;
+            let (totals, _) = Totals::of(map);
+            let exists = record.flags & EXISTS != 0 || totals.loaded == 0;
+            let purges = totals.wildcards > 0;
             let error = Some(record.error).filter(|error| *error != 0);
-            Some(Looked { exists, uses: record.uses, error, updating: record.is_locked() })
+            Some(Looked { exists, uses: record.uses, error, updating: record.is_locked(), purges })
         })
     }
 

@@ -59,7 +59,7 @@ conf::table! {
     ///         proxy_cache_key $uri$is_args$args$slice_range;
     ///         proxy_cache_valid 200 206 1h;
     ///         proxy_set_header Range $slice_range;
-    ///         proxy_pass http://backend;
+    ///         proxy_pass http://127.0.0.1:8000;
     ///     }
     /// }
     /// ```

@@ -112,7 +112,7 @@ fn look(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key, text: &[u8
         r.log_at(Level::Crit, format_args!("cache file \"{}\" has md5 collision", buf::text::path(&path)));
         return Err(Found::Nothing);
     }
-    if cache.keys.is_purged(text, stored.entry.stored_ns) {
+    if looked.purges && cache.keys.is_purged(text, stored.entry.stored_ns) {
         cache.remove(key);
         return Err(missing);
     }

@@ -200,6 +200,8 @@ mod tests {
                     late_trailers: late_trailers.is_some(),
                     allow_ranges,
                     single_range,
+                    tags_alone,
+                    body_offset,
                     disable_not_modified,
                     own_date,
                     own_server,
@@ -228,6 +230,8 @@ mod tests {
                 late_trailers,
                 allow_ranges,
                 single_range,
+                tags_alone,
+                body_offset,
                 disable_not_modified,
                 own_date,
                 own_server,
@@ -248,7 +252,8 @@ mod tests {
             headers.set_fixed(KnownHeader::ETag, old.clone());
             trailers.push(old.clone(), old.clone());
             *late_trailers = Some(Rc::new(|_| {}));
-            for flag in [allow_ranges, single_range, disable_not_modified, own_date, own_server] {
+            *body_offset = 3;
+            for flag in [tags_alone, allow_ranges, single_range, disable_not_modified, own_date, own_server] {
                 *flag = true;
             }
             for flag in [headless, chunked, header_only, gzip_vary] {
