@@ -5,6 +5,7 @@
 //! `TIDEGATE_USE` puts `use METHOD;` into `events` blocks: the tests in `tests/event_loop` run once for each event method.
 #![forbid(unsafe_code)]
 
+pub mod application;
 mod backend;
 mod client;
 mod dns;

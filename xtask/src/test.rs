@@ -8,12 +8,13 @@ use crate::tiers::{TIERS, Tier};
 use crate::tools::{self, Options, Outcome, cargo};
 
 /// Debian packages of the programs that tests meet: a file that shows it is there, and its package.
-const NEEDS: [(&str, &str); 13] = [
+const NEEDS: [(&str, &str); 17] = [
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/python3", "python3"),
     ("/usr/lib/python3/dist-packages/aiohttp/__init__.py", "python3-aiohttp"),
     ("/usr/lib/python3/dist-packages/h2/__init__.py", "python3-h2"),
+    ("/usr/lib/python3/dist-packages/grpc/__init__.py", "python3-grpcio"),
     ("/usr/bin/h2load", "nghttp2-client"),
     ("/usr/bin/openssl", "openssl"),
     ("/usr/bin/gzip", "gzip"),
@@ -22,14 +23,21 @@ const NEEDS: [(&str, &str); 13] = [
     ("/usr/lib/python3/dist-packages/certbot_nginx/__init__.py", "python3-certbot-nginx"),
     ("/usr/bin/pebble", "pebble"),
     ("/usr/share/doc/php-fpm", "php-fpm"),
+    ("/usr/bin/uwsgi", "uwsgi-core"),
+    ("/usr/lib/uwsgi/plugins/python3_plugin.so", "uwsgi-plugin-python3"),
+    ("/usr/bin/memcached", "memcached"),
 ];
 
 /// Debian packages that nginx's test suite needs beside: a file that shows it is there, and its package.
-const SUITE_NEEDS: [(&str, &str); 4] = [
+const SUITE_NEEDS: [(&str, &str); 8] = [
     ("/usr/bin/perl", "perl"),
     ("/usr/share/perl5/IO/Socket/SSL.pm", "libio-socket-ssl-perl"),
     ("/usr/share/perl5/Protocol/WebSocket.pm", "libprotocol-websocket-perl"),
     ("/usr/sbin/ip", "iproute2"),
+    ("/usr/share/doc/libfcgi-perl", "libfcgi-perl"),
+    ("/usr/share/perl5/SCGI.pm", "libscgi-perl"),
+    ("/usr/share/perl5/Cache/Memcached.pm", "libcache-memcached-perl"),
+    ("/usr/share/doc/libcache-memcached-fast-perl", "libcache-memcached-fast-perl"),
 ];
 
 /// Names the folder with a checkout of nginx's test suite.
@@ -51,9 +59,9 @@ the last line counts what passed and failed. docs/testing.md tells more.
   --tier NAME   only the end-to-end tests of a tier; may be repeated
 
 As root on a system with apt-get it first installs what is missing of the programs that the tests meet: curl, chromium,
-python3 with aiohttp and h2, h2load, openssl, gzip, util-linux, certbot with its plugin for nginx, pebble, php-fpm. With
-TIDEGATE_SKIP_MISSING=1 tests that miss one are left out. Where TIDEGATE_NGINX_TESTS names a checkout of nginx's test
-suite, the files in xtask/reference/nginx-tests-required.txt must pass.
+python3 with aiohttp, h2 and grpcio, h2load, openssl, gzip, util-linux, certbot with its plugin for nginx, pebble, php-fpm,
+uWSGI with Python, memcached. With TIDEGATE_SKIP_MISSING=1 tests that miss one are left out. Where TIDEGATE_NGINX_TESTS
+names a checkout of nginx's test suite, the files in xtask/reference/nginx-tests-required.txt must pass.
 ";
 
 /// Runs the task. Its last line is the number of tests that passed and failed; steps count as one test each.

@@ -13,11 +13,11 @@ use crate::log;
 use crate::log::report::Reporter;
 use crate::worker::{self, Accepting};
 
-/// Reads the program's configuration as at a start, but opens no listening sockets. The error is what a person would
-/// read at the terminal.
-pub fn load(program: &Program) -> Result<Rc<Cycle>, String> {
+/// Reads the program's configuration as at a start, or as at a reload of the cycle that runs, but opens no listening
+/// sockets. The error is what a person would read at the terminal.
+pub fn load(program: &Program, running: Option<&Cycle>) -> Result<Rc<Cycle>, String> {
     let reporter = Reporter::running(program.first_log());
-    let cycle = Cycle::load(program, Purpose::Embed, None, &reporter).ok_or_else(|| reporter.heard())?;
+    let cycle = Cycle::load(program, Purpose::Embed, running, &reporter).ok_or_else(|| reporter.heard())?;
     log::set_current(cycle.log.clone());
     Ok(cycle)
 }
@@ -63,6 +63,14 @@ impl Embedded {
         let peers = Rc::new(RefCell::new(Peers::new()));
         let handover = Handover::new(peers, 0, cycle.apps.clone(), false);
         Embedded { cycle, accepting, handover }
+    }
+
+    /// Starts the next cycle in place of this one, as a process without a master does after a reload: connections of this
+    /// one are served to their end beside it.
+    pub fn replace(&self, next: Rc<Cycle>) -> Embedded {
+        self.cycle.replaced_by(&next, &|_| true);
+        worker::leave(&self.cycle, &self.accepting);
+        Embedded::start(next)
     }
 
     /// How many connections are being served.

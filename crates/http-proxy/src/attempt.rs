@@ -9,7 +9,6 @@ use ::upstream::retry::failure;
 use ::upstream::{Choice, Idle};
 use buf::{Buf, Bytes, Chain, Piece};
 use engine::log::{Errno, TIMED_OUT};
-use http::body::append;
 use http::exchange::Exchange;
 use http::fault::{Fault, Retry};
 use http::request::Request;
@@ -18,15 +17,13 @@ use rt::Tried;
 
 use crate::conf::{Bind, local_address};
 use crate::engine::Backend;
-use crate::protocol::{Codec, HeadEvent, ProtocolError};
+use crate::protocol::{Codec, HeadEvent, Note, ProtocolError};
 use crate::respond::{self, Answer, Reply};
+use crate::sending::{Obstacle, Sending};
 use crate::ssl;
 
 /// The size of the first read of a response: head and body, if they are small, come in one.
 const FIRST_READ: usize = 16 << 10;
-
-/// The largest part of a request's body that is sent in one go.
-const MAX_PART: u64 = 64 << 10;
 
 /// Properties that a connection needs to serve a request.
 struct Label {
@@ -94,7 +91,14 @@ impl Backend {
             Ok(reply) => Ok(Answer { idle, codec, reply }),
             Err(fault) => {
                 let error = matches!(fault.retry(), Retry::Unsent(failure::ERROR) | Retry::Sent(failure::ERROR));
-                Err(Failed { fault, stale: cached && error })
+                // A backend that refuses a request has not been away.
+                let stale = cached && error && fault != Fault::RefusedRequest;
+                // A body that was passed on as it came is gone, whatever the backend did with it.
+                let fault = match fault {
+                    Fault::RefusedRequest | Fault::LeavingUpstream if outgoing.streamed => Fault::ShortResponse,
+                    fault => fault,
+                };
+                Err(Failed { fault, stale })
             }
         }
     }
@@ -201,6 +205,11 @@ impl Backend {
         outgoing: &Outgoing,
         codec: &mut dyn Codec,
     ) -> Result<Reply, Fault> {
+        if codec.is_tunnel() {
+            let elapsed = exchange.elapsed_ms();
+            exchange.current(|attempt| attempt.header_ms = Some(elapsed));
+            return Ok(Reply { status: 200, length: None, unsent: None });
+        }
         stream.set_send_timeout(Some(self.up.send_timeout));
         let mut sending = self.begin_sending(r, stream, outgoing, codec)?;
         loop {
@@ -214,9 +223,8 @@ impl Backend {
                     Fault::InvalidResponse.log_with(r, &"upstream sent invalid \"Sec-WebSocket-Accept\" header")
                 );
             }
-            let sent_all = sending.done && sending.chain.is_empty();
-            let unsent = (codec.sends_on() && !sent_all).then(|| Box::new(sending.chain));
-            return Ok(Reply { status, length, sent_all, unsent });
+            let unsent = (!sending.is_complete()).then(|| Box::new(sending));
+            return Ok(Reply { status, length, unsent });
         }
     }
 
@@ -252,7 +260,7 @@ impl Backend {
             }
             codec.body(body, true, &mut chain);
         }
-        Ok(Sending { chain, more: outgoing.streamed, blocked: false, done, kept: Some(Vec::new()) })
+        Ok(Sending::new(chain, outgoing.streamed, done && !codec.holds_back()))
     }
 
     /// Reads on until the head is there; `None`: more bytes are needed. None at all are the end.
@@ -276,8 +284,8 @@ impl Backend {
                 HeadEvent::More if over => return Err(ProtocolError::closed()),
                 HeadEvent::More => return Ok(None),
                 HeadEvent::Interim => self.pass_interim(r, exchange),
-                HeadEvent::Note(text) => {
-                    r.log_error(format_args!("{text} while reading response header from upstream"));
+                HeadEvent::Note(Note { level, text }) => {
+                    r.log_at(level, format_args!("{text} while reading response header from upstream"));
                 }
             }
         }
@@ -303,13 +311,20 @@ impl Backend {
         sending: &mut Sending,
         codec: &mut dyn Codec,
     ) -> Poll<Result<Buf, Fault>> {
-        codec.transmit(&mut sending.chain);
-        if (!sending.done || !sending.chain.is_empty())
-            && let Err(fault) = self.poll_sending(cx, r, stream, sending, codec)
-        {
-            return Poll::Ready(Err(fault));
+        match sending.poll(cx, Some(r), stream, codec, Some(self.up.read_timeout)) {
+            Ok(()) => {}
+            Err(Obstacle::Client(fault)) => return Poll::Ready(Err(fault)),
+            Err(Obstacle::TimedOut) => return Poll::Ready(Err(Fault::SlowSend.log_with(r, &TIMED_OUT))),
         }
-        match stream.poll_recv(cx, FIRST_READ) {
+        let received = stream.poll_recv(cx, FIRST_READ);
+        if let Poll::Ready(result) = &received
+            && result.as_ref().map_or(true, Buf::is_empty)
+            && let Some(error) = sending.take_error()
+        {
+            // There is no answer either.
+            return Poll::Ready(Err(send_failed(r, &error)));
+        }
+        match received {
             Poll::Ready(Ok(buf)) => return Poll::Ready(Ok(buf)),
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
                 return Poll::Ready(Err(Fault::SlowUpstream.log_with(r, &TIMED_OUT)));
@@ -321,103 +336,6 @@ impl Backend {
             return Poll::Ready(Err(client_gone(r, "reading response header from upstream")));
         }
         Poll::Pending
-    }
-
-    /// Sends what there is; sets `done` when all is with the kernel.
-    fn poll_sending(
-        &self,
-        cx: &mut Context<'_>,
-        r: &mut Request,
-        stream: &rt::Stream,
-        sending: &mut Sending,
-        codec: &mut dyn Codec,
-    ) -> Result<(), Fault> {
-        loop {
-            let waiting = sending.more && !sending.blocked && !self.gather(cx, r, sending, codec)?;
-            match stream.poll_send(cx, &mut sending.chain) {
-                Poll::Ready(Ok(())) => sending.blocked = false,
-                Poll::Pending => {
-                    sending.blocked = true;
-                    return Ok(());
-                }
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
-                    return Err(Fault::SlowSend.log_with(r, &TIMED_OUT));
-                }
-                Poll::Ready(Err(error)) => return Err(send_failed(r, &error)),
-            }
-            if !sending.more {
-                // What is held back waits for the backend, as for a response.
-                if !sending.done {
-                    stream.set_recv_timeout(Some(self.up.read_timeout));
-                }
-                sending.done = !codec.holds_back();
-                return Ok(());
-            }
-            if waiting {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Takes what there is of the request's body, as one part; false if more is to be waited for.
-    fn gather(
-        &self,
-        cx: &mut Context<'_>,
-        r: &mut Request,
-        sending: &mut Sending,
-        codec: &mut dyn Codec,
-    ) -> Result<bool, Fault> {
-        let limit = r.location.core.client_body_buffer_size;
-        let most = MAX_PART.min(codec.window());
-        let mut part = Chain::new();
-        let mut ready = most > 0;
-        while sending.more && part.len() < most {
-            match r.poll_body(cx) {
-                Poll::Ready(Ok(Some(data))) => {
-                    sending.note(&data, limit);
-                    part.push_bytes(data);
-                }
-                Poll::Ready(Ok(None)) => sending.more = false,
-                Poll::Ready(Err(fault)) => return Err(fault),
-                Poll::Pending => {
-                    ready = false;
-                    break;
-                }
-            }
-        }
-        if !part.is_empty() || !sending.more {
-            codec.body(part, !sending.more, &mut sending.chain);
-        }
-        if !sending.more
-            && let Some(kept) = sending.kept.take()
-        {
-            r.body.keep(kept);
-        }
-        Ok(ready)
-    }
-}
-
-/// What is still to be sent.
-struct Sending {
-    chain: Chain,
-    /// The body isn't complete.
-    more: bool,
-    /// The kernel takes no more for now.
-    blocked: bool,
-    done: bool,
-    /// The body, while it is small: for `$request_body`.
-    kept: Option<Vec<Piece>>,
-}
-
-impl Sending {
-    /// Keeps the body while it is no larger than `limit`.
-    fn note(&mut self, data: &Bytes, limit: usize) {
-        if let Some(kept) = &mut self.kept {
-            append(kept, data.clone());
-            if kept.iter().map(Piece::len).sum::<u64>() > limit as u64 {
-                self.kept = None;
-            }
-        }
     }
 }
 

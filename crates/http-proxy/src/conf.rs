@@ -66,8 +66,8 @@ const IGNORED: &[(&str, u32)] = &[
 
 conf::table! {
     /// What backend protocols can be told. All have `connection`, `buffer` and `retries`, memcached nothing else; gRPC also
-    /// has `sockets`, `errors` and `fields`, the others `request`, `response` and `store` too; FastCGI and HTTP have `lowat`, HTTP
-    /// alone has `trailers`.
+    /// has `failures`, `sockets`, `errors` and `fields`, the others `request`, `response` and `store` too; FastCGI and HTTP
+    /// have `lowat`, HTTP alone has `trailers`.
     pub groups UpstreamConf, raw UpstreamRaw;
 
     group connection {
@@ -168,17 +168,16 @@ conf::table! {
         ///
         /// Cost: as much memory for each request under way.
         ///
-        /// Danger: applications with many or large cookies exceed the default. `{}buffers` bound it: with
-        /// `{}buffer_size` larger than they allow, the configuration is refused.
+        /// Danger: applications with many or large cookies exceed the default. Where a protocol has `{}buffers`, they
+        /// bound it: with `{}buffer_size` larger than they allow, the configuration is refused.
         ///
         /// ```nginx
-        /// {}buffer_size 16k;
-        /// {}buffers 8 16k;
+        /// {}buffer_size 8k;
         /// ```
         "buffer_size" in EVERYWHERE, ONE, default "4k",
             scalar(size) buffer_size: usize = PAGE;
     }
-    group retries {
+    group failures {
         /// Selects the failures after which a request is passed to the next server.
         ///
         /// Form: `{}next_upstream failure ...`
@@ -186,8 +185,8 @@ conf::table! {
         /// - `error`: the connection could not be opened, or broke before the response's head.
         /// - `timeout`: connecting, sending or reading took too long.
         /// - `invalid_header`: the response was empty or its head was invalid.
-        /// - `http_500`, `http_502`, `http_503`, `http_504`, `http_403`, `http_404`, `http_429`: the response has this
-        ///   status.
+        /// - `http_500`, `http_503`, `http_403`, `http_404`, `http_429`: the response has this status.
+        /// - `http_502`, `http_504`: the same, with `proxy_next_upstream` and `grpc_next_upstream` alone.
         /// - `non_idempotent`: also requests with the methods POST, LOCK and PATCH that have been sent to a server
         ///   already.
         /// - `updating`: accepted for compatibility; it means something in `{}cache_use_stale` only.
@@ -195,7 +194,8 @@ conf::table! {
         ///
         /// Effect: another server of the group is tried, unless a part of the response has been sent to the client.
         /// Failures of the kinds `error`, `timeout` and `invalid_header` count as failures of the server (`max_fails`)
-        /// whether listed or not; those of statuses 500, 502, 503, 504 and 429 only if listed.
+        /// whether listed or not; those of statuses 500, 502, 503, 504 and 429 only if listed. `tunnel_next_upstream` takes
+        /// `error`, `timeout` and `off` alone.
         ///
         /// Cost: a client waits for each server that is tried; `{}next_upstream_tries` and `{}next_upstream_timeout`
         /// bound it.
@@ -204,11 +204,12 @@ conf::table! {
         /// `non_idempotent` extends that to orders and payments.
         ///
         /// ```nginx
-        /// {}next_upstream error timeout http_503;
+        /// {}next_upstream error;
         /// ```
         "next_upstream" in EVERYWHERE, Args::at_least(1), default "error timeout",
-            set(|raw: &mut UpstreamRaw, l: &mut Loader<'_>, d: &Directive| bitmask(&mut raw.next_upstream, retry::WORDS, l, d))
-            next_upstream: u32 = retry::failure::DEFAULT;
+            set(next_upstream) next_upstream: u32 = retry::failure::DEFAULT;
+    }
+    group retries {
         /// Limits the number of servers that are tried for a request.
         ///
         /// Form: `{}next_upstream_tries number`
@@ -559,6 +560,15 @@ fn field(_: &mut Loader<'_>, d: &Directive) -> Result<Vec<u8>> {
     Ok(d.arg(0).text.clone())
 }
 
+fn next_upstream(raw: &mut UpstreamRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    let words = match d.name.text.split(|byte| *byte == b'_').next() {
+        Some(b"proxy" | b"grpc") => retry::WORDS,
+        Some(b"tunnel") => retry::TUNNEL_WORDS,
+        _ => retry::CGI_WORDS,
+    };
+    bitmask(&mut raw.next_upstream, words, loader, d)
+}
+
 fn bind(loader: &mut Loader<'_>, d: &Directive) -> Result<Bind> {
     let word = d.arg(0);
     if let Some(extra) = d.args.get(1)
@@ -656,24 +666,13 @@ mod tests {
         resolved.expect("nothing was set, so nothing is wrong")
     }
 
-    conf::table! {
-        /// The directives of nginx's memcached module.
-        pub struct MemcachedConf, raw MemcachedRaw, module "ngx_http_memcached_module", level HTTP Location;
-
-        under "memcached_" {
-            /// What all protocols have.
-            up: UpstreamConf [connection, buffer, retries];
-        }
-        /// The server.
-        "memcached_pass" in EVERYWHERE, ONE, default none, here(field) pass: Vec<u8>;
-        /// A flag of values.
-        "memcached_gzip_flag" in EVERYWHERE, ONE, default "0", scalar(number) gzip_flag: u32 = 0;
-    }
-
     #[test]
     fn memcached_has_its_eleven_directives() {
-        let mut rows: Vec<_> =
-            <MemcachedConf as conf::Conf>::table().rows.iter().map(|row| row.name.to_string()).collect();
+        let mut rows: Vec<_> = <crate::memcached::MemcachedConf as conf::Conf>::table()
+            .rows
+            .iter()
+            .map(|row| row.name.to_string())
+            .collect();
         rows.sort();
         let expect = [
             "bind",

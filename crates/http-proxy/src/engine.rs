@@ -11,6 +11,7 @@ use buf::{Buf, Bytes};
 use engine::log::Level;
 use http::exchange::{Exchange, Target};
 use http::fault::{Fault, Retry, Source};
+use http::module::LocationContext;
 use http::phases::{Flow, Handler};
 use http::request::Request;
 use http::server::location::Handlers;
@@ -82,10 +83,17 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
 }
 
 async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
+    if let Some(status) = b.protocol.refuses(r) {
+        return Flow::Status(status);
+    }
     let mut streamed = b.streams_body(r);
-    if streamed && r.body.declared_length().is_none() && r.body_is_here() {
-        // It is read without waiting, and goes with its length.
-        streamed = false;
+    let keeps_ready = b.protocol.keeps_ready_bodies() || r.body.declared_length().is_none();
+    if streamed && keeps_ready {
+        // It goes with its length, and can be sent again.
+        match r.read_ready_body() {
+            Ok(is_read) => streamed = !is_read,
+            Err(fault) => return fault.into(),
+        }
     }
     let exchange = r.upstream.get_or_insert_with(Exchange::new).clone();
     exchange.enter();
@@ -94,7 +102,8 @@ async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
         // Known from here on, whatever becomes of the body.
         *exchange.target.borrow_mut() = Some(target.clone());
     }
-    if (r.body.exists() || r.body.is_awaited() || r.body.declared_length().is_some())
+    if b.protocol.takes_body()
+        && (r.body.exists() || r.body.is_awaited() || r.body.declared_length().is_some())
         && !streamed
         && let Err(fault) = Box::pin(r.read_body()).await
     {
@@ -176,16 +185,20 @@ impl Handler for Backend {
 }
 
 impl Backend {
-    /// Makes this the handler of a location. `auto_redirect`: a request for its name without the slash is redirected.
-    pub fn install(self, out: &mut Handlers, auto_redirect: bool) {
+    /// Makes this the handler of a location; `depth` says how many blocks around it the directive stands. If the location
+    /// is named like a folder and has the directive itself, a request for its name without the slash is redirected.
+    pub fn install(self, out: &mut Handlers, cx: &LocationContext<'_, '_>, depth: usize) {
         out.content = vec![Rc::new(self)];
         out.exclusive = true;
-        out.auto_redirect = auto_redirect;
+        out.auto_redirect = depth == 0 && cx.name.last() == Some(&b'/');
     }
 
-    /// Whether the request's body is passed on as it comes.
+    /// Whether the request's body is passed on as it comes. A response that is stored doesn't depend on its client: all
+    /// that it needs of the request is read before.
     fn streams_body(&self, r: &Request) -> bool {
         !self.up.request_buffering
+            && !self.up.stores()
+            && self.caching.is_none()
             && self.up.pass_request_body
             && !self.protocol.has_own_body()
             && r.body.exists()
@@ -209,11 +222,16 @@ impl Backend {
     ) -> Concluded {
         let failed = match attempted {
             Ok(answer) => match self.refuses(r, &choice, terms, &answer) {
-                Some(fault) => fault.into(),
+                Some(fault) => {
+                    answer.put_away(self, &mut choice);
+                    fault.into()
+                }
                 None => {
                     cache::invalidate(self, r, answer.reply.status);
                     if let Some(flow) = cache::refresh::instead(self, r, exchange, answer.reply.status) {
-                        respond::finish(self, exchange, choice, answer);
+                        answer.put_away(self, &mut choice);
+                        exchange.end();
+                        choice.release(Outcome::Good);
                         return Concluded::Flow(flow);
                     }
                     return match respond::respond(self, r, exchange, choice, answer) {

@@ -3,16 +3,13 @@
 //! What differs from nginx: a status below 200 is as invalid as one that isn't a number.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use buf::{Buf, Bytes, Chain};
-use common::vars::Late;
-use conf::values::{flag, invalid_parameter};
+use conf::values::flag;
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use expr::regex::{Captures, Regex};
-use expr::vars::{Flags, Template};
-use http::HttpProto;
+use expr::vars::Flags;
 use http::config::core::EVERYWHERE;
 use http::exchange::Exchange;
 use http::fault::Fault;
@@ -22,14 +19,16 @@ use http::request::variables::{Getter, Setup, put};
 use http::server::location::Handlers;
 use wire::Span;
 use wire::fcgi::{self, Decoder, Output, Step};
-use wire::h1::{KnownHeader, Method, Parsed, ResponseHead, ResponseParser};
+use wire::h1::{Method, Parsed, ResponseParser};
 
 use crate::cache;
 use crate::cache::conf::CacheConf;
+use crate::cgi;
 use crate::conf::{UpstreamConf, check_location};
 use crate::engine::{Backend, Hidden};
+use crate::params::{Params, ParamsConf};
 use crate::pass::Pass;
-use crate::protocol::{BodyEvent, Codec, End, Head, HeadEvent, Kept, Protocol, ProtocolError, Scheme};
+use crate::protocol::{BodyEvent, Codec, End, Head, HeadEvent, Kept, Note, Protocol, ProtocolError, Scheme};
 
 /// The module.
 pub struct Fastcgi;
@@ -42,9 +41,11 @@ conf::table! {
 
     under "fastcgi_" {
         /// What most protocols have.
-        up: UpstreamConf [connection, buffer, retries, sockets, lowat, errors, fields, request, response, store];
+        up: UpstreamConf [connection, buffer, failures, retries, sockets, lowat, errors, fields, request, response, store];
         /// What is stored.
         cache: CacheConf [all];
+        /// What applications are told of a request.
+        params: ParamsConf [all];
     }
     /// Passes the location's requests to a FastCGI application, such as php-fpm, and its responses to the clients.
     ///
@@ -76,22 +77,6 @@ conf::table! {
     /// ```
     "fastcgi_pass" in Context::LOCATION.or(Context::LOCATION_IF), ONE, default none,
         here(fastcgi_pass) fastcgi_pass: Rc<Pass>;
-    /// Adds a parameter to requests.
-    ///
-    /// Form: `fastcgi_param name value [if_not_empty]`
-    ///
-    /// - `name`: the name. One of a client's field (`HTTP_…`) replaces the field.
-    /// - `value`: the value; it may contain variables.
-    /// - `if_not_empty`: the parameter is left out where its value is empty.
-    ///
-    /// Effect: parameters are sent in the order of the directives. They are inherited by a level that has none of its own.
-    /// `HTTP_HOST` is always sent.
-    ///
-    /// ```nginx
-    /// fastcgi_param HTTPS $https if_not_empty;
-    /// ```
-    "fastcgi_param" in EVERYWHERE, Args::between(2, 3), default computed("`fastcgi_param HTTP_HOST $host$is_request_port$request_port;`"),
-        list(param) fastcgi_param: Param;
     /// Names the script of URIs that end with a slash.
     ///
     /// Form: `fastcgi_index name`
@@ -151,33 +136,8 @@ conf::table! {
 /// How applications are reached.
 const SCHEMES: &[Scheme] = &[Scheme { prefix: "", label: "fastcgi://", default_port: None, ssl: false }];
 
-/// Fields of responses that clients don't get.
-const HIDDEN: &[&str] =
-    &["Status", "X-Accel-Expires", "X-Accel-Redirect", "X-Accel-Limit-Rate", "X-Accel-Buffering", "X-Accel-Charset"];
-
-const HOST: &[u8] = b"HTTP_HOST";
-const HOST_VALUE: &[u8] = b"$host$is_request_port$request_port";
-
 fn fastcgi_pass(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc<Pass>> {
     Pass::parse(loader, d, SCHEMES, false)
-}
-
-/// One `fastcgi_param`.
-#[derive(Clone, Debug)]
-pub struct Param {
-    name: Vec<u8>,
-    value: Late,
-    if_not_empty: bool,
-}
-
-fn param(_: &mut Loader<'_>, d: &Directive) -> Result<Param> {
-    if let Some(word) = d.args.get(2)
-        && *word != "if_not_empty"
-    {
-        return Err(invalid_parameter(word));
-    }
-    let (name, value) = (d.arg(0).text.clone(), Late::of(d, d.arg(1)));
-    Ok(Param { name, value, if_not_empty: d.args.len() > 2 })
 }
 
 fn split_path_info(_: &mut Loader<'_>, d: &Directive) -> Result<Rc<Regex>> {
@@ -211,13 +171,8 @@ impl HttpModule for Fastcgi {
         let up = conf.up.clone();
         check_location(cx, &up, "fastcgi_")?;
         crate::store::check(cx, &up);
-        let params = Params::compile(&conf, cx.loader)?;
-        let found = cx.of_owners::<FastcgiConf>().enumerate();
-        let found = found.filter_map(|(depth, conf)| Some((depth, conf.fastcgi_pass.as_ref()?))).next();
-        let Some((depth, pass)) = found else { return Ok(()) };
-        if !pass.counts(cx, depth) {
-            return Ok(());
-        }
+        let params = Params::compile(&conf.params, fcgi::param, cx.loader)?;
+        let Some((pass, depth)) = Pass::of_location(cx, |conf: &FastcgiConf| &conf.fastcgi_pass) else { return Ok(()) };
         let rules = Rules {
             max_head: up.buffer_size,
             keep: conf.fastcgi_keep_conn,
@@ -225,101 +180,16 @@ impl HttpModule for Fastcgi {
         };
         let backend = Backend {
             destination: pass.destination(cx.loader)?,
-            hidden: Hidden::new(&up, HIDDEN),
+            hidden: Hidden::new(&up, cgi::HIDDEN),
             protocol: Box::new(FastcgiProtocol { params, rules, up: up.clone() }),
             place: cx.id.0,
             ssl: None,
             caching: cache::caching(cx, &conf.cache, up.stores(), "fastcgi_")?,
             up,
         };
-        backend.install(out, depth == 0 && cx.name.last() == Some(&b'/'));
+        backend.install(out, cx, depth);
         Ok(())
     }
-}
-
-/// What is sent of a location's parameters.
-struct Params {
-    list: Vec<(Vec<u8>, Rc<Template>, bool)>,
-}
-
-impl Params {
-    fn compile(conf: &FastcgiConf, loader: &mut Loader<'_>) -> Result<Params> {
-        let mut list = Vec::with_capacity(conf.fastcgi_param.len() + 1);
-        for param in conf.fastcgi_param.iter() {
-            list.push((param.name.clone(), param.value.compile::<HttpProto>(loader)?, param.if_not_empty));
-        }
-        if !list.iter().any(|(name, ..)| name == HOST) {
-            list.push((HOST.to_vec(), host(loader)?, false));
-        }
-        Ok(Params { list })
-    }
-
-    /// The content of the stream of parameters.
-    fn write(&self, r: &mut Request, exchange: &Exchange, pass_fields: bool) -> Vec<u8> {
-        let mut content = Vec::with_capacity(1024);
-        let mut value = Vec::new();
-        for (name, template, if_not_empty) in &self.list {
-            value.clear();
-            template.render(r, &mut value);
-            if !(*if_not_empty && value.is_empty()) {
-                fcgi::param(name, &value, &mut content);
-            }
-        }
-        for (_, name, value) in exchange.conditions() {
-            let name = parameter_name(name.as_bytes());
-            if !self.list.iter().any(|(own, ..)| *own == name) {
-                fcgi::param(&name, &value, &mut content);
-            }
-        }
-        if pass_fields {
-            for (name, value) in fields(r, exchange) {
-                if name != HOST && !self.list.iter().any(|(own, ..)| *own == name) {
-                    fcgi::param(&name, &value, &mut content);
-                }
-            }
-        }
-        content
-    }
-}
-
-/// The template of the default `HTTP_HOST`, which all locations share.
-fn host(loader: &mut Loader<'_>) -> Result<Rc<Template>> {
-    #[derive(Default)]
-    struct Host(Option<Rc<Template>>);
-    if let Some(template) = &loader.store.entry::<Host>().0 {
-        return Ok(template.clone());
-    }
-    let template = http::request::variables::template_at(loader, conf::Span::default(), HOST_VALUE)?;
-    loader.store.entry::<Host>().0 = Some(template.clone());
-    Ok(template)
-}
-
-/// The client's fields as parameters, those of one name joined.
-fn fields(r: &Request, exchange: &Exchange) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut fields: Vec<(Vec<u8>, Vec<u8>)> = Vec::with_capacity(r.line.headers.len());
-    let mut known: HashMap<Vec<u8>, usize> = HashMap::new();
-    for header in r.line.headers.iter().filter(|header| exchange.passes(header.known)) {
-        let (name, value) = (parameter_name(header.name.of(&r.head)), header.value.of(&r.head));
-        match known.get(&name).and_then(|at| fields.get_mut(*at)) {
-            Some((_, joined)) => {
-                let separator: &[u8] = if header.known == KnownHeader::Cookie { b"; " } else { b", " };
-                joined.extend_from_slice(separator);
-                joined.extend_from_slice(value);
-            }
-            None => {
-                known.insert(name.clone(), fields.len());
-                fields.push((name, value.to_vec()));
-            }
-        }
-    }
-    fields
-}
-
-/// `User-Agent` as `HTTP_USER_AGENT`.
-fn parameter_name(name: &[u8]) -> Vec<u8> {
-    let mut out = b"HTTP_".to_vec();
-    out.extend(name.iter().map(|byte| if *byte == b'-' { b'_' } else { byte.to_ascii_uppercase() }));
-    out
 }
 
 fn script_name(r: &mut Request, out: &mut Vec<u8>) -> bool {
@@ -476,13 +346,9 @@ impl Responder {
     }
 
     fn body_part(&mut self, mut part: Bytes) -> Option<BodyEvent> {
-        if let Some(left) = &mut self.left {
-            let n = (*left).min(part.len() as u64);
-            *left -= n;
-            self.extra |= n < part.len() as u64;
-            part = part.slice(0..n as usize);
-        }
-        (!part.is_empty()).then_some(BodyEvent::Body(part))
+        let body = cgi::take_body(&mut self.left, &mut part);
+        self.extra |= !part.is_empty();
+        (!body.is_empty()).then_some(BodyEvent::Body(body))
     }
 
     /// Goes on with the head; whether it is complete, and the length of the body then.
@@ -493,10 +359,11 @@ impl Responder {
             Parsed::Complete(used) => used,
         };
         let text = Bytes::from(std::mem::take(&mut self.text));
-        let length =
-            parts.content_length(&text).map_err(|error| ProtocolError::invalid(error.text(&text).to_string()))?;
-        set_status(parts, &text)?;
-        self.left = if matches!(parts.status, 204 | 304) { Some(0) } else { length };
+        let length = cgi::finish_head(parts, &text)?;
+        if parts.status < 200 {
+            return Err(cgi::unfinished(parts, &text));
+        }
+        self.left = cgi::left(parts, length);
         self.first = text.slice(used..text.len());
         self.state = if self.to_head { State::Over { keep: false } } else { State::Body };
         *bytes = text.slice(0..used);
@@ -517,24 +384,6 @@ impl Responder {
 
 /// Text of a response whose standard output ended too soon.
 const CLOSED: &str = "upstream prematurely closed FastCGI stdout";
-
-/// `Status`, or what the other fields mean.
-fn set_status(head: &mut ResponseHead, bytes: &[u8]) -> std::result::Result<(), ProtocolError> {
-    let Some(field) = head.find(KnownHeader::Status) else {
-        head.status = if head.has(KnownHeader::Location) { 302 } else { 200 };
-        return Ok(());
-    };
-    let span = field.value;
-    let value = span.of(bytes);
-    let digits = value.split(|byte| *byte == b' ').next().unwrap_or_default();
-    let status = buf::parse::parse_number(digits).filter(|status| (200..=999).contains(status));
-    let Some(status) = status else {
-        return Err(ProtocolError::invalid(format!("upstream sent invalid status \"{}\"", buf::text::encode(value))));
-    };
-    head.status = status as u16;
-    head.status_line = span;
-    Ok(())
-}
 
 fn contains(text: &[u8], mark: &[u8]) -> bool {
     memchr::memmem::find(text, mark).is_some()
@@ -567,7 +416,7 @@ impl Codec for Responder {
                         return Ok(event);
                     }
                 }
-                Some(Read::Complaint(text)) => return Ok(HeadEvent::Note(text)),
+                Some(Read::Complaint(text)) => return Ok(HeadEvent::Note(Note::error(text))),
                 Some(Read::Closed) => return Err(ProtocolError::invalid(CLOSED)),
                 Some(Read::End) => return Err(ProtocolError::invalid("upstream sent unexpected FastCGI record: 3")),
             }
@@ -593,7 +442,7 @@ impl Codec for Responder {
                         return Ok(event);
                     }
                 }
-                Some(Read::Complaint(text)) => return Ok(BodyEvent::Note(text)),
+                Some(Read::Complaint(text)) => return Ok(BodyEvent::Note(Note::error(text))),
                 Some(Read::Closed | Read::End) if self.left.is_some_and(|left| left > 0) => {
                     return Err(ProtocolError { text: CLOSED.to_owned(), ..ProtocolError::closed() });
                 }
@@ -658,7 +507,7 @@ mod tests {
                     out += &format!("{} {} {length:?} ", head.1.status, head.1.headers.len());
                     break;
                 }
-                Ok(HeadEvent::Note(text)) => out += &format!("[{text}] "),
+                Ok(HeadEvent::Note(note)) => out += &format!("[{}] ", note.text),
                 Ok(HeadEvent::Interim) => return "no such events".to_owned(),
                 Err(fault) => return out + &show(fault),
             }
@@ -670,7 +519,7 @@ mod tests {
                         break show(fault);
                     }
                 }
-                Ok(BodyEvent::Note(text)) => out += &format!("[{text}] "),
+                Ok(BodyEvent::Note(note)) => out += &format!("[{}] ", note.text),
                 Ok(BodyEvent::Body(part)) => body.extend_from_slice(&part),
                 Ok(BodyEvent::End(end)) => break format!("keep {} extra {}", end.keep, end.extra),
                 Ok(BodyEvent::Trailers(_)) => break "no such events".to_owned(),
@@ -724,10 +573,5 @@ mod tests {
     fn a_head_alone() {
         let input = record(6, b"Content-Length: 3\n\nabc");
         assert_eq!(events(&input, 5, true), "200 1 Some(3)  keep false extra false");
-    }
-
-    #[test]
-    fn names_of_parameters() {
-        assert_eq!(parameter_name(b"User-Agent"), b"HTTP_USER_AGENT");
     }
 }

@@ -12,7 +12,7 @@ use wire::h1::{
     UpstreamFraming, chunk_head,
 };
 
-use crate::protocol::{BodyEvent, Codec, End, Head, HeadEvent, Kept, ProtocolError};
+use crate::protocol::{BodyEvent, Codec, End, Head, HeadEvent, Kept, Note, ProtocolError};
 use crate::respond::trailer_fields;
 
 /// What the configuration says of responses.
@@ -116,7 +116,7 @@ impl Http1 {
                     return Err(ProtocolError::invalid(text));
                 }
                 self.state = State::Headless;
-                Ok(HeadEvent::Note(text))
+                Ok(HeadEvent::Note(Note::error(text)))
             }
         }
     }

@@ -25,6 +25,7 @@ pub struct Pass {
     /// The prefix that the address's URI replaces; empty where the location isn't found by its path.
     pub prefix: Box<[u8]>,
     schemes: &'static [Scheme],
+    with_uri: bool,
 }
 
 /// The address in a `…_pass` directive.
@@ -66,14 +67,26 @@ impl Pass {
             PassTarget::Fixed { url, text: word.text.clone(), scheme }
         };
         let prefix = if replaces { name } else { Box::default() };
-        Ok(Rc::new(Pass { directive: d.clone(), target, prefix, schemes }))
+        Ok(Rc::new(Pass { directive: d.clone(), target, prefix, schemes, with_uri }))
+    }
+
+    /// A directive without its address, which stands for one with variables.
+    pub(crate) fn by_variables(
+        loader: &mut Loader<'_>,
+        d: &Directive,
+        address: &[u8],
+        schemes: &'static [Scheme],
+    ) -> Result<Rc<Pass>> {
+        let target = PassTarget::Variable(template_of(loader, d, address)?);
+        Ok(Rc::new(Pass { directive: d.clone(), target, prefix: Box::default(), schemes, with_uri: false }))
     }
 
     /// Where the requests go, once all groups are known.
     pub fn destination(&self, loader: &mut Loader<'_>) -> Result<Destination> {
         Ok(match &self.target {
             PassTarget::Variable(template) => {
-                Destination::Variable { template: template.clone(), groups: groups(loader), schemes: self.schemes }
+                let (template, groups) = (template.clone(), groups(loader));
+                Destination::Variable { template, groups, schemes: self.schemes, with_uri: self.with_uri }
             }
             PassTarget::Fixed { url, scheme, .. } => {
                 let group = group_of(loader, &self.directive, url, scheme.default_port)?;
@@ -82,9 +95,20 @@ impl Pass {
         })
     }
 
+    /// The directive with which a location passes its requests on, and how many blocks around the location it stands. None
+    /// if it has none, or that of another module counts.
+    pub fn of_location<'a, C: conf::Conf>(
+        cx: &mut LocationContext<'a, '_>,
+        pass: impl Fn(&'a C) -> &'a Option<Rc<Pass>>,
+    ) -> Option<(Rc<Pass>, usize)> {
+        let mut owners = cx.of_owners::<C>().enumerate();
+        let (pass, depth) = owners.find_map(|(depth, conf)| Some((pass(conf).clone()?, depth)))?;
+        pass.counts(cx, depth).then_some((pass, depth))
+    }
+
     /// Whether this directive is the one that counts in a location: of two in one block the later, of an inner and an outer
     /// block's the inner one's. `depth` tells how many blocks around the location it stands.
-    pub fn counts(&self, cx: &mut LocationContext<'_, '_>, depth: usize) -> bool {
+    fn counts(&self, cx: &mut LocationContext<'_, '_>, depth: usize) -> bool {
         let id = cx.id.0;
         let claim = (std::cmp::Reverse(depth), self.directive.span());
         let claims = &mut cx.loader.store.entry::<Claims>().0;
@@ -130,6 +154,8 @@ pub enum Destination {
         groups: Rc<std::cell::RefCell<Groups>>,
         /// What an address may begin with.
         schemes: &'static [Scheme],
+        /// Whether a URI may follow it.
+        with_uri: bool,
     },
 }
 
@@ -144,15 +170,14 @@ impl Destination {
 
     /// Where this request goes.
     pub(crate) fn aim(&self, r: &mut Request) -> std::result::Result<Aim, Fault> {
-        let (template, groups, schemes) = match self {
+        let (template, groups, schemes, with_uri) = match self {
             Destination::Fixed(target) => return Ok(Aim::At(target.clone())),
-            Destination::Variable { template, groups, schemes } => (template, groups, *schemes),
+            Destination::Variable { template, groups, schemes, with_uri } => (template, groups, *schemes, *with_uri),
         };
         let text = r.render(template);
         let Some((scheme, rest)) = Scheme::split(schemes, &text) else {
             return Err(Fault::InvalidPrefix.log_with(r, &buf::text::encode(&text)));
         };
-        let with_uri = schemes.iter().any(|scheme| !scheme.prefix.is_empty());
         let invalid = |r: &Request, why: &dyn std::fmt::Display| {
             Fault::InvalidUrl.log_with(r, &format_args!("{why} in upstream \"{}\"", buf::text::encode(rest)))
         };

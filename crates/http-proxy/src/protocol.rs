@@ -94,6 +94,7 @@
 use std::any::Any;
 
 use buf::{Buf, Bytes, Chain};
+use engine::log::Level;
 use http::exchange::Exchange;
 use http::fault::Fault;
 use http::request::Request;
@@ -104,6 +105,27 @@ use wire::h1::{KnownHeader, ResponseHead};
 pub trait Protocol {
     /// Whether a request's body can be sent before its length is known.
     fn sends_unknown_length(&self) -> bool;
+
+    /// The status with which a request is refused before anything else is done for it.
+    fn refuses(&self, _r: &Request) -> Option<u16> {
+        None
+    }
+
+    /// Whether the request's body is read.
+    fn takes_body(&self) -> bool {
+        true
+    }
+
+    /// Whether a response that tells of an error is one for the client. Otherwise its status is all that counts.
+    fn answers_errors(&self) -> bool {
+        true
+    }
+
+    /// Whether a body of known length that is there as a whole is kept while it is sent, though bodies are passed on as
+    /// they come: so that another server can be asked.
+    fn keeps_ready_bodies(&self) -> bool {
+        false
+    }
 
     /// Whether the configuration replaces the request's body by its own.
     fn has_own_body(&self) -> bool {
@@ -130,6 +152,9 @@ pub trait Protocol {
     fn rewrite(&self, _r: &mut Request, _known: KnownHeader, _value: &[u8]) -> Option<Vec<u8>> {
         None
     }
+
+    /// Adds to the fields of the response what the backend can't tell.
+    fn complete(&self, _r: &mut Request) {}
 }
 
 /// What stays in an idle connection for the next exchange on it; its type is known to its protocol alone.
@@ -140,7 +165,13 @@ pub type Head = (Bytes, ResponseHead);
 
 /// One exchange with a backend.
 pub trait Codec {
-    /// The bytes that begin the request; `request` is what [`Protocol::write_request`] wrote. `alone`: no body follows.
+    /// Whether bytes go both ways as soon as the connection is made: nothing is asked, and no response is read.
+    fn is_tunnel(&self) -> bool {
+        false
+    }
+
+    /// The bytes that begin the request; `request` is what [`Protocol::write_request`] wrote. `alone`: no body follows;
+    /// otherwise they may come with what [`Codec::body`] or [`Codec::transmit`] appends next.
     fn head(&mut self, request: &Bytes, alone: bool) -> Bytes;
 
     /// Takes a part of the request's body, `last` with the last one (which may be empty), and appends its frames to `out`.
@@ -160,12 +191,6 @@ pub trait Codec {
         false
     }
 
-    /// Whether what is left of the request is sent after the response's head has come. Otherwise such a connection ends
-    /// with the exchange.
-    fn sends_on(&self) -> bool {
-        false
-    }
-
     /// Takes bytes that came from the backend. Called when all that came before is used up.
     fn receive(&mut self, input: Buf);
 
@@ -178,6 +203,12 @@ pub trait Codec {
 
     /// No more bytes come. Without an error [`Codec::read_body`] goes on up to [`BodyEvent::End`].
     fn receive_end(&mut self) -> Result<(), ProtocolError>;
+
+    /// Whether what came of the body in one read with the head isn't passed on if a fault came with it too, as nginx does it
+    /// for HTTP/2.
+    fn faults_void_body(&self) -> bool {
+        false
+    }
 
     /// How many bytes the response still has, if that is known.
     fn wants(&self) -> Option<u64> {
@@ -201,7 +232,7 @@ pub enum HeadEvent {
     /// An interim head (1xx) is complete.
     Interim,
     /// A line for the error log.
-    Note(String),
+    Note(Note),
     /// The head is complete, with the length of the body as clients are told it, if it is known.
     Done(Option<u64>),
 }
@@ -212,13 +243,29 @@ pub enum BodyEvent {
     /// More bytes are needed.
     More,
     /// A line for the error log.
-    Note(String),
+    Note(Note),
     /// A part of the body.
     Body(Bytes),
     /// Trailers.
     Trailers(Headers),
     /// The response is complete.
     End(End),
+}
+
+/// A line for the error log, without what was going on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// How serious it is.
+    pub level: Level,
+    /// The text.
+    pub text: String,
+}
+
+impl Note {
+    /// A note of an error.
+    pub fn error(text: impl Into<String>) -> Note {
+        Note { level: Level::Error, text: text.into() }
+    }
 }
 
 /// How a response ended.

@@ -115,10 +115,6 @@ impl Codec for Stub {
         !self.held.is_empty() || self.last
     }
 
-    fn sends_on(&self) -> bool {
-        true
-    }
-
     fn receive(&mut self, input: Buf) {
         self.input.extend_from_slice(&input);
     }

@@ -1,13 +1,9 @@
-//! `proxy_pass`: HTTP/1 backends.
-//!
-//! A location's request head is compiled at start: constant lines are joined into one text, and of the client's fields
-//! those that `proxy_set_header` replaces are left out by one bit test.
+//! `proxy_pass`: backends that speak HTTP/1 or HTTP/2.
 
 use std::any::Any;
 use std::rc::Rc;
 
 use buf::Buf;
-use buf::number::digits;
 use common::vars::Late;
 use conf::values::{flag, number, one_of};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
@@ -34,9 +30,11 @@ use crate::conf::{UpstreamConf, check_location};
 use crate::cookies::{self, CookieFlags, CookieReplace};
 use crate::engine::{Backend, Hidden};
 use crate::http1::{self, Http1};
+use crate::http2::{self, Http2};
 use crate::pass::{Destination, Pass, PassTarget};
 use crate::protocol::{Codec, Kept, Protocol, Scheme};
 use crate::redirect::{self, Redirect, Rule, Rules, refresh_url};
+use crate::request_fields::{Form, RequestFields, TO_BACKEND};
 use crate::ssl::{self, UpstreamSslConf, UpstreamTls};
 
 /// The module.
@@ -51,7 +49,7 @@ conf::table! {
     under "proxy_" {
         /// What most protocols have.
         up: UpstreamConf [
-            connection, buffer, retries, sockets, lowat, errors, fields, request, response, store, trailers
+            connection, buffer, failures, retries, sockets, lowat, errors, fields, request, response, store, trailers
         ];
         /// TLS.
         ssl: UpstreamSslConf [all];
@@ -228,16 +226,28 @@ conf::table! {
     ///
     /// Form: `proxy_http_version version`
     ///
-    /// - `version`: `1.0` or `1.1`.
+    /// - `version`: `1.0`, `1.1` or `2`.
     ///
     /// Effect: with 1.1 connections are kept for further requests (`keepalive`), bodies of unknown length are sent in
-    /// chunks, and WebSocket is possible. With 1.0 a connection is opened for each request.
+    /// chunks, and WebSocket is possible. With 1.0 a connection is opened for each request. With 2 requests are sent over
+    /// HTTP/2: over TLS it is offered by ALPN, otherwise the server must expect it from the first byte. A connection
+    /// serves one request at a time and is kept for further ones; the field `Host` becomes `:authority`. What comes of the
+    /// request's body goes on to the server while its response comes. WebSocket isn't possible.
     ///
     /// ```nginx
-    /// proxy_http_version 1.0;
+    /// upstream backend {
+    ///     server 127.0.0.1:8080;
+    ///     keepalive 16;
+    /// }
+    /// server {
+    ///     location / {
+    ///         proxy_http_version 2;
+    ///         proxy_pass http://backend;
+    ///     }
+    /// }
     /// ```
     "proxy_http_version" in EVERYWHERE, ONE, default "1.1",
-        scalar(one_of(&[("1.0", Version::Http10), ("1.1", Version::Http11)])) proxy_http_version: Version = Version::Http11;
+        scalar(one_of(&[("1.0", Version::Http10), ("1.1", Version::Http11), ("2", Version::Http2)])) proxy_http_version: Version = Version::Http11;
     /// Refuses a response without a status line with 502 if it is `on`: HTTP/0.9, or no HTTP at all, as from old radio
     /// servers. `off`, as nginx does, sends such a response to the client as it comes, without a head, and closes the
     /// connection.
@@ -264,6 +274,8 @@ pub enum Version {
     Http10,
     /// 1.1
     Http11,
+    /// 2: one stream at a time on a connection.
+    Http2,
 }
 
 fn set_header(_: &mut Loader<'_>, d: &Directive) -> Result<(Vec<u8>, Late)> {
@@ -317,7 +329,7 @@ fn redirect(raw: &ProxyRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<Op
     }
 }
 
-/// How backends of HTTP/1 are reached.
+/// How backends of HTTP are reached.
 const SCHEMES: &[Scheme] = &[
     Scheme { prefix: "http://", label: "http://", default_port: Some(80), ssl: false },
     Scheme { prefix: "https://", label: "https://", default_port: Some(443), ssl: true },
@@ -325,6 +337,13 @@ const SCHEMES: &[Scheme] = &[
 
 fn proxy_pass(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc<Pass>> {
     Pass::parse(loader, d, SCHEMES, true)
+}
+
+impl ProxyConf {
+    /// How fields of requests are written.
+    fn form(&self) -> Form {
+        if self.proxy_http_version == Version::Http2 { Form::Hpack } else { Form::Line }
+    }
 }
 
 impl HttpModule for Proxy {
@@ -342,12 +361,7 @@ impl HttpModule for Proxy {
         let compiled = Compiled::of(&conf, cx.loader)?;
         check_location(cx, &up, "proxy_")?;
         crate::store::check(cx, &up);
-        let found = cx.of_owners::<ProxyConf>().enumerate();
-        let found = found.filter_map(|(depth, conf)| Some((depth, conf.proxy_pass.as_ref()?))).next();
-        let Some((depth, pass)) = found else { return Ok(()) };
-        if !pass.counts(cx, depth) {
-            return Ok(());
-        }
+        let Some((pass, depth)) = Pass::of_location(cx, |conf: &ProxyConf| &conf.proxy_pass) else { return Ok(()) };
         let destination = pass.destination(cx.loader)?;
         let caching = cache::caching(cx, &conf.cache, up.stores(), "proxy_")?;
         let ssl = if destination.may_be_over_ssl() { Some(self::ssl(cx)?) } else { None };
@@ -356,7 +370,7 @@ impl HttpModule for Proxy {
             None => implied_redirect(cx).into_iter().collect(),
         };
         let protocol = HttpProtocol {
-            headers: RequestHeaders::new(&compiled.fields, &destination),
+            fields: RequestFields::new(conf.form(), &compiled.fields, &destination, false),
             by_variable: matches!(destination, Destination::Variable { .. }),
             prefix: pass.prefix.clone(),
             up: up.clone(),
@@ -366,27 +380,17 @@ impl HttpModule for Proxy {
         };
         let hidden = Hidden::new(&up, DEFAULT_HIDDEN);
         let backend = Backend { up, protocol: Box::new(protocol), destination, hidden, place: cx.id.0, ssl, caching };
-        backend.install(out, depth == 0 && cx.name.last() == Some(&b'/'));
+        backend.install(out, cx, depth);
         Ok(())
     }
 }
 
 /// TLS as the location's directives say; locations with the same ones share it, and the sessions with it.
 fn ssl(cx: &mut LocationContext<'_, '_>) -> Result<Rc<UpstreamTls>> {
-    let conf = cx.set.get::<ProxyConf>().ssl.clone();
-    if let Some((_, made)) = cx.loader.store.entry::<Made>().0.iter().find(|(known, _)| Rc::ptr_eq(known, &conf)) {
-        return Ok(made.clone());
-    }
-    let place = ["proxy_ssl_ciphers", "proxy_ssl_conf_command", "proxy_ssl_verify", "proxy_pass"];
-    let place = place.iter().find_map(|name| cx.place(name));
-    let made = Rc::new(ssl::client(&conf, "proxy_", cx.loader).map_err(|error| error.or_at(place))?);
-    cx.loader.store.entry::<Made>().0.push((conf, made.clone()));
-    Ok(made)
+    let conf = cx.set.share::<ProxyConf>();
+    let alpn: &[&[u8]] = if conf.proxy_http_version == Version::Http2 { &[b"h2"] } else { &[] };
+    ssl::shared(cx, &conf.ssl, "proxy_", alpn)
 }
-
-/// The TLS settings made for each set of directives.
-#[derive(Default)]
-struct Made(Vec<(Rc<UpstreamSslConf>, Rc<UpstreamTls>)>);
 
 const DEFAULT_HIDDEN: &[&str] = &[
     "Date",
@@ -419,159 +423,9 @@ struct HttpProtocol {
     by_variable: bool,
     prefix: Box<[u8]>,
     redirects: Vec<Rc<Rule>>,
-    headers: RequestHeaders,
+    fields: RequestFields,
     /// `proxy_set_body`
     body: Option<Rc<Template>>,
-}
-
-/// The fields of requests to the backend.
-struct RequestHeaders {
-    parts: Vec<Part>,
-    /// Client's fields of known names that aren't passed on.
-    known: u64,
-    /// The same for other names, in lower case.
-    others: Vec<Vec<u8>>,
-}
-
-enum Part {
-    Text(Vec<u8>),
-    /// Left out where the value is empty.
-    Field(Vec<u8>, Rc<Template>),
-    /// `Host`: the value, or `$proxy_host` where that is empty or there is none.
-    Host(Option<Rc<Template>>),
-    /// `Content-Length: $proxy_internal_body_length`
-    BodyLength,
-    /// `Transfer-Encoding: $proxy_internal_chunked`
-    Chunked,
-}
-
-/// Fields about the client's connection or the body's framing, which aren't passed on.
-const DROPPED: [&str; 9] = [
-    "Host",
-    "Connection",
-    "Content-Length",
-    "Transfer-Encoding",
-    "TE",
-    "Keep-Alive",
-    "Expect",
-    "Upgrade",
-    "Proxy-Connection",
-];
-
-impl RequestHeaders {
-    fn new(fields: &[(Vec<u8>, Rc<Template>)], target: &Destination) -> RequestHeaders {
-        let mut headers = RequestHeaders { parts: Vec::new(), known: 0, others: Vec::new() };
-        let is = |own: &[u8], name: &str| own.eq_ignore_ascii_case(name.as_bytes());
-        let own = |name: &str| fields.iter().any(|(own, _)| is(own, name));
-        let host = fields.iter().rev().find(|(name, _)| is(name, "Host")).map(|(_, value)| value);
-        headers.host(host, target);
-        for (name, value) in fields.iter().filter(|(name, _)| !is(name, "Host")) {
-            match value.is_const() {
-                Some(b"") => {}
-                Some(text) => headers.text(name, text),
-                None => headers.parts.push(Part::Field(name.clone(), value.clone())),
-            }
-            headers.drop_name(name);
-        }
-        if !own("Content-Length") {
-            headers.parts.push(Part::BodyLength);
-        }
-        if !own("Transfer-Encoding") {
-            headers.parts.push(Part::Chunked);
-        }
-        DROPPED.iter().for_each(|name| headers.drop_name(name.as_bytes()));
-        headers
-    }
-
-    /// `Host` comes first, whatever its place in the configuration: a request of HTTP/1.1 has one.
-    fn host(&mut self, own: Option<&Rc<Template>>, target: &Destination) {
-        match (own.map(|value| (value, value.is_const())), target) {
-            (Some((_, Some(text))), _) if !text.is_empty() => self.text(b"Host", text),
-            (Some((value, None)), _) => self.parts.push(Part::Host(Some(value.clone()))),
-            (_, Destination::Fixed(target)) => self.text(b"Host", &target.host),
-            (_, Destination::Variable { .. }) => self.parts.push(Part::Host(None)),
-        }
-    }
-
-    fn text(&mut self, name: &[u8], value: &[u8]) {
-        let line = [name, b": ", value, b"\r\n"].concat();
-        match self.parts.last_mut() {
-            Some(Part::Text(text)) => text.extend_from_slice(&line),
-            _ => self.parts.push(Part::Text(line)),
-        }
-    }
-
-    fn drop_name(&mut self, name: &[u8]) {
-        match KnownHeader::of(name) {
-            KnownHeader::Other => self.others.push(name.to_ascii_lowercase()),
-            known => self.known |= 1 << known as u8,
-        }
-    }
-
-    fn passes(&self, known: KnownHeader, name: &[u8]) -> bool {
-        match known {
-            KnownHeader::Other => !self.others.iter().any(|other| other.eq_ignore_ascii_case(name)),
-            known => self.known & (1 << known as u8) == 0,
-        }
-    }
-
-    fn write(&self, r: &mut Request, exchange: &Exchange, pass_own: bool, out: &mut Buf) {
-        for part in &self.parts {
-            match part {
-                Part::Text(text) => out.extend_from_slice(text),
-                Part::Field(name, value) => {
-                    let value = r.render(value);
-                    if !value.is_empty() {
-                        field(out, name, &safe(r, name, &value, TO_BACKEND));
-                    }
-                }
-                Part::Host(value) => {
-                    let value = value.as_ref().map(|value| r.render(value)).unwrap_or_default();
-                    let target = exchange.target.borrow();
-                    let default = target.as_ref().map_or(&b""[..], |target| &target.host);
-                    let value = if value.is_empty() { default } else { &value };
-                    field(out, b"Host", &safe(r, b"Host", value, TO_BACKEND));
-                }
-                Part::BodyLength => {
-                    if let Some(length) = exchange.body_length.get() {
-                        field(out, b"Content-Length", digits(length, &mut [0; 20]));
-                    }
-                }
-                Part::Chunked => {
-                    if exchange.chunked.get() {
-                        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
-                    }
-                }
-            }
-        }
-        for (known, name, value) in exchange.conditions() {
-            if self.passes(known, name.as_bytes()) {
-                field(out, name.as_bytes(), &value);
-            }
-        }
-        if pass_own {
-            for header in &r.line.headers {
-                let name = header.name.of(&r.head);
-                if self.passes(header.known, name) && exchange.passes(header.known) {
-                    // As it was read: no parser of heads lets a line break or NUL through.
-                    let value = header.value.of(&r.head);
-                    debug_assert!(!breaks(value), "{}", value.escape_ascii());
-                    field(out, name, value);
-                }
-            }
-        }
-    }
-}
-
-/// Where a backend's heads are made.
-const TO_BACKEND: &str = "creating request to upstream";
-
-fn field(out: &mut Buf, name: &[u8], value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 impl HttpProtocol {
@@ -611,44 +465,60 @@ impl HttpProtocol {
     }
 }
 
-impl Protocol for HttpProtocol {
-    fn sends_unknown_length(&self) -> bool {
-        self.conf.proxy_http_version == Version::Http11
-    }
-
-    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
-        let target = exchange.target.borrow().clone().ok_or(Fault::NoTarget)?;
-        match &self.conf.proxy_method {
-            Some(method) => {
-                let method = r.render(method);
-                exchange.to_head.set(method.eq_ignore_ascii_case(b"HEAD"));
-                out.extend_from_slice(&safe(r, b"proxy_method", &method, TO_BACKEND));
-            }
-            None => {
-                exchange.to_head.set(r.method == Method::Head && !exchange.as_get.get());
-                out.extend_from_slice(if exchange.as_get.get() { b"GET" } else { r.method_name() });
-            }
-        }
+impl HttpProtocol {
+    /// Writes the URI on its line of HTTP/1.
+    fn write_line(&self, r: &Request, exchange: &Exchange, target: &Target, out: &mut Buf) {
         out.extend_from_slice(b" ");
         let start = out.len();
-        self.write_uri(r, &target, out);
+        self.write_uri(r, target, out);
         if breaks(&out[start..]) {
             let written = std::mem::replace(out, Buf::with_capacity(1024));
             out.extend_from_slice(&written[..start]);
             out.extend_from_slice(&safe(r, b"URI", &written[start..], TO_BACKEND));
         }
         exchange.uri_at.set(Span::new(start, out.len()));
-        out.extend_from_slice(match self.conf.proxy_http_version {
-            Version::Http10 => b" HTTP/1.0\r\n",
-            Version::Http11 => b" HTTP/1.1\r\n",
+    }
+}
+
+impl Protocol for HttpProtocol {
+    fn sends_unknown_length(&self) -> bool {
+        self.conf.proxy_http_version != Version::Http10
+    }
+
+    fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
+        let target = exchange.target.borrow().clone().ok_or(Fault::NoTarget)?;
+        let method = self.conf.proxy_method.as_ref().map(|method| {
+            let method = r.render(method);
+            exchange.to_head.set(method.eq_ignore_ascii_case(b"HEAD"));
+            safe(r, b"proxy_method", &method, TO_BACKEND).into_owned()
         });
+        if method.is_none() {
+            exchange.to_head.set(r.method == Method::Head && !exchange.as_get.get());
+        }
+        let as_get = exchange.as_get.get().then_some(&b"GET"[..]);
+        let method = method.as_deref().or(as_get);
+        match self.conf.proxy_http_version {
+            Version::Http2 => {
+                let mut uri = Buf::with_capacity(256);
+                self.write_uri(r, &target, &mut uri);
+                let uri = safe(r, b"URI", &uri, TO_BACKEND);
+                exchange.uri_at.set(http2::write_line(method.unwrap_or(r.method_name()), target.ssl, &uri, out));
+            }
+            version => {
+                out.extend_from_slice(method.unwrap_or(r.method_name()));
+                self.write_line(r, exchange, &target, out);
+                out.extend_from_slice(if version == Version::Http10 { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
+            }
+        }
         let body = self.body.as_ref().map(|body| r.render(body));
         if let Some(body) = &body {
             exchange.body_length.set(Some(body.len() as u64));
             exchange.chunked.set(false);
         }
-        self.headers.write(r, exchange, self.up.pass_request_headers, out);
-        out.extend_from_slice(b"\r\n");
+        self.fields.write(r, exchange, self.up.pass_request_headers, out);
+        if self.conf.proxy_http_version != Version::Http2 {
+            out.extend_from_slice(b"\r\n");
+        }
         if let Some(body) = &body {
             out.extend_from_slice(body);
         }
@@ -670,6 +540,11 @@ impl Protocol for HttpProtocol {
     }
 
     fn codec(&self, exchange: &Exchange, kept: Option<Kept>) -> Box<dyn Codec> {
+        if self.conf.proxy_http_version == Version::Http2 {
+            let own_body = if self.has_own_body() { exchange.body_length.get().unwrap_or(0) } else { 0 };
+            let rules = http2::Rules { max_head: self.up.buffer_size, trailers: self.up.pass_trailers, own_body };
+            return Http2::begin(rules, exchange, kept);
+        }
         let rules = http1::Rules {
             max_head: self.up.buffer_size,
             max_trailers: self.up.pass_trailers.then_some(self.up.buffer_size),
@@ -679,7 +554,7 @@ impl Protocol for HttpProtocol {
     }
 
     fn knows(&self, kept: &dyn std::any::Any) -> bool {
-        Http1::left(kept)
+        if self.conf.proxy_http_version == Version::Http2 { Http2::left(kept) } else { Http1::left(kept) }
     }
 
     fn rewrite(&self, r: &mut Request, known: KnownHeader, value: &[u8]) -> Option<Vec<u8>> {
@@ -707,60 +582,7 @@ impl Protocol for HttpProtocol {
 
 #[cfg(test)]
 mod tests {
-    use ::upstream::Url;
-
     use super::*;
-    use crate::pass;
-
-    fn headers(own: &[(&str, &str)]) -> (RequestHeaders, String) {
-        let own =
-            own.iter().map(|(name, value)| (name.as_bytes().to_vec(), Rc::new(Template::constant(value.as_bytes()))));
-        let url = Url::parse(b"backend:8080", true).expect("it parses");
-        let spec = ::upstream::GroupSpec::default();
-        let found = pass::Found { group: ::upstream::Group::new(&spec), key: None };
-        let target = Destination::Fixed(Rc::new(found.target(&url, &SCHEMES[0])));
-        let headers = RequestHeaders::new(&own.collect::<Vec<_>>(), &target);
-        let text = headers.parts.iter().map(|part| match part {
-            Part::Text(text) => String::from_utf8_lossy(text).replace("\r\n", "|"),
-            Part::BodyLength => "<length>".to_owned(),
-            Part::Chunked => "<chunked>".to_owned(),
-            Part::Field(..) | Part::Host(_) => "<variable>".to_owned(),
-        });
-        let text = text.collect();
-        (headers, text)
-    }
-
-    #[test]
-    fn fields_are_joined() {
-        for (own, expect) in [
-            (&[][..], "Host: backend:8080|<length><chunked>"),
-            (&[("host", "x"), ("A", "b")], "Host: x|A: b|<length><chunked>"),
-            (&[("A", "b"), ("Host", "x"), ("HOST", "y")], "Host: y|A: b|<length><chunked>"),
-            (&[("Host", "x"), ("Host", "")], "Host: backend:8080|<length><chunked>"),
-            (&[("Connection", ""), ("Content-Length", "")], "Host: backend:8080|<chunked>"),
-        ] {
-            assert_eq!(headers(own).1, expect, "{own:?}");
-        }
-    }
-
-    #[test]
-    fn fields_of_the_client() {
-        let (headers, _) = headers(&[("X-Real-IP", "x"), ("X-Mine", "")]);
-        for (name, expect) in [
-            ("Accept", true),
-            ("host", false),
-            ("Connection", false),
-            ("upgrade", false),
-            ("TE", false),
-            ("proxy-connection", false),
-            ("X-Real-Ip", false),
-            ("x-mine", false),
-            ("X-Other", true),
-        ] {
-            let name = name.as_bytes();
-            assert_eq!(headers.passes(KnownHeader::of(name), name), expect, "{}", String::from_utf8_lossy(name));
-        }
-    }
 
     #[test]
     fn schemes() {

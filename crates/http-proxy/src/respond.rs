@@ -1,6 +1,7 @@
 //! From a backend's head to the response: fields, special fields, the body, the connection's fate.
 
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use ::upstream::{Choice, Idle, Outcome};
 use buf::{Bytes, Chain};
@@ -19,8 +20,9 @@ use crate::cache;
 use crate::conf::ignore;
 use crate::engine::Backend;
 use crate::protocol::{BodyEvent, Codec, End};
+use crate::sending::Sending;
 use crate::store;
-use crate::stream::{self, Sent, UpstreamBody};
+use crate::stream::{self, UpstreamBody};
 
 /// What a backend said, with the connection that it said it on.
 pub(super) struct Answer {
@@ -38,10 +40,8 @@ pub(super) struct Reply {
     pub(super) status: u16,
     /// The length of the body, if it is known.
     pub(super) length: Option<u64>,
-    /// Whether the whole request is with the kernel.
-    pub(super) sent_all: bool,
-    /// What is left to send, if the protocol sends on.
-    pub(super) unsent: Option<Box<Chain>>,
+    /// What is left of the request, if it isn't with the kernel yet.
+    pub(super) unsent: Option<Box<Sending>>,
 }
 
 /// What follows from an answer.
@@ -60,17 +60,24 @@ pub(super) fn respond(
     mut choice: Choice,
     answer: Answer,
 ) -> Next {
-    let Answer { mut idle, mut codec, reply: Reply { status, length, sent_all, unsent } } = answer;
+    let Answer { mut idle, mut codec, reply: Reply { status, length, unsent } } = answer;
+    if codec.is_tunnel() {
+        // A head alone, after which everything is the tunnel's.
+        (r.response.status, r.response.header_only) = (200, true);
+        return Next::Tunnel(Box::new((choice, idle, Bytes::default())));
+    }
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
         accel_rate(b, r, exchange);
         copy_fields(b, r, exchange);
         return Next::Tunnel(Box::new((choice, idle, codec.take_rest())));
     }
-    if b.up.intercept_errors && status >= 300 && error_page::has_page(r, status) {
+    let replaced = !b.protocol.answers_errors() || b.up.intercept_errors && error_page::has_page(r, status);
+    if status >= 300 && replaced {
         if status == 401 {
             copy_challenge(r, exchange);
         }
         cache::intercepted(b, r, exchange, status);
+        keep_if_over(b, &mut choice, idle, codec, unsent.is_none());
         exchange.end();
         choice.release(Outcome::Good);
         return Next::Flow(Flow::Status(status));
@@ -82,28 +89,41 @@ pub(super) fn respond(
     }
     accel_rate(b, r, exchange);
     copy_fields(b, r, exchange);
+    b.protocol.complete(r);
     r.response.content_length = length;
     let filling = cache::fill::decide(b, r, exchange);
     if b.up.force_ranges {
         (r.response.allow_ranges, r.response.single_range) = (true, true);
     }
     let mut body = Chain::new();
-    let read = stream::read(&mut *codec, &mut body);
+    let mut read = stream::read(&mut *codec, &mut body);
+    let mut trailers = None;
+    if let Ok(BodyEvent::Trailers(fields)) = read {
+        trailers = Some(fields);
+        read = stream::read(&mut *codec, &mut body);
+    }
     if let Ok(BodyEvent::End(end @ End { extra: false, .. })) = read {
         exchange.current(|attempt| attempt.length += body.len());
-        if end.keep && sent_all && idle.stream.pending() == 0 {
+        if end.keep && unsent.is_none() && idle.stream.pending() == 0 && says_last_words(&mut *codec, &idle) {
             idle.kept = codec.keep();
             choice.keep(idle, b.place);
         }
         exchange.end();
         choice.release(Outcome::Good);
         r.response.body = whole(body);
+        if let Some(trailers) = trailers {
+            exchange.trailers.replace(trailers.clone());
+            r.response.trailers = trailers;
+        }
         keep(b, r, exchange, filling);
         return Next::Flow(Flow::Respond);
     }
-    let sent = Sent { all: sent_all, unsent: unsent.map(|chain| *chain).unwrap_or_default() };
-    let stream = UpstreamBody::new(b, r, exchange.clone(), choice, idle, codec, sent);
-    r.response.body = stream.begin(r, body, read);
+    if read.is_err() && codec.faults_void_body() {
+        body.clear();
+    }
+    let sending = unsent.map_or_else(|| Sending::new(Chain::new(), false, true), |sending| *sending);
+    let stream = UpstreamBody::new(b, r, exchange.clone(), choice, idle, codec, sending);
+    r.response.body = stream.begin(r, body, trailers, read);
     keep(b, r, exchange, filling);
     Next::Flow(Flow::Respond)
 }
@@ -116,19 +136,28 @@ fn keep(b: &Backend, r: &mut Request, exchange: &Exchange, filling: Option<cache
     }
 }
 
-/// Ends an exchange whose answer isn't the response. The connection is kept if nothing more comes on it.
-pub(super) fn finish(b: &Backend, exchange: &Exchange, mut choice: Choice, answer: Answer) {
-    let Answer { mut idle, mut codec, reply } = answer;
-    let read = stream::read(&mut *codec, &mut Chain::new());
-    if let Ok(BodyEvent::End(End { keep: true, extra: false })) = read
-        && reply.sent_all
-        && idle.stream.pending() == 0
-    {
+impl Answer {
+    /// The answer isn't used: its connection is kept if nothing follows.
+    pub(super) fn put_away(self, b: &Backend, choice: &mut Choice) {
+        keep_if_over(b, choice, self.idle, self.codec, self.reply.unsent.is_none());
+    }
+}
+
+/// Keeps a connection whose response has come to its end with the head, if the request was sent whole.
+fn keep_if_over(b: &Backend, choice: &mut Choice, mut idle: Idle, mut codec: Box<dyn Codec>, sent: bool) {
+    let over = matches!(codec.read_body(), Ok(BodyEvent::End(End { keep: true, .. })));
+    if over && sent && idle.stream.pending() == 0 && says_last_words(&mut *codec, &idle) {
         idle.kept = codec.keep();
         choice.keep(idle, b.place);
     }
-    exchange.end();
-    choice.release(Outcome::Good);
+}
+
+/// Sends what the protocol has to say before the connection waits for its next exchange; whether that went out.
+pub(super) fn says_last_words(codec: &mut dyn Codec, idle: &Idle) -> bool {
+    let mut words = Chain::new();
+    codec.transmit(&mut words);
+    words.is_empty()
+        || matches!(idle.stream.poll_send(&mut Context::from_waker(Waker::noop()), &mut words), Poll::Ready(Ok(())))
 }
 
 fn copy_challenge(r: &mut Request, exchange: &Exchange) {

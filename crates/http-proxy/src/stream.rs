@@ -22,8 +22,9 @@ use http::server::Http;
 
 use crate::conf::UpstreamConf;
 use crate::engine::Backend;
-use crate::protocol::{BodyEvent, Codec, End, ProtocolError};
-use crate::respond::{buffering, whole};
+use crate::protocol::{BodyEvent, Codec, End, Note, ProtocolError};
+use crate::respond::{buffering, says_last_words, whole};
+use crate::sending::{Obstacle, Sending};
 use crate::shared::RequestLog;
 
 /// The largest single read.
@@ -38,25 +39,19 @@ pub(super) struct UpstreamBody {
     idle: Option<Idle>,
     place: u32,
     codec: Option<Box<dyn Codec>>,
-    sent: Sent,
+    /// The rest of the request.
+    sending: Sending,
     buffering: bool,
     trailers: Option<Headers>,
     failed: bool,
-    received_before: u64,
+    /// What the connection had sent and received when the head had come.
+    counted: (u64, u64),
     /// Read, and not yet asked for.
     ahead: Chain,
     spill: Option<Spill>,
     rate: u64,
     pause: Option<Pin<Box<rt::Sleep>>>,
     log: RequestLog,
-}
-
-/// How far the request has been sent.
-pub(super) struct Sent {
-    /// All of it is with the kernel.
-    pub(super) all: bool,
-    /// What is to be sent while the response comes.
-    pub(super) unsent: Chain,
 }
 
 /// Takes the body out of the codec, up to an event that is something else.
@@ -85,7 +80,7 @@ impl UpstreamBody {
         choice: Choice,
         idle: Idle,
         codec: Box<dyn Codec>,
-        sent: Sent,
+        sending: Sending,
     ) -> UpstreamBody {
         let rate = match &b.up.limit_rate {
             Some(template) => buf::parse::parse_size(&r.render(template)).unwrap_or(0),
@@ -99,10 +94,10 @@ impl UpstreamBody {
             choice,
             place: b.place,
             codec: Some(codec),
-            sent,
+            sending,
             trailers: None,
             failed: false,
-            received_before: idle.stream.received(),
+            counted: (idle.stream.sent(), idle.stream.received()),
             idle: Some(idle),
             ahead: Chain::new(),
             spill: None,
@@ -113,7 +108,14 @@ impl UpstreamBody {
     }
 
     /// Starts with what came with the head. The request is needed for its log details.
-    pub(super) fn begin(mut self, r: &Request, body: Chain, first: Result<BodyEvent, ProtocolError>) -> Body {
+    pub(super) fn begin(
+        mut self,
+        r: &Request,
+        body: Chain,
+        trailers: Option<Headers>,
+        first: Result<BodyEvent, ProtocolError>,
+    ) -> Body {
+        self.trailers = trailers;
         r.details(&mut self.log.details);
         self.exchange.current(|attempt| attempt.length += body.len());
         self.ahead = body;
@@ -145,7 +147,9 @@ impl UpstreamBody {
         match read {
             Ok(BodyEvent::More) => return false,
             Ok(BodyEvent::Body(bytes)) => self.ahead.push_bytes(bytes),
-            Ok(BodyEvent::Note(text)) => self.log.write(Level::Error, format_args!("{text} while reading upstream")),
+            Ok(BodyEvent::Note(Note { level, text })) => {
+                self.log.write(level, format_args!("{text} while reading upstream"));
+            }
             Ok(BodyEvent::Trailers(headers)) => self.trailers = Some(headers),
             Ok(BodyEvent::End(end)) => {
                 self.complete(end);
@@ -161,15 +165,15 @@ impl UpstreamBody {
 
     /// The body has come to its end: the connection is kept or closed, the attempt is over.
     fn complete(&mut self, end: End) {
-        let (Some(mut idle), Some(codec)) = (self.idle.take(), self.codec.take()) else { return };
+        let (Some(mut idle), Some(mut codec)) = (self.idle.take(), self.codec.take()) else { return };
         self.account(&idle);
         // Some answer HEAD with a body; it isn't worth a word.
         if end.extra && !self.exchange.to_head.get() {
             let what = "upstream sent more data than specified in \"Content-Length\" header while reading upstream";
             self.log.write(Level::Warn, format_args!("{what}"));
         }
-        let sent = self.sent.all || (codec.sends_on() && self.sent.unsent.is_empty() && !codec.holds_back());
-        if end.keep && sent && idle.stream.pending() == 0 {
+        let is_over = self.sending.is_complete() && idle.stream.pending() == 0;
+        if end.keep && is_over && says_last_words(&mut *codec, &idle) {
             idle.kept = codec.keep();
             self.choice.keep(idle, self.place);
         }
@@ -178,12 +182,21 @@ impl UpstreamBody {
     }
 
     fn account(&self, idle: &Idle) {
-        let more = idle.stream.received().saturating_sub(self.received_before);
-        self.exchange.current(|attempt| attempt.received += more);
+        let sent = idle.stream.sent().saturating_sub(self.counted.0);
+        let received = idle.stream.received().saturating_sub(self.counted.1);
+        self.exchange.current(|attempt| {
+            attempt.sent += sent;
+            attempt.received += received;
+        });
     }
 
     fn fail(&mut self, level: Level, message: std::fmt::Arguments<'_>) {
         self.log.write(level, message);
+        self.give_up();
+    }
+
+    /// The body ends here, and the connection with it.
+    fn give_up(&mut self) {
         if let Some(idle) = self.idle.take() {
             self.account(&idle);
         }
@@ -205,9 +218,6 @@ impl UpstreamBody {
             }
             self.pause = None;
         }
-        if !self.sent.unsent.is_empty() {
-            self.send(cx);
-        }
         let Some(idle) = &self.idle else { return Poll::Ready(()) };
         if !idle.stream.recv_timeout_set() {
             idle.stream.set_recv_timeout(Some(self.up.read_timeout));
@@ -225,10 +235,7 @@ impl UpstreamBody {
                     codec.receive(buf);
                 }
                 self.decode();
-                if let Some(codec) = &mut self.codec {
-                    codec.transmit(&mut self.sent.unsent);
-                    self.send(cx);
-                }
+                let _ = self.send(cx, None);
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 self.fail(Level::Error, format_args!("upstream timed out{TIMED_OUT} while reading upstream"));
@@ -253,16 +260,12 @@ impl UpstreamBody {
         }
     }
 
-    /// Sends what the protocol has to say while the response comes.
-    fn send(&mut self, cx: &mut Context<'_>) {
-        let Some(idle) = self.idle.as_ref().filter(|_| !self.sent.unsent.is_empty()) else { return };
-        if let Poll::Ready(Err(error)) = idle.stream.poll_send(cx, &mut self.sent.unsent) {
-            match error.kind() {
-                io::ErrorKind::TimedOut => {
-                    self.fail(Level::Error, format_args!("upstream timed out{TIMED_OUT} while sending to upstream"));
-                }
-                _ => self.fail(Level::Error, format_args!("send() failed{} while sending to upstream", Errno(&error))),
-            }
+    /// Sends what there is of the request, and what the protocol has to say while the response comes. A backend that takes
+    /// no more may have sent a whole response: reading it tells.
+    fn send(&mut self, cx: &mut Context<'_>, r: Option<&mut Request>) -> Result<(), Obstacle> {
+        match (&self.idle, &mut self.codec) {
+            (Some(idle), Some(codec)) => self.sending.poll(cx, r, &idle.stream, &mut **codec, None),
+            _ => Ok(()),
         }
     }
 
@@ -332,6 +335,19 @@ impl UpstreamBody {
 }
 
 impl BodyStream for UpstreamBody {
+    fn send_request(&mut self, r: &mut Request, cx: &mut Context<'_>) {
+        if let Err(Obstacle::Client(fault)) = self.send(cx, Some(r)) {
+            r.error_status = fault.status();
+            self.give_up();
+        }
+        // A call may last for long without a word from the backend, which is to be told when its client has left.
+        let watched = self.idle.is_some() && !self.buffering && !self.up.ignore_client_abort;
+        if watched && r.client().is_some_and(|client| client.poll_hangup(cx).is_ready()) {
+            let message = "client prematurely closed connection while reading upstream";
+            self.fail(Level::Info, format_args!("{message}"));
+        }
+    }
+
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Part>, Broken>> {
         loop {
             let chain = self.take_ready();
@@ -345,11 +361,19 @@ impl BodyStream for UpstreamBody {
                 return Poll::Ready(Ok(None));
             }
             std::task::ready!(self.poll_read(cx));
+            if self.ahead.is_empty() && self.idle.is_some() {
+                // What was read may let more of the request be sent.
+                return Poll::Ready(Ok(Some(Part { chain: Chain::new(), flush: false })));
+            }
         }
     }
 
     fn poll_ahead(&mut self, cx: &mut Context<'_>) {
         if !self.buffering {
+            // The backend may have to say that it takes more of the request.
+            if !self.sending.is_complete() && self.idle.is_some() && self.ahead.len() < self.up.buffer_size as u64 {
+                let _ = self.poll_read(cx);
+            }
             return;
         }
         while self.idle.is_some() && !self.failed {

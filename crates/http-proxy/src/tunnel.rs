@@ -14,9 +14,11 @@ use engine::log::{Errno, Level, TIMED_OUT};
 use http::exchange::Exchange;
 use http::phases::Flow;
 use http::request::{Delivery, Request};
+use http::response::respond::apply_filters;
 use http::session::client::Client;
 use http::session::h2;
 use http::session::send;
+use wire::h1::Method;
 
 use crate::engine::Backend;
 use crate::handover;
@@ -147,6 +149,10 @@ pub(super) async fn run(
     let (mut choice, idle, rest) = *parts;
     r.close_after();
     h2::websocket::switch(r);
+    if r.method == Method::Connect {
+        // No condition of the request's is judged: there is no page in its place.
+        let _ = apply_filters(r, true);
+    }
     if send::send_head(r).await.is_err() {
         exchange.end();
         choice.release(Outcome::Good);

@@ -113,8 +113,8 @@ pub struct Exchange {
 }
 
 thread_local! {
-    /// Heads and lists whose memory serves the next request.
-    static SPARE: RefCell<Vec<(ResponseHead, Vec<Attempt>)>> = const { RefCell::new(Vec::new()) };
+    /// Empty ones, which nothing else refers to; their memory serves the next requests.
+    static SPARE: RefCell<Vec<Rc<Exchange>>> = const { RefCell::new(Vec::new()) };
 }
 
 const MAX_SPARE: usize = 64;
@@ -132,11 +132,48 @@ const CONDITIONS: [KnownHeader; 6] = [
 impl Exchange {
     /// One for a request that meets its first backend.
     pub fn new() -> Rc<Exchange> {
-        let (head, attempts) = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-        let mut exchange = Exchange::default();
-        *exchange.attempts.get_mut() = attempts;
-        exchange.head.get_mut().1 = head;
-        Rc::new(exchange)
+        SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
+    }
+
+    /// Takes the exchange of a request that has ended, unless something else still refers to it.
+    pub(crate) fn recycle(mut exchange: Rc<Exchange>) {
+        let Some(unused) = Rc::get_mut(&mut exchange) else { return };
+        unused.clear();
+        // A thread that is ending has no list any more.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < MAX_SPARE {
+                spare.push(exchange);
+            }
+        });
+    }
+
+    /// Resets the exchange to the state of a new one and keeps its memory. The pattern names every field.
+    fn clear(&mut self) {
+        let Exchange {
+            attempts,
+            left,
+            target,
+            uri,
+            uri_at,
+            started_ms,
+            head,
+            trailers,
+            body_length,
+            chunked,
+            to_head,
+            whole,
+            as_get,
+            validators,
+        } = self;
+        (*whole.get_mut(), *as_get.get_mut(), *validators.get_mut()) = (false, false, (None, None));
+        attempts.get_mut().clear();
+        let (bytes, parts) = head.get_mut();
+        *bytes = Bytes::default();
+        parts.clear();
+        (*target.get_mut(), *uri.get_mut(), *trailers.get_mut()) = (None, Bytes::default(), Headers::default());
+        (*left.get_mut(), *chunked.get_mut(), *to_head.get_mut()) = (false, false, false);
+        (*uri_at.get_mut(), *started_ms.get_mut(), *body_length.get_mut()) = (Span::default(), 0, None);
     }
 
     /// Another location asks: what belonged to the one before is gone.
@@ -209,18 +246,81 @@ impl Exchange {
     }
 }
 
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        let mut head = std::mem::take(&mut self.head.get_mut().1);
-        let mut attempts = std::mem::take(self.attempts.get_mut());
-        head.clear();
-        attempts.clear();
-        // A thread that is ending has no list any more.
-        let _ = SPARE.try_with(|spare| {
-            let mut spare = spare.borrow_mut();
-            if spare.len() < MAX_SPARE {
-                spare.push((head, attempts));
+#[cfg(test)]
+mod tests {
+    use ::upstream::GroupSpec;
+
+    use super::*;
+    use crate::reuse::{self, Members, members};
+
+    fn shown(exchange: &Exchange) -> Members {
+        members!(
+            exchange,
+            Exchange {
+                attempts,
+                left,
+                target: target.borrow().is_some(),
+                uri,
+                uri_at,
+                started_ms,
+                head,
+                trailers,
+                body_length,
+                chunked,
+                to_head,
+                whole,
+                as_get,
+                validators,
             }
-        });
+        )
+    }
+
+    /// Changes every member.
+    #[deny(unused_variables)]
+    fn poison(exchange: &Exchange) {
+        let Exchange {
+            attempts,
+            left,
+            target,
+            uri,
+            uri_at,
+            started_ms,
+            head,
+            trailers,
+            body_length,
+            chunked,
+            to_head,
+            whole,
+            as_get,
+            validators,
+        } = exchange;
+        let old = Bytes::from_static(b"old");
+        attempts.borrow_mut().push(Attempt::default());
+        let (group, key) = (Group::new(&GroupSpec::default()), None);
+        let (host, port, own) = (Box::default(), Box::default(), Box::default());
+        target.replace(Some(Rc::new(Target { group, scheme: "old://", ssl: true, host, port, uri: own, key })));
+        validators.replace((Some(old.clone()), None));
+        uri.replace(old.clone());
+        uri_at.set(Span::new(1, 2));
+        started_ms.set(1);
+        let mut head = head.borrow_mut();
+        (head.0, head.1.status) = (old.clone(), 404);
+        trailers.borrow_mut().push(old.clone(), old);
+        body_length.set(Some(1));
+        for flag in [left, chunked, to_head, whole, as_get] {
+            flag.set(true);
+        }
+    }
+
+    #[test]
+    fn an_exchange_in_used_memory_is_as_new() {
+        let exchange = Exchange::new();
+        let (at, new) = (Rc::as_ptr(&exchange), shown(&exchange));
+        poison(&exchange);
+        let used = shown(&exchange);
+        Exchange::recycle(exchange);
+        let exchange = Exchange::new();
+        assert!(std::ptr::eq(at, Rc::as_ptr(&exchange)), "the memory is used again");
+        reuse::check(&new, &used, &shown(&exchange), &[]);
     }
 }

@@ -24,12 +24,13 @@
 //! - `Result<T, Fault>`: the function can only fail by a fault.
 //! - `Result<T, Reply>`: it can also end the request with a status on purpose: a redirect, 416 for a range. A [`Reply`] is
 //!   no fault, and isn't in the table; a fault becomes one by `?`.
-//! - [`Flow`]: what a handler returns. `Flow::Status` is for statuses that the configuration or the protocol demands; a
-//!   fault becomes a flow by `into()`.
+//! - [`Flow`], or [`Ruled`] of rewrite rules: what a handler returns. Their `Status` is for statuses that the configuration
+//!   or the protocol demands; a fault becomes one by `into()`.
 //! - [`Broken`](crate::body::Broken): a body has broken off. The head has been sent, so there is no status left to choose.
 //!
 //! A new kind of fault is a row of the table. Kinds differ if a column does; where only the details differ, one kind
-//! suffices.
+//! suffices. `QUIET` are those that another crate has logged, and those that the log doesn't show. The engine of
+//! `http-proxy` asks [`Fault::retry`] after each attempt at a backend.
 
 use std::fmt;
 
@@ -39,6 +40,7 @@ use engine::log::Level;
 use wire::h1::RequestError;
 use wire::h2::{HeadError, RequestFault};
 
+use self::Retry::{Never, Sent, Unsent};
 use crate::phases::{Flow, Reply, Ruled};
 use crate::request::Request;
 
@@ -95,8 +97,6 @@ macro_rules! faults {
     };
 }
 
-use Retry::{Never, Sent, Unsent};
-
 faults! {
     // The head of a request. `wire` has the words for what it can't understand.
 
@@ -139,7 +139,7 @@ faults! {
 
     /// Longer than `client_max_body_size`, as the head declares it.
     TooLargeBody: Client 413 Never, error("client intended to send too large body: {} bytes");
-    /// The same of a body whose length isn't declared.
+    /// Longer than `client_max_body_size`; the head doesn't declare its length.
     TooLargeChunks: Client 413 Never, error("client intended to send too large chunked body: {} bytes");
     /// Chunks that can't be understood.
     InvalidChunks: Client 400 Never, error("client sent invalid chunked body");
@@ -153,6 +153,8 @@ faults! {
     ClosedStream: Client 499 Never, info("client prematurely closed stream");
     /// The client closed its connection before the end of the request.
     ClosedEarly: Client 400 Never, info("client prematurely closed connection{}");
+    /// The client closed its connection after the request, while the server waited for something else.
+    ClientLeft: Client 499 Never, info("client prematurely closed connection{}");
     /// Reading from the client failed.
     LostClient: Client 400 Never, info("recv() failed{}");
     /// The client was too slow in sending its request.
@@ -171,7 +173,7 @@ faults! {
     /// The request is redirected internally too often.
     RedirectCycle: Server 500 Never,
         error("rewrite or internal redirection cycle while internally redirecting to \"{}\"");
-    /// The same, with a named location at last.
+    /// The request is redirected internally too often, at last to a named location.
     NamedCycle: Server 500 Never,
         error("rewrite or internal redirection cycle while redirect to named location \"{}\"");
     /// There is no such named location.
@@ -185,7 +187,7 @@ faults! {
     /// One client's request has too many subrequests.
     TooManySubrequests: Server 500 Never, error("request reference counter overflow while processing \"{}\"");
 
-    // Backends. A failure is the bit that `…_next_upstream` names.
+    // Backends.
 
     /// No backend may be asked now.
     NoLiveUpstreams: Upstream 502 Never, error("no live upstreams while connecting to upstream");
@@ -216,25 +218,25 @@ faults! {
     ShortResponse: Upstream 502 Sent(failure::ERROR), error("{} while reading response header from upstream");
     /// The backend didn't serve the request, and has done nothing of it.
     RefusedRequest: Upstream 502 Unsent(failure::ERROR), error("{} while reading response header from upstream");
-    /// A response of this status, after which the next backend is asked.
+    /// The backend was leaving, and has done nothing of the request; on a new connection it may serve it.
+    LeavingUpstream: Upstream 502 Unsent(failure::ERROR), error("{} while reading response header from upstream");
+    /// A response of status 403, after which the next backend is asked.
     Answered403: Upstream 403 Sent(failure::HTTP_403), QUIET;
-    /// The same.
+    /// A response of status 404, after which the next backend is asked.
     Answered404: Upstream 404 Sent(failure::HTTP_404), QUIET;
-    /// The same.
+    /// A response of status 429, after which the next backend is asked.
     Answered429: Upstream 429 Sent(failure::HTTP_429), QUIET;
-    /// The same.
+    /// A response of status 500, after which the next backend is asked.
     Answered500: Upstream 500 Sent(failure::HTTP_500), QUIET;
-    /// The same.
+    /// A response of status 502, after which the next backend is asked.
     Answered502: Upstream 502 Sent(failure::HTTP_502), QUIET;
-    /// The same.
+    /// A response of status 503, after which the next backend is asked.
     Answered503: Upstream 503 Sent(failure::HTTP_503), QUIET;
-    /// The same.
+    /// A response of status 504, after which the next backend is asked.
     Answered504: Upstream 504 Sent(failure::HTTP_504), QUIET;
     /// `X-Accel-Redirect` to a path outside of all roots.
     UnsafeUri: Upstream 404 Never,
         error("unsafe URI \"{}\" was detected while reading response header from upstream");
-    /// The client closed its connection while the server had to wait.
-    ClientLeft: Client 499 Never, info("client prematurely closed connection{}");
     /// Variables name a backend by a scheme that the protocol doesn't have.
     InvalidPrefix: Server 500 Never, error("invalid URL prefix in \"{}\"");
     /// Variables name a backend by what is no address.
@@ -243,6 +245,10 @@ faults! {
     NoResolver: Server 502 Never, error("no resolver defined to resolve {}");
     /// The server's own certificate for a backend can't be loaded. `common` has logged it.
     OwnCertificate: Server 500 Never, QUIET;
+    /// A request is larger than the backend's protocol can tell.
+    LargeRequest: Server 500 Never, alert("{}");
+    /// The key that a value is asked for by is empty.
+    NoKey: Server 500 Never, error("the \"$memcached_key\" variable is not set");
     /// A request is written that has no backend: a bug.
     NoTarget: Server 500 Never, QUIET;
 
@@ -312,9 +318,7 @@ impl Fault {
         }
         self
     }
-}
 
-impl Fault {
     /// The fault that a backend's status is, if it is one after which another backend may be asked.
     pub fn of_answer(status: u16) -> Option<Fault> {
         Some(match status {

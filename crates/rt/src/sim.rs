@@ -65,7 +65,7 @@ pub fn set_faults(faults: Faults) {
     core::current().sim(|sim| sim.faults = faults);
 }
 
-/// A listener at this address.
+/// A listener at this address. It takes the place of one that is there already, with who waits at it.
 pub fn listen(addr: SockAddr) -> Listener {
     Listener::open_sim(addr)
 }

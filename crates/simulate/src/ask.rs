@@ -113,8 +113,10 @@ pub enum How {
     Slowly,
     /// After a while.
     Late,
-    /// Before it has read the request's body.
+    /// Before it has read the request's body, which it never does.
     Early,
+    /// With a part before it has read the request's body, and the rest afterwards.
+    Halfway,
     /// After an interim response.
     Interim,
     /// With status 404 and a page of its own.
@@ -141,7 +143,7 @@ pub enum How {
 
 impl How {
     /// All of them, the good ones first.
-    pub const ALL: [How; 17] = [
+    pub const ALL: [How; 18] = [
         How::Well,
         How::Chunked,
         How::ToTheEnd,
@@ -150,6 +152,7 @@ impl How {
         How::Interim,
         How::NotFound,
         How::Early,
+        How::Halfway,
         How::Failed,
         How::Nonsense,
         How::HalfHead,
@@ -167,7 +170,7 @@ impl How {
     }
 
     /// So many of them are good: the client gets a whole response if nothing else fails.
-    const GOOD: usize = 7;
+    const GOOD: usize = 9;
 }
 
 impl Ask {

@@ -32,6 +32,18 @@ struct Asked {
     keeps_alive: bool,
 }
 
+impl Asked {
+    /// The body of a whole answer.
+    fn content(&self) -> Vec<u8> {
+        if self.method == "HEAD" { Vec::new() } else { Key::Response(self.id).bytes(0, self.length) }
+    }
+
+    /// The head of an answer with a length.
+    fn head(&self, status: &str) -> String {
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nX-Backend: 1\r\n\r\n", self.length)
+    }
+}
+
 impl Backend {
     /// Listens at an address.
     pub fn start(world: &Rc<World>, at: &str, tls: Option<tls::Server>, dice: Dice) -> Rc<Backend> {
@@ -86,21 +98,13 @@ impl Backend {
             let Some(head) = reader.until(b"\r\n\r\n").await else { return };
             let Some((asked, length, chunked)) = self.parse(&head) else { return };
             let before = self.attempt(&asked);
-            if asked.how != How::Early || !asked.has_body {
-                let mut body = Vec::new();
-                let whole = match chunked {
-                    true => reader.chunks(&mut body).await.unwrap_or_else(|what| {
-                        self.world.found(format!("the body of request {} to a backend: {what}", asked.id));
-                        false
-                    }),
-                    false => reader.take(length, &mut body).await,
-                };
-                if let Some(at) = Key::Request(asked.id).difference(0, &body) {
-                    self.world.found(format!("the body of request {} has the wrong byte at {at}", asked.id));
-                }
-                if !whole {
-                    return;
-                }
+            if asked.how == How::Halfway && !self.begin_answer(stream, &asked).await {
+                return;
+            }
+            if (asked.how != How::Early || !asked.has_body)
+                && !self.read_body(&mut reader, &asked, length, chunked).await
+            {
+                return;
             }
             if !self.answer(stream, &asked, before).await || !asked.keeps_alive {
                 return;
@@ -109,6 +113,22 @@ impl Backend {
                 self.world.found("a request to a backend before the last one was answered");
             }
         }
+    }
+
+    /// Reads a request's body; false if it doesn't come whole.
+    async fn read_body(&self, reader: &mut Reader<'_>, asked: &Asked, length: usize, chunked: bool) -> bool {
+        let mut body = Vec::new();
+        let whole = match chunked {
+            true => reader.chunks(&mut body).await.unwrap_or_else(|what| {
+                self.world.found(format!("the body of request {} to a backend: {what}", asked.id));
+                false
+            }),
+            false => reader.take(length, &mut body).await,
+        };
+        if let Some(at) = Key::Request(asked.id).difference(0, &body) {
+            self.world.found(format!("the body of request {} has the wrong byte at {at}", asked.id));
+        }
+        whole
     }
 
     /// Reads a head: the request, the length of its body, whether that is in chunks.
@@ -167,14 +187,15 @@ impl Backend {
     /// Answers; whether the connection may serve more.
     async fn answer(&self, stream: &rt::Stream, asked: &Asked, before: u64) -> bool {
         let head_only = asked.method == "HEAD";
-        let content = |length: u64| if head_only { Vec::new() } else { Key::Response(asked.id).bytes(0, length) };
-        let whole = content(asked.length);
-        let with_length = |status: &str| {
-            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nX-Backend: 1\r\n\r\n", asked.length);
-            [head.as_bytes(), &whole].concat()
-        };
+        let whole = asked.content();
+        let with_length = |status: &str| [asked.head(status).as_bytes(), &whole].concat();
         match asked.how {
-            How::Well | How::Early => send(stream, with_length("200 OK")).await && asked.how == How::Well,
+            How::Well => send(stream, with_length("200 OK")).await,
+            How::Early => {
+                let _ = send(stream, with_length("200 OK\r\nConnection: close")).await;
+                false
+            }
+            How::Halfway => send(stream, whole[whole.len() / 2..].to_vec()).await,
             How::Late => {
                 let pause = self.dice.borrow_mut().below(80);
                 rt::sleep(pause).await;
@@ -212,6 +233,12 @@ impl Backend {
             How::Switch => self.echo(stream, asked).await,
             _ => self.answer_badly(stream, asked, before, with_length("200 OK"), whole.len()).await,
         }
+    }
+
+    /// Sends the head of an answer and the first half of its body.
+    async fn begin_answer(&self, stream: &rt::Stream, asked: &Asked) -> bool {
+        let content = asked.content();
+        send(stream, [asked.head("200 OK").as_bytes(), &content[..content.len() / 2]].concat()).await
     }
 
     /// Changes the protocol, and sends back what comes.

@@ -1,8 +1,9 @@
 //! A client of HTTP/2: several requests at a time on one connection.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
 
 use buf::{Bytes, Chain};
 use wire::h2::{Code, Config, Connection, Event, HeadWriter, StreamKey};
@@ -54,9 +55,6 @@ pub async fn talk(world: &World, client: &mut Client, stream: &Rc<rt::Stream>) {
         if talk.open.is_empty() && (next.is_none() || talk.connection.is_going_away()) {
             return;
         }
-        if !talk.transmit(stream) {
-            return talk.end();
-        }
         let size = match client.reads {
             Pace::Fast => 16384,
             Pace::Slow(size, pause) => {
@@ -66,7 +64,7 @@ pub async fn talk(world: &World, client: &mut Client, stream: &Rc<rt::Stream>) {
         };
         let read = std::future::poll_fn(|cx| {
             // What the connection hasn't taken yet goes out meanwhile.
-            match stream.poll_send(cx, &mut Chain::new()) {
+            match talk.poll_transmit(cx, stream) {
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                 _ => stream.poll_recv(cx, size),
             }
@@ -101,18 +99,16 @@ impl Talk<'_> {
         true
     }
 
-    /// Sends what is to be sent; false if the connection has failed.
-    fn transmit(&mut self, stream: &rt::Stream) -> bool {
-        while stream.pending() < 100_000
-            && let Some(mut chain) = self.connection.poll_transmit(65_536)
-        {
-            let sent = stream.poll_send(&mut Context::from_waker(Waker::noop()), &mut chain);
-            if let Poll::Ready(Err(_)) = sent {
-                return false;
-            }
+    /// Sends what may be sent; ready when all of it is with the connection.
+    fn poll_transmit(&mut self, cx: &mut Context<'_>, stream: &rt::Stream) -> Poll<io::Result<()>> {
+        loop {
+            // Frames are made when there is room for them: a stream that was opened late has its turn, too.
+            ready!(stream.poll_send(cx, &mut Chain::new()))?;
+            let Some(mut chain) = self.connection.poll_transmit(65_536) else { break };
+            let _ = stream.poll_send(cx, &mut chain)?;
         }
         while self.connection.poll_drained().is_some() {}
-        true
+        Poll::Ready(Ok(()))
     }
 
     /// Takes what has come; false if the connection is over.
@@ -140,7 +136,10 @@ impl Talk<'_> {
                         self.world.failed(format!("GOAWAY with {code:?}"));
                     }
                     let gone = self.open.split_off(&(last_stream + 1));
-                    gone.into_values().for_each(|(_, ask, _)| self.unanswered(&ask));
+                    // The server hasn't begun with them.
+                    gone.into_values()
+                        .filter(|_| !self.world.reloaded.get())
+                        .for_each(|(_, ask, _)| self.unanswered(&ask));
                 }
                 Event::Request { .. } => self.world.found("HTTP/2: a request from the server"),
                 Event::SettingsAcked | Event::Pong(_) => {}

@@ -6,7 +6,7 @@
 //! and where they stand ([`content`]), so that a single one at the wrong place is seen. What must hold is in [`run`]; a
 //! run with the same seed takes the same steps, which [`Report::digest`] shows.
 //!
-//! Not here: processes, signals, reloads, real sockets; those are tested end to end.
+//! Not here: processes, signals, real sockets; those are tested end to end.
 #![forbid(unsafe_code)]
 
 pub mod ask;

@@ -18,6 +18,8 @@ pub struct Plan {
     pub clients: Vec<Client>,
     /// When the worker is told to quit, in milliseconds from the start.
     pub quits_at: Option<u64>,
+    /// When it is told to read its configuration again, one after the other.
+    pub reloads_at: Vec<u64>,
     /// When a backend dies: which one, and when.
     pub deaths: Vec<(usize, u64)>,
     /// What the backends decide by.
@@ -151,7 +153,16 @@ impl Plan {
         let mut dice = Dice::new(0);
         let settings = Settings::roll(&mut dice, true);
         let faults = Faults::default();
-        Plan { calm: false, faults, settings, clients, quits_at: None, deaths: Vec::new(), backend_dice: dice }
+        Plan {
+            calm: false,
+            faults,
+            settings,
+            clients,
+            quits_at: None,
+            reloads_at: Vec::new(),
+            deaths: Vec::new(),
+            backend_dice: dice,
+        }
     }
 
     /// The run of this seed.
@@ -165,9 +176,12 @@ impl Plan {
             clients.push(Client::roll(&mut dice, &mut id, calm));
         }
         let quits_at = (!calm && dice.percent(25)).then(|| moment(&mut dice));
+        let reloads = if dice.percent(25) { dice.between(1, 2) } else { 0 };
+        let mut reloads_at: Vec<u64> = (0..reloads).map(|_| moment(&mut dice)).collect();
+        reloads_at.sort_unstable();
         let deaths = if calm { 0 } else { dice.below(6).saturating_sub(3) };
         let deaths = (0..deaths).map(|_| (dice.below(5) as usize, moment(&mut dice))).collect();
-        Plan { calm, faults, settings, clients, quits_at, deaths, backend_dice: dice.fork() }
+        Plan { calm, faults, settings, clients, quits_at, reloads_at, deaths, backend_dice: dice.fork() }
     }
 }
 

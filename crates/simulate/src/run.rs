@@ -104,7 +104,7 @@ fn run(seed: u64, plan: Plan, folder: &Path) -> Report {
     let mut report = Report { configuration, ..Report::default() };
     let log_file = folder.join("access.log");
     let _ = std::fs::remove_file(&log_file);
-    let cycle = match server::load(folder, report.configuration.clone()) {
+    let cycle = match server::load(folder, report.configuration.clone(), None) {
         Ok(cycle) => cycle,
         Err(what) => {
             report.findings.push(what);
@@ -127,29 +127,31 @@ fn run(seed: u64, plan: Plan, folder: &Path) -> Report {
     let (digest, steps) = rt::sim::trace();
     report.digest = digest ^ world.digest();
     report.trace = [world.events(), steps].concat();
-    if let Err(panic) = ended {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        world.found(format!("the run panicked: {}", text.unwrap_or("without words")));
-        report.findings = world.findings();
-        report.error_log = server::error_log(&cycle);
-        // What it held may be in any state.
-        std::mem::forget((runtime, cycle));
-        return report;
-    }
+    let cycles = match ended {
+        Ok(later) => [vec![cycle], later].concat(),
+        Err(panic) => {
+            world.found(format!("the run panicked: {}", words(&*panic)));
+            report.findings = world.findings();
+            report.error_log = server::error_log(&cycle);
+            // What it held may be in any state.
+            std::mem::forget((runtime, cycle));
+            return report;
+        }
+    };
     for id in once {
         let attempts = world.attempts.borrow().get(&id).copied().unwrap_or(0);
         if attempts > 1 {
             world.found(format!("request {id} isn't to be repeated, but reached backends {attempts} times"));
         }
     }
-    check_logs(&world, &cycle, &std::fs::read_to_string(&log_file).unwrap_or_default());
-    report.error_log = server::error_log(&cycle);
-    let apps: Vec<_> = cycle.apps.iter().map(Rc::downgrade).collect();
+    report.error_log = cycles.iter().map(|cycle| server::error_log(cycle)).collect();
+    check_logs(&world, &report.error_log, &std::fs::read_to_string(&log_file).unwrap_or_default());
+    let apps: Vec<_> = cycles.iter().flat_map(|cycle| &cycle.apps).map(Rc::downgrade).collect();
     report.findings = world.findings();
     report.statuses = world.seen.take();
     drop(world);
     drop(runtime);
-    drop(cycle);
+    drop(cycles);
     engine::log::set_current(engine::log::Log::stderr(engine::log::Level::Notice));
     if buf::lent() != 0 {
         report.findings.push(format!("{} buffers are lent out", buf::lent()));
@@ -158,6 +160,12 @@ fn run(seed: u64, plan: Plan, folder: &Path) -> Report {
         report.findings.push("the application outlives its worker".into());
     }
     report
+}
+
+/// What a panic says.
+fn words(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without words")
 }
 
 /// The files that the process has open.
@@ -274,9 +282,10 @@ pub async fn either(a: impl Future<Output = ()>, b: impl Future<Output = ()>) {
     .await;
 }
 
-/// The whole life of the server.
-async fn live(mut plan: Plan, cycle: Rc<Cycle>, world: Rc<World>) {
-    let server = server::start(&cycle);
+/// The whole life of the server; the cycles that it has read again.
+async fn live(mut plan: Plan, cycle: Rc<Cycle>, world: Rc<World>) -> Vec<Rc<Cycle>> {
+    let mut servers = vec![server::start(&cycle)];
+    let mut cycles = vec![cycle.clone()];
     rt::sim::set_faults(plan.faults);
     rt::sim::silence(addr(config::SILENT));
     let mut backends = Vec::new();
@@ -298,8 +307,14 @@ async fn live(mut plan: Plan, cycle: Rc<Cycle>, world: Rc<World>) {
             backend.die();
         });
     }
+    let begun = rt::now_ms();
+    for at in plan.reloads_at.iter().filter(|at| plan.quits_at.is_none_or(|end| **at < end)) {
+        rt::sleep_until(begun + at).await;
+        reload(&world, &config::text(&plan.settings, &cycle.prefix), &mut cycles, &mut servers);
+    }
+    let Some(server) = servers.last().cloned() else { return cycles };
     if let Some(at) = plan.quits_at {
-        rt::sleep(at).await;
+        rt::sleep_until(begun + at).await;
         world.tell("the worker is told to quit");
         quit(&server, &world).await;
     }
@@ -311,12 +326,12 @@ async fn live(mut plan: Plan, cycle: Rc<Cycle>, world: Rc<World>) {
         world.found(format!("{} clients didn't come to an end", world.clients.get()));
     }
     rt::sim::set_faults(Faults { latency_ms: (0, 0), short_reads: 0, short_writes: 0, ..Faults::default() });
-    come_to_rest(&world, &server, quiet, plan.quits_at.is_some() || !plan.deaths.is_empty()).await;
+    come_to_rest(&world, &servers, quiet, plan.quits_at.is_some() || !plan.deaths.is_empty()).await;
     if plan.quits_at.is_none() {
         probe(&world).await;
         quit(&server, &world).await;
     }
-    if server::zone_entries(&cycle, "counted").unwrap_or(0) > 0 {
+    if cycles.iter().any(|cycle| server::zone_entries(cycle, "counted").unwrap_or(0) > 0) {
         world.found("connections are still counted by limit_conn");
     }
     backends.iter().for_each(|backend| backend.die());
@@ -327,8 +342,23 @@ async fn live(mut plan: Plan, cycle: Rc<Cycle>, world: Rc<World>) {
     }
     // One task watches the idle connections of each pool.
     let tasks = rt::inspect::tasks();
-    if tasks > POOLS {
+    if tasks > POOLS * servers.len() {
         world.found(format!("{tasks} tasks are left"));
+    }
+    cycles.split_off(1)
+}
+
+/// Reads the configuration again, and serves on with it; connections of the cycle before are served to their end.
+fn reload(world: &World, text: &str, cycles: &mut Vec<Rc<Cycle>>, servers: &mut Vec<Rc<Embedded>>) {
+    world.tell("the configuration is read again");
+    let (Some(cycle), Some(server)) = (cycles.last(), servers.last()) else { return };
+    match server::load(&cycle.prefix, text.to_owned(), Some(cycle)) {
+        Ok(next) => {
+            world.reloaded.set(true);
+            servers.push(server::replace(server, &next));
+            cycles.push(next);
+        }
+        Err(what) => world.found(format!("the configuration can't be read again: {what}")),
     }
 }
 
@@ -347,19 +377,21 @@ async fn quit(server: &Rc<Embedded>, world: &World) {
 }
 
 /// Waits until as many tasks and connections are left as there were before the first client came.
-async fn come_to_rest(world: &World, server: &Embedded, quiet: (usize, usize), fewer: bool) {
+async fn come_to_rest(world: &World, servers: &[Rc<Embedded>], quiet: (usize, usize), fewer: bool) {
     let end = rt::now_ms() + LONGEST_REST;
+    let pools = POOLS * servers.len();
+    let busy = || servers.iter().map(|server| server.busy()).sum::<usize>();
     loop {
         let (tasks, connections) = (rt::inspect::tasks(), rt::connections().active);
         let at_rest = match fewer {
-            true => tasks <= quiet.0 + POOLS && connections <= quiet.1,
-            false => tasks <= quiet.0 + POOLS && connections == quiet.1,
+            true => tasks <= quiet.0 + pools && connections <= quiet.1,
+            false => tasks <= quiet.0 + pools && connections == quiet.1,
         };
-        if at_rest && server.busy() == 0 {
+        if at_rest && busy() == 0 {
             return;
         }
         if rt::now_ms() > end {
-            let busy = server.busy();
+            let busy = busy();
             let what = format!("{tasks} tasks and {connections} connections are left, {busy} of them are being served");
             let which = rt::inspect::connections().join("; ");
             return world.found(format!("{what}; before the first client it was {quiet:?}: {which}"));
@@ -472,7 +504,7 @@ async fn talk(world: &World, client: &mut Client, stream: &Rc<rt::Stream>) {
 }
 
 /// Every request is logged once, with the status that its client saw; nothing alarming was logged.
-fn check_logs(world: &World, cycle: &Cycle, access: &str) {
+fn check_logs(world: &World, errors: &str, access: &str) {
     let mut logged: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for line in access.lines() {
         let mut words = line.split(' ');
@@ -492,7 +524,6 @@ fn check_logs(world: &World, cycle: &Cycle, access: &str) {
             world.found(format!("request {id} was answered with {status}, but the log has {found:?}"));
         }
     }
-    let errors = server::error_log(cycle);
     for line in errors.lines().filter(|line| ["[alert]", "[emerg]", "[crit]"].iter().any(|level| line.contains(level)))
     {
         world.found(format!("the log has: {line}"));

@@ -13,11 +13,12 @@ fn modules() -> Vec<Box<dyn engine::Module>> {
     vec![Box::new(http::Module::new(modules.concat()))]
 }
 
-/// A configuration that was read; what it names in files is relative to `folder`.
-pub fn load(folder: &Path, text: String) -> Result<Rc<Cycle>, String> {
+/// A configuration that was read, as at a start or as at a reload of the cycle that runs; what it names in files is
+/// relative to `folder`.
+pub fn load(folder: &Path, text: String, running: Option<&Cycle>) -> Result<Rc<Cycle>, String> {
     let mut program = Program::new(modules(), folder.join(""), ConfSource::BuiltIn("simulated", text));
     program.error_log = "/dev/null".into();
-    embedded::load(&program)
+    embedded::load(&program, running)
 }
 
 /// Its event loop under the simulated network of this seed.
@@ -28,6 +29,11 @@ pub fn runtime(cycle: &Cycle, seed: u64) -> std::io::Result<rt::Runtime> {
 /// Starts to serve.
 pub fn start(cycle: &Rc<Cycle>) -> Rc<Embedded> {
     Rc::new(Embedded::start(cycle.clone()))
+}
+
+/// Starts to serve the next cycle in place of the one that is being served.
+pub fn replace(running: &Embedded, next: &Rc<Cycle>) -> Rc<Embedded> {
+    Rc::new(running.replace(next.clone()))
 }
 
 /// What it has written to its error log, in memory.

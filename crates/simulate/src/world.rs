@@ -23,6 +23,8 @@ pub struct World {
     pub seen: RefCell<BTreeMap<u64, u16>>,
     /// How often a backend got the whole head of each request.
     pub attempts: RefCell<BTreeMap<u64, u64>>,
+    /// The configuration was read again: connections without a request under way may be closed at any time from then on.
+    pub reloaded: Cell<bool>,
     /// Clients that aren't done.
     pub clients: Cell<usize>,
     /// Everybody goes home.
@@ -46,6 +48,7 @@ impl World {
             digest: Cell::new(0),
             seen: RefCell::default(),
             attempts: RefCell::default(),
+            reloaded: Cell::new(false),
             clients: Cell::new(0),
             over: rt::Event::new(),
             tls,

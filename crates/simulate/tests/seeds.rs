@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use simulate::ask::{Ask, How, Place, Route};
+use simulate::ask::{Ask, How, Method, Place, Route};
 use simulate::content::FILES;
 use simulate::plan::{Client, Leaving, Plan, Speaks};
 use simulate::{Ground, Report};
@@ -85,5 +85,24 @@ fn a_client_that_takes_no_more_loses_its_connection() {
         });
         is_good(&report);
         assert!(report.error_log.contains("client timed out"), "{speaks:?}: {}", report.error_log);
+    }
+}
+
+/// The client of HTTP/2 sent no more of its bodies once 100,000 bytes waited for the network, until something came.
+#[test]
+fn bodies_that_are_large_together_go_out_whole() {
+    let _alone = alone();
+    let ground = ground("bodies");
+    for (speaks, seed) in [Speaks::Http2, Speaks::Https2].into_iter().zip(0..) {
+        let report = ground.run_plan(seed, move |_| {
+            let place = Place::Backend(Route::Unbuffered, How::Well, 300);
+            let post = |id| Ask { method: Method::Post, body: Some(70_000), ..Ask::get(id, place) };
+            let client = Client { depth: 3, ..Client::asking(speaks, (1..=3).map(post).collect()) };
+            let mut plan = Plan { calm: true, ..Plan::quiet(vec![client]) };
+            plan.faults.window = 4096;
+            plan.settings.http2 = (8, 256);
+            plan
+        });
+        is_good(&report);
     }
 }

@@ -107,7 +107,8 @@ impl Resolver {
         Rc::new(Resolver { spec, next: Cell::new(0), names: RefCell::default(), asking: Gate::new(MOST_QUESTIONS) })
     }
 
-    /// The addresses of a name, those of IPv4 first; which one of a family begins is left to chance.
+    /// The addresses of a name, those of IPv4 first: in the order of the answer for those who have waited for it, as in
+    /// nginx; which one of a family begins for those who come later is left to chance.
     pub async fn resolve(self: &Rc<Self>, name: &[u8], timeout_ms: u64) -> Result<Vec<IpAddr>, ResolveError> {
         let name = Name::parse(name).ok_or(ResolveError::NOT_FOUND)?;
         if let Some(known) = self.known(&name) {
@@ -123,7 +124,7 @@ impl Resolver {
             }
         };
         let found = rt::timeout(timeout_ms, found).await.unwrap_or(Err(ResolveError::TIMED_OUT))?;
-        Ok(found.turned())
+        Ok(found.0.iter().flat_map(|list| list.iter().copied()).collect())
     }
 
     fn known(&self, name: &Name) -> Option<Addresses> {

@@ -34,20 +34,35 @@ pub mod failure {
 
 use failure::*;
 
-/// The words of `…_next_upstream`.
+/// The words of `…_next_upstream` for servers that may be gateways themselves.
 pub const WORDS: &[(&str, u32)] = &[
+    ("http_502", HTTP_502),
+    ("http_504", HTTP_504),
     ("error", ERROR),
     ("timeout", TIMEOUT),
     ("invalid_header", INVALID_HEADER),
     ("non_idempotent", NON_IDEMPOTENT),
     ("http_500", HTTP_500),
-    ("http_502", HTTP_502),
     ("http_503", HTTP_503),
-    ("http_504", HTTP_504),
     ("http_403", HTTP_403),
     ("http_404", HTTP_404),
     ("http_429", HTTP_429),
     ("updating", 0),
+    ("off", OFF),
+];
+
+/// The words for applications: the others without those of gateways.
+pub const CGI_WORDS: &[(&str, u32)] = WORDS.split_at(2).1;
+
+/// The words for tunnels.
+pub const TUNNEL_WORDS: &[(&str, u32)] = &[("error", ERROR), ("timeout", TIMEOUT), ("off", OFF)];
+
+/// The words for memcached.
+pub const MEMCACHED_WORDS: &[(&str, u32)] = &[
+    ("error", ERROR),
+    ("timeout", TIMEOUT),
+    ("invalid_response", INVALID_HEADER),
+    ("not_found", HTTP_404),
     ("off", OFF),
 ];
 
@@ -81,6 +96,23 @@ impl Question {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words() {
+        let has = |words: &[(&str, u32)], word| words.iter().any(|(name, _)| *name == word);
+        for (word, expect) in [
+            ("http_502", [true, false, false]),
+            ("http_504", [true, false, false]),
+            ("http_500", [true, true, false]),
+            ("updating", [true, true, false]),
+            ("invalid_header", [true, true, false]),
+            ("invalid_response", [false, false, true]),
+            ("not_found", [false, false, true]),
+            ("off", [true, true, true]),
+        ] {
+            assert_eq!([WORDS, CGI_WORDS, MEMCACHED_WORDS].map(|words| has(words, word)), expect, "{word}");
+        }
+    }
 
     #[test]
     fn decisions() {

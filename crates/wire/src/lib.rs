@@ -16,11 +16,14 @@ pub mod h1;
 pub mod h2;
 pub mod hello;
 pub mod hpack;
+pub mod memcached;
 pub mod proxy_protocol;
 pub mod range;
+pub mod scgi;
 mod span;
 mod swar;
 pub mod tagged;
 pub mod uri;
+pub mod uwsgi;
 
 pub use span::Span;

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::frames::{DATA, GET, GOAWAY, HEADERS, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, frame, request};
+use e2e::frames::{
+    DATA, END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, frame, request,
+};
 use e2e::{Setup, run};
 use rustix::process::Signal;
 
@@ -40,6 +42,21 @@ fn connections_end_in_an_orderly_way() {
     let mut raw = Raw::on(server.port_of("PORT_late"));
     raw.send(&frame(HEADERS, 1, 1, &request(GET, "/")));
     assert_eq!(raw.until(RST_STREAM).last().map(|frame| frame.3[3]), Some(1), "half a head");
+}
+
+#[test]
+fn a_request_that_goaway_counts_is_served() {
+    let server = Setup::http("http2 on; server { listen 127.0.0.1:%%PORT%%; location / { return 200 ok; } }").start();
+    let mut raw = Raw::on(server.port());
+    let head = frame(HEADERS, END_HEADERS | END_STREAM, 1, &request(GET, "/"));
+    let (first, rest) = head.split_at(12);
+    raw.send(&[&frame(PING, 0, 0, b"half way")[..], first].concat());
+    raw.until(PING);
+    server.signal(Signal::HUP);
+    let goaway = raw.until(GOAWAY).pop().expect("it was found");
+    assert_eq!(goaway.3[..4], [0, 0, 0, 1], "the stream has begun");
+    raw.send(rest);
+    assert_eq!(raw.until(DATA).pop().map(|frame| frame.3), Some(b"ok".to_vec()));
 }
 
 #[test]

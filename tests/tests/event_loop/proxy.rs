@@ -1,8 +1,10 @@
 //! Connections to backends: bodies both ways, slow peers, keep-alive, backends that can't be reached, tunnels.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use e2e::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, POST, Raw, WINDOW_UPDATE, frame, request};
 use e2e::{Backend, Setup};
 
 #[test]
@@ -46,6 +48,93 @@ fn request_bodies() {
     let cut = Instant::now();
     server.connect().send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab").end().rest();
     assert!(cut.elapsed() < Duration::from_secs(10), "a body that ends early");
+}
+
+/// A backend that answers with a half, and with the other one once it has so many bytes of the request's body.
+fn answers_halfway(length: usize) -> Backend {
+    Backend::sockets(move |mut s, _| {
+        let mut received = Vec::new();
+        let mut read = |s: &mut TcpStream, enough: &dyn Fn(&[u8]) -> bool| {
+            let mut part = vec![0; 65_536];
+            while !enough(&received) {
+                match s.read(&mut part) {
+                    Ok(n) if n > 0 => received.extend_from_slice(&part[..n]),
+                    _ => return false,
+                }
+            }
+            true
+        };
+        let head = |bytes: &[u8]| bytes.windows(4).any(|end| end == b"\r\n\r\n");
+        let whole = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'~').count() == length;
+        if read(&mut s, &head) && s.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nbegun").is_ok() {
+            let second = if read(&mut s, &whole) { "ended" } else { "break" };
+            let _ = s.write_all(second.as_bytes());
+        }
+    })
+}
+
+#[test]
+fn a_request_goes_on_while_its_response_comes() {
+    const LENGTH: usize = 300_000;
+    let backend = answers_halfway(LENGTH);
+    let server = Setup::http(&format!(
+        "server {{ listen 127.0.0.1:%%PORT%%; proxy_http_version 1.1; proxy_read_timeout 5s;
+            http2 on; proxy_request_buffering off; proxy_buffering off;
+            location / {{ proxy_pass http://127.0.0.1:{}; }} }}",
+        backend.port
+    ))
+    .start();
+    let body = vec![b'~'; LENGTH];
+    let mut c = server.connect();
+    c.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n")).send(&body[..1]);
+    let mut got = Vec::new();
+    while !got.ends_with(b"begun") {
+        got.extend(c.take(1));
+    }
+    assert_eq!(c.send(&body[1..]).take(5), b"ended");
+
+    let mut raw = Raw::on(server.port());
+    raw.send(&frame(HEADERS, END_HEADERS, 1, &request(POST, "/")));
+    assert_eq!(raw.until(DATA).pop().map(|frame| frame.3), Some(b"begun".to_vec()));
+    let (mut window, mut rest) = (65_535, &body[..]);
+    while !rest.is_empty() {
+        while window == 0 {
+            let update = raw.until(WINDOW_UPDATE).pop().filter(|frame| frame.2 == 1);
+            window += update.map_or(0, |frame| u32::from_be_bytes(frame.3.try_into().expect("four bytes")) as usize);
+        }
+        let (part, after) = rest.split_at(rest.len().min(16_384).min(window));
+        raw.send(&frame(DATA, if after.is_empty() { END_STREAM } else { 0 }, 1, part));
+        (window, rest) = (window - part.len(), after);
+    }
+    assert_eq!(raw.until(DATA).pop().map(|frame| frame.3), Some(b"ended".to_vec()));
+}
+
+/// Differs from nginx: a backend's answer counts even if
+#[test]
+fn an_answer_counts_though_its_backend_takes_no_more() {
+    // It closes with unread bytes, which resets the connection.
+    let backend = Backend::sockets(|mut s, _| {
+        let mut seen = vec![0; 200_000];
+        while s.peek(&mut seen).is_ok_and(|n| n > 0 && n < 100_000) {
+            std::thread::yield_now();
+        }
+        let _ = s.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\nConnection: close\r\n\r\nlarge");
+    });
+    let server = Setup::http(&format!(
+        "client_max_body_size 10m;
+         server {{ listen 127.0.0.1:%%PORT%%; proxy_http_version 1.1;
+            location / {{ proxy_pass http://127.0.0.1:{0}; }}
+            location /stream {{ proxy_request_buffering off; proxy_pass http://127.0.0.1:{0}; }} }}",
+        backend.port
+    ))
+    .start();
+    for target in ["/", "/stream"].repeat(10) {
+        let mut c = server.connect();
+        c.send(format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 8000000\r\n\r\n"));
+        let _ = c.try_send(vec![0; 8_000_000]);
+        let response = c.response();
+        assert_eq!((response.status, response.text().as_str()), (413, "large"), "{target}");
+    }
 }
 
 #[test]

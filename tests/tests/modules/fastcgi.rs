@@ -1,55 +1,23 @@
 //! `fastcgi_pass`: an application of php-fpm, and applications of the test's own for what php-fpm doesn't do.
 
-use std::io::Write;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::io::{Read, Write};
+use std::time::Duration;
 
+use e2e::application::Application;
 use e2e::fcgi::{STDERR, STDOUT, answers, application, end, padded, record, whole};
-use e2e::{Backend, Server, Setup, tool};
+use e2e::{Backend, Server, Setup, curl, sha256};
+
+use crate::uwsgi::killed_under_load;
 
 fn server(backend: &Backend, inside: &str) -> Server {
     let text = format!("server {{ listen 127.0.0.1:%%PORT%%; {inside} }}");
     Setup::http(&text.replace(":B", &format!(":{}", backend.port))).start()
 }
 
-/// php-fpm, ended with the test.
-struct Php(Child);
-
-impl Drop for Php {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Php {
-    fn start(folder: &Path) -> Option<Php> {
-        let program = tool(&["php-fpm8.4", "php-fpm8.3", "php-fpm8.2", "php-fpm"])?;
-        let socket = folder.join("php.sock");
-        let conf = format!(
-            "[global]\nerror_log = {0}/php.log\ndaemonize = no\n[www]\nlisten = {1}\nlisten.mode = 0666\n\
-             user = nobody\ngroup = nogroup\npm = static\npm.max_children = 2\n",
-            folder.display(),
-            socket.display()
-        );
-        std::fs::write(folder.join("php.conf"), conf).unwrap();
-        let mut command = Command::new(program);
-        command.arg("-n").arg("-y").arg(folder.join("php.conf")).stdin(Stdio::null()).stderr(Stdio::null());
-        let php = Php(command.spawn().unwrap());
-        let begun = Instant::now();
-        while !socket.exists() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "php-fpm doesn't start");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Some(php)
-    }
-}
-
 const PHP: &str = "server { listen 127.0.0.1:%%PORT%%; root %%DIR%%/site; index index.php;
     location ~ [^/]\\.php(/|$) {
         fastcgi_split_path_info ^(.+?\\.php)(/.*)$;
-        fastcgi_pass unix:%%DIR%%/php.sock;
+        fastcgi_pass unix:%%DIR%%/run/php.sock;
         fastcgi_index index.php;
         fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;
         fastcgi_param PATH_INFO $fastcgi_path_info;
@@ -76,8 +44,7 @@ fn an_application_of_php() {
         .file("site/large.php", "<?php for ($i = 0; $i < 300000; $i++) { echo str_pad($i, 9), \"\\n\"; }")
         .file("site/up.php", "<?php $x = file_get_contents('php://input'); echo strlen($x), trim($x, 'x');")
         .file("site/bad.php", "<?php error_log('a complaint'); echo 'answered';");
-    std::fs::set_permissions(setup.folder().path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let Some(_php) = Php::start(setup.folder().path()) else { return };
+    let Some(_php) = Application::php(&setup.folder().public("run"), "php") else { return };
     let mut server = setup.start();
     let text = |server: &Server, target: &str| server.get(target).text();
     assert_eq!(text(&server, "/?a=b"), "front b -");
@@ -100,6 +67,66 @@ fn an_application_of_php() {
     server.read_until("error.log", "FastCGI sent in stderr: \"PHP message: a complaint\"");
     assert_eq!(server.get("/absent.php").status, 404);
     server.quiet();
+}
+
+/// An application with a front controller, as WordPress and most frameworks have it, sessions, uploads, and answers that
+/// take their time.
+#[test]
+fn a_site_of_php() {
+    const INDEX: &str = "<?php
+        $path = parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH);
+        if ($path === '/count') {
+            session_start();
+            $_SESSION['count'] = ($_SESSION['count'] ?? 0) + 1;
+            echo 'visit ', $_SESSION['count'];
+        } elseif ($path === '/upload') {
+            $file = $_FILES['picture'];
+            echo $_POST['title'], ' ', $file['name'], ' ', $file['size'], ' ', hash_file('sha256', $file['tmp_name']);
+        } elseif ($path === '/halves') {
+            header('X-Accel-Buffering: no');
+            echo \"first\\n\";
+            flush();
+            while (!file_exists(__DIR__ . '/../run/go')) { usleep(10000); clearstatcache(); }
+            echo \"second\\n\";
+        } else {
+            http_response_code($path === '/' ? 200 : 404);
+            echo 'page ', $path, ' ', $_GET['p'] ?? '-';
+        }";
+    let conf = PHP.replace("try_files $uri $uri/ =404;", "try_files $uri $uri/ /index.php?$args;");
+    let setup = Setup::http(&format!("client_max_body_size 10m; {conf}"))
+        .file("site/index.php", INDEX)
+        .file("site/style.css", "body {}");
+    let place = setup.folder().public("run");
+    let Some(_php) = Application::php(&place, "php") else { return };
+    let mut server = setup.start();
+    assert_eq!(server.get("/style.css").text(), "body {}");
+    assert_eq!(server.get("/?p=1").text(), "page / 1");
+    let absent = server.get("/a/post/?p=2");
+    assert_eq!((absent.status, absent.text().as_str()), (404, "page /a/post/ 2"));
+    let first = server.get("/count");
+    let cookie = first.field("Set-Cookie").unwrap().split(';').next().unwrap().to_owned();
+    assert_eq!(first.text(), "visit 1");
+    assert_eq!(server.get_with("/count", &format!("Cookie: {cookie}\r\n")).text(), "visit 2");
+    assert_eq!(server.get("/count").text(), "visit 1");
+    let picture: Vec<u8> = (0..900_000_u32).map(|n| (n % 251) as u8).collect();
+    let file = server.folder().write("picture", &picture);
+    let form = format!("picture=@{};filename=a b.png", file.display());
+    let said = curl(&["-F", "title=Sea", "-F", &form, &server.url("/upload")]);
+    assert_eq!(String::from_utf8_lossy(&said), format!("Sea a b.png 900000 {}", sha256(&file)));
+    let mut connection = server.connect();
+    connection.send("GET /halves HTTP/1.0\r\nHost: a\r\n\r\n");
+    let mut begin = Vec::new();
+    while !begin.ends_with(b"\r\n\r\nfirst\n") {
+        begin.extend(connection.take(1));
+    }
+    std::fs::write(place.join("go"), "").unwrap();
+    assert_eq!(connection.rest(), b"second\n");
+    server.quiet();
+}
+
+#[test]
+fn an_application_that_is_killed() {
+    killed_under_load("fastcgi", Application::php);
 }
 
 #[test]
@@ -248,7 +275,7 @@ fn responses() {
     server.quiet();
 }
 
-/// Differs from nginx: a status below 200 from a FastCGI application is invalid
+/// Differs from nginx: a status below 200 from an application of FastCGI, uwsgi or SCGI
 #[test]
 fn a_status_that_is_no_final_one() {
     let backend = answers(|_| whole("Status: 101 Switching\r\n\r\n"));
@@ -381,6 +408,8 @@ fn what_is_refused() {
         ("fastcgi_param A;", "invalid number of arguments in \"fastcgi_param\" directive"),
         ("fastcgi_index a; fastcgi_index b;", "\"fastcgi_index\" directive is duplicate"),
         ("fastcgi_split_path_info ^(.*)$;", "pattern \"^(.*)$\" must have 2 captures"),
+        ("fastcgi_next_upstream http_502;", "invalid value \"http_502\""),
+        ("fastcgi_next_upstream http_504;", "invalid value \"http_504\""),
         ("fastcgi_busy_buffers_size 1;", "\"fastcgi_busy_buffers_size\" must be equal to or greater than the maximum"),
     ] {
         let text = format!("server {{ listen 127.0.0.1:%%PORT%%; location / {{ {directives} }} }}");
@@ -405,4 +434,34 @@ fn the_pass_that_counts() {
     {
         assert_eq!(server.get(target).text(), expect, "{target}");
     }
+}
+
+#[test]
+fn a_request_goes_on_while_its_response_comes() {
+    const LENGTH: usize = 300_000;
+    let app = Backend::sockets(|mut s, _| {
+        let (mut part, mut received) = (vec![0; 65_536], 0);
+        let mut answer = Some(record(STDOUT, "Status: 200 OK\r\n\r\nbegun"));
+        while received < LENGTH {
+            let Ok(n @ 1..) = s.read(&mut part) else { return };
+            received += part[..n].iter().filter(|byte| **byte == b'~').count();
+            if s.write_all(&answer.take().unwrap_or_default()).is_err() {
+                return;
+            }
+        }
+        let _ = s.write_all(&whole("ended"));
+    });
+    let server = Setup::http(&format!(
+        "server {{ listen 127.0.0.1:%%PORT%%; fastcgi_request_buffering off; fastcgi_buffering off; fastcgi_read_timeout 5s;
+            location / {{ fastcgi_pass 127.0.0.1:{}; }} }}",
+        app.port
+    ))
+    .start();
+    let mut c = server.connect();
+    c.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n~"));
+    let mut got = Vec::new();
+    while !got.ends_with(b"begun\r\n") {
+        got.extend(c.take(1));
+    }
+    assert_eq!(c.send(vec![b'~'; LENGTH - 1]).take(10), b"5\r\nended\r\n");
 }

@@ -269,7 +269,12 @@ pub struct UpstreamTls {
 }
 
 /// Makes it; `prefix` is that of the directives, for messages.
-pub fn client<P: Proto>(conf: &UpstreamSslConf<P>, prefix: &str, loader: &mut Loader<'_>) -> Result<UpstreamTls> {
+pub fn client<P: Proto>(
+    conf: &UpstreamSslConf<P>,
+    prefix: &str,
+    alpn: &[&[u8]],
+    loader: &mut Loader<'_>,
+) -> Result<UpstreamTls> {
     let commands = Commands::read(&conf.ssl_conf_command, loader)?;
     let mut identity = None;
     let mut dynamic = None;
@@ -307,7 +312,7 @@ pub fn client<P: Proto>(conf: &UpstreamSslConf<P>, prefix: &str, loader: &mut Lo
         identity,
         server_name: conf.ssl_server_name,
         reuse: conf.ssl_session_reuse,
-        alpn: Vec::new(),
+        alpn: alpn.iter().map(|protocol| protocol.to_vec()).collect(),
         trust: trust(conf, prefix, loader)?.map(Arc::new),
     };
     Ok(UpstreamTls {

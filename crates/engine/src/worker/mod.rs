@@ -227,10 +227,8 @@ impl Serving<'_> {
         let old = std::mem::replace(&mut self.cycle, cycle);
         old.replaced_by(&self.cycle, &|file| program.inherited.keeps(file));
         self.cycle.redirect_stderr();
-        std::mem::take(&mut self.accepting).stop.notify();
-        old.apps.iter().for_each(|app| app.quit());
-        old.log_files.flush_all();
-        rt::close_idle();
+        let accepting = std::mem::take(&mut self.accepting);
+        leave(&old, &accepting);
         self.begin()?;
         self.cycle.give_up_retired();
         self.answers.iter().for_each(|answers| answers.answer(Ok(())));
@@ -264,6 +262,14 @@ impl Serving<'_> {
         }
         crate::log!(log::current(), Notice, "exiting");
     }
+}
+
+/// Lets a cycle end beside the next one: it gets no new connections, and those that are idle are closed.
+pub(crate) fn leave(cycle: &Cycle, accepting: &Accepting) {
+    accepting.stop.notify();
+    cycle.apps.iter().for_each(|app| app.quit());
+    cycle.log_files.flush_all();
+    rt::close_idle();
 }
 
 /// Starts the applications in the current event loop.

@@ -51,10 +51,12 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>, modules: &HttpModul
     let compiled = compile(&builder, &sets, modules, loader)?;
     crate::body::temp::make_folders(loader, cx.owner)?;
     let variables = common::vars::finish(loader)?;
+    let tunnels = builder.locations.iter().zip(&compiled).filter(|(_, handlers)| handlers.serves_connect);
+    let tunnels = tunnels.map(|(node, _)| node.server).collect();
     let locations = locations(&mut builder, sets.locations, &sets.servers, compiled);
     let mut made = ssl::Servers::default();
     let tls = server_tls(&builder, &sets.servers, &locations, &mut made, loader)?;
-    let servers = servers(&mut builder, &sets.servers, &locations, tls);
+    let servers = servers(&mut builder, &sets.servers, &locations, tls, &tunnels);
     let sockets = sockets(&builder.servers, &servers, loader)?;
     let counters = engine::cycle::zones::counters(loader, cx.old, crate::server::status::NAMES)
         .map_err(|error| Error::new(format!("mmap() failed{}", engine::log::Errno(&error))))?;
@@ -207,14 +209,17 @@ fn servers(
     sets: &[Set],
     locations: &[Rc<Location>],
     tls: Vec<Option<Rc<ServerTls>>>,
+    tunnels: &HashSet<usize>,
 ) -> Vec<Rc<Server>> {
-    let nodes = builder.servers.iter().zip(sets).zip(tls);
+    let nodes = builder.servers.iter().zip(sets).zip(tls).enumerate();
     nodes
-        .map(|((node, set), tls)| {
+        .map(|(index, ((node, set), tls))| {
             let root = locations[node.root.0 as usize].clone();
             let name = node.names.first().map(|name| shown_name(&name.text)).unwrap_or_default();
             let http2 = http2::config(set);
-            Rc::new(Server { name, core: set.share::<CoreServer>(), set: set.clone(), root, tls, http2 })
+            let serves_connect = tunnels.contains(&index);
+            let core = set.share::<CoreServer>();
+            Rc::new(Server { name, core, set: set.clone(), root, tls, http2, serves_connect })
         })
         .collect()
 }

@@ -32,6 +32,10 @@ pub trait BodyStream {
     /// The next part; `None` is the end. A part may be empty: then only its flush mark counts ([`Part`]).
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Part>, Broken>>;
 
+    /// Called before each part, and while the client is slow: passes on what there is of the request, whose body may still
+    /// be on its way.
+    fn send_request(&mut self, _r: &mut Request, _cx: &mut Context<'_>) {}
+
     /// Called while the client is slow: read ahead as far as the configuration allows.
     fn poll_ahead(&mut self, _cx: &mut Context<'_>) {}
 

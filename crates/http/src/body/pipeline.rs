@@ -93,9 +93,12 @@ impl Pipeline {
     }
 
     /// Called while the receiver is slow: the source reads ahead as far as it may.
-    pub fn poll_ahead(&mut self, cx: &mut Context<'_>) {
+    pub fn poll_ahead(&mut self, r: &mut Request, cx: &mut Context<'_>) {
         if let Some(source) = self.source.as_mut().filter(|_| !self.exhausted) {
+            source.send_request(r, cx);
             source.poll_ahead(cx);
+            // What was read may let more of it be sent.
+            source.send_request(r, cx);
         }
     }
 
@@ -162,6 +165,7 @@ impl Pipeline {
     /// Gets the next part from the source.
     fn poll_more(&mut self, r: &mut Request, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         let Some(source) = &mut self.source else { return Poll::Ready(Ok(())) };
+        source.send_request(r, cx);
         match ready!(source.poll_part(cx))? {
             Some(Part { chain, flush }) => (self.held, self.flush) = (chain, flush),
             None => {

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use buf::{Bytes, Chain, FileRange, Piece};
 use engine::log::{Errno, Level, TIMED_OUT};
@@ -362,7 +362,31 @@ impl Request {
     /// Whether the body can be read without waiting for the client, and into memory.
     pub fn body_is_here(&self) -> bool {
         let most = self.location.core.client_body_buffer_size;
-        self.body.is_here() || self.h2_stream().is_some_and(|stream| stream.has_received_all(most))
+        self.body.came_with_head() || self.h2_stream().is_some_and(|stream| stream.has_received_all(most))
+    }
+
+    /// Reads a body that is here as a whole, without waiting and into memory, whatever `client_body_in_file_only` says.
+    /// False, with nothing read, if it isn't here or filters change it.
+    pub fn read_ready_body(&mut self) -> Result<bool, Fault> {
+        if self.body.change.is_some() || !self.body_is_here() {
+            return Ok(false);
+        }
+        let mut pieces = Vec::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        loop {
+            match self.poll_body(&mut cx) {
+                Poll::Ready(Ok(Some(data))) => append(&mut pieces, data),
+                Poll::Ready(Err(fault)) => return Err(fault),
+                Poll::Ready(Ok(None)) => {
+                    self.body.keep(pieces);
+                    return Ok(true);
+                }
+                Poll::Pending => {
+                    debug_assert!(false, "it was here");
+                    return Err(Fault::LostClient.log(self));
+                }
+            }
+        }
     }
 
     /// The next piece of the body as it arrives; `None` at its end. A fault has been logged.

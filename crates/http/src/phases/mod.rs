@@ -234,7 +234,7 @@ async fn run_once(r: &mut Request) -> Ended {
             Ruled::Responds => return Ended::Respond,
             Ruled::Status(status) => return Ended::Status(status),
         }
-        if let Err(fault) = r.count_uri_change() {
+        if let Err(fault) = r.count_rewrite() {
             return Ended::Status(fault.status());
         }
         if let Err(Reply(status)) = r.find_location() {

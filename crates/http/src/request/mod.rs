@@ -22,6 +22,7 @@ use self::facts::ConnectionFacts;
 use self::subrequest::Family;
 use crate::body::RequestBody;
 use crate::config::core::Alias;
+use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::phases::{Flow, MAX_URI_CHANGES, Reply, Resume};
 use crate::response::{Body, Response};
@@ -69,7 +70,7 @@ pub struct Request {
     /// The host asked for, in lower case, without port; empty if there is none.
     pub host: Vec<u8>,
     /// The backends that were asked, and their responses.
-    pub upstream: Option<Rc<crate::exchange::Exchange>>,
+    pub upstream: Option<Rc<Exchange>>,
     /// Its own values of variables, captures, and what modules keep over internal redirects.
     pub vars: Store,
     /// The response.
@@ -303,7 +304,10 @@ impl Request {
         (*error_status, *error_page) = (0, false);
         (*ending, *pipelined, *delivery) = (Ending::Close, false, Delivery::Partial);
         (*header_sent, *body_before, *depth) = (0, 0, 0);
-        (*rate, *id, *upstream, *family) = (None, None, None, None);
+        (*rate, *id, *family) = (None, None, None);
+        if let Some(exchange) = upstream.take() {
+            Exchange::recycle(exchange);
+        }
     }
 
     /// A header field of the request.
@@ -466,15 +470,24 @@ impl Request {
         }
     }
 
-    /// Counts a change of the URI; too many are a cycle.
-    pub(crate) fn count_uri_change(&mut self) -> Result<(), Fault> {
-        if self.uri_changes == 0 {
+    /// Counts a change of the URI by rules.
+    pub(crate) fn count_rewrite(&mut self) -> Result<(), Fault> {
+        if self.count_change() {
+            Ok(())
+        } else {
+            Err(Fault::RewriteCycle.log_with(self, &buf::text::encode(&self.uri)))
+        }
+    }
+
+    /// Counts a change of the URI; false if there are too many: a cycle.
+    fn count_change(&mut self) -> bool {
+        let Some(left) = self.uri_changes.checked_sub(1) else {
             // An error page isn't used either: the cycle could be endless.
             self.error_page = true;
-            return Err(Fault::RewriteCycle.log_with(self, &buf::text::encode(&self.uri)));
-        }
-        self.uri_changes -= 1;
-        Ok(())
+            return false;
+        };
+        self.uri_changes = left;
+        true
     }
 
     /// As [`Request::try_redirect`], for a handler to give back.
@@ -489,12 +502,9 @@ impl Request {
 
     /// Starts over with another URI, internally. With `Some`, `$args` has a value even if the arguments are empty.
     pub fn try_redirect(&mut self, uri: &[u8], args: Option<&[u8]>) -> Result<(), Fault> {
-        if self.uri_changes == 0 {
-            // An error page isn't used either: the cycle could be endless.
-            self.error_page = true;
+        if !self.count_change() {
             return Err(Fault::RedirectCycle.log_with(self, &buf::text::encode(uri)));
         }
-        self.uri_changes -= 1;
         self.uri.clear();
         self.uri.extend_from_slice(uri);
         self.args.clear();
@@ -510,12 +520,9 @@ impl Request {
 
     /// Continues in a named location.
     pub fn try_redirect_named(&mut self, name: &[u8]) -> Result<(), Fault> {
-        if self.uri_changes == 0 {
-            // An error page isn't used either: the cycle could be endless.
-            self.error_page = true;
+        if !self.count_change() {
             return Err(Fault::NamedCycle.log_with(self, &buf::text::encode(name)));
         }
-        self.uri_changes -= 1;
         let Some(id) = self.server.root.children.named(name) else {
             return Err(Fault::NoNamedLocation.log_with(self, &buf::text::encode(name)));
         };

@@ -7,7 +7,7 @@ pub mod head;
 pub mod headers;
 mod memory;
 pub mod range;
-mod respond;
+pub mod respond;
 
 use std::rc::Rc;
 

@@ -79,7 +79,7 @@ fn prepare(r: &mut Request, again: bool) -> Result<(), Reply> {
 
 /// Runs the header filters of the location. Those of conditions don't judge the page of an error that came of a filter,
 /// and a filter that fails there too is left out: it would for ever.
-fn apply_filters(r: &mut Request, again: bool) -> Result<(), Reply> {
+pub fn apply_filters(r: &mut Request, again: bool) -> Result<(), Reply> {
     let location = r.location.clone();
     for filter in &location.handlers.filters {
         if again && filter.order() == Order::NotModified || r.is_subrequest() && !filter.on_subrequests() {

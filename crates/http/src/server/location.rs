@@ -79,6 +79,8 @@ pub struct Handlers {
     pub auto_redirect: bool,
     /// Whether `content` is such a location handler; another one replaces it rather than standing beside it.
     pub exclusive: bool,
+    /// Whether `content` serves CONNECT: the server takes such requests then.
+    pub serves_connect: bool,
 }
 
 /// What runs when a request is over.

@@ -79,6 +79,8 @@ pub struct Server {
     pub tls: Option<Rc<ServerTls>>,
     /// The settings and limits of HTTP/2 connections to it.
     pub http2: Rc<wire::h2::Config>,
+    /// Whether a location of it serves CONNECT.
+    pub serves_connect: bool,
 }
 
 /// What a TLS connection remembers of the choice of its server.

@@ -198,23 +198,20 @@ async fn write(r: &mut Request, out: &mut Chain, ahead: Option<&mut Pipeline>, e
         h2::finish_response(r);
     }
     let mut ahead = ahead;
-    let stream = r.client().ok_or(Broken)?;
-    let sent = poll_fn(|cx| {
-        let poll = stream.poll_send(cx, out);
-        if poll.is_pending() {
-            if stream.poll_hangup(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            if let Some(body) = &mut ahead {
-                body.poll_ahead(cx);
+    poll_fn(|cx| {
+        let Some(client) = r.client() else { return Poll::Ready(Err(Broken)) };
+        match client.poll_send(cx, out) {
+            Poll::Ready(sent) => Poll::Ready(sent.map_err(|error| send_failed(r, &error))),
+            Poll::Pending if client.poll_hangup(cx).is_ready() => Poll::Ready(Err(client_gone(r))),
+            Poll::Pending => {
+                if let Some(body) = &mut ahead {
+                    body.poll_ahead(r, cx);
+                }
+                Poll::Pending
             }
         }
-        poll.map(Some)
-    });
-    match sent.await {
-        Some(result) => result.map_err(|error| send_failed(r, &error)),
-        None => Err(client_gone(r)),
-    }
+    })
+    .await
 }
 
 /// The client closed its side while its response was on the way: nobody is left to read it.

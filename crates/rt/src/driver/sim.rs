@@ -112,8 +112,13 @@ impl Sim {
     pub(crate) fn listen(&mut self, slot: u32, addr: SockAddr) {
         let end = self.ends.insert(End::new(addr.clone(), addr.clone()));
         self.attach(end, slot);
-        self.listeners.insert(addr, slot);
-        self.waiting.insert(slot, VecDeque::new());
+        // Who waits at an older one is for the new one, as where both have the same socket.
+        let older = self.listeners.insert(addr, slot).and_then(|older| self.waiting.get_mut(&older));
+        let waiting = older.map(std::mem::take).unwrap_or_default();
+        if !waiting.is_empty() {
+            self.found.push(Event::Ready { slot, bits: flag::READABLE });
+        }
+        self.waiting.insert(slot, waiting);
     }
 
     /// Gives an end its slot.
@@ -184,11 +189,12 @@ impl Sim {
         let short = self.chance(self.faults.short_reads);
         let some = 1 + self.below(buf.len() as u64) as usize;
         let end = &mut self.ends[n];
-        if let Some(code) = end.error.take() {
-            end.ended = true;
-            return Err(io::Error::from_raw_os_error(code));
-        }
         if end.input.is_empty() {
+            // As on Linux, what came before a reset can be read after it.
+            if let Some(code) = end.error.take() {
+                end.ended = true;
+                return Err(io::Error::from_raw_os_error(code));
+            }
             return if end.ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
         }
         let len = if short { some } else { buf.len() }.min(end.input.len());
@@ -354,11 +360,11 @@ impl Sim {
             }
             Parcel::Failed(code) => {
                 (end.error, end.broken) = (Some(code), true);
-                end.input.clear();
                 flag::READABLE | flag::WRITABLE | flag::RDHUP | flag::ERR
             }
             Parcel::Connected => flag::WRITABLE,
             Parcel::Arrived(listener) => {
+                let listener = self.listeners.get(&end.local).copied().unwrap_or(listener);
                 match self.waiting.get_mut(&listener) {
                     Some(waiting) => {
                         waiting.push_back(to);

@@ -85,6 +85,8 @@ pub enum RequestError {
     Trace,
     /// CONNECT isn't served where no tunnel is configured.
     Connect,
+    /// CONNECT with a body.
+    ConnectBody,
 }
 
 impl RequestError {
@@ -150,6 +152,7 @@ impl fmt::Display for RequestErrorText<'_> {
             }
             RequestError::Trace => f.write_str("client sent TRACE method"),
             RequestError::Connect => f.write_str("client sent CONNECT method"),
+            RequestError::ConnectBody => f.write_str("client sent CONNECT request with body"),
         }
     }
 }

@@ -260,11 +260,13 @@ impl RequestHead {
         }
     }
 
-    /// TRACE, and CONNECT unless the location has a tunnel, are refused.
-    pub fn check_method(&self, tunnel: bool) -> Result<(), RequestError> {
+    /// TRACE, and CONNECT unless the server has a tunnel and its client speaks HTTP/1.1, are refused; so is CONNECT with a
+    /// body, which has no meaning (RFC 9110 §9.3.6).
+    pub fn check_method(&self, tunnel: bool, body: BodyFraming) -> Result<(), RequestError> {
         match self.method_id {
             Method::Trace => Err(RequestError::Trace),
-            Method::Connect if !tunnel => Err(RequestError::Connect),
+            Method::Connect if !tunnel || self.version < 1001 => Err(RequestError::Connect),
+            Method::Connect if body != BodyFraming::None => Err(RequestError::ConnectBody),
             _ => Ok(()),
         }
     }

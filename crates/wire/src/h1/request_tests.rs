@@ -32,7 +32,7 @@ fn refused(e: RequestError, input: &[u8]) -> String {
 
 fn complete(input: &[u8], head: &RequestHead, used: usize) -> String {
     let text = |s: Span| String::from_utf8_lossy(s.of(input)).into_owned();
-    let framing = match head.check_method(false).and_then(|()| head.framing(input)) {
+    let framing = match head.framing(input).and_then(|framing| head.check_method(false, framing).map(|()| framing)) {
         Err(e) if head.version != 9 => return refused(e, input),
         Err(_) => BodyFraming::None,
         Ok(framing) => framing,
@@ -268,5 +268,22 @@ fn agrees_with_httparse() {
         for (a, b) in theirs.headers.iter().zip(&head.headers) {
             assert_eq!((a.name.as_bytes(), a.value), (b.name.of(buf), b.value.of(buf)));
         }
+    }
+}
+
+#[test]
+fn connect_where_there_is_a_tunnel() {
+    for (version, more, expect) in [
+        ("1.1", "", Ok(())),
+        ("1.0", "", Err(RequestError::Connect)),
+        ("1.1", "Content-Length: 3\r\n", Err(RequestError::ConnectBody)),
+        ("1.1", "Transfer-Encoding: chunked\r\n", Err(RequestError::ConnectBody)),
+    ] {
+        let text = format!("CONNECT a:80 HTTP/{version}\r\nHost: a\r\n{more}\r\n");
+        let (mut parser, mut head) = (RequestParser::default(), RequestHead::default());
+        parser.parse(text.as_bytes(), &Limits::default(), &mut head).expect("it parses");
+        let framing = head.framing(text.as_bytes()).expect("it is framed");
+        assert_eq!(head.check_method(true, framing), expect, "{text}");
+        assert_eq!(head.check_method(false, framing), Err(RequestError::Connect));
     }
 }

@@ -124,6 +124,11 @@ impl ResponseHead {
         *self = ResponseHead { headers, ..ResponseHead::default() };
     }
 
+    /// Notes which known names there are, once all lines are there.
+    pub(crate) fn index(&mut self) {
+        self.known = self.headers.iter().fold(0, |known, header| known | header.known.bit());
+    }
+
     /// The first header line of a known name.
     pub fn find(&self, known: KnownHeader) -> Option<&HeaderSpan> {
         if self.known & known.bit() == 0 {
@@ -244,6 +249,13 @@ impl ResponseParser {
             self.in_fields = true;
         }
         loop {
+            let rest = buf.get(self.line_start..).unwrap_or_default();
+            if rest.starts_with(b"HTTP/") {
+                // Some servers send a second status line; like nginx, any is passed over.
+                let Some(end) = memchr::memchr(b'\n', rest) else { return Ok(Parsed::Incomplete) };
+                self.line_start += end + 1;
+                continue;
+            }
             match parse_line(buf, self.line_start, true).map_err(invalid)? {
                 Line::Partial => return Ok(Parsed::Incomplete),
                 Line::End(next) => return Ok(Parsed::Complete(next)),

@@ -8,8 +8,8 @@ use super::budget::GAIN_RESPONSE;
 use super::connection::{BlockTarget, Connection, Role};
 use super::error::Code;
 use super::frame::{
-    FRAME_HEADER_LEN, FrameHeader, Kind, MAX_WINDOW, flag, write_frame, write_go_away, write_ping, write_reset,
-    write_window_update,
+    FRAME_HEADER_LEN, FrameHeader, Kind, MAX_WINDOW, flag, write_block, write_frame, write_go_away, write_ping,
+    write_reset, write_window_update,
 };
 use super::priority::Priority;
 use super::stream::{SendStage, State, Stream, StreamKey, Tail};
@@ -297,7 +297,7 @@ impl Connection {
             let mut before = Buf::with_capacity(self.out.len() + 64);
             before.extend_from_slice(&self.out[..start]);
             self.out = before;
-            return self.write_block(id, end_stream, &block);
+            return write_block(&mut self.out, self.peer.max_frame_size, id, end_stream, &block);
         }
         let flags = flag::END_HEADERS | if end_stream { flag::END_STREAM } else { 0 };
         let header = FrameHeader { length: length as u32, kind: Kind::Headers, flags, stream: id };
@@ -309,25 +309,9 @@ impl Connection {
         let mut whole = Buf::empty();
         self.encoder.begin(&mut whole);
         if whole.is_empty() {
-            return self.write_block(id, true, block);
+            return write_block(&mut self.out, self.peer.max_frame_size, id, true, block);
         }
         whole.extend_from_slice(block);
-        self.write_block(id, true, &whole);
-    }
-
-    /// Writes a block as HEADERS and as many CONTINUATION as the peer's frame size makes of it.
-    fn write_block(&mut self, id: u32, end_stream: bool, block: &[u8]) {
-        let size = self.peer.max_frame_size as usize;
-        let mut rest = block;
-        let (mut kind, mut flags) = (Kind::Headers, if end_stream { flag::END_STREAM } else { 0 });
-        loop {
-            let (part, behind) = rest.split_at(rest.len().min(size));
-            flags |= if behind.is_empty() { flag::END_HEADERS } else { 0 };
-            write_frame(&mut self.out, kind, flags, id, part);
-            if behind.is_empty() {
-                return;
-            }
-            (rest, kind, flags) = (behind, Kind::Continuation, 0);
-        }
+        write_block(&mut self.out, self.peer.max_frame_size, id, true, &whole);
     }
 }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use buf::{Buf, Bytes};
 
+use super::block::Carry;
 use super::budget::Budget;
 use super::error::{Code, ConnectionError, Reason};
 use super::frame::{DEFAULT_WINDOW, PREFACE, setting, write_go_away, write_reset, write_settings, write_window_update};
@@ -138,8 +139,7 @@ pub(super) struct Block {
     pub(super) target: BlockTarget,
     pub(super) end_stream: bool,
     pub(super) continuations: u32,
-    /// The beginning of a field that isn't complete.
-    pub(super) carry: Vec<u8>,
+    pub(super) carry: Carry,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,6 +288,11 @@ impl Connection {
     /// A header block has begun and isn't complete: nginx's `client_header_timeout` runs.
     pub fn is_reading_head(&self) -> bool {
         self.block.is_some()
+    }
+
+    /// The same of a block that opens a stream: GOAWAY counts that stream among those that are served.
+    pub fn is_reading_request(&self) -> bool {
+        self.block.as_ref().is_some_and(|block| matches!(block.target, BlockTarget::Request(_)))
     }
 
     /// Nothing has begun that isn't complete: no stream, no frame.

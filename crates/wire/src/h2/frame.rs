@@ -158,6 +158,21 @@ pub fn write_frame(out: &mut Buf, kind: Kind, flags: u8, stream: u32, payload: &
     out.extend_from_slice(payload);
 }
 
+/// Appends a header block: HEADERS, and as many CONTINUATION as the peer's frame size makes of it.
+pub(super) fn write_block(out: &mut Buf, frame_size: u32, id: u32, end_stream: bool, block: &[u8]) {
+    let mut rest = block;
+    let (mut kind, mut flags) = (Kind::Headers, if end_stream { flag::END_STREAM } else { 0 });
+    loop {
+        let (part, behind) = rest.split_at(rest.len().min(frame_size as usize));
+        flags |= if behind.is_empty() { flag::END_HEADERS } else { 0 };
+        write_frame(out, kind, flags, id, part);
+        if behind.is_empty() {
+            return;
+        }
+        (rest, kind, flags) = (behind, Kind::Continuation, 0);
+    }
+}
+
 /// Appends SETTINGS.
 pub fn write_settings(out: &mut Buf, settings: &[(u16, u32)]) {
     let header = FrameHeader { length: 6 * settings.len() as u32, kind: Kind::Settings, flags: 0, stream: 0 };

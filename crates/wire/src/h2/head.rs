@@ -91,7 +91,7 @@ pub enum HeadError {
     /// Content-Length promises a body, and the stream ends with the head.
     MissingBody,
     /// `:status` isn't a number of three digits.
-    InvalidStatus,
+    InvalidStatus(Span),
 }
 
 impl HeadError {
@@ -206,7 +206,10 @@ impl Head {
         }
         let mut te = 0;
         for at in 0..self.fields.len() {
-            if let Some(field) = self.fields.get(at).copied() {
+            // Servers that send fields of HTTP/1 connections are tolerated, as nginx does.
+            if let Some(field) = self.fields.get(at).copied()
+                && (kind == HeadKind::Request || field.known == KnownHeader::ContentLength)
+            {
                 self.meaning(field.known, field.value, &mut te);
             }
         }
@@ -269,7 +272,7 @@ impl Head {
             [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9'] => {
                 self.status = u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0');
             }
-            _ => self.fault(HeadError::InvalidStatus),
+            _ => self.fault(HeadError::InvalidStatus(field.value)),
         }
     }
 
@@ -392,7 +395,7 @@ impl fmt::Display for HeadErrorText<'_> {
             HeadError::TooManyFields => f.write_str("too many header lines"),
             HeadError::InvalidContentLength => f.write_str("invalid \"Content-Length\" header"),
             HeadError::MissingBody => Ok(()),
-            HeadError::InvalidStatus => f.write_str("invalid :status header"),
+            HeadError::InvalidStatus(_) => f.write_str("invalid :status header"),
         }
     }
 }

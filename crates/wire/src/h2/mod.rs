@@ -8,6 +8,8 @@
 //! - [`Connection::poll_transmit`] gives the next bytes as a chain: bodies in memory and ranges of files are not copied,
 //!   only the nine bytes before each DATA are new. It obeys both windows, the peer's frame size and the priorities.
 //!
+//! [`Client`] is what speaks to backends: one exchange at a time, as nginx does, so without a table of streams.
+//!
 //! Time comes in as a number, for the one thing that needs it: a peer that makes us work for nothing has a budget
 //! ([`budget`]), which is refilled slowly. Deadlines are the caller's.
 //!
@@ -45,7 +47,9 @@
 //!
 //! What differs from nginx: request trailers are accepted; priorities of RFC 9218 are obeyed beside those of old.
 
+mod block;
 pub mod budget;
+mod client;
 mod command;
 mod connection;
 mod error;
@@ -62,6 +66,7 @@ mod tests;
 mod transmit;
 mod upgrade;
 
+pub use client::{Client, ClientEvent, ClientLimits, ServerFault, ServerFaultKind};
 pub use command::{HeadWriter, OpenError, SendError};
 pub use connection::{Connection, Event};
 pub use error::{Code, ConnectionError, Reason};

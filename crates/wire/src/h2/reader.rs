@@ -198,6 +198,11 @@ impl FrameReader {
         }
     }
 
+    /// The nine bytes of the frame that is being read, or was read last: for log lines.
+    pub fn header(&self) -> FrameHeader {
+        self.header
+    }
+
     /// Whether the input so far ends between two frames, outside of a header block.
     pub fn is_between_frames(&self) -> bool {
         self.stage == Stage::Header && self.small_len == 0 && self.block.is_none()

@@ -2,6 +2,7 @@
 
 use buf::{Bytes, Chain};
 
+use super::block::{Carry, Rules};
 use super::budget::{COST_FRAME, COST_PRIORITY, COST_RESET, COST_SETTINGS};
 use super::connection::{Block, BlockTarget, Connection, DataTarget, Event, Role};
 use super::error::{Code, ConnectionError, Reason};
@@ -240,7 +241,7 @@ impl Connection {
         }
         self.decoder.begin();
         self.head.clear();
-        self.block = Some(Block { target, end_stream, continuations: 0, carry: Vec::new() });
+        self.block = Some(Block { target, end_stream, continuations: 0, carry: Carry::default() });
         Ok(event)
     }
 
@@ -309,39 +310,16 @@ impl Connection {
         self.block_end(block)
     }
 
-    /// Decodes the fields that are complete, and keeps the beginning of the one that isn't.
     fn decode(&mut self, block: &mut Block, bytes: &[u8]) -> Result<(), ConnectionError> {
-        if block.carry.is_empty() {
-            let mut rest = bytes;
-            self.decode_fields(block.target, &mut rest)?;
-            block.carry = rest.to_vec();
-            return Ok(());
-        }
-        block.carry.extend_from_slice(bytes);
-        let mut rest = &block.carry[..];
-        self.decode_fields(block.target, &mut rest)?;
-        let used = block.carry.len() - rest.len();
-        block.carry.drain(..used);
-        Ok(())
-    }
-
-    fn decode_fields(&mut self, target: BlockTarget, rest: &mut &[u8]) -> Result<(), ConnectionError> {
-        let limits = FieldLimits { field: self.config.max_field_size, text: self.config.max_list_size };
-        let kind = match target {
+        let kind = match block.target {
             BlockTarget::Request(_) => Some(HeadKind::Request),
             BlockTarget::Response(_) => Some(HeadKind::Response),
             BlockTarget::Trailers(_) => Some(HeadKind::Trailers),
             BlockTarget::Discard => None,
         };
-        while let Some(field) = self.decoder.next(rest, &mut self.head.text, limits)? {
-            if field.name.is_empty() {
-                return Err(Reason::NoName.into());
-            }
-            if let Some(kind) = kind {
-                self.head.push(field, kind, self.config.max_fields);
-            }
-        }
-        Ok(())
+        let (config, head) = (&self.config, &mut self.head);
+        let limits = FieldLimits { field: config.max_field_size, text: config.max_list_size };
+        block.carry.decode(&mut self.decoder, head, bytes, &Rules { kind, limits, fields: config.max_fields })
     }
 
     fn block_end(&mut self, block: Block) -> Result<Option<Event>, ConnectionError> {

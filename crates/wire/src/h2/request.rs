@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use buf::{Buf, Bytes};
+
 use super::head::{Head, HeadError};
 use crate::class::{NAME, is};
-use crate::h1::{HeaderSpan, KnownHeader, Limits, RequestError, RequestHead, parse_method, parse_path};
+use crate::h1::{HeaderSpan, KnownHeader, Limits, RequestError, RequestHead, ResponseHead, parse_method, parse_path};
 use crate::span::Span;
 
 /// Why a request is refused; its stream lives, and the answer goes there.
@@ -41,6 +43,15 @@ impl From<RequestError> for RequestFault {
 }
 
 impl Head {
+    /// Moves the head of a response to `parts`, with spans of the bytes that are given back.
+    pub fn to_response(&mut self, parts: &mut ResponseHead) -> Bytes {
+        parts.clear();
+        std::mem::swap(&mut parts.headers, &mut self.fields);
+        (parts.version, parts.status) = (2000, self.status);
+        parts.index();
+        std::mem::replace(&mut self.text, Buf::empty()).freeze()
+    }
+
     /// Fills `line`, which must be empty, with spans of [`Head::text`].
     ///
     /// A request line is made up after what was sent (`GET /path HTTP/2.0`: nginx's `$request`); `:authority` becomes the Host

@@ -51,6 +51,8 @@ pub enum DecodeError {
 #[derive(Debug)]
 pub struct Decoder {
     table: Table,
+    /// The largest table that the peer was allowed.
+    allowed: u32,
     /// No field of the block has been read: table sizes may come.
     at_start: bool,
 }
@@ -64,7 +66,14 @@ impl Default for Decoder {
 impl Decoder {
     /// A decoder with an empty table of [`super::DEFAULT_TABLE_SIZE`].
     pub fn new() -> Decoder {
-        Decoder { table: Table::new(), at_start: true }
+        Decoder::with_table(super::DEFAULT_TABLE_SIZE)
+    }
+
+    /// A decoder for a peer that was told this SETTINGS_HEADER_TABLE_SIZE, no more than the default.
+    pub fn with_table(allowed: u32) -> Decoder {
+        let mut table = Table::new();
+        table.set_max_size(allowed as usize);
+        Decoder { table, allowed, at_start: true }
     }
 
     /// The next header block begins.
@@ -113,7 +122,7 @@ impl Decoder {
     }
 
     fn resize(&mut self, size: usize) -> Result<(), DecodeError> {
-        if !self.at_start || size > super::DEFAULT_TABLE_SIZE as usize {
+        if !self.at_start || size > self.allowed as usize {
             return Err(DecodeError::TableSize);
         }
         self.table.set_max_size(size);

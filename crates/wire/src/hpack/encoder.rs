@@ -98,6 +98,25 @@ impl Encoder {
     }
 }
 
+/// Writes a field without the dynamic table and without Huffman's code: what is written so can be sent on any connection,
+/// and costs a copy. Capitals of the name become small letters.
+pub fn write_plain(name: &[u8], value: &[u8], out: &mut Buf) {
+    let index = match statics::find(name, value) {
+        Found::Exact(index) => return encode_integer(out, 0x80, 7, index as u32),
+        Found::Name(index) => index,
+        Found::Nothing => 0,
+    };
+    encode_integer(out, 0, 4, index as u32);
+    if index == 0 {
+        encode_integer(out, 0, 7, name.len() as u32);
+        let start = out.len();
+        out.extend_from_slice(name);
+        out.as_mut_slice()[start..].make_ascii_lowercase();
+    }
+    encode_integer(out, 0, 7, value.len() as u32);
+    out.extend_from_slice(value);
+}
+
 /// A literal with a name by index, or in full where that is 0.
 fn literal(index: usize, name: &[u8], value: &[u8], indexing: Indexing, out: &mut Buf) {
     let (first, prefix) = match indexing {

@@ -16,7 +16,7 @@ mod table;
 mod tests;
 
 pub use decoder::{DecodeError, Decoder, Field, FieldLimits};
-pub use encoder::{Encoder, Indexing};
+pub use encoder::{Encoder, Indexing, write_plain};
 pub use integer::{IntegerError, decode_integer, encode_integer};
 
 /// The dynamic table's size where nothing else is said (RFC 9113 §6.5.2), and the largest that either side here uses.

@@ -15,7 +15,7 @@ use buf::{Buf, Bytes};
 use common::front::proxy;
 use engine::log::{Level, TIMED_OUT};
 use wire::Span;
-use wire::h1::{BodyFraming, Limits, Parsed, RequestError, Stage};
+use wire::h1::{BodyFraming, Limits, Method, Parsed, RequestError, Stage};
 
 use crate::app::handover;
 use crate::body::Broken;
@@ -522,7 +522,7 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
         Ok(framing) => framing,
         Err(error) => return refuse_parsed(r, error),
     };
-    if let Err(error) = r.line.check_method(false) {
+    if let Err(error) = r.line.check_method(r.server.serves_connect, framing) {
         return refuse_parsed(r, error);
     }
     if let Err(fault) = crate::session::tls::check(r) {
@@ -531,7 +531,9 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
     }
     let expect = framing != BodyFraming::None && r.line.expects_continue(&r.head);
     r.body.begin(framing, bytes.slice(used..bytes.len()), expect);
-    r.ending = if r.line.keep_alive(&r.head) { Ending::Keep } else { Ending::Close };
+    // After CONNECT the client may take the connection for its tunnel's, whatever the answer is.
+    let keeps = r.line.keep_alive(&r.head) && r.method != Method::Connect;
+    r.ending = if keeps { Ending::Keep } else { Ending::Close };
     if r.conn.debug {
         let shown = buf::text::encode(r.line.request_line.of(&r.head)).into_owned();
         r.log_at(Level::Debug, format_args!("http request line: \"{shown}\""));

@@ -79,7 +79,7 @@ fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), Faul
         // RFC 9220 §3.
         return Err(Fault::UnknownProtocol.log(r));
     }
-    if let Err(error) = r.line.check_method(false) {
+    if let Err(error) = r.line.check_method(false, BodyFraming::None) {
         let text = error.text(&r.head);
         return Err(Fault::from(error).log_with(r, &format_args!("{text} while reading client request headers")));
     }

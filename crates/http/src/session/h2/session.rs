@@ -324,7 +324,7 @@ impl Task {
     /// Whether the connection is over: it takes no new requests, and has none.
     fn is_done(&self) -> bool {
         let protocol = self.shared.protocol.borrow();
-        let empty = self.shared.running.get() == 0 && protocol.streams() == 0;
+        let empty = self.shared.running.get() == 0 && protocol.streams() == 0 && !protocol.is_reading_request();
         empty && protocol.is_going_away()
     }
 

@@ -1,6 +1,7 @@
 //! Scripted frames, limits, and both sides of a connection against each other.
 
 mod bounds;
+mod client;
 mod pair;
 mod random;
 mod script;

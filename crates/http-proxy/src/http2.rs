@@ -1,0 +1,200 @@
+//! HTTP/2 to backends: one exchange on a connection (RFC 9113), for `proxy_http_version 2` and `grpc_pass`.
+//!
+//! As in nginx, a connection has one stream at a time, and is kept for the next exchange. The request's fields are
+//! encoded once for all attempts, without tables: what the connection remembers are windows, settings and numbers of
+//! streams.
+
+use std::any::Any;
+
+use buf::{Buf, Bytes, Chain, Piece};
+use http::exchange::Exchange;
+use http::fault::Fault;
+use http::response::Headers;
+use wire::Span;
+use wire::h1::KnownHeader;
+use wire::h2::{Client, ClientEvent, ClientLimits, ServerFault, ServerFaultKind};
+use wire::hpack::{encode_integer, write_plain};
+
+use crate::protocol::{BodyEvent, Codec, End, Head, HeadEvent, Kept, ProtocolError};
+
+/// The index of `:path` in HPACK's static table (RFC 7541 appendix A).
+const PATH: u32 = 4;
+
+/// Appends the pseudo-headers of a request but `:authority`; gives back where the path stands.
+pub(crate) fn write_line(method: &[u8], ssl: bool, path: &[u8], out: &mut Buf) -> Span {
+    write_plain(b":method", method, out);
+    write_plain(b":scheme", if ssl { b"https" } else { b"http" }, out);
+    // In full even where the static table has it, for log lines.
+    encode_integer(out, 0, 4, PATH);
+    encode_integer(out, 0, 7, path.len() as u32);
+    let start = out.len();
+    out.extend_from_slice(path);
+    Span::new(start, out.len())
+}
+
+/// The bytes of a chain without files in one piece.
+fn joined(mut chain: Chain) -> Bytes {
+    if let [Piece::Bytes(_)] = chain.pieces()
+        && let Some(Piece::Bytes(bytes)) = chain.pop()
+    {
+        return bytes;
+    }
+    let mut joined = Buf::with_capacity(chain.len() as usize);
+    for piece in chain.pieces() {
+        if let Piece::Bytes(bytes) = piece {
+            joined.extend_from_slice(bytes);
+        }
+    }
+    joined.freeze()
+}
+
+/// What the configuration says of an exchange.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// The largest head, in bytes.
+    pub max_head: usize,
+    /// Whether clients get trailers.
+    pub trailers: bool,
+    /// How many bytes at the end of what was written are the body.
+    pub own_body: u64,
+}
+
+/// The state machine of an exchange.
+pub(crate) struct Http2 {
+    rules: Rules,
+    to_head: bool,
+    client: Client,
+}
+
+impl Http2 {
+    /// The codec of an exchange, in the memory of the one before on the same connection.
+    pub(crate) fn begin(rules: Rules, exchange: &Exchange, kept: Option<Kept>) -> Box<Http2> {
+        let fresh = || Box::new(Http2 { rules, to_head: false, client: Client::new() });
+        let mut codec = kept.and_then(|kept| kept.downcast().ok()).unwrap_or_else(fresh);
+        codec.rules = rules;
+        codec.to_head = exchange.to_head.get();
+        codec.client.begin(ClientLimits { head: rules.max_head }, codec.to_head);
+        codec
+    }
+
+    /// Whether this was kept by an exchange of HTTP/2.
+    pub(crate) fn left(kept: &dyn Any) -> bool {
+        kept.is::<Http2>()
+    }
+
+    /// Moves the head that has come to `head`.
+    fn take_head(&mut self, (bytes, parts): &mut Head) {
+        *bytes = self.client.head_mut().to_response(parts);
+    }
+
+    /// The length of the body as clients are told it.
+    fn length(&self, (bytes, parts): &Head) -> Option<u64> {
+        let announced = parts.value(KnownHeader::ContentLength, bytes).and_then(buf::parse::parse_number);
+        let has_none = self.client.has_ended() && !self.to_head && !matches!(parts.status, 204 | 304);
+        announced.or(has_none.then_some(0))
+    }
+
+    fn trailers(&mut self) -> Headers {
+        let head = self.client.head_mut();
+        let fields = std::mem::take(&mut head.fields);
+        let text = std::mem::replace(&mut head.text, Buf::empty()).freeze();
+        let slice = |span: Span| text.slice(span.start as usize..span.end as usize);
+        let mut trailers = Headers::default();
+        for field in fields {
+            trailers.push_known(field.known, slice(field.name), slice(field.value));
+        }
+        trailers
+    }
+}
+
+impl From<ServerFault> for ProtocolError {
+    fn from(fault: ServerFault) -> ProtocolError {
+        let text = fault.text;
+        let fault = match fault.kind {
+            ServerFaultKind::Invalid => Fault::InvalidResponse,
+            ServerFaultKind::Refused => Fault::RefusedRequest,
+            ServerFaultKind::Leaving => Fault::LeavingUpstream,
+        };
+        ProtocolError { fault, text }
+    }
+}
+
+impl Codec for Http2 {
+    fn head(&mut self, request: &Bytes, alone: bool) -> Bytes {
+        let (block, body) = request.split_at(request.len().saturating_sub(self.rules.own_body as usize));
+        self.client.head(block, alone && body.is_empty());
+        if !alone {
+            // It goes out with the beginning of the body.
+            return Bytes::default();
+        }
+        let mut chain = Chain::new();
+        if body.is_empty() {
+            self.client.transmit(&mut chain);
+        } else {
+            self.client.body(Chain::from(Bytes::copy_from(body)), true, &mut chain);
+        }
+        joined(chain)
+    }
+
+    fn body(&mut self, part: Chain, last: bool, out: &mut Chain) {
+        self.client.body(part, last, out);
+    }
+
+    fn window(&self) -> u64 {
+        self.client.window()
+    }
+
+    fn transmit(&mut self, out: &mut Chain) {
+        self.client.transmit(out);
+    }
+
+    fn holds_back(&self) -> bool {
+        self.client.holds_back()
+    }
+
+    fn faults_void_body(&self) -> bool {
+        true
+    }
+
+    fn receive(&mut self, input: Buf) {
+        self.client.receive(input.freeze());
+    }
+
+    fn read_head(&mut self, head: &mut Head) -> Result<HeadEvent, ProtocolError> {
+        Ok(match self.client.next_event()? {
+            ClientEvent::More => HeadEvent::More,
+            ClientEvent::Interim => {
+                self.take_head(head);
+                HeadEvent::Interim
+            }
+            ClientEvent::Head => {
+                self.take_head(head);
+                HeadEvent::Done(self.length(head))
+            }
+            ClientEvent::Data(_) | ClientEvent::Trailers | ClientEvent::End => {
+                return Err(ProtocolError::invalid("upstream sent no header"));
+            }
+        })
+    }
+
+    fn read_body(&mut self) -> Result<BodyEvent, ProtocolError> {
+        loop {
+            return Ok(match self.client.next_event()? {
+                ClientEvent::Data(bytes) => BodyEvent::Body(bytes),
+                ClientEvent::Trailers if self.rules.trailers => BodyEvent::Trailers(self.trailers()),
+                ClientEvent::End => BodyEvent::End(End { keep: self.client.serves_on(), extra: false }),
+                ClientEvent::Trailers | ClientEvent::Interim | ClientEvent::Head => continue,
+                ClientEvent::More => BodyEvent::More,
+            });
+        }
+    }
+
+    fn receive_end(&mut self) -> Result<(), ProtocolError> {
+        Err(ProtocolError::closed())
+    }
+
+    fn keep(mut self: Box<Self>) -> Option<Kept> {
+        self.client.rest();
+        Some(self)
+    }
+}
