@@ -458,12 +458,12 @@ pub(super) fn failed(b: &Backend, r: &mut Request, exchange: &Rc<Exchange>, faul
             return Some(hit::serve(b, r, exchange, *stored, Status::Stale));
         }
     }
-    remember(fill, fault.status());
+    remember(*fill, fault.status());
     None
 }
 
 /// Remembers an error for as long as the configuration says.
-fn remember(fill: Box<Fill>, status: u16) {
+fn remember(fill: Fill, status: u16) {
     if let Some(seconds) = fill.caching.conf.valid(status) {
         let looked = fill.looked;
         fill.end(&looked, Fetched::Error(status, now().secs.saturating_add(seconds)));
