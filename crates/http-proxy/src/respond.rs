@@ -80,15 +80,11 @@ pub(super) fn respond(
             copy_challenge(r, exchange);
         }
         keep_if_over(b, &mut choice, idle, codec, unsent.is_none());
-        exchange.end();
-        choice.completed();
-        choice.release(Outcome::Good);
+        conclude(exchange, &mut choice);
         return Next::Flow(Flow::Status(status));
     }
     if let Some(flow) = accel_redirect(b, r, exchange) {
-        exchange.end();
-        choice.completed();
-        choice.release(Outcome::Good);
+        conclude(exchange, &mut choice);
         return Next::Flow(flow);
     }
     fill_head(b, r, exchange, length);
@@ -105,9 +101,7 @@ pub(super) fn respond(
             idle.kept = codec.keep();
             choice.keep(idle, b.place);
         }
-        exchange.end();
-        choice.completed();
-        choice.release(Outcome::Good);
+        conclude(exchange, &mut choice);
         r.response.body = whole(body);
         if let Some(trailers) = trailers {
             exchange.trailers.replace(trailers.clone());
@@ -124,6 +118,13 @@ pub(super) fn respond(
     r.response.body = stream.begin(r, body, trailers, read);
     store::keep(b, r, exchange);
     Next::Flow(Flow::Respond)
+}
+
+/// The attempt is over, and was a good one.
+fn conclude(exchange: &Exchange, choice: &mut Choice) {
+    exchange.end();
+    choice.completed();
+    choice.release(Outcome::Good);
 }
 
 /// Makes the backend's head the response's.
