@@ -209,6 +209,7 @@ impl Backend {
     fn aborted(&self, r: &Request, cx: &mut Context<'_>) -> bool {
         !self.up.ignore_client_abort
             && !self.up.stores()
+            && !r.upstream.as_ref().is_some_and(|exchange| exchange.whole.get())
             && r.client().is_some_and(|client| client.poll_hangup(cx).is_ready())
     }
 

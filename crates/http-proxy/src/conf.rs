@@ -218,7 +218,7 @@ conf::table! {
         /// - `denied`: `{}allow_upstream` forbids the server.
         /// - `non_idempotent`: also requests with the methods POST, LOCK and PATCH that have been sent to a server
         ///   already.
-        /// - `updating`: accepted for compatibility; there is no cache yet.
+        /// - `updating`: accepted for compatibility; it means something in `{}cache_use_stale` only.
         /// - `off`: a request isn't passed on.
         ///
         /// Effect: another server of the group is tried, unless a part of the response has been sent to the client.

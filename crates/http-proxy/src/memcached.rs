@@ -148,6 +148,7 @@ impl HttpModule for Memcached {
             hidden: Hidden::new(&up, &[]),
             protocol: Box::new(protocol),
             place: cx.id.0,
+            caching: None,
             ssl: None,
             up,
         };
