@@ -65,13 +65,11 @@ pub(super) fn respond(
     if codec.is_tunnel() {
         // A head alone, after which everything is the tunnel's.
         (r.response.status, r.response.header_only) = (200, true);
-        choice.completed();
         return Next::Tunnel(Box::new((choice, idle, Bytes::default())));
     }
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
         accel_rate(b, r, exchange);
         copy_fields(b, r, exchange);
-        choice.completed();
         return Next::Tunnel(Box::new((choice, idle, codec.take_rest())));
     }
     let replaced = !b.protocol.answers_errors() || b.up.intercept_errors && error_page::has_page(r, status);
@@ -80,15 +78,11 @@ pub(super) fn respond(
             copy_challenge(r, exchange);
         }
         keep_if_over(b, &mut choice, idle, codec, unsent.is_none());
-        exchange.end();
-        choice.completed();
-        choice.release(Outcome::Good);
+        over(exchange, &mut choice);
         return Next::Flow(Flow::Status(status));
     }
     if let Some(flow) = accel_redirect(b, r, exchange) {
-        exchange.end();
-        choice.completed();
-        choice.release(Outcome::Good);
+        over(exchange, &mut choice);
         return Next::Flow(flow);
     }
     accel_rate(b, r, exchange);
@@ -111,9 +105,7 @@ pub(super) fn respond(
             idle.kept = codec.keep();
             choice.keep(idle, b.place);
         }
-        exchange.end();
-        choice.completed();
-        choice.release(Outcome::Good);
+        over(exchange, &mut choice);
         r.response.body = whole(body);
         if let Some(trailers) = trailers {
             exchange.trailers.replace(trailers.clone());
@@ -130,6 +122,13 @@ pub(super) fn respond(
     r.response.body = stream.begin(r, body, trailers, read);
     store::keep(b, r, exchange);
     Next::Flow(Flow::Respond)
+}
+
+/// The response is complete, or needed no further.
+fn over(exchange: &Exchange, choice: &mut Choice) {
+    exchange.end();
+    choice.completed();
+    choice.release(Outcome::Good);
 }
 
 impl Answer {

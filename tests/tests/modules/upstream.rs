@@ -157,7 +157,8 @@ fn servers_from_a_file() {
     std::fs::write(&path, format!("server 127.0.0.1:{};\n", a.port)).expect("written");
     server.reload();
     assert_eq!(letters(&server, "/", "", 2), "aa");
-    std::fs::write(&path, format!("server 127.0.0.1:{} down;\nserver 127.0.0.1:{};\n", a.port, b.port)).expect("written");
+    std::fs::write(&path, format!("server 127.0.0.1:{} down;\nserver 127.0.0.1:{};\n", a.port, b.port))
+        .expect("written");
     server.reload();
     assert_eq!(letters(&server, "/", "", 2), "bb");
     std::fs::write(&path, "server 127.0.0.1:1 weight=x;\n").expect("written");
@@ -201,7 +202,8 @@ fn faults_of_the_configuration() {
         ("random two foo;", "invalid parameter \"foo\""),
         ("least_time last_byte inflight; server 127.0.0.1:2 backup drain;", "test is successful"),
     ] {
-        let text = "upstream u { server 127.0.0.1:1; X } server { listen 127.0.0.1:%%PORT%%; }".replace('X', directives);
+        let text =
+            "upstream u { server 127.0.0.1:1; X } server { listen 127.0.0.1:%%PORT%%; }".replace('X', directives);
         let out = Setup::http(&text).prepare().command(&["-t"]);
         let said = String::from_utf8_lossy(&out.stderr);
         assert!(said.contains(expect), "{directives}: {said}");

@@ -57,7 +57,8 @@ fn letters(server: &Server) -> String {
 #[test]
 fn unhealthy_servers_get_no_requests() {
     let (a, b) = (Checked::start("a"), Checked::start("b"));
-    let mut server = start(&text(a.backend.port, b.backend.port, "fails=2 passes=2 jitter=10ms keepalive_time=10s", ""));
+    let mut server =
+        start(&text(a.backend.port, b.backend.port, "fails=2 passes=2 jitter=10ms keepalive_time=10s", ""));
     assert!(letters(&server).contains('a'));
     server.wait(|_| a.checks.load(Ordering::SeqCst) > 2 && b.checks.load(Ordering::SeqCst) > 2, "checks");
     a.healthy.store(false, Ordering::SeqCst);
