@@ -20,6 +20,7 @@ macro_rules! targets {
 
 targets!(
     accept,
+    cache_control,
     certificate,
     chunked,
     conf,

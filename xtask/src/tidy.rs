@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::tools::{self, Options, Outcome};
 
 /// Crates and what they may import, lowest layer first (ARCHITECTURE.md draws the same).
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("os", &[]),
     ("shm", &["os"]),
     ("buf", &[]),
@@ -16,10 +16,14 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("rt", &["buf", "os"]),
     ("tls", &["buf", "wire", "os", "rt"]),
     ("engine", &["buf", "conf", "expr", "os", "shm", "rt"]),
+    ("cache", &["buf", "wire", "os", "shm", "rt", "engine"]),
     ("upstream", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine"]),
     ("common", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "tls", "engine", "upstream"]),
     ("http", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "upstream", "common", "tls"]),
-    ("http-proxy", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "upstream", "common", "tls", "http"]),
+    (
+        "http-proxy",
+        &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "cache", "upstream", "common", "tls", "http"],
+    ),
     ("http-modules", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "common", "http"]),
     (
         "server",

@@ -4,24 +4,51 @@ use std::any::Any;
 
 /// Values of any type, one of each.
 #[derive(Default)]
-pub struct Slots(Vec<Box<dyn Any>>);
+pub struct Slots(Vec<Slot>);
+
+/// Copies a value of a type that only its maker knows.
+type Copy = fn(&dyn Any) -> Box<dyn Any>;
+
+struct Slot {
+    value: Box<dyn Any>,
+    /// Copies it for a session that repeats this one.
+    copy: Option<Copy>,
+}
 
 impl Slots {
     /// The value of type `T`, made by its default if there is none.
     pub fn entry<T: Any + Default>(&mut self) -> &mut T {
-        let at = match self.0.iter().position(|slot| slot.is::<T>()) {
+        self.find_or_make(None)
+    }
+
+    /// The same, of a value that [`Slots::copy_from`] copies.
+    pub fn copied_entry<T: Any + Default + Clone>(&mut self) -> &mut T {
+        self.find_or_make(Some(|value| Box::new(value.downcast_ref::<T>().cloned().unwrap_or_default())))
+    }
+
+    fn find_or_make<T: Any + Default>(&mut self, copy: Option<Copy>) -> &mut T {
+        let at = match self.0.iter().position(|slot| slot.value.is::<T>()) {
             Some(at) => at,
             None => {
-                self.0.push(Box::new(T::default()));
+                self.0.push(Slot { value: Box::new(T::default()), copy });
                 self.0.len() - 1
             }
         };
-        self.0[at].downcast_mut().expect("the slot was found by its type")
+        self.0[at].value.downcast_mut().expect("the slot was found by its type")
+    }
+
+    /// Takes over those values of others that are made to be copied.
+    pub fn copy_from(&mut self, others: &Slots) {
+        for slot in &others.0 {
+            if let Some(copy) = slot.copy {
+                self.0.push(Slot { value: copy(&*slot.value), copy: Some(copy) });
+            }
+        }
     }
 
     /// The value of type `T`, if there is one.
     pub fn find<T: Any>(&self) -> Option<&T> {
-        self.0.iter().find_map(|slot| slot.downcast_ref())
+        self.0.iter().find_map(|slot| slot.value.downcast_ref())
     }
 
     /// Drops all values; memory is kept.

@@ -47,6 +47,13 @@ pub enum Message {
         /// At most [`MAX_PAYLOAD`] bytes, in the kind's own format; among them may be keys.
         payload: Secret,
     },
+    /// Worker to worker: something has happened ([`crate::notices`]).
+    Notice {
+        /// What it is about.
+        kind: u8,
+        /// At most [`crate::notices::MAX_PAYLOAD`] bytes.
+        payload: Vec<u8>,
+    },
 }
 
 /// A message that has come.
@@ -135,6 +142,10 @@ impl Message {
                 bytes.extend_from_slice(&length.to_le_bytes());
                 bytes.extend_from_slice(payload);
             }
+            Message::Notice { kind, payload } => {
+                bytes.extend_from_slice(&[*kind]);
+                bytes.extend_from_slice(payload);
+            }
             Message::Quit | Message::Terminate | Message::Reopen | Message::Ready => {}
         }
         Some(bytes)
@@ -153,6 +164,7 @@ impl Message {
             REOPEN => Message::Reopen,
             READY => Message::Ready,
             HAND_OVER => Message::HandOver { kind: fields.byte()?, payload: fields.payload()? },
+            NOTICE => Message::Notice { kind: fields.byte()?, payload: std::mem::take(&mut fields.0).to_vec() },
             _ => return None,
         };
         fields.0.is_empty().then_some(message)
@@ -176,6 +188,7 @@ impl Message {
             Message::Reopen => REOPEN,
             Message::Ready => READY,
             Message::HandOver { .. } => HAND_OVER,
+            Message::Notice { .. } => NOTICE,
         }
     }
 }
@@ -231,6 +244,7 @@ const TERMINATE: u8 = 4;
 const REOPEN: u8 = 5;
 const READY: u8 = 6;
 const HAND_OVER: u8 = 7;
+const NOTICE: u8 = 8;
 
 #[cfg(test)]
 mod tests {

@@ -15,6 +15,7 @@ pub mod handover;
 pub mod log;
 pub mod master;
 mod module;
+pub mod notices;
 pub mod personality;
 pub mod signals;
 pub mod start;

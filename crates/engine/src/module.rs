@@ -114,6 +114,9 @@ pub trait App {
     /// Log files are about to be reopened: what is buffered elsewhere than in [`crate::log::LogFile`] is to be written.
     fn reopen(&self) {}
 
+    /// Another worker tells of something ([`crate::notices`]).
+    fn notice(&self, _kind: u8, _payload: &[u8]) {}
+
     /// What the cache processes do for it. With one application that has caches these processes are started.
     fn cache_keeper(self: Rc<Self>) -> Option<Rc<dyn CacheKeeper>> {
         None

@@ -10,6 +10,7 @@ pub mod limit_req;
 pub mod not_modified;
 pub mod range;
 pub mod rewrite;
+pub mod slice;
 pub mod static_files;
 pub mod stub_status;
 #[cfg(feature = "test-hooks")]
@@ -30,6 +31,7 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &Shared(access::Access),
     &try_files::TryFiles,
     &Shared(log::Log),
+    &slice::Slice,
     &not_modified::NotModified,
     &headers::Headers,
     &gzip::Gzip,

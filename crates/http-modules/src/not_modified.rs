@@ -69,9 +69,10 @@ enum Verdict {
 }
 
 fn conditions(r: &Request) -> Conditions<'_> {
+    let beside = |tags| r.response.tags_alone && r.line.has(tags);
     Conditions {
-        unmodified_since: r.header(KnownHeader::IfUnmodifiedSince),
-        modified_since: r.header(KnownHeader::IfModifiedSince),
+        unmodified_since: r.header(KnownHeader::IfUnmodifiedSince).filter(|_| !beside(KnownHeader::IfMatch)),
+        modified_since: r.header(KnownHeader::IfModifiedSince).filter(|_| !beside(KnownHeader::IfNoneMatch)),
         matches: r.header(KnownHeader::IfMatch),
         none_matches: r.header(KnownHeader::IfNoneMatch),
         rule: r.location.core.if_modified_since,

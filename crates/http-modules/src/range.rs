@@ -10,15 +10,15 @@ use buf::{Bytes, Chain, Piece};
 use conf::Result;
 use http::body::BodyFilter;
 use http::body::Broken;
-use http::config::core::UNLIMITED_RANGES as UNLIMITED;
 use http::module::HttpModule;
 use http::module::LocationContext;
 use http::phases::{HeaderFilter, Order, Reply};
 use http::request::Request;
 use http::response::Body;
+use http::response::range::asked_for;
 use http::server::location::Handlers;
 use wire::h1::KnownHeader;
-use wire::range::{ByteRange, Ranges, parse};
+use wire::range::{ByteRange, Ranges};
 
 /// The module.
 pub struct Range;
@@ -63,26 +63,6 @@ impl HeaderFilter for Range {
     }
 }
 
-/// What `Range` says, if `If-Range` lets it count.
-fn asked_for(r: &Request, length: u64) -> Ranges {
-    let Some(value) = r.header(KnownHeader::Range) else { return Ranges::Ignore };
-    let response = &r.response;
-    if let Some(condition) = r.header(KnownHeader::IfRange) {
-        let holds = wire::etag::if_range(condition, response.headers.find(KnownHeader::ETag).map(|tag| &tag[..]))
-            .unwrap_or_else(|| {
-                let time = wire::date::parse_http_time(condition);
-                time.is_some() && time == response.last_modified
-            });
-        if !holds {
-            return Ranges::Ignore;
-        }
-    }
-    let whole = response.filters.is_empty() && !matches!(response.body, Body::Stream(_));
-    let several = whole && !response.single_range;
-    let max = if several { Some(r.location.core.max_ranges).filter(|&max| max != UNLIMITED) } else { Some(1) };
-    parse(value, length, max)
-}
-
 fn single(r: &mut Request, range: ByteRange, length: u64) {
     partial(r);
     let response = &mut r.response;
@@ -92,7 +72,10 @@ fn single(r: &mut Request, range: ByteRange, length: u64) {
     match &mut response.body {
         Body::Chain(chain) if response.filters.is_empty() => *chain = cut(chain, range),
         Body::Empty => {}
-        _ => response.filters.push(Box::new(Cut { skip: range.start, left: range.len() })),
+        _ => {
+            let skip = range.start.saturating_sub(response.body_offset);
+            response.filters.push(Box::new(Cut { skip, left: range.len() }));
+        }
     }
 }
 

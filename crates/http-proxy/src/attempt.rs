@@ -50,6 +50,7 @@ impl From<Fault> for Failed {
 }
 
 /// The request as it is sent.
+#[derive(Default)]
 pub(super) struct Outgoing {
     pub(super) head: Bytes,
     /// The body's pieces, if it was read whole.
@@ -67,6 +68,9 @@ impl Backend {
         choice: &Choice,
         outgoing: &Outgoing,
     ) -> Result<Answer, Failed> {
+        if !self.up.allow_upstream.iter().all(|condition| r.test(condition)) {
+            return Err(Fault::DeniedUpstream.log(r).into());
+        }
         let label = self.label(r, exchange);
         let idle = choice.take_idle(&mut Context::from_waker(Waker::noop()), self.place);
         // Another location may have kept a connection of another kind, or another request one with other names.
@@ -202,6 +206,7 @@ impl Backend {
     fn aborted(&self, r: &Request, cx: &mut Context<'_>) -> bool {
         !self.up.ignore_client_abort
             && !self.up.stores()
+            && !r.upstream.as_ref().is_some_and(|exchange| exchange.whole.get())
             && r.client().is_some_and(|client| client.poll_hangup(cx).is_ready())
     }
 

@@ -94,6 +94,7 @@ impl HttpModule for Tunnel {
             hidden: Hidden::new(&up, &[]),
             protocol: Box::new(Through),
             place: cx.id.0,
+            caching: None,
             ssl: None,
             up,
         };

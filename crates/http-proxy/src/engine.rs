@@ -19,6 +19,7 @@ use http::server::location::Handlers;
 use wire::h1::{KnownHeader, Method};
 
 use crate::attempt::{Failed, Outgoing};
+use crate::cache::{self, Caching};
 use crate::conf::UpstreamConf;
 use crate::pass::{Aim, Destination, Named};
 use crate::protocol::Protocol;
@@ -41,6 +42,8 @@ pub struct Backend {
     pub place: u32,
     /// How backends are spoken to over TLS.
     pub ssl: Option<Rc<UpstreamTls>>,
+    /// How responses are stored, if they are.
+    pub caching: Option<Rc<Caching>>,
 }
 
 /// A set of field names.
@@ -74,6 +77,14 @@ impl Hidden {
 
 /// Passes a request to a backend and makes the response.
 pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
+    let flow = ask(b, r).await;
+    if b.caching.is_some() {
+        cache::dismiss(r);
+    }
+    flow
+}
+
+async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
     if let Some(status) = b.protocol.refuses(r) {
         return Flow::Status(status);
     }
@@ -100,6 +111,11 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
     {
         return fault.into();
     }
+    if let Some(caching) = &b.caching
+        && let Some(flow) = Box::pin(cache::begin(b, caching, r, &exchange)).await
+    {
+        return flow;
+    }
     let target = match aim {
         Ok(Aim::At(target)) => target,
         // Few requests need it: it isn't to make their future larger.
@@ -109,12 +125,26 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
         },
         Err(fault) => return fault.into(),
     };
+    attempts(b, r, &exchange, target, streamed).await
+}
+
+/// Asks the servers of a group, one after the other, until one answers.
+async fn attempts(
+    b: &Backend,
+    r: &mut Request,
+    exchange: &Rc<Exchange>,
+    target: Rc<Target>,
+    streamed: bool,
+) -> Flow<'static> {
     let redirected = !exchange.attempts.borrow().is_empty();
     *exchange.target.borrow_mut() = Some(target.clone());
-    let outgoing = match b.write(r, &exchange, streamed) {
-        Ok(outgoing) => outgoing,
-        Err(fault) => return fault.into(),
-    };
+    let mut outgoing = Outgoing::default();
+    if !b.up.request_dynamic {
+        outgoing = match b.write(r, exchange, streamed) {
+            Ok(written) => written,
+            Err(fault) => return fault.into(),
+        };
+    }
     let mut choice = Choice::new(target.group.clone(), b.up.next_upstream_tries);
     let key = target.key.as_ref().map(|key| r.render(key)).unwrap_or_default();
     let route = sticky::route(r, &target.group);
@@ -124,18 +154,24 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
         exchange.begin(std::mem::take(&mut first));
         let hints = Hints { addr: Some(&r.conn.peer), key: &key, route: &route };
         if !choice.advance(&hints)
-            && let Err(fault) = Box::pin(b.wait(r, &exchange, &mut choice, &key, &route)).await
+            && let Err(fault) = Box::pin(b.wait(r, exchange, &mut choice, &key, &route)).await
         {
-            return fault.into();
+            return cache::failed(b, r, exchange, fault).unwrap_or_else(|| fault.into());
         }
         if let Some(peer) = choice.peer() {
             exchange.current(|attempt| attempt.begin(peer));
         }
         let terms = Terms { streamed, started_ms, late: b.is_late(started_ms) };
-        let attempted = b.attempt(r, &exchange, &choice, &outgoing).await;
-        match b.conclude(r, &exchange, choice, attempted, terms) {
+        if b.up.request_dynamic {
+            outgoing = match b.write(r, exchange, streamed) {
+                Ok(written) => written,
+                Err(fault) => return fault.into(),
+            };
+        }
+        let attempted = b.attempt(r, exchange, &choice, &outgoing).await;
+        match b.conclude(r, exchange, choice, attempted, terms) {
             Concluded::Flow(flow) => return flow,
-            Concluded::Tunnel(parts) => return Box::pin(tunnel::run(b, r, &exchange, parts)).await,
+            Concluded::Tunnel(parts) => return Box::pin(tunnel::run(b, r, exchange, parts)).await,
             Concluded::Again(again) => choice = again,
         }
     }
@@ -189,6 +225,7 @@ impl Backend {
     fn streams_body(&self, r: &Request) -> bool {
         !self.up.request_buffering
             && !self.up.stores()
+            && self.caching.is_none()
             && self.up.pass_request_body
             && !self.protocol.has_own_body()
             && r.body.exists()
@@ -217,6 +254,13 @@ impl Backend {
                     fault.into()
                 }
                 None => {
+                    cache::invalidate(self, r, answer.reply.status);
+                    if let Some(flow) = cache::refresh::instead(self, r, exchange, answer.reply.status) {
+                        answer.put_away(self, &mut choice);
+                        exchange.end();
+                        choice.release(Outcome::Good);
+                        return Concluded::Flow(flow);
+                    }
                     return match respond::respond(self, r, exchange, choice, answer) {
                         Next::Flow(flow) => Concluded::Flow(flow),
                         Next::Tunnel(parts) => Concluded::Tunnel(parts),
@@ -228,8 +272,13 @@ impl Backend {
         exchange.forget_head();
         exchange.end();
         let fault = failed.fault;
-        if fault.source() == Source::Upstream && self.failed(r, exchange, &mut choice, failed, terms) {
-            return Concluded::Again(choice);
+        if fault.source() == Source::Upstream {
+            if self.failed(r, exchange, &mut choice, failed, terms) {
+                return Concluded::Again(choice);
+            }
+            if let Some(stored) = cache::failed(self, r, exchange, fault) {
+                return Concluded::Flow(stored);
+            }
         }
         Concluded::Flow(fault.into())
     }

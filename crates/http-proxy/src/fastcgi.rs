@@ -21,6 +21,8 @@ use wire::Span;
 use wire::fcgi::{self, Decoder, Output, Step};
 use wire::h1::{Method, Parsed, ResponseParser};
 
+use crate::cache;
+use crate::cache::conf::CacheConf;
 use crate::cgi;
 use crate::conf::{UpstreamConf, check_location};
 use crate::engine::{Backend, Hidden};
@@ -40,6 +42,8 @@ conf::table! {
     under "fastcgi_" {
         /// What most protocols have.
         up: UpstreamConf [connection, buffer, failures, retries, sockets, lowat, errors, fields, request, response, store];
+        /// What is stored.
+        cache: CacheConf [all];
         /// What applications are told of a request.
         params: ParamsConf [all];
     }
@@ -180,6 +184,7 @@ impl HttpModule for Fastcgi {
             protocol: Box::new(FastcgiProtocol { params, rules, up: up.clone() }),
             place: cx.id.0,
             ssl: None,
+            caching: cache::caching(cx, &conf.cache, up.stores(), "fastcgi_")?,
             up,
         };
         backend.install(out, cx, depth);
@@ -222,10 +227,10 @@ impl Protocol for FastcgiProtocol {
     }
 
     fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
-        exchange.to_head.set(r.method == Method::Head);
+        exchange.to_head.set(r.method == Method::Head && !exchange.as_get.get());
         exchange.uri_at.set(Span::default());
         fcgi::begin(self.rules.keep, out);
-        fcgi::params(&self.params.write(r, self.up.pass_request_headers), out);
+        fcgi::params(&self.params.write(r, exchange, self.up.pass_request_headers), out);
         // For a request without a body, which then is one piece; see `Responder::head`.
         out.extend_from_slice(fcgi::END_OF_STDIN);
         Ok(())

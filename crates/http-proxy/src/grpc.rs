@@ -133,6 +133,7 @@ impl HttpModule for Grpc {
             protocol: Box::new(GrpcProtocol { fields, up: up.clone() }),
             destination,
             place: cx.id.0,
+            caching: None,
             ssl,
             up,
         };

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod attempt;
+pub mod cache;
 mod cgi;
 pub mod conf;
 pub mod connect;

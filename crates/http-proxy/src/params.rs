@@ -11,6 +11,7 @@ use conf::{Args, Directive, Loader, Result};
 use expr::vars::Template;
 use http::HttpProto;
 use http::config::core::EVERYWHERE;
+use http::exchange::Exchange;
 use http::request::Request;
 use wire::h1::KnownHeader;
 
@@ -112,7 +113,7 @@ impl Params {
     }
 
     /// The block of a request's parameters, with the client's fields if they are passed.
-    pub(crate) fn write(&self, r: &mut Request, pass_fields: bool) -> Vec<u8> {
+    pub(crate) fn write(&self, r: &mut Request, exchange: &Exchange, pass_fields: bool) -> Vec<u8> {
         let mut block = Vec::with_capacity(1024);
         let mut memory = Vec::new();
         for part in &self.parts {
@@ -127,18 +128,27 @@ impl Params {
                 }
             }
         }
+        for (_, name, value) in exchange.conditions() {
+            memory.clear();
+            parameter_name(name.as_bytes(), &mut memory);
+            if !self.replaced.contains(&memory) {
+                (self.encode)(&memory, &value, &mut block);
+            }
+        }
         if pass_fields {
-            self.write_fields(r, memory, &mut block);
+            self.write_fields(r, exchange, memory, &mut block);
         }
         block
     }
 
     /// The client's fields, those of one name joined.
-    fn write_fields(&self, r: &Request, mut name: Vec<u8>, block: &mut Vec<u8>) {
+    fn write_fields(&self, r: &Request, exchange: &Exchange, mut name: Vec<u8>, block: &mut Vec<u8>) {
         let fields = &r.line.headers;
         for (n, field) in fields.iter().enumerate() {
             let own = field.name.of(&r.head);
-            if fields.iter().take(n).any(|other| same_parameter(other.name.of(&r.head), own)) {
+            if !exchange.passes(field.known)
+                || fields.iter().take(n).any(|other| same_parameter(other.name.of(&r.head), own))
+            {
                 continue;
             }
             name.clear();

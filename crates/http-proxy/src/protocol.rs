@@ -137,6 +137,11 @@ pub trait Protocol {
     /// is asked for.
     fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> Result<(), Fault>;
 
+    /// The key under which a response is stored where the configuration names none.
+    fn cache_key(&self, _r: &mut Request, _exchange: &Exchange) -> Vec<u8> {
+        Vec::new()
+    }
+
     /// The codec of an attempt; `kept` is what [`Codec::keep`] left in the connection, if it has served before.
     fn codec(&self, exchange: &Exchange, kept: Option<Kept>) -> Box<dyn Codec>;
 

@@ -1,5 +1,6 @@
 //! `proxy_pass`: backends that speak HTTP/1 or HTTP/2.
 
+use std::any::Any;
 use std::rc::Rc;
 
 use buf::Buf;
@@ -8,7 +9,7 @@ use conf::values::{flag, number, one_of};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use expr::vars::Template;
 use http::HttpProto;
-use http::config::core::{EVERYWHERE, idle_flag};
+use http::config::core::EVERYWHERE;
 use http::exchange::Exchange;
 use http::exchange::Target;
 use http::fault::Fault;
@@ -22,6 +23,9 @@ use wire::Span;
 use wire::h1::{KnownHeader, Method};
 use wire::uri::{Escape, escape};
 
+use crate::cache;
+use crate::cache::conf::CacheConf;
+use crate::cache::path::Caches;
 use crate::conf::{UpstreamConf, check_location};
 use crate::cookies::{self, CookieFlags, CookieReplace};
 use crate::engine::{Backend, Hidden};
@@ -49,6 +53,8 @@ conf::table! {
         ];
         /// TLS.
         ssl: UpstreamSslConf [all];
+        /// What is stored.
+        cache: CacheConf [all, head];
     }
     /// Passes the location's requests to a server or a group of servers that speaks HTTP, and its responses to the
     /// clients.
@@ -259,10 +265,6 @@ conf::table! {
     /// Accepted for compatibility: Tidegate's tables size themselves.
     "proxy_headers_hash_bucket_size" in EVERYWHERE, ONE, default "64",
         scalar(number) proxy_headers_hash_bucket_size: usize = 64;
-    /// Accepted for compatibility, with a warning for `off`: responses aren't cached yet.
-    "proxy_cache_convert_head" in EVERYWHERE, Args::FLAG, default "on",
-        scalar(|l: &mut Loader<'_>, d: &Directive| idle_flag(l, d, false, "responses aren't cached yet"))
-        proxy_cache_convert_head: bool = true;
 }
 
 /// `proxy_http_version`.
@@ -349,6 +351,10 @@ impl HttpModule for Proxy {
         registry.add::<ProxyConf>();
     }
 
+    fn part(&self, loader: &mut Loader<'_>) -> Option<Box<dyn Any>> {
+        Some(Box::new(std::mem::take(loader.store.entry::<Caches>())))
+    }
+
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
         let conf = cx.set.share::<ProxyConf>();
         let up = conf.up.clone();
@@ -357,6 +363,7 @@ impl HttpModule for Proxy {
         crate::store::check(cx, &up);
         let Some((pass, depth)) = Pass::of_location(cx, |conf: &ProxyConf| &conf.proxy_pass) else { return Ok(()) };
         let destination = pass.destination(cx.loader)?;
+        let caching = cache::caching(cx, &conf.cache, up.stores(), "proxy_")?;
         let ssl = if destination.may_be_over_ssl() { Some(self::ssl(cx)?) } else { None };
         let redirects = match &conf.proxy_redirect {
             Some(rules) => rules.to_vec(),
@@ -372,7 +379,7 @@ impl HttpModule for Proxy {
             redirects,
         };
         let hidden = Hidden::new(&up, DEFAULT_HIDDEN);
-        let backend = Backend { up, protocol: Box::new(protocol), destination, hidden, place: cx.id.0, ssl };
+        let backend = Backend { up, protocol: Box::new(protocol), destination, hidden, place: cx.id.0, ssl, caching };
         backend.install(out, cx, depth);
         Ok(())
     }
@@ -486,9 +493,10 @@ impl Protocol for HttpProtocol {
             safe(r, b"proxy_method", &method, TO_BACKEND).into_owned()
         });
         if method.is_none() {
-            exchange.to_head.set(r.method == Method::Head);
+            exchange.to_head.set(r.method == Method::Head && !exchange.as_get.get());
         }
-        let method = method.as_deref();
+        let as_get = exchange.as_get.get().then_some(&b"GET"[..]);
+        let method = method.as_deref().or(as_get);
         match self.conf.proxy_http_version {
             Version::Http2 => {
                 let mut uri = Buf::with_capacity(256);
@@ -519,6 +527,16 @@ impl Protocol for HttpProtocol {
 
     fn has_own_body(&self) -> bool {
         self.body.is_some()
+    }
+
+    fn cache_key(&self, r: &mut Request, exchange: &Exchange) -> Vec<u8> {
+        let target = exchange.target.borrow().clone();
+        let Some(target) = target else { return Vec::new() };
+        let mut key = Buf::with_capacity(256);
+        key.extend_from_slice(target.scheme.as_bytes());
+        key.extend_from_slice(&target.host);
+        self.write_uri(r, &target, &mut key);
+        key.to_vec()
     }
 
     fn codec(&self, exchange: &Exchange, kept: Option<Kept>) -> Box<dyn Codec> {

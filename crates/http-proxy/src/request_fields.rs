@@ -200,15 +200,20 @@ impl RequestFields {
                 }
             }
         }
+        for (known, name, value) in exchange.conditions() {
+            if self.passes(known, name.as_bytes()) {
+                form.field(name.as_bytes(), &value, out);
+            }
+        }
         if pass_own {
-            self.write_own(r, out);
+            self.write_own(r, exchange, out);
         }
     }
 
-    fn write_own(&self, r: &Request, out: &mut Buf) {
+    fn write_own(&self, r: &Request, exchange: &Exchange, out: &mut Buf) {
         for header in &r.line.headers {
             let name = header.name.of(&r.head);
-            if self.passes(header.known, name) {
+            if self.passes(header.known, name) && exchange.passes(header.known) {
                 // As it was read: no parser of heads lets a line break or NUL through.
                 let value = header.value.of(&r.head);
                 debug_assert!(!breaks(value), "{}", value.escape_ascii());

@@ -16,6 +16,7 @@ use http::response::{Body, Headers};
 use wire::Span;
 use wire::h1::{HeaderSpan, KnownHeader, Method, ResponseHead};
 
+use crate::cache;
 use crate::conf::ignore;
 use crate::engine::Backend;
 use crate::protocol::{BodyEvent, Codec, End};
@@ -77,21 +78,16 @@ pub(super) fn respond(
         if status == 401 {
             copy_challenge(r, exchange);
         }
+        cache::intercepted(b, r, exchange, status);
         keep_if_over(b, &mut choice, idle, codec, unsent.is_none());
-        over(exchange, &mut choice);
+        complete(exchange, choice);
         return Next::Flow(Flow::Status(status));
     }
     if let Some(flow) = accel_redirect(b, r, exchange) {
-        over(exchange, &mut choice);
+        complete(exchange, choice);
         return Next::Flow(flow);
     }
-    accel_rate(b, r, exchange);
-    copy_fields(b, r, exchange);
-    b.protocol.complete(r);
-    r.response.content_length = length;
-    if b.up.force_ranges {
-        (r.response.allow_ranges, r.response.single_range) = (true, true);
-    }
+    let filling = fill_head(b, r, exchange, length);
     let mut body = Chain::new();
     let mut read = stream::read(&mut *codec, &mut body);
     let mut trailers = None;
@@ -105,13 +101,13 @@ pub(super) fn respond(
             idle.kept = codec.keep();
             choice.keep(idle, b.place);
         }
-        over(exchange, &mut choice);
+        complete(exchange, choice);
         r.response.body = whole(body);
         if let Some(trailers) = trailers {
             exchange.trailers.replace(trailers.clone());
             r.response.trailers = trailers;
         }
-        store::keep(b, r, exchange);
+        keep(b, r, exchange, filling);
         return Next::Flow(Flow::Respond);
     }
     if read.is_err() && codec.faults_void_body() {
@@ -120,15 +116,41 @@ pub(super) fn respond(
     let sending = unsent.map_or_else(|| Sending::new(Chain::new(), false, true), |sending| *sending);
     let stream = UpstreamBody::new(b, r, exchange.clone(), choice, idle, codec, sending);
     r.response.body = stream.begin(r, body, trailers, read);
-    store::keep(b, r, exchange);
+    keep(b, r, exchange, filling);
     Next::Flow(Flow::Respond)
 }
 
-/// The response is complete, or needed no further.
-fn over(exchange: &Exchange, choice: &mut Choice) {
+/// Makes the backend's head the response's, and decides whether the response is stored in the cache.
+fn fill_head(
+    b: &Backend,
+    r: &mut Request,
+    exchange: &Rc<Exchange>,
+    length: Option<u64>,
+) -> Option<cache::fill::Filling> {
+    accel_rate(b, r, exchange);
+    copy_fields(b, r, exchange);
+    b.protocol.complete(r);
+    r.response.content_length = length;
+    let filling = cache::fill::decide(b, r, exchange);
+    if b.up.force_ranges {
+        (r.response.allow_ranges, r.response.single_range) = (true, true);
+    }
+    filling
+}
+
+/// Notes that the backend's answer is complete, as far as it is wanted.
+fn complete(exchange: &Exchange, mut choice: Choice) {
     exchange.end();
     choice.completed();
     choice.release(Outcome::Good);
+}
+
+/// Stores the response where it is to be stored.
+fn keep(b: &Backend, r: &mut Request, exchange: &Exchange, filling: Option<cache::fill::Filling>) {
+    match filling {
+        Some(filling) => filling.keep(b, r, exchange),
+        None => store::keep(b, r, exchange),
+    }
 }
 
 impl Answer {
@@ -218,7 +240,7 @@ fn is_unsafe(uri: &[u8]) -> bool {
     uri.is_empty() || uri.contains(&0) || uri.split(|b| *b == b'/').any(|segment| segment == b"..")
 }
 
-fn accel_rate(b: &Backend, r: &mut Request, exchange: &Exchange) {
+pub(super) fn accel_rate(b: &Backend, r: &mut Request, exchange: &Exchange) {
     if b.up.ignore_headers & ignore::XA_LIMIT_RATE != 0 {
         return;
     }
@@ -271,7 +293,7 @@ const fn bits(headers: &[KnownHeader]) -> u64 {
     bits
 }
 
-fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
+pub(super) fn copy_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
     let guard = exchange.head.borrow();
     let (bytes, head) = &*guard;
     let data = bytes.as_slice();

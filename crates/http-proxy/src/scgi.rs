@@ -16,6 +16,8 @@ use http::server::location::Handlers;
 use wire::Span;
 use wire::h1::Method;
 
+use crate::cache;
+use crate::cache::conf::CacheConf;
 use crate::cgi::{self, Cgi};
 use crate::conf::{UpstreamConf, check_location};
 use crate::engine::{Backend, Hidden};
@@ -33,6 +35,8 @@ conf::table! {
     under "scgi_" {
         /// What most protocols have.
         up: UpstreamConf [connection, buffer, failures, retries, sockets, errors, fields, request, response, store];
+        /// What is stored.
+        cache: CacheConf [all];
         /// What applications are told of a request.
         params: ParamsConf [all];
     }
@@ -90,6 +94,7 @@ impl HttpModule for Scgi {
             protocol: Box::new(ScgiProtocol { params, up: up.clone() }),
             place: cx.id.0,
             ssl: None,
+            caching: cache::caching(cx, &conf.cache, up.stores(), "scgi_")?,
             up,
         };
         backend.install(out, cx, depth);
@@ -108,9 +113,9 @@ impl Protocol for ScgiProtocol {
     }
 
     fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
-        exchange.to_head.set(r.method == Method::Head);
+        exchange.to_head.set(r.method == Method::Head && !exchange.as_get.get());
         exchange.uri_at.set(Span::default());
-        let block = self.params.write(r, self.up.pass_request_headers);
+        let block = self.params.write(r, exchange, self.up.pass_request_headers);
         wire::scgi::headers(exchange.body_length.get().unwrap_or(0), &block, out);
         Ok(())
     }

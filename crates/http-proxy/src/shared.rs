@@ -26,8 +26,8 @@ use http::server::Http;
 
 /// Wants a body whole.
 pub(super) trait Keeper {
-    /// The body has come to its end and is in this file.
-    fn keep(self: Box<Self>, file: TempFile);
+    /// The body has come to its end and is in this file; `len` bytes of it.
+    fn keep(self: Box<Self>, file: TempFile, len: u64);
 }
 
 /// Writes to the log of a request, after its end too.
@@ -63,7 +63,11 @@ type Ended = Result<Option<Headers>, Broken>;
 
 struct State {
     file: Rc<std::fs::File>,
+    /// Where in the file the body begins.
+    base: u64,
     written: Cell<u64>,
+    /// What comes after the part that was written, once the file can't be written to any more.
+    rest: RefCell<Option<Chain>>,
     flush: Cell<bool>,
     ended: RefCell<Option<Ended>>,
     /// More was written, or the end has come.
@@ -80,6 +84,8 @@ pub(super) struct Purpose {
     pub(super) keeper: Option<Box<dyn Keeper>>,
     /// How far it may be ahead of the slowest reader, if nobody does.
     pub(super) ahead: u64,
+    /// How many bytes are in the file already.
+    pub(super) base: u64,
 }
 
 /// Follows a body from its beginning.
@@ -114,6 +120,8 @@ fn begin(
 ) -> (Reader, impl Future<Output = ()>) {
     let state = Rc::new(State {
         file: file.file(),
+        base: purpose.base,
+        rest: RefCell::default(),
         written: Cell::new(0),
         flush: Cell::new(false),
         ended: RefCell::default(),
@@ -125,14 +133,24 @@ fn begin(
     (reader, pump(state, source, file, purpose, log))
 }
 
-async fn pump(state: Rc<State>, mut source: Box<dyn BodyStream>, file: TempFile, purpose: Purpose, log: RequestLog) {
-    let ahead = purpose.keeper.is_none().then_some(purpose.ahead);
+async fn pump(
+    state: Rc<State>,
+    mut source: Box<dyn BodyStream>,
+    file: TempFile,
+    mut purpose: Purpose,
+    log: RequestLog,
+) {
     let ended = loop {
+        let ahead = purpose.keeper.is_none().then_some(purpose.ahead);
         match poll_fn(|cx| state.poll_part(cx, &mut *source, ahead)).await {
             Ok(Some(part)) => {
-                if let Err(error) = state.append(&file, &part) {
+                if let Err(error) = state.append(&file, part) {
                     log.write(Level::Crit, format_args!("{error} while reading upstream"));
-                    break Err(Broken);
+                    // Nobody gets it whole, but who reads it alone does from memory.
+                    (purpose.keeper, purpose.ahead) = (None, IN_MEMORY);
+                    if state.readers.borrow().len() > 1 {
+                        break Err(Broken);
+                    }
                 }
                 state.news.notify();
                 rt::yield_now().await;
@@ -144,7 +162,7 @@ async fn pump(state: Rc<State>, mut source: Box<dyn BodyStream>, file: TempFile,
     source.finished(state.written.get(), ended.is_ok());
     drop(source);
     if let (Ok(_), Some(keeper)) = (&ended, purpose.keeper) {
-        keeper.keep(file);
+        keeper.keep(file, state.written.get());
     }
     state.ended.replace(Some(ended));
     state.news.notify();
@@ -163,19 +181,37 @@ impl State {
                 return Poll::Ready(Err(Broken));
             };
             let _ = self.moved.poll_since(cx, self.moved.count());
-            if self.written.get() - slowest >= ahead {
+            let rest = self.rest.borrow().as_ref().map_or(0, Chain::len);
+            if self.written.get() - slowest + rest >= ahead {
                 return Poll::Pending;
             }
         }
         source.poll_part(cx)
     }
 
-    fn append(&self, file: &TempFile, part: &Part) -> Result<(), WriteError> {
-        for piece in part.chain.pieces() {
-            write_piece(file, piece)?;
-            self.written.set(self.written.get() + piece.len());
-        }
+    /// What has come in memory since it was last taken.
+    fn take_rest(&self) -> Option<Chain> {
+        let mut rest = self.rest.borrow_mut();
+        let rest = rest.as_mut().filter(|rest| !rest.is_empty())?;
+        Some(std::mem::take(rest))
+    }
+
+    /// Appends a part to the file. After an error what couldn't be written is in memory, and so is whatever comes later.
+    fn append(&self, file: &TempFile, mut part: Part) -> Result<(), WriteError> {
         self.flush.set(part.flush);
+        let mut rest = self.rest.borrow_mut();
+        if let Some(rest) = &mut *rest {
+            rest.append(&mut part.chain);
+            return Ok(());
+        }
+        while let Some(piece) = part.chain.first() {
+            if let Err(error) = write_piece(file, piece) {
+                *rest = Some(part.chain);
+                return Err(error);
+            }
+            self.written.set(self.written.get() + piece.len());
+            part.chain.pop();
+        }
         Ok(())
     }
 }
@@ -222,6 +258,9 @@ pub(super) fn write_piece(file: &TempFile, piece: &Piece) -> Result<(), WriteErr
     }
 }
 
+/// How much of a body is read ahead that no file has room for.
+const IN_MEMORY: u64 = 256 << 10;
+
 /// The memory for what is copied from one file to another.
 const COPY: usize = 64 << 10;
 
@@ -251,11 +290,15 @@ impl BodyStream for Reader {
         let state = &self.state;
         let len = state.written.get() - self.taken;
         if len > 0 {
-            let range = FileRange { file: state.file.clone(), offset: self.taken, len };
+            let range = FileRange { file: state.file.clone(), offset: state.base + self.taken, len };
             self.taken += len;
             self.moves(Some(self.taken));
             let mut chain = Chain::new();
             chain.push(Piece::File(range));
+            return Poll::Ready(Ok(Some(Part { chain, flush: self.state.flush.get() })));
+        }
+        if let Some(chain) = state.take_rest() {
+            state.moved.notify();
             return Poll::Ready(Ok(Some(Part { chain, flush: self.state.flush.get() })));
         }
         match &*state.ended.borrow() {

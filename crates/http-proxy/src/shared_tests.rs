@@ -40,7 +40,7 @@ impl Drop for Source {
 struct Kept(Rc<RefCell<Option<Vec<u8>>>>);
 
 impl Keeper for Kept {
-    fn keep(self: Box<Self>, file: TempFile) {
+    fn keep(self: Box<Self>, file: TempFile, _: u64) {
         self.0.replace(Some(std::fs::read(file.path()).unwrap()));
     }
 }
@@ -65,7 +65,7 @@ impl Body {
         let source = Source { script: script.clone(), ready: ready.clone(), dropped: dropped.clone() };
         let keeper = wanted.then(|| Box::new(Kept(kept.clone())) as Box<dyn Keeper>);
         let log = RequestLog { log: Log::stderr(Level::Emerg), number: 0, details: String::new() };
-        let (reader, task) = begin(Box::new(source), file, Purpose { keeper, ahead }, log);
+        let (reader, task) = begin(Box::new(source), file, Purpose { keeper, ahead, base: 0 }, log);
         rt::spawn(task);
         (Body { script, ready, dropped, kept, path }, reader)
     }

@@ -109,7 +109,7 @@ struct Place {
 }
 
 impl Keeper for Place {
-    fn keep(self: Box<Self>, file: TempFile) {
+    fn keep(self: Box<Self>, file: TempFile, _: u64) {
         if let Err(error) = file.persist(&self.path, &self.lasting) {
             self.log.write(Level::Crit, format_args!("{error} while reading upstream"));
         }
@@ -132,15 +132,15 @@ pub(super) fn keep(b: &Backend, r: &mut Request, exchange: &Exchange) {
     };
     let place = Box::new(Place { path, lasting, log: RequestLog::detailed(r) });
     match std::mem::take(&mut r.response.body) {
-        Body::Empty => place.keep(file),
+        Body::Empty => place.keep(file, 0),
         Body::Chain(chain) => {
             if write(&place, &file, &chain) {
-                place.keep(file);
+                place.keep(file, chain.len());
             }
             r.response.body = Body::Chain(chain);
         }
         Body::Stream(source) => {
-            let purpose = Purpose { keeper: Some(place), ahead: 0 };
+            let purpose = Purpose { keeper: Some(place), ahead: 0, base: 0 };
             let reader = shared::produce(&r.http, source, file, purpose, RequestLog::detailed(r));
             r.response.body = Body::Stream(Box::new(reader));
         }

@@ -4,16 +4,19 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use ::cache::keeper::Keeper;
 use common::backend::groups::{self, IpHashBlock, KeepaliveBlock, StickyBlock};
 use conf::{Loader, Registry, Result};
 use engine::handover::Parcel;
+use engine::worker::helpers::CacheKeeper;
 use http::HttpProto;
 use http::module::HttpModule;
 use http::request::variables::Setup;
 use http::server::Http;
 
+use crate::cache::path::Caches;
 use crate::pass::Groups;
-use crate::{handover, pass};
+use crate::{cache, handover, pass};
 
 /// The module.
 pub struct Upstream;
@@ -45,6 +48,17 @@ impl HttpModule for Upstream {
 
     fn part(&self, loader: &mut Loader<'_>) -> Option<Box<dyn Any>> {
         Some(Box::new(pass::groups(loader)))
+    }
+
+    fn notice(&self, http: &Rc<Http>, kind: u8, payload: &[u8]) {
+        if kind == engine::notices::kind::CACHE {
+            cache::request::hear(http, payload);
+        }
+    }
+
+    fn cache_keeper(&self, http: &Rc<Http>) -> Option<Rc<dyn CacheKeeper>> {
+        let caches: Vec<_> = http.part::<Caches>()?.0.values().cloned().collect();
+        (!caches.is_empty()).then(|| -> Rc<dyn CacheKeeper> { Rc::new(Keeper::new(caches)) })
     }
 
     fn adopt(&self, http: &Rc<Http>, parcel: Parcel, back: bool) -> std::result::Result<(), Parcel> {

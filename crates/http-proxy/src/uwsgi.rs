@@ -19,6 +19,8 @@ use wire::Span;
 use wire::h1::Method;
 use wire::uwsgi::Modifiers;
 
+use crate::cache;
+use crate::cache::conf::CacheConf;
 use crate::cgi::Cgi;
 use crate::conf::{UpstreamConf, check_location};
 use crate::engine::{Backend, Hidden};
@@ -39,6 +41,8 @@ conf::table! {
     under "uwsgi_" {
         /// What most protocols have.
         up: UpstreamConf [connection, buffer, failures, retries, sockets, errors, fields, request, response, store];
+        /// What is stored.
+        cache: CacheConf [all];
         /// What applications are told of a request.
         params: ParamsConf [all];
         /// TLS.
@@ -153,8 +157,9 @@ impl HttpModule for Uwsgi {
             false => None,
         };
         let hidden = Hidden::new(&up, HIDDEN);
+        let caching = cache::caching(cx, &conf.cache, up.stores(), "uwsgi_")?;
         let protocol = Box::new(UwsgiProtocol { params, up: up.clone(), conf });
-        Backend { destination, hidden, protocol, place: cx.id.0, ssl, up }.install(out, cx, depth);
+        Backend { destination, hidden, protocol, place: cx.id.0, ssl, caching, up }.install(out, cx, depth);
         Ok(())
     }
 }
@@ -171,9 +176,9 @@ impl Protocol for UwsgiProtocol {
     }
 
     fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
-        exchange.to_head.set(r.method == Method::Head);
+        exchange.to_head.set(r.method == Method::Head && !exchange.as_get.get());
         exchange.uri_at.set(Span::default());
-        let mut block = self.params.write(r, self.up.pass_request_headers);
+        let mut block = self.params.write(r, exchange, self.up.pass_request_headers);
         block.extend_from_slice(&self.conf.uwsgi_string);
         let modifiers = Modifiers(self.conf.uwsgi_modifier1, self.conf.uwsgi_modifier2);
         wire::uwsgi::packet(modifiers, &block, out).map_err(|error| Fault::LargeRequest.log_with(r, &error))

@@ -9,6 +9,8 @@ use http::request::variables::{Getter, Setup, put, show, show_seconds};
 use http::response::headers::same_name;
 use wire::h1::KnownHeader;
 
+use crate::cache;
+
 /// Defines the variables.
 pub(super) fn define(setup: &mut Setup) {
     let live = Flags::NOCACHEABLE;
@@ -42,6 +44,15 @@ pub(super) fn define(setup: &mut Setup) {
         /// The name of the server that was asked last, as `server` or `proxy_pass` has it, without the port. Empty if
         /// none was.
         "upstream_last_server_name", live, Getter::Plain(last_server_name);
+        /// What the cache did: `MISS`, `BYPASS`, `EXPIRED`, `STALE`, `UPDATING`, `REVALIDATED` or `HIT`. Empty if the
+        /// response could not be stored by its method, or there is no cache.
+        "upstream_cache_status", live, Getter::Plain(cache::variables::status);
+        /// The key under which the cache looked for the response. Empty if it didn't.
+        "upstream_cache_key", live, Getter::Plain(cache::variables::key);
+        /// `Last-Modified` of the stored response that is being updated. Empty if there is none.
+        "upstream_cache_last_modified", live | Flags::NOHASH, Getter::Plain(cache::variables::last_modified);
+        /// `ETag` of the stored response that is being updated. Empty if there is none.
+        "upstream_cache_etag", live | Flags::NOHASH, Getter::Plain(cache::variables::etag);
         /// A field of the last backend's response by its name, in lower case and with underscores for dashes.
         /// Empty if there is none.
         "upstream_http_", prefix, Getter::Family(http);

@@ -7,7 +7,7 @@ use ::upstream::{Group, Peer, Url};
 use buf::Bytes;
 use expr::vars::Template;
 use wire::Span;
-use wire::h1::ResponseHead;
+use wire::h1::{KnownHeader, ResponseHead};
 
 use crate::response::headers::Headers;
 
@@ -116,6 +116,12 @@ pub struct Exchange {
     pub chunked: Cell<bool>,
     /// Whether the backend is asked for a head alone.
     pub to_head: Cell<bool>,
+    /// Whether the response is wanted whole, whatever the client asks for, and whether or not it stays.
+    pub whole: Cell<bool>,
+    /// Whether the backend is asked with GET in place of HEAD.
+    pub as_get: Cell<bool>,
+    /// What is known of the response: `Last-Modified` and `ETag`, for conditions of our own.
+    pub validators: RefCell<(Option<Bytes>, Option<Bytes>)>,
 }
 
 thread_local! {
@@ -124,6 +130,16 @@ thread_local! {
 }
 
 const MAX_SPARE: usize = 64;
+
+/// Fields by which a client asks for a part of a response, or for none.
+const CONDITIONS: [KnownHeader; 6] = [
+    KnownHeader::Range,
+    KnownHeader::IfRange,
+    KnownHeader::IfMatch,
+    KnownHeader::IfNoneMatch,
+    KnownHeader::IfModifiedSince,
+    KnownHeader::IfUnmodifiedSince,
+];
 
 impl Exchange {
     /// One for a request that meets its first backend.
@@ -146,8 +162,23 @@ impl Exchange {
 
     /// Resets the exchange to the state of a new one and keeps its memory. The pattern names every field.
     fn clear(&mut self) {
-        let Exchange { attempts, left, target, uri, uri_at, started_ms, head, trailers, body_length, chunked, to_head } =
-            self;
+        let Exchange {
+            attempts,
+            left,
+            target,
+            uri,
+            uri_at,
+            started_ms,
+            head,
+            trailers,
+            body_length,
+            chunked,
+            to_head,
+            whole,
+            as_get,
+            validators,
+        } = self;
+        (*whole.get_mut(), *as_get.get_mut(), *validators.get_mut()) = (false, false, (None, None));
         attempts.get_mut().clear();
         let (bytes, parts) = head.get_mut();
         *bytes = Bytes::default();
@@ -163,6 +194,9 @@ impl Exchange {
         self.target.take();
         self.body_length.set(Some(0));
         self.chunked.set(false);
+        self.whole.set(false);
+        self.as_get.set(false);
+        self.validators.take();
     }
 
     /// The attempt's response doesn't count, or there is none yet.
@@ -170,6 +204,19 @@ impl Exchange {
         let mut head = self.head.borrow_mut();
         head.0 = Bytes::default();
         head.1.clear();
+    }
+
+    /// Whether a field of the client's request is passed on. Where the whole response is wanted, ranges and conditions
+    /// aren't.
+    pub fn passes(&self, known: KnownHeader) -> bool {
+        !self.whole.get() || !CONDITIONS.contains(&known)
+    }
+
+    /// The conditions that the request has for what is known of the response, as fields.
+    pub fn conditions(&self) -> impl Iterator<Item = (KnownHeader, &'static str, Bytes)> {
+        let (modified, etag) = self.validators.borrow().clone();
+        let modified = modified.map(|value| (KnownHeader::IfModifiedSince, "If-Modified-Since", value));
+        modified.into_iter().chain(etag.map(|value| (KnownHeader::IfNoneMatch, "If-None-Match", value)))
     }
 
     /// Notes the begin of an attempt.
@@ -233,6 +280,9 @@ mod tests {
                 body_length,
                 chunked,
                 to_head,
+                whole,
+                as_get,
+                validators,
             }
         )
     }
@@ -240,13 +290,28 @@ mod tests {
     /// Changes every member.
     #[deny(unused_variables)]
     fn poison(exchange: &Exchange) {
-        let Exchange { attempts, left, target, uri, uri_at, started_ms, head, trailers, body_length, chunked, to_head } =
-            exchange;
+        let Exchange {
+            attempts,
+            left,
+            target,
+            uri,
+            uri_at,
+            started_ms,
+            head,
+            trailers,
+            body_length,
+            chunked,
+            to_head,
+            whole,
+            as_get,
+            validators,
+        } = exchange;
         let old = Bytes::from_static(b"old");
         attempts.borrow_mut().push(Attempt::default());
         let (group, key) = (Group::new(&GroupSpec::default()), None);
         let (host, port, own) = (Box::default(), Box::default(), Box::default());
         target.replace(Some(Rc::new(Target { group, scheme: "old://", ssl: true, host, port, uri: own, key })));
+        validators.replace((Some(old.clone()), None));
         uri.replace(old.clone());
         uri_at.set(Span::new(1, 2));
         started_ms.set(1);
@@ -254,7 +319,7 @@ mod tests {
         (head.0, head.1.status) = (old.clone(), 404);
         trailers.borrow_mut().push(old.clone(), old);
         body_length.set(Some(1));
-        for flag in [left, chunked, to_head] {
+        for flag in [left, chunked, to_head, whole, as_get] {
             flag.set(true);
         }
     }

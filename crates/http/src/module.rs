@@ -6,6 +6,7 @@ use std::rc::Rc;
 use common::modules::{Check, Log, Phases, Verdict};
 use conf::{Loader, Registry, Result, Set};
 use engine::handover::Parcel;
+use engine::worker::helpers::CacheKeeper;
 
 use crate::config::blocks::Builder;
 use crate::phases::{Flow, Handler};
@@ -41,6 +42,14 @@ pub trait HttpModule: Sync {
     fn part(&self, _loader: &mut Loader<'_>) -> Option<Box<dyn Any>> {
         None
     }
+
+    /// What it leaves to the cache manager and the cache loader, if anything.
+    fn cache_keeper(&self, _http: &Rc<Http>) -> Option<Rc<dyn CacheKeeper>> {
+        None
+    }
+
+    /// Another worker tells of something, by the kind of the notice ([`engine::notices`]).
+    fn notice(&self, _http: &Rc<Http>, _kind: u8, _payload: &[u8]) {}
 
     /// Called in each worker before it accepts.
     fn start_worker(&self, _http: &Rc<Http>) {}

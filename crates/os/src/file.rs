@@ -99,6 +99,12 @@ pub fn is_local(file: impl AsFd) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|stat| LOCAL.contains(&(stat.f_type as u64 & 0xffff_ffff)))
 }
 
+/// How many bytes are free on the file system of a path, for those who aren't the superuser.
+pub fn free_space(path: &std::path::Path) -> io::Result<u64> {
+    let system = rustix::fs::statvfs(path)?;
+    Ok(system.f_bavail.saturating_mul(system.f_frsize))
+}
+
 /// A file without a name, in memory, that holds `bytes`: to be passed to another process.
 pub fn anonymous(bytes: &[u8]) -> io::Result<OwnedFd> {
     let fd = rustix::fs::memfd_create("handed over", rustix::fs::MemfdFlags::CLOEXEC)?;

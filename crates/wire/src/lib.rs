@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accept;
+pub mod cache_control;
 mod class;
 pub mod date;
 pub mod dns;

@@ -5,6 +5,7 @@
 mod access;
 mod alias;
 mod bodies;
+mod cache;
 mod connect;
 mod events;
 mod fastcgi;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod attacks;
+mod cache;
 mod certbot;
 mod front_door;
 mod handover_tls;

@@ -67,7 +67,7 @@ fn failed<S: Session>(session: &S, subject: &[u8], error: &dyn fmt::Display) -> 
 }
 
 /// The captures of the last regex that matched.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct LastCaptures {
     pairs: Captures,
     /// What they are offsets of.

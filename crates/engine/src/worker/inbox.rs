@@ -41,6 +41,13 @@ pub enum Told {
         /// Its descriptors.
         fds: Vec<OwnedFd>,
     },
+    /// Another worker tells of something.
+    Notice {
+        /// What it is about.
+        kind: u8,
+        /// What it says.
+        payload: Vec<u8>,
+    },
 }
 
 impl Inbox {
@@ -155,6 +162,7 @@ impl Inbox {
             Message::Reopen => Some(Told::Command(Action::Reopen)),
             Message::Ready => None,
             Message::HandOver { kind, payload } => Some(Told::HandOver { kind, payload, fds }),
+            Message::Notice { kind, payload } => Some(Told::Notice { kind, payload }),
         }
     }
 }

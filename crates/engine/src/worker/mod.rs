@@ -120,6 +120,7 @@ pub fn serve(birth: Birth, role: Role<'_>) -> End {
 async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
     let Birth { number, cycle, generation, daemon, channel, peers, .. } = birth;
     let inbox = Inbox::new(channel, peers).map_err(|error| format!("signalfd() failed{}", Errno(&error)))?;
+    crate::notices::set_peers(inbox.peers());
     let takes = cycle.core().hands_over() && matches!(role, Role::Worker);
     let handover = Handover::new(inbox.peers().clone(), generation, cycle.apps.clone(), takes);
     let answers = if let Role::Single(_) = role { Answers::new().ok() } else { None };
@@ -183,6 +184,10 @@ impl Serving<'_> {
             Told::Command(action) => action,
             Told::HandOver { kind, payload, fds } => {
                 self.handover.received(kind, &payload, fds);
+                Action::Ignore
+            }
+            Told::Notice { kind, payload } => {
+                self.cycle.apps.iter().for_each(|app| app.notice(kind, &payload));
                 Action::Ignore
             }
         }

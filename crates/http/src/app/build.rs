@@ -11,6 +11,7 @@ use conf::{Context, Error, Level, Loader, Result, Set, Sets};
 use engine::cycle::core_conf::ThreadPoolConf;
 use engine::cycle::event_conf::EventConf;
 use engine::handover::{Handover, Parcel};
+use engine::worker::helpers::CacheKeeper;
 use engine::{App, BuildContext, Listen, WorkerContext};
 use os::SockAddr;
 
@@ -325,6 +326,14 @@ impl App for HttpApp {
     fn look(&self) -> bool {
         // Each of them, whatever the others say.
         self.watched.iter().filter(|tls| tls.look(&self.http.log)).count() > 0
+    }
+
+    fn notice(&self, kind: u8, payload: &[u8]) {
+        self.modules.iter().for_each(|module| module.notice(&self.http, kind, payload));
+    }
+
+    fn cache_keeper(self: Rc<Self>) -> Option<Rc<dyn CacheKeeper>> {
+        self.modules.iter().find_map(|module| module.cache_keeper(&self.http))
     }
 
     fn as_any(&self) -> Option<&dyn std::any::Any> {

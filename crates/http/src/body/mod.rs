@@ -71,6 +71,11 @@ pub trait BodyFilter {
         true
     }
 
+    /// Whether the head is to wait too, as long as this filter waits.
+    fn holds_back(&self) -> bool {
+        false
+    }
+
     /// Continues what it waits for, and appends the result. It gets no more of the body before it is
     /// ready, and until then what follows it doesn't end. What is appended while it isn't ready is passed on at once.
     fn poll_waiting(&mut self, _r: &mut Request, _cx: &mut Context<'_>, _out: &mut Chain) -> Poll<Result<(), Broken>> {

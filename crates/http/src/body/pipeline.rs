@@ -87,6 +87,11 @@ impl Pipeline {
         self.poll_filtered(self.filters.len(), r, cx)
     }
 
+    /// Whether a filter wants the head to wait for its first portion.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.filters.iter().any(|filter| filter.holds_back())
+    }
+
     /// Called while the receiver is slow: the source reads ahead as far as it may.
     pub fn poll_ahead(&mut self, r: &mut Request, cx: &mut Context<'_>) {
         if let Some(source) = self.source.as_mut().filter(|_| !self.exhausted) {

@@ -139,6 +139,8 @@ pub trait HeaderFilter {
 /// The order of header filters (their body filters, if any, have the same).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {
+    /// Slices are made a whole.
+    Slice,
     /// Conditional requests.
     NotModified,
     /// Added and changed fields.
@@ -160,6 +162,8 @@ pub enum Resume {
     Find,
     /// The location is set: its rewrite rules.
     Location,
+    /// The location is set, and all that comes before the content has been done for the request that this one repeats.
+    Content,
 }
 
 /// The answer of a handler, after any wait. Handlers that answer at once, as most do, need no future.
@@ -200,6 +204,11 @@ pub async fn run(r: &mut Request) -> Outcome {
 
 async fn run_once(r: &mut Request) -> Ended {
     let mut resume = r.resume;
+    if resume == Resume::Content {
+        let location = r.location.clone();
+        pass!(location.handlers.content, r);
+        return Ended::Status(r.no_handler().status());
+    }
     if resume == Resume::Server {
         let server = r.server.root.clone();
         match run_rules(&server, r) {

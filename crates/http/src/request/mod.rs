@@ -335,6 +335,11 @@ impl Request {
         self.slots.entry()
     }
 
+    /// As [`Request::slot`], for state that a request which repeats this one takes over.
+    pub fn copied_slot<T: Any + Default + Clone>(&mut self) -> &mut T {
+        self.slots.copied_entry()
+    }
+
     /// As [`Request::slot`], for state that stays when the request is redirected internally.
     pub fn lasting_slot<T: Any + Default>(&mut self) -> &mut T {
         self.vars.slots.entry()

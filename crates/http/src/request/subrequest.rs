@@ -18,6 +18,7 @@ use super::{Delivery, Request, UriSource};
 use crate::body::files::FileRule;
 use crate::body::{Broken, Pipeline, Portion};
 use crate::fault::Fault;
+use crate::phases::Resume;
 use crate::response::{Answer, Headers, fields, respond};
 use crate::server::Http;
 use crate::server::location::Location;
@@ -67,12 +68,45 @@ impl Request {
     /// Begins a subrequest, in the server of this request. Nothing happens before the response is polled. An error
     /// if that exceeds the limits on depth and number.
     pub fn sub_request(&mut self, ask: &SubRequest<'_>) -> Result<SubResponse, Fault> {
+        let mut child = self.child(ask.uri)?;
+        child.location.clone_from(&self.server.root);
+        child.method = Method::Get;
+        child.uri.extend_from_slice(ask.uri);
+        child.uri_source = UriSource::Server;
+        child.args.extend_from_slice(ask.args);
+        child.internal = true;
+        if ask.with_body {
+            child.body = self.body.shared();
+        }
+        Ok(SubResponse::of(child))
+    }
+
+    /// Begins a subrequest that repeats this request from the content phase of its location on; `prepare` may change it.
+    /// Errors are as for [`Request::sub_request`].
+    pub fn clone_request(&mut self, prepare: impl FnOnce(&mut Request)) -> Result<SubResponse, Fault> {
+        let uri = self.uri.clone();
+        let mut child = self.child(&uri)?;
+        child.location.clone_from(&self.location);
+        child.method = self.method;
+        child.uri = uri;
+        (child.uri_source, child.uri_fit) = (self.uri_source, self.uri_fit);
+        child.args.extend_from_slice(&self.args);
+        child.vars.captures.clone_from(&self.vars.captures);
+        child.slots.copy_from(&self.slots);
+        child.internal = self.internal;
+        child.resume = Resume::Content;
+        prepare(&mut child);
+        Ok(SubResponse::of(child))
+    }
+
+    /// A subrequest, without what it asks for.
+    fn child(&mut self, uri: &[u8]) -> Result<Box<Request>, Fault> {
         let family = self.family.get_or_insert_default().clone();
         if self.depth == MAX_DEPTH {
-            return Err(Fault::SubrequestCycle.log_with(self, &buf::text::encode(ask.uri)));
+            return Err(Fault::SubrequestCycle.log_with(self, &buf::text::encode(uri)));
         }
         if family.count.get() == MAX_SUBREQUESTS {
-            return Err(Fault::TooManySubrequests.log_with(self, &buf::text::encode(ask.uri)));
+            return Err(Fault::TooManySubrequests.log_with(self, &buf::text::encode(uri)));
         }
         family.count.set(family.count.get() + 1);
         self.know_local_addr();
@@ -80,25 +114,13 @@ impl Request {
         child.conn.clone_from(&self.conn);
         child.number = self.number;
         child.server.clone_from(&self.server);
-        child.location.clone_from(&self.server.root);
         child.head.clone_from(&self.head);
         child.line.clone_from(&self.line);
         child.host.clone_from(&self.host);
-        child.method = Method::Get;
-        child.uri.extend_from_slice(ask.uri);
-        child.uri_source = UriSource::Server;
-        child.args.extend_from_slice(ask.args);
         child.vars.copy_values(&self.vars);
-        child.internal = true;
         child.start_ms = rt::now_ms();
         (child.family, child.depth) = (Some(family), self.depth + 1);
-        if ask.with_body {
-            child.body = self.body.shared();
-        }
-        Ok(SubResponse(State::Making(Box::pin(async move {
-            let answer = respond(&mut child, None).await;
-            Made(child, answer)
-        }))))
+        Ok(child)
     }
 }
 
@@ -122,6 +144,13 @@ impl Request {
 }
 
 impl SubResponse {
+    fn of(mut child: Box<Request>) -> SubResponse {
+        SubResponse(State::Making(Box::pin(async move {
+            let answer = respond(&mut child, None).await;
+            Made(child, answer)
+        })))
+    }
+
     /// Ready once the head of the response is there.
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let State::Making(making) = &mut self.0 {
@@ -175,6 +204,16 @@ impl SubResponse {
         rt::spawn(async move {
             let _apart = apart;
             while poll_fn(|cx| self.poll_next(cx)).await.is_ok_and(|portion| !portion.end) {}
+            self.end(None);
+        });
+    }
+
+    /// The same, but nobody takes the body: it ends with the head.
+    pub fn detach_without_body(mut self, http: &Rc<Http>) {
+        let apart = Apart::new(http.clone());
+        rt::spawn(async move {
+            let _apart = apart;
+            poll_fn(|cx| self.poll_head(cx)).await;
             self.end(None);
         });
     }

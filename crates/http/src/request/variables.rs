@@ -141,7 +141,7 @@ fn define_request(setup: &mut Setup) {
         /// isn't a request.
         "request", Flags::NONE, Getter::Plain(|r, out| put_some(out, r.line.request_line.of(&r.head)));
         /// The method: `GET`, `POST` and so on. Empty for what isn't a request.
-        "request_method", Flags::NOCACHEABLE, Getter::Plain(|r, out| put_some(out, r.method_name()));
+        "request_method", Flags::NOCACHEABLE, Getter::Plain(|r, out| put_some(out, method(r)));
         /// The user's name of HTTP's Basic authentication, whether or not it was checked. Empty without one.
         "remote_user", Flags::NONE, Getter::Plain(remote_user);
         /// The request's body, if it was read into memory as a whole; empty otherwise. Locations with
@@ -321,6 +321,12 @@ fn realpath_root(r: &mut Request, out: &mut Vec<u8>) -> bool {
 
 fn request_filename(r: &mut Request, out: &mut Vec<u8>) -> bool {
     r.path_of_uri().is_ok_and(|path| put(out, &path))
+}
+
+/// The method; that of the request to the backend, if a cache has changed it.
+fn method(r: &Request) -> &[u8] {
+    let as_get = r.upstream.as_ref().is_some_and(|exchange| exchange.as_get.get());
+    if as_get { b"GET" } else { r.method_name() }
 }
 
 fn remote_user(r: &mut Request, out: &mut Vec<u8>) -> bool {

@@ -6,6 +6,7 @@ pub mod gzip;
 pub mod head;
 pub mod headers;
 mod memory;
+pub mod range;
 pub mod respond;
 
 use std::rc::Rc;
@@ -51,6 +52,10 @@ pub struct Response {
     pub allow_ranges: bool,
     /// Ranges are served whatever the body is (only the first of several).
     pub single_range: bool,
+    /// Whether `If-Modified-Since` doesn't count beside `If-None-Match` (RFC 9110 §13.2.2); by nginx's rules both do.
+    pub tags_alone: bool,
+    /// How many bytes of the whole representation come before the body.
+    pub body_offset: u64,
     /// Whether the head is a backend's: its fields are kept, and conditions of the request aren't applied to it.
     pub disable_not_modified: bool,
     /// Whether `Date` and `Server` come from a backend and stand among the fields.
@@ -195,6 +200,8 @@ mod tests {
                     late_trailers: late_trailers.is_some(),
                     allow_ranges,
                     single_range,
+                    tags_alone,
+                    body_offset,
                     disable_not_modified,
                     own_date,
                     own_server,
@@ -223,6 +230,8 @@ mod tests {
                 late_trailers,
                 allow_ranges,
                 single_range,
+                tags_alone,
+                body_offset,
                 disable_not_modified,
                 own_date,
                 own_server,
@@ -243,7 +252,8 @@ mod tests {
             headers.set_fixed(KnownHeader::ETag, old.clone());
             trailers.push(old.clone(), old.clone());
             *late_trailers = Some(Rc::new(|_| {}));
-            for flag in [allow_ranges, single_range, disable_not_modified, own_date, own_server] {
+            *body_offset = 3;
+            for flag in [tags_alone, allow_ranges, single_range, disable_not_modified, own_date, own_server] {
                 *flag = true;
             }
             for flag in [headless, chunked, header_only, gzip_vary] {

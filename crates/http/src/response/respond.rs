@@ -41,6 +41,10 @@ pub async fn respond(r: &mut Request, refused: Option<Fault>) -> Answer {
             Outcome::Status(status) => status,
             Outcome::Respond => match prepare(r, again) {
                 Ok(()) => return Answer::Response,
+                Err(Reply(444)) => {
+                    outcome = Outcome::Status(444);
+                    continue;
+                }
                 Err(Reply(status)) => {
                     again = true;
                     status
@@ -62,7 +66,7 @@ fn prepare(r: &mut Request, again: bool) -> Result<(), Reply> {
         r.close_after();
     }
     // A backend may still be reading the body.
-    if r.upstream.is_none() {
+    if r.upstream.as_ref().is_none_or(|exchange| exchange.attempts.borrow().is_empty()) {
         r.skip_body()?;
     }
     error_page::keep_status(r);

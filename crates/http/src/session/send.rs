@@ -142,7 +142,7 @@ async fn send_portions(r: &mut Request, head: Buf, body: &mut Pipeline) -> Resul
             Ok(portion) => portion,
             Err(Broken) => {
                 // What was received goes out before the connection is closed, so that the client can tell.
-                if !body.is_whole() && write(r, &mut out, None, false).await.is_ok() {
+                if !body.is_whole() && !body.holds_back() && write(r, &mut out, None, false).await.is_ok() {
                     r.delivery = Delivery::CutShort;
                 }
                 return Err(Broken);
@@ -166,6 +166,7 @@ async fn next_portion(r: &mut Request, out: &mut Chain, body: &mut Pipeline) -> 
     if !out.is_empty() {
         match poll_fn(|cx| Poll::Ready(body.poll_portion(r, cx))).await {
             Poll::Ready(portion) => return portion,
+            Poll::Pending if body.holds_back() => {}
             Poll::Pending => write(r, out, Some(body), false).await?,
         }
     }

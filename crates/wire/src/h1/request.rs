@@ -63,7 +63,7 @@ impl Method {
     }
 
     /// A bit of its own, for sets of methods.
-    pub fn bit(self) -> u32 {
+    pub const fn bit(self) -> u32 {
         1 << self as u32
     }
 }

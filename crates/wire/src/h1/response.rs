@@ -188,6 +188,12 @@ impl ResponseHead {
         keep
     }
 
+    /// Appends a header line to a head that isn't parsed but made.
+    pub fn push(&mut self, field: HeaderSpan) {
+        self.known |= field.known.bit();
+        self.headers.push(field);
+    }
+
     fn add(&mut self, field: HeaderSpan) -> Result<(), ResponseError> {
         let known = field.known;
         if matches!(known, KnownHeader::ContentLength | KnownHeader::TransferEncoding)
@@ -201,8 +207,7 @@ impl ResponseHead {
                 previous_value: first.value,
             });
         }
-        self.known |= known.bit();
-        self.headers.push(field);
+        self.push(field);
         Ok(())
     }
 }

@@ -1,0 +1,213 @@
+//! Looking up stored responses, and serving them.
+
+use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
+
+use ::cache::keeper::now;
+use ::cache::place::{Source, Unusable, read};
+use ::cache::{Cache, Entry, Key};
+use buf::{Chain, FileRange, Piece};
+use engine::log::{Errno, Level};
+use http::exchange::Exchange;
+use http::files::open_file::{self, Kind, errno};
+use http::phases::Flow;
+use http::request::Request;
+use http::response::Response;
+use wire::h1::{KnownHeader, Method, ResponseHead};
+
+use super::{Caching, Fill, Known, Status, Work, field, vary};
+use crate::engine::Backend;
+use crate::respond;
+
+/// A stored response that is open.
+pub(super) struct Stored {
+    /// Its head.
+    pub(super) entry: Rc<Entry>,
+    /// Where its body begins.
+    pub(super) start: usize,
+    /// The open file, or its contents.
+    pub(super) file: open_file::Found,
+    /// Its key.
+    pub(super) key: Key,
+}
+
+impl Stored {
+    /// The same once more.
+    pub(super) fn again(&self) -> Stored {
+        Stored { entry: self.entry.clone(), start: self.start, file: self.file.clone(), key: self.key }
+    }
+
+    /// The body.
+    fn body(&self) -> Chain {
+        let mut chain = Chain::new();
+        let len = self.entry.body_len;
+        match (&self.file.content, &self.file.file) {
+            _ if len == 0 => {}
+            (Some(content), _) => chain.push(Piece::Bytes(content.slice(self.start..content.len()))),
+            (None, Some(file)) => {
+                chain.push(Piece::File(FileRange { file: file.clone(), offset: self.start as u64, len }));
+            }
+            (None, None) => {}
+        }
+        chain
+    }
+}
+
+/// What a cache has for a key.
+pub(super) enum Found {
+    /// A response.
+    Stored(Box<Stored>),
+    /// A status that is remembered in place of a response.
+    Error(u16),
+    /// Nothing that can be served.
+    Nothing,
+    /// Nothing, and it isn't asked for often enough to be stored.
+    Rare,
+}
+
+/// Looks up a key, and the variant that the request asks for. `fill` learns what stands under the main key.
+pub(super) fn find(caching: &Caching, r: &mut Request, cache: &Rc<Cache>, text: &[u8], fill: &mut Fill) -> Found {
+    let main = fill.main;
+    let stored = match look(caching, r, cache, &main, text) {
+        Ok(stored) => stored,
+        Err(found) => return found,
+    };
+    fill.known = Some(Known::of(&stored.entry));
+    if stored.entry.vary.is_empty() {
+        return Found::Stored(stored);
+    }
+    let variant = vary::variant(&stored.entry.vary, r);
+    if variant == stored.entry.variant {
+        return Found::Stored(stored);
+    }
+    fill.looked = main.variant(&variant);
+    match look(caching, r, cache, &fill.looked, text) {
+        Ok(other) if other.entry.generation == stored.entry.generation && other.entry.variant == variant => {
+            Found::Stored(other)
+        }
+        Ok(_) => Found::Nothing,
+        Err(found) => found,
+    }
+}
+
+/// Looks up one key.
+fn look(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key, text: &[u8]) -> Result<Box<Stored>, Found> {
+    let mut evicted = Vec::new();
+    let looked = cache.keys.look(key, now(), &mut evicted);
+    cache.remove_evicted(&evicted);
+    let Some(looked) = looked else { return Err(Found::Nothing) };
+    if let Some(status) = looked.error {
+        return Err(Found::Error(status));
+    }
+    let missing = if looked.uses < caching.conf.cache_min_uses { Found::Rare } else { Found::Nothing };
+    if !looked.exists {
+        return Err(missing);
+    }
+    let Some(stored) = open(caching, r, cache, key) else {
+        cache.keys.lost(key);
+        return Err(missing);
+    };
+    if *stored.entry.key != *text {
+        let path = cache.path(key);
+        r.log_at(Level::Crit, format_args!("cache file \"{}\" has md5 collision", buf::text::path(&path)));
+        return Err(Found::Nothing);
+    }
+    if looked.purges && cache.keys.is_purged(text, stored.entry.stored_ns) {
+        cache.remove(key);
+        return Err(missing);
+    }
+    Ok(Box::new(stored))
+}
+
+/// Opens the file of a key. One that is damaged is removed.
+pub(super) fn open(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key) -> Option<Stored> {
+    let path = cache.path(key);
+    let file = match caching.files.open(r, path.as_os_str().as_bytes()) {
+        Ok(file) if file.kind == Kind::File => file,
+        Ok(_) => return None,
+        Err(error) => {
+            if !matches!(error.code(), errno::NOENT | errno::NOTDIR) {
+                let path = buf::text::path(&path);
+                r.log_at(Level::Crit, format_args!("{} \"{path}\" failed{}", error.call, Errno(&error.error)));
+            }
+            return None;
+        }
+    };
+    let source = match (&file.content, &file.file) {
+        (Some(content), _) => Source::Memory(content),
+        (None, Some(file)) => Source::File(file),
+        (None, None) => return None,
+    };
+    let why = match read(source, file.size) {
+        Ok((entry, start)) => return Some(Stored { entry: Rc::new(entry), start, file, key: *key }),
+        Err(Unusable::Io(error)) => format!("pread() \"{}\" failed{}", buf::text::path(&path), Errno(&error)),
+        Err(Unusable::Damaged) => format!("cache file \"{}\" is damaged, it is removed", buf::text::path(&path)),
+    };
+    r.log_at(Level::Crit, format_args!("{why}"));
+    cache.unlink(key);
+    None
+}
+
+/// Whether a request asks for a range that begins too late for the whole response to be fetched.
+pub(super) fn begins_too_late(caching: &Caching, r: &Request) -> bool {
+    if !caching.conf.has_max_range_offset() {
+        return false;
+    }
+    let Some(range) = r.header(KnownHeader::Range) else { return false };
+    let Some((unit, ranges)) = range.split_at_checked(6) else { return false };
+    if !unit.eq_ignore_ascii_case(b"bytes=") {
+        return false;
+    }
+    let first = ranges.split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+    let digits = first.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(first.len());
+    match buf::parse::parse_number(first.get(..digits).unwrap_or_default()) {
+        Some(offset) => offset >= caching.conf.cache_max_range_offset,
+        // From the end: nobody knows where that is.
+        None => first.first() == Some(&b'-'),
+    }
+}
+
+/// Makes a stored response the response.
+pub(super) fn serve(
+    b: &Backend,
+    r: &mut Request,
+    exchange: &Rc<Exchange>,
+    stored: Stored,
+    status: Status,
+) -> Flow<'static> {
+    let entry = stored.entry.clone();
+    {
+        let mut head = exchange.head.borrow_mut();
+        head.0 = entry.text.clone();
+        head.1.clone_from(&entry.head);
+    }
+    r.lasting_slot::<Work>().status = Some(status);
+    r.response.clear();
+    respond::accel_rate(b, r, exchange);
+    respond::copy_fields(b, r, exchange);
+    if b.caching.as_ref().is_some_and(|caching| caching.conf.cache_rfc) {
+        field::standard(r, exchange);
+    }
+    field::of_hit(b, r, &entry, status);
+    let response = &mut r.response;
+    response.allow_ranges = ranges(response, b, &entry.head);
+    response.disable_not_modified = false;
+    response.content_length = Some(entry.body_len);
+    if entry.body_len == 0 && (r.method == Method::Head || response.status == 304) {
+        // It may have been fetched by HEAD, and have no body for that reason.
+        response.content_length = entry.head.content_length(&entry.text).ok().flatten().or(Some(0));
+    }
+    response.body = respond::whole(stored.body());
+    Flow::Respond
+}
+
+/// Whether ranges of a response are served: by nginx's rules if the backend speaks of ranges, whatever it says. The field
+/// is then made here.
+pub(super) fn ranges(response: &mut Response, b: &Backend, head: &ResponseHead) -> bool {
+    let rfc = b.caching.as_ref().is_some_and(|caching| caching.conf.cache_rfc);
+    let allowed = rfc || b.up.force_ranges || head.has(KnownHeader::AcceptRanges);
+    if allowed {
+        response.headers.remove(KnownHeader::AcceptRanges);
+    }
+    allowed
+}
