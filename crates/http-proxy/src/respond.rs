@@ -66,13 +66,11 @@ pub(super) fn respond(
     if codec.is_tunnel() {
         // A head alone, after which everything is the tunnel's.
         (r.response.status, r.response.header_only) = (200, true);
-        choice.completed();
         return Next::Tunnel(Box::new((choice, idle, Bytes::default())));
     }
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
         accel_rate(b, r, exchange);
         copy_fields(b, r, exchange);
-        choice.completed();
         return Next::Tunnel(Box::new((choice, idle, codec.take_rest())));
     }
     let replaced = !b.protocol.answers_errors() || b.up.intercept_errors && error_page::has_page(r, status);

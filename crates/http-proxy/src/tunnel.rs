@@ -147,6 +147,7 @@ pub(super) async fn run(
     parts: Box<(Choice, Idle, Bytes)>,
 ) -> Flow<'static> {
     let (mut choice, idle, rest) = *parts;
+    choice.completed();
     r.close_after();
     h2::websocket::switch(r);
     if r.method == Method::Connect {

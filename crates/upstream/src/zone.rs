@@ -297,11 +297,28 @@ fn start(zone: &SharedZone, old: Option<&SharedZone>) -> std::result::Result<(),
     zone.with_soon(|map| {
         remove_unknown(map, &[&needed, &before]);
         needed.generation.set(next_generation(map));
-        let peers = needed.peers.borrow();
-        let made = peers.iter().all(|(key, record)| map.find(key).or_else(|| insert(map, key, record)).is_some());
-        needed.groups.borrow().iter().for_each(|group| begin_checks(map, group));
+        let (peers, groups) = (needed.peers.borrow(), needed.groups.borrow());
+        let made = peers.iter().all(|(key, record)| {
+            let known = map.find(key);
+            known.or_else(|| insert(map, key, &unchecked(&groups, key, *record))).is_some()
+        });
+        groups.iter().for_each(|group| begin_checks(map, group));
         if made { Ok(()) } else { Err(format!("no memory in upstream zone \"{}\"", zone.name())) }
     })?
+}
+
+/// The record of a new peer, with the checks that it has to pass first: they weren't known when the group was built.
+fn unchecked(groups: &[Need], key: &[u8], mut record: Record) -> Record {
+    let name = group_of(key);
+    if let Some(group) = groups.iter().find(|group| *group.name == *name) {
+        record[HEALTH * 8..].copy_from_slice(&group.checks.of_new().number().to_ne_bytes());
+    }
+    record
+}
+
+/// The group's name in the key of an entry.
+fn group_of(key: &[u8]) -> &[u8] {
+    key.split(|byte| *byte == 0).nth(1).unwrap_or_default()
 }
 
 fn remove_unknown(map: &mut Map<'_>, configurations: &[&Rc<Needed>; 2]) {
@@ -321,7 +338,7 @@ fn remove_unknown(map: &mut Map<'_>, configurations: &[&Rc<Needed>; 2]) {
     while let Some(node) = at {
         at = map.newer(node);
         let key = map.key(node);
-        let group = key.split(|byte| *byte == 0).nth(1).unwrap_or_default();
+        let group = group_of(&key);
         let is_known = match key.first() {
             Some(&PEER) => keys.contains(&*key) || changing.contains(group),
             Some(&ROSTER) => changing.contains(group),
