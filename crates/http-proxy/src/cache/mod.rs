@@ -44,6 +44,8 @@ pub struct Caching {
     conf: Rc<CacheConf>,
     place: Place,
     files: Files,
+    /// Whether backends are asked with GET for responses to HEAD.
+    converts_head: bool,
 }
 
 enum Place {
@@ -202,7 +204,9 @@ pub fn caching(
         cx.loader.warnings.push(Error::new(message).or_at(at));
     }
     let files = Files::of(cx.set, cx.loader);
-    Ok(Some(Rc::new(Caching { conf: conf.clone(), place, files })))
+    // nginx has the directive for HTTP alone, and doesn't change other protocols' requests.
+    let converts_head = conf.cache_convert_head && prefix == "proxy_";
+    Ok(Some(Rc::new(Caching { conf: conf.clone(), place, files, converts_head })))
 }
 
 impl Caching {
@@ -256,7 +260,7 @@ pub(super) async fn begin(
         }
         return None;
     }
-    if r.method == Method::Head && caching.conf.cache_convert_head {
+    if r.method == Method::Head && caching.converts_head {
         exchange.as_get.set(true);
     }
     let text = Bytes::from(key_text(b, caching, r, exchange));
