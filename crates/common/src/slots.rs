@@ -6,10 +6,13 @@ use std::any::Any;
 #[derive(Default)]
 pub struct Slots(Vec<Slot>);
 
+/// Makes a copy of a value of one type.
+type Copy = fn(&dyn Any) -> Box<dyn Any>;
+
 struct Slot {
     value: Box<dyn Any>,
     /// Copies it for a session that repeats this one.
-    copy: Option<fn(&dyn Any) -> Box<dyn Any>>,
+    copy: Option<Copy>,
 }
 
 impl Slots {
@@ -23,7 +26,7 @@ impl Slots {
         self.find_or_make(Some(|value| Box::new(value.downcast_ref::<T>().cloned().unwrap_or_default())))
     }
 
-    fn find_or_make<T: Any + Default>(&mut self, copy: Option<fn(&dyn Any) -> Box<dyn Any>>) -> &mut T {
+    fn find_or_make<T: Any + Default>(&mut self, copy: Option<Copy>) -> &mut T {
         let at = match self.0.iter().position(|slot| slot.value.is::<T>()) {
             Some(at) => at,
             None => {

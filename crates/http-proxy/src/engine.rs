@@ -136,12 +136,7 @@ async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
     loop {
         exchange.begin(std::mem::take(&mut first));
         if !choice.advance(&Hints { addr: Some(&r.conn.peer), key: &key }) {
-            exchange.current(|attempt| attempt.peer = Some(target.group.name.clone()));
-            let fault = Fault::NoLiveUpstreams.log(r);
-            exchange.current(|attempt| attempt.status = fault.status());
-            exchange.end();
-            let stored = cache::failed(b, r, &exchange, fault);
-            return stored.unwrap_or_else(|| fault.into());
+            return b.nobody_left(r, &exchange, &target);
         }
         exchange.current(|attempt| attempt.peer = choice.peer().map(|peer| peer.name.clone()));
         let terms = Terms { streamed, started_ms, late: b.is_late(started_ms) };
@@ -209,6 +204,15 @@ impl Backend {
     fn is_late(&self, started_ms: u64) -> bool {
         let limit = self.up.next_upstream_timeout;
         limit > 0 && rt::now_ms().saturating_sub(started_ms) >= limit
+    }
+
+    /// No peer may be asked.
+    fn nobody_left(&self, r: &mut Request, exchange: &Rc<Exchange>, target: &Target) -> Flow<'static> {
+        exchange.current(|attempt| attempt.peer = Some(target.group.name.clone()));
+        let fault = Fault::NoLiveUpstreams.log(r);
+        exchange.current(|attempt| attempt.status = fault.status());
+        exchange.end();
+        cache::failed(self, r, exchange, fault).unwrap_or_else(|| fault.into())
     }
 
     /// What becomes of an attempt's result.

@@ -87,14 +87,7 @@ pub(super) fn respond(
         choice.release(Outcome::Good);
         return Next::Flow(flow);
     }
-    accel_rate(b, r, exchange);
-    copy_fields(b, r, exchange);
-    b.protocol.complete(r);
-    r.response.content_length = length;
-    let filling = cache::fill::decide(b, r, exchange);
-    if b.up.force_ranges {
-        (r.response.allow_ranges, r.response.single_range) = (true, true);
-    }
+    let filling = make_head(b, r, exchange, length);
     let mut body = Chain::new();
     let mut read = stream::read(&mut *codec, &mut body);
     let mut trailers = None;
@@ -126,6 +119,19 @@ pub(super) fn respond(
     r.response.body = stream.begin(r, body, trailers, read);
     keep(b, r, exchange, filling);
     Next::Flow(Flow::Respond)
+}
+
+/// Makes the backend's head that of the response, and decides whether it is stored.
+fn make_head(b: &Backend, r: &mut Request, exchange: &Exchange, length: Option<u64>) -> Option<cache::fill::Filling> {
+    accel_rate(b, r, exchange);
+    copy_fields(b, r, exchange);
+    b.protocol.complete(r);
+    r.response.content_length = length;
+    let filling = cache::fill::decide(b, r, exchange);
+    if b.up.force_ranges {
+        (r.response.allow_ranges, r.response.single_range) = (true, true);
+    }
+    filling
 }
 
 /// Stores the response where it is to be stored.

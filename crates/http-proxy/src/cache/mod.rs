@@ -146,7 +146,7 @@ impl Fill {
     }
 
     /// Gives the right back, with what has become of it.
-    pub(super) fn end(mut self: Box<Self>, key: &Key, fetched: Fetched) {
+    pub(super) fn end(mut self, key: &Key, fetched: Fetched) {
         self.settle(key, fetched);
     }
 
@@ -191,7 +191,7 @@ pub fn caching(
 ) -> Result<Option<Rc<Caching>>> {
     let place = match &conf.cache {
         Zone::Off => return Ok(None),
-        Zone::Named(named) => Place::Fixed(named.find(cx.loader)?),
+        Zone::Named(named) => Place::Fixed(named.find(cx.loader, prefix)?),
         Zone::Variable(name) => Place::Variable(name.clone(), path::owner(prefix.as_bytes())),
     };
     let at = cx.place(&format!("{prefix}cache"));
@@ -462,12 +462,12 @@ pub(super) fn failed(b: &Backend, r: &mut Request, exchange: &Rc<Exchange>, faul
             return Some(hit::serve(b, r, exchange, *stored, Status::Stale));
         }
     }
-    remember(fill, fault.status());
+    remember(*fill, fault.status());
     None
 }
 
 /// Remembers an error for as long as the configuration says.
-fn remember(fill: Box<Fill>, status: u16) {
+fn remember(fill: Fill, status: u16) {
     if let Some(seconds) = fill.caching.conf.valid(status) {
         let looked = fill.looked;
         fill.end(&looked, Fetched::Error(status, now().secs.saturating_add(seconds)));
