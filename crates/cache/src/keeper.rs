@@ -177,9 +177,11 @@ fn load(cache: &Cache, walk: &mut Walk) -> bool {
         };
         let Ok(metadata) = fs::metadata(&file.path) else { continue };
         match file.key {
-            Some(key) if cache.keys.found(&key, metadata.blocks() * 512, now()) => {}
             // The zone is too small for it: nobody would remove it later.
-            Some(_) => drop(fs::remove_file(&file.path)),
+            Some(key) if !cache.keys.found(&key, metadata.blocks() * 512, now()) => {
+                let _ = fs::remove_file(&file.path);
+            }
+            Some(_) => {}
             None if metadata.modified().is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED)) => {
                 let _ = fs::remove_file(&file.path);
             }

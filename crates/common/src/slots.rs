@@ -6,7 +6,7 @@ use std::any::Any;
 #[derive(Default)]
 pub struct Slots(Vec<Slot>);
 
-/// Makes a copy of a value of one type.
+/// Copies a value of a type that only its maker knows.
 type Copy = fn(&dyn Any) -> Box<dyn Any>;
 
 struct Slot {

@@ -11,6 +11,7 @@ pub mod engine;
 pub mod fastcgi;
 pub mod grpc;
 pub mod handover;
+pub mod health;
 mod http1;
 mod http2;
 pub mod memcached;
@@ -25,6 +26,7 @@ pub mod scgi;
 mod sending;
 mod shared;
 pub mod ssl;
+mod sticky;
 pub mod store;
 pub mod stream;
 pub mod tunnel;
@@ -44,4 +46,5 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &memcached::Memcached,
     &grpc::Grpc,
     &connect::Tunnel,
+    &health::HealthChecks,
 ];

@@ -21,6 +21,7 @@ use crate::conf::ignore;
 use crate::engine::Backend;
 use crate::protocol::{BodyEvent, Codec, End};
 use crate::sending::Sending;
+use crate::sticky;
 use crate::store;
 use crate::stream::{self, UpstreamBody};
 
@@ -61,14 +62,17 @@ pub(super) fn respond(
     answer: Answer,
 ) -> Next {
     let Answer { mut idle, mut codec, reply: Reply { status, length, unsent } } = answer;
+    sticky::answered(r, &mut choice);
     if codec.is_tunnel() {
         // A head alone, after which everything is the tunnel's.
         (r.response.status, r.response.header_only) = (200, true);
+        choice.completed();
         return Next::Tunnel(Box::new((choice, idle, Bytes::default())));
     }
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
         accel_rate(b, r, exchange);
         copy_fields(b, r, exchange);
+        choice.completed();
         return Next::Tunnel(Box::new((choice, idle, codec.take_rest())));
     }
     let replaced = !b.protocol.answers_errors() || b.up.intercept_errors && error_page::has_page(r, status);
@@ -78,16 +82,14 @@ pub(super) fn respond(
         }
         cache::intercepted(b, r, exchange, status);
         keep_if_over(b, &mut choice, idle, codec, unsent.is_none());
-        exchange.end();
-        choice.release(Outcome::Good);
+        complete(exchange, choice);
         return Next::Flow(Flow::Status(status));
     }
     if let Some(flow) = accel_redirect(b, r, exchange) {
-        exchange.end();
-        choice.release(Outcome::Good);
+        complete(exchange, choice);
         return Next::Flow(flow);
     }
-    let filling = make_head(b, r, exchange, length);
+    let filling = fill_head(b, r, exchange, length);
     let mut body = Chain::new();
     let mut read = stream::read(&mut *codec, &mut body);
     let mut trailers = None;
@@ -101,8 +103,7 @@ pub(super) fn respond(
             idle.kept = codec.keep();
             choice.keep(idle, b.place);
         }
-        exchange.end();
-        choice.release(Outcome::Good);
+        complete(exchange, choice);
         r.response.body = whole(body);
         if let Some(trailers) = trailers {
             exchange.trailers.replace(trailers.clone());
@@ -121,8 +122,13 @@ pub(super) fn respond(
     Next::Flow(Flow::Respond)
 }
 
-/// Makes the backend's head that of the response, and decides whether it is stored.
-fn make_head(b: &Backend, r: &mut Request, exchange: &Exchange, length: Option<u64>) -> Option<cache::fill::Filling> {
+/// Makes the backend's head the response's, and decides whether the response is stored in the cache.
+fn fill_head(
+    b: &Backend,
+    r: &mut Request,
+    exchange: &Rc<Exchange>,
+    length: Option<u64>,
+) -> Option<cache::fill::Filling> {
     accel_rate(b, r, exchange);
     copy_fields(b, r, exchange);
     b.protocol.complete(r);
@@ -132,6 +138,13 @@ fn make_head(b: &Backend, r: &mut Request, exchange: &Exchange, length: Option<u
         (r.response.allow_ranges, r.response.single_range) = (true, true);
     }
     filling
+}
+
+/// Notes that the backend's answer is complete, as far as it is wanted.
+fn complete(exchange: &Exchange, mut choice: Choice) {
+    exchange.end();
+    choice.completed();
+    choice.release(Outcome::Good);
 }
 
 /// Stores the response where it is to be stored.

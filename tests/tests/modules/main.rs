@@ -35,5 +35,6 @@ mod statuses;
 mod store;
 mod stub_status;
 mod subrequests;
+mod upstream;
 mod uwsgi;
 mod variables;

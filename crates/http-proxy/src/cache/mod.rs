@@ -26,7 +26,7 @@ use ::upstream::retry::failure;
 use buf::Bytes;
 use expr::vars::Template;
 use http::exchange::Exchange;
-use http::fault::{Fault, Retry};
+use http::fault::{Fault, Retry, Source};
 use http::files::open_file::Files;
 use http::module::LocationContext;
 use http::phases::Flow;
@@ -448,7 +448,8 @@ pub(super) fn dismiss(r: &mut Request) {
 
 /// The backend has failed for good: what is stored is served, if it may be; else the status is remembered, if it is to be.
 pub(super) fn failed(b: &Backend, r: &mut Request, exchange: &Rc<Exchange>, fault: Fault) -> Option<Flow<'static>> {
-    b.caching.as_ref()?;
+    // A client that has left says nothing of the backend.
+    b.caching.as_ref().filter(|_| fault.source() == Source::Upstream)?;
     let mut fill = r.lasting_slot::<Work>().fill.take()?;
     if let Some(stored) = fill.stale.take() {
         let kind = match fault.retry() {
