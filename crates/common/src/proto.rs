@@ -21,6 +21,9 @@ pub trait Proto: Sized + 'static {
     /// The port of addresses that have none; without it they have to.
     const PORT: Option<u16>;
 
+    /// Whether responses have heads, whose coming is a moment of its own.
+    const HAS_HEADS: bool = false;
+
     /// Where directives of shared modules stand.
     const PLACES: Places;
 
@@ -121,6 +124,8 @@ pub struct Tables {
     pub upstream_zone: Place,
     pub upstream_keepalive: Place,
     pub upstream_least_conn: Place,
+    pub upstream_least_time: Place,
+    pub upstream_sticky: Place,
     pub upstream_ip_hash: Place,
     pub upstream_hash: Place,
     pub upstream_random: Place,
@@ -150,6 +155,8 @@ macro_rules! tables {
             upstream_zone: place!("upstream_zone"),
             upstream_keepalive: place!("upstream_keepalive"),
             upstream_least_conn: place!("upstream_least_conn"),
+            upstream_least_time: place!("upstream_least_time"),
+            upstream_sticky: place!("upstream_sticky"),
             upstream_ip_hash: place!("upstream_ip_hash"),
             upstream_hash: place!("upstream_hash"),
             upstream_random: place!("upstream_random"),

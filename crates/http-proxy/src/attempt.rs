@@ -6,13 +6,14 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use ::upstream::retry::failure;
-use ::upstream::{Choice, Idle};
+use ::upstream::{Choice, Idle, Moment};
 use buf::{Buf, Bytes, Chain, Piece};
 use engine::log::{Errno, TIMED_OUT};
 use http::exchange::Exchange;
 use http::fault::{Fault, Retry};
 use http::request::Request;
 use http::session::h2::websocket;
+use os::SockAddr;
 use rt::Tried;
 
 use crate::conf::{Bind, local_address};
@@ -49,6 +50,7 @@ impl From<Fault> for Failed {
 }
 
 /// The request as it is sent.
+#[derive(Default)]
 pub(super) struct Outgoing {
     pub(super) head: Bytes,
     /// The body's pieces, if it was read whole.
@@ -66,6 +68,9 @@ impl Backend {
         choice: &Choice,
         outgoing: &Outgoing,
     ) -> Result<Answer, Failed> {
+        if !self.up.allow_upstream.iter().all(|condition| r.test(condition)) {
+            return Err(Fault::DeniedUpstream.log(r).into());
+        }
         let label = self.label(r, exchange);
         let idle = choice.take_idle(&mut Context::from_waker(Waker::noop()), self.place);
         // Another location may have kept a connection of another kind, or another request one with other names.
@@ -78,17 +83,27 @@ impl Backend {
         let mut idle = match idle {
             Some(idle) => idle,
             // Few requests need it: it isn't to make their future larger.
-            None => Box::pin(self.connect(r, exchange, choice)).await?,
+            None => {
+                let Some(peer) = choice.peer() else {
+                    return Err(Failed { fault: Fault::NoLiveUpstreams, stale: false });
+                };
+                let addr = peer.addr.clone();
+                Box::pin(self.connect(r, exchange, addr)).await?
+            }
         };
         let elapsed = exchange.elapsed_ms();
         exchange.current(|attempt| attempt.connect_ms = Some(elapsed));
+        choice.reached(Moment::Connected);
         let before = (idle.stream.sent(), idle.stream.received());
         let mut codec = self.protocol.codec(exchange, idle.kept.take());
         let result = self.exchange(r, exchange, &idle.stream, outgoing, &mut *codec).await;
         let counts = (idle.stream.sent() - before.0, idle.stream.received() - before.1);
         exchange.current(|attempt| (attempt.sent, attempt.received) = counts);
         match result {
-            Ok(reply) => Ok(Answer { idle, codec, reply }),
+            Ok(reply) => {
+                choice.reached(Moment::FirstByte);
+                Ok(Answer { idle, codec, reply })
+            }
             Err(fault) => {
                 let error = matches!(fault.retry(), Retry::Unsent(failure::ERROR) | Retry::Sent(failure::ERROR));
                 // A backend that refuses a request has not been away.
@@ -103,9 +118,8 @@ impl Backend {
         }
     }
 
-    async fn connect(&self, r: &mut Request, exchange: &Exchange, choice: &Choice) -> Result<Idle, Fault> {
-        let Some(peer) = choice.peer() else { return Err(Fault::NoLiveUpstreams) };
-        let addr = peer.addr.clone();
+    /// A connection to an address, over TLS if the target wants it.
+    pub(super) async fn connect(&self, r: &mut Request, exchange: &Exchange, addr: SockAddr) -> Result<Idle, Fault> {
         let options = rt::ConnectOptions {
             bind: self.bind(r),
             rcvbuf: Some(self.up.socket_rcvbuf as u32).filter(|size| *size > 0),
@@ -162,7 +176,7 @@ impl Backend {
         }
     }
 
-    fn bind(&self, r: &mut Request) -> Option<os::SockAddr> {
+    fn bind(&self, r: &mut Request) -> Option<SockAddr> {
         match &self.up.bind {
             Bind::Off => None,
             Bind::Address(addr) => Some(addr.clone()),
@@ -196,7 +210,7 @@ impl Backend {
     }
 
     /// Sends the request and reads the head of the response.
-    async fn exchange(
+    pub(super) async fn exchange(
         &self,
         r: &mut Request,
         exchange: &Exchange,

@@ -8,7 +8,7 @@ use ::upstream::retry;
 use conf::values::{Bufs, bitmask, bufs, flag, msec, number, size};
 use conf::{Args, Directive, Error, Loader, Result};
 use expr::vars::Template;
-use http::config::core::{EVERYWHERE, TempPath, send_lowat, temp_path};
+use http::config::core::{EVERYWHERE, Predicates, TempPath, predicates, send_lowat, temp_path};
 use http::module::LocationContext;
 use http::request::variables::{size_template, template_of};
 use os::SockAddr;
@@ -95,6 +95,34 @@ conf::table! {
         /// ```
         "bind" in EVERYWHERE, Args::between(1, 2), default none,
             scalar(bind) bind: Bind = Bind::Off;
+        /// Accepted for compatibility: the value of `{}bind` is found for each attempt in any case.
+        "bind_dynamic" in EVERYWHERE, Args::FLAG, default "off",
+            scalar(flag) bind_dynamic: bool = false;
+        /// Sets conditions under which a server of the group may be asked.
+        ///
+        /// Form: `{}allow_upstream condition ...`
+        ///
+        /// - `condition`: a text with variables; it holds if its value is neither empty nor `0`.
+        ///
+        /// Effect: all conditions are evaluated before each attempt, when the server is chosen: `$upstream_addr` ends with
+        /// its address. If one doesn't hold, it is a failure of kind `denied`: the request is passed to the next server, as
+        /// `{}next_upstream` says, or is answered with 403. It counts as a failure of the server (`max_fails`). A `map` or
+        /// `geo` whose value differs from one attempt to the next has to be `volatile`.
+        ///
+        /// ```nginx
+        /// map $upstream_addr $allowed {
+        ///     volatile;
+        ///     default 0;
+        ///     ~(^|\\s)10\\.0\\.[^,:]+:\\d+$ 1;
+        /// }
+        /// server {
+        ///     location / {
+        ///         {}allow_upstream $allowed;
+        ///     }
+        /// }
+        /// ```
+        "allow_upstream" in EVERYWHERE, Args::at_least(1), default none,
+            scalar(predicates) allow_upstream: Predicates = Rc::new([]);
         /// Has the kernel check idle connections to backends (SO_KEEPALIVE) if it is `on`.
         ///
         /// Effect: a connection whose backend is gone without notice is found to be dead after the kernel's times
@@ -187,15 +215,16 @@ conf::table! {
         /// - `invalid_header`: the response was empty or its head was invalid.
         /// - `http_500`, `http_503`, `http_403`, `http_404`, `http_429`: the response has this status.
         /// - `http_502`, `http_504`: the same, with `proxy_next_upstream` and `grpc_next_upstream` alone.
+        /// - `denied`: `{}allow_upstream` forbids the server.
         /// - `non_idempotent`: also requests with the methods POST, LOCK and PATCH that have been sent to a server
         ///   already.
         /// - `updating`: accepted for compatibility; there is no cache yet.
         /// - `off`: a request isn't passed on.
         ///
         /// Effect: another server of the group is tried, unless a part of the response has been sent to the client.
-        /// Failures of the kinds `error`, `timeout` and `invalid_header` count as failures of the server (`max_fails`)
+        /// Failures of the kinds `error`, `timeout`, `denied` and `invalid_header` count as failures of the server (`max_fails`)
         /// whether listed or not; those of statuses 500, 502, 503, 504 and 429 only if listed. `tunnel_next_upstream` takes
-        /// `error`, `timeout` and `off` alone.
+        /// `error`, `timeout`, `denied` and `off` alone.
         ///
         /// Cost: a client waits for each server that is tried; `{}next_upstream_tries` and `{}next_upstream_timeout`
         /// bound it.
@@ -292,6 +321,18 @@ conf::table! {
             scalar(flag) intercept_errors: bool = false;
     }
     group fields {
+        /// Writes the request anew for each server that is asked if it is `on`.
+        ///
+        /// Effect: values of variables may differ from one server to the next, as those of `$upstream_addr` do. With `off`
+        /// the request is written once, before a server is chosen.
+        ///
+        /// Cost: the request is written once more for each server.
+        ///
+        /// ```nginx
+        /// {}request_dynamic on;
+        /// ```
+        "request_dynamic" in EVERYWHERE, Args::FLAG, default "off",
+            scalar(flag) request_dynamic: bool = false;
         /// Passes a response field to the client that is hidden by default.
         ///
         /// Form: `{}pass_header name`
@@ -667,7 +708,7 @@ mod tests {
     }
 
     #[test]
-    fn memcached_has_its_eleven_directives() {
+    fn memcached_has_its_thirteen_directives() {
         let mut rows: Vec<_> = <crate::memcached::MemcachedConf as conf::Conf>::table()
             .rows
             .iter()
@@ -675,7 +716,9 @@ mod tests {
             .collect();
         rows.sort();
         let expect = [
+            "allow_upstream",
             "bind",
+            "bind_dynamic",
             "buffer_size",
             "connect_timeout",
             "gzip_flag",

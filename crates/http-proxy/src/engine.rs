@@ -3,6 +3,7 @@
 //! A request is written once and sent to one peer after the other, until one answers, none is left, or the
 //! configuration says that it is enough. With a kept connection that takes one `send` and one `recv`.
 
+use std::any::Any;
 use std::rc::Rc;
 
 use ::upstream::retry::Question;
@@ -23,6 +24,7 @@ use crate::pass::{Aim, Destination, Named};
 use crate::protocol::Protocol;
 use crate::respond::{self, Answer, Next};
 use crate::ssl::UpstreamTls;
+use crate::sticky;
 use crate::tunnel;
 
 /// What a location's requests are passed to.
@@ -109,25 +111,36 @@ pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
     };
     let redirected = !exchange.attempts.borrow().is_empty();
     *exchange.target.borrow_mut() = Some(target.clone());
-    let outgoing = match b.write(r, &exchange, streamed) {
-        Ok(outgoing) => outgoing,
-        Err(fault) => return fault.into(),
-    };
+    let mut outgoing = Outgoing::default();
+    if !b.up.request_dynamic {
+        outgoing = match b.write(r, &exchange, streamed) {
+            Ok(written) => written,
+            Err(fault) => return fault.into(),
+        };
+    }
     let mut choice = Choice::new(target.group.clone(), b.up.next_upstream_tries);
     let key = target.key.as_ref().map(|key| r.render(key)).unwrap_or_default();
+    let route = sticky::route(r, &target.group);
     let started_ms = rt::now_ms();
     let mut first = redirected;
     loop {
         exchange.begin(std::mem::take(&mut first));
-        if !choice.advance(&Hints { addr: Some(&r.conn.peer), key: &key }) {
-            exchange.current(|attempt| attempt.peer = Some(target.group.name.clone()));
-            let fault = Fault::NoLiveUpstreams.log(r);
-            exchange.current(|attempt| attempt.status = fault.status());
-            exchange.end();
+        let hints = Hints { addr: Some(&r.conn.peer), key: &key, route: &route };
+        if !choice.advance(&hints)
+            && let Err(fault) = Box::pin(b.wait(r, &exchange, &mut choice, &key, &route)).await
+        {
             return fault.into();
         }
-        exchange.current(|attempt| attempt.peer = choice.peer().map(|peer| peer.name.clone()));
+        if let Some(peer) = choice.peer() {
+            exchange.current(|attempt| attempt.begin(peer));
+        }
         let terms = Terms { streamed, started_ms, late: b.is_late(started_ms) };
+        if b.up.request_dynamic {
+            outgoing = match b.write(r, &exchange, streamed) {
+                Ok(written) => written,
+                Err(fault) => return fault.into(),
+            };
+        }
         let attempted = b.attempt(r, &exchange, &choice, &outgoing).await;
         match b.conclude(r, &exchange, choice, attempted, terms) {
             Concluded::Flow(flow) => return flow,
@@ -164,6 +177,10 @@ fn is_non_idempotent(r: &Request) -> bool {
 impl Handler for Backend {
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
         Flow::wait(run(self, r))
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 }
 
@@ -231,8 +248,44 @@ impl Backend {
         self.unless_aborted(r, named.look_up(r)).await?
     }
 
+    /// No peer can be chosen now: the request waits in the group's queue, if there is one.
+    async fn wait(
+        &self,
+        r: &Request,
+        exchange: &Exchange,
+        choice: &mut Choice,
+        key: &[u8],
+        route: &[u8],
+    ) -> Result<(), Fault> {
+        let peer = r.conn.peer.clone();
+        let hints = Hints { addr: Some(&peer), key, route };
+        let found = match choice.group().has_queue() {
+            false => Ok(false),
+            true => self.unless_aborted(r, choice.wait(&hints)).await,
+        };
+        if choice.group().has_queue() {
+            let elapsed = exchange.elapsed_ms();
+            exchange.current(|attempt| attempt.queue_ms = Some(elapsed));
+        }
+        let fault = match found {
+            Ok(true) => {
+                exchange.started_ms.set(rt::now_ms());
+                return Ok(());
+            }
+            Ok(false) => {
+                let name = choice.group().name.clone();
+                exchange.current(|attempt| attempt.peer = Some(name));
+                Fault::NoLiveUpstreams.log(r)
+            }
+            Err(fault) => fault,
+        };
+        exchange.current(|attempt| attempt.status = fault.status());
+        exchange.end();
+        Err(fault)
+    }
+
     /// Writes the request.
-    fn write(&self, r: &mut Request, exchange: &Exchange, streamed: bool) -> Result<Outgoing, Fault> {
+    pub(super) fn write(&self, r: &mut Request, exchange: &Exchange, streamed: bool) -> Result<Outgoing, Fault> {
         let chunked = streamed && r.body.declared_length().is_none();
         let length = if chunked { None } else { r.body.known_length() };
         exchange.body_length.set(length);

@@ -10,6 +10,7 @@ pub mod engine;
 pub mod fastcgi;
 pub mod grpc;
 pub mod handover;
+pub mod health;
 mod http1;
 mod http2;
 pub mod memcached;
@@ -24,6 +25,7 @@ pub mod scgi;
 mod sending;
 mod shared;
 pub mod ssl;
+mod sticky;
 pub mod store;
 pub mod stream;
 pub mod tunnel;
@@ -43,4 +45,5 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &memcached::Memcached,
     &grpc::Grpc,
     &connect::Tunnel,
+    &health::HealthChecks,
 ];

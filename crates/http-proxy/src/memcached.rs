@@ -79,11 +79,12 @@ conf::table! {
     ///
     /// - `error`: the connection could not be opened, or broke before the value.
     /// - `timeout`: connecting, sending or reading took too long.
+    /// - `denied`: `memcached_allow_upstream` forbids the server.
     /// - `invalid_response`: the response was empty or invalid.
     /// - `not_found`: there is no value with this key.
     /// - `off`: a request isn't passed on.
     ///
-    /// Effect: another server of the group is tried. Failures of the kinds `error`, `timeout` and `invalid_response` count as
+    /// Effect: another server of the group is tried. Failures of the kinds `error`, `timeout`, `denied` and `invalid_response` count as
     /// failures of the server (`max_fails`) whether listed or not; `not_found` never does.
     ///
     /// Cost: a client waits for each server that is tried.

@@ -3,10 +3,15 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use ::upstream::{Group, GroupSpec, Keepalive, ServerSpec, Url};
+use ::upstream::names;
+use ::upstream::{Group, GroupSpec, Keepalive, Resolver, ServerSpec, Url, UrlError};
+use common::backend::groups::without_address;
 use conf::{Directive, Error, Loader, Result, Span};
 use expr::vars::Template;
+use http::HttpProto;
+use http::app::build::OuterLocation;
 use http::config::blocks::{self, CurrentKind};
+use http::config::core::CoreLocation;
 use http::exchange::Target;
 use http::fault::Fault;
 use http::module::LocationContext;
@@ -201,6 +206,8 @@ fn needs_port(url: &Url, default_port: Option<u16>) -> bool {
 pub struct Groups {
     blocks: HashMap<Vec<u8>, Found>,
     hosts: HashMap<(Vec<u8>, u16), Found>,
+    /// What `http {}` says of the lookup of names.
+    names: Option<Rc<CoreLocation>>,
 }
 
 /// A group, with the key of its balancer.
@@ -221,7 +228,8 @@ pub fn groups(loader: &mut Loader<'_>) -> Rc<std::cell::RefCell<Groups>> {
     if let Some(groups) = &loader.store.entry::<SharedGroups>().0 {
         return groups.clone();
     }
-    let mut groups = Groups::default();
+    let names = loader.store.entry::<OuterLocation>().0.clone();
+    let mut groups = Groups { names, ..Groups::default() };
     for (name, group, key) in loader.store.entry::<Specs>().build() {
         groups.blocks.insert(name, Found { group, key });
     }
@@ -243,25 +251,43 @@ pub(crate) fn group_of(loader: &mut Loader<'_>, d: &Directive, url: &Url, defaul
     if needs_port(url, default_port) {
         return Err(Error::at(d.arg(0), format!("no port in upstream \"{}\"", buf::text::encode(&url.authority))));
     }
-    let addrs = url.resolve(default_port.unwrap_or(0)).map_err(|error| {
-        // As nginx tells it, without the port.
-        let host = buf::text::encode(&url.host);
-        Error::at(d.arg(0), format!("{error} in upstream \"{host}\""))
-    })?;
-    let found = Found { group: implicit(url, addrs), key: None };
+    let port = url.port.or(default_port).unwrap_or(0);
+    let authority = String::from_utf8_lossy(&url.authority);
+    let server = match url.resolve(port) {
+        Ok(addrs) => ServerSpec::new(&authority, addrs),
+        Err(error) => {
+            // As nginx tells it, without the port.
+            let host = buf::text::encode(&url.host);
+            let message = Error::at(d.arg(0), format!("{error} in upstream \"{host}\""));
+            if error != UrlError::NotFound {
+                return Err(message);
+            }
+            without_address::<HttpProto>(loader, d, message)?;
+            ServerSpec::late(&authority, url, port)
+        }
+    };
+    let found = Found { group: implicit(url, server), key: None };
     let host = (url.host.to_ascii_lowercase(), url.port.or(default_port).unwrap_or(0));
     groups.borrow_mut().hosts.insert(host, found.clone());
     Ok(found)
 }
 
 /// A host without an upstream block. No idle connections to it are kept: it may serve one connection at a time.
-fn implicit(url: &Url, addrs: Vec<os::SockAddr>) -> Rc<Group> {
+fn implicit(url: &Url, server: ServerSpec) -> Rc<Group> {
     let keepalive = Keepalive { connections: 0, ..Keepalive::default() };
-    let server = ServerSpec::new(&String::from_utf8_lossy(&url.authority), addrs);
     Group::new(&GroupSpec { name: url.host.clone(), servers: vec![server], keepalive, ..GroupSpec::default() })
 }
 
 impl Groups {
+    /// Begins what a worker does for groups as long as it lives.
+    pub(crate) fn start(&self) {
+        let Some(core) = &self.names else { return };
+        let resolver = core.resolver.clone().unwrap_or_else(Resolver::system);
+        for found in self.blocks.values().chain(self.hosts.values()) {
+            names::start(&found.group, &resolver, core.resolver_timeout);
+        }
+    }
+
     /// The group of this name.
     pub fn named(&self, name: &str) -> Option<Rc<Group>> {
         let mut all = self.blocks.values().chain(self.hosts.values());
@@ -301,7 +327,8 @@ impl Found {
 
     /// The addresses of a URL that a variable gave.
     fn for_one_request(url: &Url, addrs: Vec<os::SockAddr>) -> Found {
-        Found { group: implicit(url, addrs), key: None }
+        let server = ServerSpec::new(&String::from_utf8_lossy(&url.authority), addrs);
+        Found { group: implicit(url, server), key: None }
     }
 }
 

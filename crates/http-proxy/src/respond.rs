@@ -20,6 +20,7 @@ use crate::conf::ignore;
 use crate::engine::Backend;
 use crate::protocol::{BodyEvent, Codec, End};
 use crate::sending::Sending;
+use crate::sticky;
 use crate::store;
 use crate::stream::{self, UpstreamBody};
 
@@ -60,14 +61,17 @@ pub(super) fn respond(
     answer: Answer,
 ) -> Next {
     let Answer { mut idle, mut codec, reply: Reply { status, length, unsent } } = answer;
+    sticky::answered(r, &mut choice);
     if codec.is_tunnel() {
         // A head alone, after which everything is the tunnel's.
         (r.response.status, r.response.header_only) = (200, true);
+        choice.completed();
         return Next::Tunnel(Box::new((choice, idle, Bytes::default())));
     }
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
         accel_rate(b, r, exchange);
         copy_fields(b, r, exchange);
+        choice.completed();
         return Next::Tunnel(Box::new((choice, idle, codec.take_rest())));
     }
     let replaced = !b.protocol.answers_errors() || b.up.intercept_errors && error_page::has_page(r, status);
@@ -77,21 +81,17 @@ pub(super) fn respond(
         }
         keep_if_over(b, &mut choice, idle, codec, unsent.is_none());
         exchange.end();
+        choice.completed();
         choice.release(Outcome::Good);
         return Next::Flow(Flow::Status(status));
     }
     if let Some(flow) = accel_redirect(b, r, exchange) {
         exchange.end();
+        choice.completed();
         choice.release(Outcome::Good);
         return Next::Flow(flow);
     }
-    accel_rate(b, r, exchange);
-    copy_fields(b, r, exchange);
-    b.protocol.complete(r);
-    r.response.content_length = length;
-    if b.up.force_ranges {
-        (r.response.allow_ranges, r.response.single_range) = (true, true);
-    }
+    fill_head(b, r, exchange, length);
     let mut body = Chain::new();
     let mut read = stream::read(&mut *codec, &mut body);
     let mut trailers = None;
@@ -106,6 +106,7 @@ pub(super) fn respond(
             choice.keep(idle, b.place);
         }
         exchange.end();
+        choice.completed();
         choice.release(Outcome::Good);
         r.response.body = whole(body);
         if let Some(trailers) = trailers {
@@ -123,6 +124,17 @@ pub(super) fn respond(
     r.response.body = stream.begin(r, body, trailers, read);
     store::keep(b, r, exchange);
     Next::Flow(Flow::Respond)
+}
+
+/// Makes the backend's head the response's.
+fn fill_head(b: &Backend, r: &mut Request, exchange: &Exchange, length: Option<u64>) {
+    accel_rate(b, r, exchange);
+    copy_fields(b, r, exchange);
+    b.protocol.complete(r);
+    r.response.content_length = length;
+    if b.up.force_ranges {
+        (r.response.allow_ranges, r.response.single_range) = (true, true);
+    }
 }
 
 impl Answer {

@@ -178,6 +178,7 @@ impl UpstreamBody {
             self.choice.keep(idle, self.place);
         }
         self.exchange.end();
+        self.choice.completed();
         self.choice.release(Outcome::Good);
     }
 

@@ -1,5 +1,6 @@
 //! `$upstream_…` and `$proxy_…`.
 
+use ::upstream::Url;
 use buf::number::digits;
 use expr::vars::Flags;
 use http::exchange::{Attempt, Exchange};
@@ -33,6 +34,14 @@ pub(super) fn define(setup: &mut Setup) {
         "upstream_bytes_received", live, Getter::Plain(|r, out| counts(r, out, |attempt| attempt.received));
         /// How many bytes were sent to backends. Joined like `$upstream_addr`.
         "upstream_bytes_sent", live, Getter::Plain(|r, out| counts(r, out, |attempt| attempt.sent));
+        /// The times that the request waited in the queues of groups, in seconds with milliseconds. `-` where it didn't
+        /// wait. Joined like `$upstream_addr`.
+        "upstream_queue_time", live, Getter::Plain(|r, out| times(r, out, |attempt| attempt.queue_ms));
+        /// The address of the server that was asked last. Empty if none was.
+        "upstream_last_addr", live, Getter::Plain(last_addr);
+        /// The name of the server that was asked last, as `server` or `proxy_pass` has it, without the port. Empty if
+        /// none was.
+        "upstream_last_server_name", live, Getter::Plain(last_server_name);
         /// A field of the last backend's response by its name, in lower case and with underscores for dashes.
         /// Empty if there is none.
         "upstream_http_", prefix, Getter::Family(http);
@@ -77,6 +86,20 @@ fn join(r: &Request, out: &mut Vec<u8>, mut each: impl FnMut(&Attempt, &mut Vec<
 
 fn addr(r: &mut Request, out: &mut Vec<u8>) -> bool {
     join(r, out, |attempt, out| out.extend_from_slice(attempt.peer.as_deref().unwrap_or_default().as_bytes()))
+}
+
+fn last_addr(r: &mut Request, out: &mut Vec<u8>) -> bool {
+    let Some(exchange) = &r.upstream else { return false };
+    let attempts = exchange.attempts.borrow();
+    attempts.last().and_then(|attempt| attempt.peer.as_ref()).is_some_and(|peer| put(out, peer.as_bytes()))
+}
+
+fn last_server_name(r: &mut Request, out: &mut Vec<u8>) -> bool {
+    let Some(exchange) = &r.upstream else { return false };
+    let attempts = exchange.attempts.borrow();
+    let Some(server) = attempts.last().and_then(|attempt| attempt.server.as_deref()) else { return false };
+    let url = Url::parse(server.as_bytes(), false);
+    url.is_ok_and(|url| put(out, &url.host))
 }
 
 fn status(r: &mut Request, out: &mut Vec<u8>) -> bool {

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use ::upstream::{Group, Url};
+use ::upstream::{Group, Peer, Url};
 use buf::Bytes;
 use expr::vars::Template;
 use wire::Span;
@@ -61,6 +61,10 @@ impl Target {
 pub struct Attempt {
     /// The peer's address; the group's name if it had no peer.
     pub peer: Option<Rc<str>>,
+    /// The server as the configuration writes it.
+    pub server: Option<Rc<str>>,
+    /// Milliseconds that the request waited in the group's queue.
+    pub queue_ms: Option<u64>,
     /// The status of the response, or the one that its failure stands for; 0 for none.
     pub status: u16,
     /// Milliseconds until the connection was made.
@@ -77,6 +81,14 @@ pub struct Attempt {
     pub sent: u64,
     /// Whether it is the first one after an internal redirect.
     pub redirected: bool,
+}
+
+impl Attempt {
+    /// A peer has been chosen.
+    pub fn begin(&mut self, peer: &Peer) {
+        self.peer = Some(peer.name.clone());
+        self.server = Some(peer.server.clone());
+    }
 }
 
 /// A request's dealings with backends.

@@ -193,6 +193,9 @@ faults! {
     NoLiveUpstreams: Upstream 502 Never, error("no live upstreams while connecting to upstream");
     /// A name of a backend that the resolver doesn't know.
     UnknownHost: Upstream 502 Never, error("{}");
+    /// `…_allow_upstream` forbids the backend.
+    DeniedUpstream: Upstream 403 Unsent(failure::DENIED),
+        error("access to upstream is denied while connecting to upstream");
     /// A connection can't be made.
     FailedConnect: Upstream 502 Unsent(failure::ERROR), error("connect() failed{} while connecting to upstream");
     /// A connection isn't made in time.

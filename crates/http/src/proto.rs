@@ -27,6 +27,8 @@ impl Proto for HttpProto {
     type Session = Request;
 
     const PORT: Option<u16> = Some(80);
+
+    const HAS_HEADS: bool = true;
     const PLACES: Places = Places {
         block: Context::HTTP,
         server: Context::SERVER,

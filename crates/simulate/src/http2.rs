@@ -63,11 +63,9 @@ pub async fn talk(world: &World, client: &mut Client, stream: &Rc<rt::Stream>) {
             }
         };
         let read = std::future::poll_fn(|cx| {
-            // What the connection hasn't taken yet goes out meanwhile.
-            match talk.poll_transmit(cx, stream) {
-                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                _ => stream.poll_recv(cx, size),
-            }
+            // What the connection hasn't taken yet goes out meanwhile. A server that takes no more may have said why.
+            let _ = talk.poll_transmit(cx, stream);
+            stream.poll_recv(cx, size)
         });
         match read.await {
             Ok(bytes) if !bytes.is_empty() => {

@@ -1,29 +1,38 @@
 //! A group of servers, and a request's way through it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Context;
 
-use engine::cycle::zones::SharedZone;
-
-use crate::balance::{self, Balancer, Hints, Progress};
+use crate::balance::{self, Hints, Progress};
+use crate::health::{Check, Checks};
 use crate::keepalive::{Idle, Keepalive, Pool};
 use crate::peer::{Peer, Peers};
-use crate::spec::GroupSpec;
-use crate::zone;
+use crate::queue::Queue;
+use crate::roster::{Found, Plan, Ranks};
+use crate::spec::{GroupSpec, Lookup, Moment, NamesSpec, Time};
+use crate::sticky::{Session, Sticky};
+use crate::zone::Shared;
 
 /// An upstream, ready for requests.
 pub struct Group {
     /// Its name: of the `upstream` block, or the host as written.
     pub name: Rc<str>,
-    primary: Peers,
-    backup: Peers,
-    /// A single peer is never taken for unavailable.
-    single: bool,
-    balancer: Box<dyn Balancer>,
+    plan: Plan,
+    ranks: RefCell<Rc<Ranks>>,
     pool: Option<Rc<Pool>>,
     /// Where the workers share the peers' state.
-    zone: Option<Rc<SharedZone>>,
+    shared: Option<Shared>,
+    /// Whether this worker asks name servers and checks peers for all; without a zone each does.
+    leads: Cell<bool>,
+    /// Which time of responses the balancer has to know.
+    time: Option<Time>,
+    /// What binds sessions to peers.
+    pub sticky: Option<Sticky>,
+    /// Who is asked for the names of its servers.
+    pub(crate) names: NamesSpec,
+    pub(crate) queue: Option<Queue>,
+    checks: Rc<Checks>,
     /// Requests that are under way.
     pub active: Cell<usize>,
 }
@@ -42,42 +51,128 @@ pub enum Outcome {
 impl Group {
     /// Builds a group.
     pub fn new(spec: &GroupSpec) -> Rc<Group> {
-        let mut primary = Peers::new(spec.servers.iter().filter(|server| !server.backup));
-        let mut backup = Peers::new(spec.servers.iter().filter(|server| server.backup));
-        if let Some(zone) = &spec.zone {
-            zone::enter(zone, spec, [&mut primary, &mut backup]);
-        }
+        let checks = Rc::<Checks>::default();
+        let plan = Plan::new(spec, &checks);
+        let ranks = Rc::new(plan.ranks(None));
+        let shared = spec.zone.as_ref().map(|zone| Shared::new(zone, &spec.name, &ranks, plan.changes(), &checks));
         Rc::new(Group {
             name: String::from_utf8_lossy(&spec.name).into(),
-            single: primary.list.len() == 1 && backup.list.is_empty(),
-            balancer: balance::of(&spec.method, &primary),
-            primary,
-            backup,
+            ranks: RefCell::new(ranks),
             pool: pool(&spec.keepalive),
-            zone: spec.zone.clone(),
+            leads: Cell::new(shared.is_none()),
+            shared,
+            time: spec.method.time(),
+            sticky: spec.sticky.clone(),
+            names: spec.names.clone(),
+            queue: spec.queue.map(Queue::new),
+            checks,
             active: Cell::new(0),
+            plan,
         })
     }
 
-    /// The backups.
-    pub fn backup(&self) -> &Peers {
-        &self.backup
+    /// Its peers as they are now.
+    pub(crate) fn ranks(&self) -> Rc<Ranks> {
+        self.ranks.borrow().clone()
+    }
+
+    /// All its peers.
+    pub fn peers(&self) -> Vec<Rc<Peer>> {
+        self.with_peers(|ranks| ranks.all().cloned().collect())
+    }
+
+    /// Makes the peers anew from what name servers said.
+    fn rebuild(&self) -> Rc<Ranks> {
+        let ranks = Rc::new(self.plan.ranks(Some(&self.ranks())));
+        self.ranks.replace(ranks.clone());
+        ranks
     }
 
     /// Does something with the state of all peers, which may be shared.
-    fn with_peers<R>(&self, f: impl FnOnce() -> R) -> R {
-        match &self.zone {
-            None => f(),
-            Some(zone) => zone::exchange(zone, &[&self.primary.list, &self.backup.list], f),
-        }
+    fn with_peers<R>(&self, f: impl FnOnce(&Ranks) -> R) -> R {
+        let Some(shared) = &self.shared else { return f(&self.ranks()) };
+        let news = |roster| {
+            self.plan.roster.replace(roster);
+            self.rebuild();
+        };
+        shared.exchange(self.plan.changes(), news, || self.ranks(), f)
     }
 
     /// The same for one peer.
-    fn with_peer<R>(&self, peer: &Peer, f: impl FnOnce() -> R) -> R {
-        match &self.zone {
+    pub(crate) fn with_peer<R>(&self, peer: &Peer, f: impl FnOnce() -> R) -> R {
+        match &self.shared {
             None => f(),
-            Some(zone) => zone::exchange(zone, &[std::slice::from_ref(peer)], f),
+            Some(shared) => shared.exchange_one(peer, f),
         }
+    }
+
+    /// The names whose addresses are looked up while the server runs.
+    pub fn lookups(&self) -> Vec<Lookup> {
+        let mut lookups: Vec<Lookup> = Vec::new();
+        for lookup in self.plan.lookups() {
+            if !lookups.iter().any(|other| other.name == lookup.name) {
+                lookups.push(lookup.clone());
+            }
+        }
+        lookups
+    }
+
+    /// Notes the addresses of a name, for all workers if they share the peers. False if there is no memory for it.
+    pub(crate) fn learn(&self, name: &Rc<[u8]>, found: Vec<Found>) -> bool {
+        let learned = match &self.shared {
+            None => {
+                if self.plan.roster.borrow_mut().learn(name, found) {
+                    self.rebuild();
+                }
+                true
+            }
+            Some(shared) => shared.publish(&self.plan.roster, |roster| roster.learn(name, found), || self.rebuild()),
+        };
+        self.tell_queue();
+        learned
+    }
+
+    /// A peer may be usable that wasn't: the first request that waits looks.
+    pub(crate) fn tell_queue(&self) {
+        if let Some(queue) = &self.queue {
+            queue.tell_first();
+        }
+    }
+
+    /// Whether it has a zone, so that what one worker finds is known to all.
+    pub fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Whether this worker asks name servers and checks peers.
+    pub(crate) fn leads(&self) -> bool {
+        self.leads.get()
+    }
+
+    /// Tries to lead, or goes on leading.
+    pub(crate) fn lead(&self) {
+        if let Some(shared) = &self.shared {
+            self.leads.set(shared.lead(rt::now_ms()));
+        }
+    }
+
+    /// Whether requests may wait for a peer.
+    pub fn has_queue(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    /// Whether checks are made of its peers.
+    pub(crate) fn is_checked(&self) -> bool {
+        self.checks.any()
+    }
+
+    /// Adds a check before workers run; what it is known by, or `None` if there are too many.
+    pub fn add_check(&self, check: &Check) -> Option<u32> {
+        let bit = self.checks.add(check)?;
+        for peer in self.ranks().all() {
+            peer.health.set(self.checks.of_new());
+        }
+        Some(bit)
     }
 
     /// The idle connections, if any are kept.
@@ -93,9 +188,18 @@ fn pool(settings: &Keepalive) -> Option<Rc<Pool>> {
 /// A request's way through a group. Dropping it gives its peer up.
 pub struct Choice {
     group: Rc<Group>,
+    /// The peers among which it chose last.
+    ranks: Rc<Ranks>,
     progress: Progress,
     on_backup: bool,
-    current: Option<usize>,
+    current: Option<Rc<Peer>>,
+    /// When the current peer was chosen, in the loop's milliseconds.
+    began_ms: u64,
+    /// How long the peer took to the moment that the balancer wants to know of.
+    took_ms: Cell<Option<u64>>,
+    /// The session that is bound to the peer when the response is complete.
+    session: Option<Box<Session>>,
+    max_tries: u32,
     /// Attempts that are left, the current one included.
     pub tries: u32,
 }
@@ -103,22 +207,37 @@ pub struct Choice {
 impl Choice {
     /// At the start; `max_tries` of 0 is no limit.
     pub fn new(group: Rc<Group>, max_tries: u32) -> Choice {
-        let all = group.primary.tries + group.backup.tries;
-        let tries = if max_tries > 0 { all.min(max_tries) } else { all };
         group.active.set(group.active.get() + 1);
-        Choice { group, progress: Progress::default(), on_backup: false, current: None, tries }
+        let ranks = group.ranks();
+        let mut choice = Choice {
+            group,
+            ranks,
+            progress: Progress::default(),
+            on_backup: false,
+            current: None,
+            began_ms: 0,
+            took_ms: Cell::new(None),
+            session: None,
+            max_tries,
+            tries: 0,
+        };
+        choice.count_tries();
+        choice
+    }
+
+    fn count_tries(&mut self) {
+        let all = self.ranks.primary.tries + self.ranks.backup.tries;
+        self.tries = if self.max_tries > 0 { all.min(self.max_tries) } else { all };
     }
 
     /// For a request that is under way with the peer of this name already, as another process chose it; without a peer
     /// if the group has it no longer.
     pub fn resume(group: Rc<Group>, name: &str) -> Choice {
         let mut choice = Choice::new(group, 1);
-        let at = |peers: &Peers| peers.list.iter().position(|peer| *peer.name == *name);
-        let primary = at(&choice.group.primary);
-        choice.on_backup = primary.is_none();
-        choice.current = primary.or_else(|| at(&choice.group.backup));
-        if let Some(peer) = choice.peer() {
-            peer.conns.set(peer.conns.get() + 1);
+        choice.current = choice.ranks.all().find(|peer| *peer.name == *name).cloned();
+        if let Some(peer) = choice.current.clone() {
+            choice.began_ms = rt::now_ms();
+            choice.group.with_peer(&peer, || peer.begin(choice.began_ms));
         }
         choice
     }
@@ -130,54 +249,120 @@ impl Choice {
 
     /// The peer in use.
     pub fn peer(&self) -> Option<&Peer> {
-        self.current.and_then(|at| self.peers().list.get(at))
-    }
-
-    fn peers(&self) -> &Peers {
-        if self.on_backup { &self.group.backup } else { &self.group.primary }
+        self.current.as_deref()
     }
 
     /// Chooses the next peer; false if there is none that lives.
     pub fn advance(&mut self, hints: &Hints<'_>) -> bool {
+        // Those that wait come first.
+        self.group.queue.as_ref().is_none_or(Queue::is_empty) && self.choose(hints)
+    }
+
+    /// The same, whoever waits.
+    pub(crate) fn choose(&mut self, hints: &Hints<'_>) -> bool {
         debug_assert!(self.current.is_none(), "the last peer was released");
         let now = rt::wall().secs.max(0) as u64;
         let group = self.group.clone();
-        group.with_peers(|| self.pick(&group, hints, now));
+        group.with_peers(|_| self.pick(hints, now));
         self.current.is_some()
     }
 
-    fn pick(&mut self, group: &Group, hints: &Hints<'_>, now: u64) {
-        if group.single {
-            let usable = group.primary.list.first().is_some_and(|peer| !peer.down && !peer.is_full());
-            self.current = usable.then_some(0);
-        } else {
-            let rank = if self.on_backup { &group.backup } else { &group.primary };
-            self.current = group.balancer.pick(rank, &mut self.progress, hints, now);
-            if self.current.is_none() && !self.on_backup && !group.backup.list.is_empty() {
-                (self.on_backup, self.progress) = (true, Progress::default());
-                self.current = group.balancer.pick(&group.backup, &mut self.progress, hints, now);
+    fn pick(&mut self, hints: &Hints<'_>, now: u64) {
+        let ranks = self.group.ranks();
+        if !Rc::ptr_eq(&ranks, &self.ranks) {
+            // Other peers: where it was among the old ones means nothing.
+            self.ranks = ranks.clone();
+            (self.on_backup, self.progress) = (false, Progress::default());
+            let left = self.tries;
+            self.count_tries();
+            if self.began_ms > 0 {
+                self.tries = self.tries.min(left);
             }
         }
-        if let Some(peer) = self.peer() {
-            peer.conns.set(peer.conns.get() + 1);
+        let now_ms = rt::now_ms();
+        if ranks.single {
+            let peer = ranks.primary.list.first().filter(|peer| peer.is_open(hints.route));
+            self.current = peer.cloned();
+        } else {
+            if ranks.slow {
+                let dice = rt::random_bytes();
+                let dice = dice.first_chunk().map_or(0, |chunk| u64::from_ne_bytes(*chunk));
+                ranks.all().for_each(|peer| peer.rest(dice, now_ms));
+            }
+            self.current = self.pick_in_ranks(&ranks, hints, now);
+        }
+        if let Some(peer) = &self.current {
+            peer.begin(now_ms);
+            self.began_ms = now_ms;
+            self.took_ms.set(None);
+        }
+    }
+
+    fn pick_in_ranks(&mut self, ranks: &Ranks, hints: &Hints<'_>, now: u64) -> Option<Rc<Peer>> {
+        if !self.on_backup {
+            let found = self.pick_in(ranks, &ranks.primary, hints, now);
+            if found.is_some() || ranks.backup.list.is_empty() {
+                return found;
+            }
+            (self.on_backup, self.progress) = (true, Progress::default());
+        }
+        self.pick_in(ranks, &ranks.backup, hints, now)
+    }
+
+    fn pick_in(&mut self, ranks: &Ranks, rank: &Peers, hints: &Hints<'_>, now: u64) -> Option<Rc<Peer>> {
+        let progress = &mut self.progress;
+        if !hints.route.is_empty()
+            && let Some(index) = balance::bound(rank, progress, hints.route, now)
+        {
+            return rank.list.get(index).cloned();
+        }
+        let mut index = ranks.balancer.pick(rank, progress, hints, now);
+        if index.is_none() && ranks.slow {
+            // Those that were to be spared are all there is.
+            rank.list.iter().for_each(|peer| peer.resting.set(false));
+            index = ranks.balancer.pick(rank, progress, hints, now);
+        }
+        rank.list.get(index?).cloned()
+    }
+
+    /// The exchange with the peer has come so far, for the first time.
+    pub fn reached(&self, moment: Moment) {
+        if self.group.time.is_some_and(|time| time.moment == moment) {
+            self.took_ms.set(Some(rt::now_ms().saturating_sub(self.began_ms)));
+        }
+    }
+
+    /// Binds a session to the current peer when the response is complete.
+    pub fn keep_session(&mut self, session: Session) {
+        self.session = Some(Box::new(session));
+    }
+
+    /// The response is complete.
+    pub fn completed(&mut self) {
+        self.reached(Moment::LastByte);
+        if let Some(session) = self.session.take() {
+            session.keep(rt::now_ms());
         }
     }
 
     /// Tells how the current peer did, and lets it go; true if it is unavailable from now on.
     pub fn release(&mut self, outcome: Outcome) -> bool {
-        let Some(peer) = self.peer() else { return false };
-        let disabled = self.group.with_peer(peer, || self.judge(peer, outcome));
+        let Some(peer) = self.current.take() else { return false };
+        let disabled = self.group.with_peer(&peer, || self.judge(&peer, outcome));
         self.tries = self.tries.saturating_sub(1);
-        self.current = None;
+        self.group.tell_queue();
         disabled
     }
 
     fn judge(&self, peer: &Peer, outcome: Outcome) -> bool {
-        peer.conns.set(peer.conns.get().saturating_sub(1));
-        if !self.group.single {
-            let now = rt::wall().secs.max(0) as u64;
+        peer.end(self.began_ms);
+        let now = rt::wall().secs.max(0) as u64;
+        if let (Outcome::Good, Some(ms)) = (outcome, self.took_ms.get()) {
+            peer.took(ms);
+        }
+        if !self.ranks.single {
             match outcome {
-                Outcome::Good => peer.succeeded(),
+                Outcome::Good => peer.succeeded(rt::now_ms()),
                 Outcome::Failed => return peer.failed(now),
                 Outcome::Neutral => {}
             }
@@ -185,60 +370,29 @@ impl Choice {
         false
     }
 
-    fn key(&self) -> Option<usize> {
-        let backup = if self.on_backup { self.group.primary.list.len() } else { 0 };
-        self.current.map(|at| at + backup)
-    }
-
     /// An idle connection to the current peer.
     pub fn take_idle(&self, cx: &mut Context<'_>, place: u32) -> Option<Idle> {
-        self.group.pool.as_ref()?.take(cx, self.key()?, place)
+        self.group.pool.as_ref()?.take(cx, self.peer()?.id, place)
     }
 
     /// Keeps a connection to the current peer, if it may serve on.
     pub fn keep(&self, idle: Idle, place: u32) {
-        if let (Some(pool), Some(key)) = (&self.group.pool, self.key()) {
-            pool.put(idle, key, place);
+        if let (Some(pool), Some(peer)) = (&self.group.pool, self.peer()) {
+            pool.put(idle, peer.id, place);
         }
     }
 }
 
 impl Drop for Choice {
     fn drop(&mut self) {
-        if let Some(peer) = self.peer() {
-            self.group.with_peer(peer, || peer.conns.set(peer.conns.get().saturating_sub(1)));
+        if let Some(peer) = self.current.take() {
+            self.group.with_peer(&peer, || peer.end(self.began_ms));
+            self.group.tell_queue();
         }
         self.group.active.set(self.group.active.get().saturating_sub(1));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ServerSpec;
-
-    fn group() -> Rc<Group> {
-        let server = |port: u16, backup| {
-            let addr = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-            ServerSpec { backup, ..ServerSpec::new(&addr.to_string(), vec![os::SockAddr::from(addr)]) }
-        };
-        let servers = vec![server(1, false), server(2, false), server(3, true)];
-        Group::new(&GroupSpec { name: b"group".to_vec(), servers, ..GroupSpec::default() })
-    }
-
-    #[test]
-    fn a_choice_of_another_process_counts() {
-        let group = group();
-        let counts = |group: &Group| {
-            let peers = group.primary.list.iter().chain(&group.backup.list);
-            (peers.map(|peer| peer.conns.get()).collect::<Vec<_>>(), group.active.get())
-        };
-        let second = Choice::resume(group.clone(), "127.0.0.1:2");
-        let backup = Choice::resume(group.clone(), "127.0.0.1:3");
-        let gone = Choice::resume(group.clone(), "127.0.0.1:9");
-        assert_eq!(counts(&group), (vec![0, 1, 1], 3));
-        assert!(gone.peer().is_none() && backup.peer().is_some_and(|peer| &*peer.name == "127.0.0.1:3"));
-        drop((second, backup, gone));
-        assert_eq!(counts(&group), (vec![0, 0, 0], 0));
-    }
-}
+#[path = "group_tests.rs"]
+mod tests;

@@ -1,6 +1,8 @@
 //! Looks up the addresses of names while the server runs (`resolver`): questions over UDP, or TCP where an answer
 //! doesn't fit, to the name servers in turn; answers are kept as long as they say.
 //!
+//! Without the directive the name servers of /etc/resolv.conf are asked ([`Resolver::system`]).
+//!
 //! Each question has a random number and comes from a port of its own, so that who can't see it can't answer it. All who
 //! ask for a name while it is being looked up wait for the same answer.
 
@@ -15,12 +17,14 @@ use buf::{Bytes, Chain};
 use engine::log::{self, Errno};
 use os::SockAddr;
 use rt::{ConnectOptions, Event, Gate, Stream, Transmit, UdpSocket};
-use wire::dns::{self, Answer, Kind, Name};
+use wire::dns::{self, Answer, Kind, Name, Service};
+
+use crate::system::{self, System};
 
 /// What a directive says.
 #[derive(Clone, Debug)]
 pub struct ResolverSpec {
-    /// The name servers, one at least.
+    /// The name servers.
     pub servers: Vec<SocketAddr>,
     /// For how many seconds answers are kept, whatever they say themselves.
     pub valid_s: Option<u64>,
@@ -30,35 +34,52 @@ pub struct ResolverSpec {
     pub ipv6: bool,
 }
 
+impl Default for ResolverSpec {
+    /// Without servers; both families.
+    fn default() -> ResolverSpec {
+        ResolverSpec { servers: Vec::new(), valid_s: None, ipv4: true, ipv6: true }
+    }
+}
+
 /// Asks name servers, and remembers what they said; one for each worker.
 pub struct Resolver {
     spec: ResolverSpec,
+    /// The system's files, if they say which servers are asked.
+    system: Option<System>,
     /// The server that is asked next.
     next: Cell<usize>,
-    names: RefCell<HashMap<Name, Entry>>,
+    names: RefCell<HashMap<Query, Entry>>,
     /// Questions that are under way.
     asking: Gate,
 }
 
-enum Entry {
-    Known(Known),
-    Asked(Rc<Lookup>),
+/// What somebody wants to know.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Query {
+    name: Name,
+    /// Services, not addresses.
+    services: bool,
 }
 
+enum Entry {
+    Known(Known),
+    Asked(Rc<Asked>),
+}
+
+/// What is known of a name.
+#[derive(Clone, Default)]
 struct Known {
-    addresses: Addresses,
+    /// By family.
+    addresses: [Rc<[IpAddr]>; 2],
+    services: Rc<[Service]>,
     /// By the loop's clock.
     until_ms: u64,
 }
 
-/// Addresses of a name, by family.
-#[derive(Clone, Default)]
-struct Addresses([Rc<[IpAddr]>; 2]);
-
 /// A name that is being looked up.
 #[derive(Default)]
-struct Lookup {
-    found: RefCell<Option<Result<Addresses, ResolveError>>>,
+struct Asked {
+    found: RefCell<Option<Result<Known, ResolveError>>>,
     done: Event,
 }
 
@@ -69,7 +90,8 @@ pub struct ResolveError(pub u8);
 impl ResolveError {
     /// There was no answer in time.
     pub const TIMED_OUT: ResolveError = ResolveError(110);
-    const NOT_FOUND: ResolveError = ResolveError(dns::NO_SUCH_NAME);
+    /// There is no such name, or it has no addresses.
+    pub const NOT_FOUND: ResolveError = ResolveError(dns::NO_SUCH_NAME);
 }
 
 /// As it stands in log lines: `3: Host not found`.
@@ -101,90 +123,176 @@ const MOST_ALIASES: usize = 10;
 /// How much of an answer over TCP is read at once.
 const PART: usize = 4096;
 
+thread_local! {
+    /// The resolver of a worker that goes by the system's files.
+    static SYSTEM: Rc<Resolver> = Resolver::of(ResolverSpec::default(), Some(System::default()));
+}
+
 impl Resolver {
     /// One that knows nothing yet.
     pub fn new(spec: ResolverSpec) -> Rc<Resolver> {
-        Rc::new(Resolver { spec, next: Cell::new(0), names: RefCell::default(), asking: Gate::new(MOST_QUESTIONS) })
+        Resolver::of(spec, None)
+    }
+
+    /// The one that goes by /etc/resolv.conf and /etc/hosts, and follows their changes.
+    pub fn system() -> Rc<Resolver> {
+        SYSTEM.with(Rc::clone)
+    }
+
+    fn of(spec: ResolverSpec, system: Option<System>) -> Rc<Resolver> {
+        Rc::new(Resolver {
+            spec,
+            system,
+            next: Cell::new(0),
+            names: RefCell::default(),
+            asking: Gate::new(MOST_QUESTIONS),
+        })
+    }
+
+    /// For how long a name is taken not to exist after name servers said so, in milliseconds; `None` if nothing is said.
+    pub fn valid_ms(&self) -> Option<u64> {
+        self.spec.valid_s.map(|seconds| seconds.saturating_mul(1000))
     }
 
     /// The addresses of a name, those of IPv4 first: in the order of the answer for those who have waited for it, as in
     /// nginx; which one of a family begins for those who come later is left to chance.
     pub async fn resolve(self: &Rc<Self>, name: &[u8], timeout_ms: u64) -> Result<Vec<IpAddr>, ResolveError> {
-        let name = Name::parse(name).ok_or(ResolveError::NOT_FOUND)?;
-        if let Some(known) = self.known(&name) {
-            return Ok(known.turned());
-        }
-        let lookup = self.lookup(name);
-        let found = async {
-            loop {
-                if let Some(found) = &*lookup.found.borrow() {
-                    return found.clone();
-                }
-                lookup.done.wait().await;
-            }
-        };
-        let found = rt::timeout(timeout_ms, found).await.unwrap_or(Err(ResolveError::TIMED_OUT))?;
-        Ok(found.0.iter().flat_map(|list| list.iter().copied()).collect())
+        self.addresses(name, timeout_ms).await.map(|(addresses, _)| addresses)
     }
 
-    fn known(&self, name: &Name) -> Option<Addresses> {
-        match self.names.borrow().get(name)? {
-            Entry::Known(known) if known.until_ms > rt::now_ms() => Some(known.addresses.clone()),
+    /// The same, and until when it holds, by the loop's clock.
+    pub async fn addresses(self: &Rc<Self>, name: &[u8], timeout_ms: u64) -> Result<(Vec<IpAddr>, u64), ResolveError> {
+        let Some(system) = &self.system else { return self.known(Name::parse(name), timeout_ms).await };
+        if system.refresh(rt::now_ms()) {
+            self.names.borrow_mut().retain(|_, entry| matches!(entry, Entry::Asked(_)));
+        }
+        if let Some(found) = system.host(name) {
+            return Ok((found, rt::now_ms() + system::LOOK_MS));
+        }
+        for candidate in system.candidates(name) {
+            match self.known(Name::parse(&candidate), timeout_ms).await {
+                Err(ResolveError::NOT_FOUND) => {}
+                found => return found,
+            }
+        }
+        Err(ResolveError::NOT_FOUND)
+    }
+
+    async fn known(self: &Rc<Self>, name: Option<Name>, timeout_ms: u64) -> Result<(Vec<IpAddr>, u64), ResolveError> {
+        let name = name.ok_or(ResolveError::NOT_FOUND)?;
+        let query = Query { name, services: false };
+        if let Some(known) = self.kept(&query) {
+            return Ok((known.turned(), known.until_ms));
+        }
+        let known = self.find(query, timeout_ms).await?;
+        let in_order = known.addresses.iter().flat_map(|list| list.iter().copied());
+        Ok((in_order.collect(), known.until_ms))
+    }
+
+    /// Where a service is: for each of its records the addresses of its host; and until when that holds.
+    pub async fn services(
+        self: &Rc<Self>,
+        name: &[u8],
+        timeout_ms: u64,
+    ) -> Result<(Vec<(Service, Vec<IpAddr>)>, u64), ResolveError> {
+        if let Some(system) = &self.system {
+            system.refresh(rt::now_ms());
+        }
+        let name = Name::parse(name).ok_or(ResolveError::NOT_FOUND)?;
+        let known = self.find(Query { name, services: true }, timeout_ms).await?;
+        let (mut found, mut until_ms) = (Vec::new(), known.until_ms);
+        for service in known.services.iter() {
+            match self.known(Some(service.target.clone()), timeout_ms).await {
+                Ok((addresses, until)) => {
+                    until_ms = until_ms.min(until);
+                    found.push((service.clone(), addresses));
+                }
+                Err(ResolveError::NOT_FOUND) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((found, until_ms))
+    }
+
+    /// What is kept of an earlier answer.
+    fn kept(&self, query: &Query) -> Option<Known> {
+        match self.names.borrow().get(query)? {
+            Entry::Known(known) if known.until_ms > rt::now_ms() => Some(known.clone()),
             _ => None,
         }
     }
 
-    /// The lookup of a name that is under way, or a new one.
-    fn lookup(self: &Rc<Self>, name: Name) -> Rc<Lookup> {
-        // One whose task has died, by a panic, is the table's alone, and would be waited for in vain.
-        if let Some(Entry::Asked(lookup)) = self.names.borrow().get(&name)
-            && Rc::strong_count(lookup) > 1
-        {
-            return lookup.clone();
+    async fn find(self: &Rc<Self>, query: Query, timeout_ms: u64) -> Result<Known, ResolveError> {
+        if let Some(known) = self.kept(&query) {
+            return Ok(known);
         }
-        let lookup = Rc::<Lookup>::default();
-        self.names.borrow_mut().insert(name.clone(), Entry::Asked(lookup.clone()));
-        rt::spawn(self.clone().run(name, lookup.clone()));
-        lookup
+        let asked = self.ask_once(query);
+        let found = async {
+            loop {
+                if let Some(found) = &*asked.found.borrow() {
+                    return found.clone();
+                }
+                asked.done.wait().await;
+            }
+        };
+        rt::timeout(timeout_ms, found).await.unwrap_or(Err(ResolveError::TIMED_OUT))
     }
 
-    async fn run(self: Rc<Self>, name: Name, lookup: Rc<Lookup>) {
-        let found = self.follow(&name, &lookup).await;
-        self.names.borrow_mut().remove(&name);
-        let found = found.map(|(addresses, ttl)| {
-            self.remember(name, &addresses, ttl);
-            addresses
+    /// The lookup of a name that is under way, or a new one.
+    fn ask_once(self: &Rc<Self>, query: Query) -> Rc<Asked> {
+        // One whose task has died, by a panic, is the table's alone, and would be waited for in vain.
+        if let Some(Entry::Asked(asked)) = self.names.borrow().get(&query)
+            && Rc::strong_count(asked) > 1
+        {
+            return asked.clone();
+        }
+        let asked = Rc::<Asked>::default();
+        self.names.borrow_mut().insert(query.clone(), Entry::Asked(asked.clone()));
+        rt::spawn(self.clone().run(query, asked.clone()));
+        asked
+    }
+
+    async fn run(self: Rc<Self>, query: Query, asked: Rc<Asked>) {
+        let found = match query.services {
+            true => self.follow_services(&query.name, &asked).await,
+            false => self.follow(&query.name, &asked).await,
+        };
+        self.names.borrow_mut().remove(&query);
+        let found = found.map(|(mut known, ttl)| {
+            known.until_ms = rt::now_ms() + self.spec.valid_s.unwrap_or(ttl.into()).saturating_mul(1000);
+            self.remember(query, &known);
+            known
         });
-        lookup.found.replace(Some(found));
-        lookup.done.notify();
+        asked.found.replace(Some(found));
+        asked.done.notify();
     }
 
-    fn remember(&self, name: Name, addresses: &Addresses, ttl: u32) {
+    fn remember(&self, query: Query, known: &Known) {
         let mut names = self.names.borrow_mut();
         let now = rt::now_ms();
         if names.len() >= MOST_NAMES {
             names.retain(|_, entry| !matches!(entry, Entry::Known(known) if known.until_ms <= now));
         }
         if names.len() < MOST_NAMES {
-            let until_ms = now + self.spec.valid_s.unwrap_or(ttl.into()).saturating_mul(1000);
-            names.insert(name, Entry::Known(Known { addresses: addresses.clone(), until_ms }));
+            names.insert(query, Entry::Known(known.clone()));
         }
     }
 
     /// Asks for a name, and for those that it is an alias of, until there are addresses; and for how many seconds they
     /// hold.
-    async fn follow(&self, name: &Name, lookup: &Rc<Lookup>) -> Result<(Addresses, u32), ResolveError> {
+    async fn follow(&self, name: &Name, asked: &Rc<Asked>) -> Result<(Known, u32), ResolveError> {
         let (mut name, mut ttl, mut wanted) = (name.clone(), u32::MAX, [self.spec.ipv4, self.spec.ipv6]);
         for _ in 0..MOST_ALIASES {
             let (four, six) = rt::join(
-                self.exchange(&name, Kind::A, wanted[0], lookup),
-                self.exchange(&name, Kind::Aaaa, wanted[1], lookup),
+                self.exchange(&name, Kind::A, wanted[0], asked),
+                self.exchange(&name, Kind::Aaaa, wanted[1], asked),
             )
             .await;
             let (four, six) = (four?, six?);
             ttl = ttl.min(four.ttl).min(six.ttl);
             if !four.addresses.is_empty() || !six.addresses.is_empty() {
-                return Ok((Addresses([four.addresses.into(), six.addresses.into()]), ttl));
+                let addresses = [four.addresses.into(), six.addresses.into()];
+                return Ok((Known { addresses, ..Known::default() }, ttl));
             }
             name = match (four.alias, six.alias) {
                 (_, Some(alias)) => alias,
@@ -199,18 +307,26 @@ impl Resolver {
         Err(ResolveError::NOT_FOUND)
     }
 
+    /// The same for services.
+    async fn follow_services(&self, name: &Name, asked: &Rc<Asked>) -> Result<(Known, u32), ResolveError> {
+        let (mut name, mut ttl) = (name.clone(), u32::MAX);
+        for _ in 0..MOST_ALIASES {
+            let answer = self.exchange(&name, Kind::Srv, true, asked).await?;
+            ttl = ttl.min(answer.ttl);
+            if !answer.services.is_empty() {
+                return Ok((Known { services: answer.services.into(), ..Known::default() }, ttl));
+            }
+            name = answer.alias.ok_or(ResolveError::NOT_FOUND)?;
+        }
+        Err(ResolveError::NOT_FOUND)
+    }
+
     /// Asks for addresses of a kind; a name that doesn't exist has none.
-    async fn exchange(
-        &self,
-        name: &Name,
-        kind: Kind,
-        wanted: bool,
-        lookup: &Rc<Lookup>,
-    ) -> Result<Answer, ResolveError> {
+    async fn exchange(&self, name: &Name, kind: Kind, wanted: bool, asked: &Rc<Asked>) -> Result<Answer, ResolveError> {
         if !wanted {
             return Ok(Answer::default());
         }
-        let answer = self.ask_in_turn(name, kind, lookup).await?;
+        let answer = self.ask_in_turn(name, kind, asked).await?;
         match answer.code {
             0 | dns::NO_SUCH_NAME => Ok(answer),
             code => Err(ResolveError(code)),
@@ -218,8 +334,8 @@ impl Resolver {
     }
 
     /// Asks the servers in turn until one answers, or nobody wants to know any more.
-    async fn ask_in_turn(&self, name: &Name, kind: Kind, lookup: &Rc<Lookup>) -> Result<Answer, ResolveError> {
-        let servers = &self.spec.servers;
+    async fn ask_in_turn(&self, name: &Name, kind: Kind, asked: &Rc<Asked>) -> Result<Answer, ResolveError> {
+        let servers = self.system.as_ref().map_or_else(|| self.spec.servers.clone(), System::servers);
         let (first, mut puzzled) = (self.next.get(), 0);
         self.next.set((first + 1) % servers.len());
         for failed in 1..=TRIES {
@@ -241,7 +357,7 @@ impl Resolver {
                 None => {}
             }
             // The table and the lookup's own task have it, and else those who wait.
-            if Rc::strong_count(lookup) <= 2 {
+            if Rc::strong_count(asked) <= 2 {
                 break;
             }
         }
@@ -262,11 +378,11 @@ impl Resolver {
     }
 }
 
-impl Addresses {
+impl Known {
     fn turned(&self) -> Vec<IpAddr> {
         let random = usize::from(rt::random_bytes()[0]);
-        let mut all = Vec::with_capacity(self.0[0].len() + self.0[1].len());
-        for list in self.0.iter().filter(|list| !list.is_empty()) {
+        let mut all = Vec::with_capacity(self.addresses.iter().map(|list| list.len()).sum());
+        for list in self.addresses.iter().filter(|list| !list.is_empty()) {
             let (before, from) = list.split_at(random % list.len());
             all.extend(from.iter().chain(before));
         }

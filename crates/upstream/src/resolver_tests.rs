@@ -74,7 +74,7 @@ fn is_six(question: &[u8]) -> bool {
 
 fn resolver(servers: &[&NameServer], valid_s: Option<u64>, ipv6: bool) -> Rc<Resolver> {
     let servers = servers.iter().map(|server| server.addr).collect();
-    Resolver::new(ResolverSpec { servers, valid_s, ipv4: true, ipv6 })
+    Resolver::new(ResolverSpec { servers, valid_s, ipv6, ..ResolverSpec::default() })
 }
 
 fn run(future: impl Future<Output = ()> + 'static) {

@@ -26,6 +26,8 @@ pub mod failure {
     pub const NON_IDEMPOTENT: u32 = 1 << 11;
     /// Nobody could be asked.
     pub const NO_LIVE: u32 = 1 << 12;
+    /// The configuration forbids the server.
+    pub const DENIED: u32 = 1 << 13;
     /// `off`: nothing leads to another peer.
     pub const OFF: u32 = 1 << 31;
     /// The default.
@@ -40,6 +42,7 @@ pub const WORDS: &[(&str, u32)] = &[
     ("http_504", HTTP_504),
     ("error", ERROR),
     ("timeout", TIMEOUT),
+    ("denied", DENIED),
     ("invalid_header", INVALID_HEADER),
     ("non_idempotent", NON_IDEMPOTENT),
     ("http_500", HTTP_500),
@@ -55,12 +58,13 @@ pub const WORDS: &[(&str, u32)] = &[
 pub const CGI_WORDS: &[(&str, u32)] = WORDS.split_at(2).1;
 
 /// The words for tunnels.
-pub const TUNNEL_WORDS: &[(&str, u32)] = &[("error", ERROR), ("timeout", TIMEOUT), ("off", OFF)];
+pub const TUNNEL_WORDS: &[(&str, u32)] = &[("error", ERROR), ("timeout", TIMEOUT), ("denied", DENIED), ("off", OFF)];
 
 /// The words for memcached.
 pub const MEMCACHED_WORDS: &[(&str, u32)] = &[
     ("error", ERROR),
     ("timeout", TIMEOUT),
+    ("denied", DENIED),
     ("invalid_response", INVALID_HEADER),
     ("not_found", HTTP_404),
     ("off", OFF),

@@ -5,37 +5,133 @@
 //! of that is written back. On a reload the entries stay, so a server whose address stays keeps its state; entries that
 //! neither the old nor the new configuration knows are removed. Connections are counted by process, so that those of a
 //! worker that is killed are taken back.
+//!
+//! Further entries of a group: its roster, which says what name servers said of its names, with a number that changes
+//! with it; and which worker leads, that is, asks name servers and checks peers for all.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use conf::{Error, Loader, Result, Word};
 use engine::cycle::zones::{self, SharedZone};
 use shm::{Map, Node, Tally};
 
-use crate::peer::{Peer, Peers};
-use crate::spec::GroupSpec;
+use crate::health::{Checks, Health};
+use crate::peer::{Peer, Position};
+use crate::roster::{Ranks, Roster};
 
-/// The keys of all entries that a configuration needs in a zone, each with what a new entry starts with.
+/// What a configuration needs in a zone.
 #[derive(Default)]
-struct Needed(RefCell<Vec<(Rc<[u8]>, Record)>>);
+struct Needed {
+    /// The keys of peers that are known from the start, each with what a new entry starts with.
+    peers: RefCell<Vec<(Rc<[u8]>, Record)>>,
+    groups: RefCell<Vec<Need>>,
+    /// The number of this configuration among those that have used the zone.
+    generation: Cell<u64>,
+}
+
+/// What a group needs.
+struct Need {
+    name: Rc<[u8]>,
+    /// Whether its peers may change.
+    changes: bool,
+    checks: Rc<Checks>,
+}
+
+/// An entry of a zone.
+#[derive(Debug)]
+struct Entry {
+    key: Rc<[u8]>,
+    /// As it was last found.
+    node: Cell<Option<Node>>,
+}
+
+impl Entry {
+    fn new(key: Vec<u8>) -> Entry {
+        Entry { key: key.into(), node: Cell::new(None) }
+    }
+
+    fn find(&self, map: &Map<'_>) -> Option<Node> {
+        if let Some(node) = self.node.get()
+            && map.has_key(node, &self.key)
+        {
+            return Some(node);
+        }
+        self.node.set(map.find(&self.key));
+        self.node.get()
+    }
+
+    fn set(&self, map: &mut Map<'_>, value: &[u8]) -> Option<()> {
+        match self.find(map) {
+            Some(node) if map.value(node).len() == value.len() => map.set_value(node, value),
+            known => {
+                if let Some(node) = known {
+                    map.remove(node);
+                }
+                self.node.set(map.insert(&self.key, value));
+            }
+        }
+        self.node.get().map(|_| ())
+    }
+}
 
 /// Where a peer's state is in its zone.
 #[derive(Debug)]
 pub(crate) struct Place {
-    key: Rc<[u8]>,
-    /// The entry, as it was last found.
-    node: Cell<Option<Node>>,
+    entry: Entry,
     /// How many connections there were when the state was read.
     conns: Cell<u32>,
+}
+
+/// Where the entries of a group are.
+pub(crate) struct Places {
+    group: Rc<[u8]>,
+}
+
+// What an entry is: the first byte of its key.
+const PEER: u8 = b'p';
+const ROSTER: u8 = b'r';
+const LEADER: u8 = b'l';
+const GENERATION: u8 = b'g';
+
+impl Places {
+    pub(crate) fn new(group: &[u8]) -> Places {
+        Places { group: group.into() }
+    }
+
+    fn key(&self, kind: u8, rest: &[u8]) -> Vec<u8> {
+        [&[kind, 0], &*self.group, &[0], rest].concat()
+    }
+
+    /// The place of a peer.
+    pub(crate) fn peer(&self, position: Position, name: &str) -> Place {
+        let rest = format!("{}\0{}\0{name}", u8::from(position.backup), position.twins);
+        Place { entry: Entry::new(self.key(PEER, rest.as_bytes())), conns: Cell::new(0) }
+    }
+}
+
+/// A group's part of its zone.
+pub(crate) struct Shared {
+    zone: Rc<SharedZone>,
+    places: Places,
+    needed: Rc<Needed>,
+    roster: Entry,
+    /// The number of the roster that is known here.
+    known: Cell<u64>,
+    leader: Entry,
 }
 
 /// A peer's state in the zone, in front of the tally of its connections.
 type Record = [u8; STATE];
 
-const STATE: usize = 40;
+const STATE: usize = 80;
 /// A tally has as many places as its entry has room, and this many at least.
 const LEAST_PLACES: usize = 8;
+/// Generation, moment of the last beat, identity.
+const LEADER_SIZE: usize = 24;
+/// After so many milliseconds without a beat another worker leads.
+const BEATS_MS: u64 = 5000;
 
 /// Reads `zone NAME [SIZE]`.
 pub fn declare(
@@ -58,48 +154,208 @@ pub fn declare(
     zones::declare(loader, name, &name.text, size, owner)
 }
 
-/// Gives the peers of a group their places, and has their entries made once the zone has its memory.
-pub(crate) fn enter(zone: &SharedZone, spec: &GroupSpec, ranks: [&mut Peers; 2]) {
-    let needed = zone.data::<Needed>().unwrap_or_else(|| {
-        let needed = Rc::new(Needed::default());
-        zone.set_data(needed.clone());
-        zone.on_start(start);
-        zone.on_death(forget);
-        needed
-    });
-    let mut needed = needed.0.borrow_mut();
-    for (rank, peers) in ranks.into_iter().enumerate() {
-        for at in 0..peers.list.len() {
-            let (before, rest) = peers.list.split_at_mut(at);
-            let Some(peer) = rest.first_mut() else { continue };
-            // An address may be there several times.
-            let twins = before.iter().filter(|other| other.name == peer.name).count();
-            let text = [&spec.name, format!("\0{rank}\0{twins}\0{}", peer.name).as_bytes()].concat();
-            let key: Rc<[u8]> = text.into();
-            needed.push((key.clone(), record(peer)));
-            peer.place = Some(Place { key, node: Cell::new(None), conns: Cell::new(0) });
+impl Shared {
+    /// A group's part; the entries of its peers are made once the zone has its memory.
+    pub(crate) fn new(
+        zone: &Rc<SharedZone>,
+        group: &[u8],
+        ranks: &Ranks,
+        changes: bool,
+        checks: &Rc<Checks>,
+    ) -> Shared {
+        let needed = zone.data::<Needed>().unwrap_or_else(|| {
+            let needed = Rc::new(Needed::default());
+            zone.set_data(needed.clone());
+            zone.on_start(start);
+            zone.on_death(forget);
+            needed
+        });
+        let places = Places::new(group);
+        let keys = ranks.all().filter_map(|peer| Some((peer.place.as_ref()?.entry.key.clone(), record(peer))));
+        needed.peers.borrow_mut().extend(keys);
+        needed.groups.borrow_mut().push(Need { name: places.group.clone(), changes, checks: checks.clone() });
+        Shared {
+            zone: zone.clone(),
+            roster: Entry::new(places.key(ROSTER, b"")),
+            leader: Entry::new(places.key(LEADER, b"")),
+            places,
+            needed,
+            known: Cell::new(0),
         }
     }
+
+    /// Does something with the state of peers as all workers share it: `news` is first given a roster that this worker
+    /// doesn't know yet, `peers` then says which peers are meant.
+    pub(crate) fn exchange<R>(
+        &self,
+        changes: bool,
+        news: impl FnOnce(Roster),
+        peers: impl FnOnce() -> Rc<Ranks>,
+        f: impl FnOnce(&Ranks) -> R,
+    ) -> R {
+        self.zone.zone().with(|map| {
+            if changes && let Some(roster) = self.news(map) {
+                news(roster);
+            }
+            let ranks = peers();
+            ranks.all().for_each(|peer| load(map, peer));
+            let result = f(&ranks);
+            ranks.all().for_each(|peer| store(map, peer));
+            result
+        })
+    }
+
+    /// The same for one peer.
+    pub(crate) fn exchange_one<R>(&self, peer: &Peer, f: impl FnOnce() -> R) -> R {
+        self.zone.zone().with(|map| {
+            load(map, peer);
+            let result = f();
+            store(map, peer);
+            result
+        })
+    }
+
+    /// The roster, if it isn't the one that is known here.
+    fn news(&self, map: &Map<'_>) -> Option<Roster> {
+        let node = self.roster.find(map)?;
+        let number = u64::from_ne_bytes(map.first::<8>(node)?);
+        if self.known.replace(number) == number {
+            return None;
+        }
+        Some(Roster::decode(map.value(node).get(8..)?))
+    }
+
+    /// Changes the roster for all workers: `change` gets what is known, and says whether it has changed; `ranks` are the
+    /// peers that follow from it. Entries of peers that are gone are removed. False if the zone has no memory for it.
+    pub(crate) fn publish(
+        &self,
+        roster: &RefCell<Roster>,
+        change: impl FnOnce(&mut Roster) -> bool,
+        ranks: impl FnOnce() -> Rc<Ranks>,
+    ) -> bool {
+        self.zone.zone().with(|map| {
+            if let Some(news) = self.news(map) {
+                roster.replace(news);
+            }
+            let changed = change(&mut roster.borrow_mut());
+            let ranks = ranks();
+            if !changed {
+                return true;
+            }
+            self.known.set(self.known.get().wrapping_add(1).max(1));
+            let value = [&self.known.get().to_ne_bytes()[..], &roster.borrow().encode()].concat();
+            self.sweep(map, &ranks);
+            self.roster.set(map, &value).is_some()
+        })
+    }
+
+    /// Removes the entries of peers that the group has no longer and that serve nothing.
+    fn sweep(&self, map: &mut Map<'_>, ranks: &Ranks) {
+        let keys: HashSet<&[u8]> = ranks.all().filter_map(|peer| Some(&*peer.place.as_ref()?.entry.key)).collect();
+        let prefix = self.places.key(PEER, b"");
+        let mut at = map.oldest();
+        while let Some(node) = at {
+            at = map.newer(node);
+            let key = map.key(node);
+            if key.starts_with(&prefix) && !keys.contains(&*key) && tally(map, node).sum() == 0 {
+                map.remove(node);
+            }
+        }
+    }
+
+    /// Whether this worker leads, from now on or still. A worker that leads has to ask again within
+    /// a few seconds; otherwise another one takes over.
+    pub(crate) fn lead(&self, now_ms: u64) -> bool {
+        let (me, mine) = (u64::from(os::process::identity()), self.needed.generation.get());
+        self.zone.zone().with(|map| {
+            let record = self.leader.find(map).and_then(|node| map.first::<LEADER_SIZE>(node)).map(numbers::<3>);
+            let [generation, beat_ms, leader] = record.unwrap_or_default();
+            let is_me = (generation, leader) == (mine, me);
+            let is_free = leader == 0 || generation < mine || now_ms.saturating_sub(beat_ms) > BEATS_MS;
+            // One of a later configuration leads, even if it is late.
+            if !is_me && (!is_free || generation > mine && leader != 0) {
+                return false;
+            }
+            let value = [mine, now_ms, me].map(u64::to_ne_bytes).concat();
+            self.leader.set(map, &value).is_some()
+        })
+    }
+}
+
+fn numbers<const N: usize>(bytes: impl AsRef<[u8]>) -> [u64; N] {
+    let mut numbers = [0; N];
+    for (number, chunk) in numbers.iter_mut().zip(bytes.as_ref().chunks_exact(8)) {
+        *number = chunk.try_into().map_or(0, u64::from_ne_bytes);
+    }
+    numbers
 }
 
 /// Makes the entries that are missing. Those that a failing reload would still need stay.
 fn start(zone: &SharedZone, old: Option<&SharedZone>) -> std::result::Result<(), String> {
     let needed = zone.data::<Needed>().unwrap_or_default();
     let before = old.and_then(|old| old.data::<Needed>()).unwrap_or_default();
-    let known: std::collections::HashSet<Rc<[u8]>> =
-        needed.0.borrow().iter().chain(before.0.borrow().iter()).map(|(key, _)| key.clone()).collect();
     zone.with_soon(|map| {
-        let mut at = map.oldest();
-        while let Some(node) = at {
-            at = map.newer(node);
-            if !known.contains(&*map.key(node)) {
-                map.remove(node);
-            }
-        }
-        let needed = needed.0.borrow();
-        let made = needed.iter().all(|(key, record)| map.find(key).or_else(|| insert(map, key, record)).is_some());
+        remove_unknown(map, &[&needed, &before]);
+        needed.generation.set(next_generation(map));
+        let peers = needed.peers.borrow();
+        let made = peers.iter().all(|(key, record)| map.find(key).or_else(|| insert(map, key, record)).is_some());
+        needed.groups.borrow().iter().for_each(|group| begin_checks(map, group));
         if made { Ok(()) } else { Err(format!("no memory in upstream zone \"{}\"", zone.name())) }
     })?
+}
+
+fn remove_unknown(map: &mut Map<'_>, configurations: &[&Rc<Needed>; 2]) {
+    let mut keys: HashSet<Rc<[u8]>> = HashSet::new();
+    let mut changing = HashSet::new();
+    let mut groups = HashSet::new();
+    for needed in configurations {
+        keys.extend(needed.peers.borrow().iter().map(|(key, _)| key.clone()));
+        for group in needed.groups.borrow().iter() {
+            groups.insert(group.name.clone());
+            if group.changes {
+                changing.insert(group.name.clone());
+            }
+        }
+    }
+    let mut at = map.oldest();
+    while let Some(node) = at {
+        at = map.newer(node);
+        let key = map.key(node);
+        let group = key.split(|byte| *byte == 0).nth(1).unwrap_or_default();
+        let is_known = match key.first() {
+            Some(&PEER) => keys.contains(&*key) || changing.contains(group),
+            Some(&ROSTER) => changing.contains(group),
+            Some(&LEADER) => groups.contains(group),
+            _ => true,
+        };
+        if !is_known {
+            map.remove(node);
+        }
+    }
+}
+
+/// Counts the configurations that use the zone.
+fn next_generation(map: &mut Map<'_>) -> u64 {
+    let entry = Entry::new(vec![GENERATION]);
+    let last = entry.find(map).and_then(|node| map.first::<8>(node)).map_or(0, u64::from_ne_bytes);
+    entry.set(map, &(last + 1).to_ne_bytes());
+    last + 1
+}
+
+/// Sets what is to be checked before peers are used; what earlier checks said stays.
+fn begin_checks(map: &mut Map<'_>, group: &Need) {
+    let prefix = Places { group: group.name.clone() }.key(PEER, b"");
+    let mut at = map.oldest();
+    while let Some(node) = at {
+        at = map.newer(node);
+        if map.key(node).starts_with(&prefix)
+            && let Some(mut record) = map.first::<STATE>(node)
+        {
+            let health = group.checks.after_start(Health::of(numbers::<10>(record)[HEALTH]));
+            record[HEALTH * 8..].copy_from_slice(&health.number().to_ne_bytes());
+            map.set_first(node, &record);
+        }
+    }
 }
 
 /// A new entry: the state, and an empty tally.
@@ -109,11 +365,20 @@ fn insert(map: &mut Map<'_>, key: &[u8], record: &Record) -> Option<Node> {
     map.insert(key, &value)
 }
 
-/// Takes back the connections of a process that has been killed.
+/// Takes back the connections of a process that has been killed, and what it led.
 fn forget(map: &mut Map<'_>, pid: i32) {
     let mut at = map.oldest();
     while let Some(node) = at {
-        tally(map, node).forget(|identity| os::process::pid_of(identity) == pid);
+        match map.key(node).first() {
+            Some(&PEER) => tally(map, node).forget(|identity| os::process::pid_of(identity) == pid),
+            Some(&LEADER) => {
+                let leader = map.first::<LEADER_SIZE>(node).map_or(0, |record| numbers::<3>(record)[2]);
+                if os::process::pid_of(leader as u32) == pid {
+                    map.set_value(node, &[0; LEADER_SIZE]);
+                }
+            }
+            _ => {}
+        }
         at = map.newer(node);
     }
 }
@@ -122,31 +387,14 @@ fn tally<'m>(map: &'m mut Map<'_>, node: Node) -> Tally<'m> {
     Tally::of(map.value_mut(node).after(STATE))
 }
 
-/// Does something with the state of these peers as all workers share it.
-pub(crate) fn exchange<R>(zone: &SharedZone, peers: &[&[Peer]], f: impl FnOnce() -> R) -> R {
-    zone.zone().with(|map| {
-        let all = || peers.iter().copied().flatten();
-        all().for_each(|peer| load(map, peer));
-        let result = f();
-        all().for_each(|peer| store(map, peer));
-        result
-    })
-}
-
-/// The entry of a peer; made if it is missing, which it is if the zone had to be emptied.
+/// The entry of a peer; made if it is missing, which it is if the zone had to be emptied, or the peer is new.
 fn node_of(map: &mut Map<'_>, peer: &Peer) -> Option<Node> {
-    let place = peer.place.as_ref()?;
-    if let Some(node) = place.node.get()
-        && map.has_key(node, &place.key)
-    {
-        return Some(node);
-    }
-    let node = map.find(&place.key).or_else(|| {
+    let entry = &peer.place.as_ref()?.entry;
+    entry.find(map).or_else(|| {
         // All start again; connections that are open aren't known any more.
-        insert(map, &place.key, &record(peer))
-    });
-    place.node.set(node);
-    node
+        entry.node.set(insert(map, &entry.key, &record(peer)));
+        entry.node.get()
+    })
 }
 
 fn load(map: &mut Map<'_>, peer: &Peer) {
@@ -155,14 +403,18 @@ fn load(map: &mut Map<'_>, peer: &Peer) {
     place.conns.set(conns);
     peer.conns.set(conns);
     let Some(record) = map.first::<STATE>(node) else { return };
-    let mut numbers = record.chunks_exact(8).map(|chunk| chunk.try_into().map_or(0, u64::from_ne_bytes));
-    let mut next = || numbers.next().unwrap_or_default();
+    let [effective, current, accessed, checked, fails, average, asked, begun, slow, health] = numbers(record);
     // After a reload its weight may be another one.
-    peer.effective_weight.set((next() as i64).clamp(0, peer.weight));
-    peer.current_weight.set((next() as i64).clamp(-MOST_WEIGHT, MOST_WEIGHT));
-    peer.accessed.set(next());
-    peer.checked.set(next());
-    peer.fails.set(next() as u32);
+    peer.effective_weight.set((effective as i64).clamp(0, peer.weight.get()));
+    peer.current_weight.set((current as i64).clamp(-MOST_WEIGHT, MOST_WEIGHT));
+    peer.accessed.set(accessed);
+    peer.checked.set(checked);
+    peer.fails.set(fails as u32);
+    peer.average.set(average.min(MOST_AVERAGE));
+    peer.asked.set(asked);
+    peer.begun_ms.set(begun);
+    peer.slow_since_ms.set(slow);
+    peer.health.set(Health::of(health));
 }
 
 fn store(map: &mut Map<'_>, peer: &Peer) {
@@ -177,17 +429,31 @@ fn store(map: &mut Map<'_>, peer: &Peer) {
 }
 
 fn record(peer: &Peer) -> Record {
-    let (effective, current) = (peer.effective_weight.get() as u64, peer.current_weight.get() as u64);
     let mut record = [0; STATE];
-    let numbers = [effective, current, peer.accessed.get(), peer.checked.get(), peer.fails.get().into()];
+    let numbers = [
+        peer.effective_weight.get() as u64,
+        peer.current_weight.get() as u64,
+        peer.accessed.get(),
+        peer.checked.get(),
+        peer.fails.get().into(),
+        peer.average.get(),
+        peer.asked.get(),
+        peer.begun_ms.get(),
+        peer.slow_since_ms.get(),
+        peer.health.get().number(),
+    ];
     for (place, number) in record.chunks_exact_mut(8).zip(numbers) {
         place.copy_from_slice(&number.to_ne_bytes());
     }
     record
 }
 
+/// Where a record has what checks say.
+const HEALTH: usize = 9;
 /// What a process left half-written must not make sums of weights overflow.
 const MOST_WEIGHT: i64 = 1 << 40;
+/// The same for averages.
+const MOST_AVERAGE: u64 = 1 << 44;
 
 #[cfg(test)]
 mod tests {
@@ -197,86 +463,131 @@ mod tests {
     use os::SockAddr;
 
     use super::*;
-    use crate::spec::ServerSpec;
+    use crate::roster::Plan;
+    use crate::spec::{GroupSpec, ServerSpec};
 
-    /// The peers of a configuration with these servers (port and weight), in a zone.
-    fn peers(servers: &[(u16, u32)]) -> (Rc<SharedZone>, Peers) {
-        let registry = Registry::new();
-        let mut loader = Loader::new(&registry, Env::default(), Sources::default());
-        let word = Word { text: b"z".into(), ..Word::default() };
-        let zone = zones::declare(&mut loader, &word, b"z", zones::SMALLEST, "test").expect("declared");
-        let servers = servers.iter().map(|(port, weight)| {
-            let addr = SockAddr::from(SocketAddr::from(([127, 0, 0, 1], *port)));
-            ServerSpec { weight: *weight, ..ServerSpec::new("x", vec![addr]) }
-        });
-        let spec = GroupSpec { name: b"u".into(), servers: servers.collect(), ..GroupSpec::default() };
-        let mut peers = Peers::new(spec.servers.iter());
-        enter(&zone, &spec, [&mut peers, &mut Peers::default()]);
-        (zone, peers)
+    /// A group of these servers (port and weight), in a zone.
+    struct Group {
+        zone: Rc<SharedZone>,
+        shared: Shared,
+        list: Vec<Rc<Peer>>,
+        ranks: Rc<Ranks>,
+    }
+
+    impl Group {
+        fn new(servers: &[(u16, u32)]) -> Group {
+            let registry = Registry::new();
+            let mut loader = Loader::new(&registry, Env::default(), Sources::default());
+            let word = Word { text: b"z".into(), ..Word::default() };
+            let zone = zones::declare(&mut loader, &word, b"z", zones::SMALLEST, "test").expect("declared");
+            let servers = servers.iter().map(|(port, weight)| {
+                let addr = SockAddr::from(SocketAddr::from(([127, 0, 0, 1], *port)));
+                ServerSpec { weight: Some(*weight), ..ServerSpec::new("x", vec![addr]) }
+            });
+            let spec = GroupSpec {
+                name: b"u".into(),
+                servers: servers.collect(),
+                zone: Some(zone.clone()),
+                ..GroupSpec::default()
+            };
+            let ranks = Rc::new(Plan::new(&spec, &Rc::default()).ranks(None));
+            let shared = Shared::new(&zone, b"u", &ranks, false, &Rc::default());
+            Group { zone, shared, list: ranks.primary.list.clone(), ranks }
+        }
+
+        fn exchange<R>(&self, f: impl FnOnce() -> R) -> R {
+            self.shared.exchange(false, |_| (), || self.ranks.clone(), |_| f())
+        }
     }
 
     fn known(zone: &SharedZone) -> usize {
-        zone.zone().with(|map| map.len())
+        let is_peer = |map: &Map<'_>, node| map.key(node).first() == Some(&PEER);
+        zone.zone().with(|map| {
+            let all = std::iter::successors(map.oldest(), |node| map.newer(*node));
+            all.filter(|node| is_peer(map, *node)).count()
+        })
     }
 
     #[test]
     fn state_is_shared_and_outlives_reloads() {
-        let (zone, one) = peers(&[(1, 5), (2, 1), (2, 1)]);
-        zone.open(None).expect("memory");
-        exchange(&zone, &[&one.list], || {
+        let one = Group::new(&[(1, 5), (2, 1), (2, 1)]);
+        one.zone.open(None).expect("memory");
+        one.exchange(|| {
             one.list[0].conns.set(7);
             one.list[0].effective_weight.set(5);
             assert!(one.list[1].failed(100));
             one.list[2].current_weight.set(-3);
         });
         // Another worker; then a reload that changes a weight, and takes one server away.
-        let (_, other) = peers(&[(1, 5), (2, 1), (2, 1)]);
-        let state = |peers: &Peers| -> Vec<_> {
-            let of = |peer: &Peer| (peer.conns.get(), peer.fails.get(), peer.effective_weight.get());
-            peers.list.iter().map(of).collect()
+        let other = Group::new(&[(1, 5), (2, 1), (2, 1)]);
+        let state = |group: &Group| -> Vec<_> {
+            let of = |peer: &Rc<Peer>| (peer.conns.get(), peer.fails.get(), peer.effective_weight.get());
+            group.list.iter().map(of).collect()
         };
-        let seen = exchange(&zone, &[&other.list], || state(&other));
+        let other = Group { zone: one.zone.clone(), shared: one.shared, ..other };
+        let seen = other.exchange(|| state(&other));
         assert_eq!(seen, [(7, 0, 5), (0, 1, 0), (0, 0, 1)]);
         assert_eq!(other.list[2].current_weight.get(), -3);
-        let (next, three) = peers(&[(3, 1), (1, 2)]);
-        next.open(Some(&zone)).expect("memory");
-        assert_eq!(exchange(&next, &[&three.list], || state(&three)), [(0, 0, 1), (7, 0, 2)]);
-        assert_eq!(known(&next), 4, "the old workers go on");
-        let (last, _) = peers(&[(3, 1), (1, 2)]);
-        last.open(Some(&next)).expect("memory");
-        assert_eq!(known(&last), 2);
+        let next = Group::new(&[(3, 1), (1, 2)]);
+        next.zone.open(Some(&other.zone)).expect("memory");
+        assert_eq!(next.exchange(|| state(&next)), [(0, 0, 1), (7, 0, 2)]);
+        assert_eq!(known(&next.zone), 4, "the old workers go on");
+        let last = Group::new(&[(3, 1), (1, 2)]);
+        last.zone.open(Some(&next.zone)).expect("memory");
+        assert_eq!(known(&last.zone), 2);
     }
 
     #[test]
     fn connections_of_a_killed_worker_are_taken_back() {
-        let (zone, one) = peers(&[(1, 1)]);
-        zone.open(None).expect("memory");
-        let child = os::process::tests_fork(|| exchange(&zone, &[&one.list], || one.list[0].conns.set(2)));
+        let one = Group::new(&[(1, 1)]);
+        one.zone.open(None).expect("memory");
+        let child = os::process::tests_fork(|| one.exchange(|| one.list[0].conns.set(2)));
         let open = |more| {
-            exchange(&zone, &[&one.list], || {
+            one.exchange(|| {
                 one.list[0].conns.set(one.list[0].conns.get() + more);
                 one.list[0].conns.get()
             })
         };
         assert_eq!(open(3), 5);
-        zone.zone().with(|map| forget(map, child));
+        one.zone.zone().with(|map| forget(map, child));
         assert_eq!(open(0), 3);
     }
 
     #[test]
     fn an_emptied_zone_fills_again() {
-        let (zone, one) = peers(&[(1, 1)]);
-        zone.open(None).expect("memory");
-        exchange(&zone, &[&one.list], || one.list[0].conns.set(3));
-        zone.zone().with(|map| map.oldest().map(|node| map.remove(node)));
-        assert_eq!(exchange(&zone, &[&one.list], || one.list[0].conns.get()), 0);
-        assert_eq!(known(&zone), 1);
+        let one = Group::new(&[(1, 1)]);
+        one.zone.open(None).expect("memory");
+        one.exchange(|| one.list[0].conns.set(3));
+        one.zone.zone().with(|map| {
+            while let Some(node) = map.oldest() {
+                map.remove(node);
+            }
+        });
+        assert_eq!(one.exchange(|| one.list[0].conns.get()), 0);
+        assert_eq!(known(&one.zone), 1);
+    }
+
+    #[test]
+    fn one_worker_leads() {
+        let one = Group::new(&[(1, 1)]);
+        one.zone.open(None).expect("memory");
+        assert!(one.shared.lead(1000) && one.shared.lead(2000));
+        os::process::tests_fork(|| assert!(!one.shared.lead(2000 + BEATS_MS)));
+        let late = os::process::tests_fork(|| assert!(one.shared.lead(2001 + BEATS_MS), "it was silent for too long"));
+        assert!(!one.shared.lead(2002 + BEATS_MS));
+        one.zone.zone().with(|map| forget(map, late));
+        assert!(one.shared.lead(2003 + BEATS_MS), "it was killed");
+        // A later configuration leads at once, and for good.
+        let next = Group::new(&[(1, 1)]);
+        next.zone.open(Some(&one.zone)).expect("memory");
+        assert!(next.shared.lead(2004 + BEATS_MS));
+        assert!(!one.shared.lead(99_000));
     }
 
     #[test]
     fn too_many_for_the_zone() {
         let servers: Vec<(u16, u32)> = (1..1000).map(|port| (port, 1)).collect();
-        let (zone, _) = peers(&servers);
-        assert_eq!(zone.open(None), Err("no memory in upstream zone \"z\"".to_owned()));
+        let group = Group::new(&servers);
+        assert_eq!(group.zone.open(None), Err("no memory in upstream zone \"z\"".to_owned()));
     }
 }

@@ -1,21 +1,36 @@
-//! DNS messages (RFC 1035): questions for a name's addresses, and what answers say.
+//! DNS messages (RFC 1035): questions for a name's addresses or services (RFC 2782), and what answers say.
 //!
 //! An answer counts only if it repeats the question. Records of other names than the one that was asked for, and those it
 //! is an alias of, are skipped, so that an answer can't speak of names that nobody asked for.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// A name as messages have it: labels with their lengths before them, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Box<[u8]>);
 
-/// Which addresses are asked for.
+/// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Those of IPv4.
+    /// Addresses of IPv4.
     A = 1,
-    /// Those of IPv6.
+    /// Addresses of IPv6.
     Aaaa = 28,
+    /// Where a service is.
+    Srv = 33,
+}
+
+/// Where a service is (RFC 2782).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Those of the lowest number are to be used first.
+    pub priority: u16,
+    /// The share among those of one priority.
+    pub weight: u16,
+    /// The port.
+    pub port: u16,
+    /// The host.
+    pub target: Name,
 }
 
 /// What an answer says.
@@ -27,7 +42,9 @@ pub struct Answer {
     pub truncated: bool,
     /// The addresses.
     pub addresses: Vec<IpAddr>,
-    /// The name to ask for instead, if the name is an alias of one whose addresses aren't in the answer.
+    /// The services.
+    pub services: Vec<Service>,
+    /// The name to ask for instead, if the name is an alias of one of which the answer says nothing else.
     pub alias: Option<Name>,
     /// For how many seconds all this holds.
     pub ttl: u32,
@@ -36,7 +53,7 @@ pub struct Answer {
 impl Default for Answer {
     /// One that says nothing.
     fn default() -> Answer {
-        Answer { code: 0, truncated: false, addresses: Vec::new(), alias: None, ttl: u32::MAX }
+        Answer { code: 0, truncated: false, addresses: Vec::new(), services: Vec::new(), alias: None, ttl: u32::MAX }
     }
 }
 
@@ -158,15 +175,20 @@ pub fn answer(message: &[u8], id: u16, name: &Name, kind: Kind) -> Option<Answer
 }
 
 impl Answer {
-    /// Goes from alias to alias to the addresses.
+    /// Goes from alias to alias to the addresses or services.
     fn follow(&mut self, message: &[u8], name: &Name, kind: Kind, records: &[Record]) -> Option<()> {
         let mut name = name.clone();
         for _ in 0..MOST_ALIASES {
             for record in records.iter().filter(|record| record.is(&name, kind as u16)) {
-                self.addresses.push(address(message.get(record.data..record.end)?, kind)?);
+                let data = message.get(record.data..record.end)?;
+                match kind {
+                    Kind::A => self.addresses.push(IpAddr::V4(<[u8; 4]>::try_from(data).ok()?.into())),
+                    Kind::Aaaa => self.addresses.push(IpAddr::V6(<[u8; 16]>::try_from(data).ok()?.into())),
+                    Kind::Srv => self.services.push(service(message, record)?),
+                }
                 self.ttl = self.ttl.min(record.ttl);
             }
-            if !self.addresses.is_empty() {
+            if !self.addresses.is_empty() || !self.services.is_empty() {
                 self.alias = None;
                 return Some(());
             }
@@ -212,11 +234,11 @@ impl Record {
     }
 }
 
-fn address(data: &[u8], kind: Kind) -> Option<IpAddr> {
-    Some(match kind {
-        Kind::A => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(data).ok()?)),
-        Kind::Aaaa => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(data).ok()?)),
-    })
+fn service(message: &[u8], record: &Record) -> Option<Service> {
+    let at = record.data;
+    let (target, end) = Name::read(message, at + 6)?;
+    let [priority, weight, port] = [word(message, at)?, word(message, at + 2)?, word(message, at + 4)?];
+    (end == record.end).then_some(Service { priority, weight, port, target })
 }
 
 fn word(message: &[u8], at: usize) -> Option<u16> {
@@ -303,6 +325,22 @@ mod tests {
         check(&[0, 7, 0x80, 1, 0, 0, 0, 0, 0, 0, 0, 0], Some("1 false [] None 4294967295"));
         check(&[0, 7, 0x80, 2, 0, 0, 0, 0, 0, 0, 0, 0], None);
         (0..good.len()).for_each(|len| check(&good[..len], None));
+    }
+
+    #[test]
+    fn services() {
+        let check = |data: &[u8], expect: Option<(u16, u16, u16, &str)>| {
+            let message = message(0, Kind::Srv, &[(SAME, 33, 9, data)]);
+            let answer = answer(&message, 7, &name("a.test"), Kind::Srv);
+            let expect =
+                expect.map(|(priority, weight, port, target)| Service { priority, weight, port, target: name(target) });
+            assert_eq!(answer.map(|answer| answer.services), expect.map(|service| vec![service]));
+        };
+        check(b"\0\x01\0\x05\x1f\x90\x01b\x04test\0", Some((1, 5, 8080, "b.test")));
+        check(b"\0\x01\0\x05\x1f\x90\xc0\x0c", Some((1, 5, 8080, "a.test")));
+        check(b"\0\x01\0\x05\x1f\x90\x01b\x04test\0\0", None);
+        check(b"\0\x01\0\x05\x1f", None);
+        check(b"", None);
     }
 
     #[test]

@@ -34,5 +34,6 @@ mod statuses;
 mod store;
 mod stub_status;
 mod subrequests;
+mod upstream;
 mod uwsgi;
 mod variables;

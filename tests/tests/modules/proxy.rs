@@ -169,3 +169,41 @@ fn redirects() {
         assert_eq!(server.get(target).field("Location"), Some(location.as_str()), "{target}");
     }
 }
+
+/// Not in nginx: `proxy_allow_upstream` and its kin
+#[test]
+fn servers_that_may_not_be_asked() {
+    let (bad, good) = (Backend::start(|_| Backend::ok("bad")), Backend::start(|_| Backend::ok("good")));
+    let text = "map $upstream_addr $allowed { volatile; default 1; ~:BAD$ 0; }
+        upstream both { server 127.0.0.1:BAD max_fails=0; server 127.0.0.1:GOOD backup; }
+        server { listen 127.0.0.1:%%PORT%%; proxy_allow_upstream 1 $allowed;
+            location / { proxy_pass http://both; proxy_next_upstream denied; }
+            location /one { proxy_pass http://both; }
+            location /all { proxy_pass http://both; proxy_allow_upstream 1; } }";
+    let text = text.replace("BAD", &bad.port.to_string()).replace("GOOD", &good.port.to_string());
+    let mut server = Setup::http(&text).start();
+    for (target, status, body) in [("/", 200, "good"), ("/all", 200, "bad")] {
+        let response = server.get(target);
+        assert_eq!((response.status, response.text().as_str()), (status, body), "{target}");
+    }
+    assert_eq!(server.get("/one").status, 403);
+    server.read_until("error.log", "access to upstream is denied while connecting to upstream");
+    assert_eq!(bad.connections(), 1);
+    server.quiet();
+}
+
+/// Not in nginx: `proxy_request_dynamic` and its kin
+#[test]
+fn a_request_for_each_server() {
+    let (bad, good) =
+        (Backend::start(|_| Vec::new()), Backend::start(|asked| Backend::ok(asked.field("X-To").unwrap())));
+    let text = "upstream both { server 127.0.0.1:BAD max_fails=0; server 127.0.0.1:GOOD backup; }
+        server { listen 127.0.0.1:%%PORT%%; proxy_set_header X-To $upstream_addr.;
+            location / { proxy_pass http://both; }
+            location /each { proxy_pass http://both; proxy_request_dynamic on; } }";
+    let text = text.replace("BAD", &bad.port.to_string()).replace("GOOD", &good.port.to_string());
+    let mut server = Setup::http(&text).start();
+    assert_eq!(server.get("/").text(), ".");
+    assert_eq!(server.get("/each").text(), format!("127.0.0.1:{}, 127.0.0.1:{}.", bad.port, good.port));
+    server.quiet();
+}

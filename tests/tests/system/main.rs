@@ -6,6 +6,7 @@ mod attacks;
 mod certbot;
 mod front_door;
 mod handover_tls;
+mod health;
 mod mutations;
 mod mutations_http2;
 mod mutations_tls;

@@ -176,7 +176,7 @@ pub(crate) fn backend(set: &Set, loader: &mut Loader<'_>) -> Result<Option<Backe
     let found = loader.store.entry::<Specs<Lines>>().build().find(|(known, ..)| *known == name);
     let (name, group, key) = found.ok_or_else(|| Error::new(format!("no upstream \"{}\"", conf.pass)))?;
     let tls = match conf.proxy_ssl {
-        true => Some(Rc::new(backend::ssl::client(&conf.ssl, "proxy_", loader)?)),
+        true => Some(Rc::new(backend::ssl::client(&conf.ssl, "proxy_", &[], loader)?)),
         false => None,
     };
     Ok(Some(Backend { name, group, key, tls }))

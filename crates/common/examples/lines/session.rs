@@ -139,7 +139,7 @@ impl LinesSession {
     async fn ask(&mut self, backend: &Backend) -> Result<Vec<u8>, Gone> {
         let key = backend.key.as_ref().map(|key| vars::render(self, key)).unwrap_or_default();
         let mut choice = Choice::new(backend.group.clone(), 0);
-        if !choice.advance(&Hints { addr: Some(&self.peer), key: &key }) {
+        if !choice.advance(&Hints { addr: Some(&self.peer), key: &key, ..Hints::default() }) {
             self.log_at(Level::Error, format_args!("no live upstreams while connecting to upstream"));
             return Err(Gone);
         }

@@ -105,7 +105,8 @@ fn encode_attempt(attempt: &Attempt) -> Secret {
     out.list(1, attempt.peer.iter().map(|peer| peer.as_bytes()));
     out.number(2, attempt.status.into()).some(3, attempt.connect_ms).some(4, attempt.header_ms);
     out.some(5, attempt.response_ms).number(6, attempt.length).number(7, attempt.received);
-    out.number(8, attempt.sent).flag(9, attempt.redirected);
+    out.number(8, attempt.sent).flag(9, attempt.redirected).some(10, attempt.queue_ms);
+    out.list(11, attempt.server.iter().map(|server| server.as_bytes()));
     out.finish()
 }
 
@@ -121,6 +122,8 @@ fn decode_attempt(bytes: &[u8]) -> Option<Attempt> {
         received: fields.number(7)?,
         sent: fields.number(8)?,
         redirected: fields.flag(9),
+        queue_ms: fields.number(10),
+        server: fields.bytes(11).map(|server| String::from_utf8_lossy(server).into()),
     })
 }
 
@@ -156,7 +159,13 @@ mod tests {
             request: RequestState { head: b"GET / HTTP/1.1\r\n\r\n".to_vec(), ..RequestState::default() },
             exchange: ExchangeState {
                 attempts: vec![
-                    Attempt { peer: Some("127.0.0.1:1".into()), status: 502, ..Attempt::default() },
+                    Attempt {
+                        peer: Some("127.0.0.1:1".into()),
+                        server: Some("a:1".into()),
+                        queue_ms: Some(7),
+                        status: 502,
+                        ..Attempt::default()
+                    },
                     Attempt { header_ms: Some(0), sent: 9, redirected: true, ..Attempt::default() },
                 ],
                 group: b"backends".to_vec(),

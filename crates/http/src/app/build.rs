@@ -42,6 +42,7 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>, modules: &HttpModul
     let main = level(Level::Main, loader)?;
     let outer_server = level(Level::Server, loader)?;
     let outer_location = level(Level::Location, loader)?;
+    loader.store.put(OuterLocation(Some(outer_location.share())));
     let sets = resolve_sets(&mut builder, &outer_server, &outer_location, loader)?;
     check_sizes(&builder, &sets.servers, loader)?;
     for set in &sets.servers {
@@ -72,6 +73,10 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>, modules: &HttpModul
     };
     Ok(Some(Rc::new(HttpApp { http: Rc::new(http), modules: modules.clone(), watched: made.watched })))
 }
+
+/// What `http {}` itself says for locations, in the loader's store: for what belongs to no server.
+#[derive(Default)]
+pub struct OuterLocation(pub Option<Rc<CoreLocation>>);
 
 struct Resolved {
     servers: Vec<Set>,

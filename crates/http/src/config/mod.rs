@@ -4,4 +4,3 @@ pub mod blocks;
 pub mod core;
 pub mod error_page;
 pub mod mime;
-pub mod resolve;

@@ -92,6 +92,11 @@ pub struct Reply(pub u16);
 pub trait Handler {
     /// Handles the request, and returns how it continues.
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a>;
+
+    /// Itself, if other modules may know its type.
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        None
+    }
 }
 
 /// The rewrite rules of a server or of a location.

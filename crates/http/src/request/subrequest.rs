@@ -13,12 +13,14 @@ use std::task::{Context, Poll, ready};
 use buf::Chain;
 use wire::h1::Method;
 
+use super::facts::ConnectionFacts;
 use super::{Delivery, Request, UriSource};
 use crate::body::files::FileRule;
 use crate::body::{Broken, Pipeline, Portion};
 use crate::fault::Fault;
 use crate::response::{Answer, Headers, fields, respond};
 use crate::server::Http;
+use crate::server::location::Location;
 
 /// How deep subrequests may be nested.
 pub const MAX_DEPTH: u8 = 50;
@@ -97,6 +99,25 @@ impl Request {
             let answer = respond(&mut child, None).await;
             Made(child, answer)
         }))))
+    }
+}
+
+impl Request {
+    /// A request of the server's own, without client and parent, in a location: for modules that ask a backend by
+    /// themselves. No phase runs; whoever makes it ends it. `None` if nothing is listened on.
+    pub fn apart(http: &Rc<Http>, location: &Rc<Location>, uri: &[u8], args: &[u8]) -> Option<Box<Request>> {
+        let address = http.sockets.first()?.addresses.first()?;
+        let mut r = Request::take_spare(address, http);
+        r.conn = ConnectionFacts::nobody(address.clone());
+        r.server.clone_from(&address.default);
+        r.location.clone_from(location);
+        r.method = Method::Get;
+        r.uri.extend_from_slice(uri);
+        r.uri_source = UriSource::Server;
+        r.args.extend_from_slice(args);
+        r.internal = true;
+        r.start_ms = rt::now_ms();
+        Some(r)
     }
 }
 

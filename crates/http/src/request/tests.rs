@@ -51,7 +51,7 @@ fn run(test: impl FnOnce(Rc<Http>, Link)) {
     let modules: Vec<Box<dyn engine::Module>> = vec![Box::new(crate::Module::new([&Remember as &dyn HttpModule]))];
     let mut program = Program::new(modules, folder.0.join(""), ConfSource::BuiltIn("test", CONFIGURATION.to_owned()));
     program.error_log = "/dev/null".into();
-    let cycle = embedded::load(&program).expect("the configuration is valid");
+    let cycle = embedded::load(&program, None).expect("the configuration is valid");
     let runtime = embedded::runtime(&cycle, rt::Driver::Sim(1)).expect("a simulation needs nothing");
     runtime.block_on(async {
         let _server = Embedded::start(cycle.clone());

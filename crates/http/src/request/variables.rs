@@ -378,7 +378,8 @@ fn request_header(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
     found
 }
 
-fn cookie(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
+/// The cookie of that name, whatever its case.
+pub fn cookie(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
     for header in r.line.headers.iter().filter(|header| header.known == KnownHeader::Cookie) {
         for pair in header.value.of(&r.head).split(|&c| c == b';') {
             let pair = pair.trim_ascii();

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
+use common::backend::resolve;
 use conf::values::{Bufs, bitmask, bufs, flag, msec, number, offset, one_of, sec, size};
 use conf::{Args, Context, Directive, Error, Loader, Result};
 use engine::log::ErrorLog;
@@ -15,7 +16,6 @@ use super::{AND_IF, EVERYWHERE, ONE, UNLIMITED_RANGES};
 use crate::config::blocks;
 use crate::config::error_page::{self, ErrorPage};
 use crate::config::mime::Types;
-use crate::config::resolve;
 use crate::request::variables::{self, size_template};
 
 conf::table! {
@@ -349,10 +349,10 @@ conf::table! {
     /// Accepted for compatibility: no module keeps the response of a subrequest in memory yet.
     "subrequest_output_buffer_size" in EVERYWHERE, ONE, default "4k",
         scalar(size) subrequest_output_buffer_size: usize = 4096;
-    /// Sets the name servers that look up names which are only known while the server runs: those in `proxy_pass` with
-    /// variables, and those of OCSP responders.
+    /// Sets the name servers that look up names while the server runs: those in `proxy_pass` with variables, servers
+    /// with `resolve`, names that had no address at the start, and those of OCSP responders.
     ///
-    /// Form: `resolver address ... [valid=time] [ipv4=on|off] [ipv6=on|off] [status_zone=zone]`
+    /// Form: `resolver address ... [valid=time] [ipv4=on|off] [ipv6=on|off] [status_zone=zone] | system`
     ///
     /// - `address`: a name server, an IP address or a name that is looked up at the start, with a port if it isn't 53.
     ///   Several are asked in turn.
@@ -360,9 +360,13 @@ conf::table! {
     /// - `ipv4=on|off`: whether IPv4 addresses are looked up; the default is `on`.
     /// - `ipv6=on|off`: whether IPv6 addresses are looked up; the default is `on`. One of the two must be on.
     /// - `status_zone=zone`: accepted; it has no effect, and a warning says so.
+    /// - `system`: the name servers in `/etc/resolv.conf` are asked, with its `search` and `ndots`, after `/etc/hosts`;
+    ///   changes of both files are followed.
     ///
     /// Effect: a request that needs a name waits for the answer, at most for `resolver_timeout`. Names in `upstream`
-    /// and in `proxy_pass` without variables are looked up by the system, once at the start.
+    /// and in `proxy_pass` without variables are looked up by the system, once at the start; those that have no address
+    /// then, and those of servers with `resolve`, are looked up as with `resolver system` if `http {}` has no
+    /// `resolver`. Names with variables need the directive.
     ///
     /// Cost: a question to the network whenever no kept answer is valid.
     ///

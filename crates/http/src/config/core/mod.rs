@@ -11,8 +11,8 @@ pub(crate) use location::CoreLocationRaw;
 pub use location::{CoreLocation, VariableConf};
 pub(crate) use values::pool_size;
 pub use values::{
-    Aio, Alias, BodyInFile, DisableSymlinks, FileCache, IfModifiedSince, Lingering, Root, Satisfy, ServerTokens,
-    Symlinks, TempPath, bytes, idle_flag, send_lowat, temp_path,
+    Aio, Alias, BodyInFile, DisableSymlinks, FileCache, IfModifiedSince, Lingering, Predicates, Root, Satisfy,
+    ServerTokens, Symlinks, TempPath, bytes, idle_flag, predicates, send_lowat, temp_path,
 };
 
 /// Where most directives of locations may stand.

@@ -124,8 +124,8 @@ pub struct FileCache {
     pub inactive: u64,
 }
 
-/// Conditions of which one must be neither empty nor `0`.
-pub(crate) type Predicates = Rc<[Rc<Template>]>;
+/// Conditions: texts that hold if they are neither empty nor `0`.
+pub type Predicates = Rc<[Rc<Template>]>;
 
 /// A folder for temporary files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,8 +167,8 @@ pub fn bytes(_: &mut Loader<'_>, d: &Directive) -> Result<buf::Bytes> {
     Ok(buf::Bytes::from(d.arg(0).text.to_vec()))
 }
 
-/// Conditions of which one must be neither empty nor `0`.
-pub(crate) fn predicates(loader: &mut Loader<'_>, d: &Directive) -> Result<Predicates> {
+/// Conditions: texts that hold if they are neither empty nor `0`.
+pub fn predicates(loader: &mut Loader<'_>, d: &Directive) -> Result<Predicates> {
     d.args.iter().map(|word| variables::template_of(loader, d, &word.text)).collect()
 }
 

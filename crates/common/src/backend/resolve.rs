@@ -1,4 +1,7 @@
 //! `resolver`: the directive. The lookups are [`upstream::resolver`]'s.
+//!
+//! Not in nginx: `resolver system` asks the system's name servers, and without the directive they are asked for names of
+//! servers that had no address at the start.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -10,9 +13,17 @@ use upstream::{Resolver, Url};
 /// The port of name servers.
 const PORT: u16 = 53;
 
-/// `resolver address … [valid=time] [ipv4=on|off] [ipv6=on|off] [status_zone=zone]`.
+/// `resolver system`, or what [`servers`] reads.
 pub fn resolver(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Resolver>>> {
-    let mut spec = ResolverSpec { servers: Vec::new(), valid_s: None, ipv4: true, ipv6: true };
+    match d.args.as_slice() {
+        [word] if *word == "system" => Ok(Some(Resolver::system())),
+        _ => servers(loader, d).map(Some),
+    }
+}
+
+/// `resolver address … [valid=time] [ipv4=on|off] [ipv6=on|off] [status_zone=zone]`.
+pub fn servers(loader: &mut Loader<'_>, d: &Directive) -> Result<Rc<Resolver>> {
+    let mut spec = ResolverSpec::default();
     for word in &d.args {
         let invalid = || Error::at(word, format!("invalid parameter: {}", word.lossy()));
         match word.text.iter().position(|byte| *byte == b'=').map(|at| word.text.split_at(at + 1)) {
@@ -29,7 +40,7 @@ pub fn resolver(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Reso
                 );
             }
             Some((b"status_zone=", _)) => return Err(invalid()),
-            _ => spec.servers.extend(servers(word)?),
+            _ => spec.servers.extend(addresses(word)?),
         }
     }
     if !spec.ipv4 && !spec.ipv6 {
@@ -38,7 +49,7 @@ pub fn resolver(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Reso
     if spec.servers.is_empty() {
         return Err(Error::on(d, "no name servers defined"));
     }
-    Ok(Some(Resolver::new(spec)))
+    Ok(Resolver::new(spec))
 }
 
 fn switch(value: &[u8]) -> Option<bool> {
@@ -50,7 +61,7 @@ fn switch(value: &[u8]) -> Option<bool> {
 }
 
 /// The addresses of a name server, which may itself have a name.
-fn servers(word: &Word) -> Result<Vec<SocketAddr>> {
+fn addresses(word: &Word) -> Result<Vec<SocketAddr>> {
     let failed = |why: &dyn std::fmt::Display| Error::at(word, format!("{why} in resolver \"{}\"", word.lossy()));
     let url = Url::parse(&word.text, false).map_err(|error| failed(&error))?;
     let addrs = url.resolve(PORT).map_err(|error| failed(&error))?;
