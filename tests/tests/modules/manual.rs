@@ -62,8 +62,8 @@ fn whole(row: &Row, example: &str, rows: &[Row]) -> String {
     };
     let found = CONTEXTS.iter().find(|(context, ..)| names.iter().all(|name| may_stand(name, context)));
     let (context, open, close) = found.unwrap_or_else(|| panic!("{}: {names:?} can't stand together", row.name));
-    let server =
-        if *context == "upstream" && !names.iter().any(|name| name == "server") { "server 127.0.0.1:1;" } else { "" };
+    let has_servers = names.iter().any(|name| name == "server" || name == "state");
+    let server = if *context == "upstream" && !has_servers { "server 127.0.0.1:1;" } else { "" };
     let events = if names.iter().any(|name| name == "events") || *context == "events" { "" } else { "events { }" };
     let pid = if names.iter().any(|name| name == "pid") { "" } else { "pid example.pid;" };
     format!("{pid}\n{events}\n{open}\n{example}\n{server}{close}\n")
