@@ -66,10 +66,13 @@ impl Backend {
         r: &mut Request,
         exchange: &Exchange,
         choice: &Choice,
-        outgoing: &Outgoing,
+        outgoing: &mut Outgoing,
     ) -> Result<Answer, Failed> {
         if !self.up.allow_upstream.iter().all(|condition| r.test(condition)) {
             return Err(Fault::DeniedUpstream.log(r).into());
+        }
+        if self.up.request_dynamic {
+            *outgoing = self.write(r, exchange, outgoing.streamed)?;
         }
         let label = self.label(r, exchange);
         let idle = choice.take_idle(&mut Context::from_waker(Waker::noop()), self.place);

@@ -138,13 +138,10 @@ async fn attempts(
 ) -> Flow<'static> {
     let redirected = !exchange.attempts.borrow().is_empty();
     *exchange.target.borrow_mut() = Some(target.clone());
-    let mut outgoing = Outgoing::default();
-    if !b.up.request_dynamic {
-        outgoing = match b.write(r, exchange, streamed) {
-            Ok(written) => written,
-            Err(fault) => return fault.into(),
-        };
-    }
+    let mut outgoing = match b.prepare(r, exchange, streamed) {
+        Ok(outgoing) => outgoing,
+        Err(fault) => return fault.into(),
+    };
     let mut choice = Choice::new(target.group.clone(), b.up.next_upstream_tries);
     let key = target.key.as_ref().map(|key| r.render(key)).unwrap_or_default();
     let route = sticky::route(r, &target.group);
@@ -162,13 +159,7 @@ async fn attempts(
             exchange.current(|attempt| attempt.begin(peer));
         }
         let terms = Terms { streamed, started_ms, late: b.is_late(started_ms) };
-        if b.up.request_dynamic {
-            outgoing = match b.write(r, exchange, streamed) {
-                Ok(written) => written,
-                Err(fault) => return fault.into(),
-            };
-        }
-        let attempted = b.attempt(r, exchange, &choice, &outgoing).await;
+        let attempted = b.attempt(r, exchange, &choice, &mut outgoing).await;
         match b.conclude(r, exchange, choice, attempted, terms) {
             Concluded::Flow(flow) => return flow,
             Concluded::Tunnel(parts) => return Box::pin(tunnel::run(b, r, exchange, parts)).await,
@@ -322,6 +313,14 @@ impl Backend {
         exchange.current(|attempt| attempt.status = fault.status());
         exchange.end();
         Err(fault)
+    }
+
+    /// Writes the request, unless each attempt writes its own.
+    fn prepare(&self, r: &mut Request, exchange: &Exchange, streamed: bool) -> Result<Outgoing, Fault> {
+        if self.up.request_dynamic {
+            return Ok(Outgoing { streamed, ..Outgoing::default() });
+        }
+        self.write(r, exchange, streamed)
     }
 
     /// Writes the request.

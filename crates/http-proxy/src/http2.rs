@@ -198,3 +198,95 @@ impl Codec for Http2 {
         Some(self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules { max_head: 4096, trailers: true, own_body: 0 };
+
+    fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
+    }
+
+    fn receive(codec: &mut Http2, frames: &[Vec<u8>]) {
+        let mut input = Buf::empty();
+        input.extend_from_slice(&frames.concat());
+        codec.receive(input);
+    }
+
+    fn begin(rules: Rules, kept: Option<Kept>) -> (Box<Http2>, Bytes) {
+        let mut codec = Http2::begin(rules, &Exchange::default(), kept);
+        let mut block = Buf::empty();
+        write_line(b"GET", false, b"/", &mut block);
+        block.extend_from_slice(b"own".get(..rules.own_body as usize).unwrap_or_default());
+        let head = codec.head(&block.freeze(), true);
+        (codec, head)
+    }
+
+    #[test]
+    fn the_path_stands_in_the_request() {
+        let mut out = Buf::empty();
+        let at = write_line(b"POST", true, b"/a?b", &mut out);
+        assert_eq!((&out[..], at.of(&out)), (&b"\x83\x87\x04\x04/a?b"[..], &b"/a?b"[..]));
+    }
+
+    #[test]
+    fn a_body_of_the_configuration_is_framed() {
+        let (_, sent) = begin(Rules { own_body: 3, ..RULES }, None);
+        assert!(sent.ends_with(&frame(0, 1, 1, b"own")), "{}", sent.escape_ascii());
+        let (_, sent) = begin(RULES, None);
+        assert!(sent.ends_with(&frame(1, 5, 1, b"\x82\x86\x04\x01/")), "{}", sent.escape_ascii());
+    }
+
+    #[test]
+    fn lengths_that_clients_are_told() {
+        let length = |flags, more: &[u8]| {
+            let (mut codec, _) = begin(RULES, None);
+            receive(&mut codec, &[frame(1, flags, 1, more)]);
+            match codec.read_head(&mut Head::default()) {
+                Ok(HeadEvent::Done(length)) => length,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(length(4, b"\x88"), None);
+        assert_eq!(length(5, b"\x88"), Some(0));
+        assert_eq!(length(5, b"\x8b"), None, "304 has no body");
+        assert_eq!(length(4, b"\x88\x0f\x0d\x017"), Some(7));
+    }
+
+    #[test]
+    fn trailers_and_the_next_exchange() {
+        for wanted in [true, false] {
+            let (mut codec, _) = begin(Rules { trailers: wanted, ..RULES }, None);
+            let trailers = frame(1, 5, 1, b"\x00\x01a\x01b");
+            receive(&mut codec, &[frame(1, 4, 1, b"\x88"), frame(0, 0, 1, b"x"), trailers]);
+            let mut head = Head::default();
+            assert!(matches!(codec.read_head(&mut head), Ok(HeadEvent::Done(None))));
+            assert_eq!((head.1.status, head.1.version), (200, 2000));
+            assert!(matches!(codec.read_body(), Ok(BodyEvent::Body(part)) if &part[..] == b"x"));
+            if wanted {
+                let Ok(BodyEvent::Trailers(trailers)) = codec.read_body() else { panic!("there are some") };
+                assert_eq!(trailers.iter().map(|field| field.value.to_vec()).collect::<Vec<_>>(), [b"b"]);
+            }
+            assert!(matches!(codec.read_body(), Ok(BodyEvent::End(End { keep: true, extra: false }))));
+            let kept = codec.keep().expect("it serves on");
+            assert!(Http2::left(&*kept));
+            let (_, sent) = begin(RULES, Some(kept));
+            assert_eq!(sent[..9], frame(1, 5, 3, b"\x82\x86\x04\x01/")[..9], "a stream of its own");
+        }
+    }
+
+    #[test]
+    fn faults_tell_what_may_be_repeated() {
+        let fault = |input: Vec<u8>| {
+            let (mut codec, _) = begin(RULES, None);
+            receive(&mut codec, &[input]);
+            codec.read_head(&mut Head::default()).expect_err("it fails").fault
+        };
+        assert_eq!(fault(frame(3, 0, 1, &[0, 0, 0, 7])), Fault::RefusedRequest);
+        assert_eq!(fault(frame(3, 0, 1, &[0, 0, 0, 2])), Fault::InvalidResponse);
+        assert_eq!(fault(frame(7, 0, 0, &[0; 8])), Fault::LeavingUpstream);
+        assert_eq!(fault(frame(7, 0, 0, &[0, 0, 0, 0, 0, 0, 0, 1])), Fault::RefusedRequest);
+    }
+}

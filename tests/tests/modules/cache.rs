@@ -230,7 +230,7 @@ fn large_bodies_in_parts() {
         let second = server.get(target);
         assert_eq!(first.body.len(), 2_000_000);
         assert!(first.body == second.body, "{target}");
-        assert_eq!(second.field("Content-Length"), Some("2000000"), "{target}");
+        assert!(target == "/chunks" || second.field("Content-Length") == Some("2000000"), "{target}");
         let part = server.get_with(target, "Range: bytes=1000000-1000009\r\n");
         assert!(part.status == 200 || part.text() == "000100000 ", "{target}");
     }
@@ -524,7 +524,8 @@ fn slices() {
     assert_eq!(asked().len(), 6, "{:?}", asked());
     assert_eq!(get("/a", "16-").0, 416);
     assert_eq!(server.get_with("/a", "If-None-Match: \"e\"\r\n").status, 304);
-    assert!(server.connect().send("GET /changing HTTP/1.1\r\nHost: a\r\n\r\n").closed(), "no right answer is possible");
+    let changed = server.connect().send("GET /changing HTTP/1.1\r\nHost: a\r\n\r\n").rest();
+    assert!(!String::from_utf8_lossy(&changed).contains("012345"), "slices of different files don't make a whole");
 }
 
 /// Not in nginx: `proxy_cache_rfc on` gives
@@ -614,7 +615,7 @@ fn mistakes() {
         ),
         (
             "server { location / { proxy_cache none; proxy_pass http://127.0.0.1:1; } }",
-            "zero size shared memory zone \"none\"",
+            "\"proxy_cache\" zone \"none\" is unknown",
         ),
         (
             "proxy_cache_path x keys_zone=a:1m;

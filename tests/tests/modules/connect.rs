@@ -1,6 +1,8 @@
 //! `tunnel_pass`: CONNECT.
 
-use e2e::{Backend, Server, Setup};
+use std::io::{Read, Write};
+
+use e2e::{Backend, Server, Setup, echo_over_reloads};
 
 fn connect(server: &Server, target: &str, more: &str) -> String {
     let mut client = server.connect();
@@ -71,4 +73,30 @@ fn what_is_refused() {
     assert!(text.ends_with("\r\n\r\nCONNECT") && text.contains("\r\nConnection: close\r\n"), "{text}");
     let text = server.raw("CONNECT 127.0.0.1:1 HTTP/1.0\r\n\r\n");
     assert_eq!(text.status, 405);
+}
+
+/// Not in nginx: both move to the new workers
+#[test]
+fn tunnels_go_on_over_reloads() {
+    let backend = Backend::sockets(|mut socket, _| {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(n @ 1..) = socket.read(&mut buffer) {
+            if socket.write_all(&buffer[..n]).is_err() {
+                return;
+            }
+        }
+    });
+    let mut server = Setup::http("server { listen 127.0.0.1:%%PORT%%; tunnel_pass; }").start();
+    let tunnel = |_| {
+        let mut client = server.connect();
+        client.send(format!("CONNECT 127.0.0.1:{} HTTP/1.1\r\nHost: a\r\n\r\n", backend.port));
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.extend(client.take(1));
+        }
+        assert!(head.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", head.escape_ascii());
+        client
+    };
+    let tunnels = (0..2).map(tunnel).collect();
+    echo_over_reloads(&mut server, tunnels, 8 << 20);
 }

@@ -64,7 +64,7 @@ fn the_manager_removes_what_is_unused_or_too_much() {
             .collect::<String>()
     };
     server.wait(|server| title(server).contains("cache manager process"), "the manager");
-    assert!(title(&server).contains("cache loader process"), "{}", title(&server));
+    server.wait(|server| title(server).contains("cache loader process"), "the loader");
     for n in 0..20 {
         assert_eq!(status(&server, &format!("/{n}/10000")), "MISS");
     }
@@ -94,6 +94,7 @@ fn files_outlive_the_server_and_the_zone_a_reload() {
     assert_eq!(backend.requests().len(), 1);
 }
 
+/// Differs from nginx: a killed worker's lock on a key of a cache
 #[test]
 fn a_killed_worker_gives_its_lock_back() {
     let (go, wait) = channel::<()>();

@@ -130,7 +130,9 @@ conf::table! {
         /// fetched to its end although its client has left.
         ///
         /// Danger: what depends on a cookie, on `Authorization` or on anything else that isn't in `{}cache_key` is served to
-        /// others, unless the backend forbids to store it.
+        /// others, unless the backend forbids to store it. `proxy_cache` asks with GET for responses to HEAD
+        /// (`proxy_cache_convert_head`); with other protocols `{}cache_key` should contain `$request_method`, or what is stored
+        /// for HEAD, without a body, is served to GET.
         ///
         /// ```nginx
         /// {}cache_path cache keys_zone=pages:10m;

@@ -26,7 +26,7 @@ use ::upstream::retry::failure;
 use buf::Bytes;
 use expr::vars::Template;
 use http::exchange::Exchange;
-use http::fault::{Fault, Retry};
+use http::fault::{Fault, Retry, Source};
 use http::files::open_file::Files;
 use http::module::LocationContext;
 use http::phases::Flow;
@@ -44,6 +44,8 @@ pub struct Caching {
     conf: Rc<CacheConf>,
     place: Place,
     files: Files,
+    /// Whether backends are asked with GET for responses to HEAD.
+    converts_head: bool,
 }
 
 enum Place {
@@ -189,7 +191,7 @@ pub fn caching(
 ) -> Result<Option<Rc<Caching>>> {
     let place = match &conf.cache {
         Zone::Off => return Ok(None),
-        Zone::Named(named) => Place::Fixed(named.find(cx.loader)?),
+        Zone::Named(named) => Place::Fixed(named.find(cx.loader, prefix)?),
         Zone::Variable(name) => Place::Variable(name.clone(), path::owner(prefix.as_bytes())),
     };
     let at = cx.place(&format!("{prefix}cache"));
@@ -202,7 +204,9 @@ pub fn caching(
         cx.loader.warnings.push(Error::new(message).or_at(at));
     }
     let files = Files::of(cx.set, cx.loader);
-    Ok(Some(Rc::new(Caching { conf: conf.clone(), place, files })))
+    // nginx has the directive for HTTP alone, and doesn't change other protocols' requests.
+    let converts_head = conf.cache_convert_head && prefix == "proxy_";
+    Ok(Some(Rc::new(Caching { conf: conf.clone(), place, files, converts_head })))
 }
 
 impl Caching {
@@ -256,7 +260,7 @@ pub(super) async fn begin(
         }
         return None;
     }
-    if r.method == Method::Head && caching.conf.cache_convert_head {
+    if r.method == Method::Head && caching.converts_head {
         exchange.as_get.set(true);
     }
     let text = Bytes::from(key_text(b, caching, r, exchange));
@@ -444,7 +448,8 @@ pub(super) fn dismiss(r: &mut Request) {
 
 /// The backend has failed for good: what is stored is served, if it may be; else the status is remembered, if it is to be.
 pub(super) fn failed(b: &Backend, r: &mut Request, exchange: &Rc<Exchange>, fault: Fault) -> Option<Flow<'static>> {
-    b.caching.as_ref()?;
+    // A client that has left says nothing of the backend.
+    b.caching.as_ref().filter(|_| fault.source() == Source::Upstream)?;
     let mut fill = r.lasting_slot::<Work>().fill.take()?;
     if let Some(stored) = fill.stale.take() {
         let kind = match fault.retry() {
@@ -458,12 +463,12 @@ pub(super) fn failed(b: &Backend, r: &mut Request, exchange: &Rc<Exchange>, faul
             return Some(hit::serve(b, r, exchange, *stored, Status::Stale));
         }
     }
-    remember(fill, fault.status());
+    remember(*fill, fault.status());
     None
 }
 
 /// Remembers an error for as long as the configuration says.
-fn remember(fill: Box<Fill>, status: u16) {
+fn remember(fill: Fill, status: u16) {
     if let Some(seconds) = fill.caching.conf.valid(status) {
         let looked = fill.looked;
         fill.end(&looked, Fetched::Error(status, now().secs.saturating_add(seconds)));

@@ -72,12 +72,12 @@ pub(crate) fn zone(loader: &mut Loader<'_>, d: &Directive) -> Result<Zone> {
 }
 
 impl Named {
-    /// The cache, if a path was declared for it.
-    pub(super) fn find(&self, loader: &mut Loader<'_>) -> Result<Rc<Cache>> {
+    /// The cache, if a path was declared for it; `prefix` is that of the directives.
+    pub(super) fn find(&self, loader: &mut Loader<'_>, prefix: &str) -> Result<Rc<Cache>> {
         let caches = loader.store.entry::<Caches>();
         let found = caches.0.values().find(|cache| Rc::ptr_eq(cache.keys.zone(), &self.zone));
         found.cloned().ok_or_else(|| {
-            let message = format!("zero size shared memory zone \"{}\"", self.zone.name());
+            let message = format!("\"{prefix}cache\" zone \"{}\" is unknown", self.zone.name());
             Error::new(message).or_at(Some(self.place))
         })
     }

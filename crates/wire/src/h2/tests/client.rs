@@ -372,3 +372,10 @@ fn floods_end() {
     let endless = [begun, frame(Kind::Continuation, 0, 1, b"").repeat(300)].concat();
     assert!(answer(&endless, 9, false).is_err_and(|fault| fault.text.contains("continuation")));
 }
+
+#[test]
+fn an_idle_connection_is_small() {
+    assert!(size_of::<Client>() <= 800, "{} bytes", size_of::<Client>());
+    let (seen, keeps) = answer(&headers(1, &[(":status", "200")]), 10, false).expect("it is allowed");
+    assert!(seen.ended && keeps);
+}
