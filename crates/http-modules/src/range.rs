@@ -51,7 +51,7 @@ impl HeaderFilter for Range {
             }
             Ranges::Unsatisfiable => {
                 let value = format!("bytes */{length}").into_bytes();
-                r.response.headers.add(KnownHeader::ContentRange, value);
+                r.response.headers.set(KnownHeader::ContentRange, value);
                 return Err(Reply(416));
             }
             Ranges::Satisfiable(ranges) => match ranges[..] {
@@ -83,6 +83,8 @@ fn partial(r: &mut Request) {
     r.response.status = 206;
     r.response.status_line = None;
     r.response.headers.remove(KnownHeader::AcceptRanges);
+    // A backend may have sent one with a whole body.
+    r.response.headers.remove(KnownHeader::ContentRange);
 }
 
 /// The part of a chain; files stay files.

@@ -528,6 +528,23 @@ fn slices() {
     assert!(!String::from_utf8_lossy(&changed).contains("012345"), "slices of different files don't make a whole");
 }
 
+#[test]
+fn a_backends_content_range_says_nothing_of_ours() {
+    let backend = counting();
+    let server = server(&backend, PLAIN);
+    let get =
+        |range: &str| server.get_with("/a?Content-Range:odd&Accept-Ranges:bytes", &format!("Range: bytes={range}\r\n"));
+    for (range, status, expect) in [
+        ("0-1", 206, vec!["bytes 0-1/4"]),
+        ("0-0,2-2", 206, vec![]),
+        ("9-", 416, vec!["bytes */4"]),
+        ("0-1", 206, vec!["bytes 0-1/4"]),
+    ] {
+        let response = get(range);
+        assert_eq!((response.status, response.all("Content-Range")), (status, expect), "{range}");
+    }
+}
+
 /// Not in nginx: `proxy_cache_rfc on` gives
 #[test]
 fn the_standard() {
