@@ -129,6 +129,27 @@ fn files_of_tls_are_read() {
     );
 }
 
+/// Not in nginx: a name without an address doesn't stop the start
+#[test]
+fn names_that_have_no_address() {
+    let strict = "http: upstream_resolve_at_start on;";
+    check(
+        &prepared(),
+        &[
+            (
+                &format!(
+                    "{strict} server {{ listen 127.0.0.1:1; location / {{ proxy_pass http://none.invalid:81/b; }} }}"
+                ),
+                "host not found in upstream \"none.invalid\" in ",
+            ),
+            (
+                &format!("{strict} upstream u {{ server none.invalid:81; }}"),
+                "host not found in upstream \"none.invalid:81\" in ",
+            ),
+        ],
+    );
+}
+
 #[test]
 fn names_that_nothing_has() {
     check(
