@@ -278,6 +278,16 @@ mod tests {
     }
 
     #[test]
+    fn notices() {
+        for length in [0, 1, crate::notices::MAX_PAYLOAD] {
+            let message = Message::Notice { kind: 3, payload: vec![7; length] };
+            let bytes = message.encode().expect("within the limits");
+            assert!(bytes.len() <= LARGE && Message::decode(&bytes).as_ref() == Some(&message));
+        }
+        assert_eq!(Message::decode(&[NOTICE]), None);
+    }
+
+    #[test]
     fn refuses() {
         let wrong: [&[u8]; 5] =
             [b"", &[0], &[99, 1, 2], &[CLOSE_CHANNEL, 0, 0, 255, 255, 255, 255], &[HAND_OVER, 1, 255]];
