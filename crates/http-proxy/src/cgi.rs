@@ -189,49 +189,15 @@ impl Codec for Cgi {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec_tests;
 
     /// What a response means, as text; it comes in pieces of `size` bytes.
     fn events(input: &[u8], size: usize, to_head: bool) -> String {
-        let (mut codec, mut head, mut body) = (Cgi::new(100, to_head), Head::default(), Vec::new());
-        let mut pieces = input.chunks(size);
-        let mut more = |codec: &mut Cgi| match pieces.next() {
-            Some(piece) => {
-                let mut buf = Buf::empty();
-                buf.extend_from_slice(piece);
-                codec.receive(buf);
-                Ok(())
-            }
-            None => codec.receive_end(),
+        let head = |(bytes, parts): &Head, length| {
+            let line = String::from_utf8_lossy(parts.status_line.of(bytes)).into_owned();
+            format!("{} [{line}] {} {length:?}", parts.status, parts.headers.len())
         };
-        let show = |error: ProtocolError| format!("{:?} {}", error.fault, error.text);
-        let length = loop {
-            match codec.read_head(&mut head) {
-                Ok(HeadEvent::More) => {
-                    if let Err(fault) = more(&mut codec) {
-                        return show(fault);
-                    }
-                }
-                Ok(HeadEvent::Done(length)) => break length,
-                Ok(HeadEvent::Interim | HeadEvent::Note(_)) => return "no such events".to_owned(),
-                Err(fault) => return show(fault),
-            }
-        };
-        let line = String::from_utf8_lossy(head.1.status_line.of(&head.0)).into_owned();
-        let out = format!("{} [{line}] {} {length:?} ", head.1.status, head.1.headers.len());
-        let end = loop {
-            match codec.read_body() {
-                Ok(BodyEvent::More) => {
-                    if let Err(fault) = more(&mut codec) {
-                        break show(fault);
-                    }
-                }
-                Ok(BodyEvent::Body(part)) => body.extend_from_slice(&part),
-                Ok(BodyEvent::End(_)) => break "end".to_owned(),
-                Ok(BodyEvent::Note(_) | BodyEvent::Trailers(_)) => break "no such events".to_owned(),
-                Err(fault) => break show(fault),
-            }
-        };
-        format!("{out}{} {end}", String::from_utf8_lossy(&body))
+        codec_tests::events(&mut Cgi::new(100, to_head), input, size, head, |_| "end".to_owned())
     }
 
     #[test]

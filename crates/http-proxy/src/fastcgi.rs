@@ -473,6 +473,7 @@ impl Codec for Responder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec_tests;
 
     fn record(kind: u8, content: &[u8]) -> Vec<u8> {
         let [high, low] = (content.len() as u16).to_be_bytes();
@@ -482,51 +483,10 @@ mod tests {
     /// What a response means, as text; it comes in pieces of `size` bytes.
     fn events(input: &[u8], size: usize, to_head: bool) -> String {
         let catch = Rc::from([b"fatal".to_vec()]);
-        let rules = Rules { max_head: 100, keep: true, catch };
-        let mut codec = Responder::new(rules, to_head);
-        let (mut out, mut body, mut head) = (String::new(), Vec::new(), Head::default());
-        let mut pieces = input.chunks(size);
-        let mut more = |codec: &mut Responder| match pieces.next() {
-            Some(piece) => {
-                let mut buf = Buf::empty();
-                buf.extend_from_slice(piece);
-                codec.receive(buf);
-                Ok(())
-            }
-            None => codec.receive_end(),
-        };
-        let show = |error: ProtocolError| format!("{:?} {}", error.fault, error.text);
-        loop {
-            match codec.read_head(&mut head) {
-                Ok(HeadEvent::More) => {
-                    if let Err(fault) = more(&mut codec) {
-                        return out + &show(fault);
-                    }
-                }
-                Ok(HeadEvent::Done(length)) => {
-                    out += &format!("{} {} {length:?} ", head.1.status, head.1.headers.len());
-                    break;
-                }
-                Ok(HeadEvent::Note(note)) => out += &format!("[{}] ", note.text),
-                Ok(HeadEvent::Interim) => return "no such events".to_owned(),
-                Err(fault) => return out + &show(fault),
-            }
-        }
-        let end = loop {
-            match codec.read_body() {
-                Ok(BodyEvent::More) => {
-                    if let Err(fault) = more(&mut codec) {
-                        break show(fault);
-                    }
-                }
-                Ok(BodyEvent::Note(note)) => out += &format!("[{}] ", note.text),
-                Ok(BodyEvent::Body(part)) => body.extend_from_slice(&part),
-                Ok(BodyEvent::End(end)) => break format!("keep {} extra {}", end.keep, end.extra),
-                Ok(BodyEvent::Trailers(_)) => break "no such events".to_owned(),
-                Err(fault) => break show(fault),
-            }
-        };
-        format!("{out}{} {end}", String::from_utf8_lossy(&body))
+        let mut codec = Responder::new(Rules { max_head: 100, keep: true, catch }, to_head);
+        let head = |head: &Head, length| format!("{} {} {length:?}", head.1.status, head.1.headers.len());
+        let end = |end: End| format!("keep {} extra {}", end.keep, end.extra);
+        codec_tests::events(&mut codec, input, size, head, end)
     }
 
     #[test]
@@ -539,12 +499,12 @@ mod tests {
             (
                 [out("Status: 404 N\r\nA"), err("oops\r\n"), out(": b\r\n\r"), out("\nhel"), out("lo"), end.clone()]
                     .concat(),
-                "[FastCGI sent in stderr: \"oops\"] 404 2 None hello keep true extra false",
+                "[Error FastCGI sent in stderr: \"oops\"] 404 2 None hello keep true extra false",
             ),
             ([out("Location: /x\n\n"), end.clone()].concat(), "302 1 None  keep true extra false"),
             (
                 [out("A: b\n\nx"), err("later"), end.clone()].concat(),
-                "200 1 None [FastCGI sent in stderr: \"later\"] x keep true extra false",
+                "200 1 None [Error FastCGI sent in stderr: \"later\"] x keep true extra false",
             ),
             ([out("\r\n"), end.clone()].concat(), "200 0 None  keep true extra false"),
             ([out("Content-Length: 2\n\nabc"), end.clone()].concat(), "200 1 Some(2) ab keep false extra true"),
@@ -557,7 +517,10 @@ mod tests {
             (out("A: b"), "ShortResponse upstream prematurely closed connection"),
             ([out("A: b"), end.clone()].concat(), "InvalidResponse upstream prematurely closed FastCGI stdout"),
             (record(3, &[0; 8]), "InvalidResponse upstream sent unexpected FastCGI record: 3"),
-            ([err("a fatal b"), out("A: b\n\n")].concat(), "[FastCGI sent in stderr: \"a fatal b\"] InvalidResponse "),
+            (
+                [err("a fatal b"), out("A: b\n\n")].concat(),
+                "[Error FastCGI sent in stderr: \"a fatal b\"] InvalidResponse ",
+            ),
             (out("Status: 99\n\n"), "InvalidResponse upstream sent invalid status \"99\""),
             (out("Status: x\n\n"), "InvalidResponse upstream sent invalid status \"x\""),
             (out(&format!("A: {}\n\n", "x".repeat(200))), "InvalidResponse upstream sent too big header"),

@@ -4,6 +4,8 @@
 mod attempt;
 pub mod cache;
 mod cgi;
+#[cfg(test)]
+mod codec_tests;
 pub mod conf;
 pub mod connect;
 pub mod cookies;

@@ -385,60 +385,21 @@ impl Codec for Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec_tests;
 
     /// What a response means, as text; it comes in pieces of `size` bytes.
     fn events(input: &[u8], size: usize, to_head: bool) -> String {
         let mut codec = Value::new(Rules { max_line: 40, gzip_flag: 2 }, to_head);
         codec.head(&Bytes::from_static(b"get /k\r\n"), true);
-        let (mut out, mut body, mut head) = (String::new(), Vec::new(), Head::default());
-        let mut pieces = input.chunks(size);
-        let mut more = |codec: &mut Value| match pieces.next() {
-            Some(piece) => {
-                let mut buf = Buf::empty();
-                buf.extend_from_slice(piece);
-                codec.receive(buf);
-                Ok(())
-            }
-            None => codec.receive_end(),
-        };
-        let show = |error: ProtocolError| format!("{:?} {}", error.fault, error.text);
-        loop {
-            match codec.read_head(&mut head) {
-                Ok(HeadEvent::More) => {
-                    if let Err(fault) = more(&mut codec) {
-                        return out + &show(fault);
-                    }
-                }
-                Ok(HeadEvent::Done(length)) => {
-                    let fields = String::from_utf8_lossy(&head.0).trim().to_owned();
-                    out += &format!("{} [{fields}] {length:?} ", head.1.status);
-                    break;
-                }
-                Ok(HeadEvent::Note(note)) => out += &format!("[{:?} {}] ", note.level, note.text),
-                Ok(HeadEvent::Interim) => return "no such events".to_owned(),
-                Err(fault) => return out + &show(fault),
-            }
-        }
-        let end = loop {
-            match codec.read_body() {
-                Ok(BodyEvent::More) => {
-                    if let Err(fault) = more(&mut codec) {
-                        break show(fault);
-                    }
-                }
-                Ok(BodyEvent::Note(note)) => out += &format!("[{}] ", note.text),
-                Ok(BodyEvent::Body(part)) => body.extend_from_slice(&part),
-                Ok(BodyEvent::End(end)) => break if end.keep { "kept" } else { "closed" }.to_owned(),
-                Ok(BodyEvent::Trailers(_)) => break "no such events".to_owned(),
-                Err(fault) => break show(fault),
-            }
-        };
-        format!("{out}{} {end}", String::from_utf8_lossy(&body))
+        let head =
+            |head: &Head, length| format!("{} [{}] {length:?}", head.1.status, String::from_utf8_lossy(&head.0).trim());
+        let end = |end: End| if end.keep { "kept" } else { "closed" }.to_owned();
+        codec_tests::events(&mut codec, input, size, head, end)
     }
 
     #[test]
     fn responses_however_they_are_cut() {
-        const TRAILER: &str = "[memcached sent invalid trailer]";
+        const TRAILER: &str = "[Error memcached sent invalid trailer]";
         const CLOSED: &str = "ShortResponse upstream prematurely closed connection";
         for (input, expect) in [
             ("VALUE /k 0 5\r\nhello\r\nEND\r\n", "200 [] Some(5) hello kept"),
@@ -462,7 +423,7 @@ mod tests {
     #[test]
     fn more_than_a_value() {
         let input = b"VALUE /k 0 2\r\nab\r\nEND\r\nmore";
-        let expect = "200 [] Some(2) [memcached sent invalid trailer] ab closed";
+        let expect = "200 [] Some(2) [Error memcached sent invalid trailer] ab closed";
         assert_eq!(events(input, input.len(), false), expect);
         assert_eq!(events(b"END\r\nmore", 9, false).rsplit(' ').next(), Some("closed"));
     }
