@@ -149,17 +149,16 @@ async fn attempts(
     let mut first = redirected;
     loop {
         exchange.begin(std::mem::take(&mut first));
-        let hints = Hints { addr: Some(&r.conn.peer), key: &key, route: &route };
-        if !choice.advance(&hints)
-            && let Err(fault) = Box::pin(b.wait(r, exchange, &mut choice, &key, &route)).await
-        {
+        let found = choice.advance(&Hints { addr: Some(&r.conn.peer), key: &key, route: &route });
+        if !found && let Err(fault) = Box::pin(b.wait(r, exchange, &mut choice, &key, &route)).await {
             return cache::failed(b, r, exchange, fault).unwrap_or_else(|| fault.into());
         }
         if let Some(peer) = choice.peer() {
             exchange.current(|attempt| attempt.begin(peer));
         }
-        let terms = Terms { streamed, started_ms, late: b.is_late(started_ms) };
+        let late = b.is_late(started_ms);
         let attempted = b.attempt(r, exchange, &choice, &mut outgoing).await;
+        let terms = Terms { streamed, started_ms, late };
         match b.conclude(r, exchange, choice, attempted, terms) {
             Concluded::Flow(flow) => return flow,
             Concluded::Tunnel(parts) => return Box::pin(tunnel::run(b, r, exchange, parts)).await,
@@ -192,9 +191,14 @@ fn is_non_idempotent(r: &Request) -> bool {
     matches!(r.method, Method::Post | Method::Lock | Method::Patch)
 }
 
+/// Allocations above this size leave the allocator's fast path: each request makes one for its future.
+const MAX_FUTURE: usize = 1032;
+
 impl Handler for Backend {
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
-        Flow::wait(run(self, r))
+        let future = run(self, r);
+        debug_assert!(size_of_val(&future) <= MAX_FUTURE, "{} bytes", size_of_val(&future));
+        Flow::wait(future)
     }
 
     fn as_any(&self) -> Option<&dyn Any> {

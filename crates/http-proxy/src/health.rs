@@ -1,7 +1,7 @@
 //! Active health checks of HTTP and whatever else a location speaks to its backend: `health_check` and `match`.
 //!
 //! A check asks the location's backend, in the location's protocol and with its fields, on behalf of nobody. Who checks when,
-//! and what follows, is [`upstream::health`](::upstream::health)'s.
+//! and what follows, is [`::upstream::health`]'s.
 //!
 //! Not in nginx, which has them in its commercial edition; what they do is as documented there, without `type=grpc`.
 

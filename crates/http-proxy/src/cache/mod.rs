@@ -1,7 +1,7 @@
 //! Responses that are stored: `proxy_cache` and its kin.
 //!
-//! A request is first looked up ([`begin`]). What is stored and fresh is served; else the request goes to the backend
-//! with a [`Fill`], the right to store what comes. The response is judged when its head has come ([`fill`]), and its body
+//! A request is first looked up (`begin`). What is stored and fresh is served; else the request goes to the backend
+//! with a `Fill`, the right to store what comes. The response is judged when its head has come ([`fill`]), and its body
 //! goes by way of the file to the client. A fill that isn't used gives its lock back when it is dropped.
 
 pub mod conf;
