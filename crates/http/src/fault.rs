@@ -246,6 +246,8 @@ faults! {
     InvalidUrl: Server 500 Never, error("{}");
     /// A name of a backend has to be looked up, and the location has no resolver.
     NoResolver: Server 502 Never, error("no resolver defined to resolve {}");
+    /// Variables name a cache that doesn't exist.
+    NoCache: Server 500 Never, error("cache \"{}\" not found");
     /// The server's own certificate for a backend can't be loaded. `common` has logged it.
     OwnCertificate: Server 500 Never, QUIET;
     /// A request is larger than the backend's protocol can tell.

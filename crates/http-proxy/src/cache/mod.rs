@@ -210,8 +210,8 @@ pub fn caching(
 }
 
 impl Caching {
-    /// The cache for a request, if there is one for it; the error is a status.
-    fn cache(&self, r: &mut Request) -> std::result::Result<Option<Rc<Cache>>, u16> {
+    /// The cache for a request, if there is one for it.
+    fn cache(&self, r: &mut Request) -> std::result::Result<Option<Rc<Cache>>, Fault> {
         let (template, owner) = match &self.place {
             Place::Fixed(cache) => return Ok(Some(cache.clone())),
             Place::Variable(template, owner) => (template.clone(), *owner),
@@ -221,12 +221,10 @@ impl Caching {
             return Ok(None);
         }
         let name: Rc<str> = String::from_utf8_lossy(&name).into();
-        let found = r.http.part::<Caches>().and_then(|caches| caches.0.get(&(owner, name.clone())).cloned());
-        if found.is_none() {
-            r.log_error(format_args!("cache \"{name}\" not found"));
-            return Err(500);
+        match r.http.part::<Caches>().and_then(|caches| caches.0.get(&(owner, name.clone()))) {
+            Some(cache) => Ok(Some(cache.clone())),
+            None => Err(Fault::NoCache.log_with(r, &name)),
         }
-        Ok(found)
     }
 
     /// Whether a condition holds.
@@ -250,7 +248,7 @@ pub(super) async fn begin(
     *work = Work::default();
     let cache = match caching.cache(r) {
         Ok(cache) => cache?,
-        Err(status) => return Some(Flow::Status(status)),
+        Err(fault) => return Some(fault.into()),
     };
     let purges = Caching::any(&caching.conf.cache_purge, r);
     if !purges && caching.conf.cache_methods & r.method.bit() == 0 {
