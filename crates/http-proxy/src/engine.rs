@@ -75,15 +75,14 @@ impl Hidden {
     }
 }
 
-/// Passes a request to a backend and makes the response.
-pub async fn run(b: &Backend, r: &mut Request) -> Flow<'static> {
+/// As [`ask`], for a location with a cache: whatever becomes of the request, its right to store a response ends.
+async fn ask_with_cache(b: &Backend, r: &mut Request) -> Flow<'static> {
     let flow = ask(b, r).await;
-    if b.caching.is_some() {
-        cache::dismiss(r);
-    }
+    cache::dismiss(r);
     flow
 }
 
+/// Passes a request to a backend and makes the response.
 async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
     if let Some(status) = b.protocol.refuses(r) {
         return Flow::Status(status);
@@ -196,7 +195,10 @@ const MAX_FUTURE: usize = 1032;
 
 impl Handler for Backend {
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
-        let future = run(self, r);
+        if self.caching.is_some() {
+            return Flow::wait(ask_with_cache(self, r));
+        }
+        let future = ask(self, r);
         debug_assert!(size_of_val(&future) <= MAX_FUTURE, "{} bytes", size_of_val(&future));
         Flow::wait(future)
     }
