@@ -87,15 +87,10 @@ async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
     if let Some(status) = b.protocol.refuses(r) {
         return Flow::Status(status);
     }
-    let mut streamed = b.streams_body(r);
-    let keeps_ready = b.protocol.keeps_ready_bodies() || r.body.declared_length().is_none();
-    if streamed && keeps_ready {
-        // It goes with its length, and can be sent again.
-        match r.read_ready_body() {
-            Ok(is_read) => streamed = !is_read,
-            Err(fault) => return fault.into(),
-        }
-    }
+    let streamed = match b.streams_now(r) {
+        Ok(streamed) => streamed,
+        Err(fault) => return fault.into(),
+    };
     let exchange = r.upstream.get_or_insert_with(Exchange::new).clone();
     exchange.enter();
     let aim = b.destination.aim(r);
@@ -116,51 +111,39 @@ async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
         return flow;
     }
     let target = match aim {
-        Ok(Aim::At(target)) => target,
+        Ok(Aim::At(target)) => Ok(target),
         // Few requests need it: it isn't to make their future larger.
-        Ok(Aim::Name(named)) => match Box::pin(b.look_up(r, *named)).await {
-            Ok(target) => target,
-            Err(fault) => return fault.into(),
-        },
-        Err(fault) => return fault.into(),
+        Ok(Aim::Name(named)) => Box::pin(b.look_up(r, *named)).await,
+        Err(fault) => Err(fault),
     };
-    attempts(b, r, &exchange, target, streamed).await
-}
-
-/// Asks the servers of a group, one after the other, until one answers.
-async fn attempts(
-    b: &Backend,
-    r: &mut Request,
-    exchange: &Rc<Exchange>,
-    target: Rc<Target>,
-    streamed: bool,
-) -> Flow<'static> {
-    let redirected = !exchange.attempts.borrow().is_empty();
-    *exchange.target.borrow_mut() = Some(target.clone());
-    let mut outgoing = match b.prepare(r, exchange, streamed) {
-        Ok(outgoing) => outgoing,
+    let mut first = !exchange.attempts.borrow().is_empty();
+    let prepared = target.and_then(|target| {
+        *exchange.target.borrow_mut() = Some(target.clone());
+        Ok((b.prepare(r, &exchange, streamed)?, target))
+    });
+    let (mut outgoing, target) = match prepared {
+        Ok(prepared) => prepared,
         Err(fault) => return fault.into(),
     };
     let mut choice = Choice::new(target.group.clone(), b.up.next_upstream_tries);
     let key = target.key.as_ref().map(|key| r.render(key)).unwrap_or_default();
     let route = sticky::route(r, &target.group);
     let started_ms = rt::now_ms();
-    let mut first = redirected;
     loop {
         exchange.begin(std::mem::take(&mut first));
         let found = choice.advance(&Hints { addr: Some(&r.conn.peer), key: &key, route: &route });
-        if !found && let Err(fault) = Box::pin(b.wait(r, exchange, &mut choice, &key, &route)).await {
-            return cache::failed(b, r, exchange, fault).unwrap_or_else(|| fault.into());
+        if !found && let Err(fault) = Box::pin(b.wait(r, &exchange, &mut choice, &key, &route)).await {
+            return cache::failed(b, r, &exchange, fault).unwrap_or_else(|| fault.into());
         }
         if let Some(peer) = choice.peer() {
             exchange.current(|attempt| attempt.begin(peer));
         }
         let late = b.is_late(started_ms);
-        let attempted = b.attempt(r, exchange, &choice, &mut outgoing).await;
+        let attempted = b.attempt(r, &exchange, &choice, &mut outgoing).await;
         let terms = Terms { streamed, started_ms, late };
-        match b.conclude(r, exchange, choice, attempted, terms) {
+        match b.conclude(r, &exchange, choice, attempted, terms) {
             Concluded::Flow(flow) => return flow,
-            Concluded::Tunnel(parts) => return Box::pin(tunnel::run(b, r, exchange, parts)).await,
+            Concluded::Tunnel(parts) => return Box::pin(tunnel::run(b, r, &exchange, parts)).await,
             Concluded::Again(again) => choice = again,
         }
     }
@@ -215,6 +198,13 @@ impl Backend {
         out.content = vec![Rc::new(self)];
         out.exclusive = true;
         out.auto_redirect = depth == 0 && cx.name.last() == Some(&b'/');
+    }
+
+    /// Whether the request's body has to be passed on as it comes. One that is there already can be sent again.
+    fn streams_now(&self, r: &mut Request) -> Result<bool, Fault> {
+        let keeps_ready = self.protocol.keeps_ready_bodies() || r.body.declared_length().is_none();
+        // It goes with its length.
+        Ok(self.streams_body(r) && !(keeps_ready && r.read_ready_body()?))
     }
 
     /// Whether the request's body is passed on as it comes. A response that is stored doesn't depend on its client: all
