@@ -1,11 +1,11 @@
 //! Storing a response: the decision when its head has come, and the file.
 
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::rc::Rc;
 
 use ::cache::keeper::now;
-use ::cache::keys::Fetched;
-use ::cache::{Cache, Entry, Key};
+use ::cache::stored::Contents;
+use ::cache::{Cache, Entry, Key, Stored};
 use buf::{Bytes, Piece};
 use engine::log::{Errno, Level};
 use http::body::temp::{Lasting, TempError, TempFile};
@@ -234,12 +234,14 @@ impl Place {
     }
 
     fn finish(self: Box<Self>, file: TempFile) {
-        let Place { fill, key, log, .. } = *self;
+        let Place { entry, room, fill, key, log } = *self;
         let opened = file.file();
         if let Err(error) = file.persist(&fill.cache.path(&key), &LASTING) {
             return log.write(Level::Crit, format_args!("{error} while reading upstream"));
         }
-        fill.end(&key, Fetched::Stored(Cache::size_on_disk(&opened)));
+        let (size, identity) =
+            opened.metadata().map_or((0, (0, 0)), |stat| (stat.blocks() * 512, (stat.dev(), stat.ino())));
+        fill.stored(Stored { key, entry, start: room, contents: Contents::File(opened), identity }, size);
     }
 }
 

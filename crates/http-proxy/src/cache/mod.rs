@@ -20,7 +20,8 @@ use std::rc::Rc;
 
 use ::cache::keeper::{now, now_ns};
 use ::cache::keys::{Fetched, Ticket};
-use ::cache::{Cache, Entry, Key};
+use ::cache::waiters::News;
+use ::cache::{Cache, Entry, Key, Stored};
 use ::conf::{Error, Result};
 use ::upstream::retry::failure;
 use buf::Bytes;
@@ -34,7 +35,7 @@ use http::request::Request;
 use wire::h1::{KnownHeader, Method};
 
 use self::conf::{CacheConf, Zone};
-use self::hit::{Found, Stored};
+use self::hit::Found;
 use self::path::Caches;
 use crate::engine::Backend;
 
@@ -111,7 +112,7 @@ pub(super) struct Fill {
     /// What stands under the main key.
     known: Option<Known>,
     /// What was found and isn't fresh.
-    stale: Option<Box<Stored>>,
+    stale: Option<Rc<Stored>>,
     /// When the request was made, in nanoseconds since 1970.
     asked_ns: u64,
     /// When it was made, in seconds since 1970.
@@ -147,10 +148,17 @@ impl Fill {
 
     /// Gives the right back, with what has become of it.
     pub(super) fn end(mut self, key: &Key, fetched: Fetched) {
-        self.settle(key, fetched);
+        self.settle(key, fetched, None);
     }
 
-    fn settle(&mut self, key: &Key, fetched: Fetched) {
+    /// Gives the right back: the response is stored, and `size` bytes on disk. Whoever waits gets it as it is open.
+    pub(super) fn stored(mut self, stored: Stored, size: u64) {
+        let key = stored.key;
+        let stored = self.cache.waiters.awaits(&self.looked).then(|| stored.for_many());
+        self.settle(&key, Fetched::Stored(size), stored);
+    }
+
+    fn settle(&mut self, key: &Key, fetched: Fetched, stored: Option<Rc<Stored>>) {
         let ticket = self.ticket.take();
         let mut evicted = Vec::new();
         let mut told = false;
@@ -166,7 +174,7 @@ impl Fill {
             }
         }
         self.cache.remove_evicted(&evicted);
-        self.cache.waiters.wake(&self.looked);
+        self.cache.waiters.wake(&self.looked, stored);
         if told {
             request::tell(&self.cache, &self.looked);
         }
@@ -177,7 +185,7 @@ impl Drop for Fill {
     fn drop(&mut self) {
         if self.ticket.is_some() {
             let looked = self.looked;
-            self.settle(&looked, Fetched::Nothing);
+            self.settle(&looked, Fetched::Nothing, None);
         }
     }
 }
@@ -266,7 +274,8 @@ pub(super) async fn begin(
     if purges {
         return Some(purge::purge(r, caching, &cache, &text));
     }
-    look_up(b, caching, r, exchange, cache, text).await
+    let (main, bypass) = (Key::of(&text), Caching::any(&caching.conf.cache_bypass, r));
+    look_up(r, Look { b, caching, exchange, cache, text, main, bypass, news: None }).await
 }
 
 fn key_text(b: &Backend, caching: &Caching, r: &mut Request, exchange: &Exchange) -> Vec<u8> {
@@ -286,146 +295,155 @@ enum Next {
     Wait(Key),
 }
 
-async fn look_up(
-    b: &Backend,
-    caching: &Rc<Caching>,
-    r: &mut Request,
-    exchange: &Rc<Exchange>,
+/// A look into the cache for a request.
+struct Look<'a> {
+    b: &'a Backend,
+    caching: &'a Rc<Caching>,
+    exchange: &'a Rc<Exchange>,
     cache: Rc<Cache>,
+    /// The text of the key.
     text: Bytes,
-) -> Option<Flow<'static>> {
-    let bypass = Caching::any(&caching.conf.cache_bypass, r);
+    /// The key of the text.
+    main: Key,
+    /// Nothing that is stored is served.
+    bypass: bool,
+    /// What was heard while the request waited.
+    news: Option<Rc<News>>,
+}
+
+async fn look_up(r: &mut Request, mut look: Look<'_>) -> Option<Flow<'static>> {
     let mut wait_until = None;
     loop {
-        let (fill, status) = match next(b, caching, r, exchange, &cache, &text, bypass) {
+        let (fill, status) = match look.next(r) {
             Next::Answer(flow) => return Some(flow),
             Next::Ask(fill, status) => (fill, status),
             Next::Wait(key) => {
                 let now_ms = rt::now_ms();
-                let until = *wait_until.get_or_insert(now_ms + caching.conf.cache_lock_timeout);
+                let until = *wait_until.get_or_insert(now_ms + look.caching.conf.cache_lock_timeout);
                 if now_ms < until {
-                    match b.unless_aborted(r, cache.waiters.wait(&key, until - now_ms)).await {
-                        Ok(()) => continue,
+                    match look.b.unless_aborted(r, look.cache.waiters.wait(&key, until - now_ms)).await {
+                        Ok(news) => look.news = news,
                         Err(fault) => return Some(fault.into()),
                     }
+                    continue;
                 }
                 r.lasting_slot::<Work>().report.collapsed = true;
                 (None, Status::Miss)
             }
         };
-        if request::only_if_cached(caching, r) {
+        if request::only_if_cached(look.caching, r) {
             return Some(Flow::Status(504));
         }
         let work = r.lasting_slot::<Work>();
         work.status = Some(status);
         work.fill = fill;
-        prepare(caching, r, exchange);
+        prepare(look.caching, r, look.exchange);
         return None;
     }
 }
 
-/// One look into the cache.
-fn next(
-    b: &Backend,
-    caching: &Rc<Caching>,
-    r: &mut Request,
-    exchange: &Rc<Exchange>,
-    cache: &Rc<Cache>,
-    text: &Bytes,
-    bypass: bool,
-) -> Next {
-    let main = Key::of(text);
-    let mut fill = Box::new(Fill {
-        caching: caching.clone(),
-        cache: cache.clone(),
-        text: text.clone(),
-        main,
-        looked: main,
-        ticket: None,
-        known: None,
-        stale: None,
-        asked_ns: now_ns(),
-        asked: now().secs,
-    });
-    let found = hit::find(caching, r, cache, text, &mut fill);
-    r.lasting_slot::<Work>().report.vary_miss = fill.looked != main;
-    if bypass {
-        return Next::Ask(Some(fill), Status::Bypass);
-    }
-    let now = now();
-    match found {
-        Found::Error(status) => {
-            r.lasting_slot::<Work>().status = Some(Status::Hit);
-            Next::Answer(Flow::Status(status))
+impl Look<'_> {
+    /// One look.
+    fn next(&self, r: &mut Request) -> Next {
+        let mut fill = self.fill();
+        let found = hit::find(self, r, &mut fill);
+        r.lasting_slot::<Work>().report.vary_miss = fill.looked != self.main;
+        if self.bypass {
+            return Next::Ask(Some(fill), Status::Bypass);
         }
-        Found::Rare => Next::Ask(None, Status::Miss),
-        Found::Nothing => {
-            if hit::begins_too_late(caching, r) {
-                return Next::Ask(None, Status::Miss);
+        match found {
+            Found::Error(status) => {
+                r.lasting_slot::<Work>().status = Some(Status::Hit);
+                Next::Answer(Flow::Status(status))
             }
-            if caching.conf.cache_lock {
-                let mut evicted = Vec::new();
-                let age = Some(caching.conf.cache_lock_age);
-                fill.ticket = cache.keys.lock(&fill.looked, age, now, &mut evicted);
-                cache.remove_evicted(&evicted);
-                if fill.ticket.is_none() {
-                    return Next::Wait(fill.looked);
+            Found::Rare => Next::Ask(None, Status::Miss),
+            Found::Nothing => self.nothing(r, fill),
+            Found::Stored(stored) => match request::freshness(self.caching, r, &stored.entry, now().secs) {
+                request::Freshness::Fresh => self.answer(r, &stored, Status::Hit),
+                request::Freshness::StaleAccepted => self.answer(r, &stored, Status::Stale),
+                request::Freshness::Unwanted => {
+                    fill.stale = Some(stored);
+                    r.lasting_slot::<Work>().report.requested = true;
+                    Next::Ask(Some(fill), Status::Bypass)
                 }
-            }
-            Next::Ask(Some(fill), Status::Miss)
+                request::Freshness::Stale => self.stale(r, fill, stored),
+            },
         }
-        Found::Stored(stored) => match request::freshness(caching, r, &stored.entry, now.secs) {
-            request::Freshness::Fresh => Next::Answer(hit::serve(b, r, exchange, *stored, Status::Hit)),
-            request::Freshness::StaleAccepted => Next::Answer(hit::serve(b, r, exchange, *stored, Status::Stale)),
-            request::Freshness::Unwanted => {
-                fill.stale = Some(stored);
-                r.lasting_slot::<Work>().report.requested = true;
-                Next::Ask(Some(fill), Status::Bypass)
-            }
-            request::Freshness::Stale => stale(b, caching, r, exchange, fill, stored),
-        },
     }
-}
 
-/// What is stored isn't fresh any more.
-fn stale(
-    b: &Backend,
-    caching: &Rc<Caching>,
-    r: &mut Request,
-    exchange: &Rc<Exchange>,
-    mut fill: Box<Fill>,
-    stored: Box<Stored>,
-) -> Next {
-    let now = now();
-    let entry = &stored.entry;
-    let may_be_stale = entry.flags & policy::flags::NEVER_STALE == 0
-        && (caching.conf.cache_use_stale & conf::UPDATING != 0 || entry.while_updating >= now.secs);
-    let mut evicted = Vec::new();
-    fill.ticket = fill.cache.keys.lock(&fill.looked, None, now, &mut evicted);
-    fill.cache.remove_evicted(&evicted);
-    if fill.ticket.is_none() {
-        if may_be_stale {
-            return Next::Answer(hit::serve(b, r, exchange, *stored, Status::Updating));
+    fn fill(&self) -> Box<Fill> {
+        Box::new(Fill {
+            caching: self.caching.clone(),
+            cache: self.cache.clone(),
+            text: self.text.clone(),
+            main: self.main,
+            looked: self.main,
+            ticket: None,
+            known: None,
+            stale: None,
+            asked_ns: now_ns(),
+            asked: now().secs,
+        })
+    }
+
+    fn answer(&self, r: &mut Request, stored: &Stored, status: Status) -> Next {
+        Next::Answer(hit::serve(self.b, r, self.exchange, stored, status))
+    }
+
+    /// Nothing is stored that can be served.
+    fn nothing(&self, r: &Request, mut fill: Box<Fill>) -> Next {
+        if hit::begins_too_late(self.caching, r) {
+            return Next::Ask(None, Status::Miss);
         }
-    } else if may_be_stale && caching.conf.cache_background_update {
-        fill.stale = Some(Box::new(stored.again()));
+        if self.caching.conf.cache_lock {
+            let mut evicted = Vec::new();
+            let age = Some(self.caching.conf.cache_lock_age);
+            fill.ticket = self.cache.keys.lock(&fill.looked, age, now(), &mut evicted);
+            self.cache.remove_evicted(&evicted);
+            if fill.ticket.is_none() {
+                return Next::Wait(fill.looked);
+            }
+        }
+        Next::Ask(Some(fill), Status::Miss)
+    }
+
+    /// What is stored isn't fresh any more.
+    fn stale(&self, r: &mut Request, mut fill: Box<Fill>, stored: Rc<Stored>) -> Next {
+        let now = now();
+        let (conf, entry) = (&self.caching.conf, &stored.entry);
+        let may_be_stale = entry.flags & policy::flags::NEVER_STALE == 0
+            && (conf.cache_use_stale & conf::UPDATING != 0 || entry.while_updating >= now.secs);
+        let mut evicted = Vec::new();
+        fill.ticket = fill.cache.keys.lock(&fill.looked, None, now, &mut evicted);
+        fill.cache.remove_evicted(&evicted);
+        if fill.ticket.is_none() {
+            if may_be_stale {
+                return self.answer(r, &stored, Status::Updating);
+            }
+        } else if may_be_stale && conf.cache_background_update {
+            fill.stale = Some(stored.clone());
+            return self.update_in_background(r, fill, &stored);
+        }
+        fill.stale = Some(stored);
+        Next::Ask(Some(fill), Status::Expired)
+    }
+
+    /// Serves what is stored, while a request of its own fetches what is new.
+    fn update_in_background(&self, r: &mut Request, fill: Box<Fill>, stored: &Stored) -> Next {
         let http = r.http.clone();
-        let status = Status::Expired;
         let cloned = r.clone_request(|child| {
             let work = child.lasting_slot::<Work>();
             work.key = fill.text.clone();
-            (work.background, work.status, work.fill) = (true, Some(status), Some(fill));
+            (work.background, work.status, work.fill) = (true, Some(Status::Expired), Some(fill));
         });
-        return match cloned {
+        match cloned {
             Ok(update) => {
                 update.detach_without_body(&http);
-                Next::Answer(hit::serve(b, r, exchange, *stored, Status::Stale))
+                self.answer(r, stored, Status::Stale)
             }
             Err(fault) => Next::Answer(fault.into()),
-        };
+        }
     }
-    fill.stale = Some(stored);
-    Next::Ask(Some(fill), Status::Expired)
 }
 
 /// Prepares the exchange with the backend for what is to be stored.
@@ -458,7 +476,7 @@ pub(super) fn failed(b: &Backend, r: &mut Request, exchange: &Rc<Exchange>, faul
         let allowed = fill.caching.conf.cache_use_stale & kind != 0 || entry.on_error >= now().secs;
         if allowed && entry.flags & policy::flags::NEVER_STALE == 0 {
             drop(fill);
-            return Some(hit::serve(b, r, exchange, *stored, Status::Stale));
+            return Some(hit::serve(b, r, exchange, &stored, Status::Stale));
         }
     }
     remember(*fill, fault.status());
