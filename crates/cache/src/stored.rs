@@ -53,17 +53,18 @@ impl Stored {
 
     /// The same with short contents in memory, so that only one of those who wait reads them.
     #[must_use]
-    pub fn for_many(mut self) -> Rc<Stored> {
+    pub fn for_many(self: Rc<Self>) -> Rc<Stored> {
         let len = self.entry.body_len.saturating_add(self.start as u64);
         if let Contents::File(file) = &self.contents
             && len <= SHARED
         {
             let mut bytes = vec![0; len as usize];
             if file.read_exact_at(&mut bytes, 0).is_ok() {
-                self.contents = Contents::Memory(Bytes::from(bytes));
+                let contents = Contents::Memory(Bytes::from(bytes));
+                return Rc::new(Stored { contents, ..Rc::unwrap_or_clone(self) });
             }
         }
-        Rc::new(self)
+        self
     }
 }
 
@@ -76,13 +77,13 @@ mod tests {
         let path = std::env::temp_dir().join(format!("tidegate-stored-{}", std::process::id()));
         for (body_len, in_memory) in [(0, true), (10, true), (SHARED - 20, true), (SHARED - 19, false)] {
             std::fs::write(&path, vec![b'x'; 20 + body_len as usize]).expect("written");
-            let stored = Stored {
+            let stored = Rc::new(Stored {
                 key: Key([0; 16]),
                 entry: Entry { body_len, ..Entry::default() },
                 start: 20,
                 contents: Contents::File(Rc::new(File::open(&path).expect("opened"))),
                 identity: (0, 0),
-            };
+            });
             let shared = stored.for_many();
             assert_eq!(matches!(shared.contents, Contents::Memory(_)), in_memory, "{body_len}");
             assert_eq!(shared.body().len(), body_len);

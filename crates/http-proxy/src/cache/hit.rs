@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
-use ::cache::keeper::now;
+use ::cache::keys::Now;
 use ::cache::place::{Unusable, read};
 use ::cache::stored::Contents;
 use ::cache::{Cache, Key, Stored};
@@ -15,7 +15,7 @@ use http::request::Request;
 use http::response::Response;
 use wire::h1::{KnownHeader, Method, ResponseHead};
 
-use super::{Caching, Fill, Known, Look, Status, Work, field, vary};
+use super::{Caching, Look, Status, Work, field, vary};
 use crate::engine::Backend;
 use crate::respond;
 
@@ -31,35 +31,45 @@ pub(super) enum Found {
     Rare,
 }
 
-/// Looks up a key, and the variant that the request asks for. `fill` learns what stands under the main key.
-pub(super) fn find(look: &Look<'_>, r: &mut Request, fill: &mut Fill) -> Found {
-    let stored = match find_one(look, r, &look.main) {
+/// Which keys belong to a request.
+pub(super) struct Sought {
+    /// The key that was looked up last: that of a variant, if the response varies.
+    pub(super) looked: Key,
+    /// What stands under the key of the text.
+    pub(super) known: Option<Rc<Stored>>,
+}
+
+/// Looks up a key, and the variant that the request asks for.
+pub(super) fn find(look: &Look<'_>, r: &mut Request, now: Now) -> (Found, Sought) {
+    let mut sought = Sought { looked: look.main, known: None };
+    let stored = match find_one(look, r, &look.main, now) {
         Ok(stored) => stored,
-        Err(found) => return found,
+        Err(found) => return (found, sought),
     };
-    fill.known = Some(Known::of(&stored.entry));
+    sought.known = Some(stored.clone());
     if stored.entry.vary.is_empty() {
-        return Found::Stored(stored);
+        return (Found::Stored(stored), sought);
     }
     let variant = vary::variant(&stored.entry.vary, r);
     if variant == stored.entry.variant {
-        return Found::Stored(stored);
+        return (Found::Stored(stored), sought);
     }
-    fill.looked = look.main.variant(&variant);
-    match find_one(look, r, &fill.looked) {
+    sought.looked = look.main.variant(&variant);
+    let found = match find_one(look, r, &sought.looked, now) {
         Ok(other) if other.entry.generation == stored.entry.generation && other.entry.variant == variant => {
             Found::Stored(other)
         }
         Ok(_) => Found::Nothing,
         Err(found) => found,
-    }
+    };
+    (found, sought)
 }
 
 /// Looks up one key.
-fn find_one(look: &Look<'_>, r: &mut Request, key: &Key) -> Result<Rc<Stored>, Found> {
+fn find_one(look: &Look<'_>, r: &mut Request, key: &Key, now: Now) -> Result<Rc<Stored>, Found> {
     let cache = &look.cache;
     let mut evicted = Vec::new();
-    let looked = cache.keys.look(key, now(), &mut evicted);
+    let looked = cache.keys.look(key, now, &mut evicted);
     cache.remove_evicted(&evicted);
     let Some(looked) = looked else { return Err(Found::Nothing) };
     if let Some(status) = looked.error {
@@ -87,7 +97,7 @@ fn find_one(look: &Look<'_>, r: &mut Request, key: &Key) -> Result<Rc<Stored>, F
 
 /// Opens the file of a key, once for all that were woken together.
 fn open_or_share(look: &Look<'_>, r: &mut Request, key: &Key) -> Option<Rc<Stored>> {
-    let Some(news) = &look.news else { return open(look.caching, r, &look.cache, key).map(Rc::new) };
+    let Some(news) = &look.news else { return open(look.caching, r, &look.cache, key) };
     if let Some(stored) = news.find(key) {
         return Some(stored);
     }
@@ -97,7 +107,7 @@ fn open_or_share(look: &Look<'_>, r: &mut Request, key: &Key) -> Option<Rc<Store
 }
 
 /// Opens the file of a key. One that is damaged is removed.
-pub(super) fn open(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key) -> Option<Stored> {
+pub(super) fn open(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key) -> Option<Rc<Stored>> {
     let path = cache.path(key);
     let file = match caching.files.open(r, path.as_os_str().as_bytes()) {
         Ok(file) if file.kind == Kind::File => file,
@@ -110,6 +120,11 @@ pub(super) fn open(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key)
             return None;
         }
     };
+    // The head of contents in memory is decoded once.
+    let made = file.made.as_ref().and_then(|made| made.get());
+    if let Some(stored) = made.and_then(|made| made.clone().downcast().ok()) {
+        return Some(stored);
+    }
     let contents = match (file.content, file.file) {
         (Some(content), _) => Contents::Memory(content),
         (None, Some(file)) => Contents::File(file),
@@ -117,7 +132,11 @@ pub(super) fn open(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key)
     };
     let why = match read(&contents, file.size) {
         Ok((entry, start)) => {
-            return Some(Stored { key: *key, entry, start, contents, identity: file.stat.identity });
+            let stored = Rc::new(Stored { key: *key, entry, start, contents, identity: file.stat.identity });
+            if let Some(made) = file.made {
+                let _ = made.set(stored.clone());
+            }
+            return Some(stored);
         }
         Err(Unusable::Io(error)) => format!("pread() \"{}\" failed{}", buf::text::path(&path), Errno(&error)),
         Err(Unusable::Damaged) => format!("cache file \"{}\" is damaged, it is removed", buf::text::path(&path)),

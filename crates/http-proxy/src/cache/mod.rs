@@ -19,9 +19,9 @@ pub mod vary;
 use std::rc::Rc;
 
 use ::cache::keeper::{now, now_ns};
-use ::cache::keys::{Fetched, Ticket};
+use ::cache::keys::{Fetched, Now, Ticket};
 use ::cache::waiters::News;
-use ::cache::{Cache, Entry, Key, Stored};
+use ::cache::{Cache, Key, Stored};
 use ::conf::{Error, Result};
 use ::upstream::retry::failure;
 use buf::Bytes;
@@ -35,7 +35,7 @@ use http::request::Request;
 use wire::h1::{KnownHeader, Method};
 
 use self::conf::{CacheConf, Zone};
-use self::hit::Found;
+use self::hit::{Found, Sought};
 use self::path::Caches;
 use crate::engine::Backend;
 
@@ -110,7 +110,7 @@ pub(super) struct Fill {
     looked: Key,
     ticket: Option<Ticket>,
     /// What stands under the main key.
-    known: Option<Known>,
+    known: Option<Rc<Stored>>,
     /// What was found and isn't fresh.
     stale: Option<Rc<Stored>>,
     /// When the request was made, in nanoseconds since 1970.
@@ -119,25 +119,12 @@ pub(super) struct Fill {
     asked: i64,
 }
 
-/// What the response under a main key says of variants.
-#[derive(Clone, Debug)]
-pub(super) struct Known {
-    vary: Bytes,
-    variant: [u8; 16],
-    generation: u64,
-}
-
-impl Known {
-    fn of(entry: &Entry) -> Known {
-        Known { vary: entry.vary.clone(), variant: entry.variant, generation: entry.generation }
-    }
-}
-
 impl Fill {
     /// Where a response with this variant is stored, and of which generation it is.
     pub(super) fn place(&self, vary: &[u8], variant: &[u8; 16]) -> (Key, u64) {
-        let fresh = || os::random_bytes().first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk));
-        match &self.known {
+        // Another one than that of any response which was stored under the key before.
+        let fresh = || self.asked_ns ^ u64::from(os::process::pid().unsigned_abs()) << 32;
+        match self.known.as_ref().map(|known| &known.entry) {
             Some(known) if known.vary.eq_ignore_ascii_case(vary) => {
                 let main = vary.is_empty() || known.variant == *variant;
                 (if main { self.main } else { self.main.variant(variant) }, known.generation)
@@ -154,7 +141,7 @@ impl Fill {
     /// Gives the right back: the response is stored, and `size` bytes on disk. Whoever waits gets it as it is open.
     pub(super) fn stored(mut self, stored: Stored, size: u64) {
         let key = stored.key;
-        let stored = self.cache.waiters.awaits(&self.looked).then(|| stored.for_many());
+        let stored = self.cache.waiters.awaits(&self.looked).then(|| Rc::new(stored).for_many());
         self.settle(&key, Fetched::Stored(size), stored);
     }
 
@@ -345,11 +332,11 @@ async fn look_up(r: &mut Request, mut look: Look<'_>) -> Option<Flow<'static>> {
 impl Look<'_> {
     /// One look.
     fn next(&self, r: &mut Request) -> Next {
-        let mut fill = self.fill();
-        let found = hit::find(self, r, &mut fill);
-        r.lasting_slot::<Work>().report.vary_miss = fill.looked != self.main;
+        let now = now();
+        let (found, sought) = hit::find(self, r, now);
+        r.lasting_slot::<Work>().report.vary_miss = sought.looked != self.main;
         if self.bypass {
-            return Next::Ask(Some(fill), Status::Bypass);
+            return Next::Ask(Some(self.fill(sought, now)), Status::Bypass);
         }
         match found {
             Found::Error(status) => {
@@ -357,32 +344,33 @@ impl Look<'_> {
                 Next::Answer(Flow::Status(status))
             }
             Found::Rare => Next::Ask(None, Status::Miss),
-            Found::Nothing => self.nothing(r, fill),
-            Found::Stored(stored) => match request::freshness(self.caching, r, &stored.entry, now().secs) {
+            Found::Nothing => self.nothing(r, sought, now),
+            Found::Stored(stored) => match request::freshness(self.caching, r, &stored.entry, now.secs) {
                 request::Freshness::Fresh => self.answer(r, &stored, Status::Hit),
                 request::Freshness::StaleAccepted => self.answer(r, &stored, Status::Stale),
                 request::Freshness::Unwanted => {
-                    fill.stale = Some(stored);
                     r.lasting_slot::<Work>().report.requested = true;
+                    let mut fill = self.fill(sought, now);
+                    fill.stale = Some(stored);
                     Next::Ask(Some(fill), Status::Bypass)
                 }
-                request::Freshness::Stale => self.stale(r, fill, stored),
+                request::Freshness::Stale => self.stale(r, sought, stored, now),
             },
         }
     }
 
-    fn fill(&self) -> Box<Fill> {
+    fn fill(&self, sought: Sought, now: Now) -> Box<Fill> {
         Box::new(Fill {
             caching: self.caching.clone(),
             cache: self.cache.clone(),
             text: self.text.clone(),
             main: self.main,
-            looked: self.main,
+            looked: sought.looked,
             ticket: None,
-            known: None,
+            known: sought.known,
             stale: None,
             asked_ns: now_ns(),
-            asked: now().secs,
+            asked: now.secs,
         })
     }
 
@@ -391,40 +379,44 @@ impl Look<'_> {
     }
 
     /// Nothing is stored that can be served.
-    fn nothing(&self, r: &Request, mut fill: Box<Fill>) -> Next {
+    fn nothing(&self, r: &Request, sought: Sought, now: Now) -> Next {
         if hit::begins_too_late(self.caching, r) {
             return Next::Ask(None, Status::Miss);
         }
+        let mut ticket = None;
         if self.caching.conf.cache_lock {
-            let mut evicted = Vec::new();
-            let age = Some(self.caching.conf.cache_lock_age);
-            fill.ticket = self.cache.keys.lock(&fill.looked, age, now(), &mut evicted);
-            self.cache.remove_evicted(&evicted);
-            if fill.ticket.is_none() {
-                return Next::Wait(fill.looked);
+            ticket = self.lock(&sought.looked, Some(self.caching.conf.cache_lock_age), now);
+            if ticket.is_none() {
+                return Next::Wait(sought.looked);
             }
         }
+        let mut fill = self.fill(sought, now);
+        fill.ticket = ticket;
         Next::Ask(Some(fill), Status::Miss)
     }
 
+    /// Asks for the right to fetch a key.
+    fn lock(&self, key: &Key, age_ms: Option<u64>, now: Now) -> Option<Ticket> {
+        let mut evicted = Vec::new();
+        let ticket = self.cache.keys.lock(key, age_ms, now, &mut evicted);
+        self.cache.remove_evicted(&evicted);
+        ticket
+    }
+
     /// What is stored isn't fresh any more.
-    fn stale(&self, r: &mut Request, mut fill: Box<Fill>, stored: Rc<Stored>) -> Next {
-        let now = now();
+    fn stale(&self, r: &mut Request, sought: Sought, stored: Rc<Stored>, now: Now) -> Next {
         let (conf, entry) = (&self.caching.conf, &stored.entry);
         let may_be_stale = entry.flags & policy::flags::NEVER_STALE == 0
             && (conf.cache_use_stale & conf::UPDATING != 0 || entry.while_updating >= now.secs);
-        let mut evicted = Vec::new();
-        fill.ticket = fill.cache.keys.lock(&fill.looked, None, now, &mut evicted);
-        fill.cache.remove_evicted(&evicted);
-        if fill.ticket.is_none() {
-            if may_be_stale {
-                return self.answer(r, &stored, Status::Updating);
-            }
-        } else if may_be_stale && conf.cache_background_update {
-            fill.stale = Some(stored.clone());
+        let ticket = self.lock(&sought.looked, None, now);
+        if may_be_stale && ticket.is_none() {
+            return self.answer(r, &stored, Status::Updating);
+        }
+        let mut fill = self.fill(sought, now);
+        (fill.ticket, fill.stale) = (ticket, Some(stored.clone()));
+        if may_be_stale && conf.cache_background_update {
             return self.update_in_background(r, fill, &stored);
         }
-        fill.stale = Some(stored);
         Next::Ask(Some(fill), Status::Expired)
     }
 
