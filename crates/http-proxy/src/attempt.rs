@@ -25,6 +25,8 @@ use crate::ssl;
 
 /// The size of the first read of a response: head and body, if they are small, come in one.
 const FIRST_READ: usize = 16 << 10;
+/// How many interim responses (1xx) may come before the response: a wait that only they end would have no end.
+const MAX_INTERIM: u16 = 1000;
 
 /// Properties that a connection needs to serve a request.
 struct Label {
@@ -300,7 +302,7 @@ impl Backend {
                 HeadEvent::Done(length) => return Ok(Some(length)),
                 HeadEvent::More if over => return Err(ProtocolError::closed()),
                 HeadEvent::More => return Ok(None),
-                HeadEvent::Interim => self.pass_interim(r, exchange),
+                HeadEvent::Interim => self.pass_interim(r, exchange)?,
                 HeadEvent::Note(Note { level, text }) => {
                     r.log_at(level, format_args!("{text} while reading response header from upstream"));
                 }
@@ -309,7 +311,15 @@ impl Backend {
     }
 
     /// Early hints go to the client, other interim heads don't.
-    fn pass_interim(&self, r: &mut Request, exchange: &Exchange) {
+    fn pass_interim(&self, r: &mut Request, exchange: &Exchange) -> Result<(), ProtocolError> {
+        let mut count = 0;
+        exchange.current(|attempt| {
+            attempt.interim += 1;
+            count = attempt.interim;
+        });
+        if count > MAX_INTERIM {
+            return Err(ProtocolError::invalid("upstream sent too many interim responses"));
+        }
         let head = std::mem::take(&mut *exchange.head.borrow_mut());
         if head.1.status == 103
             && let Some(hints) = respond::early_hints(self, r, &head.0, &head.1)
@@ -317,6 +327,7 @@ impl Backend {
         {
             client.send_interim("103 Early Hints", &hints);
         }
+        Ok(())
     }
 
     /// Sends on, and waits for bytes of the response.

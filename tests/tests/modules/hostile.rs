@@ -473,6 +473,25 @@ fn answers_without_an_end() {
     stage.end();
 }
 
+/// Differs from nginx: after 1,000 interim responses
+#[test]
+fn interim_answers_without_an_end() {
+    let stage = Stage::new();
+    let hints = || frame(HEADERS, END_HEADERS, 1, &field(":status", "103"));
+    for (protocol, again) in [
+        ("http", b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()),
+        ("http", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n".to_vec()),
+        ("http2", hints()),
+        ("grpc", hints()),
+    ] {
+        let protocol = PROTOCOLS.iter().find(|known| known.name == protocol).expect("it is one");
+        let ended = endless(&stage, [Vec::new(), again]);
+        assert_eq!(stage.ask(protocol, "/"), Outcome::whole("good"), "{}", protocol.name);
+        ended.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("{}: it goes on", protocol.name));
+    }
+    stage.end();
+}
+
 #[test]
 fn answers_that_are_none() {
     let stage = Stage::new();
