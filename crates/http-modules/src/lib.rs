@@ -1,12 +1,15 @@
 //! The modules of HTTP that ask no backend: one file each, and one line each in a list.
 #![forbid(unsafe_code)]
 
+pub mod addition;
+pub mod auth_request;
 pub mod autoindex;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
 pub mod index;
 pub mod limit_req;
+pub mod mirror;
 pub mod not_modified;
 pub mod range;
 pub mod rewrite;
@@ -29,11 +32,14 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &limit_req::LimitReq,
     &Shared(limit_conn::LimitConn),
     &Shared(access::Access),
+    &auth_request::AuthRequest,
     &try_files::TryFiles,
+    &mirror::Mirror,
     &Shared(log::Log),
     &slice::Slice,
     &not_modified::NotModified,
     &headers::Headers,
+    &addition::Addition,
     &gzip::Gzip,
     &range::Range,
     &stub_status::StubStatus,

@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod addition;
 mod alias;
+mod auth_request;
 mod bodies;
 mod cache;
 mod connect;
@@ -21,6 +23,7 @@ mod manual;
 mod map;
 mod memcached;
 mod messages;
+mod mirror;
 mod proxy;
 mod proxy_heads;
 mod proxy_http2;
