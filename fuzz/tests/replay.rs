@@ -44,6 +44,7 @@ targets!(
     request,
     response,
     scgi,
+    ssi,
     tagged,
     uri,
     uwsgi,

@@ -14,6 +14,7 @@ pub mod not_modified;
 pub mod range;
 pub mod rewrite;
 pub mod slice;
+pub mod ssi;
 pub mod static_files;
 pub mod stub_status;
 #[cfg(feature = "test-hooks")]
@@ -39,6 +40,7 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &slice::Slice,
     &not_modified::NotModified,
     &headers::Headers,
+    &ssi::Ssi,
     &addition::Addition,
     &gzip::Gzip,
     &range::Range,

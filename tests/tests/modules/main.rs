@@ -32,6 +32,7 @@ mod requests;
 mod resolver;
 mod rewrite;
 mod scgi;
+mod ssi;
 mod ssl;
 mod static_files;
 mod statuses;
