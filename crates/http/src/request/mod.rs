@@ -297,8 +297,9 @@ impl Request {
         host.clear();
         vars.clear();
         response.clear();
+        body.clear();
         slots.clear();
-        (*link, *head, *method, *body) = (None, Bytes::default(), Method::default(), RequestBody::default());
+        (*link, *head, *method) = (None, Bytes::default(), Method::default());
         (*resume, *uri_changes) = (Resume::Server, MAX_URI_CHANGES);
         (*uri_source, *uri_fit, *internal) = (UriSource::Client, UriFit::Named, false);
         (*error_status, *error_page) = (0, false);
