@@ -9,6 +9,7 @@ pub mod index;
 pub mod limit_req;
 pub mod not_modified;
 pub mod range;
+pub mod realip;
 pub mod rewrite;
 pub mod slice;
 pub mod static_files;
@@ -25,6 +26,7 @@ use http::module::{HttpModule, Shared};
 /// The modules, but for those of [`FILES`]; within a phase their handlers run in this order.
 pub const MODULES: &[&dyn HttpModule] = &[
     &rewrite::Rewrite,
+    &realip::Realip,
     &Shared(map::Map),
     &limit_req::LimitReq,
     &Shared(limit_conn::LimitConn),

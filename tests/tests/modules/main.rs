@@ -25,6 +25,7 @@ mod proxy;
 mod proxy_heads;
 mod proxy_http2;
 mod proxy_redirect;
+mod realip;
 mod requests;
 mod resolver;
 mod rewrite;

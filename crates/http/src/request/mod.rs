@@ -41,6 +41,8 @@ const MAX_SPARE: usize = 64;
 pub struct Request {
     /// The facts of the connection it came on.
     pub conn: ConnectionFacts,
+    /// The trusted proxy whose connection it is, where `conn.peer` is the client that it named.
+    pub relay: Option<SockAddr>,
     /// The connection's serial number.
     pub number: u64,
     /// What carries its bytes; `None` if the request has no client, or if its connection has been handed over.
@@ -158,8 +160,16 @@ impl Request {
     /// Takes the connection away from its request, which can't be answered after that.
     pub fn take_connection(&mut self) -> Option<Connection> {
         let link = self.link.take()?;
+        if let Some(relay) = self.relay.take() {
+            self.conn.peer = relay;
+        }
         let nobody = ConnectionFacts::nobody(self.conn.address.clone());
         Some(Connection { facts: std::mem::replace(&mut self.conn, nobody), link })
+    }
+
+    /// Makes the address that a trusted proxy names the client's, for this request.
+    pub fn replace_peer(&mut self, client: SockAddr) {
+        self.relay = Some(std::mem::replace(&mut self.conn.peer, client));
     }
 
     /// The way to the client, if there is one.
@@ -208,6 +218,7 @@ impl Request {
         let server = address.default.clone();
         Request {
             conn: ConnectionFacts::nobody(address),
+            relay: None,
             number: 0,
             link: None,
             parser: RequestParser::default(),
@@ -259,6 +270,7 @@ impl Request {
             location: _,
             start_ms: _,
             sent_before: _,
+            relay,
             link,
             parser,
             head,
@@ -305,7 +317,7 @@ impl Request {
         (*error_status, *error_page) = (0, false);
         (*ending, *pipelined, *delivery) = (Ending::Close, false, Delivery::Partial);
         (*header_sent, *body_before, *depth) = (0, 0, 0);
-        (*rate, *id, *family) = (None, None, None);
+        (*relay, *rate, *id, *family) = (None, None, None, None);
         if let Some(exchange) = upstream.take() {
             Exchange::recycle(exchange);
         }
@@ -314,6 +326,13 @@ impl Request {
     /// A header field of the request.
     pub fn header(&self, known: KnownHeader) -> Option<&[u8]> {
         self.line.value(known, &self.head)
+    }
+
+    /// All values of a header field of the request, in their order.
+    pub fn header_lines(&self, known: KnownHeader) -> impl Iterator<Item = &[u8]> {
+        let any = self.line.has(known);
+        let lines = self.line.headers.iter().filter(move |line| any && line.known == known);
+        lines.map(|line| line.value.of(&self.head))
     }
 
     /// The method's name as the client sent it.
