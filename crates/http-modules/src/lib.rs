@@ -1,6 +1,7 @@
 //! The modules of HTTP that ask no backend: one file each, and one line each in a list.
 #![forbid(unsafe_code)]
 
+pub mod auth_basic;
 pub mod autoindex;
 pub mod gzip;
 pub mod gzip_static;
@@ -29,6 +30,7 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &limit_req::LimitReq,
     &Shared(limit_conn::LimitConn),
     &Shared(access::Access),
+    &auth_basic::AuthBasic,
     &try_files::TryFiles,
     &Shared(log::Log),
     &slice::Slice,

@@ -4,6 +4,7 @@
 
 mod access;
 mod alias;
+mod auth_basic;
 mod bodies;
 mod cache;
 mod connect;

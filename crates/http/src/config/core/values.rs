@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use conf::values::{flag, msec, offset, size};
+use conf::values::{flag, offset, size};
 use conf::{Directive, Error, Loader, Result};
 use expr::vars::Template;
 
@@ -224,14 +224,6 @@ pub(super) fn directio(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<
     let least = offset(loader, d)?;
     loader.no_effect(d, "files are read through the page cache");
     Ok(Some(least))
-}
-
-pub(super) fn auth_delay(loader: &mut Loader<'_>, d: &Directive) -> Result<u64> {
-    let delay = msec(loader, d)?;
-    if delay > 0 {
-        loader.no_effect(d, "there is no authentication yet");
-    }
-    Ok(delay)
 }
 
 /// A flag without an effect: if it has the value `asks`, a warning says why nothing happens.
