@@ -75,14 +75,14 @@ conf::table! {
         scalar(template) realm: Option<Rc<Template>> = None;
     /// Sets the file with the names and passwords for `auth_basic`.
     ///
+    /// Passwords may have the forms of crypt (DES, `$1$`, `$5$`, `$6$`, `$2a$`, `$2b$`, `$2y$`, `$y$`), Apache's
+    /// `$apr1$`, `{SSHA}`, and `{SHA}` and `{PLAIN}`, which whoever gets the file can read. `htpasswd` and `openssl passwd`
+    /// make them.
+    ///
     /// Form: `auth_basic_user_file file`
     ///
     /// - `file`: a path, with variables; a relative one begins at the folder of the main configuration file. Its lines
     ///   are `name:password` or `name:password:comment`; those that begin with `#` are comments.
-    ///
-    /// Passwords may have the forms of crypt (DES, `$1$`, `$5$`, `$6$`, `$2a$`, `$2b$`, `$2y$`, `$y$`), Apache's
-    /// `$apr1$`, `{SSHA}`, and `{SHA}` and `{PLAIN}`, which whoever gets the file can read. `htpasswd` and `openssl passwd`
-    /// make them.
     ///
     /// Effect: the file is read for each request, so a change holds at once. One that is missing refuses everybody with
     /// status 403.
