@@ -3,14 +3,18 @@
 
 pub mod auth_basic;
 pub mod autoindex;
+pub mod degradation;
+pub mod empty_gif;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
 pub mod index;
 pub mod limit_req;
 pub mod not_modified;
+pub mod random_index;
 pub mod range;
 pub mod rewrite;
+pub mod secure_link;
 pub mod slice;
 pub mod static_files;
 pub mod stub_status;
@@ -27,6 +31,7 @@ use http::module::{HttpModule, Shared};
 pub const MODULES: &[&dyn HttpModule] = &[
     &rewrite::Rewrite,
     &Shared(map::Map),
+    &degradation::Degradation,
     &limit_req::LimitReq,
     &Shared(limit_conn::LimitConn),
     &Shared(access::Access),
@@ -39,6 +44,8 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &gzip::Gzip,
     &range::Range,
     &stub_status::StubStatus,
+    &secure_link::SecureLink,
+    &empty_gif::EmptyGif,
     #[cfg(feature = "test-hooks")]
     &test_hooks::TestHooks,
     #[cfg(feature = "test-hooks")]
@@ -46,5 +53,10 @@ pub const MODULES: &[&dyn HttpModule] = &[
 ];
 
 /// The modules that answer with files. They come last: they answer where no other content handler does.
-pub const FILES: &[&dyn HttpModule] =
-    &[&index::Index, &autoindex::Autoindex, &gzip_static::GzipStatic, &static_files::StaticFiles];
+pub const FILES: &[&dyn HttpModule] = &[
+    &random_index::RandomIndex,
+    &index::Index,
+    &autoindex::Autoindex,
+    &gzip_static::GzipStatic,
+    &static_files::StaticFiles,
+];
