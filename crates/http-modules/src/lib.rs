@@ -3,6 +3,7 @@
 
 pub mod auth_basic;
 pub mod autoindex;
+pub mod dav;
 pub mod degradation;
 pub mod empty_gif;
 pub mod gzip;
@@ -54,6 +55,7 @@ pub const MODULES: &[&dyn HttpModule] = &[
 
 /// The modules that answer with files. They come last: they answer where no other content handler does.
 pub const FILES: &[&dyn HttpModule] = &[
+    &dav::Dav,
     &random_index::RandomIndex,
     &index::Index,
     &autoindex::Autoindex,

@@ -8,6 +8,7 @@ mod auth_basic;
 mod bodies;
 mod cache;
 mod connect;
+mod dav;
 mod degradation;
 mod empty_gif;
 mod events;
