@@ -38,6 +38,7 @@ targets!(
     layer,
     memcached,
     ocsp,
+    passwords,
     proxy_protocol,
     range,
     regex,

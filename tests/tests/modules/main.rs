@@ -4,9 +4,13 @@
 
 mod access;
 mod alias;
+mod auth_basic;
 mod bodies;
 mod cache;
 mod connect;
+mod dav;
+mod degradation;
+mod empty_gif;
 mod events;
 mod fastcgi;
 mod grpc;
@@ -25,11 +29,13 @@ mod proxy;
 mod proxy_heads;
 mod proxy_http2;
 mod proxy_redirect;
+mod random_index;
 mod realip;
 mod requests;
 mod resolver;
 mod rewrite;
 mod scgi;
+mod secure_link;
 mod ssl;
 mod static_files;
 mod statuses;

@@ -272,6 +272,11 @@ impl RequestBody {
         self.buffered.as_ref()
     }
 
+    /// The same, for whoever takes it for good.
+    pub fn take_buffered(&mut self) -> Option<Buffered> {
+        self.buffered.take()
+    }
+
     /// Keeps a small body that was passed on while it arrived.
     pub fn keep(&mut self, pieces: Vec<Piece>) {
         let len = pieces.iter().map(Piece::len).sum();

@@ -1,6 +1,8 @@
 //! A request: its head, where it is in the configuration, its response.
 
+mod credentials;
 pub mod facts;
+mod pause;
 mod state;
 pub mod subrequest;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use crate::session::client::Client;
 use crate::session::connection::{Connection, Link};
 use crate::session::h2::StreamHandle;
 
+pub use self::credentials::Credentials;
 pub use self::state::{Delivery, Ending, UriFit, UriSource};
 
 /// How many requests' memory is kept for the next ones.
@@ -708,22 +711,6 @@ impl Request {
         self.location.core.keepalive_timeout.1.filter(|_| self.ending == Ending::Keep)
     }
 
-    /// The user name of an `Authorization: Basic` field, if it is one.
-    pub(crate) fn basic_user(&self) -> Option<Vec<u8>> {
-        use base64::Engine as _;
-        let value = self.header(KnownHeader::Authorization)?;
-        let (scheme, rest) = value.split_at_checked(6)?;
-        if !scheme.eq_ignore_ascii_case(b"basic ") {
-            return None;
-        }
-        let mut pair = base64::engine::general_purpose::STANDARD_NO_PAD
-            .decode(rest.trim_ascii().trim_ascii_end_matches(b"="))
-            .ok()?;
-        let end = pair.iter().position(|&c| c == b':')?;
-        pair.truncate(end);
-        Some(pair)
-    }
-
     /// Logs at level error.
     pub fn log_error(&self, message: fmt::Arguments<'_>) {
         self.log_at(Level::Error, message);
@@ -774,15 +761,4 @@ enum Search {
     /// Nothing comes before it.
     Final(LocationId),
     Redirect(LocationId),
-}
-
-trait TrimEnd {
-    fn trim_ascii_end_matches(&self, byte: &[u8; 1]) -> &[u8];
-}
-
-impl TrimEnd for [u8] {
-    fn trim_ascii_end_matches(&self, byte: &[u8; 1]) -> &[u8] {
-        let end = self.iter().rposition(|c| *c != byte[0]).map_or(0, |at| at + 1);
-        &self[..end]
-    }
 }

@@ -136,6 +136,7 @@ impl Response {
     /// request.
     pub(crate) fn clear_challenge(&mut self) {
         self.headers.remove(KnownHeader::WwwAuthenticate);
+        self.headers.remove(KnownHeader::ProxyAuthenticate);
     }
 
     /// Removes the length, which is unknown once a filter changes the body.
