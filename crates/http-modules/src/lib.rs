@@ -26,7 +26,7 @@ pub mod test_hooks;
 pub mod test_include;
 pub mod try_files;
 
-use common::modules::{access, limit_conn, log, map};
+use common::modules::{access, geo, limit_conn, log, map, split_clients};
 use http::module::{HttpModule, Shared};
 
 /// The modules, but for those of [`FILES`]; within a phase their handlers run in this order.
@@ -35,6 +35,8 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &realip::Realip,
     &Shared(map::Map),
     &degradation::Degradation,
+    &Shared(geo::Geo),
+    &Shared(split_clients::SplitClients),
     &limit_req::LimitReq,
     &Shared(limit_conn::LimitConn),
     &Shared(access::Access),
