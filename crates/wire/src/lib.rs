@@ -21,6 +21,8 @@ pub mod proxy_protocol;
 pub mod range;
 pub mod scgi;
 mod span;
+pub mod ssi;
+pub mod strftime;
 mod swar;
 pub mod tagged;
 pub mod uri;

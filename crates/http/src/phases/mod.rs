@@ -149,6 +149,10 @@ pub enum Order {
     Headers,
     /// Filters that change the body's text.
     Text,
+    /// Server-side includes.
+    Ssi,
+    /// Responses added before and after the body.
+    Addition,
     /// Compression.
     Gzip,
     /// Ranges.
