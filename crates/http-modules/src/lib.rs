@@ -13,6 +13,7 @@ pub mod rewrite;
 pub mod slice;
 pub mod static_files;
 pub mod stub_status;
+pub mod sub_filter;
 #[cfg(feature = "test-hooks")]
 pub mod test_hooks;
 #[cfg(feature = "test-hooks")]
@@ -34,6 +35,7 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &slice::Slice,
     &not_modified::NotModified,
     &headers::Headers,
+    &sub_filter::SubFilter,
     &gzip::Gzip,
     &range::Range,
     &stub_status::StubStatus,
@@ -44,5 +46,9 @@ pub const MODULES: &[&dyn HttpModule] = &[
 ];
 
 /// The modules that answer with files. They come last: they answer where no other content handler does.
-pub const FILES: &[&dyn HttpModule] =
-    &[&index::Index, &autoindex::Autoindex, &gzip_static::GzipStatic, &static_files::StaticFiles];
+pub const FILES: &[&dyn HttpModule] = &[
+    &index::Index,
+    &autoindex::Autoindex,
+    &gzip_static::GzipStatic,
+    &static_files::StaticFiles,
+];

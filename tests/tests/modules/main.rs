@@ -34,6 +34,7 @@ mod static_files;
 mod statuses;
 mod store;
 mod stub_status;
+mod sub_filter;
 mod subrequests;
 mod upstream;
 mod uwsgi;
