@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod autoindex;
+pub mod charset;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
@@ -36,6 +37,7 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &not_modified::NotModified,
     &headers::Headers,
     &sub_filter::SubFilter,
+    &charset::Charset,
     &gzip::Gzip,
     &range::Range,
     &stub_status::StubStatus,

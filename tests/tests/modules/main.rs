@@ -6,6 +6,7 @@ mod access;
 mod alias;
 mod bodies;
 mod cache;
+mod charset;
 mod connect;
 mod events;
 mod fastcgi;
