@@ -3,6 +3,7 @@
 
 pub mod autoindex;
 pub mod charset;
+pub mod gunzip;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
@@ -36,6 +37,7 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &slice::Slice,
     &not_modified::NotModified,
     &headers::Headers,
+    &gunzip::Gunzip,
     &sub_filter::SubFilter,
     &charset::Charset,
     &gzip::Gzip,
