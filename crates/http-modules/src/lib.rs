@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod autoindex;
+pub mod brotli;
+pub mod brotli_static;
 pub mod charset;
 pub mod gunzip;
 pub mod gzip;
@@ -21,6 +23,7 @@ pub mod test_hooks;
 #[cfg(feature = "test-hooks")]
 pub mod test_include;
 pub mod try_files;
+pub mod zstd_static;
 
 use common::modules::{access, limit_conn, log, map};
 use http::module::{HttpModule, Shared};
@@ -40,6 +43,7 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &gunzip::Gunzip,
     &sub_filter::SubFilter,
     &charset::Charset,
+    &brotli::Brotli,
     &gzip::Gzip,
     &range::Range,
     &stub_status::StubStatus,
@@ -53,6 +57,8 @@ pub const MODULES: &[&dyn HttpModule] = &[
 pub const FILES: &[&dyn HttpModule] = &[
     &index::Index,
     &autoindex::Autoindex,
+    &brotli_static::BrotliStatic,
+    &zstd_static::ZstdStatic,
     &gzip_static::GzipStatic,
     &static_files::StaticFiles,
 ];

@@ -7,6 +7,7 @@ mod alias;
 mod bodies;
 mod cache;
 mod charset;
+mod compression;
 mod connect;
 mod events;
 mod fastcgi;
