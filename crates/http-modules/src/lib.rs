@@ -5,12 +5,14 @@ pub mod autoindex;
 pub mod brotli;
 pub mod brotli_static;
 pub mod charset;
+pub mod flv;
 pub mod gunzip;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
 pub mod index;
 pub mod limit_req;
+pub mod mp4;
 pub mod not_modified;
 pub mod range;
 pub mod rewrite;
@@ -57,6 +59,8 @@ pub const MODULES: &[&dyn HttpModule] = &[
 pub const FILES: &[&dyn HttpModule] = &[
     &index::Index,
     &autoindex::Autoindex,
+    &flv::Flv,
+    &mp4::Mp4,
     &brotli_static::BrotliStatic,
     &zstd_static::ZstdStatic,
     &gzip_static::GzipStatic,

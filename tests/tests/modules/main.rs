@@ -41,3 +41,4 @@ mod subrequests;
 mod upstream;
 mod uwsgi;
 mod variables;
+mod videos;
