@@ -40,6 +40,7 @@ targets!(
     memcached,
     mp4,
     ocsp,
+    passwords,
     proxy_protocol,
     range,
     regex,

@@ -1,10 +1,14 @@
 //! The modules of HTTP that ask no backend: one file each, and one line each in a list.
 #![forbid(unsafe_code)]
 
+pub mod auth_basic;
 pub mod autoindex;
 pub mod brotli;
 pub mod brotli_static;
 pub mod charset;
+pub mod dav;
+pub mod degradation;
+pub mod empty_gif;
 pub mod flv;
 pub mod gunzip;
 pub mod gzip;
@@ -14,8 +18,11 @@ pub mod index;
 pub mod limit_req;
 pub mod mp4;
 pub mod not_modified;
+pub mod random_index;
 pub mod range;
+pub mod realip;
 pub mod rewrite;
+pub mod secure_link;
 pub mod slice;
 pub mod static_files;
 pub mod stub_status;
@@ -33,10 +40,13 @@ use http::module::{HttpModule, Shared};
 /// The modules, but for those of [`FILES`]; within a phase their handlers run in this order.
 pub const MODULES: &[&dyn HttpModule] = &[
     &rewrite::Rewrite,
+    &realip::Realip,
     &Shared(map::Map),
+    &degradation::Degradation,
     &limit_req::LimitReq,
     &Shared(limit_conn::LimitConn),
     &Shared(access::Access),
+    &auth_basic::AuthBasic,
     &try_files::TryFiles,
     &Shared(log::Log),
     &slice::Slice,
@@ -49,6 +59,8 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &gzip::Gzip,
     &range::Range,
     &stub_status::StubStatus,
+    &secure_link::SecureLink,
+    &empty_gif::EmptyGif,
     #[cfg(feature = "test-hooks")]
     &test_hooks::TestHooks,
     #[cfg(feature = "test-hooks")]
@@ -57,6 +69,8 @@ pub const MODULES: &[&dyn HttpModule] = &[
 
 /// The modules that answer with files. They come last: they answer where no other content handler does.
 pub const FILES: &[&dyn HttpModule] = &[
+    &dav::Dav,
+    &random_index::RandomIndex,
     &index::Index,
     &autoindex::Autoindex,
     &flv::Flv,

@@ -8,7 +8,7 @@ use ::upstream::retry;
 use conf::values::{Bufs, bitmask, bufs, flag, msec, number, size};
 use conf::{Args, Directive, Error, Loader, Result};
 use expr::vars::Template;
-use http::config::core::{EVERYWHERE, Predicates, TempPath, predicates, send_lowat, temp_path};
+use http::config::core::{EVERYWHERE, Predicates, TempPath, permissions, predicates, send_lowat, temp_path};
 use http::module::LocationContext;
 use http::request::variables::{size_template, template_of};
 use os::SockAddr;
@@ -580,7 +580,7 @@ conf::table! {
         /// {}store_access user:rw group:rw all:r;
         /// ```
         "store_access" in EVERYWHERE, Args::between(1, 3), default "user:rw",
-            scalar(store::store_access) store_access: u32 = 0o600;
+            scalar(permissions) store_access: u32 = 0o600;
     }
     group trailers {
         /// Passes the trailer fields of a response on to the client if it is `on`.

@@ -187,6 +187,13 @@ faults! {
     /// One client's request has too many subrequests.
     TooManySubrequests: Server 500 Never, error("request reference counter overflow while processing \"{}\"");
 
+    // Access.
+
+    /// The file of names and passwords is missing, so that nobody can be let in.
+    NoPasswords: Server 403 Never, error("{}");
+    /// So many passwords wait for their check that another one isn't taken.
+    BusyPasswords: Server 503 Never, error("a password could not be checked: {}");
+
     // Backends.
 
     /// No backend may be asked now.

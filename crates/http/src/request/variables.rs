@@ -12,7 +12,7 @@ use wire::h1::KnownHeader;
 pub use common::vars::text::{number, put, show, show_seconds};
 pub use common::vars::{Regex as HttpRegex, Value};
 
-use super::{Delivery, Request};
+use super::{Credentials, Delivery, Request};
 use crate::proto::HttpProto;
 use crate::response::headers::same_name;
 
@@ -338,7 +338,7 @@ fn method(r: &Request) -> &[u8] {
 }
 
 fn remote_user(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    let Some(user) = r.basic_user() else { return false };
+    let Some(Credentials { user, .. }) = r.basic_credentials(KnownHeader::Authorization) else { return false };
     put(out, &user)
 }
 
