@@ -3,14 +3,20 @@
 
 pub mod auth_basic;
 pub mod autoindex;
+pub mod brotli;
+pub mod brotli_static;
+pub mod charset;
 pub mod dav;
 pub mod degradation;
 pub mod empty_gif;
+pub mod flv;
+pub mod gunzip;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
 pub mod index;
 pub mod limit_req;
+pub mod mp4;
 pub mod not_modified;
 pub mod random_index;
 pub mod range;
@@ -20,11 +26,13 @@ pub mod secure_link;
 pub mod slice;
 pub mod static_files;
 pub mod stub_status;
+pub mod sub_filter;
 #[cfg(feature = "test-hooks")]
 pub mod test_hooks;
 #[cfg(feature = "test-hooks")]
 pub mod test_include;
 pub mod try_files;
+pub mod zstd_static;
 
 use common::modules::{access, geo, limit_conn, log, map, split_clients};
 use http::module::{HttpModule, Shared};
@@ -46,6 +54,10 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &slice::Slice,
     &not_modified::NotModified,
     &headers::Headers,
+    &gunzip::Gunzip,
+    &sub_filter::SubFilter,
+    &charset::Charset,
+    &brotli::Brotli,
     &gzip::Gzip,
     &range::Range,
     &stub_status::StubStatus,
@@ -63,6 +75,10 @@ pub const FILES: &[&dyn HttpModule] = &[
     &random_index::RandomIndex,
     &index::Index,
     &autoindex::Autoindex,
+    &flv::Flv,
+    &mp4::Mp4,
+    &brotli_static::BrotliStatic,
+    &zstd_static::ZstdStatic,
     &gzip_static::GzipStatic,
     &static_files::StaticFiles,
 ];

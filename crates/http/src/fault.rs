@@ -282,6 +282,8 @@ faults! {
     ForbiddenFile: Client 403 Never, error("{}");
     /// A file can't be opened, read or written.
     FailedFile: Server 500 Never, crit("{}");
+    /// A file's contents aren't what its handler takes; the text has the path.
+    UnusableFile: Server 500 Never, error("{}");
 }
 
 /// No log line, or one that was written elsewhere.

@@ -77,6 +77,14 @@ impl Request {
         vars::value_by_name(self, name, out)
     }
 
+    /// The argument of that name in the query, as it was sent.
+    pub fn argument(&self, name: &[u8]) -> Option<&[u8]> {
+        self.args.split(|&c| c == b'&').find_map(|pair| {
+            let at = pair.iter().position(|&c| c == b'=')?;
+            pair[..at].eq_ignore_ascii_case(name).then(|| &pair[at + 1..])
+        })
+    }
+
     /// A condition: a template whose value is neither empty nor `0`.
     pub fn test(&mut self, template: &Template) -> bool {
         vars::test(self, template)
@@ -414,11 +422,5 @@ pub fn cookie(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
 }
 
 fn arg(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
-    for pair in r.args.split(|&c| c == b'&') {
-        let Some(at) = pair.iter().position(|&c| c == b'=') else { continue };
-        if pair[..at].eq_ignore_ascii_case(name.as_bytes()) {
-            return put(out, &pair[at + 1..]);
-        }
-    }
-    false
+    r.argument(name.as_bytes()).is_some_and(|value| put(out, value))
 }
