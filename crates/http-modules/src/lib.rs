@@ -14,6 +14,7 @@ pub mod limit_req;
 pub mod not_modified;
 pub mod random_index;
 pub mod range;
+pub mod realip;
 pub mod rewrite;
 pub mod secure_link;
 pub mod slice;
@@ -31,6 +32,7 @@ use http::module::{HttpModule, Shared};
 /// The modules, but for those of [`FILES`]; within a phase their handlers run in this order.
 pub const MODULES: &[&dyn HttpModule] = &[
     &rewrite::Rewrite,
+    &realip::Realip,
     &Shared(map::Map),
     &degradation::Degradation,
     &limit_req::LimitReq,

@@ -171,6 +171,9 @@ fn keep_if_over(b: &Backend, choice: &mut Choice, mut idle: Idle, mut codec: Box
 
 /// Sends what the protocol has to say before the connection waits for its next exchange; whether that went out.
 pub(super) fn says_last_words(codec: &mut dyn Codec, idle: &Idle) -> bool {
+    if !codec.transmits() {
+        return true;
+    }
     let mut words = Chain::new();
     codec.transmit(&mut words);
     words.is_empty()
@@ -397,7 +400,8 @@ fn content_type(r: &mut Request, value: Bytes) {
     if value.is_empty() {
         return;
     }
-    let at = memchr::memchr(b';', &value).unwrap_or(value.len());
+    // Values are too short for a search by vectors to pay.
+    let at = value.iter().position(|byte| *byte == b';').unwrap_or(value.len());
     match value[at..].strip_prefix(MARK) {
         Some(charset) if !charset.contains(&b';') => {
             r.response.charset.get_or_insert_with(|| value.slice(at + MARK.len()..value.len()));

@@ -30,6 +30,7 @@ mod proxy_heads;
 mod proxy_http2;
 mod proxy_redirect;
 mod random_index;
+mod realip;
 mod requests;
 mod resolver;
 mod rewrite;

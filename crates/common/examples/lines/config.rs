@@ -12,6 +12,7 @@ use common::modules::access::Access;
 use common::modules::limit_conn::LimitConn;
 use common::modules::log::Log;
 use common::modules::map::Map;
+use common::modules::realip::Realip;
 use common::modules::{Module, Phases};
 use common::ocsp::Names;
 use common::vars::text::put;
@@ -91,6 +92,7 @@ impl Module<Lines> for All {
     fn tables(&self, registry: &mut Registry) {
         Module::<Lines>::tables(&Ssl, registry);
         Module::<Lines>::tables(&Map, registry);
+        Module::<Lines>::tables(&Realip, registry);
         Module::<Lines>::tables(&LimitConn, registry);
         Module::<Lines>::tables(&Access, registry);
         Module::<Lines>::tables(&Log, registry);
@@ -100,6 +102,7 @@ impl Module<Lines> for All {
     fn variables(&self, setup: &mut Setup<Lines>) {
         define_facts(setup);
         Module::<Lines>::variables(&Ssl, setup);
+        Module::<Lines>::variables(&Realip, setup);
         Module::<Lines>::variables(&LimitConn, setup);
         common::variables! { setup, "lines";
             /// The line that is being answered.
@@ -110,6 +113,7 @@ impl Module<Lines> for All {
     }
 
     fn phases(&self, set: &Set, loader: &mut Loader<'_>, out: &mut impl Phases<Lines>) -> Result<()> {
+        Realip.phases(set, loader, out)?;
         LimitConn.phases(set, loader, out)?;
         Access.phases(set, loader, out)?;
         Log.phases(set, loader, out)

@@ -5,6 +5,7 @@ pub mod limit;
 pub mod limit_conn;
 pub mod log;
 pub mod map;
+pub mod realip;
 
 use conf::{Loader, Registry, Result, Set};
 
@@ -27,6 +28,9 @@ pub trait Module<P: Proto> {
 
 /// The phases of a protocol's sessions, as modules add to them.
 pub trait Phases<P: Proto> {
+    /// Before anything else; in HTTP once the head has been read.
+    fn post_read(&mut self, check: impl Check<P>);
+
     /// Before access is decided.
     fn preaccess(&mut self, check: impl Check<P>);
 

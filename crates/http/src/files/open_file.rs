@@ -14,6 +14,7 @@ use std::rc::Rc;
 use buf::{Bytes, Chain, FileRange, Piece};
 use conf::{Loader, Set};
 use expr::vars::Template;
+use foldhash::fast::RandomState;
 use os::file::{Open, Stat, fstat, openat, stat};
 use wire::h1::KnownHeader;
 
@@ -371,7 +372,7 @@ struct Cache {
 
 #[derive(Default)]
 struct State {
-    by_path: HashMap<Rc<[u8]>, u32>,
+    by_path: HashMap<Rc<[u8]>, u32, RandomState>,
     entries: Vec<Entry>,
     free: Vec<u32>,
     /// The most and the least recently used entries.

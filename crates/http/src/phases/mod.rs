@@ -1,6 +1,6 @@
 //! The phases of a request, and what their handlers may answer.
 //!
-//! A request goes through the phases forward: server rewrite, find the location, rewrite (back to finding if the URI
+//! A request goes through the phases forward: post-read, server rewrite, find the location, rewrite (back to finding if the URI
 //! changed), preaccess, access, precontent, content. Each location holds the list of handlers that its configuration
 //! needs, so an unused phase costs nothing.
 
@@ -213,6 +213,10 @@ async fn run_once(r: &mut Request) -> Ended {
     }
     if resume == Resume::Server {
         let server = r.server.root.clone();
+        // Once for a client's request: not again when it is redirected.
+        if !r.internal {
+            pass!(server.handlers.post_read, r);
+        }
         match run_rules(&server, r) {
             Ruled::Stays { .. } | Ruled::Moves => {}
             Ruled::Responds => return Ended::Respond,

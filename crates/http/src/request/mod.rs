@@ -44,6 +44,8 @@ const MAX_SPARE: usize = 64;
 pub struct Request {
     /// The facts of the connection it came on.
     pub conn: ConnectionFacts,
+    /// The trusted proxy whose connection it is, where `conn.peer` is the client that it named.
+    pub relay: Option<SockAddr>,
     /// The connection's serial number.
     pub number: u64,
     /// What carries its bytes; `None` if the request has no client, or if its connection has been handed over.
@@ -161,8 +163,16 @@ impl Request {
     /// Takes the connection away from its request, which can't be answered after that.
     pub fn take_connection(&mut self) -> Option<Connection> {
         let link = self.link.take()?;
+        if let Some(relay) = self.relay.take() {
+            self.conn.peer = relay;
+        }
         let nobody = ConnectionFacts::nobody(self.conn.address.clone());
         Some(Connection { facts: std::mem::replace(&mut self.conn, nobody), link })
+    }
+
+    /// Makes the address that a trusted proxy names the client's, for this request.
+    pub fn replace_peer(&mut self, client: SockAddr) {
+        self.relay = Some(std::mem::replace(&mut self.conn.peer, client));
     }
 
     /// The way to the client, if there is one.
@@ -211,6 +221,7 @@ impl Request {
         let server = address.default.clone();
         Request {
             conn: ConnectionFacts::nobody(address),
+            relay: None,
             number: 0,
             link: None,
             parser: RequestParser::default(),
@@ -262,6 +273,7 @@ impl Request {
             location: _,
             start_ms: _,
             sent_before: _,
+            relay,
             link,
             parser,
             head,
@@ -300,14 +312,15 @@ impl Request {
         host.clear();
         vars.clear();
         response.clear();
+        body.clear();
         slots.clear();
-        (*link, *head, *method, *body) = (None, Bytes::default(), Method::default(), RequestBody::default());
+        (*link, *head, *method) = (None, Bytes::default(), Method::default());
         (*resume, *uri_changes) = (Resume::Server, MAX_URI_CHANGES);
         (*uri_source, *uri_fit, *internal) = (UriSource::Client, UriFit::Named, false);
         (*error_status, *error_page) = (0, false);
         (*ending, *pipelined, *delivery) = (Ending::Close, false, Delivery::Partial);
         (*header_sent, *body_before, *depth) = (0, 0, 0);
-        (*rate, *id, *family) = (None, None, None);
+        (*relay, *rate, *id, *family) = (None, None, None, None);
         if let Some(exchange) = upstream.take() {
             Exchange::recycle(exchange);
         }
@@ -316,6 +329,13 @@ impl Request {
     /// A header field of the request.
     pub fn header(&self, known: KnownHeader) -> Option<&[u8]> {
         self.line.value(known, &self.head)
+    }
+
+    /// All values of a header field of the request, in their order.
+    pub fn header_lines(&self, known: KnownHeader) -> impl Iterator<Item = &[u8]> {
+        let any = self.line.has(known);
+        let lines = self.line.headers.iter().filter(move |line| any && line.known == known);
+        lines.map(|line| line.value.of(&self.head))
     }
 
     /// The method's name as the client sent it.
