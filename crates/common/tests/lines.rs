@@ -233,3 +233,16 @@ fn faults_of_the_configuration() {
     let good = said("good", &format!("server {{ listen 127.0.0.1:PORT0 ssl; {certificate} }}"));
     assert!(good.contains("successful"), "{good}");
 }
+
+#[test]
+fn trusted_proxies_name_clients() {
+    let lines = Lines::start(
+        "realip",
+        r#"set_real_ip_from localhost;
+           server { listen 127.0.0.1:PORT0 proxy_protocol; deny 192.0.2.2;
+               reply "$remote_addr:$remote_port $realip_remote_addr"; }"#,
+    );
+    let asked = |client: &str| ask(&mut lines.connect(0), &format!("PROXY TCP4 {client} 192.0.2.9 5 6\r\nx\n"));
+    assert_eq!(asked("192.0.2.1"), "192.0.2.1:5 127.0.0.1");
+    assert_eq!(asked("192.0.2.2"), "", "the rules are about the client");
+}

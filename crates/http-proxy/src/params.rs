@@ -133,7 +133,7 @@ impl Params {
                 }
             }
         }
-        for (_, name, value) in exchange.conditions() {
+        for (_, name, value) in exchange.conditions().into_iter().flatten() {
             memory.clear();
             parameter_name(name.as_bytes(), &mut memory);
             if !self.replaced.contains(&memory) {

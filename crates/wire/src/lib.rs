@@ -7,6 +7,7 @@
 
 pub mod accept;
 pub mod cache_control;
+pub mod charset;
 mod class;
 pub mod date;
 pub mod dns;
@@ -17,8 +18,10 @@ pub mod h2;
 pub mod hello;
 pub mod hpack;
 pub mod memcached;
+pub mod mp4;
 pub mod proxy_protocol;
 pub mod range;
+pub mod replace;
 pub mod scgi;
 mod span;
 pub mod ssi;

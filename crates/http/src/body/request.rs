@@ -111,7 +111,8 @@ pub struct Buffered {
 impl RequestBody {
     /// A body as the head describes it; `unread` is what came with the head.
     pub fn begin(&mut self, framing: BodyFraming, unread: Bytes, expect: bool) {
-        *self = RequestBody { unread, expect, ..RequestBody::default() };
+        self.clear();
+        (self.unread, self.expect) = (unread, expect);
         match framing {
             BodyFraming::None => {}
             BodyFraming::Length(length) => {
@@ -127,8 +128,32 @@ impl RequestBody {
 
     /// A body that ends where its stream does, whatever was declared: the protocol has checked that.
     pub(crate) fn begin_stream(&mut self, declared: Option<u64>, expect: bool) {
-        let (framing, delimiter) = (Framing::Endless, Delimiter::Stream);
-        *self = RequestBody { framing, declared, delimiter, expect, ..RequestBody::default() };
+        self.clear();
+        (self.framing, self.delimiter) = (Framing::Endless, Delimiter::Stream);
+        (self.declared, self.expect) = (declared, expect);
+    }
+
+    /// Resets the body to none. Field by field: most of them hold nothing. The pattern names every field.
+    #[deny(unused_variables)]
+    pub(crate) fn clear(&mut self) {
+        let RequestBody {
+            framing,
+            declared,
+            unread,
+            buffered,
+            partial,
+            received,
+            raw,
+            raw_before,
+            delimiter,
+            rest,
+            expect,
+            change,
+        } = self;
+        (*framing, *declared, *unread, *buffered) = (Framing::Done, None, Bytes::default(), None);
+        partial.clear();
+        (*received, *raw, *raw_before) = (0, 0, 0);
+        (*delimiter, *rest, *expect, *change) = (Delimiter::Length, Remainder::Wanted, false, None);
     }
 
     /// What was read of it whole, as the body of another request; nothing if it wasn't. One that is declared to be empty
@@ -248,6 +273,11 @@ impl RequestBody {
     /// The body, if it was read whole.
     pub fn buffered(&self) -> Option<&Buffered> {
         self.buffered.as_ref()
+    }
+
+    /// The same, for whoever takes it for good.
+    pub fn take_buffered(&mut self) -> Option<Buffered> {
+        self.buffered.take()
     }
 
     /// Keeps a small body that was passed on while it arrived.
@@ -764,8 +794,10 @@ mod tests {
             begin(&mut reset);
             assert_eq!(reset.members(), new.members());
         }
-        let (new, mut used) = (RequestBody::default(), RequestBody::default());
-        used.poison();
-        reuse::check(&new.members(), &used.members(), &RequestBody::default().members(), &[]);
+        let (new, mut body) = (RequestBody::default(), RequestBody::default());
+        body.poison();
+        let used = body.members();
+        body.clear();
+        reuse::check(&new.members(), &used, &body.members(), &[]);
     }
 }

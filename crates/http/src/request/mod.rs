@@ -1,6 +1,8 @@
 //! A request: its head, where it is in the configuration, its response.
 
+mod credentials;
 pub mod facts;
+mod pause;
 mod state;
 pub mod subrequest;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use crate::session::client::Client;
 use crate::session::connection::{Connection, Link};
 use crate::session::h2::StreamHandle;
 
+pub use self::credentials::Credentials;
 pub use self::state::{Delivery, Ending, UriFit, UriSource};
 
 /// How many requests' memory is kept for the next ones.
@@ -41,6 +44,8 @@ const MAX_SPARE: usize = 64;
 pub struct Request {
     /// The facts of the connection it came on.
     pub conn: ConnectionFacts,
+    /// The trusted proxy whose connection it is, where `conn.peer` is the client that it named.
+    pub relay: Option<SockAddr>,
     /// The connection's serial number.
     pub number: u64,
     /// What carries its bytes; `None` if the request has no client, or if its connection has been handed over.
@@ -158,8 +163,16 @@ impl Request {
     /// Takes the connection away from its request, which can't be answered after that.
     pub fn take_connection(&mut self) -> Option<Connection> {
         let link = self.link.take()?;
+        if let Some(relay) = self.relay.take() {
+            self.conn.peer = relay;
+        }
         let nobody = ConnectionFacts::nobody(self.conn.address.clone());
         Some(Connection { facts: std::mem::replace(&mut self.conn, nobody), link })
+    }
+
+    /// Makes the address that a trusted proxy names the client's, for this request.
+    pub fn replace_peer(&mut self, client: SockAddr) {
+        self.relay = Some(std::mem::replace(&mut self.conn.peer, client));
     }
 
     /// The way to the client, if there is one.
@@ -208,6 +221,7 @@ impl Request {
         let server = address.default.clone();
         Request {
             conn: ConnectionFacts::nobody(address),
+            relay: None,
             number: 0,
             link: None,
             parser: RequestParser::default(),
@@ -259,6 +273,7 @@ impl Request {
             location: _,
             start_ms: _,
             sent_before: _,
+            relay,
             link,
             parser,
             head,
@@ -297,14 +312,15 @@ impl Request {
         host.clear();
         vars.clear();
         response.clear();
+        body.clear();
         slots.clear();
-        (*link, *head, *method, *body) = (None, Bytes::default(), Method::default(), RequestBody::default());
+        (*link, *head, *method) = (None, Bytes::default(), Method::default());
         (*resume, *uri_changes) = (Resume::Server, MAX_URI_CHANGES);
         (*uri_source, *uri_fit, *internal) = (UriSource::Client, UriFit::Named, false);
         (*error_status, *error_page) = (0, false);
         (*ending, *pipelined, *delivery) = (Ending::Close, false, Delivery::Partial);
         (*header_sent, *body_before, *depth) = (0, 0, 0);
-        (*rate, *id, *family) = (None, None, None);
+        (*relay, *rate, *id, *family) = (None, None, None, None);
         if let Some(exchange) = upstream.take() {
             Exchange::recycle(exchange);
         }
@@ -313,6 +329,13 @@ impl Request {
     /// A header field of the request.
     pub fn header(&self, known: KnownHeader) -> Option<&[u8]> {
         self.line.value(known, &self.head)
+    }
+
+    /// All values of a header field of the request, in their order.
+    pub fn header_lines(&self, known: KnownHeader) -> impl Iterator<Item = &[u8]> {
+        let any = self.line.has(known);
+        let lines = self.line.headers.iter().filter(move |line| any && line.known == known);
+        lines.map(|line| line.value.of(&self.head))
     }
 
     /// The method's name as the client sent it.
@@ -688,22 +711,6 @@ impl Request {
         self.location.core.keepalive_timeout.1.filter(|_| self.ending == Ending::Keep)
     }
 
-    /// The user name of an `Authorization: Basic` field, if it is one.
-    pub(crate) fn basic_user(&self) -> Option<Vec<u8>> {
-        use base64::Engine as _;
-        let value = self.header(KnownHeader::Authorization)?;
-        let (scheme, rest) = value.split_at_checked(6)?;
-        if !scheme.eq_ignore_ascii_case(b"basic ") {
-            return None;
-        }
-        let mut pair = base64::engine::general_purpose::STANDARD_NO_PAD
-            .decode(rest.trim_ascii().trim_ascii_end_matches(b"="))
-            .ok()?;
-        let end = pair.iter().position(|&c| c == b':')?;
-        pair.truncate(end);
-        Some(pair)
-    }
-
     /// Logs at level error.
     pub fn log_error(&self, message: fmt::Arguments<'_>) {
         self.log_at(Level::Error, message);
@@ -754,15 +761,4 @@ enum Search {
     /// Nothing comes before it.
     Final(LocationId),
     Redirect(LocationId),
-}
-
-trait TrimEnd {
-    fn trim_ascii_end_matches(&self, byte: &[u8; 1]) -> &[u8];
-}
-
-impl TrimEnd for [u8] {
-    fn trim_ascii_end_matches(&self, byte: &[u8; 1]) -> &[u8] {
-        let end = self.iter().rposition(|c| *c != byte[0]).map_or(0, |at| at + 1);
-        &self[..end]
-    }
 }

@@ -143,6 +143,7 @@ impl Request {
         self.know_local_addr();
         let mut child = Request::take_spare(&self.conn.address, &self.http);
         child.conn.clone_from(&self.conn);
+        child.relay.clone_from(&self.relay);
         child.number = self.number;
         child.server.clone_from(&self.server);
         child.head.clone_from(&self.head);

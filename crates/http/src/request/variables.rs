@@ -12,7 +12,7 @@ use wire::h1::KnownHeader;
 pub use common::vars::text::{number, put, show, show_seconds};
 pub use common::vars::{Regex as HttpRegex, Value};
 
-use super::{Delivery, Request};
+use super::{Credentials, Delivery, Request};
 use crate::proto::HttpProto;
 use crate::response::headers::same_name;
 
@@ -75,6 +75,14 @@ impl Request {
     /// Appends the value of the variable of that name, in lower case; false if there is none.
     pub fn variable_by_name(&mut self, name: &str, out: &mut Vec<u8>) -> bool {
         vars::value_by_name(self, name, out)
+    }
+
+    /// The argument of that name in the query, as it was sent.
+    pub fn argument(&self, name: &[u8]) -> Option<&[u8]> {
+        self.args.split(|&c| c == b'&').find_map(|pair| {
+            let at = pair.iter().position(|&c| c == b'=')?;
+            pair[..at].eq_ignore_ascii_case(name).then(|| &pair[at + 1..])
+        })
     }
 
     /// A condition: a template whose value is neither empty nor `0`.
@@ -339,7 +347,7 @@ fn method(r: &Request) -> &[u8] {
 }
 
 fn remote_user(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    let Some(user) = r.basic_user() else { return false };
+    let Some(Credentials { user, .. }) = r.basic_credentials(KnownHeader::Authorization) else { return false };
     put(out, &user)
 }
 
@@ -414,11 +422,5 @@ pub fn cookie(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
 }
 
 fn arg(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
-    for pair in r.args.split(|&c| c == b'&') {
-        let Some(at) = pair.iter().position(|&c| c == b'=') else { continue };
-        if pair[..at].eq_ignore_ascii_case(name.as_bytes()) {
-            return put(out, &pair[at + 1..]);
-        }
-    }
-    false
+    r.argument(name.as_bytes()).is_some_and(|value| put(out, value))
 }

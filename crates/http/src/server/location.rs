@@ -63,6 +63,8 @@ pub struct Location {
 pub struct Handlers {
     /// The rewrite phase.
     pub rewrite: Option<Rc<dyn Rules>>,
+    /// Before the rewrite rules of a server; those of its own level count.
+    pub post_read: Vec<Rc<dyn Handler>>,
     /// The preaccess phase.
     pub preaccess: Vec<Rc<dyn Handler>>,
     /// The access phase, under `satisfy`.

@@ -640,7 +640,8 @@ conf::table! {
     /// - `all`: a request is refused if one module refuses it.
     /// - `any`: a request is served if one module allows it.
     ///
-    /// Effect: `allow` and `deny` are such a module. As long as it is the only one, both values give the same.
+    /// Effect: `allow` and `deny` are one such module, `auth_basic` is another. If none of them allows a request, its status
+    /// is 401 rather than 403, so that the client may try a password.
     ///
     /// Danger: with `any` an address that is allowed needs no password.
     ///
@@ -649,14 +650,35 @@ conf::table! {
     ///     satisfy any;
     ///     allow 127.0.0.1;
     ///     deny all;
+    ///     auth_basic "members only";
+    ///     auth_basic_user_file passwords;
     /// }
     /// ```
     "satisfy" in EVERYWHERE, ONE, default "all",
         scalar(one_of(&[("all", Satisfy::All), ("any", Satisfy::Any)]))
         satisfy: Satisfy = Satisfy::All;
-    /// Accepted for compatibility, with a warning: there is no authentication yet whose failure could be delayed.
+    /// Delays the responses of status 401 to requests whose credentials are missing or wrong, so that guessing takes long.
+    ///
+    /// Form: `auth_delay time`
+    ///
+    /// - `time`: how much later than the request the response comes. It counts from the beginning of the check of access.
+    ///
+    /// Effect: clients can't tell by the time whether the name or the password was wrong, if the delay is longer than
+    /// the check of a password. Requests that are allowed aren't delayed. It holds for all modules that check access.
+    ///
+    /// Cost: a delayed request keeps its connection and its memory.
+    ///
+    /// Danger: somebody may guess with many connections at a time; `limit_conn` or `limit_req` bounds that.
+    ///
+    /// ```nginx
+    /// location /private/ {
+    ///     auth_basic "members only";
+    ///     auth_basic_user_file passwords;
+    ///     auth_delay 2s;
+    /// }
+    /// ```
     "auth_delay" in EVERYWHERE, ONE, default "0",
-        scalar(auth_delay) auth_delay: u64 = 0;
+        scalar(msec) auth_delay: u64 = 0;
     /// Serves internal requests only in this location.
     ///
     /// Effect: a client's own request for it gets status 404. Internal are requests that `error_page`, `index`,

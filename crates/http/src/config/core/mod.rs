@@ -12,7 +12,7 @@ pub use location::{CoreLocation, VariableConf};
 pub(crate) use values::pool_size;
 pub use values::{
     Aio, Alias, BodyInFile, DisableSymlinks, FileCache, IfModifiedSince, Lingering, Predicates, Root, Satisfy,
-    ServerTokens, Symlinks, TempPath, bytes, idle_flag, predicates, send_lowat, temp_path,
+    ServerTokens, Symlinks, TempPath, bytes, idle_flag, permissions, predicates, send_lowat, temp_path,
 };
 
 /// Where most directives of locations may stand.
