@@ -48,6 +48,7 @@ targets!(
     request,
     response,
     scgi,
+    ssi,
     tagged,
     uri,
     uwsgi,

@@ -1,7 +1,9 @@
 //! The modules of HTTP that ask no backend: one file each, and one line each in a list.
 #![forbid(unsafe_code)]
 
+pub mod addition;
 pub mod auth_basic;
+pub mod auth_request;
 pub mod autoindex;
 pub mod brotli;
 pub mod brotli_static;
@@ -16,6 +18,7 @@ pub mod gzip_static;
 pub mod headers;
 pub mod index;
 pub mod limit_req;
+pub mod mirror;
 pub mod mp4;
 pub mod not_modified;
 pub mod random_index;
@@ -24,6 +27,7 @@ pub mod realip;
 pub mod rewrite;
 pub mod secure_link;
 pub mod slice;
+pub mod ssi;
 pub mod static_files;
 pub mod stub_status;
 pub mod sub_filter;
@@ -49,7 +53,9 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &Shared(limit_conn::LimitConn),
     &Shared(access::Access),
     &auth_basic::AuthBasic,
+    &auth_request::AuthRequest,
     &try_files::TryFiles,
+    &mirror::Mirror,
     &Shared(log::Log),
     &slice::Slice,
     &not_modified::NotModified,
@@ -58,6 +64,8 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &sub_filter::SubFilter,
     &charset::Charset,
     &brotli::Brotli,
+    &ssi::Ssi,
+    &addition::Addition,
     &gzip::Gzip,
     &range::Range,
     &stub_status::StubStatus,

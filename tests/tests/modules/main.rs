@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod addition;
 mod alias;
 mod auth_basic;
+mod auth_request;
 mod bodies;
 mod cache;
 mod charset;
@@ -28,6 +30,7 @@ mod manual;
 mod map;
 mod memcached;
 mod messages;
+mod mirror;
 mod proxy;
 mod proxy_heads;
 mod proxy_http2;
@@ -39,6 +42,7 @@ mod resolver;
 mod rewrite;
 mod scgi;
 mod secure_link;
+mod ssi;
 mod ssl;
 mod static_files;
 mod statuses;
