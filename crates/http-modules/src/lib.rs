@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod autoindex;
+pub mod browser;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
@@ -10,6 +11,7 @@ pub mod limit_req;
 pub mod not_modified;
 pub mod range;
 pub mod realip;
+pub mod referer;
 pub mod rewrite;
 pub mod slice;
 pub mod static_files;
@@ -30,6 +32,8 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &Shared(map::Map),
     &Shared(geo::Geo),
     &Shared(split_clients::SplitClients),
+    &referer::Referer,
+    &browser::Browser,
     &limit_req::LimitReq,
     &Shared(limit_conn::LimitConn),
     &Shared(access::Access),
