@@ -125,8 +125,7 @@ fn modern(_: &mut Loader<'_>, d: &Directive) -> Result<Modern> {
         [word] if *word == "unlisted" => Ok(Modern::Unlisted),
         [name, version] => {
             let known = KNOWN.iter().find(|known| name.text == known.name.as_bytes());
-            let known =
-                known.ok_or_else(|| Error::at(name, format!("unknown browser name \"{}\"", name.lossy())))?;
+            let known = known.ok_or_else(|| Error::at(name, format!("unknown browser name \"{}\"", name.lossy())))?;
             Ok(Modern::From(known, configured_version(version)?))
         }
         _ => Err(Error::on(d, "\"modern_browser\" needs a browser and a version, or \"unlisted\"")),

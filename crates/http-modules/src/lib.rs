@@ -6,6 +6,7 @@ pub mod browser;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
+pub mod headers_more;
 pub mod index;
 pub mod limit_req;
 pub mod not_modified;
@@ -21,6 +22,7 @@ pub mod test_hooks;
 #[cfg(feature = "test-hooks")]
 pub mod test_include;
 pub mod try_files;
+pub mod userid;
 
 use common::modules::{access, geo, limit_conn, log, map, split_clients};
 use http::module::{HttpModule, Shared};
@@ -28,6 +30,7 @@ use http::module::{HttpModule, Shared};
 /// The modules, but for those of [`FILES`]; within a phase their handlers run in this order.
 pub const MODULES: &[&dyn HttpModule] = &[
     &rewrite::Rewrite,
+    &headers_more::HeadersMore,
     &realip::Realip,
     &Shared(map::Map),
     &Shared(geo::Geo),
@@ -42,6 +45,7 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &slice::Slice,
     &not_modified::NotModified,
     &headers::Headers,
+    &userid::Userid,
     &gzip::Gzip,
     &range::Range,
     &stub_status::StubStatus,

@@ -172,9 +172,9 @@ impl Table {
                 Site::Blocked => table.blocked = true,
                 Site::ServerNames => {}
                 Site::Regex(regex) => table.regexes.push(regex.clone()),
-                Site::Name(name, path) => table.add(&name.text, path).map_err(|error| {
-                    Error::at(name, error.to_string())
-                })?,
+                Site::Name(name, path) => {
+                    table.add(&name.text, path).map_err(|error| Error::at(name, error.to_string()))?
+                }
             }
         }
         let with_server = sites().any(|site| matches!(site, Site::ServerNames));
