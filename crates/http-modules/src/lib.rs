@@ -3,6 +3,8 @@
 
 pub mod autoindex;
 pub mod browser;
+pub mod geoip;
+pub mod geoip2;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
@@ -35,6 +37,8 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &Shared(map::Map),
     &Shared(geo::Geo),
     &Shared(split_clients::SplitClients),
+    &geoip::Geoip,
+    &geoip2::Geoip2,
     &referer::Referer,
     &browser::Browser,
     &limit_req::LimitReq,
