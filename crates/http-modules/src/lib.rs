@@ -13,9 +13,13 @@ pub mod degradation;
 pub mod empty_gif;
 pub mod flv;
 pub mod gunzip;
+pub mod browser;
+pub mod geoip;
+pub mod geoip2;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
+pub mod headers_more;
 pub mod index;
 pub mod limit_req;
 pub mod mirror;
@@ -24,6 +28,7 @@ pub mod not_modified;
 pub mod random_index;
 pub mod range;
 pub mod realip;
+pub mod referer;
 pub mod rewrite;
 pub mod secure_link;
 pub mod slice;
@@ -37,6 +42,7 @@ pub mod test_hooks;
 pub mod test_include;
 pub mod try_files;
 pub mod zstd_static;
+pub mod userid;
 
 use common::modules::{access, geo, limit_conn, log, map, split_clients};
 use http::module::{HttpModule, Shared};
@@ -44,11 +50,16 @@ use http::module::{HttpModule, Shared};
 /// The modules, but for those of [`FILES`]; within a phase their handlers run in this order.
 pub const MODULES: &[&dyn HttpModule] = &[
     &rewrite::Rewrite,
+    &headers_more::HeadersMore,
     &realip::Realip,
     &Shared(map::Map),
     &degradation::Degradation,
     &Shared(geo::Geo),
     &Shared(split_clients::SplitClients),
+    &geoip::Geoip,
+    &geoip2::Geoip2,
+    &referer::Referer,
+    &browser::Browser,
     &limit_req::LimitReq,
     &Shared(limit_conn::LimitConn),
     &Shared(access::Access),
@@ -66,6 +77,7 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &brotli::Brotli,
     &ssi::Ssi,
     &addition::Addition,
+    &userid::Userid,
     &gzip::Gzip,
     &range::Range,
     &stub_status::StubStatus,
