@@ -35,6 +35,7 @@ targets!(
     hello,
     host,
     hpack,
+    json,
     layer,
     memcached,
     ocsp,

@@ -10,6 +10,7 @@ pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
 pub mod index;
+pub mod json;
 pub mod limit_req;
 pub mod not_modified;
 pub mod random_index;
@@ -34,6 +35,7 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &rewrite::Rewrite,
     &realip::Realip,
     &Shared(map::Map),
+    &json::Json,
     &degradation::Degradation,
     &limit_req::LimitReq,
     &Shared(limit_conn::LimitConn),

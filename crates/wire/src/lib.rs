@@ -16,6 +16,7 @@ pub mod h1;
 pub mod h2;
 pub mod hello;
 pub mod hpack;
+pub mod json;
 pub mod memcached;
 pub mod proxy_protocol;
 pub mod range;
