@@ -3,15 +3,21 @@
 
 pub mod auth_basic;
 pub mod autoindex;
+pub mod brotli;
+pub mod brotli_static;
+pub mod charset;
 pub mod dav;
 pub mod degradation;
 pub mod empty_gif;
+pub mod flv;
+pub mod gunzip;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
 pub mod index;
 pub mod json;
 pub mod limit_req;
+pub mod mp4;
 pub mod not_modified;
 pub mod random_index;
 pub mod range;
@@ -21,13 +27,15 @@ pub mod secure_link;
 pub mod slice;
 pub mod static_files;
 pub mod stub_status;
+pub mod sub_filter;
 #[cfg(feature = "test-hooks")]
 pub mod test_hooks;
 #[cfg(feature = "test-hooks")]
 pub mod test_include;
 pub mod try_files;
+pub mod zstd_static;
 
-use common::modules::{access, limit_conn, log, map};
+use common::modules::{access, geo, limit_conn, log, map, split_clients};
 use http::module::{HttpModule, Shared};
 
 /// The modules, but for those of [`FILES`]; within a phase their handlers run in this order.
@@ -37,6 +45,8 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &Shared(map::Map),
     &json::Json,
     &degradation::Degradation,
+    &Shared(geo::Geo),
+    &Shared(split_clients::SplitClients),
     &limit_req::LimitReq,
     &Shared(limit_conn::LimitConn),
     &Shared(access::Access),
@@ -46,6 +56,10 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &slice::Slice,
     &not_modified::NotModified,
     &headers::Headers,
+    &gunzip::Gunzip,
+    &sub_filter::SubFilter,
+    &charset::Charset,
+    &brotli::Brotli,
     &gzip::Gzip,
     &range::Range,
     &stub_status::StubStatus,
@@ -63,6 +77,10 @@ pub const FILES: &[&dyn HttpModule] = &[
     &random_index::RandomIndex,
     &index::Index,
     &autoindex::Autoindex,
+    &flv::Flv,
+    &mp4::Mp4,
+    &brotli_static::BrotliStatic,
+    &zstd_static::ZstdStatic,
     &gzip_static::GzipStatic,
     &static_files::StaticFiles,
 ];

@@ -369,8 +369,8 @@ conf::table! {
         /// - `X-Accel-Redirect`: no internal redirect is made.
         /// - `X-Accel-Limit-Rate`: the rate to the client isn't changed.
         /// - `X-Accel-Buffering`: buffering isn't switched.
-        /// - `X-Accel-Expires`, `X-Accel-Charset`, `Expires`, `Cache-Control`, `Set-Cookie`, `Vary`: accepted for
-        ///   compatibility; these fields have no effect on the server yet.
+        /// - `X-Accel-Charset`: the charset of the response isn't changed.
+        /// - `X-Accel-Expires`, `Expires`, `Cache-Control`, `Set-Cookie`, `Vary`: the cache doesn't heed them.
         ///
         /// Effect: the fields named don't act. Whether they are passed to the client is decided by `{}hide_header` and
         /// `{}pass_header`.

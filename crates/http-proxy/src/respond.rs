@@ -12,7 +12,7 @@ use http::phases::Flow;
 use http::request::Request;
 use http::response::error_page;
 use http::response::field::secure_fields;
-use http::response::{Body, Headers};
+use http::response::{AskedCharset, Body, Headers};
 use wire::Span;
 use wire::h1::{HeaderSpan, KnownHeader, Method, ResponseHead};
 
@@ -69,6 +69,10 @@ pub(super) fn respond(
         return Next::Tunnel(Box::new((choice, idle, Bytes::default())));
     }
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
+        if r.is_subrequest() {
+            complete(exchange, choice);
+            return Next::Flow(Fault::UpgradeInSubrequest.log(r).into());
+        }
         accel_rate(b, r, exchange);
         copy_fields(b, r, exchange);
         return Next::Tunnel(Box::new((choice, idle, codec.take_rest())));
@@ -128,6 +132,7 @@ fn fill_head(
     length: Option<u64>,
 ) -> Option<cache::fill::Filling> {
     accel_rate(b, r, exchange);
+    accel_charset(b, r, exchange);
     copy_fields(b, r, exchange);
     b.protocol.complete(r);
     r.response.content_length = length;
@@ -232,15 +237,10 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
     };
     let mut uri = Vec::with_capacity(path.len());
     wire::uri::unescape(&path, &mut uri);
-    if is_unsafe(&uri) {
+    if wire::uri::is_unsafe(&uri) {
         return Some(Fault::UnsafeUri.log_with(r, &buf::text::encode(&uri)).into());
     }
     Some(r.redirect(&uri, args.as_deref()))
-}
-
-/// A path that would leave its root, or that no file can have.
-fn is_unsafe(uri: &[u8]) -> bool {
-    uri.is_empty() || uri.contains(&0) || uri.split(|b| *b == b'/').any(|segment| segment == b"..")
 }
 
 pub(super) fn accel_rate(b: &Backend, r: &mut Request, exchange: &Exchange) {
@@ -251,6 +251,17 @@ pub(super) fn accel_rate(b: &Backend, r: &mut Request, exchange: &Exchange) {
     let (bytes, head) = &*head;
     if let Some(rate) = head.value(KnownHeader::XAccelLimitRate, bytes).and_then(buf::parse::parse_number) {
         r.rate = Some(rate);
+    }
+}
+
+/// `X-Accel-Charset`: the charset in which the client gets the response.
+pub(super) fn accel_charset(b: &Backend, r: &mut Request, exchange: &Exchange) {
+    if b.up.ignore_headers & ignore::XA_CHARSET != 0 {
+        return;
+    }
+    let head = exchange.head.borrow();
+    if let Some(field) = head.1.find(KnownHeader::XAccelCharset) {
+        r.slot::<AskedCharset>().0 = Some(part(&head.0, field.value));
     }
 }
 
@@ -424,25 +435,4 @@ pub(super) fn trailer_fields(block: &[u8], fields: &[HeaderSpan]) -> Headers {
 /// A body that is there as a whole.
 pub(super) fn whole(chain: Chain) -> Body {
     if chain.is_empty() { Body::Empty } else { Body::Chain(chain) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_unsafe;
-
-    #[test]
-    fn unsafe_paths() {
-        for (uri, expect) in [
-            ("/index.html", false),
-            ("", true),
-            ("..", true),
-            ("../foo", true),
-            ("/foo/..", true),
-            ("/foo/../bar", true),
-            ("/foo..", false),
-            ("/a\0", true),
-        ] {
-            assert_eq!(is_unsafe(uri.as_bytes()), expect, "{uri}");
-        }
-    }
 }

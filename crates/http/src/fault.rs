@@ -186,6 +186,8 @@ faults! {
     SubrequestCycle: Server 500 Never, error("subrequests cycle while processing \"{}\"");
     /// One client's request has too many subrequests.
     TooManySubrequests: Server 500 Never, error("request reference counter overflow while processing \"{}\"");
+    /// A subrequest for authorization was answered by neither a yes nor a no.
+    UnexpectedAuthStatus: Server 500 Never, error("auth request unexpected status: {}");
 
     // Access.
 
@@ -196,6 +198,8 @@ faults! {
 
     // Backends.
 
+    /// The backend of a subrequest wants to switch the protocol of the client's connection.
+    UpgradeInSubrequest: Upstream 502 Never, error("connection upgrade in subrequest");
     /// No backend may be asked now.
     NoLiveUpstreams: Upstream 502 Never, error("no live upstreams while connecting to upstream");
     /// A name of a backend that the resolver doesn't know.
@@ -278,6 +282,8 @@ faults! {
     ForbiddenFile: Client 403 Never, error("{}");
     /// A file can't be opened, read or written.
     FailedFile: Server 500 Never, crit("{}");
+    /// A file's contents aren't what its handler takes; the text has the path.
+    UnusableFile: Server 500 Never, error("{}");
 }
 
 /// No log line, or one that was written elsewhere.

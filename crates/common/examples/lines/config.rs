@@ -9,10 +9,12 @@ use common::front::listen::{self, Claims};
 use common::front::ssl::Ssl;
 use common::front::{ListenSpec, ServerName, names};
 use common::modules::access::Access;
+use common::modules::geo::Geo;
 use common::modules::limit_conn::LimitConn;
 use common::modules::log::Log;
 use common::modules::map::Map;
 use common::modules::realip::Realip;
+use common::modules::split_clients::SplitClients;
 use common::modules::{Module, Phases};
 use common::ocsp::Names;
 use common::vars::text::put;
@@ -92,6 +94,8 @@ impl Module<Lines> for All {
     fn tables(&self, registry: &mut Registry) {
         Module::<Lines>::tables(&Ssl, registry);
         Module::<Lines>::tables(&Map, registry);
+        Module::<Lines>::tables(&Geo, registry);
+        Module::<Lines>::tables(&SplitClients, registry);
         Module::<Lines>::tables(&Realip, registry);
         Module::<Lines>::tables(&LimitConn, registry);
         Module::<Lines>::tables(&Access, registry);

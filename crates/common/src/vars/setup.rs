@@ -48,7 +48,7 @@ impl<P: Proto> Setup<P> {
             let text = "What `set` or a named capture of a regex stores. Empty if nothing was stored.";
             let definition = Definition { getter: Getter::Stored, setter: None, module, text };
             // It isn't defined, so it isn't a duplicate.
-            let _ = self.registry.add(name, Flags::CHANGEABLE, definition);
+            let _ = self.registry.add(name, Flags::CHANGEABLE | Flags::WEAK, definition);
         }
     }
 

@@ -156,9 +156,12 @@ impl RequestBody {
         (*delimiter, *rest, *expect, *change) = (Delimiter::Length, Remainder::Wanted, false, None);
     }
 
-    /// What was read of it whole, as the body of another request; nothing if it wasn't.
+    /// What was read of it whole, as the body of another request; nothing if it wasn't. One that is declared to be empty
+    /// needn't be read.
     pub fn shared(&self) -> RequestBody {
-        let Some(body) = self.buffered.clone() else { return RequestBody::default() };
+        let Some(body) = self.buffered.clone() else {
+            return RequestBody { declared: self.declared.filter(|length| *length == 0), ..RequestBody::default() };
+        };
         RequestBody { declared: Some(body.len), buffered: Some(body), ..RequestBody::default() }
     }
 

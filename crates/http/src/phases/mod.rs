@@ -147,8 +147,20 @@ pub enum Order {
     NotModified,
     /// Added and changed fields.
     Headers,
-    /// Filters that change the body's text.
+    /// Decompression.
+    Gunzip,
+    /// Strings are replaced.
+    Replace,
+    /// Images are changed.
+    Image,
+    /// The charset is named, and the text recoded.
+    Charset,
+    /// Other filters that change the body's text.
     Text,
+    /// Server-side includes.
+    Ssi,
+    /// Responses added before and after the body.
+    Addition,
     /// Compression.
     Gzip,
     /// Ranges.

@@ -82,6 +82,19 @@ impl Request {
         vars::render_shared(self, template)
     }
 
+    /// Appends the value of the variable of that name, in lower case; false if there is none.
+    pub fn variable_by_name(&mut self, name: &str, out: &mut Vec<u8>) -> bool {
+        vars::value_by_name(self, name, out)
+    }
+
+    /// The argument of that name in the query, as it was sent.
+    pub fn argument(&self, name: &[u8]) -> Option<&[u8]> {
+        self.args.split(|&c| c == b'&').find_map(|pair| {
+            let at = pair.iter().position(|&c| c == b'=')?;
+            pair[..at].eq_ignore_ascii_case(name).then(|| &pair[at + 1..])
+        })
+    }
+
     /// A condition: a template whose value is neither empty nor `0`.
     pub fn test(&mut self, template: &Template) -> bool {
         vars::test(self, template)
@@ -333,10 +346,14 @@ fn request_filename(r: &mut Request, out: &mut Vec<u8>) -> bool {
     r.path_of_uri().is_ok_and(|path| put(out, &path))
 }
 
-/// The method; that of the request to the backend, if a cache has changed it.
+/// The method; that of the request to the backend, if a cache has changed it. A subrequest tells that of the client.
 fn method(r: &Request) -> &[u8] {
     let as_get = r.upstream.as_ref().is_some_and(|exchange| exchange.as_get.get());
-    if as_get { b"GET" } else { r.method_name() }
+    match as_get {
+        true => b"GET",
+        false if r.is_subrequest() => r.main_method(),
+        false => r.method_name(),
+    }
 }
 
 fn remote_user(r: &mut Request, out: &mut Vec<u8>) -> bool {
@@ -361,14 +378,20 @@ fn request_body_file(r: &mut Request, out: &mut Vec<u8>) -> bool {
 }
 
 fn request_id(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    let id = r.id.get_or_insert_with(|| {
-        let mut text = String::with_capacity(32);
-        for byte in rt::random_bytes() {
-            let _ = write!(text, "{byte:02x}");
-        }
-        text
-    });
+    let id = match &r.family {
+        Some(family) => family.id.get_or_init(new_request_id),
+        None => r.id.get_or_insert_with(new_request_id),
+    };
     put(out, id.as_bytes())
+}
+
+/// A value of `$request_id`.
+fn new_request_id() -> String {
+    let mut text = String::with_capacity(32);
+    for byte in rt::random_bytes() {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 fn tcp_info(r: &Request, out: &mut Vec<u8>, of: fn(&os::socket::TcpInfo) -> u32) -> bool {
@@ -409,11 +432,5 @@ pub fn cookie(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
 }
 
 fn arg(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
-    for pair in r.args.split(|&c| c == b'&') {
-        let Some(at) = pair.iter().position(|&c| c == b'=') else { continue };
-        if pair[..at].eq_ignore_ascii_case(name.as_bytes()) {
-            return put(out, &pair[at + 1..]);
-        }
-    }
-    false
+    r.argument(name.as_bytes()).is_some_and(|value| put(out, value))
 }

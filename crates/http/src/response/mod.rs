@@ -1,5 +1,6 @@
 //! A response: what a handler makes, what filters change, what the session sends.
 
+pub mod compress;
 pub mod error_page;
 pub mod field;
 pub mod gzip;
@@ -75,6 +76,10 @@ pub struct Response {
     /// The filters of the body, in order.
     pub filters: Vec<Box<dyn BodyFilter>>,
 }
+
+/// A request's slot with the charset that a backend has asked for its response.
+#[derive(Default)]
+pub struct AskedCharset(pub Option<Bytes>);
 
 /// What adds trailers to a response.
 pub(crate) type LateTrailers = Rc<dyn Fn(&mut Request)>;
@@ -152,6 +157,14 @@ impl Response {
             && !etag.starts_with(b"W/")
         {
             *etag = Bytes::from([b"W/", &etag[..]].concat());
+        }
+    }
+
+    /// Removes the time and the tag, because the body depends on more than the response's source.
+    pub fn clear_validators(&mut self) {
+        self.last_modified = None;
+        for known in [KnownHeader::LastModified, KnownHeader::ETag] {
+            self.headers.remove(known);
         }
     }
 }
