@@ -19,6 +19,7 @@ mod grpc;
 mod gzip;
 mod headers;
 mod heads;
+mod hostile;
 mod http2;
 mod http2_rules;
 mod json;
