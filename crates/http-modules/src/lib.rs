@@ -7,20 +7,21 @@ pub mod auth_request;
 pub mod autoindex;
 pub mod brotli;
 pub mod brotli_static;
+pub mod browser;
 pub mod charset;
 pub mod dav;
 pub mod degradation;
 pub mod empty_gif;
 pub mod flv;
-pub mod gunzip;
-pub mod browser;
 pub mod geoip;
 pub mod geoip2;
+pub mod gunzip;
 pub mod gzip;
 pub mod gzip_static;
 pub mod headers;
 pub mod headers_more;
 pub mod index;
+pub mod json;
 pub mod limit_req;
 pub mod mirror;
 pub mod mp4;
@@ -41,8 +42,8 @@ pub mod test_hooks;
 #[cfg(feature = "test-hooks")]
 pub mod test_include;
 pub mod try_files;
-pub mod zstd_static;
 pub mod userid;
+pub mod zstd_static;
 
 use common::modules::{access, geo, limit_conn, log, map, split_clients};
 use http::module::{HttpModule, Shared};
@@ -53,6 +54,7 @@ pub const MODULES: &[&dyn HttpModule] = &[
     &headers_more::HeadersMore,
     &realip::Realip,
     &Shared(map::Map),
+    &json::Json,
     &degradation::Degradation,
     &Shared(geo::Geo),
     &Shared(split_clients::SplitClients),

@@ -18,6 +18,7 @@ pub mod h1;
 pub mod h2;
 pub mod hello;
 pub mod hpack;
+pub mod json;
 pub mod memcached;
 pub mod mp4;
 pub mod proxy_protocol;

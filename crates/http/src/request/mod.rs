@@ -407,7 +407,7 @@ impl Request {
     }
 
     /// nginx's order: an exact name ends the search; else the longest prefix is remembered, its nested locations are
-    /// looked at, and then the regexes of this level, unless the prefix forbids them.
+    /// looked at, and then the regexes and after them the predicates of this level, unless the prefix forbids them.
     fn search(&mut self, tree: &Tree) -> Result<Search, Fault> {
         let http = self.http.clone();
         let mut best = Search::None;
@@ -436,18 +436,30 @@ impl Request {
                 let uri = std::mem::take(&mut self.uri);
                 let matched = regex.exec(self, &uri);
                 self.uri = uri;
-                if !matched? {
-                    continue;
+                if matched? {
+                    return self.search_inside(&location);
                 }
-                let nested = self.search(&location.children)?;
-                return Ok(match nested {
-                    Search::None => Search::Final(id),
-                    Search::Prefix(id) => Search::Final(id),
-                    other => other,
-                });
+            }
+            for &id in &tree.predicates {
+                let location = http.location(id);
+                if let Kind::Predicate(condition) = &location.kind
+                    && self.test(condition)
+                {
+                    return self.search_inside(&location);
+                }
             }
         }
         Ok(best)
+    }
+
+    /// The location itself, which nothing outside comes before any more, or one nested in it.
+    fn search_inside(&mut self, location: &Location) -> Result<Search, Fault> {
+        let nested = self.search(&location.children)?;
+        Ok(match nested {
+            Search::None => Search::Final(location.id),
+            Search::Prefix(id) => Search::Final(id),
+            other => other,
+        })
     }
 
     /// `/dir` for a location `/dir/` that takes all requests: the client is told.
@@ -474,16 +486,19 @@ impl Request {
             }
             self.location = self.http.location(inner);
         }
+        if self.internal { Ok(()) } else { Ok(self.check_body_length()?) }
+    }
+
+    /// Checks a length of the body that is known by now.
+    pub(crate) fn check_body_length(&mut self) -> Result<(), Fault> {
         let limit = self.location.core.client_max_body_size;
-        if let Some(length) = self.body.declared_length()
-            && limit > 0
-            && length > limit
-            && !self.internal
-        {
-            self.body.refuse_whole();
-            return Err(Fault::TooLargeBody.log_with(self, &length).into());
+        match self.body.known_length() {
+            Some(length) if limit > 0 && length > limit => {
+                self.body.refuse_whole();
+                Err(Fault::TooLargeBody.log_with(self, &length))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Enters an `if` block. A block without a handler after one with a handler (`proxy_pass`) is a mistake: nginx

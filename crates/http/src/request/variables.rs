@@ -51,6 +51,16 @@ pub fn template_at(loader: &mut Loader<'_>, place: Span, text: &[u8]) -> Result<
     vars::template_at::<HttpProto>(loader, place, text)
 }
 
+/// See [`vars::one_variable`].
+pub fn one_variable(loader: &mut Loader<'_>, word: &Word) -> Result<Rc<Template>> {
+    vars::one_variable::<HttpProto>(loader, word)
+}
+
+/// See [`vars::define`].
+pub fn define(loader: &mut Loader<'_>, word: &Word, flags: Flags, definition: Definition) -> Result<()> {
+    vars::define::<HttpProto>(loader, word, flags, definition)
+}
+
 /// See [`vars::template`].
 pub fn template(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Template>>> {
     vars::template::<HttpProto>(loader, d)
