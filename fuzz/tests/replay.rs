@@ -36,6 +36,7 @@ targets!(
     hello,
     host,
     hpack,
+    json,
     layer,
     memcached,
     mp4,

@@ -14,7 +14,9 @@ use expr::vars::{Entry, Flags, Template, VarId, Variables as Frozen};
 
 pub use facts::define as define_facts;
 pub use regex::{LastCaptures, MatchFailed, Regex};
-pub use setup::{Late, Setup, add, define, finish, regex, size_template, storable, template, template_at, template_of};
+pub use setup::{
+    Late, Setup, add, define, finish, one_variable, regex, size_template, storable, template, template_at, template_of,
+};
 
 use crate::slots::Slots;
 use crate::{Proto, Session};

@@ -8,6 +8,7 @@ pub mod conf;
 pub mod field;
 pub mod fill;
 pub mod hit;
+pub(crate) mod invalidate;
 pub mod path;
 pub mod policy;
 pub mod purge;
@@ -36,6 +37,7 @@ use wire::h1::{KnownHeader, Method};
 
 use self::conf::{CacheConf, Zone};
 use self::hit::{Found, Sought};
+use self::invalidate::Invalidation;
 use self::path::Caches;
 use crate::engine::Backend;
 
@@ -91,7 +93,7 @@ pub(super) struct Work {
     /// The right to store the response.
     fill: Option<Box<Fill>>,
     /// What an unsafe request removes if it succeeds.
-    invalidates: Option<(Rc<Cache>, Key)>,
+    invalidates: Option<Invalidation>,
     /// It updates a response that has been served already.
     background: bool,
     /// What `Cache-Status` says.
@@ -248,8 +250,8 @@ pub(super) async fn begin(
     let purges = Caching::any(&caching.conf.cache_purge, r);
     if !purges && caching.conf.cache_methods & r.method.bit() == 0 {
         if caching.conf.cache_rfc && !matches!(r.method, Method::Options | Method::Trace | Method::Propfind) {
-            let text = key_text(b, caching, r, exchange);
-            r.lasting_slot::<Work>().invalidates = Some((cache, Key::of(&text)));
+            let text = Bytes::from(key_text(b, caching, r, exchange));
+            r.lasting_slot::<Work>().invalidates = Some(Invalidation { cache, text });
         }
         return None;
     }
@@ -497,16 +499,6 @@ pub(super) fn intercepted(b: &Backend, r: &mut Request, exchange: &Exchange, sta
     {
         let looked = fill.looked;
         fill.end(&looked, Fetched::Error(status, valid));
-    }
-}
-
-/// A request with an unsafe method has succeeded: what is stored for its URI is removed (RFC 9111 §4.4).
-pub(super) fn invalidate(b: &Backend, r: &mut Request, status: u16) {
-    if b.caching.is_some()
-        && let Some((cache, key)) = r.lasting_slot::<Work>().invalidates.take()
-        && (200..400).contains(&status)
-    {
-        cache.remove(&key);
     }
 }
 
