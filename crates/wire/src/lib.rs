@@ -18,6 +18,7 @@ pub mod h2;
 pub mod hello;
 pub mod hpack;
 pub mod memcached;
+pub mod mmdb;
 pub mod proxy_protocol;
 pub mod range;
 pub mod scgi;

@@ -10,6 +10,7 @@ mod connect;
 mod events;
 mod fastcgi;
 mod geo;
+mod geoip;
 mod grpc;
 mod gzip;
 mod headers;
