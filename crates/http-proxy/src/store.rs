@@ -8,8 +8,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use buf::Chain;
-use conf::values::invalid_value;
 use conf::{Directive, Error, Loader, Result};
 use engine::log::Level;
 use engine::worker::sandbox::Needs;
@@ -23,7 +21,7 @@ use http::response::Body;
 
 use crate::conf::UpstreamConf;
 use crate::engine::Backend;
-use crate::shared::{self, Keeper, Purpose, RequestLog};
+use crate::shared::{self, Keeper, Purpose, RequestLog, WriteError};
 
 /// `…_store`
 #[derive(Clone, Debug, Default)]
@@ -64,26 +62,6 @@ pub fn store(loader: &mut Loader<'_>, d: &Directive) -> Result<Store> {
     }
 }
 
-/// Reads `…_store_access`: the permissions of a file.
-pub(crate) fn store_access(_: &mut Loader<'_>, d: &Directive) -> Result<u32> {
-    let mut mode = 0;
-    for word in &d.args {
-        let text = word.lossy();
-        let (shift, rights) = match text.split_once(':') {
-            Some(("user", rights)) => (6, rights),
-            Some(("group", rights)) => (3, rights),
-            Some(("all", rights)) => (0, rights),
-            _ => return Err(invalid_value(word)),
-        };
-        mode |= match rights {
-            "rw" => 6 << shift,
-            "r" => 4 << shift,
-            _ => return Err(invalid_value(word)),
-        };
-    }
-    Ok(if mode & 0o700 == 0 { mode | 0o600 } else { mode })
-}
-
 /// Lets the sandbox know where files of a location are stored.
 pub fn check(cx: &mut LocationContext<'_, '_>, up: &UpstreamConf) {
     let core = cx.set.get::<http::config::core::CoreLocation>();
@@ -105,14 +83,11 @@ impl UpstreamConf {
 struct Place {
     path: PathBuf,
     lasting: Lasting,
-    log: RequestLog,
 }
 
 impl Keeper for Place {
-    fn keep(self: Box<Self>, file: TempFile, _: u64) {
-        if let Err(error) = file.persist(&self.path, &self.lasting) {
-            self.log.write(Level::Crit, format_args!("{error} while reading upstream"));
-        }
+    fn keep(self: Box<Self>, file: TempFile, _: u64) -> std::result::Result<(), WriteError> {
+        Ok(file.persist(&self.path, &self.lasting)?)
     }
 }
 
@@ -130,31 +105,25 @@ pub(super) fn keep(b: &Backend, r: &mut Request, exchange: &Exchange) {
             return;
         }
     };
-    let place = Box::new(Place { path, lasting, log: RequestLog::detailed(r) });
-    match std::mem::take(&mut r.response.body) {
+    let place = Box::new(Place { path, lasting });
+    let kept = match std::mem::take(&mut r.response.body) {
         Body::Empty => place.keep(file, 0),
         Body::Chain(chain) => {
-            if write(&place, &file, &chain) {
-                place.keep(file, chain.len());
-            }
+            let written = chain.pieces().iter().try_for_each(|piece| shared::write_piece(&file, piece));
+            let len = chain.len();
             r.response.body = Body::Chain(chain);
+            written.and_then(|()| place.keep(file, len))
         }
         Body::Stream(source) => {
             let purpose = Purpose { keeper: Some(place), ahead: 0, base: 0 };
             let reader = shared::produce(&r.http, source, file, purpose, RequestLog::detailed(r));
             r.response.body = Body::Stream(Box::new(reader));
+            Ok(())
         }
+    };
+    if let Err(error) = kept {
+        r.log_at(Level::Crit, format_args!("{error} while reading upstream"));
     }
-}
-
-fn write(place: &Place, file: &TempFile, chain: &Chain) -> bool {
-    for piece in chain.pieces() {
-        if let Err(error) = shared::write_piece(file, piece) {
-            place.log.write(Level::Crit, format_args!("{error} while reading upstream"));
-            return false;
-        }
-    }
-    true
 }
 
 /// Where the response is stored; none if that is no path.
@@ -169,22 +138,4 @@ fn path(b: &Backend, r: &mut Request) -> Option<PathBuf> {
     }
     let path = Path::new(OsStr::from_bytes(&path));
     Some(prefix.map_or_else(|| path.to_path_buf(), |prefix| prefix.join(path)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn permissions() {
-        let registry = conf::Registry::new();
-        let (sources, tree, _) = conf::parse::parse(
-            "x",
-            "a user:rw; a group:r; a user:r all:rw; a user:rw group:rw all:r; a all:r; a user:x; a other:r; a user;",
-        );
-        let mut loader = Loader::new(&registry, conf::Env::default(), sources);
-        let modes: Vec<_> = tree.iter().map(|d| store_access(&mut loader, d).ok()).collect();
-        let some = [0o600, 0o640, 0o406, 0o664, 0o604].map(Some);
-        assert_eq!(modes, [&some[..], &[None, None, None]].concat());
-    }
 }

@@ -107,7 +107,7 @@ fn newer(country: &str, built: u32) -> Vec<u8> {
     let metadata = map(&[
         ("binary_format_major_version", vec![0xa1, 2]),
         ("binary_format_minor_version", vec![0xa1, 0]),
-        ("build_epoch", number(built)),
+        ("build_epoch", [&[0x04, 0x02], &built.to_be_bytes()[..]].concat()),
         ("database_type", text("Test")),
         ("description", map(&[])),
         ("ip_version", vec![0xa1, 4]),

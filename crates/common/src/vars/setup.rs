@@ -62,7 +62,7 @@ impl<P: Proto> Setup<P> {
             let text = "What `set` or a named capture of a regex stores. Empty if nothing was stored.";
             let definition = Definition { getter: Getter::Stored, setter: None, module, text };
             // It isn't defined, so it isn't a duplicate.
-            let _ = self.registry.add(name, Flags::CHANGEABLE, definition);
+            let _ = self.registry.add(name, Flags::CHANGEABLE | Flags::WEAK, definition);
         }
     }
 
@@ -184,6 +184,16 @@ pub fn size_template<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result
         Some(Some(0)) => Ok(None),
         _ => Ok(template),
     }
+}
+
+/// A word that is one variable and nothing else.
+pub fn one_variable<P: Proto>(loader: &mut Loader<'_>, word: &Word) -> Result<Rc<Template>> {
+    let name = variable_name(word)?;
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if !name.bytes().all(is_name) || name.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Error::at(word, format!("unknown \"{name}\" variable")));
+    }
+    template_at::<P>(loader, word.span, &word.text)
 }
 
 /// A text with variables that is compiled after inheritance, where a server or location has it: as in nginx, what every

@@ -3,7 +3,8 @@
 //! What differs from nginx: levels with equal `open_file_cache` share one cache. A hit costs one lookup: no system
 //! call, and no memory but a count in the `Rc` of the open file. Small files are in memory (`small_files.rs`).
 
-use std::cell::RefCell;
+use std::any::Any;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -14,6 +15,7 @@ use std::rc::Rc;
 use buf::{Bytes, Chain, FileRange, Piece};
 use conf::{Loader, Set};
 use expr::vars::Template;
+use foldhash::fast::RandomState;
 use os::file::{Open, Stat, fstat, openat, stat};
 use wire::h1::KnownHeader;
 
@@ -25,12 +27,20 @@ use crate::response::Body;
 
 /// The error numbers that callers tell apart.
 pub mod errno {
+    /// Operation not permitted.
+    pub const PERM: i32 = 1;
     /// No such file or directory.
     pub const NOENT: i32 = 2;
     /// Permission denied.
     pub const ACCES: i32 = 13;
+    /// The file exists.
+    pub const EXIST: i32 = 17;
     /// Not a directory.
     pub const NOTDIR: i32 = 20;
+    /// Is a directory.
+    pub const ISDIR: i32 = 21;
+    /// No space left on the device.
+    pub const NOSPC: i32 = 28;
     /// Too many links.
     pub const MLINK: i32 = 31;
     /// The name is too long.
@@ -50,6 +60,9 @@ pub enum Kind {
     Other,
 }
 
+/// Something that is made of the contents of a file.
+pub type Made = Rc<OnceCell<Rc<dyn Any>>>;
+
 /// What is known about a path.
 #[derive(Clone, Debug)]
 pub struct Found {
@@ -57,6 +70,8 @@ pub struct Found {
     pub file: Option<Rc<File>>,
     /// Its contents, if they are in memory.
     pub content: Option<Bytes>,
+    /// What a user has made of the contents, for later users of the same contents.
+    pub made: Option<Made>,
     /// Its size.
     pub size: u64,
     /// When it was changed, in seconds since 1970.
@@ -180,6 +195,18 @@ impl Files {
         }
     }
 
+    /// As the location says, but as things are now, whatever is cached.
+    pub fn uncached(set: &Set) -> Files {
+        let core = set.get::<CoreLocation>();
+        Files {
+            cache: None,
+            small: None,
+            rules: Rules { valid_ms: 0, min_uses: 0, errors: false, contents: false },
+            symlinks: core.disable_symlinks.mode,
+            from: core.disable_symlinks.from.clone(),
+        }
+    }
+
     /// Opens a file for reading; anything else is only described.
     pub fn open(&self, r: &mut Request, path: &[u8]) -> Result<Found, OpenError> {
         self.find(r, path, true)
@@ -265,6 +292,7 @@ pub fn opened(stat: Stat, file: Option<File>) -> Found {
     Found {
         file: file.filter(|_| kind == Kind::File).map(Rc::new),
         content: None,
+        made: None,
         size,
         modified,
         kind,
@@ -351,7 +379,7 @@ struct Cache {
 
 #[derive(Default)]
 struct State {
-    by_path: HashMap<Rc<[u8]>, u32>,
+    by_path: HashMap<Rc<[u8]>, u32, RandomState>,
     entries: Vec<Entry>,
     free: Vec<u32>,
     /// The most and the least recently used entries.
@@ -421,7 +449,7 @@ impl Cache {
 /// What the cache keeps of a result: below `min_uses` a file isn't kept open.
 fn known(seen: &Result<Found, OpenError>, rules: Rules, uses: usize) -> Result<Found, (&'static str, i32)> {
     match seen {
-        Ok(found) if uses < rules.min_uses => Ok(Found { file: None, content: None, ..found.clone() }),
+        Ok(found) if uses < rules.min_uses => Ok(Found { file: None, content: None, made: None, ..found.clone() }),
         Ok(found) => Ok(found.clone()),
         Err(error) => Err((error.call, error.code())),
     }

@@ -11,16 +11,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::BuildHasher;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
 use buf::Bytes;
+use foldhash::fast::RandomState;
 use os::file::{Stat, is_local, stat};
 
-use super::open_file::Found;
+use super::open_file::{Found, Made};
 
 /// The largest file that is kept, in bytes.
 pub(crate) const MAX_FILE: u64 = 16 << 10;
@@ -48,8 +48,8 @@ pub struct SmallFiles {
 
 #[derive(Default)]
 struct Generations {
-    young: HashMap<Box<[u8]>, Found>,
-    old: HashMap<Box<[u8]>, Found>,
+    young: HashMap<Box<[u8]>, Found, RandomState>,
+    old: HashMap<Box<[u8]>, Found, RandomState>,
     /// How many bytes the young ones take.
     bytes: usize,
 }
@@ -74,7 +74,7 @@ impl SmallFiles {
         let Some(file) = &found.file else { return };
         found.content = read(file, &found.stat, &self.locals, now_secs);
         if found.content.is_some() {
-            found.file = None;
+            (found.file, found.made) = (None, Some(Made::default()));
             self.generations.borrow_mut().insert(path, found.clone());
         }
     }
@@ -184,6 +184,7 @@ impl Contents {
             return None;
         }
         found.content = Some(read(found.file.as_ref()?, &found.stat, &self.locals, now_secs)?);
+        found.made = Some(Made::default());
         self.bytes.set(self.bytes.get() + size);
         Some(Share { bytes: size, of: self.bytes.clone() })
     }
@@ -296,7 +297,9 @@ mod tests {
             ask(&small, &path, later());
             ask(&small, &path, later());
             let generations = small.generations.borrow();
-            let bytes = |files: &HashMap<Box<[u8]>, Found>| files.iter().map(|(path, file)| cost(path, file)).sum();
+            let bytes = |files: &HashMap<Box<[u8]>, Found, RandomState>| {
+                files.iter().map(|(path, file)| cost(path, file)).sum()
+            };
             let (young, old): (usize, usize) = (bytes(&generations.young), bytes(&generations.old));
             assert_eq!(young, generations.bytes);
             assert!(young <= GENERATION && old <= GENERATION);

@@ -8,6 +8,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use engine::log::Level;
+
 use crate::fault::Fault;
 use crate::request::Request;
 use crate::server::location::Location;
@@ -149,8 +151,20 @@ pub enum Order {
     Headers,
     /// Cookies of the server's own.
     Cookies,
-    /// Filters that change the body's text.
+    /// Decompression.
+    Gunzip,
+    /// Strings are replaced.
+    Replace,
+    /// Images are changed.
+    Image,
+    /// The charset is named, and the text recoded.
+    Charset,
+    /// Other filters that change the body's text.
     Text,
+    /// Server-side includes.
+    Ssi,
+    /// Responses added before and after the body.
+    Addition,
     /// Compression.
     Gzip,
     /// Ranges.
@@ -257,11 +271,16 @@ async fn run_once(r: &mut Request) -> Ended {
     let location = r.location.clone();
     pass!(location.handlers.preaccess, r);
     // The access checks of the client's request hold for its subrequests.
-    if !location.handlers.access.is_empty()
-        && !r.is_subrequest()
-        && let Err(ended) = access(&location, r).await
-    {
-        return ended;
+    if !location.handlers.access.is_empty() && !r.is_subrequest() {
+        let begun_ms = rt::now_ms();
+        match access(&location, r).await {
+            Ok(()) => {}
+            Err(refused @ Ended::Status(401 | 407)) if location.core.auth_delay > 0 => {
+                // Boxed: a request that isn't refused has no room for this.
+                return Box::pin(refuse_late(r, refused, begun_ms)).await;
+            }
+            Err(ended) => return ended,
+        }
     }
     pass!(location.handlers.precontent, r);
     if lost_handler {
@@ -274,6 +293,16 @@ async fn run_once(r: &mut Request) -> Ended {
 /// Runs the rewrite rules of a location, if it has some.
 fn run_rules(location: &Location, r: &mut Request) -> Ruled {
     location.handlers.rewrite.as_ref().map_or(Ruled::Stays { lost_handler: false }, |rules| rules.run(r))
+}
+
+/// The answer to a request whose credentials are missing or wrong, after `auth_delay`. The delay counts from the
+/// beginning of the check, so that it hides how long that took: a name that isn't known is refused sooner than a password
+/// that is wrong.
+async fn refuse_late(r: &mut Request, refused: Ended, since_ms: u64) -> Ended {
+    r.log_at(Level::Info, format_args!("delaying unauthorized request"));
+    let passed = rt::now_ms().saturating_sub(since_ms);
+    let left = r.location.core.auth_delay.saturating_sub(passed);
+    r.pause(left).await.map_or_else(|fault| Ended::Status(fault.status()), |()| refused)
 }
 
 /// Checks access. `satisfy all`: no handler may refuse. `satisfy any`: it is enough that one handler allows.
@@ -289,8 +318,8 @@ async fn access(location: &Rc<Location>, r: &mut Request) -> Result<(), Ended> {
                 return Ok(());
             }
             Settled::Allow => {}
-            Settled::Ended(Ended::Status(status @ (401 | 403))) if any => {
-                if refused != Some(401) {
+            Settled::Ended(Ended::Status(status @ (401 | 403 | 407))) if any => {
+                if refused.is_none_or(|refused| refused == 403) {
                     refused = Some(status);
                 }
             }

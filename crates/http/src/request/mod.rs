@@ -1,6 +1,8 @@
 //! A request: its head, where it is in the configuration, its response.
 
+mod credentials;
 pub mod facts;
+mod pause;
 mod state;
 pub mod subrequest;
 #[cfg(test)]
@@ -34,6 +36,7 @@ use crate::session::client::Client;
 use crate::session::connection::{Connection, Link};
 use crate::session::h2::StreamHandle;
 
+pub use self::credentials::Credentials;
 pub use self::state::{Delivery, Ending, UriFit, UriSource};
 
 /// How many requests' memory is kept for the next ones.
@@ -311,8 +314,9 @@ impl Request {
         host.clear();
         vars.clear();
         response.clear();
+        body.clear();
         slots.clear();
-        (*link, *head, *method, *body) = (None, Bytes::default(), Method::default(), RequestBody::default());
+        (*link, *head, *method) = (None, Bytes::default(), Method::default());
         (*resume, *uri_changes) = (Resume::Server, MAX_URI_CHANGES);
         (*uri_source, *uri_fit, *internal) = (UriSource::Client, UriFit::Named, false);
         (*error_status, *error_page) = (0, false);
@@ -403,7 +407,7 @@ impl Request {
     }
 
     /// nginx's order: an exact name ends the search; else the longest prefix is remembered, its nested locations are
-    /// looked at, and then the regexes of this level, unless the prefix forbids them.
+    /// looked at, and then the regexes and after them the predicates of this level, unless the prefix forbids them.
     fn search(&mut self, tree: &Tree) -> Result<Search, Fault> {
         let http = self.http.clone();
         let mut best = Search::None;
@@ -432,18 +436,30 @@ impl Request {
                 let uri = std::mem::take(&mut self.uri);
                 let matched = regex.exec(self, &uri);
                 self.uri = uri;
-                if !matched? {
-                    continue;
+                if matched? {
+                    return self.search_inside(&location);
                 }
-                let nested = self.search(&location.children)?;
-                return Ok(match nested {
-                    Search::None => Search::Final(id),
-                    Search::Prefix(id) => Search::Final(id),
-                    other => other,
-                });
+            }
+            for &id in &tree.predicates {
+                let location = http.location(id);
+                if let Kind::Predicate(condition) = &location.kind
+                    && self.test(condition)
+                {
+                    return self.search_inside(&location);
+                }
             }
         }
         Ok(best)
+    }
+
+    /// The location itself, which nothing outside comes before any more, or one nested in it.
+    fn search_inside(&mut self, location: &Location) -> Result<Search, Fault> {
+        let nested = self.search(&location.children)?;
+        Ok(match nested {
+            Search::None => Search::Final(location.id),
+            Search::Prefix(id) => Search::Final(id),
+            other => other,
+        })
     }
 
     /// `/dir` for a location `/dir/` that takes all requests: the client is told.
@@ -470,16 +486,19 @@ impl Request {
             }
             self.location = self.http.location(inner);
         }
+        if self.internal { Ok(()) } else { Ok(self.check_body_length()?) }
+    }
+
+    /// Checks a length of the body that is known by now.
+    pub(crate) fn check_body_length(&mut self) -> Result<(), Fault> {
         let limit = self.location.core.client_max_body_size;
-        if let Some(length) = self.body.declared_length()
-            && limit > 0
-            && length > limit
-            && !self.internal
-        {
-            self.body.refuse_whole();
-            return Err(Fault::TooLargeBody.log_with(self, &length).into());
+        match self.body.known_length() {
+            Some(length) if limit > 0 && length > limit => {
+                self.body.refuse_whole();
+                Err(Fault::TooLargeBody.log_with(self, &length))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Enters an `if` block. A block without a handler after one with a handler (`proxy_pass`) is a mistake: nginx
@@ -723,22 +742,6 @@ impl Request {
         self.location.core.keepalive_timeout.1.filter(|_| self.ending == Ending::Keep)
     }
 
-    /// The user name of an `Authorization: Basic` field, if it is one.
-    pub(crate) fn basic_user(&self) -> Option<Vec<u8>> {
-        use base64::Engine as _;
-        let value = self.header(KnownHeader::Authorization)?;
-        let (scheme, rest) = value.split_at_checked(6)?;
-        if !scheme.eq_ignore_ascii_case(b"basic ") {
-            return None;
-        }
-        let mut pair = base64::engine::general_purpose::STANDARD_NO_PAD
-            .decode(rest.trim_ascii().trim_ascii_end_matches(b"="))
-            .ok()?;
-        let end = pair.iter().position(|&c| c == b':')?;
-        pair.truncate(end);
-        Some(pair)
-    }
-
     /// Logs at level error.
     pub fn log_error(&self, message: fmt::Arguments<'_>) {
         self.log_at(Level::Error, message);
@@ -789,15 +792,4 @@ enum Search {
     /// Nothing comes before it.
     Final(LocationId),
     Redirect(LocationId),
-}
-
-trait TrimEnd {
-    fn trim_ascii_end_matches(&self, byte: &[u8; 1]) -> &[u8];
-}
-
-impl TrimEnd for [u8] {
-    fn trim_ascii_end_matches(&self, byte: &[u8; 1]) -> &[u8] {
-        let end = self.iter().rposition(|c| *c != byte[0]).map_or(0, |at| at + 1);
-        &self[..end]
-    }
 }
