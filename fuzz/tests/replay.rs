@@ -49,6 +49,7 @@ targets!(
     request,
     response,
     scgi,
+    ssi,
     tagged,
     uri,
     uwsgi,

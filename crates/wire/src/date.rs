@@ -75,6 +75,12 @@ pub fn format_http_time(seconds: i64) -> [u8; 29] {
     ]
 }
 
+/// Writes a date as cookies of old have it: `Sun, 06-Nov-94 08:49:37 GMT`.
+pub fn format_cookie_time(seconds: i64) -> Vec<u8> {
+    let time = format_http_time(seconds);
+    [&time[..7], b"-", &time[8..11], b"-", &time[14..16], &time[16..]].concat()
+}
+
 pub(crate) const WEEKDAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
 pub(crate) const MONTHS: [&[u8; 3]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
@@ -254,5 +260,10 @@ mod tests {
         for extreme in [i64::MIN, i64::MAX] {
             format_http_time(extreme);
         }
+    }
+
+    #[test]
+    fn times_of_cookies() {
+        assert_eq!(format_cookie_time(2_145_916_555), b"Thu, 31-Dec-37 23:55:55 GMT");
     }
 }

@@ -13,6 +13,7 @@ pub mod date;
 pub mod dns;
 pub mod etag;
 pub mod fcgi;
+pub mod geoip;
 pub mod h1;
 pub mod h2;
 pub mod hello;

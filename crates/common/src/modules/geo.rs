@@ -13,8 +13,7 @@ use conf::{Args, Directive, Error, Level, Loader, Registry, Result, Word};
 use expr::lookup::{Network, Networks, Ranges};
 use expr::vars::Template;
 
-use super::access::checked_network;
-use super::realip::{Proxies, Trusted};
+use super::realip::{Proxies, Trusted, geo_network};
 use super::{Module, define_looked_up, each_line};
 use crate::vars::text::put;
 use crate::vars::{self, Variable};
@@ -213,13 +212,6 @@ impl Block {
             recursive: self.recursive,
         }
     }
-}
-
-/// A network; what isn't one is an error in nginx's words.
-fn geo_network(loader: &mut Loader<'_>, line: &Directive, word: &Word) -> Result<Network> {
-    let network = Network::parse(&word.text);
-    let network = network.ok_or_else(|| Error::at(word, format!("invalid network \"{}\"", word.lossy())))?;
-    Ok(checked_network(loader, line, word, network))
 }
 
 fn delete(places: &mut Places, loader: &mut Loader<'_>, line: &Directive, word: &Word) -> Result<()> {

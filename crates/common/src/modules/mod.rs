@@ -2,6 +2,8 @@
 
 pub mod access;
 pub mod geo;
+pub mod geoip;
+pub mod geoip2;
 pub mod limit;
 pub mod limit_conn;
 pub mod log;

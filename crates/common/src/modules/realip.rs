@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
-use conf::{Args, Directive, Error, Loader, Registry, Result, Set};
+use conf::{Args, Directive, Error, Loader, Registry, Result, Set, Word};
 use expr::lookup::{Network, Networks};
 use expr::vars::Flags;
 use os::SockAddr;
@@ -136,6 +136,13 @@ fn parse(loader: &mut Loader<'_>, d: &Directive) -> Result<Proxies> {
     Ok(Proxies::At(found.iter().filter_map(SockAddr::ip).map(Network::from).collect()))
 }
 
+/// A network; what isn't one is an error in the words of `geo`.
+pub fn geo_network(loader: &mut Loader<'_>, line: &Directive, word: &Word) -> Result<Network> {
+    let network = Network::parse(&word.text);
+    let network = network.ok_or_else(|| Error::at(word, format!("invalid network \"{}\"", word.lossy())))?;
+    Ok(checked_network(loader, line, word, network))
+}
+
 /// The addresses of proxies that are trusted.
 #[derive(Debug)]
 pub struct Trusted {
@@ -214,7 +221,7 @@ fn parse_address(text: &[u8]) -> Option<SockAddr> {
 
 #[cfg(test)]
 mod tests {
-    use conf::{Env, Sources, Word};
+    use conf::{Env, Sources};
 
     use super::*;
 

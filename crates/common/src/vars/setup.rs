@@ -1,5 +1,6 @@
 //! The variables of a configuration that is being read: definitions, references, regexes.
 
+use std::any::Any;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -10,6 +11,7 @@ use expr::vars::{Flags, Registry, Template, VarId};
 
 use super::{Definition, Getter, Regex, Setter, Variables};
 use crate::Proto;
+use crate::slots::Slots;
 
 /// The variables of a configuration that is being read.
 pub struct Setup<P: Proto> {
@@ -20,12 +22,19 @@ pub struct Setup<P: Proto> {
     captures: bool,
     /// The regexes so far, by pattern and whether they ignore case.
     regexes: HashMap<(Box<[u8]>, bool), Regex>,
+    parts: Slots,
 }
 
 // Not derived: that would ask for it of the protocol.
 impl<P: Proto> Default for Setup<P> {
     fn default() -> Setup<P> {
-        Setup { registry: Registry::new(), places: Vec::new(), captures: false, regexes: HashMap::new() }
+        Setup {
+            registry: Registry::new(),
+            places: Vec::new(),
+            captures: false,
+            regexes: HashMap::new(),
+            parts: Slots::default(),
+        }
     }
 }
 
@@ -39,6 +48,11 @@ impl<P: Proto> Setup<P> {
             engine::Variable { module: definition.module, name: format!("{name}{star}"), text }
         })
         .collect()
+    }
+
+    /// What a module's variables and its directives have in common.
+    pub fn part<T: Any + Default>(&mut self) -> &mut T {
+        self.parts.entry()
     }
 
     /// Makes sure that `name` is a variable that can be stored to.

@@ -145,8 +145,12 @@ pub enum Order {
     Slice,
     /// Conditional requests.
     NotModified,
+    /// Fields of the response replaced, before others are added.
+    Replaced,
     /// Added and changed fields.
     Headers,
+    /// Cookies of the server's own.
+    Cookies,
     /// Decompression.
     Gunzip,
     /// Strings are replaced.

@@ -18,7 +18,8 @@ use common::slots::Slots;
 use common::vars::Store;
 use engine::log::{Level, Log};
 use os::SockAddr;
-use wire::h1::{KnownHeader, Method, RequestHead, RequestParser};
+use wire::Span;
+use wire::h1::{HeaderSpan, KnownHeader, Method, RequestHead, RequestParser};
 
 use self::facts::ConnectionFacts;
 use self::subrequest::Family;
@@ -27,6 +28,7 @@ use crate::config::core::Alias;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::phases::{Flow, MAX_URI_CHANGES, Reply, Resume};
+use crate::response::field::safe;
 use crate::response::{Body, Response};
 use crate::server::location::{Found, Kind, Location, LocationId, Tree};
 use crate::server::{Address, Http, Server};
@@ -336,6 +338,20 @@ impl Request {
         let any = self.line.has(known);
         let lines = self.line.headers.iter().filter(move |line| any && line.known == known);
         lines.map(|line| line.value.of(&self.head))
+    }
+
+    /// Adds a header field to those of the client; line breaks in the value are encoded.
+    pub fn add_header(&mut self, known: KnownHeader, name: &[u8], value: &[u8]) {
+        let value = safe(self, name, value, "adding it to the request").into_owned();
+        let (name_at, value_at) = (self.head.len(), self.head.len() + name.len());
+        let head = [&self.head[..], name, &value].concat();
+        self.line.add_header(HeaderSpan {
+            name: Span::new(name_at, value_at),
+            value: Span::new(value_at, head.len()),
+            known,
+            invalid: false,
+        });
+        self.head = Bytes::from(head);
     }
 
     /// The method's name as the client sent it.

@@ -178,6 +178,18 @@ fn define_request(setup: &mut Setup) {
         "request_time", Flags::NOCACHEABLE, Getter::Plain(|r, out| show_seconds(out, r.elapsed_ms()));
         /// An identifier of the request: 16 random bytes in hexadecimal digits.
         "request_id", Flags::NONE, Getter::Plain(request_id);
+        /// The field `Host` of the request. Empty if there is none.
+        "http_host", Flags::NONE, Getter::Plain(|r, out| known_header(r, KnownHeader::Host, out));
+        /// The field `User-Agent` of the request. Empty if there is none.
+        "http_user_agent", Flags::NONE, Getter::Plain(|r, out| known_header(r, KnownHeader::UserAgent, out));
+        /// The field `Referer` of the request. Empty if there is none.
+        "http_referer", Flags::NONE, Getter::Plain(|r, out| known_header(r, KnownHeader::Referer, out));
+        /// The field `Via` of the request; several are joined by commas. Empty if there is none.
+        "http_via", Flags::NONE, Getter::Plain(|r, out| known_header(r, KnownHeader::Via, out));
+        /// The field `X-Forwarded-For` of the request; several are joined by commas. Empty if there is none.
+        "http_x_forwarded_for", Flags::NONE, Getter::Plain(|r, out| known_header(r, KnownHeader::XForwardedFor, out));
+        /// The field `Cookie` of the request; several are joined by semicolons. Empty if there is none.
+        "http_cookie", Flags::NONE, Getter::Plain(|r, out| known_header(r, KnownHeader::Cookie, out));
         /// A field of the request by its name, in lower case and with underscores for dashes. Several fields
         /// are joined by commas, cookies by semicolons. Empty if there is none.
         "http_", Flags::PREFIX, Getter::Family(request_header);
@@ -255,6 +267,10 @@ fn define_response(setup: &mut Setup) {
                     });
         /// `chunked` if the response is sent in chunks, else empty.
         "sent_http_transfer_encoding", Flags::NONE, Getter::Plain(|r, out| r.response.chunked && put(out, b"chunked"));
+        /// The field `Cache-Control` of the response; several are joined by commas. Empty if there is none.
+        "sent_http_cache_control", Flags::NONE, Getter::Plain(|r, out| r.response.headers.variable("cache_control", out));
+        /// The field `Link` of the response; several are joined by commas. Empty if there is none.
+        "sent_http_link", Flags::NONE, Getter::Plain(|r, out| r.response.headers.variable("link", out));
         /// A field of the response by its name, in lower case and with underscores for dashes. Several fields
         /// are joined by commas. Empty if there is none.
         "sent_http_", Flags::PREFIX, Getter::Family(|r, name, out| r.response.headers.variable(name, out));
@@ -413,6 +429,20 @@ fn request_header(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
             out.extend_from_slice(header.value.of(&r.head));
             found = true;
         }
+    }
+    found
+}
+
+/// The values of a field whose name is known.
+fn known_header(r: &mut Request, known: KnownHeader, out: &mut Vec<u8>) -> bool {
+    let separator: &[u8] = if known == KnownHeader::Cookie { b"; " } else { b", " };
+    let mut found = false;
+    for value in r.header_lines(known) {
+        if found {
+            out.extend_from_slice(separator);
+        }
+        out.extend_from_slice(value);
+        found = true;
     }
     found
 }

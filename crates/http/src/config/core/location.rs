@@ -349,7 +349,23 @@ conf::table! {
     /// ```
     "sendfile_max_chunk" in EVERYWHERE, ONE, default "2m",
         scalar(size) sendfile_max_chunk: usize = 2 << 20;
-    /// Accepted for compatibility: no module keeps the response of a subrequest in memory yet.
+    /// Sets the longest response to a subrequest that may become the value of a variable.
+    ///
+    /// Form: `subrequest_output_buffer_size size`
+    ///
+    /// - `size`: in bytes, or with `k` or `m`.
+    ///
+    /// Effect: holds in the location of the subrequest, for `include` with `set` of server-side includes. A longer response
+    /// ends the page, and the connection is closed.
+    ///
+    /// Cost: up to this much memory for each such response.
+    ///
+    /// ```nginx
+    /// location /parts/ {
+    ///     subrequest_output_buffer_size 64k;
+    ///     proxy_pass http://127.0.0.1:8080;
+    /// }
+    /// ```
     "subrequest_output_buffer_size" in EVERYWHERE, ONE, default "4k",
         scalar(size) subrequest_output_buffer_size: usize = 4096;
     /// Sets the name servers that look up names while the server runs: those in `proxy_pass` with variables, servers
