@@ -397,3 +397,177 @@ fn a_video_site() {
     let later = server.get("/v/film.mp4?start=3");
     assert!(later.status == 200 && later.body.len() < whole.len() && &later.body[4..8] == b"ftyp", "{}", later.head);
 }
+
+#[test]
+fn a_proxy_as_gitlab_has_it() {
+    let workhorse = Backend::start(|r| {
+        let field = |name: &str| r.field(name).unwrap_or("-").to_owned();
+        let said = [field("Host"), field("X-Forwarded-Proto"), field("X-Forwarded-For"), field("X-User")].join(" ");
+        Backend::ok(&format!("{} {said} {}", r.line(), r.body.len()))
+    });
+    let registry = Backend::start(|r| Backend::ok(&format!("registry {}", r.field("X-User").unwrap_or("-"))));
+    let auth = Backend::start(|r| match r.field("Authorization") {
+        Some("Bearer good") => b"HTTP/1.1 204 No Content\r\nX-User: alice\r\n\r\n".to_vec(),
+        _ => b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"gitlab\"\r\nContent-Length: 0\r\n\r\n"
+            .to_vec(),
+    });
+    let server = Setup::http(
+        &"upstream workhorse { server 127.0.0.1:W; keepalive 4; }
+        map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
+        server {
+            listen 127.0.0.1:%%PORT%%; server_name gitlab.example; server_tokens off; client_max_body_size 1m;
+            add_header Strict-Transport-Security max-age=63072000 always;
+            location / {
+                proxy_read_timeout 300s; proxy_http_version 1.1; proxy_redirect off; gzip off;
+                proxy_set_header Host $http_host; proxy_set_header X-Real-IP $remote_addr;
+                proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
+                proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;
+                proxy_pass http://workhorse;
+            }
+            location ~ ^/[\\w.-]+/[\\w.-]+\\.git/git-(?:receive|upload)-pack$ {
+                client_max_body_size 0; proxy_request_buffering off; proxy_set_header Host $http_host;
+                proxy_pass http://workhorse;
+            }
+            location /v2/ {
+                auth_request /auth; auth_request_set $user $upstream_http_x_user;
+                proxy_set_header X-User $user; proxy_pass http://127.0.0.1:R;
+            }
+            location = /auth {
+                internal; proxy_pass_request_body off; proxy_set_header Content-Length ''; proxy_set_header X-Original-URI $request_uri;
+                proxy_pass http://127.0.0.1:A;
+            }
+            error_page 404 /404.html; error_page 502 /502.html;
+            location ~ ^/(?:404|502)\\.html$ { root %%DIR%%/errors; internal; }
+            location = /gone/ { proxy_pass http://127.0.0.1:1; }
+        }"
+        .replace(":W", &format!(":{}", workhorse.port))
+        .replace(":R", &format!(":{}", registry.port))
+        .replace(":A;", &format!(":{};", auth.port)),
+    )
+    .file("errors/502.html", "GitLab is not responding")
+    .start();
+    let page = server.get_with("/group/project?x=1", "X-Forwarded-For: 192.0.2.1\r\n");
+    assert_eq!(page.text(), "GET /group/project?x=1 HTTP/1.1 localhost http 192.0.2.1, 127.0.0.1 - 0");
+    assert_eq!(page.field("Strict-Transport-Security"), Some("max-age=63072000"));
+    let large = "x".repeat(2_000_000);
+    assert_eq!(post(&server, "/group/project/upload", "", &large).status, 413);
+    let pushed = post(&server, "/group/project.git/git-receive-pack", "", &large);
+    assert!(pushed.status == 200 && pushed.text().ends_with(" 2000000"), "{}", pushed.text());
+    let refused = server.get("/v2/group/image");
+    assert_eq!((refused.status, refused.field("WWW-Authenticate")), (401, Some("Bearer realm=\"gitlab\"")));
+    assert_eq!(
+        server.get_with("/v2/group/image", "Authorization: Bearer good\r\nX-User: root\r\n").text(),
+        "registry alice"
+    );
+    statuses(&server, &[("/auth", 404), ("/502.html", 404)]);
+    let down = server.get("/gone/");
+    assert_eq!((down.status, down.text().as_str()), (502, "GitLab is not responding"));
+}
+
+#[test]
+fn single_sign_on_by_oauth2_proxy() {
+    let proxy = Backend::start(|r| {
+        let signed_in = r.field("Cookie").is_some_and(|cookie| cookie.contains("_oauth2_proxy=valid"));
+        let answer = match r.line() {
+            line if line.starts_with("GET /oauth2/auth ") && signed_in => {
+                "HTTP/1.1 202 Accepted\r\nX-Auth-Request-User: alice\r\nX-Auth-Request-Email: alice@example.com\r\n\
+                 Set-Cookie: _oauth2_proxy=fresh; HttpOnly\r\nContent-Length: 0\r\n\r\n"
+            }
+            line if line.starts_with("GET /oauth2/auth ") => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n",
+            line if line.starts_with("GET /oauth2/callback?code=1 ") => {
+                "HTTP/1.1 302 Found\r\nLocation: /app?x=1\r\nSet-Cookie: _oauth2_proxy=valid\r\nContent-Length: 0\r\n\r\n"
+            }
+            _ => return Backend::ok(&format!("sign in, then {}", r.field("X-Auth-Request-Redirect").unwrap_or("-"))),
+        };
+        answer.as_bytes().to_vec()
+    });
+    let app = Backend::start(|r| {
+        let field = |name: &str| r.field(name).unwrap_or("-").to_owned();
+        Backend::ok(&format!("{} for {} {}", r.line(), field("X-User"), field("X-Email")))
+    });
+    let server = Setup::http(
+        &"server {
+            listen 127.0.0.1:%%PORT%%;
+            location /oauth2/ {
+                proxy_pass http://127.0.0.1:P; proxy_set_header Host $host; proxy_set_header X-Real-IP $remote_addr;
+                proxy_set_header X-Auth-Request-Redirect $request_uri;
+            }
+            location = /oauth2/auth {
+                internal; proxy_pass http://127.0.0.1:P; proxy_set_header Host $host;
+                proxy_set_header X-Forwarded-Uri $request_uri;
+                proxy_set_header Content-Length ''; proxy_pass_request_body off;
+            }
+            location / {
+                auth_request /oauth2/auth; error_page 401 =403 /oauth2/sign_in;
+                auth_request_set $user $upstream_http_x_auth_request_user;
+                auth_request_set $email $upstream_http_x_auth_request_email;
+                auth_request_set $auth_cookie $upstream_http_set_cookie;
+                proxy_set_header X-User $user; proxy_set_header X-Email $email; add_header Set-Cookie $auth_cookie;
+                proxy_pass http://127.0.0.1:Q;
+            }
+            location /health { return 200 well; }
+        }"
+        .replace(":P;", &format!(":{};", proxy.port))
+        .replace(":Q;", &format!(":{};", app.port)),
+    )
+    .start();
+    let stranger = server.get_with("/app?x=1", "X-User: root\r\n");
+    assert_eq!((stranger.status, stranger.text().as_str()), (403, "sign in, then /app?x=1"));
+    assert_eq!(app.requests().len(), 0, "the application wasn't asked");
+    let back = server.get("/oauth2/callback?code=1");
+    assert!(back.status == 302 && back.field("Location").is_some_and(|to| to.ends_with("/app?x=1")), "{}", back.head);
+    let user = server.get_with("/app?x=1", "Cookie: _oauth2_proxy=valid\r\nX-User: root\r\n");
+    assert_eq!(user.text(), "GET /app?x=1 HTTP/1.1 for alice alice@example.com");
+    assert_eq!(user.all("Set-Cookie"), ["_oauth2_proxy=fresh; HttpOnly"]);
+    let posted = post(&server, "/app", "Cookie: _oauth2_proxy=valid\r\n", "a body");
+    assert_eq!(posted.text(), "POST /app HTTP/1.1 for alice alice@example.com");
+    assert_eq!(server.get("/health").text(), "well");
+    assert_eq!(server.get("/oauth2/auth").status, 404, "only the server itself may ask");
+}
+
+#[test]
+fn a_page_of_fragments() {
+    let shop = Backend::start(|r| match r.line() {
+        line if line.contains("/fragments/basket") => {
+            Backend::ok(&format!("<aside>basket of {}</aside>", r.field("Cookie").unwrap_or("nobody")))
+        }
+        line if line.contains("/fragments/late") => Backend::ok("<p>late</p>"),
+        _ => b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 6\r\n\r\nbroken".to_vec(),
+    });
+    let page = "<!--# include virtual=\"/parts/head.html\" --><!--# set var=\"title\" value=\"Tea & more\" -->\
+                <h1><!--# echo var=\"title\" --></h1><!--# include virtual=\"/fragments/basket\" -->\
+                <!--# if expr=\"$arg_lang = de\" -->Guten Tag<!--# else -->Hello<!--# endif -->\
+                <!--# block name=\"none\" --><p>no offers today</p><!--# endblock -->\
+                <!--# include virtual=\"/fragments/broken\" --><!--# include virtual=\"/gone/offers\" stub=\"none\" --><!--# include virtual=\"/fragments/late\" -->";
+    let server = Setup::http(
+        &"proxy_cache_path %%DIR%%/cache keys_zone=parts:1m;
+        server {
+            listen 127.0.0.1:%%PORT%%; root %%DIR%%/site; index index.html;
+            location / { ssi on; gzip on; gzip_min_length 1; }
+            location /parts/ { internal; }
+            location /gone/ { internal; proxy_pass http://127.0.0.1:1; }
+            location /fragments/ {
+                internal; proxy_pass http://127.0.0.1:S; proxy_intercept_errors on; error_page 500 502 504 = /parts/empty.html;
+            }
+        }"
+        .replace(":S", &format!(":{}", shop.port)),
+    )
+    .file("site/index.html", page)
+    .file("site/parts/head.html", "<header>shop</header>")
+    .file("site/parts/empty.html", "")
+    .public("cache")
+    .start();
+    let expect = |who: &str, greeting: &str| {
+        format!(
+            "<header>shop</header><h1>Tea &amp; more</h1><aside>basket of {who}</aside>{greeting}\
+             <p>no offers today</p><p>late</p>"
+        )
+    };
+    let got = server.get("/?lang=de");
+    assert_eq!((got.status, got.text()), (200, expect("nobody", "Guten Tag")));
+    assert_eq!(got.field("Last-Modified"), None, "a page of parts has no time of its own");
+    assert_eq!(server.get_with("/", "Cookie: id=7\r\n").text(), expect("id=7", "Hello"));
+    let zipped = curl(&["--compressed", &server.url("/?lang=de")]);
+    assert_eq!(String::from_utf8_lossy(&zipped), expect("nobody", "Guten Tag"));
+    statuses(&server, &[("/parts/head.html", 404), ("/fragments/basket", 404)]);
+}
