@@ -373,7 +373,7 @@ fn a_video_site() {
     .file("site/thumbs/none.jpg", "none")
     .start();
     assert_eq!(server.get("/watch/film").text(), "<video src=/v/film.mp4></video>");
-    assert_eq!(server.get("/old/a.flv?start=7").text(), "FLV\x01\x05\0\0\0\x09\0\0\0\0789");
+    assert_eq!(server.get("/old/a.flv?start=7").text(), "FLV\x01\x05\0\0\0\x09\0\0\0\x00789");
     let missing = server.get("/thumbs/film.jpg");
     assert_eq!((missing.text().as_str(), missing.field("Content-Type")), ("none", Some("image/jpeg")));
     let captions = server.get("/v/film.en.vtt");
