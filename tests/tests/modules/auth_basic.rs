@@ -77,7 +77,7 @@ fn variables_and_files() {
             location /except { limit_except GET { auth_basic x; auth_basic_user_file passwords; } try_files /f =404; }
             location / { try_files /f =404; }
         }
-        server { listen 127.0.0.1:%%PORT:b%%; root %%DIR%%; auth_basic x; }",
+        server { listen 127.0.0.1:%%PORT_b%%; root %%DIR%%; auth_basic x; }",
     )
     .file("passwords", "user:{PLAIN}password\n")
     .file("f", "inside")
@@ -94,7 +94,7 @@ fn variables_and_files() {
     assert_eq!(server.get("/except?realm=off").text(), "inside");
     let posted = |more: &str| server.raw(format!("POST /except?realm=off HTTP/1.0\r\n{more}\r\n")).status;
     assert_eq!((posted(""), posted(&basic("user", "password"))), (401, 404), "try_files isn't inherited");
-    let mut open = e2e::Connection::open(server.port_of("b"));
+    let mut open = e2e::Connection::open(server.port_of("PORT_b"));
     assert_eq!(open.get("/f", "").text(), "inside", "without a file everybody may enter");
     let log = server.read("error.log");
     assert!(log.contains("open() \"") && log.contains("/nothing\" failed (2: No such file or directory)"), "{log}");
