@@ -456,3 +456,32 @@ fn a_share_used_by_cadaver() {
         "{said}"
     );
 }
+
+/// Not in nginx: `sandbox on` shuts workers in
+#[test]
+fn in_a_sandbox() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; root %%DIR%%/files; dav_methods PUT DELETE MKCOL COPY MOVE;
+            dav_ext_methods PROPFIND; auth_basic x; auth_basic_user_file passwords; }",
+    )
+    .main("sandbox on;")
+    .public("files")
+    .file("passwords", "user:$apr1$salt$Xxd1irWT9ycqoYxGFn4cb.\n")
+    .start();
+    let with = |more: &str| basic("user", "password") + more;
+    assert_eq!(put(&server, "/a", &with(""), "text").status, 201);
+    for (line, more, status) in [
+        ("MKCOL /folder/", "", 201),
+        ("COPY /a", "Destination: /folder/b\r\n", 204),
+        ("MOVE /a", "Destination: /folder/c\r\n", 204),
+        ("COPY /folder/", "Destination: /other/\r\n", 201),
+        ("PROPFIND /other/", "Depth: 1\r\n", 207),
+        ("DELETE /folder/", "", 204),
+    ] {
+        assert_eq!(ask(&server, line, &with(more)).status, status, "{line}");
+    }
+    assert_eq!(
+        (read(&server, "other/b").as_deref(), read(&server, "other/c").as_deref()),
+        (Some("text"), Some("text"))
+    );
+}
