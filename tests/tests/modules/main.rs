@@ -21,6 +21,7 @@ mod headers;
 mod heads;
 mod http2;
 mod http2_rules;
+mod image_filter;
 mod line_breaks;
 mod log;
 mod manual;

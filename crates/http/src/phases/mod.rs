@@ -157,7 +157,11 @@ pub enum Order {
     Charset,
     /// Other filters that change the body's text.
     Text,
-    /// Compression.
+    /// Compression with Brotli; of several codings that a client accepts, the first counts.
+    Brotli,
+    /// Compression with Zstandard.
+    Zstd,
+    /// Compression with gzip.
     Gzip,
     /// Ranges.
     Range,
