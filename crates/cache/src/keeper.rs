@@ -17,7 +17,8 @@ use engine::worker::helpers::CacheKeeper;
 
 use crate::key::Key;
 use crate::keys::Now;
-use crate::place::{Cache, Portions, Source, read};
+use crate::place::{Cache, Portions, read};
+use crate::stored::Contents;
 
 /// The manager looks again after this time at the latest.
 const IDLE_MS: u64 = 10_000;
@@ -214,7 +215,7 @@ fn purge(cache: &Cache, state: &State) -> u64 {
         let Some(key) = file.key else { continue };
         let Ok(opened) = fs::File::open(&file.path) else { continue };
         let size = opened.metadata().map_or(0, |metadata| metadata.len());
-        if let Ok((entry, _)) = read(Source::File(&opened), size)
+        if let Ok((entry, _)) = read(&Contents::File(Rc::new(opened)), size)
             && cache.keys.is_purged(&entry.key, entry.stored_ns)
         {
             cache.remove(&key);

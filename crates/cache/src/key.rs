@@ -1,5 +1,7 @@
 //! Keys of responses: the MD5 of the text that the configuration makes of a request.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use md5::{Digest, Md5};
@@ -32,22 +34,33 @@ impl Key {
 
     /// The name of its file.
     pub fn name(&self) -> String {
-        let hex = |half: u8| char::from(b"0123456789abcdef"[usize::from(half & 15)]);
-        self.0.iter().flat_map(|byte| [hex(byte >> 4), hex(*byte)]).collect()
+        self.digits().iter().map(|digit| char::from(*digit)).collect()
     }
 
     /// Its file below a folder: in subfolders with names of these lengths, made of the last digits of its own name.
     pub fn path(&self, folder: &Path, levels: &[usize]) -> PathBuf {
-        let name = self.name();
-        let mut path = folder.to_path_buf();
-        let mut end = name.len();
+        let digits = self.digits();
+        let folder = folder.as_os_str().as_bytes();
+        let mut path = Vec::with_capacity(folder.len() + 2 * digits.len() + 8);
+        path.extend_from_slice(folder);
+        let mut end = digits.len();
         for level in levels {
             let start = end.saturating_sub(*level);
-            path.push(name.get(start..end).unwrap_or_default());
+            path.push(b'/');
+            path.extend_from_slice(digits.get(start..end).unwrap_or_default());
             end = start;
         }
-        path.push(name);
-        path
+        path.push(b'/');
+        path.extend_from_slice(&digits);
+        OsString::from_vec(path).into()
+    }
+
+    fn digits(&self) -> [u8; 32] {
+        let mut digits = [0; 32];
+        for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(self.0) {
+            *pair = [byte >> 4, byte & 15].map(|half| b"0123456789abcdef"[usize::from(half)]);
+        }
+        digits
     }
 }
 

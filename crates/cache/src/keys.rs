@@ -4,6 +4,7 @@
 //! the lock of whoever fetches the response, and remembers errors. Entries are in the order of their last use. A further
 //! entry, under a key that no response has, holds the sums and the wildcards of purges.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use engine::cycle::zones::SharedZone;
@@ -16,6 +17,8 @@ pub struct Keys {
     zone: Rc<SharedZone>,
     /// After how many seconds without use an entry is removed.
     inactive: u64,
+    /// Where the entry of the sums was seen last.
+    sums: Cell<Option<Node>>,
 }
 
 /// The times of a call.
@@ -168,11 +171,15 @@ impl Totals {
     /// The sums of a zone; made where there are none, with whatever has to make room.
     fn of(map: &mut Map<'_>) -> (Totals, Option<Node>) {
         let node = map.find(SUMS).or_else(|| map.insert_evicting(SUMS, &[0; TOTALS], 1000));
+        (Totals::read(map, node), node)
+    }
+
+    fn read(map: &Map<'_>, node: Option<Node>) -> Totals {
         let bytes = node.and_then(|node| map.array::<TOTALS>(node)).unwrap_or([0; TOTALS]);
         let mut words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
         let mut next = || words.next().unwrap_or(0);
         let (size, watermark, locks, loaded, wildcards) = (next(), next(), next(), next(), next());
-        (Totals { size, watermark, locks, loaded, wildcards }, node)
+        Totals { size, watermark, locks, loaded, wildcards }
     }
 
     fn write(&self, map: &mut Map<'_>, node: Option<Node>) {
@@ -203,7 +210,7 @@ impl Keys {
     /// The keys in a zone.
     pub fn new(zone: Rc<SharedZone>, inactive: u64) -> Keys {
         zone.on_death(forget_locks);
-        Keys { zone, inactive }
+        Keys { zone, inactive, sums: Cell::default() }
     }
 
     /// The zone.
@@ -228,7 +235,7 @@ impl Keys {
                 record.error = 0;
             }
             map.set_value(node, &record.bytes());
-            let (totals, _) = Totals::of(map);
+            let totals = self.totals(map);
             let exists = record.flags & EXISTS != 0 || totals.loaded == 0;
             let purges = totals.wildcards > 0;
             let error = Some(record.error).filter(|error| *error != 0);
@@ -442,6 +449,18 @@ impl Keys {
                 write_wildcards(map, count, &all);
             }
         });
+    }
+
+    /// The sums; without a search, if their entry is where it was.
+    fn totals(&self, map: &mut Map<'_>) -> Totals {
+        match self.sums.get().filter(|node| map.is_at(*node, SUMS)) {
+            Some(node) => Totals::read(map, Some(node)),
+            None => {
+                let (totals, node) = Totals::of(map);
+                self.sums.set(node);
+                totals
+            }
+        }
     }
 
     fn used(&self, map: &mut Map<'_>, node: Node, record: &mut Record, now: Now) {

@@ -13,9 +13,11 @@ pub mod keeper;
 pub mod key;
 pub mod keys;
 pub mod place;
+pub mod stored;
 pub mod waiters;
 
 pub use entry::Entry;
 pub use key::Key;
 pub use keys::Keys;
 pub use place::{Cache, Settings};
+pub use stored::Stored;

@@ -1,8 +1,8 @@
 //! A cache: its folder, its limits, its zone.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -12,6 +12,7 @@ use engine::cycle::zones::SharedZone;
 use crate::entry::{Damage, Entry, FIXED};
 use crate::key::Key;
 use crate::keys::Keys;
+use crate::stored::Contents;
 use crate::waiters::Waiters;
 
 /// How much is done in one go, and how long the pause after it is.
@@ -99,20 +100,6 @@ impl Cache {
             self.unlink(key);
         }
     }
-
-    /// How many bytes a file takes on disk.
-    pub fn size_on_disk(file: &File) -> u64 {
-        file.metadata().map_or(0, |metadata| metadata.blocks() * 512)
-    }
-}
-
-/// The bytes of a stored response.
-#[derive(Clone, Copy, Debug)]
-pub enum Source<'a> {
-    /// They are read from its file.
-    File(&'a File),
-    /// They are in memory.
-    Memory(&'a Bytes),
 }
 
 /// Why a file isn't a stored response.
@@ -130,12 +117,12 @@ const FIRST_READ: usize = 4096;
 const READS: usize = 4;
 
 /// Reads the head of a file with this length; with the offset at which the body begins.
-pub fn read(source: Source<'_>, size: u64) -> Result<(Entry, usize), Unusable> {
+pub fn read(contents: &Contents, size: u64) -> Result<(Entry, usize), Unusable> {
     let mut want = FIRST_READ.max(FIXED);
     for _ in 0..READS {
-        let bytes = match source {
-            Source::Memory(bytes) => bytes.clone(),
-            Source::File(file) => {
+        let bytes = match contents {
+            Contents::Memory(bytes) => bytes.clone(),
+            Contents::File(file) => {
                 let mut memory = vec![0; want.min(usize::try_from(size).unwrap_or(usize::MAX))];
                 file.read_exact_at(&mut memory, 0).map_err(Unusable::Io)?;
                 Bytes::from(memory)
@@ -144,7 +131,7 @@ pub fn read(source: Source<'_>, size: u64) -> Result<(Entry, usize), Unusable> {
         match Entry::decode(&bytes) {
             Ok((entry, start)) if entry.body_len.checked_add(start as u64) == Some(size) => return Ok((entry, start)),
             Err(Damage::Short(length)) if length as u64 <= size && length > want => want = length,
-            Err(Damage::Sum) if matches!(source, Source::File(_)) => {}
+            Err(Damage::Sum) if matches!(contents, Contents::File(_)) => {}
             _ => return Err(Unusable::Damaged),
         }
     }
@@ -202,6 +189,8 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     #[test]
@@ -219,10 +208,10 @@ mod tests {
                 (Vec::new(), false),
             ] {
                 fs::write(&path, &bytes).expect("written");
-                let file = File::open(&path).expect("opened");
-                let read_file = read(Source::File(&file), bytes.len() as u64);
+                let file = Contents::File(Rc::new(File::open(&path).expect("opened")));
+                let read_file = read(&file, bytes.len() as u64);
                 let size = bytes.len() as u64;
-                let read_memory = read(Source::Memory(&Bytes::from(bytes)), size);
+                let read_memory = read(&Contents::Memory(Bytes::from(bytes)), size);
                 for read in [read_file, read_memory] {
                     assert_eq!(
                         read.ok().map(|(entry, start)| (entry.key.len(), start)),

@@ -3,49 +3,161 @@
 //! Whoever fetches in the same process wakes them at once. One in another process sends a message to all the others, if
 //! the zone says that somebody waits. A process that has been killed sends nothing: so whoever waits also looks from
 //! time to time.
+//!
+//! Those who are woken together share what was fetched: its file is opened and read once in a process, however many wait.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
 use crate::key::Key;
+use crate::stored::Stored;
 
 /// The requests of this process that wait.
 #[derive(Default)]
 pub struct Waiters {
-    events: RefCell<HashMap<Key, Weak<rt::Event>>>,
+    waits: RefCell<HashMap<Key, Weak<Wait>>>,
+}
+
+/// What those wait for who wait for the same key.
+#[derive(Default)]
+struct Wait {
+    event: rt::Event,
+    news: Rc<News>,
+}
+
+/// What those share who were woken together.
+#[derive(Debug, Default)]
+pub struct News {
+    /// The response, and the one under the main key if it is a variant.
+    opened: RefCell<Vec<Rc<Stored>>>,
+}
+
+impl News {
+    /// The response with this key, if it is open.
+    pub fn find(&self, key: &Key) -> Option<Rc<Stored>> {
+        self.opened.borrow().iter().find(|stored| stored.key == *key).cloned()
+    }
+
+    /// One of them has opened a response.
+    pub fn share(&self, stored: Rc<Stored>) {
+        self.opened.borrow_mut().push(stored);
+    }
 }
 
 /// How long a wait without news lasts.
 const LOOK_MS: u64 = 500;
 
 impl Waiters {
-    /// Waits until there is news of a key, or for `most_ms`, or for a while.
-    pub async fn wait(&self, key: &Key, most_ms: u64) {
-        let event = self.event(key);
-        let _ = rt::timeout(most_ms.min(LOOK_MS), event.wait()).await;
-        drop(event);
-        let mut events = self.events.borrow_mut();
-        if events.get(key).is_some_and(|event| event.strong_count() == 0) {
-            events.remove(key);
+    /// Waits until there is news of a key, or for `most_ms`, or for a while (`None`).
+    pub async fn wait(&self, key: &Key, most_ms: u64) -> Option<Rc<News>> {
+        let waiting = Waiting { waiters: self, key, wait: self.find_or_begin(key) };
+        let heard = rt::timeout(most_ms.min(LOOK_MS), waiting.wait.event.wait()).await;
+        heard.map(|()| waiting.wait.news.clone())
+    }
+
+    /// Whether somebody waits for news of a key.
+    pub fn awaits(&self, key: &Key) -> bool {
+        self.waits.borrow().get(key).is_some_and(|wait| wait.strong_count() > 0)
+    }
+
+    /// There is news of a key, and maybe the response.
+    pub fn wake(&self, key: &Key, stored: Option<Rc<Stored>>) {
+        // Who waits from now on waits for other news.
+        let wait = self.waits.borrow_mut().remove(key);
+        if let Some(wait) = wait.as_ref().and_then(Weak::upgrade) {
+            stored.into_iter().for_each(|stored| wait.news.share(stored));
+            wait.event.notify();
         }
     }
 
-    /// There is news of a key.
-    pub fn wake(&self, key: &Key) {
-        let event = self.events.borrow().get(key).and_then(Weak::upgrade);
-        if let Some(event) = event {
-            event.notify();
+    fn find_or_begin(&self, key: &Key) -> Rc<Wait> {
+        let mut waits = self.waits.borrow_mut();
+        if let Some(wait) = waits.get(key).and_then(Weak::upgrade) {
+            return wait;
+        }
+        let wait = Rc::new(Wait::default());
+        waits.insert(*key, Rc::downgrade(&wait));
+        wait
+    }
+}
+
+/// A request that waits.
+struct Waiting<'a> {
+    waiters: &'a Waiters,
+    key: &'a Key,
+    wait: Rc<Wait>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut waits = self.waiters.waits.borrow_mut();
+        // The last one removes what they have waited for, unless others wait for something later.
+        if Rc::strong_count(&self.wait) == 1
+            && waits.get(self.key).is_some_and(|wait| wait.ptr_eq(&Rc::downgrade(&self.wait)))
+        {
+            waits.remove(self.key);
         }
     }
+}
 
-    fn event(&self, key: &Key) -> Rc<rt::Event> {
-        let mut events = self.events.borrow_mut();
-        if let Some(event) = events.get(key).and_then(Weak::upgrade) {
-            return event;
-        }
-        let event = Rc::new(rt::Event::new());
-        events.insert(*key, Rc::downgrade(&event));
-        event
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Entry;
+    use crate::stored::Contents;
+
+    fn stored(key: Key) -> Rc<Stored> {
+        let contents = Contents::Memory(buf::Bytes::default());
+        Rc::new(Stored { key, entry: Entry::default(), start: 0, contents, identity: (0, 0) })
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        let options = rt::Options { driver: rt::Driver::Sim(1), ..rt::Options::default() };
+        rt::Runtime::new(options).expect("a runtime").block_on(test);
+    }
+
+    #[test]
+    fn those_who_are_woken_together_share_what_was_fetched() {
+        run(async {
+            let (key, main) = (Key::of(b"a"), Key::of(b"b"));
+            let waiters = Waiters::default();
+            assert!(!waiters.awaits(&key));
+            let both = rt::join(waiters.wait(&key, 1000), waiters.wait(&key, 1000));
+            let (heard, ()) = rt::join(both, async {
+                rt::yield_now().await;
+                assert!(waiters.awaits(&key) && !waiters.awaits(&main));
+                waiters.wake(&main, Some(stored(main)));
+                waiters.wake(&key, Some(stored(key)));
+                assert!(!waiters.awaits(&key), "who comes now waits for something later");
+            })
+            .await;
+            let (Some(one), Some(other)) = heard else { panic!("both were woken") };
+            let found = |news: &News, key| news.find(&key).is_some();
+            assert!(found(&one, key) && found(&other, key) && !found(&one, main));
+            other.share(stored(main));
+            assert!(found(&one, main));
+        });
+    }
+
+    #[test]
+    fn a_wait_leaves_nothing_behind() {
+        run(async {
+            let key = Key::of(b"a");
+            let waiters = Waiters::default();
+            assert!(waiters.wait(&key, 10).await.is_none(), "it was in vain");
+            assert!(waiters.waits.borrow().is_empty());
+            // Two, of which one gives up.
+            let patient = waiters.wait(&key, 400);
+            let hasty = rt::timeout(10, waiters.wait(&key, 400));
+            let (heard, ()) = rt::join(patient, async {
+                assert!(hasty.await.is_none());
+                assert!(waiters.awaits(&key));
+                waiters.wake(&key, None);
+            })
+            .await;
+            assert!(heard.is_some_and(|news| news.find(&key).is_none()));
+            assert!(waiters.waits.borrow().is_empty());
+        });
     }
 }

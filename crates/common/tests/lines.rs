@@ -246,3 +246,19 @@ fn trusted_proxies_name_clients() {
     assert_eq!(asked("192.0.2.1"), "192.0.2.1:5 127.0.0.1");
     assert_eq!(asked("192.0.2.2"), "", "the rules are about the client");
 }
+
+#[test]
+fn values_of_addresses_and_shares() {
+    let lines = Lines::start(
+        "geo",
+        r#"geo $area { default world; 127.0.0.0/8 here; }
+           geo $line $range { ranges; 192.0.2.0-192.0.2.9 some; }
+           split_clients $line $share { 50% first; * second; }
+           server { listen 127.0.0.1:PORT0; reply "$area|$range|$share|$geoip_country_code"; }"#,
+    );
+    let mut client = lines.connect(0);
+    assert_eq!(ask(&mut client, "192.0.2.5\n"), "here|some|second|");
+    assert_eq!(ask(&mut client, "ab\n"), "here||first|");
+    let wrong = said("geo-proxy", "geo $x { proxy 10.0.0.0/8; } server { listen 127.0.0.1:PORT0; }");
+    assert!(wrong.contains("invalid network \"proxy\""), "only HTTP has such proxies: {wrong}");
+}

@@ -2,8 +2,9 @@
 //!
 //! What is written appears whole: it is made beside its place, and renamed. What differs from nginx: what may take long,
 //! such as copying a folder, is done in a thread; links in a folder that is copied stay links; a folder that is missing is
-//! status 409; `disable_symlinks` holds here too.
+//! status 409; `disable_symlinks` holds here too; OPTIONS and PROPFIND are there (`ext.rs`).
 
+mod ext;
 mod headers;
 mod tree;
 
@@ -15,13 +16,13 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use buf::Piece;
+use buf::{Bytes, Chain, Piece};
 use conf::values::{bitmask, flag, number};
 use conf::{Args, Directive, Loader, Registry, Result};
 use engine::log::Errno;
 use engine::worker::sandbox::Needs;
-use http::body::Buffered;
 use http::body::temp::{Lasting, TempFile};
+use http::body::{Body, Buffered};
 use http::config::core::{Alias, CoreLocation, EVERYWHERE, Symlinks, permissions};
 use http::fault::Fault;
 use http::files::open_file::{Files, errno};
@@ -31,7 +32,9 @@ use http::request::Request;
 use http::server::location::Handlers;
 use wire::h1::{KnownHeader, Method};
 
+use self::ext::{DavExtConf, Question};
 use self::headers::{BadDestination, Depth};
+use self::tree::Failed;
 
 /// The module.
 pub struct Dav;
@@ -126,24 +129,29 @@ conf::table! {
 impl HttpModule for Dav {
     fn tables(&self, registry: &mut Registry) {
         registry.add::<DavConf>();
+        registry.add::<DavExtConf>();
     }
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
-        let conf = cx.set.share::<DavConf>();
-        if conf.methods & !1 == 0 || out.exclusive {
+        let (conf, ext) = (cx.set.share::<DavConf>(), cx.set.get::<DavExtConf>().methods);
+        if (conf.methods | ext) & !1 == 0 || out.exclusive {
             return Ok(());
         }
         let core = cx.set.get::<CoreLocation>();
-        if let Some(text) = core.root.as_ref().and_then(|root| root.path.is_const()) {
+        if let Some(text) = core.root.as_ref().and_then(|root| root.path.is_const())
+            && conf.methods & !1 != 0
+        {
             cx.loader.store.entry::<Needs>().change(OsStr::from_bytes(text));
         }
-        out.content.push(Rc::new(Writer { conf, files: Files::uncached(cx.set) }));
+        out.content.push(Rc::new(Writer { conf, ext, files: Files::uncached(cx.set) }));
         Ok(())
     }
 }
 
 struct Writer {
     conf: Rc<DavConf>,
+    /// The methods of `dav_ext_methods`.
+    ext: u32,
     /// How links are checked.
     files: Files,
 }
@@ -156,6 +164,8 @@ impl Handler for Writer {
             Method::Mkcol => MKCOL,
             Method::Copy => COPY,
             Method::Move => MOVE,
+            Method::Propfind if self.ext & ext::PROPFIND != 0 => return Flow::wait(self.propfind(r)),
+            Method::Options if self.ext & ext::OPTIONS != 0 => return self.options(r),
             _ => return Flow::Next,
         };
         if self.conf.methods & bit == 0 {
@@ -356,6 +366,51 @@ impl Writer {
         }
     }
 
+    async fn propfind(&self, r: &mut Request) -> Flow<'static> {
+        match self.find_properties(r).await {
+            Ok(text) => {
+                let response = &mut r.response;
+                response.status = 207;
+                response.status_line = Some(Bytes::from_static(b"207 Multi-Status"));
+                response.content_type = Some(Bytes::from_static(b"text/xml"));
+                response.charset = Some(Bytes::from_static(b"utf-8"));
+                response.content_length = Some(text.len() as u64);
+                response.body = Body::Chain(Chain::from(Bytes::from(text)));
+                Flow::Respond
+            }
+            Err(Reply(status)) => Flow::Status(status),
+        }
+    }
+
+    async fn find_properties(&self, r: &mut Request) -> Checked<Vec<u8>> {
+        let members = match headers::depth(r.header(KnownHeader::Depth)) {
+            Some(Depth::Zero) => false,
+            Some(Depth::One) => true,
+            _ => return Err(refuse(r, 403, format_args!("\"Depth\" header must be 0 or 1"))),
+        };
+        // It names properties, and all are given.
+        r.read_body().await?;
+        let place = self.place(r)?;
+        let follow = r.location.core.disable_symlinks.mode == Symlinks::Allowed;
+        let question = Question { uri: r.uri.clone(), members, follow };
+        elsewhere(r, 404, move || ext::properties(&place.path, &question)).await
+    }
+
+    /// The methods of the location.
+    fn options(&self, r: &mut Request) -> Flow<'static> {
+        let mut methods = "GET, HEAD, OPTIONS".to_owned();
+        if self.ext & ext::PROPFIND != 0 {
+            methods.push_str(", PROPFIND");
+        }
+        for (name, _) in METHODS.iter().filter(|(_, bit)| bit & !1 & self.conf.methods != 0) {
+            methods.push_str(", ");
+            methods.push_str(&name.to_ascii_uppercase());
+        }
+        r.response.headers.push(Bytes::from_static(b"Allow"), methods.into_bytes());
+        r.response.headers.push(Bytes::from_static(b"DAV"), Bytes::from_static(b"1"));
+        Flow::Status(200)
+    }
+
     /// COPY and MOVE.
     async fn transfer(&self, r: &mut Request, copies: bool) -> Answer {
         without_body(r, "COPY and MOVE with body are unsupported")?;
@@ -423,7 +478,11 @@ fn replace(from: &Path, to: &Path, meta: &Metadata, known: Option<&Metadata>, co
 }
 
 /// Does work that may take long in a thread.
-async fn elsewhere(r: &Request, missing: u16, work: impl FnOnce() -> tree::Done + Send + 'static) -> Checked {
+async fn elsewhere<T: Send + 'static>(
+    r: &Request,
+    missing: u16,
+    work: impl FnOnce() -> std::result::Result<T, Failed> + Send + 'static,
+) -> Checked<T> {
     let pool = r.http.worker.context.get().and_then(|context| (context.pools)("default"));
     let done = match pool {
         Some(pool) => pool.run(work).await.map_err(|full| Fault::FailedFile.log_with(r, &full))?,

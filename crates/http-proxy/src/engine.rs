@@ -241,8 +241,9 @@ impl Backend {
                     fault.into()
                 }
                 None => {
-                    cache::invalidate(self, r, answer.reply.status);
+                    cache::invalidate::answered(self, r, exchange, answer.reply.status);
                     if let Some(flow) = cache::refresh::instead(self, r, exchange, answer.reply.status) {
+                        sticky::answered(r, &mut choice);
                         answer.put_away(self, &mut choice);
                         exchange.end();
                         choice.release(Outcome::Good);

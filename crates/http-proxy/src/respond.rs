@@ -69,6 +69,10 @@ pub(super) fn respond(
         return Next::Tunnel(Box::new((choice, idle, Bytes::default())));
     }
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
+        if r.is_subrequest() {
+            complete(exchange, choice);
+            return Next::Flow(Fault::UpgradeInSubrequest.log(r).into());
+        }
         accel_rate(b, r, exchange);
         copy_fields(b, r, exchange);
         return Next::Tunnel(Box::new((choice, idle, codec.take_rest())));
@@ -233,15 +237,10 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
     };
     let mut uri = Vec::with_capacity(path.len());
     wire::uri::unescape(&path, &mut uri);
-    if is_unsafe(&uri) {
+    if wire::uri::is_unsafe(&uri) {
         return Some(Fault::UnsafeUri.log_with(r, &buf::text::encode(&uri)).into());
     }
     Some(r.redirect(&uri, args.as_deref()))
-}
-
-/// A path that would leave its root, or that no file can have.
-fn is_unsafe(uri: &[u8]) -> bool {
-    uri.is_empty() || uri.contains(&0) || uri.split(|b| *b == b'/').any(|segment| segment == b"..")
 }
 
 pub(super) fn accel_rate(b: &Backend, r: &mut Request, exchange: &Exchange) {
@@ -436,25 +435,4 @@ pub(super) fn trailer_fields(block: &[u8], fields: &[HeaderSpan]) -> Headers {
 /// A body that is there as a whole.
 pub(super) fn whole(chain: Chain) -> Body {
     if chain.is_empty() { Body::Empty } else { Body::Chain(chain) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_unsafe;
-
-    #[test]
-    fn unsafe_paths() {
-        for (uri, expect) in [
-            ("/index.html", false),
-            ("", true),
-            ("..", true),
-            ("../foo", true),
-            ("/foo/..", true),
-            ("/foo/../bar", true),
-            ("/foo..", false),
-            ("/a\0", true),
-        ] {
-            assert_eq!(is_unsafe(uri.as_bytes()), expect, "{uri}");
-        }
-    }
 }

@@ -12,11 +12,12 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use buf::{Chain, FileRange, Piece};
-use engine::log::{Level, Log};
+use engine::log::{Errno, Level, Log};
 use http::body::temp::{TempError, TempFile};
 use http::body::{BodyStream, Broken, Part};
 use http::request::Request;
@@ -27,7 +28,7 @@ use http::server::Http;
 /// Wants a body whole.
 pub(super) trait Keeper {
     /// The body has come to its end and is in this file; `len` bytes of it.
-    fn keep(self: Box<Self>, file: TempFile, len: u64);
+    fn keep(self: Box<Self>, file: TempFile, len: u64) -> Result<(), WriteError>;
 }
 
 /// Writes to the log of a request, after its end too.
@@ -161,8 +162,10 @@ async fn pump(
     };
     source.finished(state.written.get(), ended.is_ok());
     drop(source);
-    if let (Ok(_), Some(keeper)) = (&ended, purpose.keeper) {
-        keeper.keep(file, state.written.get());
+    if let (Ok(_), Some(keeper)) = (&ended, purpose.keeper)
+        && let Err(error) = keeper.keep(file, state.written.get())
+    {
+        log.write(Level::Crit, format_args!("{error} while reading upstream"));
     }
     state.ended.replace(Some(ended));
     state.news.notify();
@@ -222,6 +225,8 @@ pub(super) enum WriteError {
     Read(io::Error),
     /// The file can't be written.
     Write(TempError),
+    /// The beginning of the file at this path can't be written again.
+    Rewrite(PathBuf, io::Error),
 }
 
 impl From<TempError> for WriteError {
@@ -235,6 +240,9 @@ impl fmt::Display for WriteError {
         match self {
             WriteError::Read(error) => write!(f, "pread() failed: {error}"),
             WriteError::Write(error) => error.fmt(f),
+            WriteError::Rewrite(path, error) => {
+                write!(f, "pwrite() \"{}\" failed{}", buf::text::path(path), Errno(error))
+            }
         }
     }
 }

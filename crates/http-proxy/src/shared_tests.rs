@@ -40,8 +40,9 @@ impl Drop for Source {
 struct Kept(Rc<RefCell<Option<Vec<u8>>>>);
 
 impl Keeper for Kept {
-    fn keep(self: Box<Self>, file: TempFile, _: u64) {
+    fn keep(self: Box<Self>, file: TempFile, _: u64) -> Result<(), WriteError> {
         self.0.replace(Some(std::fs::read(file.path()).unwrap()));
+        Ok(())
     }
 }
 

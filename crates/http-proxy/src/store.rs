@@ -8,7 +8,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use buf::Chain;
 use conf::{Directive, Error, Loader, Result};
 use engine::log::Level;
 use engine::worker::sandbox::Needs;
@@ -22,7 +21,7 @@ use http::response::Body;
 
 use crate::conf::UpstreamConf;
 use crate::engine::Backend;
-use crate::shared::{self, Keeper, Purpose, RequestLog};
+use crate::shared::{self, Keeper, Purpose, RequestLog, WriteError};
 
 /// `…_store`
 #[derive(Clone, Debug, Default)]
@@ -84,14 +83,11 @@ impl UpstreamConf {
 struct Place {
     path: PathBuf,
     lasting: Lasting,
-    log: RequestLog,
 }
 
 impl Keeper for Place {
-    fn keep(self: Box<Self>, file: TempFile, _: u64) {
-        if let Err(error) = file.persist(&self.path, &self.lasting) {
-            self.log.write(Level::Crit, format_args!("{error} while reading upstream"));
-        }
+    fn keep(self: Box<Self>, file: TempFile, _: u64) -> std::result::Result<(), WriteError> {
+        Ok(file.persist(&self.path, &self.lasting)?)
     }
 }
 
@@ -109,31 +105,25 @@ pub(super) fn keep(b: &Backend, r: &mut Request, exchange: &Exchange) {
             return;
         }
     };
-    let place = Box::new(Place { path, lasting, log: RequestLog::detailed(r) });
-    match std::mem::take(&mut r.response.body) {
+    let place = Box::new(Place { path, lasting });
+    let kept = match std::mem::take(&mut r.response.body) {
         Body::Empty => place.keep(file, 0),
         Body::Chain(chain) => {
-            if write(&place, &file, &chain) {
-                place.keep(file, chain.len());
-            }
+            let written = chain.pieces().iter().try_for_each(|piece| shared::write_piece(&file, piece));
+            let len = chain.len();
             r.response.body = Body::Chain(chain);
+            written.and_then(|()| place.keep(file, len))
         }
         Body::Stream(source) => {
             let purpose = Purpose { keeper: Some(place), ahead: 0, base: 0 };
             let reader = shared::produce(&r.http, source, file, purpose, RequestLog::detailed(r));
             r.response.body = Body::Stream(Box::new(reader));
+            Ok(())
         }
+    };
+    if let Err(error) = kept {
+        r.log_at(Level::Crit, format_args!("{error} while reading upstream"));
     }
-}
-
-fn write(place: &Place, file: &TempFile, chain: &Chain) -> bool {
-    for piece in chain.pieces() {
-        if let Err(error) = shared::write_piece(file, piece) {
-            place.log.write(Level::Crit, format_args!("{error} while reading upstream"));
-            return false;
-        }
-    }
-    true
 }
 
 /// Where the response is stored; none if that is no path.

@@ -186,6 +186,8 @@ faults! {
     SubrequestCycle: Server 500 Never, error("subrequests cycle while processing \"{}\"");
     /// One client's request has too many subrequests.
     TooManySubrequests: Server 500 Never, error("request reference counter overflow while processing \"{}\"");
+    /// A subrequest for authorization was answered by neither a yes nor a no.
+    UnexpectedAuthStatus: Server 500 Never, error("auth request unexpected status: {}");
 
     // Access.
 
@@ -196,6 +198,8 @@ faults! {
 
     // Backends.
 
+    /// The backend of a subrequest wants to switch the protocol of the client's connection.
+    UpgradeInSubrequest: Upstream 502 Never, error("connection upgrade in subrequest");
     /// No backend may be asked now.
     NoLiveUpstreams: Upstream 502 Never, error("no live upstreams while connecting to upstream");
     /// A name of a backend that the resolver doesn't know.

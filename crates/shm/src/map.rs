@@ -36,8 +36,9 @@ const KEY_LEN: usize = 20;
 const KEY: usize = 24;
 const MARK: u32 = 0x4e6f_0000;
 
-/// Bytes of a zone for each bucket: about as many buckets as there can be small entries.
-const BYTES_PER_BUCKET: usize = 64;
+/// Bytes of a zone for each bucket: about as many buckets as there can be entries of the commonest size. A full zone of
+/// smaller ones has chains of two or four, and the table takes no more than a thirtieth of it.
+const BYTES_PER_BUCKET: usize = 128;
 
 /// The table of a zone, and the allocator below it.
 pub struct Map<'a> {
@@ -182,6 +183,11 @@ impl<'a> Map<'a> {
     /// Whether this is the entry of a key.
     pub fn has_key(&self, node: Node, key: &[u8]) -> bool {
         self.key_len(node) == key.len() && self.slab.memory.holds(Slab::offset(node.0) + KEY, key)
+    }
+
+    /// Whether an entry that was seen earlier, and may have been removed since, is that of a key.
+    pub fn is_at(&self, node: Node, key: &[u8]) -> bool {
+        self.get(node, KEY_LEN) == key.len() as u32 | MARK && self.has_key(node, key)
     }
 
     /// The key of an entry.
@@ -371,14 +377,19 @@ mod tests {
                 (Some(node), Some(at)) => {
                     assert_eq!(map.value(node), model[at].1);
                     let entry = model.remove(at).expect("found");
+                    assert!(map.is_at(node, &key));
                     if random.below(3) == 0 {
                         map.remove(node);
+                        assert!(!map.is_at(node, &key));
                     } else {
                         map.touch(node);
                         model.push_back(entry);
                     }
                 }
                 (None, None) => {
+                    if let Some(node) = map.oldest() {
+                        assert!(map.is_at(node, &map.key(node)) && !map.is_at(node, &key));
+                    }
                     let value = vec![step as u8; random.below(200) as usize];
                     let before = map.len();
                     map.insert_evicting(&key, &value, 100).expect("room was made");

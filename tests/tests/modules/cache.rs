@@ -397,6 +397,30 @@ fn unchanged_responses_are_fresh_again() {
     assert_eq!(sent, [None, some("same"), None, some("other")]);
 }
 
+#[test]
+fn sessions_are_bound_by_servers_and_not_by_what_is_stored() {
+    let backend = counting();
+    // The group stands after the server.
+    let server = server(
+        &backend,
+        "proxy_cache_revalidate on; proxy_cache_use_stale http_503; location / { proxy_pass http://bound; } }
+         upstream bound { server 127.0.0.1:B; sticky cookie session;",
+    );
+    let get = |target: &str| {
+        let response = server.get(target);
+        let bound = response.all("Set-Cookie").iter().any(|cookie| cookie.starts_with("session="));
+        (shown(&response).0, bound)
+    };
+    for (target, status, bound) in [
+        ("/a?ETag:\"same\"&X-Accel-Expires:@1", "MISS", true),
+        ("/a?status:503", "STALE", true),
+        ("/a?X-Accel-Expires:60", "REVALIDATED", true),
+        ("/a", "HIT", false),
+    ] {
+        assert_eq!(get(target), (status.to_owned(), bound), "{target}");
+    }
+}
+
 /// Differs from nginx: a stored response whose file is damaged is fetched anew
 #[test]
 fn a_damaged_file_is_fetched_anew() {
@@ -552,7 +576,8 @@ fn the_standard() {
     let server = server(
         &backend,
         "proxy_cache_rfc on; proxy_cache_valid 0s; proxy_cache_use_stale http_503 error;
-         location / { proxy_pass http://127.0.0.1:B; }",
+         location / { proxy_pass http://127.0.0.1:B; }
+         location /near { proxy_cache_key $request_uri; proxy_cache_valid 1h; proxy_pass http://127.0.0.1:B; }",
     );
     let get = |target: &str, more: &str| server.get_with(target, more);
     // The age is counted, and sent.
@@ -586,6 +611,15 @@ fn the_standard() {
     assert_eq!(ask(&server, target).0, "HIT", "it has failed");
     post("/say");
     assert_eq!(ask(&server, target).0, "MISS");
+    // And what its answer names, if that is of the same origin.
+    for (reference, expect) in [("/near/1", "MISS"), ("http://a/near/1", "MISS"), ("http://b/near/1", "HIT")] {
+        for field in ["Location", "Content-Location"] {
+            ask(&server, "/near/1");
+            assert_eq!(ask(&server, "/near/1").0, "HIT", "{reference}");
+            post(&format!("/near/2?{field}:{reference}"));
+            assert_eq!(ask(&server, "/near/1").0, expect, "{field}: {reference}");
+        }
+    }
     // Credentials.
     let target = "/auth?Cache-Control:max-age=60";
     for expect in ["MISS", "MISS"] {

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 
-use e2e::{Response, Server, Setup};
+use e2e::{Folder, Response, Server, Setup, basic, tool};
 
 /// A server whose files are in the folder `files`, which the workers may write to.
 fn setup(locations: &str) -> Setup {
@@ -325,4 +325,133 @@ fn moves_over_the_border_of_a_file_system() {
     assert_eq!(ask(&server, "MOVE /disk/moved/sub/x", "Destination: /x\r\n").status, 204);
     assert_eq!(read(&server, "x").as_deref(), Some("text"));
     assert_eq!(server.get("/disk/moved/sub/x").status, 404);
+}
+
+/// Not in nginx: PROPFIND and OPTIONS are built in
+#[test]
+fn properties() {
+    let server =
+        setup("dav_ext_methods PROPFIND OPTIONS; location /off/ { dav_methods off; dav_ext_methods off; }").start();
+    make(&server, "folder/a b", Some("text"));
+    make(&server, "folder/sub/x", Some("x"));
+    symlink("nowhere", at(&server, "folder/broken")).expect("a link can be made");
+    let hrefs = |target: &str, depth: &str| {
+        let response = ask(&server, &format!("PROPFIND {target}"), &format!("Depth: {depth}\r\n"));
+        let mut found: Vec<_> = response
+            .text()
+            .split("<D:href>")
+            .skip(1)
+            .map(|rest| rest.split('<').next().unwrap_or_default().to_owned())
+            .collect();
+        found.sort();
+        (response.status, found.join(" "))
+    };
+    for (target, depth, status, expect) in [
+        ("/folder/", "1", 207, "/folder/ /folder/a%20b /folder/sub/"),
+        ("/folder", "1", 207, "/folder/ /folder/a%20b /folder/sub/"),
+        ("/folder/", "0", 207, "/folder/"),
+        ("/folder/a%20b", "1", 207, "/folder/a%20b"),
+        ("/folder/", "infinity", 403, ""),
+        ("/folder/", "2", 403, ""),
+        ("/nothing", "0", 404, ""),
+        ("/off/", "0", 405, ""),
+    ] {
+        assert_eq!(hrefs(target, depth), (status, expect.into()), "{target} {depth}");
+    }
+    let file = ask(&server, "PROPFIND /folder/a%20b", "Depth: 0\r\nContent-Length: 0\r\n");
+    assert_eq!(file.field("Content-Type"), Some("text/xml; charset=utf-8"));
+    assert!(file.text().contains("<D:getcontentlength>4</D:getcontentlength>"), "{}", file.text());
+    let etag = server.get("/folder/a%20b").field("ETag").unwrap_or_default().replace('"', "&quot;");
+    assert!(file.text().contains(&format!("<D:getetag>{etag}</D:getetag>")), "{}", file.text());
+    let options = ask(&server, "OPTIONS /", "");
+    let allow = options.field("Allow").unwrap_or_default();
+    assert_eq!((options.status, allow), (200, "GET, HEAD, OPTIONS, PROPFIND, PUT, DELETE, MKCOL, COPY, MOVE"));
+    assert_eq!(options.field("DAV"), Some("1"));
+}
+
+/// A share as file managers use it: with a password, over one of its own folders.
+fn share() -> Server {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; client_max_body_size 0;
+            location /share/ { alias %%DIR%%/files/; auth_basic share; auth_basic_user_file passwords; autoindex on;
+                dav_methods PUT DELETE MKCOL COPY MOVE; dav_ext_methods PROPFIND OPTIONS; create_full_put_path on; }
+        }",
+    )
+    .public("files")
+    .file("passwords", "user:$apr1$salt$Xxd1irWT9ycqoYxGFn4cb.\n")
+    .start();
+    assert_eq!(server.get("/share/").status, 401);
+    assert_eq!(server.get_with("/share/", &basic("user", "password")).status, 200);
+    server
+}
+
+/// Not in nginx: PROPFIND and OPTIONS are built in
+#[test]
+fn a_share_used_by_rclone() {
+    let Some(rclone) = tool(&["rclone"]) else { return };
+    let server = share();
+    let local = Folder::new();
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new(&rclone);
+        command.args(["--config", "/dev/null", "--retries", "1"]).args(args).env("HOME", local.path());
+        let remote = [("TYPE", "webdav"), ("URL", &server.url("/share/")), ("USER", "user"), ("VENDOR", "other")];
+        remote.iter().for_each(|(name, value)| {
+            command.env(format!("RCLONE_CONFIG_TG_{name}"), value);
+        });
+        let hidden =
+            std::process::Command::new(&rclone).args(["obscure", "password"]).output().expect("it is installed");
+        command.env("RCLONE_CONFIG_TG_PASS", String::from_utf8_lossy(&hidden.stdout).trim());
+        let out = command.output().expect("it is installed");
+        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let (text, large) = ("100% of ä & <b>", "0123456789".repeat(200_000));
+    local.write("tree/sub dir/ä & <b> 100%.txt", text);
+    local.write("tree/large", &large);
+    let tree = local.path().join("tree").display().to_string();
+    run(&["copy", &tree, "tg:backup"]);
+    assert_eq!(read(&server, "backup/sub dir/ä & <b> 100%.txt").as_deref(), Some(text));
+    assert_eq!(read(&server, "backup/large").map(|read| read.len()), Some(large.len()));
+    let listed = run(&["lsf", "-R", "tg:backup"]);
+    let mut listed: Vec<_> = listed.lines().collect();
+    listed.sort();
+    assert_eq!(listed, ["large", "sub dir/", "sub dir/ä & <b> 100%.txt"]);
+    run(&["check", "--download", &tree, "tg:backup"]);
+    run(&["moveto", "tg:backup/large", "tg:backup/moved"]);
+    run(&["moveto", "tg:backup/sub dir", "tg:other dir"]);
+    assert!(read(&server, "backup/large").is_none() && read(&server, "backup/moved").is_some());
+    assert_eq!(run(&["cat", "tg:other dir/ä & <b> 100%.txt"]), text);
+    run(&["purge", "tg:backup"]);
+    run(&["deletefile", "tg:other dir/ä & <b> 100%.txt"]);
+    assert_eq!(run(&["lsf", "-R", "tg:"]), "other dir/\n");
+}
+
+/// Not in nginx: PROPFIND and OPTIONS are built in
+#[test]
+fn a_share_used_by_cadaver() {
+    let Some(cadaver) = tool(&["cadaver"]) else { return };
+    let server = share();
+    let local = Folder::new();
+    local.write(".netrc", "default login user password password\n");
+    local.write("one.txt", "one");
+    let script = format!(
+        "lcd {}\nmkcol new\ncd new\nput one.txt\ncopy one.txt two.txt\nmove two.txt three.txt\nls\nget three.txt back.txt\n\
+         delete one.txt\ncd ..\nquit\n",
+        local.path().display()
+    );
+    local.write("script", script);
+    let out = std::process::Command::new(cadaver)
+        .arg(server.url("/share/"))
+        .env("HOME", local.path())
+        .stdin(fs::File::open(local.path().join("script")).expect("just written"))
+        .output()
+        .expect("it is installed");
+    let said = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    assert!(said.contains("three.txt") && !said.contains("failed"), "{said}");
+    assert_eq!(fs::read_to_string(local.path().join("back.txt")).ok().as_deref(), Some("one"), "{said}");
+    assert_eq!(
+        (read(&server, "new/three.txt").as_deref(), read(&server, "new/one.txt")),
+        (Some("one"), None),
+        "{said}"
+    );
 }

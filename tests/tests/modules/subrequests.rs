@@ -97,7 +97,7 @@ fn they_are_bounded() {
     let mut server =
         start(Setup::http("server { listen 127.0.0.1:%%PORT%%; location / { return 200 x; test_include /again; } }"));
     let response = server.get("/");
-    assert_eq!((response.status, response.text().matches('x').count()), (200, 51), "50 in one another");
+    assert_eq!((response.status, response.text().matches('x').count()), (200, 52), "51 in one another");
     server.wait(|s| s.read("error.log").contains("subrequests cycle while processing \"/again\""), "the log says so");
     let line = server.read("error.log");
     assert!(line.contains("request: \"GET / HTTP/1.1\", subrequest: \"/again\", host: "), "{line}");

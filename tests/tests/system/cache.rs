@@ -127,6 +127,45 @@ fn a_killed_worker_gives_its_lock_back() {
     server.quiet();
 }
 
+/// How many calls of a process have read from files so far.
+fn reads(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("syscr: "));
+    count.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+/// Differs from nginx: its file is opened and read once, however many wait
+#[test]
+fn those_who_wait_share_one_open_file() {
+    let target = "/slow/1000";
+    let (go, wait) = channel::<()>();
+    let wait = Mutex::new(wait);
+    let backend = Backend::start(move |_| {
+        let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(30));
+        Backend::ok(&expected(target))
+    });
+    let locks = "proxy_cache_lock on; proxy_cache_lock_age 1h; proxy_cache_lock_timeout 1h;
+        location /status { stub_status; }";
+    let mut server = start(&text(&backend, "", "worker_processes 2;", locks));
+    let mut clients: Vec<Connection> = (0..100).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    }
+    // All of them, and the one that asks.
+    server.wait(|server| server.get("/status").text().contains("Writing: 101 "), "all requests");
+    let workers = server.children();
+    let before: Vec<u64> = workers.iter().map(|pid| reads(*pid)).collect();
+    go.send(()).unwrap();
+    for client in &mut clients {
+        assert!(client.response().text() == expected(target));
+    }
+    assert_eq!(backend.requests().len(), 1);
+    for (pid, before) in workers.iter().zip(before) {
+        let count = reads(*pid) - before;
+        assert!(count < 20, "{count} reads");
+    }
+}
+
 #[test]
 fn not_one_wrong_byte_while_processes_are_killed() {
     let backend = echo();

@@ -9,10 +9,14 @@ use common::front::listen::{self, Claims};
 use common::front::ssl::Ssl;
 use common::front::{ListenSpec, ServerName, names};
 use common::modules::access::Access;
+use common::modules::geo::Geo;
+use common::modules::geoip::Geoip;
+use common::modules::geoip2::Geoip2;
 use common::modules::limit_conn::LimitConn;
 use common::modules::log::Log;
 use common::modules::map::Map;
 use common::modules::realip::Realip;
+use common::modules::split_clients::SplitClients;
 use common::modules::{Module, Phases};
 use common::ocsp::Names;
 use common::vars::text::put;
@@ -92,6 +96,10 @@ impl Module<Lines> for All {
     fn tables(&self, registry: &mut Registry) {
         Module::<Lines>::tables(&Ssl, registry);
         Module::<Lines>::tables(&Map, registry);
+        Module::<Lines>::tables(&Geo, registry);
+        Module::<Lines>::tables(&Geoip, registry);
+        Module::<Lines>::tables(&Geoip2, registry);
+        Module::<Lines>::tables(&SplitClients, registry);
         Module::<Lines>::tables(&Realip, registry);
         Module::<Lines>::tables(&LimitConn, registry);
         Module::<Lines>::tables(&Access, registry);
@@ -102,6 +110,7 @@ impl Module<Lines> for All {
     fn variables(&self, setup: &mut Setup<Lines>) {
         define_facts(setup);
         Module::<Lines>::variables(&Ssl, setup);
+        Module::<Lines>::variables(&Geoip, setup);
         Module::<Lines>::variables(&Realip, setup);
         Module::<Lines>::variables(&LimitConn, setup);
         common::variables! { setup, "lines";

@@ -143,19 +143,21 @@ fn parse(loader: &mut Loader<'_>, d: &Directive) -> Result<Rule> {
     let what = match &word.text[..] {
         b"all" => What::All,
         b"unix:" => What::Unix,
-        _ => What::Net(network(loader, d, word)?),
+        text => {
+            let network = Network::parse(text).ok_or_else(|| invalid_parameter(word))?;
+            What::Net(checked_network(loader, d, word, network))
+        }
     };
     Ok(Rule { allow: d.name == "allow", what })
 }
 
-/// An argument that is a network; bits of its address that don't count are warned of.
-pub(super) fn network(loader: &mut Loader<'_>, d: &Directive, word: &Word) -> Result<Network> {
-    let network = Network::parse(&word.text).ok_or_else(|| invalid_parameter(word))?;
+/// A network that an argument names; bits of its address that don't count are warned of.
+pub(super) fn checked_network(loader: &mut Loader<'_>, d: &Directive, word: &Word, network: Network) -> Network {
     if !network.is_first() {
         let message = format!("low address bits of {} are meaningless", word.lossy());
         loader.warn(d, Error::at(word, message));
     }
-    Ok(network)
+    network
 }
 
 impl Rules {

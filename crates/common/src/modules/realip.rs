@@ -7,14 +7,14 @@ use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
-use conf::{Args, Directive, Error, Loader, Registry, Result, Set};
+use conf::{Args, Directive, Error, Loader, Registry, Result, Set, Word};
 use expr::lookup::{Network, Networks};
 use expr::vars::Flags;
 use os::SockAddr;
 use smallvec::SmallVec;
 use upstream::Url;
 
-use super::access::network;
+use super::access::checked_network;
 use super::{Check, Module, Phases, Verdict};
 use crate::vars::text::{address, number};
 use crate::vars::{Getter, Setup};
@@ -126,14 +126,21 @@ fn parse(loader: &mut Loader<'_>, d: &Directive) -> Result<Proxies> {
     if *word == "unix:" {
         return Ok(Proxies::Unix);
     }
-    if Network::parse(&word.text).is_some() {
-        return Ok(Proxies::At(vec![network(loader, d, word)?]));
+    if let Some(network) = Network::parse(&word.text) {
+        return Ok(Proxies::At(vec![checked_network(loader, d, word, network)]));
     }
     let failed = || Error::at(word, format!("host not found in set_real_ip_from \"{}\"", word.lossy()));
     let is_name = !word.text.iter().any(|byte| matches!(byte, b'/' | b':' | b'['));
     let url = Url::parse(&word.text, false).ok().filter(|_| is_name).ok_or_else(failed)?;
     let found = url.resolve(0).map_err(|_| failed())?;
     Ok(Proxies::At(found.iter().filter_map(SockAddr::ip).map(Network::from).collect()))
+}
+
+/// A network; what isn't one is an error in the words of `geo`.
+pub fn geo_network(loader: &mut Loader<'_>, line: &Directive, word: &Word) -> Result<Network> {
+    let network = Network::parse(&word.text);
+    let network = network.ok_or_else(|| Error::at(word, format!("invalid network \"{}\"", word.lossy())))?;
+    Ok(checked_network(loader, line, word, network))
 }
 
 /// The addresses of proxies that are trusted.
@@ -167,9 +174,15 @@ impl Trusted {
     /// every proxy has appended the one that it was asked from. The last address counts; with `recursive` the last one
     /// that isn't trusted itself. `None` if `peer` isn't trusted, or names nobody.
     pub fn client(&self, peer: &SockAddr, lines: &Lines<'_>, recursive: bool) -> Option<SockAddr> {
-        if !self.holds(peer) {
-            return None;
-        }
+        if self.holds(peer) { self.last_named(lines, recursive) } else { None }
+    }
+
+    /// As [`Trusted::client`], of addresses without ports.
+    pub fn client_of(&self, peer: IpAddr, lines: &Lines<'_>, recursive: bool) -> Option<IpAddr> {
+        self.networks.lookup(peer).and_then(|()| self.last_named(lines, recursive)?.ip())
+    }
+
+    fn last_named(&self, lines: &Lines<'_>, recursive: bool) -> Option<SockAddr> {
         let mut named = None;
         for address in lines.iter().rev().flat_map(|line| addresses(line)) {
             // What stands before something else than an address was written by nobody who is known.
@@ -208,7 +221,7 @@ fn parse_address(text: &[u8]) -> Option<SockAddr> {
 
 #[cfg(test)]
 mod tests {
-    use conf::{Env, Sources, Word};
+    use conf::{Env, Sources};
 
     use super::*;
 

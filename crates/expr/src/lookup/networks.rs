@@ -133,6 +133,28 @@ mod tests {
     }
 
     #[test]
+    fn the_ends_of_networks() {
+        let rules =
+            [("10.1.0.0/16", "b"), ("10.0.0.0/8", "a"), ("10.1.2.3", "c"), ("10.1.2.3", "d"), ("255.0.0.0/8", "top")];
+        let networks = Networks::smallest_wins(rules.iter().map(|(text, value)| (network(text), *value)));
+        for (address, expect) in [
+            ("9.255.255.255", None),
+            ("10.0.0.0", Some("a")),
+            ("10.0.255.255", Some("a")),
+            ("10.1.0.0", Some("b")),
+            ("10.1.2.2", Some("b")),
+            ("10.1.2.3", Some("d")),
+            ("10.1.2.4", Some("b")),
+            ("10.2.0.0", Some("a")),
+            ("11.0.0.0", None),
+            ("255.255.255.255", Some("top")),
+            ("0.0.0.0", None),
+        ] {
+            assert_eq!(networks.lookup(address.parse().expect("an address")).copied(), expect, "{address}");
+        }
+    }
+
+    #[test]
     fn precedence() {
         let rules = [("10.0.0.0/8", 'a'), ("10.1.0.0/16", 'b'), ("2001:db8::/32", 'c'), ("::/0", 'd')];
         let rules = || rules.iter().map(|(text, value)| (network(text), *value));

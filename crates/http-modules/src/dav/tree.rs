@@ -21,7 +21,8 @@ pub(super) struct Failed {
 /// Whether it was done.
 pub(super) type Done = Result<(), Failed>;
 
-fn failed<'p>(call: &'static str, path: &'p Path) -> impl Fn(io::Error) -> Failed + 'p {
+/// The call that failed, about a path.
+pub(super) fn failed<'p>(call: &'static str, path: &'p Path) -> impl Fn(io::Error) -> Failed + 'p {
     move |error| Failed { what: format!("{call} \"{}\"", buf::text::path(path)), error }
 }
 

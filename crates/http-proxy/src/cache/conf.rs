@@ -375,9 +375,11 @@ conf::table! {
         /// Effect: `Cache-Control`, `Expires`, `Age`, `Date`, `Last-Modified` and `Authorization` decide what is stored and
         /// for how long; `Age` is sent; directives of requests count; a 304 updates the stored fields; `must-revalidate`
         /// forbids to serve a stale response; a response that has to be validated each time (`no-cache`) is stored;
-        /// successful requests with unsafe methods (POST, PUT, DELETE) remove what is stored for their URI. Responses with
-        /// cookies are stored only if they name their lifetime. What isn't fresh any more is validated, as by
-        /// `{}cache_revalidate`. `{}cache_valid` counts for responses that say nothing, `{}ignore_headers` for those that do.
+        /// successful requests with unsafe methods (POST, PUT, DELETE) remove what is stored for their URI, and for those of
+        /// the same origin that `Location` and `Content-Location` of the answer name, if the key ends with the URI, as it
+        /// does by default. Responses with cookies are stored only if they name their lifetime. What isn't fresh any more
+        /// is validated, as by `{}cache_revalidate`. `{}cache_valid` counts for responses that say nothing,
+        /// `{}ignore_headers` for those that do.
         ///
         /// ```nginx
         /// {}cache_rfc on;

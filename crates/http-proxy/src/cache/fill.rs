@@ -1,13 +1,13 @@
 //! Storing a response: the decision when its head has come, and the file.
 
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::rc::Rc;
 
 use ::cache::keeper::now;
-use ::cache::keys::Fetched;
-use ::cache::{Cache, Entry, Key};
+use ::cache::stored::Contents;
+use ::cache::{Cache, Entry, Key, Stored};
 use buf::{Bytes, Piece};
-use engine::log::{Errno, Level};
+use engine::log::Level;
 use http::body::temp::{Lasting, TempError, TempFile};
 use http::config::core::TempPath;
 use http::exchange::Exchange;
@@ -128,30 +128,33 @@ impl Filling {
 
     /// Stores the response: what there is of its body at once, the rest as it comes.
     pub(crate) fn keep(self, b: &Backend, r: &mut Request, exchange: &Exchange) {
+        if let Err(error) = self.begin(b, r, exchange) {
+            r.log_at(Level::Crit, format_args!("{error} while reading upstream"));
+        }
+    }
+
+    fn begin(self, b: &Backend, r: &mut Request, exchange: &Exchange) -> Result<(), WriteError> {
         let (entry, key) = self.entry(r, exchange);
-        let Some(head) = entry.encode(None) else { return };
+        let Some(head) = entry.encode(None) else { return Ok(()) };
         let cache = self.fill.cache.clone();
-        let file = match temp_file(&cache, &b.up.temp_path, r) {
-            Ok(file) => file,
-            Err(error) => return r.log_at(Level::Crit, format_args!("{error} while reading upstream")),
-        };
-        let log = RequestLog::detailed(r);
-        let place = Box::new(Place { entry, room: head.len(), fill: self.fill, key, log });
+        let file = temp_file(&cache, &b.up.temp_path, r)?;
+        let place = Box::new(Place { entry, room: head.len(), fill: self.fill, key });
         match std::mem::take(&mut r.response.body) {
             Body::Empty => place.write(file, &[]),
             Body::Chain(chain) => {
-                place.write(file, chain.pieces());
+                let written = place.write(file, chain.pieces());
                 r.response.body = Body::Chain(chain);
+                written
             }
             Body::Stream(source) => {
                 if let Err(error) = file.append(&head) {
-                    r.log_at(Level::Crit, format_args!("{error} while reading upstream"));
                     r.response.body = Body::Stream(source);
-                    return;
+                    return Err(error.into());
                 }
                 let purpose = Purpose { keeper: Some(place), ahead: 0, base: head.len() as u64 };
                 let reader = shared::produce(&r.http, source, file, purpose, RequestLog::detailed(r));
                 r.response.body = Body::Stream(Box::new(reader));
+                Ok(())
             }
         }
     }
@@ -206,40 +209,37 @@ struct Place {
     room: usize,
     fill: Box<Fill>,
     key: Key,
-    log: RequestLog,
 }
 
 impl Place {
     /// Writes all of a body, and moves the file to its place.
-    fn write(mut self: Box<Self>, file: TempFile, body: &[Piece]) {
+    fn write(mut self: Box<Self>, file: TempFile, body: &[Piece]) -> Result<(), WriteError> {
         self.entry.body_len = body.iter().map(Piece::len).sum();
-        let Some(mut bytes) = self.entry.encode(Some(self.room)) else { return };
+        let Some(mut bytes) = self.entry.encode(Some(self.room)) else { return Ok(()) };
         // A small response is one write.
         let small = body.iter().all(|piece| matches!(piece, Piece::Bytes(_))) && self.entry.body_len < SMALL;
-        let written = if small {
+        if small {
             body.iter().for_each(|piece| {
                 if let Piece::Bytes(part) = piece {
                     bytes.extend_from_slice(part);
                 }
             });
-            file.append(&bytes).map_err(WriteError::from)
+            file.append(&bytes)?;
         } else {
-            let head = file.append(&bytes).map_err(WriteError::from);
-            head.and_then(|()| body.iter().try_for_each(|piece| shared::write_piece(&file, piece)))
-        };
-        match written {
-            Ok(()) => self.finish(file),
-            Err(error) => self.log.write(Level::Crit, format_args!("{error} while reading upstream")),
+            file.append(&bytes)?;
+            body.iter().try_for_each(|piece| shared::write_piece(&file, piece))?;
         }
+        self.finish(file)
     }
 
-    fn finish(self: Box<Self>, file: TempFile) {
-        let Place { fill, key, log, .. } = *self;
+    fn finish(self: Box<Self>, file: TempFile) -> Result<(), WriteError> {
+        let Place { entry, room, fill, key } = *self;
         let opened = file.file();
-        if let Err(error) = file.persist(&fill.cache.path(&key), &LASTING) {
-            return log.write(Level::Crit, format_args!("{error} while reading upstream"));
-        }
-        fill.end(&key, Fetched::Stored(Cache::size_on_disk(&opened)));
+        file.persist(&fill.cache.path(&key), &LASTING)?;
+        let (size, identity) =
+            opened.metadata().map_or((0, (0, 0)), |stat| (stat.blocks() * 512, (stat.dev(), stat.ino())));
+        fill.stored(Stored { key, entry, start: room, contents: Contents::File(opened), identity }, size);
+        Ok(())
     }
 }
 
@@ -247,17 +247,12 @@ impl Place {
 const SMALL: u64 = 64 << 10;
 
 impl Keeper for Place {
-    fn keep(mut self: Box<Self>, file: TempFile, len: u64) {
+    fn keep(mut self: Box<Self>, file: TempFile, len: u64) -> Result<(), WriteError> {
         self.entry.body_len = len;
-        let Some(bytes) = self.entry.encode(Some(self.room)) else { return };
-        match file.file().write_all_at(&bytes, 0) {
-            Ok(()) => self.finish(file),
-            Err(error) => {
-                let path = buf::text::path(file.path()).to_string();
-                let error = Errno(&error);
-                self.log.write(Level::Crit, format_args!("pwrite() \"{path}\" failed{error} while reading upstream"));
-            }
-        }
+        let Some(bytes) = self.entry.encode(Some(self.room)) else { return Ok(()) };
+        let written = file.file().write_all_at(&bytes, 0);
+        written.map_err(|error| WriteError::Rewrite(file.path().clone(), error))?;
+        self.finish(file)
     }
 }
 

@@ -3,60 +3,26 @@
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
-use ::cache::keeper::now;
-use ::cache::place::{Source, Unusable, read};
-use ::cache::{Cache, Entry, Key};
-use buf::{Chain, FileRange, Piece};
+use ::cache::keys::Now;
+use ::cache::place::{Unusable, read};
+use ::cache::stored::Contents;
+use ::cache::{Cache, Key, Stored};
 use engine::log::{Errno, Level};
 use http::exchange::Exchange;
-use http::files::open_file::{self, Kind, errno};
+use http::files::open_file::{Kind, errno};
 use http::phases::Flow;
 use http::request::Request;
 use http::response::Response;
 use wire::h1::{KnownHeader, Method, ResponseHead};
 
-use super::{Caching, Fill, Known, Status, Work, field, vary};
+use super::{Caching, Look, Status, Work, field, vary};
 use crate::engine::Backend;
 use crate::respond;
-
-/// A stored response that is open.
-pub(super) struct Stored {
-    /// Its head.
-    pub(super) entry: Rc<Entry>,
-    /// Where its body begins.
-    pub(super) start: usize,
-    /// The open file, or its contents.
-    pub(super) file: open_file::Found,
-    /// Its key.
-    pub(super) key: Key,
-}
-
-impl Stored {
-    /// The same once more.
-    pub(super) fn again(&self) -> Stored {
-        Stored { entry: self.entry.clone(), start: self.start, file: self.file.clone(), key: self.key }
-    }
-
-    /// The body.
-    fn body(&self) -> Chain {
-        let mut chain = Chain::new();
-        let len = self.entry.body_len;
-        match (&self.file.content, &self.file.file) {
-            _ if len == 0 => {}
-            (Some(content), _) => chain.push(Piece::Bytes(content.slice(self.start..content.len()))),
-            (None, Some(file)) => {
-                chain.push(Piece::File(FileRange { file: file.clone(), offset: self.start as u64, len }));
-            }
-            (None, None) => {}
-        }
-        chain
-    }
-}
 
 /// What a cache has for a key.
 pub(super) enum Found {
     /// A response.
-    Stored(Box<Stored>),
+    Stored(Rc<Stored>),
     /// A status that is remembered in place of a response.
     Error(u16),
     /// Nothing that can be served.
@@ -65,62 +31,83 @@ pub(super) enum Found {
     Rare,
 }
 
-/// Looks up a key, and the variant that the request asks for. `fill` learns what stands under the main key.
-pub(super) fn find(caching: &Caching, r: &mut Request, cache: &Rc<Cache>, text: &[u8], fill: &mut Fill) -> Found {
-    let main = fill.main;
-    let stored = match look(caching, r, cache, &main, text) {
+/// Which keys belong to a request.
+pub(super) struct Sought {
+    /// The key that was looked up last: that of a variant, if the response varies.
+    pub(super) looked: Key,
+    /// What stands under the key of the text.
+    pub(super) known: Option<Rc<Stored>>,
+}
+
+/// Looks up a key, and the variant that the request asks for.
+pub(super) fn find(look: &Look<'_>, r: &mut Request, now: Now) -> (Found, Sought) {
+    let mut sought = Sought { looked: look.main, known: None };
+    let stored = match find_one(look, r, &look.main, now) {
         Ok(stored) => stored,
-        Err(found) => return found,
+        Err(found) => return (found, sought),
     };
-    fill.known = Some(Known::of(&stored.entry));
+    sought.known = Some(stored.clone());
     if stored.entry.vary.is_empty() {
-        return Found::Stored(stored);
+        return (Found::Stored(stored), sought);
     }
     let variant = vary::variant(&stored.entry.vary, r);
     if variant == stored.entry.variant {
-        return Found::Stored(stored);
+        return (Found::Stored(stored), sought);
     }
-    fill.looked = main.variant(&variant);
-    match look(caching, r, cache, &fill.looked, text) {
+    sought.looked = look.main.variant(&variant);
+    let found = match find_one(look, r, &sought.looked, now) {
         Ok(other) if other.entry.generation == stored.entry.generation && other.entry.variant == variant => {
             Found::Stored(other)
         }
         Ok(_) => Found::Nothing,
         Err(found) => found,
-    }
+    };
+    (found, sought)
 }
 
 /// Looks up one key.
-fn look(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key, text: &[u8]) -> Result<Box<Stored>, Found> {
+fn find_one(look: &Look<'_>, r: &mut Request, key: &Key, now: Now) -> Result<Rc<Stored>, Found> {
+    let cache = &look.cache;
     let mut evicted = Vec::new();
-    let looked = cache.keys.look(key, now(), &mut evicted);
+    let looked = cache.keys.look(key, now, &mut evicted);
     cache.remove_evicted(&evicted);
     let Some(looked) = looked else { return Err(Found::Nothing) };
     if let Some(status) = looked.error {
         return Err(Found::Error(status));
     }
-    let missing = if looked.uses < caching.conf.cache_min_uses { Found::Rare } else { Found::Nothing };
+    let missing = if looked.uses < look.caching.conf.cache_min_uses { Found::Rare } else { Found::Nothing };
     if !looked.exists {
         return Err(missing);
     }
-    let Some(stored) = open(caching, r, cache, key) else {
+    let Some(stored) = open_or_share(look, r, key) else {
         cache.keys.lost(key);
         return Err(missing);
     };
-    if *stored.entry.key != *text {
+    if *stored.entry.key != *look.text {
         let path = cache.path(key);
         r.log_at(Level::Crit, format_args!("cache file \"{}\" has md5 collision", buf::text::path(&path)));
         return Err(Found::Nothing);
     }
-    if looked.purges && cache.keys.is_purged(text, stored.entry.stored_ns) {
+    if looked.purges && cache.keys.is_purged(&look.text, stored.entry.stored_ns) {
         cache.remove(key);
         return Err(missing);
     }
-    Ok(Box::new(stored))
+    Ok(stored)
+}
+
+/// Opens the file of a key, once for all that were woken together.
+fn open_or_share(look: &Look<'_>, r: &mut Request, key: &Key) -> Option<Rc<Stored>> {
+    let Some(news) = &look.news else { return open(look.caching, r, &look.cache, key) };
+    if let Some(stored) = news.find(key) {
+        return Some(stored);
+    }
+    let stored = open(look.caching, r, &look.cache, key)?.for_many();
+    news.share(stored.clone());
+    Some(stored)
 }
 
 /// Opens the file of a key. One that is damaged is removed.
-pub(super) fn open(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key) -> Option<Stored> {
+pub(super) fn open(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key) -> Option<Rc<Stored>> {
     let path = cache.path(key);
     let file = match caching.files.open(r, path.as_os_str().as_bytes()) {
         Ok(file) if file.kind == Kind::File => file,
@@ -133,13 +120,24 @@ pub(super) fn open(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key)
             return None;
         }
     };
-    let source = match (&file.content, &file.file) {
-        (Some(content), _) => Source::Memory(content),
-        (None, Some(file)) => Source::File(file),
+    // The head of contents in memory is decoded once.
+    let made = file.made.as_ref().and_then(|made| made.get());
+    if let Some(stored) = made.and_then(|made| made.clone().downcast().ok()) {
+        return Some(stored);
+    }
+    let contents = match (file.content, file.file) {
+        (Some(content), _) => Contents::Memory(content),
+        (None, Some(file)) => Contents::File(file),
         (None, None) => return None,
     };
-    let why = match read(source, file.size) {
-        Ok((entry, start)) => return Some(Stored { entry: Rc::new(entry), start, file, key: *key }),
+    let why = match read(&contents, file.size) {
+        Ok((entry, start)) => {
+            let stored = Rc::new(Stored { key: *key, entry, start, contents, identity: file.stat.identity });
+            if let Some(made) = file.made {
+                let _ = made.set(stored.clone());
+            }
+            return Some(stored);
+        }
         Err(Unusable::Io(error)) => format!("pread() \"{}\" failed{}", buf::text::path(&path), Errno(&error)),
         Err(Unusable::Damaged) => format!("cache file \"{}\" is damaged, it is removed", buf::text::path(&path)),
     };
@@ -172,10 +170,10 @@ pub(super) fn serve(
     b: &Backend,
     r: &mut Request,
     exchange: &Rc<Exchange>,
-    stored: Stored,
+    stored: &Stored,
     status: Status,
 ) -> Flow<'static> {
-    let entry = stored.entry.clone();
+    let entry = &stored.entry;
     {
         let mut head = exchange.head.borrow_mut();
         head.0 = entry.text.clone();
@@ -189,7 +187,7 @@ pub(super) fn serve(
     if b.caching.as_ref().is_some_and(|caching| caching.conf.cache_rfc) {
         field::standard(r, exchange);
     }
-    field::of_hit(b, r, &entry, status);
+    field::of_hit(b, r, entry, status);
     let response = &mut r.response;
     response.allow_ranges = ranges(response, b, &entry.head);
     response.disable_not_modified = false;

@@ -8,6 +8,7 @@ pub mod conf;
 pub mod field;
 pub mod fill;
 pub mod hit;
+pub(crate) mod invalidate;
 pub mod path;
 pub mod policy;
 pub mod purge;
@@ -19,8 +20,9 @@ pub mod vary;
 use std::rc::Rc;
 
 use ::cache::keeper::{now, now_ns};
-use ::cache::keys::{Fetched, Ticket};
-use ::cache::{Cache, Entry, Key};
+use ::cache::keys::{Fetched, Now, Ticket};
+use ::cache::waiters::News;
+use ::cache::{Cache, Key, Stored};
 use ::conf::{Error, Result};
 use ::upstream::retry::failure;
 use buf::Bytes;
@@ -34,7 +36,8 @@ use http::request::Request;
 use wire::h1::{KnownHeader, Method};
 
 use self::conf::{CacheConf, Zone};
-use self::hit::{Found, Stored};
+use self::hit::{Found, Sought};
+use self::invalidate::Invalidation;
 use self::path::Caches;
 use crate::engine::Backend;
 
@@ -90,7 +93,7 @@ pub(super) struct Work {
     /// The right to store the response.
     fill: Option<Box<Fill>>,
     /// What an unsafe request removes if it succeeds.
-    invalidates: Option<(Rc<Cache>, Key)>,
+    invalidates: Option<Invalidation>,
     /// It updates a response that has been served already.
     background: bool,
     /// What `Cache-Status` says.
@@ -109,34 +112,21 @@ pub(super) struct Fill {
     looked: Key,
     ticket: Option<Ticket>,
     /// What stands under the main key.
-    known: Option<Known>,
+    known: Option<Rc<Stored>>,
     /// What was found and isn't fresh.
-    stale: Option<Box<Stored>>,
+    stale: Option<Rc<Stored>>,
     /// When the request was made, in nanoseconds since 1970.
     asked_ns: u64,
     /// When it was made, in seconds since 1970.
     asked: i64,
 }
 
-/// What the response under a main key says of variants.
-#[derive(Clone, Debug)]
-pub(super) struct Known {
-    vary: Bytes,
-    variant: [u8; 16],
-    generation: u64,
-}
-
-impl Known {
-    fn of(entry: &Entry) -> Known {
-        Known { vary: entry.vary.clone(), variant: entry.variant, generation: entry.generation }
-    }
-}
-
 impl Fill {
     /// Where a response with this variant is stored, and of which generation it is.
     pub(super) fn place(&self, vary: &[u8], variant: &[u8; 16]) -> (Key, u64) {
-        let fresh = || os::random_bytes().first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk));
-        match &self.known {
+        // Another one than that of any response which was stored under the key before.
+        let fresh = || self.asked_ns ^ u64::from(os::process::pid().unsigned_abs()) << 32;
+        match self.known.as_ref().map(|known| &known.entry) {
             Some(known) if known.vary.eq_ignore_ascii_case(vary) => {
                 let main = vary.is_empty() || known.variant == *variant;
                 (if main { self.main } else { self.main.variant(variant) }, known.generation)
@@ -147,10 +137,17 @@ impl Fill {
 
     /// Gives the right back, with what has become of it.
     pub(super) fn end(mut self, key: &Key, fetched: Fetched) {
-        self.settle(key, fetched);
+        self.settle(key, fetched, None);
     }
 
-    fn settle(&mut self, key: &Key, fetched: Fetched) {
+    /// Gives the right back: the response is stored, and `size` bytes on disk. Whoever waits gets it as it is open.
+    pub(super) fn stored(mut self, stored: Stored, size: u64) {
+        let key = stored.key;
+        let stored = self.cache.waiters.awaits(&self.looked).then(|| Rc::new(stored).for_many());
+        self.settle(&key, Fetched::Stored(size), stored);
+    }
+
+    fn settle(&mut self, key: &Key, fetched: Fetched, stored: Option<Rc<Stored>>) {
         let ticket = self.ticket.take();
         let mut evicted = Vec::new();
         let mut told = false;
@@ -166,7 +163,7 @@ impl Fill {
             }
         }
         self.cache.remove_evicted(&evicted);
-        self.cache.waiters.wake(&self.looked);
+        self.cache.waiters.wake(&self.looked, stored);
         if told {
             request::tell(&self.cache, &self.looked);
         }
@@ -177,7 +174,7 @@ impl Drop for Fill {
     fn drop(&mut self) {
         if self.ticket.is_some() {
             let looked = self.looked;
-            self.settle(&looked, Fetched::Nothing);
+            self.settle(&looked, Fetched::Nothing, None);
         }
     }
 }
@@ -253,8 +250,8 @@ pub(super) async fn begin(
     let purges = Caching::any(&caching.conf.cache_purge, r);
     if !purges && caching.conf.cache_methods & r.method.bit() == 0 {
         if caching.conf.cache_rfc && !matches!(r.method, Method::Options | Method::Trace | Method::Propfind) {
-            let text = key_text(b, caching, r, exchange);
-            r.lasting_slot::<Work>().invalidates = Some((cache, Key::of(&text)));
+            let text = Bytes::from(key_text(b, caching, r, exchange));
+            r.lasting_slot::<Work>().invalidates = Some(Invalidation { cache, text });
         }
         return None;
     }
@@ -266,7 +263,8 @@ pub(super) async fn begin(
     if purges {
         return Some(purge::purge(r, caching, &cache, &text));
     }
-    look_up(b, caching, r, exchange, cache, text).await
+    let (main, bypass) = (Key::of(&text), Caching::any(&caching.conf.cache_bypass, r));
+    look_up(r, Look { b, caching, exchange, cache, text, main, bypass, news: None }).await
 }
 
 fn key_text(b: &Backend, caching: &Caching, r: &mut Request, exchange: &Exchange) -> Vec<u8> {
@@ -286,146 +284,160 @@ enum Next {
     Wait(Key),
 }
 
-async fn look_up(
-    b: &Backend,
-    caching: &Rc<Caching>,
-    r: &mut Request,
-    exchange: &Rc<Exchange>,
+/// A look into the cache for a request.
+struct Look<'a> {
+    b: &'a Backend,
+    caching: &'a Rc<Caching>,
+    exchange: &'a Rc<Exchange>,
     cache: Rc<Cache>,
+    /// The text of the key.
     text: Bytes,
-) -> Option<Flow<'static>> {
-    let bypass = Caching::any(&caching.conf.cache_bypass, r);
+    /// The key of the text.
+    main: Key,
+    /// Nothing that is stored is served.
+    bypass: bool,
+    /// What was heard while the request waited.
+    news: Option<Rc<News>>,
+}
+
+async fn look_up(r: &mut Request, mut look: Look<'_>) -> Option<Flow<'static>> {
     let mut wait_until = None;
     loop {
-        let (fill, status) = match next(b, caching, r, exchange, &cache, &text, bypass) {
+        let (fill, status) = match look.next(r) {
             Next::Answer(flow) => return Some(flow),
             Next::Ask(fill, status) => (fill, status),
             Next::Wait(key) => {
                 let now_ms = rt::now_ms();
-                let until = *wait_until.get_or_insert(now_ms + caching.conf.cache_lock_timeout);
+                let until = *wait_until.get_or_insert(now_ms + look.caching.conf.cache_lock_timeout);
                 if now_ms < until {
-                    match b.unless_aborted(r, cache.waiters.wait(&key, until - now_ms)).await {
-                        Ok(()) => continue,
+                    match look.b.unless_aborted(r, look.cache.waiters.wait(&key, until - now_ms)).await {
+                        Ok(news) => look.news = news,
                         Err(fault) => return Some(fault.into()),
                     }
+                    continue;
                 }
                 r.lasting_slot::<Work>().report.collapsed = true;
                 (None, Status::Miss)
             }
         };
-        if request::only_if_cached(caching, r) {
+        if request::only_if_cached(look.caching, r) {
             return Some(Flow::Status(504));
         }
         let work = r.lasting_slot::<Work>();
         work.status = Some(status);
         work.fill = fill;
-        prepare(caching, r, exchange);
+        prepare(look.caching, r, look.exchange);
         return None;
     }
 }
 
-/// One look into the cache.
-fn next(
-    b: &Backend,
-    caching: &Rc<Caching>,
-    r: &mut Request,
-    exchange: &Rc<Exchange>,
-    cache: &Rc<Cache>,
-    text: &Bytes,
-    bypass: bool,
-) -> Next {
-    let main = Key::of(text);
-    let mut fill = Box::new(Fill {
-        caching: caching.clone(),
-        cache: cache.clone(),
-        text: text.clone(),
-        main,
-        looked: main,
-        ticket: None,
-        known: None,
-        stale: None,
-        asked_ns: now_ns(),
-        asked: now().secs,
-    });
-    let found = hit::find(caching, r, cache, text, &mut fill);
-    r.lasting_slot::<Work>().report.vary_miss = fill.looked != main;
-    if bypass {
-        return Next::Ask(Some(fill), Status::Bypass);
-    }
-    let now = now();
-    match found {
-        Found::Error(status) => {
-            r.lasting_slot::<Work>().status = Some(Status::Hit);
-            Next::Answer(Flow::Status(status))
+impl Look<'_> {
+    /// One look.
+    fn next(&self, r: &mut Request) -> Next {
+        let now = now();
+        let (found, sought) = hit::find(self, r, now);
+        r.lasting_slot::<Work>().report.vary_miss = sought.looked != self.main;
+        if self.bypass {
+            return Next::Ask(Some(self.fill(sought, now)), Status::Bypass);
         }
-        Found::Rare => Next::Ask(None, Status::Miss),
-        Found::Nothing => {
-            if hit::begins_too_late(caching, r) {
-                return Next::Ask(None, Status::Miss);
+        match found {
+            Found::Error(status) => {
+                r.lasting_slot::<Work>().status = Some(Status::Hit);
+                Next::Answer(Flow::Status(status))
             }
-            if caching.conf.cache_lock {
-                let mut evicted = Vec::new();
-                let age = Some(caching.conf.cache_lock_age);
-                fill.ticket = cache.keys.lock(&fill.looked, age, now, &mut evicted);
-                cache.remove_evicted(&evicted);
-                if fill.ticket.is_none() {
-                    return Next::Wait(fill.looked);
+            Found::Rare => Next::Ask(None, Status::Miss),
+            Found::Nothing => self.nothing(r, sought, now),
+            Found::Stored(stored) => match request::freshness(self.caching, r, &stored.entry, now.secs) {
+                request::Freshness::Fresh => self.answer(r, &stored, Status::Hit),
+                request::Freshness::StaleAccepted => self.answer(r, &stored, Status::Stale),
+                request::Freshness::Unwanted => {
+                    r.lasting_slot::<Work>().report.requested = true;
+                    let mut fill = self.fill(sought, now);
+                    fill.stale = Some(stored);
+                    Next::Ask(Some(fill), Status::Bypass)
                 }
-            }
-            Next::Ask(Some(fill), Status::Miss)
+                request::Freshness::Stale => self.stale(r, sought, stored, now),
+            },
         }
-        Found::Stored(stored) => match request::freshness(caching, r, &stored.entry, now.secs) {
-            request::Freshness::Fresh => Next::Answer(hit::serve(b, r, exchange, *stored, Status::Hit)),
-            request::Freshness::StaleAccepted => Next::Answer(hit::serve(b, r, exchange, *stored, Status::Stale)),
-            request::Freshness::Unwanted => {
-                fill.stale = Some(stored);
-                r.lasting_slot::<Work>().report.requested = true;
-                Next::Ask(Some(fill), Status::Bypass)
-            }
-            request::Freshness::Stale => stale(b, caching, r, exchange, fill, stored),
-        },
     }
-}
 
-/// What is stored isn't fresh any more.
-fn stale(
-    b: &Backend,
-    caching: &Rc<Caching>,
-    r: &mut Request,
-    exchange: &Rc<Exchange>,
-    mut fill: Box<Fill>,
-    stored: Box<Stored>,
-) -> Next {
-    let now = now();
-    let entry = &stored.entry;
-    let may_be_stale = entry.flags & policy::flags::NEVER_STALE == 0
-        && (caching.conf.cache_use_stale & conf::UPDATING != 0 || entry.while_updating >= now.secs);
-    let mut evicted = Vec::new();
-    fill.ticket = fill.cache.keys.lock(&fill.looked, None, now, &mut evicted);
-    fill.cache.remove_evicted(&evicted);
-    if fill.ticket.is_none() {
-        if may_be_stale {
-            return Next::Answer(hit::serve(b, r, exchange, *stored, Status::Updating));
+    fn fill(&self, sought: Sought, now: Now) -> Box<Fill> {
+        Box::new(Fill {
+            caching: self.caching.clone(),
+            cache: self.cache.clone(),
+            text: self.text.clone(),
+            main: self.main,
+            looked: sought.looked,
+            ticket: None,
+            known: sought.known,
+            stale: None,
+            asked_ns: now_ns(),
+            asked: now.secs,
+        })
+    }
+
+    fn answer(&self, r: &mut Request, stored: &Stored, status: Status) -> Next {
+        Next::Answer(hit::serve(self.b, r, self.exchange, stored, status))
+    }
+
+    /// Nothing is stored that can be served.
+    fn nothing(&self, r: &Request, sought: Sought, now: Now) -> Next {
+        if hit::begins_too_late(self.caching, r) {
+            return Next::Ask(None, Status::Miss);
         }
-    } else if may_be_stale && caching.conf.cache_background_update {
-        fill.stale = Some(Box::new(stored.again()));
+        let mut ticket = None;
+        if self.caching.conf.cache_lock {
+            ticket = self.lock(&sought.looked, Some(self.caching.conf.cache_lock_age), now);
+            if ticket.is_none() {
+                return Next::Wait(sought.looked);
+            }
+        }
+        let mut fill = self.fill(sought, now);
+        fill.ticket = ticket;
+        Next::Ask(Some(fill), Status::Miss)
+    }
+
+    /// Asks for the right to fetch a key.
+    fn lock(&self, key: &Key, age_ms: Option<u64>, now: Now) -> Option<Ticket> {
+        let mut evicted = Vec::new();
+        let ticket = self.cache.keys.lock(key, age_ms, now, &mut evicted);
+        self.cache.remove_evicted(&evicted);
+        ticket
+    }
+
+    /// What is stored isn't fresh any more.
+    fn stale(&self, r: &mut Request, sought: Sought, stored: Rc<Stored>, now: Now) -> Next {
+        let (conf, entry) = (&self.caching.conf, &stored.entry);
+        let may_be_stale = entry.flags & policy::flags::NEVER_STALE == 0
+            && (conf.cache_use_stale & conf::UPDATING != 0 || entry.while_updating >= now.secs);
+        let ticket = self.lock(&sought.looked, None, now);
+        if may_be_stale && ticket.is_none() {
+            return self.answer(r, &stored, Status::Updating);
+        }
+        let mut fill = self.fill(sought, now);
+        (fill.ticket, fill.stale) = (ticket, Some(stored.clone()));
+        if may_be_stale && conf.cache_background_update {
+            return self.update_in_background(r, fill, &stored);
+        }
+        Next::Ask(Some(fill), Status::Expired)
+    }
+
+    /// Serves what is stored, while a request of its own fetches what is new.
+    fn update_in_background(&self, r: &mut Request, fill: Box<Fill>, stored: &Stored) -> Next {
         let http = r.http.clone();
-        let status = Status::Expired;
         let cloned = r.clone_request(|child| {
             let work = child.lasting_slot::<Work>();
             work.key = fill.text.clone();
-            (work.background, work.status, work.fill) = (true, Some(status), Some(fill));
+            (work.background, work.status, work.fill) = (true, Some(Status::Expired), Some(fill));
         });
-        return match cloned {
+        match cloned {
             Ok(update) => {
                 update.detach_without_body(&http);
-                Next::Answer(hit::serve(b, r, exchange, *stored, Status::Stale))
+                self.answer(r, stored, Status::Stale)
             }
             Err(fault) => Next::Answer(fault.into()),
-        };
+        }
     }
-    fill.stale = Some(stored);
-    Next::Ask(Some(fill), Status::Expired)
 }
 
 /// Prepares the exchange with the backend for what is to be stored.
@@ -461,7 +473,7 @@ pub(super) fn failed(b: &Backend, r: &mut Request, exchange: &Rc<Exchange>, faul
         let allowed = fill.caching.conf.cache_use_stale & kind != 0 || entry.on_error >= now().secs;
         if allowed && entry.flags & policy::flags::NEVER_STALE == 0 {
             drop(fill);
-            return Some(hit::serve(b, r, exchange, *stored, Status::Stale));
+            return Some(hit::serve(b, r, exchange, &stored, Status::Stale));
         }
     }
     remember(*fill, fault.status());
@@ -487,16 +499,6 @@ pub(super) fn intercepted(b: &Backend, r: &mut Request, exchange: &Exchange, sta
     {
         let looked = fill.looked;
         fill.end(&looked, Fetched::Error(status, valid));
-    }
-}
-
-/// A request with an unsafe method has succeeded: what is stored for its URI is removed (RFC 9111 §4.4).
-pub(super) fn invalidate(b: &Backend, r: &mut Request, status: u16) {
-    if b.caching.is_some()
-        && let Some((cache, key)) = r.lasting_slot::<Work>().invalidates.take()
-        && (200..400).contains(&status)
-    {
-        cache.remove(&key);
     }
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use ::cache::keeper::now;
 use ::cache::keys::Fetched;
-use ::cache::{Cache, Entry};
+use ::cache::{Cache, Entry, Stored};
 use buf::Bytes;
 use engine::log::{Errno, Level};
 use http::exchange::Exchange;
@@ -16,9 +16,8 @@ use http::request::Request;
 use wire::Span;
 use wire::h1::{HeaderSpan, KnownHeader, ResponseHead};
 
-use super::hit::{self, Stored};
 use super::policy::Judgement;
-use super::{Fill, Status, Work, fill};
+use super::{Fill, Status, Work, fill, hit};
 use crate::engine::Backend;
 
 /// Serves what is stored, if the backend's answer says that it may be: a 304 to our conditions, or an error in whose
@@ -30,7 +29,7 @@ pub(crate) fn instead(b: &Backend, r: &mut Request, exchange: &Rc<Exchange>, sta
     if status == 304 && exchange.validators.borrow().is_some() {
         let mut fill = work.fill.take()?;
         let stored = fill.stale.take()?;
-        return Some(revalidated(b, r, exchange, fill, *stored));
+        return Some(revalidated(b, r, exchange, fill, stored));
     }
     let Retry::Sent(kind) = Fault::of_answer(status)?.retry() else { return None };
     let never = stale.entry.flags & super::policy::flags::NEVER_STALE != 0;
@@ -38,7 +37,7 @@ pub(crate) fn instead(b: &Backend, r: &mut Request, exchange: &Rc<Exchange>, sta
         return None;
     }
     let stored = work.fill.take()?.stale.take()?;
-    Some(hit::serve(b, r, exchange, *stored, Status::Stale))
+    Some(hit::serve(b, r, exchange, &stored, Status::Stale))
 }
 
 fn revalidated(
@@ -46,7 +45,7 @@ fn revalidated(
     r: &mut Request,
     exchange: &Rc<Exchange>,
     fill: Box<Fill>,
-    mut stored: Stored,
+    mut stored: Rc<Stored>,
 ) -> Flow<'static> {
     let update = update(b, r, exchange, &fill, &stored.entry);
     let key = stored.key;
@@ -57,7 +56,7 @@ fn revalidated(
                 let (path, error) = (buf::text::path(&path), Errno(&error));
                 r.log_at(Level::Crit, format_args!("updating \"{path}\" failed{error}"));
             }
-            stored.entry = Rc::new(entry);
+            stored = Rc::new(Stored { entry, ..Stored::clone(&stored) });
         }
         // By the standard it isn't to be stored any more.
         None if fill::is_rfc(&stored.entry) => {
@@ -66,7 +65,7 @@ fn revalidated(
         None => {}
     }
     fill.end(&key, Fetched::Nothing);
-    hit::serve(b, r, exchange, stored, Status::Revalidated)
+    hit::serve(b, r, exchange, &stored, Status::Revalidated)
 }
 
 /// What the stored head becomes; `None`: the answer says nothing of its freshness, or that it isn't to be stored.
@@ -142,7 +141,7 @@ fn merge(old: &Entry, bytes: &[u8], head: &ResponseHead) -> (Bytes, ResponseHead
 fn rewrite(cache: &Cache, stored: &Stored, entry: &Entry) -> std::io::Result<()> {
     let path = cache.path(&stored.key);
     let file = File::options().read(true).write(true).open(&path)?;
-    if os::file::fstat(&file)?.identity != stored.file.stat.identity {
+    if os::file::fstat(&file)?.identity != stored.identity {
         // Another request has stored a newer one.
         return Ok(());
     }

@@ -76,7 +76,7 @@ pub(crate) fn hear(http: &Rc<Http>, payload: &[u8]) {
     let Some((key, name)) = payload.split_first_chunk::<16>() else { return };
     let Some(caches) = http.part::<Caches>() else { return };
     for cache in caches.0.values().filter(|cache| cache.name.as_bytes() == name) {
-        cache.waiters.wake(&Key(*key));
+        cache.waiters.wake(&Key(*key), None);
     }
 }
 

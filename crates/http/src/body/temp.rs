@@ -74,7 +74,7 @@ impl TempFile {
             let number = numbers.get();
             numbers.set(number + 1);
             let path = path_of(place, number);
-            let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
+            let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(CREATED).open(&path);
             let error = match opened {
                 Ok(file) => return Ok(TempFile { file: Rc::new(file), path, keep }),
                 Err(error) => error,
@@ -114,7 +114,7 @@ impl TempFile {
         name.push(self.path.file_name().unwrap_or_default());
         let beside = PathBuf::from(name);
         let fail = |call, error| TempError::new(call, &beside, error);
-        let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&beside);
+        let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(CREATED).open(&beside);
         let copy =
             TempFile { file: Rc::new(opened.map_err(|error| fail("open", error))?), path: beside.clone(), keep: false };
         let mut from = File::open(&self.path).map_err(|error| TempError::new("open", &self.path, error))?;
@@ -141,14 +141,19 @@ impl Drop for TempFile {
     }
 }
 
+/// The permissions of temporary files.
+const CREATED: u32 = 0o600;
+
 /// Gives a file its permissions and its time. In a sandbox it keeps those that it has: nobody may change them there.
 fn prepare(file: &File, path: &Path, lasting: &Lasting) -> Result<(), TempError> {
     let allowed = |done: io::Result<()>| match done {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         done => done,
     };
-    let mode = file.set_permissions(fs::Permissions::from_mode(lasting.mode));
-    allowed(mode).map_err(|error| TempError::new("chmod", path, error))?;
+    if lasting.mode != CREATED {
+        let mode = file.set_permissions(fs::Permissions::from_mode(lasting.mode));
+        allowed(mode).map_err(|error| TempError::new("chmod", path, error))?;
+    }
     let time = lasting.modified.and_then(|seconds| u64::try_from(seconds).ok());
     if let Some(time) = time.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds))) {
         allowed(file.set_modified(time)).map_err(|error| TempError::new("utimes", path, error))?;

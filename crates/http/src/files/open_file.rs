@@ -3,7 +3,8 @@
 //! What differs from nginx: levels with equal `open_file_cache` share one cache. A hit costs one lookup: no system
 //! call, and no memory but a count in the `Rc` of the open file. Small files are in memory (`small_files.rs`).
 
-use std::cell::RefCell;
+use std::any::Any;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -59,6 +60,9 @@ pub enum Kind {
     Other,
 }
 
+/// Something that is made of the contents of a file.
+pub type Made = Rc<OnceCell<Rc<dyn Any>>>;
+
 /// What is known about a path.
 #[derive(Clone, Debug)]
 pub struct Found {
@@ -66,6 +70,8 @@ pub struct Found {
     pub file: Option<Rc<File>>,
     /// Its contents, if they are in memory.
     pub content: Option<Bytes>,
+    /// What a user has made of the contents, for later users of the same contents.
+    pub made: Option<Made>,
     /// Its size.
     pub size: u64,
     /// When it was changed, in seconds since 1970.
@@ -286,6 +292,7 @@ pub fn opened(stat: Stat, file: Option<File>) -> Found {
     Found {
         file: file.filter(|_| kind == Kind::File).map(Rc::new),
         content: None,
+        made: None,
         size,
         modified,
         kind,
@@ -442,7 +449,7 @@ impl Cache {
 /// What the cache keeps of a result: below `min_uses` a file isn't kept open.
 fn known(seen: &Result<Found, OpenError>, rules: Rules, uses: usize) -> Result<Found, (&'static str, i32)> {
     match seen {
-        Ok(found) if uses < rules.min_uses => Ok(Found { file: None, content: None, ..found.clone() }),
+        Ok(found) if uses < rules.min_uses => Ok(Found { file: None, content: None, made: None, ..found.clone() }),
         Ok(found) => Ok(found.clone()),
         Err(error) => Err((error.call, error.code())),
     }

@@ -20,7 +20,7 @@ use buf::Bytes;
 use foldhash::fast::RandomState;
 use os::file::{Stat, is_local, stat};
 
-use super::open_file::Found;
+use super::open_file::{Found, Made};
 
 /// The largest file that is kept, in bytes.
 pub(crate) const MAX_FILE: u64 = 16 << 10;
@@ -74,7 +74,7 @@ impl SmallFiles {
         let Some(file) = &found.file else { return };
         found.content = read(file, &found.stat, &self.locals, now_secs);
         if found.content.is_some() {
-            found.file = None;
+            (found.file, found.made) = (None, Some(Made::default()));
             self.generations.borrow_mut().insert(path, found.clone());
         }
     }
@@ -184,6 +184,7 @@ impl Contents {
             return None;
         }
         found.content = Some(read(found.file.as_ref()?, &found.stat, &self.locals, now_secs)?);
+        found.made = Some(Made::default());
         self.bytes.set(self.bytes.get() + size);
         Some(Share { bytes: size, of: self.bytes.clone() })
     }

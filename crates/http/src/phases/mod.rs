@@ -145,8 +145,12 @@ pub enum Order {
     Slice,
     /// Conditional requests.
     NotModified,
+    /// Fields of the response replaced, before others are added.
+    Replaced,
     /// Added and changed fields.
     Headers,
+    /// Cookies of the server's own.
+    Cookies,
     /// Decompression.
     Gunzip,
     /// Strings are replaced.
@@ -157,6 +161,10 @@ pub enum Order {
     Charset,
     /// Other filters that change the body's text.
     Text,
+    /// Server-side includes.
+    Ssi,
+    /// Responses added before and after the body.
+    Addition,
     /// Compression with Brotli; of several codings that a client accepts, the first counts.
     Brotli,
     /// Compression with Zstandard.

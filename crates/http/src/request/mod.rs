@@ -18,7 +18,8 @@ use common::slots::Slots;
 use common::vars::Store;
 use engine::log::{Level, Log};
 use os::SockAddr;
-use wire::h1::{KnownHeader, Method, RequestHead, RequestParser};
+use wire::Span;
+use wire::h1::{HeaderSpan, KnownHeader, Method, RequestHead, RequestParser};
 
 use self::facts::ConnectionFacts;
 use self::subrequest::Family;
@@ -27,6 +28,7 @@ use crate::config::core::Alias;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::phases::{Flow, MAX_URI_CHANGES, Reply, Resume};
+use crate::response::field::safe;
 use crate::response::{Body, Response};
 use crate::server::location::{Found, Kind, Location, LocationId, Tree};
 use crate::server::{Address, Http, Server};
@@ -338,6 +340,20 @@ impl Request {
         lines.map(|line| line.value.of(&self.head))
     }
 
+    /// Adds a header field to those of the client; line breaks in the value are encoded.
+    pub fn add_header(&mut self, known: KnownHeader, name: &[u8], value: &[u8]) {
+        let value = safe(self, name, value, "adding it to the request").into_owned();
+        let (name_at, value_at) = (self.head.len(), self.head.len() + name.len());
+        let head = [&self.head[..], name, &value].concat();
+        self.line.add_header(HeaderSpan {
+            name: Span::new(name_at, value_at),
+            value: Span::new(value_at, head.len()),
+            known,
+            invalid: false,
+        });
+        self.head = Bytes::from(head);
+    }
+
     /// The method's name as the client sent it.
     pub(crate) fn main_method(&self) -> &[u8] {
         self.line.method.of(&self.head)
@@ -391,7 +407,7 @@ impl Request {
     }
 
     /// nginx's order: an exact name ends the search; else the longest prefix is remembered, its nested locations are
-    /// looked at, and then the regexes of this level, unless the prefix forbids them.
+    /// looked at, and then the regexes and after them the predicates of this level, unless the prefix forbids them.
     fn search(&mut self, tree: &Tree) -> Result<Search, Fault> {
         let http = self.http.clone();
         let mut best = Search::None;
@@ -420,18 +436,30 @@ impl Request {
                 let uri = std::mem::take(&mut self.uri);
                 let matched = regex.exec(self, &uri);
                 self.uri = uri;
-                if !matched? {
-                    continue;
+                if matched? {
+                    return self.search_inside(&location);
                 }
-                let nested = self.search(&location.children)?;
-                return Ok(match nested {
-                    Search::None => Search::Final(id),
-                    Search::Prefix(id) => Search::Final(id),
-                    other => other,
-                });
+            }
+            for &id in &tree.predicates {
+                let location = http.location(id);
+                if let Kind::Predicate(condition) = &location.kind
+                    && self.test(condition)
+                {
+                    return self.search_inside(&location);
+                }
             }
         }
         Ok(best)
+    }
+
+    /// The location itself, which nothing outside comes before any more, or one nested in it.
+    fn search_inside(&mut self, location: &Location) -> Result<Search, Fault> {
+        let nested = self.search(&location.children)?;
+        Ok(match nested {
+            Search::None => Search::Final(location.id),
+            Search::Prefix(id) => Search::Final(id),
+            other => other,
+        })
     }
 
     /// `/dir` for a location `/dir/` that takes all requests: the client is told.
@@ -458,16 +486,19 @@ impl Request {
             }
             self.location = self.http.location(inner);
         }
+        if self.internal { Ok(()) } else { Ok(self.check_body_length()?) }
+    }
+
+    /// Checks a length of the body that is known by now.
+    pub(crate) fn check_body_length(&mut self) -> Result<(), Fault> {
         let limit = self.location.core.client_max_body_size;
-        if let Some(length) = self.body.declared_length()
-            && limit > 0
-            && length > limit
-            && !self.internal
-        {
-            self.body.refuse_whole();
-            return Err(Fault::TooLargeBody.log_with(self, &length).into());
+        match self.body.known_length() {
+            Some(length) if limit > 0 && length > limit => {
+                self.body.refuse_whole();
+                Err(Fault::TooLargeBody.log_with(self, &length))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Enters an `if` block. A block without a handler after one with a handler (`proxy_pass`) is a mistake: nginx

@@ -159,6 +159,14 @@ impl Response {
             *etag = Bytes::from([b"W/", &etag[..]].concat());
         }
     }
+
+    /// Removes the time and the tag, because the body depends on more than the response's source.
+    pub fn clear_validators(&mut self) {
+        self.last_modified = None;
+        for known in [KnownHeader::LastModified, KnownHeader::ETag] {
+            self.headers.remove(known);
+        }
+    }
 }
 
 /// The text of a status line for a status, where there is one.

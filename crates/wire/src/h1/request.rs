@@ -263,6 +263,18 @@ impl RequestHead {
         (self.known, self.header_host, self.header_port, self.target) = (0, None, None, Span::default());
     }
 
+    /// Adds a header line, which the server has appended to the head.
+    pub fn add_header(&mut self, header: HeaderSpan) {
+        self.known |= header.known.bit();
+        self.headers.push(header);
+    }
+
+    /// Forgets the header lines for which `is` says so.
+    pub fn remove_headers(&mut self, is: impl Fn(&HeaderSpan) -> bool) {
+        self.headers.retain(|header| !is(header));
+        self.known = self.headers.iter().fold(0, |known, header| known | header.known.bit());
+    }
+
     /// nginx's `$request_uri`: a URI that is only a host means `/`.
     pub fn request_uri<'b>(&self, buf: &'b [u8]) -> &'b [u8] {
         if self.target.is_empty() && self.empty_path_in_uri { b"/" } else { self.target.of(buf) }

@@ -125,6 +125,7 @@ fn server<P: Proto>(
     }
     let settings = ServerSettings {
         identities: loaded.iter().map(|pair| pair.identity().clone()).collect(),
+        named: named(conf),
         protocols: commands.protocols(conf.ssl_protocols),
         ciphers: commands.ciphers.unwrap_or_else(|| conf.ssl_ciphers.clone()),
         ciphersuites: commands.ciphersuites,
@@ -173,6 +174,12 @@ fn pairs<P: Proto>(conf: &SslConf<P>, loader: &mut Loader<'_>) -> Result<Vec<Nam
         pairs.push(pair);
     }
     Ok(pairs)
+}
+
+/// The names of certificates with variables in them.
+fn named<P: Proto>(conf: &SslConf<P>) -> Vec<String> {
+    let all = conf.ssl_certificate.iter().map(|certificate| &certificate.text);
+    all.filter(|name| name.contains('$')).cloned().collect()
 }
 
 fn cache<P: Proto>(conf: &SslConf<P>) -> Option<Arc<dyn SessionCache>> {

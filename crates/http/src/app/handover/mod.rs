@@ -235,7 +235,7 @@ pub fn request_state(r: &Request) -> RequestState {
         body_received: r.body_before + r.body.length_on_the_wire(),
         internal: r.internal,
         pipelined: r.pipelined,
-        id: r.id.clone(),
+        id: r.known_id().cloned(),
         values: values.collect(),
         fields: fields.collect(),
         content_type: r.response.content_type.as_ref().map(|value| value.to_vec()),

@@ -40,24 +40,27 @@ conf::table! {
     /// Settings of a location.
     pub struct CoreLocation, raw CoreLocationRaw, module "ngx_http_core_module", level HTTP Location;
 
-    /// Sets the configuration of requests whose URI begins with a prefix or matches a regex. The URI is compared in its
-    /// normalised form: decoded, without `.` and `..`, with adjacent slashes merged.
+    /// Sets the configuration of requests whose URI begins with a prefix or matches a regex, or for which a variable has a
+    /// value. The URI is compared in its normalised form: decoded, without `.` and `..`, with adjacent slashes merged.
     ///
-    /// Form: `location [= | ^~ | ~ | ~*] uri | @name`
+    /// Form: `location [= | ^~ | ~ | ~*] uri | $variable | @name`
     ///
     /// - `uri`: a prefix. The longest one that matches is remembered; regexes are tried after that, and the first one
     ///   that matches is used instead.
     /// - `=`: the URI must be equal; no other location is looked for.
-    /// - `^~`: a prefix; if it is the longest one, no regexes are tried.
+    /// - `^~`: a prefix; if it is the longest one, neither regexes nor variables are tried.
     /// - `~`: a regex, which distinguishes upper and lower case.
     /// - `~*`: a regex that ignores case.
+    /// - `$variable`: if no regex matches, the first variable that is neither empty nor `0` is used instead of the prefix.
+    ///   Such a location may stand in any prefix or regex, and contain locations of any name.
     /// - `@name`: a named location, for internal redirects of `error_page`, `try_files` and the like only.
     ///
     /// Effect: directives in the block hold for its requests; what isn't set is inherited from the block around it. A
     /// location whose prefix ends with `/` and that has a `proxy_pass` redirects requests for the prefix without the
     /// slash to the one with it, with status 301.
     ///
-    /// Cost: prefixes are found by a binary search. Regexes are tried one after the other, in the order of the file.
+    /// Cost: prefixes are found by a binary search. Regexes and variables are tried one after the other, in the order of the
+    /// file.
     ///
     /// Danger: rules for access in one location don't hold in another one that also fits the URI: a regex that matches
     /// wins over the prefix that protects a folder, unless that has `^~`.
@@ -346,7 +349,23 @@ conf::table! {
     /// ```
     "sendfile_max_chunk" in EVERYWHERE, ONE, default "2m",
         scalar(size) sendfile_max_chunk: usize = 2 << 20;
-    /// Accepted for compatibility: no module keeps the response of a subrequest in memory yet.
+    /// Sets the longest response to a subrequest that may become the value of a variable.
+    ///
+    /// Form: `subrequest_output_buffer_size size`
+    ///
+    /// - `size`: in bytes, or with `k` or `m`.
+    ///
+    /// Effect: holds in the location of the subrequest, for `include` with `set` of server-side includes. A longer response
+    /// ends the page, and the connection is closed.
+    ///
+    /// Cost: up to this much memory for each such response.
+    ///
+    /// ```nginx
+    /// location /parts/ {
+    ///     subrequest_output_buffer_size 64k;
+    ///     proxy_pass http://127.0.0.1:8080;
+    /// }
+    /// ```
     "subrequest_output_buffer_size" in EVERYWHERE, ONE, default "4k",
         scalar(size) subrequest_output_buffer_size: usize = 4096;
     /// Sets the name servers that look up names while the server runs: those in `proxy_pass` with variables, servers

@@ -1,0 +1,113 @@
+//! What requests with unsafe methods remove (RFC 9111 §4.4): the response that is stored for their URI, and those for
+//! the URIs of the same origin that `Location` and `Content-Location` name.
+//!
+//! The text of a key is whatever the configuration makes of a request. That of another URI is known where the text ends
+//! with the request's URI, as it does by default: the other URI takes its place.
+
+use std::rc::Rc;
+
+use ::cache::{Cache, Key};
+use buf::Bytes;
+use http::exchange::Exchange;
+use http::request::Request;
+use wire::h1::KnownHeader;
+
+use super::Work;
+use crate::engine::Backend;
+
+/// What a request removes if it succeeds.
+pub(super) struct Invalidation {
+    pub(super) cache: Rc<Cache>,
+    /// The text of the key of its URI.
+    pub(super) text: Bytes,
+}
+
+/// A backend has answered a request with this status.
+pub(crate) fn answered(b: &Backend, r: &mut Request, exchange: &Exchange, status: u16) {
+    if b.caching.is_none() {
+        return;
+    }
+    let Some(Invalidation { cache, text }) = r.lasting_slot::<Work>().invalidates.take() else { return };
+    if !(200..400).contains(&status) {
+        return;
+    }
+    cache.remove(&Key::of(&text));
+    let head = exchange.head.borrow();
+    let (bytes, head) = &*head;
+    let target = exchange.target.borrow();
+    let hosts = [r.header(KnownHeader::Host), target.as_ref().map(|target| &*target.host)];
+    let own = r.line.request_uri(&r.head);
+    for field in &head.headers {
+        let name = field.name.of(bytes);
+        if name.eq_ignore_ascii_case(b"Location") || name.eq_ignore_ascii_case(b"Content-Location") {
+            let uri = of_origin(field.value.of(bytes), &hosts);
+            if let Some(other) = uri.and_then(|uri| in_place_of(&text, own, uri)) {
+                cache.remove(&Key::of(&other));
+            }
+        }
+    }
+}
+
+/// The path and the arguments that a reference names, if it is one to these hosts. Relative paths aren't followed.
+fn of_origin<'a>(reference: &'a [u8], hosts: &[Option<&[u8]>]) -> Option<&'a [u8]> {
+    let reference = reference.split(|byte| *byte == b'#').next().unwrap_or_default();
+    let after_scheme = [&b"http:"[..], b"https:"].into_iter().find_map(|scheme| {
+        let (start, rest) = reference.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    });
+    let path = match after_scheme.unwrap_or(reference).strip_prefix(b"//") {
+        Some(rest) => {
+            let (host, path) = rest.split_at(rest.iter().position(|byte| matches!(byte, b'/' | b'?'))?);
+            hosts.iter().flatten().any(|own| own.eq_ignore_ascii_case(host)).then_some(path)?
+        }
+        None if after_scheme.is_some() => return None,
+        None => reference,
+    };
+    path.starts_with(b"/").then_some(path)
+}
+
+/// The text of a key with another URI in the place of the request's.
+fn in_place_of(text: &[u8], own: &[u8], other: &[u8]) -> Option<Vec<u8>> {
+    Some([text.strip_suffix(own)?, other].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_to_the_same_origin() {
+        let hosts = [Some(&b"a.example:81"[..]), None, Some(b"back")];
+        for (reference, expect) in [
+            ("/x?y", Some("/x?y")),
+            ("/x#part", Some("/x")),
+            ("http://A.example:81/x", Some("/x")),
+            ("HTTPS://back/x/", Some("/x/")),
+            ("//back/x", Some("/x")),
+            ("http://a.example/x", None),
+            ("http://other/x", None),
+            ("//other/x", None),
+            ("http://back", None),
+            ("http://back?x", None),
+            ("http:/x", None),
+            ("ftp://back/x", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(of_origin(reference.as_bytes(), &hosts), expect.map(str::as_bytes), "{reference}");
+        }
+    }
+
+    #[test]
+    fn keys_of_other_uris() {
+        for (text, own, expect) in [
+            ("http://back/a?b", "/a?b", Some("http://back/x")),
+            ("/a", "/a", Some("/x")),
+            ("/aGET", "/a", None),
+            ("", "/a", None),
+        ] {
+            let other = in_place_of(text.as_bytes(), own.as_bytes(), b"/x");
+            assert_eq!(other.as_deref(), expect.map(str::as_bytes), "{text}");
+        }
+    }
+}
