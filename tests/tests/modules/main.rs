@@ -27,6 +27,7 @@ mod heads;
 mod hostile;
 mod http2;
 mod http2_rules;
+mod image_filter;
 mod json;
 mod line_breaks;
 mod log;
