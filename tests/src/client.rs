@@ -37,6 +37,13 @@ impl Response {
     }
 }
 
+/// The field with a name and a password, with its line end.
+pub fn basic(user: &str, password: &str) -> String {
+    use base64::Engine as _;
+    let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+    format!("Authorization: Basic {pair}\r\n")
+}
+
 /// One connection to a server.
 #[derive(Debug)]
 pub struct Connection {

@@ -23,7 +23,7 @@ mod tools;
 mod tunnel;
 
 pub use backend::{Backend, Received};
-pub use client::{Connection, Response};
+pub use client::{Connection, Response, basic};
 pub use dns::NameServer;
 pub use folder::Folder;
 pub use server::{Server, Setup, binary, free_port, target, use_directive};

@@ -8,7 +8,7 @@ use crate::tiers::{TIERS, Tier};
 use crate::tools::{self, Options, Outcome, cargo};
 
 /// Debian packages of the programs that tests meet: a file that shows it is there, and its package.
-const NEEDS: [(&str, &str); 17] = [
+const NEEDS: [(&str, &str); 19] = [
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/python3", "python3"),
@@ -26,6 +26,8 @@ const NEEDS: [(&str, &str); 17] = [
     ("/usr/bin/uwsgi", "uwsgi-core"),
     ("/usr/lib/uwsgi/plugins/python3_plugin.so", "uwsgi-plugin-python3"),
     ("/usr/bin/memcached", "memcached"),
+    ("/usr/bin/cadaver", "cadaver"),
+    ("/usr/bin/rclone", "rclone"),
 ];
 
 /// Debian packages that nginx's test suite needs beside: a file that shows it is there, and its package.
@@ -60,7 +62,7 @@ the last line counts what passed and failed. docs/testing.md tells more.
 
 As root on a system with apt-get it first installs what is missing of the programs that the tests meet: curl, chromium,
 python3 with aiohttp, h2 and grpcio, h2load, openssl, gzip, util-linux, certbot with its plugin for nginx, pebble, php-fpm,
-uWSGI with Python, memcached. With TIDEGATE_SKIP_MISSING=1 tests that miss one are left out. Where TIDEGATE_NGINX_TESTS
+uWSGI with Python, memcached, cadaver, rclone. With TIDEGATE_SKIP_MISSING=1 tests that miss one are left out. Where TIDEGATE_NGINX_TESTS
 names a checkout of nginx's test suite, the files in xtask/reference/nginx-tests-required.txt must pass.
 ";
 

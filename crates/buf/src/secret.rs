@@ -20,6 +20,11 @@ impl Secret {
         }
         self.0.extend_from_slice(bytes);
     }
+
+    /// The bytes, to be written over.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
 }
 
 impl From<Vec<u8>> for Secret {

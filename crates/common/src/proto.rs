@@ -11,6 +11,7 @@ use os::SockAddr;
 use tls::Secured;
 
 use crate::front::proxy::ProxyHeader;
+use crate::modules::realip::Lines;
 use crate::vars::{Store, Variables};
 
 /// A protocol.
@@ -57,6 +58,16 @@ pub trait Facts {
     /// The client's address.
     fn peer(&self) -> &SockAddr;
 
+    /// The trusted proxy whose connection it is, once the address that the proxy named has become the client's.
+    fn relay(&self) -> Option<&SockAddr> {
+        None
+    }
+
+    /// The values of the field to which proxies append the client's address (`X-Forwarded-For`).
+    fn forwarded_for(&self) -> Lines<'_> {
+        Lines::new()
+    }
+
     /// The address that the client connected to.
     fn local(&mut self) -> &SockAddr;
 
@@ -94,6 +105,9 @@ pub trait Session: Facts + expr::vars::Session + 'static {
     /// The same, to be changed.
     fn store_mut(&mut self) -> &mut Store;
 
+    /// Makes the address that a trusted proxy names the client's, until the session ends.
+    fn replace_peer(&mut self, client: SockAddr);
+
     /// Whether the use of variables without a value is logged (`uninitialized_variable_warn`).
     fn warns_uninitialized(&self) -> bool;
 
@@ -112,7 +126,12 @@ pub struct Tables {
     pub core: Place,
     pub rewrite: Place,
     pub map: Place,
+    pub geo: Place,
+    pub geoip: Place,
+    pub geoip2: Place,
+    pub split_clients: Place,
     pub access: Place,
+    pub realip: Place,
     pub limit_conn_zones: Place,
     pub limit_conn: Place,
     pub log_formats: Place,
@@ -144,7 +163,12 @@ macro_rules! tables {
             core: place!("core"),
             rewrite: place!("rewrite"),
             map: place!("map"),
+            geo: place!("geo"),
+            geoip: place!("geoip"),
+            geoip2: place!("geoip2"),
+            split_clients: place!("split_clients"),
             access: place!("access"),
+            realip: place!("realip"),
             limit_conn_zones: place!("limit_conn"),
             limit_conn: place!("limit_conn"),
             log_formats: place!("log"),

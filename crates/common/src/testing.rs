@@ -102,6 +102,10 @@ impl Session for TestSession {
         true
     }
 
+    fn replace_peer(&mut self, client: SockAddr) {
+        self.peer = client;
+    }
+
     fn log_at(&self, _: LogLevel, _: std::fmt::Arguments<'_>) {}
 }
 

@@ -233,3 +233,32 @@ fn faults_of_the_configuration() {
     let good = said("good", &format!("server {{ listen 127.0.0.1:PORT0 ssl; {certificate} }}"));
     assert!(good.contains("successful"), "{good}");
 }
+
+#[test]
+fn trusted_proxies_name_clients() {
+    let lines = Lines::start(
+        "realip",
+        r#"set_real_ip_from localhost;
+           server { listen 127.0.0.1:PORT0 proxy_protocol; deny 192.0.2.2;
+               reply "$remote_addr:$remote_port $realip_remote_addr"; }"#,
+    );
+    let asked = |client: &str| ask(&mut lines.connect(0), &format!("PROXY TCP4 {client} 192.0.2.9 5 6\r\nx\n"));
+    assert_eq!(asked("192.0.2.1"), "192.0.2.1:5 127.0.0.1");
+    assert_eq!(asked("192.0.2.2"), "", "the rules are about the client");
+}
+
+#[test]
+fn values_of_addresses_and_shares() {
+    let lines = Lines::start(
+        "geo",
+        r#"geo $area { default world; 127.0.0.0/8 here; }
+           geo $line $range { ranges; 192.0.2.0-192.0.2.9 some; }
+           split_clients $line $share { 50% first; * second; }
+           server { listen 127.0.0.1:PORT0; reply "$area|$range|$share|$geoip_country_code"; }"#,
+    );
+    // Values are looked up once for a session.
+    assert_eq!(ask(&mut lines.connect(0), "192.0.2.5\n"), "here|some|second|");
+    assert_eq!(ask(&mut lines.connect(0), "ab\n"), "here||first|");
+    let wrong = said("geo-proxy", "geo $x { proxy 10.0.0.0/8; } server { listen 127.0.0.1:PORT0; }");
+    assert!(wrong.contains("invalid network \"proxy\""), "only HTTP has such proxies: {wrong}");
+}

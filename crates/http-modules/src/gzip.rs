@@ -4,14 +4,13 @@
 //! sizes are those of the configuration even where a response is known to be short; level 1 is the library's level 2,
 //! which compresses as zlib's level 1 does (its own level 1 is faster and much weaker).
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 
-use buf::{Buf, Bytes, Chain, Piece};
+use buf::Buf;
 use conf::values::{Bufs, bufs, flag, number_between, size};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use expr::vars::Flags;
-use http::body::BodyFilter;
 use http::body::Broken;
 use http::config::core::{AND_IF, EVERYWHERE};
 use http::config::mime::TypeSet;
@@ -19,10 +18,10 @@ use http::module::HttpModule;
 use http::module::LocationContext;
 use http::phases::{HeaderFilter, Order, Reply};
 use http::request::Request;
-use http::request::variables::{Getter, Setup, show};
+use http::request::variables::{Getter, Setup};
+use http::response::compress::{self, Codec, Op, Pace, Step};
 use http::response::gzip::{GzipConf, gzip_ok};
 use http::server::location::Handlers;
-use wire::h1::KnownHeader;
 use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Status};
 
 /// The module.
@@ -220,7 +219,7 @@ impl HttpModule for Gzip {
     fn variables(&self, setup: &mut Setup) {
         http::variables! { setup, "ngx_http_gzip_filter_module";
             /// How many times smaller compression made the response. Empty if it wasn't compressed.
-            "gzip_ratio", Flags::NONE, Getter::Plain(gzip_ratio);
+            "gzip_ratio", Flags::NONE, Getter::Plain(compress::ratio::<GzipCodec>);
         }
     }
 
@@ -241,148 +240,92 @@ impl HeaderFilter for GzipFilter {
     }
 
     fn apply(&self, r: &mut Request) -> std::result::Result<(), Reply> {
-        let response = &r.response;
-        let fits = matches!(response.status, 200 | 403 | 404)
-            && response.content_length.is_none_or(|length| length >= self.0.gzip_min_length as u64)
-            && self.0.gzip_types.has(response.content_type.as_deref().unwrap_or_default())
-            && response.headers.find(KnownHeader::ContentEncoding).is_none();
-        if !fits {
-            return Ok(());
+        let conf = &self.0;
+        if compress::fits(r, &conf.gzip_types, conf.gzip_min_length) && gzip_ok(r) {
+            let pace = Pace {
+                buffer: conf.gzip_buffers.size,
+                postpone: conf.postpone_gzipping,
+                unbuffered: conf.gzip_no_buffer,
+            };
+            compress::install(r, GzipCodec::new(conf.clone()), pace);
         }
-        r.response.gzip_vary = true;
-        if !gzip_ok(r) {
-            return Ok(());
-        }
-        let counts = Rc::new(Counts::default());
-        r.slot::<Ratio>().0 = Some(counts.clone());
-        let response = &mut r.response;
-        response.headers.add(KnownHeader::ContentEncoding, Bytes::from_static(b"gzip"));
-        response.clear_length();
-        response.weaken();
-        response.filters.push(Box::new(Compress::new(&self.0, counts)));
         Ok(())
     }
-}
-
-/// Bytes in and out, for `$gzip_ratio`.
-#[derive(Default)]
-struct Counts {
-    plain: Cell<u64>,
-    packed: Cell<u64>,
-}
-
-#[derive(Default)]
-struct Ratio(Option<Rc<Counts>>);
-
-fn gzip_ratio(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    let Some(counts) = r.find_slot::<Ratio>().and_then(|ratio| ratio.0.as_ref()) else { return false };
-    match hundredths(counts.plain.get(), counts.packed.get()) {
-        Some(ratio) => show(out, format_args!("{}.{:02}", ratio / 100, ratio % 100)),
-        None => false,
-    }
-}
-
-/// The ratio in hundredths, rounded.
-fn hundredths(plain: u64, packed: u64) -> Option<u64> {
-    (plain > 0).then(|| (plain * 1000).checked_div(packed)).flatten().map(|ratio| (ratio + 5) / 10)
 }
 
 /// The compressor of one response.
-struct Compress {
+struct GzipCodec {
     conf: Rc<GzipFilterConf>,
     state: Option<Box<Deflate>>,
     crc: crc32fast::Hasher,
-    counts: Rc<Counts>,
-    begun: bool,
-    /// Data that waits for `postpone_gzipping`.
-    held: Chain,
-    out: Buf,
+    /// The length of what was compressed, modulo 2^32.
+    length: u32,
+    at: At,
 }
 
-impl Compress {
-    fn new(conf: &Rc<GzipFilterConf>, counts: Rc<Counts>) -> Compress {
-        Compress {
-            conf: conf.clone(),
-            state: None,
-            crc: crc32fast::Hasher::new(),
-            counts,
-            begun: false,
-            held: Chain::new(),
-            out: Buf::empty(),
-        }
+/// Which part of the format comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Head,
+    Data,
+    Trailer,
+}
+
+impl GzipCodec {
+    fn new(conf: Rc<GzipFilterConf>) -> GzipCodec {
+        GzipCodec { conf, state: None, crc: crc32fast::Hasher::new(), length: 0, at: At::Head }
     }
 
-    fn feed(&mut self, input: &[u8], flush: DeflateFlush, out: &mut Chain) -> std::result::Result<(), Broken> {
-        let state = self.state.get_or_insert_with(|| take_state(config(&self.conf)));
-        let size = self.conf.gzip_buffers.size.clamp(1024, 64 << 10);
-        let mut rest = input;
-        loop {
-            if self.out.room() < TRAILER {
-                flush_buffer(&mut self.out, out, &self.counts);
-                self.out = Buf::with_capacity(size);
-            }
-            let (before_in, before_out) = (state.total_in(), state.total_out());
-            let status = state.compress(rest, self.out.room_mut(), flush).map_err(|_| Broken)?;
-            rest = rest.get((state.total_in() - before_in) as usize..).unwrap_or_default();
-            self.out.filled((state.total_out() - before_out) as usize);
-            let full = self.out.room() == 0;
-            if matches!(status, Status::StreamEnd) || (rest.is_empty() && !full) {
-                return Ok(());
-            }
-            if !full && matches!(status, Status::BufError) {
-                return Ok(());
-            }
-        }
+    fn write_trailer(&mut self, out: &mut Buf) {
+        out.extend_from_slice(&self.crc.clone().finalize().to_le_bytes());
+        out.extend_from_slice(&self.length.to_le_bytes());
+        self.give_back();
     }
 
-    fn finish(&mut self, out: &mut Chain) -> std::result::Result<(), Broken> {
-        self.feed(b"", DeflateFlush::Finish, out)?;
-        self.out.extend_from_slice(&self.crc.clone().finalize().to_le_bytes());
-        self.out.extend_from_slice(&(self.counts.plain.get() as u32).to_le_bytes());
-        flush_buffer(&mut self.out, out, &self.counts);
+    fn give_back(&mut self) {
         if let Some(state) = self.state.take() {
             give_state(config(&self.conf), state);
         }
-        Ok(())
     }
 }
 
-impl BodyFilter for Compress {
-    fn apply(&mut self, input: Chain, end: bool, flush: bool, out: &mut Chain) -> std::result::Result<(), Broken> {
-        let mut input = input;
-        if !self.begun {
-            self.held.append(&mut input);
-            if !end && !flush && (self.held.is_empty() || self.held.len() < self.conf.postpone_gzipping as u64) {
-                return Ok(());
+impl Codec for GzipCodec {
+    const NAME: &'static str = "gzip";
+
+    fn step(&mut self, input: &[u8], op: Op, out: &mut Buf) -> std::result::Result<Step, Broken> {
+        match self.at {
+            At::Head => {
+                out.extend_from_slice(HEAD);
+                self.at = At::Data;
             }
-            input = std::mem::take(&mut self.held);
-            self.begun = true;
-            let size = self.conf.gzip_buffers.size.clamp(1024, 64 << 10);
-            self.out = Buf::with_capacity(size);
-            self.out.extend_from_slice(HEAD);
+            At::Data => {}
+            At::Trailer => {
+                self.write_trailer(out);
+                return Ok(Step { taken: 0, more: false });
+            }
         }
-        while let Some(piece) = input.pop() {
-            let Piece::Bytes(bytes) = piece else { return Err(Broken) };
-            self.crc.update(&bytes);
-            self.counts.plain.set(self.counts.plain.get() + bytes.len() as u64);
-            self.feed(&bytes, DeflateFlush::NoFlush, out)?;
+        let state = self.state.get_or_insert_with(|| take_state(config(&self.conf)));
+        let flush = match op {
+            Op::Continue => DeflateFlush::NoFlush,
+            Op::Flush => DeflateFlush::SyncFlush,
+            Op::End => DeflateFlush::Finish,
+        };
+        let (before_in, before_out) = (state.total_in(), state.total_out());
+        let status = state.compress(input, out.room_mut(), flush).map_err(|_| Broken)?;
+        let taken = (state.total_in() - before_in) as usize;
+        out.filled((state.total_out() - before_out) as usize);
+        let taken_input = input.get(..taken).unwrap_or_default();
+        self.crc.update(taken_input);
+        self.length = self.length.wrapping_add(taken as u32);
+        if status == Status::StreamEnd {
+            self.at = At::Trailer;
+            if out.room() >= TRAILER {
+                self.write_trailer(out);
+                return Ok(Step { taken, more: false });
+            }
+            return Ok(Step { taken, more: true });
         }
-        if end {
-            return self.finish(out);
-        }
-        if flush || self.conf.gzip_no_buffer {
-            self.feed(b"", DeflateFlush::SyncFlush, out)?;
-            flush_buffer(&mut self.out, out, &self.counts);
-        }
-        Ok(())
-    }
-}
-
-/// Passes on the compressed data.
-fn flush_buffer(buf: &mut Buf, out: &mut Chain, counts: &Counts) {
-    if !buf.is_empty() {
-        counts.packed.set(counts.packed.get() + buf.len() as u64);
-        out.push_bytes(std::mem::replace(buf, Buf::empty()));
+        Ok(Step { taken, more: out.room() == 0 })
     }
 }
 
@@ -425,11 +368,9 @@ fn give_state(config: DeflateConfig, mut state: Box<Deflate>) {
     });
 }
 
-impl Drop for Compress {
+impl Drop for GzipCodec {
     fn drop(&mut self) {
-        if let Some(state) = self.state.take() {
-            give_state(config(&self.conf), state);
-        }
+        self.give_back();
     }
 }
 
@@ -437,28 +378,45 @@ impl Drop for Compress {
 mod tests {
     use super::*;
 
-    fn conf(postpone_gzipping: usize, size: usize) -> Rc<GzipFilterConf> {
+    fn conf() -> Rc<GzipFilterConf> {
         Rc::new(GzipFilterConf {
             gzip: true,
-            gzip_buffers: Bufs { count: 4, size },
+            gzip_buffers: Bufs { count: 4, size: 4096 },
             gzip_types: TypeSet::html(),
             gzip_comp_level: 1,
             gzip_window: 15,
             gzip_hash: 8,
-            postpone_gzipping,
+            postpone_gzipping: 0,
             gzip_no_buffer: false,
             gzip_min_length: 0,
         })
     }
 
-    fn bytes(chain: &Chain) -> Vec<u8> {
-        let mut all = Vec::new();
-        for piece in chain.pieces() {
-            if let Piece::Bytes(bytes) = piece {
-                all.extend_from_slice(bytes);
+    /// Compresses as the filter does, into buffers of that size.
+    fn pack(text: &[u8], part: usize, size: usize, flush: bool) -> Vec<u8> {
+        let (mut codec, mut packed, mut out) = (GzipCodec::new(conf()), Vec::new(), Buf::empty());
+        let mut feed = |mut input: &[u8], op| {
+            loop {
+                if out.room() < compress::ROOM {
+                    packed.extend_from_slice(&out);
+                    out = Buf::with_capacity(size);
+                }
+                let Ok(Step { taken, more }) = codec.step(input, op, &mut out) else { panic!("it compresses") };
+                input = &input[taken..];
+                if input.is_empty() && !more {
+                    break;
+                }
+            }
+        };
+        for part in text.chunks(part) {
+            feed(part, Op::Continue);
+            if flush {
+                feed(b"", Op::Flush);
             }
         }
-        all
+        feed(b"", Op::End);
+        packed.extend_from_slice(&out);
+        packed
     }
 
     /// Unpacks and checks the trailer.
@@ -484,28 +442,13 @@ mod tests {
             let noise = (seed >> 24) as u8;
             text.push(if i % 3 == 0 { noise } else { b'a' });
         }
-        for (postpone, part, size) in [(0, 20_000, 4096), (0, 7, 1024), (5000, 1000, 4096), (0, 4096, 1 << 20)] {
+        for (part, size) in [(20_000, 4096), (7, 1024), (1000, 64), (4096, 1 << 20)] {
             for flush in [false, true] {
-                let counts = Rc::new(Counts::default());
-                let mut filter = Compress::new(&conf(postpone, size), counts.clone());
-                let mut out = Chain::new();
-                for part in text.chunks(part) {
-                    let before = out.len();
-                    assert!(filter.apply(Chain::from(Bytes::copy_from(part)), false, flush, &mut out).is_ok());
-                    assert!(!flush || out.len() > before);
-                }
-                assert!(filter.apply(Chain::new(), true, false, &mut out).is_ok());
-                assert_eq!(unpack(&bytes(&out)), text, "{postpone} {part} {size} {flush}");
-                assert_eq!(counts.packed.get(), out.len());
+                assert_eq!(unpack(&pack(&text, part, size, flush)), text, "{part} {size} {flush}");
             }
         }
-    }
-
-    #[test]
-    fn ratios() {
-        assert_eq!(hundredths(100, 50), Some(200));
-        assert_eq!(hundredths(1000, 299), Some(334));
-        assert_eq!(hundredths(0, 20), None);
-        assert_eq!(hundredths(5, 0), None);
+        assert_eq!(unpack(&pack(b"", 1, 1024, false)), b"");
+        // A compressor that has served is used again.
+        assert_eq!(STATES.with_borrow(Vec::len), 1);
     }
 }

@@ -4,10 +4,7 @@
 //! which that was so. The bucket leaks at the zone's rate. A request that finds more in it than `burst` is refused and
 //! isn't counted; one that finds more than `delay` waits until that much has leaked.
 
-use std::future::Future;
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 
 use buf::parse::parse_number;
 use common::modules::limit::{self, Kind, LOG_LEVELS};
@@ -17,7 +14,6 @@ use engine::cycle::zones::{self, SharedZone};
 use engine::log::Level;
 use expr::vars::Flags;
 use http::config::core::EVERYWHERE;
-use http::fault::Fault;
 use http::module::HttpModule;
 use http::module::LocationContext;
 use http::phases::{Flow, Handler};
@@ -321,7 +317,7 @@ impl Handler for Limiter {
                     return Flow::Next;
                 }
                 *r.lasting_slot() = Status::Delayed;
-                Flow::wait(delay(r, ms))
+                Flow::wait(async move { r.pause(ms).await.map_or_else(Flow::from, |()| Flow::Next) })
             }
         }
     }
@@ -330,20 +326,6 @@ impl Handler for Limiter {
 fn refuse(r: &mut Request, conf: &LimitReqConf) -> Flow<'static> {
     *r.lasting_slot() = if conf.dry_run { Status::RejectedDryRun } else { Status::Rejected };
     if conf.dry_run { Flow::Next } else { Flow::Status(conf.status) }
-}
-
-/// Waits, unless the client leaves.
-async fn delay(r: &mut Request, ms: u64) -> Flow<'static> {
-    let mut sleep = pin!(rt::sleep(ms));
-    let client = r.client();
-    let stayed = std::future::poll_fn(|cx| match sleep.as_mut().poll(cx) {
-        Poll::Ready(()) => Poll::Ready(true),
-        Poll::Pending => client.map_or(Poll::Pending, |client| client.poll_hangup(cx)).map(|()| false),
-    });
-    if stayed.await {
-        return Flow::Next;
-    }
-    Fault::ClientLeft.log(r).into()
 }
 
 /// A number of requests as the log shows it: `1.500`.

@@ -125,27 +125,54 @@ fn multipart(r: &mut Request, ranges: &[ByteRange], length: u64) {
     let response = &mut r.response;
     let mut own_type = Vec::new();
     response.content_type_text(&mut own_type);
-    let empty = Chain::new();
-    let whole = match &response.body {
-        Body::Chain(chain) => chain,
-        _ => &empty,
-    };
-    let mut body = Chain::new();
-    let mut total = 0;
-    for &range in ranges {
-        let head = part_head(boundary, &own_type, range, length);
-        total += head.len() as u64 + range.len();
-        body.push_bytes(head);
-        body.append(&mut cut(whole, range));
-    }
-    let end = format!("\r\n--{boundary:020}--\r\n").into_bytes();
-    total += end.len() as u64;
-    body.push_bytes(end);
+    let parts: Vec<(Bytes, ByteRange)> =
+        ranges.iter().map(|&range| (part_head(boundary, &own_type, range, length).into(), range)).collect();
+    let end = Bytes::from(format!("\r\n--{boundary:020}--\r\n").into_bytes());
+    let heads: u64 = parts.iter().map(|(head, range)| head.len() as u64 + range.len()).sum();
     response.content_type = Some(format!("multipart/byteranges; boundary={boundary:020}").into_bytes().into());
     response.charset = None;
-    response.content_length = Some(total);
-    if !matches!(response.body, Body::Empty) {
-        response.body = Body::Chain(body);
+    response.content_length = Some(heads + end.len() as u64);
+    let mut parts = Parts { parts, end, whole: Chain::new() };
+    match &mut response.body {
+        Body::Empty => {}
+        Body::Chain(chain) if response.filters.is_empty() => {
+            parts.whole = std::mem::take(chain);
+            parts.append(chain);
+        }
+        _ => response.filters.push(Box::new(parts)),
+    }
+}
+
+/// The parts of a body: their heads, and where they stand in it.
+struct Parts {
+    parts: Vec<(Bytes, ByteRange)>,
+    end: Bytes,
+    /// What there is of the body.
+    whole: Chain,
+}
+
+impl Parts {
+    fn append(&self, out: &mut Chain) {
+        for (head, range) in &self.parts {
+            out.push_bytes(head.clone());
+            out.append(&mut cut(&self.whole, *range));
+        }
+        out.push_bytes(self.end.clone());
+    }
+}
+
+/// Ranges may come in any order, so a body that filters change is gathered first.
+impl BodyFilter for Parts {
+    fn apply(&mut self, mut input: Chain, end: bool, _: bool, out: &mut Chain) -> std::result::Result<(), Broken> {
+        self.whole.append(&mut input);
+        if end {
+            self.append(out);
+        }
+        Ok(())
+    }
+
+    fn reads(&self) -> bool {
+        false
     }
 }
 

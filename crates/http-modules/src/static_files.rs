@@ -4,15 +4,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use conf::Result;
-use engine::log::Errno;
-use http::fault::Fault;
-use http::files::open_file::{Files, Kind, OpenError};
+use http::files::open_file::Files;
 use http::module::HttpModule;
 use http::module::LocationContext;
 use http::phases::{Flow, Handler};
 use http::request::Request;
 use http::server::location::Handlers;
-use wire::h1::{KnownHeader, Method};
+use wire::h1::Method;
 
 /// The module.
 pub struct StaticFiles;
@@ -54,41 +52,15 @@ impl Handler for StaticHandler {
 
 impl StaticHandler {
     fn answer(&self, r: &mut Request, path: &[u8]) -> Flow<'static> {
-        let found = match self.0.open(r, path) {
+        let found = match self.0.open_regular(r, path) {
             Ok(found) => found,
-            Err(error) => return refuse(r, path, &error),
+            Err(flow) => return flow,
         };
-        match found.kind {
-            Kind::Directory => add_slash(r),
-            Kind::Other => Fault::NotAFile.log_with(r, &buf::text::encode(path)).into(),
-            Kind::File if r.method == Method::Post => Flow::Status(405),
-            Kind::File => {
-                found.respond(r);
-                r.response.allow_ranges = true;
-                Flow::Respond
-            }
+        if r.method == Method::Post {
+            return Flow::Status(405);
         }
+        found.respond(r);
+        r.response.allow_ranges = true;
+        Flow::Respond
     }
-}
-
-fn refuse(r: &mut Request, path: &[u8], error: &OpenError) -> Flow<'static> {
-    let fault = error.fault();
-    if fault != Fault::MissingFile || r.location.core.log_not_found {
-        let path = buf::text::encode(path);
-        fault.log_with(r, &format_args!("{} \"{path}\" failed{}", error.call, Errno(&error.error)));
-    }
-    fault.into()
-}
-
-/// A folder's name without its slash: the client is sent to the name with it.
-fn add_slash(r: &mut Request) -> Flow<'static> {
-    let mut target = Vec::with_capacity(r.uri.len() + 1);
-    wire::uri::escape(wire::uri::Escape::Uri, &r.uri, &mut target);
-    target.push(b'/');
-    if !r.args.is_empty() {
-        target.push(b'?');
-        target.extend_from_slice(&r.args);
-    }
-    r.response.headers.set_fixed(KnownHeader::Location, target);
-    Flow::Status(301)
 }

@@ -109,7 +109,7 @@ impl HeaderFilter for Include {
     fn apply(&self, r: &mut Request) -> std::result::Result<(), Reply> {
         let mut included = VecDeque::new();
         for uri in &*self.uris {
-            match r.sub_request(&SubRequest { uri, args: b"", with_body: true }) {
+            match r.sub_request(&SubRequest { uri, with_body: true, ..SubRequest::default() }) {
                 Ok(response) => included.push_back(Included { response, head_to_come: self.heads }),
                 // The log has told it.
                 Err(_) => return Ok(()),
@@ -187,7 +187,7 @@ impl Handler for Mirror {
             return Flow::Next;
         }
         for uri in &*self.0 {
-            match r.sub_request(&SubRequest { uri, args: b"", with_body: false }) {
+            match r.sub_request(&SubRequest { uri, ..SubRequest::default() }) {
                 Ok(response) => response.detach(&r.http),
                 Err(fault) => return fault.into(),
             }

@@ -232,7 +232,7 @@ impl Backend {
         stream.set_send_timeout(Some(self.up.send_timeout));
         let mut sending = self.begin_sending(r, stream, outgoing, codec)?;
         loop {
-            let more = poll_fn(|cx| self.poll_exchange(cx, r, stream, &mut sending, codec)).await?;
+            let more = poll_fn(|cx| self.poll_exchange(cx, r, stream, sending.as_deref_mut(), codec)).await?;
             let found = self.read_head(r, exchange, codec, more).map_err(|error| log(r, &error))?;
             let Some(length) = found else { continue };
             let (status, elapsed) = (exchange.head.borrow().1.status, exchange.elapsed_ms());
@@ -242,19 +242,19 @@ impl Backend {
                     Fault::InvalidResponse.log_with(r, &"upstream sent invalid \"Sec-WebSocket-Accept\" header")
                 );
             }
-            let unsent = (!sending.is_complete()).then(|| Box::new(sending));
+            let unsent = sending.take().filter(|sending| !sending.is_complete());
             return Ok(Reply { status, length, unsent });
         }
     }
 
-    /// What is left to send once the head, if it is all there is, was given to the kernel.
+    /// What is left to send once the head, if it is all there is, was given to the kernel; `None`: nothing, now or later.
     fn begin_sending(
         &self,
         r: &Request,
         stream: &rt::Stream,
         outgoing: &Outgoing,
         codec: &mut dyn Codec,
-    ) -> Result<Sending, Fault> {
+    ) -> Result<Option<Box<Sending>>, Fault> {
         let alone = outgoing.body.is_empty() && !outgoing.streamed;
         let mut left = codec.head(&outgoing.head, alone);
         let mut done = false;
@@ -270,6 +270,9 @@ impl Backend {
         }
         if done {
             stream.set_recv_timeout(Some(self.up.read_timeout));
+            if !codec.transmits() {
+                return Ok(None);
+            }
         }
         let mut chain = Chain::from(left);
         if !outgoing.body.is_empty() {
@@ -279,7 +282,7 @@ impl Backend {
             }
             codec.body(body, true, &mut chain);
         }
-        Ok(Sending::new(chain, outgoing.streamed, done && !codec.holds_back()))
+        Ok(Some(Box::new(Sending::new(chain, outgoing.streamed, done && !codec.holds_back()))))
     }
 
     /// Reads on until the head is there; `None`: more bytes are needed. None at all are the end.
@@ -336,18 +339,20 @@ impl Backend {
         cx: &mut Context<'_>,
         r: &mut Request,
         stream: &rt::Stream,
-        sending: &mut Sending,
+        mut sending: Option<&mut Sending>,
         codec: &mut dyn Codec,
     ) -> Poll<Result<Buf, Fault>> {
-        match sending.poll(cx, Some(r), stream, codec, Some(self.up.read_timeout)) {
-            Ok(()) => {}
-            Err(Obstacle::Client(fault)) => return Poll::Ready(Err(fault)),
-            Err(Obstacle::TimedOut) => return Poll::Ready(Err(Fault::SlowSend.log_with(r, &TIMED_OUT))),
+        if let Some(sending) = &mut sending {
+            match sending.poll(cx, Some(r), stream, codec, Some(self.up.read_timeout)) {
+                Ok(()) => {}
+                Err(Obstacle::Client(fault)) => return Poll::Ready(Err(fault)),
+                Err(Obstacle::TimedOut) => return Poll::Ready(Err(Fault::SlowSend.log_with(r, &TIMED_OUT))),
+            }
         }
         let received = stream.poll_recv(cx, FIRST_READ);
         if let Poll::Ready(result) = &received
             && result.as_ref().map_or(true, Buf::is_empty)
-            && let Some(error) = sending.take_error()
+            && let Some(error) = sending.and_then(Sending::take_error)
         {
             // There is no answer either.
             return Poll::Ready(Err(send_failed(r, &error)));

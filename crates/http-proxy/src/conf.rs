@@ -8,7 +8,7 @@ use ::upstream::retry;
 use conf::values::{Bufs, bitmask, bufs, flag, msec, number, size};
 use conf::{Args, Directive, Error, Loader, Result};
 use expr::vars::Template;
-use http::config::core::{EVERYWHERE, Predicates, TempPath, predicates, send_lowat, temp_path};
+use http::config::core::{EVERYWHERE, Predicates, TempPath, permissions, predicates, send_lowat, temp_path};
 use http::module::LocationContext;
 use http::request::variables::{size_template, template_of};
 use os::SockAddr;
@@ -369,8 +369,8 @@ conf::table! {
         /// - `X-Accel-Redirect`: no internal redirect is made.
         /// - `X-Accel-Limit-Rate`: the rate to the client isn't changed.
         /// - `X-Accel-Buffering`: buffering isn't switched.
-        /// - `X-Accel-Expires`, `X-Accel-Charset`, `Expires`, `Cache-Control`, `Set-Cookie`, `Vary`: accepted for
-        ///   compatibility; these fields have no effect on the server yet.
+        /// - `X-Accel-Charset`: the charset of the response isn't changed.
+        /// - `X-Accel-Expires`, `Expires`, `Cache-Control`, `Set-Cookie`, `Vary`: the cache doesn't heed them.
         ///
         /// Effect: the fields named don't act. Whether they are passed to the client is decided by `{}hide_header` and
         /// `{}pass_header`.
@@ -580,7 +580,7 @@ conf::table! {
         /// {}store_access user:rw group:rw all:r;
         /// ```
         "store_access" in EVERYWHERE, Args::between(1, 3), default "user:rw",
-            scalar(store::store_access) store_access: u32 = 0o600;
+            scalar(permissions) store_access: u32 = 0o600;
     }
     group trailers {
         /// Passes the trailer fields of a response on to the client if it is `on`.

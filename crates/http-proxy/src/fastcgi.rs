@@ -19,14 +19,14 @@ use http::request::variables::{Getter, Setup, put};
 use http::server::location::Handlers;
 use wire::Span;
 use wire::fcgi::{self, Decoder, Output, Step};
-use wire::h1::{Method, Parsed, ResponseParser};
+use wire::h1::{Parsed, ResponseParser};
 
 use crate::cache;
 use crate::cache::conf::CacheConf;
 use crate::cgi;
 use crate::conf::{UpstreamConf, check_location};
 use crate::engine::{Backend, Hidden};
-use crate::params::{Params, ParamsConf};
+use crate::params::{self, Params, ParamsConf};
 use crate::pass::Pass;
 use crate::protocol::{BodyEvent, Codec, End, Head, HeadEvent, Kept, Note, Protocol, ProtocolError, Scheme};
 
@@ -227,7 +227,7 @@ impl Protocol for FastcgiProtocol {
     }
 
     fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
-        exchange.to_head.set(r.method == Method::Head && !exchange.as_get.get());
+        exchange.to_head.set(params::asks_for_head(r, exchange));
         exchange.uri_at.set(Span::default());
         fcgi::begin(self.rules.keep, out);
         fcgi::params(&self.params.write(r, exchange, self.up.pass_request_headers), out);

@@ -144,6 +144,10 @@ impl Codec for Http2 {
         self.client.window()
     }
 
+    fn transmits(&self) -> bool {
+        true
+    }
+
     fn transmit(&mut self, out: &mut Chain) {
         self.client.transmit(out);
     }

@@ -13,7 +13,7 @@ use http::HttpProto;
 use http::config::core::EVERYWHERE;
 use http::exchange::Exchange;
 use http::request::Request;
-use wire::h1::KnownHeader;
+use wire::h1::{KnownHeader, Method};
 
 conf::table! {
     /// The parameters that applications get.
@@ -61,6 +61,11 @@ const HOST: &[u8] = b"HTTP_HOST";
 const HOST_VALUE: &[u8] = b"$host$is_request_port$request_port";
 /// What names of a client's fields begin with.
 const OF_CLIENT: &[u8] = b"HTTP_";
+
+/// Whether an application is asked for a head alone. A response that is stored has a body if the application sends one.
+pub(crate) fn asks_for_head(r: &Request, exchange: &Exchange) -> bool {
+    r.method == Method::Head && !exchange.as_get.get() && !exchange.whole.get()
+}
 
 /// Appends a pair to a block in the form of a protocol.
 pub(crate) type Encode = fn(name: &[u8], value: &[u8], block: &mut Vec<u8>);
@@ -128,7 +133,7 @@ impl Params {
                 }
             }
         }
-        for (_, name, value) in exchange.conditions() {
+        for (_, name, value) in exchange.conditions().into_iter().flatten() {
             memory.clear();
             parameter_name(name.as_bytes(), &mut memory);
             if !self.replaced.contains(&memory) {

@@ -183,6 +183,11 @@ pub trait Codec {
         u64::MAX
     }
 
+    /// Whether [`Codec::transmit`] ever appends anything.
+    fn transmits(&self) -> bool {
+        false
+    }
+
     /// Appends what is to be sent because of bytes that came: acknowledgements, a larger window, a body held back.
     fn transmit(&mut self, _out: &mut Chain) {}
 

@@ -104,6 +104,10 @@ impl Codec for Stub {
         self.connection.window.saturating_sub(self.held.len())
     }
 
+    fn transmits(&self) -> bool {
+        true
+    }
+
     fn transmit(&mut self, out: &mut Chain) {
         out.push_bytes(std::mem::take(&mut self.answers));
         if self.holds_back() {

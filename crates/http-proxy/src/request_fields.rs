@@ -200,7 +200,7 @@ impl RequestFields {
                 }
             }
         }
-        for (known, name, value) in exchange.conditions() {
+        for (known, name, value) in exchange.conditions().into_iter().flatten() {
             if self.passes(known, name.as_bytes()) {
                 form.field(name.as_bytes(), &value, out);
             }

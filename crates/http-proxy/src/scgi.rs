@@ -14,14 +14,13 @@ use http::module::{HttpModule, LocationContext};
 use http::request::Request;
 use http::server::location::Handlers;
 use wire::Span;
-use wire::h1::Method;
 
 use crate::cache;
 use crate::cache::conf::CacheConf;
 use crate::cgi::{self, Cgi};
 use crate::conf::{UpstreamConf, check_location};
 use crate::engine::{Backend, Hidden};
-use crate::params::{Params, ParamsConf};
+use crate::params::{self, Params, ParamsConf};
 use crate::pass::Pass;
 use crate::protocol::{Codec, Kept, Protocol, Scheme};
 
@@ -113,7 +112,7 @@ impl Protocol for ScgiProtocol {
     }
 
     fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
-        exchange.to_head.set(r.method == Method::Head && !exchange.as_get.get());
+        exchange.to_head.set(params::asks_for_head(r, exchange));
         exchange.uri_at.set(Span::default());
         let block = self.params.write(r, exchange, self.up.pass_request_headers);
         wire::scgi::headers(exchange.body_length.get().unwrap_or(0), &block, out);

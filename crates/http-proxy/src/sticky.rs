@@ -7,7 +7,7 @@ use ::upstream::{Choice, Group, Sticky};
 use expr::vars::Template;
 use http::request::Request;
 use http::request::variables::cookie;
-use wire::date::format_http_time;
+use wire::date::format_cookie_time;
 use wire::h1::KnownHeader;
 
 /// The route of the server that the request's session is bound to; empty for none.
@@ -67,7 +67,7 @@ fn set_cookie(r: &mut Request, conf: &Cookie, route: &str) {
         Some(Expires::After(seconds)) => {
             let at = rt::wall().secs.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX));
             out.extend_from_slice(b"; expires=");
-            out.extend_from_slice(&cookie_time(at));
+            out.extend_from_slice(&format_cookie_time(at));
             out.extend_from_slice(format!("; max-age={seconds}").as_bytes());
         }
     }
@@ -94,21 +94,4 @@ fn set_cookie(r: &mut Request, conf: &Cookie, route: &str) {
         out.extend_from_slice(path);
     }
     r.response.headers.add(KnownHeader::SetCookie, out);
-}
-
-/// A time as cookies of old have it: `Thu, 31-Dec-37 23:55:55 GMT`.
-fn cookie_time(at: i64) -> Vec<u8> {
-    let time = format_http_time(at);
-    // `Thu, 31 Dec 2037 23:55:55 GMT`
-    [&time[..7], b"-", &time[8..11], b"-", &time[14..16], &time[16..]].concat()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_of_cookies() {
-        assert_eq!(cookie_time(2_145_916_555), b"Thu, 31-Dec-37 23:55:55 GMT");
-    }
 }

@@ -8,7 +8,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use conf::values::invalid_value;
 use conf::{Directive, Error, Loader, Result};
 use engine::log::Level;
 use engine::worker::sandbox::Needs;
@@ -61,26 +60,6 @@ pub fn store(loader: &mut Loader<'_>, d: &Directive) -> Result<Store> {
             Ok(Store::To(template_of(loader, d, text)?, prefix.as_path().into()))
         }
     }
-}
-
-/// Reads `…_store_access`: the permissions of a file.
-pub(crate) fn store_access(_: &mut Loader<'_>, d: &Directive) -> Result<u32> {
-    let mut mode = 0;
-    for word in &d.args {
-        let text = word.lossy();
-        let (shift, rights) = match text.split_once(':') {
-            Some(("user", rights)) => (6, rights),
-            Some(("group", rights)) => (3, rights),
-            Some(("all", rights)) => (0, rights),
-            _ => return Err(invalid_value(word)),
-        };
-        mode |= match rights {
-            "rw" => 6 << shift,
-            "r" => 4 << shift,
-            _ => return Err(invalid_value(word)),
-        };
-    }
-    Ok(if mode & 0o700 == 0 { mode | 0o600 } else { mode })
 }
 
 /// Lets the sandbox know where files of a location are stored.
@@ -159,22 +138,4 @@ fn path(b: &Backend, r: &mut Request) -> Option<PathBuf> {
     }
     let path = Path::new(OsStr::from_bytes(&path));
     Some(prefix.map_or_else(|| path.to_path_buf(), |prefix| prefix.join(path)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn permissions() {
-        let registry = conf::Registry::new();
-        let (sources, tree, _) = conf::parse::parse(
-            "x",
-            "a user:rw; a group:r; a user:r all:rw; a user:rw group:rw all:r; a all:r; a user:x; a other:r; a user;",
-        );
-        let mut loader = Loader::new(&registry, conf::Env::default(), sources);
-        let modes: Vec<_> = tree.iter().map(|d| store_access(&mut loader, d).ok()).collect();
-        let some = [0o600, 0o640, 0o406, 0o664, 0o604].map(Some);
-        assert_eq!(modes, [&some[..], &[None, None, None]].concat());
-    }
 }

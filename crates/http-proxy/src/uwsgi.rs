@@ -16,7 +16,6 @@ use http::module::{HttpModule, LocationContext};
 use http::request::Request;
 use http::server::location::Handlers;
 use wire::Span;
-use wire::h1::Method;
 use wire::uwsgi::Modifiers;
 
 use crate::cache;
@@ -24,7 +23,7 @@ use crate::cache::conf::CacheConf;
 use crate::cgi::Cgi;
 use crate::conf::{UpstreamConf, check_location};
 use crate::engine::{Backend, Hidden};
-use crate::params::{Params, ParamsConf};
+use crate::params::{self, Params, ParamsConf};
 use crate::pass::Pass;
 use crate::protocol::{Codec, Kept, Protocol, Scheme};
 use crate::ssl::{self, UpstreamSslConf};
@@ -176,7 +175,7 @@ impl Protocol for UwsgiProtocol {
     }
 
     fn write_request(&self, r: &mut Request, exchange: &Exchange, out: &mut Buf) -> std::result::Result<(), Fault> {
-        exchange.to_head.set(r.method == Method::Head && !exchange.as_get.get());
+        exchange.to_head.set(params::asks_for_head(r, exchange));
         exchange.uri_at.set(Span::default());
         let mut block = self.params.write(r, exchange, self.up.pass_request_headers);
         block.extend_from_slice(&self.conf.uwsgi_string);

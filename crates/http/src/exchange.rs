@@ -122,8 +122,17 @@ pub struct Exchange {
     pub whole: Cell<bool>,
     /// Whether the backend is asked with GET in place of HEAD.
     pub as_get: Cell<bool>,
-    /// What is known of the response: `Last-Modified` and `ETag`, for conditions of our own.
-    pub validators: RefCell<(Option<Bytes>, Option<Bytes>)>,
+    /// What is known of the response, for conditions of our own.
+    pub validators: RefCell<Option<Box<Validators>>>,
+}
+
+/// What a stored response is known by.
+#[derive(Clone, Debug, Default)]
+pub struct Validators {
+    /// `Last-Modified`
+    pub modified: Option<Bytes>,
+    /// `ETag`
+    pub etag: Option<Bytes>,
 }
 
 thread_local! {
@@ -180,12 +189,13 @@ impl Exchange {
             as_get,
             validators,
         } = self;
-        (*whole.get_mut(), *as_get.get_mut(), *validators.get_mut()) = (false, false, (None, None));
+        (*whole.get_mut(), *as_get.get_mut(), *validators.get_mut()) = (false, false, None);
         attempts.get_mut().clear();
         let (bytes, parts) = head.get_mut();
         *bytes = Bytes::default();
         parts.clear();
-        (*target.get_mut(), *uri.get_mut(), *trailers.get_mut()) = (None, Bytes::default(), Headers::default());
+        (*target.get_mut(), *uri.get_mut()) = (None, Bytes::default());
+        trailers.get_mut().clear();
         (*left.get_mut(), *chunked.get_mut(), *to_head.get_mut()) = (false, false, false);
         (*uri_at.get_mut(), *started_ms.get_mut(), *body_length.get_mut()) = (Span::default(), 0, None);
     }
@@ -214,11 +224,11 @@ impl Exchange {
         !self.whole.get() || !CONDITIONS.contains(&known)
     }
 
-    /// The conditions that the request has for what is known of the response, as fields.
-    pub fn conditions(&self) -> impl Iterator<Item = (KnownHeader, &'static str, Bytes)> {
-        let (modified, etag) = self.validators.borrow().clone();
+    /// The conditions that the request has for what is known of the response, as fields, if it has some.
+    pub fn conditions(&self) -> Option<impl Iterator<Item = (KnownHeader, &'static str, Bytes)>> {
+        let Validators { modified, etag } = self.validators.borrow().as_deref()?.clone();
         let modified = modified.map(|value| (KnownHeader::IfModifiedSince, "If-Modified-Since", value));
-        modified.into_iter().chain(etag.map(|value| (KnownHeader::IfNoneMatch, "If-None-Match", value)))
+        Some(modified.into_iter().chain(etag.map(|value| (KnownHeader::IfNoneMatch, "If-None-Match", value))))
     }
 
     /// Notes the begin of an attempt.
@@ -313,7 +323,7 @@ mod tests {
         let (group, key) = (Group::new(&GroupSpec::default()), None);
         let (host, port, own) = (Box::default(), Box::default(), Box::default());
         target.replace(Some(Rc::new(Target { group, scheme: "old://", ssl: true, host, port, uri: own, key })));
-        validators.replace((Some(old.clone()), None));
+        validators.replace(Some(Box::new(Validators { modified: Some(old.clone()), etag: None })));
         uri.replace(old.clone());
         uri_at.set(Span::new(1, 2));
         started_ms.set(1);

@@ -186,9 +186,20 @@ faults! {
     SubrequestCycle: Server 500 Never, error("subrequests cycle while processing \"{}\"");
     /// One client's request has too many subrequests.
     TooManySubrequests: Server 500 Never, error("request reference counter overflow while processing \"{}\"");
+    /// A subrequest for authorization was answered by neither a yes nor a no.
+    UnexpectedAuthStatus: Server 500 Never, error("auth request unexpected status: {}");
+
+    // Access.
+
+    /// The file of names and passwords is missing, so that nobody can be let in.
+    NoPasswords: Server 403 Never, error("{}");
+    /// So many passwords wait for their check that another one isn't taken.
+    BusyPasswords: Server 503 Never, error("a password could not be checked: {}");
 
     // Backends.
 
+    /// The backend of a subrequest wants to switch the protocol of the client's connection.
+    UpgradeInSubrequest: Upstream 502 Never, error("connection upgrade in subrequest");
     /// No backend may be asked now.
     NoLiveUpstreams: Upstream 502 Never, error("no live upstreams while connecting to upstream");
     /// A name of a backend that the resolver doesn't know.
@@ -271,6 +282,8 @@ faults! {
     ForbiddenFile: Client 403 Never, error("{}");
     /// A file can't be opened, read or written.
     FailedFile: Server 500 Never, crit("{}");
+    /// A file's contents aren't what its handler takes; the text has the path.
+    UnusableFile: Server 500 Never, error("{}");
 }
 
 /// No log line, or one that was written elsewhere.

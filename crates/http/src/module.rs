@@ -168,6 +168,10 @@ impl<M: common::modules::Module<HttpProto> + Sync> HttpModule for Shared<M> {
 }
 
 impl Phases<HttpProto> for Handlers {
+    fn post_read(&mut self, check: impl Check<HttpProto>) {
+        self.post_read.push(Rc::new(Checks(check)));
+    }
+
     fn preaccess(&mut self, check: impl Check<HttpProto>) {
         self.preaccess.push(Rc::new(Checks(check)));
     }

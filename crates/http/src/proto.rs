@@ -7,12 +7,14 @@ use std::rc::Rc;
 
 use common::front::proxy::ProxyHeader;
 use common::modules::log::LogProto;
+use common::modules::realip::Lines;
 use common::vars::Store;
 use common::{Facts, Places, Proto, Session, Tables};
 use conf::{Context, Level};
 use engine::log::{Errno, Level as LogLevel};
 use os::SockAddr;
 use tls::Secured;
+use wire::h1::KnownHeader;
 
 use crate::config::core::{AND_IF, EVERYWHERE, SERVERS, Satisfy, VariableConf};
 use crate::request::Request;
@@ -76,6 +78,14 @@ impl Facts for Request {
         &self.conn.peer
     }
 
+    fn relay(&self) -> Option<&SockAddr> {
+        self.relay.as_ref()
+    }
+
+    fn forwarded_for(&self) -> Lines<'_> {
+        self.header_lines(KnownHeader::XForwardedFor).collect()
+    }
+
     fn local(&mut self) -> &SockAddr {
         self.local_addr()
     }
@@ -126,6 +136,10 @@ impl Session for Request {
 
     fn store_mut(&mut self) -> &mut Store {
         &mut self.vars
+    }
+
+    fn replace_peer(&mut self, client: SockAddr) {
+        Request::replace_peer(self, client);
     }
 
     fn is_refusal_final(&self) -> bool {

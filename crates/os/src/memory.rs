@@ -5,6 +5,11 @@ use std::ptr::NonNull;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
+/// The size of a page of memory.
+pub fn page_size() -> usize {
+    rustix::param::page_size()
+}
+
 /// Maps `len` zeroed bytes that this process shares with the children it forks from now on; until [`unmap_shared`].
 pub fn map_shared(len: usize) -> io::Result<NonNull<u8>> {
     // SAFETY: the kernel chooses the place, so nothing that exists is touched.

@@ -112,7 +112,7 @@ Options:
 }
 
 /// What nginx builds only if it is asked to.
-const OPTIONAL: [&str; 28] = [
+const OPTIONAL: [&str; 29] = [
     "http_ssl_module",
     "http_v2_module",
     "http_v3_module",
@@ -133,6 +133,7 @@ const OPTIONAL: [&str; 28] = [
     "http_degradation_module",
     "http_slice_module",
     "http_stub_status_module",
+    "http_json_module",
     "http_perl_module",
     "mail",
     "mail_ssl_module",

@@ -254,6 +254,7 @@ fn backend_tls(folder: &Path) -> tls::Server {
     let identity = tls::identity(&path("cert.pem"), &path("key.pem"), &[]).expect("the files are good");
     let settings = tls::ServerSettings {
         identities: vec![identity],
+        named: Vec::new(),
         protocols: tls::Protocols { tls12: true, tls13: true },
         ciphers: "DEFAULT".to_owned(),
         ciphersuites: None,

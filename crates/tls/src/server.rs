@@ -36,6 +36,9 @@ pub struct Protocols {
 pub struct ServerSettings {
     /// Certificates with their keys; the client's abilities choose among them. Empty: they come with each connection.
     pub identities: Vec<Identity>,
+    /// What those that come with each connection are called in the configuration: sessions are bound to that, as they
+    /// are to `identities`.
+    pub named: Vec<String>,
     /// Versions.
     pub protocols: Protocols,
     /// The list of ciphers for TLS 1.2, in OpenSSL's language.
@@ -178,6 +181,10 @@ fn binding(settings: &ServerSettings) -> [u8; 16] {
         let leaf = identity.chain().first().map_or(&[][..], AsRef::as_ref);
         context.update(&(leaf.len() as u64).to_be_bytes());
         context.update(leaf);
+    }
+    for name in &settings.named {
+        context.update(&(name.len() as u64).to_be_bytes());
+        context.update(name.as_bytes());
     }
     if let Some(auth) = &settings.client_auth {
         context.update(b"client certificates");

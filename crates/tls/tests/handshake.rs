@@ -23,6 +23,7 @@ fn identity() -> Identity {
 fn settings() -> ServerSettings {
     ServerSettings {
         identities: vec![identity()],
+        named: Vec::new(),
         protocols: Protocols { tls12: true, tls13: true },
         ciphers: "HIGH:!aNULL:!MD5".to_owned(),
         ciphersuites: None,

@@ -75,8 +75,14 @@ pub fn format_http_time(seconds: i64) -> [u8; 29] {
     ]
 }
 
-const WEEKDAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
-const MONTHS: [&[u8; 3]; 12] =
+/// Writes a date as cookies of old have it: `Sun, 06-Nov-94 08:49:37 GMT`.
+pub fn format_cookie_time(seconds: i64) -> Vec<u8> {
+    let time = format_http_time(seconds);
+    [&time[..7], b"-", &time[8..11], b"-", &time[14..16], &time[16..]].concat()
+}
+
+pub(crate) const WEEKDAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
+pub(crate) const MONTHS: [&[u8; 3]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
 /// The digits of a number below 100.
@@ -155,14 +161,17 @@ impl Reader<'_> {
 }
 
 fn combine(year: i64, month: i64, day: i64, time: i64) -> Option<i64> {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let last = match month {
-        2 if leap => 29,
+        2 if is_leap(year) => 29,
         2 => 28,
         4 | 6 | 9 | 11 => 30,
         _ => 31,
     };
     (day >= 1 && day <= last).then(|| days(year, month, day) * 86400 + time)
+}
+
+pub(crate) fn is_leap(year: i64) -> bool {
+    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
 
 /// Days since 1970 of a date of the Gregorian calendar; years begin in March here, so that leap days come last.
@@ -175,7 +184,7 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// The inverse of [`days`].
-fn civil(days: i64) -> (i64, u32, u32) {
+pub(crate) fn civil(days: i64) -> (i64, u32, u32) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097) as u32;
@@ -251,5 +260,10 @@ mod tests {
         for extreme in [i64::MIN, i64::MAX] {
             format_http_time(extreme);
         }
+    }
+
+    #[test]
+    fn times_of_cookies() {
+        assert_eq!(format_cookie_time(2_145_916_555), b"Thu, 31-Dec-37 23:55:55 GMT");
     }
 }

@@ -7,20 +7,28 @@
 
 pub mod accept;
 pub mod cache_control;
+pub mod charset;
 mod class;
 pub mod date;
 pub mod dns;
 pub mod etag;
 pub mod fcgi;
+pub mod geoip;
 pub mod h1;
 pub mod h2;
 pub mod hello;
 pub mod hpack;
+pub mod json;
 pub mod memcached;
+pub mod mmdb;
+pub mod mp4;
 pub mod proxy_protocol;
 pub mod range;
+pub mod replace;
 pub mod scgi;
 mod span;
+pub mod ssi;
+pub mod strftime;
 mod swar;
 pub mod tagged;
 pub mod uri;

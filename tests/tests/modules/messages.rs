@@ -368,6 +368,34 @@ fn bytes_of_names() {
 }
 
 #[test]
+fn charsets_and_replacements() {
+    let same = "\"charset_map\" between the same charsets \"A\" and \"a\"";
+    let column = "\"charset_map\" with \"utf-8\" charset should be given in the second column";
+    check(
+        &prepared(),
+        &[
+            ("http: sub_filter '' x;", "empty search pattern"),
+            ("http: sub_filter x;", "invalid number of arguments in \"sub_filter\" directive"),
+            ("http: charset_map A B { } charset_map B A { }", "duplicate \"charset_map\" between \"B\" and \"A\""),
+            ("http: charset_map A a { }", same),
+            ("http: charset_map utf-8 A { D18E 80; }", column),
+            ("http: charset_map A B { 100 1; }", "invalid value \"100\""),
+            ("http: charset_map A B { 1 zz; }", "invalid value \"zz\""),
+            ("http: charset_map A B { 1; }", "invalid parameters number"),
+            ("http: charset_map A utf-8 { 80 C2; }", "invalid value \"C2\""),
+            ("http: charset_map A utf-8 { 80 62; }", "invalid value \"62\""),
+            ("http: charset_map A utf-8 { 80 D18E; 81 D18E; }", ""),
+            ("server: charset A; source_charset B;", "no \"charset_map\" between the charsets \"B\" and \"A\""),
+            ("http: charset A; server { source_charset b; } charset_map A B { }", ""),
+            ("server: charset $args; source_charset B;", ""),
+            ("http: gunzip_buffers 0 4k;", "\"gunzip_buffers\" directive invalid value"),
+            ("server: flv;", "\"flv\" directive is not allowed here"),
+            ("location: mp4 x;", "invalid number of arguments in \"mp4\" directive"),
+        ],
+    );
+}
+
+#[test]
 fn warnings() {
     let server = prepared();
     for (text, message) in [

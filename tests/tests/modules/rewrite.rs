@@ -138,3 +138,16 @@ fn try_files() {
     }
     assert_eq!(server.get("/status").status, 410);
 }
+
+#[test]
+fn what_is_set_elsewhere_hides_no_field() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%;
+           location /set { set $http_x own; set $arg_y mine; return 200 \"$http_x $arg_y\"; }
+           location / { return 200 \"$http_x $arg_y\"; } }",
+    )
+    .start();
+    for (target, expect) in [("/set?y=1", "own mine"), ("/?y=1", "field 1")] {
+        assert_eq!(server.get_with(target, "X: field\r\n").text(), expect, "{target}");
+    }
+}

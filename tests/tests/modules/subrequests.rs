@@ -93,11 +93,27 @@ fn their_heads_are_known_to_who_asks() {
 
 /// Not in nginx: directives of the test build
 #[test]
+fn what_one_stores_the_others_leave() {
+    let mut server = start(Setup::http(
+        "log_format own '$first $second $request_id';
+         server { listen 127.0.0.1:%%PORT%%;
+           location = / { set $first none; set $second none; access_log %%DIR%%/own.log own; test_include /first /second; return 200 main; }
+           location /first { set $first 1; return 200 \" $request_id\"; }
+           location /second { set $second 2; return 200 \" $request_id\"; } }",
+    ));
+    let text = server.get("/").text();
+    let [main, id, same] = text.split(' ').collect::<Vec<_>>()[..] else { panic!("{text}") };
+    assert_eq!((main, id), ("main", same), "they have one identifier");
+    server.read_until("own.log", &format!("1 2 {id}\n"));
+}
+
+/// Not in nginx: directives of the test build
+#[test]
 fn they_are_bounded() {
     let mut server =
         start(Setup::http("server { listen 127.0.0.1:%%PORT%%; location / { return 200 x; test_include /again; } }"));
     let response = server.get("/");
-    assert_eq!((response.status, response.text().matches('x').count()), (200, 51), "50 in one another");
+    assert_eq!((response.status, response.text().matches('x').count()), (200, 52), "51 in one another");
     server.wait(|s| s.read("error.log").contains("subrequests cycle while processing \"/again\""), "the log says so");
     let line = server.read("error.log");
     assert!(line.contains("request: \"GET / HTTP/1.1\", subrequest: \"/again\", host: "), "{line}");

@@ -9,9 +9,14 @@ use common::front::listen::{self, Claims};
 use common::front::ssl::Ssl;
 use common::front::{ListenSpec, ServerName, names};
 use common::modules::access::Access;
+use common::modules::geo::Geo;
+use common::modules::geoip::Geoip;
+use common::modules::geoip2::Geoip2;
 use common::modules::limit_conn::LimitConn;
 use common::modules::log::Log;
 use common::modules::map::Map;
+use common::modules::realip::Realip;
+use common::modules::split_clients::SplitClients;
 use common::modules::{Module, Phases};
 use common::ocsp::Names;
 use common::vars::text::put;
@@ -91,6 +96,11 @@ impl Module<Lines> for All {
     fn tables(&self, registry: &mut Registry) {
         Module::<Lines>::tables(&Ssl, registry);
         Module::<Lines>::tables(&Map, registry);
+        Module::<Lines>::tables(&Geo, registry);
+        Module::<Lines>::tables(&Geoip, registry);
+        Module::<Lines>::tables(&Geoip2, registry);
+        Module::<Lines>::tables(&SplitClients, registry);
+        Module::<Lines>::tables(&Realip, registry);
         Module::<Lines>::tables(&LimitConn, registry);
         Module::<Lines>::tables(&Access, registry);
         Module::<Lines>::tables(&Log, registry);
@@ -100,6 +110,8 @@ impl Module<Lines> for All {
     fn variables(&self, setup: &mut Setup<Lines>) {
         define_facts(setup);
         Module::<Lines>::variables(&Ssl, setup);
+        Module::<Lines>::variables(&Geoip, setup);
+        Module::<Lines>::variables(&Realip, setup);
         Module::<Lines>::variables(&LimitConn, setup);
         common::variables! { setup, "lines";
             /// The line that is being answered.
@@ -110,6 +122,7 @@ impl Module<Lines> for All {
     }
 
     fn phases(&self, set: &Set, loader: &mut Loader<'_>, out: &mut impl Phases<Lines>) -> Result<()> {
+        Realip.phases(set, loader, out)?;
         LimitConn.phases(set, loader, out)?;
         Access.phases(set, loader, out)?;
         Log.phases(set, loader, out)

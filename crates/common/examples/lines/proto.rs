@@ -108,12 +108,17 @@ impl front::Server for LinesServer {
 /// What a server's configuration needs of the shared modules.
 #[derive(Default)]
 pub(crate) struct Phases {
+    pub post_read: Vec<Box<dyn Check<Lines>>>,
     pub preaccess: Vec<Box<dyn Check<Lines>>>,
     pub access: Vec<Box<dyn Check<Lines>>>,
     pub log: Vec<Box<dyn Log<Lines>>>,
 }
 
 impl common::modules::Phases<Lines> for Phases {
+    fn post_read(&mut self, check: impl Check<Lines>) {
+        self.post_read.push(Box::new(check));
+    }
+
     fn preaccess(&mut self, check: impl Check<Lines>) {
         self.preaccess.push(Box::new(check));
     }

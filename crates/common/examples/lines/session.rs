@@ -27,6 +27,7 @@ pub(crate) struct LinesSession {
     server: Rc<LinesServer>,
     stream: rt::Stream,
     peer: SockAddr,
+    relay: Option<SockAddr>,
     local: SockAddr,
     proxy: Option<ProxyHeader>,
     tls: Option<Rc<Secured>>,
@@ -55,6 +56,7 @@ impl LinesSession {
             local: stream.local_addr().unwrap_or_else(|_| address.addr.clone()),
             stream,
             peer,
+            relay: None,
             proxy: None,
             tls: None,
             pending: None,
@@ -109,7 +111,8 @@ impl LinesSession {
 
     /// The status with which a check refuses the session.
     fn refusal(&mut self, server: &LinesServer) -> Option<u16> {
-        let checks = server.phases.preaccess.iter().chain(&server.phases.access);
+        let phases = &server.phases;
+        let checks = phases.post_read.iter().chain(&phases.preaccess).chain(&phases.access);
         for check in checks {
             let check: &dyn Check<Lines> = &**check;
             match check.check(self) {
@@ -191,6 +194,10 @@ impl Facts for LinesSession {
         &self.peer
     }
 
+    fn relay(&self) -> Option<&SockAddr> {
+        self.relay.as_ref()
+    }
+
     fn local(&mut self) -> &SockAddr {
         &self.local
     }
@@ -230,6 +237,10 @@ impl Session for LinesSession {
 
     fn store_mut(&mut self) -> &mut Store {
         &mut self.store
+    }
+
+    fn replace_peer(&mut self, client: SockAddr) {
+        self.relay = Some(std::mem::replace(&mut self.peer, client));
     }
 
     fn warns_uninitialized(&self) -> bool {

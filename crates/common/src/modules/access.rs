@@ -3,12 +3,12 @@
 //! Rules are flattened into disjoint ranges, so that a long list costs one binary search. A client whose IPv4 address
 //! is written as IPv6 (`::ffff:192.0.2.1`) is held to the rules for IPv4.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 
-use conf::{Args, Directive, Error, Loader, Registry, Result, Set};
+use conf::values::invalid_parameter;
+use conf::{Args, Directive, Error, Loader, Registry, Result, Set, Word};
 use engine::log::Level as LogLevel;
-use expr::lookup::{Address, Ranges};
+use expr::lookup::{Network, Networks};
 use os::SockAddr;
 
 use super::{Check, Module, Phases, Verdict};
@@ -127,14 +127,13 @@ pub struct Rule {
 enum What {
     All,
     Unix,
-    Net(IpAddr, u8),
+    Net(Network),
 }
 
 /// The rules of one level, ready to be asked.
 #[derive(Debug)]
 struct Rules {
-    v4: Ranges<u32, bool>,
-    v6: Ranges<u128, bool>,
+    networks: Networks<bool>,
     unix: Option<bool>,
 }
 
@@ -145,83 +144,50 @@ fn parse(loader: &mut Loader<'_>, d: &Directive) -> Result<Rule> {
         b"all" => What::All,
         b"unix:" => What::Unix,
         text => {
-            let (address, bits) =
-                network(text).ok_or_else(|| Error::at(word, format!("invalid parameter \"{}\"", word.lossy())))?;
-            if !is_first(address, bits) {
-                let message = format!("low address bits of {} are meaningless", word.lossy());
-                loader.warn(d, Error::at(word, message));
-            }
-            What::Net(address, bits)
+            let network = Network::parse(text).ok_or_else(|| invalid_parameter(word))?;
+            What::Net(checked_network(loader, d, word, network))
         }
     };
     Ok(Rule { allow: d.name == "allow", what })
 }
 
+/// A network that an argument names; bits of its address that don't count are warned of.
+pub(super) fn checked_network(loader: &mut Loader<'_>, d: &Directive, word: &Word, network: Network) -> Network {
+    if !network.is_first() {
+        let message = format!("low address bits of {} are meaningless", word.lossy());
+        loader.warn(d, Error::at(word, message));
+    }
+    network
+}
+
 impl Rules {
     /// Compiles the rules of a level, in the order of the file.
     fn new(rules: &[Rule]) -> Rules {
-        let all4 = (u32::MIN, u32::MAX);
-        let all6 = (u128::MIN, u128::MAX);
-        let v4 = rules.iter().filter_map(|rule| {
-            let (first, last) = match rule.what {
-                What::All => all4,
-                What::Net(IpAddr::V4(ip), bits) => ip.to_bits().network(bits),
-                _ => return None,
+        let networks = rules.iter().flat_map(|rule| {
+            let networks: &[Network] = match &rule.what {
+                What::All => &Network::ALL,
+                What::Unix => &[],
+                What::Net(network) => std::slice::from_ref(network),
             };
-            Some((first, last, rule.allow))
-        });
-        let v6 = rules.iter().filter_map(|rule| {
-            let (first, last) = match rule.what {
-                What::All => all6,
-                What::Net(IpAddr::V6(ip), bits) => ip.to_bits().network(bits),
-                _ => return None,
-            };
-            Some((first, last, rule.allow))
+            networks.iter().map(|network| (*network, rule.allow))
         });
         let unix = rules.iter().find(|rule| matches!(rule.what, What::All | What::Unix));
-        Rules {
-            v4: Ranges::earlier_wins(v4.collect()),
-            v6: Ranges::earlier_wins(v6.collect()),
-            unix: unix.map(|rule| rule.allow),
-        }
+        Rules { networks: Networks::earlier_wins(networks), unix: unix.map(|rule| rule.allow) }
     }
 
     /// Whether a client is allowed; `None` if no rule speaks of it.
     fn allows(&self, client: &SockAddr) -> Option<bool> {
         match client.ip() {
             None => self.unix,
-            Some(IpAddr::V4(ip)) => self.v4.lookup_ip(ip).copied(),
-            Some(IpAddr::V6(ip)) => match ip.to_ipv4_mapped() {
-                Some(ip) => self.v4.lookup_ip(ip).copied(),
-                None => self.v6.lookup_ip(ip).copied(),
-            },
+            Some(ip) => self.networks.lookup(ip).copied(),
         }
-    }
-}
-
-/// `192.0.2.0/24`, `192.0.2.0/255.255.255.0`, `2001:db8::/32` or an address alone.
-fn network(text: &[u8]) -> Option<(IpAddr, u8)> {
-    let text = std::str::from_utf8(text).ok()?;
-    let (address, mask) = text.split_once('/').map_or((text, None), |(address, mask)| (address, Some(mask)));
-    let address: IpAddr = address.parse().ok()?;
-    let width = if address.is_ipv4() { 32 } else { 128 };
-    let bits = match mask {
-        None => width,
-        Some(mask) => mask.parse().ok().filter(|bits| *bits <= width && mask.as_bytes()[0] != b'+')?,
-    };
-    Some((address, bits))
-}
-
-/// Whether the address is the first of its network.
-fn is_first(address: IpAddr, bits: u8) -> bool {
-    match address {
-        IpAddr::V4(ip) => ip.to_bits().network(bits).0 == ip.to_bits(),
-        IpAddr::V6(ip) => ip.to_bits().network(bits).0 == ip.to_bits(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use conf::{Env, Registry, Sources, Word};
 
     use super::*;

@@ -8,10 +8,10 @@ use std::rc::Rc;
 use conf::values::number;
 use conf::{Args, Directive, Error, Level, Loader, Registry, Result, Word};
 use expr::lookup::{Names, NamesError};
-use expr::vars::{Flags, Template};
+use expr::vars::Template;
 
-use super::Module;
-use crate::vars::{self, Definition, Getter, Regex, Variable};
+use super::{Module, define_looked_up, each_line};
+use crate::vars::{self, Regex, Variable};
 use crate::{Proto, Session};
 
 /// The module.
@@ -66,11 +66,8 @@ impl<P: Proto> Module<P> for Map {
 
 fn map<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let Parsed { map, volatile } = Table::parse::<P>(loader, d)?;
-    let flags = if volatile { Flags::CHANGEABLE | Flags::NOCACHEABLE } else { Flags::CHANGEABLE };
-    let module = P::tables().map.module();
     let text = "The value that `map` gives to its source. Empty if nothing fits and there is no `default`.";
-    let definition = Definition { getter: Getter::Object(Rc::new(map)), setter: None, module, text };
-    vars::define::<P>(loader, d.arg(1), flags, definition)
+    define_looked_up::<P>(loader, d.arg(1), P::tables().map.module(), text, volatile, Rc::new(map))
 }
 
 impl<P: Proto> Variable<P> for Table {
@@ -103,17 +100,9 @@ impl Table {
         let source = vars::template_of::<P>(loader, d, &d.arg(0).text)?;
         let map = Table { source, hostnames: false, names: Names::new(), regexes: Vec::new(), default: None };
         let mut parsed = Parsed { map, volatile: false };
-        let mut first = None;
-        for line in d.entries() {
-            if let Err(error) = line.and_then(|line| parsed.line::<P>(loader, line)) {
-                match first {
-                    None => first = Some(error),
-                    Some(_) => loader.errors.push(error),
-                }
-            }
-        }
+        each_line(loader, d, |loader, line| parsed.line::<P>(loader, line))?;
         parsed.map.names.shrink();
-        first.map_or(Ok(parsed), Err)
+        Ok(parsed)
     }
 
     /// Appends the value for a session. There always is one, though it may be empty.

@@ -1,15 +1,23 @@
 //! Modules that protocols share: one file each. A protocol takes one by handing it to what runs its own modules.
 
 pub mod access;
+pub mod geo;
+pub mod geoip;
+pub mod geoip2;
 pub mod limit;
 pub mod limit_conn;
 pub mod log;
 pub mod map;
+pub mod realip;
+pub mod split_clients;
 
-use conf::{Loader, Registry, Result, Set};
+use std::rc::Rc;
+
+use conf::{Directive, Loader, Registry, Result, Set, Word};
+use expr::vars::Flags;
 
 use crate::Proto;
-use crate::vars::Setup;
+use crate::vars::{self, Definition, Getter, Setup, Variable};
 
 /// A module that protocols share: what it gives to each of them. Everything but the tables has a default.
 pub trait Module<P: Proto> {
@@ -27,6 +35,9 @@ pub trait Module<P: Proto> {
 
 /// The phases of a protocol's sessions, as modules add to them.
 pub trait Phases<P: Proto> {
+    /// Before anything else; in HTTP once the head has been read.
+    fn post_read(&mut self, check: impl Check<P>);
+
     /// Before access is decided.
     fn preaccess(&mut self, check: impl Check<P>);
 
@@ -58,4 +69,37 @@ pub enum Verdict {
 pub trait Log<P: Proto>: 'static {
     /// Takes note of the session.
     fn log(&self, session: &mut P::Session);
+}
+
+/// Reads the lines of a block that holds words rather than directives. Of several errors all but the first are put into the
+/// loader.
+fn each_line(
+    loader: &mut Loader<'_>,
+    d: &Directive,
+    mut read: impl FnMut(&mut Loader<'_>, &Directive) -> Result<()>,
+) -> Result<()> {
+    let mut first = None;
+    for line in d.entries() {
+        if let Err(error) = line.and_then(|line| read(loader, line)) {
+            match first {
+                None => first = Some(error),
+                Some(_) => loader.errors.push(error),
+            }
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
+/// Defines a variable whose value is looked up; a volatile one at each use, others once for a session.
+fn define_looked_up<P: Proto>(
+    loader: &mut Loader<'_>,
+    name: &Word,
+    module: &'static str,
+    text: &'static str,
+    volatile: bool,
+    table: Rc<dyn Variable<P>>,
+) -> Result<()> {
+    let flags = if volatile { Flags::CHANGEABLE | Flags::NOCACHEABLE } else { Flags::CHANGEABLE };
+    let definition = Definition { getter: Getter::Object(table), setter: None, module, text };
+    vars::define::<P>(loader, name, flags, definition)
 }

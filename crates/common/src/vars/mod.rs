@@ -14,7 +14,9 @@ use expr::vars::{Entry, Flags, Template, VarId, Variables as Frozen};
 
 pub use facts::define as define_facts;
 pub use regex::{LastCaptures, MatchFailed, Regex};
-pub use setup::{Late, Setup, add, define, finish, regex, size_template, storable, template, template_at, template_of};
+pub use setup::{
+    Late, Setup, add, define, finish, one_variable, regex, size_template, storable, template, template_at, template_of,
+};
 
 use crate::slots::Slots;
 use crate::{Proto, Session};
@@ -104,6 +106,7 @@ impl<P: Proto> Variables<P> {
             captures: LastCaptures::default(),
             slots: Slots::default(),
             values: vec![Value::Unset; self.len()],
+            stored: vec![0; self.len().div_ceil(BITS)],
             depth: MAX_DEPTH,
         }
     }
@@ -129,6 +132,8 @@ pub struct Store {
     pub slots: Slots,
     /// What was stored, by id.
     values: Vec<Value>,
+    /// A bit for each id that this session itself has stored.
+    stored: Vec<usize>,
     /// How deep variables may refer to each other yet.
     depth: u8,
 }
@@ -137,10 +142,11 @@ impl Store {
     /// As it was at first; memory is kept.
     pub fn clear(&mut self) {
         // All of them: one that is added and forgotten here doesn't compile.
-        let Store { captures, slots, values, depth } = self;
+        let Store { captures, slots, values, stored, depth } = self;
         captures.clear();
         slots.clear();
         values.fill(Value::Unset);
+        stored.fill(0);
         *depth = MAX_DEPTH;
     }
 
@@ -156,12 +162,28 @@ impl Store {
     pub fn set(&mut self, id: VarId, value: Value) {
         if let Some(place) = self.values.get_mut(id.index()) {
             *place = value;
+            self.stored[id.index() / BITS] |= 1 << (id.index() % BITS);
         }
     }
 
-    /// Takes over what is stored in another session of the same configuration.
+    /// Begins with what is stored in another session of the same configuration.
     pub fn copy_values(&mut self, from: &Store) {
         self.values.clone_from(&from.values);
+        self.stored.fill(0);
+    }
+
+    /// Takes over what a session that began with this one's values has stored since, and nothing else of it: others may
+    /// have stored meanwhile.
+    pub fn take_over(&mut self, from: &Store) {
+        for (at, &bits) in from.stored.iter().enumerate().filter(|(_, bits)| **bits != 0) {
+            let mut bits = bits;
+            while bits != 0 {
+                let index = at * BITS + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                self.values[index].clone_from(&from.values[index]);
+            }
+            self.stored[at] |= from.stored[at];
+        }
     }
 
     /// What was stored, in order of the ids.
@@ -170,6 +192,8 @@ impl Store {
     }
 }
 
+/// How many ids there are in a word of [`Store::stored`].
+const BITS: usize = usize::BITS as usize;
 /// How deep variables may refer to each other.
 const MAX_DEPTH: u8 = 100;
 
@@ -197,7 +221,7 @@ pub fn value<S: Session>(session: &mut S, id: VarId, out: &mut Vec<u8>) -> bool 
             if session.warns_uninitialized() {
                 session.log_at(Level::Warn, format_args!("using uninitialized \"{}\" variable", entry.name));
             }
-            session.store_mut().values[id.index()] = Value::Set(Bytes::default());
+            session.store_mut().set(id, Value::Set(Bytes::default()));
             true
         }
         Getter::Object(object) => value_of_object(session, &**object, id, entry, out),
@@ -222,9 +246,26 @@ fn value_of_object<S: Session>(
     store.depth += 1;
     if !entry.flags.has(Flags::NOCACHEABLE) {
         let value = if found { Value::Set(Bytes::copy_from(&out[start..])) } else { Value::Missing };
-        store.values[id.index()] = value;
+        store.set(id, value);
     }
     found
+}
+
+/// As [`value`], for a name met at run time (by SSI), in lower case. False for what no module and no directive defines.
+pub fn value_by_name<S: Session>(session: &mut S, name: &str, out: &mut Vec<u8>) -> bool {
+    let variables = session.hold();
+    if let Some(id) = variables.all.id(name) {
+        let is_found = !variables.all.entry(id).flags.has(Flags::NOHASH);
+        return is_found && value(session, id, out);
+    }
+    let Some(entry) = variables.all.by_name(name) else { return false };
+    match &entry.payload.getter {
+        Getter::Plain(get) => get(session, out),
+        Getter::Family(get) => get(session, entry.suffix(), out),
+        // Nothing refers to it, so nothing has stored to it.
+        Getter::Stored => false,
+        Getter::Object(object) => object.value(session, out),
+    }
 }
 
 /// A template's value.

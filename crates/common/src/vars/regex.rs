@@ -51,7 +51,7 @@ impl Regex {
         store.captures.subject.extend_from_slice(subject);
         for &(id, group) in &*self.names {
             let value = store.captures.get(group).map(Bytes::copy_from);
-            store.values[id.index()] = value.map_or(Value::Missing, Value::Set);
+            store.set(id, value.map_or(Value::Missing, Value::Set));
         }
         Ok(true)
     }

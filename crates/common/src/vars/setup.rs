@@ -1,5 +1,6 @@
 //! The variables of a configuration that is being read: definitions, references, regexes.
 
+use std::any::Any;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -10,6 +11,7 @@ use expr::vars::{Flags, Registry, Template, VarId};
 
 use super::{Definition, Getter, Regex, Setter, Variables};
 use crate::Proto;
+use crate::slots::Slots;
 
 /// The variables of a configuration that is being read.
 pub struct Setup<P: Proto> {
@@ -20,12 +22,19 @@ pub struct Setup<P: Proto> {
     captures: bool,
     /// The regexes so far, by pattern and whether they ignore case.
     regexes: HashMap<(Box<[u8]>, bool), Regex>,
+    parts: Slots,
 }
 
 // Not derived: that would ask for it of the protocol.
 impl<P: Proto> Default for Setup<P> {
     fn default() -> Setup<P> {
-        Setup { registry: Registry::new(), places: Vec::new(), captures: false, regexes: HashMap::new() }
+        Setup {
+            registry: Registry::new(),
+            places: Vec::new(),
+            captures: false,
+            regexes: HashMap::new(),
+            parts: Slots::default(),
+        }
     }
 }
 
@@ -41,6 +50,11 @@ impl<P: Proto> Setup<P> {
         .collect()
     }
 
+    /// What a module's variables and its directives have in common.
+    pub fn part<T: Any + Default>(&mut self) -> &mut T {
+        self.parts.entry()
+    }
+
     /// Makes sure that `name` is a variable that can be stored to.
     fn define_stored(&mut self, name: &str) {
         if self.registry.definition(name).is_none() {
@@ -48,7 +62,7 @@ impl<P: Proto> Setup<P> {
             let text = "What `set` or a named capture of a regex stores. Empty if nothing was stored.";
             let definition = Definition { getter: Getter::Stored, setter: None, module, text };
             // It isn't defined, so it isn't a duplicate.
-            let _ = self.registry.add(name, Flags::CHANGEABLE, definition);
+            let _ = self.registry.add(name, Flags::CHANGEABLE | Flags::WEAK, definition);
         }
     }
 
@@ -170,6 +184,16 @@ pub fn size_template<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result
         Some(Some(0)) => Ok(None),
         _ => Ok(template),
     }
+}
+
+/// A word that is one variable and nothing else.
+pub fn one_variable<P: Proto>(loader: &mut Loader<'_>, word: &Word) -> Result<Rc<Template>> {
+    let name = variable_name(word)?;
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if !name.bytes().all(is_name) || name.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Error::at(word, format!("unknown \"{name}\" variable")));
+    }
+    template_at::<P>(loader, word.span, &word.text)
 }
 
 /// A text with variables that is compiled after inheritance, where a server or location has it: as in nginx, what every

@@ -58,7 +58,7 @@ const NONE: u32 = u32::MAX;
 impl<K: Address, T> Ranges<K, T> {
     /// From ranges (first and last address, both included) of which a later one covers an earlier one, as with the
     /// `ranges` of `geo`. A range that ends before it starts is left out.
-    pub(crate) fn later_wins(rules: Vec<(K, K, T)>) -> Ranges<K, T> {
+    pub fn later_wins(rules: Vec<(K, K, T)>) -> Ranges<K, T> {
         let spans: Vec<(K, K)> = rules.iter().map(|(first, last, _)| (*first, *last)).collect();
         let (starts, which) = flatten(&spans);
         Ranges { starts, which, values: rules.into_iter().map(|(_, _, value)| value).collect() }
@@ -68,17 +68,6 @@ impl<K: Address, T> Ranges<K, T> {
     pub fn earlier_wins(mut rules: Vec<(K, K, T)>) -> Ranges<K, T> {
         rules.reverse();
         Ranges::later_wins(rules)
-    }
-
-    /// From networks (address, prefix length) of which the most specific one counts, as in `geo`; of two that are the
-    /// same, the later.
-    pub fn longest_prefix(mut rules: Vec<(K, u8, T)>) -> Ranges<K, T> {
-        rules.sort_by_key(|rule| rule.1);
-        let span = |(address, prefix, value): (K, u8, T)| {
-            let (first, last) = address.network(prefix);
-            (first, last, value)
-        };
-        Ranges::later_wins(rules.into_iter().map(span).collect())
     }
 
     /// The value of the range that holds `address`.
@@ -154,39 +143,9 @@ mod tests {
 
     use super::*;
 
-    fn v4(text: &str) -> u32 {
-        text.parse::<Ipv4Addr>().expect("an address").to_bits()
-    }
-
-    #[test]
-    fn networks() {
-        let geo = Ranges::longest_prefix(vec![
-            (v4("10.1.0.0"), 16, "b"),
-            (v4("10.0.0.0"), 8, "a"),
-            (v4("10.1.2.3"), 32, "c"),
-            (v4("10.1.2.3"), 32, "d"),
-            (v4("255.0.0.1"), 8, "top"),
-        ]);
-        for (address, expect) in [
-            ("9.255.255.255", None),
-            ("10.0.0.0", Some("a")),
-            ("10.0.255.255", Some("a")),
-            ("10.1.0.0", Some("b")),
-            ("10.1.2.2", Some("b")),
-            ("10.1.2.3", Some("d")),
-            ("10.1.2.4", Some("b")),
-            ("10.2.0.0", Some("a")),
-            ("11.0.0.0", None),
-            ("255.255.255.255", Some("top")),
-            ("0.0.0.0", None),
-        ] {
-            assert_eq!(geo.lookup(v4(address)).copied(), expect, "{address}");
-        }
-    }
-
     #[test]
     fn everything_and_nothing() {
-        let all = Ranges::longest_prefix(vec![(0u128, 0, 1), (Ipv6Addr::LOCALHOST.to_bits(), 128, 2)]);
+        let all = Ranges::later_wins(vec![(0u128, u128::MAX, 1), (1, 1, 2)]);
         assert_eq!(all.lookup_ip(Ipv6Addr::LOCALHOST), Some(&2));
         assert_eq!(all.lookup(u128::MAX), Some(&1));
         let none: Ranges<u32, ()> = Ranges::later_wins(vec![(2, 1, ())]);

@@ -24,7 +24,7 @@ impl Flags {
     /// The name is the beginning of a family of names, such as `arg_`.
     pub const PREFIX: Flags = Flags(8);
     /// The definition gives way to any other, a family's included (`set $arg_x`).
-    pub(crate) const WEAK: Flags = Flags(16);
+    pub const WEAK: Flags = Flags(16);
 
     /// Whether all of `other` are set.
     pub fn has(self, other: Flags) -> bool {

@@ -27,7 +27,7 @@ use ::conf::{Error, Result};
 use ::upstream::retry::failure;
 use buf::Bytes;
 use expr::vars::Template;
-use http::exchange::Exchange;
+use http::exchange::{Exchange, Validators};
 use http::fault::{Fault, Retry, Source};
 use http::files::open_file::Files;
 use http::module::LocationContext;
@@ -447,7 +447,10 @@ fn prepare(caching: &Caching, r: &mut Request, exchange: &Exchange) {
     let revalidates = caching.conf.cache_revalidate || caching.conf.cache_rfc;
     if let Some(stored) = fill.stale.as_ref().filter(|_| revalidates) {
         let modified = stored.entry.last_modified.map(|time| Bytes::copy_from(&wire::date::format_http_time(time)));
-        exchange.validators.replace((modified, Some(stored.entry.etag.clone()).filter(|etag| !etag.is_empty())));
+        let etag = Some(stored.entry.etag.clone()).filter(|etag| !etag.is_empty());
+        if modified.is_some() || etag.is_some() {
+            exchange.validators.replace(Some(Box::new(Validators { modified, etag })));
+        }
     }
 }
 

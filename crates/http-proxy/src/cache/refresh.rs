@@ -26,11 +26,7 @@ pub(crate) fn instead(b: &Backend, r: &mut Request, exchange: &Rc<Exchange>, sta
     b.caching.as_ref()?;
     let work = r.lasting_slot::<Work>();
     let stale = work.fill.as_ref()?.stale.as_ref()?;
-    let asked = {
-        let validators = exchange.validators.borrow();
-        validators.0.is_some() || validators.1.is_some()
-    };
-    if status == 304 && asked {
+    if status == 304 && exchange.validators.borrow().is_some() {
         let mut fill = work.fill.take()?;
         let stored = fill.stale.take()?;
         return Some(revalidated(b, r, exchange, fill, stored));

@@ -16,10 +16,10 @@ pub(crate) fn key(r: &mut Request, out: &mut Vec<u8>) -> bool {
 
 pub(crate) fn last_modified(r: &mut Request, out: &mut Vec<u8>) -> bool {
     let Some(exchange) = &r.upstream else { return false };
-    exchange.validators.borrow().0.as_ref().is_some_and(|value| put(out, value))
+    exchange.validators.borrow().as_ref().and_then(|known| known.modified.as_ref()).is_some_and(|value| put(out, value))
 }
 
 pub(crate) fn etag(r: &mut Request, out: &mut Vec<u8>) -> bool {
     let Some(exchange) = &r.upstream else { return false };
-    exchange.validators.borrow().1.as_ref().is_some_and(|value| put(out, value))
+    exchange.validators.borrow().as_ref().and_then(|known| known.etag.as_ref()).is_some_and(|value| put(out, value))
 }

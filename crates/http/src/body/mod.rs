@@ -76,8 +76,13 @@ pub trait BodyFilter {
         false
     }
 
+    /// Whether it takes more of the body although it waits for something.
+    fn reads_ahead(&self) -> bool {
+        false
+    }
+
     /// Continues what it waits for, and appends the result. It gets no more of the body before it is
-    /// ready, and until then what follows it doesn't end. What is appended while it isn't ready is passed on at once.
+    /// ready, unless it reads ahead, and until then what follows it doesn't end. What is appended while it isn't ready is passed on at once.
     fn poll_waiting(&mut self, _r: &mut Request, _cx: &mut Context<'_>, _out: &mut Chain) -> Poll<Result<(), Broken>> {
         Poll::Ready(Ok(()))
     }

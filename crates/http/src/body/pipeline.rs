@@ -116,10 +116,7 @@ impl Pipeline {
         loop {
             let mut portion = Portion::default();
             if self.waiting & bit == 0 {
-                let input = ready!(self.poll_filtered(at, r, cx))?;
-                portion.flush = input.flush;
-                self.filters[at].apply(input.chain, input.end, input.flush, &mut portion.chain)?;
-                self.ended |= if input.end { bit } else { 0 };
+                ready!(self.poll_input(at, r, cx, &mut portion))?;
             }
             match self.filters[at].poll_waiting(r, cx, &mut portion.chain) {
                 Poll::Ready(Err(Broken)) if !portion.chain.is_empty() => (self.broken, portion.flush) = (true, true),
@@ -131,7 +128,13 @@ impl Pipeline {
                 Poll::Pending => {
                     self.waiting |= bit;
                     if portion.chain.is_empty() && !portion.flush {
-                        return Poll::Pending;
+                        let takes_more = self.ended & bit == 0 && self.filters[at].reads_ahead();
+                        if !takes_more || self.poll_input(at, r, cx, &mut portion)?.is_pending() {
+                            return Poll::Pending;
+                        }
+                        if portion.chain.is_empty() {
+                            continue;
+                        }
                     }
                     portion.flush = true;
                 }
@@ -140,6 +143,21 @@ impl Pipeline {
                 return Poll::Ready(Ok(portion));
             }
         }
+    }
+
+    /// Gives a filter what the ones before it yield; what it passes on at once is appended to `portion`.
+    fn poll_input(
+        &mut self,
+        at: usize,
+        r: &mut Request,
+        cx: &mut Context<'_>,
+        portion: &mut Portion,
+    ) -> Poll<Result<(), Broken>> {
+        let input = ready!(self.poll_filtered(at, r, cx))?;
+        portion.flush = input.flush;
+        self.filters[at].apply(input.chain, input.end, input.flush, &mut portion.chain)?;
+        self.ended |= if input.end { 1 << at } else { 0 };
+        Poll::Ready(Ok(()))
     }
 
     /// What the source yields, with files read if they must be.

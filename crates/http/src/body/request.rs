@@ -1,6 +1,6 @@
 //! Bodies of requests, as they are read.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -111,7 +111,8 @@ pub struct Buffered {
 impl RequestBody {
     /// A body as the head describes it; `unread` is what came with the head.
     pub fn begin(&mut self, framing: BodyFraming, unread: Bytes, expect: bool) {
-        *self = RequestBody { unread, expect, ..RequestBody::default() };
+        self.clear();
+        (self.unread, self.expect) = (unread, expect);
         match framing {
             BodyFraming::None => {}
             BodyFraming::Length(length) => {
@@ -127,13 +128,40 @@ impl RequestBody {
 
     /// A body that ends where its stream does, whatever was declared: the protocol has checked that.
     pub(crate) fn begin_stream(&mut self, declared: Option<u64>, expect: bool) {
-        let (framing, delimiter) = (Framing::Endless, Delimiter::Stream);
-        *self = RequestBody { framing, declared, delimiter, expect, ..RequestBody::default() };
+        self.clear();
+        (self.framing, self.delimiter) = (Framing::Endless, Delimiter::Stream);
+        (self.declared, self.expect) = (declared, expect);
     }
 
-    /// What was read of it whole, as the body of another request; nothing if it wasn't.
+    /// Resets the body to none. Field by field: most of them hold nothing. The pattern names every field.
+    #[deny(unused_variables)]
+    pub(crate) fn clear(&mut self) {
+        let RequestBody {
+            framing,
+            declared,
+            unread,
+            buffered,
+            partial,
+            received,
+            raw,
+            raw_before,
+            delimiter,
+            rest,
+            expect,
+            change,
+        } = self;
+        (*framing, *declared, *unread, *buffered) = (Framing::Done, None, Bytes::default(), None);
+        partial.clear();
+        (*received, *raw, *raw_before) = (0, 0, 0);
+        (*delimiter, *rest, *expect, *change) = (Delimiter::Length, Remainder::Wanted, false, None);
+    }
+
+    /// What was read of it whole, as the body of another request; nothing if it wasn't. One that is declared to be empty
+    /// needn't be read.
     pub fn shared(&self) -> RequestBody {
-        let Some(body) = self.buffered.clone() else { return RequestBody::default() };
+        let Some(body) = self.buffered.clone() else {
+            return RequestBody { declared: self.declared.filter(|length| *length == 0), ..RequestBody::default() };
+        };
         RequestBody { declared: Some(body.len), buffered: Some(body), ..RequestBody::default() }
     }
 
@@ -245,6 +273,11 @@ impl RequestBody {
     /// The body, if it was read whole.
     pub fn buffered(&self) -> Option<&Buffered> {
         self.buffered.as_ref()
+    }
+
+    /// The same, for whoever takes it for good.
+    pub fn take_buffered(&mut self) -> Option<Buffered> {
+        self.buffered.take()
     }
 
     /// Keeps a small body that was passed on while it arrived.
@@ -542,7 +575,22 @@ impl Request {
     }
 
     /// Reads the whole body, to memory or beyond `client_body_buffer_size` to a file.
-    pub async fn read_body(&mut self) -> Result<(), Fault> {
+    pub fn read_body(&mut self) -> impl Future<Output = Result<(), Fault>> {
+        let in_file = self.location.core.client_body_in_file_only;
+        self.read_whole(in_file)
+    }
+
+    /// Reads the body before a location is looked for, if the server says so: for variables that depend on it.
+    pub(crate) async fn read_body_early(&mut self) -> Result<(), Fault> {
+        let conditions = self.server.core.client_body_early_read.clone();
+        if self.body.is_framed() && conditions.iter().any(|condition| self.test(condition)) {
+            self.check_body_length()?;
+            self.read_whole(BodyInFile::Off).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_whole(&mut self, in_file: BodyInFile) -> Result<(), Fault> {
         if self.body.buffered.is_some() {
             return Ok(());
         }
@@ -574,7 +622,7 @@ impl Request {
             match &body.file {
                 None if body.len > limit => {
                     body.pieces.push(Piece::Bytes(data));
-                    self.spill(&mut body)?;
+                    self.spill(&mut body, in_file)?;
                 }
                 None => append(&mut body.pieces, data),
                 Some(file) => {
@@ -583,8 +631,8 @@ impl Request {
                 }
             }
         }
-        if core.client_body_in_file_only != BodyInFile::Off && body.file.is_none() && self.body.is_framed() {
-            self.spill(&mut body)?;
+        if in_file != BodyInFile::Off && body.file.is_none() && self.body.is_framed() {
+            self.spill(&mut body, in_file)?;
         }
         if let Some(file) = &body.file {
             body.pieces = vec![Piece::File(FileRange { file: file.file(), offset: 0, len: body.len })];
@@ -594,15 +642,15 @@ impl Request {
     }
 
     /// Moves what has been read so far into a new file.
-    fn spill(&mut self, body: &mut Buffered) -> Result<(), Fault> {
+    fn spill(&mut self, body: &mut Buffered, in_file: BodyInFile) -> Result<(), Fault> {
         let core = self.location.core.clone();
-        let keep = core.client_body_in_file_only == BodyInFile::On;
+        let keep = in_file == BodyInFile::On;
         let made = TempFile::create(&core.client_body_temp_path, keep, &self.http.worker.temp_numbers);
         let file = match made {
             Ok(file) => Rc::new(file),
             Err(error) => return Err(self.temp_failed(&error)),
         };
-        let level = if core.client_body_in_file_only == BodyInFile::Off { Level::Warn } else { Level::Notice };
+        let level = if in_file == BodyInFile::Off { Level::Warn } else { Level::Notice };
         if body.len > 0 {
             let path = buf::text::path(file.path());
             self.log_at(level, format_args!("a client request body is buffered to a temporary file {path}"));
@@ -761,8 +809,10 @@ mod tests {
             begin(&mut reset);
             assert_eq!(reset.members(), new.members());
         }
-        let (new, mut used) = (RequestBody::default(), RequestBody::default());
-        used.poison();
-        reuse::check(&new.members(), &used.members(), &RequestBody::default().members(), &[]);
+        let (new, mut body) = (RequestBody::default(), RequestBody::default());
+        body.poison();
+        let used = body.members();
+        body.clear();
+        reuse::check(&new.members(), &used, &body.members(), &[]);
     }
 }

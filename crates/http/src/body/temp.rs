@@ -43,17 +43,27 @@ pub struct Lasting {
 
 impl fmt::Display for TempError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}() \"{}\"", self.call, buf::text::path(&self.path))?;
-        if let Some(to) = &self.to {
-            write!(f, " to \"{}\"", buf::text::path(to))?;
-        }
-        write!(f, " failed{}", Errno(&self.error))
+        write!(f, "{} failed{}", self.what(), Errno(&self.error))
     }
 }
 
 impl TempError {
     fn new(call: &'static str, path: &Path, error: io::Error) -> TempError {
         TempError { call, path: path.to_path_buf(), to: None, error }
+    }
+
+    /// The call and its files.
+    pub fn what(&self) -> String {
+        let mut text = format!("{}() \"{}\"", self.call, buf::text::path(&self.path));
+        if let Some(to) = &self.to {
+            text.push_str(&format!(" to \"{}\"", buf::text::path(to)));
+        }
+        text
+    }
+
+    /// Its error.
+    pub fn cause(&self) -> &io::Error {
+        &self.error
     }
 }
 

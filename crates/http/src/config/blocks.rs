@@ -12,6 +12,7 @@ use conf::{Context, Directive, Error, Frame, Level, Loader, RawSet, Result, Span
 use super::core::CoreLocationRaw;
 use super::mime::Types;
 use crate::proto::HttpProto;
+use crate::request::variables::one_variable;
 use crate::server::HttpListen;
 use crate::server::location::{Kind, LocationId};
 
@@ -248,7 +249,7 @@ pub fn current_location(loader: &mut Loader<'_>) -> (Box<[u8]>, CurrentKind) {
                 at = node.parent;
                 continue;
             }
-            Kind::Regex(_) => CurrentKind::Regex,
+            Kind::Regex(_) | Kind::Predicate(_) => CurrentKind::Regex,
             Kind::Named => CurrentKind::Named,
             Kind::Server => CurrentKind::Server,
             Kind::Exact | Kind::Prefix { .. } if inside => CurrentKind::Inner,
@@ -276,7 +277,7 @@ pub fn rules_owner(loader: &mut Loader<'_>) -> LocationId {
 pub enum CurrentKind {
     /// Found by its path.
     Path,
-    /// Found by a regex.
+    /// Found by a regex or a predicate: its name is no beginning of the URI.
     Regex,
     /// Named.
     Named,
@@ -299,6 +300,7 @@ fn parse_location(loader: &mut Loader<'_>, d: &Directive) -> Result<(Kind, Box<[
         b"~" => Kind::Regex(Box::new(crate::request::variables::regex(loader, word, name, false)?)),
         b"~*" => Kind::Regex(Box::new(crate::request::variables::regex(loader, word, name, true)?)),
         b"" if name.starts_with(b"@") => Kind::Named,
+        b"" if name.starts_with(b"$") => Kind::Predicate(one_variable(loader, word)?),
         b"" => Kind::Prefix { no_regex: false },
         other => {
             let message = format!("invalid location modifier \"{}\"", String::from_utf8_lossy(other));
@@ -371,7 +373,9 @@ impl Builder {
         if matches!(kind, Kind::Named) {
             return error(format!("named location \"{shown}\" can be on the server level only"));
         }
-        if !matches!(kind, Kind::Regex(_)) && !name.starts_with(&outer.name) {
+        let by_name = |kind: &Kind| !matches!(kind, Kind::Regex(_) | Kind::Predicate(_));
+        let is_inside = matches!(outer.kind, Kind::Predicate(_)) || name.starts_with(&outer.name);
+        if by_name(kind) && !is_inside {
             return error(format!("location \"{shown}\" is outside location \"{outer_shown}\""));
         }
         Ok(())

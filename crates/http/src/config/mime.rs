@@ -88,7 +88,12 @@ pub struct TypeSet {
 impl TypeSet {
     /// `text/html` alone, which such sets always have.
     pub fn html() -> Rc<TypeSet> {
-        Rc::new(TypeSet { types: vec![Box::from(&b"text/html"[..])], any: false })
+        TypeSet::of(&["text/html"])
+    }
+
+    /// These types, written in lower case.
+    pub fn of(types: &[&str]) -> Rc<TypeSet> {
+        Rc::new(TypeSet { types: types.iter().map(|name| Box::from(name.as_bytes())).collect(), any: false })
     }
 
     /// Adds the arguments of a directive; `*` stands for all types. One that is there already is warned of.

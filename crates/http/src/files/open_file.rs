@@ -15,6 +15,7 @@ use std::rc::Rc;
 use buf::{Bytes, Chain, FileRange, Piece};
 use conf::{Loader, Set};
 use expr::vars::Template;
+use foldhash::fast::RandomState;
 use os::file::{Open, Stat, fstat, openat, stat};
 use wire::h1::KnownHeader;
 
@@ -26,12 +27,20 @@ use crate::response::Body;
 
 /// The error numbers that callers tell apart.
 pub mod errno {
+    /// Operation not permitted.
+    pub const PERM: i32 = 1;
     /// No such file or directory.
     pub const NOENT: i32 = 2;
     /// Permission denied.
     pub const ACCES: i32 = 13;
+    /// The file exists.
+    pub const EXIST: i32 = 17;
     /// Not a directory.
     pub const NOTDIR: i32 = 20;
+    /// Is a directory.
+    pub const ISDIR: i32 = 21;
+    /// No space left on the device.
+    pub const NOSPC: i32 = 28;
     /// Too many links.
     pub const MLINK: i32 = 31;
     /// The name is too long.
@@ -181,6 +190,18 @@ impl Files {
                 errors: core.open_file_cache_errors,
                 contents: core.small_file_cache,
             },
+            symlinks: core.disable_symlinks.mode,
+            from: core.disable_symlinks.from.clone(),
+        }
+    }
+
+    /// As the location says, but as things are now, whatever is cached.
+    pub fn uncached(set: &Set) -> Files {
+        let core = set.get::<CoreLocation>();
+        Files {
+            cache: None,
+            small: None,
+            rules: Rules { valid_ms: 0, min_uses: 0, errors: false, contents: false },
             symlinks: core.disable_symlinks.mode,
             from: core.disable_symlinks.from.clone(),
         }
@@ -358,7 +379,7 @@ struct Cache {
 
 #[derive(Default)]
 struct State {
-    by_path: HashMap<Rc<[u8]>, u32>,
+    by_path: HashMap<Rc<[u8]>, u32, RandomState>,
     entries: Vec<Entry>,
     free: Vec<u32>,
     /// The most and the least recently used entries.

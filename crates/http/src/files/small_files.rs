@@ -11,13 +11,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::BuildHasher;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
 use buf::Bytes;
+use foldhash::fast::RandomState;
 use os::file::{Stat, is_local, stat};
 
 use super::open_file::{Found, Made};
@@ -48,8 +48,8 @@ pub struct SmallFiles {
 
 #[derive(Default)]
 struct Generations {
-    young: HashMap<Box<[u8]>, Found>,
-    old: HashMap<Box<[u8]>, Found>,
+    young: HashMap<Box<[u8]>, Found, RandomState>,
+    old: HashMap<Box<[u8]>, Found, RandomState>,
     /// How many bytes the young ones take.
     bytes: usize,
 }
@@ -297,7 +297,9 @@ mod tests {
             ask(&small, &path, later());
             ask(&small, &path, later());
             let generations = small.generations.borrow();
-            let bytes = |files: &HashMap<Box<[u8]>, Found>| files.iter().map(|(path, file)| cost(path, file)).sum();
+            let bytes = |files: &HashMap<Box<[u8]>, Found, RandomState>| {
+                files.iter().map(|(path, file)| cost(path, file)).sum()
+            };
             let (young, old): (usize, usize) = (bytes(&generations.young), bytes(&generations.old));
             assert_eq!(young, generations.bytes);
             assert!(young <= GENERATION && old <= GENERATION);

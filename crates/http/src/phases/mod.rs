@@ -1,12 +1,14 @@
 //! The phases of a request, and what their handlers may answer.
 //!
-//! A request goes through the phases forward: server rewrite, find the location, rewrite (back to finding if the URI
+//! A request goes through the phases forward: post-read, server rewrite, find the location, rewrite (back to finding if the URI
 //! changed), preaccess, access, precontent, content. Each location holds the list of handlers that its configuration
 //! needs, so an unused phase costs nothing.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+
+use engine::log::Level;
 
 use crate::fault::Fault;
 use crate::request::Request;
@@ -143,11 +145,31 @@ pub enum Order {
     Slice,
     /// Conditional requests.
     NotModified,
+    /// Fields of the response replaced, before others are added.
+    Replaced,
     /// Added and changed fields.
     Headers,
-    /// Filters that change the body's text.
+    /// Cookies of the server's own.
+    Cookies,
+    /// Decompression.
+    Gunzip,
+    /// Strings are replaced.
+    Replace,
+    /// Images are changed.
+    Image,
+    /// The charset is named, and the text recoded.
+    Charset,
+    /// Other filters that change the body's text.
     Text,
-    /// Compression.
+    /// Server-side includes.
+    Ssi,
+    /// Responses added before and after the body.
+    Addition,
+    /// Compression with Brotli; of several codings that a client accepts, the first counts.
+    Brotli,
+    /// Compression with Zstandard.
+    Zstd,
+    /// Compression with gzip.
     Gzip,
     /// Ranges.
     Range,
@@ -211,6 +233,10 @@ async fn run_once(r: &mut Request) -> Ended {
     }
     if resume == Resume::Server {
         let server = r.server.root.clone();
+        // Once for a client's request: not again when it is redirected.
+        if !r.internal {
+            pass!(server.handlers.post_read, r);
+        }
         match run_rules(&server, r) {
             Ruled::Stays { .. } | Ruled::Moves => {}
             Ruled::Responds => return Ended::Respond,
@@ -249,11 +275,16 @@ async fn run_once(r: &mut Request) -> Ended {
     let location = r.location.clone();
     pass!(location.handlers.preaccess, r);
     // The access checks of the client's request hold for its subrequests.
-    if !location.handlers.access.is_empty()
-        && !r.is_subrequest()
-        && let Err(ended) = access(&location, r).await
-    {
-        return ended;
+    if !location.handlers.access.is_empty() && !r.is_subrequest() {
+        let begun_ms = rt::now_ms();
+        match access(&location, r).await {
+            Ok(()) => {}
+            Err(refused @ Ended::Status(401 | 407)) if location.core.auth_delay > 0 => {
+                // Boxed: a request that isn't refused has no room for this.
+                return Box::pin(refuse_late(r, refused, begun_ms)).await;
+            }
+            Err(ended) => return ended,
+        }
     }
     pass!(location.handlers.precontent, r);
     if lost_handler {
@@ -266,6 +297,16 @@ async fn run_once(r: &mut Request) -> Ended {
 /// Runs the rewrite rules of a location, if it has some.
 fn run_rules(location: &Location, r: &mut Request) -> Ruled {
     location.handlers.rewrite.as_ref().map_or(Ruled::Stays { lost_handler: false }, |rules| rules.run(r))
+}
+
+/// The answer to a request whose credentials are missing or wrong, after `auth_delay`. The delay counts from the
+/// beginning of the check, so that it hides how long that took: a name that isn't known is refused sooner than a password
+/// that is wrong.
+async fn refuse_late(r: &mut Request, refused: Ended, since_ms: u64) -> Ended {
+    r.log_at(Level::Info, format_args!("delaying unauthorized request"));
+    let passed = rt::now_ms().saturating_sub(since_ms);
+    let left = r.location.core.auth_delay.saturating_sub(passed);
+    r.pause(left).await.map_or_else(|fault| Ended::Status(fault.status()), |()| refused)
 }
 
 /// Checks access. `satisfy all`: no handler may refuse. `satisfy any`: it is enough that one handler allows.
@@ -281,8 +322,8 @@ async fn access(location: &Rc<Location>, r: &mut Request) -> Result<(), Ended> {
                 return Ok(());
             }
             Settled::Allow => {}
-            Settled::Ended(Ended::Status(status @ (401 | 403))) if any => {
-                if refused != Some(401) {
+            Settled::Ended(Ended::Status(status @ (401 | 403 | 407))) if any => {
+                if refused.is_none_or(|refused| refused == 403) {
                     refused = Some(status);
                 }
             }

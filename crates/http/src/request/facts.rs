@@ -14,7 +14,7 @@ use crate::server::{Address, Chosen, Server};
 pub struct ConnectionFacts {
     /// The listening address with its servers.
     pub address: Rc<Address>,
-    /// The client's address; modules may replace it by the one that a trusted proxy names.
+    /// The client's address; a request may have replaced it by the one that a trusted proxy names.
     pub peer: SockAddr,
     /// Facts that few connections have.
     pub rare: Option<Rc<Rare>>,

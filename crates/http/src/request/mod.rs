@@ -1,6 +1,8 @@
 //! A request: its head, where it is in the configuration, its response.
 
+mod credentials;
 pub mod facts;
+mod pause;
 mod state;
 pub mod subrequest;
 #[cfg(test)]
@@ -16,7 +18,8 @@ use common::slots::Slots;
 use common::vars::Store;
 use engine::log::{Level, Log};
 use os::SockAddr;
-use wire::h1::{KnownHeader, Method, RequestHead, RequestParser};
+use wire::Span;
+use wire::h1::{HeaderSpan, KnownHeader, Method, RequestHead, RequestParser};
 
 use self::facts::ConnectionFacts;
 use self::subrequest::Family;
@@ -25,6 +28,7 @@ use crate::config::core::Alias;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::phases::{Flow, MAX_URI_CHANGES, Reply, Resume};
+use crate::response::field::safe;
 use crate::response::{Body, Response};
 use crate::server::location::{Found, Kind, Location, LocationId, Tree};
 use crate::server::{Address, Http, Server};
@@ -32,6 +36,7 @@ use crate::session::client::Client;
 use crate::session::connection::{Connection, Link};
 use crate::session::h2::StreamHandle;
 
+pub use self::credentials::Credentials;
 pub use self::state::{Delivery, Ending, UriFit, UriSource};
 
 /// How many requests' memory is kept for the next ones.
@@ -41,6 +46,8 @@ const MAX_SPARE: usize = 64;
 pub struct Request {
     /// The facts of the connection it came on.
     pub conn: ConnectionFacts,
+    /// The trusted proxy whose connection it is, where `conn.peer` is the client that it named.
+    pub relay: Option<SockAddr>,
     /// The connection's serial number.
     pub number: u64,
     /// What carries its bytes; `None` if the request has no client, or if its connection has been handed over.
@@ -158,8 +165,16 @@ impl Request {
     /// Takes the connection away from its request, which can't be answered after that.
     pub fn take_connection(&mut self) -> Option<Connection> {
         let link = self.link.take()?;
+        if let Some(relay) = self.relay.take() {
+            self.conn.peer = relay;
+        }
         let nobody = ConnectionFacts::nobody(self.conn.address.clone());
         Some(Connection { facts: std::mem::replace(&mut self.conn, nobody), link })
+    }
+
+    /// Makes the address that a trusted proxy names the client's, for this request.
+    pub fn replace_peer(&mut self, client: SockAddr) {
+        self.relay = Some(std::mem::replace(&mut self.conn.peer, client));
     }
 
     /// The way to the client, if there is one.
@@ -208,6 +223,7 @@ impl Request {
         let server = address.default.clone();
         Request {
             conn: ConnectionFacts::nobody(address),
+            relay: None,
             number: 0,
             link: None,
             parser: RequestParser::default(),
@@ -259,6 +275,7 @@ impl Request {
             location: _,
             start_ms: _,
             sent_before: _,
+            relay,
             link,
             parser,
             head,
@@ -297,14 +314,15 @@ impl Request {
         host.clear();
         vars.clear();
         response.clear();
+        body.clear();
         slots.clear();
-        (*link, *head, *method, *body) = (None, Bytes::default(), Method::default(), RequestBody::default());
+        (*link, *head, *method) = (None, Bytes::default(), Method::default());
         (*resume, *uri_changes) = (Resume::Server, MAX_URI_CHANGES);
         (*uri_source, *uri_fit, *internal) = (UriSource::Client, UriFit::Named, false);
         (*error_status, *error_page) = (0, false);
         (*ending, *pipelined, *delivery) = (Ending::Close, false, Delivery::Partial);
         (*header_sent, *body_before, *depth) = (0, 0, 0);
-        (*rate, *id, *family) = (None, None, None);
+        (*relay, *rate, *id, *family) = (None, None, None, None);
         if let Some(exchange) = upstream.take() {
             Exchange::recycle(exchange);
         }
@@ -313,6 +331,27 @@ impl Request {
     /// A header field of the request.
     pub fn header(&self, known: KnownHeader) -> Option<&[u8]> {
         self.line.value(known, &self.head)
+    }
+
+    /// All values of a header field of the request, in their order.
+    pub fn header_lines(&self, known: KnownHeader) -> impl Iterator<Item = &[u8]> {
+        let any = self.line.has(known);
+        let lines = self.line.headers.iter().filter(move |line| any && line.known == known);
+        lines.map(|line| line.value.of(&self.head))
+    }
+
+    /// Adds a header field to those of the client; line breaks in the value are encoded.
+    pub fn add_header(&mut self, known: KnownHeader, name: &[u8], value: &[u8]) {
+        let value = safe(self, name, value, "adding it to the request").into_owned();
+        let (name_at, value_at) = (self.head.len(), self.head.len() + name.len());
+        let head = [&self.head[..], name, &value].concat();
+        self.line.add_header(HeaderSpan {
+            name: Span::new(name_at, value_at),
+            value: Span::new(value_at, head.len()),
+            known,
+            invalid: false,
+        });
+        self.head = Bytes::from(head);
     }
 
     /// The method's name as the client sent it.
@@ -368,7 +407,7 @@ impl Request {
     }
 
     /// nginx's order: an exact name ends the search; else the longest prefix is remembered, its nested locations are
-    /// looked at, and then the regexes of this level, unless the prefix forbids them.
+    /// looked at, and then the regexes and after them the predicates of this level, unless the prefix forbids them.
     fn search(&mut self, tree: &Tree) -> Result<Search, Fault> {
         let http = self.http.clone();
         let mut best = Search::None;
@@ -397,18 +436,30 @@ impl Request {
                 let uri = std::mem::take(&mut self.uri);
                 let matched = regex.exec(self, &uri);
                 self.uri = uri;
-                if !matched? {
-                    continue;
+                if matched? {
+                    return self.search_inside(&location);
                 }
-                let nested = self.search(&location.children)?;
-                return Ok(match nested {
-                    Search::None => Search::Final(id),
-                    Search::Prefix(id) => Search::Final(id),
-                    other => other,
-                });
+            }
+            for &id in &tree.predicates {
+                let location = http.location(id);
+                if let Kind::Predicate(condition) = &location.kind
+                    && self.test(condition)
+                {
+                    return self.search_inside(&location);
+                }
             }
         }
         Ok(best)
+    }
+
+    /// The location itself, which nothing outside comes before any more, or one nested in it.
+    fn search_inside(&mut self, location: &Location) -> Result<Search, Fault> {
+        let nested = self.search(&location.children)?;
+        Ok(match nested {
+            Search::None => Search::Final(location.id),
+            Search::Prefix(id) => Search::Final(id),
+            other => other,
+        })
     }
 
     /// `/dir` for a location `/dir/` that takes all requests: the client is told.
@@ -435,16 +486,19 @@ impl Request {
             }
             self.location = self.http.location(inner);
         }
+        if self.internal { Ok(()) } else { Ok(self.check_body_length()?) }
+    }
+
+    /// Checks a length of the body that is known by now.
+    pub(crate) fn check_body_length(&mut self) -> Result<(), Fault> {
         let limit = self.location.core.client_max_body_size;
-        if let Some(length) = self.body.declared_length()
-            && limit > 0
-            && length > limit
-            && !self.internal
-        {
-            self.body.refuse_whole();
-            return Err(Fault::TooLargeBody.log_with(self, &length).into());
+        match self.body.known_length() {
+            Some(length) if limit > 0 && length > limit => {
+                self.body.refuse_whole();
+                Err(Fault::TooLargeBody.log_with(self, &length))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Enters an `if` block. A block without a handler after one with a handler (`proxy_pass`) is a mistake: nginx
@@ -688,22 +742,6 @@ impl Request {
         self.location.core.keepalive_timeout.1.filter(|_| self.ending == Ending::Keep)
     }
 
-    /// The user name of an `Authorization: Basic` field, if it is one.
-    pub(crate) fn basic_user(&self) -> Option<Vec<u8>> {
-        use base64::Engine as _;
-        let value = self.header(KnownHeader::Authorization)?;
-        let (scheme, rest) = value.split_at_checked(6)?;
-        if !scheme.eq_ignore_ascii_case(b"basic ") {
-            return None;
-        }
-        let mut pair = base64::engine::general_purpose::STANDARD_NO_PAD
-            .decode(rest.trim_ascii().trim_ascii_end_matches(b"="))
-            .ok()?;
-        let end = pair.iter().position(|&c| c == b':')?;
-        pair.truncate(end);
-        Some(pair)
-    }
-
     /// Logs at level error.
     pub fn log_error(&self, message: fmt::Arguments<'_>) {
         self.log_at(Level::Error, message);
@@ -754,15 +792,4 @@ enum Search {
     /// Nothing comes before it.
     Final(LocationId),
     Redirect(LocationId),
-}
-
-trait TrimEnd {
-    fn trim_ascii_end_matches(&self, byte: &[u8; 1]) -> &[u8];
-}
-
-impl TrimEnd for [u8] {
-    fn trim_ascii_end_matches(&self, byte: &[u8; 1]) -> &[u8] {
-        let end = self.iter().rposition(|c| *c != byte[0]).map_or(0, |at| at + 1);
-        &self[..end]
-    }
 }

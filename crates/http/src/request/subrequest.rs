@@ -4,7 +4,7 @@
 //! (those of its parent hold) and the filters that concern the client's response alone. It is polled by its parent, so
 //! several run side by side; dropping it ends it. What it stores in variables its parent sees once it is over.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use wire::h1::Method;
 use super::facts::ConnectionFacts;
 use super::{Delivery, Request, UriSource};
 use crate::body::files::FileRule;
-use crate::body::{Broken, Pipeline, Portion};
+use crate::body::{Body, Broken, Pipeline, Portion};
 use crate::fault::Fault;
 use crate::phases::Resume;
 use crate::response::{Answer, Headers, fields, respond};
@@ -24,17 +24,22 @@ use crate::server::Http;
 use crate::server::location::Location;
 
 /// How deep subrequests may be nested.
-pub const MAX_DEPTH: u8 = 50;
+pub const MAX_DEPTH: u8 = 51;
 /// How many subrequests one request of a client may have in all, whatever their depth.
 pub(crate) const MAX_SUBREQUESTS: u32 = 64_535;
 
+/// The longest rest of a response that is read although nobody wants it, so that the connection to the backend can be kept.
+const MAX_DRAINED: u64 = 64 << 10;
+
 /// What to request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct SubRequest<'a> {
     /// The path, decoded.
     pub uri: &'a [u8],
     /// The query, without `?`.
     pub args: &'a [u8],
+    /// Whether it has its parent's method; else it is a GET.
+    pub with_method: bool,
     /// Whether it has its parent's body, if that was read whole.
     pub with_body: bool,
 }
@@ -43,6 +48,17 @@ pub struct SubRequest<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Family {
     count: Cell<u32>,
+    /// `$request_id`, once it has been read.
+    pub(super) id: OnceCell<String>,
+}
+
+impl Family {
+    /// That of a request which knows its identifier by now, or doesn't.
+    fn new(id: Option<String>) -> Rc<Family> {
+        let family = Family::default();
+        id.map(|id| family.id.set(id));
+        Rc::new(family)
+    }
 }
 
 /// The response to a subrequest, while it is made and taken.
@@ -65,12 +81,26 @@ impl Request {
         self.depth > 0
     }
 
+    /// `$request_id`, if it has been read.
+    pub(crate) fn known_id(&self) -> Option<&String> {
+        self.family.as_ref().map_or(self.id.as_ref(), |family| family.id.get())
+    }
+
     /// Begins a subrequest, in the server of this request. Nothing happens before the response is polled. An error
     /// if that exceeds the limits on depth and number.
     pub fn sub_request(&mut self, ask: &SubRequest<'_>) -> Result<SubResponse, Fault> {
+        self.sub_request_with(ask, |_| {})
+    }
+
+    /// As [`Request::sub_request`]; `prepare` may change the subrequest before it begins.
+    pub fn sub_request_with(
+        &mut self,
+        ask: &SubRequest<'_>,
+        prepare: impl FnOnce(&mut Request),
+    ) -> Result<SubResponse, Fault> {
         let mut child = self.child(ask.uri)?;
         child.location.clone_from(&self.server.root);
-        child.method = Method::Get;
+        child.method = if ask.with_method { self.method } else { Method::Get };
         child.uri.extend_from_slice(ask.uri);
         child.uri_source = UriSource::Server;
         child.args.extend_from_slice(ask.args);
@@ -78,6 +108,7 @@ impl Request {
         if ask.with_body {
             child.body = self.body.shared();
         }
+        prepare(&mut child);
         Ok(SubResponse::of(child))
     }
 
@@ -101,7 +132,7 @@ impl Request {
 
     /// A subrequest, without what it asks for.
     fn child(&mut self, uri: &[u8]) -> Result<Box<Request>, Fault> {
-        let family = self.family.get_or_insert_default().clone();
+        let family = self.family.get_or_insert_with(|| Family::new(self.id.take())).clone();
         if self.depth == MAX_DEPTH {
             return Err(Fault::SubrequestCycle.log_with(self, &buf::text::encode(uri)));
         }
@@ -112,6 +143,7 @@ impl Request {
         self.know_local_addr();
         let mut child = Request::take_spare(&self.conn.address, &self.http);
         child.conn.clone_from(&self.conn);
+        child.relay.clone_from(&self.relay);
         child.number = self.number;
         child.server.clone_from(&self.server);
         child.head.clone_from(&self.head);
@@ -167,6 +199,24 @@ impl SubResponse {
         }
     }
 
+    /// The same, to evaluate variables of the subrequest, or to make it the parent of others.
+    pub fn request_mut(&mut self) -> Option<&mut Request> {
+        match &mut self.0 {
+            State::Made(Made(r, _), _) => Some(r),
+            State::Making(_) | State::Over => None,
+        }
+    }
+
+    /// The status of the response, once its head is there; 444 if there is to be none. 0 after the end.
+    pub fn status(&self) -> u16 {
+        self.request().map_or(0, |r| r.response.status)
+    }
+
+    /// Whether the response is the page of an error, or of a redirect, that this server has made.
+    pub fn is_refused(&self) -> bool {
+        self.request().is_some_and(|r| r.error_status != 0)
+    }
+
     /// The fields of the response, once its head is there and until its body has been taken.
     pub fn fields(&self) -> Option<Headers> {
         self.request().map(fields)
@@ -175,18 +225,39 @@ impl SubResponse {
     /// The next portion of the body, through the filters of the subrequest; after the last one there are empty ones.
     /// With the last one `parent` has the variables that the subrequest has set.
     pub fn poll_portion(&mut self, parent: &mut Request, cx: &mut Context<'_>) -> Poll<Result<Portion, Broken>> {
-        let portion = ready!(self.poll_next(cx));
+        let portion = ready!(self.poll_body(cx));
         if portion.as_ref().map_or(true, |portion| portion.end) {
-            self.end(Some(parent));
+            self.finish(parent);
         }
         Poll::Ready(portion)
     }
 
-    /// The same without a parent.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Portion, Broken>> {
+    /// Ends the subrequest, however much of its body was taken; `parent` has the variables that it has set.
+    pub fn finish(&mut self, parent: &mut Request) {
+        self.end(Some(parent));
+    }
+
+    /// Appends what there is of the body to `out`; whether that was the last of it. A filter that has no more to wait for
+    /// lets its pipeline pass it on before it asks again, so that a long body isn't gathered in memory.
+    pub fn poll_into(
+        &mut self,
+        parent: &mut Request,
+        cx: &mut Context<'_>,
+        out: &mut Chain,
+    ) -> Poll<Result<bool, Broken>> {
+        let mut portion = ready!(self.poll_portion(parent, cx))?;
+        out.append(&mut portion.chain);
+        Poll::Ready(Ok(portion.end))
+    }
+
+    /// As [`SubResponse::poll_portion`], but the subrequest doesn't end with the last portion.
+    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Portion, Broken>> {
         ready!(self.poll_head(cx));
-        let State::Made(Made(r, Answer::Response), body) = &mut self.0 else {
-            return Poll::Ready(Ok(Portion { end: true, ..Portion::default() }));
+        let (r, body) = match &mut self.0 {
+            State::Made(Made(r, Answer::Response), body) => (r, body),
+            // The connection is to be closed without a response: that is the client's.
+            State::Made(Made(_, Answer::Nothing), _) => return Poll::Ready(Err(Broken)),
+            _ => return Poll::Ready(Ok(Portion { end: true, ..Portion::default() })),
         };
         let body = body.get_or_insert_with(|| Box::new(Pipeline::new(&mut r.response, FileRule::READER)));
         let portion = ready!(body.poll_portion(r, cx));
@@ -197,15 +268,65 @@ impl SubResponse {
         Poll::Ready(portion)
     }
 
+    /// Called while others have their turn: the response is made, and its body read ahead as far as the configuration of
+    /// the subrequest's location allows.
+    pub fn poll_ahead(&mut self, cx: &mut Context<'_>) {
+        if self.poll_head(cx).is_pending() {
+            return;
+        }
+        if let State::Made(Made(r, Answer::Response), body) = &mut self.0 {
+            let body = body.get_or_insert_with(|| Box::new(Pipeline::new(&mut r.response, FileRule::READER)));
+            body.poll_ahead(r, cx);
+        }
+    }
+
     /// Lets the subrequest run to its end without its parent; its response is dropped. A worker
     /// that quits waits for it.
     pub fn detach(mut self, http: &Rc<Http>) {
         let apart = Apart::new(http.clone());
         rt::spawn(async move {
             let _apart = apart;
-            while poll_fn(|cx| self.poll_next(cx)).await.is_ok_and(|portion| !portion.end) {}
-            self.end(None);
+            poll_fn(|cx| self.poll_head(cx)).await;
+            self.drain().await;
         });
+    }
+
+    /// Ends the subrequest once its head is there; `parent` has the variables that it has set. What is left of a short
+    /// body is read in the background.
+    pub fn end_with_head(mut self, parent: &mut Request) {
+        let Some(r) = self.request() else { return };
+        parent.vars.take_over(&r.vars);
+        if !self.is_worth_draining() {
+            return self.end(None);
+        }
+        let apart = Apart::new(parent.http.clone());
+        rt::spawn(async move {
+            let _apart = apart;
+            self.drain().await;
+        });
+    }
+
+    /// Whether the rest of the body is short, as far as that is known.
+    fn is_worth_draining(&self) -> bool {
+        self.request().is_some_and(|r| {
+            matches!(r.response.body, Body::Stream(_))
+                && r.response.content_length.is_none_or(|length| length <= MAX_DRAINED)
+        })
+    }
+
+    /// Reads what is left of a short body, and ends the subrequest. No filter sees what nobody gets.
+    async fn drain(mut self) {
+        if self.is_worth_draining() {
+            self.request_mut().into_iter().for_each(|r| r.response.filters.clear());
+            let mut left = MAX_DRAINED;
+            while let Ok(portion) = poll_fn(|cx| self.poll_body(cx)).await {
+                left = left.saturating_sub(portion.chain.len());
+                if portion.end || left == 0 {
+                    break;
+                }
+            }
+        }
+        self.end(None);
     }
 
     /// The same, but nobody takes the body: it ends with the head.
@@ -221,7 +342,7 @@ impl SubResponse {
     /// The whole response: its status and its body. An error if the body breaks off, or is longer than `most` bytes.
     pub async fn whole(mut self, parent: &mut Request, most: u64) -> Result<(u16, Chain), Broken> {
         poll_fn(|cx| self.poll_head(cx)).await;
-        let status = self.request().map_or(0, |r| r.response.status);
+        let status = self.status();
         let mut whole = Chain::new();
         loop {
             let Portion { mut chain, end, .. } = poll_fn(|cx| self.poll_portion(parent, cx)).await?;
@@ -242,7 +363,7 @@ impl SubResponse {
             r.log_access();
         }
         if let Some(parent) = parent {
-            parent.vars.copy_values(&r.vars);
+            parent.vars.take_over(&r.vars);
         }
         r.end();
     }

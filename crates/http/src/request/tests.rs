@@ -75,6 +75,7 @@ fn shown(r: &Request) -> Members {
         r,
         Request {
             conn: (Rc::as_ptr(&conn.address).addr(), conn.peer.text(), conn.requests, conn.rare.is_some(), conn.debug),
+            relay,
             number,
             link: link.is_some(),
             parser,
@@ -119,6 +120,7 @@ fn shown(r: &Request) -> Members {
 fn poison(r: &mut Request, other: &Rc<Server>) {
     let Request {
         conn,
+        relay,
         number,
         link: _,
         parser,
@@ -156,6 +158,7 @@ fn poison(r: &mut Request, other: &Rc<Server>) {
         slots,
     } = r;
     conn.requests += 1;
+    *relay = Some(conn.peer.clone());
     (*number, *start_ms, *sent_before, *header_sent, *body_before) = (u64::MAX, 1, 1, 1, 1);
     *head = Bytes::from_static(b"GET /old HTTP/1.1\r\nHost: old\r\n\r\n");
     let limits = crate::session::h1::limits(&server.core);

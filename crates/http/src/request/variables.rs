@@ -12,7 +12,7 @@ use wire::h1::KnownHeader;
 pub use common::vars::text::{number, put, show, show_seconds};
 pub use common::vars::{Regex as HttpRegex, Value};
 
-use super::{Delivery, Request};
+use super::{Credentials, Delivery, Request};
 use crate::proto::HttpProto;
 use crate::response::headers::same_name;
 
@@ -51,6 +51,16 @@ pub fn template_at(loader: &mut Loader<'_>, place: Span, text: &[u8]) -> Result<
     vars::template_at::<HttpProto>(loader, place, text)
 }
 
+/// See [`vars::one_variable`].
+pub fn one_variable(loader: &mut Loader<'_>, word: &Word) -> Result<Rc<Template>> {
+    vars::one_variable::<HttpProto>(loader, word)
+}
+
+/// See [`vars::define`].
+pub fn define(loader: &mut Loader<'_>, word: &Word, flags: Flags, definition: Definition) -> Result<()> {
+    vars::define::<HttpProto>(loader, word, flags, definition)
+}
+
 /// See [`vars::template`].
 pub fn template(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Template>>> {
     vars::template::<HttpProto>(loader, d)
@@ -70,6 +80,19 @@ impl Request {
     /// A template's value to keep: one stored variable alone is shared, not copied.
     pub fn render_shared(&mut self, template: &Template) -> buf::Bytes {
         vars::render_shared(self, template)
+    }
+
+    /// Appends the value of the variable of that name, in lower case; false if there is none.
+    pub fn variable_by_name(&mut self, name: &str, out: &mut Vec<u8>) -> bool {
+        vars::value_by_name(self, name, out)
+    }
+
+    /// The argument of that name in the query, as it was sent.
+    pub fn argument(&self, name: &[u8]) -> Option<&[u8]> {
+        self.args.split(|&c| c == b'&').find_map(|pair| {
+            let at = pair.iter().position(|&c| c == b'=')?;
+            pair[..at].eq_ignore_ascii_case(name).then(|| &pair[at + 1..])
+        })
     }
 
     /// A condition: a template whose value is neither empty nor `0`.
@@ -155,6 +178,18 @@ fn define_request(setup: &mut Setup) {
         "request_time", Flags::NOCACHEABLE, Getter::Plain(|r, out| show_seconds(out, r.elapsed_ms()));
         /// An identifier of the request: 16 random bytes in hexadecimal digits.
         "request_id", Flags::NONE, Getter::Plain(request_id);
+        /// The field `Host` of the request. Empty if there is none.
+        "http_host", Flags::NONE, Getter::Plain(|r, out| known_header(r, KnownHeader::Host, out));
+        /// The field `User-Agent` of the request. Empty if there is none.
+        "http_user_agent", Flags::NONE, Getter::Plain(|r, out| known_header(r, KnownHeader::UserAgent, out));
+        /// The field `Referer` of the request. Empty if there is none.
+        "http_referer", Flags::NONE, Getter::Plain(|r, out| known_header(r, KnownHeader::Referer, out));
+        /// The field `Via` of the request; several are joined by commas. Empty if there is none.
+        "http_via", Flags::NONE, Getter::Plain(|r, out| known_header(r, KnownHeader::Via, out));
+        /// The field `X-Forwarded-For` of the request; several are joined by commas. Empty if there is none.
+        "http_x_forwarded_for", Flags::NONE, Getter::Plain(|r, out| known_header(r, KnownHeader::XForwardedFor, out));
+        /// The field `Cookie` of the request; several are joined by semicolons. Empty if there is none.
+        "http_cookie", Flags::NONE, Getter::Plain(|r, out| known_header(r, KnownHeader::Cookie, out));
         /// A field of the request by its name, in lower case and with underscores for dashes. Several fields
         /// are joined by commas, cookies by semicolons. Empty if there is none.
         "http_", Flags::PREFIX, Getter::Family(request_header);
@@ -232,6 +267,10 @@ fn define_response(setup: &mut Setup) {
                     });
         /// `chunked` if the response is sent in chunks, else empty.
         "sent_http_transfer_encoding", Flags::NONE, Getter::Plain(|r, out| r.response.chunked && put(out, b"chunked"));
+        /// The field `Cache-Control` of the response; several are joined by commas. Empty if there is none.
+        "sent_http_cache_control", Flags::NONE, Getter::Plain(|r, out| r.response.headers.variable("cache_control", out));
+        /// The field `Link` of the response; several are joined by commas. Empty if there is none.
+        "sent_http_link", Flags::NONE, Getter::Plain(|r, out| r.response.headers.variable("link", out));
         /// A field of the response by its name, in lower case and with underscores for dashes. Several fields
         /// are joined by commas. Empty if there is none.
         "sent_http_", Flags::PREFIX, Getter::Family(|r, name, out| r.response.headers.variable(name, out));
@@ -323,14 +362,18 @@ fn request_filename(r: &mut Request, out: &mut Vec<u8>) -> bool {
     r.path_of_uri().is_ok_and(|path| put(out, &path))
 }
 
-/// The method; that of the request to the backend, if a cache has changed it.
+/// The method; that of the request to the backend, if a cache has changed it. A subrequest tells that of the client.
 fn method(r: &Request) -> &[u8] {
     let as_get = r.upstream.as_ref().is_some_and(|exchange| exchange.as_get.get());
-    if as_get { b"GET" } else { r.method_name() }
+    match as_get {
+        true => b"GET",
+        false if r.is_subrequest() => r.main_method(),
+        false => r.method_name(),
+    }
 }
 
 fn remote_user(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    let Some(user) = r.basic_user() else { return false };
+    let Some(Credentials { user, .. }) = r.basic_credentials(KnownHeader::Authorization) else { return false };
     put(out, &user)
 }
 
@@ -351,14 +394,20 @@ fn request_body_file(r: &mut Request, out: &mut Vec<u8>) -> bool {
 }
 
 fn request_id(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    let id = r.id.get_or_insert_with(|| {
-        let mut text = String::with_capacity(32);
-        for byte in rt::random_bytes() {
-            let _ = write!(text, "{byte:02x}");
-        }
-        text
-    });
+    let id = match &r.family {
+        Some(family) => family.id.get_or_init(new_request_id),
+        None => r.id.get_or_insert_with(new_request_id),
+    };
     put(out, id.as_bytes())
+}
+
+/// A value of `$request_id`.
+fn new_request_id() -> String {
+    let mut text = String::with_capacity(32);
+    for byte in rt::random_bytes() {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 fn tcp_info(r: &Request, out: &mut Vec<u8>, of: fn(&os::socket::TcpInfo) -> u32) -> bool {
@@ -384,6 +433,20 @@ fn request_header(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
     found
 }
 
+/// The values of a field whose name is known.
+fn known_header(r: &mut Request, known: KnownHeader, out: &mut Vec<u8>) -> bool {
+    let separator: &[u8] = if known == KnownHeader::Cookie { b"; " } else { b", " };
+    let mut found = false;
+    for value in r.header_lines(known) {
+        if found {
+            out.extend_from_slice(separator);
+        }
+        out.extend_from_slice(value);
+        found = true;
+    }
+    found
+}
+
 /// The cookie of that name, whatever its case.
 pub fn cookie(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
     for header in r.line.headers.iter().filter(|header| header.known == KnownHeader::Cookie) {
@@ -399,11 +462,5 @@ pub fn cookie(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
 }
 
 fn arg(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
-    for pair in r.args.split(|&c| c == b'&') {
-        let Some(at) = pair.iter().position(|&c| c == b'=') else { continue };
-        if pair[..at].eq_ignore_ascii_case(name.as_bytes()) {
-            return put(out, &pair[at + 1..]);
-        }
-    }
-    false
+    r.argument(name.as_bytes()).is_some_and(|value| put(out, value))
 }

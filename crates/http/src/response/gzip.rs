@@ -18,8 +18,8 @@ conf::table! {
 
     /// Sends `Vary: Accept-Encoding` with responses that could be compressed, so that caches keep both forms apart.
     ///
-    /// Effect: holds for responses that `gzip` or `gzip_static` deals with, whether this client gets them compressed or
-    /// not.
+    /// Effect: holds for responses that `gzip`, `gunzip`, `brotli`, `zstd` or one of `gzip_static`, `brotli_static` and
+    /// `zstd_static` deals with, whether this client gets them compressed or not.
     ///
     /// Danger: with `off` a shared cache may give a compressed response to a client that can't decompress it.
     ///
@@ -141,11 +141,17 @@ fn gzip_disable(raw: &mut GzipRaw, _: &mut Loader<'_>, d: &Directive) -> Result<
     Ok(())
 }
 
+/// Whether the client of a request accepts a response in this coding. What a subrequest brings becomes a part of another
+/// response, so it isn't to be encoded.
+pub fn accepts(r: &Request, coding: &[u8]) -> bool {
+    let accepted = r.header(KnownHeader::AcceptEncoding).filter(|_| !r.is_subrequest());
+    accepted.is_some_and(|accepted| accepts_encoding(accepted, coding))
+}
+
 /// Whether the client of a request, and proxies before it, accept a response with `Content-Encoding: gzip`. The
 /// response's head has to be complete.
 pub fn gzip_ok(r: &Request) -> bool {
-    let Some(accepted) = r.header(KnownHeader::AcceptEncoding) else { return false };
-    if !accepts_encoding(accepted, b"gzip") {
+    if !accepts(r, b"gzip") {
         return false;
     }
     let conf = r.location.set.get::<GzipConf>();

@@ -1,5 +1,7 @@
 //! The head of a response: the fields about body and connection, and the order of all fields, for every receiver.
 
+use std::cell::RefCell;
+
 use buf::Bytes;
 use wire::h1::{KnownHeader, Method};
 
@@ -41,7 +43,7 @@ pub fn write(r: &Request, sink: &mut impl HeadSink) {
         sink.field(KnownHeader::ContentLength, buf::number::digits(length, &mut [0; 20]));
     }
     if let Some(time) = response.last_modified {
-        sink.field(KnownHeader::LastModified, &wire::date::format_http_time(time));
+        with_http_time(time, |text| sink.field(KnownHeader::LastModified, text));
     }
     let headers = &response.headers;
     if let Some(location) = headers.fixed(KnownHeader::Location) {
@@ -57,6 +59,27 @@ pub fn write(r: &Request, sink: &mut impl HeadSink) {
     for header in headers.iter().filter(|header| header.place == Place::Listed) {
         sink.other(header);
     }
+}
+
+/// How many times are remembered with their texts.
+const TIMES: usize = 64;
+
+/// A time in seconds since 1970, and its text.
+type TimeText = (i64, [u8; 29]);
+
+thread_local! {
+    /// Times of files that were requested lately, each at the place that its last bits say.
+    static TIME_TEXTS: RefCell<[Option<TimeText>; TIMES]> = const { RefCell::new([None; TIMES]) };
+}
+
+/// Calls `write` with the text of a time. That of a file's change is the same in each of its responses.
+fn with_http_time(time: i64, write: impl FnOnce(&[u8])) {
+    TIME_TEXTS.with_borrow_mut(|texts| {
+        let known = &mut texts[time.rem_euclid(TIMES as i64) as usize];
+        known.take_if(|(other, _)| *other != time);
+        let (_, text) = known.get_or_insert_with(|| (time, wire::date::format_http_time(time)));
+        write(text);
+    });
 }
 
 /// Whether `Vary: Accept-Encoding` is sent.
@@ -170,5 +193,17 @@ fn local_text(local: &os::SockAddr) -> String {
     match local {
         os::SockAddr::V6(addr) => format!("[{}]", addr.ip()),
         other => other.text(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_at_one_place() {
+        for time in [0, 784_111_777, 784_111_777 + TIMES as i64, 784_111_777, -1, i64::from(u32::MAX)] {
+            with_http_time(time, |text| assert_eq!(text, wire::date::format_http_time(time)));
+        }
     }
 }

@@ -128,7 +128,7 @@ impl Headers {
     }
 
     /// Removes all fields and keeps the memory.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 

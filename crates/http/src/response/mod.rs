@@ -1,5 +1,6 @@
 //! A response: what a handler makes, what filters change, what the session sends.
 
+pub mod compress;
 pub mod error_page;
 pub mod field;
 pub mod gzip;
@@ -76,16 +77,53 @@ pub struct Response {
     pub filters: Vec<Box<dyn BodyFilter>>,
 }
 
+/// A request's slot with the charset that a backend has asked for its response.
+#[derive(Default)]
+pub struct AskedCharset(pub Option<Bytes>);
+
 /// What adds trailers to a response.
 pub(crate) type LateTrailers = Rc<dyn Fn(&mut Request)>;
 
 impl Response {
-    /// Resets the response and keeps its memory.
+    /// Resets the response and keeps its memory. Field by field: most of them hold nothing. The pattern names every field.
+    #[deny(unused_variables)]
     pub fn clear(&mut self) {
-        let (mut headers, mut trailers) = (std::mem::take(&mut self.headers), std::mem::take(&mut self.trailers));
+        let Response {
+            status,
+            status_line,
+            content_type,
+            charset,
+            content_length,
+            last_modified,
+            headers,
+            trailers,
+            late_trailers,
+            allow_ranges,
+            single_range,
+            tags_alone,
+            body_offset,
+            disable_not_modified,
+            own_date,
+            own_server,
+            headless,
+            chunked,
+            header_only,
+            gzip_vary,
+            body,
+            filters,
+        } = self;
+        (*status, *body_offset, *content_length, *last_modified) = (0, 0, None, None);
+        (*status_line, *content_type, *charset, *late_trailers) = (None, None, None, None);
         headers.clear();
         trailers.clear();
-        *self = Response { headers, trailers, ..Response::default() };
+        for flag in [allow_ranges, single_range, tags_alone, disable_not_modified, own_date, own_server] {
+            *flag = false;
+        }
+        for flag in [headless, chunked, header_only, gzip_vary] {
+            *flag = false;
+        }
+        *body = Body::Empty;
+        filters.clear();
     }
 
     /// Appends the value of `Content-Type`; false if there is none.
@@ -103,6 +141,7 @@ impl Response {
     /// request.
     pub(crate) fn clear_challenge(&mut self) {
         self.headers.remove(KnownHeader::WwwAuthenticate);
+        self.headers.remove(KnownHeader::ProxyAuthenticate);
     }
 
     /// Removes the length, which is unknown once a filter changes the body.
@@ -118,6 +157,14 @@ impl Response {
             && !etag.starts_with(b"W/")
         {
             *etag = Bytes::from([b"W/", &etag[..]].concat());
+        }
+    }
+
+    /// Removes the time and the tag, because the body depends on more than the response's source.
+    pub fn clear_validators(&mut self) {
+        self.last_modified = None;
+        for known in [KnownHeader::LastModified, KnownHeader::ETag] {
+            self.headers.remove(known);
         }
     }
 }

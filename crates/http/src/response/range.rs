@@ -7,6 +7,9 @@ use super::Body;
 use crate::config::core::UNLIMITED_RANGES as UNLIMITED;
 use crate::request::Request;
 
+/// Of a body that filters change, several ranges are served up to this length: it is gathered in memory for them.
+const GATHERED: u64 = 256 << 10;
+
 /// What `Range` says, if `If-Range` lets it count.
 pub fn asked_for(r: &Request, length: u64) -> Ranges {
     if r.location.core.max_ranges == 0 || r.line.version < 1000 {
@@ -24,8 +27,8 @@ pub fn asked_for(r: &Request, length: u64) -> Ranges {
             return Ranges::Ignore;
         }
     }
-    let whole = response.filters.is_empty() && !matches!(response.body, Body::Stream(_));
-    let several = whole && !response.single_range;
+    let gathered = response.filters.is_empty() || length <= GATHERED;
+    let several = gathered && !matches!(response.body, Body::Stream(_)) && !response.single_range;
     let max = if several { Some(r.location.core.max_ranges).filter(|&max| max != UNLIMITED) } else { Some(1) };
     parse(value, length, max)
 }

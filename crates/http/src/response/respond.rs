@@ -20,7 +20,10 @@ pub enum Answer {
 pub async fn respond(r: &mut Request, refused: Option<Fault>) -> Answer {
     let mut outcome = match refused {
         Some(fault) => Outcome::Status(fault.status()),
-        None => phases::run(r).await,
+        None => match begin(r).await {
+            Ok(()) => phases::run(r).await,
+            Err(fault) => Outcome::Status(fault.status()),
+        },
     };
     let mut again = false;
     loop {
@@ -57,6 +60,15 @@ pub async fn respond(r: &mut Request, refused: Option<Fault>) -> Answer {
             Page::Status(status) => Outcome::Status(status),
         };
     }
+}
+
+/// What comes before the phases.
+async fn begin(r: &mut Request) -> Result<(), Fault> {
+    if r.server.core.client_body_early_read.is_empty() || r.is_subrequest() {
+        return Ok(());
+    }
+    // Boxed: other requests have no room for this.
+    Box::pin(r.read_body_early()).await
 }
 
 /// Prepares a response for sending: the received part of an unread body is dropped, an error page

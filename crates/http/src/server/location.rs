@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use conf::Set;
+use expr::vars::Template;
 
 use crate::config::core::CoreLocation;
 use crate::phases::{Handler, HeaderFilter, Rules};
@@ -30,6 +31,8 @@ pub enum Kind {
     },
     /// `location ~ regex` and `location ~* regex`.
     Regex(Box<HttpRegex>),
+    /// `location $variable`: for requests for which the variable is neither empty nor `0`.
+    Predicate(Rc<Template>),
     /// `location @name`.
     Named,
     /// An `if` or `limit_except` block: entered by its owner, never found.
@@ -63,6 +66,8 @@ pub struct Location {
 pub struct Handlers {
     /// The rewrite phase.
     pub rewrite: Option<Rc<dyn Rules>>,
+    /// Before the rewrite rules of a server; those of its own level count.
+    pub post_read: Vec<Rc<dyn Handler>>,
     /// The preaccess phase.
     pub preaccess: Vec<Rc<dyn Handler>>,
     /// The access phase, under `satisfy`.
@@ -96,6 +101,8 @@ pub struct Tree {
     names: Vec<Node>,
     /// Regex locations in the order of the file.
     pub regexes: Vec<LocationId>,
+    /// Locations with a predicate in the order of the file; they come after regexes.
+    pub predicates: Vec<LocationId>,
     /// Named locations.
     named: Vec<(Box<[u8]>, LocationId)>,
 }
@@ -145,6 +152,7 @@ impl Tree {
                 Kind::Exact => sorted.push((entry, true)),
                 Kind::Prefix { .. } => sorted.push((entry, false)),
                 Kind::Regex(_) => tree.regexes.push(entry.id),
+                Kind::Predicate(_) => tree.predicates.push(entry.id),
                 Kind::Named => tree.named.push((entry.name.into(), entry.id)),
                 Kind::Server | Kind::Inner => {}
             }
@@ -228,7 +236,7 @@ impl Tree {
 
     /// Whether the level has no location at all.
     pub fn is_empty(&self) -> bool {
-        self.names.is_empty() && self.regexes.is_empty()
+        self.names.is_empty() && self.regexes.is_empty() && self.predicates.is_empty()
     }
 }
 

@@ -439,6 +439,7 @@ fn server_settings(tls13: bool, asks: bool) -> ServerSettings {
     let auth = || ClientAuth { trust: Arc::new(Trust::new(1)), authorities: Vec::new() };
     ServerSettings {
         identities: vec![own_identity()],
+        named: Vec::new(),
         protocols: Protocols { tls12: !tls13, tls13 },
         ciphers: "HIGH:!aNULL:!MD5".to_owned(),
         ciphersuites: None,

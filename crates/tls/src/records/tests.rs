@@ -22,6 +22,7 @@ fn server() -> (Server, CertificateDer<'static>) {
     let (cert, key) = (format!("data:{}", made.cert.pem()), format!("data:{}", made.signing_key.serialize_pem()));
     let settings = ServerSettings {
         identities: vec![crate::certs::identity(&cert, &key, &[]).unwrap()],
+        named: Vec::new(),
         protocols: Protocols { tls12: true, tls13: true },
         ciphers: "HIGH:!aNULL:!MD5".to_owned(),
         ciphersuites: None,

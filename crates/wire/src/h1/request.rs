@@ -1,11 +1,13 @@
 //! The head of a request, read as it arrives.
 
+use std::fmt;
+
 use super::error::RequestError;
 use super::fields::{FieldsError, HeaderSpan, Line, parse_line};
 use super::known::KnownHeader;
 use super::request_line;
 use crate::span::Span;
-use crate::uri::scan_host;
+use crate::uri::{HostError, ScannedHost, scan_host};
 
 /// The methods that nginx knows by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -177,6 +179,39 @@ pub struct RequestHead {
     /// The header lines that `ignore_invalid_headers` dropped, for the log.
     pub ignored: Vec<Span>,
     known: u64,
+    last_host: LastHost,
+}
+
+/// The last valid Host header that was scanned with this memory: most requests have the host of the one before.
+#[derive(Clone, Default)]
+struct LastHost {
+    text: Vec<u8>,
+    scanned: ScannedHost,
+}
+
+/// It saves work and is no part of a head.
+impl fmt::Debug for LastHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LastHost")
+    }
+}
+
+impl LastHost {
+    /// Longer ones aren't remembered.
+    const LONGEST: usize = 255;
+
+    fn scan(&mut self, text: &[u8]) -> Result<ScannedHost, HostError> {
+        if self.text == text && !text.is_empty() {
+            return Ok(self.scanned);
+        }
+        let scanned = scan_host(text)?;
+        if text.len() <= LastHost::LONGEST {
+            self.text.clear();
+            self.text.extend_from_slice(text);
+            self.scanned = scanned;
+        }
+        Ok(scanned)
+    }
 }
 
 impl RequestHead {
@@ -185,7 +220,8 @@ impl RequestHead {
         let (mut headers, mut ignored) = (std::mem::take(&mut self.headers), std::mem::take(&mut self.ignored));
         headers.clear();
         ignored.clear();
-        *self = RequestHead { headers, ignored, ..RequestHead::default() };
+        let last_host = std::mem::take(&mut self.last_host);
+        *self = RequestHead { headers, ignored, last_host, ..RequestHead::default() };
     }
 
     /// Back to the method and the version: what nginx knows of a request of HTTP/2 whose path isn't valid.
@@ -225,6 +261,18 @@ impl RequestHead {
     pub fn refuse_uri(&mut self) {
         self.headers.clear();
         (self.known, self.header_host, self.header_port, self.target) = (0, None, None, Span::default());
+    }
+
+    /// Adds a header line, which the server has appended to the head.
+    pub fn add_header(&mut self, header: HeaderSpan) {
+        self.known |= header.known.bit();
+        self.headers.push(header);
+    }
+
+    /// Forgets the header lines for which `is` says so.
+    pub fn remove_headers(&mut self, is: impl Fn(&HeaderSpan) -> bool) {
+        self.headers.retain(|header| !is(header));
+        self.known = self.headers.iter().fold(0, |known, header| known | header.known.bit());
     }
 
     /// nginx's `$request_uri`: a URI that is only a host means `/`.
@@ -278,12 +326,12 @@ impl RequestHead {
             return connection;
         }
         for header in self.headers.iter().filter(|h| h.known == KnownHeader::Connection) {
-            let value = header.value.of(buf);
-            if contains(value, b"close") {
-                connection = Connection::Close;
-            } else if contains(value, b"keep-alive") {
-                connection = Connection::KeepAlive;
-            }
+            connection = match header.value.of(buf) {
+                b"keep-alive" => Connection::KeepAlive,
+                value if contains(value, b"close") => Connection::Close,
+                value if contains(value, b"keep-alive") => Connection::KeepAlive,
+                _ => connection,
+            };
         }
         connection
     }
@@ -337,7 +385,7 @@ impl RequestHead {
 
     /// Takes the host and port that a Host header, or `:authority`, asks for.
     pub(crate) fn set_host(&mut self, value: Span, buf: &[u8]) -> Result<(), RequestError> {
-        let host = scan_host(value.of(buf)).map_err(|_| RequestError::InvalidHost)?;
+        let host = self.last_host.scan(value.of(buf)).map_err(|_| RequestError::InvalidHost)?;
         self.header_host = Some(Span { end: value.start + host.len as u32, ..value });
         self.header_port = host.port;
         Ok(())

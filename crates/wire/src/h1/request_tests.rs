@@ -287,3 +287,18 @@ fn connect_where_there_is_a_tunnel() {
         assert_eq!(head.check_method(false, framing), Err(RequestError::Connect));
     }
 }
+
+#[test]
+fn hosts_in_used_memory() {
+    let mut head = RequestHead::default();
+    let long = "l".repeat(300);
+    for host in ["", "a.example", "a.example", "A.example:80", "a..b", "A.example:80", "a.example", &long, &long, ""] {
+        let input = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let parse = |head: &mut RequestHead| {
+            head.clear();
+            let parsed = RequestParser::default().parse(input.as_bytes(), &Limits::default(), head);
+            (parsed, head.header_host, head.header_port)
+        };
+        assert_eq!(parse(&mut head), parse(&mut RequestHead::default()), "{host}");
+    }
+}

@@ -7,6 +7,7 @@ use super::fields::{FieldsError, HeaderSpan, Line, parse_line};
 use super::known::KnownHeader;
 use super::request::{Parsed, contains, parse_length};
 use crate::span::Span;
+use crate::swar::find_control;
 
 /// Why a response was refused; nginx answers 502. Spans are offsets in the buffer that was parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,12 +179,15 @@ impl ResponseHead {
     /// Whether the upstream will take another request on this connection once the body is complete.
     pub fn keep_alive(&self, buf: &[u8]) -> bool {
         let mut keep = self.version > 1000;
+        if !self.has(KnownHeader::Connection) {
+            return keep;
+        }
         for header in self.headers.iter().filter(|h| h.known == KnownHeader::Connection) {
-            let value = header.value.of(buf);
-            if contains(value, b"close") {
-                return false;
+            match header.value.of(buf) {
+                b"keep-alive" => keep = true,
+                value if contains(value, b"close") => return false,
+                value => keep |= contains(value, b"keep-alive"),
             }
-            keep |= contains(value, b"keep-alive");
         }
         keep
     }
@@ -277,6 +281,49 @@ fn invalid(error: FieldsError) -> ResponseError {
 
 /// `HTTP/1.1 200 OK`: offset after its LF; `None` if that hasn't come.
 fn status_line(buf: &[u8], head: &mut ResponseHead) -> Result<Option<usize>, ResponseError> {
+    let found = match usual_status(buf) {
+        Some((minor, status)) => Some((1000 + minor, status, USUAL_STATUS)),
+        None => odd_status(buf)?,
+    };
+    let Some((version, status, from)) = found else { return Ok(None) };
+    let after = from + 3;
+    let mut text_end = after;
+    let next = loop {
+        let Some(stop) = find_control(buf, text_end) else { return Ok(None) };
+        text_end = stop;
+        match (buf.get(stop), buf.get(stop + 1)) {
+            (Some(b'\n'), _) => break stop + 1,
+            (Some(b'\r'), Some(b'\n')) => break stop + 2,
+            (Some(b'\r'), None) => return Ok(None),
+            (Some(b'\r'), _) => return Err(ResponseError::NoStatusLine),
+            _ => text_end = stop + 1,
+        }
+    };
+    head.version = version;
+    head.status = status;
+    head.status_line = Span::new(from, text_end);
+    head.reason = Span::new(text_end.min(after + 1), text_end);
+    Ok(Some(next))
+}
+
+/// Where the status of a line that begins with `HTTP/1.1 ` stands.
+const USUAL_STATUS: usize = 9;
+
+/// The minor version and the status of a line written as nearly all are.
+#[inline]
+fn usual_status(buf: &[u8]) -> Option<(u16, u16)> {
+    let [start @ .., minor @ b'0'..=b'9', b' ', a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b' ' | b'\r'] =
+        buf.first_chunk::<13>()?
+    else {
+        return None;
+    };
+    let value = |digit: &u8| u16::from(digit - b'0');
+    (start == b"HTTP/1.").then(|| (value(minor), value(a) * 100 + value(b) * 10 + value(c)))
+}
+
+/// The version, the status, and where that stands, of any status line; `None` if it isn't complete.
+#[cold]
+fn odd_status(buf: &[u8]) -> Result<Option<(u16, u16, usize)>, ResponseError> {
     let mut cursor = Cursor { buf, at: 0 };
     let Some(()) = cursor.literal(b"HTTP/")? else { return Ok(None) };
     if buf.get(cursor.at) == Some(&b'0') {
@@ -287,24 +334,10 @@ fn status_line(buf: &[u8], head: &mut ResponseHead) -> Result<Option<usize>, Res
     cursor.skip_spaces();
     let from = cursor.at;
     let Some(status) = cursor.digits(b" .\r\n")? else { return Ok(None) };
-    let after = from + 3;
-    if cursor.at - 1 != after || !(100..=999).contains(&status) {
+    if cursor.at - 1 != from + 3 || !(100..=999).contains(&status) {
         return Err(ResponseError::NoStatusLine);
     }
-    let rest = buf.get(after..).unwrap_or_default();
-    let Some(stop) = memchr::memchr2(b'\n', b'\r', rest) else { return Ok(None) };
-    let text_end = after + stop;
-    let next = match (buf.get(text_end), buf.get(text_end + 1)) {
-        (Some(b'\n'), _) => text_end + 1,
-        (_, Some(b'\n')) => text_end + 2,
-        (_, None) => return Ok(None),
-        _ => return Err(ResponseError::NoStatusLine),
-    };
-    head.version = major.saturating_mul(1000).saturating_add(minor);
-    head.status = status;
-    head.status_line = Span::new(from, text_end);
-    head.reason = Span::new(text_end.min(after + 1), text_end);
-    Ok(Some(next))
+    Ok(Some((major.saturating_mul(1000).saturating_add(minor), status, from)))
 }
 
 struct Cursor<'a> {

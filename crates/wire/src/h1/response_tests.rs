@@ -43,6 +43,8 @@ fn responses_as_nginx_takes_them() {
         ("HTTP/1.1 200\r\n\r\n", "1001 200 [] 0 UntilClose keep"),
         ("HTTP/1.1 200 \r\n\r\n", "1001 200 [] 0 UntilClose keep"),
         ("HTTP/1.1  404 Not Found\r\n\r\n", "1001 404 [Not Found] 0 UntilClose keep"),
+        ("HTTP/1.1 200 a\x01b\r\n\r\n", "1001 200 [a\x01b] 0 UntilClose keep"),
+        ("HTTP/1.9 999 x\r\n\r\n", "1009 999 [x] 0 UntilClose keep"),
         ("HTTP/1.1 403.7 No\r\n\r\n", "1001 403 [7 No] 0 UntilClose keep"),
         ("HTTP/1.1 204 No Content\r\n\r\n", "1001 204 [No Content] 0 None keep"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", "1001 200 [OK] 1 Chunked keep"),

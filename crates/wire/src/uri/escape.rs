@@ -11,6 +11,8 @@ pub enum Escape {
     Args,
     /// One component: everything but letters, digits and `-._~`.
     UriComponent,
+    /// A URL in a page: ` "#%'<>\^`{|}`.
+    Html,
     /// The URL in a page's Refresh: space and `"'<>\^`{|~`, neither `%` nor `#`.
     Refresh,
     /// A memcached key: space and `%`.
@@ -25,6 +27,7 @@ impl Escape {
             Escape::Uri => &URI,
             Escape::Args => &ARGS,
             Escape::UriComponent => &COMPONENT,
+            Escape::Html => &HTML,
             Escape::Refresh => &REFRESH,
             Escape::Memcached => &MEMCACHED,
         };
@@ -60,6 +63,7 @@ const fn component() -> [bool; 256] {
 
 static URI: [bool; 256] = kind(b" \"#%<>?\\^`{|}", true);
 static ARGS: [bool; 256] = kind(b" \"#%&+;<>?\\^`{|}", true);
+static HTML: [bool; 256] = kind(b" \"#%'<>\\^`{|}", true);
 static REFRESH: [bool; 256] = kind(b" \"'<>\\^`{|~", true);
 static MEMCACHED: [bool; 256] = kind(b" %", false);
 static COMPONENT: [bool; 256] = component();

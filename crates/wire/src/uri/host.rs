@@ -10,7 +10,7 @@ use crate::class::{CLASS, REG_NAME, UPPER, is};
 pub struct HostError;
 
 /// Where the host ends in a `host[:port]`, and its port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScannedHost {
     /// Length of the host, brackets included, without a trailing dot.
     pub len: usize,

@@ -7,4 +7,4 @@ mod path;
 pub use escape::{Escape, escape, escape_html, escaped_len, unescape, unescape_redirect};
 pub(crate) use host::is_line_name;
 pub use host::{HostError, HostParts, ScannedHost, scan_host, validate_host};
-pub use path::{Normalized, UriError, is_simple, normalize};
+pub use path::{Normalized, UriError, is_simple, is_unsafe, normalize};

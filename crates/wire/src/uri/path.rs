@@ -86,9 +86,30 @@ fn args(raw: &[u8], at: usize) -> Option<Span> {
     Some(Span::new(at + 1, at + 1 + end))
 }
 
+/// Whether a path that is decoded would leave its root, or is one that no file can have.
+pub fn is_unsafe(path: &[u8]) -> bool {
+    path.is_empty() || path.contains(&0) || path.split(|byte| *byte == b'/').any(|segment| segment == b"..")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unsafe_paths() {
+        for (path, expect) in [
+            ("/index.html", false),
+            ("", true),
+            ("..", true),
+            ("../foo", true),
+            ("/foo/..", true),
+            ("/foo/../bar", true),
+            ("/foo..", false),
+            ("/a\0", true),
+        ] {
+            assert_eq!(is_unsafe(path.as_bytes()), expect, "{path}");
+        }
+    }
 
     fn show(raw: &str, merge: bool) -> String {
         let mut out = b"old".to_vec();

@@ -102,6 +102,8 @@ pub struct RequestState {
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
     /// `Content-Type` of the response.
     pub content_type: Option<Vec<u8>>,
+    /// The client's address, if a trusted proxy has named it.
+    pub client: Option<SockAddr>,
 }
 
 impl ClientState {
@@ -210,7 +212,7 @@ impl RequestState {
         out.list(11, &self.id);
         encode_pairs(&mut out, 12, &self.values);
         encode_pairs(&mut out, 13, &self.fields);
-        out.list(14, &self.content_type);
+        out.list(14, &self.content_type).list(15, self.client.as_ref().map(encode_addr));
         out.finish()
     }
 
@@ -232,6 +234,7 @@ impl RequestState {
             values: decode_pairs(fields, 12)?,
             fields: decode_pairs(fields, 13)?,
             content_type: fields.bytes(14).map(<[u8]>::to_vec),
+            client: fields.bytes(15).and_then(decode_addr),
         })
     }
 }
@@ -351,6 +354,7 @@ mod tests {
             id: Some("abc".into()),
             values: pairs(&["one", "two"]),
             fields: pairs(&["Upgrade"]),
+            client: Some(addr("192.0.2.7:9")),
             internal: true,
             ..RequestState::default()
         }

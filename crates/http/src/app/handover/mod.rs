@@ -235,10 +235,11 @@ pub fn request_state(r: &Request) -> RequestState {
         body_received: r.body_before + r.body.length_on_the_wire(),
         internal: r.internal,
         pipelined: r.pipelined,
-        id: r.id.clone(),
+        id: r.known_id().cloned(),
         values: values.collect(),
         fields: fields.collect(),
         content_type: r.response.content_type.as_ref().map(|value| value.to_vec()),
+        client: r.relay.is_some().then(|| r.conn.peer.clone()),
     }
 }
 
@@ -277,6 +278,7 @@ pub fn restore_request(http: &Rc<Http>, conn: Connection, state: RequestState) -
     r.start_ms = rt::now_ms().saturating_sub(state.age_ms);
     (r.sent_before, r.header_sent, r.body_before) = (state.sent_before, state.header_sent, state.body_received);
     (r.internal, r.pipelined, r.id) = (state.internal, state.pipelined, state.id);
+    state.client.into_iter().for_each(|client| r.replace_peer(client));
     r.response.status = 101;
     r.response.content_type = state.content_type.map(Bytes::from);
     state.fields.into_iter().for_each(|(name, value)| r.response.headers.push(name, value));

@@ -40,24 +40,27 @@ conf::table! {
     /// Settings of a location.
     pub struct CoreLocation, raw CoreLocationRaw, module "ngx_http_core_module", level HTTP Location;
 
-    /// Sets the configuration of requests whose URI begins with a prefix or matches a regex. The URI is compared in its
-    /// normalised form: decoded, without `.` and `..`, with adjacent slashes merged.
+    /// Sets the configuration of requests whose URI begins with a prefix or matches a regex, or for which a variable has a
+    /// value. The URI is compared in its normalised form: decoded, without `.` and `..`, with adjacent slashes merged.
     ///
-    /// Form: `location [= | ^~ | ~ | ~*] uri | @name`
+    /// Form: `location [= | ^~ | ~ | ~*] uri | $variable | @name`
     ///
     /// - `uri`: a prefix. The longest one that matches is remembered; regexes are tried after that, and the first one
     ///   that matches is used instead.
     /// - `=`: the URI must be equal; no other location is looked for.
-    /// - `^~`: a prefix; if it is the longest one, no regexes are tried.
+    /// - `^~`: a prefix; if it is the longest one, neither regexes nor variables are tried.
     /// - `~`: a regex, which distinguishes upper and lower case.
     /// - `~*`: a regex that ignores case.
+    /// - `$variable`: if no regex matches, the first variable that is neither empty nor `0` is used instead of the prefix.
+    ///   Such a location may stand in any prefix or regex, and contain locations of any name.
     /// - `@name`: a named location, for internal redirects of `error_page`, `try_files` and the like only.
     ///
     /// Effect: directives in the block hold for its requests; what isn't set is inherited from the block around it. A
     /// location whose prefix ends with `/` and that has a `proxy_pass` redirects requests for the prefix without the
     /// slash to the one with it, with status 301.
     ///
-    /// Cost: prefixes are found by a binary search. Regexes are tried one after the other, in the order of the file.
+    /// Cost: prefixes are found by a binary search. Regexes and variables are tried one after the other, in the order of the
+    /// file.
     ///
     /// Danger: rules for access in one location don't hold in another one that also fits the URI: a regex that matches
     /// wins over the prefix that protects a folder, unless that has `^~`.
@@ -346,7 +349,23 @@ conf::table! {
     /// ```
     "sendfile_max_chunk" in EVERYWHERE, ONE, default "2m",
         scalar(size) sendfile_max_chunk: usize = 2 << 20;
-    /// Accepted for compatibility: no module keeps the response of a subrequest in memory yet.
+    /// Sets the longest response to a subrequest that may become the value of a variable.
+    ///
+    /// Form: `subrequest_output_buffer_size size`
+    ///
+    /// - `size`: in bytes, or with `k` or `m`.
+    ///
+    /// Effect: holds in the location of the subrequest, for `include` with `set` of server-side includes. A longer response
+    /// ends the page, and the connection is closed.
+    ///
+    /// Cost: up to this much memory for each such response.
+    ///
+    /// ```nginx
+    /// location /parts/ {
+    ///     subrequest_output_buffer_size 64k;
+    ///     proxy_pass http://127.0.0.1:8080;
+    /// }
+    /// ```
     "subrequest_output_buffer_size" in EVERYWHERE, ONE, default "4k",
         scalar(size) subrequest_output_buffer_size: usize = 4096;
     /// Sets the name servers that look up names while the server runs: those in `proxy_pass` with variables, servers
@@ -624,7 +643,8 @@ conf::table! {
     /// - `all`: a request is refused if one module refuses it.
     /// - `any`: a request is served if one module allows it.
     ///
-    /// Effect: `allow` and `deny` are such a module. As long as it is the only one, both values give the same.
+    /// Effect: `allow` and `deny` are one such module, `auth_basic` is another. If none of them allows a request, its status
+    /// is 401 rather than 403, so that the client may try a password.
     ///
     /// Danger: with `any` an address that is allowed needs no password.
     ///
@@ -633,14 +653,35 @@ conf::table! {
     ///     satisfy any;
     ///     allow 127.0.0.1;
     ///     deny all;
+    ///     auth_basic "members only";
+    ///     auth_basic_user_file passwords;
     /// }
     /// ```
     "satisfy" in EVERYWHERE, ONE, default "all",
         scalar(one_of(&[("all", Satisfy::All), ("any", Satisfy::Any)]))
         satisfy: Satisfy = Satisfy::All;
-    /// Accepted for compatibility, with a warning: there is no authentication yet whose failure could be delayed.
+    /// Delays the responses of status 401 to requests whose credentials are missing or wrong, so that guessing takes long.
+    ///
+    /// Form: `auth_delay time`
+    ///
+    /// - `time`: how much later than the request the response comes. It counts from the beginning of the check of access.
+    ///
+    /// Effect: clients can't tell by the time whether the name or the password was wrong, if the delay is longer than
+    /// the check of a password. Requests that are allowed aren't delayed. It holds for all modules that check access.
+    ///
+    /// Cost: a delayed request keeps its connection and its memory.
+    ///
+    /// Danger: somebody may guess with many connections at a time; `limit_conn` or `limit_req` bounds that.
+    ///
+    /// ```nginx
+    /// location /private/ {
+    ///     auth_basic "members only";
+    ///     auth_basic_user_file passwords;
+    ///     auth_delay 2s;
+    /// }
+    /// ```
     "auth_delay" in EVERYWHERE, ONE, default "0",
-        scalar(auth_delay) auth_delay: u64 = 0;
+        scalar(msec) auth_delay: u64 = 0;
     /// Serves internal requests only in this location.
     ///
     /// Effect: a client's own request for it gets status 404. Internal are requests that `error_page`, `index`,

@@ -3,8 +3,10 @@
 mod location;
 mod values;
 
+use std::rc::Rc;
+
 use conf::values::{Bufs, bufs, flag, msec, number, size};
-use conf::{Args, Context};
+use conf::{Args, Context, Directive, Loader};
 
 use super::blocks;
 pub(crate) use location::CoreLocationRaw;
@@ -12,7 +14,7 @@ pub use location::{CoreLocation, VariableConf};
 pub(crate) use values::pool_size;
 pub use values::{
     Aio, Alias, BodyInFile, DisableSymlinks, FileCache, IfModifiedSince, Lingering, Predicates, Root, Satisfy,
-    ServerTokens, Symlinks, TempPath, bytes, idle_flag, predicates, send_lowat, temp_path,
+    ServerTokens, Symlinks, TempPath, bytes, idle_flag, permissions, predicates, send_lowat, temp_path,
 };
 
 /// Where most directives of locations may stand.
@@ -288,4 +290,38 @@ conf::table! {
     /// ```
     "underscores_in_headers" in SERVERS, Args::FLAG, default "off",
         scalar(flag) underscores_in_headers: bool = false;
+    /// Reads the bodies of requests before a location is looked for, so that locations, rules and checks of access may
+    /// depend on `$request_body`.
+    ///
+    /// Form: `client_body_early_read condition ...`
+    ///
+    /// - `condition`: a text with variables. The body is read if at least one is neither empty nor `0`: `on` and any other
+    ///   word always holds, `off` too.
+    ///
+    /// Effect: the server's values of `client_max_body_size`, `client_body_buffer_size` and the like hold while it is read;
+    /// after that the location's `client_max_body_size` is checked too. `client_body_in_file_only` has no effect. Backends
+    /// get the body once it is complete.
+    ///
+    /// Cost: each such body is in memory, or in a file, before anybody has checked who may send it.
+    ///
+    /// Danger: `$request_body` is empty for a body that went to a file: give `client_body_buffer_size` the size of
+    /// `client_max_body_size`. Streams of gRPC that go both ways would wait for ever.
+    ///
+    /// ```nginx
+    /// server {
+    ///     client_body_early_read on;
+    ///     client_max_body_size 16k;
+    ///     client_body_buffer_size 16k;
+    ///     location / {
+    ///         return 200 $request_body;
+    ///     }
+    /// }
+    /// ```
+    "client_body_early_read" in SERVERS, Args::at_least(1), default none,
+        set(|raw: &mut CoreServerRaw, l: &mut Loader<'_>, d: &Directive| {
+            let conditions = raw.client_body_early_read.iter().flat_map(|known| known.iter().cloned());
+            let conditions = conditions.chain(predicates(l, d)?.iter().cloned()).collect();
+            raw.client_body_early_read = Some(conditions);
+            Ok(())
+        }) client_body_early_read: Predicates = Rc::new([]);
 }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use conf::values::{flag, msec, offset, size};
+use conf::values::{flag, invalid_value, offset, size};
 use conf::{Directive, Error, Loader, Result};
 use expr::vars::Template;
 
@@ -226,14 +226,6 @@ pub(super) fn directio(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<
     Ok(Some(least))
 }
 
-pub(super) fn auth_delay(loader: &mut Loader<'_>, d: &Directive) -> Result<u64> {
-    let delay = msec(loader, d)?;
-    if delay > 0 {
-        loader.no_effect(d, "there is no authentication yet");
-    }
-    Ok(delay)
-}
-
 /// A flag without an effect: if it has the value `asks`, a warning says why nothing happens.
 pub fn idle_flag(loader: &mut Loader<'_>, d: &Directive, asks: bool, why: &str) -> Result<bool> {
     let value = flag(loader, d)?;
@@ -293,4 +285,42 @@ pub(super) fn disable_symlinks(loader: &mut Loader<'_>, d: &Directive) -> Result
         return Err(Error::on(d, "duplicate parameter \"off\""));
     }
     Ok(DisableSymlinks { mode, from })
+}
+
+/// Permissions of files, as `dav_access` and `…_store_access` give them.
+pub fn permissions(_: &mut Loader<'_>, d: &Directive) -> Result<u32> {
+    let mut mode = 0;
+    for word in &d.args {
+        let text = word.lossy();
+        let (shift, rights) = match text.split_once(':') {
+            Some(("user", rights)) => (6, rights),
+            Some(("group", rights)) => (3, rights),
+            Some(("all", rights)) => (0, rights),
+            _ => return Err(invalid_value(word)),
+        };
+        mode |= match rights {
+            "rw" => 6 << shift,
+            "r" => 4 << shift,
+            _ => return Err(invalid_value(word)),
+        };
+    }
+    Ok(if mode & 0o700 == 0 { mode | 0o600 } else { mode })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permissions() {
+        let registry = conf::Registry::new();
+        let (sources, tree, _) = conf::parse::parse(
+            "x",
+            "a user:rw; a group:r; a user:r all:rw; a user:rw group:rw all:r; a all:r; a user:x; a other:r; a user;",
+        );
+        let mut loader = Loader::new(&registry, conf::Env::default(), sources);
+        let modes: Vec<_> = tree.iter().map(|d| super::permissions(&mut loader, d).ok()).collect();
+        let some = [0o600, 0o640, 0o406, 0o664, 0o604].map(Some);
+        assert_eq!(modes, [&some[..], &[None, None, None]].concat());
+    }
 }
