@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::tools::{self, Options, Outcome};
 
 /// Crates and what they may import, lowest layer first (ARCHITECTURE.md draws the same).
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("os", &[]),
     ("shm", &["os"]),
     ("buf", &[]),
@@ -25,6 +25,8 @@ const LAYERS: [(&str, &[&str]); 17] = [
         &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "cache", "upstream", "common", "tls", "http"],
     ),
     ("http-modules", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "common", "http"]),
+    ("extra-zstd", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "common", "http"]),
+    ("extra-image", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "common", "http"]),
     (
         "server",
         &[
@@ -42,6 +44,8 @@ const LAYERS: [(&str, &[&str]); 17] = [
             "http",
             "http-proxy",
             "http-modules",
+            "extra-image",
+            "extra-zstd",
         ],
     ),
     ("simulate", &["buf", "wire", "os", "rt", "tls", "engine", "http", "http-proxy", "http-modules"]),

@@ -32,9 +32,20 @@ pub(crate) fn unknown(registry: &Registry, context: Context, name: &Word) -> Opt
     hint(registry, context, std::str::from_utf8(&name.text).ok()?)
 }
 
+/// Modules that programs have only if they are built so, or never will have.
+const APART: &[(&str, &str)] = &[
+    ("ngx_http_image_filter_module", "this program is built without the feature \"image\", which this directive needs"),
+    ("zstd-nginx-module", "this program is built without the feature \"zstd\", or the directive isn't known to it"),
+    ("ngx_http_xslt_filter_module", "Tidegate has no XSLT: there is no XSLT 1.0 processor in Rust that is kept up"),
+];
+
 /// The same for a bare name, as the command line has it.
 pub(crate) fn hint(registry: &Registry, context: Context, name: &str) -> Option<String> {
     if let Some((_, hint)) = REMOVED.iter().find(|(removed, _)| *removed == name) {
+        return Some((*hint).to_owned());
+    }
+    let module = known(name).map(|(_, module)| module).or_else(|| third_party(name));
+    if let Some((_, hint)) = APART.iter().find(|(own, _)| module == Some(own)) {
         return Some((*hint).to_owned());
     }
     if let Some((product, module)) = known(name) {
@@ -133,6 +144,14 @@ mod tests {
         for (a, b, expect) in [("", "", 0), ("abc", "abc", 0), ("abc", "acb", 1), ("lisen", "listen", 1), ("ab", "", 2)]
         {
             assert_eq!((distance(a, b), distance(b, a)), (expect, expect), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn modules_apart() {
+        for (name, part) in [("image_filter", "\"image\""), ("zstd", "\"zstd\""), ("xslt_types", "no XSLT")] {
+            let hint = hint(&Registry::new(), Context::HTTP, name).unwrap_or_default();
+            assert!(hint.contains(part), "{name}: {hint}");
         }
     }
 

@@ -160,7 +160,7 @@ struct Filter(Rc<BrotliConf>);
 
 impl HeaderFilter for Filter {
     fn order(&self) -> Order {
-        Order::Gzip
+        Order::Brotli
     }
 
     fn apply(&self, r: &mut Request) -> std::result::Result<(), Reply> {

@@ -27,7 +27,16 @@ fn modules() -> Vec<Box<dyn Module>> {
 
 /// The modules of HTTP; within a phase their handlers run in this order.
 fn http_modules() -> Vec<&'static dyn HttpModule> {
-    [http_modules::MODULES, http_proxy::MODULES, http_modules::FILES].concat()
+    [
+        http_modules::MODULES,
+        #[cfg(feature = "image")]
+        extra_image::MODULES,
+        #[cfg(feature = "zstd")]
+        extra_zstd::MODULES,
+        http_proxy::MODULES,
+        http_modules::FILES,
+    ]
+    .concat()
 }
 
 fn main() {

@@ -83,6 +83,37 @@ fn unbrotli(bytes: &[u8]) -> Vec<u8> {
     plain
 }
 
+/// Not in nginx: `zstd` compresses responses
+#[test]
+fn zstd_between_the_others() {
+    let text = text();
+    let server = Setup::http(
+        "types { text/html html; image/png png; } zstd on; zstd_comp_level 3; zstd_min_length 100; gzip on; gzip_vary on;
+         server { listen 127.0.0.1:%%PORT%%; root %%DIR%%; location /all/ { alias %%DIR%%/; brotli on; } }",
+    )
+    .file("a.html", &text)
+    .file("a.png", &text)
+    .file("small.html", "small")
+    .program(e2e::hooks::program())
+    .start();
+    for (target, accepts, coding) in [
+        ("/a.html", "gzip, zstd", Some("zstd")),
+        ("/a.html", "gzip, zstd;q=0", Some("gzip")),
+        ("/all/a.html", "gzip, zstd, br", Some("br")),
+        ("/all/a.html", "gzip, zstd", Some("zstd")),
+        ("/a.png", "zstd", None),
+        ("/small.html", "zstd", None),
+    ] {
+        let got = server.get_with(target, &format!("Accept-Encoding: {accepts}\r\n"));
+        assert_eq!(got.field("Content-Encoding"), coding, "{target} {accepts}");
+        if coding == Some("zstd") {
+            let plain = zstd::decode_all(&got.body[..]).expect("the response is valid");
+            assert!(plain == text.as_bytes() && got.body.len() * 4 < text.len(), "{target}");
+            assert_eq!((got.field("Content-Length"), got.field("Vary")), (None, Some("Accept-Encoding")));
+        }
+    }
+}
+
 /// Not in nginx: `brotli` compresses responses
 #[test]
 fn brotli_passes_on_what_must_be_sent_at_once() {

@@ -165,7 +165,11 @@ pub enum Order {
     Ssi,
     /// Responses added before and after the body.
     Addition,
-    /// Compression.
+    /// Compression with Brotli; of several codings that a client accepts, the first counts.
+    Brotli,
+    /// Compression with Zstandard.
+    Zstd,
+    /// Compression with gzip.
     Gzip,
     /// Ranges.
     Range,

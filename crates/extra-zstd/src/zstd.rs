@@ -1,0 +1,253 @@
+//! Compressing responses with Zstandard (RFC 8878), under the directives of the module `zstd-nginx-module`.
+//!
+//! A client that accepts Brotli too gets Brotli, one that accepts gzip too Zstandard.
+
+use std::rc::Rc;
+
+use ::zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
+use buf::Buf;
+use conf::values::{Bufs, bufs, flag, number_between, size};
+use conf::{Args, Directive, Loader, Registry, Result};
+use expr::vars::Flags;
+use http::body::Broken;
+use http::config::core::{AND_IF, EVERYWHERE};
+use http::config::mime::TypeSet;
+use http::module::{HttpModule, LocationContext};
+use http::phases::{HeaderFilter, Order, Reply};
+use http::request::Request;
+use http::request::variables::{Getter, Setup};
+use http::response::compress::{self, Codec, Op, Pace, Step};
+use http::response::gzip::accepts;
+use http::server::location::Handlers;
+
+/// The module.
+pub struct Zstd;
+
+const ONE: Args = Args::exactly(1);
+
+conf::table! {
+    /// How responses are compressed.
+    pub struct ZstdConf, raw ZstdRaw, module "ngx_http_zstd_filter_module", level HTTP Location;
+
+    /// Compresses responses with Zstandard for clients that accept it.
+    ///
+    /// Effect: holds for responses with status 200, 403 or 404 whose type is in `zstd_types`, whose length is at least
+    /// `zstd_min_length` or unknown, and which aren't encoded already. A compressed response has no `Content-Length`, and
+    /// its `ETag` becomes a weak one. A client that accepts Brotli too, where `brotli` is on, gets that. `gzip_vary` holds,
+    /// and none of the other conditions of `gzip`.
+    ///
+    /// Cost: processor time for each response, more with a higher `zstd_comp_level`, and some MiB of memory while it is
+    /// sent. Files are read instead of being sent by the kernel. `zstd_static` serves files that were compressed before.
+    ///
+    /// Danger: under TLS the length of a compressed page tells something of its contents: if it contains both a secret
+    /// and what an attacker sends (BREACH), the secret can be guessed. Don't compress such pages.
+    ///
+    /// ```nginx
+    /// zstd on;
+    /// zstd_types text/css application/javascript application/json;
+    /// gzip_vary on;
+    /// ```
+    "zstd" in AND_IF, Args::FLAG, default "off",
+        scalar(flag) zstd: bool = false;
+    /// Sets the size of the buffers for compressed data.
+    ///
+    /// Form: `zstd_buffers number size`
+    ///
+    /// - `number`: accepted and unused: buffers are made as they are needed.
+    /// - `size`: the size of a buffer; less than 1k counts as 1k, more than 64k as 64k.
+    ///
+    /// Effect: compressed data is passed on when a buffer is full, or when data must be sent at once.
+    ///
+    /// ```nginx
+    /// zstd on;
+    /// zstd_buffers 16 8k;
+    /// ```
+    "zstd_buffers" in EVERYWHERE, Args::exactly(2), default "32 4k",
+        scalar(bufs) zstd_buffers: Bufs = Bufs { count: 32, size: 4096 };
+    /// Sets the media types that are compressed besides `text/html`, which always is.
+    ///
+    /// Form: `zstd_types type ...`
+    ///
+    /// - `type`: a media type; its parameters (`charset`) aren't compared. `*` stands for all types.
+    ///
+    /// Effect: holds where `zstd` is on, for the field `Content-Type` of the response.
+    ///
+    /// Cost: types that are compressed already (images, videos, archives) take processor time and don't become smaller,
+    /// so `*` is seldom a good choice.
+    ///
+    /// ```nginx
+    /// zstd on;
+    /// zstd_types text/plain text/css application/javascript image/svg+xml;
+    /// ```
+    "zstd_types" in EVERYWHERE, Args::at_least(1), default "text/html",
+        set(zstd_types) zstd_types: Rc<TypeSet> = TypeSet::html();
+    /// Sets how hard responses are compressed.
+    ///
+    /// Form: `zstd_comp_level level`
+    ///
+    /// - `level`: from 1, the fastest, to 22, the smallest result.
+    ///
+    /// Effect: holds where `zstd` is on.
+    ///
+    /// Cost: levels above 9 take much more processor time and memory for little.
+    ///
+    /// ```nginx
+    /// zstd on;
+    /// zstd_comp_level 3;
+    /// ```
+    "zstd_comp_level" in EVERYWHERE, ONE, default "1",
+        scalar(number_between(1, 22)) zstd_comp_level: i32 = 1;
+    /// Sets the shortest response that is compressed.
+    ///
+    /// Form: `zstd_min_length length`
+    ///
+    /// - `length`: in bytes; it is compared with `Content-Length`.
+    ///
+    /// Effect: shorter responses are sent as they are. Responses of unknown length are compressed in any case.
+    ///
+    /// ```nginx
+    /// zstd on;
+    /// zstd_min_length 1000;
+    /// ```
+    "zstd_min_length" in EVERYWHERE, ONE, default "20",
+        scalar(size) zstd_min_length: usize = 20;
+}
+
+fn zstd_types(raw: &mut ZstdRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    Rc::make_mut(raw.zstd_types.get_or_insert_with(TypeSet::html)).extend(loader, d);
+    Ok(())
+}
+
+impl HttpModule for Zstd {
+    fn tables(&self, registry: &mut Registry) {
+        registry.add::<ZstdConf>();
+    }
+
+    fn variables(&self, setup: &mut Setup) {
+        http::variables! { setup, "ngx_http_zstd_filter_module";
+            /// How many times smaller Zstandard made the response. Empty if it wasn't compressed with it.
+            "zstd_ratio", Flags::NONE, Getter::Plain(compress::ratio::<ZstdCodec>);
+        }
+    }
+
+    fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
+        let conf = cx.set.share::<ZstdConf>();
+        if conf.zstd {
+            out.filters.push(Rc::new(Filter(conf)));
+        }
+        Ok(())
+    }
+}
+
+struct Filter(Rc<ZstdConf>);
+
+impl HeaderFilter for Filter {
+    fn order(&self) -> Order {
+        Order::Zstd
+    }
+
+    fn apply(&self, r: &mut Request) -> std::result::Result<(), Reply> {
+        let conf = &self.0;
+        if compress::fits(r, &conf.zstd_types, conf.zstd_min_length) && accepts(r, b"zstd") {
+            let codec = ZstdCodec { level: conf.zstd_comp_level, state: None };
+            compress::install(r, codec, Pace { buffer: conf.zstd_buffers.size, postpone: 0, unbuffered: false });
+        }
+        Ok(())
+    }
+}
+
+/// Windows above 8 MiB aren't for HTTP (RFC 9659).
+const WINDOW: u32 = 23;
+
+/// The compressor of one response.
+struct ZstdCodec {
+    level: i32,
+    state: Option<Encoder<'static>>,
+}
+
+impl ZstdCodec {
+    fn begin(&self) -> std::io::Result<Encoder<'static>> {
+        let mut state = Encoder::new(self.level)?;
+        if self.level > WIDE {
+            state.set_parameter(CParameter::WindowLog(WINDOW))?;
+        }
+        Ok(state)
+    }
+
+    fn run(&mut self, input: &[u8], op: Op, out: &mut Buf) -> std::io::Result<Step> {
+        if self.state.is_none() {
+            self.state = Some(self.begin()?);
+        }
+        let Some(state) = &mut self.state else { return Err(std::io::ErrorKind::Other.into()) };
+        let mut from = InBuffer::around(input);
+        let mut to = OutBuffer::around(out.room_mut());
+        state.run(&mut from, &mut to)?;
+        let all_taken = from.pos() == input.len();
+        let left = match op {
+            Op::Continue => usize::from(to.pos() == to.capacity()),
+            Op::Flush if all_taken => state.flush(&mut to)?,
+            Op::End if all_taken => state.finish(&mut to, true)?,
+            Op::Flush | Op::End => 1,
+        };
+        let (taken, written) = (from.pos(), to.pos());
+        out.filled(written);
+        Ok(Step { taken, more: left > 0 })
+    }
+}
+
+/// Levels above this one have wider windows.
+const WIDE: i32 = 19;
+
+impl Codec for ZstdCodec {
+    const NAME: &'static str = "zstd";
+
+    fn step(&mut self, input: &[u8], op: Op, out: &mut Buf) -> std::result::Result<Step, Broken> {
+        self.run(input, op, out).map_err(|_| Broken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pack(text: &[u8], level: i32, part: usize, flush: bool) -> Vec<u8> {
+        let mut codec = ZstdCodec { level, state: None };
+        let (mut packed, mut out) = (Vec::new(), Buf::empty());
+        let mut feed = |mut input: &[u8], op| {
+            loop {
+                if out.room() < compress::ROOM {
+                    packed.extend_from_slice(&out);
+                    out = Buf::with_capacity(1024);
+                }
+                let Ok(Step { taken, more }) = codec.step(input, op, &mut out) else { panic!("it compresses") };
+                input = &input[taken..];
+                if input.is_empty() && !more {
+                    break;
+                }
+            }
+        };
+        for part in text.chunks(part) {
+            feed(part, Op::Continue);
+            if flush {
+                feed(b"", Op::Flush);
+            }
+        }
+        feed(b"", Op::End);
+        packed.extend_from_slice(&out);
+        packed
+    }
+
+    #[test]
+    fn round_trips() {
+        let text: Vec<u8> = (0..30_000u32).flat_map(|i| format!("{} tide and gate ", i % 977).into_bytes()).collect();
+        for level in [1, 3, 9, 22] {
+            for (text, part, flush) in
+                [(&text[..], 4096, false), (&text, 70_001, true), (&text[..9], 2, true), (b"", 1, false)]
+            {
+                let packed = pack(text, level, part, flush);
+                let plain = ::zstd::decode_all(&packed[..]);
+                assert!(plain.is_ok_and(|plain| plain == text), "level {level}, parts of {part}, {} bytes", text.len());
+            }
+        }
+    }
+}
