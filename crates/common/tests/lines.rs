@@ -256,9 +256,9 @@ fn values_of_addresses_and_shares() {
            split_clients $line $share { 50% first; * second; }
            server { listen 127.0.0.1:PORT0; reply "$area|$range|$share|$geoip_country_code"; }"#,
     );
-    let mut client = lines.connect(0);
-    assert_eq!(ask(&mut client, "192.0.2.5\n"), "here|some|second|");
-    assert_eq!(ask(&mut client, "ab\n"), "here||first|");
+    // Values are looked up once for a session.
+    assert_eq!(ask(&mut lines.connect(0), "192.0.2.5\n"), "here|some|second|");
+    assert_eq!(ask(&mut lines.connect(0), "ab\n"), "here||first|");
     let wrong = said("geo-proxy", "geo $x { proxy 10.0.0.0/8; } server { listen 127.0.0.1:PORT0; }");
     assert!(wrong.contains("invalid network \"proxy\""), "only HTTP has such proxies: {wrong}");
 }

@@ -108,14 +108,18 @@ fn add(list: &mut Option<Vec<Change>>, change: Result<Change>) -> Result<()> {
 }
 
 fn finish(conf: &mut HeadersMoreConf, parent: Option<&HeadersMoreConf>, _: &mut Loader<'_>) -> Result<()> {
-    let joined = |own: &Rc<[Change]>, outer: Option<(&Rc<[Change]>, &Rc<[Change]>)>| match outer {
-        Some((inherited, all)) if Rc::ptr_eq(inherited, own) => all.clone(),
-        Some((_, all)) => all.iter().chain(&**own).cloned().collect(),
-        None => own.clone(),
-    };
-    conf.all_output = joined(&conf.output, parent.map(|parent| (&parent.output, &parent.all_output)));
-    conf.all_input = joined(&conf.input, parent.map(|parent| (&parent.input, &parent.all_input)));
+    conf.all_output = joined(&conf.output, parent.map(|parent| [&parent.output, &parent.all_output]));
+    conf.all_input = joined(&conf.input, parent.map(|parent| [&parent.input, &parent.all_input]));
     Ok(())
+}
+
+/// The changes of a level after those of the outer one, which come as its own and as all that hold there.
+fn joined(own: &Rc<[Change]>, outer: Option<[&Rc<[Change]>; 2]>) -> Rc<[Change]> {
+    match outer {
+        Some([inherited, all]) if Rc::ptr_eq(inherited, own) => all.clone(),
+        Some([_, all]) => all.iter().chain(&**own).cloned().collect(),
+        None => own.clone(),
+    }
 }
 
 /// What one directive changes.

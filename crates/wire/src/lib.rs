@@ -20,6 +20,7 @@ pub mod hello;
 pub mod hpack;
 pub mod json;
 pub mod memcached;
+pub mod mmdb;
 pub mod mp4;
 pub mod proxy_protocol;
 pub mod range;

@@ -14,7 +14,7 @@ use buf::text::encode;
 
 mod value;
 
-pub use value::{Condition, Operator, Part, Value, ValueError};
+pub use value::{Condition, Operator, Part, Parts, Value, ValueError};
 
 /// What a command begins with.
 const MARK: &[u8] = b"<!--#";
@@ -22,6 +22,9 @@ const MARK: &[u8] = b"<!--#";
 const MAX_NAME: usize = 32;
 /// How many parameters a command may have.
 const MAX_PARAMS: usize = 16;
+
+/// Room for the usual value.
+const USUAL_VALUE: usize = 32;
 
 /// The commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +189,7 @@ impl Parser {
         Parser {
             state: State::Text(0),
             max_value,
-            name: Vec::new(),
+            name: Vec::with_capacity(MAX_NAME + 1),
             kind: None,
             params: Vec::new(),
             value: Value::default(),
@@ -202,13 +205,24 @@ impl Parser {
                 (passed, None) => used = passed,
             }
         }
-        while let Some(&byte) = input.get(used) {
+        loop {
+            if matches!(self.state, State::Value { escaped: false }) {
+                used += self.plain_run(&input[used..]);
+            }
+            let Some(&byte) = input.get(used) else { return (used, Event::More) };
             used += 1;
             if let Some(event) = self.byte(byte) {
                 return (used, event);
             }
         }
-        (used, Event::More)
+    }
+
+    /// Takes the beginning of the input that is nothing but a value, as far as that may be long; how many bytes it has.
+    fn plain_run(&mut self, input: &[u8]) -> usize {
+        let room = self.max_value.saturating_sub(self.value.raw.len()).min(input.len());
+        let run = memchr::memchr2(self.value.quote, b'\\', &input[..room]).unwrap_or(room);
+        self.value.raw.extend_from_slice(&input[..run]);
+        run
     }
 
     /// The end of the page. What was taken for the beginning of a command, and is none, is text; a command that doesn't end
@@ -285,7 +299,7 @@ impl Parser {
             State::AfterParam => self.unexpected_after_param(byte),
             State::BeforeValue if blank => {}
             State::BeforeValue if matches!(byte, b'"' | b'\'') => {
-                self.value = Value { quote: byte, raw: Vec::new() };
+                self.value = Value { quote: byte, raw: Vec::with_capacity(USUAL_VALUE) };
                 self.state = State::Value { escaped: false };
             }
             State::BeforeValue => {

@@ -18,6 +18,7 @@ mod empty_gif;
 mod events;
 mod fastcgi;
 mod geo;
+mod geoip;
 mod grpc;
 mod gzip;
 mod headers;

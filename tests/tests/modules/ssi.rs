@@ -305,3 +305,22 @@ fn what_pages_keep_is_bounded() {
     assert_eq!(text, format!("{}end", ERROR.repeat(14)), "16 times it is less than 1 MiB");
     server.read_until("error.log", "SSI variables take too much memory");
 }
+
+/// Differs from nginx: the subrequest is answered with 502
+#[test]
+fn an_include_cannot_switch_protocols() {
+    let backend =
+        Backend::start(|_| b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n".to_vec());
+    let mut server = Setup::http(&format!(
+        "server {{ {SERVER} location = /up {{ proxy_set_header Upgrade $http_upgrade;
+           proxy_set_header Connection upgrade; proxy_pass http://127.0.0.1:{}; }} }}",
+        backend.port
+    ))
+    .file("page.html", "a<!--#include virtual='/up' -->b")
+    .start();
+    let response = server.get_with("/page.html", "Upgrade: x\r\nConnection: upgrade\r\n");
+    let text = response.text();
+    assert_eq!((response.status, text.starts_with("a<html>"), text.ends_with("b")), (200, true, true), "{text}");
+    assert!(text.contains("502 Bad Gateway"), "{text}");
+    server.read_until("error.log", "connection upgrade in subrequest");
+}

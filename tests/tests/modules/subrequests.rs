@@ -93,6 +93,22 @@ fn their_heads_are_known_to_who_asks() {
 
 /// Not in nginx: directives of the test build
 #[test]
+fn what_one_stores_the_others_leave() {
+    let mut server = start(Setup::http(
+        "log_format own '$first $second $request_id';
+         server { listen 127.0.0.1:%%PORT%%;
+           location = / { set $first none; set $second none; access_log %%DIR%%/own.log own; test_include /first /second; return 200 main; }
+           location /first { set $first 1; return 200 \" $request_id\"; }
+           location /second { set $second 2; return 200 \" $request_id\"; } }",
+    ));
+    let text = server.get("/").text();
+    let [main, id, same] = text.split(' ').collect::<Vec<_>>()[..] else { panic!("{text}") };
+    assert_eq!((main, id), ("main", same), "they have one identifier");
+    server.read_until("own.log", &format!("1 2 {id}\n"));
+}
+
+/// Not in nginx: directives of the test build
+#[test]
 fn they_are_bounded() {
     let mut server =
         start(Setup::http("server { listen 127.0.0.1:%%PORT%%; location / { return 200 x; test_include /again; } }"));

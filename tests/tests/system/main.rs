@@ -15,6 +15,7 @@ mod nothing_lost;
 mod ocsp;
 mod panic;
 mod processes;
+mod products;
 mod reload;
 mod sandbox;
 mod sites;

@@ -4,22 +4,21 @@
 //! Differs from that module: a database that has changed is read by a thread of its own, so that no request waits for it.
 
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::SystemTime;
 
 use conf::values::{conf_path, invalid_parameter};
-use conf::{Args, Directive, Error, Level, Loader, Registry, Result, Word};
+use conf::{Args, Directive, Error, Level, Loader, Registry, Result};
 use engine::log::Level as LogLevel;
 use engine::worker::sandbox::Needs;
 use expr::vars::{Flags, Template};
-use maxminddb::{PathElement, Reader};
+use wire::mmdb::{self, Step};
 
 use super::geoip::client;
 use super::realip::Trusted;
 use super::{Module, each_line};
-use crate::vars::text::{number, put, show};
+use crate::vars::text::{number, put};
 use crate::vars::{self, Definition, Getter, Setup, Variable};
 use crate::{Proto, Session};
 
@@ -138,13 +137,6 @@ enum Metadata {
     Changed,
 }
 
-/// A step in a record.
-enum Step {
-    Key(String),
-    /// In a list, from its beginning or, if it is negative, from its end.
-    Index(isize),
-}
-
 impl What {
     fn parse<P: Proto>(loader: &mut Loader<'_>, line: &Directive) -> Result<What> {
         if let [first, field] = &line.args[..]
@@ -167,28 +159,13 @@ impl What {
                     let template = vars::template_of::<P>(loader, line, &text[7..])?;
                     source = Some(template.is_variable().map(|_| template).ok_or_else(|| invalid_parameter(word))?);
                 }
-                _ => path.push(Step::parse(word)),
+                _ => path.push(Step::of(&word.lossy())),
             }
         }
         if path.is_empty() {
             return Err(Error::on(line, "invalid number of arguments in \"geoip2\" block"));
         }
         Ok(What::Field { path, default, source })
-    }
-}
-
-impl Step {
-    fn parse(word: &Word) -> Step {
-        let text = word.lossy();
-        text.parse().map_or_else(|_| Step::Key(text.into_owned()), Step::Index)
-    }
-
-    fn element(&self) -> PathElement<'_> {
-        match self {
-            Step::Key(key) => PathElement::Key(key),
-            Step::Index(at @ 0..) => PathElement::Index(at.unsigned_abs()),
-            Step::Index(at) => PathElement::IndexFromEnd(at.unsigned_abs() - 1),
-        }
     }
 }
 
@@ -213,7 +190,7 @@ impl<P: Proto> Variable<P> for Ask {
                 std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok())
             }
         };
-        address.is_some_and(|address| self.database.field(address, path, out))
+        address.is_some_and(|address| self.database.records.borrow().field(address, path, out))
             || default.as_ref().is_some_and(|default| put(out, default))
     }
 }
@@ -221,7 +198,7 @@ impl<P: Proto> Variable<P> for Ask {
 /// A database, and what is known of its file.
 struct Database {
     path: PathBuf,
-    reader: RefCell<Rc<Reader<Vec<u8>>>>,
+    records: RefCell<Rc<mmdb::Database>>,
     /// How often the file is looked at; 0 for never.
     interval_ms: Cell<u64>,
     /// When it is looked at next, in the loop's milliseconds.
@@ -233,14 +210,14 @@ struct Database {
 }
 
 /// What is read of a file: the database, and when the file was changed.
-type Read = (Reader<Vec<u8>>, Option<SystemTime>);
+type Read = (mmdb::Database, Option<SystemTime>);
 
 fn read(path: &Path) -> std::result::Result<Read, String> {
     // Before it is read: what changes meanwhile is read again.
     let stamp = stamp(path);
     let file = std::fs::read(path).map_err(|error| error.to_string())?;
-    let reader = Reader::from_source(file).map_err(|error| error.to_string())?;
-    Ok((reader, stamp))
+    let records = mmdb::Database::new(file).map_err(|error| error.to_string())?;
+    Ok((records, stamp))
 }
 
 fn stamp(path: &Path) -> Option<SystemTime> {
@@ -249,11 +226,11 @@ fn stamp(path: &Path) -> Option<SystemTime> {
 
 impl Database {
     fn open(path: &Path) -> std::result::Result<Database, String> {
-        let (reader, stamp) = read(path)?;
+        let (records, stamp) = read(path)?;
         let now = engine::clock::now().0 as u64;
         Ok(Database {
             path: path.to_owned(),
-            reader: RefCell::new(Rc::new(reader)),
+            records: RefCell::new(Rc::new(records)),
             interval_ms: Cell::new(0),
             next_ms: Cell::new(0),
             stamp: Cell::new(stamp),
@@ -279,8 +256,8 @@ impl Database {
         rt::spawn(async move {
             let thread = rt::ThreadPool::new("geoip2", 1, 1);
             // A file that isn't whole yet is tried again.
-            if let Ok(Ok((reader, stamp))) = thread.run(move || read(&path)).await {
-                *database.reader.borrow_mut() = Rc::new(reader);
+            if let Ok(Ok((records, stamp))) = thread.run(move || read(&path)).await {
+                *database.records.borrow_mut() = Rc::new(records);
                 database.stamp.set(stamp);
                 database.changed.set(engine::clock::now().0 as u64);
             }
@@ -289,30 +266,9 @@ impl Database {
 
     fn metadata(&self, metadata: Metadata) -> u64 {
         match metadata {
-            Metadata::Built => self.reader.borrow().metadata().build_epoch,
+            Metadata::Built => self.records.borrow().build_epoch(),
             Metadata::Checked => self.checked.get(),
             Metadata::Changed => self.changed.get(),
         }
-    }
-
-    /// Appends what a record has at a path; false if there is nothing, or something other than a text or a number.
-    fn field(&self, address: IpAddr, path: &[Step], out: &mut Vec<u8>) -> bool {
-        let reader = self.reader.borrow().clone();
-        let Ok(record) = reader.lookup(address.to_canonical()) else { return false };
-        let path: Vec<PathElement<'_>> = path.iter().map(Step::element).collect();
-        // Each asks for one type: most fields are text.
-        if let Ok(text) = record.decode_path::<&str>(&path) {
-            return text.is_some_and(|text| put(out, text.as_bytes()));
-        }
-        if let Ok(Some(value)) = record.decode_path::<u128>(&path) {
-            return show(out, format_args!("{value}"));
-        }
-        if let Ok(Some(value)) = record.decode_path::<i64>(&path) {
-            return show(out, format_args!("{value}"));
-        }
-        if let Ok(Some(value)) = record.decode_path::<f64>(&path) {
-            return show(out, format_args!("{value:.5}"));
-        }
-        matches!(record.decode_path::<bool>(&path), Ok(Some(value)) if put(out, if value { b"1" } else { b"0" }))
     }
 }

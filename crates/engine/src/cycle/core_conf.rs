@@ -306,6 +306,15 @@ conf::table! {
 }
 
 conf::table! {
+    /// What of TLS outlives a reload.
+    pub struct SslCacheConf, raw SslCacheRaw, module "ngx_openssl_cache_module", level MAIN Main;
+
+    /// Accepted for compatibility: files of TLS are read at each reload, so that every change of them counts.
+    "ssl_object_cache_inheritable" in Context::MAIN, Args::FLAG, default "on",
+        scalar(flag) ssl_object_cache_inheritable: bool = true;
+}
+
+conf::table! {
     /// Pools of threads for file operations.
     pub struct ThreadPoolConf, raw ThreadPoolRaw, module "ngx_thread_pool_module", level MAIN Main;
 
@@ -341,6 +350,7 @@ pub fn tables(registry: &mut Registry) {
     registry.add::<CoreConf>();
     registry.add::<ErrlogConf>();
     registry.add::<RegexConf>();
+    registry.add::<SslCacheConf>();
     registry.add::<ThreadPoolConf>();
 }
 

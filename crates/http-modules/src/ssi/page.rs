@@ -1,5 +1,6 @@
 //! A page while it passes: its commands, and the queue of what they give.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
@@ -317,7 +318,7 @@ impl Page {
             _ if !self.is_seen() => return,
             Kind::Block => {
                 let name = command.param("name").map(Value::plain).unwrap_or_default();
-                self.block = Some((name, Vec::new()));
+                self.block = Some((name.into_owned(), Vec::new()));
                 Ok(())
             }
             Kind::Endblock => Ok(()),
@@ -345,19 +346,18 @@ impl Page {
 
     fn config(&mut self, r: &mut Request, command: &Command) {
         if let Some(format) = command.param("timefmt") {
-            r.slot::<TimeFormat>().0 = Some(Bytes::from(format.plain()));
+            r.slot::<TimeFormat>().0 = Some(Bytes::copy_from(&format.plain()));
         }
         if let Some(text) = command.param("errmsg") {
-            self.error = Bytes::from(text.plain());
+            self.error = Bytes::copy_from(&text.plain());
         }
     }
 
     fn echo(&mut self, r: &mut Request, command: &Command) -> Result<(), Failed> {
-        let name = command.param("var").map(Value::plain).unwrap_or_default();
         let mut value = Vec::new();
-        let found = self.shared.variable(r, &name, &mut value);
-        if !found {
-            value = command.param("default").map_or_else(|| NO_VALUE.to_vec(), Value::plain);
+        let name = command.param("var").map(Value::plain).unwrap_or_default();
+        if !self.shared.variable(r, &name, &mut value) {
+            value.extend_from_slice(&command.param("default").map_or(Cow::Borrowed(NO_VALUE), Value::plain));
         }
         match command.param("encoding").map(Value::plain).as_deref() {
             Some(b"none") => self.encoding = Encoding::None,

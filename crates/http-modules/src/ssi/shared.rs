@@ -1,5 +1,6 @@
 //! What the pages of one client's request have in common: variables, blocks, captures.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -96,8 +97,8 @@ impl Shared {
             out.extend_from_slice(group);
             return true;
         }
-        let lower = name.to_ascii_lowercase();
-        if let Some(value) = self.variables.borrow().get(&lower) {
+        let lower = lower_case(name);
+        if let Some(value) = self.variables.borrow().get(&*lower) {
             out.extend_from_slice(value);
             return true;
         }
@@ -138,6 +139,14 @@ impl Shared {
             let _ = self.set(name.to_ascii_lowercase().into_bytes(), value.unwrap_or_default());
         }
         Ok(true)
+    }
+}
+
+/// A name in lower case, as most are.
+pub(super) fn lower_case(name: &[u8]) -> Cow<'_, [u8]> {
+    match name.iter().any(u8::is_ascii_uppercase) {
+        true => Cow::Owned(name.to_ascii_lowercase()),
+        false => Cow::Borrowed(name),
     }
 }
 

@@ -210,7 +210,7 @@ fn is_msie(r: &Request) -> bool {
 fn refresh(r: &mut Request) {
     let Some(target) = r.response.headers.take_fixed(KnownHeader::Location) else { return };
     let mut text = b"<html><head><meta http-equiv=\"Refresh\" content=\"0; URL=".to_vec();
-    wire::uri::escape_html(&target, &mut text);
+    wire::uri::escape(wire::uri::Escape::Refresh, &target, &mut text);
     text.extend_from_slice(b"\"></head><body></body></html>\r\n");
     r.error_status = 200;
     let response = &mut r.response;

@@ -1,8 +1,10 @@
 //! The values of parameters: texts with variables, and conditions.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use buf::text::encode;
+use smallvec::SmallVec;
 
 /// A value as the page has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +23,9 @@ pub enum Part<'v> {
     /// The variable of this name.
     Variable(&'v [u8]),
 }
+
+/// The parts of a value, of which there are few.
+pub type Parts<'v> = SmallVec<[Part<'v>; 4]>;
 
 /// A reference to a variable that can't be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +50,10 @@ impl fmt::Display for ValueError {
 
 impl Value {
     /// The value without variables: a dollar is a dollar.
-    pub fn plain(&self) -> Vec<u8> {
+    pub fn plain(&self) -> Cow<'_, [u8]> {
+        if memchr::memchr(b'\\', &self.raw).is_none() {
+            return Cow::Borrowed(&self.raw);
+        }
         let mut out = Vec::with_capacity(self.raw.len());
         let mut rest = &self.raw[..];
         while let Some((&byte, behind)) = rest.split_first() {
@@ -60,11 +68,11 @@ impl Value {
             }
             out.push(byte);
         }
-        out
+        Cow::Owned(out)
     }
 
     /// The parts of the value, in order.
-    pub fn parts(&self) -> Result<Vec<Part<'_>>, ValueError> {
+    pub fn parts(&self) -> Result<Parts<'_>, ValueError> {
         parts(&self.raw, self.quote)
     }
 
@@ -77,7 +85,7 @@ impl Value {
         let left = parts(left, self.quote)?;
         let rest = skip_spaces(rest);
         let (operator, rest) = match rest {
-            [] => return Ok(Condition { left, operator: Operator::IsSet, right: Vec::new() }),
+            [] => return Ok(Condition { left, operator: Operator::IsSet, right: Parts::new() }),
             [b'=', rest @ ..] => (Operator::Equal, rest),
             [b'!', b'=', rest @ ..] => (Operator::Unequal, rest),
             _ => return Err(invalid()),
@@ -98,11 +106,11 @@ impl Value {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition<'v> {
     /// What is tested.
-    pub left: Vec<Part<'v>>,
+    pub left: Parts<'v>,
     /// How.
     pub operator: Operator,
     /// What it is compared with.
-    pub right: Vec<Part<'v>>,
+    pub right: Parts<'v>,
 }
 
 /// How the sides of a condition are compared.
@@ -125,8 +133,8 @@ fn skip_spaces(text: &[u8]) -> &[u8] {
     &text[spaces..]
 }
 
-fn parts(raw: &[u8], quote: u8) -> Result<Vec<Part<'_>>, ValueError> {
-    let mut parts = Vec::new();
+fn parts(raw: &[u8], quote: u8) -> Result<Parts<'_>, ValueError> {
+    let mut parts = Parts::new();
     let (mut start, mut at) = (0, 0);
     while let Some(found) = memchr::memchr2(b'\\', b'$', &raw[at..]) {
         let here = at + found;
@@ -154,7 +162,7 @@ fn parts(raw: &[u8], quote: u8) -> Result<Vec<Part<'_>>, ValueError> {
     Ok(parts)
 }
 
-fn push_text<'v>(parts: &mut Vec<Part<'v>>, text: &'v [u8]) {
+fn push_text<'v>(parts: &mut Parts<'v>, text: &'v [u8]) {
     if !text.is_empty() {
         parts.push(Part::Text(text));
     }

@@ -108,10 +108,7 @@ fn server<P: Proto>(
         let (certificate, key) = commands.identity(named, &conf.ssl_password_file)?;
         pairs = vec![(certificate, key, None)];
     }
-    if let Some(place) = conf.ssl_ech_file.first().and_then(|file| file.place) {
-        let message = "\"ssl_ech_file\" is not supported on this platform, ignored";
-        loader.warnings.push(Error::place(place, message));
-    }
+    warn_of_ech(conf, loader);
     let mut dynamic = Vec::new();
     let mut loaded = Vec::new();
     for (certificate, key, places) in pairs {
@@ -174,6 +171,13 @@ fn pairs<P: Proto>(conf: &SslConf<P>, loader: &mut Loader<'_>) -> Result<Vec<Nam
         pairs.push(pair);
     }
     Ok(pairs)
+}
+
+fn warn_of_ech<P: Proto>(conf: &SslConf<P>, loader: &mut Loader<'_>) {
+    if let Some(place) = conf.ssl_ech_file.first().and_then(|file| file.place) {
+        let message = "\"ssl_ech_file\" is not supported on this platform, ignored";
+        loader.warnings.push(Error::place(place, message));
+    }
 }
 
 /// The names of certificates with variables in them.
