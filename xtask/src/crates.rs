@@ -21,7 +21,8 @@ const LICENCES: [&str; 9] =
     ["MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "Unicode-3.0", "NCSA"];
 
 /// Crates that may be there in more than one version, and why.
-const DOUBLE: [(&str, &str); 4] = [
+const DOUBLE: [(&str, &str); 5] = [
+    ("miniz_oxide", "png needs version 0.8 itself and 0.9 by flate2; both come with extra-image only"),
     ("syn", "macros of enumflags2, tracing and x509-cert need version 2; it runs in the compiler only"),
     ("thiserror", "loona-hpack, which only the fuzz targets use, needs version 1, landlock version 2"),
     ("thiserror-impl", "comes with thiserror"),
