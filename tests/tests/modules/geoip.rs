@@ -18,11 +18,11 @@ fn tree(address: Ipv4Addr, width: usize, none: u32, leaf: u32) -> Vec<u8> {
 
 const HERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
-fn countries() -> Vec<u8> {
+pub(crate) fn countries() -> Vec<u8> {
     [&tree(HERE, 3, 16_776_960, 16_776_960 + 185)[..], b"\0\0\0\xff\xff\xff\x01"].concat()
 }
 
-fn cities() -> Vec<u8> {
+pub(crate) fn cities() -> Vec<u8> {
     let mut file = [&tree(HERE, 3, 32, 33)[..], b"\0\xe1CA\0San Jos\xe9\095101\0"].concat();
     for number in [1_800_000 + 373_394, 1_800_000 - 1_218_950, 807_408_u32] {
         file.extend_from_slice(&number.to_le_bytes()[..3]);
@@ -30,7 +30,7 @@ fn cities() -> Vec<u8> {
     [&file[..], b"\0\0\0\xff\xff\xff\x02\x20\0\0"].concat()
 }
 
-fn organizations() -> Vec<u8> {
+pub(crate) fn organizations() -> Vec<u8> {
     [&tree(HERE, 4, 32, 33)[..], b"\0The Tide\0\xff\xff\xff\x05\x20\0\0"].concat()
 }
 
@@ -96,7 +96,7 @@ fn map(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// A database of the newer kind in which 192.0.0.0/2 has a record.
-fn newer(country: &str, built: u32) -> Vec<u8> {
+pub(crate) fn newer(country: &str, built: u32) -> Vec<u8> {
     let list = |entries: &[Vec<u8>]| [&[entries.len() as u8, 0x04][..], &entries.concat()].concat();
     let double = |value: f64| [&[0x68][..], &value.to_be_bytes()].concat();
     let record = map(&[
@@ -149,7 +149,8 @@ fn newer_databases() {
 #[test]
 fn a_database_that_changes_is_read_again() {
     let mut server = Setup::http(
-        "geoip2 %%DIR%%/places.mmdb { auto_reload 1s; $country source=$arg_ip country iso_code; $changed metadata last_change; }
+        "error_log %%DIR%%/error.log info;
+         geoip2 %%DIR%%/places.mmdb { auto_reload 1s; $country source=$arg_ip country iso_code; $changed metadata last_change; }
          server { listen 127.0.0.1:%%PORT%%; location / { return 200 $country|$changed; } }",
     )
     .file("places.mmdb", newer("US", 1))

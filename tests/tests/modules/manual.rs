@@ -6,6 +6,8 @@ use std::process::Command;
 use conf::manual::Text;
 use e2e::{EC, Folder, binary, certificate};
 
+use crate::geoip;
+
 struct Row {
     name: String,
     contexts: Vec<String>,
@@ -88,6 +90,15 @@ fn examples_load() {
     }
     std::fs::create_dir(folder.path().join("logs")).expect("the folder is ours");
     for (name, content) in [("passwords", &b"secret\n"[..]), ("ticket.key", &[7; 80])] {
+        std::fs::write(folder.path().join(name), content).expect("the folder is ours");
+    }
+    let databases = [
+        ("countries.dat", geoip::countries()),
+        ("cities.dat", geoip::cities()),
+        ("organizations.dat", geoip::organizations()),
+        ("cities.mmdb", geoip::newer("US", 1)),
+    ];
+    for (name, content) in databases {
         std::fs::write(folder.path().join(name), content).expect("the folder is ours");
     }
     let rows = rows();

@@ -458,7 +458,7 @@ fn what_may_help() {
         ("http: client_max_body_size 10MB;", "^^^^ write \"10m\""),
         ("http: client_max_body_size 10 M;", "number and unit are one word: write \"10M\""),
         ("http: gzip = on;", "name and value are separated by white space"),
-        ("http: brotli on;", "a third-party module's directive (ngx_brotli), Tidegate does not have it"),
+        ("location: echo hello;", "a third-party module's directive (echo-nginx-module), Tidegate does not have it"),
         (
             "location: content_by_lua_block { ngx.say(\"a\") }",
             "a third-party module's directive (lua-nginx-module (OpenResty))",
