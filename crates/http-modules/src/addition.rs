@@ -41,7 +41,7 @@ conf::table! {
     ///     add_after_body /footer.html;
     /// }
     /// ```
-    "add_before_body" in EVERYWHERE, Args::exactly(1), default "",
+    "add_before_body" in EVERYWHERE, Args::exactly(1), default "\"\"",
         scalar(uri) add_before_body: Option<Rc<[u8]>> = None;
     /// Adds the response to a subrequest after the body of responses.
     ///
@@ -58,7 +58,7 @@ conf::table! {
     ///     add_after_body /footer.html;
     /// }
     /// ```
-    "add_after_body" in EVERYWHERE, Args::exactly(1), default "",
+    "add_after_body" in EVERYWHERE, Args::exactly(1), default "\"\"",
         scalar(uri) add_after_body: Option<Rc<[u8]>> = None;
     /// Sets the media types of responses that are added to, besides `text/html`, which always is.
     ///

@@ -71,7 +71,7 @@ conf::table! {
     ///     auth_basic_user_file passwords;
     /// }
     /// ```
-    "auth_basic" in PLACES, Args::exactly(1), default "off",
+    "auth_basic" in PLACES, Args::exactly(1), default computed("off"),
         scalar(template) realm: Option<Rc<Template>> = None;
     /// Sets the file with the names and passwords for `auth_basic`.
     ///

@@ -142,7 +142,7 @@ conf::table! {
     /// userid on;
     /// userid_flags secure httponly samesite=lax;
     /// ```
-    "userid_flags" in EVERYWHERE, Args::between(1, 3), default "off",
+    "userid_flags" in EVERYWHERE, Args::between(1, 3), default computed("off"),
         set(|raw: &mut UseridRaw, loader: &mut Loader<'_>, d: &Directive| bitmask(&mut raw.userid_flags, FLAGS, loader, d))
         userid_flags: u32 = 0;
     /// Sets the field `P3P`, which goes out with the cookie.
