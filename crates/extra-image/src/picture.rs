@@ -4,6 +4,7 @@ use std::io::Cursor;
 
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::webp::WebPEncoder;
+use image::error::{LimitError, LimitErrorKind};
 use image::imageops::{self, FilterType};
 use image::{DynamicImage, ExtendedColorType, ImageError, ImageFormat, ImageReader, Limits, RgbaImage};
 
@@ -56,8 +57,10 @@ impl Format {
     }
 }
 
-/// The most memory for a decoded picture: small files may describe huge ones.
+/// The most memory for a decoded picture, in bytes: small files may describe huge ones.
 const MOST_MEMORY: u64 = 256 << 20;
+/// The most pixels of a picture that is changed, which takes four bytes for each.
+const MOST_PIXELS: u64 = MOST_MEMORY / 4;
 /// The most pixels of a side.
 const LONGEST_SIDE: u32 = 1 << 15;
 
@@ -152,6 +155,9 @@ pub(crate) fn change(bytes: &[u8], plan: &Plan) -> Result<Option<Vec<u8>>, Image
     let (format, width, height) = size(bytes).ok_or_else(unknown)?;
     if plan.turn.is_none() && plan.bounds.is_none_or(|bounds| bounds.contains((width, height))) {
         return Ok(None);
+    }
+    if u64::from(width) * u64::from(height) > MOST_PIXELS {
+        return Err(ImageError::Limits(LimitError::from_kind(LimitErrorKind::DimensionError)));
     }
     let mut picture = reader(bytes, format).decode()?;
     if !plan.transparency && has_palette(bytes, format) {

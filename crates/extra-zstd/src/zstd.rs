@@ -11,7 +11,7 @@ use conf::{Args, Directive, Loader, Registry, Result};
 use expr::vars::Flags;
 use http::body::Broken;
 use http::config::core::{AND_IF, EVERYWHERE};
-use http::config::mime::TypeSet;
+use http::config::mime::{TypeSet, add_types};
 use http::module::{HttpModule, LocationContext};
 use http::phases::{HeaderFilter, Order, Reply};
 use http::request::Request;
@@ -80,7 +80,8 @@ conf::table! {
     /// zstd_types text/plain text/css application/javascript image/svg+xml;
     /// ```
     "zstd_types" in EVERYWHERE, Args::at_least(1), default "text/html",
-        set(zstd_types) zstd_types: Rc<TypeSet> = TypeSet::html();
+        set(|raw: &mut ZstdRaw, loader: &mut Loader<'_>, d: &Directive| add_types(&mut raw.zstd_types, loader, d))
+        zstd_types: Rc<TypeSet> = TypeSet::html();
     /// Sets how hard responses are compressed.
     ///
     /// Form: `zstd_comp_level level`
@@ -111,11 +112,6 @@ conf::table! {
     /// ```
     "zstd_min_length" in EVERYWHERE, ONE, default "20",
         scalar(size) zstd_min_length: usize = 20;
-}
-
-fn zstd_types(raw: &mut ZstdRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    Rc::make_mut(raw.zstd_types.get_or_insert_with(TypeSet::html)).extend(loader, d);
-    Ok(())
 }
 
 impl HttpModule for Zstd {

@@ -7,7 +7,7 @@ use buf::Chain;
 use conf::{Args, Directive, Loader, Registry, Result};
 use http::body::{BodyFilter, Broken};
 use http::config::core::EVERYWHERE;
-use http::config::mime::TypeSet;
+use http::config::mime::{TypeSet, add_types};
 use http::module::{HttpModule, LocationContext};
 use http::phases::{HeaderFilter, Order, Reply};
 use http::request::Request;
@@ -75,18 +75,13 @@ conf::table! {
     /// }
     /// ```
     "addition_types" in EVERYWHERE, Args::at_least(1), default "text/html",
-        set(types) addition_types: Rc<TypeSet> = TypeSet::html();
+        set(|raw: &mut AdditionRaw, loader: &mut Loader<'_>, d: &Directive| add_types(&mut raw.addition_types, loader, d))
+        addition_types: Rc<TypeSet> = TypeSet::html();
 }
 
 fn uri(_: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<[u8]>>> {
     let text = &d.arg(0).text;
     Ok((!text.is_empty()).then(|| text.as_slice().into()))
-}
-
-fn types(raw: &mut AdditionRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    let types = raw.addition_types.get_or_insert_with(TypeSet::html);
-    Rc::make_mut(types).extend(loader, d);
-    Ok(())
 }
 
 impl HttpModule for Addition {

@@ -13,7 +13,7 @@ use conf::{Args, Directive, Error, Loader, Registry, Result};
 use expr::vars::Flags;
 use http::body::Broken;
 use http::config::core::{AND_IF, EVERYWHERE};
-use http::config::mime::TypeSet;
+use http::config::mime::{TypeSet, add_types};
 use http::module::{HttpModule, LocationContext};
 use http::phases::{HeaderFilter, Order, Reply};
 use http::request::Request;
@@ -70,7 +70,8 @@ conf::table! {
     /// brotli_types text/plain text/css application/javascript image/svg+xml;
     /// ```
     "brotli_types" in EVERYWHERE, Args::at_least(1), default "text/html",
-        set(brotli_types) brotli_types: Rc<TypeSet> = TypeSet::html();
+        set(|raw: &mut BrotliRaw, loader: &mut Loader<'_>, d: &Directive| add_types(&mut raw.brotli_types, loader, d))
+        brotli_types: Rc<TypeSet> = TypeSet::html();
     /// Sets how hard responses are compressed.
     ///
     /// Form: `brotli_comp_level level`
@@ -119,11 +120,6 @@ conf::table! {
     /// ```
     "brotli_min_length" in EVERYWHERE, ONE, default "20",
         scalar(size) brotli_min_length: usize = 20;
-}
-
-fn brotli_types(raw: &mut BrotliRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    Rc::make_mut(raw.brotli_types.get_or_insert_with(TypeSet::html)).extend(loader, d);
-    Ok(())
 }
 
 fn brotli_window(loader: &mut Loader<'_>, d: &Directive) -> Result<u8> {

@@ -12,7 +12,7 @@ use conf::{Args, Context, Directive, Error, Loader, Registry, Result, Word};
 use expr::vars::Template;
 use http::body::{BodyFilter, Broken};
 use http::config::core::{AND_IF, EVERYWHERE};
-use http::config::mime::TypeSet;
+use http::config::mime::{TypeSet, add_types};
 use http::module::{HttpModule, LocationContext};
 use http::phases::{HeaderFilter, Order, Reply};
 use http::request::Request;
@@ -123,7 +123,8 @@ conf::table! {
     /// ```
     "charset_types" in EVERYWHERE, Args::at_least(1),
         default "text/html text/xml text/plain text/vnd.wap.wml application/javascript application/rss+xml",
-        set(charset_types) charset_types: Rc<TypeSet> = TypeSet::of(TYPES);
+        set(|raw: &mut CharsetRaw, loader: &mut Loader<'_>, d: &Directive| add_types(&mut raw.charset_types, loader, d))
+        charset_types: Rc<TypeSet> = TypeSet::of(TYPES);
 }
 
 const TYPES: &[&str] =
@@ -175,11 +176,6 @@ fn source_charset(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Name>
         loader.store.entry::<Reading>().tables.know(name);
     }
     Ok(Some(Name(template)))
-}
-
-fn charset_types(raw: &mut CharsetRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    Rc::make_mut(raw.charset_types.get_or_insert_with(TypeSet::html)).extend(loader, d);
-    Ok(())
 }
 
 fn charset_map(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {

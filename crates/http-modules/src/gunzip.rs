@@ -6,7 +6,7 @@
 use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll};
 
-use buf::{Buf, Chain, Piece};
+use buf::{Buf, Bytes, Chain, Piece};
 use conf::values::{Bufs, bufs, flag};
 use conf::{Args, Registry, Result};
 use http::body::{BodyFilter, Broken};
@@ -43,14 +43,17 @@ conf::table! {
     /// ```
     "gunzip" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) gunzip: bool = false;
-    /// Sets the size of the buffers for decompressed data.
+    /// Sets the number and size of the buffers for decompressed data.
     ///
     /// Form: `gunzip_buffers number size`
     ///
-    /// - `number`: accepted and unused: buffers are made as they are needed.
+    /// - `number`: how many buffers of a response may be full before they are sent; at least so many that they hold 64k.
     /// - `size`: the size of a buffer; less than 1k counts as 1k, more than 64k as 64k.
     ///
-    /// Effect: decompressed data is passed on when a buffer is full, or when data must be sent at once.
+    /// Effect: decompressed data is passed on when a buffer is full, or when data must be sent at once. While the client
+    /// takes none of it, no more than the buffers hold is decompressed.
+    ///
+    /// Cost: up to number × size of memory for each such response.
     ///
     /// ```nginx
     /// gunzip on;
@@ -68,14 +71,20 @@ impl HttpModule for Gunzip {
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
         let conf = cx.set.get::<GunzipConf>();
         if conf.gunzip {
-            out.filters.push(Rc::new(Filter { size: conf.gunzip_buffers.size.clamp(1024, 64 << 10) }));
+            let Bufs { count, size } = conf.gunzip_buffers;
+            let size = size.clamp(1024, 64 << 10);
+            out.filters.push(Rc::new(Filter { size, most: (count as u64 * size as u64).max(LEAST) }));
         }
         Ok(())
     }
 }
 
+/// The least that is decompressed before it is sent, in bytes.
+const LEAST: u64 = 64 << 10;
+
 struct Filter {
     size: usize,
+    most: u64,
 }
 
 impl HeaderFilter for Filter {
@@ -100,7 +109,7 @@ impl HeaderFilter for Filter {
         response.headers.remove(KnownHeader::ContentEncoding);
         response.clear_length();
         response.weaken();
-        response.filters.push(Box::new(Decompress::new(self.size)));
+        response.filters.push(Box::new(Decompress::new(self.size, self.most)));
         Ok(())
     }
 }
@@ -108,10 +117,18 @@ impl HeaderFilter for Filter {
 /// The decompressor of one response: a row of members (RFC 1952 §2.2).
 struct Decompress {
     state: Box<Inflate>,
+    /// The size of a buffer.
     size: usize,
+    /// The most that is given at once: a little input may become very much.
+    most: u64,
     out: Buf,
     at: At,
-    failure: Option<Failure>,
+    /// Whether the state may have more to give without input.
+    full: bool,
+    /// What isn't decompressed yet.
+    input: Chain,
+    ended: bool,
+    flush: bool,
 }
 
 /// Where the input stands.
@@ -137,15 +154,52 @@ enum Failure {
 }
 
 impl Decompress {
-    fn new(size: usize) -> Decompress {
-        let state = Box::new(Inflate::new(true, GZIP_WINDOW));
-        Decompress { state, size, out: Buf::empty(), at: At::Start, failure: None }
+    fn new(size: usize, most: u64) -> Decompress {
+        Decompress {
+            state: Box::new(Inflate::new(true, GZIP_WINDOW)),
+            size,
+            most,
+            out: Buf::empty(),
+            at: At::Start,
+            full: false,
+            input: Chain::new(),
+            ended: false,
+            flush: false,
+        }
     }
 
-    fn feed(&mut self, mut input: &[u8], out: &mut Chain) -> std::result::Result<(), Failure> {
-        while !input.is_empty() {
+    /// Decompresses what there is, until `out` holds as much as it may; whether that was all.
+    fn run(&mut self, out: &mut Chain) -> std::result::Result<bool, Failure> {
+        loop {
+            let bytes = match self.input.first() {
+                Some(Piece::Bytes(bytes)) => bytes.clone(),
+                Some(Piece::File(_)) => return Err(Failure::Damaged),
+                None if self.full => Bytes::default(),
+                None => break,
+            };
+            let taken = self.feed(&bytes, out)?;
+            self.input.advance(taken as u64);
+            if out.len() >= self.most {
+                return Ok(false);
+            }
+        }
+        let whole = matches!(self.at, At::Between | At::Over);
+        if self.ended && !whole {
+            return Err(Failure::CutShort);
+        }
+        if self.ended || self.flush {
+            self.pass_on(out);
+        }
+        Ok(true)
+    }
+
+    /// Decompresses input; how many bytes of it were taken.
+    fn feed(&mut self, bytes: &[u8], out: &mut Chain) -> std::result::Result<usize, Failure> {
+        let mut input = bytes;
+        loop {
             match self.at {
-                At::Over => return Ok(()),
+                At::Over => return Ok(bytes.len()),
+                _ if input.is_empty() && !self.full => return Ok(bytes.len()),
                 At::Between if input.first() != MAGIC.first() => self.at = At::Over,
                 At::Between => {
                     *self.state = Inflate::new(true, GZIP_WINDOW);
@@ -153,34 +207,30 @@ impl Decompress {
                 }
                 At::Start | At::Member => {
                     self.at = At::Member;
-                    input = self.inflate(input, out)?;
+                    if self.out.room() == 0 {
+                        self.pass_on(out);
+                        if out.len() >= self.most {
+                            return Ok(bytes.len() - input.len());
+                        }
+                        self.out = Buf::with_capacity(self.size);
+                    }
+                    input = self.inflate(input)?;
                 }
             }
         }
-        Ok(())
     }
 
-    /// Decompresses of one member what there is; returns the rest of the input.
-    fn inflate<'i>(&mut self, mut input: &'i [u8], out: &mut Chain) -> std::result::Result<&'i [u8], Failure> {
-        loop {
-            if self.out.room() == 0 {
-                self.pass_on(out);
-                self.out = Buf::with_capacity(self.size);
-            }
-            let (before_in, before_out) = (self.state.total_in(), self.state.total_out());
-            let status = self.state.decompress(input, self.out.room_mut(), InflateFlush::NoFlush);
-            let status = status.map_err(|_| Failure::Damaged)?;
-            input = input.get((self.state.total_in() - before_in) as usize..).unwrap_or_default();
-            self.out.filled((self.state.total_out() - before_out) as usize);
-            match status {
-                Status::StreamEnd => {
-                    self.at = At::Between;
-                    return Ok(input);
-                }
-                _ if self.out.room() == 0 => {}
-                _ => return Ok(input),
-            }
+    /// Decompresses of one member what there is room for; returns the rest of the input.
+    fn inflate<'i>(&mut self, input: &'i [u8]) -> std::result::Result<&'i [u8], Failure> {
+        let (before_in, before_out) = (self.state.total_in(), self.state.total_out());
+        let status = self.state.decompress(input, self.out.room_mut(), InflateFlush::NoFlush);
+        let status = status.map_err(|_| Failure::Damaged)?;
+        self.out.filled((self.state.total_out() - before_out) as usize);
+        self.full = self.out.room() == 0;
+        if status == Status::StreamEnd {
+            (self.at, self.full) = (At::Between, false);
         }
+        Ok(input.get((self.state.total_in() - before_in) as usize..).unwrap_or_default())
     }
 
     fn pass_on(&mut self, out: &mut Chain) {
@@ -188,23 +238,12 @@ impl Decompress {
             out.push_bytes(std::mem::replace(&mut self.out, Buf::empty()));
         }
     }
-
-    fn take(&mut self, mut input: Chain, end: bool, out: &mut Chain) -> std::result::Result<(), Failure> {
-        while let Some(piece) = input.pop() {
-            let Piece::Bytes(bytes) = piece else { return Err(Failure::Damaged) };
-            self.feed(&bytes, out)?;
-        }
-        let whole = matches!(self.at, At::Between | At::Over);
-        if end && !whole { Err(Failure::CutShort) } else { Ok(()) }
-    }
 }
 
 impl BodyFilter for Decompress {
-    fn apply(&mut self, input: Chain, end: bool, flush: bool, out: &mut Chain) -> std::result::Result<(), Broken> {
-        self.failure = self.take(input, end, out).err();
-        if end || flush || self.failure.is_some() {
-            self.pass_on(out);
-        }
+    fn apply(&mut self, mut input: Chain, end: bool, flush: bool, _: &mut Chain) -> std::result::Result<(), Broken> {
+        self.input.append(&mut input);
+        (self.ended, self.flush) = (end, flush);
         Ok(())
     }
 
@@ -212,13 +251,16 @@ impl BodyFilter for Decompress {
         &mut self,
         r: &mut Request,
         _: &mut TaskContext<'_>,
-        _: &mut Chain,
+        out: &mut Chain,
     ) -> Poll<std::result::Result<(), Broken>> {
-        let said = match self.failure {
-            None => return Poll::Ready(Ok(())),
-            Some(Failure::Damaged) => "inflate() failed: the response isn't valid gzip",
-            Some(Failure::CutShort) => "inflate() failed: the response ends before its gzip data does",
+        let said = match self.run(out) {
+            Ok(true) => return Poll::Ready(Ok(())),
+            // It is sent first: the pipeline asks again after that.
+            Ok(false) => return Poll::Pending,
+            Err(Failure::Damaged) => "inflate() failed: the response isn't valid gzip",
+            Err(Failure::CutShort) => "inflate() failed: the response ends before its gzip data does",
         };
+        self.pass_on(out);
         r.log_error(format_args!("{said} while sending response to client"));
         Poll::Ready(Err(Broken))
     }
@@ -231,7 +273,6 @@ const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 #[cfg(test)]
 mod tests {
-    use buf::Bytes;
     use zlib_rs::{DeflateConfig, compress_slice};
 
     use super::*;
@@ -243,18 +284,32 @@ mod tests {
     }
 
     fn unpack(parts: &[&[u8]]) -> std::result::Result<Vec<u8>, Failure> {
-        let mut filter = Decompress::new(1024);
-        let mut out = Chain::new();
+        let (size, most) = (1024, 2048);
+        let mut filter = Decompress::new(size, most);
+        let mut all = Vec::new();
         for (index, part) in parts.iter().enumerate() {
-            let end = index + 1 == parts.len();
-            filter.take(Chain::from(Bytes::copy_from(part)), end, &mut out)?;
+            filter.input.push_bytes(Bytes::copy_from(part));
+            filter.ended = index + 1 == parts.len();
+            loop {
+                let mut out = Chain::new();
+                let done = filter.run(&mut out)?;
+                assert!(out.len() <= most + size as u64, "{}", out.len());
+                all.extend(out.pieces().iter().flat_map(|piece| match piece {
+                    Piece::Bytes(bytes) => bytes.to_vec(),
+                    Piece::File(_) => Vec::new(),
+                }));
+                if done {
+                    break;
+                }
+            }
         }
-        filter.pass_on(&mut out);
-        let bytes = out.pieces().iter().flat_map(|piece| match piece {
-            Piece::Bytes(bytes) => bytes.to_vec(),
-            Piece::File(_) => Vec::new(),
-        });
-        Ok(bytes.collect())
+        Ok(all)
+    }
+
+    #[test]
+    fn a_little_that_becomes_much() {
+        let zeros = vec![0; 1 << 20];
+        assert_eq!(unpack(&[&pack(&zeros)]), Ok(zeros));
     }
 
     #[test]

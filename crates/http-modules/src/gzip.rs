@@ -13,7 +13,7 @@ use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use expr::vars::Flags;
 use http::body::Broken;
 use http::config::core::{AND_IF, EVERYWHERE};
-use http::config::mime::TypeSet;
+use http::config::mime::{TypeSet, add_types};
 use http::module::HttpModule;
 use http::module::LocationContext;
 use http::phases::{HeaderFilter, Order, Reply};
@@ -88,7 +88,8 @@ conf::table! {
     /// gzip_types text/plain text/css application/javascript image/svg+xml;
     /// ```
     "gzip_types" in EVERYWHERE, Args::at_least(1), default "text/html",
-        set(gzip_types) gzip_types: Rc<TypeSet> = TypeSet::html();
+        set(|raw: &mut GzipFilterRaw, loader: &mut Loader<'_>, d: &Directive| add_types(&mut raw.gzip_types, loader, d))
+        gzip_types: Rc<TypeSet> = TypeSet::html();
     /// Sets how hard responses are compressed.
     ///
     /// Form: `gzip_comp_level level`
@@ -185,12 +186,6 @@ conf::table! {
     /// ```
     "gzip_min_length" in EVERYWHERE, ONE, default "20",
         scalar(size) gzip_min_length: usize = 20;
-}
-
-fn gzip_types(raw: &mut GzipFilterRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    let types = raw.gzip_types.get_or_insert_with(TypeSet::html);
-    Rc::make_mut(types).extend(loader, d);
-    Ok(())
 }
 
 fn gzip_window(loader: &mut Loader<'_>, d: &Directive) -> Result<u8> {

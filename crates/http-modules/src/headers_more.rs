@@ -17,6 +17,7 @@ use http::request::variables::template_of;
 use http::response::Response;
 use http::server::location::Handlers;
 use wire::h1::KnownHeader;
+use wire::uri::validate_host;
 
 /// The module.
 pub struct HeadersMore;
@@ -354,8 +355,8 @@ fn change_request(r: &mut Request, field: &Field, value: Option<Bytes>) {
         r.add_header(field.known, &field.name, value);
     }
     if field.known == KnownHeader::Host {
-        let host = value.as_deref().unwrap_or_default();
-        let end = host.iter().position(|byte| *byte == b':').filter(|_| !host.starts_with(b"["));
-        r.host = host[..end.unwrap_or(host.len())].to_ascii_lowercase();
+        // What isn't a host counts as none, as where a client names none.
+        let parts = validate_host(value.as_deref().unwrap_or_default());
+        r.host = parts.map(|parts| parts.host.into_owned()).unwrap_or_default();
     }
 }

@@ -252,6 +252,8 @@ impl Server {
 
 /// A longer `ftyp` isn't one.
 const MAX_KIND: u64 = 1024;
+/// The most boxes that are looked at: each is read by itself.
+const MAX_BOXES: usize = 4096;
 
 /// Where the boxes of a file stand.
 #[derive(Debug)]
@@ -267,7 +269,10 @@ struct Places {
 impl Places {
     fn find(source: &Source<'_>, size: u64) -> std::result::Result<Places, Mistake> {
         let (mut kind, mut index, mut media, mut at) = (None, None, None, 0);
-        while at < size && (index.is_none() || media.is_none()) {
+        for _ in 0..MAX_BOXES {
+            if at >= size || index.is_some() && media.is_some() {
+                break;
+            }
             let left = size - at;
             let head = box_head(&source.read(at, left.min(MAX_HEAD as u64) as usize)?, left)?;
             match &head.kind {
@@ -345,5 +350,7 @@ mod tests {
         assert!(matches!(find(&[index]), Err(Mistake::Format(Mp4Error::Missing("mdat")))));
         assert!(matches!(find(&[b"\0\0\0\x07free"]), Err(Mistake::Format(Mp4Error::BoxSize))));
         assert!(matches!(find(&[b"\0\0"]), Err(Mistake::Format(Mp4Error::BoxSize))));
+        let many = b"\0\0\0\x08free".repeat(MAX_BOXES - 1);
+        assert!(matches!(find(&[&many, index, media]), Err(Mistake::Format(Mp4Error::Missing("mdat")))));
     }
 }

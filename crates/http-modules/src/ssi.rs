@@ -1,10 +1,10 @@
 //! `ssi`: server-side includes, commands in pages that are run while a response passes.
 //!
-//! A page is a body filter ([`page::Page`]): it takes the text apart, runs the commands, and puts what comes of them in a
+//! A page is a body filter (`page.rs`): it takes the text apart, runs the commands, and puts what comes of them in a
 //! queue, in their order. Includes are subrequests; all that are in the queue run side by side.
 //!
 //! What a page sets its includes see, and the other way round: variables, blocks and captures belong to the client's request
-//! ([`shared::Shared`]). They aren't variables of the configuration, which they hide by name in pages.
+//! (`shared.rs`). They aren't variables of the configuration, which they hide by name in pages.
 //!
 //! What differs from nginx: conditions may be nested; the text of a page that ends within what could begin a command isn't
 //! lost; a stub's commands are run whatever the length of the response that it stands for; what pages may keep is bounded.
@@ -20,7 +20,7 @@ use conf::values::{flag, size};
 use conf::{Args, Loader, Registry, Result};
 use expr::vars::Flags;
 use http::config::core::{AND_IF, EVERYWHERE};
-use http::config::mime::TypeSet;
+use http::config::mime::{TypeSet, add_types};
 use http::module::{HttpModule, LocationContext};
 use http::phases::{HeaderFilter, Order, Reply};
 use http::request::Request;
@@ -111,7 +111,8 @@ conf::table! {
     /// }
     /// ```
     "ssi_types" in EVERYWHERE, Args::at_least(1), default "text/html",
-        set(types) ssi_types: Rc<TypeSet> = TypeSet::html();
+        set(|raw: &mut SsiRaw, loader: &mut Loader<'_>, d: &conf::Directive| add_types(&mut raw.ssi_types, loader, d))
+        ssi_types: Rc<TypeSet> = TypeSet::html();
     /// Keeps the field `Last-Modified` of responses in which commands are run.
     ///
     /// Effect: the time is that of the page, without its includes; the tag is kept too, as a weak one.
@@ -126,12 +127,6 @@ conf::table! {
     /// ```
     "ssi_last_modified" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) ssi_last_modified: bool = false;
-}
-
-fn types(raw: &mut SsiRaw, loader: &mut Loader<'_>, d: &conf::Directive) -> Result<()> {
-    let types = raw.ssi_types.get_or_insert_with(TypeSet::html);
-    Rc::make_mut(types).extend(loader, d);
-    Ok(())
 }
 
 /// The form of times in pages that don't say another one.

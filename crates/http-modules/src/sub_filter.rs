@@ -11,7 +11,7 @@ use conf::{Args, Directive, Error, Loader, Registry, Result};
 use expr::vars::Template;
 use http::body::{BodyFilter, Broken};
 use http::config::core::EVERYWHERE;
-use http::config::mime::TypeSet;
+use http::config::mime::{TypeSet, add_types};
 use http::module::{HttpModule, LocationContext};
 use http::phases::{HeaderFilter, Order, Reply};
 use http::request::Request;
@@ -69,7 +69,8 @@ conf::table! {
     /// sub_filter_types text/css application/javascript;
     /// ```
     "sub_filter_types" in EVERYWHERE, Args::at_least(1), default "text/html",
-        set(types) sub_filter_types: Rc<TypeSet> = TypeSet::html();
+        set(|raw: &mut SubFilterRaw, loader: &mut Loader<'_>, d: &Directive| add_types(&mut raw.sub_filter_types, loader, d))
+        sub_filter_types: Rc<TypeSet> = TypeSet::html();
     /// Replaces each string once in a response, at its first place.
     ///
     /// Effect: `off` replaces it wherever it stands.
@@ -114,11 +115,6 @@ fn pair(loader: &mut Loader<'_>, d: &Directive) -> Result<Pair> {
     }
     let string = template_of(loader, d, &d.arg(0).text)?;
     Ok(Pair { string, replacement: template_of(loader, d, &d.arg(1).text)? })
-}
-
-fn types(raw: &mut SubFilterRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    Rc::make_mut(raw.sub_filter_types.get_or_insert_with(TypeSet::html)).extend(loader, d);
-    Ok(())
 }
 
 fn finish(conf: &mut SubFilterConf, _: Option<&SubFilterConf>, _: &mut Loader<'_>) -> Result<()> {
@@ -175,12 +171,10 @@ impl HeaderFilter for Filter {
             .unwrap_or_else(|| conf.sub_filter.iter().map(|pair| Bytes::from(r.render(&pair.replacement))).collect());
         let response = &mut r.response;
         response.clear_length();
-        response.weaken();
         if !conf.sub_filter_last_modified {
-            response.last_modified = None;
-            response.headers.remove(KnownHeader::LastModified);
-            response.headers.remove(KnownHeader::ETag);
+            response.clear_validators();
         }
+        response.weaken();
         response.filters.push(Box::new(Replace(Replacer::new(needles, replacements, conf.sub_filter_once))));
         Ok(())
     }

@@ -315,6 +315,10 @@ struct Uid {
 
 /// The identifiers of a request.
 fn uid(r: &mut Request) -> Uid {
+    // A level without identifiers decides nothing for the one that the request is in later.
+    if r.location.set.get::<UseridConf>().userid == Mode::Off {
+        return Uid::default();
+    }
     let uid = *r.slot::<Uid>();
     if uid.known {
         return uid;
@@ -327,7 +331,7 @@ fn uid(r: &mut Request) -> Uid {
 fn find_uid(r: &mut Request) -> Uid {
     let conf = r.location.set.share::<UseridConf>();
     let http = r.http.clone();
-    let Some(issuer) = http.part::<Issuer>().filter(|_| conf.userid != Mode::Off) else {
+    let Some(issuer) = http.part::<Issuer>() else {
         return Uid { known: true, ..Uid::default() };
     };
     let mut value = Vec::new();

@@ -99,10 +99,17 @@ impl Recoder {
         if self.begun.is_empty() && part.is_ascii() {
             return out.push_bytes(part);
         }
-        let mut joint = std::mem::take(&mut self.begun);
-        joint.extend_from_slice(&part);
-        let mut to = Buf::with_capacity(joint.len());
-        let mut chunks = joint.utf8_chunks().peekable();
+        let begun = std::mem::take(&mut self.begun);
+        let joint;
+        let text = match &begun[..] {
+            [] => &part[..],
+            begun => {
+                joint = [begun, &part].concat();
+                &joint
+            }
+        };
+        let mut to = Buf::with_capacity(text.len());
+        let mut chunks = text.utf8_chunks().peekable();
         while let Some(chunk) = chunks.next() {
             append(pages, chunk.valid(), &mut to);
             let invalid = chunk.invalid();
@@ -143,7 +150,11 @@ fn append(pages: &Pages, text: &str, to: &mut Buf) {
     for character in text.chars() {
         match (u8::try_from(character).ok().filter(u8::is_ascii)).or_else(|| pages.find(character)) {
             Some(byte) => to.extend_from_slice(&[byte]),
-            None => to.extend_from_slice(format!("&#{};", u32::from(character)).as_bytes()),
+            None => {
+                to.extend_from_slice(b"&#");
+                to.extend_from_slice(buf::number::digits(u64::from(u32::from(character)), &mut [0; 20]));
+                to.extend_from_slice(b";");
+            }
         }
     }
 }

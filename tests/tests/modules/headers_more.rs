@@ -51,6 +51,8 @@ fn requests() {
                 more_clear_input_headers 'X-Hidden-*' Accept-Encoding;
                 add_header X-Seen '$host|$http_host|$http_x_a|$http_x_server|$http_x_own|$http_x_there|$http_x_missing|$http_x_text|$http_x_hidden_1|$http_accept_encoding';
                 try_files /none =204; }
+            location ~ ^/host/(.*) { more_set_input_headers 'Host: $1'; try_files /none @there; }
+            location @there { return 301 /there; }
             location /back { more_set_input_headers 'X-A: $uri'; more_clear_input_headers X-B; proxy_pass %%BACKEND%%; } }"
             .replace("%%BACKEND%%", &format!("http://127.0.0.1:{}", backend.port)).as_str(),
     )
@@ -58,6 +60,11 @@ fn requests() {
     let fields = "X-Own: 1\r\nX-There: old\r\nX-Hidden-1: x\r\nAccept-Encoding: gzip\r\nContent-Type: text/x; q=1\r\n";
     let got = server.get_with("/later?v=one", fields);
     assert_eq!(got.field("X-Seen"), Some("other.test|Other.test:81|one|s|1+|new||yes||"));
+    for (host, expect) in [("Other.test.:81", "other.test"), ("[::1]:81", "[::1]"), ("a%0d%0aX-Evil:1", "127.0.0.1")] {
+        let got = server.get(&format!("/host/{host}"));
+        let location = format!("http://{expect}:{}/there", server.port());
+        assert_eq!((got.field("Location"), got.field("X-Evil")), (Some(&location[..]), None), "{host}");
+    }
     server.get_with("/back%0d%0aX-Evil:1", "X-B: secret\r\nX-A: old\r\n");
     let asked = backend.requests().last().map(|request| request.head.clone() + "\r\n").unwrap_or_default();
     assert!(

@@ -83,3 +83,12 @@ fn logs() {
     assert!(lines[2].starts_with(&format!("/told uid={HEX}|uid=0100007F")), "{}", lines[2]);
     assert_eq!(lines[3], format!("/log uid={HEX}|-"));
 }
+
+#[test]
+fn a_level_without_cookies_decides_nothing() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; set $seen $uid_got; location / { userid on; return 200 $seen; } }",
+    )
+    .start();
+    assert!(server.get("/").field("Set-Cookie").is_some_and(|cookie| cookie.starts_with("uid=")));
+}

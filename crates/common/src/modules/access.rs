@@ -34,8 +34,8 @@ conf::table! {
     /// matches, access is allowed. A level with any rule doesn't inherit those of the level around it. With `satisfy
     /// any` another check may suffice.
     ///
-    /// Danger: rules look at the address of the connection: behind a proxy that is the proxy's. End a list with `deny
-    /// all`.
+    /// Danger: behind a proxy rules look at the proxy's address, unless `set_real_ip_from` trusts it to name the client.
+    /// End a list with `deny all`.
     ///
     /// ```nginx
     /// location /admin/ {

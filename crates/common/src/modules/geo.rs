@@ -125,21 +125,26 @@ impl Block {
                     return Err(Error::on(line, message));
                 }
             },
-            (b"proxy_recursive", 0) if self.proxies => self.recursive = true,
-            (b"volatile", 0) => self.volatile = true,
+            (b"proxy_recursive", 0) if self.proxies => {
+                self.recursive = true;
+                return Ok(());
+            }
+            (b"volatile", 0) => {
+                self.volatile = true;
+                return Ok(());
+            }
+            (b"proxy", 1) if self.proxies => {
+                let network = geo_network(loader, line, line.arg(0))?;
+                self.trusted.push(Proxies::At(vec![network]));
+                return Ok(());
+            }
             (_, 1) => {}
             _ => return Err(Error::on(line, "invalid number of the geo parameters")),
         }
         let places = self.places.get_or_insert_with(|| Places::Networks(HashMap::new()));
-        match (&line.name.text[..], &line.args[..]) {
-            (_, []) => Ok(()),
-            (b"default", _) => self.set_default(loader, line),
-            (b"proxy", [word, ..]) if self.proxies => {
-                let network = geo_network(loader, line, word)?;
-                self.trusted.push(Proxies::At(vec![network]));
-                Ok(())
-            }
-            (b"delete", [word, ..]) => delete(places, loader, line, word),
+        match &line.name.text[..] {
+            b"default" => self.set_default(loader, line),
+            b"delete" => delete(places, loader, line, line.arg(0)),
             _ => self.add(loader, line),
         }
     }
@@ -388,6 +393,7 @@ mod tests {
                     ("::5", "D"),
                 ],
             ),
+            ("volatile; ranges; 1.0.0.0-1.0.0.9 a", &[("1.0.0.9", "a")]),
             ("::/0 six; 0.0.0.0/0 four", &[("1.2.3.4", "four"), ("::5", "six")]),
             ("10.0.0.0/8 $x", &[("10.0.0.1", "$x"), ("1.2.3.4", "")]),
             ("", &[("1.2.3.4", "")]),

@@ -90,7 +90,6 @@ fn geoip2<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let proxies = part.proxies.clone();
     let failed = |why: &str| Error::at(word, format!("MMDB_open(\"{}\") failed - {why}", word.lossy()));
     let database = Database::open(&path).map_err(|why| failed(&why))?;
-    loader.store.entry::<Needs>().read(&path);
     let database = Rc::new(database);
     each_line(loader, d, |loader, line| {
         if line.name == "auto_reload" {
@@ -107,7 +106,12 @@ fn geoip2<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
         let module = P::tables().geoip2.module();
         let definition = Definition { getter: Getter::Object(Rc::new(ask)), setter: None, module, text };
         vars::define::<P>(loader, &line.name, flags, definition)
-    })
+    })?;
+    if database.interval_ms.get() > 0 {
+        // A new file takes the old one's place, so the folder counts.
+        loader.store.entry::<Needs>().read(path.parent().unwrap_or(&path));
+    }
+    Ok(())
 }
 
 fn auto_reload(database: &Database, line: &Directive) -> Result<()> {
@@ -207,6 +211,8 @@ struct Database {
     stamp: Cell<Option<SystemTime>>,
     checked: Cell<u64>,
     changed: Cell<u64>,
+    /// Why the file couldn't be read again: for the log of the next request.
+    failure: RefCell<Option<String>>,
 }
 
 /// What is read of a file: the database, and when the file was changed.
@@ -236,13 +242,20 @@ impl Database {
             stamp: Cell::new(stamp),
             checked: Cell::new(now),
             changed: Cell::new(now),
+            failure: RefCell::default(),
         })
     }
 
     /// Looks at the file if it is time, and reads it again if it has changed: in a thread, while this database serves on.
     fn refresh<S: Session>(this: &Rc<Database>, session: &S) {
         let (interval, now) = (this.interval_ms.get(), rt::now_ms());
-        if interval == 0 || now < this.next_ms.get() {
+        if interval == 0 {
+            return;
+        }
+        if let Some(why) = this.failure.take() {
+            session.log_at(LogLevel::Error, format_args!("MMDB_open(\"{}\") failed - {why}", this.path.display()));
+        }
+        if now < this.next_ms.get() {
             return;
         }
         this.next_ms.set(now + interval);
@@ -253,14 +266,21 @@ impl Database {
         }
         session.log_at(LogLevel::Info, format_args!("reload of \"{}\" begins", this.path.display()));
         let (database, path) = (this.clone(), this.path.clone());
+        // One reading at a time.
+        database.next_ms.set(u64::MAX);
         rt::spawn(async move {
             let thread = rt::ThreadPool::new("geoip2", 1, 1);
-            // A file that isn't whole yet is tried again.
-            if let Ok(Ok((records, stamp))) = thread.run(move || read(&path)).await {
-                *database.records.borrow_mut() = Rc::new(records);
-                database.stamp.set(stamp);
-                database.changed.set(engine::clock::now().0 as u64);
+            match thread.run(move || read(&path)).await {
+                Ok(Ok((records, stamp))) => {
+                    *database.records.borrow_mut() = Rc::new(records);
+                    database.stamp.set(stamp);
+                    database.changed.set(engine::clock::now().0 as u64);
+                }
+                // A file that isn't whole yet is tried again.
+                Ok(Err(why)) => *database.failure.borrow_mut() = Some(why),
+                Err(why) => *database.failure.borrow_mut() = Some(why.to_string()),
             }
+            database.next_ms.set(rt::now_ms().saturating_add(interval));
         });
     }
 

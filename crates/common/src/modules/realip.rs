@@ -58,8 +58,11 @@ conf::table! {
     finish(finish)
 }
 
-fn finish<P: Proto>(conf: &mut RealipConf<P>, _: Option<&RealipConf<P>>, _: &mut Loader<'_>) -> Result<()> {
-    conf.trusted = Trusted::new(&conf.set_real_ip_from).map(Rc::new);
+fn finish<P: Proto>(conf: &mut RealipConf<P>, parent: Option<&RealipConf<P>>, _: &mut Loader<'_>) -> Result<()> {
+    // A level that inherits its list has the outer one's table too.
+    if !parent.is_some_and(|parent| Rc::ptr_eq(&parent.set_real_ip_from, &conf.set_real_ip_from)) {
+        conf.trusted = Trusted::new(&conf.set_real_ip_from).map(Rc::new);
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
 use buf::Bytes;
-use conf::{Directive, Error, Loader};
+use conf::{Directive, Error, Loader, Result};
 
 /// What `types {}` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl TypeSet {
     }
 
     /// Adds the arguments of a directive; `*` stands for all types. One that is there already is warned of.
-    pub fn extend(&mut self, loader: &mut Loader<'_>, d: &Directive) {
+    fn extend(&mut self, loader: &mut Loader<'_>, d: &Directive) {
         for word in &d.args {
             if *word == "*" {
                 self.any = true;
@@ -118,6 +118,12 @@ impl TypeSet {
         let own = content_type[..end].trim_ascii_end();
         self.types.iter().any(|known| known.eq_ignore_ascii_case(own))
     }
+}
+
+/// Adds the types that a directive names to those of its level, which begins with `text/html`.
+pub fn add_types(own: &mut Option<Rc<TypeSet>>, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    Rc::make_mut(own.get_or_insert_with(TypeSet::html)).extend(loader, d);
+    Ok(())
 }
 
 #[cfg(test)]

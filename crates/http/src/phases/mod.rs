@@ -155,8 +155,6 @@ pub enum Order {
     Gunzip,
     /// Strings are replaced.
     Replace,
-    /// Images are changed.
-    Image,
     /// The charset is named, and the text recoded.
     Charset,
     /// Other filters that change the body's text.

@@ -282,8 +282,8 @@ fn send_failed(r: &mut Request, error: &io::Error) -> Broken {
 /// is given back is the place for a body. `None`: that was the whole response, which it may be if `may_end`.
 fn head(r: &mut Request, may_end: bool) -> Option<Buf> {
     head::decide(r);
-    secure_head(r);
     head::complete_location(r);
+    secure_head(r);
     let room = small_body(r);
     if r.h2_stream().is_some() {
         return if h2::send_head(r, may_end) { None } else { Some(Buf::with_capacity(room)) };
