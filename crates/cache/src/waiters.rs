@@ -4,7 +4,8 @@
 //! the zone says that somebody waits. A process that has been killed sends nothing: so whoever waits also looks from
 //! time to time.
 //!
-//! Those who are woken together share what was fetched: its file is opened and read once in a process, however many wait.
+//! Those who are woken together share what was fetched: in a process its file is opened once, and read once if it is
+//! small, however many wait.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -231,9 +231,10 @@ impl Backend {
         }
         stream.set_send_timeout(Some(self.up.send_timeout));
         let mut sending = self.begin_sending(r, stream, outgoing, codec)?;
+        let mut interim = 0;
         loop {
             let more = poll_fn(|cx| self.poll_exchange(cx, r, stream, sending.as_deref_mut(), codec)).await?;
-            let found = self.read_head(r, exchange, codec, more).map_err(|error| log(r, &error))?;
+            let found = self.read_head(r, exchange, codec, more, &mut interim).map_err(|error| log(r, &error))?;
             let Some(length) = found else { continue };
             let (status, elapsed) = (exchange.head.borrow().1.status, exchange.elapsed_ms());
             exchange.current(|attempt| (attempt.status, attempt.header_ms) = (status, Some(elapsed)));
@@ -285,13 +286,15 @@ impl Backend {
         Ok(Some(Box::new(Sending::new(chain, outgoing.streamed, done && !codec.holds_back()))))
     }
 
-    /// Reads on until the head is there; `None`: more bytes are needed. None at all are the end.
+    /// Reads on until the head is there; `None`: more bytes are needed. None at all are the end. `interim` counts heads
+    /// that came before it.
     fn read_head(
         &self,
         r: &mut Request,
         exchange: &Exchange,
         codec: &mut dyn Codec,
         more: Buf,
+        interim: &mut u16,
     ) -> Result<Option<Option<u64>>, ProtocolError> {
         let over = more.is_empty();
         if over {
@@ -305,7 +308,13 @@ impl Backend {
                 HeadEvent::Done(length) => return Ok(Some(length)),
                 HeadEvent::More if over => return Err(ProtocolError::closed()),
                 HeadEvent::More => return Ok(None),
-                HeadEvent::Interim => self.pass_interim(r, exchange)?,
+                HeadEvent::Interim if *interim >= MAX_INTERIM => {
+                    return Err(ProtocolError::invalid("upstream sent too many interim responses"));
+                }
+                HeadEvent::Interim => {
+                    *interim += 1;
+                    self.pass_interim(r, exchange);
+                }
                 HeadEvent::Note(Note { level, text }) => {
                     r.log_at(level, format_args!("{text} while reading response header from upstream"));
                 }
@@ -314,15 +323,7 @@ impl Backend {
     }
 
     /// Early hints go to the client, other interim heads don't.
-    fn pass_interim(&self, r: &mut Request, exchange: &Exchange) -> Result<(), ProtocolError> {
-        let mut count = 0;
-        exchange.current(|attempt| {
-            attempt.interim += 1;
-            count = attempt.interim;
-        });
-        if count > MAX_INTERIM {
-            return Err(ProtocolError::invalid("upstream sent too many interim responses"));
-        }
+    fn pass_interim(&self, r: &mut Request, exchange: &Exchange) {
         let head = std::mem::take(&mut *exchange.head.borrow_mut());
         if head.1.status == 103
             && let Some(hints) = respond::early_hints(self, r, &head.0, &head.1)
@@ -330,7 +331,6 @@ impl Backend {
         {
             client.send_interim("103 Early Hints", &hints);
         }
-        Ok(())
     }
 
     /// Sends on, and waits for bytes of the response.

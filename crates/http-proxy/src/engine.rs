@@ -116,7 +116,7 @@ async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
         Ok(Aim::Name(named)) => Box::pin(b.look_up(r, *named)).await,
         Err(fault) => Err(fault),
     };
-    let mut first = !exchange.attempts.borrow().is_empty();
+    let mut redirected = !exchange.attempts.borrow().is_empty();
     let prepared = target.and_then(|target| {
         *exchange.target.borrow_mut() = Some(target.clone());
         Ok((b.prepare(r, &exchange, streamed)?, target))
@@ -130,7 +130,7 @@ async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
     let route = sticky::route(r, &target.group);
     let started_ms = rt::now_ms();
     loop {
-        exchange.begin(std::mem::take(&mut first));
+        exchange.begin(std::mem::take(&mut redirected));
         let found = choice.advance(&Hints { addr: Some(&r.conn.peer), key: &key, route: &route });
         if !found && let Err(fault) = Box::pin(b.wait(r, &exchange, &mut choice, &key, &route)).await {
             return cache::failed(b, r, &exchange, fault).unwrap_or_else(|| fault.into());

@@ -183,7 +183,8 @@ pub trait Codec {
         u64::MAX
     }
 
-    /// Whether [`Codec::transmit`] ever appends anything.
+    /// Whether [`Codec::transmit`] ever appends anything. A codec has both of its own, or neither: one that says no isn't
+    /// asked.
     fn transmits(&self) -> bool {
         false
     }

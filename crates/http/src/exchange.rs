@@ -81,8 +81,6 @@ pub struct Attempt {
     pub sent: u64,
     /// Whether it is the first one after an internal redirect.
     pub redirected: bool,
-    /// How many interim heads (1xx) have come.
-    pub interim: u16,
 }
 
 impl Attempt {

@@ -134,7 +134,7 @@ fn reads(pid: u32) -> u64 {
     count.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
-/// Differs from nginx: its file is opened and read once, however many wait
+/// Differs from nginx: where its file is opened once
 #[test]
 fn those_who_wait_share_one_open_file() {
     let target = "/slow/1000";

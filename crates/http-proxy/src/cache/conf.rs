@@ -377,7 +377,7 @@ conf::table! {
         /// forbids to serve a stale response; a response that has to be validated each time (`no-cache`) is stored;
         /// successful requests with unsafe methods (POST, PUT, DELETE) remove what is stored for their URI, and for those of
         /// the same origin that `Location` and `Content-Location` of the answer name, if the key ends with the URI, as it
-        /// does by default. Responses with cookies are stored only if they name their lifetime. What isn't fresh any more
+        /// does by default where `{}pass` has no URI of its own. Responses with cookies are stored only if they name their lifetime. What isn't fresh any more
         /// is validated, as by `{}cache_revalidate`. `{}cache_valid` counts for responses that say nothing,
         /// `{}ignore_headers` for those that do.
         ///

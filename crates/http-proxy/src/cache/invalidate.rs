@@ -34,36 +34,42 @@ pub(crate) fn answered(b: &Backend, r: &mut Request, exchange: &Exchange, status
     cache.remove(&Key::of(&text));
     let head = exchange.head.borrow();
     let (bytes, head) = &*head;
-    let target = exchange.target.borrow();
-    let hosts = [r.header(KnownHeader::Host), target.as_ref().map(|target| &*target.host)];
+    let (target, sent) = (exchange.target.borrow(), exchange.uri.borrow());
     let own = r.line.request_uri(&r.head);
+    // The backend knows URIs as it is asked for them.
+    let origins = [
+        (r.header(KnownHeader::Host).unwrap_or_default(), own),
+        (target.as_ref().map_or(&b""[..], |target| &target.host), &sent),
+    ];
     for field in &head.headers {
         let name = field.name.of(bytes);
         if name.eq_ignore_ascii_case(b"Location") || name.eq_ignore_ascii_case(b"Content-Location") {
-            let uri = of_origin(field.value.of(bytes), &hosts);
-            if let Some(other) = uri.and_then(|uri| in_place_of(&text, own, uri)) {
+            let named = of_origin(field.value.of(bytes), &origins);
+            if let Some(other) = named.and_then(|(uri, own)| in_place_of(&text, own, uri)) {
                 cache.remove(&Key::of(&other));
             }
         }
     }
 }
 
-/// The path and the arguments that a reference names, if it is one to these hosts. Relative paths aren't followed.
-fn of_origin<'a>(reference: &'a [u8], hosts: &[Option<&[u8]>]) -> Option<&'a [u8]> {
+/// The path and the arguments that a reference names, and the request's own ones there. `origins`: hosts, each with the
+/// latter; the first one is the client's, which references without a host mean. Relative paths aren't followed.
+fn of_origin<'a>(reference: &'a [u8], origins: &[(&[u8], &'a [u8])]) -> Option<(&'a [u8], &'a [u8])> {
     let reference = reference.split(|byte| *byte == b'#').next().unwrap_or_default();
     let after_scheme = [&b"http:"[..], b"https:"].into_iter().find_map(|scheme| {
         let (start, rest) = reference.split_at_checked(scheme.len())?;
         start.eq_ignore_ascii_case(scheme).then_some(rest)
     });
-    let path = match after_scheme.unwrap_or(reference).strip_prefix(b"//") {
+    let (path, own) = match after_scheme.unwrap_or(reference).strip_prefix(b"//") {
         Some(rest) => {
             let (host, path) = rest.split_at(rest.iter().position(|byte| matches!(byte, b'/' | b'?'))?);
-            hosts.iter().flatten().any(|own| own.eq_ignore_ascii_case(host)).then_some(path)?
+            let (_, own) = origins.iter().find(|(own, _)| own.eq_ignore_ascii_case(host))?;
+            (path, *own)
         }
         None if after_scheme.is_some() => return None,
-        None => reference,
+        None => (reference, origins.first()?.1),
     };
-    path.starts_with(b"/").then_some(path)
+    path.starts_with(b"/").then_some((path, own))
 }
 
 /// The text of a key with another URI in the place of the request's.
@@ -77,13 +83,13 @@ mod tests {
 
     #[test]
     fn references_to_the_same_origin() {
-        let hosts = [Some(&b"a.example:81"[..]), None, Some(b"back")];
+        let origins = [(&b"a.example:81"[..], &b"/own"[..]), (b"back", b"/sent")];
         for (reference, expect) in [
-            ("/x?y", Some("/x?y")),
-            ("/x#part", Some("/x")),
-            ("http://A.example:81/x", Some("/x")),
-            ("HTTPS://back/x/", Some("/x/")),
-            ("//back/x", Some("/x")),
+            ("/x?y", Some(("/x?y", "/own"))),
+            ("/x#part", Some(("/x", "/own"))),
+            ("http://A.example:81/x", Some(("/x", "/own"))),
+            ("HTTPS://back/x/", Some(("/x/", "/sent"))),
+            ("//back/x", Some(("/x", "/sent"))),
             ("http://a.example/x", None),
             ("http://other/x", None),
             ("//other/x", None),
@@ -94,7 +100,8 @@ mod tests {
             ("x", None),
             ("", None),
         ] {
-            assert_eq!(of_origin(reference.as_bytes(), &hosts), expect.map(str::as_bytes), "{reference}");
+            let expect = expect.map(|(path, own)| (path.as_bytes(), own.as_bytes()));
+            assert_eq!(of_origin(reference.as_bytes(), &origins), expect, "{reference}");
         }
     }
 

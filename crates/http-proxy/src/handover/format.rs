@@ -122,7 +122,6 @@ fn decode_attempt(bytes: &[u8]) -> Option<Attempt> {
         received: fields.number(7)?,
         sent: fields.number(8)?,
         redirected: fields.flag(9),
-        interim: 0,
         queue_ms: fields.number(10),
         server: fields.bytes(11).map(|server| String::from_utf8_lossy(server).into()),
     })
