@@ -35,6 +35,8 @@ pub struct Now {
 pub struct Looked {
     /// Whether there is a file, or may be one: not all of the folder has been looked at yet.
     pub exists: bool,
+    /// Whether the zone knows of the file.
+    pub known: bool,
     /// How often it was asked for, this time included.
     pub uses: u16,
     /// The status of an error that is remembered in place of a response.
@@ -48,6 +50,27 @@ pub struct Looked {
 /// The right to fetch a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket(u64);
+
+/// The answer to who asks for the right to fetch a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// It has the right.
+    Mine(Ticket),
+    /// Another request has it, and tells of its end.
+    Others,
+    /// Another request has stored the response since this one looked.
+    Stored,
+}
+
+impl Lock {
+    /// The right, if it was given.
+    pub fn ticket(self) -> Option<Ticket> {
+        match self {
+            Lock::Mine(ticket) => Some(ticket),
+            Lock::Others | Lock::Stored => None,
+        }
+    }
+}
 
 /// What happens to an entry whose response was fetched, or wasn't.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,16 +259,17 @@ impl Keys {
             }
             map.set_value(node, &record.bytes());
             let totals = self.totals(map);
-            let exists = record.flags & EXISTS != 0 || totals.loaded == 0;
+            let known = record.flags & EXISTS != 0;
+            let exists = known || totals.loaded == 0;
             let purges = totals.wildcards > 0;
             let error = Some(record.error).filter(|error| *error != 0);
-            Some(Looked { exists, uses: record.uses, error, updating: record.is_locked(), purges })
+            Some(Looked { exists, known, uses: record.uses, error, updating: record.is_locked(), purges })
         })
     }
 
     /// Asks for the right to fetch a key. A lock that is older than `age_ms` doesn't count; without `age_ms` it does,
-    /// however old. `None`: another request has it, and tells of its end.
-    pub fn lock(&self, key: &Key, age_ms: Option<u64>, now: Now, evicted: &mut Vec<Key>) -> Option<Ticket> {
+    /// however old. `missing`: a look has found no file, so if there is one it has been stored since.
+    pub fn lock(&self, key: &Key, age_ms: Option<u64>, missing: bool, now: Now, evicted: &mut Vec<Key>) -> Lock {
         self.zone.zone().with(|map| {
             let (node, mut record) = match find(map, key) {
                 Some(found) => found,
@@ -254,15 +278,18 @@ impl Keys {
                     match insert(map, key, &record, evicted) {
                         Some(node) => (node, record),
                         // Nobody can be found to have it.
-                        None => return Some(Ticket(0)),
+                        None => return Lock::Mine(Ticket(0)),
                     }
                 }
             };
+            if missing && record.flags & EXISTS != 0 {
+                return Lock::Stored;
+            }
             let old = age_ms.is_some_and(|age| now.ms.saturating_sub(record.locked_ms) >= age);
             if record.is_locked() && !old {
                 record.flags |= AWAITED;
                 map.set_value(node, &record.bytes());
-                return None;
+                return Lock::Others;
             }
             record.lock = Totals::change(map, |totals| {
                 totals.locks += 1;
@@ -270,7 +297,7 @@ impl Keys {
             });
             (record.locked_ms, record.holder) = (now.ms, os::process::pid());
             map.set_value(node, &record.bytes());
-            Some(Ticket(record.lock))
+            Lock::Mine(Ticket(record.lock))
         })
     }
 
@@ -626,7 +653,7 @@ mod tests {
         let expect = Looked { uses: 2, ..Looked::default() };
         assert_eq!(look(&keys, 1, NOW), expect);
         fetched(&keys, 1, None, Fetched::Stored(4096));
-        assert_eq!(look(&keys, 1, NOW), Looked { exists: true, uses: 3, ..expect });
+        assert_eq!(look(&keys, 1, NOW), Looked { exists: true, known: true, uses: 3, ..expect });
         assert_eq!(keys.sums().size, 4096);
         fetched(&keys, 1, None, Fetched::Stored(8192));
         assert!(keys.found(&key(1), 1, NOW) && keys.found(&key(2), 100, NOW));
@@ -640,7 +667,7 @@ mod tests {
     #[test]
     fn one_fetches_and_the_others_wait() {
         let keys = keys(65536);
-        let lock = |now, age| keys.lock(&key(1), age, now, &mut Vec::new());
+        let lock = |now, age| keys.lock(&key(1), age, false, now, &mut Vec::new()).ticket();
         let first = lock(NOW, Some(5000)).expect("it is the first");
         assert!(keys.is_locked(&key(1)) && look(&keys, 1, NOW).updating);
         assert!(!fetched(&keys, 1, None, Fetched::Nothing), "who has no ticket can't end it");
@@ -652,6 +679,21 @@ mod tests {
         assert!(!keys.is_locked(&key(1)));
         let third = lock(NOW, None).expect("it was given back");
         assert!(!fetched(&keys, 1, Some(third), Fetched::Nothing), "nobody waits");
+    }
+
+    /// Between a look and the lock another process may have stored the response.
+    #[test]
+    fn what_was_stored_since_the_look_is_not_fetched_again() {
+        let keys = keys(65536);
+        let lock = |missing| keys.lock(&key(1), None, missing, NOW, &mut Vec::new());
+        keys.set_loaded();
+        assert!(!look(&keys, 1, NOW).exists);
+        let ticket = lock(true).ticket().expect("nobody else has it");
+        assert_eq!(lock(true), Lock::Others);
+        fetched(&keys, 1, Some(ticket), Fetched::Stored(1));
+        assert_eq!(lock(true), Lock::Stored);
+        keys.lost(&key(1));
+        assert!(lock(true).ticket().is_some(), "its file is gone");
     }
 
     #[test]
@@ -695,7 +737,7 @@ mod tests {
         assert_eq!(keys.expire(later(60), false), None);
         look(&keys, 1, later(60));
         assert_eq!(keys.expire(later(60), true), Some((key(2), true)));
-        let ticket = keys.lock(&key(1), None, NOW, &mut Vec::new());
+        let ticket = keys.lock(&key(1), None, false, NOW, &mut Vec::new()).ticket();
         assert_eq!(keys.expire(later(120), false), Some((key(1), false)), "it is being fetched, and stays");
         assert_eq!(keys.expire(later(120), false), None);
         fetched(&keys, 1, ticket, Fetched::Nothing);
@@ -706,7 +748,7 @@ mod tests {
     #[test]
     fn locks_of_the_dead_end() {
         let keys = keys(65536);
-        let lock = |n| keys.lock(&key(n), None, NOW, &mut Vec::new());
+        let lock = |n| keys.lock(&key(n), None, false, NOW, &mut Vec::new()).ticket();
         let child = os::process::tests_fork(|| {
             lock(1).expect("it is free");
         });

@@ -49,6 +49,11 @@ pub fn times() -> Rc<Times> {
     })
 }
 
+/// The system's time zone, as it was when it was first asked for.
+pub fn zone() -> TimeZone {
+    ZONE.with(TimeZone::clone)
+}
+
 /// The system's time.
 pub fn system() -> (i64, u32) {
     match SystemTime::now().duration_since(UNIX_EPOCH) {

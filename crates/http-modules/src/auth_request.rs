@@ -33,8 +33,9 @@ conf::table! {
     /// - `off`: no subrequest is made.
     ///
     /// Effect: a status from 200 to 299 allows the request; 401 and 403 refuse it with that status, 401 with the fields
-    /// `WWW-Authenticate` of the answer; any other status is an error, and the client gets 500. The subrequest has the
-    /// fields of the request, but not its body. With `satisfy any` another check may allow a request that this one refuses.
+    /// `WWW-Authenticate` of the answer; 444 closes the connection; any other status is an error, and the client gets 500.
+    /// The subrequest has the fields of the request, but not its body. With `satisfy any` another check may allow a request
+    /// that this one refuses.
     ///
     /// Cost: a subrequest for each request; `proxy_cache` in its location can spare the backend.
     ///

@@ -298,7 +298,7 @@ const NAME_LEN: usize = 50;
 
 /// In which zone a page gives times.
 fn zone(conf: &AutoindexConf) -> TimeZone {
-    if conf.autoindex_localtime { TimeZone::system() } else { TimeZone::UTC }
+    if conf.autoindex_localtime { engine::clock::zone() } else { TimeZone::UTC }
 }
 
 fn page(conf: &AutoindexConf, uri: &[u8], entries: &[Entry]) -> Vec<u8> {

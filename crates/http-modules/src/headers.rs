@@ -469,13 +469,9 @@ fn expiry(when: When, now: i64, modified: Option<i64>) -> (i64, i64) {
     (at, if seconds < 0 { age.min(-1) } else { age })
 }
 
-thread_local! {
-    static ZONE: TimeZone = TimeZone::system();
-}
-
 /// The next time at which a local clock shows that many seconds after midnight.
 fn next_time(seconds: i64, now: i64) -> i64 {
-    ZONE.with(|zone| next_time_in(seconds, now, zone)).unwrap_or(now)
+    next_time_in(seconds, now, &engine::clock::zone()).unwrap_or(now)
 }
 
 fn next_time_in(seconds: i64, now: i64, zone: &TimeZone) -> Option<i64> {

@@ -13,14 +13,11 @@ use http::fault::Fault;
 use http::module::{HttpModule, LocationContext};
 use http::phases::{Flow, Handler};
 use http::request::Request;
-use http::request::subrequest::SubRequest;
+use http::request::subrequest::{MAX_APART, SubRequest};
 use http::server::location::Handlers;
 
 /// The module.
 pub struct Mirror;
-
-/// How many requests of a worker may go on without a client while further copies are made.
-const MAX_APART: usize = 4096;
 
 conf::table! {
     /// Where copies go.

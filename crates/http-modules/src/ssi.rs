@@ -194,7 +194,7 @@ impl HeaderFilter for Filter {
 }
 
 fn date_local(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    date(r, TimeZone::system(), out)
+    date(r, engine::clock::zone(), out)
 }
 
 fn date_gmt(r: &mut Request, out: &mut Vec<u8>) -> bool {

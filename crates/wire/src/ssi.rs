@@ -20,8 +20,6 @@ pub use value::{Condition, Operator, Part, Parts, Value, ValueError};
 const MARK: &[u8] = b"<!--#";
 /// The longest name of a command, and of a parameter.
 const MAX_NAME: usize = 32;
-/// How many parameters a command may have.
-const MAX_PARAMS: usize = 16;
 
 /// Room for the usual value.
 const USUAL_VALUE: usize = 32;
@@ -373,10 +371,6 @@ impl Parser {
         };
         if self.params.iter().any(|(own, _)| own == name) {
             let what = format!("duplicate \"{name}\" parameter in \"{}\" SSI command", self.command());
-            return self.fail(what, byte);
-        }
-        if self.params.len() == MAX_PARAMS {
-            let what = format!("too many SSI command parameters: \"{}\"", self.command());
             return self.fail(what, byte);
         }
         self.state = if byte == b'=' { State::BeforeValue } else { State::AfterParam };

@@ -187,7 +187,7 @@ fn the_body_is_read_early() {
 #[test]
 fn a_large_body_goes_to_a_file() {
     let backend = Backend::start(|r| Backend::ok(&r.body.len().to_string()));
-    let server = Setup::http(
+    let mut server = Setup::http(
         &"server { listen 127.0.0.1:%%PORT%%; client_body_early_read on; client_body_buffer_size 1k;
             location / { add_header X-File $request_body_file; proxy_pass http://127.0.0.1:B; }
         }"
@@ -196,8 +196,8 @@ fn a_large_body_goes_to_a_file() {
     .start();
     let got = post(&server, "/", &"0123456789".repeat(20_000));
     assert_eq!(got.text(), "200000");
-    let file = got.field("X-File").map(std::path::PathBuf::from);
-    assert!(file.is_some_and(|file| !file.exists()), "the file goes with the request");
+    let file = got.field("X-File").map(std::path::PathBuf::from).expect("a file");
+    server.wait(|_| !file.exists(), "the end of the file, which goes with the request");
 }
 
 /// Not in nginx: a location may have a predicate

@@ -92,6 +92,16 @@ fn conditions_in_one_another() {
         ),
         ("<!--#if expr='1' -->a<!--#if -->b<!--#endif -->c<!--#else -->d<!--#endif -->e", "aERRbERRce"),
     ]);
+    // What is hidden stays so, however deep the conditions in it are.
+    let (begin, end) = ("<!--#if expr='1' -->".repeat(100), "<!--#endif -->".repeat(100));
+    check(&[(&format!("<!--#if expr='$arg_e' -->{begin}x{end}secret<!--#endif -->e"), "e")]);
+}
+
+#[test]
+fn a_large_value_is_shown_often() {
+    let value = "v".repeat(200);
+    let page = format!("<!--#set var='a' value='{value}' -->{}", "<!--#echo var='a' encoding='none' -->".repeat(1000));
+    check(&[(&page, &value.repeat(1000))]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::shared::{BadRegex, Full, Shared};
 
 /// How many includes of a page run at a time.
 const MAX_INCLUDES: usize = 128;
-/// How much text of a page may wait for the includes before it, while further commands are looked for.
+/// How much text of a page may wait to be passed on while further commands are looked for.
 const MAX_QUEUED: u64 = 64 << 10;
 /// How deep conditions may be nested.
 const MAX_CONDITIONS: usize = 64;
@@ -41,6 +41,24 @@ pub(super) struct Rules {
     pub(super) silent: bool,
 }
 
+/// A block that is being kept.
+struct Block {
+    name: Vec<u8>,
+    text: Vec<u8>,
+    /// It is longer than a block may be.
+    too_long: bool,
+}
+
+impl Block {
+    /// Appends text, unless the block gets too long; then nothing of it counts.
+    fn push(&mut self, text: &[u8]) {
+        self.too_long |= self.text.len() + text.len() > MAX_BLOCK;
+        if !self.too_long {
+            self.text.extend_from_slice(text);
+        }
+    }
+}
+
 /// A page.
 pub(super) struct Page {
     rules: Rc<Rules>,
@@ -56,8 +74,10 @@ pub(super) struct Page {
     /// Nothing more is looked at before the queue is empty.
     waits: bool,
     conditions: Vec<Condition>,
-    /// The block that is being kept, by its name.
-    block: Option<(Vec<u8>, Vec<u8>)>,
+    /// How many conditions have begun inside of the deepest one that is looked at.
+    too_deep: usize,
+    /// The block that is being kept.
+    block: Option<Block>,
     error: Bytes,
     encoding: Encoding,
     /// Some of it was passed on.
@@ -131,6 +151,7 @@ impl Page {
             includes: 0,
             waits: false,
             conditions: Vec::new(),
+            too_deep: 0,
             block: None,
             error: Bytes::from_static(ERROR),
             encoding: Encoding::Entity,
@@ -185,7 +206,7 @@ impl Page {
     }
 
     fn may_read(&self) -> bool {
-        !self.waits && self.includes < MAX_INCLUDES && (self.includes == 0 || self.queued < MAX_QUEUED)
+        !self.waits && self.includes < MAX_INCLUDES && self.queued < MAX_QUEUED
     }
 
     /// Moves what is at the front of the queue to `out`; ready when the queue is empty. All includes in it make progress.
@@ -220,10 +241,8 @@ impl Page {
 
     /// Text of the page, or what stands for a command.
     fn text(&mut self, text: Bytes) {
-        if let Some((_, block)) = &mut self.block {
-            if block.len() + text.len() <= MAX_BLOCK {
-                block.extend_from_slice(&text);
-            }
+        if let Some(block) = &mut self.block {
+            block.push(&text);
         } else if self.is_seen() && !text.is_empty() {
             self.queued += text.len() as u64;
             if !matches!(self.queue.back(), Some(Item::Text(_))) {
@@ -264,14 +283,15 @@ impl Page {
                 if outer {
                     self.fail(r, error);
                 }
-                self.conditions.push(Condition { outer, seen: outer, taken: true, last: false, broken: true });
+                self.push_condition(Condition { outer, seen: outer, taken: true, last: false, broken: true });
             }
             Some(Kind::Endif) => {
-                self.conditions.pop();
+                self.pop_condition();
                 if self.is_seen() {
                     self.fail(r, error);
                 }
             }
+            Some(Kind::Elif) if self.too_deep > 0 => {}
             Some(Kind::Elif) => self.unreadable_branch(r, error),
             _ if self.is_seen() => self.fail(r, error),
             _ => {}
@@ -299,18 +319,26 @@ impl Page {
     }
 
     fn command(&mut self, r: &mut Request, command: &Command) {
-        if let Some((_, block)) = &mut self.block {
+        if let Some(block) = &mut self.block {
             match command.kind {
                 Kind::Endblock => self.end_block(r),
-                _ if block.len() < MAX_BLOCK => command.write(block),
-                _ => {}
+                _ => {
+                    let mut text = Vec::new();
+                    command.write(&mut text);
+                    block.push(&text);
+                }
             }
             return;
         }
         let done = match command.kind {
             Kind::If => self.begin_condition(r, command),
+            Kind::Elif | Kind::Else if self.too_deep > 0 => Ok(()),
             Kind::Elif | Kind::Else => self.branch(r, command),
-            Kind::Endif => match self.conditions.pop() {
+            Kind::Endif if self.too_deep > 0 => {
+                self.pop_condition();
+                Ok(())
+            }
+            Kind::Endif => match self.pop_condition() {
                 Some(condition) if !condition.broken => Ok(()),
                 Some(condition) if !condition.outer => Ok(()),
                 _ => Err(misplaced(command.kind)),
@@ -318,7 +346,7 @@ impl Page {
             _ if !self.is_seen() => return,
             Kind::Block => {
                 let name = command.param("name").map(Value::plain).unwrap_or_default();
-                self.block = Some((name.into_owned(), Vec::new()));
+                self.block = Some(Block { name: name.into_owned(), text: Vec::new(), too_long: false });
                 Ok(())
             }
             Kind::Endblock => Ok(()),
@@ -338,8 +366,8 @@ impl Page {
     }
 
     fn end_block(&mut self, r: &mut Request) {
-        let Some((name, text)) = self.block.take() else { return };
-        if self.shared.keep_block(name, text).is_err() {
+        let Some(Block { name, text, too_long }) = self.block.take() else { return };
+        if too_long || self.shared.keep_block(name, text).is_err() {
             self.fail(r, &"SSI blocks take too much memory");
         }
     }
@@ -400,12 +428,26 @@ impl Page {
             true => self.test(r, command),
             false => Ok(false),
         };
-        if deepest {
-            return result.map(drop);
-        }
         let (seen, broken) = (result.as_ref().map_or(true, |holds| *holds) && outer, result.is_err());
-        self.conditions.push(Condition { outer, seen, taken: seen || !outer, last: false, broken });
+        self.push_condition(Condition { outer, seen, taken: seen || !outer, last: false, broken });
         result.map(drop)
+    }
+
+    /// Begins a condition; one that is too deep is counted, so that its end is known.
+    fn push_condition(&mut self, condition: Condition) {
+        match self.conditions.len() < MAX_CONDITIONS {
+            true => self.conditions.push(condition),
+            false => self.too_deep += 1,
+        }
+    }
+
+    /// Ends the innermost condition; `None` if there is none, or if it was too deep.
+    fn pop_condition(&mut self) -> Option<Condition> {
+        if self.too_deep > 0 {
+            self.too_deep -= 1;
+            return None;
+        }
+        self.conditions.pop()
     }
 
     fn branch(&mut self, r: &mut Request, command: &Command) -> Result<(), Failed> {

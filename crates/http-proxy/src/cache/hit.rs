@@ -37,12 +37,14 @@ pub(super) struct Sought {
     pub(super) looked: Key,
     /// What stands under the key of the text.
     pub(super) known: Option<Rc<Stored>>,
+    /// There is no file of the key that was looked up last.
+    pub(super) missing: bool,
 }
 
 /// Looks up a key, and the variant that the request asks for.
 pub(super) fn find(look: &Look<'_>, r: &mut Request, now: Now) -> (Found, Sought) {
-    let mut sought = Sought { looked: look.main, known: None };
-    let stored = match find_one(look, r, &look.main, now) {
+    let mut sought = Sought { looked: look.main, known: None, missing: false };
+    let stored = match find_one(look, r, &look.main, now, &mut sought.missing) {
         Ok(stored) => stored,
         Err(found) => return (found, sought),
     };
@@ -55,7 +57,7 @@ pub(super) fn find(look: &Look<'_>, r: &mut Request, now: Now) -> (Found, Sought
         return (Found::Stored(stored), sought);
     }
     sought.looked = look.main.variant(&variant);
-    let found = match find_one(look, r, &sought.looked, now) {
+    let found = match find_one(look, r, &sought.looked, now, &mut sought.missing) {
         Ok(other) if other.entry.generation == stored.entry.generation && other.entry.variant == variant => {
             Found::Stored(other)
         }
@@ -65,8 +67,14 @@ pub(super) fn find(look: &Look<'_>, r: &mut Request, now: Now) -> (Found, Sought
     (found, sought)
 }
 
-/// Looks up one key.
-fn find_one(look: &Look<'_>, r: &mut Request, key: &Key, now: Now) -> Result<Rc<Stored>, Found> {
+/// Looks up one key; sets `missing_file` if it has no file.
+fn find_one(
+    look: &Look<'_>,
+    r: &mut Request,
+    key: &Key,
+    now: Now,
+    missing_file: &mut bool,
+) -> Result<Rc<Stored>, Found> {
     let cache = &look.cache;
     let mut evicted = Vec::new();
     let looked = cache.keys.look(key, now, &mut evicted);
@@ -77,10 +85,14 @@ fn find_one(look: &Look<'_>, r: &mut Request, key: &Key, now: Now) -> Result<Rc<
     }
     let missing = if looked.uses < look.caching.conf.cache_min_uses { Found::Rare } else { Found::Nothing };
     if !looked.exists {
+        *missing_file = true;
         return Err(missing);
     }
     let Some(stored) = open_or_share(look, r, key) else {
-        cache.keys.lost(key);
+        if looked.known {
+            cache.keys.lost(key);
+        }
+        *missing_file = true;
         return Err(missing);
     };
     if *stored.entry.key != *look.text {

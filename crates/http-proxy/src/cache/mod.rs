@@ -20,7 +20,7 @@ pub mod vary;
 use std::rc::Rc;
 
 use ::cache::keeper::{now, now_ns};
-use ::cache::keys::{Fetched, Now, Ticket};
+use ::cache::keys::{Fetched, Lock, Now, Ticket};
 use ::cache::waiters::News;
 use ::cache::{Cache, Key, Stored};
 use ::conf::{Error, Result};
@@ -282,6 +282,8 @@ enum Next {
     Ask(Option<Box<Fill>>, Status),
     /// Somebody else fetches the response.
     Wait(Key),
+    /// Somebody else has stored the response meanwhile.
+    Again,
 }
 
 /// A look into the cache for a request.
@@ -306,6 +308,7 @@ async fn look_up(r: &mut Request, mut look: Look<'_>) -> Option<Flow<'static>> {
         let (fill, status) = match look.next(r) {
             Next::Answer(flow) => return Some(flow),
             Next::Ask(fill, status) => (fill, status),
+            Next::Again => continue,
             Next::Wait(key) => {
                 let now_ms = rt::now_ms();
                 let until = *wait_until.get_or_insert(now_ms + look.caching.conf.cache_lock_timeout);
@@ -387,9 +390,10 @@ impl Look<'_> {
         }
         let mut ticket = None;
         if self.caching.conf.cache_lock {
-            ticket = self.lock(&sought.looked, Some(self.caching.conf.cache_lock_age), now);
-            if ticket.is_none() {
-                return Next::Wait(sought.looked);
+            match self.lock(&sought.looked, Some(self.caching.conf.cache_lock_age), sought.missing, now) {
+                Lock::Mine(mine) => ticket = Some(mine),
+                Lock::Others => return Next::Wait(sought.looked),
+                Lock::Stored => return Next::Again,
             }
         }
         let mut fill = self.fill(sought, now);
@@ -398,11 +402,11 @@ impl Look<'_> {
     }
 
     /// Asks for the right to fetch a key.
-    fn lock(&self, key: &Key, age_ms: Option<u64>, now: Now) -> Option<Ticket> {
+    fn lock(&self, key: &Key, age_ms: Option<u64>, missing: bool, now: Now) -> Lock {
         let mut evicted = Vec::new();
-        let ticket = self.cache.keys.lock(key, age_ms, now, &mut evicted);
+        let lock = self.cache.keys.lock(key, age_ms, missing, now, &mut evicted);
         self.cache.remove_evicted(&evicted);
-        ticket
+        lock
     }
 
     /// What is stored isn't fresh any more.
@@ -410,7 +414,7 @@ impl Look<'_> {
         let (conf, entry) = (&self.caching.conf, &stored.entry);
         let may_be_stale = entry.flags & policy::flags::NEVER_STALE == 0
             && (conf.cache_use_stale & conf::UPDATING != 0 || entry.while_updating >= now.secs);
-        let ticket = self.lock(&sought.looked, None, now);
+        let ticket = self.lock(&sought.looked, None, false, now).ticket();
         if may_be_stale && ticket.is_none() {
             return self.answer(r, &stored, Status::Updating);
         }

@@ -296,7 +296,7 @@ impl SubResponse {
     pub fn end_with_head(mut self, parent: &mut Request) {
         let Some(r) = self.request() else { return };
         parent.vars.take_over(&r.vars);
-        if !self.is_worth_draining() {
+        if !self.is_worth_draining() || parent.http.worker.apart.get() >= MAX_APART {
             return self.end(None);
         }
         let apart = Apart::new(parent.http.clone());
@@ -368,6 +368,9 @@ impl SubResponse {
         r.end();
     }
 }
+
+/// How many requests of a worker may go on without a client while further ones begin.
+pub const MAX_APART: usize = 4096;
 
 /// Counts what goes on without a client: a worker that quits waits for it.
 pub struct Apart(Rc<Http>);
