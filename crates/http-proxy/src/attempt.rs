@@ -151,9 +151,10 @@ impl Backend {
 
     /// What a connection for this request has to be.
     fn label(&self, r: &mut Request, exchange: &Exchange) -> Label {
-        let target = exchange.target.borrow().clone();
-        match (&self.ssl, target.filter(|target| target.ssl)) {
-            (Some(ssl), Some(_)) => Label { ssl: true, text: ssl.label(r) },
+        match &self.ssl {
+            Some(ssl) if exchange.target.borrow().as_ref().is_some_and(|target| target.ssl) => {
+                Label { ssl: true, text: ssl.label(r) }
+            }
             _ => Label { ssl: false, text: None },
         }
     }

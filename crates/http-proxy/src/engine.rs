@@ -98,8 +98,8 @@ async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
         // Known from here on, whatever becomes of the body.
         *exchange.target.borrow_mut() = Some(target.clone());
     }
-    if b.protocol.takes_body()
-        && (r.body.exists() || r.body.is_awaited() || r.body.declared_length().is_some())
+    if (r.body.exists() || r.body.is_awaited() || r.body.declared_length().is_some())
+        && b.protocol.takes_body()
         && !streamed
         && let Err(fault) = Box::pin(r.read_body()).await
     {
@@ -202,9 +202,12 @@ impl Backend {
 
     /// Whether the request's body has to be passed on as it comes. One that is there already can be sent again.
     fn streams_now(&self, r: &mut Request) -> Result<bool, Fault> {
+        if !self.streams_body(r) {
+            return Ok(false);
+        }
         let keeps_ready = self.protocol.keeps_ready_bodies() || r.body.declared_length().is_none();
         // It goes with its length.
-        Ok(self.streams_body(r) && !(keeps_ready && r.read_ready_body()?))
+        Ok(!(keeps_ready && r.read_ready_body()?))
     }
 
     /// Whether the request's body is passed on as it comes. A response that is stored doesn't depend on its client: all
@@ -241,8 +244,9 @@ impl Backend {
                     fault.into()
                 }
                 None => {
-                    cache::invalidate::answered(self, r, exchange, answer.reply.status);
-                    if let Some(flow) = cache::refresh::instead(self, r, exchange, answer.reply.status) {
+                    let status = answer.reply.status;
+                    let stored = self.caching.as_ref().and_then(|_| cache::answered(self, r, exchange, status));
+                    if let Some(flow) = stored {
                         sticky::answered(r, &mut choice);
                         answer.put_away(self, &mut choice);
                         exchange.end();

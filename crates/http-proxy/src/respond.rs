@@ -119,7 +119,7 @@ pub(super) fn respond(
     }
     let sending = unsent.map_or_else(|| Sending::new(Chain::new(), false, true), |sending| *sending);
     let stream = UpstreamBody::new(b, r, exchange.clone(), choice, idle, codec, sending);
-    r.response.body = stream.begin(r, body, trailers, read);
+    r.response.body = stream.begin(body, trailers, read);
     keep(b, r, exchange, filling);
     Next::Flow(Flow::Respond)
 }
@@ -131,8 +131,7 @@ fn fill_head(
     exchange: &Rc<Exchange>,
     length: Option<u64>,
 ) -> Option<cache::fill::Filling> {
-    accel_rate(b, r, exchange);
-    accel_charset(b, r, exchange);
+    accel_fields(b, r, exchange);
     copy_fields(b, r, exchange);
     b.protocol.complete(r);
     r.response.content_length = length;
@@ -243,25 +242,26 @@ fn accel_redirect(b: &Backend, r: &mut Request, exchange: &Exchange) -> Option<F
     Some(r.redirect(&uri, args.as_deref()))
 }
 
-pub(super) fn accel_rate(b: &Backend, r: &mut Request, exchange: &Exchange) {
-    if b.up.ignore_headers & ignore::XA_LIMIT_RATE != 0 {
-        return;
-    }
+/// What fields of the backend say of the response's way to the client.
+pub(super) fn accel_fields(b: &Backend, r: &mut Request, exchange: &Exchange) {
+    accel_rate(b, r, exchange);
     let head = exchange.head.borrow();
-    let (bytes, head) = &*head;
-    if let Some(rate) = head.value(KnownHeader::XAccelLimitRate, bytes).and_then(buf::parse::parse_number) {
-        r.rate = Some(rate);
+    if let Some(field) = head.1.find(KnownHeader::XAccelCharset)
+        && b.up.ignore_headers & ignore::XA_CHARSET == 0
+    {
+        // The charset in which the client gets it.
+        r.slot::<AskedCharset>().0 = Some(part(&head.0, field.value));
     }
 }
 
-/// `X-Accel-Charset`: the charset in which the client gets the response.
-pub(super) fn accel_charset(b: &Backend, r: &mut Request, exchange: &Exchange) {
-    if b.up.ignore_headers & ignore::XA_CHARSET != 0 {
-        return;
-    }
+/// `X-Accel-Limit-Rate`: bytes a second.
+fn accel_rate(b: &Backend, r: &mut Request, exchange: &Exchange) {
     let head = exchange.head.borrow();
-    if let Some(field) = head.1.find(KnownHeader::XAccelCharset) {
-        r.slot::<AskedCharset>().0 = Some(part(&head.0, field.value));
+    if let Some(field) = head.1.find(KnownHeader::XAccelLimitRate)
+        && b.up.ignore_headers & ignore::XA_LIMIT_RATE == 0
+        && let Some(rate) = buf::parse::parse_number(field.value.of(&head.0))
+    {
+        r.rate = Some(rate);
     }
 }
 

@@ -20,8 +20,8 @@ use buf::{Chain, FileRange, Piece};
 use engine::log::{Errno, Level, Log};
 use http::body::temp::{TempError, TempFile};
 use http::body::{BodyStream, Broken, Part};
-use http::request::Request;
 use http::request::subrequest::Apart;
+use http::request::{Details, Request};
 use http::response::Headers;
 use http::server::Http;
 
@@ -35,26 +35,19 @@ pub(super) trait Keeper {
 pub(super) struct RequestLog {
     log: Log,
     number: u64,
-    /// What follows each message, once known.
-    pub(super) details: String,
+    /// What follows each message.
+    details: Option<Details>,
 }
 
 impl RequestLog {
-    /// The log of a request, without its details: most requests need none.
+    /// The log of a request.
     pub(super) fn new(r: &Request) -> RequestLog {
-        RequestLog { log: r.log(), number: r.number, details: String::new() }
-    }
-
-    /// The same with its details.
-    pub(super) fn detailed(r: &Request) -> RequestLog {
-        let mut log = RequestLog::new(r);
-        r.details(&mut log.details);
-        log
+        RequestLog { log: r.log(), number: r.number, details: Some(Details::of(r)) }
     }
 
     /// Writes a line.
     pub(super) fn write(&self, level: Level, message: std::fmt::Arguments<'_>) {
-        let details = |line: &mut String| line.push_str(&self.details);
+        let details = |line: &mut String| self.details.iter().for_each(|details| details.write(line));
         self.log.write_with(level, Some(self.number), message, Some(&details));
     }
 }

@@ -65,7 +65,7 @@ impl Body {
         let path = file.path().clone();
         let source = Source { script: script.clone(), ready: ready.clone(), dropped: dropped.clone() };
         let keeper = wanted.then(|| Box::new(Kept(kept.clone())) as Box<dyn Keeper>);
-        let log = RequestLog { log: Log::stderr(Level::Emerg), number: 0, details: String::new() };
+        let log = RequestLog { log: Log::stderr(Level::Emerg), number: 0, details: None };
         let (reader, task) = begin(Box::new(source), file, Purpose { keeper, ahead, base: 0 }, log);
         rt::spawn(task);
         (Body { script, ready, dropped, kept, path }, reader)

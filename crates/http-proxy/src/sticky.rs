@@ -33,8 +33,15 @@ fn first(r: &mut Request, variables: &[Rc<Template>]) -> Vec<u8> {
     variables.iter().map(|variable| r.render(variable)).find(|value| !value.is_empty()).unwrap_or_default()
 }
 
-/// A server has answered: binds the session to it.
+/// A server has answered: binds the session to it, if the group has sessions.
+#[inline]
 pub(super) fn answered(r: &mut Request, choice: &mut Choice) {
+    if choice.group().sticky.is_some() {
+        bind(r, choice);
+    }
+}
+
+fn bind(r: &mut Request, choice: &mut Choice) {
     let (Some(peer), Some(sticky)) = (choice.peer(), choice.group().sticky.clone()) else { return };
     let route = peer.route.clone();
     match sticky {

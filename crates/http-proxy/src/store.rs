@@ -116,7 +116,7 @@ pub(super) fn keep(b: &Backend, r: &mut Request, exchange: &Exchange) {
         }
         Body::Stream(source) => {
             let purpose = Purpose { keeper: Some(place), ahead: 0, base: 0 };
-            let reader = shared::produce(&r.http, source, file, purpose, RequestLog::detailed(r));
+            let reader = shared::produce(&r.http, source, file, purpose, RequestLog::new(r));
             r.response.body = Body::Stream(Box::new(reader));
             Ok(())
         }

@@ -107,16 +107,14 @@ impl UpstreamBody {
         }
     }
 
-    /// Starts with what came with the head. The request is needed for its log details.
+    /// Starts with what came with the head.
     pub(super) fn begin(
         mut self,
-        r: &Request,
         body: Chain,
         trailers: Option<Headers>,
         first: Result<BodyEvent, ProtocolError>,
     ) -> Body {
         self.trailers = trailers;
-        r.details(&mut self.log.details);
         self.exchange.current(|attempt| attempt.length += body.len());
         self.ahead = body;
         if self.settle(first) {

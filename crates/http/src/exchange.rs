@@ -231,9 +231,12 @@ impl Exchange {
 
     /// Notes the begin of an attempt.
     pub fn begin(&self, redirected: bool) {
-        self.forget_head();
+        let mut attempts = self.attempts.borrow_mut();
+        if !attempts.is_empty() {
+            self.forget_head();
+        }
         self.started_ms.set(rt::now_ms());
-        self.attempts.borrow_mut().push(Attempt { redirected, ..Attempt::default() });
+        attempts.push(Attempt { redirected, ..Attempt::default() });
     }
 
     /// Changes the current attempt.

@@ -152,7 +152,7 @@ impl Filling {
                     return Err(error.into());
                 }
                 let purpose = Purpose { keeper: Some(place), ahead: 0, base: head.len() as u64 };
-                let reader = shared::produce(&r.http, source, file, purpose, RequestLog::detailed(r));
+                let reader = shared::produce(&r.http, source, file, purpose, RequestLog::new(r));
                 r.response.body = Body::Stream(Box::new(reader));
                 Ok(())
             }

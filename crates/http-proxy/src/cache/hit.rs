@@ -193,8 +193,7 @@ pub(super) fn serve(
     }
     r.lasting_slot::<Work>().status = Some(status);
     r.response.clear();
-    respond::accel_rate(b, r, exchange);
-    respond::accel_charset(b, r, exchange);
+    respond::accel_fields(b, r, exchange);
     respond::copy_fields(b, r, exchange);
     if b.caching.as_ref().is_some_and(|caching| caching.conf.cache_rfc) {
         field::standard(r, exchange);

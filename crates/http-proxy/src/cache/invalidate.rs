@@ -13,7 +13,6 @@ use http::request::Request;
 use wire::h1::KnownHeader;
 
 use super::Work;
-use crate::engine::Backend;
 
 /// What a request removes if it succeeds.
 pub(super) struct Invalidation {
@@ -23,10 +22,7 @@ pub(super) struct Invalidation {
 }
 
 /// A backend has answered a request with this status.
-pub(crate) fn answered(b: &Backend, r: &mut Request, exchange: &Exchange, status: u16) {
-    if b.caching.is_none() {
-        return;
-    }
+pub(super) fn answered(r: &mut Request, exchange: &Exchange, status: u16) {
     let Some(Invalidation { cache, text }) = r.lasting_slot::<Work>().invalidates.take() else { return };
     if !(200..400).contains(&status) {
         return;

@@ -458,6 +458,13 @@ fn prepare(caching: &Caching, r: &mut Request, exchange: &Exchange) {
     }
 }
 
+/// A backend has answered a request of a location with a cache: removes what the request makes invalid, and serves what
+/// is stored, if the answer says that it may be.
+pub(crate) fn answered(b: &Backend, r: &mut Request, exchange: &Rc<Exchange>, status: u16) -> Option<Flow<'static>> {
+    invalidate::answered(r, exchange, status);
+    refresh::instead(b, r, exchange, status)
+}
+
 /// The request ends without a response that is stored.
 pub(super) fn dismiss(r: &mut Request) {
     r.lasting_slot::<Work>().fill = None;

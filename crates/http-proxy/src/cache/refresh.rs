@@ -22,8 +22,7 @@ use crate::engine::Backend;
 
 /// Serves what is stored, if the backend's answer says that it may be: a 304 to our conditions, or an error in whose
 /// place the configuration wants it.
-pub(crate) fn instead(b: &Backend, r: &mut Request, exchange: &Rc<Exchange>, status: u16) -> Option<Flow<'static>> {
-    b.caching.as_ref()?;
+pub(super) fn instead(b: &Backend, r: &mut Request, exchange: &Rc<Exchange>, status: u16) -> Option<Flow<'static>> {
     let work = r.lasting_slot::<Work>();
     let stale = work.fill.as_ref()?.stale.as_ref()?;
     if status == 304 && exchange.validators.borrow().is_some() {

@@ -1,6 +1,7 @@
 //! A request: its head, where it is in the configuration, its response.
 
 mod credentials;
+mod details;
 pub mod facts;
 mod pause;
 mod state;
@@ -37,6 +38,7 @@ use crate::session::connection::{Connection, Link};
 use crate::session::h2::StreamHandle;
 
 pub use self::credentials::Credentials;
+pub use self::details::Details;
 pub use self::state::{Delivery, Ending, UriFit, UriSource};
 
 /// How many requests' memory is kept for the next ones.
@@ -751,7 +753,7 @@ impl Request {
     pub fn log_at(&self, level: Level, message: fmt::Arguments<'_>) {
         let log = self.log();
         if log.enabled(level) {
-            let details = |line: &mut String| self.details(line);
+            let details = |line: &mut String| Details::of(self).write(line);
             log.write_with(level, Some(self.number), message, Some(&details));
         }
     }
@@ -760,28 +762,6 @@ impl Request {
     pub fn log(&self) -> Log {
         let log = self.http.log_of(&self.location.core);
         if self.conn.debug { log.debugging() } else { log }
-    }
-
-    /// `, client: …, server: …, request: "…"` and so on.
-    pub fn details(&self, line: &mut String) {
-        use fmt::Write as _;
-        let _ = write!(line, ", client: {}", self.conn.peer.text());
-        let _ = write!(line, ", server: {}", buf::text::encode(&self.server.name));
-        if !self.line.request_line.is_empty() {
-            let _ = write!(line, ", request: \"{}\"", buf::text::encode(self.line.request_line.of(&self.head)));
-        }
-        if self.is_subrequest() {
-            let _ = write!(line, ", subrequest: \"{}\"", buf::text::encode(&self.uri));
-        }
-        if let Some(url) = self.upstream.as_ref().and_then(|exchange| exchange.url()) {
-            let _ = write!(line, ", upstream: \"{url}\"");
-        }
-        if let Some(host) = self.header(KnownHeader::Host) {
-            let _ = write!(line, ", host: \"{}\"", buf::text::encode(host));
-        }
-        if let Some(referer) = self.header(KnownHeader::Referer) {
-            let _ = write!(line, ", referrer: \"{}\"", buf::text::encode(referer));
-        }
     }
 }
 

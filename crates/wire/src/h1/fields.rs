@@ -74,12 +74,13 @@ pub(super) fn parse_line(buf: &[u8], start: usize, underscores: bool) -> Result<
         return end_of_head(buf, start);
     }
     let Some(stop) = find_name_end(buf, start) else { return odd_name(buf, start, underscores) };
-    if buf.get(stop) == Some(&b':') && stop > start {
-        let name = Span::new(start, stop);
-        let known = KnownHeader::of(name.of(buf));
+    if let Some((b':', name)) = buf.get(start..=stop).and_then(<[u8]>::split_last)
+        && !name.is_empty()
+    {
+        let known = KnownHeader::of(name);
         // A known name has no unusual bytes.
-        if known != KnownHeader::Other || name.of(buf).iter().all(|&b| is(b, NAME)) {
-            return value(buf, name, known, false);
+        if known != KnownHeader::Other || name.iter().all(|&b| is(b, NAME)) {
+            return value(buf, Span::new(start, stop), known, false);
         }
     }
     odd_name(buf, start, underscores)

@@ -254,7 +254,7 @@ impl ResponseParser {
         }
         loop {
             let rest = buf.get(self.line_start..).unwrap_or_default();
-            if rest.starts_with(b"HTTP/") {
+            if rest.first() == Some(&b'H') && rest.starts_with(b"HTTP/") {
                 // Some servers send a second status line; like nginx, any is passed over.
                 let Some(end) = memchr::memchr(b'\n', rest) else { return Ok(Parsed::Incomplete) };
                 self.line_start += end + 1;
