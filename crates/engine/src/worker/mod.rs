@@ -311,7 +311,9 @@ pub(crate) async fn empty(
             apps.iter().for_each(|app| app.hand_over(handover));
             rt::wake_connections();
         }
-        if handover.holds_datagrams() && accepting.datagrams.get() == 0 && handover.waiting() == 0 {
+        let holds =
+            accepting.datagrams.get() > 0 || handover.waiting() > 0 || apps.iter().any(|app| app.holds_datagrams());
+        if handover.holds_datagrams() && !holds {
             handover.leave_datagrams();
         }
         let busy = || accepting.running.get() + accepting.datagrams.get() > 0 || apps.iter().any(|app| app.busy() > 0);
