@@ -8,6 +8,7 @@
 pub mod application;
 mod backend;
 mod client;
+mod datagrams;
 mod dns;
 pub mod fcgi;
 mod folder;
@@ -24,6 +25,7 @@ mod tunnel;
 
 pub use backend::{Backend, Received};
 pub use client::{Connection, Response, basic};
+pub use datagrams::{DatagramBackend, DatagramClient};
 pub use dns::NameServer;
 pub use folder::Folder;
 pub use server::{Server, Setup, binary, free_port, target, use_directive};

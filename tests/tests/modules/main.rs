@@ -54,6 +54,8 @@ mod ssl;
 mod static_files;
 mod statuses;
 mod store;
+mod stream_preread;
+mod stream_udp;
 mod stub_status;
 mod sub_filter;
 mod subrequests;
