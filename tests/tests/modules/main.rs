@@ -55,7 +55,6 @@ mod static_files;
 mod statuses;
 mod store;
 mod stream_preread;
-mod stream_udp;
 mod stub_status;
 mod sub_filter;
 mod subrequests;
