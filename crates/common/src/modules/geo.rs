@@ -298,7 +298,7 @@ impl Table {
         };
         let given = given.unwrap_or(NO_ADDRESS);
         let Some(trusted) = &self.trusted else { return given };
-        trusted.client_of(given, &Facts::forwarded_for(session), self.recursive).unwrap_or(given)
+        trusted.client_of(given, || Facts::forwarded_for(session), self.recursive).unwrap_or(given)
     }
 
     fn value_of(&self, address: IpAddr) -> &[u8] {
