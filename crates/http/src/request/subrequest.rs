@@ -21,7 +21,7 @@ use crate::body::files::FileRule;
 use crate::body::{Body, Broken, Pipeline, Portion};
 use crate::fault::Fault;
 use crate::phases::Resume;
-use crate::response::{Answer, Headers, fields, respond};
+use crate::response::{Answer, Headers, PageCharset, fields, respond};
 use crate::server::Http;
 use crate::server::location::Location;
 
@@ -166,6 +166,7 @@ impl Request {
         child.vars.copy_values(&self.vars);
         child.start_ms = rt::now_ms();
         (child.family, child.depth) = (Some(family), self.depth + 1);
+        PageCharset::hand_on(self, &mut child);
         Ok(child)
     }
 }
