@@ -147,8 +147,7 @@ impl Zone {
 }
 
 fn seed() -> u64 {
-    let bytes = os::random_bytes();
-    bytes.first_chunk().map_or(0, |chunk| u64::from_ne_bytes(*chunk))
+    u64::from_ne_bytes(os::random_bytes())
 }
 
 /// Gives the lock back, after a panic too: then the table may be half-changed.

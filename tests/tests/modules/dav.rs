@@ -323,6 +323,12 @@ fn moves_over_the_border_of_a_file_system() {
     assert_eq!(ask(&server, "MOVE /folder/", "Destination: /disk/moved/\r\n").status, 201);
     assert!(!at(&server, "folder").exists());
     assert_eq!(server.get("/disk/moved/sub/x").text(), "text");
+    // What is in the way there goes.
+    make(&server, "other/new", Some("new"));
+    make(&server, "disk/there/old", Some("old"));
+    assert_eq!(ask(&server, "MOVE /other/", "Destination: /disk/there/\r\n").status, 201);
+    let texts = ["disk/there/new", "disk/there/old", "other/new"].map(|name| read(&server, name));
+    assert_eq!(texts, [Some("new".into()), None, None]);
     assert_eq!(ask(&server, "MOVE /disk/moved/sub/x", "Destination: /x\r\n").status, 204);
     assert_eq!(read(&server, "x").as_deref(), Some("text"));
     assert_eq!(server.get("/disk/moved/sub/x").status, 404);

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use buf::Bytes;
 use expr::regex::{Captures, Regex};
+use foldhash::fast::RandomState;
 use http::request::Request;
 use wire::ssi::Part;
 
@@ -17,11 +18,14 @@ const MAX_VALUE: usize = 1 << 20;
 /// How many regexes of pages a worker keeps compiled.
 const MAX_REGEXES: usize = 64;
 
+/// Things by their names.
+type Named<T> = HashMap<Vec<u8>, T, RandomState>;
+
 /// What pages keep.
 #[derive(Default)]
 pub(super) struct Shared {
-    variables: RefCell<HashMap<Vec<u8>, Bytes>>,
-    blocks: RefCell<HashMap<Vec<u8>, Bytes>>,
+    variables: RefCell<Named<Bytes>>,
+    blocks: RefCell<Named<Bytes>>,
     captures: RefCell<Matched>,
     /// The bytes that variables and blocks take.
     kept: Cell<usize>,
@@ -153,7 +157,7 @@ pub(super) fn lower_case(name: &[u8]) -> Cow<'_, [u8]> {
 /// A compiled regex. Pages have the same ones again and again.
 fn compiled(pattern: &[u8]) -> Result<Rc<Regex>, BadRegex> {
     thread_local! {
-        static REGEXES: RefCell<HashMap<Vec<u8>, Rc<Regex>>> = RefCell::default();
+        static REGEXES: RefCell<Named<Rc<Regex>>> = RefCell::default();
     }
     REGEXES.with_borrow_mut(|regexes| {
         if let Some(known) = regexes.get(pattern) {
