@@ -8,10 +8,10 @@ use std::rc::Rc;
 
 use buf::{Buf, Bytes};
 use engine::log::{Errno, Level, Log, TIMED_OUT};
-use tls::{Alert, ClientVerdict, Departed, First, HandshakeError, Identity, Secured, ServerLayer};
+use tls::{Alert, ClientVerdict, Departed, First, HandshakeError, Identity, Reason, Secured, ServerLayer};
 use wire::hello::ClientHello;
 
-use super::ssl::ServerTls;
+use super::ssl::{ServerTls, VerifyClient};
 use super::{Address, Front, Server, Visitor};
 use crate::ocsp::{Asker, StatusCheck};
 
@@ -152,6 +152,28 @@ fn choose<P: Front>(address: &Address<P>, hello: &ClientHello) -> (Rc<P::Server>
         address.names.lookup(&name).or_else(|| by_regex().map(|(_, server)| server))
     });
     (named.unwrap_or(&address.default).clone(), named.is_some())
+}
+
+/// Why a client isn't served for its certificate.
+#[derive(Clone, Copy, Debug)]
+pub enum Unproved {
+    /// Its certificate isn't good.
+    Bad(Reason),
+    /// It has shown none.
+    Nobody,
+}
+
+impl VerifyClient {
+    /// Whether the client's certificate is as it has to be.
+    pub fn check(self, tls: &Secured) -> Result<(), Unproved> {
+        match tls.verdict() {
+            _ if self == VerifyClient::Off => Ok(()),
+            ClientVerdict::Failed(reason) if self == VerifyClient::OptionalNoCa && reason.is_untrusted() => Ok(()),
+            ClientVerdict::Failed(reason) => Err(Unproved::Bad(reason)),
+            ClientVerdict::None if self == VerifyClient::On => Err(Unproved::Nobody),
+            ClientVerdict::Trusted | ClientVerdict::None => Ok(()),
+        }
+    }
 }
 
 /// Tells the log why there is no handshake.

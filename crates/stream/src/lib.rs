@@ -1,0 +1,45 @@
+//! TCP and UDP: sessions of clients, the phases that they go through, and proxying.
+//!
+//! [`Module`] is what the program registers. `config` reads, `app` builds and runs; a client is served in `session`, by the
+//! checks and the handler that its server's configuration needs (`module`). Nearly all of it is `common`'s and `upstream`'s.
+#![forbid(unsafe_code)]
+
+mod app;
+pub mod config;
+pub mod module;
+pub mod pass;
+mod proto;
+pub mod proxy;
+pub mod return_;
+pub mod server;
+pub mod session;
+pub mod set;
+pub mod ssl;
+mod variables;
+
+pub use app::Module;
+pub use proto::StreamProto;
+
+use common::front::ssl as common_ssl;
+use common::modules::{access, geo, geoip, geoip2, limit_conn, log, map, realip, split_clients};
+
+use crate::module::{Shared, StreamModule};
+
+/// The modules; within a phase they act in this order.
+pub(crate) const MODULES: &[&dyn StreamModule] = &[
+    &Shared(common_ssl::Ssl),
+    &ssl::Handshake,
+    &Shared(realip::Realip),
+    &Shared(map::Map),
+    &Shared(geo::Geo),
+    &Shared(geoip::Geoip),
+    &Shared(geoip2::Geoip2),
+    &Shared(split_clients::SplitClients),
+    &set::Set,
+    &Shared(limit_conn::LimitConn),
+    &Shared(access::Access),
+    &return_::Return,
+    &pass::Pass,
+    &proxy::Proxy,
+    &Shared(log::Log),
+];
