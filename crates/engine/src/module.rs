@@ -76,7 +76,8 @@ pub trait App {
     fn accept(self: Rc<Self>, listen: usize, stream: rt::Stream, peer: os::SockAddr);
 
     /// A datagram socket with this index of [`App::listens`], after [`App::start_worker`]; of one with `reuseport` there
-    /// may be several. The application receives from it and sends on it.
+    /// may be several. The application receives from it and sends on it. Receiving begins once older workers have left the
+    /// socket and handed over the sessions that belong to it ([`Handover::give_to_heir`]).
     ///
     /// When the worker is to finish, the application gets what still waits in the socket, and then `recv` fails with an
     /// error that [`rt::is_closing`] knows. It may go on to send there for as long as it is [`App::busy`]. What it has

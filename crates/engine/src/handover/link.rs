@@ -80,7 +80,7 @@ fn address(pid: i32) -> io::Result<SockAddr> {
 }
 
 /// Another one whenever masters or workers of two programs could misunderstand each other.
-const VERSION: &[u8] = b"2";
+const VERSION: &[u8] = b"3";
 /// How many callers are looked at in one go.
 const MAX_CALLERS: usize = 16;
 /// How long the old master may take to answer.
