@@ -81,7 +81,8 @@ impl Parser {
                 Line::More => return (0, Event::More),
                 Line::TooLong => return (0, Event::TooLong(tag_of(input).to_vec())),
             };
-            let (lines, last) = (input.get(..end).unwrap_or_default(), input.get(self.literals..end).unwrap_or_default());
+            let (lines, last) =
+                (input.get(..end).unwrap_or_default(), input.get(self.literals..end).unwrap_or_default());
             match parse(lines) {
                 Parsed::Whole(command) => {
                     *self = Parser::default();
@@ -173,7 +174,9 @@ fn parse(lines: &[u8]) -> Parsed {
     let (word, rest) = rest.split_at(length);
     let command = |verb: Verb| Parsed::Whole(Command { tag: tag.to_vec(), verb });
     let verb = match &*word.to_ascii_uppercase() {
-        b"LOGIN" => return login(rest).map_or_else(|parsed| parsed, |(user, password)| command(Verb::Login(user, password))),
+        b"LOGIN" => {
+            return login(rest).map_or_else(|parsed| parsed, |(user, password)| command(Verb::Login(user, password)));
+        }
         b"AUTHENTICATE" => return authenticate(rest).map_or(Parsed::Invalid, command),
         b"CAPABILITY" => Verb::Capability,
         b"NOOP" => Verb::Noop,
@@ -271,7 +274,9 @@ mod tests {
                         shown.push(format!("{}!", String::from_utf8_lossy(&tag)));
                         return shown.join(" ");
                     }
-                    Event::Command(Command { tag, verb }) => format!("{}:{}", String::from_utf8_lossy(&tag), show(&verb)),
+                    Event::Command(Command { tag, verb }) => {
+                        format!("{}:{}", String::from_utf8_lossy(&tag), show(&verb))
+                    }
                 });
             }
         }

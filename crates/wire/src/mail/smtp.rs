@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn xtexts() {
-        for (value, expect) in [(&b"user@x"[..], "user@x"), (b"us er+\xff=%\t<>", "us+20er+2B+FF+3D%+09<>"), (b"", "")] {
+        for (value, expect) in [(&b"user@x"[..], "user@x"), (b"us er+\xff=%\t<>", "us+20er+2B+FF+3D%+09<>"), (b"", "")]
+        {
             let mut out = Vec::new();
             xtext(value, &mut out);
             assert_eq!(out, expect.as_bytes());
