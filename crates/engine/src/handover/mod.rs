@@ -44,6 +44,10 @@ pub mod kind {
     pub const HTTPS_TUNNEL: u8 = 5;
     /// Sessions of streams over UDP, several in one parcel.
     pub const STREAM_DATAGRAMS: u8 = 6;
+    /// A client of mail that has logged in, with the connection to its server.
+    pub const MAIL_TUNNEL: u8 = 8;
+    /// As [`MAIL_TUNNEL`], with TLS to the client.
+    pub const MAIL_TUNNEL_TLS: u8 = 9;
     /// No parcel: asks whether its receiver takes parcels.
     pub(super) const ASK: u8 = 64;
     /// No parcel: the answer.

@@ -210,7 +210,7 @@ impl StreamSession {
 
     /// The client, as the log names it before its session has begun in earnest.
     fn visitor(&self) -> Visitor<'_> {
-        Visitor { log: self.log(), number: self.number, peer: &self.peer, server: &self.address.addr }
+        Visitor { log: self.log(), number: self.number, peer: &self.peer, server: &self.address.addr, starttls: false }
     }
 
     /// Takes what has been read and not taken yet.
