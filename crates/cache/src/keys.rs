@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use engine::cycle::zones::SharedZone;
+use engine::cycle::zones::{Owner, SharedZone};
 use shm::{Map, Node};
 
 use crate::key::Key;
@@ -20,6 +20,14 @@ pub struct Keys {
     /// Where the entry of the sums was seen last.
     sums: Cell<Option<Node>>,
 }
+
+/// The owner of zones of caches, which belong to this module.
+pub fn owner(module: &'static str) -> Owner {
+    Owner { module, layout: LAYOUT }
+}
+
+/// The version of keys, records, totals and wildcards in zones.
+const LAYOUT: u32 = 1;
 
 /// The times of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
