@@ -74,7 +74,10 @@ impl<X> ListenSpec<X> {
         ];
         let wrong = is_connected.iter().find(|(_, is_set)| *is_set && options.kind == Kind::Datagram);
         match wrong {
-            Some((name, _)) => Err(Error::on(d, format!("\"{name}\" parameter is incompatible with \"udp\""))),
+            Some((name, _)) => {
+                let message = format!("\"listen\" directive \"{name}\" parameter is incompatible with \"udp\"");
+                Err(Error::on(d, message))
+            }
             None => Ok(()),
         }
     }

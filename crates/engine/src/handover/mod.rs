@@ -31,16 +31,20 @@ use crate::channel::{Channel, MAX_PAYLOAD, Message};
 use crate::log::{self, Errno};
 use crate::module::App;
 
-/// What a parcel may hold. 3 is for sessions of streams.
+/// What a parcel may hold.
 pub mod kind {
     /// A client's HTTP connection between two requests.
     pub const HTTP_IDLE: u8 = 1;
     /// An upgraded HTTP connection, with the one to its backend.
     pub const HTTP_TUNNEL: u8 = 2;
+    /// A session of a stream: the client's connection, and the one to its backend.
+    pub const STREAM: u8 = 3;
     /// As [`HTTP_IDLE`], with TLS: a kind of its own, since who doesn't know of the keys must not take it.
     pub const HTTPS_IDLE: u8 = 4;
     /// As [`HTTP_TUNNEL`], with TLS to the client.
     pub const HTTPS_TUNNEL: u8 = 5;
+    /// As [`STREAM`], with TLS to the client.
+    pub const STREAM_TLS: u8 = 6;
     /// No parcel: asks whether its receiver takes parcels.
     pub(super) const ASK: u8 = 64;
     /// No parcel: the answer.

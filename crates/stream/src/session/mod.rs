@@ -3,6 +3,7 @@
 mod log;
 mod serve;
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -17,6 +18,7 @@ use tls::Secured;
 use crate::server::{Address, Server, Stream};
 
 pub use self::serve::serve;
+pub(crate) use self::serve::serve_on;
 
 /// A session with a client.
 pub struct StreamSession {
@@ -156,6 +158,22 @@ impl StreamSession {
         }
     }
 
+    /// Has limits count a session that comes from another process, where it was counted before: none refuses it.
+    pub(crate) fn count_again(&mut self) {
+        let server = self.server.clone();
+        for check in &server.handlers.preaccess {
+            let _ = check.check(self);
+        }
+    }
+
+    /// The server of this name on an address.
+    pub(crate) fn server_named(address: &Address, name: &[u8]) -> Option<Rc<Server>> {
+        let mut all = std::iter::once(&address.default)
+            .chain(address.names.lookup(name))
+            .chain(address.regexes.iter().map(|(_, server)| server));
+        all.find(|server| *server.name == *name).cloned()
+    }
+
     /// The client, as the log names it before its session has begun in earnest.
     fn visitor(&self) -> Visitor<'_> {
         Visitor { log: self.log(), number: self.number, peer: &self.peer, server: &self.address.addr }
@@ -164,6 +182,26 @@ impl StreamSession {
     /// Takes what has been read and not taken yet.
     pub fn take_first(&mut self) -> Bytes {
         std::mem::take(&mut self.first)
+    }
+
+    /// Closes the client's connection, so that it still gets all that was sent: what it has sent meanwhile is read, since the
+    /// kernel would reset the connection otherwise.
+    pub(crate) async fn close(&self) {
+        let Link::Stream(stream) = &self.link;
+        if stream.is_readable() {
+            let _ = stream.shutdown_write();
+            let mut left = MOST_DISCARDED;
+            poll_fn(|cx| {
+                while left > 0
+                    && let Poll::Ready(Ok(read)) = stream.poll_recv(cx, DISCARDED)
+                    && !read.is_empty()
+                {
+                    left = left.saturating_sub(read.len());
+                }
+                Poll::Ready(())
+            })
+            .await;
+        }
     }
 
     /// Whether a client that has closed its side has sent something that nobody has taken.
@@ -184,3 +222,8 @@ impl StreamSession {
         self.first = buf.freeze();
     }
 }
+
+/// How much is read at once of what nobody wants.
+const DISCARDED: usize = 16 << 10;
+/// How much of it is read at most.
+const MOST_DISCARDED: usize = 256 << 10;
