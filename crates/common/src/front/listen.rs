@@ -75,8 +75,7 @@ impl<X> ListenSpec<X> {
         let wrong = is_connected.iter().find(|(_, is_set)| *is_set && options.kind == Kind::Datagram);
         match wrong {
             Some((name, _)) => {
-                let message = format!("\"listen\" directive \"{name}\" parameter is incompatible with \"udp\"");
-                Err(Error::on(d, message))
+                Err(Error::on(d, format!("\"listen\" directive \"{name}\" parameter is incompatible with \"udp\"")))
             }
             None => Ok(()),
         }

@@ -82,7 +82,7 @@ impl Relay {
     ) -> Option<Box<StreamSession>> {
         let upload = rate(&mut s, b.conf.proxy_upload_rate.as_deref());
         let download = rate(&mut s, b.conf.proxy_download_rate.as_deref());
-        let Link::Stream(client) = &s.link;
+        let Link::Stream(client) = &s.link else { return Some(s) };
         let size = b.conf.proxy_buffer_size;
         let mut up = Way::new(client, &self.backend, first, size).at_rate(upload);
         let mut down = Way::new(&self.backend, client, Bytes::default(), size).at_rate(download);
@@ -195,6 +195,6 @@ fn log_end(s: &StreamSession, end: &End) {
 }
 
 /// The limit that a template says, in bytes a second; 0 for none.
-fn rate(s: &mut StreamSession, template: Option<&Template>) -> u64 {
+pub(super) fn rate(s: &mut StreamSession, template: Option<&Template>) -> u64 {
     template.and_then(|template| buf::parse::parse_size(&vars::render(s, template))).unwrap_or(0)
 }
