@@ -27,7 +27,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
         &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "cache", "upstream", "common", "tls", "http"],
     ),
     ("http-modules", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "common", "http"]),
-    ("extra-zstd", &["buf", "conf", "expr", "http"]),
+    ("extra-zstd", &["buf", "conf", "engine", "expr", "http"]),
     ("extra-image", &["buf", "conf", "expr", "wire", "http"]),
     (
         "server",

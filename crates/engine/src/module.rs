@@ -84,6 +84,12 @@ pub trait App {
     /// received and not yet answered counts as busy.
     fn datagrams(self: Rc<Self>, _listen: usize, _socket: Rc<rt::UdpSocket>) {}
 
+    /// Whether sessions that belong to datagram sockets are about to be handed over: successors wait for that before they
+    /// receive.
+    fn holds_datagrams(&self) -> bool {
+        false
+    }
+
     /// How many connections are still being served: a worker that quits waits until there are none.
     fn busy(&self) -> usize;
 

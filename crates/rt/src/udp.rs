@@ -153,6 +153,17 @@ impl UdpSocket {
         });
     }
 
+    /// In how many milliseconds a `recv` fails if nothing comes.
+    pub fn recv_timeout_left(&self) -> Option<u64> {
+        let now = self.core.clock.now();
+        self.with(|slot| slot.recv_deadline.is_some().then(|| slot.recv_deadline.expand(now).saturating_sub(now)))
+    }
+
+    /// Another descriptor of the socket, for another process. An error: the system's, or that it is one of the simulation.
+    pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+        self.with(|slot| slot.fd.as_ref().map_or(Err(io::ErrorKind::Unsupported.into()), OwnedFd::try_clone))
+    }
+
     /// How many milliseconds each sender may wait for room when it is its turn; `None`: any number.
     pub fn set_send_timeout(&self, ms: Option<u64>) {
         self.with(|slot| slot.send_timeout = ms.unwrap_or(0).min(i32::MAX as u64) as u32);

@@ -18,6 +18,7 @@ use crate::proto::{Setup, StreamProto};
 use crate::server::{Server, Stream, Worker};
 use crate::session::{self, Link, StreamSession};
 use crate::ssl::HandshakeConf;
+use crate::udp::{self, Port};
 
 /// Streams as a module of the program.
 pub struct Module;
@@ -146,15 +147,28 @@ impl App for StreamApp {
         rt::spawn(session::serve(Box::new(session)));
     }
 
+    fn datagrams(self: Rc<Self>, listen: usize, socket: Rc<rt::UdpSocket>) {
+        Port::open(&self.stream, listen, socket);
+    }
+
+    fn holds_datagrams(&self) -> bool {
+        self.stream.worker.ports.borrow().iter().any(|port| port.holds_sessions())
+    }
+
     fn busy(&self) -> usize {
         self.stream.worker.sessions.get()
     }
 
     fn hand_over(&self, to: &Rc<Handover>) {
         self.stream.worker.handover.replace(Some(to.clone()));
+        self.stream.worker.ports.borrow().iter().for_each(udp::handover::leave);
     }
 
     fn adopt(self: Rc<Self>, mut parcel: Parcel, back: bool) -> std::result::Result<(), Parcel> {
+        parcel = match udp::handover::adopt(&self.stream, parcel, back) {
+            Ok(()) => return Ok(()),
+            Err(parcel) => parcel,
+        };
         for module in MODULES {
             parcel = match module.adopt(&self.stream, parcel, back) {
                 Ok(()) => return Ok(()),

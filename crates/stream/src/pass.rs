@@ -89,6 +89,11 @@ struct Passed(Target);
 impl Content for Passed {
     fn serve<'a>(&'a self, mut s: Box<StreamSession>) -> Serving<'a> {
         s.doing = "passing connection to port";
+        if s.link.stream().is_none() {
+            s.log_error(format_args!("cannot pass udp connection"));
+            s.status = INTERNAL_ERROR;
+            return Box::pin(std::future::ready(Some(s)));
+        }
         let left = match self.addresses(&mut s) {
             Some(addrs) => give(s, &addrs).err(),
             None => Some(s),
@@ -133,7 +138,7 @@ fn give(mut s: Box<StreamSession>, addrs: &[SockAddr]) -> std::result::Result<()
         return Err(s);
     };
     let first = s.take_first();
-    let StreamSession { link: Link::Stream(stream), peer, .. } = *s;
+    let StreamSession { link: Link::Stream(stream), peer, .. } = *s else { return Ok(()) };
     if !first.is_empty() {
         let mut unread = buf::Buf::with_capacity(first.len());
         unread.extend_from_slice(&first);
@@ -142,3 +147,6 @@ fn give(mut s: Box<StreamSession>, addrs: &[SockAddr]) -> std::result::Result<()
     app.clone().accept(socket.index, stream, peer);
     Ok(())
 }
+
+/// Datagrams can't be passed.
+const INTERNAL_ERROR: u16 = 500;

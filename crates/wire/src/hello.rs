@@ -156,7 +156,12 @@ fn hello(mut body: Reader<'_>) -> Option<ClientHello> {
     let mut extensions = Reader(body.vec16()?);
     while !extensions.0.is_empty() {
         let kind = extensions.u16()?;
-        let value = extensions.vec16()?;
+        let value = match extensions.vec16() {
+            Some(value) => value,
+            // Versions that are cut off by the end are still told, as by nginx; the library refuses them.
+            None if kind == EXT_VERSIONS => std::mem::take(&mut extensions.0),
+            None => return None,
+        };
         extension(&mut hello, kind, Reader(value))?;
     }
     Some(hello)
@@ -379,6 +384,15 @@ mod tests {
         let last = torn.len() - 2;
         torn[last] = 9;
         check(&records(&torn, 16384), HelloError::Malformed);
+    }
+
+    #[test]
+    fn versions_may_be_cut_off() {
+        let mut message = message_of(&[extension(EXT_VERSIONS, &[2, 0x7f, 0x1c])]);
+        let length = message.len() - 4;
+        message[length] = 7;
+        let hello = parse(&records(&message, 16384)).unwrap().unwrap();
+        assert_eq!((&hello.versions[..], hello.highest_version()), (&[0x7f1c][..], 0x0304));
     }
 
     #[test]

@@ -89,7 +89,7 @@ fn examples_load() {
         certificate(&folder, name, EC);
     }
     std::fs::create_dir(folder.path().join("logs")).expect("the folder is ours");
-    for (name, content) in [("passwords", &b"secret\n"[..]), ("ticket.key", &[7; 80])] {
+    for (name, content) in [("passwords", &b"secret\n"[..]), ("ticket.key", &[7; 80]), ("dictionary", b"text")] {
         std::fs::write(folder.path().join(name), content).expect("the folder is ours");
     }
     let databases = [

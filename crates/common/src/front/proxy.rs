@@ -64,7 +64,7 @@ pub async fn read<'v>(
 }
 
 /// What was sent instead of the header, or of the whole of it.
-fn log_broken(visitor: &Visitor<'_>, header: &[u8]) {
+pub fn log_broken(visitor: &Visitor<'_>, header: &[u8]) {
     let shown = header[..header.len().min(64)].escape_ascii().to_string();
     visitor.log(Level::Error, format_args!("broken header: \"{shown}\" while reading PROXY protocol"));
 }

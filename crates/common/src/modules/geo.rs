@@ -70,7 +70,7 @@ impl<P: Proto> Module<P> for Geo {
 
 fn geo<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let (source, name) = match &d.args[..] {
-        [source, name] => (Some(address_variable::<P>(loader, d, source)?), name),
+        [source, name] => (Some(vars::one_variable::<P>(loader, source)?), name),
         _ => (None, d.arg(0)),
     };
     let mut block = Block { proxies: P::HAS_HEADS, ..Block::default() };
@@ -78,16 +78,6 @@ fn geo<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let volatile = block.volatile;
     let text = "The value that `geo` gives to the address. Empty if no network holds it and there is no `default`.";
     define_looked_up::<P>(loader, name, P::tables().geo.module(), text, volatile, Rc::new(block.finish(source)))
-}
-
-/// The source of addresses, which has to be one variable.
-fn address_variable<P: Proto>(loader: &mut Loader<'_>, d: &Directive, word: &Word) -> Result<Rc<Template>> {
-    let invalid = || Error::at(word, format!("invalid variable name \"{}\"", word.lossy()));
-    let template = vars::template_of::<P>(loader, d, &word.text)?;
-    if template.is_variable().is_none() {
-        return Err(invalid());
-    }
-    Ok(template)
 }
 
 /// An index of a value in [`Table::values`].
@@ -308,7 +298,7 @@ impl Table {
         };
         let given = given.unwrap_or(NO_ADDRESS);
         let Some(trusted) = &self.trusted else { return given };
-        trusted.client_of(given, &Facts::forwarded_for(session), self.recursive).unwrap_or(given)
+        trusted.client_of(given, || Facts::forwarded_for(session), self.recursive).unwrap_or(given)
     }
 
     fn value_of(&self, address: IpAddr) -> &[u8] {

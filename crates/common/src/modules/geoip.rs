@@ -291,6 +291,6 @@ impl Geoips {
 pub(super) fn client(session: &impl Facts, proxies: &RefCell<(Option<Trusted>, bool)>) -> IpAddr {
     let peer = session.peer().ip().unwrap_or(IpAddr::V4(Ipv4Addr::BROADCAST));
     let (trusted, recursive) = &*proxies.borrow();
-    let named = trusted.as_ref().and_then(|trusted| trusted.client_of(peer, &session.forwarded_for(), *recursive));
+    let named = trusted.as_ref().and_then(|trusted| trusted.client_of(peer, || session.forwarded_for(), *recursive));
     named.unwrap_or(peer)
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use conf::values::{conf_path, invalid_parameter};
+use conf::values::conf_path;
 use conf::{Args, Directive, Error, Level, Loader, Registry, Result};
 use engine::log::Level as LogLevel;
 use engine::worker::sandbox::Needs;
@@ -160,8 +160,7 @@ impl What {
             match &word.text[..] {
                 text if path.is_empty() && text.starts_with(b"default=") => default = Some(text[8..].into()),
                 text if path.is_empty() && text.starts_with(b"source=") => {
-                    let template = vars::template_of::<P>(loader, line, &text[7..])?;
-                    source = Some(template.is_variable().map(|_| template).ok_or_else(|| invalid_parameter(word))?);
+                    source = Some(vars::variable_in::<P>(loader, word, &text[7..])?);
                 }
                 _ => path.push(Step::of(&word.lossy())),
             }

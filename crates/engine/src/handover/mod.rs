@@ -18,6 +18,7 @@
 
 pub mod link;
 pub mod peers;
+pub(crate) mod zones;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

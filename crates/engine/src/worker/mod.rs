@@ -68,6 +68,7 @@ impl End {
 /// Runs a worker process, or another one of its kind, until it is told to end.
 pub fn run(birth: Birth) -> End {
     os::title::set(&title(birth.kind));
+    birth.cycle.zones.close_files();
     if let Err(message) = become_worker(&birth) {
         crate::log!(log::current(), Emerg, "{message}");
         return End::Fatal;
@@ -311,7 +312,9 @@ pub(crate) async fn empty(
             apps.iter().for_each(|app| app.hand_over(handover));
             rt::wake_connections();
         }
-        if handover.holds_datagrams() && accepting.datagrams.get() == 0 && handover.waiting() == 0 {
+        let holds =
+            accepting.datagrams.get() > 0 || handover.waiting() > 0 || apps.iter().any(|app| app.holds_datagrams());
+        if handover.holds_datagrams() && !holds {
             handover.leave_datagrams();
         }
         let busy = || accepting.running.get() + accepting.datagrams.get() > 0 || apps.iter().any(|app| app.busy() > 0);

@@ -1,15 +1,15 @@
 //! Variables of HTTP: how they are defined and referred to, and the core module's own.
 
-use std::fmt::Write as _;
 use std::rc::Rc;
 
+use buf::number::push_hex;
 use common::vars::text::put_some;
 use common::vars::{self, define_facts};
 use conf::{Directive, Loader, Result, Span, Word};
 use expr::vars::{Flags, Template, VarId};
 use wire::h1::KnownHeader;
 
-pub use common::vars::text::{number, put, show, show_seconds};
+pub use common::vars::text::{address, number, put, show, show_seconds};
 pub use common::vars::{Regex as HttpRegex, Value};
 
 use super::{Credentials, Delivery, Request};
@@ -403,11 +403,9 @@ fn request_id(r: &mut Request, out: &mut Vec<u8>) -> bool {
 
 /// A value of `$request_id`.
 fn new_request_id() -> String {
-    let mut text = String::with_capacity(32);
-    for byte in rt::random_bytes() {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    let mut text = Vec::new();
+    push_hex(&rt::random_bytes(), &mut text);
+    String::from_utf8(text).unwrap_or_default()
 }
 
 fn tcp_info(r: &Request, out: &mut Vec<u8>, of: fn(&os::socket::TcpInfo) -> u32) -> bool {

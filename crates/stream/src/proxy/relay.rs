@@ -29,7 +29,7 @@ pub(super) async fn run(b: &Backend, mut s: Box<StreamSession>, reached: Reached
     let upload = rate(&mut s, b.conf.proxy_upload_rate.as_deref());
     let download = rate(&mut s, b.conf.proxy_download_rate.as_deref());
     let first = s.take_first();
-    let Link::Stream(client) = &s.link;
+    let Link::Stream(client) = &s.link else { return Some(s) };
     if !s.peer.is_unix() && s.server.core.shared.tcp_nodelay {
         let _ = client.set_nodelay(true);
     }
@@ -117,6 +117,6 @@ fn log_end(s: &StreamSession, end: &End) {
 }
 
 /// The limit that a template says, in bytes a second; 0 for none.
-fn rate(s: &mut StreamSession, template: Option<&Template>) -> u64 {
+pub(super) fn rate(s: &mut StreamSession, template: Option<&Template>) -> u64 {
     template.and_then(|template| buf::parse::parse_size(&vars::render(s, template))).unwrap_or(0)
 }

@@ -2,6 +2,7 @@
 
 mod log;
 mod serve;
+pub mod state;
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -10,13 +11,17 @@ use buf::{Buf, Bytes, Chain};
 use common::backend::attempts::Attempt;
 use common::front::Visitor;
 use common::front::proxy::ProxyHeader;
+use common::handover::{flat, restore_values, values};
 use common::vars::Store;
 use os::SockAddr;
 use tls::Secured;
 
 use crate::server::{Address, Server, Stream};
+use crate::udp::End;
 
+pub(crate) use self::serve::resume;
 pub use self::serve::serve;
+use self::state::SessionState;
 
 /// A session with a client.
 pub struct StreamSession {
@@ -61,6 +66,8 @@ pub struct StreamSession {
 pub enum Link {
     /// A connection.
     Stream(rt::Stream),
+    /// Datagrams of a client.
+    Datagrams(End),
 }
 
 impl Link {
@@ -68,6 +75,15 @@ impl Link {
     pub fn protocol(&self) -> &'static str {
         match self {
             Link::Stream(_) => "TCP",
+            Link::Datagrams(_) => "UDP",
+        }
+    }
+
+    /// What stands before `client` and `proxy` in log lines.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Link::Stream(_) => "",
+            Link::Datagrams(_) => "udp ",
         }
     }
 
@@ -75,6 +91,7 @@ impl Link {
     pub fn stream(&self) -> Option<&rt::Stream> {
         match self {
             Link::Stream(stream) => Some(stream),
+            Link::Datagrams(_) => None,
         }
     }
 }
@@ -84,6 +101,7 @@ impl StreamSession {
     pub fn new(stream: &Rc<Stream>, address: Rc<Address>, link: Link, peer: SockAddr) -> StreamSession {
         let number = match &link {
             Link::Stream(stream) => stream.number(),
+            Link::Datagrams(_) => rt::next_number(),
         };
         StreamSession {
             server: address.default.clone(),
@@ -107,11 +125,40 @@ impl StreamSession {
         }
     }
 
+    /// Its state, for another worker.
+    pub(crate) fn state(&self) -> SessionState {
+        SessionState {
+            number: self.number,
+            relay: self.relay.clone(),
+            proxy: self.proxy.as_deref().cloned(),
+            age_ms: rt::now_ms().saturating_sub(self.began_ms),
+            attempts: self.attempts.clone(),
+            values: values(self),
+            ..SessionState::new(self.address.addr.clone(), self.peer.clone())
+        }
+    }
+
+    /// Goes on with one of another worker, in the address's default server.
+    pub(crate) fn restore(stream: &Rc<Stream>, address: Rc<Address>, link: Link, state: SessionState) -> StreamSession {
+        let mut s = StreamSession {
+            number: state.number,
+            relay: state.relay,
+            proxy: state.proxy.map(Box::new),
+            began_ms: rt::now_ms().saturating_sub(state.age_ms),
+            attempts: state.attempts,
+            doing: "",
+            ..StreamSession::new(stream, address, link, state.peer)
+        };
+        restore_values(&mut s, state.values);
+        s
+    }
+
     /// The address that the client connected to.
     pub fn local_addr(&mut self) -> &SockAddr {
         self.local.get_or_insert_with(|| {
             let own = match &self.link {
                 Link::Stream(stream) => stream.local_addr(),
+                Link::Datagrams(End(client)) => Ok(client.port().local(client.key())),
             };
             own.unwrap_or_else(|_| self.address.addr.clone())
         })
@@ -121,6 +168,7 @@ impl StreamSession {
     pub fn sent(&self) -> u64 {
         match &self.link {
             Link::Stream(stream) => stream.sent(),
+            Link::Datagrams(End(client)) => client.sent(),
         }
     }
 
@@ -128,6 +176,7 @@ impl StreamSession {
     pub fn received(&self) -> u64 {
         match &self.link {
             Link::Stream(stream) => stream.received().saturating_sub(self.apart),
+            Link::Datagrams(End(client)) => client.received(),
         }
     }
 
@@ -137,6 +186,9 @@ impl StreamSession {
             Link::Stream(stream) => {
                 stream.set_send_timeout(Some(timeout_ms));
                 let _ = stream.send(&mut chain).await;
+            }
+            Link::Datagrams(End(client)) => {
+                let _ = client.send_one(&flat(chain)).await;
             }
         }
     }
@@ -168,7 +220,7 @@ impl StreamSession {
 
     /// Whether a client that has closed its side has sent something that nobody has taken.
     pub(crate) fn has_sent(&mut self, cx: &mut Context<'_>) -> bool {
-        let Link::Stream(stream) = &self.link;
+        let Some(stream) = self.link.stream() else { return true };
         match stream.poll_recv(cx, self.server.core.preread_buffer_size) {
             Poll::Ready(Ok(more)) => self.push_first(&more),
             Poll::Ready(Err(_)) => return false,
