@@ -2,8 +2,8 @@
 
 use std::io::Read;
 
-use e2e::mail::{Talk, allow, allowed, auth, backend, base64, echo, heard, imap, pop3, setup, smtp};
-use e2e::{Backend, Connection, EC, NameServer, RSA, certificate, echo_over_reloads, secure};
+use e2e::mail::{Talk, allow, allowed, auth, backend, base64, heard, imap, pop3, setup, smtp};
+use e2e::{Backend, EC, NameServer, RSA, certificate, secure};
 
 /// Clients are told what this server speaks, before and instead of a login.
 #[test]
@@ -362,7 +362,7 @@ fn proxy_protocol() {
     .start();
     for (name, address) in [("PORT", "127.0.0.1"), ("PORT_real", "192.0.2.1")] {
         let mut client = Talk::open(server.port_of(name));
-        client.say("PROXY TCP4 192.0.2.1 192.0.2.2 123 5678\r\na NOOP", &["* OK*", "a OK*"]);
+        client.say("PROXY TCP4 192.0.2.1 192.0.2.2 123 5678", &["* OK*"]).say("a NOOP", &["a OK*"]);
         client.say("a LOGIN u p", &["* BAD*"]).end();
         let requests = who.requests();
         let request = requests.last().expect("it was asked");
@@ -551,33 +551,4 @@ fn configurations() {
                 server { listen 127.0.0.1:587 so_keepalive=on backlog=9; timeout 1m; server_name a; }";
     let out = setup(good).prepare().command(&["-t"]);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-}
-
-/// Logged in to IMAP over `port`.
-fn logged_in(connection: Connection) -> Connection {
-    let mut client = Talk(connection);
-    client.expect(&["* OK*"]).say("a LOGIN u p", &["a OK in"]);
-    client.0
-}
-
-/// Not in nginx: both move to the new workers
-#[test]
-fn sessions_go_on_over_reloads() {
-    let (echo, setup_text) = (echo(), |port: u16| {
-        format!(
-            "auth_http 127.0.0.1:{port}; proxy_buffer 16k; ssl_certificate site.crt; ssl_certificate_key site.key;
-             server {{ listen 127.0.0.1:%%PORT%%; protocol imap; }}
-             server {{ listen 127.0.0.1:%%PORT_tls%% ssl; protocol imap; }}"
-        )
-    });
-    let who = allow(echo.port);
-    let setup = setup(&setup_text(who.port));
-    certificate(setup.folder(), "site", EC);
-    let mut server = setup.start();
-    let plain = (0..3).map(|_| logged_in(Connection::open(server.port())));
-    let secured = (0..2).map(|_| logged_in(secure::connect(server.port_of("PORT_tls"), &[])));
-    let tunnels = plain.chain(secured).collect();
-    echo_over_reloads(&mut server, tunnels, 4 << 20);
-    let log = server.read_until("error.log", "proxied session done");
-    assert!(!log.contains("client timed out"), "{log}");
 }
