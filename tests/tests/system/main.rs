@@ -8,6 +8,7 @@ mod certbot;
 mod front_door;
 mod handover_tls;
 mod health;
+mod mail;
 mod mutations;
 mod mutations_http2;
 mod mutations_tls;
