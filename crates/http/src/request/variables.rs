@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use buf::number::push_hex;
 use common::vars::text::put_some;
 use common::vars::{self, define_facts};
 use conf::{Directive, Loader, Result, Span, Word};
@@ -403,9 +402,7 @@ fn request_id(r: &mut Request, out: &mut Vec<u8>) -> bool {
 
 /// A value of `$request_id`.
 fn new_request_id() -> String {
-    let mut text = Vec::new();
-    push_hex(&rt::random_bytes(), &mut text);
-    String::from_utf8(text).unwrap_or_default()
+    buf::hex::text(&rt::random_bytes())
 }
 
 fn tcp_info(r: &Request, out: &mut Vec<u8>, of: fn(&os::socket::TcpInfo) -> u32) -> bool {
