@@ -65,9 +65,8 @@ conf::table! {
     ///
     /// Effect: holds for the types in `charset_types`, but not for redirects with status 301 and 302. If
     /// `source_charset` is another charset, the response is recoded by a `charset_map`. A charset that a backend names is
-    /// kept unless `override_charset` is on; the backend's field `X-Accel-Charset` takes the place of this directive.
-    ///
-    /// A part of a page (an include, an addition) is recoded from its own `source_charset`, or the charset that its backend
+    /// kept unless `override_charset` is on; the backend's field `X-Accel-Charset` takes the place of this directive. A
+    /// part of a page (an include, an addition) is recoded from its own `source_charset`, or the charset that its backend
     /// names, to the charset of the page.
     ///
     /// Cost: recoding reads the whole body. To and from UTF-8 the response loses its `Content-Length` and its ranges.
