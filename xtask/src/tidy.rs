@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::tools::{self, Options, Outcome};
 
 /// Crates and what they may import, lowest layer first (ARCHITECTURE.md draws the same).
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 21] = [
     ("os", &[]),
     ("shm", &["os"]),
     ("buf", &[]),
@@ -19,6 +19,8 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("cache", &["buf", "wire", "os", "shm", "rt", "engine"]),
     ("upstream", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine"]),
     ("common", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "tls", "engine", "upstream"]),
+    ("mail", &["buf", "conf", "expr", "wire", "os", "rt", "tls", "engine", "upstream", "common"]),
+    ("stream", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "upstream", "common", "tls"]),
     ("http", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "upstream", "common", "tls"]),
     (
         "http-proxy",
@@ -41,6 +43,8 @@ const LAYERS: [(&str, &[&str]); 19] = [
             "engine",
             "upstream",
             "common",
+            "stream",
+            "mail",
             "http",
             "http-proxy",
             "http-modules",

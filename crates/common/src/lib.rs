@@ -5,9 +5,11 @@
 
 pub mod backend;
 pub mod front;
+pub mod handover;
 pub mod modules;
 pub mod ocsp;
 mod proto;
+pub mod pump;
 pub mod slots;
 #[cfg(test)]
 mod testing;

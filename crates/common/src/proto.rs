@@ -124,6 +124,7 @@ pub trait Session: Facts + expr::vars::Session + 'static {
 #[expect(missing_docs, reason = "each is the table of that name")]
 pub struct Tables {
     pub core: Place,
+    pub core_sizes: Place,
     pub rewrite: Place,
     pub map: Place,
     pub geo: Place,
@@ -161,6 +162,7 @@ macro_rules! tables {
         }
         static TABLES: $crate::Tables = $crate::Tables {
             core: place!("core"),
+            core_sizes: place!("core"),
             rewrite: place!("rewrite"),
             map: place!("map"),
             geo: place!("geo"),

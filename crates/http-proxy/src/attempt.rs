@@ -16,7 +16,6 @@ use http::session::h2::websocket;
 use os::SockAddr;
 use rt::Tried;
 
-use crate::conf::{Bind, local_address};
 use crate::engine::Backend;
 use crate::protocol::{Codec, HeadEvent, Note, ProtocolError};
 use crate::respond::{self, Answer, Reply};
@@ -125,16 +124,11 @@ impl Backend {
 
     /// A connection to an address, over TLS if the target wants it.
     pub(super) async fn connect(&self, r: &mut Request, exchange: &Exchange, addr: SockAddr) -> Result<Idle, Fault> {
-        let options = rt::ConnectOptions {
-            bind: self.bind(r),
-            rcvbuf: Some(self.up.socket_rcvbuf as u32).filter(|size| *size > 0),
-            sndbuf: Some(self.up.socket_sndbuf as u32).filter(|size| *size > 0),
-            keepalive: self.up.socket_keepalive,
-        };
-        let connecting = rt::Stream::connect(&addr, &options, self.up.connect_timeout);
+        let options = self.connect.options(r);
+        let connecting = rt::Stream::connect(&addr, &options, self.connect.connect_timeout);
         let error = match self.unless_aborted(r, connecting).await? {
             Ok(stream) => {
-                if !addr.is_unix() && r.location.core.tcp_nodelay {
+                if !addr.is_unix() && r.location.core.shared.tcp_nodelay {
                     let _ = stream.set_nodelay(true);
                 }
                 let mut idle = Idle::new(stream);
@@ -169,8 +163,8 @@ impl Backend {
         let target = exchange.target.borrow().clone();
         let (Some(ssl), Some(target)) = (&self.ssl, target.filter(|target| target.ssl)) else { return Ok(None) };
         let label = ssl.label(r);
-        stream.set_recv_timeout(Some(self.up.connect_timeout));
-        stream.set_send_timeout(Some(self.up.connect_timeout));
+        stream.set_recv_timeout(Some(self.connect.connect_timeout));
+        stream.set_send_timeout(Some(self.connect.connect_timeout));
         match ssl.connect(r, stream, &target.host).await {
             Ok(()) => {
                 stream.set_recv_timeout(None);
@@ -179,22 +173,6 @@ impl Backend {
             Err(ssl::Failure::OwnCertificate) => Err(Fault::OwnCertificate),
             Err(ssl::Failure::TimedOut) => Err(Fault::SlowHandshake),
             Err(ssl::Failure::Error) => Err(Fault::FailedHandshake),
-        }
-    }
-
-    fn bind(&self, r: &mut Request) -> Option<SockAddr> {
-        match &self.up.bind {
-            Bind::Off => None,
-            Bind::Address(addr) => Some(addr.clone()),
-            Bind::Variable(template) => {
-                let text = r.render(template);
-                let addr = local_address(&text);
-                if addr.is_none() && !text.is_empty() {
-                    let text = buf::text::encode(&text);
-                    r.log_error(format_args!("invalid local address \"{text}\" while connecting to upstream"));
-                }
-                addr
-            }
         }
     }
 

@@ -5,30 +5,22 @@
 use std::rc::Rc;
 
 use ::upstream::retry;
-use conf::values::{Bufs, bitmask, bufs, flag, msec, number, size};
+use conf::values::{Bufs, bitmask, bufs, flag, msec, size};
 use conf::{Args, Directive, Error, Loader, Result};
 use expr::vars::Template;
+use http::HttpProto;
 use http::config::core::{EVERYWHERE, Predicates, TempPath, permissions, predicates, send_lowat, temp_path};
 use http::module::LocationContext;
-use http::request::variables::{size_template, template_of};
-use os::SockAddr;
+use http::request::variables::size_template;
 
 use crate::store::{self, Store};
 
 const ONE: Args = Args::exactly(1);
+/// How connections to backends are made.
+pub type ConnectConf = common::backend::connect::ConnectConf<HttpProto>;
+
 /// nginx's page size.
 const PAGE: usize = 4096;
-
-/// `…_bind`.
-#[derive(Clone, Debug)]
-pub enum Bind {
-    /// The kernel chooses the address.
-    Off,
-    /// This one.
-    Address(SockAddr),
-    /// The value of a template, if it is an address.
-    Variable(Rc<Template>),
-}
 
 /// What `…_ignore_headers` names.
 pub mod ignore {
@@ -65,39 +57,12 @@ const IGNORED: &[(&str, u32)] = &[
 ];
 
 conf::table! {
-    /// What backend protocols can be told. All have `connection`, `buffer` and `retries`, memcached nothing else; gRPC also
-    /// has `failures`, `sockets`, `errors` and `fields`, the others `request`, `response` and `store` too; FastCGI and HTTP
-    /// have `lowat`, HTTP alone has `trailers`.
+    /// What backend protocols can be told, beside what [`ConnectConf`] has. All have `connection` and `buffer`, memcached
+    /// nothing else; gRPC also has `failures`, `errors` and `fields`, the others `request`, `response` and `store` too;
+    /// FastCGI and HTTP have `lowat`, HTTP alone has `trailers`.
     pub groups UpstreamConf, raw UpstreamRaw;
 
     group connection {
-        /// Sets the local address of connections to backends.
-        ///
-        /// Form: `{}bind address [transparent] | off`
-        ///
-        /// - `address`: an IP address with or without a port, or a text with variables; if its value isn't an address,
-        ///   the kernel chooses one.
-        /// - `transparent`: the address may be one that this machine doesn't have, such as the client's
-        ///   (`$remote_addr`).
-        /// - `off`: the kernel chooses the address, whatever an outer level sets.
-        ///
-        /// Effect: connections that are opened after a reload come from this address. A backend and the firewalls
-        /// before it see it as the client's.
-        ///
-        /// Cost: a system call for each new connection. A fixed port leaves one connection at a time to each backend's
-        /// address; leave the port out.
-        ///
-        /// Danger: `transparent` needs the capability CAP_NET_RAW in workers, which then can send packets with any
-        /// source address, and routes that bring the backend's packets back to this machine.
-        ///
-        /// ```nginx
-        /// {}bind 127.0.0.1;
-        /// ```
-        "bind" in EVERYWHERE, Args::between(1, 2), default none,
-            scalar(bind) bind: Bind = Bind::Off;
-        /// Accepted for compatibility: the value of `{}bind` is found for each attempt in any case.
-        "bind_dynamic" in EVERYWHERE, Args::FLAG, default "off",
-            scalar(flag) bind_dynamic: bool = false;
         /// Sets conditions under which a server of the group may be asked.
         ///
         /// Form: `{}allow_upstream condition ...`
@@ -123,35 +88,6 @@ conf::table! {
         /// ```
         "allow_upstream" in EVERYWHERE, Args::at_least(1), default none,
             scalar(predicates) allow_upstream: Predicates = Rc::new([]);
-        /// Has the kernel check idle connections to backends (SO_KEEPALIVE) if it is `on`.
-        ///
-        /// Effect: a connection whose backend is gone without notice is found to be dead after the kernel's times
-        /// (`tcp_keepalive_time`). `off` leaves the socket as the system makes it.
-        ///
-        /// Cost: a system call for each new connection.
-        ///
-        /// ```nginx
-        /// {}socket_keepalive on;
-        /// ```
-        "socket_keepalive" in EVERYWHERE, Args::FLAG, default "off",
-            scalar(flag) socket_keepalive: bool = false;
-        /// Limits how long opening a connection to a backend may take.
-        ///
-        /// Form: `{}connect_timeout time`
-        ///
-        /// - `time`: the time for each attempt.
-        ///
-        /// Effect: an attempt that takes longer is a failure of kind `timeout`: the request is passed to the next
-        /// server, as `{}next_upstream` says, or is answered with 504.
-        ///
-        /// Danger: with a long time, clients wait as long as that for each server that is down. Linux itself gives up
-        /// after about two minutes.
-        ///
-        /// ```nginx
-        /// {}connect_timeout 5s;
-        /// ```
-        "connect_timeout" in EVERYWHERE, ONE, default "60s",
-            scalar(msec) connect_timeout: u64 = 60_000;
         /// Limits how long a backend may pause while it receives a request.
         ///
         /// Form: `{}send_timeout time`
@@ -237,70 +173,6 @@ conf::table! {
         /// ```
         "next_upstream" in EVERYWHERE, Args::at_least(1), default "error timeout",
             set(next_upstream) next_upstream: u32 = retry::failure::DEFAULT;
-    }
-    group retries {
-        /// Limits the number of servers that are tried for a request.
-        ///
-        /// Form: `{}next_upstream_tries number`
-        ///
-        /// - `number`: the first server is counted; 0 is no limit.
-        ///
-        /// Effect: when so many servers have failed, the client gets the last failure's status.
-        ///
-        /// ```nginx
-        /// {}next_upstream_tries 2;
-        /// ```
-        "next_upstream_tries" in EVERYWHERE, ONE, default "0",
-            scalar(number) next_upstream_tries: u32 = 0;
-        /// Limits the time in which a request may be passed to the next server.
-        ///
-        /// Form: `{}next_upstream_timeout time`
-        ///
-        /// - `time`: counted from the first attempt; 0 is no limit.
-        ///
-        /// Effect: after that time a failure isn't followed by another attempt. An attempt under way isn't cut.
-        ///
-        /// ```nginx
-        /// {}next_upstream_timeout 10s;
-        /// ```
-        "next_upstream_timeout" in EVERYWHERE, ONE, default "0",
-            scalar(msec) next_upstream_timeout: u64 = 0;
-    }
-    group sockets {
-        /// Sets the kernel's receive buffer of connections to backends (SO_RCVBUF).
-        ///
-        /// Form: `{}socket_rcvbuf size`
-        ///
-        /// - `size`: the size in bytes; 0 leaves it to the system, which fits it to the connection.
-        ///
-        /// Effect: it bounds how much of a response the kernel accepts before the worker reads it.
-        ///
-        /// Cost: a system call for each new connection, and kernel memory.
-        ///
-        /// Danger: a fixed size turns off the kernel's own tuning: a small one makes distant backends slow.
-        ///
-        /// ```nginx
-        /// {}socket_rcvbuf 256k;
-        /// ```
-        "socket_rcvbuf" in EVERYWHERE, ONE, default "0",
-            scalar(size) socket_rcvbuf: usize = 0;
-        /// Sets the kernel's send buffer of connections to backends (SO_SNDBUF).
-        ///
-        /// Form: `{}socket_sndbuf size`
-        ///
-        /// - `size`: the size in bytes; 0 leaves it to the system, which fits it to the connection.
-        ///
-        /// Effect: it bounds how much of a request the kernel holds before the backend has accepted it.
-        ///
-        /// Cost: a system call for each new connection, and kernel memory.
-        ///
-        /// Danger: a fixed size turns off the kernel's own tuning: a small one makes uploads to distant backends slow.
-        ///
-        /// ```nginx
-        /// {}socket_sndbuf 256k;
-        /// ```
-        "socket_sndbuf" in EVERYWHERE, ONE, default "0",
-            scalar(size) socket_sndbuf: usize = 0;
     }
     group lowat {
         /// Accepted for compatibility: it does nothing on Linux.
@@ -610,37 +482,6 @@ fn next_upstream(raw: &mut UpstreamRaw, loader: &mut Loader<'_>, d: &Directive) 
     bitmask(&mut raw.next_upstream, words, loader, d)
 }
 
-fn bind(loader: &mut Loader<'_>, d: &Directive) -> Result<Bind> {
-    let word = d.arg(0);
-    if let Some(extra) = d.args.get(1)
-        && *extra != "transparent"
-    {
-        return Err(Error::at(extra, format!("invalid parameter \"{}\"", extra.lossy())));
-    }
-    if d.args.len() > 1 {
-        loader.store.entry::<engine::worker::sandbox::Needs>().transparent();
-    }
-    if *word == "off" && d.args.len() == 1 {
-        return Ok(Bind::Off);
-    }
-    if word.text.contains(&b'$') {
-        return Ok(Bind::Variable(template_of(loader, d, &word.text)?));
-    }
-    let address = local_address(&word.text).map(Bind::Address);
-    address.ok_or_else(|| Error::at(word, format!("invalid address \"{}\"", word.lossy())))
-}
-
-/// Parses a local address to bind to, with or without a port.
-pub(crate) fn local_address(text: &[u8]) -> Option<SockAddr> {
-    let text = std::str::from_utf8(text).ok()?;
-    if let Ok(addr) = text.parse::<std::net::SocketAddr>() {
-        return Some(SockAddr::from(addr));
-    }
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let ip: std::net::IpAddr = bare.parse().ok()?;
-    Some(SockAddr::from(std::net::SocketAddr::new(ip, 0)))
-}
-
 fn finish(conf: &mut UpstreamConf, _: Option<&UpstreamConf>, prefix: &str, loader: &mut Loader<'_>) -> Result<()> {
     let has_files = loader.registry().rows(&format!("{prefix}temp_path")).next().is_some();
     if conf.temp_path.path.as_os_str().is_empty() {
@@ -755,21 +596,5 @@ mod tests {
             assert!(error.contains(expect), "{error}");
         }
         assert_eq!(check(|conf| conf.max_temp_file_size = 0), "");
-    }
-
-    #[test]
-    fn own_addresses() {
-        for (text, expect) in [
-            ("127.0.0.1", Some("127.0.0.1:0")),
-            ("127.0.0.1:5", Some("127.0.0.1:5")),
-            ("::1", Some("[::1]:0")),
-            ("[::1]", Some("[::1]:0")),
-            ("[::1]:7", Some("[::1]:7")),
-            ("x", None),
-            ("", None),
-        ] {
-            let addr = local_address(text.as_bytes()).map(|addr| addr.to_string());
-            assert_eq!(addr.as_deref(), expect, "{text}");
-        }
     }
 }

@@ -16,7 +16,7 @@ use http::server::location::Handlers;
 use wire::Span;
 use wire::h1::Method;
 
-use crate::conf::UpstreamConf;
+use crate::conf::{ConnectConf, UpstreamConf};
 use crate::engine::{Backend, Hidden};
 use crate::pass::Pass;
 use crate::protocol::{BodyEvent, Codec, Head, HeadEvent, Kept, Protocol, ProtocolError, Scheme};
@@ -30,7 +30,9 @@ conf::table! {
 
     under "tunnel_" {
         /// What most protocols have.
-        up: UpstreamConf [connection, buffer, failures, retries, sockets, lowat];
+        up: UpstreamConf [connection, buffer, failures, lowat];
+        /// How connections are made.
+        connect: ConnectConf [connection, retries, sockets];
     }
     /// Serves CONNECT: connects the client to a server, and passes bytes both ways until either side ends.
     ///
@@ -90,6 +92,7 @@ impl HttpModule for Tunnel {
         let Some((pass, depth)) = Pass::of_location(cx, |conf: &TunnelConf| &conf.tunnel_pass) else { return Ok(()) };
         let up = conf.up.clone();
         let backend = Backend {
+            connect: conf.connect.clone(),
             destination: pass.destination(cx.loader)?,
             hidden: Hidden::new(&up, &[]),
             protocol: Box::new(Through),

@@ -20,7 +20,7 @@ use wire::h1::{KnownHeader, Method};
 
 use crate::attempt::{Failed, Outgoing};
 use crate::cache::{self, Caching};
-use crate::conf::UpstreamConf;
+use crate::conf::{ConnectConf, UpstreamConf};
 use crate::pass::{Aim, Destination, Named};
 use crate::protocol::Protocol;
 use crate::respond::{self, Answer, Next};
@@ -32,6 +32,8 @@ use crate::tunnel;
 pub struct Backend {
     /// The directives that all protocols have.
     pub up: Rc<UpstreamConf>,
+    /// How connections are made.
+    pub connect: Rc<ConnectConf>,
     /// The protocol.
     pub protocol: Box<dyn Protocol>,
     /// Where the requests go.
@@ -125,7 +127,7 @@ async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
         Ok(prepared) => prepared,
         Err(fault) => return fault.into(),
     };
-    let mut choice = Choice::new(target.group.clone(), b.up.next_upstream_tries);
+    let mut choice = Choice::new(target.group.clone(), b.connect.next_upstream_tries);
     let key = target.key.as_ref().map(|key| r.render(key)).unwrap_or_default();
     let route = sticky::route(r, &target.group);
     let started_ms = rt::now_ms();
@@ -138,7 +140,7 @@ async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
         if let Some(peer) = choice.peer() {
             exchange.current(|attempt| attempt.begin(peer));
         }
-        let late = b.is_late(started_ms);
+        let late = b.connect.is_late(started_ms);
         let attempted = b.attempt(r, &exchange, &choice, &mut outgoing).await;
         let terms = Terms { streamed, started_ms, late };
         match b.conclude(r, &exchange, choice, attempted, terms) {
@@ -221,11 +223,6 @@ impl Backend {
             && r.body.exists()
             && r.body.buffered().is_none()
             && (r.body.declared_length().is_some() || self.protocol.sends_unknown_length())
-    }
-
-    fn is_late(&self, started_ms: u64) -> bool {
-        let limit = self.up.next_upstream_timeout;
-        limit > 0 && rt::now_ms().saturating_sub(started_ms) >= limit
     }
 
     /// What becomes of an attempt's result.
@@ -370,7 +367,7 @@ impl Backend {
             choice.tries += 1;
         }
         exchange.current(|attempt| attempt.status = fault.status());
-        self.may_retry(r, fault, choice.tries, Terms { late: self.is_late(terms.started_ms), ..terms })
+        self.may_retry(r, fault, choice.tries, Terms { late: self.connect.is_late(terms.started_ms), ..terms })
     }
 
     /// Whether the next peer may be asked after a fault.

@@ -24,7 +24,7 @@ use wire::h1::{Parsed, ResponseParser};
 use crate::cache;
 use crate::cache::conf::CacheConf;
 use crate::cgi;
-use crate::conf::{UpstreamConf, check_location};
+use crate::conf::{ConnectConf, UpstreamConf, check_location};
 use crate::engine::{Backend, Hidden};
 use crate::params::{self, Params, ParamsConf};
 use crate::pass::Pass;
@@ -41,7 +41,9 @@ conf::table! {
 
     under "fastcgi_" {
         /// What most protocols have.
-        up: UpstreamConf [connection, buffer, failures, retries, sockets, lowat, errors, fields, request, response, store];
+        up: UpstreamConf [connection, buffer, failures, lowat, errors, fields, request, response, store];
+        /// How connections are made.
+        connect: ConnectConf [connection, retries, sockets];
         /// What is stored.
         cache: CacheConf [all];
         /// What applications are told of a request.
@@ -179,6 +181,7 @@ impl HttpModule for Fastcgi {
             catch: conf.fastcgi_catch_stderr.to_vec().into(),
         };
         let backend = Backend {
+            connect: conf.connect.clone(),
             destination: pass.destination(cx.loader)?,
             hidden: Hidden::new(&up, cgi::HIDDEN),
             protocol: Box::new(FastcgiProtocol { params, rules, up: up.clone() }),

@@ -20,7 +20,7 @@ use http::server::location::Handlers;
 use wire::h1::Method;
 use wire::uri::{Escape, escape};
 
-use crate::conf::UpstreamConf;
+use crate::conf::{ConnectConf, UpstreamConf};
 use crate::engine::{Backend, Hidden};
 use crate::http2::{self, Http2};
 use crate::pass::Pass;
@@ -37,7 +37,9 @@ conf::table! {
 
     under "grpc_" {
         /// What most protocols have.
-        up: UpstreamConf [connection, buffer, failures, retries, sockets, errors, fields];
+        up: UpstreamConf [connection, buffer, failures, errors, fields];
+        /// How connections are made.
+        connect: ConnectConf [connection, retries, sockets];
         /// TLS.
         ssl: UpstreamSslConf [all];
     }
@@ -129,6 +131,7 @@ impl HttpModule for Grpc {
         let up = Rc::new(up);
         let fields = RequestFields::new(Form::Hpack, &fields, &destination, true);
         let backend = Backend {
+            connect: conf.connect.clone(),
             hidden: Hidden::new(&up, HIDDEN),
             protocol: Box::new(GrpcProtocol { fields, up: up.clone() }),
             destination,

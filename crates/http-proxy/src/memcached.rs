@@ -22,7 +22,7 @@ use wire::Span;
 use wire::h1::{Method, ResponseParser};
 use wire::memcached::{self, END, Line};
 
-use crate::conf::UpstreamConf;
+use crate::conf::{ConnectConf, UpstreamConf};
 use crate::engine::{Backend, Hidden};
 use crate::pass::Pass;
 use crate::protocol::{BodyEvent, Codec, End, Head, HeadEvent, Kept, Note, Protocol, ProtocolError, Scheme};
@@ -38,7 +38,9 @@ conf::table! {
 
     under "memcached_" {
         /// What all protocols have.
-        up: UpstreamConf [connection, buffer, retries];
+        up: UpstreamConf [connection, buffer];
+        /// How connections are made.
+        connect: ConnectConf [connection, retries];
     }
     /// Answers the location's requests with values of memcached.
     ///
@@ -144,6 +146,7 @@ impl HttpModule for Memcached {
             rules: Rules { max_line: up.buffer_size, gzip_flag: conf.gzip_flag },
         };
         let backend = Backend {
+            connect: conf.connect.clone(),
             destination: pass.destination(cx.loader)?,
             hidden: Hidden::new(&up, &[]),
             protocol: Box::new(protocol),

@@ -3,15 +3,12 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use ::upstream::names;
-use ::upstream::{Group, GroupSpec, Keepalive, Resolver, ServerSpec, Url, UrlError};
-use common::backend::groups::without_address;
+use ::upstream::Url;
+use common::backend::targets::{Found, Groups, group_of, groups, needs_port};
 use conf::{Directive, Error, Loader, Result, Span};
 use expr::vars::Template;
 use http::HttpProto;
-use http::app::build::OuterLocation;
 use http::config::blocks::{self, CurrentKind};
-use http::config::core::CoreLocation;
 use http::exchange::Target;
 use http::fault::Fault;
 use http::module::LocationContext;
@@ -19,7 +16,6 @@ use http::request::Request;
 use http::request::variables::template_of;
 
 use crate::protocol::Scheme;
-use crate::upstream::Specs;
 
 /// What a `…_pass` directive says.
 pub struct Pass {
@@ -90,12 +86,12 @@ impl Pass {
     pub fn destination(&self, loader: &mut Loader<'_>) -> Result<Destination> {
         Ok(match &self.target {
             PassTarget::Variable(template) => {
-                let (template, groups) = (template.clone(), groups(loader));
+                let (template, groups) = (template.clone(), groups::<HttpProto>(loader));
                 Destination::Variable { template, groups, schemes: self.schemes, with_uri: self.with_uri }
             }
             PassTarget::Fixed { url, scheme, .. } => {
-                let group = group_of(loader, &self.directive, url, scheme.default_port)?;
-                Destination::Fixed(Rc::new(group.target(url, scheme)))
+                let group = group_of::<HttpProto>(loader, &self.directive, url, scheme.default_port)?;
+                Destination::Fixed(target(group, url, scheme))
             }
         })
     }
@@ -188,7 +184,7 @@ impl Destination {
         };
         let url = Url::parse(rest, with_uri).map_err(|error| invalid(r, &error))?;
         if let Some(group) = groups.borrow().at_run_time(&url, scheme.default_port) {
-            return Ok(Aim::At(Rc::new(group.target(&url, scheme))));
+            return Ok(Aim::At(target(group, &url, scheme)));
         }
         if needs_port(&url, scheme.default_port) {
             return Err(invalid(r, &"no port"));
@@ -197,139 +193,10 @@ impl Destination {
     }
 }
 
-fn needs_port(url: &Url, default_port: Option<u16>) -> bool {
-    url.port.is_none() && default_port.is_none() && !url.is_unix()
-}
-
-/// The groups of a configuration: `upstream` blocks, and hosts that directives name.
-#[derive(Default)]
-pub struct Groups {
-    blocks: HashMap<Vec<u8>, Found>,
-    hosts: HashMap<(Vec<u8>, u16), Found>,
-    /// What `http {}` says of the lookup of names.
-    names: Option<Rc<CoreLocation>>,
-}
-
-/// A group, with the key of its balancer.
-#[derive(Clone)]
-pub struct Found {
-    /// The group.
-    pub group: Rc<Group>,
-    /// The key, if its balancer wants one.
-    pub key: Option<Rc<Template>>,
-}
-
-/// The groups while the configuration is read; shared with handlers, which look hosts up by variable.
-#[derive(Default)]
-pub struct SharedGroups(Option<Rc<std::cell::RefCell<Groups>>>);
-
-/// The groups of the configuration that is being built.
-pub fn groups(loader: &mut Loader<'_>) -> Rc<std::cell::RefCell<Groups>> {
-    if let Some(groups) = &loader.store.entry::<SharedGroups>().0 {
-        return groups.clone();
-    }
-    let names = loader.store.entry::<OuterLocation>().0.clone();
-    let mut groups = Groups { names, ..Groups::default() };
-    for (name, group, key) in loader.store.entry::<Specs>().build() {
-        groups.blocks.insert(name, Found { group, key });
-    }
-    let groups = Rc::new(std::cell::RefCell::new(groups));
-    loader.store.entry::<SharedGroups>().0 = Some(groups.clone());
-    groups
-}
-
-/// The group of a URL of the configuration: an upstream block of that name, or the host itself.
-pub(crate) fn group_of(loader: &mut Loader<'_>, d: &Directive, url: &Url, default_port: Option<u16>) -> Result<Found> {
-    let groups = groups(loader);
-    if let Some(group) = groups.borrow().find(url, default_port) {
-        if url.port.is_some() && groups.borrow().blocks.contains_key(&url.host.to_ascii_lowercase()) {
-            let shown = String::from_utf8_lossy(&url.host).into_owned();
-            return Err(Error::on(d, format!("upstream \"{shown}\" may not have port {}", url.port.unwrap_or(0))));
-        }
-        return Ok(group);
-    }
-    if needs_port(url, default_port) {
-        return Err(Error::at(d.arg(0), format!("no port in upstream \"{}\"", buf::text::encode(&url.authority))));
-    }
-    let port = url.port.or(default_port).unwrap_or(0);
-    let authority = String::from_utf8_lossy(&url.authority);
-    let server = match url.resolve(port) {
-        Ok(addrs) => ServerSpec::new(&authority, addrs),
-        Err(error) => {
-            // As nginx tells it, without the port.
-            let host = buf::text::encode(&url.host);
-            let message = Error::at(d.arg(0), format!("{error} in upstream \"{host}\""));
-            if error != UrlError::NotFound {
-                return Err(message);
-            }
-            without_address::<HttpProto>(loader, d, message)?;
-            ServerSpec::late(&authority, url, port)
-        }
-    };
-    let found = Found { group: implicit(url, server), key: None };
-    let host = (url.host.to_ascii_lowercase(), url.port.or(default_port).unwrap_or(0));
-    groups.borrow_mut().hosts.insert(host, found.clone());
-    Ok(found)
-}
-
-/// A host without an upstream block. No idle connections to it are kept: it may serve one connection at a time.
-fn implicit(url: &Url, server: ServerSpec) -> Rc<Group> {
-    let keepalive = Keepalive { connections: 0, ..Keepalive::default() };
-    Group::new(&GroupSpec { name: url.host.clone(), servers: vec![server], keepalive, ..GroupSpec::default() })
-}
-
-impl Groups {
-    /// Begins what a worker does for groups as long as it lives.
-    pub(crate) fn start(&self) {
-        let Some(core) = &self.names else { return };
-        let resolver = core.resolver.clone().unwrap_or_else(Resolver::system);
-        for found in self.blocks.values().chain(self.hosts.values()) {
-            names::start(&found.group, &resolver, core.resolver_timeout);
-        }
-    }
-
-    /// The group of this name.
-    pub fn named(&self, name: &str) -> Option<Rc<Group>> {
-        let mut all = self.blocks.values().chain(self.hosts.values());
-        all.find(|found| *found.group.name == *name).map(|found| found.group.clone())
-    }
-
-    /// The group that the configuration has for a URL.
-    pub fn find(&self, url: &Url, default_port: Option<u16>) -> Option<Found> {
-        let host = url.host.to_ascii_lowercase();
-        if let Some(group) = self.blocks.get(&host) {
-            return Some(group.clone());
-        }
-        self.hosts.get(&(host, url.port.or(default_port).unwrap_or(0))).cloned()
-    }
-
-    /// The group of a URL that a variable gave: one of the configuration, or the address itself; `None` for a name
-    /// that has to be looked up.
-    pub(crate) fn at_run_time(&self, url: &Url, default_port: Option<u16>) -> Option<Found> {
-        if let Some(group) = self.find(url, default_port) {
-            return Some(group);
-        }
-        if needs_port(url, default_port) {
-            return None;
-        }
-        let mut addr = url.literal()?;
-        addr.set_port(url.port.or(default_port).unwrap_or(0));
-        Some(Found::for_one_request(url, vec![addr]))
-    }
-}
-
-impl Found {
-    /// The target of a URL whose group this is.
-    pub fn target(self, url: &Url, scheme: &Scheme) -> Target {
-        let port = scheme.default_port.unwrap_or(0);
-        Target::new(url, scheme.label, port, self.group, self.key).over_ssl(scheme.ssl)
-    }
-
-    /// The addresses of a URL that a variable gave.
-    fn for_one_request(url: &Url, addrs: Vec<os::SockAddr>) -> Found {
-        let server = ServerSpec::new(&String::from_utf8_lossy(&url.authority), addrs);
-        Found { group: implicit(url, server), key: None }
-    }
+/// The target of a URL that is served by this group.
+pub(crate) fn target(found: Found, url: &Url, scheme: &Scheme) -> Rc<Target> {
+    let port = scheme.default_port.unwrap_or(0);
+    Rc::new(Target::new(url, scheme.label, port, found.group, found.key).over_ssl(scheme.ssl))
 }
 
 /// Where a request goes, as far as it is known without waiting.
@@ -352,14 +219,11 @@ impl Named {
     /// What `resolver` says of the host.
     pub(crate) async fn look_up(self, r: &Request) -> std::result::Result<Rc<Target>, Fault> {
         let Named { url, scheme } = self;
-        let (core, host) = (&r.location.core, buf::text::encode(&url.host));
+        let (core, host) = (&r.location.core.shared, buf::text::encode(&url.host));
         let Some(resolver) = &core.resolver else { return Err(Fault::NoResolver.log_with(r, &host)) };
-        let found = resolver.resolve(&url.host, core.resolver_timeout).await;
+        let found = Found::look_up(&url, scheme.default_port, resolver, core.resolver_timeout).await;
         let found = found
             .map_err(|error| Fault::UnknownHost.log_with(r, &format_args!("{host} could not be resolved ({error})")))?;
-        let port = url.port.or(scheme.default_port).unwrap_or(0);
-        let addrs = found.into_iter().map(|ip| std::net::SocketAddr::new(ip, port).into()).collect();
-        let group = Found::for_one_request(&url, addrs);
-        Ok(Rc::new(group.target(&url, scheme)))
+        Ok(target(found, &url, scheme))
     }
 }

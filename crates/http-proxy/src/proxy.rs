@@ -26,7 +26,7 @@ use wire::uri::{Escape, escape};
 use crate::cache;
 use crate::cache::conf::CacheConf;
 use crate::cache::path::Caches;
-use crate::conf::{UpstreamConf, check_location};
+use crate::conf::{ConnectConf, UpstreamConf, check_location};
 use crate::cookies::{self, CookieFlags, CookieReplace};
 use crate::engine::{Backend, Hidden};
 use crate::http1::{self, Http1};
@@ -49,8 +49,10 @@ conf::table! {
     under "proxy_" {
         /// What most protocols have.
         up: UpstreamConf [
-            connection, buffer, failures, retries, sockets, lowat, errors, fields, request, response, store, trailers
+            connection, buffer, failures, lowat, errors, fields, request, response, store, trailers
         ];
+        /// How connections are made.
+        connect: ConnectConf [connection, retries, sockets];
         /// TLS.
         ssl: UpstreamSslConf [all];
         /// What is stored.
@@ -357,7 +359,7 @@ impl HttpModule for Proxy {
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
         let conf = cx.set.share::<ProxyConf>();
-        let up = conf.up.clone();
+        let (up, connect) = (conf.up.clone(), conf.connect.clone());
         let compiled = Compiled::of(&conf, cx.loader)?;
         check_location(cx, &up, "proxy_")?;
         crate::store::check(cx, &up);
@@ -379,7 +381,8 @@ impl HttpModule for Proxy {
             redirects,
         };
         let hidden = Hidden::new(&up, DEFAULT_HIDDEN);
-        let backend = Backend { up, protocol: Box::new(protocol), destination, hidden, place: cx.id.0, ssl, caching };
+        let backend =
+            Backend { up, connect, protocol: Box::new(protocol), destination, hidden, place: cx.id.0, ssl, caching };
         backend.install(out, cx, depth);
         Ok(())
     }

@@ -244,8 +244,8 @@ mod tests {
             own.iter().map(|(name, value)| (name.as_bytes().to_vec(), Rc::new(Template::constant(value.as_bytes()))));
         let url = Url::parse(b"backend:8080", true).expect("it parses");
         let spec = ::upstream::GroupSpec::default();
-        let found = pass::Found { group: ::upstream::Group::new(&spec), key: None };
-        let target = Destination::Fixed(Rc::new(found.target(&url, &SCHEME)));
+        let found = common::backend::targets::Found { group: ::upstream::Group::new(&spec), key: None };
+        let target = Destination::Fixed(pass::target(found, &url, &SCHEME));
         let headers = RequestFields::new(form, &own.collect::<Vec<_>>(), &target, form == Form::Hpack);
         let text = headers.parts.iter().map(|part| match part {
             Part::Text(text) => text.escape_ascii().to_string().replace("\\r\\n", "|"),

@@ -18,7 +18,7 @@ use wire::Span;
 use crate::cache;
 use crate::cache::conf::CacheConf;
 use crate::cgi::{self, Cgi};
-use crate::conf::{UpstreamConf, check_location};
+use crate::conf::{ConnectConf, UpstreamConf, check_location};
 use crate::engine::{Backend, Hidden};
 use crate::params::{self, Params, ParamsConf};
 use crate::pass::Pass;
@@ -33,7 +33,9 @@ conf::table! {
 
     under "scgi_" {
         /// What most protocols have.
-        up: UpstreamConf [connection, buffer, failures, retries, sockets, errors, fields, request, response, store];
+        up: UpstreamConf [connection, buffer, failures, errors, fields, request, response, store];
+        /// How connections are made.
+        connect: ConnectConf [connection, retries, sockets];
         /// What is stored.
         cache: CacheConf [all];
         /// What applications are told of a request.
@@ -88,6 +90,7 @@ impl HttpModule for Scgi {
         let params = Params::compile(&conf.params, wire::scgi::header, cx.loader)?;
         let Some((pass, depth)) = Pass::of_location(cx, |conf: &ScgiConf| &conf.scgi_pass) else { return Ok(()) };
         let backend = Backend {
+            connect: conf.connect.clone(),
             destination: pass.destination(cx.loader)?,
             hidden: Hidden::new(&up, cgi::HIDDEN),
             protocol: Box::new(ScgiProtocol { params, up: up.clone() }),

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use ::upstream::{Choice, Idle, Outcome};
 use buf::{Bytes, Chain};
+use common::pump::{Pump, Turn};
 use engine::handover::Handover;
 use engine::log::{Errno, Level, TIMED_OUT};
 use http::exchange::Exchange;
@@ -25,79 +26,6 @@ use crate::handover;
 
 /// The largest single read.
 const READ: usize = 16 << 10;
-
-/// One direction.
-struct Pump<'s, F, T> {
-    from: &'s F,
-    to: &'s T,
-    chain: Chain,
-    moved: u64,
-    end: bool,
-}
-
-/// How a direction stands after a turn.
-enum Turn {
-    /// It waits; the flag tells whether it moved anything.
-    Waits(bool),
-    /// Its source has ended, and everything is sent on.
-    Ended,
-    /// Reading or writing failed.
-    Failed(io::Error, &'static str),
-}
-
-/// One end of a tunnel.
-trait Side {
-    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>>;
-    fn poll_send(&self, cx: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>>;
-}
-
-impl Side for rt::Stream {
-    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        self.poll_recv(cx, READ).map_ok(buf::Buf::freeze)
-    }
-
-    fn poll_send(&self, cx: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>> {
-        self.poll_send(cx, chain)
-    }
-}
-
-impl Side for Client {
-    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        self.poll_recv(cx, READ)
-    }
-
-    fn poll_send(&self, cx: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>> {
-        self.poll_send(cx, chain)
-    }
-}
-
-impl<'s, F: Side, T: Side> Pump<'s, F, T> {
-    fn new(from: &'s F, to: &'s T, first: Bytes) -> Pump<'s, F, T> {
-        Pump { from, to, moved: first.len() as u64, chain: Chain::from(first), end: false }
-    }
-
-    fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
-        let mut moved = false;
-        loop {
-            match self.to.poll_send(cx, &mut self.chain) {
-                Poll::Ready(Ok(())) if self.end => return Turn::Ended,
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Turn::Failed(error, "send"),
-                Poll::Pending => return Turn::Waits(moved),
-            }
-            match self.from.poll_recv(cx) {
-                Poll::Ready(Ok(bytes)) if bytes.is_empty() => self.end = true,
-                Poll::Ready(Ok(bytes)) => {
-                    moved = true;
-                    self.moved += bytes.len() as u64;
-                    self.chain.push_bytes(bytes);
-                }
-                Poll::Ready(Err(error)) => return Turn::Failed(error, "recv"),
-                Poll::Pending => return Turn::Waits(moved),
-            }
-        }
-    }
-}
 
 /// The waits that a tunnel bears, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -213,8 +141,8 @@ impl Tunnel {
         client.set_send_timeout(Some(timeouts.client_send_ms));
         backend.set_send_timeout(Some(timeouts.send_ms));
         backend.set_recv_timeout(Some(self.first_read_ms.unwrap_or(timeouts.read_ms)));
-        let mut down = Pump::new(backend, client, rest);
-        let mut up = Pump::new(client, backend, unread);
+        let mut down = Pump::new(backend, client, rest, READ);
+        let mut up = Pump::new(client, backend, unread, READ);
         // Whether the client has ended its half, and the backend knows.
         let mut half = false;
         let (failed, to) = poll_fn(|cx| {

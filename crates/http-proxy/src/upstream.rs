@@ -6,23 +6,21 @@ use std::rc::Rc;
 
 use ::cache::keeper::Keeper;
 use common::backend::groups::{self, IpHashBlock, KeepaliveBlock, StickyBlock};
+use common::backend::targets::{self, Groups};
 use conf::{Loader, Registry, Result};
 use engine::handover::Parcel;
 use engine::worker::helpers::CacheKeeper;
 use http::HttpProto;
+use http::app::build::OuterLocation;
 use http::module::HttpModule;
 use http::request::variables::Setup;
 use http::server::Http;
 
 use crate::cache::path::Caches;
-use crate::pass::Groups;
-use crate::{cache, handover, pass};
+use crate::{cache, handover};
 
 /// The module.
 pub struct Upstream;
-
-/// The groups as they are read.
-pub type Specs = common::backend::Specs<HttpProto>;
 
 impl HttpModule for Upstream {
     fn tables(&self, registry: &mut Registry) {
@@ -47,7 +45,11 @@ impl HttpModule for Upstream {
     }
 
     fn part(&self, loader: &mut Loader<'_>) -> Option<Box<dyn Any>> {
-        Some(Box::new(pass::groups(loader)))
+        let groups = targets::groups::<HttpProto>(loader);
+        if let Some(core) = &loader.store.entry::<OuterLocation>().0 {
+            groups.borrow_mut().set_names(core.shared.names());
+        }
+        Some(Box::new(groups))
     }
 
     fn notice(&self, http: &Rc<Http>, kind: u8, payload: &[u8]) {

@@ -21,7 +21,7 @@ use wire::uwsgi::Modifiers;
 use crate::cache;
 use crate::cache::conf::CacheConf;
 use crate::cgi::Cgi;
-use crate::conf::{UpstreamConf, check_location};
+use crate::conf::{ConnectConf, UpstreamConf, check_location};
 use crate::engine::{Backend, Hidden};
 use crate::params::{self, Params, ParamsConf};
 use crate::pass::Pass;
@@ -39,7 +39,9 @@ conf::table! {
 
     under "uwsgi_" {
         /// What most protocols have.
-        up: UpstreamConf [connection, buffer, failures, retries, sockets, errors, fields, request, response, store];
+        up: UpstreamConf [connection, buffer, failures, errors, fields, request, response, store];
+        /// How connections are made.
+        connect: ConnectConf [connection, retries, sockets];
         /// What is stored.
         cache: CacheConf [all];
         /// What applications are told of a request.
@@ -145,7 +147,7 @@ impl HttpModule for Uwsgi {
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
         let conf = cx.set.share::<UwsgiConf>();
-        let up = conf.up.clone();
+        let (up, connect) = (conf.up.clone(), conf.connect.clone());
         check_location(cx, &up, "uwsgi_")?;
         crate::store::check(cx, &up);
         let params = Params::compile(&conf.params, wire::uwsgi::variable, cx.loader)?;
@@ -158,7 +160,7 @@ impl HttpModule for Uwsgi {
         let hidden = Hidden::new(&up, HIDDEN);
         let caching = cache::caching(cx, &conf.cache, up.stores(), "uwsgi_")?;
         let protocol = Box::new(UwsgiProtocol { params, up: up.clone(), conf });
-        Backend { destination, hidden, protocol, place: cx.id.0, ssl, caching, up }.install(out, cx, depth);
+        Backend { destination, hidden, protocol, place: cx.id.0, ssl, caching, up, connect }.install(out, cx, depth);
         Ok(())
     }
 }

@@ -2,8 +2,9 @@
 
 use ::upstream::Url;
 use buf::number::digits;
+use common::backend::attempts::{self, Attempt};
 use expr::vars::Flags;
-use http::exchange::{Attempt, Exchange};
+use http::exchange::Exchange;
 use http::request::Request;
 use http::request::variables::{Getter, Setup, address, put, show, show_seconds};
 use http::response::headers::same_name;
@@ -82,21 +83,13 @@ pub(super) fn define(setup: &mut Setup) {
     }
 }
 
-/// Appends one value for each attempt: joined by commas, after an internal redirect by a colon.
-fn join(r: &Request, out: &mut Vec<u8>, mut each: impl FnMut(&Attempt, &mut Vec<u8>)) -> bool {
-    let Some(exchange) = &r.upstream else { return false };
-    let attempts = exchange.attempts.borrow();
-    for (n, attempt) in attempts.iter().enumerate() {
-        if n > 0 {
-            out.extend_from_slice(if attempt.redirected { b" : " } else { b", " });
-        }
-        each(attempt, out);
-    }
-    !attempts.is_empty()
+/// Shows something of the attempts so far; without any there is no value.
+fn of_attempts(r: &Request, show: impl FnOnce(&[Attempt]) -> bool) -> bool {
+    r.upstream.as_ref().is_some_and(|exchange| show(&exchange.attempts.borrow()))
 }
 
 fn addr(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    join(r, out, |attempt, out| out.extend_from_slice(attempt.peer.as_deref().unwrap_or_default().as_bytes()))
+    of_attempts(r, |attempts| attempts::addresses(attempts, out))
 }
 
 fn last_addr(r: &mut Request, out: &mut Vec<u8>) -> bool {
@@ -114,28 +107,25 @@ fn last_server_name(r: &mut Request, out: &mut Vec<u8>) -> bool {
 }
 
 fn status(r: &mut Request, out: &mut Vec<u8>) -> bool {
-    join(r, out, |attempt, out| match attempt.status {
+    let each = |attempt: &Attempt, out: &mut Vec<u8>| match attempt.status {
         0 => out.push(b'-'),
         status => {
             show(out, format_args!("{status}"));
         }
-    })
+    };
+    of_attempts(r, |attempts| attempts::join(attempts, out, each))
 }
 
 fn times(r: &mut Request, out: &mut Vec<u8>, of: fn(&Attempt) -> Option<u64>) -> bool {
-    join(r, out, |attempt, out| match of(attempt) {
-        Some(ms) => {
-            show_seconds(out, ms);
-        }
-        None => out.push(b'-'),
-    })
+    of_attempts(r, |attempts| attempts::times(attempts, out, of))
 }
 
 fn response_time(r: &mut Request, out: &mut Vec<u8>) -> bool {
     let Some(exchange) = &r.upstream else { return false };
     let elapsed = exchange.elapsed_ms();
-    let mut left = exchange.attempts.borrow().len();
-    join(r, out, |attempt, out| {
+    let attempts = exchange.attempts.borrow();
+    let mut left = attempts.len();
+    attempts::join(&attempts, out, |attempt, out| {
         left -= 1;
         // A response isn't over before its head went out, even if its body is there.
         if left == 0 && attempt.header_ms.is_some() && r.header_sent == 0 {
@@ -147,7 +137,7 @@ fn response_time(r: &mut Request, out: &mut Vec<u8>) -> bool {
 }
 
 fn counts(r: &mut Request, out: &mut Vec<u8>, of: fn(&Attempt) -> u64) -> bool {
-    join(r, out, |attempt, out| out.extend_from_slice(digits(of(attempt), &mut [0; 20])))
+    of_attempts(r, |attempts| attempts::counts(attempts, out, of))
 }
 
 fn http(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {

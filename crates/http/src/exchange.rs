@@ -3,8 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use ::upstream::{Group, Peer, Url};
+use ::upstream::{Group, Url};
 use buf::Bytes;
+pub use common::backend::attempts::Attempt;
 use expr::vars::Template;
 use wire::Span;
 use wire::h1::{KnownHeader, ResponseHead};
@@ -53,41 +54,6 @@ impl Target {
     #[must_use]
     pub fn over_ssl(self, ssl: bool) -> Target {
         Target { ssl, ..self }
-    }
-}
-
-/// One attempt to ask a backend.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Attempt {
-    /// The peer's address; the group's name if it had no peer.
-    pub peer: Option<Rc<str>>,
-    /// The server as the configuration writes it.
-    pub server: Option<Rc<str>>,
-    /// Milliseconds that the request waited in the group's queue.
-    pub queue_ms: Option<u64>,
-    /// The status of the response, or the one that its failure stands for; 0 for none.
-    pub status: u16,
-    /// Milliseconds until the connection was made.
-    pub connect_ms: Option<u64>,
-    /// Milliseconds until the head was read.
-    pub header_ms: Option<u64>,
-    /// Milliseconds until the response was complete.
-    pub response_ms: Option<u64>,
-    /// Bytes of the response's body.
-    pub length: u64,
-    /// Bytes received.
-    pub received: u64,
-    /// Bytes sent.
-    pub sent: u64,
-    /// Whether it is the first one after an internal redirect.
-    pub redirected: bool,
-}
-
-impl Attempt {
-    /// A peer has been chosen.
-    pub fn begin(&mut self, peer: &Peer) {
-        self.peer = Some(peer.name.clone());
-        self.server = Some(peer.server.clone());
     }
 }
 

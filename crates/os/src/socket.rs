@@ -20,7 +20,7 @@ pub struct Keepalive {
 }
 
 /// What a socket carries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Connections: TCP, or a stream over a unix socket.
     #[default]

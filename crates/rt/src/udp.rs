@@ -39,6 +39,8 @@ pub struct UdpSocket {
     senders: Gate,
     /// Receiving is over: happens once.
     over: Event,
+    /// Receiving is yet to begin ([`UdpSocket::hold`]).
+    held: Cell<bool>,
 }
 
 /// How a datagram socket is used.
@@ -109,6 +111,7 @@ impl UdpSocket {
             gso: Cell::new(None),
             senders: Gate::new(1),
             over: Event::new(),
+            held: Cell::new(false),
         })
     }
 
@@ -150,9 +153,41 @@ impl UdpSocket {
         });
     }
 
+    /// In how many milliseconds a `recv` fails if nothing comes.
+    pub fn recv_timeout_left(&self) -> Option<u64> {
+        let now = self.core.clock.now();
+        self.with(|slot| slot.recv_deadline.is_some().then(|| slot.recv_deadline.expand(now).saturating_sub(now)))
+    }
+
+    /// Another descriptor of the socket, for another process. An error: the system's, or that it is one of the simulation.
+    pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+        self.with(|slot| slot.fd.as_ref().map_or(Err(io::ErrorKind::Unsupported.into()), OwnedFd::try_clone))
+    }
+
     /// How many milliseconds each sender may wait for room when it is its turn; `None`: any number.
     pub fn set_send_timeout(&self, ms: Option<u64>) {
         self.with(|slot| slot.send_timeout = ms.unwrap_or(0).min(i32::MAX as u64) as u32);
+    }
+
+    /// Leaves what comes to the other processes that share the socket, until [`UdpSocket::release`]: a `recv` waits so long.
+    /// Sending isn't concerned. To be called before the first `recv`.
+    pub fn hold(&self) {
+        self.held.set(true);
+    }
+
+    /// Lets receiving begin.
+    pub fn release(&self) {
+        if self.held.replace(false) {
+            self.wake_receiver();
+        }
+    }
+
+    /// Has the task polled that waits to receive.
+    fn wake_receiver(&self) {
+        let task = self.with(|slot| std::mem::replace(&mut slot.recv_task, crate::tasks::NONE));
+        if task != crate::tasks::NONE {
+            self.core.tasks.wake(task);
+        }
     }
 
     /// Waits for datagrams and appends those that are there to `batch`: as many as one system call receives, which is 32,
@@ -167,6 +202,14 @@ impl UdpSocket {
             return Poll::Ready(Err(closing()));
         }
         self.with(|slot| {
+            if self.held.get() {
+                if slot.has(flag::ENDED) {
+                    self.over.notify();
+                    return Poll::Ready(Err(closing()));
+                }
+                slot.recv_task = self.core.tasks.running();
+                return Poll::Pending;
+            }
             while slot.has(flag::READABLE | flag::GONE | flag::ENDED) {
                 if !self.core.tasks.spend() {
                     return Poll::Pending;
@@ -324,16 +367,13 @@ impl UdpSocket {
     /// What comes later is left to the other processes that share the socket. Where only one of them is woken for a
     /// datagram it may have been this one, for the last; so it looks once more after it has ceased to be woken.
     pub async fn stop(&self) {
-        let task = self.with(|slot| {
+        self.with(|slot| {
             slot.flags |= flag::ENDED;
             self.core.backend.borrow_mut().pause(self.slot, slot);
-            std::mem::replace(&mut slot.recv_task, crate::tasks::NONE)
         });
         // The ring is told at once.
         self.core.look();
-        if task != crate::tasks::NONE {
-            self.core.tasks.wake(task);
-        }
+        self.wake_receiver();
         poll_fn(|cx| self.over.poll_since(cx, 0)).await;
     }
 }

@@ -332,6 +332,13 @@ impl Choice {
         }
     }
 
+    /// The peer has proved that it works, though what it serves isn't over.
+    pub fn works(&self) {
+        if let Some(peer) = self.current.as_ref().filter(|_| !self.ranks.single) {
+            self.group.with_peer(peer, || peer.succeeded(rt::now_ms()));
+        }
+    }
+
     /// Binds a session to the current peer when the response is complete.
     pub fn keep_session(&mut self, session: Session) {
         self.session = Some(Box::new(session));

@@ -23,4 +23,5 @@ mod ssl_refresh;
 mod ssl_tickets;
 mod systemd;
 mod upgrade;
+mod upgrade_state;
 mod zones;

@@ -1,13 +1,11 @@
 //! `stream {}` as it is read.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use common::backend::ssl::UpstreamSslConf;
 use common::backend::{self, Specs};
-use common::front::listen::{self, Claims};
+use common::front::blocks;
 use common::front::ssl::Ssl;
-use common::front::{ListenSpec, ServerName, names};
 use common::modules::access::Access;
 use common::modules::geo::Geo;
 use common::modules::geoip::Geoip;
@@ -22,32 +20,16 @@ use common::ocsp::Names;
 use common::vars::text::put;
 use common::vars::{Getter, Setup, define_facts, template};
 use conf::values::{flag, string};
-use conf::{Args, Context, Directive, Error, Frame, Level, Loader, RawSet, Registry, Result, Set, Span};
+use conf::{Args, Context, Directive, Error, Loader, Registry, Result, Set};
 use expr::vars::{Flags, Template};
 
-use crate::proto::{Backend, Lines, NoParameters};
-
-/// What was set at a level.
-pub(crate) type Raw = Rc<RefCell<RawSet>>;
+use crate::proto::{Backend, Lines};
 
 /// No names of OCSP responders are looked up.
 pub(crate) const NO_NAMES: Names = Names { resolver: None, timeout_ms: 0 };
 
 /// All of `stream {}`, before inheritance.
-#[derive(Default)]
-pub(crate) struct Builder {
-    pub raw: Raw,
-    pub nodes: Vec<Node>,
-    claims: Claims,
-}
-
-/// A server, before inheritance.
-pub(crate) struct Node {
-    pub raw: Raw,
-    pub listens: Vec<ListenSpec<NoParameters>>,
-    pub names: Vec<ServerName>,
-    pub place: Span,
-}
+pub(crate) type Builder = blocks::Builder<Lines>;
 
 conf::table! {
     /// The block.
@@ -62,11 +44,11 @@ conf::table! {
     pub struct ServerBlock, raw ServerBlockRaw, module "lines", level STREAM Main;
 
     /// A server.
-    "server" in Context::STREAM, Args::exactly(0).block(), default none, block(server);
+    "server" in Context::STREAM, Args::exactly(0).block(), default none, block(blocks::server::<Lines>);
     /// An address of the server.
-    "listen" in Context::STREAM_SERVER, Args::at_least(1), default none, block(listen);
+    "listen" in Context::STREAM_SERVER, Args::at_least(1), default none, block(blocks::listen::<Lines, Builder>);
     /// Names of the server.
-    "server_name" in Context::STREAM_SERVER, Args::at_least(1), default none, block(server_name);
+    "server_name" in Context::STREAM_SERVER, Args::at_least(1), default none, block(blocks::server_name::<Lines, Builder>);
 }
 
 conf::table! {
@@ -137,46 +119,7 @@ pub(crate) fn tables(registry: &mut Registry) {
 }
 
 fn stream(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    let frame = Frame::default();
-    loader.store.entry::<Builder>().raw = frame.levels[Level::Server as usize].clone();
-    PROTOCOL_MODULES.variables(loader.store.entry());
-    loader.block(d.block.as_deref().unwrap_or_default(), Context::STREAM, frame);
-    Ok(())
-}
-
-fn server(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    let frame = loader.frame().nested(Level::Server);
-    let raw = frame.levels[Level::Server as usize].clone();
-    let node = Node { raw, listens: Vec::new(), names: Vec::new(), place: d.name.span };
-    loader.store.entry::<Builder>().nodes.push(node);
-    loader.block(d.block.as_deref().unwrap_or_default(), Context::STREAM_SERVER, frame);
-    Ok(())
-}
-
-/// The server that is being read.
-fn current(builder: &mut Builder) -> &mut Node {
-    builder.nodes.last_mut().expect("the directive stands in a server")
-}
-
-fn listen(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    for spec in listen::parse::<Lines>(loader, d)? {
-        let mut claims = std::mem::take(&mut loader.store.entry::<Builder>().claims);
-        let mut listens = std::mem::take(&mut current(loader.store.entry()).listens);
-        let added = claims.add(&spec, &listens, loader, d);
-        listens.push(spec);
-        loader.store.entry::<Builder>().claims = claims;
-        current(loader.store.entry()).listens = listens;
-        added?;
-    }
-    Ok(())
-}
-
-fn server_name(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    for word in &d.args {
-        let name = names::parse::<Lines>(loader, word)?;
-        current(loader.store.entry()).names.push(name);
-    }
-    Ok(())
+    blocks::block::<Lines>(loader, d, |loader| PROTOCOL_MODULES.variables(loader.store.entry()))
 }
 
 /// Where a server's `pass` goes.

@@ -12,16 +12,17 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use common::front::addresses::{self, Listener};
+use common::front::blocks::{NoParameters, ServerNode};
 use common::front::{Server as _, ssl};
 use common::modules::Module as _;
 use common::vars;
-use conf::{Context, Level, Loader, Registry, Result, Sets};
+use conf::{Loader, Registry, Result};
 use engine::cycle::{ConfSource, Program};
 use engine::log::Log;
 use engine::{App, BuildContext, Listen, Module, WorkerContext, start};
 use os::SockAddr;
 
-use crate::config::{Builder, LinesConf, Node, PROTOCOL_MODULES};
+use crate::config::{Builder, LinesConf, PROTOCOL_MODULES};
 use crate::proto::{Lines, LinesServer, Phases, Socket, Variables};
 
 /// The whole of `stream {}`.
@@ -70,24 +71,18 @@ impl Module for LinesModule {
 }
 
 fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc<dyn App>>> {
-    let Some(builder) = loader.store.take::<Builder>() else { return Ok(None) };
-    let resolve = |raw: &config::Raw, parent, loader: &mut Loader<'_>| {
-        Sets::resolve(Context::STREAM, Level::Server, &mut raw.borrow_mut(), parent, loader)
-    };
-    let outer = resolve(&builder.raw, None, loader)?;
-    let mut sets = Vec::new();
-    for node in &builder.nodes {
-        let set = resolve(&node.raw, Some(&outer), loader)?;
-        ssl::compile::<Lines>(&set, loader)?;
-        sets.push(set);
+    let Some(builder) = Builder::take(loader) else { return Ok(None) };
+    let sets = builder.resolve(loader)?.servers;
+    for set in &sets {
+        ssl::compile::<Lines>(set, loader)?;
     }
     let mut made = ssl::Servers::default();
     let mut servers = Vec::new();
-    for (node, set) in builder.nodes.iter().zip(sets) {
+    for (node, set) in builder.servers.iter().zip(sets) {
         servers.push(Rc::new(server(node, set, &mut made, loader)?));
     }
     let variables = Rc::new(vars::finish::<Lines>(loader)?);
-    let listeners = builder.nodes.iter().zip(&servers).map(|(node, server)| Listener {
+    let listeners = builder.servers.iter().zip(&servers).map(|(node, server)| Listener {
         server,
         listens: &node.listens,
         names: &node.names,
@@ -98,7 +93,12 @@ fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc<dyn
     Ok(Some(Rc::new(LinesApp { sockets, variables, log: cx.log.clone(), busy: Cell::new(0) })))
 }
 
-fn server(node: &Node, set: conf::Set, made: &mut ssl::Servers, loader: &mut Loader<'_>) -> Result<LinesServer> {
+fn server(
+    node: &ServerNode<NoParameters>,
+    set: conf::Set,
+    made: &mut ssl::Servers,
+    loader: &mut Loader<'_>,
+) -> Result<LinesServer> {
     let tls = made.of::<Lines>(&set, &config::NO_NAMES, &[], &|_| Some(node.place), loader)?;
     let mut phases = Phases::default();
     PROTOCOL_MODULES.phases(&set, loader, &mut phases)?;

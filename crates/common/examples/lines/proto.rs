@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use common::backend::ssl::UpstreamTls;
-use common::front::listen::Parameters;
+use common::front::blocks::NoParameters;
 use common::front::ssl::{ServerTls, SslConf};
 use common::front::{self, Front};
 use common::modules::log::LogProto;
 use common::modules::{Check, Log};
 use common::{Places, Proto, Tables, vars};
-use conf::{Context, Directive, Level, Loader, Result, Set, Word};
+use conf::{Context, Level, Set};
 use expr::vars::Template;
 use upstream::Group;
 
@@ -64,18 +64,6 @@ impl LogProto for Lines {
 impl Front for Lines {
     type Server = LinesServer;
     type Listen = NoParameters;
-}
-
-/// Its `listen` has no parameters of its own.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct NoParameters;
-
-impl Parameters for NoParameters {
-    fn parameter(&mut self, _: &mut Loader<'_>, _: &Directive, _: &Word) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn join(&mut self, _: &NoParameters) {}
 }
 
 /// A server.

@@ -106,7 +106,13 @@ impl LinesSession {
     }
 
     fn visitor<'a>(&'a self, address: &'a Address) -> Visitor<'a> {
-        Visitor { log: self.log.clone(), number: self.number(), peer: &self.peer, server: &address.addr }
+        Visitor {
+            log: self.log.clone(),
+            number: self.number(),
+            peer: &self.peer,
+            server: &address.addr,
+            starttls: false,
+        }
     }
 
     /// The status with which a check refuses the session.

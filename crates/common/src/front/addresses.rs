@@ -7,6 +7,7 @@ use conf::{Error, Loader, Result, Span};
 use engine::Listen;
 use expr::lookup::Names;
 use os::SockAddr;
+use os::socket::Kind;
 
 use super::listen::Parameters;
 use super::{Front, ListenSpec, Server, ServerName};
@@ -57,10 +58,10 @@ pub fn sockets<'a, P: Front>(
     loader: &mut Loader<'_>,
 ) -> Result<Vec<Socket<P>>> {
     let mut wanted: Vec<Wanted<'_, P>> = Vec::new();
-    let mut by_addr: HashMap<SockAddr, usize> = HashMap::new();
+    let mut by_addr: HashMap<(SockAddr, Kind), usize> = HashMap::new();
     for Listener { server, listens, names, place } in listeners {
         for spec in listens {
-            let at = *by_addr.entry(spec.addr.clone()).or_insert_with(|| {
+            let at = *by_addr.entry((spec.addr.clone(), spec.options.kind)).or_insert_with(|| {
                 wanted.push(Wanted { spec: spec.clone(), servers: Vec::new(), place });
                 wanted.len() - 1
             });
@@ -153,13 +154,14 @@ fn no_certificate(server: Span) -> Error {
 
 /// Addresses without options of their own are served by the wildcard socket of their port.
 fn group<P: Front>(addresses: Vec<Specified<P>>) -> Vec<Socket<P>> {
-    let mut wildcards: HashMap<(bool, u16), usize> = HashMap::new();
+    let mut wildcards: HashMap<(bool, u16, Kind), usize> = HashMap::new();
     let mut sockets: Vec<Socket<P>> = Vec::new();
-    let key = |addr: &SockAddr| (matches!(addr, SockAddr::V6(_)), addr.port());
+    let key =
+        |spec: &ListenSpec<P::Listen>| (matches!(spec.addr, SockAddr::V6(_)), spec.addr.port(), spec.options.kind);
     let mut rest = Vec::new();
     for (spec, address) in addresses {
         if spec.addr.is_wildcard() {
-            wildcards.insert(key(&spec.addr), sockets.len());
+            wildcards.insert(key(&spec), sockets.len());
         } else if !spec.bind && !spec.addr.is_unix() {
             rest.push((spec, address));
             continue;
@@ -167,7 +169,7 @@ fn group<P: Front>(addresses: Vec<Specified<P>>) -> Vec<Socket<P>> {
         sockets.push(Socket::of(spec, address));
     }
     for (spec, address) in rest {
-        match wildcards.get(&key(&spec.addr)) {
+        match wildcards.get(&key(&spec)) {
             Some(&at) => sockets[at].addresses.insert(0, address),
             None => sockets.push(Socket::of(spec, address)),
         }
@@ -191,14 +193,16 @@ impl<P: Front> Socket<P> {
     }
 }
 
-/// The address of a connection that came by `listen`; if nobody listens there any more, the one that listens on its local
-/// address.
+/// The address of a connection (or datagram) that came by `listen`; if nobody listens there any more, the one that listens
+/// on its local address.
 pub fn find<P: Front>(
     sockets: &[Socket<P>],
+    kind: Kind,
     listen: &SockAddr,
     local: impl FnOnce() -> Option<SockAddr>,
 ) -> Option<Rc<Address<P>>> {
-    let all = || sockets.iter().flat_map(|socket| &socket.addresses);
+    let alike = || sockets.iter().filter(|socket| socket.listen.options.kind == kind);
+    let all = || alike().flat_map(|socket| &socket.addresses);
     if let Some(same) = all().find(|address| address.addr == *listen) {
         return Some(same.clone());
     }

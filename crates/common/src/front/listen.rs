@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use conf::{Directive, Error, Loader, Result, Span, Word};
 use os::SockAddr;
-use os::socket::{Keepalive, ListenOptions};
+use os::socket::{Keepalive, Kind, ListenOptions};
 
 use super::Front;
 
@@ -51,14 +51,36 @@ pub fn parse<P: Front>(loader: &mut Loader<'_>, d: &Directive) -> Result<Vec<Lis
     let mut spec = ListenSpec::<P::Listen>::of(addrs[0].clone());
     (spec.place, spec.text) = (d.span(), word.lossy().into_owned());
     for word in &d.args[1..] {
-        if !spec.own.parameter(loader, d, word)? {
+        if P::DATAGRAMS && *word == "udp" {
+            spec.options.kind = Kind::Datagram;
+        } else if !spec.own.parameter(loader, d, word)? {
             spec.parameter(word)?;
         }
     }
+    spec.check(d)?;
     Ok(addrs.into_iter().map(|addr| ListenSpec { addr, ..spec.clone() }).collect())
 }
 
 impl<X> ListenSpec<X> {
+    /// What can't be said of a socket of datagrams.
+    fn check(&self, d: &Directive) -> Result<()> {
+        let options = &self.options;
+        let is_connected = [
+            ("ssl", self.ssl),
+            ("backlog", options.backlog != ListenOptions::default().backlog),
+            ("fastopen", options.fastopen.is_some()),
+            ("deferred", options.deferred),
+            ("so_keepalive", options.so_keepalive.is_some()),
+        ];
+        let wrong = is_connected.iter().find(|(_, is_set)| *is_set && options.kind == Kind::Datagram);
+        match wrong {
+            Some((name, _)) => {
+                Err(Error::on(d, format!("\"listen\" directive \"{name}\" parameter is incompatible with \"udp\"")))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn parameter(&mut self, word: &Word) -> Result<()> {
         let text = word.lossy();
         let (name, value) = text.split_once('=').map_or((&*text, None), |(name, value)| (name, Some(value)));
@@ -249,7 +271,7 @@ impl<X: Default> ListenSpec<X> {
 
 /// What servers have said of addresses, and where: some of it only one of them may say.
 #[derive(Default)]
-pub struct Claims(HashMap<SockAddr, Claim>);
+pub struct Claims(HashMap<(SockAddr, Kind), Claim>);
 
 #[derive(Default)]
 struct Claim {
@@ -268,9 +290,10 @@ impl Claims {
         d: &Directive,
     ) -> Result<()> {
         let addr = &spec.addr;
-        let claim = self.0.entry(addr.clone()).or_default();
+        let kind = spec.options.kind;
+        let claim = self.0.entry((addr.clone(), kind)).or_default();
         let twice = |message: String, first: Span| Err(Error::on(d, message).hint(loader.stands_first(first)));
-        if let Some(other) = others.iter().find(|other| other.addr == *addr) {
+        if let Some(other) = others.iter().find(|other| other.addr == *addr && other.options.kind == kind) {
             return twice(format!("a duplicate listen {addr}"), other.place);
         }
         if let (true, Some(first)) = (spec.set, claim.options) {

@@ -1,6 +1,8 @@
 //! What stands before a protocol's sessions: the addresses that they come by, and what precedes their first bytes.
 
 pub mod addresses;
+pub mod blocks;
+pub mod conf;
 pub mod listen;
 pub mod names;
 pub mod proxy;
@@ -22,6 +24,8 @@ use crate::Proto;
 
 /// A protocol with servers that listen on addresses.
 pub trait Front: Proto {
+    /// Whether it also takes datagrams (`listen … udp`).
+    const DATAGRAMS: bool = false;
     /// A server.
     type Server: Server;
     /// What its `listen` takes beside what all have.

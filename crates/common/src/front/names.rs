@@ -16,6 +16,14 @@ pub struct ServerName {
     pub regex: Option<Rc<Regex>>,
 }
 
+impl ServerName {
+    /// `$server_name`: the first of a server's names, of which a leading dot isn't shown; empty if it has none.
+    pub fn shown(names: &[ServerName]) -> Box<[u8]> {
+        let first = names.first().map_or(&b""[..], |name| &name.text);
+        first.strip_prefix(b".").unwrap_or(first).into()
+    }
+}
+
 /// Reads a name; what a name doesn't look like is warned of.
 pub fn parse<P: Proto>(loader: &mut Loader<'_>, word: &Word) -> Result<ServerName> {
     if let Some(pattern) = word.text.strip_prefix(b"~") {

@@ -8,10 +8,10 @@ use std::rc::Rc;
 
 use buf::{Buf, Bytes};
 use engine::log::{Errno, Level, Log, TIMED_OUT};
-use tls::{Alert, ClientVerdict, Departed, First, HandshakeError, Identity, Secured, ServerLayer};
+use tls::{Alert, ClientVerdict, Departed, First, HandshakeError, Identity, Reason, Secured, ServerLayer};
 use wire::hello::ClientHello;
 
-use super::ssl::ServerTls;
+use super::ssl::{ServerTls, VerifyClient};
 use super::{Address, Front, Server, Visitor};
 use crate::ocsp::{Asker, StatusCheck};
 
@@ -154,22 +154,45 @@ fn choose<P: Front>(address: &Address<P>, hello: &ClientHello) -> (Rc<P::Server>
     (named.unwrap_or(&address.default).clone(), named.is_some())
 }
 
+/// Why a client isn't served for its certificate.
+#[derive(Clone, Copy, Debug)]
+pub enum Unproved {
+    /// Its certificate isn't good.
+    Bad(Reason),
+    /// It has shown none.
+    Nobody,
+}
+
+impl VerifyClient {
+    /// Whether the client's certificate is as it has to be.
+    pub fn check(self, tls: &Secured) -> Result<(), Unproved> {
+        match tls.verdict() {
+            _ if self == VerifyClient::Off => Ok(()),
+            ClientVerdict::Failed(reason) if self == VerifyClient::OptionalNoCa && reason.is_untrusted() => Ok(()),
+            ClientVerdict::Failed(reason) => Err(Unproved::Bad(reason)),
+            ClientVerdict::None if self == VerifyClient::On => Err(Unproved::Nobody),
+            ClientVerdict::Trusted | ClientVerdict::None => Ok(()),
+        }
+    }
+}
+
 /// Tells the log why there is no handshake.
 pub fn log_failure(visitor: &Visitor<'_>, error: &HandshakeError) {
+    let doing = visitor.doing();
     let log = |message: std::fmt::Arguments<'_>| visitor.log(Level::Info, message);
     match error {
         HandshakeError::Io(error) if rt::is_closing(error) => {}
         HandshakeError::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
-            log(format_args!("client timed out{TIMED_OUT} while SSL handshaking"));
+            log(format_args!("client timed out{TIMED_OUT} while {doing}"));
         }
         HandshakeError::Io(error) => {
-            log(format_args!("SSL_do_handshake() failed{} while SSL handshaking", Errno(error)));
+            log(format_args!("SSL_do_handshake() failed{} while {doing}", Errno(error)));
         }
         HandshakeError::Closed => {
-            log(format_args!("peer closed connection in SSL handshake while SSL handshaking"));
+            log(format_args!("peer closed connection in SSL handshake while {doing}"));
         }
         HandshakeError::Tls(text) => {
-            log(format_args!("SSL_do_handshake() failed (SSL: {text}) while SSL handshaking"));
+            log(format_args!("SSL_do_handshake() failed (SSL: {text}) while {doing}"));
         }
     }
 }

@@ -2,6 +2,7 @@
 //! [`http::app::handover::format`].
 
 use buf::Secret;
+use common::handover::format::{decode_attempt, encode_attempt, owned};
 use http::app::handover::format::{ClientState, RequestState, SocketState};
 use http::exchange::Attempt;
 use wire::tagged::{Reader, Writer};
@@ -98,37 +99,6 @@ impl ExchangeState {
             body_length: fields.number(9),
         })
     }
-}
-
-fn encode_attempt(attempt: &Attempt) -> Secret {
-    let mut out = Writer::new(VERSION);
-    out.list(1, attempt.peer.iter().map(|peer| peer.as_bytes()));
-    out.number(2, attempt.status.into()).some(3, attempt.connect_ms).some(4, attempt.header_ms);
-    out.some(5, attempt.response_ms).number(6, attempt.length).number(7, attempt.received);
-    out.number(8, attempt.sent).flag(9, attempt.redirected).some(10, attempt.queue_ms);
-    out.list(11, attempt.server.iter().map(|server| server.as_bytes()));
-    out.finish()
-}
-
-fn decode_attempt(bytes: &[u8]) -> Option<Attempt> {
-    let fields = Reader::new(VERSION, bytes)?;
-    Some(Attempt {
-        peer: fields.bytes(1).map(|peer| String::from_utf8_lossy(peer).into()),
-        status: u16::try_from(fields.number(2)?).ok()?,
-        connect_ms: fields.number(3),
-        header_ms: fields.number(4),
-        response_ms: fields.number(5),
-        length: fields.number(6)?,
-        received: fields.number(7)?,
-        sent: fields.number(8)?,
-        redirected: fields.flag(9),
-        queue_ms: fields.number(10),
-        server: fields.bytes(11).map(|server| String::from_utf8_lossy(server).into()),
-    })
-}
-
-fn owned(fields: Reader<'_>, tag: u8) -> Vec<u8> {
-    fields.bytes(tag).unwrap_or_default().to_vec()
 }
 
 const VERSION: u8 = 1;

@@ -9,8 +9,9 @@ pub mod format;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
-use ::upstream::{Choice, Group, GroupSpec, ServerSpec};
+use ::upstream::Choice;
 use buf::{Bytes, Chain};
+use common::backend::targets::Groups;
 use engine::handover::{Handover, Parcel, kind};
 use engine::log::Level;
 use http::app::handover::{Taken, client, client_state, flat, request_state, restore_request, socket_state, stream};
@@ -21,7 +22,6 @@ use http::session::h1;
 use wire::h1::ResponseParser;
 
 use self::format::{ExchangeState, TunnelState};
-use crate::pass::Groups;
 use crate::tunnel::{Timeouts, Tunnel};
 
 /// Gives away an upgraded connection; the request is left without its connection. `down` and `up` are bytes that its
@@ -139,11 +139,8 @@ fn restore_exchange(state: ExchangeState, choice: &Choice) -> Rc<Exchange> {
 fn choice(http: &Http, exchange: &ExchangeState, backend: &rt::Stream) -> Choice {
     let peer = exchange.attempts.last().and_then(|attempt| attempt.peer.clone()).unwrap_or_default();
     let name = String::from_utf8_lossy(&exchange.group);
-    let known = http.part::<Rc<std::cell::RefCell<Groups>>>().and_then(|groups| groups.borrow().named(&name));
-    let group = known.unwrap_or_else(|| {
-        let servers = backend.peer_addr().map(|addr| ServerSpec::new(&peer, vec![addr])).into_iter().collect();
-        Group::new(&GroupSpec { name: exchange.group.clone(), servers, ..GroupSpec::default() })
-    });
+    let groups = http.part::<Rc<std::cell::RefCell<Groups>>>().cloned().unwrap_or_default();
+    let group = groups.borrow().resume(&name, &peer, backend.peer_addr().ok());
     Choice::resume(group, &peer)
 }
 

@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use common::front::ListenSpec;
 use common::front::addresses::{self, Listener};
 use common::front::ssl::{self, ServerTls};
-use common::ocsp::Names;
+use common::front::{ListenSpec, ServerName};
 use conf::{Context, Error, Level, Loader, Result, Set, Sets};
 use engine::cycle::core_conf::ThreadPoolConf;
 use engine::cycle::event_conf::EventConf;
@@ -181,7 +180,7 @@ fn server_tls(
         let listens = || node.listens.iter().any(|spec| addresses.contains(&spec.addr));
         let http2 = set.get::<Http2Conf>().http2 || listens();
         let core = &locations[node.root.0 as usize].core;
-        let names = Names { resolver: core.resolver.clone(), timeout_ms: core.resolver_timeout };
+        let names = core.shared.names();
         let registry = loader.registry();
         let at = |name: &str| builder.server_place(node, registry, name);
         let alpn = &ALPN[usize::from(!http2)..];
@@ -220,18 +219,13 @@ fn servers(
     nodes
         .map(|(index, ((node, set), tls))| {
             let root = locations[node.root.0 as usize].clone();
-            let name = node.names.first().map(|name| shown_name(&name.text)).unwrap_or_default();
+            let name = ServerName::shown(&node.names);
             let http2 = http2::config(set);
             let serves_connect = tunnels.contains(&index);
             let core = set.share::<CoreServer>();
             Rc::new(Server { name, core, set: set.clone(), root, tls, http2, serves_connect })
         })
         .collect()
-}
-
-/// `$server_name`: a leading dot stands for the name itself.
-fn shown_name(text: &[u8]) -> Box<[u8]> {
-    text.strip_prefix(b".").unwrap_or(text).into()
 }
 
 fn sockets(nodes: &[ServerNode], servers: &[Rc<Server>], loader: &mut Loader<'_>) -> Result<Vec<Socket>> {

@@ -5,10 +5,12 @@ pub mod handover;
 
 use std::rc::Rc;
 
+use common::front::conf::SizesConf;
 use common::front::ssl;
 use conf::{Loader, Registry};
 use engine::{App, BuildContext};
 
+use crate::HttpProto;
 use crate::config::core::{CoreLocation, CoreMain, CoreServer, VariableConf};
 use crate::module::{self, HttpModule, HttpModules, Shared};
 use crate::request::variables::Setup;
@@ -32,6 +34,7 @@ impl Module {
 impl engine::Module for Module {
     fn tables(&self, registry: &mut Registry) {
         registry.add::<CoreMain>();
+        registry.add::<SizesConf<HttpProto>>();
         registry.add::<CoreServer>();
         registry.add::<CoreLocation>();
         registry.add::<VariableConf>();

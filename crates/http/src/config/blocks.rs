@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
-use common::front::listen::{self, Claims};
-use common::front::{ListenSpec, ServerName, names};
+use common::front::blocks::{Gather, Open};
+use common::front::listen::Claims;
+use common::front::{ListenSpec, ServerName};
 use conf::{Context, Directive, Error, Frame, Level, Loader, RawSet, Result, Span};
 
 use super::core::CoreLocationRaw;
@@ -104,32 +105,6 @@ pub fn server(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     loader.block(d.block.as_deref().unwrap_or_default(), Context::SERVER, frame);
     let builder = loader.store.entry::<Builder>();
     (builder.server, builder.location) = (None, None);
-    Ok(())
-}
-
-/// `listen …`.
-pub fn listen(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    for spec in listen::parse::<HttpProto>(loader, d)? {
-        loader.places.note(engine::cycle::listening::ADDRESS, &spec.addr, d.span());
-        // Out of the store meanwhile: messages need the loader.
-        let mut builder = std::mem::take(loader.store.entry::<Builder>());
-        let server = builder.server.expect("listen stands in a server");
-        let listens = &mut builder.servers[server].listens;
-        let added = builder.claims.add(&spec, listens, loader, d).map(|()| listens.push(spec));
-        loader.store.put(builder);
-        added?;
-    }
-    Ok(())
-}
-
-/// `server_name …`.
-pub fn server_name(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    for word in &d.args {
-        let name = names::parse::<HttpProto>(loader, word)?;
-        let builder = loader.store.entry::<Builder>();
-        let server = builder.server.expect("server_name stands in a server");
-        builder.servers[server].names.push(name);
-    }
     Ok(())
 }
 
@@ -318,6 +293,13 @@ fn split_modifier(text: &[u8]) -> (&[u8], &[u8]) {
         }
     }
     (b"", text)
+}
+
+impl Gather<HttpProto> for Builder {
+    fn server(&mut self) -> Open<'_, HttpListen> {
+        let node = &mut self.servers[self.server.expect("the directive stands in a server")];
+        Open { listens: &mut node.listens, names: &mut node.names, claims: &mut self.claims }
+    }
 }
 
 impl Builder {

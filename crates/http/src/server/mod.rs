@@ -56,12 +56,12 @@ impl Http {
     /// The address of a connection that was accepted by `listen`; if that is no longer listened on, the one that
     /// listens on its local address.
     pub fn address(&self, listen: &SockAddr, local: impl FnOnce() -> Option<SockAddr>) -> Option<Rc<Address>> {
-        addresses::find(&self.sockets, listen, local)
+        addresses::find(&self.sockets, os::socket::Kind::Stream, listen, local)
     }
 
     /// The log of a location.
     pub fn log_of(&self, core: &CoreLocation) -> Log {
-        core.log.as_ref().unwrap_or(&self.log).clone()
+        core.shared.log.as_ref().unwrap_or(&self.log).clone()
     }
 }
 

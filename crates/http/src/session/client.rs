@@ -7,6 +7,7 @@ use std::io;
 use std::task::{Context, Poll, Waker};
 
 use buf::{Bytes, Chain};
+use common::pump::Side;
 use os::SockAddr;
 use rt::Tried;
 
@@ -34,6 +35,16 @@ macro_rules! either {
 impl From<rt::Stream> for Client {
     fn from(stream: rt::Stream) -> Client {
         Client::Socket(stream)
+    }
+}
+
+impl Side for Client {
+    fn poll_recv(&self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<Bytes>> {
+        self.poll_recv(cx, size)
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>> {
+        self.poll_send(cx, chain)
     }
 }
 

@@ -125,7 +125,7 @@ async fn send_body(r: &mut Request, head: Buf) -> Result<(), Broken> {
     if let Some(link) = &mut r.link {
         match body.is_whole() {
             true => link.stream.set_nopush(core.tcp_nopush),
-            false => link.set_nodelay(core.tcp_nodelay),
+            false => link.set_nodelay(core.shared.tcp_nodelay),
         }
     }
     let result = send_portions(r, head, &mut body).await;

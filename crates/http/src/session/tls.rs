@@ -6,8 +6,8 @@ use std::rc::Rc;
 use buf::Bytes;
 use common::front;
 use common::front::ssl::{ServerTls, VerifyClient};
-use common::front::tls::{Greeted, greet, log_failure};
-use tls::{ClientVerdict, HandshakeError, Identity};
+use common::front::tls::{Greeted, Unproved, greet, log_failure};
+use tls::{HandshakeError, Identity};
 use wire::hello::ClientHello;
 
 use crate::fault::Fault;
@@ -104,15 +104,10 @@ fn check_name(r: &Request) -> Result<(), Fault> {
 
 /// The client's certificate, as the server demands it.
 fn check_certificate(r: &Request) -> Result<(), Fault> {
-    let mode = r.server.set.get::<SslConf>().ssl_verify_client;
-    if mode == VerifyClient::Off {
-        return Ok(());
-    }
     let Some(tls) = r.conn.tls() else { return Ok(()) };
-    match tls.verdict() {
-        ClientVerdict::Failed(reason) if mode == VerifyClient::OptionalNoCa && reason.is_untrusted() => Ok(()),
-        ClientVerdict::Failed(reason) => Err(Fault::BadCertificate.log_with(r, &reason)),
-        ClientVerdict::None if mode == VerifyClient::On => Err(Fault::NoCertificate.log(r)),
-        ClientVerdict::Trusted | ClientVerdict::None => Ok(()),
-    }
+    let checked = r.server.set.get::<SslConf>().ssl_verify_client.check(tls);
+    checked.map_err(|unproved| match unproved {
+        Unproved::Bad(reason) => Fault::BadCertificate.log_with(r, &reason),
+        Unproved::Nobody => Fault::NoCertificate.log(r),
+    })
 }

@@ -15,7 +15,7 @@ pub enum Escape {
     Html,
     /// The URL in a page's Refresh: space and `"'<>\^`{|~`, neither `%` nor `#`.
     Refresh,
-    /// A memcached key: space and `%`.
+    /// A key for memcached, or a value for the server of `auth_http`: space and `%`.
     Memcached,
 }
 

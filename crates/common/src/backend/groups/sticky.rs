@@ -176,7 +176,7 @@ fn learn<P: Proto>(loader: &mut Loader<'_>, d: &Directive, words: &[Word]) -> Re
     let size = parse::parse_size(size.get(1..).unwrap_or_default()).ok_or_else(|| wrong(word, "invalid zone size"))?;
     let size = usize::try_from(size).ok().filter(|size| *size >= zones::SMALLEST);
     let size = size.ok_or_else(|| wrong(word, "zone is too small"))?;
-    let zone = zones::declare(loader, word, name, size, P::tables().upstream_sticky.module())?;
+    let zone = zones::declare(loader, word, name, size, upstream::sticky::owner(P::tables().upstream_sticky.module()))?;
     let group = current::<P>(loader).name.clone();
     let owners = &mut loader.store.entry::<Owners>().0;
     if let Some((name, other)) = owners.iter().find(|(name, _)| name == zone.name()) {

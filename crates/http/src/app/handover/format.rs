@@ -3,10 +3,12 @@
 //! All of it is [`wire::tagged`]. Fields that are missing take their default where there is one; a message without what
 //! must be there is refused. Times travel as durations, since they mean the same in every process.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
-
 use buf::Secret;
 use common::front::proxy::ProxyHeader;
+pub use common::handover::format::{SecureState, SocketState};
+use common::handover::format::{
+    decode_addr, decode_pairs, decode_proxy, encode_addr, encode_pairs, encode_proxy, owned,
+};
 use os::SockAddr;
 use wire::tagged::{Reader, Writer};
 
@@ -37,38 +39,6 @@ pub struct ClientState {
     pub debug: bool,
     /// Its TLS.
     pub secure: Option<SecureState>,
-}
-
-/// What stands between a socket and its users; the socket's own bytes and counts are those of the wire.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SecureState {
-    /// The layer's state, with its keys.
-    pub tls: Secret,
-    /// Plaintext received.
-    pub received: u64,
-    /// Plaintext sent.
-    pub sent: u64,
-    /// Plaintext received, not read.
-    pub unread: Vec<u8>,
-    /// Plaintext to be sent.
-    pub unsent: Vec<u8>,
-}
-
-/// What the event loop knows of a socket.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SocketState {
-    /// Its serial number.
-    pub number: u64,
-    /// Bytes received.
-    pub received: u64,
-    /// Bytes sent.
-    pub sent: u64,
-    /// Milliseconds until reading fails, if it does some time.
-    pub timeout_ms: Option<u64>,
-    /// Received, not read.
-    pub unread: Vec<u8>,
-    /// To be sent.
-    pub unsent: Vec<u8>,
 }
 
 /// A request that was answered by 101.
@@ -111,12 +81,7 @@ impl ClientState {
     pub fn encode(&self) -> Secret {
         let mut out = Writer::new(VERSION);
         out.bytes(1, &self.socket.encode()).bytes(2, &encode_addr(&self.listen)).bytes(3, &encode_addr(&self.peer));
-        if let Some(proxy) = &self.proxy {
-            let mut header = Writer::new(VERSION);
-            header.bytes(1, &encode_addr(&proxy.source)).bytes(2, &encode_addr(&proxy.destination));
-            header.bytes(3, &proxy.tlvs);
-            out.bytes(4, &header.finish());
-        }
+        out.list(4, self.proxy.as_ref().map(encode_proxy));
         out.flag(5, self.proxy_expected).number(6, self.age_ms).number(7, self.requests.into());
         out.number(8, self.keepalive_ms.into()).number(9, self.keepalive_min_ms.into());
         out.flag(10, self.nodelay).flag(11, self.debug).list(12, self.secure.as_ref().map(SecureState::encode));
@@ -148,55 +113,6 @@ impl ClientState {
                 Some(secure) => Some(secure?),
                 None => None,
             },
-        })
-    }
-}
-
-impl SecureState {
-    fn encode(&self) -> Secret {
-        let mut out = Writer::new(VERSION);
-        out.bytes(1, &self.tls).number(2, self.received).number(3, self.sent);
-        out.bytes(4, &self.unread).bytes(5, &self.unsent);
-        out.finish()
-    }
-
-    fn decode(bytes: &[u8]) -> Option<SecureState> {
-        let fields = Reader::new(VERSION, bytes)?;
-        Some(SecureState {
-            tls: fields.bytes(1)?.into(),
-            received: fields.number(2)?,
-            sent: fields.number(3)?,
-            unread: owned(fields, 4),
-            unsent: owned(fields, 5),
-        })
-    }
-}
-
-fn decode_proxy(bytes: &[u8]) -> Option<ProxyHeader> {
-    let fields = Reader::new(VERSION, bytes)?;
-    let (source, destination) = (decode_addr(fields.bytes(1)?)?, decode_addr(fields.bytes(2)?)?);
-    Some(ProxyHeader { source, destination, tlvs: fields.bytes(3).unwrap_or_default().into() })
-}
-
-impl SocketState {
-    /// The message.
-    pub fn encode(&self) -> Secret {
-        let mut out = Writer::new(VERSION);
-        out.number(1, self.number).number(2, self.received).number(3, self.sent).some(4, self.timeout_ms);
-        out.bytes(5, &self.unread).bytes(6, &self.unsent);
-        out.finish()
-    }
-
-    /// The state of a message.
-    pub fn decode(bytes: &[u8]) -> Option<SocketState> {
-        let fields = Reader::new(VERSION, bytes)?;
-        Some(SocketState {
-            number: fields.number(1)?,
-            received: fields.number(2)?,
-            sent: fields.number(3)?,
-            timeout_ms: fields.number(4),
-            unread: owned(fields, 5),
-            unsent: owned(fields, 6),
         })
     }
 }
@@ -239,72 +155,12 @@ impl RequestState {
     }
 }
 
-fn encode_pairs(out: &mut Writer, tag: u8, pairs: &[(Vec<u8>, Vec<u8>)]) {
-    for (name, value) in pairs {
-        let mut pair = Writer::new(VERSION);
-        pair.bytes(1, name).bytes(2, value);
-        out.bytes(tag, &pair.finish());
-    }
-}
-
-fn decode_pairs(fields: Reader<'_>, tag: u8) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
-    let pair = |bytes| {
-        let pair = Reader::new(VERSION, bytes)?;
-        Some((pair.bytes(1)?.to_vec(), pair.bytes(2)?.to_vec()))
-    };
-    fields.all(tag).map(pair).collect()
-}
-
-fn owned(fields: Reader<'_>, tag: u8) -> Vec<u8> {
-    fields.bytes(tag).unwrap_or_default().to_vec()
-}
-
-/// An address: its family (4, 6, or 1 for unix), then its parts.
-fn encode_addr(addr: &SockAddr) -> Vec<u8> {
-    let mut out = vec![match addr {
-        SockAddr::V4(_) => 4,
-        SockAddr::V6(_) => 6,
-        SockAddr::Unix(_) => 1,
-    }];
-    match addr {
-        SockAddr::V4(addr) => out.extend_from_slice(&addr.ip().octets()),
-        SockAddr::V6(addr) => out.extend_from_slice(&addr.ip().octets()),
-        SockAddr::Unix(path) => out.extend_from_slice(path),
-    }
-    if !addr.is_unix() {
-        out.extend_from_slice(&addr.port().to_be_bytes());
-    }
-    if let SockAddr::V6(addr) = addr {
-        out.extend_from_slice(&addr.flowinfo().to_be_bytes());
-        out.extend_from_slice(&addr.scope_id().to_be_bytes());
-    }
-    out
-}
-
-fn decode_addr(bytes: &[u8]) -> Option<SockAddr> {
-    let (family, rest) = bytes.split_first()?;
-    match family {
-        1 => SockAddr::unix(rest).ok(),
-        4 => {
-            let (ip, port) = rest.split_first_chunk::<4>()?;
-            Some(SockAddr::from(SocketAddr::new(IpAddr::from(*ip), u16::from_be_bytes(port.try_into().ok()?))))
-        }
-        6 => {
-            let (ip, rest) = rest.split_first_chunk::<16>()?;
-            let (port, rest) = rest.split_first_chunk()?;
-            let (flow, scope) = rest.split_first_chunk()?;
-            let scope = u32::from_be_bytes(scope.try_into().ok()?);
-            let (port, flow) = (u16::from_be_bytes(*port), u32::from_be_bytes(*flow));
-            Some(SockAddr::V6(SocketAddrV6::new((*ip).into(), port, flow, scope)))
-        }
-        _ => None,
-    }
-}
-
 const VERSION: u8 = 1;
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn addr(text: &str) -> SockAddr {
@@ -377,15 +233,5 @@ mod tests {
         let mut newer = bytes.to_vec();
         newer[0] = VERSION + 1;
         assert_eq!(ClientState::decode(&newer), None);
-    }
-
-    #[test]
-    fn addresses() {
-        for addr in [addr("1.2.3.4:65535"), addr("[::]:0"), SockAddr::unix(b"\0abstract").expect("short enough")] {
-            assert_eq!(decode_addr(&encode_addr(&addr)), Some(addr));
-        }
-        for bytes in [&b""[..], &[4, 1, 2, 3], &[6; 10], &[9, 1]] {
-            assert_eq!(decode_addr(bytes), None, "{bytes:?}");
-        }
     }
 }

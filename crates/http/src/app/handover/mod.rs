@@ -11,18 +11,16 @@ pub mod format;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
-use ::tls::{Departed, ServerLayer};
-use buf::{Buf, Bytes, Chain, Piece};
-use common::front::tls;
+use buf::Bytes;
+pub use common::handover::{flat, socket_state, stream};
+use common::handover::{leave, restore_values, resume_layer, values};
 use engine::handover::{Handover, Parcel, kind};
 use engine::log::Level;
-use rt::DetachedLayer;
 use wire::h1::{Limits, Parsed};
 
-use self::format::{ClientState, RequestState, SecureState, SocketState};
+use self::format::{ClientState, RequestState, SecureState};
 use crate::request::Request;
 use crate::request::facts::{ConnectionFacts, Rare};
-use crate::request::variables::Value;
 use crate::server::Http;
 use crate::server::location::Kind;
 use crate::session::connection::{Connection, Link};
@@ -72,16 +70,7 @@ pub(crate) fn adopt_idle(http: &Rc<Http>, mut parcel: Parcel, back: bool) -> Res
 /// A connection's state without its timeout, and its socket; none of a stream of HTTP/2.
 pub fn client_state(conn: Connection) -> Option<(ClientState, OwnedFd)> {
     let stream = conn.link.stream.into_socket()?;
-    let layer = match stream.detach_layer() {
-        Some(parts) => Some(secure_state(parts)?),
-        None => None,
-    };
-    let (mut socket, fd) = socket_state(stream);
-    let secure = layer.map(|(secure, input, out)| {
-        socket.unread.splice(..0, input.iter().copied());
-        socket.unsent.extend_from_slice(&out);
-        secure
-    });
+    let (socket, secure, fd) = leave(stream)?;
     let state = ClientState {
         socket,
         listen: conn.facts.address.addr.clone(),
@@ -97,18 +86,6 @@ pub fn client_state(conn: Connection) -> Option<(ClientState, OwnedFd)> {
         secure,
     };
     Some((state, fd))
-}
-
-/// The state of a connection's TLS; what it hasn't understood yet, and what it has yet to say, as it is on the wire.
-fn secure_state(parts: DetachedLayer) -> Option<(SecureState, Buf, Buf)> {
-    let DetachedLayer { layer, input, unread, unsent, received, sent } = parts;
-    let layer = layer.into_any().downcast::<ServerLayer>().ok()?;
-    let mut out = Buf::empty();
-    let (departed, mut rest) = layer.leave(&mut out)?;
-    let tls = departed.encode();
-    rest.extend_from_slice(&input);
-    let unread = unread.map(|buf| buf.to_vec()).unwrap_or_default();
-    Some((SecureState { tls, received, sent, unread, unsent: flat(unsent) }, rest, out))
 }
 
 /// What comes from another worker.
@@ -162,13 +139,8 @@ fn secure_again(
     taken: Taken,
 ) -> Result<(), &'static str> {
     let address = facts.address.clone();
-    let SecureState { tls, received, sent, unread, unsent } = state;
-    let departed = Departed::decode(&tls).ok_or("its keys aren't understood")?;
-    let (layer, fits) = tls::resume(&address, departed);
-    let unsent = if unsent.is_empty() { Chain::new() } else { Chain::from(Bytes::from(unsent)) };
-    facts.set_tls(layer.secured().clone());
-    let (layer, unread) = (Box::new(layer), filled(unread));
-    stream.attach_layer(DetachedLayer { layer, input: Buf::empty(), unread, unsent, received, sent });
+    let (secured, fits) = resume_layer(stream, &address, state)?;
+    facts.set_tls(secured);
     match taken {
         Taken { idle: true, back: false } if !address.ssl => Err("where it was accepted no TLS is spoken any more"),
         Taken { idle: true, back: false } if !fits => Err("where it was accepted other TLS is spoken now"),
@@ -176,53 +148,8 @@ fn secure_again(
     }
 }
 
-/// A buffer of these bytes, if there are some.
-fn filled(bytes: Vec<u8>) -> Option<Buf> {
-    let length = bytes.len();
-    (length > 0).then(|| Buf::from_memory(bytes.into(), 0, length))
-}
-
-/// A connection to a backend without its timeout, and its socket.
-pub fn socket_state(stream: rt::Stream) -> (SocketState, OwnedFd) {
-    let parts = stream.detach();
-    let state = SocketState {
-        number: parts.number,
-        received: parts.received,
-        sent: parts.sent,
-        timeout_ms: None,
-        unread: parts.unread.iter().flat_map(|buf| buf.iter().copied()).collect(),
-        unsent: flat(parts.unsent),
-    };
-    (state, parts.fd)
-}
-
-/// The connection of a state and its socket; `accepted`: it counts for `worker_connections` as one of a client.
-pub fn stream(state: SocketState, fd: OwnedFd, accepted: bool) -> std::io::Result<rt::Stream> {
-    let SocketState { number, received, sent, unread, unsent, .. } = state;
-    let unsent = if unsent.is_empty() { Chain::new() } else { Chain::from(Bytes::from(unsent)) };
-    let unread = filled(unread).into_iter().collect();
-    rt::Stream::attach(rt::Detached { fd, unread, unsent, received, sent, number, accepted })
-}
-
-/// The bytes of a chain. Neither idle connections nor tunnels have files in theirs.
-pub fn flat(mut chain: Chain) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while let Some(piece) = chain.pop() {
-        debug_assert!(matches!(piece, Piece::Bytes(_)), "there are no files to be sent");
-        if let Piece::Bytes(piece) = piece {
-            bytes.extend_from_slice(&piece);
-        }
-    }
-    bytes
-}
-
 /// What a request needs at its end: for its line in the access log.
 pub fn request_state(r: &Request) -> RequestState {
-    let entries = r.http.variables.entries().iter().zip(r.vars.values());
-    let values = entries.filter_map(|(entry, value)| match value {
-        Value::Set(value) => Some((entry.name.as_bytes().to_vec(), value.to_vec())),
-        Value::Unset | Value::Missing => None,
-    });
     let fields = r.response.headers.iter().map(|field| (field.name.to_vec(), field.value.to_vec()));
     RequestState {
         head: r.head.to_vec(),
@@ -236,7 +163,7 @@ pub fn request_state(r: &Request) -> RequestState {
         internal: r.internal,
         pipelined: r.pipelined,
         id: r.known_id().cloned(),
-        values: values.collect(),
+        values: values(r),
         fields: fields.collect(),
         content_type: r.response.content_type.as_ref().map(|value| value.to_vec()),
         client: r.relay.is_some().then(|| r.conn.peer.clone()),
@@ -270,11 +197,7 @@ pub fn restore_request(http: &Rc<Http>, conn: Connection, state: RequestState) -
             }
         }
     }
-    for (name, value) in state.values {
-        if let Some(id) = std::str::from_utf8(&name).ok().and_then(|name| http.variables.id(name)) {
-            r.vars.set(id, Value::Set(Bytes::from(value)));
-        }
-    }
+    restore_values(&mut *r, state.values);
     r.start_ms = rt::now_ms().saturating_sub(state.age_ms);
     (r.sent_before, r.header_sent, r.body_before) = (state.sent_before, state.header_sent, state.body_received);
     (r.internal, r.pipelined, r.id) = (state.internal, state.pipelined, state.id);

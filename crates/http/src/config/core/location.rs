@@ -4,18 +4,17 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
-use common::backend::resolve;
+use common::front::conf::CoreConf;
 use conf::values::{Bufs, bitmask, bufs, flag, msec, number, offset, one_of, sec, size};
 use conf::{Args, Context, Directive, Error, Loader, Result};
-use engine::log::ErrorLog;
 use expr::vars::Template;
-use upstream::Resolver;
 
 use super::values::*;
 use super::{AND_IF, EVERYWHERE, ONE, UNLIMITED_RANGES};
 use crate::config::blocks;
 use crate::config::error_page::{self, ErrorPage};
 use crate::config::mime::Types;
+use crate::proto::HttpProto;
 use crate::request::variables::{self, size_template};
 
 conf::table! {
@@ -40,6 +39,10 @@ conf::table! {
     /// Settings of a location.
     pub struct CoreLocation, raw CoreLocationRaw, module "ngx_http_core_module", level HTTP Location;
 
+    under "" {
+        /// What other protocols have too.
+        shared: CoreConf<HttpProto> [resolving, sockets, logs];
+    }
     /// Sets the configuration of requests whose URI begins with a prefix or matches a regex, or for which a variable has a
     /// value. The URI is compared in its normalised form: decoded, without `.` and `..`, with adjacent slashes merged.
     ///
@@ -368,56 +371,6 @@ conf::table! {
     /// ```
     "subrequest_output_buffer_size" in EVERYWHERE, ONE, default "4k",
         scalar(size) subrequest_output_buffer_size: usize = 4096;
-    /// Sets the name servers that look up names while the server runs: those in `proxy_pass` with variables, servers
-    /// with `resolve`, names that had no address at the start, and those of OCSP responders.
-    ///
-    /// Form: `resolver address ... [valid=time] [ipv4=on|off] [ipv6=on|off] [status_zone=zone] | system`
-    ///
-    /// - `address`: a name server, an IP address or a name that is looked up at the start, with a port if it isn't 53.
-    ///   Several are asked in turn.
-    /// - `valid=time`: how long an answer is kept; by default as long as the answer says.
-    /// - `ipv4=on|off`: whether IPv4 addresses are looked up; the default is `on`.
-    /// - `ipv6=on|off`: whether IPv6 addresses are looked up; the default is `on`. One of the two must be on.
-    /// - `status_zone=zone`: accepted; it has no effect, and a warning says so.
-    /// - `system`: the name servers in `/etc/resolv.conf` are asked, with its `search` and `ndots`, after `/etc/hosts`;
-    ///   changes of both files are followed.
-    ///
-    /// Effect: a request that needs a name waits for the answer, at most for `resolver_timeout`. Names in `upstream`
-    /// and in `proxy_pass` without variables are looked up by the system, once at the start; those that have no address
-    /// then, and those of servers with `resolve`, are looked up as with `resolver system` if `http {}` has no
-    /// `resolver`. Names with variables need the directive.
-    ///
-    /// Cost: a question to the network whenever no kept answer is valid.
-    ///
-    /// Danger: whoever can forge answers chooses the backend. Use name servers in a network that you trust.
-    ///
-    /// ```nginx
-    /// resolver 127.0.0.1 valid=30s ipv6=off;
-    /// server {
-    ///     location / {
-    ///         set $backend backend.example.com;
-    ///         proxy_pass http://$backend:8080;
-    ///     }
-    /// }
-    /// ```
-    "resolver" in EVERYWHERE, Args::at_least(1), default none,
-        scalar(resolve::resolver) resolver: Option<Rc<Resolver>> = None;
-    /// Limits the time in which a name must be looked up.
-    ///
-    /// Form: `resolver_timeout time`
-    ///
-    /// - `time`: the time for all name servers together.
-    ///
-    /// Effect: a request whose backend isn't found within it ends with status 502.
-    ///
-    /// Danger: with a long time requests, and their connections, pile up while the name servers don't answer.
-    ///
-    /// ```nginx
-    /// resolver 127.0.0.1;
-    /// resolver_timeout 5s;
-    /// ```
-    "resolver_timeout" in EVERYWHERE, ONE, default "30s",
-        scalar(msec) resolver_timeout: u64 = 30_000;
     /// Reads files in threads, so that a slow disk doesn't block the worker.
     ///
     /// Form: `aio off | threads[=pool] | on`
@@ -467,19 +420,6 @@ conf::table! {
     /// ```
     "tcp_nopush" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) tcp_nopush: bool = false;
-    /// Sends small packets without waiting for the acknowledgement of earlier ones (TCP_NODELAY).
-    ///
-    /// Effect: holds for connections that are kept for further requests, for responses that come in parts, and for
-    /// connections to backends. HTTP/2 connections always have it.
-    ///
-    /// Cost: a system call for each connection, and more packets. With `off` the kernel may hold small packets back for
-    /// up to a fifth of a second.
-    ///
-    /// ```nginx
-    /// tcp_nodelay on;
-    /// ```
-    "tcp_nodelay" in EVERYWHERE, Args::FLAG, default "on",
-        scalar(flag) tcp_nodelay: bool = true;
     /// Limits the time in which a client must take a part of the response.
     ///
     /// Form: `send_timeout time`
@@ -1032,32 +972,6 @@ conf::table! {
     /// ```
     "post_action" in AND_IF, ONE, default none,
         scalar(bytes) post_action: buf::Bytes = buf::Bytes::default();
-    /// Sets where errors are logged, and from which level on. It may be repeated: each log gets the messages of its
-    /// level.
-    ///
-    /// Form: `error_log file [level]`
-    ///
-    /// - `file`: a file, relative to the prefix (`-p`); `stderr`; `syslog:server=address[,parameter=value...]`; or
-    ///   `memory:size`, a ring in memory for debugging.
-    /// - `level`: `debug`, `info`, `notice`, `warn`, `error` (the default), `crit`, `alert` or `emerg`. Messages of
-    ///   this and more severe levels are logged.
-    ///
-    /// Effect: holds for the requests of the block, once their server or location is known. A level that sets any log
-    /// doesn't inherit those of the level around it. `USR1` (`-s reopen`) opens files again after they have been moved.
-    ///
-    /// Cost: a system call for each message. `debug` and `info` write several lines for each request or connection.
-    ///
-    /// Danger: messages contain what clients send (URIs, host names, fields); logs may contain personal data and
-    /// secrets in URIs.
-    ///
-    /// ```nginx
-    /// error_log logs/error.log warn;
-    /// server {
-    ///     error_log logs/example.log notice;
-    /// }
-    /// ```
-    "error_log" in EVERYWHERE, Args::at_least(1), default computed("the outermost level's"),
-        list(engine::log::parse_error_log) error_log: ErrorLog;
     /// Caches open files, their sizes and times, and what else is known about paths.
     ///
     /// Form: `open_file_cache off | max=number [inactive=time]`
@@ -1192,10 +1106,6 @@ conf::table! {
     "disable_symlinks" in EVERYWHERE, Args::between(1, 2), default "off",
         scalar(disable_symlinks) disable_symlinks: DisableSymlinks =
             DisableSymlinks { mode: Symlinks::Allowed, from: None };
-    derived {
-        /// The log that `error_log` makes, or the outer one.
-        log: Option<engine::log::Log> = None;
-    }
     finish(finish_location)
 }
 
@@ -1261,15 +1171,10 @@ fn default_root(loader: &mut Loader<'_>) -> Root {
     Root { path: Rc::new(Template::constant(&text)), alias: None, text: String::from_utf8_lossy(&text).into() }
 }
 
-fn finish_location(conf: &mut CoreLocation, parent: Option<&CoreLocation>, loader: &mut Loader<'_>) -> Result<()> {
+fn finish_location(conf: &mut CoreLocation, _: Option<&CoreLocation>, loader: &mut Loader<'_>) -> Result<()> {
     crate::body::temp::register(loader, &mut conf.client_body_temp_path);
     if conf.root.is_none() {
         conf.root = Some(default_root(loader));
     }
-    conf.log = if parent.is_some_and(|parent| Rc::ptr_eq(&parent.error_log, &conf.error_log)) {
-        conf.log.take()
-    } else {
-        (!conf.error_log.is_empty()).then(|| engine::log::Log::new(&conf.error_log))
-    };
     Ok(())
 }

@@ -8,7 +8,10 @@ use std::rc::Rc;
 use conf::values::{Bufs, bufs, flag, msec, number, size};
 use conf::{Args, Context, Directive, Loader};
 
+use common::front::blocks::{listen, server_name};
+
 use super::blocks;
+use crate::proto::HttpProto;
 pub(crate) use location::CoreLocationRaw;
 pub use location::{CoreLocation, VariableConf};
 pub(crate) use values::pool_size;
@@ -48,18 +51,6 @@ conf::table! {
     /// ```
     "http" in Context::MAIN, Args::exactly(0).block(), default none,
         block(blocks::http);
-    /// Accepted for compatibility: Tidegate's tables size themselves.
-    "variables_hash_max_size" in Context::HTTP, ONE, default "1024",
-        scalar(number) variables_hash_max_size: usize = 1024;
-    /// Accepted for compatibility: Tidegate's tables size themselves.
-    "variables_hash_bucket_size" in Context::HTTP, ONE, default "64",
-        scalar(number) variables_hash_bucket_size: usize = 64;
-    /// Accepted for compatibility: Tidegate's tables size themselves.
-    "server_names_hash_max_size" in Context::HTTP, ONE, default "512",
-        scalar(number) server_names_hash_max_size: usize = 512;
-    /// Accepted for compatibility: Tidegate's tables size themselves.
-    "server_names_hash_bucket_size" in Context::HTTP, ONE, default "64",
-        scalar(number) server_names_hash_bucket_size: usize = 64;
 }
 
 conf::table! {
@@ -134,7 +125,7 @@ conf::table! {
     /// }
     /// ```
     "listen" in Context::SERVER, Args::at_least(1), default computed("`listen *:80;`, without the rights of root `listen *:8000;`"),
-        block(blocks::listen);
+        block(listen::<HttpProto, blocks::Builder>);
     /// Sets the names of the server. The host of a request (of `Host`, `:authority`, or the request's line) chooses
     /// among the servers of the address: an exact name first, then the longest name with a wildcard at its beginning,
     /// then the longest with one at its end, then the first regex in the file that matches.
@@ -167,7 +158,7 @@ conf::table! {
     /// }
     /// ```
     "server_name" in Context::SERVER, Args::at_least(1), default computed("`server_name \"\";`"),
-        block(blocks::server_name);
+        block(server_name::<HttpProto, blocks::Builder>);
     /// Accepted for compatibility: connections take their memory from pools of the worker.
     "connection_pool_size" in SERVERS, ONE, default "512",
         scalar(pool_size) connection_pool_size: usize = 512;

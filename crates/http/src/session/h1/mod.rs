@@ -392,7 +392,7 @@ async fn finish(mut r: Box<Request>) -> After {
     if r.ending == Ending::Keep && r.link.as_ref().is_some_and(|link| r.http.worker.keeps(link)) {
         let unread = r.body.take_unread();
         let Some(mut conn) = r.end() else { return After::Close };
-        conn.link.set_nodelay(core.tcp_nodelay);
+        conn.link.set_nodelay(core.shared.tcp_nodelay);
         conn.link.keepalive_ms = u32::try_from(core.keepalive_timeout.0).unwrap_or(u32::MAX);
         conn.link.keepalive_min_ms = u32::try_from(core.keepalive_min_timeout).unwrap_or(u32::MAX);
         return After::Keep(conn, unread);

@@ -1,0 +1,134 @@
+//! Passing bytes from one connection to another: a direction of a tunnel.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use buf::{Bytes, Chain};
+
+/// One end of a tunnel.
+pub trait Side {
+    /// Reads up to about `size` bytes; none are the end.
+    fn poll_recv(&self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<Bytes>>;
+
+    /// Takes over the chain; ready when all of it is with the kernel.
+    fn poll_send(&self, cx: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>>;
+}
+
+impl Side for rt::Stream {
+    fn poll_recv(&self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<Bytes>> {
+        self.poll_recv(cx, size).map_ok(buf::Buf::freeze)
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>> {
+        self.poll_send(cx, chain)
+    }
+}
+
+/// One direction. It reads only when all that it has read before is sent.
+pub struct Pump<'s, F, T> {
+    from: &'s F,
+    to: &'s T,
+    /// What has been read, and not taken over for sending.
+    pub chain: Chain,
+    /// Bytes that have been read.
+    pub moved: u64,
+    /// The largest single read.
+    size: usize,
+    end: bool,
+    throttle: Option<Box<Throttle>>,
+}
+
+/// How a direction stands after a turn.
+#[derive(Debug)]
+pub enum Turn {
+    /// It waits; the flag tells whether it moved anything.
+    Waits(bool),
+    /// Its source has ended, and everything is sent on.
+    Ended,
+    /// Reading or writing (`recv`, `send`) failed.
+    Failed(io::Error, &'static str),
+}
+
+impl<'s, F: Side, T: Side> Pump<'s, F, T> {
+    /// Begins with bytes that have been read already. `size` is that of the largest single read.
+    pub fn new(from: &'s F, to: &'s T, first: Bytes, size: usize) -> Pump<'s, F, T> {
+        Pump { from, to, moved: first.len() as u64, chain: Chain::from(first), size, end: false, throttle: None }
+    }
+
+    /// Reads no more than `rate` bytes a second; 0 is no limit. The bytes to begin with count.
+    #[must_use]
+    pub fn at_rate(mut self, rate: u64) -> Pump<'s, F, T> {
+        self.throttle = (rate > 0).then(|| Box::new(Throttle { rate, began_ms: rt::now_ms(), pause: None }));
+        self
+    }
+
+    /// Moves what can be moved now.
+    pub fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
+        let mut moved = false;
+        loop {
+            match self.to.poll_send(cx, &mut self.chain) {
+                Poll::Ready(Ok(())) if self.end => return Turn::Ended,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Turn::Failed(error, "send"),
+                Poll::Pending => return Turn::Waits(moved),
+            }
+            let size = match &mut self.throttle {
+                None => self.size,
+                Some(throttle) => match throttle.poll(cx, self.moved) {
+                    Poll::Ready(allowed) => self.size.min(usize::try_from(allowed).unwrap_or(usize::MAX)),
+                    Poll::Pending => return Turn::Waits(moved),
+                },
+            };
+            match self.from.poll_recv(cx, size) {
+                Poll::Ready(Ok(bytes)) if bytes.is_empty() => self.end = true,
+                Poll::Ready(Ok(bytes)) => {
+                    moved = true;
+                    self.moved += bytes.len() as u64;
+                    if let Some(throttle) = &mut self.throttle {
+                        throttle.rest(bytes.len() as u64);
+                    }
+                    self.chain.push_bytes(bytes);
+                }
+                Poll::Ready(Err(error)) => return Turn::Failed(error, "recv"),
+                Poll::Pending => return Turn::Waits(moved),
+            }
+        }
+    }
+}
+
+/// Holds a direction back.
+struct Throttle {
+    rate: u64,
+    began_ms: u64,
+    pause: Option<Pin<Box<rt::Sleep>>>,
+}
+
+impl Throttle {
+    /// How many bytes may be read now, of which so many have been read in all.
+    fn poll(&mut self, cx: &mut Context<'_>, moved: u64) -> Poll<u64> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                if pause.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                self.pause = None;
+            }
+            // As in nginx: what the seconds that have begun allow.
+            let seconds = rt::now_ms().saturating_sub(self.began_ms) / 1000 + 1;
+            let all = self.rate.saturating_mul(seconds);
+            if all > moved {
+                return Poll::Ready(all - moved);
+            }
+            let late_ms = (moved - all).saturating_mul(1000) / self.rate + 1;
+            self.pause = Some(Box::pin(rt::sleep(late_ms)));
+        }
+    }
+
+    /// So many bytes take their time.
+    fn rest(&mut self, bytes: u64) {
+        let ms = bytes.saturating_mul(1000) / self.rate;
+        self.pause = (ms > 0).then(|| Box::pin(rt::sleep(ms)));
+    }
+}

@@ -1,0 +1,238 @@
+//! A session: what is known of a client, and what it goes through.
+
+mod log;
+mod serve;
+pub mod state;
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use buf::{Buf, Bytes, Chain};
+use common::backend::attempts::Attempt;
+use common::front::Visitor;
+use common::front::proxy::ProxyHeader;
+use common::handover::{flat, restore_values, values};
+use common::vars::Store;
+use os::SockAddr;
+use tls::Secured;
+
+use crate::server::{Address, Server, Stream};
+use crate::udp::End;
+
+pub(crate) use self::serve::resume;
+pub use self::serve::serve;
+use self::state::SessionState;
+
+/// A session with a client.
+pub struct StreamSession {
+    /// The configuration.
+    pub stream: Rc<Stream>,
+    /// The address that it came by.
+    pub address: Rc<Address>,
+    /// The server: the address's default one until the client names another.
+    pub server: Rc<Server>,
+    /// What carries its bytes.
+    pub link: Link,
+    /// The connection's serial number.
+    pub number: u64,
+    /// The client's address.
+    pub peer: SockAddr,
+    /// The trusted proxy whose connection it is, once the address that the proxy named has become the client's.
+    pub relay: Option<SockAddr>,
+    local: Option<SockAddr>,
+    /// What the PROXY protocol said.
+    pub proxy: Option<Box<ProxyHeader>>,
+    /// What is known of its TLS.
+    pub tls: Option<Rc<Secured>>,
+    /// The name that the client has given while its handshake goes on.
+    pub(crate) pending: Option<Box<[u8]>>,
+    /// Values of variables, and state of modules.
+    pub vars: Store,
+    /// How it ended, or will end if nothing goes wrong.
+    pub status: u16,
+    /// When it began, in the loop's milliseconds.
+    pub began_ms: u64,
+    /// What the client has sent, and nobody has taken yet.
+    pub first: Bytes,
+    /// Received bytes that aren't the session's: those of the PROXY protocol's header.
+    pub(crate) apart: u64,
+    /// What is being done, for log lines.
+    pub(crate) doing: &'static str,
+    /// The attempts to reach a backend.
+    pub attempts: Vec<Attempt>,
+}
+
+/// What carries the bytes of a session.
+pub enum Link {
+    /// A connection.
+    Stream(rt::Stream),
+    /// Datagrams of a client.
+    Datagrams(End),
+}
+
+impl Link {
+    /// `$protocol`
+    pub fn protocol(&self) -> &'static str {
+        match self {
+            Link::Stream(_) => "TCP",
+            Link::Datagrams(_) => "UDP",
+        }
+    }
+
+    /// What stands before `client` and `proxy` in log lines.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Link::Stream(_) => "",
+            Link::Datagrams(_) => "udp ",
+        }
+    }
+
+    /// The connection, if it is one.
+    pub fn stream(&self) -> Option<&rt::Stream> {
+        match self {
+            Link::Stream(stream) => Some(stream),
+            Link::Datagrams(_) => None,
+        }
+    }
+}
+
+impl StreamSession {
+    /// One that begins.
+    pub fn new(stream: &Rc<Stream>, address: Rc<Address>, link: Link, peer: SockAddr) -> StreamSession {
+        let number = match &link {
+            Link::Stream(stream) => stream.number(),
+            Link::Datagrams(_) => rt::next_number(),
+        };
+        StreamSession {
+            server: address.default.clone(),
+            address,
+            link,
+            number,
+            peer,
+            relay: None,
+            local: None,
+            proxy: None,
+            tls: None,
+            pending: None,
+            vars: stream.variables.store(),
+            status: 200,
+            began_ms: rt::now_ms(),
+            first: Bytes::default(),
+            apart: 0,
+            doing: "initializing session",
+            attempts: Vec::new(),
+            stream: stream.clone(),
+        }
+    }
+
+    /// Its state, for another worker.
+    pub(crate) fn state(&self) -> SessionState {
+        SessionState {
+            number: self.number,
+            relay: self.relay.clone(),
+            proxy: self.proxy.as_deref().cloned(),
+            age_ms: rt::now_ms().saturating_sub(self.began_ms),
+            attempts: self.attempts.clone(),
+            values: values(self),
+            ..SessionState::new(self.address.addr.clone(), self.peer.clone())
+        }
+    }
+
+    /// Goes on with one of another worker, in the address's default server.
+    pub(crate) fn restore(stream: &Rc<Stream>, address: Rc<Address>, link: Link, state: SessionState) -> StreamSession {
+        let mut s = StreamSession {
+            number: state.number,
+            relay: state.relay,
+            proxy: state.proxy.map(Box::new),
+            began_ms: rt::now_ms().saturating_sub(state.age_ms),
+            attempts: state.attempts,
+            doing: "",
+            ..StreamSession::new(stream, address, link, state.peer)
+        };
+        restore_values(&mut s, state.values);
+        s
+    }
+
+    /// The address that the client connected to.
+    pub fn local_addr(&mut self) -> &SockAddr {
+        self.local.get_or_insert_with(|| {
+            let own = match &self.link {
+                Link::Stream(stream) => stream.local_addr(),
+                Link::Datagrams(End(client)) => Ok(client.port().local(client.key())),
+            };
+            own.unwrap_or_else(|_| self.address.addr.clone())
+        })
+    }
+
+    /// Bytes sent to the client.
+    pub fn sent(&self) -> u64 {
+        match &self.link {
+            Link::Stream(stream) => stream.sent(),
+            Link::Datagrams(End(client)) => client.sent(),
+        }
+    }
+
+    /// Bytes received from the client.
+    pub fn received(&self) -> u64 {
+        match &self.link {
+            Link::Stream(stream) => stream.received().saturating_sub(self.apart),
+            Link::Datagrams(End(client)) => client.received(),
+        }
+    }
+
+    /// Sends to the client; a client that leaves, or takes nothing for so long, ends the session.
+    pub async fn send(&mut self, mut chain: Chain, timeout_ms: u64) {
+        match &self.link {
+            Link::Stream(stream) => {
+                stream.set_send_timeout(Some(timeout_ms));
+                let _ = stream.send(&mut chain).await;
+            }
+            Link::Datagrams(End(client)) => {
+                let _ = client.send_one(&flat(chain)).await;
+            }
+        }
+    }
+
+    /// The server for a name that the client has given, if another one than the default has it.
+    pub fn choose_server(&mut self, name: &[u8]) {
+        let found = match self.address.names.lookup(name) {
+            Some(server) => Some(server.clone()),
+            None => {
+                let address = self.address.clone();
+                let mut regexes = address.regexes.iter();
+                regexes.find(|(regex, _)| regex.exec(self, name).unwrap_or(false)).map(|(_, server)| server.clone())
+            }
+        };
+        if let Some(server) = found {
+            self.server = server;
+        }
+    }
+
+    /// The client, as the log names it before its session has begun in earnest.
+    fn visitor(&self) -> Visitor<'_> {
+        Visitor { log: self.log(), number: self.number, peer: &self.peer, server: &self.address.addr, starttls: false }
+    }
+
+    /// Takes what has been read and not taken yet.
+    pub fn take_first(&mut self) -> Bytes {
+        std::mem::take(&mut self.first)
+    }
+
+    /// Whether a client that has closed its side has sent something that nobody has taken.
+    pub(crate) fn has_sent(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(stream) = self.link.stream() else { return true };
+        match stream.poll_recv(cx, self.server.core.preread_buffer_size) {
+            Poll::Ready(Ok(more)) => self.push_first(&more),
+            Poll::Ready(Err(_)) => return false,
+            Poll::Pending => {}
+        }
+        !self.first.is_empty()
+    }
+
+    fn push_first(&mut self, more: &[u8]) {
+        let mut buf = Buf::with_capacity(self.first.len() + more.len());
+        buf.extend_from_slice(&self.first);
+        buf.extend_from_slice(more);
+        self.first = buf.freeze();
+    }
+}
