@@ -15,6 +15,7 @@ mod folder;
 pub mod frames;
 pub mod hooks;
 pub mod load;
+pub mod mail;
 pub mod mutations;
 pub mod random;
 pub mod sealed;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::tools::{self, Options, Outcome};
 
 /// Crates and what they may import, lowest layer first (ARCHITECTURE.md draws the same).
-const LAYERS: [(&str, &[&str]); 20] = [
+const LAYERS: [(&str, &[&str]); 21] = [
     ("os", &[]),
     ("shm", &["os"]),
     ("buf", &[]),
@@ -19,6 +19,7 @@ const LAYERS: [(&str, &[&str]); 20] = [
     ("cache", &["buf", "wire", "os", "shm", "rt", "engine"]),
     ("upstream", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine"]),
     ("common", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "tls", "engine", "upstream"]),
+    ("mail", &["buf", "conf", "expr", "wire", "os", "rt", "tls", "engine", "upstream", "common"]),
     ("stream", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "upstream", "common", "tls"]),
     ("http", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "upstream", "common", "tls"]),
     (
@@ -26,7 +27,7 @@ const LAYERS: [(&str, &[&str]); 20] = [
         &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "cache", "upstream", "common", "tls", "http"],
     ),
     ("http-modules", &["buf", "conf", "expr", "wire", "os", "shm", "rt", "engine", "common", "http"]),
-    ("extra-zstd", &["buf", "conf", "expr", "http"]),
+    ("extra-zstd", &["buf", "conf", "engine", "expr", "http"]),
     ("extra-image", &["buf", "conf", "expr", "wire", "http"]),
     (
         "server",
@@ -43,6 +44,7 @@ const LAYERS: [(&str, &[&str]); 20] = [
             "upstream",
             "common",
             "stream",
+            "mail",
             "http",
             "http-proxy",
             "http-modules",

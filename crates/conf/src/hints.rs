@@ -36,7 +36,7 @@ pub(crate) fn unknown(registry: &Registry, context: Context, name: &Word) -> Opt
 const APART: &[(&str, &str)] = &[
     ("ngx_http_image_filter_module", "this program is built without the feature \"image\", which this directive needs"),
     ("zstd-nginx-module", "this program is built without the feature \"zstd\", or the directive isn't known to it"),
-    ("ngx_http_xslt_filter_module", "Tidegate has no XSLT: there is no XSLT 1.0 processor in Rust that is kept up"),
+    ("ngx_http_xslt_filter_module", "Tidegate has no XSLT: no processor in Rust does all of XSLT 1.0"),
 ];
 
 /// The same for a bare name, as the command line has it.

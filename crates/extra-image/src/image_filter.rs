@@ -267,32 +267,28 @@ impl Filter {
             return UNSUPPORTED;
         }
         let Ok((_, body)) = content.whole(r, most).await else { return UNSUPPORTED };
-        let bytes = joined(&body);
         match self.0.image_filter.kind {
-            Kind::Size => measured(r, &bytes),
-            Kind::Off | Kind::Test => match Format::of(&bytes) {
+            Kind::Size => measured(r, &joined(body)),
+            Kind::Off | Kind::Test => match Format::of(&beginning(&body)) {
                 Some(format) => picture_of(r, format, body),
                 None => UNSUPPORTED,
             },
-            Kind::Rotate | Kind::Resize | Kind::Crop => self.changed(r, bytes, body).await,
+            Kind::Rotate | Kind::Resize | Kind::Crop => self.changed(r, joined(body)).await,
         }
     }
 
-    async fn changed(&self, r: &mut Request, bytes: Vec<u8>, body: Chain) -> Flow<'static> {
+    async fn changed(&self, r: &mut Request, bytes: Vec<u8>) -> Flow<'static> {
         let Some((format, plan)) = Format::of(&bytes).zip(self.plan(r)) else { return UNSUPPORTED };
-        let pool = r.http.worker.context.get().and_then(|context| (context.pools)("default"));
-        let changed = match pool {
-            Some(pool) => match pool.run(move || picture::change(&bytes, &plan)).await {
-                Ok(changed) => changed,
-                Err(error) => {
-                    let fault = Fault::FailedFile.log_with(r, &format_args!("picture can't be changed: {error}"));
-                    return fault.into();
-                }
-            },
-            None => picture::change(&bytes, &plan),
+        let changed = r.http.worker.in_thread(move || (picture::change(&bytes, &plan), bytes)).await;
+        let (changed, bytes) = match changed {
+            Ok(changed) => changed,
+            Err(error) => {
+                let fault = Fault::FailedFile.log_with(r, &format_args!("picture can't be changed: {error}"));
+                return fault.into();
+            }
         };
         match changed {
-            Ok(None) => picture_of(r, format, body),
+            Ok(None) => picture_of(r, format, Chain::from(Bytes::from(bytes))),
             Ok(Some(file)) => {
                 r.response.weaken();
                 picture_of(r, format, Chain::from(Bytes::from(file)))
@@ -347,15 +343,23 @@ fn copy_head(r: &mut Request, made: &Request) {
     (to.own_date, to.own_server) = (from.own_date, from.own_server);
 }
 
-fn joined(body: &Chain) -> Vec<u8> {
+/// The body in one piece. Its parts are freed as they are copied.
+fn joined(mut body: Chain) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(body.len() as usize);
-    for piece in body.pieces() {
-        // The bodies of subrequests are read.
-        if let Piece::Bytes(part) = piece {
-            bytes.extend_from_slice(part);
-        }
+    // The bodies of subrequests are read: there are no files in them.
+    while let Some(Piece::Bytes(part)) = body.pop() {
+        bytes.extend_from_slice(&part);
     }
     bytes
+}
+
+/// The first bytes of the body, by which formats are known.
+fn beginning(body: &Chain) -> Vec<u8> {
+    let parts = body.pieces().iter().filter_map(|piece| match piece {
+        Piece::Bytes(part) => Some(&part[..]),
+        Piece::File(_) => None,
+    });
+    parts.flatten().take(picture::SIGNATURE).copied().collect()
 }
 
 /// Makes a picture the response.

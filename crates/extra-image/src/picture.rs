@@ -17,6 +17,9 @@ pub(crate) enum Format {
     Webp,
 }
 
+/// How many bytes of a file tell its format.
+pub(crate) const SIGNATURE: usize = 12;
+
 impl Format {
     /// What a file that begins so is.
     pub(crate) fn of(bytes: &[u8]) -> Option<Format> {

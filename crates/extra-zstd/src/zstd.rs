@@ -2,12 +2,14 @@
 //!
 //! A client that accepts Brotli too gets Brotli, one that accepts gzip too Zstandard.
 
+use std::io;
 use std::rc::Rc;
 
 use ::zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
 use buf::Buf;
-use conf::values::{Bufs, bufs, flag, number_between, size};
-use conf::{Args, Directive, Loader, Registry, Result};
+use conf::values::{Bufs, bufs, conf_path, flag, number_between, size};
+use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
+use engine::log::Errno;
 use expr::vars::Flags;
 use http::body::Broken;
 use http::config::core::{AND_IF, EVERYWHERE};
@@ -16,7 +18,7 @@ use http::module::{HttpModule, LocationContext};
 use http::phases::{HeaderFilter, Order, Reply};
 use http::request::Request;
 use http::request::variables::{Getter, Setup};
-use http::response::compress::{self, Codec, Op, Pace, Step};
+use http::response::compress::{self, Codec, Op, Pace, Spare, Step};
 use http::response::gzip::accepts;
 use http::server::location::Handlers;
 
@@ -98,6 +100,22 @@ conf::table! {
     /// ```
     "zstd_comp_level" in EVERYWHERE, ONE, default "1",
         scalar(number_between(1, 22)) zstd_comp_level: i32 = 1;
+    /// Sets a dictionary with which all responses are compressed.
+    ///
+    /// Form: `zstd_dict_file file`
+    ///
+    /// - `file`: a path; a relative one begins at the folder of the main configuration file. `zstd --train` makes such files.
+    ///
+    /// Effect: short responses that resemble what the dictionary was made from become much smaller. It is read at the start.
+    ///
+    /// Danger: only clients that have the same dictionary can read the responses, and nothing in a request or a response
+    /// tells of it. Browsers can't: use it between programs of your own.
+    ///
+    /// ```nginx
+    /// zstd_dict_file dictionary;
+    /// ```
+    "zstd_dict_file" in Context::HTTP, ONE, default none,
+        scalar(dictionary) zstd_dict_file: Option<Dictionary> = None;
     /// Sets the shortest response that is compressed.
     ///
     /// Form: `zstd_min_length length`
@@ -112,6 +130,27 @@ conf::table! {
     /// ```
     "zstd_min_length" in EVERYWHERE, ONE, default "20",
         scalar(size) zstd_min_length: usize = 20;
+}
+
+/// A dictionary that was read.
+#[derive(Clone, Debug)]
+pub struct Dictionary(Rc<[u8]>);
+
+impl PartialEq for Dictionary {
+    fn eq(&self, other: &Dictionary) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+fn dictionary(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Dictionary>> {
+    let path = conf_path(loader, d)?;
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(Some(Dictionary(bytes.into()))),
+        Err(error) => {
+            let failed = format!("open() \"{}\" failed{}", buf::text::path(&path), Errno(&error));
+            Err(Error::at(d.arg(0), failed))
+        }
+    }
 }
 
 impl HttpModule for Zstd {
@@ -145,7 +184,8 @@ impl HeaderFilter for Filter {
     fn apply(&self, r: &mut Request) -> std::result::Result<(), Reply> {
         let conf = &self.0;
         if compress::fits(r, &conf.zstd_types, conf.zstd_min_length) && accepts(r, b"zstd") {
-            let codec = ZstdCodec { level: conf.zstd_comp_level, state: None };
+            let from = Recipe { level: conf.zstd_comp_level, dictionary: conf.zstd_dict_file.clone() };
+            let codec = ZstdCodec { from, length: r.response.content_length, state: None };
             compress::install(r, codec, Pace { buffer: conf.zstd_buffers.size, postpone: 0, unbuffered: false });
         }
         Ok(())
@@ -155,26 +195,51 @@ impl HeaderFilter for Filter {
 /// Windows above 8 MiB aren't for HTTP (RFC 9659).
 const WINDOW: u32 = 23;
 
-/// The compressor of one response.
-struct ZstdCodec {
+/// What a compressor is made from.
+#[derive(Clone, PartialEq)]
+struct Recipe {
     level: i32,
-    state: Option<Encoder<'static>>,
+    dictionary: Option<Dictionary>,
 }
 
-impl ZstdCodec {
-    fn begin(&self) -> std::io::Result<Encoder<'static>> {
-        let mut state = Encoder::new(self.level)?;
+thread_local! {
+    static SPARE: Spare<Recipe, Encoder<'static>> = const { Spare::new(8) };
+}
+
+/// Compressors of higher levels aren't kept: they take more than some MiB.
+const KEPT: i32 = 6;
+
+impl Recipe {
+    fn make(&self) -> io::Result<Encoder<'static>> {
+        let dictionary = self.dictionary.as_ref().map(|dictionary| &*dictionary.0);
+        let mut state = Encoder::with_dictionary(self.level, dictionary.unwrap_or_default())?;
         if self.level > WIDE {
             state.set_parameter(CParameter::WindowLog(WINDOW))?;
         }
         Ok(state)
     }
+}
 
-    fn run(&mut self, input: &[u8], op: Op, out: &mut Buf) -> std::io::Result<Step> {
+/// The compressor of one response.
+struct ZstdCodec {
+    from: Recipe,
+    /// The length of the response, where that is known: it decides how large the tables have to be.
+    length: Option<u64>,
+    state: Option<Encoder<'static>>,
+}
+
+impl ZstdCodec {
+    fn begin(&self) -> io::Result<Encoder<'static>> {
+        let mut state = SPARE.with(|spare| spare.take(&self.from)).map_or_else(|| self.from.make(), Ok)?;
+        state.set_pledged_src_size(self.length)?;
+        Ok(state)
+    }
+
+    fn run(&mut self, input: &[u8], op: Op, out: &mut Buf) -> io::Result<Step> {
         if self.state.is_none() {
             self.state = Some(self.begin()?);
         }
-        let Some(state) = &mut self.state else { return Err(std::io::ErrorKind::Other.into()) };
+        let Some(state) = &mut self.state else { return Err(io::ErrorKind::Other.into()) };
         let mut from = InBuffer::around(input);
         let mut to = OutBuffer::around(out.room_mut());
         state.run(&mut from, &mut to)?;
@@ -188,6 +253,18 @@ impl ZstdCodec {
         let (taken, written) = (from.pos(), to.pos());
         out.filled(written);
         Ok(Step { taken, more: left > 0 })
+    }
+}
+
+impl Drop for ZstdCodec {
+    fn drop(&mut self) {
+        // What a response that broke off has left in it is dropped.
+        if let Some(mut state) = self.state.take()
+            && self.from.level <= KEPT
+            && state.reinit().is_ok()
+        {
+            SPARE.with(|spare| spare.keep(self.from.clone(), state));
+        }
     }
 }
 
@@ -206,8 +283,9 @@ impl Codec for ZstdCodec {
 mod tests {
     use super::*;
 
-    fn pack(text: &[u8], level: i32, part: usize, flush: bool) -> Vec<u8> {
-        let mut codec = ZstdCodec { level, state: None };
+    fn pack(text: &[u8], from: &Recipe, part: usize, flush: bool) -> Vec<u8> {
+        let length = Some(text.len() as u64).filter(|_| part.is_multiple_of(2));
+        let mut codec = ZstdCodec { from: from.clone(), length, state: None };
         let (mut packed, mut out) = (Vec::new(), Buf::empty());
         let mut feed = |mut input: &[u8], op| {
             loop {
@@ -240,10 +318,39 @@ mod tests {
             for (text, part, flush) in
                 [(&text[..], 4096, false), (&text, 70_001, true), (&text[..9], 2, true), (b"", 1, false)]
             {
-                let packed = pack(text, level, part, flush);
+                let packed = pack(text, &Recipe { level, dictionary: None }, part, flush);
                 let plain = ::zstd::decode_all(&packed[..]);
                 assert!(plain.is_ok_and(|plain| plain == text), "level {level}, parts of {part}, {} bytes", text.len());
             }
         }
+    }
+
+    #[test]
+    fn compressors_are_used_again() {
+        let from = Recipe { level: 3, dictionary: None };
+        let text = b"one text, and one text".repeat(100);
+        let first = pack(&text, &from, 4096, false);
+        assert_eq!(SPARE.with(Spare::count), 1);
+        // One that broke off leaves nothing to the next.
+        let mut codec = ZstdCodec { from: from.clone(), length: Some(9), state: None };
+        assert!(codec.run(b"some", Op::Continue, &mut Buf::with_capacity(64)).is_ok());
+        drop(codec);
+        assert_eq!(pack(&text, &from, 4096, false), first);
+        assert_eq!(SPARE.with(Spare::count), 1);
+        // Nor does one of another dictionary.
+        let with = Recipe { dictionary: Some(Dictionary(text.clone().into())), ..from.clone() };
+        let packed = pack(&text[..200], &with, 4096, false);
+        let mut reader = ::zstd::stream::Decoder::with_dictionary(&packed[..], &text).expect("a reader");
+        let mut plain = Vec::new();
+        assert!(std::io::Read::read_to_end(&mut reader, &mut plain).is_ok() && plain == text[..200]);
+        assert!(packed.len() < pack(&text[..200], &from, 4096, false).len());
+    }
+
+    #[test]
+    fn a_wrong_length_is_noticed() {
+        let from = Recipe { level: 1, dictionary: None };
+        let mut codec = ZstdCodec { from, length: Some(9), state: None };
+        let mut out = Buf::with_capacity(1024);
+        assert!(codec.run(b"short", Op::End, &mut out).is_err());
     }
 }

@@ -184,10 +184,13 @@ impl ByPassword {
 
 async fn check_slowly(r: &mut Request, realm: Vec<u8>, given: Credentials, stored: Secret) -> Flow<'static> {
     let Credentials { user, password } = given;
-    let checked = POOL.with(Rc::clone).run(move || hashes::verify(&stored, &password)).await;
+    let pool = POOL.with(Rc::clone);
+    // Those of clients that have gone make nobody wait.
+    let checked = r.unless_left(pool.run_while_wanted(move || hashes::verify(&stored, &password))).await;
     match checked {
-        Ok(answer) => conclude(r, &realm, &user, answer),
-        Err(full) => Fault::BusyPasswords.log_with(r, &full).into(),
+        Ok(Ok(answer)) => conclude(r, &realm, &user, answer),
+        Ok(Err(full)) => Fault::BusyPasswords.log_with(r, &full).into(),
+        Err(left) => left.into(),
     }
 }
 

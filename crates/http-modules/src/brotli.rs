@@ -51,7 +51,19 @@ conf::table! {
     /// ```
     "brotli" in AND_IF, Args::FLAG, default "off",
         scalar(flag) brotli: bool = false;
-    /// Accepted for compatibility: buffers are made as they are needed.
+    /// Sets the size of the buffers for compressed data.
+    ///
+    /// Form: `brotli_buffers number size`
+    ///
+    /// - `number`: accepted and unused: buffers are made as they are needed.
+    /// - `size`: the size of a buffer; less than 1k counts as 1k, more than 64k as 64k.
+    ///
+    /// Effect: compressed data is passed on when a buffer is full, or when data must be sent at once.
+    ///
+    /// ```nginx
+    /// brotli on;
+    /// brotli_buffers 16 8k;
+    /// ```
     "brotli_buffers" in EVERYWHERE, Args::exactly(2), default "32 4k",
         scalar(bufs) brotli_buffers: Bufs = Bufs { count: 32, size: 4096 };
     /// Sets the media types that are compressed besides `text/html`, which always is.
@@ -168,14 +180,11 @@ impl HeaderFilter for Filter {
                 length: r.response.content_length,
                 state: None,
             };
-            compress::install(r, codec, Pace { buffer: BUFFER, postpone: 0, unbuffered: false });
+            compress::install(r, codec, Pace { buffer: conf.brotli_buffers.size, postpone: 0, unbuffered: false });
         }
         Ok(())
     }
 }
-
-/// The size of a buffer for compressed data.
-const BUFFER: usize = 16 << 10;
 
 /// The window for a response: no larger than its length needs.
 fn window(most: u8, length: Option<u64>) -> u8 {

@@ -17,7 +17,8 @@ use http::module::{HttpModule, LocationContext};
 use http::phases::{HeaderFilter, Order, Reply};
 use http::request::Request;
 use http::request::variables::template_of;
-use http::response::AskedCharset;
+use http::response::charset::named;
+use http::response::{AskedCharset, PageCharset};
 use http::server::location::Handlers;
 use wire::charset::{Recode, Recoder, character};
 use wire::h1::KnownHeader;
@@ -64,7 +65,9 @@ conf::table! {
     ///
     /// Effect: holds for the types in `charset_types`, but not for redirects with status 301 and 302. If
     /// `source_charset` is another charset, the response is recoded by a `charset_map`. A charset that a backend names is
-    /// kept unless `override_charset` is on; the backend's field `X-Accel-Charset` takes the place of this directive.
+    /// kept unless `override_charset` is on; the backend's field `X-Accel-Charset` takes the place of this directive. A
+    /// part of a page (an include, an addition) is recoded from its own `source_charset`, or the charset that its backend
+    /// names, to the charset of the page.
     ///
     /// Cost: recoding reads the whole body. To and from UTF-8 the response loses its `Content-Length` and its ranges.
     ///
@@ -213,7 +216,7 @@ fn read_table(d: &Directive, utf8: bool) -> Result<[Recode; 2]> {
         let [to] = &line.args[..] else { return Err(Error::on(line, "invalid parameters number")) };
         let from = byte(&line.name).ok_or_else(|| invalid_value(&line.name))?;
         if utf8 {
-            let found = hex(&to.text).and_then(|encoding| character(&encoding));
+            let found = buf::hex::decode(&to.text).and_then(|encoding| character(&encoding));
             characters.push((from, found.ok_or_else(|| invalid_value(to))?));
         } else {
             bytes.push((from, byte(to).ok_or_else(|| invalid_value(to))?));
@@ -225,13 +228,6 @@ fn read_table(d: &Directive, utf8: bool) -> Result<[Recode; 2]> {
 /// A byte in hexadecimal digits.
 fn byte(word: &Word) -> Option<u8> {
     u8::from_str_radix(std::str::from_utf8(&word.text).ok()?, 16).ok()
-}
-
-/// Bytes in pairs of hexadecimal digits.
-fn hex(text: &[u8]) -> Option<Vec<u8>> {
-    let (pairs, []) = text.as_chunks::<2>() else { return None };
-    let digits = pairs.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-    digits.collect()
 }
 
 impl HttpModule for Charset {
@@ -319,8 +315,11 @@ impl HeaderFilter for Filter {
 }
 
 impl Filter {
-    /// The charset that the response is to have, if this module has a say in it.
+    /// The charset that the response is to have, if this module has a say in it. That of a part of a page is the page's.
     fn destination(&self, r: &mut Request, has_own: bool) -> Option<Bytes> {
+        if r.is_subrequest() {
+            return r.find_slot::<PageCharset>()?.0.clone();
+        }
         let asked = r.find_slot::<AskedCharset>().and_then(|asked| asked.0.clone());
         let content_type = r.response.content_type.as_deref().filter(|value| !value.is_empty())?;
         if let Some(asked) = asked {
@@ -343,23 +342,6 @@ impl Filter {
     }
 }
 
-/// A media type without its charset, and the charset if it names one: what follows `charset=`.
-fn named(kind: Bytes) -> (Bytes, Option<Bytes>) {
-    let parameters = kind.iter().enumerate().filter(|(_, byte)| **byte == b';').map(|(at, _)| at);
-    for at in parameters {
-        let parameter = kind[at + 1..].trim_ascii_start();
-        let Some((name, value)) = parameter.split_at_checked(PARAMETER.len()) else { break };
-        if name.eq_ignore_ascii_case(PARAMETER) {
-            let value = value.strip_prefix(b"\"").unwrap_or(value);
-            let value = value.strip_suffix(b"\"").unwrap_or(value);
-            return (kind.slice(0..at), Some(Bytes::copy_from(value)));
-        }
-    }
-    (kind, None)
-}
-
-const PARAMETER: &[u8] = b"charset=";
-
 /// Recodes the body of one response.
 struct Recoding(Recoder);
 
@@ -370,36 +352,5 @@ impl BodyFilter for Recoding {
             self.0.push(bytes, out);
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn charsets_of_types() {
-        for (field, expect) in [
-            ("text/html", ("text/html", None)),
-            ("text/html; charset=utf-8", ("text/html", Some("utf-8"))),
-            ("text/html;Charset=\"A\"", ("text/html", Some("A"))),
-            ("text/html; a=b;  charset=A", ("text/html; a=b", Some("A"))),
-            ("text/html; charset=A; x=y", ("text/html", Some("A; x=y"))),
-            ("text/html; xcharset=A", ("text/html; xcharset=A", None)),
-            ("text/html;", ("text/html;", None)),
-            ("charset=A", ("charset=A", None)),
-        ] {
-            let (kind, name) = named(Bytes::from_static(field.as_bytes()));
-            let expect: (&str, Option<&str>) = expect;
-            assert_eq!((&kind[..], name.as_deref()), (expect.0.as_bytes(), expect.1.map(str::as_bytes)), "{field}");
-        }
-    }
-
-    #[test]
-    fn codes() {
-        assert_eq!(hex(b"D18e"), Some(vec![0xd1, 0x8e]));
-        assert_eq!(hex(b"D18"), None);
-        assert_eq!(hex(b"zz"), None);
-        assert_eq!(hex(b""), Some(Vec::new()));
     }
 }

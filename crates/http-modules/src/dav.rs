@@ -326,8 +326,9 @@ impl Writer {
             return Err(refuse(r, CONFLICT, format_args!("\"{shown}\" could not be created{}", Errno(&error))));
         }
         let modified = r.header(KnownHeader::Date).and_then(wire::date::parse_http_time);
-        let file = in_file(r)?;
-        let kept = file.persist(&place.path, &Lasting { mode: self.conf.access, modified });
+        let file = in_file(r).await?;
+        let lasting = Lasting { mode: self.conf.access, modified };
+        let kept = file.persist_in_thread(&r.http.worker, &place.path, lasting).await;
         kept.map_err(|error| refuse_error(r, CONFLICT, &error.what(), error.cause()))?;
         if known.is_some() { Ok(NO_CONTENT) } else { Ok(created(r)) }
     }
@@ -459,21 +460,12 @@ impl Writer {
     }
 }
 
-/// Copies or moves. A file replaces another one in one step; what is in the way of a folder is put aside, and comes back if
-/// that fails.
+/// Copies or moves. A file replaces another one in one step.
 fn replace(from: &Path, to: &Path, meta: &Metadata, known: Option<&Metadata>, copies: bool) -> tree::Done {
-    let done = || if copies { tree::copy(from, to, meta) } else { tree::rename(from, to, meta) };
-    let Some(known) = known.filter(|_| meta.is_dir()) else { return done() };
-    let aside = tree::beside(to);
-    tree::rename(to, &aside, known)?;
-    let done = done();
-    match done {
-        Ok(()) => tree::remove(&aside, known.is_dir()),
-        Err(failed) => {
-            let _ = tree::remove(to, true);
-            tree::rename(&aside, to, known)?;
-            Err(failed)
-        }
+    match known.filter(|_| meta.is_dir()) {
+        Some(known) => tree::replace_by_folder(from, to, meta, known, copies),
+        None if copies => tree::copy(from, to, meta),
+        None => tree::rename(from, to, meta),
     }
 }
 
@@ -483,11 +475,7 @@ async fn elsewhere<T: Send + 'static>(
     missing: u16,
     work: impl FnOnce() -> std::result::Result<T, Failed> + Send + 'static,
 ) -> Checked<T> {
-    let pool = r.http.worker.context.get().and_then(|context| (context.pools)("default"));
-    let done = match pool {
-        Some(pool) => pool.run(work).await.map_err(|full| Fault::FailedFile.log_with(r, &full))?,
-        None => work(),
-    };
+    let done = r.http.worker.in_thread(work).await.map_err(|full| Fault::FailedFile.log_with(r, &full))?;
     done.map_err(|failed| refuse_error(r, missing, &failed.what, &failed.error))
 }
 
@@ -519,7 +507,7 @@ fn created(r: &mut Request) -> Reply {
 }
 
 /// The request's body as a file of its own.
-fn in_file(r: &mut Request) -> Checked<TempFile> {
+async fn in_file(r: &mut Request) -> Checked<TempFile> {
     let Buffered { pieces, file, .. } = r.body.take_buffered().unwrap_or_default();
     let shared = match file.map(Rc::try_unwrap) {
         Some(Ok(file)) => return Ok(file),
@@ -536,8 +524,15 @@ fn in_file(r: &mut Request) -> Checked<TempFile> {
     }
     // Somebody else has the body too, a subrequest that goes on without its parent, say.
     if let Some(shared) = shared {
-        let copied = File::open(shared.path()).and_then(|mut source| io::copy(&mut source, &mut &*made.file()));
         let what = format!("copying \"{}\"", buf::text::path(shared.path()));
+        let ready = File::open(shared.path()).and_then(|source| Ok((source, made.file().try_clone()?)));
+        let copied = match ready {
+            Ok((mut source, mut copy)) => {
+                let copied = r.http.worker.in_thread(move || io::copy(&mut source, &mut copy)).await;
+                copied.map_err(|full| failed(r, &full))?
+            }
+            Err(error) => Err(error),
+        };
         copied.map_err(|error| failed(r, &format_args!("{what} failed{}", Errno(&error))))?;
     }
     Ok(made)

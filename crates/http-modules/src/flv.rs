@@ -4,13 +4,13 @@ use std::rc::Rc;
 
 use buf::{Bytes, Piece};
 use conf::{Args, Context, Registry, Result};
-use http::files::open_file::{Files, etag};
+use http::files::open_file::Files;
+use http::files::regular::{set_length, wants_file};
 use http::module::{HttpModule, LocationContext};
 use http::phases::{Flow, Handler};
 use http::request::Request;
 use http::response::Body;
 use http::server::location::Handlers;
-use wire::h1::{KnownHeader, Method};
 
 /// The module.
 pub struct Flv;
@@ -57,15 +57,11 @@ impl Handler for Server {
         let Some(start) = r.argument(b"start").and_then(buf::parse::parse_number).filter(|start| *start > 0) else {
             return Flow::Next;
         };
-        if r.uri.last() == Some(&b'/') || !matches!(r.method, Method::Get | Method::Head) {
+        if !wants_file(r) {
             return Flow::Next;
         }
-        let path = match r.path_of_uri() {
-            Ok(path) => path,
-            Err(fault) => return fault.into(),
-        };
-        let found = match self.0.open_regular(r, &path) {
-            Ok(found) => found,
+        let found = match self.0.open_of_uri(r) {
+            Ok((_, found)) => found,
             Err(flow) => return flow,
         };
         let (size, modified) = (found.size, found.modified);
@@ -76,11 +72,7 @@ impl Handler for Server {
         {
             chain.advance(start);
             chain.push_front(Piece::Bytes(Bytes::from_static(HEAD)));
-            let length = size - start + HEAD.len() as u64;
-            r.response.content_length = Some(length);
-            if let Some(tag) = r.response.headers.fixed_mut(KnownHeader::ETag) {
-                *tag = etag(modified, length);
-            }
+            set_length(r, modified, size - start + HEAD.len() as u64);
         }
         Flow::Respond
     }

@@ -1,10 +1,8 @@
 //! Compressing responses with gzip (RFC 1952).
 //!
-//! What differs from nginx: the state of a compressor is kept in the worker and used again, so the window and hash
-//! sizes are those of the configuration even where a response is known to be short; level 1 is the library's level 2,
-//! which compresses as zlib's level 1 does (its own level 1 is faster and much weaker).
+//! What differs from nginx: the levels compress at least as well as zlib's, by other means and in less time; the sizes of
+//! window and hash are the compressor's own. Compressors are kept in the worker and used again.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use buf::Buf;
@@ -19,10 +17,11 @@ use http::module::LocationContext;
 use http::phases::{HeaderFilter, Order, Reply};
 use http::request::Request;
 use http::request::variables::{Getter, Setup};
-use http::response::compress::{self, Codec, Op, Pace, Step};
+use http::response::compress::{self, Codec, Op, Pace, Spare, Step};
 use http::response::gzip::{GzipConf, gzip_ok};
 use http::server::location::Handlers;
-use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Status};
+use sirocco::Format;
+use sirocco::deflate::{Encoder, Flush, Level, MIN_BUFFER_LEN};
 
 /// The module.
 pub struct Gzip;
@@ -41,8 +40,8 @@ conf::table! {
     /// and its `ETag` becomes a weak one. `gzip_http_version`, `gzip_proxied` and `gzip_disable` leave out further
     /// clients.
     ///
-    /// Cost: processor time for each response, more with a higher `gzip_comp_level`, and about 256 KiB of memory while
-    /// it is sent. Files are read instead of being sent by the kernel. `gzip_static` serves files that were compressed
+    /// Cost: processor time for each response, more with a higher `gzip_comp_level`, and about 350 KiB of memory while
+    /// it is sent, with up to 256 KiB more for one that comes in parts. Files are read instead of being sent by the kernel. `gzip_static` serves files that were compressed
     /// before.
     ///
     /// Danger: under TLS the length of a compressed page tells something of its contents: if it contains both a secret
@@ -96,7 +95,7 @@ conf::table! {
     ///
     /// - `level`: from 1, the fastest, to 9, the smallest result.
     ///
-    /// Effect: `1` compresses as zlib's level 1 does, and `2` is the same here.
+    /// Effect: each level compresses about as well as zlib's level of that number.
     ///
     /// Cost: levels above 5 or 6 take much more processor time for little.
     ///
@@ -106,36 +105,10 @@ conf::table! {
     /// ```
     "gzip_comp_level" in EVERYWHERE, ONE, default "1",
         scalar(number_between(1, 9)) gzip_comp_level: u8 = 1;
-    /// Sets the size of the window in which the compressor finds repetitions.
-    ///
-    /// Form: `gzip_window size`
-    ///
-    /// - `size`: a power of two from 512 to 32k.
-    ///
-    /// Effect: a larger window makes results smaller.
-    ///
-    /// Cost: about four times the size in memory for each response that is being compressed.
-    ///
-    /// ```nginx
-    /// gzip on;
-    /// gzip_window 16k;
-    /// ```
+    /// Accepted for compatibility: the compressor's window has 32 KiB, as clients expect.
     "gzip_window" in EVERYWHERE, ONE, default "32k",
         scalar(gzip_window) gzip_window: u8 = 15;
-    /// Sets the size of the table by which the compressor finds repetitions.
-    ///
-    /// Form: `gzip_hash size`
-    ///
-    /// - `size`: a power of two from 512 to 128k.
-    ///
-    /// Effect: a larger table makes compression faster and results a little smaller.
-    ///
-    /// Cost: about twice the size in memory for each response that is being compressed.
-    ///
-    /// ```nginx
-    /// gzip on;
-    /// gzip_hash 32k;
-    /// ```
+    /// Accepted for compatibility: the compressor's tables have one size.
     "gzip_hash" in EVERYWHERE, ONE, default "64k",
         scalar(gzip_hash) gzip_hash: u8 = 8;
     /// Sets how much of a response is gathered before it is compressed.
@@ -242,7 +215,7 @@ impl HeaderFilter for GzipFilter {
                 postpone: conf.postpone_gzipping,
                 unbuffered: conf.gzip_no_buffer,
             };
-            compress::install(r, GzipCodec::new(conf.clone()), pace);
+            compress::install(r, GzipCodec::new(conf.gzip_comp_level), pace);
         }
         Ok(())
     }
@@ -250,117 +223,83 @@ impl HeaderFilter for GzipFilter {
 
 /// The compressor of one response.
 struct GzipCodec {
-    conf: Rc<GzipFilterConf>,
-    state: Option<Box<Deflate>>,
-    crc: crc32fast::Hasher,
-    /// The length of what was compressed, modulo 2^32.
-    length: u32,
-    at: At,
+    level: Level,
+    state: Option<Box<Encoder>>,
+    /// What has come of a response that comes in parts, as far as the compressor still needs it.
+    parts: Vec<u8>,
+    /// The response came whole: it is compressed where it is.
+    whole: bool,
 }
 
-/// Which part of the format comes next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
-    Head,
-    Data,
-    Trailer,
-}
+/// The most of a response that is kept for the compressor: some times its window.
+const MOST: usize = 256 << 10;
+const _: () = assert!(MOST > MIN_BUFFER_LEN);
 
 impl GzipCodec {
-    fn new(conf: Rc<GzipFilterConf>) -> GzipCodec {
-        GzipCodec { conf, state: None, crc: crc32fast::Hasher::new(), length: 0, at: At::Head }
+    fn new(level: u8) -> GzipCodec {
+        GzipCodec { level: equivalent(level), state: None, parts: Vec::new(), whole: false }
     }
 
-    fn write_trailer(&mut self, out: &mut Buf) {
-        out.extend_from_slice(&self.crc.clone().finalize().to_le_bytes());
-        out.extend_from_slice(&self.length.to_le_bytes());
-        self.give_back();
+    /// Appends the beginning of the input to the parts; how many bytes of it.
+    fn append(&mut self, input: &[u8]) -> usize {
+        if self.parts.len() + input.len() > MOST
+            && let Some(state) = &mut self.state
+        {
+            let gone = state.make_room(&mut self.parts);
+            self.parts.truncate(self.parts.len() - gone);
+        }
+        let some = input.get(..MOST - self.parts.len()).unwrap_or(input);
+        self.parts.extend_from_slice(some);
+        some.len()
     }
 
     fn give_back(&mut self) {
-        if let Some(state) = self.state.take() {
-            give_state(config(&self.conf), state);
+        if let Some(mut state) = self.state.take() {
+            state.reset();
+            SPARE.with(|spare| spare.keep(self.level, state));
         }
     }
+}
+
+/// The library's level that compresses at least as well as zlib's.
+fn equivalent(level: u8) -> Level {
+    Level::new(if level < 4 { level } else { 9.min(level + 1) })
 }
 
 impl Codec for GzipCodec {
     const NAME: &'static str = "gzip";
 
     fn step(&mut self, input: &[u8], op: Op, out: &mut Buf) -> std::result::Result<Step, Broken> {
-        match self.at {
-            At::Head => {
-                out.extend_from_slice(HEAD);
-                self.at = At::Data;
-            }
-            At::Data => {}
-            At::Trailer => {
-                self.write_trailer(out);
-                return Ok(Step { taken: 0, more: false });
-            }
+        if self.state.is_none() {
+            self.whole = op == Op::End;
+            self.state = Some(SPARE.with(|spare| spare.take(&self.level)).unwrap_or_else(|| make(self.level)));
         }
-        let state = self.state.get_or_insert_with(|| take_state(config(&self.conf)));
-        let flush = match op {
-            Op::Continue => DeflateFlush::NoFlush,
-            Op::Flush => DeflateFlush::SyncFlush,
-            Op::End => DeflateFlush::Finish,
+        let mut taken = if self.whole { 0 } else { self.append(input) };
+        let Some(state) = &mut self.state else { return Err(Broken) };
+        let (bytes, flush) = match op {
+            _ if self.whole => (input, Flush::Finish),
+            Op::Flush if taken == input.len() => (&self.parts[..], Flush::Sync),
+            Op::End if taken == input.len() => (&self.parts[..], Flush::Finish),
+            _ => (&self.parts[..], Flush::None),
         };
-        let (before_in, before_out) = (state.total_in(), state.total_out());
-        let status = state.compress(input, out.room_mut(), flush).map_err(|_| Broken)?;
-        let taken = (state.total_in() - before_in) as usize;
-        out.filled((state.total_out() - before_out) as usize);
-        let taken_input = input.get(..taken).unwrap_or_default();
-        self.crc.update(taken_input);
-        self.length = self.length.wrapping_add(taken as u32);
-        if status == Status::StreamEnd {
-            self.at = At::Trailer;
-            if out.room() >= TRAILER {
-                self.write_trailer(out);
-                return Ok(Step { taken, more: false });
-            }
-            return Ok(Step { taken, more: true });
+        let progress = state.compress(bytes, out.room_mut(), flush);
+        let (written, done, full) = (progress.output.len(), progress.done, progress.full);
+        out.filled(written);
+        if done {
+            taken = input.len();
+            self.give_back();
         }
-        Ok(Step { taken, more: out.room() == 0 })
+        Ok(Step { taken, more: !done && (full || op == Op::End) })
     }
 }
 
-/// No name, no time, made on Unix (RFC 1952 §2.3).
-const HEAD: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
-/// Checksum and length.
-const TRAILER: usize = 8;
-
-fn config(conf: &GzipFilterConf) -> DeflateConfig {
-    DeflateConfig {
-        level: i32::from(conf.gzip_comp_level.max(2)),
-        window_bits: -i32::from(conf.gzip_window),
-        mem_level: i32::from(conf.gzip_hash),
-        ..DeflateConfig::default()
-    }
+fn make(level: Level) -> Box<Encoder> {
+    Box::new(Encoder::new(Format::Gzip, level))
 }
-
-/// How many unused compressors a worker keeps.
-const KEPT: usize = 8;
 
 thread_local! {
-    static STATES: RefCell<Vec<(DeflateConfig, Box<Deflate>)>> = const { RefCell::new(Vec::new()) };
-}
-
-fn take_state(config: DeflateConfig) -> Box<Deflate> {
-    let kept = STATES.with_borrow_mut(|states| {
-        let at = states.iter().rposition(|(own, _)| *own == config)?;
-        Some(states.swap_remove(at).1)
-    });
-    kept.unwrap_or_else(|| Box::new(Deflate::new_with_config(config)))
-}
-
-fn give_state(config: DeflateConfig, mut state: Box<Deflate>) {
-    state.reset();
-    STATES.with_borrow_mut(|states| {
-        if states.len() >= KEPT {
-            states.remove(0);
-        }
-        states.push((config, state));
-    });
+    /// Of about 350 KiB each.
+    static SPARE: Spare<Level, Box<Encoder>> = const { Spare::new(8) };
 }
 
 impl Drop for GzipCodec {
@@ -373,23 +312,9 @@ impl Drop for GzipCodec {
 mod tests {
     use super::*;
 
-    fn conf() -> Rc<GzipFilterConf> {
-        Rc::new(GzipFilterConf {
-            gzip: true,
-            gzip_buffers: Bufs { count: 4, size: 4096 },
-            gzip_types: TypeSet::html(),
-            gzip_comp_level: 1,
-            gzip_window: 15,
-            gzip_hash: 8,
-            postpone_gzipping: 0,
-            gzip_no_buffer: false,
-            gzip_min_length: 0,
-        })
-    }
-
     /// Compresses as the filter does, into buffers of that size.
-    fn pack(text: &[u8], part: usize, size: usize, flush: bool) -> Vec<u8> {
-        let (mut codec, mut packed, mut out) = (GzipCodec::new(conf()), Vec::new(), Buf::empty());
+    fn pack(text: &[u8], level: u8, part: usize, size: usize, flush: bool) -> Vec<u8> {
+        let (mut codec, mut packed, mut out) = (GzipCodec::new(level), Vec::new(), Buf::empty());
         let mut feed = |mut input: &[u8], op| {
             loop {
                 if out.room() < compress::ROOM {
@@ -403,23 +328,26 @@ mod tests {
                 }
             }
         };
-        for part in text.chunks(part) {
-            feed(part, Op::Continue);
+        let mut parts = text.chunks(part).peekable();
+        while let Some(part) = parts.next() {
+            feed(part, if parts.peek().is_none() && !flush { Op::End } else { Op::Continue });
             if flush {
                 feed(b"", Op::Flush);
             }
         }
-        feed(b"", Op::End);
+        if flush || text.is_empty() {
+            feed(b"", Op::End);
+        }
         packed.extend_from_slice(&out);
         packed
     }
 
-    /// Unpacks and checks the trailer.
+    /// Unpacks by another library, and checks the trailer.
     fn unpack(packed: &[u8]) -> Vec<u8> {
-        let (head, rest) = packed.split_at(HEAD.len());
-        assert_eq!(head, HEAD);
-        let (body, trailer) = rest.split_at(rest.len() - TRAILER);
-        let mut plain = vec![0; 1 << 20];
+        let (head, rest) = packed.split_at(10);
+        assert_eq!(head[..8], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]);
+        let (body, trailer) = rest.split_at(rest.len() - 8);
+        let mut plain = vec![0; 2 << 20];
         let mut inflate = zlib_rs::Inflate::new(false, 15);
         assert!(inflate.decompress(body, &mut plain, zlib_rs::InflateFlush::Finish).is_ok());
         plain.truncate(inflate.total_out() as usize);
@@ -428,22 +356,50 @@ mod tests {
         plain
     }
 
+    fn text(len: u32) -> Vec<u8> {
+        let mut seed = 1u32;
+        let bytes = (0..len).map(|i| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            if i % 3 == 0 { (seed >> 24) as u8 } else { b'a' + (i / 5000 % 26) as u8 }
+        });
+        bytes.collect()
+    }
+
     #[test]
     fn round_trips() {
-        let mut text = Vec::new();
-        let mut seed = 1u32;
-        for i in 0..20_000u32 {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let noise = (seed >> 24) as u8;
-            text.push(if i % 3 == 0 { noise } else { b'a' });
-        }
-        for (part, size) in [(20_000, 4096), (7, 1024), (1000, 64), (4096, 1 << 20)] {
-            for flush in [false, true] {
-                assert_eq!(unpack(&pack(&text, part, size, flush)), text, "{part} {size} {flush}");
+        let (short, long) = (text(20_000), text(1_000_000));
+        for level in 1..=9 {
+            for (part, size) in [(20_000, 4096), (7, 1024), (1000, 64), (4096, 1 << 20)] {
+                for flush in [false, true] {
+                    assert!(unpack(&pack(&short, level, part, size, flush)) == short, "{level} {part} {size} {flush}");
+                }
             }
+            for (part, size, flush) in [(1_000_000, 4096, false), (300_000, 4096, false), (9000, 1024, true)] {
+                assert!(unpack(&pack(&long, level, part, size, flush)) == long, "{level} {part} {size} {flush}");
+            }
+            assert_eq!(unpack(&pack(b"", level, 1, 1024, false)), b"");
         }
-        assert_eq!(unpack(&pack(b"", 1, 1024, false)), b"");
-        // A compressor that has served is used again.
-        assert_eq!(STATES.with_borrow(Vec::len), 1);
+    }
+
+    #[test]
+    fn what_is_flushed_can_be_read() {
+        let (mut codec, mut out) = (GzipCodec::new(1), Buf::with_capacity(1024));
+        assert!(codec.step(b"tide", Op::Continue, &mut out).is_ok_and(|step| step == Step { taken: 4, more: false }));
+        assert!(codec.step(b"", Op::Flush, &mut out).is_ok_and(|step| step == Step { taken: 0, more: false }));
+        let (mut plain, mut inflate) = ([0; 64], zlib_rs::Inflate::new(false, 15));
+        assert!(inflate.decompress(&out[10..], &mut plain, zlib_rs::InflateFlush::SyncFlush).is_ok());
+        assert_eq!(&plain[..inflate.total_out() as usize], b"tide");
+    }
+
+    #[test]
+    fn compressors_are_used_again() {
+        let text = text(5000);
+        let first = pack(&text, 6, 5000, 4096, false);
+        // One that breaks off leaves nothing to the next.
+        let mut codec = GzipCodec::new(6);
+        assert!(codec.step(b"some", Op::Continue, &mut Buf::with_capacity(64)).is_ok());
+        drop(codec);
+        assert_eq!(pack(&text, 6, 5000, 4096, false), first);
+        assert_eq!(SPARE.with(Spare::count), 1);
     }
 }

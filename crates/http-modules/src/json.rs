@@ -50,8 +50,8 @@ conf::table! {
     ///   single quotes then.
     ///
     /// Effect: strings are decoded; numbers, `true`, `false`, `null`, objects and arrays are given as they stand in the
-    /// document. The variable is empty if there is no value at the path or the document is invalid. Of members with the
-    /// same name the last one counts.
+    /// document. The variable is empty if there is no value at the path or the document is invalid. If members of one
+    /// name give a path several values, the last value counts: `a.b` is 1 in `{"a":{"b":1},"a":{"c":2}}`.
     ///
     /// Cost: the document is read once for a request, when the first of its values is used, for all of them.
     ///

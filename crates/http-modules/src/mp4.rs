@@ -16,13 +16,13 @@ use conf::{Args, Context, Registry, Result};
 use engine::log::Errno;
 use http::config::core::EVERYWHERE;
 use http::fault::Fault;
-use http::files::open_file::{Files, Found, etag};
+use http::files::open_file::{Files, Found};
+use http::files::regular::{set_length, wants_file};
 use http::module::{HttpModule, LocationContext};
 use http::phases::{Flow, Handler};
 use http::request::Request;
 use http::response::Body;
 use http::server::location::Handlers;
-use wire::h1::{KnownHeader, Method};
 use wire::mp4::{BoxHead, Clip, MAX_HEAD, Mp4Error, box_head, cut};
 
 /// The module.
@@ -40,8 +40,8 @@ conf::table! {
     /// that part. With `start=0` it is the whole video with its index in front, which players need first. Other requests
     /// get the file as it is.
     ///
-    /// Cost: the index is read into memory and written anew for each such request: some MiB for a long video. Files whose
-    /// index stands in front are the quickest (`ffmpeg -movflags +faststart`).
+    /// Cost: the index is read into memory and written anew, in a thread, for each such request: some MiB for a long video.
+    /// Files whose index stands in front are the quickest (`ffmpeg -movflags +faststart`).
     ///
     /// ```nginx
     /// location /video/ {
@@ -115,24 +115,44 @@ struct Server {
 impl Handler for Server {
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
         let Some(mut clip) = asked_for(r) else { return Flow::Next };
-        if r.uri.last() == Some(&b'/') || !matches!(r.method, Method::Get | Method::Head) {
+        if !wants_file(r) {
             return Flow::Next;
         }
         clip.key_frame = self.conf.mp4_start_key_frame;
-        let path = match r.path_of_uri() {
-            Ok(path) => path,
-            Err(fault) => return fault.into(),
-        };
-        let found = match self.files.open_regular(r, &path) {
-            Ok(found) => found,
+        let (path, found) = match self.files.open_of_uri(r) {
+            Ok(opened) => opened,
             Err(flow) => return flow,
         };
-        match self.part(&found, &clip) {
-            Ok(part) => respond(r, found, part),
-            Err(mistake) => {
-                let path = buf::text::encode(&path);
-                Fault::UnusableFile.log_with(r, &format_args!("\"{path}\" {mistake}")).into()
+        let ask = Ask { clip, size: found.size, most: self.conf.mp4_max_buffer_size };
+        match &found.content {
+            Some(content) => {
+                let part = ask.part(&Source::Memory(content));
+                conclude(r, &path, found, part)
             }
+            None => Flow::wait(elsewhere(r, path, found, ask)),
+        }
+    }
+}
+
+/// Makes the part in a thread: the index of a long video takes time to be read and written.
+async fn elsewhere(r: &mut Request, path: Vec<u8>, found: Found, ask: Ask) -> Flow<'static> {
+    let file = match found.file.as_ref().map(|file| file.try_clone()) {
+        Some(Ok(file)) => file,
+        Some(Err(error)) => return conclude(r, &path, found, Err(error.into())),
+        None => return conclude(r, &path, found, Err(Mp4Error::Missing("moov").into())),
+    };
+    match r.http.worker.in_thread(move || ask.part(&Source::File(&file))).await {
+        Ok(part) => conclude(r, &path, found, part),
+        Err(full) => Fault::FailedFile.log_with(r, &full).into(),
+    }
+}
+
+fn conclude(r: &mut Request, path: &[u8], found: Found, part: std::result::Result<Part, Mistake>) -> Flow<'static> {
+    match part {
+        Ok(part) => respond(r, found, part),
+        Err(mistake) => {
+            let path = buf::text::encode(path);
+            Fault::UnusableFile.log_with(r, &format_args!("\"{path}\" {mistake}")).into()
         }
     }
 }
@@ -219,21 +239,26 @@ impl Source<'_> {
     }
 }
 
-impl Server {
-    fn part(&self, found: &Found, clip: &Clip) -> std::result::Result<Part, Mistake> {
-        let source = match (&found.content, &found.file) {
-            (Some(content), _) => Source::Memory(content),
-            (None, Some(file)) => Source::File(file),
-            (None, None) => return Err(Mp4Error::Missing("moov").into()),
-        };
-        let places = Places::find(&source, found.size)?;
+/// What is asked for.
+struct Ask {
+    clip: Clip,
+    /// The size of the file.
+    size: u64,
+    /// The most memory for its index.
+    most: usize,
+}
+
+impl Ask {
+    fn part(&self, source: &Source<'_>) -> std::result::Result<Part, Mistake> {
+        let clip = &self.clip;
+        let places = Places::find(source, self.size)?;
         let whole = Clip { start_ms: 0, end_ms: None, key_frame: clip.key_frame };
         if *clip == whole && places.index.0 < places.media {
             return Ok(Part::Whole);
         }
         let (at, head) = places.index;
         let contents = head.size - head.head;
-        if contents > self.conf.mp4_max_buffer_size as u64 {
+        if contents > self.most as u64 {
             return Err(Mistake::TooLarge(contents));
         }
         let index = source.read(at + head.head, contents as usize)?;
@@ -242,7 +267,7 @@ impl Server {
             _ => Vec::new(),
         };
         let made = cut(&index, clip, first.len() as u64)?;
-        if made.data.end > found.size {
+        if made.data.end > self.size {
             return Err(Mp4Error::Chunk.into());
         }
         first.extend_from_slice(&made.head);
@@ -296,12 +321,8 @@ fn respond(r: &mut Request, found: Found, part: Part) -> Flow<'static> {
     let Body::Chain(file) = std::mem::take(&mut r.response.body) else { return Fault::FailedFile.into() };
     let mut chain = Chain::from(Bytes::from(first));
     chain.append(&mut range_of(file, data));
-    let length = chain.len();
-    r.response.content_length = Some(length);
+    set_length(r, modified, chain.len());
     r.response.body = Body::Chain(chain);
-    if let Some(tag) = r.response.headers.fixed_mut(KnownHeader::ETag) {
-        *tag = etag(modified, length);
-    }
     Flow::Respond
 }
 

@@ -125,7 +125,7 @@ struct FromField {
 impl Check<HttpProto> for FromField {
     fn check(&self, r: &mut Request) -> Verdict {
         if r.relay.is_none() {
-            let client = self.trusted.client(&r.conn.peer, &self.lines(r), self.recursive);
+            let client = self.trusted.client(&r.conn.peer, || self.lines(r), self.recursive);
             client.into_iter().for_each(|client| r.replace_peer(client));
         }
         Verdict::Next

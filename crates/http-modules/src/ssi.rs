@@ -30,7 +30,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use wire::strftime::{self, Time};
 
-use self::page::{Page, Rules};
+use self::page::Page;
 use self::shared::Shared;
 
 /// The module.
@@ -151,21 +151,15 @@ impl HttpModule for Ssi {
     }
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
-        let conf = cx.set.get::<SsiConf>();
+        let conf = cx.set.share::<SsiConf>();
         if conf.ssi {
-            let rules = Rc::new(Rules { max_value: conf.ssi_value_length, silent: conf.ssi_silent_errors });
-            let (types, keeps_time) = (conf.ssi_types.clone(), conf.ssi_last_modified);
-            out.filters.push(Rc::new(Filter { rules, types, keeps_time }));
+            out.filters.push(Rc::new(Filter(conf)));
         }
         Ok(())
     }
 }
 
-struct Filter {
-    rules: Rc<Rules>,
-    types: Rc<TypeSet>,
-    keeps_time: bool,
-}
+struct Filter(Rc<SsiConf>);
 
 impl HeaderFilter for Filter {
     fn order(&self) -> Order {
@@ -179,15 +173,15 @@ impl HeaderFilter for Filter {
     fn apply(&self, r: &mut Request) -> std::result::Result<(), Reply> {
         let response = &mut r.response;
         let content_type = response.content_type.as_deref().unwrap_or_default();
-        if response.content_length == Some(0) || !self.types.has(content_type) {
+        if response.content_length == Some(0) || !self.0.ssi_types.has(content_type) {
             return Ok(());
         }
         response.clear_length();
         response.weaken();
-        if !self.keeps_time {
+        if !self.0.ssi_last_modified {
             response.clear_validators();
         }
-        let page = Page::new(self.rules.clone(), Shared::of(r));
+        let page = Page::new(self.0.clone(), Shared::of(r));
         r.response.filters.push(Box::new(page));
         Ok(())
     }

@@ -305,40 +305,49 @@ struct Issuer {
 /// An identifier, as its bytes are sent.
 type Id = [u8; 16];
 
-/// What a request has, once it has been asked for.
+/// The identifiers of a request.
 #[derive(Clone, Copy, Default)]
 struct Uid {
-    known: bool,
     got: Option<Id>,
     set: Option<Id>,
 }
 
+/// What a request has in common with its subrequests: the identifiers, once they have been asked for, with the level that
+/// has decided on them.
+#[derive(Default)]
+struct Decided(Vec<(Rc<UseridConf>, Uid)>);
+
 /// The identifiers of a request.
 fn uid(r: &mut Request) -> Uid {
+    let conf = r.location.set.share::<UseridConf>();
     // A level without identifiers decides nothing for the one that the request is in later.
-    if r.location.set.get::<UseridConf>().userid == Mode::Off {
+    if conf.userid == Mode::Off {
         return Uid::default();
     }
-    let uid = *r.slot::<Uid>();
-    if uid.known {
-        return uid;
-    }
-    let uid = find_uid(r);
-    *r.slot::<Uid>() = uid;
-    uid
+    let same = |own: &UseridConf| own.userid_name == conf.userid_name && own.is_silent() == conf.is_silent();
+    let decided = r.family_slot::<Decided>().0.iter().find(|(own, _)| same(own)).map(|(_, uid)| *uid);
+    decided.unwrap_or_else(|| {
+        let uid = decide(r, &conf);
+        r.family_slot::<Decided>().0.push((conf, uid));
+        uid
+    })
 }
 
-fn find_uid(r: &mut Request) -> Uid {
-    let conf = r.location.set.share::<UseridConf>();
+impl UseridConf {
+    /// Whether clients are only recognized.
+    fn is_silent(&self) -> bool {
+        self.userid == Mode::Log
+    }
+}
+
+fn decide(r: &mut Request, conf: &UseridConf) -> Uid {
     let http = r.http.clone();
-    let Some(issuer) = http.part::<Issuer>() else {
-        return Uid { known: true, ..Uid::default() };
-    };
+    let Some(issuer) = http.part::<Issuer>() else { return Uid::default() };
     let mut value = Vec::new();
     let name = String::from_utf8_lossy(&conf.userid_name);
     let got = cookie(r, &name, &mut value).then(|| decode(r, &value)).flatten();
-    if conf.userid == Mode::Log {
-        return Uid { known: true, got, set: None };
+    if conf.is_silent() {
+        return Uid { got, set: None };
     }
     let reset = r.render(&issuer.reset);
     let resets = !reset.is_empty() && reset != b"0";
@@ -347,7 +356,7 @@ fn find_uid(r: &mut Request) -> Uid {
             let unmarked = conf.userid_mark.is_some_and(|mark| value.get(MARK_AT) != Some(&mark));
             unmarked.then_some(id)
         }
-        _ => Some(issuer.issue(r, &conf)),
+        _ => Some(issuer.issue(r, conf)),
     };
     if reset == b"log"
         && let Some(id) = got
@@ -355,7 +364,7 @@ fn find_uid(r: &mut Request) -> Uid {
         let text = hex(&conf.userid_name, id);
         r.log_at(Level::Notice, format_args!("userid cookie \"{text}\" was reset"));
     }
-    Uid { known: true, got, set }
+    Uid { got, set }
 }
 
 impl Issuer {

@@ -6,7 +6,7 @@ use common::backend::attempts::{self, Attempt};
 use expr::vars::Flags;
 use http::exchange::Exchange;
 use http::request::Request;
-use http::request::variables::{Getter, Setup, put, show, show_seconds};
+use http::request::variables::{Getter, Setup, address, put, show, show_seconds};
 use http::response::headers::same_name;
 use wire::h1::KnownHeader;
 
@@ -203,7 +203,7 @@ fn forwarded_for(r: &mut Request, out: &mut Vec<u8>) -> bool {
     if any {
         out.extend_from_slice(b", ");
     }
-    put(out, r.conn.peer.text().as_bytes())
+    address(out, &r.conn.peer)
 }
 
 fn via(r: &mut Request, out: &mut Vec<u8>) -> bool {

@@ -30,9 +30,10 @@ fn check<T: Copy + PartialEq + From<i8>>(result: T) -> std::io::Result<T> {
     if result == T::from(-1) { Err(std::io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// 16 bytes that nobody can foresee; zeros should the kernel have none to give.
-pub fn random_bytes() -> [u8; 16] {
-    let mut bytes = [0; 16];
+/// Bytes that nobody can foresee; zeros should the kernel have none to give. It gives up to 256 in one piece.
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    const { assert!(N <= 256) };
+    let mut bytes = [0; N];
     // SAFETY: the pointer and the length are those of `bytes`, which outlives the call.
     unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     bytes

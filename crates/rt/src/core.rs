@@ -13,6 +13,7 @@ use crate::clock::{Clock, Source};
 use crate::driver::sim::Sim;
 use crate::driver::{Backend, Event, Kind};
 use crate::listener::Mutex;
+use crate::random::Stock;
 use crate::slots::{Slot, Slots, flag};
 use crate::tasks::{NONE, Tasks};
 use crate::threads::Remote;
@@ -102,6 +103,8 @@ pub(crate) struct Core {
     /// Memory for calls that receive and send datagrams, once there was one.
     pub(crate) datagrams: RefCell<Option<Box<os::datagram::Batch>>>,
     pub(crate) mutex: RefCell<Option<Mutex>>,
+    /// Random bytes that the kernel has given.
+    pub(crate) random: RefCell<Stock>,
     /// None once the runtime has ended.
     remote: RefCell<Option<Arc<Remote>>>,
     pub(crate) limit: usize,
@@ -177,6 +180,7 @@ impl Runtime {
             layers: RefCell::default(),
             datagrams: RefCell::default(),
             mutex: RefCell::default(),
+            random: RefCell::default(),
             remote: RefCell::new(Some(remote)),
             limit,
             is_sim: matches!(options.driver, Driver::Sim(_)),

@@ -19,6 +19,7 @@ mod fd;
 pub mod inspect;
 mod layer;
 mod listener;
+mod random;
 mod send;
 pub mod sim;
 mod slots;
@@ -51,8 +52,9 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) {
 
 /// 16 bytes that nobody can foresee. Under the simulated network they follow from its seed, so that a run can be repeated.
 pub fn random_bytes() -> [u8; 16] {
-    match core::try_current().filter(|core| core.is_sim) {
-        Some(core) => core.sim(|sim| sim.chance.bytes()),
+    match core::try_current() {
+        Some(core) if core.is_sim => core.sim(|sim| sim.chance.bytes()),
+        Some(core) => core.random.borrow_mut().take(),
         None => os::random_bytes(),
     }
 }

@@ -110,12 +110,34 @@ impl ThreadPool {
 
     /// Runs `f` on one of the threads. If it panics, so does this. If this future is dropped, `f` runs all the same.
     pub async fn run<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Result<T, QueueFull> {
+        self.run_if(|| true, f).await
+    }
+
+    /// As [`ThreadPool::run`]; but if this future is dropped before a thread has begun with `f`, none does.
+    pub async fn run_while_wanted<T: Send + 'static>(
+        &self,
+        f: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, QueueFull> {
+        let wanted = Arc::new(());
+        let mark = Arc::downgrade(&wanted);
+        let answer = self.run_if(move || mark.strong_count() > 0, f).await;
+        drop(wanted);
+        answer
+    }
+
+    async fn run_if<T: Send + 'static>(
+        &self,
+        is_wanted: impl FnOnce() -> bool + Send + 'static,
+        f: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, QueueFull> {
         let core = core::current();
         let answer = Arc::new(Mutex::new(None));
         let (to, remote, task) = (answer.clone(), core.remote(), core.tasks.running());
         remote.awaited.fetch_add(1, Ordering::Relaxed);
         let submitted = self.submit(Box::new(move || {
-            *lock(&to) = Some(catch_unwind(AssertUnwindSafe(f)));
+            if is_wanted() {
+                *lock(&to) = Some(catch_unwind(AssertUnwindSafe(f)));
+            }
             remote.push(task);
         }));
         if submitted.is_err() {

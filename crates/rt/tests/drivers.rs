@@ -612,6 +612,37 @@ fn threads_answer() {
 }
 
 #[test]
+fn what_nobody_waits_for_is_not_begun() {
+    each(async || {
+        let pool = ThreadPool::new("default", 1, 10);
+        let (begun, begin) = std::sync::mpsc::channel::<()>();
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let count = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let counted = |n| {
+            let count = count.clone();
+            move || count.fetch_add(n, std::sync::atomic::Ordering::Relaxed)
+        };
+        let mut busy = Box::pin(pool.run(move || {
+            begun.send(()).ok();
+            gone.recv().ok();
+        }));
+        let mut unwanted = Box::pin(pool.run_while_wanted(counted(1)));
+        let mut kept = Box::pin(pool.run(counted(10)));
+        std::future::poll_fn(|cx| {
+            assert!(busy.as_mut().poll(cx).is_pending());
+            assert!(unwanted.as_mut().poll(cx).is_pending() && kept.as_mut().poll(cx).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+        begin.recv().expect("the thread has begun");
+        (drop(unwanted), drop(kept));
+        go.send(()).expect("the thread waits");
+        busy.await.expect("it ran");
+        assert_eq!(pool.run_while_wanted(counted(100)).await, Ok(10), "the second one ran, the first one didn't");
+    });
+}
+
+#[test]
 fn a_full_pool_says_so() {
     each(async || {
         let pool = ThreadPool::new("small", 1, 0);

@@ -104,7 +104,8 @@ impl Paths {
     }
 
     /// The values at the paths: strings decoded, all else as it stands in the document. `None` if the document is invalid,
-    /// or nested deeper than `most`. Of members with the same name the last one counts.
+    /// or nested deeper than `most`. If members of one name give a path several values, the last value counts; one that has
+    /// none at the path takes none away.
     pub fn extract(&self, document: &[u8], most: usize) -> Option<Values> {
         let mut walk = Walk {
             paths: self,

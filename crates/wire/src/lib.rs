@@ -19,6 +19,7 @@ pub mod h2;
 pub mod hello;
 pub mod hpack;
 pub mod json;
+pub mod mail;
 pub mod memcached;
 pub mod mmdb;
 pub mod mp4;

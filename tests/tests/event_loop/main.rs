@@ -8,6 +8,7 @@ mod files;
 mod handover;
 mod http2;
 mod limits;
+mod mail;
 mod nothing_lost;
 mod processes;
 mod proxy;

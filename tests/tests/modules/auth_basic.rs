@@ -226,6 +226,31 @@ fn a_slow_password_does_not_stop_the_worker() {
     assert_eq!(slow.response().status, 401);
 }
 
+/// Differs from nginx: checked in threads of their own
+#[test]
+fn passwords_of_clients_that_have_gone_are_not_checked() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; root %%DIR%%; auth_basic x; auth_basic_user_file passwords; }",
+    )
+    .main("worker_processes 1;")
+    .file("passwords", slow(400_000))
+    .start();
+    let timed = || {
+        let begin = Instant::now();
+        assert_eq!(ask(&server, "/f", "user", "x").status, 401);
+        begin.elapsed()
+    };
+    let one = timed();
+    let mut gone: Vec<_> = (0..40).map(|_| server.connect()).collect();
+    gone.iter_mut().for_each(|client| {
+        client.send(format!("GET /f HTTP/1.1\r\nHost: a\r\n{}\r\n", basic("user", "x")));
+    });
+    drop(gone);
+    // Two threads would be busy with all of them for twenty times as long.
+    let after = timed();
+    assert!(after < 10 * one, "{one:?} {after:?}");
+}
+
 #[test]
 fn tools_of_others() {
     let Some(made) = run("openssl", &["passwd", "-6", "pass word"]) else { return };

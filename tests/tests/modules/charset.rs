@@ -122,3 +122,51 @@ fn charsets_of_backends() {
     }
     assert!(server.read("error.log").contains("unknown charset \"none\" to override"));
 }
+
+#[test]
+fn parts_of_a_page_have_its_charset() {
+    let backend = Backend::start(|request| {
+        let (kind, body) = match request.line().split(' ').nth(1) {
+            Some("/page") => ("text/html; charset=utf-8", "[<!--#include virtual=\"/from/w\" -->]"),
+            _ => ("text/html; charset=B", "X"),
+        };
+        let length = body.len();
+        format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
+    });
+    let page = |name: &str| format!("[<!--#include virtual=\"/{name}/x\" -->]");
+    let server = Setup::http(&format!(
+        "{MAPS} charset_map w utf-8 {{ C0 D090; }} charset_map B utf-8 {{ 58 D096; }}
+         server {{ listen 127.0.0.1:%%PORT%%; root %%DIR%%; ssi on; default_type text/html;
+            location /u/ {{ alias %%DIR%%/pages/; charset utf-8; source_charset koi8-r; }}
+            location /k/ {{ alias %%DIR%%/pages/; charset koi8-r; }}
+            location /none/ {{ alias %%DIR%%/pages/; source_charset koi8-r; }}
+            location /plain/ {{ alias %%DIR%%/parts/; }}
+            location /koi/ {{ alias %%DIR%%/parts/; source_charset koi8-r; charset w; }}
+            location /from/ {{ alias %%DIR%%/parts/; source_charset w; default_type application/x-any; }}
+            location /outer/ {{ alias %%DIR%%/outer/; charset w; }}
+            location /backend/ {{ proxy_pass http://127.0.0.1:{0}/; charset koi8-r; source_charset koi8-r; }} }}",
+        backend.port
+    ))
+    .file("pages/plain", page("plain"))
+    .file("pages/koi", page("koi"))
+    .file("pages/from", page("from"))
+    .file("pages/backend", page("backend"))
+    .file("pages/nested", page("outer"))
+    .file("outer/x", page("from"))
+    .file("parts/x", b"\xc0")
+    .file("parts/w", b"\xc0")
+    .start();
+    for (target, expect) in [
+        ("/u/plain", &b"[\xc0]"[..]),
+        ("/u/koi", "[\u{44e}]".as_bytes()),
+        ("/u/from", "[\u{410}]".as_bytes()),
+        ("/u/backend", "[\u{416}]".as_bytes()),
+        ("/u/nested", "[[\u{410}]]".as_bytes()),
+        ("/k/koi", b"[\xc0]"),
+        ("/none/koi", b"[\xc0]"),
+        ("/backend/page", "[\u{410}]".as_bytes()),
+    ] {
+        let body = server.get(target).body;
+        assert_eq!(body.escape_ascii().to_string(), expect.escape_ascii().to_string(), "{target}");
+    }
+}

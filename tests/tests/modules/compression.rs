@@ -114,6 +114,30 @@ fn zstd_between_the_others() {
     }
 }
 
+/// Not in nginx: `zstd` compresses responses
+#[test]
+fn zstd_with_a_dictionary() {
+    let dictionary = "a phrase that all the answers have in common";
+    let server = Setup::http(
+        "types { text/html html; } zstd on; zstd_min_length 1; zstd_dict_file %%DIR%%/dictionary;
+         server { listen 127.0.0.1:%%PORT%%; root %%DIR%%; }",
+    )
+    .file("dictionary", dictionary)
+    .file("a.html", format!("<p>{dictionary}</p>"))
+    .program(e2e::hooks::program())
+    .start();
+    // The second one uses the compressor of the first one.
+    for _ in 0..2 {
+        let packed = server.get_with("/a.html", "Accept-Encoding: zstd\r\n").body;
+        let mut reader = zstd::stream::Decoder::with_dictionary(&packed[..], dictionary.as_bytes()).expect("a reader");
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut text).expect("the response is valid");
+        assert_eq!(text, format!("<p>{dictionary}</p>"));
+        assert!(packed.len() < dictionary.len(), "{}", packed.len());
+        assert!(zstd::decode_all(&packed[..]).is_err(), "it can't be read without");
+    }
+}
+
 /// Not in nginx: `brotli` compresses responses
 #[test]
 fn brotli_passes_on_what_must_be_sent_at_once() {

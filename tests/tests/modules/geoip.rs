@@ -177,7 +177,7 @@ fn blocks_that_are_wrong() {
         ("geoip2 %%DIR%%/places.mmdb { $x; }", "invalid number of arguments"),
         ("geoip2 %%DIR%%/places.mmdb { $x metadata age; }", "unknown metadata field \"age\""),
         ("geoip2 %%DIR%%/places.mmdb { x country; }", "invalid variable name"),
-        ("geoip2 %%DIR%%/places.mmdb { $x source=1 country; }", "invalid parameter \"source=1\""),
+        ("geoip2 %%DIR%%/places.mmdb { $x source=1 country; }", "invalid variable name \"1\""),
         ("geoip2 %%DIR%%/places.mmdb { auto_reload never; }", "invalid interval"),
         ("geoip2 %%DIR%%/places.mmdb { } geoip2 %%DIR%%/places.mmdb { }", "Duplicate GeoIP2 mmdb"),
         ("geoip2_proxy here;", "invalid network \"here\""),

@@ -31,6 +31,8 @@ mod image_filter;
 mod json;
 mod line_breaks;
 mod log;
+mod mail;
+mod mail_hostile;
 mod manual;
 mod map;
 mod memcached;

@@ -92,3 +92,35 @@ fn a_level_without_cookies_decides_nothing() {
     .start();
     assert!(server.get("/").field("Set-Cookie").is_some_and(|cookie| cookie.starts_with("uid=")));
 }
+
+/// Differs from nginx: a request and its subrequests have one new identifier
+#[test]
+fn subrequests_share_the_identifier() {
+    let mut server = Setup::http(
+        "log_format ids '$uid_set'; log_subrequest on;
+         server { listen 127.0.0.1:%%PORT%%; userid on; access_log ids.log ids;
+            location / { auth_request /auth; try_files /none @made; }
+            location /auth { internal; return 204; }
+            location @made { return 200 x; } }",
+    )
+    .start();
+    let cookie = server.get("/").field("Set-Cookie").expect("a cookie").to_owned();
+    assert!(cookie.starts_with("uid=fwAAA"), "{cookie}");
+    server.get_with("/", &format!("Cookie: uid={COOKIE}\r\n"));
+    let log = server.read_until("ids.log", "\n-\n-\n");
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines[0], lines[1], "the subrequest's and the request's");
+    let digits = lines[1].strip_prefix("uid=").expect("an identifier");
+    let numbers = (0..4).map(|n| u32::from_str_radix(&digits[8 * n..8 * n + 8], 16).expect("digits").to_le_bytes());
+    let bytes: Vec<u8> = numbers.flatten().collect();
+    assert_eq!(base64(&bytes), cookie[4..].split(';').next().expect("a value"), "the cookie's");
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = bytes.chunks(3).flat_map(|part| {
+        let number = part.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)) << (8 * (3 - part.len()));
+        (0..4).map(move |at| if at <= part.len() { DIGITS[(number >> (18 - 6 * at)) as usize & 63] } else { b'=' })
+    });
+    digits.map(char::from).collect()
+}

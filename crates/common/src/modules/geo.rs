@@ -13,11 +13,11 @@ use conf::{Args, Directive, Error, Level, Loader, Registry, Result, Word};
 use expr::lookup::{Network, Networks, Ranges};
 use expr::vars::Template;
 
-use super::realip::{Proxies, Trusted, geo_network};
+use super::realip::{Forwarders, Proxies, Trusted, geo_network};
 use super::{Module, define_looked_up, each_line};
+use crate::Proto;
 use crate::vars::text::put;
 use crate::vars::{self, Variable};
-use crate::{Facts, Proto};
 
 /// The module.
 pub struct Geo;
@@ -70,7 +70,7 @@ impl<P: Proto> Module<P> for Geo {
 
 fn geo<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let (source, name) = match &d.args[..] {
-        [source, name] => (Some(address_variable::<P>(loader, d, source)?), name),
+        [source, name] => (Some(vars::one_variable::<P>(loader, source)?), name),
         _ => (None, d.arg(0)),
     };
     let mut block = Block { proxies: P::HAS_HEADS, ..Block::default() };
@@ -78,16 +78,6 @@ fn geo<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let volatile = block.volatile;
     let text = "The value that `geo` gives to the address. Empty if no network holds it and there is no `default`.";
     define_looked_up::<P>(loader, name, P::tables().geo.module(), text, volatile, Rc::new(block.finish(source)))
-}
-
-/// The source of addresses, which has to be one variable.
-fn address_variable<P: Proto>(loader: &mut Loader<'_>, d: &Directive, word: &Word) -> Result<Rc<Template>> {
-    let invalid = || Error::at(word, format!("invalid variable name \"{}\"", word.lossy()));
-    let template = vars::template_of::<P>(loader, d, &word.text)?;
-    if template.is_variable().is_none() {
-        return Err(invalid());
-    }
-    Ok(template)
 }
 
 /// An index of a value in [`Table::values`].
@@ -213,8 +203,7 @@ impl Block {
             places,
             default: self.default,
             values,
-            trusted: Trusted::new(&self.trusted),
-            recursive: self.recursive,
+            proxies: Forwarders { trusted: Trusted::new(&self.trusted), recursive: self.recursive },
         }
     }
 }
@@ -277,8 +266,7 @@ struct Table {
     places: Compiled,
     default: Option<ValueId>,
     values: Vec<Box<[u8]>>,
-    trusted: Option<Trusted>,
-    recursive: bool,
+    proxies: Forwarders,
 }
 
 enum Compiled {
@@ -306,9 +294,7 @@ impl Table {
                 std::str::from_utf8(&out[start..]).ok().and_then(|text| text.parse().ok())
             }
         };
-        let given = given.unwrap_or(NO_ADDRESS);
-        let Some(trusted) = &self.trusted else { return given };
-        trusted.client_of(given, &Facts::forwarded_for(session), self.recursive).unwrap_or(given)
+        self.proxies.client(session, given.unwrap_or(NO_ADDRESS))
     }
 
     fn value_of(&self, address: IpAddr) -> &[u8] {

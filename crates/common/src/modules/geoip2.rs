@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use conf::values::{conf_path, invalid_parameter};
+use conf::values::conf_path;
 use conf::{Args, Directive, Error, Level, Loader, Registry, Result};
 use engine::log::Level as LogLevel;
 use engine::worker::sandbox::Needs;
@@ -16,7 +16,7 @@ use expr::vars::{Flags, Template};
 use wire::mmdb::{self, Step};
 
 use super::geoip::client;
-use super::realip::Trusted;
+use super::realip::Forwarders;
 use super::{Module, each_line};
 use crate::vars::text::{number, put};
 use crate::vars::{self, Definition, Getter, Setup, Variable};
@@ -58,8 +58,8 @@ conf::table! {
         block(geoip2::<P>);
 }
 
-/// The proxies that are trusted to name clients, and whether they are passed over in a list.
-pub type Proxies = Rc<RefCell<(Option<Trusted>, bool)>>;
+/// The proxies that name clients.
+pub type Proxies = Rc<RefCell<Forwarders>>;
 
 /// The proxies of the configuration that is being read.
 pub fn proxies<P: Proto>(loader: &mut Loader<'_>) -> Proxies {
@@ -160,8 +160,7 @@ impl What {
             match &word.text[..] {
                 text if path.is_empty() && text.starts_with(b"default=") => default = Some(text[8..].into()),
                 text if path.is_empty() && text.starts_with(b"source=") => {
-                    let template = vars::template_of::<P>(loader, line, &text[7..])?;
-                    source = Some(template.is_variable().map(|_| template).ok_or_else(|| invalid_parameter(word))?);
+                    source = Some(vars::variable_in::<P>(loader, word, &text[7..])?);
                 }
                 _ => path.push(Step::of(&word.lossy())),
             }

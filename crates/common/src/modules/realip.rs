@@ -175,14 +175,14 @@ impl Trusted {
 
     /// The client of a connection from `peer`, as the lines of a field name it: each line is a list of addresses to which
     /// every proxy has appended the one that it was asked from. The last address counts; with `recursive` the last one
-    /// that isn't trusted itself. `None` if `peer` isn't trusted, or names nobody.
-    pub fn client(&self, peer: &SockAddr, lines: &Lines<'_>, recursive: bool) -> Option<SockAddr> {
-        if self.holds(peer) { self.last_named(lines, recursive) } else { None }
+    /// that isn't trusted itself. `None` if `peer` isn't trusted, whose lines aren't asked for then, or names nobody.
+    pub fn client<'a>(&self, peer: &SockAddr, lines: impl FnOnce() -> Lines<'a>, recursive: bool) -> Option<SockAddr> {
+        if self.holds(peer) { self.last_named(&lines(), recursive) } else { None }
     }
 
     /// As [`Trusted::client`], of addresses without ports.
-    pub fn client_of(&self, peer: IpAddr, lines: &Lines<'_>, recursive: bool) -> Option<IpAddr> {
-        self.networks.lookup(peer).and_then(|()| self.last_named(lines, recursive)?.ip())
+    pub fn client_of<'a>(&self, peer: IpAddr, lines: impl FnOnce() -> Lines<'a>, recursive: bool) -> Option<IpAddr> {
+        self.networks.lookup(peer).and_then(|()| self.last_named(&lines(), recursive)?.ip())
     }
 
     fn last_named(&self, lines: &Lines<'_>, recursive: bool) -> Option<SockAddr> {
@@ -197,6 +197,23 @@ impl Trusted {
             }
         }
         named
+    }
+}
+
+/// The proxies that name clients to a module, by `X-Forwarded-For`.
+#[derive(Debug, Default)]
+pub struct Forwarders {
+    /// Those that are trusted.
+    pub trusted: Option<Trusted>,
+    /// Whether they are passed over in a list of addresses.
+    pub recursive: bool,
+}
+
+impl Forwarders {
+    /// The client's address: `given`, unless that is a trusted proxy's which names another one.
+    pub fn client(&self, session: &impl Facts, given: IpAddr) -> IpAddr {
+        let Some(trusted) = &self.trusted else { return given };
+        trusted.client_of(given, || session.forwarded_for(), self.recursive).unwrap_or(given)
     }
 }
 
@@ -272,11 +289,19 @@ mod tests {
             (&[], None, None),
         ] {
             let bytes: Lines<'_> = lines.iter().map(|line| line.as_bytes()).collect();
-            let named = |recursive| proxies.client(&peer("127.0.0.1"), &bytes, recursive).map(|a| a.to_string());
+            let named =
+                |recursive| proxies.client(&peer("127.0.0.1"), || bytes.clone(), recursive).map(|a| a.to_string());
             assert_eq!(named(false).as_deref(), last, "{lines:?}");
             assert_eq!(named(true).as_deref(), recursive, "{lines:?}, recursive");
-            assert_eq!(proxies.client(&peer("127.0.0.2"), &bytes, true), None, "{lines:?}, not trusted");
         }
+    }
+
+    #[test]
+    fn the_lines_of_others_are_not_read() {
+        let proxies = trusted(&["127.0.0.1"]).expect("valid").expect("some");
+        let lines = || -> Lines<'static> { panic!("they are read") };
+        assert_eq!(proxies.client(&peer("127.0.0.2"), lines, true), None);
+        assert_eq!(proxies.client_of(IpAddr::V6(Ipv6Addr::LOCALHOST), lines, true), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub use facts::define as define_facts;
 pub use regex::{LastCaptures, MatchFailed, Regex};
 pub use setup::{
     Late, Setup, add, define, finish, one_variable, regex, size_template, storable, template, template_at, template_of,
+    variable_in,
 };
 
 use crate::slots::Slots;
@@ -258,10 +259,10 @@ pub fn value_by_name<S: Session>(session: &mut S, name: &str, out: &mut Vec<u8>)
         let is_found = !variables.all.entry(id).flags.has(Flags::NOHASH);
         return is_found && value(session, id, out);
     }
-    let Some(entry) = variables.all.by_name(name) else { return false };
-    match &entry.payload.getter {
+    let Some(found) = variables.all.by_name(name) else { return false };
+    match &found.payload.getter {
         Getter::Plain(get) => get(session, out),
-        Getter::Family(get) => get(session, entry.suffix(), out),
+        Getter::Family(get) => get(session, found.suffix, out),
         // Nothing refers to it, so nothing has stored to it.
         Getter::Stored => false,
         Getter::Object(object) => object.value(session, out),

@@ -145,7 +145,11 @@ pub fn define<P: Proto>(loader: &mut Loader<'_>, word: &Word, flags: Flags, defi
 }
 
 fn variable_name(word: &Word) -> Result<String> {
-    match expr::vars::variable_name(&word.lossy()) {
+    name_in(word, &word.text)
+}
+
+fn name_in(word: &Word, text: &[u8]) -> Result<String> {
+    match expr::vars::variable_name(&String::from_utf8_lossy(text)) {
         Ok(name) => Ok(name.to_owned()),
         Err(error) => Err(Error::at(word, error.to_string())),
     }
@@ -188,12 +192,17 @@ pub fn size_template<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result
 
 /// A word that is one variable and nothing else.
 pub fn one_variable<P: Proto>(loader: &mut Loader<'_>, word: &Word) -> Result<Rc<Template>> {
-    let name = variable_name(word)?;
+    variable_in::<P>(loader, word, &word.text)
+}
+
+/// The same of a part of a word.
+pub fn variable_in<P: Proto>(loader: &mut Loader<'_>, word: &Word, text: &[u8]) -> Result<Rc<Template>> {
+    let name = name_in(word, text)?;
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     if !name.bytes().all(is_name) || name.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Error::at(word, format!("unknown \"{name}\" variable")));
     }
-    template_at::<P>(loader, word.span, &word.text)
+    template_at::<P>(loader, word.span, text)
 }
 
 /// A text with variables that is compiled after inheritance, where a server or location has it: as in nginx, what every

@@ -68,6 +68,7 @@ impl End {
 /// Runs a worker process, or another one of its kind, until it is told to end.
 pub fn run(birth: Birth) -> End {
     os::title::set(&title(birth.kind));
+    birth.cycle.zones.close_files();
     if let Err(message) = become_worker(&birth) {
         crate::log!(log::current(), Emerg, "{message}");
         return End::Fatal;

@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use foldhash::fast::RandomState;
+
 use super::VarId;
 
 /// How a variable behaves; combine them with `|`.
@@ -103,12 +105,14 @@ struct Reference {
     place: Option<u32>,
 }
 
+type Names<T> = HashMap<String, T, RandomState>;
+
 /// Definitions and references while a configuration is read. `D` is what a definition is for the protocol, usually a
 /// getter and its data.
 pub struct Registry<D> {
-    names: HashMap<String, Definition<D>>,
-    prefixes: HashMap<String, Definition<D>>,
-    ids: HashMap<String, VarId>,
+    names: Names<Definition<D>>,
+    prefixes: Names<Definition<D>>,
+    ids: Names<VarId>,
     references: Vec<Reference>,
     place: Option<u32>,
 }
@@ -116,9 +120,9 @@ pub struct Registry<D> {
 impl<D> Default for Registry<D> {
     fn default() -> Registry<D> {
         Registry {
-            names: HashMap::new(),
-            prefixes: HashMap::new(),
-            ids: HashMap::new(),
+            names: Names::default(),
+            prefixes: Names::default(),
+            ids: Names::default(),
             references: Vec::new(),
             place: None,
         }
@@ -190,7 +194,13 @@ impl<D: Clone> Registry<D> {
         let mut frozen = Variables { entries: Vec::new(), ids: self.ids, names: self.names, families: families.into() };
         let mut unknown = Vec::new();
         for (index, reference) in self.references.into_iter().enumerate() {
-            match frozen.resolve(&reference.name) {
+            let entry = frozen.resolve(&reference.name).map(|found| Entry {
+                name: reference.name.as_str().into(),
+                prefix: found.prefix,
+                flags: found.flags,
+                payload: found.payload.clone(),
+            });
+            match entry {
                 Some(entry) => frozen.entries.push(entry),
                 None => {
                     let id = VarId(index as u32);
@@ -222,11 +232,21 @@ impl<D> Entry<D> {
     }
 }
 
+/// A variable that was found by its name.
+pub struct Named<'v, D> {
+    /// The name without its family's prefix.
+    pub suffix: &'v str,
+    /// What was given to [`Registry::add`].
+    pub payload: &'v D,
+    prefix: usize,
+    flags: Flags,
+}
+
 /// The variables of a configuration, frozen: an [`Entry`] for each id.
 pub struct Variables<D> {
     entries: Vec<Entry<D>>,
-    ids: HashMap<String, VarId>,
-    names: HashMap<String, Definition<D>>,
+    ids: Names<VarId>,
+    names: Names<Definition<D>>,
     families: Box<[(String, Definition<D>)]>,
 }
 
@@ -260,11 +280,11 @@ impl<D: Clone> Variables<D> {
     }
 
     /// The variable of a name met at run time (by SSI), in lower case; names with [`Flags::NOHASH`] aren't found.
-    pub fn by_name(&self, name: &str) -> Option<Entry<D>> {
-        self.resolve(name).filter(|entry| !entry.flags.has(Flags::NOHASH))
+    pub fn by_name<'v>(&'v self, name: &'v str) -> Option<Named<'v, D>> {
+        self.resolve(name).filter(|found| !found.flags.has(Flags::NOHASH))
     }
 
-    fn resolve(&self, name: &str) -> Option<Entry<D>> {
+    fn resolve<'v>(&'v self, name: &'v str) -> Option<Named<'v, D>> {
         let own = self.names.get(name);
         let strong = own.filter(|found| !found.flags.has(Flags::WEAK));
         let (prefix, found) = match strong {
@@ -274,7 +294,8 @@ impl<D: Clone> Variables<D> {
                 None => (0, own?),
             },
         };
-        Some(Entry { name: name.into(), prefix, flags: found.flags, payload: found.payload.clone() })
+        let suffix = name.get(prefix..).unwrap_or_default();
+        Some(Named { suffix, payload: &found.payload, prefix, flags: found.flags })
     }
 }
 
@@ -368,7 +389,7 @@ mod tests {
     fn by_name() {
         let all = registry().finish().unwrap_or_else(|unknown| panic!("{unknown:?}"));
         assert!(all.by_name("secret").is_none());
-        assert_eq!(all.by_name("http_foo").map(|e| e.suffix().to_owned()).as_deref(), Some("foo"));
+        assert_eq!(all.by_name("http_foo").map(|found| found.suffix), Some("foo"));
         assert!(all.is_empty() && all.id("host").is_none());
     }
 

@@ -5,8 +5,9 @@
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use http::body::temp::beside;
 use os::file::{Open, openat};
 
 /// A call that failed.
@@ -47,25 +48,43 @@ pub(super) fn rename(from: &Path, to: &Path, meta: &Metadata) -> Done {
     }
 }
 
-/// Copies a file or a folder, with permissions and times. A file appears whole, and takes the place of another one.
+/// Copies a file or a folder, with permissions and times. It appears whole; a file takes the place of another one.
 pub(super) fn copy(from: &Path, to: &Path, meta: &Metadata) -> Done {
-    if meta.is_dir() {
-        return copy_folder(from, to);
-    }
     let beside = beside(to);
-    let copied = copy_one(from, &beside, meta).and_then(|()| fs::rename(&beside, to).map_err(failed("rename()", to)));
+    let copied = match meta.is_dir() {
+        true => copy_folder(from, &beside),
+        false => copy_one(from, &beside, meta),
+    };
+    let copied = copied.and_then(|()| fs::rename(&beside, to).map_err(failed("rename()", to)));
     if copied.is_err() {
-        let _ = fs::remove_file(&beside);
+        let _ = remove(&beside, meta.is_dir());
     }
     copied
 }
 
-/// A name in the same folder that nobody else has.
-pub(super) fn beside(to: &Path) -> PathBuf {
-    let number = u64::from_ne_bytes(*os::random_bytes().first_chunk().unwrap_or(&[0; 8]));
-    let mut name = to.as_os_str().to_owned();
-    name.push(format!(".{number:016x}"));
-    PathBuf::from(name)
+/// Replaces what is in the way of a folder: that goes once the folder is there whole, and stays if that fails.
+pub(super) fn replace_by_folder(from: &Path, to: &Path, meta: &Metadata, known: &Metadata, copies: bool) -> Done {
+    let copied = copies || meta.dev() != known.dev();
+    let whole = if copied { beside(to) } else { from.to_path_buf() };
+    if copied {
+        copy(from, &whole, meta)?;
+    }
+    let done = swap(&whole, to, known);
+    if done.is_err() && copied {
+        let _ = remove(&whole, true);
+    }
+    done?;
+    if copied && !copies { remove(from, true) } else { Ok(()) }
+}
+
+fn swap(whole: &Path, to: &Path, known: &Metadata) -> Done {
+    let aside = beside(to);
+    fs::rename(to, &aside).map_err(failed("rename()", to))?;
+    if let Err(error) = fs::rename(whole, to) {
+        fs::rename(&aside, to).map_err(failed("rename()", to))?;
+        return Err(failed("rename()", to)(error));
+    }
+    remove(&aside, known.is_dir())
 }
 
 fn copy_folder(from: &Path, to: &Path) -> Done {
@@ -132,6 +151,7 @@ fn describe(copy: &File, path: &Path, meta: &Metadata) -> Done {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use super::*;
@@ -204,6 +224,39 @@ mod tests {
         symlink(&from, folder.at("way")).expect("link");
         copy(&from, &folder.at("way/in"), &meta(&from)).expect("it ends");
         assert!(meta(&from.join("in/sub")).is_dir() && !from.join("in/in").exists());
+    }
+
+    #[test]
+    fn a_folder_takes_the_place_of_another() {
+        let folder = Folder::new("swap");
+        let (from, to) = (folder.at("from"), folder.at(&"t".repeat(255)));
+        for copies in [true, false] {
+            fs::create_dir_all(from.join("sub")).expect("create");
+            fs::create_dir_all(to.join("old")).expect("create");
+            replace_by_folder(&from, &to, &meta(&from), &meta(&to), copies).expect("it is allowed");
+            assert!(to.join("sub").exists() && !to.join("old").exists());
+            assert_eq!(from.exists(), copies);
+            assert_eq!(
+                fs::read_dir(&folder.0).expect("ours").count(),
+                if copies { 2 } else { 1 },
+                "nothing is left over"
+            );
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_copied_leaves_what_is_there() {
+        let folder = Folder::new("fails");
+        let long = |at: PathBuf, parts: usize| (0..parts).fold(at, |at, _| at.join("d".repeat(200)));
+        let (from, above) = (folder.at("from"), long(folder.at("above"), 3));
+        let to = above.join("to");
+        // The paths of the copy are too long for the system, those of the original aren't.
+        fs::create_dir_all(long(from.clone(), 18)).expect("create");
+        fs::create_dir_all(to.join("old")).expect("create");
+        let error = replace_by_folder(&from, &to, &meta(&from), &meta(&to), true).expect_err("too long");
+        assert_eq!(error.error.kind(), io::ErrorKind::InvalidFilename);
+        assert!(to.join("old").exists());
+        assert_eq!(fs::read_dir(&above).expect("ours").count(), 1, "nothing is left over");
     }
 
     #[test]

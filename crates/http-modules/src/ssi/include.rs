@@ -1,6 +1,5 @@
 //! An include: a subrequest, and what becomes of its response.
 
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use buf::{Bytes, Chain, Piece};
@@ -9,7 +8,8 @@ use http::body::Broken;
 use http::request::Request;
 use http::request::subrequest::SubResponse;
 
-use super::page::{Page, Rules};
+use super::SsiConf;
+use super::page::Page;
 use super::shared::Shared;
 
 /// How much of a response is read before its turn.
@@ -125,15 +125,16 @@ impl Include {
             && let Some(child) = self.response.request_mut()
         {
             let stub = self.stub.get_or_insert_with(|| {
-                // The commands in it are run in the request that it stands for.
-                Box::new(Page::of_block(Rules::of(child), Shared::of(child), block.clone()))
+                // The commands in it are run in the request that it stands for, and as its location says.
+                let conf = child.location.set.share::<SsiConf>();
+                Box::new(Page::of_block(conf, Shared::of(child), block.clone()))
             });
             ready!(stub.poll(child, cx, out))?;
         }
         if let Sink::Variable(name) = &self.sink {
             let succeeded = (200..300).contains(&self.response.status());
             let value = if succeeded { std::mem::take(&mut self.value) } else { Vec::new() };
-            if Shared::of(r).set(name.clone(), Bytes::from(value)).is_err() {
+            if Shared::of(r).set(name, Bytes::from(value)).is_err() {
                 r.log_error(format_args!("SSI variables take too much memory"));
             }
         }
@@ -144,11 +145,3 @@ impl Include {
 
 /// The status of what is to have no response.
 const NONE: u16 = 444;
-
-/// The rules of the location that a subrequest is in, for a block that is processed there.
-impl Rules {
-    fn of(child: &Request) -> Rc<Rules> {
-        let conf = child.location.set.get::<super::SsiConf>();
-        Rc::new(Rules { max_value: conf.ssi_value_length, silent: conf.ssi_silent_errors })
-    }
-}

@@ -13,9 +13,9 @@ use http::request::subrequest::{SubRequest, SubResponse};
 use wire::ssi::{Command, Event, Kind, Operator, Parser, SyntaxError, Value, ValueError};
 use wire::uri::{Escape, escape, escape_html, is_unsafe, unescape};
 
-use super::TimeFormat;
 use super::include::{Include, Sink};
-use super::shared::{BadRegex, Full, Shared};
+use super::shared::{BadRegex, Full, Shared, lower_case};
+use super::{SsiConf, TimeFormat};
 
 /// How many includes of a page run at a time.
 const MAX_INCLUDES: usize = 128;
@@ -32,14 +32,6 @@ const MOST_AT_ONCE: u64 = 64 << 10;
 const ERROR: &[u8] = b"[an error occurred while processing the directive]";
 /// The value of a variable that isn't there.
 const NO_VALUE: &[u8] = b"(none)";
-
-/// What the configuration says.
-pub(super) struct Rules {
-    /// The longest value.
-    pub(super) max_value: usize,
-    /// Whether errors are seen in the log only.
-    pub(super) silent: bool,
-}
 
 /// A block that is being kept.
 struct Block {
@@ -61,7 +53,7 @@ impl Block {
 
 /// A page.
 pub(super) struct Page {
-    rules: Rc<Rules>,
+    conf: Rc<SsiConf>,
     shared: Rc<Shared>,
     parser: Parser,
     /// What hasn't been looked at yet, and whether that is the last of the page.
@@ -139,10 +131,10 @@ fn failed(why: fmt::Arguments<'_>) -> Failed {
 
 impl Page {
     /// A page of which nothing has come yet.
-    pub(super) fn new(rules: Rc<Rules>, shared: Rc<Shared>) -> Page {
+    pub(super) fn new(conf: Rc<SsiConf>, shared: Rc<Shared>) -> Page {
         Page {
-            parser: Parser::new(rules.max_value),
-            rules,
+            parser: Parser::new(conf.ssi_value_length),
+            conf,
             shared,
             unread: Chain::new(),
             ended: false,
@@ -160,8 +152,8 @@ impl Page {
     }
 
     /// The text of a block as a page.
-    pub(super) fn of_block(rules: Rc<Rules>, shared: Rc<Shared>, text: Bytes) -> Page {
-        Page { unread: Chain::from(text), ended: true, ..Page::new(rules, shared) }
+    pub(super) fn of_block(conf: Rc<SsiConf>, shared: Rc<Shared>, text: Bytes) -> Page {
+        Page { unread: Chain::from(text), ended: true, ..Page::new(conf, shared) }
     }
 
     /// Appends what there is to `out`; ready once nothing of what came is left.
@@ -266,7 +258,7 @@ impl Page {
 
     /// Puts the message where a command has failed.
     fn tell(&mut self) {
-        if !self.rules.silent {
+        if !self.conf.ssi_silent_errors {
             self.text(self.error.clone());
         }
     }
@@ -410,7 +402,7 @@ impl Page {
     fn set(&mut self, r: &mut Request, command: &Command) -> Result<(), Failed> {
         let name = command.param("var").map(Value::plain).unwrap_or_default();
         let value = self.evaluate(r, command.param("value"))?;
-        self.shared.set(name.to_ascii_lowercase(), Bytes::from(value))?;
+        self.shared.set(&lower_case(&name), Bytes::from(value))?;
         Ok(())
     }
 

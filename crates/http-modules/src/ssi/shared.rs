@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use buf::Bytes;
 use expr::regex::{Captures, Regex};
+use foldhash::fast::RandomState;
 use http::request::Request;
 use wire::ssi::Part;
 
@@ -14,14 +15,19 @@ use wire::ssi::Part;
 const MAX_KEPT: usize = 8 << 20;
 /// The longest value that is made of parts.
 const MAX_VALUE: usize = 1 << 20;
+/// Room for most values.
+const USUAL_VALUE: usize = 64;
 /// How many regexes of pages a worker keeps compiled.
 const MAX_REGEXES: usize = 64;
+
+/// Things by their names.
+type Named<T> = HashMap<Vec<u8>, T, RandomState>;
 
 /// What pages keep.
 #[derive(Default)]
 pub(super) struct Shared {
-    variables: RefCell<HashMap<Vec<u8>, Bytes>>,
-    blocks: RefCell<HashMap<Vec<u8>, Bytes>>,
+    variables: RefCell<Named<Bytes>>,
+    blocks: RefCell<Named<Bytes>>,
     captures: RefCell<Matched>,
     /// The bytes that variables and blocks take.
     kept: Cell<usize>,
@@ -56,15 +62,19 @@ impl Shared {
     }
 
     /// Sets a variable; its name is in lower case.
-    pub(super) fn set(&self, name: Vec<u8>, value: Bytes) -> Result<(), Full> {
+    pub(super) fn set(&self, name: &[u8], value: Bytes) -> Result<(), Full> {
         let mut variables = self.variables.borrow_mut();
-        let before = variables.get(&name).map_or(0, |old| name.len() + old.len());
+        let known = variables.get_mut(name);
+        let before = known.as_ref().map_or(0, |old| name.len() + old.len());
         let kept = self.kept.get() - before + name.len() + value.len();
         if kept > MAX_KEPT {
             return Err(Full);
         }
         self.kept.set(kept);
-        variables.insert(name, value);
+        match known {
+            Some(known) => *known = value,
+            None => drop(variables.insert(name.to_vec(), value)),
+        }
         Ok(())
     }
 
@@ -107,7 +117,7 @@ impl Shared {
 
     /// The value of parts. A variable that isn't there adds nothing.
     pub(super) fn render(&self, r: &mut Request, parts: &[Part<'_>]) -> Result<Vec<u8>, Full> {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(USUAL_VALUE);
         for part in parts {
             match part {
                 Part::Text(text) => out.extend_from_slice(text),
@@ -136,7 +146,7 @@ impl Shared {
         for (name, group) in regex.names() {
             let value = captures.groups.slice(&captures.subject, *group).map(Bytes::copy_from);
             // One that doesn't fit any more is left out, as a variable that isn't set.
-            let _ = self.set(name.to_ascii_lowercase().into_bytes(), value.unwrap_or_default());
+            let _ = self.set(name.to_ascii_lowercase().as_bytes(), value.unwrap_or_default());
         }
         Ok(true)
     }
@@ -153,7 +163,7 @@ pub(super) fn lower_case(name: &[u8]) -> Cow<'_, [u8]> {
 /// A compiled regex. Pages have the same ones again and again.
 fn compiled(pattern: &[u8]) -> Result<Rc<Regex>, BadRegex> {
     thread_local! {
-        static REGEXES: RefCell<HashMap<Vec<u8>, Rc<Regex>>> = RefCell::default();
+        static REGEXES: RefCell<Named<Rc<Regex>>> = RefCell::default();
     }
     REGEXES.with_borrow_mut(|regexes| {
         if let Some(known) = regexes.get(pattern) {

@@ -15,6 +15,7 @@ use engine::log::Errno;
 use engine::worker::sandbox::Needs;
 
 use crate::config::core::TempPath;
+use crate::server::worker::Worker;
 
 /// A file that is removed with its last user, unless it is to be kept.
 pub struct TempFile {
@@ -96,30 +97,32 @@ impl TempFile {
 
     /// Moves the file to `to`, where it stays, and appears whole: on another file system it is copied beside its place
     /// first. Folders that are missing are made.
-    pub fn persist(mut self, to: &Path, lasting: &Lasting) -> Result<(), TempError> {
+    pub fn persist(self, to: &Path, lasting: &Lasting) -> Result<(), TempError> {
+        match self.move_to(to, lasting)? {
+            Some(file) => copy(&file.path, to, lasting),
+            None => Ok(()),
+        }
+    }
+
+    /// The same; if it has to be copied, a thread does that.
+    pub async fn persist_in_thread(self, worker: &Worker, to: &Path, lasting: Lasting) -> Result<(), TempError> {
+        let Some(file) = self.move_to(to, &lasting)? else { return Ok(()) };
+        let (from, to) = (file.path.clone(), to.to_path_buf());
+        let copied = worker.in_thread(move || copy(&from, &to, &lasting)).await;
+        copied.unwrap_or_else(|full| Err(TempError::new("write", &file.path, io::Error::other(full))))
+    }
+
+    /// Moves the file; gives it back if its place is on another file system.
+    fn move_to(mut self, to: &Path, lasting: &Lasting) -> Result<Option<TempFile>, TempError> {
         prepare(&self.file, &self.path, lasting)?;
         match rename(&self.path, to, lasting) {
             Ok(()) => {
                 self.keep = true;
-                Ok(())
+                Ok(None)
             }
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => self.copy(to, lasting),
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Ok(Some(self)),
             Err(error) => Err(TempError { to: Some(to.to_path_buf()), ..TempError::new("rename", &self.path, error) }),
         }
-    }
-
-    fn copy(&self, to: &Path, lasting: &Lasting) -> Result<(), TempError> {
-        let mut name = to.as_os_str().to_owned();
-        name.push(".");
-        name.push(self.path.file_name().unwrap_or_default());
-        let beside = PathBuf::from(name);
-        let fail = |call, error| TempError::new(call, &beside, error);
-        let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(CREATED).open(&beside);
-        let copy =
-            TempFile { file: Rc::new(opened.map_err(|error| fail("open", error))?), path: beside.clone(), keep: false };
-        let mut from = File::open(&self.path).map_err(|error| TempError::new("open", &self.path, error))?;
-        io::copy(&mut from, &mut &*copy.file).map_err(|error| fail("write", error))?;
-        copy.persist(to, lasting)
     }
 
     /// The open file.
@@ -139,6 +142,24 @@ impl Drop for TempFile {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Copies a file beside its place, then moves the copy there.
+fn copy(from: &Path, to: &Path, lasting: &Lasting) -> Result<(), TempError> {
+    let beside = beside(to);
+    let fail = |call, error| TempError::new(call, &beside, error);
+    let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(CREATED).open(&beside);
+    let copy =
+        TempFile { file: Rc::new(opened.map_err(|error| fail("open", error))?), path: beside.clone(), keep: false };
+    let mut from = File::open(from).map_err(|error| TempError::new("open", from, error))?;
+    io::copy(&mut from, &mut &*copy.file).map_err(|error| fail("write", error))?;
+    copy.persist(to, lasting)
+}
+
+/// A hidden name in the same folder that nothing has. It doesn't depend on the name at hand, which may be as long as names
+/// can be.
+pub fn beside(to: &Path) -> PathBuf {
+    to.with_file_name(format!(".{:016x}", u64::from_ne_bytes(os::random_bytes())))
 }
 
 /// The permissions of temporary files.
@@ -272,8 +293,8 @@ mod tests {
         assert_eq!(found.permissions().mode() & 0o777, 0o640);
         assert_eq!(found.modified().unwrap(), UNIX_EPOCH + Duration::from_secs(784_111_777));
         assert!(!from.exists());
-        let (file, other) = (make(), folder.join("other"));
-        assert_eq!(file.copy(&other, &lasting).map_err(|error| error.to_string()), Ok(()));
+        let (file, other) = (make(), folder.join("o".repeat(255)));
+        assert_eq!(copy(file.path(), &other, &lasting).map_err(|error| error.to_string()), Ok(()));
         assert_eq!((fs::read(&other).unwrap(), fs::read_dir(&folder).unwrap().count()), (b"x".to_vec(), 3));
         drop(file);
         let error = make().persist(&to.join("below"), &lasting).expect_err("it is below a file").to_string();

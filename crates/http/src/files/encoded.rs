@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use buf::Bytes;
 use engine::log::Errno;
-use wire::h1::{KnownHeader, Method};
+use wire::h1::KnownHeader;
 
 use super::open_file::{Files, Kind};
+use super::regular::wants_file;
 use crate::fault::Fault;
 use crate::module::LocationContext;
 use crate::phases::{Flow, Handler};
@@ -55,7 +56,7 @@ struct Encoded {
 
 impl Handler for Encoded {
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
-        if r.uri.last() == Some(&b'/') || !matches!(r.method, Method::Get | Method::Head) {
+        if !wants_file(r) {
             return Flow::Next;
         }
         let accepted = self.always || (self.coding.accepted)(r);

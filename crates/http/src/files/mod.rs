@@ -2,5 +2,5 @@
 
 pub mod encoded;
 pub mod open_file;
-mod regular;
+pub mod regular;
 pub mod small_files;

@@ -1,14 +1,34 @@
 //! Files that answer requests: what else may stand at their path, and what is said then.
 
 use engine::log::Errno;
-use wire::h1::KnownHeader;
+use wire::h1::{KnownHeader, Method};
 
-use super::open_file::{Files, Found, Kind, OpenError};
+use super::open_file::{Files, Found, Kind, OpenError, etag};
 use crate::fault::Fault;
 use crate::phases::Flow;
 use crate::request::Request;
 
+/// Whether a request is for the contents of a file, as handlers for files of some kind serve them.
+pub fn wants_file(r: &Request) -> bool {
+    r.uri.last() != Some(&b'/') && matches!(r.method, Method::Get | Method::Head)
+}
+
+/// Sets the length of a response that is made of a file, and its tag.
+pub fn set_length(r: &mut Request, modified: i64, length: u64) {
+    r.response.content_length = Some(length);
+    if let Some(tag) = r.response.headers.fixed_mut(KnownHeader::ETag) {
+        *tag = etag(modified, length);
+    }
+}
+
 impl Files {
+    /// Opens the file of a request's URI, and tells its path. Errors are those of [`Files::open_regular`].
+    pub fn open_of_uri(&self, r: &mut Request) -> Result<(Vec<u8>, Found), Flow<'static>> {
+        let path = r.path_of_uri()?;
+        let found = self.open_regular(r, &path)?;
+        Ok((path, found))
+    }
+
     /// Opens the file at `path` for a request. An error is the request's answer: a folder is redirected to its name with
     /// a slash, and what can't be opened is logged.
     pub fn open_regular(&self, r: &mut Request, path: &[u8]) -> Result<Found, Flow<'static>> {

@@ -10,12 +10,17 @@ use crate::fault::Fault;
 impl Request {
     /// Waits, unless the client leaves: then the fault has been logged.
     pub async fn pause(&mut self, ms: u64) -> Result<(), Fault> {
-        let mut sleep = pin!(rt::sleep(ms));
+        self.unless_left(rt::sleep(ms)).await
+    }
+
+    /// Waits for something, unless the client leaves: then the fault has been logged.
+    pub async fn unless_left<T>(&mut self, awaited: impl Future<Output = T>) -> Result<T, Fault> {
+        let mut awaited = pin!(awaited);
         let client = self.client();
-        let stayed = poll_fn(|cx| match sleep.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(true),
-            Poll::Pending => client.map_or(Poll::Pending, |client| client.poll_hangup(cx)).map(|()| false),
+        let done = poll_fn(|cx| match awaited.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => client.map_or(Poll::Pending, |client| client.poll_hangup(cx)).map(|()| None),
         });
-        if stayed.await { Ok(()) } else { Err(Fault::ClientLeft.log(self)) }
+        done.await.ok_or_else(|| Fault::ClientLeft.log(self))
     }
 }

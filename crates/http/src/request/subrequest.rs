@@ -4,13 +4,15 @@
 //! (those of its parent hold) and the filters that concern the client's response alone. It is polled by its parent, so
 //! several run side by side; dropping it ends it. What it stores in variables its parent sees once it is over.
 
-use std::cell::{Cell, OnceCell};
+use std::any::Any;
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use buf::Chain;
+use common::slots::Slots;
 use wire::h1::Method;
 
 use super::facts::ConnectionFacts;
@@ -19,7 +21,7 @@ use crate::body::files::FileRule;
 use crate::body::{Body, Broken, Pipeline, Portion};
 use crate::fault::Fault;
 use crate::phases::Resume;
-use crate::response::{Answer, Headers, fields, respond};
+use crate::response::{Answer, Headers, PageCharset, fields, respond};
 use crate::server::Http;
 use crate::server::location::Location;
 
@@ -45,9 +47,11 @@ pub struct SubRequest<'a> {
 }
 
 /// What a request and its subrequests have in common.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Family {
     count: Cell<u32>,
+    /// What modules keep.
+    slots: RefCell<Slots>,
     /// `$request_id`, once it has been read.
     pub(super) id: OnceCell<String>,
 }
@@ -84,6 +88,16 @@ impl Request {
     /// `$request_id`, if it has been read.
     pub(crate) fn known_id(&self) -> Option<&String> {
         self.family.as_ref().map_or(self.id.as_ref(), |family| family.id.get())
+    }
+
+    /// The state of a module for the client's request and all its subrequests, made when first asked for.
+    pub fn family_slot<T: Any + Default>(&mut self) -> RefMut<'_, T> {
+        RefMut::map(self.family().slots.borrow_mut(), Slots::entry)
+    }
+
+    fn family(&mut self) -> &Rc<Family> {
+        let id = &mut self.id;
+        self.family.get_or_insert_with(|| Family::new(id.take()))
     }
 
     /// Begins a subrequest, in the server of this request. Nothing happens before the response is polled. An error
@@ -132,7 +146,7 @@ impl Request {
 
     /// A subrequest, without what it asks for.
     fn child(&mut self, uri: &[u8]) -> Result<Box<Request>, Fault> {
-        let family = self.family.get_or_insert_with(|| Family::new(self.id.take())).clone();
+        let family = self.family().clone();
         if self.depth == MAX_DEPTH {
             return Err(Fault::SubrequestCycle.log_with(self, &buf::text::encode(uri)));
         }
@@ -152,6 +166,7 @@ impl Request {
         child.vars.copy_values(&self.vars);
         child.start_ms = rt::now_ms();
         (child.family, child.depth) = (Some(family), self.depth + 1);
+        PageCharset::hand_on(self, &mut child);
         Ok(child)
     }
 }

@@ -1,6 +1,5 @@
 //! Variables of HTTP: how they are defined and referred to, and the core module's own.
 
-use std::fmt::Write as _;
 use std::rc::Rc;
 
 use common::vars::text::put_some;
@@ -9,7 +8,7 @@ use conf::{Directive, Loader, Result, Span, Word};
 use expr::vars::{Flags, Template, VarId};
 use wire::h1::KnownHeader;
 
-pub use common::vars::text::{number, put, show, show_seconds};
+pub use common::vars::text::{address, number, put, show, show_seconds};
 pub use common::vars::{Regex as HttpRegex, Value};
 
 use super::{Credentials, Delivery, Request};
@@ -403,11 +402,7 @@ fn request_id(r: &mut Request, out: &mut Vec<u8>) -> bool {
 
 /// A value of `$request_id`.
 fn new_request_id() -> String {
-    let mut text = String::with_capacity(32);
-    for byte in rt::random_bytes() {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    buf::hex::text(&rt::random_bytes())
 }
 
 fn tcp_info(r: &Request, out: &mut Vec<u8>, of: fn(&os::socket::TcpInfo) -> u32) -> bool {

@@ -1,6 +1,6 @@
 //! Compressing responses: what the filters of all codings share.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::rc::Rc;
 
@@ -19,6 +19,41 @@ pub trait Codec {
 
     /// Compresses input into the room of `out`, of which there is at least [`ROOM`].
     fn step(&mut self, input: &[u8], op: Op, out: &mut Buf) -> Result<Step, Broken>;
+}
+
+/// Compressors that no response uses, each with what it was made from. To make one costs more than to compress a short
+/// response.
+pub struct Spare<K, S> {
+    list: RefCell<Vec<(K, S)>>,
+    most: usize,
+}
+
+impl<K: PartialEq, S> Spare<K, S> {
+    /// Keeps at most so many.
+    pub const fn new(most: usize) -> Spare<K, S> {
+        Spare { list: RefCell::new(Vec::new()), most }
+    }
+
+    /// One that was made from the same, the last one that was kept.
+    pub fn take(&self, from: &K) -> Option<S> {
+        let mut list = self.list.borrow_mut();
+        let at = list.iter().rposition(|(own, _)| own == from)?;
+        Some(list.remove(at).1)
+    }
+
+    /// Keeps one; the oldest goes if there are too many.
+    pub fn keep(&self, from: K, spare: S) {
+        let mut list = self.list.borrow_mut();
+        list.push((from, spare));
+        if list.len() > self.most {
+            list.remove(0);
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.list.borrow().len()
+    }
 }
 
 /// What follows the input.
@@ -251,6 +286,17 @@ mod tests {
         assert_eq!(run(Pace { postpone: 5, ..PACE }, &[("abc", false), ("d", false), ("", false)]).0, ["", "", "ac."]);
         assert_eq!(run(Pace { postpone: 5, ..PACE }, &[("abc", true), ("d", false), ("", false)]).0, ["ac|", "", "."]);
         assert_eq!(run(PACE, &[("", false)]).0, ["."]);
+    }
+
+    #[test]
+    fn spare_ones() {
+        let spare = Spare::new(2);
+        for (from, name) in [(1, "a"), (2, "b"), (1, "c")] {
+            spare.keep(from, name);
+        }
+        assert_eq!((spare.count(), spare.take(&1), spare.take(&1), spare.take(&2)), (2, Some("c"), None, Some("b")));
+        spare.keep(3, "d");
+        assert_eq!((spare.take(&1), spare.take(&3), spare.count()), (None, Some("d"), 0));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A response: what a handler makes, what filters change, what the session sends.
 
+pub mod charset;
 pub mod compress;
 pub mod error_page;
 pub mod field;
@@ -80,6 +81,23 @@ pub struct Response {
 /// A request's slot with the charset that a backend has asked for its response.
 #[derive(Default)]
 pub struct AskedCharset(pub Option<Bytes>);
+
+/// A subrequest's slot with the charset of the page that its response becomes a part of, where the page names one.
+#[derive(Default)]
+pub struct PageCharset(pub Option<Bytes>);
+
+impl PageCharset {
+    /// Tells a subrequest the charset of its parent's page.
+    pub(crate) fn hand_on(parent: &Request, child: &mut Request) {
+        let charset = match parent.is_subrequest() {
+            true => parent.find_slot::<PageCharset>().and_then(|page| page.0.clone()),
+            false => parent.response.named_charset(),
+        };
+        if charset.is_some() {
+            child.slot::<PageCharset>().0 = charset;
+        }
+    }
+}
 
 /// What adds trailers to a response.
 pub(crate) type LateTrailers = Rc<dyn Fn(&mut Request)>;

@@ -45,6 +45,17 @@ impl Worker {
         sessions.iter().for_each(|session| session.wake());
     }
 
+    /// Does work that may take long in a thread of the pool `default`.
+    pub async fn in_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, rt::QueueFull> {
+        match self.context.get().and_then(|context| (context.pools)("default")) {
+            Some(pool) => pool.run(work).await,
+            None => Ok(work()),
+        }
+    }
+
     /// Remembers a connection of HTTP/2, by the number that is given back.
     pub(crate) fn list_session(&self, session: &Rc<Shared>) -> usize {
         self.sessions.borrow_mut().insert(Rc::downgrade(session))

@@ -267,7 +267,13 @@ impl Port {
                 Some((proxy, bytes))
             }
             _ => {
-                let visitor = Visitor { log: self.stream.log.clone(), number: 0, peer: &key.peer, server: &self.own };
+                let visitor = Visitor {
+                    log: self.stream.log.clone(),
+                    number: 0,
+                    peer: &key.peer,
+                    server: &self.own,
+                    starttls: false,
+                };
                 common::front::proxy::log_broken(&visitor, &bytes);
                 None
             }

@@ -11,7 +11,7 @@ use upstream::sticky::{Cookie, Expires, Learn, Sessions};
 
 use super::{current, once};
 use crate::Proto;
-use crate::vars::template_of;
+use crate::vars::{one_variable, template_of, variable_in};
 
 conf::table! {
     /// Sessions that keep their server.
@@ -64,7 +64,7 @@ fn sticky<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let sticky = match word.text.as_slice() {
         b"cookie" => Sticky::Cookie(Rc::new(cookie::<P>(loader, d, rest)?)),
         b"route" => {
-            let variables = rest.iter().map(|word| variable::<P>(loader, d, word));
+            let variables = rest.iter().map(|word| one_variable::<P>(loader, word));
             Sticky::Route(variables.collect::<Result<Vec<_>>>()?.into())
         }
         b"learn" => Sticky::Learn(Rc::new(learn::<P>(loader, d, rest)?)),
@@ -81,15 +81,6 @@ fn unknown(word: &Word) -> Error {
 /// An error of the directive's parameters.
 fn wrong(word: &Word, what: &str) -> Error {
     Error::at(word, format!("\"sticky\" directive {what}"))
-}
-
-fn variable<P: Proto>(loader: &mut Loader<'_>, d: &Directive, word: &Word) -> Result<Rc<Template>> {
-    let invalid = || Error::at(word, format!("invalid variable name \"{}\"", word.lossy()));
-    if word.text.first() != Some(&b'$') {
-        return Err(invalid());
-    }
-    let template = template_of::<P>(loader, d, &word.text)?;
-    if template.is_variable().is_none() { Err(invalid()) } else { Ok(template) }
 }
 
 fn cookie<P: Proto>(loader: &mut Loader<'_>, d: &Directive, words: &[Word]) -> Result<Cookie> {
@@ -161,8 +152,8 @@ fn learn<P: Proto>(loader: &mut Loader<'_>, d: &Directive, words: &[Word]) -> Re
     let (mut zone, mut timeout_ms, mut header) = (None, 600_000, false);
     for word in words {
         match split(word) {
-            (b"create=", value) => create.push(learned::<P>(loader, d, word, "create", value)?),
-            (b"lookup=", value) => lookup.push(learned::<P>(loader, d, word, "lookup", value)?),
+            (b"create=", value) => create.push(learned::<P>(loader, word, "create", value)?),
+            (b"lookup=", value) => lookup.push(learned::<P>(loader, word, "lookup", value)?),
             (b"timeout=", value) => {
                 let timeout = parse::parse_msec(value).filter(|timeout| *timeout > 0);
                 timeout_ms = timeout.ok_or_else(|| wrong(word, "invalid timeout"))?;
@@ -185,7 +176,7 @@ fn learn<P: Proto>(loader: &mut Loader<'_>, d: &Directive, words: &[Word]) -> Re
     let size = parse::parse_size(size.get(1..).unwrap_or_default()).ok_or_else(|| wrong(word, "invalid zone size"))?;
     let size = usize::try_from(size).ok().filter(|size| *size >= zones::SMALLEST);
     let size = size.ok_or_else(|| wrong(word, "zone is too small"))?;
-    let zone = zones::declare(loader, word, name, size, P::tables().upstream_sticky.module())?;
+    let zone = zones::declare(loader, word, name, size, upstream::sticky::owner(P::tables().upstream_sticky.module()))?;
     let group = current::<P>(loader).name.clone();
     let owners = &mut loader.store.entry::<Owners>().0;
     if let Some((name, other)) = owners.iter().find(|(name, _)| name == zone.name()) {
@@ -196,17 +187,9 @@ fn learn<P: Proto>(loader: &mut Loader<'_>, d: &Directive, words: &[Word]) -> Re
     Ok(Learn { create, lookup, header, sessions: Sessions::new(zone, timeout_ms) })
 }
 
-fn learned<P: Proto>(
-    loader: &mut Loader<'_>,
-    d: &Directive,
-    word: &Word,
-    name: &str,
-    value: &[u8],
-) -> Result<Rc<Template>> {
-    let missing = || wrong(word, &format!("missing variable in the \"{name}\" parameter"));
+fn learned<P: Proto>(loader: &mut Loader<'_>, word: &Word, name: &str, value: &[u8]) -> Result<Rc<Template>> {
     if value.first() != Some(&b'$') {
-        return Err(missing());
+        return Err(wrong(word, &format!("missing variable in the \"{name}\" parameter")));
     }
-    let template = template_of::<P>(loader, d, value)?;
-    if template.is_variable().is_none() { Err(missing()) } else { Ok(template) }
+    variable_in::<P>(loader, word, value)
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use conf::values::{flag, number, one_of, sec, size, string};
 use conf::{Args, Directive, Error, Level, Loader, Result, Word, table};
-use engine::cycle::zones::{self, SMALLEST, SharedZone};
+use engine::cycle::zones::{self, Owner, SMALLEST, SharedZone};
 use engine::log::{LogFile, LogFiles, full_path};
 
 use super::LateFile;
@@ -605,7 +605,8 @@ fn session_cache<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<Opt
             }
             _ => {
                 let (name, size) = shared_cache(word, "session cache")?;
-                let zone = zones::declare(loader, word, name.as_bytes(), size, P::tables().ssl.module())?;
+                let owner = Owner { module: P::tables().ssl.module(), layout: super::cache::LAYOUT };
+                let zone = zones::declare(loader, word, name.as_bytes(), size, owner)?;
                 cache = Some(Cache::Shared(zone));
             }
         }
@@ -637,5 +638,6 @@ fn ocsp_cache<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<Option
         return Ok(None);
     }
     let (name, size) = shared_cache(word, "OCSP cache")?;
-    zones::declare(loader, word, name.as_bytes(), size, P::tables().ssl_ocsp.module()).map(Some)
+    let owner = Owner { module: P::tables().ssl_ocsp.module(), layout: crate::ocsp::CACHE_LAYOUT };
+    zones::declare(loader, word, name.as_bytes(), size, owner).map(Some)
 }

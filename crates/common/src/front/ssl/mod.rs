@@ -26,7 +26,7 @@ mod refresh;
 mod servers;
 mod staple;
 pub mod values;
-mod variables;
+pub mod variables;
 
 use self::cache::ZoneCache;
 use self::conf::Cache;
