@@ -213,6 +213,24 @@ fn forged_answers_are_passed_over() {
     });
 }
 
+#[test]
+fn addresses_have_names() {
+    run(async {
+        let server =
+            NameServer::start(|question, _| match question[12..].starts_with(b"\x011\x010\x010\x03127\x07in-addr") {
+                // The first isn't the name of a host.
+                true => reply(question, 0, &[(12, 9, b"\x03a b\0"), (12, 9, b"\x01b\x04test\0")]),
+                false => reply(question, 3, &[]),
+            });
+        let resolver = resolver(&[&server], None, true);
+        let name = async |address: &str| resolver.name_of(address.parse().unwrap(), 2000).await;
+        assert_eq!(name("127.0.0.1").await.as_deref(), Ok("b.test"));
+        // Kept, as addresses are.
+        assert_eq!((name("127.0.0.1").await.as_deref(), server.asked()), (Ok("b.test"), 1));
+        assert_eq!(name("::1").await, Err(ResolveError::NOT_FOUND));
+    });
+}
+
 /// Looks a name up in the simulation, of whose datagrams so many of 1000 are lost: how long that took, in milliseconds.
 fn over_a_lossy_network(seed: u64, losses: u32) -> u64 {
     let options = rt::Options { driver: rt::Driver::Sim(seed), ..rt::Options::default() };

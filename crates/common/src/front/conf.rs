@@ -40,7 +40,7 @@ conf::table! {
         /// Sets the name servers that look up names while the server runs: those in `proxy_pass` with variables, servers
         /// with `resolve`, names that had no address at the start, and those of OCSP responders.
         ///
-        /// Form: `resolver address ... [valid=time] [ipv4=on|off] [ipv6=on|off] [status_zone=zone] | system`
+        /// Form: `resolver address ... [valid=time] [ipv4=on|off] [ipv6=on|off] [status_zone=zone] | system | off`
         ///
         /// - `address`: a name server, an IP address or a name that is looked up at the start, with a port if it isn't 53.
         ///   Several are asked in turn.
@@ -50,11 +50,13 @@ conf::table! {
         /// - `status_zone=zone`: accepted; it has no effect, and a warning says so.
         /// - `system`: the name servers in `/etc/resolv.conf` are asked, with its `search` and `ndots`, after `/etc/hosts`;
         ///   changes of both files are followed.
+        /// - `off`: no name is looked up.
         ///
         /// Effect: a request that needs a name waits for the answer, at most for `resolver_timeout`. Names in `upstream`
         /// and in `proxy_pass` without variables are looked up by the system, once at the start; those that have no address
         /// then, and those of servers with `resolve`, are looked up as with `resolver system` if `http {}` has no
-        /// `resolver`. Names with variables need the directive.
+        /// `resolver`. Names with variables need the directive. In `mail` the name of the client's address is looked up, for
+        /// SMTP.
         ///
         /// Cost: a question to the network whenever no kept answer is valid.
         ///

@@ -408,7 +408,8 @@ table! {
     ///
     /// Form: `ssl_verify_client on | optional | optional_no_ca | off`
     ///
-    /// - `on`: a client without a valid certificate gets status 400.
+    /// - `on`: a client without a valid certificate gets status 400; in `mail` an error message, and the connection
+    ///   ends.
     /// - `optional`: a certificate isn't needed, but one that is sent has to be valid.
     /// - `optional_no_ca`: any certificate is accepted; who signed it isn't checked. `$ssl_client_verify` shows the
     ///   result.
