@@ -54,6 +54,7 @@ mod ssl;
 mod static_files;
 mod statuses;
 mod store;
+mod stream;
 mod stub_status;
 mod sub_filter;
 mod subrequests;

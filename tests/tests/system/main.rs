@@ -21,6 +21,7 @@ mod sandbox;
 mod sites;
 mod ssl_refresh;
 mod ssl_tickets;
+mod stream;
 mod systemd;
 mod upgrade;
 mod upgrade_state;

@@ -187,8 +187,13 @@ pub fn local_address(text: &[u8]) -> Option<SockAddr> {
 impl<P: Proto> ConnectConf<P> {
     /// How a connection for this session is made.
     pub fn options(&self, session: &mut P::Session) -> rt::ConnectOptions {
+        rt::ConnectOptions { bind: self.local_address(session), ..self.options_apart() }
+    }
+
+    /// How a connection is made that is for no session.
+    pub fn options_apart(&self) -> rt::ConnectOptions {
         rt::ConnectOptions {
-            bind: self.local_address(session),
+            bind: if let Bind::Address(addr) = &self.bind { Some(addr.clone()) } else { None },
             rcvbuf: Some(self.socket_rcvbuf as u32).filter(|size| *size > 0),
             sndbuf: Some(self.socket_sndbuf as u32).filter(|size| *size > 0),
             keepalive: self.socket_keepalive,

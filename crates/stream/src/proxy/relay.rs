@@ -122,8 +122,6 @@ impl Relay {
         self.choice.release(Outcome::Good);
         end_attempt(&mut s, self.began_ms);
         log_end(&s, &end);
-        // What the server had sent is to reach a client that goes on sending.
-        s.close().await;
         Some(s)
     }
 }
