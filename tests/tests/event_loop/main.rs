@@ -12,6 +12,7 @@ mod nothing_lost;
 mod processes;
 mod proxy;
 mod resolver;
+mod stream;
 mod tls;
 mod tls_peers;
 mod websocket;
