@@ -8,7 +8,7 @@ use crate::tiers::{TIERS, Tier};
 use crate::tools::{self, Options, Outcome, cargo};
 
 /// Debian packages of the programs that tests meet: a file that shows it is there, and its package.
-const NEEDS: [(&str, &str); 23] = [
+const NEEDS: [(&str, &str); 25] = [
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/python3", "python3"),
@@ -32,6 +32,8 @@ const NEEDS: [(&str, &str); 23] = [
     ("/usr/lib/dovecot/pop3", "dovecot-pop3d"),
     ("/usr/bin/swaks", "swaks"),
     ("/usr/lib/python3/dist-packages/aiosmtpd/__init__.py", "python3-aiosmtpd"),
+    ("/usr/bin/psql", "postgresql"),
+    ("/usr/bin/redis-server", "redis-server"),
 ];
 
 /// Debian packages that nginx's test suite needs beside: a file that shows it is there, and its package.
@@ -66,8 +68,8 @@ the last line counts what passed and failed. docs/testing.md tells more.
 
 As root on a system with apt-get it first installs what is missing of the programs that the tests meet: curl, chromium,
 python3 with aiohttp, h2, grpcio and aiosmtpd, h2load, openssl, gzip, util-linux, certbot with its plugin for nginx, pebble, php-fpm,
-uWSGI with Python, memcached, cadaver, rclone, dovecot, swaks. With TIDEGATE_SKIP_MISSING=1 tests that miss one are left out. Where TIDEGATE_NGINX_TESTS
-names a checkout of nginx's test suite, the files in xtask/reference/nginx-tests-required.txt must pass.
+uWSGI with Python, memcached, cadaver, rclone, dovecot, swaks, PostgreSQL, Redis. With TIDEGATE_SKIP_MISSING=1 tests that miss one are left out.
+Where TIDEGATE_NGINX_TESTS names a checkout of nginx's test suite, the files in xtask/reference/nginx-tests-required.txt must pass.
 ";
 
 /// Runs the task. Its last line is the number of tests that passed and failed; steps count as one test each.
