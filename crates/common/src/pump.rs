@@ -30,10 +30,12 @@ impl Side for rt::Stream {
 pub struct Pump<'s, F, T> {
     from: &'s F,
     to: &'s T,
-    /// What has been read, and not taken over for sending.
+    /// What is to be sent.
     pub chain: Chain,
-    /// Bytes that have been read.
+    /// Bytes that have been read and aren't held back.
     pub moved: u64,
+    /// What has been read beyond the rate, and waits for its time.
+    held: Bytes,
     /// The largest single read.
     size: usize,
     end: bool,
@@ -54,7 +56,8 @@ pub enum Turn {
 impl<'s, F: Side, T: Side> Pump<'s, F, T> {
     /// Begins with bytes that have been read already. `size` is that of the largest single read.
     pub fn new(from: &'s F, to: &'s T, first: Bytes, size: usize) -> Pump<'s, F, T> {
-        Pump { from, to, moved: first.len() as u64, chain: Chain::from(first), size, end: false, throttle: None }
+        let moved = first.len() as u64;
+        Pump { from, to, moved, chain: Chain::from(first), held: Bytes::default(), size, end: false, throttle: None }
     }
 
     /// Reads no more than `rate` bytes a second; 0 is no limit. The bytes to begin with count.
@@ -74,27 +77,49 @@ impl<'s, F: Side, T: Side> Pump<'s, F, T> {
                 Poll::Ready(Err(error)) => return Turn::Failed(error, "send"),
                 Poll::Pending => return Turn::Waits(moved),
             }
-            let size = match &mut self.throttle {
+            let most = match &mut self.throttle {
                 None => self.size,
                 Some(throttle) => match throttle.poll(cx, self.moved) {
                     Poll::Ready(allowed) => self.size.min(usize::try_from(allowed).unwrap_or(usize::MAX)),
                     Poll::Pending => return Turn::Waits(moved),
                 },
             };
-            match self.from.poll_recv(cx, size) {
+            let read = match self.held.is_empty() {
+                true => self.from.poll_recv(cx, most),
+                false => Poll::Ready(Ok(std::mem::take(&mut self.held))),
+            };
+            match read {
                 Poll::Ready(Ok(bytes)) if bytes.is_empty() => self.end = true,
                 Poll::Ready(Ok(bytes)) => {
                     moved = true;
-                    self.moved += bytes.len() as u64;
-                    if let Some(throttle) = &mut self.throttle {
-                        throttle.rest(bytes.len() as u64);
-                    }
-                    self.chain.push_bytes(bytes);
+                    self.pass(bytes, most);
                 }
                 Poll::Ready(Err(error)) => return Turn::Failed(error, "recv"),
                 Poll::Pending => return Turn::Waits(moved),
             }
         }
+    }
+
+    /// Passes on what has been read, of which so much is allowed: a read may bring more than it was asked for.
+    fn pass(&mut self, mut bytes: Bytes, most: usize) {
+        if let Some(throttle) = &mut self.throttle {
+            if bytes.len() > most {
+                self.held = bytes.slice(most..bytes.len());
+                bytes = bytes.slice(0..most);
+            }
+            throttle.rest(bytes.len() as u64);
+        }
+        self.moved += bytes.len() as u64;
+        self.chain.push_bytes(bytes);
+    }
+
+    /// What has been read, and not taken over for sending.
+    pub fn into_chain(self) -> Chain {
+        let mut chain = self.chain;
+        if !self.held.is_empty() {
+            chain.push_bytes(self.held);
+        }
+        chain
     }
 }
 

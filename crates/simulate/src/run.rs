@@ -494,7 +494,7 @@ async fn talk(world: &World, client: &mut Client, stream: &Rc<rt::Stream>) {
         _ => None,
     };
     if let Some(tls) = secure
-        && let Err(error) = tls::connect(stream, tls, "sim.test", None).await
+        && let Err(error) = tls::connect(stream, tls, "sim.test", None, None).await
     {
         return world.failed(format!("the handshake failed: {error:?}"));
     }

@@ -6,7 +6,7 @@ use common::front::addresses::{self, Listener};
 use common::front::blocks::{Builder, Resolved};
 use common::front::conf::SizesConf;
 use common::front::ssl::{self, ServerTls};
-use conf::{Error, Loader, Registry, Result, Span};
+use conf::{Error, Loader, Registry, Result};
 use engine::handover::{Handover, Parcel};
 use engine::{App, BuildContext, Listen, WorkerContext};
 use os::SockAddr;
@@ -77,10 +77,8 @@ fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc<dyn
 fn handlers(builder: &Builder<StreamProto>, resolved: &Resolved, loader: &mut Loader<'_>) -> Result<Vec<Handlers>> {
     let mut all = Vec::with_capacity(resolved.servers.len());
     for (node, set) in builder.servers.iter().zip(&resolved.servers) {
-        let nothing =
-            |what: &str| Error::place(node.place, format!("no {what} server in {}", place(loader, node.place)));
         if node.listens.is_empty() {
-            return Err(nothing("\"listen\" is defined for"));
+            return Err(Error::place(node.place, "no \"listen\" is defined for server"));
         }
         let mut handlers = Handlers::default();
         for module in MODULES {
@@ -88,19 +86,9 @@ fn handlers(builder: &Builder<StreamProto>, resolved: &Resolved, loader: &mut Lo
             let mut cx = ServerContext { set, outer: &resolved.outer, place: &place, loader };
             module.server(&mut cx, &mut handlers)?;
         }
-        if handlers.content.is_none() {
-            let message = format!("no handler for server in {}", place(loader, node.place));
-            return Err(Error::place(node.place, message));
-        }
         all.push(handlers);
     }
     Ok(all)
-}
-
-/// A place as messages name it: `file:line`.
-fn place(loader: &Loader<'_>, place: Span) -> String {
-    let path = loader.sources.file(place).map_or("", |file| &file.path);
-    format!("{path}:{}", place.line)
 }
 
 fn servers(

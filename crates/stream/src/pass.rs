@@ -65,7 +65,7 @@ fn pass(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Target>> {
     let wrong = |why: &dyn std::fmt::Display| Error::at(word, format!("{why} in pass \"{}\"", word.lossy()));
     let url = Url::parse(&word.text, false).map_err(|error| wrong(&error))?;
     if url.port.is_none() && !url.is_unix() {
-        return Err(wrong(&"no port"));
+        return Err(Error::at(word, "\"pass\" directive has no port"));
     }
     let addrs = url.resolve(0).map_err(|error| wrong(&error))?;
     Ok(Some(Target::Fixed(addrs.into())))

@@ -110,17 +110,22 @@ impl Client {
 }
 
 /// Brings the handshake with a backend to its end, and leaves a layer on the stream. `host` is its name; `identity` the
-/// own certificate for this connection alone.
+/// own certificate for this connection alone, `alpn` what is offered by this connection alone.
 pub async fn connect(
     stream: &Stream,
     client: &Client,
     host: &str,
     identity: Option<Identity>,
+    alpn: Option<Vec<Vec<u8>>>,
 ) -> std::result::Result<(), ConnectError> {
     // A name that can't be told isn't.
     let nobody = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::from([0, 0, 0, 0])));
     let name = ServerName::try_from(host.to_owned()).unwrap_or(nobody);
-    let conn = UnbufferedClientConnection::new(client.config(identity), name);
+    let config = client.config(identity);
+    let conn = match alpn {
+        Some(alpn) => UnbufferedClientConnection::new_with_alpn(config, name, alpn),
+        None => UnbufferedClientConnection::new(config, name),
+    };
     let conn = conn.map_err(|error| ConnectError::Handshake(HandshakeError::Tls(error.to_string())))?;
     let (mut library, mut plain) = (Library::new(conn), Buf::empty());
     let mut note = |notes: Notes| {

@@ -47,7 +47,7 @@ pub enum ProxyError {
 pub fn parse(buf: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
     if common(buf, SIGNATURE) {
         if buf.len() < 16 { Ok(None) } else { version_2(buf) }
-    } else if common(buf, b"PROXY ") {
+    } else if common(buf, PREFIX) {
         if buf.len() < 6 { Ok(None) } else { version_1(buf) }
     } else {
         Err(ProxyError::Broken)
@@ -187,7 +187,8 @@ fn common(buf: &[u8], text: &[u8]) -> bool {
 fn version_1(buf: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
     let seen = buf.get(..MAX_V1).unwrap_or(buf);
     let Some(lf) = memchr::memchr(b'\n', seen) else {
-        return if seen.len() == MAX_V1 { Err(ProxyError::Broken) } else { Ok(None) };
+        let begins = |word: &&[u8]| common(seen.get(PREFIX.len()..).unwrap_or_default(), word);
+        return if seen.len() == MAX_V1 || !FAMILIES.iter().any(begins) { Err(ProxyError::Broken) } else { Ok(None) };
     };
     let line = seen.get(..lf).and_then(|l| l.strip_suffix(b"\r")).ok_or(ProxyError::Broken)?;
     let line = str::from_utf8(line).map_err(|_| ProxyError::Broken)?;
@@ -245,6 +246,9 @@ fn inet<const N: usize>(body: &[u8], ip: impl Fn([u8; N]) -> IpAddr) -> Result<(
 }
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+const PREFIX: &[u8] = b"PROXY ";
+/// What follows it.
+const FAMILIES: [&[u8]; 3] = [b"TCP4 ", b"TCP6 ", b"UNKNOWN"];
 const MAX_V1: usize = 107;
 const VERSION_2: u8 = 0x20;
 const LOCAL: u8 = 0;

@@ -32,7 +32,7 @@ fn rows() -> Vec<Row> {
 }
 
 /// The blocks around the contexts, the outer contexts first.
-const CONTEXTS: [(&str, &str, &str); 9] = [
+const CONTEXTS: [(&str, &str, &str); 11] = [
     ("main", "", ""),
     ("events", "events {", "}"),
     ("http", "http {", "}"),
@@ -41,6 +41,8 @@ const CONTEXTS: [(&str, &str, &str); 9] = [
     ("location", "http { server { location / {", "} } }"),
     ("if in server", "http { server { if ($host) {", "} } }"),
     ("if in location", "http { server { location / { if ($host) {", "} } } }"),
+    ("mail", "mail {", "}"),
+    ("mail server", "mail { auth_http 127.0.0.1:9000; server { ", "} }"),
     ("limit_except", "http { server { location / { limit_except GET {", "} } } }"),
 ];
 

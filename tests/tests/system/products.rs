@@ -632,7 +632,10 @@ fn an_image_resizer() {
     assert_eq!(ASKED.load(Ordering::Relaxed), 0, "nobody is asked for a size that wasn't signed");
     for (target, size) in [(small, (40, 20)), (low, (60, 30))] {
         let got = server.get(target);
-        assert_eq!((got.status, got.field("Content-Type"), got.field("X-Cache")), (200, Some("image/jpeg"), Some("MISS")));
+        assert_eq!(
+            (got.status, got.field("Content-Type"), got.field("X-Cache")),
+            (200, Some("image/jpeg"), Some("MISS"))
+        );
         let picture = image::load_from_memory(&got.body).expect("a picture");
         assert_eq!((picture.width(), picture.height()), size, "{target}");
         assert!(got.field("Expires").is_some());

@@ -389,19 +389,21 @@ impl UpstreamTls {
         Some(String::from_utf8_lossy(&label).into())
     }
 
-    /// The handshake with the backend `host`, as the configuration names it. What went wrong is logged. The stream's timeouts bound it.
+    /// The handshake with the backend `host`, as the configuration names it, offering protocols of this connection alone if
+    /// there are some. What went wrong is logged. The stream's timeouts bound it.
     pub async fn connect<S: Session>(
         &self,
         session: &mut S,
         stream: &rt::Stream,
         host: &[u8],
+        alpn: Option<Vec<Vec<u8>>>,
     ) -> std::result::Result<(), Failure> {
         let name = self.host(session, host);
         let identity = self.identity(session).map_err(|error| {
             session.log_at(Level::Error, format_args!("{error} while SSL handshaking to upstream"));
             Failure::OwnCertificate
         })?;
-        match tls::connect(stream, &self.client, &name, identity).await {
+        match tls::connect(stream, &self.client, &name, identity, alpn).await {
             Ok(()) => Ok(()),
             Err(error) => Err(log(session, &name, &error)),
         }

@@ -289,7 +289,8 @@ mod tests {
             (&[], None, None),
         ] {
             let bytes: Lines<'_> = lines.iter().map(|line| line.as_bytes()).collect();
-            let named = |recursive| proxies.client(&peer("127.0.0.1"), || bytes.clone(), recursive).map(|a| a.to_string());
+            let named =
+                |recursive| proxies.client(&peer("127.0.0.1"), || bytes.clone(), recursive).map(|a| a.to_string());
             assert_eq!(named(false).as_deref(), last, "{lines:?}");
             assert_eq!(named(true).as_deref(), recursive, "{lines:?}, recursive");
         }

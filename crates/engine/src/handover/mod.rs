@@ -33,18 +33,22 @@ use crate::channel::{Channel, MAX_PAYLOAD, Message};
 use crate::log::{self, Errno};
 use crate::module::App;
 
-/// What a parcel may hold. 3 is for sessions of streams.
+/// What a parcel may hold.
 pub mod kind {
     /// A client's HTTP connection between two requests.
     pub const HTTP_IDLE: u8 = 1;
     /// An upgraded HTTP connection, with the one to its backend.
     pub const HTTP_TUNNEL: u8 = 2;
+    /// A session of a stream: the client's connection, and the one to its backend.
+    pub const STREAM: u8 = 3;
     /// As [`HTTP_IDLE`], with TLS: a kind of its own, since who doesn't know of the keys must not take it.
     pub const HTTPS_IDLE: u8 = 4;
     /// As [`HTTP_TUNNEL`], with TLS to the client.
     pub const HTTPS_TUNNEL: u8 = 5;
     /// Sessions of streams over UDP, several in one parcel.
     pub const STREAM_DATAGRAMS: u8 = 6;
+    /// As [`STREAM`], with TLS to the client.
+    pub const STREAM_TLS: u8 = 7;
     /// A client of mail that has logged in, with the connection to its server.
     pub const MAIL_TUNNEL: u8 = 8;
     /// As [`MAIL_TUNNEL`], with TLS to the client.

@@ -13,9 +13,9 @@ use http::request::subrequest::{SubRequest, SubResponse};
 use wire::ssi::{Command, Event, Kind, Operator, Parser, SyntaxError, Value, ValueError};
 use wire::uri::{Escape, escape, escape_html, is_unsafe, unescape};
 
-use super::{SsiConf, TimeFormat};
 use super::include::{Include, Sink};
 use super::shared::{BadRegex, Full, Shared, lower_case};
+use super::{SsiConf, TimeFormat};
 
 /// How many includes of a page run at a time.
 const MAX_INCLUDES: usize = 128;

@@ -1,6 +1,7 @@
 //! `proxy_pass`: sessions are passed on to a server or a group of servers.
 
 mod datagrams;
+mod handover;
 mod reach;
 mod relay;
 mod variables;
@@ -16,6 +17,7 @@ use common::backend::targets::{self, Found, Groups};
 use common::vars::{size_template, template_of};
 use conf::values::{flag, msec, number, one_of, size};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
+use engine::handover::Parcel;
 use expr::vars::Template;
 use upstream::Url;
 
@@ -215,6 +217,19 @@ conf::table! {
     /// ```
     "proxy_ssl" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) proxy_ssl: bool = false;
+    /// Names the protocols that are offered to the server with ALPN, the preferred one first.
+    ///
+    /// Form: `proxy_ssl_alpn protocol ...`
+    ///
+    /// - `protocol`: a name, such as `h2`, or a text with variables; one whose value is empty isn't offered.
+    ///
+    /// Effect: with `$ssl_alpn_protocol`, the server is offered what was agreed on with the client.
+    ///
+    /// ```nginx
+    /// proxy_ssl_alpn $ssl_alpn_protocol;
+    /// ```
+    "proxy_ssl_alpn" in EVERYWHERE, Args::at_least(1), default none,
+        set(alpn) proxy_ssl_alpn: Rc<[Rc<Template>]> = Rc::new([]);
 }
 
 /// `proxy_protocol`
@@ -248,6 +263,18 @@ fn deprecated_buffer(raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive)
         return Err(conf::table::duplicate(d));
     }
     raw.proxy_buffer_size = Some(size(loader, d)?);
+    Ok(())
+}
+
+fn alpn(raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    if raw.proxy_ssl_alpn.is_some() {
+        return Err(conf::table::duplicate(d));
+    }
+    let names = d.args.iter().map(|word| match word.text.len() {
+        0..=255 => template_of::<StreamProto>(loader, d, &word.text),
+        _ => Err(Error::at(word, "protocol too long")),
+    });
+    raw.proxy_ssl_alpn = Some(names.collect::<Result<_>>()?);
     Ok(())
 }
 
@@ -351,6 +378,10 @@ impl StreamModule for Proxy {
         if let Some(groups) = stream.part::<Rc<RefCell<Groups>>>() {
             groups.borrow().start();
         }
+    }
+
+    fn adopt(&self, stream: &Rc<Stream>, parcel: Parcel, back: bool) -> std::result::Result<(), Parcel> {
+        handover::adopt(stream, parcel, back)
     }
 }
 

@@ -194,7 +194,8 @@ impl Backend {
             if !header.is_empty() && backend.send(&mut Chain::from(header.clone())).await.is_err() {
                 return Err(Fault::Peer);
             }
-            match tls.connect(s, &backend, host).await {
+            let alpn = self.alpn(s);
+            match tls.connect(s, &backend, host, alpn).await {
                 Ok(()) => {}
                 Err(Failure::OwnCertificate) => return Err(Fault::Own),
                 Err(Failure::TimedOut | Failure::Error) => return Err(Fault::Peer),
@@ -237,6 +238,13 @@ impl Backend {
             s.log_plain(format_args!("udp proxy {own} connected to {addr}"));
         }
         Ok(backend)
+    }
+
+    /// The protocols that are offered to the server; values that are empty aren't.
+    fn alpn(&self, s: &mut StreamSession) -> Option<Vec<Vec<u8>>> {
+        let all = &self.conf.proxy_ssl_alpn;
+        let names = all.iter().map(|name| vars::render(s, name)).filter(|name| (1..=255).contains(&name.len()));
+        (!all.is_empty()).then(|| names.collect())
     }
 
     /// The header of the PROXY protocol, if there is to be one.

@@ -4,6 +4,7 @@ mod log;
 mod serve;
 pub mod state;
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -131,6 +132,8 @@ impl StreamSession {
             number: self.number,
             relay: self.relay.clone(),
             proxy: self.proxy.as_deref().cloned(),
+            apart: self.apart,
+            server: self.server.name.to_vec(),
             age_ms: rt::now_ms().saturating_sub(self.began_ms),
             attempts: self.attempts.clone(),
             values: values(self),
@@ -138,9 +141,12 @@ impl StreamSession {
         }
     }
 
-    /// Goes on with one of another worker, in the address's default server.
+    /// Goes on with one of another worker, in the address's server of the same name or, if there is none, its default one.
     pub(crate) fn restore(stream: &Rc<Stream>, address: Rc<Address>, link: Link, state: SessionState) -> StreamSession {
+        let server = StreamSession::server_named(&address, &state.server).unwrap_or_else(|| address.default.clone());
         let mut s = StreamSession {
+            server,
+            apart: state.apart,
             number: state.number,
             relay: state.relay,
             proxy: state.proxy.map(Box::new),
@@ -150,6 +156,7 @@ impl StreamSession {
             ..StreamSession::new(stream, address, link, state.peer)
         };
         restore_values(&mut s, state.values);
+        s.count_again();
         s
     }
 
@@ -208,6 +215,22 @@ impl StreamSession {
         }
     }
 
+    /// Has limits count a session that comes from another process, where it was counted before: none refuses it.
+    fn count_again(&mut self) {
+        let server = self.server.clone();
+        for check in &server.handlers.preaccess {
+            let _ = check.check(self);
+        }
+    }
+
+    /// The server of this name on an address.
+    pub(crate) fn server_named(address: &Address, name: &[u8]) -> Option<Rc<Server>> {
+        let mut all = std::iter::once(&address.default)
+            .chain(address.names.lookup(name))
+            .chain(address.regexes.iter().map(|(_, server)| server));
+        all.find(|server| *server.name == *name).cloned()
+    }
+
     /// The client, as the log names it before its session has begun in earnest.
     fn visitor(&self) -> Visitor<'_> {
         Visitor { log: self.log(), number: self.number, peer: &self.peer, server: &self.address.addr, starttls: false }
@@ -216,6 +239,26 @@ impl StreamSession {
     /// Takes what has been read and not taken yet.
     pub fn take_first(&mut self) -> Bytes {
         std::mem::take(&mut self.first)
+    }
+
+    /// Closes the client's connection, so that it still gets all that was sent: what it has sent meanwhile is read, since the
+    /// kernel would reset the connection otherwise.
+    pub(crate) async fn close(&self) {
+        let Some(stream) = self.link.stream() else { return };
+        if stream.is_readable() {
+            let _ = stream.shutdown_write();
+            let mut left = MOST_DISCARDED;
+            poll_fn(|cx| {
+                while left > 0
+                    && let Poll::Ready(Ok(read)) = stream.poll_recv(cx, DISCARDED)
+                    && !read.is_empty()
+                {
+                    left = left.saturating_sub(read.len());
+                }
+                Poll::Ready(())
+            })
+            .await;
+        }
     }
 
     /// Whether a client that has closed its side has sent something that nobody has taken.
@@ -236,3 +279,8 @@ impl StreamSession {
         self.first = buf.freeze();
     }
 }
+
+/// How much is read at once of what nobody wants.
+const DISCARDED: usize = 16 << 10;
+/// How much of it is read at most.
+const MOST_DISCARDED: usize = 256 << 10;

@@ -1,5 +1,6 @@
 //! The life of a session: what precedes it, the phases, the log.
 
+use std::future::Future;
 use std::rc::Rc;
 
 use buf::Buf;
@@ -46,7 +47,19 @@ pub async fn serve(mut s: Box<StreamSession>) {
     s.log_plain(format_args!("{}client {} connected to {}", s.link.kind(), s.peer, s.address.addr));
     // In a box of its own: what follows lasts longer, and needs less.
     let prepared = Box::pin(prepare(&mut s)).await;
-    content(s, prepared).await;
+    let content = s.server.handlers.content.clone();
+    let served = match (prepared, &content) {
+        (Ok(()), Some(content)) => {
+            s.doing = "";
+            content.serve(s).await
+        }
+        (Ok(()), None) => Some(s),
+        (Err(Ended(status)), _) => {
+            s.status = status;
+            Some(s)
+        }
+    };
+    end(served);
 }
 
 /// Serves a session to its end that another worker has begun.
@@ -55,41 +68,19 @@ where
     F: Future<Output = Option<Box<StreamSession>>>,
 {
     let _counted = Counted::new(&s.stream);
-    if let Some(mut s) = rest(s).await {
-        s.log_access();
-    }
+    end(rest(s).await);
 }
 
-/// Serves a session that has gone through all phases before its content.
-async fn content(mut s: Box<StreamSession>, prepared: Result<(), Ended>) {
-    let served = match prepared {
-        Ok(()) => {
-            s.doing = "";
-            let content = s.server.handlers.content.clone();
-            match &content {
-                Some(content) => content.serve(s).await,
-                None => Some(s),
-            }
-        }
-        Err(Ended(status)) => {
-            s.status = status;
-            Some(s)
-        }
-    };
-    if let Some(mut s) = served {
-        s.log_access();
+/// A session is over, unless it goes on elsewhere.
+fn end(session: Option<Box<StreamSession>>) {
+    let Some(mut s) = session else { return };
+    let server = s.server.clone();
+    for log in &server.handlers.log {
+        log.log(&mut s);
     }
 }
 
 impl StreamSession {
-    /// Writes its lines to the access logs.
-    pub(crate) fn log_access(&mut self) {
-        let server = self.server.clone();
-        for log in &server.handlers.log {
-            log.log(self);
-        }
-    }
-
     /// Asks checks one after the other.
     fn ask<'a>(&mut self, checks: impl IntoIterator<Item = &'a Box<dyn Check<StreamProto>>>) -> Result<(), Ended> {
         for check in checks {

@@ -5,7 +5,7 @@ use common::backend::attempts::Attempt;
 use common::front::proxy::ProxyHeader;
 use common::handover::format::{
     Pairs, decode_addr, decode_attempt, decode_pairs, decode_proxy, encode_addr, encode_attempt, encode_pairs,
-    encode_proxy,
+    encode_proxy, owned,
 };
 use os::SockAddr;
 use wire::tagged::{Reader, Writer};
@@ -23,6 +23,10 @@ pub struct SessionState {
     pub relay: Option<SockAddr>,
     /// What the PROXY protocol said.
     pub proxy: Option<ProxyHeader>,
+    /// Received bytes that aren't the session's.
+    pub apart: u64,
+    /// The name of its server.
+    pub server: Vec<u8>,
     /// How long it lasts already.
     pub age_ms: u64,
     /// The attempts to reach a backend.
@@ -40,6 +44,8 @@ impl SessionState {
             peer,
             relay: None,
             proxy: None,
+            apart: 0,
+            server: Vec::new(),
             age_ms: 0,
             attempts: Vec::new(),
             values: Vec::new(),
@@ -54,6 +60,7 @@ impl SessionState {
         out.number(7, self.age_ms);
         out.list(8, self.attempts.iter().map(encode_attempt));
         encode_pairs(&mut out, 9, &self.values);
+        out.number(10, self.apart).bytes(11, &self.server);
         out.finish()
     }
 
@@ -66,6 +73,8 @@ impl SessionState {
             peer: decode_addr(fields.bytes(3)?)?,
             relay: fields.bytes(4).and_then(decode_addr),
             proxy: fields.bytes(5).and_then(decode_proxy),
+            apart: fields.number(10)?,
+            server: owned(fields, 11),
             age_ms: fields.number(7)?,
             attempts: fields.all(8).map(decode_attempt).collect::<Option<_>>()?,
             values: decode_pairs(fields, 9)?,

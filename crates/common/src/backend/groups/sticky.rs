@@ -187,12 +187,7 @@ fn learn<P: Proto>(loader: &mut Loader<'_>, d: &Directive, words: &[Word]) -> Re
     Ok(Learn { create, lookup, header, sessions: Sessions::new(zone, timeout_ms) })
 }
 
-fn learned<P: Proto>(
-    loader: &mut Loader<'_>,
-    word: &Word,
-    name: &str,
-    value: &[u8],
-) -> Result<Rc<Template>> {
+fn learned<P: Proto>(loader: &mut Loader<'_>, word: &Word, name: &str, value: &[u8]) -> Result<Rc<Template>> {
     if value.first() != Some(&b'$') {
         return Err(wrong(word, &format!("missing variable in the \"{name}\" parameter")));
     }
