@@ -17,6 +17,7 @@ pub use chunked::{ChunkEvent, ChunkedDecoder, ChunkedError, LAST_CHUNK, chunk_he
 pub use error::{RequestError, Stage};
 pub use fields::{FieldsError, HeaderSpan, parse_fields};
 pub use known::KnownHeader;
+pub(crate) use known::NAMES as KNOWN_NAMES;
 pub use request::{BodyFraming, Connection, Limits, Method, Parsed, RequestHead, RequestParser};
 pub(crate) use request_line::{parse_method, parse_path};
 pub use response::{ResponseError, ResponseHead, ResponseParser, UpstreamFraming};
