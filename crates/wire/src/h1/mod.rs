@@ -13,7 +13,7 @@ mod request;
 mod request_line;
 mod response;
 
-pub use chunked::{ChunkEvent, ChunkedDecoder, ChunkedError, LAST_CHUNK, chunk_head};
+pub use chunked::{CHUNK_END, CHUNK_HEAD, ChunkEvent, ChunkedDecoder, ChunkedError, LAST_CHUNK, chunk, chunk_head};
 pub use error::{RequestError, Stage};
 pub use fields::{FieldsError, HeaderSpan, parse_fields};
 pub use known::KnownHeader;
