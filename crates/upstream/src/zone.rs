@@ -684,6 +684,23 @@ mod tests {
     }
 
     #[test]
+    fn the_layout_is_that_of_its_number() {
+        let places = Places::new(b"u");
+        let place = places.peer(Position { backup: true, server: 3, twins: 2 }, "10.0.0.1:80");
+        assert_eq!((LAYOUT, &*place.entry.key), (1, &b"p\0u\01\02\010.0.0.1:80"[..]));
+        assert_eq!([ROSTER, LEADER, GENERATION].map(|kind| places.key(kind, b"")[0]), *b"rlg");
+        let group = Group::new(&[(1, 5)]);
+        let peer = &group.list[0];
+        peer.current_weight.set(-3);
+        peer.fails.set(2);
+        peer.health.set(Health::of(1 << 32 | 2));
+        let numbers = numbers::<10>(record(peer)).map(|number| number as i64);
+        let [effective, current, accessed, checked, fails, average, asked, begun, slow, health] = numbers;
+        assert_eq!([effective, current, accessed, checked, fails], [5, -3, 0, 0, 2]);
+        assert_eq!([average, asked, begun, slow, health], [0, 0, 0, 0, 0x1_0000_0002]);
+    }
+
+    #[test]
     fn too_many_for_the_zone() {
         let servers: Vec<(u16, u32)> = (1..1000).map(|port| (port, 1)).collect();
         let group = Group::new(&servers);
