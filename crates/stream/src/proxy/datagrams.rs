@@ -34,6 +34,8 @@ pub(crate) struct Relay {
     pub(crate) first_ms: Cell<Option<u64>>,
     /// Received, and not sent to the client yet.
     pub(crate) batch: RefCell<Vec<Datagram>>,
+    /// Some of that is being sent.
+    pub(crate) delivers: Cell<bool>,
     /// The server has failed.
     pub(crate) failed: bool,
 }
@@ -87,6 +89,7 @@ pub(super) async fn run(
         received: Cell::new(0),
         first_ms: Cell::new(None),
         batch: RefCell::default(),
+        delivers: Cell::new(false),
         failed: false,
         client: client.clone(),
     };
@@ -140,7 +143,7 @@ impl Relay {
             poll_fn(|cx| {
                 client.poll_wake(cx, |client| {
                     client.has_queued()
-                        || client.leaves()
+                        || client.leaves() && !self.delivers.get()
                         || client.tally().is_done()
                         || backend.error.borrow().is_some()
                 })
@@ -160,7 +163,7 @@ impl Relay {
             if client.tally().is_done() {
                 return End::Done;
             }
-            if client.leaves() {
+            if client.leaves() && !self.delivers.get() {
                 return End::Leaves;
             }
         }
@@ -169,6 +172,11 @@ impl Relay {
     /// Passes on what the server says.
     async fn downloads(&self, backend: &udp::Backend) -> End {
         loop {
+            if self.client.leaves() {
+                // The other direction goes when it has nothing to send either.
+                self.client.wake();
+                return std::future::pending().await;
+            }
             if self.batch.borrow().is_empty() {
                 let mut batch = self.batch.take();
                 let received = backend.socket.recv(&mut batch).await;
@@ -178,6 +186,7 @@ impl Relay {
                     Err(error) if error.kind() == io::ErrorKind::TimedOut => return End::TimedOut,
                     Err(error) => return End::Server(error, "recv"),
                 }
+                self.delivers.set(true);
                 self.count();
                 backend.socket.set_recv_timeout(Some(backend.timeout_ms));
             }
@@ -188,6 +197,7 @@ impl Relay {
             }
             // Not sooner: the session may be over with them.
             self.client.answered(batch.len() as u64);
+            self.delivers.set(false);
             if self.client.tally().is_done() {
                 return End::Done;
             }
@@ -208,7 +218,8 @@ impl Relay {
         }
     }
 
-    /// Waits until more may pass, of which so many bytes have.
+    /// Waits until more may pass, of which so many bytes have; no longer than until the session has to leave, since others
+    /// wait for that.
     async fn wait(&self, passed: u64, rate: u64) {
         if rate == 0 {
             return;
@@ -216,7 +227,8 @@ impl Relay {
         // As much as passes in a second may pass at the start.
         let due_ms = (passed.saturating_mul(1000) / rate).saturating_sub(1000);
         if passed >= rate {
-            rt::sleep_until(self.began_ms + due_ms + 1).await;
+            let mut time = pin!(rt::sleep_until(self.began_ms + due_ms + 1));
+            poll_fn(|cx| if self.client.leaves() { Poll::Ready(()) } else { time.as_mut().poll(cx) }).await;
         }
     }
 

@@ -48,7 +48,6 @@ pub(crate) fn give(relay: Relay, s: Box<StreamSession>) -> Option<(Relay, Box<St
         return Some((relay, s));
     };
     port.outgoing.borrow_mut().push((state.encode(), fd));
-    // What waits to be sent to the client is sent here.
     None
 }
 
@@ -152,6 +151,7 @@ fn resume(stream: &Rc<Stream>, port: &Rc<Port>, state: UdpState, fd: OwnedFd) {
         received: Cell::new(from_backend),
         first_ms: Cell::new(state.first_ms),
         batch: RefCell::default(),
+        delivers: Cell::new(false),
         failed: state.failed,
     };
     rt::spawn(session::resume(Box::new(s), |s| relay.run(s)));
