@@ -32,7 +32,8 @@ pub(crate) struct Directive {
 pub(crate) const HELP: &str = "\
 usage: cargo xtask docs [--check]
 
-Writes docs/directives from the tables of the release build (or of TIDEGATE_BINARY).
+Writes docs/directives from the tables of the release build with all modules (or of TIDEGATE_BINARY, which must have
+them: cargo build --features image,zstd).
 
   --check   writes nothing; pages that would change are an error
 ";
@@ -40,7 +41,13 @@ Writes docs/directives from the tables of the release build (or of TIDEGATE_BINA
 /// Runs the task. With `--check` nothing is written; pages that would change are an error.
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let options = Options::parse(arguments, &["--check"], &[])?;
-    let mut pages = pages(&directives()?);
+    let directives = directives()?;
+    for name in ["image_filter", "zstd"] {
+        if !directives.iter().any(|directive| directive.name == name) {
+            return Err(format!("the program lacks {name}: build it with --features {}", tools::ALL_MODULES));
+        }
+    }
+    let mut pages = pages(&directives);
     pages.insert("variables.md".to_string(), variables_page(&variables()?));
     let folder = tools::root().join("docs/directives");
     let mut stale = Vec::new();

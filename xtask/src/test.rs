@@ -8,7 +8,7 @@ use crate::tiers::{TIERS, Tier};
 use crate::tools::{self, Options, Outcome, cargo};
 
 /// Debian packages of the programs that tests meet: a file that shows it is there, and its package.
-const NEEDS: [(&str, &str); 20] = [
+const NEEDS: [(&str, &str); 26] = [
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/python3", "python3"),
@@ -28,6 +28,12 @@ const NEEDS: [(&str, &str); 20] = [
     ("/usr/bin/memcached", "memcached"),
     ("/usr/bin/cadaver", "cadaver"),
     ("/usr/bin/rclone", "rclone"),
+    ("/usr/lib/dovecot/imap", "dovecot-imapd"),
+    ("/usr/lib/dovecot/pop3", "dovecot-pop3d"),
+    ("/usr/bin/swaks", "swaks"),
+    ("/usr/lib/python3/dist-packages/aiosmtpd/__init__.py", "python3-aiosmtpd"),
+    ("/usr/bin/psql", "postgresql"),
+    ("/usr/bin/redis-server", "redis-server"),
     ("/usr/bin/valgrind", "valgrind"),
 ];
 
@@ -62,9 +68,9 @@ the last line counts what passed and failed. docs/testing.md tells more.
   --tier NAME   only the end-to-end tests of a tier; may be repeated
 
 As root on a system with apt-get it first installs what is missing of the programs that the tests meet: curl, chromium,
-python3 with aiohttp, h2 and grpcio, h2load, openssl, gzip, util-linux, certbot with its plugin for nginx, pebble, php-fpm,
-uWSGI with Python, memcached, cadaver, rclone, valgrind. With TIDEGATE_SKIP_MISSING=1 tests that miss one are left out. Where TIDEGATE_NGINX_TESTS
-names a checkout of nginx's test suite, the files in xtask/reference/nginx-tests-required.txt must pass.
+python3 with aiohttp, h2, grpcio and aiosmtpd, h2load, openssl, gzip, util-linux, certbot with its plugin for nginx, pebble, php-fpm,
+uWSGI with Python, memcached, cadaver, rclone, dovecot, swaks, PostgreSQL, Redis, valgrind. With TIDEGATE_SKIP_MISSING=1 tests that miss one are left
+out. Where TIDEGATE_NGINX_TESTS names a checkout of nginx's test suite, the files in xtask/reference/nginx-tests-required.txt must pass.
 ";
 
 /// Runs the task. Its last line is the number of tests that passed and failed; steps count as one test each.

@@ -18,13 +18,16 @@ pub(crate) fn target() -> Outcome<PathBuf> {
     program.ancestors().nth(2).map(Path::to_path_buf).ok_or_else(|| format!("{}: no place to build", program.display()))
 }
 
-/// The server: `TIDEGATE_BINARY`, or the release build, which is brought up to date.
+/// The server: `TIDEGATE_BINARY`, or the release build with all modules, which is brought up to date.
 pub(crate) fn server() -> Outcome<PathBuf> {
     if let Some(path) = std::env::var_os("TIDEGATE_BINARY") {
         return Ok(PathBuf::from(path));
     }
-    build(&["--release", "--package", "tidegate"])
+    build(&["--release", "--package", "tidegate", "--features", ALL_MODULES])
 }
+
+/// The features of modules that are left out of a program unless it is asked for them.
+pub(crate) const ALL_MODULES: &str = "image,zstd";
 
 /// Builds one program, and says where it is.
 pub(crate) fn build(arguments: &[&str]) -> Outcome<PathBuf> {

@@ -4,10 +4,9 @@
 //! the lock of whoever fetches the response, and remembers errors. Entries are in the order of their last use. A further
 //! entry, under a key that no response has, holds the sums and the wildcards of purges.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
-use engine::cycle::zones::SharedZone;
+use engine::cycle::zones::{Owner, SharedZone};
 use shm::{Map, Node};
 
 use crate::key::Key;
@@ -17,9 +16,15 @@ pub struct Keys {
     zone: Rc<SharedZone>,
     /// After how many seconds without use an entry is removed.
     inactive: u64,
-    /// Where the entry of the sums was seen last.
-    sums: Cell<Option<Node>>,
 }
+
+/// The owner of zones of caches, which belong to this module.
+pub fn owner(module: &'static str) -> Owner {
+    Owner { module, layout: LAYOUT }
+}
+
+/// The version of keys, records, totals and wildcards in zones.
+const LAYOUT: u32 = 1;
 
 /// The times of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,7 +198,7 @@ const TOTALS: usize = 40;
 impl Totals {
     /// The sums of a zone; made where there are none, with whatever has to make room.
     fn of(map: &mut Map<'_>) -> (Totals, Option<Node>) {
-        let node = map.find(SUMS).or_else(|| map.insert_evicting(SUMS, &[0; TOTALS], 1000));
+        let node = map.anchor(SUMS).or_else(|| map.insert_evicting(SUMS, &[0; TOTALS], 1000));
         (Totals::read(map, node), node)
     }
 
@@ -233,7 +238,7 @@ impl Keys {
     /// The keys in a zone.
     pub fn new(zone: Rc<SharedZone>, inactive: u64) -> Keys {
         zone.on_death(forget_locks);
-        Keys { zone, inactive, sums: Cell::default() }
+        Keys { zone, inactive }
     }
 
     /// The zone.
@@ -258,7 +263,7 @@ impl Keys {
                 record.error = 0;
             }
             map.set_value(node, &record.bytes());
-            let totals = self.totals(map);
+            let (totals, _) = Totals::of(map);
             let known = record.flags & EXISTS != 0;
             let exists = known || totals.loaded == 0;
             let purges = totals.wildcards > 0;
@@ -476,18 +481,6 @@ impl Keys {
                 write_wildcards(map, count, &all);
             }
         });
-    }
-
-    /// The sums; without a search, if their entry is where it was.
-    fn totals(&self, map: &mut Map<'_>) -> Totals {
-        match self.sums.get().filter(|node| map.is_at(*node, SUMS)) {
-            Some(node) => Totals::read(map, Some(node)),
-            None => {
-                let (totals, node) = Totals::of(map);
-                self.sums.set(node);
-                totals
-            }
-        }
     }
 
     fn used(&self, map: &mut Map<'_>, node: Node, record: &mut Record, now: Now) {

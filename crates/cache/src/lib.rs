@@ -18,6 +18,6 @@ pub mod waiters;
 
 pub use entry::Entry;
 pub use key::Key;
-pub use keys::Keys;
+pub use keys::{Keys, owner};
 pub use place::{Cache, Settings};
 pub use stored::Stored;

@@ -151,7 +151,8 @@ pub(crate) mod testing {
     pub(crate) fn zone(size: usize) -> Rc<SharedZone> {
         let registry = Registry::new();
         let mut loader = Loader::new(&registry, Env::default(), Sources::default());
-        let zone = zones::declare(&mut loader, &Word::default(), b"one", size, "cache").expect("it is the first");
+        let zone = zones::declare(&mut loader, &Word::default(), b"one", size, crate::owner("cache"))
+            .expect("it is the first");
         zone.open(None).expect("memory");
         zone
     }

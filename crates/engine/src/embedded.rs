@@ -61,7 +61,7 @@ impl Embedded {
             }
         }
         let peers = Rc::new(RefCell::new(Peers::new()));
-        let handover = Handover::new(peers, 0, cycle.apps.clone(), false);
+        let handover = Handover::new(peers, (0, 0), cycle.apps.clone(), false);
         Embedded { cycle, accepting, handover }
     }
 

@@ -10,7 +10,7 @@ use buf::parse::parse_number;
 use common::modules::limit::{self, Kind, LOG_LEVELS};
 use conf::values::{flag, invalid_parameter, number_between, one_of};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result, Word};
-use engine::cycle::zones::{self, SharedZone};
+use engine::cycle::zones::{self, Owner, SharedZone};
 use engine::log::Level;
 use expr::vars::Flags;
 use http::config::core::EVERYWHERE;
@@ -28,7 +28,9 @@ use http::HttpProto;
 pub struct LimitReq;
 
 const MODULE: &str = "ngx_http_limit_req_module";
-const KIND: Kind = Kind { owner: MODULE, bound: "limit_req_zone", changed: "limit_req", longest_key: 65535 };
+/// The owner of zones with buckets under their keys.
+const OWNER: Owner = Owner { module: MODULE, layout: 1 };
+const KIND: Kind = Kind { owner: OWNER, bound: "limit_req_zone", changed: "limit_req", longest_key: 65535 };
 
 conf::table! {
     /// Zones are declared for all of `http {}`.
@@ -223,7 +225,7 @@ fn limit(raw: &mut LimitReqRaw, loader: &mut Loader<'_>, d: &Directive) -> Resul
     let Some((word, name)) = name else {
         return Err(Error::on(d, "\"limit_req\" must have \"zone\" parameter"));
     };
-    let zone = zones::declare(loader, word, name, 0, MODULE)?;
+    let zone = zones::declare(loader, word, name, 0, OWNER)?;
     let limits = raw.limits.get_or_insert_default();
     if limits.iter().any(|limit| Rc::ptr_eq(&limit.zone, &zone)) {
         return Err(conf::table::duplicate(d));

@@ -165,7 +165,7 @@ impl Backend {
         let label = ssl.label(r);
         stream.set_recv_timeout(Some(self.connect.connect_timeout));
         stream.set_send_timeout(Some(self.connect.connect_timeout));
-        match ssl.connect(r, stream, &target.host).await {
+        match ssl.connect(r, stream, &target.host, None).await {
             Ok(()) => {
                 stream.set_recv_timeout(None);
                 Ok(label)

@@ -83,12 +83,14 @@ impl UpstreamBody {
         codec: Box<dyn Codec>,
         sending: Sending,
     ) -> UpstreamBody {
+        let buffering = buffering(b, &exchange);
+        // As in nginx: what isn't buffered goes at the client's pace.
         let rate = match &b.up.limit_rate {
-            Some(template) => buf::parse::parse_size(&r.render(template)).unwrap_or(0),
-            None => 0,
+            Some(template) if buffering => buf::parse::parse_size(&r.render(template)).unwrap_or(0),
+            _ => 0,
         };
         UpstreamBody {
-            buffering: buffering(b, &exchange),
+            buffering,
             exchange,
             up: b.up.clone(),
             http: r.http.clone(),

@@ -184,7 +184,7 @@ impl Tunnel {
                 log_failure(r, &error, call);
                 End::Failed
             }
-            (None, Some(to)) => End::Leaves(Box::new((to, down.chain, up.chain))),
+            (None, Some(to)) => End::Leaves(Box::new((to, down.into_chain(), up.into_chain()))),
             (None, None) => End::Over,
         }
     }

@@ -154,7 +154,7 @@ pub fn has_ended(identity: u32) -> bool {
     match stat(pid) {
         Some(stat) => stat.ended || ![0, stat.stamp].contains(&(identity >> PID_BITS)),
         // There is no such process, or /proc can't be read here.
-        None => kill(pid, 0).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH)),
+        None => !exists(pid),
     }
 }
 
@@ -184,6 +184,11 @@ pub fn parent_pid() -> i32 {
 pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: no memory is involved.
     check(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// Whether there is a process of this id, if only to be reaped.
+pub fn exists(pid: i32) -> bool {
+    !kill(pid, 0).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH))
 }
 
 /// How a child ended.

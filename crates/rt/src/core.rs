@@ -457,7 +457,7 @@ impl Core {
         slot.fd
     }
 
-    fn next_number(&self) -> u64 {
+    pub(crate) fn next_number(&self) -> u64 {
         match &*self.numbers.borrow() {
             Some(next) => next(),
             None => {

@@ -59,6 +59,11 @@ pub fn random_bytes() -> [u8; 16] {
     }
 }
 
+/// The next serial number of connections, for what is one but has no socket of its own.
+pub fn next_number() -> u64 {
+    core::current().next_number()
+}
+
 /// Milliseconds of the monotonic clock, as read once in this turn of the loop.
 pub fn now_ms() -> u64 {
     core::current().clock.now()

@@ -39,6 +39,10 @@ pub struct UdpSocket {
     senders: Gate,
     /// Receiving is over: happens once.
     over: Event,
+    /// Receiving is yet to begin ([`UdpSocket::hold`]).
+    held: Cell<bool>,
+    /// How many datagrams a call receives: few from a connected socket, as long as no more come.
+    most: Cell<usize>,
 }
 
 /// How a datagram socket is used.
@@ -55,7 +59,8 @@ pub struct Datagram {
     pub bytes: Buf,
     /// Where it came from.
     pub from: SockAddr,
-    /// The address of this machine that it reached. `None`: not known, or that of a group.
+    /// The address of this machine that it reached. `None`: the socket has only one, it isn't known, or it is that of a
+    /// group.
     pub to: Option<IpAddr>,
     /// Unless 0, `bytes` are several datagrams, each of this length but for the last, which may be shorter. Only after
     /// [`UdpSocket::set_gro`].
@@ -94,7 +99,10 @@ impl UdpSocket {
         let fd = socket::socket(peer, socket::Kind::Datagram)?;
         prepare(fd.as_raw_fd(), options)?;
         socket::connect(fd.as_raw_fd(), peer)?;
-        UdpSocket::open(Some(fd), UdpOptions::default())
+        let socket = UdpSocket::open(Some(fd), UdpOptions::default())?;
+        socket.most.set(FEW);
+        socket.with(|slot| slot.flags |= flag::OWN);
+        Ok(socket)
     }
 
     fn open(fd: Option<OwnedFd>, options: UdpOptions) -> io::Result<UdpSocket> {
@@ -109,6 +117,8 @@ impl UdpSocket {
             gso: Cell::new(None),
             senders: Gate::new(1),
             over: Event::new(),
+            held: Cell::new(false),
+            most: Cell::new(BATCH),
         })
     }
 
@@ -150,9 +160,45 @@ impl UdpSocket {
         });
     }
 
+    /// In how many milliseconds a `recv` fails if nothing comes.
+    pub fn recv_timeout_left(&self) -> Option<u64> {
+        let now = self.core.clock.now();
+        self.with(|slot| slot.recv_deadline.is_some().then(|| slot.recv_deadline.expand(now).saturating_sub(now)))
+    }
+
+    /// Another descriptor of the socket, for another process. An error: the system's, or that it is one of the simulation.
+    pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+        self.with(|slot| {
+            // Closing this one doesn't end the driver's watch any more.
+            slot.flags &= !flag::OWN;
+            slot.fd.as_ref().map_or(Err(io::ErrorKind::Unsupported.into()), OwnedFd::try_clone)
+        })
+    }
+
     /// How many milliseconds each sender may wait for room when it is its turn; `None`: any number.
     pub fn set_send_timeout(&self, ms: Option<u64>) {
         self.with(|slot| slot.send_timeout = ms.unwrap_or(0).min(i32::MAX as u64) as u32);
+    }
+
+    /// Leaves what comes to the other processes that share the socket, until [`UdpSocket::release`]: a `recv` waits so long.
+    /// Sending isn't concerned. To be called before the first `recv`.
+    pub fn hold(&self) {
+        self.held.set(true);
+    }
+
+    /// Lets receiving begin.
+    pub fn release(&self) {
+        if self.held.replace(false) {
+            self.wake_receiver();
+        }
+    }
+
+    /// Has the task polled that waits to receive.
+    fn wake_receiver(&self) {
+        let task = self.with(|slot| std::mem::replace(&mut slot.recv_task, crate::tasks::NONE));
+        if task != crate::tasks::NONE {
+            self.core.tasks.wake(task);
+        }
     }
 
     /// Waits for datagrams and appends those that are there to `batch`: as many as one system call receives, which is 32,
@@ -167,14 +213,27 @@ impl UdpSocket {
             return Poll::Ready(Err(closing()));
         }
         self.with(|slot| {
+            if self.held.get() {
+                if slot.has(flag::ENDED) {
+                    self.over.notify();
+                    return Poll::Ready(Err(closing()));
+                }
+                slot.recv_task = self.core.tasks.running();
+                return Poll::Pending;
+            }
             while slot.has(flag::READABLE | flag::GONE | flag::ENDED) {
                 if !self.core.tasks.spend() {
                     return Poll::Pending;
                 }
                 match self.receive(slot, batch) {
                     // A short batch has emptied the queue: the next event tells of more.
-                    Ok(count) if count < BATCH => slot.flags &= !flag::READABLE,
-                    Ok(_) => {}
+                    Ok(count) if count < self.most.get() => {
+                        slot.flags &= !flag::READABLE;
+                        if slot.has(flag::OWN) && count < FEW {
+                            self.most.set(FEW);
+                        }
+                    }
+                    Ok(_) => self.most.set(BATCH),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         slot.flags &= !(flag::READABLE | flag::GONE);
@@ -216,7 +275,7 @@ impl UdpSocket {
         }
         let mut memory = self.core.datagrams.borrow_mut();
         let memory = memory.get_or_insert_with(Batch::new);
-        let count = memory.recv(slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd()))?;
+        let count = memory.recv(slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd()), self.most.get())?;
         memory.received().for_each(|received| self.take(received, batch));
         Ok(count)
     }
@@ -324,16 +383,13 @@ impl UdpSocket {
     /// What comes later is left to the other processes that share the socket. Where only one of them is woken for a
     /// datagram it may have been this one, for the last; so it looks once more after it has ceased to be woken.
     pub async fn stop(&self) {
-        let task = self.with(|slot| {
+        self.with(|slot| {
             slot.flags |= flag::ENDED;
             self.core.backend.borrow_mut().pause(self.slot, slot);
-            std::mem::replace(&mut slot.recv_task, crate::tasks::NONE)
         });
         // The ring is told at once.
         self.core.look();
-        if task != crate::tasks::NONE {
-            self.core.tasks.wake(task);
-        }
+        self.wake_receiver();
         poll_fn(|cx| self.over.poll_since(cx, 0)).await;
     }
 }
@@ -360,5 +416,7 @@ impl Drop for UdpSocket {
     }
 }
 
+/// How many datagrams are looked for at first: one, and whether it is the last.
+const FEW: usize = 2;
 const IO: i32 = 5;
 const INVAL: i32 = 22;

@@ -361,6 +361,51 @@ fn a_stopped_one_takes_what_waits_and_no_more() {
 }
 
 #[test]
+fn one_that_is_held_sends_and_receives_later() {
+    each(async |driver| {
+        let (server, to) = server(driver);
+        let client = client(&to).await;
+        server.hold();
+        let server = Rc::new(server);
+        let got = Rc::new(RefCell::new(Vec::new()));
+        spawn({
+            let (server, got) = (server.clone(), got.clone());
+            async move { while server.recv(&mut got.borrow_mut()).await.is_ok() {} }
+        });
+        send(&client, b"early").await;
+        let own = client.local_addr().expect("an address");
+        send_all(&server, &mut [Transmit { to: Some(&own), from: to.ip(), ..Transmit::new(b"sent") }]).await;
+        assert_eq!(recv(&client).await[0].bytes[..], b"sent"[..]);
+        sleep(20).await;
+        assert!(got.try_borrow().is_err(), "it waits, and the datagram too");
+        server.release();
+        sleep(20).await;
+        server.stop().await;
+        assert_eq!(got.borrow().iter().map(|one| one.bytes.to_vec()).collect::<Vec<_>>(), [b"early"]);
+    });
+    // Stopped before it was released it leaves all to others.
+    each(async |driver| {
+        let (server, to) = server(driver);
+        let client = client(&to).await;
+        server.hold();
+        send(&client, b"left").await;
+        let server = Rc::new(server);
+        let ended = Rc::new(Cell::new(false));
+        spawn({
+            let (server, ended) = (server.clone(), ended.clone());
+            async move {
+                let error = server.recv(&mut Vec::new()).await.expect_err("stopped");
+                ended.set(is_closing(&error));
+            }
+        });
+        yield_now().await;
+        server.stop().await;
+        yield_now().await;
+        assert!(ended.get());
+    });
+}
+
+#[test]
 fn one_that_waits_is_stopped() {
     each(async |driver| {
         let (server, to) = server(driver);

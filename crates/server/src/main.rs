@@ -22,7 +22,7 @@ use builtin::{Address, BuiltIn};
 
 /// The modules, in the order in which their directives are looked up and their applications built.
 fn modules() -> Vec<Box<dyn Module>> {
-    vec![Box::new(http::Module::new(http_modules())), Box::new(stream::Module)]
+    vec![Box::new(http::Module::new(http_modules())), Box::new(stream::Module), Box::new(mail::Module)]
 }
 
 /// The modules of HTTP; within a phase their handlers run in this order.

@@ -1,7 +1,7 @@
 //! Shared memory: what workers and master have in common.
 //!
-//! A mapping is made by the master before it forks, lies at the same address in all its children, and is unmapped in a
-//! process when its last user there goes. Inside it is plain data only: counters and locks that change atomically, and
+//! A mapping is made by the master before it forks, and unmapped in a process when its last user there goes. That of a
+//! zone is of a file in memory, which another program can map too. Inside it is plain data only: counters and locks that change atomically, and
 //! in zones bytes that are copied in and out under the zone's lock ([`Memory`]). No reference points to bytes that another
 //! process may change, lock or no lock: who keeps to the lock is a matter of trust.
 //!
@@ -27,4 +27,4 @@ pub use memory::Memory;
 pub use tally::Tally;
 pub use try_lock::TryLock;
 #[cfg(not(all(test, loom)))]
-pub use zone::{Recovery, Stuck, Zone};
+pub use zone::{Recovery, Stuck, Zone, format};

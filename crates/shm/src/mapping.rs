@@ -1,11 +1,11 @@
-//! Anonymous shared memory.
+//! Shared memory, anonymous or of a file in memory.
 
 use std::io;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-/// Zeroed memory that this process shares with the children it forks from now on; unmapped with its last user.
+/// Memory that this process shares with others; unmapped with its last user.
 #[derive(Debug)]
 pub struct Mapping {
     start: NonNull<u8>,
@@ -13,10 +13,16 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Maps at least `len` bytes.
+    /// Maps at least `len` zeroed bytes, shared with the children that this process forks from now on.
     pub fn new(len: usize) -> io::Result<Rc<Mapping>> {
         let len = len.max(1);
         Ok(Rc::new(Mapping { start: os::memory::map_shared(len)?, len }))
+    }
+
+    /// Maps a file of [`os::memory::sealed_file`] with `len` bytes, shared with all who have it.
+    #[cfg(not(all(test, loom)))]
+    pub(crate) fn of_file(file: std::os::fd::BorrowedFd<'_>, len: usize) -> io::Result<Rc<Mapping>> {
+        Ok(Rc::new(Mapping { start: os::memory::map_file(file, len)?, len }))
     }
 
     /// Its length in bytes.

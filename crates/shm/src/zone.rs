@@ -1,7 +1,9 @@
 //! Zones: shared memory with a name, used under a lock.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::hash::Hasher;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::atomic::AtomicU32;
 
@@ -34,6 +36,8 @@ pub struct Zone {
     name: Rc<str>,
     size: usize,
     mapping: Rc<Mapping>,
+    /// What is mapped, as long as it may be handed on.
+    file: RefCell<Option<Rc<OwnedFd>>>,
     state: Place<AtomicU32>,
     interrupted: Place<AtomicU32>,
     /// Whether this process has the lock.
@@ -46,24 +50,48 @@ pub struct Zone {
 const HEAD: usize = 128;
 
 impl Zone {
-    /// An empty zone, shared by the processes forked after it was made. An error of the kind `OutOfMemory` without a
-    /// code of the system: the size is too small for a table.
+    /// An empty zone, shared by the processes forked after it was made, and by those that get its [`Zone::file`]. An error
+    /// of the kind `OutOfMemory` without a code of the system: the size is too small for a table.
     pub fn new(name: &str, size: usize, report: fn(&str, Recovery)) -> io::Result<Zone> {
-        let mapping = Mapping::new(size)?;
         if size < HEAD {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        let zone = Zone {
+        let zone = Zone::of(name, size, os::memory::sealed_file(c"zone", size)?, report)?;
+        let formatted = zone.locked(FOR_EVER, |memory| Map::format(memory, seed()).is_some());
+        if formatted == Ok(true) { Ok(zone) } else { Err(io::ErrorKind::OutOfMemory.into()) }
+    }
+
+    /// The zone in a file that another process has made, with all that is in it; the format there has to be [`format`]'s.
+    /// An error of the kind `InvalidData`: the file isn't one of this size.
+    pub fn adopt(name: &str, size: usize, file: OwnedFd, report: fn(&str, Recovery)) -> io::Result<Zone> {
+        if size < HEAD {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Zone::of(name, size, file, report)
+    }
+
+    fn of(name: &str, size: usize, file: OwnedFd, report: fn(&str, Recovery)) -> io::Result<Zone> {
+        let mapping = Mapping::of_file(file.as_fd(), size)?;
+        Ok(Zone {
             name: name.into(),
             size,
             state: mapping.place(0),
             interrupted: mapping.place(64),
             mapping,
+            file: RefCell::new(Some(Rc::new(file))),
             held: Cell::new(false),
             report,
-        };
-        let formatted = zone.locked(FOR_EVER, |memory| Map::format(memory, seed()).is_some());
-        if formatted == Ok(true) { Ok(zone) } else { Err(io::ErrorKind::OutOfMemory.into()) }
+        })
+    }
+
+    /// The file that is mapped, for another program to adopt; none after [`Zone::close_file`].
+    pub fn file(&self) -> Option<Rc<OwnedFd>> {
+        self.file.borrow().clone()
+    }
+
+    /// Closes the file in a process that won't hand it on; the zone stays.
+    pub fn close_file(&self) {
+        self.file.take();
     }
 
     /// Its name.
@@ -146,6 +174,17 @@ impl Zone {
     }
 }
 
+/// The format of zones: two programs of which this is the same can use one zone. The hash of the table's keys is part of
+/// it, which is the standard library's and may be another one in a later version.
+pub fn format() -> u32 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write_u64(FORMAT);
+    hasher.finish() as u32
+}
+
+/// Another one whenever the lock, its owners' identities, the allocator or the table change in memory.
+const FORMAT: u64 = 1;
+
 fn seed() -> u64 {
     u64::from_ne_bytes(os::random_bytes())
 }
@@ -184,6 +223,41 @@ mod tests {
             let error = Zone::new("one", size, ignore).expect_err("too small");
             assert_eq!((error.kind(), error.raw_os_error()), (io::ErrorKind::OutOfMemory, None));
         }
+    }
+
+    #[test]
+    fn adopted_with_all_that_is_in_it() {
+        let zone = Zone::new("one", 65536, ignore).expect("memory");
+        zone.with(|map| map.insert(b"a", b"1")).expect("room");
+        let file = || zone.file().expect("not closed").try_clone().expect("a descriptor");
+        let other = Zone::adopt("one", 65536, file(), ignore).expect("the same zone");
+        other.with(|map| map.insert(b"b", b"2")).expect("room");
+        assert!(zone.with(|map| map.find(b"b").is_some()) && other.with(|map| map.find(b"a").is_some()));
+        for size in [0, 65535, 65537] {
+            let error = Zone::adopt("one", size, file(), ignore).expect_err("another size");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+        let nothing = os::memory::sealed_file(c"test", 65536).expect("a file");
+        let empty = Zone::adopt("one", 65536, nothing, ignore).expect("a zone without a table");
+        assert!(empty.with(|map| map.is_empty()) && empty.check());
+        zone.close_file();
+        assert!(zone.file().is_none() && zone.with(|map| map.len()) == 2);
+    }
+
+    #[test]
+    fn who_dies_in_another_mapping_is_found_too() {
+        let zone = Zone::new("one", 65536, ignore).expect("memory");
+        zone.with(|map| map.insert(b"a", b"1")).expect("room");
+        let file = zone.file().expect("not closed").try_clone().expect("a descriptor");
+        let other = Zone::adopt("one", 65536, file, ignore).expect("the same zone");
+        os::process::tests_fork(|| {
+            let _ = zone.locked(FOR_EVER, |mut memory| {
+                memory.set_bytes(0, &[0x55; 1000]);
+                os::process::exit_now(0);
+            });
+        });
+        assert_eq!(other.with(|map| map.len()), 0, "its wait ends, and what was damaged is emptied");
+        assert!(zone.check());
     }
 
     #[test]

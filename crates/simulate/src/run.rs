@@ -244,6 +244,7 @@ fn client_tls(alpn: &[&str]) -> Rc<tls::Client> {
         reuse: true,
         alpn: alpn.iter().map(|name| name.as_bytes().to_vec()).collect(),
         trust: None,
+        key_log: None,
     };
     Rc::new(tls::Client::new(&settings).expect("the settings are good"))
 }
@@ -493,7 +494,7 @@ async fn talk(world: &World, client: &mut Client, stream: &Rc<rt::Stream>) {
         _ => None,
     };
     if let Some(tls) = secure
-        && let Err(error) = tls::connect(stream, tls, "sim.test", None).await
+        && let Err(error) = tls::connect(stream, tls, "sim.test", None, None).await
     {
         return world.failed(format!("the handshake failed: {error:?}"));
     }

@@ -6,7 +6,7 @@ use common::front::addresses::{self, Listener};
 use common::front::blocks::{Builder, Resolved};
 use common::front::conf::SizesConf;
 use common::front::ssl::{self, ServerTls};
-use conf::{Error, Loader, Registry, Result, Span};
+use conf::{Error, Loader, Registry, Result};
 use engine::handover::{Handover, Parcel};
 use engine::{App, BuildContext, Listen, WorkerContext};
 use os::SockAddr;
@@ -18,6 +18,7 @@ use crate::proto::{Setup, StreamProto};
 use crate::server::{Server, Stream, Worker};
 use crate::session::{self, Link, StreamSession};
 use crate::ssl::HandshakeConf;
+use crate::udp::{self, Port};
 
 /// Streams as a module of the program.
 pub struct Module;
@@ -76,10 +77,8 @@ fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc<dyn
 fn handlers(builder: &Builder<StreamProto>, resolved: &Resolved, loader: &mut Loader<'_>) -> Result<Vec<Handlers>> {
     let mut all = Vec::with_capacity(resolved.servers.len());
     for (node, set) in builder.servers.iter().zip(&resolved.servers) {
-        let nothing =
-            |what: &str| Error::place(node.place, format!("no {what} server in {}", place(loader, node.place)));
         if node.listens.is_empty() {
-            return Err(nothing("\"listen\" is defined for"));
+            return Err(Error::place(node.place, "no \"listen\" is defined for server"));
         }
         let mut handlers = Handlers::default();
         for module in MODULES {
@@ -87,19 +86,9 @@ fn handlers(builder: &Builder<StreamProto>, resolved: &Resolved, loader: &mut Lo
             let mut cx = ServerContext { set, outer: &resolved.outer, place: &place, loader };
             module.server(&mut cx, &mut handlers)?;
         }
-        if handlers.content.is_none() {
-            let message = format!("no handler for server in {}", place(loader, node.place));
-            return Err(Error::place(node.place, message));
-        }
         all.push(handlers);
     }
     Ok(all)
-}
-
-/// A place as messages name it: `file:line`.
-fn place(loader: &Loader<'_>, place: Span) -> String {
-    let path = loader.sources.file(place).map_or("", |file| &file.path);
-    format!("{path}:{}", place.line)
 }
 
 fn servers(
@@ -146,15 +135,28 @@ impl App for StreamApp {
         rt::spawn(session::serve(Box::new(session)));
     }
 
+    fn datagrams(self: Rc<Self>, listen: usize, socket: Rc<rt::UdpSocket>) {
+        Port::open(&self.stream, listen, socket);
+    }
+
+    fn holds_datagrams(&self) -> bool {
+        self.stream.worker.ports.borrow().iter().any(|port| port.holds_sessions())
+    }
+
     fn busy(&self) -> usize {
         self.stream.worker.sessions.get()
     }
 
     fn hand_over(&self, to: &Rc<Handover>) {
         self.stream.worker.handover.replace(Some(to.clone()));
+        self.stream.worker.ports.borrow().iter().for_each(udp::handover::leave);
     }
 
     fn adopt(self: Rc<Self>, mut parcel: Parcel, back: bool) -> std::result::Result<(), Parcel> {
+        parcel = match udp::handover::adopt(&self.stream, parcel, back) {
+            Ok(()) => return Ok(()),
+            Err(parcel) => parcel,
+        };
         for module in MODULES {
             parcel = match module.adopt(&self.stream, parcel, back) {
                 Ok(()) => return Ok(()),

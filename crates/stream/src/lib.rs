@@ -6,8 +6,10 @@
 
 mod app;
 pub mod config;
+pub mod health;
 pub mod module;
 pub mod pass;
+pub mod preread;
 mod proto;
 pub mod proxy;
 pub mod return_;
@@ -15,6 +17,7 @@ pub mod server;
 pub mod session;
 pub mod set;
 pub mod ssl;
+pub mod udp;
 mod variables;
 
 pub use app::Module;
@@ -24,6 +27,7 @@ use common::front::ssl as common_ssl;
 use common::modules::{access, geo, geoip, geoip2, limit_conn, log, map, realip, split_clients};
 
 use crate::module::{Shared, StreamModule};
+use crate::preread::{mqtt_preread, rdp_preread, ssl_preread};
 
 /// The modules; within a phase they act in this order.
 pub(crate) const MODULES: &[&dyn StreamModule] = &[
@@ -38,8 +42,12 @@ pub(crate) const MODULES: &[&dyn StreamModule] = &[
     &set::Set,
     &Shared(limit_conn::LimitConn),
     &Shared(access::Access),
+    &ssl_preread::SslPreread,
+    &mqtt_preread::MqttPreread,
+    &rdp_preread::RdpPreread,
     &return_::Return,
     &pass::Pass,
     &proxy::Proxy,
+    &health::HealthChecks,
     &Shared(log::Log),
 ];

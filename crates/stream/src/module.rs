@@ -71,7 +71,7 @@ pub struct Handlers {
     pub access: Vec<Box<dyn Check<StreamProto>>>,
     /// Who looks at the client's first bytes.
     pub preread: Vec<Box<dyn Preread>>,
-    /// Who serves the session.
+    /// Who serves the session; if nobody does, it ends.
     pub content: Option<Rc<dyn Content>>,
     /// When the session is over.
     pub log: Vec<Box<dyn Log<StreamProto>>>,

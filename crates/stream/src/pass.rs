@@ -65,7 +65,7 @@ fn pass(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Target>> {
     let wrong = |why: &dyn std::fmt::Display| Error::at(word, format!("{why} in pass \"{}\"", word.lossy()));
     let url = Url::parse(&word.text, false).map_err(|error| wrong(&error))?;
     if url.port.is_none() && !url.is_unix() {
-        return Err(wrong(&"no port"));
+        return Err(Error::at(word, "\"pass\" directive has no port"));
     }
     let addrs = url.resolve(0).map_err(|error| wrong(&error))?;
     Ok(Some(Target::Fixed(addrs.into())))
@@ -89,6 +89,11 @@ struct Passed(Target);
 impl Content for Passed {
     fn serve<'a>(&'a self, mut s: Box<StreamSession>) -> Serving<'a> {
         s.doing = "passing connection to port";
+        if s.link.stream().is_none() {
+            s.log_error(format_args!("cannot pass udp connection"));
+            s.status = INTERNAL_ERROR;
+            return Box::pin(std::future::ready(Some(s)));
+        }
         let left = match self.addresses(&mut s) {
             Some(addrs) => give(s, &addrs).err(),
             None => Some(s),
@@ -133,7 +138,12 @@ fn give(mut s: Box<StreamSession>, addrs: &[SockAddr]) -> std::result::Result<()
         return Err(s);
     };
     let first = s.take_first();
-    let StreamSession { link: Link::Stream(stream), peer, .. } = *s;
+    if s.tls.is_some() && !first.is_empty() {
+        s.log_error(format_args!("cannot pass buffered data"));
+        s.status = INTERNAL_ERROR;
+        return Err(s);
+    }
+    let StreamSession { link: Link::Stream(stream), peer, .. } = *s else { return Ok(()) };
     if !first.is_empty() {
         let mut unread = buf::Buf::with_capacity(first.len());
         unread.extend_from_slice(&first);
@@ -142,3 +152,6 @@ fn give(mut s: Box<StreamSession>, addrs: &[SockAddr]) -> std::result::Result<()
     app.clone().accept(socket.index, stream, peer);
     Ok(())
 }
+
+/// Datagrams can't be passed, nor what has been read of TLS.
+const INTERNAL_ERROR: u16 = 500;

@@ -4,7 +4,6 @@ use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 
-use common::front::blocks::NoParameters;
 use common::front::ssl::{ServerTls, SslConf};
 use common::front::{self, Front};
 use conf::Set;
@@ -15,6 +14,7 @@ use engine::log::Log;
 use crate::config::CoreServer;
 use crate::module::Handlers;
 use crate::proto::{StreamProto, Variables};
+use crate::udp::{ListenParameters, Port};
 
 /// The whole of `stream {}`, ready to serve.
 pub struct Stream {
@@ -46,6 +46,8 @@ pub struct Worker {
     pub sessions: Cell<usize>,
     /// Takes over sessions once the worker is leaving and has successors.
     pub handover: RefCell<Option<Rc<Handover>>>,
+    /// Its datagram sockets.
+    pub ports: RefCell<Vec<Rc<Port>>>,
     /// The worker's cycle, which holds this.
     pub cycle: OnceCell<Weak<Cycle>>,
 }
@@ -80,7 +82,7 @@ impl Front for StreamProto {
     const DATAGRAMS: bool = true;
 
     type Server = Server;
-    type Listen = NoParameters;
+    type Listen = ListenParameters;
 }
 
 impl front::Server for Server {

@@ -57,8 +57,15 @@ pub struct Resolver {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Query {
     name: Name,
-    /// Services, not addresses.
-    services: bool,
+    wanted: Wanted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Wanted {
+    Addresses,
+    Services,
+    /// The names of the address that the name stands for.
+    Names,
 }
 
 enum Entry {
@@ -72,6 +79,7 @@ struct Known {
     /// By family.
     addresses: [Rc<[IpAddr]>; 2],
     services: Rc<[Service]>,
+    names: Rc<[Name]>,
     /// By the loop's clock.
     until_ms: u64,
 }
@@ -180,7 +188,7 @@ impl Resolver {
 
     async fn known(self: &Rc<Self>, name: Option<Name>, timeout_ms: u64) -> Result<(Vec<IpAddr>, u64), ResolveError> {
         let name = name.ok_or(ResolveError::NOT_FOUND)?;
-        let query = Query { name, services: false };
+        let query = Query { name, wanted: Wanted::Addresses };
         if let Some(known) = self.kept(&query) {
             return Ok((known.turned(), known.until_ms));
         }
@@ -199,7 +207,7 @@ impl Resolver {
             system.refresh(rt::now_ms());
         }
         let name = Name::parse(name).ok_or(ResolveError::NOT_FOUND)?;
-        let known = self.find(Query { name, services: true }, timeout_ms).await?;
+        let known = self.find(Query { name, wanted: Wanted::Services }, timeout_ms).await?;
         let (mut found, mut until_ms) = (Vec::new(), known.until_ms);
         for service in known.services.iter() {
             match self.known(Some(service.target.clone()), timeout_ms).await {
@@ -212,6 +220,16 @@ impl Resolver {
             }
         }
         Ok((found, until_ms))
+    }
+
+    /// The name of an address: the first that an answer has and that hosts can have.
+    pub async fn name_of(self: &Rc<Self>, address: IpAddr, timeout_ms: u64) -> Result<String, ResolveError> {
+        if let Some(system) = &self.system {
+            system.refresh(rt::now_ms());
+        }
+        let query = Query { name: Name::of_address(address), wanted: Wanted::Names };
+        let known = self.find(query, timeout_ms).await?;
+        known.names.iter().find_map(Name::host).ok_or(ResolveError::NOT_FOUND)
     }
 
     /// What is kept of an earlier answer.
@@ -253,9 +271,10 @@ impl Resolver {
     }
 
     async fn run(self: Rc<Self>, query: Query, asked: Rc<Asked>) {
-        let found = match query.services {
-            true => self.follow_services(&query.name, &asked).await,
-            false => self.follow(&query.name, &asked).await,
+        let found = match query.wanted {
+            Wanted::Addresses => self.follow(&query.name, &asked).await,
+            Wanted::Services => self.follow_one(&query.name, Kind::Srv, &asked).await,
+            Wanted::Names => self.follow_one(&query.name, Kind::Ptr, &asked).await,
         };
         self.names.borrow_mut().remove(&query);
         let found = found.map(|(mut known, ttl)| {
@@ -307,14 +326,15 @@ impl Resolver {
         Err(ResolveError::NOT_FOUND)
     }
 
-    /// The same for services.
-    async fn follow_services(&self, name: &Name, asked: &Rc<Asked>) -> Result<(Known, u32), ResolveError> {
+    /// The same for what one kind of question is about: services, or names.
+    async fn follow_one(&self, name: &Name, kind: Kind, asked: &Rc<Asked>) -> Result<(Known, u32), ResolveError> {
         let (mut name, mut ttl) = (name.clone(), u32::MAX);
         for _ in 0..MOST_ALIASES {
-            let answer = self.exchange(&name, Kind::Srv, true, asked).await?;
+            let answer = self.exchange(&name, kind, true, asked).await?;
             ttl = ttl.min(answer.ttl);
-            if !answer.services.is_empty() {
-                return Ok((Known { services: answer.services.into(), ..Known::default() }, ttl));
+            if !answer.services.is_empty() || !answer.names.is_empty() {
+                let (services, names) = (answer.services.into(), answer.names.into());
+                return Ok((Known { services, names, ..Known::default() }, ttl));
             }
             name = answer.alias.ok_or(ResolveError::NOT_FOUND)?;
         }

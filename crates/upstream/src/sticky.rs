@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use engine::cycle::zones::SharedZone;
+use engine::cycle::zones::{Owner, SharedZone};
 use expr::vars::Template;
 use md5::{Digest, Md5};
 use shm::{Map, Node};
@@ -123,6 +123,11 @@ impl Route {
     }
 }
 
+/// The owner of a zone with sessions, which belongs to this module.
+pub fn owner(module: &'static str) -> Owner {
+    Owner { module, layout: 1 }
+}
+
 impl Sessions {
     /// Sessions in a zone; they are over when they haven't been used for `timeout_ms`.
     pub fn new(zone: Rc<SharedZone>, timeout_ms: u64) -> Sessions {
@@ -186,7 +191,8 @@ mod tests {
     fn sessions() -> Sessions {
         let registry = Registry::new();
         let mut loader = Loader::new(&registry, Env::default(), Sources::default());
-        let zone = zones::declare(&mut loader, &Word::default(), b"z", zones::SMALLEST, "test").expect("declared");
+        let zone =
+            zones::declare(&mut loader, &Word::default(), b"z", zones::SMALLEST, owner("test")).expect("declared");
         zone.open(None).expect("memory");
         Sessions::new(zone, 1000)
     }

@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 use conf::{Error, Loader, Result, Word};
-use engine::cycle::zones::{self, SharedZone};
+use engine::cycle::zones::{self, Origin, Owner, SharedZone};
 use shm::{Map, Node, Tally};
 
 use crate::health::{Checks, Health};
@@ -128,17 +128,19 @@ type Record = [u8; STATE];
 const STATE: usize = 80;
 /// A tally has as many places as its entry has room, and this many at least.
 const LEAST_PLACES: usize = 8;
+/// The version of keys, records, rosters and leaders in zones.
+const LAYOUT: u32 = 1;
 /// Generation, moment of the last beat, identity.
 const LEADER_SIZE: usize = 24;
 /// After so many milliseconds without a beat another worker leads.
 const BEATS_MS: u64 = 5000;
 
-/// Reads `zone NAME [SIZE]`.
+/// Reads `zone NAME [SIZE]`, whose owner is this module.
 pub fn declare(
     loader: &mut Loader<'_>,
     name: &Word,
     size: Option<&Word>,
-    owner: &'static str,
+    module: &'static str,
 ) -> Result<Rc<SharedZone>> {
     if name.text.is_empty() {
         return Err(Error::at(name, "invalid zone name \"\""));
@@ -151,7 +153,7 @@ pub fn declare(
             zones::large_enough(name, size)?
         }
     };
-    zones::declare(loader, name, &name.text, size, owner)
+    zones::declare(loader, name, &name.text, size, Owner { module, layout: LAYOUT })
 }
 
 impl Shared {
@@ -271,9 +273,14 @@ impl Shared {
             let record = self.leader.find(map).and_then(|node| map.first::<LEADER_SIZE>(node)).map(numbers::<3>);
             let [generation, beat_ms, leader] = record.unwrap_or_default();
             let is_me = (generation, leader) == (mine, me);
-            let is_free = leader == 0 || generation < mine || now_ms.saturating_sub(beat_ms) > BEATS_MS;
-            // One of a later configuration leads, even if it is late.
-            if !is_me && (!is_free || generation > mine && leader != 0) {
+            let is_late = now_ms.saturating_sub(beat_ms) > BEATS_MS;
+            let is_free = match leader {
+                0 => true,
+                // One of a later configuration leads, even if it is late; but it ends if an upgrade is taken back.
+                leader if generation > mine => is_late && os::process::has_ended(leader as u32),
+                _ => generation < mine || is_late,
+            };
+            if !is_me && !is_free {
                 return false;
             }
             let value = [mine, now_ms, me].map(u64::to_ne_bytes).concat();
@@ -290,12 +297,15 @@ fn numbers<const N: usize>(bytes: impl AsRef<[u8]>) -> [u64; N] {
     numbers
 }
 
-/// Makes the entries that are missing. Those that a failing reload would still need stay.
-fn start(zone: &SharedZone, old: Option<&SharedZone>) -> std::result::Result<(), String> {
+/// Makes the entries that are missing. Those that a failing reload would still need stay, and all that another program has
+/// made: what it needs isn't known.
+fn start(zone: &SharedZone, origin: Origin<'_>) -> std::result::Result<(), String> {
     let needed = zone.data::<Needed>().unwrap_or_default();
-    let before = old.and_then(|old| old.data::<Needed>()).unwrap_or_default();
+    let before = origin.declaration().and_then(|old| old.data::<Needed>()).unwrap_or_default();
     zone.with_soon(|map| {
-        remove_unknown(map, &[&needed, &before]);
+        if !matches!(origin, Origin::Passed) {
+            remove_unknown(map, &[&needed, &before]);
+        }
         needed.generation.set(next_generation(map));
         let (peers, groups) = (needed.peers.borrow(), needed.groups.borrow());
         let made = peers.iter().all(|(key, record)| {
@@ -495,8 +505,8 @@ mod tests {
         fn new(servers: &[(u16, u32)]) -> Group {
             let registry = Registry::new();
             let mut loader = Loader::new(&registry, Env::default(), Sources::default());
-            let word = Word { text: b"z".into(), ..Word::default() };
-            let zone = zones::declare(&mut loader, &word, b"z", zones::SMALLEST, "test").expect("declared");
+            let [word, size] = [&b"z"[..], b"32k"].map(|text| Word { text: text.into(), ..Word::default() });
+            let zone = declare(&mut loader, &word, Some(&size), "test").expect("declared");
             let servers = servers.iter().map(|(port, weight)| {
                 let addr = SockAddr::from(SocketAddr::from(([127, 0, 0, 1], *port)));
                 ServerSpec { weight: Some(*weight), ..ServerSpec::new("x", vec![addr]) }
@@ -597,8 +607,11 @@ mod tests {
         // A later configuration leads at once, and for good.
         let next = Group::new(&[(1, 1)]);
         next.zone.open(Some(&one.zone)).expect("memory");
-        assert!(next.shared.lead(2004 + BEATS_MS));
-        assert!(!one.shared.lead(99_000));
+        let late = os::process::tests_fork(|| assert!(next.shared.lead(2004 + BEATS_MS)));
+        assert!(!one.shared.lead(2005 + BEATS_MS));
+        assert!(one.shared.lead(3000 + 2 * BEATS_MS), "{late} has ended, late as it is");
+        assert!(next.shared.lead(3001 + 2 * BEATS_MS));
+        assert!(!one.shared.lead(99_000), "it is late, and lives");
     }
 
     #[test]

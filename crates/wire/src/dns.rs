@@ -1,4 +1,5 @@
-//! DNS messages (RFC 1035): questions for a name's addresses or services (RFC 2782), and what answers say.
+//! DNS messages (RFC 1035): questions for a name's addresses or services (RFC 2782), or an address's name, and what
+//! answers say.
 //!
 //! An answer counts only if it repeats the question. Records of other names than the one that was asked for, and those it
 //! is an alias of, are skipped, so that an answer can't speak of names that nobody asked for.
@@ -18,6 +19,8 @@ pub enum Kind {
     Aaaa = 28,
     /// Where a service is.
     Srv = 33,
+    /// The name of an address.
+    Ptr = 12,
 }
 
 /// Where a service is (RFC 2782).
@@ -44,6 +47,8 @@ pub struct Answer {
     pub addresses: Vec<IpAddr>,
     /// The services.
     pub services: Vec<Service>,
+    /// The names of an address.
+    pub names: Vec<Name>,
     /// The name to ask for instead, if the name is an alias of one of which the answer says nothing else.
     pub alias: Option<Name>,
     /// For how many seconds all this holds.
@@ -53,7 +58,15 @@ pub struct Answer {
 impl Default for Answer {
     /// One that says nothing.
     fn default() -> Answer {
-        Answer { code: 0, truncated: false, addresses: Vec::new(), services: Vec::new(), alias: None, ttl: u32::MAX }
+        Answer {
+            code: 0,
+            truncated: false,
+            addresses: Vec::new(),
+            services: Vec::new(),
+            names: Vec::new(),
+            alias: None,
+            ttl: u32::MAX,
+        }
     }
 }
 
@@ -93,6 +106,45 @@ impl Name {
         }
         name.push(0);
         (name.len() <= MOST_NAME).then(|| Name(name.into()))
+    }
+
+    /// The name under which the names of an address are (§3.5, RFC 3596 §2.5).
+    pub fn of_address(address: IpAddr) -> Name {
+        let mut name = Vec::with_capacity(74);
+        let mut label = |label: &[u8]| {
+            name.push(label.len() as u8);
+            name.extend_from_slice(label);
+        };
+        match address {
+            IpAddr::V4(address) => {
+                address.octets().iter().rev().for_each(|octet| label(octet.to_string().as_bytes()));
+                label(b"in-addr");
+            }
+            IpAddr::V6(address) => {
+                let digits = address.octets().into_iter().rev().flat_map(|octet| [octet & 15, octet >> 4]);
+                digits.for_each(|digit| label(format!("{digit:x}").as_bytes()));
+                label(b"ip6");
+            }
+        }
+        label(b"arpa");
+        name.push(0);
+        Name(name.into())
+    }
+
+    /// As it is written, without a dot at its end; `None` if hosts aren't called like that.
+    pub fn host(&self) -> Option<String> {
+        let mut text = String::new();
+        let mut rest = &self.0[..];
+        while let Some((&length, after)) = rest.split_first().filter(|(length, _)| **length > 0) {
+            let (label, after) = after.split_at_checked(length.into())?;
+            if !label.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
+                return None;
+            }
+            text.push_str(if text.is_empty() { "" } else { "." });
+            text.push_str(str::from_utf8(label).ok()?);
+            rest = after;
+        }
+        Some(text).filter(|text| !text.is_empty())
     }
 
     /// Reads a name of a message; and where it ends there.
@@ -185,18 +237,19 @@ impl Answer {
                     Kind::A => self.addresses.push(IpAddr::V4(<[u8; 4]>::try_from(data).ok()?.into())),
                     Kind::Aaaa => self.addresses.push(IpAddr::V6(<[u8; 16]>::try_from(data).ok()?.into())),
                     Kind::Srv => self.services.push(service(message, record)?),
+                    Kind::Ptr => self.names.push(name_in(message, record)?),
                 }
                 self.ttl = self.ttl.min(record.ttl);
             }
-            if !self.addresses.is_empty() || !self.services.is_empty() {
+            if !self.addresses.is_empty() || !self.services.is_empty() || !self.names.is_empty() {
                 self.alias = None;
                 return Some(());
             }
-            let Some(alias) = records.iter().find(|record| record.is(&name, TYPE_ALIAS)) else { return Some(()) };
-            let (target, end) = Name::read(message, alias.data)?;
-            if end != alias.end {
-                return None;
-            }
+            let Some(alias) = records.iter().find(|record| record.is(&name, TYPE_ALIAS)) else {
+                // As in nginx: who answers a question for a name with something else hasn't said that there is none.
+                return (kind != Kind::Ptr || records.is_empty() || self.alias.is_some()).then_some(());
+            };
+            let target = name_in(message, alias)?;
             self.ttl = self.ttl.min(alias.ttl);
             self.alias = Some(target.clone());
             name = target;
@@ -232,6 +285,12 @@ impl Record {
     fn is(&self, name: &Name, kind: u16) -> bool {
         self.kind == kind && self.name == *name
     }
+}
+
+/// The name that a record consists of.
+fn name_in(message: &[u8], record: &Record) -> Option<Name> {
+    let (name, end) = Name::read(message, record.data)?;
+    (end == record.end).then_some(name)
 }
 
 fn service(message: &[u8], record: &Record) -> Option<Service> {
@@ -291,6 +350,27 @@ mod tests {
             question(0x0102, &name("A.b"), Kind::A),
             b"\x01\x02\x01\0\0\x01\0\0\0\0\0\0\x01a\x01b\0\0\x01\0\x01"
         );
+    }
+
+    #[test]
+    fn names_of_addresses() {
+        let reverse = |ip: &str| Name::of_address(ip.parse().expect("an address")).host().expect("a name");
+        assert_eq!(reverse("192.0.2.17"), "17.2.0.192.in-addr.arpa");
+        let nibbles = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa";
+        assert_eq!(reverse("2001:db8::1"), nibbles);
+        assert_eq!(Name::parse(b"a\r\nb.test").and_then(|name| name.host()), None);
+        let answer = |records: &[(&[u8], u16, u32, &[u8])]| {
+            let answer = answer(&message(0, Kind::Ptr, records), 7, &name("a.test"), Kind::Ptr)?;
+            Some((answer.names.iter().filter_map(Name::host).collect::<Vec<_>>().join(" "), answer.alias.is_some()))
+        };
+        let none = String::new();
+        assert_eq!(answer(&[]), Some((none.clone(), false)));
+        assert_eq!(answer(&[(SAME, 12, 60, B)]), Some(("b.test".to_owned(), false)));
+        assert_eq!(answer(&[(SAME, 5, 60, B)]), Some((none, true)));
+        assert_eq!(answer(&[(SAME, 5, 60, B), (B, 12, 60, b"\x01c\x04test\0")]), Some(("c.test".to_owned(), false)));
+        // Nothing where a name should be, and something else than a name.
+        assert_eq!(answer(&[(SAME, 12, 60, b"")]), None);
+        assert_eq!(answer(&[(SAME, 39, 60, B)]), None);
     }
 
     #[test]

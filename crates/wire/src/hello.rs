@@ -52,6 +52,12 @@ const MAX_RECORD: usize = 1 << 14;
 /// Length of a record's header.
 const RECORD_HEADER: usize = 5;
 
+/// Length, type and version of a hello in SSL 2's form.
+const OLD_START: usize = 5;
+const TLS_1_3: u16 = 0x0304;
+/// What drafts of TLS 1.3 called themselves: this and the draft's number.
+const DRAFTS: std::ops::RangeInclusive<u16> = 0x7f00..=0x7fff;
+
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 
@@ -74,6 +80,23 @@ pub fn parse(input: &[u8]) -> Result<Option<ClientHello>, HelloError> {
     }
     let body = message.vec24().ok_or(HelloError::Malformed)?;
     hello(Reader(body)).map(Some).ok_or(HelloError::Malformed)
+}
+
+/// The version that a ClientHello in the form of SSL 2 offers (RFC 5246 §E.2), such as 0x0002 or 0x0301; `None` while its
+/// start isn't whole. To be asked where [`parse`] finds [`HelloError::OtherProtocol`].
+pub fn old_version(input: &[u8]) -> Result<Option<u16>, HelloError> {
+    for (at, byte) in input.iter().enumerate().take(OLD_START) {
+        let fits = match at {
+            0 => *byte & 0x80 != 0,
+            2 => *byte == CLIENT_HELLO,
+            3 => matches!(byte, 0 | 3),
+            _ => true,
+        };
+        if !fits {
+            return Err(HelloError::OtherProtocol);
+        }
+    }
+    Ok(input.first_chunk::<OLD_START>().map(|start| u16::from_be_bytes([start[3], start[4]])))
 }
 
 /// The handshake message's bytes, joined if they came in several records; `None` while some are missing.
@@ -133,7 +156,12 @@ fn hello(mut body: Reader<'_>) -> Option<ClientHello> {
     let mut extensions = Reader(body.vec16()?);
     while !extensions.0.is_empty() {
         let kind = extensions.u16()?;
-        let value = extensions.vec16()?;
+        let value = match extensions.vec16() {
+            Some(value) => value,
+            // Versions that are cut off by the end are still told, as by nginx; the library refuses them.
+            None if kind == EXT_VERSIONS => std::mem::take(&mut extensions.0),
+            None => return None,
+        };
         extension(&mut hello, kind, Reader(value))?;
     }
     Some(hello)
@@ -194,6 +222,15 @@ impl ClientHello {
     pub fn protocols(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = Reader(&self.alpn);
         std::iter::from_fn(move || rest.vec8().filter(|name| !name.is_empty()))
+    }
+
+    /// The highest version that the client offers, as far as there are such versions; drafts of TLS 1.3 are that.
+    pub fn highest_version(&self) -> u16 {
+        let known = |version: &u16| match *version {
+            draft if DRAFTS.contains(&draft) => Some(TLS_1_3),
+            version => (0x0300..=TLS_1_3).contains(&version).then_some(version),
+        };
+        self.versions.iter().filter_map(known).max().unwrap_or(self.version)
     }
 
     /// Whether the client offers this version, such as 0x0304.
@@ -292,6 +329,32 @@ mod tests {
     }
 
     #[test]
+    fn versions() {
+        for (version, versions, expect) in [
+            (0x0300, &[][..], 0x0300),
+            (0x0303, &[], 0x0303),
+            (0x0303, &[0x0a0a, 0x0304, 0x0303], 0x0304),
+            (0x0303, &[0x0302, 0x0303], 0x0303),
+            (0x0303, &[0x7f1c], 0x0304),
+            (0x0303, &[0xfafa], 0x0303),
+        ] {
+            let hello = ClientHello { version, versions: versions.into(), ..ClientHello::default() };
+            assert_eq!(hello.highest_version(), expect, "{version:x} {versions:x?}");
+        }
+        for (bytes, expect) in [
+            (&b"\x80\x1c\x01\0\x02\0\x03"[..], Ok(Some(0x0002))),
+            (b"\x80\x1c\x01\x03\x01", Ok(Some(0x0301))),
+            (b"\x80\x1c\x01", Ok(None)),
+            (b"\x80\x1c\x02", Err(HelloError::OtherProtocol)),
+            (b"\x80\x1c\x01\x07", Err(HelloError::OtherProtocol)),
+            (b"GET /", Err(HelloError::OtherProtocol)),
+            (b"", Ok(None)),
+        ] {
+            assert_eq!(old_version(bytes), expect, "{bytes:x?}");
+        }
+    }
+
+    #[test]
     fn splits_at_every_byte_and_into_any_records() {
         let message = sample();
         let whole = parse(&records(&message, 16384)).unwrap();
@@ -321,6 +384,15 @@ mod tests {
         let last = torn.len() - 2;
         torn[last] = 9;
         check(&records(&torn, 16384), HelloError::Malformed);
+    }
+
+    #[test]
+    fn versions_may_be_cut_off() {
+        let mut message = message_of(&[extension(EXT_VERSIONS, &[2, 0x7f, 0x1c])]);
+        let length = message.len() - 4;
+        message[length] = 7;
+        let hello = parse(&records(&message, 16384)).unwrap().unwrap();
+        assert_eq!((&hello.versions[..], hello.highest_version()), (&[0x7f1c][..], 0x0304));
     }
 
     #[test]

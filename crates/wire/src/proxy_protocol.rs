@@ -14,10 +14,22 @@ pub const MAX_HEADER: usize = 4096;
 pub struct ProxyHeader {
     /// Client and server as the balancer sees them; `None` for UNKNOWN, LOCAL, and families without addresses.
     pub addresses: Option<(SocketAddr, SocketAddr)>,
+    /// Between which kind of sockets these are; version 1 knows streams only.
+    pub transport: Transport,
     /// The TLVs of version 2, for [`tlvs`].
     pub tlvs: Span,
     /// Length of the header.
     pub len: usize,
+}
+
+/// What the balancer's client speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP.
+    #[default]
+    Stream,
+    /// UDP.
+    Datagram,
 }
 
 /// The header is broken; the connection is to be closed.
@@ -35,7 +47,7 @@ pub enum ProxyError {
 pub fn parse(buf: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
     if common(buf, SIGNATURE) {
         if buf.len() < 16 { Ok(None) } else { version_2(buf) }
-    } else if common(buf, b"PROXY ") {
+    } else if common(buf, PREFIX) {
         if buf.len() < 6 { Ok(None) } else { version_1(buf) }
     } else {
         Err(ProxyError::Broken)
@@ -55,6 +67,83 @@ pub fn write_v1(source: SocketAddr, destination: SocketAddr, out: &mut Vec<u8>) 
     let (from, to) = (source.ip(), destination.ip());
     let line = format!("PROXY {family} {from} {to} {} {}\r\n", source.port(), destination.port());
     out.extend_from_slice(line.as_bytes());
+}
+
+/// Appends a header of version 2 with these TLVs and a checksum (CRC-32C) of the whole header, as nginx does; LOCAL where the
+/// families differ or there are no addresses. False: the TLVs are longer than a header can be, and nothing was appended.
+pub fn write_v2(
+    addresses: Option<(SocketAddr, SocketAddr)>,
+    transport: Transport,
+    tlvs: &[(u8, &[u8])],
+    out: &mut Vec<u8>,
+) -> bool {
+    let start = out.len();
+    out.extend_from_slice(SIGNATURE);
+    let stream = transport == Transport::Stream;
+    match addresses {
+        Some((SocketAddr::V4(source), SocketAddr::V4(destination))) => {
+            out.extend_from_slice(&[VERSION_2 | PROXY, if stream { TCP4 } else { UDP4 }, 0, 0]);
+            put_inet(&source.ip().octets(), &destination.ip().octets(), [source.port(), destination.port()], out);
+        }
+        Some((SocketAddr::V6(source), SocketAddr::V6(destination))) => {
+            out.extend_from_slice(&[VERSION_2 | PROXY, if stream { TCP6 } else { UDP6 }, 0, 0]);
+            put_inet(&source.ip().octets(), &destination.ip().octets(), [source.port(), destination.port()], out);
+        }
+        _ => out.extend_from_slice(&[VERSION_2 | LOCAL, 0, 0, 0]),
+    }
+    let whole = tlvs.iter().all(|(kind, value)| put_tlv(*kind, value, out)) && put_tlv(TLV_CRC32C, &[0; 4], out);
+    let Some(length) = u16::try_from(out.len() - start - 16).ok().filter(|_| whole) else {
+        out.truncate(start);
+        return false;
+    };
+    if let Some([high, low]) = out.get_mut(start + 14..start + 16) {
+        [*high, *low] = length.to_be_bytes();
+    }
+    // It is computed with zeroes in its own place.
+    let checksum = out.get(start..).map(crc32c).unwrap_or_default();
+    out.truncate(out.len() - 4);
+    out.extend_from_slice(&checksum.to_be_bytes());
+    true
+}
+
+fn put_inet(source: &[u8], destination: &[u8], ports: [u16; 2], out: &mut Vec<u8>) {
+    out.extend_from_slice(source);
+    out.extend_from_slice(destination);
+    ports.iter().for_each(|port| out.extend_from_slice(&port.to_be_bytes()));
+}
+
+/// Whether the value isn't too long.
+fn put_tlv(kind: u8, value: &[u8], out: &mut Vec<u8>) -> bool {
+    let Ok(length) = u16::try_from(value.len()) else { return false };
+    out.push(kind);
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(value);
+    true
+}
+
+/// The checksum of the PROXY protocol: CRC-32 by Castagnoli's polynomial.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        let low = crc.to_le_bytes()[0] ^ byte;
+        (crc >> 8) ^ CASTAGNOLI.get(usize::from(low)).copied().unwrap_or_default()
+    })
+}
+
+/// The remainders of all bytes.
+const fn castagnoli() -> [u32; 256] {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
 }
 
 /// The TLVs of `bytes`, type and value each; an error, and the end, where one is cut off.
@@ -98,11 +187,12 @@ fn common(buf: &[u8], text: &[u8]) -> bool {
 fn version_1(buf: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
     let seen = buf.get(..MAX_V1).unwrap_or(buf);
     let Some(lf) = memchr::memchr(b'\n', seen) else {
-        return if seen.len() == MAX_V1 { Err(ProxyError::Broken) } else { Ok(None) };
+        let begins = |word: &&[u8]| common(seen.get(PREFIX.len()..).unwrap_or_default(), word);
+        return if seen.len() == MAX_V1 || !FAMILIES.iter().any(begins) { Err(ProxyError::Broken) } else { Ok(None) };
     };
     let line = seen.get(..lf).and_then(|l| l.strip_suffix(b"\r")).ok_or(ProxyError::Broken)?;
     let line = str::from_utf8(line).map_err(|_| ProxyError::Broken)?;
-    let header = ProxyHeader { addresses: None, tlvs: Span::default(), len: lf + 1 };
+    let header = ProxyHeader { addresses: None, transport: Transport::Stream, tlvs: Span::default(), len: lf + 1 };
     let mut words = line.split(' ').skip(1);
     match words.next() {
         Some("TCP4" | "TCP6") => {}
@@ -132,13 +222,14 @@ fn version_2(buf: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
         return Err(ProxyError::TooLarge);
     }
     let Some(body) = buf.get(16..len) else { return Ok(None) };
-    let none = ProxyHeader { addresses: None, tlvs: Span::default(), len };
+    let transport = if family & 15 == DATAGRAM { Transport::Datagram } else { Transport::Stream };
+    let none = ProxyHeader { addresses: None, transport, tlvs: Span::default(), len };
     let (addresses, used) = match (command & 15, family) {
-        (PROXY, TCP4) => (inet(body, |b: [u8; 4]| Ipv4Addr::from(b).into())?, 12),
-        (PROXY, TCP6) => (inet(body, |b: [u8; 16]| Ipv6Addr::from(b).into())?, 36),
+        (PROXY, TCP4 | UDP4) => (inet(body, |b: [u8; 4]| Ipv4Addr::from(b).into())?, 12),
+        (PROXY, TCP6 | UDP6) => (inet(body, |b: [u8; 16]| Ipv6Addr::from(b).into())?, 36),
         _ => return Ok(Some(none)),
     };
-    Ok(Some(ProxyHeader { addresses: Some(addresses), tlvs: Span::new(16 + used, len), len }))
+    Ok(Some(ProxyHeader { addresses: Some(addresses), tlvs: Span::new(16 + used, len), ..none }))
 }
 
 /// Two addresses of `N` bytes and two ports.
@@ -155,10 +246,21 @@ fn inet<const N: usize>(body: &[u8], ip: impl Fn([u8; N]) -> IpAddr) -> Result<(
 }
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+const PREFIX: &[u8] = b"PROXY ";
+/// What follows it.
+const FAMILIES: [&[u8]; 3] = [b"TCP4 ", b"TCP6 ", b"UNKNOWN"];
 const MAX_V1: usize = 107;
+const VERSION_2: u8 = 0x20;
+const LOCAL: u8 = 0;
 const PROXY: u8 = 1;
 const TCP4: u8 = 0x11;
+const UDP4: u8 = 0x12;
 const TCP6: u8 = 0x21;
+const UDP6: u8 = 0x22;
+/// The lower half of UDP4 and UDP6.
+const DATAGRAM: u8 = 2;
+const TLV_CRC32C: u8 = 3;
+static CASTAGNOLI: [u32; 256] = castagnoli();
 
 #[cfg(test)]
 mod tests {
@@ -216,6 +318,7 @@ mod tests {
                 header([0x21, 0x21], &[&v6[..], &[0, 1, 0, 2]].concat()),
                 "[::]:1 [101:101:101:101:101:101:101:101]:2 52 0",
             ),
+            (header([0x21, 0x12], &v4), "192.0.2.1:1234 192.0.2.2:80 28 0"),
             (header([0x20, 0x00], &[]), "- 16 0"),
             (header([0x21, 0x31], &[0; 216]), "- 232 0"),
             (header([0x31, 0x11], &v4), "Version(3)"),
@@ -234,6 +337,29 @@ mod tests {
             let mut out = Vec::new();
             write_v1(a, b, &mut out);
             assert_eq!(parse(&out).unwrap().unwrap().addresses, Some((a, b)));
+            for transport in [Transport::Stream, Transport::Datagram] {
+                let mut out = b"before".to_vec();
+                assert!(write_v2(Some((a, b)), transport, &[(2, b"name"), (0xe0, b"")], &mut out));
+                let header = parse(&out[6..]).unwrap().unwrap();
+                assert_eq!((header.addresses, header.transport, header.len), (Some((a, b)), transport, out.len() - 6));
+                let written: Vec<_> = tlvs(header.tlvs.of(&out[6..])).map(|tlv| tlv.unwrap().0).collect();
+                assert_eq!(written, [2, 0xe0, TLV_CRC32C]);
+            }
         }
+        let mut out = Vec::new();
+        assert!(!write_v2(None, Transport::Stream, &[(2, &[0; 65536])], &mut out) && out.is_empty());
+        assert!(!write_v2(None, Transport::Stream, &[(2, &[0; 65000]), (2, &[0; 65000])], &mut out) && out.is_empty());
+    }
+
+    #[test]
+    fn version_2_as_nginx_writes_it() {
+        let mut out = Vec::new();
+        assert!(write_v2(None, Transport::Stream, &[], &mut out));
+        assert_eq!(out[12..], *b"\x20\0\0\x07\x03\0\x04\xa9\xb8\x7e\x8f");
+        out.clear();
+        let addresses = ("127.0.0.1:54654".parse().unwrap(), "127.0.0.1:18100".parse().unwrap());
+        assert!(write_v2(Some(addresses), Transport::Stream, &[], &mut out));
+        let checksum = b"\x03\0\x04\x9e\x09\xee\xd3";
+        assert_eq!(out[12..], *[&b"\x21\x11\0\x13\x7f\0\0\x01\x7f\0\0\x01\xd5~F\xb4"[..], checksum].concat());
     }
 }

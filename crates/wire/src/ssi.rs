@@ -11,8 +11,10 @@ use std::fmt;
 use std::ops::Range;
 
 use buf::text::encode;
+use smallvec::SmallVec;
 
 mod value;
+mod whole;
 
 pub use value::{Condition, Operator, Part, Parts, Value, ValueError};
 
@@ -20,9 +22,6 @@ pub use value::{Condition, Operator, Part, Parts, Value, ValueError};
 const MARK: &[u8] = b"<!--#";
 /// The longest name of a command, and of a parameter.
 const MAX_NAME: usize = 32;
-
-/// Room for the usual value.
-const USUAL_VALUE: usize = 32;
 
 /// The commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +82,12 @@ impl Kind {
     fn params(self) -> &'static [Param] {
         COMMANDS.iter().find(|(kind, ..)| *kind == self).map_or(&[], |(.., params)| params)
     }
+
+    /// A parameter that it must have and that isn't among these.
+    fn lacking(self, params: &Params) -> Option<&'static str> {
+        let lacking = self.params().iter().find(|(name, needed)| *needed && !params.iter().any(|(own, _)| own == name));
+        lacking.map(|(name, _)| *name)
+    }
 }
 
 /// A command that was read whole.
@@ -91,8 +96,11 @@ pub struct Command {
     /// Which one.
     pub kind: Kind,
     /// Its parameters, in order. Those that it must have are there, and none is there twice.
-    params: Vec<(&'static str, Value)>,
+    params: Params,
 }
+
+/// The parameters of a command, of which there are few.
+type Params = SmallVec<[(&'static str, Value); 2]>;
 
 impl Command {
     /// The value of a parameter.
@@ -151,7 +159,7 @@ pub struct Parser {
     /// The name that is being read.
     name: Vec<u8>,
     kind: Option<Kind>,
-    params: Vec<(&'static str, Value)>,
+    params: Params,
     value: Value,
 }
 
@@ -189,7 +197,7 @@ impl Parser {
             max_value,
             name: Vec::with_capacity(MAX_NAME + 1),
             kind: None,
-            params: Vec::new(),
+            params: Params::new(),
             value: Value::default(),
         }
     }
@@ -202,6 +210,12 @@ impl Parser {
                 (passed, Some(event)) => return (passed, event),
                 (passed, None) => used = passed,
             }
+        }
+        if matches!(self.state, State::Start)
+            && let Some((command, len)) = whole::command(&input[used..], self.max_value)
+        {
+            self.state = State::Text(0);
+            return (used + len, Event::Command(command));
         }
         loop {
             if matches!(self.state, State::Value { escaped: false }) {
@@ -297,7 +311,7 @@ impl Parser {
             State::AfterParam => self.unexpected_after_param(byte),
             State::BeforeValue if blank => {}
             State::BeforeValue if matches!(byte, b'"' | b'\'') => {
-                self.value = Value { quote: byte, raw: Vec::with_capacity(USUAL_VALUE) };
+                self.value = Value { quote: byte, ..Value::default() };
                 self.state = State::Value { escaped: false };
             }
             State::BeforeValue => {
@@ -406,9 +420,7 @@ impl Parser {
             let text = format!("invalid SSI command: \"{}\"", encode(&self.name));
             return Event::Error(SyntaxError { kind: None, text });
         };
-        let lacking =
-            kind.params().iter().find(|(name, needed)| *needed && !self.params.iter().any(|(own, _)| own == name));
-        if let Some((name, _)) = lacking {
+        if let Some(name) = kind.lacking(&self.params) {
             let text = format!("mandatory \"{name}\" parameter is absent in \"{}\" SSI command", kind.name());
             return Event::Error(SyntaxError { kind: Some(kind), text });
         }

@@ -571,3 +571,80 @@ fn a_page_of_fragments() {
     assert_eq!(String::from_utf8_lossy(&zipped), expect("nobody", "Guten Tag"));
     statuses(&server, &[("/parts/head.html", 404), ("/fragments/basket", 404)]);
 }
+
+#[test]
+fn an_image_resizer() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let mut photo = std::io::Cursor::new(Vec::new());
+    let picture = image::RgbImage::from_fn(120, 60, |x, _| image::Rgb([x as u8, 100, 200]));
+    picture.write_to(&mut photo, image::ImageFormat::Jpeg).expect("it can be written");
+    let photo = photo.into_inner();
+    let originals = Backend::start(move |r| {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        let (status, kind, body) = match r.line().split(' ').nth(1) {
+            Some("/originals/photo.jpeg") => ("200 OK", "image/jpeg", &photo[..]),
+            Some("/originals/note.txt") => ("200 OK", "text/plain", &b"no picture"[..]),
+            _ => ("404 Not Found", "text/plain", &b"none"[..]),
+        };
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n");
+        [head.as_bytes(), body].concat()
+    });
+    // In front the cache and the signatures; behind it, on a socket of its own, the server that changes pictures.
+    let server = Setup::http(
+        &"proxy_cache_path %%DIR%%/cache levels=1:2 keys_zone=thumbs:1m inactive=1d max_size=100m;
+        upstream resizer { server unix:%%DIR%%/run/resizer.sock; }
+        server {
+            listen 127.0.0.1:%%PORT%%;
+            location ~ ^/thumb/ {
+                secure_link $arg_s; secure_link_md5 '$uri secret';
+                if ($secure_link = '') { return 403; }
+                proxy_cache thumbs; proxy_cache_key $uri; proxy_cache_lock on;
+                proxy_cache_valid 200 30d; proxy_cache_valid 404 415 1m;
+                proxy_intercept_errors on; error_page 404 415 = @blank;
+                add_header X-Cache $upstream_cache_status; expires 30d;
+                proxy_pass http://resizer;
+            }
+            location @blank { empty_gif; }
+        }
+        server {
+            listen unix:%%DIR%%/run/resizer.sock;
+            image_filter_buffer 8m; image_filter_jpeg_quality 85;
+            location ~ '^/thumb/(?<w>[0-9]{1,4}|-)x(?<h>[0-9]{1,4}|-)/(?<name>[a-z0-9.]+)$' {
+                image_filter resize $w $h;
+                proxy_pass http://127.0.0.1:B/originals/$name;
+            }
+        }"
+        .replace(":B/", &format!(":{}/", originals.port)),
+    )
+    .public("cache")
+    .public("run")
+    .program(e2e::hooks::program())
+    .start();
+    // Of `/thumb/40x40/photo.jpeg secret` and so on.
+    let [small, low, note, none] = [
+        "/thumb/40x40/photo.jpeg?s=aTcCSUm9MFANDAYNTeaOcA",
+        "/thumb/-x30/photo.jpeg?s=2YspJyyFi02in6jmeUYYgg",
+        "/thumb/40x40/note.txt?s=_79rB9KynxOCCFEUmWAbyw",
+        "/thumb/40x40/none.png?s=ud1YvNbaB3qHiiPd4DozGQ",
+    ];
+    statuses(&server, &[("/thumb/40x40/photo.jpeg", 403), (&small.replace("40x40", "50x50"), 403)]);
+    assert_eq!(ASKED.load(Ordering::Relaxed), 0, "nobody is asked for a size that wasn't signed");
+    for (target, size) in [(small, (40, 20)), (low, (60, 30))] {
+        let got = server.get(target);
+        assert_eq!(
+            (got.status, got.field("Content-Type"), got.field("X-Cache")),
+            (200, Some("image/jpeg"), Some("MISS"))
+        );
+        let picture = image::load_from_memory(&got.body).expect("a picture");
+        assert_eq!((picture.width(), picture.height()), size, "{target}");
+        assert!(got.field("Expires").is_some());
+        let again = server.get(target);
+        assert!(again.field("X-Cache") == Some("HIT") && again.body == got.body, "{}", again.head);
+    }
+    assert_eq!(ASKED.load(Ordering::Relaxed), 2, "each size is made once");
+    for target in [note, none] {
+        let blank = server.get(target);
+        assert_eq!((blank.status, blank.field("Content-Type")), (200, Some("image/gif")), "{target}");
+    }
+}

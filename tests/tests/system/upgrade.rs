@@ -21,20 +21,23 @@ use rustix::process::{Pid, Signal, kill_process};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A daemon whose program file is `sbin/nginx` in a folder of its own.
-struct Site {
-    folder: Folder,
-    port: u16,
+pub(crate) struct Site {
+    pub(crate) folder: Folder,
+    pub(crate) port: u16,
     second: u16,
     /// For TLS, where it is configured.
     secure: u16,
+    /// How many children a master has.
+    pub(crate) children: usize,
     _reserved: [UdpSocket; 3],
 }
 
 impl Site {
     /// Writes the configuration; nothing runs yet.
-    fn new() -> Site {
+    pub(crate) fn new() -> Site {
         let ((port, one), (second, two), (secure, three)) = (free_port(), free_port(), free_port());
-        let site = Site { folder: Folder::new(), port, second, secure, _reserved: [one, two, three] };
+        let reserved = [one, two, three];
+        let site = Site { folder: Folder::new(), port, second, secure, children: 2, _reserved: reserved };
         fs::create_dir(site.path("sbin")).expect("the folder is ours");
         site.configure("worker_processes 2;", "");
         site
@@ -46,6 +49,7 @@ impl Site {
         let text = format!(
             "{main} pid nginx.pid; error_log error.log notice; events {{ {method} }}
              http {{ access_log off; client_body_temp_path a; proxy_temp_path b; keepalive_timeout 5s;
+             limit_req_zone $arg_a zone=one:64k rate=1r/s;
              server {{ listen 127.0.0.1:{port}; listen unix:{folder}/unix.sock; listen 127.0.0.1:{second} reuseport;
              {more} location / {{ return 200 ok; }} }} }}"
         );
@@ -58,12 +62,12 @@ impl Site {
         self.folder.write("nginx.conf", text.replace(&use_directive(), ""));
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Puts a program in the place of the one before.
-    fn put(&self, program: &Path) {
+    pub(crate) fn put(&self, program: &Path) {
         // Not by this process: a descriptor open for writing would go on into what another test's thread forks meanwhile,
         // and what is written to can't be executed.
         let copied = Command::new("cp").arg(program).arg(self.path("sbin/new")).status();
@@ -78,7 +82,7 @@ impl Site {
         self.put(&file);
     }
 
-    fn command(&self, options: &[&str]) -> Command {
+    pub(crate) fn command(&self, options: &[&str]) -> Command {
         let mut command = Command::new(self.path("sbin/nginx"));
         command.arg("-p").arg(self.folder.path()).args(["-c", "nginx.conf", "-e", "error.log"]).args(options);
         command.stdin(Stdio::null()).stdout(Stdio::null()).env("TIDEGATE_SURVIVES", "the upgrade");
@@ -90,40 +94,40 @@ impl Site {
     }
 
     /// Starts this program as a daemon: its process id.
-    fn start(&self, program: &Path) -> u32 {
+    pub(crate) fn start(&self, program: &Path) -> u32 {
         self.put(program);
         assert!(self.run(&[]), "the daemon starts:\n{}", self.log());
         self.wait("a pid file", || self.pid().is_some());
         self.pid().expect("a pid file")
     }
 
-    fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         fs::read_to_string(self.path("nginx.pid")).ok()?.trim().parse().ok()
     }
 
-    fn old_pid(&self) -> Option<u32> {
+    pub(crate) fn old_pid(&self) -> Option<u32> {
         fs::read_to_string(self.path("nginx.pid.oldbin")).ok()?.trim().parse().ok()
     }
 
     /// USR2 to this master, with another program in place: the new master's process id.
-    fn upgrade(&self, old: u32, program: &Path) -> u32 {
+    pub(crate) fn upgrade(&self, old: u32, program: &Path) -> u32 {
         self.put(program);
         signal(old, Signal::USR2);
         self.wait("another master", || self.old_pid() == Some(old) && self.pid().is_some_and(|pid| pid != old));
         let new = self.pid().expect("a pid file");
-        self.wait("its workers", || children(new).len() == 2);
+        self.wait("its workers", || children(new).len() == self.children);
         new
     }
 
     /// Sends a master's workers away.
-    fn send_away(&self, master: u32) {
+    pub(crate) fn send_away(&self, master: u32) {
         let others: Vec<_> = children(master).into_iter().filter(|pid| Some(*pid) != self.pid()).collect();
         signal(master, Signal::WINCH);
         self.wait("the workers' end", || others.iter().all(|pid| !lives(*pid)));
     }
 
     /// Sends a signal that ends a process, and waits for its end.
-    fn end(&self, pid: u32, by: Signal) {
+    pub(crate) fn end(&self, pid: u32, by: Signal) {
         signal(pid, by);
         self.wait("a process's end", || !lives(pid));
     }
@@ -135,11 +139,11 @@ impl Site {
         [tcp(self.port), tcp(self.second), unix()]
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("error.log")).unwrap_or_default()
     }
 
-    fn wait(&self, what: &str, condition: impl Fn() -> bool) {
+    pub(crate) fn wait(&self, what: &str, condition: impl Fn() -> bool) {
         let start = Instant::now();
         while !condition() {
             assert!(start.elapsed() < PATIENCE, "waited in vain for {what}:\n{}", self.log());
@@ -148,7 +152,7 @@ impl Site {
     }
 
     /// Ends the daemon in an orderly way; nothing is left behind.
-    fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let pid = self.pid().expect("it runs");
         assert!(self.run(&["-s", "quit"]));
         self.wait("the end", || !lives(pid));
@@ -228,24 +232,24 @@ fn server_name(mut stream: impl Read + Write) -> String {
     field.unwrap_or_else(|| panic!("no Server field: {answer}")).to_string()
 }
 
-fn signal(pid: u32, signal: Signal) {
+pub(crate) fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }
 }
 
-fn children(pid: u32) -> Vec<u32> {
+pub(crate) fn children(pid: u32) -> Vec<u32> {
     let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).filter(|pid| lives(*pid)).collect()
 }
 
 /// Whether a process runs: one that only waits to be reaped doesn't.
-fn lives(pid: u32) -> bool {
+pub(crate) fn lives(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
-fn descriptors(pid: u32) -> usize {
+pub(crate) fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
@@ -352,7 +356,7 @@ fn the_new_program_inherits_listening_sockets_only() {
     let sockets = seen.lines().filter_map(|line| line.split_once("=socket:["));
     let others: Vec<_> = sockets.map(|(number, _)| number).filter(|number| !named.contains(number)).collect();
     assert!(others.is_empty(), "{others:?} in {seen}");
-    assert!(!seen.contains("TIDEGATE_LINK"), "{seen}");
+    assert!(!seen.contains("TIDEGATE_LINK") && !seen.contains("memfd"), "{seen}");
     site.wait("the pid file's old name", || site.pid() == Some(master) && site.old_pid().is_none());
     // The program's file is the script by now.
     site.end(master, Signal::QUIT);

@@ -106,7 +106,13 @@ impl LinesSession {
     }
 
     fn visitor<'a>(&'a self, address: &'a Address) -> Visitor<'a> {
-        Visitor { log: self.log.clone(), number: self.number(), peer: &self.peer, server: &address.addr }
+        Visitor {
+            log: self.log.clone(),
+            number: self.number(),
+            peer: &self.peer,
+            server: &address.addr,
+            starttls: false,
+        }
     }
 
     /// The status with which a check refuses the session.
@@ -150,7 +156,7 @@ impl LinesSession {
         let stream = rt::Stream::connect(&peer, &rt::ConnectOptions::default(), TIMEOUT_MS).await.map_err(|_| Gone)?;
         stream.set_recv_timeout(Some(TIMEOUT_MS));
         if let Some(tls) = &backend.tls {
-            tls.connect(self, &stream, &backend.name).await.map_err(|_| Gone)?;
+            tls.connect(self, &stream, &backend.name, None).await.map_err(|_| Gone)?;
         }
         let mut asked = self.line.clone();
         asked.push(b'\n');

@@ -13,10 +13,11 @@ use upstream::{Resolver, Url};
 /// The port of name servers.
 const PORT: u16 = 53;
 
-/// `resolver system`, or what [`servers`] reads.
+/// `resolver system`, `resolver off`, or what [`servers`] reads.
 pub fn resolver(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<Resolver>>> {
     match d.args.as_slice() {
         [word] if *word == "system" => Ok(Some(Resolver::system())),
+        [word] if *word == "off" => Ok(None),
         _ => servers(loader, d).map(Some),
     }
 }

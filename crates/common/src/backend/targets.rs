@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use conf::{Directive, Error, Loader, Result};
 use expr::vars::Template;
+use os::SockAddr;
 use upstream::resolver::ResolveError;
 use upstream::{Group, GroupSpec, Keepalive, Resolver, ServerSpec, Url, UrlError, names};
 
@@ -154,11 +155,11 @@ impl Groups {
         Some(Found::for_one_session(url, vec![addr]))
     }
 
-    /// The group of this name, for a tunnel to `peer` that another process has made; one of its own if this configuration has
-    /// none.
-    pub fn resume(&self, name: &str, peer: &str, backend: &rt::Stream) -> Rc<Group> {
+    /// The group of this name, for a session with `peer` at this address that another process has begun; one of its own if
+    /// this configuration has none.
+    pub fn resume(&self, name: &str, peer: &str, addr: Option<SockAddr>) -> Rc<Group> {
         self.named(name).unwrap_or_else(|| {
-            let servers = backend.peer_addr().map(|addr| ServerSpec::new(peer, vec![addr])).into_iter().collect();
+            let servers = addr.map(|addr| ServerSpec::new(peer, vec![addr])).into_iter().collect();
             Group::new(&GroupSpec { name: name.as_bytes().to_vec(), servers, ..GroupSpec::default() })
         })
     }
@@ -166,7 +167,7 @@ impl Groups {
 
 impl Found {
     /// The addresses of a URL that a variable gave.
-    fn for_one_session(url: &Url, addrs: Vec<os::SockAddr>) -> Found {
+    fn for_one_session(url: &Url, addrs: Vec<SockAddr>) -> Found {
         let server = ServerSpec::new(&String::from_utf8_lossy(&url.authority), addrs);
         Found { group: implicit(url, server), key: None }
     }

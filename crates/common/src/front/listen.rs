@@ -74,7 +74,9 @@ impl<X> ListenSpec<X> {
         ];
         let wrong = is_connected.iter().find(|(_, is_set)| *is_set && options.kind == Kind::Datagram);
         match wrong {
-            Some((name, _)) => Err(Error::on(d, format!("\"{name}\" parameter is incompatible with \"udp\""))),
+            Some((name, _)) => {
+                Err(Error::on(d, format!("\"listen\" directive \"{name}\" parameter is incompatible with \"udp\"")))
+            }
             None => Ok(()),
         }
     }

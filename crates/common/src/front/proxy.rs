@@ -3,7 +3,7 @@
 use buf::{Buf, Bytes};
 use engine::log::Level;
 use os::SockAddr;
-use wire::proxy_protocol::{self, MAX_HEADER};
+use wire::proxy_protocol::{self, MAX_HEADER, Transport};
 
 use super::Visitor;
 
@@ -16,6 +16,15 @@ pub struct ProxyHeader {
     pub destination: SockAddr,
     /// The TLVs of version 2, as they came.
     pub tlvs: Box<[u8]>,
+}
+
+impl ProxyHeader {
+    /// What was read of `bytes`; `None` if it names no addresses.
+    pub fn new(header: &proxy_protocol::ProxyHeader, bytes: &[u8]) -> Option<ProxyHeader> {
+        let (source, destination) = header.addresses?;
+        let tlvs = header.tlvs.of(bytes).into();
+        Some(ProxyHeader { source: source.into(), destination: destination.into(), tlvs })
+    }
 }
 
 /// Reads the header that a connection begins with; what follows it is given back. `first` was read already, and the time to
@@ -48,16 +57,14 @@ pub async fn read<'v>(
         buf.extend_from_slice(&more);
     };
     stream.set_recv_timeout(None);
-    let proxy = header.addresses.map(|(source, destination)| {
-        let tlvs = header.tlvs.of(&buf).into();
-        ProxyHeader { source: source.into(), destination: destination.into(), tlvs }
-    });
+    // What is said of datagrams isn't about this connection.
+    let proxy = if header.transport == Transport::Stream { ProxyHeader::new(&header, &buf) } else { None };
     buf.consume(header.len);
     Some((proxy, buf.freeze()))
 }
 
 /// What was sent instead of the header, or of the whole of it.
-fn log_broken(visitor: &Visitor<'_>, header: &[u8]) {
+pub fn log_broken(visitor: &Visitor<'_>, header: &[u8]) {
     let shown = header[..header.len().min(64)].escape_ascii().to_string();
     visitor.log(Level::Error, format_args!("broken header: \"{shown}\" while reading PROXY protocol"));
 }

@@ -178,20 +178,21 @@ impl VerifyClient {
 
 /// Tells the log why there is no handshake.
 pub fn log_failure(visitor: &Visitor<'_>, error: &HandshakeError) {
+    let doing = visitor.doing();
     let log = |message: std::fmt::Arguments<'_>| visitor.log(Level::Info, message);
     match error {
         HandshakeError::Io(error) if rt::is_closing(error) => {}
         HandshakeError::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
-            log(format_args!("client timed out{TIMED_OUT} while SSL handshaking"));
+            log(format_args!("client timed out{TIMED_OUT} while {doing}"));
         }
         HandshakeError::Io(error) => {
-            log(format_args!("SSL_do_handshake() failed{} while SSL handshaking", Errno(error)));
+            log(format_args!("SSL_do_handshake() failed{} while {doing}", Errno(error)));
         }
         HandshakeError::Closed => {
-            log(format_args!("peer closed connection in SSL handshake while SSL handshaking"));
+            log(format_args!("peer closed connection in SSL handshake while {doing}"));
         }
         HandshakeError::Tls(text) => {
-            log(format_args!("SSL_do_handshake() failed (SSL: {text}) while SSL handshaking"));
+            log(format_args!("SSL_do_handshake() failed (SSL: {text}) while {doing}"));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use conf::{Directive, Error, Loader, Result, Word};
-use engine::cycle::zones::{self, SharedZone};
+use engine::cycle::zones::{self, Owner, SharedZone};
 use engine::log::Level;
 use expr::vars::Template;
 
@@ -18,8 +18,8 @@ pub struct Key {
 /// Who declares and refers to zones of one kind.
 #[derive(Clone, Copy)]
 pub struct Kind {
-    /// The module that owns the zones.
-    pub owner: &'static str,
+    /// The owner of the zones.
+    pub owner: Owner,
     /// The directive, as the message about a zone that has a key already names it.
     pub bound: &'static str,
     /// The same in the message about a key that differs from the running configuration's.
@@ -53,8 +53,10 @@ pub fn declare<P: Proto>(
         return Err(Error::on(d, message));
     }
     zone.set_data(Rc::new(Key { template, text: d.arg(0).lossy().into() }));
-    zone.on_start(move |zone, old| {
-        let (Some(new), Some(old)) = (zone.data::<Key>(), old.and_then(|old| old.data::<Key>())) else { return Ok(()) };
+    zone.set_meaning(&d.arg(0).lossy());
+    zone.on_start(move |zone, origin| {
+        let old = origin.declaration().and_then(|old| old.data::<Key>());
+        let (Some(new), Some(old)) = (zone.data::<Key>(), old) else { return Ok(()) };
         if new.text == old.text {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use buf::parse::parse_number;
 use conf::values::{flag, number_between, one_of};
 use conf::{Args, Directive, Error, Loader, Registry, Result, Set};
-use engine::cycle::zones::{self, SharedZone};
+use engine::cycle::zones::{self, Owner, SharedZone};
 use engine::log::Level;
 use expr::vars::Flags;
 use shm::{Map, Tally, Zone};
@@ -73,7 +73,7 @@ conf::table! {
     ///
     /// ```nginx
     /// limit_conn_zone $binary_remote_addr zone=clients:10m;
-    /// limit_conn_zone $server_name zone=servers:1m;
+    /// limit_conn_zone $server_port zone=servers:1m;
     /// server {
     ///     limit_conn clients 20;
     ///     limit_conn servers 1000;
@@ -165,7 +165,7 @@ impl<P: Proto> Check<P> for Limiter<P> {
         if session.store().slots.find::<State>().is_some_and(|state| state.status != Status::None) {
             return Verdict::Next;
         }
-        let owner = P::tables().limit_conn.module();
+        let owner = owner(P::tables().limit_conn.module());
         let manner = Manner { owner, level: self.0.log_level, dry_run: self.0.dry_run };
         let (status, leases) = admit::<P>(&self.0.limits, session, manner);
         if status != Status::None {
@@ -222,14 +222,14 @@ fn parse_zone<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     if name.is_empty() {
         return Err(Error::on(d, "\"limit_conn_zone\" must have \"zone\" parameter"));
     }
-    let owner = P::tables().limit_conn_zones.module();
+    let owner = owner(P::tables().limit_conn_zones.module());
     limit::declare::<P>(loader, d, name, size, kind(owner))?.on_death(forget);
     Ok(())
 }
 
 /// Reads `limit_conn ZONE NUMBER` and adds it to its level's.
-fn parse(limits: &mut Vec<Limit>, loader: &mut Loader<'_>, d: &Directive, owner: &'static str) -> Result<()> {
-    let zone = zones::declare(loader, d.arg(0), &d.arg(0).text, 0, owner)?;
+fn parse(limits: &mut Vec<Limit>, loader: &mut Loader<'_>, d: &Directive, module: &'static str) -> Result<()> {
+    let zone = zones::declare(loader, d.arg(0), &d.arg(0).text, 0, owner(module))?;
     if limits.iter().any(|limit| Rc::ptr_eq(&limit.zone, &zone)) {
         return Err(conf::table::duplicate(d));
     }
@@ -245,8 +245,8 @@ fn parse(limits: &mut Vec<Limit>, loader: &mut Loader<'_>, d: &Directive, owner:
 /// How [`admit`] treats what goes beyond a limit.
 #[derive(Clone, Copy, Debug)]
 struct Manner {
-    /// The module that owns the zones.
-    owner: &'static str,
+    /// The owner of the zones.
+    owner: Owner,
     /// The level of the message.
     level: Level,
     /// Whether it is only counted and logged.
@@ -334,7 +334,12 @@ impl Drop for Leases {
 /// A tally has as many places as its entry has room, and this many at least.
 const LEAST_PLACES: usize = 2;
 
-fn kind(owner: &'static str) -> Kind {
+/// The owner of zones with tallies under their keys.
+fn owner(module: &'static str) -> Owner {
+    Owner { module, layout: 1 }
+}
+
+fn kind(owner: Owner) -> Kind {
     Kind { owner, bound: "limit_conn_zone", changed: "limit_conn_zone", longest_key: 255 }
 }
 

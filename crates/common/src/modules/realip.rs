@@ -200,6 +200,23 @@ impl Trusted {
     }
 }
 
+/// The proxies that name clients to a module, by `X-Forwarded-For`.
+#[derive(Debug, Default)]
+pub struct Forwarders {
+    /// Those that are trusted.
+    pub trusted: Option<Trusted>,
+    /// Whether they are passed over in a list of addresses.
+    pub recursive: bool,
+}
+
+impl Forwarders {
+    /// The client's address: `given`, unless that is a trusted proxy's which names another one.
+    pub fn client(&self, session: &impl Facts, given: IpAddr) -> IpAddr {
+        let Some(trusted) = &self.trusted else { return given };
+        trusted.client_of(given, || session.forwarded_for(), self.recursive).unwrap_or(given)
+    }
+}
+
 /// The values of a field, which may be repeated, in their order.
 pub type Lines<'a> = SmallVec<[&'a [u8]; 4]>;
 
@@ -272,7 +289,8 @@ mod tests {
             (&[], None, None),
         ] {
             let bytes: Lines<'_> = lines.iter().map(|line| line.as_bytes()).collect();
-            let named = |recursive| proxies.client(&peer("127.0.0.1"), || bytes.clone(), recursive).map(|a| a.to_string());
+            let named =
+                |recursive| proxies.client(&peer("127.0.0.1"), || bytes.clone(), recursive).map(|a| a.to_string());
             assert_eq!(named(false).as_deref(), last, "{lines:?}");
             assert_eq!(named(true).as_deref(), recursive, "{lines:?}, recursive");
         }

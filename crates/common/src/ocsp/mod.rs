@@ -18,7 +18,7 @@ use tls::ocsp::Query;
 use upstream::{Resolver, Url};
 
 pub use staple::Stapler;
-pub use status::{Asker, StatusCheck};
+pub use status::{Asker, CACHE_LAYOUT, StatusCheck};
 
 /// Who looks up names of responders.
 #[derive(Clone)]

@@ -32,6 +32,8 @@ pub struct Asker<'a> {
     pub say: &'a dyn Fn(Level, fmt::Arguments<'_>),
 }
 
+/// The version of the entries of a zone with answers.
+pub const CACHE_LAYOUT: u32 = 1;
 /// How many old answers may make room for a new one.
 const MOST_EVICTED: usize = 16;
 

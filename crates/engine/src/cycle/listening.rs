@@ -9,12 +9,13 @@
 //!   shared out. One that isn't wanted any more is retired ([`os::socket::retire`]): the kernel puts nothing new into its
 //!   queue, and the workers that leave empty it.
 //!
-//! Sockets for datagrams live alike. A datagram belongs to no connection, so on a reload it is served by whichever worker
-//! takes it out of the common queue, old or new, until the old ones are told to quit: these look into the queue once more,
-//! after the kernel has ceased to wake them, and leave what comes later to the new ones. An unwanted socket is retired in
+//! Sockets for datagrams live alike. A datagram belongs to no connection, but may belong to a session that a worker has, so
+//! new workers leave what comes by sockets that they share with older ones to those until they leave: these look into the
+//! queue once more, after the kernel has ceased to wake them, and hand their sessions over; then the new ones begin
+//! (`Handover::cleared`). An unwanted socket is retired in
 //! another way ([`os::socket::retire_datagrams`]), since leaving workers may still have to answer on it. With `reuseport`
-//! a client's datagrams stay with the socket, and so with the worker of the same number; if the number of workers
-//! changes the kernel shares all clients out anew, and sessions that a worker keeps for them begin anew too.
+//! a client's datagrams stay with the socket, and so with the worker of the same number, which is given its sessions; if the
+//! number of workers grows the kernel shares all clients out anew, and their sessions begin anew too.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -49,11 +50,13 @@ pub struct Listening {
     pub sockets: RefCell<Vec<Rc<OwnedFd>>>,
     /// Whether somebody else made the sockets, as systemd does: then a unix socket's file is not ours to remove.
     pub given: Cell<bool>,
+    /// Whether the cycle before, or another program, listens on the same sockets.
+    pub kept: Cell<bool>,
 }
 
 impl Listening {
     fn new(app: usize, index: usize, listen: Listen) -> Listening {
-        Listening { app, index, listen, sockets: RefCell::default(), given: Cell::new(false) }
+        Listening { app, index, listen, sockets: RefCell::default(), given: Cell::new(false), kept: Cell::new(false) }
     }
 
     /// The sockets for one of so many workers, taken out: with `reuseport` its share, else all. The others are closed in
@@ -237,6 +240,7 @@ fn inherit(listening: &Listening, old: &[Listening]) {
     if let Some(other) = old.iter().find(|other| other.is_same(&listening.listen)) {
         listening.sockets.borrow_mut().clone_from(&other.sockets.borrow());
         listening.given.set(other.given.get());
+        listening.kept.set(!other.sockets.borrow().is_empty());
     }
 }
 
@@ -490,7 +494,7 @@ mod tests {
                 Kind::Datagram => {
                     let client = UdpSocket::bind("127.0.0.1:0").expect("bound");
                     client.send_to(b"x", &address).expect("sent");
-                    assert_eq!(os::datagram::Batch::new().recv(fd).expect("the new one hears"), 1);
+                    assert_eq!(os::datagram::Batch::new().recv(fd, 1).expect("the new one hears"), 1);
                 }
             }
             drop(held_by_a_worker);

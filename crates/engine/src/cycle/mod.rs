@@ -451,7 +451,8 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
     }
     let reporter = reporter.with_log(cycle.log.clone());
     sandbox::check(&cycle, &reporter);
-    if let Err(error) = cycle.zones.open(old.map(|old| &old.zones), &places, &program.registry) {
+    let passed = if purpose == Purpose::Run { program.inherited.zones() } else { Vec::new() };
+    if let Err(error) = cycle.zones.open(old.map(|old| &old.zones), passed, &places, &program.registry) {
         reporter.configuration(Level::Emerg, &cycle.sources, &[error]);
         return None;
     }

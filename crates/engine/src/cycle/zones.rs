@@ -5,6 +5,9 @@
 //! running cycle has under the same name, size and owner is kept with all that is in it; others are made. That is done
 //! by the master before it forks, so all workers share them. A zone that a reload drops is unmapped with the cycle
 //! that had it.
+//!
+//! In an upgrade the first cycle of the new program takes the zones of the old one ([`crate::handover::zones`]), which
+//! has to have laid out their entries in the same way. Both programs use them then.
 
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -14,6 +17,7 @@ use conf::{Error, Loader, Result, Word};
 use shm::{Counters, Map, Recovery, Stuck, Zone};
 
 use crate::cycle::Cycle;
+use crate::handover::zones::{Label, Passed};
 use crate::log::{self, Errno};
 
 /// The zones of a cycle, and its counters.
@@ -28,7 +32,9 @@ pub struct SharedZone {
     name: Rc<str>,
     /// In bytes; 0 as long as it was only referred to.
     size: Cell<usize>,
-    owner: &'static str,
+    owner: Owner,
+    /// On what else in the configuration it depends what entries mean.
+    meaning: RefCell<String>,
     data: RefCell<Option<Rc<dyn Any>>>,
     starts: RefCell<Vec<Start>>,
     on_death: Cell<Option<OnDeath>>,
@@ -42,8 +48,36 @@ impl PartialEq for SharedZone {
     }
 }
 
-/// Looks at a zone that has been made, or kept from the declaration given; an error refuses the configuration.
-type Start = Box<dyn Fn(&SharedZone, Option<&SharedZone>) -> std::result::Result<(), String>>;
+/// Who declares a zone, and alone understands its entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The name of a module.
+    pub module: &'static str,
+    /// The version of what it keeps in entries: another one whenever keys or values change, so that a new program doesn't
+    /// take what it would misread.
+    pub layout: u32,
+}
+
+/// Where the memory of a zone comes from.
+#[derive(Clone, Copy)]
+pub enum Origin<'a> {
+    /// It is new, and empty.
+    New,
+    /// From the running cycle, which declared it like this.
+    Kept(&'a SharedZone),
+    /// From the program that this one takes the place of, and that uses it too.
+    Passed,
+}
+
+impl<'a> Origin<'a> {
+    /// How the running cycle declared it.
+    pub fn declaration(self) -> Option<&'a SharedZone> {
+        if let Origin::Kept(old) = self { Some(old) } else { None }
+    }
+}
+
+/// Looks at a zone that has its memory; an error refuses the configuration.
+type Start = Box<dyn Fn(&SharedZone, Origin<'_>) -> std::result::Result<(), String>>;
 
 /// Takes back what the process of this id held.
 type OnDeath = fn(&mut Map<'_>, i32);
@@ -55,13 +89,7 @@ const ZONE: &str = "zone";
 pub const SMALLEST: usize = 8 * 4096;
 
 /// Declares a zone of `size` bytes, or refers to it (`size` 0). The first to say a size decides it.
-pub fn declare(
-    loader: &mut Loader<'_>,
-    word: &Word,
-    name: &[u8],
-    size: usize,
-    owner: &'static str,
-) -> Result<Rc<SharedZone>> {
+pub fn declare(loader: &mut Loader<'_>, word: &Word, name: &[u8], size: usize, owner: Owner) -> Result<Rc<SharedZone>> {
     let name = String::from_utf8_lossy(name);
     loader.places.note(ZONE, &name, word.span);
     let zones = &mut loader.store.entry::<Zones>().list;
@@ -70,7 +98,7 @@ pub fn declare(
         zones.push(zone.clone());
         return Ok(zone);
     };
-    if zone.owner != owner {
+    if zone.owner.module != owner.module {
         let message = format!("the shared memory zone \"{name}\" is already declared for a different use");
         return Err(Error::at(word, message));
     }
@@ -119,11 +147,12 @@ pub fn counters(
 }
 
 impl SharedZone {
-    fn new(name: &str, size: usize, owner: &'static str) -> SharedZone {
+    fn new(name: &str, size: usize, owner: Owner) -> SharedZone {
         SharedZone {
             name: name.into(),
             size: Cell::new(size),
             owner,
+            meaning: RefCell::default(),
             data: RefCell::default(),
             starts: RefCell::default(),
             on_death: Cell::new(None),
@@ -162,9 +191,14 @@ impl SharedZone {
         *self.data.borrow_mut() = Some(data);
     }
 
-    /// Asks to be called when the zone has its memory: with the zone and, if that was kept, with what the running cycle
-    /// declared. An error's text refuses the configuration.
-    pub fn on_start(&self, f: impl Fn(&SharedZone, Option<&SharedZone>) -> std::result::Result<(), String> + 'static) {
+    /// Says on what in the configuration it depends what entries mean, such as the key that a limit is counted by. Of
+    /// another program's zone it has to be the same.
+    pub fn set_meaning(&self, meaning: &str) {
+        meaning.clone_into(&mut self.meaning.borrow_mut());
+    }
+
+    /// Asks to be called when the zone has its memory. An error's text refuses the configuration.
+    pub fn on_start(&self, f: impl Fn(&SharedZone, Origin<'_>) -> std::result::Result<(), String> + 'static) {
         self.starts.borrow_mut().push(Box::new(f));
     }
 
@@ -181,21 +215,50 @@ impl SharedZone {
         if size == 0 {
             return Err(format!("zero size shared memory zone \"{name}\""));
         }
-        let old = old.filter(|old| self.is_like(old));
-        let zone = match old.and_then(|old| old.zone.get()) {
-            Some(zone) => zone.clone(),
-            None => Rc::new(Zone::new(name, size, report).map_err(|error| match error.raw_os_error() {
-                Some(_) => format!("mmap(MAP_ANON|MAP_SHARED, {size}) failed{}", Errno(&error)),
-                None => format!("zone \"{name}\" is too small"),
-            })?),
-        };
+        if let Some(old) = old.filter(|old| self.is_like(old))
+            && let Some(zone) = old.zone.get()
+        {
+            return self.begin(zone.clone(), Origin::Kept(old));
+        }
+        let zone = Zone::new(name, size, report).map_err(|error| match error.raw_os_error() {
+            Some(_) => format!("memfd_create() or mmap() of {size} bytes failed{}", Errno(&error)),
+            None => format!("zone \"{name}\" is too small"),
+        })?;
+        self.begin(Rc::new(zone), Origin::New)
+    }
+
+    /// Gives the zone memory that another program has passed on, if that has the same use and form; else says why it isn't
+    /// taken.
+    fn adopt(&self, passed: Passed) -> std::result::Result<(), Refusal> {
+        let Passed { label, file } = passed;
+        if let Some(why) = label.difference(&self.label()) {
+            return Err(Refusal::Passed(why.to_owned()));
+        }
+        let zone = Zone::adopt(&self.name, self.size.get(), file, report);
+        let zone = zone.map_err(|error| Refusal::Passed(format!("it can't be mapped{}", Errno(&error))))?;
+        self.begin(Rc::new(zone), Origin::Passed).map_err(Refusal::Configuration)
+    }
+
+    fn begin(&self, zone: Rc<Zone>, origin: Origin<'_>) -> std::result::Result<(), String> {
         let _ = self.zone.set(zone);
-        self.starts.borrow().iter().try_for_each(|start| start(self, old))
+        self.starts.borrow().iter().try_for_each(|start| start(self, origin))
+    }
+
+    /// What another program has to know of it.
+    pub(crate) fn label(&self) -> Label {
+        Label {
+            name: self.name.to_string(),
+            size: self.size.get() as u64,
+            owner: self.owner.module.to_owned(),
+            layout: self.owner.layout,
+            format: shm::format(),
+            meaning: self.meaning.borrow().clone(),
+        }
     }
 
     /// For hints: who could have declared a zone that nobody has.
     fn undeclared(&self, registry: &conf::Registry) -> String {
-        let tables = registry.tables().iter().filter(|table| table.module == self.owner);
+        let tables = registry.tables().iter().filter(|table| table.module == self.owner.module);
         let mut rows = tables.flat_map(|table| &table.rows);
         let name = &self.name;
         match rows.find(|row| row.name.ends_with("_zone")) {
@@ -210,16 +273,38 @@ impl SharedZone {
 }
 
 impl Zones {
-    /// Gives every zone its memory: the old cycle's, or new one. The old cycle stays as it was.
-    /// `places` knows where they are named, `registry` which directive declares them.
-    pub(crate) fn open(&self, old: Option<&Zones>, places: &conf::Places, registry: &conf::Registry) -> Result<()> {
+    /// Gives every zone its memory: the old cycle's, one that another program has passed on, or new one. The old cycle
+    /// stays as it was. `places` knows where they are named, `registry` which directive declares them.
+    pub(crate) fn open(
+        &self,
+        old: Option<&Zones>,
+        mut passed: Vec<Passed>,
+        places: &conf::Places,
+        registry: &conf::Registry,
+    ) -> Result<()> {
         let find = |zone: &SharedZone| old.and_then(|old| old.list.iter().find(|other| zone.is_like(other)));
         self.list.iter().try_for_each(|zone| {
-            zone.open(find(zone).map(|old| &**old)).map_err(|message| {
+            let at = passed.iter().position(|passed| *passed.label.name == *zone.name);
+            let opened = match at.map(|at| zone.adopt(passed.swap_remove(at))) {
+                Some(Ok(())) => Ok(()),
+                Some(Err(Refusal::Configuration(message))) => Err(message),
+                other => {
+                    if let Some(Err(Refusal::Passed(why))) = other {
+                        note_refused(&zone.name, &why);
+                    }
+                    zone.open(find(zone).map(|old| &**old))
+                }
+            };
+            opened.map_err(|message| {
                 let error = Error::new(message).or_at(places.get(ZONE, &*zone.name));
                 error.or_hint(|| (zone.size.get() == 0).then(|| zone.undeclared(registry)))
             })
         })
+    }
+
+    /// Closes the zones' files in a process that passes them on to nobody.
+    pub(crate) fn close_files(&self) {
+        self.list.iter().filter_map(|shared| shared.zone.get()).for_each(|zone| zone.close_file());
     }
 
     /// Frees the locks that the child `pid`, which has ended, had; if it was `killed`, all it held is taken back. Returns
@@ -247,6 +332,18 @@ impl Zones {
     }
 }
 
+/// Why a zone doesn't get the memory that another program has passed on.
+enum Refusal {
+    /// That memory is no good for it.
+    Passed(String),
+    /// The configuration is refused.
+    Configuration(String),
+}
+
+fn note_refused(name: &str, why: &str) {
+    crate::log!(log::current(), Notice, "shared memory zone \"{name}\" of the old binary isn't taken, {why}");
+}
+
 /// The log learns that a process died within a zone.
 fn report(name: &str, recovery: Recovery) {
     let found = match recovery {
@@ -262,6 +359,10 @@ mod tests {
 
     use super::*;
 
+    fn owner(module: &'static str) -> Owner {
+        Owner { module, layout: 1 }
+    }
+
     fn word(text: &str) -> Word {
         Word { text: text.into(), ..Word::default() }
     }
@@ -270,7 +371,7 @@ mod tests {
     fn declarations_have_to_agree() {
         let registry = Registry::new();
         let mut loader = Loader::new(&registry, Env::default(), Sources::default());
-        for (name, size, owner, expect) in [
+        for (name, size, module, expect) in [
             ("a", 0, "m", ""),
             ("a", 65536, "m", ""),
             ("a", 65536, "m", ""),
@@ -279,8 +380,8 @@ mod tests {
             ("a", 0, "n", "the shared memory zone \"a\" is already declared for a different use"),
             ("b", 65536, "n", ""),
         ] {
-            let error = declare(&mut loader, &word(name), name.as_bytes(), size, owner).err();
-            assert_eq!(error.map(|error| error.message).unwrap_or_default(), expect, "{name} {size} {owner}");
+            let error = declare(&mut loader, &word(name), name.as_bytes(), size, owner(module)).err();
+            assert_eq!(error.map(|error| error.message).unwrap_or_default(), expect, "{name} {size} {module}");
         }
         let zones = loader.store.take::<Zones>().expect("declared");
         assert_eq!(zones.iter().map(|zone| zone.size.get()).collect::<Vec<_>>(), [65536, 65536]);
@@ -305,12 +406,13 @@ mod tests {
     }
 
     fn zones(declared: &[(&str, usize, &'static str)]) -> Zones {
-        let list = declared.iter().map(|(name, size, owner)| Rc::new(SharedZone::new(name, *size, owner))).collect();
+        let list =
+            declared.iter().map(|(name, size, module)| Rc::new(SharedZone::new(name, *size, owner(module)))).collect();
         Zones { list, ..Zones::default() }
     }
 
     fn open(zones: &Zones, old: Option<&Zones>) -> Result<()> {
-        zones.open(old, &conf::Places::default(), &Registry::new())
+        zones.open(old, Vec::new(), &conf::Places::default(), &Registry::new())
     }
 
     fn opened(new: &Zones, old: &Zones) -> std::result::Result<(), String> {
@@ -328,6 +430,53 @@ mod tests {
         open(&new, Some(&old)).expect("memory");
         let kept: Vec<bool> = new.iter().map(|zone| zone.zone().with(|map| map.find(b"key").is_some())).collect();
         assert_eq!(kept, [true, false, false, false]);
+    }
+
+    /// The same zones as another program has them.
+    fn passed(zones: &Zones) -> Vec<Passed> {
+        let pass = |zone: &Rc<SharedZone>| {
+            let file = zone.zone().file().expect("not closed").try_clone().expect("a descriptor");
+            Passed { label: zone.label(), file }
+        };
+        zones.iter().map(pass).collect()
+    }
+
+    #[test]
+    fn another_program_has_to_mean_the_same() {
+        let old =
+            zones(&[("a", 65536, "m"), ("b", 65536, "m"), ("c", 65536, "m"), ("d", 65536, "m"), ("e", 65536, "m")]);
+        open(&old, None).expect("memory");
+        for zone in old.iter() {
+            zone.zone().with(|map| map.insert(b"key", b"")).expect("room");
+        }
+        let new =
+            zones(&[("a", 65536, "m"), ("b", 131_072, "m"), ("c", 65536, "n"), ("d", 65536, "m"), ("f", 65536, "m")]);
+        new.list[3].set_meaning("another key");
+        let origins: Rc<RefCell<String>> = Rc::default();
+        for zone in new.iter() {
+            let origins = origins.clone();
+            zone.on_start(move |_, origin| {
+                origins.borrow_mut().push(match origin {
+                    Origin::New => 'n',
+                    Origin::Kept(_) => 'k',
+                    Origin::Passed => 'p',
+                });
+                Ok(())
+            });
+        }
+        new.open(None, passed(&old), &conf::Places::default(), &Registry::new()).expect("memory");
+        let taken: Vec<bool> = new.iter().map(|zone| zone.zone().with(|map| map.find(b"key").is_some())).collect();
+        assert_eq!((taken, &**origins.borrow()), (vec![true, false, false, false, false], "pnnnn"));
+        new.list[0].zone().with(|map| map.insert(b"other", b"")).expect("room");
+        assert_eq!(old.list[0].zone().with(|map| map.len()), 2, "both use it");
+        // One that can't be mapped, or refuses.
+        let mut lent = passed(&old);
+        lent[0].label.size = 131_072;
+        let new = zones(&[("a", 131_072, "m"), ("c", 65536, "m")]);
+        new.list[1].on_start(|_, _| Err("no".to_owned()));
+        let error = new.open(None, lent, &conf::Places::default(), &Registry::new()).map_err(|error| error.message);
+        assert_eq!(error, Err("no".to_owned()));
+        assert!(new.list[0].zone().with(|map| map.is_empty()));
     }
 
     #[test]
@@ -363,7 +512,7 @@ mod tests {
         let new = zones(&[("a", 65536, "m"), ("z", 0, "m")]);
         assert_eq!(opened(&new, &old), Err("zero size shared memory zone \"z\"".to_owned()));
         let new = zones(&[("a", 65536, "m")]);
-        new.list[0].on_start(|_, old| old.map_or(Ok(()), |_| Err("no".to_owned())));
+        new.list[0].on_start(|_, origin| origin.declaration().map_or(Ok(()), |_| Err("no".to_owned())));
         assert_eq!(opened(&new, &old), Err("no".to_owned()));
     }
 }

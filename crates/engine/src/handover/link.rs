@@ -2,7 +2,8 @@
 //!
 //! The old master makes it, a channel like any other, and keeps one end for the program that it starts. That asks for it,
 //! over an abstract unix socket named after the old master's process id, and gets it as a descriptor (`Offer`); so a
-//! program that knows nothing of links inherits none, and can leak none. Each master says what it says to its own workers,
+//! program that knows nothing of links inherits none, and can leak none. With it come the zones ([`super::zones`]). Each
+//! master says what it says to its own workers,
 //! [`Message::OpenChannel`] with the descriptor and [`Message::CloseChannel`], and passes on what it hears. So the workers
 //! of both can hand connections to one another. To its own workers a master gives the other one's under slots of their
 //! own, from [`FOREIGN`] on. Nothing else is said over it, and no master takes orders.
@@ -19,6 +20,8 @@ use os::poll::PollFd;
 use os::socket::{self, ListenOptions};
 
 use crate::channel::{Channel, Message, SMALL};
+use crate::cycle::zones::Zones;
+use crate::handover::zones::{self, Passed};
 use crate::log::{self, Errno};
 use crate::master::process_table::{MAX_PROCESSES, News};
 
@@ -41,13 +44,15 @@ impl Offer {
         self.socket.as_raw_fd()
     }
 
-    /// Gives the link to the process `pid`, if it has asked for it; whether it has. Others are sent away.
-    pub(crate) fn serve(&self, pid: i32) -> bool {
+    /// Gives the link, and these zones, to the process `pid`, if it has asked for it; whether it has. Others are sent away.
+    pub(crate) fn serve(&self, pid: i32, zones: &Zones) -> bool {
         for _ in 0..MAX_CALLERS {
             let Ok((caller, _)) = socket::accept(self.socket.as_raw_fd()) else { return false };
             let caller = caller.as_raw_fd();
             if socket::peer_credentials(caller).is_ok_and(|(_, peer)| peer == pid) {
-                if let Err(error) = os::channel::send(caller, VERSION, &[self.end.as_fd()]) {
+                let sent = zones::send(zones)
+                    .and_then(|zones| os::channel::send(caller, VERSION, &[self.end.as_fd(), zones.as_fd()]));
+                if let Err(error) = sent {
                     crate::log!(log::current(), Alert, "sendmsg() to the new binary process failed{}", Errno(&error));
                 }
                 return true;
@@ -57,9 +62,9 @@ impl Offer {
     }
 }
 
-/// Asks the master that started this one for its end of a link. `None`: it has none, is another program, or doesn't
-/// answer.
-pub(crate) fn ask(parent: i32) -> Option<Channel> {
+/// Asks the master that started this one for its end of a link, and for its zones. `None`: it has none, is another program,
+/// or doesn't answer.
+pub(crate) fn ask(parent: i32) -> Option<(Channel, Vec<Passed>)> {
     let address = address(parent).ok()?;
     let socket = socket::socket(&address, socket::Kind::Stream).ok()?;
     let fd = socket.as_raw_fd();
@@ -71,8 +76,8 @@ pub(crate) fn ask(parent: i32) -> Option<Channel> {
     let _ = os::poll::poll(&mut [PollFd::new(fd, os::poll::IN)], PATIENCE_MS);
     let mut version = [0; 8];
     let received = os::channel::recv(fd, &mut version).ok()?;
-    let [end] = <[OwnedFd; 1]>::try_from(received.fds).ok()?;
-    (version.get(..received.len) == Some(VERSION)).then(|| Channel::from_fd(end))
+    let [end, zones] = <[OwnedFd; 2]>::try_from(received.fds).ok()?;
+    (version.get(..received.len) == Some(VERSION)).then(|| (Channel::from_fd(end), zones::receive(&zones)))
 }
 
 fn address(pid: i32) -> io::Result<SockAddr> {
@@ -80,7 +85,7 @@ fn address(pid: i32) -> io::Result<SockAddr> {
 }
 
 /// Another one whenever masters or workers of two programs could misunderstand each other.
-const VERSION: &[u8] = b"2";
+const VERSION: &[u8] = b"3";
 /// How many callers are looked at in one go.
 const MAX_CALLERS: usize = 16;
 /// How long the old master may take to answer.
@@ -209,16 +214,18 @@ mod tests {
         assert!(ask(pid).is_none(), "nobody offers one");
         let (ours, theirs) = Channel::pair().expect("a pair");
         let offer = Offer::new(theirs).expect("listens");
-        assert!(!offer.serve(pid), "nobody has asked");
+        let zones = Zones::default();
+        assert!(!offer.serve(pid, &zones), "nobody has asked");
         let asking = std::thread::spawn(move || ask(pid));
         let asked = || os::poll::poll(&mut [PollFd::new(offer.descriptor(), os::poll::IN)], 10_000);
         asked().expect("it asks");
-        assert!(!offer.serve(pid + 1), "another process");
+        assert!(!offer.serve(pid + 1, &zones), "another process");
         assert!(asking.join().expect("no panic").is_none());
         let asking = std::thread::spawn(move || ask(pid));
         asked().expect("it asks");
-        assert!(offer.serve(pid));
-        let got = asking.join().expect("no panic").expect("the link");
+        assert!(offer.serve(pid, &zones));
+        let (got, zones) = asking.join().expect("no panic").expect("the link");
+        assert!(zones.is_empty());
         ours.send(&came(1, 9), &[got.as_fd()]).expect("room");
         assert!(got.recv(&mut [0; SMALL]).is_ok());
     }

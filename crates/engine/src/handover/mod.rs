@@ -10,13 +10,15 @@
 //! it. What none of them adopts comes back, and so does what nobody is left for: the giver then serves it to its end
 //! itself, as nginx does. Before a worker leaves, it asks its successors once more: their answers come after all they
 //! returned. And since a reload may follow another at once, it also tells its predecessors to stop, and waits until they
-//! have confirmed it, after the last parcel. An idle connection whose receiver has no place or no use for it is closed, which is what nginx does.
+//! have confirmed it, after the last parcel. Datagrams have to find their sessions: a worker receives none from sockets that
+//! it shares with predecessors before those have told it that they have left them and given away what belongs to them. An idle connection whose receiver has no place or no use for it is closed, which is what nginx does.
 //!
 //! The frame around a parcel's payload is a version, flags, the sender's process id, and the payload, which lies in a
 //! file without a name beside the parcel's own descriptors if it is long.
 
 pub mod link;
 pub mod peers;
+pub(crate) mod zones;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -31,16 +33,26 @@ use crate::channel::{Channel, MAX_PAYLOAD, Message};
 use crate::log::{self, Errno};
 use crate::module::App;
 
-/// What a parcel may hold. 3 is for sessions of streams.
+/// What a parcel may hold.
 pub mod kind {
     /// A client's HTTP connection between two requests.
     pub const HTTP_IDLE: u8 = 1;
     /// An upgraded HTTP connection, with the one to its backend.
     pub const HTTP_TUNNEL: u8 = 2;
+    /// A session of a stream: the client's connection, and the one to its backend.
+    pub const STREAM: u8 = 3;
     /// As [`HTTP_IDLE`], with TLS: a kind of its own, since who doesn't know of the keys must not take it.
     pub const HTTPS_IDLE: u8 = 4;
     /// As [`HTTP_TUNNEL`], with TLS to the client.
     pub const HTTPS_TUNNEL: u8 = 5;
+    /// Sessions of streams over UDP, several in one parcel.
+    pub const STREAM_DATAGRAMS: u8 = 6;
+    /// As [`STREAM`], with TLS to the client.
+    pub const STREAM_TLS: u8 = 7;
+    /// A client of mail that has logged in, with the connection to its server.
+    pub const MAIL_TUNNEL: u8 = 8;
+    /// As [`MAIL_TUNNEL`], with TLS to the client.
+    pub const MAIL_TUNNEL_TLS: u8 = 9;
     /// No parcel: asks whether its receiver takes parcels.
     pub(super) const ASK: u8 = 64;
     /// No parcel: the answer.
@@ -49,6 +61,10 @@ pub mod kind {
     pub(super) const STOP: u8 = 66;
     /// No parcel: nothing more will come.
     pub(super) const STOPPED: u8 = 67;
+    /// No parcel: its sender wants to be told when the receiver has left its datagram sockets.
+    pub(super) const WAIT: u8 = 68;
+    /// No parcel: its sender has left them, and given away the sessions that belong to them.
+    pub(super) const LEFT: u8 = 69;
 }
 
 /// Something to serve on: descriptors, and what has to be known of them.
@@ -69,6 +85,8 @@ pub const MAX_FDS: usize = os::channel::MAX_FDS - 1;
 pub struct Handover {
     peers: Rc<RefCell<Peers>>,
     generation: u64,
+    /// The number of the worker among those of its generation.
+    number: usize,
     apps: Vec<Rc<dyn App>>,
     /// Whether it takes parcels: the configuration says so, and it isn't leaving.
     takes: Cell<bool>,
@@ -92,6 +110,25 @@ pub struct Handover {
     /// What others are to be told or given back, in its order.
     replies: RefCell<VecDeque<(i32, Letter)>>,
     replying: Cell<bool>,
+    /// What it does with its datagram sockets.
+    datagrams: Cell<Datagrams>,
+    /// The workers that want to be told when it has left them.
+    waiters: RefCell<Vec<i32>>,
+    /// The predecessors that have left theirs.
+    left: RefCell<Vec<i32>>,
+    /// One of them has said so.
+    told: rt::Event,
+}
+
+/// What a worker does with its datagram sockets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Datagrams {
+    /// It waits for predecessors to leave them.
+    Waits,
+    /// It receives.
+    Receives,
+    /// It has none, or has left them.
+    Left,
 }
 
 /// A worker that may take over.
@@ -100,6 +137,8 @@ struct Successor {
     asked: u32,
     answered: u32,
     willing: bool,
+    /// Its number among those of its generation, once it has answered.
+    number: usize,
     gone: bool,
     /// When it was first heard of.
     since_ms: u64,
@@ -109,14 +148,22 @@ struct Successor {
 struct Letter {
     message: Message,
     fds: Vec<OwnedFd>,
+    /// The number of the worker that should get it.
+    number: Option<usize>,
 }
 
 impl Handover {
-    /// For a worker of this generation with these applications.
-    pub fn new(peers: Rc<RefCell<Peers>>, generation: u64, apps: Vec<Rc<dyn App>>, takes: bool) -> Rc<Handover> {
+    /// For the worker of this number in a generation, with these applications.
+    pub fn new(
+        peers: Rc<RefCell<Peers>>,
+        (generation, number): (u64, usize),
+        apps: Vec<Rc<dyn App>>,
+        takes: bool,
+    ) -> Rc<Handover> {
         Rc::new(Handover {
             peers,
             generation,
+            number,
             apps,
             takes: Cell::new(takes),
             leaves: Cell::new(false),
@@ -130,6 +177,10 @@ impl Handover {
             given: Cell::new(0),
             replies: RefCell::default(),
             replying: Cell::new(false),
+            datagrams: Cell::new(Datagrams::Left),
+            waiters: RefCell::default(),
+            left: RefCell::default(),
+            told: rt::Event::new(),
         })
     }
 
@@ -169,8 +220,18 @@ impl Handover {
 
     /// Gives a parcel to a successor. If none is left, an application of this worker gets it back.
     pub fn give(&self, parcel: Parcel) {
+        self.give_to(None, parcel);
+    }
+
+    /// Gives a parcel to the successor that has this worker's number, or whichever has that one's share if they are fewer:
+    /// the one that reads from the same socket of those with `reuseport`.
+    pub fn give_to_heir(&self, parcel: Parcel) {
+        self.give_to(Some(self.number), parcel);
+    }
+
+    fn give_to(&self, number: Option<usize>, parcel: Parcel) {
         match Letter::of(parcel, 0) {
-            Ok(letter) => self.waiting.borrow_mut().push_back(letter),
+            Ok(letter) => self.waiting.borrow_mut().push_back(Letter { number, ..letter }),
             Err((error, parcel)) => {
                 crate::log!(log::current(), Error, "a connection can't be handed over{}", Errno(&error));
                 self.take_back(parcel);
@@ -222,6 +283,11 @@ impl Handover {
                 self.reply(frame.pid, Letter::word(kind::STOPPED, b""));
             }
             kind::STOPPED => self.predecessors.borrow_mut().retain(|pid| *pid != frame.pid),
+            kind::WAIT => self.note_waiter(frame.pid),
+            kind::LEFT => {
+                self.left.borrow_mut().push(frame.pid);
+                self.told.notify();
+            }
             _ => {
                 let parcel = Parcel { kind, payload: frame.payload, fds: frame.fds };
                 if frame.flags & RETURNED != 0 {
@@ -232,6 +298,58 @@ impl Handover {
                 }
             }
         }
+    }
+
+    /// Waits until the predecessors have left the datagram sockets that this worker shares with them. Those of the own master
+    /// are told to leave soon; one that doesn't isn't waited for without end. Another master's may stay as long as they like:
+    /// they serve.
+    pub async fn cleared(self: &Rc<Self>) {
+        self.datagrams.set(Datagrams::Waits);
+        let mut before: Vec<(i32, bool)> = Vec::new();
+        for peer in self.peers.borrow().predecessors(self.generation) {
+            before.push((peer.pid, peer.is_foreign()));
+            self.reply(peer.pid, Letter::word(kind::WAIT, b""));
+        }
+        let end = rt::now_ms() + DATAGRAMS_MS;
+        loop {
+            let seen = self.told.count();
+            let late = rt::now_ms() >= end;
+            before.retain(|(pid, foreign)| {
+                let there = self.peers.borrow().iter().any(|peer| peer.pid == *pid);
+                there && !self.left.borrow().contains(pid) && (*foreign || !late)
+            });
+            if before.is_empty() || self.leaves.get() {
+                break;
+            }
+            rt::timeout(PEERS_MS, std::future::poll_fn(|cx| self.told.poll_since(cx, seen))).await;
+        }
+        if !self.leaves.get() {
+            self.datagrams.set(Datagrams::Receives);
+        }
+    }
+
+    /// Another worker wants to know when this one has left its datagram sockets. Where each waits for the other, as may be
+    /// in an upgrade after a worker has died, the own ones go first.
+    fn note_waiter(self: &Rc<Self>, pid: i32) {
+        let is_foreign = || self.peers.borrow().iter().any(|peer| peer.pid == pid && peer.is_foreign());
+        match self.datagrams.get() {
+            Datagrams::Left => self.reply(pid, Letter::word(kind::LEFT, b"")),
+            Datagrams::Waits if is_foreign() => self.reply(pid, Letter::word(kind::LEFT, b"")),
+            Datagrams::Waits | Datagrams::Receives => self.waiters.borrow_mut().push(pid),
+        }
+    }
+
+    /// The worker has left its datagram sockets, and what belongs to them is on its way: who waits for that is told.
+    pub fn leave_datagrams(self: &Rc<Self>) {
+        self.datagrams.set(Datagrams::Left);
+        for pid in self.waiters.take() {
+            self.reply(pid, Letter::word(kind::LEFT, b""));
+        }
+    }
+
+    /// Whether it still is to be told that the datagram sockets have been left.
+    pub fn holds_datagrams(&self) -> bool {
+        self.datagrams.get() != Datagrams::Left
     }
 
     fn adopt(&self, mut parcel: Parcel, back: bool) -> Result<(), Parcel> {
@@ -272,6 +390,7 @@ impl Handover {
                     asked: 0,
                     answered: 0,
                     willing: false,
+                    number: 0,
                     gone: false,
                     since_ms: rt::now_ms(),
                 });
@@ -310,16 +429,18 @@ impl Handover {
     }
 
     fn answer(self: &Rc<Self>, asked: &Frame) {
-        let words = [&asked.payload[..], &[u8::from(self.takes.get())]].concat();
+        let number = u16::try_from(self.number).unwrap_or_default();
+        let words = [&asked.payload[..], &[u8::from(self.takes.get())], &number.to_le_bytes()].concat();
         self.reply(asked.pid, Letter::word(kind::ANSWER, &words));
     }
 
     fn note_answer(&self, frame: &Frame) {
-        let Some((question, willing)) = frame.payload.split_first_chunk() else { return };
+        let Some((question, &[willing, low, high])) = frame.payload.split_first_chunk() else { return };
         let mut successors = self.successors.borrow_mut();
         if let Some(known) = successors.iter_mut().find(|known| known.peer.pid == frame.pid) {
             known.answered = known.answered.max(u32::from_le_bytes(*question));
-            known.willing = willing == [1];
+            known.willing = willing == 1;
+            known.number = u16::from_le_bytes([low, high]).into();
         }
     }
 
@@ -395,7 +516,11 @@ impl Handover {
 
     fn post(&self, letter: &Letter) -> Posted {
         let mut successors = self.successors.borrow_mut();
-        let (count, first) = (successors.len(), self.turn.get());
+        let count = successors.len();
+        let heir = letter.number.and_then(|number| {
+            successors.iter().position(|known| known.is_willing() && known.number == number % count)
+        });
+        let first = heir.unwrap_or(self.turn.get());
         let mut posted = if successors.iter().any(Successor::may_answer) { Posted::Full } else { Posted::Nobody };
         for step in 0..count {
             let Some(known) = successors.get_mut((first + step) % count).filter(|known| known.is_willing()) else {
@@ -403,10 +528,17 @@ impl Handover {
             };
             match letter.post(&known.peer.channel) {
                 Ok(()) => {
-                    self.turn.set((first + step + 1) % count);
+                    if heir.is_none() {
+                        self.turn.set((first + step + 1) % count);
+                    }
                     return Posted::Sent;
                 }
-                Err(error) if is_full(&error) => posted = Posted::Full,
+                Err(error) if is_full(&error) => {
+                    posted = Posted::Full;
+                    if heir.is_some() {
+                        break;
+                    }
+                }
                 Err(_) => known.gone = true,
             }
         }
@@ -436,7 +568,7 @@ impl Successor {
 impl Letter {
     /// One that is no parcel.
     fn word(kind: u8, words: &[u8]) -> Letter {
-        Letter { message: frame(kind, 0, words), fds: Vec::new() }
+        Letter { message: frame(kind, 0, words), fds: Vec::new(), number: None }
     }
 
     fn of(mut parcel: Parcel, flags: u8) -> Result<Letter, (io::Error, Parcel)> {
@@ -444,13 +576,14 @@ impl Letter {
             return Err((io::ErrorKind::InvalidInput.into(), parcel));
         }
         if parcel.payload.len() <= MAX_PAYLOAD - HEADER {
-            return Ok(Letter { message: frame(parcel.kind, flags, &parcel.payload), fds: parcel.fds });
+            let message = frame(parcel.kind, flags, &parcel.payload);
+            return Ok(Letter { message, fds: parcel.fds, number: None });
         }
         match os::file::anonymous(&parcel.payload) {
             Ok(file) => parcel.fds.push(file),
             Err(error) => return Err((error, parcel)),
         }
-        Ok(Letter { message: frame(parcel.kind, flags | APART, b""), fds: parcel.fds })
+        Ok(Letter { message: frame(parcel.kind, flags | APART, b""), fds: parcel.fds, number: None })
     }
 
     fn post(&self, channel: &Channel) -> io::Result<()> {
@@ -512,6 +645,10 @@ const MAX_APART: usize = 16 << 20;
 /// How long others may take to answer.
 const PATIENCE_MS: u64 = 5000;
 const RETRY_MS: u64 = 1;
+/// How long predecessors of the own master may keep datagram sockets.
+const DATAGRAMS_MS: u64 = 10_000;
+/// How soon it is noticed that a worker that is waited for has died.
+const PEERS_MS: u64 = 50;
 const TOO_MANY_REFS: i32 = 109;
 const NO_BUFFERS: i32 = 105;
 
@@ -576,7 +713,8 @@ mod tests {
         let worker = |generation, takes, channel: Channel, other: Channel| {
             let (mut peers, app) = (Peers::new(), Rc::new(Notes::default()));
             peers.open(1, os::process::pid(), 1 - generation, other);
-            let handover = Handover::new(Rc::new(RefCell::new(peers)), generation, vec![app.clone()], takes);
+            let number = generation as usize;
+            let handover = Handover::new(Rc::new(RefCell::new(peers)), (generation, number), vec![app.clone()], takes);
             Worker { stopped: Cell::new(false), handover, app, channel }
         };
         let ((to_old, old), (to_new, new)) = (Channel::pair().expect("a pair"), Channel::pair().expect("a pair"));
@@ -716,6 +854,80 @@ mod tests {
             assert!(!old.handover.is_open(), "it was told to stop");
             old.handover.give(parcel(1, 1, 1));
             assert_eq!((new.app.adopted.borrow().len(), old.app.adopted.borrow().len()), (50, 1));
+        });
+    }
+
+    #[test]
+    fn an_heir_gets_what_is_its() {
+        run(async |old, new| {
+            // Two more successors, numbers 0 and 2 of three; `new` has number 1.
+            let mut others = Vec::new();
+            for (slot, number) in [(2, 0), (3, 2)] {
+                let (theirs, ours) = Channel::pair().expect("a pair");
+                let pid = os::process::pid() + i32::from(slot);
+                old.handover.peers.borrow_mut().open(slot, pid, 1, theirs);
+                others.push((number, ours));
+            }
+            old.handover.refresh();
+            for known in old.handover.successors.borrow_mut().iter_mut() {
+                (known.willing, known.answered) = (true, 1);
+                known.number = match known.peer.slot {
+                    1 => 1,
+                    slot => others[usize::from(slot) - 2].0 as usize,
+                };
+            }
+            let heard = |(_, channel): &(i32, Channel)| {
+                let mut scratch = vec![0; LARGE];
+                std::iter::from_fn(|| channel.recv(&mut scratch).ok()).count()
+            };
+            for (number, expect) in [(0, [1, 0]), (2, [0, 1]), (4, [0, 0]), (5, [0, 1])] {
+                old.handover.give_to(Some(number), parcel(1, 1, 1));
+                let found: Vec<usize> = others.iter().map(heard).collect();
+                assert_eq!(found, expect, "worker {number}");
+            }
+            rt::sleep(5).await;
+            assert_eq!(new.app.adopted.borrow().len(), 1, "the share of worker 4 is that of worker 1");
+        });
+    }
+
+    #[test]
+    fn datagrams_wait_for_predecessors() {
+        run(async |old, new| {
+            old.handover.cleared().await; // It has none.
+            assert!(old.handover.holds_datagrams());
+            let done = Rc::new(Cell::new(false));
+            rt::spawn({
+                let (new, done) = (new.clone(), done.clone());
+                async move {
+                    new.handover.cleared().await;
+                    assert_eq!(new.app.adopted.borrow().len(), 50, "the sessions come first");
+                    done.set(true);
+                }
+            });
+            rt::sleep(20).await;
+            assert!(!done.get());
+            assert!(old.handover.begin().await);
+            (0..50).for_each(|_| old.handover.give_to_heir(parcel(1, 1, 1)));
+            old.handover.leave_datagrams();
+            rt::sleep(20).await;
+            assert!(done.get() && !old.handover.holds_datagrams());
+            // Who asks later is told at once.
+            new.handover.left.borrow_mut().clear();
+            new.handover.cleared().await;
+        });
+    }
+
+    /// In virtual time: it is a matter of seconds.
+    #[test]
+    fn a_predecessor_that_does_not_leave_is_not_waited_for_without_end() {
+        run_by(rt::Driver::Sim(1), async |old, new| {
+            old.handover.cleared().await;
+            let begin = rt::now_ms();
+            new.handover.cleared().await;
+            assert!((DATAGRAMS_MS..2 * DATAGRAMS_MS).contains(&(rt::now_ms() - begin)));
+            // One that has died isn't waited for at all.
+            new.handover.peers.borrow_mut().close(1, os::process::pid());
+            new.handover.cleared().await;
         });
     }
 

@@ -67,6 +67,8 @@ pub struct Master<'a> {
     answers: Option<Answers>,
     /// Of whom something is still to be taken back, and when that is tried again.
     unreleased: Vec<(Instant, i32)>,
+    /// Workers of another master that has ended before them, and when to look whether they have too.
+    orphans: Vec<(Instant, i32)>,
     /// A link for the new binary, until it asks for it.
     offer: Option<Offer>,
     /// Files that may change.
@@ -112,6 +114,7 @@ impl<'a> Master<'a> {
             answers: answers(),
             offer: None,
             unreleased: Vec::new(),
+            orphans: Vec::new(),
             watch,
         })
     }
@@ -159,6 +162,7 @@ impl<'a> Master<'a> {
             return Some(birth);
         }
         self.escalate();
+        self.look_after_orphans();
         self.release();
         self.respawn()
     }
@@ -226,7 +230,7 @@ impl<'a> Master<'a> {
         let terminating = if let Stage::Terminating { next, .. } = self.stage { Some(next) } else { None };
         let respawn = self.respawns.iter().map(|(at, _)| *at).min();
         let look = self.watch.next().filter(|_| self.stage == Stage::Running);
-        let release = self.unreleased.iter().map(|(at, _)| *at).min();
+        let release = self.unreleased.iter().chain(&self.orphans).map(|(at, _)| *at).min();
         let deadline = [self.handover, terminating, respawn, look, release].into_iter().flatten().min();
         let timeout = deadline.map_or(-1, |at| at.saturating_duration_since(Instant::now()).as_millis() as i32 + 1);
         if let Err(error) = os::poll::poll(&mut fds, timeout)
@@ -420,7 +424,7 @@ impl<'a> Master<'a> {
     fn give_link(&mut self) {
         let Some(offer) = &self.offer else { return };
         let new = self.table.iter().find(|child| child.kind == Kind::NewBinary).map(|child| child.pid);
-        if new.is_none_or(|pid| offer.serve(pid)) {
+        if new.is_none_or(|pid| offer.serve(pid, &self.cycle.zones)) {
             self.offer = None;
         }
     }
@@ -550,7 +554,21 @@ impl<'a> Master<'a> {
         if self.no_accepting && self.stage == Stage::Running { self.roll_back() } else { None }
     }
 
-    /// Takes back what those held who died while a zone was kept locked by somebody else.
+    /// Sees which workers of another master have ended, after that master.
+    fn look_after_orphans(&mut self) {
+        let now = Instant::now();
+        let new = self.table.take_orphans().into_iter().map(|pid| (now, pid));
+        let known = std::mem::take(&mut self.orphans);
+        for (at, pid) in known.into_iter().chain(new) {
+            match (at <= now, os::process::exists(pid)) {
+                (false, _) => self.orphans.push((at, pid)),
+                (true, true) => self.orphans.push((now + RELEASE_WAIT, pid)),
+                (true, false) => self.unreleased.push((now, pid)),
+            }
+        }
+    }
+
+    /// Takes back what those held who died while a zone was kept locked by somebody else, or without their master.
     fn release(&mut self) {
         let now = Instant::now();
         while let Some(at) = self.unreleased.iter().position(|(at, _)| *at <= now) {
@@ -604,7 +622,7 @@ fn note_exit(what: &str, pid: i32, exit: Exit) {
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_millis(1000);
-/// How soon a zone that somebody keeps locked is tried again.
+/// How soon a zone that somebody keeps locked is tried again, and orphans are looked at.
 const RELEASE_WAIT: Duration = Duration::from_secs(5);
 /// The wait before the first new start of a worker that died at its start; it doubles each time.
 const EARLY_WAIT: Duration = Duration::from_millis(100);

@@ -5,8 +5,9 @@
 //! replaced by this program and this program by nginx. The new master finds its sockets by their addresses, writes the
 //! pid file and starts workers; both generations of programs then accept, until one of the two masters is told to end.
 //!
-//! Nothing else goes along. If the new program is this one too it asks the old master for a link ([`crate::handover::link`]); with
-//! nginx on either side there is none, and each program closes what is idle.
+//! Nothing else goes along. If the new program is this one too it asks the old master for a link and for its zones
+//! ([`crate::handover::link`]); with nginx on either side there is none, each program closes what is idle, and zones begin
+//! anew.
 //!
 //! What differs from nginx: a program started by a bare name is looked for in `PATH` as the shell did it; the whole
 //! environment goes on instead of what `env` names; a master in the foreground can be replaced too.
@@ -25,6 +26,7 @@ use os::socket;
 use crate::channel::Channel;
 use crate::cycle::Cycle;
 use crate::cycle::listening::{self, Listening};
+use crate::handover::zones::Passed;
 use crate::log::report::Reporter;
 use crate::log::{self, Errno, Level};
 
@@ -80,6 +82,8 @@ pub struct Inherited {
     files: Vec<PathBuf>,
     /// The link to it, until the master takes it.
     link: RefCell<Option<Channel>>,
+    /// Its zones, until the first cycle has taken those it wants.
+    zones: RefCell<Vec<Passed>>,
 }
 
 impl Inherited {
@@ -105,8 +109,14 @@ impl Inherited {
         sockets.iter().for_each(|listening| listening.given.set(given));
         let files = sockets.iter().filter_map(Listening::path).map(Path::to_path_buf).collect();
         let parent = os::process::parent_pid();
-        let link = RefCell::new(crate::handover::link::ask(parent));
-        Inherited { parent: Some(parent), sockets: RefCell::new(sockets), files, link }
+        let (link, zones) = crate::handover::link::ask(parent).unzip();
+        Inherited {
+            parent: Some(parent),
+            sockets: RefCell::new(sockets),
+            files,
+            link: RefCell::new(link),
+            zones: RefCell::new(zones.unwrap_or_default()),
+        }
     }
 
     /// Whether this process takes another's place, or took it.
@@ -127,6 +137,11 @@ impl Inherited {
     /// The link to the master that started this one, for whoever asks first; none if that is another program.
     pub fn link(&self) -> Option<Channel> {
         self.link.take()
+    }
+
+    /// The zones, for the first cycle; what that doesn't want is closed with the list.
+    pub(crate) fn zones(&self) -> Vec<Passed> {
+        self.zones.take()
     }
 
     /// Whether the file of a unix socket belongs to the other master too, so that it must outlive this one.

@@ -68,6 +68,7 @@ impl End {
 /// Runs a worker process, or another one of its kind, until it is told to end.
 pub fn run(birth: Birth) -> End {
     os::title::set(&title(birth.kind));
+    birth.cycle.zones.close_files();
     if let Err(message) = become_worker(&birth) {
         crate::log!(log::current(), Emerg, "{message}");
         return End::Fatal;
@@ -122,7 +123,7 @@ async fn main_task(birth: Birth, role: Role<'_>) -> Result<End, String> {
     let inbox = Inbox::new(channel, peers).map_err(|error| format!("signalfd() failed{}", Errno(&error)))?;
     crate::notices::set_peers(inbox.peers());
     let takes = cycle.core().hands_over() && matches!(role, Role::Worker);
-    let handover = Handover::new(inbox.peers().clone(), generation, cycle.apps.clone(), takes);
+    let handover = Handover::new(inbox.peers().clone(), (generation, number), cycle.apps.clone(), takes);
     let answers = if let Role::Single(_) = role { Answers::new().ok() } else { None };
     let accepting = Rc::default();
     let mut serving = Serving { number, role, cycle, daemon, inbox, handover, accepting, answers };
@@ -199,7 +200,7 @@ impl Serving<'_> {
         if let Role::Single(_) = self.role {
             rt::spawn(watch::keep_looking(Rc::downgrade(&self.cycle)));
         }
-        listen(&self.cycle, self.number, self.role, &self.accepting)
+        listen(&self.cycle, self.number, self.role, &self.accepting, &self.handover)
     }
 
     fn reopen(&self) {
@@ -267,6 +268,7 @@ impl Serving<'_> {
 /// Lets a cycle end beside the next one: it gets no new connections, and those that are idle are closed.
 pub(crate) fn leave(cycle: &Cycle, accepting: &Accepting) {
     accepting.stop.notify();
+    accepting.stop_datagrams.notify();
     cycle.apps.iter().for_each(|app| app.quit());
     cycle.log_files.flush_all();
     rt::close_idle();
@@ -290,6 +292,8 @@ pub(crate) async fn empty(
 ) {
     let apps = &cycle.apps;
     let mut open = hands_over && handover.begin().await;
+    // Not sooner: from now on nobody receives until successors have got the sessions.
+    accepting.stop_datagrams.notify();
     if open {
         apps.iter().for_each(|app| app.hand_over(handover));
     }
@@ -308,7 +312,12 @@ pub(crate) async fn empty(
             apps.iter().for_each(|app| app.hand_over(handover));
             rt::wake_connections();
         }
-        let busy = || accepting.running.get() > 0 || apps.iter().any(|app| app.busy() > 0);
+        let holds =
+            accepting.datagrams.get() > 0 || handover.waiting() > 0 || apps.iter().any(|app| app.holds_datagrams());
+        if handover.holds_datagrams() && !holds {
+            handover.leave_datagrams();
+        }
+        let busy = || accepting.running.get() + accepting.datagrams.get() > 0 || apps.iter().any(|app| app.busy() > 0);
         if !busy() && handover.waiting() == 0 {
             handover.settle().await;
             if !busy() {
@@ -318,7 +327,8 @@ pub(crate) async fn empty(
         if late() {
             return;
         }
-        rt::sleep(if handover.waiting() > 0 { FULL_POLL_MS } else { QUIT_POLL_MS }).await;
+        let soon = handover.waiting() > 0 || handover.holds_datagrams();
+        rt::sleep(if soon { FULL_POLL_MS } else { QUIT_POLL_MS }).await;
     }
 }
 
@@ -338,13 +348,20 @@ pub(crate) async fn end_connections(cycle: &Cycle) {
 
 /// Starts a task for each listening socket; all end, and close their sockets, when the accepting stops. Datagram sockets
 /// go to their applications, which receive until then.
-fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accepting>) -> Result<(), String> {
+fn listen(
+    cycle: &Rc<Cycle>,
+    worker: usize,
+    role: Role<'_>,
+    accepting: &Rc<Accepting>,
+    handover: &Rc<Handover>,
+) -> Result<(), String> {
     let event = cycle.event();
     let workers = cycle.core().worker_processes;
     let mutex = event.accept_mutex && cycle.core().master_process && workers > 1;
     if mutex {
         rt::set_accept_mutex(Rc::new(AcceptMutex(cycle.shared.accept.clone())), event.accept_mutex_delay_ms);
     }
+    let mut held = Vec::new();
     for listening in &cycle.listening {
         let exclusive = workers > 1 && !listening.listen.options.reuseport;
         let options = rt::AcceptOptions {
@@ -374,11 +391,18 @@ fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accep
                 socket::Kind::Datagram => {
                     let socket = rt::UdpSocket::new(fd, rt::UdpOptions { exclusive }).map_err(failed)?;
                     let socket = Rc::new(socket);
+                    if let (Role::Worker, true) = (role, listening.kept.get()) {
+                        socket.hold();
+                    }
+                    held.push(Rc::downgrade(&socket));
                     rt::spawn(accepting.clone().stop_later(Rc::downgrade(&socket)));
                     app.clone().datagrams(listening.index, socket);
                 }
             }
         }
+    }
+    if !held.is_empty() {
+        rt::spawn(receive_when_cleared(handover.clone(), held));
     }
     if let Role::Worker = role {
         // What was for older workers, and left for them to empty, isn't to be held open here.
@@ -387,12 +411,22 @@ fn listen(cycle: &Rc<Cycle>, worker: usize, role: Role<'_>, accepting: &Rc<Accep
     Ok(())
 }
 
+/// Lets sockets be received from once no older worker does that any more.
+async fn receive_when_cleared(handover: Rc<Handover>, sockets: Vec<Weak<rt::UdpSocket>>) {
+    handover.cleared().await;
+    sockets.iter().filter_map(Weak::upgrade).for_each(|socket| socket.release());
+}
+
 /// The tasks that accept.
 #[derive(Default)]
 pub(crate) struct Accepting {
     /// Happens once.
     pub(crate) stop: rt::Event,
+    /// The same for datagrams.
+    pub(crate) stop_datagrams: rt::Event,
     running: Cell<usize>,
+    /// How many sockets are still received from.
+    datagrams: Cell<usize>,
 }
 
 impl Accepting {
@@ -412,7 +446,7 @@ impl Accepting {
             }
         };
         let stopped = async {
-            self.stopped().await;
+            stopped(&self.stop).await;
             if number.is_some_and(os::socket::is_retired) {
                 rt::sleep(LAST_ARRIVALS_MS).await;
             }
@@ -423,19 +457,19 @@ impl Accepting {
 
     /// Ends an application's receiving when told to stop; the application gets what waits in the socket first.
     pub(crate) async fn stop_later(self: Rc<Self>, socket: Weak<rt::UdpSocket>) {
-        self.running.set(self.running.get() + 1);
-        self.stopped().await;
+        self.datagrams.set(self.datagrams.get() + 1);
+        stopped(&self.stop_datagrams).await;
         if let Some(socket) = socket.upgrade() {
             // An application that doesn't come for them isn't waited for.
             first_of(socket.stop(), rt::sleep(LAST_ARRIVALS_MS)).await;
         }
-        self.running.set(self.running.get() - 1);
+        self.datagrams.set(self.datagrams.get() - 1);
     }
+}
 
-    /// Returns when told to stop, also if that was before.
-    async fn stopped(&self) {
-        std::future::poll_fn(|cx| self.stop.poll_since(cx, 0)).await;
-    }
+/// Returns when told to stop, also if that was before.
+async fn stopped(stop: &rt::Event) {
+    std::future::poll_fn(|cx| stop.poll_since(cx, 0)).await;
 }
 
 /// The lock of `accept_mutex`, as the event loop takes it.

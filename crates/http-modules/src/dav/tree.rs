@@ -236,7 +236,11 @@ mod tests {
             replace_by_folder(&from, &to, &meta(&from), &meta(&to), copies).expect("it is allowed");
             assert!(to.join("sub").exists() && !to.join("old").exists());
             assert_eq!(from.exists(), copies);
-            assert_eq!(fs::read_dir(&folder.0).expect("ours").count(), if copies { 2 } else { 1 }, "nothing is left over");
+            assert_eq!(
+                fs::read_dir(&folder.0).expect("ours").count(),
+                if copies { 2 } else { 1 },
+                "nothing is left over"
+            );
         }
     }
 

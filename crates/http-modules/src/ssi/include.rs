@@ -134,7 +134,7 @@ impl Include {
         if let Sink::Variable(name) = &self.sink {
             let succeeded = (200..300).contains(&self.response.status());
             let value = if succeeded { std::mem::take(&mut self.value) } else { Vec::new() };
-            if Shared::of(r).set(name.clone(), Bytes::from(value)).is_err() {
+            if Shared::of(r).set(name, Bytes::from(value)).is_err() {
                 r.log_error(format_args!("SSI variables take too much memory"));
             }
         }

@@ -13,9 +13,9 @@ use http::request::subrequest::{SubRequest, SubResponse};
 use wire::ssi::{Command, Event, Kind, Operator, Parser, SyntaxError, Value, ValueError};
 use wire::uri::{Escape, escape, escape_html, is_unsafe, unescape};
 
-use super::{SsiConf, TimeFormat};
 use super::include::{Include, Sink};
-use super::shared::{BadRegex, Full, Shared};
+use super::shared::{BadRegex, Full, Shared, lower_case};
+use super::{SsiConf, TimeFormat};
 
 /// How many includes of a page run at a time.
 const MAX_INCLUDES: usize = 128;
@@ -402,7 +402,7 @@ impl Page {
     fn set(&mut self, r: &mut Request, command: &Command) -> Result<(), Failed> {
         let name = command.param("var").map(Value::plain).unwrap_or_default();
         let value = self.evaluate(r, command.param("value"))?;
-        self.shared.set(name.to_ascii_lowercase(), Bytes::from(value))?;
+        self.shared.set(&lower_case(&name), Bytes::from(value))?;
         Ok(())
     }
 

@@ -15,6 +15,8 @@ use wire::ssi::Part;
 const MAX_KEPT: usize = 8 << 20;
 /// The longest value that is made of parts.
 const MAX_VALUE: usize = 1 << 20;
+/// Room for most values.
+const USUAL_VALUE: usize = 64;
 /// How many regexes of pages a worker keeps compiled.
 const MAX_REGEXES: usize = 64;
 
@@ -60,15 +62,19 @@ impl Shared {
     }
 
     /// Sets a variable; its name is in lower case.
-    pub(super) fn set(&self, name: Vec<u8>, value: Bytes) -> Result<(), Full> {
+    pub(super) fn set(&self, name: &[u8], value: Bytes) -> Result<(), Full> {
         let mut variables = self.variables.borrow_mut();
-        let before = variables.get(&name).map_or(0, |old| name.len() + old.len());
+        let known = variables.get_mut(name);
+        let before = known.as_ref().map_or(0, |old| name.len() + old.len());
         let kept = self.kept.get() - before + name.len() + value.len();
         if kept > MAX_KEPT {
             return Err(Full);
         }
         self.kept.set(kept);
-        variables.insert(name, value);
+        match known {
+            Some(known) => *known = value,
+            None => drop(variables.insert(name.to_vec(), value)),
+        }
         Ok(())
     }
 
@@ -111,7 +117,7 @@ impl Shared {
 
     /// The value of parts. A variable that isn't there adds nothing.
     pub(super) fn render(&self, r: &mut Request, parts: &[Part<'_>]) -> Result<Vec<u8>, Full> {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(USUAL_VALUE);
         for part in parts {
             match part {
                 Part::Text(text) => out.extend_from_slice(text),
@@ -140,7 +146,7 @@ impl Shared {
         for (name, group) in regex.names() {
             let value = captures.groups.slice(&captures.subject, *group).map(Bytes::copy_from);
             // One that doesn't fit any more is left out, as a variable that isn't set.
-            let _ = self.set(name.to_ascii_lowercase().into_bytes(), value.unwrap_or_default());
+            let _ = self.set(name.to_ascii_lowercase().as_bytes(), value.unwrap_or_default());
         }
         Ok(true)
     }

@@ -10,7 +10,7 @@ use ::cache::place::Portions;
 use ::cache::{Cache, Settings};
 use buf::parse::{parse_msec, parse_number, parse_offset, parse_sec, parse_size};
 use conf::{Directive, Error, Loader, Result, Word};
-use engine::cycle::zones::{self, SharedZone};
+use engine::cycle::zones::{self, Origin, SharedZone};
 use http::body::temp;
 use http::config::core::TempPath;
 use http::request::variables::template_of;
@@ -67,7 +67,7 @@ pub(crate) fn zone(loader: &mut Loader<'_>, d: &Directive) -> Result<Zone> {
     if word.text.contains(&b'$') {
         return Ok(Zone::Variable(template_of(loader, d, &word.text)?));
     }
-    let zone = zones::declare(loader, word, &word.text, 0, owner(&d.name.text))?;
+    let zone = zones::declare(loader, word, &word.text, 0, ::cache::owner(owner(&d.name.text)))?;
     Ok(Zone::Named(Named { place: word.span, zone }))
 }
 
@@ -100,7 +100,7 @@ pub(crate) fn cache_path(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let mut settings = read.settings;
     settings.purger = read.purges.then_some(read.purger);
     let owner = owner(&d.name.text);
-    let declared = zones::declare(loader, &word, &zone, size, owner)?;
+    let declared = zones::declare(loader, &word, &zone, size, ::cache::owner(owner))?;
     let caches = loader.store.entry::<Caches>();
     let key = (owner, declared.name().clone());
     if caches.0.contains_key(&key) {
@@ -111,6 +111,7 @@ pub(crate) fn cache_path(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
         return Err(Error::on(d, format!("the same path name \"{path}\" used twice")));
     }
     declared.set_data(Rc::new(settings.clone()));
+    declared.set_meaning(&format!("{} {:?}", buf::text::path(&settings.path), settings.levels));
     declared.on_start(same_folder);
     let mut place = TempPath { path: Rc::new(settings.path.clone()), levels: Rc::new([]) };
     let cache = Rc::new(Cache::new(declared, settings));
@@ -120,10 +121,9 @@ pub(crate) fn cache_path(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
 }
 
 /// A zone that is kept over a reload has to be that of the same files.
-fn same_folder(zone: &SharedZone, old: Option<&SharedZone>) -> std::result::Result<(), String> {
-    let (Some(new), Some(old)) = (zone.data::<Settings>(), old.and_then(|old| old.data::<Settings>())) else {
-        return Ok(());
-    };
+fn same_folder(zone: &SharedZone, origin: Origin<'_>) -> std::result::Result<(), String> {
+    let old = origin.declaration().and_then(|old| old.data::<Settings>());
+    let (Some(new), Some(old)) = (zone.data::<Settings>(), old) else { return Ok(()) };
     let name = zone.name();
     if new.path != old.path {
         let (new, old) = (buf::text::path(&new.path), buf::text::path(&old.path));

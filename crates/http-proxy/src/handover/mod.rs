@@ -140,7 +140,7 @@ fn choice(http: &Http, exchange: &ExchangeState, backend: &rt::Stream) -> Choice
     let peer = exchange.attempts.last().and_then(|attempt| attempt.peer.clone()).unwrap_or_default();
     let name = String::from_utf8_lossy(&exchange.group);
     let groups = http.part::<Rc<std::cell::RefCell<Groups>>>().cloned().unwrap_or_default();
-    let group = groups.borrow().resume(&name, &peer, backend);
+    let group = groups.borrow().resume(&name, &peer, backend.peer_addr().ok());
     Choice::resume(group, &peer)
 }
 

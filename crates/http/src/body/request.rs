@@ -513,6 +513,7 @@ impl Request {
                 }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     self.body.refuse();
+                    self.give_up();
                     return Poll::Ready(Err(Fault::SlowClient.log_with(self, &TIMED_OUT)));
                 }
                 Err(error) if self.h2_stream().is_some() => {

@@ -529,6 +529,16 @@ impl Request {
         }
     }
 
+    /// The connection is given up because its client was silent for too long, or by status 444: closing resets it, if
+    /// `reset_timedout_connection` says so.
+    pub(crate) fn give_up(&self) {
+        if self.location.core.reset_timedout_connection
+            && let Some(client) = self.client()
+        {
+            client.linger_reset();
+        }
+    }
+
     /// Counts a change of the URI by rules.
     pub(crate) fn count_rewrite(&mut self) -> Result<(), Fault> {
         if self.count_change() {

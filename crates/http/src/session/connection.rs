@@ -22,7 +22,7 @@ impl Http {
     pub(crate) fn visitor<'a>(&self, conn: &'a Connection) -> Visitor<'a> {
         let Connection { facts, link } = conn;
         let log = self.log_of(&facts.address.default.root.core);
-        Visitor { log, number: link.stream.number(), peer: &facts.peer, server: &facts.address.addr }
+        Visitor { log, number: link.stream.number(), peer: &facts.peer, server: &facts.address.addr, starttls: false }
     }
 }
 

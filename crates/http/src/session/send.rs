@@ -273,9 +273,7 @@ async fn write_slowly(r: &mut Request, out: &mut Chain, rate: u64, end: bool) ->
 fn send_failed(r: &mut Request, error: &io::Error) -> Broken {
     if error.kind() == io::ErrorKind::TimedOut {
         r.log_at(Level::Info, format_args!("client timed out{TIMED_OUT} while sending response to client"));
-        if r.location.core.reset_timedout_connection {
-            r.client().inspect(|client| client.linger_reset());
-        }
+        r.give_up();
     } else {
         let action = "while sending response to client";
         match r.h2_stream() {

@@ -60,7 +60,7 @@ fn say(log: &Log, number: u64, peer: &SockAddr, address: &Address) {
     if !panics::is_told() {
         return;
     }
-    let visitor = Visitor { log: log.clone(), number, peer, server: &address.addr };
+    let visitor = Visitor { log: log.clone(), number, peer, server: &address.addr, starttls: false };
     // The panic may have come from the log: another one in here must not end the process.
     let _ = catch_unwind(AssertUnwindSafe(|| {
         visitor.log(Level::Alert, format_args!("{}", panics::CONNECTION_CLOSED));

@@ -1,5 +1,7 @@
 //! `proxy_pass`: sessions are passed on to a server or a group of servers.
 
+mod datagrams;
+mod handover;
 mod reach;
 mod relay;
 mod variables;
@@ -15,9 +17,12 @@ use common::backend::targets::{self, Found, Groups};
 use common::vars::{size_template, template_of};
 use conf::values::{flag, msec, number, one_of, size};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
+use engine::handover::Parcel;
 use expr::vars::Template;
 use upstream::Url;
 
+pub(crate) use self::datagrams::Relay;
+use self::reach::{Line, Reached};
 use crate::config::CoreServer;
 use crate::module::{Content, Handlers, ServerContext, Serving, StreamModule};
 use crate::proto::{EVERYWHERE, Setup, StreamProto};
@@ -173,6 +178,24 @@ conf::table! {
     /// ```
     "proxy_protocol" in EVERYWHERE, ONE, default "off",
         scalar(one_of(HEADERS)) proxy_protocol: Header = Header::Off;
+    /// Says which datagrams to the server begin with the header of the PROXY protocol.
+    ///
+    /// Form: `proxy_protocol_datagrams first | each`
+    ///
+    /// - `first`: the first one of a session.
+    /// - `each`: all of them, for servers that don't know sessions.
+    ///
+    /// Effect: for UDP only, and with `proxy_protocol`. What the server answers has no header. For what clients send, see
+    /// `proxy_protocol` and `proxy_protocol=each` of `listen`.
+    ///
+    /// Cost: with `each`, 28 to 60 bytes more for each datagram; one that nearly fills a packet is cut into fragments.
+    ///
+    /// ```nginx
+    /// proxy_protocol v2;
+    /// proxy_protocol_datagrams each;
+    /// ```
+    "proxy_protocol_datagrams" in EVERYWHERE, ONE, default "first",
+        scalar(one_of(DATAGRAMS)) proxy_protocol_datagrams: Headed = Headed::First;
     /// Closes each direction of a connection by itself if it is `on`.
     ///
     /// Effect: when one side has sent all that it wanted to send, and closes its direction, the other one is told so, and may
@@ -194,6 +217,19 @@ conf::table! {
     /// ```
     "proxy_ssl" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) proxy_ssl: bool = false;
+    /// Names the protocols that are offered to the server with ALPN, the preferred one first.
+    ///
+    /// Form: `proxy_ssl_alpn protocol ...`
+    ///
+    /// - `protocol`: a name, such as `h2`, or a text with variables; one whose value is empty isn't offered.
+    ///
+    /// Effect: with `$ssl_alpn_protocol`, the server is offered what was agreed on with the client.
+    ///
+    /// ```nginx
+    /// proxy_ssl_alpn $ssl_alpn_protocol;
+    /// ```
+    "proxy_ssl_alpn" in EVERYWHERE, Args::at_least(1), default none,
+        set(alpn) proxy_ssl_alpn: Rc<[Rc<Template>]> = Rc::new([]);
 }
 
 /// `proxy_protocol`
@@ -207,6 +243,16 @@ pub enum Header {
     V2,
 }
 
+/// `proxy_protocol_datagrams`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Headed {
+    /// The first datagram.
+    First,
+    /// Each datagram.
+    Each,
+}
+
+const DATAGRAMS: &[(&str, Headed)] = &[("first", Headed::First), ("each", Headed::Each)];
 const HEADERS: &[(&str, Header)] = &[("off", Header::Off), ("on", Header::V1), ("v2", Header::V2)];
 
 fn deprecated_buffer(raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
@@ -217,6 +263,18 @@ fn deprecated_buffer(raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive)
         return Err(conf::table::duplicate(d));
     }
     raw.proxy_buffer_size = Some(size(loader, d)?);
+    Ok(())
+}
+
+fn alpn(raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
+    if raw.proxy_ssl_alpn.is_some() {
+        return Err(conf::table::duplicate(d));
+    }
+    let names = d.args.iter().map(|word| match word.text.len() {
+        0..=255 => template_of::<StreamProto>(loader, d, &word.text),
+        _ => Err(Error::at(word, "protocol too long")),
+    });
+    raw.proxy_ssl_alpn = Some(names.collect::<Result<_>>()?);
     Ok(())
 }
 
@@ -321,6 +379,10 @@ impl StreamModule for Proxy {
             groups.borrow().start();
         }
     }
+
+    fn adopt(&self, stream: &Rc<Stream>, parcel: Parcel, back: bool) -> std::result::Result<(), Parcel> {
+        handover::adopt(stream, parcel, back)
+    }
 }
 
 impl Content for Backend {
@@ -328,7 +390,12 @@ impl Content for Backend {
         Box::pin(async move {
             // In a box of its own: what follows lasts longer, and needs less.
             match Box::pin(self.reach(&mut s)).await {
-                Ok(reached) => relay::run(self, s, reached).await,
+                Ok(Reached { choice, backend, began_ms, header }) => match backend {
+                    Line::Stream(backend) => relay::run(self, s, Reached { choice, backend, began_ms, header }).await,
+                    Line::Datagrams(backend) => {
+                        datagrams::run(self, s, Reached { choice, backend, began_ms, header }).await
+                    }
+                },
                 Err(status) => {
                     s.status = status.0;
                     Some(s)

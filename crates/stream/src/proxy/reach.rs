@@ -14,7 +14,7 @@ use common::vars;
 use engine::log::{Errno, Level, TIMED_OUT};
 use os::SockAddr;
 use upstream::{Choice, Hints, Moment, Outcome, Url};
-use wire::proxy_protocol;
+use wire::proxy_protocol::{self, Transport};
 
 use super::{Backend, Destination, Header};
 use crate::session::StreamSession;
@@ -23,13 +23,21 @@ use crate::session::StreamSession;
 pub(super) struct Unreached(pub(super) u16);
 
 /// A server of the group, and the connection to it.
-pub(super) struct Reached {
+pub(super) struct Reached<B = rt::Stream> {
     pub(super) choice: Choice,
-    pub(super) backend: rt::Stream,
+    pub(super) backend: B,
     /// When the attempt began.
     pub(super) began_ms: u64,
     /// What has to be sent first.
     pub(super) header: Bytes,
+}
+
+/// What carries the bytes of a session to its server.
+pub(super) enum Line {
+    /// A connection.
+    Stream(rt::Stream),
+    /// A socket of datagrams.
+    Datagrams(rt::UdpSocket),
 }
 
 /// A fault of the server.
@@ -52,7 +60,7 @@ enum Fault {
 
 impl Backend {
     /// Opens a connection to a server.
-    pub(super) async fn reach(&self, s: &mut StreamSession) -> Result<Reached, Unreached> {
+    pub(super) async fn reach(&self, s: &mut StreamSession) -> Result<Reached<Line>, Unreached> {
         let (found, host) = self.target(s).await?;
         let key = found.key.as_ref().map(|key| vars::render(s, key)).unwrap_or_default();
         let mut choice = Choice::new(found.group, self.conf.connect.next_upstream_tries);
@@ -157,7 +165,10 @@ impl Backend {
         began_ms: u64,
         host: &[u8],
         header: &Bytes,
-    ) -> Result<rt::Stream, Fault> {
+    ) -> Result<Line, Fault> {
+        if s.link.stream().is_none() {
+            return self.connect_datagrams(s, choice, began_ms).await.map(Line::Datagrams);
+        }
         let addr = choice.peer().map(|peer| peer.addr.clone()).ok_or(Fault::Peer)?;
         let options = self.conf.connect.options(s);
         let timeout_ms = self.conf.connect.connect_timeout;
@@ -183,7 +194,8 @@ impl Backend {
             if !header.is_empty() && backend.send(&mut Chain::from(header.clone())).await.is_err() {
                 return Err(Fault::Peer);
             }
-            match tls.connect(s, &backend, host).await {
+            let alpn = self.alpn(s);
+            match tls.connect(s, &backend, host, alpn).await {
                 Ok(()) => {}
                 Err(Failure::OwnCertificate) => return Err(Fault::Own),
                 Err(Failure::TimedOut | Failure::Error) => return Err(Fault::Peer),
@@ -197,7 +209,42 @@ impl Backend {
             let own = backend.local_addr().map_or_else(|_| String::new(), |own| own.to_string());
             s.log_plain(format_args!("proxy {own} connected to {addr}"));
         }
+        Ok(Line::Stream(backend))
+    }
+
+    /// A socket for datagrams to the chosen server. TLS isn't spoken over datagrams.
+    async fn connect_datagrams(
+        &self,
+        s: &mut StreamSession,
+        choice: &Choice,
+        began_ms: u64,
+    ) -> Result<rt::UdpSocket, Fault> {
+        let addr = choice.peer().map(|peer| peer.addr.clone()).ok_or(Fault::Peer)?;
+        let options = self.conf.connect.options(s);
+        let backend = match rt::UdpSocket::connect(&addr, &options).await {
+            Ok(backend) => backend,
+            Err(error) => {
+                let message = format_args!("connect() to {addr} failed{} while connecting to upstream", Errno(&error));
+                s.log_at(Level::Crit, message);
+                return Err(Fault::Peer);
+            }
+        };
+        if let Some(attempt) = s.attempts.last_mut() {
+            attempt.connect_ms = Some(rt::now_ms().saturating_sub(began_ms));
+        }
+        choice.reached(Moment::Connected);
+        if s.log().enabled(Level::Info) {
+            let own = backend.local_addr().map_or_else(|_| String::new(), |own| own.to_string());
+            s.log_plain(format_args!("udp proxy {own} connected to {addr}"));
+        }
         Ok(backend)
+    }
+
+    /// The protocols that are offered to the server; values that are empty aren't.
+    fn alpn(&self, s: &mut StreamSession) -> Option<Vec<Vec<u8>>> {
+        let all = &self.conf.proxy_ssl_alpn;
+        let names = all.iter().map(|name| vars::render(s, name)).filter(|name| (1..=255).contains(&name.len()));
+        (!all.is_empty()).then(|| names.collect())
     }
 
     /// The header of the PROXY protocol, if there is to be one.
@@ -206,10 +253,15 @@ impl Backend {
         let (source, destination) = (s.peer.clone(), s.local_addr().clone());
         match (self.conf.proxy_protocol, inet(&source), inet(&destination)) {
             (Header::Off, ..) => {}
-            (Header::V1 | Header::V2, Some(source), Some(destination)) => {
+            (Header::V1, Some(source), Some(destination)) => {
                 proxy_protocol::write_v1(source, destination, &mut out);
             }
-            (Header::V1 | Header::V2, ..) => out.extend_from_slice(b"PROXY UNKNOWN\r\n"),
+            (Header::V1, ..) => out.extend_from_slice(b"PROXY UNKNOWN\r\n"),
+            (Header::V2, source, destination) => {
+                let stream = s.link.stream().is_some();
+                let transport = if stream { Transport::Stream } else { Transport::Datagram };
+                proxy_protocol::write_v2(source.zip(destination), transport, &[], &mut out);
+            }
         }
         Bytes::from(out)
     }

@@ -2,97 +2,204 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
+use std::rc::Rc;
+use std::task::{Context, Poll};
 
-use buf::Chain;
+use buf::{Bytes, Chain};
 use common::pump::{Pump, Turn};
 use common::vars;
+use engine::handover::Handover;
 use engine::log::{Errno, Level, TIMED_OUT};
 use expr::vars::Template;
-use upstream::{Moment, Outcome};
+use upstream::{Choice, Moment, Outcome};
 
-use super::Backend;
 use super::reach::{Reached, end_attempt};
+use super::{Backend, ProxyConf, handover};
 use crate::session::{Link, StreamSession};
 
-/// Which side has ended first, or why it is over otherwise.
+/// A session's side to the server.
+pub(super) struct Relay {
+    /// The server.
+    pub(super) choice: Choice,
+    /// The connection to it.
+    pub(super) backend: rt::Stream,
+    /// When the connection began to be made.
+    pub(super) began_ms: u64,
+    /// How far it has come.
+    pub(super) state: State,
+    /// Whether it stays in this process to its end: nobody took it when it was handed over.
+    pub(super) stays: bool,
+    /// The first wait for something to pass, if another process began it.
+    pub(super) first_wait_ms: Option<u64>,
+}
+
+/// What changes while bytes pass.
+#[derive(Clone, Copy, Default)]
+pub(super) struct State {
+    /// Whether the client has ended its direction, and the server knows.
+    pub(super) up_ended: bool,
+    /// Whether the server has.
+    pub(super) down_ended: bool,
+    /// When the server's first bytes came, counted from when the connection began to be made.
+    pub(super) first_byte_ms: Option<u64>,
+    /// When something has passed last.
+    pub(super) moved_ms: Option<u64>,
+}
+
+/// Why passing bytes on is over.
 enum End {
     Client,
     Server,
     TimedOut,
     Failed(io::Error, &'static str),
+    /// The session goes on in another process.
+    Leaves(Rc<Handover>),
 }
+
+/// A direction between two connections.
+type Way<'s> = Pump<'s, rt::Stream, rt::Stream>;
 
 /// Passes bytes both ways until the end, and gives the session back.
 pub(super) async fn run(b: &Backend, mut s: Box<StreamSession>, reached: Reached) -> Option<Box<StreamSession>> {
-    let Reached { mut choice, backend, began_ms, header } = reached;
-    let upload = rate(&mut s, b.conf.proxy_upload_rate.as_deref());
-    let download = rate(&mut s, b.conf.proxy_download_rate.as_deref());
-    let first = s.take_first();
-    let Link::Stream(client) = &s.link;
-    if !s.peer.is_unix() && s.server.core.shared.tcp_nodelay {
+    let Reached { choice, backend, began_ms, header } = reached;
+    if !s.peer.is_unix()
+        && s.server.core.shared.tcp_nodelay
+        && let Some(client) = s.link.stream()
+    {
         let _ = client.set_nodelay(true);
     }
-    let size = b.conf.proxy_buffer_size;
-    let mut down = Pump::new(&backend, client, buf::Bytes::default(), size).at_rate(download);
-    let mut up = Pump::new(client, &backend, first, size).at_rate(upload);
-    if !header.is_empty() {
-        let rest = std::mem::replace(&mut up.chain, Chain::from(header));
-        up.chain.append(&mut { rest });
+    let first = s.take_first();
+    let relay = Relay { choice, backend, began_ms, state: State::default(), stays: false, first_wait_ms: None };
+    relay.serve(b, s, header, first).await
+}
+
+impl Relay {
+    /// Passes bytes both ways. The header goes to the server first, then what the client has sent already.
+    pub(super) async fn serve(
+        mut self,
+        b: &Backend,
+        mut s: Box<StreamSession>,
+        header: Bytes,
+        first: Bytes,
+    ) -> Option<Box<StreamSession>> {
+        let upload = rate(&mut s, b.conf.proxy_upload_rate.as_deref());
+        let download = rate(&mut s, b.conf.proxy_download_rate.as_deref());
+        let Link::Stream(client) = &s.link else { return Some(s) };
+        let size = b.conf.proxy_buffer_size;
+        let mut up = Way::new(client, &self.backend, first, size).at_rate(upload);
+        let mut down = Way::new(&self.backend, client, Bytes::default(), size).at_rate(download);
+        if !header.is_empty() {
+            let mut rest = std::mem::replace(&mut up.chain, Chain::from(header));
+            up.chain.append(&mut rest);
+        }
+        let timeout_ms = b.conf.proxy_timeout;
+        client.set_recv_timeout(None);
+        client.set_send_timeout(Some(timeout_ms));
+        self.backend.set_send_timeout(Some(timeout_ms));
+        let watched = if self.state.down_ended { client } else { &self.backend };
+        watched.set_recv_timeout(Some(self.first_wait_ms.unwrap_or(timeout_ms)));
+        let may_leave = !self.stays && !self.backend.is_layered();
+        let mut state = self.state;
+        let end = poll_fn(|cx| {
+            if may_leave
+                && let Some(to) = s.stream.worker.successors()
+                && client.can_leave()
+            {
+                return Poll::Ready(End::Leaves(to));
+            }
+            state.turn(cx, &b.conf, &self, (client, &mut up, &mut down))
+        })
+        .await;
+        let (up, down) = (up.into_chain(), down.into_chain());
+        self.state = state;
+        if let Some(attempt) = s.attempts.last_mut() {
+            (attempt.sent, attempt.received) = (self.backend.sent(), self.backend.received());
+            attempt.header_ms = state.first_byte_ms;
+        }
+        if let End::Leaves(to) = end {
+            handover::give(&to, s, self, up, down);
+            return None;
+        }
+        self.choice.completed();
+        self.choice.release(Outcome::Good);
+        end_attempt(&mut s, self.began_ms);
+        log_end(&s, &end);
+        Some(s)
     }
-    let timeout_ms = b.conf.proxy_timeout;
-    for side in [client, &backend] {
-        side.set_send_timeout(Some(timeout_ms));
-        side.set_recv_timeout(None);
+}
+
+impl State {
+    fn turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        conf: &ProxyConf,
+        relay: &Relay,
+        (client, up, down): (&rt::Stream, &mut Way<'_>, &mut Way<'_>),
+    ) -> Poll<End> {
+        loop {
+            match self.pass(cx, conf, relay, (client, up, down)) {
+                // One direction stands still while the other one moves.
+                Poll::Ready(End::TimedOut) if self.has_moved_within(conf.proxy_timeout) => {
+                    client.set_send_timeout(Some(conf.proxy_timeout));
+                    relay.backend.set_send_timeout(Some(conf.proxy_timeout));
+                    self.keep_time(conf, relay, client);
+                }
+                passed => return passed,
+            }
+        }
     }
-    backend.set_recv_timeout(Some(timeout_ms));
-    let mut first_byte_ms = None;
-    let (mut up_ended, mut down_ended) = (false, false);
-    let end = poll_fn(|cx| {
+
+    fn has_moved_within(&self, ms: u64) -> bool {
+        self.moved_ms.is_some_and(|moved_ms| rt::now_ms() < moved_ms + ms)
+    }
+
+    /// Something has passed. The connection that is read to the last keeps the time.
+    fn keep_time(&self, conf: &ProxyConf, relay: &Relay, client: &rt::Stream) {
+        let watched = if self.down_ended { client } else { &relay.backend };
+        watched.set_recv_timeout(Some(conf.proxy_timeout));
+    }
+
+    fn pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        conf: &ProxyConf,
+        relay: &Relay,
+        (client, up, down): (&rt::Stream, &mut Way<'_>, &mut Way<'_>),
+    ) -> Poll<End> {
         let mut moved = false;
-        if !down_ended {
-            match down.turn(cx) {
+        if !self.down_ended {
+            let turn = down.turn(cx);
+            if self.first_byte_ms.is_none() && down.moved > 0 {
+                self.first_byte_ms = Some(rt::now_ms().saturating_sub(relay.began_ms));
+                relay.choice.reached(Moment::FirstByte);
+            }
+            match turn {
                 Turn::Waits(some) => moved |= some,
-                Turn::Ended if !b.conf.proxy_half_close || up_ended => return Poll::Ready(End::Server),
+                Turn::Ended if !conf.proxy_half_close || self.up_ended => return Poll::Ready(End::Server),
                 Turn::Ended => {
-                    (down_ended, moved) = (true, true);
+                    (self.down_ended, moved) = (true, true);
                     let _ = client.shutdown_write();
                 }
                 Turn::Failed(error, call) => return Poll::Ready(failed(error, call)),
             }
-            if first_byte_ms.is_none() && down.moved > 0 {
-                first_byte_ms = Some(rt::now_ms().saturating_sub(began_ms));
-                choice.reached(Moment::FirstByte);
-            }
         }
-        if !up_ended {
+        if !self.up_ended {
             match up.turn(cx) {
                 Turn::Waits(some) => moved |= some,
-                Turn::Ended if !b.conf.proxy_half_close || down_ended => return Poll::Ready(End::Client),
+                Turn::Ended if !conf.proxy_half_close || self.down_ended => return Poll::Ready(End::Client),
                 Turn::Ended => {
-                    up_ended = true;
-                    let _ = backend.shutdown_write();
+                    (self.up_ended, moved) = (true, true);
+                    let _ = relay.backend.shutdown_write();
                 }
                 Turn::Failed(error, call) => return Poll::Ready(failed(error, call)),
             }
         }
         if moved {
-            // What is read from last keeps the time.
-            let watched = if down_ended { client } else { &backend };
-            watched.set_recv_timeout(Some(timeout_ms));
+            self.moved_ms = Some(rt::now_ms());
+            self.keep_time(conf, relay, client);
         }
         Poll::Pending
-    })
-    .await;
-    if let Some(attempt) = s.attempts.last_mut() {
-        (attempt.sent, attempt.received) = (backend.sent(), backend.received());
-        attempt.header_ms = first_byte_ms;
     }
-    choice.completed();
-    choice.release(Outcome::Good);
-    end_attempt(&mut s, began_ms);
-    log_end(&s, &end);
-    Some(s)
 }
 
 fn failed(error: io::Error, call: &'static str) -> End {
@@ -103,20 +210,20 @@ fn failed(error: io::Error, call: &'static str) -> End {
 }
 
 fn log_end(s: &StreamSession, end: &End) {
-    let counts = || s.counts();
     match end {
-        End::Client => s.log_plain(format_args!("client disconnected, {}", counts())),
-        End::Server => s.log_plain(format_args!("upstream disconnected, {}", counts())),
+        End::Client => s.log_plain(format_args!("client disconnected, {}", s.counts())),
+        End::Server => s.log_plain(format_args!("upstream disconnected, {}", s.counts())),
         End::TimedOut => {
             s.log_at(Level::Info, format_args!("connection timed out{TIMED_OUT} while proxying connection"));
         }
-        End::Failed(error, call) => {
+        End::Failed(error, call) if !rt::is_closing(error) => {
             s.log_at(Level::Info, format_args!("{call}() failed{} while proxying connection", Errno(error)));
         }
+        End::Failed(..) | End::Leaves(_) => {}
     }
 }
 
 /// The limit that a template says, in bytes a second; 0 for none.
-fn rate(s: &mut StreamSession, template: Option<&Template>) -> u64 {
+pub(super) fn rate(s: &mut StreamSession, template: Option<&Template>) -> u64 {
     template.and_then(|template| buf::parse::parse_size(&vars::render(s, template))).unwrap_or(0)
 }

@@ -41,7 +41,8 @@ impl StreamSession {
 
     fn details(&self, line: &mut String) {
         // Writing to a string doesn't fail.
-        let _ = write!(line, ", client: {}, server: {}", self.peer.text(), self.address.addr);
+        let (kind, client) = (self.link.kind(), self.peer.text());
+        let _ = write!(line, ", {kind}client: {client}, server: {}", self.address.addr);
         if let Some(peer) = self.attempts.last().and_then(|attempt| attempt.peer.as_ref()) {
             let _ = write!(line, ", upstream: \"{peer}\"");
         }

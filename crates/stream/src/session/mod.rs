@@ -2,7 +2,9 @@
 
 mod log;
 mod serve;
+pub mod state;
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -10,13 +12,17 @@ use buf::{Buf, Bytes, Chain};
 use common::backend::attempts::Attempt;
 use common::front::Visitor;
 use common::front::proxy::ProxyHeader;
+use common::handover::{flat, restore_values, values};
 use common::vars::Store;
 use os::SockAddr;
 use tls::Secured;
 
 use crate::server::{Address, Server, Stream};
+use crate::udp::End;
 
+pub(crate) use self::serve::resume;
 pub use self::serve::serve;
+use self::state::SessionState;
 
 /// A session with a client.
 pub struct StreamSession {
@@ -61,6 +67,8 @@ pub struct StreamSession {
 pub enum Link {
     /// A connection.
     Stream(rt::Stream),
+    /// Datagrams of a client.
+    Datagrams(End),
 }
 
 impl Link {
@@ -68,6 +76,15 @@ impl Link {
     pub fn protocol(&self) -> &'static str {
         match self {
             Link::Stream(_) => "TCP",
+            Link::Datagrams(_) => "UDP",
+        }
+    }
+
+    /// What stands before `client` and `proxy` in log lines.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Link::Stream(_) => "",
+            Link::Datagrams(_) => "udp ",
         }
     }
 
@@ -75,6 +92,7 @@ impl Link {
     pub fn stream(&self) -> Option<&rt::Stream> {
         match self {
             Link::Stream(stream) => Some(stream),
+            Link::Datagrams(_) => None,
         }
     }
 }
@@ -84,6 +102,7 @@ impl StreamSession {
     pub fn new(stream: &Rc<Stream>, address: Rc<Address>, link: Link, peer: SockAddr) -> StreamSession {
         let number = match &link {
             Link::Stream(stream) => stream.number(),
+            Link::Datagrams(_) => rt::next_number(),
         };
         StreamSession {
             server: address.default.clone(),
@@ -107,11 +126,46 @@ impl StreamSession {
         }
     }
 
+    /// Its state, for another worker.
+    pub(crate) fn state(&self) -> SessionState {
+        SessionState {
+            number: self.number,
+            relay: self.relay.clone(),
+            proxy: self.proxy.as_deref().cloned(),
+            apart: self.apart,
+            server: self.server.name.to_vec(),
+            age_ms: rt::now_ms().saturating_sub(self.began_ms),
+            attempts: self.attempts.clone(),
+            values: values(self),
+            ..SessionState::new(self.address.addr.clone(), self.peer.clone())
+        }
+    }
+
+    /// Goes on with one of another worker, in the address's server of the same name or, if there is none, its default one.
+    pub(crate) fn restore(stream: &Rc<Stream>, address: Rc<Address>, link: Link, state: SessionState) -> StreamSession {
+        let server = StreamSession::server_named(&address, &state.server).unwrap_or_else(|| address.default.clone());
+        let mut s = StreamSession {
+            server,
+            apart: state.apart,
+            number: state.number,
+            relay: state.relay,
+            proxy: state.proxy.map(Box::new),
+            began_ms: rt::now_ms().saturating_sub(state.age_ms),
+            attempts: state.attempts,
+            doing: "",
+            ..StreamSession::new(stream, address, link, state.peer)
+        };
+        restore_values(&mut s, state.values);
+        s.count_again();
+        s
+    }
+
     /// The address that the client connected to.
     pub fn local_addr(&mut self) -> &SockAddr {
         self.local.get_or_insert_with(|| {
             let own = match &self.link {
                 Link::Stream(stream) => stream.local_addr(),
+                Link::Datagrams(End(client)) => Ok(client.port().local(client.key())),
             };
             own.unwrap_or_else(|_| self.address.addr.clone())
         })
@@ -121,6 +175,7 @@ impl StreamSession {
     pub fn sent(&self) -> u64 {
         match &self.link {
             Link::Stream(stream) => stream.sent(),
+            Link::Datagrams(End(client)) => client.sent(),
         }
     }
 
@@ -128,6 +183,7 @@ impl StreamSession {
     pub fn received(&self) -> u64 {
         match &self.link {
             Link::Stream(stream) => stream.received().saturating_sub(self.apart),
+            Link::Datagrams(End(client)) => client.received(),
         }
     }
 
@@ -137,6 +193,9 @@ impl StreamSession {
             Link::Stream(stream) => {
                 stream.set_send_timeout(Some(timeout_ms));
                 let _ = stream.send(&mut chain).await;
+            }
+            Link::Datagrams(End(client)) => {
+                let _ = client.send_one(&flat(chain)).await;
             }
         }
     }
@@ -156,9 +215,25 @@ impl StreamSession {
         }
     }
 
+    /// Has limits count a session that comes from another process, where it was counted before: none refuses it.
+    fn count_again(&mut self) {
+        let server = self.server.clone();
+        for check in &server.handlers.preaccess {
+            let _ = check.check(self);
+        }
+    }
+
+    /// The server of this name on an address.
+    pub(crate) fn server_named(address: &Address, name: &[u8]) -> Option<Rc<Server>> {
+        let mut all = std::iter::once(&address.default)
+            .chain(address.names.lookup(name))
+            .chain(address.regexes.iter().map(|(_, server)| server));
+        all.find(|server| *server.name == *name).cloned()
+    }
+
     /// The client, as the log names it before its session has begun in earnest.
     fn visitor(&self) -> Visitor<'_> {
-        Visitor { log: self.log(), number: self.number, peer: &self.peer, server: &self.address.addr }
+        Visitor { log: self.log(), number: self.number, peer: &self.peer, server: &self.address.addr, starttls: false }
     }
 
     /// Takes what has been read and not taken yet.
@@ -166,9 +241,32 @@ impl StreamSession {
         std::mem::take(&mut self.first)
     }
 
+    /// Closes the client's connection so that it still gets all that was sent: what it has sent meanwhile is read, since the
+    /// kernel would reset the connection otherwise. A client of TLS is given a moment to close its side, as in nginx.
+    pub(crate) async fn close(&self) {
+        let Some(stream) = self.link.stream().filter(|stream| stream.is_readable() || stream.is_layered()) else {
+            return;
+        };
+        let _ = stream.shutdown_write();
+        let waits = stream.is_layered();
+        stream.set_recv_timeout(waits.then_some(LINGERING_MS));
+        let mut left = MOST_DISCARDED;
+        poll_fn(|cx| {
+            while left > 0 {
+                match stream.poll_recv(cx, DISCARDED) {
+                    Poll::Ready(Ok(read)) if !read.is_empty() => left = left.saturating_sub(read.len()),
+                    Poll::Pending if waits => return Poll::Pending,
+                    _ => break,
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// Whether a client that has closed its side has sent something that nobody has taken.
     pub(crate) fn has_sent(&mut self, cx: &mut Context<'_>) -> bool {
-        let Link::Stream(stream) = &self.link;
+        let Some(stream) = self.link.stream() else { return true };
         match stream.poll_recv(cx, self.server.core.preread_buffer_size) {
             Poll::Ready(Ok(more)) => self.push_first(&more),
             Poll::Ready(Err(_)) => return false,
@@ -184,3 +282,10 @@ impl StreamSession {
         self.first = buf.freeze();
     }
 }
+
+/// How long a client may take to close its side.
+const LINGERING_MS: u64 = 3000;
+/// How much is read at once of what nobody wants.
+const DISCARDED: usize = 16 << 10;
+/// How much of it is read at most.
+const MOST_DISCARDED: usize = 256 << 10;

@@ -1,5 +1,6 @@
 //! The life of a session: what precedes it, the phases, the log.
 
+use std::future::Future;
 use std::rc::Rc;
 
 use buf::Buf;
@@ -43,42 +44,47 @@ impl Drop for Counted {
 /// Serves a session to its end.
 pub async fn serve(mut s: Box<StreamSession>) {
     let _counted = Counted::new(&s.stream);
-    s.log_plain(format_args!("client {} connected to {}", s.peer, s.address.addr));
+    s.log_plain(format_args!("{}client {} connected to {}", s.link.kind(), s.peer, s.address.addr));
     // In a box of its own: what follows lasts longer, and needs less.
     let prepared = Box::pin(prepare(&mut s)).await;
-    content(s, prepared).await;
-}
-
-/// Serves a session that has gone through all phases before its content.
-async fn content(mut s: Box<StreamSession>, prepared: Result<(), Ended>) {
-    let served = match prepared {
-        Ok(()) => {
+    let content = s.server.handlers.content.clone();
+    let served = match (prepared, &content) {
+        (Ok(()), Some(content)) => {
             s.doing = "";
-            let content = s.server.handlers.content.clone();
-            match &content {
-                Some(content) => content.serve(s).await,
-                None => Some(s),
-            }
+            content.serve(s).await
         }
-        Err(Ended(status)) => {
+        (Ok(()), None) => {
+            s.status = INTERNAL_ERROR;
+            Some(s)
+        }
+        (Err(Ended(status)), _) => {
             s.status = status;
             Some(s)
         }
     };
-    if let Some(mut s) = served {
-        s.log_access();
+    end(served).await;
+}
+
+/// Serves a session to its end that another worker has begun.
+pub(crate) async fn resume<F>(s: Box<StreamSession>, rest: impl FnOnce(Box<StreamSession>) -> F)
+where
+    F: Future<Output = Option<Box<StreamSession>>>,
+{
+    let _counted = Counted::new(&s.stream);
+    end(rest(s).await).await;
+}
+
+/// A session is over, unless it goes on elsewhere.
+async fn end(session: Option<Box<StreamSession>>) {
+    let Some(mut s) = session else { return };
+    let server = s.server.clone();
+    for log in &server.handlers.log {
+        log.log(&mut s);
     }
+    s.close().await;
 }
 
 impl StreamSession {
-    /// Writes its lines to the access logs.
-    pub(crate) fn log_access(&mut self) {
-        let server = self.server.clone();
-        for log in &server.handlers.log {
-            log.log(self);
-        }
-    }
-
     /// Asks checks one after the other.
     fn ask<'a>(&mut self, checks: impl IntoIterator<Item = &'a Box<dyn Check<StreamProto>>>) -> Result<(), Ended> {
         for check in checks {
@@ -108,7 +114,8 @@ async fn prepare(s: &mut StreamSession) -> Result<(), Ended> {
 }
 
 async fn read_proxy_header(s: &mut StreamSession) -> Result<(), Ended> {
-    let Link::Stream(stream) = &s.link;
+    // Of datagrams it was read already.
+    let Link::Stream(stream) = &s.link else { return Ok(()) };
     stream.set_recv_timeout(Some(s.server.core.proxy_protocol_timeout));
     stream.set_silent();
     let read = proxy::read(stream, b"", || s.visitor()).await;
@@ -126,7 +133,7 @@ async fn handshake(s: &mut StreamSession) -> Result<(), Ended> {
     let timeout_ms = s.server.set.get::<HandshakeConf>().ssl_handshake_timeout;
     let first = s.take_first();
     let greeting = {
-        let Link::Stream(stream) = &s.link;
+        let Link::Stream(stream) = &s.link else { return Err(failed) };
         stream.set_recv_timeout(Some(timeout_ms));
         stream.set_send_timeout(Some(timeout_ms));
         match greet(stream, first, &address, || s.visitor()).await {
@@ -148,7 +155,7 @@ async fn handshake(s: &mut StreamSession) -> Result<(), Ended> {
     let identity = tls.identity(s);
     s.pending = None;
     let log = s.log();
-    let Link::Stream(stream) = &s.link;
+    let Link::Stream(stream) = &s.link else { return Err(failed) };
     let secured = greeting.finish(stream, identity, &log, || s.visitor()).await.ok_or(failed)?;
     stream.set_send_timeout(None);
     // The layer counts the session's own bytes only.
@@ -175,19 +182,22 @@ async fn preread(s: &mut StreamSession) -> Result<(), Ended> {
     }
     s.doing = "prereading client data";
     let most = server.core.preread_buffer_size;
-    let Link::Stream(stream) = &s.link;
-    stream.set_recv_timeout(Some(server.core.preread_timeout));
+    if let Link::Stream(stream) = &s.link {
+        stream.set_recv_timeout(Some(server.core.preread_timeout));
+    }
     let mut at = 0;
     loop {
         while let Some(handler) = server.handlers.preread.get(at).filter(|_| !s.first.is_empty()) {
-            let bytes = s.first.clone();
+            // More may have been read than was asked for.
+            let bytes = s.first.slice(0..s.first.len().min(most));
             if handler.examine(s, &bytes) == Examined::More {
                 break;
             }
             at += 1;
             server.clone_from(&s.server);
         }
-        if at >= server.handlers.preread.len() {
+        // A datagram is all there is.
+        if at >= server.handlers.preread.len() || s.link.stream().is_none() {
             break;
         }
         if s.first.len() >= most {
@@ -197,14 +207,15 @@ async fn preread(s: &mut StreamSession) -> Result<(), Ended> {
         let more = read_more(s, most - s.first.len()).await?;
         s.push_first(&more);
     }
-    let Link::Stream(stream) = &s.link;
-    stream.set_recv_timeout(None);
+    if let Link::Stream(stream) = &s.link {
+        stream.set_recv_timeout(None);
+    }
     Ok(())
 }
 
 /// More of the client's first bytes. As in nginx, a client that sends no more in time, or leaves, isn't a fault.
 async fn read_more(s: &StreamSession, most: usize) -> Result<Buf, Ended> {
-    let Link::Stream(stream) = &s.link;
+    let Link::Stream(stream) = &s.link else { return Err(Ended(BAD_REQUEST)) };
     match stream.recv(most).await {
         Ok(more) if !more.is_empty() => Ok(more),
         _ => Err(Ended(200)),

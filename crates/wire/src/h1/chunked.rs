@@ -10,7 +10,7 @@ use std::rc::Rc;
 use buf::{Bytes, Chain};
 
 use super::fields::{FieldsError, HeaderSpan, parse_fields};
-use crate::class::hex;
+use buf::hex::value as hex;
 
 /// The body isn't in chunks, or a line of it exceeds its bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

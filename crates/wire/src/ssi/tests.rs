@@ -118,7 +118,7 @@ fn a_command_is_written_as_it_was() {
 }
 
 fn value(raw: &str) -> Value {
-    Value { quote: b'"', raw: raw.as_bytes().to_vec() }
+    Value { quote: b'"', raw: raw.as_bytes().into() }
 }
 
 /// Parts in one line: names in angles.

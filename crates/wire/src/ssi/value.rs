@@ -12,7 +12,7 @@ pub struct Value {
     /// The quote around it.
     pub(super) quote: u8,
     /// What stands between the quotes, with its backslashes.
-    pub(super) raw: Vec<u8>,
+    pub(super) raw: SmallVec<[u8; 24]>,
 }
 
 /// A part of a value in which variables are looked up.

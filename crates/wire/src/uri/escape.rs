@@ -1,6 +1,6 @@
 //! Percent escapes, by nginx's kinds.
 
-use crate::class::hex;
+use buf::hex::value as hex;
 
 /// What is escaped, besides controls and bytes above `~`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum Escape {
     Html,
     /// The URL in a page's Refresh: space and `"'<>\^`{|~`, neither `%` nor `#`.
     Refresh,
-    /// A memcached key: space and `%`.
+    /// A key for memcached, or a value for the server of `auth_http`: space and `%`.
     Memcached,
 }
 
@@ -132,15 +132,19 @@ pub fn unescape_redirect(text: &[u8], out: &mut Vec<u8>) {
 
 /// Appends `text` to `out` with `<`, `>`, `&` and `"` as entities.
 pub fn escape_html(text: &[u8], out: &mut Vec<u8>) {
-    for &byte in text {
-        match byte {
-            b'<' => out.extend_from_slice(b"&lt;"),
-            b'>' => out.extend_from_slice(b"&gt;"),
-            b'&' => out.extend_from_slice(b"&amp;"),
-            b'"' => out.extend_from_slice(b"&quot;"),
-            byte => out.push(byte),
-        }
+    out.reserve(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'<' | b'>' | b'&' | b'"')) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(match rest[at] {
+            b'<' => b"&lt;",
+            b'>' => b"&gt;",
+            b'&' => b"&amp;",
+            _ => b"&quot;",
+        });
+        rest = &rest[at + 1..];
     }
+    out.extend_from_slice(rest);
 }
 
 #[cfg(test)]

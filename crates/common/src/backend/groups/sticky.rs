@@ -11,6 +11,7 @@ use upstream::sticky::{Cookie, Expires, Learn, Sessions};
 
 use super::{current, once};
 use crate::Proto;
+use crate::backend::health::split;
 use crate::vars::{one_variable, template_of, variable_in};
 
 conf::table! {
@@ -135,14 +136,6 @@ fn cookie<P: Proto>(loader: &mut Loader<'_>, d: &Directive, words: &[Word]) -> R
     Ok(cookie)
 }
 
-/// The name of a parameter with its `=`, if it has one, and the value.
-fn split(word: &Word) -> (&[u8], &[u8]) {
-    match word.text.iter().position(|byte| *byte == b'=') {
-        Some(at) => word.text.split_at(at + 1),
-        None => (&word.text, b""),
-    }
-}
-
 /// The groups that zones of sessions belong to.
 #[derive(Default)]
 struct Owners(Vec<(Rc<str>, Vec<u8>)>);
@@ -176,7 +169,7 @@ fn learn<P: Proto>(loader: &mut Loader<'_>, d: &Directive, words: &[Word]) -> Re
     let size = parse::parse_size(size.get(1..).unwrap_or_default()).ok_or_else(|| wrong(word, "invalid zone size"))?;
     let size = usize::try_from(size).ok().filter(|size| *size >= zones::SMALLEST);
     let size = size.ok_or_else(|| wrong(word, "zone is too small"))?;
-    let zone = zones::declare(loader, word, name, size, P::tables().upstream_sticky.module())?;
+    let zone = zones::declare(loader, word, name, size, upstream::sticky::owner(P::tables().upstream_sticky.module()))?;
     let group = current::<P>(loader).name.clone();
     let owners = &mut loader.store.entry::<Owners>().0;
     if let Some((name, other)) = owners.iter().find(|(name, _)| name == zone.name()) {
@@ -187,12 +180,7 @@ fn learn<P: Proto>(loader: &mut Loader<'_>, d: &Directive, words: &[Word]) -> Re
     Ok(Learn { create, lookup, header, sessions: Sessions::new(zone, timeout_ms) })
 }
 
-fn learned<P: Proto>(
-    loader: &mut Loader<'_>,
-    word: &Word,
-    name: &str,
-    value: &[u8],
-) -> Result<Rc<Template>> {
+fn learned<P: Proto>(loader: &mut Loader<'_>, word: &Word, name: &str, value: &[u8]) -> Result<Rc<Template>> {
     if value.first() != Some(&b'$') {
         return Err(wrong(word, &format!("missing variable in the \"{name}\" parameter")));
     }

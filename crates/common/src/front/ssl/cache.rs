@@ -18,6 +18,8 @@ thread_local! {
 #[derive(Debug)]
 pub(super) struct ZoneCache(usize);
 
+/// The version of the entries, which have the library's sessions: another one whenever it writes them in another way.
+pub(super) const LAYOUT: u32 = 1;
 /// How many old sessions may make room for a new one.
 const MOST_EVICTED: usize = 16;
 

@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use conf::values::{flag, number, one_of, sec, size, string};
 use conf::{Args, Directive, Error, Level, Loader, Result, Word, table};
-use engine::cycle::zones::{self, SMALLEST, SharedZone};
+use engine::cycle::zones::{self, Owner, SMALLEST, SharedZone};
 use engine::log::{LogFile, LogFiles, full_path};
+use tls::KeySink;
 
 use super::LateFile;
 use super::values::{
@@ -585,10 +586,17 @@ const VERIFY: &[(&str, VerifyClient)] = &[
     ("optional_no_ca", VerifyClient::OptionalNoCa),
 ];
 
-fn key_log(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<LogFile>>> {
+/// Reads `…ssl_key_log`.
+pub(crate) fn key_log(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<LogFile>>> {
     let path = full_path(loader, &d.arg(0).text);
     loader.places.note(engine::log::FILE, buf::text::path(&path), d.span());
     Ok(Some(loader.store.entry::<LogFiles>().get_private(&path)))
+}
+
+/// What writes keys to a file.
+pub(crate) fn key_sink(file: &Rc<LogFile>) -> KeySink {
+    let file = file.clone();
+    KeySink(Rc::new(move |lines| file.write(lines.as_bytes())))
 }
 
 /// The cache's name and size, as the last word that names a shared one has it.
@@ -605,7 +613,8 @@ fn session_cache<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<Opt
             }
             _ => {
                 let (name, size) = shared_cache(word, "session cache")?;
-                let zone = zones::declare(loader, word, name.as_bytes(), size, P::tables().ssl.module())?;
+                let owner = Owner { module: P::tables().ssl.module(), layout: super::cache::LAYOUT };
+                let zone = zones::declare(loader, word, name.as_bytes(), size, owner)?;
                 cache = Some(Cache::Shared(zone));
             }
         }
@@ -637,5 +646,6 @@ fn ocsp_cache<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<Option
         return Ok(None);
     }
     let (name, size) = shared_cache(word, "OCSP cache")?;
-    zones::declare(loader, word, name.as_bytes(), size, P::tables().ssl_ocsp.module()).map(Some)
+    let owner = Owner { module: P::tables().ssl_ocsp.module(), layout: crate::ocsp::CACHE_LAYOUT };
+    zones::declare(loader, word, name.as_bytes(), size, owner).map(Some)
 }

@@ -60,14 +60,14 @@ fn of_client<P: Proto>(setup: &mut Setup<P>) {
     crate::variables! { setup, P::tables().ssl.module();
         /// `SUCCESS`, `FAILED:` with the reason, or `NONE` if the client showed no certificate. Empty without
         /// TLS.
-        "ssl_client_verify", none, Getter::Plain(client_verify);
+        "ssl_client_verify", none, Getter::<P>::Plain(|s, out| client_verify(s, out));
         /// The client's certificate in PEM, every line but the first indented by a tab, for fields of requests.
         /// Empty without one.
         "ssl_client_cert", none, Getter::<P>::Plain(|s, out| client(s, out, |der, _| indented(&text::pem(der))));
         /// The client's certificate in PEM. Empty without one.
         "ssl_client_raw_cert", none, Getter::<P>::Plain(|s, out| client(s, out, |der, _| text::pem(der)));
         /// The client's certificate in PEM, escaped as in a URI. Empty without one.
-        "ssl_client_escaped_cert", none, Getter::<P>::Plain(|s, out| client(s, out, |der, _| escaped(&text::pem(der))));
+        "ssl_client_escaped_cert", none, Getter::<P>::Plain(|s, out| client(s, out, |der, _| escaped_certificate(der)));
         /// The subject of the client's certificate, in the form of RFC 2253. Empty without one.
         "ssl_client_s_dn", none, Getter::<P>::Plain(|s, out| client(s, out, |_, c| text::name(c.subject)));
         /// The issuer of the client's certificate, in the form of RFC 2253. Empty without one.
@@ -112,13 +112,16 @@ fn indented(pem: &str) -> String {
     pem.trim_end().replace('\n', "\n\t")
 }
 
-fn escaped(pem: &str) -> String {
+/// A certificate in PEM, escaped as in a URI.
+pub fn escaped_certificate(der: &[u8]) -> String {
+    let pem = text::pem(der);
     let mut out = Vec::with_capacity(pem.len() * 2);
     wire::uri::escape(wire::uri::Escape::UriComponent, pem.as_bytes(), &mut out);
     String::from_utf8(out).unwrap_or_default()
 }
 
-fn client_verify<S: Facts>(s: &mut S, out: &mut Vec<u8>) -> bool {
+/// Appends what became of the client's certificate, in nginx's words; false without TLS.
+pub fn client_verify<S: Facts>(s: &S, out: &mut Vec<u8>) -> bool {
     of(s, |tls| match tls.verdict() {
         ClientVerdict::None => put(out, b"NONE"),
         ClientVerdict::Trusted => put(out, b"SUCCESS"),

@@ -329,9 +329,7 @@ async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes, pipe
         }
         Head::TimedOut => {
             cut_short(&mut r, Fault::SlowClient, TIMED_OUT);
-            if r.location.core.reset_timedout_connection {
-                r.client().inspect(|client| client.linger_reset());
-            }
+            r.give_up();
             return After::Close;
         }
     }

@@ -3,15 +3,18 @@
 //! A check asks the location's backend, in the location's protocol and with its fields, on behalf of nobody. Who checks when,
 //! and what follows, is [`::upstream::health`]'s.
 //!
-//! Not in nginx, which has them in its commercial edition; what they do is as documented there, without `type=grpc`.
+//! Not in nginx, which has them in its commercial edition; what they do is as documented there.
+
+mod grpc;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
-use ::upstream::health::{self, Check, Probe, Probing};
+use ::upstream::health::{self, Probe, Probing};
 use ::upstream::{Group, Idle, Peer};
 use buf::{Bytes, parse};
+use common::backend::health::{self as checks, duplicate_match, regex, wrong_number};
 use conf::values::invalid_parameter;
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result, Word};
 use expr::regex::Regex;
@@ -20,10 +23,12 @@ use http::exchange::{Exchange, Target};
 use http::module::{HttpModule, LocationContext};
 use http::request::Request;
 use http::request::variables::template_of;
+use http::response::Headers;
 use http::server::Http;
 use http::server::location::{Handlers, Location, LocationId};
 use os::SockAddr;
 
+use self::grpc::GrpcCheck;
 use crate::attempt::Outgoing;
 use crate::engine::Backend;
 use crate::pass::Destination;
@@ -39,7 +44,8 @@ conf::table! {
     /// Checks the servers of the location's group again and again.
     ///
     /// Form: `health_check [interval=time] [jitter=time] [fails=number] [passes=number] [uri=uri] [port=number]
-    /// [match=name] [mandatory [persistent]] [keepalive_time=time]`
+    /// [match=name] [mandatory [persistent]] [keepalive_time=time]
+    /// [type=grpc [grpc_service=name] [grpc_status=code]]`
     ///
     /// - `interval=time`: the time from one check of a server to the next; the default is 5s.
     /// - `jitter=time`: each check is late by a random time up to this; the default is 0.
@@ -51,6 +57,11 @@ conf::table! {
     /// - `mandatory`: a server gets no requests before its first check has passed. With `persistent`, one that was
     ///   healthy before a reload gets them at once.
     /// - `keepalive_time=time`: for how long a connection is kept for further checks; by default each check opens one.
+    /// - `type=grpc`, after all of these and without `uri` and `match`: asks by gRPC's own protocol for such checks
+    ///   (`grpc.health.v1.Health/Check`); the location has a `grpc_pass`. A server is healthy that says it is serving.
+    /// - `grpc_service=name`: asks about this service; by default about the server as a whole.
+    /// - `grpc_status=code`: a server that answers with this status of gRPC is healthy too, such as 12 (unimplemented) of
+    ///   one that doesn't know the protocol.
     ///
     /// Effect: an unhealthy server gets no requests until its checks pass. Checks are requests of the location: its
     /// protocol, its `proxy_set_header` and its timeouts hold. The group needs a `zone`; one worker checks for all, and
@@ -75,7 +86,7 @@ conf::table! {
     ///     }
     /// }
     /// ```
-    "health_check" in Context::LOCATION, Args::between(0, 11), default none,
+    "health_check" in Context::LOCATION, Args::between(0, 13), default none,
         here(health_check) health_check: Rc<Spec>;
 }
 
@@ -109,51 +120,42 @@ conf::table! {
 
 /// What a `health_check` says.
 pub struct Spec {
-    check: Check,
+    shared: checks::Spec,
     uri: Vec<u8>,
     args: Vec<u8>,
-    /// The block's name, with the word that has it.
-    name: Option<(Vec<u8>, Word)>,
     keepalive_ms: u64,
-    directive: Directive,
+    grpc: Option<GrpcCheck>,
 }
 
 fn health_check(_: &mut Loader<'_>, d: &Directive) -> Result<Rc<Spec>> {
-    let mut spec = Spec {
-        check: Check::default(),
-        uri: b"/".to_vec(),
-        args: Vec::new(),
-        name: None,
-        keepalive_ms: 0,
-        directive: d.clone(),
-    };
+    let mut spec =
+        Spec { shared: checks::Spec::new(d), uri: b"/".to_vec(), args: Vec::new(), keepalive_ms: 0, grpc: None };
+    let mut has_uri = false;
     for word in &d.args {
-        let invalid = || invalid_parameter(word);
-        let (name, value) = match word.text.iter().position(|byte| *byte == b'=') {
-            Some(at) => word.text.split_at(at + 1),
-            None => (&word.text[..], &b""[..]),
-        };
-        let time = || parse::parse_msec(value).ok_or_else(invalid);
-        let number = || parse::parse_number(value).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
-        match name {
-            b"interval=" => spec.check.interval_ms = Some(time()?).filter(|ms| *ms > 0).ok_or_else(invalid)?,
-            b"jitter=" => spec.check.jitter_ms = time()?,
-            b"fails=" => spec.check.fails = number().ok_or_else(invalid)?,
-            b"passes=" => spec.check.passes = number().ok_or_else(invalid)?,
-            b"port=" => {
-                let port = number().and_then(|port| u16::try_from(port).ok());
-                spec.check.port = Some(port.ok_or_else(invalid)?);
+        let (name, value) = checks::split(word);
+        if let Some(grpc) = &mut spec.grpc {
+            grpc.parameter(name, value).ok_or_else(|| invalid_parameter(word))?;
+            continue;
+        }
+        match (name, value) {
+            _ if spec.shared.parameter(word)? => {}
+            (b"type=", b"grpc") => {
+                if has_uri || spec.shared.name.is_some() {
+                    return Err(Error::at(word, "\"type=grpc\" can't be used with \"uri\" or \"match\""));
+                }
+                spec.uri = grpc::METHOD.to_vec();
+                spec.grpc = Some(GrpcCheck::default());
             }
-            b"uri=" if value.first() == Some(&b'/') => {
+            (b"uri=", value) if value.first() == Some(&b'/') => {
+                has_uri = true;
                 let mut parts = value.splitn(2, |byte| *byte == b'?');
                 spec.uri = parts.next().unwrap_or_default().to_vec();
                 spec.args = parts.next().unwrap_or_default().to_vec();
             }
-            b"match=" if !value.is_empty() => spec.name = Some((value.to_vec(), word.clone())),
-            b"keepalive_time=" => spec.keepalive_ms = time()?,
-            b"mandatory" => spec.check.mandatory = true,
-            b"persistent" if spec.check.mandatory => spec.check.persistent = true,
-            _ => return Err(invalid()),
+            (b"keepalive_time=", value) => {
+                spec.keepalive_ms = parse::parse_msec(value).ok_or_else(|| invalid_parameter(word))?;
+            }
+            _ => return Err(invalid_parameter(word)),
         }
     }
     Ok(Rc::new(spec))
@@ -210,12 +212,8 @@ fn match_block(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let name = d.arg(0);
     match loader.store.entry::<Matches>().0.insert(name.text.clone(), Rc::new(tests)) {
         None => Ok(()),
-        Some(_) => Err(Error::at(name, format!("duplicate match \"{}\"", name.lossy()))),
+        Some(_) => Err(duplicate_match(name)),
     }
-}
-
-fn wrong_number(line: &Directive) -> Error {
-    Error::on(line, format!("invalid number of arguments in \"{}\" test", line.name.lossy()))
 }
 
 fn statuses(line: &Directive) -> Result<(bool, Vec<(u16, u16)>)> {
@@ -253,18 +251,6 @@ fn header_test(line: &Directive) -> Result<HeaderTest> {
         },
         _ => return Err(wrong_number(line)),
     })
-}
-
-fn regex(operator: &Word, pattern: &Word) -> Result<(bool, Regex)> {
-    let (not, caseless) = match operator.text.as_slice() {
-        b"~" => (false, false),
-        b"~*" => (false, true),
-        b"!~" => (true, false),
-        b"!~*" => (true, true),
-        _ => return Err(Error::at(operator, format!("unknown operator \"{}\"", operator.lossy()))),
-    };
-    let regex = Regex::new(&pattern.text, caseless).map_err(|error| Error::at(pattern, error.to_string()))?;
-    Ok((not, regex))
 }
 
 impl Match {
@@ -334,7 +320,7 @@ impl HttpModule for HealthChecks {
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
         let Some(spec) = cx.set.get::<HealthConf>().health_check.clone() else { return Ok(()) };
-        let d = &spec.directive;
+        let d = &spec.shared.directive;
         let backend = out.content.last().and_then(|handler| handler.as_any()?.downcast_ref::<Backend>());
         let Some(backend) = backend else {
             return Err(Error::on(d, "\"health_check\" needs a location that passes requests to a backend"));
@@ -342,20 +328,12 @@ impl HttpModule for HealthChecks {
         let Destination::Fixed(target) = &backend.destination else {
             return Err(Error::on(d, "\"health_check\" needs a group without variables"));
         };
-        let group = target.group.clone();
-        if !group.is_shared() {
-            return Err(Error::on(d, format!("\"health_check\" requires \"zone\" in upstream \"{}\"", group.name)));
+        if spec.grpc.is_some() && !target.scheme.starts_with("grpc") {
+            return Err(Error::on(d, "\"type=grpc\" needs a location with \"grpc_pass\""));
         }
-        let tests = match &spec.name {
-            None => None,
-            Some((name, word)) => {
-                let found = cx.loader.store.entry::<Matches>().0.get(name).cloned();
-                let unknown = || Error::at(word, format!("unknown match \"{}\"", String::from_utf8_lossy(name)));
-                Some(found.ok_or_else(unknown)?)
-            }
-        };
-        let bit = group.add_check(&spec.check);
-        let bit = bit.ok_or_else(|| Error::on(d, format!("too many health checks of upstream \"{}\"", group.name)))?;
+        let group = target.group.clone();
+        let tests = spec.shared.tests(|name| cx.loader.store.entry::<Matches>().0.get(name).cloned())?;
+        let bit = spec.shared.add_to(&group)?;
         cx.loader.store.entry::<Planned>().0.push(Plan { location: cx.id, spec, tests, group, bit });
         Ok(())
     }
@@ -373,9 +351,19 @@ impl HttpModule for HealthChecks {
                 tests: plan.tests.clone(),
                 idle: RefCell::default(),
             };
-            health::watch(&plan.group, plan.spec.check.clone(), plan.bit, Rc::new(probe));
+            health::watch(&plan.group, plan.spec.shared.check.clone(), plan.bit, Rc::new(probe));
         }
     }
+}
+
+/// A response, but for its head, which the exchange has.
+struct Answered {
+    idle: Idle,
+    /// Its beginning.
+    body: Vec<u8>,
+    trailers: Headers,
+    /// What the connection keeps, if it can serve on.
+    kept: Option<Kept>,
 }
 
 struct HttpProbe {
@@ -394,6 +382,9 @@ impl Probe for HttpProbe {
             let Some(mut r) = Request::apart(&http, &self.location, &self.spec.uri, &self.spec.args) else {
                 return Ok(());
             };
+            if let Some(grpc) = &self.spec.grpc {
+                grpc.prepare(&mut r);
+            }
             let result = self.ask(&mut r, peer, addr).await;
             r.end();
             result
@@ -428,7 +419,7 @@ impl HttpProbe {
             Some(idle) => self.exchange(backend, r, &exchange, idle, &outgoing).await.ok(),
             None => None,
         };
-        let (mut idle, body, keep) = match answered {
+        let Answered { mut idle, body, trailers, kept } = match answered {
             Some(answered) => answered,
             None => {
                 let idle = backend.connect(r, &exchange, addr).await.map_err(|_| "connecting".to_owned())?;
@@ -436,11 +427,14 @@ impl HttpProbe {
             }
         };
         let is_young = rt::now_ms().saturating_sub(idle.since_ms) < self.spec.keepalive_ms;
-        if let Some(kept) = keep.filter(|_| is_young) {
+        if let Some(kept) = kept.filter(|_| is_young) {
             idle.kept = Some(kept);
             self.idle.borrow_mut().insert(peer.name.clone(), idle);
         }
         exchange.end();
+        if let Some(grpc) = &self.spec.grpc {
+            return grpc.test(&exchange, &body, &trailers);
+        }
         match &self.tests {
             Some(tests) => tests.test(r, &exchange, &body),
             None if (200..400).contains(&exchange.head.borrow().1.status) => Ok(()),
@@ -448,8 +442,7 @@ impl HttpProbe {
         }
     }
 
-    /// Sends the request; the connection, the beginning of the response's body, and what the connection keeps if it can
-    /// serve on.
+    /// Sends the request, and reads the response.
     async fn exchange(
         &self,
         backend: &Backend,
@@ -457,16 +450,17 @@ impl HttpProbe {
         exchange: &Exchange,
         mut idle: Idle,
         outgoing: &Outgoing,
-    ) -> std::result::Result<(Idle, Vec<u8>, Option<Kept>), String> {
+    ) -> std::result::Result<Answered, String> {
         exchange.forget_head();
         let mut codec = backend.protocol.codec(exchange, idle.kept.take());
         let result = backend.exchange(r, exchange, &idle.stream, outgoing, &mut *codec).await;
         result.map_err(|_| "reading the response".to_owned())?;
-        let mut body = Vec::new();
+        let (mut body, mut trailers) = (Vec::new(), Headers::default());
         idle.stream.set_recv_timeout(Some(backend.up.read_timeout));
-        let keep = read_body(&mut *codec, &idle.stream, &mut body).await?;
+        let keep = read_body(&mut *codec, &idle.stream, &mut body, &mut trailers).await?;
         idle.stream.set_recv_timeout(None);
-        Ok((idle, body, if keep { codec.keep() } else { None }))
+        let kept = if keep { codec.keep() } else { None };
+        Ok(Answered { idle, body, trailers, kept })
     }
 }
 
@@ -475,6 +469,7 @@ async fn read_body(
     codec: &mut dyn Codec,
     stream: &rt::Stream,
     body: &mut Vec<u8>,
+    trailers: &mut Headers,
 ) -> std::result::Result<bool, String> {
     let failed = || "reading the body".to_owned();
     loop {
@@ -488,7 +483,8 @@ async fn read_body(
                 }
             }
             BodyEvent::End(end) => return Ok(end.keep && !end.extra),
-            BodyEvent::Note(_) | BodyEvent::Trailers(_) => {}
+            BodyEvent::Trailers(fields) => *trailers = fields,
+            BodyEvent::Note(_) => {}
             BodyEvent::More => {
                 let more = stream.recv(READ).await.map_err(|_| failed())?;
                 if more.is_empty() {

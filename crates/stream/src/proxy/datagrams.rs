@@ -1,0 +1,267 @@
+//! A session of datagrams under way: those of the client go to the server, and the other way round.
+//!
+//! The client's are passed on by the task that receives them ([`crate::udp`]); here is what the server says, what has to wait,
+//! and how the session ends.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use engine::log::{Errno, Level, TIMED_OUT};
+use rt::{Datagram, UdpSocket};
+use upstream::{Choice, Moment, Outcome};
+
+use super::reach::{Reached, end_attempt};
+use super::relay::rate;
+use super::{Backend, Headed};
+use crate::session::{Link, StreamSession};
+use crate::udp::{self, Client, End as ClientEnd, Expected};
+
+/// A session with its server.
+pub(crate) struct Relay {
+    pub(crate) client: Rc<Client>,
+    pub(crate) choice: Choice,
+    /// When the attempt began.
+    pub(crate) began_ms: u64,
+    /// Bytes a second from the client and to it; 0 for any number.
+    pub(crate) rates: [u64; 2],
+    /// Bytes received from the server.
+    pub(crate) received: Cell<u64>,
+    /// Milliseconds until the server's first datagram.
+    pub(crate) first_ms: Cell<Option<u64>>,
+    /// Received, and not sent to the client yet.
+    pub(crate) batch: RefCell<Vec<Datagram>>,
+    /// The server has failed.
+    pub(crate) failed: bool,
+}
+
+/// Why passing datagrams on has stopped.
+enum End {
+    /// Nothing more is expected.
+    Done,
+    TimedOut,
+    /// The session goes on in another worker.
+    Leaves,
+    /// The server's socket has said so; the call.
+    Server(io::Error, &'static str),
+    Client(io::Error),
+}
+
+/// Begins to pass datagrams on to a server that was chosen, the first one with a header of the PROXY protocol.
+pub(super) async fn run(
+    b: &Backend,
+    mut s: Box<StreamSession>,
+    reached: Reached<UdpSocket>,
+) -> Option<Box<StreamSession>> {
+    let Link::Datagrams(ClientEnd(client)) = &s.link else { return Some(s) };
+    let client = client.clone();
+    let Reached { choice, backend: socket, began_ms, header } = reached;
+    let conf = &b.conf;
+    let rates = [&conf.proxy_upload_rate, &conf.proxy_download_rate].map(|rate_of| rate(&mut s, rate_of.as_deref()));
+    let each = conf.proxy_protocol_datagrams == Headed::Each && !header.is_empty();
+    let backend = client.pass_to(udp::Backend {
+        socket: Rc::new(socket),
+        timeout_ms: conf.proxy_timeout,
+        header: each.then(|| (&*header).into()),
+        delays: rates[0] > 0,
+        sent: Cell::new(0),
+        error: RefCell::default(),
+    });
+    let first = s.take_first();
+    if each || header.is_empty() {
+        backend.send(&first);
+    } else {
+        backend.send(&[&*header, &*first].concat());
+    }
+    client.expect(Expected {
+        requests: conf.proxy_requests as u64,
+        responses: conf.proxy_responses.map(|number| number as u64),
+    });
+    let relay = Relay {
+        choice,
+        began_ms,
+        rates,
+        received: Cell::new(0),
+        first_ms: Cell::new(None),
+        batch: RefCell::default(),
+        failed: false,
+        client: client.clone(),
+    };
+    relay.run(s).await
+}
+
+impl Relay {
+    /// Passes datagrams on until the end, and gives the session back, unless another worker goes on with it.
+    pub(crate) async fn run(mut self, mut s: Box<StreamSession>) -> Option<Box<StreamSession>> {
+        let client = self.client.clone();
+        let Some(backend) = client.backend() else { return Some(s) };
+        let end = loop {
+            let end = {
+                let mut uploads = pin!(self.uploads(backend));
+                let mut downloads = pin!(self.downloads(backend));
+                poll_fn(|cx| match uploads.as_mut().poll(cx) {
+                    Poll::Ready(end) => Poll::Ready(end),
+                    Poll::Pending => downloads.as_mut().poll(cx),
+                })
+                .await
+            };
+            match end {
+                End::Server(error, call) => {
+                    self.note(&mut s, backend);
+                    let doing = if call == "recv" { "reading from upstream" } else { "sending to upstream" };
+                    s.log_error(format_args!("{call}() failed{} while proxying and {doing}", Errno(&error)));
+                    self.failed = true;
+                    client.answered(1);
+                    self.first_byte();
+                    break End::Server(error, call);
+                }
+                End::Leaves => {
+                    self.note(&mut s, backend);
+                    match udp::handover::give(self, s) {
+                        Some((relay, session)) => (self, s) = (relay, session),
+                        None => return None,
+                    }
+                }
+                end => break end,
+            }
+        };
+        self.note(&mut s, backend);
+        self.end(&mut s, &end);
+        Some(s)
+    }
+
+    /// Passes on what couldn't be passed on at once.
+    async fn uploads(&self, backend: &udp::Backend) -> End {
+        let client = &self.client;
+        loop {
+            poll_fn(|cx| {
+                client.poll_wake(cx, |client| {
+                    client.has_queued()
+                        || client.leaves()
+                        || client.tally().is_done()
+                        || backend.error.borrow().is_some()
+                })
+            })
+            .await;
+            if let Some(error) = backend.error.take() {
+                return End::Server(error, "send");
+            }
+            while let Some(bytes) = client.pop() {
+                self.wait(backend.sent.get(), self.rates[0]).await;
+                backend.socket.set_recv_timeout(Some(backend.timeout_ms));
+                while !backend.send(&bytes) {
+                    // Its buffer is full: it is tried again when that may have emptied.
+                    rt::sleep(ROOM_MS).await;
+                }
+            }
+            if client.tally().is_done() {
+                return End::Done;
+            }
+            if client.leaves() {
+                return End::Leaves;
+            }
+        }
+    }
+
+    /// Passes on what the server says.
+    async fn downloads(&self, backend: &udp::Backend) -> End {
+        loop {
+            if self.batch.borrow().is_empty() {
+                let mut batch = self.batch.take();
+                let received = backend.socket.recv(&mut batch).await;
+                self.batch.replace(batch);
+                match received {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::TimedOut => return End::TimedOut,
+                    Err(error) => return End::Server(error, "recv"),
+                }
+                self.count();
+                backend.socket.set_recv_timeout(Some(backend.timeout_ms));
+            }
+            self.wait(self.client.sent(), self.rates[1]).await;
+            let batch = self.batch.take();
+            if let Err(error) = self.client.send(&batch).await {
+                return End::Client(error);
+            }
+            // Not sooner: the session may be over with them.
+            self.client.answered(batch.len() as u64);
+            if self.client.tally().is_done() {
+                return End::Done;
+            }
+        }
+    }
+
+    fn count(&self) {
+        let batch = self.batch.borrow();
+        let bytes: usize = batch.iter().map(|datagram| datagram.bytes.len()).sum();
+        self.received.set(self.received.get() + bytes as u64);
+        self.first_byte();
+    }
+
+    fn first_byte(&self) {
+        if self.first_ms.get().is_none() {
+            self.first_ms.set(Some(rt::now_ms().saturating_sub(self.began_ms)));
+            self.choice.reached(Moment::FirstByte);
+        }
+    }
+
+    /// Waits until more may pass, of which so many bytes have.
+    async fn wait(&self, passed: u64, rate: u64) {
+        if rate == 0 {
+            return;
+        }
+        // As much as passes in a second may pass at the start.
+        let due_ms = (passed.saturating_mul(1000) / rate).saturating_sub(1000);
+        if passed >= rate {
+            rt::sleep_until(self.began_ms + due_ms + 1).await;
+        }
+    }
+
+    /// Tells the session what has passed.
+    fn note(&self, s: &mut StreamSession, backend: &udp::Backend) {
+        if let Some(attempt) = s.attempts.last_mut() {
+            (attempt.sent, attempt.received) = (backend.sent.get(), self.received.get());
+            attempt.header_ms = self.first_ms.get();
+        }
+    }
+
+    /// The session is over.
+    fn end(&mut self, s: &mut StreamSession, end: &End) {
+        let tally = self.client.tally();
+        let packets = format!("packets from/to client:{}/{}", tally.requests, tally.responses);
+        match end {
+            End::Done => s.log_plain(format_args!("udp done, {packets}, {}", s.counts())),
+            End::TimedOut if tally.is_answered() => {
+                s.log_plain(format_args!("udp timed out, {packets}, {}", s.counts()));
+            }
+            End::TimedOut => {
+                s.log_error(format_args!("upstream timed out{TIMED_OUT} while proxying connection"));
+                s.status = BAD_GATEWAY;
+                self.failed = true;
+            }
+            End::Server(..) if tally.is_done() => s.log_plain(format_args!("udp done, {packets}, {}", s.counts())),
+            End::Server(..) | End::Leaves => {}
+            End::Client(error) => {
+                s.log_at(
+                    Level::Info,
+                    format_args!("send() failed{} while proxying and sending to client", Errno(error)),
+                );
+            }
+        }
+        self.choice.completed();
+        let outcome = if self.failed { Outcome::Failed } else { Outcome::Good };
+        if self.choice.release(outcome) {
+            let message = "upstream server temporarily disabled while proxying connection";
+            s.log_at(Level::Warn, format_args!("{message}"));
+        }
+        end_attempt(s, self.began_ms);
+    }
+}
+
+/// The server has not answered.
+const BAD_GATEWAY: u16 = 502;
+/// How soon a full buffer is tried again.
+const ROOM_MS: u64 = 1;

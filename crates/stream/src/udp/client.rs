@@ -1,0 +1,292 @@
+//! A client that sends datagrams, as the session knows it.
+//!
+//! The socket is that of all clients, so the task that receives there ([`super::port`]) puts each datagram where it belongs:
+//! at once to the backend, if the session has one and nothing delays it, else into a queue that the session's task takes from.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use buf::Buf;
+use os::SockAddr;
+use rt::{Datagram, Transmit, UdpSocket};
+use smallvec::SmallVec;
+
+use super::port::Port;
+use super::tally::{Expected, Tally};
+
+/// Who sends to which of this machine's addresses: all of its datagrams are one session's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    /// The client's address.
+    pub peer: SockAddr,
+    /// The address that it sends to; `None`: not known, or that of a group.
+    pub to: Option<IpAddr>,
+}
+
+/// A client of a session.
+pub struct Client {
+    port: Rc<Port>,
+    key: Key,
+    /// Its place among the port's.
+    pub(super) place: usize,
+    /// Each of its datagrams has a header of the PROXY protocol, not only the first one.
+    pub(super) headers: bool,
+    tally: Cell<Tally>,
+    /// Bytes from and to the client.
+    received: Cell<u64>,
+    sent: Cell<u64>,
+    /// Where its datagrams go, once that is known.
+    backend: OnceCell<Backend>,
+    /// What has not been taken yet, and how many bytes that is.
+    queue: RefCell<VecDeque<Buf>>,
+    queued: Cell<usize>,
+    /// The session's task, while it waits.
+    task: RefCell<Option<Waker>>,
+    /// The session is to leave for another worker.
+    pub(super) leaves: Cell<bool>,
+}
+
+/// The session's backend.
+pub(crate) struct Backend {
+    /// Its socket.
+    pub socket: Rc<UdpSocket>,
+    /// How long neither side may say anything.
+    pub timeout_ms: u64,
+    /// The header that each datagram gets.
+    pub header: Option<Box<[u8]>>,
+    /// Whether datagrams wait for their turn (`proxy_upload_rate`).
+    pub delays: bool,
+    /// Bytes sent.
+    pub sent: Cell<u64>,
+    /// Why the last datagram could not be sent.
+    pub error: RefCell<Option<io::Error>>,
+}
+
+impl Client {
+    pub(super) fn new(port: Rc<Port>, key: Key, place: usize, headers: bool) -> Client {
+        Client {
+            port,
+            key,
+            place,
+            headers,
+            tally: Cell::default(),
+            received: Cell::new(0),
+            sent: Cell::new(0),
+            backend: OnceCell::new(),
+            queue: RefCell::default(),
+            queued: Cell::new(0),
+            task: RefCell::default(),
+            leaves: Cell::new(false),
+        }
+    }
+
+    /// Who it is.
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The socket that it sends to.
+    pub(crate) fn port(&self) -> &Rc<Port> {
+        &self.port
+    }
+
+    /// Bytes that the client has sent.
+    pub fn received(&self) -> u64 {
+        self.received.get()
+    }
+
+    /// Bytes that were sent to the client.
+    pub fn sent(&self) -> u64 {
+        self.sent.get()
+    }
+
+    /// The datagrams so far.
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally.get()
+    }
+
+    /// What was counted in another worker.
+    pub(super) fn resume(&self, tally: Tally, received: u64, sent: u64) {
+        self.tally.set(tally);
+        self.received.set(received);
+        self.sent.set(sent);
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Tally)) {
+        let mut tally = self.tally.get();
+        change(&mut tally);
+        self.tally.set(tally);
+    }
+
+    /// Counts the datagram with which the session begins.
+    pub(super) fn begin(&self, bytes: usize) {
+        self.count(|tally| tally.requests += 1);
+        self.received.set(self.received.get() + bytes as u64);
+    }
+
+    /// Takes a further datagram. What there is no room for is lost, as it is in the kernel.
+    pub(super) fn take(self: &Rc<Self>, bytes: Buf) {
+        let backend = self.backend.get();
+        let at_once =
+            backend.filter(|backend| !backend.delays && self.queued.get() == 0 && self.queue.borrow().is_empty());
+        if at_once.is_none() && self.queued.get() + bytes.len() > MAX_QUEUED {
+            return;
+        }
+        self.begin(bytes.len());
+        if self.tally.get().is_full() {
+            self.port.unbind(self);
+        }
+        match at_once {
+            Some(backend) => {
+                if !backend.send(&bytes) {
+                    self.push(bytes);
+                }
+                if self.tally.get().is_done() {
+                    self.wake();
+                }
+            }
+            None => self.push(bytes),
+        }
+    }
+
+    fn push(&self, bytes: Buf) {
+        self.queued.set(self.queued.get() + bytes.len());
+        self.queue.borrow_mut().push_back(bytes);
+        self.wake();
+    }
+
+    /// The next datagram that waits.
+    pub(crate) fn pop(&self) -> Option<Buf> {
+        let bytes = self.queue.borrow_mut().pop_front()?;
+        self.queued.set(self.queued.get() - bytes.len());
+        Some(bytes)
+    }
+
+    /// Whether datagrams wait.
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.queue.borrow().is_empty()
+    }
+
+    /// Says what the session expects. Datagrams that have come too many begin sessions of their own.
+    pub(crate) fn expect(self: &Rc<Self>, expected: Expected) {
+        self.count(|tally| tally.expected = expected);
+        if !self.tally.get().is_full() {
+            return;
+        }
+        self.port.unbind(self);
+        let too_many = (self.tally.get().requests - expected.requests) as usize;
+        let kept = self.queue.borrow().len().saturating_sub(too_many);
+        let others = self.queue.borrow_mut().split_off(kept);
+        for bytes in others {
+            self.queued.set(self.queued.get() - bytes.len());
+            self.count(|tally| tally.requests -= 1);
+            self.received.set(self.received.get() - bytes.len() as u64);
+            self.port.receive(self.key.clone(), bytes);
+        }
+    }
+
+    /// Says where its datagrams go.
+    pub(crate) fn pass_to(&self, backend: Backend) -> &Backend {
+        self.backend.get_or_init(|| {
+            self.port.beginning.set(self.port.beginning.get() - 1);
+            backend
+        })
+    }
+
+    /// Where its datagrams go.
+    pub(crate) fn backend(&self) -> Option<&Backend> {
+        self.backend.get()
+    }
+
+    /// Ready once the session's task has something to do besides what the backend says.
+    pub(crate) fn poll_wake(&self, cx: &mut Context<'_>, is_time: impl Fn(&Client) -> bool) -> Poll<()> {
+        if is_time(self) {
+            return Poll::Ready(());
+        }
+        let mut task = self.task.borrow_mut();
+        if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Whether the session is to leave for another worker.
+    pub(crate) fn leaves(&self) -> bool {
+        self.leaves.get()
+    }
+
+    /// Has the session's task look again.
+    pub(super) fn wake(&self) {
+        if let Some(task) = &*self.task.borrow() {
+            task.wake_by_ref();
+        }
+    }
+
+    /// Counts what the backend has answered; an error counts as one datagram.
+    pub(crate) fn answered(&self, datagrams: u64) {
+        self.count(|tally| tally.responses += datagrams);
+    }
+
+    /// Sends datagrams to the client, from the address that it has sent to.
+    pub(crate) async fn send(&self, datagrams: &[Datagram]) -> io::Result<()> {
+        let mut all: SmallVec<[Transmit<'_>; 4]> = datagrams
+            .iter()
+            .map(|datagram| Transmit { segment: datagram.segment, ..self.transmit(&datagram.bytes) })
+            .collect();
+        self.send_all(&mut all).await
+    }
+
+    /// Sends a datagram to the client.
+    pub(crate) async fn send_one(&self, bytes: &[u8]) -> io::Result<()> {
+        self.send_all(&mut [self.transmit(bytes)]).await
+    }
+
+    fn transmit<'a>(&'a self, bytes: &'a [u8]) -> Transmit<'a> {
+        Transmit { to: Some(&self.key.peer), from: self.key.to, ..Transmit::new(bytes) }
+    }
+
+    async fn send_all(&self, mut rest: &mut [Transmit<'_>]) -> io::Result<()> {
+        while !rest.is_empty() {
+            let lengths: SmallVec<[usize; 4]> = rest.iter().map(|transmit| transmit.bytes.len()).collect();
+            let sent = self.port.socket().send(rest).await?;
+            let whole: usize = lengths.iter().take(sent).sum();
+            self.sent.set(self.sent.get() + whole as u64);
+            rest = &mut rest[sent..];
+        }
+        Ok(())
+    }
+}
+
+impl Backend {
+    /// Sends a datagram; false if it has to wait for room.
+    pub(crate) fn send(&self, bytes: &[u8]) -> bool {
+        self.socket.set_recv_timeout(Some(self.timeout_ms));
+        let joined;
+        let bytes = match &self.header {
+            Some(header) => {
+                joined = [header, bytes].concat();
+                &joined
+            }
+            None => bytes,
+        };
+        // An error may be that of an earlier datagram, which the backend's machine has refused: this one hasn't been sent then.
+        for _ in 0..2 {
+            match self.socket.try_send(&mut [Transmit::new(bytes)]) {
+                Ok(_) => {
+                    self.sent.set(self.sent.get() + bytes.len() as u64);
+                    return true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) => drop(self.error.borrow_mut().replace(error)),
+            }
+        }
+        true
+    }
+}
+
+/// How many bytes of datagrams wait for their session at most.
+const MAX_QUEUED: usize = 64 << 10;

@@ -1,0 +1,160 @@
+//! Sessions over UDP that leave for another worker, or come from one, on a reload and in an upgrade.
+//!
+//! A session goes with the socket to its backend, so that the backend sees no change. Those of one socket go to the worker that
+//! receives from it after this one, and it begins when it has all of them.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use buf::Secret;
+use common::backend::targets::Groups;
+use engine::handover::{MAX_FDS, Parcel, kind};
+use rt::{UdpOptions, UdpSocket};
+use upstream::Choice;
+use wire::tagged::{Reader, Writer};
+
+use super::client::{Backend, Key};
+use super::port::Port;
+use super::state::UdpState;
+use crate::proxy::Relay;
+use crate::server::Stream;
+use crate::session::{self, Link, StreamSession};
+use crate::udp::End;
+
+/// Tells the sessions of a socket from which nothing is received any more that they may leave.
+pub(crate) fn leave(port: &Rc<Port>) {
+    if !port.is_over() || port.stream().worker.successors().is_none() {
+        return;
+    }
+    for client in port.clients() {
+        if client.backend().is_some() && !client.leaves.replace(true) {
+            port.leaving.set(port.leaving.get() + 1);
+            client.wake();
+        }
+    }
+}
+
+/// Gives a session away; it comes back if that isn't possible.
+pub(crate) fn give(relay: Relay, s: Box<StreamSession>) -> Option<(Relay, Box<StreamSession>)> {
+    let client = relay.client.clone();
+    let port = client.port().clone();
+    let given =
+        client.backend().and_then(|backend| Some((backend.socket.try_clone_fd().ok()?, state(&relay, &s, backend)?)));
+    let Some((fd, state)) = given.filter(|_| port.stream().worker.successors().is_some()) else {
+        if client.leaves.replace(false) {
+            port.left();
+        }
+        return Some((relay, s));
+    };
+    port.outgoing.borrow_mut().push((state.encode(), fd));
+    // What waits to be sent to the client is sent here.
+    None
+}
+
+fn state(relay: &Relay, s: &StreamSession, backend: &Backend) -> Option<UdpState> {
+    let client = &relay.client;
+    let key = client.key();
+    Some(UdpState {
+        session: s.state(),
+        from: key.peer.clone(),
+        to: key.to,
+        bound: client.port().is_bound(client),
+        headers: client.headers,
+        tally: client.tally(),
+        client_bytes: [client.received(), client.sent()],
+        backend_bytes: [relay.received.get(), backend.sent.get()],
+        timeouts_ms: [backend.timeout_ms, backend.socket.recv_timeout_left().unwrap_or(backend.timeout_ms)],
+        header: backend.header.as_ref().map(|header| header.to_vec()),
+        rates: relay.rates,
+        age_ms: rt::now_ms().saturating_sub(relay.began_ms),
+        first_ms: relay.first_ms.get(),
+        failed: relay.failed,
+        group: relay.choice.group().name.as_bytes().to_vec(),
+    })
+}
+
+/// Sends what has been gathered of a socket's sessions.
+pub(super) fn post(port: &Port) {
+    let Some(to) = port.stream().worker.successors() else { return };
+    let Some(listen) = port.listen_addr().map(common::handover::format::encode_addr) else { return };
+    let mut all = port.outgoing.take();
+    while !all.is_empty() {
+        let rest = all.split_off(all.len().min(MAX_FDS));
+        let (states, fds): (Vec<Secret>, Vec<OwnedFd>) = all.into_iter().unzip();
+        let mut payload = Writer::new(VERSION);
+        payload.bytes(1, &listen).list(2, &states);
+        to.give_to_heir(Parcel { kind: kind::STREAM_DATAGRAMS, payload: payload.finish(), fds });
+        all = rest;
+    }
+}
+
+/// Serves on sessions of another worker. `Err`: they are of another kind, or nobody receives here where their clients send
+/// to.
+pub(crate) fn adopt(stream: &Rc<Stream>, mut parcel: Parcel, back: bool) -> Result<(), Parcel> {
+    if parcel.kind != kind::STREAM_DATAGRAMS {
+        return Err(parcel);
+    }
+    let Some((port, states)) = read(stream, &parcel.payload).filter(|(_, states)| states.len() == parcel.fds.len())
+    else {
+        return Err(parcel);
+    };
+    if !back && !rt::make_room(states.len()) {
+        return Err(parcel);
+    }
+    for (state, fd) in states.into_iter().zip(std::mem::take(&mut parcel.fds)) {
+        resume(stream, &port, state, fd);
+    }
+    Ok(())
+}
+
+fn read(stream: &Stream, payload: &[u8]) -> Option<(Rc<Port>, Vec<UdpState>)> {
+    let fields = Reader::new(VERSION, payload)?;
+    let listen = common::handover::format::decode_addr(fields.bytes(1)?)?;
+    let ports = stream.worker.ports.borrow();
+    let port = ports.iter().find(|port| port.listen_addr() == Some(&listen))?.clone();
+    Some((port, fields.all(2).map(UdpState::decode).collect::<Option<_>>()?))
+}
+
+/// Goes on with a session.
+fn resume(stream: &Rc<Stream>, port: &Rc<Port>, state: UdpState, fd: OwnedFd) {
+    let peer_addr = os::socket::peer_addr(std::os::fd::AsRawFd::as_raw_fd(&fd)).ok();
+    let Ok(socket) = UdpSocket::new(fd, UdpOptions::default()) else { return };
+    let socket = Rc::new(socket);
+    let [timeout_ms, left_ms] = state.timeouts_ms;
+    socket.set_recv_timeout(Some(left_ms));
+    let key = Key { peer: state.from, to: state.to };
+    let Some(address) = port.address(&key) else { return };
+    let client = port.add(key, state.headers);
+    if !state.bound {
+        port.unbind(&client);
+    }
+    let [received, sent] = state.client_bytes;
+    client.resume(state.tally, received, sent);
+    let [from_backend, to_backend] = state.backend_bytes;
+    client.pass_to(Backend {
+        socket,
+        timeout_ms,
+        header: state.header.map(Into::into),
+        delays: state.rates[0] > 0,
+        sent: Cell::new(to_backend),
+        error: RefCell::default(),
+    });
+    let s = StreamSession::restore(stream, address, Link::Datagrams(End(client.clone())), state.session);
+    let peer = s.attempts.last().and_then(|attempt| attempt.peer.clone()).unwrap_or_default();
+    let groups = stream.part::<Rc<RefCell<Groups>>>().cloned().unwrap_or_default();
+    let group = groups.borrow().resume(&String::from_utf8_lossy(&state.group), &peer, peer_addr);
+    let relay = Relay {
+        client,
+        choice: Choice::resume(group, &peer),
+        began_ms: rt::now_ms().saturating_sub(state.age_ms),
+        rates: state.rates,
+        received: Cell::new(from_backend),
+        first_ms: Cell::new(state.first_ms),
+        batch: RefCell::default(),
+        failed: state.failed,
+    };
+    rt::spawn(session::resume(Box::new(s), |s| relay.run(s)));
+}
+
+const VERSION: u8 = 1;

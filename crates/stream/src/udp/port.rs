@@ -1,0 +1,289 @@
+//! A worker's datagram socket, and the sessions of its clients.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use buf::{Buf, Secret};
+use common::front::Visitor;
+use common::front::proxy::ProxyHeader;
+use engine::log::{Errno, Level};
+use hashbrown::HashMap;
+use os::SockAddr;
+use rt::UdpSocket;
+use slab::Slab;
+use wire::proxy_protocol;
+
+use super::client::{Client, Key};
+use crate::server::{Address, Stream};
+use crate::session::{self, Link, StreamSession};
+
+/// The datagram sockets of a worker for one address: one, or several with `reuseport` where there are fewer workers than
+/// before.
+pub struct Port {
+    stream: Rc<Stream>,
+    /// Which of the configuration's sockets it is.
+    listen: usize,
+    socket: Rc<UdpSocket>,
+    /// The socket's own address.
+    own: SockAddr,
+    /// How many sockets are received from.
+    receiving: Cell<usize>,
+    /// The clients whose next datagram belongs to a session that there is.
+    bound: RefCell<HashMap<Key, Rc<Client>, foldhash::fast::RandomState>>,
+    /// The clients of all sessions.
+    all: RefCell<Slab<Rc<Client>>>,
+    /// How many sessions have no backend yet.
+    pub(super) beginning: Cell<usize>,
+    /// Datagrams that no session could be begun for, and when that was told last.
+    refused: Cell<u64>,
+    told_ms: Cell<Option<u64>>,
+    /// How many sessions are about to leave.
+    pub(super) leaving: Cell<usize>,
+    /// The state of those that have left, with the sockets to their backends, until it is sent.
+    pub(super) outgoing: RefCell<Vec<(Secret, OwnedFd)>>,
+}
+
+/// A session's client, until the session is over.
+pub struct End(pub(crate) Rc<Client>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.port().forget(&self.0);
+    }
+}
+
+impl Port {
+    /// Receives from a socket from now on.
+    pub(crate) fn open(stream: &Rc<Stream>, listen: usize, socket: Rc<UdpSocket>) {
+        let mut ports = stream.worker.ports.borrow_mut();
+        if let Some(port) = ports.iter().find(|port| port.listen == listen) {
+            port.receiving.set(port.receiving.get() + 1);
+            rt::spawn(port.clone().run(socket));
+            return;
+        }
+        let configured = stream.sockets.get(listen).map(|socket| socket.listen.addr.clone());
+        let own = socket.local_addr().ok().or(configured).unwrap_or_else(|| SockAddr::Unix(Box::default()));
+        let port = Rc::new(Port {
+            stream: stream.clone(),
+            listen,
+            socket: socket.clone(),
+            own,
+            receiving: Cell::new(1),
+            bound: RefCell::default(),
+            all: RefCell::default(),
+            beginning: Cell::new(0),
+            refused: Cell::new(0),
+            told_ms: Cell::new(None),
+            leaving: Cell::new(0),
+            outgoing: RefCell::default(),
+        });
+        rt::spawn(port.clone().run(socket));
+        ports.push(port);
+    }
+
+    async fn run(self: Rc<Self>, socket: Rc<UdpSocket>) {
+        let mut batch = Vec::new();
+        loop {
+            match socket.recv(&mut batch).await {
+                Ok(()) => {}
+                Err(error) if rt::is_closing(&error) => break,
+                Err(error) => {
+                    self.stream.log.write(
+                        Level::Alert,
+                        None,
+                        format_args!("recvmsg() on {} failed{}", self.own, Errno(&error)),
+                    );
+                    rt::sleep(PAUSE_MS).await;
+                }
+            }
+            for datagram in batch.drain(..) {
+                self.receive(Key { peer: datagram.from, to: datagram.to }, datagram.bytes);
+            }
+        }
+        self.receiving.set(self.receiving.get() - 1);
+        super::handover::leave(&self);
+    }
+
+    /// The socket.
+    pub(crate) fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// The address that it listens on, as the configuration has it.
+    pub(super) fn listen_addr(&self) -> Option<&SockAddr> {
+        self.stream.sockets.get(self.listen).map(|socket| &socket.listen.addr)
+    }
+
+    /// The configuration.
+    pub(super) fn stream(&self) -> &Rc<Stream> {
+        &self.stream
+    }
+
+    /// Whether nothing is received any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.receiving.get() == 0
+    }
+
+    /// Whether sessions are about to leave, or may be.
+    pub(crate) fn holds_sessions(&self) -> bool {
+        !self.is_over() || self.leaving.get() > 0
+    }
+
+    /// The clients of all sessions.
+    pub(super) fn clients(&self) -> Vec<Rc<Client>> {
+        self.all.borrow().iter().map(|(_, client)| client.clone()).collect()
+    }
+
+    /// The address of this machine that a client sends to.
+    pub(crate) fn local(&self, key: &Key) -> SockAddr {
+        match key.to {
+            Some(ip) => SocketAddr::new(ip, self.own.port()).into(),
+            None => self.own.clone(),
+        }
+    }
+
+    /// Gives a datagram to its session.
+    pub(super) fn receive(self: &Rc<Self>, key: Key, bytes: Buf) {
+        let client = self.bound.borrow().get(&key).cloned();
+        let Some(client) = client else { return self.begin(key, bytes) };
+        if !client.headers {
+            return client.take(bytes);
+        }
+        if let Some((_, bytes)) = self.strip(&key, bytes) {
+            client.take(bytes);
+        }
+    }
+
+    /// The address that a client sends to, with its servers.
+    pub(super) fn address(&self, key: &Key) -> Option<Rc<Address>> {
+        self.stream.sockets.get(self.listen).map(|socket| socket.address(|| Some(self.local(key))))
+    }
+
+    /// Begins a session.
+    fn begin(self: &Rc<Self>, key: Key, bytes: Buf) {
+        if !self.has_room() {
+            return;
+        }
+        let Some(address) = self.address(&key) else { return };
+        let (proxy, bytes) = if address.proxy_protocol || address.own.headers {
+            let Some(stripped) = self.strip(&key, bytes) else { return };
+            stripped
+        } else {
+            (None, bytes)
+        };
+        let client = self.add(key, address.own.headers);
+        client.begin(bytes.len());
+        let peer = client.key().peer.clone();
+        let mut s = StreamSession::new(&self.stream, address, Link::Datagrams(End(client)), peer);
+        s.proxy = proxy.map(Box::new);
+        s.first = bytes.freeze();
+        rt::spawn(session::serve(Box::new(s)));
+    }
+
+    /// A client, whose further datagrams belong to its session from now on.
+    pub(super) fn add(self: &Rc<Self>, key: Key, headers: bool) -> Rc<Client> {
+        let client = {
+            let mut all = self.all.borrow_mut();
+            let entry = all.vacant_entry();
+            let client = Rc::new(Client::new(self.clone(), key, entry.key(), headers));
+            entry.insert(client.clone());
+            self.beginning.set(self.beginning.get() + 1);
+            client
+        };
+        // Those without an address can't be told apart.
+        let is_named = !matches!(&client.key().peer, SockAddr::Unix(path) if path.is_empty());
+        if is_named {
+            self.bound.borrow_mut().insert(client.key().clone(), client.clone());
+        }
+        client
+    }
+
+    /// The client's next datagram begins another session.
+    pub(super) fn unbind(&self, client: &Rc<Client>) {
+        if self.is_bound(client) {
+            self.bound.borrow_mut().remove(client.key());
+        }
+    }
+
+    /// Whether the client's next datagram belongs to its session.
+    pub(super) fn is_bound(&self, client: &Rc<Client>) -> bool {
+        self.bound.borrow().get(client.key()).is_some_and(|known| Rc::ptr_eq(known, client))
+    }
+
+    fn forget(&self, client: &Rc<Client>) {
+        self.unbind(client);
+        let forgotten = self.all.borrow_mut().try_remove(client.place);
+        drop(forgotten);
+        if client.backend().is_none() {
+            self.beginning.set(self.beginning.get() - 1);
+        }
+        if client.leaves.replace(false) {
+            self.left();
+        }
+    }
+
+    /// One session less is about to leave; after the last one, all go.
+    pub(super) fn left(&self) {
+        self.leaving.set(self.leaving.get() - 1);
+        if self.leaving.get() == 0 {
+            super::handover::post(self);
+        }
+    }
+
+    /// Whether a session may begin. Sessions leave some connections to others, so that a flood of datagrams, whose senders
+    /// may be made up, locks nobody else out; nor does it end what is idle.
+    fn has_room(&self) -> bool {
+        let counts = rt::connections();
+        let limit = counts.active + counts.free;
+        // Each of those that begin will take one.
+        if counts.free > limit / RESERVE + self.beginning.get() {
+            return true;
+        }
+        self.refused.set(self.refused.get() + 1);
+        let now = rt::now_ms();
+        if self.told_ms.get().is_none_or(|told| now >= told + TELL_MS) {
+            self.told_ms.set(Some(now));
+            let refused = self.refused.take();
+            let own = &self.own;
+            self.stream.log.write(
+                Level::Alert,
+                None,
+                format_args!(
+                    "{limit} worker_connections are not enough for more sessions on {own}, {refused} datagrams dropped"
+                ),
+            );
+        }
+        false
+    }
+
+    /// Takes the header of the PROXY protocol off a datagram.
+    fn strip(&self, key: &Key, mut bytes: Buf) -> Option<(Option<ProxyHeader>, Buf)> {
+        match proxy_protocol::parse(&bytes) {
+            Ok(Some(header)) => {
+                let proxy = ProxyHeader::new(&header, &bytes);
+                bytes.consume(header.len);
+                Some((proxy, bytes))
+            }
+            _ => {
+                let visitor = Visitor {
+                    log: self.stream.log.clone(),
+                    number: 0,
+                    peer: &key.peer,
+                    server: &self.own,
+                    starttls: false,
+                };
+                common::front::proxy::log_broken(&visitor, &bytes);
+                None
+            }
+        }
+    }
+}
+
+/// A sixteenth of the connections is left to others.
+const RESERVE: usize = 16;
+/// How often the log is told of refused datagrams.
+const TELL_MS: u64 = 1000;
+/// How long nothing is received after an error.
+const PAUSE_MS: u64 = 100;
