@@ -46,6 +46,15 @@ def silent(request, context):
     yield b""
 
 
+def check(request, context):
+    """grpc.health.v1: the request's only field is the name of a service."""
+    service = request[2:].decode()
+    if service not in ("", "good", "bad"):
+        context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+    assert dict(context.invocation_metadata())["x-check"] == "yes"
+    return b"\x08\x02" if service == "bad" else b"\x08\x01"
+
+
 class Handlers(grpc.GenericRpcHandler):
     METHODS = {
         "Unary": grpc.unary_unary_rpc_method_handler(unary),
@@ -54,6 +63,7 @@ class Handlers(grpc.GenericRpcHandler):
         "Up": grpc.stream_unary_rpc_method_handler(up),
         "Both": grpc.stream_stream_rpc_method_handler(both),
         "First": grpc.stream_stream_rpc_method_handler(first_word),
+        "Check": grpc.unary_unary_rpc_method_handler(check),
         "Silent": grpc.unary_stream_rpc_method_handler(silent),
     }
 

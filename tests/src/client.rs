@@ -141,6 +141,18 @@ impl Connection {
         std::mem::replace(&mut self.ahead, rest)
     }
 
+    /// The next line with its end; less, or nothing, where the connection ends.
+    pub fn line_or_end(&mut self) -> Vec<u8> {
+        loop {
+            if let Some(end) = self.ahead.iter().position(|byte| *byte == b'\n') {
+                return self.take(end + 1);
+            }
+            if !self.fill() {
+                return std::mem::take(&mut self.ahead);
+            }
+        }
+    }
+
     /// The socket itself.
     pub fn stream(&self) -> &TcpStream {
         &self.stream

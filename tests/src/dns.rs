@@ -14,7 +14,7 @@ pub struct NameServer {
 }
 
 impl NameServer {
-    /// Starts one that says 127.0.0.1 for one name, and that there is no other.
+    /// Starts one that says 127.0.0.1 for one name, that name for 127.0.0.1, and that there is no other.
     pub fn start(known: &str) -> NameServer {
         NameServer::late(known, Duration::ZERO)
     }
@@ -48,12 +48,19 @@ impl NameServer {
 
 fn answer(question: &[u8], known: &str) -> Vec<u8> {
     let labels = known.split('.').flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat());
-    let is_known = question[12..].starts_with(&labels.chain([0]).collect::<Vec<u8>>());
-    let is_four = question[question.len() - 3] == 1;
+    let name: Vec<u8> = labels.chain([0]).collect();
+    let is_address = question[12..].starts_with(b"\x011\x010\x010\x03127\x07in-addr\x04arpa\0");
+    let is_known = question[12..].starts_with(&name);
+    let kind = question[question.len() - 3];
     let mut answer = question.to_vec();
     // An answer, recursion desired and available; the code says whether there is such a name.
-    answer[2..4].copy_from_slice(&[0x81, if is_known { 0x80 } else { 0x83 }]);
-    if is_known && is_four {
+    answer[2..4].copy_from_slice(&[0x81, if is_known || is_address { 0x80 } else { 0x83 }]);
+    if is_address && kind == 12 {
+        answer[7] = 1;
+        answer.extend_from_slice(&[0xc0, 12, 0, 12, 0, 1, 0, 0, 0, 60, 0, name.len() as u8]);
+        answer.extend_from_slice(&name);
+    }
+    if is_known && kind == 1 {
         answer[7] = 1;
         // The name of the question, an address of the internet, for a minute, four bytes.
         answer.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);

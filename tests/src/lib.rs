@@ -8,12 +8,14 @@
 pub mod application;
 mod backend;
 mod client;
+mod datagrams;
 mod dns;
 pub mod fcgi;
 mod folder;
 pub mod frames;
 pub mod hooks;
 pub mod load;
+pub mod mail;
 pub mod mutations;
 pub mod random;
 pub mod sealed;
@@ -24,6 +26,7 @@ mod tunnel;
 
 pub use backend::{Backend, Received};
 pub use client::{Connection, Response, basic};
+pub use datagrams::{DatagramBackend, DatagramClient};
 pub use dns::NameServer;
 pub use folder::Folder;
 pub use server::{Server, Setup, binary, free_port, target, use_directive};

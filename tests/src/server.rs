@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -34,15 +36,31 @@ pub fn target() -> PathBuf {
 /// A port of 127.0.0.1 that nobody else takes while the returned socket lives: tests in other processes reserve the
 /// UDP port of the same number first. All lie below the range the kernel gives to outgoing connections.
 pub fn free_port() -> (u16, UdpSocket) {
+    find_port(|addr| UdpSocket::bind(addr), |addr| TcpListener::bind(addr).is_ok())
+}
+
+/// A port that can be reserved so, and is free.
+fn find_port<R>(reserve: impl Fn(SocketAddr) -> io::Result<R>, is_free: impl Fn(SocketAddr) -> bool) -> (u16, R) {
     let start = std::process::id().wrapping_mul(37) % 12000;
     for step in 0..12000 {
         let port = 18000 + ((start + step) % 12000) as u16;
-        let Ok(reserved) = UdpSocket::bind(("127.0.0.1", port)) else { continue };
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let addr = SocketAddr::from(([127, 0, 0, 1], port));
+        if let Some(reserved) = reserve(addr).ok().filter(|_| is_free(addr)) {
             return (port, reserved);
         }
     }
     panic!("no port is free");
+}
+
+/// A port of a placeholder, for datagrams if the name says so, and the socket that reserves it.
+fn reserve(name: &str) -> (u16, OwnedFd) {
+    if name.starts_with("UDP") {
+        // What is reserved is the port of the same number for connections.
+        let (port, reserved) = find_port(|addr| TcpListener::bind(addr), |addr| UdpSocket::bind(addr).is_ok());
+        return (port, reserved.into());
+    }
+    let (port, reserved) = free_port();
+    (port, reserved.into())
 }
 
 /// The directive that chooses the event method `TIDEGATE_USE`; empty where the default is to be used.
@@ -51,7 +69,7 @@ pub fn use_directive() -> String {
 }
 
 /// What a server is started with. Placeholders in the configuration: `%%PORT%%`, `%%PORT_anything%%` (each name one free
-/// port), `%%DIR%%` (the server's folder) and `%%USE%%` ([`use_directive`]).
+/// port), `%%UDP%%` and `%%UDP_anything%%` (the same for datagrams), `%%DIR%%` (the server's folder) and `%%USE%%` ([`use_directive`]).
 #[derive(Debug, Default)]
 pub struct Setup {
     main: String,
@@ -178,7 +196,7 @@ impl Setup {
 /// its error log must hold no `[alert]` and no `[emerg]`.
 #[derive(Debug)]
 pub struct Server {
-    ports: BTreeMap<String, (u16, UdpSocket)>,
+    ports: BTreeMap<String, (u16, OwnedFd)>,
     folder: Folder,
     tiny_disk: Option<String>,
     wrapper: Vec<String>,
@@ -198,7 +216,7 @@ impl Server {
             match name {
                 "DIR" => out.push_str(&self.folder.path().display().to_string()),
                 "USE" => out.push_str(&use_directive()),
-                _ => out.push_str(&self.ports.entry(name.to_string()).or_insert_with(free_port).0.to_string()),
+                _ => out.push_str(&self.ports.entry(name.to_string()).or_insert_with(|| reserve(name)).0.to_string()),
             }
             rest = tail;
         }

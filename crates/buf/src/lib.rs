@@ -9,6 +9,7 @@ mod buffer;
 mod bytes;
 mod chain;
 pub mod escape;
+pub mod hex;
 pub mod number;
 pub mod parse;
 mod pool;

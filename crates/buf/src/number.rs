@@ -29,26 +29,9 @@ static PAIRS: [(u8, u8); 100] = {
     pairs
 };
 
-/// Appends the hexadecimal digits of bytes, in lower case.
-pub fn push_hex(bytes: &[u8], out: &mut Vec<u8>) {
-    out.reserve(2 * bytes.len());
-    for byte in bytes {
-        out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-    }
-}
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
-
 #[cfg(test)]
 mod tests {
-    use super::{digits, push_hex};
-
-    #[test]
-    fn hexadecimal_digits() {
-        let mut text = b"x".to_vec();
-        push_hex(&[0, 0x9f, 0xa0, 0xff], &mut text);
-        assert_eq!(text, b"x009fa0ff");
-    }
+    use super::digits;
 
     #[test]
     fn numbers() {

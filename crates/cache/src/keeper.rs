@@ -290,16 +290,21 @@ mod tests {
 
     /// Stores a response with a body of `n` times 10,000 bytes.
     fn store(cache: &Cache, n: u32, stored_ns: u64) -> Key {
+        let (key, size) = write(cache, n, 10_000 * n as usize, stored_ns);
+        cache.keys.fetched(&key, None, Fetched::Stored(size), now(), &mut Vec::new());
+        key
+    }
+
+    /// Writes the file of a response: its key, and what it takes on disk.
+    fn write(cache: &Cache, n: u32, len: usize, stored_ns: u64) -> (Key, u64) {
         let text = format!("/x/{n}").into_bytes();
         let key = Key::of(&text);
-        let body = vec![b'b'; 10_000 * n as usize];
+        let body = vec![b'b'; len];
         let entry = Entry { key: text.into(), stored_ns, body_len: body.len() as u64, ..Entry::default() };
         let path = cache.path(&key);
         fs::create_dir_all(path.parent().expect("it has one")).expect("made");
         fs::write(&path, [entry.encode(None).expect("short"), body].concat()).expect("written");
-        let size = fs::metadata(&path).expect("written").blocks() * 512;
-        cache.keys.fetched(&key, None, Fetched::Stored(size), now(), &mut Vec::new());
-        key
+        (key, fs::metadata(&path).expect("written").blocks() * 512)
     }
 
     fn files(folder: &Path) -> usize {
@@ -362,6 +367,23 @@ mod tests {
         assert_eq!((cache.keys.sums().count, cache.keys.sums().size), (5, size));
         assert!(cache.keys.is_loaded() && !folder.0.join("0000000001").exists());
         assert!(folder.0.join("0000000002").exists() && folder.0.join("other").exists());
+    }
+
+    #[test]
+    fn as_many_files_stay_as_the_zone_has_room_for() {
+        let (cache, folder) = testing::cache("many", |settings| settings.loader.files = 100);
+        let keys: Vec<Key> = (0..2000).map(|n| write(&cache, n, 0, 0).0).collect();
+        let (mut walk, mut portions) = (Walk::new(&cache), 1);
+        while !load(&cache, &mut walk) {
+            portions += 1;
+        }
+        assert_eq!(portions, 21, "a hundred files each");
+        let count = cache.keys.sums().count;
+        assert!((300..1000).contains(&count), "{count} in 64 KiB");
+        assert_eq!(files(&folder.0), count, "nobody would ever remove the others");
+        let known = keys.iter().filter(|key| cache.path(key).exists());
+        assert_eq!(known.filter(|key| cache.keys.remove(key)).count(), count);
+        assert_eq!(cache.keys.sums().size, 0);
     }
 
     #[test]

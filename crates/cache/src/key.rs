@@ -58,7 +58,7 @@ impl Key {
     fn digits(&self) -> [u8; 32] {
         let mut digits = [0; 32];
         for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(self.0) {
-            *pair = [byte >> 4, byte & 15].map(|half| b"0123456789abcdef"[usize::from(half)]);
+            *pair = buf::hex::lower(byte);
         }
         digits
     }

@@ -15,7 +15,7 @@ pub struct Stored {
     /// Its key.
     pub key: Key,
     /// Its head.
-    pub entry: Entry,
+    pub entry: Rc<Entry>,
     /// Where its body begins in the contents.
     pub start: usize,
     /// The contents of its file.
@@ -79,7 +79,7 @@ mod tests {
             std::fs::write(&path, vec![b'x'; 20 + body_len as usize]).expect("written");
             let stored = Rc::new(Stored {
                 key: Key([0; 16]),
-                entry: Entry { body_len, ..Entry::default() },
+                entry: Rc::new(Entry { body_len, ..Entry::default() }),
                 start: 20,
                 contents: Contents::File(Rc::new(File::open(&path).expect("opened"))),
                 identity: (0, 0),

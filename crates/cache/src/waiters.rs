@@ -105,12 +105,11 @@ impl Drop for Waiting<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::Entry;
     use crate::stored::Contents;
 
     fn stored(key: Key) -> Rc<Stored> {
         let contents = Contents::Memory(buf::Bytes::default());
-        Rc::new(Stored { key, entry: Entry::default(), start: 0, contents, identity: (0, 0) })
+        Rc::new(Stored { key, entry: Rc::default(), start: 0, contents, identity: (0, 0) })
     }
 
     fn run(test: impl Future<Output = ()>) {

@@ -216,7 +216,7 @@ fn read_table(d: &Directive, utf8: bool) -> Result<[Recode; 2]> {
         let [to] = &line.args[..] else { return Err(Error::on(line, "invalid parameters number")) };
         let from = byte(&line.name).ok_or_else(|| invalid_value(&line.name))?;
         if utf8 {
-            let found = hex(&to.text).and_then(|encoding| character(&encoding));
+            let found = buf::hex::decode(&to.text).and_then(|encoding| character(&encoding));
             characters.push((from, found.ok_or_else(|| invalid_value(to))?));
         } else {
             bytes.push((from, byte(to).ok_or_else(|| invalid_value(to))?));
@@ -228,13 +228,6 @@ fn read_table(d: &Directive, utf8: bool) -> Result<[Recode; 2]> {
 /// A byte in hexadecimal digits.
 fn byte(word: &Word) -> Option<u8> {
     u8::from_str_radix(std::str::from_utf8(&word.text).ok()?, 16).ok()
-}
-
-/// Bytes in pairs of hexadecimal digits.
-fn hex(text: &[u8]) -> Option<Vec<u8>> {
-    let (pairs, []) = text.as_chunks::<2>() else { return None };
-    let digits = pairs.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-    digits.collect()
 }
 
 impl HttpModule for Charset {
@@ -359,18 +352,5 @@ impl BodyFilter for Recoding {
             self.0.push(bytes, out);
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn codes() {
-        assert_eq!(hex(b"D18e"), Some(vec![0xd1, 0x8e]));
-        assert_eq!(hex(b"D18"), None);
-        assert_eq!(hex(b"zz"), None);
-        assert_eq!(hex(b""), Some(Vec::new()));
     }
 }

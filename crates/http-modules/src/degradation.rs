@@ -3,6 +3,7 @@
 //! What differs from nginx: the memory is what is the worker's own and in use, rather than the size of its heap, which
 //! hardly ever falls.
 
+use std::any::Any;
 use std::cell::Cell;
 
 use conf::table::duplicate;
@@ -13,6 +14,7 @@ use http::config::core::EVERYWHERE;
 use http::module::{HttpModule, LocationContext, shared};
 use http::phases::{Flow, Handler};
 use http::request::Request;
+use http::response::gzip::Degraded;
 use http::server::location::Handlers;
 
 /// The module.
@@ -28,7 +30,7 @@ conf::table! {
     ///
     /// - `sbrk=size`: the memory that is the worker's own, without zones and files; 0 is no limit.
     ///
-    /// Effect: none for locations without `degrade`. The memory is looked at once a second.
+    /// Effect: none for locations without `degrade` or `gzip_disable degradation`. The memory is looked at once a second.
     ///
     /// ```nginx
     /// degradation sbrk=500m;
@@ -94,12 +96,20 @@ impl HttpModule for Degradation {
         if let Some(status) = cx.set.get::<DegradeConf>().degrade
             && most > 0
         {
-            // In a sandbox nobody tells the size of a page.
-            let most_pages = most / os::memory::page_size() as u64;
-            out.preaccess.push(shared(Degrader { most_pages, status }));
+            out.preaccess.push(shared(Degrader { most_pages: pages(most), status }));
         }
         Ok(())
     }
+
+    fn part(&self, loader: &mut Loader<'_>) -> Option<Box<dyn Any>> {
+        let most_pages = pages(loader.store.entry::<Most>().0.filter(|most| *most > 0)?);
+        Some(Box::new(Degraded(Box::new(move || used_pages() > most_pages))))
+    }
+}
+
+/// So many bytes in pages: asked for before the sandbox begins, in which nobody tells their size.
+fn pages(bytes: u64) -> u64 {
+    bytes / os::memory::page_size() as u64
 }
 
 struct Degrader {

@@ -4,7 +4,7 @@
 
 use common::modules::Module as _;
 use common::modules::geoip::{self, databases};
-use common::modules::realip::{Proxies, Trusted, geo_network};
+use common::modules::realip::{Forwarders, Proxies, Trusted, geo_network};
 use conf::values::flag;
 use conf::{Args, Context, Directive, Loader, Registry, Result};
 use expr::lookup::Network;
@@ -55,7 +55,7 @@ fn proxy(loader: &mut Loader<'_>, d: &Directive) -> Result<Network> {
 
 fn finish(conf: &mut GeoipProxyConf, _: Option<&GeoipProxyConf>, loader: &mut Loader<'_>) -> Result<()> {
     let trusted = Trusted::new(&[Proxies::At(conf.geoip_proxy.to_vec())]).filter(|_| !conf.geoip_proxy.is_empty());
-    databases::<HttpProto>(loader).proxies.replace((trusted, conf.geoip_proxy_recursive));
+    databases::<HttpProto>(loader).proxies.replace(Forwarders { trusted, recursive: conf.geoip_proxy_recursive });
     Ok(())
 }
 

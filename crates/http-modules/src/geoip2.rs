@@ -4,7 +4,7 @@
 
 use common::modules::Module as _;
 use common::modules::geoip2::{self, proxies};
-use common::modules::realip::{Proxies, Trusted, geo_network};
+use common::modules::realip::{Forwarders, Proxies, Trusted, geo_network};
 use conf::values::flag;
 use conf::{Args, Context, Directive, Loader, Registry, Result};
 use expr::lookup::Network;
@@ -55,7 +55,7 @@ fn proxy(loader: &mut Loader<'_>, d: &Directive) -> Result<Network> {
 
 fn finish(conf: &mut Geoip2ProxyConf, _: Option<&Geoip2ProxyConf>, loader: &mut Loader<'_>) -> Result<()> {
     let trusted = Trusted::new(&[Proxies::At(conf.geoip2_proxy.to_vec())]).filter(|_| !conf.geoip2_proxy.is_empty());
-    proxies::<HttpProto>(loader).replace((trusted, conf.geoip2_proxy_recursive));
+    proxies::<HttpProto>(loader).replace(Forwarders { trusted, recursive: conf.geoip2_proxy_recursive });
     Ok(())
 }
 

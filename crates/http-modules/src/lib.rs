@@ -9,6 +9,7 @@ pub mod brotli;
 pub mod brotli_static;
 pub mod browser;
 pub mod charset;
+mod constant_time;
 pub mod dav;
 pub mod degradation;
 pub mod empty_gif;

@@ -16,6 +16,7 @@ use http::request::Request;
 use http::request::variables::{Getter, HttpRegex, Setup, put, regex};
 use http::server::location::Handlers;
 use wire::h1::KnownHeader;
+use wire::uri::split_url;
 
 /// The module.
 pub struct Referer;
@@ -223,11 +224,7 @@ fn without_scheme(referer: &[u8]) -> Option<&[u8]> {
     if referer.len() < SHORTEST {
         return None;
     }
-    let schemes: [&[u8]; 2] = [b"http://", b"https://"];
-    schemes.into_iter().find_map(|scheme| {
-        let (start, rest) = referer.split_at_checked(scheme.len())?;
-        start.eq_ignore_ascii_case(scheme).then_some(rest)
-    })
+    split_url(referer).map(|url| url.after_scheme)
 }
 
 /// `http://i.ru`: what is shorter was cut by somebody.

@@ -15,6 +15,8 @@ use http::request::Request;
 use http::request::variables::{Getter, Setup, put, template};
 use md5::{Digest, Md5};
 
+use crate::constant_time::equal;
+
 /// The module.
 pub struct SecureLink;
 
@@ -215,25 +217,7 @@ fn signed_path<'u>(uri: &'u [u8], secret: &[u8]) -> Option<&'u [u8]> {
         return None;
     };
     let made: [u8; 16] = Md5::new().chain_update(link).chain_update(secret).finalize().into();
-    (!link.is_empty() && equal(&from_hex(hash)?, &made)).then_some(link)
-}
-
-fn from_hex(text: &[u8]) -> Option<[u8; 16]> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let mut bytes = [0; 16];
-    let (pairs, []) = text.as_chunks::<2>() else { return None };
-    if pairs.len() != bytes.len() {
-        return None;
-    }
-    for (byte, &[high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = (digit(high)? << 4 | digit(low)?) as u8;
-    }
-    Some(bytes)
-}
-
-/// Compares in a time that doesn't tell how much of a hash was guessed.
-fn equal(a: &[u8; 16], b: &[u8; 16]) -> bool {
-    aws_lc_rs::constant_time::verify_slices_are_equal(a, b).is_ok()
+    (!link.is_empty() && equal(&buf::hex::decode(hash)?, &made)).then_some(link)
 }
 
 #[cfg(test)]

@@ -154,7 +154,8 @@ conf::table! {
         /// - `denied`: `{}allow_upstream` forbids the server.
         /// - `non_idempotent`: also requests with the methods POST, LOCK and PATCH that have been sent to a server
         ///   already.
-        /// - `updating`: accepted for compatibility; it means something in `{}cache_use_stale` only.
+        /// - `updating`: accepted for compatibility, but not with `grpc_next_upstream`; it means something in
+        ///   `{}cache_use_stale` only.
         /// - `off`: a request isn't passed on.
         ///
         /// Effect: another server of the group is tried, unless a part of the response has been sent to the client.
@@ -364,7 +365,8 @@ conf::table! {
         ///
         /// - `rate`: bytes a second for each connection, or a text with variables; 0 is no limit.
         ///
-        /// Effect: the limit holds for one request; a client with two requests gets twice as much.
+        /// Effect: the limit holds for one request; a client with two requests gets twice as much. A response that isn't
+        /// buffered (`{}buffering off`) has no limit but the client's.
         ///
         /// Danger: a slow rate keeps the backend's connection for longer.
         ///
@@ -475,7 +477,8 @@ fn field(_: &mut Loader<'_>, d: &Directive) -> Result<Vec<u8>> {
 
 fn next_upstream(raw: &mut UpstreamRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let words = match d.name.text.split(|byte| *byte == b'_').next() {
-        Some(b"proxy" | b"grpc") => retry::WORDS,
+        Some(b"proxy") => retry::WORDS,
+        Some(b"grpc") => retry::GRPC_WORDS,
         Some(b"tunnel") => retry::TUNNEL_WORDS,
         _ => retry::CGI_WORDS,
     };

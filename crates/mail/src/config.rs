@@ -143,7 +143,8 @@ conf::table! {
     ///
     /// - `number`: with so many invalid commands the connection is closed.
     ///
-    /// Effect: a command counts that isn't known or understood, or isn't allowed then; a wrong password doesn't.
+    /// Effect: a command counts that isn't known or understood. One that isn't allowed then doesn't count, nor does a wrong
+    /// password: `timeout` limits those.
     ///
     /// ```nginx
     /// max_errors 3;

@@ -118,7 +118,7 @@ pub async fn log_in(client: &mut Client) -> Result<Login, Gone> {
         };
         match login {
             Some(login) => return Ok(login),
-            None => client.invalid().await?,
+            None => client.reject().await?,
         }
     }
 }

@@ -62,7 +62,7 @@ const LIMIT: usize = 1024;
 
 /// The first line that a client gets.
 pub fn greet(client: &mut Client) {
-    if client.session.server.pop3.pop3_auth & method::APOP != 0 {
+    if client.session.server.pop3.pop3_auth & (method::APOP | method::CRAM_MD5) != 0 {
         let salt = client.salt().to_owned();
         client.say(&[b"+OK POP3 ready ", salt.as_bytes()]);
     } else {
@@ -113,13 +113,18 @@ pub async fn log_in(client: &mut Client) -> Result<Login, Gone> {
                 let methods = client.session.server.pop3.pop3_auth;
                 exchange(client, Dialect { prompt: "+ ", methods, limit: LIMIT }, mechanism, initial).await?
             }
-            _ => None,
+            (Some(_), _) => None,
+            (None, _) => {
+                user = None;
+                client.invalid().await?;
+                continue;
+            }
         };
         match login {
             Some(login) => return Ok(login),
             None => {
                 user = None;
-                client.invalid().await?;
+                client.reject().await?;
             }
         }
     }

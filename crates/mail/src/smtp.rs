@@ -185,7 +185,7 @@ pub async fn log_in(client: &mut Client, envelope: &mut Envelope) -> Result<Logi
                 let dialect = Dialect { prompt: "334 ", methods: conf.smtp_auth, limit: conf.smtp_client_buffer };
                 match exchange(client, dialect, mechanism, initial).await? {
                     Some(login) => return Ok(login),
-                    None => client.invalid().await?,
+                    None => client.reject().await?,
                 }
             }
             Command::Mail(line) => mail(client, envelope, line),
@@ -207,7 +207,7 @@ pub async fn log_in(client: &mut Client, envelope: &mut Envelope) -> Result<Logi
                 *envelope = Envelope::default();
                 starttls::begin(client, &[b"220 2.0.0 Start TLS"]).await?;
             }
-            Command::Auth(..) | Command::StartTls => client.invalid().await?,
+            Command::Auth(..) | Command::StartTls => client.reject().await?,
         }
     }
 }

@@ -33,7 +33,8 @@ pub struct Received<'a> {
     pub bytes: &'a [u8],
     /// Where it came from.
     pub from: SockAddr,
-    /// The address of this machine that it reached, if the socket was [`prepare`]d and it was sent to no group.
+    /// The address of this machine that it reached, if the socket has several and was [`prepare`]d, and it was sent to no
+    /// group.
     pub to: Option<IpAddr>,
     /// Unless 0, `bytes` are several datagrams, each of this length but for the last, which may be shorter.
     pub segment: usize,
@@ -82,11 +83,13 @@ impl Batch {
         Box::new(Batch { headers, slices, names, controls, memory: vec![0; BATCH * ROOM].into(), received: 0 })
     }
 
-    /// Receives what is there, without waiting: how many messages, [`BATCH`] at most. [`Batch::received`] shows them.
-    pub fn recv(&mut self, fd: RawFd) -> io::Result<usize> {
+    /// Receives what is there, without waiting: how many messages, `most` and [`BATCH`] at most. [`Batch::received`] shows
+    /// them.
+    pub fn recv(&mut self, fd: RawFd, most: usize) -> io::Result<usize> {
         self.received = 0;
+        let most = most.min(BATCH);
         let rooms = self.memory.chunks_exact_mut(ROOM);
-        for (n, room) in rooms.enumerate() {
+        for (n, room) in rooms.enumerate().take(most) {
             self.slices[n] = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: ROOM };
             let (name, control) = ((&mut self.names[n], RawAddr::ROOM), (&mut self.controls[n], CONTROL));
             describe(&mut self.headers[n], &mut self.slices[n], name, control);
@@ -97,7 +100,7 @@ impl Batch {
             libc::recvmmsg(
                 fd,
                 self.headers.as_mut_ptr(),
-                BATCH as libc::c_uint,
+                most as libc::c_uint,
                 libc::MSG_DONTWAIT,
                 std::ptr::null_mut(),
             )
@@ -129,6 +132,14 @@ impl Batch {
     /// that a network interface can't.
     pub fn send(&mut self, fd: RawFd, batch: &mut [Transmit<'_>], gso: bool) -> io::Result<usize> {
         let count = self.fill(batch, gso);
+        if count == 1 {
+            // SAFETY: as below; this call is a little faster.
+            let sent = unsafe { libc::sendmsg(fd, &self.headers[0].msg_hdr, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) };
+            if sent < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            return Ok(advance(batch, 1, gso));
+        }
         // SAFETY: the first `count` headers name bytes that `batch` borrows, addresses and control buffers, all valid for
         // their lengths; the kernel only reads them.
         let sent = check(unsafe {
@@ -139,13 +150,7 @@ impl Batch {
                 libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
             )
         })?;
-        let mut whole = 0;
-        for _ in 0..sent {
-            let transmit = &mut batch[whole];
-            transmit.bytes = &transmit.bytes[transmit.message(gso)..];
-            whole += usize::from(transmit.bytes.is_empty());
-        }
-        Ok(whole)
+        Ok(advance(batch, sent, gso))
     }
 
     /// Makes messages of as many as have room: how many.
@@ -179,6 +184,17 @@ impl Batch {
         let control_len = control.write(bytes.len(), transmit);
         describe(&mut self.headers[n], &mut self.slices[n], (name, name_len), (control, control_len));
     }
+}
+
+/// Takes so many messages that were sent off the first of these; how many are sent entirely.
+fn advance(batch: &mut [Transmit<'_>], sent: libc::c_int, gso: bool) -> usize {
+    let mut whole = 0;
+    for _ in 0..sent {
+        let transmit = &mut batch[whole];
+        transmit.bytes = &transmit.bytes[transmit.message(gso)..];
+        whole += usize::from(transmit.bytes.is_empty());
+    }
+    whole
 }
 
 /// Writes the header of a message: where its bytes, its address and what goes beside it are, and how long.
@@ -276,8 +292,9 @@ fn take(level: i32, kind: i32, data: &[u8], into: &mut Received<'_>) {
     match (level, kind) {
         (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
             // Of a datagram to a group or a broadcast address it is the address to answer from, too.
-            into.to = plain(data)
-                .map(|info: libc::in_pktinfo| IpAddr::V4(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes())));
+            let ip = plain(data).map(|info: libc::in_pktinfo| Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()));
+            // The kernel doesn't know it of one that came before the socket was prepared.
+            into.to = ip.filter(|ip| !ip.is_unspecified()).map(IpAddr::V4);
         }
         (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
             let ip = plain(data).map(|info: libc::in6_pktinfo| Ipv6Addr::from(info.ipi6_addr.s6_addr));
@@ -300,14 +317,17 @@ fn plain<T: Plain>(data: &[u8]) -> Option<T> {
     (data.len() >= mem::size_of::<T>()).then(|| unsafe { data.as_ptr().cast::<T>().read_unaligned() })
 }
 
-/// Has a bound socket tell of each datagram which address it reached and its congestion mark. What the kernel lacks is
-/// left out.
+/// Has a socket that is bound to this address tell of each datagram its congestion mark, and which address it reached, if
+/// it has all of them. What the kernel lacks is left out.
 pub fn prepare(fd: RawFd, addr: &SockAddr) {
     let on = |level, option| drop(set(fd, level, option, 1));
     match addr {
-        SockAddr::V4(_) => on(libc::IPPROTO_IP, libc::IP_PKTINFO),
-        SockAddr::V6(_) => {
-            on(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO);
+        SockAddr::V4(addr) if addr.ip().is_unspecified() => on(libc::IPPROTO_IP, libc::IP_PKTINFO),
+        SockAddr::V4(_) => {}
+        SockAddr::V6(addr) => {
+            if addr.ip().is_unspecified() {
+                on(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO);
+            }
             on(libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS);
         }
         SockAddr::Unix(_) => return,

@@ -6,7 +6,7 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::addr::RawAddr;
-use crate::{SockAddr, check};
+use crate::{SockAddr, check, datagram};
 
 /// What `so_keepalive` asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,6 +105,10 @@ pub fn listen(addr: &SockAddr, options: &ListenOptions) -> Result<OwnedFd, Liste
     if matches!(addr, SockAddr::V6(_)) {
         set(raw, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, i32::from(options.ipv6only))
             .map_err(at("setsockopt(IPV6_V6ONLY)"))?;
+    }
+    if options.kind == Kind::Datagram {
+        // Of datagrams that come before their receiver asks for it the kernel wouldn't tell.
+        datagram::prepare(raw, addr);
     }
     bind(raw, addr).map_err(at("bind()"))?;
     if let SockAddr::Unix(path) = addr
@@ -443,7 +447,7 @@ mod tests {
                 client.send_to(b"after", (loopback, port)).expect("sent");
             }
             let mut batch = crate::datagram::Batch::new();
-            assert_eq!(batch.recv(old.as_raw_fd()).expect("received"), 1, "{any}");
+            assert_eq!(batch.recv(old.as_raw_fd(), 32).expect("received"), 1, "{any}");
             let received = batch.received().next().expect("a message");
             assert_eq!(received.bytes, b"before");
             let ip = any.ip().filter(|ip| ip.is_loopback());
@@ -452,7 +456,7 @@ mod tests {
                 crate::datagram::Transmit { to: Some(&to), from: ip, ..crate::datagram::Transmit::new(b"late") };
             assert_eq!(batch.send(old.as_raw_fd(), &mut [answer], false).expect("sent"), 1);
             assert_eq!(client.recv(&mut [0; 10]).expect("received"), 4);
-            assert_eq!(batch.recv(new.as_raw_fd()).expect("received"), 2, "{any}");
+            assert_eq!(batch.recv(new.as_raw_fd(), 32).expect("received"), 2, "{any}");
         }
     }
 

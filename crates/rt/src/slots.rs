@@ -39,6 +39,8 @@ pub(crate) mod flag {
     pub(crate) const UNWATCHED: u16 = 8192;
     /// Its peer has said nothing yet: asked to close when its place is needed, but not when the server stops.
     pub(crate) const SILENT: u16 = 16384;
+    /// No other process has the socket: closing it ends the driver's watch.
+    pub(crate) const OWN: u16 = 32768;
     /// Asked to close when its place is needed.
     pub(crate) const REUSABLE: u16 = IDLE | SILENT;
     /// What a connection that isn't coming back shows.

@@ -1,11 +1,11 @@
 //! Waiting for other tasks of the same thread.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, RawWakerVTable, Waker};
 
 /// Lets everything else that is ready run first.
 pub fn yield_now() -> YieldNow {
@@ -61,19 +61,53 @@ pub async fn join<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
 #[derive(Default)]
 pub struct Event {
     count: Cell<u64>,
-    waiting: RefCell<Vec<Waker>>,
+    waiting: RefCell<Waiting>,
+}
+
+/// Who waits for an event, each once.
+#[derive(Default)]
+struct Waiting {
+    list: Vec<Waker>,
+    /// Once they are too many to be looked through: who is in the list.
+    index: Option<Box<HashSet<Identity>>>,
+}
+
+/// What makes a waker equal to another one.
+type Identity = (*const (), *const RawWakerVTable);
+
+/// So many are looked through without an index.
+const FEW: usize = 16;
+
+impl Waiting {
+    const fn new() -> Waiting {
+        Waiting { list: Vec::new(), index: None }
+    }
+
+    fn add(&mut self, waker: &Waker) {
+        let identity = |waker: &Waker| (waker.data(), std::ptr::from_ref(waker.vtable()));
+        let is_new = match &mut self.index {
+            Some(index) => index.insert(identity(waker)),
+            None => !self.list.iter().any(|other| other.will_wake(waker)),
+        };
+        if is_new {
+            self.list.push(waker.clone());
+            if self.index.is_none() && self.list.len() > FEW {
+                self.index = Some(Box::new(self.list.iter().map(identity).collect()));
+            }
+        }
+    }
 }
 
 impl Event {
     /// One that nobody waits for.
     pub const fn new() -> Event {
-        Event { count: Cell::new(0), waiting: RefCell::new(Vec::new()) }
+        Event { count: Cell::new(0), waiting: RefCell::new(Waiting::new()) }
     }
 
     /// Ends all waits.
     pub fn notify(&self) {
         self.count.set(self.count.get() + 1);
-        self.waiting.take().into_iter().for_each(Waker::wake);
+        self.waiting.take().list.into_iter().for_each(Waker::wake);
     }
 
     /// Waits for the next [`Event::notify`] after this call.
@@ -92,10 +126,7 @@ impl Event {
         if self.count.get() != seen {
             return Poll::Ready(());
         }
-        let mut waiting = self.waiting.borrow_mut();
-        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            waiting.push(cx.waker().clone());
-        }
+        self.waiting.borrow_mut().add(cx.waker());
         Poll::Pending
     }
 }
@@ -241,12 +272,42 @@ impl<T> Queue<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     fn poll<'a>(entering: &mut Pin<Box<impl Future<Output = Pass<'a>>>>) -> Option<Pass<'a>> {
         match entering.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(pass) => Some(pass),
             Poll::Pending => None,
+        }
+    }
+
+    /// A waker that counts.
+    struct Counts(AtomicUsize);
+
+    impl std::task::Wake for Counts {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_waits_is_woken_once() {
+        for tasks in [1, FEW, FEW + 1, 5 * FEW] {
+            let event = Event::new();
+            let counts: Vec<_> = (0..tasks).map(|_| Arc::new(Counts(AtomicUsize::new(0)))).collect();
+            let wakers: Vec<Waker> = counts.iter().map(|count| Waker::from(count.clone())).collect();
+            for _ in 0..3 {
+                for waker in &wakers {
+                    assert!(event.poll_since(&mut Context::from_waker(waker), 0).is_pending());
+                }
+            }
+            event.notify();
+            event.notify();
+            assert!(counts.iter().all(|count| count.0.load(Ordering::Relaxed) == 1), "{tasks}");
+            assert!(event.poll_since(&mut Context::from_waker(&wakers[0]), 0).is_ready());
         }
     }
 

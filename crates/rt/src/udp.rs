@@ -41,6 +41,8 @@ pub struct UdpSocket {
     over: Event,
     /// Receiving is yet to begin ([`UdpSocket::hold`]).
     held: Cell<bool>,
+    /// How many datagrams a call receives: few from a connected socket, as long as no more come.
+    most: Cell<usize>,
 }
 
 /// How a datagram socket is used.
@@ -57,7 +59,8 @@ pub struct Datagram {
     pub bytes: Buf,
     /// Where it came from.
     pub from: SockAddr,
-    /// The address of this machine that it reached. `None`: not known, or that of a group.
+    /// The address of this machine that it reached. `None`: the socket has only one, it isn't known, or it is that of a
+    /// group.
     pub to: Option<IpAddr>,
     /// Unless 0, `bytes` are several datagrams, each of this length but for the last, which may be shorter. Only after
     /// [`UdpSocket::set_gro`].
@@ -96,7 +99,10 @@ impl UdpSocket {
         let fd = socket::socket(peer, socket::Kind::Datagram)?;
         prepare(fd.as_raw_fd(), options)?;
         socket::connect(fd.as_raw_fd(), peer)?;
-        UdpSocket::open(Some(fd), UdpOptions::default())
+        let socket = UdpSocket::open(Some(fd), UdpOptions::default())?;
+        socket.most.set(FEW);
+        socket.with(|slot| slot.flags |= flag::OWN);
+        Ok(socket)
     }
 
     fn open(fd: Option<OwnedFd>, options: UdpOptions) -> io::Result<UdpSocket> {
@@ -112,6 +118,7 @@ impl UdpSocket {
             senders: Gate::new(1),
             over: Event::new(),
             held: Cell::new(false),
+            most: Cell::new(BATCH),
         })
     }
 
@@ -161,7 +168,11 @@ impl UdpSocket {
 
     /// Another descriptor of the socket, for another process. An error: the system's, or that it is one of the simulation.
     pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
-        self.with(|slot| slot.fd.as_ref().map_or(Err(io::ErrorKind::Unsupported.into()), OwnedFd::try_clone))
+        self.with(|slot| {
+            // Closing this one doesn't end the driver's watch any more.
+            slot.flags &= !flag::OWN;
+            slot.fd.as_ref().map_or(Err(io::ErrorKind::Unsupported.into()), OwnedFd::try_clone)
+        })
     }
 
     /// How many milliseconds each sender may wait for room when it is its turn; `None`: any number.
@@ -216,8 +227,13 @@ impl UdpSocket {
                 }
                 match self.receive(slot, batch) {
                     // A short batch has emptied the queue: the next event tells of more.
-                    Ok(count) if count < BATCH => slot.flags &= !flag::READABLE,
-                    Ok(_) => {}
+                    Ok(count) if count < self.most.get() => {
+                        slot.flags &= !flag::READABLE;
+                        if slot.has(flag::OWN) && count < FEW {
+                            self.most.set(FEW);
+                        }
+                    }
+                    Ok(_) => self.most.set(BATCH),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         slot.flags &= !(flag::READABLE | flag::GONE);
@@ -259,7 +275,7 @@ impl UdpSocket {
         }
         let mut memory = self.core.datagrams.borrow_mut();
         let memory = memory.get_or_insert_with(Batch::new);
-        let count = memory.recv(slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd()))?;
+        let count = memory.recv(slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd()), self.most.get())?;
         memory.received().for_each(|received| self.take(received, batch));
         Ok(count)
     }
@@ -400,5 +416,7 @@ impl Drop for UdpSocket {
     }
 }
 
+/// How many datagrams are looked for at first: one, and whether it is the last.
+const FEW: usize = 2;
 const IO: i32 = 5;
 const INVAL: i32 = 22;

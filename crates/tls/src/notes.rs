@@ -2,7 +2,6 @@
 //! log. It calls back on the thread that drives it, so it is noted there, and belongs to the step that is over then.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use rustls::pki_types::SubjectPublicKeyInfoDer;
@@ -79,9 +78,7 @@ impl KeyLog for NotesKeys {
             notes.keys.push_str(label);
             for bytes in [client_random, secret] {
                 notes.keys.push(' ');
-                bytes.iter().for_each(|byte| {
-                    let _ = write!(notes.keys, "{byte:02x}");
-                });
+                notes.keys.push_str(&buf::hex::text(bytes));
             }
             notes.keys.push('\n');
         });

@@ -26,21 +26,13 @@ pub fn pem(der: &[u8]) -> String {
 
 /// The SHA-1 of a certificate, in hexadecimal.
 pub fn fingerprint(der: &[u8]) -> String {
-    hex(&crate::sha1(der), false)
+    buf::hex::text(&crate::sha1(der))
 }
 
 /// The serial number, in hexadecimal.
 pub fn serial(certificate: &Parts<'_>) -> String {
     let digits = certificate.serial.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(certificate.serial);
-    hex(digits, true)
-}
-
-fn hex(bytes: &[u8], upper: bool) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        let _ = if upper { write!(text, "{byte:02X}") } else { write!(text, "{byte:02x}") };
-    }
-    text
+    buf::hex::upper_text(digits)
 }
 
 /// A time as OpenSSL prints it: `Jan  2 15:04:05 2026 GMT`.
@@ -106,7 +98,7 @@ pub fn name(der: &[u8]) -> String {
                 }
                 (short, _) => {
                     let id = short.map_or_else(|| attribute.id.to_string(), str::to_owned);
-                    let _ = write!(text, "{id}=#{}", hex(attribute.der, true));
+                    let _ = write!(text, "{id}=#{}", buf::hex::upper_text(attribute.der));
                 }
             }
         }

@@ -230,7 +230,7 @@ const LONGEST_MS: u64 = 1 << 32;
 
 /// The MD5 of a text in hexadecimal digits.
 pub(crate) fn digest(text: &[u8]) -> Rc<str> {
-    Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+    buf::hex::text(&Md5::digest(text)).into()
 }
 
 /// Peers of one rank: the ordinary ones, or the backups.

@@ -50,12 +50,16 @@ pub const WORDS: &[(&str, u32)] = &[
     ("http_403", HTTP_403),
     ("http_404", HTTP_404),
     ("http_429", HTTP_429),
-    ("updating", 0),
     ("off", OFF),
+    // Of no effect here.
+    ("updating", 0),
 ];
 
 /// The words for applications: the others without those of gateways.
 pub const CGI_WORDS: &[(&str, u32)] = WORDS.split_at(2).1;
+
+/// The words for gRPC, which has no cache.
+pub const GRPC_WORDS: &[(&str, u32)] = WORDS.split_at(WORDS.len() - 1).0;
 
 /// The words for tunnels.
 pub const TUNNEL_WORDS: &[(&str, u32)] = &[("error", ERROR), ("timeout", TIMEOUT), ("denied", DENIED), ("off", OFF)];
@@ -105,16 +109,16 @@ mod tests {
     fn words() {
         let has = |words: &[(&str, u32)], word| words.iter().any(|(name, _)| *name == word);
         for (word, expect) in [
-            ("http_502", [true, false, false]),
-            ("http_504", [true, false, false]),
-            ("http_500", [true, true, false]),
-            ("updating", [true, true, false]),
-            ("invalid_header", [true, true, false]),
-            ("invalid_response", [false, false, true]),
-            ("not_found", [false, false, true]),
-            ("off", [true, true, true]),
+            ("http_502", [true, true, false, false]),
+            ("http_504", [true, true, false, false]),
+            ("http_500", [true, true, true, false]),
+            ("updating", [true, false, true, false]),
+            ("invalid_header", [true, true, true, false]),
+            ("invalid_response", [false, false, false, true]),
+            ("not_found", [false, false, false, true]),
+            ("off", [true, true, true, true]),
         ] {
-            assert_eq!([WORDS, CGI_WORDS, MEMCACHED_WORDS].map(|words| has(words, word)), expect, "{word}");
+            assert_eq!([WORDS, GRPC_WORDS, CGI_WORDS, MEMCACHED_WORDS].map(|words| has(words, word)), expect, "{word}");
         }
     }
 

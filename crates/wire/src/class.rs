@@ -26,17 +26,6 @@ pub(crate) const fn is(byte: u8, mask: u8) -> bool {
     CLASS[byte as usize] & mask != 0
 }
 
-/// The value of a hexadecimal digit.
-#[inline]
-pub(crate) fn hex(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    }
-}
-
 const fn table() -> [u8; 256] {
     let mut table = [0u8; 256];
     let mut i = 0;

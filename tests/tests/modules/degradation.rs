@@ -20,6 +20,23 @@ fn locations_are_given_up_while_much_memory_is_used() {
     }
 }
 
+#[test]
+fn compression_is_given_up_while_much_memory_is_used() {
+    for (limit, given_up) in [("1k", true), ("100000m", false)] {
+        let server = Setup::http(&format!(
+            "degradation sbrk={limit}; gzip on; gzip_min_length 1; gzip_types *;
+             server {{ listen 127.0.0.1:%%PORT%%; root %%DIR%%; location / {{ gzip_disable degradation; }} location /f2 {{ }} }}"
+        ))
+        .file("f", &"file".repeat(100))
+        .file("f2", &"file".repeat(100))
+        .start();
+        let coding =
+            |target| server.get_with(target, "Accept-Encoding: gzip\r\n").field("Content-Encoding").map(str::to_owned);
+        assert_eq!(coding("/f").as_deref(), if given_up { None } else { Some("gzip") }, "{limit}");
+        assert_eq!(coding("/f2").as_deref(), Some("gzip"), "{limit}");
+    }
+}
+
 /// Not in nginx: `sandbox on` shuts workers in
 #[test]
 fn in_a_sandbox_too() {

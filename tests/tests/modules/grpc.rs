@@ -168,3 +168,81 @@ fn servers_that_are_killed_and_started_again() {
     let calls: u32 = line.strip_prefix("OK ").expect("all are good").parse().expect("a number");
     assert!(u64::from(calls) > begun.elapsed().as_secs() * 20, "{calls} calls");
 }
+
+/// Not in nginx: `health_check` and `match`
+#[test]
+fn servers_say_how_they_are() {
+    let Some(python) = grpcio() else { return };
+    let (port, _kept) = free_port();
+    let _server = grpc_server(&python, port, None);
+    let checks = [
+        ("whole", "", true),
+        ("named", "grpc_service=good", true),
+        ("bad", "grpc_service=bad", false),
+        ("unknown", "grpc_service=unknown", false),
+        ("expected", "grpc_service=unknown grpc_status=5", true),
+        ("another", "grpc_service=unknown grpc_status=12", false),
+    ];
+    let upstreams: String = checks
+        .iter()
+        .map(|(name, ..)| format!("upstream {name} {{ zone {name} 64k; server 127.0.0.1:{port}; }} "))
+        .collect();
+    let locations: String = checks
+        .iter()
+        .map(|(name, words, _)| {
+            format!(
+                "location /{name}/ {{ grpc_pass {name}; grpc_set_header X-Check yes;
+                 health_check mandatory interval=50ms keepalive_time=10s type=grpc {words}; }} "
+            )
+        })
+        .collect();
+    let mut server = Setup::http(&format!("{upstreams} server {{ listen 127.0.0.1:%%PORT%%; http2 on; {locations} }}"))
+        .main("error_log error.log warn;")
+        .start();
+    for (name, _, healthy) in checks {
+        // Without a message it is no call of this server's; but it gets there.
+        let status = |server: &Server| server.get(&format!("/{name}/")).status;
+        match healthy {
+            true => server.wait(|server| status(server) != 502, "a server that is healthy"),
+            false => {
+                let why = if name == "bad" { "checking serving status" } else { "checking gRPC status" };
+                let text = format!(
+                    "peer is unhealthy while {why}, health check of peer 127.0.0.1:{port} in upstream \"{name}\""
+                );
+                server.wait(|server| server.read("error.log").contains(&text), "a server that isn't");
+                assert_eq!(status(&server), 502, "{name}");
+            }
+        }
+    }
+}
+
+/// Not in nginx: `health_check` and `match`
+#[test]
+fn faults_of_checks() {
+    for (directive, expect) in [
+        ("grpc_pass u; health_check type=grpc mandatory;", "invalid parameter \"mandatory\""),
+        ("grpc_pass u; health_check grpc_status=1;", "invalid parameter \"grpc_status=1\""),
+        ("grpc_pass u; health_check type=http;", "invalid parameter \"type=http\""),
+        ("grpc_pass u; health_check uri=/x type=grpc;", "\"type=grpc\" can't be used with \"uri\" or \"match\""),
+        ("proxy_pass http://u; health_check type=grpc;", "\"type=grpc\" needs a location with \"grpc_pass\""),
+        ("grpc_pass u; health_check interval=1s type=grpc grpc_service=a.B grpc_status=12;", "test is successful"),
+    ] {
+        let text = format!(
+            "upstream u {{ zone u 64k; server 127.0.0.1:1; }}
+             server {{ listen 127.0.0.1:%%PORT%%; location / {{ {directive} }} }}"
+        );
+        let out = Setup::http(&text).prepare().command(&["-t"]);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(said.contains(expect), "{directive}: {said}");
+    }
+}
+
+#[test]
+fn words_that_are_refused() {
+    for word in ["updating", "not_found", "invalid_response"] {
+        let text = format!("server {{ listen 127.0.0.1:%%PORT%%; location / {{ grpc_next_upstream {word}; }} }}");
+        let out = Setup::http(&text).prepare().command(&["-t"]);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(said.contains(&format!("invalid value \"{word}\"")), "{said}");
+    }
+}

@@ -41,12 +41,12 @@ const CONTEXTS: [(&str, &str, &str); 14] = [
     ("location", "http { server { location / {", "} } }"),
     ("if in server", "http { server { if ($host) {", "} } }"),
     ("if in location", "http { server { location / { if ($host) {", "} } } }"),
+    ("mail", "mail {", "}"),
+    ("mail server", "mail { auth_http 127.0.0.1:9000; server { ", "} }"),
     ("limit_except", "http { server { location / { limit_except GET {", "} } } }"),
     ("stream", "stream {", "}"),
     ("stream upstream", "stream { upstream example {", "} }"),
     ("stream server", "stream { server { listen 127.0.0.1:1024;", "} }"),
-    ("mail", "mail { auth_http 127.0.0.1:1024; proxy_pass_error_message on;", "}"),
-    ("mail server", "mail { auth_http 127.0.0.1:1024; server { listen 127.0.0.1:1024; protocol imap;", "} }"),
 ];
 
 /// The names of an example's outermost directives.

@@ -1,5 +1,7 @@
 //! Requests and their framing, server selection, locations, error pages.
 
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use e2e::{Connection, Response, Server, Setup};
@@ -349,4 +351,33 @@ fn server_field() {
     assert!(on.field("Date").is_some_and(|d| d.ends_with("GMT")), "{}", on.head);
     let off = server.get("/off");
     assert!(off.field("Server").is_some_and(|s| !s.contains('/')), "{}", off.head);
+}
+
+/// How a connection ends after these bytes, if it gets no response: whether it is reset.
+fn is_reset(server: &Server, bytes: &str) -> bool {
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port())).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("an option can be set");
+    stream.write_all(bytes.as_bytes()).expect("it reads");
+    match stream.read(&mut [0]) {
+        Ok(0) => false,
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => true,
+        other => panic!("{bytes:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn connections_that_are_given_up() {
+    let server = Setup::http(
+        "client_body_timeout 100ms;
+         server { listen 127.0.0.1:%%PORT%%;
+            location / { reset_timedout_connection on; location /444 { return 444; } location /408 { return 408; }
+                location /body { proxy_pass http://127.0.0.1:1; } }
+            location /off { location /off/444 { return 444; } location /off/body { proxy_pass http://127.0.0.1:1; } } }",
+    )
+    .start();
+    for (target, reset) in [("/444", true), ("/body", true), ("/408", false), ("/off/444", false), ("/off/body", false)]
+    {
+        let bytes = format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
+        assert_eq!(is_reset(&server, &bytes), reset, "{target}");
+    }
 }

@@ -170,8 +170,39 @@ fn those_who_wait_share_one_open_file() {
 fn not_one_wrong_byte_while_processes_are_killed() {
     let backend = echo();
     let path = "levels=1:2 max_size=300k manager_sleep=5ms inactive=1s";
-    let mut server =
-        start(&text(&backend, path, "worker_processes 3;", "proxy_cache_lock on; proxy_cache_lock_timeout 1s;"));
+    let locks = "proxy_cache_lock on; proxy_cache_lock_timeout 1s;";
+    let mut server = start(&text(&backend, path, "worker_processes 3;", locks));
+    let whole = kill_at_random(&server, Duration::from_secs(5));
+    assert!(whole > 100, "{whole} responses");
+    all_is_served(&mut server);
+}
+
+/// The disk is full most of the time.
+/// Differs from nginx: the client gets it, and nothing is stored
+#[test]
+fn not_one_wrong_byte_while_processes_are_killed_on_a_full_disk() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("left out: only root can mount a small file system");
+        return;
+    }
+    let backend = echo();
+    let path = "levels=1:2 use_temp_path=off max_size=100m manager_sleep=5ms inactive=2s";
+    let locks = "proxy_cache_lock on; proxy_cache_lock_timeout 1s;";
+    let text = text(&backend, path, "worker_processes 3;", locks)
+        .replace("cache/files keys_zone=one:1m", "disk/files keys_zone=one:32k");
+    let mut server = Setup::whole(&text).public("temp").tiny_disk("disk").start();
+    for n in 0..30 {
+        status(&server, &format!("/fill{n}/60000"));
+    }
+    server.read_until("error.log", "No space left on device");
+    let whole = kill_at_random(&server, Duration::from_secs(5));
+    assert!(whole > 100, "{whole} responses");
+    all_is_served(&mut server);
+}
+
+/// Kills workers, cache managers and cache loaders while clients ask: how many whole responses they got. None of those and
+/// of the others has a wrong byte.
+fn kill_at_random(server: &Server, time: Duration) -> usize {
     let (port, over) = (server.port(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..4)
@@ -190,7 +221,7 @@ fn not_one_wrong_byte_while_processes_are_killed() {
                 })
             })
             .collect();
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + time;
         let mut turn = 0;
         while Instant::now() < end {
             std::thread::sleep(Duration::from_millis(60));
@@ -201,13 +232,15 @@ fn not_one_wrong_byte_while_processes_are_killed() {
             }
         }
         over.store(true, Ordering::Relaxed);
-        let whole: usize = clients.into_iter().map(|client| client.join().expect("no wrong byte")).sum();
-        assert!(whole > 100, "{whole} responses");
-    });
+        clients.into_iter().map(|client| client.join().expect("no wrong byte")).sum()
+    })
+}
+
+fn all_is_served(server: &mut Server) {
     server.wait(|server| server.children().len() >= 4, "all processes");
     for n in 0..37 {
-        status(&server, &format!("/{n}/500"));
-        status(&server, &format!("/{n}/500"));
+        status(server, &format!("/{n}/500"));
+        status(server, &format!("/{n}/500"));
     }
     server.quiet();
 }

@@ -13,11 +13,11 @@ use conf::{Args, Directive, Error, Level, Loader, Registry, Result, Word};
 use expr::lookup::{Network, Networks, Ranges};
 use expr::vars::Template;
 
-use super::realip::{Proxies, Trusted, geo_network};
+use super::realip::{Forwarders, Proxies, Trusted, geo_network};
 use super::{Module, define_looked_up, each_line};
+use crate::Proto;
 use crate::vars::text::put;
 use crate::vars::{self, Variable};
-use crate::{Facts, Proto};
 
 /// The module.
 pub struct Geo;
@@ -203,8 +203,7 @@ impl Block {
             places,
             default: self.default,
             values,
-            trusted: Trusted::new(&self.trusted),
-            recursive: self.recursive,
+            proxies: Forwarders { trusted: Trusted::new(&self.trusted), recursive: self.recursive },
         }
     }
 }
@@ -267,8 +266,7 @@ struct Table {
     places: Compiled,
     default: Option<ValueId>,
     values: Vec<Box<[u8]>>,
-    trusted: Option<Trusted>,
-    recursive: bool,
+    proxies: Forwarders,
 }
 
 enum Compiled {
@@ -296,9 +294,7 @@ impl Table {
                 std::str::from_utf8(&out[start..]).ok().and_then(|text| text.parse().ok())
             }
         };
-        let given = given.unwrap_or(NO_ADDRESS);
-        let Some(trusted) = &self.trusted else { return given };
-        trusted.client_of(given, || Facts::forwarded_for(session), self.recursive).unwrap_or(given)
+        self.proxies.client(session, given.unwrap_or(NO_ADDRESS))
     }
 
     fn value_of(&self, address: IpAddr) -> &[u8] {

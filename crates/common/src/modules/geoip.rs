@@ -12,7 +12,7 @@ use expr::vars::Flags;
 use wire::geoip::{City, Country, Database, GeoipError, Kind, region_name};
 
 use super::Module;
-use super::realip::Trusted;
+use super::realip::Forwarders;
 use crate::vars::text::{number, put, put_some, show};
 use crate::vars::{Definition, Getter, Setup, Variable, add};
 use crate::{Facts, Proto};
@@ -85,8 +85,8 @@ pub struct Geoips {
     country: OnceCell<Opened>,
     city: OnceCell<Opened>,
     org: OnceCell<Opened>,
-    /// The proxies that are trusted to name clients, and whether they are passed over in a list.
-    pub proxies: RefCell<(Option<Trusted>, bool)>,
+    /// The proxies that name clients.
+    pub proxies: RefCell<Forwarders>,
 }
 
 struct Opened {
@@ -288,9 +288,7 @@ impl Geoips {
 }
 
 /// The client's address, or the one that a trusted proxy names. Clients on unix sockets have that of everybody.
-pub(super) fn client(session: &impl Facts, proxies: &RefCell<(Option<Trusted>, bool)>) -> IpAddr {
+pub(super) fn client(session: &impl Facts, proxies: &RefCell<Forwarders>) -> IpAddr {
     let peer = session.peer().ip().unwrap_or(IpAddr::V4(Ipv4Addr::BROADCAST));
-    let (trusted, recursive) = &*proxies.borrow();
-    let named = trusted.as_ref().and_then(|trusted| trusted.client_of(peer, || session.forwarded_for(), *recursive));
-    named.unwrap_or(peer)
+    proxies.borrow().client(session, peer)
 }

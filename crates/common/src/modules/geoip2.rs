@@ -16,7 +16,7 @@ use expr::vars::{Flags, Template};
 use wire::mmdb::{self, Step};
 
 use super::geoip::client;
-use super::realip::Trusted;
+use super::realip::Forwarders;
 use super::{Module, each_line};
 use crate::vars::text::{number, put};
 use crate::vars::{self, Definition, Getter, Setup, Variable};
@@ -58,8 +58,8 @@ conf::table! {
         block(geoip2::<P>);
 }
 
-/// The proxies that are trusted to name clients, and whether they are passed over in a list.
-pub type Proxies = Rc<RefCell<(Option<Trusted>, bool)>>;
+/// The proxies that name clients.
+pub type Proxies = Rc<RefCell<Forwarders>>;
 
 /// The proxies of the configuration that is being read.
 pub fn proxies<P: Proto>(loader: &mut Loader<'_>) -> Proxies {

@@ -200,6 +200,23 @@ impl Trusted {
     }
 }
 
+/// The proxies that name clients to a module, by `X-Forwarded-For`.
+#[derive(Debug, Default)]
+pub struct Forwarders {
+    /// Those that are trusted.
+    pub trusted: Option<Trusted>,
+    /// Whether they are passed over in a list of addresses.
+    pub recursive: bool,
+}
+
+impl Forwarders {
+    /// The client's address: `given`, unless that is a trusted proxy's which names another one.
+    pub fn client(&self, session: &impl Facts, given: IpAddr) -> IpAddr {
+        let Some(trusted) = &self.trusted else { return given };
+        trusted.client_of(given, || session.forwarded_for(), self.recursive).unwrap_or(given)
+    }
+}
+
 /// The values of a field, which may be repeated, in their order.
 pub type Lines<'a> = SmallVec<[&'a [u8]; 4]>;
 

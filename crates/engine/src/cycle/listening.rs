@@ -494,7 +494,7 @@ mod tests {
                 Kind::Datagram => {
                     let client = UdpSocket::bind("127.0.0.1:0").expect("bound");
                     client.send_to(b"x", &address).expect("sent");
-                    assert_eq!(os::datagram::Batch::new().recv(fd).expect("the new one hears"), 1);
+                    assert_eq!(os::datagram::Batch::new().recv(fd, 1).expect("the new one hears"), 1);
                 }
             }
             drop(held_by_a_worker);

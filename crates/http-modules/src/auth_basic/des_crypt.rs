@@ -1,7 +1,8 @@
 //! Passwords of crypt's first form: thirteen characters, of which two are salt. The password's first eight characters are
 //! the key with which DES (FIPS 46-3) encrypts zeros 25 times; the salt changes how DES expands half a block.
 
-use super::hashes::{DIGITS, equal};
+use super::hashes::DIGITS;
+use crate::constant_time::equal;
 
 /// The length of such a password.
 pub(super) const LENGTH: usize = 13;

@@ -10,6 +10,7 @@ use sha_crypt::{PasswordVerifier, ShaCrypt};
 use yescrypt::Yescrypt;
 
 use super::{des_crypt, md5_crypt};
+use crate::constant_time::equal;
 
 /// The digits of crypt's texts.
 pub(super) const DIGITS: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -134,11 +135,6 @@ fn sha(encoded: &[u8], password: &[u8], salted: bool) -> bool {
     let salt = if salted { salt } else { &[] };
     let made = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[password, salt].concat());
     equal(made.as_ref(), expected)
-}
-
-/// Compares in a time that depends on nothing but the lengths.
-pub(super) fn equal(a: &[u8], b: &[u8]) -> bool {
-    aws_lc_rs::constant_time::verify_slices_are_equal(a, b).is_ok()
 }
 
 #[cfg(test)]

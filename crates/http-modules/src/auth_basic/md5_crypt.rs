@@ -2,7 +2,8 @@
 
 use md5::{Digest, Md5};
 
-use super::hashes::{DIGITS, equal};
+use super::hashes::DIGITS;
+use crate::constant_time::equal;
 
 const ROUNDS: usize = 1000;
 /// The longest salt; what follows of a longer one is ignored.

@@ -53,14 +53,12 @@ pub(super) fn destination(
     let path = match value.first() {
         Some(b'/') => value,
         _ => {
-            let url = value.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(b"://"));
+            let url = uri::split_url(value).filter(|url| url.scheme == scheme && url.rest.starts_with(b"/"));
             let url = url.ok_or(BadDestination::Invalid)?;
-            let slash = memchr::memchr(b'/', url).ok_or(BadDestination::Invalid)?;
-            let (authority, path) = url.split_at(slash);
-            if !is_of_host(authority, host) {
+            if !is_of_host(url.authority, host) {
                 return Err(BadDestination::Foreign);
             }
-            path
+            url.rest
         }
     };
     let mut normal = Vec::new();
@@ -128,7 +126,7 @@ mod tests {
             ("/a%00", Err(Invalid)),
             ("/a%zz", Err(Invalid)),
             ("http://site", Err(Invalid)),
-            ("http://site?/a", Err(Foreign)),
+            ("http://site?/a", Err(Invalid)),
             ("http://sites/a", Err(Foreign)),
             ("http://site.evil/a", Err(Foreign)),
             ("http://user@site/a", Err(Foreign)),

@@ -238,6 +238,7 @@ impl Place {
         file.persist(&fill.cache.path(&key), &LASTING)?;
         let (size, identity) =
             opened.metadata().map_or((0, (0, 0)), |stat| (stat.blocks() * 512, (stat.dev(), stat.ino())));
+        let entry = Rc::new(entry);
         fill.stored(Stored { key, entry, start: room, contents: Contents::File(opened), identity }, size);
         Ok(())
     }

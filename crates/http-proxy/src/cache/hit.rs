@@ -6,7 +6,7 @@ use std::rc::Rc;
 use ::cache::keys::Now;
 use ::cache::place::{Unusable, read};
 use ::cache::stored::Contents;
-use ::cache::{Cache, Key, Stored};
+use ::cache::{Cache, Entry, Key, Stored};
 use engine::log::{Errno, Level};
 use http::exchange::Exchange;
 use http::files::open_file::{Kind, errno};
@@ -35,8 +35,8 @@ pub(super) enum Found {
 pub(super) struct Sought {
     /// The key that was looked up last: that of a variant, if the response varies.
     pub(super) looked: Key,
-    /// What stands under the key of the text.
-    pub(super) known: Option<Rc<Stored>>,
+    /// The head of what stands under the key of the text.
+    pub(super) known: Option<Rc<Entry>>,
     /// There is no file of the key that was looked up last.
     pub(super) missing: bool,
 }
@@ -48,7 +48,7 @@ pub(super) fn find(look: &Look<'_>, r: &mut Request, now: Now) -> (Found, Sought
         Ok(stored) => stored,
         Err(found) => return (found, sought),
     };
-    sought.known = Some(stored.clone());
+    sought.known = Some(stored.entry.clone());
     if stored.entry.vary.is_empty() {
         return (Found::Stored(stored), sought);
     }
@@ -144,7 +144,8 @@ pub(super) fn open(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key)
     };
     let why = match read(&contents, file.size) {
         Ok((entry, start)) => {
-            let stored = Rc::new(Stored { key: *key, entry, start, contents, identity: file.stat.identity });
+            let (entry, identity) = (Rc::new(entry), file.stat.identity);
+            let stored = Rc::new(Stored { key: *key, entry, start, contents, identity });
             if let Some(made) = file.made {
                 let _ = made.set(stored.clone());
             }

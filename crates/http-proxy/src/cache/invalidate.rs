@@ -11,6 +11,7 @@ use buf::Bytes;
 use http::exchange::Exchange;
 use http::request::Request;
 use wire::h1::KnownHeader;
+use wire::uri::{split_authority, split_url};
 
 use super::Work;
 
@@ -52,17 +53,12 @@ pub(super) fn answered(r: &mut Request, exchange: &Exchange, status: u16) {
 /// latter; the first one is the client's, which references without a host mean. Relative paths aren't followed.
 fn of_origin<'a>(reference: &'a [u8], origins: &[(&[u8], &'a [u8])]) -> Option<(&'a [u8], &'a [u8])> {
     let reference = reference.split(|byte| *byte == b'#').next().unwrap_or_default();
-    let after_scheme = [&b"http:"[..], b"https:"].into_iter().find_map(|scheme| {
-        let (start, rest) = reference.split_at_checked(scheme.len())?;
-        start.eq_ignore_ascii_case(scheme).then_some(rest)
-    });
-    let (path, own) = match after_scheme.unwrap_or(reference).strip_prefix(b"//") {
-        Some(rest) => {
-            let (host, path) = rest.split_at(rest.iter().position(|byte| matches!(byte, b'/' | b'?'))?);
+    let absolute = split_url(reference).map(|url| (url.authority, url.rest));
+    let (path, own) = match absolute.or_else(|| reference.strip_prefix(b"//").map(split_authority)) {
+        Some((host, path)) => {
             let (_, own) = origins.iter().find(|(own, _)| own.eq_ignore_ascii_case(host))?;
             (path, *own)
         }
-        None if after_scheme.is_some() => return None,
         None => (reference, origins.first()?.1),
     };
     path.starts_with(b"/").then_some((path, own))

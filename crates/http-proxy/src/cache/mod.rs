@@ -22,7 +22,7 @@ use std::rc::Rc;
 use ::cache::keeper::{now, now_ns};
 use ::cache::keys::{Fetched, Lock, Now, Ticket};
 use ::cache::waiters::News;
-use ::cache::{Cache, Key, Stored};
+use ::cache::{Cache, Entry, Key, Stored};
 use ::conf::{Error, Result};
 use ::upstream::retry::failure;
 use buf::Bytes;
@@ -111,8 +111,8 @@ pub(super) struct Fill {
     /// The key that was looked up: that of a variant, if the response varies.
     looked: Key,
     ticket: Option<Ticket>,
-    /// What stands under the main key.
-    known: Option<Rc<Stored>>,
+    /// The head of what stands under the main key.
+    known: Option<Rc<Entry>>,
     /// What was found and isn't fresh.
     stale: Option<Rc<Stored>>,
     /// When the request was made, in nanoseconds since 1970.
@@ -126,7 +126,7 @@ impl Fill {
     pub(super) fn place(&self, vary: &[u8], variant: &[u8; 16]) -> (Key, u64) {
         // Another one than that of any response which was stored under the key before.
         let fresh = || self.asked_ns ^ u64::from(os::process::pid().unsigned_abs()) << 32;
-        match self.known.as_ref().map(|known| &known.entry) {
+        match &self.known {
             Some(known) if known.vary.eq_ignore_ascii_case(vary) => {
                 let main = vary.is_empty() || known.variant == *variant;
                 (if main { self.main } else { self.main.variant(variant) }, known.generation)

@@ -55,7 +55,7 @@ fn revalidated(
                 let (path, error) = (buf::text::path(&path), Errno(&error));
                 r.log_at(Level::Crit, format_args!("updating \"{path}\" failed{error}"));
             }
-            stored = Rc::new(Stored { entry, ..Stored::clone(&stored) });
+            stored = Rc::new(Stored { entry: Rc::new(entry), ..Stored::clone(&stored) });
         }
         // By the standard it isn't to be stored any more.
         None if fill::is_rfc(&stored.entry) => {

@@ -3,7 +3,9 @@
 //! A check asks the location's backend, in the location's protocol and with its fields, on behalf of nobody. Who checks when,
 //! and what follows, is [`::upstream::health`]'s.
 //!
-//! Not in nginx, which has them in its commercial edition; what they do is as documented there, without `type=grpc`.
+//! Not in nginx, which has them in its commercial edition; what they do is as documented there.
+
+mod grpc;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -21,10 +23,12 @@ use http::exchange::{Exchange, Target};
 use http::module::{HttpModule, LocationContext};
 use http::request::Request;
 use http::request::variables::template_of;
+use http::response::Headers;
 use http::server::Http;
 use http::server::location::{Handlers, Location, LocationId};
 use os::SockAddr;
 
+use self::grpc::GrpcCheck;
 use crate::attempt::Outgoing;
 use crate::engine::Backend;
 use crate::pass::Destination;
@@ -40,7 +44,8 @@ conf::table! {
     /// Checks the servers of the location's group again and again.
     ///
     /// Form: `health_check [interval=time] [jitter=time] [fails=number] [passes=number] [uri=uri] [port=number]
-    /// [match=name] [mandatory [persistent]] [keepalive_time=time]`
+    /// [match=name] [mandatory [persistent]] [keepalive_time=time]
+    /// [type=grpc [grpc_service=name] [grpc_status=code]]`
     ///
     /// - `interval=time`: the time from one check of a server to the next; the default is 5s.
     /// - `jitter=time`: each check is late by a random time up to this; the default is 0.
@@ -52,6 +57,11 @@ conf::table! {
     /// - `mandatory`: a server gets no requests before its first check has passed. With `persistent`, one that was
     ///   healthy before a reload gets them at once.
     /// - `keepalive_time=time`: for how long a connection is kept for further checks; by default each check opens one.
+    /// - `type=grpc`, after all of these and without `uri` and `match`: asks by gRPC's own protocol for such checks
+    ///   (`grpc.health.v1.Health/Check`); the location has a `grpc_pass`. A server is healthy that says it is serving.
+    /// - `grpc_service=name`: asks about this service; by default about the server as a whole.
+    /// - `grpc_status=code`: a server that answers with this status of gRPC is healthy too, such as 12 (unimplemented) of
+    ///   one that doesn't know the protocol.
     ///
     /// Effect: an unhealthy server gets no requests until its checks pass. Checks are requests of the location: its
     /// protocol, its `proxy_set_header` and its timeouts hold. The group needs a `zone`; one worker checks for all, and
@@ -76,7 +86,7 @@ conf::table! {
     ///     }
     /// }
     /// ```
-    "health_check" in Context::LOCATION, Args::between(0, 11), default none,
+    "health_check" in Context::LOCATION, Args::between(0, 13), default none,
         here(health_check) health_check: Rc<Spec>;
 }
 
@@ -114,14 +124,30 @@ pub struct Spec {
     uri: Vec<u8>,
     args: Vec<u8>,
     keepalive_ms: u64,
+    grpc: Option<GrpcCheck>,
 }
 
 fn health_check(_: &mut Loader<'_>, d: &Directive) -> Result<Rc<Spec>> {
-    let mut spec = Spec { shared: checks::Spec::new(d), uri: b"/".to_vec(), args: Vec::new(), keepalive_ms: 0 };
+    let mut spec =
+        Spec { shared: checks::Spec::new(d), uri: b"/".to_vec(), args: Vec::new(), keepalive_ms: 0, grpc: None };
+    let mut has_uri = false;
     for word in &d.args {
-        match checks::split(word) {
+        let (name, value) = checks::split(word);
+        if let Some(grpc) = &mut spec.grpc {
+            grpc.parameter(name, value).ok_or_else(|| invalid_parameter(word))?;
+            continue;
+        }
+        match (name, value) {
             _ if spec.shared.parameter(word)? => {}
+            (b"type=", b"grpc") => {
+                if has_uri || spec.shared.name.is_some() {
+                    return Err(Error::at(word, "\"type=grpc\" can't be used with \"uri\" or \"match\""));
+                }
+                spec.uri = grpc::METHOD.to_vec();
+                spec.grpc = Some(GrpcCheck::default());
+            }
             (b"uri=", value) if value.first() == Some(&b'/') => {
+                has_uri = true;
                 let mut parts = value.splitn(2, |byte| *byte == b'?');
                 spec.uri = parts.next().unwrap_or_default().to_vec();
                 spec.args = parts.next().unwrap_or_default().to_vec();
@@ -302,6 +328,9 @@ impl HttpModule for HealthChecks {
         let Destination::Fixed(target) = &backend.destination else {
             return Err(Error::on(d, "\"health_check\" needs a group without variables"));
         };
+        if spec.grpc.is_some() && !target.scheme.starts_with("grpc") {
+            return Err(Error::on(d, "\"type=grpc\" needs a location with \"grpc_pass\""));
+        }
         let group = target.group.clone();
         let tests = spec.shared.tests(|name| cx.loader.store.entry::<Matches>().0.get(name).cloned())?;
         let bit = spec.shared.add_to(&group)?;
@@ -327,6 +356,16 @@ impl HttpModule for HealthChecks {
     }
 }
 
+/// A response, but for its head, which the exchange has.
+struct Answered {
+    idle: Idle,
+    /// Its beginning.
+    body: Vec<u8>,
+    trailers: Headers,
+    /// What the connection keeps, if it can serve on.
+    kept: Option<Kept>,
+}
+
 struct HttpProbe {
     http: Weak<Http>,
     location: Rc<Location>,
@@ -343,6 +382,9 @@ impl Probe for HttpProbe {
             let Some(mut r) = Request::apart(&http, &self.location, &self.spec.uri, &self.spec.args) else {
                 return Ok(());
             };
+            if let Some(grpc) = &self.spec.grpc {
+                grpc.prepare(&mut r);
+            }
             let result = self.ask(&mut r, peer, addr).await;
             r.end();
             result
@@ -377,7 +419,7 @@ impl HttpProbe {
             Some(idle) => self.exchange(backend, r, &exchange, idle, &outgoing).await.ok(),
             None => None,
         };
-        let (mut idle, body, keep) = match answered {
+        let Answered { mut idle, body, trailers, kept } = match answered {
             Some(answered) => answered,
             None => {
                 let idle = backend.connect(r, &exchange, addr).await.map_err(|_| "connecting".to_owned())?;
@@ -385,11 +427,14 @@ impl HttpProbe {
             }
         };
         let is_young = rt::now_ms().saturating_sub(idle.since_ms) < self.spec.keepalive_ms;
-        if let Some(kept) = keep.filter(|_| is_young) {
+        if let Some(kept) = kept.filter(|_| is_young) {
             idle.kept = Some(kept);
             self.idle.borrow_mut().insert(peer.name.clone(), idle);
         }
         exchange.end();
+        if let Some(grpc) = &self.spec.grpc {
+            return grpc.test(&exchange, &body, &trailers);
+        }
         match &self.tests {
             Some(tests) => tests.test(r, &exchange, &body),
             None if (200..400).contains(&exchange.head.borrow().1.status) => Ok(()),
@@ -397,8 +442,7 @@ impl HttpProbe {
         }
     }
 
-    /// Sends the request; the connection, the beginning of the response's body, and what the connection keeps if it can
-    /// serve on.
+    /// Sends the request, and reads the response.
     async fn exchange(
         &self,
         backend: &Backend,
@@ -406,16 +450,17 @@ impl HttpProbe {
         exchange: &Exchange,
         mut idle: Idle,
         outgoing: &Outgoing,
-    ) -> std::result::Result<(Idle, Vec<u8>, Option<Kept>), String> {
+    ) -> std::result::Result<Answered, String> {
         exchange.forget_head();
         let mut codec = backend.protocol.codec(exchange, idle.kept.take());
         let result = backend.exchange(r, exchange, &idle.stream, outgoing, &mut *codec).await;
         result.map_err(|_| "reading the response".to_owned())?;
-        let mut body = Vec::new();
+        let (mut body, mut trailers) = (Vec::new(), Headers::default());
         idle.stream.set_recv_timeout(Some(backend.up.read_timeout));
-        let keep = read_body(&mut *codec, &idle.stream, &mut body).await?;
+        let keep = read_body(&mut *codec, &idle.stream, &mut body, &mut trailers).await?;
         idle.stream.set_recv_timeout(None);
-        Ok((idle, body, if keep { codec.keep() } else { None }))
+        let kept = if keep { codec.keep() } else { None };
+        Ok(Answered { idle, body, trailers, kept })
     }
 }
 
@@ -424,6 +469,7 @@ async fn read_body(
     codec: &mut dyn Codec,
     stream: &rt::Stream,
     body: &mut Vec<u8>,
+    trailers: &mut Headers,
 ) -> std::result::Result<bool, String> {
     let failed = || "reading the body".to_owned();
     loop {
@@ -437,7 +483,8 @@ async fn read_body(
                 }
             }
             BodyEvent::End(end) => return Ok(end.keep && !end.extra),
-            BodyEvent::Note(_) | BodyEvent::Trailers(_) => {}
+            BodyEvent::Trailers(fields) => *trailers = fields,
+            BodyEvent::Note(_) => {}
             BodyEvent::More => {
                 let more = stream.recv(READ).await.map_err(|_| failed())?;
                 if more.is_empty() {

@@ -420,7 +420,7 @@ impl Request {
             Found::None => {}
             Found::Prefix(id) => {
                 best = Search::Prefix(id);
-                let location = http.location(id);
+                let location = http.look_at(id);
                 no_regex = matches!(location.kind, Kind::Prefix { no_regex: true });
                 if !location.children.is_empty() {
                     match self.search(&location.children)? {
@@ -433,21 +433,21 @@ impl Request {
         }
         if !no_regex {
             for &id in &tree.regexes {
-                let location = http.location(id);
+                let location = http.look_at(id);
                 let Kind::Regex(regex) = &location.kind else { continue };
                 let uri = std::mem::take(&mut self.uri);
                 let matched = regex.exec(self, &uri);
                 self.uri = uri;
                 if matched? {
-                    return self.search_inside(&location);
+                    return self.search_inside(location);
                 }
             }
             for &id in &tree.predicates {
-                let location = http.location(id);
+                let location = http.look_at(id);
                 if let Kind::Predicate(condition) = &location.kind
                     && self.test(condition)
                 {
-                    return self.search_inside(&location);
+                    return self.search_inside(location);
                 }
             }
         }
@@ -523,6 +523,16 @@ impl Request {
     pub fn close_after(&mut self) {
         if self.ending == Ending::Keep {
             self.ending = Ending::Close;
+        }
+    }
+
+    /// The connection is given up because its client was silent for too long, or by status 444: closing resets it, if
+    /// `reset_timedout_connection` says so.
+    pub(crate) fn give_up(&self) {
+        if self.location.core.reset_timedout_connection
+            && let Some(client) = self.client()
+        {
+            client.linger_reset();
         }
     }
 

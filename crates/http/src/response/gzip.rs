@@ -78,6 +78,7 @@ conf::table! {
     ///
     /// - `regex`: a regex for `User-Agent`, in which upper and lower case are the same.
     /// - `msie6`: Internet Explorer 4 to 6, without the one of Windows XP's service pack 2; it is faster than a regex.
+    /// - `degradation`: every browser, while the worker uses more memory than `degradation` allows.
     ///
     /// Effect: holds for `gzip` and `gzip_static`.
     ///
@@ -95,8 +96,12 @@ conf::table! {
 #[derive(Default, Clone)]
 pub struct Disabled {
     msie6: bool,
+    degradation: bool,
     regexes: Vec<Rc<Regex>>,
 }
+
+/// A part of the configuration that says whether the worker uses more memory than it may: of the module `degradation`.
+pub struct Degraded(pub Box<dyn Fn() -> bool>);
 
 impl std::fmt::Debug for Disabled {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -131,7 +136,7 @@ fn gzip_disable(raw: &mut GzipRaw, _: &mut Loader<'_>, d: &Directive) -> Result<
     for word in &d.args {
         match &word.text[..] {
             b"msie6" => disabled.msie6 = true,
-            b"degradation" => {}
+            b"degradation" => disabled.degradation = true,
             pattern => {
                 let regex = Regex::new(pattern, true).map_err(|error| Error::at(word, error.to_string()))?;
                 disabled.regexes.push(Rc::new(regex));
@@ -162,6 +167,9 @@ pub fn gzip_ok(r: &Request) -> bool {
         return false;
     }
     let disabled = &conf.gzip_disable;
+    if disabled.degradation && r.http.part::<Degraded>().is_some_and(|degraded| (degraded.0)()) {
+        return false;
+    }
     if !disabled.msie6 && disabled.regexes.is_empty() {
         return true;
     }

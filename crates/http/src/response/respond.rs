@@ -31,6 +31,7 @@ pub async fn respond(r: &mut Request, refused: Option<Fault>) -> Answer {
             Outcome::Finished => return Answer::Sent,
             Outcome::Status(444) => {
                 r.response.status = 444;
+                r.give_up();
                 r.close_after();
                 return Answer::Nothing;
             }

@@ -151,10 +151,10 @@ impl Backend {
         Ok(())
     }
 
-    /// Waits for an answer of SMTP with this code.
-    async fn code(&mut self, code: u16) -> Result<(), Trouble> {
+    /// Waits for an answer of SMTP with one of these codes.
+    async fn code(&mut self, codes: &[u16]) -> Result<(), Trouble> {
         let has_code = |input: &[u8]| match reply::smtp(input)? {
-            Some((found, length)) if found == code => Ok(Some(length)),
+            Some((found, length)) if codes.contains(&found) => Ok(Some(length)),
             Some(_) => Err(Unexpected),
             None => Ok(None),
         };
@@ -260,20 +260,21 @@ impl Dialogue<'_> {
         let server = &self.client.session.server;
         let (conf, name) = (&server.proxy, server.name.as_bytes());
         let hello = |esmtp: bool| -> &[u8] { if esmtp { b"EHLO " } else { b"HELO " } };
-        backend.code(220).await?;
+        backend.code(&[220]).await?;
         backend.send(&[hello(conf.xclient || self.envelope.esmtp), name, b"\r\n"]).await?;
-        backend.code(250).await?;
+        backend.code(&[250]).await?;
         if conf.xclient {
             backend.send(&[&self.xclient()]).await?;
-            backend.code(220).await?;
+            // A greeting again, but servers have answered as to other commands, too.
+            backend.code(&[220, 250]).await?;
             if !self.envelope.helo.is_empty() {
                 backend.send(&[hello(self.envelope.esmtp), &self.envelope.helo, b"\r\n"]).await?;
-                backend.code(250).await?;
+                backend.code(&[250]).await?;
             }
         }
         if self.method == Method::None {
             backend.send(&[&self.envelope.from, b"\r\n"]).await?;
-            backend.code(250).await?;
+            backend.code(&[250]).await?;
             backend.send(&[&self.envelope.to, b"\r\n"]).await?;
             return backend.expect(reply::smtp).await.map(drop);
         }
@@ -283,7 +284,7 @@ impl Dialogue<'_> {
             let mut response = Vec::new();
             sasl::encode(&credentials, &mut response);
             backend.send(&[b"AUTH PLAIN ", &Secret::from(response), b"\r\n"]).await?;
-            backend.code(235).await?;
+            backend.code(&[235]).await?;
         }
         Ok(())
     }

@@ -85,7 +85,10 @@ impl Client {
     /// Sends what the client is to be told, then receives more from it, up to about `size` bytes.
     pub async fn receive(&mut self, size: usize) -> Result<(), Gone> {
         self.flush().await?;
+        // Those who haven't logged in go first if connections run out.
+        self.session.stream.set_silent();
         let received = self.session.stream.recv(size.max(1)).await;
+        self.session.stream.set_idle(false);
         let more = received.map_err(|error| self.lost(&error, "recv"))?;
         if more.is_empty() {
             return Err(Gone);
@@ -132,12 +135,18 @@ impl Client {
         self.line(limit).await
     }
 
+    /// Tells the client that its command can't be served now.
+    pub async fn reject(&mut self) -> Result<(), Gone> {
+        self.say_invalid();
+        self.keep_up().await
+    }
+
     /// Tells the client that its command isn't one; too many of them end the session.
     pub async fn invalid(&mut self) -> Result<(), Gone> {
         self.say_invalid();
         self.errors += 1;
         if self.errors < self.session.server.core.max_errors {
-            return Ok(());
+            return self.keep_up().await;
         }
         self.session.log_at(Level::Info, format_args!("client sent too many invalid commands while in auth state"));
         Err(self.dismiss().await)

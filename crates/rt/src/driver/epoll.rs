@@ -32,7 +32,7 @@ impl Epoll {
 
     /// Takes the descriptor out; closing alone wouldn't if another process has a copy.
     pub(crate) fn close(&mut self, slot: &Slot) {
-        if slot.has(flag::COUNTED) && !slot.has(flag::LISTENER) {
+        if slot.has(flag::COUNTED) && !slot.has(flag::LISTENER) || slot.has(flag::OWN) {
             return;
         }
         self.pause_fd(slot);

@@ -191,7 +191,10 @@ impl Client {
 
     /// Says where its datagrams go.
     pub(crate) fn pass_to(&self, backend: Backend) -> &Backend {
-        self.backend.get_or_init(|| backend)
+        self.backend.get_or_init(|| {
+            self.port.beginning.set(self.port.beginning.get() - 1);
+            backend
+        })
     }
 
     /// Where its datagrams go.

@@ -34,9 +34,11 @@ pub struct Port {
     bound: RefCell<HashMap<Key, Rc<Client>, foldhash::fast::RandomState>>,
     /// The clients of all sessions.
     all: RefCell<Slab<Rc<Client>>>,
+    /// How many sessions have no backend yet.
+    pub(super) beginning: Cell<usize>,
     /// Datagrams that no session could be begun for, and when that was told last.
     refused: Cell<u64>,
-    told_ms: Cell<u64>,
+    told_ms: Cell<Option<u64>>,
     /// How many sessions are about to leave.
     pub(super) leaving: Cell<usize>,
     /// The state of those that have left, with the sockets to their backends, until it is sent.
@@ -71,8 +73,9 @@ impl Port {
             receiving: Cell::new(1),
             bound: RefCell::default(),
             all: RefCell::default(),
+            beginning: Cell::new(0),
             refused: Cell::new(0),
-            told_ms: Cell::new(0),
+            told_ms: Cell::new(None),
             leaving: Cell::new(0),
             outgoing: RefCell::default(),
         });
@@ -186,6 +189,7 @@ impl Port {
             let entry = all.vacant_entry();
             let client = Rc::new(Client::new(self.clone(), key, entry.key(), headers));
             entry.insert(client.clone());
+            self.beginning.set(self.beginning.get() + 1);
             client
         };
         // Those without an address can't be told apart.
@@ -212,6 +216,9 @@ impl Port {
         self.unbind(client);
         let forgotten = self.all.borrow_mut().try_remove(client.place);
         drop(forgotten);
+        if client.backend().is_none() {
+            self.beginning.set(self.beginning.get() - 1);
+        }
         if client.leaves.replace(false) {
             self.left();
         }
@@ -230,13 +237,14 @@ impl Port {
     fn has_room(&self) -> bool {
         let counts = rt::connections();
         let limit = counts.active + counts.free;
-        if counts.free > limit / RESERVE {
+        // Each of those that begin will take one.
+        if counts.free > limit / RESERVE + self.beginning.get() {
             return true;
         }
         self.refused.set(self.refused.get() + 1);
         let now = rt::now_ms();
-        if now >= self.told_ms.get() + TELL_MS {
-            self.told_ms.set(now);
+        if self.told_ms.get().is_none_or(|told| now >= told + TELL_MS) {
+            self.told_ms.set(Some(now));
             let refused = self.refused.take();
             let own = &self.own;
             self.stream.log.write(

@@ -1,6 +1,6 @@
 //! Percent escapes, by nginx's kinds.
 
-use crate::class::hex;
+use buf::hex::value as hex;
 
 /// What is escaped, besides controls and bytes above `~`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use memchr::memchr;
 
-use crate::class::hex;
 use crate::span::Span;
+use buf::hex::value as hex;
 
 /// The path is refused: a bad escape, an escaped NUL, or `..` above the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

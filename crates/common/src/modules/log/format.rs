@@ -152,8 +152,7 @@ fn json(c: u8, out: &mut Vec<u8>) {
 }
 
 fn digits(c: u8, out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    out.extend([HEX[usize::from(c >> 4)], HEX[usize::from(c & 15)]]);
+    out.extend_from_slice(&buf::hex::upper(c));
 }
 
 /// The formats of a configuration that is being read, by name.

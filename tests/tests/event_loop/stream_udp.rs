@@ -1,0 +1,357 @@
+//! `stream` over UDP: which datagrams make a session, where they go, and how sessions end.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use e2e::{DatagramBackend, DatagramClient, Server, Setup};
+
+/// How long is waited for what must not come.
+const SILENCE: Duration = Duration::from_millis(200);
+
+fn whole(stream: &str) -> Setup {
+    with_connections(512, stream)
+}
+
+fn with_connections(count: usize, stream: &str) -> Setup {
+    Setup::whole(&format!(
+        "daemon off; pid nginx.pid; worker_processes 1; error_log error.log info;
+         events {{ worker_connections {count}; %%USE%% }}
+         stream {{
+             log_format line '$server_port $protocol $status $bytes_received $bytes_sent $upstream_addr \
+                 $upstream_bytes_sent $upstream_bytes_received';
+             access_log access.log line;
+             proxy_timeout 1s;
+             {stream}
+         }}"
+    ))
+}
+
+fn proxy(backend: &DatagramBackend, more: &str) -> Setup {
+    whole(&format!("server {{ listen 127.0.0.1:%%UDP%% udp; proxy_pass 127.0.0.1:{}; {more} }}", backend.port))
+}
+
+fn client(server: &Server) -> DatagramClient {
+    DatagramClient::new(server.port_of("UDP"))
+}
+
+/// The port in an answer of [`DatagramBackend::echo`].
+fn from(answer: &str) -> u16 {
+    let (_, port) = answer.rsplit_once(" from ").unwrap_or_else(|| panic!("an echo: {answer}"));
+    port.parse().expect("a port")
+}
+
+#[test]
+fn a_session_is_one_clients_and_keeps_its_backends_socket() {
+    let backend = DatagramBackend::echo();
+    let server = proxy(&backend, "").start();
+    let (one, other) = (client(&server), client(&server));
+    let first = one.ask("a");
+    assert!(first.starts_with("a from "));
+    assert_eq!(from(&one.ask("b")), from(&first));
+    assert_ne!(from(&other.ask("c")), from(&first));
+    assert_eq!(from(&one.ask("d")), from(&first));
+}
+
+#[test]
+fn datagrams_of_any_length_pass_whole() {
+    let backend = DatagramBackend::start(|asked, _| vec![asked.to_vec()]);
+    let server = proxy(&backend, "").start();
+    let client = client(&server);
+    for length in [0, 1, 512, 1472, 1473, 9000, 60_000, 65_000] {
+        let bytes: Vec<u8> = (0..length).map(|n| (n * 7 % 251) as u8).collect();
+        client.send(&bytes);
+        assert!(client.recv() == bytes, "{length} bytes");
+    }
+}
+
+#[test]
+fn the_expected_answers_end_a_session() {
+    let backend = DatagramBackend::echo();
+    let mut server = proxy(&backend, "proxy_responses 1;").start();
+    let client = client(&server);
+    assert_ne!(from(&client.ask("one")), from(&client.ask("two")));
+    let line = format!("UDP 200 3 {} 127.0.0.1:{} 3", "one from 12345".len(), backend.port);
+    let log = server.read_until("access.log", "\n");
+    assert!(log.contains(&line), "{log}");
+    let log = server.read_until("error.log", "udp done");
+    assert!(
+        log.contains("udp done, packets from/to client:1/1, bytes from/to client:3/14, bytes from/to upstream:14/3")
+    );
+    assert!(log.contains(&format!("udp client 127.0.0.1:{} connected to 127.0.0.1:", client.port())), "{log}");
+}
+
+#[test]
+fn requests_are_counted_and_the_next_one_begins_a_session() {
+    let backend = DatagramBackend::echo();
+    let server = proxy(&backend, "proxy_requests 2;").start();
+    let client = client(&server);
+    // All at once: some of them come before their session has its backend.
+    (0..6).for_each(|n| client.send(format!("{n}")));
+    let mut ports: Vec<(u16, u16)> = Vec::new();
+    for _ in 0..6 {
+        let answer = String::from_utf8(client.recv()).expect("text");
+        let (number, port) = answer.split_once(" from ").expect("an echo");
+        ports.push((number.parse().expect("a number"), port.parse().expect("a port")));
+    }
+    ports.sort_unstable();
+    let ports: Vec<u16> = ports.into_iter().map(|(_, port)| port).collect();
+    assert!(ports[0] == ports[1] && ports[2] == ports[3] && ports[4] == ports[5], "{ports:?}");
+    assert!(ports[0] != ports[2] && ports[2] != ports[4] && ports[0] != ports[4], "{ports:?}");
+}
+
+#[test]
+fn a_session_ends_by_time() {
+    let silent = DatagramBackend::start(|_, _| Vec::new());
+    let setup = whole(&format!(
+        "server {{ listen 127.0.0.1:%%UDP%% udp; proxy_pass 127.0.0.1:{port}; proxy_responses 1; }}
+         server {{ listen 127.0.0.1:%%UDP_any%% udp; proxy_pass 127.0.0.1:{port}; }}",
+        port = silent.port
+    ));
+    let mut server = setup.start();
+    client(&server).send("x");
+    DatagramClient::new(server.port_of("UDP_any")).send("xy");
+    let log = server.read_until("access.log", " UDP 502 ");
+    assert!(log.contains(" UDP 502 1 0 "), "an answer was owed: {log}");
+    server.read_until("access.log", " UDP 200 2 0 ");
+    let log = server.read_until("error.log", "udp timed out, packets from/to client:1/0");
+    assert!(
+        log.contains("upstream timed out (110: Connection timed out) while proxying connection, udp client: 127.0.0.1")
+    );
+}
+
+/// Differs from nginx: a session over UDP ends when its backend refuses
+#[test]
+fn a_backend_that_vanishes_is_left() {
+    let (gone, stays) = (DatagramBackend::echo(), DatagramBackend::echo());
+    let mut server = whole(&format!(
+        "upstream u {{ server 127.0.0.1:{}; server 127.0.0.1:{} backup; }}
+         server {{ listen 127.0.0.1:%%UDP%% udp; proxy_pass u; }}",
+        gone.port, stays.port
+    ))
+    .start();
+    let client = client(&server);
+    client.ask("there");
+    assert_eq!((gone.asked(), stays.asked()), (1, 0));
+    gone.end();
+    client.send("lost");
+    server.read_until("error.log", "recv() failed (111: Connection refused) while proxying and reading from upstream");
+    server.read_until("access.log", " UDP 200 ");
+    assert!(client.ask("again").starts_with("again from "));
+    assert_eq!(stays.asked(), 1);
+    server.read_until(
+        "error.log",
+        "upstream server temporarily disabled while proxying connection, udp client: 127.0.0.1",
+    );
+}
+
+#[test]
+fn the_address_that_was_asked_answers() {
+    let server =
+        whole("server { listen %%UDP%% udp; return \"$remote_addr $server_addr:$server_port $protocol\"; }").start();
+    let port = server.port_of("UDP");
+    for ip in [[127, 0, 0, 1], [127, 0, 0, 2], [127, 9, 8, 7]] {
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+        client.set_read_timeout(Some(Duration::from_secs(10))).expect("a time");
+        client.send_to(b"x", (Ipv4Addr::from(ip), port)).expect("sent");
+        let mut bytes = [0; 100];
+        let (length, from) = client.recv_from(&mut bytes).expect("an answer");
+        assert_eq!(from, SocketAddr::from((ip, port)));
+        let expect = format!("127.0.0.1 {}:{port} UDP", Ipv4Addr::from(ip));
+        assert_eq!(String::from_utf8_lossy(&bytes[..length]), expect);
+    }
+}
+
+#[test]
+fn addresses_of_version_6() {
+    let backend = DatagramBackend::at(UdpSocket::bind("[::1]:0").expect("a port is free"), |asked, from| {
+        assert!(from.is_ipv6());
+        vec![asked.to_vec()]
+    });
+    let server = whole(&format!(
+        "server {{ listen [::1]:%%UDP%% udp; proxy_pass [::1]:{}; }}
+         server {{ listen [::]:%%UDP_any%% udp; return $server_addr; }}",
+        backend.port
+    ))
+    .start();
+    let to = |name: &str| DatagramClient::to(format!("[::1]:{}", server.port_of(name)).parse().expect("an address"));
+    assert_eq!(to("UDP").ask("six"), "six");
+    assert_eq!(to("UDP_any").ask(""), "::1");
+}
+
+#[test]
+fn checks_refuse_without_an_answer() {
+    let backend = DatagramBackend::echo();
+    let mut server = whole(&format!(
+        "limit_conn_zone $binary_remote_addr zone=z:1m;
+         server {{ listen 127.0.0.1:%%UDP%% udp; deny all; proxy_pass 127.0.0.1:{port}; }}
+         server {{ listen 127.0.0.1:%%UDP_limit%% udp; limit_conn z 1; proxy_pass 127.0.0.1:{port}; }}",
+        port = backend.port
+    ))
+    .start();
+    let denied = client(&server);
+    denied.send("x");
+    server.read_until("access.log", " UDP 403 1 0 ");
+    let log = server.read("error.log");
+    assert!(
+        log.contains("access forbidden by rule while initializing session, udp client: 127.0.0.1, server: 127.0.0.1:")
+    );
+    let limited = |bytes: &str| {
+        let client = DatagramClient::new(server.port_of("UDP_limit"));
+        client.send(bytes);
+        client
+    };
+    let first = limited("1");
+    first.recv();
+    let second = limited("2");
+    server.read_until("access.log", " UDP 503 1 0 ");
+    assert_eq!((first.recv_within(SILENCE), second.recv_within(SILENCE), backend.asked()), (None, None, 1));
+    assert!(first.ask("3").starts_with("3 from "), "its session goes on");
+}
+
+#[test]
+fn rates_delay() {
+    let backend = DatagramBackend::start(|asked, _| vec![asked.to_vec(); 2]);
+    let server = proxy(&backend, "proxy_download_rate 1000;").start();
+    let client = client(&server);
+    let begin = Instant::now();
+    client.send([7; 1000]);
+    client.recv();
+    assert!(begin.elapsed() < Duration::from_millis(900), "what passes in a second passes at once");
+    client.recv();
+    client.send([7; 100]);
+    client.recv();
+    assert!(begin.elapsed() >= Duration::from_millis(900), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn datagrams_cannot_be_passed_to_another_socket() {
+    let mut server = whole(
+        "server { listen 127.0.0.1:%%UDP%% udp; pass 127.0.0.1:%%UDP_other%%; }
+         server { listen 127.0.0.1:%%UDP_other%% udp; return x; }",
+    )
+    .start();
+    client(&server).send("x");
+    server.read_until("access.log", " UDP 500 1 0 ");
+    server
+        .read_until("error.log", "cannot pass udp connection while passing connection to port, udp client: 127.0.0.1");
+}
+
+#[test]
+fn parameters_of_connections_are_refused() {
+    for parameter in ["ssl", "backlog=5", "so_keepalive=on", "fastopen=3", "deferred"] {
+        let server = whole(&format!("server {{ listen 127.0.0.1:%%UDP%% udp {parameter}; return x; }}")).prepare();
+        let out = server.command(&["-t"]);
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        let name = parameter.split('=').next().expect("a name");
+        let expect = format!("\"listen\" directive \"{name}\" parameter is incompatible with \"udp\"");
+        assert!(!out.status.success() && text.contains(&expect), "{text}");
+    }
+}
+
+/// Differs from nginx: a flood of datagrams leaves some connections to others
+#[test]
+fn a_flood_is_bounded_and_locks_nobody_out() {
+    let silent = DatagramBackend::start(|asked, _| if asked == b"flood" { Vec::new() } else { vec![asked.to_vec()] });
+    let stream = format!(
+        "server {{ listen 127.0.0.1:%%UDP%% udp; proxy_pass 127.0.0.1:{}; }}
+         server {{ listen 127.0.0.1:%%PORT%%; return here; }}",
+        silent.port
+    );
+    let mut server = with_connections(64, &stream).start();
+    server.quiet();
+    let early = client(&server);
+    assert_eq!(early.ask("early"), "early");
+    let flood: Vec<DatagramClient> = (0..400).map(|_| client(&server)).collect();
+    flood.iter().for_each(|client| client.send("flood"));
+    let log = server.read_until("error.log", "datagrams dropped");
+    assert!(
+        log.contains("[alert]") && log.contains("64 worker_connections are not enough for more sessions on"),
+        "{log}"
+    );
+    assert_eq!(early.ask("still"), "still", "a session that there is goes on");
+    assert_eq!(server.connect().rest(), b"here");
+    assert!(silent.asked() < 70, "{}", silent.asked());
+    // The flood's sessions end by time.
+    server.wait(
+        |server| {
+            let late = client(server);
+            late.send("late");
+            late.recv_within(SILENCE).is_some()
+        },
+        "room for others",
+    );
+    let told = server.read("error.log").matches("datagrams dropped").count();
+    assert!(told < 20, "once a second: {told}");
+}
+
+const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// A header of version 2 that names 192.0.2.1:1000 and 192.0.2.2:53, over UDP.
+fn header() -> Vec<u8> {
+    [V2, &[0x21, 0x12, 0, 12, 192, 0, 2, 1, 192, 0, 2, 2, 3, 232, 0, 53]].concat()
+}
+
+/// Not in nginx: the PROXY protocol with UDP
+#[test]
+fn the_proxy_protocol_comes_with_the_first_datagram() {
+    let backend = DatagramBackend::start(|asked, _| vec![asked.to_vec()]);
+    let mut server = whole(&format!(
+        "server {{ listen 127.0.0.1:%%UDP%% udp proxy_protocol; proxy_pass 127.0.0.1:{port}; }}
+         server {{ listen 127.0.0.1:%%UDP_each%% udp proxy_protocol=each; proxy_pass 127.0.0.1:{port}; }}
+         server {{ listen 127.0.0.1:%%UDP_real%% udp proxy_protocol; set_real_ip_from 127.0.0.1;
+             return '$remote_addr:$remote_port $proxy_protocol_addr:$proxy_protocol_port \
+                 $proxy_protocol_server_addr:$proxy_protocol_server_port $realip_remote_addr'; }}",
+        port = backend.port
+    ))
+    .start();
+    let first = client(&server);
+    assert_eq!(first.ask([&header()[..], b"one"].concat()), "one");
+    assert_eq!(first.ask("two"), "two");
+    let each = DatagramClient::new(server.port_of("UDP_each"));
+    assert_eq!(each.ask([&header()[..], b"one"].concat()), "one");
+    assert_eq!(each.ask([&header()[..], b"two"].concat()), "two");
+    let real = DatagramClient::new(server.port_of("UDP_real"));
+    assert_eq!(real.ask(header()), "192.0.2.1:1000 192.0.2.1:1000 192.0.2.2:53 127.0.0.1");
+    // Without a header there is no session.
+    let bare = client(&server);
+    bare.send("bare");
+    server.read_until("error.log", "broken header: \"bare\" while reading PROXY protocol, client: 127.0.0.1");
+    assert_eq!(bare.recv_within(SILENCE), None);
+}
+
+/// Not in nginx: `proxy_protocol_datagrams each`
+#[test]
+fn the_proxy_protocol_goes_to_backends() {
+    let backend = DatagramBackend::start(|asked, _| vec![asked.to_vec()]);
+    let server = whole(&format!(
+        "server {{ listen 127.0.0.1:%%UDP%% udp; proxy_pass 127.0.0.1:{port}; proxy_protocol v2; }}
+         server {{ listen 127.0.0.1:%%UDP_each%% udp; proxy_pass 127.0.0.1:{port}; proxy_protocol v2;
+             proxy_protocol_datagrams each; }}
+         server {{ listen 127.0.0.1:%%UDP_text%% udp; proxy_pass 127.0.0.1:{port}; proxy_protocol on; }}",
+        port = backend.port
+    ))
+    .start();
+    let expect = |client: &DatagramClient, to: u16| {
+        let ports = [client.port().to_be_bytes(), to.to_be_bytes()].concat();
+        [V2, &[0x21, 0x12, 0, 19, 127, 0, 0, 1, 127, 0, 0, 1], &ports].concat()
+    };
+    for (name, each) in [("UDP", false), ("UDP_each", true)] {
+        let client = DatagramClient::new(server.port_of(name));
+        let header = expect(&client, server.port_of(name));
+        for (n, text) in ["one", "two"].iter().enumerate() {
+            client.send(text);
+            let got = client.recv();
+            if n == 0 || each {
+                // After the addresses comes a checksum of seven bytes.
+                assert!(got.starts_with(&header) && got.len() == header.len() + 7 + text.len(), "{name}: {got:?}");
+                assert!(got.ends_with(text.as_bytes()));
+            } else {
+                assert_eq!(got, text.as_bytes());
+            }
+        }
+    }
+    let client = DatagramClient::new(server.port_of("UDP_text"));
+    let line = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\n", client.port(), server.port_of("UDP_text"));
+    assert_eq!(client.ask("one"), format!("{line}one"));
+    assert_eq!(client.ask("two"), "two");
+}
