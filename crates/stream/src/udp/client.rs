@@ -4,7 +4,6 @@
 //! at once to the backend, if the session has one and nothing delays it, else into a queue that the session's task takes from.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -16,6 +15,7 @@ use rt::{Datagram, Transmit, UdpSocket};
 use smallvec::SmallVec;
 
 use super::port::Port;
+use super::queue::Queue;
 use super::tally::{Expected, Tally};
 
 /// Who sends to which of this machine's addresses: all of its datagrams are one session's.
@@ -41,9 +41,8 @@ pub struct Client {
     sent: Cell<u64>,
     /// Where its datagrams go, once that is known.
     backend: OnceCell<Backend>,
-    /// What has not been taken yet, and how many bytes that is.
-    queue: RefCell<VecDeque<Buf>>,
-    queued: Cell<usize>,
+    /// What has not been taken yet.
+    queue: RefCell<Queue>,
     /// The session's task, while it waits.
     task: RefCell<Option<Waker>>,
     /// The session is to leave for another worker.
@@ -78,7 +77,6 @@ impl Client {
             sent: Cell::new(0),
             backend: OnceCell::new(),
             queue: RefCell::default(),
-            queued: Cell::new(0),
             task: RefCell::default(),
             leaves: Cell::new(false),
         }
@@ -131,9 +129,8 @@ impl Client {
     /// Takes a further datagram. What there is no room for is lost, as it is in the kernel.
     pub(super) fn take(self: &Rc<Self>, bytes: Buf) {
         let backend = self.backend.get();
-        let at_once =
-            backend.filter(|backend| !backend.delays && self.queued.get() == 0 && self.queue.borrow().is_empty());
-        if at_once.is_none() && self.queued.get() + bytes.len() > MAX_QUEUED {
+        let at_once = backend.filter(|backend| !backend.delays && !self.has_queued());
+        if at_once.is_none() && !self.queue.borrow().has_room(&bytes) {
             return;
         }
         self.begin(bytes.len());
@@ -154,16 +151,13 @@ impl Client {
     }
 
     fn push(&self, bytes: Buf) {
-        self.queued.set(self.queued.get() + bytes.len());
-        self.queue.borrow_mut().push_back(bytes);
+        self.queue.borrow_mut().push(bytes);
         self.wake();
     }
 
     /// The next datagram that waits.
     pub(crate) fn pop(&self) -> Option<Buf> {
-        let bytes = self.queue.borrow_mut().pop_front()?;
-        self.queued.set(self.queued.get() - bytes.len());
-        Some(bytes)
+        self.queue.borrow_mut().pop()
     }
 
     /// Whether datagrams wait.
@@ -182,7 +176,6 @@ impl Client {
         let kept = self.queue.borrow().len().saturating_sub(too_many);
         let others = self.queue.borrow_mut().split_off(kept);
         for bytes in others {
-            self.queued.set(self.queued.get() - bytes.len());
             self.count(|tally| tally.requests -= 1);
             self.received.set(self.received.get() - bytes.len() as u64);
             self.port.receive(self.key.clone(), bytes);
@@ -287,6 +280,3 @@ impl Backend {
         true
     }
 }
-
-/// How many bytes of datagrams wait for their session at most.
-const MAX_QUEUED: usize = 64 << 10;

@@ -6,6 +6,7 @@ mod client;
 pub(crate) mod handover;
 mod listen;
 mod port;
+mod queue;
 mod state;
 mod tally;
 
