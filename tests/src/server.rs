@@ -75,6 +75,7 @@ pub struct Setup {
     main: String,
     events: String,
     http: String,
+    stream: Option<String>,
     whole: Option<String>,
     tiny_disk: Option<String>,
     wrapper: Vec<String>,
@@ -86,6 +87,11 @@ impl Setup {
     /// The content of the `http` block; logs, temporary folders and events are provided.
     pub fn http(http: &str) -> Setup {
         Setup { http: http.to_string(), ..Setup::default() }
+    }
+
+    /// The content of the `stream` block; there is no `http` block, and the error log has all levels but `debug`.
+    pub fn stream(stream: &str) -> Setup {
+        Setup { stream: Some(stream.to_string()), ..Setup::default() }
     }
 
     /// A whole configuration file, taken as it is.
@@ -153,23 +159,27 @@ impl Setup {
             child: None,
             quiet: false,
         };
-        let text = match self.whole {
-            Some(text) => text,
+        let protocol = match self.stream {
+            Some(stream) => format!("error_log error.log info;\nstream {{\n{stream}\n}}\n"),
             None => format!(
-                "daemon off;\npid nginx.pid;\n{workers}\n{main}\n\
-                 events {{ worker_connections 1024; %%USE%% {events} }}\n\
-                 http {{\n    access_log access.log;\n{temporary}{http}\n}}\n",
+                "http {{\n    access_log access.log;\n{temporary}{http}\n}}\n",
                 temporary = if self.http.contains("_temp_path ") {
                     ""
                 } else {
                     "    client_body_temp_path client_body_temp;\n    proxy_temp_path proxy_temp;\n"
                 },
-                workers = if self.main.contains("worker_processes ") { "" } else { "worker_processes 1;" },
-                main = self.main,
-                events = self.events,
                 http = self.http
             ),
         };
+        let text = self.whole.unwrap_or_else(|| {
+            format!(
+                "daemon off;\npid nginx.pid;\n{workers}\n{main}\n\
+                 events {{ worker_connections 1024; %%USE%% {events} }}\n{protocol}",
+                workers = if self.main.contains("worker_processes ") { "" } else { "worker_processes 1;" },
+                main = self.main,
+                events = self.events,
+            )
+        });
         server.configure(&text);
         server
     }

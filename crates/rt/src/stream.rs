@@ -34,6 +34,8 @@ pub struct Stream {
 pub struct ConnectOptions {
     /// The own address (`proxy_bind`); with port 0 the kernel chooses the port late.
     pub bind: Option<SockAddr>,
+    /// Whether that may be an address that this machine doesn't have (IP_TRANSPARENT).
+    pub transparent: bool,
     /// SO_RCVBUF, in bytes.
     pub rcvbuf: Option<u32>,
     /// SO_SNDBUF, in bytes.
@@ -672,6 +674,9 @@ pub(crate) fn prepare(fd: RawFd, options: &ConnectOptions) -> io::Result<()> {
         socket::set_keepalive(fd, Some(Keepalive::default()))?;
     }
     if let Some(own) = &options.bind {
+        if options.transparent {
+            socket::set_transparent(fd, own)?;
+        }
         if own.port() == 0 && !own.is_unix() {
             let _ = socket::set_bind_without_port(fd);
         }

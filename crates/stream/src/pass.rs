@@ -138,6 +138,11 @@ fn give(mut s: Box<StreamSession>, addrs: &[SockAddr]) -> std::result::Result<()
         return Err(s);
     };
     let first = s.take_first();
+    if s.tls.is_some() && !first.is_empty() {
+        s.log_error(format_args!("cannot pass buffered data"));
+        s.status = INTERNAL_ERROR;
+        return Err(s);
+    }
     let StreamSession { link: Link::Stream(stream), peer, .. } = *s else { return Ok(()) };
     if !first.is_empty() {
         let mut unread = buf::Buf::with_capacity(first.len());
@@ -148,5 +153,5 @@ fn give(mut s: Box<StreamSession>, addrs: &[SockAddr]) -> std::result::Result<()
     Ok(())
 }
 
-/// Datagrams can't be passed.
+/// Datagrams can't be passed, nor what has been read of TLS.
 const INTERNAL_ERROR: u16 = 500;

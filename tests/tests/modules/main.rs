@@ -56,6 +56,7 @@ mod ssl;
 mod static_files;
 mod statuses;
 mod store;
+mod stream;
 mod stream_preread;
 mod stub_status;
 mod sub_filter;

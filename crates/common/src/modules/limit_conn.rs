@@ -73,7 +73,7 @@ conf::table! {
     ///
     /// ```nginx
     /// limit_conn_zone $binary_remote_addr zone=clients:10m;
-    /// limit_conn_zone $server_name zone=servers:1m;
+    /// limit_conn_zone $server_port zone=servers:1m;
     /// server {
     ///     limit_conn clients 20;
     ///     limit_conn servers 1000;

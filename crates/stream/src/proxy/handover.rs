@@ -168,7 +168,7 @@ fn restore(
         choice: Choice::resume(group, &peer),
         backend,
         began_ms: rt::now_ms().saturating_sub(state.attempt_ms),
-        state: State { up_ended: state.up_ended, down_ended: state.down_ended, first_byte_ms },
+        state: State { up_ended: state.up_ended, down_ended: state.down_ended, first_byte_ms, moved_ms: None },
         stays: back,
         first_wait_ms: state.backend.timeout_ms,
     };

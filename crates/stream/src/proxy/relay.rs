@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) down_ended: bool,
     /// When the server's first bytes came, counted from when the connection began to be made.
     pub(super) first_byte_ms: Option<u64>,
+    /// When something has passed last.
+    pub(super) moved_ms: Option<u64>,
 }
 
 /// Why passing bytes on is over.
@@ -122,14 +124,42 @@ impl Relay {
         self.choice.release(Outcome::Good);
         end_attempt(&mut s, self.began_ms);
         log_end(&s, &end);
-        // What the server had sent is to reach a client that goes on sending.
-        s.close().await;
         Some(s)
     }
 }
 
 impl State {
     fn turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        conf: &ProxyConf,
+        relay: &Relay,
+        (client, up, down): (&rt::Stream, &mut Way<'_>, &mut Way<'_>),
+    ) -> Poll<End> {
+        loop {
+            match self.pass(cx, conf, relay, (client, up, down)) {
+                // One direction stands still while the other one moves.
+                Poll::Ready(End::TimedOut) if self.has_moved_within(conf.proxy_timeout) => {
+                    client.set_send_timeout(Some(conf.proxy_timeout));
+                    relay.backend.set_send_timeout(Some(conf.proxy_timeout));
+                    self.keep_time(conf, relay, client);
+                }
+                passed => return passed,
+            }
+        }
+    }
+
+    fn has_moved_within(&self, ms: u64) -> bool {
+        self.moved_ms.is_some_and(|moved_ms| rt::now_ms() < moved_ms + ms)
+    }
+
+    /// Something has passed. The connection that is read to the last keeps the time.
+    fn keep_time(&self, conf: &ProxyConf, relay: &Relay, client: &rt::Stream) {
+        let watched = if self.down_ended { client } else { &relay.backend };
+        watched.set_recv_timeout(Some(conf.proxy_timeout));
+    }
+
+    fn pass(
         &mut self,
         cx: &mut Context<'_>,
         conf: &ProxyConf,
@@ -165,9 +195,8 @@ impl State {
             }
         }
         if moved {
-            // The one that is read to the last keeps the time.
-            let watched = if self.down_ended { client } else { &relay.backend };
-            watched.set_recv_timeout(Some(conf.proxy_timeout));
+            self.moved_ms = Some(rt::now_ms());
+            self.keep_time(conf, relay, client);
         }
         Poll::Pending
     }

@@ -53,13 +53,16 @@ pub async fn serve(mut s: Box<StreamSession>) {
             s.doing = "";
             content.serve(s).await
         }
-        (Ok(()), None) => Some(s),
+        (Ok(()), None) => {
+            s.status = INTERNAL_ERROR;
+            Some(s)
+        }
         (Err(Ended(status)), _) => {
             s.status = status;
             Some(s)
         }
     };
-    end(served);
+    end(served).await;
 }
 
 /// Serves a session to its end that another worker has begun.
@@ -68,16 +71,17 @@ where
     F: Future<Output = Option<Box<StreamSession>>>,
 {
     let _counted = Counted::new(&s.stream);
-    end(rest(s).await);
+    end(rest(s).await).await;
 }
 
 /// A session is over, unless it goes on elsewhere.
-fn end(session: Option<Box<StreamSession>>) {
+async fn end(session: Option<Box<StreamSession>>) {
     let Some(mut s) = session else { return };
     let server = s.server.clone();
     for log in &server.handlers.log {
         log.log(&mut s);
     }
+    s.close().await;
 }
 
 impl StreamSession {

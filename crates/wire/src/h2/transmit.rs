@@ -32,6 +32,7 @@ impl Connection {
             taken += self.data_frame(slot, &mut cuts);
         }
         let out = std::mem::replace(&mut self.out, Buf::empty());
+        self.usual_out = out.len();
         if out.is_empty() { None } else { Some(assemble(out.freeze(), cuts)) }
     }
 
