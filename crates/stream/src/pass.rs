@@ -96,7 +96,10 @@ impl Content for Passed {
         }
         let left = match self.addresses(&mut s) {
             Some(addrs) => give(s, &addrs).err(),
-            None => Some(s),
+            None => {
+                s.status = INTERNAL_ERROR;
+                Some(s)
+            }
         };
         Box::pin(std::future::ready(left))
     }
@@ -153,5 +156,5 @@ fn give(mut s: Box<StreamSession>, addrs: &[SockAddr]) -> std::result::Result<()
     Ok(())
 }
 
-/// Datagrams can't be passed, nor what has been read of TLS.
+/// Nothing can be passed: it is a datagram, or was read of TLS, or the target isn't an address.
 const INTERNAL_ERROR: u16 = 500;
