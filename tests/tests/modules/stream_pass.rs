@@ -26,3 +26,25 @@ fn the_log_tells_what_cannot_be_passed() {
         assert!(log.contains(&format!("{why} while passing connection to port, client: 127.0.0.1, server:")), "{log}");
     }
 }
+
+#[test]
+fn connections_do_not_go_round_for_ever() {
+    let mut server = Setup::stream(
+        "log_format line '$server_port $status';
+         access_log access.log line;
+         server { listen 127.0.0.1:%%PORT_SELF%%; pass 127.0.0.1:%%PORT_SELF%%; }
+         server { listen 127.0.0.1:%%PORT_A%%; pass 127.0.0.1:%%PORT_B%%; }
+         server { listen 127.0.0.1:%%PORT_B%%; pass 127.0.0.1:%%PORT_A%%; }
+         server { listen 127.0.0.1:%%PORT_TEXT%%; return text; }",
+    )
+    .start();
+    for port in ["PORT_SELF", "PORT_A"] {
+        connect(&server, port);
+        // After ten passes it is where it began.
+        let line = format!("{} 500\n", server.port_of(port));
+        server.read_until("access.log", &line);
+    }
+    let log = server.read("error.log");
+    assert_eq!(log.matches("stream pass cycle while passing connection to port, client: 127.0.0.1").count(), 2, "{log}");
+    assert_eq!(Connection::open(server.port_of("PORT_TEXT")).rest(), b"text");
+}
