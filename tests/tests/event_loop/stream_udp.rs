@@ -145,6 +145,18 @@ fn a_backend_that_vanishes_is_left() {
 }
 
 #[test]
+fn what_cannot_be_sent_ends_a_session() {
+    let backend = DatagramBackend::start(|_, _| vec![b"answer".to_vec()]);
+    let mut server = proxy(&backend, "proxy_protocol v2; proxy_protocol_datagrams each; proxy_timeout 30s;").start();
+    let client = client(&server);
+    assert_eq!(client.ask("short"), "answer");
+    // With a header it is longer than datagrams may be.
+    client.send(vec![7; 65_507]);
+    server.read_until("error.log", "send() failed (90: Message too long) while proxying and sending to upstream");
+    assert_eq!(client.ask("short"), "answer", "another session");
+}
+
+#[test]
 fn the_address_that_was_asked_answers() {
     let server =
         whole("server { listen %%UDP%% udp; return \"$remote_addr $server_addr:$server_port $protocol\"; }").start();

@@ -142,7 +142,7 @@ impl Client {
                 if !backend.send(&bytes) {
                     self.push(bytes);
                 }
-                if self.tally.get().is_done() {
+                if self.tally.get().is_done() || backend.error.borrow().is_some() {
                     self.wake();
                 }
             }
