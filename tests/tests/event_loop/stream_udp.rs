@@ -331,6 +331,26 @@ fn the_proxy_protocol_comes_with_the_first_datagram() {
     assert_eq!(bare.recv_within(SILENCE), None);
 }
 
+/// Not in nginx: the PROXY protocol with UDP
+#[test]
+fn datagrams_with_headers_that_come_too_many_begin_sessions() {
+    let backend = DatagramBackend::start(|asked, _| vec![asked.to_vec()]);
+    let server = whole(&format!(
+        "server {{ listen 127.0.0.1:%%UDP_each%% udp proxy_protocol=each; proxy_pass 127.0.0.1:{port}; proxy_requests 1; }}
+         server {{ listen 127.0.0.1:%%UDP_first%% udp proxy_protocol; proxy_pass 127.0.0.1:{port}; proxy_requests 1; }}",
+        port = backend.port
+    ))
+    .start();
+    for name in ["UDP_each", "UDP_first"] {
+        let client = DatagramClient::new(server.port_of(name));
+        // All at once: most of them come before the first one's session has its backend.
+        (0..20_u8).for_each(|n| client.send([&header()[..], &[n]].concat()));
+        let mut answers: Vec<Vec<u8>> = (0..20).map(|_| client.recv()).collect();
+        answers.sort_unstable();
+        assert_eq!(answers, (0..20_u8).map(|n| vec![n]).collect::<Vec<_>>(), "{name}");
+    }
+}
+
 /// Not in nginx: `proxy_protocol_datagrams each`
 #[test]
 fn the_proxy_protocol_goes_to_backends() {

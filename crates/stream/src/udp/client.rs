@@ -10,12 +10,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use buf::Buf;
+use common::front::proxy::ProxyHeader;
 use os::SockAddr;
 use rt::{Datagram, Transmit, UdpSocket};
 use smallvec::SmallVec;
 
 use super::port::Port;
-use super::queue::Queue;
+use super::queue::{Queue, Waiting};
 use super::tally::{Expected, Tally};
 
 /// Who sends to which of this machine's addresses: all of its datagrams are one session's.
@@ -127,37 +128,42 @@ impl Client {
     }
 
     /// Takes a further datagram. What there is no room for is lost, as it is in the kernel.
-    pub(super) fn take(self: &Rc<Self>, bytes: Buf) {
+    pub(super) fn take(self: &Rc<Self>, proxy: Option<ProxyHeader>, bytes: Buf) {
         let backend = self.backend.get();
         let at_once = backend.filter(|backend| !backend.delays && !self.has_queued());
-        if at_once.is_none() && !self.queue.borrow().has_room(&bytes) {
+        if let Some(backend) = at_once {
+            self.begin_next(bytes.len());
+            if !backend.send(&bytes) {
+                self.push(Waiting { bytes, proxy: None });
+            }
+            if self.tally.get().is_done() || backend.error.borrow().is_some() {
+                self.wake();
+            }
             return;
         }
-        self.begin(bytes.len());
-        if self.tally.get().is_full() {
-            self.port.unbind(self);
-        }
-        match at_once {
-            Some(backend) => {
-                if !backend.send(&bytes) {
-                    self.push(bytes);
-                }
-                if self.tally.get().is_done() || backend.error.borrow().is_some() {
-                    self.wake();
-                }
-            }
-            None => self.push(bytes),
+        let waiting = Waiting { bytes, proxy: proxy.map(Box::new) };
+        if self.queue.borrow().has_room(&waiting) {
+            self.begin_next(waiting.bytes.len());
+            self.push(waiting);
         }
     }
 
-    fn push(&self, bytes: Buf) {
-        self.queue.borrow_mut().push(bytes);
+    /// Counts a further datagram; the last one of a session makes the next one begin another.
+    fn begin_next(self: &Rc<Self>, bytes: usize) {
+        self.begin(bytes);
+        if self.tally.get().is_full() {
+            self.port.unbind(self);
+        }
+    }
+
+    fn push(&self, waiting: Waiting) {
+        self.queue.borrow_mut().push(waiting);
         self.wake();
     }
 
     /// The next datagram that waits.
     pub(crate) fn pop(&self) -> Option<Buf> {
-        self.queue.borrow_mut().pop()
+        self.queue.borrow_mut().pop().map(|waiting| waiting.bytes)
     }
 
     /// Whether datagrams wait.
@@ -175,10 +181,13 @@ impl Client {
         let too_many = (self.tally.get().requests - expected.requests) as usize;
         let kept = self.queue.borrow().len().saturating_sub(too_many);
         let others = self.queue.borrow_mut().split_off(kept);
-        for bytes in others {
+        for Waiting { bytes, proxy } in others {
             self.count(|tally| tally.requests -= 1);
             self.received.set(self.received.get() - bytes.len() as u64);
-            self.port.receive(self.key.clone(), bytes);
+            match self.headers {
+                true => self.port.deliver(self.key.clone(), proxy.map(|proxy| *proxy), bytes),
+                false => self.port.receive(self.key.clone(), bytes),
+            }
         }
     }
 

@@ -144,16 +144,41 @@ impl Port {
         }
     }
 
-    /// Gives a datagram to its session.
+    /// Gives a datagram to its session, as it has come.
     pub(super) fn receive(self: &Rc<Self>, key: Key, bytes: Buf) {
-        let client = self.bound.borrow().get(&key).cloned();
-        let Some(client) = client else { return self.begin(key, bytes) };
+        let Some(client) = self.known(&key) else {
+            let Some(address) = self.room(&key) else { return };
+            if !(address.proxy_protocol || address.own.headers) {
+                self.begin(address, key, None, bytes);
+            } else if let Some((proxy, bytes)) = self.strip(&key, bytes) {
+                self.begin(address, key, proxy, bytes);
+            }
+            return;
+        };
         if !client.headers {
-            return client.take(bytes);
+            client.take(None, bytes);
+        } else if let Some((proxy, bytes)) = self.strip(&key, bytes) {
+            client.take(proxy, bytes);
         }
-        if let Some((_, bytes)) = self.strip(&key, bytes) {
-            client.take(bytes);
+    }
+
+    /// Gives a datagram to its session whose header of the PROXY protocol has been taken off.
+    pub(super) fn deliver(self: &Rc<Self>, key: Key, proxy: Option<ProxyHeader>, bytes: Buf) {
+        if let Some(client) = self.known(&key) {
+            client.take(proxy, bytes);
+        } else if let Some(address) = self.room(&key) {
+            self.begin(address, key, proxy, bytes);
         }
+    }
+
+    /// The client whose session a datagram belongs to.
+    fn known(&self, key: &Key) -> Option<Rc<Client>> {
+        self.bound.borrow().get(key).cloned()
+    }
+
+    /// The address that a client sends to, if a session may begin there.
+    fn room(&self, key: &Key) -> Option<Rc<Address>> {
+        self.has_room().then(|| self.address(key)).flatten()
     }
 
     /// The address that a client sends to, with its servers.
@@ -162,17 +187,7 @@ impl Port {
     }
 
     /// Begins a session.
-    fn begin(self: &Rc<Self>, key: Key, bytes: Buf) {
-        if !self.has_room() {
-            return;
-        }
-        let Some(address) = self.address(&key) else { return };
-        let (proxy, bytes) = if address.proxy_protocol || address.own.headers {
-            let Some(stripped) = self.strip(&key, bytes) else { return };
-            stripped
-        } else {
-            (None, bytes)
-        };
+    fn begin(self: &Rc<Self>, address: Rc<Address>, key: Key, proxy: Option<ProxyHeader>, bytes: Buf) {
         let client = self.add(key, address.own.headers);
         client.begin(bytes.len());
         let peer = client.key().peer.clone();

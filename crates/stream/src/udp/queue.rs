@@ -3,18 +3,34 @@
 use std::collections::VecDeque;
 
 use buf::Buf;
+use common::front::proxy::ProxyHeader;
+
+/// A datagram that waits.
+pub(super) struct Waiting {
+    pub bytes: Buf,
+    /// What its header of the PROXY protocol said, which has been taken off.
+    pub proxy: Option<Box<ProxyHeader>>,
+}
+
+impl Waiting {
+    /// The memory that it holds.
+    fn cost(&self) -> usize {
+        let tlvs = self.proxy.as_ref().map_or(0, |proxy| proxy.tlvs.len());
+        self.bytes.capacity() + tlvs + PLACE
+    }
+}
 
 /// The datagrams of a client that wait, in the order in which they came.
 #[derive(Default)]
 pub(super) struct Queue {
-    all: VecDeque<Buf>,
+    all: VecDeque<Waiting>,
     cost: usize,
 }
 
 impl Queue {
     /// Whether there is room for a datagram.
-    pub(super) fn has_room(&self, bytes: &Buf) -> bool {
-        self.cost + cost(bytes) <= MOST
+    pub(super) fn has_room(&self, waiting: &Waiting) -> bool {
+        self.cost + waiting.cost() <= MOST
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -25,32 +41,27 @@ impl Queue {
         self.all.len()
     }
 
-    pub(super) fn push(&mut self, bytes: Buf) {
-        self.cost += cost(&bytes);
-        self.all.push_back(bytes);
+    pub(super) fn push(&mut self, waiting: Waiting) {
+        self.cost += waiting.cost();
+        self.all.push_back(waiting);
     }
 
     /// Takes the one that has waited longest.
-    pub(super) fn pop(&mut self) -> Option<Buf> {
-        let bytes = self.all.pop_front()?;
-        self.cost -= cost(&bytes);
-        Some(bytes)
+    pub(super) fn pop(&mut self) -> Option<Waiting> {
+        let waiting = self.all.pop_front()?;
+        self.cost -= waiting.cost();
+        Some(waiting)
     }
 
     /// Takes all but the first ones.
-    pub(super) fn split_off(&mut self, kept: usize) -> VecDeque<Buf> {
+    pub(super) fn split_off(&mut self, kept: usize) -> VecDeque<Waiting> {
         let rest = self.all.split_off(kept.min(self.all.len()));
-        self.cost -= rest.iter().map(cost).sum::<usize>();
+        self.cost -= rest.iter().map(Waiting::cost).sum::<usize>();
         rest
     }
 }
 
-/// The memory that a datagram holds while it waits.
-fn cost(bytes: &Buf) -> usize {
-    bytes.capacity() + PLACE
-}
-
-/// What its place in the queue takes.
+/// What a place in the queue takes, about.
 const PLACE: usize = 64;
 /// How much memory waits for a session at most, in bytes: about as much as the kernel lets wait by default.
 const MOST: usize = 256 << 10;
@@ -65,10 +76,11 @@ mod tests {
         loop {
             let mut bytes = Buf::with_capacity(length);
             bytes.extend_from_slice(&vec![7; length]);
-            if !queue.has_room(&bytes) {
+            let waiting = Waiting { bytes, proxy: None };
+            if !queue.has_room(&waiting) {
                 return count;
             }
-            queue.push(bytes);
+            queue.push(waiting);
             count += 1;
             assert!(count < MOST, "there is an end");
         }
@@ -85,7 +97,7 @@ mod tests {
     fn what_is_taken_makes_room() {
         let mut queue = Queue::default();
         let most = fill(&mut queue, 0);
-        assert!(queue.pop().is_some_and(|bytes| bytes.is_empty()));
+        assert!(queue.pop().is_some_and(|waiting| waiting.bytes.is_empty()));
         assert_eq!((fill(&mut queue, 0), queue.len()), (1, most));
         assert_eq!((queue.split_off(10).len(), queue.len()), (most - 10, 10));
         assert_eq!(fill(&mut queue, 0), most - 10);
