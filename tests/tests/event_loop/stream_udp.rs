@@ -296,6 +296,31 @@ fn a_flood_is_bounded_and_locks_nobody_out() {
     assert!(told < 20, "once a second: {told}");
 }
 
+/// Differs from nginx: a flood of datagrams leaves some connections to others
+#[test]
+fn sessions_that_wait_for_their_backends_are_bounded_too() {
+    let resolver = DatagramBackend::start(|_, _| Vec::new());
+    let mut server = with_connections(
+        64,
+        &format!(
+            "resolver 127.0.0.1:{}; resolver_timeout 30s;
+             server {{ listen 127.0.0.1:%%UDP_a%% udp; proxy_pass $server_port.example:1; }}
+             server {{ listen 127.0.0.1:%%UDP_b%% udp; proxy_pass $server_port.example:1; }}
+             server {{ listen 127.0.0.1:%%UDP_c%% udp; proxy_pass $server_port.example:1; }}",
+            resolver.port
+        ),
+    )
+    .start();
+    server.quiet();
+    let ports = ["UDP_a", "UDP_b", "UDP_c"].map(|name| server.port_of(name));
+    let clients: Vec<DatagramClient> =
+        ports.iter().flat_map(|port| (0..100).map(|_| DatagramClient::new(*port))).collect();
+    clients.iter().for_each(|client| client.send("x"));
+    server.wait(|server| server.read("error.log").matches("datagrams dropped").count() >= 3, "a line for each socket");
+    let begun = server.read("error.log").matches(" connected to ").count();
+    assert!(begun < 64, "{begun} sessions have begun");
+}
+
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// A header of version 2 that names 192.0.2.1:1000 and 192.0.2.2:53, over UDP.

@@ -194,7 +194,7 @@ impl Client {
     /// Says where its datagrams go.
     pub(crate) fn pass_to(&self, backend: Backend) -> &Backend {
         self.backend.get_or_init(|| {
-            self.port.beginning.set(self.port.beginning.get() - 1);
+            self.port.has_begun();
             backend
         })
     }

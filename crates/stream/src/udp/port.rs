@@ -34,8 +34,6 @@ pub struct Port {
     bound: RefCell<HashMap<Key, Rc<Client>, foldhash::fast::RandomState>>,
     /// The clients of all sessions.
     all: RefCell<Slab<Rc<Client>>>,
-    /// How many sessions have no backend yet.
-    pub(super) beginning: Cell<usize>,
     /// Datagrams that no session could be begun for, and when that was told last.
     refused: Cell<u64>,
     told_ms: Cell<Option<u64>>,
@@ -73,7 +71,6 @@ impl Port {
             receiving: Cell::new(1),
             bound: RefCell::default(),
             all: RefCell::default(),
-            beginning: Cell::new(0),
             refused: Cell::new(0),
             told_ms: Cell::new(None),
             leaving: Cell::new(0),
@@ -199,12 +196,13 @@ impl Port {
 
     /// A client, whose further datagrams belong to its session from now on.
     pub(super) fn add(self: &Rc<Self>, key: Key, headers: bool) -> Rc<Client> {
+        let beginning = &self.stream.worker.beginning;
+        beginning.set(beginning.get() + 1);
         let client = {
             let mut all = self.all.borrow_mut();
             let entry = all.vacant_entry();
             let client = Rc::new(Client::new(self.clone(), key, entry.key(), headers));
             entry.insert(client.clone());
-            self.beginning.set(self.beginning.get() + 1);
             client
         };
         // Those without an address can't be told apart.
@@ -227,12 +225,18 @@ impl Port {
         self.bound.borrow().get(client.key()).is_some_and(|known| Rc::ptr_eq(known, client))
     }
 
+    /// A session has its backend now, or has ended without one.
+    pub(super) fn has_begun(&self) {
+        let beginning = &self.stream.worker.beginning;
+        beginning.set(beginning.get() - 1);
+    }
+
     fn forget(&self, client: &Rc<Client>) {
         self.unbind(client);
         let forgotten = self.all.borrow_mut().try_remove(client.place);
         drop(forgotten);
         if client.backend().is_none() {
-            self.beginning.set(self.beginning.get() - 1);
+            self.has_begun();
         }
         if client.leaves.replace(false) {
             self.left();
@@ -252,8 +256,8 @@ impl Port {
     fn has_room(&self) -> bool {
         let counts = rt::connections();
         let limit = counts.active + counts.free;
-        // Each of those that begin will take one.
-        if counts.free > limit / RESERVE + self.beginning.get() {
+        // Each of those that begin, whatever socket they come by, will take one.
+        if counts.free > limit / RESERVE + self.stream.worker.beginning.get() {
             return true;
         }
         self.refused.set(self.refused.get() + 1);
