@@ -356,6 +356,28 @@ fn the_proxy_protocol_comes_with_the_first_datagram() {
     assert_eq!(bare.recv_within(SILENCE), None);
 }
 
+/// Differs from nginx: the log is told of bad datagrams once a second
+#[test]
+fn a_flood_without_headers_does_not_fill_the_log() {
+    let mut server =
+        whole("server { listen 127.0.0.1:%%UDP%% udp proxy_protocol; error_log own.log; return x; }").start();
+    server.quiet();
+    let client = client(&server);
+    let begin = Instant::now();
+    server.wait(
+        |server| {
+            client.send("bare");
+            server.read("own.log").contains("broken header: \"bare\" and ")
+        },
+        "a line for several datagrams",
+    );
+    let log = server.read("own.log");
+    assert!(log.contains(" others while reading PROXY protocol, client: 127.0.0.1, server: 127.0.0.1:"), "{log}");
+    let lines = log.matches("broken header").count() as u64;
+    assert!(lines <= begin.elapsed().as_secs() + 1, "once a second: {log}");
+    assert_eq!(server.read("error.log").matches("broken header").count(), 0);
+}
+
 /// Not in nginx: the PROXY protocol with UDP
 #[test]
 fn datagrams_with_headers_that_come_too_many_begin_sessions() {

@@ -45,6 +45,10 @@ fn connections_do_not_go_round_for_ever() {
         server.read_until("access.log", &line);
     }
     let log = server.read("error.log");
-    assert_eq!(log.matches("stream pass cycle while passing connection to port, client: 127.0.0.1").count(), 2, "{log}");
+    assert_eq!(
+        log.matches("stream pass cycle while passing connection to port, client: 127.0.0.1").count(),
+        2,
+        "{log}"
+    );
     assert_eq!(Connection::open(server.port_of("PORT_TEXT")).rest(), b"text");
 }

@@ -65,6 +65,10 @@ pub async fn read<'v>(
 
 /// What was sent instead of the header, or of the whole of it.
 pub fn log_broken(visitor: &Visitor<'_>, header: &[u8]) {
-    let shown = header[..header.len().min(64)].escape_ascii().to_string();
-    visitor.log(Level::Error, format_args!("broken header: \"{shown}\" while reading PROXY protocol"));
+    visitor.log(Level::Error, format_args!("{} while reading PROXY protocol", broken(header)));
+}
+
+/// What a broken header is, for the log.
+pub fn broken(header: &[u8]) -> String {
+    format!("broken header: \"{}\"", header[..header.len().min(64)].escape_ascii())
 }

@@ -9,6 +9,7 @@ mod port;
 mod queue;
 mod state;
 mod tally;
+mod told;
 
 pub(crate) use client::Backend;
 pub use client::Client;

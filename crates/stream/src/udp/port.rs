@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use buf::{Buf, Secret};
 use common::front::Visitor;
-use common::front::proxy::ProxyHeader;
+use common::front::proxy::{self, ProxyHeader};
 use engine::log::{Errno, Level};
 use hashbrown::HashMap;
 use os::SockAddr;
@@ -16,6 +16,7 @@ use slab::Slab;
 use wire::proxy_protocol;
 
 use super::client::{Client, Key};
+use super::told::Told;
 use crate::server::{Address, Stream};
 use crate::session::{self, Link, StreamSession};
 
@@ -34,9 +35,10 @@ pub struct Port {
     bound: RefCell<HashMap<Key, Rc<Client>, foldhash::fast::RandomState>>,
     /// The clients of all sessions.
     all: RefCell<Slab<Rc<Client>>>,
-    /// Datagrams that no session could be begun for, and when that was told last.
-    refused: Cell<u64>,
-    told_ms: Cell<Option<u64>>,
+    /// Datagrams that there was no room for.
+    refused: Told,
+    /// Datagrams without the header of the PROXY protocol that they should have.
+    broken: Told,
     /// How many sessions are about to leave.
     pub(super) leaving: Cell<usize>,
     /// The state of those that have left, with the sockets to their backends, until it is sent.
@@ -71,8 +73,8 @@ impl Port {
             receiving: Cell::new(1),
             bound: RefCell::default(),
             all: RefCell::default(),
-            refused: Cell::new(0),
-            told_ms: Cell::new(None),
+            refused: Told::default(),
+            broken: Told::default(),
             leaving: Cell::new(0),
             outgoing: RefCell::default(),
         });
@@ -260,19 +262,12 @@ impl Port {
         if counts.free > limit / RESERVE + self.stream.worker.beginning.get() {
             return true;
         }
-        self.refused.set(self.refused.get() + 1);
-        let now = rt::now_ms();
-        if self.told_ms.get().is_none_or(|told| now >= told + TELL_MS) {
-            self.told_ms.set(Some(now));
-            let refused = self.refused.take();
+        if let Some(refused) = self.refused.count(rt::now_ms()) {
             let own = &self.own;
-            self.stream.log.write(
-                Level::Alert,
-                None,
-                format_args!(
-                    "{limit} worker_connections are not enough for more sessions on {own}, {refused} datagrams dropped"
-                ),
+            let message = format_args!(
+                "{limit} worker_connections are not enough for more sessions on {own}, {refused} datagrams dropped"
             );
+            self.stream.log.write(Level::Alert, None, message);
         }
         false
     }
@@ -286,23 +281,26 @@ impl Port {
                 Some((proxy, bytes))
             }
             _ => {
-                let visitor = Visitor {
-                    log: self.stream.log.clone(),
-                    number: 0,
-                    peer: &key.peer,
-                    server: &self.own,
-                    starttls: false,
-                };
-                common::front::proxy::log_broken(&visitor, &bytes);
+                if let Some(count) = self.broken.count(rt::now_ms()) {
+                    self.log_broken(key, &bytes, count);
+                }
                 None
             }
         }
+    }
+
+    /// Tells the log of the address's default server of a datagram without a header, and how many there were.
+    fn log_broken(&self, key: &Key, bytes: &[u8], count: u64) {
+        let Some(address) = self.address(key) else { return };
+        let log = address.default.core.shared.log.as_ref().unwrap_or(&self.stream.log).clone();
+        let visitor = Visitor { log, number: 0, peer: &key.peer, server: &self.own, starttls: false };
+        let broken = proxy::broken(bytes);
+        let others = if count > 1 { format!(" and {} others", count - 1) } else { String::new() };
+        visitor.log(Level::Error, format_args!("{broken}{others} while reading PROXY protocol"));
     }
 }
 
 /// A sixteenth of the connections is left to others.
 const RESERVE: usize = 16;
-/// How often the log is told of refused datagrams.
-const TELL_MS: u64 = 1000;
 /// How long nothing is received after an error.
 const PAUSE_MS: u64 = 100;
