@@ -108,11 +108,16 @@ impl Client {
         self.tally.get()
     }
 
-    /// What was counted in another worker.
-    pub(super) fn resume(&self, tally: Tally, received: u64, sent: u64) {
+    /// What was counted in another worker, and what waited there.
+    pub(super) fn resume(&self, tally: Tally, [received, sent]: [u64; 2], queued: &[Vec<u8>]) {
         self.tally.set(tally);
         self.received.set(received);
         self.sent.set(sent);
+        for waiting in queued {
+            let mut bytes = Buf::with_capacity(waiting.len());
+            bytes.extend_from_slice(waiting);
+            self.queue.borrow_mut().push(Waiting { bytes, proxy: None });
+        }
     }
 
     fn count(&self, change: impl FnOnce(&mut Tally)) {
@@ -161,9 +166,19 @@ impl Client {
         self.wake();
     }
 
-    /// The next datagram that waits.
-    pub(crate) fn pop(&self) -> Option<Buf> {
-        self.queue.borrow_mut().pop().map(|waiting| waiting.bytes)
+    /// Sends the datagram that has waited longest to the backend; false if there is no room for it.
+    pub(crate) fn send_first(&self, backend: &Backend) -> bool {
+        let mut queue = self.queue.borrow_mut();
+        let sent = queue.first().is_none_or(|bytes| backend.send(bytes));
+        if sent {
+            drop(queue.pop());
+        }
+        sent
+    }
+
+    /// The datagrams that wait.
+    pub(super) fn queued(&self) -> Vec<Vec<u8>> {
+        self.queue.borrow().iter().map(<[u8]>::to_vec).collect()
     }
 
     /// Whether datagrams wait.
@@ -233,33 +248,44 @@ impl Client {
         self.count(|tally| tally.responses += datagrams);
     }
 
-    /// Sends datagrams to the client, from the address that it has sent to.
-    pub(crate) async fn send(&self, datagrams: &[Datagram]) -> io::Result<()> {
-        let mut all: SmallVec<[Transmit<'_>; 4]> = datagrams
-            .iter()
-            .map(|datagram| Transmit { segment: datagram.segment, ..self.transmit(&datagram.bytes) })
-            .collect();
-        self.send_all(&mut all).await
+    /// Sends datagrams to the client, from the address that it has sent to. Those that are sent leave the batch.
+    pub(crate) async fn send(&self, batch: &mut Vec<Datagram>) -> io::Result<()> {
+        while !batch.is_empty() {
+            let sent = self.port.socket().send(&mut self.transmits(batch)).await?;
+            self.passed(batch, sent);
+        }
+        Ok(())
+    }
+
+    /// The same as far as there is room at once.
+    pub(super) fn try_send(&self, batch: &mut Vec<Datagram>) -> io::Result<()> {
+        while !batch.is_empty() {
+            let sent = self.port.socket().try_send(&mut self.transmits(batch))?;
+            self.passed(batch, sent);
+        }
+        Ok(())
     }
 
     /// Sends a datagram to the client.
     pub(crate) async fn send_one(&self, bytes: &[u8]) -> io::Result<()> {
-        self.send_all(&mut [self.transmit(bytes)]).await
+        self.port.socket().send(&mut [self.transmit(bytes)]).await?;
+        self.sent.set(self.sent.get() + bytes.len() as u64);
+        Ok(())
+    }
+
+    fn transmits<'a>(&'a self, batch: &'a [Datagram]) -> SmallVec<[Transmit<'a>; 4]> {
+        batch.iter().map(|datagram| self.transmit(&datagram.bytes)).collect()
     }
 
     fn transmit<'a>(&'a self, bytes: &'a [u8]) -> Transmit<'a> {
         Transmit { to: Some(&self.key.peer), from: self.key.to, ..Transmit::new(bytes) }
     }
 
-    async fn send_all(&self, mut rest: &mut [Transmit<'_>]) -> io::Result<()> {
-        while !rest.is_empty() {
-            let lengths: SmallVec<[usize; 4]> = rest.iter().map(|transmit| transmit.bytes.len()).collect();
-            let sent = self.port.socket().send(rest).await?;
-            let whole: usize = lengths.iter().take(sent).sum();
-            self.sent.set(self.sent.get() + whole as u64);
-            rest = &mut rest[sent..];
-        }
-        Ok(())
+    /// So many of the backend's datagrams have passed. They count now and not sooner: the session may be over with them.
+    fn passed(&self, batch: &mut Vec<Datagram>, sent: usize) {
+        let bytes: usize = batch.drain(..sent).map(|datagram| datagram.bytes.len()).sum();
+        self.sent.set(self.sent.get() + bytes as u64);
+        self.answered(sent as u64);
     }
 }
 

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use buf::Secret;
 use common::backend::targets::Groups;
 use engine::handover::{MAX_FDS, Parcel, kind};
-use rt::{UdpOptions, UdpSocket};
+use rt::{Datagram, UdpOptions, UdpSocket};
 use upstream::Choice;
 use wire::tagged::{Reader, Writer};
 
@@ -35,27 +35,35 @@ pub(crate) fn leave(port: &Rc<Port>) {
     }
 }
 
-/// Gives a session away; it comes back if that isn't possible.
-pub(crate) fn give(relay: Relay, s: Box<StreamSession>) -> Option<(Relay, Box<StreamSession>)> {
+/// Gives a session away, with what waits for its backend; it comes back if that isn't possible. `batch` is what waits to be
+/// sent to the client, and is sent now.
+pub(crate) fn give(
+    relay: Relay,
+    s: Box<StreamSession>,
+    batch: &mut Vec<Datagram>,
+) -> Option<(Relay, Box<StreamSession>)> {
     let client = relay.client.clone();
     let port = client.port().clone();
-    let given =
-        client.backend().and_then(|backend| Some((backend.socket.try_clone_fd().ok()?, state(&relay, &s, backend)?)));
-    let Some((fd, state)) = given.filter(|_| port.stream().worker.successors().is_some()) else {
+    let backend = client.backend().filter(|_| port.stream().worker.successors().is_some());
+    let Some((backend, fd)) = backend.and_then(|backend| Some((backend, backend.socket.try_clone_fd().ok()?))) else {
         if client.leaves.replace(false) {
             port.left();
         }
         return Some((relay, s));
     };
-    port.outgoing.borrow_mut().push((state.encode(), fd));
-    // What waits to be sent to the client is sent here.
+    // What there is no room for is lost, as it is in the kernel.
+    let _ = client.try_send(batch);
+    port.outgoing.borrow_mut().push((state(&relay, &s, backend).encode(), fd));
+    if port.outgoing.borrow().len() == MAX_FDS {
+        post(&port);
+    }
     None
 }
 
-fn state(relay: &Relay, s: &StreamSession, backend: &Backend) -> Option<UdpState> {
+fn state(relay: &Relay, s: &StreamSession, backend: &Backend) -> UdpState {
     let client = &relay.client;
     let key = client.key();
-    Some(UdpState {
+    UdpState {
         session: s.state(),
         from: key.peer.clone(),
         to: key.to,
@@ -70,8 +78,9 @@ fn state(relay: &Relay, s: &StreamSession, backend: &Backend) -> Option<UdpState
         age_ms: rt::now_ms().saturating_sub(relay.began_ms),
         first_ms: relay.first_ms.get(),
         failed: relay.failed,
+        queued: client.queued(),
         group: relay.choice.group().name.as_bytes().to_vec(),
-    })
+    }
 }
 
 /// Sends what has been gathered of a socket's sessions.
@@ -129,8 +138,7 @@ fn resume(stream: &Rc<Stream>, port: &Rc<Port>, state: UdpState, fd: OwnedFd) {
     if !state.bound {
         port.unbind(&client);
     }
-    let [received, sent] = state.client_bytes;
-    client.resume(state.tally, received, sent);
+    client.resume(state.tally, state.client_bytes, &state.queued);
     let [from_backend, to_backend] = state.backend_bytes;
     client.pass_to(Backend {
         socket,
@@ -151,7 +159,6 @@ fn resume(stream: &Rc<Stream>, port: &Rc<Port>, state: UdpState, fd: OwnedFd) {
         rates: state.rates,
         received: Cell::new(from_backend),
         first_ms: Cell::new(state.first_ms),
-        batch: RefCell::default(),
         failed: state.failed,
     };
     rt::spawn(session::resume(Box::new(s), |s| relay.run(s)));

@@ -46,6 +46,16 @@ impl Queue {
         self.all.push_back(waiting);
     }
 
+    /// The one that has waited longest.
+    pub(super) fn first(&self) -> Option<&[u8]> {
+        self.all.front().map(|waiting| &*waiting.bytes)
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.all.iter().map(|waiting| &*waiting.bytes)
+    }
+
     /// Takes the one that has waited longest.
     pub(super) fn pop(&mut self) -> Option<Waiting> {
         let waiting = self.all.pop_front()?;
