@@ -215,12 +215,10 @@ impl StreamSession {
         }
     }
 
-    /// Has limits count a session that comes from another process, where it was counted before: none refuses it.
+    /// Has limits count a session that comes from another worker.
     fn count_again(&mut self) {
         let server = self.server.clone();
-        for check in &server.handlers.preaccess {
-            let _ = check.check(self);
-        }
+        server.handlers.preaccess.iter().for_each(|check| check.again(self));
     }
 
     /// The server of this name on an address.
