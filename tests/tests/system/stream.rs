@@ -130,6 +130,30 @@ fn what_was_decided_stays_decided() {
     assert!(last.ends_with(" 200 PASSED"), "{last}");
 }
 
+/// Not in nginx: sessions of streams move to the new workers
+#[test]
+fn what_a_client_said_first_is_known_to_the_end() {
+    let backend = echo();
+    let mut server = Setup::stream(&format!(
+        "log_format line '$rdp_cookie $rdp_cookie_mstshash'; access_log line.log line;
+         map $rdp_cookie_mstshash $rate {{ alice 1000; default 0; }}
+         server {{ listen 127.0.0.1:%%PORT_A%%; rdp_preread on; proxy_download_rate $rate; proxy_pass 127.0.0.1:{}; }}",
+        backend.port
+    ))
+    .start();
+    let cookie = b"Cookie: mstshash=alice\r\n";
+    let length = 4 + 7 + cookie.len() as u8;
+    let request = [&[3, 0, 0, length, length - 5, 0xe0, 0, 0, 0, 0, 0], &cookie[..]].concat();
+    let mut session = Connection::open(server.port_of("PORT_A"));
+    assert_eq!(session.send(&request).take(request.len()), request);
+    server.reload();
+    let begin = Instant::now();
+    session.send(vec![b'x'; 3000]).take(3000);
+    assert!(begin.elapsed() > Duration::from_millis(1500), "the rate is kept: {:?}", begin.elapsed());
+    drop(session);
+    assert_eq!(last_of(&mut server, 1), "mstshash=alice alice");
+}
+
 /// The last line of the log, once there are so many.
 fn last_of(server: &mut Server, lines: usize) -> String {
     server.wait(|s| s.read("line.log").lines().count() == lines, "a line");

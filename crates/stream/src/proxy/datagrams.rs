@@ -15,7 +15,7 @@ use rt::{Datagram, UdpSocket};
 use upstream::{Choice, Moment, Outcome};
 
 use super::reach::{Reached, end_attempt};
-use super::relay::rate;
+use super::relay::rates;
 use super::{Backend, Headed};
 use crate::session::{Link, StreamSession};
 use crate::udp::{self, Client, End as ClientEnd, Expected};
@@ -58,7 +58,7 @@ pub(super) async fn run(
     let client = client.clone();
     let Reached { choice, backend: socket, began_ms, header } = reached;
     let conf = &b.conf;
-    let rates = [&conf.proxy_upload_rate, &conf.proxy_download_rate].map(|rate_of| rate(&mut s, rate_of.as_deref()));
+    let rates = rates(&mut s, conf);
     let each = conf.proxy_protocol_datagrams == Headed::Each && !header.is_empty();
     let backend = client.pass_to(udp::Backend {
         socket: Rc::new(socket),

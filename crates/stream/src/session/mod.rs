@@ -17,6 +17,7 @@ use common::vars::Store;
 use os::SockAddr;
 use tls::Secured;
 
+use crate::preread;
 use crate::server::{Address, Server, Stream};
 use crate::udp::End;
 
@@ -137,6 +138,7 @@ impl StreamSession {
             age_ms: rt::now_ms().saturating_sub(self.began_ms),
             attempts: self.attempts.clone(),
             values: values(self),
+            found: preread::found(self),
             ..SessionState::new(self.address.addr.clone(), self.peer.clone())
         }
     }
@@ -156,6 +158,7 @@ impl StreamSession {
             ..StreamSession::new(stream, address, link, state.peer)
         };
         restore_values(&mut s, state.values);
+        preread::keep_again(&mut s, &state.found);
         s.count_again();
         s
     }
