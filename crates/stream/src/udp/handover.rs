@@ -4,13 +4,14 @@
 //! receives from it after this one, and it begins when it has all of them.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use buf::Secret;
 use common::backend::targets::Groups;
 use engine::handover::{MAX_FDS, Parcel, kind};
-use rt::{Datagram, UdpOptions, UdpSocket};
+use engine::log::Level;
+use rt::{Datagram, UdpSocket};
 use upstream::Choice;
 use wire::tagged::{Reader, Writer};
 
@@ -127,12 +128,18 @@ fn read(stream: &Stream, payload: &[u8]) -> Option<(Rc<Port>, Vec<UdpState>)> {
 
 /// Goes on with a session.
 fn resume(stream: &Rc<Stream>, port: &Rc<Port>, state: UdpState, fd: OwnedFd) {
-    let peer_addr = os::socket::peer_addr(std::os::fd::AsRawFd::as_raw_fd(&fd)).ok();
-    let Ok(socket) = UdpSocket::new(fd, UdpOptions::default()) else { return };
-    let socket = Rc::new(socket);
+    let peer_addr = os::socket::peer_addr(fd.as_raw_fd()).ok();
+    let socket = match UdpSocket::connected(fd) {
+        Ok(socket) => Rc::new(socket),
+        Err(_) => {
+            let message = format_args!("the event method can't take it, session closed");
+            return stream.log.write(Level::Error, Some(state.session.number), message);
+        }
+    };
     let [timeout_ms, left_ms] = state.timeouts_ms;
     socket.set_recv_timeout(Some(left_ms));
     let key = Key { peer: state.from, to: state.to };
+    // The port is one of the configuration's.
     let Some(address) = port.address(&key) else { return };
     let client = port.add(key, state.headers);
     if !state.bound {
