@@ -87,16 +87,19 @@ pub(super) async fn run(
         failed: false,
         client: client.clone(),
     };
-    relay.run(s).await
+    relay.run(s, Vec::new()).await
 }
 
 impl Relay {
-    /// Passes datagrams on until the end, and gives the session back, unless another worker goes on with it.
-    pub(crate) async fn run(mut self, mut s: Box<StreamSession>) -> Option<Box<StreamSession>> {
+    /// Passes datagrams on until the end, and gives the session back, unless another worker goes on with it. `batch` has been
+    /// received from the server, and not sent to the client yet.
+    pub(crate) async fn run(
+        mut self,
+        mut s: Box<StreamSession>,
+        mut batch: Vec<Datagram>,
+    ) -> Option<Box<StreamSession>> {
         let client = self.client.clone();
         let Some(backend) = client.backend() else { return Some(s) };
-        // Received, and not sent to the client yet.
-        let mut batch = Vec::new();
         let end = loop {
             let end = {
                 let mut uploads = pin!(self.uploads(backend));
@@ -119,7 +122,7 @@ impl Relay {
                 }
                 End::Leaves => {
                     self.note(&mut s, backend);
-                    match udp::handover::give(self, s, &mut batch) {
+                    match udp::handover::give(self, s, &batch) {
                         Some((relay, session)) => (self, s) = (relay, session),
                         None => return None,
                     }

@@ -114,9 +114,7 @@ impl Client {
         self.received.set(received);
         self.sent.set(sent);
         for waiting in queued {
-            let mut bytes = Buf::with_capacity(waiting.len());
-            bytes.extend_from_slice(waiting);
-            self.queue.borrow_mut().push(Waiting { bytes, proxy: None });
+            self.queue.borrow_mut().push(Waiting { bytes: filled(waiting), proxy: None });
         }
     }
 
@@ -257,15 +255,6 @@ impl Client {
         Ok(())
     }
 
-    /// The same as far as there is room at once.
-    pub(super) fn try_send(&self, batch: &mut Vec<Datagram>) -> io::Result<()> {
-        while !batch.is_empty() {
-            let sent = self.port.socket().try_send(&mut self.transmits(batch))?;
-            self.passed(batch, sent);
-        }
-        Ok(())
-    }
-
     /// Sends a datagram to the client.
     pub(crate) async fn send_one(&self, bytes: &[u8]) -> io::Result<()> {
         self.port.socket().send(&mut [self.transmit(bytes)]).await?;
@@ -314,4 +303,11 @@ impl Backend {
         }
         true
     }
+}
+
+/// A buffer of these bytes.
+pub(super) fn filled(bytes: &[u8]) -> Buf {
+    let mut buf = Buf::with_capacity(bytes.len());
+    buf.extend_from_slice(bytes);
+    buf
 }

@@ -15,7 +15,7 @@ use rt::{Datagram, UdpSocket};
 use upstream::Choice;
 use wire::tagged::{Reader, Writer};
 
-use super::client::{Backend, Key};
+use super::client::{Backend, Key, filled};
 use super::port::Port;
 use super::state::UdpState;
 use crate::proxy::Relay;
@@ -36,13 +36,9 @@ pub(crate) fn leave(port: &Rc<Port>) {
     }
 }
 
-/// Gives a session away, with what waits for its backend; it comes back if that isn't possible. `batch` is what waits to be
-/// sent to the client, and is sent now.
-pub(crate) fn give(
-    relay: Relay,
-    s: Box<StreamSession>,
-    batch: &mut Vec<Datagram>,
-) -> Option<(Relay, Box<StreamSession>)> {
+/// Gives a session away, with what waits in it: for its backend, and (`batch`) for its client. It comes back if that isn't
+/// possible.
+pub(crate) fn give(relay: Relay, s: Box<StreamSession>, batch: &[Datagram]) -> Option<(Relay, Box<StreamSession>)> {
     let client = relay.client.clone();
     let port = client.port().clone();
     let backend = client.backend().filter(|_| port.stream().worker.successors().is_some());
@@ -52,16 +48,14 @@ pub(crate) fn give(
         }
         return Some((relay, s));
     };
-    // What there is no room for is lost, as it is in the kernel.
-    let _ = client.try_send(batch);
-    port.outgoing.borrow_mut().push((state(&relay, &s, backend).encode(), fd));
+    port.outgoing.borrow_mut().push((state(&relay, &s, backend, batch).encode(), fd));
     if port.outgoing.borrow().len() == MAX_FDS {
         post(&port);
     }
     None
 }
 
-fn state(relay: &Relay, s: &StreamSession, backend: &Backend) -> UdpState {
+fn state(relay: &Relay, s: &StreamSession, backend: &Backend, batch: &[Datagram]) -> UdpState {
     let client = &relay.client;
     let key = client.key();
     UdpState {
@@ -80,6 +74,7 @@ fn state(relay: &Relay, s: &StreamSession, backend: &Backend) -> UdpState {
         first_ms: relay.first_ms.get(),
         failed: relay.failed,
         queued: client.queued(),
+        batch: batch.iter().map(|datagram| datagram.bytes.to_vec()).collect(),
         group: relay.choice.group().name.as_bytes().to_vec(),
     }
 }
@@ -155,6 +150,11 @@ fn resume(stream: &Rc<Stream>, port: &Rc<Port>, state: UdpState, fd: OwnedFd) {
         sent: Cell::new(to_backend),
         error: RefCell::default(),
     });
+    let batch = state.batch.iter().map(|bytes| {
+        let (bytes, from) = (filled(bytes), client.key().peer.clone());
+        Datagram { bytes, from, to: None, segment: 0, ecn: 0 }
+    });
+    let batch = batch.collect();
     let s = StreamSession::restore(stream, address, Link::Datagrams(End(client.clone())), state.session);
     let peer = s.attempts.last().and_then(|attempt| attempt.peer.clone()).unwrap_or_default();
     let groups = stream.part::<Rc<RefCell<Groups>>>().cloned().unwrap_or_default();
@@ -168,7 +168,7 @@ fn resume(stream: &Rc<Stream>, port: &Rc<Port>, state: UdpState, fd: OwnedFd) {
         first_ms: Cell::new(state.first_ms),
         failed: state.failed,
     };
-    rt::spawn(session::resume(Box::new(s), |s| relay.run(s)));
+    rt::spawn(session::resume(Box::new(s), |s| relay.run(s, batch)));
 }
 
 const VERSION: u8 = 1;
