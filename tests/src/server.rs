@@ -36,7 +36,7 @@ pub fn target() -> PathBuf {
 /// A port of 127.0.0.1 that nobody else takes while the returned socket lives: tests in other processes reserve the
 /// UDP port of the same number first. All lie below the range the kernel gives to outgoing connections.
 pub fn free_port() -> (u16, UdpSocket) {
-    find_port(|addr| UdpSocket::bind(addr), |addr| TcpListener::bind(addr).is_ok())
+    find_port(UdpSocket::bind, |addr| TcpListener::bind(addr).is_ok())
 }
 
 /// A port that can be reserved so, and is free.
@@ -56,7 +56,7 @@ fn find_port<R>(reserve: impl Fn(SocketAddr) -> io::Result<R>, is_free: impl Fn(
 fn reserve(name: &str) -> (u16, OwnedFd) {
     if name.starts_with("UDP") {
         // What is reserved is the port of the same number for connections.
-        let (port, reserved) = find_port(|addr| TcpListener::bind(addr), |addr| UdpSocket::bind(addr).is_ok());
+        let (port, reserved) = find_port(TcpListener::bind, |addr| UdpSocket::bind(addr).is_ok());
         return (port, reserved.into());
     }
     let (port, reserved) = free_port();
@@ -75,6 +75,7 @@ pub struct Setup {
     main: String,
     events: String,
     http: String,
+    stream: Option<String>,
     whole: Option<String>,
     tiny_disk: Option<String>,
     wrapper: Vec<String>,
@@ -86,6 +87,11 @@ impl Setup {
     /// The content of the `http` block; logs, temporary folders and events are provided.
     pub fn http(http: &str) -> Setup {
         Setup { http: http.to_string(), ..Setup::default() }
+    }
+
+    /// The content of the `stream` block; there is no `http` block, and the error log has all levels but `debug`.
+    pub fn stream(stream: &str) -> Setup {
+        Setup { stream: Some(stream.to_string()), ..Setup::default() }
     }
 
     /// A whole configuration file, taken as it is.
@@ -153,23 +159,27 @@ impl Setup {
             child: None,
             quiet: false,
         };
-        let text = match self.whole {
-            Some(text) => text,
+        let protocol = match self.stream {
+            Some(stream) => format!("error_log error.log info;\nstream {{\n{stream}\n}}\n"),
             None => format!(
-                "daemon off;\npid nginx.pid;\n{workers}\n{main}\n\
-                 events {{ worker_connections 1024; %%USE%% {events} }}\n\
-                 http {{\n    access_log access.log;\n{temporary}{http}\n}}\n",
+                "http {{\n    access_log access.log;\n{temporary}{http}\n}}\n",
                 temporary = if self.http.contains("_temp_path ") {
                     ""
                 } else {
                     "    client_body_temp_path client_body_temp;\n    proxy_temp_path proxy_temp;\n"
                 },
-                workers = if self.main.contains("worker_processes ") { "" } else { "worker_processes 1;" },
-                main = self.main,
-                events = self.events,
                 http = self.http
             ),
         };
+        let text = self.whole.unwrap_or_else(|| {
+            format!(
+                "daemon off;\npid nginx.pid;\n{workers}\n{main}\n\
+                 events {{ worker_connections 1024; %%USE%% {events} }}\n{protocol}",
+                workers = if self.main.contains("worker_processes ") { "" } else { "worker_processes 1;" },
+                main = self.main,
+                events = self.events,
+            )
+        });
         server.configure(&text);
         server
     }

@@ -6,7 +6,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::bench_cases::{CASES, Case, Driver, FILES, KEYS, configuration, large_configuration};
@@ -161,13 +160,7 @@ impl Bench {
             tools::write(&path, &"0123456789abcdef".repeat(size / 16))?;
         }
         for (name, kind) in KEYS {
-            let mut openssl = Command::new("openssl");
-            openssl
-                .current_dir(folder)
-                .args(["req", "-x509", "-nodes", "-days", "30", "-subj", "/CN=localhost"])
-                .args(kind);
-            openssl.args(["-keyout", &format!("{name}.key"), "-out", &format!("{name}.crt")]).stderr(Stdio::null());
-            tools::run(openssl)?;
+            measure::certificate(folder, name, kind)?;
         }
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())?;
         Ok(bench)
@@ -278,10 +271,10 @@ impl Bench {
 
 /// Three ports that are free now.
 fn ports() -> Outcome<(u16, u16, u16)> {
-    let bind = || std::net::TcpListener::bind("127.0.0.1:0").map_err(|e| e.to_string());
-    let (a, b, c) = (bind()?, bind()?, bind()?);
-    let port = |l: &std::net::TcpListener| l.local_addr().map(|a| a.port()).map_err(|e| e.to_string());
-    Ok((port(&a)?, port(&b)?, port(&c)?))
+    match measure::free_ports(3)?[..] {
+        [one, two, three] => Ok((one, two, three)),
+        _ => Err("no ports".to_string()),
+    }
 }
 
 impl Result {

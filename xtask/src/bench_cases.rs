@@ -14,8 +14,7 @@ pub(crate) enum Driver {
 }
 
 /// The keys that a TLS server may have, and how `openssl req` makes them.
-pub(crate) const KEYS: [(&str, &[&str]); 2] =
-    [("p256", &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]), ("rsa2048", &["-newkey", "rsa:2048"])];
+pub(crate) const KEYS: [(&str, &[&str]); 2] = [("p256", crate::measure::P256), ("rsa2048", &["-newkey", "rsa:2048"])];
 
 /// One line of the table.
 #[derive(Debug, Clone, Copy)]

@@ -9,6 +9,9 @@ mod configurations;
 mod crates;
 mod docs;
 mod fuzz;
+mod instructions;
+mod instructions_cases;
+mod instructions_client;
 mod lossless;
 mod measure;
 mod nginx_tests;
@@ -30,6 +33,7 @@ usage: cargo xtask TASK [options]
 
   test [options]           format, lints, house checks, unit and end-to-end tests in their tiers
   bench [options]          CPU time per request against nginx, run by run
+  instructions [options]   instructions and system calls of a request, counted by valgrind
   lossless [options]       what is lost under reloads, upgrades and kills, beside nginx
   simulate [options]       the whole server under a simulated network, by seeds
   tidy [--write]           the house checks alone; --write lowers the ratchet
@@ -47,9 +51,10 @@ cargo xtask TASK --help tells more.
 /// A task: its name, what `--help` prints of it, and what it does.
 type Task = (&'static str, &'static str, fn(&[String]) -> Outcome);
 
-const TASKS: [Task; 11] = [
+const TASKS: [Task; 12] = [
     ("test", test::HELP, test::run),
     ("bench", bench::HELP, bench::run),
+    ("instructions", instructions::HELP, instructions::run),
     ("lossless", lossless::HELP, lossless::run),
     ("simulate", simulate::HELP, simulate::run),
     ("tidy", tidy::HELP, tidy::run),

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 
-use crate::tools::Outcome;
+use crate::tools::{self, Outcome};
 
 /// Clock ticks per second in `/proc`.
 const HZ: f64 = 100.0;
@@ -30,17 +31,7 @@ impl Process {
 
     /// Waits until it listens on a port.
     pub(crate) fn wait_port(&mut self, port: u16) -> Outcome {
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(format!("a server for port {port} ended at once: {status}"));
-            }
-            if begun.elapsed() > Duration::from_secs(20) {
-                return Err(format!("nothing listens on port {port}"));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        wait_port(&mut self.child, port, Duration::from_secs(20))
     }
 
     /// CPU seconds that it and its descendants have used.
@@ -73,6 +64,48 @@ impl Drop for Process {
         pids.iter().for_each(|p| signal(*p, Signal::KILL));
         let _ = self.child.wait();
     }
+}
+
+/// Waits until a child listens on a port.
+pub(crate) fn wait_port(child: &mut Child, port: u16, most: Duration) -> Outcome {
+    let begun = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(format!("a server for port {port} ended at once: {status}"));
+        }
+        if begun.elapsed() > most {
+            return Err(format!("nothing listens on port {port}"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// So many ports that are free now.
+pub(crate) fn free_ports(count: usize) -> Outcome<Vec<u16>> {
+    let bind = |_| std::net::TcpListener::bind("127.0.0.1:0");
+    let listeners = (0..count).map(bind).collect::<Result<Vec<_>, _>>();
+    let ports = listeners.and_then(|all| all.iter().map(|one| Ok(one.local_addr()?.port())).collect());
+    ports.map_err(|error: std::io::Error| error.to_string())
+}
+
+/// How `openssl req` makes a key on the curve that most servers use.
+pub(crate) const P256: &[&str] = &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+
+/// Makes a key of this kind and its certificate in a folder, as `name.key` and `name.crt`.
+pub(crate) fn certificate(folder: &Path, name: &str, kind: &[&str]) -> Outcome {
+    let mut openssl = Command::new("openssl");
+    openssl.current_dir(folder).args(["req", "-x509", "-nodes", "-days", "30", "-subj", "/CN=localhost"]).args(kind);
+    openssl.args(["-keyout", &format!("{name}.key"), "-out", &format!("{name}.crt")]).stderr(Stdio::null());
+    tools::run(openssl)
+}
+
+/// Whether all threads of a process wait.
+pub(crate) fn is_asleep(pid: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let states = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+    let mut states = states.map(|text| text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S')));
+    states.all(|asleep| asleep)
 }
 
 fn signal(pid: u32, signal: Signal) {

@@ -8,7 +8,7 @@ use crate::tiers::{TIERS, Tier};
 use crate::tools::{self, Options, Outcome, cargo};
 
 /// Debian packages of the programs that tests meet: a file that shows it is there, and its package.
-const NEEDS: [(&str, &str); 23] = [
+const NEEDS: [(&str, &str); 26] = [
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/python3", "python3"),
@@ -32,6 +32,9 @@ const NEEDS: [(&str, &str); 23] = [
     ("/usr/lib/dovecot/pop3", "dovecot-pop3d"),
     ("/usr/bin/swaks", "swaks"),
     ("/usr/lib/python3/dist-packages/aiosmtpd/__init__.py", "python3-aiosmtpd"),
+    ("/usr/bin/psql", "postgresql"),
+    ("/usr/bin/redis-server", "redis-server"),
+    ("/usr/bin/valgrind", "valgrind"),
 ];
 
 /// Debian packages that nginx's test suite needs beside: a file that shows it is there, and its package.
@@ -57,8 +60,8 @@ pub(crate) const HELP: &str = "\
 usage: cargo xtask test [--fast] [--tier NAME]
 
 All that must hold before a change goes in: format, lints, house checks, crates of others, unit and property tests, corpora
-of the fuzz targets, ten thousand seeds of the simulation, documentation, a release build, the manual, and the end-to-end
-tests in three tiers: `modules` and `system` once, `event_loop` once for each event method. What was slow is told at the end;
+of the fuzz targets, ten thousand seeds of the simulation, documentation, a release build, the manual, the instructions that
+requests take, and the end-to-end tests in three tiers: `modules` and `system` once, `event_loop` once for each event method. What was slow is told at the end;
 the last line counts what passed and failed. docs/testing.md tells more.
 
   --fast        runs `event_loop` with the default event method only, and leaves out the models of the zones' lock
@@ -66,8 +69,8 @@ the last line counts what passed and failed. docs/testing.md tells more.
 
 As root on a system with apt-get it first installs what is missing of the programs that the tests meet: curl, chromium,
 python3 with aiohttp, h2, grpcio and aiosmtpd, h2load, openssl, gzip, util-linux, certbot with its plugin for nginx, pebble, php-fpm,
-uWSGI with Python, memcached, cadaver, rclone, dovecot, swaks. With TIDEGATE_SKIP_MISSING=1 tests that miss one are left out. Where TIDEGATE_NGINX_TESTS
-names a checkout of nginx's test suite, the files in xtask/reference/nginx-tests-required.txt must pass.
+uWSGI with Python, memcached, cadaver, rclone, dovecot, swaks, PostgreSQL, Redis, valgrind. With TIDEGATE_SKIP_MISSING=1 tests that miss one are left
+out. Where TIDEGATE_NGINX_TESTS names a checkout of nginx's test suite, the files in xtask/reference/nginx-tests-required.txt must pass.
 ";
 
 /// Runs the task. Its last line is the number of tests that passed and failed; steps count as one test each.
@@ -89,6 +92,11 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         if chosen.is_empty() {
             steps.step("docs", || crate::docs::run(&["--check".to_string()]));
             steps.step("compat", || crate::compat::run(&[]));
+            if crate::instructions::is_possible() {
+                steps.step("instructions of a request", || crate::instructions::run(&[]));
+            } else {
+                println!("== instructions of a request: left out, valgrind isn't there");
+            }
         }
         if chosen != ["event_loop"] {
             steps.step("a program that panics when asked to", hooks);

@@ -44,6 +44,11 @@ impl Bytes {
         &all[self.start..self.end]
     }
 
+    /// Whether these are the same bytes at the same place, not only equal ones.
+    pub fn is_same(&self, other: &Bytes) -> bool {
+        std::ptr::eq(self.as_slice(), other.as_slice())
+    }
+
     /// How many there are.
     #[inline]
     pub fn len(&self) -> usize {

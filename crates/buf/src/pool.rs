@@ -7,7 +7,7 @@ use std::cell::RefCell;
 /// The smallest memory that is pooled; smaller requests get this much.
 const MIN_SHIFT: u32 = 10;
 /// The largest memory that is pooled; larger requests are allocated and freed as they come.
-const MAX_SHIFT: u32 = 16;
+const MAX_SHIFT: u32 = 17;
 /// How much free memory each size keeps, in bytes.
 const KEEP_BYTES: usize = 1 << 20;
 

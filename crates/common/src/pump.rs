@@ -6,11 +6,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use buf::{Bytes, Chain};
+use rt::Tried;
 
 /// One end of a tunnel.
 pub trait Side {
     /// Reads up to about `size` bytes; none are the end.
     fn poll_recv(&self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<Bytes>>;
+
+    /// Sends at once what can be sent at once.
+    fn try_send(&self, bytes: &[u8]) -> io::Result<Tried>;
 
     /// Takes over the chain; ready when all of it is with the kernel.
     fn poll_send(&self, cx: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>>;
@@ -19,6 +23,10 @@ pub trait Side {
 impl Side for rt::Stream {
     fn poll_recv(&self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<Bytes>> {
         self.poll_recv(cx, size).map_ok(buf::Buf::freeze)
+    }
+
+    fn try_send(&self, bytes: &[u8]) -> io::Result<Tried> {
+        self.try_send(bytes)
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>> {
@@ -36,8 +44,10 @@ pub struct Pump<'s, F, T> {
     pub moved: u64,
     /// What has been read beyond the rate, and waits for its time.
     held: Bytes,
-    /// The largest single read.
+    /// The size of a read.
     size: usize,
+    /// The size of the largest one: while much comes at once, reads grow.
+    most: usize,
     end: bool,
     throttle: Option<Box<Throttle>>,
 }
@@ -54,10 +64,12 @@ pub enum Turn {
 }
 
 impl<'s, F: Side, T: Side> Pump<'s, F, T> {
-    /// Begins with bytes that have been read already. `size` is that of the largest single read.
+    /// Begins with bytes that have been read already. `size` is that of a read; where much comes at once, reads are up to
+    /// [`GROWTH`] times as large.
     pub fn new(from: &'s F, to: &'s T, first: Bytes, size: usize) -> Pump<'s, F, T> {
         let moved = first.len() as u64;
-        Pump { from, to, moved, chain: Chain::from(first), held: Bytes::default(), size, end: false, throttle: None }
+        let (chain, held, most) = (Chain::from(first), Bytes::default(), size.saturating_mul(GROWTH));
+        Pump { from, to, chain, moved, held, size, most, end: false, throttle: None }
     }
 
     /// Reads no more than `rate` bytes a second; 0 is no limit. The bytes to begin with count.
@@ -77,7 +89,7 @@ impl<'s, F: Side, T: Side> Pump<'s, F, T> {
                 Poll::Ready(Err(error)) => return Turn::Failed(error, "send"),
                 Poll::Pending => return Turn::Waits(moved),
             }
-            let most = match &mut self.throttle {
+            let size = match &mut self.throttle {
                 None => self.size,
                 Some(throttle) => match throttle.poll(cx, self.moved) {
                     Poll::Ready(allowed) => self.size.min(usize::try_from(allowed).unwrap_or(usize::MAX)),
@@ -85,14 +97,16 @@ impl<'s, F: Side, T: Side> Pump<'s, F, T> {
                 },
             };
             let read = match self.held.is_empty() {
-                true => self.from.poll_recv(cx, most),
+                true => self.from.poll_recv(cx, size),
                 false => Poll::Ready(Ok(std::mem::take(&mut self.held))),
             };
             match read {
                 Poll::Ready(Ok(bytes)) if bytes.is_empty() => self.end = true,
                 Poll::Ready(Ok(bytes)) => {
                     moved = true;
-                    self.pass(bytes, most);
+                    if let Err(error) = self.pass(bytes, size) {
+                        return Turn::Failed(error, "send");
+                    }
                 }
                 Poll::Ready(Err(error)) => return Turn::Failed(error, "recv"),
                 Poll::Pending => return Turn::Waits(moved),
@@ -100,17 +114,25 @@ impl<'s, F: Side, T: Side> Pump<'s, F, T> {
         }
     }
 
-    /// Passes on what has been read, of which so much is allowed: a read may bring more than it was asked for.
-    fn pass(&mut self, mut bytes: Bytes, most: usize) {
+    /// Passes on what has been read by a read of this size, which may have brought more.
+    fn pass(&mut self, mut bytes: Bytes, size: usize) -> io::Result<()> {
         if let Some(throttle) = &mut self.throttle {
-            if bytes.len() > most {
-                self.held = bytes.slice(most..bytes.len());
-                bytes = bytes.slice(0..most);
+            if bytes.len() > size {
+                self.held = bytes.slice(size..bytes.len());
+                bytes = bytes.slice(0..size);
             }
             throttle.rest(bytes.len() as u64);
+        } else if bytes.len() >= size {
+            self.size = self.size.saturating_mul(2).min(self.most);
         }
         self.moved += bytes.len() as u64;
-        self.chain.push_bytes(bytes);
+        // Nothing waits to be sent: it was before more was read.
+        match self.to.try_send(&bytes)? {
+            Tried::Sent(sent) if sent < bytes.len() => self.chain.push_bytes(bytes.slice(sent..bytes.len())),
+            Tried::Sent(_) | Tried::Taken => {}
+            Tried::Nothing => self.chain.push_bytes(bytes),
+        }
+        Ok(())
     }
 
     /// What has been read, and not taken over for sending.
@@ -122,6 +144,9 @@ impl<'s, F: Side, T: Side> Pump<'s, F, T> {
         chain
     }
 }
+
+/// How many times larger reads get while much comes at once.
+const GROWTH: usize = 4;
 
 /// Holds a direction back.
 struct Throttle {

@@ -78,10 +78,30 @@ pub(crate) fn syntax(row: &Row) -> String {
     }
 }
 
-/// The text of a doc comment, without the blank that starts its lines.
+/// The text of a doc comment, without the blank that starts its lines. Of the examples of a row that several protocols have,
+/// those that name another protocol are left out.
 fn doc(row: &Row) -> String {
-    let lines = row.doc.trim_end().lines().map(|line| line.strip_prefix(' ').unwrap_or(line));
-    lines.collect::<Vec<_>>().join("\n")
+    let mut kept = Vec::new();
+    let mut skips = false;
+    for line in row.doc.trim_end().lines().map(|line| line.strip_prefix(' ').unwrap_or(line)) {
+        let protocol = line.strip_prefix("```nginx ");
+        skips |= protocol.is_some_and(|protocol| !stands_in(row.contexts, protocol));
+        if !skips {
+            kept.push(if protocol.is_some() { "```nginx" } else { line });
+        }
+        skips &= line != "```";
+    }
+    kept.join("\n").trim_end().to_owned()
+}
+
+/// Whether a row of these contexts is one of the protocol.
+fn stands_in(contexts: Context, protocol: &str) -> bool {
+    let all = match protocol {
+        "stream" => Context::STREAM | Context::STREAM_SERVER | Context::STREAM_UPSTREAM,
+        "mail" => Context::MAIL | Context::MAIL_SERVER,
+        _ => Context::HTTP | Context::SERVER | Context::LOCATION | Context::UPSTREAM,
+    };
+    contexts.meets(all)
 }
 
 fn default(row: &Row) -> String {

@@ -9,6 +9,7 @@
 
 mod ast;
 mod class;
+mod edges;
 mod emit;
 mod escape;
 mod group;
@@ -21,6 +22,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use ast::Pattern;
+use edges::Edges;
 use emit::End;
 
 /// Why a pattern doesn't compile. It reads as nginx's message does.
@@ -104,6 +106,7 @@ impl Captures {
 #[derive(Debug)]
 pub struct Regex {
     engine: fancy_regex::Regex,
+    edges: Edges,
     /// For texts that end in a newline, if the pattern means something else there.
     other: Option<Box<Other>>,
     source: Box<[u8]>,
@@ -132,7 +135,8 @@ impl Regex {
         let slots = (pattern.slots != pattern.groups).then(|| pattern.slots_of.clone().into());
         let (groups, names) = (pattern.groups, pattern.names.as_slice().into());
         let other = emit::depends_on_end(&pattern).then(|| Box::new(Other { caseless, engine: OnceLock::new() }));
-        Ok(Regex { engine, other, source: source.into(), groups, names, slots })
+        let edges = Edges::of(&pattern);
+        Ok(Regex { engine, edges, other, source: source.into(), groups, names, slots })
     }
 
     /// The pattern as it was given.
@@ -150,14 +154,26 @@ impl Regex {
         &self.names
     }
 
+    /// Whether the pattern may match in `text`: a comparison that rules out most texts.
+    #[inline]
+    pub fn may_match(&self, text: &[u8]) -> bool {
+        self.edges.fit(text)
+    }
+
     /// Whether the pattern matches somewhere in `text`. Where the groups are is not found out, which is much faster.
     pub fn is_match(&self, text: &[u8]) -> Result<bool, MatchError> {
+        if !self.may_match(text) {
+            return Ok(false);
+        }
         self.engine(text)?.is_match(text).map_err(|_| MatchError)
     }
 
     /// Whether the pattern matches somewhere in `text`, and where its groups are. Without a match `captures` stay as
     /// they were.
     pub fn captures(&self, text: &[u8], captures: &mut Captures) -> Result<bool, MatchError> {
+        if !self.may_match(text) {
+            return Ok(false);
+        }
         let engine = self.engine(text)?;
         if self.groups == 0 {
             let Some(found) = engine.find(text).map_err(|_| MatchError)? else { return Ok(false) };

@@ -274,6 +274,10 @@ const WIDE: i32 = 19;
 impl Codec for ZstdCodec {
     const NAME: &'static str = "zstd";
 
+    fn settings(&self) -> Option<u32> {
+        self.from.dictionary.is_none().then(|| self.from.level.cast_unsigned())
+    }
+
     fn step(&mut self, input: &[u8], op: Op, out: &mut Buf) -> std::result::Result<Step, Broken> {
         self.run(input, op, out).map_err(|_| Broken)
     }

@@ -215,6 +215,10 @@ impl BrotliCodec {
 impl Codec for BrotliCodec {
     const NAME: &'static str = "br";
 
+    fn settings(&self) -> Option<u32> {
+        Some(u32::from_le_bytes([self.level, self.window, 0, 0]))
+    }
+
     fn step(&mut self, input: &[u8], op: Op, out: &mut Buf) -> std::result::Result<Step, Broken> {
         if self.state.is_none() {
             self.state = Some(self.begin());

@@ -269,6 +269,10 @@ fn equivalent(level: u8) -> Level {
 impl Codec for GzipCodec {
     const NAME: &'static str = "gzip";
 
+    fn settings(&self) -> Option<u32> {
+        Some(u32::from(self.level.get()))
+    }
+
     fn step(&mut self, input: &[u8], op: Op, out: &mut Buf) -> std::result::Result<Step, Broken> {
         if self.state.is_none() {
             self.whole = op == Op::End;

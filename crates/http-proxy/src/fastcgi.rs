@@ -268,8 +268,8 @@ struct Responder {
     records: Decoder,
     input: Bytes,
     state: State,
-    /// The head so far: records may cut it, and standard error may come in between.
-    text: Vec<u8>,
+    /// The beginning of a head that didn't come whole: records may cut it, and standard error may come in between.
+    text: Buf,
     parser: ResponseParser,
     /// Standard error, up to the end of its record.
     stderr: Vec<u8>,
@@ -313,7 +313,7 @@ impl Responder {
             records: Decoder::default(),
             input: Bytes::default(),
             state: State::Head,
-            text: Vec::new(),
+            text: Buf::empty(),
             parser: ResponseParser::of_fields(),
             stderr: Vec::new(),
             first: Bytes::default(),
@@ -354,14 +354,28 @@ impl Responder {
         (!body.is_empty()).then_some(BodyEvent::Body(body))
     }
 
-    /// Goes on with the head; whether it is complete, and the length of the body then.
-    fn parse_head(&mut self, (bytes, parts): &mut Head) -> std::result::Result<Option<HeadEvent>, ProtocolError> {
-        let parsed = self.parser.parse(&self.text, self.rules.max_head, parts);
-        let used = match parsed.map_err(|error| ProtocolError::invalid(error.text(&self.text).to_string()))? {
+    /// Goes on with the head; whether it is complete, and the length of the body then. One that comes whole, as most do,
+    /// is read where it stands.
+    fn parse_head(
+        &mut self,
+        part: Bytes,
+        (bytes, parts): &mut Head,
+    ) -> std::result::Result<Option<HeadEvent>, ProtocolError> {
+        let is_first = self.text.is_empty();
+        if !is_first {
+            self.text.extend_from_slice(&part);
+        }
+        let text = if is_first { &part } else { self.text.as_slice() };
+        let parsed = self.parser.parse(text, self.rules.max_head, parts);
+        let used = match parsed.map_err(|error| ProtocolError::invalid(error.text(text).to_string()))? {
+            Parsed::Incomplete if is_first => {
+                self.text.extend_from_slice(&part);
+                return Ok(None);
+            }
             Parsed::Incomplete => return Ok(None),
             Parsed::Complete(used) => used,
         };
-        let text = Bytes::from(std::mem::take(&mut self.text));
+        let text = if is_first { part } else { std::mem::replace(&mut self.text, Buf::empty()).freeze() };
         let length = cgi::finish_head(parts, &text)?;
         if parts.status < 200 {
             return Err(cgi::unfinished(parts, &text));
@@ -414,8 +428,7 @@ impl Codec for Responder {
             match self.read()? {
                 None => return Ok(HeadEvent::More),
                 Some(Read::Output(part)) => {
-                    self.text.extend_from_slice(&part);
-                    if let Some(event) = self.parse_head(head)? {
+                    if let Some(event) = self.parse_head(part, head)? {
                         return Ok(event);
                     }
                 }

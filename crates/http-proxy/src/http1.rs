@@ -9,7 +9,7 @@ use buf::{Buf, Bytes, Chain};
 use http::exchange::Exchange;
 use wire::h1::{
     ChunkEvent, ChunkedDecoder, ChunkedError, KnownHeader, LAST_CHUNK, Parsed, ResponseError, ResponseParser,
-    UpstreamFraming, chunk_head,
+    UpstreamFraming, chunk,
 };
 
 use crate::protocol::{BodyEvent, Codec, End, Head, HeadEvent, Kept, Note, ProtocolError};
@@ -199,13 +199,7 @@ impl Codec for Http1 {
         if !self.chunked {
             return out.append(&mut part);
         }
-        if !part.is_empty() {
-            let mut size = Vec::with_capacity(12);
-            chunk_head(part.len(), &mut size);
-            out.push_bytes(size);
-            out.append(&mut part);
-            out.push_bytes(Bytes::from_static(b"\r\n"));
-        }
+        chunk(part, out);
         if last {
             out.push_bytes(Bytes::from_static(LAST_CHUNK));
         }

@@ -3,6 +3,7 @@
 //! They are compiled at start: constant ones are joined into one text, and of the client's fields those that the
 //! configuration replaces are left out by one bit test.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use buf::Buf;
@@ -11,7 +12,7 @@ use expr::vars::Template;
 use http::exchange::Exchange;
 use http::request::Request;
 use http::response::field::{breaks, safe};
-use wire::h1::KnownHeader;
+use wire::h1::{HeaderSpan, KnownHeader};
 use wire::hpack::write_plain;
 
 use crate::pass::Destination;
@@ -81,6 +82,9 @@ enum Part {
     /// `TE: $grpc_internal_trailers`
     Trailers,
 }
+
+/// The memory for values; most fit.
+const VALUE: usize = 128;
 
 /// Fields about the client's connection or the body's framing, which aren't passed on.
 const DROPPED: [&str; 9] = [
@@ -167,20 +171,27 @@ impl RequestFields {
     /// Writes all fields; those of the client if `pass_own`.
     pub(crate) fn write(&self, r: &mut Request, exchange: &Exchange, pass_own: bool, out: &mut Buf) {
         let form = self.form;
+        // The memory of the values, one after the other.
+        let mut memory = Vec::new();
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.extend_from_slice(text),
                 Part::Field(name, value) => {
-                    let value = r.render(value);
-                    if !value.is_empty() {
-                        form.field(name, &safe(r, name, &value, TO_BACKEND), out);
+                    memory.clear();
+                    memory.reserve(VALUE);
+                    value.render(r, &mut memory);
+                    if !memory.is_empty() {
+                        form.field(name, &safe(r, name, &memory, TO_BACKEND), out);
                     }
                 }
                 Part::Host(value) => {
-                    let value = value.as_ref().map(|value| r.render(value)).unwrap_or_default();
+                    memory.clear();
+                    if let Some(value) = value {
+                        value.render(r, &mut memory);
+                    }
                     let target = exchange.target.borrow();
                     let default = target.as_ref().map_or(&b""[..], |target| &target.host);
-                    let value = if value.is_empty() { default } else { &value };
+                    let value = if memory.is_empty() { default } else { &memory };
                     form.field(form.host(), &safe(r, b"Host", value, TO_BACKEND), out);
                 }
                 Part::BodyLength => {
@@ -210,17 +221,40 @@ impl RequestFields {
         }
     }
 
+    /// Lines that stand one after the other in the client's head are copied together.
     fn write_own(&self, r: &Request, exchange: &Exchange, out: &mut Buf) {
+        let mut run = 0..0;
         for header in &r.line.headers {
             let name = header.name.of(&r.head);
-            if self.passes(header.known, name) && exchange.passes(header.known) {
-                // As it was read: no parser of heads lets a line break or NUL through.
-                let value = header.value.of(&r.head);
-                debug_assert!(!breaks(value), "{}", value.escape_ascii());
-                self.form.field(name, value, out);
+            if !(self.passes(header.known, name) && exchange.passes(header.known)) {
+                continue;
             }
+            // As it was read: no parser of heads lets a line break or NUL through.
+            let value = header.value.of(&r.head);
+            debug_assert!(!breaks(value), "{}", value.escape_ascii());
+            let line = line_as_written(header, &r.head).filter(|_| self.form == Form::Line);
+            if let Some(line) = &line
+                && line.start == run.end
+            {
+                run.end = line.end;
+                continue;
+            }
+            out.extend_from_slice(r.head.get(run).unwrap_or_default());
+            run = line.unwrap_or_else(|| {
+                self.form.field(name, value, out);
+                0..0
+            });
         }
+        out.extend_from_slice(r.head.get(run).unwrap_or_default());
     }
+}
+
+/// Where a field stands in the head, if its line there is the one that [`Form::Line`] would write.
+fn line_as_written(field: &HeaderSpan, head: &[u8]) -> Option<Range<usize>> {
+    let (start, end) = (field.name.start as usize, field.value.end as usize + 2);
+    let as_written = head.get(field.name.end as usize..field.value.start as usize) == Some(b": ")
+        && head.get(field.value.end as usize..end) == Some(b"\r\n");
+    as_written.then_some(start..end)
 }
 
 /// Whether the client says that it takes trailers.

@@ -27,8 +27,9 @@ use crate::respond::{buffering, says_last_words, whole};
 use crate::sending::{Obstacle, Sending};
 use crate::shared::RequestLog;
 
-/// The largest single read.
-const MAX_READ: usize = 64 << 10;
+/// How much a single read of a buffered body takes, at least and at most, whatever the size of the buffers: a call for each
+/// of nginx's small buffers would cost more than the memory.
+const READ: std::ops::RangeInclusive<usize> = 64 << 10..=128 << 10;
 
 /// A response's body with all that its end decides.
 pub(super) struct UpstreamBody {
@@ -250,7 +251,7 @@ impl UpstreamBody {
 
     fn read_size(&self) -> usize {
         let most = match self.rate {
-            0 if self.buffering => (self.memory() as usize).clamp(16 << 10, MAX_READ),
+            0 if self.buffering => (self.memory() as usize).clamp(*READ.start(), *READ.end()),
             0 => self.up.buffer_size.max(1024),
             rate => (rate as usize).clamp(1, self.up.buffer_size.max(1)),
         };

@@ -182,6 +182,15 @@ pub fn set_bind_without_port(fd: RawFd) -> io::Result<()> {
     set(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
+/// Lets a socket have an address that isn't this machine's (IP_TRANSPARENT); `own` tells the family.
+pub fn set_transparent(fd: RawFd, own: &SockAddr) -> io::Result<()> {
+    match own {
+        SockAddr::V4(_) => set(fd, libc::IPPROTO_IP, libc::IP_TRANSPARENT, 1),
+        SockAddr::V6(_) => set(fd, libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT, 1),
+        SockAddr::Unix(_) => Ok(()),
+    }
+}
+
 /// Begins to connect; `Ok(false)`: it goes on, wait until the socket is writable and ask [`take_error`].
 pub fn connect(fd: RawFd, addr: &SockAddr) -> io::Result<bool> {
     let raw = addr.to_raw();

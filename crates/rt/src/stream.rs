@@ -34,6 +34,8 @@ pub struct Stream {
 pub struct ConnectOptions {
     /// The own address (`proxy_bind`); with port 0 the kernel chooses the port late.
     pub bind: Option<SockAddr>,
+    /// Whether that may be an address that this machine doesn't have (IP_TRANSPARENT).
+    pub transparent: bool,
     /// SO_RCVBUF, in bytes.
     pub rcvbuf: Option<u32>,
     /// SO_SNDBUF, in bytes.
@@ -513,6 +515,14 @@ impl Stream {
         self.with(|slot| slot.received)
     }
 
+    /// Counts that the connection is passed on to another listening socket; returns how often it was.
+    pub fn count_pass(&self) -> u8 {
+        self.with(|slot| {
+            slot.passes = slot.passes.saturating_add(1);
+            slot.passes
+        })
+    }
+
     /// The connection's serial number.
     pub fn number(&self) -> u64 {
         self.with(|slot| slot.number)
@@ -672,6 +682,9 @@ pub(crate) fn prepare(fd: RawFd, options: &ConnectOptions) -> io::Result<()> {
         socket::set_keepalive(fd, Some(Keepalive::default()))?;
     }
     if let Some(own) = &options.bind {
+        if options.transparent {
+            socket::set_transparent(fd, own)?;
+        }
         if own.port() == 0 && !own.is_unix() {
             let _ = socket::set_bind_without_port(fd);
         }

@@ -244,6 +244,7 @@ fn client_tls(alpn: &[&str]) -> Rc<tls::Client> {
         reuse: true,
         alpn: alpn.iter().map(|name| name.as_bytes().to_vec()).collect(),
         trust: None,
+        key_log: None,
     };
     Rc::new(tls::Client::new(&settings).expect("the settings are good"))
 }

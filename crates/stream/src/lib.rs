@@ -6,6 +6,7 @@
 
 mod app;
 pub mod config;
+pub mod health;
 pub mod module;
 pub mod pass;
 pub mod preread;
@@ -47,5 +48,6 @@ pub(crate) const MODULES: &[&dyn StreamModule] = &[
     &return_::Return,
     &pass::Pass,
     &proxy::Proxy,
+    &health::HealthChecks,
     &Shared(log::Log),
 ];

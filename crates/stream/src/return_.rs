@@ -58,7 +58,6 @@ impl Content for Returned {
             if !text.is_empty() {
                 s.send(Chain::from(Bytes::from(text)), TIMEOUT_MS).await;
             }
-            s.close().await;
             Some(s)
         })
     }

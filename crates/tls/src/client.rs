@@ -22,7 +22,8 @@ use crate::certs::Identity;
 use crate::client_auth::{verify_tls12, verify_tls13};
 use crate::error::{Error, Result};
 use crate::library::Library;
-use crate::server::{Protocols, crypto};
+use crate::notes::{Notes, NotesKeys};
+use crate::server::{KeySink, Protocols, crypto};
 use crate::verify::{Purpose, Reason, Trust, is_for_host};
 use crate::x509::Parts;
 
@@ -47,6 +48,8 @@ pub struct ClientSettings {
     pub alpn: Vec<Vec<u8>>,
     /// Who vouches for backends; `None`: anybody is taken.
     pub trust: Option<Arc<Trust>>,
+    /// Who writes down the keys of connections, if somebody does.
+    pub key_log: Option<KeySink>,
 }
 
 /// How backends are connected to.
@@ -54,6 +57,7 @@ pub struct ClientSettings {
 pub struct Client {
     config: Arc<ClientConfig>,
     trust: Option<Arc<Trust>>,
+    key_log: Option<KeySink>,
 }
 
 /// Why a backend isn't spoken to.
@@ -88,7 +92,11 @@ impl Client {
         if let Some(identity) = &settings.identity {
             config.client_auth_cert_resolver = Arc::new(Own(identity.key.clone()));
         }
-        Ok(Client { config: Arc::new(config), trust: settings.trust.clone() })
+        if settings.key_log.is_some() {
+            config.key_log = Arc::new(NotesKeys);
+        }
+        let (trust, key_log) = (settings.trust.clone(), settings.key_log.clone());
+        Ok(Client { config: Arc::new(config), trust, key_log })
     }
 
     pub(crate) fn config(&self, identity: Option<Identity>) -> Arc<ClientConfig> {
@@ -120,7 +128,12 @@ pub async fn connect(
     };
     let conn = conn.map_err(|error| ConnectError::Handshake(HandshakeError::Tls(error.to_string())))?;
     let (mut library, mut plain) = (Library::new(conn), Buf::empty());
-    let done = drive(stream, &mut library, Buf::empty(), &mut plain, &mut drop).await;
+    let mut note = |notes: Notes| {
+        if let Some(KeySink(sink)) = client.key_log.as_ref().filter(|_| !notes.keys.is_empty()) {
+            sink(&notes.keys);
+        }
+    };
+    let done = drive(stream, &mut library, Buf::empty(), &mut plain, &mut note).await;
     let ended = done.map_err(ConnectError::Handshake)?;
     if let Some(trust) = &client.trust {
         let chain = library.conn().peer_certificates().unwrap_or_default();
@@ -129,8 +142,7 @@ pub async fn connect(
             return Err(ConnectError::WrongHost);
         }
     }
-    stream.set_layer(Box::new(ClientLayer::new(library)), ended);
-    stream.unread(plain);
+    stream.set_layer(Box::new(ClientLayer::new(library)), plain, ended);
     Ok(())
 }
 

@@ -99,9 +99,19 @@ impl Decoder {
         let mut at = 0;
         loop {
             if self.have < HEAD {
-                let Some(&byte) = input.get(at) else { return Ok((at, Step::More)) };
-                self.head_byte(byte)?;
-                at += 1;
+                match input.get(at..).and_then(<[u8]>::first_chunk) {
+                    // As a rule it is there as a whole, and good.
+                    Some(head) if self.have == 0 && is_good(head) => {
+                        (self.head, self.have) = (*head, HEAD);
+                        self.begin_content();
+                        at += HEAD;
+                    }
+                    _ => {
+                        let Some(&byte) = input.get(at) else { return Ok((at, Step::More)) };
+                        self.head_byte(byte)?;
+                        at += 1;
+                    }
+                }
                 if self.have == HEAD && self.content == 0 && self.head[1] != END_REQUEST {
                     return Ok((at, Step::Closed(self.output())));
                 }
@@ -150,11 +160,20 @@ impl Decoder {
         self.head[self.have] = byte;
         self.have += 1;
         if self.have == HEAD {
-            self.content = usize::from(u16::from_be_bytes([self.head[4], self.head[5]]));
-            self.padding = usize::from(self.head[6]);
+            self.begin_content();
         }
         Ok(())
     }
+
+    fn begin_content(&mut self) {
+        self.content = usize::from(u16::from_be_bytes([self.head[4], self.head[5]]));
+        self.padding = usize::from(self.head[6]);
+    }
+}
+
+/// Whether an application may send a record with this head.
+fn is_good(head: &[u8; HEAD]) -> bool {
+    matches!(head, [VERSION, END_REQUEST | STDOUT | STDERR, 0, REQUEST, ..])
 }
 
 /// Appends the record that begins a request; `keep`: the connection is to stay open after the response.

@@ -13,6 +13,7 @@ mod nothing_lost;
 mod processes;
 mod proxy;
 mod resolver;
+mod stream;
 mod stream_udp;
 mod tls;
 mod tls_peers;

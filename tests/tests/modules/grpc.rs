@@ -196,8 +196,9 @@ fn servers_say_how_they_are() {
             )
         })
         .collect();
-    let mut server =
-        Setup::http(&format!("{upstreams} server {{ listen 127.0.0.1:%%PORT%%; http2 on; {locations} }}")).start();
+    let mut server = Setup::http(&format!("{upstreams} server {{ listen 127.0.0.1:%%PORT%%; http2 on; {locations} }}"))
+        .main("error_log error.log warn;")
+        .start();
     for (name, _, healthy) in checks {
         // Without a message it is no call of this server's; but it gets there.
         let status = |server: &Server| server.get(&format!("/{name}/")).status;

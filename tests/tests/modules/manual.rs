@@ -32,7 +32,7 @@ fn rows() -> Vec<Row> {
 }
 
 /// The blocks around the contexts, the outer contexts first.
-const CONTEXTS: [(&str, &str, &str); 11] = [
+const CONTEXTS: [(&str, &str, &str); 14] = [
     ("main", "", ""),
     ("events", "events {", "}"),
     ("http", "http {", "}"),
@@ -44,6 +44,9 @@ const CONTEXTS: [(&str, &str, &str); 11] = [
     ("mail", "mail {", "}"),
     ("mail server", "mail { auth_http 127.0.0.1:9000; server { ", "} }"),
     ("limit_except", "http { server { location / { limit_except GET {", "} } } }"),
+    ("stream", "stream {", "}"),
+    ("stream upstream", "stream { upstream example {", "} }"),
+    ("stream server", "stream { server { listen 127.0.0.1:1024;", "} }"),
 ];
 
 /// The names of an example's outermost directives.
@@ -67,7 +70,7 @@ fn whole(row: &Row, example: &str, rows: &[Row]) -> String {
     let found = CONTEXTS.iter().find(|(context, ..)| names.iter().all(|name| may_stand(name, context)));
     let (context, open, close) = found.unwrap_or_else(|| panic!("{}: {names:?} can't stand together", row.name));
     let has_servers = names.iter().any(|name| name == "server" || name == "state");
-    let server = if *context == "upstream" && !has_servers { "server 127.0.0.1:1;" } else { "" };
+    let server = if context.ends_with("upstream") && !has_servers { "server 127.0.0.1:1;" } else { "" };
     let events = if names.iter().any(|name| name == "events") || *context == "events" { "" } else { "events { }" };
     let pid = if names.iter().any(|name| name == "pid") { "" } else { "pid example.pid;" };
     format!("{pid}\n{events}\n{open}\n{example}\n{server}{close}\n")

@@ -210,14 +210,14 @@ fn a_request_for_each_server() {
 
 #[test]
 fn only_buffered_responses_are_read_slowly() {
-    let backend = Backend::start(|_| Backend::ok(&"x".repeat(12_000)));
-    let text = "server { listen 127.0.0.1:%%PORT%%; proxy_limit_rate 4k;
+    let backend = Backend::start(|_| Backend::ok(&"x".repeat(60_000)));
+    let text = "server { listen 127.0.0.1:%%PORT%%; proxy_limit_rate 20k;
             location / { proxy_buffering off; proxy_pass http://127.0.0.1:B; }
             location /slow { proxy_pass http://127.0.0.1:B; proxy_buffer_size 1k; } }";
     let server = Setup::http(&text.replace(":B", &format!(":{}", backend.port))).start();
     let took = |target| {
         let begin = std::time::Instant::now();
-        assert_eq!(server.get(target).body.len(), 12_000);
+        assert_eq!(server.get(target).body.len(), 60_000);
         begin.elapsed().as_millis()
     };
     let slow = took("/slow");

@@ -312,6 +312,32 @@ fn keys_and_schemes_are_told() {
     server.wait(|_| keys(&log).len() >= 4, "keys in it");
 }
 
+/// Not in nginx: `ssl_key_log` is in the commercial edition only
+#[test]
+fn keys_of_connections_to_backends_are_told() {
+    let setup = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; proxy_ssl_session_reuse off; proxy_ssl_key_log own.log;
+            location / { proxy_pass https://unix:%%DIR%%/tls.sock; }
+            location /old { proxy_pass https://unix:%%DIR%%/tls.sock; proxy_ssl_protocols TLSv1.2; } }
+         server { listen unix:%%DIR%%/tls.sock ssl; ssl_key_log theirs.log; ssl_session_tickets off;
+            ssl_certificate %%DIR%%/one.crt; ssl_certificate_key %%DIR%%/one.key; location / { return 200 told; } }",
+    );
+    certificate(setup.folder(), "one", EC);
+    let server = setup.start();
+    for target in ["/", "/old"] {
+        assert_eq!(server.get(target).text(), "told");
+    }
+    let lines = |name: &str| {
+        let mut lines: Vec<String> = server.read(name).lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let (own, theirs) = (lines("own.log"), lines("theirs.log"));
+    assert!(own.iter().any(|line| line.starts_with("CLIENT_RANDOM ")), "{own:#?}");
+    assert!(own.iter().any(|line| line.starts_with("SERVER_TRAFFIC_SECRET_0 ")), "{own:#?}");
+    assert_eq!(own, theirs);
+}
+
 /// Files as editors and other programs leave them, and keys of all kinds.
 #[test]
 fn files_in_all_shapes() {

@@ -22,6 +22,7 @@ mod sandbox;
 mod sites;
 mod ssl_refresh;
 mod ssl_tickets;
+mod stream;
 mod stream_udp;
 mod systemd;
 mod upgrade;

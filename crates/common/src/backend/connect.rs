@@ -16,7 +16,16 @@ const ONE: Args = Args::exactly(1);
 
 /// `…_bind`.
 #[derive(Clone, Debug)]
-pub enum Bind {
+pub struct Bind {
+    /// The address.
+    pub address: Own,
+    /// Whether it may be one that this machine doesn't have.
+    pub transparent: bool,
+}
+
+/// The local address of connections.
+#[derive(Clone, Debug)]
+pub enum Own {
     /// The kernel chooses the address.
     Off,
     /// This one.
@@ -53,7 +62,7 @@ conf::table! {
         /// {}bind 127.0.0.1;
         /// ```
         "bind" in P::PLACES.everywhere, Args::between(1, 2), default none,
-            scalar(bind::<P>) bind: Bind = Bind::Off;
+            scalar(bind::<P>) bind: Bind = Bind { address: Own::Off, transparent: false };
         /// Accepted for compatibility: the value of `{}bind` is found for each attempt in any case.
         "bind_dynamic" in P::PLACES.everywhere, Args::FLAG, default "off",
             scalar(flag) bind_dynamic: bool = false;
@@ -160,17 +169,19 @@ fn bind<P: Proto>(loader: &mut Loader<'_>, d: &Directive) -> Result<Bind> {
     {
         return Err(Error::at(extra, format!("invalid parameter \"{}\"", extra.lossy())));
     }
-    if d.args.len() > 1 {
+    let transparent = d.args.len() > 1;
+    if transparent {
         loader.store.entry::<engine::worker::sandbox::Needs>().transparent();
     }
-    if *word == "off" && d.args.len() == 1 {
-        return Ok(Bind::Off);
+    if *word == "off" && !transparent {
+        return Ok(Bind { address: Own::Off, transparent });
     }
     if word.text.contains(&b'$') {
-        return Ok(Bind::Variable(template_of::<P>(loader, d, &word.text)?));
+        return Ok(Bind { address: Own::Variable(template_of::<P>(loader, d, &word.text)?), transparent });
     }
-    let address = local_address(&word.text).map(Bind::Address);
-    address.ok_or_else(|| Error::at(word, format!("invalid address \"{}\"", word.lossy())))
+    let address = local_address(&word.text).map(Own::Address);
+    let address = address.ok_or_else(|| Error::at(word, format!("invalid address \"{}\"", word.lossy())))?;
+    Ok(Bind { address, transparent })
 }
 
 /// Parses a local address to bind to, with or without a port.
@@ -187,8 +198,14 @@ pub fn local_address(text: &[u8]) -> Option<SockAddr> {
 impl<P: Proto> ConnectConf<P> {
     /// How a connection for this session is made.
     pub fn options(&self, session: &mut P::Session) -> rt::ConnectOptions {
+        rt::ConnectOptions { bind: self.local_address(session), ..self.options_apart() }
+    }
+
+    /// How a connection is made that is for no session.
+    pub fn options_apart(&self) -> rt::ConnectOptions {
         rt::ConnectOptions {
-            bind: self.local_address(session),
+            bind: if let Own::Address(addr) = &self.bind.address { Some(addr.clone()) } else { None },
+            transparent: self.bind.transparent,
             rcvbuf: Some(self.socket_rcvbuf as u32).filter(|size| *size > 0),
             sndbuf: Some(self.socket_sndbuf as u32).filter(|size| *size > 0),
             keepalive: self.socket_keepalive,
@@ -196,10 +213,10 @@ impl<P: Proto> ConnectConf<P> {
     }
 
     fn local_address(&self, session: &mut P::Session) -> Option<SockAddr> {
-        match &self.bind {
-            Bind::Off => None,
-            Bind::Address(addr) => Some(addr.clone()),
-            Bind::Variable(template) => {
+        match &self.bind.address {
+            Own::Off => None,
+            Own::Address(addr) => Some(addr.clone()),
+            Own::Variable(template) => {
                 let text = vars::render(session, template);
                 let addr = local_address(&text);
                 if addr.is_none() && !text.is_empty() {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use conf::values::{flag, number, string};
 use conf::{Args, Directive, Error, Loader, Result};
-use engine::log::{Errno, Level};
+use engine::log::{Errno, Level, LogFile};
 use expr::vars::Template;
 use tls::{Client, ClientSettings, ConnectError, HandshakeError, Identity, Reason, Trust};
 
 use crate::front::ssl::LateFile;
+use crate::front::ssl::conf::{key_log, key_sink};
 use crate::front::ssl::values::{
     CacheLimits, CertificateCache, Commands, DEFAULT_PROTOCOLS, File, Named, at_file, certificate_cache, conf_command,
     load, named, password_file, protocols,
@@ -244,6 +245,24 @@ conf::table! {
         /// ```
         "ssl_conf_command" in P::PLACES.everywhere, Args::exactly(2), default none,
             list(conf_command) ssl_conf_command: (String, String);
+        /// Writes the keys of connections to backends to a file, in the form of SSLKEYLOGFILE.
+        ///
+        /// Form: `{}ssl_key_log file`
+        ///
+        /// - `file`: a path, relative to the prefix (`-p`). If it doesn't exist, it is created for its owner alone.
+        ///
+        /// Effect: recorded connections can be read with it (in Wireshark, for example). `USR1` (`-s reopen`) opens the
+        /// file again.
+        ///
+        /// Cost: a system call for each key, several for each handshake.
+        ///
+        /// Danger: whoever has the file can read all recorded connections. Use it for debugging, and delete the file.
+        ///
+        /// ```nginx
+        /// {}ssl_key_log logs/backend-keys.log;
+        /// ```
+        "ssl_key_log" in P::PLACES.everywhere, ONE, default none,
+            scalar(key_log) ssl_key_log: Option<Rc<LogFile>> = None;
     }
 }
 
@@ -314,6 +333,7 @@ pub fn client<P: Proto>(
         reuse: conf.ssl_session_reuse,
         alpn: alpn.iter().map(|protocol| protocol.to_vec()).collect(),
         trust: trust(conf, prefix, loader)?.map(Arc::new),
+        key_log: conf.ssl_key_log.as_ref().map(key_sink),
     };
     Ok(UpstreamTls {
         client: Client::new(&settings).map_err(|error| Error::new(error.0))?,

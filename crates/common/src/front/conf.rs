@@ -62,7 +62,7 @@ conf::table! {
         ///
         /// Danger: whoever can forge answers chooses the backend. Use name servers in a network that you trust.
         ///
-        /// ```nginx
+        /// ```nginx http
         /// resolver 127.0.0.1 valid=30s ipv6=off;
         /// server {
         ///     location / {
@@ -70,6 +70,19 @@ conf::table! {
         ///         proxy_pass http://$backend:8080;
         ///     }
         /// }
+        /// ```
+        ///
+        /// ```nginx stream
+        /// resolver 127.0.0.1 valid=30s ipv6=off;
+        /// server {
+        ///     listen 127.0.0.1:5431;
+        ///     set $backend backend.example.com:5432;
+        ///     proxy_pass $backend;
+        /// }
+        /// ```
+        ///
+        /// ```nginx mail
+        /// resolver 127.0.0.1 valid=30s;
         /// ```
         "resolver" in P::PLACES.everywhere, Args::at_least(1), default none,
             scalar(resolve::resolver) resolver: Option<Rc<Resolver>> = None;

@@ -37,12 +37,18 @@ conf::table! {
     /// Danger: behind a proxy rules look at the proxy's address, unless `set_real_ip_from` trusts it to name the client.
     /// End a list with `deny all`.
     ///
-    /// ```nginx
+    /// ```nginx http
     /// location /admin/ {
     ///     allow 192.0.2.0/24;
     ///     allow 2001:db8::/32;
     ///     deny all;
     /// }
+    /// ```
+    ///
+    /// ```nginx stream
+    /// allow 192.0.2.0/24;
+    /// allow 2001:db8::/32;
+    /// deny all;
     /// ```
     "allow" in P::PLACES.access, Args::exactly(1), default none,
         list(parse) rules: Rule;

@@ -73,7 +73,7 @@ conf::table! {
     ///
     /// ```nginx
     /// limit_conn_zone $binary_remote_addr zone=clients:10m;
-    /// limit_conn_zone $server_name zone=servers:1m;
+    /// limit_conn_zone $server_port zone=servers:1m;
     /// server {
     ///     limit_conn clients 20;
     ///     limit_conn servers 1000;
@@ -172,6 +172,21 @@ impl<P: Proto> Check<P> for Limiter<P> {
             *session.store_mut().slots.entry() = State { status, _leases: leases };
         }
         if status == Status::Rejected { Verdict::Refuse(self.0.status) } else { Verdict::Next }
+    }
+
+    /// It counts even if by now there are more than may be: it is to keep others out.
+    fn again(&self, session: &mut P::Session) {
+        let kind = kind(owner(P::tables().limit_conn.module()));
+        let mut leases = Leases::default();
+        for Limit { zone, .. } in &self.0.limits {
+            let Some(key) = limit::key_again::<P>(zone, session, kind) else { continue };
+            if take(zone.zone(), &key, u32::MAX) == Taken::Yes {
+                leases.0.push((zone.zone().clone(), key));
+            }
+        }
+        if !leases.0.is_empty() {
+            *session.store_mut().slots.entry() = State { status: Status::Passed, _leases: leases };
+        }
     }
 }
 

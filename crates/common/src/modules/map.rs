@@ -42,10 +42,17 @@ conf::table! {
     /// Cost: nothing for requests that don't use the variable. Strings are looked up in a table; each regex takes its
     /// own time.
     ///
-    /// ```nginx
+    /// ```nginx http
     /// map $http_user_agent $is_bot {
     ///     ~*(bot|crawler) 1;
     ///     default 0;
+    /// }
+    /// ```
+    ///
+    /// ```nginx stream
+    /// map $ssl_preread_server_name $database {
+    ///     orders.example.com 127.0.0.1:5432;
+    ///     default 127.0.0.1:5433;
     /// }
     /// ```
     "map" in P::PLACES.block, Args::exactly(2).block(), default none,

@@ -102,9 +102,14 @@ impl Template {
 
     /// Appends the value for `session` to `out`. What isn't found adds nothing.
     pub fn render<S: Session + ?Sized>(&self, session: &mut S, out: &mut Vec<u8>) {
-        if self.codes.is_empty() {
-            out.extend_from_slice(&self.text);
-            return;
+        match *self.codes {
+            [] => return out.extend_from_slice(&self.text),
+            // Most values are one variable; there is nothing to be made again.
+            [Code::Variable(id)] => {
+                session.variable(id, out);
+                return;
+            }
+            _ => {}
         }
         settled(self, session, out, |session, part, out| match part {
             Part::Text(text) => out.extend_from_slice(text),

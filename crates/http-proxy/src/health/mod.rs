@@ -11,9 +11,10 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
-use ::upstream::health::{self, Check, Probe, Probing};
+use ::upstream::health::{self, Probe, Probing};
 use ::upstream::{Group, Idle, Peer};
 use buf::{Bytes, parse};
+use common::backend::health::{self as checks, duplicate_match, regex, wrong_number};
 use conf::values::invalid_parameter;
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result, Word};
 use expr::regex::Regex;
@@ -119,66 +120,42 @@ conf::table! {
 
 /// What a `health_check` says.
 pub struct Spec {
-    check: Check,
+    shared: checks::Spec,
     uri: Vec<u8>,
     args: Vec<u8>,
-    /// The block's name, with the word that has it.
-    name: Option<(Vec<u8>, Word)>,
     keepalive_ms: u64,
     grpc: Option<GrpcCheck>,
-    directive: Directive,
 }
 
 fn health_check(_: &mut Loader<'_>, d: &Directive) -> Result<Rc<Spec>> {
-    let mut spec = Spec {
-        check: Check::default(),
-        uri: b"/".to_vec(),
-        args: Vec::new(),
-        name: None,
-        keepalive_ms: 0,
-        grpc: None,
-        directive: d.clone(),
-    };
+    let mut spec =
+        Spec { shared: checks::Spec::new(d), uri: b"/".to_vec(), args: Vec::new(), keepalive_ms: 0, grpc: None };
     let mut has_uri = false;
     for word in &d.args {
-        let invalid = || invalid_parameter(word);
-        let (name, value) = match word.text.iter().position(|byte| *byte == b'=') {
-            Some(at) => word.text.split_at(at + 1),
-            None => (&word.text[..], &b""[..]),
-        };
-        let time = || parse::parse_msec(value).ok_or_else(invalid);
-        let number = || parse::parse_number(value).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+        let (name, value) = checks::split(word);
         if let Some(grpc) = &mut spec.grpc {
-            grpc.parameter(name, value).ok_or_else(invalid)?;
+            grpc.parameter(name, value).ok_or_else(|| invalid_parameter(word))?;
             continue;
         }
-        match name {
-            b"type=" if value == b"grpc" => {
-                if has_uri || spec.name.is_some() {
+        match (name, value) {
+            _ if spec.shared.parameter(word)? => {}
+            (b"type=", b"grpc") => {
+                if has_uri || spec.shared.name.is_some() {
                     return Err(Error::at(word, "\"type=grpc\" can't be used with \"uri\" or \"match\""));
                 }
                 spec.uri = grpc::METHOD.to_vec();
                 spec.grpc = Some(GrpcCheck::default());
             }
-            b"interval=" => spec.check.interval_ms = Some(time()?).filter(|ms| *ms > 0).ok_or_else(invalid)?,
-            b"jitter=" => spec.check.jitter_ms = time()?,
-            b"fails=" => spec.check.fails = number().ok_or_else(invalid)?,
-            b"passes=" => spec.check.passes = number().ok_or_else(invalid)?,
-            b"port=" => {
-                let port = number().and_then(|port| u16::try_from(port).ok());
-                spec.check.port = Some(port.ok_or_else(invalid)?);
-            }
-            b"uri=" if value.first() == Some(&b'/') => {
+            (b"uri=", value) if value.first() == Some(&b'/') => {
                 has_uri = true;
                 let mut parts = value.splitn(2, |byte| *byte == b'?');
                 spec.uri = parts.next().unwrap_or_default().to_vec();
                 spec.args = parts.next().unwrap_or_default().to_vec();
             }
-            b"match=" if !value.is_empty() => spec.name = Some((value.to_vec(), word.clone())),
-            b"keepalive_time=" => spec.keepalive_ms = time()?,
-            b"mandatory" => spec.check.mandatory = true,
-            b"persistent" if spec.check.mandatory => spec.check.persistent = true,
-            _ => return Err(invalid()),
+            (b"keepalive_time=", value) => {
+                spec.keepalive_ms = parse::parse_msec(value).ok_or_else(|| invalid_parameter(word))?;
+            }
+            _ => return Err(invalid_parameter(word)),
         }
     }
     Ok(Rc::new(spec))
@@ -235,12 +212,8 @@ fn match_block(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let name = d.arg(0);
     match loader.store.entry::<Matches>().0.insert(name.text.clone(), Rc::new(tests)) {
         None => Ok(()),
-        Some(_) => Err(Error::at(name, format!("duplicate match \"{}\"", name.lossy()))),
+        Some(_) => Err(duplicate_match(name)),
     }
-}
-
-fn wrong_number(line: &Directive) -> Error {
-    Error::on(line, format!("invalid number of arguments in \"{}\" test", line.name.lossy()))
 }
 
 fn statuses(line: &Directive) -> Result<(bool, Vec<(u16, u16)>)> {
@@ -278,18 +251,6 @@ fn header_test(line: &Directive) -> Result<HeaderTest> {
         },
         _ => return Err(wrong_number(line)),
     })
-}
-
-fn regex(operator: &Word, pattern: &Word) -> Result<(bool, Regex)> {
-    let (not, caseless) = match operator.text.as_slice() {
-        b"~" => (false, false),
-        b"~*" => (false, true),
-        b"!~" => (true, false),
-        b"!~*" => (true, true),
-        _ => return Err(Error::at(operator, format!("unknown operator \"{}\"", operator.lossy()))),
-    };
-    let regex = Regex::new(&pattern.text, caseless).map_err(|error| Error::at(pattern, error.to_string()))?;
-    Ok((not, regex))
 }
 
 impl Match {
@@ -359,7 +320,7 @@ impl HttpModule for HealthChecks {
 
     fn location(&self, cx: &mut LocationContext<'_, '_>, out: &mut Handlers) -> Result<()> {
         let Some(spec) = cx.set.get::<HealthConf>().health_check.clone() else { return Ok(()) };
-        let d = &spec.directive;
+        let d = &spec.shared.directive;
         let backend = out.content.last().and_then(|handler| handler.as_any()?.downcast_ref::<Backend>());
         let Some(backend) = backend else {
             return Err(Error::on(d, "\"health_check\" needs a location that passes requests to a backend"));
@@ -371,19 +332,8 @@ impl HttpModule for HealthChecks {
             return Err(Error::on(d, "\"type=grpc\" needs a location with \"grpc_pass\""));
         }
         let group = target.group.clone();
-        if !group.is_shared() {
-            return Err(Error::on(d, format!("\"health_check\" requires \"zone\" in upstream \"{}\"", group.name)));
-        }
-        let tests = match &spec.name {
-            None => None,
-            Some((name, word)) => {
-                let found = cx.loader.store.entry::<Matches>().0.get(name).cloned();
-                let unknown = || Error::at(word, format!("unknown match \"{}\"", String::from_utf8_lossy(name)));
-                Some(found.ok_or_else(unknown)?)
-            }
-        };
-        let bit = group.add_check(&spec.check);
-        let bit = bit.ok_or_else(|| Error::on(d, format!("too many health checks of upstream \"{}\"", group.name)))?;
+        let tests = spec.shared.tests(|name| cx.loader.store.entry::<Matches>().0.get(name).cloned())?;
+        let bit = spec.shared.add_to(&group)?;
         cx.loader.store.entry::<Planned>().0.push(Plan { location: cx.id, spec, tests, group, bit });
         Ok(())
     }
@@ -401,7 +351,7 @@ impl HttpModule for HealthChecks {
                 tests: plan.tests.clone(),
                 idle: RefCell::default(),
             };
-            health::watch(&plan.group, plan.spec.check.clone(), plan.bit, Rc::new(probe));
+            health::watch(&plan.group, plan.spec.shared.check.clone(), plan.bit, Rc::new(probe));
         }
     }
 }

@@ -606,8 +606,9 @@ impl Request {
             client.open_window(WHOLE_WINDOW);
         }
         let mut body = Buffered::default();
-        // What came with the head is in memory already, and stays there.
-        let limit = if self.body.came_with_head() { u64::MAX } else { core.client_body_buffer_size as u64 };
+        // What the first buffer holds beside the head is in memory already, and stays there.
+        let with_head = if self.body.came_with_head() { self.server.core.client_header_buffer_size } else { 0 };
+        let limit = core.client_body_buffer_size.max(with_head) as u64;
         loop {
             let data = match self.next_body().await {
                 Ok(Some(data)) => data,

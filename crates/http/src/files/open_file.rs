@@ -23,7 +23,7 @@ use super::small_files::{Contents, Share, SmallFiles};
 use crate::config::core::{CoreLocation, FileCache, Symlinks};
 use crate::fault::Fault;
 use crate::request::Request;
-use crate::response::Body;
+use crate::response::{Body, KeptFile};
 
 /// The error numbers that callers tell apart.
 pub mod errno {
@@ -101,6 +101,9 @@ impl Found {
         match etag {
             Some(etag) => response.headers.set_fixed(KnownHeader::ETag, etag),
             None => response.headers.remove(KnownHeader::ETag),
+        }
+        if let (Some(contents), Some(made)) = (&self.content, self.made) {
+            response.kept_file = Some(KeptFile { contents: contents.clone(), made });
         }
         let mut chain = Chain::new();
         match (self.content, self.file) {

@@ -23,7 +23,7 @@ use os::file::{Stat, is_local, stat};
 use super::open_file::{Found, Made};
 
 /// The largest file that is kept, in bytes.
-pub(crate) const MAX_FILE: u64 = 16 << 10;
+pub(crate) const MAX_FILE: u64 = 32 << 10;
 /// How many bytes a generation holds; there are two.
 const GENERATION: usize = 512 << 10;
 /// About how many bytes a kept file takes besides its contents.

@@ -420,7 +420,7 @@ impl Request {
             Found::None => {}
             Found::Prefix(id) => {
                 best = Search::Prefix(id);
-                let location = http.location(id);
+                let location = http.look_at(id);
                 no_regex = matches!(location.kind, Kind::Prefix { no_regex: true });
                 if !location.children.is_empty() {
                     match self.search(&location.children)? {
@@ -433,21 +433,24 @@ impl Request {
         }
         if !no_regex {
             for &id in &tree.regexes {
-                let location = http.location(id);
+                let location = http.look_at(id);
                 let Kind::Regex(regex) = &location.kind else { continue };
+                if !regex.may_match(&self.uri) {
+                    continue;
+                }
                 let uri = std::mem::take(&mut self.uri);
                 let matched = regex.exec(self, &uri);
                 self.uri = uri;
                 if matched? {
-                    return self.search_inside(&location);
+                    return self.search_inside(location);
                 }
             }
             for &id in &tree.predicates {
-                let location = http.location(id);
+                let location = http.look_at(id);
                 if let Kind::Predicate(condition) = &location.kind
                     && self.test(condition)
                 {
-                    return self.search_inside(&location);
+                    return self.search_inside(location);
                 }
             }
         }

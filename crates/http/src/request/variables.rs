@@ -13,7 +13,7 @@ pub use common::vars::{Regex as HttpRegex, Value};
 
 use super::{Credentials, Delivery, Request};
 use crate::proto::HttpProto;
-use crate::response::headers::same_name;
+use crate::response::headers::{join, same_name};
 
 /// How a variable gets its value.
 pub type Getter = vars::Getter<HttpProto>;
@@ -415,31 +415,15 @@ fn tcp_info(r: &Request, out: &mut Vec<u8>, of: fn(&os::socket::TcpInfo) -> u32)
 
 /// `$http_name`: all fields of that name, joined by `, ` (cookies by `; `).
 fn request_header(r: &mut Request, name: &str, out: &mut Vec<u8>) -> bool {
-    let mut found = false;
-    for header in &r.line.headers {
-        if same_name(header.name.of(&r.head), name) {
-            if found {
-                out.extend_from_slice(if name == "cookie" { b"; " } else { b", " });
-            }
-            out.extend_from_slice(header.value.of(&r.head));
-            found = true;
-        }
-    }
-    found
+    let separator: &[u8] = if name == "cookie" { b"; " } else { b", " };
+    let fields = r.line.headers.iter().filter(|header| same_name(header.name.of(&r.head), name));
+    join(fields.map(|header| header.value.of(&r.head)), separator, out)
 }
 
 /// The values of a field whose name is known.
 fn known_header(r: &mut Request, known: KnownHeader, out: &mut Vec<u8>) -> bool {
     let separator: &[u8] = if known == KnownHeader::Cookie { b"; " } else { b", " };
-    let mut found = false;
-    for value in r.header_lines(known) {
-        if found {
-            out.extend_from_slice(separator);
-        }
-        out.extend_from_slice(value);
-        found = true;
-    }
-    found
+    join(r.header_lines(known), separator, out)
 }
 
 /// The cookie of that name, whatever its case.

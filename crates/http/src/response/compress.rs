@@ -5,9 +5,10 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use buf::{Buf, Bytes, Chain, Piece};
-use wire::h1::KnownHeader;
+use wire::h1::{KnownHeader, Method};
 
-use crate::body::{BodyFilter, Broken};
+use super::KeptFile;
+use crate::body::{Body, BodyFilter, Broken};
 use crate::config::mime::TypeSet;
 use crate::request::Request;
 use crate::request::variables::show;
@@ -16,6 +17,10 @@ use crate::request::variables::show;
 pub trait Codec {
     /// The coding's name in `Content-Encoding`.
     const NAME: &'static str;
+
+    /// A number for its settings: what two codecs of a name with the same number make of a text is the same. `None`: no
+    /// number says all of them.
+    fn settings(&self) -> Option<u32>;
 
     /// Compresses input into the room of `out`, of which there is at least [`ROOM`].
     fn step(&mut self, input: &[u8], op: Op, out: &mut Buf) -> Result<Step, Broken>;
@@ -104,16 +109,34 @@ pub fn fits(r: &mut Request, types: &TypeSet, min_length: usize) -> bool {
     fits
 }
 
-/// Makes the body of the response go through a codec.
+/// Makes the body of the response go through a codec. If it is a file that is kept in memory, so is its compressed form.
 pub fn install<C: Codec + 'static>(r: &mut Request, codec: C, pace: Pace) {
     let counts = Rc::new(Counts::default());
     r.slot::<Ratio<C>>().counts = Some(counts.clone());
+    let is_head = r.method == Method::Head;
     let response = &mut r.response;
     response.headers.add(KnownHeader::ContentEncoding, Bytes::from_static(C::NAME.as_bytes()));
     response.clear_length();
     response.weaken();
-    response.filters.push(Box::new(Compress::new(codec, pace, counts)));
+    let mut filter = Compress::new(codec, pace, counts);
+    match response.unchanged_file().filter(|_| !is_head).and_then(|file| filter.form_of(file)) {
+        Some(form) => response.body = Body::Chain(Chain::from(form)),
+        None => response.filters.push(Box::new(filter)),
+    }
 }
+
+/// Compressed forms of a file's contents.
+#[derive(Default)]
+struct Forms(RefCell<Vec<Form>>);
+
+struct Form {
+    name: &'static str,
+    settings: u32,
+    bytes: Bytes,
+}
+
+/// How many forms of a file are kept: of the codings that clients accept, with the settings of most locations.
+const FORMS: usize = 3;
 
 /// Bytes in and out.
 #[derive(Default)]
@@ -163,6 +186,30 @@ impl<C: Codec> Compress<C> {
     fn new(codec: C, pace: Pace, counts: Rc<Counts>) -> Compress<C> {
         let pace = Pace { buffer: pace.buffer.clamp(*BUFFERS.start(), *BUFFERS.end()), ..pace };
         Compress { codec, pace, counts, begun: false, held: Chain::new(), out: Buf::empty() }
+    }
+
+    /// The compressed form of a file's contents: the one that is kept, or a new one. `None` if none can be kept.
+    fn form_of(&mut self, file: &KeptFile) -> Option<Bytes> {
+        let KeptFile { contents, made } = file;
+        let mut forms = made.get_or_init(|| Rc::<Forms>::default()).downcast_ref::<Forms>()?.0.borrow_mut();
+        let settings = self.codec.settings()?;
+        if let Some(known) = forms.iter().find(|form| (form.name, form.settings) == (C::NAME, settings)) {
+            self.counts.plain.set(contents.len() as u64);
+            self.counts.packed.set(known.bytes.len() as u64);
+            return Some(known.bytes.clone());
+        }
+        if forms.len() >= FORMS {
+            return None;
+        }
+        let mut packed = Chain::new();
+        self.apply(Chain::from(contents.clone()), true, false, &mut packed).ok()?;
+        let parts = packed.pieces().iter().filter_map(|piece| match piece {
+            Piece::Bytes(bytes) => Some(&bytes[..]),
+            Piece::File(_) => None,
+        });
+        let bytes = Bytes::from(parts.collect::<Vec<_>>().concat());
+        forms.push(Form { name: C::NAME, settings, bytes: bytes.clone() });
+        Some(bytes)
     }
 
     fn feed(&mut self, mut input: &[u8], op: Op, out: &mut Chain) -> Result<(), Broken> {
@@ -224,6 +271,7 @@ impl<C: Codec> BodyFilter for Compress<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::open_file::Made;
 
     /// Leaves out every second byte, tells the parts apart, and needs a call of its own for the end.
     #[derive(Default)]
@@ -234,6 +282,10 @@ mod tests {
 
     impl Codec for Half {
         const NAME: &'static str = "half";
+
+        fn settings(&self) -> Option<u32> {
+            Some(0)
+        }
 
         fn step(&mut self, input: &[u8], op: Op, out: &mut Buf) -> Result<Step, Broken> {
             let Some(&byte) = input.first() else {
@@ -297,6 +349,23 @@ mod tests {
         assert_eq!((spare.count(), spare.take(&1), spare.take(&1), spare.take(&2)), (2, Some("c"), None, Some("b")));
         spare.keep(3, "d");
         assert_eq!((spare.take(&1), spare.take(&3), spare.count()), (None, Some("d"), 0));
+    }
+
+    #[test]
+    fn forms_are_kept() {
+        let file = KeptFile { contents: Bytes::from_static(b"abcd"), made: Made::default() };
+        for _ in 0..2 {
+            let counts = Rc::new(Counts::default());
+            let form = Compress::new(Half::default(), PACE, counts.clone()).form_of(&file);
+            assert_eq!(form.as_deref(), Some(&b"ac."[..]));
+            assert_eq!((counts.plain.get(), counts.packed.get()), (4, 3));
+        }
+        let forms = file.made.get().and_then(|made| made.downcast_ref::<Forms>());
+        assert_eq!(forms.map(|forms| forms.0.borrow().len()), Some(1));
+        let other = Made::default();
+        assert!(other.set(Rc::new(1_u8)).is_ok());
+        let file = KeptFile { made: other, ..file };
+        assert_eq!(Compress::new(Half::default(), PACE, Rc::default()).form_of(&file), None);
     }
 
     #[test]

@@ -134,18 +134,21 @@ impl Headers {
 
     /// Appends the values of all fields whose name fits a variable's, joined by `, `.
     pub fn variable(&self, name: &str, out: &mut Vec<u8>) -> bool {
-        let mut found = false;
-        for header in &self.0 {
-            if same_name(&header.name, name) {
-                if found {
-                    out.extend_from_slice(b", ");
-                }
-                out.extend_from_slice(&header.value);
-                found = true;
-            }
-        }
-        found
+        let fields = self.0.iter().filter(|header| same_name(&header.name, name));
+        join(fields.map(|header| &header.value[..]), b", ", out)
     }
+}
+
+/// Appends the values of fields, joined; whether there are any.
+pub(crate) fn join<'a>(values: impl Iterator<Item = &'a [u8]>, separator: &[u8], out: &mut Vec<u8>) -> bool {
+    let mut found = false;
+    for value in values {
+        if std::mem::replace(&mut found, true) {
+            out.extend_from_slice(separator);
+        }
+        out.extend_from_slice(value);
+    }
+    found
 }
 
 impl<'a> IntoIterator for &'a Headers {

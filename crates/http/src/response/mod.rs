@@ -13,10 +13,11 @@ pub mod respond;
 
 use std::rc::Rc;
 
-use buf::Bytes;
+use buf::{Bytes, Piece};
 use wire::h1::KnownHeader;
 
 use crate::body::BodyFilter;
+use crate::files::open_file::Made;
 use crate::request::Request;
 
 pub use self::headers::{Header, Headers, Place};
@@ -76,6 +77,17 @@ pub struct Response {
     pub body: Body,
     /// The filters of the body, in order.
     pub filters: Vec<Box<dyn BodyFilter>>,
+    /// The file that a handler has made the body, if its contents are kept in memory.
+    pub kept_file: Option<KeptFile>,
+}
+
+/// A file whose contents are kept in memory.
+#[derive(Clone, Debug)]
+pub struct KeptFile {
+    /// The contents.
+    pub contents: Bytes,
+    /// What users of them have made of them.
+    pub made: Made,
 }
 
 /// A request's slot with the charset that a backend has asked for its response.
@@ -129,6 +141,7 @@ impl Response {
             gzip_vary,
             body,
             filters,
+            kept_file,
         } = self;
         (*status, *body_offset, *content_length, *last_modified) = (0, 0, None, None);
         (*status_line, *content_type, *charset, *late_trailers) = (None, None, None, None);
@@ -142,6 +155,15 @@ impl Response {
         }
         *body = Body::Empty;
         filters.clear();
+        *kept_file = None;
+    }
+
+    /// The file whose contents are the body, unless something has changed that.
+    pub(crate) fn unchanged_file(&self) -> Option<&KeptFile> {
+        let Body::Chain(chain) = &self.body else { return None };
+        let file = self.kept_file.as_ref().filter(|_| self.filters.is_empty())?;
+        let is_body = matches!(chain.pieces(), [Piece::Bytes(bytes)] if bytes.is_same(&file.contents));
+        is_body.then_some(file)
     }
 
     /// Appends the value of `Content-Type`; false if there is none.
@@ -276,6 +298,7 @@ mod tests {
                     gzip_vary,
                     body: matches!(body, Body::Empty),
                     filters: filters.len(),
+                    kept_file: kept_file.is_some(),
                 }
             )
         }
@@ -306,6 +329,7 @@ mod tests {
                 gzip_vary,
                 body,
                 filters,
+                kept_file,
             } = self;
             let old = Bytes::from_static(b"old");
             *status = 404;
@@ -324,6 +348,7 @@ mod tests {
             for flag in [headless, chunked, header_only, gzip_vary] {
                 *flag = true;
             }
+            *kept_file = Some(KeptFile { contents: old.clone(), made: Made::default() });
             *body = Body::Chain(Chain::from(old));
             filters.push(Box::new(Nothing));
         }

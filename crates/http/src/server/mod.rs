@@ -50,7 +50,12 @@ impl Http {
 
     /// A location by its id.
     pub fn location(&self, id: LocationId) -> Rc<Location> {
-        self.locations[id.0 as usize].clone()
+        self.look_at(id).clone()
+    }
+
+    /// A location by its id, for who doesn't keep it.
+    pub(crate) fn look_at(&self, id: LocationId) -> &Rc<Location> {
+        &self.locations[id.0 as usize]
     }
 
     /// The address of a connection that was accepted by `listen`; if that is no longer listened on, the one that

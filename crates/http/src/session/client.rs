@@ -43,6 +43,10 @@ impl Side for Client {
         self.poll_recv(cx, size)
     }
 
+    fn try_send(&self, bytes: &[u8]) -> io::Result<Tried> {
+        self.try_send(bytes)
+    }
+
     fn poll_send(&self, cx: &mut Context<'_>, chain: &mut Chain) -> Poll<io::Result<()>> {
         self.poll_send(cx, chain)
     }

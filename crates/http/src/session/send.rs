@@ -12,6 +12,7 @@ use std::task::Poll;
 use buf::{Buf, Chain, Piece};
 use engine::log::{Errno, Level, TIMED_OUT};
 use rt::Tried;
+use wire::h1::{CHUNK_END, CHUNK_HEAD, chunk, chunk_head};
 
 use super::client::Client;
 use super::{h1, h2};
@@ -28,6 +29,9 @@ use crate::response::head;
 const SMALL_FILE: u64 = 32 << 10;
 /// Bytes up to this many are copied after the head: a copy costs less than a second piece in the call.
 const SMALL_BYTES: usize = 8 << 10;
+
+/// As long as more of a body comes at once, so much of it is gathered before it is written. What is to be flushed isn't.
+const GATHERED: u64 = 64 << 10;
 
 /// What is left of a response that didn't go out at once.
 enum Rest {
@@ -65,7 +69,7 @@ fn begin(r: &mut Request) -> Result<Rest, Broken> {
     r.client().ok_or(Broken)?.set_send_timeout(Some(r.location.core.send_timeout));
     let Some(mut head) = head(r, true) else { return Ok(Rest::Sent) };
     let response = &mut r.response;
-    let filtered = response.chunked || !response.filters.is_empty();
+    let filtered = !response.filters.is_empty();
     let mut body = match std::mem::take(&mut response.body) {
         _ if response.header_only => Chain::new(),
         Body::Empty => Chain::new(),
@@ -75,9 +79,13 @@ fn begin(r: &mut Request) -> Result<Rest, Broken> {
             return Ok(Rest::Body(head));
         }
     };
-    if filtered && !response.header_only {
+    let chunked = response.chunked && !response.header_only;
+    if filtered && !response.header_only || chunked && !is_small(&body) {
         response.body = Body::Chain(body);
         return Ok(Rest::Body(head));
+    }
+    if chunked {
+        append_chunk(r, &mut head, &mut body);
     }
     if body.len() <= SMALL_FILE && r.location.core.aio == Aio::Off {
         append_small(r, &mut head, &mut body)?;
@@ -136,7 +144,7 @@ async fn send_body(r: &mut Request, head: Buf) -> Result<(), Broken> {
 
 async fn send_portions(r: &mut Request, head: Buf, body: &mut Pipeline) -> Result<(), Broken> {
     let mut out = Chain::from(head.freeze());
-    let enough = r.location.core.postpone_output as u64;
+    let enough = GATHERED.max(r.location.core.postpone_output as u64);
     loop {
         let Portion { chain, flush, end } = match next_portion(r, &mut out, body).await {
             Ok(portion) => portion,
@@ -179,7 +187,7 @@ fn frame(r: &mut Request, mut part: Chain, end: bool, out: &mut Chain) {
         out.append(&mut part);
         return;
     }
-    h1::head::chunk(part, out);
+    chunk(part, out);
     if end {
         let trailers = r.take_trailers();
         out.push_bytes(h1::head::last_chunk(&trailers));
@@ -296,6 +304,28 @@ fn small_body(r: &Request) -> usize {
     let response = &r.response;
     let small = response.content_length.filter(|length| *length <= SMALL_FILE && !response.header_only);
     small.unwrap_or(0) as usize
+}
+
+/// Whether a body is in memory, and short enough to be copied after its head.
+fn is_small(body: &Chain) -> bool {
+    body.len() <= SMALL_BYTES as u64 && !has_files(body)
+}
+
+/// Appends a small body to the head as a chunk, and the end of all chunks.
+fn append_chunk(r: &mut Request, head: &mut Buf, body: &mut Chain) {
+    if !body.is_empty() {
+        head.extend_from_slice(chunk_head(body.len(), &mut [0; CHUNK_HEAD]));
+        for piece in body.pieces() {
+            if let Piece::Bytes(bytes) = piece {
+                head.extend_from_slice(bytes);
+            }
+        }
+        head.extend_from_slice(CHUNK_END);
+    }
+    body.clear();
+    let trailers = r.take_trailers();
+    head.extend_from_slice(&h1::head::last_chunk(&trailers));
+    r.response.trailers = trailers;
 }
 
 /// Appends a small body to the head, so that one send of one buffer takes both.

@@ -10,7 +10,6 @@ use common::pump::{Pump, Turn};
 use common::vars;
 use engine::handover::Handover;
 use engine::log::{Errno, Level, TIMED_OUT};
-use expr::vars::Template;
 use upstream::{Choice, Moment, Outcome};
 
 use super::reach::{Reached, end_attempt};
@@ -25,6 +24,8 @@ pub(super) struct Relay {
     pub(super) backend: rt::Stream,
     /// When the connection began to be made.
     pub(super) began_ms: u64,
+    /// Bytes a second from the client and to it; 0 for any number.
+    pub(super) rates: [u64; 2],
     /// How far it has come.
     pub(super) state: State,
     /// Whether it stays in this process to its end: nobody took it when it was handed over.
@@ -42,6 +43,8 @@ pub(super) struct State {
     pub(super) down_ended: bool,
     /// When the server's first bytes came, counted from when the connection began to be made.
     pub(super) first_byte_ms: Option<u64>,
+    /// When something has passed last.
+    pub(super) moved_ms: Option<u64>,
 }
 
 /// Why passing bytes on is over.
@@ -67,7 +70,8 @@ pub(super) async fn run(b: &Backend, mut s: Box<StreamSession>, reached: Reached
         let _ = client.set_nodelay(true);
     }
     let first = s.take_first();
-    let relay = Relay { choice, backend, began_ms, state: State::default(), stays: false, first_wait_ms: None };
+    let rates = rates(&mut s, &b.conf);
+    let relay = Relay { choice, backend, began_ms, rates, state: State::default(), stays: false, first_wait_ms: None };
     relay.serve(b, s, header, first).await
 }
 
@@ -80,8 +84,7 @@ impl Relay {
         header: Bytes,
         first: Bytes,
     ) -> Option<Box<StreamSession>> {
-        let upload = rate(&mut s, b.conf.proxy_upload_rate.as_deref());
-        let download = rate(&mut s, b.conf.proxy_download_rate.as_deref());
+        let [upload, download] = self.rates;
         let Link::Stream(client) = &s.link else { return Some(s) };
         let size = b.conf.proxy_buffer_size;
         let mut up = Way::new(client, &self.backend, first, size).at_rate(upload);
@@ -122,14 +125,42 @@ impl Relay {
         self.choice.release(Outcome::Good);
         end_attempt(&mut s, self.began_ms);
         log_end(&s, &end);
-        // What the server had sent is to reach a client that goes on sending.
-        s.close().await;
         Some(s)
     }
 }
 
 impl State {
     fn turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        conf: &ProxyConf,
+        relay: &Relay,
+        (client, up, down): (&rt::Stream, &mut Way<'_>, &mut Way<'_>),
+    ) -> Poll<End> {
+        loop {
+            match self.pass(cx, conf, relay, (client, up, down)) {
+                // One direction stands still while the other one moves.
+                Poll::Ready(End::TimedOut) if self.has_moved_within(conf.proxy_timeout) => {
+                    client.set_send_timeout(Some(conf.proxy_timeout));
+                    relay.backend.set_send_timeout(Some(conf.proxy_timeout));
+                    self.keep_time(conf, relay, client);
+                }
+                passed => return passed,
+            }
+        }
+    }
+
+    fn has_moved_within(&self, ms: u64) -> bool {
+        self.moved_ms.is_some_and(|moved_ms| rt::now_ms() < moved_ms + ms)
+    }
+
+    /// Something has passed. The connection that is read to the last keeps the time.
+    fn keep_time(&self, conf: &ProxyConf, relay: &Relay, client: &rt::Stream) {
+        let watched = if self.down_ended { client } else { &relay.backend };
+        watched.set_recv_timeout(Some(conf.proxy_timeout));
+    }
+
+    fn pass(
         &mut self,
         cx: &mut Context<'_>,
         conf: &ProxyConf,
@@ -165,9 +196,8 @@ impl State {
             }
         }
         if moved {
-            // The one that is read to the last keeps the time.
-            let watched = if self.down_ended { client } else { &relay.backend };
-            watched.set_recv_timeout(Some(conf.proxy_timeout));
+            self.moved_ms = Some(rt::now_ms());
+            self.keep_time(conf, relay, client);
         }
         Poll::Pending
     }
@@ -194,7 +224,10 @@ fn log_end(s: &StreamSession, end: &End) {
     }
 }
 
-/// The limit that a template says, in bytes a second; 0 for none.
-pub(super) fn rate(s: &mut StreamSession, template: Option<&Template>) -> u64 {
-    template.and_then(|template| buf::parse::parse_size(&vars::render(s, template))).unwrap_or(0)
+/// The limits of a session, in bytes a second from the client and to it; 0 for none.
+pub(super) fn rates(s: &mut StreamSession, conf: &ProxyConf) -> [u64; 2] {
+    [&conf.proxy_upload_rate, &conf.proxy_download_rate].map(|template| {
+        let size = template.as_ref().and_then(|template| buf::parse::parse_size(&vars::render(s, template)));
+        size.unwrap_or(0)
+    })
 }

@@ -17,6 +17,7 @@ use common::vars::Store;
 use os::SockAddr;
 use tls::Secured;
 
+use crate::preread;
 use crate::server::{Address, Server, Stream};
 use crate::udp::End;
 
@@ -137,6 +138,7 @@ impl StreamSession {
             age_ms: rt::now_ms().saturating_sub(self.began_ms),
             attempts: self.attempts.clone(),
             values: values(self),
+            found: preread::found(self),
             ..SessionState::new(self.address.addr.clone(), self.peer.clone())
         }
     }
@@ -156,6 +158,7 @@ impl StreamSession {
             ..StreamSession::new(stream, address, link, state.peer)
         };
         restore_values(&mut s, state.values);
+        preread::keep_again(&mut s, &state.found);
         s.count_again();
         s
     }
@@ -215,12 +218,10 @@ impl StreamSession {
         }
     }
 
-    /// Has limits count a session that comes from another process, where it was counted before: none refuses it.
+    /// Has limits count a session that comes from another worker.
     fn count_again(&mut self) {
         let server = self.server.clone();
-        for check in &server.handlers.preaccess {
-            let _ = check.check(self);
-        }
+        server.handlers.preaccess.iter().for_each(|check| check.again(self));
     }
 
     /// The server of this name on an address.
@@ -241,24 +242,27 @@ impl StreamSession {
         std::mem::take(&mut self.first)
     }
 
-    /// Closes the client's connection, so that it still gets all that was sent: what it has sent meanwhile is read, since the
-    /// kernel would reset the connection otherwise.
+    /// Closes the client's connection so that it still gets all that was sent: what it has sent meanwhile is read, since the
+    /// kernel would reset the connection otherwise. A client of TLS is given a moment to close its side, as in nginx.
     pub(crate) async fn close(&self) {
-        let Some(stream) = self.link.stream() else { return };
-        if stream.is_readable() {
-            let _ = stream.shutdown_write();
-            let mut left = MOST_DISCARDED;
-            poll_fn(|cx| {
-                while left > 0
-                    && let Poll::Ready(Ok(read)) = stream.poll_recv(cx, DISCARDED)
-                    && !read.is_empty()
-                {
-                    left = left.saturating_sub(read.len());
+        let Some(stream) = self.link.stream().filter(|stream| stream.is_readable() || stream.is_layered()) else {
+            return;
+        };
+        let _ = stream.shutdown_write();
+        let waits = stream.is_layered();
+        stream.set_recv_timeout(waits.then_some(LINGERING_MS));
+        let mut left = MOST_DISCARDED;
+        poll_fn(|cx| {
+            while left > 0 {
+                match stream.poll_recv(cx, DISCARDED) {
+                    Poll::Ready(Ok(read)) if !read.is_empty() => left = left.saturating_sub(read.len()),
+                    Poll::Pending if waits => return Poll::Pending,
+                    _ => break,
                 }
-                Poll::Ready(())
-            })
-            .await;
-        }
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// Whether a client that has closed its side has sent something that nobody has taken.
@@ -280,6 +284,8 @@ impl StreamSession {
     }
 }
 
+/// How long a client may take to close its side.
+const LINGERING_MS: u64 = 3000;
 /// How much is read at once of what nobody wants.
 const DISCARDED: usize = 16 << 10;
 /// How much of it is read at most.

@@ -53,13 +53,16 @@ pub async fn serve(mut s: Box<StreamSession>) {
             s.doing = "";
             content.serve(s).await
         }
-        (Ok(()), None) => Some(s),
+        (Ok(()), None) => {
+            s.status = INTERNAL_ERROR;
+            Some(s)
+        }
         (Err(Ended(status)), _) => {
             s.status = status;
             Some(s)
         }
     };
-    end(served);
+    end(served).await;
 }
 
 /// Serves a session to its end that another worker has begun.
@@ -68,16 +71,17 @@ where
     F: Future<Output = Option<Box<StreamSession>>>,
 {
     let _counted = Counted::new(&s.stream);
-    end(rest(s).await);
+    end(rest(s).await).await;
 }
 
 /// A session is over, unless it goes on elsewhere.
-fn end(session: Option<Box<StreamSession>>) {
+async fn end(session: Option<Box<StreamSession>>) {
     let Some(mut s) = session else { return };
     let server = s.server.clone();
     for log in &server.handlers.log {
         log.log(&mut s);
     }
+    s.close().await;
 }
 
 impl StreamSession {
@@ -113,10 +117,7 @@ async fn read_proxy_header(s: &mut StreamSession) -> Result<(), Ended> {
     // Of datagrams it was read already.
     let Link::Stream(stream) = &s.link else { return Ok(()) };
     stream.set_recv_timeout(Some(s.server.core.proxy_protocol_timeout));
-    stream.set_silent();
-    let read = proxy::read(stream, b"", || s.visitor()).await;
-    stream.set_idle(false);
-    let (header, rest) = read.ok_or(Ended(BAD_REQUEST))?;
+    let (header, rest) = proxy::read(stream, b"", || s.visitor()).await.ok_or(Ended(BAD_REQUEST))?;
     s.apart = stream.received().saturating_sub(rest.len() as u64);
     s.proxy = header.map(Box::new);
     s.first = rest;
@@ -212,7 +213,13 @@ async fn preread(s: &mut StreamSession) -> Result<(), Ended> {
 /// More of the client's first bytes. As in nginx, a client that sends no more in time, or leaves, isn't a fault.
 async fn read_more(s: &StreamSession, most: usize) -> Result<Buf, Ended> {
     let Link::Stream(stream) = &s.link else { return Err(Ended(BAD_REQUEST)) };
-    match stream.recv(most).await {
+    if s.first.is_empty() {
+        // A client that says nothing is closed first if its place is needed.
+        stream.set_silent();
+    }
+    let more = stream.recv(most).await;
+    stream.set_idle(false);
+    match more {
         Ok(more) if !more.is_empty() => Ok(more),
         _ => Err(Ended(200)),
     }

@@ -468,6 +468,7 @@ fn client_settings(tls13: bool, asks: bool) -> ClientSettings {
         reuse: true,
         alpn: vec![b"http/1.1".to_vec()],
         trust: None,
+        key_log: None,
     }
 }
 

@@ -5,6 +5,9 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::rc::Rc;
+
+use buf::{Bytes, Chain};
 
 use super::fields::{FieldsError, HeaderSpan, parse_fields};
 use buf::hex::value as hex;
@@ -200,14 +203,35 @@ impl ChunkedDecoder {
 /// The largest size of a chunk: as nginx reads them, another digit must always fit.
 const MAX_SIZE: u64 = (i64::MAX as u64) >> 4;
 
-/// Appends the line before a chunk of `len` bytes. A chunk of zero bytes would end the body: see [`LAST_CHUNK`].
-pub fn chunk_head(len: u64, out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = (u64::BITS - (len | 1).leading_zeros()).div_ceil(4);
-    for digit in (0..digits).rev() {
-        out.push(DIGITS[(len >> (digit * 4) & 15) as usize]);
+/// Appends a part of a body as a chunk; nothing for an empty one, which would end the body: see [`LAST_CHUNK`].
+pub fn chunk(mut part: Chain, out: &mut Chain) {
+    if part.is_empty() {
+        return;
     }
-    out.extend_from_slice(b"\r\n");
+    out.push_bytes(Rc::<[u8]>::from(chunk_head(part.len(), &mut [0; CHUNK_HEAD])));
+    out.append(&mut part);
+    out.push_bytes(Bytes::from_static(CHUNK_END));
+}
+
+/// The most bytes of a [`chunk_head`].
+pub const CHUNK_HEAD: usize = 18;
+
+/// What ends a chunk.
+pub const CHUNK_END: &[u8] = b"\r\n";
+
+/// The line before a chunk of `len` bytes.
+pub fn chunk_head(len: u64, line: &mut [u8; CHUNK_HEAD]) -> &[u8] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let (mut at, mut rest) = (CHUNK_HEAD - CHUNK_END.len(), len);
+    line[at..].copy_from_slice(CHUNK_END);
+    loop {
+        at -= 1;
+        line[at] = DIGITS[(rest & 15) as usize];
+        rest >>= 4;
+        if rest == 0 {
+            return &line[at..];
+        }
+    }
 }
 
 /// The last chunk, without trailers. With trailers: `0\r\n`, their lines, `\r\n`.
@@ -316,12 +340,15 @@ mod tests {
 
     #[test]
     fn heads_round_trip() {
-        for len in [1, 9, 10, 15, 16, 255, 256, 65535, MAX_SIZE] {
-            let mut out = Vec::new();
-            chunk_head(len, &mut out);
-            assert_eq!(out, format!("{len:x}\r\n").as_bytes());
+        for len in [1, 9, 10, 15, 16, 255, 256, 65535, MAX_SIZE, u64::MAX] {
+            let mut line = [0; CHUNK_HEAD];
+            let head = chunk_head(len, &mut line);
+            assert_eq!(head, format!("{len:x}\r\n").as_bytes());
+            if len > MAX_SIZE {
+                continue;
+            }
             let mut decoder = ChunkedDecoder::new(None);
-            assert_eq!(decoder.step(&out), Ok((out.len(), ChunkEvent::More)));
+            assert_eq!(decoder.step(head), Ok((head.len(), ChunkEvent::More)));
             assert_eq!(decoder.size, len);
         }
     }

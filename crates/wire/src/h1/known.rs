@@ -14,7 +14,7 @@ macro_rules! known {
         }
 
         /// Names in lower case, in the order of the enum.
-        const NAMES: &[&str] = &["", $({
+        pub(crate) const NAMES: &[&str] = &["", $({
             const LOWER: [u8; $text.len()] = lower($text);
             text(&LOWER)
         }),+];

@@ -13,10 +13,11 @@ mod request;
 mod request_line;
 mod response;
 
-pub use chunked::{ChunkEvent, ChunkedDecoder, ChunkedError, LAST_CHUNK, chunk_head};
+pub use chunked::{CHUNK_END, CHUNK_HEAD, ChunkEvent, ChunkedDecoder, ChunkedError, LAST_CHUNK, chunk, chunk_head};
 pub use error::{RequestError, Stage};
 pub use fields::{FieldsError, HeaderSpan, parse_fields};
 pub use known::KnownHeader;
+pub(crate) use known::NAMES as KNOWN_NAMES;
 pub use request::{BodyFraming, Connection, Limits, Method, Parsed, RequestHead, RequestParser};
 pub(crate) use request_line::{parse_method, parse_path};
 pub use response::{ResponseError, ResponseHead, ResponseParser, UpstreamFraming};

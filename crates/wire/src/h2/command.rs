@@ -13,6 +13,7 @@ use super::frame::{
 };
 use super::priority::Priority;
 use super::stream::{SendStage, State, Stream, StreamKey, Tail};
+use crate::h1::KnownHeader;
 use crate::hpack::{Encoder, Indexing};
 
 /// Why a command for a stream wasn't carried out.
@@ -55,14 +56,21 @@ pub struct HeadWriter<'a> {
 impl HeadWriter<'_> {
     /// `:status` of a response; comes first.
     pub fn status(&mut self, status: u16) {
-        let digits = [status / 100 % 10, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8);
-        self.field(b":status", &digits, Indexing::Without);
+        self.encoder.status(status, self.out);
+    }
+
+    /// As [`HeadWriter::field`], for a known name.
+    pub fn known(&mut self, known: KnownHeader, value: &[u8], indexing: Indexing) {
+        self.encoder.known(known, value, self.here(indexing), self.out);
     }
 
     /// A field, or a pseudo-header of a request, which come first. Capitals of the name become small letters.
     pub fn field(&mut self, name: &[u8], value: &[u8], indexing: Indexing) {
-        let indexing = if self.apart && indexing == Indexing::Incremental { Indexing::Without } else { indexing };
-        self.encoder.field(name, value, indexing, self.out);
+        self.encoder.field(name, value, self.here(indexing), self.out);
+    }
+
+    fn here(&self, indexing: Indexing) -> Indexing {
+        if self.apart && indexing == Indexing::Incremental { Indexing::Without } else { indexing }
     }
 }
 
@@ -287,6 +295,7 @@ impl Connection {
 
     /// Encodes a block after everything that is queued.
     fn write_head(&mut self, id: u32, end_stream: bool, write: impl FnOnce(&mut HeadWriter<'_>)) {
+        self.prepare_out();
         let start = self.out.len();
         self.out.extend_from_slice(&[0; FRAME_HEADER_LEN]);
         self.encoder.begin(&mut self.out);

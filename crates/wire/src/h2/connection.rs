@@ -110,6 +110,8 @@ pub struct Connection {
     pub(super) recent: RecentResets,
     /// Frames in the order in which they go out, but for the bodies of DATA.
     pub(super) out: Buf,
+    /// About how much of them is taken at a time, see [`Connection::prepare_out`].
+    pub(super) usual_out: usize,
     /// Answers in `out` that the peer has provoked.
     pub(super) answers: u32,
     pub(super) ready: Ready,
@@ -239,6 +241,7 @@ impl Connection {
             go_away_received: false,
             recent: RecentResets::default(),
             out,
+            usual_out: 0,
             answers: 0,
             ready: Ready::default(),
             tree: Tree::default(),

@@ -14,6 +14,7 @@ use crate::class::{NAME, NAME_BAD, SCHEME, is};
 use crate::h1::{HeaderSpan, KnownHeader, parse_method};
 use crate::hpack::Field;
 use crate::span::Span;
+use crate::swar::find_control;
 use crate::uri::scan_host;
 
 /// The head of a request or response, or trailers. Spans are offsets in `text`.
@@ -175,7 +176,8 @@ impl Head {
         let Some(invalid) = name_is_unusual(name.get(usize::from(is_pseudo)..).unwrap_or_default()) else {
             return self.fault(HeadError::InvalidName(field.name));
         };
-        if memchr::memchr3(0, b'\r', b'\n', field.value.of(&self.text)).is_some() {
+        let value = field.value.of(&self.text);
+        if find_control(value, 0).is_some() && memchr::memchr3(0, b'\r', b'\n', value).is_some() {
             return self.fault(HeadError::InvalidValue { name: field.name, value: field.value });
         }
         if is_pseudo {

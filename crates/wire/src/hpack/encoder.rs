@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 use super::statics::{self, Found, STATIC_LEN};
 use super::table::Table;
 use super::{DEFAULT_TABLE_SIZE, encode_integer, huffman};
+use crate::h1::KnownHeader;
 
 /// Whether a field may enter the dynamic table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +69,32 @@ impl Encoder {
         }
     }
 
+    /// As [`Encoder::field`], for a known name, which isn't searched for.
+    pub fn known(&mut self, known: KnownHeader, value: &[u8], indexing: Indexing, out: &mut Buf) {
+        let (name, index) = (known.name().as_bytes(), statics::of_known(known));
+        if index == 0 {
+            return self.lower(name, value, indexing, out);
+        }
+        if indexing == Indexing::Incremental {
+            if let Found::Exact(at) = self.table.find(name, value) {
+                return encode_integer(out, 0x80, 7, (at + STATIC_LEN + 1) as u32);
+            }
+            self.table.insert(name, value);
+        }
+        literal(index, name, value, indexing, out);
+    }
+
+    /// `:status` of a response.
+    pub fn status(&mut self, status: u16, out: &mut Buf) {
+        match STATUSES.iter().position(|known| *known == status) {
+            Some(at) => encode_integer(out, 0x80, 7, (STATUS + at) as u32),
+            None => {
+                let digits = [status / 100 % 10, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8);
+                literal(STATUS, b":status", &digits, Indexing::Without, out);
+            }
+        }
+    }
+
     /// What the dynamic table counts, in bytes: for tests and statistics.
     pub fn table_size(&self) -> usize {
         self.table.size()
@@ -79,6 +106,9 @@ impl Encoder {
             (Found::Exact(index) | Found::Name(index), Indexing::Never) => index,
             (Found::Nothing, Indexing::Never) => 0,
             (Found::Exact(index), _) => return encode_integer(out, 0x80, 7, index as u32),
+            // What doesn't enter the dynamic table isn't there.
+            (Found::Name(index), Indexing::Without) => index,
+            (Found::Nothing, Indexing::Without) => 0,
             (found, _) => match (self.table.find(name, value), found) {
                 (Found::Exact(index), _) => return encode_integer(out, 0x80, 7, (index + STATIC_LEN + 1) as u32),
                 (_, Found::Name(index)) => index,
@@ -97,6 +127,10 @@ impl Encoder {
         self.table.check_invariants();
     }
 }
+
+/// The static table's first entry for a status, and the statuses that it has from there on.
+const STATUS: usize = 8;
+const STATUSES: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
 
 /// Writes a field without the dynamic table and without Huffman's code: what is written so can be sent on any connection,
 /// and costs a copy. Capitals of the name become small letters.

@@ -1,5 +1,7 @@
 //! The static table (RFC 7541 appendix A).
 
+use crate::h1::{KNOWN_NAMES, KnownHeader};
+
 /// How many entries the static table has; dynamic indices begin above.
 pub(super) const STATIC_LEN: usize = ENTRIES.len();
 
@@ -25,6 +27,31 @@ pub(super) fn find(name: &[u8], value: &[u8]) -> Found {
     let values = ENTRIES[first..].iter().take_while(|e| !e.1.is_empty() && e.0.len() == name.len());
     let exact = values.take_while(|e| e.0.as_bytes() == name).position(|e| e.1.as_bytes() == value);
     exact.map_or(Found::Name(first + 1), |i| Found::Exact(first + i + 1))
+}
+
+/// The first index of a known field's name; 0 for none.
+#[inline]
+pub(super) fn of_known(known: KnownHeader) -> usize {
+    KNOWN.get(known as usize).map_or(0, |index| usize::from(*index))
+}
+
+/// By the order of [`KnownHeader`].
+static KNOWN: [u8; KNOWN_NAMES.len()] = known();
+
+const fn known() -> [u8; KNOWN_NAMES.len()] {
+    let mut known = [0; KNOWN_NAMES.len()];
+    let mut n = 0;
+    while n < KNOWN_NAMES.len() {
+        let mut i = STATIC_LEN;
+        while i > 0 {
+            if same(ENTRIES[i - 1].0, KNOWN_NAMES[n]) {
+                known[n] = i as u8;
+            }
+            i -= 1;
+        }
+        n += 1;
+    }
+    known
 }
 
 /// What a table knows of a field.

@@ -24,8 +24,6 @@ pub(super) struct Table {
 struct Entry {
     name_len: u16,
     value_len: u16,
-    /// Of name and value, to pass over most entries in one comparison.
-    hash: u32,
     /// Where it begins in `bytes`.
     position: u32,
 }
@@ -76,17 +74,14 @@ impl Table {
         self.bytes.extend_from_slice(name);
         self.bytes.extend_from_slice(value);
         let (name_len, value_len) = (name.len() as u16, value.len() as u16);
-        self.entries.push_front(Entry { name_len, value_len, hash: hash(name, value), position });
+        self.entries.push_front(Entry { name_len, value_len, position });
         self.size += size;
     }
 
-    /// Where a field is, or its name; indices from 0, the newest that fits.
+    /// Where a field is, or its name; indices from 0, the newest that fits. Lengths pass over most entries.
     pub(super) fn find(&self, name: &[u8], value: &[u8]) -> Found {
-        if self.entries.is_empty() {
-            return Found::Nothing;
-        }
-        let wanted = hash(name, value);
-        let exact = self.entries.iter().position(|e| e.hash == wanted && self.parts(e) == Some((name, value)));
+        let is_as_long = |e: &Entry| usize::from(e.name_len) == name.len() && usize::from(e.value_len) == value.len();
+        let exact = self.entries.iter().position(|e| is_as_long(e) && self.parts(e) == Some((name, value)));
         let same_name = |e: &Entry| usize::from(e.name_len) == name.len() && self.parts(e).is_some_and(|p| p.0 == name);
         match exact {
             Some(index) => Found::Exact(index),
@@ -134,25 +129,6 @@ impl Table {
         assert!(self.bytes.len() <= 3 * DEFAULT_TABLE_SIZE as usize);
     }
 }
-
-/// Eight bytes at a time; an adversary gains no more than comparisons of bytes, which the table's size bounds.
-#[inline]
-fn hash(name: &[u8], value: &[u8]) -> u32 {
-    let mixed = mix(mix((name.len() << 16 | value.len()) as u64, name), value);
-    (mixed >> 32) as u32
-}
-
-#[inline]
-fn mix(seed: u64, bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<8>();
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    let step = |hash: u64, word: &[u8; 8]| (hash.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(MULTIPLIER);
-    step(words.iter().fold(seed, step), &last)
-}
-
-/// An odd number without a pattern: the golden ratio's bits.
-const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[cfg(test)]
 mod tests {

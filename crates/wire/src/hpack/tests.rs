@@ -4,6 +4,7 @@ use buf::Buf;
 use proptest::prelude::*;
 
 use super::*;
+use crate::h1::KnownHeader;
 
 const LIMITS: FieldLimits = FieldLimits { field: 8192, text: 65536 };
 
@@ -214,9 +215,32 @@ fn the_encoder_indexes_as_told() {
     assert_eq!(encode(":status", "200", Indexing::Without), hex("88"));
     assert_eq!(encode("X-Foo", "{{{{{", Indexing::Without), hex("00 84 f2b4 a73f 05 7b7b7b7b7b")); // Not worth Huffman.
     assert_eq!(encode("Server", "aaaaa", Indexing::Incremental), hex("76 84 18c6 31ff"));
-    assert_eq!(encode("server", "aaaaa", Indexing::Without), hex("be"));
+    assert_eq!(encode("server", "aaaaa", Indexing::Incremental), hex("be"));
+    assert_eq!(encode("server", "aaaaa", Indexing::Without), hex("0f27 84 18c6 31ff")); // It isn't looked for there.
     assert_eq!(encode("server", "aaaaa", Indexing::Never), hex("1f27 84 18c6 31ff"));
     assert_eq!(encode("server", "b", Indexing::Without), hex("0f27 01 62"));
+}
+
+#[test]
+fn known_names_and_statuses() {
+    for known in crate::h1::KNOWN_NAMES.iter().map(|name| KnownHeader::of(name.as_bytes())) {
+        for indexing in [Indexing::Without, Indexing::Incremental, Indexing::Never] {
+            let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
+            for value in ["1", "1", "2"] {
+                let (mut out, mut text) = (Buf::empty(), Buf::empty());
+                encoder.known(known, value.as_bytes(), indexing, &mut out);
+                decoder.begin();
+                let field = decoder.next(&mut &out[..], &mut text, LIMITS).expect("it is valid").expect("it is whole");
+                assert_eq!((field.name.of(&text), field.value.of(&text)), (known.name().as_bytes(), value.as_bytes()));
+            }
+        }
+    }
+    for status in [100, 200, 204, 206, 304, 400, 404, 405, 500, 599] {
+        let (mut out, mut text) = (Buf::empty(), Buf::empty());
+        Encoder::new().status(status, &mut out);
+        Decoder::new().next(&mut &out[..], &mut text, LIMITS).expect("it is valid").expect("it is whole");
+        assert_eq!(text.to_vec(), format!(":status{status}").as_bytes());
+    }
 }
 
 fn fields() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<u8>, u8)>> {

@@ -99,7 +99,7 @@ conf::table! {
     ///
     /// Danger: host names of servers without `resolve` are looked up at the start and on a reload only.
     ///
-    /// ```nginx
+    /// ```nginx http
     /// upstream backend {
     ///     zone backend 64k;
     ///     server 127.0.0.1:8080 weight=2;
@@ -110,6 +110,19 @@ conf::table! {
     ///     location / {
     ///         proxy_pass http://backend;
     ///     }
+    /// }
+    /// ```
+    ///
+    /// ```nginx stream
+    /// upstream databases {
+    ///     zone databases 64k;
+    ///     server 127.0.0.1:5432 weight=2;
+    ///     server 127.0.0.1:5433;
+    ///     server 127.0.0.1:5434 backup;
+    /// }
+    /// server {
+    ///     listen 127.0.0.1:5431;
+    ///     proxy_pass databases;
     /// }
     /// ```
     "upstream" in P::PLACES.block, Args::exactly(1).block(), default none,
@@ -468,10 +481,16 @@ conf::table! {
     ///
     /// Danger: a key that is frequent loads one server.
     ///
-    /// ```nginx
+    /// ```nginx http
     /// hash $request_uri consistent;
     /// server 127.0.0.1:8080;
     /// server 127.0.0.1:8081;
+    /// ```
+    ///
+    /// ```nginx stream
+    /// hash $remote_addr consistent;
+    /// server 127.0.0.1:5432;
+    /// server 127.0.0.1:5433;
     /// ```
     "hash" in P::PLACES.upstream, Args::between(1, 2), default none,
         block(hash::<P>);

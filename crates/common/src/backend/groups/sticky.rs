@@ -11,6 +11,7 @@ use upstream::sticky::{Cookie, Expires, Learn, Sessions};
 
 use super::{current, once};
 use crate::Proto;
+use crate::backend::health::split;
 use crate::vars::{one_variable, template_of, variable_in};
 
 conf::table! {
@@ -133,14 +134,6 @@ fn cookie<P: Proto>(loader: &mut Loader<'_>, d: &Directive, words: &[Word]) -> R
         }
     }
     Ok(cookie)
-}
-
-/// The name of a parameter with its `=`, if it has one, and the value.
-fn split(word: &Word) -> (&[u8], &[u8]) {
-    match word.text.iter().position(|byte| *byte == b'=') {
-        Some(at) => word.text.split_at(at + 1),
-        None => (&word.text, b""),
-    }
 }
 
 /// The groups that zones of sessions belong to.

@@ -6,6 +6,7 @@ use conf::values::{flag, number, one_of, sec, size, string};
 use conf::{Args, Directive, Error, Level, Loader, Result, Word, table};
 use engine::cycle::zones::{self, Owner, SMALLEST, SharedZone};
 use engine::log::{LogFile, LogFiles, full_path};
+use tls::KeySink;
 
 use super::LateFile;
 use super::values::{
@@ -586,10 +587,17 @@ const VERIFY: &[(&str, VerifyClient)] = &[
     ("optional_no_ca", VerifyClient::OptionalNoCa),
 ];
 
-fn key_log(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<LogFile>>> {
+/// Reads `…ssl_key_log`.
+pub(crate) fn key_log(loader: &mut Loader<'_>, d: &Directive) -> Result<Option<Rc<LogFile>>> {
     let path = full_path(loader, &d.arg(0).text);
     loader.places.note(engine::log::FILE, buf::text::path(&path), d.span());
     Ok(Some(loader.store.entry::<LogFiles>().get_private(&path)))
+}
+
+/// What writes keys to a file.
+pub(crate) fn key_sink(file: &Rc<LogFile>) -> KeySink {
+    let file = file.clone();
+    KeySink(Rc::new(move |lines| file.write(lines.as_bytes())))
 }
 
 /// The cache's name and size, as the last word that names a shared one has it.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ::conf::{Error, Loader, Registry, Result, Set, Span};
 use engine::log::Log;
-use tls::{ClientAuth, Identity, KeySink, LocalCache, Server, ServerSettings, SessionCache, TicketKeys, Trust};
+use tls::{ClientAuth, Identity, LocalCache, Server, ServerSettings, SessionCache, TicketKeys, Trust};
 
 use self::values::{CertificateCache, Commands, File, at_file, full_name, load};
 use crate::modules::Module;
@@ -136,7 +136,7 @@ fn server<P: Proto>(
         early_data: conf.ssl_early_data,
         compression: conf.ssl_certificate_compression,
         client_auth,
-        key_log: conf.ssl_key_log.clone().map(|file| KeySink(Rc::new(move |lines| file.write(lines.as_bytes())))),
+        key_log: conf.ssl_key_log.as_ref().map(self::conf::key_sink),
     };
     Ok(Some(ServerTls {
         server: Server::new(&settings).map_err(|error| Error::new(error.0))?,

@@ -56,9 +56,14 @@ conf::table! {
     ///
     /// Danger: with `escape=none`, clients can write line breaks and control characters to the log.
     ///
-    /// ```nginx
+    /// ```nginx http
     /// log_format short '$remote_addr [$time_local] "$request" $status $body_bytes_sent';
     /// log_format json escape=json '{"address": "$remote_addr", "request": "$request", "status": $status}';
+    /// access_log logs/access.log short;
+    /// ```
+    ///
+    /// ```nginx stream
+    /// log_format short '$remote_addr [$time_local] $protocol $status $bytes_sent $bytes_received $session_time';
     /// access_log logs/access.log short;
     /// ```
     "log_format" in P::PLACES.block, Args::at_least(2), default computed("`log_format combined \"...\";`"),
@@ -93,13 +98,23 @@ conf::table! {
     /// Danger: gathered lines are lost if the worker is killed. A path with variables that clients control lets them
     /// choose the file; workers create it only if the request's `root` is there.
     ///
-    /// ```nginx
+    /// ```nginx http
     /// log_format short '$remote_addr "$request" $status $request_time';
     /// map $status $loggable {
     ///     ~^[23] 0;
     ///     default 1;
     /// }
     /// access_log logs/access.log combined buffer=32k flush=5s;
+    /// access_log logs/errors.log short if=$loggable;
+    /// ```
+    ///
+    /// ```nginx stream
+    /// log_format short '$remote_addr $protocol $status $upstream_addr';
+    /// map $status $loggable {
+    ///     200 0;
+    ///     default 1;
+    /// }
+    /// access_log logs/sessions.log short buffer=32k flush=5s;
     /// access_log logs/errors.log short if=$loggable;
     /// ```
     "access_log" in P::PLACES.log, Args::at_least(1), default computed("`access_log /var/log/tidegate/access.log combined;`, called as nginx `access_log /var/log/nginx/access.log combined;`"),
@@ -120,9 +135,15 @@ conf::table! {
     ///
     /// Danger: after a file is moved, workers write to it for up to `valid`.
     ///
-    /// ```nginx
+    /// ```nginx http
     /// open_log_file_cache max=100 inactive=20s min_uses=2 valid=1m;
     /// access_log logs/$server_name.log;
+    /// ```
+    ///
+    /// ```nginx stream
+    /// open_log_file_cache max=100 inactive=20s min_uses=2 valid=1m;
+    /// log_format short '$remote_addr $status';
+    /// access_log logs/$server_port.log short;
     /// ```
     "open_log_file_cache" in P::PLACES.everywhere, Args::between(1, 4), default "off",
         scalar(parse_cache) open_log_file_cache: Option<Rc<LogCache>> = None;

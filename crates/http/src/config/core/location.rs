@@ -1048,7 +1048,8 @@ conf::table! {
     /// Accepted for compatibility: it needs kqueue, which Linux doesn't have.
     "open_file_cache_events" in EVERYWHERE, Args::FLAG, default "off",
         scalar(flag) open_file_cache_events: bool = false;
-    /// Keeps small files in memory that are requested again and again: files of at most 16 KiB on local file systems.
+    /// Keeps small files in memory that are requested again and again: files of at most 32 KiB on local file systems,
+    /// with the compressed forms in which clients were sent them.
     ///
     /// Effect: a file that is kept is sent without being opened and read. Without `open_file_cache` each request still
     /// looks whether the file has changed; with it, when an entry is checked again. With `disable_symlinks` files are

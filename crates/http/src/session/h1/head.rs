@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use buf::{Buf, Bytes, Chain};
+use buf::{Buf, Bytes};
 use engine::clock;
 use wire::h1::{KnownHeader, LAST_CHUNK};
 
@@ -141,18 +141,6 @@ fn fixed_fields(r: &Request, out: &mut Buf) {
             out.extend_from_slice(&fixed.text[from..to]);
         }
     });
-}
-
-/// Puts a part of the body into a chunk.
-pub fn chunk(mut part: Chain, out: &mut Chain) {
-    if part.is_empty() {
-        return;
-    }
-    let mut size = Vec::with_capacity(12);
-    wire::h1::chunk_head(part.len(), &mut size);
-    out.push_bytes(size);
-    out.append(&mut part);
-    out.push_bytes(Bytes::from_static(b"\r\n"));
 }
 
 /// The chunk that ends a body, with its trailers.

@@ -209,9 +209,13 @@ impl Drop for Doing {
     }
 }
 
+/// How much is read at first: heads of browsers are larger than the default of `client_header_buffer_size`.
+const FIRST_READ: usize = 4 << 10;
+
 /// The first bytes of a request; `None` if there will be none.
 fn poll_first_bytes(http: &Http, conn: &Connection, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-    let read = ready!(conn.link.stream.poll_recv(cx, conn.facts.address.default.core.client_header_buffer_size));
+    let size = conn.facts.address.default.core.client_header_buffer_size.max(FIRST_READ);
+    let read = ready!(conn.link.stream.poll_recv(cx, size));
     conn.link.stream.set_idle(false);
     Poll::Ready(match read {
         Ok(bytes) if bytes.is_empty() => {

@@ -64,34 +64,37 @@ impl HeadSink for Fields<'_, '_> {
         self.0.status(response.status);
         if !response.own_server {
             let token = head::server_token(r.location.core.server_tokens);
-            self.0.field(b"server", token.as_bytes(), Indexing::Incremental);
+            self.0.known(KnownHeader::Server, token.as_bytes(), Indexing::Incremental);
         }
         if !response.own_date {
-            self.0.field(b"date", engine::clock::times().http_date.as_bytes(), Indexing::Incremental);
+            let date = &engine::clock::times().http_date;
+            self.0.known(KnownHeader::Date, date.as_bytes(), Indexing::Incremental);
         }
     }
 
     fn common(&mut self, known: KnownHeader, value: &[u8]) {
-        self.0.field(known.name().as_bytes(), value, Indexing::Incremental);
+        self.0.known(known, value, Indexing::Incremental);
     }
 
     fn field(&mut self, known: KnownHeader, value: &[u8]) {
-        self.0.field(known.name().as_bytes(), value, Indexing::Without);
+        self.0.known(known, value, Indexing::Without);
     }
 
     fn content_type(&mut self, value: &[u8], charset: Option<&[u8]>) {
         match charset {
             Some(charset) => {
                 let value = [value, b"; charset=", charset].concat();
-                self.0.field(b"content-type", &value, Indexing::Incremental);
+                self.0.known(KnownHeader::ContentType, &value, Indexing::Incremental);
             }
-            None => self.0.field(b"content-type", value, Indexing::Incremental),
+            None => self.0.known(KnownHeader::ContentType, value, Indexing::Incremental),
         }
     }
 
     fn other(&mut self, field: &Header) {
-        if !is_connection_specific(field.known) {
-            self.0.field(&field.name, &field.value, Indexing::Without);
+        match field.known {
+            KnownHeader::Other => self.0.field(&field.name, &field.value, Indexing::Without),
+            known if is_connection_specific(known) => {}
+            known => self.0.known(known, &field.value, Indexing::Without),
         }
     }
 }
