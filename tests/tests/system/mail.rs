@@ -159,7 +159,7 @@ fn real_peers() {
     assert!(log.contains("user=<alice>") && log.contains("rip=127.0.0.1"), "{log}");
 }
 
-/// Sessions of Python's clients go on while the workers are replaced.
+/// Sessions of Python's clients go on while the workers are replaced, and the program.
 ///
 /// Not in nginx: both connections move to the new workers
 #[test]
@@ -199,14 +199,31 @@ print('out', flush=True)";
     let mut said = std::io::BufRead::lines(std::io::BufReader::new(client.stdout.take().expect("a pipe")));
     let mut hear = |expect: &str| assert_eq!(said.next().expect("a line").expect("text"), expect);
     hear("in");
-    for _ in 0..3 {
-        server.reload();
+    let mut go_on = || {
         std::io::Write::write_all(&mut ask, b"\n").expect("it reads");
         hear("done");
+    };
+    for _ in 0..3 {
+        server.reload();
+        go_on();
     }
+    // A new program: its workers get the sessions of the old ones.
+    let old = server.pid();
+    server.signal(Signal::USR2);
+    server.wait(|s| s.read("nginx.pid").trim().parse().is_ok_and(|pid: u32| pid != old), "another master");
+    let new = server.read("nginx.pid").trim().parse().ok().and_then(Pid::from_raw).expect("a new master");
+    server.signal(Signal::QUIT);
+    server.wait_end();
+    go_on();
     drop(ask);
     hear("out");
     assert!(client.wait().expect("it ends").success());
     let log = server.read_until("error.log", "proxied session done");
     assert!(!log.contains("[error]"), "{log}");
+    kill_process(new, Signal::QUIT).expect("it runs");
+    let begun = Instant::now();
+    while std::fs::exists(server.folder().path().join("nginx.pid")).expect("the folder is ours") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the new master ends");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
