@@ -635,7 +635,8 @@ fn what_nobody_waits_for_is_not_begun() {
         })
         .await;
         begin.recv().expect("the thread has begun");
-        (drop(unwanted), drop(kept));
+        drop(unwanted);
+        drop(kept);
         go.send(()).expect("the thread waits");
         busy.await.expect("it ran");
         assert_eq!(pool.run_while_wanted(counted(100)).await, Ok(10), "the second one ran, the first one didn't");
