@@ -94,6 +94,71 @@ fn sessions_go_on_after_a_reload() {
     }
 }
 
+/// Not in nginx: sessions of streams move to the new workers
+#[test]
+fn what_was_decided_stays_decided() {
+    let backend = echo();
+    let mut server = Setup::stream(&format!(
+        "log_format line '$first $pid $status $limit_conn_status'; access_log line.log line;
+         limit_conn_zone $binary_remote_addr zone=clients:64k;
+         server {{ listen 127.0.0.1:%%PORT_A%%; set $first $pid; limit_conn clients 2; proxy_pass 127.0.0.1:{}; }}",
+        backend.port
+    ))
+    .start();
+    let mut sessions = [(); 2].map(|()| Connection::open(server.port_of("PORT_A")));
+    sessions.iter_mut().for_each(|session| assert_eq!(session.send("a").take(1), b"a"));
+    let before = server.children()[0];
+    let text = server.read("nginx.conf").replace("limit_conn clients 2", "limit_conn clients 1");
+    server.configure(&text);
+    server.reload();
+    sessions.iter_mut().for_each(|session| assert_eq!(session.send("b").take(1), b"b"));
+    assert!(!server.read("error.log").contains("limiting connections"), "nobody was refused");
+    // Both count, though there are more than may be now.
+    let [one, other] = sessions;
+    drop(one);
+    let last = last_of(&mut server, 1);
+    assert!(last.ends_with(" 200 PASSED"), "{last}");
+    let (first, rest) = last.split_once(' ').expect("two words");
+    assert_eq!(first, before.to_string(), "`set` isn't done again");
+    assert!(!rest.starts_with(first), "another worker ends it");
+    assert_eq!(Connection::open(server.port_of("PORT_A")).rest(), b"");
+    let last = last_of(&mut server, 2);
+    assert!(last.ends_with(" 503 REJECTED"), "{last}");
+    drop(other);
+    let last = last_of(&mut server, 3);
+    assert!(last.ends_with(" 200 PASSED"), "{last}");
+}
+
+/// Not in nginx: sessions of streams move to the new workers
+#[test]
+fn what_a_client_said_first_is_known_to_the_end() {
+    let backend = echo();
+    let mut server = Setup::stream(&format!(
+        "log_format line '$rdp_cookie $rdp_cookie_mstshash'; access_log line.log line;
+         map $rdp_cookie_mstshash $rate {{ alice 1000; default 0; }}
+         server {{ listen 127.0.0.1:%%PORT_A%%; rdp_preread on; proxy_download_rate $rate; proxy_pass 127.0.0.1:{}; }}",
+        backend.port
+    ))
+    .start();
+    let cookie = b"Cookie: mstshash=alice\r\n";
+    let length = 4 + 7 + cookie.len() as u8;
+    let request = [&[3, 0, 0, length, length - 5, 0xe0, 0, 0, 0, 0, 0], &cookie[..]].concat();
+    let mut session = Connection::open(server.port_of("PORT_A"));
+    assert_eq!(session.send(&request).take(request.len()), request);
+    server.reload();
+    let begin = Instant::now();
+    session.send(vec![b'x'; 3000]).take(3000);
+    assert!(begin.elapsed() > Duration::from_millis(1500), "the rate is kept: {:?}", begin.elapsed());
+    drop(session);
+    assert_eq!(last_of(&mut server, 1), "mstshash=alice alice");
+}
+
+/// The last line of the log, once there are so many.
+fn last_of(server: &mut Server, lines: usize) -> String {
+    server.wait(|s| s.read("line.log").lines().count() == lines, "a line");
+    server.read("line.log").lines().last().expect("a line").to_owned()
+}
+
 /// A site with streams, for upgrades.
 fn streaming(backend: &Backend) -> (Site, u16, UdpSocket) {
     let site = Site::new();

@@ -15,7 +15,7 @@ use rt::{Datagram, UdpSocket};
 use upstream::{Choice, Moment, Outcome};
 
 use super::reach::{Reached, end_attempt};
-use super::relay::rate;
+use super::relay::rates;
 use super::{Backend, Headed};
 use crate::session::{Link, StreamSession};
 use crate::udp::{self, Client, End as ClientEnd, Expected};
@@ -32,8 +32,6 @@ pub(crate) struct Relay {
     pub(crate) received: Cell<u64>,
     /// Milliseconds until the server's first datagram.
     pub(crate) first_ms: Cell<Option<u64>>,
-    /// Received, and not sent to the client yet.
-    pub(crate) batch: RefCell<Vec<Datagram>>,
     /// The server has failed.
     pub(crate) failed: bool,
 }
@@ -60,7 +58,7 @@ pub(super) async fn run(
     let client = client.clone();
     let Reached { choice, backend: socket, began_ms, header } = reached;
     let conf = &b.conf;
-    let rates = [&conf.proxy_upload_rate, &conf.proxy_download_rate].map(|rate_of| rate(&mut s, rate_of.as_deref()));
+    let rates = rates(&mut s, conf);
     let each = conf.proxy_protocol_datagrams == Headed::Each && !header.is_empty();
     let backend = client.pass_to(udp::Backend {
         socket: Rc::new(socket),
@@ -86,22 +84,26 @@ pub(super) async fn run(
         rates,
         received: Cell::new(0),
         first_ms: Cell::new(None),
-        batch: RefCell::default(),
         failed: false,
         client: client.clone(),
     };
-    relay.run(s).await
+    relay.run(s, Vec::new()).await
 }
 
 impl Relay {
-    /// Passes datagrams on until the end, and gives the session back, unless another worker goes on with it.
-    pub(crate) async fn run(mut self, mut s: Box<StreamSession>) -> Option<Box<StreamSession>> {
+    /// Passes datagrams on until the end, and gives the session back, unless another worker goes on with it. `batch` has been
+    /// received from the server, and not sent to the client yet.
+    pub(crate) async fn run(
+        mut self,
+        mut s: Box<StreamSession>,
+        mut batch: Vec<Datagram>,
+    ) -> Option<Box<StreamSession>> {
         let client = self.client.clone();
         let Some(backend) = client.backend() else { return Some(s) };
         let end = loop {
             let end = {
                 let mut uploads = pin!(self.uploads(backend));
-                let mut downloads = pin!(self.downloads(backend));
+                let mut downloads = pin!(self.downloads(backend, &mut batch));
                 poll_fn(|cx| match uploads.as_mut().poll(cx) {
                     Poll::Ready(end) => Poll::Ready(end),
                     Poll::Pending => downloads.as_mut().poll(cx),
@@ -120,7 +122,7 @@ impl Relay {
                 }
                 End::Leaves => {
                     self.note(&mut s, backend);
-                    match udp::handover::give(self, s) {
+                    match udp::handover::give(self, s, &batch) {
                         Some((relay, session)) => (self, s) = (relay, session),
                         None => return None,
                     }
@@ -149,53 +151,44 @@ impl Relay {
             if let Some(error) = backend.error.take() {
                 return End::Server(error, "send");
             }
-            while let Some(bytes) = client.pop() {
-                self.wait(backend.sent.get(), self.rates[0]).await;
-                backend.socket.set_recv_timeout(Some(backend.timeout_ms));
-                while !backend.send(&bytes) {
-                    // Its buffer is full: it is tried again when that may have emptied.
-                    rt::sleep(ROOM_MS).await;
-                }
-            }
-            if client.tally().is_done() {
+            if client.tally().is_done() && !client.has_queued() {
                 return End::Done;
             }
             if client.leaves() {
                 return End::Leaves;
             }
+            self.wait(backend.sent.get(), self.rates[0]).await;
+            if !client.leaves() && !client.send_first(backend) {
+                // Its buffer is full: it is tried again when that may have emptied.
+                rt::sleep(ROOM_MS).await;
+            }
         }
     }
 
     /// Passes on what the server says.
-    async fn downloads(&self, backend: &udp::Backend) -> End {
+    async fn downloads(&self, backend: &udp::Backend, batch: &mut Vec<Datagram>) -> End {
         loop {
-            if self.batch.borrow().is_empty() {
-                let mut batch = self.batch.take();
-                let received = backend.socket.recv(&mut batch).await;
-                self.batch.replace(batch);
-                match received {
+            if batch.is_empty() {
+                match backend.socket.recv(batch).await {
                     Ok(()) => {}
                     Err(error) if error.kind() == io::ErrorKind::TimedOut => return End::TimedOut,
                     Err(error) => return End::Server(error, "recv"),
                 }
-                self.count();
+                self.count(batch);
                 backend.socket.set_recv_timeout(Some(backend.timeout_ms));
             }
             self.wait(self.client.sent(), self.rates[1]).await;
-            let batch = self.batch.take();
-            if let Err(error) = self.client.send(&batch).await {
+            if let Err(error) = self.client.send(batch).await {
                 return End::Client(error);
             }
-            // Not sooner: the session may be over with them.
-            self.client.answered(batch.len() as u64);
+            batch.shrink_to(FEW);
             if self.client.tally().is_done() {
                 return End::Done;
             }
         }
     }
 
-    fn count(&self) {
-        let batch = self.batch.borrow();
+    fn count(&self, batch: &[Datagram]) {
         let bytes: usize = batch.iter().map(|datagram| datagram.bytes.len()).sum();
         self.received.set(self.received.get() + bytes as u64);
         self.first_byte();
@@ -208,16 +201,19 @@ impl Relay {
         }
     }
 
-    /// Waits until more may pass, of which so many bytes have.
+    /// Waits until more may pass, of which so many bytes have; no longer than until the session is to leave.
     async fn wait(&self, passed: u64, rate: u64) {
-        if rate == 0 {
+        // As much as passes in a second may pass at the start.
+        if rate == 0 || passed < rate {
             return;
         }
-        // As much as passes in a second may pass at the start.
         let due_ms = (passed.saturating_mul(1000) / rate).saturating_sub(1000);
-        if passed >= rate {
-            rt::sleep_until(self.began_ms + due_ms + 1).await;
-        }
+        let mut pause = pin!(rt::sleep_until(self.began_ms + due_ms + 1));
+        poll_fn(|cx| match self.client.poll_wake(cx, Client::leaves) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => pause.as_mut().poll(cx),
+        })
+        .await;
     }
 
     /// Tells the session what has passed.
@@ -263,5 +259,7 @@ impl Relay {
 
 /// The server has not answered.
 const BAD_GATEWAY: u16 = 502;
+/// Memory for how many datagrams a session keeps while it waits for the next ones.
+const FEW: usize = 4;
 /// How soon a full buffer is tried again.
 const ROOM_MS: u64 = 1;
