@@ -67,13 +67,27 @@ fn whole(row: &Row, example: &str, rows: &[Row]) -> String {
             rows.iter().filter(|row| row.name == name).any(|row| allowed(&row))
         }
     };
-    let found = CONTEXTS.iter().find(|(context, ..)| names.iter().all(|name| may_stand(name, context)));
+    // A block of the same name may stand in another protocol's.
+    let of_row = |context: &str| row.contexts.iter().any(|known| protocol(known) == protocol(context));
+    let any = row.contexts.iter().any(|known| known == "any context" || known == "main");
+    let fits = |(context, ..): &&(&str, &str, &str)| {
+        (any || *context == "main" || of_row(context)) && names.iter().all(|name| may_stand(name, context))
+    };
+    let found = CONTEXTS.iter().find(fits);
     let (context, open, close) = found.unwrap_or_else(|| panic!("{}: {names:?} can't stand together", row.name));
     let has_servers = names.iter().any(|name| name == "server" || name == "state");
     let server = if context.ends_with("upstream") && !has_servers { "server 127.0.0.1:1;" } else { "" };
     let events = if names.iter().any(|name| name == "events") || *context == "events" { "" } else { "events { }" };
     let pid = if names.iter().any(|name| name == "pid") { "" } else { "pid example.pid;" };
     format!("{pid}\n{events}\n{open}\n{example}\n{server}{close}\n")
+}
+
+/// The protocol of a context.
+fn protocol(context: &str) -> &str {
+    match context.split(' ').next().unwrap_or_default() {
+        other @ ("main" | "events" | "stream" | "mail") => other,
+        _ => "http",
+    }
 }
 
 fn load(folder: &Path, text: &str) -> Result<(), String> {

@@ -137,11 +137,19 @@ conf::table! {
         /// Danger: messages contain what clients send (URIs, host names, fields); logs may contain personal data and
         /// secrets in URIs.
         ///
-        /// ```nginx
+        /// ```nginx http
         /// error_log logs/error.log warn;
         /// server {
         ///     error_log logs/example.log notice;
         /// }
+        /// ```
+        ///
+        /// ```nginx stream
+        /// error_log logs/stream.log info;
+        /// ```
+        ///
+        /// ```nginx mail
+        /// error_log logs/mail.log info;
         /// ```
         "error_log" in P::PLACES.everywhere, Args::at_least(1), default computed("the outermost level's"),
             list(engine::log::parse_error_log) error_log: ErrorLog;

@@ -40,9 +40,18 @@ conf::table! {
     ///
     /// Danger: entries are never evicted: while the zone is full, requests with a new key are refused.
     ///
-    /// ```nginx
+    /// ```nginx http
     /// limit_conn_zone $binary_remote_addr zone=clients:10m;
     /// server {
+    ///     limit_conn clients 20;
+    /// }
+    /// ```
+    ///
+    /// ```nginx stream
+    /// limit_conn_zone $binary_remote_addr zone=clients:10m;
+    /// server {
+    ///     listen 127.0.0.1:5431;
+    ///     proxy_pass 127.0.0.1:5432;
     ///     limit_conn clients 20;
     /// }
     /// ```
@@ -71,10 +80,21 @@ conf::table! {
     ///
     /// Danger: clients behind one address (a company, a mobile network) share a key of addresses.
     ///
-    /// ```nginx
+    /// ```nginx http
     /// limit_conn_zone $binary_remote_addr zone=clients:10m;
     /// limit_conn_zone $server_port zone=servers:1m;
     /// server {
+    ///     limit_conn clients 20;
+    ///     limit_conn servers 1000;
+    /// }
+    /// ```
+    ///
+    /// ```nginx stream
+    /// limit_conn_zone $binary_remote_addr zone=clients:10m;
+    /// limit_conn_zone $server_port zone=servers:1m;
+    /// server {
+    ///     listen 127.0.0.1:5431;
+    ///     proxy_pass 127.0.0.1:5432;
     ///     limit_conn clients 20;
     ///     limit_conn servers 1000;
     /// }

@@ -409,8 +409,14 @@ conf::table! {
     /// Danger: without a `zone` each worker counts only its own connections and times. A server that fails fast looks
     /// fast: keep `max_fails` above 0.
     ///
-    /// ```nginx
+    /// ```nginx http
     /// least_time header;
+    /// server 127.0.0.1:8080;
+    /// server 127.0.0.1:8081;
+    /// ```
+    ///
+    /// ```nginx stream
+    /// least_time first_byte;
     /// server 127.0.0.1:8080;
     /// server 127.0.0.1:8081;
     /// ```
