@@ -61,6 +61,8 @@ pub(crate) struct Slot {
     pub(crate) flags: u16,
     /// What the driver notes for itself.
     pub(crate) driver: u16,
+    /// How often it was passed on ([`crate::Stream::count_pass`]).
+    pub(crate) passes: u8,
     pub(crate) recv_deadline: Tick,
     pub(crate) send_deadline: Tick,
     /// When its key in the heap comes up.
@@ -110,6 +112,7 @@ impl Slot {
             hang_task: NONE,
             flags,
             driver: 0,
+            passes: 0,
             recv_deadline: Tick::NONE,
             send_deadline: Tick::NONE,
             armed: Tick::NONE,

@@ -515,6 +515,14 @@ impl Stream {
         self.with(|slot| slot.received)
     }
 
+    /// Counts that the connection is passed on to another listening socket; returns how often it was.
+    pub fn count_pass(&self) -> u8 {
+        self.with(|slot| {
+            slot.passes = slot.passes.saturating_add(1);
+            slot.passes
+        })
+    }
+
     /// The connection's serial number.
     pub fn number(&self) -> u64 {
         self.with(|slot| slot.number)

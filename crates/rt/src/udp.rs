@@ -99,9 +99,16 @@ impl UdpSocket {
         let fd = socket::socket(peer, socket::Kind::Datagram)?;
         prepare(fd.as_raw_fd(), options)?;
         socket::connect(fd.as_raw_fd(), peer)?;
+        let socket = UdpSocket::connected(fd)?;
+        socket.with(|slot| slot.flags |= flag::OWN);
+        Ok(socket)
+    }
+
+    /// Makes a socket one of the loop's that [`UdpSocket::connect`] has made, perhaps in another process. It counts as a
+    /// connection.
+    pub fn connected(fd: OwnedFd) -> io::Result<UdpSocket> {
         let socket = UdpSocket::open(Some(fd), UdpOptions::default())?;
         socket.most.set(FEW);
-        socket.with(|slot| slot.flags |= flag::OWN);
         Ok(socket)
     }
 

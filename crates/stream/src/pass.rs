@@ -27,7 +27,8 @@ conf::table! {
     /// - `address`: an address and port, or `unix:path`, as a `listen` has it; a text with variables.
     ///
     /// Effect: the connection goes on there as if it had been accepted there, in the same worker, without another
-    /// connection. If TLS has ended here, the other server gets what was encrypted. The session isn't logged here.
+    /// connection. If TLS has ended here, the other server gets what was encrypted. The session isn't logged here. A
+    /// connection that has been passed ten times is closed instead.
     ///
     /// ```nginx
     /// stream {
@@ -96,7 +97,10 @@ impl Content for Passed {
         }
         let left = match self.addresses(&mut s) {
             Some(addrs) => give(s, &addrs).err(),
-            None => Some(s),
+            None => {
+                s.status = INTERNAL_ERROR;
+                Some(s)
+            }
         };
         Box::pin(std::future::ready(left))
     }
@@ -137,6 +141,11 @@ fn give(mut s: Box<StreamSession>, addrs: &[SockAddr]) -> std::result::Result<()
         s.log_error(format_args!("port not found for \"{shown}\""));
         return Err(s);
     };
+    if s.link.stream().is_some_and(|stream| stream.count_pass() > MOST_PASSES) {
+        s.log_error(format_args!("stream pass cycle"));
+        s.status = INTERNAL_ERROR;
+        return Err(s);
+    }
     let first = s.take_first();
     if s.tls.is_some() && !first.is_empty() {
         s.log_error(format_args!("cannot pass buffered data"));
@@ -153,5 +162,7 @@ fn give(mut s: Box<StreamSession>, addrs: &[SockAddr]) -> std::result::Result<()
     Ok(())
 }
 
-/// Datagrams can't be passed, nor what has been read of TLS.
+/// As in nginx, a connection that was passed so often goes round in a circle.
+const MOST_PASSES: u8 = 10;
+/// The connection goes round in a circle, it has no target, or what has come of it can't be passed.
 const INTERNAL_ERROR: u16 = 500;

@@ -46,6 +46,8 @@ pub struct Worker {
     pub sessions: Cell<usize>,
     /// Takes over sessions once the worker is leaving and has successors.
     pub handover: RefCell<Option<Rc<Handover>>>,
+    /// Sessions over UDP that have no backend yet.
+    pub beginning: Cell<usize>,
     /// Its datagram sockets.
     pub ports: RefCell<Vec<Rc<Port>>>,
     /// The worker's cycle, which holds this.

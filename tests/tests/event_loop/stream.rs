@@ -174,3 +174,25 @@ fn many_short_sessions() {
     clients.into_iter().for_each(|client| client.join().expect("each gets an answer"));
     assert!(!secure::connect(server.port_of("PORT_TLS"), &[]).rest().is_empty());
 }
+
+#[test]
+fn who_says_nothing_makes_room() {
+    let setup = Setup::whole(
+        "daemon off; pid nginx.pid; worker_processes 1; error_log error.log info;
+         events { worker_connections 64; %%USE%% }
+         stream { server { listen 127.0.0.1:%%PORT_TEXT%%; return x; }
+            server { listen 127.0.0.1:%%TLS%% ssl; ssl_certificate own.crt; ssl_certificate_key own.key; return x; }
+            server { listen 127.0.0.1:%%PROXY%% proxy_protocol; return x; }
+            server { listen 127.0.0.1:%%PREREAD%%; ssl_preread on; return x; } }",
+    );
+    certificate(setup.folder(), "own", EC);
+    let mut server = setup.start();
+    server.quiet();
+    for name in ["TLS", "PROXY", "PREREAD"] {
+        let silent: Vec<Connection> = (0..100).map(|_| Connection::open(server.port_of(name))).collect();
+        for n in 0..5 {
+            assert_eq!(Connection::open(server.port_of("PORT_TEXT")).rest(), b"x", "{name}, new client {n}");
+        }
+        drop(silent);
+    }
+}

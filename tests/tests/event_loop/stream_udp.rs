@@ -157,6 +157,18 @@ fn a_backend_that_vanishes_is_left() {
 }
 
 #[test]
+fn what_cannot_be_sent_ends_a_session() {
+    let backend = DatagramBackend::start(|_, _| vec![b"answer".to_vec()]);
+    let mut server = proxy(&backend, "proxy_protocol v2; proxy_protocol_datagrams each; proxy_timeout 30s;").start();
+    let client = client(&server);
+    assert_eq!(client.ask("short"), "answer");
+    // With a header it is longer than datagrams may be.
+    client.send(vec![7; 65_507]);
+    server.read_until("error.log", "send() failed (90: Message too long) while proxying and sending to upstream");
+    assert_eq!(client.ask("short"), "answer", "another session");
+}
+
+#[test]
 fn the_address_that_was_asked_answers() {
     let server =
         whole("server { listen %%UDP%% udp; return \"$remote_addr $server_addr:$server_port $protocol\"; }").start();
@@ -318,6 +330,31 @@ fn a_flood_is_bounded_and_locks_nobody_out() {
     assert!(told < 20, "once a second: {told}");
 }
 
+/// Differs from nginx: a flood of datagrams leaves some connections to others
+#[test]
+fn sessions_that_wait_for_their_backends_are_bounded_too() {
+    let resolver = DatagramBackend::start(|_, _| Vec::new());
+    let mut server = with_connections(
+        64,
+        &format!(
+            "resolver 127.0.0.1:{}; resolver_timeout 30s;
+             server {{ listen 127.0.0.1:%%UDP_a%% udp; proxy_pass $server_port.example:1; }}
+             server {{ listen 127.0.0.1:%%UDP_b%% udp; proxy_pass $server_port.example:1; }}
+             server {{ listen 127.0.0.1:%%UDP_c%% udp; proxy_pass $server_port.example:1; }}",
+            resolver.port
+        ),
+    )
+    .start();
+    server.quiet();
+    let ports = ["UDP_a", "UDP_b", "UDP_c"].map(|name| server.port_of(name));
+    let clients: Vec<DatagramClient> =
+        ports.iter().flat_map(|port| (0..100).map(|_| DatagramClient::new(*port))).collect();
+    clients.iter().for_each(|client| client.send("x"));
+    server.wait(|server| server.read("error.log").matches("datagrams dropped").count() >= 3, "a line for each socket");
+    let begun = server.read("error.log").matches(" connected to ").count();
+    assert!(begun < 64, "{begun} sessions have begun");
+}
+
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// A header of version 2 that names 192.0.2.1:1000 and 192.0.2.2:53, over UDP.
@@ -351,6 +388,48 @@ fn the_proxy_protocol_comes_with_the_first_datagram() {
     bare.send("bare");
     server.read_until("error.log", "broken header: \"bare\" while reading PROXY protocol, client: 127.0.0.1");
     assert_eq!(bare.recv_within(SILENCE), None);
+}
+
+/// Differs from nginx: the log is told of bad datagrams once a second
+#[test]
+fn a_flood_without_headers_does_not_fill_the_log() {
+    let mut server =
+        whole("server { listen 127.0.0.1:%%UDP%% udp proxy_protocol; error_log own.log; return x; }").start();
+    server.quiet();
+    let client = client(&server);
+    let begin = Instant::now();
+    server.wait(
+        |server| {
+            client.send("bare");
+            server.read("own.log").contains("broken header: \"bare\" and ")
+        },
+        "a line for several datagrams",
+    );
+    let log = server.read("own.log");
+    assert!(log.contains(" others while reading PROXY protocol, client: 127.0.0.1, server: 127.0.0.1:"), "{log}");
+    let lines = log.matches("broken header").count() as u64;
+    assert!(lines <= begin.elapsed().as_secs() + 1, "once a second: {log}");
+    assert_eq!(server.read("error.log").matches("broken header").count(), 0);
+}
+
+/// Not in nginx: the PROXY protocol with UDP
+#[test]
+fn datagrams_with_headers_that_come_too_many_begin_sessions() {
+    let backend = DatagramBackend::start(|asked, _| vec![asked.to_vec()]);
+    let server = whole(&format!(
+        "server {{ listen 127.0.0.1:%%UDP_each%% udp proxy_protocol=each; proxy_pass 127.0.0.1:{port}; proxy_requests 1; }}
+         server {{ listen 127.0.0.1:%%UDP_first%% udp proxy_protocol; proxy_pass 127.0.0.1:{port}; proxy_requests 1; }}",
+        port = backend.port
+    ))
+    .start();
+    for name in ["UDP_each", "UDP_first"] {
+        let client = DatagramClient::new(server.port_of(name));
+        // All at once: most of them come before the first one's session has its backend.
+        (0..20_u8).for_each(|n| client.send([&header()[..], &[n]].concat()));
+        let mut answers: Vec<Vec<u8>> = (0..20).map(|_| client.recv()).collect();
+        answers.sort_unstable();
+        assert_eq!(answers, (0..20_u8).map(|n| vec![n]).collect::<Vec<_>>(), "{name}");
+    }
 }
 
 /// Not in nginx: `proxy_protocol_datagrams each`

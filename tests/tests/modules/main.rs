@@ -57,6 +57,7 @@ mod static_files;
 mod statuses;
 mod store;
 mod stream;
+mod stream_pass;
 mod stream_preread;
 mod stub_status;
 mod sub_filter;

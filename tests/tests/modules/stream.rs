@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use e2e::{Backend, Connection, EC, Server, Setup, certificate, secure};
+use e2e::{Backend, Connection, DatagramBackend, EC, Server, Setup, certificate, secure};
 
 /// A backend that sends everything back, until it reads `bye`.
 fn echo() -> Backend {
@@ -324,6 +324,42 @@ fn connections_are_passed_to_other_sockets() {
     assert_eq!(client.rest(), b"text");
     assert_eq!(ask(&server, "PORT_LOST", ""), "");
     server.read_until("error.log", "port not found for \"127.0.0.1:1\" while passing connection to port, client:");
+}
+
+/// Not in nginx: `queue` lets requests wait
+#[test]
+fn a_client_that_leaves_makes_its_place_in_the_queue_free() {
+    let backend = echo();
+    let mut server = Setup::stream(&format!(
+        "log_format line '$server_port $status'; access_log line.log line;
+         upstream some {{ zone some 64k; server 127.0.0.1:{} max_conns=1; queue 1 timeout=60s; }}
+         server {{ listen 127.0.0.1:%%PORT_A%%; proxy_pass some; }}",
+        backend.port
+    ))
+    .start();
+    let mut first = Connection::open(server.port_of("PORT_A"));
+    assert_eq!(first.send("a").take(1), b"a");
+    drop(Connection::open(server.port_of("PORT_A")));
+    let line = format!("{} 200\n", server.port_of("PORT_A"));
+    assert_eq!(server.read_until("line.log", "\n"), line);
+    let mut last = Connection::open(server.port_of("PORT_A"));
+    last.send("b");
+    drop(first);
+    assert_eq!(last.take(1), b"b");
+}
+
+#[test]
+fn nobody_waits_for_a_name_whose_client_has_left() {
+    let resolver = DatagramBackend::start(|_, _| Vec::new());
+    let mut server = Setup::stream(&format!(
+        "log_format line '$status'; access_log line.log line; resolver 127.0.0.1:{}; resolver_timeout 600s;
+         server {{ listen 127.0.0.1:%%PORT_A%%; proxy_pass $server_port.example:1; }}",
+        resolver.port
+    ))
+    .start();
+    drop(Connection::open(server.port_of("PORT_A")));
+    assert_eq!(server.read_until("line.log", "\n"), "200\n");
+    server.read_until("error.log", "client disconnected, bytes from/to client:0/0");
 }
 
 #[test]

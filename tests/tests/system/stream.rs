@@ -1,6 +1,7 @@
 //! Streams as a whole: sessions that move to other workers, other people's servers behind them.
 
 use std::io::{Read, Write};
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -35,7 +36,7 @@ fn sealed(backend: &Backend) -> Setup {
             set $name sealed; proxy_pass some; }}",
         backend.port
     ))
-    .main("worker_processes 2; worker_shutdown_timeout 60s; ");
+    .main("worker_processes 2; ");
     certificate(setup.folder(), "site", EC);
     setup
 }
@@ -86,19 +87,82 @@ fn sessions_go_on_after_a_reload() {
         let words: Vec<&str> = line.split(' ').collect();
         let [_, "200", client, upstream, peer, time, name, tls] = words[..] else { panic!("{line}") };
         let (from, to) = client.split_once('/').expect("two counts");
-        assert_eq!(
-            (from, format!("{from}/{to}"), peer),
-            (to, upstream.to_owned(), &*format!("127.0.0.1:{}", backend.port))
-        );
+        let expect = (to, upstream.to_owned(), &*format!("127.0.0.1:{}", backend.port));
+        assert_eq!((from, format!("{from}/{to}"), peer), expect, "{line}");
         assert!(time.parse::<f64>().expect("a time") > 0.05, "the time goes on: {line}");
         assert!(matches!((name, tls), ("plain", "-") | ("sealed", "TLSv1.3")), "{line}");
     }
 }
 
+/// Not in nginx: sessions of streams move to the new workers
+#[test]
+fn what_was_decided_stays_decided() {
+    let backend = echo();
+    let mut server = Setup::stream(&format!(
+        "log_format line '$first $pid $status $limit_conn_status'; access_log line.log line;
+         limit_conn_zone $binary_remote_addr zone=clients:64k;
+         server {{ listen 127.0.0.1:%%PORT_A%%; set $first $pid; limit_conn clients 2; proxy_pass 127.0.0.1:{}; }}",
+        backend.port
+    ))
+    .start();
+    let mut sessions = [(); 2].map(|()| Connection::open(server.port_of("PORT_A")));
+    sessions.iter_mut().for_each(|session| assert_eq!(session.send("a").take(1), b"a"));
+    let before = server.children()[0];
+    let text = server.read("nginx.conf").replace("limit_conn clients 2", "limit_conn clients 1");
+    server.configure(&text);
+    server.reload();
+    sessions.iter_mut().for_each(|session| assert_eq!(session.send("b").take(1), b"b"));
+    assert!(!server.read("error.log").contains("limiting connections"), "nobody was refused");
+    // Both count, though there are more than may be now.
+    let [one, other] = sessions;
+    drop(one);
+    let last = last_of(&mut server, 1);
+    assert!(last.ends_with(" 200 PASSED"), "{last}");
+    let (first, rest) = last.split_once(' ').expect("two words");
+    assert_eq!(first, before.to_string(), "`set` isn't done again");
+    assert!(!rest.starts_with(first), "another worker ends it");
+    assert_eq!(Connection::open(server.port_of("PORT_A")).rest(), b"");
+    let last = last_of(&mut server, 2);
+    assert!(last.ends_with(" 503 REJECTED"), "{last}");
+    drop(other);
+    let last = last_of(&mut server, 3);
+    assert!(last.ends_with(" 200 PASSED"), "{last}");
+}
+
+/// Not in nginx: sessions of streams move to the new workers
+#[test]
+fn what_a_client_said_first_is_known_to_the_end() {
+    let backend = echo();
+    let mut server = Setup::stream(&format!(
+        "log_format line '$rdp_cookie $rdp_cookie_mstshash'; access_log line.log line;
+         map $rdp_cookie_mstshash $rate {{ alice 1000; default 0; }}
+         server {{ listen 127.0.0.1:%%PORT_A%%; rdp_preread on; proxy_download_rate $rate; proxy_pass 127.0.0.1:{}; }}",
+        backend.port
+    ))
+    .start();
+    let cookie = b"Cookie: mstshash=alice\r\n";
+    let length = 4 + 7 + cookie.len() as u8;
+    let request = [&[3, 0, 0, length, length - 5, 0xe0, 0, 0, 0, 0, 0], &cookie[..]].concat();
+    let mut session = Connection::open(server.port_of("PORT_A"));
+    assert_eq!(session.send(&request).take(request.len()), request);
+    server.reload();
+    let begin = Instant::now();
+    session.send(vec![b'x'; 3000]).take(3000);
+    assert!(begin.elapsed() > Duration::from_millis(1500), "the rate is kept: {:?}", begin.elapsed());
+    drop(session);
+    assert_eq!(last_of(&mut server, 1), "mstshash=alice alice");
+}
+
+/// The last line of the log, once there are so many.
+fn last_of(server: &mut Server, lines: usize) -> String {
+    server.wait(|s| s.read("line.log").lines().count() == lines, "a line");
+    server.read("line.log").lines().last().expect("a line").to_owned()
+}
+
 /// A site with streams, for upgrades.
-fn streaming(backend: &Backend) -> (Site, u16) {
+fn streaming(backend: &Backend) -> (Site, u16, UdpSocket) {
     let site = Site::new();
-    let (port, _kept) = free_port();
+    let (port, kept) = free_port();
     site.folder.write(
         "nginx.conf",
         format!(
@@ -111,14 +175,14 @@ fn streaming(backend: &Backend) -> (Site, u16) {
             backend.port
         ),
     );
-    (site, port)
+    (site, port, kept)
 }
 
 /// Not in nginx: sessions of streams move to the new workers
 #[test]
 fn many_sessions_over_an_upgrade_and_back() {
     let backend = echo();
-    let (site, port) = streaming(&backend);
+    let (site, port, _kept) = streaming(&backend);
     let old = site.start(&binary());
     let mut sessions: Vec<Connection> = (0..300).map(|_| Connection::open(port)).collect();
     let mut round = 0;
@@ -150,6 +214,7 @@ struct Peer {
     child: Child,
     _folder: Folder,
     port: u16,
+    _kept: UdpSocket,
 }
 
 impl Drop for Peer {
@@ -182,18 +247,26 @@ impl Peer {
         let (initdb, postgres) = (program("initdb")?, program("postgres")?);
         let folder = Folder::new();
         let data = folder.public("data");
-        let made = unprivileged(&initdb).args(["-U", "tester", "-A", "trust", "--no-sync", "-D"]).arg(&data).status();
+        let owns = |path: &Path| {
+            if rustix::process::geteuid().is_root() {
+                std::os::unix::fs::chown(path, Some(65534), Some(65534)).expect("root may");
+            }
+        };
+        owns(&data);
+        let made = unprivileged(&initdb)
+            .current_dir("/")
+            .args(["-U", "tester", "-A", "trust", "--no-sync", "-D"])
+            .arg(&data)
+            .status();
         assert!(made.expect("it starts").success(), "a database");
         certificate(&folder, "database.test", EC);
-        let (port, _kept) = free_port();
+        let (port, kept) = free_port();
         for (name, mode) in [("server.crt", 0o644), ("server.key", 0o600)] {
             use std::os::unix::fs::PermissionsExt as _;
             let to = data.join(name);
             std::fs::copy(folder.path().join(name.replace("server", "database.test")), &to).expect("copies");
             std::fs::set_permissions(&to, std::fs::Permissions::from_mode(mode)).expect("it is ours");
-            if rustix::process::geteuid().is_root() {
-                std::os::unix::fs::chown(&to, Some(65534), Some(65534)).expect("root may");
-            }
+            owns(&to);
         }
         let child = unprivileged(&postgres)
             .arg("-D")
@@ -201,18 +274,18 @@ impl Peer {
             .args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k", "", "-c", "ssl=on", "-c", "fsync=off"])
             .spawn()
             .expect("it starts");
-        Some(Peer { child, _folder: folder, port })
+        Some(Peer { child, _folder: folder, port, _kept: kept })
     }
 
     fn redis() -> Option<Peer> {
         let redis = program("redis-server")?;
         let folder = Folder::new();
-        let (port, _kept) = free_port();
+        let (port, kept) = free_port();
         let child = unprivileged(&redis)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .spawn()
             .expect("it starts");
-        Some(Peer { child, _folder: folder, port })
+        Some(Peer { child, _folder: folder, port, _kept: kept })
     }
 }
 

@@ -286,6 +286,49 @@ fn a_socket_that_is_gone_leaves_its_sessions_to_the_old_worker() {
 
 /// Not in nginx: sessions over UDP move to the next workers
 #[test]
+fn what_a_rate_delays_moves_too() {
+    let backend = DatagramBackend::echo();
+    let mut server = whole(&format!(
+        "server {{ listen 127.0.0.1:%%UDP%% udp reuseport; proxy_upload_rate 1000; proxy_pass 127.0.0.1:{}; }}",
+        backend.port
+    ))
+    .start();
+    let (slow, other) = (DatagramClient::new(server.port_of("UDP")), DatagramClient::new(server.port_of("UDP")));
+    let first = other.ask("x");
+    let begin = Instant::now();
+    (0..20).for_each(|_| slow.send([b'7'; 500]));
+    let from = slow.recv().split_off(500);
+    server.reload();
+    assert_eq!(other.ask("x"), first, "its session goes on");
+    assert!(begin.elapsed() < Duration::from_secs(6), "nobody waits for the slow one: {:?}", begin.elapsed());
+    (1..20).for_each(|n| assert!(slow.recv().ends_with(&from), "datagram {n}"));
+    assert!(begin.elapsed() > Duration::from_secs(8), "the rate is kept: {:?}", begin.elapsed());
+}
+
+/// Not in nginx: sessions over UDP move to the next workers
+#[test]
+fn what_waits_for_a_client_is_not_lost() {
+    let backend = DatagramBackend::start(|asked, _| vec![asked.to_vec()]);
+    let mut server = whole(&format!(
+        "server {{ listen 127.0.0.1:%%UDP%% udp reuseport; proxy_download_rate 1000; proxy_pass 127.0.0.1:{}; }}",
+        backend.port
+    ))
+    .start();
+    let client = DatagramClient::new(server.port_of("UDP"));
+    let begin = Instant::now();
+    client.send([b'1'; 8000]);
+    assert_eq!(client.recv().len(), 8000);
+    // Now the client waits for seven seconds.
+    client.send("2");
+    server.wait(|_| backend.asked() == 2, "it is answered");
+    server.reload();
+    assert!(begin.elapsed() < Duration::from_secs(6), "nobody waits for it: {:?}", begin.elapsed());
+    assert_eq!(client.recv(), b"2");
+    assert!(begin.elapsed() >= Duration::from_secs(7), "the rate is kept: {:?}", begin.elapsed());
+}
+
+/// Not in nginx: sessions over UDP move to the next workers
+#[test]
 fn upgrades_lose_no_session() {
     let backend = DatagramBackend::echo();
     let mut server = sessions(&backend, "reuseport").start();

@@ -45,7 +45,11 @@ pub async fn read<'v>(
                 return None;
             }
         }
-        let more = match stream.recv(MAX_HEADER).await {
+        // A proxy that says nothing is closed first if its place is needed.
+        stream.set_silent();
+        let more = stream.recv(MAX_HEADER).await;
+        stream.set_idle(false);
+        let more = match more {
             Err(error) if rt::is_closing(&error) => return None,
             more => more.unwrap_or_else(|_| Buf::empty()),
         };
@@ -65,6 +69,10 @@ pub async fn read<'v>(
 
 /// What was sent instead of the header, or of the whole of it.
 pub fn log_broken(visitor: &Visitor<'_>, header: &[u8]) {
-    let shown = header[..header.len().min(64)].escape_ascii().to_string();
-    visitor.log(Level::Error, format_args!("broken header: \"{shown}\" while reading PROXY protocol"));
+    visitor.log(Level::Error, format_args!("{} while reading PROXY protocol", broken(header)));
+}
+
+/// What a broken header is, for the log.
+pub fn broken(header: &[u8]) -> String {
+    format!("broken header: \"{}\"", header[..header.len().min(64)].escape_ascii())
 }

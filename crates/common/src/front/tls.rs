@@ -53,7 +53,11 @@ pub async fn greet<'v, P: Front>(
 ) -> Option<Greeted<P::Server>> {
     let mut buf = Buf::empty();
     buf.extend_from_slice(&first);
-    let (hello, input) = match tls::first_bytes(stream, buf).await {
+    // A client that says nothing is closed first if its place is needed.
+    stream.set_silent();
+    let said = tls::first_bytes(stream, buf).await;
+    stream.set_idle(false);
+    let (hello, input) = match said {
         Ok(First::Hello(hello, input)) => (hello, input),
         Ok(First::Plain(input)) => return Some(Greeted::Plain(input.freeze())),
         Ok(First::Closed) => return None,

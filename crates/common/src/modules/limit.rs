@@ -73,9 +73,7 @@ pub fn declare<P: Proto>(
 
 /// The key of a session in a zone; `None` if it isn't to be counted: the key is empty, or too long, which is logged.
 pub fn key<P: Proto>(zone: &SharedZone, session: &mut P::Session, kind: Kind) -> Option<Vec<u8>> {
-    let key = zone.data::<Key>()?;
-    let mut value = Vec::new();
-    key.template.render(session, &mut value);
+    let (key, value) = render::<P>(zone, session)?;
     if value.len() > kind.longest_key {
         let shown = buf::text::encode(&value);
         let (text, longest) = (&key.text, kind.longest_key);
@@ -84,4 +82,17 @@ pub fn key<P: Proto>(zone: &SharedZone, session: &mut P::Session, kind: Kind) ->
         return None;
     }
     (!value.is_empty()).then_some(value)
+}
+
+/// The same of a session whose key was looked at before, in another worker: nothing is logged.
+pub fn key_again<P: Proto>(zone: &SharedZone, session: &mut P::Session, kind: Kind) -> Option<Vec<u8>> {
+    let (_, value) = render::<P>(zone, session)?;
+    (1..=kind.longest_key).contains(&value.len()).then_some(value)
+}
+
+fn render<P: Proto>(zone: &SharedZone, session: &mut P::Session) -> Option<(Rc<Key>, Vec<u8>)> {
+    let key = zone.data::<Key>()?;
+    let mut value = Vec::new();
+    key.template.render(session, &mut value);
+    Some((key, value))
 }

@@ -173,6 +173,21 @@ impl<P: Proto> Check<P> for Limiter<P> {
         }
         if status == Status::Rejected { Verdict::Refuse(self.0.status) } else { Verdict::Next }
     }
+
+    /// It counts even if by now there are more than may be: it is to keep others out.
+    fn again(&self, session: &mut P::Session) {
+        let kind = kind(owner(P::tables().limit_conn.module()));
+        let mut leases = Leases::default();
+        for Limit { zone, .. } in &self.0.limits {
+            let Some(key) = limit::key_again::<P>(zone, session, kind) else { continue };
+            if take(zone.zone(), &key, u32::MAX) == Taken::Yes {
+                leases.0.push((zone.zone().clone(), key));
+            }
+        }
+        if !leases.0.is_empty() {
+            *session.store_mut().slots.entry() = State { status: Status::Passed, _leases: leases };
+        }
+    }
 }
 
 /// One `limit_conn`.

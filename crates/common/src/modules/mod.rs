@@ -52,6 +52,9 @@ pub trait Phases<P: Proto> {
 pub trait Check<P: Proto>: 'static {
     /// What it says of a session.
     fn check(&self, session: &mut P::Session) -> Verdict;
+
+    /// Counts a session that comes from another worker, where the check let it pass: it is neither judged nor changed again.
+    fn again(&self, _session: &mut P::Session) {}
 }
 
 /// What a check says of a session.

@@ -1,13 +1,12 @@
 //! The handshake with a client, before its first request: by the name it gives a server is chosen, whose settings hold.
 
-use std::io;
 use std::rc::Rc;
 
 use buf::Bytes;
 use common::front;
 use common::front::ssl::{ServerTls, VerifyClient};
-use common::front::tls::{Greeted, Unproved, greet, log_failure};
-use tls::{HandshakeError, Identity};
+use common::front::tls::{Greeted, Unproved, greet};
+use tls::Identity;
 use wire::hello::ClientHello;
 
 use crate::fault::Fault;
@@ -24,16 +23,6 @@ type SslConf = front::ssl::SslConf<HttpProto>;
 pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> Option<(Connection, Bytes)> {
     conn.link.stream.set_recv_timeout(Some(conn.facts.address.default.core.client_header_timeout));
     conn.link.stream.set_send_timeout(Some(conn.facts.address.default.root.core.send_timeout));
-    let input = match input.is_empty() {
-        true => match first_bytes(&conn).await {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                log_failure(&http.visitor(&conn), &HandshakeError::Io(error));
-                return None;
-            }
-        },
-        false => input,
-    };
     let greeted = greet(conn.link.stream.socket(), input, &conn.facts.address, || http.visitor(&conn)).await?;
     let greeting = match greeted {
         Greeted::Hello(greeting) => greeting,
@@ -46,14 +35,6 @@ pub async fn handshake(http: &Rc<Http>, mut conn: Connection, input: Bytes) -> O
     let secured = greeting.finish(conn.link.stream.socket(), identity, &http.log, || http.visitor(&conn)).await?;
     conn.facts.set_tls(secured);
     Some((conn, Bytes::default()))
-}
-
-/// The first bytes after the PROXY protocol's header, if none came with it.
-async fn first_bytes(conn: &Connection) -> io::Result<Bytes> {
-    conn.link.stream.set_silent();
-    let bytes = conn.link.stream.recv(conn.facts.address.default.core.client_header_buffer_size).await;
-    conn.link.stream.set_idle(false);
-    bytes
 }
 
 /// The certificate for this connection alone, where variables name it.

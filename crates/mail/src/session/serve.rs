@@ -73,10 +73,7 @@ async fn begin(mut session: MailSession) -> Result<Box<Tunnel>, Gone> {
 async fn read_proxy_header(session: &mut MailSession) -> Result<Bytes, Gone> {
     let stream = &session.stream;
     stream.set_recv_timeout(Some(session.server.core.timeout));
-    stream.set_silent();
-    let read = proxy::read(stream, b"", || session.visitor()).await;
-    stream.set_idle(false);
-    let (header, rest) = read.ok_or(Gone)?;
+    let (header, rest) = proxy::read(stream, b"", || session.visitor()).await.ok_or(Gone)?;
     session.proxy = header.map(Box::new);
     Ok(rest)
 }

@@ -4,8 +4,9 @@ use conf::values::flag;
 use conf::{Args, Registry, Result};
 use expr::vars::Flags;
 use wire::mqtt;
+use wire::tagged::{Reader, Writer};
 
-use super::{keep, kept};
+use super::{Found, keep, kept};
 use crate::module::{Examined, Handlers, Preread, ServerContext, StreamModule};
 use crate::proto::{EVERYWHERE, Getter, Setup};
 use crate::session::StreamSession;
@@ -45,10 +46,22 @@ conf::table! {
 }
 
 /// What a client has said of itself.
-#[derive(Default)]
-struct Client {
-    id: Box<[u8]>,
-    username: Box<[u8]>,
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Client {
+    pub(super) id: Box<[u8]>,
+    pub(super) username: Box<[u8]>,
+}
+
+impl Found for Client {
+    const MODULE: &'static [u8] = b"mqtt_preread";
+
+    fn encode(&self, out: &mut Writer) {
+        out.bytes(1, &self.id).bytes(2, &self.username);
+    }
+
+    fn decode(fields: Reader<'_>) -> Option<Client> {
+        Some(Client { id: fields.bytes(1)?.into(), username: fields.bytes(2)?.into() })
+    }
 }
 
 impl StreamModule for MqttPreread {

@@ -4,8 +4,9 @@ use conf::values::flag;
 use conf::{Args, Registry, Result};
 use expr::vars::Flags;
 use wire::rdp;
+use wire::tagged::{Reader, Writer};
 
-use super::{keep, kept};
+use super::{Found, keep, kept};
 use crate::module::{Examined, Handlers, Preread, ServerContext, StreamModule};
 use crate::proto::{EVERYWHERE, Getter, Setup};
 use crate::session::StreamSession;
@@ -45,8 +46,20 @@ conf::table! {
 }
 
 /// A client's cookie, without `Cookie: `.
-#[derive(Default)]
-struct Cookie(Box<[u8]>);
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Cookie(pub(super) Box<[u8]>);
+
+impl Found for Cookie {
+    const MODULE: &'static [u8] = b"rdp_preread";
+
+    fn encode(&self, out: &mut Writer) {
+        out.bytes(1, &self.0);
+    }
+
+    fn decode(fields: Reader<'_>) -> Option<Cookie> {
+        Some(Cookie(fields.bytes(1)?.into()))
+    }
+}
 
 impl StreamModule for RdpPreread {
     fn tables(&self, registry: &mut Registry) {

@@ -6,8 +6,9 @@ use conf::values::flag;
 use conf::{Args, Registry, Result};
 use expr::vars::Flags;
 use wire::hello::{self, ClientHello, HelloError};
+use wire::tagged::{Reader, Writer};
 
-use super::{keep, kept};
+use super::{Found, keep, kept};
 use crate::module::{Examined, Handlers, Preread, ServerContext, StreamModule};
 use crate::proto::{EVERYWHERE, Getter, Setup};
 use crate::session::StreamSession;
@@ -47,12 +48,26 @@ conf::table! {
 }
 
 /// What a client has offered.
-#[derive(Default)]
-struct Offer {
-    name: Box<[u8]>,
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Offer {
+    pub(super) name: Box<[u8]>,
     /// Separated by commas.
-    protocols: Vec<u8>,
-    version: &'static str,
+    pub(super) protocols: Vec<u8>,
+    /// As in ClientHellos; 0 for none.
+    pub(super) version: u16,
+}
+
+impl Found for Offer {
+    const MODULE: &'static [u8] = b"ssl_preread";
+
+    fn encode(&self, out: &mut Writer) {
+        out.bytes(1, &self.name).bytes(2, &self.protocols).number(3, self.version.into());
+    }
+
+    fn decode(fields: Reader<'_>) -> Option<Offer> {
+        let version = u16::try_from(fields.number(3)?).ok()?;
+        Some(Offer { name: fields.bytes(1)?.into(), protocols: fields.bytes(2)?.into(), version })
+    }
 }
 
 impl StreamModule for SslPreread {
@@ -70,7 +85,7 @@ impl StreamModule for SslPreread {
             "ssl_preread_alpn_protocols", Flags::NONE, Getter::Plain(|s, out| kept::<Offer>(s, out, |offer| Some(&offer.protocols)));
             /// The highest version that a TLS client offers: `TLSv1.3`, `TLSv1.2`, `TLSv1.1`, `TLSv1`, `SSLv3` or `SSLv2`.
             /// Empty without `ssl_preread`, and if the client doesn't speak TLS.
-            "ssl_preread_protocol", Flags::NONE, Getter::Plain(|s, out| kept::<Offer>(s, out, |offer| Some(offer.version.as_bytes())));
+            "ssl_preread_protocol", Flags::NONE, Getter::Plain(|s, out| kept::<Offer>(s, out, |offer| Some(version_name(offer.version).as_bytes())));
         }
     }
 
@@ -94,7 +109,7 @@ impl Preread for SslPreread {
             }
             Err(HelloError::OtherProtocol) => match hello::old_version(bytes) {
                 Ok(None) => return Examined::More,
-                Ok(Some(version)) => keep(s, Offer { version: version_name(version), ..Offer::default() }),
+                Ok(Some(version)) => keep(s, Offer { version, ..Offer::default() }),
                 Err(_) => {}
             },
             Err(_) => {}
@@ -109,7 +124,7 @@ impl Offer {
         Offer {
             name: hello.server_name.clone().unwrap_or_default(),
             protocols: protocols.join(&b","[..]),
-            version: version_name(hello.highest_version()),
+            version: hello.highest_version(),
         }
     }
 }

@@ -15,7 +15,7 @@ use rt::{Datagram, UdpSocket};
 use upstream::{Choice, Moment, Outcome};
 
 use super::reach::{Reached, end_attempt};
-use super::relay::rate;
+use super::relay::rates;
 use super::{Backend, Headed};
 use crate::session::{Link, StreamSession};
 use crate::udp::{self, Client, End as ClientEnd, Expected, Tally};
@@ -32,10 +32,6 @@ pub(crate) struct Relay {
     pub(crate) received: Cell<u64>,
     /// Milliseconds until the server's first datagram.
     pub(crate) first_ms: Cell<Option<u64>>,
-    /// Received, and not sent to the client yet.
-    pub(crate) batch: RefCell<Vec<Datagram>>,
-    /// Some of that is being sent.
-    pub(crate) delivers: Cell<bool>,
     /// The server has failed.
     pub(crate) failed: bool,
 }
@@ -64,7 +60,7 @@ pub(super) async fn run(
     let client = client.clone();
     let Reached { choice, backend: socket, began_ms, header } = reached;
     let conf = &b.conf;
-    let rates = [&conf.proxy_upload_rate, &conf.proxy_download_rate].map(|rate_of| rate(&mut s, rate_of.as_deref()));
+    let rates = rates(&mut s, conf);
     let each = conf.proxy_protocol_datagrams == Headed::Each && !header.is_empty();
     let backend = client.pass_to(udp::Backend {
         socket: Rc::new(socket),
@@ -90,23 +86,26 @@ pub(super) async fn run(
         rates,
         received: Cell::new(0),
         first_ms: Cell::new(None),
-        batch: RefCell::default(),
-        delivers: Cell::new(false),
         failed: false,
         client: client.clone(),
     };
-    relay.run(s).await
+    relay.run(s, Vec::new()).await
 }
 
 impl Relay {
-    /// Passes datagrams on until the end, and gives the session back, unless another worker goes on with it.
-    pub(crate) async fn run(mut self, mut s: Box<StreamSession>) -> Option<Box<StreamSession>> {
+    /// Passes datagrams on until the end, and gives the session back, unless another worker goes on with it. `batch` has been
+    /// received from the server, and not sent to the client yet.
+    pub(crate) async fn run(
+        mut self,
+        mut s: Box<StreamSession>,
+        mut batch: Vec<Datagram>,
+    ) -> Option<Box<StreamSession>> {
         let client = self.client.clone();
         let Some(backend) = client.backend() else { return Some(s) };
         let end = loop {
             let end = {
                 let mut uploads = pin!(self.uploads(backend));
-                let mut downloads = pin!(self.downloads(backend));
+                let mut downloads = pin!(self.downloads(backend, &mut batch));
                 poll_fn(|cx| match uploads.as_mut().poll(cx) {
                     Poll::Ready(end) => Poll::Ready(end),
                     Poll::Pending => downloads.as_mut().poll(cx),
@@ -125,7 +124,7 @@ impl Relay {
                 }
                 End::Leaves => {
                     self.note(&mut s, backend);
-                    match udp::handover::give(self, s) {
+                    match udp::handover::give(self, s, &batch) {
                         Some((relay, session)) => (self, s) = (relay, session),
                         None => return None,
                     }
@@ -145,7 +144,7 @@ impl Relay {
             poll_fn(|cx| {
                 client.poll_wake(cx, |client| {
                     client.has_queued()
-                        || client.leaves() && !self.delivers.get()
+                        || client.leaves()
                         || client.tally().is_done()
                         || backend.error.borrow().is_some()
                 })
@@ -154,61 +153,45 @@ impl Relay {
             if let Some(error) = backend.error.take() {
                 return End::Server(error, "send");
             }
-            while let Some(bytes) = client.pop() {
-                self.wait(backend.sent.get(), self.rates[0]).await;
-                backend.socket.set_recv_timeout(Some(backend.timeout_ms));
-                while !backend.send(&bytes) {
-                    // Its buffer is full: it is tried again when that may have emptied.
-                    rt::sleep(ROOM_MS).await;
-                }
-            }
-            if client.tally().is_done() {
+            if client.tally().is_done() && !client.has_queued() {
                 return End::Done;
             }
-            if client.leaves() && !self.delivers.get() {
+            if client.leaves() {
                 return End::Leaves;
+            }
+            self.wait(backend.sent.get(), self.rates[0]).await;
+            if !client.leaves() && !client.send_first(backend) {
+                // Its buffer is full: it is tried again when that may have emptied.
+                rt::sleep(ROOM_MS).await;
             }
         }
     }
 
     /// Passes on what the server says.
-    async fn downloads(&self, backend: &udp::Backend) -> End {
+    async fn downloads(&self, backend: &udp::Backend, batch: &mut Vec<Datagram>) -> End {
         loop {
-            if self.client.leaves() {
-                // The other direction goes when it has nothing to send either.
-                self.client.wake();
-                return std::future::pending().await;
-            }
-            if self.batch.borrow().is_empty() {
-                let mut batch = self.batch.take();
-                let received = backend.socket.recv(&mut batch).await;
-                self.batch.replace(batch);
-                match received {
+            if batch.is_empty() {
+                match backend.socket.recv(batch).await {
                     Ok(()) => {}
                     Err(error) if error.kind() == io::ErrorKind::TimedOut => return End::TimedOut,
                     Err(error) if rt::is_closing(&error) => return End::Closing,
                     Err(error) => return End::Server(error, "recv"),
                 }
-                self.delivers.set(true);
-                self.count();
+                self.count(batch);
                 backend.socket.set_recv_timeout(Some(backend.timeout_ms));
             }
             self.wait(self.client.sent(), self.rates[1]).await;
-            let batch = self.batch.take();
-            if let Err(error) = self.client.send(&batch).await {
+            if let Err(error) = self.client.send(batch).await {
                 return End::Client(error);
             }
-            // Not sooner: the session may be over with them.
-            self.client.answered(batch.len() as u64);
-            self.delivers.set(false);
+            batch.shrink_to(FEW);
             if self.client.tally().is_done() {
                 return End::Done;
             }
         }
     }
 
-    fn count(&self) {
-        let batch = self.batch.borrow();
+    fn count(&self, batch: &[Datagram]) {
         let bytes: usize = batch.iter().map(|datagram| datagram.bytes.len()).sum();
         self.received.set(self.received.get() + bytes as u64);
         self.first_byte();
@@ -221,18 +204,19 @@ impl Relay {
         }
     }
 
-    /// Waits until more may pass, of which so many bytes have; no longer than until the session has to leave, since others
-    /// wait for that.
+    /// Waits until more may pass, of which so many bytes have; no longer than until the session is to leave.
     async fn wait(&self, passed: u64, rate: u64) {
-        if rate == 0 {
+        // As much as passes in a second may pass at the start.
+        if rate == 0 || passed < rate {
             return;
         }
-        // As much as passes in a second may pass at the start.
         let due_ms = (passed.saturating_mul(1000) / rate).saturating_sub(1000);
-        if passed >= rate {
-            let mut time = pin!(rt::sleep_until(self.began_ms + due_ms + 1));
-            poll_fn(|cx| if self.client.leaves() { Poll::Ready(()) } else { time.as_mut().poll(cx) }).await;
-        }
+        let mut pause = pin!(rt::sleep_until(self.began_ms + due_ms + 1));
+        poll_fn(|cx| match self.client.poll_wake(cx, Client::leaves) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => pause.as_mut().poll(cx),
+        })
+        .await;
     }
 
     /// Tells the session what has passed.
@@ -283,5 +267,7 @@ impl Relay {
 
 /// The server has not answered.
 const BAD_GATEWAY: u16 = 502;
+/// Memory for how many datagrams a session keeps while it waits for the next ones.
+const FEW: usize = 4;
 /// How soon a full buffer is tried again.
 const ROOM_MS: u64 = 1;

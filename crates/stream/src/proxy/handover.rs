@@ -43,6 +43,8 @@ struct TunnelState {
     up_ended: bool,
     /// Whether the server has.
     down_ended: bool,
+    /// Bytes a second from the client and to it; 0 for any number.
+    rates: [u64; 2],
 }
 
 impl TunnelState {
@@ -51,6 +53,7 @@ impl TunnelState {
         out.bytes(1, &self.session.encode()).bytes(2, &self.client.encode());
         out.list(3, self.secure.as_ref().map(SecureState::encode)).bytes(4, &self.backend.encode());
         out.number(5, self.attempt_ms).bytes(6, &self.group).flag(7, self.up_ended).flag(8, self.down_ended);
+        out.number(9, self.rates[0]).number(10, self.rates[1]);
         out.finish()
     }
 
@@ -66,6 +69,7 @@ impl TunnelState {
             group: owned(fields, 6),
             up_ended: fields.flag(7),
             down_ended: fields.flag(8),
+            rates: [fields.number(9)?, fields.number(10)?],
         })
     }
 }
@@ -75,7 +79,7 @@ const VERSION: u8 = 1;
 /// Gives a session away. `up` and `down` are bytes that its streams haven't taken over.
 pub(super) fn give(to: &Handover, s: Box<StreamSession>, relay: Relay, up: Chain, down: Chain) {
     let session = s.state();
-    let Relay { mut choice, backend, began_ms, state, .. } = relay;
+    let Relay { mut choice, backend, began_ms, rates, state, .. } = relay;
     let Link::Stream(client) = s.link else { return };
     let waits = if state.down_ended { &client } else { &backend };
     let timeout_ms = waits.recv_timeout_left();
@@ -96,6 +100,7 @@ pub(super) fn give(to: &Handover, s: Box<StreamSession>, relay: Relay, up: Chain
         group: choice.group().name.as_bytes().to_vec(),
         up_ended: state.up_ended,
         down_ended: state.down_ended,
+        rates,
     };
     choice.release(Outcome::Good);
     let kind = if state.secure.is_some() { kind::STREAM_TLS } else { kind::STREAM };
@@ -168,6 +173,7 @@ fn restore(
         choice: Choice::resume(group, &peer),
         backend,
         began_ms: rt::now_ms().saturating_sub(state.attempt_ms),
+        rates: state.rates,
         state: State { up_ended: state.up_ended, down_ended: state.down_ended, first_byte_ms, moved_ms: None },
         stays: back,
         first_wait_ms: state.backend.timeout_ms,
@@ -193,6 +199,7 @@ mod tests {
             server: b"example.com".to_vec(),
             attempts: vec![Attempt::default(), Attempt { peer: Some("127.0.0.1:1".into()), ..Attempt::default() }],
             values: vec![(b"a".to_vec(), b"b".to_vec())],
+            found: vec![(b"ssl_preread".to_vec(), b"c".to_vec())],
             ..SessionState::new(addr("0.0.0.0:80"), addr("[::1]:1024"))
         };
         TunnelState {
@@ -204,6 +211,7 @@ mod tests {
             group: b"backends".to_vec(),
             up_ended: true,
             down_ended: false,
+            rates: [0, 1000],
         }
     }
 

@@ -48,6 +48,9 @@ const BAD_GATEWAY: Unreached = Unreached(502);
 /// The client has left, which is no fault.
 const LEFT: Unreached = Unreached(200);
 
+/// The client has left meanwhile.
+struct Left;
+
 /// Why a server couldn't be reached.
 enum Fault {
     /// Another one may be.
@@ -58,6 +61,12 @@ enum Fault {
     Left,
 }
 
+impl From<Left> for Fault {
+    fn from(_: Left) -> Fault {
+        Fault::Left
+    }
+}
+
 impl Backend {
     /// Opens a connection to a server.
     pub(super) async fn reach(&self, s: &mut StreamSession) -> Result<Reached<Line>, Unreached> {
@@ -65,11 +74,11 @@ impl Backend {
         let key = found.key.as_ref().map(|key| vars::render(s, key)).unwrap_or_default();
         let mut choice = Choice::new(found.group, self.conf.connect.next_upstream_tries);
         let began_ms = rt::now_ms();
+        let header = self.header(s);
         loop {
             let attempt_ms = rt::now_ms();
             s.attempts.push(Attempt::default());
             self.choose(s, &mut choice, &key).await?;
-            let header = self.header(s);
             let connected = self.connect(s, &choice, attempt_ms, &host, &header).await;
             let fault = match connected {
                 Ok(backend) => {
@@ -83,10 +92,7 @@ impl Backend {
             end_attempt(s, attempt_ms);
             match fault {
                 Fault::Own => return Err(INTERNAL_ERROR),
-                Fault::Left => {
-                    s.log_plain(format_args!("client disconnected, {}", s.counts()));
-                    return Err(LEFT);
-                }
+                Fault::Left => return Err(left(s)),
                 Fault::Peer => {}
             }
             if choice.release(Outcome::Failed) {
@@ -129,9 +135,11 @@ impl Backend {
             s.log_error(format_args!("no resolver defined to resolve {name}"));
             return Err(INTERNAL_ERROR);
         };
-        match Found::look_up(&url, None, resolver, core.shared.resolver_timeout).await {
-            Ok(found) => Ok((found, host)),
-            Err(error) => {
+        let found = Found::look_up(&url, None, resolver, core.shared.resolver_timeout);
+        match unless_left(s, self.conf.proxy_half_close, found).await {
+            Ok(Ok(found)) => Ok((found, host)),
+            Err(Left) => Err(left(s)),
+            Ok(Err(error)) => {
                 s.log_error(format_args!("{name} could not be resolved ({error})"));
                 Err(INTERNAL_ERROR)
             }
@@ -142,15 +150,26 @@ impl Backend {
     async fn choose(&self, s: &mut StreamSession, choice: &mut Choice, key: &[u8]) -> Result<(), Unreached> {
         let peer = s.peer.clone();
         let hints = Hints { addr: Some(&peer), key, ..Hints::default() };
-        let found = choice.advance(&hints) || choice.group().has_queue() && choice.wait(&hints).await;
+        let found = if choice.advance(&hints) {
+            Ok(true)
+        } else if choice.group().has_queue() {
+            unless_left(s, self.conf.proxy_half_close, choice.wait(&hints)).await
+        } else {
+            Ok(false)
+        };
         if let Some(attempt) = s.attempts.last_mut() {
             match choice.peer() {
                 Some(peer) => attempt.begin(peer),
                 None => attempt.peer = Some(choice.group().name.clone()),
             }
         }
-        if found {
-            return Ok(());
+        match found {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(Left) => {
+                end_attempt(s, rt::now_ms());
+                return Err(left(s));
+            }
         }
         s.log_error(format_args!("no live upstreams while connecting to upstream"));
         end_attempt(s, rt::now_ms());
@@ -278,9 +297,15 @@ pub(super) fn end_attempt(s: &mut StreamSession, began_ms: u64) {
     }
 }
 
+/// Tells the log that the client has left.
+fn left(s: &StreamSession) -> Unreached {
+    s.log_plain(format_args!("client disconnected, {}", s.counts()));
+    LEFT
+}
+
 /// Waits for `future`, but no longer than the client does. One that may close its side and wait for an answer is waited for
 /// in any case.
-async fn unless_left<T>(s: &mut StreamSession, half_close: bool, future: impl Future<Output = T>) -> Result<T, Fault> {
+async fn unless_left<T>(s: &mut StreamSession, half_close: bool, future: impl Future<Output = T>) -> Result<T, Left> {
     let mut future = pin!(future);
     let mut watches = !half_close;
     poll_fn(|cx| {
@@ -291,7 +316,7 @@ async fn unless_left<T>(s: &mut StreamSession, half_close: bool, future: impl Fu
             // What it has sent before is passed on.
             watches = false;
             if s.first.is_empty() && !s.has_sent(cx) {
-                return Poll::Ready(Err(Fault::Left));
+                return Poll::Ready(Err(Left));
             }
         }
         Poll::Pending

@@ -10,7 +10,6 @@ use common::pump::{Pump, Turn};
 use common::vars;
 use engine::handover::Handover;
 use engine::log::{Errno, Level, TIMED_OUT};
-use expr::vars::Template;
 use upstream::{Choice, Moment, Outcome};
 
 use super::reach::{Reached, end_attempt};
@@ -25,6 +24,8 @@ pub(super) struct Relay {
     pub(super) backend: rt::Stream,
     /// When the connection began to be made.
     pub(super) began_ms: u64,
+    /// Bytes a second from the client and to it; 0 for any number.
+    pub(super) rates: [u64; 2],
     /// How far it has come.
     pub(super) state: State,
     /// Whether it stays in this process to its end: nobody took it when it was handed over.
@@ -69,7 +70,8 @@ pub(super) async fn run(b: &Backend, mut s: Box<StreamSession>, reached: Reached
         let _ = client.set_nodelay(true);
     }
     let first = s.take_first();
-    let relay = Relay { choice, backend, began_ms, state: State::default(), stays: false, first_wait_ms: None };
+    let rates = rates(&mut s, &b.conf);
+    let relay = Relay { choice, backend, began_ms, rates, state: State::default(), stays: false, first_wait_ms: None };
     relay.serve(b, s, header, first).await
 }
 
@@ -82,8 +84,7 @@ impl Relay {
         header: Bytes,
         first: Bytes,
     ) -> Option<Box<StreamSession>> {
-        let upload = rate(&mut s, b.conf.proxy_upload_rate.as_deref());
-        let download = rate(&mut s, b.conf.proxy_download_rate.as_deref());
+        let [upload, download] = self.rates;
         let Link::Stream(client) = &s.link else { return Some(s) };
         let size = b.conf.proxy_buffer_size;
         let mut up = Way::new(client, &self.backend, first, size).at_rate(upload);
@@ -223,7 +224,10 @@ fn log_end(s: &StreamSession, end: &End) {
     }
 }
 
-/// The limit that a template says, in bytes a second; 0 for none.
-pub(super) fn rate(s: &mut StreamSession, template: Option<&Template>) -> u64 {
-    template.and_then(|template| buf::parse::parse_size(&vars::render(s, template))).unwrap_or(0)
+/// The limits of a session, in bytes a second from the client and to it; 0 for none.
+pub(super) fn rates(s: &mut StreamSession, conf: &ProxyConf) -> [u64; 2] {
+    [&conf.proxy_upload_rate, &conf.proxy_download_rate].map(|template| {
+        let size = template.as_ref().and_then(|template| buf::parse::parse_size(&vars::render(s, template)));
+        size.unwrap_or(0)
+    })
 }

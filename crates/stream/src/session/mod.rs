@@ -17,6 +17,7 @@ use common::vars::Store;
 use os::SockAddr;
 use tls::Secured;
 
+use crate::preread;
 use crate::server::{Address, Server, Stream};
 use crate::udp::End;
 
@@ -137,6 +138,7 @@ impl StreamSession {
             age_ms: rt::now_ms().saturating_sub(self.began_ms),
             attempts: self.attempts.clone(),
             values: values(self),
+            found: preread::found(self),
             ..SessionState::new(self.address.addr.clone(), self.peer.clone())
         }
     }
@@ -156,6 +158,7 @@ impl StreamSession {
             ..StreamSession::new(stream, address, link, state.peer)
         };
         restore_values(&mut s, state.values);
+        preread::keep_again(&mut s, &state.found);
         s.count_again();
         s
     }
@@ -215,12 +218,10 @@ impl StreamSession {
         }
     }
 
-    /// Has limits count a session that comes from another process, where it was counted before: none refuses it.
+    /// Has limits count a session that comes from another worker.
     fn count_again(&mut self) {
         let server = self.server.clone();
-        for check in &server.handlers.preaccess {
-            let _ = check.check(self);
-        }
+        server.handlers.preaccess.iter().for_each(|check| check.again(self));
     }
 
     /// The server of this name on an address.

@@ -117,10 +117,7 @@ async fn read_proxy_header(s: &mut StreamSession) -> Result<(), Ended> {
     // Of datagrams it was read already.
     let Link::Stream(stream) = &s.link else { return Ok(()) };
     stream.set_recv_timeout(Some(s.server.core.proxy_protocol_timeout));
-    stream.set_silent();
-    let read = proxy::read(stream, b"", || s.visitor()).await;
-    stream.set_idle(false);
-    let (header, rest) = read.ok_or(Ended(BAD_REQUEST))?;
+    let (header, rest) = proxy::read(stream, b"", || s.visitor()).await.ok_or(Ended(BAD_REQUEST))?;
     s.apart = stream.received().saturating_sub(rest.len() as u64);
     s.proxy = header.map(Box::new);
     s.first = rest;
@@ -216,7 +213,13 @@ async fn preread(s: &mut StreamSession) -> Result<(), Ended> {
 /// More of the client's first bytes. As in nginx, a client that sends no more in time, or leaves, isn't a fault.
 async fn read_more(s: &StreamSession, most: usize) -> Result<Buf, Ended> {
     let Link::Stream(stream) = &s.link else { return Err(Ended(BAD_REQUEST)) };
-    match stream.recv(most).await {
+    if s.first.is_empty() {
+        // A client that says nothing is closed first if its place is needed.
+        stream.set_silent();
+    }
+    let more = stream.recv(most).await;
+    stream.set_idle(false);
+    match more {
         Ok(more) if !more.is_empty() => Ok(more),
         _ => Err(Ended(200)),
     }

@@ -33,6 +33,8 @@ pub struct SessionState {
     pub attempts: Vec<Attempt>,
     /// Stored variables: names and values.
     pub values: Pairs,
+    /// What its first bytes said: modules and what they have found.
+    pub found: Pairs,
 }
 
 impl SessionState {
@@ -49,6 +51,7 @@ impl SessionState {
             age_ms: 0,
             attempts: Vec::new(),
             values: Vec::new(),
+            found: Vec::new(),
         }
     }
 
@@ -60,6 +63,7 @@ impl SessionState {
         out.number(7, self.age_ms);
         out.list(8, self.attempts.iter().map(encode_attempt));
         encode_pairs(&mut out, 9, &self.values);
+        encode_pairs(&mut out, 12, &self.found);
         out.number(10, self.apart).bytes(11, &self.server);
         out.finish()
     }
@@ -78,6 +82,7 @@ impl SessionState {
             age_ms: fields.number(7)?,
             attempts: fields.all(8).map(decode_attempt).collect::<Option<_>>()?,
             values: decode_pairs(fields, 9)?,
+            found: decode_pairs(fields, 12)?,
         })
     }
 }

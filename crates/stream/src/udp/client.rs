@@ -4,18 +4,19 @@
 //! at once to the backend, if the session has one and nothing delays it, else into a queue that the session's task takes from.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use buf::Buf;
+use common::front::proxy::ProxyHeader;
 use os::SockAddr;
 use rt::{Datagram, Transmit, UdpSocket};
 use smallvec::SmallVec;
 
 use super::port::Port;
+use super::queue::{Queue, Waiting};
 use super::tally::{Expected, Tally};
 
 /// Who sends to which of this machine's addresses: all of its datagrams are one session's.
@@ -41,9 +42,8 @@ pub struct Client {
     sent: Cell<u64>,
     /// Where its datagrams go, once that is known.
     backend: OnceCell<Backend>,
-    /// What has not been taken yet, and how many bytes that is.
-    queue: RefCell<VecDeque<Buf>>,
-    queued: Cell<usize>,
+    /// What has not been taken yet.
+    queue: RefCell<Queue>,
     /// The session's task, while it waits.
     task: RefCell<Option<Waker>>,
     /// The session is to leave for another worker.
@@ -78,7 +78,6 @@ impl Client {
             sent: Cell::new(0),
             backend: OnceCell::new(),
             queue: RefCell::default(),
-            queued: Cell::new(0),
             task: RefCell::default(),
             leaves: Cell::new(false),
         }
@@ -109,11 +108,14 @@ impl Client {
         self.tally.get()
     }
 
-    /// What was counted in another worker.
-    pub(super) fn resume(&self, tally: Tally, received: u64, sent: u64) {
+    /// What was counted in another worker, and what waited there.
+    pub(super) fn resume(&self, tally: Tally, [received, sent]: [u64; 2], queued: &[Vec<u8>]) {
         self.tally.set(tally);
         self.received.set(received);
         self.sent.set(sent);
+        for waiting in queued {
+            self.queue.borrow_mut().push(Waiting { bytes: filled(waiting), proxy: None });
+        }
     }
 
     fn count(&self, change: impl FnOnce(&mut Tally)) {
@@ -129,41 +131,52 @@ impl Client {
     }
 
     /// Takes a further datagram. What there is no room for is lost, as it is in the kernel.
-    pub(super) fn take(self: &Rc<Self>, bytes: Buf) {
+    pub(super) fn take(self: &Rc<Self>, proxy: Option<ProxyHeader>, bytes: Buf) {
         let backend = self.backend.get();
-        let at_once =
-            backend.filter(|backend| !backend.delays && self.queued.get() == 0 && self.queue.borrow().is_empty());
-        if at_once.is_none() && self.queued.get() + bytes.len() > MAX_QUEUED {
+        let at_once = backend.filter(|backend| !backend.delays && !self.has_queued());
+        if let Some(backend) = at_once {
+            self.begin_next(bytes.len());
+            if !backend.send(&bytes) {
+                self.push(Waiting { bytes, proxy: None });
+            }
+            if self.tally.get().is_done() || backend.error.borrow().is_some() {
+                self.wake();
+            }
             return;
         }
-        self.begin(bytes.len());
+        let waiting = Waiting { bytes, proxy: proxy.map(Box::new) };
+        if self.queue.borrow().has_room(&waiting) {
+            self.begin_next(waiting.bytes.len());
+            self.push(waiting);
+        }
+    }
+
+    /// Counts a further datagram; the last one of a session makes the next one begin another.
+    fn begin_next(self: &Rc<Self>, bytes: usize) {
+        self.begin(bytes);
         if self.tally.get().is_full() {
             self.port.unbind(self);
         }
-        match at_once {
-            Some(backend) => {
-                if !backend.send(&bytes) {
-                    self.push(bytes);
-                }
-                if self.tally.get().is_done() {
-                    self.wake();
-                }
-            }
-            None => self.push(bytes),
-        }
     }
 
-    fn push(&self, bytes: Buf) {
-        self.queued.set(self.queued.get() + bytes.len());
-        self.queue.borrow_mut().push_back(bytes);
+    fn push(&self, waiting: Waiting) {
+        self.queue.borrow_mut().push(waiting);
         self.wake();
     }
 
-    /// The next datagram that waits.
-    pub(crate) fn pop(&self) -> Option<Buf> {
-        let bytes = self.queue.borrow_mut().pop_front()?;
-        self.queued.set(self.queued.get() - bytes.len());
-        Some(bytes)
+    /// Sends the datagram that has waited longest to the backend; false if there is no room for it.
+    pub(crate) fn send_first(&self, backend: &Backend) -> bool {
+        let mut queue = self.queue.borrow_mut();
+        let sent = queue.first().is_none_or(|bytes| backend.send(bytes));
+        if sent {
+            drop(queue.pop());
+        }
+        sent
+    }
+
+    /// The datagrams that wait.
+    pub(super) fn queued(&self) -> Vec<Vec<u8>> {
+        self.queue.borrow().iter().map(<[u8]>::to_vec).collect()
     }
 
     /// Whether datagrams wait.
@@ -181,18 +194,20 @@ impl Client {
         let too_many = (self.tally.get().requests - expected.requests) as usize;
         let kept = self.queue.borrow().len().saturating_sub(too_many);
         let others = self.queue.borrow_mut().split_off(kept);
-        for bytes in others {
-            self.queued.set(self.queued.get() - bytes.len());
+        for Waiting { bytes, proxy } in others {
             self.count(|tally| tally.requests -= 1);
             self.received.set(self.received.get() - bytes.len() as u64);
-            self.port.receive(self.key.clone(), bytes);
+            match self.headers {
+                true => self.port.deliver(self.key.clone(), proxy.map(|proxy| *proxy), bytes),
+                false => self.port.receive(self.key.clone(), bytes),
+            }
         }
     }
 
     /// Says where its datagrams go.
     pub(crate) fn pass_to(&self, backend: Backend) -> &Backend {
         self.backend.get_or_init(|| {
-            self.port.beginning.set(self.port.beginning.get() - 1);
+            self.port.has_begun();
             backend
         })
     }
@@ -231,33 +246,35 @@ impl Client {
         self.count(|tally| tally.responses += datagrams);
     }
 
-    /// Sends datagrams to the client, from the address that it has sent to.
-    pub(crate) async fn send(&self, datagrams: &[Datagram]) -> io::Result<()> {
-        let mut all: SmallVec<[Transmit<'_>; 4]> = datagrams
-            .iter()
-            .map(|datagram| Transmit { segment: datagram.segment, ..self.transmit(&datagram.bytes) })
-            .collect();
-        self.send_all(&mut all).await
+    /// Sends datagrams to the client, from the address that it has sent to. Those that are sent leave the batch.
+    pub(crate) async fn send(&self, batch: &mut Vec<Datagram>) -> io::Result<()> {
+        while !batch.is_empty() {
+            let sent = self.port.socket().send(&mut self.transmits(batch)).await?;
+            self.passed(batch, sent);
+        }
+        Ok(())
     }
 
     /// Sends a datagram to the client.
     pub(crate) async fn send_one(&self, bytes: &[u8]) -> io::Result<()> {
-        self.send_all(&mut [self.transmit(bytes)]).await
+        self.port.socket().send(&mut [self.transmit(bytes)]).await?;
+        self.sent.set(self.sent.get() + bytes.len() as u64);
+        Ok(())
+    }
+
+    fn transmits<'a>(&'a self, batch: &'a [Datagram]) -> SmallVec<[Transmit<'a>; 4]> {
+        batch.iter().map(|datagram| self.transmit(&datagram.bytes)).collect()
     }
 
     fn transmit<'a>(&'a self, bytes: &'a [u8]) -> Transmit<'a> {
         Transmit { to: Some(&self.key.peer), from: self.key.to, ..Transmit::new(bytes) }
     }
 
-    async fn send_all(&self, mut rest: &mut [Transmit<'_>]) -> io::Result<()> {
-        while !rest.is_empty() {
-            let lengths: SmallVec<[usize; 4]> = rest.iter().map(|transmit| transmit.bytes.len()).collect();
-            let sent = self.port.socket().send(rest).await?;
-            let whole: usize = lengths.iter().take(sent).sum();
-            self.sent.set(self.sent.get() + whole as u64);
-            rest = &mut rest[sent..];
-        }
-        Ok(())
+    /// So many of the backend's datagrams have passed. They count now and not sooner: the session may be over with them.
+    fn passed(&self, batch: &mut Vec<Datagram>, sent: usize) {
+        let bytes: usize = batch.drain(..sent).map(|datagram| datagram.bytes.len()).sum();
+        self.sent.set(self.sent.get() + bytes as u64);
+        self.answered(sent as u64);
     }
 }
 
@@ -288,5 +305,9 @@ impl Backend {
     }
 }
 
-/// How many bytes of datagrams wait for their session at most.
-const MAX_QUEUED: usize = 64 << 10;
+/// A buffer of these bytes.
+pub(super) fn filled(bytes: &[u8]) -> Buf {
+    let mut buf = Buf::with_capacity(bytes.len());
+    buf.extend_from_slice(bytes);
+    buf
+}

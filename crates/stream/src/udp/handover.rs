@@ -4,17 +4,18 @@
 //! receives from it after this one, and it begins when it has all of them.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use buf::Secret;
 use common::backend::targets::Groups;
 use engine::handover::{MAX_FDS, Parcel, kind};
-use rt::{UdpOptions, UdpSocket};
+use engine::log::Level;
+use rt::{Datagram, UdpSocket};
 use upstream::Choice;
 use wire::tagged::{Reader, Writer};
 
-use super::client::{Backend, Key};
+use super::client::{Backend, Key, filled};
 use super::port::Port;
 use super::state::UdpState;
 use crate::proxy::Relay;
@@ -35,26 +36,29 @@ pub(crate) fn leave(port: &Rc<Port>) {
     }
 }
 
-/// Gives a session away; it comes back if that isn't possible.
-pub(crate) fn give(relay: Relay, s: Box<StreamSession>) -> Option<(Relay, Box<StreamSession>)> {
+/// Gives a session away, with what waits in it: for its backend, and (`batch`) for its client. It comes back if that isn't
+/// possible.
+pub(crate) fn give(relay: Relay, s: Box<StreamSession>, batch: &[Datagram]) -> Option<(Relay, Box<StreamSession>)> {
     let client = relay.client.clone();
     let port = client.port().clone();
-    let given =
-        client.backend().and_then(|backend| Some((backend.socket.try_clone_fd().ok()?, state(&relay, &s, backend)?)));
-    let Some((fd, state)) = given.filter(|_| port.stream().worker.successors().is_some()) else {
+    let backend = client.backend().filter(|_| port.stream().worker.successors().is_some());
+    let Some((backend, fd)) = backend.and_then(|backend| Some((backend, backend.socket.try_clone_fd().ok()?))) else {
         if client.leaves.replace(false) {
             port.left();
         }
         return Some((relay, s));
     };
-    port.outgoing.borrow_mut().push((state.encode(), fd));
+    port.outgoing.borrow_mut().push((state(&relay, &s, backend, batch).encode(), fd));
+    if port.outgoing.borrow().len() == MAX_FDS {
+        post(&port);
+    }
     None
 }
 
-fn state(relay: &Relay, s: &StreamSession, backend: &Backend) -> Option<UdpState> {
+fn state(relay: &Relay, s: &StreamSession, backend: &Backend, batch: &[Datagram]) -> UdpState {
     let client = &relay.client;
     let key = client.key();
-    Some(UdpState {
+    UdpState {
         session: s.state(),
         from: key.peer.clone(),
         to: key.to,
@@ -69,8 +73,10 @@ fn state(relay: &Relay, s: &StreamSession, backend: &Backend) -> Option<UdpState
         age_ms: rt::now_ms().saturating_sub(relay.began_ms),
         first_ms: relay.first_ms.get(),
         failed: relay.failed,
+        queued: client.queued(),
+        batch: batch.iter().map(|datagram| datagram.bytes.to_vec()).collect(),
         group: relay.choice.group().name.as_bytes().to_vec(),
-    })
+    }
 }
 
 /// Sends what has been gathered of a socket's sessions.
@@ -117,19 +123,24 @@ fn read(stream: &Stream, payload: &[u8]) -> Option<(Rc<Port>, Vec<UdpState>)> {
 
 /// Goes on with a session.
 fn resume(stream: &Rc<Stream>, port: &Rc<Port>, state: UdpState, fd: OwnedFd) {
-    let peer_addr = os::socket::peer_addr(std::os::fd::AsRawFd::as_raw_fd(&fd)).ok();
-    let Ok(socket) = UdpSocket::new(fd, UdpOptions::default()) else { return };
-    let socket = Rc::new(socket);
+    let peer_addr = os::socket::peer_addr(fd.as_raw_fd()).ok();
+    let socket = match UdpSocket::connected(fd) {
+        Ok(socket) => Rc::new(socket),
+        Err(_) => {
+            let message = format_args!("the event method can't take it, session closed");
+            return stream.log.write(Level::Error, Some(state.session.number), message);
+        }
+    };
     let [timeout_ms, left_ms] = state.timeouts_ms;
     socket.set_recv_timeout(Some(left_ms));
     let key = Key { peer: state.from, to: state.to };
+    // The port is one of the configuration's.
     let Some(address) = port.address(&key) else { return };
     let client = port.add(key, state.headers);
     if !state.bound {
         port.unbind(&client);
     }
-    let [received, sent] = state.client_bytes;
-    client.resume(state.tally, received, sent);
+    client.resume(state.tally, state.client_bytes, &state.queued);
     let [from_backend, to_backend] = state.backend_bytes;
     client.pass_to(Backend {
         socket,
@@ -139,6 +150,11 @@ fn resume(stream: &Rc<Stream>, port: &Rc<Port>, state: UdpState, fd: OwnedFd) {
         sent: Cell::new(to_backend),
         error: RefCell::default(),
     });
+    let batch = state.batch.iter().map(|bytes| {
+        let (bytes, from) = (filled(bytes), client.key().peer.clone());
+        Datagram { bytes, from, to: None, segment: 0, ecn: 0 }
+    });
+    let batch = batch.collect();
     let s = StreamSession::restore(stream, address, Link::Datagrams(End(client.clone())), state.session);
     let peer = s.attempts.last().and_then(|attempt| attempt.peer.clone()).unwrap_or_default();
     let groups = stream.part::<Rc<RefCell<Groups>>>().cloned().unwrap_or_default();
@@ -150,11 +166,9 @@ fn resume(stream: &Rc<Stream>, port: &Rc<Port>, state: UdpState, fd: OwnedFd) {
         rates: state.rates,
         received: Cell::new(from_backend),
         first_ms: Cell::new(state.first_ms),
-        batch: RefCell::default(),
-        delivers: Cell::new(false),
         failed: state.failed,
     };
-    rt::spawn(session::resume(Box::new(s), |s| relay.run(s)));
+    rt::spawn(session::resume(Box::new(s), |s| relay.run(s, batch)));
 }
 
 const VERSION: u8 = 1;

@@ -6,8 +6,10 @@ mod client;
 pub(crate) mod handover;
 mod listen;
 mod port;
+mod queue;
 mod state;
 mod tally;
+mod told;
 
 pub(crate) use client::Backend;
 pub use client::Client;

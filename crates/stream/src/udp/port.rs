@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use buf::{Buf, Secret};
 use common::front::Visitor;
-use common::front::proxy::ProxyHeader;
+use common::front::proxy::{self, ProxyHeader};
 use engine::log::{Errno, Level};
 use hashbrown::HashMap;
 use os::SockAddr;
@@ -16,6 +16,7 @@ use slab::Slab;
 use wire::proxy_protocol;
 
 use super::client::{Client, Key};
+use super::told::Told;
 use crate::server::{Address, Stream};
 use crate::session::{self, Link, StreamSession};
 
@@ -34,11 +35,10 @@ pub struct Port {
     bound: RefCell<HashMap<Key, Rc<Client>, foldhash::fast::RandomState>>,
     /// The clients of all sessions.
     all: RefCell<Slab<Rc<Client>>>,
-    /// How many sessions have no backend yet.
-    pub(super) beginning: Cell<usize>,
-    /// Datagrams that no session could be begun for, and when that was told last.
-    refused: Cell<u64>,
-    told_ms: Cell<Option<u64>>,
+    /// Datagrams that there was no room for.
+    refused: Told,
+    /// Datagrams without the header of the PROXY protocol that they should have.
+    broken: Told,
     /// How many sessions are about to leave.
     pub(super) leaving: Cell<usize>,
     /// The state of those that have left, with the sockets to their backends, until it is sent.
@@ -73,9 +73,8 @@ impl Port {
             receiving: Cell::new(1),
             bound: RefCell::default(),
             all: RefCell::default(),
-            beginning: Cell::new(0),
-            refused: Cell::new(0),
-            told_ms: Cell::new(None),
+            refused: Told::default(),
+            broken: Told::default(),
             leaving: Cell::new(0),
             outgoing: RefCell::default(),
         });
@@ -144,16 +143,41 @@ impl Port {
         }
     }
 
-    /// Gives a datagram to its session.
+    /// Gives a datagram to its session, as it has come.
     pub(super) fn receive(self: &Rc<Self>, key: Key, bytes: Buf) {
-        let client = self.bound.borrow().get(&key).cloned();
-        let Some(client) = client else { return self.begin(key, bytes) };
+        let Some(client) = self.known(&key) else {
+            let Some(address) = self.room(&key) else { return };
+            if !(address.proxy_protocol || address.own.headers) {
+                self.begin(address, key, None, bytes);
+            } else if let Some((proxy, bytes)) = self.strip(&key, bytes) {
+                self.begin(address, key, proxy, bytes);
+            }
+            return;
+        };
         if !client.headers {
-            return client.take(bytes);
+            client.take(None, bytes);
+        } else if let Some((proxy, bytes)) = self.strip(&key, bytes) {
+            client.take(proxy, bytes);
         }
-        if let Some((_, bytes)) = self.strip(&key, bytes) {
-            client.take(bytes);
+    }
+
+    /// Gives a datagram to its session whose header of the PROXY protocol has been taken off.
+    pub(super) fn deliver(self: &Rc<Self>, key: Key, proxy: Option<ProxyHeader>, bytes: Buf) {
+        if let Some(client) = self.known(&key) {
+            client.take(proxy, bytes);
+        } else if let Some(address) = self.room(&key) {
+            self.begin(address, key, proxy, bytes);
         }
+    }
+
+    /// The client whose session a datagram belongs to.
+    fn known(&self, key: &Key) -> Option<Rc<Client>> {
+        self.bound.borrow().get(key).cloned()
+    }
+
+    /// The address that a client sends to, if a session may begin there.
+    fn room(&self, key: &Key) -> Option<Rc<Address>> {
+        self.has_room().then(|| self.address(key)).flatten()
     }
 
     /// The address that a client sends to, with its servers.
@@ -162,17 +186,7 @@ impl Port {
     }
 
     /// Begins a session.
-    fn begin(self: &Rc<Self>, key: Key, bytes: Buf) {
-        if !self.has_room() {
-            return;
-        }
-        let Some(address) = self.address(&key) else { return };
-        let (proxy, bytes) = if address.proxy_protocol || address.own.headers {
-            let Some(stripped) = self.strip(&key, bytes) else { return };
-            stripped
-        } else {
-            (None, bytes)
-        };
+    fn begin(self: &Rc<Self>, address: Rc<Address>, key: Key, proxy: Option<ProxyHeader>, bytes: Buf) {
         let client = self.add(key, address.own.headers);
         client.begin(bytes.len());
         let peer = client.key().peer.clone();
@@ -184,12 +198,13 @@ impl Port {
 
     /// A client, whose further datagrams belong to its session from now on.
     pub(super) fn add(self: &Rc<Self>, key: Key, headers: bool) -> Rc<Client> {
+        let beginning = &self.stream.worker.beginning;
+        beginning.set(beginning.get() + 1);
         let client = {
             let mut all = self.all.borrow_mut();
             let entry = all.vacant_entry();
             let client = Rc::new(Client::new(self.clone(), key, entry.key(), headers));
             entry.insert(client.clone());
-            self.beginning.set(self.beginning.get() + 1);
             client
         };
         // Those without an address can't be told apart.
@@ -212,12 +227,18 @@ impl Port {
         self.bound.borrow().get(client.key()).is_some_and(|known| Rc::ptr_eq(known, client))
     }
 
+    /// A session has its backend now, or has ended without one.
+    pub(super) fn has_begun(&self) {
+        let beginning = &self.stream.worker.beginning;
+        beginning.set(beginning.get() - 1);
+    }
+
     fn forget(&self, client: &Rc<Client>) {
         self.unbind(client);
         let forgotten = self.all.borrow_mut().try_remove(client.place);
         drop(forgotten);
         if client.backend().is_none() {
-            self.beginning.set(self.beginning.get() - 1);
+            self.has_begun();
         }
         if client.leaves.replace(false) {
             self.left();
@@ -237,23 +258,16 @@ impl Port {
     fn has_room(&self) -> bool {
         let counts = rt::connections();
         let limit = counts.active + counts.free;
-        // Each of those that begin will take one.
-        if counts.free > limit / RESERVE + self.beginning.get() {
+        // Each of those that begin, whatever socket they come by, will take one.
+        if counts.free > limit / RESERVE + self.stream.worker.beginning.get() {
             return true;
         }
-        self.refused.set(self.refused.get() + 1);
-        let now = rt::now_ms();
-        if self.told_ms.get().is_none_or(|told| now >= told + TELL_MS) {
-            self.told_ms.set(Some(now));
-            let refused = self.refused.take();
+        if let Some(refused) = self.refused.count(rt::now_ms()) {
             let own = &self.own;
-            self.stream.log.write(
-                Level::Alert,
-                None,
-                format_args!(
-                    "{limit} worker_connections are not enough for more sessions on {own}, {refused} datagrams dropped"
-                ),
+            let message = format_args!(
+                "{limit} worker_connections are not enough for more sessions on {own}, {refused} datagrams dropped"
             );
+            self.stream.log.write(Level::Alert, None, message);
         }
         false
     }
@@ -267,23 +281,26 @@ impl Port {
                 Some((proxy, bytes))
             }
             _ => {
-                let visitor = Visitor {
-                    log: self.stream.log.clone(),
-                    number: 0,
-                    peer: &key.peer,
-                    server: &self.own,
-                    starttls: false,
-                };
-                common::front::proxy::log_broken(&visitor, &bytes);
+                if let Some(count) = self.broken.count(rt::now_ms()) {
+                    self.log_broken(key, &bytes, count);
+                }
                 None
             }
         }
+    }
+
+    /// Tells the log of the address's default server of a datagram without a header, and how many there were.
+    fn log_broken(&self, key: &Key, bytes: &[u8], count: u64) {
+        let Some(address) = self.address(key) else { return };
+        let log = address.default.core.shared.log.as_ref().unwrap_or(&self.stream.log).clone();
+        let visitor = Visitor { log, number: 0, peer: &key.peer, server: &self.own, starttls: false };
+        let broken = proxy::broken(bytes);
+        let others = if count > 1 { format!(" and {} others", count - 1) } else { String::new() };
+        visitor.log(Level::Error, format_args!("{broken}{others} while reading PROXY protocol"));
     }
 }
 
 /// A sixteenth of the connections is left to others.
 const RESERVE: usize = 16;
-/// How often the log is told of refused datagrams.
-const TELL_MS: u64 = 1000;
 /// How long nothing is received after an error.
 const PAUSE_MS: u64 = 100;

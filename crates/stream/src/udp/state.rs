@@ -40,6 +40,10 @@ pub(crate) struct UdpState {
     pub first_ms: Option<u64>,
     /// Whether the backend has failed.
     pub failed: bool,
+    /// The client's datagrams that wait to be sent to the backend.
+    pub queued: Vec<Vec<u8>>,
+    /// The backend's datagrams that wait to be sent to the client.
+    pub batch: Vec<Vec<u8>>,
     /// The group's name.
     pub group: Vec<u8>,
 }
@@ -58,7 +62,7 @@ impl UdpState {
             out.list(tag, pair.map(u64::to_le_bytes));
         }
         out.list(14, &self.header).number(15, self.age_ms).some(16, self.first_ms).flag(17, self.failed);
-        out.bytes(18, &self.group);
+        out.list(19, &self.queued).list(20, &self.batch).bytes(18, &self.group);
         out.finish()
     }
 
@@ -92,6 +96,8 @@ impl UdpState {
             age_ms: fields.number(15)?,
             first_ms: fields.number(16),
             failed: fields.flag(17),
+            queued: fields.all(19).map(<[u8]>::to_vec).collect(),
+            batch: fields.all(20).map(<[u8]>::to_vec).collect(),
             group: fields.bytes(18)?.to_vec(),
         })
     }
@@ -120,6 +126,8 @@ mod tests {
             age_ms: 9,
             first_ms: Some(1),
             failed: false,
+            queued: vec![b"one".to_vec(), Vec::new()],
+            batch: vec![b"two".to_vec()],
             group: b"backends".to_vec(),
         }
     }
