@@ -440,7 +440,11 @@ fn the_proxy_protocol_goes_to_backends() {
         "server {{ listen 127.0.0.1:%%UDP%% udp; proxy_pass 127.0.0.1:{port}; proxy_protocol v2; }}
          server {{ listen 127.0.0.1:%%UDP_each%% udp; proxy_pass 127.0.0.1:{port}; proxy_protocol v2;
              proxy_protocol_datagrams each; }}
-         server {{ listen 127.0.0.1:%%UDP_text%% udp; proxy_pass 127.0.0.1:{port}; proxy_protocol on; }}",
+         server {{ listen 127.0.0.1:%%UDP_text%% udp; proxy_pass 127.0.0.1:{port}; proxy_protocol on; }}
+         server {{ listen 127.0.0.1:%%UDP_out%% udp; proxy_pass 127.0.0.1:%%UDP_in%%; proxy_protocol v2;
+             proxy_protocol_tlv authority $remote_addr; proxy_protocol_tlv 0xe0 edge; proxy_protocol_tlv alpn ''; }}
+         server {{ listen 127.0.0.1:%%UDP_in%% udp proxy_protocol;
+             return '$proxy_protocol_tlv_authority $proxy_protocol_tlv_0xe0 [$proxy_protocol_tlv_alpn]'; }}",
         port = backend.port
     ))
     .start();
@@ -463,6 +467,8 @@ fn the_proxy_protocol_goes_to_backends() {
             }
         }
     }
+    let fields = DatagramClient::new(server.port_of("UDP_out"));
+    assert_eq!(fields.ask("x"), "127.0.0.1 edge []");
     let client = DatagramClient::new(server.port_of("UDP_text"));
     let line = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\n", client.port(), server.port_of("UDP_text"));
     assert_eq!(client.ask("one"), format!("{line}one"));
