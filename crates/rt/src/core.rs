@@ -526,11 +526,12 @@ impl Core {
         self.slots.borrow().evicted > 0
     }
 
-    /// Ends all connections that were accepted: their reading, writing and waiting fails.
+    /// Ends all connections that were accepted: their reading, writing and waiting fails; and the receiving by datagram
+    /// sockets that were connected, which may be for sessions of clients.
     pub(crate) fn close_accepted(&self) {
         let mut tasks = Vec::new();
         let mut slots = self.slots.borrow_mut();
-        for slot in slots.iter_mut().filter(|slot| slot.has(flag::ACCEPTED)) {
+        for slot in slots.iter_mut().filter(|slot| slot.has(flag::ACCEPTED | flag::OWN)) {
             slot.flags |= flag::ENDED | flag::RDHUP;
             for task in [&mut slot.recv_task, &mut slot.send_task, &mut slot.hang_task] {
                 tasks.push(std::mem::replace(task, NONE));

@@ -92,7 +92,8 @@ pub fn close_oldest() {
 }
 
 /// Ends every connection that was accepted: its `recv` fails as with [`close_idle`], its `send` too, and its peer seems
-/// gone. Connections that were made from here end with the tasks that hold them.
+/// gone. Connections that were made from here end with the tasks that hold them; what receives by a datagram socket that was
+/// connected fails too.
 pub fn close_accepted() {
     core::current().close_accepted();
 }

@@ -178,6 +178,18 @@ pub fn tlv(bytes: &[u8], kind: u8) -> Result<Option<&[u8]>, ProxyError> {
     Ok(None)
 }
 
+/// The type of a TLV by its name, or by its number: `0x1f`, with any number of leading zeros.
+pub fn tlv_kind(name: &str) -> Option<u8> {
+    match name {
+        "alpn" => Some(0x01),
+        "authority" => Some(0x02),
+        "unique_id" => Some(0x05),
+        "ssl" => Some(0x20),
+        "netns" => Some(0x30),
+        _ => u8::from_str_radix(name.strip_prefix("0x")?.trim_start_matches('0'), 16).ok(),
+    }
+}
+
 /// Whether `buf` begins with `text`, as far as both go.
 fn common(buf: &[u8], text: &[u8]) -> bool {
     buf.iter().zip(text).all(|(a, b)| a == b)
@@ -259,7 +271,8 @@ const TCP6: u8 = 0x21;
 const UDP6: u8 = 0x22;
 /// The lower half of UDP4 and UDP6.
 const DATAGRAM: u8 = 2;
-const TLV_CRC32C: u8 = 3;
+/// The checksum, which [`write_v2`] adds itself.
+pub const TLV_CRC32C: u8 = 3;
 static CASTAGNOLI: [u32; 256] = castagnoli();
 
 #[cfg(test)]
@@ -349,6 +362,22 @@ mod tests {
         let mut out = Vec::new();
         assert!(!write_v2(None, Transport::Stream, &[(2, &[0; 65536])], &mut out) && out.is_empty());
         assert!(!write_v2(None, Transport::Stream, &[(2, &[0; 65000]), (2, &[0; 65000])], &mut out) && out.is_empty());
+    }
+
+    #[test]
+    fn names_of_tlvs() {
+        for (name, expect) in [
+            ("alpn", Some(1)),
+            ("netns", Some(0x30)),
+            ("0xe0", Some(0xe0)),
+            ("0x0004", Some(4)),
+            ("0x100", None),
+            ("0x", None),
+            ("e0", None),
+            ("", None),
+        ] {
+            assert_eq!(tlv_kind(name), expect, "{name}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use e2e::{DatagramBackend, DatagramClient, Server, Setup};
+use rustix::process::Signal;
 
 /// How long is waited for what must not come.
 const SILENCE: Duration = Duration::from_millis(200);
@@ -53,11 +54,21 @@ fn a_session_is_one_clients_and_keeps_its_backends_socket() {
 }
 
 #[test]
-fn datagrams_of_any_length_pass_whole() {
+fn datagrams_pass_whole() {
+    pass_whole(&[0, 1, 512, 1472, 1473, 9000]);
+}
+
+/// Differs from nginx: datagrams of any length pass whole
+#[test]
+fn long_datagrams_pass_whole() {
+    pass_whole(&[20_000, 60_000, 65_000]);
+}
+
+fn pass_whole(lengths: &[usize]) {
     let backend = DatagramBackend::start(|asked, _| vec![asked.to_vec()]);
     let server = proxy(&backend, "").start();
     let client = client(&server);
-    for length in [0, 1, 512, 1472, 1473, 9000, 60_000, 65_000] {
+    for &length in lengths {
         let bytes: Vec<u8> = (0..length).map(|n| (n * 7 % 251) as u8).collect();
         client.send(&bytes);
         assert!(client.recv() == bytes, "{length} bytes");
@@ -125,7 +136,7 @@ fn a_backend_that_vanishes_is_left() {
     let (gone, stays) = (DatagramBackend::echo(), DatagramBackend::echo());
     let mut server = whole(&format!(
         "upstream u {{ server 127.0.0.1:{}; server 127.0.0.1:{} backup; }}
-         server {{ listen 127.0.0.1:%%UDP%% udp; proxy_pass u; }}",
+         server {{ listen 127.0.0.1:%%UDP%% udp; proxy_pass u; proxy_timeout 6s; }}",
         gone.port, stays.port
     ))
     .start();
@@ -133,11 +144,12 @@ fn a_backend_that_vanishes_is_left() {
     client.ask("there");
     assert_eq!((gone.asked(), stays.asked()), (1, 0));
     gone.end();
+    let begin = Instant::now();
     client.send("lost");
     server.read_until("error.log", "recv() failed (111: Connection refused) while proxying and reading from upstream");
     server.read_until("access.log", " UDP 200 ");
     assert!(client.ask("again").starts_with("again from "));
-    assert_eq!(stays.asked(), 1);
+    assert!(stays.asked() == 1 && begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
     server.read_until(
         "error.log",
         "upstream server temporarily disabled while proxying connection, udp client: 127.0.0.1",
@@ -221,6 +233,23 @@ fn checks_refuse_without_an_answer() {
 }
 
 #[test]
+fn a_shutdown_ends_sessions_and_logs_them() {
+    let silent = DatagramBackend::start(|_, _| Vec::new());
+    let text = format!(
+        "daemon off; pid nginx.pid; worker_processes 1; worker_shutdown_timeout 200ms; events {{ %%USE%% }}
+         stream {{ log_format line $status; access_log access.log line;
+             server {{ listen 127.0.0.1:%%UDP%% udp; proxy_pass 127.0.0.1:{}; }} }}",
+        silent.port
+    );
+    let mut server = Setup::whole(&text).start();
+    client(&server).send("x");
+    server.wait(|_| silent.asked() == 1, "the datagram");
+    server.signal(Signal::QUIT);
+    assert!(server.wait_end().success());
+    assert_eq!(server.read("access.log"), "200\n");
+}
+
+#[test]
 fn rates_delay() {
     let backend = DatagramBackend::start(|asked, _| vec![asked.to_vec(); 2]);
     let server = proxy(&backend, "proxy_download_rate 1000;").start();
@@ -280,7 +309,12 @@ fn a_flood_is_bounded_and_locks_nobody_out() {
         log.contains("[alert]") && log.contains("64 worker_connections are not enough for more sessions on"),
         "{log}"
     );
-    assert_eq!(early.ask("still"), "still", "a session that there is goes on");
+    // The flood may have filled the kernel's queue.
+    let asked_again = (0..50).any(|_| {
+        early.send("still");
+        early.recv_within(SILENCE).is_some_and(|answer| answer == b"still")
+    });
+    assert!(asked_again, "a session that there is goes on");
     assert_eq!(server.connect().rest(), b"here");
     assert!(silent.asked() < 70, "{}", silent.asked());
     // The flood's sessions end by time.
@@ -406,7 +440,11 @@ fn the_proxy_protocol_goes_to_backends() {
         "server {{ listen 127.0.0.1:%%UDP%% udp; proxy_pass 127.0.0.1:{port}; proxy_protocol v2; }}
          server {{ listen 127.0.0.1:%%UDP_each%% udp; proxy_pass 127.0.0.1:{port}; proxy_protocol v2;
              proxy_protocol_datagrams each; }}
-         server {{ listen 127.0.0.1:%%UDP_text%% udp; proxy_pass 127.0.0.1:{port}; proxy_protocol on; }}",
+         server {{ listen 127.0.0.1:%%UDP_text%% udp; proxy_pass 127.0.0.1:{port}; proxy_protocol on; }}
+         server {{ listen 127.0.0.1:%%UDP_out%% udp; proxy_pass 127.0.0.1:%%UDP_in%%; proxy_protocol v2;
+             proxy_protocol_tlv authority $remote_addr; proxy_protocol_tlv 0xe0 edge; proxy_protocol_tlv alpn ''; }}
+         server {{ listen 127.0.0.1:%%UDP_in%% udp proxy_protocol;
+             return '$proxy_protocol_tlv_authority $proxy_protocol_tlv_0xe0 [$proxy_protocol_tlv_alpn]'; }}",
         port = backend.port
     ))
     .start();
@@ -429,6 +467,8 @@ fn the_proxy_protocol_goes_to_backends() {
             }
         }
     }
+    let fields = DatagramClient::new(server.port_of("UDP_out"));
+    assert_eq!(fields.ask("x"), "127.0.0.1 edge []");
     let client = DatagramClient::new(server.port_of("UDP_text"));
     let line = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\n", client.port(), server.port_of("UDP_text"));
     assert_eq!(client.ask("one"), format!("{line}one"));

@@ -97,7 +97,7 @@ fn proxied<S: Facts>(session: &S, out: &mut Vec<u8>, of: fn(&ProxyHeader) -> Str
 
 /// `$proxy_protocol_tlv_name`, by name or number (`0x01`).
 fn proxy_tlv<S: Facts>(session: &mut S, name: &str, out: &mut Vec<u8>) -> bool {
-    use wire::proxy_protocol::tlv;
+    use wire::proxy_protocol::{tlv, tlv_kind};
     let Some(header) = session.proxy() else { return false };
     if let Some(name) = name.strip_prefix("ssl_") {
         // The TLS one begins with a byte of flags and the four of the result of the client's verification.
@@ -112,22 +112,9 @@ fn proxy_tlv<S: Facts>(session: &mut S, name: &str, out: &mut Vec<u8>) -> bool {
             "cipher" => Some(0x23),
             "sig_alg" => Some(0x24),
             "key_alg" => Some(0x25),
-            _ => tlv_number(name),
+            _ => tlv_kind(name),
         };
         return kind.is_some_and(|kind| matches!(tlv(rest, kind), Ok(Some(value)) if put(out, value)));
     }
-    let kind = match name {
-        "alpn" => Some(0x01),
-        "authority" => Some(0x02),
-        "unique_id" => Some(0x05),
-        "ssl" => Some(0x20),
-        "netns" => Some(0x30),
-        _ => tlv_number(name),
-    };
-    kind.is_some_and(|kind| matches!(tlv(&header.tlvs, kind), Ok(Some(value)) if put(out, value)))
-}
-
-/// `0x1f`, with any number of leading zeros.
-fn tlv_number(name: &str) -> Option<u8> {
-    u8::from_str_radix(name.strip_prefix("0x")?.trim_start_matches('0'), 16).ok()
+    tlv_kind(name).is_some_and(|kind| matches!(tlv(&header.tlvs, kind), Ok(Some(value)) if put(out, value)))
 }

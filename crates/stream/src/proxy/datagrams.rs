@@ -18,7 +18,7 @@ use super::reach::{Reached, end_attempt};
 use super::relay::rates;
 use super::{Backend, Headed};
 use crate::session::{Link, StreamSession};
-use crate::udp::{self, Client, End as ClientEnd, Expected};
+use crate::udp::{self, Client, End as ClientEnd, Expected, Tally};
 
 /// A session with its server.
 pub(crate) struct Relay {
@@ -41,6 +41,8 @@ enum End {
     /// Nothing more is expected.
     Done,
     TimedOut,
+    /// The server stops.
+    Closing,
     /// The session goes on in another worker.
     Leaves,
     /// The server's socket has said so; the call.
@@ -172,6 +174,7 @@ impl Relay {
                 match backend.socket.recv(batch).await {
                     Ok(()) => {}
                     Err(error) if error.kind() == io::ErrorKind::TimedOut => return End::TimedOut,
+                    Err(error) if rt::is_closing(&error) => return End::Closing,
                     Err(error) => return End::Server(error, "recv"),
                 }
                 self.count(batch);
@@ -227,19 +230,16 @@ impl Relay {
     /// The session is over.
     fn end(&mut self, s: &mut StreamSession, end: &End) {
         let tally = self.client.tally();
-        let packets = format!("packets from/to client:{}/{}", tally.requests, tally.responses);
         match end {
-            End::Done => s.log_plain(format_args!("udp done, {packets}, {}", s.counts())),
-            End::TimedOut if tally.is_answered() => {
-                s.log_plain(format_args!("udp timed out, {packets}, {}", s.counts()));
-            }
+            End::Done => self.log_end(s, "done"),
+            End::TimedOut if tally.is_answered() => self.log_end(s, "timed out"),
             End::TimedOut => {
                 s.log_error(format_args!("upstream timed out{TIMED_OUT} while proxying connection"));
                 s.status = BAD_GATEWAY;
                 self.failed = true;
             }
-            End::Server(..) if tally.is_done() => s.log_plain(format_args!("udp done, {packets}, {}", s.counts())),
-            End::Server(..) | End::Leaves => {}
+            End::Server(..) if tally.is_done() => self.log_end(s, "done"),
+            End::Server(..) | End::Closing | End::Leaves => {}
             End::Client(error) => {
                 s.log_at(
                     Level::Info,
@@ -254,6 +254,14 @@ impl Relay {
             s.log_at(Level::Warn, format_args!("{message}"));
         }
         end_attempt(s, self.began_ms);
+    }
+
+    fn log_end(&self, s: &StreamSession, how: &str) {
+        if s.log().enabled(Level::Info) {
+            let Tally { requests, responses, .. } = self.client.tally();
+            let counts = s.counts();
+            s.log_plain(format_args!("udp {how}, packets from/to client:{requests}/{responses}, {counts}"));
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use engine::handover::Parcel;
 use expr::vars::Template;
 use upstream::Url;
+use wire::proxy_protocol::{TLV_CRC32C, tlv_kind};
 
 pub(crate) use self::datagrams::Relay;
 use self::reach::{Line, Reached};
@@ -178,6 +179,23 @@ conf::table! {
     /// ```
     "proxy_protocol" in EVERYWHERE, ONE, default "off",
         scalar(one_of(HEADERS)) proxy_protocol: Header = Header::Off;
+    /// Adds a field (TLV) to the header of the PROXY protocol, version 2.
+    ///
+    /// Form: `proxy_protocol_tlv name value`
+    ///
+    /// - `name`: `alpn`, `authority`, `unique_id`, `netns`, or a number such as `0xe0`.
+    /// - `value`: a text with variables; if it is empty, the field is left out.
+    ///
+    /// Effect: it needs `proxy_protocol v2`. The directive may be repeated; a level with any doesn't inherit those of the level
+    /// around it. The fields stand in the order of the file, after them a checksum of the header.
+    ///
+    /// ```nginx
+    /// proxy_protocol v2;
+    /// proxy_protocol_tlv authority $ssl_preread_server_name;
+    /// proxy_protocol_tlv 0xe0 edge-1;
+    /// ```
+    "proxy_protocol_tlv" in EVERYWHERE, Args::exactly(2), default none,
+        list(field) proxy_protocol_tlv: Field;
     /// Says which datagrams to the server begin with the header of the PROXY protocol.
     ///
     /// Form: `proxy_protocol_datagrams first | each`
@@ -241,6 +259,19 @@ pub enum Header {
     V1,
     /// The binary one.
     V2,
+}
+
+/// `proxy_protocol_tlv`
+#[derive(Clone)]
+pub struct Field {
+    kind: u8,
+    value: Rc<Template>,
+}
+
+fn field(loader: &mut Loader<'_>, d: &Directive) -> Result<Field> {
+    let kind = tlv_kind(&d.arg(0).lossy()).filter(|kind| *kind != TLV_CRC32C);
+    let kind = kind.ok_or_else(|| Error::at(d.arg(0), format!("unknown TLV \"{}\"", d.arg(0).lossy())))?;
+    Ok(Field { kind, value: template_of::<StreamProto>(loader, d, &d.arg(1).text)? })
 }
 
 /// `proxy_protocol_datagrams`

@@ -279,7 +279,15 @@ impl Backend {
             (Header::V2, source, destination) => {
                 let stream = s.link.stream().is_some();
                 let transport = if stream { Transport::Stream } else { Transport::Datagram };
-                proxy_protocol::write_v2(source.zip(destination), transport, &[], &mut out);
+                let fields = &self.conf.proxy_protocol_tlv;
+                let values: Vec<(u8, Vec<u8>)> =
+                    fields.iter().map(|field| (field.kind, vars::render(s, &field.value))).collect();
+                let set = values.iter().filter(|(_, value)| !value.is_empty());
+                let tlvs: Vec<(u8, &[u8])> = set.map(|(kind, value)| (*kind, value.as_slice())).collect();
+                if !proxy_protocol::write_v2(source.zip(destination), transport, &tlvs, &mut out) {
+                    s.log_error(format_args!("the fields of the PROXY protocol's header are too long, left out"));
+                    proxy_protocol::write_v2(source.zip(destination), transport, &[], &mut out);
+                }
             }
         }
         Bytes::from(out)

@@ -15,4 +15,4 @@ pub(crate) use client::Backend;
 pub use client::Client;
 pub use listen::ListenParameters;
 pub use port::{End, Port};
-pub(crate) use tally::Expected;
+pub(crate) use tally::{Expected, Tally};
