@@ -36,7 +36,7 @@ pub fn target() -> PathBuf {
 /// A port of 127.0.0.1 that nobody else takes while the returned socket lives: tests in other processes reserve the
 /// UDP port of the same number first. All lie below the range the kernel gives to outgoing connections.
 pub fn free_port() -> (u16, UdpSocket) {
-    find_port(|addr| UdpSocket::bind(addr), |addr| TcpListener::bind(addr).is_ok())
+    find_port(UdpSocket::bind, |addr| TcpListener::bind(addr).is_ok())
 }
 
 /// A port that can be reserved so, and is free.
@@ -56,7 +56,7 @@ fn find_port<R>(reserve: impl Fn(SocketAddr) -> io::Result<R>, is_free: impl Fn(
 fn reserve(name: &str) -> (u16, OwnedFd) {
     if name.starts_with("UDP") {
         // What is reserved is the port of the same number for connections.
-        let (port, reserved) = find_port(|addr| TcpListener::bind(addr), |addr| UdpSocket::bind(addr).is_ok());
+        let (port, reserved) = find_port(TcpListener::bind, |addr| UdpSocket::bind(addr).is_ok());
         return (port, reserved.into());
     }
     let (port, reserved) = free_port();

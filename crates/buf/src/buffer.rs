@@ -118,6 +118,18 @@ impl Buf {
         self.end += bytes.len();
     }
 
+    /// Adds a copy of a part of what is filled.
+    ///
+    /// # Panics
+    /// If the range isn't inside of it.
+    pub fn extend_from_within(&mut self, range: std::ops::Range<usize>) {
+        assert!(range.start <= range.end && range.end <= self.len(), "a part lies inside");
+        self.reserve(range.len());
+        let from = self.start + range.start..self.start + range.end;
+        self.memory.copy_within(from, self.end);
+        self.end += range.len();
+    }
+
     /// Makes room for at least `n` more bytes, by moving what is filled to the front or into larger memory.
     #[inline]
     pub fn reserve(&mut self, n: usize) {
@@ -202,6 +214,17 @@ mod tests {
         buf.extend_from_slice(&[3; 2000]);
         assert_eq!(buf.len(), 3000);
         assert_eq!((buf[0], buf[100], buf[2999]), (1, 2, 3));
+    }
+
+    #[test]
+    fn parts_are_repeated() {
+        let mut buf = Buf::with_capacity(1024);
+        buf.extend_from_slice(&[1; 1020]);
+        buf.consume(1017);
+        buf.extend_from_slice(b"ab");
+        buf.extend_from_within(1..5);
+        buf.extend_from_within(2..2);
+        assert_eq!(&buf[..], b"\x01\x01\x01ab\x01\x01ab");
     }
 
     #[test]

@@ -636,6 +636,11 @@ mod tests {
             let node = map.insert(b"k", &record.bytes()).expect("room");
             assert_eq!(Record::read(map, node), Some(record));
         });
+        // Other bytes need another `LAYOUT`: a program that was there before may read them.
+        let words = ["03000400f6010000f7ffffff", "fbffffffffffffff", "0600000000000000", "0700000000000000"];
+        let last = ["ffffffffffffffff", "0800000000000000"];
+        assert_eq!(buf::hex::text(&record.bytes()), [&words[..], &last].concat().concat());
+        assert_eq!((LAYOUT, SUMS, TOTALS, wildcard_key(7)), (1, &b"sums"[..], 40, b"wildcard 007".to_vec()));
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use os::signal::{
     self, SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGIO, SIGPIPE, SIGQUIT, SIGSYS, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH,
-    Signal,
+    SIGXFSZ, Signal,
 };
 
 use crate::log;
 
-/// All signals that a process of the program receives through its descriptor. SIGSYS and SIGPIPE are ignored.
+/// All signals that a process of the program receives through its descriptor. SIGSYS, SIGPIPE and SIGXFSZ are ignored.
 pub(crate) const HANDLED: [i32; 10] =
     [SIGHUP, SIGUSR1, SIGWINCH, SIGTERM, SIGQUIT, SIGUSR2, SIGALRM, SIGINT, SIGIO, SIGCHLD];
 
@@ -99,4 +99,6 @@ pub fn hold() -> std::io::Result<()> {
 pub fn ignore() {
     signal::ignore(SIGSYS);
     signal::ignore(SIGPIPE);
+    // A file, a log or a zone, that becomes larger than a limit is an error of the call, not the end of the process.
+    signal::ignore(SIGXFSZ);
 }

@@ -154,9 +154,15 @@ impl Regex {
         &self.names
     }
 
+    /// Whether the pattern may match in `text`: a comparison that rules out most texts.
+    #[inline]
+    pub fn may_match(&self, text: &[u8]) -> bool {
+        self.edges.fit(text)
+    }
+
     /// Whether the pattern matches somewhere in `text`. Where the groups are is not found out, which is much faster.
     pub fn is_match(&self, text: &[u8]) -> Result<bool, MatchError> {
-        if !self.edges.fit(text) {
+        if !self.may_match(text) {
             return Ok(false);
         }
         self.engine(text)?.is_match(text).map_err(|_| MatchError)
@@ -165,7 +171,7 @@ impl Regex {
     /// Whether the pattern matches somewhere in `text`, and where its groups are. Without a match `captures` stay as
     /// they were.
     pub fn captures(&self, text: &[u8], captures: &mut Captures) -> Result<bool, MatchError> {
-        if !self.edges.fit(text) {
+        if !self.may_match(text) {
             return Ok(false);
         }
         let engine = self.engine(text)?;

@@ -12,6 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 
+use buf::number::digits;
 use buf::{Bytes, Chain};
 use conf::values::{flag, one_of};
 use conf::{Args, Registry, Result};
@@ -28,6 +29,7 @@ use http::server::location::Handlers;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use wire::h1::Method;
+use wire::strftime::{self, Time};
 use wire::uri::{Escape, escape, escape_html};
 
 /// The module.
@@ -333,16 +335,21 @@ fn row(conf: &AutoindexConf, zone: &TimeZone, entry: &Entry, out: &mut Vec<u8>) 
         out.resize(out.len() + NAME_LEN - shown, b' ');
     }
     out.push(b' ');
-    out.extend_from_slice(time(entry.modified, zone, "%d-%b-%Y %H:%M").as_bytes());
+    time(entry.modified, zone, b"%d-%b-%Y %H:%M", out);
     out.push(b' ');
-    let size = match (conf.autoindex_exact_size, folder) {
-        (true, true) => format!("{:>19}", "-"),
-        (true, false) => format!("{:>19}", entry.size),
-        (false, true) => format!("{:>7}", "-"),
-        (false, false) => rounded(entry.size),
-    };
-    out.extend_from_slice(size.as_bytes());
+    match (conf.autoindex_exact_size, folder) {
+        (true, true) => right(b"-", 19, out),
+        (true, false) => right(digits(entry.size, &mut [0; 20]), 19, out),
+        (false, true) => right(b"-", 7, out),
+        (false, false) => rounded(entry.size, out),
+    }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a text at the right edge of a column.
+fn right(text: &[u8], width: usize, out: &mut Vec<u8>) {
+    out.resize(out.len() + width.saturating_sub(text.len()), b' ');
+    out.extend_from_slice(text);
 }
 
 /// The characters of a name; the bytes, if it isn't text.
@@ -358,20 +365,25 @@ fn front(name: &[u8], len: usize) -> &[u8] {
     &name[..end]
 }
 
-fn rounded(size: u64) -> String {
+fn rounded(size: u64, out: &mut Vec<u8>) {
     let (unit, letter) = match size {
-        0..=9999 => return format!("{size:>7}"),
-        10_000..=0xf_ffff => (1 << 10, 'K'),
-        0x10_0000..=0x3fff_ffff => (1 << 20, 'M'),
-        _ => (1u64 << 30, 'G'),
+        0..=9999 => return right(digits(size, &mut [0; 20]), 7, out),
+        10_000..=0xf_ffff => (1 << 10, b'K'),
+        0x10_0000..=0x3fff_ffff => (1 << 20, b'M'),
+        _ => (1u64 << 30, b'G'),
     };
     let up = u64::from(size % unit >= unit / 2);
-    format!("{:>6}{letter}", size / unit + up)
+    right(digits(size / unit + up, &mut [0; 20]), 6, out);
+    out.push(letter);
 }
 
-fn time(seconds: i64, zone: &TimeZone, format: &str) -> String {
-    let time = Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH);
-    time.to_zoned(zone.clone()).strftime(format).to_string()
+/// Appends a time in a zone.
+fn time(seconds: i64, zone: &TimeZone, format: &[u8], out: &mut Vec<u8>) {
+    let offset_s = match Timestamp::from_second(seconds) {
+        Ok(time) if *zone != TimeZone::UTC => zone.to_offset(time).seconds(),
+        _ => 0,
+    };
+    strftime::format(format, Time { seconds, offset_s, zone: "" }, out);
 }
 
 fn json(callback: Option<&[u8]>, entries: &[Entry]) -> Vec<u8> {
@@ -422,15 +434,21 @@ fn xml(entries: &[Entry]) -> Vec<u8> {
     out.extend_from_slice(b"<?xml version=\"1.0\"?>\r\n<list>\r\n");
     for entry in entries {
         let kind = entry.kind.name();
-        let time = time(entry.modified, &TimeZone::UTC, "%Y-%m-%dT%H:%M:%SZ");
-        let mut head = format!("<{kind} mtime=\"{time}\"");
-        if entry.kind == EntryKind::File {
-            let _ = write!(head, " size=\"{}\"", entry.size);
+        for part in ["<", kind, " mtime=\""] {
+            out.extend_from_slice(part.as_bytes());
         }
-        out.extend_from_slice(head.as_bytes());
+        time(entry.modified, &TimeZone::UTC, b"%Y-%m-%dT%H:%M:%SZ", &mut out);
+        out.push(b'"');
+        if entry.kind == EntryKind::File {
+            out.extend_from_slice(b" size=\"");
+            out.extend_from_slice(digits(entry.size, &mut [0; 20]));
+            out.push(b'"');
+        }
         out.push(b'>');
         escape_html(&entry.name, &mut out);
-        out.extend_from_slice(format!("</{kind}>\r\n").as_bytes());
+        for part in ["</", kind, ">\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
     }
     out.extend_from_slice(b"</list>\r\n");
     out
@@ -452,7 +470,9 @@ mod tests {
             (5_000_001, "     5M"),
             (3 << 29, "     2G"),
         ] {
-            assert_eq!(rounded(size), expect);
+            let mut out = Vec::new();
+            rounded(size, &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), expect);
         }
     }
 

@@ -531,6 +531,12 @@ mod tests {
     }
 
     #[test]
+    fn the_layout_is_that_of_its_number() {
+        let bytes = Bucket { last: 0x0102, excess: 0x0304 }.bytes();
+        assert_eq!((OWNER.layout, buf::hex::text(&bytes).as_str()), (1, "02010000000000000403000000000000"));
+    }
+
+    #[test]
     fn a_full_zone_forgets_the_oldest() {
         let zone = Zone::new("one", zones::SMALLEST, |_, _| ()).expect("memory");
         for n in 0..10_000_u32 {

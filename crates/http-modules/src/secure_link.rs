@@ -206,8 +206,9 @@ fn parse(given: &[u8]) -> Option<([u8; 16], Option<Until<'_>>)> {
     };
     let padding = encoded.iter().rev().take_while(|&&byte| byte == b'=').count();
     let digits = Some(&encoded[..encoded.len() - padding]).filter(|_| encoded.len() <= LONGEST)?;
-    let hash = BASE64.decode(digits).ok()?.try_into().ok()?;
-    Some((hash, until))
+    let mut decoded = [0; LONGEST / 4 * 3];
+    let len = BASE64.decode_slice(digits, &mut decoded).ok()?;
+    Some((decoded[..len].try_into().ok()?, until))
 }
 
 /// The link in `/prefix/hash/link`, if the hash fits.

@@ -83,6 +83,9 @@ enum Part {
     Trailers,
 }
 
+/// The memory for values; most fit.
+const VALUE: usize = 128;
+
 /// Fields about the client's connection or the body's framing, which aren't passed on.
 const DROPPED: [&str; 9] = [
     "Host",
@@ -169,12 +172,13 @@ impl RequestFields {
     pub(crate) fn write(&self, r: &mut Request, exchange: &Exchange, pass_own: bool, out: &mut Buf) {
         let form = self.form;
         // The memory of the values, one after the other.
-        let mut memory = Vec::with_capacity(128);
+        let mut memory = Vec::new();
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.extend_from_slice(text),
                 Part::Field(name, value) => {
                     memory.clear();
+                    memory.reserve(VALUE);
                     value.render(r, &mut memory);
                     if !memory.is_empty() {
                         form.field(name, &safe(r, name, &memory, TO_BACKEND), out);

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use crate::check;
+use crate::memory::memory_file;
 
 /// How a path is opened.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,8 +108,7 @@ pub fn free_space(path: &std::path::Path) -> io::Result<u64> {
 
 /// A file without a name, in memory, that holds `bytes`: to be passed to another process.
 pub fn anonymous(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let fd = rustix::fs::memfd_create("handed over", rustix::fs::MemfdFlags::CLOEXEC)?;
-    let mut file = File::from(fd);
+    let mut file = File::from(memory_file(c"handed over", rustix::fs::MemfdFlags::empty())?);
     file.write_all(bytes)?;
     Ok(file.into())
 }

@@ -25,15 +25,20 @@ pub fn map_shared(len: usize) -> io::Result<NonNull<u8>> {
 /// A file in memory with `len` zeroed bytes, closed on exec, to be mapped by [`map_file`]. Nobody who has it can make it
 /// shorter or longer. `name` is shown in /proc.
 pub fn sealed_file(name: &CStr, len: usize) -> io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // The kernel may insist on files that can't be executed (vm.memfd_noexec); those before 6.3 don't know the flag.
-    let file = match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
-        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags)?,
-        file => file?,
-    };
+    let file = memory_file(name, MemfdFlags::ALLOW_SEALING)?;
     rustix::fs::ftruncate(&file, u64::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?)?;
     rustix::fs::fcntl_add_seals(&file, SIZE_SEALS | SealFlags::SEAL)?;
     Ok(file)
+}
+
+/// A file in memory, empty, closed on exec.
+pub(crate) fn memory_file(name: &CStr, flags: MemfdFlags) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | flags;
+    // The kernel may insist on files that can't be executed (vm.memfd_noexec); those before 6.3 don't know the flag.
+    Ok(match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags)?,
+        file => file?,
+    })
 }
 
 /// The seals that make the size of a file final.

@@ -87,10 +87,11 @@ const MIN_READ: usize = 4096;
 const OVERHEAD: usize = 64;
 
 impl Stream {
-    /// Puts a layer on the connection; `ended`: by what it has seen, the peer sends no more.
-    pub fn set_layer(&self, layer: Box<dyn Layer>, ended: bool) {
-        let (input, unsent) = (Buf::empty(), Chain::new());
-        self.attach_layer(DetachedLayer { layer, input, unread: None, unsent, received: 0, sent: 0 });
+    /// Puts a layer on the connection, which has opened `plain` already; `ended`: by what it has seen, the peer sends no more.
+    pub fn set_layer(&self, layer: Box<dyn Layer>, plain: Buf, ended: bool) {
+        let (input, unsent, received) = (Buf::empty(), Chain::new(), plain.len() as u64);
+        let unread = (!plain.is_empty()).then_some(plain);
+        self.attach_layer(DetachedLayer { layer, input, unread, unsent, received, sent: 0 });
         self.layered(|layered| layered.ended = ended);
     }
 

@@ -68,9 +68,12 @@ pub struct Event {
 #[derive(Default)]
 struct Waiting {
     list: Vec<Waker>,
-    /// Once they are too many to be looked through: who is in the list.
-    index: Option<Box<HashSet<Identity>>>,
+    /// Once they are too many to be looked through.
+    index: Option<Box<Index>>,
 }
+
+/// Who is in the list. Apart from it, since few events have so many waiters.
+struct Index(HashSet<Identity>);
 
 /// What makes a waker equal to another one.
 type Identity = (*const (), *const RawWakerVTable);
@@ -86,13 +89,13 @@ impl Waiting {
     fn add(&mut self, waker: &Waker) {
         let identity = |waker: &Waker| (waker.data(), std::ptr::from_ref(waker.vtable()));
         let is_new = match &mut self.index {
-            Some(index) => index.insert(identity(waker)),
+            Some(index) => index.0.insert(identity(waker)),
             None => !self.list.iter().any(|other| other.will_wake(waker)),
         };
         if is_new {
             self.list.push(waker.clone());
             if self.index.is_none() && self.list.len() > FEW {
-                self.index = Some(Box::new(self.list.iter().map(identity).collect()));
+                self.index = Some(Box::new(Index(self.list.iter().map(identity).collect())));
             }
         }
     }

@@ -256,7 +256,7 @@ impl Layer for Inverted {
 fn sends_at_once_through_a_layer() {
     each(async || {
         let (client, server) = pair().await;
-        server.set_layer(Box::new(Inverted), false);
+        server.set_layer(Box::new(Inverted), buf::Buf::empty(), false);
         let piece: Vec<u8> = (0..30_000).map(|n| (n % 251) as u8).collect();
         let mut whole = Vec::new();
         // Until the kernel takes no more: then all of a piece is taken over, and has to be waited for.

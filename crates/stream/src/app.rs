@@ -1,7 +1,9 @@
 //! Streams as an application of the program: built from the configuration, run in each worker.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
+use common::backend::targets::Groups;
 use common::front::addresses::{self, Listener};
 use common::front::blocks::{Builder, Resolved};
 use common::front::conf::SizesConf;
@@ -119,6 +121,12 @@ struct StreamApp {
 }
 
 impl App for StreamApp {
+    fn quit(&self) {
+        if let Some(groups) = self.stream.part::<Rc<RefCell<Groups>>>() {
+            groups.borrow().resign();
+        }
+    }
+
     fn listens(&self) -> Vec<Listen> {
         self.stream.sockets.iter().map(|socket| socket.listen.clone()).collect()
     }

@@ -64,9 +64,11 @@ conf::table! {
     /// - `default_server`: this server gets the sessions whose name matches no `server_name` of the address. Without it that
     ///   is the first server of the address in the file.
     /// - `ssl`: connections speak TLS, which ends here; the server needs `ssl_certificate`.
-    /// - `udp`: the socket is for datagrams.
+    /// - `udp`: the socket is for datagrams. Those of one client are a session (see `proxy_requests` and `proxy_responses`).
     /// - `proxy_protocol`: connections begin with a header of the PROXY protocol, version 1 or 2. Its addresses are in
-    ///   `$proxy_protocol_addr` and its relatives.
+    ///   `$proxy_protocol_addr` and its relatives. With `udp` the first datagram of a session begins with it; what begins
+    ///   with none is dropped.
+    /// - `proxy_protocol=each`: with `udp`, each datagram begins with a header; the first one's counts.
     /// - `backlog=number`: how many connections may wait to be accepted; the default is 511, and the system's limit
     ///   (`net.core.somaxconn`) holds as well.
     /// - `rcvbuf=size`: SO_RCVBUF; by default the system chooses.

@@ -135,9 +135,8 @@ pub async fn accept(
     let ended = drive(stream, &mut library, input, &mut plain, &mut note).await?;
     let layer = ServerLayer::new(library, hello, owner, server, signatures);
     let secured = layer.secured().clone();
-    stream.set_layer(Box::new(layer), ended);
     // Early data was sent with the ClientHello, before anything else.
-    stream.unread(plain);
+    stream.set_layer(Box::new(layer), plain, ended);
     Ok(secured)
 }
 

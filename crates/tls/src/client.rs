@@ -142,8 +142,7 @@ pub async fn connect(
             return Err(ConnectError::WrongHost);
         }
     }
-    stream.set_layer(Box::new(ClientLayer::new(library)), ended);
-    stream.unread(plain);
+    stream.set_layer(Box::new(ClientLayer::new(library)), plain, ended);
     Ok(())
 }
 

@@ -156,6 +156,14 @@ impl Group {
         }
     }
 
+    /// Gives the work for the group to another worker: this one is about to end, which may take long.
+    pub fn resign(&self) {
+        if let Some(shared) = &self.shared {
+            self.leads.set(false);
+            shared.resign();
+        }
+    }
+
     /// Whether requests may wait for a peer.
     pub fn has_queue(&self) -> bool {
         self.queue.is_some()

@@ -25,9 +25,10 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether requests may use the peer.
-    pub fn is_up(self) -> bool {
-        self.failing | self.pending == 0
+    /// Whether requests may use the peer, as far as these checks say. What others say, those of a configuration before or
+    /// after this one, doesn't count: nobody would ever take it back.
+    pub(crate) fn is_up(self, checks: &Checks) -> bool {
+        (self.failing | self.pending) & checks.all() == 0
     }
 
     /// As it lies in a zone.
@@ -113,6 +114,11 @@ impl Checks {
         Some(bit)
     }
 
+    /// The bits of all.
+    fn all(&self) -> u32 {
+        1_u32.checked_shl(self.count.get()).map_or(u32::MAX, |bit| bit - 1)
+    }
+
     /// What is known of a new peer.
     pub(crate) fn of_new(&self) -> Health {
         Health { failing: 0, pending: self.mandatory.get() }
@@ -120,7 +126,7 @@ impl Checks {
 
     /// What is known of a peer when a configuration that has it begins.
     pub(crate) fn after_start(&self, before: Health) -> Health {
-        let all = 1_u32.checked_shl(self.count.get()).map_or(u32::MAX, |bit| bit - 1);
+        let all = self.all();
         let again = self.mandatory.get() & !self.persistent.get();
         // One that has failed is known not to work.
         let pending = (before.pending & all | again) & !before.failing;
@@ -200,7 +206,7 @@ impl Watch {
             let before = peer.health.get();
             let after = before.after(self.bit, failure.is_none());
             peer.health.set(after);
-            if after.is_up() && before.failing != 0 {
+            if after.is_up(&peer.checks) && before.failing & peer.checks.all() != 0 {
                 peer.begin_slowly(rt::now_ms());
             }
             (before, after)
@@ -214,7 +220,7 @@ impl Watch {
                 Warn,
                 "peer is unhealthy while {why}, health check of peer {of} in upstream \"{name}\""
             );
-        } else if after.is_up() && !before.is_up() {
+        } else if after.is_up(&peer.checks) && !before.is_up(&peer.checks) {
             engine::log!(log::current(), Notice, "peer is healthy, health check of peer {of} in upstream \"{name}\"");
             group.tell_queue();
         }
@@ -231,16 +237,19 @@ mod tests {
         let one = checks.add(&Check::default()).expect("the first");
         let two = checks.add(&Check { mandatory: true, ..Check::default() }).expect("the second");
         let new = checks.of_new();
-        assert!(!new.is_up() && new.after(two, true).is_up() && !new.after(two, false).is_up());
-        assert!(!new.after(two, true).after(one, false).is_up());
+        assert!(!new.is_up(&checks) && new.after(two, true).is_up(&checks) && !new.after(two, false).is_up(&checks));
+        assert!(!new.after(two, true).after(one, false).is_up(&checks));
+        // Checks that another configuration has.
+        assert!(Health { failing: 4, pending: 8 }.is_up(&checks) && !Health { failing: 4, pending: 2 }.is_up(&checks));
         assert_eq!(Health::of(new.after(one, false).number()), new.after(one, false));
         // A reload: what has failed has failed, and what is to be checked is checked again.
         assert_eq!(checks.after_start(Health { failing: one, pending: 0 }), Health { failing: one, pending: two });
         assert_eq!(checks.after_start(Health { failing: two | 4, pending: 8 }), Health { failing: two, pending: 0 });
         let persistent = Checks::default();
         let bit = persistent.add(&Check { mandatory: true, persistent: true, ..Check::default() }).expect("one");
-        assert!(!persistent.of_new().is_up() && persistent.after_start(Health::default()).is_up());
-        assert!(!persistent.after_start(Health { failing: 0, pending: bit }).is_up());
+        assert!(!persistent.of_new().is_up(&persistent));
+        assert!(persistent.after_start(Health::default()).is_up(&persistent));
+        assert!(!persistent.after_start(Health { failing: 0, pending: bit }).is_up(&persistent));
         (1..MOST_CHECKS).for_each(|_| assert!(persistent.add(&Check::default()).is_some()));
         assert_eq!(persistent.add(&Check::default()), None);
         assert_eq!(persistent.after_start(Health { failing: u32::MAX, pending: 0 }).failing, u32::MAX);

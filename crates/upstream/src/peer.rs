@@ -6,7 +6,7 @@ use std::rc::Rc;
 use md5::{Digest, Md5};
 use os::SockAddr;
 
-use crate::health::Health;
+use crate::health::{Checks, Health};
 use crate::spec::ServerSpec;
 use crate::zone::Place;
 
@@ -61,6 +61,8 @@ pub struct Peer {
     pub slow_since_ms: Cell<u64>,
     /// What checks say of it.
     pub health: Cell<Health>,
+    /// The checks that its group has.
+    pub(crate) checks: Rc<Checks>,
     /// For the present choice it is left out, because its weight is growing back.
     pub(crate) resting: Cell<bool>,
     /// Where its state is, if the workers share it.
@@ -86,6 +88,7 @@ impl Peer {
         addr: &SockAddr,
         weight: u32,
         place: Option<Place>,
+        checks: &Rc<Checks>,
     ) -> Peer {
         let name: Rc<str> = addr.to_string().into();
         Peer {
@@ -112,7 +115,8 @@ impl Peer {
             asked: Cell::new(0),
             begun_ms: Cell::new(0),
             slow_since_ms: Cell::new(0),
-            health: Cell::default(),
+            health: Cell::new(checks.of_new()),
+            checks: checks.clone(),
             resting: Cell::new(false),
             place,
         }
@@ -135,13 +139,18 @@ impl Peer {
         let failed = self.max_fails > 0
             && self.fails.get() >= self.max_fails
             && now.saturating_sub(self.checked.get()) <= self.fail_timeout;
-        !self.down && !failed && !self.is_full() && self.health.get().is_up()
+        !self.down && !failed && !self.is_full() && self.is_healthy()
     }
 
     /// Whether requests with this route may use it, if it is the only peer: then failures don't count.
     pub(crate) fn is_open(&self, route: &[u8]) -> bool {
         let admits = !self.drain || self.route.as_bytes() == route;
-        !self.down && admits && !self.is_full() && self.health.get().is_up()
+        !self.down && admits && !self.is_full() && self.is_healthy()
+    }
+
+    /// Whether no check speaks against it.
+    fn is_healthy(&self) -> bool {
+        self.health.get().is_up(&self.checks)
     }
 
     /// Whether it has all the connections that it may have.

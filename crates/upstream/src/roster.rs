@@ -208,9 +208,7 @@ impl Plan {
     fn peer(&self, position: Position, server: &ServerSpec, addr: &SockAddr, weight: u32) -> Peer {
         let id = self.next_id.replace(self.next_id.get() + 1);
         let place = self.places.as_ref().map(|places| places.peer(position, &addr.to_string()));
-        let peer = Peer::new(id, position, server, addr, weight, place);
-        peer.health.set(self.checks.of_new());
-        peer
+        Peer::new(id, position, server, addr, weight, place, &self.checks)
     }
 }
 

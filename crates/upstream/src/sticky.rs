@@ -208,6 +208,10 @@ mod tests {
         assert_eq!(sessions.find(b"a", 1999), Some(Route::of("three")));
         assert_eq!(sessions.find(b"b", 1001), None);
         assert_eq!(Route::of("three").as_bytes(), b"three");
+        // Other bytes need another number of the layout: a program that was there before may read them.
+        let value = sessions.zone.zone().with(|map| map.find(&Md5::digest(b"a")).map(|node| map.value(node)));
+        let expect = [&1000_u64.to_ne_bytes()[..], b"\x05three", &[0; 27]].concat();
+        assert_eq!((owner("test").layout, value), (1, Some(expect)));
         // The next one takes the place of the one that is over.
         sessions.keep(b"c", &Route::of(""), 1500);
         assert_eq!(sessions.zone.zone().with(|map| map.len()), 2);

@@ -120,6 +120,9 @@ pub(crate) struct Shared {
     /// The number of the roster that is known here.
     known: Cell<u64>,
     leader: Entry,
+    checks: Rc<Checks>,
+    /// This worker is about to end, and leads no more.
+    resigned: Cell<bool>,
 }
 
 /// A peer's state in the zone, in front of the tally of its connections.
@@ -183,6 +186,8 @@ impl Shared {
             places,
             needed,
             known: Cell::new(0),
+            checks: checks.clone(),
+            resigned: Cell::new(false),
         }
     }
 
@@ -268,6 +273,9 @@ impl Shared {
     /// Whether this worker leads, from now on or still. A worker that leads has to ask again within
     /// a few seconds; otherwise another one takes over.
     pub(crate) fn lead(&self, now_ms: u64) -> bool {
+        if self.resigned.get() {
+            return false;
+        }
         let (me, mine) = (u64::from(os::process::identity()), self.needed.generation.get());
         self.zone.zone().with(|map| {
             let record = self.leader.find(map).and_then(|node| map.first::<LEADER_SIZE>(node)).map(numbers::<3>);
@@ -283,10 +291,47 @@ impl Shared {
             if !is_me && !is_free {
                 return false;
             }
-            let value = [mine, now_ms, me].map(u64::to_ne_bytes).concat();
-            self.leader.set(map, &value).is_some()
+            if generation < mine {
+                // Not sooner: a configuration that no worker ever has changes nothing.
+                self.begin_checks(map);
+            }
+            self.leader.set(map, &leader_record(mine, now_ms, me)).is_some()
         })
     }
+
+    /// Leads no more: this worker is about to end, which may take long.
+    pub(crate) fn resign(&self) {
+        self.resigned.set(true);
+        self.zone.zone().with(|map| {
+            let node = self.leader.find(map)?;
+            let [generation, _, leader] = numbers(map.first::<LEADER_SIZE>(node)?);
+            if leader == u64::from(os::process::identity()) {
+                self.leader.set(map, &leader_record(generation, 0, 0));
+            }
+            Some(())
+        });
+    }
+
+    /// Sets what is to be checked before peers are used; what earlier checks said stays.
+    fn begin_checks(&self, map: &mut Map<'_>) {
+        let prefix = self.places.key(PEER, b"");
+        let mut at = map.oldest();
+        while let Some(node) = at {
+            at = map.newer(node);
+            if map.key(node).starts_with(&prefix)
+                && let Some(mut record) = map.first::<STATE>(node)
+            {
+                let health = self.checks.after_start(Health::of(numbers::<10>(record)[HEALTH]));
+                record[HEALTH * 8..].copy_from_slice(&health.number().to_ne_bytes());
+                map.set_first(node, &record);
+            }
+        }
+    }
+}
+
+/// The record of the leader; 0: nobody leads.
+fn leader_record(generation: u64, beat_ms: u64, leader: u64) -> Vec<u8> {
+    [generation, beat_ms, leader].map(u64::to_ne_bytes).concat()
 }
 
 fn numbers<const N: usize>(bytes: impl AsRef<[u8]>) -> [u64; N] {
@@ -298,23 +343,32 @@ fn numbers<const N: usize>(bytes: impl AsRef<[u8]>) -> [u64; N] {
 }
 
 /// Makes the entries that are missing. Those that a failing reload would still need stay, and all that another program has
-/// made: what it needs isn't known.
+/// made, as long as there is room: what it needs isn't known.
 fn start(zone: &SharedZone, origin: Origin<'_>) -> std::result::Result<(), String> {
     let needed = zone.data::<Needed>().unwrap_or_default();
     let before = origin.declaration().and_then(|old| old.data::<Needed>()).unwrap_or_default();
     zone.with_soon(|map| {
-        if !matches!(origin, Origin::Passed) {
+        if !origin.is_shared() {
             remove_unknown(map, &[&needed, &before]);
         }
         needed.generation.set(next_generation(map));
-        let (peers, groups) = (needed.peers.borrow(), needed.groups.borrow());
-        let made = peers.iter().all(|(key, record)| {
-            let known = map.find(key);
-            known.or_else(|| insert(map, key, &unchecked(&groups, key, *record))).is_some()
-        });
-        groups.iter().for_each(|group| begin_checks(map, group));
+        let mut made = make(map, &needed);
+        if !made && origin.is_shared() {
+            // The other program makes again what it misses.
+            remove_unknown(map, &[&needed, &before]);
+            made = make(map, &needed);
+        }
         if made { Ok(()) } else { Err(format!("no memory in upstream zone \"{}\"", zone.name())) }
     })?
+}
+
+/// Makes the entries of peers that are missing; false if there is no memory for them.
+fn make(map: &mut Map<'_>, needed: &Needed) -> bool {
+    let (peers, groups) = (needed.peers.borrow(), needed.groups.borrow());
+    peers.iter().all(|(key, record)| {
+        let known = map.find(key);
+        known.or_else(|| insert(map, key, &unchecked(&groups, key, *record))).is_some()
+    })
 }
 
 /// The record of a new peer, with the checks that it has to pass first: they weren't known when the group was built.
@@ -369,22 +423,6 @@ fn next_generation(map: &mut Map<'_>) -> u64 {
     last + 1
 }
 
-/// Sets what is to be checked before peers are used; what earlier checks said stays.
-fn begin_checks(map: &mut Map<'_>, group: &Need) {
-    let prefix = Places { group: group.name.clone() }.key(PEER, b"");
-    let mut at = map.oldest();
-    while let Some(node) = at {
-        at = map.newer(node);
-        if map.key(node).starts_with(&prefix)
-            && let Some(mut record) = map.first::<STATE>(node)
-        {
-            let health = group.checks.after_start(Health::of(numbers::<10>(record)[HEALTH]));
-            record[HEALTH * 8..].copy_from_slice(&health.number().to_ne_bytes());
-            map.set_first(node, &record);
-        }
-    }
-}
-
 /// A new entry: the state, and an empty tally.
 fn insert(map: &mut Map<'_>, key: &[u8], record: &Record) -> Option<Node> {
     let mut value = vec![0; Map::room(key.len(), STATE + Tally::bytes(LEAST_PLACES))];
@@ -399,9 +437,9 @@ fn forget(map: &mut Map<'_>, pid: i32) {
         match map.key(node).first() {
             Some(&PEER) => tally(map, node).forget(|identity| os::process::pid_of(identity) == pid),
             Some(&LEADER) => {
-                let leader = map.first::<LEADER_SIZE>(node).map_or(0, |record| numbers::<3>(record)[2]);
+                let [generation, _, leader] = map.first::<LEADER_SIZE>(node).map_or([0; 3], numbers);
                 if os::process::pid_of(leader as u32) == pid {
-                    map.set_value(node, &[0; LEADER_SIZE]);
+                    map.set_value(node, &leader_record(generation, 0, 0));
                 }
             }
             _ => {}
@@ -490,6 +528,7 @@ mod tests {
     use os::SockAddr;
 
     use super::*;
+    use crate::health::Check;
     use crate::roster::Plan;
     use crate::spec::{GroupSpec, ServerSpec};
 
@@ -517,8 +556,9 @@ mod tests {
                 zone: Some(zone.clone()),
                 ..GroupSpec::default()
             };
-            let ranks = Rc::new(Plan::new(&spec, &Rc::default()).ranks(None));
-            let shared = Shared::new(&zone, b"u", &ranks, false, &Rc::default());
+            let checks = Rc::<Checks>::default();
+            let ranks = Rc::new(Plan::new(&spec, &checks).ranks(None));
+            let shared = Shared::new(&zone, b"u", &ranks, false, &checks);
             Group { zone, shared, list: ranks.primary.list.clone(), ranks }
         }
 
@@ -612,6 +652,52 @@ mod tests {
         assert!(one.shared.lead(3000 + 2 * BEATS_MS), "{late} has ended, late as it is");
         assert!(next.shared.lead(3001 + 2 * BEATS_MS));
         assert!(!one.shared.lead(99_000), "it is late, and lives");
+        // One that is about to end gives up what it has, and only that.
+        one.shared.resign();
+        assert!(next.shared.lead(99_001));
+        next.shared.resign();
+        let last = Group::new(&[(1, 1)]);
+        last.zone.open(Some(&next.zone)).expect("memory");
+        assert!(!one.shared.lead(99_002) && !next.shared.lead(99_002) && last.shared.lead(99_002));
+    }
+
+    #[test]
+    fn checks_begin_with_the_first_worker() {
+        let check = Check { mandatory: true, ..Check::default() };
+        let is_healthy = |group: &Group| group.exchange(|| group.list[0].serves(0));
+        let old = Group::new(&[(1, 1)]);
+        old.zone.open(None).expect("memory");
+        assert!(old.shared.lead(1000) && is_healthy(&old));
+        let new = Group::new(&[(1, 1)]);
+        new.shared.checks.add(&check).expect("the first");
+        new.zone.open(Some(&old.zone)).expect("memory");
+        assert!(is_healthy(&new), "nobody checks yet: the configuration may still fail");
+        assert!(new.shared.lead(1001) && !is_healthy(&new));
+        assert!(is_healthy(&old), "it has no such check");
+        // What was said of a peer isn't asked again for a worker that takes the place of another.
+        new.exchange(|| new.list[0].health.set(Health::default()));
+        new.shared.resign();
+        let again = os::process::tests_fork(|| assert!(is_healthy(&new)));
+        new.shared.zone.zone().with(|map| forget(map, again));
+        new.shared.resigned.set(false);
+        assert!(new.shared.lead(1002) && is_healthy(&new));
+    }
+
+    #[test]
+    fn the_layout_is_that_of_its_number() {
+        let places = Places::new(b"u");
+        let place = places.peer(Position { backup: true, server: 3, twins: 2 }, "10.0.0.1:80");
+        assert_eq!((LAYOUT, &*place.entry.key), (1, &b"p\0u\01\02\010.0.0.1:80"[..]));
+        assert_eq!([ROSTER, LEADER, GENERATION].map(|kind| places.key(kind, b"")[0]), *b"rlg");
+        let group = Group::new(&[(1, 5)]);
+        let peer = &group.list[0];
+        peer.current_weight.set(-3);
+        peer.fails.set(2);
+        peer.health.set(Health::of(1 << 32 | 2));
+        let numbers = numbers::<10>(record(peer)).map(|number| number as i64);
+        let [effective, current, accessed, checked, fails, average, asked, begun, slow, health] = numbers;
+        assert_eq!([effective, current, accessed, checked, fails], [5, -3, 0, 0, 2]);
+        assert_eq!([average, asked, begun, slow, health], [0, 0, 0, 0, 0x1_0000_0002]);
     }
 
     #[test]

@@ -29,19 +29,28 @@ fn find(buf: &[u8], at: usize, word: impl Fn(u64) -> u64, byte: impl Fn(u8) -> b
     tail.iter().position(|&b| byte(b)).map(|n| p + n)
 }
 
-/// How much of a text is searched by words: a search that begins with blocks costs more where it ends soon.
-const SHORT: usize = 64;
+/// How many words a search begins with: one that begins with blocks costs more where it ends soon.
+const FIRST_WORDS: usize = 8;
 
 /// The first control byte (below 0x20) at or after `at`.
 #[inline(always)]
 pub(crate) fn find_control(buf: &[u8], at: usize) -> Option<usize> {
-    let is_control = |b: u8| b < 0x20;
-    let by_words = |buf: &[u8], at: usize| find(buf, at, |w| below(w, 0x20), is_control);
-    let short = at.saturating_add(SHORT);
-    match buf.get(..short) {
-        None => by_words(buf, at),
-        Some(head) => by_words(head, at).or_else(|| by_words(buf, skip_blocks(buf, short, is_control))),
+    let (words, _) = buf.get(at..)?.as_chunks::<8>();
+    let mut p = at;
+    for bytes in words.iter().take(FIRST_WORDS) {
+        let hits = below(u64::from_le_bytes(*bytes), 0x20);
+        if hits != 0 {
+            return Some(p + (hits.trailing_zeros() / 8) as usize);
+        }
+        p += 8;
     }
+    find_late_control(buf, p)
+}
+
+/// The same where the text is long, or nearly over.
+fn find_late_control(buf: &[u8], at: usize) -> Option<usize> {
+    let is_control = |b: u8| b < 0x20;
+    find(buf, skip_blocks(buf, at, is_control), |w| below(w, 0x20), is_control)
 }
 
 /// Where the search goes on after blocks of 32 bytes without a byte that is looked for.

@@ -27,8 +27,8 @@ fn compression_is_given_up_while_much_memory_is_used() {
             "degradation sbrk={limit}; gzip on; gzip_min_length 1; gzip_types *;
              server {{ listen 127.0.0.1:%%PORT%%; root %%DIR%%; location / {{ gzip_disable degradation; }} location /f2 {{ }} }}"
         ))
-        .file("f", &"file".repeat(100))
-        .file("f2", &"file".repeat(100))
+        .file("f", "file".repeat(100))
+        .file("f2", "file".repeat(100))
         .start();
         let coding =
             |target| server.get_with(target, "Accept-Encoding: gzip\r\n").field("Content-Encoding").map(str::to_owned);

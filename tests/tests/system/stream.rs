@@ -1,6 +1,7 @@
 //! Streams as a whole: sessions that move to other workers, other people's servers behind them.
 
 use std::io::{Read, Write};
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -35,7 +36,7 @@ fn sealed(backend: &Backend) -> Setup {
             set $name sealed; proxy_pass some; }}",
         backend.port
     ))
-    .main("worker_processes 2; worker_shutdown_timeout 60s; ");
+    .main("worker_processes 2; ");
     certificate(setup.folder(), "site", EC);
     setup
 }
@@ -86,10 +87,8 @@ fn sessions_go_on_after_a_reload() {
         let words: Vec<&str> = line.split(' ').collect();
         let [_, "200", client, upstream, peer, time, name, tls] = words[..] else { panic!("{line}") };
         let (from, to) = client.split_once('/').expect("two counts");
-        assert_eq!(
-            (from, format!("{from}/{to}"), peer),
-            (to, upstream.to_owned(), &*format!("127.0.0.1:{}", backend.port))
-        );
+        let expect = (to, upstream.to_owned(), &*format!("127.0.0.1:{}", backend.port));
+        assert_eq!((from, format!("{from}/{to}"), peer), expect, "{line}");
         assert!(time.parse::<f64>().expect("a time") > 0.05, "the time goes on: {line}");
         assert!(matches!((name, tls), ("plain", "-") | ("sealed", "TLSv1.3")), "{line}");
     }
@@ -161,9 +160,9 @@ fn last_of(server: &mut Server, lines: usize) -> String {
 }
 
 /// A site with streams, for upgrades.
-fn streaming(backend: &Backend) -> (Site, u16) {
+fn streaming(backend: &Backend) -> (Site, u16, UdpSocket) {
     let site = Site::new();
-    let (port, _kept) = free_port();
+    let (port, kept) = free_port();
     site.folder.write(
         "nginx.conf",
         format!(
@@ -176,14 +175,14 @@ fn streaming(backend: &Backend) -> (Site, u16) {
             backend.port
         ),
     );
-    (site, port)
+    (site, port, kept)
 }
 
 /// Not in nginx: sessions of streams move to the new workers
 #[test]
 fn many_sessions_over_an_upgrade_and_back() {
     let backend = echo();
-    let (site, port) = streaming(&backend);
+    let (site, port, _kept) = streaming(&backend);
     let old = site.start(&binary());
     let mut sessions: Vec<Connection> = (0..300).map(|_| Connection::open(port)).collect();
     let mut round = 0;
@@ -215,6 +214,7 @@ struct Peer {
     child: Child,
     _folder: Folder,
     port: u16,
+    _kept: UdpSocket,
 }
 
 impl Drop for Peer {
@@ -247,18 +247,26 @@ impl Peer {
         let (initdb, postgres) = (program("initdb")?, program("postgres")?);
         let folder = Folder::new();
         let data = folder.public("data");
-        let made = unprivileged(&initdb).args(["-U", "tester", "-A", "trust", "--no-sync", "-D"]).arg(&data).status();
+        let owns = |path: &Path| {
+            if rustix::process::geteuid().is_root() {
+                std::os::unix::fs::chown(path, Some(65534), Some(65534)).expect("root may");
+            }
+        };
+        owns(&data);
+        let made = unprivileged(&initdb)
+            .current_dir("/")
+            .args(["-U", "tester", "-A", "trust", "--no-sync", "-D"])
+            .arg(&data)
+            .status();
         assert!(made.expect("it starts").success(), "a database");
         certificate(&folder, "database.test", EC);
-        let (port, _kept) = free_port();
+        let (port, kept) = free_port();
         for (name, mode) in [("server.crt", 0o644), ("server.key", 0o600)] {
             use std::os::unix::fs::PermissionsExt as _;
             let to = data.join(name);
             std::fs::copy(folder.path().join(name.replace("server", "database.test")), &to).expect("copies");
             std::fs::set_permissions(&to, std::fs::Permissions::from_mode(mode)).expect("it is ours");
-            if rustix::process::geteuid().is_root() {
-                std::os::unix::fs::chown(&to, Some(65534), Some(65534)).expect("root may");
-            }
+            owns(&to);
         }
         let child = unprivileged(&postgres)
             .arg("-D")
@@ -266,18 +274,18 @@ impl Peer {
             .args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k", "", "-c", "ssl=on", "-c", "fsync=off"])
             .spawn()
             .expect("it starts");
-        Some(Peer { child, _folder: folder, port })
+        Some(Peer { child, _folder: folder, port, _kept: kept })
     }
 
     fn redis() -> Option<Peer> {
         let redis = program("redis-server")?;
         let folder = Folder::new();
-        let (port, _kept) = free_port();
+        let (port, kept) = free_port();
         let child = unprivileged(&redis)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .spawn()
             .expect("it starts");
-        Some(Peer { child, _folder: folder, port })
+        Some(Peer { child, _folder: folder, port, _kept: kept })
     }
 }
 

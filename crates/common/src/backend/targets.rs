@@ -126,6 +126,11 @@ impl Groups {
         }
     }
 
+    /// Gives the work for groups to other workers: this one is about to end.
+    pub fn resign(&self) {
+        self.blocks.values().chain(self.hosts.values()).for_each(|found| found.group.resign());
+    }
+
     /// The group of this name.
     pub fn named(&self, name: &str) -> Option<Rc<Group>> {
         let mut all = self.blocks.values().chain(self.hosts.values());

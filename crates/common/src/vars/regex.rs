@@ -33,6 +33,12 @@ impl PartialEq for Regex {
 }
 
 impl Regex {
+    /// Whether `subject` may match: a comparison that rules out most subjects.
+    #[inline]
+    pub fn may_match(&self, subject: &[u8]) -> bool {
+        self.regex.may_match(subject)
+    }
+
     /// Whether `subject` matches; if so, the session's captures and the variables of named groups are set.
     ///
     /// An error of the engine (its limit on backtracking) is logged.

@@ -21,7 +21,7 @@ use self::core_conf::{CoreConf, ErrlogConf, Owner, ThreadPoolConf, find_owner};
 use self::event_conf::{DEFAULT_METHOD, EpollConf, EventConf, Events, METHODS};
 use self::files::SystemFiles;
 use self::listening::{Listening, Opening};
-use self::zones::Zones;
+use self::zones::{Memory, Zones};
 use crate::log::report::{Reporter, tell};
 use crate::log::{Errno, ErrorLog, Level, Log, LogFiles, Target};
 use crate::master::upgrade::{self, Inherited, Invocation};
@@ -451,8 +451,12 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
     }
     let reporter = reporter.with_log(cycle.log.clone());
     sandbox::check(&cycle, &reporter);
-    let passed = if purpose == Purpose::Run { program.inherited.zones() } else { Vec::new() };
-    if let Err(error) = cycle.zones.open(old.map(|old| &old.zones), passed, &places, &program.registry) {
+    let memory = Memory {
+        old: old.map(|old| &old.zones),
+        passed: if purpose == Purpose::Run { program.inherited.zones() } else { Vec::new() },
+        shared: program.inherited.parent_lives(),
+    };
+    if let Err(error) = cycle.zones.open(memory, &places, &program.registry) {
         reporter.configuration(Level::Emerg, &cycle.sources, &[error]);
         return None;
     }

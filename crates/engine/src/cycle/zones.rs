@@ -63,8 +63,13 @@ pub struct Owner {
 pub enum Origin<'a> {
     /// It is new, and empty.
     New,
-    /// From the running cycle, which declared it like this.
-    Kept(&'a SharedZone),
+    /// From the running cycle.
+    Kept {
+        /// How that declared it.
+        old: &'a SharedZone,
+        /// Another program uses it too, the one that this one takes the place of.
+        shared: bool,
+    },
     /// From the program that this one takes the place of, and that uses it too.
     Passed,
 }
@@ -72,7 +77,12 @@ pub enum Origin<'a> {
 impl<'a> Origin<'a> {
     /// How the running cycle declared it.
     pub fn declaration(self) -> Option<&'a SharedZone> {
-        if let Origin::Kept(old) = self { Some(old) } else { None }
+        if let Origin::Kept { old, .. } = self { Some(old) } else { None }
+    }
+
+    /// Whether another program uses it too: what that needs isn't known.
+    pub fn is_shared(self) -> bool {
+        matches!(self, Origin::Passed | Origin::Kept { shared: true, .. })
     }
 }
 
@@ -211,6 +221,10 @@ impl SharedZone {
     /// Gives the zone its memory: that of the declaration `old`, if there is one that it can have been kept from, or
     /// new memory. Done by the cycle; public for tests of owners.
     pub fn open(&self, old: Option<&SharedZone>) -> std::result::Result<(), String> {
+        self.open_from(old, false)
+    }
+
+    fn open_from(&self, old: Option<&SharedZone>, shared: bool) -> std::result::Result<(), String> {
         let (name, size) = (&self.name, self.size.get());
         if size == 0 {
             return Err(format!("zero size shared memory zone \"{name}\""));
@@ -218,7 +232,7 @@ impl SharedZone {
         if let Some(old) = old.filter(|old| self.is_like(old))
             && let Some(zone) = old.zone.get()
         {
-            return self.begin(zone.clone(), Origin::Kept(old));
+            return self.begin(zone.clone(), Origin::Kept { old, shared });
         }
         let zone = Zone::new(name, size, report).map_err(|error| match error.raw_os_error() {
             Some(_) => format!("memfd_create() or mmap() of {size} bytes failed{}", Errno(&error)),
@@ -273,15 +287,10 @@ impl SharedZone {
 }
 
 impl Zones {
-    /// Gives every zone its memory: the old cycle's, one that another program has passed on, or new one. The old cycle
-    /// stays as it was. `places` knows where they are named, `registry` which directive declares them.
-    pub(crate) fn open(
-        &self,
-        old: Option<&Zones>,
-        mut passed: Vec<Passed>,
-        places: &conf::Places,
-        registry: &conf::Registry,
-    ) -> Result<()> {
+    /// Gives every zone its memory: one that there is already, or new one. The old cycle stays as it was. `places` knows
+    /// where they are named, `registry` which directive declares them.
+    pub(crate) fn open(&self, memory: Memory<'_>, places: &conf::Places, registry: &conf::Registry) -> Result<()> {
+        let Memory { old, mut passed, shared } = memory;
         let find = |zone: &SharedZone| old.and_then(|old| old.list.iter().find(|other| zone.is_like(other)));
         self.list.iter().try_for_each(|zone| {
             let at = passed.iter().position(|passed| *passed.label.name == *zone.name);
@@ -292,7 +301,7 @@ impl Zones {
                     if let Some(Err(Refusal::Passed(why))) = other {
                         note_refused(&zone.name, &why);
                     }
-                    zone.open(find(zone).map(|old| &**old))
+                    zone.open_from(find(zone).map(|old| &**old), shared)
                 }
             };
             opened.map_err(|message| {
@@ -330,6 +339,17 @@ impl Zones {
     pub fn iter(&self) -> impl Iterator<Item = &Rc<SharedZone>> {
         self.list.iter()
     }
+}
+
+/// The memory that there is for zones.
+#[derive(Default)]
+pub(crate) struct Memory<'a> {
+    /// The running cycle's.
+    pub(crate) old: Option<&'a Zones>,
+    /// What another program has passed on.
+    pub(crate) passed: Vec<Passed>,
+    /// That program uses the memory of the running cycle too.
+    pub(crate) shared: bool,
 }
 
 /// Why a zone doesn't get the memory that another program has passed on.
@@ -412,7 +432,7 @@ mod tests {
     }
 
     fn open(zones: &Zones, old: Option<&Zones>) -> Result<()> {
-        zones.open(old, Vec::new(), &conf::Places::default(), &Registry::new())
+        zones.open(Memory { old, ..Memory::default() }, &conf::Places::default(), &Registry::new())
     }
 
     fn opened(new: &Zones, old: &Zones) -> std::result::Result<(), String> {
@@ -458,13 +478,14 @@ mod tests {
             zone.on_start(move |_, origin| {
                 origins.borrow_mut().push(match origin {
                     Origin::New => 'n',
-                    Origin::Kept(_) => 'k',
+                    Origin::Kept { .. } => 'k',
                     Origin::Passed => 'p',
                 });
                 Ok(())
             });
         }
-        new.open(None, passed(&old), &conf::Places::default(), &Registry::new()).expect("memory");
+        new.open(Memory { passed: passed(&old), ..Memory::default() }, &conf::Places::default(), &Registry::new())
+            .expect("memory");
         let taken: Vec<bool> = new.iter().map(|zone| zone.zone().with(|map| map.find(b"key").is_some())).collect();
         assert_eq!((taken, &**origins.borrow()), (vec![true, false, false, false, false], "pnnnn"));
         new.list[0].zone().with(|map| map.insert(b"other", b"")).expect("room");
@@ -474,7 +495,9 @@ mod tests {
         lent[0].label.size = 131_072;
         let new = zones(&[("a", 131_072, "m"), ("c", 65536, "m")]);
         new.list[1].on_start(|_, _| Err("no".to_owned()));
-        let error = new.open(None, lent, &conf::Places::default(), &Registry::new()).map_err(|error| error.message);
+        let error = new
+            .open(Memory { passed: lent, ..Memory::default() }, &conf::Places::default(), &Registry::new())
+            .map_err(|error| error.message);
         assert_eq!(error, Err("no".to_owned()));
         assert!(new.list[0].zone().with(|map| map.is_empty()));
     }

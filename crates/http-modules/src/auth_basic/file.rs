@@ -9,8 +9,8 @@ use std::io::{self, Read};
 use buf::Secret;
 use os::file::{Open, openat};
 
-/// How much of the file is read in one go.
-const PART: usize = 16 << 10;
+/// How much of the file is read in one go. The memory is cleared before and after.
+const PART: usize = 4 << 10;
 
 /// The stored password of a user; `None` if the file doesn't have the user. The error says which call failed.
 pub fn find(path: &[u8], user: &[u8]) -> Result<Option<Secret>, (&'static str, io::Error)> {

@@ -63,9 +63,11 @@ fn row(conf: &AutoindexConf, zone: &TimeZone, entry: &Entry, out: &mut Vec<u8>) 
         let size = if conf.autoindex_exact_size { entry.size.to_string() } else { rounded(entry.size) };
         out.extend_from_slice(size.as_bytes());
     }
-    let precise = time(entry.modified, &TimeZone::UTC, "%Y-%m-%dT%H:%M:%SZ");
-    let shown = time(entry.modified, zone, "%Y-%m-%d %H:%M");
-    out.extend_from_slice(format!("<td><time datetime=\"{precise}\">{shown}</time>\n").as_bytes());
+    out.extend_from_slice(b"<td><time datetime=\"");
+    time(entry.modified, &TimeZone::UTC, b"%Y-%m-%dT%H:%M:%SZ", out);
+    out.extend_from_slice(b"\">");
+    time(entry.modified, zone, b"%Y-%m-%d %H:%M", out);
+    out.extend_from_slice(b"</time>\n");
 }
 
 /// A name as text: what isn't UTF-8 is shown as unknown.

@@ -1,8 +1,10 @@
 //! From what was read to what serves: inheritance, compiled locations, addresses with their servers.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use common::backend::targets::Groups;
 use common::front::addresses::{self, Listener};
 use common::front::ssl::{self, ServerTls};
 use common::front::{ListenSpec, ServerName};
@@ -292,6 +294,9 @@ impl App for HttpApp {
     }
 
     fn quit(&self) {
+        if let Some(groups) = self.http.part::<Rc<RefCell<Groups>>>() {
+            groups.borrow().resign();
+        }
         self.http.worker.quit();
     }
 

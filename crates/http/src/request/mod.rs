@@ -435,6 +435,9 @@ impl Request {
             for &id in &tree.regexes {
                 let location = http.look_at(id);
                 let Kind::Regex(regex) = &location.kind else { continue };
+                if !regex.may_match(&self.uri) {
+                    continue;
+                }
                 let uri = std::mem::take(&mut self.uri);
                 let matched = regex.exec(self, &uri);
                 self.uri = uri;

@@ -30,6 +30,9 @@ const SMALL_FILE: u64 = 32 << 10;
 /// Bytes up to this many are copied after the head: a copy costs less than a second piece in the call.
 const SMALL_BYTES: usize = 8 << 10;
 
+/// As long as more of a body comes at once, so much of it is gathered before it is written. What is to be flushed isn't.
+const GATHERED: u64 = 64 << 10;
+
 /// What is left of a response that didn't go out at once.
 enum Rest {
     /// Nothing.
@@ -141,7 +144,7 @@ async fn send_body(r: &mut Request, head: Buf) -> Result<(), Broken> {
 
 async fn send_portions(r: &mut Request, head: Buf, body: &mut Pipeline) -> Result<(), Broken> {
     let mut out = Chain::from(head.freeze());
-    let enough = r.location.core.postpone_output as u64;
+    let enough = GATHERED.max(r.location.core.postpone_output as u64);
     loop {
         let Portion { chain, flush, end } = match next_portion(r, &mut out, body).await {
             Ok(portion) => portion,

@@ -235,7 +235,7 @@ impl Client {
     }
 
     /// Has the session's task look again.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
         }

@@ -12,7 +12,7 @@ pub(super) fn peers(weights: &[u32]) -> Peers {
     let peer = |(n, weight): (usize, &u32)| {
         let addr = SockAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], 8000 + n as u16)));
         let server = ServerSpec::new("x", vec![addr.clone()]);
-        Rc::new(Peer::new(n, Position::default(), &server, &addr, *weight, None))
+        Rc::new(Peer::new(n, Position::default(), &server, &addr, *weight, None, &Rc::default()))
     };
     Peers::new(weights.iter().enumerate().map(peer).collect())
 }

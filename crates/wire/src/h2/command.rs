@@ -295,9 +295,7 @@ impl Connection {
 
     /// Encodes a block after everything that is queued.
     fn write_head(&mut self, id: u32, end_stream: bool, write: impl FnOnce(&mut HeadWriter<'_>)) {
-        if self.out.capacity() == 0 {
-            self.out.reserve(self.usual_out);
-        }
+        self.prepare_out();
         let start = self.out.len();
         self.out.extend_from_slice(&[0; FRAME_HEADER_LEN]);
         self.encoder.begin(&mut self.out);

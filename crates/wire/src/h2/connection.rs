@@ -110,7 +110,7 @@ pub struct Connection {
     pub(super) recent: RecentResets,
     /// Frames in the order in which they go out, but for the bodies of DATA.
     pub(super) out: Buf,
-    /// How much of them was taken last: there is room for as much when the next head is written.
+    /// About how much of them is taken at a time, see [`Connection::prepare_out`].
     pub(super) usual_out: usize,
     /// Answers in `out` that the peer has provoked.
     pub(super) answers: u32,

@@ -167,10 +167,8 @@ impl Head {
 
     /// Appends a copy of a part of the text.
     fn append(&mut self, span: Span) {
-        self.text.reserve(span.len());
-        let (from, len) = (span.start as usize, span.len());
-        let copy: smallvec::SmallVec<[u8; 256]> = self.text.get(from..from + len).unwrap_or_default().into();
-        self.text.extend_from_slice(&copy);
+        let end = (span.end as usize).min(self.text.len());
+        self.text.extend_from_within((span.start as usize).min(end)..end);
     }
 }
 

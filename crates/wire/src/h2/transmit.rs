@@ -25,6 +25,9 @@ impl Connection {
         self.answers = 0;
         self.reorder();
         let (mut cuts, mut taken) = (Cuts::new(), 0);
+        if self.ready.first().is_some() {
+            self.prepare_out();
+        }
         while (self.out.len() as u64) + taken < max
             && self.send_window > 0
             && let Some(slot) = self.ready.first()
@@ -32,8 +35,18 @@ impl Connection {
             taken += self.data_frame(slot, &mut cuts);
         }
         let out = std::mem::replace(&mut self.out, Buf::empty());
-        self.usual_out = out.len();
-        if out.is_empty() { None } else { Some(assemble(out.freeze(), cuts)) }
+        if out.is_empty() {
+            return None;
+        }
+        self.usual_out = out.len().max(self.usual_out * 3 / 4);
+        Some(assemble(out.freeze(), cuts))
+    }
+
+    /// Makes room for as much as is sent at a time, if there is none.
+    pub(super) fn prepare_out(&mut self) {
+        if self.out.capacity() == 0 {
+            self.out.reserve(self.usual_out);
+        }
     }
 
     /// Whether [`Connection::poll_transmit`] has something to give.

@@ -19,8 +19,8 @@ use crate::session::h1::{Doing, linger};
 
 /// The largest single read.
 const READ: usize = 16 << 10;
-/// How much is made ready for the socket in one go.
-const WRITE: u64 = 64 << 10;
+/// How much is made ready for the socket in one go; with the frame that goes beyond it, it fits into 64 KiB.
+const WRITE: u64 = 62 << 10;
 /// How often in one turn.
 const WRITES: usize = 16;
 
