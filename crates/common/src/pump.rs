@@ -63,6 +63,17 @@ pub enum Turn {
     Failed(io::Error, &'static str),
 }
 
+impl Turn {
+    /// How both directions stand together: the end of one is that of both, and so is its failure.
+    #[must_use]
+    pub fn and(self, other: Turn) -> Turn {
+        match (self, other) {
+            (Turn::Waits(one), Turn::Waits(other)) => Turn::Waits(one | other),
+            (Turn::Waits(_), over) | (over, _) => over,
+        }
+    }
+}
+
 impl<'s, F: Side, T: Side> Pump<'s, F, T> {
     /// Begins with bytes that have been read already. `size` is that of a read; where much comes at once, reads are up to
     /// [`GROWTH`] times as large.

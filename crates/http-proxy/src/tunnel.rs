@@ -164,16 +164,11 @@ impl Tunnel {
                 }
                 turn => turn,
             };
-            let mut moved = false;
-            for turn in [down, up] {
-                match turn {
-                    Turn::Waits(some) => moved |= some,
-                    Turn::Ended => return Poll::Ready((None, None)),
-                    Turn::Failed(error, call) => return Poll::Ready((Some((error, call)), None)),
-                }
-            }
-            if moved {
-                backend.set_recv_timeout(Some(timeouts.read_ms));
+            match down.and(up) {
+                Turn::Waits(true) => backend.set_recv_timeout(Some(timeouts.read_ms)),
+                Turn::Waits(false) => {}
+                Turn::Ended => return Poll::Ready((None, None)),
+                Turn::Failed(error, call) => return Poll::Ready((Some((error, call)), None)),
             }
             Poll::Pending
         })

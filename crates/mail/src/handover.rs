@@ -16,7 +16,7 @@ use wire::tagged::{Reader, Writer};
 
 use crate::proxy::Tunnel;
 use crate::server::Mail;
-use crate::session::{Counted, MailSession};
+use crate::session::MailSession;
 
 /// A client that has logged in.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -129,7 +129,7 @@ pub fn adopt(mail: &Rc<Mail>, mut parcel: Parcel, back: bool) -> Result<(), Parc
     session.stays = back;
     let mut tunnel = Tunnel::new(session, backend, Bytes::default(), Bytes::default());
     (tunnel.timeout_ms, tunnel.first_wait_ms) = (state.timeout_ms, wait_ms);
-    let counted = Counted::new(mail);
+    let counted = mail.worker.sessions.count();
     rt::spawn(async move {
         let _counted = counted;
         Box::new(tunnel).run().await;

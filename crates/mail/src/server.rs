@@ -1,11 +1,11 @@
 //! Servers, the addresses that they listen on, and the state of a worker.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use common::front::listen::Parameters;
 use common::front::ssl::{ServerTls, SslConf};
-use common::front::{self, Front};
+use common::front::{self, Front, Sessions};
 use common::modules::realip::FromProxy;
 use conf::values::invalid_parameter;
 use conf::{Directive, Loader, Result, Set, Word};
@@ -37,7 +37,7 @@ pub struct Mail {
 #[derive(Default)]
 pub struct Worker {
     /// Sessions that are being served.
-    pub sessions: Cell<usize>,
+    pub sessions: Sessions,
     /// Takes over sessions once the worker is leaving and has successors.
     pub handover: RefCell<Option<Rc<Handover>>>,
 }

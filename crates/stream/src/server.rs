@@ -5,7 +5,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 
 use common::front::ssl::{ServerTls, SslConf};
-use common::front::{self, Front};
+use common::front::{self, Front, Sessions};
 use conf::Set;
 use engine::Cycle;
 use engine::handover::Handover;
@@ -43,7 +43,7 @@ impl Stream {
 #[derive(Default)]
 pub struct Worker {
     /// Sessions that are being served.
-    pub sessions: Cell<usize>,
+    pub sessions: Sessions,
     /// Takes over sessions once the worker is leaving and has successors.
     pub handover: RefCell<Option<Rc<Handover>>>,
     /// Sessions over UDP that have no backend yet.

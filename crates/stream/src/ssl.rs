@@ -2,7 +2,7 @@
 
 use common::front::ssl::{SslConf, VerifyClient};
 use conf::values::msec;
-use conf::{Args, Directive, Error, Loader, Registry, Result};
+use conf::{Args, Directive, Error, Loader, Registry, Result, Word};
 
 use crate::module::StreamModule;
 use crate::proto::{EVERYWHERE, StreamProto};
@@ -54,12 +54,16 @@ fn alpn(raw: &mut HandshakeRaw, _: &mut Loader<'_>, d: &Directive) -> Result<()>
     if raw.ssl_alpn.is_some() {
         return Err(conf::table::duplicate(d));
     }
-    let name = |word: &conf::Word| match word.text.len() {
-        0..=255 => Ok(word.text.clone()),
-        _ => Err(Error::at(word, "protocol too long")),
-    };
-    raw.ssl_alpn = Some(d.args.iter().map(name).collect::<Result<_>>()?);
+    raw.ssl_alpn = Some(d.args.iter().map(|word| Ok(protocol(word)?.to_vec())).collect::<Result<_>>()?);
     Ok(())
+}
+
+/// The name of a protocol for ALPN.
+pub(crate) fn protocol(word: &Word) -> Result<&[u8]> {
+    match word.text.len() {
+        0..=255 => Ok(&word.text),
+        _ => Err(Error::at(word, "protocol too long")),
+    }
 }
 
 impl StreamModule for Handshake {

@@ -6,6 +6,7 @@ pub mod conf;
 pub mod listen;
 pub mod names;
 pub mod proxy;
+mod sessions;
 pub mod ssl;
 pub mod tls;
 mod visitor;
@@ -16,6 +17,7 @@ use std::rc::Rc;
 pub use addresses::{Address, Socket};
 pub use listen::ListenSpec;
 pub use names::ServerName;
+pub use sessions::{Counted, Sessions};
 pub use visitor::Visitor;
 
 use self::listen::Parameters;

@@ -84,16 +84,11 @@ impl Tunnel {
             {
                 return Poll::Ready(Ok(Some(to)));
             }
-            let mut moved = false;
-            for turn in [down.turn(cx), up.turn(cx)] {
-                match turn {
-                    Turn::Waits(some) => moved |= some,
-                    Turn::Ended => return Poll::Ready(Ok(None)),
-                    Turn::Failed(error, call) => return Poll::Ready(Err((error, call))),
-                }
-            }
-            if moved {
-                backend.set_recv_timeout(Some(timeout_ms));
+            match down.turn(cx).and(up.turn(cx)) {
+                Turn::Waits(true) => backend.set_recv_timeout(Some(timeout_ms)),
+                Turn::Waits(false) => {}
+                Turn::Ended => return Poll::Ready(Ok(None)),
+                Turn::Failed(error, call) => return Poll::Ready(Err((error, call))),
             }
             Poll::Pending
         })

@@ -16,7 +16,7 @@ use os::SockAddr;
 use tls::Secured;
 
 pub use self::client::Client;
-pub use self::serve::{Counted, secure, serve};
+pub use self::serve::{secure, serve};
 use crate::proto::MailProto;
 use crate::server::{Address, Mail, Server};
 

@@ -17,28 +17,9 @@ use crate::proxy::{self as backend, Tunnel};
 use crate::server::{Address, Mail};
 use crate::{imap, pop3, smtp};
 
-/// Counts a session while it is served.
-pub struct Counted(Rc<Mail>);
-
-impl Counted {
-    /// One more.
-    pub fn new(mail: &Rc<Mail>) -> Counted {
-        let sessions = &mail.worker.sessions;
-        sessions.set(sessions.get() + 1);
-        Counted(mail.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let sessions = &self.0.worker.sessions;
-        sessions.set(sessions.get() - 1);
-    }
-}
-
 /// Serves a connection to its end.
 pub async fn serve(mail: Rc<Mail>, address: Rc<Address>, stream: rt::Stream, peer: SockAddr) {
-    let _counted = Counted::new(&mail);
+    let _counted = mail.worker.sessions.count();
     // In a box of its own: what follows lasts longer, and needs less.
     if let Ok(tunnel) = Box::pin(begin(MailSession::new(&mail, address, stream, peer))).await {
         tunnel.run().await;

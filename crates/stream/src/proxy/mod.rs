@@ -29,6 +29,7 @@ use crate::module::{Content, Handlers, ServerContext, Serving, StreamModule};
 use crate::proto::{EVERYWHERE, Setup, StreamProto};
 use crate::server::Stream;
 use crate::session::StreamSession;
+use crate::ssl::protocol;
 
 /// The module.
 pub struct Proxy;
@@ -301,10 +302,7 @@ fn alpn(raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()
     if raw.proxy_ssl_alpn.is_some() {
         return Err(conf::table::duplicate(d));
     }
-    let names = d.args.iter().map(|word| match word.text.len() {
-        0..=255 => template_of::<StreamProto>(loader, d, &word.text),
-        _ => Err(Error::at(word, "protocol too long")),
-    });
+    let names = d.args.iter().map(|word| template_of::<StreamProto>(loader, d, protocol(word)?));
     raw.proxy_ssl_alpn = Some(names.collect::<Result<_>>()?);
     Ok(())
 }

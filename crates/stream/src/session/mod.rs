@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use buf::{Buf, Bytes, Chain};
+use buf::{Bytes, Chain};
 use common::backend::attempts::Attempt;
 use common::front::Visitor;
 use common::front::proxy::ProxyHeader;
@@ -265,22 +265,15 @@ impl StreamSession {
         .await;
     }
 
-    /// Whether a client that has closed its side has sent something that nobody has taken.
+    /// Whether a client that has closed its side, and of which nothing has been read, has sent something.
     pub(crate) fn has_sent(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(stream) = self.link.stream() else { return true };
         match stream.poll_recv(cx, self.server.core.preread_buffer_size) {
-            Poll::Ready(Ok(more)) => self.push_first(&more),
+            Poll::Ready(Ok(more)) => self.first = more.freeze(),
             Poll::Ready(Err(_)) => return false,
             Poll::Pending => {}
         }
         !self.first.is_empty()
-    }
-
-    fn push_first(&mut self, more: &[u8]) {
-        let mut buf = Buf::with_capacity(self.first.len() + more.len());
-        buf.extend_from_slice(&self.first);
-        buf.extend_from_slice(more);
-        self.first = buf.freeze();
     }
 }
 

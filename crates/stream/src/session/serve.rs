@@ -1,7 +1,6 @@
 //! The life of a session: what precedes it, the phases, the log.
 
 use std::future::Future;
-use std::rc::Rc;
 
 use buf::Buf;
 use common::front::proxy;
@@ -12,7 +11,6 @@ use engine::log::Level;
 use super::{Link, StreamSession};
 use crate::module::Examined;
 use crate::proto::StreamProto;
-use crate::server::Stream;
 use crate::ssl::HandshakeConf;
 
 /// The client's first bytes can't be understood.
@@ -23,27 +21,9 @@ const INTERNAL_ERROR: u16 = 500;
 /// Why the phases end early, with the session's status.
 struct Ended(u16);
 
-/// Counts a session while it is served.
-struct Counted(Rc<Stream>);
-
-impl Counted {
-    fn new(stream: &Rc<Stream>) -> Counted {
-        let sessions = &stream.worker.sessions;
-        sessions.set(sessions.get() + 1);
-        Counted(stream.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let sessions = &self.0.worker.sessions;
-        sessions.set(sessions.get() - 1);
-    }
-}
-
 /// Serves a session to its end.
 pub async fn serve(mut s: Box<StreamSession>) {
-    let _counted = Counted::new(&s.stream);
+    let _counted = s.stream.worker.sessions.count();
     s.log_plain(format_args!("{}client {} connected to {}", s.link.kind(), s.peer, s.address.addr));
     // In a box of its own: what follows lasts longer, and needs less.
     let prepared = Box::pin(prepare(&mut s)).await;
@@ -70,7 +50,7 @@ pub(crate) async fn resume<F>(s: Box<StreamSession>, rest: impl FnOnce(Box<Strea
 where
     F: Future<Output = Option<Box<StreamSession>>>,
 {
-    let _counted = Counted::new(&s.stream);
+    let _counted = s.stream.worker.sessions.count();
     end(rest(s).await).await;
 }
 
@@ -144,9 +124,9 @@ async fn handshake(s: &mut StreamSession) -> Result<(), Ended> {
         }
     };
     if let Some(name) = greeting.hello.host() {
+        // It is the greeting's; if a regex has the name, there are captures now too.
         s.choose_server(&name);
     }
-    s.server = greeting.server.clone();
     s.pending = Some(greeting.hello.server_name.clone().unwrap_or_default());
     let tls = greeting.tls.clone();
     let identity = tls.identity(s);
@@ -173,48 +153,69 @@ async fn handshake(s: &mut StreamSession) -> Result<(), Ended> {
 
 /// Reads the client's first bytes, if something looks at them.
 async fn preread(s: &mut StreamSession) -> Result<(), Ended> {
-    let mut server = s.server.clone();
-    if server.handlers.preread.is_empty() {
+    let core = s.server.core.clone();
+    if s.server.handlers.preread.is_empty() {
         return Ok(());
     }
     s.doing = "prereading client data";
-    let most = server.core.preread_buffer_size;
-    if let Link::Stream(stream) = &s.link {
-        stream.set_recv_timeout(Some(server.core.preread_timeout));
+    let most = core.preread_buffer_size;
+    let mut looked = 0;
+    let first = s.take_first();
+    let is_done = examine(s, &mut looked, &first, most);
+    // A datagram is all there is.
+    if is_done || s.link.stream().is_none() {
+        s.first = first;
+        return Ok(());
     }
-    let mut at = 0;
+    let mut bytes = Buf::empty();
+    bytes.extend_from_slice(&first);
+    set_recv_timeout(s, Some(core.preread_timeout));
     loop {
-        while let Some(handler) = server.handlers.preread.get(at).filter(|_| !s.first.is_empty()) {
-            // More may have been read than was asked for.
-            let bytes = s.first.slice(0..s.first.len().min(most));
-            if handler.examine(s, &bytes) == Examined::More {
-                break;
-            }
-            at += 1;
-            server.clone_from(&s.server);
-        }
-        // A datagram is all there is.
-        if at >= server.handlers.preread.len() || s.link.stream().is_none() {
-            break;
-        }
-        if s.first.len() >= most {
+        if bytes.len() >= most {
             s.log_error(format_args!("preread buffer full"));
             return Err(Ended(BAD_REQUEST));
         }
-        let more = read_more(s, most - s.first.len()).await?;
-        s.push_first(&more);
+        let more = read_more(s, bytes.is_empty(), most - bytes.len()).await?;
+        if bytes.is_empty() {
+            bytes = more
+        } else {
+            bytes.extend_from_slice(&more)
+        }
+        if examine(s, &mut looked, &bytes, most) {
+            break;
+        }
     }
-    if let Link::Stream(stream) = &s.link {
-        stream.set_recv_timeout(None);
-    }
+    s.first = bytes.freeze();
+    set_recv_timeout(s, None);
     Ok(())
 }
 
+fn set_recv_timeout(s: &StreamSession, ms: Option<u64>) {
+    if let Some(stream) = s.link.stream() {
+        stream.set_recv_timeout(ms);
+    }
+}
+
+/// Has the handlers look at the client's first bytes, but for those that have `looked`; whether all have all they want. The
+/// server may change meanwhile.
+fn examine(s: &mut StreamSession, looked: &mut usize, bytes: &[u8], most: usize) -> bool {
+    // More may have been read than was asked for.
+    let bytes = &bytes[..bytes.len().min(most)];
+    loop {
+        let server = s.server.clone();
+        let Some(handler) = server.handlers.preread.get(*looked) else { return true };
+        if bytes.is_empty() || handler.examine(s, bytes) == Examined::More {
+            return false;
+        }
+        *looked += 1;
+    }
+}
+
 /// More of the client's first bytes. As in nginx, a client that sends no more in time, or leaves, isn't a fault.
-async fn read_more(s: &StreamSession, most: usize) -> Result<Buf, Ended> {
+async fn read_more(s: &StreamSession, is_silent: bool, most: usize) -> Result<Buf, Ended> {
     let Link::Stream(stream) = &s.link else { return Err(Ended(BAD_REQUEST)) };
-    if s.first.is_empty() {
-        // A client that says nothing is closed first if its place is needed.
+    if is_silent {
+        // It is closed first if its place is needed.
         stream.set_silent();
     }
     let more = stream.recv(most).await;

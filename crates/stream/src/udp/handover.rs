@@ -1,7 +1,8 @@
-//! Sessions over UDP that leave for another worker, or come from one, on a reload and in an upgrade.
+//! Sessions over UDP that leave for another worker, or come from one, on a reload and in an upgrade (docs/processes.md).
 //!
-//! A session goes with the socket to its backend, so that the backend sees no change. Those of one socket go to the worker that
-//! receives from it after this one, and it begins when it has all of them.
+//! A session goes with the socket to its backend, so that the backend sees no change, and with the datagrams that wait in it.
+//! Those of one socket go to the worker that inherits it, which receives from it once it has them all. Sessions without a
+//! backend stay.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, OwnedFd};
