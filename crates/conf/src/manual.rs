@@ -193,6 +193,25 @@ mod tests {
     }
 
     #[test]
+    fn examples_of_other_protocols_are_left_out() {
+        let text = " Does it.\n\n ```nginx http\n a;\n ```\n\n ```nginx stream\n b;\n ```\n\n ```nginx\n c;\n ```\n";
+        let row = |contexts| Row { doc: text.into(), contexts, ..INCLUDE };
+        let both = Context::HTTP | Context::STREAM;
+        for (contexts, expect) in [
+            (Context::LOCATION, &["a;", "c;"][..]),
+            (Context::STREAM_SERVER, &["b;", "c;"]),
+            (Context::MAIL, &["c;"]),
+            (both, &["a;", "b;", "c;"]),
+        ] {
+            let text = Text::parse(&doc(&row(contexts))).expect("it is in the form");
+            assert_eq!(
+                (text.what.as_slice(), text.examples.as_slice()),
+                (&["Does it.".to_owned()][..], &expect.to_vec().into_iter().map(str::to_owned).collect::<Vec<_>>()[..])
+            );
+        }
+    }
+
+    #[test]
     fn dumps() {
         let expect = [
             "module\tname\tcontexts\targs\ttype\tdefault\tsyntax\tdoc",
