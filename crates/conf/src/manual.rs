@@ -84,10 +84,11 @@ fn doc(row: &Row) -> String {
     let mut kept = Vec::new();
     let mut skips = false;
     for line in row.doc.trim_end().lines().map(|line| line.strip_prefix(' ').unwrap_or(line)) {
-        let protocol = line.strip_prefix("```nginx ");
-        skips |= protocol.is_some_and(|protocol| !stands_in(row.contexts, protocol));
+        let protocols = line.strip_prefix("```nginx ");
+        let is_for = |protocols: &str| protocols.split(' ').any(|protocol| stands_in(row.contexts, protocol));
+        skips |= protocols.is_some_and(|protocols| !is_for(protocols));
         if !skips {
-            kept.push(if protocol.is_some() { "```nginx" } else { line });
+            kept.push(if protocols.is_some() { "```nginx" } else { line });
         }
         skips &= line != "```";
     }
@@ -194,13 +195,13 @@ mod tests {
 
     #[test]
     fn examples_of_other_protocols_are_left_out() {
-        let text = " Does it.\n\n ```nginx http\n a;\n ```\n\n ```nginx stream\n b;\n ```\n\n ```nginx\n c;\n ```\n";
+        let text = " Does it.\n\n ```nginx http\n a;\n ```\n\n ```nginx stream mail\n b;\n ```\n\n ```nginx\n c;\n ```\n";
         let row = |contexts| Row { doc: text.into(), contexts, ..INCLUDE };
         let both = Context::HTTP | Context::STREAM;
         for (contexts, expect) in [
             (Context::LOCATION, &["a;", "c;"][..]),
             (Context::STREAM_SERVER, &["b;", "c;"]),
-            (Context::MAIL, &["c;"]),
+            (Context::MAIL, &["b;", "c;"]),
             (both, &["a;", "b;", "c;"]),
         ] {
             let text = Text::parse(&doc(&row(contexts))).expect("it is in the form");
