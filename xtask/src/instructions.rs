@@ -20,10 +20,12 @@ pub(crate) const HELP: &str = "\
 usage: cargo xtask instructions [CASE ...] [options]
 
 User instructions and system calls of a request in each case, counted by valgrind's callgrind on one connection. No case
-may take 3 % more of either than xtask/instructions.tsv says. Copying and clearing of memory is counted as the vector
+may take 3 % more of either than xtask/instructions.tsv says, on a machine like the one that its figures are of: with the
+same compiler, C library, valgrind and extensions of the processor. Others only print what they find. Copying and clearing of memory is counted as the vector
 instructions that do it. In about a minute. It needs valgrind and openssl.
 
-  --write         writes the figures that are better than those in the file, and those of new cases
+  --write         writes the figures that are better than those in the file, and those of new cases; on another machine
+                  than that of the file all of them anew
   --nginx FILE    the same of an nginx, and the ratio
   --server FILE   our server (default: TIDEGATE_BINARY, else the release build)
   --list          names the cases
@@ -73,18 +75,44 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         .collect();
     let ours = options.value("--server").map_or_else(tools::server, |path| Ok(PathBuf::from(path)))?;
     let ours = fs::canonicalize(&ours).map_err(|error| format!("{}: {error}", ours.display()))?;
-    let known = known(&tools::read(&tools::root().join(FIGURES)).unwrap_or_default());
+    let text = tools::read(&tools::root().join(FIGURES)).unwrap_or_default();
+    let machine = machine()?;
+    let is_same = text.lines().next() == Some(&*machine);
+    let known = if is_same || !options.has("--write") { known(&text) } else { vec![None; CASES.len()] };
     let mut found = count(&ours, &ours, &chosen)?;
     count_again(&ours, &chosen, &mut found, &known)?;
     let theirs = options.value("--nginx").map(|nginx| count(Path::new(nginx), &ours, &chosen)).transpose()?;
     print(&chosen, &found, theirs.as_deref());
     if options.has("--write") {
-        return write(&chosen, &found, &known);
+        return write(&machine, &chosen, &found, &known);
+    }
+    if !is_same {
+        println!("not compared with {FIGURES}, whose figures are of another machine; this one: {machine}");
+        return Ok(());
     }
     let faults = faults(&chosen, &found, &known);
     faults.iter().for_each(|fault| eprintln!("{fault}"));
     if faults.is_empty() { Ok(()) } else { Err(format!("{} cases take more than they may", faults.len())) }
 }
+
+/// What figures depend on besides the program: the first line of the file.
+fn machine() -> Outcome<String> {
+    let word = |program: &str, argument: &str| {
+        let out = Command::new(program).arg(argument).output().map_err(|error| format!("{program}: {error}"))?;
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        Ok::<_, String>(text.lines().next().unwrap_or_default().trim().to_string())
+    };
+    let processor = tools::read(Path::new("/proc/cpuinfo"))?;
+    let flags = processor.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default();
+    let extensions: Vec<_> =
+        EXTENSIONS.into_iter().filter(|name| flags.split_whitespace().any(|flag| flag == *name)).collect();
+    let libraries = [word("rustc", "--version")?, word("getconf", "GNU_LIBC_VERSION")?, word("valgrind", "--version")?];
+    Ok(format!("# {}, {}", libraries.join(", "), extensions.join(" ")))
+}
+
+/// Extensions of the processor by which libraries choose their code.
+const EXTENSIONS: [&str; 12] =
+    ["adx", "aes", "avx", "avx2", "avx512f", "bmi2", "erms", "fsrm", "pclmulqdq", "sha_ni", "sse4_2", "vaes"];
 
 /// Counts the cases again that take more than they may: a busy machine may have been to blame.
 fn count_again(ours: &Path, chosen: &[usize], found: &mut [Figures], known: &[Option<Figures>]) -> Outcome {
@@ -284,8 +312,8 @@ fn faults(chosen: &[usize], found: &[Figures], known: &[Option<Figures>]) -> Vec
 }
 
 /// Writes the better ones of both.
-fn write(chosen: &[usize], found: &[Figures], known: &[Option<Figures>]) -> Outcome {
-    let mut text = "case\tinstructions\tcalls\n".to_string();
+fn write(machine: &str, chosen: &[usize], found: &[Figures], known: &[Option<Figures>]) -> Outcome {
+    let mut text = format!("{machine}\ncase\tinstructions\tcalls\n");
     for (at, case) in CASES.iter().enumerate() {
         let own = chosen.iter().position(|chosen| *chosen == at).map(|n| found[n]);
         let Some(best) = own.into_iter().chain(known[at]).reduce(least) else { continue };

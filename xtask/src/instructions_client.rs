@@ -77,6 +77,8 @@ impl Connection {
         let protocol = if case.load == Load::Streams { "h2" } else { "http/1.1" };
         let mut openssl = Command::new("openssl");
         openssl.args(["s_client", "-quiet", "-servername", "localhost", "-alpn", protocol]);
+        // Not what the library likes best today: another choice is another amount of work.
+        openssl.args(["-tls1_3", "-groups", "X25519", "-ciphersuites", "TLS_AES_128_GCM_SHA256"]);
         openssl.args(["-connect", &format!("127.0.0.1:{port}")]);
         let mut child = openssl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {

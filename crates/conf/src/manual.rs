@@ -195,7 +195,8 @@ mod tests {
 
     #[test]
     fn examples_of_other_protocols_are_left_out() {
-        let text = " Does it.\n\n ```nginx http\n a;\n ```\n\n ```nginx stream mail\n b;\n ```\n\n ```nginx\n c;\n ```\n";
+        let text =
+            " Does it.\n\n ```nginx http\n a;\n ```\n\n ```nginx stream mail\n b;\n ```\n\n ```nginx\n c;\n ```\n";
         let row = |contexts| Row { doc: text.into(), contexts, ..INCLUDE };
         let both = Context::HTTP | Context::STREAM;
         for (contexts, expect) in [

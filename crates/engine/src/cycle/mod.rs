@@ -411,6 +411,15 @@ fn log_of(main: &Set, loader: &mut Loader<'_>, program: &Program) -> Log {
     Log::new(&[&configured[..], &[default]].concat())
 }
 
+/// The memory that there is for zones.
+fn memory<'a>(program: &Program, old: Option<&'a Cycle>, purpose: Purpose) -> Memory<'a> {
+    Memory {
+        old: old.map(|old| &old.zones),
+        passed: if purpose == Purpose::Run { program.inherited.zones() } else { Vec::new() },
+        shared: program.inherited.parent_lives(),
+    }
+}
+
 /// Opens files and sockets.
 fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Reporter) -> Option<Cycle> {
     let Read { main, events, log, log_files, apps, needs, zones, sources, places } = read;
@@ -451,11 +460,7 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
     }
     let reporter = reporter.with_log(cycle.log.clone());
     sandbox::check(&cycle, &reporter);
-    let memory = Memory {
-        old: old.map(|old| &old.zones),
-        passed: if purpose == Purpose::Run { program.inherited.zones() } else { Vec::new() },
-        shared: program.inherited.parent_lives(),
-    };
+    let memory = memory(program, old, purpose);
     if let Err(error) = cycle.zones.open(memory, &places, &program.registry) {
         reporter.configuration(Level::Emerg, &cycle.sources, &[error]);
         return None;
