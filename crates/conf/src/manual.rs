@@ -84,10 +84,11 @@ fn doc(row: &Row) -> String {
     let mut kept = Vec::new();
     let mut skips = false;
     for line in row.doc.trim_end().lines().map(|line| line.strip_prefix(' ').unwrap_or(line)) {
-        let protocol = line.strip_prefix("```nginx ");
-        skips |= protocol.is_some_and(|protocol| !stands_in(row.contexts, protocol));
+        let protocols = line.strip_prefix("```nginx ");
+        let is_for = |protocols: &str| protocols.split(' ').any(|protocol| stands_in(row.contexts, protocol));
+        skips |= protocols.is_some_and(|protocols| !is_for(protocols));
         if !skips {
-            kept.push(if protocol.is_some() { "```nginx" } else { line });
+            kept.push(if protocols.is_some() { "```nginx" } else { line });
         }
         skips &= line != "```";
     }
@@ -190,6 +191,25 @@ mod tests {
                     Module:   ngx_test_module\n\n    Compresses responses. Costs time.\n";
         assert_eq!(explain(&registry(), "gzip").as_deref(), Some(text));
         assert_eq!(explain(&registry(), "gzap"), None);
+    }
+
+    #[test]
+    fn examples_of_other_protocols_are_left_out() {
+        let text = " Does it.\n\n ```nginx http\n a;\n ```\n\n ```nginx stream mail\n b;\n ```\n\n ```nginx\n c;\n ```\n";
+        let row = |contexts| Row { doc: text.into(), contexts, ..INCLUDE };
+        let both = Context::HTTP | Context::STREAM;
+        for (contexts, expect) in [
+            (Context::LOCATION, &["a;", "c;"][..]),
+            (Context::STREAM_SERVER, &["b;", "c;"]),
+            (Context::MAIL, &["b;", "c;"]),
+            (both, &["a;", "b;", "c;"]),
+        ] {
+            let text = Text::parse(&doc(&row(contexts))).expect("it is in the form");
+            assert_eq!(
+                (text.what.as_slice(), text.examples.as_slice()),
+                (&["Does it.".to_owned()][..], &expect.to_vec().into_iter().map(str::to_owned).collect::<Vec<_>>()[..])
+            );
+        }
     }
 
     #[test]

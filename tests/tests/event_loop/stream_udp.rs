@@ -159,7 +159,7 @@ fn a_backend_that_vanishes_is_left() {
 #[test]
 fn what_cannot_be_sent_ends_a_session() {
     let backend = DatagramBackend::start(|_, _| vec![b"answer".to_vec()]);
-    let mut server = proxy(&backend, "proxy_protocol v2; proxy_protocol_datagrams each; proxy_timeout 30s;").start();
+    let mut server = proxy(&backend, "proxy_protocol v2; proxy_protocol_datagrams each; proxy_timeout 3s;").start();
     let client = client(&server);
     assert_eq!(client.ask("short"), "answer");
     // With a header it is longer than datagrams may be.
@@ -337,7 +337,7 @@ fn sessions_that_wait_for_their_backends_are_bounded_too() {
     let mut server = with_connections(
         64,
         &format!(
-            "resolver 127.0.0.1:{}; resolver_timeout 30s;
+            "resolver 127.0.0.1:{}; resolver_timeout 3s;
              server {{ listen 127.0.0.1:%%UDP_a%% udp; proxy_pass $server_port.example:1; }}
              server {{ listen 127.0.0.1:%%UDP_b%% udp; proxy_pass $server_port.example:1; }}
              server {{ listen 127.0.0.1:%%UDP_c%% udp; proxy_pass $server_port.example:1; }}",

@@ -138,7 +138,7 @@ fn sessions_are_passed_on() {
     assert!(server.read_until("none.log", "\n").starts_with("502 0/0 0/0 none - - 0.000"));
     let errors = server.read_until("error.log", "no live upstreams while connecting to upstream");
     for line in [
-        format!("upstream server temporarily disabled while connecting to upstream, client: 127.0.0.1"),
+        "upstream server temporarily disabled while connecting to upstream, client: 127.0.0.1".to_string(),
         format!("connected to 127.0.0.1:{}", echo.port),
         "upstream disconnected, bytes from/to client:8/5, bytes from/to upstream:5/8".to_owned(),
         "upstream: \"none\"".to_owned(),

@@ -23,7 +23,7 @@
 //!
 //! `Form` may be left out where the number of arguments says enough; `Cost` and `Danger` where there is none. What is
 //! accepted without effect says so in its first words ([`Text::is_idle`]) and needs nothing else. In a text that several
-//! protocols share, "```nginx http" begins an example for HTTP alone. Every example is loaded by a test, in a context in which all its directives may stand; relative names are files beside it.
+//! protocols share, "```nginx http stream" begins an example for these alone. Every example is loaded by a test, in a context in which all its directives may stand; relative names are files beside it.
 
 /// A directive's text, in its parts. Lines of a paragraph are joined.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -42,13 +42,18 @@ table! {
     /// Danger: without intermediate certificates some clients (not browsers, as a rule) can't check the certificate. A
     /// key that workers can read, as variables demand, is lost with a worker that is taken over.
     ///
-    /// ```nginx
+    /// ```nginx http stream
     /// server {
     ///     listen 443 ssl;
     ///     server_name site;
     ///     ssl_certificate site.crt;
     ///     ssl_certificate_key site.key;
     /// }
+    /// ```
+    ///
+    /// ```nginx mail
+    /// ssl_certificate site.crt;
+    /// ssl_certificate_key site.key;
     /// ```
     "ssl_certificate" in P::PLACES.servers, ONE, default none,
         list(file) ssl_certificate: LateFile;
@@ -66,12 +71,17 @@ table! {
     /// Danger: whoever can read the key can answer in the server's place. Let only the superuser read the file; with
     /// variables, workers have to.
     ///
-    /// ```nginx
+    /// ```nginx http stream
     /// server {
     ///     listen 443 ssl;
     ///     ssl_certificate site.crt;
     ///     ssl_certificate_key site.key;
     /// }
+    /// ```
+    ///
+    /// ```nginx mail
+    /// ssl_certificate site.crt;
+    /// ssl_certificate_key site.key;
     /// ```
     "ssl_certificate_key" in P::PLACES.servers, ONE, default none,
         list(file) ssl_certificate_key: LateFile;
@@ -381,11 +391,15 @@ table! {
     ///
     /// Danger: clients that send no name (SNI) are refused too.
     ///
-    /// ```nginx
+    /// ```nginx http stream
     /// server {
     ///     listen 443 ssl default_server;
     ///     ssl_reject_handshake on;
     /// }
+    /// ```
+    ///
+    /// ```nginx mail
+    /// ssl_reject_handshake on;
     /// ```
     "ssl_reject_handshake" in P::PLACES.servers, Args::FLAG, default "off",
         scalar(flag) ssl_reject_handshake: bool = false;
