@@ -687,7 +687,7 @@ mod tests {
     fn the_layout_is_that_of_its_number() {
         let places = Places::new(b"u");
         let place = places.peer(Position { backup: true, server: 3, twins: 2 }, "10.0.0.1:80");
-        assert_eq!((LAYOUT, &*place.entry.key), (1, &b"p\0u\01\02\010.0.0.1:80"[..]));
+        assert_eq!((LAYOUT, &*place.entry.key), (1, &b"p\x00u\x001\x002\x0010.0.0.1:80"[..]));
         assert_eq!([ROSTER, LEADER, GENERATION].map(|kind| places.key(kind, b"")[0]), *b"rlg");
         let group = Group::new(&[(1, 5)]);
         let peer = &group.list[0];
