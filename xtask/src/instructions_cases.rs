@@ -32,6 +32,8 @@ pub(crate) struct Case {
     pub tls: bool,
     /// Directives of the server that make the case.
     pub directives: &'static str,
+    /// Whether the requests before the counting make a file, which is kept in memory once it is a few seconds old.
+    pub makes_file: bool,
 }
 
 /// A page of 1 KiB.
@@ -79,6 +81,7 @@ const BASE: Case = Case {
     load: Load::Keep,
     tls: false,
     directives: RETURN,
+    makes_file: false,
 };
 
 const STATIC: Case = Case { name: "static", title: "static 1 KiB", path: "/1k.bin", directives: "", ..BASE };
@@ -98,7 +101,14 @@ pub(crate) const CASES: [Case; 20] = [
         requests: 100,
         ..BASE
     },
-    Case { name: "cache-hit", title: "proxy, from the cache, 1 KiB", path: "/1k", directives: CACHED, ..BASE },
+    Case {
+        name: "cache-hit",
+        title: "proxy, from the cache, 1 KiB",
+        path: "/1k",
+        directives: CACHED,
+        makes_file: true,
+        ..BASE
+    },
     Case {
         name: "close",
         title: "one connection per request",
