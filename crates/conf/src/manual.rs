@@ -208,7 +208,7 @@ mod tests {
             let text = Text::parse(&doc(&row(contexts))).expect("it is in the form");
             assert_eq!(
                 (text.what.as_slice(), text.examples.as_slice()),
-                (&["Does it.".to_owned()][..], &expect.to_vec().into_iter().map(str::to_owned).collect::<Vec<_>>()[..])
+                (&["Does it.".to_owned()][..], &expect.iter().copied().map(str::to_owned).collect::<Vec<_>>()[..])
             );
         }
     }
