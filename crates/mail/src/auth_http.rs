@@ -133,6 +133,8 @@ const SCHEME: &[u8] = b"http://";
 const PORT: u16 = 80;
 /// The longest head of a response.
 const MOST_HEAD: usize = 8192;
+/// The longest wait that an `Auth-Wait` asks for, in seconds: a day.
+const LONGEST_WAIT_S: u64 = 86_400;
 /// How much is asked of the kernel at once.
 const READ: usize = 4096;
 
@@ -353,7 +355,7 @@ fn decide(
         found.next().map(|field| field.value.of(bytes))
     };
     if let Some(status) = field(b"Auth-Status").filter(|status| *status != b"OK") {
-        let wait_s = field(b"Auth-Wait").and_then(buf::parse::parse_number).unwrap_or(0);
+        let wait_s = field(b"Auth-Wait").and_then(buf::parse::parse_number).unwrap_or(0).min(LONGEST_WAIT_S);
         let code = field(b"Auth-Error-Code").map(<[u8]>::to_vec);
         return Ok(Decision::Refused(Refusal { reason: status.to_vec(), code, wait_s }));
     }

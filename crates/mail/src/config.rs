@@ -95,8 +95,8 @@ conf::table! {
     ///
     /// Form: `protocol imap | pop3 | smtp`
     ///
-    /// - `imap`, `pop3`, `smtp`: without this directive the port of the first `listen` decides: 143 and 993 are IMAP, 110 and
-    ///   995 POP3, 25, 465 and 587 SMTP; with another port it is an error.
+    /// - `imap`, `pop3`, `smtp`: without this directive the first `listen` with one of these ports decides: 143 and 993 are
+    ///   IMAP, 110 and 995 POP3, 25, 465 and 587 SMTP; without one it is an error.
     ///
     /// Effect: holds for all addresses of the server.
     ///

@@ -106,7 +106,7 @@ pub async fn log_in(client: &mut Client) -> Result<Login, Gone> {
                 continue;
             }
             Verb::Login(user, secret) if !client.session.needs_tls() => {
-                let clean = login(&user).is_ok() && password(&secret).is_ok();
+                let clean = !user.is_empty() && login(&user).is_ok() && password(&secret).is_ok();
                 clean.then(|| Login::new(client, Method::Plain, &user, &secret))
             }
             Verb::Authenticate(mechanism, initial) if !client.session.needs_tls() => {

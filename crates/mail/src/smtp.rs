@@ -108,9 +108,11 @@ pub async fn greet(client: &mut Client) -> Result<(), Gone> {
     client.host = Some(host(client).await.into());
     let delay_ms = client.session.server.smtp.smtp_greeting_delay;
     if delay_ms > 0 {
+        // This wait has an end of its own.
+        client.session.stream.set_recv_timeout(None);
         wait_silently(client, delay_ms).await?;
-        client.renew_timeout();
     }
+    client.renew_timeout();
     let name = client.session.server.name.clone();
     client.say(&[b"220 ", name.as_bytes(), b" ESMTP ready"]);
     Ok(())

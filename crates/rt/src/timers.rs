@@ -148,7 +148,7 @@ impl Tick {
 
 /// Waits `ms` milliseconds.
 pub fn sleep(ms: u64) -> Sleep {
-    sleep_until(core::current().clock.now() + ms)
+    sleep_until(core::current().clock.now().saturating_add(ms))
 }
 
 /// Waits until [`crate::now_ms`] reaches `deadline`.

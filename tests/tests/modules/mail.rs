@@ -27,6 +27,8 @@ fn commands() {
         ("a FOO", "a BAD"),
         ("a STARTTLS", "a BAD"),
         ("a LOGIN u", "a BAD"),
+        ("a LOGIN \"\" \"\"", "a BAD"),
+        ("a LOGIN \"\" p", "a BAD"),
         ("a LOGIN u p q", "a BAD"),
         ("a LOGIN \"u p", "a BAD"),
         ("a AUTHENTICATE", "a BAD"),

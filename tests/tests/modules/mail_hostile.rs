@@ -119,6 +119,20 @@ fn commands_before_the_handshake() {
     assert_eq!(log.matches("while in starttls state, client: 127.0.0.1 using starttls, server: ").count(), 3, "{log}");
 }
 
+/// The time for a client begins with the greeting, however late that comes.
+#[test]
+fn late_greetings() {
+    let server = setup(
+        "auth_http 127.0.0.1:1; timeout 300ms;
+         server { listen 127.0.0.1:%%PORT_smtp%%; protocol smtp; smtp_greeting_delay 900ms; }",
+    )
+    .start();
+    let begun = Instant::now();
+    let mut client = Talk::open(server.port_of("PORT_smtp"));
+    client.expect(&["220 *"]).say("NOOP", &["250 *"]).end();
+    assert!(begun.elapsed() >= Duration::from_millis(1200), "it had its time");
+}
+
 /// Lines without an end, and too many wrong ones, end the session with an answer that arrives.
 ///
 /// Differs from nginx: what it was isn't logged
