@@ -76,7 +76,7 @@ impl Turn {
 
 impl<'s, F: Side, T: Side> Pump<'s, F, T> {
     /// Begins with bytes that have been read already. `size` is that of a read; where much comes at once, reads are up to
-    /// [`GROWTH`] times as large.
+    /// `GROWTH` times as large.
     pub fn new(from: &'s F, to: &'s T, first: Bytes, size: usize) -> Pump<'s, F, T> {
         let moved = first.len() as u64;
         let (chain, held, most) = (Chain::from(first), Bytes::default(), size.saturating_mul(GROWTH));

@@ -61,7 +61,7 @@ impl Zone {
         if formatted == Ok(true) { Ok(zone) } else { Err(io::ErrorKind::OutOfMemory.into()) }
     }
 
-    /// The zone in a file that another process has made, with all that is in it; the format there has to be [`format`]'s.
+    /// The zone in a file that another process has made, with all that is in it; the format there has to be [`format()`]'s.
     /// An error of the kind `InvalidData`: the file isn't one of this size.
     pub fn adopt(name: &str, size: usize, file: OwnedFd, report: fn(&str, Recovery)) -> io::Result<Zone> {
         if size < HEAD {

@@ -6,7 +6,7 @@
 //! by the master before it forks, so all workers share them. A zone that a reload drops is unmapped with the cycle
 //! that had it.
 //!
-//! In an upgrade the first cycle of the new program takes the zones of the old one ([`crate::handover::zones`]), which
+//! In an upgrade the first cycle of the new program takes the zones of the old one (`crate::handover::zones`), which
 //! has to have laid out their entries in the same way. Both programs use them then.
 
 use std::any::Any;

@@ -1,6 +1,6 @@
-//! Clients over UDP. A worker receives from a socket for all of them ([`port`]); what belongs together by the addresses of
-//! client and server is a session ([`client`]), which ends when nothing more is expected ([`tally`]) or after a time. On a
-//! reload and in an upgrade sessions move to the next worker, with the sockets to their backends ([`handover`]).
+//! Clients over UDP. A worker receives from a socket for all of them (`port`); what belongs together by the addresses of
+//! client and server is a session (`client`), which ends when nothing more is expected (`tally`) or after a time. On a
+//! reload and in an upgrade sessions move to the next worker, with the sockets to their backends (`handover`).
 
 mod client;
 pub(crate) mod handover;
