@@ -302,8 +302,8 @@ impl Handover {
 
     /// Waits until the predecessors have left the datagram sockets that this worker shares with them. Those of the own master
     /// are told to leave soon; one that doesn't isn't waited for without end. Another master's may stay as long as they like:
-    /// they serve.
-    pub async fn cleared(self: &Rc<Self>) {
+    /// they serve. False: before that this worker has been told to leave itself, and what comes is for its successors.
+    pub async fn cleared(self: &Rc<Self>) -> bool {
         self.datagrams.set(Datagrams::Waits);
         let mut before: Vec<(i32, bool)> = Vec::new();
         for peer in self.peers.borrow().predecessors(self.generation) {
@@ -323,9 +323,11 @@ impl Handover {
             }
             rt::timeout(PEERS_MS, std::future::poll_fn(|cx| self.told.poll_since(cx, seen))).await;
         }
-        if !self.leaves.get() {
+        let receives = !self.leaves.get();
+        if receives {
             self.datagrams.set(Datagrams::Receives);
         }
+        receives
     }
 
     /// Another worker wants to know when this one has left its datagram sockets. Where each waits for the other, as may be
@@ -893,13 +895,13 @@ mod tests {
     #[test]
     fn datagrams_wait_for_predecessors() {
         run(async |old, new| {
-            old.handover.cleared().await; // It has none.
+            assert!(old.handover.cleared().await, "it has none");
             assert!(old.handover.holds_datagrams());
             let done = Rc::new(Cell::new(false));
             rt::spawn({
                 let (new, done) = (new.clone(), done.clone());
                 async move {
-                    new.handover.cleared().await;
+                    assert!(new.handover.cleared().await);
                     assert_eq!(new.app.adopted.borrow().len(), 50, "the sessions come first");
                     done.set(true);
                 }
@@ -913,7 +915,7 @@ mod tests {
             assert!(done.get() && !old.handover.holds_datagrams());
             // Who asks later is told at once.
             new.handover.left.borrow_mut().clear();
-            new.handover.cleared().await;
+            assert!(new.handover.cleared().await);
         });
     }
 
@@ -921,13 +923,32 @@ mod tests {
     #[test]
     fn a_predecessor_that_does_not_leave_is_not_waited_for_without_end() {
         run_by(rt::Driver::Sim(1), async |old, new| {
-            old.handover.cleared().await;
+            assert!(old.handover.cleared().await);
             let begin = rt::now_ms();
-            new.handover.cleared().await;
+            assert!(new.handover.cleared().await);
             assert!((DATAGRAMS_MS..2 * DATAGRAMS_MS).contains(&(rt::now_ms() - begin)));
             // One that has died isn't waited for at all.
             new.handover.peers.borrow_mut().close(1, os::process::pid());
-            new.handover.cleared().await;
+            assert!(new.handover.cleared().await);
+        });
+    }
+
+    /// Two reloads, the second one while a worker of the first still waits.
+    #[test]
+    fn who_leaves_before_its_turn_receives_nothing() {
+        run(async |old, new| {
+            assert!(old.handover.cleared().await);
+            let cleared = Rc::new(Cell::new(None));
+            rt::spawn({
+                let (new, cleared) = (new.clone(), cleared.clone());
+                async move { cleared.set(Some(new.handover.cleared().await)) }
+            });
+            rt::sleep(20).await;
+            assert_eq!(cleared.get(), None);
+            assert!(!new.handover.begin().await, "it has no successors");
+            rt::sleep(2 * PEERS_MS).await;
+            assert_eq!(cleared.get(), Some(false));
+            assert!(new.handover.holds_datagrams(), "those who wait for it are yet to be told");
         });
     }
 

@@ -413,8 +413,9 @@ fn listen(
 
 /// Lets sockets be received from once no older worker does that any more.
 async fn receive_when_cleared(handover: Rc<Handover>, sockets: Vec<Weak<rt::UdpSocket>>) {
-    handover.cleared().await;
-    sockets.iter().filter_map(Weak::upgrade).for_each(|socket| socket.release());
+    if handover.cleared().await {
+        sockets.iter().filter_map(Weak::upgrade).for_each(|socket| socket.release());
+    }
 }
 
 /// The tasks that accept.

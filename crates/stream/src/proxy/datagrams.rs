@@ -80,6 +80,7 @@ pub(super) async fn run(
         requests: conf.proxy_requests as u64,
         responses: conf.proxy_responses.map(|number| number as u64),
     });
+    udp::handover::follow(&client);
     let relay = Relay {
         choice,
         began_ms,

@@ -2,7 +2,7 @@
 //!
 //! A session goes with the socket to its backend, so that the backend sees no change, and with the datagrams that wait in it.
 //! Those of one socket go to the worker that inherits it, which receives from it once it has them all. Sessions without a
-//! backend stay.
+//! backend leave once they have one.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -16,7 +16,7 @@ use rt::{Datagram, UdpSocket};
 use upstream::Choice;
 use wire::tagged::{Reader, Writer};
 
-use super::client::{Backend, Key, filled};
+use super::client::{Backend, Client, Key, filled};
 use super::port::Port;
 use super::state::UdpState;
 use crate::proxy::Relay;
@@ -29,11 +29,22 @@ pub(crate) fn leave(port: &Rc<Port>) {
     if !port.is_over() || port.stream().worker.successors().is_none() {
         return;
     }
-    for client in port.clients() {
-        if client.backend().is_some() && !client.leaves.replace(true) {
-            port.leaving.set(port.leaving.get() + 1);
-            client.wake();
-        }
+    port.clients().iter().filter(|client| client.backend().is_some()).for_each(begin_to_leave);
+}
+
+/// A session has its backend now; if others of its socket have left already, it follows them.
+pub(crate) fn follow(client: &Rc<Client>) {
+    let port = client.port();
+    if port.is_over() && port.stream().worker.successors().is_some() {
+        begin_to_leave(client);
+    }
+}
+
+fn begin_to_leave(client: &Rc<Client>) {
+    if !client.leaves.replace(true) {
+        let port = client.port();
+        port.leaving.set(port.leaving.get() + 1);
+        client.wake();
     }
 }
 
@@ -137,10 +148,9 @@ fn resume(stream: &Rc<Stream>, port: &Rc<Port>, state: UdpState, fd: OwnedFd) {
     let key = Key { peer: state.from, to: state.to };
     // The port is one of the configuration's.
     let Some(address) = port.address(&key) else { return };
-    let client = port.add(key, state.headers);
-    if !state.bound {
-        port.unbind(&client);
-    }
+    // One that follows late may find that its client has begun another session here.
+    let binds = state.bound && port.known(&key).is_none();
+    let client = port.add(key, state.headers, binds);
     client.resume(state.tally, state.client_bytes, &state.queued);
     let [from_backend, to_backend] = state.backend_bytes;
     client.pass_to(Backend {

@@ -31,6 +31,8 @@ pub struct Port {
     own: SockAddr,
     /// How many sockets are received from.
     receiving: Cell<usize>,
+    /// When the last of them was received from last.
+    over_ms: Cell<u64>,
     /// The clients whose next datagram belongs to a session that there is.
     bound: RefCell<HashMap<Key, Rc<Client>, foldhash::fast::RandomState>>,
     /// The clients of all sessions.
@@ -71,6 +73,7 @@ impl Port {
             socket: socket.clone(),
             own,
             receiving: Cell::new(1),
+            over_ms: Cell::new(0),
             bound: RefCell::default(),
             all: RefCell::default(),
             refused: Told::default(),
@@ -102,6 +105,7 @@ impl Port {
             }
         }
         self.receiving.set(self.receiving.get() - 1);
+        self.over_ms.set(rt::now_ms());
         super::handover::leave(&self);
     }
 
@@ -125,9 +129,11 @@ impl Port {
         self.receiving.get() == 0
     }
 
-    /// Whether sessions are about to leave, or may be.
+    /// Whether sessions are about to leave, or may be. Those that have just begun leave as soon as they have a backend;
+    /// who takes longer to get one isn't waited for, since everybody's datagrams wait.
     pub(crate) fn holds_sessions(&self) -> bool {
-        !self.is_over() || self.leaving.get() > 0
+        let begins = || self.stream.worker.beginning.get() > 0 && rt::now_ms() < self.over_ms.get() + BEGIN_MS;
+        !self.is_over() || self.leaving.get() > 0 || begins()
     }
 
     /// The clients of all sessions.
@@ -171,7 +177,7 @@ impl Port {
     }
 
     /// The client whose session a datagram belongs to.
-    fn known(&self, key: &Key) -> Option<Rc<Client>> {
+    pub(super) fn known(&self, key: &Key) -> Option<Rc<Client>> {
         self.bound.borrow().get(key).cloned()
     }
 
@@ -187,7 +193,7 @@ impl Port {
 
     /// Begins a session.
     fn begin(self: &Rc<Self>, address: Rc<Address>, key: Key, proxy: Option<ProxyHeader>, bytes: Buf) {
-        let client = self.add(key, address.own.headers);
+        let client = self.add(key, address.own.headers, true);
         client.begin(bytes.len());
         let peer = client.key().peer.clone();
         let mut s = StreamSession::new(&self.stream, address, Link::Datagrams(End(client)), peer);
@@ -196,8 +202,8 @@ impl Port {
         rt::spawn(session::serve(Box::new(s)));
     }
 
-    /// A client, whose further datagrams belong to its session from now on.
-    pub(super) fn add(self: &Rc<Self>, key: Key, headers: bool) -> Rc<Client> {
+    /// A client; `binds`: whose further datagrams belong to its session from now on.
+    pub(super) fn add(self: &Rc<Self>, key: Key, headers: bool, binds: bool) -> Rc<Client> {
         let beginning = &self.stream.worker.beginning;
         beginning.set(beginning.get() + 1);
         let client = {
@@ -209,7 +215,7 @@ impl Port {
         };
         // Those without an address can't be told apart.
         let is_named = !matches!(&client.key().peer, SockAddr::Unix(path) if path.is_empty());
-        if is_named {
+        if is_named && binds {
             self.bound.borrow_mut().insert(client.key().clone(), client.clone());
         }
         client
@@ -302,5 +308,7 @@ impl Port {
 
 /// A sixteenth of the connections is left to others.
 const RESERVE: usize = 16;
+/// How long sessions may take to begin before their worker leaves without them.
+const BEGIN_MS: u64 = 100;
 /// How long nothing is received after an error.
 const PAUSE_MS: u64 = 100;
