@@ -367,6 +367,26 @@ impl StreamHandle {
         self.poll_sent(cx)
     }
 
+    /// Sends the whole body, filled in by `write`, right after its head, if that can be done at once. False: nothing was
+    /// done.
+    pub(super) fn send_small(
+        &self,
+        length: usize,
+        write: impl FnOnce(&mut [u8]) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        let state = self.state();
+        if self.is_gone() || !self.shared().protocol.borrow_mut().send_small(self.key(), length, write)? {
+            return Ok(false);
+        }
+        self.count(length as u64);
+        self.count_framing(FRAME_HEADER);
+        state.end.replace(End::Queued);
+        state.at_once.set(true);
+        state.sent.set(true);
+        self.shared().wake();
+        Ok(true)
+    }
+
     /// Queues a part of the body; whether it need not be waited for.
     fn queue(&self, body: Chain, ends: bool) -> bool {
         let (key, state) = (self.key(), self.state());
