@@ -75,6 +75,11 @@ pub fn now_ms() -> u64 {
     core::current().clock.now()
 }
 
+/// The number of this turn of the loop: what tasks ask about the outside world in one turn, they may share.
+pub fn turn() -> u64 {
+    core::current().turn_number()
+}
+
 /// The time of day, as read once in this turn of the loop.
 pub fn wall() -> Wall {
     core::current().clock.wall()
