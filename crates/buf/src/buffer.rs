@@ -151,6 +151,17 @@ impl Buf {
         (self.start, self.end) = (0, len);
     }
 
+    /// Moves what is filled into memory of its size if it fills less than an eighth of this. Whoever keeps what came in a
+    /// small read keeps no large memory for it.
+    pub fn fit(self) -> Buf {
+        if self.len() >= self.capacity() / 8 {
+            return self;
+        }
+        let mut small = Buf::with_capacity(self.len());
+        small.extend_from_slice(&self);
+        small
+    }
+
     /// Makes what is filled immutable and shareable.
     pub fn freeze(self) -> Bytes {
         Bytes::from(self)
@@ -225,6 +236,17 @@ mod tests {
         buf.extend_from_within(1..5);
         buf.extend_from_within(2..2);
         assert_eq!(&buf[..], b"\x01\x01\x01ab\x01\x01ab");
+    }
+
+    #[test]
+    fn little_takes_little_memory() {
+        for (filled, expect) in [(0, 1024), (1, 1024), (1025, 2048), (8191, 8192), (8192, 65536), (65536, 65536)] {
+            let mut buf = Buf::with_capacity(65536);
+            buf.extend_from_slice(&vec![7; filled]);
+            let fitted = buf.fit();
+            assert_eq!((fitted.len(), fitted.capacity()), (filled, expect), "{filled}");
+            assert!(fitted.iter().all(|byte| *byte == 7));
+        }
     }
 
     #[test]

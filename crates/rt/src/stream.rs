@@ -465,6 +465,11 @@ impl Stream {
         })
     }
 
+    /// Whether a peer that has closed its side may still read: nothing tells that it is gone.
+    pub fn may_read(&self) -> bool {
+        self.with(|slot| !slot.has(flag::HUP | flag::ERR | flag::ENDED | flag::EVICTED))
+    }
+
     /// See [`Stream::poll_hangup`].
     pub async fn hangup(&self) {
         poll_fn(|cx| self.poll_hangup(cx)).await
