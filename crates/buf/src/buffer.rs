@@ -118,6 +118,14 @@ impl Buf {
         self.end += bytes.len();
     }
 
+    /// Adds a byte at the end.
+    #[inline]
+    pub fn push(&mut self, byte: u8) {
+        self.reserve(1);
+        self.memory[self.end] = byte;
+        self.end += 1;
+    }
+
     /// Adds a copy of a part of what is filled.
     ///
     /// # Panics
@@ -225,6 +233,8 @@ mod tests {
         buf.extend_from_slice(&[3; 2000]);
         assert_eq!(buf.len(), 3000);
         assert_eq!((buf[0], buf[100], buf[2999]), (1, 2, 3));
+        (0..2000).for_each(|_| buf.push(4));
+        assert_eq!((buf.len(), buf[2999], buf[3000], buf[4999]), (5000, 3, 4, 4));
     }
 
     #[test]

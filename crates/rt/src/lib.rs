@@ -50,6 +50,12 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) {
     core::current().tasks.spawn(Box::pin(future));
 }
 
+/// As [`spawn`], but the task has its first turn at once, inside of the running one's: what can be done without waiting is
+/// done when this returns, and its memory is used again by the next task.
+pub fn spawn_now(future: impl Future<Output = ()> + 'static) {
+    core::current().tasks.spawn_now(Box::pin(future));
+}
+
 /// 16 bytes that nobody can foresee. Under the simulated network they follow from its seed, so that a run can be repeated.
 pub fn random_bytes() -> [u8; 16] {
     match core::try_current() {
