@@ -3,9 +3,9 @@
 use std::fmt;
 use std::rc::Rc;
 
-use crate::Buf;
+use crate::{Buf, Secret};
 
-/// Immutable bytes, cheap to clone and slice: static ones, or a part of a frozen [`Buf`].
+/// Immutable bytes, cheap to clone and slice: static ones, or a part of a frozen [`Buf`], of a [`Secret`] or of a box.
 #[derive(Clone)]
 pub struct Bytes {
     owner: Owner,
@@ -18,6 +18,7 @@ enum Owner {
     Static(&'static [u8]),
     Pooled(Rc<Buf>),
     Boxed(Rc<[u8]>),
+    Secret(Rc<Secret>),
 }
 
 impl Bytes {
@@ -40,6 +41,7 @@ impl Bytes {
             Owner::Static(bytes) => bytes,
             Owner::Pooled(buf) => buf.as_slice(),
             Owner::Boxed(bytes) => bytes,
+            Owner::Secret(bytes) => bytes,
         };
         &all[self.start..self.end]
     }
@@ -113,6 +115,14 @@ impl From<Rc<[u8]>> for Bytes {
     fn from(bytes: Rc<[u8]>) -> Bytes {
         let end = bytes.len();
         Bytes { owner: Owner::Boxed(bytes), start: 0, end }
+    }
+}
+
+/// They are overwritten when the last copy is dropped.
+impl From<Secret> for Bytes {
+    fn from(bytes: Secret) -> Bytes {
+        let end = bytes.len();
+        Bytes { owner: Owner::Secret(Rc::new(bytes)), start: 0, end }
     }
 }
 

@@ -189,24 +189,22 @@ pub async fn ask(client: &Client, login: &Login, envelope: &Envelope) -> Option<
     let session = &client.session;
     let conf = &session.server.auth;
     let target = conf.auth_http.as_ref()?;
-    let request = request(client, target, login, envelope);
-    let mut failed = None;
+    let request = Bytes::from(request(client, target, login, envelope));
+    let until_ms = rt::now_ms().saturating_add(conf.auth_http_timeout);
     for addr in &target.addrs {
-        let asked =
-            rt::timeout(conf.auth_http_timeout, exchange(addr, &request)).await.unwrap_or(Err(Trouble::TimedOut));
+        let left_ms = until_ms.saturating_sub(rt::now_ms());
+        let asked = rt::timeout(left_ms, exchange(addr, &request)).await.unwrap_or(Err(Trouble::TimedOut));
         match asked.and_then(|(head, bytes)| decide(&head, &bytes, session, login)) {
             Ok(decision) => return Some(decision),
             Err(trouble) => {
                 report(session, addr, &trouble);
-                let is_reached = !matches!(trouble, Trouble::Io("connect", _));
-                failed = Some(trouble);
-                if is_reached {
-                    break;
+                // Only if nobody listens at this address the next one is asked.
+                if !matches!(trouble, Trouble::Io("connect", _)) {
+                    return None;
                 }
             }
         }
     }
-    let _ = failed;
     None
 }
 
@@ -319,11 +317,11 @@ impl Request {
 }
 
 /// Sends the request to an address; the head of the response, and the bytes that it is made of.
-async fn exchange(addr: &SockAddr, request: &Secret) -> std::result::Result<(ResponseHead, Secret), Trouble> {
+async fn exchange(addr: &SockAddr, request: &Bytes) -> std::result::Result<(ResponseHead, Secret), Trouble> {
     // The caller's time is the limit.
     let connected = Stream::connect(addr, &ConnectOptions::default(), u64::MAX).await;
     let stream = connected.map_err(|error| Trouble::Io("connect", error))?;
-    let sent = stream.send(&mut Chain::from(Bytes::from(request.to_vec()))).await;
+    let sent = stream.send_all(Chain::from(request.clone())).await;
     sent.map_err(|error| Trouble::Io("send", error))?;
     let (mut received, mut parser, mut head) = (Secret::default(), ResponseParser::default(), ResponseHead::default());
     loop {

@@ -107,7 +107,7 @@ impl Facts for MailSession {
     }
 
     fn local(&mut self) -> &SockAddr {
-        &self.local
+        self.local_addr()
     }
 
     fn proxy(&self) -> Option<&ProxyHeader> {

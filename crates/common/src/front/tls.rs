@@ -54,9 +54,9 @@ pub async fn greet<'v, P: Front>(
     let mut buf = Buf::empty();
     buf.extend_from_slice(&first);
     // A client that says nothing is closed first if its place is needed.
-    stream.set_silent();
+    let silent = stream.silent();
     let said = tls::first_bytes(stream, buf).await;
-    stream.set_idle(false);
+    drop(silent);
     let (hello, input) = match said {
         Ok(First::Hello(hello, input)) => (hello, input),
         Ok(First::Plain(input)) => return Some(Greeted::Plain(input.freeze())),
@@ -74,6 +74,23 @@ pub async fn greet<'v, P: Front>(
         return None;
     };
     Some(Greeted::Hello(Greeting { server, tls, hello, named, input }))
+}
+
+/// The same where the client has to speak TLS: of one that doesn't the log is told.
+pub async fn greet_secure<'v, P: Front>(
+    stream: &rt::Stream,
+    first: Bytes,
+    address: &Address<P>,
+    visitor: impl Fn() -> Visitor<'v>,
+) -> Option<Greeting<P::Server>> {
+    match greet(stream, first, address, &visitor).await? {
+        Greeted::Hello(greeting) => Some(greeting),
+        Greeted::Plain(_) => {
+            let error = HandshakeError::Tls("error:0A00010B:SSL routines::wrong version number".to_owned());
+            log_failure(&visitor(), &error);
+            None
+        }
+    }
 }
 
 impl<S: 'static> Greeting<S> {

@@ -38,8 +38,7 @@ pub struct MailSession {
     pub peer: SockAddr,
     /// The trusted proxy whose connection it is, once the address that the proxy named has become the client's.
     pub relay: Option<SockAddr>,
-    /// The address that it connected to.
-    pub local: SockAddr,
+    local: Option<SockAddr>,
     /// What the PROXY protocol said.
     pub proxy: Option<Box<ProxyHeader>>,
     /// What is known of its TLS.
@@ -61,11 +60,11 @@ impl MailSession {
     pub fn new(mail: &Rc<Mail>, address: Rc<Address>, stream: rt::Stream, peer: SockAddr) -> MailSession {
         MailSession {
             server: address.default.clone(),
-            local: stream.local_addr().unwrap_or_else(|_| address.addr.clone()),
             address,
             stream,
             peer,
             relay: None,
+            local: None,
             proxy: None,
             tls: None,
             starttls: false,
@@ -75,6 +74,12 @@ impl MailSession {
             store: mail.variables.store(),
             mail: mail.clone(),
         }
+    }
+
+    /// The address that the client connected to.
+    pub fn local_addr(&mut self) -> &SockAddr {
+        let own = || self.stream.local_addr().unwrap_or_else(|_| self.address.addr.clone());
+        self.local.get_or_insert_with(own)
     }
 
     /// The log of its server.

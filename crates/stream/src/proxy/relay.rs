@@ -103,7 +103,7 @@ impl Relay {
         let mut state = self.state;
         let end = poll_fn(|cx| {
             if may_leave
-                && let Some(to) = s.stream.worker.successors()
+                && let Some(to) = s.stream.worker.successors.get()
                 && client.can_leave()
             {
                 return Poll::Ready(End::Leaves(to));
@@ -113,6 +113,7 @@ impl Relay {
         .await;
         let (up, down) = (up.into_chain(), down.into_chain());
         self.state = state;
+        s.has_ended = state.up_ended || matches!(end, End::Client);
         if let Some(attempt) = s.attempts.last_mut() {
             (attempt.sent, attempt.received) = (self.backend.sent(), self.backend.received());
             attempt.header_ms = state.first_byte_ms;
@@ -174,25 +175,17 @@ impl State {
                 self.first_byte_ms = Some(rt::now_ms().saturating_sub(relay.began_ms));
                 relay.choice.reached(Moment::FirstByte);
             }
-            match turn {
-                Turn::Waits(some) => moved |= some,
-                Turn::Ended if !conf.proxy_half_close || self.up_ended => return Poll::Ready(End::Server),
-                Turn::Ended => {
-                    (self.down_ended, moved) = (true, true);
-                    let _ = client.shutdown_write();
-                }
-                Turn::Failed(error, call) => return Poll::Ready(failed(error, call)),
+            let goes_on = conf.proxy_half_close && !self.up_ended;
+            match after(turn, goes_on.then_some(client), &mut self.down_ended) {
+                Ok(some) => moved |= some,
+                Err(end) => return Poll::Ready(end.unwrap_or(End::Server)),
             }
         }
         if !self.up_ended {
-            match up.turn(cx) {
-                Turn::Waits(some) => moved |= some,
-                Turn::Ended if !conf.proxy_half_close || self.down_ended => return Poll::Ready(End::Client),
-                Turn::Ended => {
-                    (self.up_ended, moved) = (true, true);
-                    let _ = relay.backend.shutdown_write();
-                }
-                Turn::Failed(error, call) => return Poll::Ready(failed(error, call)),
+            let goes_on = conf.proxy_half_close && !self.down_ended;
+            match after(up.turn(cx), goes_on.then_some(&relay.backend), &mut self.up_ended) {
+                Ok(some) => moved |= some,
+                Err(end) => return Poll::Ready(end.unwrap_or(End::Client)),
             }
         }
         if moved {
@@ -203,10 +196,19 @@ impl State {
     }
 }
 
-fn failed(error: io::Error, call: &'static str) -> End {
-    match error.kind() {
-        io::ErrorKind::TimedOut => End::TimedOut,
-        _ => End::Failed(error, call),
+/// Whether a direction has moved something in this turn. When it ends, that ends too where it leads to, if the other direction
+/// goes on without it; else all is over: `None`, or what has failed.
+fn after(turn: Turn, to: Option<&rt::Stream>, ended: &mut bool) -> Result<bool, Option<End>> {
+    match (turn, to) {
+        (Turn::Waits(moved), _) => Ok(moved),
+        (Turn::Ended, Some(to)) => {
+            *ended = true;
+            let _ = to.shutdown_write();
+            Ok(true)
+        }
+        (Turn::Ended, None) => Err(None),
+        (Turn::Failed(error, _), _) if error.kind() == io::ErrorKind::TimedOut => Err(Some(End::TimedOut)),
+        (Turn::Failed(error, call), _) => Err(Some(End::Failed(error, call))),
     }
 }
 

@@ -58,6 +58,8 @@ pub struct StreamSession {
     pub first: Bytes,
     /// Received bytes that aren't the session's: those of the PROXY protocol's header.
     pub(crate) apart: u64,
+    /// Whether the client has closed its side, and all before that was read.
+    pub(crate) has_ended: bool,
     /// What is being done, for log lines.
     pub(crate) doing: &'static str,
     /// The attempts to reach a backend.
@@ -121,6 +123,7 @@ impl StreamSession {
             began_ms: rt::now_ms(),
             first: Bytes::default(),
             apart: 0,
+            has_ended: false,
             doing: "initializing session",
             attempts: Vec::new(),
             stream: stream.clone(),
@@ -245,9 +248,8 @@ impl StreamSession {
     /// Closes the client's connection so that it still gets all that was sent: what it has sent meanwhile is read, since the
     /// kernel would reset the connection otherwise. A client of TLS is given a moment to close its side, as in nginx.
     pub(crate) async fn close(&self) {
-        let Some(stream) = self.link.stream().filter(|stream| stream.is_readable() || stream.is_layered()) else {
-            return;
-        };
+        let may_lose = |stream: &&rt::Stream| stream.is_layered() || stream.is_readable() && !self.has_ended;
+        let Some(stream) = self.link.stream().filter(may_lose) else { return };
         let _ = stream.shutdown_write();
         let waits = stream.is_layered();
         stream.set_recv_timeout(waits.then_some(LINGERING_MS));

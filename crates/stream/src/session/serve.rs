@@ -4,7 +4,7 @@ use std::future::Future;
 
 use buf::Buf;
 use common::front::proxy;
-use common::front::tls::{Greeted, Unproved, greet};
+use common::front::tls::{Unproved, greet_secure};
 use common::modules::{Check, Verdict};
 use engine::log::Level;
 
@@ -19,6 +19,7 @@ const BAD_REQUEST: u16 = 400;
 const INTERNAL_ERROR: u16 = 500;
 
 /// Why the phases end early, with the session's status.
+#[derive(Clone, Copy)]
 struct Ended(u16);
 
 /// Serves a session to its end.
@@ -113,15 +114,7 @@ async fn handshake(s: &mut StreamSession) -> Result<(), Ended> {
         let Link::Stream(stream) = &s.link else { return Err(failed) };
         stream.set_recv_timeout(Some(timeout_ms));
         stream.set_send_timeout(Some(timeout_ms));
-        match greet(stream, first, &address, || s.visitor()).await {
-            Some(Greeted::Hello(greeting)) => greeting,
-            Some(Greeted::Plain(_)) => {
-                let message = "SSL_do_handshake() failed (SSL: error:0A0000F7:SSL routines::unknown protocol)";
-                s.visitor().log(Level::Info, format_args!("{message} while SSL handshaking"));
-                return Err(failed);
-            }
-            None => return Err(failed),
-        }
+        greet_secure(stream, first, &address, || s.visitor()).await.ok_or(failed)?
     };
     if let Some(name) = greeting.hello.host() {
         // It is the greeting's; if a regex has the name, there are captures now too.
@@ -214,12 +207,10 @@ fn examine(s: &mut StreamSession, looked: &mut usize, bytes: &[u8], most: usize)
 /// More of the client's first bytes. As in nginx, a client that sends no more in time, or leaves, isn't a fault.
 async fn read_more(s: &StreamSession, is_silent: bool, most: usize) -> Result<Buf, Ended> {
     let Link::Stream(stream) = &s.link else { return Err(Ended(BAD_REQUEST)) };
-    if is_silent {
-        // It is closed first if its place is needed.
-        stream.set_silent();
-    }
+    // It is closed first if its place is needed.
+    let silent = is_silent.then(|| stream.silent());
     let more = stream.recv(most).await;
-    stream.set_idle(false);
+    drop(silent);
     match more {
         Ok(more) if !more.is_empty() => Ok(more),
         _ => Err(Ended(200)),
