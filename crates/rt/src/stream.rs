@@ -155,6 +155,9 @@ impl Stream {
 
     pub(crate) fn raw_recv(&self, size_hint: usize) -> Poll<io::Result<Buf>> {
         self.with(|slot| {
+            if self.waits_already(slot) {
+                return Poll::Pending;
+            }
             if slot.has(flag::ENDED) {
                 return Poll::Ready(Err(closing()));
             }
@@ -193,6 +196,16 @@ impl Stream {
             self.core.arm(self.slot, slot);
             Poll::Pending
         })
+    }
+
+    /// Whether the running task has begun to wait to receive, and nothing has come since: tasks with two connections are often
+    /// polled for the other one.
+    fn waits_already(&self, slot: &Slot) -> bool {
+        slot.recv_task == self.core.tasks.running()
+            && slot.queues.is_none()
+            && !self.core.ring
+            && !slot.has(flag::READABLE | flag::GONE | flag::EVICTED | flag::ENDED)
+            && !slot.recv_deadline.passed(self.core.clock.now())
     }
 
     /// What io_uring has received; if there is nothing, receiving begins.

@@ -41,6 +41,8 @@ pub struct UdpSocket {
     over: Event,
     /// Receiving is yet to begin ([`UdpSocket::hold`]).
     held: Cell<bool>,
+    /// How many datagrams a call receives: not many more than the last one.
+    most: Cell<usize>,
     /// It receives from one peer only.
     connected: bool,
     /// Something was sent to that peer since the last datagram came from it: an answer comes alone.
@@ -127,6 +129,7 @@ impl UdpSocket {
             senders: Gate::new(1),
             over: Event::new(),
             held: Cell::new(false),
+            most: Cell::new(FEW),
             connected: false,
             asked: Cell::new(false),
         })
@@ -236,11 +239,15 @@ impl UdpSocket {
                     return Poll::Pending;
                 }
                 let is_answer = self.asked.replace(false) && !self.gro.get();
+                let most = if is_answer { 1 } else { self.most.get() };
                 let received = if is_answer { self.receive_one(slot, batch) } else { self.receive(slot, batch) };
+                if let Ok(count) = received {
+                    self.most.set((2 * count).clamp(FEW, BATCH));
+                }
                 match received {
                     // A short batch has emptied the queue. The next event tells of more, as it does after an answer that
                     // wasn't alone.
-                    Ok(count) if is_answer || count < BATCH => slot.flags &= !flag::READABLE,
+                    Ok(count) if is_answer || count < most => slot.flags &= !flag::READABLE,
                     Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -283,7 +290,7 @@ impl UdpSocket {
         }
         let mut memory = self.core.datagrams.borrow_mut();
         let memory = memory.get_or_insert_with(Batch::new);
-        let count = memory.recv(slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd()), BATCH)?;
+        let count = memory.recv(slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd()), self.most.get())?;
         memory.received().for_each(|received| self.take(received, batch));
         Ok(count)
     }
@@ -342,9 +349,10 @@ impl UdpSocket {
         {
             match datagram::send_plain(fd, only) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                sent => {
+                Err(error) => return Err(error),
+                Ok(()) => {
                     only.bytes = &[];
-                    return sent.map(|()| 1);
+                    return Ok(1);
                 }
             }
         }
@@ -446,5 +454,7 @@ impl Drop for UdpSocket {
     }
 }
 
+/// How many datagrams are looked for at least: one, and whether it is the last.
+const FEW: usize = 2;
 const IO: i32 = 5;
 const INVAL: i32 = 22;

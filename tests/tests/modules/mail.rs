@@ -387,6 +387,8 @@ fn proxy_protocol() {
 }
 
 /// A header of the PROXY protocol has addresses of one family.
+///
+/// Differs from nginx: version 1 of the header of the PROXY protocol names addresses of two families
 #[test]
 fn proxy_protocol_of_two_families() {
     let heads = backend("* OK\r\n", |_| String::new());

@@ -250,6 +250,24 @@ fn the_header_of_the_proxy_protocol() {
     assert_eq!(answer, "192.0.2.1:1234,192.0.2.1,127.0.0.1");
 }
 
+/// The log says what came instead of a handshake.
+#[test]
+fn plain_bytes_where_tls_is_spoken() {
+    let setup = Setup::stream(
+        "ssl_certificate site.crt; ssl_certificate_key site.key; server { listen 127.0.0.1:%%PORT%% ssl; return x; }",
+    );
+    certificate(setup.folder(), "site", EC);
+    let server = setup.start();
+    for (said, fault) in [
+        ("GET / HTTP/1.0\r\n\r\n", "(SSL: error:0A00009C:SSL routines::http request)"),
+        ("CONNECT a:1 HTTP/1.0\r\n\r\n", "(SSL: error:0A00009B:SSL routines::https proxy request)"),
+        ("a LOGIN u p and more\r\n", "(SSL: error:0A00010B:SSL routines::wrong version number)"),
+    ] {
+        assert_eq!(ask(&server, "PORT", said), "");
+        server.read_until("error.log", &format!("SSL_do_handshake() failed {fault} while SSL handshaking"));
+    }
+}
+
 #[test]
 fn names_choose_the_server() {
     let setup = Setup::stream(

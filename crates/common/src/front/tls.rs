@@ -85,11 +85,22 @@ pub async fn greet_secure<'v, P: Front>(
 ) -> Option<Greeting<P::Server>> {
     match greet(stream, first, address, &visitor).await? {
         Greeted::Hello(greeting) => Some(greeting),
-        Greeted::Plain(_) => {
-            let error = HandshakeError::Tls("error:0A00010B:SSL routines::wrong version number".to_owned());
-            log_failure(&visitor(), &error);
+        Greeted::Plain(said) => {
+            log_failure(&visitor(), &HandshakeError::Tls(plain_fault(&said).to_owned()));
             None
         }
+    }
+}
+
+/// What OpenSSL calls the fault of a client that doesn't speak TLS.
+fn plain_fault(said: &[u8]) -> &'static str {
+    let starts = |words: &[&[u8]]| words.iter().any(|word| said.starts_with(word));
+    if starts(&[b"GET ", b"POST ", b"HEAD ", b"PUT "]) {
+        "error:0A00009C:SSL routines::http request"
+    } else if starts(&[b"CONNE"]) {
+        "error:0A00009B:SSL routines::https proxy request"
+    } else {
+        "error:0A00010B:SSL routines::wrong version number"
     }
 }
 

@@ -409,9 +409,11 @@ impl Content for Backend {
             // In a box of its own: what follows lasts longer, and needs less.
             match Box::pin(self.reach(&mut s)).await {
                 Ok(Reached { choice, backend, began_ms, header }) => match backend {
-                    Line::Stream(backend) => relay::run(self, s, Reached { choice, backend, began_ms, header }).await,
+                    Line::Stream(backend) => {
+                        Box::pin(relay::run(self, s, Reached { choice, backend, began_ms, header })).await
+                    }
                     Line::Datagrams(backend) => {
-                        datagrams::run(self, s, Reached { choice, backend, began_ms, header }).await
+                        Box::pin(datagrams::run(self, s, Reached { choice, backend, began_ms, header })).await
                     }
                 },
                 Err(status) => {

@@ -106,6 +106,7 @@ impl Relay {
                 && let Some(to) = s.stream.worker.successors.get()
                 && client.can_leave()
             {
+                state.keep_time(&b.conf, &self, client);
                 return Poll::Ready(End::Leaves(to));
             }
             state.turn(cx, &b.conf, &self, (client, &mut up, &mut down))
@@ -155,10 +156,11 @@ impl State {
         self.moved_ms.is_some_and(|moved_ms| rt::now_ms() < moved_ms + ms)
     }
 
-    /// Something has passed. The connection that is read to the last keeps the time.
+    /// Sets the deadline, which isn't moved with all that passes. The connection that is read to the last has it.
     fn keep_time(&self, conf: &ProxyConf, relay: &Relay, client: &rt::Stream) {
+        let Some(moved_ms) = self.moved_ms else { return };
         let watched = if self.down_ended { client } else { &relay.backend };
-        watched.set_recv_timeout(Some(conf.proxy_timeout));
+        watched.set_recv_timeout(Some(moved_ms.saturating_add(conf.proxy_timeout).saturating_sub(rt::now_ms())));
     }
 
     fn pass(
@@ -168,7 +170,7 @@ impl State {
         relay: &Relay,
         (client, up, down): (&rt::Stream, &mut Way<'_>, &mut Way<'_>),
     ) -> Poll<End> {
-        let mut moved = false;
+        let (mut moved, down_ended) = (false, self.down_ended);
         if !self.down_ended {
             let turn = down.turn(cx);
             if self.first_byte_ms.is_none() && down.moved > 0 {
@@ -190,6 +192,8 @@ impl State {
         }
         if moved {
             self.moved_ms = Some(rt::now_ms());
+        }
+        if self.down_ended != down_ended {
             self.keep_time(conf, relay, client);
         }
         Poll::Pending

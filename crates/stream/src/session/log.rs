@@ -52,9 +52,19 @@ impl StreamSession {
     }
 
     /// What has gone which way.
-    pub(crate) fn counts(&self) -> String {
-        let (from, to) = self.attempts.last().map_or((0, 0), |attempt| (attempt.received, attempt.sent));
-        let (received, sent) = (self.received(), self.sent());
-        format!("bytes from/to client:{received}/{sent}, bytes from/to upstream:{from}/{to}")
+    pub(crate) fn counts(&self) -> Counts<'_> {
+        Counts(self)
+    }
+}
+
+/// See [`StreamSession::counts`].
+pub(crate) struct Counts<'s>(&'s StreamSession);
+
+impl fmt::Display for Counts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts(s) = self;
+        let (from, to) = s.attempts.last().map_or((0, 0), |attempt| (attempt.received, attempt.sent));
+        let (received, sent) = (s.received(), s.sent());
+        write!(f, "bytes from/to client:{received}/{sent}, bytes from/to upstream:{from}/{to}")
     }
 }
