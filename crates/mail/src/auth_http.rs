@@ -245,7 +245,7 @@ fn request(client: &Client, target: &Target, login: &Login, envelope: &Envelope)
     }
     out.field("Auth-Protocol", session.server.protocol.name().as_bytes());
     out.shown("Auth-Login-Attempt", |value| number(value, client.attempts.into()));
-    out.shown("Client-IP", |value| address(value, &session.peer));
+    out.shown("Client-IP", |value| address(value, &session.base.peer));
     if let Some(host) = &client.host {
         out.field("Client-Host", host.as_bytes());
     }
@@ -254,7 +254,7 @@ fn request(client: &Client, target: &Target, login: &Login, envelope: &Envelope)
         out.field("Auth-SMTP-From", &envelope.from);
         out.field("Auth-SMTP-To", &envelope.to);
     }
-    if let Some(proxy) = &session.proxy {
+    if let Some(proxy) = &session.base.proxy {
         out.shown("Proxy-Protocol-Addr", |value| address(value, &proxy.source));
         out.shown("Proxy-Protocol-Port", |value| number(value, proxy.source.port().into()));
         out.shown("Proxy-Protocol-Server-Addr", |value| address(value, &proxy.destination));
@@ -295,7 +295,7 @@ impl Request {
 
     /// What is known of the connection's TLS.
     fn tls(&mut self, session: &MailSession) {
-        let Some(tls) = &session.tls else { return };
+        let Some(tls) = &session.base.tls else { return };
         self.field("Auth-SSL", b"on");
         self.field("Auth-SSL-Protocol", tls.protocol().as_bytes());
         self.field("Auth-SSL-Cipher", tls.cipher().as_bytes());

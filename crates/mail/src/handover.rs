@@ -57,13 +57,13 @@ const VERSION: u8 = 1;
 pub fn give(to: &Handover, tunnel: Tunnel, down: Chain, up: Chain) {
     let Tunnel { session, backend, timeout_ms, .. } = tunnel;
     let wait_ms = backend.recv_timeout_left();
-    let MailSession { stream, address, peer, starttls, login, upstream, .. } = session;
+    let MailSession { stream, address, base, starttls, login, upstream, .. } = session;
     let Some((sockets, fds)) = leave_tunnel(stream, backend, wait_ms, [down, up]) else { return };
     let kind = if sockets.secure.is_some() { kind::MAIL_TUNNEL_TLS } else { kind::MAIL_TUNNEL };
     let state = TunnelState {
         sockets,
         listen: address.addr.clone(),
-        peer,
+        peer: base.peer,
         starttls,
         login,
         upstream: upstream.map(|text| text.as_bytes().to_vec()).unwrap_or_default(),
@@ -89,7 +89,7 @@ pub fn adopt(mail: &Rc<Mail>, parcel: Parcel, back: bool) -> Result<(), Parcel> 
         }
     };
     let mut session = MailSession::new(mail, address, client, state.peer);
-    session.tls = tls;
+    session.base.tls = tls;
     session.starttls = state.starttls;
     session.login = state.login;
     session.upstream = Some(String::from_utf8_lossy(&state.upstream).into());

@@ -141,7 +141,9 @@ async fn host(client: &Client) -> String {
     const UNAVAILABLE: &str = "[UNAVAILABLE]";
     let session = &client.session;
     let core = &session.server.core.shared;
-    let (Some(resolver), Some(address)) = (&core.resolver, session.peer.ip()) else { return UNAVAILABLE.to_owned() };
+    let (Some(resolver), Some(address)) = (&core.resolver, session.base.peer.ip()) else {
+        return UNAVAILABLE.to_owned();
+    };
     let unresolved = |what: &str, error: ResolveError| {
         let message = format_args!("{what} could not be resolved ({error}) while in resolving client address");
         session.log_at(Level::Error, message);

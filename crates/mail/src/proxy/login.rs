@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 
 use buf::{Buf, Bytes, Chain, Secret};
+use common::Facts as _;
 use engine::log::{Errno, Level, TIMED_OUT};
 use os::SockAddr;
 use rt::{ConnectOptions, Stream};
@@ -110,8 +111,8 @@ impl Backend {
         let _ = stream.set_nodelay(true);
         let mut backend = Backend { stream, input: Buf::empty(), limit: session.server.proxy.proxy_buffer };
         let kind = session.server.proxy.proxy_protocol;
-        let peer = session.peer.clone();
-        let header = kind.write(&peer, session.local_addr(), Transport::Stream, &[]).unwrap_or_default();
+        let peer = session.base.peer.clone();
+        let header = kind.write(&peer, session.local(), Transport::Stream, &[]).unwrap_or_default();
         if !header.is_empty() {
             backend.send(&[&header]).await?;
         }
@@ -263,7 +264,7 @@ impl Dialogue<'_> {
     fn xclient(&self) -> Vec<u8> {
         let session = &self.client.session;
         let mut out = b"XCLIENT ADDR=".to_vec();
-        match session.peer.ip() {
+        match session.base.peer.ip() {
             Some(IpAddr::V6(ip)) => out.extend_from_slice(format!("IPV6:{ip}").as_bytes()),
             Some(IpAddr::V4(ip)) => out.extend_from_slice(ip.to_string().as_bytes()),
             None => out.extend_from_slice(b"[UNAVAILABLE]"),

@@ -26,8 +26,8 @@ async fn begin(mut client: Box<Client>) -> Result<Box<Tunnel>, Gone> {
     let session = &mut client.session;
     session.log().write(
         Level::Info,
-        Some(session.stream.number()),
-        format_args!("client {} connected to {}", session.peer, session.address.addr),
+        Some(session.base.number),
+        format_args!("client {} connected to {}", session.base.peer, session.address.addr),
     );
     if session.address.proxy_protocol {
         Box::pin(read_proxy_header(&mut client)).await?;
@@ -48,7 +48,7 @@ async fn read_proxy_header(client: &mut Client) -> Result<(), Gone> {
     let session = &mut client.session;
     session.stream.set_recv_timeout(Some(session.server.core.timeout));
     let (header, rest) = proxy::read(&session.stream, b"", || session.visitor()).await.ok_or(Gone)?;
-    session.proxy = header.map(Box::new);
+    session.base.proxy = header.map(Box::new);
     client.input.extend_from_slice(&rest);
     Ok(())
 }
@@ -62,7 +62,7 @@ pub async fn secure(client: &mut Client, first: Bytes) -> Result<(), Gone> {
     let log = session.log().clone();
     let secured = greeting.finish(&session.stream, identity, &log, || session.visitor()).await.ok_or(Gone)?;
     let checked = session.verify_client().check(&secured);
-    session.tls = Some(secured);
+    session.base.tls = Some(secured);
     client.renew_timeout();
     let Err(unproved) = checked else { return Ok(()) };
     let session = &client.session;

@@ -128,7 +128,7 @@ fn restore(
     let first_wait_ms = state.sockets.backend.timeout_ms;
     let (client, tls, backend) = resume_tunnel(state.sockets, fds, &address)?;
     let mut s = StreamSession::restore(stream, address, Link::Stream(client), state.session);
-    s.tls = tls;
+    s.base.tls = tls;
     let attempt = s.attempts.last().cloned().unwrap_or_default();
     let peer = attempt.peer.unwrap_or_default();
     let groups = stream.part::<Rc<RefCell<Groups>>>().cloned().unwrap_or_default();

@@ -10,7 +10,7 @@ use common::backend::attempts::Attempt;
 use common::backend::header::Header;
 use common::backend::ssl::Failure;
 use common::backend::targets::{Found, needs_port};
-use common::vars;
+use common::{Facts as _, vars};
 use engine::log::{Errno, Level, TIMED_OUT};
 use upstream::{Choice, Hints, Moment, Outcome, Url};
 use wire::proxy_protocol::Transport;
@@ -147,7 +147,7 @@ impl Backend {
 
     /// Chooses the next server, waiting for one if the group has a queue.
     async fn choose(&self, s: &mut StreamSession, choice: &mut Choice, key: &[u8]) -> Result<(), Unreached> {
-        let peer = s.peer.clone();
+        let peer = s.base.peer.clone();
         let hints = Hints { addr: Some(&peer), key, ..Hints::default() };
         let found = if choice.advance(&hints) {
             Ok(true)
@@ -276,7 +276,7 @@ impl Backend {
         let set = values.iter().filter(|(_, value)| !value.is_empty());
         let tlvs: Vec<(u8, &[u8])> = set.map(|(kind, value)| (*kind, value.as_slice())).collect();
         let transport = if s.link.stream().is_some() { Transport::Stream } else { Transport::Datagram };
-        let (client, local) = (s.peer.clone(), s.local_addr().clone());
+        let (client, local) = (s.base.peer.clone(), s.local().clone());
         let header = kind.write(&client, &local, transport, &tlvs).or_else(|| {
             s.log_error(format_args!("the fields of the PROXY protocol's header are too long, left out"));
             kind.write(&client, &local, transport, &[])

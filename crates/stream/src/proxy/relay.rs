@@ -63,7 +63,7 @@ type Way<'s> = Pump<'s, rt::Stream, rt::Stream>;
 /// Passes bytes both ways until the end, and gives the session back.
 pub(super) async fn run(b: &Backend, mut s: Box<StreamSession>, reached: Reached) -> Option<Box<StreamSession>> {
     let Reached { choice, backend, began_ms, header } = reached;
-    if !s.peer.is_unix()
+    if !s.base.peer.is_unix()
         && s.server.core.shared.tcp_nodelay
         && let Some(client) = s.link.stream()
     {

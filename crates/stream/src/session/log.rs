@@ -21,10 +21,10 @@ impl StreamSession {
         }
         let details = |line: &mut String| self.details(line);
         match self.doing {
-            "" => log.write_with(level, Some(self.number), message, Some(&details)),
+            "" => log.write_with(level, Some(self.base.number), message, Some(&details)),
             doing => {
                 let message = format_args!("{message} while {doing}");
-                log.write_with(level, Some(self.number), message, Some(&details));
+                log.write_with(level, Some(self.base.number), message, Some(&details));
             }
         }
     }
@@ -36,12 +36,12 @@ impl StreamSession {
 
     /// Logs what happens, without what is known of it.
     pub(crate) fn log_plain(&self, message: fmt::Arguments<'_>) {
-        self.log().write(Level::Info, Some(self.number), message);
+        self.log().write(Level::Info, Some(self.base.number), message);
     }
 
     fn details(&self, line: &mut String) {
         // Writing to a string doesn't fail.
-        let (kind, client) = (self.link.kind(), self.peer.text());
+        let (kind, client) = (self.link.kind(), self.base.peer.text());
         let _ = write!(line, ", {kind}client: {client}, server: {}", self.address.addr);
         if let Some(peer) = self.attempts.last().and_then(|attempt| attempt.peer.as_ref()) {
             let _ = write!(line, ", upstream: \"{peer}\"");

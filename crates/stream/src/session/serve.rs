@@ -25,7 +25,7 @@ struct Ended(u16);
 /// Serves a session to its end.
 pub async fn serve(mut s: Box<StreamSession>) {
     let _counted = s.stream.worker.sessions.count();
-    s.log_plain(format_args!("{}client {} connected to {}", s.link.kind(), s.peer, s.address.addr));
+    s.log_plain(format_args!("{}client {} connected to {}", s.link.kind(), s.base.peer, s.address.addr));
     // In a box of its own: what follows lasts longer, and needs less.
     let prepared = Box::pin(prepare(&mut s)).await;
     let content = s.server.handlers.content.clone();
@@ -100,7 +100,7 @@ async fn read_proxy_header(s: &mut StreamSession) -> Result<(), Ended> {
     stream.set_recv_timeout(Some(s.server.core.proxy_protocol_timeout));
     let (header, rest) = proxy::read(stream, b"", || s.visitor()).await.ok_or(Ended(BAD_REQUEST))?;
     s.apart = stream.received().saturating_sub(rest.len() as u64);
-    s.proxy = header.map(Box::new);
+    s.base.proxy = header.map(Box::new);
     s.first = rest;
     Ok(())
 }
@@ -120,10 +120,10 @@ async fn handshake(s: &mut StreamSession) -> Result<(), Ended> {
         // It is the greeting's; if a regex has the name, there are captures now too.
         s.choose_server(&name);
     }
-    s.pending = Some(greeting.hello.server_name.clone().unwrap_or_default());
+    s.base.pending = Some(greeting.hello.server_name.clone().unwrap_or_default());
     let tls = greeting.tls.clone();
     let identity = tls.identity(s);
-    s.pending = None;
+    s.base.pending = None;
     let log = s.log();
     let Link::Stream(stream) = &s.link else { return Err(failed) };
     let secured = greeting.finish(stream, identity, &log, || s.visitor()).await.ok_or(failed)?;
@@ -131,7 +131,7 @@ async fn handshake(s: &mut StreamSession) -> Result<(), Ended> {
     // The layer counts the session's own bytes only.
     s.apart = 0;
     let checked = s.verify_client().check(&secured);
-    s.tls = Some(secured);
+    s.base.tls = Some(secured);
     s.doing = "SSL handshaking";
     if let Err(unproved) = checked {
         let why = match unproved {
