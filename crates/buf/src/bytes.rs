@@ -3,9 +3,9 @@
 use std::fmt;
 use std::rc::Rc;
 
-use crate::Buf;
+use crate::{Buf, Secret};
 
-/// Immutable bytes, cheap to clone and slice: static ones, or a part of a frozen [`Buf`].
+/// Immutable bytes, cheap to clone and slice: static ones, or a part of a frozen [`Buf`], of a [`Secret`] or of a box.
 #[derive(Clone)]
 pub struct Bytes {
     owner: Owner,
@@ -19,6 +19,7 @@ enum Owner {
     Pooled(Rc<Buf>),
     Boxed(Rc<[u8]>),
     Large(Rc<Vec<u8>>),
+    Secret(Rc<Secret>),
 }
 
 /// How many bytes are few: to allocate their memory costs less than to take it from the pool and give it back.
@@ -51,6 +52,7 @@ impl Bytes {
             Owner::Pooled(buf) => buf.as_slice(),
             Owner::Boxed(bytes) => bytes,
             Owner::Large(bytes) => bytes,
+            Owner::Secret(bytes) => bytes,
         };
         &all[self.start..self.end]
     }
@@ -140,6 +142,14 @@ impl From<Rc<[u8]>> for Bytes {
     fn from(bytes: Rc<[u8]>) -> Bytes {
         let end = bytes.len();
         Bytes { owner: Owner::Boxed(bytes), start: 0, end }
+    }
+}
+
+/// They are overwritten when the last copy is dropped.
+impl From<Secret> for Bytes {
+    fn from(bytes: Secret) -> Bytes {
+        let end = bytes.len();
+        Bytes { owner: Owner::Secret(Rc::new(bytes)), start: 0, end }
     }
 }
 

@@ -37,7 +37,7 @@ pub use fd::{AsyncFd, Signals};
 pub use layer::{DetachedLayer, Layer};
 pub use listener::{AcceptLock, AcceptOptions, Listener, set_accept_mutex};
 pub use os::datagram::Transmit;
-pub use stream::{ConnectOptions, Recv, Sending, Stream, Tried, is_closing};
+pub use stream::{ConnectOptions, Recv, Sending, Silent, Stream, Tried, is_closing};
 pub use sync::{Event, Gate, Pass, Queue, YieldNow, join, yield_now};
 pub use threads::{Haste, QueueFull, ThreadPool};
 pub use timers::{Sleep, sleep, sleep_until, timeout};

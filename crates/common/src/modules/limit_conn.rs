@@ -430,7 +430,7 @@ mod tests {
     #[test]
     fn the_layout_is_that_of_its_number() {
         let zone = Zone::new("one", 65536, |_, _| ()).expect("memory");
-        assert_eq!(take(&zone, b"a", 2), Taken::Yes);
+        assert!(take(&zone, b"a", 2).is_ok());
         let value = zone.with(|map| map.find(b"a").map(|node| map.value(node))).expect("it is there");
         let place = [os::process::identity().to_le_bytes(), 1_u32.to_le_bytes()].concat();
         // Other bytes need another number of the layout: a program that was there before may read them.
