@@ -241,7 +241,9 @@ fn the_header_of_the_proxy_protocol() {
     header.extend_from_slice(b"\x03\0\x04");
     assert!(got.starts_with(&format!("got {}", header.escape_ascii())) && got.ends_with("text"), "{got}");
     // Of two families, the address of IPv4 is mapped.
-    let got = ask(&server, "PORT_SIX", "PROXY TCP6 2001:db8::1 2001:db8::2 5 80\r\n");
+    let mut client = Connection::open(server.port_of("PORT_SIX"));
+    let got = client.send("PROXY TCP6 2001:db8::1 2001:db8::2 5 80\r\n").end().rest();
+    let got = String::from_utf8_lossy(&got).into_owned();
     let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x2b\x20\x01\x0d\xb8".to_vec();
     header.extend_from_slice(b"\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\xff\xff\x7f\0\0\x01\0\x05");
     header.extend_from_slice(&server.port_of("PORT_SIX").to_be_bytes());

@@ -137,3 +137,21 @@ async fn refuse(client: &mut Client, refusal: &auth_http::Refusal) -> Result<(),
     client.renew_timeout();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use super::*;
+
+    /// The size of the future that a function makes.
+    fn size<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn clients_take_little_before_the_login() {
+        let sizes = [size(serve), size(begin), size_of::<Client>()];
+        assert!(sizes.iter().sum::<usize>() <= 1500, "{sizes:?}");
+    }
+}
