@@ -112,9 +112,10 @@ impl Backend {
                 let error = matches!(fault.retry(), Retry::Unsent(failure::ERROR) | Retry::Sent(failure::ERROR));
                 // A backend that refuses a request has not been away.
                 let stale = cached && error && fault != Fault::RefusedRequest;
-                // A body that was passed on as it came is gone, whatever the backend did with it.
+                // A body that was passed on as it came is gone, whatever the backend did with it, unless it was kept.
+                let gone = outgoing.streamed && r.body.buffered().is_none();
                 let fault = match fault {
-                    Fault::RefusedRequest | Fault::LeavingUpstream if outgoing.streamed => Fault::ShortResponse,
+                    Fault::RefusedRequest | Fault::LeavingUpstream if gone => Fault::ShortResponse,
                     fault => fault,
                 };
                 Err(Failed { fault, stale })
