@@ -142,19 +142,11 @@ async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
         }
         let late = b.connect.is_late(started_ms);
         let attempted = b.attempt(r, &exchange, &choice, &mut outgoing).await;
-        // A small body is kept while it is passed on, and can be sent again once it is whole.
-        let kept = outgoing.streamed && r.body.buffered().is_some();
-        let terms = Terms { streamed: outgoing.streamed && !kept, started_ms, late };
+        let terms = Terms { streamed: outgoing.is_streamed(r), started_ms, late };
         match b.conclude(r, &exchange, choice, attempted, terms) {
             Concluded::Flow(flow) => return flow,
             Concluded::Tunnel(parts) => return Box::pin(tunnel::run(b, r, &exchange, parts)).await,
             Concluded::Again(again) => choice = again,
-        }
-        if kept {
-            outgoing = match b.write(r, &exchange, false) {
-                Ok(whole) => whole,
-                Err(fault) => return fault.into(),
-            };
         }
     }
 }
