@@ -3,7 +3,7 @@
 use std::fmt;
 use std::rc::Rc;
 
-use crate::{Buf, Secret};
+use crate::{Buf, Secret, pool};
 
 /// Immutable bytes, cheap to clone and slice: static ones, or a part of a frozen [`Buf`], of a [`Secret`] or of a box.
 #[derive(Clone)]
@@ -98,6 +98,17 @@ impl Bytes {
         true
     }
 
+    /// Takes what follows the first `n` bytes off.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline]
+    pub fn split_off(&mut self, n: usize) -> Bytes {
+        let rest = self.slice(n..self.len());
+        self.end = self.start + n;
+        rest
+    }
+
     /// Drops `n` bytes from the front.
     ///
     /// # Panics
@@ -123,7 +134,19 @@ impl Default for Bytes {
 impl From<Buf> for Bytes {
     fn from(buf: Buf) -> Bytes {
         let end = buf.len();
-        Bytes { owner: Owner::Pooled(Rc::new(buf)), start: 0, end }
+        Bytes { owner: Owner::Pooled(pool::share(buf)), start: 0, end }
+    }
+}
+
+impl Drop for Bytes {
+    #[inline]
+    fn drop(&mut self) {
+        if let Owner::Pooled(buf) = &self.owner
+            && Rc::strong_count(buf) == 1
+            && let Owner::Pooled(buf) = std::mem::replace(&mut self.owner, Owner::Static(b""))
+        {
+            pool::give_shared(buf);
+        }
     }
 }
 

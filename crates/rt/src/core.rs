@@ -354,6 +354,9 @@ impl Core {
 
     /// Goes on with the writing of those who had more than their share.
     fn flush_more(&self) {
+        if self.flush.borrow().is_empty() {
+            return;
+        }
         let queue = self.flush.take();
         for n in queue {
             let task = {
