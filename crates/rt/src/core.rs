@@ -269,6 +269,7 @@ impl Core {
         if let Err(error) = &waited {
             report(Report::Driver(error));
         }
+        self.mark(&events);
         if locked {
             self.accept_first(&mut events);
         }
@@ -295,6 +296,16 @@ impl Core {
         next.map_or(u64::MAX, |at| at.saturating_sub(self.clock.now()).max(resolution))
     }
 
+    /// Takes down what is known now, before any task is polled: one that uses up what a later event tells of isn't told again.
+    fn mark(&self, events: &[Event]) {
+        let mut slots = self.slots.borrow_mut();
+        for Event::Ready { slot, bits } in events {
+            if let Some(slot) = slots.get_mut(*slot) {
+                slot.flags |= bits & flag::EVENTS;
+            }
+        }
+    }
+
     fn handle(&self, event: Event) {
         match event {
             Event::Ready { slot: REMOTE, .. } => {
@@ -309,12 +320,12 @@ impl Core {
         self.remote.borrow().clone().expect("a runtime that runs has its queue")
     }
 
-    /// A descriptor has something: polls the tasks that wait for it.
+    /// A descriptor has something, which is marked: polls the tasks that wait for it.
     pub(crate) fn ready(&self, n: u32, bits: u16) {
         let [recv, send, hang] = {
             let mut slots = self.slots.borrow_mut();
             let Some(slot) = slots.get_mut(n) else { return };
-            slot.flags |= bits & flag::EVENTS;
+            let bits = bits & slot.flags;
             if slot.has(flag::LISTENER) && slot.recv_task == NONE {
                 self.backend.borrow_mut().pause(n, slot);
             }
@@ -343,6 +354,9 @@ impl Core {
 
     /// Goes on with the writing of those who had more than their share.
     fn flush_more(&self) {
+        if self.flush.borrow().is_empty() {
+            return;
+        }
         let queue = self.flush.take();
         for n in queue {
             let task = {
@@ -433,6 +447,11 @@ impl Core {
             return Err(error);
         }
         Ok(n)
+    }
+
+    /// Whether events tell of errors.
+    pub(crate) fn tells_errors(&self) -> bool {
+        !matches!(*self.backend.borrow(), Backend::Select(_))
     }
 
     /// Whether registering a connection is a system call of its own, worth putting off.

@@ -89,7 +89,10 @@ impl<'a> Map<'a> {
 
     /// The entry of a key.
     pub fn find(&self, key: &[u8]) -> Option<Node> {
-        let hash = self.hash(key);
+        self.find_hashed(key, self.hash(key))
+    }
+
+    fn find_hashed(&self, key: &[u8], hash: u32) -> Option<Node> {
         let mut at = self.slab.memory.u32(self.bucket(hash));
         for _ in 0..=self.len() {
             if at == 0 {
@@ -125,12 +128,22 @@ impl<'a> Map<'a> {
     /// Adds an entry as the newest. The key must not be there yet. `None` if there is no memory, or the key is longer
     /// than [`LONGEST_KEY`].
     pub fn insert(&mut self, key: &[u8], value: &[u8]) -> Option<Node> {
+        self.insert_hashed(key, self.hash(key), value)
+    }
+
+    /// The entry of a key; if there is none, one with this value is added, as by [`Map::insert`].
+    pub fn find_or_insert(&mut self, key: &[u8], value: &[u8]) -> Option<Node> {
+        let hash = self.hash(key);
+        self.find_hashed(key, hash).or_else(|| self.insert_hashed(key, hash, value))
+    }
+
+    fn insert_hashed(&mut self, key: &[u8], hash: u32, value: &[u8]) -> Option<Node> {
         if key.len() > LONGEST_KEY {
             return None;
         }
         let value_len = u32::try_from(value.len()).ok()?;
         let node = Node(self.slab.alloc(KEY + key.len() + value.len())?);
-        let (hash, at) = (self.hash(key), Slab::offset(node.0));
+        let at = Slab::offset(node.0);
         self.set(node, HASH, hash);
         self.set(node, VALUE_LEN, value_len);
         self.set(node, KEY_LEN, key.len() as u32 | MARK);

@@ -26,6 +26,8 @@ use super::open_file::{Found, Made};
 pub(crate) const MAX_FILE: u64 = 32 << 10;
 /// How many bytes a generation holds; there are two.
 const GENERATION: usize = 512 << 10;
+/// How many bytes may be kept of what is made of the files of both.
+const FORMS: usize = GENERATION;
 /// About how many bytes a kept file takes besides its contents.
 const OVERHEAD: usize = 256;
 /// How many paths that were requested once are remembered.
@@ -36,13 +38,14 @@ const SETTLED: i64 = 2;
 /// The files that a worker keeps.
 ///
 /// There are two generations. When the young one is full it becomes the old one, and the old one is dropped; a file
-/// that is found in the old one moves to the young one.
-#[derive(Default)]
+/// that is found in the old one moves to the young one. What is made of a file is dropped with it.
 pub struct SmallFiles {
     generations: RefCell<Generations>,
     hasher: RandomState,
     /// Hashes of paths that were requested once: a file that is requested a single time isn't kept.
     seen: RefCell<Vec<u64>>,
+    /// Counts what is made of the files.
+    forms: Room,
     locals: Locals,
 }
 
@@ -59,6 +62,18 @@ struct Kept {
     found: Found,
     /// In which turn of the event loop it was found unchanged.
     checked: u64,
+}
+
+impl Default for SmallFiles {
+    fn default() -> SmallFiles {
+        SmallFiles {
+            generations: RefCell::default(),
+            hasher: RandomState::default(),
+            seen: RefCell::default(),
+            forms: Room::new(FORMS),
+            locals: Locals::default(),
+        }
+    }
 }
 
 impl SmallFiles {
@@ -85,7 +100,7 @@ impl SmallFiles {
         let Some(file) = &found.file else { return };
         found.content = read(file, &found.stat, &self.locals, now_secs);
         if found.content.is_some() {
-            (found.file, found.made) = (None, Some(Made::default()));
+            (found.file, found.made) = (None, Some(Made::new(&self.forms)));
             self.generations.borrow_mut().insert(path, Kept { found: found.clone(), checked: turn });
         }
     }
@@ -162,18 +177,39 @@ fn read(file: &File, stat: &Stat, locals: &Locals, now_secs: i64) -> Option<Byte
     Some(Bytes::from(bytes))
 }
 
-/// The contents that `open_file_cache` keeps besides descriptors: within a bound, and as long as an entry is valid.
-#[derive(Default)]
-pub struct Contents {
-    bytes: Rc<Cell<usize>>,
-    locals: Locals,
+/// How many bytes may be kept by all who have a share of it.
+#[derive(Clone, Debug)]
+pub struct Room {
+    taken: Rc<Cell<usize>>,
+    most: usize,
 }
 
-/// Counts the bytes of a file while it is kept.
+/// Counts bytes while they are kept.
 #[derive(Debug)]
 pub struct Share {
     bytes: usize,
     of: Rc<Cell<usize>>,
+}
+
+impl Room {
+    /// For at most so many bytes.
+    pub(crate) fn new(most: usize) -> Room {
+        Room { taken: Rc::default(), most }
+    }
+
+    /// How many bytes are kept.
+    pub fn taken(&self) -> usize {
+        self.taken.get()
+    }
+
+    /// A share of so many bytes, if there is room for them.
+    pub(crate) fn take(&self, bytes: usize) -> Option<Share> {
+        let taken = self.taken.get() + bytes;
+        (taken <= self.most).then(|| {
+            self.taken.set(taken);
+            Share { bytes, of: self.taken.clone() }
+        })
+    }
 }
 
 impl Drop for Share {
@@ -182,22 +218,34 @@ impl Drop for Share {
     }
 }
 
+/// The contents that `open_file_cache` keeps besides descriptors, and what is made of them: within a bound, and as long as
+/// an entry is valid.
+pub struct Contents {
+    room: Room,
+    locals: Locals,
+}
+
+impl Default for Contents {
+    fn default() -> Contents {
+        Contents { room: Room::new(2 * GENERATION), locals: Locals::default() }
+    }
+}
+
 impl Contents {
     /// How many bytes are kept.
     pub fn bytes(&self) -> usize {
-        self.bytes.get()
+        self.room.taken()
     }
 
     /// Gives a small file its contents, if they may be kept and there is room for them.
     pub fn load(&self, found: &mut Found, now_secs: i64) -> Option<Share> {
-        let size = found.size as usize;
-        if found.size > MAX_FILE || found.content.is_some() || self.bytes.get() + size > 2 * GENERATION {
+        if found.size > MAX_FILE || found.content.is_some() {
             return None;
         }
+        let share = self.room.take(found.size as usize)?;
         found.content = Some(read(found.file.as_ref()?, &found.stat, &self.locals, now_secs)?);
-        found.made = Some(Made::default());
-        self.bytes.set(self.bytes.get() + size);
-        Some(Share { bytes: size, of: self.bytes.clone() })
+        found.made = Some(Made::new(&self.room));
+        Some(share)
     }
 }
 
