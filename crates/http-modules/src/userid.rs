@@ -450,11 +450,20 @@ impl HeaderFilter for Filter {
 
 /// The value of `Set-Cookie`.
 fn set_cookie(conf: &UseridConf, id: Id, now: i64) -> Vec<u8> {
-    let mut text = LENIENT.encode(id).into_bytes();
-    if let (Some(mark), Some(place)) = (conf.userid_mark, text.get_mut(MARK_AT)) {
-        *place = mark;
+    /// The characters of an identifier, padding included.
+    const LENGTH: usize = 24;
+    /// Room for the attributes that most have.
+    const ATTRIBUTES: usize = 100;
+    let mut text = [0; LENGTH];
+    // There is room for it.
+    let _ = LENIENT.encode_slice(id, &mut text);
+    if let Some(mark) = conf.userid_mark {
+        text[MARK_AT] = mark;
     }
-    let mut out = [&conf.userid_name, &b"="[..], &text].concat();
+    let mut out = Vec::with_capacity(conf.userid_name.len() + 1 + LENGTH + ATTRIBUTES);
+    for part in [&conf.userid_name[..], b"=", &text] {
+        out.extend_from_slice(part);
+    }
     match conf.userid_expires {
         Expires::Off => {}
         Expires::Max => out.extend_from_slice(b"; expires=Thu, 31-Dec-37 23:55:55 GMT"),

@@ -114,6 +114,8 @@ pub(crate) struct Core {
     pub(crate) is_sim: bool,
     events: RefCell<Vec<Event>>,
     serial: Cell<u64>,
+    /// How often it has waited for events.
+    turns: Cell<u64>,
     /// The second in which reusing connections was last reported.
     reported: Cell<u64>,
     timer_resolution_ms: u32,
@@ -187,6 +189,7 @@ impl Runtime {
             ring: options.driver == Driver::Uring,
             events: RefCell::default(),
             serial: Cell::new(0),
+            turns: Cell::new(0),
             reported: Cell::new(0),
             timer_resolution_ms: options.timer_resolution_ms,
             hook: RefCell::new(options.hook),
@@ -261,6 +264,7 @@ impl Core {
         let timeout = self.timeout().min(longest_ms);
         let mut events = self.events.take();
         let waited = self.backend.borrow_mut().wait(&self.slots, &self.clock, timeout, &mut events);
+        self.turns.set(self.turns.get() + 1);
         self.clock.update();
         if let Err(error) = &waited {
             report(Report::Driver(error));
@@ -274,6 +278,11 @@ impl Core {
         }
         self.events.replace(events);
         self.run_timers();
+    }
+
+    /// Counts the turns of the loop.
+    pub(crate) fn turn_number(&self) -> u64 {
+        self.turns.get()
     }
 
     /// Milliseconds until something is due.
@@ -345,6 +354,9 @@ impl Core {
 
     /// Goes on with the writing of those who had more than their share.
     fn flush_more(&self) {
+        if self.flush.borrow().is_empty() {
+            return;
+        }
         let queue = self.flush.take();
         for n in queue {
             let task = {

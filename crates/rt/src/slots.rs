@@ -237,7 +237,9 @@ impl Slots {
 
     /// No event of an earlier turn is left: freed numbers may be used again.
     pub(crate) fn next_turn(&mut self) {
-        self.free.append(&mut self.freed);
+        if !self.freed.is_empty() {
+            self.free.append(&mut self.freed);
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
@@ -248,18 +250,16 @@ impl Slots {
         self.rows.iter_mut().flatten()
     }
 
-    /// Marks a slot as [`flag::IDLE`] or [`flag::SILENT`] from now on.
-    pub(crate) fn set_reusable(&mut self, n: u32, mark: u16, now_ms: u64) {
-        let since = (self.last_idle + 1).max(now_ms << SINCE_SHIFT);
-        let slot = self.at(n);
-        if slot.has(mark) {
-            return;
+    /// Marks a slot as [`flag::IDLE`] or [`flag::SILENT`] from now on, and gives it back.
+    pub(crate) fn set_reusable(&mut self, n: u32, mark: u16, now_ms: u64) -> &mut Slot {
+        let slot = self.rows[n as usize].as_mut().expect("a handle's slot is open");
+        if !slot.has(mark) {
+            self.idle += usize::from(!slot.has(flag::REUSABLE));
+            self.last_idle = (self.last_idle + 1).max(now_ms << SINCE_SHIFT);
+            slot.flags = slot.flags & !flag::REUSABLE | mark;
+            slot.idle_since = self.last_idle;
         }
-        let fresh = !slot.has(flag::REUSABLE);
-        slot.flags = slot.flags & !flag::REUSABLE | mark;
-        slot.idle_since = since;
-        self.idle += usize::from(fresh);
-        self.last_idle = since;
+        slot
     }
 
     /// Takes the mark away, if it is there. Who was asked to give the place up, and got a request first, needs it again.

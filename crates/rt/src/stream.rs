@@ -478,6 +478,11 @@ impl Stream {
         })
     }
 
+    /// Whether a peer that has closed its side may still read: nothing tells that it is gone.
+    pub fn may_read(&self) -> bool {
+        self.with(|slot| !slot.has(LOST | flag::EVICTED))
+    }
+
     /// Ready once the peer has reset the connection, or the connection, idle or silent, is to give its place up. A peer
     /// that has only closed its side may still read: that isn't waited for. (After that, epoll alone tells of a reset.)
     pub fn poll_reset(&self, _: &mut Context<'_>) -> Poll<()> {
@@ -508,15 +513,29 @@ impl Stream {
     pub fn set_idle(&self, idle: bool) {
         let mut slots = self.core.slots.borrow_mut();
         match idle {
-            true => slots.set_reusable(self.slot, flag::IDLE, self.core.clock.now()),
+            true => {
+                slots.set_reusable(self.slot, flag::IDLE, self.core.clock.now());
+            }
             false => slots.set_busy(self.slot),
+        }
+    }
+
+    /// Marks the connection as idle, and lets `recv` fail `ms` from now; `None`: never.
+    pub fn rest(&self, ms: Option<u64>) {
+        let now = self.core.clock.now();
+        let mut slots = self.core.slots.borrow_mut();
+        let slot = slots.set_reusable(self.slot, flag::IDLE, now);
+        slot.recv_deadline = ms.map_or(Tick::NONE, |ms| Tick::after(now, ms));
+        if slot.recv_task != NONE {
+            self.core.arm(self.slot, slot);
         }
     }
 
     /// Marks the connection as one whose peer has said nothing yet, until [`Stream::set_idle`]: the first to be closed if
     /// its place is needed. Who connected just when the server stops is still served, though.
     pub fn set_silent(&self) {
-        self.core.slots.borrow_mut().set_reusable(self.slot, flag::SILENT, self.core.clock.now());
+        let now = self.core.clock.now();
+        self.core.slots.borrow_mut().set_reusable(self.slot, flag::SILENT, now);
     }
 
     /// Marks the connection as [`Stream::set_silent`] does, until this is dropped.

@@ -112,6 +112,14 @@ impl Client {
         either!(self, side => side.poll_hangup(cx))
     }
 
+    /// Whether a client that has closed its side may still read its response.
+    pub(crate) fn may_read(&self) -> bool {
+        match self {
+            Client::Socket(socket) => socket.may_read(),
+            Client::Stream(stream) => !stream.is_gone(),
+        }
+    }
+
     /// Lets the client send so much of a body beyond what is read; a socket has the kernel for that.
     pub(crate) fn open_window(&self, size: usize) {
         if let Client::Stream(stream) = self {

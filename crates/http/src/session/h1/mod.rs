@@ -399,6 +399,9 @@ async fn finish(mut r: Box<Request>) -> After {
         conn.link.keepalive_min_ms = u32::try_from(core.keepalive_min_timeout).unwrap_or(u32::MAX);
         return After::Keep(conn, unread);
     }
+    if r.delivery == Delivery::Whole {
+        r.wait_for_following().await;
+    }
     let lingers = match core.lingering_close {
         Lingering::Off => false,
         Lingering::Always => true,
