@@ -10,6 +10,8 @@ mod crates;
 mod dist;
 mod docs;
 mod fuzz;
+mod growth;
+mod growth_picture;
 mod instructions;
 mod instructions_cases;
 mod instructions_client;
@@ -35,6 +37,7 @@ usage: cargo xtask TASK [options]
   test [options]           format, lints, house checks, unit and end-to-end tests in their tiers
   bench [options]          CPU time per request against nginx, run by run
   instructions [options]   instructions and system calls of a request, counted by valgrind
+  growth [options]         CPU time per request as connections and configuration grow, beside nginx
   lossless [options]       what is lost under reloads, upgrades and kills, beside nginx
   simulate [options]       the whole server under a simulated network, by seeds
   tidy [--write]           the house checks alone; --write lowers the ratchet
@@ -57,6 +60,7 @@ const TASKS: [Task; 13] = [
     ("test", test::HELP, test::run),
     ("bench", bench::HELP, bench::run),
     ("instructions", instructions::HELP, instructions::run),
+    ("growth", growth::HELP, growth::run),
     ("lossless", lossless::HELP, lossless::run),
     ("simulate", simulate::HELP, simulate::run),
     ("tidy", tidy::HELP, tidy::run),

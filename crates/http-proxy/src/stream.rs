@@ -59,7 +59,7 @@ pub(super) struct UpstreamBody {
 pub(super) fn read(codec: &mut dyn Codec, body: &mut Chain) -> Result<BodyEvent, ProtocolError> {
     loop {
         match codec.read_body()? {
-            BodyEvent::Body(bytes) => body.push_bytes(bytes),
+            BodyEvent::Body(bytes) => body.push_joined(bytes),
             event => return Ok(event),
         }
     }
@@ -147,7 +147,7 @@ impl UpstreamBody {
     fn settle(&mut self, read: Result<BodyEvent, ProtocolError>) -> bool {
         match read {
             Ok(BodyEvent::More) => return false,
-            Ok(BodyEvent::Body(bytes)) => self.ahead.push_bytes(bytes),
+            Ok(BodyEvent::Body(bytes)) => self.ahead.push_joined(bytes),
             Ok(BodyEvent::Note(Note { level, text })) => {
                 self.log.write(level, format_args!("{text} while reading upstream"));
             }
@@ -234,7 +234,8 @@ impl UpstreamBody {
                 let ms = (buf.len() as u64 * 1000).checked_div(self.rate);
                 self.pause = ms.filter(|ms| *ms > 0).map(|ms| Box::pin(rt::sleep(ms)));
                 if let Some(codec) = &mut self.codec {
-                    codec.receive(buf);
+                    // A backend that sends little at a time fills memory with what it sends, not with room for more.
+                    codec.receive(buf.fit());
                 }
                 self.decode();
                 let _ = self.send(cx, None);

@@ -63,7 +63,7 @@ type Way<'s> = Pump<'s, rt::Stream, rt::Stream>;
 /// Passes bytes both ways until the end, and gives the session back.
 pub(super) async fn run(b: &Backend, mut s: Box<StreamSession>, reached: Reached) -> Option<Box<StreamSession>> {
     let Reached { choice, backend, began_ms, header } = reached;
-    if !s.peer.is_unix()
+    if !s.base.peer.is_unix()
         && s.server.core.shared.tcp_nodelay
         && let Some(client) = s.link.stream()
     {
@@ -103,9 +103,10 @@ impl Relay {
         let mut state = self.state;
         let end = poll_fn(|cx| {
             if may_leave
-                && let Some(to) = s.stream.worker.successors()
+                && let Some(to) = s.stream.worker.successors.get()
                 && client.can_leave()
             {
+                state.keep_time(&b.conf, &self, client);
                 return Poll::Ready(End::Leaves(to));
             }
             state.turn(cx, &b.conf, &self, (client, &mut up, &mut down))
@@ -113,6 +114,7 @@ impl Relay {
         .await;
         let (up, down) = (up.into_chain(), down.into_chain());
         self.state = state;
+        s.has_ended = state.up_ended || matches!(end, End::Client);
         if let Some(attempt) = s.attempts.last_mut() {
             (attempt.sent, attempt.received) = (self.backend.sent(), self.backend.received());
             attempt.header_ms = state.first_byte_ms;
@@ -154,10 +156,11 @@ impl State {
         self.moved_ms.is_some_and(|moved_ms| rt::now_ms() < moved_ms + ms)
     }
 
-    /// Something has passed. The connection that is read to the last keeps the time.
+    /// Sets the deadline, which isn't moved with all that passes. The connection that is read to the last has it.
     fn keep_time(&self, conf: &ProxyConf, relay: &Relay, client: &rt::Stream) {
+        let Some(moved_ms) = self.moved_ms else { return };
         let watched = if self.down_ended { client } else { &relay.backend };
-        watched.set_recv_timeout(Some(conf.proxy_timeout));
+        watched.set_recv_timeout(Some(moved_ms.saturating_add(conf.proxy_timeout).saturating_sub(rt::now_ms())));
     }
 
     fn pass(
@@ -167,46 +170,49 @@ impl State {
         relay: &Relay,
         (client, up, down): (&rt::Stream, &mut Way<'_>, &mut Way<'_>),
     ) -> Poll<End> {
-        let mut moved = false;
+        let (mut moved, down_ended) = (false, self.down_ended);
         if !self.down_ended {
             let turn = down.turn(cx);
             if self.first_byte_ms.is_none() && down.moved > 0 {
                 self.first_byte_ms = Some(rt::now_ms().saturating_sub(relay.began_ms));
                 relay.choice.reached(Moment::FirstByte);
             }
-            match turn {
-                Turn::Waits(some) => moved |= some,
-                Turn::Ended if !conf.proxy_half_close || self.up_ended => return Poll::Ready(End::Server),
-                Turn::Ended => {
-                    (self.down_ended, moved) = (true, true);
-                    let _ = client.shutdown_write();
-                }
-                Turn::Failed(error, call) => return Poll::Ready(failed(error, call)),
+            let goes_on = conf.proxy_half_close && !self.up_ended;
+            match after(turn, goes_on.then_some(client), &mut self.down_ended) {
+                Ok(some) => moved |= some,
+                Err(end) => return Poll::Ready(end.unwrap_or(End::Server)),
             }
         }
         if !self.up_ended {
-            match up.turn(cx) {
-                Turn::Waits(some) => moved |= some,
-                Turn::Ended if !conf.proxy_half_close || self.down_ended => return Poll::Ready(End::Client),
-                Turn::Ended => {
-                    (self.up_ended, moved) = (true, true);
-                    let _ = relay.backend.shutdown_write();
-                }
-                Turn::Failed(error, call) => return Poll::Ready(failed(error, call)),
+            let goes_on = conf.proxy_half_close && !self.down_ended;
+            match after(up.turn(cx), goes_on.then_some(&relay.backend), &mut self.up_ended) {
+                Ok(some) => moved |= some,
+                Err(end) => return Poll::Ready(end.unwrap_or(End::Client)),
             }
         }
         if moved {
             self.moved_ms = Some(rt::now_ms());
+        }
+        if self.down_ended != down_ended {
             self.keep_time(conf, relay, client);
         }
         Poll::Pending
     }
 }
 
-fn failed(error: io::Error, call: &'static str) -> End {
-    match error.kind() {
-        io::ErrorKind::TimedOut => End::TimedOut,
-        _ => End::Failed(error, call),
+/// Whether a direction has moved something in this turn. When it ends, that ends too where it leads to, if the other direction
+/// goes on without it; else all is over: `None`, or what has failed.
+fn after(turn: Turn, to: Option<&rt::Stream>, ended: &mut bool) -> Result<bool, Option<End>> {
+    match (turn, to) {
+        (Turn::Waits(moved), _) => Ok(moved),
+        (Turn::Ended, Some(to)) => {
+            *ended = true;
+            let _ = to.shutdown_write();
+            Ok(true)
+        }
+        (Turn::Ended, None) => Err(None),
+        (Turn::Failed(error, _), _) if error.kind() == io::ErrorKind::TimedOut => Err(Some(End::TimedOut)),
+        (Turn::Failed(error, call), _) => Err(Some(End::Failed(error, call))),
     }
 }
 
