@@ -56,7 +56,7 @@ cargo xtask TASK --help tells more.
 /// A task: its name, what `--help` prints of it, and what it does.
 type Task = (&'static str, &'static str, fn(&[String]) -> Outcome);
 
-const TASKS: [Task; 13] = [
+const TASKS: [Task; 14] = [
     ("test", test::HELP, test::run),
     ("bench", bench::HELP, bench::run),
     ("instructions", instructions::HELP, instructions::run),

@@ -299,7 +299,7 @@ fn served_by(name: &str) -> Outcome {
 fn get(path: &str) -> Outcome<String> {
     let asked = || {
         let mut stream = TcpStream::connect(HOST)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(PATIENCE / 3))?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
