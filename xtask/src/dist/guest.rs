@@ -61,6 +61,11 @@ fn fresh(guest: &Guest) -> Outcome {
     guest.run("[ ! -e /usr/sbin/nginx ] && [ -z \"$(dpkg-divert --list | grep tidegate)\" ]")?;
     guest.run("[ -e /etc/tidegate/nginx.conf ]")?;
     guest.run("dpkg -i /root/first/*.deb && dpkg -P tidegate")?;
+    guest.leaves_nothing()?;
+    // As by a person who has followed docs/migrate.md.
+    guest.run("dpkg-divert --local --divert /usr/sbin/nginx.debian --rename --add /usr/sbin/nginx")?;
+    guest.says("dpkg -i /root/first/*.deb 2>&1", "/usr/sbin/nginx is diverted already")?;
+    guest.run("dpkg -P tidegate && dpkg-divert --list | grep 'local diversion of /usr/sbin/nginx '")?;
     guest.leaves_nothing()
 }
 

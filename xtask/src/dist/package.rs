@@ -45,6 +45,12 @@ pub(crate) const FAST: Packing = Packing("-Znone", "gzip -1n");
 
 /// Makes all packages of a program in a folder: their files.
 pub(crate) fn all(program: &Path, place: &Path, version: &str, packing: Packing) -> Outcome<Vec<PathBuf>> {
+    // Of earlier runs, perhaps with another version: there is one of each.
+    for old in fs::read_dir(place).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if old.extension().is_some_and(|ending| ending == "deb" || ending == "gz") {
+            fs::remove_file(&old).map_err(failed(&old))?;
+        }
+    }
     let pages = pages::all(program)?;
     let mut made = vec![tar(program, &pages, place, version, packing)?];
     let dockerfile = place.join("Dockerfile");
