@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use ::upstream::{Choice, Idle, Outcome};
-use buf::{Chain, FileRange, Piece};
+use buf::{Buf, Chain, FileRange, Piece};
 use engine::log::{Errno, Level, TIMED_OUT};
 use http::body::temp::TempFile;
 use http::body::{BodyStream, Broken, Part};
@@ -30,6 +30,16 @@ use crate::shared::RequestLog;
 /// How much a single read of a buffered body takes, at least and at most, whatever the size of the buffers: a call for each
 /// of nginx's small buffers would cost more than the memory.
 const READ: std::ops::RangeInclusive<usize> = 64 << 10..=128 << 10;
+
+/// What was read, in memory that fits: a backend that sends little at a time doesn't hold large buffers.
+fn fitting(buf: Buf) -> Buf {
+    if buf.len() > buf.capacity() / 8 {
+        return buf;
+    }
+    let mut copy = Buf::with_capacity(buf.len());
+    copy.extend_from_slice(&buf);
+    copy
+}
 
 /// A response's body with all that its end decides.
 pub(super) struct UpstreamBody {
@@ -234,7 +244,7 @@ impl UpstreamBody {
                 let ms = (buf.len() as u64 * 1000).checked_div(self.rate);
                 self.pause = ms.filter(|ms| *ms > 0).map(|ms| Box::pin(rt::sleep(ms)));
                 if let Some(codec) = &mut self.codec {
-                    codec.receive(buf);
+                    codec.receive(fitting(buf));
                 }
                 self.decode();
                 let _ = self.send(cx, None);
@@ -257,7 +267,11 @@ impl UpstreamBody {
         };
         match self.codec.as_ref().and_then(|codec| codec.wants()) {
             // One byte more tells whether the peer sends more than it said.
-            Some(left) => most.min(usize::try_from(left).unwrap_or(most).saturating_add(1)),
+            Some(left) => {
+                let whole = usize::try_from(left).unwrap_or(usize::MAX).saturating_add(1);
+                // What is nearly over is read at once.
+                if self.rate == 0 && self.buffering && whole <= *READ.end() { whole } else { most.min(whole) }
+            }
             None => most,
         }
     }
@@ -410,5 +424,21 @@ impl Drop for UpstreamBody {
             self.exchange.end();
         }
         self.choice.release(Outcome::Good);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_is_kept_in_little_memory() {
+        for (len, capacity) in [(1, 1 << 10), (8 << 10, 8 << 10), ((8 << 10) + 1, 64 << 10), (64 << 10, 64 << 10)] {
+            let mut buf = Buf::with_capacity(64 << 10);
+            buf.extend_from_slice(&vec![7; len]);
+            let kept = fitting(buf);
+            assert_eq!((kept.len(), kept.capacity()), (len, capacity));
+            assert!(kept.iter().all(|byte| *byte == 7));
+        }
     }
 }
