@@ -117,18 +117,11 @@ fn measure_all(options: &Options, folder: &Path) -> Outcome {
     }
     if options.has("--readme") {
         let path = tools::root().join("docs/benchmarks.md");
-        tools::write(&path, &with_figures(&tools::read(&path)?, &table)?)?;
+        let page =
+            tools::with_figures(&tools::read(&path)?, &table).ok_or("docs/benchmarks.md has no place for figures")?;
+        tools::write(&path, &page)?;
     }
     options.value("--out").map_or(Ok(()), |out| tools::write(Path::new(out), &(table + "\n")))
-}
-
-/// The text of the page with this table between its marks.
-fn with_figures(readme: &str, table: &str) -> Outcome<String> {
-    let begin = readme.find("<!-- figures").and_then(|at| Some(at + readme[at..].find('\n')? + 1));
-    let (Some(begin), Some(end)) = (begin, readme.find("<!-- end of figures")) else {
-        return Err("docs/benchmarks.md has no place for figures".to_string());
-    };
-    Ok(format!("{}{table}\n{}", &readme[..begin], &readme[end..]))
 }
 
 fn header() -> String {
@@ -321,13 +314,6 @@ fn quantile(values: &[f64], part: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn figures() {
-        let readme = "a\n<!-- figures, x -->\nold\n<!-- end of figures -->\nb\n";
-        assert_eq!(with_figures(readme, "new").unwrap(), readme.replace("old", "new"));
-        assert!(with_figures("nothing", "new").is_err());
-    }
 
     #[test]
     fn quantiles() {

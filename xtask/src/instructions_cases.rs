@@ -48,6 +48,8 @@ const STREAMS: &str =
 const PASS: &str =
     "location / { proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection \"\"; }";
 const GZIP: &str = "gzip on; gzip_comp_level 1; gzip_min_length 100; gzip_types text/plain;";
+const GZIP_PASS: &str = "gzip on; gzip_comp_level 1; gzip_types text/plain; \
+    location / { proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection \"\"; }";
 const ACCEPT: &str = "Accept-Encoding: gzip\r\n";
 const CLOSE: &str = "Connection: close\r\n";
 const CACHED: &str = "location / { proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection \"\"; \
@@ -87,7 +89,7 @@ const BASE: Case = Case {
 const STATIC: Case = Case { name: "static", title: "static 1 KiB", path: "/1k.bin", directives: "", ..BASE };
 
 /// The cases, in the table's order.
-pub(crate) const CASES: [Case; 20] = [
+pub(crate) const CASES: [Case; 22] = [
     BASE,
     Case { name: "static-cached", title: "static 1 KiB, open_file_cache", directives: FILES, ..STATIC },
     STATIC,
@@ -144,6 +146,24 @@ pub(crate) const CASES: [Case; 20] = [
         path: "/30k.txt",
         fields: ACCEPT,
         directives: GZIP,
+        requests: 20,
+        ..BASE
+    },
+    Case {
+        name: "gzip-100k",
+        title: "gzip 1, 100 KiB, not kept in memory",
+        path: "/100k.txt",
+        fields: ACCEPT,
+        directives: GZIP,
+        requests: 20,
+        ..BASE
+    },
+    Case {
+        name: "gzip-proxied",
+        title: "gzip 1, 100 KiB, proxied",
+        path: "/100k.txt",
+        fields: ACCEPT,
+        directives: GZIP_PASS,
         requests: 20,
         ..BASE
     },
@@ -207,17 +227,30 @@ pub(crate) const CASES: [Case; 20] = [
 ];
 
 /// The files that the server offers, and their contents. Their text packs about as pages do.
-pub(crate) fn files() -> [(&'static str, String); 4] {
+pub(crate) fn files() -> [(&'static str, String); 5] {
+    let page = page();
+    let large = page.repeat(100);
+    [
+        ("1k.html", page.clone()),
+        ("1k.bin", page),
+        ("30k.txt", text(30 << 10)),
+        ("100k.bin", large),
+        ("100k.txt", text(100 << 10)),
+    ]
+}
+
+/// Made-up sentences of at least this length.
+fn text(length: usize) -> String {
     let mut state = 1_u32;
     let mut text = String::new();
-    while text.len() < 30 << 10 {
+    while text.len() < length {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         // Small numbers are commoner, as some words are.
         let word = (state >> 16) % (1 + (state >> 8) % 200);
         let _ = write!(text, "{} ", WORDS.get(word as usize % WORDS.len()).unwrap_or(&""));
         let _ = if word.is_multiple_of(7) { write!(text, "{word} ") } else { Ok(()) };
     }
-    [("1k.bin", page()), ("1k.html", page()), ("30k.txt", text), ("100k.bin", page().repeat(100))]
+    text
 }
 
 const WORDS: [&str; 16] = [
@@ -313,6 +346,6 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), CASES.len());
         assert!(CASES.iter().all(|case| case.load != Load::Streams || case.path == STREAM_PATH));
-        assert_eq!(files().map(|(_, text)| text.len() / 1024), [1, 1, 30, 100]);
+        assert_eq!(files().map(|(_, text)| text.len() / 1024), [1, 1, 30, 100, 100]);
     }
 }

@@ -7,8 +7,11 @@ mod compare;
 mod compat;
 mod configurations;
 mod crates;
+mod dist;
 mod docs;
 mod fuzz;
+mod growth;
+mod growth_picture;
 mod instructions;
 mod instructions_cases;
 mod instructions_client;
@@ -34,10 +37,12 @@ usage: cargo xtask TASK [options]
   test [options]           format, lints, house checks, unit and end-to-end tests in their tiers
   bench [options]          CPU time per request against nginx, run by run
   instructions [options]   instructions and system calls of a request, counted by valgrind
+  growth [options]         CPU time per request as connections and configuration grow, beside nginx
   lossless [options]       what is lost under reloads, upgrades and kills, beside nginx
   simulate [options]       the whole server under a simulated network, by seeds
   tidy [--write]           the house checks alone; --write lowers the ratchet
   crates [--list]          licences of crates of others, versions of one beside another
+  dist [options]           the release: PGO, BOLT, Debian package, tar file
   docs [--check]           writes docs/directives from the program's own tables
   compat [--missing]       which directives, variables and options of nginx there are
   compat FOLDER            which configurations of a folder load, and what is missing in the others
@@ -51,14 +56,16 @@ cargo xtask TASK --help tells more.
 /// A task: its name, what `--help` prints of it, and what it does.
 type Task = (&'static str, &'static str, fn(&[String]) -> Outcome);
 
-const TASKS: [Task; 12] = [
+const TASKS: [Task; 14] = [
     ("test", test::HELP, test::run),
     ("bench", bench::HELP, bench::run),
     ("instructions", instructions::HELP, instructions::run),
+    ("growth", growth::HELP, growth::run),
     ("lossless", lossless::HELP, lossless::run),
     ("simulate", simulate::HELP, simulate::run),
     ("tidy", tidy::HELP, tidy::run),
     ("crates", crates::HELP, crates::run),
+    ("dist", dist::HELP, dist::run),
     ("docs", docs::HELP, docs::run),
     ("compat", compat::HELP, compat::run),
     ("compare", compare::HELP, compare::run),

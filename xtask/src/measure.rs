@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use crate::tools::{self, Outcome};
 
@@ -108,7 +108,8 @@ pub(crate) fn is_asleep(pid: u32) -> bool {
     states.all(|asleep| asleep)
 }
 
-fn signal(pid: u32, signal: Signal) {
+/// Sends a signal to a process, which may have ended.
+pub(crate) fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }
@@ -285,10 +286,17 @@ fn parse_h2load(text: &str) -> Option<Load> {
     })
 }
 
+/// Lets this program and its children have so many files open.
+pub(crate) fn allow_files(count: usize) -> Outcome {
+    let (limit, most) = (count as u64, getrlimit(Resource::Nofile).maximum);
+    let maximum = most.map(|most| most.max(limit));
+    let set = setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum });
+    set.map_err(|error| format!("{count} open files: {error}"))
+}
+
 /// Private bytes that each of `count` idle keep-alive connections costs a server.
 pub(crate) fn idle(server: &Process, port: u16, count: usize) -> Outcome<f64> {
-    let limit = (count + 1000) as u64;
-    setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: Some(limit) }).map_err(|e| e.to_string())?;
+    allow_files(count + 1000)?;
     let before = server.memory();
     let mut open = Vec::with_capacity(count);
     for _ in 0..count {

@@ -31,8 +31,15 @@ pub(crate) const ALL_MODULES: &str = "image,zstd";
 
 /// Builds one program, and says where it is.
 pub(crate) fn build(arguments: &[&str]) -> Outcome<PathBuf> {
+    build_with(arguments, &[])
+}
+
+/// The same with these variables in cargo's environment.
+pub(crate) fn build_with(arguments: &[&str], environment: &[(&str, &str)]) -> Outcome<PathBuf> {
     let form = ["build", "--quiet", "--message-format", "json-render-diagnostics"];
-    let said = output(cargo([&form, arguments].concat()))?;
+    let mut command = cargo([&form, arguments].concat());
+    command.envs(environment.iter().copied());
+    let said = output(command)?;
     executable(&said).ok_or_else(|| format!("cargo build {} made no program", arguments.join(" ")))
 }
 
@@ -113,6 +120,13 @@ pub(crate) fn write(path: &Path, text: &str) -> Outcome {
     made.and_then(|()| std::fs::write(path, text)).map_err(|e| format!("{}: {e}", path.display()))
 }
 
+/// A page with this table between its marks; `None` if it has none.
+pub(crate) fn with_figures(page: &str, table: &str) -> Option<String> {
+    let begin = page.find("<!-- figures").and_then(|at| Some(at + page[at..].find('\n')? + 1))?;
+    let end = page.find("<!-- end of figures")?;
+    Some(format!("{}{table}\n{}", &page[..begin], &page[end..]))
+}
+
 fn name(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
     words.extend(command.get_args().map(|a| a.to_string_lossy().into_owned()));
@@ -183,6 +197,13 @@ mod tests {
         assert_eq!(executable("{\"executable\":null}"), None);
         let built = target().unwrap();
         assert!(std::env::current_exe().unwrap().starts_with(built));
+    }
+
+    #[test]
+    fn figures() {
+        let page = "a\n<!-- figures, x -->\nold\n<!-- end of figures -->\nb\n";
+        assert_eq!(with_figures(page, "new"), Some(page.replace("old", "new")));
+        assert_eq!(with_figures("nothing", "new"), None);
     }
 
     #[test]

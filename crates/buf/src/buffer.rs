@@ -118,6 +118,14 @@ impl Buf {
         self.end += bytes.len();
     }
 
+    /// Adds a byte at the end.
+    #[inline]
+    pub fn push(&mut self, byte: u8) {
+        self.reserve(1);
+        self.memory[self.end] = byte;
+        self.end += 1;
+    }
+
     /// Adds several slices at the end, one after the other.
     #[inline]
     pub fn extend_from_slices<const N: usize>(&mut self, slices: [&[u8]; N]) {
@@ -159,6 +167,17 @@ impl Buf {
             pool::give(std::mem::replace(&mut self.memory, memory));
         }
         (self.start, self.end) = (0, len);
+    }
+
+    /// Moves what is filled into memory of its size if it fills less than an eighth of this. Whoever keeps what came in a
+    /// small read keeps no large memory for it.
+    pub fn fit(self) -> Buf {
+        if self.len() >= self.capacity() / 8 {
+            return self;
+        }
+        let mut small = Buf::with_capacity(self.len());
+        small.extend_from_slice(&self);
+        small
     }
 
     /// Makes what is filled immutable and shareable.
@@ -226,6 +245,8 @@ mod tests {
         buf.extend_from_slice(&[3; 2000]);
         assert_eq!(buf.len(), 3000);
         assert_eq!((buf[0], buf[100], buf[2999]), (1, 2, 3));
+        (0..2000).for_each(|_| buf.push(4));
+        assert_eq!((buf.len(), buf[2999], buf[3000], buf[4999]), (5000, 3, 4, 4));
     }
 
     #[test]
@@ -245,6 +266,17 @@ mod tests {
         buf.extend_from_within(1..5);
         buf.extend_from_within(2..2);
         assert_eq!(&buf[..], b"\x01\x01\x01ab\x01\x01ab");
+    }
+
+    #[test]
+    fn little_takes_little_memory() {
+        for (filled, expect) in [(0, 1024), (1, 1024), (1025, 2048), (8191, 8192), (8192, 65536), (65536, 65536)] {
+            let mut buf = Buf::with_capacity(65536);
+            buf.extend_from_slice(&vec![7; filled]);
+            let fitted = buf.fit();
+            assert_eq!((fitted.len(), fitted.capacity()), (filled, expect), "{filled}");
+            assert!(fitted.iter().all(|byte| *byte == 7));
+        }
     }
 
     #[test]

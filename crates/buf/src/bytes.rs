@@ -3,9 +3,9 @@
 use std::fmt;
 use std::rc::Rc;
 
-use crate::{Buf, pool};
+use crate::{Buf, Secret, pool};
 
-/// Immutable bytes, cheap to clone and slice: static ones, or a part of a frozen [`Buf`].
+/// Immutable bytes, cheap to clone and slice: static ones, or a part of a frozen [`Buf`], of a [`Secret`] or of a box.
 #[derive(Clone)]
 pub struct Bytes {
     owner: Owner,
@@ -18,7 +18,15 @@ enum Owner {
     Static(&'static [u8]),
     Pooled(Rc<Buf>),
     Boxed(Rc<[u8]>),
+    Large(Rc<Vec<u8>>),
+    Secret(Rc<Secret>),
 }
+
+/// How many bytes are few: to allocate their memory costs less than to take it from the pool and give it back.
+const FEW: usize = 256;
+
+/// From how many bytes on a vector is kept as it is. To copy fewer costs less than a second piece of memory.
+const LARGE: usize = 1024;
 
 impl Bytes {
     /// Bytes that are part of the program.
@@ -26,8 +34,11 @@ impl Bytes {
         Bytes { owner: Owner::Static(bytes), start: 0, end: bytes.len() }
     }
 
-    /// A copy of `bytes` in pooled memory.
+    /// A copy of `bytes`: of a few in memory of their size, of more in pooled memory.
     pub fn copy_from(bytes: &[u8]) -> Bytes {
+        if bytes.len() <= FEW {
+            return Bytes::from(Rc::<[u8]>::from(bytes));
+        }
         let mut buf = Buf::with_capacity(bytes.len());
         buf.extend_from_slice(bytes);
         buf.freeze()
@@ -40,6 +51,8 @@ impl Bytes {
             Owner::Static(bytes) => bytes,
             Owner::Pooled(buf) => buf.as_slice(),
             Owner::Boxed(bytes) => bytes,
+            Owner::Large(bytes) => bytes,
+            Owner::Secret(bytes) => bytes,
         };
         &all[self.start..self.end]
     }
@@ -72,6 +85,17 @@ impl Bytes {
             return Bytes::default();
         }
         Bytes { owner: self.owner.clone(), start: self.start + range.start, end: self.start + range.end }
+    }
+
+    /// Adds bytes at the end, if they have room in the memory and nobody else has a part of that; whether they had.
+    pub(crate) fn extend(&mut self, bytes: &[u8]) -> bool {
+        let Owner::Pooled(buf) = &mut self.owner else { return false };
+        let Some(buf) = Rc::get_mut(buf).filter(|buf| buf.len() == self.end && buf.room() >= bytes.len()) else {
+            return false;
+        };
+        buf.extend_from_slice(bytes);
+        self.end += bytes.len();
+        true
     }
 
     /// Takes what follows the first `n` bytes off.
@@ -127,8 +151,13 @@ impl Drop for Bytes {
 }
 
 impl From<Vec<u8>> for Bytes {
-    fn from(bytes: Vec<u8>) -> Bytes {
-        Bytes::from(Rc::<[u8]>::from(bytes))
+    fn from(mut bytes: Vec<u8>) -> Bytes {
+        let end = bytes.len();
+        if end < LARGE {
+            return Bytes::from(Rc::<[u8]>::from(bytes));
+        }
+        bytes.shrink_to_fit();
+        Bytes { owner: Owner::Large(Rc::new(bytes)), start: 0, end }
     }
 }
 
@@ -136,6 +165,14 @@ impl From<Rc<[u8]>> for Bytes {
     fn from(bytes: Rc<[u8]>) -> Bytes {
         let end = bytes.len();
         Bytes { owner: Owner::Boxed(bytes), start: 0, end }
+    }
+}
+
+/// They are overwritten when the last copy is dropped.
+impl From<Secret> for Bytes {
+    fn from(bytes: Secret) -> Bytes {
+        let end = bytes.len();
+        Bytes { owner: Owner::Secret(Rc::new(bytes)), start: 0, end }
     }
 }
 
@@ -166,5 +203,43 @@ impl Eq for Bytes {}
 impl fmt::Debug for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "b\"{}\"", self.as_slice().escape_ascii())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_vectors_are_not_copied() {
+        for len in [0, 1, LARGE - 1, LARGE, 5 * LARGE] {
+            let vector: Vec<u8> = (0..len).map(|n| n as u8).collect();
+            let (address, expect) = (vector.as_ptr(), vector.clone());
+            let bytes = Bytes::from(vector);
+            assert_eq!(bytes[..], expect);
+            assert_eq!(bytes.as_ptr() == address, len >= LARGE, "{len}");
+            assert_eq!(bytes.slice(len / 2..len)[..], expect[len / 2..]);
+        }
+    }
+
+    #[test]
+    fn bytes_are_added_where_nobody_sees_it() {
+        let pooled = |bytes: &[u8]| {
+            let mut buf = Buf::with_capacity(bytes.len());
+            buf.extend_from_slice(bytes);
+            buf.freeze()
+        };
+        let mut bytes = pooled(b"tide");
+        assert!(bytes.extend(b"gate"));
+        let other = bytes.slice(0..4);
+        assert!(!bytes.extend(b"!"), "the other one has a part of the memory");
+        assert_eq!((&bytes[..], &other[..]), (&b"tidegate"[..], &b"tide"[..]));
+        drop(other);
+        let mut front = bytes.slice(0..4);
+        drop(bytes);
+        assert!(!front.extend(b"!"), "it isn't the end of what is filled");
+        assert!(!Bytes::from_static(b"a").extend(b"b") && !Bytes::from(b"a".to_vec()).extend(b"b"));
+        let mut full = pooled(&[1; 1020]);
+        assert!(!full.extend(&[2; 5]) && full.extend(&[2; 4]) && full.len() == 1024);
     }
 }

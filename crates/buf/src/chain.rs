@@ -9,6 +9,8 @@ use crate::Bytes;
 
 /// Most responses are a head and one piece of body.
 const INLINE: usize = 2;
+/// How many bytes are copied rather than kept as a piece of their own.
+const FEW: usize = 512;
 
 /// Pieces in the order in which they go out.
 #[derive(Default, Debug)]
@@ -92,6 +94,20 @@ impl Chain {
     /// Adds bytes at the end.
     pub fn push_bytes(&mut self, bytes: impl Into<Bytes>) {
         self.push(Piece::Bytes(bytes.into()));
+    }
+
+    /// Adds bytes at the end. A few are copied to the last ones, where those have room and no other user: so a chain of
+    /// many small pieces takes about the memory of its bytes.
+    pub fn push_joined(&mut self, bytes: Bytes) {
+        if bytes.len() <= FEW
+            && self.len > 0
+            && let Some(Piece::Bytes(last)) = self.pieces.last_mut()
+            && last.extend(&bytes)
+        {
+            self.len += bytes.len() as u64;
+            return;
+        }
+        self.push(Piece::Bytes(bytes));
     }
 
     /// Adds bytes at the front.
@@ -240,6 +256,34 @@ mod tests {
             let front = rest.split_to(n);
             assert_eq!(front.len() + rest.len(), 9);
             assert_eq!(text(&front).replace('|', "") + &text(&rest).replace('|', ""), "abcdefghi");
+        }
+    }
+
+    #[test]
+    fn joins_small_pieces() {
+        let mut chain = Chain::new();
+        (0..3000).for_each(|n: u32| chain.push_joined(pooled(&[n as u8])));
+        assert_eq!((chain.pieces().len(), chain.len()), (3, 3000), "three times 1 KiB");
+        assert!((0..3000_u32).all(|n| matches!(chain.pop_byte(), Some(byte) if byte == n as u8)));
+        chain.push_joined(pooled(b"a"));
+        chain.push_joined(pooled(&[0; FEW + 1]));
+        chain.push_joined(pooled(b"b"));
+        chain.push(Piece::Bytes(Bytes::from_static(b"c")));
+        chain.push_joined(pooled(b"d"));
+        let lengths: Vec<_> = chain.pieces().iter().map(Piece::len).collect();
+        assert_eq!((lengths, chain.len()), (vec![1, FEW as u64 + 2, 1, 1], FEW as u64 + 5));
+    }
+
+    fn pooled(bytes: &[u8]) -> Bytes {
+        let mut buf = crate::Buf::with_capacity(bytes.len());
+        buf.extend_from_slice(bytes);
+        buf.freeze()
+    }
+
+    impl Chain {
+        fn pop_byte(&mut self) -> Option<u8> {
+            let Some(Piece::Bytes(bytes)) = self.split_to(1).pop() else { return None };
+            bytes.first().copied()
         }
     }
 

@@ -2,10 +2,10 @@
 //!
 //! A client that accepts Brotli too gets Brotli, one that accepts gzip too Zstandard.
 
-use std::io;
 use std::rc::Rc;
 
-use ::zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
+use ::zstd::zstd_safe::zstd_sys::ZSTD_EndDirective as End;
+use ::zstd::zstd_safe::{CCtx, CParameter, ErrorCode, InBuffer, OutBuffer, ResetDirective};
 use buf::Buf;
 use conf::values::{Bufs, bufs, conf_path, flag, number_between, size};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
@@ -202,19 +202,25 @@ struct Recipe {
     dictionary: Option<Dictionary>,
 }
 
+/// How many bytes unused compressors may take. One takes from 1 MiB at the lowest level to some 100 MiB at the highest.
+const SPARES: usize = 16 << 20;
+
 thread_local! {
-    static SPARE: Spare<Recipe, Encoder<'static>> = const { Spare::new(8) };
+    static SPARE: Spare<Recipe, CCtx<'static>> = const { Spare::new(SPARES) };
 }
 
-/// Compressors of higher levels aren't kept: they take more than some MiB.
-const KEPT: i32 = 6;
+/// What the library's calls end with.
+type Outcome<T> = std::result::Result<T, ErrorCode>;
 
 impl Recipe {
-    fn make(&self) -> io::Result<Encoder<'static>> {
-        let dictionary = self.dictionary.as_ref().map(|dictionary| &*dictionary.0);
-        let mut state = Encoder::with_dictionary(self.level, dictionary.unwrap_or_default())?;
+    fn make(&self) -> Outcome<CCtx<'static>> {
+        let mut state = CCtx::create();
+        state.set_parameter(CParameter::CompressionLevel(self.level))?;
         if self.level > WIDE {
             state.set_parameter(CParameter::WindowLog(WINDOW))?;
+        }
+        if let Some(dictionary) = &self.dictionary {
+            state.load_dictionary(&dictionary.0)?;
         }
         Ok(state)
     }
@@ -225,34 +231,35 @@ struct ZstdCodec {
     from: Recipe,
     /// The length of the response, where that is known: it decides how large the tables have to be.
     length: Option<u64>,
-    state: Option<Encoder<'static>>,
+    state: Option<CCtx<'static>>,
 }
 
 impl ZstdCodec {
-    fn begin(&self) -> io::Result<Encoder<'static>> {
+    fn begin(&self) -> Outcome<CCtx<'static>> {
         let mut state = SPARE.with(|spare| spare.take(&self.from)).map_or_else(|| self.from.make(), Ok)?;
         state.set_pledged_src_size(self.length)?;
         Ok(state)
     }
 
-    fn run(&mut self, input: &[u8], op: Op, out: &mut Buf) -> io::Result<Step> {
-        if self.state.is_none() {
-            self.state = Some(self.begin()?);
-        }
-        let Some(state) = &mut self.state else { return Err(io::ErrorKind::Other.into()) };
+    fn run(&mut self, input: &[u8], op: Op, out: &mut Buf) -> Outcome<Step> {
+        let state = match &mut self.state {
+            Some(state) => state,
+            None => {
+                let state = self.begin()?;
+                self.state.insert(state)
+            }
+        };
         let mut from = InBuffer::around(input);
         let mut to = OutBuffer::around(out.room_mut());
-        state.run(&mut from, &mut to)?;
-        let all_taken = from.pos() == input.len();
-        let left = match op {
-            Op::Continue => usize::from(to.pos() == to.capacity()),
-            Op::Flush if all_taken => state.flush(&mut to)?,
-            Op::End if all_taken => state.finish(&mut to, true)?,
-            Op::Flush | Op::End => 1,
+        let end = match op {
+            Op::Continue => End::ZSTD_e_continue,
+            Op::Flush => End::ZSTD_e_flush,
+            Op::End => End::ZSTD_e_end,
         };
-        let (taken, written) = (from.pos(), to.pos());
+        let left = state.compress_stream2(&mut to, &mut from, end)?;
+        let (taken, written, full) = (from.pos(), to.pos(), to.pos() == to.capacity());
         out.filled(written);
-        Ok(Step { taken, more: left > 0 })
+        Ok(Step { taken, more: if op == Op::Continue { full } else { left > 0 } })
     }
 }
 
@@ -260,10 +267,10 @@ impl Drop for ZstdCodec {
     fn drop(&mut self) {
         // What a response that broke off has left in it is dropped.
         if let Some(mut state) = self.state.take()
-            && self.from.level <= KEPT
-            && state.reinit().is_ok()
+            && state.reset(ResetDirective::SessionOnly).is_ok()
         {
-            SPARE.with(|spare| spare.keep(self.from.clone(), state));
+            let bytes = state.sizeof();
+            SPARE.with(|spare| spare.keep(self.from.clone(), state, bytes));
         }
     }
 }
@@ -351,10 +358,20 @@ mod tests {
     }
 
     #[test]
+    fn large_compressors_are_not_kept() {
+        for (level, kept) in [(1, 1), (19, 0)] {
+            SPARE.with(|spare| while spare.take(&Recipe { level: 1, dictionary: None }).is_some() {});
+            pack(b"a text of unknown length", &Recipe { level, dictionary: None }, 7, false);
+            assert_eq!(SPARE.with(Spare::count), kept, "level {level}");
+        }
+    }
+
+    #[test]
     fn a_wrong_length_is_noticed() {
         let from = Recipe { level: 1, dictionary: None };
         let mut codec = ZstdCodec { from, length: Some(9), state: None };
         let mut out = Buf::with_capacity(1024);
-        assert!(codec.run(b"short", Op::End, &mut out).is_err());
+        assert!(codec.run(b"sho", Op::Continue, &mut out).is_ok());
+        assert!(codec.run(b"rt", Op::End, &mut out).is_err());
     }
 }

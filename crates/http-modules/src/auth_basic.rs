@@ -26,7 +26,7 @@ use http::phases::{Flow, Handler};
 use http::request::variables::{template, template_of};
 use http::request::{Credentials, Request};
 use http::server::location::Handlers;
-use rt::ThreadPool;
+use rt::{Haste, ThreadPool};
 use wire::h1::{KnownHeader, Method};
 
 use self::hashes::Answer;
@@ -185,8 +185,10 @@ impl ByPassword {
 async fn check_slowly(r: &mut Request, realm: Vec<u8>, given: Credentials, stored: Secret) -> Flow<'static> {
     let Credentials { user, password } = given;
     let pool = POOL.with(Rc::clone);
-    // Those of clients that have gone make nobody wait.
-    let checked = r.unless_left(pool.run_while_wanted(move || hashes::verify(&stored, &password))).await;
+    // Those of clients that have gone make nobody wait. Who has closed its side may be gone or wait for its answer.
+    let haste = Haste::default();
+    let checking = pool.run_while_wanted(haste.clone(), move || hashes::verify(&stored, &password));
+    let checked = r.unless_gone(checking, || haste.lose()).await;
     match checked {
         Ok(Ok(answer)) => conclude(r, &realm, &user, answer),
         Ok(Err(full)) => Fault::BusyPasswords.log_with(r, &full).into(),

@@ -335,7 +335,7 @@ fn row(conf: &AutoindexConf, zone: &TimeZone, entry: &Entry, out: &mut Vec<u8>) 
         out.resize(out.len() + NAME_LEN - shown, b' ');
     }
     out.push(b' ');
-    time(entry.modified, zone, b"%d-%b-%Y %H:%M", out);
+    date(entry.modified, zone, out);
     out.push(b' ');
     match (conf.autoindex_exact_size, folder) {
         (true, true) => right(b"-", 19, out),
@@ -377,12 +377,29 @@ fn rounded(size: u64, out: &mut Vec<u8>) {
     out.push(letter);
 }
 
+/// Appends a date and the time in a zone.
+fn date(seconds: i64, zone: &TimeZone, out: &mut Vec<u8>) {
+    /// The last second of the year 9999.
+    const LAST: i64 = 253_402_300_799;
+    let local = if *zone == TimeZone::UTC { seconds } else { seconds.saturating_add(offset(seconds, zone).into()) };
+    if !(0..=LAST).contains(&local) {
+        return time(seconds, zone, b"%d-%b-%Y %H:%M", out);
+    }
+    // `Thu, 01 Jan 1970 00:00:00 GMT` has all of it.
+    let text = wire::date::format_http_time(local);
+    for part in [&text[5..7], b"-", &text[8..11], b"-", &text[12..22]] {
+        out.extend_from_slice(part);
+    }
+}
+
+/// How many seconds a zone is ahead of UTC at a time.
+fn offset(seconds: i64, zone: &TimeZone) -> i32 {
+    Timestamp::from_second(seconds).map_or(0, |time| zone.to_offset(time).seconds())
+}
+
 /// Appends a time in a zone.
 fn time(seconds: i64, zone: &TimeZone, format: &[u8], out: &mut Vec<u8>) {
-    let offset_s = match Timestamp::from_second(seconds) {
-        Ok(time) if *zone != TimeZone::UTC => zone.to_offset(time).seconds(),
-        _ => 0,
-    };
+    let offset_s = if *zone == TimeZone::UTC { 0 } else { offset(seconds, zone) };
     strftime::format(format, Time { seconds, offset_s, zone: "" }, out);
 }
 
@@ -473,6 +490,24 @@ mod tests {
             let mut out = Vec::new();
             rounded(size, &mut out);
             assert_eq!(String::from_utf8_lossy(&out), expect);
+        }
+    }
+
+    #[test]
+    fn dates() {
+        let zone = TimeZone::fixed(jiff::tz::offset(-1));
+        for (seconds, utc, local) in [
+            (0, "01-Jan-1970 00:00", "31-Dec-1969 23:00"),
+            (951_826_799, "29-Feb-2000 12:19", "29-Feb-2000 11:19"),
+            (-1, "31-Dec-1969 23:59", "31-Dec-1969 22:59"),
+            (253_402_300_800, "01-Jan-10000 00:00", "01-Jan-10000 00:00"),
+        ] {
+            for (zone, expect) in [(&TimeZone::UTC, utc), (&zone, local)] {
+                let (mut out, mut slow) = (Vec::new(), Vec::new());
+                date(seconds, zone, &mut out);
+                time(seconds, zone, b"%d-%b-%Y %H:%M", &mut slow);
+                assert_eq!((String::from_utf8_lossy(&out), out == slow), (expect.into(), true), "{seconds}");
+            }
         }
     }
 

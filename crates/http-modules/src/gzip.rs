@@ -21,7 +21,7 @@ use http::response::compress::{self, Codec, Op, Pace, Spare, Step};
 use http::response::gzip::{GzipConf, gzip_ok};
 use http::server::location::Handlers;
 use sirocco::Format;
-use sirocco::deflate::{Encoder, Flush, Level, MIN_BUFFER_LEN};
+use sirocco::deflate::{Encoder, Flush, Level, MIN_BUFFER_LEN, TABLES_LEN};
 
 /// The module.
 pub struct Gzip;
@@ -215,7 +215,8 @@ impl HeaderFilter for GzipFilter {
                 postpone: conf.postpone_gzipping,
                 unbuffered: conf.gzip_no_buffer,
             };
-            compress::install(r, GzipCodec::new(conf.gzip_comp_level), pace);
+            let codec = GzipCodec::new(conf.gzip_comp_level, r.response.content_length);
+            compress::install(r, codec, pace);
         }
         Ok(())
     }
@@ -224,39 +225,75 @@ impl HeaderFilter for GzipFilter {
 /// The compressor of one response.
 struct GzipCodec {
     level: Level,
-    state: Option<Box<Encoder>>,
-    /// What has come of a response that comes in parts, as far as the compressor still needs it.
-    parts: Vec<u8>,
+    /// The length of the response, where that is known.
+    length: Option<u64>,
+    state: Option<Box<Compressor>>,
     /// The response came whole: it is compressed where it is.
     whole: bool,
+}
+
+/// A compressor and its input.
+struct Compressor {
+    encoder: Encoder,
+    /// What has come of a response that comes in parts, as far as it is still needed.
+    parts: Vec<u8>,
 }
 
 /// The most of a response that is kept for the compressor: some times its window.
 const MOST: usize = 256 << 10;
 const _: () = assert!(MOST > MIN_BUFFER_LEN);
 
-impl GzipCodec {
-    fn new(level: u8) -> GzipCodec {
-        GzipCodec { level: equivalent(level), state: None, parts: Vec::new(), whole: false }
+/// The least memory for parts.
+const LEAST: usize = 16 << 10;
+
+impl Compressor {
+    fn new(level: Level) -> Box<Compressor> {
+        Box::new(Compressor { encoder: Encoder::new(Format::Gzip, level), parts: Vec::new() })
+    }
+
+    /// The memory that it takes.
+    fn bytes(&self) -> usize {
+        TABLES_LEN * size_of::<u16>() + size_of::<Compressor>() + self.parts.capacity()
     }
 
     /// Appends the beginning of the input to the parts; how many bytes of it.
-    fn append(&mut self, input: &[u8]) -> usize {
-        if self.parts.len() + input.len() > MOST
-            && let Some(state) = &mut self.state
-        {
-            let gone = state.make_room(&mut self.parts);
-            self.parts.truncate(self.parts.len() - gone);
+    fn append(&mut self, input: &[u8], expected: Option<u64>) -> usize {
+        if self.parts.capacity() - self.parts.len() < input.len() {
+            self.make_room(input.len(), expected);
         }
-        let some = input.get(..MOST - self.parts.len()).unwrap_or(input);
+        let room = self.parts.capacity().min(MOST) - self.parts.len();
+        let some = input.get(..room).unwrap_or(input);
         self.parts.extend_from_slice(some);
         some.len()
     }
 
+    /// Makes room for so many bytes, up to the most. What isn't needed any more is dropped first; if that is little, the
+    /// memory grows, at once to the response's size where that is known.
+    fn make_room(&mut self, more: usize, expected: Option<u64>) {
+        let size = self.parts.capacity();
+        let gone = self.encoder.make_room(&mut self.parts);
+        self.parts.truncate(self.parts.len() - gone);
+        let needed = self.parts.len() + more;
+        if size >= MOST || needed <= size && gone >= size / 4 {
+            return;
+        }
+        let expected = expected.and_then(|length| usize::try_from(length).ok()).unwrap_or(LEAST);
+        let size = needed.max(2 * size).max(expected).clamp(LEAST, MOST);
+        self.parts.reserve_exact(size.saturating_sub(self.parts.len()));
+    }
+}
+
+impl GzipCodec {
+    fn new(level: u8, length: Option<u64>) -> GzipCodec {
+        GzipCodec { level: equivalent(level), length, state: None, whole: false }
+    }
+
     fn give_back(&mut self) {
         if let Some(mut state) = self.state.take() {
-            state.reset();
-            SPARE.with(|spare| spare.keep(self.level, state));
+            state.encoder.reset();
+            state.parts.clear();
+            let bytes = state.bytes();
+            SPARE.with(|spare| spare.keep(self.level, state, bytes));
         }
     }
 }
@@ -274,19 +311,22 @@ impl Codec for GzipCodec {
     }
 
     fn step(&mut self, input: &[u8], op: Op, out: &mut Buf) -> std::result::Result<Step, Broken> {
-        if self.state.is_none() {
-            self.whole = op == Op::End;
-            self.state = Some(SPARE.with(|spare| spare.take(&self.level)).unwrap_or_else(|| make(self.level)));
-        }
-        let mut taken = if self.whole { 0 } else { self.append(input) };
-        let Some(state) = &mut self.state else { return Err(Broken) };
+        let state = match &mut self.state {
+            Some(state) => state,
+            none => {
+                self.whole = op == Op::End;
+                none.insert(SPARE.with(|spare| spare.take(&self.level)).unwrap_or_else(|| Compressor::new(self.level)))
+            }
+        };
+        let mut taken = if self.whole { 0 } else { state.append(input, self.length) };
+        let Compressor { encoder, parts } = &mut **state;
         let (bytes, flush) = match op {
             _ if self.whole => (input, Flush::Finish),
-            Op::Flush if taken == input.len() => (&self.parts[..], Flush::Sync),
-            Op::End if taken == input.len() => (&self.parts[..], Flush::Finish),
-            _ => (&self.parts[..], Flush::None),
+            Op::Flush if taken == input.len() => (&parts[..], Flush::Sync),
+            Op::End if taken == input.len() => (&parts[..], Flush::Finish),
+            _ => (&parts[..], Flush::None),
         };
-        let progress = state.compress(bytes, out.room_mut(), flush);
+        let progress = encoder.compress(bytes, out.room_mut(), flush);
         let (written, done, full) = (progress.output.len(), progress.done, progress.full);
         out.filled(written);
         if done {
@@ -297,13 +337,11 @@ impl Codec for GzipCodec {
     }
 }
 
-fn make(level: Level) -> Box<Encoder> {
-    Box::new(Encoder::new(Format::Gzip, level))
-}
+/// How many bytes unused compressors may take: some of them, of about 350 KiB each and the memory for their input.
+const SPARES: usize = 4 << 20;
 
 thread_local! {
-    /// Of about 350 KiB each.
-    static SPARE: Spare<Level, Box<Encoder>> = const { Spare::new(8) };
+    static SPARE: Spare<Level, Box<Compressor>> = const { Spare::new(SPARES) };
 }
 
 impl Drop for GzipCodec {
@@ -318,7 +356,7 @@ mod tests {
 
     /// Compresses as the filter does, into buffers of that size.
     fn pack(text: &[u8], level: u8, part: usize, size: usize, flush: bool) -> Vec<u8> {
-        let (mut codec, mut packed, mut out) = (GzipCodec::new(level), Vec::new(), Buf::empty());
+        let (mut codec, mut packed, mut out) = (GzipCodec::new(level, None), Vec::new(), Buf::empty());
         let mut feed = |mut input: &[u8], op| {
             loop {
                 if out.room() < compress::ROOM {
@@ -387,7 +425,7 @@ mod tests {
 
     #[test]
     fn what_is_flushed_can_be_read() {
-        let (mut codec, mut out) = (GzipCodec::new(1), Buf::with_capacity(1024));
+        let (mut codec, mut out) = (GzipCodec::new(1, None), Buf::with_capacity(1024));
         assert!(codec.step(b"tide", Op::Continue, &mut out).is_ok_and(|step| step == Step { taken: 4, more: false }));
         assert!(codec.step(b"", Op::Flush, &mut out).is_ok_and(|step| step == Step { taken: 0, more: false }));
         let (mut plain, mut inflate) = ([0; 64], zlib_rs::Inflate::new(false, 15));
@@ -395,12 +433,52 @@ mod tests {
         assert_eq!(&plain[..inflate.total_out() as usize], b"tide");
     }
 
+    /// The memory for parts after a response of so many, each so long.
+    fn memory(length: Option<u64>, parts: usize, part: usize, op: Op) -> usize {
+        let mut codec = GzipCodec::new(1, length);
+        for text in text((parts * part) as u32).chunks(part) {
+            let mut input = text;
+            loop {
+                let step =
+                    codec.step(input, op, &mut Buf::with_capacity(64 << 10)).unwrap_or_else(|_| panic!("it works"));
+                input = &input[step.taken..];
+                if input.is_empty() && !step.more {
+                    break;
+                }
+            }
+        }
+        let capacity = codec.state.as_ref().map_or(0, |state| state.parts.capacity());
+        // The next one begins without memory.
+        std::mem::forget(codec);
+        capacity
+    }
+
+    #[test]
+    fn memory_for_parts() {
+        for (length, parts, part, op, expect) in [
+            // Of a known length: that at once, up to the bound.
+            (Some(100_000), 1, 30_000, Op::Continue, 100_000),
+            (Some(100_000), 3, 30_000, Op::Continue, 100_000),
+            (Some(1 << 40), 1, 1000, Op::Continue, MOST),
+            // A length that isn't true.
+            (Some(10), 2, 40_000, Op::Continue, 80_000),
+            // As it grows, never beyond the bound.
+            (None, 1, 1, Op::Continue, LEAST),
+            (None, 100, 48 << 10, Op::Continue, 192 << 10),
+            (None, 100, 64 << 10, Op::Continue, 128 << 10),
+            // What is passed on at once needs no more than the window.
+            (None, 3000, 1000, Op::Flush, 4 * LEAST),
+        ] {
+            assert_eq!(memory(length, parts, part, op), expect, "{length:?} {parts} of {part}");
+        }
+    }
+
     #[test]
     fn compressors_are_used_again() {
         let text = text(5000);
         let first = pack(&text, 6, 5000, 4096, false);
         // One that breaks off leaves nothing to the next.
-        let mut codec = GzipCodec::new(6);
+        let mut codec = GzipCodec::new(6, None);
         assert!(codec.step(b"some", Op::Continue, &mut Buf::with_capacity(64)).is_ok());
         drop(codec);
         assert_eq!(pack(&text, 6, 5000, 4096, false), first);

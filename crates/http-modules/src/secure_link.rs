@@ -7,8 +7,10 @@ use std::rc::Rc;
 
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use common::vars::Variable;
 use conf::{Args, Directive, Error, Loader, Registry, Result, once};
 use expr::vars::{Flags, Template};
+use http::HttpProto;
 use http::config::core::EVERYWHERE;
 use http::module::HttpModule;
 use http::request::Request;
@@ -143,7 +145,7 @@ impl HttpModule for SecureLink {
         http::variables! { setup, MODULE;
             /// Whether the link of a request holds: `1`, `0` if it has expired, or empty; with `secure_link_secret` the
             /// link itself, or empty.
-            "secure_link", Flags::NONE, Getter::Plain(secure_link);
+            "secure_link", Flags::NONE, Getter::Object(Rc::new(Checked));
             /// Until when the link of a request holds, in seconds since 1970, as the client says; for `secure_link_md5`.
             /// Empty if it doesn't expire.
             "secure_link_expires", Flags::NONE, Getter::Plain(expires);
@@ -157,6 +159,15 @@ struct Expires(Option<Vec<u8>>);
 
 fn expires(r: &mut Request, out: &mut Vec<u8>) -> bool {
     r.find_slot::<Expires>().and_then(|expires| expires.0.as_deref()).is_some_and(|text| put(out, text))
+}
+
+/// `$secure_link`: kept once it has been computed, since it is compared with several values.
+struct Checked;
+
+impl Variable<HttpProto> for Checked {
+    fn value(&self, r: &mut Request, out: &mut Vec<u8>) -> bool {
+        secure_link(r, out)
+    }
 }
 
 fn secure_link(r: &mut Request, out: &mut Vec<u8>) -> bool {

@@ -1,6 +1,6 @@
 //! One slot for each open descriptor: what is known about it, who waits for it, its deadlines.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use buf::Chain;
 
@@ -63,6 +63,8 @@ pub(crate) struct Slot {
     pub(crate) driver: u16,
     /// How often it was passed on ([`crate::Stream::count_pass`]).
     pub(crate) passes: u8,
+    /// TCP_NODELAY is to be set before the second write.
+    pub(crate) nodelay: bool,
     pub(crate) recv_deadline: Tick,
     pub(crate) send_deadline: Tick,
     /// When its key in the heap comes up.
@@ -113,6 +115,7 @@ impl Slot {
             flags,
             driver: 0,
             passes: 0,
+            nodelay: false,
             recv_deadline: Tick::NONE,
             send_deadline: Tick::NONE,
             armed: Tick::NONE,
@@ -127,6 +130,21 @@ impl Slot {
 
     pub(crate) fn has(&self, bits: u16) -> bool {
         self.flags & bits != 0
+    }
+
+    /// To be called before each write.
+    pub(crate) fn before_write(&mut self) {
+        if self.nodelay && self.sent > 0 {
+            self.set_nodelay();
+        }
+    }
+
+    /// Tells the kernel of TCP_NODELAY, if that is yet to be done.
+    #[cold]
+    pub(crate) fn set_nodelay(&mut self) {
+        if let Some(fd) = self.fd.as_ref().filter(|_| std::mem::take(&mut self.nodelay)) {
+            let _ = os::socket::set_nodelay(fd.as_raw_fd(), true);
+        }
     }
 
     /// The queues, made if there are none.

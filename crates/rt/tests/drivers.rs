@@ -583,6 +583,29 @@ fn a_panic_costs_one_task() {
 }
 
 #[test]
+fn a_task_begins_inside_of_another() {
+    each(|| async {
+        let (a, b) = pair().await;
+        let steps = Rc::new(RefCell::new(Vec::new()));
+        let note = |steps: &Rc<RefCell<Vec<&'static str>>>, step| steps.borrow_mut().push(step);
+        let inner = steps.clone();
+        rt::spawn_now(async move {
+            note(&inner, "begun");
+            rt::spawn_now(async { panic!("on purpose") });
+            // The end of those inside doesn't end its own turn: it is this task that is woken by what it waits for.
+            assert_eq!(read_exactly(&b, 2).await, b"hi");
+            note(&inner, "read");
+        });
+        note(&steps, "back");
+        a.send(&mut chain(b"hi")).await.unwrap();
+        while steps.borrow().len() < 3 {
+            rt::yield_now().await;
+        }
+        assert_eq!(*steps.borrow(), ["begun", "back", "read"]);
+    });
+}
+
+#[test]
 fn threads_answer() {
     each(async || {
         let pool = ThreadPool::new("default", 2, 3);
@@ -626,7 +649,7 @@ fn what_nobody_waits_for_is_not_begun() {
             begun.send(()).ok();
             gone.recv().ok();
         }));
-        let mut unwanted = Box::pin(pool.run_while_wanted(counted(1)));
+        let mut unwanted = Box::pin(pool.run_while_wanted(Haste::default(), counted(1)));
         let mut kept = Box::pin(pool.run(counted(10)));
         std::future::poll_fn(|cx| {
             assert!(busy.as_mut().poll(cx).is_pending());
@@ -639,7 +662,54 @@ fn what_nobody_waits_for_is_not_begun() {
         drop(kept);
         go.send(()).expect("the thread waits");
         busy.await.expect("it ran");
-        assert_eq!(pool.run_while_wanted(counted(100)).await, Ok(10), "the second one ran, the first one didn't");
+        assert_eq!(
+            pool.run_while_wanted(Haste::default(), counted(100)).await,
+            Ok(10),
+            "the second one ran, the first one didn't"
+        );
+    });
+}
+
+#[test]
+fn jobs_without_haste_come_last() {
+    each(async || {
+        let pool = ThreadPool::new("default", 1, 4);
+        let (begun, begin) = std::sync::mpsc::channel::<()>();
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let order = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let noted = |n: u32| {
+            let order = order.clone();
+            move || order.lock().expect("nobody panics").push(n)
+        };
+        let mut busy = Box::pin(pool.run(move || {
+            begun.send(()).ok();
+            gone.recv().ok();
+        }));
+        let hastes: Vec<_> = (0..4).map(|_| Haste::default()).collect();
+        let job = |n: usize| Box::pin(pool.run_while_wanted(hastes[n].clone(), noted(n as u32)));
+        let mut jobs: Vec<_> = (0..4).map(job).collect();
+        let mut over = Box::pin(pool.run(noted(4)));
+        let mut most = Box::pin(pool.run(noted(5)));
+        std::future::poll_fn(|cx| {
+            assert!(busy.as_mut().poll(cx).is_pending());
+            begin.recv().expect("the thread has begun");
+            assert!(jobs.iter_mut().all(|job| job.as_mut().poll(cx).is_pending()));
+            // The queue is full: the first one without haste makes room.
+            (0..3).for_each(|n| hastes[n].lose());
+            assert!(over.as_mut().poll(cx).is_pending());
+            assert_eq!(jobs[0].as_mut().poll(cx), std::task::Poll::Ready(Err(QueueFull)));
+            (1..3).for_each(|n| assert!(jobs[n].as_mut().poll(cx).is_pending()));
+            std::task::Poll::Ready(())
+        })
+        .await;
+        go.send(()).expect("the thread waits");
+        busy.await.expect("it ran");
+        over.await.expect("it ran");
+        for job in jobs.drain(1..) {
+            job.await.expect("it ran");
+        }
+        most.as_mut().await.expect("there is room");
+        assert_eq!(*order.lock().expect("nobody panics"), [3, 4, 1, 2, 5]);
     });
 }
 

@@ -89,7 +89,10 @@ impl<'a> Map<'a> {
 
     /// The entry of a key.
     pub fn find(&self, key: &[u8]) -> Option<Node> {
-        let hash = self.hash(key);
+        self.find_hashed(key, self.hash(key))
+    }
+
+    fn find_hashed(&self, key: &[u8], hash: u32) -> Option<Node> {
         let mut at = self.slab.memory.u32(self.bucket(hash));
         for _ in 0..=self.len() {
             if at == 0 {
@@ -125,12 +128,22 @@ impl<'a> Map<'a> {
     /// Adds an entry as the newest. The key must not be there yet. `None` if there is no memory, or the key is longer
     /// than [`LONGEST_KEY`].
     pub fn insert(&mut self, key: &[u8], value: &[u8]) -> Option<Node> {
+        self.insert_hashed(key, self.hash(key), value)
+    }
+
+    /// The entry of a key; if there is none, one with this value is added, as by [`Map::insert`].
+    pub fn find_or_insert(&mut self, key: &[u8], value: &[u8]) -> Option<Node> {
+        let hash = self.hash(key);
+        self.find_hashed(key, hash).or_else(|| self.insert_hashed(key, hash, value))
+    }
+
+    fn insert_hashed(&mut self, key: &[u8], hash: u32, value: &[u8]) -> Option<Node> {
         if key.len() > LONGEST_KEY {
             return None;
         }
         let value_len = u32::try_from(value.len()).ok()?;
         let node = Node(self.slab.alloc(KEY + key.len() + value.len())?);
-        let (hash, at) = (self.hash(key), Slab::offset(node.0));
+        let at = Slab::offset(node.0);
         self.set(node, HASH, hash);
         self.set(node, VALUE_LEN, value_len);
         self.set(node, KEY_LEN, key.len() as u32 | MARK);
@@ -319,11 +332,7 @@ impl<'a> Map<'a> {
     }
 
     fn hash(&self, key: &[u8]) -> u32 {
-        // SipHash: clients choose keys, and must not be able to choose them so that all fall into one chain.
-        let mut hasher = std::hash::DefaultHasher::new();
-        hasher.write_u64(self.slab.memory.u64(self.root + SEED));
-        hasher.write(key);
-        hasher.finish() as u32
+        hash(self.slab.memory.u64(self.root + SEED), key)
     }
 
     /// The place of a hash's bucket.
@@ -356,6 +365,14 @@ impl<'a> Map<'a> {
     fn set_head(&mut self, field: usize, value: u32) {
         self.slab.memory.set_u32(self.root + field, value);
     }
+}
+
+/// The hash of a key. SipHash: clients choose keys, and must not be able to choose them so that all fall into one chain.
+pub(crate) fn hash(seed: u64, key: &[u8]) -> u32 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write_u64(seed);
+    hasher.write(key);
+    hasher.finish() as u32
 }
 
 #[cfg(test)]

@@ -92,7 +92,6 @@ pub fn key_again<P: Proto>(zone: &SharedZone, session: &mut P::Session, kind: Ki
 
 fn render<P: Proto>(zone: &SharedZone, session: &mut P::Session) -> Option<(Rc<Key>, Vec<u8>)> {
     let key = zone.data::<Key>()?;
-    let mut value = Vec::new();
-    key.template.render(session, &mut value);
+    let value = vars::render(session, &key.template);
     Some((key, value))
 }

@@ -11,7 +11,8 @@ use conf::{Args, Directive, Error, Loader, Registry, Result, Set};
 use engine::cycle::zones::{self, Owner, SharedZone};
 use engine::log::Level;
 use expr::vars::Flags;
-use shm::{Map, Tally, Zone};
+use shm::{Map, Node, Tally, Zone};
+use smallvec::SmallVec;
 
 use super::limit::{self, Kind, LOG_LEVELS};
 use super::{Check, Module, Phases, Verdict};
@@ -200,8 +201,8 @@ impl<P: Proto> Check<P> for Limiter<P> {
         let mut leases = Leases::default();
         for Limit { zone, .. } in &self.0.limits {
             let Some(key) = limit::key_again::<P>(zone, session, kind) else { continue };
-            if take(zone.zone(), &key, u32::MAX) == Taken::Yes {
-                leases.0.push((zone.zone().clone(), key));
+            if let Ok(node) = take(zone.zone(), &key, u32::MAX) {
+                leases.0.push(Lease { zone: zone.zone().clone(), key, node });
             }
         }
         if !leases.0.is_empty() {
@@ -219,7 +220,14 @@ pub struct Limit {
 
 /// What a session holds in the zones; dropping it gives all back.
 #[derive(Default)]
-struct Leases(Vec<(Rc<Zone>, Vec<u8>)>);
+struct Leases(SmallVec<[Lease; 1]>);
+
+/// What it holds in one: a part of the tally of this key, which is in this entry.
+struct Lease {
+    zone: Rc<Zone>,
+    key: Vec<u8>,
+    node: Node,
+}
 
 /// What the limits said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -296,10 +304,10 @@ fn admit<P: Proto>(limits: &[Limit], session: &mut P::Session, manner: Manner) -
         let Some(key) = limit::key::<P>(zone, session, kind(manner.owner)) else { continue };
         status = Status::Passed;
         match take(zone.zone(), &key, *most) {
-            Taken::Yes => leases.0.push((zone.zone().clone(), key)),
-            refused => {
+            Ok(node) => leases.0.push(Lease { zone: zone.zone().clone(), key, node }),
+            Err(refused) => {
                 let dry = if manner.dry_run { ", dry run," } else { "" };
-                if refused == Taken::Limit {
+                if refused == Refused::Limit {
                     let name = zone.name();
                     let message = format_args!("limiting connections{dry} by zone \"{name}\"");
                     session.log_at(manner.level, message);
@@ -312,28 +320,27 @@ fn admit<P: Proto>(limits: &[Limit], session: &mut P::Session, manner: Manner) -
     (status, leases)
 }
 
+/// Why a session isn't counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Taken {
-    Yes,
+enum Refused {
     /// The limit is reached.
     Limit,
     /// There is no room in the zone.
     NoMemory,
 }
 
-fn take(zone: &Zone, key: &[u8], most: u32) -> Taken {
+/// Counts a session under a key; the entry of this.
+fn take(zone: &Zone, key: &[u8], most: u32) -> std::result::Result<Node, Refused> {
     zone.with(|map| {
-        let node = map.find(key).or_else(|| {
-            let none = vec![0; Map::room(key.len(), Tally::bytes(LEAST_PLACES))];
-            map.insert(key, &none)
-        });
-        let Some(node) = node else { return Taken::NoMemory };
+        let room = Map::room(key.len(), Tally::bytes(LEAST_PLACES));
+        let node = map.find_or_insert(key, NONE.get(..room).unwrap_or(&NONE));
+        let node = node.ok_or(Refused::NoMemory)?;
         let mut tally = Tally::of(map.value_mut(node));
         if tally.sum() >= most {
-            return Taken::Limit;
+            return Err(Refused::Limit);
         }
         tally.add(os::process::identity(), 1);
-        Taken::Yes
+        Ok(node)
     })
 }
 
@@ -352,10 +359,12 @@ fn forget(map: &mut Map<'_>, pid: i32) {
 
 impl Drop for Leases {
     fn drop(&mut self) {
-        for (zone, key) in self.0.drain(..) {
+        for Lease { zone, key, node } in self.0.drain(..) {
             zone.with(|map| {
-                // There is none if the zone had to be emptied.
-                let Some(node) = map.find(&key) else { return };
+                // It is gone if the zone had to be emptied.
+                if !map.is_at(node, &key) {
+                    return;
+                }
                 let mut tally = Tally::of(map.value_mut(node));
                 tally.sub(os::process::identity(), 1);
                 if tally.sum() == 0 {
@@ -368,6 +377,8 @@ impl Drop for Leases {
 
 /// A tally has as many places as its entry has room, and this many at least.
 const LEAST_PLACES: usize = 2;
+/// A tally of nothing, of the most places that an entry has.
+static NONE: [u8; 512] = [0; 512];
 
 /// The owner of zones with tallies under their keys.
 fn owner(module: &'static str) -> Owner {
@@ -380,14 +391,16 @@ fn kind(owner: Owner) -> Kind {
 
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
+
     use super::*;
 
     #[test]
     fn leases_are_counted_and_given_back() {
         let zone = Rc::new(Zone::new("one", 65536, |_, _| ()).expect("memory"));
         let lease = |key: &[u8], most| {
-            let taken = take(&zone, key, most);
-            (taken == Taken::Yes).then(|| Leases(vec![(zone.clone(), key.to_vec())]))
+            let node = take(&zone, key, most).ok()?;
+            Some(Leases(smallvec![Lease { zone: zone.clone(), key: key.to_vec(), node }]))
         };
         let (a, b) = (lease(b"a", 2), lease(b"a", 2));
         assert!(a.is_some() && b.is_some() && lease(b"a", 2).is_none());
@@ -405,21 +418,31 @@ mod tests {
         let zone = Zone::new("one", 65536, |_, _| ()).expect("memory");
         let child = os::process::tests_fork(|| {
             for key in [b"a", b"a", b"b"] {
-                assert_eq!(take(&zone, key, 2), Taken::Yes);
+                assert!(take(&zone, key, 2).is_ok());
             }
         });
-        assert_eq!((take(&zone, b"a", 2), take(&zone, b"b", 2)), (Taken::Limit, Taken::Yes));
+        assert!(take(&zone, b"a", 2) == Err(Refused::Limit) && take(&zone, b"b", 2).is_ok());
         zone.with(|map| forget(map, child));
         let left = zone.with(|map| (map.find(b"a").is_some(), map.find(b"b").is_some()));
         assert_eq!(left, (false, true));
     }
 
     #[test]
+    fn the_layout_is_that_of_its_number() {
+        let zone = Zone::new("one", 65536, |_, _| ()).expect("memory");
+        assert!(take(&zone, b"a", 2).is_ok());
+        let value = zone.with(|map| map.find(b"a").map(|node| map.value(node))).expect("it is there");
+        let place = [os::process::identity().to_le_bytes(), 1_u32.to_le_bytes()].concat();
+        // Other bytes need another number of the layout: a program that was there before may read them.
+        assert_eq!((owner("test").layout, &value[..8]), (1, &place[..]));
+    }
+
+    #[test]
     fn a_full_zone_refuses() {
         let zone = Zone::new("one", zones::SMALLEST, |_, _| ()).expect("memory");
-        let first = (0..100_000_u32).find(|n| take(&zone, &n.to_ne_bytes(), 1) != Taken::Yes);
+        let first = (0..100_000_u32).find(|n| take(&zone, &n.to_ne_bytes(), 1).is_err());
         let full = first.expect("it gets full");
-        assert_eq!(take(&zone, &full.to_ne_bytes(), 1), Taken::NoMemory);
-        assert_eq!(take(&zone, &0_u32.to_ne_bytes(), 1), Taken::Limit);
+        assert_eq!(take(&zone, &full.to_ne_bytes(), 1), Err(Refused::NoMemory));
+        assert_eq!(take(&zone, &0_u32.to_ne_bytes(), 1), Err(Refused::Limit));
     }
 }

@@ -193,6 +193,8 @@ impl Store {
     }
 }
 
+/// The room for a value that is rendered: most need no more, so their memory doesn't grow.
+const ROOM: usize = 64;
 /// How many ids there are in a word of [`Store::stored`].
 const BITS: usize = usize::BITS as usize;
 /// How deep variables may refer to each other.
@@ -271,7 +273,7 @@ pub fn value_by_name<S: Session>(session: &mut S, name: &str, out: &mut Vec<u8>)
 
 /// A template's value.
 pub fn render<S: Session>(session: &mut S, template: &Template) -> Vec<u8> {
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(ROOM);
     template.render(session, &mut out);
     out
 }

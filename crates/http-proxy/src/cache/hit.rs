@@ -9,7 +9,7 @@ use ::cache::stored::Contents;
 use ::cache::{Cache, Entry, Key, Stored};
 use engine::log::{Errno, Level};
 use http::exchange::Exchange;
-use http::files::open_file::{Kind, errno};
+use http::files::open_file::{Kind, Made, errno};
 use http::phases::Flow;
 use http::request::Request;
 use http::response::Response;
@@ -133,8 +133,7 @@ pub(super) fn open(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key)
         }
     };
     // The head of contents in memory is decoded once.
-    let made = file.made.as_ref().and_then(|made| made.get());
-    if let Some(stored) = made.and_then(|made| made.clone().downcast().ok()) {
+    if let Some(stored) = file.made.as_ref().and_then(Made::get) {
         return Some(stored);
     }
     let contents = match (file.content, file.file) {
@@ -147,7 +146,7 @@ pub(super) fn open(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key)
             let (entry, identity) = (Rc::new(entry), file.stat.identity);
             let stored = Rc::new(Stored { key: *key, entry, start, contents, identity });
             if let Some(made) = file.made {
-                let _ = made.set(stored.clone());
+                made.set(stored.clone());
             }
             return Some(stored);
         }

@@ -19,7 +19,7 @@ use foldhash::fast::RandomState;
 use os::file::{Open, Stat, fstat, openat, stat};
 use wire::h1::KnownHeader;
 
-use super::small_files::{Contents, Share, SmallFiles};
+use super::small_files::{Contents, Room, Share, SmallFiles};
 use crate::config::core::{CoreLocation, FileCache, Symlinks};
 use crate::fault::Fault;
 use crate::request::Request;
@@ -60,8 +60,39 @@ pub enum Kind {
     Other,
 }
 
-/// Something that is made of the contents of a file.
-pub type Made = Rc<OnceCell<Rc<dyn Any>>>;
+/// Something that is made of the contents of a file, and the room in which it is counted.
+#[derive(Clone, Debug)]
+pub struct Made {
+    cell: Rc<OnceCell<Rc<dyn Any>>>,
+    room: Room,
+}
+
+impl Made {
+    /// Nothing so far.
+    pub(crate) fn new(room: &Room) -> Made {
+        Made { cell: Rc::default(), room: room.clone() }
+    }
+
+    /// What a user has made of them. `None` if there is nothing, or another user's.
+    pub fn get<T: Any>(&self) -> Option<Rc<T>> {
+        self.cell.get()?.clone().downcast().ok()
+    }
+
+    /// Keeps something, if there is nothing so far.
+    pub fn set<T: Any>(&self, made: Rc<T>) {
+        let _ = self.cell.set(made);
+    }
+
+    /// As `get`; what is missing is made.
+    pub(crate) fn get_or_init<T: Any>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        self.cell.get_or_init(|| Rc::new(make())).downcast_ref()
+    }
+
+    /// Where what is kept of it is counted.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
+    }
+}
 
 /// What is known about a path.
 #[derive(Clone, Debug)]
@@ -276,11 +307,12 @@ fn look(path: &[u8], open: bool, links: Links) -> Result<Found, OpenError> {
 
 /// Opens a file, unless its contents are in memory.
 fn look_small(small: &SmallFiles, path: &[u8]) -> Result<Found, OpenError> {
-    if let Some(found) = small.find(path) {
+    let turn = rt::turn();
+    if let Some(found) = small.find(path, turn) {
         return Ok(found);
     }
     let mut found = look(path, true, Links { mode: Symlinks::Allowed, from: 0 })?;
-    small.offer(path, &mut found, engine::clock::now().0);
+    small.offer(path, &mut found, engine::clock::now().0, turn);
     Ok(found)
 }
 

@@ -23,4 +23,31 @@ impl Request {
         });
         done.await.ok_or_else(|| Fault::ClientLeft.log(self))
     }
+
+    /// Waits for something, unless the client is gone: then the fault has been logged. One that has only closed its side
+    /// may still read its response; that it has is told by a call of `closed`.
+    pub async fn unless_gone<T>(
+        &mut self,
+        awaited: impl Future<Output = T>,
+        closed: impl FnOnce(),
+    ) -> Result<T, Fault> {
+        let mut awaited = pin!(awaited);
+        let (client, mut closed) = (self.client(), Some(closed));
+        let done = poll_fn(|cx| {
+            if let Poll::Ready(done) = awaited.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            // Once it has closed its side, no more can be seen of it.
+            if let Some(client) = client.filter(|_| closed.is_some())
+                && client.poll_hangup(cx).is_ready()
+            {
+                if !client.may_read() {
+                    return Poll::Ready(None);
+                }
+                closed.take().into_iter().for_each(|closed| closed());
+            }
+            Poll::Pending
+        });
+        done.await.ok_or_else(|| Fault::ClientLeft.log(self))
+    }
 }

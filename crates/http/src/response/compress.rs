@@ -10,6 +10,7 @@ use wire::h1::{KnownHeader, Method};
 use super::KeptFile;
 use crate::body::{Body, BodyFilter, Broken};
 use crate::config::mime::TypeSet;
+use crate::files::small_files::Share;
 use crate::request::Request;
 use crate::request::variables::show;
 
@@ -29,12 +30,18 @@ pub trait Codec {
 /// Compressors that no response uses, each with what it was made from. To make one costs more than to compress a short
 /// response.
 pub struct Spare<K, S> {
-    list: RefCell<Vec<(K, S)>>,
+    list: RefCell<Vec<Kept<K, S>>>,
     most: usize,
 }
 
+struct Kept<K, S> {
+    from: K,
+    spare: S,
+    bytes: usize,
+}
+
 impl<K: PartialEq, S> Spare<K, S> {
-    /// Keeps at most so many.
+    /// Keeps at most so many bytes of them.
     pub const fn new(most: usize) -> Spare<K, S> {
         Spare { list: RefCell::new(Vec::new()), most }
     }
@@ -42,16 +49,20 @@ impl<K: PartialEq, S> Spare<K, S> {
     /// One that was made from the same, the last one that was kept.
     pub fn take(&self, from: &K) -> Option<S> {
         let mut list = self.list.borrow_mut();
-        let at = list.iter().rposition(|(own, _)| own == from)?;
-        Some(list.remove(at).1)
+        let at = list.iter().rposition(|kept| kept.from == *from)?;
+        Some(list.remove(at).spare)
     }
 
-    /// Keeps one; the oldest goes if there are too many.
-    pub fn keep(&self, from: K, spare: S) {
+    /// Keeps one that takes so many bytes; the oldest ones go as long as all of them take too many.
+    pub fn keep(&self, from: K, spare: S, bytes: usize) {
+        if bytes > self.most {
+            return;
+        }
         let mut list = self.list.borrow_mut();
-        list.push((from, spare));
-        if list.len() > self.most {
-            list.remove(0);
+        list.push(Kept { from, spare, bytes });
+        let mut all: usize = list.iter().map(|kept| kept.bytes).sum();
+        while all > self.most {
+            all -= list.remove(0).bytes;
         }
     }
 
@@ -133,6 +144,8 @@ struct Form {
     name: &'static str,
     settings: u32,
     bytes: Bytes,
+    /// Counts the bytes among those that are kept of files.
+    _share: Share,
 }
 
 /// How many forms of a file are kept: of the codings that clients accept, with the settings of most locations.
@@ -177,6 +190,8 @@ struct Compress<C> {
     pace: Pace,
     counts: Rc<Counts>,
     begun: bool,
+    /// The codec has failed: what it would make further isn't sound.
+    broken: bool,
     /// Data that waits for more of it.
     held: Chain,
     out: Buf,
@@ -185,13 +200,14 @@ struct Compress<C> {
 impl<C: Codec> Compress<C> {
     fn new(codec: C, pace: Pace, counts: Rc<Counts>) -> Compress<C> {
         let pace = Pace { buffer: pace.buffer.clamp(*BUFFERS.start(), *BUFFERS.end()), ..pace };
-        Compress { codec, pace, counts, begun: false, held: Chain::new(), out: Buf::empty() }
+        Compress { codec, pace, counts, begun: false, broken: false, held: Chain::new(), out: Buf::empty() }
     }
 
-    /// The compressed form of a file's contents: the one that is kept, or a new one. `None` if none can be kept.
+    /// The compressed form of a file's contents: the one that is kept, or a new one. `None` if none can be kept, or if the
+    /// codec fails: the response then breaks off as any other.
     fn form_of(&mut self, file: &KeptFile) -> Option<Bytes> {
         let KeptFile { contents, made } = file;
-        let mut forms = made.get_or_init(|| Rc::<Forms>::default()).downcast_ref::<Forms>()?.0.borrow_mut();
+        let mut forms = made.get_or_init(Forms::default)?.0.borrow_mut();
         let settings = self.codec.settings()?;
         if let Some(known) = forms.iter().find(|form| (form.name, form.settings) == (C::NAME, settings)) {
             self.counts.plain.set(contents.len() as u64);
@@ -208,7 +224,12 @@ impl<C: Codec> Compress<C> {
             Piece::File(_) => None,
         });
         let bytes = Bytes::from(parts.collect::<Vec<_>>().concat());
-        forms.push(Form { name: C::NAME, settings, bytes: bytes.clone() });
+        // A form that saves nothing isn't worth its memory.
+        if bytes.len() < contents.len()
+            && let Some(share) = made.room().take(bytes.len())
+        {
+            forms.push(Form { name: C::NAME, settings, bytes: bytes.clone(), _share: share });
+        }
         Some(bytes)
     }
 
@@ -218,7 +239,8 @@ impl<C: Codec> Compress<C> {
                 self.pass_on(out);
                 self.out = Buf::with_capacity(self.pace.buffer);
             }
-            let Step { taken, more } = self.codec.step(input, op, &mut self.out)?;
+            let step = if self.broken { Err(Broken) } else { self.codec.step(input, op, &mut self.out) };
+            let Step { taken, more } = step.inspect_err(|_| self.broken = true)?;
             input = input.get(taken..).unwrap_or_default();
             if input.is_empty() && !more {
                 return Ok(());
@@ -272,6 +294,7 @@ impl<C: Codec> BodyFilter for Compress<C> {
 mod tests {
     use super::*;
     use crate::files::open_file::Made;
+    use crate::files::small_files::Room;
 
     /// Leaves out every second byte, tells the parts apart, and needs a call of its own for the end.
     #[derive(Default)]
@@ -342,30 +365,67 @@ mod tests {
 
     #[test]
     fn spare_ones() {
-        let spare = Spare::new(2);
-        for (from, name) in [(1, "a"), (2, "b"), (1, "c")] {
-            spare.keep(from, name);
+        let spare = Spare::new(20);
+        for (from, name, bytes) in [(1, "a", 5), (2, "b", 5), (1, "c", 11)] {
+            spare.keep(from, name, bytes);
         }
         assert_eq!((spare.count(), spare.take(&1), spare.take(&1), spare.take(&2)), (2, Some("c"), None, Some("b")));
-        spare.keep(3, "d");
-        assert_eq!((spare.take(&1), spare.take(&3), spare.count()), (None, Some("d"), 0));
+        spare.keep(3, "d", 20);
+        spare.keep(4, "e", 21);
+        assert_eq!((spare.take(&1), spare.take(&4), spare.take(&3), spare.count()), (None, None, Some("d"), 0));
+    }
+
+    fn form(file: &KeptFile) -> (Option<Bytes>, Rc<Counts>) {
+        let counts = Rc::new(Counts::default());
+        (Compress::new(Half::default(), PACE, counts.clone()).form_of(file), counts)
+    }
+
+    fn kept(file: &KeptFile) -> usize {
+        file.made.get_or_init(Forms::default).map_or(0, |forms| forms.0.borrow().len())
     }
 
     #[test]
     fn forms_are_kept() {
-        let file = KeptFile { contents: Bytes::from_static(b"abcd"), made: Made::default() };
+        let room = Room::new(5);
+        let file = |contents| KeptFile { contents: Bytes::from_static(contents), made: Made::new(&room) };
+        let first = file(b"abcd");
         for _ in 0..2 {
-            let counts = Rc::new(Counts::default());
-            let form = Compress::new(Half::default(), PACE, counts.clone()).form_of(&file);
+            let (form, counts) = form(&first);
             assert_eq!(form.as_deref(), Some(&b"ac."[..]));
             assert_eq!((counts.plain.get(), counts.packed.get()), (4, 3));
+            assert_eq!((kept(&first), room.taken()), (1, 3));
         }
-        let forms = file.made.get().and_then(|made| made.downcast_ref::<Forms>());
-        assert_eq!(forms.map(|forms| forms.0.borrow().len()), Some(1));
-        let other = Made::default();
-        assert!(other.set(Rc::new(1_u8)).is_ok());
-        let file = KeptFile { made: other, ..file };
-        assert_eq!(Compress::new(Half::default(), PACE, Rc::default()).form_of(&file), None);
+        // One for which there is no room, and one that is no smaller than the file.
+        for (contents, expect, taken) in [(&b"efgh"[..], &b"eg."[..], 3), (b"i", b"i.", 3)] {
+            let file = file(contents);
+            assert_eq!(form(&file).0.as_deref(), Some(expect));
+            assert_eq!((kept(&file), room.taken()), (0, taken));
+        }
+        drop(first);
+        assert_eq!(room.taken(), 0);
+        let other = file(b"abcd");
+        other.made.set(Rc::new(1_u8));
+        assert!(form(&other).0.is_none());
+    }
+
+    #[test]
+    fn a_codec_that_has_failed_is_used_no_more() {
+        struct Fails(bool);
+        impl Codec for Fails {
+            const NAME: &'static str = "fails";
+            fn settings(&self) -> Option<u32> {
+                Some(0)
+            }
+            fn step(&mut self, input: &[u8], _: Op, _: &mut Buf) -> Result<Step, Broken> {
+                let failed = std::mem::replace(&mut self.0, true);
+                if failed { Ok(Step { taken: input.len(), more: false }) } else { Err(Broken) }
+            }
+        }
+        let file = KeptFile { contents: Bytes::from_static(b"abcd"), made: Made::new(&Room::new(100)) };
+        let mut filter = Compress::new(Fails(false), PACE, Rc::default());
+        assert!(filter.form_of(&file).is_none());
+        assert!(filter.apply(Chain::from(file.contents.clone()), true, false, &mut Chain::new()).is_err());
+        assert_eq!(kept(&file), 0);
     }
 
     #[test]

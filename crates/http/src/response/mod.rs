@@ -268,6 +268,7 @@ mod tests {
 
     use super::*;
     use crate::body::Broken;
+    use crate::files::small_files::Room;
     use crate::reuse::{self, Members, members};
 
     struct Nothing;
@@ -355,7 +356,7 @@ mod tests {
             for flag in [headless, chunked, header_only, gzip_vary] {
                 *flag = true;
             }
-            *kept_file = Some(KeptFile { contents: old.clone(), made: Made::default() });
+            *kept_file = Some(KeptFile { contents: old.clone(), made: Made::new(&Room::new(0)) });
             *body = Body::Chain(Chain::from(old));
             filters.push(Box::new(Nothing));
         }

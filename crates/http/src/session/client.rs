@@ -39,6 +39,8 @@ impl From<rt::Stream> for Client {
 }
 
 impl Side for Client {
+    type Read = Bytes;
+
     fn poll_recv(&self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<Bytes>> {
         self.poll_recv(cx, size)
     }
@@ -108,6 +110,14 @@ impl Client {
     /// Ready once the client is gone, or doesn't want the response any more.
     pub fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {
         either!(self, side => side.poll_hangup(cx))
+    }
+
+    /// Whether a client that has closed its side may still read its response.
+    pub(crate) fn may_read(&self) -> bool {
+        match self {
+            Client::Socket(socket) => socket.may_read(),
+            Client::Stream(stream) => !stream.is_gone(),
+        }
     }
 
     /// Lets the client send so much of a body beyond what is read; a socket has the kernel for that.

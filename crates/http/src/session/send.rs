@@ -69,6 +69,9 @@ pub fn begin(r: &mut Request) -> Result<Option<Rest>, Broken> {
         append_chunk(r, &mut head, &mut body);
     }
     if body.len() <= SMALL_FILE && r.location.core.aio == Aio::Off {
+        if !is_limited(r) && h2::send_small(r, &body)? {
+            return Ok(None);
+        }
         append_small(r, &mut head, &mut body)?;
         if body.is_empty() && !is_limited(r) && matches!(r.client(), Some(Client::Socket(_))) {
             return send_head_and_body(r, head);
@@ -337,10 +340,10 @@ fn head(r: &mut Request, may_end: bool) -> Option<Buf> {
     head::decide(r);
     head::complete_location(r);
     secure_head(r);
-    let room = small_body(r);
     if r.h2_stream().is_some() {
-        return if h2::send_head(r, may_end) { None } else { Some(Buf::with_capacity(room)) };
+        return if h2::send_head(r, may_end) { None } else { Some(Buf::empty()) };
     }
+    let room = small_body(r);
     let head = h1::head::write(r, room);
     r.header_sent = head.len() as u64;
     Some(head)

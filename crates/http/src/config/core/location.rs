@@ -1055,7 +1055,8 @@ conf::table! {
     /// looks whether the file has changed; with it, when an entry is checked again. With `disable_symlinks` files are
     /// kept only under `open_file_cache`.
     ///
-    /// Cost: about 1 MiB of memory in each worker, and another one for files of `open_file_cache`.
+    /// Cost: about 1 MiB of memory in each worker for the files, half as much for their compressed forms, and 1 MiB for both
+    /// of `open_file_cache`.
     ///
     /// Danger: what a program writes through a shared mapping is seen when the kernel notes the change, which may take
     /// half a minute.

@@ -116,19 +116,28 @@ pub(super) async fn finish(r: &mut Request) -> bool {
     if has_more_to_read(r) && !r.discard_body().await {
         r.ending = Ending::Linger;
     }
+    if is_kept(r) {
+        return true;
+    }
+    if waits_for_following(r) {
+        r.wait_for_following().await;
+    }
     if lingers(r) {
         let core = r.location.core.clone();
         if let Some(client) = r.client() {
             linger(client.socket(), core.lingering_time, core.lingering_timeout).await;
         }
-        return false;
     }
-    is_kept(r)
+    false
 }
 
 /// The same, if nothing more has to be read for it.
 pub(super) fn finish_at_once(r: &Request) -> Result<bool, Left> {
-    if has_more_to_read(r) || lingers(r) { Err(Left::Body) } else { Ok(is_kept(r)) }
+    if has_more_to_read(r) {
+        return Err(Left::Body);
+    }
+    let kept = is_kept(r);
+    if !kept && (lingers(r) || waits_for_following(r)) { Err(Left::Body) } else { Ok(kept) }
 }
 
 /// Whether the rest of the body is to be read before the next request.
@@ -140,9 +149,14 @@ fn is_kept(r: &Request) -> bool {
     r.ending == Ending::Keep && r.link.as_ref().is_some_and(|link| r.http.worker.keeps(link))
 }
 
-/// Whether the connection is to be closed, but only after what the client still sends.
+/// Whether the close of the connection waits for what the request has begun beside its response.
+fn waits_for_following(r: &Request) -> bool {
+    r.link.is_some() && r.delivery == Delivery::Whole && r.is_followed()
+}
+
+/// Whether a connection that isn't kept is closed only after what the client still sends.
 fn lingers(r: &Request) -> bool {
-    if r.link.is_none() || r.delivery != Delivery::Whole || is_kept(r) {
+    if r.link.is_none() || r.delivery != Delivery::Whole {
         return false;
     }
     match r.location.core.lingering_close {
@@ -182,6 +196,6 @@ pub(super) enum Left {
     Sending(Rest),
     /// `post_action`.
     PostAction,
-    /// To read what is left of its body, or what the client sends after the response.
+    /// To read what is left of its body or what the client sends after the response, or to wait for what goes on beside it.
     Body,
 }

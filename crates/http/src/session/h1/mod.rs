@@ -96,7 +96,7 @@ impl Future for Session {
             match state {
                 State::Idle { conn, .. }
                     if !conn.link.stays
-                        && let Some(successors) = http.worker.successors()
+                        && let Some(successors) = http.worker.successors.get()
                         && conn.link.stream.socket().can_leave() =>
                 {
                     let State::Idle { conn, .. } = std::mem::replace(state, State::Over) else {
