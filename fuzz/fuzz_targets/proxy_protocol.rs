@@ -12,7 +12,7 @@ tidegate_fuzz::target!(|data: &[u8]| {
         && source.is_ipv4() == destination.is_ipv4()
     {
         let mut out = Vec::new();
-        write_v1(source, destination, &mut out);
+        write_v1(header.addresses, &mut out);
         assert_eq!(parse(&out).unwrap().unwrap().addresses, Some((source, destination)));
         let all: Result<Vec<_>, _> = tlvs(bytes).collect();
         out.clear();

@@ -118,6 +118,24 @@ impl Buf {
         self.end += bytes.len();
     }
 
+    /// Adds a byte at the end.
+    #[inline]
+    pub fn push(&mut self, byte: u8) {
+        self.reserve(1);
+        self.memory[self.end] = byte;
+        self.end += 1;
+    }
+
+    /// Adds several slices at the end, one after the other.
+    #[inline]
+    pub fn extend_from_slices<const N: usize>(&mut self, slices: [&[u8]; N]) {
+        self.reserve(slices.iter().map(|slice| slice.len()).sum());
+        for slice in slices {
+            self.memory[self.end..][..slice.len()].copy_from_slice(slice);
+            self.end += slice.len();
+        }
+    }
+
     /// Adds a copy of a part of what is filled.
     ///
     /// # Panics
@@ -170,7 +188,9 @@ impl Buf {
 
 impl Drop for Buf {
     fn drop(&mut self) {
-        pool::give(std::mem::take(&mut self.memory));
+        if !self.memory.is_empty() {
+            pool::give(std::mem::take(&mut self.memory));
+        }
     }
 }
 
@@ -225,6 +245,16 @@ mod tests {
         buf.extend_from_slice(&[3; 2000]);
         assert_eq!(buf.len(), 3000);
         assert_eq!((buf[0], buf[100], buf[2999]), (1, 2, 3));
+        (0..2000).for_each(|_| buf.push(4));
+        assert_eq!((buf.len(), buf[2999], buf[3000], buf[4999]), (5000, 3, 4, 4));
+    }
+
+    #[test]
+    fn slices_are_joined() {
+        let mut buf = Buf::empty();
+        buf.extend_from_slices([b"ab", b"", b"c"]);
+        buf.extend_from_slices([&[1; 1021], b"d"]);
+        assert_eq!((buf.len(), &buf[..3], buf[1024]), (1025, &b"abc"[..], b'd'));
     }
 
     #[test]

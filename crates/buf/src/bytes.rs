@@ -3,9 +3,9 @@
 use std::fmt;
 use std::rc::Rc;
 
-use crate::Buf;
+use crate::{Buf, Secret, pool};
 
-/// Immutable bytes, cheap to clone and slice: static ones, or a part of a frozen [`Buf`].
+/// Immutable bytes, cheap to clone and slice: static ones, or a part of a frozen [`Buf`], of a [`Secret`] or of a box.
 #[derive(Clone)]
 pub struct Bytes {
     owner: Owner,
@@ -19,6 +19,7 @@ enum Owner {
     Pooled(Rc<Buf>),
     Boxed(Rc<[u8]>),
     Large(Rc<Vec<u8>>),
+    Secret(Rc<Secret>),
 }
 
 /// How many bytes are few: to allocate their memory costs less than to take it from the pool and give it back.
@@ -51,6 +52,7 @@ impl Bytes {
             Owner::Pooled(buf) => buf.as_slice(),
             Owner::Boxed(bytes) => bytes,
             Owner::Large(bytes) => bytes,
+            Owner::Secret(bytes) => bytes,
         };
         &all[self.start..self.end]
     }
@@ -96,6 +98,17 @@ impl Bytes {
         true
     }
 
+    /// Takes what follows the first `n` bytes off.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline]
+    pub fn split_off(&mut self, n: usize) -> Bytes {
+        let rest = self.slice(n..self.len());
+        self.end = self.start + n;
+        rest
+    }
+
     /// Drops `n` bytes from the front.
     ///
     /// # Panics
@@ -121,7 +134,19 @@ impl Default for Bytes {
 impl From<Buf> for Bytes {
     fn from(buf: Buf) -> Bytes {
         let end = buf.len();
-        Bytes { owner: Owner::Pooled(Rc::new(buf)), start: 0, end }
+        Bytes { owner: Owner::Pooled(pool::share(buf)), start: 0, end }
+    }
+}
+
+impl Drop for Bytes {
+    #[inline]
+    fn drop(&mut self) {
+        if let Owner::Pooled(buf) = &self.owner
+            && Rc::strong_count(buf) == 1
+            && let Owner::Pooled(buf) = std::mem::replace(&mut self.owner, Owner::Static(b""))
+        {
+            pool::give_shared(buf);
+        }
     }
 }
 
@@ -140,6 +165,14 @@ impl From<Rc<[u8]>> for Bytes {
     fn from(bytes: Rc<[u8]>) -> Bytes {
         let end = bytes.len();
         Bytes { owner: Owner::Boxed(bytes), start: 0, end }
+    }
+}
+
+/// They are overwritten when the last copy is dropped.
+impl From<Secret> for Bytes {
+    fn from(bytes: Secret) -> Bytes {
+        let end = bytes.len();
+        Bytes { owner: Owner::Secret(Rc::new(bytes)), start: 0, end }
     }
 }
 

@@ -3,6 +3,9 @@
 //! What a buffer gives back is kept up to [`KEEP_BYTES`] a size, so that a burst doesn't hold its memory for ever.
 
 use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::Buf;
 
 /// The smallest memory that is pooled; smaller requests get this much.
 const MIN_SHIFT: u32 = 10;
@@ -11,10 +14,18 @@ const MAX_SHIFT: u32 = 17;
 /// How much free memory each size keeps, in bytes.
 const KEEP_BYTES: usize = 1 << 20;
 
+/// How many places for shared buffers are kept, of 48 bytes each.
+const KEEP_PLACES: usize = 1 << 10;
+
 type Lists = [Vec<Box<[u8]>>; (MAX_SHIFT - MIN_SHIFT + 1) as usize];
 
 thread_local! {
     static FREE: RefCell<Lists> = const { RefCell::new([const { Vec::new() }; (MAX_SHIFT - MIN_SHIFT + 1) as usize]) };
+}
+
+thread_local! {
+    /// Counted places without a buffer, for buffers that are shared next.
+    static PLACES: RefCell<Vec<Rc<Buf>>> = const { RefCell::new(Vec::new()) };
 }
 
 #[cfg(feature = "audit")]
@@ -46,6 +57,33 @@ pub(crate) fn take(size: usize) -> Box<[u8]> {
         .ok()
         .flatten()
         .unwrap_or_else(|| vec![0; 1 << shift].into_boxed_slice())
+}
+
+/// Shares a buffer.
+pub(crate) fn share(buf: Buf) -> Rc<Buf> {
+    let place = PLACES.try_with(|places| places.borrow_mut().pop()).ok().flatten();
+    let Some(mut place) = place else { return Rc::new(buf) };
+    match Rc::get_mut(&mut place) {
+        Some(empty) => {
+            // What it held has no memory to be given back.
+            std::mem::forget(std::mem::replace(empty, buf));
+            place
+        }
+        None => Rc::new(buf),
+    }
+}
+
+/// Takes back what [`share`] gave, from its last user.
+pub(crate) fn give_shared(mut place: Rc<Buf>) {
+    let Some(buf) = Rc::get_mut(&mut place) else { return };
+    *buf = Buf::empty();
+    // A thread that is ending has no list any more: then the place is simply freed.
+    let _ = PLACES.try_with(|places| {
+        let mut places = places.borrow_mut();
+        if places.len() < KEEP_PLACES {
+            places.push(place);
+        }
+    });
 }
 
 /// Takes back what [`take`] gave.

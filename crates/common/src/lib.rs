@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+mod base;
 pub mod front;
 pub mod handover;
 pub mod modules;
@@ -15,5 +16,6 @@ pub mod slots;
 mod testing;
 pub mod vars;
 
+pub use base::{Base, Based};
 pub use conf::table::Place;
 pub use proto::{Facts, Places, Proto, Session, Tables};

@@ -2,16 +2,20 @@
 
 use std::future::Future;
 use std::io;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use buf::{Bytes, Chain};
+use buf::{Buf, Bytes, Chain};
 use rt::Tried;
 
 /// One end of a tunnel.
 pub trait Side {
+    /// What has been read. Only what has to wait becomes shared bytes.
+    type Read: Deref<Target = [u8]> + Into<Bytes>;
+
     /// Reads up to about `size` bytes; none are the end.
-    fn poll_recv(&self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<Bytes>>;
+    fn poll_recv(&self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<Self::Read>>;
 
     /// Sends at once what can be sent at once.
     fn try_send(&self, bytes: &[u8]) -> io::Result<Tried>;
@@ -21,8 +25,10 @@ pub trait Side {
 }
 
 impl Side for rt::Stream {
-    fn poll_recv(&self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<Bytes>> {
-        self.poll_recv(cx, size).map_ok(buf::Buf::freeze)
+    type Read = Buf;
+
+    fn poll_recv(&self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<Buf>> {
+        self.poll_recv(cx, size)
     }
 
     fn try_send(&self, bytes: &[u8]) -> io::Result<Tried> {
@@ -48,6 +54,8 @@ pub struct Pump<'s, F, T> {
     size: usize,
     /// The size of the largest one: while much comes at once, reads grow.
     most: usize,
+    /// Whether all that was given to the other side is with the kernel.
+    sent: bool,
     end: bool,
     throttle: Option<Box<Throttle>>,
 }
@@ -80,7 +88,7 @@ impl<'s, F: Side, T: Side> Pump<'s, F, T> {
     pub fn new(from: &'s F, to: &'s T, first: Bytes, size: usize) -> Pump<'s, F, T> {
         let moved = first.len() as u64;
         let (chain, held, most) = (Chain::from(first), Bytes::default(), size.saturating_mul(GROWTH));
-        Pump { from, to, chain, moved, held, size, most, end: false, throttle: None }
+        Pump { from, to, chain, moved, held, size, most, sent: false, end: false, throttle: None }
     }
 
     /// Reads no more than `rate` bytes a second; 0 is no limit. The bytes to begin with count.
@@ -94,11 +102,15 @@ impl<'s, F: Side, T: Side> Pump<'s, F, T> {
     pub fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
         let mut moved = false;
         loop {
-            match self.to.poll_send(cx, &mut self.chain) {
-                Poll::Ready(Ok(())) if self.end => return Turn::Ended,
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Turn::Failed(error, "send"),
-                Poll::Pending => return Turn::Waits(moved),
+            if !self.sent {
+                match self.to.poll_send(cx, &mut self.chain) {
+                    Poll::Ready(Ok(())) => self.sent = true,
+                    Poll::Ready(Err(error)) => return Turn::Failed(error, "send"),
+                    Poll::Pending => return Turn::Waits(moved),
+                }
+            }
+            if self.end {
+                return Turn::Ended;
             }
             let size = match &mut self.throttle {
                 None => self.size,
@@ -107,41 +119,61 @@ impl<'s, F: Side, T: Side> Pump<'s, F, T> {
                     Poll::Pending => return Turn::Waits(moved),
                 },
             };
-            let read = match self.held.is_empty() {
-                true => self.from.poll_recv(cx, size),
-                false => Poll::Ready(Ok(std::mem::take(&mut self.held))),
-            };
-            match read {
-                Poll::Ready(Ok(bytes)) if bytes.is_empty() => self.end = true,
-                Poll::Ready(Ok(bytes)) => {
-                    moved = true;
-                    if let Err(error) = self.pass(bytes, size) {
-                        return Turn::Failed(error, "send");
-                    }
+            let passed = match self.held.is_empty() {
+                false => {
+                    let held = std::mem::take(&mut self.held);
+                    self.pass_some(held, size)
                 }
-                Poll::Ready(Err(error)) => return Turn::Failed(error, "recv"),
-                Poll::Pending => return Turn::Waits(moved),
+                true => match self.from.poll_recv(cx, size) {
+                    Poll::Ready(Ok(bytes)) if bytes.is_empty() => {
+                        self.end = true;
+                        continue;
+                    }
+                    Poll::Ready(Ok(bytes)) if self.throttle.is_some() => self.pass_some(bytes.into(), size),
+                    Poll::Ready(Ok(bytes)) => {
+                        if bytes.len() >= size {
+                            self.size = self.size.saturating_mul(2).min(self.most);
+                        }
+                        self.pass(bytes)
+                    }
+                    Poll::Ready(Err(error)) => return Turn::Failed(error, "recv"),
+                    Poll::Pending => return Turn::Waits(moved),
+                },
+            };
+            moved = true;
+            if let Err(error) = passed {
+                return Turn::Failed(error, "send");
             }
         }
     }
 
-    /// Passes on what has been read by a read of this size, which may have brought more.
-    fn pass(&mut self, mut bytes: Bytes, size: usize) -> io::Result<()> {
-        if let Some(throttle) = &mut self.throttle {
-            if bytes.len() > size {
-                self.held = bytes.slice(size..bytes.len());
-                bytes = bytes.slice(0..size);
-            }
-            throttle.rest(bytes.len() as u64);
-        } else if bytes.len() >= size {
-            self.size = self.size.saturating_mul(2).min(self.most);
+    /// Passes on as much of what has been read as the rate allows now.
+    fn pass_some(&mut self, mut bytes: Bytes, size: usize) -> io::Result<()> {
+        if bytes.len() > size {
+            self.held = bytes.slice(size..bytes.len());
+            bytes = bytes.slice(0..size);
         }
+        if let Some(throttle) = &mut self.throttle {
+            throttle.rest(bytes.len() as u64);
+        }
+        self.pass(bytes)
+    }
+
+    /// Passes on what has been read. Nothing waits to be sent: it was before more was read.
+    fn pass(&mut self, bytes: impl Deref<Target = [u8]> + Into<Bytes>) -> io::Result<()> {
         self.moved += bytes.len() as u64;
-        // Nothing waits to be sent: it was before more was read.
-        match self.to.try_send(&bytes)? {
-            Tried::Sent(sent) if sent < bytes.len() => self.chain.push_bytes(bytes.slice(sent..bytes.len())),
-            Tried::Sent(_) | Tried::Taken => {}
-            Tried::Nothing => self.chain.push_bytes(bytes),
+        let sent = match self.to.try_send(&bytes)? {
+            Tried::Sent(sent) => sent,
+            Tried::Taken => {
+                self.sent = false;
+                return Ok(());
+            }
+            Tried::Nothing => 0,
+        };
+        if sent < bytes.len() {
+            let bytes: Bytes = bytes.into();
+            self.chain.push_bytes(bytes.slice(sent..bytes.len()));
+            self.sent = false;
         }
         Ok(())
     }

@@ -156,14 +156,14 @@ impl Message {
         let mut fields = Fields(bytes);
         let message = match fields.byte()? {
             OPEN_CHANNEL => {
-                Message::OpenChannel { slot: fields.slot()?, pid: fields.pid()?, generation: fields.generation()? }
+                Message::OpenChannel { slot: fields.slot()?, pid: fields.pid()?, generation: fields.long()? }
             }
             CLOSE_CHANNEL => Message::CloseChannel { slot: fields.slot()?, pid: fields.pid()? },
             QUIT => Message::Quit,
             TERMINATE => Message::Terminate,
             REOPEN => Message::Reopen,
             READY => Message::Ready,
-            HAND_OVER => Message::HandOver { kind: fields.byte()?, payload: fields.payload()? },
+            HAND_OVER => Message::HandOver { kind: fields.byte()?, payload: fields.bytes()?.into() },
             NOTICE => Message::Notice { kind: fields.byte()?, payload: std::mem::take(&mut fields.0).to_vec() },
             _ => return None,
         };
@@ -194,9 +194,9 @@ impl Message {
 }
 
 /// The fields of a message that haven't been read yet.
-struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (field, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
@@ -216,15 +216,20 @@ impl Fields<'_> {
         self.take().map(i32::from_le_bytes).filter(|pid| *pid > 0)
     }
 
-    fn generation(&mut self) -> Option<u64> {
+    pub(crate) fn number(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn long(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
     }
 
-    fn payload(&mut self) -> Option<Secret> {
-        let length = self.take().map(u32::from_le_bytes)? as usize;
-        let (payload, rest) = self.0.split_at_checked(length)?;
+    /// Bytes that stand after their number.
+    pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = self.number()? as usize;
+        let (bytes, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
-        Some(payload.into())
+        Some(bytes)
     }
 }
 

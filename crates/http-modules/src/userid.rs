@@ -9,8 +9,6 @@ use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use buf::Bytes;
 use conf::values::{bitmask, bytes, invalid, number, one_of};
 use conf::{Args, Directive, Error, Loader, Registry, Result};
@@ -23,6 +21,7 @@ use http::request::Request;
 use http::request::variables::{Getter, Setup, cookie, put, show, template_at};
 use http::server::Http;
 use http::server::location::Handlers;
+use wire::base64::LENIENT;
 use wire::date::format_cookie_time;
 use wire::h1::KnownHeader;
 
@@ -406,7 +405,7 @@ fn decode(r: &Request, value: &[u8]) -> Option<Id> {
         return None;
     };
     let mut id = Id::default();
-    match CODE.decode_slice_unchecked(text, &mut id) {
+    match LENIENT.decode_slice_unchecked(text, &mut id) {
         Ok(16) => Some(id),
         _ => {
             r.log_error(format_args!("client sent invalid userid cookie \"{}\"", shown()));
@@ -415,13 +414,6 @@ fn decode(r: &Request, value: &[u8]) -> Option<Id> {
     }
 }
 
-/// The last character of an identifier has bits that don't count.
-const CODE: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_allow_trailing_bits(true)
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 /// Where the mark stands: after 22 characters for 16 bytes.
 const MARK_AT: usize = 22;
 
@@ -464,7 +456,7 @@ fn set_cookie(conf: &UseridConf, id: Id, now: i64) -> Vec<u8> {
     const ATTRIBUTES: usize = 100;
     let mut text = [0; LENGTH];
     // There is room for it.
-    let _ = CODE.encode_slice(id, &mut text);
+    let _ = LENIENT.encode_slice(id, &mut text);
     if let Some(mark) = conf.userid_mark {
         text[MARK_AT] = mark;
     }
@@ -513,11 +505,11 @@ mod tests {
             ("fwAAAWGGlm2sEAAAAwIDBA", "uid=0100007F6D968661000010AC04030203"),
         ] {
             let mut id = Id::default();
-            let read = CODE.decode_slice_unchecked(&cookie.as_bytes()[..MARK_AT], &mut id);
+            let read = LENIENT.decode_slice_unchecked(&cookie.as_bytes()[..MARK_AT], &mut id);
             assert_eq!((read.ok(), hex(b"uid", id).as_str()), (Some(16), expect), "{cookie}");
         }
         for cookie in ["fwAAAWGGlm2sEAAAAwID*A", "\"fwAAAWGGlm2sEAAAAwIDB", "-_AAAWGGlm2sEAAAAwIDBA"] {
-            assert!(CODE.decode_slice_unchecked(cookie, &mut Id::default()).is_err(), "{cookie}");
+            assert!(LENIENT.decode_slice_unchecked(cookie, &mut Id::default()).is_err(), "{cookie}");
         }
     }
 }

@@ -60,6 +60,13 @@ pub(super) struct Outgoing {
     pub(super) streamed: bool,
 }
 
+impl Outgoing {
+    /// Whether the body is passed on as it comes. A small one is kept meanwhile, and can be sent again once it is whole.
+    pub(super) fn is_streamed(&self, r: &Request) -> bool {
+        self.streamed && r.body.buffered().is_none()
+    }
+}
+
 impl Backend {
     /// One attempt: a connection, the request, the head of the response.
     pub(super) async fn attempt(
@@ -72,8 +79,9 @@ impl Backend {
         if !self.up.allow_upstream.iter().all(|condition| r.test(condition)) {
             return Err(Fault::DeniedUpstream.log(r).into());
         }
-        if self.up.request_dynamic {
-            *outgoing = self.write(r, exchange, outgoing.streamed)?;
+        let streamed = outgoing.is_streamed(r);
+        if self.up.request_dynamic || streamed != outgoing.streamed {
+            *outgoing = self.write(r, exchange, streamed)?;
         }
         let label = self.label(r, exchange);
         let idle = choice.take_idle(&mut Context::from_waker(Waker::noop()), self.place);
@@ -112,9 +120,9 @@ impl Backend {
                 let error = matches!(fault.retry(), Retry::Unsent(failure::ERROR) | Retry::Sent(failure::ERROR));
                 // A backend that refuses a request has not been away.
                 let stale = cached && error && fault != Fault::RefusedRequest;
-                // A body that was passed on as it came is gone, whatever the backend did with it.
+                // A body that was passed on as it came is gone, whatever the backend did with it, unless it was kept.
                 let fault = match fault {
-                    Fault::RefusedRequest | Fault::LeavingUpstream if outgoing.streamed => Fault::ShortResponse,
+                    Fault::RefusedRequest | Fault::LeavingUpstream if outgoing.is_streamed(r) => Fault::ShortResponse,
                     fault => fault,
                 };
                 Err(Failed { fault, stale })

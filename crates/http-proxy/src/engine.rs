@@ -142,7 +142,7 @@ async fn ask(b: &Backend, r: &mut Request) -> Flow<'static> {
         }
         let late = b.connect.is_late(started_ms);
         let attempted = b.attempt(r, &exchange, &choice, &mut outgoing).await;
-        let terms = Terms { streamed, started_ms, late };
+        let terms = Terms { streamed: outgoing.is_streamed(r), started_ms, late };
         match b.conclude(r, &exchange, choice, attempted, terms) {
             Concluded::Flow(flow) => return flow,
             Concluded::Tunnel(parts) => return Box::pin(tunnel::run(b, r, &exchange, parts)).await,

@@ -149,7 +149,7 @@ impl Tunnel {
             // The keys of TLS to a backend don't travel.
             if !link.stays
                 && !backend.is_layered()
-                && let Some(to) = r.http.worker.successors()
+                && let Some(to) = r.http.worker.successors.get()
                 && client.socket().can_leave()
             {
                 return Poll::Ready((None, Some(to)));

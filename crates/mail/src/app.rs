@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use common::front::addresses::{self, Listener};
 use common::front::blocks::{Builder, ServerNode};
-use common::front::ssl::{self, ServerTls, Ssl, SslConf};
+use common::front::ssl::{self, Ssl, SslConf, Watched};
 use common::modules::realip::{FromProxy, Realip, RealipConf};
 use conf::{Error, Loader, Registry, Result, Set};
 use engine::handover::{Handover, Parcel};
@@ -19,7 +19,7 @@ use crate::pop3::Pop3Conf;
 use crate::proto::{MailProto, Protocol};
 use crate::proxy::ProxyConf;
 use crate::server::{Mail, MailListen, Server, Worker};
-use crate::session;
+use crate::session::{self, Client, MailSession};
 use crate::smtp::SmtpConf;
 use crate::starttls::{Starttls, StarttlsConf};
 
@@ -125,7 +125,7 @@ fn server(
 /// Mail in a worker; in the master the servers whose certificates are watched.
 struct MailApp {
     mail: Rc<Mail>,
-    watched: Vec<Rc<ServerTls>>,
+    watched: Watched,
 }
 
 impl App for MailApp {
@@ -138,7 +138,8 @@ impl App for MailApp {
     fn accept(self: Rc<Self>, listen: usize, stream: rt::Stream, peer: SockAddr) {
         let Some(socket) = self.mail.sockets.get(listen) else { return };
         let address = socket.address(|| stream.local_addr().ok());
-        rt::spawn(session::serve(self.mail.clone(), address, stream, peer));
+        let session = MailSession::new(&self.mail, address, stream, peer);
+        rt::spawn(session::serve(Box::new(Client::new(session))));
     }
 
     fn busy(&self) -> usize {
@@ -146,7 +147,7 @@ impl App for MailApp {
     }
 
     fn hand_over(&self, to: &Rc<Handover>) {
-        self.mail.worker.handover.replace(Some(to.clone()));
+        self.mail.worker.successors.set(to);
     }
 
     fn adopt(self: Rc<Self>, parcel: Parcel, back: bool) -> std::result::Result<(), Parcel> {
@@ -154,11 +155,10 @@ impl App for MailApp {
     }
 
     fn looks_in_ms(&self) -> Option<u64> {
-        self.watched.iter().filter_map(|tls| tls.looks_in_ms()).min()
+        self.watched.looks_in_ms()
     }
 
     fn look(&self) -> bool {
-        // Each of them, whatever the others say.
-        self.watched.iter().filter(|tls| tls.look(&self.mail.log)).count() > 0
+        self.watched.look(&self.mail.log)
     }
 }

@@ -189,24 +189,22 @@ pub async fn ask(client: &Client, login: &Login, envelope: &Envelope) -> Option<
     let session = &client.session;
     let conf = &session.server.auth;
     let target = conf.auth_http.as_ref()?;
-    let request = request(client, target, login, envelope);
-    let mut failed = None;
+    let request = Bytes::from(request(client, target, login, envelope));
+    let until_ms = rt::now_ms().saturating_add(conf.auth_http_timeout);
     for addr in &target.addrs {
-        let asked =
-            rt::timeout(conf.auth_http_timeout, exchange(addr, &request)).await.unwrap_or(Err(Trouble::TimedOut));
+        let left_ms = until_ms.saturating_sub(rt::now_ms());
+        let asked = rt::timeout(left_ms, exchange(addr, &request)).await.unwrap_or(Err(Trouble::TimedOut));
         match asked.and_then(|(head, bytes)| decide(&head, &bytes, session, login)) {
             Ok(decision) => return Some(decision),
             Err(trouble) => {
                 report(session, addr, &trouble);
-                let is_reached = !matches!(trouble, Trouble::Io("connect", _));
-                failed = Some(trouble);
-                if is_reached {
-                    break;
+                // Only if nobody listens at this address the next one is asked.
+                if !matches!(trouble, Trouble::Io("connect", _)) {
+                    return None;
                 }
             }
         }
     }
-    let _ = failed;
     None
 }
 
@@ -247,7 +245,7 @@ fn request(client: &Client, target: &Target, login: &Login, envelope: &Envelope)
     }
     out.field("Auth-Protocol", session.server.protocol.name().as_bytes());
     out.shown("Auth-Login-Attempt", |value| number(value, client.attempts.into()));
-    out.shown("Client-IP", |value| address(value, &session.peer));
+    out.shown("Client-IP", |value| address(value, &session.base.peer));
     if let Some(host) = &client.host {
         out.field("Client-Host", host.as_bytes());
     }
@@ -256,7 +254,7 @@ fn request(client: &Client, target: &Target, login: &Login, envelope: &Envelope)
         out.field("Auth-SMTP-From", &envelope.from);
         out.field("Auth-SMTP-To", &envelope.to);
     }
-    if let Some(proxy) = &session.proxy {
+    if let Some(proxy) = &session.base.proxy {
         out.shown("Proxy-Protocol-Addr", |value| address(value, &proxy.source));
         out.shown("Proxy-Protocol-Port", |value| number(value, proxy.source.port().into()));
         out.shown("Proxy-Protocol-Server-Addr", |value| address(value, &proxy.destination));
@@ -297,7 +295,7 @@ impl Request {
 
     /// What is known of the connection's TLS.
     fn tls(&mut self, session: &MailSession) {
-        let Some(tls) = &session.tls else { return };
+        let Some(tls) = &session.base.tls else { return };
         self.field("Auth-SSL", b"on");
         self.field("Auth-SSL-Protocol", tls.protocol().as_bytes());
         self.field("Auth-SSL-Cipher", tls.cipher().as_bytes());
@@ -319,11 +317,11 @@ impl Request {
 }
 
 /// Sends the request to an address; the head of the response, and the bytes that it is made of.
-async fn exchange(addr: &SockAddr, request: &Secret) -> std::result::Result<(ResponseHead, Secret), Trouble> {
+async fn exchange(addr: &SockAddr, request: &Bytes) -> std::result::Result<(ResponseHead, Secret), Trouble> {
     // The caller's time is the limit.
     let connected = Stream::connect(addr, &ConnectOptions::default(), u64::MAX).await;
     let stream = connected.map_err(|error| Trouble::Io("connect", error))?;
-    let sent = stream.send(&mut Chain::from(Bytes::from(request.to_vec()))).await;
+    let sent = stream.send_all(Chain::from(request.clone())).await;
     sent.map_err(|error| Trouble::Io("send", error))?;
     let (mut received, mut parser, mut head) = (Secret::default(), ResponseParser::default(), ResponseHead::default());
     loop {

@@ -102,17 +102,17 @@ pub async fn log_in(client: &mut Client) -> Result<Login, Gone> {
                 return Err(client.dismiss().await);
             }
             Verb::StartTls if client.session.offers_tls() => {
-                starttls::begin(client, &[&tag, DONE]).await?;
+                Box::pin(starttls::begin(client, &[&tag, DONE])).await?;
                 continue;
             }
             Verb::Login(user, secret) if !client.session.needs_tls() => {
                 let clean = !user.is_empty() && login(&user).is_ok() && password(&secret).is_ok();
-                clean.then(|| Login::new(client, Method::Plain, &user, &secret))
+                clean.then(|| Login::new(client, Method::Plain, &user, secret))
             }
             Verb::Authenticate(mechanism, initial) if !client.session.needs_tls() => {
                 let conf = client.session.server.imap.clone();
                 let dialect = Dialect { prompt: "+ ", methods: conf.imap_auth, limit: conf.imap_client_buffer };
-                exchange(client, dialect, &mechanism, initial.as_deref()).await?
+                Box::pin(exchange(client, dialect, &mechanism, initial.as_deref())).await?
             }
             Verb::StartTls | Verb::Login(..) | Verb::Authenticate(..) => None,
         };
@@ -132,7 +132,7 @@ async fn command(client: &mut Client, parser: &mut Parser) -> Result<Option<Comm
     client.keep_up().await?;
     loop {
         let (used, event) = parser.step(&client.input, limit);
-        client.input.consume(used);
+        client.consume(used);
         match event {
             Event::Command(command) => return Ok(Some(command)),
             Event::Invalid(tag) => {

@@ -75,7 +75,7 @@ pub async fn log_in(client: &mut Client) -> Result<Login, Gone> {
     // What USER has named, until PASS or an invalid command.
     let mut user: Option<Vec<u8>> = None;
     loop {
-        let line = buf::Secret::from(client.line(LIMIT).await?);
+        let line = client.line(LIMIT).await?;
         let may_log_in = !client.session.needs_tls();
         let login = match (parse(&line), &user) {
             (Some(Command::Noop), _) => {
@@ -91,7 +91,7 @@ pub async fn log_in(client: &mut Client) -> Result<Login, Gone> {
                 return Err(client.dismiss().await);
             }
             (Some(Command::Stls), None) if client.session.offers_tls() => {
-                starttls::begin(client, &[OK]).await?;
+                Box::pin(starttls::begin(client, &[OK])).await?;
                 continue;
             }
             (Some(Command::Mechanisms), None) if may_log_in => {
@@ -103,15 +103,17 @@ pub async fn log_in(client: &mut Client) -> Result<Login, Gone> {
                 client.say(&[OK]);
                 continue;
             }
-            (Some(Command::Pass(password)), Some(user)) => Some(Login::new(client, Method::Plain, user, password)),
+            (Some(Command::Pass(password)), Some(user)) => {
+                Some(Login::new(client, Method::Plain, user, password.into()))
+            }
             (Some(Command::Apop(user, digest)), None)
                 if may_log_in && client.session.server.pop3.pop3_auth & method::APOP != 0 =>
             {
-                Some(Login::new(client, Method::Apop, user, digest))
+                Some(Login::new(client, Method::Apop, user, digest.into()))
             }
             (Some(Command::Auth(mechanism, initial)), None) if may_log_in => {
                 let methods = client.session.server.pop3.pop3_auth;
-                exchange(client, Dialect { prompt: "+ ", methods, limit: LIMIT }, mechanism, initial).await?
+                Box::pin(exchange(client, Dialect { prompt: "+ ", methods, limit: LIMIT }, mechanism, initial)).await?
             }
             (Some(_), _) => None,
             (None, _) => {

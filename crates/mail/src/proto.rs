@@ -1,15 +1,12 @@
 //! Mail as a protocol of the modules that it shares with others, and the protocols that it speaks itself.
 
 use std::fmt;
-use std::rc::Rc;
 
-use common::front::proxy::ProxyHeader;
-use common::vars::{self, Store};
-use common::{Facts, Places, Proto, Session, Tables};
+use common::vars;
+use common::{Base, Based, Places, Proto, Tables};
 use conf::{Context, Level};
 use engine::log::Level as LogLevel;
 use os::SockAddr;
-use tls::Secured;
 
 use crate::session::MailSession;
 
@@ -97,62 +94,23 @@ impl Protocol {
     }
 }
 
-impl Facts for MailSession {
-    fn peer(&self) -> &SockAddr {
-        &self.peer
-    }
-
-    fn relay(&self) -> Option<&SockAddr> {
-        self.relay.as_ref()
-    }
-
-    fn local(&mut self) -> &SockAddr {
-        &self.local
-    }
-
-    fn proxy(&self) -> Option<&ProxyHeader> {
-        self.proxy.as_deref()
-    }
-
-    fn tls(&self) -> Option<&Secured> {
-        self.tls.as_deref()
-    }
-
-    fn number(&self) -> u64 {
-        self.stream.number()
-    }
-}
-
-impl Session for MailSession {
+impl Based for MailSession {
     type Proto = MailProto;
-    type Held = Rc<Variables>;
 
-    fn variables(&self) -> &Variables {
-        &self.mail.variables
+    fn base(&self) -> &Base<MailProto> {
+        &self.base
     }
 
-    fn hold(&self) -> Rc<Variables> {
-        self.mail.variables.clone()
+    fn base_mut(&mut self) -> &mut Base<MailProto> {
+        &mut self.base
     }
 
-    fn store(&self) -> &Store {
-        &self.store
+    fn find_local(&self) -> SockAddr {
+        self.stream.local_addr().unwrap_or_else(|_| self.address.addr.clone())
     }
 
-    fn store_mut(&mut self) -> &mut Store {
-        &mut self.store
-    }
-
-    fn replace_peer(&mut self, client: SockAddr) {
-        self.relay = Some(std::mem::replace(&mut self.peer, client));
-    }
-
-    fn warns_uninitialized(&self) -> bool {
-        true
-    }
-
-    fn log_at(&self, level: LogLevel, message: fmt::Arguments<'_>) {
-        MailSession::log_at(self, level, message);
+    fn log_details(&self, level: LogLevel, message: fmt::Arguments<'_>) {
+        self.log_at(level, message);
     }
 }
 

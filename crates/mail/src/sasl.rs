@@ -70,9 +70,9 @@ pub struct Login {
 
 impl Login {
     /// Credentials that a client has given.
-    pub fn new(client: &mut Client, method: Method, user: &[u8], password: &[u8]) -> Login {
+    pub fn new(client: &mut Client, method: Method, user: &[u8], password: Secret) -> Login {
         let salt = if method.has_salt() { client.salt().into() } else { Box::default() };
-        Login { method, user: user.to_vec(), password: password.into(), salt }
+        Login { method, user: user.to_vec(), password, salt }
     }
 }
 
@@ -118,7 +118,7 @@ pub async fn exchange(
     }
     let (prompt, limit) = (dialect.prompt.as_bytes(), dialect.limit);
     let first = match (initial, mechanism) {
-        (Some(initial), _) => initial.to_vec(),
+        (Some(initial), _) => initial.into(),
         (None, Mechanism::Plain) => client.challenge(&[prompt], limit).await?,
         (None, Mechanism::Login | Mechanism::External) => client.challenge(&[prompt, USERNAME], limit).await?,
         (None, Mechanism::CramMd5) => {
@@ -129,9 +129,9 @@ pub async fn exchange(
     };
     let mut second = Secret::default();
     if mechanism == Mechanism::Login && sasl::decode(&first).is_ok() {
-        second = client.challenge(&[prompt, PASSWORD], limit).await?.into();
+        second = client.challenge(&[prompt, PASSWORD], limit).await?;
     }
-    let login = credentials(client, mechanism, &first.into(), &second);
+    let login = credentials(client, mechanism, &first, &second);
     Ok(login
         .inspect_err(|fault| {
             let message = format_args!("client sent {fault} in AUTH {} command while in auth state", mechanism.name());
@@ -158,7 +158,7 @@ fn credentials(client: &mut Client, mechanism: Mechanism, first: &Secret, second
         }
         Mechanism::External => (Method::External, sasl::login(&first)?, Secret::default()),
     };
-    Ok(Login::new(client, method, user, &password))
+    Ok(Login::new(client, method, user, password))
 }
 
 /// `Username:`

@@ -1,15 +1,14 @@
 //! Servers, the addresses that they listen on, and the state of a worker.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use common::front::listen::Parameters;
 use common::front::ssl::{ServerTls, SslConf};
 use common::front::{self, Front, Sessions};
+use common::handover::Successors;
 use common::modules::realip::FromProxy;
 use conf::values::invalid_parameter;
 use conf::{Directive, Loader, Result, Set, Word};
-use engine::handover::Handover;
 use engine::log::Log;
 
 use crate::auth_http::AuthHttpConf;
@@ -38,15 +37,8 @@ pub struct Mail {
 pub struct Worker {
     /// Sessions that are being served.
     pub sessions: Sessions,
-    /// Takes over sessions once the worker is leaving and has successors.
-    pub handover: RefCell<Option<Rc<Handover>>>,
-}
-
-impl Worker {
-    /// The successors that take over sessions, if there are some.
-    pub fn successors(&self) -> Option<Rc<Handover>> {
-        self.handover.borrow().as_ref().filter(|handover| handover.is_open()).cloned()
-    }
+    /// The workers that take over its sessions once it leaves.
+    pub successors: Successors,
 }
 
 /// A server.

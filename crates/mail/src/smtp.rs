@@ -1,5 +1,6 @@
 //! `smtp_…`: clients of SMTP, until they have said who they are, or to whom they write.
 
+use buf::Secret;
 use conf::values::{bitmask, msec, size};
 use conf::{Args, Directive, Loader};
 use engine::log::Level;
@@ -105,7 +106,8 @@ pub struct Envelope {
 
 /// Looks up the client's name, and greets it after a while.
 pub async fn greet(client: &mut Client) -> Result<(), Gone> {
-    client.host = Some(host(client).await.into());
+    let host = client.watched(host(client)).await?;
+    client.host = Some(host.into());
     let delay_ms = client.session.server.smtp.smtp_greeting_delay;
     if delay_ms > 0 {
         // This wait has an end of its own.
@@ -127,7 +129,7 @@ async fn wait_silently(client: &mut Client, delay_ms: u64) -> Result<(), Gone> {
             Some(received) => received?,
         }
     }
-    let shown = client.input.get(..client.input.len().min(64)).unwrap_or_default().escape_ascii();
+    let shown = buf::text::encode(client.input.get(..client.input.len().min(64)).unwrap_or_default());
     let message = format_args!("client was rejected before greeting: \"{shown}\" while in delay pipelining state");
     client.session.log_at(Level::Info, message);
     client.say(&[b"503 5.5.0 Improper use of SMTP command pipelining"]);
@@ -139,7 +141,9 @@ async fn host(client: &Client) -> String {
     const UNAVAILABLE: &str = "[UNAVAILABLE]";
     let session = &client.session;
     let core = &session.server.core.shared;
-    let (Some(resolver), Some(address)) = (&core.resolver, session.peer.ip()) else { return UNAVAILABLE.to_owned() };
+    let (Some(resolver), Some(address)) = (&core.resolver, session.base.peer.ip()) else {
+        return UNAVAILABLE.to_owned();
+    };
     let unresolved = |what: &str, error: ResolveError| {
         let message = format_args!("{what} could not be resolved ({error}) while in resolving client address");
         session.log_at(Level::Error, message);
@@ -161,7 +165,7 @@ async fn host(client: &Client) -> String {
 pub async fn log_in(client: &mut Client, envelope: &mut Envelope) -> Result<Login, Gone> {
     let conf = client.session.server.smtp.clone();
     loop {
-        let line = buf::Secret::from(client.line(conf.smtp_client_buffer).await?);
+        let line = client.line(conf.smtp_client_buffer).await?;
         let command = match parse(&line) {
             Ok(command) => command,
             Err(Fault::Argument) => {
@@ -185,7 +189,7 @@ pub async fn log_in(client: &mut Client, envelope: &mut Envelope) -> Result<Logi
             }
             Command::Auth(mechanism, initial) if !client.session.needs_tls() => {
                 let dialect = Dialect { prompt: "334 ", methods: conf.smtp_auth, limit: conf.smtp_client_buffer };
-                match exchange(client, dialect, mechanism, initial).await? {
+                match Box::pin(exchange(client, dialect, mechanism, initial)).await? {
                     Some(login) => return Ok(login),
                     None => client.reject().await?,
                 }
@@ -194,7 +198,7 @@ pub async fn log_in(client: &mut Client, envelope: &mut Envelope) -> Result<Logi
             Command::Rcpt(_) if envelope.from.is_empty() => client.say(&[BAD_SEQUENCE]),
             Command::Rcpt(line) => {
                 envelope.to = line.to_vec();
-                return Ok(Login::new(client, Method::None, b"", b""));
+                return Ok(Login::new(client, Method::None, b"", Secret::default()));
             }
             Command::Rset => {
                 (envelope.from, envelope.to) = (Vec::new(), Vec::new());
@@ -207,7 +211,7 @@ pub async fn log_in(client: &mut Client, envelope: &mut Envelope) -> Result<Logi
             }
             Command::StartTls if client.session.offers_tls() => {
                 *envelope = Envelope::default();
-                starttls::begin(client, &[b"220 2.0.0 Start TLS"]).await?;
+                Box::pin(starttls::begin(client, &[b"220 2.0.0 Start TLS"])).await?;
             }
             Command::Auth(..) | Command::StartTls => client.reject().await?,
         }
@@ -220,7 +224,7 @@ const BAD_SEQUENCE: &[u8] = b"503 5.5.1 Bad sequence of commands";
 /// Takes note of the sender of a client that needn't log in.
 fn mail(client: &mut Client, envelope: &mut Envelope, line: &[u8]) {
     if client.session.server.smtp.smtp_auth & method::NONE == 0 {
-        let shown = line.escape_ascii();
+        let shown = buf::text::encode(line);
         client.session.log_at(Level::Info, format_args!("client was rejected: \"{shown}\" while in auth state"));
         client.say(&[b"530 5.7.1 Authentication required"]);
     } else if client.session.needs_tls() {

@@ -53,5 +53,5 @@ pub async fn begin(client: &mut Client, answer: &[&[u8]]) -> Result<(), Gone> {
     client.input.clear();
     client.session.starttls = true;
     client.renew_timeout();
-    secure(client, Bytes::default()).await
+    Box::pin(secure(client, Bytes::default())).await
 }

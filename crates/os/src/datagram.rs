@@ -63,6 +63,11 @@ impl<'a> Transmit<'a> {
         Transmit { bytes, to: None, from: None, segment: 0, ecn: 0 }
     }
 
+    /// Whether nothing has to be told to the kernel beside its bytes and where they go.
+    pub fn is_plain(&self) -> bool {
+        self.from.is_none() && self.segment == 0 && self.ecn == 0
+    }
+
     /// How many bytes go into the next message, if the kernel cuts it into datagrams itself (`gso`) or not.
     fn message(&self, gso: bool) -> usize {
         let most = match (self.segment, gso) {
@@ -107,6 +112,12 @@ impl Batch {
         })?;
         self.received = count as usize;
         Ok(self.received)
+    }
+
+    /// Receives one datagram, without waiting and without what stands beside it: less work for the kernel than a batch of one.
+    pub fn recv_one(&mut self, fd: RawFd) -> io::Result<&[u8]> {
+        let length = crate::io::recv(fd, &mut self.memory[..ROOM])?;
+        Ok(&self.memory[..length])
     }
 
     /// What the last [`Batch::recv`] has received, but for messages longer than 64 KiB, which only unix sockets carry:
@@ -184,6 +195,17 @@ impl Batch {
         let control_len = control.write(bytes.len(), transmit);
         describe(&mut self.headers[n], &mut self.slices[n], (name, name_len), (control, control_len));
     }
+}
+
+/// Sends one datagram beside which nothing stands ([`Transmit::is_plain`]): less work for the kernel than a message.
+pub fn send_plain(fd: RawFd, transmit: &Transmit<'_>) -> io::Result<()> {
+    let Some(to) = transmit.to else { return crate::io::send(fd, transmit.bytes, false).map(drop) };
+    let mut name = to.to_raw();
+    let (bytes, flags) = (transmit.bytes, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT);
+    let (start, length) = (bytes.as_ptr().cast(), bytes.len());
+    // SAFETY: the kernel only reads the bytes and the address, which are valid for their lengths.
+    let sent = unsafe { libc::sendto(fd, start, length, flags, name.as_mut_ptr().cast(), name.len) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Takes so many messages that were sent off the first of these; how many are sent entirely.

@@ -134,13 +134,18 @@ static IDENTITY: AtomicU32 = AtomicU32::new(0);
 pub fn identity() -> u32 {
     match IDENTITY.load(Ordering::Relaxed) {
         0 => {
-            let stamp = stat(pid()).map_or(0, |stat| stat.stamp);
-            let identity = pid() as u32 & ((1 << PID_BITS) - 1) | stamp << PID_BITS;
+            let identity = identity_of(pid());
             IDENTITY.store(identity, Ordering::Relaxed);
             identity
         }
         identity => identity,
     }
+}
+
+/// The same of another process.
+pub fn identity_of(pid: i32) -> u32 {
+    let stamp = stat(pid).map_or(0, |stat| stat.stamp);
+    pid as u32 & ((1 << PID_BITS) - 1) | stamp << PID_BITS
 }
 
 /// The process's id in an [`identity`].
@@ -187,7 +192,7 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
 }
 
 /// Whether there is a process of this id, if only to be reaped.
-pub fn exists(pid: i32) -> bool {
+fn exists(pid: i32) -> bool {
     !kill(pid, 0).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH))
 }
 

@@ -114,6 +114,8 @@ pub(crate) struct Core {
     pub(crate) is_sim: bool,
     events: RefCell<Vec<Event>>,
     serial: Cell<u64>,
+    /// How often it has waited for events.
+    turns: Cell<u64>,
     /// The second in which reusing connections was last reported.
     reported: Cell<u64>,
     timer_resolution_ms: u32,
@@ -187,6 +189,7 @@ impl Runtime {
             ring: options.driver == Driver::Uring,
             events: RefCell::default(),
             serial: Cell::new(0),
+            turns: Cell::new(0),
             reported: Cell::new(0),
             timer_resolution_ms: options.timer_resolution_ms,
             hook: RefCell::new(options.hook),
@@ -261,10 +264,12 @@ impl Core {
         let timeout = self.timeout().min(longest_ms);
         let mut events = self.events.take();
         let waited = self.backend.borrow_mut().wait(&self.slots, &self.clock, timeout, &mut events);
+        self.turns.set(self.turns.get() + 1);
         self.clock.update();
         if let Err(error) = &waited {
             report(Report::Driver(error));
         }
+        self.mark(&events);
         if locked {
             self.accept_first(&mut events);
         }
@@ -273,6 +278,11 @@ impl Core {
         }
         self.events.replace(events);
         self.run_timers();
+    }
+
+    /// Counts the turns of the loop.
+    pub(crate) fn turn_number(&self) -> u64 {
+        self.turns.get()
     }
 
     /// Milliseconds until something is due.
@@ -284,6 +294,16 @@ impl Core {
         // The clock stands still for `timer_resolution`: nothing can come up before.
         let resolution = u64::from(self.timer_resolution_ms);
         next.map_or(u64::MAX, |at| at.saturating_sub(self.clock.now()).max(resolution))
+    }
+
+    /// Takes down what is known now, before any task is polled: one that uses up what a later event tells of isn't told again.
+    fn mark(&self, events: &[Event]) {
+        let mut slots = self.slots.borrow_mut();
+        for Event::Ready { slot, bits } in events {
+            if let Some(slot) = slots.get_mut(*slot) {
+                slot.flags |= bits & flag::EVENTS;
+            }
+        }
     }
 
     fn handle(&self, event: Event) {
@@ -300,12 +320,12 @@ impl Core {
         self.remote.borrow().clone().expect("a runtime that runs has its queue")
     }
 
-    /// A descriptor has something: polls the tasks that wait for it.
+    /// A descriptor has something, which is marked: polls the tasks that wait for it.
     pub(crate) fn ready(&self, n: u32, bits: u16) {
         let [recv, send, hang] = {
             let mut slots = self.slots.borrow_mut();
             let Some(slot) = slots.get_mut(n) else { return };
-            slot.flags |= bits & flag::EVENTS;
+            let bits = bits & slot.flags;
             if slot.has(flag::LISTENER) && slot.recv_task == NONE {
                 self.backend.borrow_mut().pause(n, slot);
             }
@@ -334,6 +354,9 @@ impl Core {
 
     /// Goes on with the writing of those who had more than their share.
     fn flush_more(&self) {
+        if self.flush.borrow().is_empty() {
+            return;
+        }
         let queue = self.flush.take();
         for n in queue {
             let task = {
@@ -424,6 +447,11 @@ impl Core {
             return Err(error);
         }
         Ok(n)
+    }
+
+    /// Whether events tell of errors.
+    pub(crate) fn tells_errors(&self) -> bool {
+        !matches!(*self.backend.borrow(), Backend::Select(_))
     }
 
     /// Whether registering a connection is a system call of its own, worth putting off.

@@ -44,6 +44,7 @@ impl Stream {
         }
         self.core.detach(self.slot);
         let (queues, mut received, sent, number, accepted) = self.with(|slot| {
+            slot.set_nodelay();
             let queues = slot.queues.take().map(|queues| *queues).unwrap_or_default();
             (queues, slot.received, slot.sent, slot.number, slot.has(flag::ACCEPTED))
         });

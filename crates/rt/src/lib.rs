@@ -20,6 +20,7 @@ pub mod inspect;
 mod layer;
 mod listener;
 mod random;
+mod reused;
 mod send;
 pub mod sim;
 mod slots;
@@ -37,7 +38,8 @@ pub use fd::{AsyncFd, Signals};
 pub use layer::{DetachedLayer, Layer};
 pub use listener::{AcceptLock, AcceptOptions, Listener, set_accept_mutex};
 pub use os::datagram::Transmit;
-pub use stream::{ConnectOptions, Recv, Sending, Stream, Tried, is_closing};
+pub use reused::Reused;
+pub use stream::{ConnectOptions, Recv, Sending, Silent, Stream, Tried, is_closing};
 pub use sync::{Event, Gate, Pass, Queue, YieldNow, join, yield_now};
 pub use threads::{Haste, QueueFull, ThreadPool};
 pub use timers::{Sleep, sleep, sleep_until, timeout};
@@ -48,6 +50,12 @@ use std::future::Future;
 /// Starts a task. A panic inside it is caught and reported ([`Report::Panic`]), and the task dropped.
 pub fn spawn(future: impl Future<Output = ()> + 'static) {
     core::current().tasks.spawn(Box::pin(future));
+}
+
+/// As [`spawn`], but the task has its first turn at once, inside of the running one's: what can be done without waiting is
+/// done when this returns, and its memory is used again by the next task.
+pub fn spawn_now(future: impl Future<Output = ()> + 'static) {
+    core::current().tasks.spawn_now(Box::pin(future));
 }
 
 /// 16 bytes that nobody can foresee. Under the simulated network they follow from its seed, so that a run can be repeated.
@@ -67,6 +75,11 @@ pub fn next_number() -> u64 {
 /// Milliseconds of the monotonic clock, as read once in this turn of the loop.
 pub fn now_ms() -> u64 {
     core::current().clock.now()
+}
+
+/// The number of this turn of the loop: what tasks ask about the outside world in one turn, they may share.
+pub fn turn() -> u64 {
+    core::current().turn_number()
 }
 
 /// The time of day, as read once in this turn of the loop.

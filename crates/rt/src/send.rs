@@ -31,6 +31,7 @@ const PIECES: usize = 16;
 impl Core {
     /// Writes as much of `chain` as the kernel takes now, and counts it.
     pub(crate) fn write(&self, n: u32, slot: &mut Slot, chain: &mut Chain) -> io::Result<Wrote> {
+        slot.before_write();
         let before = chain.len();
         let fd = slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
         let wrote = if self.is_sim {

@@ -1,6 +1,6 @@
 //! One slot for each open descriptor: what is known about it, who waits for it, its deadlines.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use buf::Chain;
 
@@ -63,6 +63,8 @@ pub(crate) struct Slot {
     pub(crate) driver: u16,
     /// How often it was passed on ([`crate::Stream::count_pass`]).
     pub(crate) passes: u8,
+    /// TCP_NODELAY is to be set before the second write.
+    pub(crate) nodelay: bool,
     pub(crate) recv_deadline: Tick,
     pub(crate) send_deadline: Tick,
     /// When its key in the heap comes up.
@@ -113,6 +115,7 @@ impl Slot {
             flags,
             driver: 0,
             passes: 0,
+            nodelay: false,
             recv_deadline: Tick::NONE,
             send_deadline: Tick::NONE,
             armed: Tick::NONE,
@@ -127,6 +130,21 @@ impl Slot {
 
     pub(crate) fn has(&self, bits: u16) -> bool {
         self.flags & bits != 0
+    }
+
+    /// To be called before each write.
+    pub(crate) fn before_write(&mut self) {
+        if self.nodelay && self.sent > 0 {
+            self.set_nodelay();
+        }
+    }
+
+    /// Tells the kernel of TCP_NODELAY, if that is yet to be done.
+    #[cold]
+    pub(crate) fn set_nodelay(&mut self) {
+        if let Some(fd) = self.fd.as_ref().filter(|_| std::mem::take(&mut self.nodelay)) {
+            let _ = os::socket::set_nodelay(fd.as_raw_fd(), true);
+        }
     }
 
     /// The queues, made if there are none.
@@ -219,7 +237,9 @@ impl Slots {
 
     /// No event of an earlier turn is left: freed numbers may be used again.
     pub(crate) fn next_turn(&mut self) {
-        self.free.append(&mut self.freed);
+        if !self.freed.is_empty() {
+            self.free.append(&mut self.freed);
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
@@ -230,18 +250,16 @@ impl Slots {
         self.rows.iter_mut().flatten()
     }
 
-    /// Marks a slot as [`flag::IDLE`] or [`flag::SILENT`] from now on.
-    pub(crate) fn set_reusable(&mut self, n: u32, mark: u16, now_ms: u64) {
-        let since = (self.last_idle + 1).max(now_ms << SINCE_SHIFT);
-        let slot = self.at(n);
-        if slot.has(mark) {
-            return;
+    /// Marks a slot as [`flag::IDLE`] or [`flag::SILENT`] from now on, and gives it back.
+    pub(crate) fn set_reusable(&mut self, n: u32, mark: u16, now_ms: u64) -> &mut Slot {
+        let slot = self.rows[n as usize].as_mut().expect("a handle's slot is open");
+        if !slot.has(mark) {
+            self.idle += usize::from(!slot.has(flag::REUSABLE));
+            self.last_idle = (self.last_idle + 1).max(now_ms << SINCE_SHIFT);
+            slot.flags = slot.flags & !flag::REUSABLE | mark;
+            slot.idle_since = self.last_idle;
         }
-        let fresh = !slot.has(flag::REUSABLE);
-        slot.flags = slot.flags & !flag::REUSABLE | mark;
-        slot.idle_since = since;
-        self.idle += usize::from(fresh);
-        self.last_idle = since;
+        slot
     }
 
     /// Takes the mark away, if it is there. Who was asked to give the place up, and got a request first, needs it again.

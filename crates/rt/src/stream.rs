@@ -57,6 +57,8 @@ pub(crate) fn closing() -> io::Error {
 
 /// ECANCELED, which no call on a socket yields.
 const CLOSING: i32 = 125;
+/// What a connection shows to which nothing can be sent any more.
+const LOST: u16 = flag::HUP | flag::ERR | flag::ENDED;
 
 impl Stream {
     /// Makes an open, connected, nonblocking socket a connection.
@@ -126,13 +128,15 @@ impl Stream {
         self.with(|slot| {
             if slot.has(flag::WRITABLE | flag::HUP | flag::ERR) {
                 slot.send_deadline = Tick::NONE;
+                let failed = slot.has(flag::HUP | flag::ERR);
                 slot.flags |= flag::WRITABLE;
-                let error = if self.core.is_sim {
+                return Poll::Ready(if self.core.is_sim {
                     self.core.sim(|sim| sim.take_error(self.slot))
-                } else {
+                } else if failed || !self.core.tells_errors() {
                     socket::take_error(raw(slot))
-                };
-                return Poll::Ready(error);
+                } else {
+                    Ok(())
+                });
             }
             self.wait_to_send(slot)
         })
@@ -151,6 +155,9 @@ impl Stream {
 
     pub(crate) fn raw_recv(&self, size_hint: usize) -> Poll<io::Result<Buf>> {
         self.with(|slot| {
+            if self.waits_already(slot) {
+                return Poll::Pending;
+            }
             if slot.has(flag::ENDED) {
                 return Poll::Ready(Err(closing()));
             }
@@ -189,6 +196,16 @@ impl Stream {
             self.core.arm(self.slot, slot);
             Poll::Pending
         })
+    }
+
+    /// Whether the running task has begun to wait to receive, and nothing has come since: tasks with two connections are often
+    /// polled for the other one.
+    fn waits_already(&self, slot: &Slot) -> bool {
+        slot.recv_task == self.core.tasks.running()
+            && slot.queues.is_none()
+            && !self.core.ring
+            && !slot.has(flag::READABLE | flag::GONE | flag::EVICTED | flag::ENDED)
+            && !slot.recv_deadline.passed(self.core.clock.now())
     }
 
     /// What io_uring has received; if there is nothing, receiving begins.
@@ -327,13 +344,18 @@ impl Stream {
         if !self.sends_at_once() {
             return Ok(Tried::Nothing);
         }
-        self.with(|slot| match os::io::send(raw(slot), bytes, false) {
-            Ok(n) => {
-                slot.sent += n as u64;
-                Ok(Tried::Sent(n))
+        self.with(|slot| {
+            slot.before_write();
+            match os::io::send(raw(slot), bytes, false) {
+                Ok(n) => {
+                    slot.sent += n as u64;
+                    Ok(Tried::Sent(n))
+                }
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                    Ok(Tried::Nothing)
+                }
+                Err(e) => Err(e),
             }
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(Tried::Nothing),
-            Err(e) => Err(e),
         })
     }
 
@@ -358,6 +380,7 @@ impl Stream {
         if chain.is_empty() || !memory {
             return false;
         }
+        slot.before_write();
         uring.send(self.slot, slot, std::mem::take(chain));
         self.begin_send_timeout(slot);
         true
@@ -451,23 +474,34 @@ impl Stream {
             // After a request a client may close its side and still read. What the ring sends tells by itself if the
             // peer is gone altogether; readiness drivers come here only when the peer takes no more.
             let sending = self.core.backend.borrow_mut().uring().is_some_and(|uring| uring.is_sending(self.slot));
-            if slot.has(flag::EVICTED | if sending { flag::HUP | flag::ERR | flag::ENDED } else { flag::GONE }) {
-                return Poll::Ready(());
-            }
-            if self.core.watch(self.slot, slot).is_err() {
-                return Poll::Ready(());
-            }
-            slot.hang_task = self.core.tasks.running();
-            if let Some(uring) = self.core.backend.borrow_mut().uring() {
-                uring.want_hangup(self.slot, slot);
-            }
-            Poll::Pending
+            self.poll_flags(slot, if sending { LOST } else { flag::GONE })
         })
     }
 
     /// Whether a peer that has closed its side may still read: nothing tells that it is gone.
     pub fn may_read(&self) -> bool {
-        self.with(|slot| !slot.has(flag::HUP | flag::ERR | flag::ENDED | flag::EVICTED))
+        self.with(|slot| !slot.has(LOST | flag::EVICTED))
+    }
+
+    /// Ready once the peer has reset the connection, or the connection, idle or silent, is to give its place up. A peer
+    /// that has only closed its side may still read: that isn't waited for. (After that, epoll alone tells of a reset.)
+    pub fn poll_reset(&self, _: &mut Context<'_>) -> Poll<()> {
+        self.with(|slot| self.poll_flags(slot, LOST))
+    }
+
+    /// Ready once the slot has one of these flags, or its place is needed.
+    fn poll_flags(&self, slot: &mut Slot, flags: u16) -> Poll<()> {
+        if slot.has(flag::EVICTED | flags) || self.core.watch(self.slot, slot).is_err() {
+            return Poll::Ready(());
+        }
+        slot.hang_task = self.core.tasks.running();
+        // The ring would report an end that is known again and again.
+        if !slot.has(flag::RDHUP)
+            && let Some(uring) = self.core.backend.borrow_mut().uring()
+        {
+            uring.want_hangup(self.slot, slot);
+        }
+        Poll::Pending
     }
 
     /// See [`Stream::poll_hangup`].
@@ -479,15 +513,35 @@ impl Stream {
     pub fn set_idle(&self, idle: bool) {
         let mut slots = self.core.slots.borrow_mut();
         match idle {
-            true => slots.set_reusable(self.slot, flag::IDLE, self.core.clock.now()),
+            true => {
+                slots.set_reusable(self.slot, flag::IDLE, self.core.clock.now());
+            }
             false => slots.set_busy(self.slot),
+        }
+    }
+
+    /// Marks the connection as idle, and lets `recv` fail `ms` from now; `None`: never.
+    pub fn rest(&self, ms: Option<u64>) {
+        let now = self.core.clock.now();
+        let mut slots = self.core.slots.borrow_mut();
+        let slot = slots.set_reusable(self.slot, flag::IDLE, now);
+        slot.recv_deadline = ms.map_or(Tick::NONE, |ms| Tick::after(now, ms));
+        if slot.recv_task != NONE {
+            self.core.arm(self.slot, slot);
         }
     }
 
     /// Marks the connection as one whose peer has said nothing yet, until [`Stream::set_idle`]: the first to be closed if
     /// its place is needed. Who connected just when the server stops is still served, though.
     pub fn set_silent(&self) {
-        self.core.slots.borrow_mut().set_reusable(self.slot, flag::SILENT, self.core.clock.now());
+        let now = self.core.clock.now();
+        self.core.slots.borrow_mut().set_reusable(self.slot, flag::SILENT, now);
+    }
+
+    /// Marks the connection as [`Stream::set_silent`] does, until this is dropped.
+    pub fn silent(&self) -> Silent<'_> {
+        self.set_silent();
+        Silent(self)
     }
 
     /// Whether bytes, or the peer's end, may be waiting to be received.
@@ -549,9 +603,14 @@ impl Stream {
         socket::peer_addr(self.raw())
     }
 
-    /// TCP_NODELAY.
+    /// TCP_NODELAY. The kernel is told before the second write: of one write it holds nothing back, and many connections make
+    /// no other.
     pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
-        if self.core.is_sim { Ok(()) } else { socket::set_nodelay(self.raw(), on) }
+        let later = self.with(|slot| {
+            slot.nodelay = on && slot.sent == 0;
+            slot.nodelay
+        });
+        if later || self.core.is_sim { Ok(()) } else { socket::set_nodelay(self.raw(), on) }
     }
 
     /// Whether memory that has a file behind it waits for it, so that both fill packets (`tcp_nopush`). Costs a store.
@@ -618,6 +677,15 @@ pub enum Tried {
     Taken,
     /// Nothing: they are to be sent by [`Stream::poll_send`].
     Nothing,
+}
+
+/// See [`Stream::silent`].
+pub struct Silent<'a>(&'a Stream);
+
+impl Drop for Silent<'_> {
+    fn drop(&mut self) {
+        self.0.set_idle(false);
+    }
 }
 
 /// See [`Stream::recv`]. It is small, since idle connections wait in it.

@@ -67,15 +67,29 @@ impl Tasks {
 
     /// Takes a future over and queues it for its first poll.
     pub(crate) fn spawn(&self, future: Boxed) {
+        let id = self.add(future, State::Queued);
+        self.queue.borrow_mut().push_back(id);
+    }
+
+    /// Takes a future over and polls it at once, inside of the task that makes it; that one's turn goes on afterwards.
+    pub(crate) fn spawn_now(&self, future: Boxed) {
+        let id = self.add(future, State::Waiting);
+        let (running, budget) = (self.running.get(), self.budget.get());
+        self.run(id);
+        self.running.set(running);
+        self.budget.set(budget);
+    }
+
+    fn add(&self, future: Boxed, state: State) -> u32 {
         let mut table = self.table.borrow_mut();
         let id = self.free.borrow_mut().pop().unwrap_or_else(|| {
             table.push(Row { future: None, generation: 0, state: State::Free });
             (table.len() - 1) as u32
         });
         let row = &mut table[id as usize];
-        (row.future, row.state) = (Some(future), State::Queued);
+        (row.future, row.state) = (Some(future), state);
         self.live.set(self.live.get() + 1);
-        self.queue.borrow_mut().push_back(id);
+        id
     }
 
     /// The task that is being polled.
@@ -141,7 +155,7 @@ impl Tasks {
         }
     }
 
-    /// Polls a task at once. Only the loop calls this, never code inside a task.
+    /// Polls a task at once. Only the loop calls this, and [`Tasks::spawn_now`] with a task that nobody knows yet.
     pub(crate) fn run(&self, id: u32) {
         if id == ROOT {
             self.root_woken.set(true);

@@ -41,8 +41,12 @@ pub struct UdpSocket {
     over: Event,
     /// Receiving is yet to begin ([`UdpSocket::hold`]).
     held: Cell<bool>,
-    /// How many datagrams a call receives: few from a connected socket, as long as no more come.
+    /// How many datagrams a call receives: not many more than the last one.
     most: Cell<usize>,
+    /// It receives from one peer only.
+    connected: bool,
+    /// Something was sent to that peer since the last datagram came from it: an answer comes alone.
+    asked: Cell<bool>,
 }
 
 /// How a datagram socket is used.
@@ -57,7 +61,7 @@ pub struct UdpOptions {
 pub struct Datagram {
     /// What it holds.
     pub bytes: Buf,
-    /// Where it came from.
+    /// Where it came from; that of an unnamed socket if it came by a connected one.
     pub from: SockAddr,
     /// The address of this machine that it reached. `None`: the socket has only one, it isn't known, or it is that of a
     /// group.
@@ -107,8 +111,8 @@ impl UdpSocket {
     /// Makes a socket one of the loop's that [`UdpSocket::connect`] has made, perhaps in another process. It counts as a
     /// connection.
     pub fn connected(fd: OwnedFd) -> io::Result<UdpSocket> {
-        let socket = UdpSocket::open(Some(fd), UdpOptions::default())?;
-        socket.most.set(FEW);
+        let mut socket = UdpSocket::open(Some(fd), UdpOptions::default())?;
+        socket.connected = true;
         Ok(socket)
     }
 
@@ -125,7 +129,9 @@ impl UdpSocket {
             senders: Gate::new(1),
             over: Event::new(),
             held: Cell::new(false),
-            most: Cell::new(BATCH),
+            most: Cell::new(FEW),
+            connected: false,
+            asked: Cell::new(false),
         })
     }
 
@@ -208,8 +214,8 @@ impl UdpSocket {
         }
     }
 
-    /// Waits for datagrams and appends those that are there to `batch`: as many as one system call receives, which is 32,
-    /// or more if they were joined.
+    /// Waits for datagrams and appends those that are there to `batch`: as many as one system call receives, which is twice
+    /// as many as last time, from 2 to 32, or more if they were joined.
     ///
     /// Errors: `TimedOut` once the receive timeout is over; one that [`crate::is_closing`] knows after
     /// [`UdpSocket::stop`]; or the system's, such as `ConnectionRefused` on a connected socket, after which receiving may
@@ -232,15 +238,17 @@ impl UdpSocket {
                 if !self.core.tasks.spend() {
                     return Poll::Pending;
                 }
-                match self.receive(slot, batch) {
-                    // A short batch has emptied the queue: the next event tells of more.
-                    Ok(count) if count < self.most.get() => {
-                        slot.flags &= !flag::READABLE;
-                        if slot.has(flag::OWN) && count < FEW {
-                            self.most.set(FEW);
-                        }
-                    }
-                    Ok(_) => self.most.set(BATCH),
+                let is_answer = self.asked.replace(false) && !self.gro.get();
+                let most = if is_answer { 1 } else { self.most.get() };
+                let received = if is_answer { self.receive_one(slot, batch) } else { self.receive(slot, batch) };
+                if let Ok(count) = received {
+                    self.most.set((2 * count).clamp(FEW, BATCH));
+                }
+                match received {
+                    // A short batch has emptied the queue. The next event tells of more, as it does after an answer that
+                    // wasn't alone.
+                    Ok(count) if is_answer || count < most => slot.flags &= !flag::READABLE,
+                    Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         slot.flags &= !(flag::READABLE | flag::GONE);
@@ -287,6 +295,16 @@ impl UdpSocket {
         Ok(count)
     }
 
+    /// Receives one datagram of a connected socket, by a call that costs less.
+    fn receive_one(&self, slot: &Slot, batch: &mut Vec<Datagram>) -> io::Result<usize> {
+        let mut memory = self.core.datagrams.borrow_mut();
+        let memory = memory.get_or_insert_with(Batch::new);
+        let bytes = memory.recv_one(slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd()))?;
+        let from = SockAddr::Unix(Box::default());
+        self.take(Received { bytes, from, to: None, segment: 0, ecn: 0 }, batch);
+        Ok(1)
+    }
+
     /// Copies what was received into memory of its size: the call's serves the next one, whoever keeps this.
     fn take(&self, received: Received<'_>, batch: &mut Vec<Datagram>) {
         let Received { bytes: mut rest, from, to, segment, ecn } = received;
@@ -325,6 +343,19 @@ impl UdpSocket {
 
     fn send_now(&self, batch: &mut [Transmit<'_>]) -> io::Result<usize> {
         let fd = self.raw();
+        self.asked.set(self.connected);
+        if let [only] = batch
+            && only.is_plain()
+        {
+            match datagram::send_plain(fd, only) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    only.bytes = &[];
+                    return Ok(1);
+                }
+            }
+        }
         let mut memory = self.core.datagrams.borrow_mut();
         let memory = memory.get_or_insert_with(Batch::new);
         loop {
@@ -423,7 +454,7 @@ impl Drop for UdpSocket {
     }
 }
 
-/// How many datagrams are looked for at first: one, and whether it is the last.
+/// How many datagrams are looked for at least: one, and whether it is the last.
 const FEW: usize = 2;
 const IO: i32 = 5;
 const INVAL: i32 = 22;

@@ -95,7 +95,7 @@ fn echoes() {
             let bytes: Vec<u8> = (0..len).map(|n| n as u8).collect();
             send(&client, &bytes).await;
             let batch = recv(&client).await;
-            assert_eq!((batch.len(), &batch[0].bytes[..], &batch[0].from), (1, &bytes[..], &to));
+            assert_eq!((batch.len(), &batch[0].bytes[..]), (1, &bytes[..]));
         }
     });
 }
@@ -140,7 +140,8 @@ fn many_go_at_once() {
             assert!(batch.len() <= 32);
             got.extend(batch.iter().map(|datagram| datagram.bytes.to_vec()));
         }
-        assert!(calls == 4 || matches!(driver, Driver::Sim(_)), "{calls}");
+        // 2, 4, 8, 16, 32, 32, and the rest.
+        assert!(calls == 7 || matches!(driver, Driver::Sim(_)), "{calls}");
         assert!(texts.iter().all(|text| got.contains(text.as_bytes())));
     });
 }

@@ -583,6 +583,29 @@ fn a_panic_costs_one_task() {
 }
 
 #[test]
+fn a_task_begins_inside_of_another() {
+    each(|| async {
+        let (a, b) = pair().await;
+        let steps = Rc::new(RefCell::new(Vec::new()));
+        let note = |steps: &Rc<RefCell<Vec<&'static str>>>, step| steps.borrow_mut().push(step);
+        let inner = steps.clone();
+        rt::spawn_now(async move {
+            note(&inner, "begun");
+            rt::spawn_now(async { panic!("on purpose") });
+            // The end of those inside doesn't end its own turn: it is this task that is woken by what it waits for.
+            assert_eq!(read_exactly(&b, 2).await, b"hi");
+            note(&inner, "read");
+        });
+        note(&steps, "back");
+        a.send(&mut chain(b"hi")).await.unwrap();
+        while steps.borrow().len() < 3 {
+            rt::yield_now().await;
+        }
+        assert_eq!(*steps.borrow(), ["begun", "back", "read"]);
+    });
+}
+
+#[test]
 fn threads_answer() {
     each(async || {
         let pool = ThreadPool::new("default", 2, 3);

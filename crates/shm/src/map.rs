@@ -332,11 +332,7 @@ impl<'a> Map<'a> {
     }
 
     fn hash(&self, key: &[u8]) -> u32 {
-        // SipHash: clients choose keys, and must not be able to choose them so that all fall into one chain.
-        let mut hasher = std::hash::DefaultHasher::new();
-        hasher.write_u64(self.slab.memory.u64(self.root + SEED));
-        hasher.write(key);
-        hasher.finish() as u32
+        hash(self.slab.memory.u64(self.root + SEED), key)
     }
 
     /// The place of a hash's bucket.
@@ -369,6 +365,14 @@ impl<'a> Map<'a> {
     fn set_head(&mut self, field: usize, value: u32) {
         self.slab.memory.set_u32(self.root + field, value);
     }
+}
+
+/// The hash of a key. SipHash: clients choose keys, and must not be able to choose them so that all fall into one chain.
+pub(crate) fn hash(seed: u64, key: &[u8]) -> u32 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write_u64(seed);
+    hasher.write(key);
+    hasher.finish() as u32
 }
 
 #[cfg(test)]

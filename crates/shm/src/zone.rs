@@ -1,15 +1,15 @@
 //! Zones: shared memory with a name, used under a lock.
 
 use std::cell::{Cell, RefCell};
-use std::hash::Hasher;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::atomic::AtomicU32;
 
 use crate::lock::{FOR_EVER, Kernel, RawLock};
+use crate::map::{self, Map};
 use crate::mapping::Place;
-use crate::{Map, Mapping, Memory};
+use crate::{Mapping, Memory};
 
 /// What was done about a zone whose user had died within it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,9 +177,7 @@ impl Zone {
 /// The format of zones: two programs of which this is the same can use one zone. The hash of the table's keys is part of
 /// it, which is the standard library's and may be another one in a later version.
 pub fn format() -> u32 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    hasher.write_u64(FORMAT);
-    hasher.finish() as u32
+    map::hash(FORMAT, b"a key of more than two words")
 }
 
 /// Another one whenever the lock, its owners' identities, the allocator or the table change in memory.

@@ -7,7 +7,7 @@ use common::backend::targets::Groups;
 use common::front::addresses::{self, Listener};
 use common::front::blocks::{Builder, Resolved};
 use common::front::conf::SizesConf;
-use common::front::ssl::{self, ServerTls};
+use common::front::ssl::{self, Watched};
 use conf::{Error, Loader, Registry, Result};
 use engine::handover::{Handover, Parcel};
 use engine::{App, BuildContext, Listen, WorkerContext};
@@ -117,7 +117,7 @@ fn servers(
 /// Streams in a worker; in the master the servers whose certificates are watched.
 struct StreamApp {
     stream: Rc<Stream>,
-    watched: Vec<Rc<ServerTls>>,
+    watched: Watched,
 }
 
 impl App for StreamApp {
@@ -156,7 +156,7 @@ impl App for StreamApp {
     }
 
     fn hand_over(&self, to: &Rc<Handover>) {
-        self.stream.worker.handover.replace(Some(to.clone()));
+        self.stream.worker.successors.set(to);
         self.stream.worker.ports.borrow().iter().for_each(udp::handover::leave);
     }
 
@@ -175,12 +175,11 @@ impl App for StreamApp {
     }
 
     fn looks_in_ms(&self) -> Option<u64> {
-        self.watched.iter().filter_map(|tls| tls.looks_in_ms()).min()
+        self.watched.looks_in_ms()
     }
 
     fn look(&self) -> bool {
-        // Each of them, whatever the others say.
-        self.watched.iter().filter(|tls| tls.look(&self.stream.log)).count() > 0
+        self.watched.look(&self.stream.log)
     }
 
     fn as_any(&self) -> Option<&dyn std::any::Any> {

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use common::Base;
 use common::vars::{self, template_of};
 use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use expr::vars::Template;
@@ -147,12 +148,12 @@ fn give(mut s: Box<StreamSession>, addrs: &[SockAddr]) -> std::result::Result<()
         return Err(s);
     }
     let first = s.take_first();
-    if s.tls.is_some() && !first.is_empty() {
+    if s.base.tls.is_some() && !first.is_empty() {
         s.log_error(format_args!("cannot pass buffered data"));
         s.status = INTERNAL_ERROR;
         return Err(s);
     }
-    let StreamSession { link: Link::Stream(stream), peer, .. } = *s else { return Ok(()) };
+    let StreamSession { link: Link::Stream(stream), base: Base { peer, .. }, .. } = *s else { return Ok(()) };
     if !first.is_empty() {
         let mut unread = buf::Buf::with_capacity(first.len());
         unread.extend_from_slice(&first);

@@ -2,16 +2,13 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::rc::Rc;
 
-use common::front::proxy::ProxyHeader;
 use common::modules::log::LogProto;
-use common::vars::{self, Store};
-use common::{Facts, Places, Proto, Session, Tables};
+use common::vars;
+use common::{Base, Based, Places, Proto, Tables};
 use conf::{Context, Level};
 use engine::log::Level as LogLevel;
 use os::SockAddr;
-use tls::Secured;
 
 use crate::session::StreamSession;
 
@@ -60,66 +57,23 @@ impl LogProto for StreamProto {
     }
 }
 
-impl Facts for StreamSession {
-    fn peer(&self) -> &SockAddr {
-        &self.peer
-    }
-
-    fn relay(&self) -> Option<&SockAddr> {
-        self.relay.as_ref()
-    }
-
-    fn local(&mut self) -> &SockAddr {
-        self.local_addr()
-    }
-
-    fn proxy(&self) -> Option<&ProxyHeader> {
-        self.proxy.as_deref()
-    }
-
-    fn tls(&self) -> Option<&Secured> {
-        self.tls.as_deref()
-    }
-
-    fn pending_name(&self) -> Option<&[u8]> {
-        self.pending.as_deref()
-    }
-
-    fn number(&self) -> u64 {
-        self.number
-    }
-}
-
-impl Session for StreamSession {
+impl Based for StreamSession {
     type Proto = StreamProto;
-    type Held = Rc<Variables>;
 
-    fn variables(&self) -> &Variables {
-        &self.stream.variables
+    fn base(&self) -> &Base<StreamProto> {
+        &self.base
     }
 
-    fn hold(&self) -> Rc<Variables> {
-        self.stream.variables.clone()
+    fn base_mut(&mut self) -> &mut Base<StreamProto> {
+        &mut self.base
     }
 
-    fn store(&self) -> &Store {
-        &self.vars
+    fn find_local(&self) -> SockAddr {
+        StreamSession::find_local(self)
     }
 
-    fn store_mut(&mut self) -> &mut Store {
-        &mut self.vars
-    }
-
-    fn replace_peer(&mut self, client: SockAddr) {
-        self.relay = Some(std::mem::replace(&mut self.peer, client));
-    }
-
-    fn warns_uninitialized(&self) -> bool {
-        true
-    }
-
-    fn log_at(&self, level: LogLevel, message: fmt::Arguments<'_>) {
-        StreamSession::log_at(self, level, message);
+    fn log_details(&self, level: LogLevel, message: fmt::Arguments<'_>) {
+        self.log_at(level, message);
     }
 }
 

@@ -6,9 +6,9 @@ use std::rc::{Rc, Weak};
 
 use common::front::ssl::{ServerTls, SslConf};
 use common::front::{self, Front, Sessions};
+use common::handover::Successors;
 use conf::Set;
 use engine::Cycle;
-use engine::handover::Handover;
 use engine::log::Log;
 
 use crate::config::CoreServer;
@@ -44,21 +44,14 @@ impl Stream {
 pub struct Worker {
     /// Sessions that are being served.
     pub sessions: Sessions,
-    /// Takes over sessions once the worker is leaving and has successors.
-    pub handover: RefCell<Option<Rc<Handover>>>,
+    /// The workers that take over its sessions once it leaves.
+    pub successors: Successors,
     /// Sessions over UDP that have no backend yet.
     pub beginning: Cell<usize>,
     /// Its datagram sockets.
     pub ports: RefCell<Vec<Rc<Port>>>,
     /// The worker's cycle, which holds this.
     pub cycle: OnceCell<Weak<Cycle>>,
-}
-
-impl Worker {
-    /// The successor that takes over sessions, if there is one.
-    pub fn successors(&self) -> Option<Rc<Handover>> {
-        self.handover.borrow().as_ref().filter(|handover| handover.is_open()).cloned()
-    }
 }
 
 /// A server.

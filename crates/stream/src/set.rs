@@ -74,7 +74,7 @@ impl Check<StreamProto> for Assignments {
             let value = vars::render_shared(s, value);
             match setter {
                 Some(set) => set(s, &value),
-                None => s.vars.set(*id, Value::Set(value)),
+                None => s.base.store.set(*id, Value::Set(value)),
             }
         }
         Verdict::Next

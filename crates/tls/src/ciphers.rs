@@ -3,10 +3,14 @@
 //! Existing suites are all "high": ECDHE with AES-GCM or ChaCha20. What else a list names is skipped, as OpenSSL
 //! does with what it wasn't built with; a list that leaves nothing is an error.
 
-use rustls::SupportedCipherSuite;
+use std::sync::LazyLock;
+
 use rustls::crypto::aws_lc_rs::cipher_suite as suites;
+use rustls::crypto::tls13::Hkdf;
+use rustls::{CipherSuiteCommon, SupportedCipherSuite, Tls13CipherSuite};
 
 use crate::error::{Error, Result};
+use crate::hkdf;
 
 /// A suite with the words that name it in a list.
 struct Entry {
@@ -61,11 +65,21 @@ const TLS12: &[Entry] = &[
 ];
 
 /// The suites of TLS 1.3 in OpenSSL's order.
-const TLS13: &[(&str, SupportedCipherSuite)] = &[
-    ("TLS_AES_256_GCM_SHA384", suites::TLS13_AES_256_GCM_SHA384),
-    ("TLS_CHACHA20_POLY1305_SHA256", suites::TLS13_CHACHA20_POLY1305_SHA256),
-    ("TLS_AES_128_GCM_SHA256", suites::TLS13_AES_128_GCM_SHA256),
-];
+static TLS13: LazyLock<[(&str, Tls13CipherSuite); 3]> = LazyLock::new(|| {
+    [
+        ("TLS_AES_256_GCM_SHA384", own(suites::TLS13_AES_256_GCM_SHA384, &hkdf::SHA384)),
+        ("TLS_CHACHA20_POLY1305_SHA256", own(suites::TLS13_CHACHA20_POLY1305_SHA256, &hkdf::SHA256)),
+        ("TLS_AES_128_GCM_SHA256", own(suites::TLS13_AES_128_GCM_SHA256, &hkdf::SHA256)),
+    ]
+});
+
+/// A suite of the provider's with HKDF of our own.
+fn own(suite: SupportedCipherSuite, hkdf_provider: &'static dyn Hkdf) -> Tls13CipherSuite {
+    let Tls13CipherSuite { common, aead_alg, quic, .. } = suite.tls13().expect("it is one of TLS 1.3");
+    let CipherSuiteCommon { suite, hash_provider, confidentiality_limit } = *common;
+    let common = CipherSuiteCommon { suite, hash_provider, confidentiality_limit };
+    Tls13CipherSuite { common, hkdf_provider, aead_alg: *aead_alg, quic: *quic }
+}
 
 /// The suites of TLS 1.2 that a list such as `HIGH:!aNULL:!MD5` means, in its order.
 pub fn tls12(list: &str) -> Result<Vec<SupportedCipherSuite>> {
@@ -90,7 +104,7 @@ pub fn tls13(list: &str) -> Result<Vec<SupportedCipherSuite>> {
     let mut chosen = Vec::new();
     for name in list.split(':').filter(|name| !name.is_empty()) {
         match TLS13.iter().find(|(known, _)| *known == name) {
-            Some((_, suite)) => chosen.push(*suite),
+            Some((_, suite)) => chosen.push(SupportedCipherSuite::Tls13(suite)),
             None if matches!(name, "TLS_AES_128_CCM_SHA256" | "TLS_AES_128_CCM_8_SHA256") => {}
             None => return Err(no_match("SSL_CTX_set_ciphersuites", list)),
         }
@@ -100,7 +114,7 @@ pub fn tls13(list: &str) -> Result<Vec<SupportedCipherSuite>> {
 
 /// All suites of TLS 1.3.
 pub(crate) fn all_tls13() -> Vec<SupportedCipherSuite> {
-    TLS13.iter().map(|(_, suite)| *suite).collect()
+    TLS13.iter().map(|(_, suite)| SupportedCipherSuite::Tls13(suite)).collect()
 }
 
 fn invalid(list: &str) -> Error {

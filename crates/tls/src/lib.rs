@@ -18,6 +18,7 @@ mod departed;
 mod error;
 #[cfg(any(test, feature = "exercise"))]
 pub mod exercise;
+mod hkdf;
 mod keys;
 mod layer;
 mod library;

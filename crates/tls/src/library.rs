@@ -139,7 +139,7 @@ impl<S: Side> Library<S> {
         } else {
             self.input.extend_from_slice(&input);
         }
-        let open = match self.run(plain, out, |_, _| ())? {
+        let open = match self.run(plain, out, Some(()), |_, _| ())? {
             Rest::Open(()) | Rest::Closed => true,
             Rest::Blocked => false,
         };
@@ -183,16 +183,18 @@ impl<S: Side> Library<S> {
         write: impl FnMut(&mut WriteTraffic<'_, S::Data>, &mut Buf) -> T,
     ) -> Result<Rest<T>, Error> {
         let mut plain = Buf::empty();
-        let rest = self.run(&mut plain, out, write);
+        let rest = self.run(&mut plain, out, None, write);
         debug_assert!(plain.is_empty(), "all plaintext was taken when it was received");
         rest
     }
 
-    /// Goes on until nothing is left to do. Where plaintext may be sent `write` is called.
+    /// Goes on until nothing is left to do. Where plaintext may be sent `write` is called; not where that is known
+    /// without asking the library, and `quiet` is what it would come to.
     fn run<T>(
         &mut self,
         plain: &mut Buf,
         out: &mut Buf,
+        mut quiet: Option<T>,
         mut write: impl FnMut(&mut WriteTraffic<'_, S::Data>, &mut Buf) -> T,
     ) -> Result<Rest<T>, Error> {
         if let Some(error) = &self.error {
@@ -210,14 +212,25 @@ impl<S: Side> Library<S> {
             match done {
                 Ok(done) => {
                     self.discard(discard);
-                    match done {
-                        Some(rest) => return Ok(rest),
-                        None => continue,
+                    if let Some(rest) = done {
+                        return Ok(rest);
+                    }
+                    if self.is_quiet()
+                        && let Some(done) = quiet.take()
+                    {
+                        return Ok(Rest::Open(done));
                     }
                 }
                 Err(error) => return Err(self.fail(error, plain, out)),
             }
         }
+    }
+
+    /// Whether the library would say that plaintext may be sent: it has looked at all that was received, which didn't end
+    /// what the peer says, and has nothing to say itself.
+    fn is_quiet(&self) -> bool {
+        let common = self.conn.common();
+        self.input.is_empty() && common.wants_read() && !common.is_handshaking() && !common.wants_write()
     }
 
     /// What stands between two rests.

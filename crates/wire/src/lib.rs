@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accept;
+pub mod base64;
 pub mod cache_control;
 pub mod charset;
 mod class;

@@ -54,23 +54,20 @@ pub fn parse(buf: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
     }
 }
 
-/// Appends a header of version 1; UNKNOWN where the families differ.
-pub fn write_v1(source: SocketAddr, destination: SocketAddr, out: &mut Vec<u8>) {
-    let family = match (source, destination) {
-        (SocketAddr::V4(_), SocketAddr::V4(_)) => "TCP4",
-        (SocketAddr::V6(_), SocketAddr::V6(_)) => "TCP6",
-        _ => {
-            out.extend_from_slice(b"PROXY UNKNOWN\r\n");
-            return;
-        }
+/// Appends a header of version 1; UNKNOWN without addresses. Of two families, the address of IPv4 is mapped to IPv6.
+pub fn write_v1(addresses: Option<(SocketAddr, SocketAddr)>, out: &mut Vec<u8>) {
+    let Some((source, destination)) = addresses.map(alike) else {
+        return out.extend_from_slice(b"PROXY UNKNOWN\r\n");
     };
+    let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
     let (from, to) = (source.ip(), destination.ip());
     let line = format!("PROXY {family} {from} {to} {} {}\r\n", source.port(), destination.port());
     out.extend_from_slice(line.as_bytes());
 }
 
-/// Appends a header of version 2 with these TLVs and a checksum (CRC-32C) of the whole header, as nginx does; LOCAL where the
-/// families differ or there are no addresses. False: the TLVs are longer than a header can be, and nothing was appended.
+/// Appends a header of version 2 with these TLVs and a checksum (CRC-32C) of the whole header, as nginx does; LOCAL without
+/// addresses. Of two families, the address of IPv4 is mapped to IPv6. False: the TLVs are longer than a header can be, and
+/// nothing was appended.
 pub fn write_v2(
     addresses: Option<(SocketAddr, SocketAddr)>,
     transport: Transport,
@@ -80,7 +77,7 @@ pub fn write_v2(
     let start = out.len();
     out.extend_from_slice(SIGNATURE);
     let stream = transport == Transport::Stream;
-    match addresses {
+    match addresses.map(alike) {
         Some((SocketAddr::V4(source), SocketAddr::V4(destination))) => {
             out.extend_from_slice(&[VERSION_2 | PROXY, if stream { TCP4 } else { UDP4 }, 0, 0]);
             put_inet(&source.ip().octets(), &destination.ip().octets(), [source.port(), destination.port()], out);
@@ -104,6 +101,18 @@ pub fn write_v2(
     out.truncate(out.len() - 4);
     out.extend_from_slice(&checksum.to_be_bytes());
     true
+}
+
+/// Two addresses of one family: a header has only one.
+fn alike((source, destination): (SocketAddr, SocketAddr)) -> (SocketAddr, SocketAddr) {
+    if source.is_ipv4() == destination.is_ipv4() {
+        return (source, destination);
+    }
+    let mapped = |addr: SocketAddr| match addr.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(IpAddr::V6(ip.to_ipv6_mapped()), addr.port()),
+        IpAddr::V6(_) => addr,
+    };
+    (mapped(source), mapped(destination))
 }
 
 fn put_inet(source: &[u8], destination: &[u8], ports: [u16; 2], out: &mut Vec<u8>) {
@@ -348,7 +357,7 @@ mod tests {
         for (a, b) in [("1.2.3.4:5", "6.7.8.9:10"), ("[::1]:2", "[::3]:4")] {
             let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
             let mut out = Vec::new();
-            write_v1(a, b, &mut out);
+            write_v1(Some((a, b)), &mut out);
             assert_eq!(parse(&out).unwrap().unwrap().addresses, Some((a, b)));
             for transport in [Transport::Stream, Transport::Datagram] {
                 let mut out = b"before".to_vec();
@@ -359,7 +368,19 @@ mod tests {
                 assert_eq!(written, [2, 0xe0, TLV_CRC32C]);
             }
         }
+        let (a, b) = ("[2001:db8::1]:5".parse().unwrap(), "127.0.0.1:80".parse().unwrap());
+        let mapped = Some((a, "[::ffff:127.0.0.1]:80".parse().unwrap()));
         let mut out = Vec::new();
+        write_v1(Some((a, b)), &mut out);
+        assert_eq!(out, b"PROXY TCP6 2001:db8::1 ::ffff:127.0.0.1 5 80\r\n");
+        assert_eq!(parse(&out).unwrap().unwrap().addresses, mapped);
+        out.clear();
+        assert!(write_v2(Some((a, b)), Transport::Stream, &[], &mut out));
+        assert_eq!(parse(&out).unwrap().unwrap().addresses, mapped);
+        out.clear();
+        write_v1(None, &mut out);
+        assert_eq!(out, b"PROXY UNKNOWN\r\n");
+        out.clear();
         assert!(!write_v2(None, Transport::Stream, &[(2, &[0; 65536])], &mut out) && out.is_empty());
         assert!(!write_v2(None, Transport::Stream, &[(2, &[0; 65000]), (2, &[0; 65000])], &mut out) && out.is_empty());
     }

@@ -382,6 +382,38 @@ fn a_background_update() {
     server.wait(|server| ask(server, "/b") == ("HIT".to_owned(), "/b 2".to_owned()), "the update");
 }
 
+/// Whoever asks once its connection is closed finds what it has begun.
+#[test]
+fn a_connection_is_closed_after_the_background_update() {
+    let (go, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let backend = Backend::start(move |r| {
+        if r.field("X-Wait").is_some() {
+            gate.lock().unwrap().recv().unwrap();
+        }
+        answer("/a", if r.field("X-Old").is_some() { "X-Accel-Expires:@1" } else { "" }, 1, r)
+    });
+    let server = server(
+        &backend,
+        "proxy_cache_background_update on; proxy_cache_use_stale updating; location / { proxy_pass http://127.0.0.1:B; }",
+    );
+    assert_eq!(ask_with(&server, "/a", "X-Old: 1\r\n").0, "MISS");
+    let mut closing = server.connect();
+    closing.send("GET /a HTTP/1.1\r\nHost: a\r\nX-Wait: 1\r\nConnection: close\r\n\r\n");
+    assert_eq!(shown(&closing.response()).0, "STALE", "it doesn't wait");
+    assert_eq!(ask(&server, "/a").0, "UPDATING");
+    assert!(!closing.closed_soon());
+    go.send(()).unwrap();
+    assert!(closing.closed());
+    assert_eq!(ask(&server, "/a").0, "HIT");
+    // One that stays open goes on at once.
+    assert_eq!(ask_with(&server, "/b", "X-Old: 1\r\n").0, "MISS");
+    let mut kept = server.connect();
+    assert_eq!(shown(&kept.get("/b", "X-Wait: 1\r\n")).0, "STALE");
+    assert_eq!(shown(&kept.get("/b", "")).0, "UPDATING");
+    go.send(()).unwrap();
+}
+
 #[test]
 fn unchanged_responses_are_fresh_again() {
     let backend = counting();

@@ -386,6 +386,24 @@ fn proxy_protocol() {
     assert!(server.read("error.log").contains("while reading PROXY protocol, client: 127.0.0.1, server: "));
 }
 
+/// A header of the PROXY protocol has addresses of one family.
+///
+/// Differs from nginx: version 1 of the header of the PROXY protocol names addresses of two families
+#[test]
+fn proxy_protocol_of_two_families() {
+    let heads = backend("* OK\r\n", |_| String::new());
+    let who = allow(heads.port);
+    let server = setup(&format!(
+        "auth_http 127.0.0.1:{}; proxy_protocol on;
+         server {{ listen 127.0.0.1:%%PORT%% proxy_protocol; protocol imap; set_real_ip_from 127.0.0.0/8; }}",
+        who.port
+    ))
+    .start();
+    let mut client = Talk::open(server.port());
+    client.say("PROXY TCP6 2001:db8::1 2001:db8::2 5 80", &["* OK*"]).say("a LOGIN u p", &["* BAD*"]).end();
+    assert_eq!(heard(&heads)[0], format!("PROXY TCP6 2001:db8::1 ::ffff:127.0.0.1 5 {}", server.port()));
+}
+
 /// TLS from the beginning or within the session; who has to begin it can't log in before.
 #[test]
 fn tls() {

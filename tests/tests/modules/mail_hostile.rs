@@ -1,6 +1,8 @@
 //! Clients and servers of mail that mean harm: what they say is refused, what they don't say isn't waited for.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use e2e::mail::{Talk, allow, allowed, auth, backend, base64, heard, imap, pop3, setup, smtp};
@@ -286,6 +288,46 @@ fn hostile_servers() {
     client.expect(&["220*"]).say(&plain, &["451 4.3.2 Internal server error"]).end();
     let log = server.read("error.log");
     assert!(log.contains("upstream sent too long response line: \"* OK xxx"), "{log}");
+}
+
+/// Nobody is asked any longer for a client that has gone; one that has only closed its side still gets its answer.
+///
+/// Differs from nginx: a client that resets its connection while `auth_http` is asked
+#[test]
+fn clients_that_leave() {
+    let (told, asked) = channel();
+    let (answer, answers) = channel();
+    let answers = Mutex::new(answers);
+    let who = Backend::sockets(move |mut stream, _| {
+        let copy = stream.try_clone().expect("a socket can be copied");
+        let lines = BufReader::new(copy).lines().map_while(Result::ok);
+        let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+        let stays = head.iter().any(|line| line == "Auth-User: stays");
+        told.send("asked").expect("the test listens");
+        if stays {
+            let answer: &str = answers.lock().expect("no test panics here").recv().expect("there is one");
+            let _ = stream.write_all(answer.as_bytes());
+        }
+        let end = stream.read(&mut [0; 1]);
+        let _ = told.send(if end.is_ok_and(|count| count == 0) { "closed" } else { "left waiting" });
+    });
+    let server = setup(&format!(
+        "auth_http 127.0.0.1:{}; auth_http_timeout 60s; server {{ listen 127.0.0.1:%%PORT%%; protocol imap; }}",
+        who.port
+    ))
+    .start();
+    let mut client = Talk::open(server.port());
+    client.0.send("a LOGIN leaves p\r\n");
+    let within = Duration::from_secs(20);
+    assert_eq!(asked.recv_timeout(within), Ok("asked"));
+    // The greeting hasn't been read: the kernel resets the connection.
+    drop(client);
+    assert_eq!(asked.recv_timeout(within), Ok("closed"));
+    let mut client = Talk::open(server.port());
+    client.0.send("a LOGIN stays p\r\n").end();
+    assert_eq!(asked.recv_timeout(within), Ok("asked"));
+    answer.send("HTTP/1.0 200 OK\r\nAuth-Status: No\r\n\r\n").expect("somebody waits for it");
+    client.expect(&["* OK*", "a NO No"]).end();
 }
 
 /// What a client has sent ahead of its login goes to the server that has its mail, and nothing of it before.

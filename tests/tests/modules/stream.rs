@@ -218,6 +218,8 @@ fn the_header_of_the_proxy_protocol() {
         "proxy_half_close on;
          server {{ listen 127.0.0.1:%%PORT_ONE%%; proxy_protocol on; proxy_pass 127.0.0.1:{0}; }}
          server {{ listen 127.0.0.1:%%PORT_TWO%%; proxy_protocol v2; proxy_pass 127.0.0.1:{0}; }}
+         server {{ listen 127.0.0.1:%%PORT_SIX%% proxy_protocol; set_real_ip_from 127.0.0.1; proxy_protocol v2;
+            proxy_pass 127.0.0.1:{0}; }}
          server {{ listen 127.0.0.1:%%PORT_IN%% proxy_protocol; set_real_ip_from 127.0.0.1;
             return $remote_addr:$remote_port,$proxy_protocol_addr,$realip_remote_addr; }}",
         backend.port
@@ -238,8 +240,34 @@ fn the_header_of_the_proxy_protocol() {
     // A checksum follows.
     header.extend_from_slice(b"\x03\0\x04");
     assert!(got.starts_with(&format!("got {}", header.escape_ascii())) && got.ends_with("text"), "{got}");
+    // Of two families, the address of IPv4 is mapped.
+    let mut client = Connection::open(server.port_of("PORT_SIX"));
+    let got = client.send("PROXY TCP6 2001:db8::1 2001:db8::2 5 80\r\n").end().rest();
+    let got = String::from_utf8_lossy(&got).into_owned();
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x2b\x20\x01\x0d\xb8".to_vec();
+    header.extend_from_slice(b"\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\xff\xff\x7f\0\0\x01\0\x05");
+    header.extend_from_slice(&server.port_of("PORT_SIX").to_be_bytes());
+    assert!(got.starts_with(&format!("got {}", header.escape_ascii())), "{got}");
     let answer = ask(&server, "PORT_IN", "PROXY TCP4 192.0.2.1 192.0.2.2 1234 80\r\n");
     assert_eq!(answer, "192.0.2.1:1234,192.0.2.1,127.0.0.1");
+}
+
+/// The log says what came instead of a handshake.
+#[test]
+fn plain_bytes_where_tls_is_spoken() {
+    let setup = Setup::stream(
+        "ssl_certificate site.crt; ssl_certificate_key site.key; server { listen 127.0.0.1:%%PORT%% ssl; return x; }",
+    );
+    certificate(setup.folder(), "site", EC);
+    let mut server = setup.start();
+    for (said, fault) in [
+        ("GET / HTTP/1.0\r\n\r\n", "(SSL: error:0A00009C:SSL routines::http request)"),
+        ("CONNECT a:1 HTTP/1.0\r\n\r\n", "(SSL: error:0A00009B:SSL routines::https proxy request)"),
+        ("a LOGIN u p and more\r\n", "(SSL: error:0A00010B:SSL routines::wrong version number)"),
+    ] {
+        assert_eq!(ask(&server, "PORT", said), "");
+        server.read_until("error.log", &format!("SSL_do_handshake() failed {fault} while SSL handshaking"));
+    }
 }
 
 #[test]

@@ -6,14 +6,13 @@ use std::rc::Rc;
 
 use buf::{Bytes, Chain};
 use common::front::Visitor;
-use common::front::proxy::{self, ProxyHeader};
+use common::front::proxy;
 use common::front::tls::{Greeted, greet};
 use common::modules::{Check, Verdict};
-use common::vars::{self, Store};
-use common::{Facts, Session};
+use common::vars;
+use common::{Base, Based, Session as _};
 use engine::log::{Level, Log};
 use os::SockAddr;
-use tls::Secured;
 use upstream::{Choice, Hints, Outcome};
 
 use crate::proto::{Address, Backend, Lines, LinesServer, Variables};
@@ -26,14 +25,8 @@ pub(crate) struct LinesSession {
     pub status: u16,
     server: Rc<LinesServer>,
     stream: rt::Stream,
-    peer: SockAddr,
-    relay: Option<SockAddr>,
-    local: SockAddr,
-    proxy: Option<ProxyHeader>,
-    tls: Option<Rc<Secured>>,
-    pending: Option<Box<[u8]>>,
-    variables: Rc<Variables>,
-    store: Store,
+    listen: SockAddr,
+    base: Base<Lines>,
     log: Log,
 }
 
@@ -53,15 +46,9 @@ impl LinesSession {
             line: Vec::new(),
             status: 200,
             server: address.default.clone(),
-            local: stream.local_addr().unwrap_or_else(|_| address.addr.clone()),
+            base: Base::new(variables, stream.number(), peer),
+            listen: address.addr.clone(),
             stream,
-            peer,
-            relay: None,
-            proxy: None,
-            tls: None,
-            pending: None,
-            variables: variables.clone(),
-            store: variables.store(),
             log: log.clone(),
         }
     }
@@ -84,7 +71,8 @@ impl LinesSession {
     async fn prelude(&mut self, address: &Address) -> Option<Bytes> {
         let mut first = Bytes::default();
         if address.proxy_protocol {
-            (self.proxy, first) = proxy::read(&self.stream, b"", || self.visitor(address)).await?;
+            let (header, rest) = proxy::read(&self.stream, b"", || self.visitor(address)).await?;
+            (self.base.proxy, first) = (header.map(Box::new), rest);
             self.stream.set_recv_timeout(Some(TIMEOUT_MS));
         }
         if !address.ssl {
@@ -95,12 +83,12 @@ impl LinesSession {
             Greeted::Plain(_) => return None,
         };
         self.server = greeting.server.clone();
-        self.pending = Some(greeting.hello.server_name.clone().unwrap_or_default());
+        self.base.pending = Some(greeting.hello.server_name.clone().unwrap_or_default());
         let tls = greeting.tls.clone();
         let identity = tls.identity(self);
-        self.pending = None;
+        self.base.pending = None;
         let log = self.log.clone();
-        self.tls = Some(greeting.finish(&self.stream, identity, &log, || self.visitor(address)).await?);
+        self.base.tls = Some(greeting.finish(&self.stream, identity, &log, || self.visitor(address)).await?);
         self.stream.set_recv_timeout(Some(TIMEOUT_MS));
         Some(Bytes::default())
     }
@@ -108,8 +96,8 @@ impl LinesSession {
     fn visitor<'a>(&'a self, address: &'a Address) -> Visitor<'a> {
         Visitor {
             log: self.log.clone(),
-            number: self.number(),
-            peer: &self.peer,
+            number: self.base.number,
+            peer: &self.base.peer,
             server: &address.addr,
             starttls: false,
         }
@@ -148,7 +136,7 @@ impl LinesSession {
     async fn ask(&mut self, backend: &Backend) -> Result<Vec<u8>, Gone> {
         let key = backend.key.as_ref().map(|key| vars::render(self, key)).unwrap_or_default();
         let mut choice = Choice::new(backend.group.clone(), 0);
-        if !choice.advance(&Hints { addr: Some(&self.peer), key: &key, ..Hints::default() }) {
+        if !choice.advance(&Hints { addr: Some(&self.base.peer), key: &key, ..Hints::default() }) {
             self.log_at(Level::Error, format_args!("no live upstreams while connecting to upstream"));
             return Err(Gone);
         }
@@ -195,67 +183,24 @@ const TIMEOUT_MS: u64 = 10_000;
 /// The longest line.
 const LONGEST: usize = 4096;
 
-impl Facts for LinesSession {
-    fn peer(&self) -> &SockAddr {
-        &self.peer
-    }
-
-    fn relay(&self) -> Option<&SockAddr> {
-        self.relay.as_ref()
-    }
-
-    fn local(&mut self) -> &SockAddr {
-        &self.local
-    }
-
-    fn proxy(&self) -> Option<&ProxyHeader> {
-        self.proxy.as_ref()
-    }
-
-    fn tls(&self) -> Option<&Secured> {
-        self.tls.as_deref()
-    }
-
-    fn pending_name(&self) -> Option<&[u8]> {
-        self.pending.as_deref()
-    }
-
-    fn number(&self) -> u64 {
-        self.stream.number()
-    }
-}
-
-impl Session for LinesSession {
+impl Based for LinesSession {
     type Proto = Lines;
-    type Held = Rc<Variables>;
 
-    fn variables(&self) -> &Variables {
-        &self.variables
+    fn base(&self) -> &Base<Lines> {
+        &self.base
     }
 
-    fn hold(&self) -> Rc<Variables> {
-        self.variables.clone()
+    fn base_mut(&mut self) -> &mut Base<Lines> {
+        &mut self.base
     }
 
-    fn store(&self) -> &Store {
-        &self.store
+    fn find_local(&self) -> SockAddr {
+        self.stream.local_addr().unwrap_or_else(|_| self.listen.clone())
     }
 
-    fn store_mut(&mut self) -> &mut Store {
-        &mut self.store
-    }
-
-    fn replace_peer(&mut self, client: SockAddr) {
-        self.relay = Some(std::mem::replace(&mut self.peer, client));
-    }
-
-    fn warns_uninitialized(&self) -> bool {
-        true
-    }
-
-    fn log_at(&self, level: Level, message: fmt::Arguments<'_>) {
-        let details = |line: &mut String| _ = write!(line, ", client: {}", self.peer.text());
-        self.log.write_with(level, Some(self.number()), message, Some(&details));
+    fn log_details(&self, level: Level, message: fmt::Arguments<'_>) {
+        let details = |line: &mut String| _ = write!(line, ", client: {}", self.base.peer.text());
+        self.log.write_with(level, Some(self.base.number), message, Some(&details));
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod attempts;
 pub mod connect;
 pub mod groups;
+pub mod header;
 pub mod health;
 pub mod resolve;
 pub mod ssl;

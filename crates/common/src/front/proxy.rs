@@ -46,9 +46,9 @@ pub async fn read<'v>(
             }
         }
         // A proxy that says nothing is closed first if its place is needed.
-        stream.set_silent();
+        let silent = stream.silent();
         let more = stream.recv(MAX_HEADER).await;
-        stream.set_idle(false);
+        drop(silent);
         let more = match more {
             Err(error) if rt::is_closing(&error) => return None,
             more => more.unwrap_or_else(|_| Buf::empty()),

@@ -54,9 +54,9 @@ pub async fn greet<'v, P: Front>(
     let mut buf = Buf::empty();
     buf.extend_from_slice(&first);
     // A client that says nothing is closed first if its place is needed.
-    stream.set_silent();
+    let silent = stream.silent();
     let said = tls::first_bytes(stream, buf).await;
-    stream.set_idle(false);
+    drop(silent);
     let (hello, input) = match said {
         Ok(First::Hello(hello, input)) => (hello, input),
         Ok(First::Plain(input)) => return Some(Greeted::Plain(input.freeze())),
@@ -74,6 +74,34 @@ pub async fn greet<'v, P: Front>(
         return None;
     };
     Some(Greeted::Hello(Greeting { server, tls, hello, named, input }))
+}
+
+/// The same where the client has to speak TLS: of one that doesn't the log is told.
+pub async fn greet_secure<'v, P: Front>(
+    stream: &rt::Stream,
+    first: Bytes,
+    address: &Address<P>,
+    visitor: impl Fn() -> Visitor<'v>,
+) -> Option<Greeting<P::Server>> {
+    match greet(stream, first, address, &visitor).await? {
+        Greeted::Hello(greeting) => Some(greeting),
+        Greeted::Plain(said) => {
+            log_failure(&visitor(), &HandshakeError::Tls(plain_fault(&said).to_owned()));
+            None
+        }
+    }
+}
+
+/// What OpenSSL calls the fault of a client that doesn't speak TLS.
+fn plain_fault(said: &[u8]) -> &'static str {
+    let starts = |words: &[&[u8]]| words.iter().any(|word| said.starts_with(word));
+    if starts(&[b"GET ", b"POST ", b"HEAD ", b"PUT "]) {
+        "error:0A00009C:SSL routines::http request"
+    } else if starts(&[b"CONNE"]) {
+        "error:0A00009B:SSL routines::https proxy request"
+    } else {
+        "error:0A00010B:SSL routines::wrong version number"
+    }
 }
 
 impl<S: 'static> Greeting<S> {

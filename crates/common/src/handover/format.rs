@@ -89,6 +89,35 @@ impl SocketState {
     }
 }
 
+/// Both connections of a tunnel.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TunnelSockets {
+    /// The client's.
+    pub client: SocketState,
+    /// Its TLS.
+    pub secure: Option<SecureState>,
+    /// The backend's.
+    pub backend: SocketState,
+}
+
+impl TunnelSockets {
+    /// Writes them as three fields, from this tag on.
+    pub fn write(&self, tag: u8, out: &mut Writer) {
+        out.bytes(tag, &self.client.encode()).list(tag + 1, self.secure.as_ref().map(SecureState::encode));
+        out.bytes(tag + 2, &self.backend.encode());
+    }
+
+    /// Reads that.
+    pub fn read(tag: u8, fields: Reader<'_>) -> Option<TunnelSockets> {
+        let secure = fields.bytes(tag + 1).map(|bytes| SecureState::decode(bytes).ok_or(()));
+        Some(TunnelSockets {
+            client: SocketState::decode(fields.bytes(tag)?)?,
+            secure: secure.transpose().ok()?,
+            backend: SocketState::decode(fields.bytes(tag + 2)?)?,
+        })
+    }
+}
+
 /// A header of the PROXY protocol.
 pub fn encode_proxy(proxy: &ProxyHeader) -> Secret {
     let mut header = Writer::new(VERSION);

@@ -2,17 +2,37 @@
 
 pub mod format;
 
-use std::os::fd::OwnedFd;
+use std::cell::RefCell;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use buf::{Buf, Bytes, Chain, Piece};
+use engine::handover::{Handover, Parcel};
+use os::SockAddr;
+use os::socket::Kind;
 use rt::DetachedLayer;
 use tls::{Departed, Secured, ServerLayer};
 
-use self::format::{Pairs, SecureState, SocketState};
+use self::format::{Pairs, SecureState, SocketState, TunnelSockets};
 use crate::Session;
-use crate::front::{Address, Front, tls as handshake};
+use crate::front::{Address, Front, Socket, addresses, tls as handshake};
 use crate::vars::Value;
+
+/// The workers that take over a worker's connections once it leaves.
+#[derive(Default)]
+pub struct Successors(RefCell<Option<Rc<Handover>>>);
+
+impl Successors {
+    /// The worker leaves, and these take over.
+    pub fn set(&self, to: &Rc<Handover>) {
+        self.0.replace(Some(to.clone()));
+    }
+
+    /// They, if there are some and they still take something.
+    pub fn get(&self) -> Option<Rc<Handover>> {
+        self.0.borrow().as_ref().filter(|handover| handover.is_open()).cloned()
+    }
+}
 
 /// A client's connection without its timeout: its state, that of its TLS, and its socket. `None`: its layer can't leave, which
 /// [`rt::Stream::can_leave`] tells before.
@@ -77,6 +97,68 @@ pub fn socket_state(stream: rt::Stream) -> (SocketState, OwnedFd) {
         unsent: flat(parts.unsent),
     };
     (state, parts.fd)
+}
+
+/// Bytes for a client whose connection hasn't taken them over yet.
+pub fn add_unsent(client: &mut SocketState, secure: &mut Option<SecureState>, bytes: Chain) {
+    match secure {
+        Some(secure) => secure.unsent.extend(flat(bytes)),
+        None => client.unsent.extend(flat(bytes)),
+    }
+}
+
+/// A connection to a backend, how long the tunnel may be silent, and its socket. `up` are bytes that it hasn't taken over yet.
+pub fn backend_state(stream: rt::Stream, wait_ms: Option<u64>, up: Chain) -> (SocketState, OwnedFd) {
+    let (mut backend, fd) = socket_state(stream);
+    backend.timeout_ms = wait_ms;
+    backend.unsent.extend(flat(up));
+    (backend, fd)
+}
+
+/// Both connections of a tunnel, how long it may be silent, and their sockets. `down` and `up` are bytes that they haven't
+/// taken over yet. `None`: the client's can't leave.
+pub fn leave_tunnel(
+    client: rt::Stream,
+    backend: rt::Stream,
+    wait_ms: Option<u64>,
+    [down, up]: [Chain; 2],
+) -> Option<(TunnelSockets, Vec<OwnedFd>)> {
+    let (mut client, mut secure, client_fd) = leave(client)?;
+    add_unsent(&mut client, &mut secure, down);
+    let (backend, backend_fd) = backend_state(backend, wait_ms, up);
+    Some((TunnelSockets { client, secure, backend }, vec![client_fd, backend_fd]))
+}
+
+/// The address that a tunnel of another worker came by, if that is listened on here and there is room for both connections;
+/// `back`: one that this worker had given away in vain, which is not to be lost because others have its place now.
+pub fn address_of<P: Front>(
+    sockets: &[Socket<P>],
+    listen: &SockAddr,
+    parcel: &Parcel,
+    back: bool,
+) -> Option<Rc<Address<P>>> {
+    let client = parcel.fds.first().filter(|_| parcel.fds.len() == 2)?.as_raw_fd();
+    if !back && !rt::make_room(2) {
+        return None;
+    }
+    addresses::find(sockets, Kind::Stream, listen, || os::socket::local_addr(client).ok())
+}
+
+/// Both connections of a tunnel of another worker, and what is known of the client's TLS. The error says why they are closed.
+pub fn resume_tunnel<P: Front>(
+    sockets: TunnelSockets,
+    fds: Vec<OwnedFd>,
+    address: &Address<P>,
+) -> Result<(rt::Stream, Option<Rc<Secured>>, rt::Stream), &'static str> {
+    let cannot = "the event method can't take it";
+    let [client, backend] = <[OwnedFd; 2]>::try_from(fds).map_err(|_| cannot)?;
+    let client = stream(sockets.client, client, true).map_err(|_| cannot)?;
+    let backend = stream(sockets.backend, backend, false).map_err(|_| cannot)?;
+    let tls = match sockets.secure {
+        Some(secure) => Some(resume_layer(&client, address, secure)?.0),
+        None => None,
+    };
+    Ok((client, tls, backend))
 }
 
 /// The connection of a state and its socket; `accepted`: it counts for `worker_connections` as one of a client.

@@ -428,6 +428,16 @@ mod tests {
     }
 
     #[test]
+    fn the_layout_is_that_of_its_number() {
+        let zone = Zone::new("one", 65536, |_, _| ()).expect("memory");
+        assert!(take(&zone, b"a", 2).is_ok());
+        let value = zone.with(|map| map.find(b"a").map(|node| map.value(node))).expect("it is there");
+        let place = [os::process::identity().to_le_bytes(), 1_u32.to_le_bytes()].concat();
+        // Other bytes need another number of the layout: a program that was there before may read them.
+        assert_eq!((owner("test").layout, &value[..8]), (1, &place[..]));
+    }
+
+    #[test]
     fn a_full_zone_refuses() {
         let zone = Zone::new("one", zones::SMALLEST, |_, _| ()).expect("memory");
         let first = (0..100_000_u32).find(|n| take(&zone, &n.to_ne_bytes(), 1).is_err());

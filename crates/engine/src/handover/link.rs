@@ -62,22 +62,50 @@ impl Offer {
     }
 }
 
-/// Asks the master that started this one for its end of a link, and for its zones. `None`: it has none, is another program,
-/// or doesn't answer.
-pub(crate) fn ask(parent: i32) -> Option<(Channel, Vec<Passed>)> {
+/// Asks the master that started this one for its end of a link, and for its zones. `None`: it offers none, or is another
+/// program. `say` is told if it offers them and they don't come, or not all: what was in them begins anew.
+pub(crate) fn ask(parent: i32, say: &dyn Fn(&str)) -> Option<(Channel, Vec<Passed>)> {
+    let socket = call(parent)?;
+    let failed = match answer(&socket) {
+        Ok((end, zones)) => {
+            let (zones, failed) = zones::receive(&zones);
+            if let Some(error) = failed {
+                let message = "some zones of the old binary process can't be received, they begin anew";
+                say(&format!("{message}{}", Errno(&error)));
+            }
+            return Some((Channel::from_fd(end), zones));
+        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => "it is of another version".to_owned(),
+        Err(error) => format!("it doesn't answer{}", Errno(&error)),
+    };
+    say(&format!("the old binary process passes neither zones nor connections on, {failed}"));
+    None
+}
+
+/// A connection to the master with this process id, if it offers a link.
+fn call(parent: i32) -> Option<OwnedFd> {
     let address = address(parent).ok()?;
     let socket = socket::socket(&address, socket::Kind::Stream).ok()?;
+    let connected = socket::connect(socket.as_raw_fd(), &address).ok()?;
+    let (_, peer) = socket::peer_credentials(socket.as_raw_fd()).ok()?;
+    (connected && peer == parent).then_some(socket)
+}
+
+/// What [`Offer::serve`] gives: the end of the link, and the channel with the zones. `InvalidData`: it speaks another version.
+fn answer(socket: &OwnedFd) -> io::Result<(OwnedFd, OwnedFd)> {
     let fd = socket.as_raw_fd();
-    let connected = socket::connect(fd, &address).ok()?;
-    let (_, peer) = socket::peer_credentials(fd).ok()?;
-    if !connected || peer != parent {
-        return None;
+    if os::poll::poll(&mut [PollFd::new(fd, os::poll::IN)], PATIENCE_MS)? == 0 {
+        return Err(io::ErrorKind::TimedOut.into());
     }
-    let _ = os::poll::poll(&mut [PollFd::new(fd, os::poll::IN)], PATIENCE_MS);
     let mut version = [0; 8];
-    let received = os::channel::recv(fd, &mut version).ok()?;
-    let [end, zones] = <[OwnedFd; 2]>::try_from(received.fds).ok()?;
-    (version.get(..received.len) == Some(VERSION)).then(|| (Channel::from_fd(end), zones::receive(&zones)))
+    let received = os::channel::recv(fd, &mut version)?;
+    if received.len == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    match <[OwnedFd; 2]>::try_from(received.fds) {
+        Ok([end, zones]) if version.get(..received.len) == Some(VERSION) => Ok((end, zones)),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
 fn address(pid: i32) -> io::Result<SockAddr> {
@@ -211,21 +239,29 @@ mod tests {
     #[test]
     fn only_the_new_program_gets_it() {
         let pid = os::process::pid();
-        assert!(ask(pid).is_none(), "nobody offers one");
+        let ask = move || {
+            let said = std::cell::RefCell::new(Vec::new());
+            let got = ask(pid, &|message| said.borrow_mut().push(message.to_owned()));
+            (got, said.into_inner())
+        };
+        assert!(matches!(ask(), (None, said) if said.is_empty()), "nobody offers one");
         let (ours, theirs) = Channel::pair().expect("a pair");
         let offer = Offer::new(theirs).expect("listens");
         let zones = Zones::default();
         assert!(!offer.serve(pid, &zones), "nobody has asked");
-        let asking = std::thread::spawn(move || ask(pid));
+        let asking = std::thread::spawn(ask);
         let asked = || os::poll::poll(&mut [PollFd::new(offer.descriptor(), os::poll::IN)], 10_000);
         asked().expect("it asks");
         assert!(!offer.serve(pid + 1, &zones), "another process");
-        assert!(asking.join().expect("no panic").is_none());
-        let asking = std::thread::spawn(move || ask(pid));
+        let (got, said) = asking.join().expect("no panic");
+        let message = "the old binary process passes neither zones nor connections on, it doesn't answer";
+        assert!(got.is_none() && matches!(&said[..], [said] if said.starts_with(message)), "{said:?}");
+        let asking = std::thread::spawn(ask);
         asked().expect("it asks");
         assert!(offer.serve(pid, &zones));
-        let (got, zones) = asking.join().expect("no panic").expect("the link");
-        assert!(zones.is_empty());
+        let (got, said) = asking.join().expect("no panic");
+        let (got, zones) = got.expect("the link");
+        assert!(zones.is_empty() && said.is_empty());
         ours.send(&came(1, 9), &[got.as_fd()]).expect("room");
         assert!(got.recv(&mut [0; SMALL]).is_ok());
     }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use os::channel::MAX_FDS;
 
-use crate::channel::LARGE;
+use crate::channel::{Fields, LARGE};
 use crate::cycle::zones::{SharedZone, Zones};
 use crate::log::{self, Errno};
 
@@ -64,29 +64,12 @@ impl Label {
         out
     }
 
-    /// Takes a label off the front of these bytes.
-    fn decode(bytes: &mut &[u8]) -> Option<Label> {
-        let size = u64::from_le_bytes(*take(bytes)?);
-        let (layout, format) = (number(bytes)?, number(bytes)?);
-        Some(Label { size, layout, format, name: text(bytes)?, owner: text(bytes)?, meaning: text(bytes)? })
+    /// Takes a label off the front of these fields. `None`: there is none, whole.
+    fn decode(fields: &mut Fields<'_>) -> Option<Label> {
+        let (size, layout, format) = (fields.long()?, fields.number()?, fields.number()?);
+        let mut text = || String::from_utf8(fields.bytes()?.to_vec()).ok();
+        Some(Label { size, layout, format, name: text()?, owner: text()?, meaning: text()? })
     }
-}
-
-fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; N]> {
-    let (field, rest) = bytes.split_first_chunk()?;
-    *bytes = rest;
-    Some(field)
-}
-
-fn number(bytes: &mut &[u8]) -> Option<u32> {
-    take(bytes).map(|field| u32::from_le_bytes(*field))
-}
-
-fn text(bytes: &mut &[u8]) -> Option<String> {
-    let length = number(bytes)? as usize;
-    let (text, rest) = bytes.split_at_checked(length)?;
-    *bytes = rest;
-    String::from_utf8(text.to_vec()).ok()
 }
 
 /// A channel with these zones in it, for the other program to [`receive`]. What it has no room for, which is logged,
@@ -95,31 +78,55 @@ pub(crate) fn send(zones: &Zones) -> io::Result<OwnedFd> {
     let (writer, reader) = os::channel::pair()?;
     let pass = |zone: &Rc<SharedZone>| Some((zone.label().encode(), zone.zone().file()?));
     let zones: Vec<_> = zones.iter().filter_map(pass).collect();
-    let sent = zones.chunks(MAX_FDS).try_for_each(|batch| {
+    let mut rest = &zones[..];
+    while !rest.is_empty() {
+        let (batch, others) = rest.split_at(fitting(rest.iter().map(|(label, _)| label.len())));
         let labels: Vec<u8> = batch.iter().flat_map(|(label, _)| label).copied().collect();
         let files: Vec<_> = batch.iter().map(|(_, file)| file.as_fd()).collect();
-        os::channel::send(writer.as_raw_fd(), &labels, &files)
-    });
-    if let Err(error) = sent {
-        crate::log!(log::current(), Warn, "zones can't be passed to the new binary process{}", Errno(&error));
+        if let Err(error) = os::channel::send(writer.as_raw_fd(), &labels, &files) {
+            let message = "zones can't be passed to the new binary process, they begin anew";
+            crate::log!(log::current(), Warn, "{message}{}", Errno(&error));
+            break;
+        }
+        rest = others;
     }
     Ok(reader)
 }
 
-/// The zones in a channel.
-pub(crate) fn receive(reader: &OwnedFd) -> Vec<Passed> {
-    let (mut zones, mut scratch) = (Vec::new(), vec![0; LARGE]);
-    while let Ok(received) = os::channel::recv(reader.as_raw_fd(), &mut scratch)
-        && received.len > 0
-    {
-        let mut bytes = scratch.get(..received.len).unwrap_or_default();
-        let labels: Vec<Label> = std::iter::from_fn(|| Label::decode(&mut bytes)).collect();
+/// How many of these labels, by their lengths, go into one message. One that is too long for any has a message of its own,
+/// which its receiver can't read.
+fn fitting(lengths: impl Iterator<Item = usize>) -> usize {
+    let mut room = LARGE;
+    let fits = |length: &usize| {
+        let left = room.checked_sub(*length);
+        room = left.unwrap_or(room);
+        left.is_some()
+    };
+    lengths.take(MAX_FDS).take_while(fits).count().max(1)
+}
+
+/// The zones in a channel, and why some that may be in it could not be read.
+pub(crate) fn receive(reader: &OwnedFd) -> (Vec<Passed>, Option<io::Error>) {
+    let (mut zones, mut failed, mut scratch) = (Vec::new(), None, vec![0; LARGE]);
+    loop {
+        let received = match os::channel::recv(reader.as_raw_fd(), &mut scratch) {
+            Ok(received) if received.len > 0 => received,
+            Ok(_) => break,
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        };
+        let mut fields = Fields(scratch.get(..received.len).unwrap_or_default());
+        let labels: Vec<Label> = std::iter::from_fn(|| Label::decode(&mut fields)).collect();
         // A message that isn't understood whole isn't understood.
-        if !received.cut && bytes.is_empty() && labels.len() == received.fds.len() {
+        if !received.cut && fields.0.is_empty() && labels.len() == received.fds.len() {
             zones.extend(labels.into_iter().zip(received.fds).map(|(label, file)| Passed { label, file }));
+        } else {
+            failed = Some(io::ErrorKind::InvalidData.into());
         }
     }
-    zones
+    (zones, failed)
 }
 
 #[cfg(test)]
@@ -135,12 +142,12 @@ mod tests {
     fn labels() {
         let all = [label("one"), label(""), Label { meaning: "x".repeat(70_000), ..label("two") }];
         let bytes: Vec<u8> = all.iter().flat_map(Label::encode).collect();
-        let mut rest = &bytes[..];
+        let mut rest = Fields(&bytes);
         let read: Vec<Label> = std::iter::from_fn(|| Label::decode(&mut rest)).collect();
-        assert_eq!((&read[..], rest.len()), (&all[..], 0));
+        assert_eq!((&read[..], rest.0.len()), (&all[..], 0));
         let one = label("one").encode();
         for len in 0..one.len() {
-            assert_eq!(Label::decode(&mut &one[..len]), None, "{len}");
+            assert_eq!(Label::decode(&mut Fields(&one[..len])), None, "{len}");
         }
     }
 
@@ -167,7 +174,23 @@ mod tests {
             os::channel::send(writer.as_raw_fd(), bytes, &vec![file.as_fd(); files]).expect("room");
         }
         drop(writer);
-        let names: Vec<String> = receive(&reader).into_iter().map(|passed| passed.label.name).collect();
+        let (zones, failed) = receive(&reader);
+        let names: Vec<String> = zones.into_iter().map(|passed| passed.label.name).collect();
         assert_eq!(names, ["one", "two"]);
+        assert_eq!(failed.map(|error| error.kind()), Some(io::ErrorKind::InvalidData));
+    }
+
+    #[test]
+    fn labels_of_a_message() {
+        for (lengths, expect) in [
+            (vec![100; 40], MAX_FDS),
+            (vec![100; 3], 3),
+            (vec![LARGE, 1], 1),
+            (vec![LARGE - 1, 1, 1], 2),
+            (vec![1, LARGE, 1], 1),
+            (vec![LARGE + 1, 1], 1),
+        ] {
+            assert_eq!(fitting(lengths.iter().copied()), expect, "{lengths:?}");
+        }
     }
 }

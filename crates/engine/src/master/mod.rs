@@ -67,8 +67,8 @@ pub struct Master<'a> {
     answers: Option<Answers>,
     /// Of whom something is still to be taken back, and when that is tried again.
     unreleased: Vec<(Instant, i32)>,
-    /// Workers of another master that has ended before them, and when to look whether they have too.
-    orphans: Vec<(Instant, i32)>,
+    /// The identities of workers of another master that has ended before them, and when to look whether they have too.
+    orphans: Vec<(Instant, u32)>,
     /// A link for the new binary, until it asks for it.
     offer: Option<Offer>,
     /// Files that may change.
@@ -230,7 +230,8 @@ impl<'a> Master<'a> {
         let terminating = if let Stage::Terminating { next, .. } = self.stage { Some(next) } else { None };
         let respawn = self.respawns.iter().map(|(at, _)| *at).min();
         let look = self.watch.next().filter(|_| self.stage == Stage::Running);
-        let release = self.unreleased.iter().chain(&self.orphans).map(|(at, _)| *at).min();
+        let unreleased = self.unreleased.iter().map(|(at, _)| *at);
+        let release = unreleased.chain(self.orphans.iter().map(|(at, _)| *at)).min();
         let deadline = [self.handover, terminating, respawn, look, release].into_iter().flatten().min();
         let timeout = deadline.map_or(-1, |at| at.saturating_duration_since(Instant::now()).as_millis() as i32 + 1);
         if let Err(error) = os::poll::poll(&mut fds, timeout)
@@ -557,13 +558,15 @@ impl<'a> Master<'a> {
     /// Sees which workers of another master have ended, after that master.
     fn look_after_orphans(&mut self) {
         let now = Instant::now();
-        let new = self.table.take_orphans().into_iter().map(|pid| (now, pid));
+        let new = self.table.take_orphans().into_iter().map(|identity| (now, identity));
         let known = std::mem::take(&mut self.orphans);
-        for (at, pid) in known.into_iter().chain(new) {
-            match (at <= now, os::process::exists(pid)) {
-                (false, _) => self.orphans.push((at, pid)),
-                (true, true) => self.orphans.push((now + RELEASE_WAIT, pid)),
-                (true, false) => self.unreleased.push((now, pid)),
+        for (at, identity) in known.into_iter().chain(new) {
+            if at > now {
+                self.orphans.push((at, identity));
+            } else if os::process::has_ended(identity) {
+                self.unreleased.push((now, os::process::pid_of(identity)));
+            } else {
+                self.orphans.push((now + RELEASE_WAIT, identity));
             }
         }
     }

@@ -139,7 +139,7 @@ pub struct ProcessTable {
     /// Another master, and its workers.
     link: Option<Link>,
     /// Workers of another master that has ended before them.
-    orphans: Vec<i32>,
+    orphans: Vec<u32>,
 }
 
 impl ProcessTable {
@@ -196,14 +196,14 @@ impl ProcessTable {
     /// There is no other master any more: its workers are nobody's peers from now on.
     pub fn part(&mut self) {
         for Foreign { slot, pid, .. } in self.link.take().map_or_else(Vec::new, Link::into_workers) {
-            self.orphans.push(pid);
+            self.orphans.push(os::process::identity_of(pid));
             self.tell_workers(News::Went(slot, pid));
         }
         self.deliver();
     }
 
-    /// Workers of another master that was killed, each told of once: nobody else learns of their end.
-    pub(crate) fn take_orphans(&mut self) -> Vec<i32> {
+    /// The identities of workers of another master that was killed, each told of once: nobody else learns of their end.
+    pub(crate) fn take_orphans(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.orphans)
     }
 

@@ -109,7 +109,7 @@ impl Inherited {
         sockets.iter().for_each(|listening| listening.given.set(given));
         let files = sockets.iter().filter_map(Listening::path).map(Path::to_path_buf).collect();
         let parent = os::process::parent_pid();
-        let (link, zones) = crate::handover::link::ask(parent).unzip();
+        let (link, zones) = crate::handover::link::ask(parent, &|message| reporter.say(Level::Warn, message)).unzip();
         Inherited {
             parent: Some(parent),
             sockets: RefCell::new(sockets),

@@ -5,8 +5,8 @@
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA1_OUTPUT_LEN, digest};
 use base64::Engine as _;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use sha_crypt::{PasswordVerifier, ShaCrypt};
+use wire::base64::LENIENT;
 use yescrypt::Yescrypt;
 
 use super::{des_crypt, md5_crypt};
@@ -19,14 +19,6 @@ pub(super) const DIGITS: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabc
 const LONGEST: usize = 511;
 /// The most memory that a stored password may make its check take.
 const MOST_MEMORY: u64 = 256 << 20;
-
-/// As lenient as nginx: padding may be missing, and the bits that it hides may be anything.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
 
 /// How a password compares to a stored one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +122,7 @@ fn is_affordable(text: &str) -> bool {
 
 /// The digest in Base64, with its salt after it if it is salted.
 fn sha(encoded: &[u8], password: &[u8], salted: bool) -> bool {
-    let Ok(decoded) = BASE64.decode(encoded) else { return false };
+    let Ok(decoded) = LENIENT.decode(encoded) else { return false };
     let Some((expected, salt)) = decoded.split_at_checked(SHA1_OUTPUT_LEN) else { return false };
     let salt = if salted { salt } else { &[] };
     let made = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[password, salt].concat());

@@ -428,7 +428,6 @@ impl Look<'_> {
 
     /// Serves what is stored, while a request of its own fetches what is new.
     fn update_in_background(&self, r: &mut Request, fill: Box<Fill>, stored: &Stored) -> Next {
-        let http = r.http.clone();
         let cloned = r.clone_request(|child| {
             let work = child.lasting_slot::<Work>();
             work.key = fill.text.clone();
@@ -436,7 +435,7 @@ impl Look<'_> {
         });
         match cloned {
             Ok(update) => {
-                update.detach_without_body(&http);
+                update.detach_without_body(r);
                 self.answer(r, stored, Status::Stale)
             }
             Err(fault) => Next::Answer(fault.into()),

@@ -6,15 +6,15 @@
 
 pub mod format;
 
-use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
 use ::upstream::Choice;
 use buf::{Bytes, Chain};
 use common::backend::targets::Groups;
+use common::handover::{add_unsent, address_of, backend_state};
 use engine::handover::{Handover, Parcel, kind};
 use engine::log::Level;
-use http::app::handover::{Taken, client, client_state, flat, request_state, restore_request, socket_state, stream};
+use http::app::handover::{Taken, client, client_state, request_state, restore_request, stream};
 use http::exchange::{Exchange, Target};
 use http::request::Request;
 use http::server::Http;
@@ -32,14 +32,9 @@ pub(crate) fn give_tunnel(to: &Handover, r: &mut Request, tunnel: Tunnel, down: 
     tunnel.count();
     let Tunnel { exchange, mut choice, backend, timeouts, moved, .. } = tunnel;
     let Some((mut client, client_socket)) = client_state(conn) else { return };
-    match &mut client.secure {
-        Some(secure) => secure.unsent.extend(flat(down)),
-        None => client.socket.unsent.extend(flat(down)),
-    }
-    let timeout_ms = backend.recv_timeout_left();
-    let (mut backend, backend_socket) = socket_state(backend);
-    backend.timeout_ms = timeout_ms;
-    backend.unsent.extend(flat(up));
+    add_unsent(&mut client.socket, &mut client.secure, down);
+    let wait_ms = backend.recv_timeout_left();
+    let (backend, backend_socket) = backend_state(backend, wait_ms, up);
     let group = choice.group().name.as_bytes().to_vec();
     let state = TunnelState {
         client,
@@ -61,15 +56,8 @@ pub(crate) fn adopt_tunnel(http: &Rc<Http>, mut parcel: Parcel, back: bool) -> R
     if !matches!(parcel.kind, kind::HTTP_TUNNEL | kind::HTTPS_TUNNEL) {
         return Err(parcel);
     }
-    let Some(state) = TunnelState::decode(&parcel.payload).filter(|_| parcel.fds.len() == 2) else {
-        return Err(parcel);
-    };
-    // What this worker gave away has left its places to others, but it is not to be lost for that.
-    if !back && !rt::make_room(2) {
-        return Err(parcel);
-    }
-    let local = parcel.fds.first().map(|fd| fd.as_raw_fd());
-    if http.address(&state.client.listen, || os::socket::local_addr(local?).ok()).is_none() {
+    let Some(state) = TunnelState::decode(&parcel.payload) else { return Err(parcel) };
+    if address_of(&http.sockets, &state.client.listen, &parcel, back).is_none() {
         return Err(parcel);
     }
     let (Some(backend_socket), Some(client_socket)) = (parcel.fds.pop(), parcel.fds.pop()) else { return Err(parcel) };

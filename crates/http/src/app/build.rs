@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use common::backend::targets::Groups;
 use common::front::addresses::{self, Listener};
-use common::front::ssl::{self, ServerTls};
+use common::front::ssl::{self, ServerTls, Watched};
 use common::front::{ListenSpec, ServerName};
 use conf::{Context, Error, Level, Loader, Result, Set, Sets};
 use engine::cycle::core_conf::ThreadPoolConf;
@@ -251,7 +251,7 @@ fn default_listen() -> ListenSpec<HttpListen> {
 struct HttpApp {
     http: Rc<Http>,
     modules: HttpModules,
-    watched: Vec<Rc<ServerTls>>,
+    watched: Watched,
 }
 
 impl App for HttpApp {
@@ -301,7 +301,7 @@ impl App for HttpApp {
     }
 
     fn hand_over(&self, to: &Rc<Handover>) {
-        self.http.worker.handover.replace(Some(to.clone()));
+        self.http.worker.successors.set(to);
     }
 
     fn adopt(self: Rc<Self>, parcel: Parcel, back: bool) -> std::result::Result<(), Parcel> {
@@ -319,12 +319,11 @@ impl App for HttpApp {
     }
 
     fn looks_in_ms(&self) -> Option<u64> {
-        self.watched.iter().filter_map(|tls| tls.looks_in_ms()).min()
+        self.watched.looks_in_ms()
     }
 
     fn look(&self) -> bool {
-        // Each of them, whatever the others say.
-        self.watched.iter().filter(|tls| tls.look(&self.http.log)).count() > 0
+        self.watched.look(&self.http.log)
     }
 
     fn notice(&self, kind: u8, payload: &[u8]) {

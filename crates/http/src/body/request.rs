@@ -150,10 +150,18 @@ impl RequestBody {
             expect,
             change,
         } = self;
-        (*framing, *declared, *unread, *buffered) = (Framing::Done, None, Bytes::default(), None);
-        partial.clear();
+        (*framing, *declared, *unread) = (Framing::Done, None, Bytes::default());
         (*received, *raw, *raw_before) = (0, 0, 0);
-        (*delimiter, *rest, *expect, *change) = (Delimiter::Length, Remainder::Wanted, false, None);
+        (*delimiter, *rest, *expect) = (Delimiter::Length, Remainder::Wanted, false);
+        if buffered.is_some() {
+            *buffered = None;
+        }
+        if change.is_some() {
+            *change = None;
+        }
+        if !partial.is_empty() {
+            partial.clear();
+        }
     }
 
     /// What was read of it whole, as the body of another request; nothing if it wasn't. One that is declared to be empty

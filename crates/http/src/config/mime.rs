@@ -61,10 +61,9 @@ impl Types {
 
     /// The media type of a path's extension.
     pub fn of(&self, path: &[u8]) -> Option<Bytes> {
-        let name = &path[memchr::memrchr(b'/', path).map_or(0, |at| at + 1)..];
+        let (before, extension) = split_extension(path)?;
         // A name that only starts with a dot has no extension.
-        let dot = memchr::memrchr(b'.', name).filter(|at| *at > 0)?;
-        let extension = &name[dot + 1..];
+        before.last().filter(|byte| **byte != b'/')?;
         let mut lower = [0; LONGEST];
         let found = match lower.get_mut(..extension.len()) {
             Some(lower) => {
@@ -76,6 +75,14 @@ impl Types {
         };
         found.cloned()
     }
+}
+
+/// A path up to the last dot of its last part, and what follows that dot. Both are short, so they are looked through byte by
+/// byte.
+fn split_extension(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = path.iter().rposition(|byte| matches!(byte, b'.' | b'/'))?;
+    let (before, rest) = path.split_at(at);
+    Some((before, rest.strip_prefix(b".")?))
 }
 
 /// A set of media types, as directives such as `gzip_types` name them.

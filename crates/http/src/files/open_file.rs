@@ -307,11 +307,12 @@ fn look(path: &[u8], open: bool, links: Links) -> Result<Found, OpenError> {
 
 /// Opens a file, unless its contents are in memory.
 fn look_small(small: &SmallFiles, path: &[u8]) -> Result<Found, OpenError> {
-    if let Some(found) = small.find(path) {
+    let turn = rt::turn();
+    if let Some(found) = small.find(path, turn) {
         return Ok(found);
     }
     let mut found = look(path, true, Links { mode: Symlinks::Allowed, from: 0 })?;
-    small.offer(path, &mut found, engine::clock::now().0);
+    small.offer(path, &mut found, engine::clock::now().0, turn);
     Ok(found)
 }
 

@@ -2,8 +2,8 @@
 //!
 //! nginx doesn't have this, and no client sees it: a file that is requested again and again is checked for each request
 //! (`stat`), but no longer opened, read and closed, which costs three times as much as the rest of its request. What is
-//! kept is used only while the file is the same to the nanosecond of its last change. No descriptor is kept, so nothing
-//! holds a deleted file or a file system.
+//! kept is used only while the file is the same to the nanosecond of its last change. Requests that came together, in one
+//! turn of the event loop, share a check. No descriptor is kept, so nothing holds a deleted file or a file system.
 //!
 //! A change could go unseen if it falls into the same tick of the system's clock as the reading, so a file is kept only
 //! when its last change is some time ago; and where others write behind the system's back, so only files of local file
@@ -51,10 +51,17 @@ pub struct SmallFiles {
 
 #[derive(Default)]
 struct Generations {
-    young: HashMap<Box<[u8]>, Found, RandomState>,
-    old: HashMap<Box<[u8]>, Found, RandomState>,
+    young: HashMap<Box<[u8]>, Kept, RandomState>,
+    old: HashMap<Box<[u8]>, Kept, RandomState>,
     /// How many bytes the young ones take.
     bytes: usize,
+}
+
+/// A file that is kept.
+struct Kept {
+    found: Found,
+    /// In which turn of the event loop it was found unchanged.
+    checked: u64,
 }
 
 impl Default for SmallFiles {
@@ -70,19 +77,23 @@ impl Default for SmallFiles {
 }
 
 impl SmallFiles {
-    /// The file at a path, if it is kept and has not changed.
-    pub fn find(&self, path: &[u8]) -> Option<Found> {
+    /// The file at a path, if it is kept and has not changed; `turn` is that of the event loop.
+    pub fn find(&self, path: &[u8], turn: u64) -> Option<Found> {
         let mut generations = self.generations.borrow_mut();
         let known = generations.find(path)?;
-        if stat(path).is_ok_and(|now| now == known.stat) {
-            return Some(known);
+        if known.checked == turn {
+            return Some(known.found.clone());
+        }
+        if stat(path).is_ok_and(|now| now == known.found.stat) {
+            known.checked = turn;
+            return Some(known.found.clone());
         }
         generations.remove(path);
         None
     }
 
-    /// Counts the use of a file that was opened. If it was requested before, it is kept, and gets its contents.
-    pub fn offer(&self, path: &[u8], found: &mut Found, now_secs: i64) {
+    /// Counts the use of a file that was opened in this turn. If it was requested before, it is kept, and gets its contents.
+    pub fn offer(&self, path: &[u8], found: &mut Found, now_secs: i64, turn: u64) {
         if found.size > MAX_FILE || !self.is_second(path) {
             return;
         }
@@ -90,7 +101,7 @@ impl SmallFiles {
         found.content = read(file, &found.stat, &self.locals, now_secs);
         if found.content.is_some() {
             (found.file, found.made) = (None, Some(Made::new(&self.forms)));
-            self.generations.borrow_mut().insert(path, found.clone());
+            self.generations.borrow_mut().insert(path, Kept { found: found.clone(), checked: turn });
         }
     }
 
@@ -105,33 +116,33 @@ impl SmallFiles {
 
 impl Generations {
     /// What is known about a path; it moves to the young ones.
-    fn find(&mut self, path: &[u8]) -> Option<Found> {
-        if let Some(found) = self.young.get(path) {
-            return Some(found.clone());
+    fn find(&mut self, path: &[u8]) -> Option<&mut Kept> {
+        if !self.old.is_empty()
+            && let Some((path, kept)) = self.old.remove_entry(path)
+        {
+            self.put(path, kept);
         }
-        let (path, found) = self.old.remove_entry(path)?;
-        self.put(path, found.clone());
-        Some(found)
+        self.young.get_mut(path)
     }
 
-    fn insert(&mut self, path: &[u8], found: Found) {
+    fn insert(&mut self, path: &[u8], kept: Kept) {
         self.remove(path);
-        self.put(path.into(), found);
+        self.put(path.into(), kept);
     }
 
-    fn put(&mut self, path: Box<[u8]>, found: Found) {
-        let size = cost(&path, &found);
+    fn put(&mut self, path: Box<[u8]>, kept: Kept) {
+        let size = cost(&path, &kept.found);
         if self.bytes + size > GENERATION {
             self.old = std::mem::take(&mut self.young);
             self.bytes = 0;
         }
         self.bytes += size;
-        self.young.insert(path, found);
+        self.young.insert(path, kept);
     }
 
     fn remove(&mut self, path: &[u8]) {
-        if let Some(found) = self.young.remove(path) {
-            self.bytes -= cost(path, &found);
+        if let Some(kept) = self.young.remove(path) {
+            self.bytes -= cost(path, &kept.found);
         }
     }
 }
@@ -241,6 +252,7 @@ impl Contents {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use os::file::fstat;
 
@@ -269,6 +281,12 @@ mod tests {
         }
     }
 
+    /// Another turn of the event loop.
+    fn next_turn() -> u64 {
+        static TURNS: AtomicU64 = AtomicU64::new(100);
+        TURNS.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// A time at which what is written now has settled.
     fn later() -> i64 {
         engine::clock::system().0 + SETTLED + 1
@@ -279,13 +297,13 @@ mod tests {
         opened(fstat(&file).expect("stat"), Some(file))
     }
 
-    /// Asks for a path as a request does; whether the contents were at hand, and what they were.
+    /// Asks for a path as the first request of a turn does; whether the contents were at hand, and what they were.
     fn ask(small: &SmallFiles, path: &[u8], now: i64) -> (bool, Option<Bytes>) {
-        match small.find(path) {
+        match small.find(path, next_turn()) {
             Some(found) => (true, found.content),
             None => {
                 let mut found = open(path);
-                small.offer(path, &mut found, now);
+                small.offer(path, &mut found, now, next_turn());
                 assert_ne!(found.file.is_some(), found.content.is_some());
                 (false, found.content)
             }
@@ -313,7 +331,20 @@ mod tests {
         std::fs::rename(folder.0.join("b"), folder.0.join("a")).expect("rename");
         assert_eq!(ask(&small, &path, later()), (false, text(b"six")));
         std::fs::remove_file(folder.0.join("a")).expect("remove");
-        assert!(small.find(&path).is_none() && small.find(&other).is_none());
+        assert!(small.find(&path, next_turn()).is_none() && small.find(&other, next_turn()).is_none());
+    }
+
+    #[test]
+    fn checked_once_a_turn() {
+        let folder = Folder::new("turns");
+        let path = folder.write("a", b"x");
+        let small = SmallFiles::default();
+        for _ in 0..2 {
+            small.offer(&path, &mut open(&path), later(), 7);
+        }
+        std::fs::remove_file(folder.0.join("a")).expect("remove");
+        assert!(small.find(&path, 7).is_some(), "it was there in this turn");
+        assert!(small.find(&path, 8).is_none() && small.find(&path, 8).is_none());
     }
 
     #[test]
@@ -323,7 +354,7 @@ mod tests {
         let kept = |path: &[u8], now| {
             ask(&small, path, now);
             ask(&small, path, now);
-            small.find(path).is_some()
+            small.find(path, next_turn()).is_some()
         };
         let now = engine::clock::system().0;
         assert!(!kept(&folder.write("fresh", b"x"), now));
@@ -345,13 +376,13 @@ mod tests {
             ask(&small, &path, later());
             ask(&small, &path, later());
             let generations = small.generations.borrow();
-            let bytes = |files: &HashMap<Box<[u8]>, Found, RandomState>| {
-                files.iter().map(|(path, file)| cost(path, file)).sum()
+            let bytes = |files: &HashMap<Box<[u8]>, Kept, RandomState>| {
+                files.iter().map(|(path, kept)| cost(path, &kept.found)).sum()
             };
             let (young, old): (usize, usize) = (bytes(&generations.young), bytes(&generations.old));
             assert_eq!(young, generations.bytes);
             assert!(young <= GENERATION && old <= GENERATION);
         }
-        assert!(small.find(&folder.write("0", b"x")).is_none());
+        assert!(small.find(&folder.write("0", b"x"), next_turn()).is_none());
     }
 }

@@ -136,7 +136,9 @@ impl Request {
     pub fn begin(conn: Connection, http: &Rc<Http>) -> Box<Request> {
         let Connection { facts, link } = conn;
         let mut r = Request::take_spare(&facts.address, http);
-        r.server.clone_from(facts.server());
+        if !Rc::ptr_eq(&r.server, facts.server()) {
+            r.server.clone_from(facts.server());
+        }
         r.location.clone_from(&r.server.root);
         r.sent_before = link.stream.sent();
         r.number = link.stream.number();
@@ -208,6 +210,9 @@ impl Request {
 
     /// Runs the log handlers of the location.
     pub(crate) fn log_access(&mut self) {
+        if self.location.handlers.log.is_empty() {
+            return;
+        }
         let location = self.location.clone();
         for handler in &location.handlers.log {
             handler.log(self);
@@ -398,9 +403,11 @@ impl Request {
 
     /// Finds the location of the URI and enters it.
     pub(crate) fn find_location(&mut self) -> Result<(), Reply> {
-        let server = self.server.clone();
-        self.location = server.root.clone();
-        match self.search(&server.root.children)? {
+        let root = self.server.root.clone();
+        if !Rc::ptr_eq(&self.location, &root) {
+            self.location = root.clone();
+        }
+        match self.search(&root.children)? {
             Search::None => {}
             Search::Final(id) | Search::Prefix(id) => self.location = self.http.location(id),
             Search::Redirect(id) => return Err(self.redirect_to_slash(id)),
@@ -411,7 +418,6 @@ impl Request {
     /// nginx's order: an exact name ends the search; else the longest prefix is remembered, its nested locations are
     /// looked at, and then the regexes and after them the predicates of this level, unless the prefix forbids them.
     fn search(&mut self, tree: &Tree) -> Result<Search, Fault> {
-        let http = self.http.clone();
         let mut best = Search::None;
         let mut no_regex = false;
         match tree.find(&self.uri) {
@@ -420,9 +426,10 @@ impl Request {
             Found::None => {}
             Found::Prefix(id) => {
                 best = Search::Prefix(id);
-                let location = http.look_at(id);
+                let location = self.http.look_at(id);
                 no_regex = matches!(location.kind, Kind::Prefix { no_regex: true });
                 if !location.children.is_empty() {
+                    let location = location.clone();
                     match self.search(&location.children)? {
                         Search::None => {}
                         Search::Prefix(id) => best = Search::Prefix(id),
@@ -431,7 +438,8 @@ impl Request {
                 }
             }
         }
-        if !no_regex {
+        if !no_regex && !tree.is_by_name() {
+            let http = self.http.clone();
             for &id in &tree.regexes {
                 let location = http.look_at(id);
                 let Kind::Regex(regex) = &location.kind else { continue };

@@ -54,6 +54,10 @@ pub(super) struct Family {
     slots: RefCell<Slots>,
     /// `$request_id`, once it has been read.
     pub(super) id: OnceCell<String>,
+    /// How many subrequests go on that the close of the connection waits for.
+    following: Cell<u32>,
+    /// One of them has ended.
+    followed: rt::Event,
 }
 
 impl Family {
@@ -98,6 +102,23 @@ impl Request {
     fn family(&mut self) -> &Rc<Family> {
         let id = &mut self.id;
         self.family.get_or_insert_with(|| Family::new(id.take()))
+    }
+
+    /// Waits for what the request has begun beside its response, such as the update of a stored one, as long as the client
+    /// stays.
+    pub(crate) async fn wait_for_following(&mut self) {
+        let Some(family) = self.family.clone() else { return };
+        while family.following.get() > 0 {
+            let seen = family.followed.count();
+            let client = self.client();
+            let left = poll_fn(|cx| match family.followed.poll_since(cx, seen) {
+                Poll::Ready(()) => Poll::Ready(false),
+                Poll::Pending => client.map_or(Poll::Pending, |client| client.poll_hangup(cx)).map(|()| true),
+            });
+            if left.await {
+                return;
+            }
+        }
     }
 
     /// Begins a subrequest, in the server of this request. Nothing happens before the response is polled. An error
@@ -344,11 +365,12 @@ impl SubResponse {
         self.end(None);
     }
 
-    /// The same, but nobody takes the body: it ends with the head.
-    pub fn detach_without_body(mut self, http: &Rc<Http>) {
-        let apart = Apart::new(http.clone());
+    /// The same, but nobody takes the body: it ends with the head. The client's response doesn't wait for that; but if the
+    /// connection is to be closed after it, that does, so that who asks next, and not sooner, finds what it has changed.
+    pub fn detach_without_body(mut self, parent: &mut Request) {
+        let running = (Apart::new(parent.http.clone()), Following::new(parent.family().clone()));
         rt::spawn(async move {
-            let _apart = apart;
+            let _running = running;
             poll_fn(|cx| self.poll_head(cx)).await;
             self.end(None);
         });
@@ -381,6 +403,23 @@ impl SubResponse {
             parent.vars.take_over(&r.vars);
         }
         r.end();
+    }
+}
+
+/// Counts what the close of a connection waits for, until it is dropped.
+struct Following(Rc<Family>);
+
+impl Following {
+    fn new(family: Rc<Family>) -> Following {
+        family.following.set(family.following.get() + 1);
+        Following(family)
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.following.set(self.0.following.get() - 1);
+        self.0.followed.notify();
     }
 }
 

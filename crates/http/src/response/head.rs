@@ -99,8 +99,8 @@ pub fn server_token(tokens: ServerTokens) -> &'static str {
 
 /// Decides whether there is a body, whether it is chunked, and whether the connection is kept.
 pub(crate) fn decide(r: &mut Request) {
-    let core = r.location.core.clone();
-    let chunks = (1001..2000).contains(&r.line.version) && core.chunked_transfer_encoding && !r.response.headless;
+    let chunked_transfer_encoding = r.location.core.chunked_transfer_encoding;
+    let chunks = (1001..2000).contains(&r.line.version) && chunked_transfer_encoding && !r.response.headless;
     let response = &mut r.response;
     // Fields of a backend are kept.
     let own = !response.disable_not_modified;
@@ -131,10 +131,10 @@ pub(crate) fn decide(r: &mut Request) {
     let endless = response.content_length.is_none() && !matches!(response.status, 101 | 204 | 304);
     if endless && chunks {
         response.chunked = !response.header_only;
-    } else if endless && (!response.header_only || !core.chunked_transfer_encoding) {
+    } else if endless && (!response.header_only || !chunked_transfer_encoding) {
         r.close_after();
     }
-    if r.ending == Ending::Keep && !may_keep(r, &core) {
+    if r.ending == Ending::Keep && !may_keep(r, &r.location.core) {
         r.ending = Ending::Close;
     }
 }
@@ -149,11 +149,13 @@ fn may_keep(r: &Request, core: &CoreLocation) -> bool {
 }
 
 fn disabled_browser(r: &Request, disable: u32) -> bool {
+    let (msie6, safari) = (disable & 2 != 0 && r.line.method_id == Method::Post, disable & 4 != 0);
+    if !msie6 && !safari {
+        return false;
+    }
     let agent = r.header(KnownHeader::UserAgent).unwrap_or_default();
     let has = |text: &[u8]| memchr::memmem::find(agent, text).is_some();
-    let msie6 = disable & 2 != 0 && r.line.method_id == Method::Post && (has(b"MSIE 6.") || has(b"MSIE 5."));
-    let safari = disable & 4 != 0 && has(b"Safari/") && has(b"Mac OS X") && !has(b"Chrome/");
-    msie6 || safari
+    msie6 && (has(b"MSIE 6.") || has(b"MSIE 5.")) || safari && has(b"Safari/") && has(b"Mac OS X") && !has(b"Chrome/")
 }
 
 /// Completes `Location` to the form that is sent and logged: a path becomes a whole URL if `absolute_redirect` is on.

@@ -145,8 +145,11 @@ impl Response {
         } = self;
         (*status, *body_offset, *content_length, *last_modified) = (0, 0, None, None);
         (*status_line, *content_type, *charset, *late_trailers) = (None, None, None, None);
-        headers.clear();
-        trailers.clear();
+        for fields in [headers, trailers] {
+            if !fields.is_empty() {
+                fields.clear();
+            }
+        }
         for flag in [allow_ranges, single_range, tags_alone, disable_not_modified, own_date, own_server] {
             *flag = false;
         }
@@ -154,8 +157,12 @@ impl Response {
             *flag = false;
         }
         *body = Body::Empty;
-        filters.clear();
-        *kept_file = None;
+        if !filters.is_empty() {
+            filters.clear();
+        }
+        if kept_file.is_some() {
+            *kept_file = None;
+        }
     }
 
     /// The file whose contents are the body, unless something has changed that.

@@ -234,9 +234,14 @@ impl Tree {
         self.named.iter().find(|(own, _)| **own == *name).map(|(_, id)| *id)
     }
 
+    /// Whether all locations of the level are found by their names.
+    pub fn is_by_name(&self) -> bool {
+        self.regexes.is_empty() && self.predicates.is_empty()
+    }
+
     /// Whether the level has no location at all.
     pub fn is_empty(&self) -> bool {
-        self.names.is_empty() && self.regexes.is_empty() && self.predicates.is_empty()
+        self.names.is_empty() && self.is_by_name()
     }
 }
 

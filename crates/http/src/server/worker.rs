@@ -3,7 +3,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 
-use engine::handover::Handover;
+use common::handover::Successors;
 use slab::Slab;
 
 use crate::session::connection::Link;
@@ -20,8 +20,8 @@ pub struct Worker {
     pub apart: Cell<usize>,
     /// Whether the worker is leaving: connections aren't kept any more.
     pub quitting: Cell<bool>,
-    /// Takes over the connections once the worker is leaving and has successors.
-    pub handover: RefCell<Option<Rc<Handover>>>,
+    /// The workers that take over its connections once it leaves.
+    pub successors: Successors,
     /// The engine's side, once the worker runs.
     pub context: OnceCell<WorkerHandle>,
     /// Requests that have ended, kept for their memory.
@@ -31,11 +31,6 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// The successor that takes over connections, if there is one.
-    pub fn successors(&self) -> Option<Rc<Handover>> {
-        self.handover.borrow().as_ref().filter(|handover| handover.is_open()).cloned()
-    }
-
     /// The worker leaves.
     pub fn quit(&self) {
         self.quitting.set(true);
@@ -68,7 +63,7 @@ impl Worker {
 
     /// Whether a connection is kept for further requests, here or elsewhere.
     pub fn keeps(&self, link: &Link) -> bool {
-        !self.quitting.get() || (!link.stays && self.successors().is_some())
+        !self.quitting.get() || (!link.stays && self.successors.get().is_some())
     }
 }
 

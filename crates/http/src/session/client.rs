@@ -39,6 +39,8 @@ impl From<rt::Stream> for Client {
 }
 
 impl Side for Client {
+    type Read = Bytes;
+
     fn poll_recv(&self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<Bytes>> {
         self.poll_recv(cx, size)
     }

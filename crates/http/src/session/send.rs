@@ -88,8 +88,11 @@ fn begin(r: &mut Request) -> Result<Rest, Broken> {
         append_chunk(r, &mut head, &mut body);
     }
     if body.len() <= SMALL_FILE && r.location.core.aio == Aio::Off {
-        append_small(r, &mut head, &mut body)?;
         let limited = r.location.core.limit_rate.is_some() || r.rate.is_some();
+        if !limited && h2::send_small(r, &body)? {
+            return Ok(Rest::Sent);
+        }
+        append_small(r, &mut head, &mut body)?;
         if body.is_empty()
             && !limited
             && let Some(client @ Client::Socket(_)) = r.client()
@@ -290,10 +293,10 @@ fn head(r: &mut Request, may_end: bool) -> Option<Buf> {
     head::decide(r);
     head::complete_location(r);
     secure_head(r);
-    let room = small_body(r);
     if r.h2_stream().is_some() {
-        return if h2::send_head(r, may_end) { None } else { Some(Buf::with_capacity(room)) };
+        return if h2::send_head(r, may_end) { None } else { Some(Buf::empty()) };
     }
+    let room = small_body(r);
     let head = h1::head::write(r, room);
     r.header_sent = head.len() as u64;
     Some(head)

@@ -2,17 +2,18 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use buf::{Buf, Bytes, Chain, Secret};
+use common::Facts as _;
 use engine::log::{Errno, Level, TIMED_OUT};
 use os::SockAddr;
 use rt::{ConnectOptions, Stream};
 use wire::mail::reply::{self, Unexpected};
 use wire::mail::{sasl, smtp};
-use wire::proxy_protocol::{Transport, write_v1, write_v2};
+use wire::proxy_protocol::Transport;
 
-use super::{Header, Tunnel};
+use super::Tunnel;
 use crate::auth_http::Allowed;
 use crate::proto::Protocol;
 use crate::sasl::{Login, Method};
@@ -21,7 +22,7 @@ use crate::smtp::Envelope;
 
 /// Connects the client to the server, and logs it in there.
 pub async fn log_in(
-    mut client: Client,
+    mut client: Box<Client>,
     login: Login,
     envelope: Envelope,
     allowed: Allowed,
@@ -34,17 +35,14 @@ pub async fn log_in(
         None if login.method == Method::Plain => Some(login.password),
         other => other,
     };
-    let dialogue = Dialogue { client: &client, method: login.method, password: password.as_ref(), envelope: &envelope };
-    let reached = match Backend::connect(&client.session, &allowed.server).await {
-        Ok(mut backend) => match dialogue.run(&mut backend).await {
-            Ok(first) => Ok((backend, first)),
-            Err(trouble) => Err((Some(backend), trouble)),
-        },
-        Err(trouble) => Err((None, trouble)),
+    let mut backend = match Backend::connect(&mut client.session, &allowed.server).await {
+        Ok(backend) => backend,
+        Err(trouble) => return Err(refuse(&mut client, None, &trouble).await),
     };
-    let (backend, mut first) = match reached {
-        Ok(reached) => reached,
-        Err((backend, trouble)) => return Err(refuse(&mut client, backend, &trouble).await),
+    let dialogue = Dialogue { client: &client, method: login.method, password: password.as_ref(), envelope: &envelope };
+    let mut first = match dialogue.run(&mut backend).await {
+        Ok(first) => first,
+        Err(trouble) => return Err(refuse(&mut client, Some(backend), &trouble).await),
     };
     client.session.log_at(Level::Info, format_args!("client logged in"));
     first.extend_from_slice(&backend.input);
@@ -103,7 +101,7 @@ struct Backend {
 }
 
 impl Backend {
-    async fn connect(session: &MailSession, addr: &SockAddr) -> Result<Backend, Trouble> {
+    async fn connect(session: &mut MailSession, addr: &SockAddr) -> Result<Backend, Trouble> {
         let timeout_ms = session.server.core.timeout;
         let connected = Stream::connect(addr, &ConnectOptions::default(), timeout_ms).await;
         let stream = connected.map_err(|error| Trouble::Io("connect", error, CONNECTING))?;
@@ -112,7 +110,9 @@ impl Backend {
         stream.set_send_timeout(Some(timeout_ms));
         let _ = stream.set_nodelay(true);
         let mut backend = Backend { stream, input: Buf::empty(), limit: session.server.proxy.proxy_buffer };
-        let header = header(session);
+        let kind = session.server.proxy.proxy_protocol;
+        let peer = session.base.peer.clone();
+        let header = kind.write(&peer, session.local(), Transport::Stream, &[]).unwrap_or_default();
         if !header.is_empty() {
             backend.send(&[&header]).await?;
         }
@@ -120,7 +120,10 @@ impl Backend {
     }
 
     async fn send(&mut self, line: &[&[u8]]) -> Result<(), Trouble> {
-        let sent = self.stream.send_all(Chain::from(Bytes::from(line.concat()))).await;
+        // It may be a password.
+        let mut bytes = Secret::default();
+        line.iter().for_each(|part| bytes.extend_from_slice(part));
+        let sent = self.stream.send_all(Chain::from(Bytes::from(bytes))).await;
         sent.map_err(|error| Trouble::Io("send", error, CONNECTING))
     }
 
@@ -172,38 +175,6 @@ impl Backend {
 }
 
 const CONNECTING: &str = "connecting to upstream";
-
-/// The header of the PROXY protocol, if there is to be one.
-fn header(session: &MailSession) -> Vec<u8> {
-    let mut out = Vec::new();
-    let (source, destination) = (inet(&session.peer), inet(&session.local));
-    match (session.server.proxy.proxy_protocol, source.zip(destination)) {
-        (Header::Off, _) => {}
-        (Header::Version1, Some((source, destination))) => write_v1(source, destination, &mut out),
-        (Header::Version1, None) => out.extend_from_slice(b"PROXY UNKNOWN\r\n"),
-        (Header::Version2, addresses) => {
-            // Without TLVs it is never too long.
-            let _ = write_v2(addresses.map(alike), Transport::Stream, &[], &mut out);
-        }
-    }
-    out
-}
-
-fn inet(addr: &SockAddr) -> Option<SocketAddr> {
-    addr.ip().map(|ip| SocketAddr::new(ip, addr.port()))
-}
-
-/// As nginx does: where one address is of IPv6, the other one is made one.
-fn alike((source, destination): (SocketAddr, SocketAddr)) -> (SocketAddr, SocketAddr) {
-    if source.is_ipv4() == destination.is_ipv4() {
-        return (source, destination);
-    }
-    let mapped = |addr: SocketAddr| match addr.ip() {
-        IpAddr::V4(ip) => SocketAddr::new(IpAddr::V6(ip.to_ipv6_mapped()), addr.port()),
-        IpAddr::V6(_) => addr,
-    };
-    (mapped(source), mapped(destination))
-}
 
 /// What is said to the server.
 struct Dialogue<'a> {
@@ -293,7 +264,7 @@ impl Dialogue<'_> {
     fn xclient(&self) -> Vec<u8> {
         let session = &self.client.session;
         let mut out = b"XCLIENT ADDR=".to_vec();
-        match session.peer.ip() {
+        match session.base.peer.ip() {
             Some(IpAddr::V6(ip)) => out.extend_from_slice(format!("IPV6:{ip}").as_bytes()),
             Some(IpAddr::V4(ip)) => out.extend_from_slice(ip.to_string().as_bytes()),
             None => out.extend_from_slice(b"[UNAVAILABLE]"),

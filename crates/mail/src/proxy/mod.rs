@@ -3,6 +3,7 @@
 mod login;
 mod tunnel;
 
+use common::backend::header::Header;
 use conf::Args;
 use conf::values::{flag, msec, one_of, size};
 
@@ -74,7 +75,7 @@ conf::table! {
     /// proxy_protocol on;
     /// ```
     "proxy_protocol" in EVERYWHERE, Args::exactly(1), default "off",
-        scalar(one_of(HEADER)) proxy_protocol: Header = Header::Off;
+        scalar(one_of(Header::NAMES)) proxy_protocol: Header = Header::Off;
     /// Logs clients of SMTP in with the server that has the mail, by AUTH PLAIN, if it is `on`.
     ///
     /// Effect: XCLIENT has no LOGIN then. The password is that of the client, or `Auth-Pass` of `auth_http`; without one (after
@@ -100,16 +101,3 @@ conf::table! {
     "xclient" in EVERYWHERE, Args::FLAG, default "on",
         scalar(flag) xclient: bool = true;
 }
-
-/// `proxy_protocol`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Header {
-    /// None.
-    Off,
-    /// Version 1.
-    Version1,
-    /// Version 2.
-    Version2,
-}
-
-const HEADER: &[(&str, Header)] = &[("off", Header::Off), ("on", Header::Version1), ("v2", Header::Version2)];

@@ -79,7 +79,7 @@ impl Tunnel {
         let mut up = Pump::new(client, backend, up, size);
         let end = poll_fn(|cx| {
             if !session.stays
-                && let Some(to) = session.mail.worker.successors()
+                && let Some(to) = session.mail.worker.successors.get()
                 && client.can_leave()
             {
                 return Poll::Ready(Ok(Some(to)));

@@ -1,8 +1,12 @@
 //! A client before it has logged in: its lines, and what it is told.
 
-use buf::{Buf, Bytes, Chain};
-use engine::log::{Errno, Level, TIMED_OUT};
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
+
+use buf::{Buf, Bytes, Chain, Secret};
+use engine::log::{Errno, Level, TIMED_OUT};
 use wire::mail::{Line, LineEnd, text};
 
 use super::{Gone, MailSession};
@@ -34,13 +38,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that has sent this.
-    pub fn new(session: MailSession, first: Bytes) -> Client {
-        let mut input = Buf::empty();
-        input.extend_from_slice(&first);
+    /// A client that has just connected.
+    pub fn new(session: MailSession) -> Client {
         Client {
             session,
-            input,
+            input: Buf::empty(),
             tag: Vec::new(),
             attempts: 0,
             host: None,
@@ -86,15 +88,41 @@ impl Client {
     pub async fn receive(&mut self, size: usize) -> Result<(), Gone> {
         self.flush().await?;
         // Those who haven't logged in go first if connections run out.
-        self.session.stream.set_silent();
+        let silent = self.session.stream.silent();
         let received = self.session.stream.recv(size.max(1)).await;
-        self.session.stream.set_idle(false);
+        drop(silent);
         let more = received.map_err(|error| self.lost(&error, "recv"))?;
-        if more.is_empty() {
-            return Err(Gone);
+        match (more.is_empty(), self.input.is_empty()) {
+            (true, _) => return Err(Gone),
+            (false, true) => self.input = more,
+            (false, false) => self.input.extend_from_slice(&more),
         }
-        self.input.extend_from_slice(&more);
         Ok(())
+    }
+
+    /// So many bytes of the input are done with. They may be a password: they are overwritten. An idle client holds no
+    /// memory for more.
+    pub fn consume(&mut self, bytes: usize) {
+        if let Some(done) = self.input.as_mut_slice().get_mut(..bytes) {
+            buf::wipe(done);
+        }
+        self.input.consume(bytes);
+        if self.input.is_empty() {
+            self.input = Buf::empty();
+        }
+    }
+
+    /// Waits for something else than the client's next bytes, as long as the client's connection lasts. Its place may be
+    /// needed for others meanwhile. A client that has only closed its side still gets the answer.
+    pub async fn watched<T>(&self, future: impl Future<Output = T>) -> Result<T, Gone> {
+        let stream = &self.session.stream;
+        let _silent = stream.silent();
+        let mut future = pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Ok(value)),
+            Poll::Pending => stream.poll_reset(cx).map(|()| Err(Gone)),
+        })
+        .await
     }
 
     fn lost(&self, error: &io::Error, call: &str) -> Gone {
@@ -113,13 +141,13 @@ impl Client {
     }
 
     /// The client's next line without its end, which has at most `limit` bytes with it.
-    pub async fn line(&mut self, limit: usize) -> Result<Vec<u8>, Gone> {
+    pub async fn line(&mut self, limit: usize) -> Result<Secret, Gone> {
         self.keep_up().await?;
         loop {
             match self.end.find(&self.input, limit) {
                 Line::Whole(end) => {
-                    let line = self.input.get(..end).map(text).unwrap_or_default().to_vec();
-                    self.input.consume(end);
+                    let line = self.input.get(..end).map(text).unwrap_or_default().into();
+                    self.consume(end);
                     self.end = LineEnd::default();
                     return Ok(line);
                 }
@@ -130,7 +158,7 @@ impl Client {
     }
 
     /// Asks for a response to a challenge.
-    pub async fn challenge(&mut self, line: &[&[u8]], limit: usize) -> Result<Vec<u8>, Gone> {
+    pub async fn challenge(&mut self, line: &[&[u8]], limit: usize) -> Result<Secret, Gone> {
         self.say(line);
         self.line(limit).await
     }

@@ -7,13 +7,11 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::rc::Rc;
 
+use common::Base;
 use common::front::Visitor;
-use common::front::proxy::ProxyHeader;
 use common::front::ssl::{SslConf, VerifyClient};
-use common::vars::Store;
 use engine::log::{Level, Log};
 use os::SockAddr;
-use tls::Secured;
 
 pub use self::client::Client;
 pub use self::serve::{secure, serve};
@@ -34,16 +32,8 @@ pub struct MailSession {
     pub server: Rc<Server>,
     /// The connection.
     pub stream: rt::Stream,
-    /// The client's address.
-    pub peer: SockAddr,
-    /// The trusted proxy whose connection it is, once the address that the proxy named has become the client's.
-    pub relay: Option<SockAddr>,
-    /// The address that it connected to.
-    pub local: SockAddr,
-    /// What the PROXY protocol said.
-    pub proxy: Option<Box<ProxyHeader>>,
-    /// What is known of its TLS.
-    pub tls: Option<Rc<Secured>>,
+    /// What is known of its client's connection.
+    pub base: Base<MailProto>,
     /// Whether TLS began, or begins now, within the session.
     pub starttls: bool,
     /// The name under which it tries to log in, or has logged in.
@@ -52,8 +42,6 @@ pub struct MailSession {
     pub upstream: Option<Box<str>>,
     /// Another worker took it back, or this one did: it stays here.
     pub stays: bool,
-    /// What names of certificates with variables would need.
-    pub store: Store,
 }
 
 impl MailSession {
@@ -61,18 +49,13 @@ impl MailSession {
     pub fn new(mail: &Rc<Mail>, address: Rc<Address>, stream: rt::Stream, peer: SockAddr) -> MailSession {
         MailSession {
             server: address.default.clone(),
-            local: stream.local_addr().unwrap_or_else(|_| address.addr.clone()),
             address,
+            base: Base::new(&mail.variables, stream.number(), peer),
             stream,
-            peer,
-            relay: None,
-            proxy: None,
-            tls: None,
             starttls: false,
             login: Vec::new(),
             upstream: None,
             stays: false,
-            store: mail.variables.store(),
             mail: mail.clone(),
         }
     }
@@ -90,7 +73,7 @@ impl MailSession {
         }
         let details = |line: &mut String| {
             let starttls = if self.starttls { " using starttls" } else { "" };
-            _ = write!(line, ", client: {}{starttls}, server: {}", self.peer.text(), self.address.addr);
+            _ = write!(line, ", client: {}{starttls}, server: {}", self.base.peer.text(), self.address.addr);
             if !self.login.is_empty() {
                 _ = write!(line, ", login: \"{}\"", buf::text::encode(&self.login));
             }
@@ -98,15 +81,15 @@ impl MailSession {
                 _ = write!(line, ", upstream: {upstream}");
             }
         };
-        log.write_with(level, Some(self.stream.number()), message, Some(&details));
+        log.write_with(level, Some(self.base.number), message, Some(&details));
     }
 
     /// The client, as the log names it while it can't speak yet.
     pub fn visitor(&self) -> Visitor<'_> {
         Visitor {
             log: self.log().clone(),
-            number: self.stream.number(),
-            peer: &self.peer,
+            number: self.base.number,
+            peer: &self.base.peer,
             server: &self.address.addr,
             starttls: self.starttls,
         }
@@ -119,11 +102,11 @@ impl MailSession {
 
     /// Whether the client has to begin TLS before it may log in.
     pub fn needs_tls(&self) -> bool {
-        self.tls.is_none() && self.server.starttls.starttls == crate::starttls::Starttls::Only
+        self.base.tls.is_none() && self.server.starttls.starttls == crate::starttls::Starttls::Only
     }
 
     /// Whether the client can begin TLS.
     pub fn offers_tls(&self) -> bool {
-        self.tls.is_none() && self.server.starttls.starttls != crate::starttls::Starttls::Off
+        self.base.tls.is_none() && self.server.starttls.starttls != crate::starttls::Starttls::Off
     }
 }

@@ -1,82 +1,68 @@
 //! The life of a session: what precedes it, the login, and then the tunnel to the server that has the mail.
 
-use std::rc::Rc;
-
-use buf::Bytes;
+use buf::{Buf, Bytes};
 use common::front::proxy;
-use common::front::tls::{Greeted, Unproved, greet, log_failure};
+use common::front::tls::{Unproved, greet_secure};
 use common::modules::Check as _;
 use engine::log::Level;
-use os::SockAddr;
-use tls::HandshakeError;
 
-use super::{Client, Gone, MailSession};
+use super::{Client, Gone};
 use crate::auth_http::{self, Decision};
 use crate::proto::Protocol;
 use crate::proxy::{self as backend, Tunnel};
-use crate::server::{Address, Mail};
 use crate::{imap, pop3, smtp};
 
 /// Serves a connection to its end.
-pub async fn serve(mail: Rc<Mail>, address: Rc<Address>, stream: rt::Stream, peer: SockAddr) {
-    let _counted = mail.worker.sessions.count();
-    // In a box of its own: what follows lasts longer, and needs less.
-    if let Ok(tunnel) = Box::pin(begin(MailSession::new(&mail, address, stream, peer))).await {
-        tunnel.run().await;
+pub async fn serve(client: Box<Client>) {
+    let _counted = client.session.mail.worker.sessions.count();
+    // Each in a box of its own, as all that is rare: what lasts needs little.
+    if let Ok(tunnel) = Box::pin(begin(client)).await {
+        Box::pin(tunnel.run()).await;
     }
 }
 
 /// All before the tunnel.
-async fn begin(mut session: MailSession) -> Result<Box<Tunnel>, Gone> {
+async fn begin(mut client: Box<Client>) -> Result<Box<Tunnel>, Gone> {
+    let session = &mut client.session;
     session.log().write(
         Level::Info,
-        Some(session.stream.number()),
-        format_args!("client {} connected to {}", session.peer, session.address.addr),
+        Some(session.base.number),
+        format_args!("client {} connected to {}", session.base.peer, session.address.addr),
     );
-    let mut first = Bytes::default();
     if session.address.proxy_protocol {
-        first = read_proxy_header(&mut session).await?;
+        Box::pin(read_proxy_header(&mut client)).await?;
     }
-    let server = session.server.clone();
+    let server = client.session.server.clone();
     if let Some(realip) = &server.realip {
-        realip.check(&mut session);
+        realip.check(&mut client.session);
     }
-    let mut client = Client::new(session, Bytes::default());
     client.renew_timeout();
     if client.session.address.ssl {
-        secure(&mut client, first).await?;
-    } else {
-        client.input.extend_from_slice(&first);
+        let first = std::mem::replace(&mut client.input, Buf::empty()).freeze();
+        Box::pin(secure(&mut client, first)).await?;
     }
     log_in(client).await
 }
 
-async fn read_proxy_header(session: &mut MailSession) -> Result<Bytes, Gone> {
-    let stream = &session.stream;
-    stream.set_recv_timeout(Some(session.server.core.timeout));
-    let (header, rest) = proxy::read(stream, b"", || session.visitor()).await.ok_or(Gone)?;
-    session.proxy = header.map(Box::new);
-    Ok(rest)
+async fn read_proxy_header(client: &mut Client) -> Result<(), Gone> {
+    let session = &mut client.session;
+    session.stream.set_recv_timeout(Some(session.server.core.timeout));
+    let (header, rest) = proxy::read(&session.stream, b"", || session.visitor()).await.ok_or(Gone)?;
+    session.base.proxy = header.map(Box::new);
+    client.input.extend_from_slice(&rest);
+    Ok(())
 }
 
 /// Makes the connection a TLS connection. `first` has been read already.
 pub async fn secure(client: &mut Client, first: Bytes) -> Result<(), Gone> {
     let session = &mut client.session;
     let address = session.address.clone();
-    let greeting = match greet(&session.stream, first, &address, || session.visitor()).await {
-        Some(Greeted::Hello(greeting)) => greeting,
-        Some(Greeted::Plain(_)) => {
-            let error = HandshakeError::Tls("error:0A00010B:SSL routines::wrong version number".to_owned());
-            log_failure(&session.visitor(), &error);
-            return Err(Gone);
-        }
-        None => return Err(Gone),
-    };
+    let greeting = greet_secure(&session.stream, first, &address, || session.visitor()).await.ok_or(Gone)?;
     let identity = greeting.tls.clone().identity(session);
     let log = session.log().clone();
     let secured = greeting.finish(&session.stream, identity, &log, || session.visitor()).await.ok_or(Gone)?;
     let checked = session.verify_client().check(&secured);
-    session.tls = Some(secured);
+    session.base.tls = Some(secured);
     client.renew_timeout();
     let Err(unproved) = checked else { return Ok(()) };
     let session = &client.session;
@@ -98,12 +84,12 @@ pub async fn secure(client: &mut Client, first: Bytes) -> Result<(), Gone> {
 }
 
 /// Greets the client, and lets it try to log in until it may.
-async fn log_in(mut client: Client) -> Result<Box<Tunnel>, Gone> {
+async fn log_in(mut client: Box<Client>) -> Result<Box<Tunnel>, Gone> {
     let protocol = client.session.server.protocol;
     match protocol {
         Protocol::Imap => imap::greet(&mut client),
         Protocol::Pop3 => pop3::greet(&mut client),
-        Protocol::Smtp => smtp::greet(&mut client).await?,
+        Protocol::Smtp => Box::pin(smtp::greet(&mut client)).await?,
     }
     let mut smtp = smtp::Envelope::default();
     loop {
@@ -115,7 +101,8 @@ async fn log_in(mut client: Client) -> Result<Box<Tunnel>, Gone> {
         client.flush().await?;
         client.attempts += 1;
         client.session.login.clone_from(&login.user);
-        let allowed = match auth_http::ask(&client, &login, &smtp).await {
+        let asked = Box::pin(client.watched(auth_http::ask(&client, &login, &smtp))).await?;
+        let allowed = match asked {
             Some(Decision::Allowed(allowed)) => allowed,
             Some(Decision::Refused(refusal)) => {
                 client.session.log_at(
@@ -125,18 +112,18 @@ async fn log_in(mut client: Client) -> Result<Box<Tunnel>, Gone> {
                         buf::text::encode(&refusal.reason)
                     ),
                 );
-                refuse(&mut client, &refusal).await?;
+                Box::pin(refuse(&mut client, &refusal)).await?;
                 continue;
             }
             None => return Err(client.fail().await),
         };
-        return backend::log_in(client, login, smtp, allowed).await;
+        return Box::pin(backend::log_in(client, login, smtp, allowed)).await;
     }
 }
 
 /// Tells the client that it may not log in; it may try again if it is to wait for that.
 async fn refuse(client: &mut Client, refusal: &auth_http::Refusal) -> Result<(), Gone> {
-    rt::sleep(refusal.wait_s.saturating_mul(1000)).await;
+    client.watched(rt::sleep(refusal.wait_s.saturating_mul(1000))).await?;
     let tag = std::mem::take(&mut client.tag);
     let (start, middle): (&[u8], &[u8]) = match client.session.server.protocol {
         Protocol::Imap => (&tag, b" NO "),
@@ -149,4 +136,22 @@ async fn refuse(client: &mut Client, refusal: &auth_http::Refusal) -> Result<(),
     }
     client.renew_timeout();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use super::*;
+
+    /// The size of the future that a function makes.
+    fn size<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn clients_take_little_before_the_login() {
+        let sizes = [size(serve), size(begin), size_of::<Client>()];
+        assert!(sizes.iter().sum::<usize>() <= 1500, "{sizes:?}");
+    }
 }

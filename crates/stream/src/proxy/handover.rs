@@ -4,17 +4,15 @@
 //! its lines in the logs need at its end. Its server is found again by the listening address and its name, its group by name.
 
 use std::cell::RefCell;
-use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use buf::{Bytes, Chain, Secret};
 use common::backend::targets::Groups;
-use common::front::addresses;
-use common::handover::format::{SecureState, SocketState, owned};
-use common::handover::{self as shared, flat, leave, resume_layer, socket_state};
+use common::handover::format::{TunnelSockets, owned};
+use common::handover::{address_of, leave_tunnel, resume_tunnel};
 use engine::handover::{Handover, Parcel, kind};
 use engine::log::Level;
-use os::socket::Kind;
 use upstream::{Choice, Outcome};
 use wire::tagged::{Reader, Writer};
 
@@ -29,12 +27,8 @@ use crate::session::{Link, StreamSession, resume};
 struct TunnelState {
     /// What is known of it.
     session: SessionState,
-    /// The client's side.
-    client: SocketState,
-    /// Its TLS.
-    secure: Option<SecureState>,
-    /// The server's side.
-    backend: SocketState,
+    /// Both connections.
+    sockets: TunnelSockets,
     /// Milliseconds since the last attempt began.
     attempt_ms: u64,
     /// The group's name.
@@ -50,8 +44,8 @@ struct TunnelState {
 impl TunnelState {
     fn encode(&self) -> Secret {
         let mut out = Writer::new(VERSION);
-        out.bytes(1, &self.session.encode()).bytes(2, &self.client.encode());
-        out.list(3, self.secure.as_ref().map(SecureState::encode)).bytes(4, &self.backend.encode());
+        out.bytes(1, &self.session.encode());
+        self.sockets.write(2, &mut out);
         out.number(5, self.attempt_ms).bytes(6, &self.group).flag(7, self.up_ended).flag(8, self.down_ended);
         out.number(9, self.rates[0]).number(10, self.rates[1]);
         out.finish()
@@ -59,12 +53,9 @@ impl TunnelState {
 
     fn decode(bytes: &[u8]) -> Option<TunnelState> {
         let fields = Reader::new(VERSION, bytes)?;
-        let secure = fields.bytes(3).map(|bytes| SecureState::decode(bytes).ok_or(()));
         Some(TunnelState {
             session: SessionState::decode(fields.bytes(1)?)?,
-            client: SocketState::decode(fields.bytes(2)?)?,
-            secure: secure.transpose().ok()?,
-            backend: SocketState::decode(fields.bytes(4)?)?,
+            sockets: TunnelSockets::read(2, fields)?,
             attempt_ms: fields.number(5)?,
             group: owned(fields, 6),
             up_ended: fields.flag(7),
@@ -81,21 +72,12 @@ pub(super) fn give(to: &Handover, s: Box<StreamSession>, relay: Relay, up: Chain
     let session = s.state();
     let Relay { mut choice, backend, began_ms, rates, state, .. } = relay;
     let Link::Stream(client) = s.link else { return };
-    let waits = if state.down_ended { &client } else { &backend };
-    let timeout_ms = waits.recv_timeout_left();
-    let Some((mut client, mut secure, client_socket)) = leave(client) else { return };
-    match &mut secure {
-        Some(secure) => secure.unsent.extend(flat(down)),
-        None => client.unsent.extend(flat(down)),
-    }
-    let (mut backend, backend_socket) = socket_state(backend);
-    backend.timeout_ms = timeout_ms;
-    backend.unsent.extend(flat(up));
+    let wait_ms = if state.down_ended { &client } else { &backend }.recv_timeout_left();
+    let Some((sockets, fds)) = leave_tunnel(client, backend, wait_ms, [down, up]) else { return };
+    let kind = if sockets.secure.is_some() { kind::STREAM_TLS } else { kind::STREAM };
     let state = TunnelState {
         session,
-        client,
-        secure,
-        backend,
+        sockets,
         attempt_ms: rt::now_ms().saturating_sub(began_ms),
         group: choice.group().name.as_bytes().to_vec(),
         up_ended: state.up_ended,
@@ -103,34 +85,20 @@ pub(super) fn give(to: &Handover, s: Box<StreamSession>, relay: Relay, up: Chain
         rates,
     };
     choice.release(Outcome::Good);
-    let kind = if state.secure.is_some() { kind::STREAM_TLS } else { kind::STREAM };
-    to.give(Parcel { kind, payload: state.encode(), fds: vec![client_socket, backend_socket] });
+    to.give(Parcel { kind, payload: state.encode(), fds });
 }
 
 /// Serves on a session of another worker; `back`: one that this worker had given away in vain. `Err`: it is of another kind, or
 /// there is no place for it.
-pub(super) fn adopt(stream: &Rc<Stream>, mut parcel: Parcel, back: bool) -> Result<(), Parcel> {
-    if !matches!(parcel.kind, kind::STREAM | kind::STREAM_TLS) || parcel.fds.len() != 2 {
+pub(super) fn adopt(stream: &Rc<Stream>, parcel: Parcel, back: bool) -> Result<(), Parcel> {
+    if !matches!(parcel.kind, kind::STREAM | kind::STREAM_TLS) {
         return Err(parcel);
     }
     let Some(state) = TunnelState::decode(&parcel.payload) else { return Err(parcel) };
-    // What this worker gave away has left its places to others, but it is not to be lost for that.
-    if !back && !rt::make_room(2) {
-        return Err(parcel);
-    }
-    let local = parcel.fds.first().map(|fd| fd.as_raw_fd());
-    let local = || os::socket::local_addr(local?).ok();
-    let address = addresses::find(&stream.sockets, Kind::Stream, &state.session.listen, local);
+    let address = address_of(&stream.sockets, &state.session.listen, &parcel, back);
     let Some(address) = address.filter(|address| proxies(address, &state)) else { return Err(parcel) };
-    let (Some(backend), Some(client)) = (parcel.fds.pop(), parcel.fds.pop()) else { return Err(parcel) };
     let number = state.session.number;
-    let client = shared::stream(state.client.clone(), client, true);
-    let backend = shared::stream(state.backend.clone(), backend, false);
-    let resumed = match (client, backend) {
-        (Ok(client), Ok(backend)) => restore(stream, address, state, (client, backend), back),
-        _ => Err("the event method can't take it"),
-    };
-    match resumed {
+    match restore(stream, address, state, parcel.fds, back) {
         Ok((s, relay)) => rt::spawn(resume(Box::new(s), |s| async move {
             let content = s.server.handlers.content.clone()?;
             let backend = content.as_any()?.downcast_ref::<Backend>()?;
@@ -154,15 +122,13 @@ fn restore(
     stream: &Rc<Stream>,
     address: Rc<Address>,
     state: TunnelState,
-    (client, backend): (rt::Stream, rt::Stream),
+    fds: Vec<OwnedFd>,
     back: bool,
 ) -> Result<(StreamSession, Relay), &'static str> {
-    let tls = match state.secure {
-        Some(secure) => Some(resume_layer(&client, &address, secure)?.0),
-        None => None,
-    };
+    let first_wait_ms = state.sockets.backend.timeout_ms;
+    let (client, tls, backend) = resume_tunnel(state.sockets, fds, &address)?;
     let mut s = StreamSession::restore(stream, address, Link::Stream(client), state.session);
-    s.tls = tls;
+    s.base.tls = tls;
     let attempt = s.attempts.last().cloned().unwrap_or_default();
     let peer = attempt.peer.unwrap_or_default();
     let groups = stream.part::<Rc<RefCell<Groups>>>().cloned().unwrap_or_default();
@@ -176,7 +142,7 @@ fn restore(
         rates: state.rates,
         state: State { up_ended: state.up_ended, down_ended: state.down_ended, first_byte_ms, moved_ms: None },
         stays: back,
-        first_wait_ms: state.backend.timeout_ms,
+        first_wait_ms,
     };
     Ok((s, relay))
 }
@@ -185,6 +151,7 @@ fn restore(
 mod tests {
     use common::backend::attempts::Attempt;
     use common::front::proxy::ProxyHeader;
+    use common::handover::format::{SecureState, SocketState};
     use os::SockAddr;
 
     use super::*;
@@ -204,9 +171,11 @@ mod tests {
         };
         TunnelState {
             session,
-            client: SocketState { number: 7, unsent: vec![0; 70_000], ..SocketState::default() },
-            secure: Some(SecureState { tls: vec![1; 200].into(), sent: 9, ..SecureState::default() }),
-            backend: SocketState { timeout_ms: Some(0), ..SocketState::default() },
+            sockets: TunnelSockets {
+                client: SocketState { number: 7, unsent: vec![0; 70_000], ..SocketState::default() },
+                secure: Some(SecureState { tls: vec![1; 200].into(), sent: 9, ..SecureState::default() }),
+                backend: SocketState { timeout_ms: Some(0), ..SocketState::default() },
+            },
             attempt_ms: 8,
             group: b"backends".to_vec(),
             up_ended: true,
@@ -217,7 +186,8 @@ mod tests {
 
     #[test]
     fn round_trips() {
-        let plain = TunnelState { secure: None, down_ended: true, ..tunnel() };
+        let sockets = TunnelSockets { secure: None, ..tunnel().sockets };
+        let plain = TunnelState { sockets, down_ended: true, ..tunnel() };
         for state in [tunnel(), plain] {
             assert_eq!(TunnelState::decode(&state.encode()), Some(state));
         }

@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use common::backend::connect::ConnectConf;
 use common::backend::groups;
+use common::backend::header::Header;
 use common::backend::ssl::{self, UpstreamSslConf, UpstreamTls};
 use common::backend::targets::{self, Found, Groups};
 use common::vars::{size_template, template_of};
@@ -179,7 +180,7 @@ conf::table! {
     /// proxy_protocol on;
     /// ```
     "proxy_protocol" in EVERYWHERE, ONE, default "off",
-        scalar(one_of(HEADERS)) proxy_protocol: Header = Header::Off;
+        scalar(one_of(Header::NAMES)) proxy_protocol: Header = Header::Off;
     /// Adds a field (TLV) to the header of the PROXY protocol, version 2.
     ///
     /// Form: `proxy_protocol_tlv name value`
@@ -251,17 +252,6 @@ conf::table! {
         set(alpn) proxy_ssl_alpn: Rc<[Rc<Template>]> = Rc::new([]);
 }
 
-/// `proxy_protocol`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Header {
-    /// No header.
-    Off,
-    /// A line.
-    V1,
-    /// The binary one.
-    V2,
-}
-
 /// `proxy_protocol_tlv`
 #[derive(Clone)]
 pub struct Field {
@@ -285,7 +275,6 @@ pub enum Headed {
 }
 
 const DATAGRAMS: &[(&str, Headed)] = &[("first", Headed::First), ("each", Headed::Each)];
-const HEADERS: &[(&str, Header)] = &[("off", Header::Off), ("on", Header::V1), ("v2", Header::V2)];
 
 fn deprecated_buffer(raw: &mut ProxyRaw, loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
     let name = d.name.lossy();
@@ -420,9 +409,11 @@ impl Content for Backend {
             // In a box of its own: what follows lasts longer, and needs less.
             match Box::pin(self.reach(&mut s)).await {
                 Ok(Reached { choice, backend, began_ms, header }) => match backend {
-                    Line::Stream(backend) => relay::run(self, s, Reached { choice, backend, began_ms, header }).await,
+                    Line::Stream(backend) => {
+                        Box::pin(relay::run(self, s, Reached { choice, backend, began_ms, header })).await
+                    }
                     Line::Datagrams(backend) => {
-                        datagrams::run(self, s, Reached { choice, backend, began_ms, header }).await
+                        Box::pin(datagrams::run(self, s, Reached { choice, backend, began_ms, header })).await
                     }
                 },
                 Err(status) => {

@@ -2,21 +2,20 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
 
 use buf::{Bytes, Chain};
 use common::backend::attempts::Attempt;
+use common::backend::header::Header;
 use common::backend::ssl::Failure;
 use common::backend::targets::{Found, needs_port};
-use common::vars;
+use common::{Facts as _, vars};
 use engine::log::{Errno, Level, TIMED_OUT};
-use os::SockAddr;
 use upstream::{Choice, Hints, Moment, Outcome, Url};
-use wire::proxy_protocol::{self, Transport};
+use wire::proxy_protocol::Transport;
 
-use super::{Backend, Destination, Header};
+use super::{Backend, Destination};
 use crate::session::StreamSession;
 
 /// A session's way ends here, with this status.
@@ -148,7 +147,7 @@ impl Backend {
 
     /// Chooses the next server, waiting for one if the group has a queue.
     async fn choose(&self, s: &mut StreamSession, choice: &mut Choice, key: &[u8]) -> Result<(), Unreached> {
-        let peer = s.peer.clone();
+        let peer = s.base.peer.clone();
         let hints = Hints { addr: Some(&peer), key, ..Hints::default() };
         let found = if choice.advance(&hints) {
             Ok(true)
@@ -268,34 +267,22 @@ impl Backend {
 
     /// The header of the PROXY protocol, if there is to be one.
     fn header(&self, s: &mut StreamSession) -> Bytes {
-        let mut out = Vec::new();
-        let (source, destination) = (s.peer.clone(), s.local_addr().clone());
-        match (self.conf.proxy_protocol, inet(&source), inet(&destination)) {
-            (Header::Off, ..) => {}
-            (Header::V1, Some(source), Some(destination)) => {
-                proxy_protocol::write_v1(source, destination, &mut out);
-            }
-            (Header::V1, ..) => out.extend_from_slice(b"PROXY UNKNOWN\r\n"),
-            (Header::V2, source, destination) => {
-                let stream = s.link.stream().is_some();
-                let transport = if stream { Transport::Stream } else { Transport::Datagram };
-                let fields = &self.conf.proxy_protocol_tlv;
-                let values: Vec<(u8, Vec<u8>)> =
-                    fields.iter().map(|field| (field.kind, vars::render(s, &field.value))).collect();
-                let set = values.iter().filter(|(_, value)| !value.is_empty());
-                let tlvs: Vec<(u8, &[u8])> = set.map(|(kind, value)| (*kind, value.as_slice())).collect();
-                if !proxy_protocol::write_v2(source.zip(destination), transport, &tlvs, &mut out) {
-                    s.log_error(format_args!("the fields of the PROXY protocol's header are too long, left out"));
-                    proxy_protocol::write_v2(source.zip(destination), transport, &[], &mut out);
-                }
-            }
+        let kind = self.conf.proxy_protocol;
+        if kind == Header::Off {
+            return Bytes::default();
         }
-        Bytes::from(out)
+        let fields = self.conf.proxy_protocol_tlv.iter();
+        let values: Vec<(u8, Vec<u8>)> = fields.map(|field| (field.kind, vars::render(s, &field.value))).collect();
+        let set = values.iter().filter(|(_, value)| !value.is_empty());
+        let tlvs: Vec<(u8, &[u8])> = set.map(|(kind, value)| (*kind, value.as_slice())).collect();
+        let transport = if s.link.stream().is_some() { Transport::Stream } else { Transport::Datagram };
+        let (client, local) = (s.base.peer.clone(), s.local().clone());
+        let header = kind.write(&client, &local, transport, &tlvs).or_else(|| {
+            s.log_error(format_args!("the fields of the PROXY protocol's header are too long, left out"));
+            kind.write(&client, &local, transport, &[])
+        });
+        Bytes::from(header.unwrap_or_default())
     }
-}
-
-fn inet(addr: &SockAddr) -> Option<SocketAddr> {
-    Some(SocketAddr::new(addr.ip()?, addr.port()))
 }
 
 /// The attempt is over.

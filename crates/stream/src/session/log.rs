@@ -21,10 +21,10 @@ impl StreamSession {
         }
         let details = |line: &mut String| self.details(line);
         match self.doing {
-            "" => log.write_with(level, Some(self.number), message, Some(&details)),
+            "" => log.write_with(level, Some(self.base.number), message, Some(&details)),
             doing => {
                 let message = format_args!("{message} while {doing}");
-                log.write_with(level, Some(self.number), message, Some(&details));
+                log.write_with(level, Some(self.base.number), message, Some(&details));
             }
         }
     }
@@ -36,12 +36,12 @@ impl StreamSession {
 
     /// Logs what happens, without what is known of it.
     pub(crate) fn log_plain(&self, message: fmt::Arguments<'_>) {
-        self.log().write(Level::Info, Some(self.number), message);
+        self.log().write(Level::Info, Some(self.base.number), message);
     }
 
     fn details(&self, line: &mut String) {
         // Writing to a string doesn't fail.
-        let (kind, client) = (self.link.kind(), self.peer.text());
+        let (kind, client) = (self.link.kind(), self.base.peer.text());
         let _ = write!(line, ", {kind}client: {client}, server: {}", self.address.addr);
         if let Some(peer) = self.attempts.last().and_then(|attempt| attempt.peer.as_ref()) {
             let _ = write!(line, ", upstream: \"{peer}\"");
@@ -52,9 +52,19 @@ impl StreamSession {
     }
 
     /// What has gone which way.
-    pub(crate) fn counts(&self) -> String {
-        let (from, to) = self.attempts.last().map_or((0, 0), |attempt| (attempt.received, attempt.sent));
-        let (received, sent) = (self.received(), self.sent());
-        format!("bytes from/to client:{received}/{sent}, bytes from/to upstream:{from}/{to}")
+    pub(crate) fn counts(&self) -> Counts<'_> {
+        Counts(self)
+    }
+}
+
+/// See [`StreamSession::counts`].
+pub(crate) struct Counts<'s>(&'s StreamSession);
+
+impl fmt::Display for Counts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts(s) = self;
+        let (from, to) = s.attempts.last().map_or((0, 0), |attempt| (attempt.received, attempt.sent));
+        let (received, sent) = (s.received(), s.sent());
+        write!(f, "bytes from/to client:{received}/{sent}, bytes from/to upstream:{from}/{to}")
     }
 }

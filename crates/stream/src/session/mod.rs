@@ -9,15 +9,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use buf::{Bytes, Chain};
+use common::Base;
 use common::backend::attempts::Attempt;
 use common::front::Visitor;
-use common::front::proxy::ProxyHeader;
 use common::handover::{flat, restore_values, values};
-use common::vars::Store;
 use os::SockAddr;
-use tls::Secured;
 
 use crate::preread;
+use crate::proto::StreamProto;
 use crate::server::{Address, Server, Stream};
 use crate::udp::End;
 
@@ -35,21 +34,8 @@ pub struct StreamSession {
     pub server: Rc<Server>,
     /// What carries its bytes.
     pub link: Link,
-    /// The connection's serial number.
-    pub number: u64,
-    /// The client's address.
-    pub peer: SockAddr,
-    /// The trusted proxy whose connection it is, once the address that the proxy named has become the client's.
-    pub relay: Option<SockAddr>,
-    local: Option<SockAddr>,
-    /// What the PROXY protocol said.
-    pub proxy: Option<Box<ProxyHeader>>,
-    /// What is known of its TLS.
-    pub tls: Option<Rc<Secured>>,
-    /// The name that the client has given while its handshake goes on.
-    pub(crate) pending: Option<Box<[u8]>>,
-    /// Values of variables, and state of modules.
-    pub vars: Store,
+    /// What is known of its client's connection, and its variables.
+    pub base: Base<StreamProto>,
     /// How it ended, or will end if nothing goes wrong.
     pub status: u16,
     /// When it began, in the loop's milliseconds.
@@ -58,6 +44,8 @@ pub struct StreamSession {
     pub first: Bytes,
     /// Received bytes that aren't the session's: those of the PROXY protocol's header.
     pub(crate) apart: u64,
+    /// Whether the client has closed its side, and all before that was read.
+    pub(crate) has_ended: bool,
     /// What is being done, for log lines.
     pub(crate) doing: &'static str,
     /// The attempts to reach a backend.
@@ -109,18 +97,12 @@ impl StreamSession {
             server: address.default.clone(),
             address,
             link,
-            number,
-            peer,
-            relay: None,
-            local: None,
-            proxy: None,
-            tls: None,
-            pending: None,
-            vars: stream.variables.store(),
+            base: Base::new(&stream.variables, number, peer),
             status: 200,
             began_ms: rt::now_ms(),
             first: Bytes::default(),
             apart: 0,
+            has_ended: false,
             doing: "initializing session",
             attempts: Vec::new(),
             stream: stream.clone(),
@@ -130,16 +112,16 @@ impl StreamSession {
     /// Its state, for another worker.
     pub(crate) fn state(&self) -> SessionState {
         SessionState {
-            number: self.number,
-            relay: self.relay.clone(),
-            proxy: self.proxy.as_deref().cloned(),
+            number: self.base.number,
+            relay: self.base.relay.clone(),
+            proxy: self.base.proxy.as_deref().cloned(),
             apart: self.apart,
             server: self.server.name.to_vec(),
             age_ms: rt::now_ms().saturating_sub(self.began_ms),
             attempts: self.attempts.clone(),
             values: values(self),
             found: preread::found(self),
-            ..SessionState::new(self.address.addr.clone(), self.peer.clone())
+            ..SessionState::new(self.address.addr.clone(), self.base.peer.clone())
         }
     }
 
@@ -149,29 +131,25 @@ impl StreamSession {
         let mut s = StreamSession {
             server,
             apart: state.apart,
-            number: state.number,
-            relay: state.relay,
-            proxy: state.proxy.map(Box::new),
             began_ms: rt::now_ms().saturating_sub(state.age_ms),
             attempts: state.attempts,
             doing: "",
             ..StreamSession::new(stream, address, link, state.peer)
         };
+        (s.base.number, s.base.relay, s.base.proxy) = (state.number, state.relay, state.proxy.map(Box::new));
         restore_values(&mut s, state.values);
         preread::keep_again(&mut s, &state.found);
         s.count_again();
         s
     }
 
-    /// The address that the client connected to.
-    pub fn local_addr(&mut self) -> &SockAddr {
-        self.local.get_or_insert_with(|| {
-            let own = match &self.link {
-                Link::Stream(stream) => stream.local_addr(),
-                Link::Datagrams(End(client)) => Ok(client.port().local(client.key())),
-            };
-            own.unwrap_or_else(|_| self.address.addr.clone())
-        })
+    /// The address that the client connected to, from the kernel.
+    pub(crate) fn find_local(&self) -> SockAddr {
+        let own = match &self.link {
+            Link::Stream(stream) => stream.local_addr(),
+            Link::Datagrams(End(client)) => Ok(client.port().local(client.key())),
+        };
+        own.unwrap_or_else(|_| self.address.addr.clone())
     }
 
     /// Bytes sent to the client.
@@ -234,7 +212,8 @@ impl StreamSession {
 
     /// The client, as the log names it before its session has begun in earnest.
     fn visitor(&self) -> Visitor<'_> {
-        Visitor { log: self.log(), number: self.number, peer: &self.peer, server: &self.address.addr, starttls: false }
+        let Base { number, peer, .. } = &self.base;
+        Visitor { log: self.log(), number: *number, peer, server: &self.address.addr, starttls: false }
     }
 
     /// Takes what has been read and not taken yet.
@@ -245,9 +224,8 @@ impl StreamSession {
     /// Closes the client's connection so that it still gets all that was sent: what it has sent meanwhile is read, since the
     /// kernel would reset the connection otherwise. A client of TLS is given a moment to close its side, as in nginx.
     pub(crate) async fn close(&self) {
-        let Some(stream) = self.link.stream().filter(|stream| stream.is_readable() || stream.is_layered()) else {
-            return;
-        };
+        let may_lose = |stream: &&rt::Stream| stream.is_layered() || stream.is_readable() && !self.has_ended;
+        let Some(stream) = self.link.stream().filter(may_lose) else { return };
         let _ = stream.shutdown_write();
         let waits = stream.is_layered();
         stream.set_recv_timeout(waits.then_some(LINGERING_MS));

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use buf::Buf;
 use common::front::proxy;
-use common::front::tls::{Greeted, Unproved, greet};
+use common::front::tls::{Unproved, greet_secure};
 use common::modules::{Check, Verdict};
 use engine::log::Level;
 
@@ -19,12 +19,13 @@ const BAD_REQUEST: u16 = 400;
 const INTERNAL_ERROR: u16 = 500;
 
 /// Why the phases end early, with the session's status.
+#[derive(Clone, Copy)]
 struct Ended(u16);
 
 /// Serves a session to its end.
 pub async fn serve(mut s: Box<StreamSession>) {
     let _counted = s.stream.worker.sessions.count();
-    s.log_plain(format_args!("{}client {} connected to {}", s.link.kind(), s.peer, s.address.addr));
+    s.log_plain(format_args!("{}client {} connected to {}", s.link.kind(), s.base.peer, s.address.addr));
     // In a box of its own: what follows lasts longer, and needs less.
     let prepared = Box::pin(prepare(&mut s)).await;
     let content = s.server.handlers.content.clone();
@@ -99,7 +100,7 @@ async fn read_proxy_header(s: &mut StreamSession) -> Result<(), Ended> {
     stream.set_recv_timeout(Some(s.server.core.proxy_protocol_timeout));
     let (header, rest) = proxy::read(stream, b"", || s.visitor()).await.ok_or(Ended(BAD_REQUEST))?;
     s.apart = stream.received().saturating_sub(rest.len() as u64);
-    s.proxy = header.map(Box::new);
+    s.base.proxy = header.map(Box::new);
     s.first = rest;
     Ok(())
 }
@@ -113,24 +114,16 @@ async fn handshake(s: &mut StreamSession) -> Result<(), Ended> {
         let Link::Stream(stream) = &s.link else { return Err(failed) };
         stream.set_recv_timeout(Some(timeout_ms));
         stream.set_send_timeout(Some(timeout_ms));
-        match greet(stream, first, &address, || s.visitor()).await {
-            Some(Greeted::Hello(greeting)) => greeting,
-            Some(Greeted::Plain(_)) => {
-                let message = "SSL_do_handshake() failed (SSL: error:0A0000F7:SSL routines::unknown protocol)";
-                s.visitor().log(Level::Info, format_args!("{message} while SSL handshaking"));
-                return Err(failed);
-            }
-            None => return Err(failed),
-        }
+        greet_secure(stream, first, &address, || s.visitor()).await.ok_or(failed)?
     };
     if let Some(name) = greeting.hello.host() {
         // It is the greeting's; if a regex has the name, there are captures now too.
         s.choose_server(&name);
     }
-    s.pending = Some(greeting.hello.server_name.clone().unwrap_or_default());
+    s.base.pending = Some(greeting.hello.server_name.clone().unwrap_or_default());
     let tls = greeting.tls.clone();
     let identity = tls.identity(s);
-    s.pending = None;
+    s.base.pending = None;
     let log = s.log();
     let Link::Stream(stream) = &s.link else { return Err(failed) };
     let secured = greeting.finish(stream, identity, &log, || s.visitor()).await.ok_or(failed)?;
@@ -138,7 +131,7 @@ async fn handshake(s: &mut StreamSession) -> Result<(), Ended> {
     // The layer counts the session's own bytes only.
     s.apart = 0;
     let checked = s.verify_client().check(&secured);
-    s.tls = Some(secured);
+    s.base.tls = Some(secured);
     s.doing = "SSL handshaking";
     if let Err(unproved) = checked {
         let why = match unproved {
@@ -214,12 +207,10 @@ fn examine(s: &mut StreamSession, looked: &mut usize, bytes: &[u8], most: usize)
 /// More of the client's first bytes. As in nginx, a client that sends no more in time, or leaves, isn't a fault.
 async fn read_more(s: &StreamSession, is_silent: bool, most: usize) -> Result<Buf, Ended> {
     let Link::Stream(stream) = &s.link else { return Err(Ended(BAD_REQUEST)) };
-    if is_silent {
-        // It is closed first if its place is needed.
-        stream.set_silent();
-    }
+    // It is closed first if its place is needed.
+    let silent = is_silent.then(|| stream.silent());
     let more = stream.recv(most).await;
-    stream.set_idle(false);
+    drop(silent);
     match more {
         Ok(more) if !more.is_empty() => Ok(more),
         _ => Err(Ended(200)),

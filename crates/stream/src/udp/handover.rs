@@ -26,7 +26,7 @@ use crate::udp::End;
 
 /// Tells the sessions of a socket from which nothing is received any more that they may leave.
 pub(crate) fn leave(port: &Rc<Port>) {
-    if !port.is_over() || port.stream().worker.successors().is_none() {
+    if !port.is_over() || port.stream().worker.successors.get().is_none() {
         return;
     }
     port.clients().iter().filter(|client| client.backend().is_some()).for_each(begin_to_leave);
@@ -35,7 +35,7 @@ pub(crate) fn leave(port: &Rc<Port>) {
 /// A session has its backend now; if others of its socket have left already, it follows them.
 pub(crate) fn follow(client: &Rc<Client>) {
     let port = client.port();
-    if port.is_over() && port.stream().worker.successors().is_some() {
+    if port.is_over() && port.stream().worker.successors.get().is_some() {
         begin_to_leave(client);
     }
 }
@@ -53,7 +53,7 @@ fn begin_to_leave(client: &Rc<Client>) {
 pub(crate) fn give(relay: Relay, s: Box<StreamSession>, batch: &[Datagram]) -> Option<(Relay, Box<StreamSession>)> {
     let client = relay.client.clone();
     let port = client.port().clone();
-    let backend = client.backend().filter(|_| port.stream().worker.successors().is_some());
+    let backend = client.backend().filter(|_| port.stream().worker.successors.get().is_some());
     let Some((backend, fd)) = backend.and_then(|backend| Some((backend, backend.socket.try_clone_fd().ok()?))) else {
         if client.leaves.replace(false) {
             port.left();
@@ -93,7 +93,7 @@ fn state(relay: &Relay, s: &StreamSession, backend: &Backend, batch: &[Datagram]
 
 /// Sends what has been gathered of a socket's sessions.
 pub(super) fn post(port: &Port) {
-    let Some(to) = port.stream().worker.successors() else { return };
+    let Some(to) = port.stream().worker.successors.get() else { return };
     let Some(listen) = port.listen_addr().map(common::handover::format::encode_addr) else { return };
     let mut all = port.outgoing.take();
     while !all.is_empty() {

@@ -197,7 +197,7 @@ impl Port {
         client.begin(bytes.len());
         let peer = client.key().peer.clone();
         let mut s = StreamSession::new(&self.stream, address, Link::Datagrams(End(client)), peer);
-        s.proxy = proxy.map(Box::new);
+        s.base.proxy = proxy.map(Box::new);
         s.first = bytes.freeze();
         rt::spawn(session::serve(Box::new(s)));
     }

@@ -20,7 +20,8 @@ macro_rules! known {
         }),+];
         /// The same as HTTP/1 usually has them, with what separates them from their values.
         const LINES: &[&str] = &[": ", $(concat!($text, ": ")),+];
-        const KNOWN: &[KnownHeader] = &[KnownHeader::Other, $(KnownHeader::$name),+];
+        /// The enum's values in their order.
+        pub(crate) const KNOWN: &[KnownHeader] = &[KnownHeader::Other, $(KnownHeader::$name),+];
     };
 }
 

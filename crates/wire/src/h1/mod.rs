@@ -17,7 +17,7 @@ pub use chunked::{CHUNK_END, CHUNK_HEAD, ChunkEvent, ChunkedDecoder, ChunkedErro
 pub use error::{RequestError, Stage};
 pub use fields::{FieldsError, HeaderSpan, parse_fields};
 pub use known::KnownHeader;
-pub(crate) use known::NAMES as KNOWN_NAMES;
+pub(crate) use known::{KNOWN as KNOWN_HEADERS, NAMES as KNOWN_NAMES};
 pub use request::{BodyFraming, Connection, Limits, Method, Parsed, RequestHead, RequestParser};
 pub(crate) use request_line::{parse_method, parse_path};
 pub use response::{ResponseError, ResponseHead, ResponseParser, UpstreamFraming};

@@ -158,6 +158,8 @@ pub struct RequestHead {
     pub header_host: Option<Span>,
     /// Port of the Host header.
     pub header_port: Option<u16>,
+    /// The host of the Host header holds capitals.
+    header_host_upper: bool,
     /// The path as sent, without arguments.
     pub uri_path: Span,
     /// What stands after the first `?`, without a fragment.
@@ -217,11 +219,43 @@ impl LastHost {
 impl RequestHead {
     /// Back to the empty head; memory is kept.
     pub fn clear(&mut self) {
-        let (mut headers, mut ignored) = (std::mem::take(&mut self.headers), std::mem::take(&mut self.ignored));
+        // All of them: one that is added and forgotten here doesn't compile.
+        let RequestHead {
+            request_line,
+            method,
+            method_id,
+            target,
+            schema,
+            uri_host,
+            uri_port,
+            header_host,
+            header_port,
+            header_host_upper,
+            uri_path,
+            args,
+            complex_uri,
+            quoted_uri,
+            plus_in_uri,
+            empty_path_in_uri,
+            version,
+            protocol,
+            headers,
+            ignored,
+            known,
+            last_host: _,
+        } = self;
+        for span in [request_line, method, target, uri_path, protocol] {
+            *span = Span::default();
+        }
+        for span in [schema, uri_host, header_host, args] {
+            *span = None;
+        }
+        for flag in [header_host_upper, complex_uri, quoted_uri, plus_in_uri, empty_path_in_uri] {
+            *flag = false;
+        }
+        (*method_id, *uri_port, *header_port, *version, *known) = (Method::default(), None, None, 0, 0);
         headers.clear();
         ignored.clear();
-        let last_host = std::mem::take(&mut self.last_host);
-        *self = RequestHead { headers, ignored, last_host, ..RequestHead::default() };
     }
 
     /// Back to the method and the version: what nginx knows of a request of HTTP/2 whose path isn't valid.
@@ -255,6 +289,11 @@ impl RequestHead {
     /// The host asked for: the URI's, else the Host header's. May hold capitals.
     pub fn host(&self) -> Option<Span> {
         self.uri_host.or(self.header_host)
+    }
+
+    /// Whether the host asked for may hold capitals.
+    pub fn host_has_capitals(&self) -> bool {
+        self.uri_host.is_some() || self.header_host_upper
     }
 
     /// Forgets the header lines, as if the request had been refused by its first line, and the URI, which is none.
@@ -387,7 +426,7 @@ impl RequestHead {
     pub(crate) fn set_host(&mut self, value: Span, buf: &[u8]) -> Result<(), RequestError> {
         let host = self.last_host.scan(value.of(buf)).map_err(|_| RequestError::InvalidHost)?;
         self.header_host = Some(Span { end: value.start + host.len as u32, ..value });
-        self.header_port = host.port;
+        (self.header_port, self.header_host_upper) = (host.port, host.upper);
         Ok(())
     }
 }

@@ -15,6 +15,10 @@ pub const COST_PRIORITY: u32 = 4;
 pub const COST_SETTINGS: u32 = 8;
 /// Points for a stream that ends by RST_STREAM, whoever sends it, or is refused: a request was read for nothing.
 pub const COST_RESET: u32 = 8;
+/// Points for RST_STREAM of a stream that is over: a response was made for nothing. They are more than were given back for
+/// it, so that a flood of them ends; a client that leaves a page may send as many as it may have streams.
+pub const COST_LATE_RESET: u32 = 14;
+const _: () = assert!(COST_LATE_RESET > GAIN_RESPONSE + GAIN_DATA);
 /// Points given back for a DATA frame sent: the peer may answer it with two WINDOW_UPDATEs.
 pub const GAIN_DATA: u32 = 2;
 /// Points given back for a finished response.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use buf::{Buf, Chain};
 
-use super::budget::GAIN_RESPONSE;
+use super::budget::{GAIN_DATA, GAIN_RESPONSE};
 use super::connection::{BlockTarget, Connection, Role};
 use super::error::Code;
 use super::frame::{
@@ -15,6 +15,10 @@ use super::priority::Priority;
 use super::stream::{SendStage, State, Stream, StreamKey, Tail};
 use crate::h1::KnownHeader;
 use crate::hpack::{Encoder, Indexing};
+
+/// How many bytes of frames may be queued with the bodies that [`Connection::send_small`] writes: as many as the largest
+/// buffer has that is kept for the next use.
+const MAX_SMALL_OUT: usize = 128 << 10;
 
 /// Why a command for a stream wasn't carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +156,38 @@ impl Connection {
         Ok(())
     }
 
+    /// Writes a whole body after what is queued of frames, without queueing it, if no stream waits for its turn and the
+    /// windows have room for it; `write` fills it in. False: it is to be queued, by [`Connection::send_data`].
+    ///
+    /// Such a body goes out with its head. It comes before what a more urgent stream may send later on, but is no longer
+    /// than a part of a body that was taken for sending just now.
+    pub fn send_small<E>(
+        &mut self,
+        key: StreamKey,
+        length: usize,
+        write: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let most_out = MAX_SMALL_OUT.saturating_sub(self.out.len() + FRAME_HEADER_LEN);
+        let window = self.send_window.min(i64::from(self.peer.max_frame_size));
+        let is_first = self.ready.first().is_none();
+        let Ok(sending) = self.sending(key) else { return Ok(false) };
+        let most = window.min(sending.window).min(i64::from(sending.chunk));
+        let fits = length > 0 && length <= most_out && length as i64 <= most;
+        if !is_first || !fits || !matches!(sending.stage, SendStage::Body) || !sending.queue.is_empty() {
+            return Ok(false);
+        }
+        let header = FrameHeader { length: length as u32, kind: Kind::Data, flags: flag::END_STREAM, stream: key.id() };
+        self.out.reserve(FRAME_HEADER_LEN + length);
+        let (head, rest) = self.out.room_mut().split_at_mut(FRAME_HEADER_LEN);
+        write(&mut rest[..length])?;
+        head.copy_from_slice(&header.bytes());
+        self.out.filled(FRAME_HEADER_LEN + length);
+        self.send_window -= length as i64;
+        self.budget.give(GAIN_DATA, self.config.flood_budget);
+        self.end_half(key);
+        Ok(true)
+    }
+
     /// Queues trailers, which end the stream, after what is queued of the body; how many bytes they are.
     pub fn send_trailers(&mut self, key: StreamKey, write: impl FnOnce(&mut HeadWriter<'_>)) -> Result<u64, SendError> {
         let sending = self.sending(key)?;
@@ -271,9 +307,16 @@ impl Connection {
 }
 
 impl Connection {
-    /// We have sent everything on a stream.
+    /// We have sent everything on a stream: its owner is to know.
     pub(super) fn end_local(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        if self.end_half(key) {
+            self.report(key);
+        }
+    }
+
+    /// We have sent everything on a stream; whether there is such a stream.
+    fn end_half(&mut self, key: StreamKey) -> bool {
+        let Some(stream) = self.streams.get_mut(key) else { return false };
         stream.state.local_end();
         let reset = stream.reset_when_sent.take();
         match (&stream.state, reset) {
@@ -282,7 +325,7 @@ impl Connection {
             _ => {}
         }
         self.budget.give(GAIN_RESPONSE, self.config.flood_budget);
-        self.report(key);
+        true
     }
 
     /// Puts a stream on the list of those whose queue is empty.

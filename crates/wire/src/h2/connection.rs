@@ -262,6 +262,11 @@ impl Connection {
         &mut self.head
     }
 
+    /// Frees the memory of [`Connection::head_mut`]: an idle connection needs none. No header block is being read then.
+    pub fn free_head(&mut self) {
+        self.head = Head::default();
+    }
+
     /// The peer's settings.
     pub fn peer_settings(&self) -> &PeerSettings {
         &self.peer

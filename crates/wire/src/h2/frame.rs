@@ -88,31 +88,40 @@ pub enum Kind {
 impl Kind {
     /// The kind of this number.
     pub fn of(number: u8) -> Kind {
-        KINDS.iter().find(|(n, _)| *n == number).map_or(Kind::Unknown(number), |(_, kind)| *kind)
+        match number {
+            0 => Kind::Data,
+            1 => Kind::Headers,
+            2 => Kind::Priority,
+            3 => Kind::Reset,
+            4 => Kind::Settings,
+            5 => Kind::PushPromise,
+            6 => Kind::Ping,
+            7 => Kind::GoAway,
+            8 => Kind::WindowUpdate,
+            9 => Kind::Continuation,
+            16 => Kind::PriorityUpdate,
+            other => Kind::Unknown(other),
+        }
     }
 
     /// Its number.
     pub fn number(self) -> u8 {
         match self {
+            Kind::Data => 0,
+            Kind::Headers => 1,
+            Kind::Priority => 2,
+            Kind::Reset => 3,
+            Kind::Settings => 4,
+            Kind::PushPromise => 5,
+            Kind::Ping => 6,
+            Kind::GoAway => 7,
+            Kind::WindowUpdate => 8,
+            Kind::Continuation => 9,
+            Kind::PriorityUpdate => 16,
             Kind::Unknown(number) => number,
-            known => KINDS.iter().find(|(_, kind)| *kind == known).map_or(0, |(number, _)| *number),
         }
     }
 }
-
-const KINDS: [(u8, Kind); 11] = [
-    (0, Kind::Data),
-    (1, Kind::Headers),
-    (2, Kind::Priority),
-    (3, Kind::Reset),
-    (4, Kind::Settings),
-    (5, Kind::PushPromise),
-    (6, Kind::Ping),
-    (7, Kind::GoAway),
-    (8, Kind::WindowUpdate),
-    (9, Kind::Continuation),
-    (16, Kind::PriorityUpdate),
-];
 
 /// The nine bytes before a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,12 +10,10 @@ use std::fmt;
 
 use buf::Buf;
 
-use crate::class::{NAME, NAME_BAD, SCHEME, is};
-use crate::h1::{HeaderSpan, KnownHeader, parse_method};
-use crate::hpack::Field;
+use crate::h1::{HeaderSpan, KnownHeader};
+use crate::hpack::traits::{name_is_unusual, pseudo_is_sound, value_is_bad};
+use crate::hpack::{Field, Traits};
 use crate::span::Span;
-use crate::swar::find_control;
-use crate::uri::scan_host;
 
 /// The head of a request or response, or trailers. Spans are offsets in `text`.
 #[derive(Debug)]
@@ -171,19 +169,13 @@ impl Head {
         if self.error.is_some() {
             return;
         }
-        let name = field.name.of(&self.text);
-        let is_pseudo = name.first() == Some(&b':');
-        let Some(invalid) = name_is_unusual(name.get(usize::from(is_pseudo)..).unwrap_or_default()) else {
-            return self.fault(HeadError::InvalidName(field.name));
+        let Traits { unusual: invalid, known, .. } = match self.traits(field) {
+            Ok(traits) => traits,
+            Err(error) => return self.fault(error),
         };
-        let value = field.value.of(&self.text);
-        if find_control(value, 0).is_some() && memchr::memchr3(0, b'\r', b'\n', value).is_some() {
-            return self.fault(HeadError::InvalidValue { name: field.name, value: field.value });
-        }
-        if is_pseudo {
+        if field.name.of(&self.text).first() == Some(&b':') {
             return self.pseudo(field, kind);
         }
-        let known = KnownHeader::of(name);
         if self.fields.is_empty() && kind == HeadKind::Request {
             self.check_line();
         }
@@ -243,6 +235,21 @@ impl Head {
         if end_stream && self.content_length.is_some_and(|length| length > 0) {
             self.fault(HeadError::MissingBody);
         }
+    }
+
+    /// What a field is by its name and value, of which the latter isn't looked at for what a pseudo-header may be.
+    fn traits(&self, field: Field) -> Result<Traits, HeadError> {
+        if field.traits.sound {
+            return Ok(field.traits);
+        }
+        let (name, value) = (field.name.of(&self.text), field.value.of(&self.text));
+        let unusual = name_is_unusual(name).ok_or(HeadError::InvalidName(field.name))?;
+        if value_is_bad(value) {
+            return Err(HeadError::InvalidValue { name: field.name, value: field.value });
+        }
+        let is_pseudo = name.first() == Some(&b':');
+        let known = if is_pseudo { KnownHeader::Other } else { KnownHeader::of(name) };
+        Ok(Traits { sound: false, unusual, known })
     }
 
     fn pseudo(&mut self, field: Field, kind: HeadKind) {
@@ -305,53 +312,19 @@ impl Head {
     }
 }
 
-/// Whether a name has unusual bytes; `None` if it has forbidden ones (RFC 9113 §8.2.1).
-fn name_is_unusual(name: &[u8]) -> Option<bool> {
-    let seen = name.iter().fold(0, |seen, &byte| seen | NAME_BYTES[usize::from(byte)]);
-    if name.is_empty() || seen & FORBIDDEN != 0 { None } else { Some(seen != 0) }
-}
-
-/// What each byte is in a name: 0 for small letters, digits and `-`.
-static NAME_BYTES: [u8; 256] = name_bytes();
-const UNUSUAL: u8 = 1;
-const FORBIDDEN: u8 = 2;
-
-const fn name_bytes() -> [u8; 256] {
-    let (mut table, mut i) = ([UNUSUAL; 256], 0);
-    while i < 256 {
-        let byte = i as u8;
-        if is(byte, NAME_BAD) || byte.is_ascii_uppercase() || byte == b':' {
-            table[i] = FORBIDDEN;
-        } else if is(byte, NAME) {
-            table[i] = 0;
-        }
-        i += 1;
-    }
-    table
-}
-
 /// What is wrong with a pseudo-header of a request by itself.
 fn pseudo_fault(field: Field, text: &[u8]) -> Option<HeadError> {
-    let value = field.value.of(text);
-    match field.name.of(text) {
-        b":authority" => scan_host(value).is_err().then_some(HeadError::InvalidAuthority),
-        // What it names, nothing included, is known or not: the owner says.
-        b":protocol" => None,
-        _ if value.is_empty() => Some(HeadError::EmptyPseudo(field.name)),
-        b":method" => (!parse_method(value).0).then_some(HeadError::InvalidMethod(field.value)),
-        b":scheme" => (!is_scheme(value)).then_some(HeadError::InvalidScheme(field.value)),
-        b":path" => (!is_path(value)).then_some(HeadError::InvalidPath(field.value)),
-        _ => None,
+    let (name, value) = (field.name.of(text), field.value.of(text));
+    if field.traits.sound || pseudo_is_sound(name, value) {
+        return None;
     }
-}
-
-fn is_scheme(value: &[u8]) -> bool {
-    value.first().is_some_and(u8::is_ascii_alphabetic) && value.iter().all(|&byte| is(byte, SCHEME))
-}
-
-/// Whether it begins as a path, and neither it nor its arguments have bytes that would end it in HTTP/1.
-fn is_path(value: &[u8]) -> bool {
-    value.first() == Some(&b'/') && !value.iter().any(|&byte| is(byte, NAME_BAD))
+    Some(match name {
+        b":authority" => HeadError::InvalidAuthority,
+        _ if value.is_empty() => HeadError::EmptyPseudo(field.name),
+        b":method" => HeadError::InvalidMethod(field.value),
+        b":scheme" => HeadError::InvalidScheme(field.value),
+        _ => HeadError::InvalidPath(field.value),
+    })
 }
 
 fn length(value: &[u8]) -> Option<u64> {
@@ -416,7 +389,7 @@ mod tests {
             head.text.extend_from_slice(value.as_bytes());
             let middle = start + name.len();
             let (name, value) = (Span::new(start, middle), Span::new(middle, head.text.len()));
-            head.push(Field { name, value, never_indexed: false }, kind, MAX);
+            head.push(Field { name, value, never_indexed: false, traits: Traits::UNKNOWN }, kind, MAX);
         }
         head.finish(kind, end_stream, true);
         head

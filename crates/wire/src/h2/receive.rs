@@ -3,7 +3,7 @@
 use buf::{Bytes, Chain};
 
 use super::block::{Carry, Rules};
-use super::budget::{COST_FRAME, COST_PRIORITY, COST_RESET, COST_SETTINGS};
+use super::budget::{COST_FRAME, COST_LATE_RESET, COST_PRIORITY, COST_RESET, COST_SETTINGS};
 use super::connection::{Block, BlockTarget, Connection, DataTarget, Event, Role};
 use super::error::{Code, ConnectionError, Reason};
 use super::frame::{
@@ -437,9 +437,14 @@ impl Connection {
 impl Connection {
     fn peer_reset(&mut self, id: u32, code: Code) -> Result<Option<Event>, ConnectionError> {
         let Some(stream) = self.streams.key(id) else {
+            if self.is_idle_stream(id) {
+                return Err(Reason::StreamId.into());
+            }
+            // It was reset from here, or its response was made before the peer could say that it doesn't want it.
+            let cost = if self.recent.has(id) { COST_FRAME } else { COST_LATE_RESET };
             // Nothing of it is under way any more.
             self.recent.remove(id);
-            return if self.is_idle_stream(id) { Err(Reason::StreamId.into()) } else { self.spend(COST_FRAME) };
+            return self.spend(cost);
         };
         self.drop_stream(stream);
         self.spend(COST_RESET)?;

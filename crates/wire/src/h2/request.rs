@@ -180,7 +180,7 @@ mod tests {
     use super::super::head::HeadKind;
     use super::*;
     use crate::h1::Method;
-    use crate::hpack::Field;
+    use crate::hpack::{Field, Traits};
 
     const BASE: [(&str, &str); 3] = [(":method", "GET"), (":scheme", "http"), (":path", "/a%20b?c=d")];
 
@@ -192,7 +192,7 @@ mod tests {
             let middle = head.text.len();
             head.text.extend_from_slice(value.as_bytes());
             let (name, value) = (Span::new(start, middle), Span::new(middle, head.text.len()));
-            head.push(Field { name, value, never_indexed: false }, HeadKind::Request, 10);
+            head.push(Field { name, value, never_indexed: false, traits: Traits::UNKNOWN }, HeadKind::Request, 10);
         }
         head.finish(HeadKind::Request, false, true);
         head

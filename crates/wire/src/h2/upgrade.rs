@@ -44,7 +44,7 @@ impl Head {
 mod tests {
     use super::super::head::HeadKind;
     use super::*;
-    use crate::hpack::Field;
+    use crate::hpack::{Field, Traits};
 
     #[test]
     fn becomes_an_upgrade() {
@@ -59,7 +59,7 @@ mod tests {
             (b"sec-websocket-version", b"13"),
         ] {
             let (name, value) = (head.own(name), head.own(value));
-            head.push(Field { name, value, never_indexed: false }, HeadKind::Request, 10);
+            head.push(Field { name, value, never_indexed: false, traits: Traits::UNKNOWN }, HeadKind::Request, 10);
         }
         head.finish(HeadKind::Request, false, true);
         let mut line = RequestHead::default();

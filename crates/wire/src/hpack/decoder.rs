@@ -4,8 +4,9 @@ use buf::Buf;
 
 use super::huffman;
 use super::integer::{IntegerError, decode_integer};
-use super::statics::{STATIC_LEN, entry};
+use super::statics::{self, STATIC_LEN};
 use super::table::Table;
+use super::traits::Traits;
 use crate::span::Span;
 
 /// One field of a header block; the spans are offsets in the text that the decoder appends to.
@@ -17,6 +18,8 @@ pub struct Field {
     pub value: Span,
     /// The peer asks that it never be indexed (RFC 7541 §7.1.3); whoever forwards it over HTTP/2 keeps that.
     pub never_indexed: bool,
+    /// What is known of it from the tables.
+    pub traits: Traits,
 }
 
 /// How large fields may be.
@@ -156,14 +159,17 @@ impl Decoder {
         }
         let middle = text.len();
         value.append(text, limits)?;
-        let field = Field {
+        let mut field = Field {
             name: Span::new(start, middle),
             value: Span::new(middle, text.len()),
             never_indexed: first & 0xf0 == 0x10,
+            traits: Traits::UNKNOWN,
         };
         check(text, limits)?;
         if incremental {
-            self.table.insert(field.name.of(text), field.value.of(text));
+            let (name, value) = (field.name.of(text), field.value.of(text));
+            field.traits = Traits::of(name, value);
+            self.table.insert(name, value, field.traits);
         }
         Ok(Some((field, value.end)))
     }
@@ -184,12 +190,16 @@ impl Decoder {
         text.extend_from_slice(name);
         text.extend_from_slice(value);
         let (name, value) = (Span::new(start, middle), Span::new(middle, text.len()));
-        Ok(Some((Field { name, value, never_indexed: false }, used)))
+        let traits = match index.checked_sub(STATIC_LEN + 1) {
+            None => statics::traits(index),
+            Some(at) => self.table.traits(at),
+        };
+        Ok(Some((Field { name, value, never_indexed: false, traits }, used)))
     }
 
     fn entry(&self, index: usize) -> Result<(&[u8], &[u8]), DecodeError> {
         if index <= STATIC_LEN {
-            return entry(index).ok_or(DecodeError::Index);
+            return statics::entry(index).ok_or(DecodeError::Index);
         }
         self.table.get(index - STATIC_LEN - 1).ok_or(DecodeError::Index)
     }

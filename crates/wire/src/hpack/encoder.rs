@@ -5,7 +5,8 @@ use smallvec::SmallVec;
 
 use super::statics::{self, Found, STATIC_LEN};
 use super::table::Table;
-use super::{DEFAULT_TABLE_SIZE, encode_integer, huffman};
+use super::traits::Traits;
+use super::{DEFAULT_TABLE_SIZE, encode_integer, huffman, lately};
 use crate::h1::KnownHeader;
 
 /// Whether a field may enter the dynamic table.
@@ -25,8 +26,14 @@ pub enum Indexing {
 pub struct Encoder {
     table: Table,
     /// The smallest table size since the last block, if the peer must be told of a change.
-    smallest: Option<usize>,
+    smallest: Option<u32>,
+    /// Numbers of the entries that fields of known names had last, each at the place that its name says: most have the
+    /// same value in the next block.
+    last: [u32; LAST],
 }
+
+/// For how many names the last entry is remembered.
+const LAST: usize = 4;
 
 impl Default for Encoder {
     fn default() -> Encoder {
@@ -37,7 +44,7 @@ impl Default for Encoder {
 impl Encoder {
     /// An encoder for a peer that allows a table of [`DEFAULT_TABLE_SIZE`].
     pub fn new() -> Encoder {
-        Encoder { table: Table::new(), smallest: None }
+        Encoder { table: Table::new(), smallest: None, last: [0; LAST] }
     }
 
     /// The peer allows a table of this size (SETTINGS_HEADER_TABLE_SIZE). More than [`DEFAULT_TABLE_SIZE`] isn't used.
@@ -45,6 +52,7 @@ impl Encoder {
         let size = size.min(DEFAULT_TABLE_SIZE) as usize;
         if size != self.table.max_size() {
             self.table.set_max_size(size);
+            let size = size as u32;
             self.smallest = Some(self.smallest.map_or(size, |smallest| smallest.min(size)));
         }
     }
@@ -52,10 +60,11 @@ impl Encoder {
     /// Starts a block: announces changes of the table's size (RFC 7541 §4.2).
     pub fn begin(&mut self, out: &mut Buf) {
         if let Some(smallest) = self.smallest.take() {
-            if smallest < self.table.max_size() {
-                encode_integer(out, 0x20, 5, smallest as u32);
+            let size = self.table.max_size() as u32;
+            if smallest < size {
+                encode_integer(out, 0x20, 5, smallest);
             }
-            encode_integer(out, 0x20, 5, self.table.max_size() as u32);
+            encode_integer(out, 0x20, 5, size);
         }
     }
 
@@ -76,12 +85,18 @@ impl Encoder {
             return self.lower(name, value, indexing, out);
         }
         if indexing == Indexing::Incremental {
-            if let Found::Exact(at) = self.table.find(name, value) {
+            let last = &mut self.last[known as usize % LAST];
+            if let Some(at) = self.table.find_exact(name, value, *last) {
+                *last = self.table.number(at);
                 return encode_integer(out, 0x80, 7, (at + STATIC_LEN + 1) as u32);
             }
-            self.table.insert(name, value);
+            self.table.insert(name, value, Traits::UNKNOWN);
+            *last = self.table.number(0);
         }
-        literal(index, name, value, indexing, out);
+        begin_literal(index, indexing, out);
+        if indexing == Indexing::Never || !is_common(known) || !write_lately(value, out) {
+            string(value, out);
+        }
     }
 
     /// `:status` of a response.
@@ -118,7 +133,7 @@ impl Encoder {
         };
         literal(index, name, value, indexing, out);
         if indexing == Indexing::Incremental {
-            self.table.insert(name, value);
+            self.table.insert(name, value, Traits::UNKNOWN);
         }
     }
 
@@ -151,14 +166,40 @@ pub fn write_plain(name: &[u8], value: &[u8], out: &mut Buf) {
     out.extend_from_slice(value);
 }
 
-/// A literal with a name by index, or in full where that is 0.
-fn literal(index: usize, name: &[u8], value: &[u8], indexing: Indexing, out: &mut Buf) {
+/// Whether values of a field are the same in many responses, and no secrets.
+fn is_common(known: KnownHeader) -> bool {
+    matches!(
+        known,
+        KnownHeader::Date
+            | KnownHeader::LastModified
+            | KnownHeader::ETag
+            | KnownHeader::Expires
+            | KnownHeader::CacheControl
+            | KnownHeader::ContentType
+            | KnownHeader::ContentRange
+    )
+}
+
+/// Writes a value whose code is remembered; false if it can't be.
+fn write_lately(value: &[u8], out: &mut Buf) -> bool {
+    lately::with_code(value, |code| {
+        encode_integer(out, if code.is_some() { 0x80 } else { 0 }, 7, code.unwrap_or(value).len() as u32);
+        out.extend_from_slice(code.unwrap_or(value));
+    })
+}
+
+fn begin_literal(index: usize, indexing: Indexing, out: &mut Buf) {
     let (first, prefix) = match indexing {
         Indexing::Incremental => (0x40, 6),
         Indexing::Without => (0x00, 4),
         Indexing::Never => (0x10, 4),
     };
     encode_integer(out, first, prefix, index as u32);
+}
+
+/// A literal with a name by index, or in full where that is 0.
+fn literal(index: usize, name: &[u8], value: &[u8], indexing: Indexing, out: &mut Buf) {
+    begin_literal(index, indexing, out);
     if index == 0 {
         string(name, out);
     }

@@ -25,7 +25,7 @@ pub fn decode_integer(input: &[u8], prefix: u32) -> Result<(u32, usize), Integer
 pub fn encode_integer(out: &mut Buf, first: u8, prefix: u32, value: u32) {
     let mask = 0xff_u32 >> (8 - prefix);
     if value < mask {
-        return out.extend_from_slice(&[first | value as u8]);
+        return out.push(first | value as u8);
     }
     let mut bytes = [first | mask as u8, 0, 0, 0, 0, 0];
     let (mut rest, mut at) = (value - mask, 1);

@@ -10,14 +10,17 @@ mod decoder;
 mod encoder;
 pub mod huffman;
 mod integer;
+mod lately;
 mod statics;
 mod table;
 #[cfg(test)]
 mod tests;
+pub(crate) mod traits;
 
 pub use decoder::{DecodeError, Decoder, Field, FieldLimits};
 pub use encoder::{Encoder, Indexing, write_plain};
 pub use integer::{IntegerError, decode_integer, encode_integer};
+pub use traits::Traits;
 
 /// The dynamic table's size where nothing else is said (RFC 9113 §6.5.2), and the largest that either side here uses.
 pub const DEFAULT_TABLE_SIZE: u32 = 4096;

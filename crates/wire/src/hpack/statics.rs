@@ -1,6 +1,7 @@
 //! The static table (RFC 7541 appendix A).
 
-use crate::h1::{KNOWN_NAMES, KnownHeader};
+use super::traits::Traits;
+use crate::h1::{KNOWN_HEADERS, KNOWN_NAMES, KnownHeader};
 
 /// How many entries the static table has; dynamic indices begin above.
 pub(super) const STATIC_LEN: usize = ENTRIES.len();
@@ -10,6 +11,32 @@ pub(super) const STATIC_LEN: usize = ENTRIES.len();
 pub(super) fn entry(index: usize) -> Option<(&'static [u8], &'static [u8])> {
     let (name, value) = ENTRIES.get(index.checked_sub(1)?)?;
     Some((name.as_bytes(), value.as_bytes()))
+}
+
+/// What the entry at an index is; those without a value, of which one is needed, aren't sound.
+#[inline]
+pub(super) fn traits(index: usize) -> Traits {
+    index.checked_sub(1).and_then(|at| TRAITS.get(at)).copied().unwrap_or(Traits::UNKNOWN)
+}
+
+static TRAITS: [Traits; STATIC_LEN] = all_traits();
+
+const fn all_traits() -> [Traits; STATIC_LEN] {
+    let mut all = [Traits::UNKNOWN; STATIC_LEN];
+    let mut i = 0;
+    while i < STATIC_LEN {
+        let (name, value) = ENTRIES[i];
+        let mut n = 0;
+        while n < KNOWN_NAMES.len() {
+            if same(name, KNOWN_NAMES[n]) {
+                all[i].known = KNOWN_HEADERS[n];
+            }
+            n += 1;
+        }
+        all[i].sound = name.as_bytes()[0] != b':' || !value.is_empty();
+        i += 1;
+    }
+    all
 }
 
 /// The best index for a field: with its value if the table has that, else of its name.
@@ -199,5 +226,13 @@ mod tests {
         assert_eq!(find(b":path", b"/x"), Found::Name(4));
         assert_eq!(find(b"x-foo", b""), Found::Nothing);
         assert_eq!(find(b"accept-encoding", b"gzip, deflate"), Found::Exact(16));
+    }
+
+    #[test]
+    fn traits_are_those_that_a_look_would_find() {
+        for (i, (name, value)) in ENTRIES.iter().enumerate() {
+            assert_eq!(traits(i + 1), Traits::of(name.as_bytes(), value.as_bytes()), "{name}");
+        }
+        assert_eq!((traits(0), traits(STATIC_LEN + 1)), (Traits::UNKNOWN, Traits::UNKNOWN));
     }
 }

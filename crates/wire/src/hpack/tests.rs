@@ -83,6 +83,35 @@ const RESPONSE_3: &[(&str, &str)] = &[
     ("set-cookie", "foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1"),
 ];
 
+/// What is sent again is found by its number, whatever has entered or fallen out meanwhile.
+#[test]
+fn known_fields_are_found_again() {
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
+    for round in 0..300_u32 {
+        let date = format!("Mon, 21 Oct 2013 20:13:{:02} GMT", round / 3 % 60);
+        let size = [4096, 100, 0, 500][round as usize / 75];
+        encoder.set_max_size(size);
+        let fields = [
+            (KnownHeader::Server, "tidegate"),
+            (KnownHeader::Date, &date[..]),
+            (KnownHeader::ContentType, if round % 7 == 0 { "text/css" } else { "text/html" }),
+            (KnownHeader::Vary, "Accept-Encoding"),
+        ];
+        let mut block = Buf::empty();
+        encoder.begin(&mut block);
+        for (known, value) in fields {
+            encoder.known(known, value.as_bytes(), Indexing::Incremental, &mut block);
+        }
+        encoder.check_invariants();
+        let decoded = decode(&mut decoder, &block, 0, LIMITS).unwrap();
+        let expect = fields.map(|(known, value)| (known.name().as_bytes().to_vec(), value.as_bytes().to_vec()));
+        assert_eq!(decoded, expect);
+        if size == 4096 && !round.is_multiple_of(3) && round > 10 {
+            assert_eq!(block.len(), 4, "each is an index");
+        }
+    }
+}
+
 #[test]
 fn single_fields_of_the_rfc() {
     for (block, name, value, size, never) in [

@@ -3,6 +3,8 @@
 //! What differs from nginx: a literal that doesn't fit is refused before it is sent (nginx asks for it, and waits), one
 //! that belongs to an invalid command is passed over, and a command can't hold NUL.
 
+use buf::Secret;
+
 use super::{Line, LineEnd, skip_spaces, split_word, text};
 
 /// A command.
@@ -18,9 +20,9 @@ pub struct Command {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// To log in with a name and a password.
-    Login(Vec<u8>, Vec<u8>),
+    Login(Vec<u8>, Secret),
     /// To log in by a mechanism, perhaps with its first response.
-    Authenticate(Vec<u8>, Option<Vec<u8>>),
+    Authenticate(Vec<u8>, Option<Secret>),
     /// What the server can do.
     Capability,
     /// Nothing.
@@ -194,13 +196,14 @@ fn authenticate(rest: &[u8]) -> Option<Verb> {
     let (mechanism, rest) = split_word(skip_spaces(arguments));
     let (initial, rest) = split_word(rest);
     let good = !mechanism.is_empty() && rest.is_empty() && arguments.iter().all(|byte| !byte.is_ascii_control());
-    good.then(|| Verb::Authenticate(mechanism.to_vec(), (!initial.is_empty()).then(|| initial.to_vec())))
+    good.then(|| Verb::Authenticate(mechanism.to_vec(), (!initial.is_empty()).then(|| initial.into())))
 }
 
 /// Name and password; else what the lines are.
-fn login(rest: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Parsed> {
+fn login(rest: &[u8]) -> Result<(Vec<u8>, Secret), Parsed> {
     let (user, rest) = argument(rest)?;
     let (password, rest) = argument(rest)?;
+    let password = Secret::from(password);
     if text(rest).iter().any(|byte| *byte != b' ') { Err(Parsed::Invalid) } else { Ok((user, password)) }
 }
 
@@ -220,7 +223,8 @@ fn argument(rest: &[u8]) -> Result<(Vec<u8>, &[u8]), Parsed> {
 }
 
 fn quoted(rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
-    let mut value = Vec::new();
+    // It may be a password: it must not leave copies behind by growing.
+    let mut value = Vec::with_capacity(rest.len());
     let mut bytes = rest.iter().enumerate();
     while let Some((at, &byte)) = bytes.next() {
         let byte = match byte {
@@ -373,7 +377,7 @@ mod tests {
         #[test]
         fn any_name_and_password_can_be_told(user in "[^\0]{0,12}", password in "[^\0]{0,12}") {
             let literals = format!("t LOGIN {{{}+}}\r\n{user} {{{}+}}\r\n{password}\r\n", user.len(), password.len());
-            let login = Command { tag: b"t".to_vec(), verb: Verb::Login(user.clone().into(), password.clone().into()) };
+            let login = Command { tag: b"t".to_vec(), verb: Verb::Login(user.clone().into(), password.clone().into_bytes().into()) };
             prop_assert_eq!(Parser::default().step(literals.as_bytes(), 1000), (literals.len(), Event::Command(login.clone())));
             if super::super::is_clean(user.as_bytes()) && super::super::is_clean(password.as_bytes()) {
                 let quote = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");

@@ -3,10 +3,9 @@
 use std::fmt;
 
 use base64::Engine as _;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::is_clean;
+use crate::base64::LENIENT;
 
 /// A mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,27 +65,19 @@ impl fmt::Display for Fault {
     }
 }
 
-/// As senders do it: with the padding or without.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
-
 /// The length of a digest.
 const DIGEST: usize = 32;
 
 /// Appends Base64.
 pub fn encode(bytes: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(BASE64.encode(bytes).as_bytes());
+    out.extend_from_slice(LENIENT.encode(bytes).as_bytes());
 }
 
 /// Reads the line of a response, without its end; `=` is an empty one.
 pub fn decode(line: &[u8]) -> Result<Vec<u8>, Fault> {
     match line {
         b"=" => Ok(Vec::new()),
-        line => BASE64.decode(line).map_err(|_| Fault::Base64),
+        line => LENIENT.decode(line).map_err(|_| Fault::Base64),
     }
 }
 

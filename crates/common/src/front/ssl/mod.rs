@@ -33,7 +33,7 @@ use self::conf::Cache;
 pub use self::conf::{SslConf, VerifyClient};
 pub use self::late::LateFile;
 use self::refresh::{Pair, Watch};
-pub use self::servers::Servers;
+pub use self::servers::{Servers, Watched};
 use self::staple::Stapling;
 
 /// The module.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use ::conf::{Error, Loader, Result, Set, Span};
+use engine::log::Log;
 
 use super::{ServerTls, SslConf};
 use crate::Proto;
@@ -14,7 +15,24 @@ use crate::ocsp::Names;
 pub struct Servers {
     made: HashMap<Key, Option<Rc<ServerTls>>>,
     /// Those whose certificates are watched, each once.
-    pub watched: Vec<Rc<ServerTls>>,
+    pub watched: Watched,
+}
+
+/// What accepts connections with certificates that are watched (`ssl_certificate_refresh`).
+#[derive(Default)]
+pub struct Watched(Vec<Rc<ServerTls>>);
+
+impl Watched {
+    /// In how many milliseconds to look at the next one; `None`: none is watched.
+    pub fn looks_in_ms(&self) -> Option<u64> {
+        self.0.iter().filter_map(|tls| tls.looks_in_ms()).min()
+    }
+
+    /// Looks at those whose time has come; whether one has changed.
+    pub fn look(&self, log: &Log) -> bool {
+        // Each of them, whatever the others say.
+        self.0.iter().filter(|tls| tls.look(log)).count() > 0
+    }
 }
 
 /// What a server's TLS depends on: its directives, the protocols that are offered, and who looks up names of responders.
@@ -39,7 +57,7 @@ impl Servers {
             return Ok(tls.clone());
         }
         let tls = super::server(conf, names, alpn, loader).map_err(|error| at_directive(error, place))?.map(Rc::new);
-        self.watched.extend(tls.iter().filter(|tls| tls.looks_in_ms().is_some()).cloned());
+        self.watched.0.extend(tls.iter().filter(|tls| tls.looks_in_ms().is_some()).cloned());
         self.made.insert(key, tls.clone());
         Ok(tls)
     }

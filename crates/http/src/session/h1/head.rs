@@ -9,7 +9,7 @@ use wire::h1::{KnownHeader, LAST_CHUNK};
 use crate::config::core::ServerTokens;
 use crate::request::{Ending, Request};
 use crate::response::head::{self, HeadSink, server_token};
-use crate::response::{Header, Headers, reason};
+use crate::response::{Header, Headers, Response, reason};
 
 /// Memory for a head; most fit.
 const HEAD_SIZE: usize = 1024;
@@ -29,17 +29,20 @@ pub fn write(r: &Request, room: usize) -> Buf {
 struct Text<'b>(&'b mut Buf);
 
 impl Text<'_> {
+    #[inline]
     fn line(&mut self, name: &[u8], value: &[u8]) {
-        self.0.extend_from_slice(name);
-        self.0.extend_from_slice(value);
-        self.0.extend_from_slice(b"\r\n");
+        self.0.extend_from_slices([name, value, b"\r\n"]);
     }
 }
 
 impl HeadSink for Text<'_> {
     fn begin(&mut self, r: &Request) {
-        status_line(r, self.0);
-        fixed_fields(r, self.0);
+        let response = &r.response;
+        let is_usual = response.status == 200 && response.status_line.is_none();
+        if !is_usual {
+            status_line(r, self.0);
+        }
+        fixed_fields(r, is_usual, self.0);
     }
 
     fn common(&mut self, known: KnownHeader, value: &[u8]) {
@@ -51,13 +54,12 @@ impl HeadSink for Text<'_> {
     }
 
     fn content_type(&mut self, value: &[u8], charset: Option<&[u8]>) {
-        self.0.extend_from_slice(b"Content-Type: ");
-        self.0.extend_from_slice(value);
-        if let Some(charset) = charset {
-            self.0.extend_from_slice(b"; charset=");
-            self.0.extend_from_slice(charset);
+        match charset {
+            Some(charset) => {
+                self.0.extend_from_slices([b"Content-Type: ", value, b"; charset=", charset, b"\r\n"]);
+            }
+            None => self.line(b"Content-Type: ", value),
         }
-        self.0.extend_from_slice(b"\r\n");
     }
 
     fn connection(&mut self, r: &Request) {
@@ -77,10 +79,7 @@ impl HeadSink for Text<'_> {
     }
 
     fn other(&mut self, field: &Header) {
-        self.0.extend_from_slice(&field.name);
-        self.0.extend_from_slice(b": ");
-        self.0.extend_from_slice(&field.value);
-        self.0.extend_from_slice(b"\r\n");
+        self.0.extend_from_slices([&field.name, b": ", &field.value, b"\r\n"]);
     }
 }
 
@@ -90,10 +89,6 @@ fn status_line(r: &Request, out: &mut Buf) {
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(line);
         out.extend_from_slice(b"\r\n");
-        return;
-    }
-    if response.status == 200 {
-        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
         return;
     }
     out.extend_from_slice(b"HTTP/1.1 ");
@@ -110,36 +105,43 @@ fn status_line(r: &Request, out: &mut Buf) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The fields of a second: `Server` and `Date`.
+/// How most heads begin.
+const USUAL: &str = "HTTP/1.1 200 OK\r\n";
+
+/// The beginning of heads for a second: the usual status line, `Server` and `Date`.
 struct Fixed {
     secs: i64,
     tokens: ServerTokens,
     text: Vec<u8>,
-    server_len: usize,
+    server_end: usize,
 }
 
 thread_local! {
     static FIXED: RefCell<Fixed> = const {
-        RefCell::new(Fixed { secs: i64::MIN, tokens: ServerTokens::Off, text: Vec::new(), server_len: 0 })
+        RefCell::new(Fixed { secs: i64::MIN, tokens: ServerTokens::Off, text: Vec::new(), server_end: 0 })
     };
 }
 
-fn fixed_fields(r: &Request, out: &mut Buf) {
+/// The fields that every response has, after the usual status line if that `is_usual`.
+fn fixed_fields(r: &Request, is_usual: bool, out: &mut Buf) {
     let tokens = r.location.core.server_tokens;
     let (secs, _) = clock::now();
     FIXED.with_borrow_mut(|fixed| {
         if fixed.secs != secs || fixed.tokens != tokens {
             (fixed.secs, fixed.tokens) = (secs, tokens);
-            fixed.text = format!("Server: {}\r\n", server_token(tokens)).into_bytes();
-            fixed.server_len = fixed.text.len();
+            fixed.text = format!("{USUAL}Server: {}\r\n", server_token(tokens)).into_bytes();
+            fixed.server_end = fixed.text.len();
             let date = format!("Date: {}\r\n", clock::times().http_date);
             fixed.text.extend_from_slice(date.as_bytes());
         }
-        let from = if r.response.own_server { fixed.server_len } else { 0 };
-        let to = if r.response.own_date { fixed.server_len } else { fixed.text.len() };
-        if from < to {
-            out.extend_from_slice(&fixed.text[from..to]);
+        let Response { own_server, own_date, .. } = r.response;
+        if is_usual && !own_server && !own_date {
+            return out.extend_from_slice(&fixed.text);
         }
+        let (status, fields) = fixed.text.split_at(USUAL.len());
+        let (server, date) = fields.split_at(fixed.server_end - USUAL.len());
+        let wanted = [(is_usual, status), (!own_server, server), (!own_date, date)];
+        wanted.into_iter().filter(|(wanted, _)| *wanted).for_each(|(_, text)| out.extend_from_slice(text));
     });
 }
 

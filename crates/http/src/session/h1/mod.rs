@@ -91,7 +91,7 @@ impl Future for Session {
             match state {
                 State::Idle { conn, .. }
                     if !conn.link.stays
-                        && let Some(successors) = http.worker.successors()
+                        && let Some(successors) = http.worker.successors.get()
                         && conn.link.stream.socket().can_leave() =>
                 {
                     let State::Idle { conn, .. } = std::mem::replace(state, State::Over) else {
@@ -398,6 +398,9 @@ async fn finish(mut r: Box<Request>) -> After {
         conn.link.keepalive_ms = u32::try_from(core.keepalive_timeout.0).unwrap_or(u32::MAX);
         conn.link.keepalive_min_ms = u32::try_from(core.keepalive_min_timeout).unwrap_or(u32::MAX);
         return After::Keep(conn, unread);
+    }
+    if r.delivery == Delivery::Whole {
+        r.wait_for_following().await;
     }
     let lingers = match core.lingering_close {
         Lingering::Off => false,

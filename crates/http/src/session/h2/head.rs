@@ -1,13 +1,21 @@
 //! A response's head, and what ends its body.
 
+use std::os::unix::fs::FileExt;
+
+use buf::{Chain, Piece};
 use wire::h1::KnownHeader;
 use wire::h2::HeadWriter;
 use wire::hpack::Indexing;
 
 use super::websocket;
+use crate::body::Broken;
+use crate::body::pipeline::read_failed;
 use crate::request::Request;
 use crate::response::head::{self, HeadSink};
 use crate::response::{Body, Header};
+
+/// Bodies up to this many bytes are copied after their heads: a copy costs less than a queue and a piece of their own.
+const SMALL: usize = 8 << 10;
 
 /// Queues the head of the response. True: it is the whole response.
 pub fn send(r: &mut Request, may_end: bool) -> bool {
@@ -30,6 +38,26 @@ pub fn send(r: &mut Request, may_end: bool) -> bool {
     shared.wake();
     r.header_sent = sent;
     ends
+}
+
+/// Sends a body after the head that was sent just now, if it is small and can go out at once; it ends the response then.
+pub fn send_small(r: &Request, body: &Chain) -> Result<bool, Broken> {
+    let Some(stream) = r.h2_stream() else { return Ok(false) };
+    let response = &r.response;
+    if !response.trailers.is_empty() || response.late_trailers.is_some() {
+        return Ok(false);
+    }
+    let sent = match body.pieces() {
+        [Piece::Bytes(bytes)] if bytes.len() <= SMALL => stream.send_small(bytes.len(), |place| {
+            place.copy_from_slice(bytes);
+            Ok(())
+        }),
+        [Piece::File(range)] if range.len <= SMALL as u64 => {
+            stream.send_small(range.len as usize, |place| range.file.read_exact_at(place, range.offset))
+        }
+        _ => Ok(false),
+    };
+    sent.map_err(|error| read_failed(r, &error))
 }
 
 /// Marks what is sent next as the end of the response, with the trailers that belong to it.

@@ -21,7 +21,7 @@ pub mod websocket;
 
 use wire::h2::PREFACE;
 
-pub use head::{finish as finish_response, send as send_head};
+pub use head::{finish as finish_response, send as send_head, send_small};
 pub use session::serve;
 pub use shared::Shared;
 pub use stream::StreamHandle;

@@ -1,13 +1,14 @@
 //! The task of a stream: from a head to a request that runs through the phases, and to the stream's end.
+//!
+//! A request begins in the connection's task; one without a body has its first turn there, and most need no other one.
 
 use std::rc::Rc;
 
 use buf::Buf;
 use wire::h1::{BodyFraming, Method};
-use wire::h2::{Code, Head, StreamKey};
+use wire::h2::{Code, Head};
 
 use super::conf::Http2Conf;
-use super::shared::Shared;
 use super::stream::{StreamHandle, StreamState};
 use super::websocket::{self, Tunnel};
 use crate::fault::Fault;
@@ -18,34 +19,38 @@ use crate::session::connection::{Connection, Link};
 use crate::session::h1::{Doing, answer, limits, log_ignored, set_server, set_uri};
 use crate::session::tls;
 
-/// Serves the request of a stream.
-pub(super) async fn serve(running: Running, state: Rc<StreamState>, head: Head, end_stream: bool) {
-    let http = running.shared.http.clone();
-    let mut r = Request::begin(connection(&running, state), &http);
+/// Serves the request of a stream, whose head's text is taken away.
+pub(super) fn serve(running: Running, head: &mut Head, end_stream: bool) {
+    let http = &running.stream.shared.http;
+    let mut r = Request::begin(connection(&running), http);
     http.status.requests.add(1);
-    let _doing = Doing::new(&http.status.writing);
+    let doing = Doing::new(&http.status.writing);
     let refused = prepare(&mut r, head, end_stream).err();
-    answer(&mut r, refused).await;
-    end_stream_of(&r);
-    r.end();
-    drop(running);
+    let answered = async move {
+        let _doing = doing;
+        answer(&mut r, refused).await;
+        end_stream_of(&r);
+        r.end();
+        drop(running);
+    };
+    match end_stream {
+        true => rt::spawn_now(answered),
+        // What has come of its body is handed over first.
+        false => rt::spawn(answered),
+    }
 }
 
 /// A stream as the connection of its request.
-fn connection(running: &Running, state: Rc<StreamState>) -> Connection {
-    let shared = &running.shared;
+fn connection(running: &Running) -> Connection {
+    let Running { stream, number } = running;
     Connection {
-        facts: ConnectionFacts { requests: running.number, ..shared.facts.clone() },
-        link: Link {
-            stays: true,
-            nodelay: true,
-            ..Link::new(Client::Stream(StreamHandle::new(shared.clone(), state)))
-        },
+        facts: ConnectionFacts { requests: *number, ..stream.shared.facts.clone() },
+        link: Link { stays: true, nodelay: true, ..Link::new(Client::Stream(StreamHandle::new(stream.clone()))) },
     }
 }
 
 /// Everything that follows from a head; an error refuses the request.
-fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), Fault> {
+fn prepare(r: &mut Request, head: &mut Head, end_stream: bool) -> Result<(), Fault> {
     let understood = head.to_request(&limits(&r.server.core), &mut r.line);
     let length = head.content_length;
     if let Some(stream) = r.h2_stream() {
@@ -55,8 +60,8 @@ fn prepare(r: &mut Request, mut head: Head, end_stream: bool) -> Result<(), Faul
         }
     }
     let extended = head.protocol.is_some();
-    if extended && understood.is_ok() && websocket::is_meant(&head) {
-        websocket::begin(&mut head, &mut r.line);
+    if extended && understood.is_ok() && websocket::is_meant(head) {
+        websocket::begin(head, &mut r.line);
     }
     r.head = std::mem::replace(&mut head.text, Buf::empty()).freeze();
     r.method = r.line.method_id;
@@ -116,28 +121,29 @@ fn end_stream_of(r: &Request) {
 
 /// Counts a request from its head to its task's end; whatever that is, the stream doesn't outlive it without one.
 pub(super) struct Running {
-    shared: Rc<Shared>,
-    key: StreamKey,
+    stream: Rc<StreamState>,
     /// The how manieth request of its connection it is.
     number: u32,
 }
 
 impl Running {
-    pub(super) fn new(shared: Rc<Shared>, key: StreamKey, number: u32) -> Running {
-        shared.running.set(shared.running.get() + 1);
-        Running { shared, key, number }
+    pub(super) fn new(stream: Rc<StreamState>, number: u32) -> Running {
+        let running = &stream.shared.running;
+        running.set(running.get() + 1);
+        Running { stream, number }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let StreamState { shared, key, .. } = &*self.stream;
         if std::thread::panicking()
-            && let Ok(mut protocol) = self.shared.protocol.try_borrow_mut()
+            && let Ok(mut protocol) = shared.protocol.try_borrow_mut()
         {
-            protocol.reset(self.key, Code::INTERNAL_ERROR);
+            protocol.reset(*key, Code::INTERNAL_ERROR);
         }
-        self.shared.running.set(self.shared.running.get() - 1);
-        self.shared.remove(self.key);
-        self.shared.wake();
+        shared.running.set(shared.running.get() - 1);
+        shared.remove(*key);
+        shared.wake();
     }
 }

@@ -43,6 +43,8 @@ pub async fn serve(http: Rc<Http>, mut conn: Connection, first: Bytes) {
         failed: false,
         at_end: false,
         waiting: None,
+        requests: 0,
+        more: false,
     };
     let end = poll_fn(|cx| task.poll(cx)).await;
     task.say_goodbye(&end);
@@ -105,6 +107,10 @@ struct Task {
     /// The client has closed its side.
     at_end: bool,
     waiting: Option<Doing>,
+    /// How many requests there had been when the deadline was set.
+    requests: u32,
+    /// There may be more to be read: what is queued goes out first.
+    more: bool,
 }
 
 impl Task {
@@ -124,15 +130,22 @@ impl Task {
             _ => {}
         }
         self.set_deadline();
+        if std::mem::take(&mut self.more) {
+            cx.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 
-    /// Reads until there is no more, or no more time for this connection.
+    /// Reads until there is no more, no more time for this connection, or enough to be sent.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
             if let Err(error) = self.events() {
                 self.log(Level::Info, format_args!("client {error} while processing HTTP/2 connection"));
                 return Poll::Ready(End::Failed);
+            }
+            if !self.blocked && self.shared.protocol.borrow().unsent_heads() as u64 >= WRITE {
+                self.more = true;
+                return Poll::Pending;
             }
             let at_end = self.at_end;
             match if at_end { Ok(Buf::empty()) } else { ready!(self.shared.socket.poll_recv(cx, READ)) } {
@@ -252,14 +265,15 @@ impl Task {
     fn begin_request(&self, key: StreamKey, end_stream: bool) {
         let shared = &self.shared;
         shared.requests.set(shared.requests.get() + 1);
-        let head = std::mem::take(shared.protocol.borrow_mut().head_mut());
-        let state = Rc::new(StreamState::new(key, end_stream));
-        shared.add(key, state.clone());
-        let running = Running::new(shared.clone(), key, shared.requests.get());
-        rt::spawn(request::serve(running, state, head, end_stream));
         if self.is_enough() {
             shared.protocol.borrow_mut().go_away(Code::NO_ERROR);
         }
+        let mut head = std::mem::take(shared.protocol.borrow_mut().head_mut());
+        let state = Rc::new(StreamState::new(shared.clone(), key, end_stream));
+        shared.add(state.clone());
+        request::serve(Running::new(state, shared.requests.get()), &mut head, end_stream);
+        // Its memory is used for the next one.
+        *shared.protocol.borrow_mut().head_mut() = head;
     }
 
     /// Whether the connection has served what it may.
@@ -329,8 +343,9 @@ impl Task {
     }
 
     fn set_deadline(&mut self) {
-        let mood = self.current_mood();
-        if mood == self.mood {
+        let (mood, requests) = (self.current_mood(), self.shared.requests.get());
+        // A request may have come and be over already: the same mood has begun anew.
+        if std::mem::replace(&mut self.requests, requests) == requests && mood == self.mood {
             return;
         }
         let (shared, core) = (&self.shared, &self.shared.server.root.core);
@@ -344,6 +359,9 @@ impl Task {
         match mood {
             Mood::Silent => shared.socket.set_silent(),
             _ => shared.socket.set_idle(mood == Mood::Idle),
+        }
+        if mood == Mood::Idle {
+            shared.protocol.borrow_mut().free_head();
         }
         self.waiting = (mood == Mood::Idle).then(|| Doing::new(&shared.http.status.waiting));
         self.mood = mood;

@@ -57,7 +57,8 @@ impl Shared {
         self.task.replace(Some(waker.clone()));
     }
 
-    pub(super) fn add(&self, key: StreamKey, state: Rc<StreamState>) {
+    pub(super) fn add(&self, state: Rc<StreamState>) {
+        let key = state.key;
         let mut streams = self.streams.borrow_mut();
         if streams.len() <= key.slot() {
             streams.resize_with(key.slot() + 1, || None);

@@ -17,10 +17,11 @@ use super::websocket::Tunnel;
 use crate::response::headers::Headers;
 
 /// A stream, held by its request.
-pub struct StreamHandle(Rc<(Rc<Shared>, Rc<StreamState>)>);
+pub struct StreamHandle(Rc<StreamState>);
 
 /// What the connection's task and a stream's have in common.
 pub(super) struct StreamState {
+    pub(super) shared: Rc<Shared>,
     pub(super) key: StreamKey,
     body: RefCell<VecDeque<Bytes>>,
     /// The client has sent all of the body.
@@ -79,8 +80,9 @@ const AT_ONCE: u64 = 32 << 10;
 const FRAME_HEADER: u64 = wire::h2::frame::FRAME_HEADER_LEN as u64;
 
 impl StreamState {
-    pub(super) fn new(key: StreamKey, ended: bool) -> StreamState {
+    pub(super) fn new(shared: Rc<Shared>, key: StreamKey, ended: bool) -> StreamState {
         StreamState {
+            shared,
             key,
             body: RefCell::default(),
             ended: Cell::new(ended),
@@ -170,12 +172,12 @@ fn gone() -> io::Error {
 }
 
 impl StreamHandle {
-    pub(super) fn new(shared: Rc<Shared>, state: Rc<StreamState>) -> StreamHandle {
-        StreamHandle(Rc::new((shared, state)))
+    pub(super) fn new(state: Rc<StreamState>) -> StreamHandle {
+        StreamHandle(state)
     }
 
     pub(super) fn shared(&self) -> &Rc<Shared> {
-        &self.0.0
+        &self.0.shared
     }
 
     pub(super) fn key(&self) -> StreamKey {
@@ -183,7 +185,7 @@ impl StreamHandle {
     }
 
     fn state(&self) -> &StreamState {
-        &self.0.1
+        &self.0
     }
 
     /// The socket of the whole connection.
@@ -365,6 +367,26 @@ impl StreamHandle {
             }
         }
         self.poll_sent(cx)
+    }
+
+    /// Sends the whole body, filled in by `write`, right after its head, if that can be done at once. False: nothing was
+    /// done.
+    pub(super) fn send_small(
+        &self,
+        length: usize,
+        write: impl FnOnce(&mut [u8]) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        let state = self.state();
+        if self.is_gone() || !self.shared().protocol.borrow_mut().send_small(self.key(), length, write)? {
+            return Ok(false);
+        }
+        self.count(length as u64);
+        self.count_framing(FRAME_HEADER);
+        state.end.replace(End::Queued);
+        state.at_once.set(true);
+        state.sent.set(true);
+        self.shared().wake();
+        Ok(true)
     }
 
     /// Queues a part of the body; whether it need not be waited for.

@@ -130,6 +130,45 @@ fn floods() {
     }
 }
 
+fn window(id: u32, n: u32) -> Vec<u8> {
+    frame(Kind::WindowUpdate, 0, id, &n.to_be_bytes())
+}
+
+/// Answers a request at once, with a small body.
+fn answer(c: &mut Connection, stream: StreamKey) {
+    c.send_head(stream, false, |head| head.status(200)).unwrap();
+    let fill = |place: &mut [u8]| {
+        place.fill(0);
+        Ok::<(), ()>(())
+    };
+    assert_eq!(c.send_small(stream, 1000, fill), Ok(true));
+}
+
+#[test]
+fn resets_of_what_was_answered_are_a_flood() {
+    let reset = |id: u32| frame(Kind::Reset, 0, id, &[0, 0, 0, 8]);
+    let mut c = server(Config { flood_budget: 900, ..Config::default() });
+    let mut feed_one = |id: u32| {
+        let stream = stream_of(&feed(&mut c, &get(id)).unwrap());
+        answer(&mut c, stream);
+        transmit(&mut c);
+        feed(&mut c, &window(0, 1000)).unwrap();
+        reason(feed(&mut c, &reset(id)))
+    };
+    let ended = (0..400).find_map(|i| feed_one(2 * i + 1));
+    assert_eq!(ended, Some(Reason::Flood));
+    // As many at once as there may be streams, of a client that leaves a page.
+    let mut c = server(Config::default());
+    let ids: Vec<u32> = (0..128).map(|i| 2 * i + 1).collect();
+    for &id in &ids {
+        let stream = stream_of(&feed(&mut c, &get(id)).unwrap());
+        answer(&mut c, stream);
+        transmit(&mut c);
+        feed(&mut c, &window(0, 1000)).unwrap();
+    }
+    ids.iter().for_each(|&id| drop(feed(&mut c, &reset(id)).unwrap()));
+}
+
 #[test]
 fn honest_clients_are_never_floods() {
     // A ping a second for a day.
@@ -140,7 +179,6 @@ fn honest_clients_are_never_floods() {
     }
     // Ten thousand requests at once, each with settings' worth of updates, half of them cancelled.
     let mut c = server(Config::default());
-    let window = |id: u32| frame(Kind::WindowUpdate, 0, id, &[0, 0, 4, 0]);
     for i in 0..10_000 {
         let id = 2 * i + 1;
         let stream = stream_of(&feed(&mut c, &get(id)).unwrap());
@@ -152,7 +190,7 @@ fn honest_clients_are_never_floods() {
         c.send_data(stream, Chain::from(Bytes::from(vec![0; 1000])), true).unwrap();
         transmit(&mut c);
         while c.poll_drained().is_some() {}
-        feed(&mut c, &[window(0), window(id)].concat()).unwrap();
+        feed(&mut c, &[window(0, 1024), window(id, 1024)].concat()).unwrap();
     }
 }
 

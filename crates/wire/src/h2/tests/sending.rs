@@ -53,6 +53,67 @@ fn a_response() {
     assert_eq!(frames(&transmit(&mut c)), "HEADERS 3 5 :status=304");
 }
 
+fn send_small(connection: &mut Connection, stream: StreamKey, length: usize) -> bool {
+    let fill = |place: &mut [u8]| {
+        place.fill(b'x');
+        Ok::<(), ()>(())
+    };
+    connection.send_small(stream, length, fill).unwrap()
+}
+
+#[test]
+fn a_small_body_follows_its_head() {
+    let (mut c, keys) = with_requests(&[1, 3, 5], Config::default());
+    assert!(!send_small(&mut c, keys[0], 4), "the head comes first");
+    for key in &keys {
+        c.send_head(*key, false, |head| head.status(200)).unwrap();
+    }
+    assert_eq!(c.send_small(keys[0], 4, |_| Err("not read")), Err("not read"));
+    assert!(!send_small(&mut c, keys[0], 0));
+    assert!(send_small(&mut c, keys[0], 4));
+    assert_eq!((c.is_open(keys[0]), c.queued(keys[0]), c.poll_drained()), (false, 0, None));
+    assert!(!send_small(&mut c, keys[0], 4), "it is over");
+    c.check_invariants();
+    c.send_data(keys[1], body(9), false).unwrap();
+    assert!(!send_small(&mut c, keys[1], 4), "its own body waits");
+    assert!(!send_small(&mut c, keys[2], 4), "another stream waits for its turn");
+    assert_eq!(
+        frames(&transmit(&mut c)),
+        "HEADERS 1 4 :status=200; HEADERS 3 4 :status=200; HEADERS 5 4 :status=200; DATA 1 4 1; DATA 3 9 0"
+    );
+    assert!(send_small(&mut c, keys[2], 5));
+    assert_eq!(frames(&transmit(&mut c)), "DATA 5 5 1");
+    assert_eq!(c.capacity(keys[1]), 65_535 - 4 - 9 - 5);
+}
+
+#[test]
+fn a_small_body_keeps_all_limits() {
+    for (chunk, peer, windows, length, fits) in [
+        (8192, &[][..], 0, 8192, true),
+        (8192, &[], 0, 8193, false),
+        (65_536, &[], 0, 16_384, true),
+        (65_536, &[], 0, 16_385, false),
+        (65_536, &[(4, 10)], 0, 10, true),
+        (65_536, &[(4, 10)], 0, 11, false),
+        (65_536, &[(5, 32_768)], 0, 32_768, true),
+        (65_536, &[(4, 200_000), (5, 200_000)], 0, 65_536, false),
+        (65_536, &[(4, 200_000), (5, 200_000)], 1, 65_536, true),
+        (1 << 20, &[(4, 200_000), (5, 200_000)], 200_000, (128 << 10) - 100, true),
+        (1 << 20, &[(4, 200_000), (5, 200_000)], 200_000, 128 << 10, false),
+    ] {
+        let (mut c, keys) = with_requests(&[1], Config::default());
+        feed(&mut c, &settings(peer)).unwrap();
+        if windows > 0 {
+            feed(&mut c, &window(0, windows)).unwrap();
+        }
+        transmit(&mut c);
+        c.set_chunk_size(keys[0], chunk);
+        c.send_head(keys[0], false, |head| head.status(200)).unwrap();
+        assert_eq!(send_small(&mut c, keys[0], length), fits, "{chunk} {peer:?} {windows} {length}");
+        c.check_invariants();
+    }
+}
+
 #[test]
 fn streams_share_the_connections_window() {
     let (mut c, keys) = with_requests(&[1, 3], Config::default());
