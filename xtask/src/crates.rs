@@ -65,6 +65,15 @@ fn tree(more: &[&str]) -> Outcome<BTreeSet<Foreign>> {
     Ok(said.lines().filter_map(foreign).collect())
 }
 
+/// Name, version and licence of the crates of others that the program with all modules contains on this system.
+pub(crate) fn of_the_program() -> Outcome<Vec<(String, String, String)>> {
+    let form =
+        ["tree", "--package", "tidegate", "--features", tools::ALL_MODULES, "--edges", "normal", "--prefix", "none"];
+    let said = tools::output(tools::cargo([&form[..], &["--format", "{p}|{l}"]].concat()))?;
+    let all: BTreeSet<Foreign> = said.lines().filter_map(foreign).collect();
+    Ok(all.into_iter().map(|one| (one.name, one.version, one.licence)).collect())
+}
+
 /// A line of cargo's: `NAME vVERSION|LICENCE`, with a path before the bar where the crate is ours.
 fn foreign(line: &str) -> Option<Foreign> {
     let (package, licence) = line.trim_end_matches(" (*)").split_once('|')?;

@@ -1,6 +1,7 @@
 //! The manual of directives, written from the program's own tables: one page per module.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 
 use conf::manual::Text;
@@ -41,14 +42,15 @@ them: cargo build --features image,zstd).
 /// Runs the task. With `--check` nothing is written; pages that would change are an error.
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let options = Options::parse(arguments, &["--check"], &[])?;
-    let directives = directives()?;
+    let program = tools::server()?;
+    let directives = directives_of(&program)?;
     for name in ["image_filter", "zstd"] {
         if !directives.iter().any(|directive| directive.name == name) {
             return Err(format!("the program lacks {name}: build it with --features {}", tools::ALL_MODULES));
         }
     }
     let mut pages = pages(&directives);
-    pages.insert("variables.md".to_string(), variables_page(&variables()?));
+    pages.insert("variables.md".to_string(), variables_page(&variables(&program)?));
     let folder = tools::root().join("docs/directives");
     let mut stale = Vec::new();
     for (name, text) in &pages {
@@ -79,17 +81,22 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 
 /// The directives of the built program.
 pub(crate) fn directives() -> Outcome<Vec<Directive>> {
-    let mut command = Command::new(tools::server()?);
+    directives_of(&tools::server()?)
+}
+
+/// The directives of a program.
+pub(crate) fn directives_of(program: &Path) -> Outcome<Vec<Directive>> {
+    let mut command = Command::new(program);
     command.arg("--dump-directives");
     Ok(parse(&tools::output(command)?))
 }
 
 /// A variable as the program describes it: module, name, text.
-type Variable = (String, String, String);
+pub(crate) type Variable = (String, String, String);
 
-/// The variables of the built program.
-fn variables() -> Outcome<Vec<Variable>> {
-    let mut command = Command::new(tools::server()?);
+/// The variables of a program.
+pub(crate) fn variables(program: &Path) -> Outcome<Vec<Variable>> {
+    let mut command = Command::new(program);
     command.arg("--dump-variables");
     let text = tools::output(command)?;
     let row = |line: &str| {

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::instructions_cases::{self as cases, CASES, Case};
 use crate::instructions_client::Client;
 use crate::measure;
@@ -136,16 +138,22 @@ fn count(binary: &Path, backend: &Path, chosen: &[usize]) -> Outcome<Vec<Figures
     counted
 }
 
-fn count_in(folder: &Path, binary: &Path, backend: &Path, chosen: &[usize]) -> Outcome<Vec<Figures>> {
+/// Writes into a folder what the servers `measured` and `backend` need; the backend's port, and those of the cases.
+pub(crate) fn prepare(folder: &Path) -> Outcome<(u16, Vec<u16>)> {
     for (name, text) in cases::files() {
         tools::write(&folder.join("www").join(name), &text)?;
     }
     measure::certificate(folder, "site", measure::P256)?;
-    let ports = measure::free_ports(CASES.len() + 1)?;
-    let (backend_port, ports) = ports.split_last().ok_or("no ports")?;
-    tools::write(&folder.join("backend.conf"), &cases::backend(*backend_port))?;
-    tools::write(&folder.join("measured.conf"), &cases::configuration(ports, *backend_port))?;
-    let _backend = Server::start(folder, "backend", &[], backend, *backend_port)?;
+    let mut ports = measure::free_ports(CASES.len() + 1)?;
+    let backend = ports.pop().ok_or("no ports")?;
+    tools::write(&folder.join("backend.conf"), &cases::backend(backend))?;
+    tools::write(&folder.join("measured.conf"), &cases::configuration(&ports, backend))?;
+    Ok((backend, ports))
+}
+
+fn count_in(folder: &Path, binary: &Path, backend: &Path, chosen: &[usize]) -> Outcome<Vec<Figures>> {
+    let (backend_port, ports) = prepare(folder)?;
+    let _backend = Server::start(folder, "backend", &[], backend, backend_port)?;
     let first = *ports.first().ok_or("no ports")?;
     let server = Server::start(folder, "measured", &valgrind(folder), binary, first)?;
     let mut counter = Counter { server: &server, folder, dumps: 0 };
@@ -167,10 +175,11 @@ fn valgrind(folder: &Path) -> Vec<String> {
 }
 
 /// A server; ended when dropped.
-struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Server {
-    fn start(folder: &Path, name: &str, before: &[String], binary: &Path, port: u16) -> Outcome<Server> {
+    /// Starts one in a folder with its configuration; `before` is the command in whose argument it stands.
+    pub(crate) fn start(folder: &Path, name: &str, before: &[String], binary: &Path, port: u16) -> Outcome<Server> {
         let own = [binary.display().to_string(), "-p".to_string(), folder.display().to_string(), "-c".to_string()];
         let words = [before, &own, &[format!("{name}.conf"), "-e".to_string(), format!("{name}.log")]].concat();
         let (program, arguments) = words.split_first().ok_or("no program")?;
@@ -180,6 +189,13 @@ impl Server {
         let mut server = Server(child);
         measure::wait_port(&mut server.0, port, Duration::from_secs(60))?;
         Ok(server)
+    }
+
+    /// Tells it to quit, and waits until it has ended.
+    pub(crate) fn quit(mut self) -> Outcome {
+        measure::signal(self.0.id(), Signal::QUIT);
+        let status = self.0.wait().map_err(|error| error.to_string())?;
+        if status.success() { Ok(()) } else { Err(format!("the server ended with {status}")) }
     }
 }
 

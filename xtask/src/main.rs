@@ -7,6 +7,7 @@ mod compare;
 mod compat;
 mod configurations;
 mod crates;
+mod dist;
 mod docs;
 mod fuzz;
 mod growth;
@@ -41,6 +42,7 @@ usage: cargo xtask TASK [options]
   simulate [options]       the whole server under a simulated network, by seeds
   tidy [--write]           the house checks alone; --write lowers the ratchet
   crates [--list]          licences of crates of others, versions of one beside another
+  dist [options]           the release: PGO, BOLT, Debian package, tar file
   docs [--check]           writes docs/directives from the program's own tables
   compat [--missing]       which directives, variables and options of nginx there are
   compat FOLDER            which configurations of a folder load, and what is missing in the others
@@ -54,7 +56,7 @@ cargo xtask TASK --help tells more.
 /// A task: its name, what `--help` prints of it, and what it does.
 type Task = (&'static str, &'static str, fn(&[String]) -> Outcome);
 
-const TASKS: [Task; 13] = [
+const TASKS: [Task; 14] = [
     ("test", test::HELP, test::run),
     ("bench", bench::HELP, bench::run),
     ("instructions", instructions::HELP, instructions::run),
@@ -63,6 +65,7 @@ const TASKS: [Task; 13] = [
     ("simulate", simulate::HELP, simulate::run),
     ("tidy", tidy::HELP, tidy::run),
     ("crates", crates::HELP, crates::run),
+    ("dist", dist::HELP, dist::run),
     ("docs", docs::HELP, docs::run),
     ("compat", compat::HELP, compat::run),
     ("compare", compare::HELP, compare::run),

@@ -108,7 +108,8 @@ pub(crate) fn is_asleep(pid: u32) -> bool {
     states.all(|asleep| asleep)
 }
 
-fn signal(pid: u32, signal: Signal) {
+/// Sends a signal to a process, which may have ended.
+pub(crate) fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }

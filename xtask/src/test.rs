@@ -92,6 +92,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         if chosen.is_empty() {
             steps.step("docs", || crate::docs::run(&["--check".to_string()]));
             steps.step("compat", || crate::compat::run(&[]));
+            steps.step("packaging", crate::dist::check);
             if crate::instructions::is_possible() {
                 steps.step("instructions of a request", || crate::instructions::run(&[]));
             } else {
@@ -219,7 +220,7 @@ pub(crate) fn prepare() {
 }
 
 /// Installs what is missing, where that is possible; tests that miss a program say so themselves.
-fn install(needs: &[(&str, &str)]) {
+pub(crate) fn install(needs: &[(&str, &str)]) {
     let missing: Vec<_> = needs.iter().filter(|(f, _)| !Path::new(f).exists()).map(|(_, p)| *p).collect();
     if missing.is_empty() || tools::find("apt-get").is_none() || !rustix::process::geteuid().is_root() {
         return;

@@ -31,8 +31,15 @@ pub(crate) const ALL_MODULES: &str = "image,zstd";
 
 /// Builds one program, and says where it is.
 pub(crate) fn build(arguments: &[&str]) -> Outcome<PathBuf> {
+    build_with(arguments, &[])
+}
+
+/// The same with these variables in cargo's environment.
+pub(crate) fn build_with(arguments: &[&str], environment: &[(&str, &str)]) -> Outcome<PathBuf> {
     let form = ["build", "--quiet", "--message-format", "json-render-diagnostics"];
-    let said = output(cargo([&form, arguments].concat()))?;
+    let mut command = cargo([&form, arguments].concat());
+    command.envs(environment.iter().copied());
+    let said = output(command)?;
     executable(&said).ok_or_else(|| format!("cargo build {} made no program", arguments.join(" ")))
 }
 

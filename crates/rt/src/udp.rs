@@ -214,8 +214,8 @@ impl UdpSocket {
         }
     }
 
-    /// Waits for datagrams and appends those that are there to `batch`: as many as one system call receives, which is 32,
-    /// or more if they were joined.
+    /// Waits for datagrams and appends those that are there to `batch`: as many as one system call receives, which is twice
+    /// as many as last time, from 2 to 32, or more if they were joined.
     ///
     /// Errors: `TimedOut` once the receive timeout is over; one that [`crate::is_closing`] knows after
     /// [`UdpSocket::stop`]; or the system's, such as `ConnectionRefused` on a connected socket, after which receiving may

@@ -1,0 +1,34 @@
+//! The load by which profiles are made: the requests of `cargo xtask instructions`, on loopback, a bounded number of each.
+
+use std::path::Path;
+
+use crate::instructions::{self, Server};
+use crate::instructions_cases::CASES;
+use crate::instructions_client::Client;
+use crate::tools::Outcome;
+
+/// How often the requests of each case are sent that are counted there in a round.
+const ROUNDS: usize = 5;
+
+/// Runs a program until it has answered them all, with these variables (`NAME=value`), and lets it end by itself: then it
+/// writes what it has counted. The backend is a program that isn't trained, or whose counts are thrown away.
+pub(crate) fn run(program: &Path, backend: &Path, environment: &[String]) -> Outcome {
+    let folder = std::env::temp_dir().join(format!("tidegate-training-{}", std::process::id()));
+    let trained = run_in(&folder, program, backend, environment);
+    let _ = std::fs::remove_dir_all(&folder);
+    trained
+}
+
+fn run_in(folder: &Path, program: &Path, backend: &Path, environment: &[String]) -> Outcome {
+    let (backend_port, ports) = instructions::prepare(folder)?;
+    let nowhere = ["env".to_string(), "LLVM_PROFILE_FILE=/dev/null".to_string()];
+    let _backend = Server::start(folder, "backend", &nowhere, backend, backend_port)?;
+    let first = *ports.first().ok_or("no ports")?;
+    let before = [&["env".to_string()], environment].concat();
+    let server = Server::start(folder, "measured", &before, program, first)?;
+    for (case, port) in CASES.iter().zip(ports) {
+        let requests = case.requests * ROUNDS;
+        Client::new(*case, port).send(requests)?;
+    }
+    server.quit()
+}
