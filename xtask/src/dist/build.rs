@@ -149,7 +149,7 @@ impl Recipe {
             // Cargo looks at the name, not at what is in the file.
             let mut hasher = DefaultHasher::new();
             hasher.write(&bytes);
-            let copy = kept.with_file_name(format!("{:016x}.profdata", hasher.finish()));
+            let copy = self.target.join(format!("{:016x}.profdata", hasher.finish()));
             write(&copy, &bytes)?;
             flags.push(format!("-Cprofile-use={}", copy.display()));
         }
