@@ -2,7 +2,8 @@
 //!
 //! Requests follow one another, one at a time, so that each takes the same system calls however many connections there
 //! are. They ask for everything in turn, in no order, as the requests of many clients do: what doesn't fit into the
-//! processor's caches counts. A figure is the least of some rounds, which alternate between the two programs.
+//! processor's caches counts. A figure is the least of some rounds. The two programs take turns at each size: both at a
+//! time would need twice the descriptors.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -19,7 +20,8 @@ pub(crate) const HELP: &str = "\
 usage: cargo xtask growth [AXIS ...] [options]
 
 CPU time per request from 1 to 20,000 connections, 20,000 locations, 100,000 entries of a map, 5,000 servers; in one run
-beside nginx's, if there is one. In about three minutes. It needs taskset, and 20,100 file descriptors.
+beside nginx's, if there is one. In about three minutes. It needs taskset, and 20,100 file descriptors: with fewer of them
+the last row of connections has as many as there can be.
 
   --requests N    requests of a round (default 4000)
   --rounds N      rounds of each size, of which the best one counts (default 5)
@@ -136,6 +138,8 @@ struct Growth {
     cpu: String,
     requests: usize,
     rounds: usize,
+    /// As many as there are descriptors for.
+    most_connections: usize,
     folder: PathBuf,
 }
 
@@ -145,7 +149,7 @@ const FILES: usize = 100;
 impl Growth {
     fn new(options: &Options, folder: &Path) -> Outcome<Growth> {
         let most = Axis::Connections.sizes().iter().max().unwrap_or(&0);
-        measure::allow_files(most + FILES)?;
+        let files = measure::allow_files(most + FILES)?;
         fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         Ok(Growth {
             ours: options.value("--server").map_or_else(tools::server, |path| Ok(PathBuf::from(path)))?,
@@ -153,6 +157,7 @@ impl Growth {
             cpu: options.value("--cpu").unwrap_or("0").to_string(),
             requests: options.number("--requests", 4000)?,
             rounds: options.number("--rounds", 5)?,
+            most_connections: files - FILES,
             folder: folder.to_path_buf(),
         })
     }
@@ -165,7 +170,9 @@ impl Growth {
         for axis in AXES.iter().filter(chosen) {
             let mut panel = Panel { title: axis.title().to_string(), ours: Vec::new(), nginx: Vec::new() };
             for &size in axis.sizes() {
-                let (ours, nginx) = self.point(*axis, size)?;
+                let size = if *axis == Axis::Connections { size.min(self.most_connections) } else { size };
+                let ours = self.point(&self.ours, *axis, size)?;
+                let nginx = self.nginx.as_ref().map(|nginx| self.point(nginx, *axis, size)).transpose()?;
                 panel.ours.push((size as f64, ours));
                 panel.nginx.extend(nginx.map(|nginx| (size as f64, nginx)));
                 let beside = nginx.map_or("–".to_string(), |nginx| format!("{nginx:.2}"));
@@ -183,37 +190,43 @@ impl Growth {
         Ok(())
     }
 
-    /// Microseconds of CPU time for a request at this size, of ours and of nginx.
-    fn point(&self, axis: Axis, size: usize) -> Outcome<(f64, Option<f64>)> {
-        let mut ours = self.start(&self.ours, axis, size)?;
-        let mut nginx = self.nginx.as_ref().map(|nginx| self.start(nginx, axis, size)).transpose()?;
+    /// Microseconds of CPU time for a request at this size.
+    fn point(&self, binary: &Path, axis: Axis, size: usize) -> Outcome<f64> {
+        let mut subject = self.start(binary, axis, size)?;
         // Every connection has its turn in a round.
         let requests = self.requests.max(axis.counts(size).0);
-        let mut least = (f64::INFINITY, f64::INFINITY);
-        ours.round(requests)?;
-        nginx.as_mut().map(|nginx| nginx.round(requests)).transpose()?;
+        subject.round(requests)?;
+        let mut least = f64::INFINITY;
         for _ in 0..self.rounds.max(1) {
-            least.0 = least.0.min(ours.round(requests)?);
-            if let Some(nginx) = &mut nginx {
-                least.1 = least.1.min(nginx.round(requests)?);
-            }
+            least = least.min(subject.round(requests)?);
         }
-        Ok((least.0, nginx.map(|_| least.1)))
+        Ok(least)
     }
 
     fn start(&self, binary: &Path, axis: Axis, size: usize) -> Outcome<Subject> {
+        // Others may take a port between the look and the start.
+        let (server, port) = (0..TRIES)
+            .find_map(|_| self.serve(binary, axis, size).ok())
+            .map_or_else(|| self.serve(binary, axis, size), Ok)?;
+        let (connections, things) = axis.counts(size);
+        let opened = (0..connections).map(|n| connect(n, port)).collect::<io::Result<Vec<_>>>();
+        let connections = opened.map_err(|error| format!("{size} {}: {error}", axis.name()))?;
+        Ok(Subject { server, axis, connections, things, asked: 0, chance: 1 })
+    }
+
+    fn serve(&self, binary: &Path, axis: Axis, size: usize) -> Outcome<(Process, u16)> {
         let port = *measure::free_ports(1)?.first().ok_or("no port")?;
         let name = format!("server-{port}.conf");
         tools::write(&self.folder.join(&name), &configuration(axis, size, port))?;
         let (binary, folder) = (binary.display().to_string(), self.folder.display().to_string());
         let mut server = Process::start(&self.cpu, &[&binary, "-p", &folder, "-c", &name, "-e", "error.log"])?;
         server.wait_port(port)?;
-        let (connections, things) = axis.counts(size);
-        let opened = (0..connections).map(|n| connect(n, port)).collect::<io::Result<Vec<_>>>();
-        let connections = opened.map_err(|error| format!("{size} {}: {error}", axis.name()))?;
-        Ok(Subject { server, axis, connections, things, asked: 0, chance: 1 })
+        Ok((server, port))
     }
 }
+
+/// How often a server is started anew that finds its port taken.
+const TRIES: usize = 3;
 
 /// The addresses at which a server listens: the ports of a client are too few for 20,000 connections to one.
 const ADDRESSES: [&str; 2] = ["127.0.0.1", "127.0.0.2"];
@@ -231,7 +244,7 @@ fn configuration(axis: Axis, size: usize, port: u16) -> String {
     // The settings of a socket stand once.
     let blocks = axis.blocks(size, &more).replacen(&more, &listen, 1);
     format!(
-        "daemon off;\npid server-{port}.pid;\nworker_processes 1;\nworker_rlimit_nofile 30000;\nerror_log error.log error;\n\
+        "daemon off;\npid server-{port}.pid;\nworker_processes 1;\nerror_log error.log error;\n\
          events {{ worker_connections 25000; }}\nhttp {{\n    access_log off; keepalive_timeout 600s; keepalive_requests 1000000000;\n    \
          client_body_temp_path body-{port}; proxy_temp_path proxy-{port}; map_hash_max_size 262144; map_hash_bucket_size 128;\n    \
          server_names_hash_max_size 65536; server_names_hash_bucket_size 128;\n{blocks}}}\n"

@@ -286,17 +286,25 @@ fn parse_h2load(text: &str) -> Option<Load> {
     })
 }
 
-/// Lets this program and its children have so many files open.
-pub(crate) fn allow_files(count: usize) -> Outcome {
-    let (limit, most) = (count as u64, getrlimit(Resource::Nofile).maximum);
-    let maximum = most.map(|most| most.max(limit));
-    let set = setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum });
-    set.map_err(|error| format!("{count} open files: {error}"))
+/// Lets this program and its children have so many files open, or as many as the system allows; how many that are.
+pub(crate) fn allow_files(count: usize) -> Outcome<usize> {
+    let (wanted, most) = (count as u64, getrlimit(Resource::Nofile).maximum);
+    let set = |current, maximum| setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum });
+    // Only a privileged user may raise the second one.
+    if set(wanted, most.map(|most| most.max(wanted))).is_ok() {
+        return Ok(count);
+    }
+    let allowed = most.map_or(wanted, |most| most.min(wanted));
+    set(allowed, most).map_err(|error| format!("{allowed} open files: {error}"))?;
+    Ok(allowed as usize)
 }
 
 /// Private bytes that each of `count` idle keep-alive connections costs a server.
 pub(crate) fn idle(server: &Process, port: u16, count: usize) -> Outcome<f64> {
-    allow_files(count + 1000)?;
+    let needed = count + 1000;
+    if allow_files(needed)? < needed {
+        return Err(format!("the system doesn't allow {needed} open files"));
+    }
     let before = server.memory();
     let mut open = Vec::with_capacity(count);
     for _ in 0..count {

@@ -110,7 +110,8 @@ conf::table! {
     /// Effect: a larger window makes long results smaller. For a response of known length a smaller one is used if that
     /// does as well.
     ///
-    /// Cost: some times the size in memory for each response that is being compressed, and the size for the client.
+    /// Cost: some times the size in memory for each response that is being compressed, and the size for the client. With
+    /// less than 128k levels 5 to 8 take ten times as long.
     ///
     /// ```nginx
     /// brotli on;
@@ -176,7 +177,7 @@ impl HeaderFilter for Filter {
         if compress::fits(r, &conf.brotli_types, conf.brotli_min_length) && accepts(r, b"br") {
             let codec = BrotliCodec {
                 level: conf.brotli_comp_level,
-                window: window(conf.brotli_window, r.response.content_length),
+                window: window(conf.brotli_window, conf.brotli_comp_level, r.response.content_length),
                 length: r.response.content_length,
                 state: None,
             };
@@ -187,10 +188,15 @@ impl HeaderFilter for Filter {
 }
 
 /// The window for a response: no larger than its length needs.
-fn window(most: u8, length: Option<u64>) -> u8 {
+fn window(most: u8, level: u8, length: Option<u64>) -> u8 {
     let needed = length.map_or(most, |length| (u64::BITS - length.leading_zeros() + 1) as u8);
-    needed.clamp(LEAST_WINDOW, most)
+    let least = if SEARCHING.contains(&level) { SEARCHED_WINDOW } else { LEAST_WINDOW };
+    needed.max(least).min(most)
 }
+
+/// Levels for which the library has no quick search in windows below [`SEARCHED_WINDOW`]: it takes ten times as long there.
+const SEARCHING: std::ops::RangeInclusive<u8> = 5..=8;
+const SEARCHED_WINDOW: u8 = 17;
 
 /// The compressor of one response.
 struct BrotliCodec {
@@ -256,7 +262,7 @@ mod tests {
 
     fn pack(text: &[u8], level: u8, part: usize, flush: bool) -> Vec<u8> {
         let length = Some(text.len() as u64).filter(|_| part.is_multiple_of(2));
-        let mut codec = BrotliCodec { level, window: window(19, length), length, state: None };
+        let mut codec = BrotliCodec { level, window: window(19, level, length), length, state: None };
         let (mut packed, mut out) = (Vec::new(), Buf::empty());
         let mut feed = |mut input: &[u8], op| {
             loop {
@@ -299,8 +305,20 @@ mod tests {
 
     #[test]
     fn windows() {
-        for (length, expect) in [(None, 19), (Some(0), 10), (Some(1000), 11), (Some(30_000), 16), (Some(1 << 30), 19)] {
-            assert_eq!(window(19, length), expect, "{length:?}");
+        for (most, level, length, expect) in [
+            (19, 4, None, 19),
+            (19, 4, Some(0), 10),
+            (19, 4, Some(1000), 11),
+            (19, 4, Some(30_000), 16),
+            (19, 4, Some(1 << 30), 19),
+            (19, 5, Some(1000), 17),
+            (19, 8, Some(30_000), 17),
+            (19, 9, Some(30_000), 16),
+            (19, 5, Some(200_000), 19),
+            // As configured, though it is slow.
+            (14, 5, Some(200_000), 14),
+        ] {
+            assert_eq!(window(most, level, length), expect, "{most} {level} {length:?}");
         }
     }
 }

@@ -94,6 +94,16 @@ struct IndexHandler {
 
 impl Handler for IndexHandler {
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+        self.find(r)
+    }
+
+    fn handle_at_once(&self, r: &mut Request) -> Option<Flow<'static>> {
+        Some(self.find(r))
+    }
+}
+
+impl IndexHandler {
+    fn find(&self, r: &mut Request) -> Flow<'static> {
         if r.uri.last() != Some(&b'/') || !matches!(r.method, Method::Get | Method::Head | Method::Post) {
             return Flow::Next;
         }

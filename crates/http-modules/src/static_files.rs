@@ -33,6 +33,16 @@ thread_local! {
 
 impl Handler for StaticHandler {
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+        self.serve(r)
+    }
+
+    fn handle_at_once(&self, r: &mut Request) -> Option<Flow<'static>> {
+        Some(self.serve(r))
+    }
+}
+
+impl StaticHandler {
+    fn serve(&self, r: &mut Request) -> Flow<'static> {
         if !matches!(r.method, Method::Get | Method::Head | Method::Post) {
             return Flow::Status(405);
         }
@@ -48,9 +58,7 @@ impl Handler for StaticHandler {
         PATH.set(path);
         flow
     }
-}
 
-impl StaticHandler {
     fn answer(&self, r: &mut Request, path: &[u8]) -> Flow<'static> {
         let found = match self.0.open_regular(r, path) {
             Ok(found) => found,

@@ -258,7 +258,11 @@ impl UpstreamBody {
         };
         match self.codec.as_ref().and_then(|codec| codec.wants()) {
             // One byte more tells whether the peer sends more than it said.
-            Some(left) => most.min(usize::try_from(left).unwrap_or(most).saturating_add(1)),
+            Some(left) => {
+                let whole = usize::try_from(left).unwrap_or(usize::MAX).saturating_add(1);
+                // What is nearly over is read at once.
+                if self.rate == 0 && self.buffering && whole <= *READ.end() { whole } else { most.min(whole) }
+            }
             None => most,
         }
     }

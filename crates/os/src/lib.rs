@@ -30,11 +30,19 @@ fn check<T: Copy + PartialEq + From<i8>>(result: T) -> std::io::Result<T> {
     if result == T::from(-1) { Err(std::io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Bytes that nobody can foresee; zeros should the kernel have none to give. It gives up to 256 in one piece.
+/// Bytes that nobody can foresee; zeros should the kernel have none to give.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
-    const { assert!(N <= 256) };
     let mut bytes = [0; N];
-    // SAFETY: the pointer and the length are those of `bytes`, which outlives the call.
-    unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    let mut filled = 0;
+    while let Some(rest @ [_, ..]) = bytes.get_mut(filled..) {
+        // SAFETY: the pointer and the length are those of `rest`, which outlives the call.
+        let got = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
+        match usize::try_from(got) {
+            Ok(got) => filled += got,
+            // A signal may end a call for more than 256 bytes.
+            Err(_) if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
     bytes
 }

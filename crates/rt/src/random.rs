@@ -2,6 +2,9 @@
 //!
 //! A loop begins in the process in which it runs, so that no two processes have the same stock.
 
+/// How many the kernel is asked for.
+const STOCK: usize = 4 << 10;
+
 /// Bytes that nobody has been given yet.
 #[derive(Default)]
 pub(crate) struct Stock(Vec<[u8; 16]>);
@@ -10,7 +13,7 @@ impl Stock {
     /// 16 of them; they aren't kept.
     pub(crate) fn take(&mut self) -> [u8; 16] {
         if self.0.is_empty() {
-            self.0.extend_from_slice(os::random_bytes::<256>().as_chunks().0);
+            self.0.extend_from_slice(os::random_bytes::<STOCK>().as_chunks().0);
         }
         let last = self.0.last_mut().map(std::mem::take);
         self.0.pop();

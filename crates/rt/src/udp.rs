@@ -41,7 +41,7 @@ pub struct UdpSocket {
     over: Event,
     /// Receiving is yet to begin ([`UdpSocket::hold`]).
     held: Cell<bool>,
-    /// How many datagrams a call receives: not many more than the last one.
+    /// How many datagrams a call receives at most: not many more than the last one has, unless that was full.
     most: Cell<usize>,
     /// It receives from one peer only.
     connected: bool,
@@ -214,8 +214,8 @@ impl UdpSocket {
         }
     }
 
-    /// Waits for datagrams and appends those that are there to `batch`: as many as one system call receives, which is 32,
-    /// or more if they were joined.
+    /// Waits for datagrams and appends those that are there to `batch`: as many as one system call receives, which is twice
+    /// as many as last time, from 2 to 32, or more if they were joined.
     ///
     /// Errors: `TimedOut` once the receive timeout is over; one that [`crate::is_closing`] knows after
     /// [`UdpSocket::stop`]; or the system's, such as `ConnectionRefused` on a connected socket, after which receiving may
@@ -241,8 +241,8 @@ impl UdpSocket {
                 let is_answer = self.asked.replace(false) && !self.gro.get();
                 let most = if is_answer { 1 } else { self.most.get() };
                 let received = if is_answer { self.receive_one(slot, batch) } else { self.receive(slot, batch) };
-                if let Ok(count) = received {
-                    self.most.set((2 * count).clamp(FEW, BATCH));
+                if let (Ok(count), false) = (&received, is_answer) {
+                    self.most.set(if *count < most { (2 * count).clamp(FEW, BATCH) } else { BATCH });
                 }
                 match received {
                     // A short batch has emptied the queue. The next event tells of more, as it does after an answer that

@@ -140,7 +140,8 @@ fn many_go_at_once() {
             assert!(batch.len() <= 32);
             got.extend(batch.iter().map(|datagram| datagram.bytes.to_vec()));
         }
-        assert!(calls == 4 || matches!(driver, Driver::Sim(_)), "{calls}");
+        // The first call looks for few.
+        assert!(calls == 5 || matches!(driver, Driver::Sim(_)), "{calls}");
         assert!(texts.iter().all(|text| got.contains(text.as_bytes())));
     });
 }

@@ -372,6 +372,22 @@ fn sees_resets() {
 }
 
 #[test]
+fn waits_for_resets_alone() {
+    each(async || {
+        let reset = async |server: &Stream| std::future::poll_fn(|cx| server.poll_reset(cx)).await;
+        let (client, server) = pair().await;
+        client.shutdown_write().expect("shutdown");
+        server.hangup().await;
+        assert!(pin_timeout(20, reset(&server)).await.is_none(), "the peer may still read");
+        let (client, server) = pair().await;
+        assert!(pin_timeout(20, reset(&server)).await.is_none(), "the peer is there");
+        client.linger_reset();
+        drop(client);
+        reset(&server).await;
+    });
+}
+
+#[test]
 fn gives_back_what_was_read() {
     each(async || {
         let (client, server) = pair().await;

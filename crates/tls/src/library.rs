@@ -226,11 +226,11 @@ impl<S: Side> Library<S> {
         }
     }
 
-    /// Whether the library would say that plaintext may be sent: it has looked at all that was received, and has nothing to
-    /// say itself.
+    /// Whether the library would say that plaintext may be sent: it has looked at all that was received, which didn't end
+    /// what the peer says, and has nothing to say itself.
     fn is_quiet(&self) -> bool {
         let common = self.conn.common();
-        self.input.is_empty() && !self.ended && !common.is_handshaking() && !common.wants_write()
+        self.input.is_empty() && common.wants_read() && !common.is_handshaking() && !common.wants_write()
     }
 
     /// What stands between two rests.

@@ -44,6 +44,24 @@ fn connections_end_in_an_orderly_way() {
     assert_eq!(raw.until(RST_STREAM).last().map(|frame| frame.3[3]), Some(1), "half a head");
 }
 
+/// A request that is answered as soon as it is read is activity as any other.
+#[test]
+fn each_request_begins_the_idle_time_anew() {
+    let server = Setup::http(
+        "http2 on; keepalive_timeout 3s; server { listen 127.0.0.1:%%PORT%%; location / { return 200 ok; } }",
+    )
+    .start();
+    let mut raw = Raw::on(server.port());
+    raw.send(&frame(HEADERS, 5, 1, &request(GET, "/")));
+    assert!(raw.until(DATA).pop().is_some());
+    std::thread::sleep(Duration::from_millis(1500));
+    let second = Instant::now();
+    raw.send(&frame(HEADERS, 5, 3, &request(GET, "/")));
+    assert!(raw.until(DATA).pop().is_some());
+    assert_eq!(raw.go_away_code(), 0);
+    assert!(second.elapsed() >= Duration::from_millis(2900), "{:?}", second.elapsed());
+}
+
 #[test]
 fn a_request_that_goaway_counts_is_served() {
     let server = Setup::http("http2 on; server { listen 127.0.0.1:%%PORT%%; location / { return 200 ok; } }").start();

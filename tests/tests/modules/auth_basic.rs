@@ -247,7 +247,7 @@ fn passwords_of_clients_that_have_gone_make_nobody_wait() {
         "server { listen 127.0.0.1:%%PORT%%; root %%DIR%%; auth_basic x; auth_basic_user_file passwords; }",
     )
     .main("worker_processes 1;")
-    .file("passwords", slow(400_000))
+    .file("passwords", slow(50_000))
     .start();
     let timed = || {
         let begin = Instant::now();

@@ -273,6 +273,11 @@ impl RequestBody {
         }
     }
 
+    /// Whether bytes came after the body (or any of the rest, if the body wasn't read).
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
     /// Bytes after the body (or the whole rest, if the body wasn't read).
     pub fn take_unread(&mut self) -> Bytes {
         std::mem::take(&mut self.unread)

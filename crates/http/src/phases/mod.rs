@@ -75,6 +75,30 @@ enum Ended {
     Redirect,
 }
 
+impl Ended {
+    /// The outcome; `None` if there is another pass.
+    fn outcome(self) -> Option<Outcome> {
+        match self {
+            Ended::Respond => Some(Outcome::Respond),
+            Ended::Status(status) => Some(Outcome::Status(status)),
+            Ended::Finished => Some(Outcome::Finished),
+            Ended::Redirect => None,
+        }
+    }
+}
+
+impl From<Reply> for Ended {
+    fn from(reply: Reply) -> Ended {
+        Ended::Status(reply.0)
+    }
+}
+
+impl From<Fault> for Ended {
+    fn from(fault: Fault) -> Ended {
+        Ended::Status(fault.status())
+    }
+}
+
 /// The result of a request's phases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -94,6 +118,11 @@ pub struct Reply(pub u16);
 pub trait Handler {
     /// Handles the request, and returns how it continues.
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a>;
+
+    /// The same of a handler that never waits, so that the request needs no future. `None`, with nothing done: it may wait.
+    fn handle_at_once(&self, _r: &mut Request) -> Option<Flow<'static>> {
+        None
+    }
 
     /// Itself, if other modules may know its type.
     fn as_any(&self) -> Option<&dyn std::any::Any> {
@@ -182,6 +211,13 @@ pub enum Resume {
     Find,
     /// The location is set: its rewrite rules.
     Location,
+    /// The location is set and its rules are over: its handlers.
+    Handlers {
+        /// As of [`Ruled::Stays`].
+        lost_handler: bool,
+        /// How many handlers of the content phase have passed the request on.
+        passed: usize,
+    },
     /// The location is set, and all that comes before the content has been done for the request that this one repeats.
     Content,
 }
@@ -213,61 +249,105 @@ macro_rules! pass {
 /// Runs a request's phases up to its response.
 pub async fn run(r: &mut Request) -> Outcome {
     loop {
-        match run_once(r).await {
-            Ended::Respond => return Outcome::Respond,
-            Ended::Status(status) => return Outcome::Status(status),
-            Ended::Finished => return Outcome::Finished,
-            Ended::Redirect => {}
+        if let Some(outcome) = run_once(r).await.outcome() {
+            return outcome;
         }
     }
 }
 
-async fn run_once(r: &mut Request) -> Ended {
-    let mut resume = r.resume;
-    if resume == Resume::Content {
-        let location = r.location.clone();
-        pass!(location.handlers.content, r);
-        return Ended::Status(r.no_handler().status());
+/// Runs the phases up to the first handler that may wait: the outcome, if none does. Otherwise [`run`] goes on from there.
+pub(crate) fn run_at_once(r: &mut Request) -> Option<Outcome> {
+    loop {
+        if let Some(outcome) = run_once_at_once(r)?.outcome() {
+            return Some(outcome);
+        }
     }
+}
+
+fn run_once_at_once(r: &mut Request) -> Option<Ended> {
+    let waits = match r.resume {
+        Resume::Server => !r.internal && !r.server.root.handlers.post_read.is_empty(),
+        Resume::Find | Resume::Location => false,
+        Resume::Handlers { .. } | Resume::Content => true,
+    };
+    if waits {
+        return None;
+    }
+    match enter_location(r, r.resume) {
+        Ok(lost_handler) => {
+            r.resume = Resume::Handlers { lost_handler, passed: 0 };
+            let handlers = &r.location.handlers;
+            let waits =
+                [&handlers.preaccess, &handlers.access, &handlers.precontent].iter().any(|list| !list.is_empty());
+            if waits || lost_handler { None } else { content_at_once(r) }
+        }
+        Err(ended) => Some(ended),
+    }
+}
+
+/// Runs the handlers of the content phase up to the first that may wait.
+fn content_at_once(r: &mut Request) -> Option<Ended> {
+    let handlers = r.location.handlers.clone();
+    for (before, handler) in handlers.content.iter().enumerate() {
+        r.resume = Resume::Handlers { lost_handler: false, passed: before };
+        match handler.handle_at_once(r)?.settled() {
+            Ok(Settled::Ended(ended)) => return Some(ended),
+            Ok(Settled::Next | Settled::Allow) => {}
+            Err(_) => debug_assert!(false, "a handler that never waits"),
+        }
+    }
+    Some(Ended::Status(r.no_handler().status()))
+}
+
+/// Finds the location and runs the rules of server and location, as far as that is still to be done. The result is whether
+/// the rules have lost a handler.
+fn enter_location(r: &mut Request, resume: Resume) -> Result<bool, Ended> {
     if resume == Resume::Server {
-        let server = r.server.root.clone();
-        // Once for a client's request: not again when it is redirected.
-        if !r.internal {
-            pass!(server.handlers.post_read, r);
-        }
-        match run_rules(&server, r) {
+        match run_rules_of(r.server.root.handlers.rewrite.clone(), r) {
             Ruled::Stays { .. } | Ruled::Moves => {}
-            Ruled::Responds => return Ended::Respond,
-            Ruled::Status(status) => return Ended::Status(status),
+            Ruled::Responds => return Err(Ended::Respond),
+            Ruled::Status(status) => return Err(Ended::Status(status)),
         }
-        resume = Resume::Find;
     }
-    if resume == Resume::Find
-        && let Err(Reply(status)) = r.find_location()
-    {
-        return Ended::Status(status);
+    if matches!(resume, Resume::Server | Resume::Find) {
+        r.find_location()?;
     }
     // A redirect from here on sets the phase at which the request starts again.
-    let lost_handler = loop {
+    loop {
         // Before the rules: if the `limit_except` block is entered, the rules of the location aren't run.
-        if let Err(Reply(status)) = r.check_location() {
-            return Ended::Status(status);
+        r.check_location()?;
+        if Rc::ptr_eq(&r.location, &r.server.root) {
+            return Ok(false); // Its rules were those of the server.
         }
-        let location = r.location.clone();
-        if Rc::ptr_eq(&location, &r.server.root) {
-            break false; // Its rules were those of the server.
-        }
-        match run_rules(&location, r) {
-            Ruled::Stays { lost_handler } => break lost_handler,
+        match run_rules_of(r.location.handlers.rewrite.clone(), r) {
+            Ruled::Stays { lost_handler } => return Ok(lost_handler),
             Ruled::Moves => {}
-            Ruled::Responds => return Ended::Respond,
-            Ruled::Status(status) => return Ended::Status(status),
+            Ruled::Responds => return Err(Ended::Respond),
+            Ruled::Status(status) => return Err(Ended::Status(status)),
         }
-        if let Err(fault) = r.count_rewrite() {
-            return Ended::Status(fault.status());
+        r.count_rewrite()?;
+        r.find_location()?;
+    }
+}
+
+async fn run_once(r: &mut Request) -> Ended {
+    let (lost_handler, passed) = match r.resume {
+        Resume::Content => {
+            let location = r.location.clone();
+            pass!(location.handlers.content, r);
+            return Ended::Status(r.no_handler().status());
         }
-        if let Err(Reply(status)) = r.find_location() {
-            return Ended::Status(status);
+        Resume::Handlers { lost_handler, passed } => (lost_handler, passed),
+        resume => {
+            // Once for a client's request: not again when it is redirected.
+            if resume == Resume::Server && !r.internal && !r.server.root.handlers.post_read.is_empty() {
+                let server = r.server.root.clone();
+                pass!(server.handlers.post_read, r);
+            }
+            match enter_location(r, resume) {
+                Ok(lost_handler) => (lost_handler, 0),
+                Err(ended) => return ended,
+            }
         }
     };
     let location = r.location.clone();
@@ -288,13 +368,13 @@ async fn run_once(r: &mut Request) -> Ended {
     if lost_handler {
         return Ended::Status(Fault::LostHandler.log(r).status());
     }
-    pass!(location.handlers.content, r);
+    pass!(location.handlers.content[passed.min(location.handlers.content.len())..], r);
     Ended::Status(r.no_handler().status())
 }
 
-/// Runs the rewrite rules of a location, if it has some.
-fn run_rules(location: &Location, r: &mut Request) -> Ruled {
-    location.handlers.rewrite.as_ref().map_or(Ruled::Stays { lost_handler: false }, |rules| rules.run(r))
+/// Runs the rewrite rules of a server or of a location, if it has some.
+fn run_rules_of(rules: Option<Rc<dyn Rules>>, r: &mut Request) -> Ruled {
+    rules.map_or(Ruled::Stays { lost_handler: false }, |rules| rules.run(r))
 }
 
 /// The answer to a request whose credentials are missing or wrong, after `auth_delay`. The delay counts from the

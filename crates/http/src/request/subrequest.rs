@@ -104,6 +104,11 @@ impl Request {
         self.family.get_or_insert_with(|| Family::new(id.take()))
     }
 
+    /// Whether something that the request has begun beside its response goes on.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.family.as_ref().is_some_and(|family| family.following.get() > 0)
+    }
+
     /// Waits for what the request has begun beside its response, such as the update of a stored one, as long as the client
     /// stays.
     pub(crate) async fn wait_for_following(&mut self) {

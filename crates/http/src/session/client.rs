@@ -239,6 +239,13 @@ impl Client {
         }
     }
 
+    /// Marks the connection as idle, as [`rt::Stream::rest`].
+    pub fn rest(&self, ms: Option<u64>) {
+        if let Client::Socket(socket) = self {
+            socket.rest(ms);
+        }
+    }
+
     /// Marks the connection as idle: free to be closed if its place is needed.
     pub fn set_idle(&self, idle: bool) {
         if let Client::Socket(socket) = self {

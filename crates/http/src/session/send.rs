@@ -6,8 +6,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use buf::{Buf, Chain, Piece};
 use engine::log::{Errno, Level, TIMED_OUT};
@@ -34,40 +33,22 @@ const SMALL_BYTES: usize = 8 << 10;
 const GATHERED: u64 = 64 << 10;
 
 /// What is left of a response that didn't go out at once.
-enum Rest {
-    /// Nothing.
-    Sent,
-    /// Bytes that nothing changes on their way.
-    Bytes(Chain),
+pub enum Rest {
+    /// Bytes that nothing changes on their way: they are the response's body now.
+    Bytes,
     /// A body that filters, chunks or files are in the way of, or that comes in parts; with the head.
     Body(Buf),
 }
 
-/// The sending of what doesn't go out at once.
-type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), Broken>> + 'a>>;
-
-/// Sends the response of a request, head and body. After an error the connection can't be used any more.
-pub async fn send(r: &mut Request) -> Result<(), Broken> {
-    // Most responses are over with the first call; the futures of the others are boxes, so that a request's stays small.
-    match send_rest(r)? {
-        Some(rest) => rest.await,
-        None => Ok(()),
+/// Sends the response of a request, head and body, as far as that goes at once. After an error the connection can't be used
+/// any more.
+pub fn begin(r: &mut Request) -> Result<Option<Rest>, Broken> {
+    let Some(mut head) = head(r, true) else { return Ok(None) };
+    if let Some(bytes) = bytes_at_hand(r) {
+        head.extend_from_slice(bytes);
+        return send_head_and_body(r, head);
     }
-}
-
-/// Sends what goes out at once; the future of the rest, if there is one.
-fn send_rest(r: &mut Request) -> Result<Option<Sending<'_>>, Broken> {
-    Ok(match begin(r)? {
-        Rest::Sent => None,
-        Rest::Bytes(mut chain) => Some(Box::pin(async move { write(r, &mut chain, None, true).await })),
-        Rest::Body(head) => Some(Box::pin(send_body(r, head))),
-    })
-}
-
-/// Makes the head, and sends what is small.
-fn begin(r: &mut Request) -> Result<Rest, Broken> {
-    r.client().ok_or(Broken)?.set_send_timeout(Some(r.location.core.send_timeout));
-    let Some(mut head) = head(r, true) else { return Ok(Rest::Sent) };
+    begin_to_send(r)?;
     let response = &mut r.response;
     let filtered = !response.filters.is_empty();
     let mut body = match std::mem::take(&mut response.body) {
@@ -76,52 +57,118 @@ fn begin(r: &mut Request) -> Result<Rest, Broken> {
         Body::Chain(chain) => chain,
         stream @ Body::Stream(_) => {
             response.body = stream;
-            return Ok(Rest::Body(head));
+            return Ok(Some(Rest::Body(head)));
         }
     };
     let chunked = response.chunked && !response.header_only;
     if filtered && !response.header_only || chunked && !is_small(&body) {
         response.body = Body::Chain(body);
-        return Ok(Rest::Body(head));
+        return Ok(Some(Rest::Body(head)));
     }
     if chunked {
         append_chunk(r, &mut head, &mut body);
     }
     if body.len() <= SMALL_FILE && r.location.core.aio == Aio::Off {
-        let limited = r.location.core.limit_rate.is_some() || r.rate.is_some();
-        if !limited && h2::send_small(r, &body)? {
-            return Ok(Rest::Sent);
+        if !is_limited(r) && h2::send_small(r, &body)? {
+            return Ok(None);
         }
         append_small(r, &mut head, &mut body)?;
-        if body.is_empty()
-            && !limited
-            && let Some(client @ Client::Socket(_)) = r.client()
-        {
-            match client.try_send(&head).map_err(|error| send_failed(r, &error))? {
-                Tried::Sent(sent) => head.consume(sent),
-                Tried::Taken => return Ok(Rest::Bytes(Chain::new())),
-                Tried::Nothing => {}
-            }
-            if head.is_empty() {
-                return Ok(Rest::Sent);
-            }
+        if body.is_empty() && !is_limited(r) && matches!(r.client(), Some(Client::Socket(_))) {
+            return send_head_and_body(r, head);
         }
     }
     if has_files(&body) {
         if !goes_by_sendfile(r, &body) {
             r.response.body = Body::Chain(body);
-            return Ok(Rest::Body(head));
+            return Ok(Some(Rest::Body(head)));
         }
         r.client().ok_or(Broken)?.set_nopush(r.location.core.tcp_nopush);
     }
     let mut out = Chain::from(head.freeze());
     out.append(&mut body);
-    Ok(Rest::Bytes(out))
+    match r.client() {
+        // Who waits for a socket is the task that runs, whatever its waker is.
+        Some(client @ Client::Socket(_)) if !is_limited(r) => {
+            match client.poll_send(&mut Context::from_waker(Waker::noop()), &mut out) {
+                Poll::Ready(sent) => sent.map(|()| None).map_err(|error| send_failed(r, &error)),
+                Poll::Pending => Ok(left(r, Chain::new())),
+            }
+        }
+        _ => Ok(left(r, out)),
+    }
+}
+
+/// Leaves bytes to be sent.
+fn left(r: &mut Request, bytes: Chain) -> Option<Rest> {
+    r.response.body = Body::Chain(bytes);
+    Some(Rest::Bytes)
+}
+
+/// Sends what [`begin`] has left.
+pub async fn go_on(r: &mut Request, rest: Rest) -> Result<(), Broken> {
+    // These futures are boxes, so that a request's stays small.
+    match rest {
+        Rest::Bytes => {
+            let bytes = std::mem::take(&mut r.response.body);
+            Box::pin(async move {
+                let mut bytes = if let Body::Chain(bytes) = bytes { bytes } else { Chain::new() };
+                write(r, &mut bytes, None, true).await
+            })
+            .await
+        }
+        Rest::Body(head) => Box::pin(send_body(r, head)).await,
+    }
+}
+
+/// The body of a response that goes out as it is in one call with the head: one in memory that is small, or none.
+fn bytes_at_hand(r: &Request) -> Option<&[u8]> {
+    let response = &r.response;
+    if is_limited(r) || !matches!(r.client(), Some(Client::Socket(_))) {
+        return None;
+    }
+    match &response.body {
+        Body::Stream(_) => None,
+        _ if response.header_only => Some(b""),
+        _ if response.chunked || !response.filters.is_empty() => None,
+        Body::Empty => Some(b""),
+        Body::Chain(chain) => match chain.pieces() {
+            [] => Some(b""),
+            [Piece::Bytes(bytes)] if bytes.len() <= SMALL_BYTES => Some(bytes),
+            _ => None,
+        },
+    }
+}
+
+/// Sends a whole response over a socket in one call, as far as that goes at once.
+fn send_head_and_body(r: &mut Request, mut response: Buf) -> Result<Option<Rest>, Broken> {
+    let client = r.client().ok_or(Broken)?;
+    if client.is_layered() {
+        begin_to_send(r)?;
+    }
+    match client.try_send(&response).map_err(|error| send_failed(r, &error))? {
+        Tried::Sent(sent) if sent == response.len() => return Ok(None),
+        Tried::Sent(sent) => response.consume(sent),
+        Tried::Taken => return Ok(left(r, Chain::new())),
+        Tried::Nothing => {}
+    }
+    begin_to_send(r)?;
+    Ok(left(r, Chain::from(response.freeze())))
+}
+
+/// Sets the time that the client has for what follows.
+fn begin_to_send(r: &Request) -> Result<(), Broken> {
+    r.client().ok_or(Broken)?.set_send_timeout(Some(r.location.core.send_timeout));
+    Ok(())
+}
+
+/// Whether the rate of the response may be limited.
+fn is_limited(r: &Request) -> bool {
+    r.location.core.limit_rate.is_some() || r.rate.is_some()
 }
 
 /// Sends the head alone, for handlers that go on with the connection themselves.
 pub async fn send_head(r: &mut Request) -> Result<(), Broken> {
-    r.client().ok_or(Broken)?.set_send_timeout(Some(r.location.core.send_timeout));
+    begin_to_send(r)?;
     match head(r, false) {
         Some(head) => write(r, &mut Chain::from(head.freeze()), None, false).await,
         None => Ok(()),
@@ -201,7 +248,7 @@ fn frame(r: &mut Request, mut part: Chain, end: bool, out: &mut Chain) {
 /// Writes to the client; a body that comes in parts may read ahead while the client is slow.
 /// With `end` the response is over.
 async fn write(r: &mut Request, out: &mut Chain, ahead: Option<&mut Pipeline>, end: bool) -> Result<(), Broken> {
-    let rate = if r.location.core.limit_rate.is_some() || r.rate.is_some() { r.limit_rate() } else { 0 };
+    let rate = if is_limited(r) { r.limit_rate() } else { 0 };
     if rate > 0 {
         return Box::pin(write_slowly(r, out, rate, end)).await;
     }

@@ -60,6 +60,15 @@ enum End {
 /// A direction between two connections.
 type Way<'s> = Pump<'s, rt::Stream, rt::Stream>;
 
+/// Both directions, and what is between them.
+struct Ways<'s> {
+    conf: &'s ProxyConf,
+    relay: &'s Relay,
+    client: &'s rt::Stream,
+    up: Way<'s>,
+    down: Way<'s>,
+}
+
 /// Passes bytes both ways until the end, and gives the session back.
 pub(super) async fn run(b: &Backend, mut s: Box<StreamSession>, reached: Reached) -> Option<Box<StreamSession>> {
     let Reached { choice, backend, began_ms, header } = reached;
@@ -88,7 +97,7 @@ impl Relay {
         let Link::Stream(client) = &s.link else { return Some(s) };
         let size = b.conf.proxy_buffer_size;
         let mut up = Way::new(client, &self.backend, first, size).at_rate(upload);
-        let mut down = Way::new(&self.backend, client, Bytes::default(), size).at_rate(download);
+        let down = Way::new(&self.backend, client, Bytes::default(), size).at_rate(download);
         if !header.is_empty() {
             let mut rest = std::mem::replace(&mut up.chain, Chain::from(header));
             up.chain.append(&mut rest);
@@ -101,18 +110,19 @@ impl Relay {
         watched.set_recv_timeout(Some(self.first_wait_ms.unwrap_or(timeout_ms)));
         let may_leave = !self.stays && !self.backend.is_layered();
         let mut state = self.state;
+        let mut ways = Ways { conf: &b.conf, relay: &self, client, up, down };
         let end = poll_fn(|cx| {
             if may_leave
                 && let Some(to) = s.stream.worker.successors.get()
                 && client.can_leave()
             {
-                state.keep_time(&b.conf, &self, client);
+                state.keep_time(&ways);
                 return Poll::Ready(End::Leaves(to));
             }
-            state.turn(cx, &b.conf, &self, (client, &mut up, &mut down))
+            state.turn(cx, &mut ways)
         })
         .await;
-        let (up, down) = (up.into_chain(), down.into_chain());
+        let (up, down) = (ways.up.into_chain(), ways.down.into_chain());
         self.state = state;
         s.has_ended = state.up_ended || matches!(end, End::Client);
         if let Some(attempt) = s.attempts.last_mut() {
@@ -132,20 +142,15 @@ impl Relay {
 }
 
 impl State {
-    fn turn(
-        &mut self,
-        cx: &mut Context<'_>,
-        conf: &ProxyConf,
-        relay: &Relay,
-        (client, up, down): (&rt::Stream, &mut Way<'_>, &mut Way<'_>),
-    ) -> Poll<End> {
+    fn turn(&mut self, cx: &mut Context<'_>, ways: &mut Ways<'_>) -> Poll<End> {
+        let timeout_ms = ways.conf.proxy_timeout;
         loop {
-            match self.pass(cx, conf, relay, (client, up, down)) {
-                // One direction stands still while the other one moves.
-                Poll::Ready(End::TimedOut) if self.has_moved_within(conf.proxy_timeout) => {
-                    client.set_send_timeout(Some(conf.proxy_timeout));
-                    relay.backend.set_send_timeout(Some(conf.proxy_timeout));
-                    self.keep_time(conf, relay, client);
+            match self.pass(cx, ways) {
+                // Something has passed since the deadline was set.
+                Poll::Ready(End::TimedOut) if self.has_moved_within(timeout_ms) => {
+                    ways.client.set_send_timeout(Some(timeout_ms));
+                    ways.relay.backend.set_send_timeout(Some(timeout_ms));
+                    self.keep_time(ways);
                 }
                 passed => return passed,
             }
@@ -153,23 +158,18 @@ impl State {
     }
 
     fn has_moved_within(&self, ms: u64) -> bool {
-        self.moved_ms.is_some_and(|moved_ms| rt::now_ms() < moved_ms + ms)
+        self.moved_ms.is_some_and(|moved_ms| rt::now_ms() < moved_ms.saturating_add(ms))
     }
 
     /// Sets the deadline, which isn't moved with all that passes. The connection that is read to the last has it.
-    fn keep_time(&self, conf: &ProxyConf, relay: &Relay, client: &rt::Stream) {
+    fn keep_time(&self, ways: &Ways<'_>) {
         let Some(moved_ms) = self.moved_ms else { return };
-        let watched = if self.down_ended { client } else { &relay.backend };
-        watched.set_recv_timeout(Some(moved_ms.saturating_add(conf.proxy_timeout).saturating_sub(rt::now_ms())));
+        let watched = if self.down_ended { ways.client } else { &ways.relay.backend };
+        watched.set_recv_timeout(Some(moved_ms.saturating_add(ways.conf.proxy_timeout).saturating_sub(rt::now_ms())));
     }
 
-    fn pass(
-        &mut self,
-        cx: &mut Context<'_>,
-        conf: &ProxyConf,
-        relay: &Relay,
-        (client, up, down): (&rt::Stream, &mut Way<'_>, &mut Way<'_>),
-    ) -> Poll<End> {
+    fn pass(&mut self, cx: &mut Context<'_>, ways: &mut Ways<'_>) -> Poll<End> {
+        let Ways { conf, relay, client, up, down } = ways;
         let (mut moved, down_ended) = (false, self.down_ended);
         if !self.down_ended {
             let turn = down.turn(cx);
@@ -178,7 +178,7 @@ impl State {
                 relay.choice.reached(Moment::FirstByte);
             }
             let goes_on = conf.proxy_half_close && !self.up_ended;
-            match after(turn, goes_on.then_some(client), &mut self.down_ended) {
+            match after(turn, goes_on.then_some(*client), &mut self.down_ended) {
                 Ok(some) => moved |= some,
                 Err(end) => return Poll::Ready(end.unwrap_or(End::Server)),
             }
@@ -194,7 +194,7 @@ impl State {
             self.moved_ms = Some(rt::now_ms());
         }
         if self.down_ended != down_ended {
-            self.keep_time(conf, relay, client);
+            self.keep_time(ways);
         }
         Poll::Pending
     }

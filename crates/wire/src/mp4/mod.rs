@@ -231,6 +231,18 @@ impl Writer {
         self.0.extend_from_slice(&value.to_be_bytes());
     }
 
+    /// A copy of a whole box. One without a size, which goes to the end of what surrounds it, gets one: here others follow.
+    fn copy(&mut self, whole: &[u8]) -> Result<()> {
+        match whole.strip_prefix(&[0; 4]) {
+            Some(rest) => {
+                self.u32(u32::try_from(whole.len()).map_err(|_| Mp4Error::BoxSize)?);
+                self.0.extend_from_slice(rest);
+            }
+            None => self.0.extend_from_slice(whole),
+        }
+        Ok(())
+    }
+
     /// A box of known contents; they are as long as those of a box that was read.
     fn whole(&mut self, kind: &[u8; 4], contents: &[u8]) {
         self.u32((contents.len() + 8) as u32);

@@ -274,3 +274,13 @@ proptest! {
         check(&specs, &Clip { start_ms, end_ms: length.map(|length| start_ms + length), key_frame });
     }
 }
+
+#[test]
+fn a_copied_box_has_a_size() {
+    for head in [[0; 4], [0, 0, 0, 13]] {
+        let mut out = Writer::default();
+        out.copy(&[&head[..], b"hdlrvideo"].concat()).expect("it is short");
+        out.whole(b"free", b"");
+        assert_eq!(out.0, [boxed("hdlr", b"video"), boxed("free", b"")].concat(), "{head:?}");
+    }
+}

@@ -361,7 +361,7 @@ impl<'b> Track<'b> {
 
     fn write_tables(&self, out: &mut Writer) -> Result<usize> {
         let stbl = out.begin(b"stbl");
-        out.0.extend_from_slice(self.tables.descriptions);
+        out.copy(self.tables.descriptions)?;
         write_runs(b"stts", &[0; 4], self.tables.times, &self.samples, out)?;
         if let Some(keys) = self.tables.keys {
             let inside = keys.0.iter().map(|row| u64::from(number(row, 0)));
@@ -461,7 +461,7 @@ fn copy_others(bytes: &[u8], without: &[&[u8; 4]], out: &mut Writer) -> Result<(
     for found in boxes(bytes) {
         let (kind, whole, _) = found?;
         if !without.contains(&&kind) {
-            out.0.extend_from_slice(whole);
+            out.copy(whole)?;
         }
     }
     Ok(())

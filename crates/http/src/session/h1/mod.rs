@@ -3,8 +3,10 @@
 //! An idle connection is a small future that waits for bytes; the request, its buffers and the future that serves it
 //! exist only while there is something to do.
 
+mod answer;
 pub mod head;
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -17,20 +19,19 @@ use engine::log::{Level, TIMED_OUT};
 use wire::Span;
 use wire::h1::{BodyFraming, Limits, Method, Parsed, RequestError, Stage};
 
+use self::answer::{Left, answer_at_once, answer_later, finish, finish_at_once};
 use crate::app::handover;
-use crate::body::Broken;
-use crate::config::core::{CoreServer, Lingering};
+use crate::config::core::CoreServer;
 use crate::fault::Fault;
-use crate::phases::{self, Outcome};
 use crate::request::facts::Rare;
-use crate::request::{Delivery, Ending, Request};
-use crate::response::{Answer, respond};
+use crate::request::{Ending, Request};
 use crate::server::{Http, begins_with_http2};
 use crate::session::connection::Connection;
 use crate::session::h2;
-use crate::session::send;
 use crate::session::silence;
 use crate::session::witness::{Glance, Witness};
+
+pub(super) use self::answer::{answer, linger};
 
 /// Serves a connection until it ends.
 pub fn serve(http: Rc<Http>, conn: Connection) -> Session {
@@ -54,11 +55,12 @@ pub fn resume_request(http: Rc<Http>, serve: impl Future<Output = Box<Request>> 
     let doing = Doing::new(&http.status.writing);
     let served = async move {
         let _doing = doing;
-        let mut r = serve.await;
-        if r.link.is_some() {
-            r.log_access();
+        let mut request = serve.await;
+        if request.link.is_some() {
+            request.log_access();
         }
-        finish(r).await
+        let keeps = finish(&mut request).await;
+        end(request, keeps).map_or(After::Close, |(conn, rest)| After::Next(conn, rest))
     };
     Session { open: Open::new(http), state: State::Busy(Box::pin(served)) }
 }
@@ -75,9 +77,12 @@ enum State {
         conn: Connection,
         /// Until when it isn't closed for want of connections or because the worker quits (`keepalive_min_timeout`).
         kept: Option<Pin<Box<rt::Sleep>>>,
-        _waiting: Doing,
+        waiting: Doing,
     },
-    /// Everything that a request needs lives in this box, and goes with it.
+    /// A request is being served.
+    Serving(Serving),
+    /// Anything else: what precedes the first request, a request that another worker has begun, HTTP/2. Everything that
+    /// this needs lives in the box, and goes with it.
     Busy(Pin<Box<dyn Future<Output = After>>>),
     Over,
 }
@@ -110,21 +115,25 @@ impl Future for Session {
                     let witness = Glance(http, conn);
                     let read = ready!(poll_first_bytes(http, conn, cx));
                     drop(witness);
-                    let (State::Idle { conn, .. }, Some(bytes)) = (std::mem::replace(state, State::Over), read) else {
+                    let State::Idle { conn, waiting, .. } = std::mem::replace(state, State::Over) else {
                         return Poll::Ready(());
                     };
-                    *state = State::busy(http, conn, bytes, false);
+                    drop(waiting);
+                    if let Some(bytes) = read {
+                        *state = State::busy(http, conn, bytes, false);
+                    }
                 }
-                State::Busy(request) => {
-                    *state = match ready!(request.as_mut().poll(cx)) {
-                        After::Keep(conn, rest) if rest.is_empty() => State::idle(http, conn),
-                        After::Keep(conn, rest) => {
-                            let pipelined = conn.facts.requests > 0;
-                            State::busy(http, conn, rest, pipelined)
-                        }
-                        After::Http1(conn, first) => {
-                            State::Busy(Box::pin(serve_request(http.clone(), conn, first, false)))
-                        }
+                State::Serving(serving) => {
+                    let Ended { request, keeps } = ready!(serving.poll(cx));
+                    let next = end(request, keeps).map_or(State::Over, |(conn, rest)| State::next(http, conn, rest));
+                    if let State::Serving(serving) = std::mem::replace(state, next) {
+                        keep(serving);
+                    }
+                }
+                State::Busy(work) => {
+                    *state = match ready!(work.as_mut().poll(cx)) {
+                        After::Next(conn, rest) => State::next(http, conn, rest),
+                        After::Http1(conn, first) => State::serving(http, conn, first, false),
                         After::Http2(conn, first) => State::http2(http, conn, first),
                         After::Close => State::Over,
                     };
@@ -145,14 +154,66 @@ impl State {
     }
 
     fn wait(http: &Http, conn: Connection, timeout_ms: Option<u64>, min_ms: u64) -> State {
-        let first = conn.facts.requests == 0;
-        conn.link.stream.set_recv_timeout(timeout_ms);
         let kept = (min_ms > 0).then(|| Box::pin(rt::sleep(min_ms)));
-        match first {
-            true => conn.link.stream.set_silent(),
-            false => conn.link.stream.set_idle(kept.is_none()),
+        if conn.facts.requests > 0 && kept.is_none() {
+            conn.link.stream.rest(timeout_ms);
+        } else {
+            conn.link.stream.set_recv_timeout(timeout_ms);
+            if conn.facts.requests == 0 {
+                conn.link.stream.set_silent();
+            }
         }
-        State::Idle { conn, kept, _waiting: Doing::new(&http.status.waiting) }
+        State::Idle { conn, kept, waiting: Doing::new(&http.status.waiting) }
+    }
+
+    /// A connection waits for a request, whose first bytes may have come already.
+    fn next(http: &Rc<Http>, conn: Connection, bytes: Bytes) -> State {
+        match bytes.is_empty() {
+            true => State::idle(http, conn),
+            false => {
+                let pipelined = conn.facts.requests > 0;
+                State::busy(http, conn, bytes, pipelined)
+            }
+        }
+    }
+
+    /// Bytes have come: of a request, or of what precedes the first one.
+    fn busy(http: &Rc<Http>, conn: Connection, bytes: Bytes, pipelined: bool) -> State {
+        match conn.link.proxy_expected || conn.link.tls_expected || may_begin_with_http2(&conn) {
+            true => State::Busy(Box::pin(prelude(http.clone(), conn, bytes))),
+            false => State::serving(http, conn, bytes, pipelined),
+        }
+    }
+
+    /// A request has begun with these bytes, and others may follow it.
+    fn serving(http: &Rc<Http>, mut conn: Connection, mut bytes: Bytes, mut pipelined: bool) -> State {
+        loop {
+            let mut r = begin(http, conn, pipelined);
+            let served = match parse(&mut r, &bytes) {
+                Some(result) => {
+                    let refused = parsed(&mut r, bytes, result);
+                    let _doing = Doing::new(&http.status.writing);
+                    answer_at_once(&mut r, refused).and_then(|()| finish_at_once(&r))
+                }
+                None => {
+                    r.head = bytes;
+                    Err(Left::Head)
+                }
+            };
+            match served {
+                Ok(keeps) => match end(r, keeps) {
+                    None => return State::Over,
+                    Some((conn, rest)) if rest.is_empty() => return State::idle(http, conn),
+                    Some(kept) => (conn, bytes) = kept,
+                },
+                Err(left) => {
+                    let serving = SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Serving::new(serve_later));
+                    serving.begin((r, left));
+                    return State::Serving(serving);
+                }
+            }
+            pipelined = true;
+        }
     }
 
     fn http2(http: &Rc<Http>, conn: Connection, first: Bytes) -> State {
@@ -163,15 +224,6 @@ impl State {
             served.await;
             After::Close
         }))
-    }
-
-    /// Bytes have come: of a request, or of what precedes the first one.
-    fn busy(http: &Rc<Http>, conn: Connection, bytes: Bytes, pipelined: bool) -> State {
-        let http = http.clone();
-        match conn.link.proxy_expected || conn.link.tls_expected || may_begin_with_http2(&conn) {
-            true => State::Busy(Box::pin(prelude(http, conn, bytes))),
-            false => State::Busy(Box::pin(serve_request(http, conn, bytes, pipelined))),
-        }
     }
 }
 
@@ -259,7 +311,7 @@ async fn prelude(http: Rc<Http>, mut conn: Connection, mut bytes: Bytes) -> Afte
             None => After::Close,
         };
     }
-    After::Keep(conn, bytes)
+    After::Next(conn, bytes)
 }
 
 /// Whether the next bytes tell which version of HTTP is spoken.
@@ -296,10 +348,10 @@ async fn proxy_header(http: &Http, conn: &mut Connection, first: &[u8]) -> Optio
     Some(rest)
 }
 
-/// What becomes of a connection after a request.
+/// What becomes of a connection after what kept it busy.
 enum After {
-    /// It waits for the next one; these bytes came already.
-    Keep(Connection, Bytes),
+    /// It waits for the next request, or goes on with the one whose bytes came already.
+    Next(Connection, Bytes),
     /// It goes on with HTTP/1 for good; these bytes came already.
     Http1(Connection, Bytes),
     /// It goes on with HTTP/2; these bytes came already.
@@ -308,133 +360,86 @@ enum After {
     Close,
 }
 
-async fn serve_request(http: Rc<Http>, mut conn: Connection, unread: Bytes, pipelined: bool) -> After {
-    conn.facts.requests += 1;
-    let mut r = Request::begin(conn, &http);
+/// Begins a request of a connection.
+fn begin(http: &Rc<Http>, conn: Connection, pipelined: bool) -> Box<Request> {
+    let mut r = Request::begin(conn, http);
+    r.conn.requests += 1;
     r.pipelined = pipelined;
     http.status.requests.add(1);
-    let read = match parse(&mut r, &unread) {
-        Some(result) => parsed(&mut r, unread, result),
-        None => read_head(&mut r, unread).await,
-    };
-    let _doing = Doing::new(&http.status.writing);
-    match read {
-        Head::Complete => answer(&mut r, None).await,
-        Head::Refused(fault) => answer(&mut r, Some(fault)).await,
-        Head::Closed => {
-            if !r.head.is_empty() {
-                cut_short(&mut r, Fault::ClosedEarly, "");
+    r
+}
+
+/// Ends a request; if its connection is kept, that is given back with what has come after the request.
+fn end(mut r: Box<Request>, keeps: bool) -> Option<(Connection, Bytes)> {
+    let unread = r.body.take_unread();
+    let core = &r.location.core;
+    let (tcp_nodelay, keepalive_ms) = (core.shared.tcp_nodelay, core.keepalive_timeout.0);
+    let keepalive_min_ms = core.keepalive_min_timeout;
+    let mut conn = r.end()?;
+    if !keeps {
+        return None;
+    }
+    conn.link.set_nodelay(tcp_nodelay);
+    conn.link.keepalive_ms = u32::try_from(keepalive_ms).unwrap_or(u32::MAX);
+    conn.link.keepalive_min_ms = u32::try_from(keepalive_min_ms).unwrap_or(u32::MAX);
+    Some((conn, unread))
+}
+
+/// What serves requests that have to wait for something: a future that is used for one after the other.
+type Serving = rt::Reused<(Box<Request>, Left), Ended>;
+
+/// A request that was served.
+struct Ended {
+    request: Box<Request>,
+    /// Whether its connection waits for the next one.
+    keeps: bool,
+}
+
+/// How many of those that serve nobody are kept for the next requests.
+const MAX_SPARE: usize = 64;
+
+thread_local! {
+    /// What has served requests, kept for its memory.
+    static SPARE: RefCell<Vec<Serving>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps what has served a request for the next one.
+fn keep(serving: Serving) {
+    SPARE.with_borrow_mut(|spare| {
+        if spare.len() < MAX_SPARE {
+            spare.push(serving);
+        }
+    });
+}
+
+/// Brings a request to its end.
+async fn serve_later((mut request, left): (Box<Request>, Left)) -> Ended {
+    let r = &mut *request;
+    let left = match left {
+        Left::Head => match read_head(r).await {
+            Head::Complete => Err(None),
+            Head::Refused(fault) => Err(Some(fault)),
+            Head::Closed => {
+                if !r.head.is_empty() {
+                    cut_short(r, Fault::ClosedEarly, "");
+                }
+                return Ended { request, keeps: false };
             }
-            return After::Close;
-        }
-        Head::TimedOut => {
-            cut_short(&mut r, Fault::SlowClient, TIMED_OUT);
-            r.give_up();
-            return After::Close;
-        }
-    }
-    finish(r).await
-}
-
-/// Answers a request: makes its response, sends it, logs it.
-pub(super) async fn answer(r: &mut Request, refused: Option<Fault>) {
-    if respond(r, refused).await == Answer::Response {
-        match send::send(r).await {
-            Ok(()) => r.delivery = Delivery::Whole,
-            Err(Broken) => r.close_after(),
-        }
-    }
-    if r.link.is_none() {
-        return; // Another worker serves it on, and logs it.
-    }
-    if r.delivery == Delivery::Whole && !r.location.core.post_action.is_empty() {
-        Box::pin(post_actions(r)).await;
-    }
-    r.log_access();
-}
-
-/// `post_action`: another URI, or else a named location, is run for its effects once the response is out, and what is
-/// to follow that one. What they make is dropped; the log shows the URI at which they ended, the length that the client
-/// got, and their status, unless that of the response was an error's.
-async fn post_actions(r: &mut Request) {
-    let mut response = std::mem::take(&mut r.response);
-    let is_error = r.error_status != 0;
-    let mut may_go_on = true;
-    while may_go_on && !r.location.core.post_action.is_empty() {
-        may_go_on = r.uri_changes > 0;
-        let target = r.location.core.post_action.clone();
-        let redirected = match target.starts_with(b"/") {
-            true => r.try_redirect(&target, None),
-            false => r.try_redirect_named(&target),
-        };
-        let status = match redirected {
-            Ok(()) => match phases::run(r).await {
-                Outcome::Status(status) => status,
-                Outcome::Respond | Outcome::Finished => r.response.status,
-            },
-            Err(fault) => fault.status(),
-        };
-        if !is_error && status != 0 {
-            response.status = status;
-        }
-    }
-    r.response = response;
-}
-
-/// Makes the connection ready for the next request, or closes it in a way that the client gets the response.
-async fn finish(mut r: Box<Request>) -> After {
-    if r.link.is_none() {
-        r.end();
-        return After::Close;
-    }
-    let core = r.location.core.clone();
-    if r.ending == Ending::Keep && !r.body.is_done() && !r.discard_body().await {
-        r.ending = Ending::Linger;
-    }
-    if r.ending == Ending::Keep && r.link.as_ref().is_some_and(|link| r.http.worker.keeps(link)) {
-        let unread = r.body.take_unread();
-        let Some(mut conn) = r.end() else { return After::Close };
-        conn.link.set_nodelay(core.shared.tcp_nodelay);
-        conn.link.keepalive_ms = u32::try_from(core.keepalive_timeout.0).unwrap_or(u32::MAX);
-        conn.link.keepalive_min_ms = u32::try_from(core.keepalive_min_timeout).unwrap_or(u32::MAX);
-        return After::Keep(conn, unread);
-    }
-    if r.delivery == Delivery::Whole {
-        r.wait_for_following().await;
-    }
-    let lingers = match core.lingering_close {
-        Lingering::Off => false,
-        Lingering::Always => true,
-        Lingering::On => r.ending == Ending::Linger || !r.body.is_done() || !r.body.take_unread().is_empty(),
+            Head::TimedOut => {
+                cut_short(r, Fault::SlowClient, TIMED_OUT);
+                r.give_up();
+                return Ended { request, keeps: false };
+            }
+        },
+        left => Ok(left),
     };
-    if lingers
-        && r.delivery == Delivery::Whole
-        && let Some(client) = r.client()
-    {
-        linger(client.socket(), core.lingering_time, core.lingering_timeout).await;
+    let _doing = Doing::new(&r.http.status.writing);
+    match left {
+        Ok(left) => answer_later(r, left).await,
+        Err(refused) => answer(r, refused).await,
     }
-    r.end();
-    After::Close
-}
-
-/// Reads and forgets what the client still sends: a close with unread data would reset the connection, and the client
-/// could lose the response.
-pub(super) async fn linger(stream: &rt::Stream, time_ms: u64, timeout_ms: u64) {
-    if stream.shutdown_write().is_err() {
-        return;
-    }
-    let end = rt::now_ms() + time_ms;
-    loop {
-        let left = end.saturating_sub(rt::now_ms());
-        if left == 0 {
-            return;
-        }
-        stream.set_recv_timeout(Some(timeout_ms.min(left)));
-        match stream.recv(4096).await {
-            Ok(buf) if !buf.is_empty() => {}
-            _ => return,
-        }
-    }
+    let keeps = finish(r).await;
+    Ended { request, keeps }
 }
 
 enum Head {
@@ -454,18 +459,20 @@ fn parse(r: &mut Request, data: &[u8]) -> Option<Result<usize, RequestError>> {
     }
 }
 
-/// Chooses the server of a head that was read, and prepares the request for its phases.
-fn parsed(r: &mut Request, bytes: Bytes, result: Result<usize, RequestError>) -> Head {
-    match result {
+/// Chooses the server of a head that was read, and prepares the request for its phases; the fault for which it is refused.
+fn parsed(r: &mut Request, bytes: Bytes, result: Result<usize, RequestError>) -> Option<Fault> {
+    let understood = match result {
         Ok(used) => complete(r, bytes, used),
-        Err(error) => refuse(r, bytes, error),
-    }
+        Err(error) => Err(refuse(r, bytes, error)),
+    };
+    understood.err()
 }
 
-/// Reads the rest of a head that began with `bytes`.
-async fn read_head(r: &mut Request, bytes: Bytes) -> Head {
+/// Reads the rest of a head, of which the request has what came first.
+async fn read_head(r: &mut Request) -> Head {
     let _doing = Doing::new(&r.http.status.reading);
     let core = r.server.core.clone();
+    let bytes = std::mem::take(&mut r.head);
     let mut buf = Buf::with_capacity(bytes.len() + core.client_header_buffer_size);
     buf.extend_from_slice(&bytes);
     drop(bytes);
@@ -493,7 +500,7 @@ async fn read_head(r: &mut Request, bytes: Bytes) -> Head {
             }
         }
         if let Some(result) = parse(r, &buf) {
-            return parsed(r, buf.freeze(), result);
+            return parsed(r, buf.freeze(), result).map_or(Head::Complete, Head::Refused);
         }
     }
 }
@@ -510,32 +517,26 @@ pub(crate) fn limits(core: &CoreServer) -> Limits {
 }
 
 /// The head is there: everything that follows from it.
-fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
+fn complete(r: &mut Request, mut bytes: Bytes, used: usize) -> Result<(), Fault> {
     r.client().inspect(|client| client.set_recv_timeout(None));
-    r.head = bytes.slice(0..used);
+    let rest = bytes.split_off(used);
+    r.head = bytes;
     r.method = r.line.method_id;
-    log_ignored(r);
+    if !r.line.ignored.is_empty() {
+        log_ignored(r);
+    }
     if let Err(fault) = set_uri(r) {
         r.line.refuse_uri();
         r.parser.refuse_uri();
-        return Head::Refused(fault);
+        return Err(fault);
     }
-    if let Err(fault) = set_server(r) {
-        return Head::Refused(fault);
-    }
-    let framing = match r.line.framing(&r.head) {
-        Ok(framing) => framing,
-        Err(error) => return refuse_parsed(r, error),
-    };
-    if let Err(error) = r.line.check_method(r.server.serves_connect, framing) {
-        return refuse_parsed(r, error);
-    }
-    if let Err(fault) = crate::session::tls::check(r) {
-        r.ending = Ending::Linger;
-        return Head::Refused(fault);
-    }
+    set_server(r)?;
+    let framing = r.line.framing(&r.head).map_err(|error| refuse_parsed(r, error))?;
+    let method = r.line.check_method(r.server.serves_connect, framing);
+    method.map_err(|error| refuse_parsed(r, error))?;
+    crate::session::tls::check(r).inspect_err(|_| r.ending = Ending::Linger)?;
     let expect = framing != BodyFraming::None && r.line.expects_continue(&r.head);
-    r.body.begin(framing, bytes.slice(used..bytes.len()), expect);
+    r.body.begin(framing, rest, expect);
     // After CONNECT the client may take the connection for its tunnel's, whatever the answer is.
     let keeps = r.line.keep_alive(&r.head) && r.method != Method::Connect;
     r.ending = if keeps { Ending::Keep } else { Ending::Close };
@@ -543,7 +544,7 @@ fn complete(r: &mut Request, bytes: Bytes, used: usize) -> Head {
         let shown = buf::text::encode(r.line.request_line.of(&r.head)).into_owned();
         r.log_at(Level::Debug, format_args!("http request line: \"{shown}\""));
     }
-    Head::Complete
+    Ok(())
 }
 
 /// Says which lines of a head were left out.
@@ -593,15 +594,17 @@ pub(crate) fn set_server(r: &mut Request) -> Result<(), Fault> {
     // Without a host the server named "" is meant, if there is one.
     if let Some(host) = r.line.host() {
         r.host.extend_from_slice(host.of(&r.head));
-        r.host.make_ascii_lowercase();
+        if r.line.host_has_capitals() {
+            r.host.make_ascii_lowercase();
+        }
     }
     if crate::session::tls::is_chosen(r) {
         return Ok(());
     }
-    let address = r.conn.address.clone();
-    if address.names.is_empty() && address.regexes.is_empty() {
+    if r.conn.address.names.is_empty() && r.conn.address.regexes.is_empty() {
         return Ok(());
     }
+    let address = r.conn.address.clone();
     let found = match address.names.lookup(&r.host) {
         Some(found) => Some(found.clone()),
         None if r.host.is_empty() => None,
@@ -626,7 +629,7 @@ pub(crate) fn set_server(r: &mut Request) -> Result<(), Fault> {
     Ok(())
 }
 
-fn refuse(r: &mut Request, bytes: Bytes, error: RequestError) -> Head {
+fn refuse(r: &mut Request, bytes: Bytes, error: RequestError) -> Fault {
     r.client().inspect(|client| client.set_recv_timeout(None));
     r.head = bytes;
     know_line(r, error.stage());
@@ -677,11 +680,11 @@ fn first_line(head: &[u8]) -> Span {
     Span::new(start, start + length)
 }
 
-fn refuse_parsed(r: &mut Request, error: RequestError) -> Head {
+fn refuse_parsed(r: &mut Request, error: RequestError) -> Fault {
     let action = reading(r, error.stage());
     let head = r.head.clone();
     r.ending = Ending::Linger;
-    Head::Refused(Fault::from(error).log_with(r, &format_args!("{} while {action}", error.text(&head))))
+    Fault::from(error).log_with(r, &format_args!("{} while {action}", error.text(&head)))
 }
 
 #[cfg(test)]

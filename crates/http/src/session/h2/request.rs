@@ -1,6 +1,6 @@
 //! The task of a stream: from a head to a request that runs through the phases, and to the stream's end.
 //!
-//! A request begins in the connection's task, and has its first turn there: most need no other one.
+//! A request begins in the connection's task; one without a body has its first turn there, and most need no other one.
 
 use std::rc::Rc;
 
@@ -26,13 +26,18 @@ pub(super) fn serve(running: Running, head: &mut Head, end_stream: bool) {
     http.status.requests.add(1);
     let doing = Doing::new(&http.status.writing);
     let refused = prepare(&mut r, head, end_stream).err();
-    rt::spawn_now(async move {
+    let answered = async move {
         let _doing = doing;
         answer(&mut r, refused).await;
         end_stream_of(&r);
         r.end();
         drop(running);
-    });
+    };
+    match end_stream {
+        true => rt::spawn_now(answered),
+        // What has come of its body is handed over first.
+        false => rt::spawn(answered),
+    }
 }
 
 /// A stream as the connection of its request.

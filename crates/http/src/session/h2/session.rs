@@ -43,6 +43,7 @@ pub async fn serve(http: Rc<Http>, mut conn: Connection, first: Bytes) {
         failed: false,
         at_end: false,
         waiting: None,
+        requests: 0,
         more: false,
     };
     let end = poll_fn(|cx| task.poll(cx)).await;
@@ -106,6 +107,8 @@ struct Task {
     /// The client has closed its side.
     at_end: bool,
     waiting: Option<Doing>,
+    /// How many requests there had been when the deadline was set.
+    requests: u32,
     /// There may be more to be read: what is queued goes out first.
     more: bool,
 }
@@ -340,8 +343,9 @@ impl Task {
     }
 
     fn set_deadline(&mut self) {
-        let mood = self.current_mood();
-        if mood == self.mood {
+        let (mood, requests) = (self.current_mood(), self.shared.requests.get());
+        // A request may have come and be over already: the same mood has begun anew.
+        if std::mem::replace(&mut self.requests, requests) == requests && mood == self.mood {
             return;
         }
         let (shared, core) = (&self.shared, &self.shared.server.root.core);
