@@ -29,6 +29,9 @@ const BOLT: [&str; 8] = [
     "-no-huge-pages",
 ];
 
+/// What BOLT leaves as it is: cryptography written in assembler, with tables among its code.
+const SKIPPED: &str = "-skip-funcs=aws_lc_.*";
+
 /// Where things are.
 struct Recipe {
     /// What the compiler builds for, and where its own files are.
@@ -190,7 +193,7 @@ impl Recipe {
         let (counting, profile) = (self.target.join("counting"), kept.join(LAYOUT));
         fs::create_dir_all(kept).map_err(|error| format!("{}: {error}", kept.display()))?;
         let mut command = Command::new(bolt);
-        command.arg(program).arg("-instrument").arg("-o").arg(&counting);
+        command.arg(program).arg("-instrument").arg(SKIPPED).arg("-o").arg(&counting);
         command.arg(format!("-instrumentation-file={}", profile.display()));
         self.logged(command)?;
         println!("== training");
@@ -206,7 +209,13 @@ impl Recipe {
             Some(bolt) if profile.exists() => {
                 println!("== its layout");
                 let mut command = Command::new(bolt);
-                command.arg(built).arg("-o").arg(&whole).arg(format!("-data={}", profile.display())).args(BOLT);
+                command
+                    .arg(built)
+                    .arg("-o")
+                    .arg(&whole)
+                    .arg(format!("-data={}", profile.display()))
+                    .args(BOLT)
+                    .arg(SKIPPED);
                 self.logged(command)?;
             }
             _ => fs::copy(built, &whole).map(drop).map_err(|error| format!("{}: {error}", built.display()))?,
