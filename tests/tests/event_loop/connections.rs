@@ -1,8 +1,24 @@
 //! Connections of clients over HTTP/1: requests one after another, in pieces, and none at all.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::Setup;
+
+/// Not what is left of `keepalive_timeout`.
+#[test]
+fn a_slow_head_has_its_own_time_on_a_kept_connection_too() {
+    let server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; client_header_timeout 300ms; keepalive_timeout 8s; return 200 x; }",
+    )
+    .start();
+    let mut kept = server.connect();
+    assert_eq!(kept.get("/", "").text(), "x");
+    std::thread::sleep(Duration::from_millis(400));
+    let begin = Instant::now();
+    kept.send("GET / HTTP/1.1\r\nHo");
+    assert!(kept.closed());
+    assert!((250..5000).contains(&begin.elapsed().as_millis()), "{:?}", begin.elapsed());
+}
 
 #[test]
 fn keepalive_and_pipelining() {

@@ -1,5 +1,6 @@
 //! HTTP/2 on the loop: many streams on one connection, windows that close, timeouts, and how connections end.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use e2e::frames::{
@@ -60,6 +61,36 @@ fn each_request_begins_the_idle_time_anew() {
     assert!(raw.until(DATA).pop().is_some());
     assert_eq!(raw.go_away_code(), 0);
     assert!(second.elapsed() >= Duration::from_millis(2900), "{:?}", second.elapsed());
+}
+
+/// Its responses would fill the memory.
+#[test]
+fn who_reads_nothing_is_not_listened_to_for_long() {
+    const REQUESTS: u32 = 100_000;
+    let server = Setup::http(
+        "http2 on; keepalive_requests 1000000; server { listen 127.0.0.1:%%PORT%% sndbuf=16k rcvbuf=16k;
+            location / { return 204; } location /status { stub_status; } }",
+    )
+    .start();
+    let mut raw = Raw::on(server.port());
+    let all: Vec<u8> = (0..REQUESTS).flat_map(|n| frame(HEADERS, 5, 2 * n + 1, &request(GET, "/"))).collect();
+    let mut socket = raw.socket().try_clone().expect("a descriptor is free");
+    socket.set_write_timeout(Some(Duration::from_millis(500))).expect("a time");
+    // What the server doesn't take waits in the kernel, if there is room for it.
+    let _ = socket.write_all(&all);
+    let requests = || {
+        let status = server.get("/status").text();
+        let count = status.lines().nth(2).and_then(|line| line.split_whitespace().nth(2)?.parse::<u32>().ok());
+        count.unwrap_or_else(|| panic!("{status}"))
+    };
+    let mut before = 0;
+    while before != requests() {
+        before = requests() + 1;
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert!((100..REQUESTS / 2).contains(&before), "{before}");
+    // It goes on once they are read.
+    assert!((0..1000).all(|_| raw.receive().is_some()));
 }
 
 #[test]

@@ -476,12 +476,13 @@ async fn read_head(r: &mut Request) -> Head {
     let mut buf = Buf::with_capacity(bytes.len() + core.client_header_buffer_size);
     buf.extend_from_slice(&bytes);
     drop(bytes);
+    // The time runs from the first byte of the request, that of the first request from the beginning of the connection.
+    let is_first = r.conn.requests == 1;
+    if let Some(client) = r.client().filter(|client| !is_first || !client.recv_timeout_set()) {
+        client.set_recv_timeout(Some(core.client_header_timeout));
+    }
     loop {
-        // The time runs from the first byte of the request, so it is set once.
         let Some(client) = r.client() else { return Head::Closed };
-        if !client.recv_timeout_set() {
-            client.set_recv_timeout(Some(core.client_header_timeout));
-        }
         match client.recv(core.large_client_header_buffers.size).await {
             Ok(more) if !more.is_empty() => buf.extend_from_slice(&more),
             Ok(_) => {

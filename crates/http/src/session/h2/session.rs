@@ -21,6 +21,8 @@ use crate::session::h1::{Doing, linger};
 const READ: usize = 16 << 10;
 /// How much is made ready for the socket in one go; with the frame that goes beyond it, it fits into 64 KiB.
 const WRITE: u64 = 62 << 10;
+/// How much may wait for a client that reads nothing before it isn't listened to either.
+const MOST_UNSENT: u64 = 256 << 10;
 /// How often in one turn.
 const WRITES: usize = 16;
 
@@ -143,8 +145,10 @@ impl Task {
                 self.log(Level::Info, format_args!("client {error} while processing HTTP/2 connection"));
                 return Poll::Ready(End::Failed);
             }
-            if !self.blocked && self.shared.protocol.borrow().unsent_heads() as u64 >= WRITE {
-                self.more = true;
+            let unsent = self.shared.protocol.borrow().unsent_heads() as u64;
+            let most = if self.blocked { MOST_UNSENT } else { WRITE };
+            if unsent >= most {
+                self.more = !self.blocked;
                 return Poll::Pending;
             }
             let at_end = self.at_end;
