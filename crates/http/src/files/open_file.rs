@@ -3,8 +3,7 @@
 //! What differs from nginx: levels with equal `open_file_cache` share one cache. A hit costs one lookup: no system
 //! call, and no memory but a count in the `Rc` of the open file. Small files are in memory (`small_files.rs`).
 
-use std::any::Any;
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -19,7 +18,8 @@ use foldhash::fast::RandomState;
 use os::file::{Open, Stat, fstat, openat, stat};
 use wire::h1::KnownHeader;
 
-use super::small_files::{Contents, Room, Share, SmallFiles};
+use super::made::{Made, Share};
+use super::small_files::{Contents, SmallFiles};
 use crate::config::core::{CoreLocation, FileCache, Symlinks};
 use crate::fault::Fault;
 use crate::request::Request;
@@ -58,40 +58,6 @@ pub enum Kind {
     Directory,
     /// Something else.
     Other,
-}
-
-/// Something that is made of the contents of a file, and the room in which it is counted.
-#[derive(Clone, Debug)]
-pub struct Made {
-    cell: Rc<OnceCell<Rc<dyn Any>>>,
-    room: Room,
-}
-
-impl Made {
-    /// Nothing so far.
-    pub(crate) fn new(room: &Room) -> Made {
-        Made { cell: Rc::default(), room: room.clone() }
-    }
-
-    /// What a user has made of them. `None` if there is nothing, or another user's.
-    pub fn get<T: Any>(&self) -> Option<Rc<T>> {
-        self.cell.get()?.clone().downcast().ok()
-    }
-
-    /// Keeps something, if there is nothing so far.
-    pub fn set<T: Any>(&self, made: Rc<T>) {
-        let _ = self.cell.set(made);
-    }
-
-    /// As `get`; what is missing is made.
-    pub(crate) fn get_or_init<T: Any>(&self, make: impl FnOnce() -> T) -> Option<&T> {
-        self.cell.get_or_init(|| Rc::new(make())).downcast_ref()
-    }
-
-    /// Where what is kept of it is counted.
-    pub(crate) fn room(&self) -> &Room {
-        &self.room
-    }
 }
 
 /// What is known about a path.

@@ -9,18 +9,18 @@
 //! when its last change is some time ago; and where others write behind the system's back, so only files of local file
 //! systems are kept.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::hash::BuildHasher;
 use std::os::unix::fs::FileExt;
-use std::rc::Rc;
 
 use buf::Bytes;
 use foldhash::fast::RandomState;
 use os::file::{Stat, is_local, stat};
 
-use super::open_file::{Found, Made};
+use super::made::{Made, Room, Share};
+use super::open_file::Found;
 
 /// The largest file that is kept, in bytes.
 pub(crate) const MAX_FILE: u64 = 32 << 10;
@@ -175,47 +175,6 @@ fn read(file: &File, stat: &Stat, locals: &Locals, now_secs: i64) -> Option<Byte
     let mut bytes = vec![0; stat.size as usize];
     file.read_exact_at(&mut bytes, 0).ok()?;
     Some(Bytes::from(bytes))
-}
-
-/// How many bytes may be kept by all who have a share of it.
-#[derive(Clone, Debug)]
-pub struct Room {
-    taken: Rc<Cell<usize>>,
-    most: usize,
-}
-
-/// Counts bytes while they are kept.
-#[derive(Debug)]
-pub struct Share {
-    bytes: usize,
-    of: Rc<Cell<usize>>,
-}
-
-impl Room {
-    /// For at most so many bytes.
-    pub(crate) fn new(most: usize) -> Room {
-        Room { taken: Rc::default(), most }
-    }
-
-    /// How many bytes are kept.
-    pub fn taken(&self) -> usize {
-        self.taken.get()
-    }
-
-    /// A share of so many bytes, if there is room for them.
-    pub(crate) fn take(&self, bytes: usize) -> Option<Share> {
-        let taken = self.taken.get() + bytes;
-        (taken <= self.most).then(|| {
-            self.taken.set(taken);
-            Share { bytes, of: self.taken.clone() }
-        })
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.of.set(self.of.get() - self.bytes);
-    }
 }
 
 /// The contents that `open_file_cache` keeps besides descriptors, and what is made of them: within a bound, and as long as

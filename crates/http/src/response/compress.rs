@@ -10,7 +10,7 @@ use wire::h1::{KnownHeader, Method};
 use super::KeptFile;
 use crate::body::{Body, BodyFilter, Broken};
 use crate::config::mime::TypeSet;
-use crate::files::small_files::Share;
+use crate::files::made::Share;
 use crate::request::Request;
 use crate::request::variables::show;
 
@@ -293,8 +293,7 @@ impl<C: Codec> BodyFilter for Compress<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::open_file::Made;
-    use crate::files::small_files::Room;
+    use crate::files::made::{Made, Room};
 
     /// Leaves out every second byte, tells the parts apart, and needs a call of its own for the end.
     #[derive(Default)]

@@ -17,7 +17,7 @@ use buf::{Bytes, Piece};
 use wire::h1::KnownHeader;
 
 use crate::body::BodyFilter;
-use crate::files::open_file::Made;
+use crate::files::made::Made;
 use crate::request::Request;
 
 pub use self::headers::{Header, Headers, Place};
@@ -268,7 +268,7 @@ mod tests {
 
     use super::*;
     use crate::body::Broken;
-    use crate::files::small_files::Room;
+    use crate::files::made::Room;
     use crate::reuse::{self, Members, members};
 
     struct Nothing;
