@@ -362,6 +362,17 @@ fn windows_while_a_body_comes() {
     assert_eq!(frames.last().map(|frame| (frame.1 & END_STREAM, frame.2)), Some((END_STREAM, 3)));
 }
 
+/// The window is opened for a body that is read while its first frame, larger than the window was, arrives.
+#[test]
+fn a_frame_that_begins_before_the_window_is_open() {
+    let server = for_windows();
+    let mut raw = Raw::on(server.port());
+    let body = vec![b'x'; 66_000];
+    let head = head(1, END_HEADERS, "POST", "/p", &[("content-length", "66000")]);
+    raw.send(&[head, frame(DATA, END_STREAM, 1, &body)].concat());
+    assert_eq!(data_of(&raw.until(DATA), 1), b"0123456789");
+}
+
 /// Differs from nginx: points for each frame that serves no request
 #[test]
 fn a_stalled_client_that_asks_and_asks() {

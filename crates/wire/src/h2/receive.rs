@@ -151,13 +151,12 @@ impl Connection {
         let Some(key) = self.streams.key(id) else { return self.data_of_none(id, end_stream) };
         let receiving = self.streams.get_mut(key).and_then(Stream::receiving);
         let Some(receiving) = receiving else { return self.stream_error(key, Reason::StreamClosed) };
-        if i64::from(length) > receiving.window {
-            return self.stream_error(key, Reason::FlowControl);
-        }
         if receiving.wants_head {
             return self.stream_error(key, Reason::Malformed);
         }
-        receiving.window -= i64::from(length);
+        if !receiving.take(padding) {
+            return self.stream_error(key, Reason::FlowControl);
+        }
         self.data = Some(DataTarget { stream: key, end_stream, padding });
         let payload = u64::from(length - padding);
         let bad = !receiving.discard && receiving.missing.is_some_and(|n| payload > n || (end_stream && payload < n));
@@ -196,6 +195,10 @@ impl Connection {
         // It may have been reset between two parts.
         let receiving = self.streams.get_mut(key).and_then(Stream::receiving);
         let Some(receiving) = receiving else { return Ok(None) };
+        // The window is opened while a large frame is on its way: only what has come counts.
+        if !receiving.take(bytes.len() as u32) {
+            return self.stream_error(key, Reason::FlowControl);
+        }
         let discard = receiving.discard;
         if end_stream {
             self.end_remote(key);

@@ -48,6 +48,17 @@ pub(super) struct Receiving {
     pub(super) discard: bool,
 }
 
+impl Receiving {
+    /// Takes bytes off the window; false if the peer has sent more than it allows.
+    pub(super) fn take(&mut self, bytes: u32) -> bool {
+        let fits = i64::from(bytes) <= self.window;
+        if fits {
+            self.window -= i64::from(bytes);
+        }
+        fits
+    }
+}
+
 /// Our half.
 #[derive(Debug)]
 pub(super) struct Sending {

@@ -1,6 +1,6 @@
 //! The task of a stream: from a head to a request that runs through the phases, and to the stream's end.
 //!
-//! A request begins in the connection's task; one without a body has its first turn there, and most need no other one.
+//! A request has its first turn in the connection's task, and most need no other one.
 
 use std::rc::Rc;
 
@@ -19,24 +19,35 @@ use crate::session::connection::{Connection, Link};
 use crate::session::h1::{Doing, answer, limits, log_ignored, set_server, set_uri};
 use crate::session::tls;
 
-/// Serves the request of a stream, whose head's text is taken away.
-pub(super) fn serve(running: Running, head: &mut Head, end_stream: bool) {
-    let http = &running.stream.shared.http;
-    let mut r = Request::begin(connection(&running), http);
-    http.status.requests.add(1);
-    let doing = Doing::new(&http.status.writing);
-    let refused = prepare(&mut r, head, end_stream).err();
-    let answered = async move {
-        let _doing = doing;
-        answer(&mut r, refused).await;
-        end_stream_of(&r);
-        r.end();
-        drop(running);
-    };
-    match end_stream {
-        true => rt::spawn_now(answered),
-        // What has come of its body is handed over first.
-        false => rt::spawn(answered),
+/// A request that has been read and hasn't had a turn.
+pub(super) struct Begun {
+    r: Box<Request>,
+    refused: Option<Fault>,
+    doing: Doing,
+    running: Running,
+}
+
+impl Begun {
+    /// The request of a stream, whose head's text is taken away.
+    pub(super) fn new(running: Running, head: &mut Head, end_stream: bool) -> Begun {
+        let http = &running.stream.shared.http;
+        let mut r = Request::begin(connection(&running), http);
+        http.status.requests.add(1);
+        let doing = Doing::new(&http.status.writing);
+        let refused = prepare(&mut r, head, end_stream).err();
+        Begun { r, refused, doing, running }
+    }
+
+    /// Its first turn; what is left for later ones is a task.
+    pub(super) fn serve(self) {
+        let Begun { mut r, refused, doing, running } = self;
+        rt::spawn_now(async move {
+            let _doing = doing;
+            answer(&mut r, refused).await;
+            end_stream_of(&r);
+            r.end();
+            drop(running);
+        });
     }
 }
 

@@ -9,7 +9,7 @@ use buf::{Buf, Bytes, Chain};
 use engine::log::{Errno, Level, TIMED_OUT};
 use wire::h2::{Code, ConnectionError, Event, StreamKey};
 
-use super::request::{self, Running};
+use super::request::{Begun, Running};
 use super::shared::Shared;
 use super::stream::StreamState;
 use crate::config::core::Lingering;
@@ -47,6 +47,7 @@ pub async fn serve(http: Rc<Http>, mut conn: Connection, first: Bytes) {
         waiting: None,
         requests: 0,
         more: false,
+        begun: Vec::new(),
     };
     let end = poll_fn(|cx| task.poll(cx)).await;
     task.say_goodbye(&end);
@@ -113,6 +114,8 @@ struct Task {
     requests: u32,
     /// There may be more to be read: what is queued goes out first.
     more: bool,
+    /// Requests with bodies: what has come with their heads is handed over to them before their first turn.
+    begun: Vec<Begun>,
 }
 
 impl Task {
@@ -214,6 +217,7 @@ impl Task {
     /// Hands over what has come.
     fn events(&mut self) -> Result<(), ConnectionError> {
         let handled = self.handle();
+        self.begun.drain(..).for_each(Begun::serve);
         self.tell_lost();
         handled
     }
@@ -227,7 +231,7 @@ impl Task {
         Ok(())
     }
 
-    fn event(&self, event: Event) {
+    fn event(&mut self, event: Event) {
         let shared = &self.shared;
         match event {
             Event::Request { stream, end_stream } => self.begin_request(stream, end_stream),
@@ -266,7 +270,7 @@ impl Task {
     }
 
     /// A request has come: a task of its own serves it.
-    fn begin_request(&self, key: StreamKey, end_stream: bool) {
+    fn begin_request(&mut self, key: StreamKey, end_stream: bool) {
         let shared = &self.shared;
         shared.requests.set(shared.requests.get() + 1);
         if self.is_enough() {
@@ -275,9 +279,13 @@ impl Task {
         let mut head = std::mem::take(shared.protocol.borrow_mut().head_mut());
         let state = Rc::new(StreamState::new(shared.clone(), key, end_stream));
         shared.add(state.clone());
-        request::serve(Running::new(state, shared.requests.get()), &mut head, end_stream);
+        let begun = Begun::new(Running::new(state, shared.requests.get()), &mut head, end_stream);
+        match end_stream {
+            true => begun.serve(),
+            false => self.begun.push(begun),
+        }
         // Its memory is used for the next one.
-        *shared.protocol.borrow_mut().head_mut() = head;
+        *self.shared.protocol.borrow_mut().head_mut() = head;
     }
 
     /// Whether the connection has served what it may.

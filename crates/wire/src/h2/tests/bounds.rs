@@ -221,6 +221,35 @@ fn flow_control() {
     assert_eq!(frames(&transmit(&mut c)), "GOAWAY 1 FLOW_CONTROL_ERROR");
 }
 
+/// The window may be opened while a frame arrives that is larger than it was at its beginning.
+#[test]
+fn a_frame_counts_as_it_comes() {
+    let header = |length: u32, flags: u8| FrameHeader { length, kind: Kind::Data, flags, stream: 1 }.bytes().to_vec();
+    let begun = || {
+        let mut c = server(Config { initial_window: 100, connection_window: 65_535, ..Config::default() });
+        feed(&mut c, &frame(Kind::Settings, flag::ACK, 0, b"")).unwrap();
+        let stream = stream_of(&feed(&mut c, &[post(1), header(150, 0), vec![0; 90]].concat()).unwrap());
+        (c, stream)
+    };
+    let (mut c, stream) = begun();
+    c.release(stream, 50);
+    assert_eq!(words(&feed(&mut c, &[b'x'; 60]).unwrap()), format!("data 1 {} false", "x".repeat(60)));
+    assert_eq!(words(&feed(&mut c, &[header(1, 0), vec![0]].concat()).unwrap()), "reset 1 FLOW_CONTROL_ERROR ours");
+    let (mut c, _) = begun();
+    assert_eq!(words(&feed(&mut c, b"0123456789").unwrap()), "data 1 0123456789 false");
+    assert_eq!(words(&feed(&mut c, &[0; 1]).unwrap()), "reset 1 FLOW_CONTROL_ERROR ours");
+    // What follows belongs to a stream that is gone.
+    assert_eq!(words(&feed(&mut c, &[0; 49]).unwrap()), "");
+    // Padding takes its place in the window too.
+    let (mut c, stream) = begun();
+    c.release(stream, 110);
+    feed(&mut c, &[0; 60]).unwrap();
+    assert_eq!(
+        words(&feed(&mut c, &[header(61, flag::PADDED), vec![60]].concat()).unwrap()),
+        "reset 1 FLOW_CONTROL_ERROR ours"
+    );
+}
+
 #[test]
 fn an_idle_connection_is_small() {
     assert!(size_of::<Connection>() <= 1280, "{}", size_of::<Connection>());
