@@ -3,6 +3,7 @@
 
 mod bench;
 mod bench_cases;
+mod circles;
 mod compare;
 mod compat;
 mod configurations;
