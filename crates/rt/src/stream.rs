@@ -478,11 +478,6 @@ impl Stream {
         })
     }
 
-    /// Whether a peer that has closed its side may still read: nothing tells that it is gone.
-    pub fn may_read(&self) -> bool {
-        self.with(|slot| !slot.has(LOST | flag::EVICTED))
-    }
-
     /// Ready once the peer has reset the connection, or the connection, idle or silent, is to give its place up. A peer
     /// that has only closed its side may still read: that isn't waited for. (After that, epoll alone tells of a reset.)
     pub fn poll_reset(&self, _: &mut Context<'_>) -> Poll<()> {

@@ -34,7 +34,7 @@ impl engine::Module for Module {
     }
 
     fn build(&self, loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc<dyn App>>> {
-        ::tls::reading_once(|| build(loader, cx))
+        ssl::reading_once(loader, cx, |loader| build(loader, cx))
     }
 
     fn variables(&self) -> Vec<engine::Variable> {

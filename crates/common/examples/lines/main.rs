@@ -66,7 +66,7 @@ impl Module for LinesModule {
     }
 
     fn build(&self, loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc<dyn App>>> {
-        ::tls::reading_once(|| build(loader, cx))
+        ssl::reading_once(loader, cx, |loader| build(loader, cx))
     }
 }
 
