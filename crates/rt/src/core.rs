@@ -262,7 +262,7 @@ impl Core {
         self.slots.borrow_mut().next_turn();
         let (locked, longest_ms) = self.lock_accept();
         let timeout = self.timeout().min(longest_ms);
-        let mut events = self.events.take();
+        let mut events = self.events.borrow_mut();
         let waited = self.backend.borrow_mut().wait(&self.slots, &self.clock, timeout, &mut events);
         self.turns.set(self.turns.get() + 1);
         self.clock.update();
@@ -276,7 +276,7 @@ impl Core {
         for event in events.drain(..) {
             self.handle(event);
         }
-        self.events.replace(events);
+        drop(events);
         self.run_timers();
     }
 
