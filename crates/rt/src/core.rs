@@ -474,15 +474,15 @@ impl Core {
     pub(crate) fn close(&self, n: u32) -> Option<OwnedFd> {
         let mut slots = self.slots.borrow_mut();
         let hold = self.backend.borrow_mut().close(n, slots.get_mut(n)?, &self.clock);
-        let mut slot = slots.remove(n, hold)?;
+        let (mut fd, armed) = slots.remove(n, hold)?;
         drop(slots);
         if hold && let Some(uring) = self.backend.borrow_mut().uring() {
-            uring.keep(n, slot.fd.take());
+            uring.keep(n, fd.take());
         }
-        if slot.armed.is_some() && self.timers.borrow_mut().died() {
+        if armed.is_some() && self.timers.borrow_mut().died() {
             self.sweep_timers();
         }
-        slot.fd
+        fd
     }
 
     pub(crate) fn next_number(&self) -> u64 {

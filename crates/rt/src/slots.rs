@@ -233,16 +233,20 @@ impl Slots {
         self.rows.get_mut(n as usize)?.as_mut()
     }
 
-    /// Takes a slot out; its number is free from the next turn on, unless `hold` keeps it until [`Slots::release`].
-    pub(crate) fn remove(&mut self, n: u32, hold: bool) -> Option<Slot> {
+    /// Removes a slot; its descriptor, and when its key in the heap comes up. Its number is free from the next turn on,
+    /// unless `hold` keeps it until [`Slots::release`].
+    pub(crate) fn remove(&mut self, n: u32, hold: bool) -> Option<(Option<OwnedFd>, Tick)> {
         self.set_busy(n);
-        let slot = self.rows.get_mut(n as usize)?.take()?;
+        let row = self.rows.get_mut(n as usize)?;
+        let slot = row.as_mut()?;
         self.counted -= usize::from(slot.has(flag::COUNTED));
         self.evicted -= usize::from(slot.has(flag::EVICTED));
+        let left = (slot.fd.take(), slot.armed);
+        *row = None;
         if !hold {
             self.freed.push(n);
         }
-        Some(slot)
+        Some(left)
     }
 
     /// Lets a held number be used again.

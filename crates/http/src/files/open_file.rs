@@ -647,7 +647,7 @@ mod tests {
         let content = |now| {
             let found = cache.find(&folder.path("a"), true, FOLLOW, rules, now).expect("a file");
             assert!(found.file.is_some(), "the descriptor stays");
-            found.content.map(|content| content.to_vec())
+            found.content.as_ref().map(|content| content.to_vec())
         };
         assert_eq!((content(0), content(1)), (None, None), "it was changed a moment ago");
         age_of_changes(3);
