@@ -109,9 +109,9 @@ pub struct Buffered {
 }
 
 impl RequestBody {
-    /// A body as the head describes it, of a request that has had none yet; `unread` is what came with the head.
+    /// A body as the head describes it; `unread` is what came with the head.
     pub fn begin(&mut self, framing: BodyFraming, unread: Bytes, expect: bool) {
-        debug_assert!(self.is_done() && self.unread.is_empty() && self.buffered.is_none());
+        self.clear();
         (self.unread, self.expect) = (unread, expect);
         match framing {
             BodyFraming::None => {}
