@@ -52,7 +52,10 @@ impl Slots {
     }
 
     /// Drops all values; memory is kept.
+    #[inline]
     pub fn clear(&mut self) {
-        self.0.clear();
+        if !self.0.is_empty() {
+            self.0.clear();
+        }
     }
 }
