@@ -120,6 +120,18 @@ impl Batch {
         Ok(&self.memory[..length])
     }
 
+    /// The same of a socket that isn't connected, with the sender's address.
+    pub fn recv_from(&mut self, fd: RawFd) -> io::Result<(&[u8], SockAddr)> {
+        let (name, room) = (&mut self.names[0], &mut self.memory[..ROOM]);
+        name.len = RawAddr::ROOM;
+        let (address, len) = (name.as_mut_ptr(), &raw mut name.len);
+        // SAFETY: bytes and address have room for the lengths that are given, and aren't touched during the call.
+        let length = check(unsafe {
+            libc::recvfrom(fd, room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT, address.cast(), len)
+        })?;
+        Ok((&self.memory[..length as usize], SockAddr::from_raw(&self.names[0])))
+    }
+
     /// What the last [`Batch::recv`] has received, but for messages longer than 64 KiB, which only unix sockets carry:
     /// the kernel has cut them.
     pub fn received(&self) -> impl Iterator<Item = Received<'_>> {
