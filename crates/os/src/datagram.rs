@@ -111,6 +111,9 @@ impl Batch {
             )
         })?;
         self.received = count as usize;
+        for n in 0..self.received {
+            self.names[n].len = self.headers[n].msg_hdr.msg_namelen;
+        }
         Ok(self.received)
     }
 
@@ -142,7 +145,7 @@ impl Batch {
     fn message(&self, n: usize) -> Received<'_> {
         let header = &self.headers[n];
         let bytes = &self.memory[n * ROOM..][..(header.msg_len as usize).min(ROOM)];
-        let from = SockAddr::from_raw(&RawAddr { len: header.msg_hdr.msg_namelen, ..self.names[n] });
+        let from = SockAddr::from_raw(&self.names[n]);
         let mut received = Received { bytes, from, to: None, segment: 0, ecn: 0 };
         self.controls[n].read(header.msg_hdr.msg_controllen as _, &mut received);
         received
