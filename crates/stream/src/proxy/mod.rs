@@ -443,14 +443,14 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_session_is_small() {
+    fn sessions_are_small() {
         let sizes = [
-            ("TCP", size(|b, s, reached: Reached| relay::run(b, s, reached)), 1000),
-            ("UDP", size(|b, s, (client, reached)| datagrams::run(b, s, client, reached)), 1000),
-            ("reaching a server", size(|b, s: &'static mut StreamSession, ()| b.reach(s)), 1000),
+            ("TCP", size(|b, s, reached: Reached| relay::run(b, s, reached)), 850),
+            ("UDP", size(|b, s, (client, reached)| datagrams::run(b, s, client, reached)), 570),
+            ("reaching a server", size(|b, s: &'static mut StreamSession, ()| b.reach(s)), 840),
         ];
         for (what, size, most) in sizes {
-            // Larger ones come from the allocator's slower half, and cost more to be made.
+            // What is larger than 1032 bytes takes the allocator longer, too.
             assert!(size <= most, "{what}: {size} bytes");
         }
     }
