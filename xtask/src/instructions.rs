@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::instructions_cases::{self as cases, CASES, Case};
+use crate::instructions_cases::{self, CASES, Case};
 use crate::instructions_client::Client;
 use crate::measure;
 use crate::tools::{self, Options, Outcome};
@@ -139,20 +139,20 @@ fn count(binary: &Path, backend: &Path, chosen: &[usize]) -> Outcome<Vec<Figures
 }
 
 /// Writes into a folder what the servers `measured` and `backend` need; the backend's port, and those of the cases.
-pub(crate) fn prepare(folder: &Path) -> Outcome<(u16, Vec<u16>)> {
-    for (name, text) in cases::files() {
+pub(crate) fn prepare(folder: &Path, cases: &[Case]) -> Outcome<(u16, Vec<u16>)> {
+    for (name, text) in instructions_cases::files() {
         tools::write(&folder.join("www").join(name), &text)?;
     }
     measure::certificate(folder, "site", measure::P256)?;
-    let mut ports = measure::free_ports(CASES.len() + 1)?;
+    let mut ports = measure::free_ports(cases.len() + 1)?;
     let backend = ports.pop().ok_or("no ports")?;
-    tools::write(&folder.join("backend.conf"), &cases::backend(backend))?;
-    tools::write(&folder.join("measured.conf"), &cases::configuration(&ports, backend))?;
+    tools::write(&folder.join("backend.conf"), &instructions_cases::backend(backend))?;
+    tools::write(&folder.join("measured.conf"), &instructions_cases::configuration(cases, &ports, backend))?;
     Ok((backend, ports))
 }
 
 fn count_in(folder: &Path, binary: &Path, backend: &Path, chosen: &[usize]) -> Outcome<Vec<Figures>> {
-    let (backend_port, ports) = prepare(folder)?;
+    let (backend_port, ports) = prepare(folder, &CASES)?;
     let _backend = Server::start(folder, "backend", &[], backend, backend_port)?;
     let first = *ports.first().ok_or("no ports")?;
     let server = Server::start(folder, "measured", &valgrind(folder), binary, first)?;

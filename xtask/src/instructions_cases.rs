@@ -26,6 +26,8 @@ pub(crate) struct Case {
     pub path: &'static str,
     /// Its fields after `Host`.
     pub fields: &'static str,
+    /// How many bytes are sent with it, as a POST; 0: none, as a GET.
+    pub body: usize,
     /// How it is sent.
     pub load: Load,
     /// Whether TLS is spoken.
@@ -80,6 +82,7 @@ const BASE: Case = Case {
     requests: 600,
     path: "/",
     fields: "",
+    body: 0,
     load: Load::Keep,
     tls: false,
     directives: RETURN,
@@ -226,8 +229,44 @@ pub(crate) const CASES: [Case; 22] = [
     },
 ];
 
+const SSI_PAGE: &str = "<html><!--#set var=\"a\" value=\"1\" --><!--#include virtual=\"/1k.html\" -->\
+    <!--#if expr=\"$a = 1\" --><!--#echo var=\"request_uri\" --><!--#endif --></html>";
+
+/// Other parts of the program that are in use where speed matters: profiles are made with them too.
+pub(crate) const OTHERS: [Case; 6] = [
+    Case { name: "upload", path: "/1k", body: 40_000, directives: PASS, requests: 200, ..BASE },
+    Case {
+        name: "upload-unbuffered",
+        path: "/1k",
+        body: 40_000,
+        directives: "proxy_request_buffering off; location / { proxy_pass http://backend; proxy_http_version 1.1; \
+                     proxy_set_header Connection \"\"; }",
+        requests: 200,
+        ..BASE
+    },
+    Case { name: "ssi", path: "/page.shtml", directives: "ssi on; ssi_types *;", requests: 200, ..BASE },
+    Case {
+        name: "filters",
+        path: "/100k.txt",
+        directives: "sub_filter server daemon; sub_filter_once off; sub_filter_types *; gunzip on; charset utf-8; \
+                     add_header X-Id $request_id;",
+        requests: 60,
+        ..BASE
+    },
+    Case {
+        name: "who-may",
+        directives: "allow 127.0.0.0/8; deny all; set $a $arg_a; \
+                     if ($a = 1) { return 403; } rewrite ^/x/(.*)$ /y/$1; location / { return 200 PAGE; }",
+        ..BASE
+    },
+    Case { name: "stream", path: "/1k", directives: STREAM, ..BASE },
+];
+
+/// Stands for a server of `stream` before the backend.
+const STREAM: &str = "STREAM";
+
 /// The files that the server offers, and their contents. Their text packs about as pages do.
-pub(crate) fn files() -> [(&'static str, String); 5] {
+pub(crate) fn files() -> [(&'static str, String); 6] {
     let page = page();
     let large = page.repeat(100);
     [
@@ -236,6 +275,7 @@ pub(crate) fn files() -> [(&'static str, String); 5] {
         ("30k.txt", text(30 << 10)),
         ("100k.bin", large),
         ("100k.txt", text(100 << 10)),
+        ("page.shtml", SSI_PAGE.to_string()),
     ]
 }
 
@@ -273,7 +313,8 @@ const WORDS: [&str; 16] = [
 ];
 
 /// The configuration of the measured server: one process, a server for each case on its port.
-pub(crate) fn configuration(ports: &[u16], backend: u16) -> String {
+pub(crate) fn configuration(cases: &[Case], ports: &[u16], backend: u16) -> String {
+    let mut streams = String::new();
     let mut text = head("measured");
     let _ = writeln!(
         text,
@@ -285,9 +326,13 @@ pub(crate) fn configuration(ports: &[u16], backend: u16) -> String {
         let _ = writeln!(text, "        /key/number{n} v{n};");
     }
     text += "    }\n";
-    for (case, port) in CASES.iter().zip(ports) {
+    for (case, port) in cases.iter().zip(ports) {
         let directives = match case.directives {
             "LOCATIONS" => locations(),
+            STREAM => {
+                let _ = writeln!(streams, "    server {{ listen 127.0.0.1:{port}; proxy_pass 127.0.0.1:{backend}; }}");
+                continue;
+            }
             directives => directives.replace("PAGE", &page()),
         };
         let (ssl, keys) = match case.tls {
@@ -298,6 +343,9 @@ pub(crate) fn configuration(ports: &[u16], backend: u16) -> String {
             text,
             "    server {{\n        listen 127.0.0.1:{port} backlog=1024 {ssl}; {keys} root www;\n        {directives}\n    }}"
         );
+    }
+    if !streams.is_empty() {
+        let _ = write!(text, "}}\nstream {{\n{streams}");
     }
     text + "}\n"
 }
@@ -346,6 +394,6 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), CASES.len());
         assert!(CASES.iter().all(|case| case.load != Load::Streams || case.path == STREAM_PATH));
-        assert_eq!(files().map(|(_, text)| text.len() / 1024), [1, 1, 30, 100, 100]);
+        assert_eq!(files().map(|(_, text)| text.len() / 1024), [1, 1, 30, 100, 100, 0]);
     }
 }

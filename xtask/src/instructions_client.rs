@@ -31,8 +31,14 @@ impl Client {
     }
 
     fn send_all(&mut self, count: usize) -> io::Result<()> {
-        let Case { path, fields, load, .. } = self.case;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+        let Case { path, fields, body, load, .. } = self.case;
+        let request = match body {
+            0 => format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"),
+            _ => format!(
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {body}\r\n{fields}\r\n{}",
+                "b".repeat(body)
+            ),
+        };
         if load == Load::Close {
             for _ in 0..count {
                 let mut connection = Connection::open(&self.case, self.port)?;

@@ -3,6 +3,7 @@
 
 mod bench;
 mod bench_cases;
+mod bench_floor;
 mod compare;
 mod compat;
 mod configurations;

@@ -59,8 +59,33 @@ pub const FIXED: usize = 128;
 const LONGEST: usize = 1 << 24;
 /// Stands for a time that there is none of.
 const NO_TIME: i64 = i64::MIN;
-/// Heads end at a multiple of this, and have at least half of it unused.
+/// Heads end at a multiple of this.
 const ALIGN: usize = 256;
+/// Heads of long bodies end at a multiple of this, a page of memory: a file whose pages are the body's is sent with half
+/// of the CPU time.
+const PAGE: usize = 4096;
+/// So much of a head is unused at least.
+const SPARE: usize = ALIGN / 2;
+
+/// How long a head is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// As long as it need be, with some room for a longer one to replace it.
+    Short,
+    /// The same up to the end of a page: for bodies that are sent from the file, or that may be.
+    Page,
+    /// As long as the one that it replaces.
+    Kept(usize),
+}
+
+impl Room {
+    /// For a body of this length, if it is known.
+    pub fn of_body(len: Option<u64>) -> Room {
+        /// A page more would be much of a shorter one.
+        const LONG: u64 = 64 << 10;
+        if len.is_none_or(|len| len >= LONG) { Room::Page } else { Room::Short }
+    }
+}
 
 /// Why bytes are no head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +99,8 @@ pub enum Damage {
 }
 
 impl Entry {
-    /// The bytes that begin the file; `room` is the length that the head has already, if it is to be replaced. The body
-    /// comes after them.
-    pub fn encode(&self, room: Option<usize>) -> Option<Vec<u8>> {
+    /// The bytes that begin the file; the body comes after them. None: they are too long, or don't fit into the room.
+    pub fn encode(&self, room: Room) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(1024);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&[0; 8]);
@@ -106,8 +130,9 @@ impl Entry {
             out.extend_from_slice(value);
         }
         let length = match room {
-            Some(room) => Some(room).filter(|room| *room >= out.len())?,
-            None => (out.len() + ALIGN / 2).next_multiple_of(ALIGN),
+            Room::Kept(room) => Some(room).filter(|room| *room >= out.len())?,
+            Room::Short => (out.len() + SPARE).next_multiple_of(ALIGN),
+            Room::Page => (out.len() + SPARE).next_multiple_of(PAGE),
         };
         if length > LONGEST {
             return None;
@@ -278,15 +303,17 @@ mod tests {
     #[test]
     fn round_trip() {
         for entry in [entry(), Entry::default(), Entry { last_modified: None, ..entry() }] {
-            let bytes = entry.encode(None).expect("short enough");
-            assert_eq!(bytes.len() % ALIGN, 0);
-            check(bytes, &entry);
+            for (room, multiple) in [(Room::Short, ALIGN), (Room::Page, PAGE)] {
+                let bytes = entry.encode(room).expect("short enough");
+                assert_eq!(bytes.len() % multiple, 0);
+                check(bytes, &entry);
+            }
         }
     }
 
     #[test]
     fn every_damaged_byte_is_noticed() {
-        let bytes = entry().encode(None).expect("short enough");
+        let bytes = entry().encode(Room::Short).expect("short enough");
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x10;
@@ -303,13 +330,18 @@ mod tests {
     }
 
     #[test]
+    fn long_bodies_begin_with_a_page() {
+        assert_eq!([None, Some(65_536), Some(65_535)].map(Room::of_body), [Room::Page, Room::Page, Room::Short]);
+    }
+
+    #[test]
     fn a_head_is_replaced_in_its_room() {
-        let old = entry().encode(None).expect("short enough").len();
+        let old = entry().encode(Room::Short).expect("short enough").len();
         let longer = |by: usize| {
             let (head, text) = head(&[("Content-Type", "text/html"), ("X-Empty", &"1".repeat(by))]);
             Entry { head, text, ..entry() }
         };
-        check(longer(ALIGN / 2).encode(Some(old)).expect("it fits"), &longer(ALIGN / 2));
-        assert_eq!(longer(2 * ALIGN).encode(Some(old)), None);
+        check(longer(ALIGN / 2).encode(Room::Kept(old)).expect("it fits"), &longer(ALIGN / 2));
+        assert_eq!(longer(2 * ALIGN).encode(Room::Kept(old)), None);
     }
 }

@@ -284,7 +284,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::entry::Entry;
+    use crate::entry::{Entry, Room};
     use crate::keys::{Fetched, Wildcard};
     use crate::place::testing;
 
@@ -303,7 +303,7 @@ mod tests {
         let entry = Entry { key: text.into(), stored_ns, body_len: body.len() as u64, ..Entry::default() };
         let path = cache.path(&key);
         fs::create_dir_all(path.parent().expect("it has one")).expect("made");
-        fs::write(&path, [entry.encode(None).expect("short"), body].concat()).expect("written");
+        fs::write(&path, [entry.encode(Room::Short).expect("short"), body].concat()).expect("written");
         (key, fs::metadata(&path).expect("written").blocks() * 512)
     }
 

@@ -193,13 +193,14 @@ mod tests {
     use std::fs::File;
 
     use super::*;
+    use crate::entry::Room;
 
     #[test]
     fn a_file_is_whole_or_damaged() {
         let (cache, _folder) = testing::cache("whole", |_| {});
         for key_len in [10, 5000] {
             let entry = Entry { key: Bytes::from(vec![b'k'; key_len]), body_len: 3, ..Entry::default() };
-            let head = entry.encode(None).expect("short enough");
+            let head = entry.encode(Room::Short).expect("short enough");
             let path = cache.settings.path.join("f");
             for (bytes, whole) in [
                 ([&head[..], b"abc"].concat(), true),

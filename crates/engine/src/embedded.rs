@@ -55,7 +55,7 @@ impl Embedded {
                     Kind::Datagram => {
                         let socket = Rc::new(rt::sim::bind(listen.addr));
                         rt::spawn(accepting.clone().stop_later(Rc::downgrade(&socket)));
-                        app.clone().datagrams(index, socket);
+                        app.clone().datagrams(index, socket, None);
                     }
                 }
             }

@@ -77,12 +77,13 @@ pub trait App {
 
     /// A datagram socket with this index of [`App::listens`], after [`App::start_worker`]; of one with `reuseport` there
     /// may be several. The application receives from it and sends on it. Receiving begins once older workers have left the
-    /// socket and handed over the sessions that belong to it ([`Handover::give_to_heir`]).
+    /// socket and handed over the sessions that belong to it ([`Handover::give_to_heir`]). `group`: how many sockets of all
+    /// workers the kernel shares clients out to as [`os::steering`] says; `None`: to one, or in another way.
     ///
     /// When the worker is to finish, the application gets what still waits in the socket, and then `recv` fails with an
     /// error that [`rt::is_closing`] knows. It may go on to send there for as long as it is [`App::busy`]. What it has
     /// received and not yet answered counts as busy.
-    fn datagrams(self: Rc<Self>, _listen: usize, _socket: Rc<rt::UdpSocket>) {}
+    fn datagrams(self: Rc<Self>, _listen: usize, _socket: Rc<rt::UdpSocket>, _group: Option<usize>) {}
 
     /// Whether sessions that belong to datagram sockets are about to be handed over: successors wait for that before they
     /// receive.

@@ -18,6 +18,7 @@ pub mod process;
 pub mod sandbox;
 pub mod signal;
 pub mod socket;
+pub mod steering;
 pub mod title;
 pub mod uring;
 pub mod users;

@@ -143,8 +143,8 @@ impl App for StreamApp {
         rt::spawn(session::serve(Box::new(session)));
     }
 
-    fn datagrams(self: Rc<Self>, listen: usize, socket: Rc<rt::UdpSocket>) {
-        Port::open(&self.stream, listen, socket);
+    fn datagrams(self: Rc<Self>, listen: usize, socket: Rc<rt::UdpSocket>, group: Option<usize>) {
+        Port::open(&self.stream, listen, socket, group);
     }
 
     fn holds_datagrams(&self) -> bool {

@@ -268,6 +268,27 @@ fn fewer_workers_lose_no_datagram() {
 
 /// Not in nginx: sessions over UDP move to the next workers
 #[test]
+fn more_workers_lose_no_session() {
+    let backend = DatagramBackend::echo();
+    let mut server = sessions(&backend, "reuseport").start();
+    let asking = Asking::start(server.port_of("UDP"), 10, 20);
+    asking.go_on();
+    let mut before = 2;
+    for workers in [3, 6, 1, 6] {
+        let counts = [before, workers].map(|count| format!("worker_processes {count};"));
+        let text = server.read("nginx.conf");
+        assert!(text.contains(&counts[0]));
+        server.configure(&text.replace(&counts[0], &counts[1]));
+        server.reload();
+        asking.go_on();
+        before = workers;
+    }
+    asking.end();
+    assert_eq!(server.read("access.log"), "", "no session has ended");
+}
+
+/// Not in nginx: sessions over UDP move to the next workers
+#[test]
 fn a_socket_that_is_gone_leaves_its_sessions_to_the_old_worker() {
     let backend = DatagramBackend::start(|asked, _| {
         if asked == b"late" {

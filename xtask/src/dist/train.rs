@@ -1,9 +1,10 @@
-//! The load by which profiles are made: the requests of `cargo xtask instructions`, on loopback, a bounded number of each.
+//! The load by which profiles are made: the requests of `cargo xtask instructions`, and of other parts of the program, on
+//! loopback, a bounded number of each.
 
 use std::path::Path;
 
 use crate::instructions::{self, Server};
-use crate::instructions_cases::CASES;
+use crate::instructions_cases::{CASES, Case, OTHERS};
 use crate::instructions_client::Client;
 use crate::tools::Outcome;
 
@@ -20,15 +21,16 @@ pub(crate) fn run(program: &Path, backend: &Path, environment: &[String]) -> Out
 }
 
 fn run_in(folder: &Path, program: &Path, backend: &Path, environment: &[String]) -> Outcome {
-    let (backend_port, ports) = instructions::prepare(folder)?;
+    let cases: Vec<Case> = CASES.iter().chain(&OTHERS).copied().collect();
+    let (backend_port, ports) = instructions::prepare(folder, &cases)?;
     let nowhere = ["env".to_string(), "LLVM_PROFILE_FILE=/dev/null".to_string()];
     let _backend = Server::start(folder, "backend", &nowhere, backend, backend_port)?;
     let first = *ports.first().ok_or("no ports")?;
     let before = [&["env".to_string()], environment].concat();
     let server = Server::start(folder, "measured", &before, program, first)?;
-    for (case, port) in CASES.iter().zip(ports) {
+    for (case, port) in cases.into_iter().zip(ports) {
         let requests = case.requests * ROUNDS;
-        Client::new(*case, port).send(requests)?;
+        Client::new(case, port).send(requests)?;
     }
     server.quit()
 }

@@ -72,7 +72,7 @@ impl App for Echo {
         });
     }
 
-    fn datagrams(self: Rc<Self>, _: usize, socket: Rc<rt::UdpSocket>) {
+    fn datagrams(self: Rc<Self>, _: usize, socket: Rc<rt::UdpSocket>, _: Option<usize>) {
         rt::spawn(async move {
             let mut batch = Vec::new();
             while socket.recv(&mut batch).await.is_ok() {

@@ -14,8 +14,9 @@
 //! queue once more, after the kernel has ceased to wake them, and hand their sessions over; then the new ones begin
 //! (`Handover::cleared`). An unwanted socket is retired in
 //! another way ([`os::socket::retire_datagrams`]), since leaving workers may still have to answer on it. With `reuseport`
-//! a client's datagrams stay with the socket, and so with the worker of the same number, which is given its sessions; if the
-//! number of workers grows the kernel shares all clients out anew, and their sessions begin anew too.
+//! the kernel is told which socket a client's datagrams belong to ([`os::steering`]), so that the worker that is going to
+//! receive them can be given the client's session. Sockets that a reload adds count only when the old workers leave, and in
+//! an upgrade, where nobody knows when that will be, from the next reload on.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -52,11 +53,35 @@ pub struct Listening {
     pub given: Cell<bool>,
     /// Whether the cycle before, or another program, listens on the same sockets.
     pub kept: Cell<bool>,
+    /// Whether the kernel shares the clients of several datagram sockets out as [`os::steering`] says.
+    steered: Cell<bool>,
 }
 
 impl Listening {
     fn new(app: usize, index: usize, listen: Listen) -> Listening {
-        Listening { app, index, listen, sockets: RefCell::default(), given: Cell::new(false), kept: Cell::new(false) }
+        let [given, kept, steered] = [const { Cell::new(false) }; 3];
+        Listening { app, index, listen, sockets: RefCell::default(), given, kept, steered }
+    }
+
+    /// How many sockets the kernel shares clients of datagrams out to, as [`os::steering`] says; `None`: in another way.
+    pub fn steered(&self) -> Option<usize> {
+        self.steered.get().then(|| self.sockets.borrow().len())
+    }
+
+    /// Lets all sockets of a group receive datagrams: those that were added too.
+    pub(crate) fn steer_to_all(&self) {
+        self.steer(self.sockets.borrow().len());
+    }
+
+    /// Lets the first sockets of a group receive datagrams.
+    fn steer(&self, count: usize) {
+        let options = &self.listen.options;
+        if options.reuseport
+            && options.kind == Kind::Datagram
+            && let Some(first) = self.sockets.borrow().first()
+        {
+            self.steered.set(os::steering::steer(first.as_raw_fd(), count).is_ok());
+        }
     }
 
     /// The sockets for one of so many workers, taken out: with `reuseport` its share, else all. The others are closed in
@@ -241,6 +266,7 @@ fn inherit(listening: &Listening, old: &[Listening]) {
         listening.sockets.borrow_mut().clone_from(&other.sockets.borrow());
         listening.given.set(other.given.get());
         listening.kept.set(!other.sockets.borrow().is_empty());
+        listening.steered.set(other.steered.get());
     }
 }
 
@@ -275,6 +301,9 @@ fn open(
             Err(error) if opening.test && error.error.kind() == io::ErrorKind::AddrInUse => return Ok(()),
             Err(error) => return Err(error),
         }
+    }
+    if !opening.test && !listening.steered.get() {
+        listening.steer(if have.is_empty() { count } else { have.len() });
     }
     Ok(())
 }

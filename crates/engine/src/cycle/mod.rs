@@ -256,6 +256,11 @@ impl Cycle {
         listening::retire(&self.retired.take());
     }
 
+    /// The older workers are about to leave: what comes for their clients is for the workers of this cycle.
+    pub(crate) fn steer_datagrams(&self) {
+        self.listening.iter().for_each(Listening::steer_to_all);
+    }
+
     /// Closes all listening sockets in this process.
     pub(crate) fn close_listening(&self) {
         self.listening.iter().for_each(|listening| drop(listening.sockets.take()));

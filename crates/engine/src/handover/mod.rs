@@ -229,6 +229,16 @@ impl Handover {
         self.give_to(Some(self.number), parcel);
     }
 
+    /// Gives a parcel to the successor of this number, or whichever has its share if they are fewer.
+    pub fn give_to_number(&self, number: usize, parcel: Parcel) {
+        self.give_to(Some(number), parcel);
+    }
+
+    /// How many successors there are that have the same master.
+    pub fn own_successors(&self) -> usize {
+        self.successors.borrow().iter().filter(|known| !known.peer.is_foreign()).count()
+    }
+
     fn give_to(&self, number: Option<usize>, parcel: Parcel) {
         match Letter::of(parcel, 0) {
             Ok(letter) => self.waiting.borrow_mut().push_back(Letter { number, ..letter }),

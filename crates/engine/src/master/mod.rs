@@ -466,6 +466,7 @@ impl<'a> Master<'a> {
         if new.iter().all(|child| child.ready) || Instant::now() >= deadline {
             self.handover = None;
             self.give_up_retired();
+            self.cycle.steer_datagrams();
             self.tell(|child| child.generation < generation, &Message::Quit, SIGQUIT);
             self.answer(Ok(()));
         }

@@ -371,6 +371,7 @@ fn listen(
             deferred: listening.listen.options.deferred,
             delay_ms: event.accept_mutex_delay_ms,
         };
+        let group = listening.steered();
         let sockets = match role {
             Role::Worker => listening.take(worker, workers),
             // The next cycle is going to inherit them.
@@ -396,7 +397,7 @@ fn listen(
                     }
                     held.push(Rc::downgrade(&socket));
                     rt::spawn(accepting.clone().stop_later(Rc::downgrade(&socket)));
-                    app.clone().datagrams(listening.index, socket);
+                    app.clone().datagrams(listening.index, socket, group);
                 }
             }
         }

@@ -3,6 +3,7 @@
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::rc::Rc;
 
+use ::cache::entry::Room;
 use ::cache::keeper::now;
 use ::cache::stored::Contents;
 use ::cache::{Cache, Entry, Key, Stored};
@@ -135,7 +136,12 @@ impl Filling {
 
     fn begin(self, b: &Backend, r: &mut Request, exchange: &Exchange) -> Result<(), WriteError> {
         let (entry, key) = self.entry(r, exchange);
-        let Some(head) = entry.encode(None) else { return Ok(()) };
+        let length = match &r.response.body {
+            Body::Empty => Some(0),
+            Body::Chain(chain) => Some(chain.len()),
+            Body::Stream(_) => None,
+        };
+        let Some(head) = entry.encode(Room::of_body(length)) else { return Ok(()) };
         let cache = self.fill.cache.clone();
         let file = temp_file(&cache, &b.up.temp_path, r)?;
         let place = Box::new(Place { entry, room: head.len(), fill: self.fill, key });
@@ -215,7 +221,7 @@ impl Place {
     /// Writes all of a body, and moves the file to its place.
     fn write(mut self: Box<Self>, file: TempFile, body: &[Piece]) -> Result<(), WriteError> {
         self.entry.body_len = body.iter().map(Piece::len).sum();
-        let Some(mut bytes) = self.entry.encode(Some(self.room)) else { return Ok(()) };
+        let Some(mut bytes) = self.entry.encode(Room::Kept(self.room)) else { return Ok(()) };
         // A small response is one write.
         let small = body.iter().all(|piece| matches!(piece, Piece::Bytes(_))) && self.entry.body_len < SMALL;
         if small {
@@ -250,7 +256,7 @@ const SMALL: u64 = 64 << 10;
 impl Keeper for Place {
     fn keep(mut self: Box<Self>, file: TempFile, len: u64) -> Result<(), WriteError> {
         self.entry.body_len = len;
-        let Some(bytes) = self.entry.encode(Some(self.room)) else { return Ok(()) };
+        let Some(bytes) = self.entry.encode(Room::Kept(self.room)) else { return Ok(()) };
         let written = file.file().write_all_at(&bytes, 0);
         written.map_err(|error| WriteError::Rewrite(file.path().clone(), error))?;
         self.finish(file)

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
+use ::cache::entry::Room;
 use ::cache::keeper::now;
 use ::cache::keys::Fetched;
 use ::cache::{Cache, Entry, Stored};
@@ -144,10 +145,10 @@ fn rewrite(cache: &Cache, stored: &Stored, entry: &Entry) -> std::io::Result<()>
         // Another request has stored a newer one.
         return Ok(());
     }
-    if let Some(head) = entry.encode(Some(stored.start)) {
+    if let Some(head) = entry.encode(Room::Kept(stored.start)) {
         return file.write_all_at(&head, 0);
     }
-    let head = entry.encode(None).ok_or(std::io::ErrorKind::InvalidData)?;
+    let head = entry.encode(Room::of_body(Some(entry.body_len))).ok_or(std::io::ErrorKind::InvalidData)?;
     let name = format!("{}.{}.{}", stored.key.name(), os::process::pid(), now().ms);
     let beside = path.with_file_name(name);
     let copied = copy(&file, stored.start as u64, &head, &beside).and_then(|()| std::fs::rename(&beside, &path));

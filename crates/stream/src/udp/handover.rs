@@ -1,7 +1,7 @@
 //! Sessions over UDP that leave for another worker, or come from one, on a reload and in an upgrade (docs/processes.md).
 //!
 //! A session goes with the socket to its backend, so that the backend sees no change, and with the datagrams that wait in it.
-//! Those of one socket go to the worker that inherits it, which receives from it once it has them all. Sessions without a
+//! They go to the worker that is going to receive from their clients, which begins once it has them all. Sessions without a
 //! backend leave once they have one.
 
 use std::cell::{Cell, RefCell};
@@ -60,8 +60,15 @@ pub(crate) fn give(relay: Relay, s: Box<StreamSession>, batch: &[Datagram]) -> O
         }
         return Some((relay, s));
     };
-    port.outgoing.borrow_mut().push((state(&relay, &s, backend, batch).encode(), fd));
-    if port.outgoing.borrow().len() == MAX_FDS {
+    let workers = port.stream().worker.successors.get().map_or(0, |handover| handover.own_successors());
+    let heir = port.heir(&client.key().peer, workers);
+    let is_full = {
+        let mut outgoing = port.outgoing.borrow_mut();
+        let to_heir = outgoing.entry(heir).or_default();
+        to_heir.push((state(&relay, &s, backend, batch).encode(), fd));
+        to_heir.len() == MAX_FDS
+    };
+    if is_full {
         post(&port);
     }
     None
@@ -95,14 +102,15 @@ fn state(relay: &Relay, s: &StreamSession, backend: &Backend, batch: &[Datagram]
 pub(super) fn post(port: &Port) {
     let Some(to) = port.stream().worker.successors.get() else { return };
     let Some(listen) = port.listen_addr().map(common::handover::format::encode_addr) else { return };
-    let mut all = port.outgoing.take();
-    while !all.is_empty() {
-        let rest = all.split_off(all.len().min(MAX_FDS));
+    for (heir, all) in port.outgoing.take() {
         let (states, fds): (Vec<Secret>, Vec<OwnedFd>) = all.into_iter().unzip();
         let mut payload = Writer::new(VERSION);
         payload.bytes(1, &listen).list(2, &states);
-        to.give_to_heir(Parcel { kind: kind::STREAM_DATAGRAMS, payload: payload.finish(), fds });
-        all = rest;
+        let parcel = Parcel { kind: kind::STREAM_DATAGRAMS, payload: payload.finish(), fds };
+        match heir {
+            Some(number) => to.give_to_number(number, parcel),
+            None => to.give_to_heir(parcel),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A worker's datagram socket, and the sessions of its clients.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -29,6 +30,8 @@ pub struct Port {
     socket: Rc<UdpSocket>,
     /// The socket's own address.
     own: SockAddr,
+    /// How many sockets of all workers clients are shared out to, see [`os::steering`].
+    group: Option<usize>,
     /// How many sockets are received from.
     receiving: Cell<usize>,
     /// When the last of them was received from last.
@@ -43,9 +46,12 @@ pub struct Port {
     broken: Told,
     /// How many sessions are about to leave.
     pub(super) leaving: Cell<usize>,
-    /// The state of those that have left, with the sockets to their backends, until it is sent.
-    pub(super) outgoing: RefCell<Vec<(Secret, OwnedFd)>>,
+    /// The state of those that have left, with the sockets to their backends, until it is sent to whom it is for.
+    pub(super) outgoing: RefCell<BTreeMap<Heir, Vec<(Secret, OwnedFd)>>>,
 }
+
+/// The number of a worker to come; `None`: this one's.
+pub(super) type Heir = Option<usize>;
 
 /// A session's client, until the session is over.
 pub struct End(pub(crate) Rc<Client>);
@@ -58,7 +64,7 @@ impl Drop for End {
 
 impl Port {
     /// Receives from a socket from now on.
-    pub(crate) fn open(stream: &Rc<Stream>, listen: usize, socket: Rc<UdpSocket>) {
+    pub(crate) fn open(stream: &Rc<Stream>, listen: usize, socket: Rc<UdpSocket>, group: Option<usize>) {
         let mut ports = stream.worker.ports.borrow_mut();
         if let Some(port) = ports.iter().find(|port| port.listen == listen) {
             port.receiving.set(port.receiving.get() + 1);
@@ -72,6 +78,7 @@ impl Port {
             listen,
             socket: socket.clone(),
             own,
+            group,
             receiving: Cell::new(1),
             over_ms: Cell::new(0),
             bound: RefCell::default(),
@@ -117,6 +124,18 @@ impl Port {
     /// The address that it listens on, as the configuration has it.
     pub(super) fn listen_addr(&self) -> Option<&SockAddr> {
         self.stream.sockets.get(self.listen).map(|socket| &socket.listen.addr)
+    }
+
+    /// Which of the workers to come is going to receive from a client, of so many that are of the same master.
+    pub(super) fn heir(&self, client: &SockAddr, workers: usize) -> Heir {
+        let addr = match client {
+            SockAddr::V4(addr) => SocketAddr::V4(*addr),
+            SockAddr::V6(addr) => SocketAddr::V6(*addr),
+            SockAddr::Unix(_) => return None,
+        };
+        // Another master goes on with the sockets as they are shared out now.
+        let group = self.group.filter(|_| workers > 0)?;
+        Some(os::steering::socket_of(&addr, group.max(workers)))
     }
 
     /// The configuration.
