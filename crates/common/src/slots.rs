@@ -13,24 +13,37 @@ struct Slot {
     value: Box<dyn Any>,
     /// Copies it for a session that repeats this one.
     copy: Option<Copy>,
+    /// Whether sessions that come of this one have it too.
+    shared: bool,
 }
 
 impl Slots {
     /// The value of type `T`, made by its default if there is none.
     pub fn entry<T: Any + Default>(&mut self) -> &mut T {
-        self.find_or_make(None)
+        self.find_or_make(None, false)
     }
 
     /// The same, of a value that [`Slots::copy_from`] copies.
     pub fn copied_entry<T: Any + Default + Clone>(&mut self) -> &mut T {
-        self.find_or_make(Some(|value| Box::new(value.downcast_ref::<T>().cloned().unwrap_or_default())))
+        self.find_or_make(Some(|value| Box::new(value.downcast_ref::<T>().cloned().unwrap_or_default())), false)
     }
 
-    fn find_or_make<T: Any + Default>(&mut self, copy: Option<Copy>) -> &mut T {
+    /// The same, of a value that [`Slots::split_off_shared`] takes.
+    pub fn shared_entry<T: Any + Default>(&mut self) -> &mut T {
+        self.find_or_make(None, true)
+    }
+
+    /// Takes those values off that sessions share.
+    #[must_use]
+    pub fn split_off_shared(&mut self) -> Slots {
+        Slots(self.0.extract_if(.., |slot| slot.shared).collect())
+    }
+
+    fn find_or_make<T: Any + Default>(&mut self, copy: Option<Copy>, shared: bool) -> &mut T {
         let at = match self.0.iter().position(|slot| slot.value.is::<T>()) {
             Some(at) => at,
             None => {
-                self.0.push(Slot { value: Box::new(T::default()), copy });
+                self.0.push(Slot { value: Box::new(T::default()), copy, shared });
                 self.0.len() - 1
             }
         };
@@ -41,7 +54,7 @@ impl Slots {
     pub fn copy_from(&mut self, others: &Slots) {
         for slot in &others.0 {
             if let Some(copy) = slot.copy {
-                self.0.push(Slot { value: copy(&*slot.value), copy: Some(copy) });
+                self.0.push(Slot { value: copy(&*slot.value), copy: Some(copy), shared: false });
             }
         }
     }
@@ -57,5 +70,20 @@ impl Slots {
         if !self.0.is_empty() {
             self.0.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_values_go_and_others_stay() {
+        let mut slots = Slots::default();
+        *slots.entry::<u8>() = 1;
+        *slots.shared_entry::<u16>() = 2;
+        let shared = slots.split_off_shared();
+        assert_eq!((slots.find::<u8>(), slots.find::<u16>()), (Some(&1), None));
+        assert_eq!((shared.find::<u8>(), shared.find::<u16>()), (None, Some(&2)));
     }
 }

@@ -22,7 +22,7 @@ use http::fault::Fault;
 use http::files::open_file::errno;
 use http::module::HttpModule;
 use http::module::LocationContext;
-use http::phases::{Flow, Handler};
+use http::phases::{Flow, PromptHandler};
 use http::request::Request;
 use http::response::Body;
 use http::server::location::Handlers;
@@ -142,8 +142,8 @@ impl HttpModule for Autoindex {
 
 struct Lister(Rc<AutoindexConf>);
 
-impl Handler for Lister {
-    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+impl PromptHandler for Lister {
+    fn answer(&self, r: &mut Request) -> Flow<'static> {
         if r.uri.last() != Some(&b'/') || !matches!(r.method, Method::Get | Method::Head) {
             return Flow::Next;
         }

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use ::brotli::enc::StandardAlloc;
+use ::brotli::enc::backward_references::{AnyHasher, UnionHasher};
 use ::brotli::enc::encode::{BrotliEncoderOperation, BrotliEncoderParameter, BrotliEncoderStateStruct};
 use buf::Buf;
 use conf::values::{Bufs, bufs, flag, number_between, size};
@@ -18,7 +19,7 @@ use http::module::{HttpModule, LocationContext};
 use http::phases::{HeaderFilter, Order, Reply};
 use http::request::Request;
 use http::request::variables::{Getter, Setup};
-use http::response::compress::{self, Codec, Op, Pace, Step};
+use http::response::compress::{self, Codec, Op, Pace, Spare, Step};
 use http::response::gzip::accepts;
 use http::server::location::Handlers;
 
@@ -214,7 +215,46 @@ impl BrotliCodec {
         if let Some(length) = self.length.and_then(|length| u32::try_from(length).ok()) {
             state.set_parameter(BrotliEncoderParameter::BROTLI_PARAM_SIZE_HINT, length);
         }
+        if let Some(mut table) = SPARE.with(|spare| spare.take(&self.kind())) {
+            state.params.hasher = table.GetHasherCommon().params;
+            state.hasher_ = table;
+        }
         state
+    }
+
+    /// What the encoder chooses its table by: the level, the window, and whether so much is to be expected.
+    fn kind(&self) -> Kind {
+        let exceeds = |length: u64| self.length.is_some_and(|expected| expected > length);
+        (self.level, self.window, [exceeds(1 << 20), exceeds(1 << 22)])
+    }
+}
+
+/// See [`BrotliCodec::kind`].
+type Kind = (u8, u8, [bool; 2]);
+
+/// Where an encoder has seen each text before.
+type Table = UnionHasher<StandardAlloc>;
+
+/// How many bytes of tables a worker keeps: eight of the levels 5 and 6, or one of level 7; those of level 8 take 16 MiB.
+const SPARES: usize = 9 << 20;
+
+thread_local! {
+    /// Tables that no response uses. To have a new one cleared would cost more than a short response: of these only the
+    /// counters are.
+    static SPARE: Spare<Kind, Table> = const { Spare::new(SPARES) };
+}
+
+impl Drop for BrotliCodec {
+    fn drop(&mut self) {
+        let Some(mut state) = self.state.take().filter(|_| SEARCHING.contains(&self.level)) else { return };
+        let mut table = std::mem::replace(&mut state.hasher_, UnionHasher::Uninit);
+        if matches!(table, UnionHasher::Uninit) {
+            return;
+        }
+        let common = table.GetHasherCommon();
+        common.is_prepared_ = 0;
+        let bytes = (4 << (common.params.bucket_bits + common.params.block_bits)) + (2 << common.params.bucket_bits);
+        SPARE.with(|spare| spare.keep(self.kind(), table, bytes));
     }
 }
 
@@ -300,6 +340,22 @@ mod tests {
                 let read = ::brotli::BrotliDecompress(&mut &packed[..], &mut plain);
                 assert!(read.is_ok() && plain == text, "level {level}, parts of {part}, {} bytes", text.len());
             }
+        }
+    }
+
+    #[test]
+    fn tables_are_used_again() {
+        let text: Vec<u8> = (0..3000u32).flat_map(|i| format!("{} tide and gate ", i % 977).into_bytes()).collect();
+        for level in [5, 6, 7] {
+            let (window, length) = (window(19, level, Some(text.len() as u64)), Some(text.len() as u64));
+            let first = pack(&text, level, 4096, false);
+            // One that breaks off leaves nothing to the next.
+            let mut codec = BrotliCodec { level, window, length, state: None };
+            assert!(codec.step(&text[9..9000], Op::Flush, &mut Buf::with_capacity(9000)).is_ok());
+            let kind = codec.kind();
+            drop(codec);
+            assert!(pack(&text, level, 4096, false) == first, "level {level}");
+            assert!(SPARE.with(|spare| spare.take(&kind)).is_some(), "level {level}");
         }
     }
 

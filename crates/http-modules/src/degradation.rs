@@ -12,7 +12,7 @@ use conf::{Args, Context, Directive, Error, Loader, Registry, Result};
 use engine::worker::sandbox::Needs;
 use http::config::core::EVERYWHERE;
 use http::module::{HttpModule, LocationContext, shared};
-use http::phases::{Flow, Handler};
+use http::phases::{Flow, PromptHandler};
 use http::request::Request;
 use http::response::gzip::Degraded;
 use http::server::location::Handlers;
@@ -117,8 +117,8 @@ struct Degrader {
     status: u16,
 }
 
-impl Handler for Degrader {
-    fn handle<'a>(&'a self, _: &'a mut Request) -> Flow<'a> {
+impl PromptHandler for Degrader {
+    fn answer(&self, _: &mut Request) -> Flow<'static> {
         if used_pages() > self.most_pages { Flow::Status(self.status) } else { Flow::Next }
     }
 }

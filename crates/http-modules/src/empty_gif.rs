@@ -5,7 +5,7 @@ use std::rc::Rc;
 use buf::{Bytes, Chain};
 use conf::{Args, Context, Directive, Loader, Registry, Result};
 use http::module::{HttpModule, LocationContext};
-use http::phases::{Flow, Handler};
+use http::phases::{Flow, PromptHandler};
 use http::request::Request;
 use http::response::Body;
 use http::server::location::Handlers;
@@ -46,8 +46,8 @@ impl HttpModule for EmptyGif {
     }
 }
 
-impl Handler for EmptyGif {
-    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+impl PromptHandler for EmptyGif {
+    fn answer(&self, r: &mut Request) -> Flow<'static> {
         if !matches!(r.method, Method::Get | Method::Head) {
             return Flow::Status(405);
         }

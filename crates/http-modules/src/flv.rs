@@ -7,7 +7,7 @@ use conf::{Args, Context, Registry, Result};
 use http::files::open_file::Files;
 use http::files::regular::{set_length, wants_file};
 use http::module::{HttpModule, LocationContext};
-use http::phases::{Flow, Handler};
+use http::phases::{Flow, PromptHandler};
 use http::request::Request;
 use http::response::Body;
 use http::server::location::Handlers;
@@ -52,8 +52,8 @@ struct Server(Files);
 /// Version 1, with sound and pictures; then the length of the tag before the first one.
 const HEAD: &[u8] = b"FLV\x01\x05\0\0\0\x09\0\0\0\0";
 
-impl Handler for Server {
-    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+impl PromptHandler for Server {
+    fn answer(&self, r: &mut Request) -> Flow<'static> {
         let Some(start) = r.argument(b"start").and_then(buf::parse::parse_number).filter(|start| *start > 0) else {
             return Flow::Next;
         };

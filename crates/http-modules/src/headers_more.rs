@@ -11,7 +11,7 @@ use conf::{Args, Directive, Error, Loader, Registry, Result, Word};
 use expr::vars::Template;
 use http::config::core::AND_IF;
 use http::module::{HttpModule, LocationContext};
-use http::phases::{Flow, Handler, HeaderFilter, Order, Reply};
+use http::phases::{Flow, HeaderFilter, Order, PromptHandler, Reply};
 use http::request::Request;
 use http::request::variables::template_of;
 use http::response::Response;
@@ -327,8 +327,8 @@ fn change_response(response: &mut Response, field: &Field, value: Option<Bytes>,
 /// Changes requests.
 struct Input(Rc<[Change]>);
 
-impl Handler for Input {
-    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+impl PromptHandler for Input {
+    fn answer(&self, r: &mut Request) -> Flow<'static> {
         for change in &*self.0 {
             if !change.is_about(r.header(KnownHeader::ContentType)) {
                 continue;

@@ -13,7 +13,7 @@ use http::fault::Fault;
 use http::files::open_file::{Files, OpenError, errno};
 use http::module::HttpModule;
 use http::module::LocationContext;
-use http::phases::{Flow, Handler};
+use http::phases::{Flow, PromptHandler};
 use http::request::Request;
 use http::request::variables::template_of;
 use http::server::location::Handlers;
@@ -92,18 +92,8 @@ struct IndexHandler {
     files: Files,
 }
 
-impl Handler for IndexHandler {
-    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
-        self.find(r)
-    }
-
-    fn handle_at_once(&self, r: &mut Request) -> Option<Flow<'static>> {
-        Some(self.find(r))
-    }
-}
-
-impl IndexHandler {
-    fn find(&self, r: &mut Request) -> Flow<'static> {
+impl PromptHandler for IndexHandler {
+    fn answer(&self, r: &mut Request) -> Flow<'static> {
         if r.uri.last() != Some(&b'/') || !matches!(r.method, Method::Get | Method::Head | Method::Post) {
             return Flow::Next;
         }

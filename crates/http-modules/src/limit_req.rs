@@ -293,13 +293,28 @@ struct Limiter(Rc<LimitReqConf>);
 
 impl Handler for Limiter {
     fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+        match self.check(r) {
+            Ok(flow) => flow,
+            Err(ms) => Flow::wait(async move { r.pause(ms).await.map_or_else(Flow::from, |()| Flow::Next) }),
+        }
+    }
+
+    fn handle_at_once(&self, r: &mut Request) -> Option<Flow<'static>> {
+        let may_wait = !self.0.dry_run && self.0.limits.iter().any(|limit| limit.delay.is_some());
+        if may_wait { None } else { self.check(r).ok() }
+    }
+}
+
+impl Limiter {
+    /// How a request continues. An error: after so many milliseconds.
+    fn check(&self, r: &mut Request) -> std::result::Result<Flow<'static>, u64> {
         // Once for a request, wherever it is redirected.
         if r.find_lasting_slot::<Status>().is_some_and(|status| *status != Status::None) {
-            return Flow::Next;
+            return Ok(Flow::Next);
         }
         let conf = &*self.0;
         let dry = if conf.dry_run { ", dry run" } else { "" };
-        match judge(&conf.limits, r) {
+        Ok(match judge(&conf.limits, r) {
             Verdict::Free => Flow::Next,
             Verdict::Passed => {
                 *r.lasting_slot() = Status::Passed;
@@ -316,12 +331,12 @@ impl Handler for Limiter {
                 r.log_at(level, format_args!("delaying request{dry}, excess: {excess}, by zone \"{zone}\""));
                 if conf.dry_run {
                     *r.lasting_slot() = Status::DelayedDryRun;
-                    return Flow::Next;
+                    return Ok(Flow::Next);
                 }
                 *r.lasting_slot() = Status::Delayed;
-                Flow::wait(async move { r.pause(ms).await.map_or_else(Flow::from, |()| Flow::Next) })
+                return Err(ms);
             }
-        }
+        })
     }
 }
 

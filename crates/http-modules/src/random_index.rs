@@ -11,7 +11,7 @@ use engine::log::Errno;
 use http::fault::Fault;
 use http::files::open_file::OpenError;
 use http::module::{HttpModule, LocationContext};
-use http::phases::{Flow, Handler};
+use http::phases::{Flow, PromptHandler};
 use http::request::Request;
 use http::server::location::Handlers;
 use wire::h1::Method;
@@ -53,8 +53,8 @@ impl HttpModule for RandomIndex {
     }
 }
 
-impl Handler for RandomIndex {
-    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+impl PromptHandler for RandomIndex {
+    fn answer(&self, r: &mut Request) -> Flow<'static> {
         if r.uri.last() != Some(&b'/') || !matches!(r.method, Method::Get | Method::Head | Method::Post) {
             return Flow::Next;
         }

@@ -640,8 +640,11 @@ impl Condition {
         match self {
             Condition::Set(value) => Ok(r.test(value)),
             Condition::Equal { left, right, negative } => {
-                let left = r.render(left);
-                Ok((left == encoded(r, right)) != *negative)
+                let equal = r.with_value(left, |r, left| match right.is_const() {
+                    Some(right) => left == right,
+                    None => left == encoded(r, right),
+                });
+                Ok(equal != *negative)
             }
             Condition::Regex { left, regex, negative } => {
                 let subject = r.render(left);

@@ -7,7 +7,7 @@ use conf::Result;
 use http::files::open_file::Files;
 use http::module::HttpModule;
 use http::module::LocationContext;
-use http::phases::{Flow, Handler};
+use http::phases::{Flow, PromptHandler};
 use http::request::Request;
 use http::server::location::Handlers;
 use wire::h1::Method;
@@ -31,18 +31,8 @@ thread_local! {
     static PATH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Handler for StaticHandler {
-    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
-        self.serve(r)
-    }
-
-    fn handle_at_once(&self, r: &mut Request) -> Option<Flow<'static>> {
-        Some(self.serve(r))
-    }
-}
-
-impl StaticHandler {
-    fn serve(&self, r: &mut Request) -> Flow<'static> {
+impl PromptHandler for StaticHandler {
+    fn answer(&self, r: &mut Request) -> Flow<'static> {
         if !matches!(r.method, Method::Get | Method::Head | Method::Post) {
             return Flow::Status(405);
         }
@@ -52,14 +42,16 @@ impl StaticHandler {
         let mut path = PATH.take();
         path.clear();
         let flow = match r.path_into(&mut path) {
-            Ok(()) => self.answer(r, &path),
+            Ok(()) => self.serve(r, &path),
             Err(fault) => fault.into(),
         };
         PATH.set(path);
         flow
     }
+}
 
-    fn answer(&self, r: &mut Request, path: &[u8]) -> Flow<'static> {
+impl StaticHandler {
+    fn serve(&self, r: &mut Request, path: &[u8]) -> Flow<'static> {
         let found = match self.0.open_regular(r, path) {
             Ok(found) => found,
             Err(flow) => return flow,

@@ -7,7 +7,7 @@ use conf::{Args, Context, Directive, Loader, Registry, Result};
 use expr::vars::Flags;
 use http::module::HttpModule;
 use http::module::LocationContext;
-use http::phases::{Flow, Handler};
+use http::phases::{Flow, PromptHandler};
 use http::request::Request;
 use http::request::variables::{Getter, Setup, show};
 use http::response::Body;
@@ -76,8 +76,8 @@ fn count(r: &Request, out: &mut Vec<u8>, of: fn(&Status) -> u64) -> bool {
     show(out, format_args!("{}", of(&r.http.status)))
 }
 
-impl Handler for StubStatus {
-    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+impl PromptHandler for StubStatus {
+    fn answer(&self, r: &mut Request) -> Flow<'static> {
         if !matches!(r.method, Method::Get | Method::Head) {
             return Flow::Status(405);
         }

@@ -12,7 +12,7 @@ use http::fault::Fault;
 use http::files::open_file::{Files, Found, Kind as FileKind, errno};
 use http::module::HttpModule;
 use http::module::LocationContext;
-use http::phases::{Flow, Handler};
+use http::phases::{Flow, PromptHandler};
 use http::request::variables::template_of;
 use http::request::{Request, UriFit};
 use http::server::location::Handlers;
@@ -153,8 +153,8 @@ impl Base {
     }
 }
 
-impl Handler for TryHandler {
-    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+impl PromptHandler for TryHandler {
+    fn answer(&self, r: &mut Request) -> Flow<'static> {
         let mut base = match Base::of(r) {
             Ok(base) => base,
             Err(fault) => return fault.into(),

@@ -18,9 +18,10 @@ use http::config::core::EVERYWHERE;
 use http::module::{HttpModule, LocationContext};
 use http::phases::{HeaderFilter, Order, Reply};
 use http::request::Request;
-use http::request::variables::{Getter, Setup, cookie, put, show, template_at};
+use http::request::variables::{Getter, Setup, cookie, show, template_at};
 use http::server::Http;
 use http::server::location::Handlers;
+use smallvec::SmallVec;
 use wire::base64::LENIENT;
 use wire::date::format_cookie_time;
 use wire::h1::KnownHeader;
@@ -314,7 +315,7 @@ struct Uid {
 /// What a request has in common with its subrequests: the identifiers, once they have been asked for, with the level that
 /// has decided on them.
 #[derive(Default)]
-struct Decided(Vec<(Rc<UseridConf>, Uid)>);
+struct Decided(SmallVec<[(Rc<UseridConf>, Uid); 1]>);
 
 /// The identifiers of a request.
 fn uid(r: &mut Request) -> Uid {
@@ -324,10 +325,10 @@ fn uid(r: &mut Request) -> Uid {
         return Uid::default();
     }
     let same = |own: &UseridConf| own.userid_name == conf.userid_name && own.is_silent() == conf.is_silent();
-    let decided = r.family_slot::<Decided>().0.iter().find(|(own, _)| same(own)).map(|(_, uid)| *uid);
+    let decided = r.with_family_slot(|Decided(all)| all.iter().find(|(own, _)| same(own)).map(|(_, uid)| *uid));
     decided.unwrap_or_else(|| {
         let uid = decide(r, &conf);
-        r.family_slot::<Decided>().0.push((conf, uid));
+        r.with_family_slot(|Decided(all)| all.push((conf, uid)));
         uid
     })
 }
@@ -348,8 +349,7 @@ fn decide(r: &mut Request, conf: &UseridConf) -> Uid {
     if conf.is_silent() {
         return Uid { got, set: None };
     }
-    let reset = r.render(&issuer.reset);
-    let resets = !reset.is_empty() && reset != b"0";
+    let (resets, logs) = r.with_value(&issuer.reset, |_, reset| (!reset.is_empty() && reset != b"0", reset == b"log"));
     let set = match got {
         Some(id) if !resets => {
             let unmarked = conf.userid_mark.is_some_and(|mark| value.get(MARK_AT) != Some(&mark));
@@ -357,9 +357,7 @@ fn decide(r: &mut Request, conf: &UseridConf) -> Uid {
         }
         _ => Some(issuer.issue(r, conf)),
     };
-    if reset == b"log"
-        && let Some(id) = got
-    {
+    if logs && let Some(id) = got {
         let text = hex(&conf.userid_name, id);
         r.log_at(Level::Notice, format_args!("userid cookie \"{text}\" was reset"));
     }
@@ -449,18 +447,16 @@ impl HeaderFilter for Filter {
 }
 
 /// The value of `Set-Cookie`.
-fn set_cookie(conf: &UseridConf, id: Id, now: i64) -> Vec<u8> {
+fn set_cookie(conf: &UseridConf, id: Id, now: i64) -> Bytes {
     /// The characters of an identifier, padding included.
     const LENGTH: usize = 24;
-    /// Room for the attributes that most have.
-    const ATTRIBUTES: usize = 100;
     let mut text = [0; LENGTH];
     // There is room for it.
     let _ = LENIENT.encode_slice(id, &mut text);
     if let Some(mark) = conf.userid_mark {
         text[MARK_AT] = mark;
     }
-    let mut out = Vec::with_capacity(conf.userid_name.len() + 1 + LENGTH + ATTRIBUTES);
+    let mut out = SmallVec::<[u8; 128]>::new();
     for part in [&conf.userid_name[..], b"=", &text] {
         out.extend_from_slice(part);
     }
@@ -478,7 +474,7 @@ fn set_cookie(conf: &UseridConf, id: Id, now: i64) -> Vec<u8> {
         out.extend_from_slice(&conf.userid_domain);
     }
     out.extend_from_slice(b"; path=");
-    put(&mut out, &conf.userid_path);
+    out.extend_from_slice(&conf.userid_path);
     let set = |bit: &u32| conf.userid_flags & bit != 0;
     let samesite = FLAGS.iter().map(|(_, bit)| *bit).find(|bit| SAMESITE & bit != 0 && set(bit)).unwrap_or(0);
     for (name, bit) in &FLAGS[1..] {
@@ -487,7 +483,7 @@ fn set_cookie(conf: &UseridConf, id: Id, now: i64) -> Vec<u8> {
             out.extend_from_slice(name.as_bytes());
         }
     }
-    out
+    Bytes::copy_from(&out)
 }
 
 #[cfg(test)]

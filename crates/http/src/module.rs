@@ -9,7 +9,7 @@ use engine::handover::Parcel;
 use engine::worker::helpers::CacheKeeper;
 
 use crate::config::blocks::{Block, Builder};
-use crate::phases::{Flow, Handler};
+use crate::phases::{Flow, Handler, PromptHandler};
 use crate::proto::HttpProto;
 use crate::request::Request;
 use crate::request::variables::{self, Setup};
@@ -189,8 +189,8 @@ impl Phases<HttpProto> for Handlers {
 
 struct Checks<C>(C);
 
-impl<C: Check<HttpProto>> Handler for Checks<C> {
-    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+impl<C: Check<HttpProto>> PromptHandler for Checks<C> {
+    fn answer(&self, r: &mut Request) -> Flow<'static> {
         match self.0.check(r) {
             Verdict::Next => Flow::Next,
             Verdict::Allow => Flow::Allow,

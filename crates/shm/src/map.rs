@@ -196,6 +196,14 @@ impl<'a> Map<'a> {
         }
     }
 
+    /// Makes an entry the oldest.
+    pub fn age(&mut self, node: Node) {
+        if self.head(OLDEST) != node.0 {
+            self.unlink(node);
+            self.push_oldest(node);
+        }
+    }
+
     /// The entry that was longest not used.
     pub fn oldest(&self) -> Option<Node> {
         Some(Node(self.head(OLDEST))).filter(|node| node.0 != 0)
@@ -319,6 +327,17 @@ impl<'a> Map<'a> {
         self.set_head(NEWEST, node.0);
     }
 
+    fn push_oldest(&mut self, node: Node) {
+        let oldest = self.head(OLDEST);
+        self.set(node, OLDER, 0);
+        self.set(node, NEWER, oldest);
+        match oldest {
+            0 => self.set_head(NEWEST, node.0),
+            oldest => self.set(Node(oldest), OLDER, node.0),
+        }
+        self.set_head(OLDEST, node.0);
+    }
+
     fn unlink(&mut self, node: Node) {
         let (newer, older) = (self.get(node, NEWER), self.get(node, OLDER));
         match older {
@@ -369,9 +388,22 @@ impl<'a> Map<'a> {
 
 /// The hash of a key. SipHash: clients choose keys, and must not be able to choose them so that all fall into one chain.
 pub(crate) fn hash(seed: u64, key: &[u8]) -> u32 {
+    /// The seed, and keys that are hashed in one piece with it.
+    const SHORT: usize = 8 + 56;
+    let (mut piece, len) = ([0; SHORT], 8 + key.len());
+    let (head, rest) = piece.split_at_mut(8);
+    head.copy_from_slice(&seed.to_ne_bytes());
     let mut hasher = std::hash::DefaultHasher::new();
-    hasher.write_u64(seed);
-    hasher.write(key);
+    match rest.get_mut(..key.len()) {
+        Some(place) => {
+            place.copy_from_slice(key);
+            hasher.write(&piece[..len]);
+        }
+        None => {
+            hasher.write(head);
+            hasher.write(key);
+        }
+    }
     hasher.finish() as u32
 }
 
@@ -411,6 +443,9 @@ mod tests {
                     if random.below(3) == 0 {
                         map.remove(node);
                         assert!(!map.is_at(node, &key));
+                    } else if random.below(2) == 0 {
+                        map.age(node);
+                        model.push_front(entry);
                     } else {
                         map.touch(node);
                         model.push_back(entry);
@@ -489,6 +524,17 @@ mod tests {
             map.remove(other);
         }
         assert!(map.check());
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_format() {
+        for len in 0..100 {
+            let key: Vec<u8> = (0..len).collect();
+            let mut hasher = std::hash::DefaultHasher::new();
+            hasher.write_u64(7);
+            hasher.write(&key);
+            assert_eq!(hash(7, &key), hasher.finish() as u32, "{len}");
+        }
     }
 
     #[test]

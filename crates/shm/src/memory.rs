@@ -34,7 +34,7 @@ impl<'a> Memory<'a> {
 
     /// `len` bytes of these; none if they aren't all inside.
     pub fn part(&mut self, at: usize, len: usize) -> Memory<'_> {
-        match self.place(at, len) {
+        match self.place(at, len).and_then(NonNull::new) {
             Some(start) => Memory { start, len, _owner: PhantomData },
             None => Memory { start: NonNull::dangling(), len: 0, _owner: PhantomData },
         }
@@ -44,7 +44,8 @@ impl<'a> Memory<'a> {
     #[must_use]
     pub fn after(self, at: usize) -> Memory<'a> {
         let len = self.len.saturating_sub(at);
-        Memory { start: self.place(at, len).unwrap_or(self.start), len, _owner: PhantomData }
+        let start = self.place(at, len).and_then(NonNull::new).unwrap_or(self.start);
+        Memory { start, len, _owner: PhantomData }
     }
 
     /// The length in bytes.
@@ -133,9 +134,9 @@ impl<'a> Memory<'a> {
 
     /// The place of `len` bytes, if they are all inside.
     #[inline]
-    fn place(&self, at: usize, len: usize) -> Option<NonNull<u8>> {
+    fn place(&self, at: usize, len: usize) -> Option<*mut u8> {
         let inside = at.checked_add(len).is_some_and(|end| end <= self.len);
-        inside.then(|| NonNull::new(self.start.as_ptr().wrapping_add(at))).flatten()
+        inside.then(|| self.start.as_ptr().wrapping_add(at))
     }
 
     #[inline]

@@ -122,12 +122,14 @@ impl Zone {
 
     fn used<R>(&self, patience: u32, f: impl FnOnce(&mut Map<'_>) -> R) -> Result<R, Stuck> {
         self.locked(patience, |mut memory| {
-            // The format doesn't change, so a table that isn't there was destroyed.
-            if Map::open(memory.again()).is_none() {
-                Map::format(memory.again(), seed());
-                (self.report)(&self.name, Recovery::Emptied);
-            }
-            let mut map = Map::open(memory).expect("a size that has once been enough is enough");
+            let mut map = match Map::open(memory.again()) {
+                Some(map) => map,
+                // The format doesn't change, so a table that isn't there was destroyed.
+                None => {
+                    (self.report)(&self.name, Recovery::Emptied);
+                    Map::format(memory, seed()).expect("a size that has once been enough is enough")
+                }
+            };
             f(&mut map)
         })
     }

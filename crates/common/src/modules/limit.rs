@@ -6,6 +6,7 @@ use conf::{Directive, Error, Loader, Result, Word};
 use engine::cycle::zones::{self, Owner, SharedZone};
 use engine::log::Level;
 use expr::vars::Template;
+use smallvec::SmallVec;
 
 use crate::{Proto, Session, vars};
 
@@ -14,6 +15,9 @@ pub struct Key {
     template: Rc<Template>,
     text: Box<str>,
 }
+
+/// The key of a session. Addresses, as most keys are, need no memory of their own.
+pub type KeyValue = SmallVec<[u8; 16]>;
 
 /// Who declares and refers to zones of one kind.
 #[derive(Clone, Copy)]
@@ -72,7 +76,7 @@ pub fn declare<P: Proto>(
 }
 
 /// The key of a session in a zone; `None` if it isn't to be counted: the key is empty, or too long, which is logged.
-pub fn key<P: Proto>(zone: &SharedZone, session: &mut P::Session, kind: Kind) -> Option<Vec<u8>> {
+pub fn key<P: Proto>(zone: &SharedZone, session: &mut P::Session, kind: Kind) -> Option<KeyValue> {
     let (key, value) = render::<P>(zone, session)?;
     if value.len() > kind.longest_key {
         let shown = buf::text::encode(&value);
@@ -85,13 +89,13 @@ pub fn key<P: Proto>(zone: &SharedZone, session: &mut P::Session, kind: Kind) ->
 }
 
 /// The same of a session whose key was looked at before, in another worker: nothing is logged.
-pub fn key_again<P: Proto>(zone: &SharedZone, session: &mut P::Session, kind: Kind) -> Option<Vec<u8>> {
+pub fn key_again<P: Proto>(zone: &SharedZone, session: &mut P::Session, kind: Kind) -> Option<KeyValue> {
     let (_, value) = render::<P>(zone, session)?;
     (1..=kind.longest_key).contains(&value.len()).then_some(value)
 }
 
-fn render<P: Proto>(zone: &SharedZone, session: &mut P::Session) -> Option<(Rc<Key>, Vec<u8>)> {
+fn render<P: Proto>(zone: &SharedZone, session: &mut P::Session) -> Option<(Rc<Key>, KeyValue)> {
     let key = zone.data::<Key>()?;
-    let value = vars::render(session, &key.template);
+    let value = vars::with_value(session, &key.template, |_, value| KeyValue::from_slice(value));
     Some((key, value))
 }

@@ -1,7 +1,9 @@
 //! `limit_conn`: how many connections (in http: requests under way) there may be for one key at a time.
 //!
-//! An entry of the zone is a key and the tally of its `Leases`: what a killed worker held is taken back. Entries are
-//! never evicted: where there is no room for a key it is refused.
+//! An entry of the zone is a key and the tally of its `Leases`: what a killed worker held is taken back. The entry of a
+//! key without leases stays, for the next session with that key, until another key needs its memory. Such entries are the
+//! oldest of the table, so that they are found at once. Entries with leases are never evicted: where there is no room for
+//! a key it is refused.
 
 use std::rc::Rc;
 
@@ -14,7 +16,7 @@ use expr::vars::Flags;
 use shm::{Map, Node, Tally, Zone};
 use smallvec::SmallVec;
 
-use super::limit::{self, Kind, LOG_LEVELS};
+use super::limit::{self, KeyValue, Kind, LOG_LEVELS};
 use super::{Check, Module, Phases, Verdict};
 use crate::vars::text::put;
 use crate::vars::{Getter, Setup};
@@ -39,7 +41,7 @@ conf::table! {
     ///
     /// Cost: the zone's memory.
     ///
-    /// Danger: entries are never evicted: while the zone is full, requests with a new key are refused.
+    /// Danger: while the zone is full of keys with requests under way, requests with a new key are refused.
     ///
     /// ```nginx http
     /// limit_conn_zone $binary_remote_addr zone=clients:10m;
@@ -225,7 +227,7 @@ struct Leases(SmallVec<[Lease; 1]>);
 /// What it holds in one: a part of the tally of this key, which is in this entry.
 struct Lease {
     zone: Rc<Zone>,
-    key: Vec<u8>,
+    key: KeyValue,
     node: Node,
 }
 
@@ -332,16 +334,34 @@ enum Refused {
 /// Counts a session under a key; the entry of this.
 fn take(zone: &Zone, key: &[u8], most: u32) -> std::result::Result<Node, Refused> {
     zone.with(|map| {
-        let room = Map::room(key.len(), Tally::bytes(LEAST_PLACES));
-        let node = map.find_or_insert(key, NONE.get(..room).unwrap_or(&NONE));
-        let node = node.ok_or(Refused::NoMemory)?;
+        let node = entry(map, key).ok_or(Refused::NoMemory)?;
         let mut tally = Tally::of(map.value_mut(node));
-        if tally.sum() >= most {
+        let sum = tally.sum();
+        if sum >= most {
             return Err(Refused::Limit);
         }
         tally.add(os::process::identity(), 1);
+        if sum == 0 {
+            map.touch(node);
+        }
         Ok(node)
     })
+}
+
+/// The entry of a key; a new one may take the memory of others that hold nothing.
+fn entry(map: &mut Map<'_>, key: &[u8]) -> Option<Node> {
+    let room = Map::room(key.len(), Tally::bytes(LEAST_PLACES));
+    let none = NONE.get(..room).unwrap_or(&NONE);
+    let mut found = map.find_or_insert(key, none);
+    for _ in 0..MOST_EVICTED {
+        let Some(oldest) = map.oldest().filter(|_| found.is_none()) else { break };
+        if Tally::of(map.value_mut(oldest)).sum() > 0 {
+            break;
+        }
+        map.remove(oldest);
+        found = map.find_or_insert(key, none);
+    }
+    found
 }
 
 /// Takes back what a process held that has been killed.
@@ -359,22 +379,26 @@ fn forget(map: &mut Map<'_>, pid: i32) {
 
 impl Drop for Leases {
     fn drop(&mut self) {
-        for Lease { zone, key, node } in self.0.drain(..) {
+        for Lease { zone, key, node } in &self.0 {
+            let node = *node;
             zone.with(|map| {
                 // It is gone if the zone had to be emptied.
-                if !map.is_at(node, &key) {
+                if !map.is_at(node, key) {
                     return;
                 }
                 let mut tally = Tally::of(map.value_mut(node));
                 tally.sub(os::process::identity(), 1);
                 if tally.sum() == 0 {
-                    map.remove(node);
+                    map.age(node);
                 }
             });
         }
     }
 }
 
+/// How many entries that hold nothing make room for one, should the zone be full: they may be of other sizes than the one
+/// that comes.
+const MOST_EVICTED: usize = 1000;
 /// A tally has as many places as its entry has room, and this many at least.
 const LEAST_PLACES: usize = 2;
 /// A tally of nothing, of the most places that an entry has.
@@ -400,7 +424,7 @@ mod tests {
         let zone = Rc::new(Zone::new("one", 65536, |_, _| ()).expect("memory"));
         let lease = |key: &[u8], most| {
             let node = take(&zone, key, most).ok()?;
-            Some(Leases(smallvec![Lease { zone: zone.clone(), key: key.to_vec(), node }]))
+            Some(Leases(smallvec![Lease { zone: zone.clone(), key: key.into(), node }]))
         };
         let (a, b) = (lease(b"a", 2), lease(b"a", 2));
         assert!(a.is_some() && b.is_some() && lease(b"a", 2).is_none());
@@ -410,7 +434,46 @@ mod tests {
         assert!(lease(b"a", 2).is_some(), "given back at once again");
         assert!(lease(b"a", 1).is_none());
         drop((a, other));
-        assert!(zone.with(|map| map.is_empty() && map.check()));
+        assert!(zone.with(|map| map.check()));
+    }
+
+    /// Takes a lease for each of the keys of so many bytes, as long as there is room.
+    fn fill(zone: &Rc<Zone>, len: usize) -> Vec<Leases> {
+        let leases = (0_u32..).map_while(|n| {
+            let mut key = KeyValue::from_slice(&n.to_ne_bytes());
+            key.resize(len, 0);
+            let node = take(zone, &key, 1).ok()?;
+            Some(Leases(smallvec![Lease { zone: zone.clone(), key, node }]))
+        });
+        leases.collect()
+    }
+
+    #[test]
+    fn entries_without_leases_make_room() {
+        let zone = Rc::new(Zone::new("one", zones::SMALLEST, |_, _| ()).expect("memory"));
+        let mut short = fill(&zone, 4);
+        let first = zone.with(|map| (map.find(&0_u32.to_ne_bytes()), map.len()));
+        drop(short.swap_remove(0));
+        assert_eq!(zone.with(|map| (map.find(&0_u32.to_ne_bytes()), map.len())), first, "it stays");
+        assert!(take(&zone, b"other", 1).is_ok() && take(&zone, b"another", 1) == Err(Refused::NoMemory));
+        assert_eq!(zone.with(|map| (map.find(&0_u32.to_ne_bytes()), map.len())), (None, first.1));
+        // A page of another size.
+        assert_eq!(fill(&zone, 200).len(), 0);
+        drop(short);
+        assert!(fill(&zone, 200).len() > 50);
+        assert!(take(&zone, b"other", 1) == Err(Refused::Limit) && zone.check());
+    }
+
+    #[test]
+    fn a_session_evicts_few() {
+        let zone = Rc::new(Zone::new("one", 1 << 20, |_, _| ()).expect("memory"));
+        let mut leases: Vec<_> = fill(&zone, 4).into_iter().map(Some).collect();
+        // One of each page, and so on: all have to go before a page is free.
+        (0..64).for_each(|first| leases.iter_mut().skip(first).step_by(64).for_each(|lease| *lease = None));
+        let before = zone.with(|map| map.len());
+        assert_eq!(take(&zone, &[1; 200], 1), Err(Refused::NoMemory));
+        assert_eq!(before - zone.with(|map| map.len()), MOST_EVICTED);
+        assert!((0..before / MOST_EVICTED + 1).any(|_| take(&zone, &[1; 200], 1).is_ok()));
     }
 
     #[test]

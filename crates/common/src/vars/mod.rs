@@ -6,6 +6,7 @@ mod regex;
 mod setup;
 pub mod text;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use buf::Bytes;
@@ -294,6 +295,24 @@ pub fn render<S: Session>(session: &mut S, template: &Template) -> Vec<u8> {
     out
 }
 
+/// Calls `f` with a template's value, which takes no memory of its own.
+pub fn with_value<S: Session, R>(session: &mut S, template: &Template, f: impl FnOnce(&mut S, &[u8]) -> R) -> R {
+    if let Some(text) = template.is_const() {
+        return f(session, text);
+    }
+    let mut value = VALUE.take();
+    value.clear();
+    template.render(session, &mut value);
+    let result = f(session, &value);
+    VALUE.set(value);
+    result
+}
+
+thread_local! {
+    /// Memory for the value at hand. One that is rendered meanwhile has memory of its own.
+    static VALUE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A template's value to keep: one stored variable alone is shared, not copied.
 pub fn render_shared<S: Session>(session: &mut S, template: &Template) -> Bytes {
     if let Some(value) = template.is_variable().and_then(|id| session.store().get(id)) {
@@ -304,8 +323,7 @@ pub fn render_shared<S: Session>(session: &mut S, template: &Template) -> Bytes 
 
 /// A condition: a template whose value is neither empty nor `0`.
 pub fn test<S: Session>(session: &mut S, template: &Template) -> bool {
-    let value = render(session, template);
-    !value.is_empty() && value != b"0"
+    with_value(session, template, |_, value| !value.is_empty() && value != b"0")
 }
 
 #[cfg(test)]

@@ -10,9 +10,10 @@ use std::rc::Rc;
 
 use engine::log::Level;
 
+use crate::config::core::Satisfy;
 use crate::fault::Fault;
 use crate::request::Request;
-use crate::server::location::Location;
+use crate::server::location::Handlers;
 
 /// How often an internal redirect may send a request back to the start.
 pub(crate) const MAX_URI_CHANGES: u8 = 10;
@@ -130,6 +131,22 @@ pub trait Handler {
     }
 }
 
+/// A handler that never waits, so that a request needs no future for it.
+pub trait PromptHandler {
+    /// Handles the request, and returns how it continues.
+    fn answer(&self, r: &mut Request) -> Flow<'static>;
+}
+
+impl<H: PromptHandler> Handler for H {
+    fn handle<'a>(&'a self, r: &'a mut Request) -> Flow<'a> {
+        self.answer(r)
+    }
+
+    fn handle_at_once(&self, r: &mut Request) -> Option<Flow<'static>> {
+        Some(self.answer(r))
+    }
+}
+
 /// The rewrite rules of a server or of a location.
 pub trait Rules {
     /// Runs them.
@@ -212,12 +229,7 @@ pub enum Resume {
     /// The location is set: its rewrite rules.
     Location,
     /// The location is set and its rules are over: its handlers.
-    Handlers {
-        /// As of [`Ruled::Stays`].
-        lost_handler: bool,
-        /// How many handlers of the content phase have passed the request on.
-        passed: usize,
-    },
+    Handlers(Asked),
     /// The location is set, and all that comes before the content has been done for the request that this one repeats.
     Content,
 }
@@ -268,35 +280,40 @@ fn run_once_at_once(r: &mut Request) -> Option<Ended> {
     let waits = match r.resume {
         Resume::Server => !r.internal && !r.server.root.handlers.post_read.is_empty(),
         Resume::Find | Resume::Location => false,
-        Resume::Handlers { .. } | Resume::Content => true,
+        Resume::Handlers(_) | Resume::Content => true,
     };
     if waits {
         return None;
     }
     match enter_location(r, r.resume) {
-        Ok(lost_handler) => {
-            r.resume = Resume::Handlers { lost_handler, passed: 0 };
-            let handlers = &r.location.handlers;
-            let waits =
-                [&handlers.preaccess, &handlers.access, &handlers.precontent].iter().any(|list| !list.is_empty());
-            if waits || lost_handler { None } else { content_at_once(r) }
-        }
+        Ok(lost_handler) => ask_at_once(r, lost_handler),
         Err(ended) => Some(ended),
     }
 }
 
-/// Runs the handlers of the content phase up to the first that may wait.
-fn content_at_once(r: &mut Request) -> Option<Ended> {
+/// Asks the handlers of the location up to the first that may wait.
+fn ask_at_once(r: &mut Request, lost_handler: bool) -> Option<Ended> {
     let handlers = r.location.handlers.clone();
-    for (before, handler) in handlers.content.iter().enumerate() {
-        r.resume = Resume::Handlers { lost_handler: false, passed: before };
-        match handler.handle_at_once(r)?.settled() {
-            Ok(Settled::Ended(ended)) => return Some(ended),
-            Ok(Settled::Next | Settled::Allow) => {}
-            Err(_) => debug_assert!(false, "a handler that never waits"),
+    let mut asked = Asked::first(&handlers, lost_handler);
+    loop {
+        let Some(handler) = asked.next(&handlers) else {
+            match asked.leave(r) {
+                Ok(()) => continue,
+                Err(ended) => return Some(ended),
+            }
+        };
+        r.resume = Resume::Handlers(asked);
+        if asked.phase == Phase::Access && r.location.core.auth_delay > 0 {
+            return None;
+        }
+        let answer = handler.handle_at_once(r)?.settled().unwrap_or_else(|_| {
+            debug_assert!(false, "a handler that never waits");
+            Settled::Next
+        });
+        if let Some(ended) = asked.take(answer, r) {
+            return Some(ended);
         }
     }
-    Some(Ended::Status(r.no_handler().status()))
 }
 
 /// Finds the location and runs the rules of server and location, as far as that is still to be done. The result is whether
@@ -331,13 +348,9 @@ fn enter_location(r: &mut Request, resume: Resume) -> Result<bool, Ended> {
 }
 
 async fn run_once(r: &mut Request) -> Ended {
-    let (lost_handler, passed) = match r.resume {
-        Resume::Content => {
-            let location = r.location.clone();
-            pass!(location.handlers.content, r);
-            return Ended::Status(r.no_handler().status());
-        }
-        Resume::Handlers { lost_handler, passed } => (lost_handler, passed),
+    let mut asked = match r.resume {
+        Resume::Content => Asked::of(Phase::Content),
+        Resume::Handlers(asked) => asked,
         resume => {
             // Once for a client's request: not again when it is redirected.
             if resume == Resume::Server && !r.internal && !r.server.root.handlers.post_read.is_empty() {
@@ -345,31 +358,131 @@ async fn run_once(r: &mut Request) -> Ended {
                 pass!(server.handlers.post_read, r);
             }
             match enter_location(r, resume) {
-                Ok(lost_handler) => (lost_handler, 0),
+                Ok(lost_handler) => Asked::first(&r.location.handlers, lost_handler),
                 Err(ended) => return ended,
             }
         }
     };
     let location = r.location.clone();
-    pass!(location.handlers.preaccess, r);
-    // The access checks of the client's request hold for its subrequests.
-    if !location.handlers.access.is_empty() && !r.is_subrequest() {
-        let begun_ms = rt::now_ms();
-        match access(&location, r).await {
-            Ok(()) => {}
-            Err(refused @ Ended::Status(401 | 407)) if location.core.auth_delay > 0 => {
-                // Boxed: a request that isn't refused has no room for this.
-                return Box::pin(refuse_late(r, refused, begun_ms)).await;
+    let mut access_since_ms = 0;
+    loop {
+        let ended = match asked.next(&location.handlers) {
+            Some(handler) => {
+                if asked.begins(Phase::Access) {
+                    access_since_ms = rt::now_ms();
+                }
+                let answer = settled!(handler.handle(r));
+                asked.take(answer, r)
             }
-            Err(ended) => return ended,
+            None => asked.leave(r).err(),
+        };
+        let Some(ended) = ended else { continue };
+        let unauthorized = asked.phase == Phase::Access && matches!(ended, Ended::Status(401 | 407));
+        if unauthorized && location.core.auth_delay > 0 {
+            // Boxed: a request that isn't refused has no room for this.
+            return Box::pin(refuse_late(r, ended, access_since_ms)).await;
+        }
+        return ended;
+    }
+}
+
+/// The phases whose handlers a location has, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Preaccess,
+    Access,
+    Precontent,
+    Content,
+}
+
+/// How far the handlers of a location have been asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    phase: Phase,
+    /// How many handlers of the phase have been asked.
+    passed: u32,
+    /// As of [`Ruled::Stays`].
+    lost_handler: bool,
+    /// The status with which access is refused unless a later handler allows it (`satisfy any`).
+    refused: Option<u16>,
+}
+
+impl Asked {
+    /// Those of this phase are next.
+    fn of(phase: Phase) -> Asked {
+        Asked { phase, passed: 0, lost_handler: false, refused: None }
+    }
+
+    /// None has been asked yet.
+    fn first(handlers: &Handlers, lost_handler: bool) -> Asked {
+        let before = [&handlers.preaccess, &handlers.access, &handlers.precontent];
+        let none = !lost_handler && before.iter().all(|list| list.is_empty());
+        Asked { lost_handler, ..Asked::of(if none { Phase::Content } else { Phase::Preaccess }) }
+    }
+
+    /// Whether the first handler of a phase is next.
+    fn begins(&self, phase: Phase) -> bool {
+        self.phase == phase && self.passed == 0
+    }
+
+    /// The handler of the phase that is next.
+    #[inline]
+    fn next<'h>(&self, handlers: &'h Handlers) -> Option<&'h dyn Handler> {
+        let list = match self.phase {
+            Phase::Preaccess => &handlers.preaccess,
+            Phase::Access => &handlers.access,
+            Phase::Precontent => &handlers.precontent,
+            Phase::Content => &handlers.content,
+        };
+        list.get(self.passed as usize).map(|handler| &**handler)
+    }
+
+    /// The phase is over: the next one begins, unless the phases end.
+    fn leave(&mut self, r: &mut Request) -> Result<(), Ended> {
+        self.phase = match self.phase {
+            // The access checks of the client's request hold for its subrequests.
+            Phase::Preaccess if r.is_subrequest() => Phase::Precontent,
+            Phase::Preaccess => Phase::Access,
+            Phase::Access => match self.refused {
+                None => Phase::Precontent,
+                Some(status) => {
+                    if status == 403 {
+                        r.log_error(format_args!("access forbidden by rule"));
+                    }
+                    return Err(Ended::Status(status));
+                }
+            },
+            Phase::Precontent if self.lost_handler => return Err(Fault::LostHandler.log(r).into()),
+            Phase::Precontent => Phase::Content,
+            Phase::Content => return Err(r.no_handler().into()),
+        };
+        self.passed = 0;
+        Ok(())
+    }
+
+    /// Takes the answer of the handler that was next; how the phases end because of it. `satisfy all`: no handler of the
+    /// access phase may refuse. `satisfy any`: it is enough that one of them allows.
+    #[inline]
+    fn take(&mut self, answer: Settled, r: &mut Request) -> Option<Ended> {
+        self.passed += 1;
+        let any = self.phase == Phase::Access && r.location.core.satisfy == Satisfy::Any;
+        match answer {
+            Settled::Allow if any => {
+                r.response.clear_challenge();
+                *self = Asked { lost_handler: self.lost_handler, ..Asked::of(Phase::Precontent) };
+                None
+            }
+            // `Next` in the access phase: no rule of this handler applies to this request.
+            Settled::Next | Settled::Allow => None,
+            Settled::Ended(Ended::Status(status @ (401 | 403 | 407))) if any => {
+                if self.refused.is_none_or(|refused| refused == 403) {
+                    self.refused = Some(status);
+                }
+                None
+            }
+            Settled::Ended(ended) => Some(ended),
         }
     }
-    pass!(location.handlers.precontent, r);
-    if lost_handler {
-        return Ended::Status(Fault::LostHandler.log(r).status());
-    }
-    pass!(location.handlers.content[passed.min(location.handlers.content.len())..], r);
-    Ended::Status(r.no_handler().status())
 }
 
 /// Runs the rewrite rules of a server or of a location, if it has some.
@@ -385,36 +498,4 @@ async fn refuse_late(r: &mut Request, refused: Ended, since_ms: u64) -> Ended {
     let passed = rt::now_ms().saturating_sub(since_ms);
     let left = r.location.core.auth_delay.saturating_sub(passed);
     r.pause(left).await.map_or_else(|fault| Ended::Status(fault.status()), |()| refused)
-}
-
-/// Checks access. `satisfy all`: no handler may refuse. `satisfy any`: it is enough that one handler allows.
-async fn access(location: &Rc<Location>, r: &mut Request) -> Result<(), Ended> {
-    let any = location.core.satisfy == crate::config::core::Satisfy::Any;
-    let mut refused = None;
-    for handler in &location.handlers.access {
-        match settled!(handler.handle(r)) {
-            // Declined: no rule of this handler applies to this request.
-            Settled::Next => {}
-            Settled::Allow if any => {
-                r.response.clear_challenge();
-                return Ok(());
-            }
-            Settled::Allow => {}
-            Settled::Ended(Ended::Status(status @ (401 | 403 | 407))) if any => {
-                if refused.is_none_or(|refused| refused == 403) {
-                    refused = Some(status);
-                }
-            }
-            Settled::Ended(ended) => return Err(ended),
-        }
-    }
-    match refused {
-        None => Ok(()),
-        Some(status) => {
-            if status == 403 {
-                r.log_error(format_args!("access forbidden by rule"));
-            }
-            Err(Ended::Status(status))
-        }
-    }
 }

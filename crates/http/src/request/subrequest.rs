@@ -5,7 +5,7 @@
 //! several run side by side; dropping it ends it. What it stores in variables its parent sees once it is over.
 
 use std::any::Any;
-use std::cell::{Cell, OnceCell, RefCell, RefMut};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -61,9 +61,9 @@ pub(super) struct Family {
 }
 
 impl Family {
-    /// That of a request which knows its identifier by now, or doesn't.
-    fn new(id: Option<String>) -> Rc<Family> {
-        let family = Family::default();
+    /// That of a request which knows its identifier by now, or doesn't, and what modules keep for it.
+    fn new(id: Option<String>, slots: Slots) -> Rc<Family> {
+        let family = Family { slots: RefCell::new(slots), ..Family::default() };
         id.map(|id| family.id.set(id));
         Rc::new(family)
     }
@@ -94,14 +94,18 @@ impl Request {
         self.family.as_ref().map_or(self.id.as_ref(), |family| family.id.get())
     }
 
-    /// The state of a module for the client's request and all its subrequests, made when first asked for.
-    pub fn family_slot<T: Any + Default>(&mut self) -> RefMut<'_, T> {
-        RefMut::map(self.family().slots.borrow_mut(), Slots::entry)
+    /// Uses the state of a module for the client's request and all its subrequests, made when first asked for. A request
+    /// without subrequests has it by itself.
+    pub fn with_family_slot<T: Any + Default, R>(&mut self, f: impl FnOnce(&mut T) -> R) -> R {
+        match &self.family {
+            Some(family) => f(family.slots.borrow_mut().shared_entry()),
+            None => f(self.vars.slots.shared_entry()),
+        }
     }
 
     fn family(&mut self) -> &Rc<Family> {
-        let id = &mut self.id;
-        self.family.get_or_insert_with(|| Family::new(id.take()))
+        let (id, slots) = (&mut self.id, &mut self.vars.slots);
+        self.family.get_or_insert_with(|| Family::new(id.take(), slots.split_off_shared()))
     }
 
     /// Whether something that the request has begun beside its response goes on.

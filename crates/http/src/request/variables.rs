@@ -76,6 +76,11 @@ impl Request {
         vars::render(self, template)
     }
 
+    /// Calls `f` with a template's value, which takes no memory of its own.
+    pub fn with_value<R>(&mut self, template: &Template, f: impl FnOnce(&mut Request, &[u8]) -> R) -> R {
+        vars::with_value(self, template, f)
+    }
+
     /// A template's value to keep: one stored variable alone is shared, not copied.
     pub fn render_shared(&mut self, template: &Template) -> buf::Bytes {
         vars::render_shared(self, template)
@@ -88,10 +93,17 @@ impl Request {
 
     /// The argument of that name in the query, as it was sent.
     pub fn argument(&self, name: &[u8]) -> Option<&[u8]> {
-        self.args.split(|&c| c == b'&').find_map(|pair| {
-            let at = pair.iter().position(|&c| c == b'=')?;
-            pair[..at].eq_ignore_ascii_case(name).then(|| &pair[at + 1..])
-        })
+        let mut rest = &self.args[..];
+        loop {
+            let end = memchr::memchr(b'&', rest);
+            let pair = rest.get(..end.unwrap_or(rest.len()))?;
+            if let Some((found, [b'=', value @ ..])) = pair.split_at_checked(name.len())
+                && found.eq_ignore_ascii_case(name)
+            {
+                return Some(value);
+            }
+            rest = rest.get(end? + 1..)?;
+        }
     }
 
     /// A condition: a template whose value is neither empty nor `0`.
