@@ -1,7 +1,7 @@
 //! Opening files for requests: `open_file_cache`, `disable_symlinks`.
 //!
 //! What differs from nginx: levels with equal `open_file_cache` share one cache. A hit costs one lookup: no system
-//! call, and no memory but a count in the `Rc` of the open file. Small files are in memory (`small_files.rs`).
+//! call, and no memory but a count in the `Rc` of its description. Small files are in memory (`small_files.rs`).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
