@@ -258,7 +258,7 @@ impl BodyFilter for Decompress {
             // It is sent first: the pipeline asks again after that.
             Ok(false) => return Poll::Pending,
             Err(Failure::Damaged) => "inflate() failed: the response isn't valid gzip",
-            Err(Failure::CutShort) => "inflate() failed: the response ends before its gzip data does",
+            Err(Failure::CutShort) => "inflate() returned -5 on response end",
         };
         self.pass_on(out);
         r.log_error(format_args!("{said} while sending response to client"));

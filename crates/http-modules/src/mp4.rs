@@ -52,7 +52,23 @@ conf::table! {
     /// ```
     "mp4" in Context::LOCATION, Args::exactly(0), default none,
         here(|_, _| Ok(())) mp4: ();
-    /// Accepted for compatibility: memory is taken as the index needs it.
+    /// Lets the index of a video have this size, even if `mp4_max_buffer_size` is smaller. Memory is taken as the index needs
+    /// it.
+    ///
+    /// Form: `mp4_buffer_size size`
+    ///
+    /// - `size`: in bytes, or with `k` or `m`.
+    ///
+    /// Effect: the larger one of this size and of `mp4_max_buffer_size` is the bound: to lower it, both are set.
+    ///
+    /// ```nginx
+    /// location /video/ {
+    ///     root site;
+    ///     mp4;
+    ///     mp4_buffer_size 64k;
+    ///     mp4_max_buffer_size 256k;
+    /// }
+    /// ```
     "mp4_buffer_size" in EVERYWHERE, ONE, default "512k",
         scalar(size) mp4_buffer_size: usize = 512 << 10;
     /// Sets how large the index of a video may be.
@@ -62,7 +78,7 @@ conf::table! {
     /// - `size`: in bytes, or with `k` or `m`.
     ///
     /// Effect: requests for parts of a video with a larger index are answered with status 500, and the log tells the
-    /// index's size.
+    /// index's size. A size below that of `mp4_buffer_size` has no effect.
     ///
     /// Cost: so much memory twice for each such request, for a short time.
     ///
@@ -123,7 +139,7 @@ impl Handler for Server {
             Ok(opened) => opened,
             Err(flow) => return flow,
         };
-        let ask = Ask { clip, size: found.size, most: self.conf.mp4_max_buffer_size };
+        let ask = Ask { clip, size: found.size, most: self.conf.mp4_max_buffer_size.max(self.conf.mp4_buffer_size) };
         match &found.content {
             Some(content) => {
                 let part = ask.part(&Source::Memory(content));

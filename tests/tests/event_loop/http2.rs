@@ -64,6 +64,8 @@ fn each_request_begins_the_idle_time_anew() {
 }
 
 /// Its responses would fill the memory.
+///
+/// Differs from nginx: no more of its requests are read until it reads
 #[test]
 fn who_reads_nothing_is_not_listened_to_for_long() {
     const REQUESTS: u32 = 100_000;

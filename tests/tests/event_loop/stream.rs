@@ -132,6 +132,7 @@ fn servers_that_vanish() {
     assert_eq!(server.read_until("line.log", "\n"), "200 15\n");
 }
 
+/// Differs from nginx: a client of a stream that leaves before its server is reached
 #[test]
 fn clients_that_leave_while_a_connection_is_made() {
     // A queue that is full: who connects waits.
@@ -175,6 +176,7 @@ fn many_short_sessions() {
     assert!(!secure::connect(server.port_of("PORT_TLS"), &[]).rest().is_empty());
 }
 
+/// Differs from nginx: clients of streams that say nothing give up their places
 #[test]
 fn who_says_nothing_makes_room() {
     let setup = Setup::whole(

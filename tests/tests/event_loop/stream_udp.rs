@@ -158,6 +158,7 @@ fn a_backend_that_vanishes_is_left() {
     );
 }
 
+/// Not in nginx: `proxy_protocol_datagrams each`
 #[test]
 fn what_cannot_be_sent_ends_a_session() {
     let backend = DatagramBackend::start(|_, _| vec![b"answer".to_vec()]);

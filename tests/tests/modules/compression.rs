@@ -248,10 +248,10 @@ fn what_gunzip_cant_read() {
     .file("cut.gz", &zip(text().as_bytes())[..500])
     .file("plain.gz", "this isn't gzip")
     .start();
-    for name in ["cut", "plain"] {
+    for (name, line) in [("cut", "inflate() returned -5 on response end"), ("plain", "inflate() failed: ")] {
         let answer = server.connect().send(format!("GET /{name} HTTP/1.1\r\nHost: a\r\n\r\n")).rest();
         assert!(!answer.ends_with(b"0\r\n\r\n"), "{name}: the client can tell");
-        server.read_until("error.log", "inflate() failed");
+        server.read_until("error.log", line);
     }
 }
 

@@ -506,7 +506,6 @@ fn answers_that_are_none() {
     stage.end();
 }
 
-/// Differs from nginx: an answer that comes before the request has been sent is passed on at once
 #[test]
 fn answers_before_the_request_is_over() {
     // More than the kernel takes for a peer that doesn't read, whose buffers may grow to 4 and 32 MiB.

@@ -376,6 +376,7 @@ fn a_client_that_leaves_makes_its_place_in_the_queue_free() {
     assert_eq!(last.take(1), b"b");
 }
 
+/// Differs from nginx: a client of a stream that leaves before its server is reached
 #[test]
 fn nobody_waits_for_a_name_whose_client_has_left() {
     let resolver = DatagramBackend::start(|_, _| Vec::new());

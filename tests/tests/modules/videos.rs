@@ -65,7 +65,8 @@ fn mp4_from_a_second_on() {
         "types { video/mp4 mp4; } server { listen 127.0.0.1:%%PORT%%; root %%DIR%%;
             location / { mp4; }
             location /keys/ { alias %%DIR%%/; mp4; mp4_start_key_frame on; }
-            location /short/ { alias %%DIR%%/; mp4; mp4_max_buffer_size 1k; } }",
+            location /short/ { alias %%DIR%%/; mp4; mp4_buffer_size 1k; mp4_max_buffer_size 1k; }
+            location /first/ { alias %%DIR%%/; mp4; mp4_max_buffer_size 1k; } }",
     )
     .file("text.mp4", "this isn't a video")
     .start();
@@ -100,6 +101,7 @@ fn mp4_from_a_second_on() {
         assert_eq!(server.get(&format!("/{name}?start=11")).status, 500);
         assert_eq!(server.get(&format!("/{name}?start=x")).status, 200);
         assert_eq!(server.get(&format!("/short/{name}?start=3")).status, 500);
+        assert_eq!(server.get(&format!("/first/{name}?start=3")).status, 200, "the larger one of both sizes counts");
     }
     let log = server.read("error.log");
     for line in ["mp4 start time exceeds file duration", "you may want to increase mp4_max_buffer_size"] {
