@@ -25,6 +25,20 @@ pub fn connect(port: u16, options: &[&str]) -> Connection {
     connection
 }
 
+/// The common name of the certificate that the server shows to a client that connects now; `options` are those of
+/// `openssl s_client`. Empty if the handshake fails.
+pub fn shown(port: u16, options: &[&str]) -> String {
+    let out = Command::new("openssl")
+        .args(["s_client", "-connect", &format!("127.0.0.1:{port}"), "-servername", "x"])
+        .args(options)
+        .stdin(Stdio::null())
+        .output()
+        .expect("openssl is installed");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let subject = text.lines().find_map(|line| line.strip_prefix("subject="));
+    subject.unwrap_or_default().replace(' ', "").replace("CN=", "")
+}
+
 fn pass(mut child: Child, inner: TcpStream) {
     let (mut stdin, mut stdout) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
     let (mut from, mut to) = (inner.try_clone().expect("a socket can be copied"), inner);

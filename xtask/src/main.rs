@@ -4,6 +4,7 @@
 mod bench;
 mod bench_cases;
 mod bench_floor;
+mod circles;
 mod compare;
 mod compat;
 mod configurations;

@@ -1,8 +1,9 @@
-//! The house checks: import direction, sizes with a ratchet, unsafe, banned words, directives documented.
+//! The house checks: import direction, sizes and import circles with a ratchet, unsafe, banned words, directives documented.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::circles;
 use crate::tools::{self, Options, Outcome};
 
 /// Crates and what they may import, lowest layer first (ARCHITECTURE.md draws the same).
@@ -68,6 +69,10 @@ const BANNED: [&str; 4] = ["todo!(", "unimplemented!(", "dbg!(", ".unwrap()"];
 /// The longest function and the longest file (without its tests) that nobody needs to explain.
 const FUNCTION_LINES: usize = 70;
 const FILE_LINES: usize = 800;
+/// The most files of a crate in an import circle that nobody needs to explain: there is none.
+const CIRCLE_FILES: usize = 1;
+/// What is written down of a crate's circles is the crate's folder and this.
+const CIRCLE: &str = ":largest import circle";
 
 /// Where larger ones are written down: they may shrink, never grow, and no new ones come.
 const RATCHET: &str = "xtask/ratchet.tsv";
@@ -76,7 +81,8 @@ const RATCHET: &str = "xtask/ratchet.tsv";
 pub(crate) const HELP: &str = "\
 usage: cargo xtask tidy [--write]
 
-Checks the house rules: import direction, sizes of functions and files, unsafe code, banned words, tiers of tests.
+Checks the house rules: import direction, import circles, sizes of functions and files, unsafe code, banned words, tiers of
+tests.
 
   --write   lowers the ratchet (xtask/ratchet.tsv) to what is there
 ";
@@ -91,7 +97,8 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     faults.extend(crate::compare::faults()?);
     faults.extend(crate::tiers::faults()?);
     let unsafe_sites = count_unsafe(&sources, &mut faults);
-    let sizes = sizes(&sources);
+    let mut sizes = sizes(&sources);
+    sizes.extend(circles(&sources));
     if options.has("--write") {
         write_ratchet(&sizes)?;
     }
@@ -347,25 +354,42 @@ fn function_name(line: &str) -> Option<&str> {
     None
 }
 
+/// The files in the largest import circle of each crate that has one.
+fn circles(sources: &[Source]) -> BTreeMap<String, usize> {
+    let mut crates: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    for source in sources.iter().filter(|source| source.tests_from > 0) {
+        let name = source.name();
+        if let Some((of, path)) = name.split_once("/src/").filter(|(of, _)| of.starts_with("crates/")) {
+            let code: String = source.code().flat_map(|(_, line)| [line, "\n"]).collect();
+            crates.entry(format!("{of}{CIRCLE}")).or_default().push((path.to_owned(), code));
+        }
+    }
+    let largest = crates.into_iter().map(|(what, files)| (what, circles::largest(&files)));
+    largest.filter(|(_, files)| *files > CIRCLE_FILES).collect()
+}
+
 fn write_ratchet(sizes: &BTreeMap<String, usize>) -> Outcome {
-    let lines: String = sizes.iter().map(|(what, lines)| format!("{what}\t{lines}\n")).collect();
-    tools::write(&tools::root().join(RATCHET), &format!("what\tlines\n{lines}"))
+    let lines: String = sizes.iter().map(|(what, most)| format!("{what}\t{most}\n")).collect();
+    tools::write(&tools::root().join(RATCHET), &format!("what\tlines or files\n{lines}"))
 }
 
 fn ratchet(sizes: &BTreeMap<String, usize>) -> Outcome<Vec<String>> {
     let text = std::fs::read_to_string(tools::root().join(RATCHET)).unwrap_or_default();
-    let allowed: BTreeMap<String, usize> = text
+    let allowed: BTreeMap<&str, usize> = text
         .lines()
         .skip(1)
-        .filter_map(|l| l.split_once('\t').and_then(|(what, n)| Some((what.to_string(), n.parse().ok()?))))
+        .filter_map(|l| l.split_once('\t').and_then(|(what, n)| Some((what, n.parse().ok()?))))
         .collect();
-    let over = sizes.iter().filter(|(what, lines)| allowed.get(*what).is_none_or(|most| *lines > most));
-    Ok(over
-        .map(|(what, lines)| {
-            let limit = if what.ends_with(".rs") { FILE_LINES } else { FUNCTION_LINES };
-            format!("{what}: {lines} lines, at most {}", allowed.get(what).copied().unwrap_or(limit))
-        })
-        .collect())
+    let over = sizes.iter().filter_map(|(what, size)| {
+        let (unit, limit) = match what {
+            what if what.ends_with(CIRCLE) => ("files", CIRCLE_FILES),
+            what if what.ends_with(".rs") => ("lines", FILE_LINES),
+            _ => ("lines", FUNCTION_LINES),
+        };
+        let most = allowed.get(what.as_str()).copied().unwrap_or(limit);
+        (*size > most).then(|| format!("{what}: {size} {unit}, at most {most}"))
+    });
+    Ok(over.collect())
 }
 
 #[cfg(test)]

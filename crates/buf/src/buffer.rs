@@ -129,11 +129,15 @@ impl Buf {
     /// Adds several slices at the end, one after the other.
     #[inline]
     pub fn extend_from_slices<const N: usize>(&mut self, slices: [&[u8]; N]) {
-        self.reserve(slices.iter().map(|slice| slice.len()).sum());
+        let len = slices.iter().map(|slice| slice.len()).sum();
+        self.reserve(len);
+        let mut room = &mut self.memory[self.end..][..len];
         for slice in slices {
-            self.memory[self.end..][..slice.len()].copy_from_slice(slice);
-            self.end += slice.len();
+            let (place, rest) = room.split_at_mut(slice.len());
+            place.copy_from_slice(slice);
+            room = rest;
         }
+        self.end += len;
     }
 
     /// Adds a copy of a part of what is filled.

@@ -84,6 +84,7 @@ impl Chain {
     }
 
     /// Adds a piece at the end; an empty one is left out.
+    #[inline]
     pub fn push(&mut self, piece: Piece) {
         if !piece.is_empty() {
             self.len += piece.len();
@@ -212,6 +213,7 @@ impl Chain {
 }
 
 impl From<Bytes> for Chain {
+    #[inline]
     fn from(bytes: Bytes) -> Chain {
         let mut chain = Chain::new();
         chain.push(Piece::Bytes(bytes));

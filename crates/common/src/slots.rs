@@ -65,8 +65,11 @@ impl Slots {
     }
 
     /// Drops all values; memory is kept.
+    #[inline]
     pub fn clear(&mut self) {
-        self.0.clear();
+        if !self.0.is_empty() {
+            self.0.clear();
+        }
     }
 }
 

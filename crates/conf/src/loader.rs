@@ -109,6 +109,12 @@ impl Store {
         value.downcast_mut().expect("a value is stored under its own type")
     }
 
+    /// The value of type `T`, if there is one.
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        let value = self.0.get(&TypeId::of::<T>())?;
+        Some(value.downcast_ref().expect("a value is stored under its own type"))
+    }
+
     /// Takes the value of type `T` out.
     pub fn take<T: Any>(&mut self) -> Option<T> {
         let value = self.0.remove(&TypeId::of::<T>())?;

@@ -127,7 +127,7 @@ impl Handler for Server {
         match &found.content {
             Some(content) => {
                 let part = ask.part(&Source::Memory(content));
-                conclude(r, &path, found, part)
+                conclude(r, &path, &found, part)
             }
             None => Flow::wait(elsewhere(r, path, found, ask)),
         }
@@ -135,19 +135,19 @@ impl Handler for Server {
 }
 
 /// Makes the part in a thread: the index of a long video takes time to be read and written.
-async fn elsewhere(r: &mut Request, path: Vec<u8>, found: Found, ask: Ask) -> Flow<'static> {
+async fn elsewhere(r: &mut Request, path: Vec<u8>, found: Rc<Found>, ask: Ask) -> Flow<'static> {
     let file = match found.file.as_ref().map(|file| file.try_clone()) {
         Some(Ok(file)) => file,
-        Some(Err(error)) => return conclude(r, &path, found, Err(error.into())),
-        None => return conclude(r, &path, found, Err(Mp4Error::Missing("moov").into())),
+        Some(Err(error)) => return conclude(r, &path, &found, Err(error.into())),
+        None => return conclude(r, &path, &found, Err(Mp4Error::Missing("moov").into())),
     };
     match r.http.worker.in_thread(move || ask.part(&Source::File(&file))).await {
-        Ok(part) => conclude(r, &path, found, part),
+        Ok(part) => conclude(r, &path, &found, part),
         Err(full) => Fault::FailedFile.log_with(r, &full).into(),
     }
 }
 
-fn conclude(r: &mut Request, path: &[u8], found: Found, part: std::result::Result<Part, Mistake>) -> Flow<'static> {
+fn conclude(r: &mut Request, path: &[u8], found: &Found, part: std::result::Result<Part, Mistake>) -> Flow<'static> {
     match part {
         Ok(part) => respond(r, found, part),
         Err(mistake) => {
@@ -313,7 +313,7 @@ impl Places {
     }
 }
 
-fn respond(r: &mut Request, found: Found, part: Part) -> Flow<'static> {
+fn respond(r: &mut Request, found: &Found, part: Part) -> Flow<'static> {
     let modified = found.modified;
     found.respond(r);
     r.response.allow_ranges = true;

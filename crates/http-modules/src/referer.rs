@@ -117,7 +117,7 @@ impl HttpModule for Referer {
             _ if list.is_empty() => None,
             Some((_, _, table)) => Some(table.clone()),
             None => {
-                let table = Rc::new(Table::new(list, &cx.builder.servers[server].names)?);
+                let table = Rc::new(Table::new(list, &cx.block.servers[server].names)?);
                 let known = cx.loader.store.entry::<Tables>();
                 known.compiled.push((list.clone(), server, table.clone()));
                 Some(table)

@@ -180,7 +180,7 @@ impl PromptHandler for TryHandler {
 }
 
 impl TryHandler {
-    fn look(&self, r: &mut Request, path: &[u8]) -> Option<Found> {
+    fn look(&self, r: &mut Request, path: &[u8]) -> Option<Rc<Found>> {
         match self.files.info(r, path) {
             Ok(found) => Some(found),
             Err(error) => {

@@ -211,9 +211,11 @@ impl RequestFields {
                 }
             }
         }
-        for (known, name, value) in exchange.conditions().into_iter().flatten() {
-            if self.passes(known, name.as_bytes()) {
-                form.field(name.as_bytes(), &value, out);
+        if let Some(conditions) = exchange.conditions() {
+            for (known, name, value) in conditions {
+                if self.passes(known, name.as_bytes()) {
+                    form.field(name.as_bytes(), &value, out);
+                }
             }
         }
         if pass_own {

@@ -70,7 +70,7 @@ pub(super) fn respond(
     }
     if status == 101 && r.header(KnownHeader::Upgrade).is_some() {
         if r.is_subrequest() {
-            complete(exchange, choice);
+            complete(exchange, &mut choice);
             return Next::Flow(Fault::UpgradeInSubrequest.log(r).into());
         }
         accel_rate(b, r, exchange);
@@ -84,11 +84,11 @@ pub(super) fn respond(
         }
         cache::intercepted(b, r, exchange, status);
         keep_if_over(b, &mut choice, idle, codec, unsent.is_none());
-        complete(exchange, choice);
+        complete(exchange, &mut choice);
         return Next::Flow(Flow::Status(status));
     }
     if let Some(flow) = accel_redirect(b, r, exchange) {
-        complete(exchange, choice);
+        complete(exchange, &mut choice);
         return Next::Flow(flow);
     }
     let filling = fill_head(b, r, exchange, length);
@@ -105,7 +105,7 @@ pub(super) fn respond(
             idle.kept = codec.keep();
             choice.keep(idle, b.place);
         }
-        complete(exchange, choice);
+        complete(exchange, &mut choice);
         r.response.body = whole(body);
         if let Some(trailers) = trailers {
             exchange.trailers.replace(trailers.clone());
@@ -143,7 +143,7 @@ fn fill_head(
 }
 
 /// Notes that the backend's answer is complete, as far as it is wanted.
-fn complete(exchange: &Exchange, mut choice: Choice) {
+fn complete(exchange: &Exchange, choice: &mut Choice) {
     exchange.end();
     choice.completed();
     choice.release(Outcome::Good);

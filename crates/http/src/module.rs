@@ -8,7 +8,7 @@ use conf::{Loader, Registry, Result, Set};
 use engine::handover::Parcel;
 use engine::worker::helpers::CacheKeeper;
 
-use crate::config::blocks::Builder;
+use crate::config::blocks::{Block, Builder};
 use crate::phases::{Flow, Handler, PromptHandler};
 use crate::proto::HttpProto;
 use crate::request::Request;
@@ -73,7 +73,9 @@ pub struct LocationContext<'a, 'r> {
     pub kind: &'a Kind,
     /// Its name.
     pub name: &'a [u8],
-    /// All that was read.
+    /// `http {}` with its servers as they were read.
+    pub block: &'a Block,
+    /// The locations as they were read.
     pub builder: &'a Builder,
     /// The loader, for what modules keep in its store, and for warnings.
     pub loader: &'a mut Loader<'r>,
@@ -118,7 +120,7 @@ impl LocationContext<'_, '_> {
             }
             at = node.parent;
         }
-        self.builder.http_place(conf::Level::Location, registry, name)
+        self.block.outer_place(conf::Level::Location, registry, name)
     }
 }
 

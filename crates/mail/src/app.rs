@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use common::front::addresses::{self, Listener};
 use common::front::blocks::{Builder, ServerNode};
 use common::front::ssl::{self, Ssl, SslConf, Watched};
 use common::modules::realip::{FromProxy, Realip, RealipConf};
@@ -41,7 +40,7 @@ impl engine::Module for Module {
     }
 
     fn build(&self, loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc<dyn App>>> {
-        ::tls::reading_once(|| build(loader, cx))
+        ssl::reading_once(loader, cx, |loader| build(loader, cx))
     }
 }
 
@@ -57,13 +56,7 @@ fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc<dyn
     for (node, set) in builder.servers.iter().zip(sets) {
         servers.push(Rc::new(server(&builder, node, set, &mut made, loader)?));
     }
-    let listeners = builder.servers.iter().zip(&servers).map(|(node, server)| Listener {
-        server,
-        listens: &node.listens,
-        names: &node.names,
-        place: node.place,
-    });
-    let sockets = addresses::sockets::<MailProto>(listeners, loader)?;
+    let sockets = builder.sockets(&servers, loader)?;
     let mail = Mail { sockets, variables, log: cx.log.clone(), worker: Worker::default() };
     Ok(Some(Rc::new(MailApp { mail: Rc::new(mail), watched: made.watched })))
 }
@@ -98,10 +91,7 @@ fn server(
             return lacks("ssl_certificate_key");
         }
     }
-    let registry = loader.registry();
-    let at = |name: &str| builder.server_place(node, registry, name);
-    let tls = made.of::<MailProto>(&set, &core.shared.names(), &[protocol.name().as_bytes()], &at, loader);
-    let tls = tls.map_err(|error| error.or_at(Some(node.place)))?;
+    let tls = builder.tls(node, (&set, &core.shared.names()), &[protocol.name().as_bytes()], made, loader)?;
     let name = match &*core.server_name {
         "" => engine::log::hostname(),
         name => name.to_owned(),

@@ -111,6 +111,9 @@ impl Batch {
             )
         })?;
         self.received = count as usize;
+        for n in 0..self.received {
+            self.names[n].len = self.headers[n].msg_hdr.msg_namelen;
+        }
         Ok(self.received)
     }
 
@@ -118,6 +121,18 @@ impl Batch {
     pub fn recv_one(&mut self, fd: RawFd) -> io::Result<&[u8]> {
         let length = crate::io::recv(fd, &mut self.memory[..ROOM])?;
         Ok(&self.memory[..length])
+    }
+
+    /// The same of a socket that isn't connected, with the sender's address.
+    pub fn recv_from(&mut self, fd: RawFd) -> io::Result<(&[u8], SockAddr)> {
+        let (name, room) = (&mut self.names[0], &mut self.memory[..ROOM]);
+        name.len = RawAddr::ROOM;
+        let (address, len) = (name.as_mut_ptr(), &raw mut name.len);
+        // SAFETY: bytes and address have room for the lengths that are given, and aren't touched during the call.
+        let length = check(unsafe {
+            libc::recvfrom(fd, room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT, address.cast(), len)
+        })?;
+        Ok((&self.memory[..length as usize], SockAddr::from_raw(&self.names[0])))
     }
 
     /// What the last [`Batch::recv`] has received, but for messages longer than 64 KiB, which only unix sockets carry:
@@ -130,7 +145,7 @@ impl Batch {
     fn message(&self, n: usize) -> Received<'_> {
         let header = &self.headers[n];
         let bytes = &self.memory[n * ROOM..][..(header.msg_len as usize).min(ROOM)];
-        let from = SockAddr::from_raw(&RawAddr { len: header.msg_hdr.msg_namelen, ..self.names[n] });
+        let from = SockAddr::from_raw(&self.names[n]);
         let mut received = Received { bytes, from, to: None, segment: 0, ecn: 0 };
         self.controls[n].read(header.msg_hdr.msg_controllen as _, &mut received);
         received

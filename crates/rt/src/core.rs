@@ -262,7 +262,7 @@ impl Core {
         self.slots.borrow_mut().next_turn();
         let (locked, longest_ms) = self.lock_accept();
         let timeout = self.timeout().min(longest_ms);
-        let mut events = self.events.take();
+        let mut events = self.events.borrow_mut();
         let waited = self.backend.borrow_mut().wait(&self.slots, &self.clock, timeout, &mut events);
         self.turns.set(self.turns.get() + 1);
         self.clock.update();
@@ -276,7 +276,7 @@ impl Core {
         for event in events.drain(..) {
             self.handle(event);
         }
-        self.events.replace(events);
+        drop(events);
         self.run_timers();
     }
 
@@ -474,15 +474,15 @@ impl Core {
     pub(crate) fn close(&self, n: u32) -> Option<OwnedFd> {
         let mut slots = self.slots.borrow_mut();
         let hold = self.backend.borrow_mut().close(n, slots.get_mut(n)?, &self.clock);
-        let mut slot = slots.remove(n, hold)?;
+        let (mut fd, armed) = slots.remove(n, hold)?;
         drop(slots);
         if hold && let Some(uring) = self.backend.borrow_mut().uring() {
-            uring.keep(n, slot.fd.take());
+            uring.keep(n, fd.take());
         }
-        if slot.armed.is_some() && self.timers.borrow_mut().died() {
+        if armed.is_some() && self.timers.borrow_mut().died() {
             self.sweep_timers();
         }
-        slot.fd
+        fd
     }
 
     pub(crate) fn next_number(&self) -> u64 {

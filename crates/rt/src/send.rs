@@ -54,6 +54,7 @@ impl Core {
     }
 
     /// Goes on with what waits to be written; the task to poll now, because all is written or never will be.
+    #[inline]
     pub(crate) fn write_on(&self, n: u32, slot: &mut Slot) -> u32 {
         // What the ring sends comes first; its end calls again.
         if self.ring && self.backend.borrow_mut().uring().is_some_and(|uring| uring.is_sending(n)) {
@@ -62,6 +63,10 @@ impl Core {
         if slot.queues.as_ref().is_none_or(|q| q.out.is_empty()) {
             return std::mem::replace(&mut slot.send_task, NONE);
         }
+        self.write_queued(n, slot)
+    }
+
+    fn write_queued(&self, n: u32, slot: &mut Slot) -> u32 {
         let mut queues = slot.queues.take().expect("it was looked at");
         let wrote = self.write(n, slot, &mut queues.out);
         let over = match wrote {

@@ -7,18 +7,20 @@ use buf::Chain;
 use crate::tasks::NONE;
 use crate::timers::Tick;
 
-/// What is known of a descriptor, as bits.
+/// What is known of a descriptor, as bits. Those that a driver reports have epoll's values.
 pub(crate) mod flag {
+    use os::epoll;
+
     /// Reading may yield something.
-    pub(crate) const READABLE: u16 = 1;
+    pub(crate) const READABLE: u16 = epoll::IN as u16;
     /// Writing may take something.
-    pub(crate) const WRITABLE: u16 = 2;
+    pub(crate) const WRITABLE: u16 = epoll::OUT as u16;
     /// The peer has closed its side.
-    pub(crate) const RDHUP: u16 = 4;
+    pub(crate) const RDHUP: u16 = epoll::RDHUP as u16;
     /// Both sides are closed.
-    pub(crate) const HUP: u16 = 8;
+    pub(crate) const HUP: u16 = epoll::HUP as u16;
     /// An error waits.
-    pub(crate) const ERR: u16 = 16;
+    pub(crate) const ERR: u16 = epoll::ERR as u16;
     /// Idle: asked to close when its place is needed, or when the server stops.
     pub(crate) const IDLE: u16 = 32;
     /// Told to give its place up.
@@ -36,7 +38,7 @@ pub(crate) mod flag {
     /// Memory waits for the file behind it, to fill its last packet.
     pub(crate) const NOPUSH: u16 = 4096;
     /// Not registered with the driver: accepted, and so far nothing had to be waited for.
-    pub(crate) const UNWATCHED: u16 = 8192;
+    pub(crate) const UNWATCHED: u16 = 2;
     /// Its peer has said nothing yet: asked to close when its place is needed, but not when the server stops.
     pub(crate) const SILENT: u16 = 16384;
     /// No other process has the socket: closing it ends the driver's watch.
@@ -47,6 +49,19 @@ pub(crate) mod flag {
     pub(crate) const GONE: u16 = RDHUP | HUP | ERR;
     /// The bits that a driver reports.
     pub(crate) const EVENTS: u16 = READABLE | WRITABLE | GONE;
+    /// The others; no bit stands for two things.
+    const OTHERS: [u16; 11] =
+        [IDLE, EVICTED, FLUSHING, LISTENER, COUNTED, ACCEPTED, ENDED, NOPUSH, UNWATCHED, SILENT, OWN];
+
+    const _: () = {
+        let (mut taken, mut n) = (EVENTS, 0);
+        assert!(EVENTS.count_ones() == 5);
+        while n < OTHERS.len() {
+            assert!(OTHERS[n].is_power_of_two() && taken & OTHERS[n] == 0);
+            taken |= OTHERS[n];
+            n += 1;
+        }
+    };
 }
 
 /// One descriptor.
@@ -218,16 +233,20 @@ impl Slots {
         self.rows.get_mut(n as usize)?.as_mut()
     }
 
-    /// Takes a slot out; its number is free from the next turn on, unless `hold` keeps it until [`Slots::release`].
-    pub(crate) fn remove(&mut self, n: u32, hold: bool) -> Option<Slot> {
+    /// Removes a slot; its descriptor, and when its key in the heap comes up. Its number is free from the next turn on,
+    /// unless `hold` keeps it until [`Slots::release`].
+    pub(crate) fn remove(&mut self, n: u32, hold: bool) -> Option<(Option<OwnedFd>, Tick)> {
         self.set_busy(n);
-        let slot = self.rows.get_mut(n as usize)?.take()?;
+        let row = self.rows.get_mut(n as usize)?;
+        let slot = row.as_mut()?;
         self.counted -= usize::from(slot.has(flag::COUNTED));
         self.evicted -= usize::from(slot.has(flag::EVICTED));
+        let left = (slot.fd.take(), slot.armed);
+        *row = None;
         if !hold {
             self.freed.push(n);
         }
-        Some(slot)
+        Some(left)
     }
 
     /// Lets a held number be used again.

@@ -201,8 +201,12 @@ impl Stream {
     /// Whether the running task has begun to wait to receive, and nothing has come since: tasks with two connections are often
     /// polled for the other one.
     fn waits_already(&self, slot: &Slot) -> bool {
-        slot.recv_task == self.core.tasks.running()
-            && slot.queues.is_none()
+        slot.recv_task == self.core.tasks.running() && self.is_quiet(slot)
+    }
+
+    /// Whether there is nothing that `recv` would return at once.
+    fn is_quiet(&self, slot: &Slot) -> bool {
+        slot.queues.is_none()
             && !self.core.ring
             && !slot.has(flag::READABLE | flag::GONE | flag::EVICTED | flag::ENDED)
             && !slot.recv_deadline.passed(self.core.clock.now())
@@ -478,11 +482,6 @@ impl Stream {
         })
     }
 
-    /// Whether a peer that has closed its side may still read: nothing tells that it is gone.
-    pub fn may_read(&self) -> bool {
-        self.with(|slot| !slot.has(LOST | flag::EVICTED))
-    }
-
     /// Ready once the peer has reset the connection, or the connection, idle or silent, is to give its place up. A peer
     /// that has only closed its side may still read: that isn't waited for. (After that, epoll alone tells of a reset.)
     pub fn poll_reset(&self, _: &mut Context<'_>) -> Poll<()> {
@@ -520,12 +519,16 @@ impl Stream {
         }
     }
 
-    /// Marks the connection as idle, and lets `recv` fail `ms` from now; `None`: never.
+    /// Marks the connection as idle, and lets `recv` fail `ms` from now; `None`: never. If nothing has come yet, the running
+    /// task begins to wait, and has only to look once whether it does.
     pub fn rest(&self, ms: Option<u64>) {
         let now = self.core.clock.now();
         let mut slots = self.core.slots.borrow_mut();
         let slot = slots.set_reusable(self.slot, flag::IDLE, now);
         slot.recv_deadline = ms.map_or(Tick::NONE, |ms| Tick::after(now, ms));
+        if self.is_quiet(slot) && !slot.has(flag::UNWATCHED) && !self.layered.get() {
+            slot.recv_task = self.core.tasks.running();
+        }
         if slot.recv_task != NONE {
             self.core.arm(self.slot, slot);
         }

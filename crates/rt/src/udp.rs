@@ -43,6 +43,10 @@ pub struct UdpSocket {
     held: Cell<bool>,
     /// How many datagrams a call receives at most: not many more than the last one has, unless that was full.
     most: Cell<usize>,
+    /// The loop's turn in which was received last.
+    received: Cell<u64>,
+    /// Of a datagram that comes alone only the bytes and the sender are wanted.
+    bare: Cell<bool>,
     /// It receives from one peer only.
     connected: bool,
     /// Something was sent to that peer since the last datagram came from it: an answer comes alone.
@@ -130,6 +134,8 @@ impl UdpSocket {
             over: Event::new(),
             held: Cell::new(false),
             most: Cell::new(FEW),
+            received: Cell::new(0),
+            bare: Cell::new(false),
             connected: false,
             asked: Cell::new(false),
         })
@@ -163,6 +169,12 @@ impl UdpSocket {
     /// socket have asked for.
     pub fn set_gro(&self, on: bool) {
         self.gro.set(on && !self.core.is_sim && datagram::set_gro(self.raw(), true));
+    }
+
+    /// Says that of [`Datagram`] only `bytes` and `from` are wanted, which costs the kernel less: a datagram that comes alone
+    /// has nothing else then.
+    pub fn set_bare(&self) {
+        self.bare.set(true);
     }
 
     /// In how many milliseconds a `recv` fails if nothing comes; `None`: never. To be set anew for each wait.
@@ -215,7 +227,7 @@ impl UdpSocket {
     }
 
     /// Waits for datagrams and appends those that are there to `batch`: as many as one system call receives, which is twice
-    /// as many as last time, from 2 to 32, or more if they were joined.
+    /// as many as last time, from 2 to 32, or more if they were joined; one, if they come one by one.
     ///
     /// Errors: `TimedOut` once the receive timeout is over; one that [`crate::is_closing`] knows after
     /// [`UdpSocket::stop`]; or the system's, such as `ConnectionRefused` on a connected socket, after which receiving may
@@ -238,16 +250,11 @@ impl UdpSocket {
                 if !self.core.tasks.spend() {
                     return Poll::Pending;
                 }
-                let is_answer = self.asked.replace(false) && !self.gro.get();
-                let most = if is_answer { 1 } else { self.most.get() };
-                let received = if is_answer { self.receive_one(slot, batch) } else { self.receive(slot, batch) };
-                if let (Ok(count), false) = (&received, is_answer) {
-                    self.most.set(if *count < most { (2 * count).clamp(FEW, BATCH) } else { BATCH });
-                }
-                match received {
-                    // A short batch has emptied the queue. The next event tells of more, as it does after an answer that
+                let most = self.expected();
+                match self.receive(slot, most, batch) {
+                    // A short batch has emptied the queue. The next event tells of more, as it does after one datagram that
                     // wasn't alone.
-                    Ok(count) if is_answer || count < most => slot.flags &= !flag::READABLE,
+                    Ok(count) if most == 1 || count < most => slot.flags &= !flag::READABLE,
                     Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -283,26 +290,38 @@ impl UdpSocket {
         Poll::Pending
     }
 
+    /// How many datagrams the next call is to receive at most. One, if it probably comes alone: to look for another costs a
+    /// third of the call. If it wasn't alone, the next turn finds the others.
+    fn expected(&self) -> usize {
+        let turn = self.core.turn_number();
+        let pauses = turn > self.received.replace(turn) + 1;
+        let is_alone = self.asked.replace(false) || self.most.get() == FEW && pauses;
+        if is_alone && !self.gro.get() && !self.core.is_sim { 1 } else { self.most.get() }
+    }
+
     /// Receives once: how many messages.
-    fn receive(&self, slot: &Slot, batch: &mut Vec<Datagram>) -> io::Result<usize> {
+    fn receive(&self, slot: &Slot, most: usize, batch: &mut Vec<Datagram>) -> io::Result<usize> {
         if self.core.is_sim {
             return self.core.sim(|sim| sim.datagrams.recv(self.slot, batch));
         }
+        let fd = slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
         let mut memory = self.core.datagrams.borrow_mut();
         let memory = memory.get_or_insert_with(Batch::new);
-        let count = memory.recv(slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd()), self.most.get())?;
+        if most == 1 && (self.connected || self.bare.get()) {
+            // These calls cost less than that for a batch.
+            let (bytes, from) = match self.connected {
+                true => (memory.recv_one(fd)?, SockAddr::Unix(Box::default())),
+                false => memory.recv_from(fd)?,
+            };
+            self.take(Received { bytes, from, to: None, segment: 0, ecn: 0 }, batch);
+            return Ok(1);
+        }
+        let count = memory.recv(fd, most)?;
+        if most > 1 {
+            self.most.set(if count < most { (2 * count).clamp(FEW, BATCH) } else { BATCH });
+        }
         memory.received().for_each(|received| self.take(received, batch));
         Ok(count)
-    }
-
-    /// Receives one datagram of a connected socket, by a call that costs less.
-    fn receive_one(&self, slot: &Slot, batch: &mut Vec<Datagram>) -> io::Result<usize> {
-        let mut memory = self.core.datagrams.borrow_mut();
-        let memory = memory.get_or_insert_with(Batch::new);
-        let bytes = memory.recv_one(slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd()))?;
-        let from = SockAddr::Unix(Box::default());
-        self.take(Received { bytes, from, to: None, segment: 0, ecn: 0 }, batch);
-        Ok(1)
     }
 
     /// Copies what was received into memory of its size: the call's serves the next one, whoever keeps this.

@@ -140,8 +140,8 @@ fn many_go_at_once() {
             assert!(batch.len() <= 32);
             got.extend(batch.iter().map(|datagram| datagram.bytes.to_vec()));
         }
-        // The first call looks for few.
-        assert!(calls == 5 || matches!(driver, Driver::Sim(_)), "{calls}");
+        // The first call looks for few, and perhaps one before it for a single one.
+        assert!((5..=6).contains(&calls) || matches!(driver, Driver::Sim(_)), "{calls}");
         assert!(texts.iter().all(|text| got.contains(text.as_bytes())));
     });
 }
@@ -207,9 +207,35 @@ fn what_nobody_takes_waits_without_a_stir() {
         sleep(100).await;
         let ran = busy_ns() - before;
         assert!(ran < 50_000_000, "{ran} ns of 100 ms");
-        let mut got: Vec<Vec<u8>> = recv(&server).await.iter().map(|datagram| datagram.bytes.to_vec()).collect();
+        let mut got = Vec::new();
+        while got.len() < 2 {
+            got.extend(recv(&server).await.iter().map(|datagram| datagram.bytes.to_vec()));
+        }
         got.sort();
         assert_eq!(got, [b"1", b"2"]);
+    });
+}
+
+/// Where a datagram mostly comes alone, no other is looked for, and those that come together are all found.
+#[test]
+fn one_by_one_and_many() {
+    each_real(async || {
+        let server = UdpSocket::new(bound(&addr("127.0.0.1:0")), UdpOptions::default()).expect("a socket");
+        server.set_bare();
+        let client = client(&server.local_addr().expect("an address")).await;
+        for count in [1, 1, 3, 1, 40] {
+            sleep(2).await;
+            let texts: Vec<String> = (0..count).map(|n| format!("{n}")).collect();
+            let mut all: Vec<Transmit<'_>> = texts.iter().map(|text| Transmit::new(text.as_bytes())).collect();
+            send_all(&client, &mut all).await;
+            let mut got = Vec::new();
+            while got.len() < count {
+                got.append(&mut recv(&server).await);
+            }
+            assert!(got.iter().map(|datagram| &datagram.bytes[..]).eq(texts.iter().map(String::as_bytes)));
+            let own = client.local_addr().expect("an address");
+            assert!(got.iter().all(|datagram| datagram.from == own && datagram.to.is_none()));
+        }
     });
 }
 

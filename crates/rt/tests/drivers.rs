@@ -388,6 +388,31 @@ fn waits_for_resets_alone() {
 }
 
 #[test]
+fn waits_unless_the_peer_is_gone() {
+    each(async || {
+        let (client, server) = pair().await;
+        assert_eq!(unless_gone(&server, async { 1 }, || panic!("it is there")).await, Some(1));
+        client.shutdown_write().expect("shutdown");
+        let closed = Cell::new(0);
+        let slow = async {
+            while closed.get() == 0 {
+                rt::yield_now().await;
+            }
+            sleep(20).await;
+            2
+        };
+        // It may still read.
+        assert_eq!(unless_gone(&server, slow, || closed.set(closed.get() + 1)).await, Some(2));
+        assert_eq!(closed.get(), 1, "it is told once");
+        let (client, server) = pair().await;
+        client.linger_reset();
+        drop(client);
+        assert_eq!(unless_gone(&server, std::future::pending::<()>(), || ()).await, None);
+        assert_eq!(unless_gone(&None::<&Stream>, async { 3 }, || ()).await, Some(3));
+    });
+}
+
+#[test]
 fn gives_back_what_was_read() {
     each(async || {
         let (client, server) = pair().await;

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use common::backend::targets::Groups;
-use common::front::addresses::{self, Listener};
 use common::front::blocks::{Builder, Resolved};
 use common::front::conf::SizesConf;
 use common::front::ssl::{self, Watched};
@@ -34,7 +33,7 @@ impl engine::Module for Module {
     }
 
     fn build(&self, loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc<dyn App>>> {
-        ::tls::reading_once(|| build(loader, cx))
+        ssl::reading_once(loader, cx, |loader| build(loader, cx))
     }
 
     fn variables(&self) -> Vec<engine::Variable> {
@@ -57,15 +56,8 @@ fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc<dyn
     let variables = Rc::new(common::vars::finish(loader)?);
     let mut made = ssl::Servers::default();
     let servers = servers(&builder, &resolved, handlers, &mut made, loader)?;
-    let listeners = builder.servers.iter().zip(&servers).map(|(node, server)| Listener {
-        server,
-        listens: &node.listens,
-        names: &node.names,
-        place: node.place,
-    });
-    let sockets = addresses::sockets::<StreamProto>(listeners, loader)?;
     let stream = Stream {
-        sockets,
+        sockets: builder.sockets(&servers, loader)?,
         variables,
         hostname: engine::log::hostname(),
         log: cx.log.clone(),
@@ -103,12 +95,9 @@ fn servers(
     let mut servers = Vec::with_capacity(handlers.len());
     for ((node, set), handlers) in builder.servers.iter().zip(&resolved.servers).zip(handlers) {
         let core = set.share::<CoreServer>();
-        let registry = loader.registry();
-        let at = |name: &str| builder.server_place(node, registry, name);
         let alpn = &set.get::<HandshakeConf>().ssl_alpn;
         let alpn: Vec<&[u8]> = alpn.iter().map(Vec::as_slice).collect();
-        let tls = made.of::<StreamProto>(set, &core.shared.names(), &alpn, &at, loader);
-        let tls = tls.map_err(|error| error.or_at(Some(node.place)))?;
+        let tls = builder.tls(node, (set, &core.shared.names()), &alpn, made, loader)?;
         servers.push(Rc::new(Server { name: node.name(), core, set: set.clone(), tls, handlers }));
     }
     Ok(servers)

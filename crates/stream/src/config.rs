@@ -1,6 +1,6 @@
 //! The core module's directives: `stream`, `server`, `listen` and what else every server has.
 
-use common::front::blocks::{self, Builder};
+use common::front::blocks;
 use common::front::conf::CoreConf;
 use conf::values::{msec, size};
 use conf::{Args, Context, Directive, Loader, Result};
@@ -98,7 +98,7 @@ conf::table! {
     /// }
     /// ```
     "listen" in Context::STREAM_SERVER, Args::at_least(1), default none,
-        block(blocks::listen::<StreamProto, Builder<StreamProto>>);
+        block(blocks::listen::<StreamProto>);
     /// Sets the names of the server. The name that a client gives in its TLS handshake (SNI) chooses among the servers of the
     /// address: an exact name first, then the longest name with a wildcard at its beginning, then the longest with one at its
     /// end, then the first regex in the file that matches.
@@ -122,7 +122,7 @@ conf::table! {
     /// }
     /// ```
     "server_name" in Context::STREAM_SERVER, Args::at_least(1), default computed("no name"),
-        block(blocks::server_name::<StreamProto, Builder<StreamProto>>);
+        block(blocks::server_name::<StreamProto>);
     /// Limits the time in which a client must send the whole header of the PROXY protocol.
     ///
     /// Form: `proxy_protocol_timeout time`

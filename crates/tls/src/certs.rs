@@ -1,17 +1,17 @@
 //! Certificates with their keys, out of files or `data:` texts.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::ptr;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use x509_cert::der::asn1::AnyRef;
 use x509_cert::der::{Decode as _, Encode as _, SliceReader};
 
-use crate::error::{Error, Result, cannot_open};
+use crate::error::{Error, Result};
 use crate::keys;
 use crate::notes::NotedKey;
+use crate::objects::{self, Version};
 use crate::pem;
 use crate::staple::Staple;
 use crate::x509::Parts;
@@ -24,101 +24,111 @@ pub struct Identity {
     staple: Option<Arc<Staple>>,
 }
 
-/// Reads certificate and key. The names are paths, or texts after `data:`; messages show them.
+/// Reads certificate and key. The names are paths, or texts after `data:`; messages show them. While a configuration is
+/// built, what is known of them is taken ([`crate::reading`]).
 pub fn identity(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<Identity> {
-    let names = (certificate.to_owned(), key.to_owned());
-    let known = KNOWN.with_borrow(|known| known.as_ref().and_then(|known| known.identities.get(&names).cloned()));
-    if let Some(identity) = known {
-        return Ok(identity);
+    let known = (objects::known(certificate, |all| &all.chains), known_key(key, passwords));
+    let is_known = known.0.is_some() || known.1.is_some();
+    let mut identity = load(certificate, key, passwords, known)?;
+    if identity.is_none() && is_known {
+        // One of them was read earlier than the other, or the key is another one of its file.
+        identity = load(certificate, key, passwords, (None, None))?;
     }
-    let identity = load(certificate, key, passwords)?;
-    KNOWN.with_borrow_mut(|known| {
-        if let Some(known) = known {
-            known.identities.insert(names, identity.clone());
-        }
-    });
-    Ok(identity)
-}
-
-fn load(certificate: &str, key: &str, passwords: &[Vec<u8>]) -> Result<Identity> {
-    let chain = read(certificate)
-        .and_then(|text| certificates(&text))
-        .map_err(|error| Error::new(format!("cannot load certificate \"{}\": {error}", shown(certificate))))?;
-    let key_of = |error: Error| Error::new(format!("cannot load certificate key \"{}\": {error}", shown(key)));
-    if let Some(rest) = key.strip_prefix("engine:").or_else(|| key.strip_prefix("store:")) {
-        let kind = &key[..key.len() - rest.len() - 1];
-        return Err(key_of(Error::new(format!("loading \"{kind}:...\" certificate keys is not supported"))));
-    }
-    let text = read(key).map_err(key_of)?;
-    let public = chain.first().and_then(|leaf| Parts::parse(leaf)).map(|leaf| leaf.public_key);
-    let signer = keys::load(&text, passwords, public).map_err(key_of)?;
-    if !keys::fits(&*signer, public) {
+    identity.ok_or_else(|| {
         let name = shown(key);
-        return Err(Error::new(format!(
+        Error::new(format!(
             "SSL_CTX_use_PrivateKey(\"{name}\") failed (SSL: error:05800074:x509 certificate routines::key values mismatch)"
-        )));
+        ))
+    })
+}
+
+/// A private key, and whether its file is encrypted.
+type PrivateKey = (Arc<dyn SigningKey>, bool);
+
+fn known_key(name: &str, passwords: &[Vec<u8>]) -> Option<PrivateKey> {
+    let plain = objects::known(name, |all| &all.keys).map(|key| (key, false));
+    plain.or_else(|| objects::decrypted(name, passwords).map(|key| (key, true)))
+}
+
+/// What isn't known of the two is read from the files. `None`: they don't belong together.
+fn load(
+    certificate: &str,
+    key: &str,
+    passwords: &[Vec<u8>],
+    known: (Option<Arc<CertifiedKey>>, Option<PrivateKey>),
+) -> Result<Option<Identity>> {
+    let chain = known.0.map_or_else(|| read_chain(certificate), |pair| Ok(Chain::Known(pair)))?;
+    let public = chain.certificates().first().and_then(|leaf| Parts::parse(leaf)).map(|leaf| leaf.public_key);
+    let (signer, encrypted) = known.1.map_or_else(|| read_key(key, passwords, public), Ok)?;
+    if !keys::fits(&*signer, public) {
+        return Ok(None);
     }
-    let key = Arc::new(CertifiedKey::new(chain, Arc::new(NotedKey(signer))));
-    Ok(Identity { key, encrypted: keys::is_encrypted(&text), staple: None })
+    Ok(Some(Identity { key: chain.with_key(certificate, signer), encrypted, staple: None }))
 }
 
-/// What was read while a configuration is built.
-#[derive(Default)]
-struct Known {
-    files: HashMap<String, Vec<u8>>,
-    identities: HashMap<(String, String), Identity>,
+/// A chain of certificates.
+enum Chain {
+    /// One that is known, with the key that it was used with.
+    Known(Arc<CertifiedKey>),
+    /// One that has been read, of this version of its file.
+    Read(Vec<CertificateDer<'static>>, Version),
 }
 
-thread_local! {
-    static KNOWN: RefCell<Option<Known>> = const { RefCell::new(None) };
-}
-
-/// While `build` runs, each file is read once, and each certificate made once: servers share them, and see the same.
-pub fn reading_once<T>(build: impl FnOnce() -> T) -> T {
-    KNOWN.set(Some(Known::default()));
-    let built = build();
-    KNOWN.set(None);
-    built
-}
-
-/// The text after a name: a file's, or what stands after `data:`.
-pub fn read(name: &str) -> Result<Vec<u8>> {
-    if let Some(text) = name.strip_prefix("data:") {
-        return Ok(text.as_bytes().to_vec());
-    }
-    let known = KNOWN.with_borrow(|known| known.as_ref().and_then(|known| known.files.get(name).cloned()));
-    if let Some(contents) = known {
-        return Ok(contents);
-    }
-    let contents = read_file(name)?;
-    KNOWN.with_borrow_mut(|known| {
-        if let Some(known) = known {
-            known.files.insert(name.to_owned(), contents.clone());
+impl Chain {
+    fn certificates(&self) -> &[CertificateDer<'static>] {
+        match self {
+            Chain::Known(pair) => &pair.cert,
+            Chain::Read(certificates, _) => certificates,
         }
-    });
-    Ok(contents)
+    }
+
+    /// The pair of the chain, of the file `name`, and this key. All who have the same pair share it.
+    fn with_key(self, name: &str, key: Arc<dyn SigningKey>) -> Arc<CertifiedKey> {
+        match self {
+            Chain::Known(pair) if ptr::addr_eq(Arc::as_ptr(&pair.key), Arc::as_ptr(&key)) => pair,
+            Chain::Known(pair) => {
+                let pair = Arc::new(CertifiedKey::new(pair.cert.clone(), key));
+                objects::replace(name, |all| &all.chains, pair.clone());
+                pair
+            }
+            Chain::Read(certificates, version) => {
+                let pair = Arc::new(CertifiedKey::new(certificates, key));
+                objects::keep(name, |all| &all.chains, version, pair.clone());
+                pair
+            }
+        }
+    }
 }
 
-fn read_file(name: &str) -> Result<Vec<u8>> {
-    let failed =
-        |error: &std::io::Error| Error::new(format!("BIO_new_file() failed ({})", cannot_open(name, "r", error)));
-    let meta = std::fs::metadata(name).map_err(|error| failed(&error))?;
-    if meta.is_dir() {
-        // It can be opened, and nothing is read.
-        return Ok(Vec::new());
+fn read_chain(name: &str) -> Result<Chain> {
+    let failed = |error: Error| Error::new(format!("cannot load certificate \"{}\": {error}", shown(name)));
+    let text = objects::read(name).map_err(failed)?;
+    Ok(Chain::Read(certificates(&text.bytes).map_err(failed)?, text.version))
+}
+
+/// Reads a key, the one with this public key if there are several.
+fn read_key(name: &str, passwords: &[Vec<u8>], public: Option<&[u8]>) -> Result<PrivateKey> {
+    let failed = |error: Error| Error::new(format!("cannot load certificate key \"{}\": {error}", shown(name)));
+    if let Some(rest) = name.strip_prefix("engine:").or_else(|| name.strip_prefix("store:")) {
+        let kind = &name[..name.len() - rest.len() - 1];
+        return Err(failed(Error::new(format!("loading \"{kind}:...\" certificate keys is not supported"))));
     }
-    if meta.len() > pem::MAX_SIZE as u64 {
-        return Err(Error::new("BIO_new_file() failed (the file is too large)"));
+    let text = objects::read(name).map_err(failed)?;
+    let signer = keys::load(&text.bytes, passwords, public).map_err(failed)?;
+    let (key, encrypted): (Arc<dyn SigningKey>, _) = (Arc::new(NotedKey(signer)), keys::is_encrypted(&text.bytes));
+    match encrypted {
+        true => objects::keep_decrypted(name, passwords, key.clone()),
+        false => objects::keep(name, |all| &all.keys, text.version, key.clone()),
     }
-    std::fs::read(name).map_err(|error| failed(&error))
+    Ok((key, encrypted))
 }
 
 /// Whether a file holds parameters for finite-field Diffie-Hellman; they aren't used.
 pub fn check_dh_parameters(name: &str) -> Result<()> {
-    let text = read(name)
+    let text = objects::read(name)
         .map_err(|error| Error::new(error.0.replacen("BIO_new_file()", &format!("BIO_new_file(\"{name}\")"), 1)))?;
     let failed = |why: &str| Error::new(format!("PEM_read_bio_DHparams(\"{name}\") failed (SSL: {why})"));
-    let sections = pem::parse(&text).map_err(|error| failed(&error.0))?;
+    let sections = pem::parse(&text.bytes).map_err(|error| failed(&error.0))?;
     let is_meant = |label: &str| matches!(label, "DH PARAMETERS" | "X9.42 DH PARAMETERS");
     match sections.iter().any(|section| is_meant(&section.label)) {
         true => Ok(()),

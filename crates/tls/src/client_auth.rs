@@ -9,7 +9,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use crate::notes;
-use crate::verify::Trust;
+use crate::verify::{Authorities, Trust};
 use crate::x509::Parts;
 
 /// How clients are asked for certificates.
@@ -18,7 +18,7 @@ pub struct ClientAuth {
     /// Who vouches for them.
     pub trust: Arc<Trust>,
     /// Certificates of authorities whose names clients are told.
-    pub authorities: Vec<CertificateDer<'static>>,
+    pub authorities: Authorities,
 }
 
 /// The handshake's side.

@@ -24,6 +24,7 @@ mod layer;
 mod library;
 pub mod names;
 mod notes;
+mod objects;
 pub mod ocsp;
 pub mod pem;
 mod records;
@@ -37,17 +38,18 @@ mod verify;
 pub mod x509;
 
 pub use accept::{Alert, First, HandshakeError, accept, first_bytes, refuse};
-pub use certs::{Identity, certificates, check_dh_parameters, identity, read, reading_once};
+pub use certs::{Identity, certificates, check_dh_parameters, identity};
 pub use client::{Client, ClientLayer, ClientSettings, ConnectError, connect};
 pub use client_auth::ClientAuth;
 pub use departed::Departed;
 pub use error::{Error, Result, cannot_open};
 pub use layer::ServerLayer;
+pub use objects::{Objects, reading, reading_again};
 pub use secured::{ClientVerdict, Secured};
 pub use server::{KeySink, Protocols, Server, ServerSettings, groups};
 pub use session::{LocalCache, SessionCache};
 pub use tickets::TicketKeys;
-pub use verify::{Purpose, Reason, Trust};
+pub use verify::{Authorities, Purpose, Reason, Trust};
 
 /// SHA-1, for what can't do without it: fingerprints, WebSocket's handshake.
 pub fn sha1(bytes: &[u8]) -> [u8; 20] {

@@ -188,7 +188,7 @@ fn binding(settings: &ServerSettings) -> [u8; 16] {
     }
     if let Some(auth) = &settings.client_auth {
         context.update(b"client certificates");
-        auth.trust.roots().iter().chain(&auth.authorities).for_each(|der| context.update(der));
+        auth.trust.roots().chain(auth.authorities.iter()).for_each(|der| context.update(der));
     }
     let mut binding = [0; 16];
     binding.copy_from_slice(&context.finish().as_ref()[..16]);

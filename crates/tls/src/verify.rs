@@ -6,14 +6,16 @@
 //! an authority used as a client's own, are taken as OpenSSL takes them. `tests/openssl.rs` compares both.
 
 use std::fmt;
+use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use x509_cert::der::asn1::{AnyRef, ObjectIdentifier};
 use x509_cert::der::{Decode as _, Reader as _, SliceReader};
 
-use crate::certs::{self, certificates};
+use crate::certs::certificates;
 use crate::constraints;
 use crate::error::{Error, Result};
+use crate::objects;
 use crate::ocsp::Query;
 use crate::pem;
 use crate::session::now;
@@ -84,11 +86,14 @@ pub enum Purpose {
     Server,
 }
 
+/// The certificates of a file of authorities, shared by all who trust them.
+pub type Authorities = Arc<[CertificateDer<'static>]>;
+
 /// Who is trusted.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
-    roots: Vec<CertificateDer<'static>>,
-    lists: Vec<RevocationList>,
+    roots: Vec<Authorities>,
+    lists: Vec<Arc<[RevocationList]>>,
     check_lists: bool,
     depth: usize,
 }
@@ -105,34 +110,23 @@ impl Trust {
     }
 
     /// Adds the certificates of a file; gives them back.
-    pub fn add_file(&mut self, name: &str) -> Result<Vec<CertificateDer<'static>>> {
-        let failed = |error: Error| Error::new(format!("cannot load certificate \"{name}\": {error}"));
-        let found = certs::read(name).and_then(|text| certificates(&text)).map_err(failed)?;
-        self.roots.extend(found.iter().cloned());
+    pub fn add_file(&mut self, name: &str) -> Result<Authorities> {
+        let found = objects::known(name, |all| &all.authorities).map_or_else(|| read_authorities(name), Ok)?;
+        self.roots.push(found.clone());
         Ok(found)
     }
 
     /// Adds the revocation lists of a file; from then on every certificate of a chain needs one.
     pub fn add_lists(&mut self, name: &str) -> Result<()> {
-        let failed = |why: &str| Error::new(format!("cannot load CRL \"{name}\": {why}"));
-        let bad = |why: &str| failed(&format!("PEM_read_bio_X509_CRL() failed (SSL: {why})"));
-        let text = certs::read(name).map_err(|error| failed(&error.0))?;
-        let sections = pem::parse(&text).map_err(|error| bad(&error.0))?;
-        let before = self.lists.len();
-        for section in sections.iter().filter(|section| section.label == "X509 CRL") {
-            let list = RevocationList::parse(&section.bytes);
-            self.lists.push(list.ok_or_else(|| bad("error:068000A8:asn1 encoding routines::wrong tag"))?);
-        }
-        if self.lists.len() == before {
-            return Err(bad("error:0480006C:PEM routines::no start line:Expecting: X509 CRL"));
-        }
+        let found = objects::known(name, |all| &all.lists).map_or_else(|| read_lists(name), Ok)?;
+        self.lists.push(found);
         self.check_lists = true;
         Ok(())
     }
 
     /// The trusted certificates.
-    pub fn roots(&self) -> &[CertificateDer<'static>] {
-        &self.roots
+    pub fn roots(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        self.roots.iter().flat_map(|file| file.iter())
     }
 
     /// Judges a chain, the own certificate first.
@@ -152,7 +146,8 @@ impl Trust {
     /// issuer.
     pub fn query(&self, chain: &[CertificateDer<'_>]) -> Option<Query> {
         let leaf = Parts::parse(chain.first()?)?;
-        let all = chain[1..].iter().chain(&self.roots).filter_map(|der| Parts::parse(der));
+        let (sent, trusted) = (chain[1..].iter().map(AsRef::as_ref), self.roots().map(AsRef::as_ref));
+        let all = sent.chain(trusted).filter_map(Parts::parse);
         let issuer = all.filter(|one| one.subject == leaf.issuer).find(|one| leaf.is_signed_by(one))?;
         Query::new(&leaf, &issuer)
     }
@@ -171,7 +166,7 @@ impl Trust {
     ) -> std::result::Result<Vec<Parts<'a>>, Reason> {
         let leaf = sent.first().and_then(|leaf| Parts::parse(leaf)).ok_or(Reason::MALFORMED)?;
         let others: Vec<Parts<'_>> = sent.iter().skip(1).take(MAX_CHAIN).filter_map(|der| Parts::parse(der)).collect();
-        let roots: Vec<Parts<'_>> = self.roots.iter().filter_map(|der| Parts::parse(der)).collect();
+        let roots: Vec<Parts<'_>> = self.roots().filter_map(|der| Parts::parse(der)).collect();
         let Built { chain, judged } = build(leaf, &others, &roots, self.depth);
         let all: Vec<_> = chain.iter().map(Parts::extensions).collect::<Option<_>>().ok_or(Reason::MALFORMED)?;
         let mut verdict = Verdict(judged);
@@ -206,7 +201,7 @@ impl Trust {
             list.issuer == certificate.issuer && !list.is_special && !other_key
         };
         // Of several lists the latest counts.
-        let list = self.lists.iter().filter(fits).max_by_key(|list| list.validity.0);
+        let list = self.lists.iter().flat_map(|file| file.iter()).filter(fits).max_by_key(|list| list.validity.0);
         let Some(list) = list else { return verdict.fault(Reason::NO_CRL) };
         if extension(of_issuer, KEY_USAGE).is_some_and(|usage| !has_bit(usage, CRL_SIGN)) {
             verdict.fault(Reason::NO_CRL_SIGN);
@@ -224,6 +219,30 @@ impl Trust {
             verdict.fault(Reason::REVOKED);
         }
     }
+}
+
+fn read_authorities(name: &str) -> Result<Authorities> {
+    let failed = |error: Error| Error::new(format!("cannot load certificate \"{name}\": {error}"));
+    let text = objects::read(name).map_err(failed)?;
+    let found = Authorities::from(certificates(&text.bytes).map_err(failed)?);
+    objects::keep(name, |all| &all.authorities, text.version, found.clone());
+    Ok(found)
+}
+
+fn read_lists(name: &str) -> Result<Arc<[RevocationList]>> {
+    let failed = |why: &str| Error::new(format!("cannot load CRL \"{name}\": {why}"));
+    let bad = |why: &str| failed(&format!("PEM_read_bio_X509_CRL() failed (SSL: {why})"));
+    let text = objects::read(name).map_err(|error| failed(&error.0))?;
+    let sections = pem::parse(&text.bytes).map_err(|error| bad(&error.0))?;
+    let lists = sections.iter().filter(|section| section.label == "X509 CRL").map(|section| {
+        RevocationList::parse(&section.bytes).ok_or_else(|| bad("error:068000A8:asn1 encoding routines::wrong tag"))
+    });
+    let found = lists.collect::<Result<Arc<[RevocationList]>>>()?;
+    if found.is_empty() {
+        return Err(bad("error:0480006C:PEM routines::no start line:Expecting: X509 CRL"));
+    }
+    objects::keep(name, |all| &all.lists, text.version, found.clone());
+    Ok(found)
 }
 
 /// The last fault that was found.
@@ -562,7 +581,7 @@ mod tests {
     }
 
     fn trust(roots: &[&Made], depth: usize) -> Trust {
-        Trust { roots: roots.iter().map(|made| made.der.clone()).collect(), ..Trust::new(depth) }
+        Trust { roots: vec![roots.iter().map(|made| made.der.clone()).collect()], ..Trust::new(depth) }
     }
 
     fn judge(trust: &Trust, chain: &[&Made]) -> u32 {

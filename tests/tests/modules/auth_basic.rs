@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use e2e::load::cpu_ms;
 use e2e::{Response, Server, Setup, basic, run};
+use rustix::net::sockopt::set_socket_linger;
 
 /// Passwords in each form; all of them are `password`.
 const FORMS: [(&str, &str); 12] = [
@@ -263,6 +265,39 @@ fn passwords_of_clients_that_have_gone_make_nobody_wait() {
     // Two threads would be busy with all of them for twenty times as long.
     let after = timed();
     assert!(after < 10 * one, "{one:?} {after:?}");
+}
+
+/// Differs from nginx: checked in threads of their own
+#[test]
+fn passwords_of_clients_that_have_reset_their_connections_are_not_checked() {
+    let mut server = Setup::http(
+        "server { listen 127.0.0.1:%%PORT%%; root %%DIR%%; auth_basic x; auth_basic_user_file passwords;
+            location /status { auth_basic off; stub_status; } }",
+    )
+    .main("worker_processes 1;")
+    .file("passwords", slow(400_000))
+    .start();
+    let worker = server.children()[0];
+    let spent = |server: &Server| {
+        let before = cpu_ms(worker);
+        assert_eq!(ask(server, "/f", "user", "x").status, 401);
+        cpu_ms(worker) - before
+    };
+    let one = spent(&server);
+    let before = cpu_ms(worker);
+    let mut clients: Vec<_> = (0..40).map(|_| server.connect()).collect();
+    clients.iter_mut().for_each(|client| {
+        client.send(format!("GET /f HTTP/1.1\r\nHost: a\r\n{}\r\n", basic("user", "x")));
+    });
+    server.wait(|s| s.get("/status").text().contains("Writing: 41 "), "all requests");
+    for client in clients {
+        set_socket_linger(client.stream(), Some(Duration::ZERO)).expect("a socket");
+    }
+    server.wait(|s| s.get("/status").text().contains("Writing: 1 "), "their end");
+    // Behind all of them; those that the two threads had begun with come to their end.
+    spent(&server);
+    let all = cpu_ms(worker) - before;
+    assert!(all < 10 * one, "one check {one} ms, all of them {all} ms");
 }
 
 #[test]

@@ -262,10 +262,13 @@ fn hostile_servers() {
     });
     let (line, lines) = (endless(b"* OK ", b"xxxxxxxxxxxxxxxx"), endless(b"", b"220-x\r\n"));
     let fields = endless(b"HTTP/1.0 200 OK\r\n", b"X: yyyyyyyyyyyyyyyyyyyyyyyy\r\n");
+    // All of it could be the start of an answer: only the deadline ends it.
     let slow = Backend::sockets(|mut stream, _| {
         let _ = stream.read(&mut [0; 4096]);
-        while stream.write_all(b"H").is_ok() {
+        let mut sent = stream.write_all(b"HTTP/1.0 200 OK\r\nX: ");
+        while sent.is_ok() {
             std::thread::sleep(Duration::from_millis(20));
+            sent = stream.write_all(b"y");
         }
     });
     let (to_line, to_lines, to_drip) = (allow(line.port), allow(lines.port), allow(dripping.port));
@@ -288,6 +291,8 @@ fn hostile_servers() {
     client.expect(&["220*"]).say(&plain, &["451 4.3.2 Internal server error"]).end();
     let log = server.read("error.log");
     assert!(log.contains("upstream sent too long response line: \"* OK xxx"), "{log}");
+    let deadline = format!("auth http server 127.0.0.1:{} timed out (110: Connection timed out)", slow.port);
+    assert!(log.contains(&deadline), "{log}");
 }
 
 /// Nobody is asked any longer for a client that has gone; one that has only closed its side still gets its answer.

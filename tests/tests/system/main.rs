@@ -21,6 +21,7 @@ mod reload;
 mod sandbox;
 mod sites;
 mod ssl_refresh;
+mod ssl_reload;
 mod ssl_tickets;
 mod stream;
 mod stream_udp;

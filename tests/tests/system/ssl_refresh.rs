@@ -1,24 +1,10 @@
 //! Certificates that are renewed while the server runs, without a reload.
 
 use std::fs;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use e2e::{EC, RSA, certificate, secure};
-use e2e::{Server, Setup};
-
-/// Who the server says that it is to a client that connects now.
-fn shown(port: u16, options: &[&str]) -> String {
-    let out = Command::new("openssl")
-        .args(["s_client", "-connect", &format!("127.0.0.1:{port}"), "-servername", "x"])
-        .args(options)
-        .stdin(Stdio::null())
-        .output()
-        .expect("openssl is installed");
-    let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    let subject = text.lines().find_map(|line| line.strip_prefix("subject="));
-    subject.unwrap_or_default().replace(' ', "").replace("CN=", "")
-}
+use e2e::secure::{self, shown};
+use e2e::{EC, RSA, Server, Setup, certificate};
 
 /// Puts a certificate with its key in the place of `one`, as a program does that renews it.
 fn put(server: &Server, name: &str) {

@@ -46,9 +46,9 @@ conf::table! {
     /// A server.
     "server" in Context::STREAM, Args::exactly(0).block(), default none, block(blocks::server::<Lines>);
     /// An address of the server.
-    "listen" in Context::STREAM_SERVER, Args::at_least(1), default none, block(blocks::listen::<Lines, Builder>);
+    "listen" in Context::STREAM_SERVER, Args::at_least(1), default none, block(blocks::listen::<Lines>);
     /// Names of the server.
-    "server_name" in Context::STREAM_SERVER, Args::at_least(1), default none, block(blocks::server_name::<Lines, Builder>);
+    "server_name" in Context::STREAM_SERVER, Args::at_least(1), default none, block(blocks::server_name::<Lines>);
 }
 
 conf::table! {

@@ -11,7 +11,6 @@ use std::cell::Cell;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use common::front::addresses::{self, Listener};
 use common::front::blocks::{NoParameters, ServerNode};
 use common::front::{Server as _, ssl};
 use common::modules::Module as _;
@@ -66,7 +65,7 @@ impl Module for LinesModule {
     }
 
     fn build(&self, loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc<dyn App>>> {
-        ::tls::reading_once(|| build(loader, cx))
+        ssl::reading_once(loader, cx, |loader| build(loader, cx))
     }
 }
 
@@ -79,27 +78,22 @@ fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> Result<Option<Rc<dyn
     let mut made = ssl::Servers::default();
     let mut servers = Vec::new();
     for (node, set) in builder.servers.iter().zip(sets) {
-        servers.push(Rc::new(server(node, set, &mut made, loader)?));
+        servers.push(Rc::new(server(&builder, node, set, &mut made, loader)?));
     }
     let variables = Rc::new(vars::finish::<Lines>(loader)?);
-    let listeners = builder.servers.iter().zip(&servers).map(|(node, server)| Listener {
-        server,
-        listens: &node.listens,
-        names: &node.names,
-        place: node.place,
-    });
-    let sockets = addresses::sockets::<Lines>(listeners, loader)?;
+    let sockets = builder.sockets(&servers, loader)?;
     debug_assert!(servers.iter().all(|server| server.tls().is_some() == server.has_certificate()));
     Ok(Some(Rc::new(LinesApp { sockets, variables, log: cx.log.clone(), busy: Cell::new(0) })))
 }
 
 fn server(
+    builder: &Builder,
     node: &ServerNode<NoParameters>,
     set: conf::Set,
     made: &mut ssl::Servers,
     loader: &mut Loader<'_>,
 ) -> Result<LinesServer> {
-    let tls = made.of::<Lines>(&set, &config::NO_NAMES, &[], &|_| Some(node.place), loader)?;
+    let tls = builder.tls(node, (&set, &config::NO_NAMES), &[], made, loader)?;
     let mut phases = Phases::default();
     PROTOCOL_MODULES.phases(&set, loader, &mut phases)?;
     let backend = config::backend(&set, loader)?;

@@ -29,6 +29,7 @@ impl Successors {
     }
 
     /// They, if there are some and they still take something.
+    #[inline]
     pub fn get(&self) -> Option<Rc<Handover>> {
         self.0.borrow().as_ref().filter(|handover| handover.is_open()).cloned()
     }

@@ -109,6 +109,7 @@ impl<P: Proto> Variables<P> {
             slots: Slots::default(),
             values: vec![Value::Unset; self.len()],
             stored: vec![0; self.len().div_ceil(BITS)],
+            copied: false,
             depth: MAX_DEPTH,
         }
     }
@@ -136,6 +137,8 @@ pub struct Store {
     values: Vec<Value>,
     /// A bit for each id that this session itself has stored.
     stored: Vec<usize>,
+    /// Whether it began with the values of another session: then places without a bit hold values too.
+    copied: bool,
     /// How deep variables may refer to each other yet.
     depth: u8,
 }
@@ -144,11 +147,17 @@ impl Store {
     /// As it was at first; memory is kept.
     pub fn clear(&mut self) {
         // All of them: one that is added and forgotten here doesn't compile.
-        let Store { captures, slots, values, stored, depth } = self;
+        let Store { captures, slots, values, stored, copied, depth } = self;
         captures.clear();
         slots.clear();
-        values.fill(Value::Unset);
-        stored.fill(0);
+        if std::mem::take(copied) {
+            values.fill(Value::Unset);
+        }
+        for (at, bits) in stored.iter_mut().enumerate() {
+            for index in indices(at, std::mem::take(bits)) {
+                values[index] = Value::Unset;
+            }
+        }
         *depth = MAX_DEPTH;
     }
 
@@ -172,19 +181,17 @@ impl Store {
     pub fn copy_values(&mut self, from: &Store) {
         self.values.clone_from(&from.values);
         self.stored.fill(0);
+        self.copied = true;
     }
 
     /// Takes over what a session that began with this one's values has stored since, and nothing else of it: others may
     /// have stored meanwhile.
     pub fn take_over(&mut self, from: &Store) {
-        for (at, &bits) in from.stored.iter().enumerate().filter(|(_, bits)| **bits != 0) {
-            let mut bits = bits;
-            while bits != 0 {
-                let index = at * BITS + bits.trailing_zeros() as usize;
-                bits &= bits - 1;
+        for (at, &bits) in from.stored.iter().enumerate() {
+            for index in indices(at, bits) {
                 self.values[index].clone_from(&from.values[index]);
             }
-            self.stored[at] |= from.stored[at];
+            self.stored[at] |= bits;
         }
     }
 
@@ -192,6 +199,15 @@ impl Store {
     pub fn values(&self) -> &[Value] {
         &self.values
     }
+}
+
+/// The indices of the bits that are set in the word `at` of [`Store::stored`].
+fn indices(at: usize, mut bits: usize) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
+        bits &= bits - 1;
+        Some(at * BITS + lowest)
+    })
 }
 
 /// The room for a value that is rendered: most need no more, so their memory doesn't grow.
@@ -308,4 +324,40 @@ pub fn render_shared<S: Session>(session: &mut S, template: &Template) -> Bytes 
 /// A condition: a template whose value is neither empty nor `0`.
 pub fn test<S: Session>(session: &mut S, template: &Template) -> bool {
     with_value(session, template, |_, value| !value.is_empty() && value != b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> Store {
+        let values = vec![Value::Unset; BITS + 2];
+        let (captures, slots) = (LastCaptures::default(), Slots::default());
+        Store { captures, slots, values, stored: vec![0; 2], copied: false, depth: MAX_DEPTH }
+    }
+
+    fn set(store: &mut Store, at: usize) {
+        store.values[at] = Value::Set(Bytes::from_static(b"old"));
+        store.stored[at / BITS] |= 1 << (at % BITS);
+    }
+
+    fn filled(store: &Store) -> Vec<usize> {
+        let filled = store.values.iter().enumerate().filter(|(_, value)| !matches!(value, Value::Unset));
+        filled.map(|(at, _)| at).collect()
+    }
+
+    #[test]
+    fn what_was_stored_or_copied_is_forgotten() {
+        let (mut parent, mut child) = (store(), store());
+        [0, 3, BITS - 1, BITS + 1].into_iter().for_each(|at| set(&mut parent, at));
+        child.copy_values(&parent);
+        set(&mut child, 5);
+        assert_eq!(filled(&child), [0, 3, 5, BITS - 1, BITS + 1]);
+        parent.take_over(&child);
+        assert_eq!(filled(&parent), filled(&child));
+        for mut used in [parent, child] {
+            used.clear();
+            assert_eq!((filled(&used), &used.stored[..], used.copied), (Vec::new(), &[0, 0][..], false));
+        }
+    }
 }

@@ -309,7 +309,20 @@ conf::table! {
     /// What of TLS outlives a reload.
     pub struct SslCacheConf, raw SslCacheRaw, module "ngx_openssl_cache_module", level MAIN Main;
 
-    /// Accepted for compatibility: files of TLS are read at each reload, so that every change of them counts.
+    /// On a reload the next configuration takes over the certificates, keys, certificates of authorities and revocation
+    /// lists that this one has read, where their files have not changed.
+    ///
+    /// Effect: a reload takes less time where there are many certificates. A file has changed if it has another inode, or
+    /// another time of its last change, in seconds. The directive of the running configuration counts, as in nginx: what
+    /// the new one says holds for the reload after it. A certificate and a key that don't belong together are read again.
+    /// Encrypted keys, other files of TLS, and what variables name are read in any case; a start and `-t` take nothing over.
+    ///
+    /// Danger: a file that is overwritten in place and keeps the second of its last change is not read again. Put the new
+    /// file in its place by a rename.
+    ///
+    /// ```nginx
+    /// ssl_object_cache_inheritable off;
+    /// ```
     "ssl_object_cache_inheritable" in Context::MAIN, Args::FLAG, default "on",
         scalar(flag) ssl_object_cache_inheritable: bool = true;
 }

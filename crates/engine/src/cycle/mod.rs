@@ -15,7 +15,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use conf::{Context, Error, Frame, Level as ConfLevel, Loader, Places, Registry, Set, Sets, Sources};
+use conf::{Context, Error, Frame, Level as ConfLevel, Loader, Places, Registry, Set, Sets, Sources, Store};
 
 use self::core_conf::{CoreConf, ErrlogConf, Owner, ThreadPoolConf, find_owner};
 use self::event_conf::{DEFAULT_METHOD, EpollConf, EventConf, Events, METHODS};
@@ -163,7 +163,14 @@ pub struct Cycle {
     pub zones: Zones,
     /// What all workers share, over reloads.
     pub shared: Rc<Shared>,
+    /// What modules have kept for the next cycle.
+    pub inheritable: Inheritable,
 }
+
+/// What modules keep for the next cycle, by types: they put it here while they build, and find that of the cycle before in
+/// [`BuildContext::old`].
+#[derive(Default)]
+pub struct Inheritable(pub Store);
 
 /// Memory that all workers of all cycles share.
 pub struct Shared {
@@ -319,6 +326,29 @@ struct Read {
     zones: Zones,
     sources: Sources,
     places: Places,
+    inheritable: Inheritable,
+}
+
+impl Read {
+    /// The cycle, with nothing of it open, and where what it opens is named; `None`: there is no `events {}`.
+    fn into_cycle(self, prefix: PathBuf, shared: Rc<Shared>) -> Option<(Cycle, Places)> {
+        let cycle = Cycle {
+            main: self.main,
+            events: self.events?,
+            log: self.log,
+            log_files: self.log_files,
+            apps: self.apps,
+            listening: Vec::new(),
+            retired: RefCell::default(),
+            sources: self.sources,
+            needs: self.needs,
+            prefix,
+            zones: self.zones,
+            shared,
+            inheritable: self.inheritable,
+        };
+        Some((cycle, self.places))
+    }
 }
 
 fn read(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Reporter) -> Option<Read> {
@@ -349,7 +379,9 @@ fn read(program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Rep
     let log_files = loader.store.take::<LogFiles>().unwrap_or_default();
     let needs = loader.store.take::<Needs>().unwrap_or_default();
     let zones = loader.store.take::<Zones>().unwrap_or_default();
-    Some(Read { main, events, log, log_files, apps, needs, zones, sources: loader.sources, places: loader.places })
+    let inheritable = loader.store.take::<Inheritable>().unwrap_or_default();
+    let Loader { sources, places, .. } = loader;
+    Some(Read { main, events, log, log_files, apps, needs, zones, sources, places, inheritable })
 }
 
 fn parse(program: &Program, env: &conf::Env) -> (Sources, Vec<conf::Directive>, Vec<Error>) {
@@ -427,11 +459,6 @@ fn memory<'a>(program: &Program, old: Option<&'a Cycle>, purpose: Purpose) -> Me
 
 /// Opens files and sockets.
 fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, reporter: &Reporter) -> Option<Cycle> {
-    let Read { main, events, log, log_files, apps, needs, zones, sources, places } = read;
-    let Some(events) = events else {
-        reporter.say(Level::Emerg, "no \"events\" section in configuration");
-        return None;
-    };
     let shared = match old.map_or_else(|| Shared::new().map(Rc::new), |old| Ok(old.shared.clone())) {
         Ok(shared) => shared,
         Err(error) => {
@@ -439,16 +466,17 @@ fn open(read: Read, program: &Program, purpose: Purpose, old: Option<&Cycle>, re
             return None;
         }
     };
+    let Some((mut cycle, places)) = read.into_cycle(program.prefix.clone(), shared) else {
+        reporter.say(Level::Emerg, "no \"events\" section in configuration");
+        return None;
+    };
+    let unprivileged = cycle.owner().is_some_and(|owner| owner.user.uid != 0);
     if !matches!(purpose, Purpose::Signal | Purpose::Embed)
-        && let Err(message) = check_method(events.get(), owner(main.get()).is_some_and(|owner| owner.user.uid != 0))
+        && let Err(message) = check_method(cycle.event(), unprivileged)
     {
         reporter.say(Level::Emerg, &message);
         return None;
     }
-    let (listening, prefix) = (Vec::new(), program.prefix.clone());
-    let retired = RefCell::default();
-    let mut cycle =
-        Cycle { main, events, log, log_files, apps, listening, retired, sources, needs, prefix, zones, shared };
     if purpose == Purpose::Signal {
         // What it has to say goes to the configuration's log if that can be written.
         let _ = cycle.log_files.open_all(&places);

@@ -137,16 +137,16 @@ pub(super) fn open(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key)
     if let Some(stored) = file.made.as_ref().and_then(Made::get) {
         return Some(stored);
     }
-    let contents = match (file.content, file.file) {
-        (Some(content), _) => Contents::Memory(content),
-        (None, Some(file)) => Contents::File(file),
+    let contents = match (&file.content, &file.file) {
+        (Some(content), _) => Contents::Memory(content.clone()),
+        (None, Some(file)) => Contents::File(file.clone()),
         (None, None) => return None,
     };
     let why = match read(&contents, file.size) {
         Ok((entry, start)) => {
             let (entry, identity) = (Rc::new(entry), file.stat.identity);
             let stored = Rc::new(Stored { key: *key, entry, start, contents, identity });
-            if let Some(made) = file.made {
+            if let Some(made) = &file.made {
                 made.set(stored.clone());
             }
             return Some(stored);

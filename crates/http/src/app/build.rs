@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 use common::backend::targets::Groups;
-use common::front::addresses::{self, Listener};
+use common::front::ListenSpec;
+use common::front::blocks::Resolved;
 use common::front::ssl::{self, ServerTls, Watched};
-use common::front::{ListenSpec, ServerName};
 use conf::{Context, Error, Level, Loader, Result, Set, Sets};
 use engine::cycle::core_conf::ThreadPoolConf;
 use engine::cycle::event_conf::EventConf;
@@ -17,7 +17,7 @@ use engine::{App, BuildContext, Listen, WorkerContext};
 use os::SockAddr;
 
 use super::handover;
-use crate::config::blocks::{Builder, ServerNode};
+use crate::config::blocks::{Block, Builder};
 use crate::config::core::{CoreLocation, CoreServer};
 use crate::module::HttpModules;
 use crate::module::LocationContext;
@@ -26,40 +26,39 @@ use crate::request::facts::ConnectionFacts;
 use crate::server::location::{Entry, Handlers, Location, LocationId, Tree};
 use crate::server::status::Status;
 use crate::server::worker::{Debugs, Worker, WorkerHandle};
-use crate::server::{Http, HttpListen, Server, Socket};
+use crate::server::{Http, HttpListen, Server};
 use crate::session::connection::{Connection, Link};
 use crate::session::h1;
 use crate::session::h2::conf::{self as http2, Http2Conf};
 
 /// Builds `http {}`, if there is one.
 pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>, modules: &HttpModules) -> Result<Option<Rc<dyn App>>> {
-    let Some(mut builder) = loader.store.take::<Builder>() else { return Ok(None) };
-    let Some(frame) = builder.http.clone() else { return Ok(None) };
+    let Some(mut block) = Block::take(loader) else { return Ok(None) };
+    let mut builder = loader.store.take::<Builder>().unwrap_or_default();
     for module in modules.iter() {
         module.prepare(loader)?;
     }
-    let level = |level: Level, loader: &mut Loader<'_>| {
-        Sets::resolve(Context::HTTP, level, &mut frame.levels[level as usize].borrow_mut(), None, loader)
-    };
-    let main = level(Level::Main, loader)?;
-    let outer_server = level(Level::Server, loader)?;
-    let outer_location = level(Level::Location, loader)?;
+    let Resolved { main, servers: sets, .. } = block.resolve(loader)?;
+    let outer_location = block.resolve_outer(Level::Location, loader)?;
     loader.store.put(OuterLocation(Some(outer_location.share())));
-    let sets = resolve_sets(&mut builder, &outer_server, &outer_location, loader)?;
-    check_sizes(&builder, &sets.servers, loader)?;
-    for set in &sets.servers {
+    let location_sets = resolve_locations(&builder, &outer_location, loader)?;
+    check_sizes(&block, &sets, loader)?;
+    for set in &sets {
         ssl::compile::<HttpProto>(set, loader)?;
     }
-    let compiled = compile(&builder, &sets, modules, loader)?;
+    let compiled = compile((&block, &builder), &location_sets, modules, loader)?;
     crate::body::temp::make_folders(loader, cx.owner)?;
     let variables = common::vars::finish(loader)?;
     let tunnels = builder.locations.iter().zip(&compiled).filter(|(_, handlers)| handlers.serves_connect);
     let tunnels = tunnels.map(|(node, _)| node.server).collect();
-    let locations = locations(&mut builder, sets.locations, &sets.servers, compiled);
+    let locations = locations(&mut builder, location_sets, &sets, compiled);
+    let roots: Vec<&Rc<Location>> = builder.roots.iter().map(|root| &locations[root.0 as usize]).collect();
+    let silent = block.servers.iter_mut().filter(|node| node.listens.is_empty());
+    silent.for_each(|node| node.listens.push(default_listen()));
     let mut made = ssl::Servers::default();
-    let tls = server_tls(&builder, &sets.servers, &locations, &mut made, loader)?;
-    let servers = servers(&mut builder, &sets.servers, &locations, tls, &tunnels);
-    let sockets = sockets(&builder.servers, &servers, loader)?;
+    let tls = server_tls(&block, &sets, &roots, &mut made, loader)?;
+    let servers = servers(&block, &sets, &roots, tls, &tunnels);
+    let sockets = block.sockets(&servers, loader)?;
     let counters = engine::cycle::zones::counters(loader, cx.old, crate::server::status::NAMES)
         .map_err(|error| Error::new(format!("mmap() failed{}", engine::log::Errno(&error))))?;
     let http = Http {
@@ -80,37 +79,22 @@ pub fn build(loader: &mut Loader<'_>, cx: &BuildContext<'_>, modules: &HttpModul
 #[derive(Default)]
 pub struct OuterLocation(pub Option<Rc<CoreLocation>>);
 
-struct Resolved {
-    servers: Vec<Set>,
-    locations: Vec<Set>,
-}
-
-/// Inheritance over all servers and locations; a location stands after the one around it in the list.
-fn resolve_sets(
-    builder: &mut Builder,
-    outer_server: &Set,
-    outer_location: &Set,
-    loader: &mut Loader<'_>,
-) -> Result<Resolved> {
-    let mut servers = Vec::with_capacity(builder.servers.len());
-    for server in &builder.servers {
-        let raw = &mut server.frame.levels[Level::Server as usize].borrow_mut();
-        servers.push(Sets::resolve(Context::HTTP, Level::Server, raw, Some(outer_server), loader)?);
-    }
+/// Inheritance over all locations; a location stands after the one around it in the list.
+fn resolve_locations(builder: &Builder, outer: &Set, loader: &mut Loader<'_>) -> Result<Vec<Set>> {
     let mut locations: Vec<Set> = Vec::with_capacity(builder.locations.len());
     for node in &builder.locations {
-        let parent = node.parent.map_or(outer_location, |parent| &locations[parent.0 as usize]);
+        let parent = node.parent.map_or(outer, |parent| &locations[parent.0 as usize]);
         let raw = &mut node.raw.borrow_mut();
         let set = Sets::resolve(Context::HTTP, Level::Location, raw, Some(parent), loader)?;
         locations.push(set);
     }
-    Ok(Resolved { servers, locations })
+    Ok(locations)
 }
 
 /// Lets every module add to every location what it needs there.
 fn compile(
-    builder: &Builder,
-    sets: &Resolved,
+    (block, builder): (&Block, &Builder),
+    sets: &[Set],
     modules: &HttpModules,
     loader: &mut Loader<'_>,
 ) -> Result<Vec<Handlers>> {
@@ -120,10 +104,11 @@ fn compile(
         for module in modules.iter() {
             let mut cx = LocationContext {
                 id: LocationId(index as u32),
-                set: &sets.locations[index],
-                sets: &sets.locations,
+                set: &sets[index],
+                sets,
                 kind: &node.kind,
                 name: &node.name,
+                block,
                 builder,
                 loader,
             };
@@ -167,27 +152,22 @@ fn tree(builder: &Builder, index: usize, compiled: &[Handlers]) -> Tree {
 
 /// What accepts each server's TLS connections.
 fn server_tls(
-    builder: &Builder,
+    block: &Block,
     sets: &[Set],
-    locations: &[Rc<Location>],
+    roots: &[&Rc<Location>],
     made: &mut ssl::Servers,
     loader: &mut Loader<'_>,
 ) -> Result<Vec<Option<Rc<ServerTls>>>> {
-    let nodes = &builder.servers;
+    let nodes = &block.servers;
     let mut all = Vec::with_capacity(sets.len());
     // `listen … http2` offers it to every server of the address.
     let specs = nodes.iter().flat_map(|node| &node.listens);
     let addresses: HashSet<SockAddr> = specs.filter(|spec| spec.own.http2).map(|spec| spec.addr.clone()).collect();
-    for (node, set) in nodes.iter().zip(sets) {
+    for ((node, set), root) in nodes.iter().zip(sets).zip(roots) {
         let listens = || node.listens.iter().any(|spec| addresses.contains(&spec.addr));
         let http2 = set.get::<Http2Conf>().http2 || listens();
-        let core = &locations[node.root.0 as usize].core;
-        let names = core.shared.names();
-        let registry = loader.registry();
-        let at = |name: &str| builder.server_place(node, registry, name);
         let alpn = &ALPN[usize::from(!http2)..];
-        let tls = made.of::<HttpProto>(set, &names, alpn, &at, loader);
-        all.push(tls.map_err(|error| error.or_at(Some(node.span)))?);
+        all.push(block.tls(node, (set, &root.core.shared.names()), alpn, made, loader)?);
     }
     Ok(all)
 }
@@ -196,13 +176,13 @@ fn server_tls(
 const ALPN: [&[u8]; 4] = [b"h2", b"http/1.1", b"http/1.0", b"http/0.9"];
 
 /// What nginx demands of sizes for the heads of requests.
-fn check_sizes(builder: &Builder, sets: &[Set], loader: &Loader<'_>) -> Result<()> {
-    for (node, set) in builder.servers.iter().zip(sets) {
+fn check_sizes(block: &Block, sets: &[Set], loader: &Loader<'_>) -> Result<()> {
+    for (node, set) in block.servers.iter().zip(sets) {
         let core = set.get::<CoreServer>();
         if core.large_client_header_buffers.size < core.connection_pool_size {
             let message = "the \"large_client_header_buffers\" size must be equal to or greater than \
                            \"connection_pool_size\"";
-            let at = |name| builder.server_place(node, loader.registry(), name);
+            let at = |name| block.server_place(node, loader.registry(), name);
             let place = at("large_client_header_buffers").or_else(|| at("connection_pool_size"));
             return Err(Error::new(message).or_at(place));
         }
@@ -211,34 +191,22 @@ fn check_sizes(builder: &Builder, sets: &[Set], loader: &Loader<'_>) -> Result<(
 }
 
 fn servers(
-    builder: &mut Builder,
+    block: &Block,
     sets: &[Set],
-    locations: &[Rc<Location>],
+    roots: &[&Rc<Location>],
     tls: Vec<Option<Rc<ServerTls>>>,
     tunnels: &HashSet<usize>,
 ) -> Vec<Rc<Server>> {
-    let nodes = builder.servers.iter().zip(sets).zip(tls).enumerate();
+    let nodes = block.servers.iter().zip(sets).zip(roots).zip(tls).enumerate();
     nodes
-        .map(|(index, ((node, set), tls))| {
-            let root = locations[node.root.0 as usize].clone();
-            let name = ServerName::shown(&node.names);
+        .map(|(index, (((node, set), root), tls))| {
+            let (name, root) = (node.name(), Rc::clone(root));
             let http2 = http2::config(set);
             let serves_connect = tunnels.contains(&index);
             let core = set.share::<CoreServer>();
             Rc::new(Server { name, core, set: set.clone(), root, tls, http2, serves_connect })
         })
         .collect()
-}
-
-fn sockets(nodes: &[ServerNode], servers: &[Rc<Server>], loader: &mut Loader<'_>) -> Result<Vec<Socket>> {
-    let default = [default_listen()];
-    let listeners = nodes.iter().zip(servers).map(|(node, server)| Listener {
-        server,
-        listens: if node.listens.is_empty() { &default } else { &node.listens },
-        names: &node.names,
-        place: node.span,
-    });
-    addresses::sockets::<HttpProto>(listeners, loader)
 }
 
 /// Where nothing is said: port 80, or 8000 for whoever may not take that.

@@ -48,7 +48,7 @@ impl engine::Module for Module {
     }
 
     fn build(&self, loader: &mut Loader<'_>, cx: &BuildContext<'_>) -> conf::Result<Option<Rc<dyn App>>> {
-        ::tls::reading_once(|| build::build(loader, cx, &self.modules))
+        ssl::reading_once(loader, cx, |loader| build::build(loader, cx, &self.modules))
     }
 
     fn variables(&self) -> Vec<engine::Variable> {

@@ -1,51 +1,33 @@
-//! The blocks of HTTP: `http`, `server`, `location`, `limit_except`, `types`; and what is gathered while they are read.
+//! The blocks of HTTP: `http`, `server`, `location`, `limit_except`, `types`; and the locations that are gathered while they
+//! are read. What servers have in common with those of other protocols is `common`'s.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
-use common::front::blocks::{Gather, Open};
-use common::front::listen::Claims;
-use common::front::{ListenSpec, ServerName};
-use conf::{Context, Directive, Error, Frame, Level, Loader, RawSet, Result, Span};
+use common::front::blocks as front;
+use conf::{Context, Directive, Error, Level, Loader, RawSet, Result, Span};
 
 use super::core::CoreLocationRaw;
 use super::mime::Types;
 use crate::proto::HttpProto;
 use crate::request::variables::one_variable;
-use crate::server::HttpListen;
 use crate::server::location::{Kind, LocationId};
 
-/// Everything of `http {}`, before inheritance.
+/// `http {}` with its servers, before inheritance.
+pub type Block = front::Builder<HttpProto>;
+
+/// The locations of `http {}`, before inheritance.
 #[derive(Default)]
 pub struct Builder {
-    /// The levels of the `http {}` block, if there is one.
-    pub http: Option<Frame>,
-    /// The servers in the order of the file.
-    pub servers: Vec<ServerNode>,
     /// All locations, with the servers' own levels among them.
     pub locations: Vec<LocationNode>,
-    server: Option<usize>,
+    /// The servers' own levels as locations, in the order of the file.
+    pub roots: Vec<LocationId>,
     location: Option<LocationId>,
-    /// What servers have said of addresses.
-    claims: Claims,
     /// Exact and prefix locations by the level that they stand in.
     named: HashMap<(u32, bool, Box<[u8]>), Span>,
-}
-
-/// A server, before inheritance.
-pub struct ServerNode {
-    /// Its levels.
-    pub frame: Frame,
-    /// Its own level as a location.
-    pub root: LocationId,
-    /// Its addresses; empty for the default one.
-    pub listens: Vec<ListenSpec<HttpListen>>,
-    /// Its names.
-    pub names: Vec<ServerName>,
-    /// Where it stands.
-    pub span: Span,
 }
 
 /// A location, before inheritance.
@@ -70,41 +52,27 @@ pub struct LocationNode {
 
 /// `http { … }`.
 pub fn http(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    let frame = Frame::default();
-    let builder = loader.store.entry::<Builder>();
-    if builder.http.is_some() {
-        return Err(Error::on(d, "\"http\" directive is duplicate"));
-    }
-    builder.http = Some(frame.clone());
-    crate::module::begin_http(loader);
-    loader.block(d.block.as_deref().unwrap_or_default(), Context::HTTP, frame);
-    Ok(())
+    front::block::<HttpProto>(loader, d, crate::module::begin_http)
 }
 
 /// `server { … }`.
 pub fn server(loader: &mut Loader<'_>, d: &Directive) -> Result<()> {
-    let frame = loader.frame().nested(Level::Server);
-    let builder = loader.store.entry::<Builder>();
-    let index = builder.servers.len();
-    let raw = frame.levels[Level::Location as usize].clone();
-    let node = LocationNode {
-        name: Box::default(),
-        kind: Kind::Server,
-        raw,
-        parent: None,
-        server: index,
-        children: Vec::new(),
-        limit_except: None,
-        span: d.name.span,
-    };
-    let root = builder.push(node);
-    let server = ServerNode { frame: frame.clone(), root, listens: Vec::new(), names: Vec::new(), span: d.name.span };
-    builder.servers.push(server);
-    builder.server = Some(index);
-    builder.location = Some(root);
-    loader.block(d.block.as_deref().unwrap_or_default(), Context::SERVER, frame);
-    let builder = loader.store.entry::<Builder>();
-    (builder.server, builder.location) = (None, None);
+    front::server_of::<HttpProto>(loader, d, |loader, frame| {
+        let builder = loader.store.entry::<Builder>();
+        let root = builder.push(LocationNode {
+            name: Box::default(),
+            kind: Kind::Server,
+            raw: frame.levels[Level::Location as usize].clone(),
+            parent: None,
+            server: builder.roots.len(),
+            children: Vec::new(),
+            limit_except: None,
+            span: d.name.span,
+        });
+        builder.roots.push(root);
+        builder.location = Some(root);
+    })?;
+    loader.store.entry::<Builder>().location = None;
     Ok(())
 }
 
@@ -139,7 +107,7 @@ pub fn inner(
         kind,
         raw: frame.levels[Level::Location as usize].clone(),
         parent: Some(parent),
-        server: builder.server.expect("a location stands in a server"),
+        server: builder.locations[parent.0 as usize].server,
         children: Vec::new(),
         limit_except: None,
         span: d.name.span,
@@ -295,27 +263,7 @@ fn split_modifier(text: &[u8]) -> (&[u8], &[u8]) {
     (b"", text)
 }
 
-impl Gather<HttpProto> for Builder {
-    fn server(&mut self) -> Open<'_, HttpListen> {
-        let node = &mut self.servers[self.server.expect("the directive stands in a server")];
-        Open { listens: &mut node.listens, names: &mut node.names, claims: &mut self.claims }
-    }
-}
-
 impl Builder {
-    /// Where the directive of that name stands last in `http {}` itself.
-    pub(crate) fn http_place(&self, level: Level, registry: &conf::Registry, name: &str) -> Option<Span> {
-        let level = self.http.as_ref()?.levels[level as usize].borrow();
-        level.places(registry, name).last()
-    }
-
-    /// Where the directive of that name stands that a server has, of its own or from `http {}`.
-    pub(crate) fn server_place(&self, server: &ServerNode, registry: &conf::Registry, name: &str) -> Option<Span> {
-        let own = server.frame.levels[Level::Server as usize].borrow();
-        let own = own.places(registry, name).last();
-        own.or_else(|| self.http_place(Level::Server, registry, name))
-    }
-
     fn push(&mut self, node: LocationNode) -> LocationId {
         let id = LocationId(self.locations.len() as u32);
         self.locations.push(node);

@@ -31,9 +31,6 @@ impl Hasher for Quick {
     }
 }
 
-/// Longer extensions are looked up without a copy on the stack.
-const LONGEST: usize = 32;
-
 impl Types {
     /// No types.
     pub fn new() -> Types {
@@ -64,14 +61,10 @@ impl Types {
         let (before, extension) = split_extension(path)?;
         // A name that only starts with a dot has no extension.
         before.last().filter(|byte| **byte != b'/')?;
-        let mut lower = [0; LONGEST];
-        let found = match lower.get_mut(..extension.len()) {
-            Some(lower) => {
-                lower.copy_from_slice(extension);
-                lower.make_ascii_lowercase();
-                self.by_extension.get(&*lower)
-            }
-            None => self.by_extension.get(&*extension.to_ascii_lowercase()),
+        let has_capitals = extension.iter().any(u8::is_ascii_uppercase);
+        let found = match has_capitals {
+            true => self.by_extension.get(&*extension.to_ascii_lowercase()),
+            false => self.by_extension.get(extension),
         };
         found.cloned()
     }

@@ -1,7 +1,7 @@
 //! Opening files for requests: `open_file_cache`, `disable_symlinks`.
 //!
 //! What differs from nginx: levels with equal `open_file_cache` share one cache. A hit costs one lookup: no system
-//! call, and no memory but a count in the `Rc` of the open file. Small files are in memory (`small_files.rs`).
+//! call, and no memory but a count in the `Rc` of its description. Small files are in memory (`small_files.rs`).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -84,11 +84,16 @@ pub struct Found {
 }
 
 impl Found {
+    /// The same without the open file and its contents.
+    fn closed(&self) -> Found {
+        Found { file: None, content: None, made: None, ..self.clone() }
+    }
+
     /// Makes an open file the response; whether ranges of it are served is left to the caller.
-    pub fn respond(self, r: &mut Request) {
+    pub fn respond(&self, r: &mut Request) {
         let core = &r.location.core;
         let content_type = core.types.of(&r.uri).unwrap_or_else(|| core.default_type.clone());
-        let etag = core.etag.then_some(self.etag);
+        let etag = core.etag.then(|| self.etag.clone());
         let response = &mut r.response;
         response.status = 200;
         // The type that came with a backend's X-Accel-Redirect is kept.
@@ -99,13 +104,15 @@ impl Found {
             Some(etag) => response.headers.set_fixed(KnownHeader::ETag, etag),
             None => response.headers.remove(KnownHeader::ETag),
         }
-        if let (Some(contents), Some(made)) = (&self.content, self.made) {
-            response.kept_file = Some(KeptFile { contents: contents.clone(), made });
+        if let (Some(contents), Some(made)) = (&self.content, &self.made) {
+            response.kept_file = Some(KeptFile { contents: contents.clone(), made: made.clone() });
         }
         let mut chain = Chain::new();
-        match (self.content, self.file) {
-            (Some(content), _) => chain.push(Piece::Bytes(content)),
-            (None, Some(file)) => chain.push(Piece::File(FileRange { file, offset: 0, len: self.size })),
+        match (&self.content, &self.file) {
+            (Some(content), _) => chain.push(Piece::Bytes(content.clone())),
+            (None, Some(file)) => {
+                chain.push(Piece::File(FileRange { file: file.clone(), offset: 0, len: self.size }));
+            }
             (None, None) => {}
         }
         response.body = Body::Chain(chain);
@@ -208,21 +215,21 @@ impl Files {
     }
 
     /// Opens a file for reading; anything else is only described.
-    pub fn open(&self, r: &mut Request, path: &[u8]) -> Result<Found, OpenError> {
+    pub fn open(&self, r: &mut Request, path: &[u8]) -> Result<Rc<Found>, OpenError> {
         self.find(r, path, true)
     }
 
     /// Describes what is at a path.
-    pub fn info(&self, r: &mut Request, path: &[u8]) -> Result<Found, OpenError> {
+    pub fn info(&self, r: &mut Request, path: &[u8]) -> Result<Rc<Found>, OpenError> {
         self.find(r, path, false)
     }
 
-    fn find(&self, r: &mut Request, path: &[u8], open: bool) -> Result<Found, OpenError> {
+    fn find(&self, r: &mut Request, path: &[u8], open: bool) -> Result<Rc<Found>, OpenError> {
         let links = self.links(r, path);
         match &self.cache {
             None => match &self.small {
                 Some(small) if open && links.mode == Symlinks::Allowed => look_small(small, path),
-                _ => look(path, open, links),
+                _ => look(path, open, links).map(Rc::new),
             },
             Some(cache) => cache.find(path, open, links, self.rules, rt::now_ms()),
         }
@@ -272,14 +279,13 @@ fn look(path: &[u8], open: bool, links: Links) -> Result<Found, OpenError> {
 }
 
 /// Opens a file, unless its contents are in memory.
-fn look_small(small: &SmallFiles, path: &[u8]) -> Result<Found, OpenError> {
+fn look_small(small: &SmallFiles, path: &[u8]) -> Result<Rc<Found>, OpenError> {
     let turn = rt::turn();
     if let Some(found) = small.find(path, turn) {
         return Ok(found);
     }
-    let mut found = look(path, true, Links { mode: Symlinks::Allowed, from: 0 })?;
-    small.offer(path, &mut found, engine::clock::now().0, turn);
-    Ok(found)
+    let found = look(path, true, Links { mode: Symlinks::Allowed, from: 0 })?;
+    Ok(small.offer(path, found, engine::clock::now().0, turn))
 }
 
 /// The description of a path from the system's answer, with the file if it was opened.
@@ -391,9 +397,12 @@ struct State {
 /// No entry.
 const NONE: u32 = u32::MAX;
 
+/// What the cache knows of a path: a description, or the call that failed and its error.
+type Known = Result<Rc<Found>, (&'static str, i32)>;
+
 struct Entry {
     path: Rc<[u8]>,
-    known: Result<Found, (&'static str, i32)>,
+    known: Known,
     links: Links,
     checked_ms: u64,
     used_ms: u64,
@@ -410,12 +419,12 @@ impl Cache {
         Cache { limits, contents, state: RefCell::new(state) }
     }
 
-    fn find(&self, path: &[u8], open: bool, links: Links, rules: Rules, now_ms: u64) -> Result<Found, OpenError> {
+    fn find(&self, path: &[u8], open: bool, links: Links, rules: Rules, now_ms: u64) -> Result<Rc<Found>, OpenError> {
         let mut state = self.state.borrow_mut();
         let inactive_ms = self.limits.inactive * 1000;
         let Some(at) = state.by_path.get(path).copied() else {
             state.expire(now_ms, inactive_ms);
-            let seen = look(path, open, links);
+            let seen = look(path, open, links).map(Rc::new);
             if seen.is_ok() || rules.errors {
                 while state.by_path.len() >= self.limits.max {
                     let oldest = state.oldest;
@@ -448,9 +457,9 @@ impl Cache {
 }
 
 /// What the cache keeps of a result: below `min_uses` a file isn't kept open.
-fn known(seen: &Result<Found, OpenError>, rules: Rules, uses: usize) -> Result<Found, (&'static str, i32)> {
+fn known(seen: &Result<Rc<Found>, OpenError>, rules: Rules, uses: usize) -> Known {
     match seen {
-        Ok(found) if uses < rules.min_uses => Ok(Found { file: None, content: None, made: None, ..found.clone() }),
+        Ok(found) if uses < rules.min_uses => Ok(Rc::new(found.closed())),
         Ok(found) => Ok(found.clone()),
         Err(error) => Err((error.call, error.code())),
     }
@@ -458,7 +467,7 @@ fn known(seen: &Result<Found, OpenError>, rules: Rules, uses: usize) -> Result<F
 
 impl Entry {
     /// The answer, if the file system isn't needed for it.
-    fn answer(&self, open: bool) -> Option<Result<Found, OpenError>> {
+    fn answer(&self, open: bool) -> Option<Result<Rc<Found>, OpenError>> {
         match &self.known {
             Ok(found) if open && found.kind == Kind::File && found.file.is_none() => None,
             Ok(found) => Some(Ok(found.clone())),
@@ -469,14 +478,14 @@ impl Entry {
     /// Reads the open file into memory.
     fn load(&mut self, contents: &Contents) {
         if let Ok(found) = &mut self.known
-            && found.content.is_none()
+            && let Some((loaded, share)) = contents.load(found, engine::clock::now().0)
         {
-            self.share = contents.load(found, engine::clock::now().0);
+            (*found, self.share) = (Rc::new(loaded), Some(share));
         }
     }
 
     /// Checks the path again; an open file that is still the one at this path stays in use.
-    fn again(&self, path: &[u8], open: bool, links: Links) -> Result<Found, OpenError> {
+    fn again(&self, path: &[u8], open: bool, links: Links) -> Result<Rc<Found>, OpenError> {
         if let Ok(old) = &self.known
             && old.file.is_some()
             && self.links == links
@@ -484,12 +493,12 @@ impl Entry {
         {
             return Ok(old.clone());
         }
-        look(path, open, links)
+        look(path, open, links).map(Rc::new)
     }
 }
 
 impl State {
-    fn insert(&mut self, path: &[u8], links: Links, known: Result<Found, (&'static str, i32)>, now_ms: u64) {
+    fn insert(&mut self, path: &[u8], links: Links, known: Known, now_ms: u64) {
         let path: Rc<[u8]> = path.into();
         let entry = Entry {
             path: path.clone(),
@@ -638,7 +647,7 @@ mod tests {
         let content = |now| {
             let found = cache.find(&folder.path("a"), true, FOLLOW, rules, now).expect("a file");
             assert!(found.file.is_some(), "the descriptor stays");
-            found.content.map(|content| content.to_vec())
+            found.content.as_ref().map(|content| content.to_vec())
         };
         assert_eq!((content(0), content(1)), (None, None), "it was changed a moment ago");
         age_of_changes(3);

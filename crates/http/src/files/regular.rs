@@ -1,5 +1,7 @@
 //! Files that answer requests: what else may stand at their path, and what is said then.
 
+use std::rc::Rc;
+
 use engine::log::Errno;
 use wire::h1::{KnownHeader, Method};
 
@@ -23,7 +25,7 @@ pub fn set_length(r: &mut Request, modified: i64, length: u64) {
 
 impl Files {
     /// Opens the file of a request's URI, and tells its path. Errors are those of [`Files::open_regular`].
-    pub fn open_of_uri(&self, r: &mut Request) -> Result<(Vec<u8>, Found), Flow<'static>> {
+    pub fn open_of_uri(&self, r: &mut Request) -> Result<(Vec<u8>, Rc<Found>), Flow<'static>> {
         let path = r.path_of_uri()?;
         let found = self.open_regular(r, &path)?;
         Ok((path, found))
@@ -31,7 +33,7 @@ impl Files {
 
     /// Opens the file at `path` for a request. An error is the request's answer: a folder is redirected to its name with
     /// a slash, and what can't be opened is logged.
-    pub fn open_regular(&self, r: &mut Request, path: &[u8]) -> Result<Found, Flow<'static>> {
+    pub fn open_regular(&self, r: &mut Request, path: &[u8]) -> Result<Rc<Found>, Flow<'static>> {
         let found = self.open(r, path).map_err(|error| refuse(r, path, &error))?;
         match found.kind {
             Kind::File => Ok(found),

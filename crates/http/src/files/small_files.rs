@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::hash::BuildHasher;
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 
 use buf::Bytes;
 use foldhash::fast::RandomState;
@@ -59,7 +60,7 @@ struct Generations {
 
 /// A file that is kept.
 struct Kept {
-    found: Found,
+    found: Rc<Found>,
     /// In which turn of the event loop it was found unchanged.
     checked: u64,
 }
@@ -78,7 +79,7 @@ impl Default for SmallFiles {
 
 impl SmallFiles {
     /// The file at a path, if it is kept and has not changed; `turn` is that of the event loop.
-    pub fn find(&self, path: &[u8], turn: u64) -> Option<Found> {
+    pub fn find(&self, path: &[u8], turn: u64) -> Option<Rc<Found>> {
         let mut generations = self.generations.borrow_mut();
         let known = generations.find(path)?;
         if known.checked == turn {
@@ -93,16 +94,18 @@ impl SmallFiles {
     }
 
     /// Counts the use of a file that was opened in this turn. If it was requested before, it is kept, and gets its contents.
-    pub fn offer(&self, path: &[u8], found: &mut Found, now_secs: i64, turn: u64) {
+    pub fn offer(&self, path: &[u8], mut found: Found, now_secs: i64, turn: u64) -> Rc<Found> {
         if found.size > MAX_FILE || !self.is_second(path) {
-            return;
+            return Rc::new(found);
         }
-        let Some(file) = &found.file else { return };
-        found.content = read(file, &found.stat, &self.locals, now_secs);
-        if found.content.is_some() {
-            (found.file, found.made) = (None, Some(Made::new(&self.forms)));
-            self.generations.borrow_mut().insert(path, Kept { found: found.clone(), checked: turn });
+        let content = found.file.as_ref().and_then(|file| read(file, &found.stat, &self.locals, now_secs));
+        if content.is_none() {
+            return Rc::new(found);
         }
+        (found.content, found.file, found.made) = (content, None, Some(Made::new(&self.forms)));
+        let found = Rc::new(found);
+        self.generations.borrow_mut().insert(path, Kept { found: found.clone(), checked: turn });
+        found
     }
 
     fn is_second(&self, path: &[u8]) -> bool {
@@ -196,15 +199,14 @@ impl Contents {
         self.room.taken()
     }
 
-    /// Gives a small file its contents, if they may be kept and there is room for them.
-    pub fn load(&self, found: &mut Found, now_secs: i64) -> Option<Share> {
+    /// A small file with its contents, if they may be kept and there is room for them.
+    pub fn load(&self, found: &Found, now_secs: i64) -> Option<(Found, Share)> {
         if found.size > MAX_FILE || found.content.is_some() {
             return None;
         }
         let share = self.room.take(found.size as usize)?;
-        found.content = Some(read(found.file.as_ref()?, &found.stat, &self.locals, now_secs)?);
-        found.made = Some(Made::new(&self.room));
-        Some(share)
+        let content = read(found.file.as_ref()?, &found.stat, &self.locals, now_secs)?;
+        Some((Found { content: Some(content), made: Some(Made::new(&self.room)), ..found.clone() }, share))
     }
 }
 
@@ -259,12 +261,11 @@ mod tests {
     /// Asks for a path as the first request of a turn does; whether the contents were at hand, and what they were.
     fn ask(small: &SmallFiles, path: &[u8], now: i64) -> (bool, Option<Bytes>) {
         match small.find(path, next_turn()) {
-            Some(found) => (true, found.content),
+            Some(found) => (true, found.content.clone()),
             None => {
-                let mut found = open(path);
-                small.offer(path, &mut found, now, next_turn());
+                let found = small.offer(path, open(path), now, next_turn());
                 assert_ne!(found.file.is_some(), found.content.is_some());
-                (false, found.content)
+                (false, found.content.clone())
             }
         }
     }
@@ -299,7 +300,7 @@ mod tests {
         let path = folder.write("a", b"x");
         let small = SmallFiles::default();
         for _ in 0..2 {
-            small.offer(&path, &mut open(&path), later(), 7);
+            small.offer(&path, open(&path), later(), 7);
         }
         std::fs::remove_file(folder.0.join("a")).expect("remove");
         assert!(small.find(&path, 7).is_some(), "it was there in this turn");

@@ -133,6 +133,7 @@ impl Drop for Request {
 
 impl Request {
     /// A request on a connection, with nothing read yet. It uses the memory of one that has ended, if there is one.
+    #[inline]
     pub fn begin(conn: Connection, http: &Rc<Http>) -> Box<Request> {
         let Connection { facts, link } = conn;
         let mut r = Request::take_spare(&facts.address, http);
@@ -155,6 +156,7 @@ impl Request {
     }
 
     /// Ends the request: its connection, and its memory for the next one.
+    #[inline]
     pub fn end(mut self: Box<Request>) -> Option<Connection> {
         let conn = self.take_connection();
         self.clear();

@@ -25,29 +25,13 @@ impl Request {
     }
 
     /// Waits for something, unless the client is gone: then the fault has been logged. One that has only closed its side
-    /// may still read its response; that it has is told by a call of `closed`.
+    /// may still read its response; `closed` is called when it has ([`rt::unless_gone`]).
     pub async fn unless_gone<T>(
         &mut self,
         awaited: impl Future<Output = T>,
         closed: impl FnOnce(),
     ) -> Result<T, Fault> {
-        let mut awaited = pin!(awaited);
-        let (client, mut closed) = (self.client(), Some(closed));
-        let done = poll_fn(|cx| {
-            if let Poll::Ready(done) = awaited.as_mut().poll(cx) {
-                return Poll::Ready(Some(done));
-            }
-            // Once it has closed its side, no more can be seen of it.
-            if let Some(client) = client.filter(|_| closed.is_some())
-                && client.poll_hangup(cx).is_ready()
-            {
-                if !client.may_read() {
-                    return Poll::Ready(None);
-                }
-                closed.take().into_iter().for_each(|closed| closed());
-            }
-            Poll::Pending
-        });
-        done.await.ok_or_else(|| Fault::ClientLeft.log(self))
+        let done = rt::unless_gone(&self.client(), awaited, closed).await;
+        done.ok_or_else(|| Fault::ClientLeft.log(self))
     }
 }

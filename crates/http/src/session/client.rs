@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use buf::{Bytes, Chain};
 use common::pump::Side;
 use os::SockAddr;
-use rt::Tried;
+use rt::{Peer, Tried};
 
 use super::h2::StreamHandle;
 use crate::response::headers::Headers;
@@ -30,6 +30,20 @@ macro_rules! either {
             Client::Stream($side) => $call,
         }
     };
+}
+
+impl Peer for Client {
+    fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {
+        Client::poll_hangup(self, cx)
+    }
+
+    fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Client::Socket(socket) => socket.poll_reset(cx),
+            // A stream hangs up only if it is reset: that the request has ended is no hangup.
+            Client::Stream(stream) => stream.poll_hangup(cx),
+        }
+    }
 }
 
 impl From<rt::Stream> for Client {
@@ -107,17 +121,9 @@ impl Client {
         }
     }
 
-    /// Ready once the client is gone, or doesn't want the response any more.
+    /// Ready once the client has closed its side, is gone, or doesn't want the response any more.
     pub fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {
         either!(self, side => side.poll_hangup(cx))
-    }
-
-    /// Whether a client that has closed its side may still read its response.
-    pub(crate) fn may_read(&self) -> bool {
-        match self {
-            Client::Socket(socket) => socket.may_read(),
-            Client::Stream(stream) => !stream.is_gone(),
-        }
     }
 
     /// Lets the client send so much of a body beyond what is read; a socket has the kernel for that.

@@ -43,6 +43,7 @@ impl Drop for Witness {
 pub struct Glance<'a>(pub &'a Http, pub &'a Connection);
 
 impl Drop for Glance<'_> {
+    #[inline]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let Glance(http, conn) = self;
@@ -56,6 +57,7 @@ impl Drop for Glance<'_> {
     }
 }
 
+#[cold]
 fn say(log: &Log, number: u64, peer: &SockAddr, address: &Address) {
     if !panics::is_told() {
         return;

@@ -1,9 +1,7 @@
 //! A client before it has logged in: its lines, and what it is told.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
-use std::pin::pin;
-use std::task::Poll;
 
 use buf::{Buf, Bytes, Chain, Secret};
 use engine::log::{Errno, Level, TIMED_OUT};
@@ -117,12 +115,7 @@ impl Client {
     pub async fn watched<T>(&self, future: impl Future<Output = T>) -> Result<T, Gone> {
         let stream = &self.session.stream;
         let _silent = stream.silent();
-        let mut future = pin!(future);
-        poll_fn(|cx| match future.as_mut().poll(cx) {
-            Poll::Ready(value) => Poll::Ready(Ok(value)),
-            Poll::Pending => stream.poll_reset(cx).map(|()| Err(Gone)),
-        })
-        .await
+        rt::unless_gone(stream, future, || ()).await.ok_or(Gone)
     }
 
     fn lost(&self, error: &io::Error, call: &str) -> Gone {

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use os::epoll::{self, ERR, ET, EXCLUSIVE, HUP, IN, OUT, RDHUP};
+use os::epoll::{self, ET, EXCLUSIVE, IN, OUT, RDHUP};
 
 use super::{Event, Kind, note};
 use crate::slots::{Slot, flag};
@@ -97,12 +97,7 @@ impl Epoll {
     }
 }
 
-/// Our flags for epoll's, which io_uring's poll reports as well.
+/// What epoll reports, and io_uring's poll as well, as flags of a slot.
 pub(super) fn bits(found: u32) -> u16 {
-    let bit = |from: u32, to: u16| if found & from == 0 { 0 } else { to };
-    bit(IN, flag::READABLE)
-        | bit(OUT, flag::WRITABLE)
-        | bit(RDHUP, flag::RDHUP)
-        | bit(HUP, flag::HUP)
-        | bit(ERR, flag::ERR)
+    found as u16 & flag::EVENTS
 }

@@ -17,8 +17,8 @@ use upstream::{Choice, Moment, Outcome};
 use super::reach::{Reached, end_attempt};
 use super::relay::rates;
 use super::{Backend, Headed};
-use crate::session::{Link, StreamSession};
-use crate::udp::{self, Client, End as ClientEnd, Expected, Tally};
+use crate::session::StreamSession;
+use crate::udp::{self, Client, Expected, Tally};
 
 /// A session with its server.
 pub(crate) struct Relay {
@@ -51,13 +51,12 @@ enum End {
 }
 
 /// Begins to pass datagrams on to a server that was chosen, the first one with a header of the PROXY protocol.
-pub(super) async fn run(
+pub(super) fn run(
     b: &Backend,
     mut s: Box<StreamSession>,
+    client: Rc<Client>,
     reached: Reached<UdpSocket>,
-) -> Option<Box<StreamSession>> {
-    let Link::Datagrams(ClientEnd(client)) = &s.link else { return Some(s) };
-    let client = client.clone();
+) -> impl Future<Output = Option<Box<StreamSession>>> + use<> {
     let Reached { choice, backend: socket, began_ms, header } = reached;
     let conf = &b.conf;
     let rates = rates(&mut s, conf);
@@ -81,61 +80,65 @@ pub(super) async fn run(
         responses: conf.proxy_responses.map(|number| number as u64),
     });
     udp::handover::follow(&client);
-    let relay = Relay {
-        choice,
-        began_ms,
-        rates,
-        received: Cell::new(0),
-        first_ms: Cell::new(None),
-        failed: false,
-        client: client.clone(),
-    };
-    relay.run(s, Vec::new()).await
+    let relay =
+        Relay { choice, began_ms, rates, received: Cell::new(0), first_ms: Cell::new(None), failed: false, client };
+    relay.run(s, Vec::new())
 }
 
 impl Relay {
     /// Passes datagrams on until the end, and gives the session back, unless another worker goes on with it. `batch` has been
     /// received from the server, and not sent to the client yet.
-    pub(crate) async fn run(
+    ///
+    /// What is prepared outside of the future isn't in it twice: it lasts as long as the session.
+    pub(crate) fn run(
         mut self,
         mut s: Box<StreamSession>,
         mut batch: Vec<Datagram>,
-    ) -> Option<Box<StreamSession>> {
+    ) -> impl Future<Output = Option<Box<StreamSession>>> {
         let client = self.client.clone();
-        let Some(backend) = client.backend() else { return Some(s) };
-        let end = loop {
-            let end = {
-                let mut uploads = pin!(self.uploads(backend));
-                let mut downloads = pin!(self.downloads(backend, &mut batch));
-                poll_fn(|cx| match uploads.as_mut().poll(cx) {
-                    Poll::Ready(end) => Poll::Ready(end),
-                    Poll::Pending => downloads.as_mut().poll(cx),
-                })
-                .await
-            };
-            match end {
-                End::Server(error, call) => {
-                    self.note(&mut s, backend);
-                    let doing = if call == "recv" { "reading from upstream" } else { "sending to upstream" };
-                    s.log_error(format_args!("{call}() failed{} while proxying and {doing}", Errno(&error)));
-                    self.failed = true;
-                    client.answered(1);
-                    self.first_byte();
-                    break End::Server(error, call);
-                }
-                End::Leaves => {
-                    self.note(&mut s, backend);
-                    match udp::handover::give(self, s, &batch) {
-                        Some((relay, session)) => (self, s) = (relay, session),
-                        None => return None,
+        async move {
+            let Some(backend) = client.backend() else { return Some(s) };
+            let end = loop {
+                match self.pass(backend, &mut batch).await {
+                    End::Server(error, call) => {
+                        self.fail(&mut s, backend, &error, call);
+                        break End::Server(error, call);
                     }
+                    End::Leaves => {
+                        self.note(&mut s, backend);
+                        match udp::handover::give(self, s, &batch) {
+                            Some((relay, session)) => (self, s) = (relay, session),
+                            None => return None,
+                        }
+                    }
+                    end => break end,
                 }
-                end => break end,
-            }
-        };
-        self.note(&mut s, backend);
-        self.end(&mut s, &end);
-        Some(s)
+            };
+            self.note(&mut s, backend);
+            self.end(&mut s, &end);
+            Some(s)
+        }
+    }
+
+    /// Passes datagrams on both ways.
+    async fn pass(&self, backend: &udp::Backend, batch: &mut Vec<Datagram>) -> End {
+        let mut uploads = pin!(self.uploads(backend));
+        let mut downloads = pin!(self.downloads(backend, batch));
+        poll_fn(|cx| match uploads.as_mut().poll(cx) {
+            Poll::Ready(end) => Poll::Ready(end),
+            Poll::Pending => downloads.as_mut().poll(cx),
+        })
+        .await
+    }
+
+    /// The server has failed at a call.
+    fn fail(&mut self, s: &mut StreamSession, backend: &udp::Backend, error: &io::Error, call: &str) {
+        self.note(s, backend);
+        let doing = if call == "recv" { "reading from upstream" } else { "sending to upstream" };
+        s.log_error(format_args!("{call}() failed{} while proxying and {doing}", Errno(error)));
+        self.failed = true;
+        self.client.answered(1);
+        self.first_byte();
     }
 
     /// Passes on what couldn't be passed on at once.
@@ -182,7 +185,12 @@ impl Relay {
                 backend.socket.set_recv_timeout(Some(backend.timeout_ms));
             }
             self.wait(self.client.sent(), self.rates[1]).await;
-            if let Err(error) = self.client.send(batch).await {
+            let mut sent = self.client.try_send(batch);
+            if sent.is_ok() && !batch.is_empty() {
+                // Rarely there is no room: what waits for it is made then.
+                sent = Box::pin(self.client.send(batch)).await;
+            }
+            if let Err(error) = sent {
                 return End::Client(error);
             }
             batch.shrink_to(FEW);

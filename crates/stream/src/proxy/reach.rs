@@ -1,17 +1,20 @@
 //! Reaching a server: one after the other is tried, until a connection is open.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::Poll;
 
 use buf::{Bytes, Chain};
 use common::backend::attempts::Attempt;
 use common::backend::header::Header;
 use common::backend::ssl::Failure;
-use common::backend::targets::{Found, needs_port};
+use common::backend::targets::{Found, Groups, needs_port};
 use common::{Facts as _, vars};
 use engine::log::{Errno, Level, TIMED_OUT};
+use expr::vars::Template;
 use upstream::{Choice, Hints, Moment, Outcome, Url};
 use wire::proxy_protocol::Transport;
 
@@ -69,11 +72,17 @@ impl From<Left> for Fault {
 impl Backend {
     /// Opens a connection to a server.
     pub(super) async fn reach(&self, s: &mut StreamSession) -> Result<Reached<Line>, Unreached> {
-        let (found, host) = self.target(s).await?;
+        // What rarely waits does so in boxes of its own: this is made for each session.
+        let (found, host) = match &self.destination {
+            Destination::Fixed { found, host } => (found.clone(), host.clone()),
+            Destination::Variable { template, groups } => Box::pin(self.look_up(s, template, groups)).await?,
+        };
         let key = found.key.as_ref().map(|key| vars::render(s, key)).unwrap_or_default();
         let mut choice = Choice::new(found.group, self.conf.connect.next_upstream_tries);
         let began_ms = rt::now_ms();
         let header = self.header(s);
+        // Mostly it is the only one.
+        s.attempts.reserve_exact(1);
         loop {
             let attempt_ms = rt::now_ms();
             s.attempts.push(Attempt::default());
@@ -104,12 +113,13 @@ impl Backend {
         }
     }
 
-    /// Where this session goes, with the host's name as it is written.
-    async fn target(&self, s: &mut StreamSession) -> Result<(Found, Box<[u8]>), Unreached> {
-        let (template, groups) = match &self.destination {
-            Destination::Fixed { found, host } => return Ok((found.clone(), host.clone())),
-            Destination::Variable { template, groups } => (template, groups),
-        };
+    /// Where this session goes by the value of a template, with the host's name as it is written.
+    async fn look_up(
+        &self,
+        s: &mut StreamSession,
+        template: &Template,
+        groups: &RefCell<Groups>,
+    ) -> Result<(Found, Rc<[u8]>), Unreached> {
         let text = vars::render(s, template);
         let shown = buf::text::encode(&text).into_owned();
         let url = match Url::parse(&text, false) {
@@ -119,7 +129,7 @@ impl Backend {
                 return Err(INTERNAL_ERROR);
             }
         };
-        let host: Box<[u8]> = url.host.as_slice().into();
+        let host: Rc<[u8]> = url.host.as_slice().into();
         let known = groups.borrow().at_run_time(&url, None);
         if let Some(found) = known {
             return Ok((found, host));
@@ -134,7 +144,7 @@ impl Backend {
             s.log_error(format_args!("no resolver defined to resolve {name}"));
             return Err(INTERNAL_ERROR);
         };
-        let found = Found::look_up(&url, None, resolver, core.shared.resolver_timeout);
+        let found = pin!(Found::look_up(&url, None, resolver, core.shared.resolver_timeout));
         match unless_left(s, self.conf.proxy_half_close, found).await {
             Ok(Ok(found)) => Ok((found, host)),
             Err(Left) => Err(left(s)),
@@ -152,7 +162,7 @@ impl Backend {
         let found = if choice.advance(&hints) {
             Ok(true)
         } else if choice.group().has_queue() {
-            unless_left(s, self.conf.proxy_half_close, choice.wait(&hints)).await
+            unless_left(s, self.conf.proxy_half_close, Box::pin(choice.wait(&hints)).as_mut()).await
         } else {
             Ok(false)
         };
@@ -190,7 +200,7 @@ impl Backend {
         let addr = choice.peer().map(|peer| peer.addr.clone()).ok_or(Fault::Peer)?;
         let options = self.conf.connect.options(s);
         let timeout_ms = self.conf.connect.connect_timeout;
-        let connecting = rt::Stream::connect(&addr, &options, timeout_ms);
+        let connecting = pin!(rt::Stream::connect(&addr, &options, timeout_ms));
         let backend = match unless_left(s, self.conf.proxy_half_close, connecting).await? {
             Ok(backend) => backend,
             Err(error) => {
@@ -213,7 +223,7 @@ impl Backend {
                 return Err(Fault::Peer);
             }
             let alpn = self.alpn(s);
-            match tls.connect(s, &backend, host, alpn).await {
+            match Box::pin(tls.connect(s, &backend, host, alpn)).await {
                 Ok(()) => {}
                 Err(Failure::OwnCertificate) => return Err(Fault::Own),
                 Err(Failure::TimedOut | Failure::Error) => return Err(Fault::Peer),
@@ -300,8 +310,11 @@ fn left(s: &StreamSession) -> Unreached {
 
 /// Waits for `future`, but no longer than the client does. One that may close its side and wait for an answer is waited for
 /// in any case.
-async fn unless_left<T>(s: &mut StreamSession, half_close: bool, future: impl Future<Output = T>) -> Result<T, Left> {
-    let mut future = pin!(future);
+async fn unless_left<T>(
+    s: &mut StreamSession,
+    half_close: bool,
+    mut future: Pin<&mut impl Future<Output = T>>,
+) -> Result<T, Left> {
     let mut watches = !half_close;
     poll_fn(|cx| {
         if let Poll::Ready(value) = future.as_mut().poll(cx) {

@@ -1,6 +1,6 @@
 //! A session under way: bytes both ways between the client and the server.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -70,7 +70,11 @@ struct Ways<'s> {
 }
 
 /// Passes bytes both ways until the end, and gives the session back.
-pub(super) async fn run(b: &Backend, mut s: Box<StreamSession>, reached: Reached) -> Option<Box<StreamSession>> {
+pub(super) fn run<'b>(
+    b: &'b Backend,
+    mut s: Box<StreamSession>,
+    reached: Reached,
+) -> impl Future<Output = Option<Box<StreamSession>>> + 'b {
     let Reached { choice, backend, began_ms, header } = reached;
     if !s.base.peer.is_unix()
         && s.server.core.shared.tcp_nodelay
@@ -81,53 +85,59 @@ pub(super) async fn run(b: &Backend, mut s: Box<StreamSession>, reached: Reached
     let first = s.take_first();
     let rates = rates(&mut s, &b.conf);
     let relay = Relay { choice, backend, began_ms, rates, state: State::default(), stays: false, first_wait_ms: None };
-    relay.serve(b, s, header, first).await
+    relay.serve(b, s, header, first)
 }
 
 impl Relay {
     /// Passes bytes both ways. The header goes to the server first, then what the client has sent already.
-    pub(super) async fn serve(
+    ///
+    /// What is prepared outside of the future isn't in it twice: it lasts as long as the session.
+    pub(super) fn serve<'b>(
         mut self,
-        b: &Backend,
-        mut s: Box<StreamSession>,
+        b: &'b Backend,
+        s: Box<StreamSession>,
         header: Bytes,
         first: Bytes,
-    ) -> Option<Box<StreamSession>> {
-        let [upload, download] = self.rates;
-        let Link::Stream(client) = &s.link else { return Some(s) };
-        let size = b.conf.proxy_buffer_size;
-        let mut up = Way::new(client, &self.backend, first, size).at_rate(upload);
-        let down = Way::new(&self.backend, client, Bytes::default(), size).at_rate(download);
-        if !header.is_empty() {
-            let mut rest = std::mem::replace(&mut up.chain, Chain::from(header));
-            up.chain.append(&mut rest);
+    ) -> impl Future<Output = Option<Box<StreamSession>>> + 'b {
+        self.set_timeouts(&s, &b.conf);
+        let may_leave = !self.stays && !self.backend.is_layered();
+        async move {
+            let Link::Stream(client) = &s.link else { return Some(s) };
+            let mut state = self.state;
+            let mut ways = Ways::new(&b.conf, &self, client, (header, first));
+            let end = poll_fn(|cx| {
+                if may_leave
+                    && let Some(to) = s.stream.worker.successors.get()
+                    && client.can_leave()
+                {
+                    state.keep_time(&ways);
+                    return Poll::Ready(End::Leaves(to));
+                }
+                state.turn(cx, &mut ways)
+            })
+            .await;
+            let (up, down) = (ways.up.into_chain(), ways.down.into_chain());
+            self.state = state;
+            self.end(s, end, (up, down))
         }
-        let timeout_ms = b.conf.proxy_timeout;
+    }
+
+    fn set_timeouts(&self, s: &StreamSession, conf: &ProxyConf) {
+        let Link::Stream(client) = &s.link else { return };
+        let timeout_ms = conf.proxy_timeout;
         client.set_recv_timeout(None);
         client.set_send_timeout(Some(timeout_ms));
         self.backend.set_send_timeout(Some(timeout_ms));
         let watched = if self.state.down_ended { client } else { &self.backend };
         watched.set_recv_timeout(Some(self.first_wait_ms.unwrap_or(timeout_ms)));
-        let may_leave = !self.stays && !self.backend.is_layered();
-        let mut state = self.state;
-        let mut ways = Ways { conf: &b.conf, relay: &self, client, up, down };
-        let end = poll_fn(|cx| {
-            if may_leave
-                && let Some(to) = s.stream.worker.successors.get()
-                && client.can_leave()
-            {
-                state.keep_time(&ways);
-                return Poll::Ready(End::Leaves(to));
-            }
-            state.turn(cx, &mut ways)
-        })
-        .await;
-        let (up, down) = (ways.up.into_chain(), ways.down.into_chain());
-        self.state = state;
-        s.has_ended = state.up_ended || matches!(end, End::Client);
+    }
+
+    /// No more passes here; what has been read, and not sent, goes along if the session leaves.
+    fn end(mut self, mut s: Box<StreamSession>, end: End, (up, down): (Chain, Chain)) -> Option<Box<StreamSession>> {
+        s.has_ended = self.state.up_ended || matches!(end, End::Client);
         if let Some(attempt) = s.attempts.last_mut() {
             (attempt.sent, attempt.received) = (self.backend.sent(), self.backend.received());
-            attempt.header_ms = state.first_byte_ms;
+            attempt.header_ms = self.state.first_byte_ms;
         }
         if let End::Leaves(to) = end {
             handover::give(&to, s, self, up, down);
@@ -138,6 +148,20 @@ impl Relay {
         end_attempt(&mut s, self.began_ms);
         log_end(&s, &end);
         Some(s)
+    }
+}
+
+impl<'s> Ways<'s> {
+    /// `header` goes to the server before `first`, which the client has sent.
+    fn new(conf: &'s ProxyConf, relay: &'s Relay, client: &'s rt::Stream, (header, first): (Bytes, Bytes)) -> Ways<'s> {
+        let ([upload, download], size) = (relay.rates, conf.proxy_buffer_size);
+        let mut up = Way::new(client, &relay.backend, first, size).at_rate(upload);
+        if !header.is_empty() {
+            let mut rest = std::mem::replace(&mut up.chain, Chain::from(header));
+            up.chain.append(&mut rest);
+        }
+        let down = Way::new(&relay.backend, client, Bytes::default(), size).at_rate(download);
+        Ways { conf, relay, client, up, down }
     }
 }
 

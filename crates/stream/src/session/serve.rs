@@ -26,8 +26,7 @@ struct Ended(u16);
 pub async fn serve(mut s: Box<StreamSession>) {
     let _counted = s.stream.worker.sessions.count();
     s.log_plain(format_args!("{}client {} connected to {}", s.link.kind(), s.base.peer, s.address.addr));
-    // In a box of its own: what follows lasts longer, and needs less.
-    let prepared = Box::pin(prepare(&mut s)).await;
+    let prepared = prepare(&mut s).await;
     let content = s.server.handlers.content.clone();
     let served = match (prepared, &content) {
         (Ok(()), Some(content)) => {
@@ -79,10 +78,10 @@ impl StreamSession {
     }
 }
 
-/// All phases before the content.
+/// All phases before the content. Those that wait do so in boxes of their own: what follows lasts longer, and needs less.
 async fn prepare(s: &mut StreamSession) -> Result<(), Ended> {
     if s.address.proxy_protocol {
-        read_proxy_header(s).await?;
+        Box::pin(read_proxy_header(s)).await?;
     }
     let server = s.server.clone();
     s.ask(&server.handlers.post_accept)?;
@@ -91,7 +90,10 @@ async fn prepare(s: &mut StreamSession) -> Result<(), Ended> {
     if s.address.ssl {
         Box::pin(handshake(s)).await?;
     }
-    preread(s).await
+    if !s.server.handlers.preread.is_empty() {
+        Box::pin(preread(s)).await?;
+    }
+    Ok(())
 }
 
 async fn read_proxy_header(s: &mut StreamSession) -> Result<(), Ended> {
@@ -144,12 +146,9 @@ async fn handshake(s: &mut StreamSession) -> Result<(), Ended> {
     Ok(())
 }
 
-/// Reads the client's first bytes, if something looks at them.
+/// Reads the client's first bytes, for those who look at them.
 async fn preread(s: &mut StreamSession) -> Result<(), Ended> {
     let core = s.server.core.clone();
-    if s.server.handlers.preread.is_empty() {
-        return Ok(());
-    }
     s.doing = "prereading client data";
     let most = core.preread_buffer_size;
     let mut looked = 0;

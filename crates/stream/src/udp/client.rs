@@ -246,6 +246,19 @@ impl Client {
         self.count(|tally| tally.responses += datagrams);
     }
 
+    /// Sends as many datagrams to the client as there is room for at once. Those that are sent leave the batch.
+    pub(crate) fn try_send(&self, batch: &mut Vec<Datagram>) -> io::Result<()> {
+        while !batch.is_empty() {
+            let sent = self.port.socket().try_send(&mut self.transmits(batch));
+            match sent {
+                Ok(sent) => self.passed(batch, sent),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Sends datagrams to the client, from the address that it has sent to. Those that are sent leave the batch.
     pub(crate) async fn send(&self, batch: &mut Vec<Datagram>) -> io::Result<()> {
         while !batch.is_empty() {

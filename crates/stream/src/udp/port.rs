@@ -73,6 +73,10 @@ impl Port {
         }
         let configured = stream.sockets.get(listen).map(|socket| socket.listen.addr.clone());
         let own = socket.local_addr().ok().or(configured).unwrap_or_else(|| SockAddr::Unix(Box::default()));
+        // The address that a datagram reached is its socket's then.
+        if own.ip().is_some_and(|ip| !ip.is_unspecified()) {
+            socket.set_bare();
+        }
         let port = Rc::new(Port {
             stream: stream.clone(),
             listen,

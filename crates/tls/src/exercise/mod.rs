@@ -436,7 +436,7 @@ fn own_identity() -> Identity {
 }
 
 fn server_settings(tls13: bool, asks: bool) -> ServerSettings {
-    let auth = || ClientAuth { trust: Arc::new(Trust::new(1)), authorities: Vec::new() };
+    let auth = || ClientAuth { trust: Arc::new(Trust::new(1)), authorities: Arc::default() };
     ServerSettings {
         identities: vec![own_identity()],
         named: Vec::new(),

@@ -77,7 +77,7 @@ pub(super) fn parse_line(buf: &[u8], start: usize, underscores: bool) -> Result<
     if let Some((b':', name)) = buf.get(start..=stop).and_then(<[u8]>::split_last)
         && !name.is_empty()
     {
-        let known = KnownHeader::of(name);
+        let known = KnownHeader::find(name);
         // A known name has no unusual bytes.
         if known != KnownHeader::Other || name.iter().all(|&b| is(b, NAME)) {
             return value(buf, Span::new(start, stop), known, false);
@@ -87,7 +87,7 @@ pub(super) fn parse_line(buf: &[u8], start: usize, underscores: bool) -> Result<
 }
 
 /// The part after the colon at the end of `name`.
-#[inline]
+#[inline(always)]
 fn value(buf: &[u8], name: Span, known: KnownHeader, invalid: bool) -> Result<Line, FieldsError> {
     let mut from = name.end as usize + 1;
     while buf.get(from) == Some(&b' ') {

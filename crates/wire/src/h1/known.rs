@@ -90,8 +90,13 @@ known! {
 
 impl KnownHeader {
     /// The header of this name, in any case of letters.
-    #[inline]
     pub fn of(name: &[u8]) -> KnownHeader {
+        KnownHeader::find(name)
+    }
+
+    /// The same for the parser of header lines, of which it is a part: a call would cost as much as the search.
+    #[inline(always)]
+    pub(super) fn find(name: &[u8]) -> KnownHeader {
         let (Some(&first), Some(&last)) = (name.first(), name.last()) else { return KnownHeader::Other };
         let middle = name.get(name.len() / 2).copied().unwrap_or(0);
         let Some(slot) = TABLE.slots[slot_of(TABLE.seed, name.len(), first, middle, last)] else {

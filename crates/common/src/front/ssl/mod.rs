@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ::conf::{Error, Loader, Registry, Result, Set, Span};
 use engine::log::Log;
-use tls::{ClientAuth, Identity, LocalCache, Server, ServerSettings, SessionCache, TicketKeys, Trust};
+use tls::{Authorities, ClientAuth, Identity, LocalCache, Server, ServerSettings, SessionCache, TicketKeys, Trust};
 
 use self::values::{CertificateCache, Commands, File, at_file, full_name, load};
 use crate::modules::Module;
@@ -21,6 +21,7 @@ use crate::{Proto, Session};
 mod cache;
 pub mod conf;
 mod late;
+mod objects;
 mod ocsp;
 mod refresh;
 mod servers;
@@ -32,6 +33,7 @@ use self::cache::ZoneCache;
 use self::conf::Cache;
 pub use self::conf::{SslConf, VerifyClient};
 pub use self::late::LateFile;
+pub use self::objects::reading_once;
 use self::refresh::{Pair, Watch};
 pub use self::servers::{Servers, Watched};
 use self::staple::Stapling;
@@ -147,7 +149,9 @@ fn server<P: Proto>(
         kept: CertificateCache::new(conf.ssl_certificate_cache),
         passwords: conf.ssl_password_file.clone(),
         prefix: loader.env.conf_prefix.clone(),
-        watch: conf.ssl_certificate_refresh.map(|ms| Watch::new(ms, loaded, stapling, &conf.ssl_password_file)),
+        watch: conf
+            .ssl_certificate_refresh
+            .map(|ms| Watch::new(ms, loaded, stapling, conf.ssl_password_file.clone(), objects::of(loader))),
     }))
 }
 
@@ -202,7 +206,7 @@ fn client_auth<P: Proto>(conf: &SslConf<P>, loader: &Loader<'_>) -> Result<Optio
         return Err(Error::new("no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client"));
     }
     let mut trust = Trust::new(conf.ssl_verify_depth as usize);
-    let mut authorities = Vec::new();
+    let mut authorities = Authorities::default();
     if let Some(path) = told.path(loader).filter(|_| verifies) {
         authorities = trust.add_file(&path).map_err(|error| told.error(error))?;
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use engine::log::{Level, Log};
-use tls::Identity;
+use tls::{Identity, Objects};
 
 use super::staple::Stapling;
 use super::values::load;
@@ -22,6 +22,7 @@ pub(super) struct Watch {
     pairs: RefCell<Vec<Pair>>,
     stapling: Stapling,
     passwords: Rc<[Vec<u8>]>,
+    objects: Rc<Objects>,
 }
 
 /// A certificate with its key.
@@ -83,14 +84,15 @@ impl Pair {
 
 impl Watch {
     /// For the certificates of a server.
-    pub(super) fn new(interval_ms: u64, pairs: Vec<Pair>, stapling: Stapling, passwords: &Rc<[Vec<u8>]>) -> Watch {
-        Watch {
-            interval_ms,
-            next_ms: Cell::new(now_ms() + interval_ms),
-            pairs: RefCell::new(pairs),
-            stapling,
-            passwords: passwords.clone(),
-        }
+    pub(super) fn new(
+        interval_ms: u64,
+        pairs: Vec<Pair>,
+        stapling: Stapling,
+        passwords: Rc<[Vec<u8>]>,
+        objects: Rc<Objects>,
+    ) -> Watch {
+        let next_ms = Cell::new(now_ms() + interval_ms);
+        Watch { interval_ms, next_ms, pairs: RefCell::new(pairs), stapling, passwords, objects }
     }
 
     /// In how many milliseconds it is to look.
@@ -119,7 +121,8 @@ impl Watch {
     /// Reads a pair again; whether it is another one.
     fn renew(&self, pair: &mut Pair, log: &Log) -> bool {
         let mut warn = |why: String| log.write(Level::Warn, None, format_args!("{why}"));
-        let read = load(&pair.certificate, &pair.key, &self.passwords)
+        let (certificate, key) = (&pair.certificate, &pair.key);
+        let read = tls::reading_again(&self.objects, certificate, key, || load(certificate, key, &self.passwords))
             .and_then(|identity| self.stapling.staple(identity, &pair.certificate, &mut warn));
         match read {
             Ok((identity, _)) if identity.looks_like(&pair.identity) => false,

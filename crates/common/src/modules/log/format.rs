@@ -24,24 +24,16 @@ pub(super) enum Escape {
 /// A compiled format.
 pub(super) struct Format {
     escape: Escape,
-    parts: Box<[Piece]>,
+    /// The values, each with the text before it.
+    values: Box<[(Box<[u8]>, Value)]>,
+    /// The text after the last value.
+    end: Box<[u8]>,
 }
 
-/// A piece of a line.
-enum Piece {
-    Text(Box<[u8]>),
+/// Where a value in a line comes from.
+enum Value {
     Variable(VarId),
     Capture(usize),
-}
-
-impl From<Part<'_>> for Piece {
-    fn from(part: Part<'_>) -> Piece {
-        match part {
-            Part::Text(text) => Piece::Text(text.into()),
-            Part::Variable(id) => Piece::Variable(id),
-            Part::Capture(n) => Piece::Capture(n),
-        }
-    }
 }
 
 impl Format {
@@ -52,32 +44,30 @@ impl Format {
         words: &[Word],
         escape: Escape,
     ) -> Result<Format> {
-        let mut parts = Vec::new();
+        let mut builder = Builder::default();
         for word in words {
             let template = vars::template_of::<P>(loader, d, &word.text);
             let template = template.map_err(|error| match error.message == TemplateError::InvalidName.to_string() {
                 true => Error::at(word, format!("invalid parameter \"{}\"", word.lossy())),
                 false => error,
             })?;
-            parts.extend(template.parts().map(Piece::from));
+            builder.add(template.parts());
         }
-        Ok(Format { escape, parts: parts.into() })
+        Ok(builder.format(escape))
     }
 
     /// Appends the line of a session, without its end.
     pub(super) fn render<S: Session>(&self, session: &mut S, out: &mut Vec<u8>) {
-        for part in &self.parts {
+        for (text, value) in &self.values {
+            out.extend_from_slice(text);
             let start = out.len();
-            let found = match part {
-                Piece::Text(text) => {
-                    out.extend_from_slice(text);
-                    continue;
-                }
-                Piece::Variable(id) => session.variable(*id, out),
-                Piece::Capture(n) => session.capture(*n).map(|text| out.extend_from_slice(text)).is_some(),
+            let found = match value {
+                Value::Variable(id) => session.variable(*id, out),
+                Value::Capture(n) => session.capture(*n).map(|text| out.extend_from_slice(text)).is_some(),
             };
             self.escape(found, out, start);
         }
+        out.extend_from_slice(&self.end);
     }
 
     /// Escapes the value that begins at `start`.
@@ -88,6 +78,33 @@ impl Format {
             Escape::Json => escape_with(out, start, &JSON, json),
             Escape::None => {}
         }
+    }
+}
+
+/// Gathers the parts of a format.
+#[derive(Default)]
+struct Builder {
+    values: Vec<(Box<[u8]>, Value)>,
+    text: Vec<u8>,
+}
+
+impl Builder {
+    fn add<'t>(&mut self, parts: impl Iterator<Item = Part<'t>>) {
+        for part in parts {
+            let value = match part {
+                Part::Text(text) => {
+                    self.text.extend_from_slice(text);
+                    continue;
+                }
+                Part::Variable(id) => Value::Variable(id),
+                Part::Capture(n) => Value::Capture(n),
+            };
+            self.values.push((std::mem::take(&mut self.text).into(), value));
+        }
+    }
+
+    fn format(self, escape: Escape) -> Format {
+        Format { escape, values: self.values.into(), end: self.text.into() }
     }
 }
 
@@ -104,14 +121,17 @@ fn escape_with(out: &mut Vec<u8>, start: usize, needs: &Needs, write: fn(u8, &mu
 }
 
 /// Whether there is nothing but printable ASCII without quotes and backslashes, which no escaping touches: found out
-/// sixteen bytes at a time.
+/// sixteen bytes at a time, and of the rest eight, which may overlap those before them.
 fn plain(value: &[u8]) -> bool {
+    let Some(last) = value.last_chunk::<8>() else { return !value.iter().any(|c| DEFAULT[usize::from(*c)]) };
+    let (blocks, rest) = value.as_chunks::<16>();
+    blocks.iter().all(plain_block) && rest.first_chunk::<8>().is_none_or(plain_block) && plain_block(last)
+}
+
+#[inline]
+fn plain_block<const N: usize>(block: &[u8; N]) -> bool {
     let odd = |c: u8| !(32..=126).contains(&c) | (c == b'"') | (c == b'\\');
-    let plain = |block: &[u8; 16]| !block.iter().fold(false, |any, c| any | odd(*c));
-    let (blocks, rest) = value.as_chunks();
-    let mut last = [b' '; 16];
-    last[..rest.len()].copy_from_slice(rest);
-    plain(&last) && blocks.iter().all(plain)
+    !block.iter().fold(false, |any, c| any | odd(*c))
 }
 
 /// The bytes that have to be escaped.
@@ -217,9 +237,9 @@ mod tests {
 
     use super::*;
 
-    struct Value(Option<&'static [u8]>);
+    struct Known(Option<&'static [u8]>);
 
-    impl Session for Value {
+    impl Session for Known {
         fn variable(&mut self, _: VarId, out: &mut Vec<u8>) -> bool {
             out.extend_from_slice(self.0.unwrap_or_default());
             self.0.is_some()
@@ -244,7 +264,9 @@ mod tests {
             (Escape::None, Some(b"\"\\\n"), b"a\"\"\\\n\""),
         ] {
             let mut out = Vec::new();
-            Format { escape, parts: template.parts().map(Piece::from).collect() }.render(&mut Value(value), &mut out);
+            let mut format = Builder::default();
+            format.add(template.parts());
+            format.format(escape).render(&mut Known(value), &mut out);
             assert_eq!(out.escape_ascii().to_string(), expect.escape_ascii().to_string());
         }
     }

@@ -125,7 +125,7 @@ conf::table! {
     /// }
     /// ```
     "listen" in Context::SERVER, Args::at_least(1), default computed("`listen *:80;`, without the rights of root `listen *:8000;`"),
-        block(listen::<HttpProto, blocks::Builder>);
+        block(listen::<HttpProto>);
     /// Sets the names of the server. The host of a request (of `Host`, `:authority`, or the request's line) chooses
     /// among the servers of the address: an exact name first, then the longest name with a wildcard at its beginning,
     /// then the longest with one at its end, then the first regex in the file that matches.
@@ -158,7 +158,7 @@ conf::table! {
     /// }
     /// ```
     "server_name" in Context::SERVER, Args::at_least(1), default computed("`server_name \"\";`"),
-        block(server_name::<HttpProto, blocks::Builder>);
+        block(server_name::<HttpProto>);
     /// Accepted for compatibility: connections take their memory from pools of the worker.
     "connection_pool_size" in SERVERS, ONE, default "512",
         scalar(pool_size) connection_pool_size: usize = 512;

@@ -145,6 +145,7 @@ impl Future for Session {
 }
 
 impl State {
+    #[inline]
     fn idle(http: &Http, conn: Connection) -> State {
         let first = conn.facts.requests == 0;
         let timeout =
@@ -153,6 +154,7 @@ impl State {
         State::wait(http, conn, Some(timeout), min_ms)
     }
 
+    #[inline]
     fn wait(http: &Http, conn: Connection, timeout_ms: Option<u64>, min_ms: u64) -> State {
         let kept = (min_ms > 0).then(|| Box::pin(rt::sleep(min_ms)));
         if conn.facts.requests > 0 && kept.is_none() {
@@ -178,6 +180,7 @@ impl State {
     }
 
     /// Bytes have come: of a request, or of what precedes the first one.
+    #[inline(always)]
     fn busy(http: &Rc<Http>, conn: Connection, bytes: Bytes, pipelined: bool) -> State {
         match conn.link.proxy_expected || conn.link.tls_expected || may_begin_with_http2(&conn) {
             true => State::Busy(Box::pin(prelude(http.clone(), conn, bytes))),
@@ -370,6 +373,7 @@ fn begin(http: &Rc<Http>, conn: Connection, pipelined: bool) -> Box<Request> {
 }
 
 /// Ends a request; if its connection is kept, that is given back with what has come after the request.
+#[inline(always)]
 fn end(mut r: Box<Request>, keeps: bool) -> Option<(Connection, Bytes)> {
     let unread = r.body.take_unread();
     let core = &r.location.core;
