@@ -81,7 +81,10 @@ impl Parser {
             let end = match self.find_end(input, limit) {
                 Line::Whole(end) => end,
                 Line::More => return (0, Event::More),
-                Line::TooLong => return (0, Event::TooLong(tag_of(input).to_vec())),
+                // Of what is always there by now, however the bytes came.
+                Line::TooLong => {
+                    return (0, Event::TooLong(tag_of(input.get(..limit).unwrap_or(input)).to_vec()));
+                }
             };
             let (lines, last) =
                 (input.get(..end).unwrap_or_default(), input.get(self.literals..end).unwrap_or_default());
@@ -298,7 +301,7 @@ mod tests {
     }
 
     fn check(input: &str, expect: &str) {
-        for size in 1..=input.len().min(40) {
+        for size in 1..=input.len() {
             assert_eq!(read(input.as_bytes(), size, 64), expect, "{input:?} by {size}");
         }
     }
@@ -362,6 +365,7 @@ mod tests {
         let long = "a NOOP ".to_owned() + &"x".repeat(80);
         check(&long, "a!");
         check(&"x".repeat(64), "!");
+        check(&format!("{} NOOP\r\n", "x".repeat(65)), "!");
         check(&format!("a LOGIN {{1+}}\r\nu {}\r\n", "p".repeat(64)), "a!");
     }
 
