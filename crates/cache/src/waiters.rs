@@ -1,13 +1,13 @@
 //! Requests that wait until another one has fetched a response.
 //!
 //! Whoever fetches in the same process wakes them at once. One in another process sends a message to all the others, if
-//! the zone says that somebody waits. A process that has been killed sends nothing: so whoever waits also looks from
-//! time to time.
+//! the zone says that somebody waits. A process that has been killed sends nothing: so of those who wait for the same
+//! response one also looks from time to time, and tells the others if there is something to be done.
 //!
 //! Those who are woken together share what was fetched: in a process its file is opened once, and read once if it is
 //! small, however many wait.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
@@ -25,6 +25,8 @@ pub struct Waiters {
 struct Wait {
     event: rt::Event,
     news: Rc<News>,
+    /// When one of them has looked last.
+    looked_ms: Cell<u64>,
 }
 
 /// What those share who were woken together.
@@ -46,15 +48,26 @@ impl News {
     }
 }
 
-/// How long a wait without news lasts.
+/// How long all wait without news before one looks.
 const LOOK_MS: u64 = 500;
 
 impl Waiters {
-    /// Waits until there is news of a key, or for `most_ms`, or for a while (`None`).
+    /// Waits until there is news of a key, or for `most_ms`, or until it is this one's turn to look (`None`). If there is
+    /// something to be done then, the others are to be woken.
     pub async fn wait(&self, key: &Key, most_ms: u64) -> Option<Rc<News>> {
         let waiting = Waiting { waiters: self, key, wait: self.find_or_begin(key) };
-        let heard = rt::timeout(most_ms.min(LOOK_MS), waiting.wait.event.wait()).await;
-        heard.map(|()| waiting.wait.news.clone())
+        let end = rt::now_ms().saturating_add(most_ms);
+        loop {
+            let left = end.saturating_sub(rt::now_ms());
+            if rt::timeout(left.min(LOOK_MS), waiting.wait.event.wait()).await.is_some() {
+                return Some(waiting.wait.news.clone());
+            }
+            let now = rt::now_ms();
+            if now >= end || now >= waiting.wait.looked_ms.get() + LOOK_MS {
+                waiting.wait.looked_ms.set(now);
+                return None;
+            }
+        }
     }
 
     /// Whether somebody waits for news of a key.
@@ -137,6 +150,32 @@ mod tests {
             assert!(found(&one, key) && found(&other, key) && !found(&one, main));
             other.share(stored(main));
             assert!(found(&one, main));
+        });
+    }
+
+    #[test]
+    fn one_of_many_looks() {
+        run(async {
+            let key = Key::of(b"a");
+            let waiters = Waiters::default();
+            let looks = Cell::new(0);
+            let wait = async || {
+                while waiters.wait(&key, 10_000).await.is_none() {
+                    looks.set(looks.get() + 1);
+                }
+            };
+            let many = rt::join(rt::join(wait(), wait()), rt::join(wait(), wait()));
+            rt::join(many, async {
+                rt::sleep(4 * LOOK_MS + LOOK_MS / 2).await;
+                waiters.wake(&key, None);
+            })
+            .await;
+            assert_eq!(looks.get(), 4);
+            // Who may not wait longer doesn't.
+            let begin = rt::now_ms();
+            assert!(rt::join(waiters.wait(&key, 700), waiters.wait(&key, 700)).await.0.is_none());
+            let (one, other) = rt::join(waiters.wait(&key, 700), waiters.wait(&key, 700)).await;
+            assert!(one.is_none() && other.is_none() && rt::now_ms() - begin <= 1400);
         });
     }
 

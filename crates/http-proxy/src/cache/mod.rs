@@ -304,8 +304,13 @@ struct Look<'a> {
 
 async fn look_up(r: &mut Request, mut look: Look<'_>) -> Option<Flow<'static>> {
     let mut wait_until = None;
+    let mut looks_for_all = None;
     loop {
-        let (fill, status) = match look.next(r) {
+        let next = look.next(r);
+        if let Some(key) = looks_for_all.take().filter(|_| !matches!(next, Next::Wait(_))) {
+            look.cache.waiters.wake(&key, None);
+        }
+        let (fill, status) = match next {
             Next::Answer(flow) => return Some(flow),
             Next::Ask(fill, status) => (fill, status),
             Next::Again => continue,
@@ -314,7 +319,10 @@ async fn look_up(r: &mut Request, mut look: Look<'_>) -> Option<Flow<'static>> {
                 let until = *wait_until.get_or_insert(now_ms + look.caching.conf.cache_lock_timeout);
                 if now_ms < until {
                     match look.b.unless_aborted(r, look.cache.waiters.wait(&key, until - now_ms)).await {
-                        Ok(news) => look.news = news,
+                        Ok(news) => {
+                            looks_for_all = news.is_none().then_some(key);
+                            look.news = news;
+                        }
                         Err(fault) => return Some(fault.into()),
                     }
                     continue;
