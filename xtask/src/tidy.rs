@@ -53,7 +53,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
             "extra-zstd",
         ],
     ),
-    ("simulate", &["buf", "wire", "os", "rt", "tls", "engine", "http", "http-proxy", "http-modules"]),
+    ("simulate", &["buf", "wire", "os", "rt", "tls", "engine", "common", "http", "http-proxy", "http-modules"]),
 ];
 
 /// Crates whose modules don't know one another: what each file at the top may name of its own crate, besides what is

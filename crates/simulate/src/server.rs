@@ -42,8 +42,8 @@ pub fn error_log(cycle: &Cycle) -> String {
     String::from_utf8_lossy(&contents).into_owned()
 }
 
-/// How many entries there are in the zone of that name.
-pub(crate) fn zone_entries(cycle: &Cycle, name: &str) -> Option<usize> {
+/// How many connections are counted in the zone of that name, one of `limit_conn_zone`.
+pub(crate) fn counted(cycle: &Cycle, name: &str) -> Option<u64> {
     let zone = cycle.zones.iter().find(|zone| &**zone.name() == name)?;
-    zone.with_soon(|map| map.len()).ok()
+    zone.with_soon(common::modules::limit_conn::counted).ok()
 }

@@ -364,6 +364,17 @@ fn entry(map: &mut Map<'_>, key: &[u8]) -> Option<Node> {
     found
 }
 
+/// How many connections a zone counts, of all keys.
+pub fn counted(map: &mut Map<'_>) -> u64 {
+    let mut sum = 0;
+    let mut at = map.oldest();
+    while let Some(node) = at {
+        at = map.newer(node);
+        sum += u64::from(Tally::of(map.value_mut(node)).sum());
+    }
+    sum
+}
+
 /// Takes back what a process held that has been killed.
 fn forget(map: &mut Map<'_>, pid: i32) {
     let mut at = map.oldest();
@@ -435,6 +446,10 @@ mod tests {
         assert!(lease(b"a", 1).is_none());
         drop((a, other));
         assert!(zone.with(|map| map.check()));
+        assert_eq!(zone.with(counted), 0);
+        let held = [lease(b"a", 2), lease(b"a", 2), lease(b"b", 1)];
+        assert_eq!(zone.with(counted), 3);
+        drop(held);
     }
 
     /// Takes a lease for each of the keys of so many bytes, as long as there is room.
