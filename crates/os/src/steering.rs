@@ -18,7 +18,7 @@ use libc::{
 
 use crate::check;
 
-/// The largest group with a program: it has eight instructions for each socket, of 4096 that the kernel allows.
+/// The largest group with a program: it has ten instructions for each socket, of 4096 that the kernel allows.
 const MOST: usize = 256;
 
 /// Lets a group of so many sockets receive as [`socket_of`] says; the descriptor is that of any of them. Sockets count in the

@@ -296,7 +296,9 @@ impl UdpSocket {
         let turn = self.core.turn_number();
         let pauses = turn > self.received.replace(turn) + 1;
         let is_alone = self.asked.replace(false) || self.most.get() == FEW && pauses;
-        if is_alone && !self.gro.get() && !self.core.is_sim { 1 } else { self.most.get() }
+        // Else a call for one costs what a call for few does.
+        let costs_less = (self.connected || self.bare.get()) && !self.gro.get() && !self.core.is_sim;
+        if is_alone && costs_less { 1 } else { self.most.get() }
     }
 
     /// Receives once: how many messages.
@@ -307,7 +309,7 @@ impl UdpSocket {
         let fd = slot.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd());
         let mut memory = self.core.datagrams.borrow_mut();
         let memory = memory.get_or_insert_with(Batch::new);
-        if most == 1 && (self.connected || self.bare.get()) {
+        if most == 1 {
             // These calls cost less than that for a batch.
             let (bytes, from) = match self.connected {
                 true => (memory.recv_one(fd)?, SockAddr::Unix(Box::default())),
@@ -317,9 +319,7 @@ impl UdpSocket {
             return Ok(1);
         }
         let count = memory.recv(fd, most)?;
-        if most > 1 {
-            self.most.set(if count < most { (2 * count).clamp(FEW, BATCH) } else { BATCH });
-        }
+        self.most.set(if count < most { (2 * count).clamp(FEW, BATCH) } else { BATCH });
         memory.received().for_each(|received| self.take(received, batch));
         Ok(count)
     }

@@ -354,9 +354,12 @@ fn entry(map: &mut Map<'_>, key: &[u8]) -> Option<Node> {
     let none = NONE.get(..room).unwrap_or(&NONE);
     let mut found = map.find_or_insert(key, none);
     for _ in 0..MOST_EVICTED {
-        let Some(oldest) = map.oldest().filter(|_| found.is_none()) else { break };
-        if Tally::of(map.value_mut(oldest)).sum() > 0 {
+        if found.is_some() {
             break;
+        }
+        let oldest = map.oldest()?;
+        if Tally::of(map.value_mut(oldest)).sum() > 0 {
+            return None;
         }
         map.remove(oldest);
         found = map.find_or_insert(key, none);
