@@ -29,7 +29,7 @@ pub use client::{Connection, Response, basic};
 pub use datagrams::{DatagramBackend, DatagramClient};
 pub use dns::NameServer;
 pub use folder::Folder;
-pub use server::{Server, Setup, binary, free_port, target, use_directive};
+pub use server::{Server, Setup, binary, free_for_both, free_port, target, use_directive};
 pub use tools::{
     EC, Picture, RSA, certificate, chromium, curl, openssl, picture, python, python_h2, run, sha256, tool,
 };

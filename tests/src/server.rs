@@ -39,6 +39,12 @@ pub fn free_port() -> (u16, UdpSocket) {
     find_port(UdpSocket::bind, |addr| TcpListener::bind(addr).is_ok())
 }
 
+/// The same for a program that wants the port for connections and for datagrams; it can begin once both sockets are
+/// dropped.
+pub fn free_for_both() -> (u16, (UdpSocket, TcpListener)) {
+    find_port(|addr| Ok((UdpSocket::bind(addr)?, TcpListener::bind(addr)?)), |_| true)
+}
+
 /// A port that can be reserved so, and is free.
 fn find_port<R>(reserve: impl Fn(SocketAddr) -> io::Result<R>, is_free: impl Fn(SocketAddr) -> bool) -> (u16, R) {
     let start = std::process::id().wrapping_mul(37) % 12000;

@@ -8,7 +8,7 @@ use crate::tiers::{TIERS, Tier};
 use crate::tools::{self, Options, Outcome, cargo};
 
 /// Debian packages of the programs that tests meet: a file that shows it is there, and its package.
-const NEEDS: [(&str, &str); 26] = [
+const NEEDS: [(&str, &str); 29] = [
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/python3", "python3"),
@@ -34,6 +34,9 @@ const NEEDS: [(&str, &str); 26] = [
     ("/usr/lib/python3/dist-packages/aiosmtpd/__init__.py", "python3-aiosmtpd"),
     ("/usr/bin/psql", "postgresql"),
     ("/usr/bin/redis-server", "redis-server"),
+    ("/usr/sbin/dnsmasq", "dnsmasq-base"),
+    ("/usr/bin/logger", "bsdutils"),
+    ("/usr/bin/ffmpeg", "ffmpeg"),
     ("/usr/bin/valgrind", "valgrind"),
 ];
 
@@ -248,4 +251,37 @@ pub(crate) fn tests_command(nextest: &[&str]) -> Command {
 
 fn has_nextest() -> bool {
     tools::find("cargo-nextest").is_some() || tools::find_in_cargo_home("cargo-nextest")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A test that misses a program fails, or leaves: so each program that a test names has its package.
+    #[test]
+    fn all_programs_of_the_tests_are_installed() {
+        // Of packages that every Debian has, and that others need.
+        let others = ["sh", "cp", "timeout", "sha256sum", "unshare", "nginx", "ffprobe"];
+        let known = |program: &str| {
+            others.contains(&program)
+                || NEEDS.iter().any(|(file, package)| Path::new(file).ends_with(program) || *package == program)
+                || NEEDS
+                    .iter()
+                    .any(|(_, package)| program.starts_with(package) || package.starts_with(&format!("{program}-")))
+        };
+        let mut seen = 0;
+        for file in
+            tools::files(&tools::root().join("tests")).iter().filter(|f| f.extension().is_some_and(|e| e == "rs"))
+        {
+            let text = tools::read(file).expect("a file of the tests");
+            for call in ["tool(&[\"", "Command::new(\""] {
+                for rest in text.split(call).skip(1) {
+                    let program = rest.split('"').next().unwrap_or_default();
+                    assert!(known(program), "{}: {program} isn't among those that are installed", file.display());
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 20, "{seen}");
+    }
 }

@@ -1,11 +1,10 @@
 //! `stream {}` over TCP: phases, proxying, variables, logs, messages.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use e2e::{Backend, Connection, DatagramBackend, EC, Server, Setup, certificate, secure};
+use e2e::{Backend, Connection, DatagramBackend, EC, Server, Setup, certificate, free_port, secure};
 
 /// A backend that sends everything back, until it reads `bye`.
 fn echo() -> Backend {
@@ -26,12 +25,6 @@ fn collector() -> Backend {
         let _ = stream.read_to_end(&mut got);
         let _ = stream.write_all(format!("got {}", got.escape_ascii()).as_bytes());
     })
-}
-
-/// A port on which nobody listens.
-fn dead() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("it is bound").port()
 }
 
 /// All that a port says to a client that says this.
@@ -67,7 +60,7 @@ fn values_are_returned_and_logged() {
 
 #[test]
 fn statuses() {
-    let (dead, echo) = (dead(), echo());
+    let ((dead, _nobody), echo) = (free_port(), echo());
     let mut server = Setup::stream(&format!(
         "log_format line '$server_port $status'; access_log line.log line;
          limit_conn_zone $binary_remote_addr zone=clients:1m;
@@ -111,7 +104,7 @@ fn statuses() {
 
 #[test]
 fn sessions_are_passed_on() {
-    let (dead, echo) = (dead(), echo());
+    let ((dead, _nobody), echo) = (free_port(), echo());
     let mut server = Setup::stream(&format!(
         "log_format line '$status $bytes_received/$bytes_sent $upstream_bytes_sent/$upstream_bytes_received '
             '$upstream_addr $upstream_connect_time $upstream_first_byte_time $upstream_session_time $session_time';
@@ -444,7 +437,7 @@ fn what_is_refused() {
 /// Not in nginx: `health_check` of streams
 #[test]
 fn servers_are_checked() {
-    let (dead, echo) = (dead(), echo());
+    let ((dead, _nobody), echo) = (free_port(), echo());
     let mut server = Setup::stream(&format!(
         "upstream some {{ zone some 64k; server 127.0.0.1:{dead}; server 127.0.0.1:{0}; }}
          upstream wrong {{ zone wrong 64k; server 127.0.0.1:{0}; }}

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use e2e::{Server, Setup};
+use e2e::{Server, Setup, tool};
 
 #[test]
 fn flv_from_a_byte_on() {
@@ -36,17 +36,19 @@ fn flv_from_a_byte_on() {
     assert_eq!(server.get("/folder?start=1").status, 301);
 }
 
-/// Makes a video of ten seconds with ten key frames; none where there is no `ffmpeg`.
+/// Makes a video of ten seconds with ten key frames; none where tests may miss a program.
 fn record(server: &Server, name: &str, options: &[&str]) -> bool {
     let path = server.folder().path().join(name);
-    let made = Command::new("ffmpeg")
+    let Some(ffmpeg) = tool(&["ffmpeg"]) else { return false };
+    let made = Command::new(ffmpeg)
         .args(["-nostdin", "-loglevel", "quiet", "-y"])
         .args(["-f", "lavfi", "-i", "testsrc=duration=10:size=64x48:rate=15", "-f", "lavfi", "-i", "sine=duration=10"])
         .args(["-pix_fmt", "yuv420p", "-g", "15", "-c:v", "h264", "-c:a", "aac"])
         .args(options)
         .arg(&path)
         .status();
-    made.is_ok_and(|status| status.success())
+    assert!(made.is_ok_and(|status| status.success()), "ffmpeg records");
+    true
 }
 
 /// The durations of a file's streams.

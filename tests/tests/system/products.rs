@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use e2e::application::Application;
-use e2e::{Backend, Response, Server, Setup, curl};
+use e2e::{Backend, Response, Server, Setup, curl, tool};
 
 /// What distributions put into `fastcgi_params`.
 const FASTCGI_PARAMS: &str = "
@@ -380,14 +380,13 @@ fn a_video_site() {
     let fields = ["Content-Type", "Access-Control-Allow-Origin"].map(|name| captions.field(name));
     assert_eq!(fields, [Some("text/vtt; charset=utf-8"), Some("*")]);
     let film = server.folder().path().join("site/v/film.mp4");
-    let made = std::process::Command::new("ffmpeg")
+    let Some(ffmpeg) = tool(&["ffmpeg"]) else { return };
+    let made = std::process::Command::new(ffmpeg)
         .args(["-nostdin", "-loglevel", "quiet", "-y", "-f", "lavfi", "-i", "testsrc=duration=6:size=64x48:rate=10"])
         .args(["-pix_fmt", "yuv420p", "-g", "10", "-c:v", "h264", "-movflags", "+faststart"])
         .arg(&film)
         .status();
-    if !made.is_ok_and(|made| made.success()) {
-        return; // Without ffmpeg there is no film.
-    }
+    assert!(made.is_ok_and(|made| made.success()), "ffmpeg records");
     let whole = fs::read(&film).expect("just made");
     let got = server.get("/v/film.mp4");
     assert!(got.body == whole && got.field("Content-Type") == Some("video/mp4"), "{}", got.head);

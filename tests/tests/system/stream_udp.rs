@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use e2e::{Connection, DatagramBackend, DatagramClient, Setup, tool};
+use e2e::{Connection, DatagramBackend, DatagramClient, Setup, free_for_both, tool};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn whole(stream: &str) -> Setup {
@@ -38,15 +37,13 @@ impl Resolver {
 
     /// `None`: it doesn't answer, since the port belongs to others.
     fn start_at_some_port(program: &Path) -> Option<Resolver> {
-        let reserved = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
-        let port = reserved.local_addr().expect("it is bound").port();
+        let (port, reserved) = free_for_both();
         drop(reserved);
         let child = Command::new(program)
             .args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file="])
             .args(["--listen-address=127.0.0.1", "--bind-interfaces", "--address=/example/192.0.2.7", "--user=root"])
             .arg(format!("--port={port}"))
             .stdin(Stdio::null())
-            .stderr(Stdio::null())
             .spawn()
             .expect("dnsmasq starts");
         let mut resolver = Resolver { port, child };
