@@ -412,7 +412,8 @@ mod tests {
         let (cache, folder) = testing::cache("purger", |settings| settings.purger = Some(testing::PORTIONS));
         let old: Vec<Key> = (1..=3).map(|n| store(&cache, n, 100)).collect();
         store(&cache, 4, 300);
-        cache.keys.purge_wildcard(&Wildcard { prefix: b"/x/".to_vec(), before_ns: 200 });
+        let wildcard = Wildcard { prefix: b"/x/".to_vec(), before_ns: 200 };
+        assert!(cache.keys.purge_wildcard(&wildcard, &mut Vec::new()));
         let state = State::default();
         while !cache.keys.wildcards().is_empty() {
             purge(&cache, &state);

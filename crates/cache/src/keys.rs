@@ -437,8 +437,9 @@ impl Keys {
         self.zone.zone().with(|map| oldest(map).map(|(_, _, record)| (record.expires - now.secs).max(0) as u64))
     }
 
-    /// Purges all keys with a beginning.
-    pub fn purge_wildcard(&self, wildcard: &Wildcard) {
+    /// Purges all keys with a beginning. False if the zone has no room for that. Files of the keys that had to make room are to be
+    /// removed.
+    pub fn purge_wildcard(&self, wildcard: &Wildcard, evicted: &mut Vec<Key>) -> bool {
         self.zone.zone().with(|map| {
             let count = Totals::of(map).0.wildcards;
             let mut all: Vec<Wildcard> = (0..count).filter_map(|n| read_wildcard(map, n)).collect();
@@ -446,11 +447,10 @@ impl Keys {
             all.retain(|old| !old.prefix.starts_with(&wildcard.prefix));
             all.push(wildcard.clone());
             if all.len() as u64 > WILDCARDS {
-                let (first, second) = (all.remove(0), all.remove(0));
-                all.insert(0, join(&first, &second));
+                join_oldest(&mut all);
             }
-            write_wildcards(map, count, &all);
-        });
+            write_wildcards(map, count, all, evicted)
+        })
     }
 
     /// The purges that may concern files yet.
@@ -478,7 +478,8 @@ impl Keys {
             let mut all: Vec<Wildcard> = (0..count).filter_map(|n| read_wildcard(map, n)).collect();
             all.retain(|wildcard| wildcard.before_ns >= before_ns);
             if all.len() as u64 != count {
-                write_wildcards(map, count, &all);
+                // They take less room than before.
+                write_wildcards(map, count, all, &mut Vec::new());
             }
         });
     }
@@ -565,22 +566,45 @@ fn read_wildcard(map: &Map<'_>, n: u64) -> Option<Wildcard> {
     Some(Wildcard { prefix: prefix.to_vec(), before_ns: u64::from_le_bytes(*time) })
 }
 
-fn write_wildcards(map: &mut Map<'_>, old: u64, all: &[Wildcard]) {
-    for n in 0..old.max(all.len() as u64) {
-        if let Some(node) = map.find(&wildcard_key(n)) {
-            map.remove(node);
+/// Writes wildcards in place of so many old ones; whether there is room. The oldest entries make some; if that isn't enough
+/// the oldest wildcards are joined.
+fn write_wildcards(map: &mut Map<'_>, old: u64, mut all: Vec<Wildcard>, evicted: &mut Vec<Key>) -> bool {
+    for n in 0..old {
+        remove_wildcard(map, n);
+    }
+    loop {
+        let written = (0..).zip(&all).take_while(|(n, wildcard)| write_wildcard(map, *n, wildcard, evicted)).count();
+        let fits = written == all.len();
+        if fits || all.len() < 2 {
+            Totals::change(map, |totals| totals.wildcards = written as u64);
+            return fits;
+        }
+        (0..written as u64).for_each(|n| remove_wildcard(map, n));
+        join_oldest(&mut all);
+    }
+}
+
+fn write_wildcard(map: &mut Map<'_>, n: u64, wildcard: &Wildcard, evicted: &mut Vec<Key>) -> bool {
+    let value = [&wildcard.before_ns.to_le_bytes()[..], &wildcard.prefix].concat();
+    while map.insert(&wildcard_key(n), &value).is_none() {
+        let Some((key, node, record)) = oldest(map) else { return false };
+        if remove(map, node, &record) {
+            evicted.push(key);
         }
     }
-    for (n, wildcard) in all.iter().enumerate() {
-        let value = [&wildcard.before_ns.to_le_bytes()[..], &wildcard.prefix].concat();
-        let key = wildcard_key(n as u64);
-        while map.insert(&key, &value).is_none() {
-            let Some((_, node, record)) = oldest(map) else { break };
-            remove(map, node, &record);
-        }
+    true
+}
+
+fn remove_wildcard(map: &mut Map<'_>, n: u64) {
+    if let Some(node) = map.find(&wildcard_key(n)) {
+        map.remove(node);
     }
-    let count = all.len() as u64;
-    Totals::change(map, |totals| totals.wildcards = count);
+}
+
+/// Puts one purge that contains both in the place of the two oldest.
+fn join_oldest(all: &mut Vec<Wildcard>) {
+    let (first, second) = (all.remove(0), all.remove(0));
+    all.insert(0, join(&first, &second));
 }
 
 /// A purge that contains both.
@@ -760,27 +784,51 @@ mod tests {
     fn wildcards() {
         let keys = keys(65536);
         let purge = |prefix: &str, before_ns| {
-            keys.purge_wildcard(&Wildcard { prefix: prefix.as_bytes().to_vec(), before_ns });
+            keys.purge_wildcard(&Wildcard { prefix: prefix.as_bytes().to_vec(), before_ns }, &mut Vec::new())
         };
-        purge("/a/", 10);
-        purge("/b", 20);
+        assert!(purge("/a/", 10));
+        assert!(purge("/b", 20));
         for (text, stored, expect) in
             [("/a/x", 9, true), ("/a/x", 10, false), ("/ax", 9, false), ("/b", 19, true), ("/c", 0, false)]
         {
             assert_eq!(keys.is_purged(text.as_bytes(), stored), expect, "{text} {stored}");
         }
-        purge("/a", 30);
+        assert!(purge("/a", 30));
         assert_eq!(keys.wildcards().len(), 2, "the longer one is contained");
         keys.forget_wildcards(30);
         assert_eq!(keys.wildcards(), [Wildcard { prefix: b"/a".to_vec(), before_ns: 30 }]);
         for n in 0..200 {
-            purge(&format!("/x/{n:03}/"), 100 + n);
+            assert!(purge(&format!("/x/{n:03}/"), 100 + n));
         }
         assert_eq!(keys.wildcards().len() as u64, WILDCARDS);
         for n in 0..200 {
             assert!(keys.is_purged(format!("/x/{n:03}/y").as_bytes(), 99 + n), "{n}");
         }
         assert_eq!(keys.sums().count, 0);
+        assert!(keys.zone.zone().check());
+    }
+
+    #[test]
+    fn wildcards_make_room() {
+        let keys = keys(32768);
+        let mut evicted = Vec::new();
+        for n in 0..2000 {
+            keys.look(&key(n), NOW, &mut evicted).expect("room is made");
+            keys.fetched(&key(n), None, Fetched::Stored(10), NOW, &mut evicted);
+        }
+        let mut purge = |prefix: Vec<u8>, before_ns| keys.purge_wildcard(&Wildcard { prefix, before_ns }, &mut evicted);
+        // More than fits: what is purged stays so, whatever else.
+        for n in 0..30 {
+            assert!(purge([format!("/{n}/").as_bytes(), &[b'x'; 1000]].concat(), 100 + n), "{n}");
+        }
+        for n in 0..30 {
+            let text = [format!("/{n}/").as_bytes(), &[b'x'; 1001]].concat();
+            assert!(keys.is_purged(&text, 99 + n), "{n}");
+        }
+        let long = Wildcard { prefix: vec![b'x'; 40_000], before_ns: 200 };
+        assert!(!self::keys(32768).purge_wildcard(&long, &mut Vec::new()), "no zone of this size has room");
+        let sums = keys.sums();
+        assert_eq!((sums.size, evicted.len() + sums.count), (10 * sums.count as u64, 2000));
         assert!(keys.zone.zone().check());
     }
 }

@@ -9,7 +9,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::rc::{Rc, Weak};
+use std::task::Poll;
 
 use crate::key::Key;
 use crate::stored::Stored;
@@ -27,6 +29,8 @@ struct Wait {
     news: Rc<News>,
     /// When one of them has looked last.
     looked_ms: Cell<u64>,
+    /// One of them is to look now.
+    turn: Cell<bool>,
 }
 
 /// What those share who were woken together.
@@ -59,12 +63,21 @@ impl Waiters {
         let end = rt::now_ms().saturating_add(most_ms);
         loop {
             let left = end.saturating_sub(rt::now_ms());
-            if rt::timeout(left.min(LOOK_MS), waiting.wait.event.wait()).await.is_some() {
-                return Some(waiting.wait.news.clone());
+            let wait = &*waiting.wait;
+            let seen = wait.event.count();
+            let heard = poll_fn(|cx| match wait.event.poll_since(cx, seen) {
+                Poll::Ready(()) => Poll::Ready(true),
+                Poll::Pending if wait.turn.take() => Poll::Ready(false),
+                Poll::Pending => Poll::Pending,
+            });
+            match rt::timeout(left.min(LOOK_MS), heard).await {
+                Some(true) => return Some(wait.news.clone()),
+                Some(false) => return None,
+                None => {}
             }
             let now = rt::now_ms();
-            if now >= end || now >= waiting.wait.looked_ms.get() + LOOK_MS {
-                waiting.wait.looked_ms.set(now);
+            if now >= end || now >= wait.looked_ms.get() + LOOK_MS {
+                wait.looked_ms.set(now);
                 return None;
             }
         }
@@ -82,6 +95,15 @@ impl Waiters {
         if let Some(wait) = wait.as_ref().and_then(Weak::upgrade) {
             stored.into_iter().for_each(|stored| wait.news.share(stored));
             wait.event.notify();
+        }
+    }
+
+    /// There may be news of a key: one of those who wait is to look.
+    pub fn wake_one(&self, key: &Key) {
+        let wait = self.waits.borrow().get(key).and_then(Weak::upgrade);
+        if let Some(wait) = wait {
+            wait.turn.set(true);
+            wait.event.wake_one();
         }
     }
 
@@ -176,6 +198,36 @@ mod tests {
             assert!(rt::join(waiters.wait(&key, 700), waiters.wait(&key, 700)).await.0.is_none());
             let (one, other) = rt::join(waiters.wait(&key, 700), waiters.wait(&key, 700)).await;
             assert!(one.is_none() && other.is_none() && rt::now_ms() - begin <= 1400);
+        });
+    }
+
+    #[test]
+    fn one_alone_is_woken() {
+        run(async {
+            let key = Key::of(b"a");
+            let waiters = Waiters::default();
+            let woken = Cell::new(0);
+            let wait = async || {
+                while waiters.wait(&key, 10_000).await.is_none() {
+                    woken.set(woken.get() + 1);
+                }
+            };
+            let gone = rt::timeout(10, waiters.wait(&key, 10_000));
+            let many = rt::join(rt::join(wait(), wait()), rt::join(wait(), gone));
+            rt::join(many, async {
+                rt::sleep(20).await;
+                for n in 1..=2 {
+                    waiters.wake_one(&key);
+                    rt::sleep(1).await;
+                    assert_eq!(woken.get(), n);
+                }
+                waiters.wake_one(&Key::of(b"b"));
+                waiters.wake(&key, None);
+            })
+            .await;
+            assert_eq!(woken.get(), 2);
+            waiters.wake_one(&key);
+            assert!(waiters.waits.borrow().is_empty(), "nobody waits");
         });
     }
 

@@ -21,6 +21,7 @@ use http::session::h2;
 use http::session::send;
 use wire::h1::Method;
 
+use crate::cache;
 use crate::engine::Backend;
 use crate::handover;
 
@@ -76,6 +77,10 @@ pub(super) async fn run(
 ) -> Flow<'static> {
     let (mut choice, idle, rest) = *parts;
     choice.completed();
+    if b.caching.is_some() {
+        // Nothing will be stored, and others may be waiting for it.
+        cache::dismiss(r);
+    }
     r.close_after();
     h2::websocket::switch(r);
     if r.method == Method::Connect {

@@ -87,7 +87,6 @@ impl Waiting {
     }
 
     fn add(&mut self, waker: &Waker) {
-        let identity = |waker: &Waker| (waker.data(), std::ptr::from_ref(waker.vtable()));
         let is_new = match &mut self.index {
             Some(index) => index.0.insert(identity(waker)),
             None => !self.list.iter().any(|other| other.will_wake(waker)),
@@ -99,6 +98,18 @@ impl Waiting {
             }
         }
     }
+
+    fn take_one(&mut self) -> Option<Waker> {
+        let waker = self.list.pop()?;
+        if let Some(index) = &mut self.index {
+            index.0.remove(&identity(&waker));
+        }
+        Some(waker)
+    }
+}
+
+fn identity(waker: &Waker) -> Identity {
+    (waker.data(), std::ptr::from_ref(waker.vtable()))
 }
 
 impl Event {
@@ -111,6 +122,12 @@ impl Event {
     pub fn notify(&self) {
         self.count.set(self.count.get() + 1);
         self.waiting.take().list.into_iter().for_each(Waker::wake);
+    }
+
+    /// Polls one of those who wait, though nothing has happened: something else may have, which concerns one of them.
+    pub fn wake_one(&self) {
+        let waker = self.waiting.borrow_mut().take_one();
+        waker.into_iter().for_each(Waker::wake);
     }
 
     /// Waits for the next [`Event::notify`] after this call.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -382,6 +383,104 @@ fn a_background_update() {
     server.wait(|server| ask(server, "/b") == ("HIT".to_owned(), "/b 2".to_owned()), "the update");
 }
 
+/// As the request that it repeats: with its body, and with GET for HEAD.
+#[test]
+fn a_background_update_asks_for_the_same() {
+    let backend = Backend::start(|r| {
+        let old = if r.line().contains("old") { "X-Accel-Expires: @1\r\n" } else { "" };
+        let body = if r.line().starts_with("HEAD") {
+            String::new()
+        } else {
+            format!("of {:?}", String::from_utf8_lossy(&r.body))
+        };
+        let length = if body.is_empty() { 9 } else { body.len() };
+        format!("HTTP/1.1 200 OK\r\n{old}Content-Length: {length}\r\n\r\n{body}").into_bytes()
+    });
+    let mut server = server(
+        &backend,
+        "proxy_cache_background_update on; proxy_cache_use_stale updating; location / { proxy_pass http://127.0.0.1:B; }
+         location /post { proxy_cache_methods POST; proxy_cache_key $uri$request_body; proxy_pass http://127.0.0.1:B; }",
+    );
+    is(&server, "/a?old", "MISS", "of \"\"");
+    let head = server.connect().send("HEAD /a HTTP/1.1\r\nHost: a\r\n\r\n").head_response();
+    assert_eq!(head.field("X-S"), Some("STALE"));
+    server.wait(|server| ask(server, "/a") == ("HIT".to_owned(), "of \"\"".to_owned()), "the update");
+    let post = |server: &Server, target: &str| {
+        let text = format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody");
+        shown(&server.connect().send(text).response())
+    };
+    let expect = |status: &str| (status.to_owned(), "of \"body\"".to_owned());
+    assert_eq!(post(&server, "/post?old"), expect("MISS"));
+    assert_eq!(post(&server, "/post"), expect("STALE"));
+    server.wait(|server| post(server, "/post") == expect("HIT"), "the update");
+}
+
+/// What the cache has, and not what was there a while ago.
+#[test]
+fn open_file_cache_and_disable_symlinks_are_for_other_files() {
+    let backend = counting();
+    let text =
+        "open_file_cache max=100; open_file_cache_errors on; disable_symlinks on; proxy_cache_bypass $http_x_fresh;
+                proxy_cache_purge $purge; location / { proxy_pass http://127.0.0.1:B; } }
+                map $request_method $purge { PURGE 1; default 0;";
+    let setup = setup(&backend, "", text);
+    let server = setup.start();
+    let folder = server.folder().path();
+    fs::rename(folder.join("cache"), folder.join("elsewhere")).expect("moved");
+    std::os::unix::fs::symlink("elsewhere", folder.join("cache")).expect("linked");
+    is(&server, "/a", "MISS", "/a 1");
+    is(&server, "/a", "HIT", "/a 1");
+    assert_eq!(ask_with(&server, "/a", "X-Fresh: 1\r\n"), ("BYPASS".to_owned(), "/a 2".to_owned()));
+    is(&server, "/a", "HIT", "/a 2");
+    assert_eq!(server.connect().send("PURGE /a HTTP/1.1\r\nHost: a\r\n\r\n").response().status, 204);
+    is(&server, "/a", "MISS", "/a 3");
+    is(&server, "/a", "HIT", "/a 3");
+    assert!(!server.read("error.log").contains("[crit]"));
+}
+
+/// A tunnel stores nothing: others are served meanwhile.
+#[test]
+fn a_tunnel_holds_no_lock() {
+    let backend = Backend::start(|r| match r.field("Upgrade") {
+        Some(_) => b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n".to_vec(),
+        None => b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec(),
+    });
+    let server = server(
+        &backend,
+        "proxy_cache_lock on; proxy_cache_lock_timeout 60s; proxy_cache_lock_age 60s;
+         location / { proxy_pass http://127.0.0.1:B; proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $http_connection; }",
+    );
+    let mut tunnel = server.connect();
+    tunnel.send("GET /a HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n");
+    assert_eq!(tunnel.head_response().status, 101);
+    is(&server, "/a", "MISS", "ok");
+}
+
+/// The next one fetches it; the others go on waiting, and all are answered.
+#[test]
+fn what_is_not_stored_is_fetched_by_one_after_the_other() {
+    let (backend, go) = waiting();
+    let mut server = server(
+        &backend,
+        "proxy_cache_lock on; proxy_cache_lock_timeout 60s; proxy_no_cache 1; location / { proxy_pass http://127.0.0.1:B; }",
+    );
+    let clients: Vec<_> = (0..5)
+        .map(|_| {
+            let mut client = server.connect();
+            client.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+            client
+        })
+        .collect();
+    for n in 1..=5 {
+        server.wait(|_| backend.connections() == n, "the next one");
+        go.send(()).unwrap();
+    }
+    let mut texts: Vec<String> = clients.into_iter().map(|mut client| client.response().text()).collect();
+    texts.sort();
+    assert_eq!(texts, ["answer 1", "answer 2", "answer 3", "answer 4", "answer 5"]);
+}
+
 /// A server that updates its cache in the background from a backend, which answers requests with `X-Wait` when it is told.
 fn updating() -> (Sender<()>, Backend, Server) {
     let (go, gate) = channel::<()>();
@@ -461,6 +560,50 @@ fn sessions_are_bound_by_servers_and_not_by_what_is_stored() {
     ] {
         assert_eq!(get(target), (status.to_owned(), bound), "{target}");
     }
+}
+
+/// As where there are no descriptors left: the file stays, and is known.
+#[test]
+fn a_file_that_cannot_be_opened_now_is_not_lost() {
+    let backend = counting();
+    let server = server(&backend, PLAIN);
+    is(&server, "/a", "MISS", "/a 1");
+    let file = stored(&server).remove(0);
+    let allow = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("changed");
+    allow(0);
+    is(&server, "/a", "MISS", "/a 2");
+    assert!(server.read("error.log").contains("Permission denied"));
+    allow(0o600);
+    is(&server, "/a", "HIT", "/a 1");
+}
+
+/// Fields that a 304 brings and that don't fit before the body: a short file is written anew, a long one keeps the old ones.
+#[test]
+fn fields_of_a_304_that_need_more_room() {
+    let backend = Backend::start(|r| {
+        if r.field("If-None-Match").is_some() {
+            let long = "x".repeat(6000);
+            return format!("HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=60\r\nX-Long: {long}\r\n\r\n")
+                .into_bytes();
+        }
+        let body = "b".repeat(if r.line().contains("/long") { 2 << 20 } else { 1000 });
+        let head = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nCache-Control: max-age=0\r\nX-Long: old\r\n";
+        format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    });
+    let server = server(
+        &backend,
+        "proxy_buffer_size 16k; proxy_buffers 8 16k; proxy_cache_rfc on; location / { proxy_pass http://127.0.0.1:B; }",
+    );
+    for (target, length, field) in [("/short", 1000, 6000), ("/long", 2 << 20, 3)] {
+        assert_eq!(server.get(target).field("X-S"), Some("MISS"));
+        for status in ["REVALIDATED", "HIT", "HIT"] {
+            let response = server.get(target);
+            let found = (response.field("X-S").unwrap_or_default(), response.field("X-Long").map_or(0, str::len));
+            assert_eq!(found, (status, field), "{target}");
+            assert!(response.body.len() == length && response.body.iter().all(|byte| *byte == b'b'), "{target}");
+        }
+    }
+    assert_eq!(stored(&server).len(), 2, "nothing else is left");
 }
 
 /// Differs from nginx: a stored response whose file is damaged is fetched anew

@@ -28,8 +28,17 @@ pub(super) enum Found {
     Error(u16),
     /// Nothing that can be served.
     Nothing,
-    /// Nothing, and it isn't asked for often enough to be stored.
-    Rare,
+    /// Nothing, and what is fetched isn't to be stored: it isn't asked for often enough, or its file can't be opened now.
+    Aside,
+}
+
+/// Why a key's file wasn't opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unopened {
+    /// There is none that could be used.
+    Missing,
+    /// The system refused, for reasons that have nothing to do with the file.
+    Refused,
 }
 
 /// Which keys belong to a request.
@@ -84,17 +93,21 @@ fn find_one(
     if let Some(status) = looked.error {
         return Err(Found::Error(status));
     }
-    let missing = if looked.uses < look.caching.conf.cache_min_uses { Found::Rare } else { Found::Nothing };
+    let missing = if looked.uses < look.caching.conf.cache_min_uses { Found::Aside } else { Found::Nothing };
     if !looked.exists {
         *missing_file = true;
         return Err(missing);
     }
-    let Some(stored) = open_or_share(look, r, key) else {
-        if looked.known {
-            cache.keys.lost(key);
+    let stored = match open_or_share(look, r, key) {
+        Ok(stored) => stored,
+        Err(Unopened::Refused) => return Err(Found::Aside),
+        Err(Unopened::Missing) => {
+            if looked.known {
+                cache.keys.lost(key);
+            }
+            *missing_file = true;
+            return Err(missing);
         }
-        *missing_file = true;
-        return Err(missing);
     };
     if *stored.entry.key != *look.text {
         let path = cache.path(key);
@@ -109,38 +122,37 @@ fn find_one(
 }
 
 /// Opens the file of a key, once for all that were woken together.
-fn open_or_share(look: &Look<'_>, r: &mut Request, key: &Key) -> Option<Rc<Stored>> {
+fn open_or_share(look: &Look<'_>, r: &mut Request, key: &Key) -> Result<Rc<Stored>, Unopened> {
     let Some(news) = &look.news else { return open(look.caching, r, &look.cache, key) };
     if let Some(stored) = news.find(key) {
-        return Some(stored);
+        return Ok(stored);
     }
     let stored = open(look.caching, r, &look.cache, key)?.for_many();
     news.share(stored.clone());
-    Some(stored)
+    Ok(stored)
 }
 
 /// Opens the file of a key. One that is damaged is removed.
-pub(super) fn open(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key) -> Option<Rc<Stored>> {
+pub(super) fn open(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key) -> Result<Rc<Stored>, Unopened> {
     let path = cache.path(key);
     let file = match caching.files.open(r, path.as_os_str().as_bytes()) {
         Ok(file) if file.kind == Kind::File => file,
-        Ok(_) => return None,
+        Ok(_) => return Err(Unopened::Missing),
+        Err(error) if matches!(error.code(), errno::NOENT | errno::NOTDIR) => return Err(Unopened::Missing),
         Err(error) => {
-            if !matches!(error.code(), errno::NOENT | errno::NOTDIR) {
-                let path = buf::text::path(&path);
-                r.log_at(Level::Crit, format_args!("{} \"{path}\" failed{}", error.call, Errno(&error.error)));
-            }
-            return None;
+            let path = buf::text::path(&path);
+            r.log_at(Level::Crit, format_args!("{} \"{path}\" failed{}", error.call, Errno(&error.error)));
+            return Err(Unopened::Refused);
         }
     };
     // The head of contents in memory is decoded once.
     if let Some(stored) = file.made.as_ref().and_then(Made::get) {
-        return Some(stored);
+        return Ok(stored);
     }
     let contents = match (&file.content, &file.file) {
         (Some(content), _) => Contents::Memory(content.clone()),
         (None, Some(file)) => Contents::File(file.clone()),
-        (None, None) => return None,
+        (None, None) => return Err(Unopened::Missing),
     };
     let why = match read(&contents, file.size) {
         Ok((entry, start)) => {
@@ -149,14 +161,14 @@ pub(super) fn open(caching: &Caching, r: &mut Request, cache: &Cache, key: &Key)
             if let Some(made) = &file.made {
                 made.set(stored.clone());
             }
-            return Some(stored);
+            return Ok(stored);
         }
         Err(Unusable::Io(error)) => format!("pread() \"{}\" failed{}", buf::text::path(&path), Errno(&error)),
         Err(Unusable::Damaged) => format!("cache file \"{}\" is damaged, it is removed", buf::text::path(&path)),
     };
     r.log_at(Level::Crit, format_args!("{why}"));
     cache.unlink(key);
-    None
+    Err(Unopened::Missing)
 }
 
 /// Whether a request asks for a range that begins too late for the whole response to be fetched.

@@ -163,7 +163,11 @@ impl Fill {
             }
         }
         self.cache.remove_evicted(&evicted);
-        self.cache.waiters.wake(&self.looked, stored);
+        match fetched {
+            // The next one fetches it; the others go on waiting.
+            Fetched::Nothing => self.cache.waiters.wake_one(&self.looked),
+            Fetched::Stored(_) | Fetched::Error(..) => self.cache.waiters.wake(&self.looked, stored),
+        }
         if told {
             request::tell(&self.cache, &self.looked);
         }
@@ -200,7 +204,7 @@ pub fn caching(
         let message = format!("no \"{prefix}cache_key\" for \"{prefix}cache\"");
         cx.loader.warnings.push(Error::new(message).or_at(at));
     }
-    let files = Files::of(cx.set, cx.loader);
+    let files = Files::of_store(cx.set, cx.loader);
     // nginx has the directive for HTTP alone, and doesn't change other protocols' requests.
     let converts_head = conf.cache_convert_head && prefix == "proxy_";
     Ok(Some(Rc::new(Caching { conf: conf.clone(), place, files, converts_head })))
@@ -237,8 +241,10 @@ pub(super) async fn begin(
     r: &mut Request,
     exchange: &Rc<Exchange>,
 ) -> Option<Flow<'static>> {
+    let as_get = r.method == Method::Head && caching.converts_head;
     let work = r.lasting_slot::<Work>();
     if work.background {
+        exchange.as_get.set(as_get);
         prepare(caching, r, exchange);
         return None;
     }
@@ -255,9 +261,7 @@ pub(super) async fn begin(
         }
         return None;
     }
-    if r.method == Method::Head && caching.converts_head {
-        exchange.as_get.set(true);
-    }
+    exchange.as_get.set(as_get);
     let text = Bytes::from(key_text(b, caching, r, exchange));
     r.lasting_slot::<Work>().key = text.clone();
     if purges {
@@ -286,6 +290,17 @@ enum Next {
     Again,
 }
 
+impl Next {
+    /// Whether whoever waits for the same response has to wait on: this request waits too, or is the one that fetches it.
+    fn leaves_others_waiting(&self) -> bool {
+        match self {
+            Next::Wait(_) => true,
+            Next::Ask(fill, _) => fill.as_ref().is_some_and(|fill| fill.ticket.is_some()),
+            Next::Answer(_) | Next::Again => false,
+        }
+    }
+}
+
 /// A look into the cache for a request.
 struct Look<'a> {
     b: &'a Backend,
@@ -307,7 +322,7 @@ async fn look_up(r: &mut Request, mut look: Look<'_>) -> Option<Flow<'static>> {
     let mut looks_for_all = None;
     loop {
         let next = look.next(r);
-        if let Some(key) = looks_for_all.take().filter(|_| !matches!(next, Next::Wait(_))) {
+        if let Some(key) = looks_for_all.take().filter(|_| !next.leaves_others_waiting()) {
             look.cache.waiters.wake(&key, None);
         }
         let (fill, status) = match next {
@@ -356,7 +371,7 @@ impl Look<'_> {
                 r.lasting_slot::<Work>().status = Some(Status::Hit);
                 Next::Answer(Flow::Status(status))
             }
-            Found::Rare => Next::Ask(None, Status::Miss),
+            Found::Aside => Next::Ask(None, Status::Miss),
             Found::Nothing => self.nothing(r, sought, now),
             Found::Stored(stored) => match request::freshness(self.caching, r, &stored.entry, now.secs) {
                 request::Freshness::Fresh => self.answer(r, &stored, Status::Hit),
@@ -436,7 +451,9 @@ impl Look<'_> {
 
     /// Serves what is stored, while a request of its own fetches what is new.
     fn update_in_background(&self, r: &mut Request, fill: Box<Fill>, stored: &Stored) -> Next {
+        let body = r.body.shared();
         let cloned = r.clone_request(|child| {
+            child.body = body;
             let work = child.lasting_slot::<Work>();
             work.key = fill.text.clone();
             (work.background, work.status, work.fill) = (true, Some(Status::Expired), Some(fill));

@@ -1,7 +1,9 @@
 //! A backend's 304: what is stored is fresh again.
 
+use std::cell::Cell;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::rc::Rc;
 
 use ::cache::entry::Room;
@@ -10,6 +12,8 @@ use ::cache::keys::Fetched;
 use ::cache::{Cache, Entry, Stored};
 use buf::Bytes;
 use engine::log::{Errno, Level};
+use http::body::temp::TempFile;
+use http::config::core::TempPath;
 use http::exchange::Exchange;
 use http::fault::{Fault, Retry};
 use http::phases::Flow;
@@ -49,12 +53,12 @@ fn revalidated(
 ) -> Flow<'static> {
     let update = update(b, r, exchange, &fill, &stored.entry);
     let key = stored.key;
+    let mut fetched = Fetched::Nothing;
     match update {
-        Some(entry) => {
-            if let Err(error) = rewrite(&fill.cache, &stored, &entry) {
-                let path = fill.cache.path(&key);
-                let (path, error) = (buf::text::path(&path), Errno(&error));
-                r.log_at(Level::Crit, format_args!("updating \"{path}\" failed{error}"));
+        Some(mut entry) => {
+            match rewrite(&fill.cache, &stored, &mut entry, &r.http.worker.temp_numbers) {
+                Ok(size) => fetched = size.map_or(fetched, Fetched::Stored),
+                Err(error) => r.log_at(Level::Crit, format_args!("{error}")),
             }
             stored = Rc::new(Stored { entry: Rc::new(entry), ..Stored::clone(&stored) });
         }
@@ -64,7 +68,7 @@ fn revalidated(
         }
         None => {}
     }
-    fill.end(&key, Fetched::Nothing);
+    fill.end(&key, fetched);
     hit::serve(b, r, exchange, &stored, Status::Revalidated)
 }
 
@@ -137,35 +141,42 @@ fn merge(old: &Entry, bytes: &[u8], head: &ResponseHead) -> (Bytes, ResponseHead
     (Bytes::from(text), merged)
 }
 
-/// Writes a new head to the file of a stored response: in its place, or if it is too long for that into a copy.
-fn rewrite(cache: &Cache, stored: &Stored, entry: &Entry) -> std::io::Result<()> {
-    let path = cache.path(&stored.key);
-    let file = File::options().read(true).write(true).open(&path)?;
-    if os::file::fstat(&file)?.identity != stored.identity {
-        // Another request has stored a newer one.
-        return Ok(());
-    }
-    if let Some(head) = entry.encode(Room::Kept(stored.start)) {
-        return file.write_all_at(&head, 0);
-    }
-    let head = entry.encode(Room::of_body(Some(entry.body_len))).ok_or(std::io::ErrorKind::InvalidData)?;
-    let name = format!("{}.{}.{}", stored.key.name(), os::process::pid(), now().ms);
-    let beside = path.with_file_name(name);
-    let copied = copy(&file, stored.start as u64, &head, &beside).and_then(|()| std::fs::rename(&beside, &path));
-    if copied.is_err() {
-        let _ = std::fs::remove_file(&beside);
-    }
-    copied
-}
+/// Bodies up to this length are copied after a head that is too long for its place: the worker waits for that.
+const COPIED: u64 = 1 << 20;
 
-fn copy(from: &File, start: u64, head: &[u8], to: &std::path::Path) -> std::io::Result<()> {
-    use std::io::{Seek, SeekFrom, Write};
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut from = from;
-    from.seek(SeekFrom::Start(start))?;
-    let mut to = File::options().write(true).create_new(true).mode(0o600).open(to)?;
-    to.write_all(head)?;
-    std::io::copy(&mut from, &mut to).map(drop)
+/// Writes a new head to the file of a stored response: in its place, or if it is too long for that into a copy, whose size on
+/// disk is returned; before a long body the old fields stay, with the new times.
+fn rewrite(cache: &Cache, stored: &Stored, entry: &mut Entry, numbers: &Cell<u64>) -> Result<Option<u64>, String> {
+    let path = cache.path(&stored.key);
+    let failed = |error: io::Error| format!("updating \"{}\" failed{}", buf::text::path(&path), Errno(&error));
+    let file = File::options().read(true).write(true).open(&path).map_err(failed)?;
+    if os::file::fstat(&file).map_err(failed)?.identity != stored.identity {
+        // Another request has stored a newer one.
+        return Ok(None);
+    }
+    let mut head = entry.encode(Room::Kept(stored.start));
+    if head.is_none() && entry.body_len > COPIED {
+        let old = &*stored.entry;
+        (entry.head, entry.text) = (old.head.clone(), old.text.clone());
+        (entry.etag, entry.last_modified) = (old.etag.clone(), old.last_modified);
+        head = entry.encode(Room::Kept(stored.start));
+    }
+    if let Some(head) = head {
+        return file.write_all_at(&head, 0).map(|()| None).map_err(failed);
+    }
+    let head = entry.encode(Room::of_body(Some(entry.body_len)));
+    let mut bytes = head.ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?;
+    let start = bytes.len();
+    bytes.resize(start + entry.body_len as usize, 0);
+    file.read_exact_at(&mut bytes[start..], stored.start as u64).map_err(failed)?;
+    let place = TempPath { path: Rc::new(cache.settings.path.clone()), levels: Rc::new([]) };
+    let copied = TempFile::create(&place, false, numbers).and_then(|copy| {
+        copy.append(&bytes)?;
+        let file = copy.file();
+        copy.persist(&path, &fill::LASTING).map(|()| file)
+    });
+    let copy = copied.map_err(|error| error.to_string())?;
+    Ok(Some(copy.metadata().map_or(0, |stat| stat.blocks() * 512)))
 }
 
 #[cfg(test)]

@@ -214,6 +214,14 @@ impl Files {
         }
     }
 
+    /// For files of the server's own, which are replaced and removed at any time: whatever the location says, none is
+    /// taken for what it was a while ago, and links on the way to them are the administrator's.
+    pub fn of_store(set: &Set, loader: &mut Loader<'_>) -> Files {
+        let small = set.get::<CoreLocation>().small_file_cache;
+        let small = small.then(|| loader.store.entry::<Caches>().small.clone());
+        Files { small, symlinks: Symlinks::Allowed, from: None, ..Files::uncached(set) }
+    }
+
     /// Opens a file for reading; anything else is only described.
     pub fn open(&self, r: &mut Request, path: &[u8]) -> Result<Rc<Found>, OpenError> {
         self.find(r, path, true)
