@@ -379,7 +379,8 @@ conf::table! {
         /// the same origin that `Location` and `Content-Location` of the answer name, if the key ends with the URI, as it
         /// does by default where `{}pass` has no URI of its own. Responses with cookies are stored only if they name their lifetime. What isn't fresh any more
         /// is validated, as by `{}cache_revalidate`. `{}cache_valid` counts for responses that say nothing,
-        /// `{}ignore_headers` for those that do.
+        /// `{}ignore_headers` for those that do. Fields of a 304 that don't fit before a stored body of more than 1 MiB
+        /// aren't taken over.
         ///
         /// ```nginx
         /// {}cache_rfc on;
