@@ -440,8 +440,12 @@ impl Connection {
         self.speaks_rfc9218();
         if let Some(key) = self.streams.key(id) {
             self.set_priority(key, priority);
-        } else if id > self.last_peer && self.early.len() < MAX_EARLY {
-            self.early.push((id, priority));
+        } else if id > self.last_peer {
+            // Of several the last one counts (RFC 9218 §7).
+            self.early.retain(|entry| entry.0 != id);
+            if self.early.len() < MAX_EARLY {
+                self.early.push((id, priority));
+            }
         }
     }
 }
