@@ -1,0 +1,156 @@
+//! What happens when a client says something in the very moment in which its time is over or its place is needed, and what
+//! happens when it says nothing: moments that sockets of the system don't hit.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use engine::Cycle;
+use os::SockAddr;
+use rt::sim::Faults;
+use rt::{ConnectOptions, Stream};
+use simulate::server;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+const DATA: u8 = 0;
+const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
+
+/// A folder for the files of a configuration.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let folder = Folder(std::env::temp_dir().join(format!("simulate-moment-{name}-{}", std::process::id())));
+        std::fs::create_dir_all(&folder.0).expect("temporary files can be made");
+        folder
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs a test against a server with this configuration, in a network without faults in which bytes are under way for a
+/// millisecond.
+fn run(name: &str, http: &str, test: impl AsyncFnOnce(Rc<Cycle>)) {
+    let folder = Folder::new(name);
+    let text = format!("error_log memory:1m info; events {{}} http {{ access_log off; {http} }}");
+    let cycle = server::load(&folder.0, text, None).expect("the configuration is valid");
+    let runtime = server::runtime(&cycle, 1).expect("a simulation needs nothing");
+    runtime.block_on(async {
+        rt::sim::set_faults(Faults { latency_ms: (1, 1), short_reads: 0, short_writes: 0, ..Faults::default() });
+        let _server = server::start(&cycle);
+        rt::sleep(1).await;
+        test(cycle.clone()).await;
+    });
+}
+
+fn addr(text: &str) -> SockAddr {
+    text.parse::<std::net::SocketAddr>().expect("an address").into()
+}
+
+async fn connect(to: &str) -> Stream {
+    Stream::connect(&addr(to), &ConnectOptions::default(), 1000).await.expect("the server listens")
+}
+
+async fn send(stream: &Stream, bytes: &[u8]) {
+    stream.send_all(buf::Bytes::copy_from(bytes).into()).await.expect("the server is there");
+}
+
+/// A request for a path, as HEADERS of a stream.
+fn get(stream: u32, path: &str) -> Vec<u8> {
+    let block = [&[0x82, 0x86, 0x04, path.len() as u8], path.as_bytes(), &[0x01, 1, b'a']].concat();
+    [&[0, 0, block.len() as u8, 1, 5][..], &stream.to_be_bytes(), &block].concat()
+}
+
+/// The frames that come until a stream has its end or the connection ends: kind, stream, payload.
+async fn frames(stream: &Stream, until: u32) -> Vec<(u8, u32, Vec<u8>)> {
+    let (mut input, mut frames) = (Vec::new(), Vec::new());
+    stream.set_recv_timeout(Some(5000));
+    loop {
+        while let [_, high, low, kind, flags, a, b, c, d, rest @ ..] = &input[..] {
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            if rest.len() < length {
+                break;
+            }
+            let id = u32::from_be_bytes([*a, *b, *c, *d]);
+            frames.push((*kind, id, rest[..length].to_vec()));
+            let ends = id == until && (*kind == RST_STREAM || (*kind == DATA && flags & 1 == 1));
+            input.drain(..9 + length);
+            if ends {
+                return frames;
+            }
+        }
+        match stream.recv(16_384).await {
+            Ok(more) if !more.is_empty() => input.extend_from_slice(&more),
+            _ => return frames,
+        }
+    }
+}
+
+/// The request was reset, and no GOAWAY told the client that it could ask again.
+#[test]
+fn requests_of_the_last_moment_are_served_or_not_counted() {
+    let http = "http2 on; keepalive_timeout 1s; client_header_timeout 2s;
+        server { listen 10.0.0.1:80; location / { proxy_pass http://10.0.1.1:8000; } location /here { return 200 ok; } }";
+    run("last", http, async |_| {
+        let backend = rt::sim::listen(addr("10.0.1.1:8000"));
+        rt::spawn(async move {
+            while let Ok((stream, _)) = backend.accept().await {
+                let _ = stream.recv(4096).await;
+                send(&stream, b"HTTP/1.0 200 OK\r\n\r\nlate").await;
+            }
+        });
+        // What is sent here arrives in the same turn of the loop as what is sent to the server after it, and is heard first.
+        let listener = rt::sim::listen(addr("10.0.9.9:1"));
+        let bell = connect("10.0.9.9:1").await;
+        let hearing = listener.accept().await.expect("it was connected to").0;
+        rt::spawn(async move {
+            while hearing.recv(1).await.is_ok_and(|bytes| !bytes.is_empty()) {
+                rt::close_idle();
+            }
+        });
+        let mut served = [0; 4];
+        for moment in 0..80 {
+            let (way, offset) = (moment % 4, moment / 4);
+            let stream = connect("10.0.0.1:80").await;
+            // Before the first request there is the time for a head.
+            let time = if way == 3 { 2000 } else { 1000 };
+            let first = if way == 3 { vec![] } else { get(1, "/here") };
+            send(&stream, &[PREFACE, &first].concat()).await;
+            let begun = rt::now_ms();
+            if way != 3 {
+                assert_eq!(frames(&stream, 1).await.last().map(|frame| frame.2.clone()), Some(b"ok".to_vec()));
+            }
+            let request = get(3, "/");
+            let (head, rest) = request.split_at(if way == 1 { 12 } else { request.len() });
+            if way == 2 {
+                // Its place is needed.
+                rt::sleep(10).await;
+                send(&bell, b"!").await;
+                send(&stream, head).await;
+                if offset % 2 == 1 {
+                    rt::close_idle();
+                }
+            } else {
+                rt::sleep_until(begun + time - 10 + offset).await;
+                send(&stream, head).await;
+            }
+            if way == 1 {
+                rt::sleep(500).await;
+                let _ = stream.send_all(buf::Bytes::copy_from(rest).into()).await;
+            }
+            let frames = frames(&stream, 3).await;
+            let goaway = frames.iter().find(|frame| frame.0 == GOAWAY);
+            let is_counted = goaway.is_none_or(|frame| frame.2[..4] == [0, 0, 0, 3]);
+            let is_served = frames.last().is_some_and(|(kind, id, _)| (*kind, *id) == (DATA, 3));
+            assert_eq!(is_served, is_counted, "{way} {offset}: {frames:?}");
+            served[way as usize] += u32::from(is_served);
+        }
+        // Some come in time, and some too late.
+        assert!(served.iter().all(|&n| n > 0), "{served:?}");
+        assert!(served.iter().all(|&n| n < 20), "{served:?}");
+    });
+}
