@@ -154,3 +154,24 @@ fn requests_of_the_last_moment_are_served_or_not_counted() {
         assert!(served.iter().all(|&n| n < 20), "{served:?}");
     });
 }
+
+/// Such connections stayed for ever.
+#[test]
+fn after_the_proxy_protocol_a_preface_is_not_waited_for_without_end() {
+    let http = "http2 on; client_header_timeout 3s; server { listen 10.0.0.1:80 proxy_protocol; }";
+    for said in ["", "P", "PRI * HT"] {
+        run("preface", http, async |cycle| {
+            let stream = connect("10.0.0.1:80").await;
+            send(&stream, b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n").await;
+            rt::sleep(10).await;
+            send(&stream, said.as_bytes()).await;
+            rt::sleep(1000).await;
+            assert_eq!(rt::inspect::endless_waits(), [], "after \"{said}\"");
+            stream.set_recv_timeout(Some(5000));
+            let end = stream.recv(100).await;
+            assert!(end.is_ok_and(|bytes| bytes.is_empty()), "it is closed after \"{said}\"");
+            let log = server::error_log(&cycle);
+            assert!(log.contains("client timed out (110: Connection timed out) while waiting for request"), "{log}");
+        });
+    }
+}
