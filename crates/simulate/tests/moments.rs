@@ -175,3 +175,58 @@ fn after_the_proxy_protocol_a_preface_is_not_waited_for_without_end() {
         });
     }
 }
+
+/// As long as its parts came the connection was kept.
+#[test]
+fn a_body_that_nobody_wants_has_its_time() {
+    const CHUNKED: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    const LONG: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n";
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let http = "client_body_timeout 20s; lingering_timeout 1s; lingering_time 3s;
+        server { listen 10.0.0.1:80; location / { return 200 ok; } }";
+    run("unwanted", http, async |cycle| {
+        // Each head, the parts after it and the time between two, and when the connection ends.
+        for (head, part, pause, times, end) in [
+            (CHUNKED, &b"1\r\nx\r\n"[..], 5000, 1, Some(1000)),
+            (LONG, b"x", 5000, 1, Some(1000)),
+            (CHUNKED, b"1\r\nx\r\n", 500, 100, Some(3000)),
+            (CHUNKED, b"1;", 500, 100, Some(3000)),
+            (LONG, b"x", 500, 100, Some(3000)),
+            (CHUNKED, b"100\r\n", 1, 1, Some(1000)),
+            (CHUNKED, &b"1\r\nx\r\n".repeat(1000), 1, 10_000, Some(3000)),
+            (CHUNKED, b"1\r\nx\r\n0\r\n\r\n", 1, 1, None),
+            (CHUNKED, b"1\r\nx\r\n1\r\nx\r\n1\r\nx\r\n0\r\n\r\n", 1, 1, None),
+        ] {
+            let stream = connect("10.0.0.1:80").await;
+            let begun = rt::now_ms();
+            stream.set_recv_timeout(Some(500));
+            send(&stream, head).await;
+            let answer = stream.recv(4096).await.expect("an answer comes");
+            assert!(answer.ends_with(b"ok"), "{}", answer.escape_ascii());
+            let (mut sent, mut ended) = (0, None);
+            while ended.is_none() && rt::now_ms() < begun + 6000 {
+                if sent < times {
+                    sent += 1;
+                    // Once it is over there is nobody who takes it.
+                    let _ = stream.send_all(buf::Bytes::copy_from(part).into()).await;
+                }
+                stream.set_recv_timeout(Some(pause));
+                let read = stream.recv(100).await;
+                let is_open = read.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::TimedOut);
+                ended = (!is_open).then(|| rt::now_ms() - begun);
+            }
+            let case = part[..part.len().min(20)].escape_ascii();
+            match (end, ended) {
+                (Some(end), Some(ended)) => assert!((end..end + 20).contains(&ended), "{case}: {ended}"),
+                (None, None) => {
+                    send(&stream, GET).await;
+                    stream.set_recv_timeout(Some(500));
+                    assert!(stream.recv(4096).await.expect("an answer comes").ends_with(b"ok"), "{case}");
+                }
+                _ => panic!("{case}: {ended:?} instead of {end:?}"),
+            }
+        }
+        let log = server::error_log(&cycle);
+        assert!(!log.contains("timed out"), "{log}");
+    });
+}
