@@ -36,6 +36,7 @@ impl Drop for Folder {
 /// millisecond.
 fn run(name: &str, http: &str, test: impl AsyncFnOnce(Rc<Cycle>)) {
     let folder = Folder::new(name);
+    let http = http.replace("%%DIR%%", &folder.0.display().to_string());
     let text = format!("error_log memory:1m info; events {{}} http {{ access_log off; {http} }}");
     let cycle = server::load(&folder.0, text, None).expect("the configuration is valid");
     let runtime = server::runtime(&cycle, 1).expect("a simulation needs nothing");
@@ -228,5 +229,43 @@ fn a_body_that_nobody_wants_has_its_time() {
         }
         let log = server::error_log(&cycle);
         assert!(!log.contains("timed out"), "{log}");
+    });
+}
+
+/// How many calls to write this thread has made: here, only those to files.
+fn writes() -> Option<u64> {
+    let counts = std::fs::read_to_string("/proc/thread-self/io").ok()?;
+    counts.lines().find_map(|line| line.strip_prefix("syscw: ")?.parse().ok())
+}
+
+/// Each chunk was a call.
+#[test]
+fn small_chunks_are_written_to_a_file_together() {
+    const COUNT: usize = 30_000;
+    let http = "client_body_temp_path %%DIR%%/body; client_body_buffer_size 1k; client_max_body_size 0;
+        server { listen 10.0.0.1:80; location / { proxy_pass http://10.0.1.1:8000; } }";
+    run("chunks", http, async |_| {
+        let backend = rt::sim::listen(addr("10.0.1.1:8000"));
+        let whole = Rc::new(std::cell::Cell::new(false));
+        let came = whole.clone();
+        rt::spawn(async move {
+            let stream = backend.accept().await.expect("the server connects").0;
+            let mut seen = Vec::new();
+            while !seen.ends_with(&[b'x'; COUNT]) {
+                seen.extend_from_slice(&stream.recv(16_384).await.expect("more comes"));
+            }
+            came.set(true);
+            send(&stream, b"HTTP/1.0 200 OK\r\n\r\nlate").await;
+        });
+        let stream = connect("10.0.0.1:80").await;
+        stream.set_recv_timeout(Some(5000));
+        let before = writes();
+        send(&stream, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        send(&stream, &[&b"1\r\nx\r\n".repeat(COUNT)[..], b"0\r\n\r\n"].concat()).await;
+        let answer = stream.recv(4096).await.expect("an answer comes");
+        assert!(whole.get(), "{}", answer.escape_ascii());
+        if let (Some(before), Some(after)) = (before, writes()) {
+            assert!((1..500).contains(&(after - before)), "{} calls for {COUNT} chunks", after - before);
+        }
     });
 }

@@ -12,7 +12,7 @@ use wire::h1::{BodyFraming, ChunkEvent, ChunkedDecoder};
 
 use super::files::read_here;
 use super::pipeline::read_failed;
-use super::temp::{TempError, TempFile};
+use super::temp::{Gathered, TempError, TempFile};
 use super::{BodyFilter, Broken};
 use crate::config::core::BodyInFile;
 use crate::fault::Fault;
@@ -649,15 +649,25 @@ impl Request {
         // What the first buffer holds beside the head is in memory already, and stays there.
         let with_head = if self.body.came_with_head() { self.server.core.client_header_buffer_size } else { 0 };
         let limit = core.client_body_buffer_size.max(with_head) as u64;
+        let mut gathered = Gathered::default();
         loop {
-            let data = match self.next_body().await {
-                Ok(Some(data)) => data,
-                Ok(None) => break,
-                Err(fault) => {
+            let next = poll_fn(|cx| match self.poll_body(cx) {
+                // What has come is written before more is waited for.
+                Poll::Pending if !gathered.is_empty() => Poll::Ready(None),
+                next => next.map(Some),
+            });
+            let data = match next.await {
+                Some(Ok(Some(data))) => data,
+                Some(Ok(None)) => break,
+                Some(Err(fault)) => {
                     if self.body.client_gone() && body.file.is_none() {
                         self.body.partial = body.pieces;
                     }
                     return Err(fault);
+                }
+                None => {
+                    self.write_gathered(&mut gathered, &body)?;
+                    continue;
                 }
             };
             body.len += data.len() as u64;
@@ -668,11 +678,12 @@ impl Request {
                 }
                 None => append(&mut body.pieces, data),
                 Some(file) => {
-                    let file = file.clone();
-                    self.write_body(&file, &data)?;
+                    let added = gathered.add(&data, |bytes| file.append(bytes));
+                    added.map_err(|error| self.temp_failed(&error))?;
                 }
             }
         }
+        self.write_gathered(&mut gathered, &body)?;
         if in_file != BodyInFile::Off && body.file.is_none() && self.body.is_framed() {
             self.spill(&mut body, in_file)?;
         }
@@ -697,17 +708,15 @@ impl Request {
             let path = buf::text::path(file.path());
             self.log_at(level, format_args!("a client request body is buffered to a temporary file {path}"));
         }
-        for piece in std::mem::take(&mut body.pieces) {
-            if let Piece::Bytes(data) = piece {
-                self.write_body(&file, &data)?;
-            }
-        }
+        let written = file.append_all(&std::mem::take(&mut body.pieces));
+        written.map_err(|error| self.temp_failed(&error))?;
         body.file = Some(file);
         Ok(())
     }
 
-    fn write_body(&mut self, file: &TempFile, data: &[u8]) -> Result<(), Fault> {
-        file.append(data).map_err(|error| self.temp_failed(&error))
+    fn write_gathered(&mut self, gathered: &mut Gathered, body: &Buffered) -> Result<(), Fault> {
+        let Some(file) = &body.file else { return Ok(()) };
+        gathered.write(|bytes| file.append(bytes)).map_err(|error| self.temp_failed(&error))
     }
 
     fn temp_failed(&mut self, error: &TempError) -> Fault {

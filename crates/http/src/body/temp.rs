@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use buf::Piece;
 use conf::Loader;
 use engine::log::Errno;
 use engine::worker::sandbox::Needs;
@@ -95,6 +96,17 @@ impl TempFile {
         (&*self.file).write_all(bytes).map_err(|error| TempError::new("write", &self.path, error))
     }
 
+    /// Writes all pieces that are in memory at its end, small ones together.
+    pub fn append_all<'a>(&self, pieces: impl IntoIterator<Item = &'a Piece>) -> Result<(), TempError> {
+        let mut gathered = Gathered::default();
+        for piece in pieces {
+            if let Piece::Bytes(bytes) = piece {
+                gathered.add(bytes, |bytes| self.append(bytes))?;
+            }
+        }
+        gathered.write(|bytes| self.append(bytes))
+    }
+
     /// Moves the file to `to`, where it stays, and appears whole: on another file system it is copied beside its place
     /// first. Folders that are missing are made.
     pub fn persist(self, to: &Path, lasting: &Lasting) -> Result<(), TempError> {
@@ -133,6 +145,40 @@ impl TempFile {
     /// Where it is.
     pub fn path(&self) -> &PathBuf {
         &self.path
+    }
+}
+
+/// Small parts that are written together: chunks of a body may have a byte each.
+#[derive(Default)]
+pub(crate) struct Gathered(Vec<u8>);
+
+impl Gathered {
+    /// As much as is read at a time: what comes in one piece isn't copied.
+    const MOST: usize = 16 << 10;
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds a part; writes what is too much.
+    pub(crate) fn add<E>(&mut self, part: &[u8], mut write: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        if self.0.len() + part.len() > Gathered::MOST {
+            self.write(&mut write)?;
+        }
+        if part.len() >= Gathered::MOST {
+            return write(part);
+        }
+        self.0.extend_from_slice(part);
+        Ok(())
+    }
+
+    /// Writes what there is.
+    pub(crate) fn write<E>(&mut self, mut write: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        if !self.0.is_empty() {
+            write(&self.0)?;
+            self.0.clear();
+        }
+        Ok(())
     }
 }
 
@@ -258,6 +304,27 @@ mod tests {
     fn levels() {
         let place = TempPath { path: Rc::new("/t".into()), levels: Rc::new([1, 2]) };
         assert_eq!(path_of(&place, 123), Path::new("/t/3/12/0000000123"));
+    }
+
+    #[test]
+    fn small_parts_are_written_together() {
+        let writes = |sizes: &[usize]| {
+            let (mut gathered, mut writes) = (Gathered::default(), Vec::new());
+            let mut write = |bytes: &[u8]| {
+                writes.push(bytes.len());
+                Ok::<(), ()>(())
+            };
+            for size in sizes {
+                gathered.add(&vec![0; *size], &mut write).unwrap();
+            }
+            gathered.write(&mut write).unwrap();
+            assert!(gathered.is_empty());
+            writes
+        };
+        assert_eq!(writes(&[1; 20_000]), [16_384, 3616]);
+        assert_eq!(writes(&[10_000, 10_000, 20_000, 5]), [10_000, 10_000, 20_000, 5]);
+        assert_eq!(writes(&[16_384, 16_384]), [16_384, 16_384]);
+        assert!(writes(&[]).is_empty());
     }
 
     #[test]
