@@ -70,11 +70,12 @@ impl TempError {
 }
 
 impl TempFile {
-    /// A new file in the folder; its name is the next number that is free.
+    /// A new file in the folder; its name is the next number that is free. After one that is taken the numbers go on somewhere
+    /// else: others beside it are likely to be taken too, a million of them perhaps, and each is a call.
     pub fn create(place: &TempPath, keep: bool, numbers: &Cell<u64>) -> Result<TempFile, TempError> {
         loop {
             let number = numbers.get();
-            numbers.set(number + 1);
+            numbers.set((number + 1) % NUMBERS);
             let path = path_of(place, number);
             let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(CREATED).open(&path);
             let error = match opened {
@@ -82,7 +83,7 @@ impl TempFile {
                 Err(error) => error,
             };
             match error.kind() {
-                io::ErrorKind::AlreadyExists => {}
+                io::ErrorKind::AlreadyExists => numbers.set(some_number()),
                 io::ErrorKind::NotFound if !place.levels.is_empty() && make_parents(place, &path) => {
                     numbers.set(number);
                 }
@@ -278,6 +279,15 @@ pub(crate) fn make_folders(loader: &mut Loader<'_>, owner: Option<(u32, u32)>) -
     Ok(())
 }
 
+/// Numbers are below this: names have ten digits.
+const NUMBERS: u64 = 10_000_000_000;
+
+/// Any number for a temporary file: where those of a worker begin, since other workers have made files, and earlier ones have
+/// left some.
+pub(crate) fn some_number() -> u64 {
+    (u128::from_ne_bytes(rt::random_bytes()) % u128::from(NUMBERS)) as u64
+}
+
 /// `0000000123` below folders of its last digits: with levels 1 and 2, `3/12/0000000123`.
 fn path_of(place: &TempPath, number: u64) -> PathBuf {
     let name = format!("{number:010}");
@@ -304,6 +314,25 @@ mod tests {
     fn levels() {
         let place = TempPath { path: Rc::new("/t".into()), levels: Rc::new([1, 2]) };
         assert_eq!(path_of(&place, 123), Path::new("/t/3/12/0000000123"));
+    }
+
+    #[test]
+    fn a_number_that_is_taken_is_left_with_its_neighbours() {
+        let folder = std::env::temp_dir().join(format!("tidegate-numbers-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let place = TempPath { path: Rc::new(folder.clone()), levels: Rc::new([]) };
+        for number in 0..1000 {
+            File::create(path_of(&place, number)).unwrap();
+        }
+        let numbers = Cell::new(0);
+        let file = TempFile::create(&place, false, &numbers).ok().expect("the folder is there");
+        let name = file.path().file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(name.len() == 10 && name.parse::<u64>().is_ok_and(|number| number >= 1000), "{name}");
+        assert_eq!(Some(numbers.get()), name.parse::<u64>().ok().map(|number| (number + 1) % NUMBERS));
+        let numbers = Cell::new(NUMBERS - 1);
+        let last = TempFile::create(&place, false, &numbers).ok().expect("the folder is there");
+        assert_eq!((last.path(), numbers.get()), (&folder.join("9999999999"), 0));
+        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
